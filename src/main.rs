@@ -1,1 +1,3 @@
-fn main(){}
+//! The `portcullis` command.
+
+fn main() {}

@@ -1,0 +1,142 @@
+use std::borrow::Cow;
+use std::fmt;
+
+use thiserror::Error;
+
+/// A host name in its one canonical form: lower case, A-labels, no trailing dot, no port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Host(Box<str>);
+
+/// Why a host was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum HostError {
+    /// No host at all.
+    #[error("the host is empty")]
+    Empty,
+    /// A byte that no host name has, an empty label, or more than 253 bytes.
+    #[error("the host is malformed")]
+    Malformed,
+    /// A port that is not a number from 1 to 65535.
+    #[error("the port is malformed")]
+    Port,
+}
+
+impl Host {
+    /// Reads a host from configuration; U-labels become A-labels (UTS 46, as `url` does it).
+    ///
+    /// # Errors
+    /// Where it is empty, malformed or has a port.
+    pub fn parse(text: &str) -> Result<Self, HostError> {
+        match url::Host::parse(text.strip_suffix('.').unwrap_or(text)) {
+            Ok(host) => {
+                let host = host.to_string();
+                match Authority::parse(&host) {
+                    Ok(Authority { port: None, host }) => Ok(Self(host.into())),
+                    Ok(_) => Err(HostError::Malformed),
+                    Err(e) => Err(e),
+                }
+            }
+            Err(_) if text.is_empty() => Err(HostError::Empty),
+            Err(_) => Err(HostError::Malformed),
+        }
+    }
+
+    /// The canonical text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A `host[:port]` as it came on the wire, with the host brought to canonical form. Borrowed where it already was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authority<'a> {
+    /// Canonical host.
+    pub host: Cow<'a, str>,
+    /// The port where one was written.
+    pub port: Option<u16>,
+}
+
+impl<'a> Authority<'a> {
+    /// Reads a `Host` header or an `:authority` (RFC 9110 §7.2).
+    ///
+    /// # Errors
+    /// Where the host is empty or holds a byte that no registered name or address has: user information, lists, spaces.
+    pub fn parse(text: &'a str) -> Result<Self, HostError> {
+        let (host, port) = match text.rsplit_once(':') {
+            // The last colon of an IPv6 literal is inside its brackets.
+            Some((host, port)) if !port.ends_with(']') => {
+                let digits = !port.is_empty() && port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());
+                let port = port.parse::<u16>().ok().filter(|p| digits && *p != 0).ok_or(HostError::Port)?;
+                (host, Some(port))
+            }
+            _ => (text, None),
+        };
+        let host = host.strip_suffix('.').unwrap_or(host);
+        if host.is_empty() {
+            return Err(HostError::Empty);
+        }
+        let well_formed = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
+            Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok(),
+            None => {
+                host.len() <= 253
+                    && host.split('.').all(|label| !label.is_empty() && label.len() <= 63)
+                    && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+            }
+        };
+        if !well_formed {
+            return Err(HostError::Malformed);
+        }
+        let host = if host.bytes().any(|b| b.is_ascii_uppercase()) {
+            Cow::Owned(host.to_ascii_lowercase())
+        } else {
+            Cow::Borrowed(host)
+        };
+        Ok(Self { host, port })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p18_one_canonical_host() {
+        for (wire, host, port) in [
+            ("app.example.com", "app.example.com", None),
+            ("APP.Example.COM", "app.example.com", None),
+            ("app.example.com.", "app.example.com", None),
+            ("app.example.com:443", "app.example.com", Some(443)),
+            ("App.example.com.:8443", "app.example.com", Some(8443)),
+            ("[::1]:80", "[::1]", Some(80)),
+            ("[::1]", "[::1]", None),
+        ] {
+            let parsed = Authority::parse(wire).unwrap();
+            assert_eq!((parsed.host.as_ref(), parsed.port), (host, port), "{wire}");
+        }
+    }
+
+    #[test]
+    fn p17_nothing_but_one_host() {
+        for wire in [
+            "", ".", ":80", "a,b", "app.example.com, evil", "user@app.example.com", "app.example.com/x", "a b", "a..b",
+            "app.example.com:", "app.example.com:0", "app.example.com:+80", "app.example.com:65536", "a\u{e4}.com",
+            "app%2eexample.com", "[::1", "::1", "[zz]", "app.example.com:80:80",
+        ] {
+            assert!(Authority::parse(wire).is_err(), "{wire:?}");
+        }
+    }
+
+    #[test]
+    fn configuration_takes_unicode_names() {
+        assert_eq!(Host::parse("Bücher.example").unwrap().as_str(), "xn--bcher-kva.example");
+        assert_eq!(Host::parse("a.example.").unwrap().as_str(), "a.example");
+        assert!(Host::parse("a.example:80").is_err());
+        assert!(Host::parse("").is_err());
+    }
+}

@@ -1,0 +1,160 @@
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+use super::{Host, IdpId, UnixTime, UserId};
+
+/// Who a person is, as an identity provider said it at login: the record behind a session.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Stable per team, provider and subject.
+    pub user: UserId,
+    /// The provider's own name for the person.
+    pub subject: String,
+    /// The canonical address.
+    pub email: Email,
+    /// Display name, where the provider gave one.
+    pub name: Option<String>,
+    /// Which provider said so.
+    pub idp: IdpRef,
+    /// Group membership, or that it could not be learned.
+    pub groups: Groups,
+    /// Authentication methods (RFC 8176), where the provider gave them.
+    pub amr: Option<Vec<String>>,
+    /// The claims that the provider's configuration asked for.
+    #[serde(default)]
+    pub claims: Map<String, Value>,
+    /// When the provider was asked.
+    pub at: UnixTime,
+    /// The address the login came from.
+    pub ip: Option<IpAddr>,
+}
+
+/// The provider an identity came from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdpRef {
+    /// Its id in the configuration.
+    pub id: IdpId,
+    /// `okta`, `oidc`, `saml`.
+    #[serde(rename = "type")]
+    pub kind: String,
+}
+
+/// Group membership is a fact that may be missing, and missing is not empty.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Groups {
+    /// All of them.
+    Known(Vec<Group>),
+    /// They could not be learned; whatever depends on them does not help the person.
+    Unknown,
+}
+
+/// One group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// The provider's id; the name where it gave none.
+    pub id: String,
+    /// The name that rules compare, byte for byte.
+    pub name: String,
+}
+
+/// An e-mail address in the form that rules compare: lower case, exactly one `@`, an A-label domain.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Email {
+    text: Box<str>,
+    at: usize,
+}
+
+/// Why an e-mail address was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum EmailError {
+    /// None, or more than one `@`; an empty part; a control character or a space.
+    #[error("the e-mail address is malformed")]
+    Malformed,
+    /// More than 254 bytes.
+    #[error("the e-mail address is too long")]
+    TooLong,
+}
+
+impl Email {
+    /// Reads an address.
+    ///
+    /// # Errors
+    /// Where it does not have exactly one `@` between a local part and a domain that is a host name.
+    pub fn parse(text: &str) -> Result<Self, EmailError> {
+        let mut parts = text.split('@');
+        let (Some(local), Some(domain), None) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(EmailError::Malformed);
+        };
+        let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '<' | '>' | ',' | ';' | '"' | '\\');
+        if local.is_empty() || local.chars().any(odd) || domain.starts_with('[') {
+            return Err(EmailError::Malformed);
+        }
+        let domain = Host::parse(domain).map_err(|_| EmailError::Malformed)?;
+        let local = local.to_lowercase();
+        let at = local.len();
+        if at + 1 + domain.as_str().len() > 254 {
+            return Err(EmailError::TooLong);
+        }
+        Ok(Self { text: format!("{local}@{domain}").into(), at })
+    }
+
+    /// The canonical address.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// What stands after the `@`.
+    pub fn domain(&self) -> &str {
+        self.text.get(self.at + 1..).unwrap_or_default()
+    }
+}
+
+impl TryFrom<String> for Email {
+    type Error = EmailError;
+    fn try_from(text: String) -> Result<Self, EmailError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Email> for String {
+    fn from(email: Email) -> Self {
+        email.text.into()
+    }
+}
+
+impl fmt::Debug for Email {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Email({})", self.text)
+    }
+}
+
+impl fmt::Display for Email {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r11_one_address_one_form() {
+        assert_eq!(Email::parse("Alice@Example.COM").unwrap().as_str(), "alice@example.com");
+        assert_eq!(Email::parse("a@bücher.example").unwrap().domain(), "xn--bcher-kva.example");
+        assert_eq!(Email::parse("a+b.c@example.com.").unwrap().domain(), "example.com");
+        for bad in [
+            "", "a", "@", "a@", "@b.c", "attacker@evil.com@company.com", "a@company.com\0@evil", "a@company.com\0", "a b@c.d",
+            "a@b c.d", "\"a\"@b.c", "a@[127.0.0.1]", "a,b@c.d", "a@b.c:25",
+        ] {
+            assert!(Email::parse(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(Email::parse(&format!("{}@b.c", "a".repeat(300))), Err(EmailError::TooLong));
+    }
+}

@@ -1,0 +1,173 @@
+use std::fmt;
+
+use aws_lc_rs::rand;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// The name of an identity provider, unique in a configuration: what rules and `allowed_idps` refer to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct IdpId(pub Box<str>);
+
+impl fmt::Display for IdpId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A person, stable per team and provider subject: the `sub` of our tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UserId(pub Box<str>);
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An identifier that does not have the shape it must have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the identifier is malformed")]
+pub struct InvalidId;
+
+/// An application's audience tag: 64 lower-case hexadecimal digits, the `aud` of its tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Aud(Box<str>);
+
+impl Aud {
+    /// Reads a tag.
+    ///
+    /// # Errors
+    /// Where it is not 64 lower-case hexadecimal digits.
+    pub fn parse(text: &str) -> Result<Self, InvalidId> {
+        let hex = text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if hex { Ok(Self(text.into())) } else { Err(InvalidId) }
+    }
+
+    /// The tag of an application that was given none: the same for the same words, on every node and after every restart.
+    pub fn derive(words: &[&str]) -> Self {
+        let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+        for word in words {
+            context.update(&(word.len() as u64).to_be_bytes());
+            context.update(word.as_bytes());
+        }
+        Self(hex(context.finish().as_ref()).into())
+    }
+
+    /// The 64 digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Aud {
+    type Error = InvalidId;
+    fn try_from(text: String) -> Result<Self, InvalidId> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Aud> for String {
+    fn from(aud: Aud) -> Self {
+        aud.0.into()
+    }
+}
+
+impl fmt::Display for Aud {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Names one login: the key of its identity record, and what a logout revokes. Sixteen characters, 95 bits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct IdentityNonce([u8; 16]);
+
+impl IdentityNonce {
+    /// A new one, from the operating system's randomness.
+    pub fn random() -> Self {
+        let mut bytes = [0_u8; 16];
+        // 64 letters: every byte's low six bits choose one without bias.
+        let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789aZ";
+        fill_random(&mut bytes);
+        Self(bytes.map(|b| alphabet.get(usize::from(b & 63)).copied().unwrap_or(b'a')))
+    }
+
+    /// Reads one from a claim.
+    ///
+    /// # Errors
+    /// Where it is not 16 ASCII letters and digits.
+    pub fn parse(text: &str) -> Result<Self, InvalidId> {
+        let bytes: [u8; 16] = text.as_bytes().try_into().map_err(|_| InvalidId)?;
+        if bytes.iter().all(u8::is_ascii_alphanumeric) { Ok(Self(bytes)) } else { Err(InvalidId) }
+    }
+
+    /// The sixteen characters.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for IdentityNonce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "IdentityNonce({})", self.as_str())
+    }
+}
+
+/// Names one request in logs, audit events and on pages: 16 hexadecimal digits, like a Ray ID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestId(u64);
+
+impl RequestId {
+    /// A new one.
+    pub fn random() -> Self {
+        let mut bytes = [0_u8; 8];
+        fill_random(&mut bytes);
+        Self(u64::from_le_bytes(bytes))
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// Fills with the operating system's randomness.
+#[expect(clippy::panic, reason = "aws-lc aborts rather than fail here; going on with known bytes would be worse")]
+pub(crate) fn fill_random(bytes: &mut [u8]) {
+    if rand::fill(bytes).is_err() {
+        panic!("the operating system gave no randomness");
+    }
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_aud_is_64_hex_and_stable() {
+        let aud = Aud::derive(&["access.example.com", "wiki.example.com"]);
+        assert_eq!(aud, Aud::derive(&["access.example.com", "wiki.example.com"]));
+        assert_ne!(aud, Aud::derive(&["access.example.comw", "iki.example.com"]), "words are told apart");
+        assert_eq!(Aud::parse(aud.as_str()).unwrap(), aud);
+        assert!(Aud::parse("ABC").is_err() && Aud::parse(&"g".repeat(64)).is_err());
+    }
+
+    #[test]
+    fn a_nonce_reads_back() {
+        let nonce = IdentityNonce::random();
+        assert_eq!(IdentityNonce::parse(nonce.as_str()).unwrap(), nonce);
+        assert!(IdentityNonce::parse("short").is_err() && IdentityNonce::parse("0123456789abcde/").is_err());
+    }
+}

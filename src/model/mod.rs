@@ -1,0 +1,23 @@
+//! The vocabulary: what every other module speaks about.
+//!
+//! Decides what a host, a path, an e-mail address and a moment are, once, at the boundary. Trusts nothing it is given.
+//! Never does IO and never reads a clock on behalf of a caller, save [`UnixTime::now`], which only the edges call.
+
+mod host;
+mod identity;
+mod ids;
+mod path;
+mod reason;
+mod request;
+mod secret;
+mod time;
+
+pub use host::{Authority, Host, HostError};
+pub use identity::{Email, EmailError, Group, Groups, Identity, IdpRef};
+pub(crate) use ids::{fill_random, hex};
+pub use ids::{Aud, IdentityNonce, IdpId, InvalidId, RequestId, UserId};
+pub use path::{CleanPath, PathError};
+pub use reason::Reason;
+pub use request::RequestView;
+pub use secret::Secret;
+pub use time::UnixTime;

@@ -1,0 +1,72 @@
+use std::fmt;
+
+/// Why a request was not forwarded. The id stands on pages, in logs and in metrics; it never changes its meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The path is not one that every origin would read in the same way.
+    PathAmbiguous,
+    /// The host is missing or malformed.
+    HostMalformed,
+    /// The host was named with a port that this team is not served on.
+    PortUnknown,
+    /// `TRACE`, `CONNECT` or a method that is not a token.
+    MethodRefused,
+    /// Headers beyond the limit.
+    HeadersTooLarge,
+    /// A body beyond the application's limit.
+    BodyTooLarge,
+    /// No application claims this host and path.
+    NoApplication,
+    /// No credential was presented.
+    NoSession,
+    /// The credential's time is over.
+    SessionExpired,
+    /// The credential was signed out or revoked.
+    SessionRevoked,
+    /// The credential is not one of ours, is not for this application, or was tampered with.
+    SessionInvalid,
+    /// A policy that denies applied.
+    PolicyDenied,
+    /// No policy applied, and what no policy allows is denied.
+    NoPolicyApplied,
+    /// The signing keys of the team are not known, or too old to be trusted.
+    KeysUnavailable,
+    /// What the policies need to know about this person could not be learned.
+    IdentityUnavailable,
+    /// A cross-origin preflight that the application has no answer for.
+    PreflightRefused,
+    /// The check could not be completed.
+    Internal,
+}
+
+impl Reason {
+    /// The id.
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::PathAmbiguous => "path_ambiguous",
+            Self::HostMalformed => "host_malformed",
+            Self::PortUnknown => "port_unknown",
+            Self::MethodRefused => "method_refused",
+            Self::HeadersTooLarge => "headers_too_large",
+            Self::BodyTooLarge => "body_too_large",
+            Self::NoApplication => "no_application",
+            Self::NoSession => "no_session",
+            Self::SessionExpired => "session_expired",
+            Self::SessionRevoked => "session_revoked",
+            Self::SessionInvalid => "session_invalid",
+            Self::PolicyDenied => "policy_denied",
+            Self::NoPolicyApplied => "no_policy_applied",
+            Self::KeysUnavailable => "keys_unavailable",
+            Self::IdentityUnavailable => "identity_unavailable",
+            Self::PreflightRefused => "preflight_refused",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.id())
+    }
+}

@@ -1,0 +1,22 @@
+use std::net::IpAddr;
+
+use http::{HeaderMap, Method};
+
+use super::{Authority, CleanPath};
+
+/// A request as it is judged: read once from the native one, and what is forwarded is built from the same values.
+#[derive(Debug)]
+pub struct RequestView<'a> {
+    /// As sent; methods are case-sensitive (RFC 9110 §9.1).
+    pub method: &'a Method,
+    /// The host and port that the client named.
+    pub authority: Authority<'a>,
+    /// The canonical path, without the query.
+    pub path: CleanPath<'a>,
+    /// What stands after `?`. No rule sees it.
+    pub query: Option<&'a str>,
+    /// All headers, as sent.
+    pub headers: &'a HeaderMap,
+    /// Where the request came from: the peer, or what a trusted proxy said of it.
+    pub client: IpAddr,
+}

@@ -1,0 +1,73 @@
+use std::borrow::Cow;
+
+use serde::{Deserialize, Deserializer, Serialize, de};
+use serde_json::{Map, Value};
+
+use crate::model::UnixTime;
+
+/// What a token is for. An organisation token opens no application and an application token no login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// One application's session.
+    App,
+    /// The organisation session on the team domain.
+    Org,
+}
+
+/// The claims of an Access token. Unknown ones are passed over, known ones must have their type, and none may stand twice.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Claims {
+    /// `https://<team domain>`.
+    pub iss: String,
+    /// Audience tags; one in our own tokens.
+    #[serde(deserialize_with = "one_or_more")]
+    pub aud: Vec<String>,
+    /// The first second at which the token is no longer good.
+    pub exp: UnixTime,
+    /// When it was signed.
+    pub iat: UnixTime,
+    /// Before this it is not good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nbf: Option<UnixTime>,
+    /// Which of the two tokens it is. Cloudflare's service tokens and ours always say.
+    #[serde(rename = "type")]
+    pub kind: Kind,
+    /// The person; empty for a service.
+    #[serde(default)]
+    pub sub: String,
+    /// The person's address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    /// The key of the identity record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity_nonce: Option<String>,
+    /// ISO 3166 alpha-2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub country: Option<String>,
+    /// The claims that the identity provider's configuration names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub custom: Option<Map<String, Value>>,
+}
+
+/// RFC 7519 §4.1.3: a string or an array of strings.
+fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct Audience;
+    impl<'de> de::Visitor<'de> for Audience {
+        type Value = Vec<String>;
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a string or an array of strings")
+        }
+        fn visit_str<E: de::Error>(self, one: &str) -> Result<Self::Value, E> {
+            Ok(vec![one.to_owned()])
+        }
+        fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+            let mut all = Vec::new();
+            while let Some(one) = seq.next_element::<Cow<'de, str>>()? {
+                all.push(one.into_owned());
+            }
+            Ok(all)
+        }
+    }
+    deserializer.deserialize_any(Audience)
+}

@@ -1,0 +1,150 @@
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::Algorithm;
+use jsonwebtoken::crypto::aws_lc;
+use serde::Deserialize;
+use thiserror::Error;
+
+use super::{Claims, KeySet};
+use crate::model::UnixTime;
+
+/// Longer strings are not looked at. A cookie holds 4 KiB; the header may hold more.
+pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
+
+/// Why a string is not a good token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum TokenError {
+    /// Longer than [`MAX_TOKEN_BYTES`].
+    #[error("the token is too long")]
+    TooLong,
+    /// Not three base64url parts, or a header or claims that are not the JSON they must be.
+    #[error("the token is malformed")]
+    Malformed,
+    /// Another algorithm than RS256, a critical extension, a `typ` of another kind of token.
+    #[error("the token's header is not one of an Access token")]
+    Header,
+    /// Signed with a key that is not in the set. The one error that fetching the keys again may mend.
+    #[error("the token was signed with an unknown key")]
+    UnknownKey,
+    /// The signature does not fit.
+    #[error("the signature does not fit")]
+    Signature,
+    /// From another issuer.
+    #[error("the token is from another issuer")]
+    Issuer,
+    /// Its time is over.
+    #[error("the token has expired")]
+    Expired,
+    /// Its time has not begun.
+    #[error("the token is not good yet")]
+    NotYet,
+}
+
+/// A string with the outer shape of a token. It has no claims that anybody could read.
+#[derive(Clone, Copy)]
+pub struct UnverifiedToken<'a> {
+    message: &'a str,
+    header: &'a str,
+    payload: &'a str,
+    signature: &'a str,
+}
+
+/// A token whose signature, issuer and times were checked.
+#[derive(Clone, Debug)]
+pub struct VerifiedToken {
+    claims: Claims,
+}
+
+impl VerifiedToken {
+    /// What it says.
+    pub const fn claims(&self) -> &Claims {
+        &self.claims
+    }
+
+    /// What it says, taken out.
+    pub fn into_claims(self) -> Claims {
+        self.claims
+    }
+}
+
+/// The members of a JOSE header that matter. Others may not change the meaning of what is signed, unless `crit` says so.
+#[derive(Deserialize)]
+struct Header<'a> {
+    #[serde(borrow)]
+    alg: std::borrow::Cow<'a, str>,
+    #[serde(borrow, default)]
+    kid: Option<std::borrow::Cow<'a, str>>,
+    #[serde(borrow, default)]
+    typ: Option<std::borrow::Cow<'a, str>>,
+    #[serde(default)]
+    crit: Option<serde::de::IgnoredAny>,
+    #[serde(default)]
+    b64: Option<serde::de::IgnoredAny>,
+    #[serde(default)]
+    zip: Option<serde::de::IgnoredAny>,
+    #[serde(default)]
+    cty: Option<serde::de::IgnoredAny>,
+}
+
+impl<'a> UnverifiedToken<'a> {
+    /// Looks at length and outer shape only.
+    ///
+    /// # Errors
+    /// [`TokenError::TooLong`], [`TokenError::Malformed`].
+    pub fn parse(text: &'a str) -> Result<Self, TokenError> {
+        if text.len() > MAX_TOKEN_BYTES {
+            return Err(TokenError::TooLong);
+        }
+        let (message, signature) = text.rsplit_once('.').ok_or(TokenError::Malformed)?;
+        let (header, payload) = message.split_once('.').ok_or(TokenError::Malformed)?;
+        if payload.contains('.') || [header, payload, signature].iter().any(|part| part.is_empty()) {
+            return Err(TokenError::Malformed);
+        }
+        Ok(Self { message, header, payload, signature })
+    }
+
+    /// RFC 7519 §7.2, with RS256 as the only algorithm: header, key, signature, then the claims.
+    ///
+    /// `leeway` seconds of difference between the clocks are forgiven for `nbf` and `iat`, none for `exp`: how long a
+    /// session lasts is our own promise.
+    ///
+    /// # Errors
+    /// See [`TokenError`].
+    pub fn verify(self, keys: &KeySet, issuer: &str, now: UnixTime, leeway: u64) -> Result<VerifiedToken, TokenError> {
+        // RFC 7515 §5.2 (2)-(4)
+        let header = decode(self.header)?;
+        let header: Header<'_> = serde_json::from_slice(&header).map_err(|_| TokenError::Malformed)?;
+        let extended = [&header.crit, &header.b64, &header.zip, &header.cty].iter().any(|member| member.is_some());
+        let foreign = header.typ.as_deref().is_some_and(|typ| !typ.eq_ignore_ascii_case("JWT"));
+        if header.alg != "RS256" || extended || foreign {
+            return Err(TokenError::Header);
+        }
+        let key = header.kid.as_deref().and_then(|kid| keys.find(kid)).ok_or(TokenError::UnknownKey)?;
+        // RFC 7515 §5.2 (8). The provider is named rather than looked up, so that another crate of the process cannot change it.
+        let signature = decode(self.signature)?;
+        let verifier =
+            (aws_lc::DEFAULT_PROVIDER.verifier_factory)(&Algorithm::RS256, key).map_err(|_| TokenError::Signature)?;
+        verifier.verify(self.message.as_bytes(), &signature).map_err(|_| TokenError::Signature)?;
+        // RFC 7519 §7.2 (10)
+        let claims: Claims = serde_json::from_slice(&decode(self.payload)?).map_err(|_| TokenError::Malformed)?;
+        if claims.iss != issuer {
+            return Err(TokenError::Issuer);
+        }
+        if now >= claims.exp {
+            return Err(TokenError::Expired);
+        }
+        let latest = UnixTime(now.0.saturating_add(leeway));
+        if claims.iat > latest || claims.nbf.is_some_and(|nbf| nbf > latest) {
+            return Err(TokenError::NotYet);
+        }
+        Ok(VerifiedToken { claims })
+    }
+}
+
+fn decode(part: &str) -> Result<Vec<u8>, TokenError> {
+    URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;
