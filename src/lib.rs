@@ -4,4 +4,5 @@
 //! The way of a request is in `ARCHITECTURE.md`; the question that everything serves is [`engine::decide`].
 
 pub mod model;
+pub mod policy;
 pub mod token;

@@ -124,9 +124,25 @@ mod tests {
     #[test]
     fn p17_nothing_but_one_host() {
         for wire in [
-            "", ".", ":80", "a,b", "app.example.com, evil", "user@app.example.com", "app.example.com/x", "a b", "a..b",
-            "app.example.com:", "app.example.com:0", "app.example.com:+80", "app.example.com:65536", "a\u{e4}.com",
-            "app%2eexample.com", "[::1", "::1", "[zz]", "app.example.com:80:80",
+            "",
+            ".",
+            ":80",
+            "a,b",
+            "app.example.com, evil",
+            "user@app.example.com",
+            "app.example.com/x",
+            "a b",
+            "a..b",
+            "app.example.com:",
+            "app.example.com:0",
+            "app.example.com:+80",
+            "app.example.com:65536",
+            "a\u{e4}.com",
+            "app%2eexample.com",
+            "[::1",
+            "::1",
+            "[zz]",
+            "app.example.com:80:80",
         ] {
             assert!(Authority::parse(wire).is_err(), "{wire:?}");
         }

@@ -3,6 +3,7 @@
 //! Decides what a host, a path, an e-mail address and a moment are, once, at the boundary. Trusts nothing it is given.
 //! Never does IO and never reads a clock on behalf of a caller, save [`UnixTime::now`], which only the edges call.
 
+pub mod duration;
 mod host;
 mod identity;
 mod ids;
@@ -14,8 +15,8 @@ mod time;
 
 pub use host::{Authority, Host, HostError};
 pub use identity::{Email, EmailError, Group, Groups, Identity, IdpRef};
-pub(crate) use ids::{fill_random, hex};
 pub use ids::{Aud, IdentityNonce, IdpId, InvalidId, RequestId, UserId};
+pub(crate) use ids::{fill_random, hex};
 pub use path::{CleanPath, PathError};
 pub use reason::Reason;
 pub use request::RequestView;

@@ -83,10 +83,14 @@ fn j01_j02_j04_headers_refused() {
     ] {
         assert_eq!(verify(&with_header(&header)).unwrap_err(), TokenError::Header, "{header}");
     }
-    for header in [json!({"kid": kid}), json!({"alg": 1, "kid": kid}), json!({"alg": "RS256", "kid": 1}), json!([]), json!("x")] {
+    for header in
+        [json!({"kid": kid}), json!({"alg": 1, "kid": kid}), json!({"alg": "RS256", "kid": 1}), json!([]), json!("x")]
+    {
         assert_eq!(verify(&with_header(&header)).unwrap_err(), TokenError::Malformed, "{header}");
     }
-    for header in [json!({"alg": "RS256"}), json!({"alg": "RS256", "kid": ""}), json!({"alg": "RS256", "kid": "../../x"})] {
+    for header in
+        [json!({"alg": "RS256"}), json!({"alg": "RS256", "kid": ""}), json!({"alg": "RS256", "kid": "../../x"})]
+    {
         assert_eq!(verify(&with_header(&header)).unwrap_err(), TokenError::UnknownKey, "{header}");
     }
     let unsigned = |alg: &str| {
@@ -126,10 +130,26 @@ fn rfc7519_4_1_times_and_issuer() {
 #[test]
 fn a_wrong_type_is_fatal() {
     for (key, value) in [
-        ("iss", json!([ISSUER, "x"])), ("iss", json!(1)), ("iss", Value::Null), ("aud", json!(1)), ("aud", json!([1])), ("aud", Value::Null),
-        ("exp", json!("1900000000")), ("exp", json!(1.9e9)), ("exp", json!(-1)), ("exp", Value::Null), ("iat", json!("x")), ("iat", json!(1.5)),
-        ("nbf", json!("x")), ("type", json!("id")), ("type", json!(1)), ("type", Value::Null), ("email", json!(["a@b.c"])), ("sub", json!(1)),
-        ("identity_nonce", json!(7)), ("custom", json!("x")),
+        ("iss", json!([ISSUER, "x"])),
+        ("iss", json!(1)),
+        ("iss", Value::Null),
+        ("aud", json!(1)),
+        ("aud", json!([1])),
+        ("aud", Value::Null),
+        ("exp", json!("1900000000")),
+        ("exp", json!(1.9e9)),
+        ("exp", json!(-1)),
+        ("exp", Value::Null),
+        ("iat", json!("x")),
+        ("iat", json!(1.5)),
+        ("nbf", json!("x")),
+        ("type", json!("id")),
+        ("type", json!(1)),
+        ("type", Value::Null),
+        ("email", json!(["a@b.c"])),
+        ("sub", json!(1)),
+        ("identity_nonce", json!(7)),
+        ("custom", json!("x")),
     ] {
         assert_eq!(signed(&with(key, value.clone())).unwrap_err(), TokenError::Malformed, "{key}: {value}");
     }
@@ -160,8 +180,17 @@ fn j08_weak_keys_are_not_loaded() {
     assert!(jwks(json!([jwk(&n, "AQAB")])).is_ok() && jwks(json!([jwk(&n, "Aw")])).is_ok());
     let padded = URL_SAFE_NO_PAD.encode([vec![0; 200], vec![0xff; 64]].concat());
     for bad in [
-        jwk(&n, "AQ"), jwk(&n, "Ag"), jwk(&n, ""), jwk(&n, "AAAAAQ"), jwk(&n, "AQAAAAAB"), jwk("AQAB", "AQAB"), jwk("", "AQAB"), jwk(&padded, "AQAB"),
-        jwk(&URL_SAFE_NO_PAD.encode([0xff; 64]), "AQAB"), jwk(&URL_SAFE_NO_PAD.encode([0xff; 2000]), "AQAB"), jwk("!", "AQAB"),
+        jwk(&n, "AQ"),
+        jwk(&n, "Ag"),
+        jwk(&n, ""),
+        jwk(&n, "AAAAAQ"),
+        jwk(&n, "AQAAAAAB"),
+        jwk("AQAB", "AQAB"),
+        jwk("", "AQAB"),
+        jwk(&padded, "AQAB"),
+        jwk(&URL_SAFE_NO_PAD.encode([0xff; 64]), "AQAB"),
+        jwk(&URL_SAFE_NO_PAD.encode([0xff; 2000]), "AQAB"),
+        jwk("!", "AQAB"),
         json!({"kty": "RSA", "n": n, "e": "AQAB"}),
         json!({"kty": "RSA", "kid": "", "n": n, "e": "AQAB"}),
         json!({"kty": "RSA", "kid": "k", "n": n, "e": "AQAB", "use": "enc"}),
@@ -190,7 +219,14 @@ fn s01_every_flipped_bit_is_refused() {
         assert!(verify(&token[..cut]).is_err(), "cut at {cut}");
     }
     let (head, tail) = token.split_at(token.len() / 2);
-    for mangled in [format!("{tail}{head}"), format!("{token}="), format!("{token}\n"), format!(" {token}"), format!("{token}.{token}"), format!("{token}.")] {
+    for mangled in [
+        format!("{tail}{head}"),
+        format!("{token}="),
+        format!("{token}\n"),
+        format!(" {token}"),
+        format!("{token}.{token}"),
+        format!("{token}."),
+    ] {
         assert!(verify(&mangled).is_err(), "{mangled}");
     }
     assert_eq!(UnverifiedToken::parse(&"a.".repeat(9000)).err(), Some(TokenError::TooLong));
