@@ -3,6 +3,8 @@
 //!
 //! The way of a request is in `ARCHITECTURE.md`; the question that everything serves is [`engine::decide`].
 
+pub mod cookie;
 pub mod model;
 pub mod policy;
+pub mod route;
 pub mod token;

@@ -1,0 +1,217 @@
+use std::fmt;
+
+use thiserror::Error;
+
+use crate::model::{CleanPath, Host};
+
+/// Where an application is: `host` or `host/path`, each with wildcards.
+///
+/// `*` in a host stands for part of one label, or all of it. A path covers itself and everything below; a `*` in it stands
+/// for any text, slashes included; after a trailing `/*` the path itself is not covered.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Domain {
+    pub(super) host: Box<str>,
+    pub(super) path: Box<str>,
+}
+
+/// Why a domain is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum DomainError {
+    /// A scheme, a port, a query or a fragment.
+    #[error("a domain is a host or host/path, without scheme, port, query or fragment")]
+    Shape,
+    /// The host is malformed.
+    #[error("the host is malformed")]
+    Host,
+    /// The path is not canonical.
+    #[error("the path is not in canonical form")]
+    Path,
+    /// Two stars in one label or one segment.
+    #[error("at most one `*` between two dots or two slashes")]
+    Stars,
+}
+
+impl Domain {
+    /// Reads a domain.
+    ///
+    /// # Errors
+    /// See [`DomainError`].
+    pub fn parse(text: &str) -> Result<Self, DomainError> {
+        let (host, path) = text.find('/').and_then(|at| text.split_at_checked(at)).unwrap_or((text, "/"));
+        if text.contains(['?', '#', ':']) {
+            return Err(DomainError::Shape);
+        }
+        let host = if host.contains('*') {
+            // The labels around the stars must be what labels are; a star stands for at least one letter.
+            Host::parse(&host.replace('*', "x")).map_err(|_| DomainError::Host)?;
+            host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
+        } else {
+            Host::parse(host).map_err(|_| DomainError::Host)?.as_str().to_owned()
+        };
+        let path = if path == "/*" { "/" } else { path };
+        if !CleanPath::parse(path).is_ok_and(|p| !p.is_rewritten() && p.readings().1.is_none()) {
+            return Err(DomainError::Path);
+        }
+        let crowded = |part: &str| part.matches('*').count() > 1;
+        if host.split('.').any(crowded) || path.split('/').any(crowded) {
+            return Err(DomainError::Stars);
+        }
+        Ok(Self { host: host.into(), path: path.into() })
+    }
+
+    /// The host, in lower case, with its stars.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The host, where it has no stars.
+    pub fn exact_host(&self) -> Option<&str> {
+        Some(&*self.host).filter(|host| !host.contains('*'))
+    }
+
+    /// The path with its stars; `/` for all paths.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Whether a canonical path is covered.
+    pub fn covers_path(&self, path: &str) -> bool {
+        covers_path(&self.path, path)
+    }
+
+    /// Whether a canonical host is covered.
+    pub fn covers_host(&self, host: &str) -> bool {
+        let (mut ours, mut theirs) = (self.host.split('.'), host.split('.'));
+        loop {
+            match (ours.next(), theirs.next()) {
+                (None, None) => return true,
+                (Some(pattern), Some(label)) if covers_label(pattern, label) => {}
+                _ => return false,
+            }
+        }
+    }
+
+    /// Orders domains so that the more specific of two that cover the same place comes first: exact hosts, then longer ones;
+    /// then longer paths; text in stead of stars in either.
+    pub(super) fn specificity(&self) -> impl Ord + use<> {
+        let literal = |text: &str| text.len() - text.matches('*').count();
+        std::cmp::Reverse((
+            !self.host.contains('*'),
+            literal(&self.host),
+            literal(&self.path),
+            !self.path.contains('*'),
+        ))
+    }
+}
+
+impl fmt::Display for Domain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.host)?;
+        if *self.path == *"/" { Ok(()) } else { f.write_str(&self.path) }
+    }
+}
+
+fn covers_label(pattern: &str, label: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == label,
+        Some((before, after)) => {
+            label.len() >= before.len() + after.len() && label.starts_with(before) && label.ends_with(after)
+        }
+    }
+}
+
+fn covers_path(pattern: &str, path: &str) -> bool {
+    let mut pieces = pattern.split('*');
+    let Some(mut rest) = pieces.next().and_then(|first| path.strip_prefix(first)) else { return false };
+    let at_boundary = |rest: &str, piece: &str| rest.is_empty() || rest.starts_with('/') || piece.ends_with('/');
+    let Some(last) = pieces.next_back() else { return at_boundary(rest, pattern) };
+    // Text between two stars is taken where it first stands: that leaves the most for what follows.
+    for piece in pieces {
+        match rest.find(piece).and_then(|at| rest.get(at + piece.len()..)) {
+            Some(tail) => rest = tail,
+            None => return false,
+        }
+    }
+    last.is_empty()
+        || rest
+            .match_indices(last)
+            .any(|(at, _)| rest.get(at + last.len()..).is_some_and(|tail| at_boundary(tail, last)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_as_access_matches_them() {
+        for (pattern, yes, no) in [
+            ("a.example.com", vec!["a.example.com"], vec!["b.example.com", "example.com", "x.a.example.com"]),
+            ("*.example.com", vec!["a.example.com"], vec!["example.com", "a.b.example.com", ".example.com.evil"]),
+            (
+                "*test.example.com",
+                vec!["test.example.com", "alphatest.example.com"],
+                vec!["tests.example.com", "a.test.example.com"],
+            ),
+            ("a.*.example.com", vec!["a.b.example.com"], vec!["a.example.com", "b.b.example.com"]),
+            ("APP.Example.COM.", vec!["app.example.com"], vec![]),
+        ] {
+            let domain = Domain::parse(pattern).unwrap();
+            for host in yes {
+                assert!(domain.covers_host(host), "{pattern} covers {host}");
+            }
+            for host in no {
+                assert!(!domain.covers_host(host), "{pattern} does not cover {host}");
+            }
+        }
+    }
+
+    #[test]
+    fn paths_as_access_matches_them() {
+        for (pattern, yes, no) in [
+            ("h.x", vec!["/", "/a", "/a/b"], vec![]),
+            ("h.x/*", vec!["/", "/a"], vec![]),
+            ("h.x/alpha", vec!["/alpha", "/alpha/", "/alpha/b"], vec!["/alphabet", "/", "/a", "/ALPHA"]),
+            ("h.x/alpha/", vec!["/alpha/", "/alpha/b"], vec!["/alpha", "/alphabet"]),
+            ("h.x/alpha/*", vec!["/alpha/b", "/alpha/"], vec!["/alpha", "/alphabet"]),
+            (
+                "h.x/foo*/bar",
+                vec!["/food/stuff/bar", "/foo/bar", "/food/bar/x"],
+                vec!["/food/barn", "/fo/bar", "/food"],
+            ),
+            ("h.x/a*/b*/c", vec!["/a1/b2/c", "/a/x/b/y/c"], vec!["/a/c", "/a/b/cd"]),
+            ("h.x/a*b", vec!["/ab", "/axxb", "/axb/c", "/abb"], vec!["/abc", "/ba"]),
+        ] {
+            let domain = Domain::parse(pattern).unwrap();
+            for path in yes {
+                assert!(domain.covers_path(path), "{pattern} covers {path}");
+            }
+            for path in no {
+                assert!(!domain.covers_path(path), "{pattern} does not cover {path}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_domain() {
+        for bad in [
+            "",
+            "/",
+            "https://h.x",
+            "h.x:443",
+            "h.x/a?b",
+            "h.x/#a",
+            "*.*x*.h",
+            "**.h.x",
+            "h.x/a**",
+            "h.x//a",
+            "h.x/../a",
+            "h.x/a b",
+            "h x",
+            "h.x/a;b",
+        ] {
+            assert!(Domain::parse(bad).is_err(), "{bad}");
+        }
+        assert_eq!(Domain::parse("h.x/").unwrap(), Domain::parse("h.x").unwrap());
+        assert_eq!(Domain::parse("h.x/*").unwrap().to_string(), "h.x");
+    }
+}

@@ -1,0 +1,170 @@
+use std::collections::HashMap;
+
+use foldhash::quality::RandomState;
+
+use super::Domain;
+use crate::model::{CleanPath, PathError};
+
+/// Finds the application of a host and a path. The cost does not depend on how many applications there are on other hosts.
+#[derive(Debug, Default)]
+pub struct Router {
+    exact: HashMap<Box<str>, Vec<Claim>, RandomState>,
+    /// By what follows the first dot, for hosts with stars in their first label only.
+    first_label: HashMap<Box<str>, Vec<Claim>, RandomState>,
+    elsewhere: Vec<Claim>,
+}
+
+#[derive(Debug)]
+struct Claim {
+    domain: Domain,
+    application: usize,
+}
+
+/// What we serve ourselves, under `/cdn-cgi/access/` on the team domain and on every application's host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// `login/<domain>`: team domain.
+    Login,
+    /// `callback`: team domain.
+    Callback,
+    /// `authorized`: application hosts.
+    Authorized,
+    /// `logout`: both.
+    Logout,
+    /// `certs`: both.
+    Certs,
+    /// `get-identity`: both.
+    GetIdentity,
+    /// Nothing that exists.
+    Unknown,
+}
+
+impl Endpoint {
+    /// Where the endpoints live.
+    pub const PREFIX: &'static str = "/cdn-cgi/access";
+
+    /// The endpoint of a canonical path; `None` where the path is not under the prefix.
+    pub fn of(path: &str) -> Option<Self> {
+        let rest = path.strip_prefix(Self::PREFIX)?;
+        Some(match rest.strip_prefix('/').unwrap_or(rest) {
+            _ if !rest.is_empty() && !rest.starts_with('/') => return None,
+            "callback" => Self::Callback,
+            "authorized" => Self::Authorized,
+            "logout" => Self::Logout,
+            "certs" => Self::Certs,
+            "get-identity" => Self::GetIdentity,
+            login if login == "login" || login.starts_with("login/") => Self::Login,
+            _ => Self::Unknown,
+        })
+    }
+}
+
+impl Router {
+    /// A router over domains; each application is known by its place in the list.
+    pub fn new<'a>(domains: impl IntoIterator<Item = &'a Domain>) -> Self {
+        let mut router = Self::default();
+        for (application, domain) in domains.into_iter().enumerate() {
+            let claim = Claim { domain: domain.clone(), application };
+            match domain.host().split_once('.') {
+                _ if domain.exact_host().is_some() => router.exact.entry(domain.host().into()).or_default().push(claim),
+                Some((_, rest)) if !rest.contains('*') => {
+                    router.first_label.entry(rest.into()).or_default().push(claim)
+                }
+                _ => router.elsewhere.push(claim),
+            }
+        }
+        let lists = router.exact.values_mut().chain(router.first_label.values_mut()).chain([&mut router.elsewhere]);
+        for list in lists {
+            list.sort_by_key(|claim| claim.domain.specificity());
+        }
+        router
+    }
+
+    /// The application of a canonical host and a path, judged by one reading of the path.
+    pub fn find(&self, host: &str, path: &str) -> Option<usize> {
+        self.claims(host).find(|claim| claim.domain.covers_path(path)).map(|claim| claim.application)
+    }
+
+    /// The application of a canonical host and a path.
+    ///
+    /// # Errors
+    /// [`PathError::Ambiguous`] where origins that read the path in different ways would put it into different places.
+    pub fn route(&self, host: &str, path: &CleanPath<'_>) -> Result<Option<usize>, PathError> {
+        let (one, other) = path.readings();
+        let found = self.find(host, one);
+        match other {
+            Some(other) if self.find(host, other) != found => Err(PathError::Ambiguous),
+            _ => Ok(found),
+        }
+    }
+
+    /// Whether any application is on this host.
+    pub fn knows_host(&self, host: &str) -> bool {
+        self.claims(host).next().is_some()
+    }
+
+    fn claims<'a>(&'a self, host: &'a str) -> impl Iterator<Item = &'a Claim> {
+        let list = |list: Option<&'a Vec<Claim>>| list.map(Vec::as_slice).unwrap_or_default();
+        let rest = host.split_once('.').map_or("", |(_, rest)| rest);
+        let wild = list(self.first_label.get(rest)).iter().chain(&self.elsewhere);
+        list(self.exact.get(host)).iter().chain(wild.filter(|claim| claim.domain.covers_host(host)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn router(domains: &[&str]) -> Router {
+        let domains: Vec<_> = domains.iter().map(|d| Domain::parse(d).unwrap()).collect();
+        Router::new(&domains)
+    }
+
+    #[test]
+    fn the_most_specific_wins_whatever_the_order() {
+        let all = ["*.x.y", "a.x.y", "a.x.y/alpha", "a.x.y/alpha/beta", "*b.x.y", "*.*.x.y", "a.x.y/al*"];
+        let mut reversed = all;
+        reversed.reverse();
+        for order in [all, reversed] {
+            let router = router(&order);
+            for (host, path, expected) in [
+                ("a.x.y", "/", Some("a.x.y")),
+                ("a.x.y", "/alpha", Some("a.x.y/alpha")),
+                ("a.x.y", "/alpha/beta/c", Some("a.x.y/alpha/beta")),
+                ("a.x.y", "/alps", Some("a.x.y/al*")),
+                ("c.x.y", "/alpha", Some("*.x.y")),
+                ("bb.x.y", "/", Some("*b.x.y")),
+                ("q.r.x.y", "/", Some("*.*.x.y")),
+                ("x.y", "/", None),
+                ("other", "/", None),
+            ] {
+                assert_eq!(router.find(host, path).map(|i| order[i]), expected, "{host}{path}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_path_that_reads_two_ways_must_lead_to_one_place() {
+        let router = router(&["a.x.y", "a.x.y/admin"]);
+        let route = |path: &str| router.route("a.x.y", &CleanPath::parse(path).unwrap());
+        assert_eq!(route("/admin;x=1"), Err(PathError::Ambiguous));
+        assert_eq!(route("/%2Fadmin"), Err(PathError::Ambiguous));
+        assert_eq!(route("/admin/a;b%2Fc"), Ok(Some(1)));
+        assert_eq!(route("/api/a%2Fb"), Ok(Some(0)));
+    }
+
+    #[test]
+    fn endpoints() {
+        for (path, endpoint) in [
+            ("/cdn-cgi/access/login/wiki.example.com", Some(Endpoint::Login)),
+            ("/cdn-cgi/access/certs", Some(Endpoint::Certs)),
+            ("/cdn-cgi/access/certs/", Some(Endpoint::Unknown)),
+            ("/cdn-cgi/access", Some(Endpoint::Unknown)),
+            ("/cdn-cgi/accessory", None),
+            ("/cdn-cgi/trace", None),
+            ("/x/cdn-cgi/access/certs", None),
+        ] {
+            assert_eq!(Endpoint::of(path), endpoint, "{path}");
+        }
+    }
+}
