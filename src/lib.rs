@@ -4,7 +4,9 @@
 //! The way of a request is in `ARCHITECTURE.md`; the question that everything serves is [`engine::decide`].
 
 pub mod cookie;
+pub mod engine;
 pub mod model;
 pub mod policy;
 pub mod route;
+pub mod session;
 pub mod token;

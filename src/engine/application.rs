@@ -1,0 +1,166 @@
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+
+use crate::cookie::SameSite;
+use crate::model::{Aud, IdpId};
+use crate::policy::{Policies, Policy};
+use crate::route::Domain;
+
+/// An application as the configuration describes it.
+#[derive(Clone, Debug)]
+pub struct ApplicationSettings {
+    /// Stable over renamings.
+    pub id: String,
+    /// Audience tag.
+    pub aud: Aud,
+    /// For people.
+    pub name: String,
+    /// Where it is.
+    pub domain: Domain,
+    /// How long a session lasts where the policy says nothing.
+    pub session_duration: Duration,
+    /// Through whom people may come; everybody where empty.
+    pub allowed_idps: Vec<IdpId>,
+    /// Whether the list of providers is passed over.
+    pub auto_redirect_to_identity: bool,
+    /// Attributes of its cookie.
+    pub cookie: CookieAttributes,
+    /// What scripts of other origins may do.
+    pub cors: Option<Cors>,
+    /// Whether preflights go to the origin unchecked.
+    pub options_preflight_bypass: bool,
+    /// Whether our cookies go to the origin.
+    pub pass_cookies: bool,
+    /// Said to people who may not.
+    pub custom_deny_message: Option<String>,
+    /// Who may.
+    pub policies: Vec<Policy>,
+    /// Which of the front's origins serves it.
+    pub origins: Origins,
+}
+
+/// The place of an application's origins in the front's own list: the engine knows nothing of networks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Origins(pub usize);
+
+/// Attributes of an application's cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CookieAttributes {
+    /// `SameSite`.
+    pub same_site: SameSite,
+    /// `HttpOnly`.
+    pub http_only: bool,
+    /// Whether the cookie is for the application's path only.
+    pub path: bool,
+}
+
+/// An application of a snapshot.
+#[derive(Debug)]
+pub struct Application {
+    settings: ApplicationSettings,
+    pub(super) policies: Policies,
+}
+
+impl Application {
+    pub(super) const fn new(settings: ApplicationSettings, policies: Policies) -> Self {
+        Self { settings, policies }
+    }
+
+    /// As configured.
+    pub const fn settings(&self) -> &ApplicationSettings {
+        &self.settings
+    }
+
+    /// Audience tag.
+    pub const fn aud(&self) -> &Aud {
+        &self.settings.aud
+    }
+
+    /// Whether people may come through that provider.
+    pub fn allows_idp(&self, idp: &IdpId) -> bool {
+        self.settings.allowed_idps.is_empty() || self.settings.allowed_idps.contains(idp)
+    }
+
+    /// The name of the policy at a place of the list, and its session duration.
+    pub fn policy(&self, place: usize) -> Option<(&str, Option<Duration>)> {
+        self.policies.describe(place)
+    }
+
+    /// The `Path` of its cookie: its own path up to the first star, where it has one and the cookie is to be confined to it.
+    pub fn cookie_path(&self) -> &str {
+        let path = self.settings.domain.path();
+        let literal = path.split('*').next().unwrap_or("/");
+        // A cookie's path must end where a segment ends (RFC 6265 §5.1.4).
+        let whole =
+            if literal.len() == path.len() { literal } else { literal.rsplit_once('/').map_or("/", |(dir, _)| dir) };
+        if self.settings.cookie.path && !whole.is_empty() { whole } else { "/" }
+    }
+}
+
+/// Which cross-origin requests an application answers (Fetch standard, "CORS protocol").
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cors {
+    /// Exact origins, in lower case.
+    pub allowed_origins: BTreeSet<String>,
+    /// Any origin; never together with credentials.
+    pub allow_all_origins: bool,
+    /// Methods; all where `None`.
+    pub allowed_methods: Option<Vec<Method>>,
+    /// Request headers; all where `None`.
+    pub allowed_headers: Option<Vec<HeaderName>>,
+    /// Whether cookies may be sent.
+    pub allow_credentials: bool,
+    /// Seconds that a preflight's answer may be kept.
+    pub max_age: Option<u32>,
+}
+
+impl Cors {
+    /// The headers that let a script of the request's origin read an answer of ours; empty where it may not.
+    pub fn headers(&self, request: &HeaderMap) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        let Some(origin) = request.get(header::ORIGIN) else { return headers };
+        let named = origin.to_str().is_ok_and(|o| self.allowed_origins.contains(&o.to_ascii_lowercase()));
+        headers.insert(header::VARY, HeaderValue::from_static("Origin"));
+        if named {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            if self.allow_credentials {
+                headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+            }
+        } else if self.allow_all_origins && !self.allow_credentials {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        }
+        headers
+    }
+
+    /// The answer to a preflight.
+    pub fn preflight(&self, request: &HeaderMap) -> HeaderMap {
+        let mut headers = self.headers(request);
+        if !headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
+            return headers;
+        }
+        let vary = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers";
+        headers.insert(header::VARY, HeaderValue::from_static(vary));
+        let join = |names: Vec<&str>| HeaderValue::try_from(names.join(", ")).ok();
+        let methods = match &self.allowed_methods {
+            Some(methods) => join(methods.iter().map(Method::as_str).collect()),
+            None => request.get(header::ACCESS_CONTROL_REQUEST_METHOD).cloned(),
+        };
+        let names = match &self.allowed_headers {
+            Some(names) => join(names.iter().map(HeaderName::as_str).collect()),
+            None => request.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned(),
+        };
+        let max_age = self.max_age.map(HeaderValue::from);
+        for (name, value) in [
+            (header::ACCESS_CONTROL_ALLOW_METHODS, methods),
+            (header::ACCESS_CONTROL_ALLOW_HEADERS, names),
+            (header::ACCESS_CONTROL_MAX_AGE, max_age),
+        ] {
+            if let Some(value) = value {
+                headers.insert(name, value);
+            }
+        }
+        headers
+    }
+}

@@ -1,0 +1,68 @@
+use std::sync::Arc;
+
+use http::{HeaderMap, Method, header};
+
+use super::Application;
+use crate::model::{Reason, RequestView};
+
+/// The request may be tried again after a login.
+#[derive(Clone, Debug)]
+pub struct Challenge {
+    /// For which application.
+    pub application: Arc<Application>,
+    /// What was wrong with what was presented.
+    pub reason: Reason,
+    /// In which way this client can be told.
+    pub style: Style,
+}
+
+/// The way in which a client can be told to log in. A redirect that cannot be followed is a broken page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// 302 to the login: navigations, and clients that say nothing of what they are doing.
+    Redirect,
+    /// 401 with a page: the body of a form would be lost on the way.
+    Page,
+    /// 401 with a small JSON body: scripts.
+    Json,
+    /// `grpc-status: 16` in trailers-only form.
+    Grpc,
+    /// 401 with nothing: a handshake cannot follow anything.
+    Upgrade,
+}
+
+impl Style {
+    /// Classifies a request by what it says of itself: Fetch Metadata, `X-Requested-With`, content type, upgrade, method.
+    pub fn of(request: &RequestView<'_>) -> Self {
+        let headers = request.headers;
+        let is = |name: &str, value: &str| text(headers, name).is_some_and(|v| v.eq_ignore_ascii_case(value));
+        let starts = |name: &str, value: &str| text(headers, name).is_some_and(|v| v.starts_with(value));
+        let safe = matches!(*request.method, Method::GET | Method::HEAD);
+        if starts("content-type", "application/grpc") {
+            return Self::Grpc;
+        }
+        if headers.contains_key(header::UPGRADE) || *request.method == Method::CONNECT {
+            return Self::Upgrade;
+        }
+        if is("x-requested-with", "XMLHttpRequest") {
+            return Self::Json;
+        }
+        match (text(headers, "sec-fetch-mode"), safe) {
+            (Some("navigate"), true) | (None, true) => Self::Redirect,
+            (Some("navigate"), false) => Self::Page,
+            (None, false) if text(headers, "accept").is_some_and(|a| a.contains("text/html")) => Self::Page,
+            _ => Self::Json,
+        }
+    }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// A CORS preflight is an `OPTIONS` that says so (Fetch standard); anything else is a request like others.
+pub(super) fn is_preflight(request: &RequestView<'_>) -> bool {
+    *request.method == Method::OPTIONS
+        && request.headers.contains_key(header::ORIGIN)
+        && request.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+}

@@ -1,0 +1,229 @@
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::Method;
+
+use super::challenge::is_preflight;
+use super::credential::presented;
+use super::{Application, Challenge, Decision, IdentityState, Need, Permit, Refusal, Snapshot, Style};
+use crate::model::{CleanPath, Identity, IdentityNonce, PathError, Reason, RequestView, Secret, UnixTime};
+use crate::policy::{Facts, Outcome, Verdict};
+use crate::route::Endpoint;
+use crate::session::Session;
+use crate::token::{TokenError, UnverifiedToken};
+
+/// Decides what should happen to a request, from what is known right now.
+///
+/// On [`Decision::Resolve`] the caller awaits the control path and asks again, once; a second `Resolve` is treated as
+/// [`Decision::Unavailable`].
+pub fn decide(snapshot: &Snapshot, request: &RequestView<'_>, now: UnixTime) -> Decision {
+    if matches!(*request.method, Method::TRACE | Method::CONNECT) {
+        return Decision::Refuse(Reason::MethodRefused);
+    }
+    if request.authority.port.is_some_and(|port| !snapshot.team().is_served_on(port)) {
+        return Decision::Refuse(Reason::PortUnknown);
+    }
+    let application = match route(snapshot, &request.authority.host, &request.path) {
+        Ok(Route::Endpoint { endpoint, on_team }) => return Decision::Handle { endpoint, on_team },
+        Ok(Route::Application(application)) => application,
+        Ok(Route::Nowhere) => return Decision::Refuse(Reason::NoApplication),
+        Err(_) => return Decision::Refuse(Reason::PathAmbiguous),
+    };
+    let bypass = snapshot.policies().bypass(&application.policies, &Facts::of_nobody(request.client));
+    if bypass.is_some() {
+        return Decision::Forward(Permit::new(Arc::clone(application), None, bypass));
+    }
+    if is_preflight(request) {
+        return preflight(application);
+    }
+    match session(snapshot, application, request, now) {
+        Ok(session) => permit(snapshot, application, session, request.client),
+        Err(Missing::Need(need)) => Decision::Resolve(need),
+        Err(Missing::Keys) => Decision::Unavailable(refusal(Reason::KeysUnavailable, application)),
+        Err(Missing::Because(reason)) => {
+            Decision::LogIn(Challenge { application: Arc::clone(application), reason, style: Style::of(request) })
+        }
+    }
+}
+
+enum Route<'a> {
+    Endpoint { endpoint: Endpoint, on_team: bool },
+    Application(&'a Arc<Application>),
+    Nowhere,
+}
+
+fn route<'a>(snapshot: &'a Snapshot, host: &str, path: &CleanPath<'_>) -> Result<Route<'a>, PathError> {
+    let on_team = *host == *snapshot.team().domain.as_str();
+    let (one, other) = path.readings();
+    let endpoint = Endpoint::of(one);
+    if other.is_some_and(|other| Endpoint::of(other) != endpoint) {
+        return Err(PathError::Ambiguous);
+    }
+    match endpoint {
+        Some(endpoint) if on_team || snapshot.router().knows_host(host) => Ok(Route::Endpoint { endpoint, on_team }),
+        Some(_) => Ok(Route::Nowhere),
+        None if on_team => Ok(Route::Endpoint { endpoint: Endpoint::Unknown, on_team }),
+        None => {
+            let found = snapshot.router().route(host, path)?;
+            Ok(found.and_then(|i| snapshot.applications().get(i)).map_or(Route::Nowhere, Route::Application))
+        }
+    }
+}
+
+fn preflight(application: &Arc<Application>) -> Decision {
+    let settings = application.settings();
+    if settings.cors.is_some() {
+        Decision::Preflight(Arc::clone(application))
+    } else if settings.options_preflight_bypass {
+        Decision::Forward(Permit::new(Arc::clone(application), None, None))
+    } else {
+        Decision::Deny(refusal(Reason::PreflightRefused, application))
+    }
+}
+
+fn permit(snapshot: &Snapshot, application: &Arc<Application>, session: Arc<Session>, client: IpAddr) -> Decision {
+    let verdict = snapshot.policies().evaluate(&application.policies, &session.facts(client));
+    match verdict {
+        Verdict { outcome: Outcome::Allow, .. } => {
+            Decision::Forward(Permit::new(Arc::clone(application), Some(session), Some(verdict)))
+        }
+        Verdict { unknown: true, .. } => {
+            Decision::Unavailable(Refusal::from_verdict(Arc::clone(application), session, verdict))
+        }
+        _ => Decision::Deny(Refusal::from_verdict(Arc::clone(application), session, verdict)),
+    }
+}
+
+fn refusal(reason: Reason, application: &Arc<Application>) -> Refusal {
+    Refusal { reason, application: Some(Arc::clone(application)), session: None, policy: None }
+}
+
+/// Why a request has no session.
+enum Missing {
+    /// Something must be learned first.
+    Need(Need),
+    /// The keys are not known or too old.
+    Keys,
+    /// This is wrong with what it presents.
+    Because(Reason),
+}
+
+impl Missing {
+    /// Of several credentials that are no good, which tells the most: what may yet turn out good, then what once was.
+    const fn weight(&self) -> u8 {
+        match self {
+            Self::Need(_) => 5,
+            Self::Keys => 4,
+            Self::Because(Reason::SessionExpired) => 3,
+            Self::Because(Reason::SessionRevoked) => 2,
+            Self::Because(Reason::SessionInvalid) => 1,
+            Self::Because(_) => 0,
+        }
+    }
+}
+
+/// The session of the first credential that is good for the application.
+fn session(
+    snapshot: &Snapshot,
+    application: &Application,
+    request: &RequestView<'_>,
+    now: UnixTime,
+) -> Result<Arc<Session>, Missing> {
+    let mut missing = Missing::Because(Reason::NoSession);
+    for token in presented(request.headers) {
+        match session_of(snapshot, application, token, now) {
+            Ok(session) => return Ok(session),
+            Err(reason) if reason.weight() > missing.weight() => missing = reason,
+            Err(_) => {}
+        }
+    }
+    Err(missing)
+}
+
+fn session_of(
+    snapshot: &Snapshot,
+    application: &Application,
+    token: &str,
+    now: UnixTime,
+) -> Result<Arc<Session>, Missing> {
+    let known = snapshot.known();
+    let remembered = known.session(token).filter(|session| session.is_settled(known.key_changes(), now));
+    let session = match remembered {
+        Some(session) if session.is_current(snapshot.generation()) => session,
+        Some(session) => {
+            let session = Arc::new(session.under(snapshot.context()));
+            known.remember(token, Arc::clone(&session));
+            session
+        }
+        None => first_sight(snapshot, application, token, now)?,
+    };
+    if session.has_expired(now) {
+        known.forget(token);
+        return Err(Missing::Because(Reason::SessionExpired));
+    }
+    if session.is_revoked(snapshot.revocations()) {
+        return Err(Missing::Because(Reason::SessionRevoked));
+    }
+    if !session.is_for(application.aud()) {
+        return Err(Missing::Because(Reason::SessionInvalid));
+    }
+    if !known.keys_are_good(now) {
+        return Err(Missing::Keys);
+    }
+    Ok(session)
+}
+
+/// Verifies a token that this node has not seen, or not with these keys, and remembers it.
+fn first_sight(
+    snapshot: &Snapshot,
+    application: &Application,
+    token: &str,
+    now: UnixTime,
+) -> Result<Arc<Session>, Missing> {
+    let invalid = Missing::Because(Reason::SessionInvalid);
+    let known = snapshot.known();
+    let Ok(unverified) = UnverifiedToken::parse(token) else { return Err(invalid) };
+    let context = snapshot.context();
+    let Some(issuer) = known.keys(snapshot.issuer()) else { return Err(Missing::Need(Need::Keys)) };
+    let may_ask = now >= issuer.retry_from;
+    let keys = match &issuer.keys {
+        Some(keys) if now < issuer.good_until => keys,
+        _ if may_ask => return Err(Missing::Need(Need::Keys)),
+        _ => return Err(Missing::Keys),
+    };
+    let verified = match unverified.verify(keys, snapshot.issuer(), now, snapshot.team().leeway) {
+        Ok(verified) => verified,
+        Err(TokenError::UnknownKey) if may_ask => return Err(Missing::Need(Need::Keys)),
+        Err(TokenError::Expired) => return Err(Missing::Because(Reason::SessionExpired)),
+        Err(_) => return Err(invalid),
+    };
+    if !verified.claims().aud.iter().any(|aud| aud == application.aud().as_str()) {
+        return Err(invalid);
+    }
+    let nonce = verified.claims().identity_nonce.as_deref().map(IdentityNonce::parse);
+    let Ok(nonce) = nonce.transpose() else { return Err(invalid) };
+    let (identity, recheck) = identity(snapshot, nonce, token, now)?;
+    let session = Session::new(token, verified, identity, recheck, context).map_err(|_| invalid)?;
+    let session = Arc::new(session);
+    known.remember(token, Arc::clone(&session));
+    Ok(session)
+}
+
+type Learned = (Option<Arc<Identity>>, Option<UnixTime>);
+
+/// The record behind a token. A token without a nonce has none; a record that is gone takes its sessions with it.
+fn identity(snapshot: &Snapshot, nonce: Option<IdentityNonce>, token: &str, now: UnixTime) -> Result<Learned, Missing> {
+    let Some(nonce) = nonce else { return Ok((None, None)) };
+    match snapshot.known().identity(&nonce) {
+        Some(IdentityState::Known(identity)) => Ok((Some(identity), None)),
+        Some(IdentityState::Missing) => Err(Missing::Because(Reason::SessionRevoked)),
+        Some(IdentityState::Unavailable { retry_from }) if now < retry_from => Ok((None, Some(retry_from))),
+        Some(IdentityState::Unavailable { .. }) | None => {
+            Err(Missing::Need(Need::Identity { nonce, token: Secret::new(token) }))
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,114 @@
+use std::sync::Arc;
+
+use super::{Application, Challenge};
+use crate::model::{Email, IdentityNonce, Reason};
+use crate::policy::{Outcome, Verdict};
+use crate::route::Endpoint;
+use crate::session::Session;
+
+/// What should happen to a request.
+#[derive(Debug)]
+pub enum Decision {
+    /// It may go to the origin.
+    Forward(Permit),
+    /// It may be tried again after a login.
+    LogIn(Challenge),
+    /// It may not.
+    Deny(Refusal),
+    /// It is not a request that anybody could answer: the reason says why.
+    Refuse(Reason),
+    /// It could not be decided. Never a permit.
+    Unavailable(Refusal),
+    /// A preflight that the application's CORS settings answer.
+    Preflight(Arc<Application>),
+    /// One of our own endpoints: on the team domain, or on an application's host.
+    Handle {
+        /// Which.
+        endpoint: Endpoint,
+        /// Whether on the team domain.
+        on_team: bool,
+    },
+    /// Something that this node has not seen yet. Learn it, then ask again, once.
+    Resolve(Need),
+}
+
+/// Leave to forward one request, and the identity to forward it with. Only the engine makes one.
+#[derive(Debug)]
+pub struct Permit {
+    application: Arc<Application>,
+    session: Option<Arc<Session>>,
+    policy: Option<usize>,
+}
+
+impl Permit {
+    pub(super) const fn new(
+        application: Arc<Application>,
+        session: Option<Arc<Session>>,
+        verdict: Option<Verdict>,
+    ) -> Self {
+        let policy = match verdict {
+            Some(verdict) => verdict.policy,
+            None => None,
+        };
+        Self { application, session, policy }
+    }
+
+    /// Where it goes.
+    pub const fn application(&self) -> &Arc<Application> {
+        &self.application
+    }
+
+    /// As whom; nobody for bypassed requests.
+    pub const fn session(&self) -> Option<&Arc<Session>> {
+        self.session.as_ref()
+    }
+
+    /// The name of the policy that let it through.
+    pub fn policy(&self) -> Option<&str> {
+        self.policy.and_then(|place| self.application.policy(place)).map(|(name, _)| name)
+    }
+}
+
+/// Why somebody may not, for the page, the log and the metric.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Why.
+    pub reason: Reason,
+    /// What they wanted, where that is known.
+    pub application: Option<Arc<Application>>,
+    /// Who they are, where that is known.
+    pub session: Option<Arc<Session>>,
+    /// The policy that decided.
+    pub policy: Option<usize>,
+}
+
+impl Refusal {
+    pub(super) fn from_verdict(application: Arc<Application>, session: Arc<Session>, verdict: Verdict) -> Self {
+        debug_assert_eq!(verdict.outcome, Outcome::Deny);
+        let reason = match verdict {
+            Verdict { unknown: true, .. } => Reason::IdentityUnavailable,
+            Verdict { policy: Some(_), .. } => Reason::PolicyDenied,
+            Verdict { policy: None, .. } => Reason::NoPolicyApplied,
+        };
+        Self { reason, application: Some(application), session: Some(session), policy: verdict.policy }
+    }
+
+    /// The address of the person, where there is one.
+    pub fn email(&self) -> Option<&Email> {
+        self.session.as_ref().and_then(|session| session.email())
+    }
+}
+
+/// What this node has to learn before it can decide.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// The keys of the team: never fetched, or a token names one that is not among them.
+    Keys,
+    /// The identity record behind a token. It comes with the token, which a remote team wants to see.
+    Identity {
+        /// The record's key.
+        nonce: IdentityNonce,
+        /// The token, in clear.
+        token: crate::model::Secret,
+    },
+}

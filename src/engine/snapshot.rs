@@ -1,0 +1,149 @@
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use super::{Application, ApplicationSettings, Known};
+use crate::model::{Aud, Host};
+use crate::policy::{AccessGroup, PolicySet, UnknownGroup};
+use crate::route::Router;
+use crate::session::{Context, Revocations};
+
+/// The team: whose tokens are good here, and where people log in.
+#[derive(Clone, Debug)]
+pub struct Team {
+    /// For people.
+    pub name: String,
+    /// The team domain.
+    pub domain: Host,
+    /// The port that browsers use on every host, where it is not the scheme's own.
+    pub port: Option<u16>,
+    /// Whether browsers come over plain HTTP.
+    pub plain_http: bool,
+    /// Seconds of difference between clocks that are forgiven.
+    pub leeway: u64,
+}
+
+impl Team {
+    /// `https://<team domain>`: the issuer of its tokens, and the beginning of its URLs.
+    pub fn url(&self) -> String {
+        self.url_of(self.domain.as_str())
+    }
+
+    /// The same for another host of the team.
+    pub fn url_of(&self, host: &str) -> String {
+        let scheme = if self.plain_http { "http" } else { "https" };
+        match self.port {
+            Some(port) => format!("{scheme}://{host}:{port}"),
+            None => format!("{scheme}://{host}"),
+        }
+    }
+
+    /// Whether a client may name that port.
+    pub fn is_served_on(&self, port: u16) -> bool {
+        port == self.port.unwrap_or(if self.plain_http { 80 } else { 443 })
+    }
+}
+
+/// Everything a decision reads. Immutable: a change is a new one.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    compiled: Arc<Compiled>,
+    revocations: Arc<Revocations>,
+    known: Arc<Known>,
+}
+
+#[derive(Debug)]
+struct Compiled {
+    generation: u64,
+    team: Team,
+    issuer: Box<str>,
+    router: Router,
+    applications: Vec<Arc<Application>>,
+    policies: PolicySet,
+}
+
+/// Why no snapshot could be made.
+#[derive(Debug, Error)]
+#[error(transparent)]
+pub struct SnapshotError(#[from] UnknownGroup);
+
+impl Snapshot {
+    /// Compiles a snapshot. `generation` must be another number than that of any earlier one of the process.
+    ///
+    /// # Errors
+    /// Rules that name no Access group, and groups that contain themselves.
+    pub fn compile(
+        generation: u64,
+        team: Team,
+        groups: &[AccessGroup],
+        applications: Vec<ApplicationSettings>,
+        known: Arc<Known>,
+    ) -> Result<Self, SnapshotError> {
+        let (set, policies) = PolicySet::compile(groups, applications.iter().map(|a| a.policies.as_slice()))?;
+        let router = Router::new(applications.iter().map(|a| &a.domain));
+        let applications =
+            applications.into_iter().zip(policies).map(|(a, p)| Arc::new(Application::new(a, p))).collect();
+        let issuer = team.url().into();
+        let compiled = Compiled { generation, team, issuer, router, applications, policies: set };
+        Ok(Self { compiled: Arc::new(compiled), revocations: Arc::default(), known })
+    }
+
+    /// The same with other revocations.
+    #[must_use]
+    pub fn with_revocations(&self, revocations: Arc<Revocations>) -> Self {
+        Self { revocations, ..self.clone() }
+    }
+
+    /// The team.
+    pub fn team(&self) -> &Team {
+        &self.compiled.team
+    }
+
+    /// `https://<team domain>`.
+    pub fn issuer(&self) -> &str {
+        &self.compiled.issuer
+    }
+
+    /// Its number.
+    pub fn generation(&self) -> u64 {
+        self.compiled.generation
+    }
+
+    /// All applications.
+    pub fn applications(&self) -> &[Arc<Application>] {
+        &self.compiled.applications
+    }
+
+    /// The application with that audience tag.
+    pub fn application(&self, aud: &Aud) -> Option<&Arc<Application>> {
+        self.compiled.applications.iter().find(|a| a.aud() == aud)
+    }
+
+    /// Which host and path belong to whom.
+    pub fn router(&self) -> &Router {
+        &self.compiled.router
+    }
+
+    /// What this node has seen.
+    pub const fn known(&self) -> &Arc<Known> {
+        &self.known
+    }
+
+    /// What was ended before its time.
+    pub const fn revocations(&self) -> &Arc<Revocations> {
+        &self.revocations
+    }
+
+    /// Access groups and names.
+    pub fn policies(&self) -> &PolicySet {
+        &self.compiled.policies
+    }
+
+    pub(super) fn context(&self) -> Context<'_> {
+        Context {
+            interner: self.compiled.policies.interner(),
+            generation: self.compiled.generation,
+            keys: self.known.key_changes(),
+        }
+    }
+}
