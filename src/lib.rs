@@ -5,4 +5,6 @@
 
 pub mod model;
 pub mod policy;
+#[cfg(feature = "control")]
+mod portal;
 pub mod token;
