@@ -3,6 +3,7 @@
 //!
 //! The way of a request is in `ARCHITECTURE.md`; the question that everything serves is [`engine::decide`].
 
+// Layers 0 to 3: pure, without a runtime.
 pub mod cookie;
 pub mod engine;
 pub mod model;
@@ -10,3 +11,7 @@ pub mod policy;
 pub mod route;
 pub mod session;
 pub mod token;
+
+// Layers 4 and 5: what waits.
+#[cfg(feature = "control")]
+mod portal;

@@ -1,0 +1,442 @@
+//! The pages people see: choosing a login, refusals, errors, signing out.
+//!
+//! Decides only how a page looks and what it says; which page is due, and its reason id, come from the caller. Trusts
+//! nothing it is given as text: every field is escaped on the way into the template, and the policy in
+//! [`security_headers`] lets a browser run no script and load nothing. Links are the exception that escaping cannot
+//! judge, so the caller builds them from typed URLs. Never fetches, logs or keeps anything.
+
+use std::sync::LazyLock;
+
+use askama::Template;
+use aws_lc_rs::digest;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, StatusCode, header};
+
+/// A rendered page, to be sent with [`security_headers`].
+#[derive(Debug, Clone)]
+pub(crate) struct Page {
+    /// The status to answer with.
+    pub(crate) status: StatusCode,
+    /// The HTML document, in UTF-8.
+    pub(crate) body: Bytes,
+}
+
+/// The headers every page is sent with: its type, no storing (`Cache-Control` and `Expires` as Cloudflare Access sends
+/// them) and what a browser may do with it, which is to show it and to follow its links and forms.
+pub(crate) fn security_headers() -> [(HeaderName, HeaderValue); 7] {
+    [
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
+        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY.clone()),
+        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+        (header::CACHE_CONTROL, HeaderValue::from_static(NO_STORE)),
+        (header::EXPIRES, HeaderValue::from_static("Thu, 01 Jan 1970 00:00:01 GMT")),
+    ]
+}
+
+/// A link with its words.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Link<'a> {
+    /// Where it leads.
+    pub(crate) href: &'a str,
+    /// What it says.
+    pub(crate) label: &'a str,
+}
+
+/// The login chooser: one button for each identity provider.
+#[derive(Debug, Clone, Template)]
+#[template(path = "login.html", config = "src/portal/askama.toml")]
+pub(crate) struct LoginChooser<'a> {
+    /// Whose login this is.
+    pub(crate) team: &'a str,
+    /// What one is signing in to.
+    pub(crate) application: &'a str,
+    /// The identity providers allowed for the application, in the order to show them.
+    pub(crate) providers: &'a [Link<'a>],
+    /// Why one is here again, such as [`NO_ACCESS`].
+    pub(crate) message: Option<&'a str>,
+    /// Names this request in the log.
+    pub(crate) request_id: &'a str,
+}
+
+impl LoginChooser<'_> {
+    /// 200 with the choice of identity providers.
+    pub(crate) fn page(&self) -> Page {
+        render(StatusCode::OK, self)
+    }
+}
+
+/// A refusal by policy.
+#[derive(Debug, Clone, Template)]
+#[template(path = "denied.html", config = "src/portal/askama.toml")]
+pub(crate) struct Denied<'a> {
+    /// What was asked for.
+    pub(crate) application: &'a str,
+    /// The email of who is signed in; without it the page speaks of no account.
+    pub(crate) signed_in_as: Option<&'a str>,
+    /// The application's own words for those it refuses.
+    pub(crate) message: Option<&'a str>,
+    /// Where to sign in as somebody else.
+    pub(crate) switch_account: Option<&'a str>,
+    /// The reason id, as in the audit event.
+    pub(crate) reason: Option<&'a str>,
+    /// Names this request in the log.
+    pub(crate) request_id: &'a str,
+}
+
+impl Denied<'_> {
+    /// 403 saying who was refused what.
+    pub(crate) fn page(&self) -> Page {
+        render(StatusCode::FORBIDDEN, self)
+    }
+}
+
+/// Any failure that one sentence explains. The constructors have the words for those we know.
+#[derive(Debug, Clone, Template)]
+#[template(path = "error.html", config = "src/portal/askama.toml")]
+pub(crate) struct ErrorPage<'a> {
+    /// The status to answer with, also shown.
+    pub(crate) status: StatusCode,
+    /// What happened, in a few words.
+    pub(crate) title: &'a str,
+    /// What that means, in one sentence.
+    pub(crate) sentence: &'a str,
+    /// What to do about it.
+    pub(crate) hint: Option<&'a str>,
+    /// Where to try again.
+    pub(crate) retry: Option<Link<'a>>,
+    /// The reason id, as in the audit event.
+    pub(crate) reason: Option<&'a str>,
+    /// Names this request in the log.
+    pub(crate) request_id: &'a str,
+}
+
+impl<'a> ErrorPage<'a> {
+    /// An error in the caller's own words.
+    pub(crate) fn new(status: StatusCode, title: &'a str, sentence: &'a str, request_id: &'a str) -> Self {
+        Self { status, title, sentence, hint: None, retry: None, reason: None, request_id }
+    }
+
+    /// 400: the request is malformed, or not one we can judge.
+    pub(crate) fn bad_request(request_id: &'a str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "Bad request", "The request was malformed and went no further.", request_id)
+    }
+
+    /// 404: no application claims this host and path.
+    pub(crate) fn application_not_found(request_id: &'a str) -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "Unable to find your Access application!",
+            "No application is set up at this address.",
+            request_id,
+        )
+        .with_hint("Check the address; if it is right, ask your administrator.")
+    }
+
+    /// 413: the request body is over the limit.
+    pub(crate) fn content_too_large(request_id: &'a str) -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "Upload too large",
+            "What you sent is larger than this application accepts.",
+            request_id,
+        )
+    }
+
+    /// 421: the host asked for is not the one the connection was opened for.
+    pub(crate) fn misdirected(request_id: &'a str) -> Self {
+        Self::new(
+            StatusCode::MISDIRECTED_REQUEST,
+            "Wrong connection",
+            "The connection your browser used was opened for another address.",
+            request_id,
+        )
+        .with_hint("Reload the page; if that does not help, close the browser and try again.")
+    }
+
+    /// 431: the request header section is over the limit.
+    pub(crate) fn headers_too_large(request_id: &'a str) -> Self {
+        Self::new(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "Request headers too large",
+            "Your browser sent more headers than are accepted here.",
+            request_id,
+        )
+        .with_hint("Deleting the cookies of this site usually helps.")
+    }
+
+    /// 500: a fault of our own.
+    pub(crate) fn internal(request_id: &'a str) -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "Something went wrong",
+            "A fault on our side stopped this request.",
+            request_id,
+        )
+        .with_hint(TELL_THE_ADMINISTRATOR)
+    }
+
+    /// 502: no connection to the application's origin, or no usable answer from it.
+    pub(crate) fn upstream_unreachable(request_id: &'a str) -> Self {
+        Self::new(
+            StatusCode::BAD_GATEWAY,
+            "The application cannot be reached",
+            "The server behind this address did not answer; your sign-in is not the problem.",
+            request_id,
+        )
+        .with_hint("Try again in a minute.")
+    }
+
+    /// 503: every origin of the application fails its health check.
+    pub(crate) fn upstream_unhealthy(request_id: &'a str) -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The application is down",
+            "No server behind this address is working right now; your sign-in is not the problem.",
+            request_id,
+        )
+        .with_hint("Try again in a minute.")
+    }
+
+    /// 504: the application's origin took longer than its time limit.
+    pub(crate) fn upstream_too_slow(request_id: &'a str) -> Self {
+        Self::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "The application took too long",
+            "The server behind this address did not answer in time; your sign-in is not the problem.",
+            request_id,
+        )
+        .with_hint("It may have done what you asked; look before you send it again.")
+    }
+
+    /// 503: access could not be decided, or the identity provider cannot be reached.
+    pub(crate) fn unavailable(request_id: &'a str) -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Signing in is not possible right now.",
+            "A service needed to check who you are cannot be reached.",
+            request_id,
+        )
+        .with_hint("Try again in a minute.")
+    }
+
+    /// 400: the login was left open too long, or its state was already used.
+    pub(crate) fn login_expired(start_again: &'a str, request_id: &'a str) -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "This sign-in has expired.",
+            "It was open for too long, or had already been used.",
+            request_id,
+        )
+        .with_retry(Link { href: start_again, label: START_AGAIN })
+    }
+
+    /// A login that ended in anything else; `reason` says in what.
+    pub(crate) fn login_failed(status: StatusCode, reason: &'a str, request_id: &'a str) -> Self {
+        Self::new(status, "Signing in did not work.", "The answer to your sign-in could not be accepted.", request_id)
+            .with_hint(TELL_THE_ADMINISTRATOR)
+            .with_reason(reason)
+    }
+
+    /// 503: the identity provider did not tell who the user is or which groups they are in. The title is the text
+    /// Cloudflare Access shows, which its documentation and its users' runbooks name.
+    pub(crate) fn groups_unavailable(request_id: &'a str) -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Failed to fetch user/group information from the identity provider",
+            "Without it nobody can tell whether you have access.",
+            request_id,
+        )
+        .with_hint(TELL_THE_ADMINISTRATOR)
+    }
+
+    /// Says what to do about it.
+    pub(crate) fn with_hint(self, hint: &'a str) -> Self {
+        Self { hint: Some(hint), ..self }
+    }
+
+    /// Offers a way to try again.
+    pub(crate) fn with_retry(self, retry: Link<'a>) -> Self {
+        Self { retry: Some(retry), ..self }
+    }
+
+    /// Names the reason, as in the audit event.
+    pub(crate) fn with_reason(self, reason: &'a str) -> Self {
+        Self { reason: Some(reason), ..self }
+    }
+
+    /// The page, with the error's own status.
+    pub(crate) fn page(&self) -> Page {
+        render(self.status, self)
+    }
+}
+
+/// A login stopped because it went round in circles.
+#[derive(Debug, Clone, Template)]
+#[template(path = "login_loop.html", config = "src/portal/askama.toml")]
+pub(crate) struct LoginLoop<'a> {
+    /// The name of the cookie that was set and never came back.
+    pub(crate) cookie: &'a str,
+    /// Why that may be, the likeliest first.
+    pub(crate) causes: &'a [LostCookie],
+    /// Where to start the login anew.
+    pub(crate) start_again: Option<&'a str>,
+    /// The reason id, as in the audit event.
+    pub(crate) reason: Option<&'a str>,
+    /// Names this request in the log.
+    pub(crate) request_id: &'a str,
+}
+
+impl LoginLoop<'_> {
+    /// 400 naming the cookie and the likely causes.
+    pub(crate) fn page(&self) -> Page {
+        render(StatusCode::BAD_REQUEST, self)
+    }
+}
+
+/// Why a browser may not return a cookie it was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LostCookie {
+    /// Cookies are off, or something removes them.
+    Blocked,
+    /// The application is shown inside another site.
+    ThirdParty,
+    /// `SameSite=Strict`, and the way here led over another site.
+    SameSite,
+    /// The cookie is `Secure` and the page is not.
+    PlainHttp,
+    /// Something between browser and proxy changes the host name.
+    HostChanged,
+    /// The browser keeps no more, or no larger, cookies for this host.
+    TooMany,
+}
+
+impl LostCookie {
+    /// The cause in a sentence, with what to do where the user can do something.
+    pub(crate) fn sentence(self) -> &'static str {
+        match self {
+            Self::Blocked => "Cookies are turned off for this site, or a browser extension removes them.",
+            Self::ThirdParty => {
+                "The application is embedded in another site, and your browser blocks third-party cookies. Open it in its own tab."
+            }
+            Self::SameSite => {
+                "The cookie is set to SameSite=Strict, and you came from another site. Type the address instead."
+            }
+            Self::PlainHttp => "The page was opened with http://, and the cookie is only sent with https://.",
+            Self::HostChanged => "A proxy on the way changes the host name, so the cookie belongs to another address.",
+            Self::TooMany => "This site has stored too many cookies in your browser. Delete them and start again.",
+        }
+    }
+}
+
+/// The end of a logout.
+#[derive(Debug, Clone, Template)]
+#[template(path = "logged_out.html", config = "src/portal/askama.toml")]
+pub(crate) struct LoggedOut<'a> {
+    /// The way back to the application.
+    pub(crate) back: Option<Link<'a>>,
+    /// Names this request in the log.
+    pub(crate) request_id: &'a str,
+}
+
+impl LoggedOut<'_> {
+    /// 200 saying that one is signed out.
+    pub(crate) fn page(&self) -> Page {
+        render(StatusCode::OK, self)
+    }
+}
+
+/// Asks before signing out, because a link on another site can lead here.
+#[derive(Debug, Clone, Template)]
+#[template(path = "logout_confirm.html", config = "src/portal/askama.toml")]
+pub(crate) struct LogoutConfirm<'a> {
+    /// Where the form is posted; the policy allows this page's own host only.
+    pub(crate) action: &'a str,
+    /// The value of the hidden field `csrf`.
+    pub(crate) csrf: &'a str,
+    /// Names this request in the log.
+    pub(crate) request_id: &'a str,
+}
+
+impl LogoutConfirm<'_> {
+    /// 200 with the form.
+    pub(crate) fn page(&self) -> Page {
+        render(StatusCode::OK, self)
+    }
+}
+
+/// The last step of a login to an application with `SameSite=Strict` cookies. A redirect would still count as coming
+/// from the identity provider's site and leave the cookie behind; a page of the application's own host that moves on
+/// does not.
+#[derive(Debug, Clone, Template)]
+#[template(path = "handover.html", config = "src/portal/askama.toml")]
+pub(crate) struct Handover<'a> {
+    /// What is being opened.
+    pub(crate) application: &'a str,
+    /// The page first asked for.
+    pub(crate) href: &'a str,
+    /// Names this request in the log.
+    pub(crate) request_id: &'a str,
+}
+
+impl Handover<'_> {
+    /// 200 that moves on at once, by a refresh and by a link.
+    pub(crate) fn page(&self) -> Page {
+        render(StatusCode::OK, self)
+    }
+}
+
+/// For a form sent without a session: a redirect to the login would lose what was typed.
+#[derive(Debug, Clone, Template)]
+#[template(path = "resend_form.html", config = "src/portal/askama.toml")]
+pub(crate) struct ResendForm<'a> {
+    /// What the form was for.
+    pub(crate) application: &'a str,
+    /// Where to sign in, in a tab of its own, so that this one keeps the form.
+    pub(crate) login: &'a str,
+    /// Names this request in the log.
+    pub(crate) request_id: &'a str,
+}
+
+impl ResendForm<'_> {
+    /// 401 with the way to the login.
+    pub(crate) fn page(&self) -> Page {
+        render(StatusCode::UNAUTHORIZED, self)
+    }
+}
+
+/// What Cloudflare Access tells somebody whose account is refused.
+pub(crate) const NO_ACCESS: &str = "That account does not have access.";
+
+fn render(status: StatusCode, template: &impl Template) -> Page {
+    // Writing to a string cannot fail; were it to, the status is what keeps a refusal a refusal.
+    let body = template.render().map_or(Bytes::from_static(UNRENDERED), Bytes::from);
+    Page { status, body }
+}
+
+const UNRENDERED: &[u8] = b"<!doctype html><html lang=\"en\"><title>Error</title><h1>Something went wrong</h1>";
+
+const STYLE: &str = include_str!("templates/style.css");
+
+const NO_STORE: &str = "private, max-age=0, no-store, no-cache, must-revalidate, post-check=0, pre-check=0";
+
+const START_AGAIN: &str = "Start again";
+
+const TELL_THE_ADMINISTRATOR: &str = "If it keeps happening, give your administrator the request id below.";
+
+/// What holds when the style's hash cannot be put into a header: the pages without their style.
+const UNSTYLED: &str = "default-src 'none'; img-src data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+
+static CONTENT_SECURITY_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
+    let hash = STANDARD.encode(digest::digest(&digest::SHA256, STYLE.as_bytes()));
+    let policy = format!(
+        "default-src 'none'; style-src 'sha256-{hash}'; img-src data:; form-action 'self'; frame-ancestors 'none'; \
+         base-uri 'none'"
+    );
+    HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static(UNSTYLED))
+});
+
+#[cfg(test)]
+mod tests;

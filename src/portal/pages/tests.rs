@@ -1,0 +1,324 @@
+use std::collections::BTreeSet;
+
+use super::*;
+
+/// A text no template contains by itself.
+const MARKER: &str = "marker-7d1f";
+
+const CAUSES: [LostCookie; 6] = [
+    LostCookie::Blocked,
+    LostCookie::ThirdParty,
+    LostCookie::SameSite,
+    LostCookie::PlainHttp,
+    LostCookie::HostChanged,
+    LostCookie::TooMany,
+];
+
+/// Every page there is, with `text` in every field that is text and `href` in every one that is a link.
+fn pages(text: &str, href: &str) -> Vec<(&'static str, Page)> {
+    let link = Link { href, label: text };
+    let id = text;
+    let error = ErrorPage::new(StatusCode::IM_A_TEAPOT, text, text, id).with_hint(text).with_retry(link);
+    let denied = Denied {
+        application: text,
+        signed_in_as: Some(text),
+        message: Some(text),
+        switch_account: Some(href),
+        reason: Some(text),
+        request_id: id,
+    };
+    vec![
+        (
+            "login",
+            LoginChooser { team: text, application: text, providers: &[link; 3], message: Some(text), request_id: id }
+                .page(),
+        ),
+        ("denied", denied.page()),
+        (
+            "denied_before_login",
+            Denied { signed_in_as: None, message: None, switch_account: None, reason: None, ..denied }.page(),
+        ),
+        ("error", error.with_reason(text).page()),
+        ("bad_request", ErrorPage::bad_request(id).page()),
+        ("application_not_found", ErrorPage::application_not_found(id).page()),
+        ("content_too_large", ErrorPage::content_too_large(id).page()),
+        ("misdirected", ErrorPage::misdirected(id).page()),
+        ("headers_too_large", ErrorPage::headers_too_large(id).page()),
+        ("internal", ErrorPage::internal(id).page()),
+        ("upstream_unreachable", ErrorPage::upstream_unreachable(id).page()),
+        ("upstream_unhealthy", ErrorPage::upstream_unhealthy(id).page()),
+        ("upstream_too_slow", ErrorPage::upstream_too_slow(id).page()),
+        ("unavailable", ErrorPage::unavailable(id).page()),
+        ("login_expired", ErrorPage::login_expired(href, id).page()),
+        ("login_failed", ErrorPage::login_failed(StatusCode::BAD_REQUEST, text, id).page()),
+        ("groups_unavailable", ErrorPage::groups_unavailable(id).with_retry(link).page()),
+        (
+            "login_loop",
+            LoginLoop { cookie: text, causes: &CAUSES, start_again: Some(href), reason: Some(text), request_id: id }
+                .page(),
+        ),
+        ("logged_out", LoggedOut { back: Some(link), request_id: id }.page()),
+        ("logout_confirm", LogoutConfirm { action: href, csrf: text, request_id: id }.page()),
+        ("handover", Handover { application: text, href, request_id: id }.page()),
+        ("resend_form", ResendForm { application: text, login: href, request_id: id }.page()),
+    ]
+}
+
+fn html(page: &Page) -> &str {
+    std::str::from_utf8(&page.body).expect("pages are UTF-8")
+}
+
+/// A start tag: its name and its attributes, with the values still escaped.
+type Tag<'a> = (&'a str, Vec<(&'a str, &'a str)>);
+
+/// The start tags of a document, read so strictly that a value which broke out of its place is an error: attributes
+/// are `name` or `name="value"`, and a `<` always opens a tag.
+fn start_tags(html: &str) -> Vec<Tag<'_>> {
+    let mut tags = Vec::new();
+    let mut rest = html;
+    while let Some((_, after)) = rest.split_once('<') {
+        if let Some(closing) = after.strip_prefix('/').or_else(|| after.strip_prefix('!')) {
+            rest = closing.split_once('>').expect("the tag is closed").1;
+            continue;
+        }
+        let name_ends = after.find([' ', '>']).expect("the tag is closed");
+        let (name, mut inside) = after.split_at(name_ends);
+        let mut attributes = Vec::new();
+        while let Some(attribute) = inside.strip_prefix(' ') {
+            let name_ends = attribute.find(['=', ' ', '>', '/']).expect("the tag is closed");
+            let (key, tail) = attribute.split_at(name_ends);
+            let (value, tail) =
+                tail.strip_prefix("=\"").map_or(("", tail), |v| v.split_once('"').expect("the value is closed"));
+            attributes.push((key, value));
+            inside = tail;
+        }
+        let inside = inside.strip_prefix('/').unwrap_or(inside);
+        rest = inside.strip_prefix('>').unwrap_or_else(|| panic!("`{name}` has stray text: {inside:.40}"));
+        assert!(name.bytes().all(|b| b.is_ascii_alphanumeric()), "`{name}` is no element");
+        for (key, _) in &attributes {
+            assert!(
+                !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphabetic() || b == b'-'),
+                "`{key}` in `{name}`"
+            );
+        }
+        if name == "style" {
+            rest = rest.split_once("</style>").expect("the style is closed").1;
+        }
+        tags.push((name, attributes));
+    }
+    tags
+}
+
+fn unescaped(value: &str) -> String {
+    value.replace("&#60;", "<").replace("&#62;", ">").replace("&#34;", "\"").replace("&#39;", "'").replace("&#38;", "&")
+}
+
+/// Where a page leads: links, the form and the refresh.
+fn destinations(html: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (name, attributes) in start_tags(html) {
+        for (key, value) in attributes {
+            match (name, key) {
+                ("a", "href") | ("form", "action") => _ = found.insert(unescaped(value)),
+                ("meta", "content") if value.starts_with("0;url=") => {
+                    _ = found.insert(unescaped(value.trim_start_matches("0;url=")));
+                }
+                _ => {}
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn text_stays_text_in_every_field() {
+    let text = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>&";
+    let escaped = "&#60;script&#62;alert(1)&#60;/script&#62;&#34;&#39;&#62;&#60;img src=x onerror=alert(1)&#62;&#38;";
+    for ((name, plain), (_, hostile)) in pages(MARKER, "/next").iter().zip(&pages(text, "/next")) {
+        assert_eq!(html(hostile), html(plain).replace(MARKER, escaped), "{name}");
+        assert_eq!(start_tags(html(hostile)).len(), start_tags(html(plain)).len(), "{name}");
+    }
+}
+
+#[test]
+fn a_link_cannot_leave_its_attribute() {
+    let href = "/next?a=1&b=\" onclick=\"alert(1)\"><script>alert(1)</script><a href='";
+    for ((name, plain), (_, hostile)) in pages("text", "/next").iter().zip(&pages("text", href)) {
+        let (plain, hostile) = (html(plain), html(hostile));
+        let expected: BTreeSet<_> = destinations(plain).iter().map(|_| href.to_owned()).collect();
+        assert_eq!(destinations(hostile), expected, "{name}");
+        assert_eq!(start_tags(hostile).len(), start_tags(plain).len(), "{name}");
+    }
+}
+
+#[test]
+fn every_page_leads_where_it_was_told() {
+    let leads: Vec<_> = pages("text", "/next")
+        .iter()
+        .filter(|(_, p)| !destinations(html(p)).is_empty())
+        .map(|(name, _)| *name)
+        .collect();
+    assert_eq!(
+        leads,
+        [
+            "login",
+            "denied",
+            "error",
+            "login_expired",
+            "groups_unavailable",
+            "login_loop",
+            "logged_out",
+            "logout_confirm",
+            "handover",
+            "resend_form"
+        ]
+    );
+}
+
+#[test]
+fn no_page_runs_or_loads_anything() {
+    for (name, page) in &pages("text", "/next") {
+        let html = html(page);
+        assert!(!html.to_ascii_lowercase().contains("<script"), "{name}");
+        for (element, attributes) in start_tags(html) {
+            for (key, value) in attributes {
+                assert!(!key.starts_with("on"), "{name}: `{key}` on `{element}` is a script");
+                assert_ne!(key, "style", "{name}: the policy forbids the style of `{element}`");
+                assert_ne!(key, "src", "{name}: `{element}` loads `{value}`");
+                assert!(element != "link" || key != "href" || value.starts_with("data:"), "{name} loads `{value}`");
+            }
+        }
+        assert!(!STYLE.contains("url(") && !STYLE.contains("@import"), "the style loads something");
+    }
+}
+
+#[test]
+fn every_page_names_its_request() {
+    for (name, page) in &pages(MARKER, "/next") {
+        let footer = html(page).split_once("<footer>").expect("there is a footer").1;
+        assert!(footer.contains(&format!("request id <code>{MARKER}</code>")), "{name}");
+    }
+}
+
+#[test]
+fn every_page_has_its_landmarks() {
+    for (name, page) in &pages("text", "/next") {
+        let tags = start_tags(html(page));
+        for element in ["html", "title", "header", "main", "h1", "footer"] {
+            assert_eq!(tags.iter().filter(|(name, _)| *name == element).count(), 1, "{name}: `{element}`");
+        }
+        assert!(tags.contains(&("html", vec![("lang", "en")])), "{name}");
+        assert!(html(page).starts_with("<!doctype html>"), "{name} is in quirks mode");
+    }
+}
+
+#[test]
+fn every_page_has_its_status() {
+    let statuses: Vec<_> = pages("text", "/next").iter().map(|(name, p)| (*name, p.status.as_u16())).collect();
+    assert_eq!(
+        statuses,
+        [
+            ("login", 200),
+            ("denied", 403),
+            ("denied_before_login", 403),
+            ("error", 418),
+            ("bad_request", 400),
+            ("application_not_found", 404),
+            ("content_too_large", 413),
+            ("misdirected", 421),
+            ("headers_too_large", 431),
+            ("internal", 500),
+            ("upstream_unreachable", 502),
+            ("upstream_unhealthy", 503),
+            ("upstream_too_slow", 504),
+            ("unavailable", 503),
+            ("login_expired", 400),
+            ("login_failed", 400),
+            ("groups_unavailable", 503),
+            ("login_loop", 400),
+            ("logged_out", 200),
+            ("logout_confirm", 200),
+            ("handover", 200),
+            ("resend_form", 401),
+        ]
+    );
+}
+
+#[test]
+fn the_words_users_search_for_are_exact() {
+    let all = pages("CF_Authorization", "/next");
+    for (page, words) in [
+        ("application_not_found", "<h1>Unable to find your Access application!</h1>"),
+        ("denied", "<h1>That account does not have access.</h1>"),
+        ("unavailable", "<h1>Signing in is not possible right now.</h1>"),
+        ("login_expired", "<h1>This sign-in has expired.</h1>"),
+        ("groups_unavailable", "<h1>Failed to fetch user/group information from the identity provider</h1>"),
+        ("login_loop", "<h1>Your browser did not return the cookie <code>CF_Authorization</code>.</h1>"),
+        ("logged_out", "<h1>You are signed out.</h1>"),
+        ("logout_confirm", "<h1>Sign out of all applications?</h1>"),
+        ("resend_form", "<h1>Sign in, then send the form again.</h1>"),
+    ] {
+        let (_, found) = all.iter().find(|(name, _)| *name == page).expect("the page exists");
+        assert!(html(found).contains(words), "{page}: {}", html(found));
+    }
+}
+
+#[test]
+fn nobody_signed_in_is_not_spoken_of_as_an_account() {
+    let denied = Denied {
+        application: "wiki",
+        signed_in_as: None,
+        message: None,
+        switch_account: None,
+        reason: None,
+        request_id: MARKER,
+    };
+    let page = denied.page();
+    assert!(!html(&page).contains("account") && !html(&page).contains("Signed in as"), "{}", html(&page));
+}
+
+#[test]
+fn reason_ids_are_shown_where_given() {
+    for (name, page) in &pages("group_not_allowed", "/next") {
+        let shown = html(page).contains("reason <code>group_not_allowed</code>");
+        assert_eq!(shown, ["denied", "error", "login_failed", "login_loop"].contains(name), "{name}");
+    }
+}
+
+#[test]
+fn policy_allows_exactly_the_style_in_the_page() {
+    let headers = security_headers();
+    let (_, policy) =
+        headers.iter().find(|(name, _)| name == header::CONTENT_SECURITY_POLICY).expect("there is a policy");
+    for (name, page) in &pages("text", "/next") {
+        let (_, after) = html(page).split_once("<style>").expect("there is a style");
+        let (style, after) = after.split_once("</style>").expect("the style is closed");
+        assert!(!after.contains("<style"), "{name} has a second style");
+        // HTML parsing turns CR LF into LF before the browser hashes.
+        assert!(!style.contains('\r'), "{name}");
+        let hash = STANDARD.encode(digest::digest(&digest::SHA256, style.as_bytes()));
+        assert_eq!(
+            policy.to_str().unwrap(),
+            format!(
+                "default-src 'none'; style-src 'sha256-{hash}'; img-src data:; form-action 'self'; \
+                 frame-ancestors 'none'; base-uri 'none'"
+            ),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn headers_forbid_storing_framing_and_guessing() {
+    let headers: Vec<_> = security_headers().iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect();
+    for line in [
+        "content-type: text/html; charset=utf-8",
+        "referrer-policy: no-referrer",
+        "x-content-type-options: nosniff",
+        "x-frame-options: DENY",
+        "cache-control: private, max-age=0, no-store, no-cache, must-revalidate, post-check=0, pre-check=0",
+        "expires: Thu, 01 Jan 1970 00:00:01 GMT",
+    ] {
+        assert!(headers.contains(&line.to_owned()), "{line} is missing from {headers:#?}");
+    }
+}
