@@ -14,4 +14,6 @@ pub mod token;
 
 // Layers 4 and 5: what waits.
 #[cfg(feature = "control")]
+mod login;
+#[cfg(feature = "control")]
 mod portal;

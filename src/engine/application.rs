@@ -1,4 +1,6 @@
+use std::any::Any;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
@@ -37,13 +39,32 @@ pub struct ApplicationSettings {
     pub custom_deny_message: Option<String>,
     /// Who may.
     pub policies: Vec<Policy>,
-    /// Which of the front's origins serves it.
+    /// Where it is served.
     pub origins: Origins,
 }
 
-/// The place of an application's origins in the front's own list: the engine knows nothing of networks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Origins(pub usize);
+/// An application's origins, whatever they are to the front: the engine knows nothing of networks. They travel with the
+/// permit, so a request goes where the snapshot that judged it says.
+#[derive(Clone)]
+pub struct Origins(Arc<dyn Any + Send + Sync>);
+
+impl Origins {
+    /// The front's own representation.
+    pub fn new<T: Any + Send + Sync>(origins: T) -> Self {
+        Self(Arc::new(origins))
+    }
+
+    /// What the front put in; `None` where that was another type.
+    pub fn get<T: Any + Send + Sync>(&self) -> Option<&T> {
+        self.0.downcast_ref()
+    }
+}
+
+impl std::fmt::Debug for Origins {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Origins")
+    }
+}
 
 /// Attributes of an application's cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,11 +10,13 @@ mod credential;
 mod decide;
 mod decision;
 mod known;
+mod reserved;
 mod snapshot;
 
 pub use application::{Application, ApplicationSettings, CookieAttributes, Cors, Origins};
 pub use challenge::{Challenge, Style};
 pub use decide::decide;
 pub use decision::{Decision, Need, Permit, Refusal};
+pub use reserved::is_reserved;
 pub use known::{IdentityState, IssuerKeys, Known};
 pub use snapshot::{Snapshot, SnapshotError, Team};

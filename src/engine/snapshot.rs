@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use super::{Application, ApplicationSettings, Known};
 use crate::model::{Aud, Host};
-use crate::policy::{AccessGroup, PolicySet, UnknownGroup};
+use crate::policy::{AccessGroup, Facts, PolicySet, UnknownGroup, Verdict};
 use crate::route::Router;
 use crate::session::{Context, Revocations};
 
@@ -137,6 +137,13 @@ impl Snapshot {
     /// Access groups and names.
     pub fn policies(&self) -> &PolicySet {
         &self.compiled.policies
+    }
+
+    /// What an application's policies say of facts: bypass, then the rest.
+    pub fn judge(&self, application: &Application, facts: &Facts<'_>) -> Verdict {
+        let policies = self.policies();
+        let bypass = policies.bypass(&application.policies, &Facts::of_nobody(facts.ip));
+        bypass.unwrap_or_else(|| policies.evaluate(&application.policies, facts))
     }
 
     pub(super) fn context(&self) -> Context<'_> {

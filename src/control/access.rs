@@ -1,0 +1,412 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use thiserror::Error;
+
+use super::revocations::Publisher;
+use super::{RemoteTeam, SigningKeys, SigningKeysError};
+use crate::cookie::{self, SameSite, SealError, SealingKey, SetCookie};
+use crate::engine::{self, Application, Decision, IdentityState, IssuerKeys, Known, Need, Snapshot};
+use crate::http_client::HttpClient;
+use crate::idp::{Profile, Provider};
+use crate::model::{Aud, Email, Identity, IdentityNonce, RequestView, UnixTime, UserId};
+use crate::observe::audit::Sample;
+use crate::observe::metrics::metrics;
+use crate::portal::{self, PortalRequest};
+use crate::session::Revocations;
+use crate::store::{Revocation, Store, StoreError};
+use crate::token::{Claims, KeyError, KeySet, Kind, UnverifiedToken};
+
+/// The living whole behind a front: what the engine reads, and everything that waits.
+pub struct Access {
+    pub(super) snapshot: ArcSwap<Snapshot>,
+    services: ArcSwap<Services>,
+    pub(super) known: Arc<Known>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) http: HttpClient,
+    pub(super) publisher: Publisher,
+    signing: ArcSwapOption<SigningKeys>,
+    /// The last JWKS of a remote team, for our own `certs`.
+    pub(super) remote_jwks: ArcSwapOption<Bytes>,
+    pub(super) fetching: tokio::sync::Mutex<()>,
+    seal: SealingKey,
+    /// Flows and hand-overs that were used, for as long as they could be used again.
+    used: moka::sync::Cache<String, ()>,
+    generation: AtomicU64,
+    runtime: tokio::runtime::Handle,
+}
+
+/// What the login side needs of a configuration.
+pub struct Services {
+    /// Where people may come from.
+    pub providers: Vec<Provider>,
+    /// Another team, whose tokens are good here and where people log in.
+    pub remote: Option<RemoteTeam>,
+    /// `https://<team domain>`.
+    pub team_url: String,
+    /// How long an organisation session lasts.
+    pub team_session: Duration,
+    /// How long an identity record may be asked for after a login.
+    pub identity_lifetime: Duration,
+    /// How far clocks may differ.
+    pub leeway: Duration,
+    /// Which allowed requests are written down.
+    pub sample: Sample,
+}
+
+/// A login that is good: an organisation session and who is behind it.
+#[derive(Clone, Debug)]
+pub(crate) struct Login {
+    pub(crate) nonce: IdentityNonce,
+    pub(crate) identity: Arc<Identity>,
+    expires: UnixTime,
+}
+
+/// Why the control path cannot start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The store.
+    #[error("the store cannot be used")]
+    Store(#[from] StoreError),
+    /// Signing keys.
+    #[error("the signing keys cannot be used")]
+    SigningKeys(#[from] SigningKeysError),
+    /// What the keys say of themselves.
+    #[error("the signing keys cannot be published")]
+    Publish(#[from] KeyError),
+    /// The secret behind cookies.
+    #[error("the sealing key cannot be used")]
+    Seal(#[from] SealError),
+}
+
+impl Access {
+    /// Brings up the control path: keys, revocations, secrets. `runtime` is the runtime that everything which waits runs on.
+    ///
+    /// # Errors
+    /// Where the store or the keys in it cannot be used. That a provider or a remote team cannot be reached is no error.
+    pub async fn start(
+        snapshot: Snapshot,
+        services: Services,
+        store: Arc<dyn Store>,
+        http: HttpClient,
+        runtime: tokio::runtime::Handle,
+    ) -> Result<Arc<Self>, StartError> {
+        let now = UnixTime::now();
+        let seal = SealingKey::new(&*store.secret("seal").await?)?;
+        let signing = match services.remote {
+            None => Some(Arc::new(SigningKeys::load_or_create(&*store, now).await?)),
+            Some(_) => None,
+        };
+        let access = Self {
+            generation: AtomicU64::new(snapshot.generation()),
+            known: Arc::clone(snapshot.known()),
+            snapshot: ArcSwap::from_pointee(snapshot),
+            services: ArcSwap::from_pointee(services),
+            store,
+            http,
+            publisher: Publisher::default(),
+            signing: ArcSwapOption::new(None),
+            remote_jwks: ArcSwapOption::new(None),
+            fetching: tokio::sync::Mutex::new(()),
+            seal,
+            used: moka::sync::Cache::builder().time_to_live(USED_FOR).max_capacity(MAX_USED).build(),
+            runtime,
+        };
+        if let Some(signing) = signing {
+            access.publish_signing_keys(signing)?;
+        }
+        access.tail_revocations().await?;
+        metrics().generation(access.snapshot().generation());
+        Ok(Arc::new(access))
+    }
+
+    /// Decides one request from what is known now. Plain and quick; see [`engine::decide`].
+    pub fn decide(&self, request: &RequestView<'_>, now: UnixTime) -> Decision {
+        engine::decide(&self.snapshot.load(), request, now)
+    }
+
+    /// What decisions are made from.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    pub(crate) fn services(&self) -> Arc<Services> {
+        self.services.load_full()
+    }
+
+    /// Whether this allowed request is written down.
+    pub(crate) fn samples(&self) -> bool {
+        self.services.load().sample.hit()
+    }
+
+    /// The number of the next snapshot.
+    pub fn next_generation(&self) -> u64 {
+        self.generation.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Puts a new configuration in place. Sessions and what is known stay.
+    pub fn replace(&self, snapshot: Snapshot, services: Services) {
+        metrics().generation(snapshot.generation());
+        self.services.store(Arc::new(services));
+        self.publisher.publish(&self.snapshot, |revocations| snapshot.with_revocations(revocations));
+    }
+
+    /// Learns what a decision needs, on the control runtime: a client that goes away stops nothing that others wait for.
+    pub async fn resolve(self: &Arc<Self>, need: Need) {
+        let access = Arc::clone(self);
+        let learned = self.runtime.spawn(async move {
+            match need {
+                Need::Keys => access.refresh_remote_keys().await,
+                Need::Identity { nonce, token } => access.learn_identity(nonce, &token).await,
+            }
+        });
+        if let Err(error) = learned.await {
+            tracing::error!(%error, "learning what a decision needs failed");
+        }
+    }
+
+    /// Answers a request to one of our own endpoints, on the control runtime.
+    pub(crate) async fn handle(self: &Arc<Self>, request: PortalRequest) -> Option<http::Response<Bytes>> {
+        let access = Arc::clone(self);
+        let answered = self.runtime.spawn(async move { portal::handle(&access, &request).await }).await;
+        answered.map_err(|error| tracing::error!(%error, "an endpoint failed")).ok()
+    }
+
+    pub(crate) const fn seal(&self) -> &SealingKey {
+        &self.seal
+    }
+
+    /// Uses something up; false where it was used before.
+    pub(crate) fn use_up(&self, id: &str) -> bool {
+        self.used.entry_by_ref(id).or_insert(()).is_fresh()
+    }
+
+    pub(crate) fn is_used_up(&self, id: &str) -> bool {
+        self.used.contains_key(id)
+    }
+
+    /// The `certs` document.
+    pub(crate) fn jwks(&self) -> Option<Bytes> {
+        let own = self.signing.load().as_ref().map(|keys| keys.jwks());
+        own.or_else(|| self.remote_jwks.load().as_ref().map(|jwks| (**jwks).clone()))
+    }
+
+    /// Puts signing keys in place, and their public halves where the engine looks for them.
+    pub(super) fn publish_signing_keys(&self, keys: Arc<SigningKeys>) -> Result<(), KeyError> {
+        let never = UnixTime(u64::MAX);
+        let public = KeySet::from_jwks(&keys.jwks())?;
+        let issuer = self.snapshot.load().issuer().to_owned();
+        let now = UnixTime::now();
+        self.known.set_keys(&issuer, IssuerKeys { keys: Some(public), tried: now, good_until: never, retry_from: never });
+        self.signing.store(Some(keys));
+        Ok(())
+    }
+
+    /// The organisation session of a browser on the team domain, where it has a good one.
+    ///
+    /// # Errors
+    /// Where the store does not answer.
+    pub(crate) async fn organisation_session(&self, headers: &HeaderMap, now: UnixTime) -> Result<Option<Login>, StoreError> {
+        let snapshot = self.snapshot();
+        let ours = organisation_aud(&snapshot);
+        for claims in self.tokens(&snapshot, headers, now).filter(|c| c.kind == Kind::Org && c.aud.iter().any(|a| *a == *ours.as_str())) {
+            let Some(nonce) = claims.identity_nonce.as_deref().and_then(|n| IdentityNonce::parse(n).ok()) else { continue };
+            if let Some(identity) = self.identity(nonce, now).await? {
+                return Ok(Some(Login { nonce, identity, expires: claims.exp }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whose session a browser has on this host, for signing out and `get-identity`.
+    pub(crate) fn login_of(&self, request: &PortalRequest) -> Option<(IdentityNonce, Option<Email>, UserId)> {
+        let snapshot = self.snapshot();
+        let kind = if request.on_team { Kind::Org } else { Kind::App };
+        let mut tokens = self.tokens(&snapshot, &request.headers, request.now).filter(|claims| claims.kind == kind);
+        tokens.find_map(|claims| {
+            let nonce = claims.identity_nonce.as_deref().and_then(|n| IdentityNonce::parse(n).ok())?;
+            let email = claims.email.and_then(|email| Email::parse(&email).ok());
+            Some((nonce, email, UserId(claims.sub.into())))
+        })
+    }
+
+    /// The claims of every good token among a request's cookies that was not revoked.
+    fn tokens(&self, snapshot: &Snapshot, headers: &HeaderMap, now: UnixTime) -> impl Iterator<Item = Claims> {
+        let keys = self.known.keys(snapshot.issuer()).filter(|keys| now < keys.good_until);
+        let presented = cookie::values(headers, cookie::AUTHORIZATION).take(MAX_COOKIES);
+        let verified = presented.filter_map(|token| {
+            let keys = keys.as_ref()?.keys.as_ref()?;
+            let token = UnverifiedToken::parse(token).ok()?;
+            token.verify(keys, snapshot.issuer(), now, snapshot.team().leeway).ok()
+        });
+        let claims: Vec<Claims> = verified
+            .map(crate::token::VerifiedToken::into_claims)
+            .filter(|claims| {
+                let nonce = claims.identity_nonce.as_deref().and_then(|n| IdentityNonce::parse(n).ok());
+                let aud: Vec<Aud> = claims.aud.iter().filter_map(|a| Aud::parse(a).ok()).collect();
+                !snapshot.revocations().cover(nonce, &UserId(claims.sub.as_str().into()), &aud, claims.iat)
+            })
+            .collect();
+        claims.into_iter()
+    }
+
+    /// Writes down who logged in, and makes it known to the engine; `None` where the store does not answer.
+    pub(crate) async fn log_in(&self, profile: Profile, request: &PortalRequest) -> Option<Login> {
+        let now = request.now;
+        let services = self.services();
+        let lifetime = services.identity_lifetime;
+        let kept = async {
+            let user = self.store.user(&profile.idp.id, &profile.subject).await?;
+            let identity = profile.into_identity(user);
+            let nonce = IdentityNonce::random();
+            self.store.put_identity(&nonce, &identity, now.after(lifetime)).await?;
+            // Who logs in over somebody else's session ends that one. One's own may still be on its way to another tab.
+            if let Some(before) = self.organisation_session(&request.headers, now).await?
+                && before.identity.user != identity.user
+            {
+                self.end_session(before.nonce, now).await?;
+            }
+            Ok::<_, StoreError>((nonce, identity))
+        };
+        match kept.await {
+            Ok((nonce, identity)) => {
+                let identity = Arc::new(identity);
+                self.known.set_identity(nonce, IdentityState::Known(Arc::clone(&identity)));
+                self.logged_in(&identity, request);
+                Some(Login { nonce, identity, expires: now.after(services.team_session) })
+            }
+            Err(error) => {
+                self.store_failed(&error);
+                None
+            }
+        }
+    }
+
+    /// The organisation session as a cookie for the team domain (§4.4); `None` where it cannot be signed.
+    pub(crate) fn organisation_cookie(&self, login: &Login, now: UnixTime) -> Option<HeaderValue> {
+        let snapshot = self.snapshot();
+        let aud = organisation_aud(&snapshot);
+        let token = self.sign(&snapshot, Kind::Org, &aud, login.nonce, &login.identity, login.expires, now)?;
+        let cookie = SetCookie {
+            name: cookie::AUTHORIZATION,
+            value: &token,
+            path: "/",
+            expires: login.expires,
+            now,
+            http_only: true,
+            same_site: SameSite::None,
+        };
+        cookie.to_header()
+    }
+
+    /// An application's token (§4.2) for a login; `None` where that login is over.
+    pub(crate) async fn application_token(
+        &self,
+        application: &Application,
+        nonce: IdentityNonce,
+        expires: UnixTime,
+        now: UnixTime,
+    ) -> Option<String> {
+        let identity = match self.identity(nonce, now).await {
+            Ok(identity) => identity?,
+            Err(error) => {
+                self.store_failed(&error);
+                return None;
+            }
+        };
+        let snapshot = self.snapshot();
+        let revoked = snapshot.revocations().cover(Some(nonce), &identity.user, &[application.aud().clone()], now);
+        if revoked {
+            return None;
+        }
+        self.sign(&snapshot, Kind::App, application.aud(), nonce, &identity, expires, now)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "these are the claims")]
+    fn sign(
+        &self,
+        snapshot: &Snapshot,
+        kind: Kind,
+        aud: &Aud,
+        nonce: IdentityNonce,
+        identity: &Identity,
+        expires: UnixTime,
+        now: UnixTime,
+    ) -> Option<String> {
+        let claims = Claims {
+            iss: snapshot.issuer().to_owned(),
+            aud: vec![aud.as_str().to_owned()],
+            exp: expires,
+            iat: now,
+            nbf: Some(now),
+            kind,
+            sub: identity.user.0.to_string(),
+            email: Some(identity.email.as_str().to_owned()),
+            identity_nonce: Some(nonce.as_str().to_owned()),
+            country: None,
+            custom: (kind == Kind::App && !identity.claims.is_empty()).then(|| identity.claims.clone()),
+        };
+        let signing = self.signing.load_full()?;
+        signing.sign(&claims).map_err(|error| tracing::error!(%error, "a token could not be signed")).ok()
+    }
+
+    /// The identity record behind a login.
+    ///
+    /// # Errors
+    /// Where the store does not answer.
+    pub(crate) async fn identity(&self, nonce: IdentityNonce, now: UnixTime) -> Result<Option<Arc<Identity>>, StoreError> {
+        match self.known.identity(&nonce) {
+            Some(IdentityState::Known(identity)) => return Ok(Some(identity)),
+            Some(IdentityState::Missing) => return Ok(None),
+            Some(IdentityState::Unavailable { .. }) | None => {}
+        }
+        let found = self.store.identity(&nonce).await.inspect_err(|error| self.store_failed(error));
+        let (state, result) = match found {
+            Ok(Some(identity)) => {
+                let identity = Arc::new(identity);
+                (IdentityState::Known(Arc::clone(&identity)), Ok(Some(identity)))
+            }
+            Ok(None) => (IdentityState::Missing, Ok(None)),
+            Err(error) => (IdentityState::Unavailable { retry_from: now.after(RETRY_IDENTITY) }, Err(error)),
+        };
+        self.known.set_identity(nonce, state);
+        result
+    }
+
+    /// Ends a login everywhere: in the store first, so that no restart brings it back, then here.
+    ///
+    /// # Errors
+    /// Where the store does not answer; then nothing was ended.
+    pub(crate) async fn end_session(&self, nonce: IdentityNonce, now: UnixTime) -> Result<(), StoreError> {
+        let forget = now.after(self.services().identity_lifetime);
+        let revocation = Revocation::Session(nonce);
+        self.store.revoke(&revocation, forget).await.inspect_err(|error| self.store_failed(error))?;
+        self.publisher.apply(&self.snapshot, [revocation]);
+        Ok(())
+    }
+
+    pub(super) fn with_revocations(&self, change: impl FnOnce(&mut Revocations)) {
+        self.publisher.change(&self.snapshot, change);
+    }
+}
+
+/// The audience of organisation sessions: no application has it.
+fn organisation_aud(snapshot: &Snapshot) -> Aud {
+    Aud::derive(&["organisation", snapshot.issuer()])
+}
+
+impl std::fmt::Debug for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Access").field("generation", &self.snapshot.load().generation()).finish_non_exhaustive()
+    }
+}
+
+/// Longer than any flow or hand-over lives.
+const USED_FOR: Duration = Duration::from_secs(1800);
+const MAX_USED: u64 = 1_000_000;
+const MAX_COOKIES: usize = 4;
+const RETRY_IDENTITY: Duration = Duration::from_secs(2);

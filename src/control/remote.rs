@@ -1,0 +1,162 @@
+//! Another team's keys and identities: an edge node without the login side, or an origin behind Cloudflare Access itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use url::Url;
+
+use super::Access;
+use crate::cookie;
+use crate::engine::{IdentityState, IssuerKeys};
+use crate::model::{Email, Group, Groups, Identity, IdentityNonce, IdpId, IdpRef, Secret, UnixTime, UserId};
+use crate::observe::metrics::{Fetch, metrics};
+use crate::token::KeySet;
+
+/// Where another team's keys are, and how long they are trusted.
+#[derive(Clone, Debug)]
+pub struct RemoteTeam {
+    /// The JWKS.
+    pub certs_url: Url,
+    /// Who may be asked for identities: `https://<team domain>/cdn-cgi/access/get-identity`.
+    pub identity_url: Url,
+    /// How old the keys may be while they cannot be fetched.
+    pub max_stale: Duration,
+}
+
+impl Access {
+    /// Fetches the keys of a remote team: one fetch at a time, and none within the cooldown of the last. On failure the last
+    /// good ones stay until their bound.
+    pub(super) async fn refresh_remote_keys(&self) {
+        let Some(remote) = self.services().remote.clone() else { return };
+        let issuer = self.snapshot().issuer().to_owned();
+        let _one = self.fetching.lock().await;
+        let last = self.known.keys(&issuer);
+        if last.as_ref().is_some_and(|last| UnixTime::now() < last.retry_from) {
+            return;
+        }
+        let fetched = self.fetch_keys(&remote.certs_url).await;
+        let now = UnixTime::now();
+        let outcome = match &fetched {
+            Ok(_) => Fetch::Success,
+            Err((outcome, _)) => *outcome,
+        };
+        metrics().jwks(&issuer).fetch(outcome, now);
+        let retry_from = now.after(COOLDOWN);
+        let keys = match fetched {
+            Ok((keys, document)) => {
+                self.remote_jwks.store(Some(Arc::new(document)));
+                IssuerKeys { keys: Some(keys), tried: now, good_until: now.after(remote.max_stale), retry_from }
+            }
+            Err((_, error)) => {
+                tracing::warn!(url = %remote.certs_url, error, "the team's keys could not be fetched");
+                let (keys, good_until) = last.map_or((None, UnixTime(0)), |last| (last.keys.clone(), last.good_until));
+                IssuerKeys { keys, tried: now, good_until, retry_from }
+            }
+        };
+        self.known.set_keys(&issuer, keys);
+    }
+
+    async fn fetch_keys(&self, url: &Url) -> Result<(KeySet, Bytes), (Fetch, String)> {
+        let response = self.http.get(url, HeaderMap::new(), MAX_DOCUMENT).await;
+        let response = response.map_err(|error| (Fetch::Unreachable, super::chain(&error)))?;
+        if response.status != StatusCode::OK {
+            return Err((Fetch::Unreachable, format!("the answer has status {}", response.status)));
+        }
+        match KeySet::from_jwks(&response.body) {
+            Ok(keys) => Ok((keys, response.body)),
+            Err(error) => Err((Fetch::Unusable, super::chain(&error))),
+        }
+    }
+
+    /// Learns the identity behind a token: from the store, or from the team that signed it, which wants to see the token.
+    pub(super) async fn learn_identity(&self, nonce: IdentityNonce, token: &Secret) {
+        let now = UnixTime::now();
+        let Some(remote) = self.services().remote.clone() else {
+            // What went wrong is known to the engine and written down.
+            let _ = self.identity(nonce, now).await;
+            return;
+        };
+        let state = match self.ask_identity(&remote.identity_url, token, now).await {
+            Ok(Some(identity)) => IdentityState::Known(Arc::new(identity)),
+            Ok(None) => IdentityState::Missing,
+            Err(error) => {
+                tracing::warn!(url = %remote.identity_url, error, "an identity could not be learned");
+                IdentityState::Unavailable { retry_from: now.after(RETRY_IDENTITY) }
+            }
+        };
+        self.known.set_identity(nonce, state);
+    }
+
+    async fn ask_identity(&self, url: &Url, token: &Secret, now: UnixTime) -> Result<Option<Identity>, String> {
+        let cookie = HeaderValue::try_from(format!("{}={}", cookie::AUTHORIZATION, token.expose()));
+        let mut cookie = cookie.map_err(|_| "the token cannot stand in a header".to_owned())?;
+        cookie.set_sensitive(true);
+        let headers = [(header::COOKIE, cookie)].into_iter().collect();
+        let response = self.http.get(url, headers, MAX_DOCUMENT).await.map_err(|error| super::chain(&error))?;
+        match response.status {
+            StatusCode::OK => read_identity(&response.body, now).map(Some),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Ok(None),
+            status => Err(format!("the answer has status {status}")),
+        }
+    }
+}
+
+/// Reads a `get-identity` document (§2.4), in which groups are names or objects.
+fn read_identity(document: &[u8], now: UnixTime) -> Result<Identity, String> {
+    #[derive(Deserialize)]
+    struct Document {
+        #[serde(default)]
+        id: Option<String>,
+        user_uuid: String,
+        email: Email,
+        #[serde(default)]
+        name: Option<String>,
+        #[serde(default)]
+        groups: Option<Vec<OneGroup>>,
+        #[serde(default)]
+        amr: Option<Vec<String>>,
+        #[serde(default)]
+        oidc_fields: Map<String, Value>,
+        #[serde(default)]
+        idp: Option<Idp>,
+    }
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum OneGroup {
+        Name(String),
+        Object { id: Option<String>, name: String },
+    }
+    #[derive(Deserialize)]
+    struct Idp {
+        id: String,
+        #[serde(rename = "type")]
+        kind: String,
+    }
+    let document: Document = serde_json::from_slice(document).map_err(|error| format!("the identity cannot be read: {error}"))?;
+    let group = |group| match group {
+        OneGroup::Name(name) => Group { id: name.clone(), name },
+        OneGroup::Object { id, name } => Group { id: id.unwrap_or_else(|| name.clone()), name },
+    };
+    let idp = document.idp.unwrap_or(Idp { id: String::new(), kind: String::new() });
+    Ok(Identity {
+        subject: document.id.unwrap_or_else(|| document.user_uuid.clone()),
+        user: UserId(document.user_uuid.into()),
+        email: document.email,
+        name: document.name,
+        idp: IdpRef { id: IdpId(idp.id.into()), kind: idp.kind },
+        groups: document.groups.map_or(Groups::Unknown, |groups| Groups::Known(groups.into_iter().map(group).collect())),
+        amr: document.amr,
+        claims: document.oidc_fields,
+        at: now,
+        ip: None,
+    })
+}
+
+const MAX_DOCUMENT: usize = 256 * 1024;
+/// An unknown `kid` starts no more than one fetch in this time.
+const COOLDOWN: Duration = Duration::from_secs(30);
+const RETRY_IDENTITY: Duration = Duration::from_secs(2);

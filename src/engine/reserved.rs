@@ -1,0 +1,43 @@
+/// Whether a request header belongs to us, whoever sent it: identity and forwarding headers that origins believe, and those
+/// by which some origins take another path than the one that was judged.
+///
+/// Servers that speak CGI's language write `-`, `_` and `.` alike, so these count as one.
+pub fn is_reserved(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    match bytes.first() {
+        Some(b'c' | b'C') => like(bytes, b"cf-access-", true) || like(bytes, b"cf-connecting-ip", true),
+        Some(b'x' | b'X') => {
+            like(bytes, b"x-forwarded-", true)
+                || ["x-real-ip", "x-original-url", "x-rewrite-url", "x-original-uri", "x-original-host", "x-client-ip", "x-cluster-client-ip"]
+                    .iter()
+                    .any(|ours| like(bytes, ours.as_bytes(), false))
+        }
+        Some(b't' | b'T') => like(bytes, b"true-client-ip", false),
+        Some(b'f' | b'F') => like(bytes, b"forwarded", false),
+        _ => false,
+    }
+}
+
+fn like(name: &[u8], ours: &[u8], prefix: bool) -> bool {
+    let fold = |b: u8| if matches!(b, b'_' | b'.' | b' ') { b'-' } else { b.to_ascii_lowercase() };
+    (name.len() == ours.len() || prefix && name.len() > ours.len()) && name.iter().zip(ours).all(|(n, o)| fold(*n) == *o)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h01_h06_h07_h08_h12_every_spelling() {
+        for name in [
+            "cf-access-jwt-assertion", "Cf-Access-Jwt-Assertion", "CF_ACCESS_JWT_ASSERTION", "cf_access-jwt.assertion", "cf-access-authenticated-user-email",
+            "cf-access-client-secret", "cf-access-token", "cf-access-anything", "Cf-Connecting-Ip", "CF_Connecting_IPv6", "x-forwarded-for", "X_Forwarded_User",
+            "x-forwarded-uri", "X-Forwarded-Prefix", "x.forwarded.proto", "X-Real-IP", "x_real_ip", "True-Client-IP", "Forwarded", "X-Original-URL", "x_rewrite_url",
+        ] {
+            assert!(is_reserved(name), "{name}");
+        }
+        for name in ["", "c", "cf-access", "cf-ray", "x-forwarded", "x-request-id", "x-real-ip-2", "forwarded-by", "user-agent", "xforwarded-for", "cookie"] {
+            assert!(!is_reserved(name), "{name}");
+        }
+    }
+}

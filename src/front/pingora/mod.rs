@@ -1,0 +1,15 @@
+//! The Access check as a Pingora filter, and the standalone proxy built on it.
+//!
+//! [`AccessFilter`] is what an embedder adds to a `ProxyHttp` of their own: one call in `request_filter`, one in
+//! `upstream_request_filter`. Decides nothing itself. Trusts Pingora's parsing, and of the request only what the engine
+//! judged. Never forwards without a permit: a request that reaches the upstream filter without one is an error.
+
+mod filter;
+mod proxy;
+mod request;
+mod respond;
+mod upstream;
+
+pub use filter::{AccessCtx, AccessFilter, ListenerSettings, Trust};
+pub use proxy::{AccessProxy, ProxyLimits};
+pub use upstream::{OriginOptions, OriginPool, OriginTarget, Upstreams};

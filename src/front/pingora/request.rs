@@ -1,0 +1,92 @@
+use std::net::{IpAddr, Ipv4Addr};
+
+use http::header;
+use ipnet::IpNet;
+use pingora::prelude::Session;
+use pingora::http::RequestHeader;
+
+use super::filter::ListenerSettings;
+use crate::model::{Authority, CleanPath, Reason, RequestView};
+
+/// The native request as the engine sees it. The one place where host and path are read.
+pub(super) fn view<'a>(request: &'a RequestHeader, client: IpAddr, max_header_bytes: usize) -> Result<RequestView<'a>, Reason> {
+    let bytes: usize = request.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if bytes > max_header_bytes {
+        return Err(Reason::HeadersTooLarge);
+    }
+    if !request.raw_path_is_utf8() {
+        return Err(Reason::PathAmbiguous);
+    }
+    // HTTP/2 has the authority in the target, HTTP/1.1 in a header; Pingora refuses the two to differ.
+    let mut hosts = request.headers.get_all(header::HOST).into_iter();
+    let named = hosts.next().map(|host| host.to_str().map_err(|_| Reason::HostMalformed)).transpose()?;
+    let target = request.uri.authority().map(http::uri::Authority::as_str);
+    if hosts.next().is_some() {
+        return Err(Reason::HostMalformed);
+    }
+    let authority = Authority::parse(target.or(named).unwrap_or_default()).map_err(|_| Reason::HostMalformed)?;
+    if let (Some(target), Some(named)) = (target, named)
+        && target != named
+        && Authority::parse(named) != Authority::parse(target)
+    {
+        return Err(Reason::HostMalformed);
+    }
+    let raw = std::str::from_utf8(request.raw_path()).map_err(|_| Reason::PathAmbiguous)?;
+    // The raw target may carry more than the parsed one, a fragment for instance; both must say the same.
+    let path = request.uri.path();
+    let query = request.uri.query();
+    let rebuilt_is_raw = match (raw.strip_prefix(path), query) {
+        (Some(rest), Some(query)) => rest.strip_prefix('?') == Some(query),
+        (Some(rest), None) => rest.is_empty(),
+        (None, _) => false,
+    };
+    if !rebuilt_is_raw {
+        return Err(Reason::PathAmbiguous);
+    }
+    let path = CleanPath::parse(path).map_err(|_| Reason::PathAmbiguous)?;
+    Ok(RequestView { method: &request.method, authority, path, query, headers: &request.headers, client })
+}
+
+/// Where a request came from: the peer, or, where the peer is a proxy that this listener trusts, the nearest address that
+/// such a proxy reported and that is not one itself.
+pub(super) fn client(session: &Session, listeners: &[ListenerSettings]) -> Client {
+    let peer = session.client_addr().and_then(|addr| addr.as_inet());
+    let Some(peer) = peer.map(|addr| addr.ip().to_canonical()) else {
+        return Client { ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED), through_proxy: false };
+    };
+    let trusted: &[IpNet] = if listeners.iter().all(|listener| listener.trusted_proxies.is_empty()) {
+        &[]
+    } else {
+        let local = session.server_addr().and_then(|addr| addr.as_inet());
+        let listener = local.and_then(|local| listeners.iter().find(|l| l.address.port() == local.port()));
+        listener.map(|listener| listener.trusted_proxies.as_slice()).unwrap_or_default()
+    };
+    let is_trusted = |ip: &IpAddr| trusted.iter().any(|net| net.contains(ip));
+    if !is_trusted(&peer) {
+        return Client { ip: peer, through_proxy: false };
+    }
+    let lines = session.req_header().headers.get_all("x-forwarded-for");
+    let hops: Vec<&str> = lines.iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(',')).collect();
+    let mut nearest = peer;
+    for hop in hops.into_iter().rev() {
+        let Some(ip) = parse_hop(hop) else { break };
+        nearest = ip;
+        if !is_trusted(&ip) {
+            break;
+        }
+    }
+    Client { ip: nearest, through_proxy: true }
+}
+
+/// Who sent a request, and whether a trusted proxy stands between.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Client {
+    pub(super) ip: IpAddr,
+    pub(super) through_proxy: bool,
+}
+
+fn parse_hop(hop: &str) -> Option<IpAddr> {
+    let hop = hop.trim();
+    let ip = hop.parse::<IpAddr>().or_else(|_| hop.parse::<std::net::SocketAddr>().map(|addr| addr.ip()));
+    ip.ok().map(|ip| ip.to_canonical())
+}

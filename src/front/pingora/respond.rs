@@ -1,0 +1,111 @@
+use bytes::Bytes;
+use http::{Method, Response, StatusCode, header};
+use pingora::http::ResponseHeader;
+use pingora::prelude::{Result, Session};
+
+use crate::engine::{Decision, Refusal};
+use crate::model::{Reason, RequestId, RequestView};
+use crate::portal::answer;
+use crate::portal::pages::{Denied, ErrorPage};
+
+/// The one table from refusals to status codes and pages.
+pub(super) fn refused(reason: Reason, id: RequestId) -> Response<Bytes> {
+    let id = id.to_string();
+    let page = match reason {
+        Reason::PathAmbiguous | Reason::HostMalformed => ErrorPage::bad_request(&id),
+        Reason::PortUnknown => ErrorPage::misdirected(&id),
+        Reason::HeadersTooLarge => ErrorPage::headers_too_large(&id),
+        Reason::BodyTooLarge => ErrorPage::content_too_large(&id),
+        Reason::NoApplication => ErrorPage::application_not_found(&id),
+        Reason::MethodRefused => {
+            let sentence = "This method is not served here.";
+            ErrorPage::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", sentence, &id)
+        }
+        Reason::KeysUnavailable | Reason::IdentityUnavailable => ErrorPage::unavailable(&id),
+        Reason::PreflightRefused | Reason::PolicyDenied | Reason::NoPolicyApplied => {
+            let sentence = "This request is not allowed here.";
+            ErrorPage::new(StatusCode::FORBIDDEN, "Not allowed", sentence, &id)
+        }
+        // Without an application there is no login to send anybody to; and the check must never end here otherwise.
+        Reason::NoSession | Reason::SessionExpired | Reason::SessionRevoked | Reason::SessionInvalid | Reason::Internal => {
+            ErrorPage::internal(&id)
+        }
+    };
+    let mut response = answer::page(page.with_reason(reason.id()).page());
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        let allowed = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+        response.headers_mut().insert(header::ALLOW, http::HeaderValue::from_static(allowed));
+    }
+    if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(header::RETRY_AFTER, http::HeaderValue::from_static("5"));
+    }
+    response
+}
+
+/// 403 for somebody whom the policies do not let in, with the way to another account; scripts get it as JSON.
+pub(super) fn denied(refusal: &Refusal, switch: &str, request: &RequestView<'_>, id: RequestId) -> Response<Bytes> {
+    let (Some(application), Some(session)) = (&refusal.application, &refusal.session) else {
+        return refused(refusal.reason, id);
+    };
+    let settings = application.settings();
+    let mut response = if crate::engine::Style::of(request) == crate::engine::Style::Json {
+        let body = serde_json::json!({"error": "access_denied", "reason": refusal.reason.id(), "request_id": id.to_string()});
+        answer::json(StatusCode::FORBIDDEN, &body)
+    } else {
+        let page = Denied {
+            application: &settings.name,
+            signed_in_as: session.email().map(crate::model::Email::as_str),
+            message: settings.custom_deny_message.as_deref(),
+            switch_account: Some(switch),
+            reason: Some(refusal.reason.id()),
+            request_id: &id.to_string(),
+        };
+        answer::page(page.page())
+    };
+    if let Some(cors) = &settings.cors {
+        response.headers_mut().extend(cors.headers(request.headers));
+    }
+    for (name, value) in [("cf-access-aud", settings.aud.as_str()), ("cf-access-domain", request.authority.host.as_ref())] {
+        if let Ok(value) = http::HeaderValue::try_from(value) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
+
+/// Sends a response of ours. The connection stays open unless there is a body that nobody read.
+pub(super) async fn send(session: &mut Session, response: Response<Bytes>) -> Result<()> {
+    let (parts, body) = response.into_parts();
+    let mut head = ResponseHeader::build(parts.status, Some(parts.headers.len() + 2))?;
+    for (name, value) in &parts.headers {
+        head.append_header(name.clone(), value.clone())?;
+    }
+    let without_body = session.req_header().method == Method::HEAD
+        || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if parts.status != StatusCode::NO_CONTENT {
+        head.insert_header(header::CONTENT_LENGTH, body.len().to_string())?;
+    }
+    if !session.as_downstream_mut().is_body_done() {
+        session.set_keepalive(None);
+    }
+    let empty = without_body || body.is_empty();
+    session.write_response_header(Box::new(head), empty).await?;
+    if !empty {
+        session.write_response_body(Some(body), true).await?;
+    }
+    Ok(())
+}
+
+/// What a decision that is not carried out here is called in metrics and logs.
+pub(super) const fn name(decision: &Decision) -> &'static str {
+    match decision {
+        Decision::Forward(_) => "allow",
+        Decision::LogIn(_) => "login",
+        Decision::Deny(_) => "deny",
+        Decision::Refuse(_) => "refuse",
+        Decision::Unavailable(_) => "unavailable",
+        Decision::Preflight(_) => "preflight",
+        Decision::Handle { .. } => "portal",
+        Decision::Resolve(_) => "resolve",
+    }
+}

@@ -1,0 +1,119 @@
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use http::{HeaderMap, HeaderValue};
+use subtle::ConstantTimeEq as _;
+
+use crate::cookie::{self, SameSite, SetCookie};
+use crate::model::{UnixTime, fill_random, hex};
+
+/// The cookie that binds a login to the browser that began it, on the application's host: `n` and 16 hexadecimal digits.
+///
+/// After a completed login it also counts: `n<16 hex>.<logins>.<when>`. A browser that brings this back and not the session
+/// it was given with it will never have one, and is told so instead of being sent round again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AppSession {
+    id: String,
+    rounds: u32,
+    at: UnixTime,
+}
+
+impl AppSession {
+    /// The browser's own, where it has one.
+    pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
+        cookie::values(headers, cookie::APP_SESSION).find_map(Self::parse)
+    }
+
+    pub(crate) fn random() -> Self {
+        let mut bytes = [0; 8];
+        fill_random(&mut bytes);
+        Self { id: format!("n{}", hex(&bytes)), rounds: 0, at: UnixTime(0) }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('.');
+        let id = parts.next()?;
+        let digits = id.strip_prefix('n')?;
+        if digits.len() != 16 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return None;
+        }
+        let (rounds, at) = match (parts.next(), parts.next(), parts.next()) {
+            (None, None, None) => (0, 0),
+            (Some(rounds), Some(at), None) => (rounds.parse().ok()?, at.parse().ok()?),
+            _ => return None,
+        };
+        Some(Self { id: id.to_owned(), rounds, at: UnixTime(at) })
+    }
+
+    /// What other hosts may know of it.
+    pub(crate) fn hash(&self) -> String {
+        hex(digest::digest(&digest::SHA256, self.id.as_bytes()).as_ref())
+    }
+
+    pub(crate) fn has_hash(&self, hash: &str) -> bool {
+        self.hash().as_bytes().ct_eq(hash.as_bytes()).into()
+    }
+
+    /// One login more, completed now.
+    #[must_use]
+    pub(crate) fn completed(&self, now: UnixTime) -> Self {
+        let rounds = if self.is_recent(now) { self.rounds.saturating_add(1) } else { 1 };
+        Self { id: self.id.clone(), rounds, at: now }
+    }
+
+    /// Whether so many logins were just completed that another one would change nothing.
+    pub(crate) fn loops(&self, now: UnixTime) -> bool {
+        self.rounds >= MAX_ROUNDS && self.is_recent(now)
+    }
+
+    fn is_recent(&self, now: UnixTime) -> bool {
+        now.since(self.at) < LOOP_WINDOW
+    }
+
+    pub(crate) fn to_header(&self, now: UnixTime) -> Option<HeaderValue> {
+        let value = if self.rounds == 0 { self.id.clone() } else { format!("{}.{}.{}", self.id, self.rounds, self.at) };
+        let cookie = SetCookie {
+            name: cookie::APP_SESSION,
+            value: &value,
+            path: "/",
+            expires: now.after(LIFETIME),
+            now,
+            http_only: true,
+            same_site: SameSite::None,
+        };
+        cookie.to_header()
+    }
+}
+
+const LIFETIME: Duration = Duration::from_secs(24 * 3600);
+/// The third login in a row is one too many.
+const MAX_ROUNDS: u32 = 2;
+const LOOP_WINDOW: Duration = Duration::from_secs(15);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_completed_logins_in_a_row_and_no_session_is_a_loop() {
+        let fresh = AppSession::random();
+        let now = UnixTime(1000);
+        assert_eq!(AppSession::parse(&fresh.id), Some(fresh.clone()));
+        let once = fresh.completed(now);
+        let twice = once.completed(UnixTime(1002));
+        assert!(!fresh.loops(now) && !once.loops(now) && twice.loops(UnixTime(1004)));
+        assert!(!twice.loops(UnixTime(1100)), "a while later it may be tried again");
+        assert!(!twice.completed(UnixTime(1100)).loops(UnixTime(1100)));
+        assert!(fresh.has_hash(&twice.hash()));
+        let header = twice.to_header(now).unwrap();
+        let value = header.to_str().unwrap().split([';', '=']).nth(1).unwrap().to_owned();
+        assert_eq!(AppSession::parse(&value), Some(twice));
+    }
+
+    #[test]
+    fn what_is_no_app_session() {
+        for bad in ["", "n", "n123", "m0123456789abcdef", "n0123456789abcdeg", "n0123456789abcdef.1", "n0123456789abcdef.1.2.3", "n0123456789abcdef.x.1"] {
+            assert_eq!(AppSession::parse(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,162 @@
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use serde_json::json;
+
+use super::{AppSession, ReturnTo};
+use crate::engine::{Application, Challenge, Style, Team};
+use crate::model::{RequestId, RequestView, UnixTime};
+use crate::portal::answer::{self, redirect};
+use crate::portal::pages::{LoginLoop, LostCookie, ResendForm};
+
+/// Answers a request that needs a login, in the way its client can follow.
+pub(crate) fn respond(
+    team: &Team,
+    challenge: &Challenge,
+    request: &RequestView<'_>,
+    id: RequestId,
+    now: UnixTime,
+) -> Response<Bytes> {
+    let application = &challenge.application;
+    let host = request.authority.host.as_ref();
+    let here = match request.query {
+        Some(query) => format!("{}?{query}", request.path.as_str()),
+        None => request.path.as_str().to_owned(),
+    };
+    let mut response = match challenge.style {
+        Style::Redirect => {
+            let session = AppSession::of(request.headers).unwrap_or_else(AppSession::random);
+            if session.loops(now) {
+                return loop_page(team, application, host, &here, id);
+            }
+            let url = login_url(team, application, host, &ReturnTo::parse(&here), Some(&session), now);
+            let mut response = redirect(StatusCode::FOUND, &url);
+            if let Some(cookie) = session.to_header(now) {
+                response.headers_mut().append(header::SET_COOKIE, cookie);
+            }
+            response
+        }
+        Style::Page => {
+            let url = login_url(team, application, host, &referring_page(request), None, now);
+            let name = &application.settings().name;
+            let page = ResendForm { application: name, login: &url, request_id: &id.to_string() }.page();
+            with_login(answer::page(page), &url)
+        }
+        Style::Json => {
+            let url = login_url(team, application, host, &referring_page(request), None, now);
+            let body = json!({
+                "error": "login_required", "reason": challenge.reason.id(), "login_url": url, "request_id": id.to_string(),
+            });
+            let mut response = with_login(answer::json(StatusCode::UNAUTHORIZED, &body), &url);
+            if let Some(cors) = &application.settings().cors {
+                let exposed = HeaderValue::from_static("Cf-Access-Login-Url, WWW-Authenticate");
+                let mut headers = cors.headers(request.headers);
+                if headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
+                    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+                }
+                response.headers_mut().extend(headers);
+            }
+            response
+        }
+        Style::Upgrade => {
+            let url = login_url(team, application, host, &ReturnTo::parse("/"), None, now);
+            with_login(answer::empty(StatusCode::UNAUTHORIZED), &url)
+        }
+        // gRPC over HTTP/2, "Responses", Trailers-Only.
+        Style::Grpc => {
+            let mut response = answer::empty(StatusCode::OK);
+            let headers = response.headers_mut();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+            headers.insert(HeaderName::from_static("grpc-status"), HeaderValue::from_static("16"));
+            headers.insert(HeaderName::from_static("grpc-message"), HeaderValue::from_static("login required"));
+            response
+        }
+    };
+    name_application(response.headers_mut(), application, host);
+    response
+}
+
+/// `https://<team>/cdn-cgi/access/login/<host>?kid=…&meta=…&redirect_url=…`
+pub(crate) fn login_url(
+    team: &Team,
+    application: &Application,
+    host: &str,
+    to: &ReturnTo,
+    session: Option<&AppSession>,
+    now: UnixTime,
+) -> String {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    query.append_pair("kid", application.aud().as_str());
+    if let Some(session) = session {
+        query.append_pair("meta", &meta(application, host, to, session, now));
+    }
+    query.append_pair("redirect_url", to.as_str());
+    format!("{}/cdn-cgi/access/login/{host}?{}", team.url(), query.finish())
+}
+
+/// What the application's host tells the team domain about the browser, in the shape of Access' `meta` token.
+///
+/// It is not signed and nothing in it is trusted: anybody can ask an application's host for one, for their own browser. The
+/// hash in it only narrows who may redeem the hand-over, to the browser whose cookie has that hash.
+fn meta(application: &Application, host: &str, to: &ReturnTo, session: &AppSession, now: UnixTime) -> String {
+    let claims = json!({
+        "type": "meta", "aud": application.aud().as_str(), "hostname": host, "redirect_url": to.as_str(),
+        "service_token_status": false, "is_warp": false, "is_gateway": false, "auth_status": "NONE",
+        "iat": now, "nbf": now, "exp": now.after(META_LIFETIME), "app_session_hash": session.hash(),
+    });
+    let header = json!({"alg": "none", "typ": "JWT"});
+    format!("{}.{}.", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims.to_string()))
+}
+
+const META_LIFETIME: std::time::Duration = std::time::Duration::from_secs(300);
+
+/// What cloudflared and scripts look for on every refusal.
+fn name_application(headers: &mut HeaderMap, application: &Application, host: &str) {
+    if let Ok(host) = HeaderValue::try_from(host) {
+        headers.insert(HeaderName::from_static("cf-access-domain"), host);
+    }
+    if let Ok(aud) = HeaderValue::try_from(application.aud().as_str()) {
+        headers.insert(HeaderName::from_static("cf-access-aud"), aud);
+    }
+}
+
+fn with_login(mut response: Response<Bytes>, url: &str) -> Response<Bytes> {
+    *response.status_mut() = StatusCode::UNAUTHORIZED;
+    let headers = response.headers_mut();
+    headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Cloudflare-Access"));
+    if let Ok(url) = HeaderValue::try_from(url) {
+        headers.insert(HeaderName::from_static("cf-access-login-url"), url);
+    }
+    response
+}
+
+/// The page that a script or a form was on, where it is on this host: a login begun there should come back there.
+fn referring_page(request: &RequestView<'_>) -> ReturnTo {
+    let referer = request.headers.get(header::REFERER).and_then(|r| r.to_str().ok()).and_then(|r| url::Url::parse(r).ok());
+    let here = referer.filter(|r| r.host_str() == Some(request.authority.host.as_ref()));
+    let path = here.map(|url| match url.query() {
+        Some(query) => format!("{}?{query}", url.path()),
+        None => url.path().to_owned(),
+    });
+    ReturnTo::parse(path.as_deref().unwrap_or("/"))
+}
+
+fn loop_page(team: &Team, application: &Application, host: &str, here: &str, id: RequestId) -> Response<Bytes> {
+    let url = format!("{}{}", team.url_of(host), ReturnTo::parse(here).as_str());
+    let mut causes = vec![LostCookie::Blocked, LostCookie::TooMany];
+    if application.settings().cookie.same_site == crate::cookie::SameSite::Strict {
+        causes.insert(0, LostCookie::SameSite);
+    }
+    if team.plain_http {
+        causes.insert(0, LostCookie::PlainHttp);
+    }
+    let page = LoginLoop {
+        cookie: crate::cookie::AUTHORIZATION,
+        causes: &causes,
+        start_again: Some(&url),
+        reason: Some("login_loop"),
+        request_id: &id.to_string(),
+    };
+    answer::page(page.page())
+}

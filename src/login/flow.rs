@@ -1,0 +1,195 @@
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use http::{HeaderMap, HeaderValue, header};
+use serde::{Deserialize, Serialize};
+
+use super::ReturnTo;
+use crate::cookie::{self, FLOW_PREFIX, SameSite, SealError, SealingKey, SetCookie};
+use crate::model::{Aud, UnixTime, fill_random, hex};
+
+/// What a login is for. Sealed into the `state` parameter, so that whoever comes back with it comes back to the right page,
+/// even when the flow itself is over.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct State {
+    /// Names the flow, and its cookie.
+    #[serde(rename = "f")]
+    pub(crate) flow: String,
+    /// The application, unless it is the provider itself that is tested.
+    #[serde(rename = "a")]
+    pub(crate) aud: Aud,
+    /// Its host, as the browser named it.
+    #[serde(rename = "h")]
+    pub(crate) host: String,
+    /// The page.
+    #[serde(rename = "r")]
+    pub(crate) to: ReturnTo,
+    /// The hash of the browser's cookie on that host.
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) app_session: Option<String>,
+    /// When it began.
+    #[serde(rename = "t")]
+    pub(crate) began: UnixTime,
+}
+
+impl State {
+    pub(crate) fn new(aud: Aud, host: String, to: ReturnTo, app_session: Option<String>, now: UnixTime) -> Self {
+        let mut id = [0; 8];
+        fill_random(&mut id);
+        Self { flow: hex(&id), aud, host, to, app_session, began: now }
+    }
+
+    pub(crate) fn seal(&self, key: &SealingKey) -> Result<String, SealError> {
+        key.seal(STATE, self)
+    }
+
+    pub(crate) fn open(key: &SealingKey, text: &str) -> Result<Self, SealError> {
+        key.open(STATE, text)
+    }
+
+    /// Whether it is too late to finish the flow.
+    pub(crate) fn has_expired(&self, now: UnixTime) -> bool {
+        now.since(self.began) >= LIFETIME || self.began > now.after(Duration::from_secs(60))
+    }
+}
+
+/// The browser's half of a flow, sealed into a cookie of its own on the team domain.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Flow<P> {
+    /// The hash of the `state` that belongs to it.
+    #[serde(rename = "s")]
+    state: String,
+    /// When it began.
+    #[serde(rename = "t")]
+    began: UnixTime,
+    /// What the provider's protocol keeps: nonce and code verifier.
+    #[serde(rename = "p")]
+    pub(crate) pending: P,
+}
+
+impl<P: Serialize + for<'de> Deserialize<'de>> Flow<P> {
+    pub(crate) fn new(state: &str, pending: P, now: UnixTime) -> Self {
+        Self { state: fingerprint(state), began: now, pending }
+    }
+
+    /// The cookie to set.
+    pub(crate) fn to_cookie(&self, key: &SealingKey, id: &str, now: UnixTime) -> Option<HeaderValue> {
+        let value = key.seal(&purpose(id), self).ok()?;
+        flow_cookie(&format!("{FLOW_PREFIX}{id}"), &value, now).to_header()
+    }
+
+    /// The flow of a `state`, where this browser began it.
+    pub(crate) fn of(headers: &HeaderMap, key: &SealingKey, id: &str, state: &str) -> Option<Self> {
+        let name = format!("{FLOW_PREFIX}{id}");
+        let found = cookie::values(headers, &name).find_map(|value| key.open::<Self>(&purpose(id), value).ok())?;
+        (found.state == fingerprint(state)).then_some(found)
+    }
+}
+
+/// All flow cookies that a browser has.
+pub(crate) struct FlowCookies(Vec<(UnixTime, String)>);
+
+impl FlowCookies {
+    /// Reads them; those that cannot be read count as the oldest.
+    pub(crate) fn of(headers: &HeaderMap, key: &SealingKey) -> Self {
+        let lines = headers.get_all(header::COOKIE).into_iter().filter_map(|line| line.to_str().ok());
+        let ours = lines.flat_map(|line| line.split(';')).filter_map(|pair| {
+            let (name, value) = pair.trim().split_once('=')?;
+            let id = name.strip_prefix(FLOW_PREFIX)?;
+            let began = key.open::<Flow<serde::de::IgnoredAny>>(&purpose(id), value).map_or(UnixTime(0), |flow| flow.began);
+            Some((began, name.to_owned()))
+        });
+        let mut all: Vec<_> = ours.collect();
+        all.sort();
+        Self(all)
+    }
+
+    /// Removals that leave room for one more.
+    pub(crate) fn make_room(&self, now: UnixTime) -> impl Iterator<Item = HeaderValue> {
+        let surplus = (self.0.len() + 1).saturating_sub(MAX_FLOWS);
+        self.0.iter().take(surplus).filter_map(move |(_, name)| flow_cookie(name, "", now).to_removal())
+    }
+
+    /// The removal of one.
+    pub(crate) fn removal(id: &str, now: UnixTime) -> Option<HeaderValue> {
+        flow_cookie(&format!("{FLOW_PREFIX}{id}"), "", now).to_removal()
+    }
+}
+
+fn flow_cookie<'a>(name: &'a str, value: &'a str, now: UnixTime) -> SetCookie<'a> {
+    // Lax: the provider's redirect back is a top-level navigation.
+    SetCookie { name, value, path: "/", expires: now.after(COOKIE_LIFETIME), now, http_only: true, same_site: SameSite::Lax }
+}
+
+fn fingerprint(state: &str) -> String {
+    let digest = digest::digest(&digest::SHA256, state.as_bytes());
+    hex(digest.as_ref().get(..16).unwrap_or_default())
+}
+
+fn purpose(id: &str) -> String {
+    format!("flow {id}")
+}
+
+const STATE: &str = "state";
+/// How long somebody may take at the provider.
+const LIFETIME: Duration = Duration::from_secs(600);
+const COOKIE_LIFETIME: Duration = Duration::from_secs(900);
+/// More would not fit into what servers on the way take as one header.
+const MAX_FLOWS: usize = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixTime = UnixTime(1_800_000_000);
+
+    fn key() -> SealingKey {
+        SealingKey::new(&[1; 32]).unwrap()
+    }
+
+    fn jar(cookies: &[HeaderValue]) -> HeaderMap {
+        let pairs: Vec<_> = cookies.iter().map(|c| c.to_str().unwrap().split(';').next().unwrap().to_owned()).collect();
+        [(header::COOKIE, HeaderValue::try_from(pairs.join("; ")).unwrap())].into_iter().collect()
+    }
+
+    fn begin(now: UnixTime) -> (State, String, HeaderValue) {
+        let state = State::new(Aud::derive(&["a"]), "a.example.com".into(), ReturnTo::parse("/x"), Some("hash".into()), now);
+        let sealed = state.seal(&key()).unwrap();
+        let cookie = Flow::new(&sealed, "verifier".to_owned(), now).to_cookie(&key(), &state.flow, now).unwrap();
+        (state, sealed, cookie)
+    }
+
+    #[test]
+    fn r02_r05_a_flow_belongs_to_its_browser_and_its_state() {
+        let (one, one_sealed, one_cookie) = begin(NOW);
+        let (two, two_sealed, two_cookie) = begin(NOW);
+        let both = jar(&[one_cookie.clone(), two_cookie]);
+        let of = |headers: &HeaderMap, id: &str, state: &str| Flow::<String>::of(headers, &key(), id, state).map(|f| f.pending);
+        assert_eq!(of(&both, &one.flow, &one_sealed).as_deref(), Some("verifier"));
+        assert_eq!(of(&both, &two.flow, &two_sealed).as_deref(), Some("verifier"));
+        assert_eq!(of(&both, &one.flow, &two_sealed), None, "another flow's state");
+        assert_eq!(of(&jar(&[]), &one.flow, &one_sealed), None, "another browser");
+        let renamed = HeaderValue::try_from(one_cookie.to_str().unwrap().replace(&one.flow, &two.flow)).unwrap();
+        assert_eq!(of(&jar(&[renamed]), &two.flow, &one_sealed), None, "a renamed cookie");
+        assert!(State::open(&SealingKey::new(&[2; 32]).unwrap(), &one_sealed).is_err());
+        assert_eq!(State::open(&key(), &one_sealed).unwrap().to.as_str(), "/x");
+        assert!(!one.has_expired(UnixTime(NOW.0 + 599)) && one.has_expired(UnixTime(NOW.0 + 600)) && one.has_expired(UnixTime(NOW.0 - 61)));
+    }
+
+    #[test]
+    fn r15_at_most_five_and_the_oldest_go() {
+        let cookies: Vec<_> = (0..7).map(|i| begin(UnixTime(NOW.0 + 10 - i))).collect();
+        let removed = |n: usize| {
+            let jar = jar(&cookies.iter().take(n).map(|c| c.2.clone()).collect::<Vec<_>>());
+            let removals: Vec<_> = FlowCookies::of(&jar, &key()).make_room(NOW).collect();
+            removals.iter().map(|r| r.to_str().unwrap().split('=').next().unwrap().trim_start_matches(FLOW_PREFIX).to_owned()).collect::<Vec<_>>()
+        };
+        assert!(removed(4).is_empty());
+        assert_eq!(removed(5), [cookies[4].0.flow.clone()]);
+        assert_eq!(removed(7), [cookies[6].0.flow.clone(), cookies[5].0.flow.clone(), cookies[4].0.flow.clone()]);
+        let garbage: HeaderMap = [(header::COOKIE, HeaderValue::from_static("__Host-CF_Session_a=x; __Host-CF_Session_b=; c=1; __Host-CF_Session_c=1; __Host-CF_Session_d=1; __Host-CF_Session_e=1"))].into_iter().collect();
+        assert_eq!(FlowCookies::of(&garbage, &key()).make_room(NOW).count(), 1);
+        let all: usize = cookies.iter().take(5).map(|c| c.2.to_str().unwrap().split(';').next().unwrap().len() + 2).sum();
+        assert!(all < 4096, "{all} bytes");
+    }
+}

@@ -1,0 +1,96 @@
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::ReturnTo;
+use crate::cookie::{SealError, SealingKey};
+use crate::model::{Aud, IdentityNonce, UnixTime, fill_random, hex};
+
+/// Leave to take an application's session, on its way from the team domain to the application's host: for one minute, for
+/// one browser, once.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Handover {
+    /// Names it, so that it can be used up.
+    #[serde(rename = "i")]
+    pub(crate) id: String,
+    #[serde(rename = "a")]
+    pub(crate) aud: Aud,
+    #[serde(rename = "h")]
+    pub(crate) host: String,
+    #[serde(rename = "r")]
+    pub(crate) to: ReturnTo,
+    /// The login behind it.
+    #[serde(rename = "n")]
+    nonce: String,
+    /// The end of the session that it opens.
+    #[serde(rename = "x")]
+    pub(crate) session_expires: UnixTime,
+    /// The hash of the browser's cookie on the application's host.
+    #[serde(rename = "s")]
+    pub(crate) app_session: String,
+    #[serde(rename = "t")]
+    expires: UnixTime,
+}
+
+/// What a hand-over is for.
+pub(crate) struct Terms {
+    pub(crate) aud: Aud,
+    pub(crate) host: String,
+    pub(crate) to: ReturnTo,
+    pub(crate) nonce: IdentityNonce,
+    pub(crate) session_expires: UnixTime,
+    pub(crate) app_session: String,
+}
+
+impl Handover {
+    pub(crate) fn new(terms: Terms, now: UnixTime) -> Self {
+        let Terms { aud, host, to, nonce, session_expires, app_session } = terms;
+        let mut id = [0; 16];
+        fill_random(&mut id);
+        let nonce = nonce.as_str().to_owned();
+        Self { id: hex(&id), aud, host, to, nonce, session_expires, app_session, expires: now.after(LIFETIME) }
+    }
+
+    /// `https://<application host>/cdn-cgi/access/authorized?nonce=…&state=…`
+    pub(crate) fn url(&self, key: &SealingKey, base: &str) -> Result<String, SealError> {
+        let state = key.seal(PURPOSE, self)?;
+        Ok(format!("{base}/cdn-cgi/access/authorized?nonce={}&state={state}", self.id))
+    }
+
+    /// Reads one that is still good.
+    pub(crate) fn open(key: &SealingKey, id: &str, state: &str, now: UnixTime) -> Result<Self, SealError> {
+        let handover: Self = key.open(PURPOSE, state)?;
+        if handover.id == id && now < handover.expires { Ok(handover) } else { Err(SealError) }
+    }
+
+    pub(crate) fn nonce(&self) -> Result<IdentityNonce, SealError> {
+        IdentityNonce::parse(&self.nonce).map_err(|_| SealError)
+    }
+}
+
+const PURPOSE: &str = "handover";
+const LIFETIME: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn good_for_a_minute_under_its_own_name() {
+        let key = SealingKey::new(&[1; 32]).unwrap();
+        let now = UnixTime(1000);
+        let terms = Terms {
+            aud: Aud::derive(&["a"]), host: "a.example.com".into(), to: ReturnTo::parse("/p?q=1"), nonce: IdentityNonce::random(),
+            session_expires: UnixTime(2000), app_session: "h".into(),
+        };
+        let handover = Handover::new(terms, now);
+        let url = handover.url(&key, "https://a.example.com").unwrap();
+        let state = url.split("state=").nth(1).unwrap();
+        let opened = Handover::open(&key, &handover.id, state, UnixTime(1059)).unwrap();
+        assert_eq!(opened.nonce().unwrap().as_str(), handover.nonce);
+        assert!(Handover::open(&key, &handover.id, state, UnixTime(1060)).is_err());
+        assert!(Handover::open(&key, "other", state, now).is_err());
+        assert!(Handover::open(&SealingKey::new(&[2; 32]).unwrap(), &handover.id, state, now).is_err());
+        assert!(super::super::State::open(&key, state).is_err(), "sealed for another purpose");
+    }
+}

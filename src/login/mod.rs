@@ -1,0 +1,18 @@
+//! The steps of a login, from the refused request to the page first asked for.
+//!
+//! Application host → `login` on the team domain → identity provider → `callback` → `authorized` on the application host →
+//! the page. Decides which step a browser is at and whether it may take the next one. Trusts what was sealed by this team,
+//! for its purpose and its time; everything else that comes back is input. Never builds a return address from anything but
+//! a known application and a path.
+
+mod app_session;
+mod challenge;
+mod flow;
+mod handover;
+mod return_to;
+
+pub(crate) use app_session::AppSession;
+pub(crate) use challenge::{login_url, respond};
+pub(crate) use flow::{Flow, FlowCookies, State};
+pub(crate) use handover::{Handover, Terms};
+pub(crate) use return_to::ReturnTo;

@@ -1,0 +1,194 @@
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use serde::Deserialize;
+
+use super::pages::{Link, LoginChooser};
+use super::{PortalRequest, answer, respond};
+use crate::control::{Access, Login, Services};
+use crate::engine::{Application, Snapshot};
+use crate::idp::{Hints, Provider};
+use crate::login::{Flow, FlowCookies, Handover, ReturnTo, State, Terms};
+use crate::model::{Aud, Authority, IdpId, UnixTime};
+use crate::policy::{Facts, Outcome};
+use crate::route::Endpoint;
+
+/// Where a login is to end: an application, the host by which the browser calls it, a page, and the browser's cookie there.
+#[derive(Clone, Debug)]
+pub(super) struct Destination {
+    pub(super) application: Arc<Application>,
+    pub(super) host: String,
+    pub(super) to: ReturnTo,
+    /// The hash of the cookie that binds the hand-over; without one the browser goes to the page and begins there.
+    pub(super) app_session: Option<String>,
+}
+
+/// `login/<host>`: straight on where the team knows the browser already, otherwise to a provider.
+pub(super) async fn login(access: &Access, request: &PortalRequest) -> Response<Bytes> {
+    let snapshot = access.snapshot();
+    let Some(destination) = destination(&snapshot, request) else { return respond::not_found(request.id) };
+    let switching = request.parameter("switch").is_some();
+    let known = if switching { Ok(None) } else { access.organisation_session(&request.headers, request.now).await };
+    let mut response = match known {
+        Ok(Some(login)) if destination.application.allows_idp(&login.identity.idp.id) => {
+            arrive(access, &snapshot, &destination, &login, request)
+        }
+        Ok(_) => choose(access, &destination, request, switching).await,
+        Err(_) => respond::unavailable(request.id),
+    };
+    if let Ok(host) = HeaderValue::try_from(&destination.host) {
+        response.headers_mut().insert("cf-access-domain", host);
+    }
+    response
+}
+
+/// The list of providers, or straight on to the only one.
+async fn choose(access: &Access, destination: &Destination, request: &PortalRequest, switching: bool) -> Response<Bytes> {
+    let services = access.services();
+    let settings = destination.application.settings();
+    let allowed: Vec<&Provider> = services.providers.iter().filter(|p| destination.application.allows_idp(p.id())).collect();
+    let chosen = request.parameter("idp").map(|id| IdpId(id.as_ref().into()));
+    let provider = match (chosen, allowed.as_slice()) {
+        (Some(chosen), allowed) => match allowed.iter().find(|p| *p.id() == chosen) {
+            Some(provider) => Some(*provider),
+            None => return respond::bad_request(request.id, "unknown_identity_provider"),
+        },
+        (None, [only]) if settings.auto_redirect_to_identity => Some(*only),
+        _ => None,
+    };
+    // cloudflared asks with HEAD and wants no flow.
+    if let Some(provider) = provider.filter(|_| request.method == Method::GET) {
+        return begin(access, &services, provider, destination, request, switching).await;
+    }
+    let again = |provider: &Provider| {
+        let mut query = url::form_urlencoded::Serializer::new(request.query.clone().unwrap_or_default());
+        query.append_pair("idp", &provider.id().0);
+        format!("{}?{}", request.path, query.finish())
+    };
+    let hrefs: Vec<_> = allowed.iter().map(|provider| (again(provider), provider.name())).collect();
+    let providers: Vec<_> = hrefs.iter().map(|(href, label)| Link { href, label }).collect();
+    let page = LoginChooser {
+        team: &access.snapshot().team().name,
+        application: &settings.name,
+        providers: &providers,
+        message: None,
+        request_id: &request.id.to_string(),
+    };
+    answer::page(page.page())
+}
+
+async fn begin(
+    access: &Access,
+    services: &Services,
+    provider: &Provider,
+    destination: &Destination,
+    request: &PortalRequest,
+    switching: bool,
+) -> Response<Bytes> {
+    let Destination { application, host, to, app_session } = destination.clone();
+    let state = State::new(application.aud().clone(), host, to, app_session, request.now);
+    let Ok(sealed) = state.seal(access.seal()) else { return respond::internal(request.id) };
+    let begun = match provider.begin(&sealed, Hints::switching(switching)).await {
+        Ok(begun) => begun,
+        Err(failure) => {
+            access.login_failed(&failure, Some(provider.id()), Some(&destination.application), request);
+            return respond::failed(request.id, &failure, &again(services, destination));
+        }
+    };
+    let flow = Flow::new(&sealed, begun.pending, request.now);
+    let Some(cookie) = flow.to_cookie(access.seal(), &state.flow, request.now) else { return respond::internal(request.id) };
+    let mut response = answer::redirect(StatusCode::FOUND, begun.url.as_str());
+    for removal in FlowCookies::of(&request.headers, access.seal()).make_room(request.now) {
+        response.headers_mut().append(header::SET_COOKIE, removal);
+    }
+    response.headers_mut().append(header::SET_COOKIE, cookie);
+    response
+}
+
+/// Somebody is logged in: hands the browser over to the application's host, where the policies let them.
+pub(super) fn arrive(
+    access: &Access,
+    snapshot: &Snapshot,
+    destination: &Destination,
+    login: &Login,
+    request: &PortalRequest,
+) -> Response<Bytes> {
+    let Destination { application, host, to, app_session } = destination;
+    let identity = &login.identity;
+    let groups = snapshot.policies().interner().membership(&identity.idp.id, &identity.groups);
+    let facts = Facts {
+        email: Some(identity.email.as_str()),
+        idp: Some(snapshot.policies().interner().provider_number(&identity.idp.id)),
+        groups: groups.as_ref(),
+        ip: request.client,
+    };
+    let verdict = snapshot.judge(application, &facts);
+    if verdict.outcome == Outcome::Deny {
+        access.judged_at_login(&verdict, application, identity, request);
+        let switch = format!("{}&switch=1", again(&access.services(), destination));
+        return match verdict.unknown {
+            true => respond::unavailable(request.id),
+            false => respond::denied(request.id, application, identity, &switch),
+        };
+    }
+    let base = snapshot.team().url_of(host);
+    let page = format!("{base}{}", to.as_str());
+    let Some(app_session) = app_session else { return answer::redirect(StatusCode::FOUND, &page) };
+    let policy = verdict.policy.and_then(|place| application.policy(place)).and_then(|(_, duration)| duration);
+    let lasts = policy.unwrap_or(application.settings().session_duration);
+    let handover = Handover::new(
+        Terms {
+            aud: application.aud().clone(),
+            host: host.clone(),
+            to: to.clone(),
+            nonce: login.nonce,
+            session_expires: request.now.after(lasts),
+            app_session: app_session.clone(),
+        },
+        request.now,
+    );
+    match handover.url(access.seal(), &base) {
+        Ok(url) => answer::redirect(StatusCode::FOUND, &url),
+        Err(_) => respond::internal(request.id),
+    }
+}
+
+/// The login of the same page, from the beginning.
+pub(super) fn again(services: &Services, destination: &Destination) -> String {
+    let Destination { application, host, to, .. } = destination;
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    query.append_pair("kid", application.aud().as_str()).append_pair("redirect_url", to.as_str());
+    format!("{}{}/login/{host}?{}", services.team_url, Endpoint::PREFIX, query.finish())
+}
+
+fn destination(snapshot: &Snapshot, request: &PortalRequest) -> Option<Destination> {
+    let named = request.path.strip_prefix(Endpoint::PREFIX)?.strip_prefix("/login/")?;
+    let (host, path) = named.find('/').and_then(|at| named.split_at_checked(at)).unwrap_or((named, "/"));
+    let host = Authority::parse(host).ok()?.host.into_owned();
+    let application = match request.parameter("kid") {
+        Some(kid) => snapshot.application(&Aud::parse(&kid).ok()?)?,
+        None => snapshot.applications().get(snapshot.router().find(&host, path)?)?,
+    };
+    application.settings().domain.covers_host(&host).then(|| Destination {
+        application: Arc::clone(application),
+        host,
+        to: ReturnTo::parse(request.parameter("redirect_url").as_deref().unwrap_or(path)),
+        app_session: request.parameter("meta").and_then(|meta| app_session_hash(&meta, request.now)),
+    })
+}
+
+/// The hash in a `meta` token. Why its signature would prove nothing is said where it is made.
+fn app_session_hash(meta: &str, now: UnixTime) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Meta {
+        app_session_hash: String,
+        exp: UnixTime,
+    }
+    let payload = URL_SAFE_NO_PAD.decode(meta.split('.').nth(1)?).ok()?;
+    let Meta { app_session_hash: hash, exp } = serde_json::from_slice(&payload).ok()?;
+    let hex = hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit());
+    (hex && now < exp).then_some(hash)
+}
