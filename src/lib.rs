@@ -3,6 +3,8 @@
 //!
 //! The way of a request is in `ARCHITECTURE.md`; the question that everything serves is [`engine::decide`].
 
+#[cfg(feature = "control")]
+pub mod config;
 pub mod model;
 pub mod policy;
 pub mod token;
