@@ -7,6 +7,8 @@
 pub mod cookie;
 pub mod engine;
 pub mod model;
+#[cfg(feature = "control")]
+pub mod oidc;
 pub mod policy;
 pub mod route;
 pub mod session;
@@ -14,6 +16,22 @@ pub mod token;
 
 // Layers 4 and 5: what waits.
 #[cfg(feature = "control")]
+pub mod config;
+#[cfg(feature = "control")]
+pub mod control;
+#[cfg(feature = "control")]
+pub mod http_client;
+#[cfg(feature = "control")]
+pub mod idp;
+#[cfg(feature = "control")]
 mod login;
 #[cfg(feature = "control")]
+pub mod observe;
+#[cfg(feature = "control")]
 mod portal;
+#[cfg(feature = "control")]
+pub mod store;
+
+// Layer 6: fronts.
+#[cfg(feature = "control")]
+pub mod front;

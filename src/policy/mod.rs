@@ -9,4 +9,4 @@ mod rule;
 
 pub use compile::{Compiled, Interner, Policies, PolicySet, UnknownGroup};
 pub use evaluate::{Facts, Membership, Outcome, Truth, Verdict};
-pub use rule::{AccessGroup, Policy, PolicyDecision, Rule};
+pub use rule::{AccessGroup, IpRange, Policy, PolicyDecision, Rule};

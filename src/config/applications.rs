@@ -1,0 +1,242 @@
+use std::time::Duration;
+
+use cookie::SameSite;
+
+use super::cors::Cors;
+use super::domain::Domain;
+use super::origins::{Origin, OriginSettings};
+use super::providers::IdentityProvider;
+use super::reader::{self, Item, Place, Table, Unique};
+use super::rules::{self, Names};
+use super::server::{Insecure, Listen};
+use super::team::Team;
+use crate::model::{Aud, IdpId};
+use crate::policy::{Policy, PolicyDecision, Rule};
+
+/// Something that people get to through the proxy (`[[applications]]`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Application {
+    /// What logs and the API call it; its canonical domain where none was given.
+    pub id: String,
+    /// The audience of its tokens; derived from the team domain and the id where none was given.
+    pub aud: Aud,
+    /// For people; its domain where none was given.
+    pub name: String,
+    /// Where it is.
+    pub domain: Domain,
+    /// The servers behind it, at least one.
+    pub origins: Vec<Origin>,
+    /// How they are spoken with.
+    pub origin_settings: OriginSettings,
+    /// How long a session lasts; 24 h by default, from 1 min to 30 days.
+    pub session_duration: Duration,
+    /// The identity providers that people may come through; empty for all.
+    pub allowed_idps: Vec<IdpId>,
+    /// Whether to skip the choice of identity provider. There is exactly one then.
+    pub auto_redirect_to_identity: bool,
+    /// `SameSite` of its cookie; `None` by default, as in Cloudflare Access.
+    pub same_site_cookie_attribute: SameSite,
+    /// `HttpOnly` of its cookie; `true` by default.
+    pub http_only_cookie_attribute: bool,
+    /// Whether the cookie is limited to the application's path.
+    pub path_cookie_attribute: Option<bool>,
+    /// What other sites may do from a browser. Without it, nothing.
+    pub cors_headers: Option<Cors>,
+    /// Whether preflights go to the origin without a login. Never together with `cors_headers`.
+    pub options_preflight_bypass: bool,
+    /// Whether the origin is sent the cookies that hold the session; `false` by default.
+    pub pass_cookies: bool,
+    /// The largest body, in bytes; `[limits] max_body` where it says nothing.
+    pub max_body: Option<u64>,
+    /// What those who are refused read.
+    pub custom_deny_message: Option<String>,
+    /// Who may, in the order written. Nobody where it is empty.
+    pub policies: Vec<Policy>,
+}
+
+/// What an application's description refers to.
+pub(super) struct Surroundings<'s, 'a> {
+    /// None where it could not be read.
+    pub(super) team: Option<&'s Team>,
+    pub(super) remote: bool,
+    pub(super) insecure: &'s Insecure,
+    pub(super) listen: &'s [Listen],
+    pub(super) names: &'s Names<'a>,
+    pub(super) providers: &'s [IdentityProvider],
+}
+
+struct Seen {
+    ids: Unique,
+    names: Unique,
+    places: Unique,
+    auds: Unique,
+}
+
+pub(super) fn read_all(table: &mut Table<'_>, around: &Surroundings<'_, '_>) -> Vec<Application> {
+    let mut seen = Seen {
+        ids: Unique::new("application has the id"),
+        names: Unique::new("application has the name"),
+        places: Unique::new("application claims"),
+        auds: Unique::new("application has the audience"),
+    };
+    let list = table.list("applications");
+    if list.is_empty() {
+        table
+            .reader()
+            .warn(table.place(), "there are no applications, so there is nothing to reach; add `[[applications]]`");
+    }
+    list.iter().filter_map(|item| item.table(|table| Application::read(table, around, &mut seen)).flatten()).collect()
+}
+
+impl Application {
+    fn read(table: &mut Table<'_>, around: &Surroundings<'_, '_>, seen: &mut Seen) -> Option<Self> {
+        table.foreign(&[
+            ("type", "every application here is `self_hosted`; leave this out"),
+            ("origins", "this is called `origin`, one address or a list of them"),
+            ("self_hosted_domains", "write an application for each domain"),
+            ("destinations", "write an application for each domain"),
+        ]);
+        let domain = table.needed("domain", "\"app.example.com\"").and_then(|item| domain(&item, around, seen));
+        let id = identify(table, "id", reader::id, &mut seen.ids, domain.as_ref().map(Domain::canonical));
+        let name = identify(table, "name", reader::label, &mut seen.names, domain.as_ref().map(|d| d.text.clone()));
+        let aud = aud(table, around, seen);
+        let origins = Origin::read_all(table, around.listen);
+        let insecure = around.insecure;
+        let origin_settings = table.section("origin_settings", |table| OriginSettings::read(table, insecure));
+        let session_duration = rules::session_duration(table).unwrap_or(Duration::from_secs(86_400));
+        let allowed_idps = allowed_idps(table, around);
+        let auto_redirect_to_identity = auto_redirect(table, &allowed_idps, around);
+        let same_site = [("none", SameSite::None), ("lax", SameSite::Lax), ("strict", SameSite::Strict)];
+        let same_site_cookie_attribute = table.choice("same_site_cookie_attribute", SameSite::None, &same_site);
+        let http_only_cookie_attribute = table.flag("http_only_cookie_attribute", true);
+        let path_cookie_attribute =
+            table.item("path_cookie_attribute").is_some().then(|| table.flag("path_cookie_attribute", false));
+        let cors_headers = table.item("cors_headers").and_then(|item| item.table(Cors::read));
+        let options_preflight_bypass = table.flag("options_preflight_bypass", false);
+        if let (true, Some(_), Some(item)) =
+            (options_preflight_bypass, &cors_headers, table.item("options_preflight_bypass"))
+        {
+            item.error("with `cors_headers` preflights are answered here; leave one of the two out");
+        }
+        let pass_cookies = table.flag("pass_cookies", false);
+        let max_body = table.size("max_body", 0..=u64::MAX);
+        let custom_deny_message = table.label("custom_deny_message");
+        let policies = policies(table, around, &allowed_idps);
+        let (id, domain) = (id?, domain?);
+        let derived = || around.team.map(|team| Aud::derive(&[team.domain.as_str(), &id]));
+        Some(Self {
+            aud: aud.or_else(derived)?,
+            id,
+            name: name?,
+            domain,
+            origins,
+            origin_settings: origin_settings?,
+            session_duration,
+            allowed_idps,
+            auto_redirect_to_identity,
+            same_site_cookie_attribute,
+            http_only_cookie_attribute,
+            path_cookie_attribute,
+            cors_headers,
+            options_preflight_bypass,
+            pass_cookies,
+            max_body,
+            custom_deny_message,
+            policies,
+        })
+    }
+}
+
+fn domain(item: &Item<'_>, around: &Surroundings<'_, '_>, seen: &mut Seen) -> Option<Domain> {
+    let domain = item.parse(Domain::parse)?;
+    seen.places.claim(item.reader(), &domain.canonical(), item.place());
+    if around.team.is_some_and(|team| team.domain.as_str() == domain.host) && !around.remote {
+        item.error(&format!(
+            "`{}` is the team domain, where people log in; an application needs a host of its own",
+            domain.host
+        ));
+    }
+    if let Some((labels, last)) = domain.host.rsplit_once('.')
+        && labels.contains('*')
+        && !labels.contains('.')
+        && last != "localhost"
+    {
+        item.warn(&format!(
+            "`{}` covers every name right under `{last}`; if anybody else can have one, they can take over sessions",
+            domain.host
+        ));
+    }
+    Some(domain)
+}
+
+/// An id or a name, with what serves where there is none.
+fn identify(
+    table: &mut Table<'_>,
+    key: &'static str,
+    rule: fn(&str) -> Result<String, String>,
+    seen: &mut Unique,
+    otherwise: Option<String>,
+) -> Option<String> {
+    match table.item(key) {
+        Some(item) => item.claim(rule, seen),
+        // Two that are derived are only the same where the domains are, which is reported there.
+        None => otherwise,
+    }
+}
+
+fn aud(table: &mut Table<'_>, around: &Surroundings<'_, '_>, seen: &mut Seen) -> Option<Aud> {
+    let item = if around.remote { table.needed("aud", "\"<64 hexadecimal digits>\"") } else { table.item("aud") }?;
+    let aud = item.parse(|text| {
+        Aud::parse(text).map_err(|_| format!("`{text}` is not an audience; it has 64 digits of `0`-`9` and `a`-`f`"))
+    })?;
+    // One application of the real Access has one audience for all its domains.
+    if !around.remote {
+        seen.auds.claim(item.reader(), aud.as_str(), item.place());
+    }
+    Some(aud)
+}
+
+fn allowed_idps(table: &mut Table<'_>, around: &Surroundings<'_, '_>) -> Vec<IdpId> {
+    let read = |text: &str| match rules::unknown_provider(text, around.names) {
+        Some(message) => Err(message),
+        None => Ok(IdpId(text.into())),
+    };
+    table.list("allowed_idps").iter().filter_map(|item| item.parse(read)).collect()
+}
+
+fn auto_redirect(table: &mut Table<'_>, allowed: &[IdpId], around: &Surroundings<'_, '_>) -> bool {
+    let on = table.flag("auto_redirect_to_identity", false);
+    let providers = around.names.providers.as_ref().map_or(1, Vec::len);
+    let choices = if table.list("allowed_idps").is_empty() { providers } else { allowed.len() };
+    if let (true, 2.., Some(item)) = (on, choices, table.item("auto_redirect_to_identity")) {
+        item.error(&format!(
+            "there are {choices} identity providers to choose from, so somebody must choose; name exactly one in `allowed_idps`"
+        ));
+    }
+    on
+}
+
+fn policies(table: &mut Table<'_>, around: &Surroundings<'_, '_>, allowed: &[IdpId]) -> Vec<Policy> {
+    let reader = table.reader();
+    let list = table.list("policies");
+    if list.is_empty() {
+        reader.warn(
+            table.place(),
+            "this application has no policies, so nobody may reach it; add `[[applications.policies]]`",
+        );
+    }
+    let read = |item: &Item<'_>| item.table(|table| rules::policy(table, around.names)).flatten();
+    let policies: Vec<(Policy, Place)> = list.iter().filter_map(read).collect();
+    for (policy, place) in &policies {
+        let everybody = policy.include.contains(&Rule::Everyone {}) && policy.require.is_empty();
+        if everybody && policy.decision == PolicyDecision::Allow {
+            let through = around.providers.iter().filter(|p| allowed.is_empty() || allowed.contains(&p.id));
+            let through = through.map(|p| format!("`{}`", p.name)).collect::<Vec<_>>();
+            let through = if through.is_empty() { "the team domain".to_owned() } else { through.join(" or ") };
+            reader.warn(place, &format!("this lets in anyone who can log in through {through}"));
+        } else if everybody && policy.decision == PolicyDecision::Bypass {
+            reader.warn(place, "this lets in anyone at all, without a login");
+        }
+    }
+    policies.into_iter().map(|(policy, _)| policy).collect()
+}

@@ -1,0 +1,124 @@
+use crate::model::{Authority, CleanPath, Host};
+
+/// The place an application is at: a host and perhaps a path, each with wildcards (`domain`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Domain {
+    /// As it was written.
+    pub text: String,
+    /// The host in canonical form: lower case, A-labels, no port. At most one `*` in each label, for any letters but a dot;
+    /// none in the last.
+    pub host: String,
+    /// The path in canonical form, beginning with `/`; at most one `*` between two slashes. None for all paths. `/alpha`
+    /// is that path and all below it, `/alpha/*` only those below.
+    pub path: Option<String>,
+}
+
+impl Domain {
+    /// Reads a host, or a host and a path.
+    ///
+    /// # Errors
+    /// A message that says what is wrong and what would be right.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if let Some((_, rest)) = text.split_once("://") {
+            return Err(format!("`{text}` is an address; write it without the scheme, `{rest}`"));
+        }
+        if let Some((before, _)) = text.split_once(['?', '#']) {
+            return Err(format!("`{text}`: queries and fragments choose no application; write `{before}`"));
+        }
+        let (host, path) = match text.find('/').and_then(|at| text.split_at_checked(at)) {
+            Some((host, path)) => (host, Some(path)),
+            None => (text, None),
+        };
+        let host = host_pattern(host)?;
+        let path = match path {
+            None | Some("/" | "/*") => None,
+            Some(path) => Some(path_pattern(path)?),
+        };
+        Ok(Self { text: text.to_owned(), host, path })
+    }
+
+    /// Host and path in canonical form: equal where two applications claim the same place.
+    pub fn canonical(&self) -> String {
+        format!("{}{}", self.host, self.path.as_deref().unwrap_or_default())
+    }
+
+    /// Whether the host holds a wildcard.
+    pub fn has_wildcard_host(&self) -> bool {
+        self.host.contains('*')
+    }
+}
+
+fn host_pattern(text: &str) -> Result<String, String> {
+    if let Some((host, port)) = text.rsplit_once(':')
+        && port.bytes().all(|b| b.is_ascii_digit())
+    {
+        return Err(format!("an application has no port, all are reached on that of the team domain; write `{host}`"));
+    }
+    let malformed = || format!("`{text}` is not a host like `app.example.com` or `*.example.com`");
+    if !text.contains('*') {
+        return Host::parse(text).map(|host| host.as_str().to_owned()).map_err(|_| malformed());
+    }
+    let labels: Vec<&str> = text.strip_suffix('.').unwrap_or(text).split('.').collect();
+    if labels.iter().any(|label| label.matches('*').count() > 1) {
+        return Err(format!("`{text}` has more than one `*` between two dots"));
+    }
+    if labels.last().is_some_and(|label| label.contains('*')) {
+        return Err(format!(
+            "`{text}` covers hosts in domains that anybody can buy; name the domain, as in `*.example.com`"
+        ));
+    }
+    // A label with a wildcard must be plain letters otherwise: what `*` stands for is not known, so nor is its A-label.
+    let stand_ins: Vec<&str> = labels.iter().map(|label| if label.contains('*') { "x" } else { label }).collect();
+    let host = Host::parse(&stand_ins.join(".")).map_err(|_| malformed())?;
+    let canonical: Vec<&str> = host.as_str().split('.').collect();
+    if canonical.len() != labels.len() {
+        return Err(malformed());
+    }
+    let label = |(written, canonical): (&&str, &str)| match written.contains('*') {
+        false => Ok(canonical.to_owned()),
+        true => match Authority::parse(&written.replace('*', "x")) {
+            Ok(label) if label.port.is_none() => Ok(written.to_ascii_lowercase()),
+            _ => Err(malformed()),
+        },
+    };
+    Ok(labels.iter().zip(canonical).map(label).collect::<Result<Vec<_>, _>>()?.join("."))
+}
+
+fn path_pattern(text: &str) -> Result<String, String> {
+    let encoded = || {
+        let encoded: String = text
+            .chars()
+            .map(|c| match c {
+                c if c.is_ascii_graphic() => c.to_string(),
+                c => percent_encoding::utf8_percent_encode(
+                    c.encode_utf8(&mut [0; 4]),
+                    percent_encoding::NON_ALPHANUMERIC,
+                )
+                .to_string(),
+            })
+            .collect();
+        format!("`{text}` is not percent-encoded; write `{encoded}`")
+    };
+    if text.chars().any(|c| !c.is_ascii_graphic()) {
+        return Err(encoded());
+    }
+    if text.split('/').any(|segment| segment.matches('*').count() > 1) {
+        return Err(format!("`{text}` has more than one `*` between two slashes"));
+    }
+    let path = CleanPath::parse(text).map_err(|e| format!("`{text}` is a path that no request can have: {e}"))?;
+    if path.readings().1.is_some() {
+        return Err(format!("`{text}` holds `;` or `%2F`, which origins read in more than one way"));
+    }
+    if path.is_rewritten() {
+        return Err(format!("paths are compared in their shortest form; write `{}` for `{text}`", path.as_str()));
+    }
+    if let Some(path) = text.strip_suffix('/') {
+        return Err(format!(
+            "`{text}` could mean two things; write `{path}` for it and all below, or `{text}*` for all below"
+        ));
+    }
+    if text == "/cdn-cgi/access" || text.starts_with("/cdn-cgi/access/") {
+        return Err("what is under `/cdn-cgi/access` is never passed on to an application".to_owned());
+    }
+    Ok(text.to_owned())
+}

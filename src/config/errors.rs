@@ -1,0 +1,128 @@
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// One mistake, or one thing worth a warning, with its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The file, as it was named.
+    pub file: PathBuf,
+    /// Line and column, both from 1, the column in characters; none where the file as a whole is meant.
+    pub position: Option<(usize, usize)>,
+    /// The way to the key, such as `applications[1].policies[0].name`; empty where there is none.
+    pub key: String,
+    /// What is wrong, and what would be right. Never holds a secret, always one line.
+    pub message: String,
+}
+
+impl Problem {
+    pub(super) fn of_file(file: &Path, message: &str) -> Self {
+        Self { file: file.into(), position: None, key: String::new(), message: one_line(message) }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if let Some((line, column)) = self.position {
+            write!(f, ":{line}:{column}")?;
+        }
+        if !self.key.is_empty() {
+            write!(f, ": {}", self.key)?;
+        }
+        write!(f, ": {}", self.message)
+    }
+}
+
+/// Every mistake of a configuration file, in the order of the file. Displays as one line each.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{}", .0.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct Errors(pub Vec<Problem>);
+
+/// Longer than any honest message; input that is echoed can be of any length.
+const LONGEST_MESSAGE: usize = 600;
+
+/// Echoed input must not break the line or move the cursor.
+pub(super) fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len().min(LONGEST_MESSAGE));
+    for (count, c) in text.chars().enumerate() {
+        if count == LONGEST_MESSAGE {
+            line.push('…');
+            break;
+        }
+        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+    }
+    line
+}
+
+/// The candidate that was probably meant: `; did you mean …?`, ready to be appended to a message, or nothing.
+pub(super) fn did_you_mean<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> String {
+    nearest(word, candidates).map(|c| format!("; did you mean `{c}`?")).unwrap_or_default()
+}
+
+/// The closest candidate within a third of the word's length.
+pub(super) fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+    let allowed = (word.chars().count() / 3).clamp(1, 4);
+    candidates
+        .into_iter()
+        .map(|candidate| (distance(word, candidate), candidate))
+        .filter(|(distance, _)| *distance <= allowed)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// How many letters must be added, dropped, replaced or swapped with their neighbour; case does not count.
+fn distance(a: &str, b: &str) -> usize {
+    let letters = |text: &str| text.chars().take(65).flat_map(char::to_lowercase).collect::<Vec<_>>();
+    let (a, b) = (letters(a), letters(b));
+    if a.len() > 64 || b.len() > 64 {
+        return usize::MAX;
+    }
+    let (mut before, mut last) = (Vec::new(), (0..=b.len()).collect::<Vec<_>>());
+    for (i, x) in a.iter().enumerate() {
+        let mut row = Vec::with_capacity(last.len());
+        row.push(i + 1);
+        for (j, y) in b.iter().enumerate() {
+            let at = |row: &[usize], j: usize| row.get(j).copied().unwrap_or(usize::MAX - 1);
+            let mut best = (at(&last, j) + usize::from(x != y)).min(at(&last, j + 1) + 1).min(at(&row, j) + 1);
+            let swapped = i > 0 && j > 0 && a.get(i - 1) == Some(y) && b.get(j - 1) == Some(x);
+            if swapped {
+                best = best.min(at(&before, j - 1) + 1);
+            }
+            row.push(best);
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    last.last().copied().unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_probably_meant() {
+        let keys = ["domain", "session_duration", "name", "id"];
+        for (word, meant) in [
+            ("domian", Some("domain")),
+            ("Domain", Some("domain")),
+            ("sesion_duraton", Some("session_duration")),
+            ("nam", Some("name")),
+            ("ip", Some("id")),
+            ("", None),
+            ("colour", None),
+            (&"x".repeat(100_000), None),
+        ] {
+            assert_eq!(nearest(word, keys), meant, "{word:.20}");
+        }
+        assert_eq!(distance("abcd", "acbd"), 1);
+        assert_eq!(distance("kitten", "sitting"), 3);
+    }
+
+    #[test]
+    fn echoed_input_stays_on_its_line() {
+        assert_eq!(one_line("a\nb\x1b[2J\tc"), "a\\nb\\u{1b}[2J\\tc");
+        assert_eq!(one_line(&"ä".repeat(10_000)).chars().count(), LONGEST_MESSAGE + 1);
+    }
+}

@@ -1,0 +1,197 @@
+//! Configuration: one TOML file, read into types that need no further checking.
+//!
+//! Decides what every setting means and what it is where it is left out. Trusts the file and what it refers to: environment
+//! variables, secret files, certificates. Never stops at the first mistake: all are collected, each with its place and what
+//! would be right; never ignores a key; never shows a secret.
+
+mod applications;
+mod cors;
+mod domain;
+mod errors;
+mod origins;
+mod providers;
+mod reader;
+mod rules;
+mod secrets;
+mod server;
+mod team;
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use toml::de::{DeTable, DeValue};
+
+use crate::policy::AccessGroup;
+
+pub use applications::Application;
+pub use cors::{Allowed, Cors};
+pub use domain::Domain;
+pub use errors::{Errors, Problem};
+pub use origins::{HealthCheck, Origin, OriginScheme, OriginSettings};
+pub use providers::{IdentityProvider, IdpKind, OktaConfig};
+pub use secrets::{Environment, FileContent, System};
+pub use server::{Audit, Insecure, Limits, Listen, ServerSettings, StoreConfig, Tls};
+pub use team::Team;
+
+use reader::{Item, Reader, Table};
+use rules::Names;
+
+/// Everything that a configuration file says, with the defaults filled in and paths made relative to its folder.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Who issues the tokens.
+    pub team: Team,
+    /// Where this node keeps what must survive a restart.
+    pub store: StoreConfig,
+    /// Where connections are accepted; at least one.
+    pub listen: Vec<Listen>,
+    /// Where metrics and health are served, on plain HTTP and to anybody; nowhere by default.
+    pub metrics: Option<SocketAddr>,
+    /// Where people log in; empty for a remote team.
+    pub identity_providers: Vec<IdentityProvider>,
+    /// What they get to.
+    pub applications: Vec<Application>,
+    /// Access groups, for use in policies. None is part of itself, and those that rules name are all here.
+    pub groups: Vec<AccessGroup>,
+    /// What a request may cost.
+    pub limits: Limits,
+    /// How the process runs.
+    pub server: ServerSettings,
+    /// What the audit log holds.
+    pub audit: Audit,
+    /// What was weakened on purpose.
+    pub insecure: Insecure,
+}
+
+/// A configuration that can be used, and what is worth knowing about it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// In the order of the file.
+    pub warnings: Vec<Problem>,
+}
+
+/// Reads a configuration file of at most 4 MiB.
+///
+/// # Errors
+/// Every mistake that was found, in the order of the file.
+pub fn load(path: &Path, env: &dyn Environment) -> Result<Loaded, Errors> {
+    let of_file = |message: &str| Errors(vec![Problem::of_file(path, message)]);
+    let unreadable = |e: std::io::Error| of_file(&format!("the file cannot be read: {}", secrets::plain(&e)));
+    if std::fs::metadata(path).map_err(unreadable)?.len() > secrets::LARGEST_FILE {
+        return Err(of_file("the file is larger than 4 MiB"));
+    }
+    let bytes = std::fs::read(path).map_err(unreadable)?;
+    let text = String::from_utf8(bytes).map_err(|_| of_file("the file is not UTF-8"))?;
+    parse(&text, path, env)
+}
+
+/// Reads a configuration from text. `file` is named in messages, and its folder is what relative paths start from.
+///
+/// # Errors
+/// Every mistake that was found, in the order of the file. Where the syntax is wrong, only that: the rest could be misread.
+pub fn parse(text: &str, file: &Path, env: &dyn Environment) -> Result<Loaded, Errors> {
+    let reader = Reader::new(text, file, env);
+    let (document, mistakes) = DeTable::parse_recoverable(text);
+    for mistake in &mistakes {
+        let offset = mistake.span().map_or(text.len(), |span| span.start);
+        reader.syntax(offset, &format!("this is not TOML: {}", mistake.message()));
+    }
+    let config = if mistakes.is_empty() { read(&reader, document.get_ref()) } else { None };
+    let failed = reader.has_errors();
+    let (errors, warnings) = reader.outcome();
+    match config {
+        Some(config) if !failed => Ok(Loaded { config, warnings }),
+        _ => Err(Errors(errors)),
+    }
+}
+
+fn read<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Config> {
+    reader.root(document, |table| {
+        let insecure = table.section("insecure", Insecure::read).unwrap_or_default();
+        let listen = listen(table, &insecure);
+        let team = table.needed("team", "{ domain = \"access.example.com\" }");
+        let remote = team.as_ref().is_some_and(|team| team.get("certs_url").is_some());
+        let team = team.and_then(|item| item.table(|table| Team::read(table, &insecure)).flatten());
+        let team = team.map(|(mut team, place)| {
+            team.meet(reader, &place, &listen, &insecure);
+            team
+        });
+        let store = table.section("store", |table| StoreConfig::read(table, &insecure));
+        let metrics = table.item("metrics").and_then(|item| item.table(|t| server::metrics(t, &listen)).flatten());
+        let mut names = Names {
+            providers: (!remote).then(|| ids(document, "identity_providers")),
+            groups: ids(document, "groups"),
+            about_identity: HashSet::new(),
+        };
+        let identity_providers = identity_providers(table, &insecure, remote);
+        let groups = rules::read_groups(table, &mut names);
+        let around = applications::Surroundings {
+            team: team.as_ref(),
+            remote,
+            insecure: &insecure,
+            listen: &listen,
+            names: &names,
+            providers: &identity_providers,
+        };
+        let applications = applications::read_all(table, &around);
+        let limits = table.section("limits", Limits::read);
+        let server = table.section("server", ServerSettings::read);
+        let audit = table.section("audit", Audit::read);
+        Some(Config {
+            team: team?,
+            store: store?,
+            listen,
+            metrics,
+            identity_providers,
+            applications,
+            groups,
+            limits: limits?,
+            server: server?,
+            audit: audit?,
+            insecure,
+        })
+    })
+}
+
+fn listen(table: &mut Table<'_>, insecure: &Insecure) -> Vec<Listen> {
+    let mut addresses = reader::Unique::new("listener has the address");
+    let item = table.needed("listen", "[{ address = \"0.0.0.0:443\", tls = { certificate = \"…\", key = \"…\" } }]");
+    let list = item.as_ref().and_then(Item::list).unwrap_or_default();
+    if let (Some(item), true) = (&item, list.is_empty() && item.as_ref().is_some_and(|item| item.value().is_array())) {
+        item.error("this list is empty; add a listener");
+    }
+    let mut read = |item: &Item<'_>| {
+        let listen = item.table(|table| Listen::read(table, insecure)).flatten()?;
+        let place = item.get("address").map_or_else(|| item.place().clone(), |item| item.place().clone());
+        addresses.claim(item.reader(), &listen.address.to_string(), &place);
+        Some(listen)
+    };
+    list.iter().filter_map(&mut read).collect()
+}
+
+fn identity_providers(table: &mut Table<'_>, insecure: &Insecure, remote: bool) -> Vec<IdentityProvider> {
+    let item = table.item("identity_providers");
+    match item {
+        Some(item) if remote => {
+            item.error("with `certs_url` people log in at the team that it belongs to; leave one of the two out");
+        }
+        None if !remote => {
+            table.needed("identity_providers", "[{ id = \"okta\", name = \"Okta\", type = \"okta\", config = { … } }]");
+        }
+        _ => {}
+    }
+    providers::read_all(table, insecure)
+}
+
+/// The ids that tables in a list have, however much else is wrong with them.
+fn ids<'a>(document: &'a DeTable<'a>, key: &str) -> Vec<&'a str> {
+    let list = document.get(key).and_then(|list| list.get_ref().as_array());
+    let id = |item: &'a toml::Spanned<DeValue<'a>>| item.get_ref().as_table()?.get("id")?.get_ref().as_str();
+    list.map(|list| list.iter().filter_map(id).collect()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,180 @@
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use url::Url;
+
+use super::reader::{Item, Table};
+use super::server::{Insecure, Listen};
+use crate::model::Authority;
+
+/// A server behind the proxy (`origin`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// What is spoken with it.
+    pub scheme: OriginScheme,
+    /// Its canonical host name, or an address; IPv6 in brackets.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// `host:port`, to connect to.
+    pub address: String,
+}
+
+/// What is spoken with an origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OriginScheme {
+    /// HTTP/1.1 without TLS.
+    Http,
+    /// TLS, with HTTP/2 or HTTP/1.1 as the origin prefers.
+    Https,
+    /// HTTP/2 without TLS, from the first byte (RFC 9113 §3.3).
+    H2c,
+    /// TLS with HTTP/2 only, for gRPC.
+    H2,
+}
+
+impl OriginScheme {
+    /// Whether it runs over TLS.
+    pub const fn is_tls(self) -> bool {
+        matches!(self, Self::Https | Self::H2)
+    }
+}
+
+/// How an application's origins are spoken with (`origin_settings`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OriginSettings {
+    /// How long a connection may take to be made, with TLS; 5 s by default.
+    pub connect_timeout: Duration,
+    /// How long the origin may stay silent in the middle of an answer; 60 s by default.
+    pub read_timeout: Duration,
+    /// How long an unused connection is kept; 60 s by default.
+    pub idle_timeout: Duration,
+    /// The `Host` to send; the client's by default.
+    pub host_header: Option<String>,
+    /// Whether the origin's certificate must be right; `false` needs `[insecure] origin_tls_unverified`.
+    pub tls_verify: bool,
+    /// The certificate authority, in PEM form, that signs the origins' certificates; the system's by default.
+    pub ca: Option<PathBuf>,
+    /// How origins are found out to be down; not at all by default.
+    pub health_check: Option<HealthCheck>,
+}
+
+/// How an origin is found out to be down (`health_check`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// A path that answers 200; without one, a connection that opens is enough.
+    pub path: Option<String>,
+    /// How often; every 10 s by default.
+    pub interval: Duration,
+}
+
+impl Origin {
+    /// Reads one address or a list of them.
+    pub(super) fn read_all(table: &mut Table<'_>, listen: &[Listen]) -> Vec<Self> {
+        let Some(item) = table.needed("origin", "\"http://127.0.0.1:8080\"") else { return Vec::new() };
+        if item.value().as_array().is_some_and(|list| list.is_empty()) {
+            item.error("this list is empty; write for example `origin = \"http://127.0.0.1:8080\"`");
+        }
+        let list = if item.value().is_str() { vec![item] } else { item.list().unwrap_or_default() };
+        let read = |item: &Item<'_>| {
+            let origin = item.parse(Self::parse)?;
+            if listen.iter().any(|listen| origin.leads_to(listen)) {
+                item.error(&format!(
+                    "`{}` is one of our own listeners; write the address of the server",
+                    origin.address
+                ));
+            }
+            Some(origin)
+        };
+        list.iter().filter_map(read).collect()
+    }
+
+    fn leads_to(&self, listen: &Listen) -> bool {
+        let ours = listen.address.ip();
+        let host = if self.host == "localhost" { "127.0.0.1" } else { &self.host };
+        let Ok(theirs) = host.trim_matches(['[', ']']).parse::<IpAddr>() else { return false };
+        let same = theirs == ours || (ours.is_unspecified() && theirs.is_loopback());
+        same && self.port == listen.address.port()
+    }
+
+    /// Reads an origin's address.
+    ///
+    /// # Errors
+    /// A message that says what is wrong and what would be right.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let Some((scheme, rest)) = text.split_once("://") else {
+            return Err(format!("`{text}` has no scheme; write `http://{text}` or `https://{text}`"));
+        };
+        let (kind, equivalent) = match scheme.to_ascii_lowercase().as_str() {
+            "http" => (OriginScheme::Http, "http"),
+            "https" => (OriginScheme::Https, "https"),
+            "h2c" => (OriginScheme::H2c, "http"),
+            "h2" => (OriginScheme::H2, "https"),
+            "ws" => return Err(format!("WebSocket needs no scheme of its own; write `http://{rest}`")),
+            "wss" => return Err(format!("WebSocket needs no scheme of its own; write `https://{rest}`")),
+            "grpc" => return Err(format!("gRPC is HTTP/2; write `h2c://{rest}`, or `h2://{rest}` with TLS")),
+            "grpcs" => return Err(format!("gRPC is HTTP/2; write `h2://{rest}`")),
+            _ => {
+                return Err(format!(
+                    "`{scheme}` is not a scheme for an origin; there are `http`, `https`, `h2c` and `h2`"
+                ));
+            }
+        };
+        let malformed = || format!("`{text}` is not an address like `http://127.0.0.1:8080`");
+        let url = Url::parse(&format!("{equivalent}://{rest}")).map_err(|_| malformed())?;
+        let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return Err(malformed()) };
+        let address = format!("{host}:{port}");
+        if port == 0 {
+            return Err(malformed());
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(format!("an origin's address holds no user name or password; write `{scheme}://{address}`"));
+        }
+        if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
+            return Err(format!("paths go to the origin as they come; write `{scheme}://{address}`"));
+        }
+        Ok(Self { scheme: kind, host: host.to_owned(), port, address })
+    }
+}
+
+impl OriginSettings {
+    pub(super) fn read(table: &mut Table<'_>, insecure: &Insecure) -> Self {
+        let (least, hour) = (Duration::from_millis(100), Duration::from_secs(3600));
+        let connect_timeout =
+            table.duration("connect_timeout", Duration::from_secs(5), least..=Duration::from_secs(300));
+        let read_timeout = table.duration("read_timeout", Duration::from_secs(60), least..=hour * 24);
+        let idle_timeout = table.duration("idle_timeout", Duration::from_secs(60), least..=hour);
+        let host_header = table.item("host_header").and_then(|item| item.parse(host_header));
+        let tls_verify = table.flag("tls_verify", true);
+        if let (false, false, Some(item)) = (tls_verify, insecure.origin_tls_unverified, table.item("tls_verify")) {
+            item.error(
+                "anybody on the way could pose as the origin; name its certificate authority in `ca` (or set \
+                 `origin_tls_unverified = true` under `[insecure]`)",
+            );
+        }
+        let ca = table.item("ca").is_some().then(|| table.pem_file("ca", "-----BEGIN CERTIFICATE-----", "certificate"));
+        let health_check = table.item("health_check").and_then(|item| item.table(HealthCheck::read));
+        Self { connect_timeout, read_timeout, idle_timeout, host_header, tls_verify, ca: ca.flatten(), health_check }
+    }
+}
+
+impl HealthCheck {
+    fn read(table: &mut Table<'_>) -> Self {
+        let path = table.item("path").and_then(|item: Item<'_>| {
+            item.parse(|text| {
+                let fine = text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
+                if fine { Ok(text.to_owned()) } else { Err(format!("`{text}` is not a path like `/healthz`")) }
+            })
+        });
+        let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3600));
+        Self { path, interval: table.duration("interval", Duration::from_secs(10), second..=hour) }
+    }
+}
+
+fn host_header(text: &str) -> Result<String, String> {
+    match Authority::parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(e) => Err(format!("`{text}` is not a host like `wiki.internal` or `wiki.internal:8080`: {e}")),
+    }
+}

@@ -1,0 +1,453 @@
+//! A cursor over a parsed file. It takes typed values, collects every mistake with its place, and reports the keys that
+//! nobody asked for, so that a key which is read nowhere cannot go unnoticed.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::de::{DeTable, DeValue};
+
+use super::errors::{Problem, did_you_mean, one_line};
+use super::secrets::{self, Environment};
+use crate::model::duration;
+
+/// More than anybody reads; a file that is no configuration at all has one on every line.
+const MOST_PROBLEMS: usize = 500;
+
+/// The file, what surrounds it, and what was found wrong so far.
+pub(super) struct Reader<'a> {
+    text: &'a str,
+    /// Where each line begins.
+    lines: Vec<usize>,
+    file: &'a Path,
+    env: &'a dyn Environment,
+    /// Where a section that is left out is read from.
+    empty: DeTable<'static>,
+    errors: RefCell<Vec<(usize, Problem)>>,
+    warnings: RefCell<Vec<(usize, Problem)>>,
+}
+
+/// Where something stands: the byte in the file, and the way to the key.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    offset: usize,
+    key: String,
+}
+
+/// A value with its place.
+#[derive(Clone)]
+pub(super) struct Item<'a> {
+    reader: &'a Reader<'a>,
+    value: &'a DeValue<'a>,
+    place: Place,
+}
+
+/// A table that is being read.
+pub(super) struct Table<'a> {
+    reader: &'a Reader<'a>,
+    entries: &'a DeTable<'a>,
+    place: Place,
+    asked: Vec<&'static str>,
+    /// Keys that are not read here although one could expect them, and why.
+    foreign: &'static [(&'static str, &'static str)],
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(text: &'a str, file: &'a Path, env: &'a dyn Environment) -> Self {
+        let (errors, warnings) = (RefCell::default(), RefCell::default());
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Self { text, lines, file, env, empty: DeTable::new(), errors, warnings }
+    }
+
+    pub(super) fn env(&self) -> &'a dyn Environment {
+        self.env
+    }
+
+    /// Paths in the file are relative to the folder that it is in.
+    pub(super) fn resolve(&self, path: &str) -> PathBuf {
+        self.file.parent().unwrap_or(Path::new("")).join(path)
+    }
+
+    /// Reads the whole file.
+    pub(super) fn root<T>(&'a self, entries: &'a DeTable<'a>, read: impl FnOnce(&mut Table<'a>) -> T) -> T {
+        Table::read(self, entries, Place { offset: 0, key: String::new() }, read)
+    }
+
+    pub(super) fn error(&self, place: &Place, message: &str) {
+        if self.errors.borrow().len() < MOST_PROBLEMS {
+            self.errors.borrow_mut().push((place.offset, self.problem(place, message)));
+        }
+    }
+
+    pub(super) fn warn(&self, place: &Place, message: &str) {
+        if self.warnings.borrow().len() < MOST_PROBLEMS {
+            self.warnings.borrow_mut().push((place.offset, self.problem(place, message)));
+        }
+    }
+
+    /// A mistake in the syntax, before there are keys.
+    pub(super) fn syntax(&self, offset: usize, message: &str) {
+        self.error(&Place { offset, key: String::new() }, message);
+    }
+
+    pub(super) fn line(&self, place: &Place) -> usize {
+        self.position(place.offset).0
+    }
+
+    pub(super) fn has_errors(&self) -> bool {
+        !self.errors.borrow().is_empty()
+    }
+
+    /// Errors and warnings, each in the order of the file.
+    pub(super) fn outcome(&self) -> (Vec<Problem>, Vec<Problem>) {
+        let sorted = |list: &RefCell<Vec<(usize, Problem)>>| {
+            let mut list = list.take();
+            list.sort_by_key(|(offset, _)| *offset);
+            list.into_iter().map(|(_, problem)| problem).collect()
+        };
+        (sorted(&self.errors), sorted(&self.warnings))
+    }
+
+    fn problem(&self, place: &Place, message: &str) -> Problem {
+        let position = Some(self.position(place.offset));
+        Problem { file: self.file.into(), position, key: one_line(&place.key), message: one_line(message) }
+    }
+
+    fn position(&self, offset: usize) -> (usize, usize) {
+        let line = self.lines.partition_point(|start| *start <= offset);
+        let start = self.lines.get(line.saturating_sub(1)).copied().unwrap_or_default();
+        let before = self.text.get(start..offset).unwrap_or_default();
+        (line, before.chars().count() + 1)
+    }
+}
+
+impl Place {
+    fn child(&self, key: &str, offset: usize) -> Self {
+        let bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+        let dot = if self.key.is_empty() { "" } else { "." };
+        let parent = &self.key;
+        let key = if bare { format!("{parent}{dot}{key}") } else { format!("{parent}{dot}{key:?}") };
+        Self { offset, key }
+    }
+}
+
+impl<'a> Item<'a> {
+    pub(super) const fn reader(&self) -> &'a Reader<'a> {
+        self.reader
+    }
+
+    pub(super) const fn place(&self) -> &Place {
+        &self.place
+    }
+
+    pub(super) const fn value(&self) -> &'a DeValue<'a> {
+        self.value
+    }
+
+    pub(super) fn error(&self, message: &str) {
+        self.reader.error(&self.place, message);
+    }
+
+    pub(super) fn warn(&self, message: &str) {
+        self.reader.warn(&self.place, message);
+    }
+
+    pub(super) fn text(&self) -> Option<&'a str> {
+        let text = self.value.as_str();
+        if text.is_none() {
+            self.wrong_type("text in quotes");
+        }
+        text
+    }
+
+    /// Text that means something; where it does not, the error says why.
+    pub(super) fn parse<T, E: Display>(&self, parse: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
+        parse(self.text()?).map_err(|e| self.error(&e.to_string())).ok()
+    }
+
+    /// Text that nothing else of its kind may have.
+    pub(super) fn claim(&self, rule: fn(&str) -> Result<String, String>, seen: &mut Unique) -> Option<String> {
+        let text = self.parse(rule)?;
+        seen.claim(self.reader, &text, &self.place);
+        Some(text)
+    }
+
+    pub(super) fn list(&self) -> Option<Vec<Self>> {
+        let Some(array) = self.value.as_array() else {
+            self.wrong_type("a list");
+            return None;
+        };
+        let item = |(i, value): (usize, &'a toml::Spanned<DeValue<'a>>)| Self {
+            reader: self.reader,
+            value: value.get_ref(),
+            place: Place { offset: value.span().start, key: format!("{}[{i}]", self.place.key) },
+        };
+        Some(array.iter().enumerate().map(item).collect())
+    }
+
+    pub(super) fn table<T>(&self, read: impl FnOnce(&mut Table<'a>) -> T) -> Option<T> {
+        let Some(entries) = self.value.as_table() else {
+            self.wrong_type("a table");
+            return None;
+        };
+        Some(Table::read(self.reader, entries, self.place.clone(), read))
+    }
+
+    /// What stands under a key, where this is a table and has it.
+    pub(super) fn get(&self, key: &str) -> Option<Self> {
+        let (key, value) = self.value.as_table()?.get_key_value(key)?;
+        let place = self.place.child(key.get_ref(), value.span().start);
+        Some(Self { reader: self.reader, value: value.get_ref(), place })
+    }
+
+    /// The keys, where this is a table, each with its place.
+    pub(super) fn keys(&self) -> Vec<(&'a str, Place)> {
+        let key = |(key, _): (&'a toml::Spanned<_>, _)| {
+            let name: &'a std::borrow::Cow<'a, str> = key.get_ref();
+            (name.as_ref(), self.place.child(name, key.span().start))
+        };
+        self.value.as_table().map(|table| table.iter().map(key).collect()).unwrap_or_default()
+    }
+
+    pub(super) fn wrong_type(&self, wanted: &str) {
+        let is = match self.value {
+            DeValue::String(_) => "text",
+            DeValue::Integer(_) => "a whole number",
+            DeValue::Float(_) => "a number",
+            DeValue::Boolean(_) => "true or false",
+            DeValue::Datetime(_) => "a date",
+            DeValue::Array(_) => "a list",
+            DeValue::Table(_) => "a table",
+        };
+        self.error(&format!("this is {is}; it must be {wanted}"));
+    }
+}
+
+impl<'a> Table<'a> {
+    fn read<T>(reader: &'a Reader<'a>, entries: &'a DeTable<'a>, place: Place, read: impl FnOnce(&mut Self) -> T) -> T {
+        let mut table = Self { reader, entries, place, asked: Vec::new(), foreign: &[] };
+        let value = read(&mut table);
+        table.report_unknown();
+        value
+    }
+
+    /// Names keys that mean something elsewhere, with the reason why they mean nothing here.
+    pub(super) fn foreign(&mut self, keys: &'static [(&'static str, &'static str)]) {
+        self.foreign = keys;
+    }
+
+    pub(super) const fn reader(&self) -> &'a Reader<'a> {
+        self.reader
+    }
+
+    pub(super) const fn place(&self) -> &Place {
+        &self.place
+    }
+
+    pub(super) fn item(&mut self, key: &'static str) -> Option<Item<'a>> {
+        self.asked.push(key);
+        let (_, value) = self.entries.get_key_value(key)?;
+        let place = self.place.child(key, value.span().start);
+        Some(Item { reader: self.reader, value: value.get_ref(), place })
+    }
+
+    /// A key that must be there; the example says what could be written.
+    pub(super) fn needed(&mut self, key: &'static str, example: &str) -> Option<Item<'a>> {
+        let item = self.item(key);
+        if item.is_none() {
+            let place = self.place.child(key, self.place.offset);
+            self.reader.error(&place, &format!("this is missing; write for example `{key} = {example}`"));
+        }
+        item
+    }
+
+    /// A table that may be left out: then every key in it is.
+    pub(super) fn section<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Table<'a>) -> T) -> Option<T> {
+        match self.item(key) {
+            Some(item) => item.table(read),
+            None => {
+                let place = self.place.child(key, self.place.offset);
+                Some(Table::read(self.reader, &self.reader.empty, place, read))
+            }
+        }
+    }
+
+    /// The items of a list; none where there is no such key.
+    pub(super) fn list(&mut self, key: &'static str) -> Vec<Item<'a>> {
+        self.item(key).and_then(|item| item.list()).unwrap_or_default()
+    }
+
+    /// A short text for people: not empty, one line.
+    pub(super) fn label(&mut self, key: &'static str) -> Option<String> {
+        self.item(key)?.parse(label)
+    }
+
+    pub(super) fn flag(&mut self, key: &'static str, default: bool) -> bool {
+        let Some(item) = self.item(key) else { return default };
+        item.value.as_bool().unwrap_or_else(|| {
+            item.wrong_type("`true` or `false`");
+            default
+        })
+    }
+
+    pub(super) fn duration(
+        &mut self,
+        key: &'static str,
+        default: Duration,
+        range: RangeInclusive<Duration>,
+    ) -> Duration {
+        let Some(item) = self.item(key) else { return default };
+        let read = |text: &str| {
+            let days = text.strip_suffix('d').and_then(|days| days.parse::<u64>().ok());
+            if let Some(hours) = days.and_then(|days| days.checked_mul(24)) {
+                return Err(format!("`{text}` is not a duration, days are not in the language; write `{hours}h`"));
+            }
+            let read = duration::parse(text)?;
+            let (least, most) = (duration::format(*range.start()), duration::format(*range.end()));
+            match range.contains(&read) {
+                true => Ok(read),
+                false => Err(format!("`{text}` is outside of what is allowed here, from `{least}` to `{most}`")),
+            }
+        };
+        item.parse(read).unwrap_or(default)
+    }
+
+    pub(super) fn number(&mut self, key: &'static str, default: u64, range: RangeInclusive<u64>) -> u64 {
+        let Some(item) = self.item(key) else { return default };
+        let Some(number) = item.value.as_integer() else {
+            item.wrong_type("a whole number");
+            return default;
+        };
+        let read = u64::from_str_radix(number.as_str(), number.radix()).ok().filter(|n| range.contains(n));
+        read.unwrap_or_else(|| {
+            item.error(&format!("`{number}` must be from {} to {}", range.start(), range.end()));
+            default
+        })
+    }
+
+    /// A number of bytes, as a number or as `"64KiB"`.
+    pub(super) fn size(&mut self, key: &'static str, range: RangeInclusive<u64>) -> Option<u64> {
+        let item = self.item(key)?;
+        let number = match item.value {
+            DeValue::Integer(number) => u64::from_str_radix(number.as_str(), number.radix()).ok(),
+            DeValue::String(text) => bytes(text),
+            _ => {
+                item.wrong_type("a number of bytes, such as `65536` or `\"64KiB\"`");
+                return None;
+            }
+        };
+        if number.is_none_or(|n| !range.contains(&n)) {
+            let (least, most) = (range.start(), range.end());
+            item.error(&format!(
+                "this must be a number of bytes from {least} to {most}, such as `65536` or `\"64KiB\"`"
+            ));
+        }
+        number
+    }
+
+    /// One of a few words.
+    pub(super) fn choice<T: Copy>(&mut self, key: &'static str, default: T, words: &[(&str, T)]) -> T {
+        let Some(item) = self.item(key) else { return default };
+        let read = |text: &str| match words.iter().find(|(word, _)| *word == text) {
+            Some((_, value)) => Ok(*value),
+            None => {
+                let all = words.iter().map(|(word, _)| format!("`{word}`")).collect::<Vec<_>>().join(", ");
+                let meant = did_you_mean(text, words.iter().map(|(word, _)| *word));
+                Err(format!("`{text}` is none of {all}{meant}"))
+            }
+        };
+        item.parse(read).unwrap_or(default)
+    }
+
+    /// A file that must be there, read once to see that it can be, and that it holds what it should.
+    pub(super) fn pem_file(&mut self, key: &'static str, marker: &str, what: &str) -> Option<PathBuf> {
+        let item = self.needed(key, "\"…\"")?;
+        let path = self.reader.resolve(item.text()?);
+        match self.reader.env.read(&path) {
+            Err(e) => item.error(&format!("`{}` cannot be read: {}", path.display(), secrets::plain(&e))),
+            Ok(content) if !content.text.expose().contains(marker) => {
+                item.error(&format!(
+                    "`{}` holds no {what} in PEM form, which has a line with `{marker}`",
+                    path.display()
+                ));
+            }
+            Ok(content) if content.world_readable && marker.contains("PRIVATE") => {
+                item.warn(&format!("every user of this machine can read `{}`; `chmod 600` it", path.display()));
+            }
+            Ok(_) => {}
+        }
+        Some(path)
+    }
+
+    fn report_unknown(&self) {
+        for (key, _) in self.entries.iter() {
+            let name: &str = key.get_ref();
+            if self.asked.contains(&name) {
+                continue;
+            }
+            let why = self.foreign.iter().find(|(foreign, _)| *foreign == name);
+            let message = match why {
+                Some((_, why)) => (*why).to_owned(),
+                None => format!("there is no key `{name}` here{}", did_you_mean(name, self.asked.iter().copied())),
+            };
+            self.reader.error(&self.place.child(name, key.span().start), &message);
+        }
+    }
+}
+
+/// Whether a text can be shown to people as a name.
+pub(super) fn label(text: &str) -> Result<String, String> {
+    let odd = text.trim().is_empty() || text.chars().any(char::is_control) || text.chars().count() > 350;
+    if odd { Err("this must be one line of 1 to 350 characters".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+/// Whether a text can serve as an id: something to refer to, in rules, logs and addresses.
+pub(super) fn id(text: &str) -> Result<String, String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    if (1..=64).contains(&text.len()) && text.bytes().all(plain) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("`{text}` is not an id; use 1 to 64 letters of `a`-`z`, `A`-`Z`, `0`-`9`, `-`, `_` and `.`"))
+}
+
+fn bytes(text: &str) -> Option<u64> {
+    let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at_checked(at)?;
+    let unit = match unit.trim_start() {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "kB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(unit)
+}
+
+/// Names that must be different, and where each was first used.
+#[derive(Debug)]
+pub(super) struct Unique {
+    what: &'static str,
+    seen: HashMap<String, Place>,
+}
+
+impl Unique {
+    /// `what` completes "another … `x`".
+    pub(super) fn new(what: &'static str) -> Self {
+        Self { what, seen: HashMap::new() }
+    }
+
+    pub(super) fn claim(&mut self, reader: &Reader<'_>, name: &str, place: &Place) {
+        if let Some(first) = self.seen.get(name) {
+            let (what, line) = (self.what, reader.line(first));
+            reader.error(place, &format!("another {what} `{name}`, on line {line}; each needs its own"));
+        } else {
+            self.seen.insert(name.to_owned(), place.clone());
+        }
+    }
+}

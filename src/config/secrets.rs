@@ -1,0 +1,152 @@
+use std::env::VarError;
+use std::io;
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use super::reader::Item;
+use crate::model::Secret;
+
+/// Files longer than this are no secret, certificate or configuration.
+pub(super) const LARGEST_FILE: u64 = 4 * 1024 * 1024;
+
+/// What a configuration may refer to outside its file.
+pub trait Environment {
+    /// The value of an environment variable.
+    ///
+    /// # Errors
+    /// Where it is not set, or not Unicode.
+    fn variable(&self, name: &str) -> Result<String, VarError>;
+
+    /// A file that holds a secret, a certificate or a key; at most 4 MiB.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    fn read(&self, path: &Path) -> io::Result<FileContent>;
+}
+
+/// What [`Environment::read`] found.
+#[derive(Debug)]
+pub struct FileContent {
+    /// All of it; bytes that are not UTF-8 are replaced.
+    pub text: Secret,
+    /// Whether every user of the machine may read it.
+    pub world_readable: bool,
+}
+
+/// The process's own environment and the file system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct System;
+
+impl Environment for System {
+    fn variable(&self, name: &str) -> Result<String, VarError> {
+        std::env::var(name)
+    }
+
+    fn read(&self, path: &Path) -> io::Result<FileContent> {
+        use io::Read as _;
+        let file = std::fs::File::open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+        }
+        if metadata.len() > LARGEST_FILE {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 4 MiB"));
+        }
+        let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default() + 1));
+        file.take(LARGEST_FILE).read_to_end(&mut bytes)?;
+        #[cfg(unix)]
+        let world_readable = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o004 != 0;
+        #[cfg(not(unix))]
+        let world_readable = false;
+        Ok(FileContent { text: Secret::new(String::from_utf8_lossy(&bytes)), world_readable })
+    }
+}
+
+/// Reads `env:NAME` or `file:PATH`; anything else is the secret itself, which needs `[insecure] inline_secrets`.
+/// No message repeats what may be a secret.
+pub(super) fn read(item: &Item<'_>, inline_allowed: bool) -> Option<Secret> {
+    let text = item.text()?;
+    if let Some(name) = text.strip_prefix("env:") {
+        return from_variable(item, name);
+    }
+    if let Some(path) = text.strip_prefix("file:") {
+        return from_file(item, path);
+    }
+    if text.is_empty() {
+        item.error("the secret is empty; write `env:NAME` or `file:PATH`");
+        return None;
+    }
+    if !inline_allowed {
+        item.error(
+            "a secret must not stand in this file; write `env:NAME` for an environment variable or `file:PATH` for a \
+             file (or set `inline_secrets = true` under `[insecure]`)",
+        );
+        return None;
+    }
+    Some(Secret::new(text))
+}
+
+fn from_variable(item: &Item<'_>, name: &str) -> Option<Secret> {
+    let named = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if !named {
+        item.error("`env:` must be followed by the name of an environment variable, such as `env:OKTA_CLIENT_SECRET`");
+        return None;
+    }
+    match item.reader().env().variable(name) {
+        Ok(value) => trimmed(item, &Secret::new(value), &format!("the environment variable `{name}`")),
+        Err(VarError::NotPresent) => {
+            item.error(&format!("the environment variable `{name}` is not set"));
+            None
+        }
+        Err(VarError::NotUnicode(_)) => {
+            item.error(&format!("the environment variable `{name}` is not UTF-8"));
+            None
+        }
+    }
+}
+
+fn from_file(item: &Item<'_>, path: &str) -> Option<Secret> {
+    if path.is_empty() {
+        item.error("`file:` must be followed by a path, such as `file:/etc/portcullis/okta-secret`");
+        return None;
+    }
+    let path = item.reader().resolve(path);
+    match item.reader().env().read(&path) {
+        Ok(content) => {
+            if content.world_readable {
+                let shown = path.display();
+                item.warn(&format!("every user of this machine can read `{shown}`; `chmod 600` it"));
+            }
+            trimmed(item, &content.text, &format!("the file `{}`", path.display()))
+        }
+        Err(e) => {
+            item.error(&format!("the file `{}` cannot be read: {}", path.display(), plain(&e)));
+            None
+        }
+    }
+}
+
+/// Editors and `echo` end a file with a newline; no secret has one.
+fn trimmed(item: &Item<'_>, value: &Secret, whence: &str) -> Option<Secret> {
+    let value = value.expose().trim_end_matches(['\r', '\n']);
+    if value.trim().is_empty() {
+        item.error(&format!("{whence} is empty"));
+        return None;
+    }
+    if value.chars().any(char::is_control) {
+        item.error(&format!("{whence} holds more than one line"));
+        return None;
+    }
+    Some(Secret::new(value))
+}
+
+/// The cause of a failed read, without the operating system's number.
+pub(super) fn plain(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
+        _ => error.to_string(),
+    }
+}

@@ -1,0 +1,251 @@
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::reader::{Item, Table};
+use crate::policy::IpRange;
+
+/// Where this node keeps what must survive a restart (`[store]`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreConfig {
+    /// One SQLite file; `portcullis.db` beside the configuration file where nothing is said.
+    Sqlite {
+        /// The file. It need not exist yet.
+        path: PathBuf,
+    },
+    /// Nothing survives. Needs `[insecure] memory_store`.
+    Memory,
+}
+
+/// An address to accept connections on (`[[listen]]`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// The certificate; none only with `[insecure] plain_http`.
+    pub tls: Option<Tls>,
+    /// The proxies whose `X-Forwarded-For` is believed. Nobody's is, by default.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// A certificate and its key, both in PEM form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate, followed by its intermediates.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// What a request may cost (`[limits]`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// All header fields of a request together, in bytes; 64 KiB by default, from 8 KiB to 1 MiB.
+    pub header_bytes: u64,
+    /// How many header fields a request may have; 128 by default, at most 256.
+    pub header_count: u64,
+    /// The request target, in bytes; 16 KiB by default.
+    pub target_bytes: u64,
+    /// The body, in bytes, for applications that set no `max_body` of their own; unlimited by default.
+    pub max_body: Option<u64>,
+}
+
+/// How the process runs (`[server]`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerSettings {
+    /// Worker threads; as many as there are cores by default.
+    pub threads: usize,
+    /// How long requests that are under way may take at shutdown; 10 s by default.
+    pub grace_period: Duration,
+    /// How many verified sessions are remembered; 200,000 by default.
+    pub sessions_cached: u64,
+    /// The socket over which an upgraded process takes the listeners over; no such upgrade without it. Whoever can write
+    /// to its folder can take them too.
+    pub upgrade_socket: Option<PathBuf>,
+    /// Where to write the process id; nowhere by default.
+    pub pid_file: Option<PathBuf>,
+}
+
+/// What the audit log holds (`[audit]`). Logins, logouts and refusals are always in it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Audit {
+    /// Which share of the allowed requests is logged: 0, the default, for none, 1 for all.
+    pub allow_sample: f64,
+}
+
+/// The switches that weaken something (`[insecure]`). All are off by default, and each one that is on is a warning.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Insecure {
+    /// Listeners without TLS.
+    pub plain_http: bool,
+    /// Secrets in the configuration file itself.
+    pub inline_secrets: bool,
+    /// Identity providers, and a remote team's keys, over plain HTTP.
+    pub insecure_identity_providers: bool,
+    /// Origins whose certificate is not verified, where an application says so.
+    pub origin_tls_unverified: bool,
+    /// A store that forgets everything.
+    pub memory_store: bool,
+}
+
+impl Insecure {
+    pub(super) fn read(table: &mut Table<'_>) -> Self {
+        let mut switch = |key, weakens: &str| {
+            let on = table.flag(key, false);
+            if let (true, Some(item)) = (on, table.item(key)) {
+                item.warn(&format!("this is on: {weakens}"));
+            }
+            on
+        };
+        Self {
+            plain_http: switch("plain_http", "pages, cookies and tokens may cross the network unencrypted"),
+            inline_secrets: switch("inline_secrets", "whoever can read this file may find secrets in it"),
+            insecure_identity_providers: switch(
+                "insecure_identity_providers",
+                "whoever is between here and an identity provider on plain HTTP can log in as anybody",
+            ),
+            origin_tls_unverified: switch(
+                "origin_tls_unverified",
+                "applications may send requests to an origin without knowing that it is the right one",
+            ),
+            memory_store: switch("memory_store", "a restart may end every session and replace every key"),
+        }
+    }
+}
+
+impl StoreConfig {
+    pub(super) fn read(table: &mut Table<'_>, insecure: &Insecure) -> Self {
+        let path = table.item("path");
+        let memory = table.flag("memory", false);
+        if !memory {
+            let path = path.as_ref().and_then(Item::text).unwrap_or("portcullis.db");
+            return Self::Sqlite { path: table.reader().resolve(path) };
+        }
+        if let Some(item) = table.item("memory") {
+            if path.is_some() {
+                item.error("a store is either in memory or at a path; leave one of the two out");
+            } else if !insecure.memory_store {
+                item.error("a restart would log everybody out; leave this out, or set `memory_store = true` under `[insecure]`");
+            }
+        }
+        Self::Memory
+    }
+}
+
+impl Listen {
+    pub(super) fn read(table: &mut Table<'_>, insecure: &Insecure) -> Option<Self> {
+        let address = table.needed("address", "\"0.0.0.0:443\"").and_then(|item| item.parse(socket_address));
+        let tls = table.item("tls");
+        if tls.is_none() && !insecure.plain_http {
+            table.reader().error(
+                table.place(),
+                "this listener has no certificate; add `tls = { certificate = \"…\", key = \"…\" }` (or set \
+                 `plain_http = true` under `[insecure]`)",
+            );
+        }
+        let tls = tls.and_then(|item| item.table(Tls::read).flatten());
+        let trusted_proxies = table.list("trusted_proxies").iter().filter_map(|item| item.parse(proxy)).collect();
+        Some(Self { address: address?, tls, trusted_proxies })
+    }
+}
+
+impl Tls {
+    fn read(table: &mut Table<'_>) -> Option<Self> {
+        let certificate = table.pem_file("certificate", "-----BEGIN CERTIFICATE-----", "certificate");
+        let key = table.pem_file("key", "PRIVATE KEY-----", "private key");
+        Some(Self { certificate: certificate?, key: key? })
+    }
+}
+
+impl Limits {
+    pub(super) fn read(table: &mut Table<'_>) -> Self {
+        Self {
+            header_bytes: table.size("header_bytes", 8 * 1024..=1024 * 1024).unwrap_or(64 * 1024),
+            header_count: table.number("header_count", 128, 16..=256),
+            target_bytes: table.size("target_bytes", 1024..=64 * 1024).unwrap_or(16 * 1024),
+            max_body: table.size("max_body", 0..=u64::MAX),
+        }
+    }
+}
+
+impl ServerSettings {
+    pub(super) fn read(table: &mut Table<'_>) -> Self {
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        let threads = table.number("threads", cores as u64, 1..=1024);
+        let (zero, hour) = (Duration::ZERO, Duration::from_secs(3600));
+        let grace_period = table.duration("grace_period", Duration::from_secs(10), zero..=hour);
+        let sessions_cached = table.number("sessions_cached", 200_000, 1_000..=100_000_000);
+        let mut path = |key| table.item(key).and_then(|item| item.text().map(|path| item.reader().resolve(path)));
+        Self {
+            threads: usize::try_from(threads).unwrap_or(cores),
+            grace_period,
+            sessions_cached,
+            upgrade_socket: path("upgrade_socket"),
+            pid_file: path("pid_file"),
+        }
+    }
+}
+
+impl Audit {
+    pub(super) fn read(table: &mut Table<'_>) -> Self {
+        Self { allow_sample: table.item("allow_sample").and_then(|item| share(&item)).unwrap_or(0.0) }
+    }
+}
+
+pub(super) fn metrics(table: &mut Table<'_>, listen: &[Listen]) -> Option<SocketAddr> {
+    let item = table.needed("address", "\"127.0.0.1:9090\"")?;
+    let address = item.parse(socket_address)?;
+    if listen.iter().any(|listen| listen.address == address) {
+        item.error(&format!("`{address}` already serves applications; metrics need an address of their own"));
+    }
+    Some(address)
+}
+
+fn share(item: &Item<'_>) -> Option<f64> {
+    use toml::de::DeValue;
+    let number = match item.value() {
+        DeValue::Integer(number) => number.to_string().parse::<f64>().ok(),
+        DeValue::Float(number) => number.as_str().parse().ok(),
+        _ => {
+            item.wrong_type("a number from 0 (none) to 1 (all)");
+            return None;
+        }
+    };
+    let share = number.filter(|n| (0.0..=1.0).contains(n));
+    if share.is_none() {
+        item.error("this must be a number from 0 (none) to 1 (all)");
+    }
+    share
+}
+
+fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return match address.port() {
+            0 => Err(format!("`{text}` has port 0; write the port to listen on")),
+            _ => Ok(address),
+        };
+    }
+    let instead = match text.rsplit_once(':') {
+        Some((host, port)) if port.parse::<u16>().is_ok_and(|p| p != 0) => match host {
+            "" | "*" => format!("; write `0.0.0.0:{port}`, or `[::]:{port}` for IPv6 as well"),
+            "localhost" => format!("; write `127.0.0.1:{port}`"),
+            _ if host.parse::<std::net::Ipv6Addr>().is_ok() => format!("; write `[{host}]:{port}`"),
+            _ => String::new(),
+        },
+        _ if text.parse::<IpAddr>().is_ok() => "; add a port".to_owned(),
+        _ => String::new(),
+    };
+    Err(format!("`{text}` is not an IP address with a port, like `127.0.0.1:8080`{instead}"))
+}
+
+fn proxy(text: &str) -> Result<IpNet, String> {
+    let net = IpRange::try_from(text.to_owned())?.net();
+    match net.prefix_len() {
+        0 => Err(format!("`{text}` is everybody: any client could say where it comes from; name the proxies in front")),
+        _ => Ok(net),
+    }
+}

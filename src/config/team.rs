@@ -1,0 +1,128 @@
+use std::time::Duration;
+
+use url::Url;
+
+use super::reader::{Item, Place, Reader, Table};
+use super::server::{Insecure, Listen};
+use crate::model::{Authority, Host};
+
+/// The team: the host where people log in, which is also the issuer of every token (`[team]`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Team {
+    /// For people.
+    pub name: String,
+    /// The team domain's host.
+    pub domain: Host,
+    /// The port that browsers use, for the team domain and for every application; none for the scheme's own.
+    pub port: Option<u16>,
+    /// Whether browsers use plain HTTP: with `[insecure] plain_http`, where no listener has TLS and no trusted proxy
+    /// stands in front of any.
+    pub plain_http: bool,
+    /// How long one login at the identity provider serves for all applications; 24 h by default, from 15 min to 30 days.
+    pub session_duration: Duration,
+    /// Where another team's keys are. Then this node only verifies that team's tokens, and nobody logs in here.
+    pub certs_url: Option<Url>,
+    /// How far clocks may differ; 60 s by default, at most 300 s.
+    pub clock_leeway: Duration,
+    /// How old the keys may be while they cannot be fetched; 24 h by default, from 5 min to 7 days.
+    pub jwks_max_stale: Duration,
+}
+
+impl Team {
+    /// The team domain's address, such as `https://access.example.com`, without a slash at the end: the `iss` of tokens.
+    pub fn url(&self) -> String {
+        self.application_url(self.domain.as_str())
+    }
+
+    /// The address of an application's host as browsers write it, without a slash at the end.
+    pub fn application_url(&self, host: &str) -> String {
+        let scheme = if self.plain_http { "http" } else { "https" };
+        match self.port {
+            Some(port) => format!("{scheme}://{host}:{port}"),
+            None => format!("{scheme}://{host}"),
+        }
+    }
+
+    pub(super) fn read(table: &mut Table<'_>, insecure: &Insecure) -> Option<(Self, Place)> {
+        let item = table.needed("domain", "\"access.example.com\"");
+        let domain = item.and_then(|item| Some((item.parse(domain)?, item.place().clone())));
+        let name = table.label("name");
+        let hours = |hours: u64| Duration::from_secs(hours * 3600);
+        let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+        let session_duration = table.duration("session_duration", hours(24), minutes(15)..=hours(720));
+        let certs_url = table.item("certs_url").and_then(|item| certs_url(&item, insecure));
+        let clock_leeway = table.duration("clock_leeway", minutes(1), Duration::ZERO..=minutes(5));
+        let jwks_max_stale = table.duration("jwks_max_stale", hours(24), minutes(5)..=hours(168));
+        let ((domain, port), place) = domain?;
+        let team = Self {
+            name: name.unwrap_or_else(|| domain.as_str().to_owned()),
+            domain,
+            port,
+            plain_http: false,
+            session_duration,
+            certs_url,
+            clock_leeway,
+            jwks_max_stale,
+        };
+        Some((team, place))
+    }
+
+    /// What only the listeners tell: the scheme, and whether browsers will find one where they are sent.
+    pub(super) fn meet(&mut self, reader: &Reader<'_>, place: &Place, listen: &[Listen], insecure: &Insecure) {
+        let fronted = listen.iter().any(|l| !l.trusted_proxies.is_empty());
+        let encrypted = listen.iter().any(|l| l.tls.is_some());
+        self.plain_http = insecure.plain_http && !encrypted && !fronted;
+        let usual = if self.plain_http { 80 } else { 443 };
+        // One's own port is the default one.
+        self.port = self.port.filter(|port| *port != usual);
+        let port = self.port.unwrap_or(usual);
+        if listen.is_empty() || fronted || listen.iter().any(|l| l.address.port() == port) {
+            return;
+        }
+        let ports = listen.iter().map(|l| l.address.port()).collect::<Vec<_>>();
+        let message = format!(
+            "browsers are sent to `{}`, port {port}, where no listener is; if nothing in front of this node maps that port, \
+             write `{}:{}`",
+            self.url(),
+            self.domain,
+            ports.first().copied().unwrap_or(port),
+        );
+        reader.warn(place, &message);
+    }
+}
+
+fn domain(text: &str) -> Result<(Host, Option<u16>), String> {
+    let instead = |domain: &str| format!("`{text}` is more than a host; write `{domain}`");
+    if let Some((_, rest)) = text.split_once("://") {
+        return Err(instead(rest.split('/').next().unwrap_or_default()));
+    }
+    if let Some((host, _)) = text.split_once(['/', '?', '#']) {
+        return Err(instead(host));
+    }
+    let malformed = |e| format!("`{text}` is not a host like `access.example.com`: {e}");
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => {
+            // The port's own rules are those of an authority on the wire.
+            let authority = format!("a:{port}");
+            (host, Authority::parse(&authority).map_err(malformed)?.port)
+        }
+        _ => (text, None),
+    };
+    let host = Host::parse(host).map_err(malformed)?;
+    Ok((host, port))
+}
+
+fn certs_url(item: &Item<'_>, insecure: &Insecure) -> Option<Url> {
+    let url = item.parse(|text| {
+        Url::parse(text).ok().filter(|url| url.has_host() && matches!(url.scheme(), "http" | "https")).ok_or_else(
+            || format!("`{text}` is not an address like `https://example.cloudflareaccess.com/cdn-cgi/access/certs`"),
+        )
+    })?;
+    if url.scheme() == "http" && !insecure.insecure_identity_providers {
+        item.error(
+            "whoever is between here and there could replace the keys; write `https://…` (or set \
+             `insecure_identity_providers = true` under `[insecure]`)",
+        );
+    }
+    Some(url)
+}

@@ -1,0 +1,419 @@
+use std::collections::HashMap;
+use std::env::VarError;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::{Aud, IdpId, Secret};
+use crate::policy::{PolicyDecision, Rule};
+
+const EXAMPLE: &str = include_str!("../../conf/portcullis.toml");
+const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\n";
+const KEY: &str = "-----BEGIN PRIVATE KEY-----\n";
+const HIDDEN: &str = "hunter2-and-then-some";
+
+/// An environment in memory.
+#[derive(Default)]
+struct Fake {
+    variables: HashMap<&'static str, &'static str>,
+    files: HashMap<PathBuf, (&'static str, bool)>,
+}
+
+impl Fake {
+    fn new() -> Self {
+        let variables = [("OKTA_CLIENT_SECRET", HIDDEN), ("EMPTY", "\n"), ("TWO_LINES", "a\nb")].into();
+        let files = [
+            ("conf/tls.crt", (CERTIFICATE, true)),
+            ("conf/tls.key", (KEY, false)),
+            ("conf/open.key", (KEY, true)),
+            ("/etc/portcullis/tls.crt", (CERTIFICATE, true)),
+            ("/etc/portcullis/tls.key", (KEY, false)),
+            ("conf/secret", ("hunter2-and-then-some\n", false)),
+            ("conf/open-secret", ("hunter2-and-then-some\n", true)),
+            ("conf/empty", (" \n", false)),
+        ];
+        Self { variables, files: files.into_iter().map(|(path, file)| (path.into(), file)).collect() }
+    }
+}
+
+impl Environment for Fake {
+    fn variable(&self, name: &str) -> Result<String, VarError> {
+        self.variables.get(name).map(|value| (*value).to_owned()).ok_or(VarError::NotPresent)
+    }
+
+    fn read(&self, path: &Path) -> io::Result<FileContent> {
+        let (text, world_readable) = self.files.get(path).ok_or(io::ErrorKind::NotFound)?;
+        Ok(FileContent { text: Secret::new(*text), world_readable: *world_readable })
+    }
+}
+
+fn read(text: &str) -> Result<Loaded, Errors> {
+    parse(text, Path::new("conf/portcullis.toml"), &Fake::new())
+}
+
+/// What a configuration needs besides the part under test, after it, so that line numbers are the part's own.
+fn complete(part: &str) -> String {
+    let sections = [
+        ("[team]", "[team]\ndomain = \"access.example.com\"\n"),
+        (
+            "[[listen]]",
+            "[[listen]]\naddress = \"0.0.0.0:443\"\ntls = { certificate = \"tls.crt\", key = \"tls.key\" }\n",
+        ),
+        (
+            "[[identity_providers]]",
+            "[[identity_providers]]\nid = \"okta\"\nname = \"Okta\"\ntype = \"okta\"\nconfig = { client_id = \"id\", \
+             client_secret = \"env:OKTA_CLIENT_SECRET\", okta_account = \"https://dev-1.okta.com/\" }\n",
+        ),
+        (
+            "[[applications]]",
+            "[[applications]]\ndomain = \"other.example.com\"\norigin = \"http://127.0.0.1:8080\"\npolicies = [{ name = \
+             \"staff\", decision = \"allow\", include = [{ email_domain = { domain = \"example.com\" } }] }]\n",
+        ),
+    ];
+    let missing = sections.iter().filter(|(header, _)| !part.contains(header)).map(|(_, section)| *section);
+    format!("{part}\n{}", missing.collect::<String>())
+}
+
+fn rendered(part: &str) -> String {
+    let short = |text: String| text.replace("conf/portcullis.toml:", "");
+    match read(&complete(part)) {
+        Ok(loaded) => loaded.warnings.iter().map(|w| short(format!("warning: {w}\n"))).collect(),
+        Err(errors) => short(format!("{errors}\n")),
+    }
+}
+
+/// The golden file has, for each case, what was written and what is said of it. `UPDATE_GOLDEN=1` writes it anew.
+#[test]
+fn every_mistake_is_explained() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/config-mistakes.txt");
+    let golden = std::fs::read_to_string(&path).unwrap();
+    let (head, cases) = golden.split_once("\n=== ").unwrap();
+    let mut fresh = head.to_owned();
+    for case in cases.split("\n=== ") {
+        let (written, _) = case.split_once("\n---\n").unwrap();
+        let (_, part) = written.split_once('\n').unwrap();
+        fresh.push_str(&format!("\n=== {written}\n---\n{}", rendered(part)));
+    }
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, &fresh).unwrap();
+    }
+    for (fresh, golden) in fresh.split("\n=== ").zip(golden.split("\n=== ")) {
+        assert_eq!(fresh.trim_end(), golden.trim_end());
+    }
+    assert!(!fresh.contains(HIDDEN), "a secret in a message");
+}
+
+#[test]
+fn fifteen_mistakes_are_reported_at_once() {
+    let text = r#"
+colour = "red"
+[team]
+domain = "https://access.example.com"
+session_duration = "30d"
+[[listen]]
+address = "localhost:443"
+[[identity_providers]]
+id = "okta"
+name = "Okta"
+type = "okta"
+config = { client_id = "x", client_secret = "hunter2-and-then-some", okta_account = "dev-1-admin.okta.com" }
+[[groups]]
+id = "a"
+include = [{ group = { id = "a" } }]
+[[applications]]
+domain = "wiki.example.com:8443"
+origin = "127.0.0.1:8080"
+allowed_idps = ["okto"]
+same_site_cookie_attribute = "lacks"
+session_duration = "0s"
+[[applications.policies]]
+name = "staff"
+decision = "block"
+include = [{ emial = { email = "a@b.c" } }, { okta = { name = "Eng", identity_provider_id = "okto" } }]
+"#;
+    let errors = read(text).unwrap_err();
+    let found: Vec<_> = errors.0.iter().map(|p| (p.position.unwrap().0, p.key.as_str())).collect();
+    assert_eq!(
+        found,
+        [
+            (2, "colour"),
+            (4, "team.domain"),
+            (5, "team.session_duration"),
+            (6, "listen[0]"),
+            (7, "listen[0].address"),
+            (12, "identity_providers[0].config.client_secret"),
+            (12, "identity_providers[0].config.okta_account"),
+            (13, "groups[0]"),
+            (17, "applications[0].domain"),
+            (18, "applications[0].origin"),
+            (19, "applications[0].allowed_idps[0]"),
+            (20, "applications[0].same_site_cookie_attribute"),
+            (21, "applications[0].session_duration"),
+            (24, "applications[0].policies[0].decision"),
+            (25, "applications[0].policies[0].include[0].emial"),
+            (25, "applications[0].policies[0].include[1].okta.identity_provider_id"),
+        ]
+    );
+    assert_eq!(errors.to_string().lines().count(), found.len());
+    assert!(!errors.to_string().contains(HIDDEN));
+    assert_eq!(
+        errors.0.last().unwrap().to_string(),
+        "conf/portcullis.toml:25:98: applications[0].policies[0].include[1].okta.identity_provider_id: no identity \
+         provider has the id `okto`; did you mean `okta`?"
+    );
+}
+
+#[test]
+fn the_example_is_right_and_says_the_defaults() {
+    let loaded = read(EXAMPLE).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(loaded.warnings, []);
+    let Config {
+        team,
+        store,
+        listen,
+        metrics,
+        identity_providers,
+        applications,
+        groups,
+        limits,
+        server,
+        audit,
+        insecure,
+    } = loaded.config;
+    assert_eq!(team.url(), "https://access.example.com");
+    assert_eq!(team.application_url("wiki.example.com"), "https://wiki.example.com");
+    assert_eq!((team.name.as_str(), team.session_duration), ("access.example.com", Duration::from_secs(86_400)));
+    assert_eq!((team.clock_leeway, team.jwks_max_stale), (Duration::from_secs(60), Duration::from_secs(86_400)));
+    assert_eq!((team.port, team.plain_http, team.certs_url), (None, false, None));
+    assert_eq!(store, StoreConfig::Sqlite { path: "conf/portcullis.db".into() });
+    let tls = Tls { certificate: "/etc/portcullis/tls.crt".into(), key: "/etc/portcullis/tls.key".into() };
+    let address = "0.0.0.0:443".parse().unwrap();
+    assert_eq!(listen, [Listen { address, tls: Some(tls), trusted_proxies: vec![] }]);
+    assert_eq!(metrics, None);
+    let [IdentityProvider { id, name, kind: IdpKind::Okta(okta) }] = identity_providers.as_slice() else { panic!() };
+    assert_eq!((id, name.as_str()), (&IdpId("okta".into()), "Okta"));
+    assert_eq!((okta.client_secret.expose(), okta.okta_account.as_str()), (HIDDEN, "https://dev-1.okta.com/"));
+    assert_eq!(groups.len(), 1);
+    assert_eq!(limits, Limits { header_bytes: 65_536, header_count: 128, target_bytes: 16_384, max_body: None });
+    assert_eq!((server.grace_period, server.sessions_cached), (Duration::from_secs(10), 200_000));
+    assert!(server.threads > 0 && server.upgrade_socket.is_none() && server.pid_file.is_none());
+    assert_eq!((audit.allow_sample, insecure), (0.0, Insecure::default()));
+    let [wiki] = applications.as_slice() else { panic!() };
+    assert_eq!((wiki.id.as_str(), wiki.name.as_str()), ("wiki.example.com", "Wiki"));
+    assert_eq!(wiki.aud, Aud::derive(&["access.example.com", "wiki.example.com"]));
+    assert_eq!(wiki.same_site_cookie_attribute, cookie::SameSite::None);
+    assert!(wiki.http_only_cookie_attribute && !wiki.pass_cookies && !wiki.options_preflight_bypass);
+    assert!(wiki.origin_settings.tls_verify && wiki.path_cookie_attribute.is_none() && wiki.cors_headers.is_none());
+    assert_eq!(wiki.origins, [Origin::parse("http://127.0.0.1:8080").unwrap()]);
+    let [policy] = wiki.policies.as_slice() else { panic!() };
+    assert_eq!((policy.decision, policy.include.len()), (PolicyDecision::Allow, 2));
+}
+
+/// What the example has as a comment is a setting that exists, and where it says a default, that is the default.
+#[test]
+fn the_example_s_comments_are_right() {
+    let setting = |line: &str| {
+        let line = line.strip_prefix("# ")?;
+        let key = line.split(" = ").next()?;
+        let named = key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') && line.contains(" = ");
+        (named || (line.starts_with('[') && line.contains(']'))).then(|| line.to_owned())
+    };
+    // Each key once: the second of two examples for a key stands for itself.
+    let skip = ["domain = \"access.example.com:8443\"", "origin_settings = { ca", "api_token", "memory = true"];
+    let text: Vec<String> = EXAMPLE
+        .lines()
+        .map(|line| setting(line).filter(|l| !skip.iter().any(|s| l.starts_with(s))).unwrap_or_else(|| line.to_owned()))
+        .collect();
+    let loaded = read(&text.join("\n")).unwrap_or_else(|e| panic!("{e}"));
+    let plain = read(EXAMPLE).unwrap().config;
+    let config = loaded.config;
+    assert_eq!(loaded.warnings, []);
+    assert_eq!((&config.team, &config.store, &config.listen), (&plain.team, &plain.store, &plain.listen));
+    assert_eq!((config.audit, config.insecure), (plain.audit, plain.insecure));
+    assert_eq!(Limits { max_body: None, ..config.limits }, plain.limits);
+    assert_eq!(config.server.grace_period, plain.server.grace_period);
+    assert_eq!(config.server.sessions_cached, plain.server.sessions_cached);
+    let (wiki, other) = (&config.applications[0], &plain.applications[0]);
+    assert_eq!(OriginSettings { host_header: None, ..wiki.origin_settings.clone() }, other.origin_settings);
+    assert_eq!(wiki.same_site_cookie_attribute, other.same_site_cookie_attribute);
+    assert_eq!(wiki.session_duration, other.session_duration);
+    assert_eq!(wiki.max_body, Some(10 << 20));
+    assert_eq!(wiki.policies[0].session_duration, Some(Duration::from_secs(3600)));
+}
+
+#[test]
+fn a_remote_team_only_verifies() {
+    let aud = "a".repeat(64);
+    let text = format!(
+        r#"[team]
+domain = "example.cloudflareaccess.com"
+certs_url = "https://example.cloudflareaccess.com/cdn-cgi/access/certs"
+[[listen]]
+address = "[::]:443"
+tls = {{ certificate = "tls.crt", key = "tls.key" }}
+[[applications]]
+domain = "wiki.example.com"
+aud = "{aud}"
+origin = "http://127.0.0.1:8080"
+policies = [{{ name = "eng", decision = "allow", include = [{{ okta = {{ name = "Eng", identity_provider_id = "9f2b" }} }}] }}]
+[[applications]]
+domain = "docs.example.com"
+aud = "{aud}"
+origin = "http://127.0.0.1:8080"
+policies = []
+"#
+    );
+    let config = read(&text).unwrap_or_else(|e| panic!("{e}")).config;
+    assert_eq!((config.identity_providers.len(), config.applications.len()), (0, 2));
+    let without = text.replace(&format!("aud = \"{aud}\"\n"), "");
+    assert_eq!(read(&without).unwrap_err().0.len(), 2);
+}
+
+#[test]
+fn the_scheme_and_port_that_browsers_use() {
+    let url = |domain: &str, listen: &str| {
+        let text = format!("[insecure]\nplain_http = true\n[team]\ndomain = \"{domain}\"\n[[listen]]\n{listen}");
+        read(&complete(&text)).unwrap().config.team.url()
+    };
+    let tls = "tls = { certificate = \"tls.crt\", key = \"tls.key\" }";
+    assert_eq!(url("a.localhost:8080", "address = \"127.0.0.1:8080\""), "http://a.localhost:8080");
+    assert_eq!(url("A.localhost:80", "address = \"127.0.0.1:80\""), "http://a.localhost");
+    assert_eq!(url("a.b.c:8443", &format!("address = \"0.0.0.0:8443\"\n{tls}")), "https://a.b.c:8443");
+    assert_eq!(url("a.b.c:443", &format!("address = \"0.0.0.0:443\"\n{tls}")), "https://a.b.c");
+    let fronted = "address = \"127.0.0.1:8080\"\ntrusted_proxies = [\"127.0.0.1\"]";
+    assert_eq!(url("a.b.c", fronted), "https://a.b.c", "the proxy in front has the certificate");
+}
+
+#[test]
+fn domains_in_canonical_form() {
+    for (text, host, path) in [
+        ("App.Example.com", "app.example.com", None),
+        ("app.example.com.", "app.example.com", None),
+        ("app.example.com/", "app.example.com", None),
+        ("app.example.com/*", "app.example.com", None),
+        ("*.Example.com/Alpha", "*.example.com", Some("/Alpha")),
+        ("*Test-*.example.com", "", None),
+        ("*test.bücher.example", "*test.xn--bcher-kva.example", None),
+        ("a.*.example.com/foo*/bar", "a.*.example.com", Some("/foo*/bar")),
+        ("example.com/alpha/*", "example.com", Some("/alpha/*")),
+        ("*", "", None),
+        ("app.*", "", None),
+        ("*bücher.example", "", None),
+        ("*.1", "", None),
+        ("*:1.example.com", "", None),
+        ("a.com/%2e%2e/b", "", None),
+        ("a.com//b", "", None),
+        ("a.com/a**b", "", None),
+    ] {
+        let parsed = Domain::parse(text).ok();
+        let expected = (!host.is_empty()).then(|| (host.to_owned(), path.map(str::to_owned)));
+        assert_eq!(parsed.map(|d| (d.host, d.path)), expected, "{text}");
+    }
+}
+
+#[test]
+fn every_selector_has_its_fields() {
+    for (selector, fields) in rules::SELECTORS {
+        let body: serde_json::Map<_, _> = fields.iter().map(|f| ((*f).to_owned(), "10.0.0.0/8".into())).collect();
+        let rule: Rule = serde_json::from_value(serde_json::json!({ *selector: body })).unwrap();
+        assert_eq!(rule.selector(), *selector);
+    }
+    let error = serde_json::from_str::<Rule>(r#"{"?":{}}"#).unwrap_err().to_string();
+    assert_eq!(error.matches('`').count() / 2 - 1, rules::SELECTORS.len(), "one is not listed: {error}");
+}
+
+#[test]
+fn no_secret_shows() {
+    let text = EXAMPLE.replace("# api_token = \"env:OKTA_API_TOKEN\"", "api_token = \"file:secret\"");
+    let loaded = read(&text).unwrap();
+    let IdpKind::Okta(okta) = &loaded.config.identity_providers[0].kind;
+    assert_eq!((okta.client_secret.expose(), okta.api_token.as_ref().unwrap().expose()), (HIDDEN, HIDDEN));
+    assert!(!format!("{loaded:?} {loaded:#?}").contains(HIDDEN));
+}
+
+#[test]
+fn files_are_read_from_where_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("portcullis.toml");
+    assert!(load(&file, &System).unwrap_err().to_string().ends_with("the file cannot be read: there is no such file"));
+    assert!(load(folder.path(), &System).is_err());
+    std::fs::write(&file, b"\xff").unwrap();
+    assert!(load(&file, &System).unwrap_err().to_string().ends_with("the file is not UTF-8"));
+    for (name, content) in [("tls.crt", CERTIFICATE), ("tls.key", KEY), ("secret", "hunter2-and-then-some\n")] {
+        std::fs::write(folder.path().join(name), content).unwrap();
+    }
+    let text = EXAMPLE.replace("/etc/portcullis/", "").replace("env:OKTA_CLIENT_SECRET", "file:secret");
+    std::fs::write(&file, &text).unwrap();
+    let config = load(&file, &System).unwrap_or_else(|e| panic!("{e}")).config;
+    assert_eq!(config.listen[0].tls.as_ref().unwrap().key, folder.path().join("tls.key"));
+    std::fs::remove_file(folder.path().join("secret")).unwrap();
+    let errors = load(&file, &System).unwrap_err();
+    assert_eq!(errors.0.len(), 1, "{errors}");
+}
+
+#[cfg(unix)]
+#[test]
+fn whoever_can_read_a_secret_is_told() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secret");
+    std::fs::write(&file, "x").unwrap();
+    for (mode, open) in [(0o600, false), (0o640, false), (0o644, true)] {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        assert_eq!(System.read(&file).unwrap().world_readable, open);
+    }
+    assert!(System.read(folder.path()).is_err(), "a folder is no file");
+}
+
+#[test]
+fn deep_and_long_input_is_only_wrong() {
+    for text in [
+        format!("{} = 1", vec!["a"; 20_000].join(".")),
+        format!("[{}]", vec!["a"; 20_000].join(".")),
+        format!("a = {}", "[".repeat(100_000)),
+        format!("a = {}1{}", "{a=".repeat(10_000), "}".repeat(10_000)),
+        "[[applications]]\n".repeat(10_000),
+        "\u{0}".repeat(10_000),
+    ] {
+        let errors = read(&text).unwrap_err();
+        assert!(!errors.0.is_empty() && errors.0.len() <= 500, "{}", errors.0.len());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn garbage_never_panics(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..12, "[\\[\\]{}=\"'.,*@:/a-z0-9\n é-]{0,6}"), 1..6),
+        uncommented in any::<bool>(),
+    ) {
+        let mut text: Vec<char> = if uncommented { EXAMPLE.replace("\n# ", "\n") } else { EXAMPLE.to_owned() }.chars().collect();
+        for (at, drop, insert) in edits {
+            let at = at.index(text.len() + 1);
+            let end = (at + drop).min(text.len());
+            text.splice(at..end, insert.chars());
+        }
+        let text: String = text.into_iter().collect();
+        match read(&text) {
+            Ok(loaded) => prop_assert!(!loaded.config.listen.is_empty()),
+            Err(errors) => {
+                prop_assert!(!errors.0.is_empty());
+                for problem in &errors.0 {
+                    prop_assert_eq!(problem.to_string().lines().count(), 1);
+                    let (line, column) = problem.position.unwrap();
+                    prop_assert!(line >= 1 && column >= 1 && line <= text.matches('\n').count() + 1);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_text_panics(text in "\\PC{0,200}") {
+        let _ = read(&text);
+        let _ = (Domain::parse(&text), Origin::parse(&text));
+    }
+}
