@@ -3,6 +3,12 @@
 //!
 //! The way of a request is in `ARCHITECTURE.md`; the question that everything serves is [`engine::decide`].
 
+#[cfg(feature = "control")]
+pub mod http_client;
+#[cfg(feature = "control")]
+pub mod idp;
 pub mod model;
+#[cfg(feature = "control")]
+pub mod oidc;
 pub mod policy;
 pub mod token;
