@@ -1,0 +1,136 @@
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+/// Why there is no answer. Names the host and never the rest of the address, where codes and tokens may stand.
+#[derive(Clone, Debug, Error)]
+pub enum HttpError {
+    /// Not an `http` or `https` address, or one that cannot be sent.
+    #[error("`{host}` cannot be called: the address or a header is malformed")]
+    Url {
+        /// The host, as far as there is one.
+        host: Box<str>,
+    },
+    /// The name has no address.
+    #[error("`{host}` has no address")]
+    Resolve {
+        /// The host.
+        host: Box<str>,
+        /// What the resolver said.
+        #[source]
+        source: Arc<reqwest::Error>,
+    },
+    /// No connection.
+    #[error("`{host}` could not be connected to")]
+    Connect {
+        /// The host.
+        host: Box<str>,
+        /// What the operating system said.
+        #[source]
+        source: Arc<reqwest::Error>,
+    },
+    /// No TLS, most often a certificate that no root of ours signed.
+    #[error("`{host}` could not be connected to over TLS: {reason}")]
+    Tls {
+        /// The host.
+        host: Box<str>,
+        /// What TLS said.
+        reason: Box<str>,
+        /// The chain.
+        #[source]
+        source: Arc<reqwest::Error>,
+    },
+    /// It took too long.
+    #[error("`{host}` took too long to {step}")]
+    Timeout {
+        /// The host.
+        host: Box<str>,
+        /// To do what.
+        step: Step,
+    },
+    /// The answer is longer than the limit.
+    #[error("`{host}` answered with more than {limit} bytes")]
+    TooLarge {
+        /// The host.
+        host: Box<str>,
+        /// In bytes.
+        limit: usize,
+    },
+    /// What came is not HTTP, or it ended too soon.
+    #[error("`{host}` failed to {step}")]
+    Protocol {
+        /// The host.
+        host: Box<str>,
+        /// To do what.
+        step: Step,
+        /// What was wrong with it.
+        #[source]
+        source: Arc<reqwest::Error>,
+    },
+}
+
+/// How far a call came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Until there is a connection.
+    Connect,
+    /// Until there are headers.
+    Answer,
+    /// Until the last byte.
+    Body,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connect => "accept a connection",
+            Self::Answer => "answer",
+            Self::Body => "send its whole answer",
+        })
+    }
+}
+
+impl HttpError {
+    /// The chain of causes is kept, without the address that the client would write into it.
+    pub(super) fn sort(host: &str, step: Step, error: reqwest::Error) -> Self {
+        let (host, source) = (Box::from(host), Arc::new(error.without_url()));
+        if source.is_timeout() {
+            let step = if source.is_connect() { Step::Connect } else { step };
+            return Self::Timeout { host, step };
+        }
+        if source.is_builder() {
+            return Self::Url { host };
+        }
+        if let Some(reason) = tls_reason(&source) {
+            return Self::Tls { host, reason, source };
+        }
+        if source.is_dns() {
+            return Self::Resolve { host, source };
+        }
+        if source.is_connect() {
+            return Self::Connect { host, source };
+        }
+        Self::Protocol { host, step, source }
+    }
+}
+
+/// An `io::Error` does not name what it wraps as its source, but as what it wraps.
+fn tls_reason(error: &reqwest::Error) -> Option<Box<str>> {
+    let mut next = Some(error as &(dyn StdError + 'static));
+    for _ in 0..MAX_CHAIN {
+        let error = next?;
+        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+            return Some(tls.to_string().into());
+        }
+        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped as &(dyn StdError + 'static)),
+            None => error.source(),
+        };
+    }
+    None
+}
+
+const MAX_CHAIN: usize = 16;

@@ -1,0 +1,43 @@
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+/// The system's resolver, save for the names that must never leave the machine.
+pub(super) struct Resolver;
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let addresses: Addrs = if is_localhost(name.as_str()) {
+                let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+                Box::new(loopback.into_iter().map(|ip| SocketAddr::new(ip, 0)))
+            } else {
+                let found: Vec<_> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+                Box::new(found.into_iter())
+            };
+            Ok(addresses)
+        })
+    }
+}
+
+/// RFC 6761 §6.3. The C library answers for `localhost` alone, not for the names under it.
+fn is_localhost(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let last = name.rsplit('.').next().unwrap_or_default();
+    last.eq_ignore_ascii_case("localhost")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_localhost;
+
+    #[test]
+    fn rfc6761_6_3_names_under_localhost() {
+        for name in ["localhost", "idp.localhost", "a.b.LocalHost", "localhost."] {
+            assert!(is_localhost(name), "{name}");
+        }
+        for name in ["localhost.example", "notlocalhost", "", "localhost.evil.com."] {
+            assert!(!is_localhost(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,202 @@
+use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, StatusCode};
+use moka::Expiry;
+use moka::future::Cache;
+use tracing::warn;
+
+use super::failure::{Endpoint, LoginFailure};
+use crate::http_client::{HttpClient, MAX_DOCUMENT};
+use crate::oidc::{KeySet, Metadata, MetadataError};
+
+/// How long what a provider publishes is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ages {
+    /// Older documents are fetched again when they are needed.
+    pub fresh: Duration,
+    /// Where that fails, the last good one is used up to this age.
+    pub stale: Duration,
+    /// At most one fetch of the keys for an unknown `kid` in this time.
+    pub cooldown: Duration,
+    /// For this long a failed fetch is not tried again, and its failure is everybody's answer.
+    pub failure: Duration,
+}
+
+impl Default for Ages {
+    fn default() -> Self {
+        Self {
+            fresh: Duration::from_secs(3600),
+            stale: Duration::from_secs(24 * 3600),
+            cooldown: Duration::from_secs(30),
+            failure: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What one provider publishes: its discovery document and its keys, by issuer.
+///
+/// However many logins need a document at once, one fetch serves them all. Endpoints are pinned to the origins that the
+/// first document named: a provider whose token endpoint moves to another host, under the same issuer, is not followed
+/// there with a client secret. The last good document stays until it is stale; a reload of the configuration unpins.
+pub(super) struct Documents {
+    http: HttpClient,
+    issuer: Box<str>,
+    metadata: Kept<Metadata>,
+    keys: Kept<KeySet>,
+    pinned: OnceLock<BTreeSet<String>>,
+}
+
+impl Documents {
+    pub(super) fn new(http: HttpClient, issuer: &str, ages: Ages) -> Self {
+        let (metadata, keys) = (Kept::new(ages), Kept::new(ages));
+        Self { http, issuer: issuer.into(), metadata, keys, pinned: OnceLock::new() }
+    }
+
+    pub(super) fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    pub(super) async fn metadata(&self) -> Result<Arc<Metadata>, LoginFailure> {
+        self.metadata.get(&self.issuer, self.fetch_metadata()).await
+    }
+
+    pub(super) async fn keys(&self, metadata: &Metadata) -> Result<Arc<KeySet>, LoginFailure> {
+        self.keys.get(&self.issuer, self.fetch_keys(metadata)).await
+    }
+
+    /// After an ID token whose key is not among [`Documents::keys`].
+    pub(super) async fn rotated_keys(&self, metadata: &Metadata) -> Result<Arc<KeySet>, LoginFailure> {
+        self.keys.renew(&self.issuer, Trigger::UnknownKey, self.fetch_keys(metadata)).await
+    }
+
+    async fn fetch_metadata(&self) -> Result<Metadata, LoginFailure> {
+        let location = Metadata::location(&self.issuer).ok_or_else(|| {
+            LoginFailure::Discovery(MetadataError::Malformed(format!("`{}` is not an address", self.issuer)))
+        })?;
+        let body = self.fetch(Endpoint::Discovery, &location).await?;
+        let metadata = Metadata::read(&body, &self.issuer)?;
+        let origins = metadata.origins();
+        let pinned = self.pinned.get_or_init(|| origins.clone());
+        if *pinned != origins {
+            let list = |origins: &BTreeSet<String>| origins.iter().cloned().collect::<Vec<_>>().join(", ");
+            return Err(LoginFailure::Moved { from: list(pinned), to: list(&origins) });
+        }
+        Ok(metadata)
+    }
+
+    async fn fetch_keys(&self, metadata: &Metadata) -> Result<KeySet, LoginFailure> {
+        let body = self.fetch(Endpoint::Keys, metadata.jwks()).await?;
+        KeySet::from_jwks(&body).map_err(LoginFailure::Keys)
+    }
+
+    async fn fetch(&self, endpoint: Endpoint, url: &url::Url) -> Result<bytes::Bytes, LoginFailure> {
+        let answer = self
+            .http
+            .get(url, HeaderMap::new(), MAX_DOCUMENT)
+            .await
+            .map_err(|source| LoginFailure::Unreachable { endpoint, source })?;
+        match answer.status {
+            StatusCode::OK => Ok(answer.body),
+            status => Err(LoginFailure::Answer { endpoint, status }),
+        }
+    }
+}
+
+/// One kind of document.
+struct Kept<T> {
+    /// The last good ones, until they are stale.
+    known: Cache<Box<str>, Dated<T>>,
+    /// Fetches under way, and for a while how they ended.
+    attempts: Cache<(Box<str>, Trigger), Result<Arc<T>, LoginFailure>>,
+    fresh: Duration,
+}
+
+struct Dated<T> {
+    value: Arc<T>,
+    at: Instant,
+}
+
+impl<T> Clone for Dated<T> {
+    fn clone(&self) -> Self {
+        Self { value: Arc::clone(&self.value), at: self.at }
+    }
+}
+
+/// A rotation may follow upon a fetch at any time, so what one remembers does not hold back the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Trigger {
+    Age,
+    UnknownKey,
+}
+
+impl<T: Send + Sync + 'static> Kept<T> {
+    fn new(ages: Ages) -> Self {
+        Self {
+            known: Cache::builder().max_capacity(MAX_ISSUERS).time_to_live(ages.stale).build(),
+            attempts: Cache::builder().max_capacity(2 * MAX_ISSUERS).expire_after(Memory(ages)).build(),
+            fresh: ages.fresh,
+        }
+    }
+
+    async fn get(
+        &self,
+        issuer: &str,
+        fetch: impl Future<Output = Result<T, LoginFailure>>,
+    ) -> Result<Arc<T>, LoginFailure> {
+        let known = self.known.get(issuer).await;
+        if let Some(Dated { value, at }) = &known
+            && at.elapsed() < self.fresh
+        {
+            return Ok(Arc::clone(value));
+        }
+        match (self.renew(issuer, Trigger::Age, fetch).await, known) {
+            (Err(_), Some(stale)) => Ok(stale.value),
+            (result, _) => result,
+        }
+    }
+
+    async fn renew(
+        &self,
+        issuer: &str,
+        trigger: Trigger,
+        fetch: impl Future<Output = Result<T, LoginFailure>>,
+    ) -> Result<Arc<T>, LoginFailure> {
+        let attempt = async {
+            let value = Arc::new(fetch.await.inspect_err(|failure: &LoginFailure| {
+                warn!(
+                    issuer,
+                    failure = failure as &(dyn std::error::Error + 'static),
+                    "the identity provider could not be asked"
+                );
+            })?);
+            let dated = Dated { value: Arc::clone(&value), at: Instant::now() };
+            self.known.insert(issuer.into(), dated).await;
+            Ok(value)
+        };
+        // Boxed, because a login's future holds several of these.
+        self.attempts.get_with((issuer.into(), trigger), Box::pin(attempt)).await
+    }
+}
+
+/// How long the end of a fetch is remembered.
+struct Memory(Ages);
+
+impl<T> Expiry<(Box<str>, Trigger), Result<Arc<T>, LoginFailure>> for Memory {
+    fn expire_after_create(
+        &self,
+        (_, trigger): &(Box<str>, Trigger),
+        end: &Result<Arc<T>, LoginFailure>,
+        _: Instant,
+    ) -> Option<Duration> {
+        Some(match (trigger, end) {
+            (Trigger::Age, Ok(_)) => Duration::ZERO,
+            (Trigger::Age, Err(_)) => self.0.failure,
+            (Trigger::UnknownKey, _) => self.0.cooldown,
+        })
+    }
+}
+
+/// One, as a provider is built today.
+const MAX_ISSUERS: u64 = 16;

@@ -1,0 +1,321 @@
+use std::fmt;
+use std::time::Duration;
+
+use http::StatusCode;
+use thiserror::Error;
+
+use crate::http_client::HttpError;
+use crate::model::EmailError;
+use crate::oidc::{CallbackError, ClaimsError, IdTokenError, KeysError, MetadataError};
+
+/// Why nobody was logged in. Holds no secret, code or token; what the provider said in it is cut and without control
+/// characters. `Display` is for the operator, [`LoginFailure::sentence`] for the person.
+#[derive(Clone, Debug, Error)]
+pub enum LoginFailure {
+    /// The provider gave no answer.
+    #[error("the identity provider's {endpoint} cannot be reached")]
+    Unreachable {
+        /// What was called.
+        endpoint: Endpoint,
+        /// How that failed.
+        #[source]
+        source: HttpError,
+    },
+    /// The provider answered with something else than what the endpoint is for.
+    #[error("the identity provider's {endpoint} answered with {status}")]
+    Answer {
+        /// What was called.
+        endpoint: Endpoint,
+        /// Its status.
+        status: StatusCode,
+    },
+    /// The discovery document is unusable.
+    #[error("the identity provider cannot be used as it describes itself")]
+    Discovery(#[source] MetadataError),
+    /// Endpoints moved to another host while the issuer stayed the same. A configuration reload accepts that.
+    #[error("the identity provider's endpoints moved from {from} to {to}; reload the configuration to accept that")]
+    Moved {
+        /// The origins that were first seen.
+        from: String,
+        /// The origins now.
+        to: String,
+    },
+    /// The JWKS is unusable.
+    #[error("the identity provider's signing keys cannot be used")]
+    Keys(#[source] KeysError),
+    /// The discovery document or the callback names another issuer than the one that was configured.
+    #[error("the identity provider is not the configured issuer")]
+    Issuer(#[source] IssuerMismatch),
+    /// The callback is malformed, or the answer to another login.
+    #[error("the callback is refused")]
+    Callback(#[source] CallbackError),
+    /// The flow was begun with another provider, or before its configuration changed.
+    #[error("the login was begun with another identity provider")]
+    Flow,
+    /// The provider refused the login.
+    #[error("the identity provider answered `{error}`: {}", .description.as_deref().unwrap_or("no explanation"))]
+    ProviderError {
+        /// Its error code.
+        error: String,
+        /// Its explanation.
+        description: Option<String>,
+    },
+    /// The code was not exchanged for tokens.
+    #[error("the token endpoint answered with {status}: {}", .error.as_deref().unwrap_or("no error code"))]
+    TokenEndpoint {
+        /// Its status.
+        status: StatusCode,
+        /// Its error code and explanation, where it gave them.
+        error: Option<String>,
+    },
+    /// The ID token proves nothing.
+    #[error("the ID token is refused")]
+    IdToken(#[source] IdTokenError),
+    /// The clocks differ by more than the leeway.
+    #[error("the clocks of this machine and of the identity provider differ by about {seconds} s")]
+    ClockSkew {
+        /// Rounded; which clock is wrong cannot be told.
+        seconds: u64,
+    },
+    /// The userinfo answer, or the claims altogether, cannot be used.
+    #[error("the claims are refused")]
+    Userinfo(#[source] ClaimsError),
+    /// The userinfo answer is about somebody else.
+    #[error("the ID token and the userinfo answer are about different people")]
+    SubjectMismatch,
+    /// There is no address to know the person by.
+    #[error("the e-mail address is refused")]
+    Email(#[source] EmailFailure),
+    /// The groups could not be learned, and must not be guessed.
+    #[error("failed to fetch user/group information from the identity provider")]
+    Groups(#[source] GroupsFailure),
+}
+
+/// What of the provider was called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// `/.well-known/openid-configuration`
+    Discovery,
+    /// The JWKS.
+    Keys,
+    /// The token endpoint.
+    Token,
+    /// The userinfo endpoint.
+    Userinfo,
+}
+
+/// Where another issuer was named.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum IssuerMismatch {
+    /// In the discovery document.
+    #[error("the discovery document names `{found}`, the configuration `{expected}`")]
+    Discovery {
+        /// As configured.
+        expected: String,
+        /// As found.
+        found: String,
+    },
+    /// In the callback (RFC 9207).
+    #[error("the callback names another issuer, or none where it should")]
+    Callback,
+}
+
+/// Why an address is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum EmailFailure {
+    /// No claim holds one.
+    #[error("the identity provider gave no e-mail address")]
+    Missing,
+    /// The provider says that it does not know whose it is.
+    #[error("the identity provider has not verified the e-mail address")]
+    Unverified,
+    /// It is no address.
+    #[error(transparent)]
+    Malformed(#[from] EmailError),
+}
+
+/// Why the groups are not known.
+#[derive(Clone, Debug, Error)]
+pub enum GroupsFailure {
+    /// As many as Okta puts into a claim, or more, and no API token to read all of them with.
+    #[error("the groups claim holds as many groups as fit, so some may be missing; an API token would let all be read")]
+    TooMany,
+    /// The claim is not a list of strings.
+    #[error("the groups claim is not a list of strings")]
+    Malformed,
+    /// The groups API gave no answer.
+    #[error("the groups API cannot be reached")]
+    Unreachable(#[source] HttpError),
+    /// The groups API took too long altogether.
+    #[error("the groups API took longer than {} s", .0.as_secs())]
+    Timeout(Duration),
+    /// The groups API refused.
+    #[error("the groups API answered with {status}: {}", .code.as_deref().unwrap_or("no error code"))]
+    Refused {
+        /// Its status.
+        status: StatusCode,
+        /// Okta's error code, such as `E0000011` for an API token that is not good.
+        code: Option<String>,
+    },
+    /// The groups API asks to wait for longer than a login can.
+    #[error("the groups API's rate limit is used up for another {seconds} s")]
+    RateLimited {
+        /// By the provider's word.
+        seconds: u64,
+    },
+    /// What it answered is not a list of groups.
+    #[error("the groups API did not answer with a list of groups")]
+    NotGroups,
+    /// The next page would be on another host, which must not see the API token.
+    #[error("the groups API continues on another host")]
+    ForeignPage,
+    /// More pages than anybody has groups.
+    #[error("the groups API does not come to an end")]
+    Endless,
+    /// The subject is none that the API could be asked about.
+    #[error("the subject is not a user id")]
+    Subject,
+}
+
+/// Whose fault it is, as far as it matters for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// Nobody can log in now, or not this way; another try later may help. 503.
+    Provider,
+    /// This person is refused. 403.
+    Person,
+    /// What the browser brought is no good; a new login may help. 400.
+    Browser,
+}
+
+impl LoginFailure {
+    /// Stands on pages, in logs and in metrics; it never changes its meaning.
+    pub const fn id(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } | Self::Answer { .. } => "idp_unreachable",
+            Self::Discovery(_) | Self::Moved { .. } => "idp_discovery",
+            Self::Keys(_) => "idp_keys",
+            Self::Issuer(_) => "idp_issuer",
+            Self::Callback(_) | Self::Flow => "login_callback",
+            Self::ProviderError { .. } => "idp_refused",
+            Self::TokenEndpoint { .. } => "idp_token",
+            Self::IdToken(_) => "id_token_invalid",
+            Self::ClockSkew { .. } => "clock_skew",
+            Self::Userinfo(_) => "idp_userinfo",
+            Self::SubjectMismatch => "subject_mismatch",
+            Self::Email(_) => "email_refused",
+            Self::Groups(_) => "groups_unavailable",
+        }
+    }
+
+    /// For the one table that makes statuses of failures.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::Unreachable { .. }
+            | Self::Answer { .. }
+            | Self::Discovery(_)
+            | Self::Moved { .. }
+            | Self::Keys(_)
+            | Self::Issuer(IssuerMismatch::Discovery { .. })
+            | Self::ClockSkew { .. }
+            | Self::Groups(_) => Blame::Provider,
+            Self::ProviderError { error, .. } if is_outage(error) => Blame::Provider,
+            // Of all errors only this one is about the code; the others are about our configuration or the provider.
+            Self::TokenEndpoint { error: Some(error), .. } if error.starts_with("invalid_grant") => Blame::Browser,
+            Self::TokenEndpoint { .. } => Blame::Provider,
+            Self::Issuer(IssuerMismatch::Callback) | Self::Callback(_) | Self::Flow => Blame::Browser,
+            Self::ProviderError { .. }
+            | Self::IdToken(_)
+            | Self::Userinfo(_)
+            | Self::SubjectMismatch
+            | Self::Email(_) => Blame::Person,
+        }
+    }
+
+    /// One sentence for the person.
+    pub fn sentence(&self) -> &'static str {
+        match self {
+            Self::Groups(_) => "Failed to fetch user/group information from the identity provider.",
+            Self::Email(EmailFailure::Unverified) => "Your identity provider has not verified your e-mail address.",
+            Self::Email(_) => "Your identity provider gave no usable e-mail address.",
+            Self::ProviderError { error, .. } if error == "access_denied" => {
+                "Your identity provider refused the login."
+            }
+            Self::ClockSkew { .. } => "The clocks of this service and of the identity provider differ too much.",
+            _ => match self.blame() {
+                Blame::Provider => "The identity provider cannot be used at the moment.",
+                Blame::Person => "The identity provider's answer could not be accepted.",
+                Blame::Browser => "This login has expired or was not begun in this browser.",
+            },
+        }
+    }
+}
+
+/// RFC 6749 §4.1.2.1
+fn is_outage(error: &str) -> bool {
+    matches!(error, "server_error" | "temporarily_unavailable")
+}
+
+impl From<MetadataError> for LoginFailure {
+    fn from(error: MetadataError) -> Self {
+        match error {
+            MetadataError::Issuer { expected, found } => Self::Issuer(IssuerMismatch::Discovery { expected, found }),
+            other => Self::Discovery(other),
+        }
+    }
+}
+
+impl From<CallbackError> for LoginFailure {
+    fn from(error: CallbackError) -> Self {
+        match error {
+            CallbackError::Issuer => Self::Issuer(IssuerMismatch::Callback),
+            CallbackError::Provider { description: Some(text), .. } if is_too_many_groups(&text) => {
+                Self::Groups(GroupsFailure::TooMany)
+            }
+            CallbackError::Provider { error, description } => Self::ProviderError { error, description },
+            other @ (CallbackError::TooLong | CallbackError::Parameter(_) | CallbackError::State) => {
+                Self::Callback(other)
+            }
+        }
+    }
+}
+
+impl From<IdTokenError> for LoginFailure {
+    fn from(error: IdTokenError) -> Self {
+        match error {
+            IdTokenError::Time { seconds } if seconds.unsigned_abs() <= MAX_SKEW_TOLD => {
+                Self::ClockSkew { seconds: seconds.unsigned_abs() }
+            }
+            other => Self::IdToken(other),
+        }
+    }
+}
+
+impl From<ClaimsError> for LoginFailure {
+    fn from(error: ClaimsError) -> Self {
+        match error {
+            ClaimsError::Subject => Self::SubjectMismatch,
+            ClaimsError::Type("groups") => Self::Groups(GroupsFailure::Malformed),
+            other => Self::Userinfo(other),
+        }
+    }
+}
+
+/// Okta's words, which stand in an `error_description`.
+pub(super) fn is_too_many_groups(description: &str) -> bool {
+    description.contains("matched too many groups")
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Discovery => "discovery document",
+            Self::Keys => "JWKS",
+            Self::Token => "token endpoint",
+            Self::Userinfo => "userinfo endpoint",
+        })
+    }
+}
+
+/// Beyond this an ID token is old or forged rather than told by another clock, in seconds.
+const MAX_SKEW_TOLD: u64 = 600;

@@ -1,0 +1,139 @@
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::Deserialize;
+use url::Url;
+
+use super::failure::GroupsFailure;
+use crate::http_client::{HttpClient, MAX_BODY, Response};
+use crate::model::{Group, Secret, UnixTime};
+
+/// Okta's own list of a person's groups, read page by page.
+///
+/// The token goes to the account's origin and to no other. Any doubt is a failure: half a list is no list.
+pub(super) struct GroupsApi<'a> {
+    pub(super) http: &'a HttpClient,
+    pub(super) account: &'a Url,
+    pub(super) token: &'a Secret,
+    /// For all pages together.
+    pub(super) budget: Duration,
+}
+
+#[derive(Deserialize)]
+struct ApiGroup {
+    id: String,
+    profile: ApiProfile,
+}
+
+#[derive(Deserialize)]
+struct ApiProfile {
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct ApiError {
+    #[serde(rename = "errorCode")]
+    code: String,
+}
+
+impl GroupsApi<'_> {
+    pub(super) async fn read(&self, subject: &str, now: UnixTime) -> Result<Vec<Group>, GroupsFailure> {
+        let first = self.first_page(subject)?;
+        let pages = self.pages(first, now);
+        tokio::time::timeout(self.budget, pages).await.unwrap_or(Err(GroupsFailure::Timeout(self.budget)))
+    }
+
+    async fn pages(&self, first: Url, now: UnixTime) -> Result<Vec<Group>, GroupsFailure> {
+        let mut groups = Vec::new();
+        let mut page = first;
+        for _ in 0..MAX_PAGES {
+            let answer = self.page(&page, now).await?;
+            if !answer.is_type("application/json") {
+                return Err(GroupsFailure::NotGroups);
+            }
+            let found: Vec<ApiGroup> = serde_json::from_slice(&answer.body).map_err(|_| GroupsFailure::NotGroups)?;
+            groups.extend(found.into_iter().map(|group| Group { id: group.id, name: group.profile.name }));
+            match next_page(&answer.headers, &page)? {
+                Some(next) => page = next,
+                None => return Ok(groups),
+            }
+        }
+        Err(GroupsFailure::Endless)
+    }
+
+    /// A short rate limit is waited out, once.
+    async fn page(&self, url: &Url, now: UnixTime) -> Result<Response, GroupsFailure> {
+        let mut answer = self.call(url).await?;
+        if answer.status == StatusCode::TOO_MANY_REQUESTS {
+            let reset = answer.headers.get("x-rate-limit-reset").and_then(|value| value.to_str().ok()?.parse().ok());
+            let wait = UnixTime(reset.unwrap_or(u64::MAX)).since(now);
+            if wait > MAX_WAIT {
+                return Err(GroupsFailure::RateLimited { seconds: wait.as_secs() });
+            }
+            tokio::time::sleep(wait.max(Duration::from_secs(1))).await;
+            answer = self.call(url).await?;
+        }
+        match answer.status {
+            StatusCode::OK => Ok(answer),
+            status => {
+                let code = serde_json::from_slice::<ApiError>(&answer.body).ok();
+                Err(GroupsFailure::Refused { status, code: code.map(|e| crate::oidc::tame(&e.code, 32)) })
+            }
+        }
+    }
+
+    async fn call(&self, url: &Url) -> Result<Response, GroupsFailure> {
+        let mut headers = HeaderMap::new();
+        let mut authorization = HeaderValue::try_from(format!("SSWS {}", self.token.expose()))
+            .map_err(|_| GroupsFailure::Refused { status: StatusCode::UNAUTHORIZED, code: None })?;
+        authorization.set_sensitive(true);
+        headers.insert(header::AUTHORIZATION, authorization);
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        self.http.get(url, headers, MAX_BODY).await.map_err(GroupsFailure::Unreachable)
+    }
+
+    fn first_page(&self, subject: &str) -> Result<Url, GroupsFailure> {
+        let mut url = self.account.clone();
+        // What `url` would take for a step in the path, it must not see.
+        if subject.is_empty() || matches!(subject, "." | "..") {
+            return Err(GroupsFailure::Subject);
+        }
+        url.path_segments_mut()
+            .map_err(|()| GroupsFailure::Subject)?
+            .pop_if_empty()
+            .extend(["api", "v1", "users", subject, "groups"]);
+        url.set_query(Some("limit=200"));
+        Ok(url)
+    }
+}
+
+/// RFC 8288 §3: the target of the link whose relation is `next`. Only on the same origin, for the token goes along.
+fn next_page(headers: &HeaderMap, page: &Url) -> Result<Option<Url>, GroupsFailure> {
+    for value in headers.get_all(header::LINK) {
+        let mut rest = value.to_str().map_err(|_| GroupsFailure::NotGroups)?;
+        while let Some((_, link)) = rest.split_once('<') {
+            let (target, after) = link.split_once('>').ok_or(GroupsFailure::NotGroups)?;
+            let parameters = after.split('<').next().unwrap_or_default();
+            if parameters.split([';', ',']).any(is_next) {
+                let next = page.join(target).map_err(|_| GroupsFailure::NotGroups)?;
+                let same = next.origin() == page.origin();
+                return if same { Ok(Some(next)) } else { Err(GroupsFailure::ForeignPage) };
+            }
+            rest = after;
+        }
+    }
+    Ok(None)
+}
+
+fn is_next(parameter: &str) -> bool {
+    let Some((name, value)) = parameter.split_once('=') else { return false };
+    let relations = value.trim().trim_matches('"');
+    name.trim().eq_ignore_ascii_case("rel")
+        && relations.split(' ').any(|relation| relation.eq_ignore_ascii_case("next"))
+}
+
+/// Ten thousand groups, by Okta's pages.
+const MAX_PAGES: usize = 50;
+
+/// What a person at a login will wait.
+const MAX_WAIT: Duration = Duration::from_secs(5);

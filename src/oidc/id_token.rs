@@ -1,0 +1,214 @@
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+use subtle::ConstantTimeEq as _;
+use thiserror::Error;
+
+use super::KeySet;
+use super::claims::{UserClaims, whole_seconds};
+use super::keys::{Algorithm, Verification};
+use crate::model::{Secret, UnixTime};
+
+/// What an ID token must be for, to be the answer to a login.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected<'a> {
+    /// The provider, byte for byte.
+    pub issuer: &'a str,
+    /// Us.
+    pub client_id: &'a str,
+    /// What the login sent along.
+    pub nonce: &'a Secret,
+    /// The access token that came beside it.
+    pub access_token: &'a str,
+    /// The moment.
+    pub now: UnixTime,
+    /// How much the clocks may differ, whichever is ahead. What is above [`MAX_LEEWAY`] is not granted.
+    pub leeway: Duration,
+}
+
+/// An ID token that was checked.
+#[derive(Clone, Debug)]
+pub struct VerifiedIdToken {
+    /// `sub`: who, at this provider.
+    pub subject: String,
+    /// All that it says.
+    pub claims: UserClaims,
+}
+
+/// Why an ID token is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum IdTokenError {
+    /// Longer than [`MAX_ID_TOKEN`].
+    #[error("the ID token is too long")]
+    TooLong,
+    /// Not three base64url parts around JSON objects, or a claim that stands twice.
+    #[error("the ID token is malformed")]
+    Malformed,
+    /// Unsigned, encrypted, of another algorithm than RS256, RS512, PS512, ES256, ES384 and ES512, or of another kind.
+    #[error("the ID token's header is not one of a signed ID token")]
+    Header,
+    /// Signed with a key that is not in the JWKS. The keys may have been rotated.
+    #[error("the ID token was signed with a key that the provider does not publish")]
+    UnknownKey,
+    /// The signature does not fit. Where the token names no key, the keys may have been rotated.
+    #[error("the signature of the ID token does not fit")]
+    Signature {
+        /// Whether the token named its key.
+        named: bool,
+    },
+    /// A claim that must be there is not, or has the wrong type.
+    #[error("the ID token has no proper `{0}`")]
+    Claim(&'static str),
+    /// From another issuer.
+    #[error("the ID token is from another issuer")]
+    Issuer,
+    /// For somebody else, or for somebody else too.
+    #[error("the ID token is for another client")]
+    Audience,
+    /// Its time is over, or has not begun.
+    #[error("the ID token is not good at this time: the clocks differ by about {seconds} s")]
+    Time {
+        /// How far the clocks are apart, if the token is as new as it should be. Negative where ours is behind.
+        seconds: i64,
+    },
+    /// The answer to another login.
+    #[error("the ID token belongs to another login")]
+    Nonce,
+    /// The access token beside it is not the one that it came with.
+    #[error("the access token does not belong to the ID token")]
+    AccessToken,
+}
+
+impl IdTokenError {
+    /// Whether fetching the keys again may mend it.
+    pub const fn may_be_rotation(self) -> bool {
+        matches!(self, Self::UnknownKey | Self::Signature { named: false })
+    }
+}
+
+#[derive(Deserialize)]
+struct Header {
+    alg: String,
+    kid: Option<String>,
+    typ: Option<String>,
+    crit: Option<IgnoredAny>,
+    b64: Option<IgnoredAny>,
+    zip: Option<IgnoredAny>,
+    cty: Option<IgnoredAny>,
+    enc: Option<IgnoredAny>,
+}
+
+/// OpenID Connect Core 3.1.3.7, with the signature first: no claim is read of a token that nobody signed.
+///
+/// # Errors
+/// See [`IdTokenError`].
+pub fn verify(token: &str, keys: &KeySet, expected: &Expected<'_>) -> Result<VerifiedIdToken, IdTokenError> {
+    if token.len() > MAX_ID_TOKEN {
+        return Err(IdTokenError::TooLong);
+    }
+    let (message, signature) = token.rsplit_once('.').ok_or(IdTokenError::Malformed)?;
+    let (header, payload) = message.split_once('.').ok_or(IdTokenError::Malformed)?;
+    if payload.contains('.') {
+        return Err(IdTokenError::Malformed);
+    }
+    let header: Header = serde_json::from_slice(&decode(header)?).map_err(|_| IdTokenError::Malformed)?;
+    // (1) An encrypted token is not decrypted but refused; neither is any other extension of JWS taken.
+    let extended = [&header.crit, &header.b64, &header.zip, &header.cty, &header.enc].iter().any(|m| m.is_some());
+    let foreign = header
+        .typ
+        .as_deref()
+        .is_some_and(|typ| !(typ.eq_ignore_ascii_case("JWT") || typ.eq_ignore_ascii_case("application/jwt")));
+    if extended || foreign {
+        return Err(IdTokenError::Header);
+    }
+    // (7) (8) Asymmetric algorithms only: a client secret is no key.
+    let algorithm = Algorithm::parse(&header.alg).ok_or(IdTokenError::Header)?;
+    // (6)
+    match keys.verify(algorithm, header.kid.as_deref(), message.as_bytes(), &decode(signature)?) {
+        Verification::Good => {}
+        Verification::UnknownKey => return Err(IdTokenError::UnknownKey),
+        Verification::Bad => return Err(IdTokenError::Signature { named: header.kid.is_some() }),
+    }
+    let claims = UserClaims::parse(&decode(payload)?).map_err(|_| IdTokenError::Malformed)?;
+    // (2)
+    if text(&claims, "iss")? != expected.issuer {
+        return Err(IdTokenError::Issuer);
+    }
+    // (3) Another audience is not one that we trust.
+    let audiences = match claims.get("aud") {
+        Some(Value::Array(all)) => all.as_slice(),
+        Some(one @ Value::String(_)) => std::slice::from_ref(one),
+        _ => return Err(IdTokenError::Claim("aud")),
+    };
+    if audiences.is_empty() || audiences.iter().any(|aud| aud.as_str() != Some(expected.client_id)) {
+        return Err(IdTokenError::Audience);
+    }
+    // (4) (5)
+    match claims.get("azp") {
+        None => {}
+        Some(Value::String(azp)) if azp == expected.client_id => {}
+        Some(_) => return Err(IdTokenError::Audience),
+    }
+    times(&claims, expected)?;
+    // (11)
+    if !same(text(&claims, "nonce").map_err(|_| IdTokenError::Nonce)?, expected.nonce.expose()) {
+        return Err(IdTokenError::Nonce);
+    }
+    // (12) (13) `acr` and `auth_time` are not asked for.
+    // 3.1.3.8: where there is an `at_hash`, it must fit.
+    if claims.get("at_hash").is_some() {
+        let hash = digest::digest(algorithm.digest(), expected.access_token.as_bytes());
+        let half = hash.as_ref().get(..hash.as_ref().len() / 2).unwrap_or_default();
+        if !same(text(&claims, "at_hash")?, &URL_SAFE_NO_PAD.encode(half)) {
+            return Err(IdTokenError::AccessToken);
+        }
+    }
+    // 2: never longer than 255 ASCII characters.
+    let subject = text(&claims, "sub")?;
+    if subject.is_empty() || subject.len() > 255 || !subject.bytes().all(|b| matches!(b, 0x20..=0x7e)) {
+        return Err(IdTokenError::Claim("sub"));
+    }
+    Ok(VerifiedIdToken { subject: subject.to_owned(), claims })
+}
+
+/// (9) (10). The token comes straight from the provider, so `iat` tells what its clock says now.
+fn times(claims: &UserClaims, expected: &Expected<'_>) -> Result<(), IdTokenError> {
+    let time = |name| match claims.get(name) {
+        None => Ok(None),
+        Some(value) => whole_seconds(value).map(Some).ok_or(IdTokenError::Claim(name)),
+    };
+    let iat = time("iat")?.ok_or(IdTokenError::Claim("iat"))?;
+    let exp = time("exp")?.ok_or(IdTokenError::Claim("exp"))?;
+    let nbf = time("nbf")?.unwrap_or(iat);
+    let leeway = expected.leeway.min(MAX_LEEWAY);
+    let latest = expected.now.after(leeway);
+    if iat > latest || nbf > latest || exp.after(leeway) <= expected.now {
+        let seconds = |time: UnixTime| i64::try_from(time.0).unwrap_or(i64::MAX);
+        let stamp = if nbf > latest { iat.max(nbf) } else { iat };
+        return Err(IdTokenError::Time { seconds: seconds(expected.now).saturating_sub(seconds(stamp)) });
+    }
+    Ok(())
+}
+
+fn text<'a>(claims: &'a UserClaims, name: &'static str) -> Result<&'a str, IdTokenError> {
+    claims.get(name).and_then(Value::as_str).ok_or(IdTokenError::Claim(name))
+}
+
+fn same(a: &str, b: &str) -> bool {
+    a.as_bytes().ct_eq(b.as_bytes()).into()
+}
+
+fn decode(part: &str) -> Result<Vec<u8>, IdTokenError> {
+    URL_SAFE_NO_PAD.decode(part).map_err(|_| IdTokenError::Malformed)
+}
+
+/// Hundreds of groups fit.
+pub(crate) const MAX_ID_TOKEN: usize = 128 * 1024;
+
+/// RFC 7519 §4.1.4: no more than a few minutes.
+pub(crate) const MAX_LEEWAY: Duration = Duration::from_secs(300);

@@ -1,0 +1,29 @@
+//! OpenID Connect, from the side of the relying party: the steps of a login as functions over bytes and typed messages.
+//!
+//! Decides what to ask a provider, and whether what came back proves who somebody is. Trusts the provider's discovery
+//! document and keys as far as they were fetched from the configured issuer, and nothing that a browser brought. Never does
+//! IO, never reads a clock, and never takes a token without its signature, though the code flow would allow it.
+//!
+//! The requests and the token response are `openidconnect`'s. ID tokens are checked here: `openidconnect` reads claims before
+//! the signature, by types so strict that a misspelt `locale` would refuse a login, gives up where `kid` is absent, knows
+//! neither `azp` nor ES512, and would panic at an access token that is no header value.
+
+mod callback;
+mod claims;
+mod id_token;
+mod keys;
+mod metadata;
+mod request;
+
+pub(crate) use callback::tame;
+pub use callback::{Callback, CallbackError};
+pub use claims::{ClaimedGroups, ClaimsError, Profile, UserClaims, merge, userinfo};
+pub use id_token::{Expected, IdTokenError, VerifiedIdToken, verify};
+pub use keys::{KeySet, KeysError};
+pub use metadata::{Metadata, MetadataError};
+pub use request::{Client, FlowSecrets, Hints, IdTokenField, TokenResponse, authorization_url, client};
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,453 @@
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use url::Url;
+
+use super::testing::{NOW, TestKey, b64, ec, jwks, rsa};
+use super::*;
+use crate::model::{Secret, UnixTime};
+
+const ISSUER: &str = "https://acme.okta.com";
+const ACCESS_TOKEN: &str = "access-token";
+
+fn claims() -> Value {
+    json!({
+        "iss": ISSUER, "sub": "00u1", "aud": "client", "iat": NOW.0, "exp": NOW.0 + 3600, "nonce": "n-0",
+        "auth_time": 1_799_999_990.5, "ver": 1,
+    })
+}
+
+fn check_with(token: &str, keys: &KeySet, leeway: u64) -> Result<VerifiedIdToken, IdTokenError> {
+    let nonce = Secret::new("n-0");
+    let leeway = Duration::from_secs(leeway);
+    let expected =
+        Expected { issuer: ISSUER, client_id: "client", nonce: &nonce, access_token: ACCESS_TOKEN, now: NOW, leeway };
+    verify(token, keys, &expected)
+}
+
+fn check(token: &str, keys: &KeySet) -> Result<VerifiedIdToken, IdTokenError> {
+    check_with(token, keys, 60)
+}
+
+fn keys(all: &[Value]) -> KeySet {
+    KeySet::from_jwks(jwks(all).as_bytes()).unwrap()
+}
+
+fn one_key() -> KeySet {
+    keys(&[rsa(0).jwk(Some("a"))])
+}
+
+fn signed(claims: &Value) -> String {
+    rsa(0).sign(&json!({"alg": "RS256", "kid": "a"}), &claims.to_string())
+}
+
+/// The good claims with one of them changed, or without it.
+fn changed(name: &str, value: Option<Value>) -> String {
+    let mut claims = claims();
+    match value {
+        Some(value) => claims[name] = value,
+        None => drop(claims.as_object_mut().unwrap().remove(name)),
+    }
+    signed(&claims)
+}
+
+#[test]
+fn r08_core_3_1_3_7_each_step() {
+    use IdTokenError::{AccessToken, Audience, Claim, Issuer, Nonce};
+    let keys = one_key();
+    assert_eq!(check(&signed(&claims()), &keys).unwrap().subject, "00u1");
+    for (name, value, error) in [
+        ("iss", Some(json!("https://acme.okta.com/")), Issuer),
+        ("iss", Some(json!("https://evil.okta.com")), Issuer),
+        ("iss", Some(json!([ISSUER])), Claim("iss")),
+        ("iss", None, Claim("iss")),
+        ("aud", Some(json!("other")), Audience),
+        ("aud", Some(json!([])), Audience),
+        ("aud", Some(json!(["client", "other"])), Audience),
+        ("aud", Some(json!(["client", 1])), Audience),
+        ("aud", Some(json!(1)), Claim("aud")),
+        ("aud", None, Claim("aud")),
+        ("azp", Some(json!("other")), Audience),
+        ("azp", Some(json!(["client"])), Audience),
+        ("iat", None, Claim("iat")),
+        ("iat", Some(json!("1800000000")), Claim("iat")),
+        ("exp", None, Claim("exp")),
+        ("exp", Some(json!(-1)), Claim("exp")),
+        ("nbf", Some(json!("soon")), Claim("nbf")),
+        ("nonce", None, Nonce),
+        ("nonce", Some(json!("n-1")), Nonce),
+        ("nonce", Some(json!(["n-0"])), Nonce),
+        ("nonce", Some(json!("")), Nonce),
+        ("sub", None, Claim("sub")),
+        ("sub", Some(json!("")), Claim("sub")),
+        ("sub", Some(json!(7)), Claim("sub")),
+        ("sub", Some(json!("a".repeat(256))), Claim("sub")),
+        ("sub", Some(json!("a\nb")), Claim("sub")),
+        ("at_hash", Some(json!("AAAAAAAAAAAAAAAAAAAAAA")), AccessToken),
+        ("at_hash", Some(json!(1)), Claim("at_hash")),
+    ] {
+        let token = changed(name, value.clone());
+        assert_eq!(check(&token, &keys).unwrap_err(), error, "{name} = {value:?}");
+    }
+    for (name, value) in [
+        ("aud", json!(["client"])),
+        ("aud", json!(["client", "client"])),
+        ("azp", json!("client")),
+        ("iat", json!(1_799_999_999.75)),
+        ("auth_time", json!(0)),
+        ("locale", json!(["not", "a", "locale"])),
+    ] {
+        assert!(check(&changed(name, Some(value.clone())), &keys).is_ok(), "{name} = {value}");
+    }
+}
+
+#[test]
+fn core_3_1_3_8_at_hash_by_the_tokens_own_algorithm() {
+    for (alg, hash) in [
+        ("RS256", &aws_lc_rs::digest::SHA256),
+        ("RS512", &aws_lc_rs::digest::SHA512),
+        ("PS512", &aws_lc_rs::digest::SHA512),
+    ] {
+        let digest = aws_lc_rs::digest::digest(hash, ACCESS_TOKEN.as_bytes());
+        let mut claims = claims();
+        claims["at_hash"] = json!(b64(&digest.as_ref()[..digest.as_ref().len() / 2]));
+        let token = rsa(0).sign(&json!({"alg": alg, "kid": "a"}), &claims.to_string());
+        assert!(check(&token, &one_key()).is_ok(), "{alg}");
+    }
+}
+
+#[test]
+fn times_have_a_leeway_and_tell_the_skew() {
+    let token = |iat: u64, exp: u64| {
+        let mut claims = claims();
+        (claims["iat"], claims["exp"]) = (json!(iat), json!(exp));
+        signed(&claims)
+    };
+    let (keys, now) = (one_key(), NOW.0);
+    for (iat, exp) in [(now + 60, now + 3660), (now - 3600, now - 59), (now - 300, now)] {
+        assert!(check(&token(iat, exp), &keys).is_ok(), "{iat} {exp}");
+    }
+    let skew = |seconds| IdTokenError::Time { seconds };
+    assert_eq!(check(&token(now + 61, now + 3660), &keys).unwrap_err(), skew(-61));
+    assert_eq!(check(&token(now - 360, now - 60), &keys).unwrap_err(), skew(360));
+    assert_eq!(check(&changed("nbf", Some(json!(now + 100))), &keys).unwrap_err(), skew(-100));
+    // More leeway than 300 s is not to be had.
+    assert!(check_with(&token(now + 300, now + 3600), &keys, 100_000).is_ok());
+    assert_eq!(check_with(&token(now + 301, now + 3600), &keys, 100_000).unwrap_err(), skew(-301));
+    assert!(check(&changed("exp", Some(json!(u64::MAX))), &keys).is_ok());
+    assert_eq!(check(&changed("exp", Some(json!(1e300))), &keys).unwrap_err(), IdTokenError::Claim("exp"));
+}
+
+#[test]
+fn j01_j02_only_what_asymmetric_keys_signed() {
+    let keys = one_key();
+    let (payload, rs256) = (claims().to_string(), json!({"alg": "RS256", "kid": "a"}));
+    for alg in ["none", "None", "nOnE", "", "HS256", "HS512", "rs256", "RS384", "PS256", "EdDSA", "ES256K", "dir"] {
+        let header = json!({"alg": alg, "kid": "a"});
+        for token in [
+            rsa(0).sign(&header, &payload),
+            format!("{}.{}.", b64(header.to_string().as_bytes()), b64(payload.as_bytes())),
+        ] {
+            assert!(check(&token, &keys).is_err(), "{alg}");
+        }
+    }
+    // The public key as an HMAC secret.
+    let Value::String(n) = &rsa(0).jwk(None)["n"] else { panic!() };
+    let message =
+        format!("{}.{}", b64(json!({"alg": "HS256", "kid": "a"}).to_string().as_bytes()), b64(payload.as_bytes()));
+    let secret = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, n.as_bytes());
+    let token = format!("{message}.{}", b64(aws_lc_rs::hmac::sign(&secret, message.as_bytes()).as_ref()));
+    assert_eq!(check(&token, &keys).unwrap_err(), IdTokenError::Header);
+    // No signature, half of one, somebody else's, one over other claims.
+    let good = rsa(0).sign(&rs256, &payload);
+    let (message, signature) = good.rsplit_once('.').unwrap();
+    let other = signed(&json!({"sub": "root"}));
+    for token in [
+        format!("{message}."),
+        format!("{message}.{}", &signature[..signature.len() / 2]),
+        rsa(1).sign(&rs256, &payload),
+        format!("{}.{signature}", other.rsplit_once('.').unwrap().0),
+    ] {
+        assert_eq!(check(&token, &keys).unwrap_err(), IdTokenError::Signature { named: true });
+    }
+}
+
+#[test]
+fn j04_nothing_that_changes_what_was_signed() {
+    let (keys, payload) = (one_key(), claims().to_string());
+    for (name, value) in [
+        ("crit", json!(["foo"])),
+        ("b64", json!(false)),
+        ("zip", json!("DEF")),
+        ("cty", json!("JWT")),
+        ("enc", json!("A256GCM")),
+        ("typ", json!("at+jwt")),
+        ("typ", json!("logout+jwt")),
+    ] {
+        let mut header = json!({"alg": "RS256", "kid": "a"});
+        header[name] = value;
+        assert_eq!(check(&rsa(0).sign(&header, &payload), &keys).unwrap_err(), IdTokenError::Header, "{header}");
+    }
+    assert!(check(&rsa(0).sign(&json!({"alg": "RS256", "kid": "a", "typ": "jwt"}), &payload), &keys).is_ok());
+    assert_eq!(check(&"a".repeat(id_token::MAX_ID_TOKEN + 1), &keys).unwrap_err(), IdTokenError::TooLong);
+    let twice = payload.replacen('{', "{\"sub\":\"root\",", 1);
+    assert_eq!(
+        check(&rsa(0).sign(&json!({"alg": "RS256", "kid": "a"}), &twice), &keys).unwrap_err(),
+        IdTokenError::Malformed
+    );
+    for token in ["", ".", "..", "a.b", "a.b.c", "a.b.c.d", "e30.e30.e30", "e30.e30", "\u{e4}.\u{e4}.\u{e4}"] {
+        assert!(check(token, &keys).is_err(), "{token}");
+    }
+}
+
+#[test]
+fn j08_every_algorithm_with_its_own_key_only() {
+    let sign = |key: &TestKey, alg: &str| key.sign(&json!({"alg": alg, "kid": "k"}), &claims().to_string());
+    for alg in ["RS256", "RS512", "PS512"] {
+        assert!(check(&sign(&rsa(0), alg), &keys(&[rsa(0).jwk(Some("k"))])).is_ok(), "{alg}");
+    }
+    for alg in ["ES256", "ES384", "ES512"] {
+        let key = ec(alg);
+        let set = keys(&[key.jwk(Some("k"))]);
+        assert!(check(&sign(&key, alg), &set).is_ok(), "{alg}");
+        for other in ["ES256", "ES384", "ES512", "RS256"].into_iter().filter(|other| *other != alg) {
+            assert_eq!(check(&sign(&key, other), &set).unwrap_err(), IdTokenError::UnknownKey, "{alg} as {other}");
+        }
+        let zero = sign(&key, alg).rsplit_once('.').unwrap().0.to_owned() + "." + &b64(&[0; 64]);
+        assert!(check(&zero, &set).is_err());
+    }
+    // A key that says its algorithm is used for no other.
+    let mut jwk = rsa(0).jwk(Some("k"));
+    jwk["alg"] = json!("RS256");
+    assert!(check(&sign(&rsa(0), "RS256"), &keys(&[jwk.clone()])).is_ok());
+    assert_eq!(check(&sign(&rsa(0), "RS512"), &keys(&[jwk])).unwrap_err(), IdTokenError::UnknownKey);
+}
+
+#[test]
+fn j11_kid_absent() {
+    let token = rsa(0).sign(&json!({"alg": "RS256"}), &claims().to_string());
+    let (good, other) = (rsa(0).jwk(Some("a")), rsa(1).jwk(Some("b")));
+    assert!(check(&token, &keys(&[good.clone()])).is_ok());
+    assert!(check(&token, &keys(&[rsa(0).jwk(None)])).is_ok());
+    assert!(check(&token, &keys(&[other.clone(), ec("ES256").jwk(None), good.clone()])).is_ok());
+    let three = [other.clone(), other.clone(), other.clone()];
+    assert!(check(&token, &keys(&[three.as_slice(), &[good.clone()]].concat())).is_ok());
+    let four = [three.as_slice(), &[other.clone(), good]].concat();
+    assert_eq!(check(&token, &keys(&four)).unwrap_err(), IdTokenError::Signature { named: false });
+    assert!(check(&token, &keys(&[other])).unwrap_err().may_be_rotation());
+}
+
+#[test]
+fn a_jwks_gives_what_is_good_in_it() {
+    let good = rsa(0).jwk(Some("a"));
+    let broken = [
+        json!({"kty": "oct", "kid": "a", "k": "c2VjcmV0"}),
+        json!({"kty": "RSA", "kid": "a"}),
+        json!({"kty": "RSA", "kid": "a", "n": "AQAB", "e": "AQAB"}),
+        json!({"kty": "RSA", "kid": "a", "n": good["n"], "e": "AQ"}),
+        json!({"kty": "RSA", "kid": "a", "n": good["n"], "e": "AQAC"}),
+        json!({"kty": "RSA", "kid": "a", "use": "enc", "n": good["n"], "e": "AQAB"}),
+        json!({"kty": "RSA", "kid": "a", "key_ops": ["sign"], "n": good["n"], "e": "AQAB"}),
+        json!({"kty": "RSA", "kid": "a", "alg": "RSA-OAEP", "n": good["n"], "e": "AQAB"}),
+        json!({"kty": "EC", "kid": "a", "crv": "P-256", "x": b64(&[1; 32]), "y": b64(&[1; 32])}),
+        json!({"kty": "EC", "kid": "a", "crv": "P-256", "x": "AQAB", "y": "AQAB"}),
+        json!({"kty": "AKP", "kid": "a"}),
+        json!({"kid": 7}),
+        json!("key"),
+    ];
+    for jwk in &broken {
+        assert_eq!(KeySet::from_jwks(jwks(&[jwk.clone()]).as_bytes()).unwrap_err(), KeysError::NoUsableKey, "{jwk}");
+    }
+    assert!(check(&signed(&claims()), &keys(&[&broken[..], &[good]].concat())).is_ok());
+    for document in ["", "{}", "[]", "<html>", "{\"keys\":{}}", "null"] {
+        assert_eq!(KeySet::from_jwks(document.as_bytes()).unwrap_err(), KeysError::Malformed, "{document}");
+    }
+}
+
+#[test]
+fn r02_r04_callbacks() {
+    let (state, issuer) = (Secret::new("s-0"), ISSUER);
+    let code =
+        |query: &str, promised| Callback::parse(query)?.code(&state, issuer, promised).map(|c| c.expose().to_owned());
+    assert_eq!(code("code=c%2B1&state=s-0&session_state=x", false).as_deref(), Ok("c+1"));
+    assert_eq!(code("code=c&state=s-0&iss=https%3A%2F%2Facme.okta.com", true).as_deref(), Ok("c"));
+    for query in ["code=c&state=s-1", "code=c&state=s-", "code=c&state=s-00", "error=access_denied&state=evil"] {
+        assert_eq!(code(query, false), Err(CallbackError::State), "{query}");
+    }
+    for query in [
+        "",
+        "code=c",
+        "state=s-0",
+        "code=&state=s-0",
+        "code=c&state=",
+        "code=c&code=c&state=s-0",
+        "code=c&state=s-0&state=s-1",
+        "code=c&error=e&state=s-0",
+        "code=c&state=s-0&iss=a&iss=b",
+        "%00=&&&=",
+    ] {
+        assert!(matches!(code(query, false), Err(CallbackError::Parameter(_))), "{query}");
+    }
+    assert_eq!(code(&format!("code={}&state=s-0", "c".repeat(9000)), false), Err(CallbackError::TooLong));
+    // RFC 9207
+    assert_eq!(code("code=c&state=s-0", true), Err(CallbackError::Issuer));
+    for iss in ["https%3A%2F%2Fevil.example", "https%3A%2F%2Facme.okta.com%2F"] {
+        assert_eq!(code(&format!("code=c&state=s-0&iss={iss}"), false), Err(CallbackError::Issuer));
+        assert_eq!(code(&format!("error=access_denied&state=s-0&iss={iss}"), false), Err(CallbackError::Issuer));
+    }
+    let query = "error=<script>alert(1)</script>&error_description=%0d%0aSet-Cookie:x=1%E2%80%AE&state=s-0";
+    let Err(CallbackError::Provider { error, description }) = code(query, false) else { panic!() };
+    assert_eq!((error.as_str(), description.as_deref()), ("<script>alert(1)</script>", Some("  Set-Cookie:x=1 ")));
+    let long = format!("error={0}&error_description={0}&state=s-0", "\u{e4}".repeat(2000));
+    let Err(CallbackError::Provider { error, description }) = code(&long, false) else { panic!() };
+    assert_eq!((error.chars().count(), description.unwrap().chars().count()), (64, 300));
+    assert!(!format!("{:?}", Callback::parse("code=topsecret&state=verysecret")).contains("secret\""));
+}
+
+fn document() -> Value {
+    json!({
+        "issuer": ISSUER, "authorization_endpoint": format!("{ISSUER}/oauth2/v1/authorize?brand=1"),
+        "token_endpoint": format!("{ISSUER}/oauth2/v1/token"), "userinfo_endpoint": format!("{ISSUER}/oauth2/v1/userinfo"),
+        "jwks_uri": format!("{ISSUER}/oauth2/v1/keys"), "response_types_supported": ["code"],
+        "subject_types_supported": ["public"], "id_token_signing_alg_values_supported": ["RS256"],
+        "code_challenge_methods_supported": ["S256"],
+        "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "private_key_jwt"],
+    })
+}
+
+fn metadata(changes: &[(&str, Value)]) -> Result<Metadata, MetadataError> {
+    let mut document = document();
+    for (name, value) in changes {
+        document[*name] = value.clone();
+    }
+    Metadata::read(document.to_string().as_bytes(), ISSUER)
+}
+
+#[test]
+fn discovery_4_3_and_rfc9700_2_1_1() {
+    assert!(metadata(&[]).is_ok());
+    assert!(!metadata(&[]).unwrap().iss_promised());
+    for (name, value) in [
+        ("issuer", json!("https://acme.okta.com/")),
+        ("issuer", json!("https://acme.okta.com/oauth2/default")),
+        ("issuer", json!("https://ACME.okta.com")),
+    ] {
+        assert!(matches!(metadata(&[(name, value.clone())]), Err(MetadataError::Issuer { .. })), "{value}");
+    }
+    for name in ["authorization_endpoint", "token_endpoint", "userinfo_endpoint", "jwks_uri"] {
+        for url in ["http://acme.okta.com/x", "javascript:alert(1)", "file:///etc/passwd"] {
+            assert_eq!(metadata(&[(name, json!(url))]).unwrap_err(), MetadataError::Insecure(name));
+        }
+        assert!(matches!(metadata(&[(name, json!("/relative"))]), Err(MetadataError::Malformed(_))), "{name}");
+    }
+    for (name, value) in [
+        ("code_challenge_methods_supported", json!(["plain"])),
+        ("code_challenge_methods_supported", json!([])),
+        ("token_endpoint_auth_methods_supported", json!(["private_key_jwt"])),
+        ("token_endpoint", Value::Null),
+    ] {
+        assert!(matches!(metadata(&[(name, value)]), Err(MetadataError::Unsupported(_))), "{name}");
+    }
+    for garbage in ["", "<html>", "[]", "{}", "null"] {
+        assert!(matches!(Metadata::read(garbage.as_bytes(), ISSUER), Err(MetadataError::Malformed(_))));
+    }
+    let location = |issuer| Metadata::location(issuer).unwrap().to_string();
+    assert_eq!(location("https://a.example"), "https://a.example/.well-known/openid-configuration");
+    assert_eq!(
+        location("https://a.example/oauth2/default"),
+        "https://a.example/oauth2/default/.well-known/openid-configuration"
+    );
+}
+
+#[test]
+fn the_authorization_request() {
+    let secrets = FlowSecrets::random();
+    let redirect = Url::parse("https://team.example/cdn-cgi/access/callback").unwrap();
+    let client = client(&metadata(&[]).unwrap(), "client", &Secret::new("s"), &redirect);
+    let url = authorization_url(&client, &secrets, Hints::default());
+    let query: Vec<(String, String)> = url.query_pairs().into_owned().collect();
+    let get = |name: &str| {
+        let mut all = query.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        (all.next(), all.next())
+    };
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, secrets.pkce_verifier.expose().as_bytes());
+    for (name, value) in [
+        ("brand", "1"),
+        ("response_type", "code"),
+        ("client_id", "client"),
+        ("redirect_uri", redirect.as_str()),
+        ("scope", "openid profile email groups"),
+        ("state", secrets.state.expose()),
+        ("nonce", secrets.nonce.expose()),
+        ("code_challenge_method", "S256"),
+        ("code_challenge", &b64(digest.as_ref())),
+    ] {
+        assert_eq!(get(name), (Some(value), None), "{name}");
+    }
+    assert_eq!(get("prompt"), (None, None));
+    assert!(url.as_str().starts_with("https://acme.okta.com/oauth2/v1/authorize?") && !url.as_str().contains("plain"));
+    assert_eq!(secrets.pkce_verifier.expose().len(), 43, "RFC 7636 §4.1");
+    assert_ne!(FlowSecrets::random(), FlowSecrets::random());
+    let hints = Hints {
+        prompt: Some(openidconnect::core::CoreAuthPrompt::Login),
+        login_hint: Some("a@b.c&prompt=none".into()),
+    };
+    let url = authorization_url(&client, &secrets, hints).to_string();
+    assert!(url.contains("prompt=login") && url.contains("login_hint=a%40b.c%26prompt%3Dnone"), "{url}");
+}
+
+fn merged(id_token: Value, userinfo: Value) -> Result<Profile, ClaimsError> {
+    let claims = UserClaims::parse(id_token.to_string().as_bytes()).unwrap();
+    let userinfo = UserClaims::parse(userinfo.to_string().as_bytes()).unwrap();
+    let wanted = ["department".to_owned(), "missing".to_owned(), "level".to_owned()];
+    merge(&VerifiedIdToken { subject: "00u1".into(), claims }, Some(&userinfo), "email", &wanted)
+}
+
+#[test]
+fn claims_of_thin_tokens_are_filled_in() {
+    let profile = merged(
+        json!({"email": "a@corp.example", "amr": ["pwd", "mfa"], "department": null, "level": 3}),
+        json!({"email": "b@corp.example", "email_verified": "true", "name": "Ann", "groups": ["x", "y"], "department": ["R"], "locale": 1}),
+    )
+    .unwrap();
+    assert_eq!(profile.email.as_deref(), Some("a@corp.example"));
+    assert_eq!((profile.email_verified, profile.name.as_deref()), (Some(true), Some("Ann")));
+    assert_eq!(profile.groups, ClaimedGroups::Claimed(vec!["x".into(), "y".into()]));
+    assert_eq!(profile.amr, Some(vec!["pwd".into(), "mfa".into()]));
+    assert_eq!(Value::Object(profile.claims), json!({"department": ["R"], "level": 3}));
+    let groups = |claims: Value| merged(json!({}), claims).map(|profile| profile.groups);
+    assert_eq!(groups(json!({})), Ok(ClaimedGroups::Absent));
+    assert_eq!(groups(json!({"groups": null})), Ok(ClaimedGroups::Absent));
+    assert_eq!(groups(json!({"groups": []})), Ok(ClaimedGroups::Claimed(vec![])));
+    assert_eq!(groups(json!({"groups": "x"})), Ok(ClaimedGroups::Claimed(vec!["x".into()])));
+    assert_eq!(groups(json!({"_claim_names": {"groups": "src1"}})), Ok(ClaimedGroups::Elsewhere));
+    for odd in [json!({"x": 1}), json!(1), json!(["x", 1]), json!([["x"]])] {
+        assert_eq!(groups(json!({"groups": odd})), Err(ClaimsError::Type("groups")));
+    }
+}
+
+#[test]
+fn r11_whoever_doubts_the_address_is_heard() {
+    let verified = |a: Value, b: Value| {
+        merged(json!({"email_verified": a}), json!({"email_verified": b})).map(|p| p.email_verified)
+    };
+    assert_eq!(verified(json!(null), json!(null)), Ok(None));
+    assert_eq!(verified(json!(true), json!(null)), Ok(Some(true)));
+    assert_eq!(verified(json!(true), json!(false)), Ok(Some(false)));
+    assert_eq!(verified(json!("false"), json!(true)), Ok(Some(false)));
+    assert!(verified(json!(1), json!(true)).is_err() && verified(json!("yes"), json!(true)).is_err());
+    assert!(merged(json!({"email": ["a@b.c"]}), json!({})).is_err());
+}
+
+#[test]
+fn core_5_3_2_userinfo_is_about_the_same_person() {
+    assert!(userinfo(true, br#"{"sub":"00u1","email":"a@b.c"}"#, "00u1").is_ok());
+    for body in [r#"{"sub":"00u2"}"#, "{}", r#"{"sub":null}"#, r#"{"sub":["00u1"]}"#, r#"{"sub":"00U1"}"#] {
+        assert_eq!(userinfo(true, body.as_bytes(), "00u1"), Err(ClaimsError::Subject), "{body}");
+    }
+    for body in ["", "[]", "<html>", r#"{"sub":"00u2","sub":"00u1"}"#] {
+        assert_eq!(userinfo(true, body.as_bytes(), "00u1"), Err(ClaimsError::Malformed), "{body}");
+    }
+    assert_eq!(userinfo(false, br#"{"sub":"00u1"}"#, "00u1"), Err(ClaimsError::NotJson));
+    assert_eq!(UnixTime(5), claims::whole_seconds(&json!(5.9)).unwrap());
+}
