@@ -32,6 +32,8 @@ mod portal;
 #[cfg(feature = "control")]
 pub mod store;
 
-// Layer 6: fronts.
+// Layers 6 and 7: fronts, and the standalone proxy.
+#[cfg(feature = "standalone")]
+pub mod app;
 #[cfg(feature = "control")]
 pub mod front;

@@ -1,3 +1,108 @@
 //! The `portcullis` command.
 
-fn main() {}
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use portcullis::app::{self, Options};
+use portcullis::config::{self, System};
+use portcullis::observe::logging::{self, Format};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// An access proxy: nobody reaches the origin without a session from your identity provider.
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the proxy.
+    Run {
+        /// The configuration file.
+        #[arg(short, long, default_value = "portcullis.toml")]
+        config: PathBuf,
+        /// Take the listeners over from the running process (then send it SIGQUIT).
+        #[arg(long)]
+        upgrade: bool,
+        /// Write the log as text instead of JSON.
+        #[arg(long)]
+        text_log: bool,
+    },
+    /// Check a configuration file, and say everything that is wrong with it.
+    Check {
+        /// The configuration file.
+        #[arg(short, long, default_value = "portcullis.toml")]
+        config: PathBuf,
+    },
+    /// Run the proxy, an application and an identity provider on this machine, to look around.
+    Demo {
+        /// The port on the loopback address.
+        #[arg(short, long, default_value_t = 8000)]
+        port: u16,
+    },
+}
+
+fn main() -> ExitCode {
+    // The one place that chooses the cryptography of the whole process. A second choice is none: nothing came before.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let outcome = match Cli::parse().command {
+        Command::Run { config, upgrade, text_log } => {
+            let format = if text_log { Format::Text } else { Format::Json };
+            logged(format, || app::run(&Options { config, upgrade }))
+        }
+        Command::Check { config } => return check(&config),
+        Command::Demo { port } => logged(Format::Text, || app::demo(port)),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            say(&message);
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn logged<E: std::error::Error>(format: Format, run: impl FnOnce() -> Result<(), E>) -> Result<(), String> {
+    let logging = logging::init(format).map_err(|e| chain(&e))?;
+    let outcome = run().map_err(|e| chain(&e));
+    logging.flush(Duration::from_secs(1));
+    outcome
+}
+
+fn check(file: &std::path::Path) -> ExitCode {
+    match config::load(file, &System) {
+        Ok(loaded) => {
+            for warning in &loaded.warnings {
+                say(&warning.to_string());
+            }
+            let (applications, providers) = (loaded.config.applications.len(), loaded.config.identity_providers.len());
+            say(&format!("{}: good: {applications} applications, {providers} identity providers", file.display()));
+            ExitCode::SUCCESS
+        }
+        Err(errors) => {
+            say(&errors.to_string());
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+#[expect(clippy::print_stderr, reason = "this is what the person at the terminal reads")]
+fn say(text: &str) {
+    eprintln!("{text}");
+}

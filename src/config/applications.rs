@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use cookie::SameSite;
+use crate::cookie::SameSite;
 
 use super::cors::Cors;
 use super::domain::Domain;

@@ -27,6 +27,16 @@ pub enum Allowed<T> {
     These(Vec<T>),
 }
 
+impl<T: Clone> Allowed<T> {
+    /// The list; `None` for everything.
+    pub fn listed(&self) -> Option<&[T]> {
+        match self {
+            Self::All => None,
+            Self::These(list) => Some(list),
+        }
+    }
+}
+
 impl Cors {
     pub(super) fn read(table: &mut Table<'_>) -> Self {
         let origins = allowed(table, "allow_all_origins", "allowed_origins", origin);

@@ -155,6 +155,13 @@ impl Access {
         self.publisher.publish(&self.snapshot, |revocations| snapshot.with_revocations(revocations));
     }
 
+    /// Whether requests can be decided: the team's keys are known and not too old.
+    pub fn is_ready(&self) -> bool {
+        let snapshot = self.snapshot.load();
+        let keys = self.known.keys(snapshot.issuer());
+        keys.is_some_and(|keys| keys.keys.is_some() && UnixTime::now() < keys.good_until)
+    }
+
     /// Learns what a decision needs, on the control runtime: a client that goes away stops nothing that others wait for.
     pub async fn resolve(self: &Arc<Self>, need: Need) {
         let access = Arc::clone(self);

@@ -24,6 +24,7 @@ use self::okta::Okta;
 use crate::http_client::HttpClient;
 use crate::model::{Email, Groups, Identity, IdpId, IdpRef, Secret, UnixTime, UserId};
 pub use crate::oidc::{Callback, CallbackError, Hints};
+pub use openidconnect::core::CoreAuthPrompt as Prompt;
 
 /// One configured identity provider, with what is known of it. Made once per configuration, within the tokio runtime that
 /// its logins run on.
@@ -48,9 +49,6 @@ pub struct Begun {
 /// What a login needs to be finished. Serialised with its secrets: only ever into something sealed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pending {
-    /// Ties the callback to this browser; also names the flow.
-    #[serde(serialize_with = "exposed")]
-    pub state: Secret,
     /// Ties the ID token to this login.
     #[serde(serialize_with = "exposed")]
     pub nonce: Secret,
@@ -114,23 +112,24 @@ impl Provider {
         }
     }
 
-    /// Begins a login.
+    /// Begins a login. `state` comes back with the callback; the caller ties it to the browser.
     ///
     /// # Errors
     /// Where the provider's discovery document cannot be had; [`Blame::Provider`] always.
-    pub async fn begin(&self, hints: Hints) -> Result<Begun, LoginFailure> {
+    pub async fn begin(&self, state: &str, hints: Hints) -> Result<Begun, LoginFailure> {
         match &self.kind {
-            Kind::Okta(okta) => okta.begin(hints).await,
+            Kind::Okta(okta) => okta.begin(state, hints).await,
         }
     }
 
-    /// Finishes the login that `pending` is of, with one call of the token endpoint and one of the userinfo endpoint.
+    /// Finishes the login that `state` and `pending` are of, with one call of the token endpoint and one of the userinfo endpoint.
     /// `leeway` is how much the clocks may differ, up to 300 s.
     ///
     /// # Errors
     /// See [`LoginFailure`].
     pub async fn finish(
         &self,
+        state: &Secret,
         pending: &Pending,
         callback: &Callback,
         now: UnixTime,
@@ -138,7 +137,7 @@ impl Provider {
         client_ip: Option<IpAddr>,
     ) -> Result<Profile, LoginFailure> {
         match &self.kind {
-            Kind::Okta(okta) => okta.finish(pending, callback, now, leeway, client_ip).await,
+            Kind::Okta(okta) => okta.finish(state, pending, callback, now, leeway, client_ip).await,
         }
     }
 }

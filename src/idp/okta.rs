@@ -86,17 +86,18 @@ impl Okta {
         oidc::client(metadata, &self.settings.client_id, &self.settings.client_secret, &self.redirect_uri)
     }
 
-    pub(super) async fn begin(&self, hints: oidc::Hints) -> Result<Begun, LoginFailure> {
+    pub(super) async fn begin(&self, state: &str, hints: oidc::Hints) -> Result<Begun, LoginFailure> {
         let metadata = self.documents.metadata().await?;
-        let secrets = FlowSecrets::random();
+        let secrets = FlowSecrets::random(Secret::new(state));
         let url = oidc::authorization_url(&self.client(&metadata), &secrets, hints);
-        let FlowSecrets { state, nonce, pkce_verifier } = secrets;
+        let FlowSecrets { state: _, nonce, pkce_verifier } = secrets;
         let (idp, issuer) = (self.settings.id.clone(), metadata.issuer().to_owned());
-        Ok(Begun { url, pending: Pending { state, nonce, pkce_verifier, idp, issuer } })
+        Ok(Begun { url, pending: Pending { nonce, pkce_verifier, idp, issuer } })
     }
 
     pub(super) async fn finish(
         &self,
+        state: &Secret,
         pending: &Pending,
         callback: &Callback,
         now: UnixTime,
@@ -108,7 +109,7 @@ impl Okta {
             return Err(LoginFailure::Flow);
         }
         let metadata = self.documents.metadata().await?;
-        let code = callback.code(&pending.state, metadata.issuer(), metadata.iss_promised())?;
+        let code = callback.code(state, metadata.issuer(), metadata.iss_promised())?;
         let tokens = self.exchange(&metadata, code, pending).await?;
         let id_token = self.verify(&metadata, &tokens, pending, now, leeway).await?;
         let userinfo = self.userinfo(&metadata, &tokens, &id_token).await?;

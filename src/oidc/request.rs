@@ -84,14 +84,14 @@ pub struct FlowSecrets {
 }
 
 impl FlowSecrets {
-    /// New ones, of 256 bits each.
-    pub fn random() -> Self {
+    /// New ones, of 256 bits each. `state` is the caller's: who can tell by it which login comes back needs no other record.
+    pub fn random(state: Secret) -> Self {
         let secret = || {
             let mut bytes = [0_u8; 32];
             fill_random(&mut bytes);
             Secret::new(URL_SAFE_NO_PAD.encode(bytes))
         };
-        Self { state: secret(), nonce: secret(), pkce_verifier: secret() }
+        Self { state, nonce: secret(), pkce_verifier: secret() }
     }
 }
 

@@ -361,7 +361,7 @@ fn discovery_4_3_and_rfc9700_2_1_1() {
 
 #[test]
 fn the_authorization_request() {
-    let secrets = FlowSecrets::random();
+    let secrets = FlowSecrets::random(Secret::new("state"));
     let redirect = Url::parse("https://team.example/cdn-cgi/access/callback").unwrap();
     let client = client(&metadata(&[]).unwrap(), "client", &Secret::new("s"), &redirect);
     let url = authorization_url(&client, &secrets, Hints::default());
@@ -387,7 +387,7 @@ fn the_authorization_request() {
     assert_eq!(get("prompt"), (None, None));
     assert!(url.as_str().starts_with("https://acme.okta.com/oauth2/v1/authorize?") && !url.as_str().contains("plain"));
     assert_eq!(secrets.pkce_verifier.expose().len(), 43, "RFC 7636 §4.1");
-    assert_ne!(FlowSecrets::random(), FlowSecrets::random());
+    assert_ne!(FlowSecrets::random(Secret::new("state")), FlowSecrets::random(Secret::new("state")));
     let hints = Hints {
         prompt: Some(openidconnect::core::CoreAuthPrompt::Login),
         login_hint: Some("a@b.c&prompt=none".into()),

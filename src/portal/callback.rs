@@ -11,6 +11,7 @@ use crate::cookie::FLOW_PREFIX;
 use crate::engine::Snapshot;
 use crate::idp::{Callback, Pending};
 use crate::login::{Flow, FlowCookies, State};
+use crate::model::Secret;
 use crate::observe::metrics::Login as Outcome;
 
 /// `callback`: what the provider said, brought back by the browser.
@@ -32,7 +33,7 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
             return late(access, &snapshot, &destination, &state, lost, request).await;
         }
     };
-    let mut response = match finish(access, &flow.pending, request).await {
+    let mut response = match finish(access, &sealed, &flow.pending, request).await {
         Ok(Some(login)) => {
             let mut response = arrive(access, &snapshot, &destination, &login, request);
             match access.organisation_cookie(&login, request.now) {
@@ -56,6 +57,7 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
 /// Asks the provider who this is and writes it down; `None` where our own store is what fails.
 async fn finish(
     access: &Access,
+    state: &str,
     pending: &Pending,
     request: &PortalRequest,
 ) -> Result<Option<crate::control::Login>, crate::idp::LoginFailure> {
@@ -63,7 +65,7 @@ async fn finish(
     let provider = services.providers.iter().find(|provider| *provider.id() == pending.idp);
     let provider = provider.ok_or(crate::idp::LoginFailure::Flow)?;
     let callback = Callback::parse(request.query.as_deref().unwrap_or_default())?;
-    let profile = provider.finish(pending, &callback, request.now, services.leeway, Some(request.client)).await?;
+    let profile = provider.finish(&Secret::new(state), pending, &callback, request.now, services.leeway, Some(request.client)).await?;
     Ok(access.log_in(profile, request).await)
 }
 

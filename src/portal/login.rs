@@ -10,7 +10,7 @@ use super::pages::{Link, LoginChooser};
 use super::{PortalRequest, answer, respond};
 use crate::control::{Access, Login, Services};
 use crate::engine::{Application, Snapshot};
-use crate::idp::{Hints, Provider};
+use crate::idp::{Hints, Prompt, Provider};
 use crate::login::{Flow, FlowCookies, Handover, ReturnTo, State, Terms};
 use crate::model::{Aud, Authority, IdpId, UnixTime};
 use crate::policy::{Facts, Outcome};
@@ -70,8 +70,9 @@ async fn choose(access: &Access, destination: &Destination, request: &PortalRequ
     };
     let hrefs: Vec<_> = allowed.iter().map(|provider| (again(provider), provider.name())).collect();
     let providers: Vec<_> = hrefs.iter().map(|(href, label)| Link { href, label }).collect();
+    let snapshot = access.snapshot();
     let page = LoginChooser {
-        team: &access.snapshot().team().name,
+        team: &snapshot.team().name,
         application: &settings.name,
         providers: &providers,
         message: None,
@@ -91,7 +92,7 @@ async fn begin(
     let Destination { application, host, to, app_session } = destination.clone();
     let state = State::new(application.aud().clone(), host, to, app_session, request.now);
     let Ok(sealed) = state.seal(access.seal()) else { return respond::internal(request.id) };
-    let begun = match provider.begin(&sealed, Hints::switching(switching)).await {
+    let begun = match provider.begin(&sealed, Hints { prompt: switching.then_some(Prompt::Login), ..Hints::default() }).await {
         Ok(begun) => begun,
         Err(failure) => {
             access.login_failed(&failure, Some(provider.id()), Some(&destination.application), request);

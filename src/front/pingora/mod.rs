@@ -5,11 +5,12 @@
 //! judged. Never forwards without a permit: a request that reaches the upstream filter without one is an error.
 
 mod filter;
+mod origins;
 mod proxy;
 mod request;
 mod respond;
 mod upstream;
 
-pub use filter::{AccessCtx, AccessFilter, ListenerSettings, Trust};
-pub use proxy::{AccessProxy, ProxyLimits};
-pub use upstream::{OriginOptions, OriginPool, OriginTarget, Upstreams};
+pub use filter::{AccessCtx, AccessFilter, FilterSettings, ListenerSettings};
+pub use origins::{Check, OriginPool, PoolSettings, Protocol, Target};
+pub use proxy::{AccessProxy, ProxyCtx};

@@ -1,0 +1,41 @@
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::{Response, StatusCode};
+use pingora::apps::http_app::{HttpServer, ServeHttp};
+use pingora::protocols::http::ServerSession;
+use pingora::services::listening::Service;
+
+use crate::control::Access;
+use crate::observe::metrics;
+
+/// `/metrics`, `/healthz` and `/readyz`, on a listener of their own.
+pub(super) fn service(address: SocketAddr, access: Arc<Access>) -> Service<HttpServer<Health>> {
+    let mut service = Service::new("health".to_owned(), HttpServer::new_app(Health(access)));
+    service.add_tcp(&address.to_string());
+    service
+}
+
+pub(super) struct Health(Arc<Access>);
+
+#[async_trait]
+impl ServeHttp for Health {
+    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let (status, kind, body) = match session.req_header().uri.path() {
+            "/metrics" => (StatusCode::OK, metrics::CONTENT_TYPE, metrics::text()),
+            "/healthz" => (StatusCode::OK, TEXT, "ok\n".to_owned()),
+            "/readyz" if self.0.is_ready() => (StatusCode::OK, TEXT, "ready\n".to_owned()),
+            "/readyz" => (StatusCode::SERVICE_UNAVAILABLE, TEXT, "the team's keys are not known\n".to_owned()),
+            _ => (StatusCode::NOT_FOUND, TEXT, "not found\n".to_owned()),
+        };
+        let mut response = Response::new(body.into_bytes());
+        *response.status_mut() = status;
+        let length = response.body().len();
+        response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
+        response.headers_mut().insert(http::header::CONTENT_LENGTH, length.into());
+        response
+    }
+}
+
+const TEXT: &str = "text/plain; charset=utf-8";

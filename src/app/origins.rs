@@ -1,0 +1,63 @@
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use http::HeaderValue;
+
+use crate::config::{Application, Config, OriginScheme};
+use crate::engine::Origins;
+use crate::front::pingora::{Check, OriginPool, PoolSettings, Protocol, Target};
+
+/// The pools of a configuration, by application.
+pub(super) struct Pools(HashMap<String, Arc<OriginPool>>);
+
+impl Pools {
+    pub(super) fn of(&self, application: &Application) -> Origins {
+        match self.0.get(&application.id) {
+            Some(pool) => Origins::new(Arc::clone(pool)),
+            // Every application has one; without, nothing is forwarded.
+            None => Origins::new(()),
+        }
+    }
+}
+
+pub(super) async fn pools(config: &Config, runtime: &tokio::runtime::Handle) -> Pools {
+    let mut pools = HashMap::new();
+    for application in &config.applications {
+        let pool = OriginPool::start(settings(config, application), runtime).await;
+        pools.insert(application.id.clone(), pool);
+    }
+    Pools(pools)
+}
+
+/// The authorities that origins' certificates are checked against, where they are not the system's.
+pub(super) fn ca_file(config: &Config) -> Option<&Path> {
+    config.applications.iter().find_map(|a| a.origin_settings.ca.as_deref())
+}
+
+fn settings(config: &Config, application: &Application) -> PoolSettings {
+    let origin = &application.origin_settings;
+    let target = |o: &crate::config::Origin| Target {
+        host: o.host.clone(),
+        port: o.port,
+        protocol: match o.scheme {
+            OriginScheme::Http => Protocol::Http,
+            OriginScheme::Https => Protocol::Https,
+            OriginScheme::H2c => Protocol::H2c,
+            OriginScheme::H2 => Protocol::H2,
+        },
+    };
+    PoolSettings {
+        targets: application.origins.iter().map(target).collect(),
+        connect_timeout: origin.connect_timeout,
+        read_timeout: origin.read_timeout,
+        idle_timeout: origin.idle_timeout,
+        host_header: origin.host_header.as_deref().and_then(|host| HeaderValue::try_from(host).ok()),
+        tls_verify: origin.tls_verify,
+        health_check: origin.health_check.as_ref().map(|check| Check {
+            path: check.path.as_deref().and_then(|path| path.parse().ok()),
+            interval: check.interval,
+        }),
+        max_body: application.max_body.or(config.limits.max_body),
+    }
+}

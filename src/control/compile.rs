@@ -1,0 +1,153 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use url::Url;
+
+use super::{RemoteTeam, Services};
+use crate::config::{self, Config, IdpKind};
+use crate::engine::{ApplicationSettings, CookieAttributes, Cors, Known, Origins, Snapshot, SnapshotError, Team};
+use crate::http_client::HttpClient;
+use crate::idp::{Ages, OktaSettings, Provider};
+use crate::observe::audit::Sample;
+use crate::route::{Domain, DomainError, Endpoint};
+
+/// Why a configuration that was read cannot be run.
+#[derive(Debug, Error)]
+pub enum CompileError {
+    /// Policies.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// A domain.
+    #[error("the domain of `{application}` cannot be used")]
+    Domain {
+        /// Whose.
+        application: String,
+        /// Why.
+        source: DomainError,
+    },
+    /// The team domain gives no URL.
+    #[error("the team domain gives no URL")]
+    Url(#[from] url::ParseError),
+}
+
+/// Makes what runs from what was written. `origins` gives the front's representation of an application's origins.
+///
+/// # Errors
+/// See [`CompileError`]; configuration that was checked gives none.
+pub fn compile(
+    config: &Config,
+    generation: u64,
+    known: Arc<Known>,
+    http: &HttpClient,
+    origins: impl Fn(&config::Application) -> Origins,
+) -> Result<(Snapshot, Services), CompileError> {
+    let team = Team {
+        name: config.team.name.clone(),
+        domain: config.team.domain.clone(),
+        port: config.team.port,
+        plain_http: config.team.plain_http,
+        leeway: config.team.clock_leeway.as_secs(),
+    };
+    let applications =
+        config.applications.iter().map(|a| application(a, origins(a))).collect::<Result<Vec<_>, _>>()?;
+    let snapshot = Snapshot::compile(generation, team, &config.groups, applications, known)?;
+    let callback = Url::parse(&format!("{}{}/callback", config.team.url(), Endpoint::PREFIX))?;
+    let longest = config.applications.iter().flat_map(|a| {
+        a.policies.iter().filter_map(|p| p.session_duration).chain([a.session_duration])
+    });
+    let longest = longest.max().unwrap_or_default();
+    let services = Services {
+        providers: config.identity_providers.iter().map(|idp| provider(idp, http, &callback)).collect(),
+        remote: config.team.certs_url.clone().map(|certs_url| remote(config, certs_url)).transpose()?,
+        team_url: config.team.url(),
+        team_session: config.team.session_duration,
+        identity_lifetime: config.team.session_duration + longest + SLACK,
+        leeway: config.team.clock_leeway,
+        sample: Sample::part(config.audit.allow_sample),
+    };
+    Ok((snapshot, services))
+}
+
+fn remote(config: &Config, certs_url: Url) -> Result<RemoteTeam, url::ParseError> {
+    let identity_url = certs_url.join("get-identity")?;
+    Ok(RemoteTeam { certs_url, identity_url, max_stale: config.team.jwks_max_stale })
+}
+
+fn provider(idp: &config::IdentityProvider, http: &HttpClient, callback: &Url) -> Provider {
+    let IdpKind::Okta(okta) = &idp.kind;
+    let settings = OktaSettings {
+        id: idp.id.clone(),
+        name: idp.name.clone(),
+        client_id: okta.client_id.clone(),
+        client_secret: okta.client_secret.clone(),
+        okta_account: okta.okta_account.clone(),
+        authorization_server_id: okta.authorization_server_id.clone(),
+        api_token: okta.api_token.clone(),
+        claims: okta.claims.clone(),
+        email_claim_name: okta.email_claim_name.clone(),
+        ages: Ages::default(),
+        groups_budget: GROUPS_BUDGET,
+    };
+    Provider::okta(settings, http.clone(), callback.clone())
+}
+
+fn application(application: &config::Application, origins: Origins) -> Result<ApplicationSettings, CompileError> {
+    let config::Application {
+        id,
+        aud,
+        name,
+        domain,
+        origins: _,
+        origin_settings: _,
+        session_duration,
+        allowed_idps,
+        auto_redirect_to_identity,
+        same_site_cookie_attribute,
+        http_only_cookie_attribute,
+        path_cookie_attribute,
+        cors_headers,
+        options_preflight_bypass,
+        pass_cookies,
+        max_body: _,
+        custom_deny_message,
+        policies,
+    } = application;
+    let domain = Domain::parse(&domain.canonical())
+        .map_err(|source| CompileError::Domain { application: name.clone(), source })?;
+    // Two applications on one host would overwrite each other's cookie; one that says nothing keeps to its own path.
+    let path = path_cookie_attribute.unwrap_or(domain.path() != "/");
+    Ok(ApplicationSettings {
+        id: id.clone(),
+        aud: aud.clone(),
+        name: name.clone(),
+        session_duration: *session_duration,
+        allowed_idps: allowed_idps.clone(),
+        auto_redirect_to_identity: *auto_redirect_to_identity,
+        cookie: CookieAttributes { same_site: *same_site_cookie_attribute, http_only: *http_only_cookie_attribute, path },
+        cors: cors_headers.as_ref().map(cors),
+        options_preflight_bypass: *options_preflight_bypass,
+        pass_cookies: *pass_cookies,
+        custom_deny_message: custom_deny_message.clone(),
+        policies: policies.clone(),
+        domain,
+        origins,
+    })
+}
+
+fn cors(cors: &config::Cors) -> Cors {
+    let config::Cors { origins, methods, headers, allow_credentials, max_age } = cors;
+    Cors {
+        allow_all_origins: origins.listed().is_none(),
+        allowed_origins: origins.listed().unwrap_or_default().iter().map(|o| o.to_ascii_lowercase()).collect(),
+        allowed_methods: methods.listed().map(<[_]>::to_vec),
+        allowed_headers: headers.listed().map(<[_]>::to_vec),
+        allow_credentials: *allow_credentials,
+        max_age: max_age.and_then(|seconds| u32::try_from(seconds).ok()),
+    }
+}
+
+/// Room for clocks and for a browser that dawdles between two hosts.
+const SLACK: Duration = Duration::from_secs(3600);
+/// A person waits for this at login.
+const GROUPS_BUDGET: Duration = Duration::from_secs(15);

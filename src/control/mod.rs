@@ -1,0 +1,31 @@
+//! What waits, so that requests need not: the tasks that prepare what the engine reads.
+//!
+//! Decides nothing about a request. [`Access`] holds the running snapshot and everything behind it; one file stands for each
+//! thing that is refreshed, and only `revocations::Publisher` puts snapshots in place. Never takes a good state away because
+//! a new one could not be had.
+
+mod access;
+mod compile;
+mod record;
+mod remote;
+mod revocations;
+pub mod signing_keys;
+mod tasks;
+
+pub use access::{Access, Services, StartError};
+pub(crate) use access::Login;
+pub use compile::{CompileError, compile};
+pub use remote::RemoteTeam;
+pub use signing_keys::{SigningKeys, SigningKeysError};
+pub use tasks::{Tasks, watch_configuration};
+
+/// An error with everything behind it, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

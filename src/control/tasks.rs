@@ -1,0 +1,123 @@
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::Watcher as _;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::{Access, SigningKeys, signing_keys};
+use crate::model::UnixTime;
+
+/// The refresh tasks; they end when this is dropped.
+#[derive(Debug)]
+pub struct Tasks(#[expect(dead_code, reason = "dropping it ends the tasks")] JoinSet<()>);
+
+impl Tasks {
+    /// Starts them on the current runtime.
+    pub fn spawn(access: &Arc<Access>) -> Self {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(every(TAIL_EVERY, access, |access| async move {
+            if let Err(error) = access.tail_revocations().await {
+                access.store_failed(&error);
+            }
+        }));
+        tasks.spawn(every(signing_keys::CHECK_EVERY, access, |access| async move { access.rotate_signing_keys().await }));
+        tasks.spawn(every(REMOTE_KEYS_EVERY, access, |access| async move { access.refresh_remote_keys().await }));
+        tasks.spawn(every(PRUNE_EVERY, access, |access| async move { access.prune().await }));
+        Self(tasks)
+    }
+}
+
+fn every<F: Future<Output = ()> + Send>(
+    period: Duration,
+    access: &Arc<Access>,
+    work: impl Fn(Arc<Access>) -> F + Send + 'static,
+) -> impl Future<Output = ()> + Send + 'static {
+    let access = Arc::clone(access);
+    async move {
+        loop {
+            work(Arc::clone(&access)).await;
+            tokio::time::sleep(period).await;
+        }
+    }
+}
+
+impl Access {
+    async fn rotate_signing_keys(&self) {
+        if self.services().remote.is_some() {
+            return;
+        }
+        match SigningKeys::load_or_create(&*self.store, UnixTime::now()).await {
+            Ok(keys) => {
+                if let Err(error) = self.publish_signing_keys(Arc::new(keys)) {
+                    tracing::error!(%error, "the signing keys could not be published");
+                }
+            }
+            Err(error) => tracing::error!(error = super::chain(&error), "the signing keys could not be refreshed"),
+        }
+    }
+
+    async fn prune(&self) {
+        loop {
+            match self.store.prune(UnixTime::now()).await {
+                Ok(pruned) if pruned.is_full() => {}
+                Ok(_) => return,
+                Err(error) => return self.store_failed(&error),
+            }
+        }
+    }
+}
+
+/// Calls `changed` when the file's content may have changed, and on SIGHUP. Watches the folder: editors and Kubernetes put a
+/// new file in place of the old one. Ends never.
+pub async fn watch_configuration<F: Future<Output = ()>>(file: &Path, mut changed: impl FnMut() -> F) {
+    let (sender, mut events) = mpsc::unbounded_channel();
+    let watcher = watch(file, sender);
+    if let Err(error) = &watcher {
+        tracing::warn!(%error, file = %file.display(), "the configuration file cannot be watched; send SIGHUP after a change");
+    }
+    let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok();
+    let mut seen = std::fs::read(file).ok();
+    loop {
+        let asked = async {
+            match hangup.as_mut() {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = asked => {
+                seen = std::fs::read(file).ok();
+                changed().await;
+            }
+            Some(()) = events.recv() => {
+                // A change comes as a handful of events; the last of them is the one to act on.
+                tokio::time::sleep(SETTLE).await;
+                while events.try_recv().is_ok() {}
+                let now = std::fs::read(file).ok();
+                if now != seen {
+                    seen = now;
+                    changed().await;
+                }
+            }
+        }
+    }
+}
+
+fn watch(file: &Path, sender: mpsc::UnboundedSender<()>) -> notify::Result<notify::RecommendedWatcher> {
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        if event.is_ok_and(|event| !event.kind.is_access()) {
+            let _ = sender.send(());
+        }
+    })?;
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), Path::to_path_buf);
+    watcher.watch(&folder, notify::RecursiveMode::NonRecursive)?;
+    Ok(watcher)
+}
+
+/// How late another process's logout may take effect here.
+const TAIL_EVERY: Duration = Duration::from_millis(500);
+const REMOTE_KEYS_EVERY: Duration = Duration::from_secs(300);
+const PRUNE_EVERY: Duration = Duration::from_secs(600);
+const SETTLE: Duration = Duration::from_millis(200);

@@ -1,0 +1,302 @@
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, Response, Uri};
+use ipnet::IpNet;
+use pingora::http::RequestHeader;
+use pingora::prelude::{Error, ErrorType, Result, Session};
+
+use super::request::{client, view};
+use super::{respond, upstream};
+use crate::control::Access;
+use crate::engine::{Decision, Need, Permit, Refusal, Snapshot};
+use crate::login;
+use crate::model::{Reason, RequestId, RequestView, UnixTime};
+use crate::observe::audit::{Event, Kind, Outcome};
+use crate::observe::metrics::{self, metrics};
+use crate::portal::{self, PortalRequest, answer};
+
+/// The Access check, for a `ProxyHttp` of one's own.
+///
+/// Call [`AccessFilter::request_filter`] from `request_filter`, and [`AccessFilter::upstream_request_filter`] from
+/// `upstream_request_filter`. `examples/embed.rs` is the whole of it.
+#[derive(Clone, Debug)]
+pub struct AccessFilter {
+    access: Arc<Access>,
+    settings: Arc<FilterSettings>,
+}
+
+/// What the filter has to know of the world it stands in.
+#[derive(Clone, Debug)]
+pub struct FilterSettings {
+    /// The listeners, and whom each of them trusts to say where a request came from.
+    pub listeners: Vec<ListenerSettings>,
+    /// The most bytes of header names and values together.
+    pub max_header_bytes: usize,
+}
+
+impl Default for FilterSettings {
+    /// No trusted proxy; 64 KiB of headers.
+    fn default() -> Self {
+        Self { listeners: Vec::new(), max_header_bytes: 64 * 1024 }
+    }
+}
+
+/// A listener.
+#[derive(Clone, Debug)]
+pub struct ListenerSettings {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Peers whose `X-Forwarded-For` is believed. Nobody's, where empty.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether it speaks TLS.
+    pub tls: bool,
+}
+
+/// What the check leaves in a request's context.
+#[derive(Debug, Default)]
+pub struct AccessCtx {
+    permit: Option<Permit>,
+    client: Option<IpAddr>,
+    /// The canonical target, where it differs from the one that was sent.
+    rewritten: Option<Uri>,
+}
+
+impl AccessCtx {
+    /// Leave to forward, once the check has given it.
+    pub const fn permit(&self) -> Option<&Permit> {
+        self.permit.as_ref()
+    }
+}
+
+/// What comes after a look at the request.
+enum Next {
+    Forward(Permit, Option<Uri>),
+    Respond(Response<Bytes>),
+    Handle(Box<PortalRequest>),
+    Resolve(Need),
+}
+
+impl AccessFilter {
+    /// A filter in front of whatever it is called from.
+    pub fn new(access: Arc<Access>, settings: FilterSettings) -> Self {
+        Self { access, settings: Arc::new(settings) }
+    }
+
+    /// Judges a request. `Ok(true)` means that it was answered here, as in Pingora; `Ok(false)` that it may go on, and then
+    /// `ctx` holds the permit.
+    ///
+    /// # Errors
+    /// Where the answer could not be written.
+    pub async fn request_filter(&self, session: &mut Session, ctx: &mut AccessCtx) -> Result<bool> {
+        let now = UnixTime::now();
+        let client = client(session, &self.settings.listeners);
+        ctx.client = Some(client.ip);
+        let next = match self.look(session, client.ip, now, true) {
+            Next::Resolve(need) => {
+                self.access.resolve(need).await;
+                self.look(session, client.ip, now, false)
+            }
+            next => next,
+        };
+        let response = match next {
+            Next::Forward(permit, rewritten) => {
+                ctx.permit = Some(permit);
+                ctx.rewritten = rewritten;
+                return Ok(false);
+            }
+            Next::Respond(response) => response,
+            Next::Handle(mut request) => {
+                let id = request.id;
+                match read_form(session, &request.method).await? {
+                    Some(body) => {
+                        request.body = body;
+                        metrics().request(metrics::Decision::Endpoint, None);
+                        let answered = self.access.handle(*request).await;
+                        answered.unwrap_or_else(|| respond::refused(Reason::Internal, id))
+                    }
+                    None => respond::refused(Reason::BodyTooLarge, id),
+                }
+            }
+            // `look` gives no second one.
+            Next::Resolve(_) => respond::refused(Reason::Internal, RequestId::random()),
+        };
+        respond::send(session, response).await?;
+        Ok(true)
+    }
+
+    /// Makes the request that goes to the origin: what was judged, with our headers and nobody else's.
+    ///
+    /// # Errors
+    /// Where there is no permit, or a header cannot be set: then nothing is forwarded.
+    pub fn upstream_request_filter(&self, session: &Session, request: &mut RequestHeader, ctx: &AccessCtx) -> Result<()> {
+        let Some(permit) = &ctx.permit else {
+            return Error::e_explain(ErrorType::HTTPStatus(500), "no permit");
+        };
+        if let Some(target) = &ctx.rewritten {
+            request.set_uri(target.clone());
+        }
+        let tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
+        let secure = tls || !self.access.snapshot().team().plain_http;
+        upstream::edit(request, permit, ctx.client, secure)
+    }
+
+    /// One look at the request. Everything that borrows from it ends here.
+    fn look(&self, session: &Session, client: IpAddr, now: UnixTime, first: bool) -> Next {
+        let header = session.req_header();
+        let request = match view(header, client, self.settings.max_header_bytes) {
+            Ok(request) => request,
+            Err(reason) => {
+                let id = RequestId::random();
+                metrics().request(metrics::Decision::Deny, Some(reason));
+                let refused = Event {
+                    reason: Some(reason.id()),
+                    client: Some(client),
+                    method: Some(header.method.as_str()),
+                    ..Event::new(Kind::Access, Outcome::Refused, id)
+                };
+                refused.emit();
+                return Next::Respond(respond::refused(reason, id));
+            }
+        };
+        match self.access.decide(&request, now) {
+            Decision::Forward(permit) => self.forward(&request, permit),
+            Decision::Resolve(need) if first => Next::Resolve(need),
+            Decision::Handle { endpoint, on_team } => Next::Handle(Box::new(PortalRequest {
+                endpoint,
+                on_team,
+                method: request.method.clone(),
+                host: request.authority.host.to_string(),
+                path: request.path.as_str().to_owned(),
+                query: request.query.map(str::to_owned),
+                headers: request.headers.clone(),
+                client,
+                body: Bytes::new(),
+                id: RequestId::random(),
+                now,
+            })),
+            Decision::Preflight(application) => {
+                metrics().request(metrics::Decision::Endpoint, None);
+                let mut response = answer::empty(http::StatusCode::NO_CONTENT);
+                if let Some(cors) = &application.settings().cors {
+                    response.headers_mut().extend(cors.preflight(request.headers));
+                }
+                Next::Respond(response)
+            }
+            decision => Next::Respond(self.refuse(&request, decision, now)),
+        }
+    }
+
+    fn forward(&self, request: &RequestView<'_>, permit: Permit) -> Next {
+        metrics().request(metrics::Decision::Allow, None);
+        if permit.session().is_some() && self.access.samples() {
+            let session = permit.session();
+            let allowed = Event {
+                application: Some(&permit.application().settings().name),
+                aud: Some(permit.application().aud().as_str()),
+                email: session.and_then(|s| s.email()),
+                user: session.map(|s| s.user()),
+                policy: permit.policy(),
+                ..event(Outcome::Allowed, request, RequestId::random())
+            };
+            allowed.emit();
+        }
+        let rewritten = if request.path.is_rewritten() {
+            let target = match request.query {
+                Some(query) => format!("{}?{query}", request.path.as_str()),
+                None => request.path.as_str().to_owned(),
+            };
+            match target.parse() {
+                Ok(target) => Some(target),
+                Err(_) => return Next::Respond(respond::refused(Reason::PathAmbiguous, RequestId::random())),
+            }
+        } else {
+            None
+        };
+        Next::Forward(permit, rewritten)
+    }
+
+    /// Everything that is neither forwarded nor handled.
+    fn refuse(&self, request: &RequestView<'_>, decision: Decision, now: UnixTime) -> Response<Bytes> {
+        let id = RequestId::random();
+        let snapshot = self.access.snapshot();
+        match decision {
+            Decision::LogIn(challenge) => {
+                metrics().request(metrics::Decision::Login, Some(challenge.reason));
+                login::respond(snapshot.team(), &challenge, request, id, now)
+            }
+            Decision::Deny(refusal) => {
+                record(metrics::Decision::Deny, Outcome::Refused, &refusal, request, id);
+                let switch = switch_account(&snapshot, &refusal, request, now);
+                respond::denied(&refusal, &switch, request, id)
+            }
+            Decision::Unavailable(refusal) => {
+                record(metrics::Decision::Unavailable, Outcome::Unavailable, &refusal, request, id);
+                respond::refused(refusal.reason, id)
+            }
+            Decision::Refuse(reason) => {
+                metrics().request(metrics::Decision::Deny, Some(reason));
+                Event { reason: Some(reason.id()), ..event(Outcome::Refused, request, id) }.emit();
+                respond::refused(reason, id)
+            }
+            // What could not be learned on the second look is not there.
+            Decision::Resolve(_) => {
+                metrics().request(metrics::Decision::Unavailable, Some(Reason::IdentityUnavailable));
+                Event { reason: Some("unresolved"), ..event(Outcome::Unavailable, request, id) }.emit();
+                respond::refused(Reason::IdentityUnavailable, id)
+            }
+            Decision::Forward(_) | Decision::Preflight(_) | Decision::Handle { .. } => respond::refused(Reason::Internal, id),
+        }
+    }
+}
+
+/// The login of the page that somebody may not see, for another account.
+fn switch_account(snapshot: &Snapshot, refusal: &Refusal, request: &RequestView<'_>, now: UnixTime) -> String {
+    let Some(application) = &refusal.application else { return "/".to_owned() };
+    let to = login::ReturnTo::parse(request.path.as_str());
+    let host = request.authority.host.as_ref();
+    let session = login::AppSession::of(request.headers);
+    format!("{}&switch=1", login::login_url(snapshot.team(), application, host, &to, session.as_ref(), now))
+}
+
+fn record(counted: metrics::Decision, outcome: Outcome, refusal: &Refusal, request: &RequestView<'_>, id: RequestId) {
+    metrics().request(counted, Some(refusal.reason));
+    let application = refusal.application.as_deref();
+    let refused = Event {
+        reason: Some(refusal.reason.id()),
+        application: application.map(|a| a.settings().name.as_str()),
+        aud: application.map(|a| a.aud().as_str()),
+        email: refusal.email(),
+        user: refusal.session.as_ref().map(|s| s.user()),
+        policy: application.zip(refusal.policy).and_then(|(a, place)| a.policy(place)).map(|(name, _)| name),
+        ..event(outcome, request, id)
+    };
+    refused.emit();
+}
+
+fn event<'a>(outcome: Outcome, request: &'a RequestView<'_>, id: RequestId) -> Event<'a> {
+    Event {
+        client: Some(request.client),
+        method: Some(request.method.as_str()),
+        host: Some(&request.authority.host),
+        path: Some(request.path.as_str()),
+        user_agent: request.headers.get(http::header::USER_AGENT).map(http::HeaderValue::as_bytes),
+        ..Event::new(Kind::Access, outcome, id)
+    }
+}
+
+/// The body of a form to one of our own endpoints; `None` where it is longer than any of ours.
+async fn read_form(session: &mut Session, method: &Method) -> Result<Option<Bytes>> {
+    let mut body = Vec::new();
+    if *method == Method::POST {
+        while let Some(part) = session.read_request_body().await? {
+            body.extend_from_slice(&part);
+            if body.len() > portal::MAX_BODY {
+                return Ok(None);
+            }
+        }
+    }
+    Ok(Some(body.into()))
+}
+

@@ -1,0 +1,187 @@
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::{Extensions, HeaderValue, Uri};
+use pingora::lb::discovery::ServiceDiscovery;
+use pingora::lb::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
+use pingora::lb::selection::RoundRobin;
+use pingora::lb::{Backend, Backends, LoadBalancer};
+use pingora::prelude::{Error, ErrorType, HttpPeer, Result};
+use pingora::protocols::ALPN;
+use pingora::protocols::l4::socket::SocketAddr;
+
+/// The origins of one application: round robin over those that are healthy, names looked up again as they change.
+pub struct OriginPool {
+    balancer: LoadBalancer<RoundRobin>,
+    settings: PoolSettings,
+}
+
+/// How the origins of an application are spoken to.
+#[derive(Clone, Debug)]
+pub struct PoolSettings {
+    /// At least one.
+    pub targets: Vec<Target>,
+    /// Until a connection, with its TLS handshake, stands.
+    pub connect_timeout: Duration,
+    /// Between two pieces of an answer.
+    pub read_timeout: Duration,
+    /// How long an unused connection is kept.
+    pub idle_timeout: Duration,
+    /// The `Host` that the origin is sent; the client's where `None`.
+    pub host_header: Option<HeaderValue>,
+    /// Whether the origin's certificate is checked.
+    pub tls_verify: bool,
+    /// How to find out which of them work.
+    pub health_check: Option<Check>,
+    /// The longest request body, in bytes.
+    pub max_body: Option<u64>,
+}
+
+/// One origin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// What it speaks.
+    pub protocol: Protocol,
+}
+
+/// What an origin speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1 in clear.
+    Http,
+    /// HTTP/2 or HTTP/1.1 over TLS, as the origin chooses.
+    Https,
+    /// HTTP/2 in clear, with prior knowledge.
+    H2c,
+    /// HTTP/2 over TLS and nothing else.
+    H2,
+}
+
+/// A health check.
+#[derive(Clone, Debug)]
+pub struct Check {
+    /// A path that must answer 200; a TCP connection is enough where `None`.
+    pub path: Option<Uri>,
+    /// How often.
+    pub interval: Duration,
+}
+
+/// Rides with a backend to where the peer is made.
+#[derive(Clone)]
+struct Place(usize);
+
+impl OriginPool {
+    /// A pool that looks names up and checks health on `runtime`, for as long as it lives. The first look-up is awaited here.
+    pub async fn start(settings: PoolSettings, runtime: &tokio::runtime::Handle) -> Arc<Self> {
+        let mut balancer = LoadBalancer::from_backends(Backends::new(Box::new(Names(settings.targets.clone()))));
+        if let (Some(check), Some(first)) = (&settings.health_check, settings.targets.first()) {
+            balancer.set_health_check(health_check(check, first, settings.tls_verify));
+        }
+        let pool = Arc::new(Self { balancer, settings });
+        if let Err(error) = pool.balancer.update().await {
+            tracing::warn!(%error, "an origin's name could not be looked up");
+        }
+        runtime.spawn(tend(Arc::downgrade(&pool)));
+        pool
+    }
+
+    /// The next origin's peer; `None` where none is healthy.
+    pub(super) fn next(&self) -> Option<Box<HttpPeer>> {
+        let backend = self.balancer.select(b"", MOST_TRIES)?;
+        let place = backend.ext.get::<Place>().map_or(0, |place| place.0);
+        let target = self.settings.targets.get(place)?;
+        let tls = matches!(target.protocol, Protocol::Https | Protocol::H2);
+        let mut peer = HttpPeer::new(backend.addr.as_inet()?, tls, target.host.clone());
+        let options = &mut peer.options;
+        options.connection_timeout = Some(self.settings.connect_timeout);
+        options.total_connection_timeout = Some(self.settings.connect_timeout);
+        options.read_timeout = Some(self.settings.read_timeout);
+        options.write_timeout = Some(self.settings.read_timeout);
+        options.idle_timeout = Some(self.settings.idle_timeout);
+        options.alpn = match target.protocol {
+            Protocol::Http => ALPN::H1,
+            Protocol::Https => ALPN::H2H1,
+            Protocol::H2c | Protocol::H2 => ALPN::H2,
+        };
+        options.verify_cert = self.settings.tls_verify;
+        options.verify_hostname = self.settings.tls_verify;
+        Some(Box::new(peer))
+    }
+
+    pub(super) const fn settings(&self) -> &PoolSettings {
+        &self.settings
+    }
+}
+
+/// Looks names up and checks health until the pool is gone.
+async fn tend(pool: Weak<OriginPool>) {
+    let mut since_lookup = Duration::ZERO;
+    loop {
+        let Some(pool) = pool.upgrade() else { return };
+        let interval = pool.settings.health_check.as_ref().map_or(LOOKUP_EVERY, |check| check.interval);
+        if pool.settings.health_check.is_some() {
+            pool.balancer.backends().run_health_check(true).await;
+        }
+        if since_lookup >= LOOKUP_EVERY {
+            since_lookup = Duration::ZERO;
+            // The last answer stays where there is none now.
+            if let Err(error) = pool.balancer.update().await {
+                tracing::warn!(%error, "an origin's name could not be looked up");
+            }
+        }
+        drop(pool);
+        tokio::time::sleep(interval).await;
+        since_lookup += interval;
+    }
+}
+
+fn health_check(check: &Check, first: &Target, verify: bool) -> Box<dyn HealthCheck + Send + Sync + 'static> {
+    let tls = matches!(first.protocol, Protocol::Https | Protocol::H2);
+    match &check.path {
+        None => TcpHealthCheck::new(),
+        Some(path) => {
+            let mut check = HttpHealthCheck::new(&first.host, tls);
+            check.req.set_uri(path.clone());
+            check.peer_template.options.verify_cert = verify;
+            check.peer_template.options.verify_hostname = verify;
+            Box::new(check)
+        }
+    }
+}
+
+/// The names of the configuration as addresses. Names under `localhost` are this machine (RFC 6761 §6.3).
+struct Names(Vec<Target>);
+
+#[async_trait]
+impl ServiceDiscovery for Names {
+    async fn discover(&self) -> Result<(BTreeSet<Backend>, HashMap<u64, bool>)> {
+        let mut backends = BTreeSet::new();
+        for (place, target) in self.0.iter().enumerate() {
+            let local = target.host == "localhost" || target.host.ends_with(".localhost");
+            let host = if local { "127.0.0.1" } else { target.host.trim_matches(['[', ']']) };
+            let found = tokio::net::lookup_host((host, target.port)).await;
+            let found = found.map_err(|e| Error::because(ErrorType::ConnectNoRoute, target.host.clone(), e))?;
+            for addr in found {
+                let mut ext = Extensions::new();
+                ext.insert(Place(place));
+                backends.insert(Backend { addr: SocketAddr::Inet(addr), weight: 1, ext });
+            }
+        }
+        Ok((backends, HashMap::new()))
+    }
+}
+
+impl std::fmt::Debug for OriginPool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("OriginPool").field(&self.settings.targets).finish()
+    }
+}
+
+const LOOKUP_EVERY: Duration = Duration::from_secs(15);
+const MOST_TRIES: usize = 256;

@@ -1,0 +1,172 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header;
+use pingora::http::RequestHeader;
+use pingora::prelude::{Error, ErrorSource, ErrorType, HttpPeer, ProxyHttp, Result, Session};
+use pingora::proxy::FailToProxy;
+
+use super::origins::OriginPool;
+use super::{AccessCtx, AccessFilter, respond};
+use crate::model::{Reason, RequestId};
+use crate::observe::metrics::{UpstreamError, metrics};
+use crate::portal::answer;
+use crate::portal::pages::ErrorPage;
+
+/// The standalone proxy: the Access check in front of the origins that the configuration names.
+#[derive(Debug)]
+pub struct AccessProxy {
+    filter: AccessFilter,
+}
+
+/// A request's context.
+#[derive(Debug, Default)]
+pub struct ProxyCtx {
+    access: AccessCtx,
+    body_bytes: u64,
+    tries: usize,
+    no_origin: bool,
+}
+
+impl ProxyCtx {
+    fn pool(&self) -> Option<&Arc<OriginPool>> {
+        self.access.permit()?.application().settings().origins.get::<Arc<OriginPool>>()
+    }
+}
+
+impl AccessProxy {
+    /// A proxy behind that filter.
+    pub const fn new(filter: AccessFilter) -> Self {
+        Self { filter }
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for AccessProxy {
+    type CTX = ProxyCtx;
+
+    fn new_ctx(&self) -> ProxyCtx {
+        ProxyCtx::default()
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut ProxyCtx) -> Result<bool> {
+        if self.filter.request_filter(session, &mut ctx.access).await? {
+            return Ok(true);
+        }
+        let limit = ctx.pool().and_then(|pool| pool.settings().max_body);
+        let declared = session.req_header().headers.get(header::CONTENT_LENGTH);
+        let declared = declared.and_then(|length| length.to_str().ok()).and_then(|length| length.parse::<u64>().ok());
+        if limit.zip(declared).is_some_and(|(limit, declared)| declared > limit) {
+            respond::send(session, respond::refused(Reason::BodyTooLarge, RequestId::random())).await?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut ProxyCtx) -> Result<Box<HttpPeer>> {
+        let Some(pool) = ctx.pool() else {
+            return Error::e_explain(ErrorType::HTTPStatus(500), "no permit, or no origins");
+        };
+        match pool.next() {
+            Some(peer) => Ok(peer),
+            None => {
+                ctx.no_origin = true;
+                metrics().upstream_error(UpstreamError::NoPeer);
+                Error::e_explain(ErrorType::HTTPStatus(503), "no origin of the application is healthy")
+            }
+        }
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut ProxyCtx,
+    ) -> Result<()> {
+        self.filter.upstream_request_filter(session, request, &ctx.access)?;
+        if let Some(host) = ctx.pool().and_then(|pool| pool.settings().host_header.clone()) {
+            request.insert_header(header::HOST, host)?;
+        }
+        Ok(())
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        ctx: &mut ProxyCtx,
+    ) -> Result<()> {
+        ctx.body_bytes = ctx.body_bytes.saturating_add(body.as_ref().map_or(0, |part| part.len() as u64));
+        let limit = ctx.pool().and_then(|pool| pool.settings().max_body);
+        if limit.is_some_and(|limit| ctx.body_bytes > limit) {
+            return Error::e_explain(ErrorType::HTTPStatus(413), "the body is longer than the application takes");
+        }
+        Ok(())
+    }
+
+    /// Nothing was sent yet: the next origin may do better.
+    fn fail_to_connect(&self, _session: &mut Session, _peer: &HttpPeer, ctx: &mut ProxyCtx, mut error: Box<Error>) -> Box<Error> {
+        ctx.tries += 1;
+        let targets = ctx.pool().map_or(0, |pool| pool.settings().targets.len());
+        error.set_retry(ctx.tries < targets);
+        error
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut ProxyCtx) -> FailToProxy {
+        let id = RequestId::random();
+        let text = id.to_string();
+        let (page, kind) = match (error.etype(), error.esource()) {
+            (ErrorType::HTTPStatus(503), _) if ctx.no_origin => (ErrorPage::upstream_unhealthy(&text), None),
+            (ErrorType::HTTPStatus(413), _) => (ErrorPage::content_too_large(&text), None),
+            (ErrorType::HTTPStatus(400..500), _) => (ErrorPage::bad_request(&text), None),
+            (ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout, ErrorSource::Upstream) => {
+                (ErrorPage::upstream_too_slow(&text), Some(UpstreamError::Timeout))
+            }
+            (kind, ErrorSource::Upstream) => (ErrorPage::upstream_unreachable(&text), Some(upstream_error(kind))),
+            // The client is gone: there is nobody to tell.
+            (ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed, ErrorSource::Downstream) => {
+                return FailToProxy { error_code: 0, can_reuse_downstream: false };
+            }
+            (_, ErrorSource::Downstream) => (ErrorPage::bad_request(&text), None),
+            _ => (ErrorPage::internal(&text), None),
+        };
+        if let Some(kind) = kind {
+            metrics().upstream_error(kind);
+        }
+        tracing::warn!(request_id = %id, %error, "a request was not proxied to its end");
+        let response = answer::page(page.page());
+        let status = response.status().as_u16();
+        session.set_keepalive(None);
+        // Where a part of the answer is out already, breaking off is the only way to say that it is no whole.
+        if session.response_written().is_none()
+            && let Err(error) = respond::send(session, response).await
+        {
+            tracing::debug!(%error, "the error could not be told");
+        }
+        FailToProxy { error_code: status, can_reuse_downstream: false }
+    }
+
+    fn suppress_error_log(&self, _session: &Session, _ctx: &ProxyCtx, _error: &Error) -> bool {
+        true
+    }
+}
+
+const fn upstream_error(kind: &ErrorType) -> UpstreamError {
+    match kind {
+        ErrorType::ConnectRefused | ErrorType::ConnectNoRoute | ErrorType::ConnectError | ErrorType::SocketError => {
+            UpstreamError::Connect
+        }
+        ErrorType::TLSHandshakeFailure
+        | ErrorType::TLSHandshakeTimedout
+        | ErrorType::InvalidCert
+        | ErrorType::HandshakeError
+        | ErrorType::TLSWantX509Lookup => UpstreamError::Tls,
+        ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed => UpstreamError::Closed,
+        ErrorType::InvalidHTTPHeader | ErrorType::H1Error | ErrorType::H2Error | ErrorType::InvalidH2 => {
+            UpstreamError::Protocol
+        }
+        _ => UpstreamError::Other,
+    }
+}
