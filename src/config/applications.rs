@@ -96,10 +96,10 @@ impl Application {
             ("self_hosted_domains", "write an application for each domain"),
             ("destinations", "write an application for each domain"),
         ]);
-        let domain = table.needed("domain", "\"app.example.com\"").and_then(|item| domain(&item, around, seen));
-        let id = identify(table, "id", reader::id, &mut seen.ids, domain.as_ref().map(Domain::canonical));
-        let name = identify(table, "name", reader::label, &mut seen.names, domain.as_ref().map(|d| d.text.clone()));
-        let aud = aud(table, around, seen);
+        let spot = table.needed("domain", "\"app.example.com\"").and_then(|item| Spot::read(item, around, seen));
+        let id = identify(table, "id", reader::id, &mut seen.ids, spot.as_ref(), Domain::canonical);
+        let name = identify(table, "name", reader::label, &mut seen.names, spot.as_ref(), |domain| domain.text.clone());
+        let aud = aud(table, around, seen, id.as_deref(), spot.as_ref());
         let origins = Origin::read_all(table, around.listen);
         let insecure = around.insecure;
         let origin_settings = table.section("origin_settings", |table| OriginSettings::read(table, insecure));
@@ -122,13 +122,11 @@ impl Application {
         let max_body = table.size("max_body", 0..=u64::MAX);
         let custom_deny_message = table.label("custom_deny_message");
         let policies = policies(table, around, &allowed_idps);
-        let (id, domain) = (id?, domain?);
-        let derived = || around.team.map(|team| Aud::derive(&[team.domain.as_str(), &id]));
         Some(Self {
-            aud: aud.or_else(derived)?,
-            id,
+            id: id?,
+            aud: aud?,
             name: name?,
-            domain,
+            domain: spot?.domain,
             origins,
             origin_settings: origin_settings?,
             session_duration,
@@ -147,26 +145,35 @@ impl Application {
     }
 }
 
-fn domain(item: &Item<'_>, around: &Surroundings<'_, '_>, seen: &mut Seen) -> Option<Domain> {
-    let domain = item.parse(Domain::parse)?;
-    seen.places.claim(item.reader(), &domain.canonical(), item.place());
-    if around.team.is_some_and(|team| team.domain.as_str() == domain.host) && !around.remote {
-        item.error(&format!(
-            "`{}` is the team domain, where people log in; an application needs a host of its own",
-            domain.host
-        ));
+/// A domain and where it is written.
+struct Spot<'a> {
+    domain: Domain,
+    item: Item<'a>,
+    /// Whether no other application is there.
+    is_free: bool,
+}
+
+impl<'a> Spot<'a> {
+    fn read(item: Item<'a>, around: &Surroundings<'_, '_>, seen: &mut Seen) -> Option<Self> {
+        let domain = item.parse(Domain::parse)?;
+        let is_free = seen.places.claim(item.reader(), &domain.canonical(), item.place());
+        let host = &domain.host;
+        if around.team.is_some_and(|team| team.domain.as_str() == host) && !around.remote {
+            item.error(&format!(
+                "`{host}` is the team domain, where people log in; an application needs a host of its own"
+            ));
+        }
+        if let Some((labels, last)) = host.rsplit_once('.')
+            && labels.contains('*')
+            && !labels.contains('.')
+            && last != "localhost"
+        {
+            item.warn(&format!(
+                "`{host}` covers every name right under `{last}`; if anybody else can have one, they can take over sessions"
+            ));
+        }
+        Some(Self { domain, item, is_free })
     }
-    if let Some((labels, last)) = domain.host.rsplit_once('.')
-        && labels.contains('*')
-        && !labels.contains('.')
-        && last != "localhost"
-    {
-        item.warn(&format!(
-            "`{}` covers every name right under `{last}`; if anybody else can have one, they can take over sessions",
-            domain.host
-        ));
-    }
-    Some(domain)
 }
 
 /// An id or a name, with what serves where there is none.
@@ -175,24 +182,44 @@ fn identify(
     key: &'static str,
     rule: fn(&str) -> Result<String, String>,
     seen: &mut Unique,
-    otherwise: Option<String>,
+    spot: Option<&Spot<'_>>,
+    otherwise: impl FnOnce(&Domain) -> String,
 ) -> Option<String> {
-    match table.item(key) {
-        Some(item) => item.claim(rule, seen),
-        // Two that are derived are only the same where the domains are, which is reported there.
-        None => otherwise,
+    if let Some(item) = table.item(key) {
+        return item.claim(rule, seen);
     }
+    let spot = spot?;
+    let text = otherwise(&spot.domain);
+    // Two in one place were reported there.
+    if spot.is_free {
+        seen.claim(spot.item.reader(), &text, spot.item.place());
+    }
+    Some(text)
 }
 
-fn aud(table: &mut Table<'_>, around: &Surroundings<'_, '_>, seen: &mut Seen) -> Option<Aud> {
-    let item = if around.remote { table.needed("aud", "\"<64 hexadecimal digits>\"") } else { table.item("aud") }?;
-    let aud = item.parse(|text| {
+fn aud(
+    table: &mut Table<'_>,
+    around: &Surroundings<'_, '_>,
+    seen: &mut Seen,
+    id: Option<&str>,
+    spot: Option<&Spot<'_>>,
+) -> Option<Aud> {
+    let item = if around.remote { table.needed("aud", "\"<64 hexadecimal digits>\"") } else { table.item("aud") };
+    let read = |text: &str| {
         Aud::parse(text).map_err(|_| format!("`{text}` is not an audience; it has 64 digits of `0`-`9` and `a`-`f`"))
-    })?;
+    };
     // One application of the real Access has one audience for all its domains.
-    if !around.remote {
-        seen.auds.claim(item.reader(), aud.as_str(), item.place());
+    if around.remote {
+        return item?.parse(read);
     }
+    let (aud, at) = match item {
+        Some(item) => (item.parse(read)?, item),
+        None => {
+            let spot = spot.filter(|spot| spot.is_free)?;
+            (Aud::derive(&[around.team?.domain.as_str(), id?]), spot.item.clone())
+        }
+    };
+    seen.auds.claim(at.reader(), aud.as_str(), at.place());
     Some(aud)
 }
 

@@ -67,7 +67,7 @@ pub(super) fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c s
     candidates
         .into_iter()
         .map(|candidate| (distance(word, candidate), candidate))
-        .filter(|(distance, _)| *distance <= allowed)
+        .filter(|(distance, candidate)| *distance <= allowed && *distance < candidate.chars().count())
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }
@@ -103,13 +103,14 @@ mod tests {
 
     #[test]
     fn what_was_probably_meant() {
-        let keys = ["domain", "session_duration", "name", "id"];
+        let keys = ["domain", "session_duration", "name", "id", "a"];
         for (word, meant) in [
             ("domian", Some("domain")),
             ("Domain", Some("domain")),
             ("sesion_duraton", Some("session_duration")),
             ("nam", Some("name")),
             ("ip", Some("id")),
+            ("x", None),
             ("", None),
             ("colour", None),
             (&"x".repeat(100_000), None),

@@ -340,10 +340,11 @@ impl<'a> Table<'a> {
             }
         };
         if number.is_none_or(|n| !range.contains(&n)) {
-            let (least, most) = (range.start(), range.end());
-            item.error(&format!(
-                "this must be a number of bytes from {least} to {most}, such as `65536` or `\"64KiB\"`"
-            ));
+            let range = match *range.end() {
+                u64::MAX => String::new(),
+                most => format!(" from {} to {most}", range.start()),
+            };
+            item.error(&format!("this must be a number of bytes{range}, such as `65536` or `\"64KiB\"`"));
         }
         number
     }
@@ -442,12 +443,14 @@ impl Unique {
         Self { what, seen: HashMap::new() }
     }
 
-    pub(super) fn claim(&mut self, reader: &Reader<'_>, name: &str, place: &Place) {
+    /// Whether it is the first; otherwise that is reported.
+    pub(super) fn claim(&mut self, reader: &Reader<'_>, name: &str, place: &Place) -> bool {
         if let Some(first) = self.seen.get(name) {
             let (what, line) = (self.what, reader.line(first));
             reader.error(place, &format!("another {what} `{name}`, on line {line}; each needs its own"));
-        } else {
-            self.seen.insert(name.to_owned(), place.clone());
+            return false;
         }
+        self.seen.insert(name.to_owned(), place.clone());
+        true
     }
 }

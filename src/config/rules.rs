@@ -337,13 +337,15 @@ pub(super) fn unknown_provider(id: &str, names: &Names<'_>) -> Option<String> {
 }
 
 fn email_mistake(email: &str) -> Option<String> {
+    if let Some(("" | "*", domain)) = email.rsplit_once('@') {
+        let instead = format!("{{ email_domain = {{ domain = \"{domain}\" }} }}");
+        return Some(format!("`{email}` is not one address; for everybody there write `{instead}`"));
+    }
+    if email.contains('*') {
+        return Some(format!("`{email}`: there are no wildcards here; write a rule for each address"));
+    }
     let error = Email::parse(email).err()?;
-    let local = email.rsplit_once('@').filter(|(local, _)| matches!(*local, "" | "*"));
-    let instead = match local {
-        Some((_, domain)) => format!("; write `{{ email_domain = {{ domain = \"{domain}\" }} }}` for everybody there"),
-        None => String::new(),
-    };
-    Some(format!("`{email}` is not an address like `alice@example.com`: {error}{instead}"))
+    Some(format!("`{email}` is not an address like `alice@example.com`: {error}"))
 }
 
 fn domain_mistake(domain: &str) -> Option<String> {

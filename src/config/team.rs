@@ -79,13 +79,12 @@ impl Team {
         if listen.is_empty() || fronted || listen.iter().any(|l| l.address.port() == port) {
             return;
         }
-        let ports = listen.iter().map(|l| l.address.port()).collect::<Vec<_>>();
+        let there = listen.iter().map(|l| l.address.port()).find(|port| *port != usual);
+        let instead = there.map(|port| format!("{}:{port}", self.domain)).unwrap_or_else(|| self.domain.to_string());
         let message = format!(
             "browsers are sent to `{}`, port {port}, where no listener is; if nothing in front of this node maps that port, \
-             write `{}:{}`",
+             write `{instead}`",
             self.url(),
-            self.domain,
-            ports.first().copied().unwrap_or(port),
         );
         reader.warn(place, &message);
     }

@@ -44,6 +44,7 @@ pub fn format(duration: Duration) -> String {
         (_, 0) if seconds % 3600 == 0 => format!("{}h", seconds / 3600),
         (_, 0) if seconds % 60 == 0 => format!("{}m", seconds / 60),
         (_, 0) => format!("{seconds}s"),
+        (_, nanos) if nanos % 1_000_000 == 0 => format!("{}ms", duration.as_millis()),
         _ => format!("{}ns", duration.as_nanos()),
     }
 }
@@ -75,7 +76,7 @@ mod tests {
         for (text, seconds) in [("24h", 86_400), ("1h30m", 5_400), ("90s", 90), ("0s", 0), ("1500ms", 1)] {
             assert_eq!(parse(text).unwrap().as_secs(), seconds, "{text}");
         }
-        for text in ["24h", "90m", "90s", "0s", "1500000000ns"] {
+        for text in ["24h", "90m", "90s", "0s", "1500ms", "1500000001ns"] {
             assert_eq!(format(parse(text).unwrap()), text);
         }
         for bad in ["", "24", "h", "1d", "-1h", "1 h", "1h ", "99999999999999999999h", "9999999999h"] {
