@@ -1,0 +1,262 @@
+// An OpenID provider shaped like an Okta organisation, on the certified `oidc-provider`.
+//
+//   node okta.mjs [--port 0] [--redirect URI]… [--client-id ID] [--client-secret SECRET] [--server default]
+//
+// Prints one line, `ready <issuer>`, and ends when its standard input closes, so that a test that dies leaves nothing.
+// Shape: the paths `/oauth2/v1/*`, thin ID tokens with groups at userinfo only, PKCE required, `iss` on the response
+// (RFC 9207), no consent, and what Okta does beyond one hundred groups.
+//
+// Tests steer it with `POST /_ctl` and a JSON object; every key is optional and the answer is the whole state:
+//   thin         false puts profile and groups into the ID token too
+//   overLimit    beyond 100 groups: error-token | error-authorize | truncate | omit | all
+//   skew         seconds by which this provider's clock is ahead (negative: behind)
+//   rotate       true: a new signing key, the old one still published; "drop": the old ones gone
+//   assign       {login, groups}: new groups for a person
+//   disable, enable   a login
+//   api          {faults, pageSize, limit, resetWindow}: the groups API
+//   forget       true: set the counters to zero
+// The answer also holds `counts` (requests per path) and `apiCalls`.
+
+import http from 'node:http';
+import { parseArgs } from 'node:util';
+import { randomBytes } from 'node:crypto';
+import { Provider, errors, interactionPolicy } from 'oidc-provider';
+import * as jose from 'jose';
+import { byId, password, people } from './people.mjs';
+import { GroupsApi } from './groups-api.mjs';
+
+const { values: options } = parseArgs({
+  options: {
+    port: { type: 'string', default: '0' },
+    redirect: { type: 'string', multiple: true, default: ['http://access.localhost/cdn-cgi/access/callback'] },
+    'client-id': { type: 'string', default: '0oaexample' },
+    'client-secret': { type: 'string', default: 'a-client-secret-of-the-tests-only' },
+    server: { type: 'string', default: '' },
+  },
+});
+
+const CLAIM_LIMIT = 100;
+const TOO_MANY = 'The groups claim matched too many groups and must be configured to match fewer groups.';
+const SCOPES = ['openid', 'profile', 'email', 'groups', 'offline_access', 'address', 'phone'];
+
+const settings = { thin: true, overLimit: 'error-token', skew: 0 };
+const disabled = new Set();
+let counts = {};
+
+const systemClock = Date.now;
+Date.now = () => systemClock() + settings.skew * 1000;
+
+const server = http.createServer((request, response) => {
+  handle(request, response).catch((error) => {
+    console.error(error);
+    response.statusCode = 500;
+    response.end('internal error');
+  });
+});
+await new Promise((resolve) => server.listen(+options.port, '127.0.0.1', resolve));
+
+const org = `http://127.0.0.1:${server.address().port}`;
+const base = options.server ? `/oauth2/${options.server}` : '';
+const issuer = `${org}${base}`;
+const v1 = options.server ? `${base}/v1` : '/oauth2/v1';
+const groupsApi = new GroupsApi(org);
+let keys = [await signingKey()];
+let provider = build();
+console.log(`ready ${issuer}`);
+process.stdin.on('end', () => process.exit(0)).on('error', () => process.exit(0)).resume();
+
+async function signingKey() {
+  const { privateKey } = await jose.generateKeyPair('RS256', { extractable: true });
+  return { ...(await jose.exportJWK(privateKey)), kid: randomBytes(32).toString('base64url'), alg: 'RS256', use: 'sig' };
+}
+
+function build() {
+  const policy = interactionPolicy.base();
+  policy.remove('consent'); // an Okta application is assigned by an administrator; nobody is asked
+
+  const built = new Provider(issuer, {
+    clients: [
+      {
+        client_id: options['client-id'],
+        client_secret: options['client-secret'],
+        token_endpoint_auth_method: 'client_secret_basic',
+        redirect_uris: options.redirect,
+        post_logout_redirect_uris: options.redirect.map((uri) => new URL('/', uri).href),
+        response_types: ['code'],
+        grant_types: ['authorization_code', 'refresh_token'],
+        scope: SCOPES.join(' '),
+      },
+    ],
+    jwks: { keys },
+    routes: {
+      authorization: `${v1}/authorize`,
+      token: `${v1}/token`,
+      userinfo: `${v1}/userinfo`,
+      jwks: `${v1}/keys`,
+      end_session: `${v1}/logout`,
+      revocation: `${v1}/revoke`,
+      introspection: `${v1}/introspect`,
+    },
+    scopes: SCOPES,
+    claims: {
+      openid: ['sub'],
+      profile: ['name', 'given_name', 'family_name', 'preferred_username', 'locale', 'zoneinfo', 'updated_at'],
+      email: ['email', 'email_verified'],
+      groups: ['groups'],
+      ...Object.fromEntries(['acr', 'amr', 'auth_time', 'iss', 'sid', 'ver', 'idp', 'jti'].map((name) => [name, null])),
+    },
+    conformIdTokenClaims: false, // thin or fat is decided in `claimsOf`
+    pkce: { required: () => true },
+    responseTypes: ['code'],
+    features: {
+      devInteractions: { enabled: false },
+      revocation: { enabled: true },
+      introspection: { enabled: true },
+      rpInitiatedLogout: { enabled: true, logoutSource: signOutAtOnce },
+    },
+    ttl: { IdToken: 3600, AccessToken: 3600, Session: 7200, Interaction: 3600, Grant: 86400, AuthorizationCode: 60 },
+    interactions: { policy, url: (_, interaction) => `/signin/${interaction.uid}` },
+    async loadExistingGrant({ oidc }) {
+      const grant = new oidc.provider.Grant({ clientId: oidc.client.clientId, accountId: oidc.session.accountId });
+      grant.addOIDCScope(SCOPES.join(' '));
+      await grant.save();
+      return grant;
+    },
+    async findAccount(_, sub) {
+      const person = byId(sub);
+      if (!person || disabled.has(person.login)) return undefined;
+      return { accountId: sub, claims: async (use, scope) => claimsOf(person, use, scope.split(' ')) };
+    },
+    cookies: { keys: [randomBytes(16).toString('hex')], names: { session: 'sid', interaction: 'oktaStateToken', resume: 'oktaResume' } },
+    renderError(ctx, { error, error_description: description }) {
+      ctx.type = 'html';
+      ctx.body = page('Error', `<h1>${escape(error)}</h1><p>${escape(description ?? '')}</p>`);
+    },
+  });
+  for (const event of ['server_error', 'authorization.error', 'grant.error', 'userinfo.error']) {
+    built.on(event, (_, error) => console.error(event, error.error ?? error, error.error_description ?? ''));
+  }
+  return built;
+}
+
+function claimsOf(person, use, scopes) {
+  const claims = {
+    sub: person.id,
+    ver: 1,
+    idp: '00oexampleorg0000d7',
+    amr: ['pwd'],
+    email: person.email ?? person.login,
+    name: person.name,
+    preferred_username: person.login,
+  };
+  if (settings.thin && use === 'id_token') return claims;
+  const [given, ...family] = person.name.split(' ');
+  Object.assign(claims, {
+    email_verified: person.emailVerified ?? true,
+    given_name: given,
+    family_name: family.join(' '),
+    locale: 'en-US',
+    zoneinfo: 'Europe/Berlin',
+    updated_at: 1_700_000_000,
+  });
+  const groups = scopes.includes('groups') ? claimedGroups(person.groups) : [];
+  if (groups.length > 0) claims.groups = groups; // an empty groups claim is left out
+  return claims;
+}
+
+function claimedGroups(groups) {
+  if (groups.length <= CLAIM_LIMIT) return groups;
+  switch (settings.overLimit) {
+    case 'truncate':
+      return groups.slice(0, CLAIM_LIMIT);
+    case 'omit':
+      return [];
+    case 'all':
+      return groups;
+    default:
+      throw new errors.InvalidRequest(TOO_MANY);
+  }
+}
+
+async function handle(request, response) {
+  const url = new URL(request.url, org);
+  if (url.pathname === '/_ctl' && request.method === 'POST') return control(request, response);
+  counts[url.pathname] = (counts[url.pathname] ?? 0) + 1;
+  if (url.pathname.startsWith('/api/v1/')) return groupsApi.handle(request, response, url);
+  if (url.pathname.startsWith('/signin/')) return signIn(request, response);
+  if (base && url.pathname.startsWith(`${base}/.well-known/`)) request.url = request.url.slice(base.length);
+  return provider.callback()(request, response);
+}
+
+async function signIn(request, response) {
+  const { uid, params } = await provider.interactionDetails(request, response);
+  response.setHeader('content-type', 'text/html; charset=utf-8');
+  if (request.method === 'GET') return void response.end(signInForm(uid, params.login_hint ?? ''));
+
+  const form = new URLSearchParams(await text(request));
+  const login = form.get('identifier');
+  const person = people[login];
+  if (!person || form.get('passcode') !== password) {
+    response.statusCode = 401;
+    return void response.end(signInForm(uid, login ?? '', 'Unable to sign in'));
+  }
+  if (disabled.has(login)) {
+    const description = 'User is not assigned to the client application.';
+    return finish(request, response, { error: 'access_denied', error_description: description });
+  }
+  if (person.groups.length > CLAIM_LIMIT && settings.overLimit === 'error-authorize') {
+    return finish(request, response, { error: 'invalid_scope', error_description: TOO_MANY });
+  }
+  return finish(request, response, { login: { accountId: person.id, amr: ['pwd'], remember: true } });
+}
+
+function finish(request, response, result) {
+  return provider.interactionFinished(request, response, result, { mergeWithLastSubmission: false });
+}
+
+async function control(request, response) {
+  const wish = JSON.parse((await text(request)) || '{}');
+  for (const key of Object.keys(settings)) if (key in wish) settings[key] = wish[key];
+  if (wish.assign) people[wish.assign.login].groups = wish.assign.groups;
+  if (wish.disable) disabled.add(wish.disable);
+  if (wish.enable) disabled.delete(wish.enable);
+  if (wish.api) groupsApi.configure(wish.api);
+  if (wish.rotate) {
+    keys = [await signingKey(), ...(wish.rotate === 'drop' ? [] : keys)];
+    provider = build();
+  }
+  const answer = { ...settings, counts, apiCalls: groupsApi.calls, kids: keys.map(({ kid }) => kid) };
+  response.setHeader('content-type', 'application/json');
+  response.end(JSON.stringify(answer));
+  if (wish.forget) {
+    counts = {};
+    groupsApi.calls = [];
+  }
+}
+
+const text = async (request) => {
+  const chunks = [];
+  for await (const chunk of request) chunks.push(chunk);
+  return Buffer.concat(chunks).toString();
+};
+
+const escape = (string) => string.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
+
+const page = (title, body) =>
+  `<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>${title}</title></head><body>${body}</body></html>`;
+
+const signInForm = (uid, login, complaint = '') =>
+  page(
+    'Sign In',
+    `<h1>Sign In</h1><p role="alert">${complaint}</p>
+<form id="signin" method="post" action="/signin/${uid}">
+<label>Username <input name="identifier" autocomplete="username" value="${escape(login)}"></label>
+<label>Password <input name="passcode" type="password"></label>
+<input type="submit" value="Sign in">
+</form>`,
+  );
+
+function signOutAtOnce(ctx, form) {
+  const consent = '<input type="hidden" name="logout" value="yes">';
+  ctx.body = page('Sign out', `${form.replace('</form>', `${consent}</form>`)}<script>document.forms[0].submit()</script>`);
+}

@@ -1,0 +1,249 @@
+//! A browser without a screen: follows redirects, keeps cookies as browsers do, fills in the sign-in form, and says with
+//! `Sec-Fetch-*` what it is doing.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use cookie::{Cookie, SameSite};
+use rustls::ClientConfig;
+use url::Url;
+
+use super::okta::PASSWORD;
+use super::portcullis::Portcullis;
+use super::raw::{Connection, Response};
+
+const MAX_HOPS: usize = 25;
+
+/// A browser. Every host but an IP address is the proxy.
+#[derive(Clone)]
+pub struct Browser {
+    proxy: SocketAddr,
+    trust: Arc<ClientConfig>,
+    /// Every cookie it holds.
+    pub cookies: Vec<Kept>,
+    /// The last navigation: each request with the status it got.
+    pub trail: Vec<(Url, u16)>,
+    /// Every cookie value it was ever given.
+    pub given: Vec<String>,
+}
+
+/// A cookie that the browser holds.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// The host that set it; there are no `Domain` cookies here.
+    pub host: String,
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+    path: String,
+    secure: bool,
+    same_site: SameSite,
+    expires: Option<i64>,
+}
+
+/// The end of a navigation.
+#[derive(Debug)]
+pub struct Page {
+    /// Where the navigation ended.
+    pub url: Url,
+    /// What stands there.
+    pub response: Response,
+}
+
+impl Browser {
+    /// A fresh browser.
+    pub fn new(proxy: &Portcullis) -> Self {
+        Self {
+            proxy: proxy.address,
+            trust: proxy.trust("http/1.1"),
+            cookies: Vec::new(),
+            trail: Vec::new(),
+            given: Vec::new(),
+        }
+    }
+
+    /// Opens a page as if its address had been typed, and follows redirects to their end.
+    pub async fn open(&mut self, url: &str) -> Page {
+        self.navigate("GET", url, "", |_| false).await
+    }
+
+    /// Opens a page and follows redirects until one leads to `stop`, which is not followed but returned.
+    pub async fn open_until(&mut self, url: &str, stop: &str) -> Url {
+        self.navigate("GET", url, "", |url| url.as_str().starts_with(stop)).await.url
+    }
+
+    /// Opens a page and signs in as `login` where a sign-in form comes up.
+    pub async fn open_as(&mut self, url: &str, login: &str) -> Page {
+        let page = self.open(url).await;
+        let Some(action) = sign_in_form(&page.response.text()) else { return page };
+        let action = page.url.join(&action).unwrap();
+        let fields = [("identifier", login), ("passcode", PASSWORD)];
+        let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        self.navigate("POST", action.as_str(), &form, |_| false).await
+    }
+
+    async fn navigate(&mut self, method: &str, url: &str, form: &str, stop: impl Fn(&Url) -> bool) -> Page {
+        let (mut method, mut form) = (method.to_owned(), form.to_owned());
+        let mut url = Url::parse(url).unwrap();
+        let (start, mut crossed) = (url.clone(), false);
+        self.trail.clear();
+        while self.trail.len() < MAX_HOPS {
+            crossed |= url.host() != start.host();
+            let site = if crossed { "Sec-Fetch-Site: cross-site" } else { "Sec-Fetch-Site: none" };
+            let mut lines = vec![
+                site,
+                "Sec-Fetch-Mode: navigate",
+                "Sec-Fetch-Dest: document",
+                "Sec-Fetch-User: ?1",
+                "Accept: text/html,application/xhtml+xml,*/*;q=0.8",
+            ];
+            if method == "POST" {
+                lines.push("Content-Type: application/x-www-form-urlencoded");
+            }
+            let cookies = self.cookies_for(&url, crossed);
+            let response = self.send(&method, &url, &lines, &cookies, form.as_bytes()).await;
+            self.trail.push((url.clone(), response.status));
+            if !matches!(response.status, 301 | 302 | 303 | 307 | 308) {
+                return Page { url, response };
+            }
+            if !matches!(response.status, 307 | 308) {
+                (method, form) = ("GET".to_owned(), String::new());
+            }
+            url = url.join(response.location()).unwrap();
+            if stop(&url) {
+                return Page { url, response };
+            }
+        }
+        panic!("a loop: {:#?}", self.trail)
+    }
+
+    /// One request with this browser's cookies, as a script on the same host makes it. No redirect is followed.
+    pub async fn fetch(&mut self, method: &str, url: &str, lines: &[&str], body: &[u8]) -> Response {
+        let mut all = vec!["Sec-Fetch-Site: same-origin", "Sec-Fetch-Mode: cors", "Sec-Fetch-Dest: empty", "Accept: */*"];
+        all.extend(lines);
+        self.request(method, url, &all, body).await
+    }
+
+    /// One request with this browser's cookies and just these header lines. No redirect is followed.
+    pub async fn request(&mut self, method: &str, url: &str, lines: &[&str], body: &[u8]) -> Response {
+        let url = Url::parse(url).unwrap();
+        let cookies = self.cookies_for(&url, false);
+        self.send(method, &url, lines, &cookies, body).await
+    }
+
+    async fn send(&mut self, method: &str, url: &Url, lines: &[&str], cookies: &str, body: &[u8]) -> Response {
+        let host = url.host_str().unwrap();
+        let mut connection = match (host.parse::<std::net::IpAddr>(), url.scheme()) {
+            (Ok(ip), "http") => Connection::plain(SocketAddr::new(ip, url.port_or_known_default().unwrap())).await,
+            (Err(_), "http") => Connection::plain(self.proxy).await,
+            (Err(_), "https") => Connection::tls(self.proxy, host, &self.trust).await,
+            _ => panic!("sent to `{url}`"),
+        };
+        let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
+        let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
+        let mut head = format!("{method} {target} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n");
+        for line in lines {
+            head += &format!("{line}\r\n");
+        }
+        if !cookies.is_empty() {
+            head += &format!("Cookie: {cookies}\r\n");
+        }
+        if !body.is_empty() || method == "POST" {
+            head += &format!("Content-Length: {}\r\n", body.len());
+        }
+        connection.send([head.as_bytes(), b"\r\n", body].concat()).await;
+        let response = connection.response(method).await.unwrap_or_else(|| panic!("no answer to {method} {url}"));
+        for line in response.headers.all("set-cookie") {
+            self.keep(url, line);
+        }
+        response
+    }
+
+    /// The `Cookie` line for `url`; `crossed` when another site led here. All requests made so are `GET`s at top level
+    /// or same-site, so only `Strict` is held back.
+    pub fn cookies_for(&self, url: &Url, crossed: bool) -> String {
+        let now = super::idp::now();
+        let matching = self.cookies.iter().filter(|c| {
+            url.host_str() == Some(&c.host)
+                && path_matches(url.path(), &c.path)
+                && (!c.secure || trustworthy(url))
+                && (!crossed || c.same_site != SameSite::Strict)
+                && c.expires.is_none_or(|at| at > now)
+        });
+        matching.map(|c| format!("{}={}", c.name, c.value)).collect::<Vec<_>>().join("; ")
+    }
+
+    fn keep(&mut self, url: &Url, line: &str) {
+        let parsed = Cookie::parse(line.to_owned()).unwrap_or_else(|e| panic!("{e}: `{line}`"));
+        if url.host_str() != Some("127.0.0.1") {
+            assert_eq!(parsed.domain(), None, "a `Domain` cookie from {url}: `{line}`");
+        }
+        let secure = parsed.secure().unwrap_or(false);
+        let same_site = parsed.same_site().unwrap_or(SameSite::Lax);
+        let host_prefixed = parsed.name().starts_with("__Host-");
+        let refused = (secure && !trustworthy(url))
+            || (same_site == SameSite::None && !secure)
+            || (host_prefixed && !(secure && parsed.path() == Some("/")));
+        assert!(!refused, "browsers refuse this cookie from {url}: `{line}`");
+        let host = url.host_str().unwrap().to_owned();
+        let path = parsed.path().map_or_else(|| default_path(url), str::to_owned);
+        let (name, value) = (parsed.name().to_owned(), parsed.value().to_owned());
+        self.cookies.retain(|c| (&c.host, &c.name, &c.path) != (&host, &name, &path));
+        let max_age = parsed.max_age().map(|age| super::idp::now() + age.whole_seconds());
+        let expires = max_age.or_else(|| Some(parsed.expires_datetime()?.unix_timestamp()));
+        if expires.is_none_or(|at| at > super::idp::now()) {
+            self.given.push(value.clone());
+            self.cookies.push(Kept { host, name, value, path, secure, same_site, expires });
+        }
+    }
+
+    /// The value of a cookie that it holds.
+    pub fn cookie(&self, host: &str, name: &str) -> Option<&str> {
+        self.cookies.iter().find(|c| c.host == host && c.name == name).map(|c| c.value.as_str())
+    }
+
+    /// How many times the last navigation asked each host.
+    pub fn hosts(&self) -> HashMap<&str, usize> {
+        let mut hosts = HashMap::new();
+        for (url, _) in &self.trail {
+            *hosts.entry(url.host_str().unwrap()).or_default() += 1;
+        }
+        hosts
+    }
+}
+
+/// As browsers see it: loopback names are as good as TLS.
+fn trustworthy(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    url.scheme() == "https" || host == "localhost" || host.ends_with(".localhost") || host == "127.0.0.1"
+}
+
+/// RFC 6265, section 5.1.4.
+fn path_matches(path: &str, cookie: &str) -> bool {
+    path.strip_prefix(cookie).is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || cookie.ends_with('/'))
+}
+
+fn default_path(url: &Url) -> String {
+    match url.path().rsplit_once('/') {
+        Some(("", _)) | None => "/".to_owned(),
+        Some((folder, _)) => folder.to_owned(),
+    }
+}
+
+/// Where the sign-in form of `okta.mjs` on this page leads, if it is that page.
+fn sign_in_form(html: &str) -> Option<String> {
+    let form = &html[html.find(r#"<form id="signin""#)?..];
+    let action = form.split(r#"action=""#).nth(1)?.split('"').next()?;
+    Some(action.to_owned())
+}
+
+/// The target of the first link or form on the page whose text holds `text`.
+pub fn link(html: &str, text: &str) -> Option<String> {
+    let end = html.find(text)?;
+    let before = &html[..end];
+    let (start, attribute) = before.rfind("<a ").map(|at| (at, r#"href=""#)).max(before.rfind("<form ").map(|at| (at, r#"action=""#)))?;
+    let target = before[start..].split(attribute).nth(1)?.split('"').next()?;
+    Some(target.replace("&amp;", "&").replace("&#38;", "&").replace("&#x26;", "&"))
+}

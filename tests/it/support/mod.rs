@@ -1,0 +1,167 @@
+//! What the tests stand on: a proxy as a process, an origin and a provider inside the test, and clients.
+
+pub mod browser;
+pub mod certs;
+pub mod idp;
+pub mod okta;
+pub mod origin;
+pub mod portcullis;
+pub mod raw;
+pub mod wire;
+
+pub use self::browser::Browser;
+pub use self::idp::{Answer, Idp, Person};
+pub use self::okta::Okta;
+pub use self::origin::Origin;
+pub use self::portcullis::{Config, Portcullis};
+pub use self::raw::Response;
+
+/// The applications of most tests, all at one origin:
+/// `wiki` for Engineering, `pay` for Finance, `open` for everybody without a login, and `app` for any member with
+/// `/public` open and `/admin` for admins.
+pub const APPLICATIONS: &str = r#"
+[[applications]]
+name = "Wiki"
+domain = "wiki.$TLD"
+origin = "$ORIGIN"
+session_duration = "8h"
+allowed_idps = ["okta"]
+auto_redirect_to_identity = true
+[[applications.policies]]
+name = "engineers"
+decision = "allow"
+include = [{ okta = { name = "Engineering", identity_provider_id = "okta" } }]
+
+[[applications]]
+name = "Pay"
+domain = "pay.$TLD"
+origin = "$ORIGIN"
+allowed_idps = ["okta"]
+auto_redirect_to_identity = true
+[[applications.policies]]
+name = "finance"
+decision = "allow"
+include = [{ okta = { name = "Finance", identity_provider_id = "okta" } }]
+
+[[applications]]
+name = "Open"
+domain = "open.$TLD"
+origin = "$ORIGIN"
+[[applications.policies]]
+name = "all"
+decision = "bypass"
+include = [{ everyone = {} }]
+
+[[applications]]
+name = "App"
+domain = "app.$TLD"
+origin = "$ORIGIN"
+allowed_idps = ["okta"]
+auto_redirect_to_identity = true
+[[applications.policies]]
+name = "members"
+decision = "allow"
+include = [{ everyone = {} }]
+
+[[applications]]
+name = "App, public part"
+domain = "app.$TLD/public"
+origin = "$ORIGIN"
+[[applications.policies]]
+name = "all"
+decision = "bypass"
+include = [{ everyone = {} }]
+
+[[applications]]
+name = "App, admin part"
+domain = "app.$TLD/admin"
+origin = "$ORIGIN"
+allowed_idps = ["okta"]
+auto_redirect_to_identity = true
+[[applications.policies]]
+name = "admins"
+decision = "allow"
+include = [{ okta = { name = "admins", identity_provider_id = "okta" } }]
+"#;
+
+/// A provider, an origin and a proxy between them.
+pub struct World {
+    /// The proxy. Named first: it is the first to be stopped.
+    pub proxy: Portcullis,
+    /// The provider.
+    pub idp: Idp,
+    /// The origin.
+    pub origin: Origin,
+}
+
+impl World {
+    /// With [`APPLICATIONS`], without TLS.
+    pub async fn start() -> Self {
+        Self::with(APPLICATIONS, |_| ()).await
+    }
+
+    /// With these applications, and a configuration that differs.
+    pub async fn with(applications: &str, change: impl FnOnce(&mut Config)) -> Self {
+        let (idp, origin) = (Idp::start().await, Origin::start().await);
+        let mut config = Config::new(&idp.issuer, applications);
+        change(&mut config);
+        let proxy = Portcullis::start(at(config, &origin.url("http"))).await;
+        Self { proxy, idp, origin }
+    }
+
+    /// A fresh browser.
+    pub fn browser(&self) -> Browser {
+        Browser::new(&self.proxy)
+    }
+
+    /// A browser in which `person` has logged in at `url` and is there.
+    pub async fn signed_in(&self, person: Person, url: &str) -> Browser {
+        self.idp.script(|script| script.person = person);
+        let mut browser = self.browser();
+        let page = browser.open(url).await;
+        assert_eq!((page.url.as_str(), page.response.status), (url, 200), "{:#?}", browser.trail);
+        self.origin.forget();
+        browser
+    }
+
+    /// One request of raw bytes, on a connection of its own.
+    pub async fn raw(&self, bytes: impl AsRef<[u8]>) -> Option<Response> {
+        raw::exchange(self.proxy.address, bytes).await
+    }
+}
+
+/// Puts the origin and the names into a configuration.
+pub fn at(mut config: Config, origin: &str) -> Config {
+    let tld = if config.tls { "test" } else { "localhost" };
+    config.rest = config.rest.replace("$ORIGIN", origin).replace("$TLD", tld);
+    config
+}
+
+/// The answer must be a refusal: the way to the login, or 400, 401, 403, 404, 405, 421 or 431; never an allow and never a 5xx.
+/// `None` (the connection was closed) is one too.
+#[track_caller]
+pub fn assert_refused(answer: Option<&Response>, after: &str) {
+    let Some(answer) = answer else { return };
+    match answer.status {
+        302 => assert!(leads_to_login(answer), "after {after} sent to `{}`", answer.location()),
+        400 | 401 | 403 | 404 | 405 | 421 | 431 => (),
+        other => panic!("after {after}: {other} {}", answer.text()),
+    }
+    assert_eq!(answer.headers.one("x-from"), None, "after {after} the origin answered");
+}
+
+/// Whether an answer sends to the login page of the team domain.
+pub fn leads_to_login(answer: &Response) -> bool {
+    let Some(location) = answer.headers.one("location") else { return false };
+    ["http://access.localhost/cdn-cgi/access/login/", "https://access.test/cdn-cgi/access/login/"]
+        .iter()
+        .any(|login| location.starts_with(login))
+}
+
+/// Takes a token apart: header and claims, unverified.
+pub fn open_token(token: &str) -> (serde_json::Value, serde_json::Value) {
+    use base64::Engine;
+    let mut parts = token.split('.').map(|part| base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(part).unwrap());
+    let mut part = || serde_json::from_slice(&parts.next().unwrap()).unwrap();
+    (part(), part())
+}

@@ -1,0 +1,277 @@
+//! The product as its users run it: the binary, a configuration file, a folder, signals.
+
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use rustls::ClientConfig;
+use tempfile::TempDir;
+use tokio::time::sleep;
+
+use super::certs::Certificate;
+use super::okta::{CLIENT_ID, CLIENT_SECRET};
+use super::raw::{self, Connection, Connection2};
+
+/// A configuration, as text with what a test may want to differ.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The issuer of the identity provider `okta`.
+    pub issuer: String,
+    /// The token for its groups API.
+    pub api_token: Option<String>,
+    /// The `[[applications]]` and whatever else stands at the end of the file. `$ORIGIN` stands for the origin's address.
+    pub rest: String,
+    /// With TLS the hosts are `*.test`, without `*.localhost`.
+    pub tls: bool,
+    /// `[team] session_duration`.
+    pub session_duration: &'static str,
+    /// Inserted under `[[listen]]`.
+    pub listen: String,
+}
+
+impl Config {
+    /// An ordinary configuration with these applications.
+    pub fn new(issuer: &str, rest: &str) -> Self {
+        Self {
+            issuer: issuer.to_owned(),
+            api_token: None,
+            rest: rest.to_owned(),
+            tls: false,
+            session_duration: "24h",
+            listen: String::new(),
+        }
+    }
+
+    /// The host of the team domain.
+    pub fn team(&self) -> &'static str {
+        if self.tls { "access.test" } else { "access.localhost" }
+    }
+
+    fn text(&self, listen: SocketAddr, metrics: SocketAddr) -> String {
+        let Self { issuer, rest, session_duration, listen: listen_extra, .. } = self;
+        let team = self.team();
+        let plain_http = !self.tls;
+        let tls = if self.tls { r#"tls = { certificate = "cert.pem", key = "key.pem" }"# } else { "" };
+        let api_token = self.api_token.as_ref().map(|t| format!(r#", api_token = "{t}""#)).unwrap_or_default();
+        format!(
+            r#"
+[team]
+name = "Example"
+domain = "{team}"
+session_duration = "{session_duration}"
+
+[store]
+path = "portcullis.db"
+
+[metrics]
+address = "{metrics}"
+
+[insecure]
+plain_http = {plain_http}
+inline_secrets = true
+insecure_identity_providers = true
+
+[[listen]]
+address = "{listen}"
+{tls}
+{listen_extra}
+
+[[identity_providers]]
+id = "okta"
+name = "Example Okta"
+type = "okta"
+config = {{ client_id = "{CLIENT_ID}", client_secret = "{CLIENT_SECRET}", okta_account = "{issuer}"{api_token} }}
+
+{rest}
+"#
+        )
+    }
+}
+
+/// A running proxy. Stopped when dropped; a log with a panic or a token in it fails the test.
+pub struct Portcullis {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Where it answers `/metrics`, `/healthz` and `/readyz`.
+    pub metrics: SocketAddr,
+    /// The configuration it was started with.
+    pub config: Config,
+    certificate: Certificate,
+    folder: TempDir,
+    process: Option<Child>,
+}
+
+impl Portcullis {
+    /// Starts the proxy and waits until it is ready.
+    pub async fn start(config: Config) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let certificate = Certificate::new(&["access.test", "wiki.test", "pay.test", "open.test", "app.test"]);
+        fs::write(folder.path().join("cert.pem"), &certificate.pem).unwrap();
+        fs::write(folder.path().join("key.pem"), &certificate.key_pem).unwrap();
+        let (address, metrics) = (free_address(), free_address());
+        let mut proxy = Self { address, metrics, config, certificate, folder, process: None };
+        proxy.write_config();
+        proxy.run().await;
+        proxy
+    }
+
+    /// Writes the configuration file anew, as an editor would.
+    pub fn write_config(&self) {
+        fs::write(self.path("portcullis.toml"), self.config.text(self.address, self.metrics)).unwrap();
+    }
+
+    /// Starts the stopped proxy again, in the same folder.
+    pub async fn run(&mut self) {
+        assert!(self.process.is_none(), "it is running");
+        let log = File::options().create(true).append(true).open(self.path("log")).unwrap();
+        let process = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+            .args(["run", "-c", "portcullis.toml"])
+            .current_dir(self.folder.path())
+            .env("RUST_LOG", "trace")
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.process = Some(process);
+        self.until_ready().await;
+    }
+
+    async fn until_ready(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            if let Some(status) = self.process.as_mut().unwrap().try_wait().unwrap() {
+                self.process = None;
+                panic!("the proxy ended with {status}:\n{}", self.log_tail());
+            }
+            if self.readyz().await == Some(200) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "the proxy does not become ready:\n{}", self.log_tail());
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn readyz(&self) -> Option<u16> {
+        tokio::net::TcpStream::connect(self.metrics).await.ok()?;
+        let answer = raw::exchange(self.metrics, raw::request("GET", "localhost", "/readyz", &[])).await?;
+        Some(answer.status)
+    }
+
+    /// The metrics as text.
+    pub async fn metrics(&self) -> String {
+        raw::exchange(self.metrics, raw::request("GET", "localhost", "/metrics", &[])).await.unwrap().text()
+    }
+
+    /// Sends a signal by its name.
+    pub fn signal(&self, name: &str) {
+        let pid = self.process.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+
+    /// Waits until the proxy has ended by itself.
+    pub async fn ended(&mut self, within: Duration) -> ExitStatus {
+        let deadline = Instant::now() + within;
+        loop {
+            if let Some(status) = self.process.as_mut().unwrap().try_wait().unwrap() {
+                self.process = None;
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the proxy does not end within {within:?}:\n{}", self.log_tail());
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Stops the proxy. What it keeps in its folder stays.
+    pub async fn stop(&mut self) {
+        self.signal("INT");
+        self.ended(Duration::from_secs(20)).await;
+    }
+
+    /// Everything it has logged, over all its runs.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    /// The audit events of one kind, in order.
+    pub fn events(&self, kind: &str) -> Vec<serde_json::Value> {
+        let log = self.log();
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        lines.filter(|event| find(event, "event") == Some(kind)).collect()
+    }
+
+    /// A file of its folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The TLS settings of a client that trusts this proxy.
+    pub fn trust(&self, protocol: &str) -> Arc<ClientConfig> {
+        self.certificate.client(protocol)
+    }
+
+    /// A connection as a client of `host` makes it.
+    pub async fn connect(&self, host: &str) -> Connection {
+        if self.config.tls {
+            Connection::tls(self.address, host, &self.trust("http/1.1")).await
+        } else {
+            Connection::plain(self.address).await
+        }
+    }
+
+    /// An HTTP/2 connection as a client of `host` makes it.
+    pub async fn connect2(&self, host: &str) -> Connection2 {
+        Connection2::tls(self.address, host, &self.trust("h2")).await
+    }
+
+    fn log_tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<_> = log.lines().filter(|line| !line.contains("\"TRACE\"")).collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+}
+
+impl Drop for Portcullis {
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            // Already ended is as good as ended now.
+            let _sent = Command::new("kill").args(["-s", "INT", &process.id().to_string()]).status();
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while matches!(process.try_wait(), Ok(None)) && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            let _killed = process.kill();
+            let _status = process.wait();
+        }
+        if std::thread::panicking() {
+            return eprintln!("--- the proxy's last lines\n{}", self.log_tail());
+        }
+        let log = self.log();
+        assert!(!log.contains("panicked at"), "a panic in the proxy:\n{}", self.log_tail());
+        for secret in ["eyJ", CLIENT_SECRET] {
+            let line = log.lines().find(|line| line.contains(secret));
+            assert_eq!(line, None, "`{secret}…` in the log");
+        }
+    }
+}
+
+/// The string under `key`, at the top of a log line or among its fields.
+pub fn find<'a>(event: &'a serde_json::Value, key: &str) -> Option<&'a str> {
+    event.get(key).or_else(|| event.get("fields")?.get(key))?.as_str()
+}
+
+/// An address on which nobody listens. From below the range that outgoing connections use, so that none of the tests
+/// that run at the same time takes it before the proxy does.
+pub fn free_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = u16::try_from(std::process::id() % 1000).unwrap() * 20;
+    loop {
+        let port = 10_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+            return listener.local_addr().unwrap();
+        }
+    }
+}
