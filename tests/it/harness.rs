@@ -50,7 +50,8 @@ async fn the_provider_in_the_test_wants_pkce_the_secret_and_a_fresh_code() {
     let idp = Idp::start().await;
     let address = idp.issuer.trim_start_matches("http://").parse().unwrap();
     // RFC 7636, appendix B.
-    let (verifier, challenge) = ("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk", "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM");
+    let (verifier, challenge) =
+        ("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk", "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM");
     let authorize = format!(
         "/oauth2/v1/authorize?client_id=0oaexample&response_type=code&code_challenge={challenge}&code_challenge_method=S256\
          &state=s&nonce=n&redirect_uri=http%3A%2F%2Faccess.localhost%2Fback"
@@ -83,7 +84,9 @@ async fn okta_is_shaped_like_okta() {
     let okta = Okta::start(&["http://access.localhost/cdn-cgi/access/callback"]);
     let host = okta.issuer.trim_start_matches("http://").to_owned();
     let address = host.parse().unwrap();
-    let get = async |target: &str, lines: &[&str]| raw::exchange(address, raw::request("GET", &host, target, lines)).await.unwrap();
+    let get = async |target: &str, lines: &[&str]| {
+        raw::exchange(address, raw::request("GET", &host, target, lines)).await.unwrap()
+    };
     let discovery = get("/.well-known/openid-configuration", &[]).await.json();
     assert_eq!(discovery["issuer"], okta.issuer);
     assert_eq!(discovery["token_endpoint"], format!("{}/oauth2/v1/token", okta.issuer));

@@ -13,5 +13,12 @@
     reason = "a test fails by panicking, reads the clock of the world, and has no public interface"
 )]
 
+mod attacks;
+mod bad_days;
 mod harness;
+mod headers;
+mod login;
+mod logs;
+mod proxying;
+mod refusals;
 mod support;

@@ -1,7 +1,6 @@
 //! A browser without a screen: follows redirects, keeps cookies as browsers do, fills in the sign-in form, and says with
 //! `Sec-Fetch-*` what it is doing.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -121,7 +120,8 @@ impl Browser {
 
     /// One request with this browser's cookies, as a script on the same host makes it. No redirect is followed.
     pub async fn fetch(&mut self, method: &str, url: &str, lines: &[&str], body: &[u8]) -> Response {
-        let mut all = vec!["Sec-Fetch-Site: same-origin", "Sec-Fetch-Mode: cors", "Sec-Fetch-Dest: empty", "Accept: */*"];
+        let mut all =
+            vec!["Sec-Fetch-Site: same-origin", "Sec-Fetch-Mode: cors", "Sec-Fetch-Dest: empty", "Accept: */*"];
         all.extend(lines);
         self.request(method, url, &all, body).await
     }
@@ -203,15 +203,6 @@ impl Browser {
     pub fn cookie(&self, host: &str, name: &str) -> Option<&str> {
         self.cookies.iter().find(|c| c.host == host && c.name == name).map(|c| c.value.as_str())
     }
-
-    /// How many times the last navigation asked each host.
-    pub fn hosts(&self) -> HashMap<&str, usize> {
-        let mut hosts = HashMap::new();
-        for (url, _) in &self.trail {
-            *hosts.entry(url.host_str().unwrap()).or_default() += 1;
-        }
-        hosts
-    }
 }
 
 /// As browsers see it: loopback names are as good as TLS.
@@ -243,7 +234,8 @@ fn sign_in_form(html: &str) -> Option<String> {
 pub fn link(html: &str, text: &str) -> Option<String> {
     let end = html.find(text)?;
     let before = &html[..end];
-    let (start, attribute) = before.rfind("<a ").map(|at| (at, r#"href=""#)).max(before.rfind("<form ").map(|at| (at, r#"action=""#)))?;
+    let (start, attribute) =
+        before.rfind("<a ").map(|at| (at, r#"href=""#)).max(before.rfind("<form ").map(|at| (at, r#"action=""#)))?;
     let target = before[start..].split(attribute).nth(1)?.split('"').next()?;
     Some(target.replace("&amp;", "&").replace("&#38;", "&").replace("&#x26;", "&"))
 }

@@ -280,7 +280,8 @@ impl Shared {
         self.tokens.insert(access_token.clone(), self.script.person.clone());
         let id_token = self.id_token(&request["nonce"]);
         self.given.push(id_token.clone());
-        let answer = json!({ "token_type": "Bearer", "expires_in": 3600, "access_token": access_token, "id_token": id_token });
+        let answer =
+            json!({ "token_type": "Bearer", "expires_in": 3600, "access_token": access_token, "id_token": id_token });
         Reply::Json(200, answer.to_string())
     }
 
@@ -352,7 +353,8 @@ fn jwks() -> String {
     // RFC 8017, A.1.1: SEQUENCE { n, e }. For 2048 bits the modulus stands at a fixed place.
     let der = KEY.public_key().as_ref();
     let n = BASE64_URL_SAFE_NO_PAD.encode(&der[9..265]);
-    json!({ "keys": [{ "kty": "RSA", "use": "sig", "alg": "RS256", "kid": "provider-key", "n": n, "e": "AQAB" }] }).to_string()
+    json!({ "keys": [{ "kty": "RSA", "use": "sig", "alg": "RS256", "kid": "provider-key", "n": n, "e": "AQAB" }] })
+        .to_string()
 }
 
 /// Seconds since 1970.

@@ -40,7 +40,8 @@ impl Okta {
             .spawn()
             .expect("node is needed for these tests");
         let output = BufReader::new(process.stdout.take().unwrap());
-        let ready = output.lines().map_while(Result::ok).find_map(|line| line.strip_prefix("ready ").map(str::to_owned));
+        let ready =
+            output.lines().map_while(Result::ok).find_map(|line| line.strip_prefix("ready ").map(str::to_owned));
         Self { issuer: ready.expect("the provider did not start"), process }
     }
 

@@ -76,11 +76,8 @@ impl Origin {
     async fn listen(tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared {
-            seen: Mutex::default(),
-            released: Semaphore::new(0),
-            uploaded: watch::Sender::new(0),
-        });
+        let shared =
+            Arc::new(Shared { seen: Mutex::default(), released: Semaphore::new(0), uploaded: watch::Sender::new(0) });
         let task = tokio::spawn(accept(listener, tls, Arc::clone(&shared)));
         Self { address, shared, task }
     }
@@ -103,6 +100,7 @@ impl Origin {
     /// Forgets what was received.
     pub fn forget(&self) {
         self.shared.seen.lock().unwrap().clear();
+        self.shared.uploaded.send_replace(0);
     }
 
     /// Nothing may have arrived.
@@ -186,12 +184,7 @@ async fn serve(stream: impl Io + 'static, http2: bool, shared: Arc<Shared>) {
 /// `/origin/slow` after two seconds, `/origin/stream` piece by piece as the test releases them, `/origin/upload` with the
 /// length it counted as it came, `/origin/ws` with an upgrade that repeats every byte, `/origin/status/N` with `N`,
 /// `/origin/cookies` with many cookies.
-async fn behave(
-    stream: &mut BufReader<impl Io>,
-    head: &Head,
-    seen: &Seen,
-    shared: &Shared,
-) -> std::io::Result<()> {
+async fn behave(stream: &mut BufReader<impl Io>, head: &Head, seen: &Seen, shared: &Shared) -> std::io::Result<()> {
     let mut framing = wire::framing(&head.headers, Framing::Length(0));
     let path = seen.target.split('?').next().unwrap_or_default();
     match path {
@@ -281,7 +274,11 @@ async fn serve_http2(stream: impl Io + 'static, shared: Arc<Shared>) {
             target: request.uri().path_and_query().map(ToString::to_string).unwrap_or_default(),
             version: "HTTP/2",
             headers: Headers(
-                request.headers().iter().map(|(n, v)| (n.to_string(), String::from_utf8_lossy(v.as_bytes()).into())).collect(),
+                request
+                    .headers()
+                    .iter()
+                    .map(|(n, v)| (n.to_string(), String::from_utf8_lossy(v.as_bytes()).into()))
+                    .collect(),
             ),
         };
         shared.seen.lock().unwrap().push(seen.clone());

@@ -127,13 +127,13 @@ impl Portcullis {
     /// Starts the stopped proxy again, in the same folder.
     pub async fn run(&mut self) {
         assert!(self.process.is_none(), "it is running");
-        let log = File::options().create(true).append(true).open(self.path("log")).unwrap();
+        let file = |name| File::options().create(true).append(true).open(self.path(name)).unwrap();
         let process = Command::new(env!("CARGO_BIN_EXE_portcullis"))
             .args(["run", "-c", "portcullis.toml"])
             .current_dir(self.folder.path())
             .env("RUST_LOG", "trace")
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
+            .stdout(file("stdout"))
+            .stderr(file("stderr"))
             .spawn()
             .unwrap();
         self.process = Some(process);
@@ -193,7 +193,12 @@ impl Portcullis {
 
     /// Everything it has logged, over all its runs.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.path("log")).unwrap_or_default()
+        fs::read_to_string(self.path("stdout")).unwrap_or_default()
+    }
+
+    /// Everything it has said beside the log.
+    pub fn complaints(&self) -> String {
+        fs::read_to_string(self.path("stderr")).unwrap_or_default()
     }
 
     /// The audit events of one kind, in order.
@@ -228,7 +233,7 @@ impl Portcullis {
     }
 
     fn log_tail(&self) -> String {
-        let log = self.log();
+        let log = self.log() + &self.complaints();
         let lines: Vec<_> = log.lines().filter(|line| !line.contains("\"TRACE\"")).collect();
         lines[lines.len().saturating_sub(30)..].join("\n")
     }
@@ -249,7 +254,7 @@ impl Drop for Portcullis {
         if std::thread::panicking() {
             return eprintln!("--- the proxy's last lines\n{}", self.log_tail());
         }
-        let log = self.log();
+        let log = self.log() + &self.complaints();
         assert!(!log.contains("panicked at"), "a panic in the proxy:\n{}", self.log_tail());
         for secret in ["eyJ", CLIENT_SECRET] {
             let line = log.lines().find(|line| line.contains(secret));

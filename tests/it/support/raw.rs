@@ -39,7 +39,9 @@ impl Response {
     /// Where a redirect leads, as it was written.
     #[track_caller]
     pub fn location(&self) -> &str {
-        self.headers.one("location").unwrap_or_else(|| panic!("status {} without `location`: {}", self.status, self.text()))
+        self.headers
+            .one("location")
+            .unwrap_or_else(|| panic!("status {} without `location`: {}", self.status, self.text()))
     }
 }
 

@@ -1,0 +1,51 @@
+//! Inputs that broke real products of this kind, by family: `p` paths and rules, `h` identity and forwarding headers,
+//! `r` redirects and the login flow, `j` tokens, `s` sessions and cookies, `t` transport. The number after the letter is the
+//! case's in its family's list, which has gaps. Whatever happens, the recording origin must not hear of it.
+
+mod flow;
+mod forwarding;
+mod paths;
+mod sessions;
+mod tokens;
+mod transport;
+
+use crate::support::{Browser, Person, World, assert_refused, raw};
+
+const APP: &str = "http://app.localhost";
+
+/// A member without further rights, who is logged in at `app.localhost`.
+async fn member(world: &World) -> Browser {
+    world.signed_in(Person::bob(), "http://app.localhost/").await
+}
+
+/// The `Cookie` line of a browser for `app.localhost`.
+fn cookie_line(browser: &Browser) -> String {
+    format!("Cookie: CF_Authorization={}", browser.cookie("app.localhost", "CF_Authorization").unwrap())
+}
+
+/// Sends each target to `app.localhost`, without a session and as a member who may not see `/admin`: nothing may arrive.
+async fn refused_everywhere(targets: &[&str]) {
+    let world = World::start().await;
+    let cookie = cookie_line(&member(&world).await);
+    for target in targets {
+        for lines in [&[][..], &[cookie.as_str()]] {
+            let answer = world.raw(raw::request("GET", "app.localhost", target, lines)).await;
+            assert_refused(answer.as_ref(), target);
+            world.origin.assert_untouched(target);
+        }
+    }
+}
+
+/// Sends each target with a member's session: 400, and nothing may arrive.
+async fn malformed(targets: &[&[u8]]) {
+    let world = World::start().await;
+    let cookie = cookie_line(&member(&world).await);
+    for target in targets {
+        let name = String::from_utf8_lossy(target).into_owned();
+        let tail = format!(" HTTP/1.1\r\nHost: app.localhost\r\n{cookie}\r\nConnection: close\r\n\r\n");
+        let request = [b"GET ".as_slice(), target, tail.as_bytes()].concat();
+        let answer = world.raw(request).await;
+        assert!(answer.as_ref().is_none_or(|a| a.status == 400), "{name}: {answer:?}");
+        world.origin.assert_untouched(&name);
+    }
+}

@@ -1,0 +1,136 @@
+//! Bytes on the wire: no smuggled request, no unbounded one, no second door.
+
+use super::cookie_line;
+use super::member;
+use crate::support::raw::{self, Connection};
+use crate::support::{World, assert_refused};
+
+#[tokio::test]
+async fn t03_the_body_of_a_refused_request_is_no_request() {
+    let world = World::start().await;
+    let smuggled = raw::request("GET", "open.localhost", "/smuggled", &[]);
+    let heads = [
+        format!("POST / HTTP/1.1\r\nHost: wiki.localhost\r\nContent-Length: {}\r\n\r\n{smuggled}", smuggled.len()),
+        format!(
+            "POST / HTTP/1.1\r\nHost: wiki.localhost\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{smuggled}\r\n0\r\n\r\n",
+            smuggled.len()
+        ),
+        format!(
+            "POST /cdn-cgi/access/logout HTTP/1.1\r\nHost: wiki.localhost\r\nContent-Length: {}\r\n\r\n{smuggled}",
+            smuggled.len()
+        ),
+        format!("GET / HTTP/1.1\r\nHost: wiki.localhost\r\nContent-Length: {}\r\n\r\n{smuggled}", smuggled.len()),
+    ];
+    for request in heads {
+        let mut connection = Connection::plain(world.proxy.address).await;
+        connection.send(&request).await;
+        let first = connection.response("POST").await;
+        assert_refused(first.as_ref(), &request);
+        connection.send(raw::request("GET", "wiki.localhost", "/next", &[])).await;
+        let second = connection.response("GET").await;
+        assert_refused(second.as_ref(), &request);
+        world.origin.assert_untouched(&request);
+    }
+}
+
+#[tokio::test]
+async fn t03_framings_that_disagree_are_refused_or_mended() {
+    let world = World::start().await;
+    let smuggled = raw::request("GET", "wiki.localhost", "/smuggled", &[]);
+    let length = smuggled.len();
+    let requests = [
+        format!(
+            "POST / HTTP/1.1\r\nHost: open.localhost\r\nContent-Length: {length}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{smuggled}"
+        ),
+        format!(
+            "POST / HTTP/1.1\r\nHost: open.localhost\r\nContent-Length: 0\r\nContent-Length: {length}\r\n\r\n{smuggled}"
+        ),
+        format!("POST / HTTP/1.1\r\nHost: open.localhost\r\nContent-Length: 0, {length}\r\n\r\n{smuggled}"),
+        format!("POST / HTTP/1.1\r\nHost: open.localhost\r\nContent-Length: +{length}\r\n\r\n{smuggled}"),
+        format!("POST / HTTP/1.1\r\nHost: open.localhost\r\nContent-Length: -1\r\n\r\n{smuggled}"),
+        format!("POST / HTTP/1.1\r\nHost: open.localhost\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n{smuggled}"),
+        format!(
+            "POST / HTTP/1.1\r\nHost: open.localhost\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n{smuggled}"
+        ),
+        format!("POST / HTTP/1.1\r\nHost: open.localhost\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n{smuggled}"),
+        format!("POST / HTTP/1.0\r\nHost: open.localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{smuggled}"),
+        format!(
+            "POST / HTTP/1.1\r\nHost: open.localhost\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n{smuggled}"
+        ),
+        format!("GET / HTTP/1.1\r\nHost: open.localhost\r\nUpgrade: foo\r\nConnection: Upgrade\r\n\r\n{smuggled}"),
+    ];
+    for request in requests {
+        world.origin.forget();
+        let mut connection = Connection::plain(world.proxy.address).await;
+        connection.send(&request).await;
+        while let Some(answer) = connection.response("POST").await {
+            assert_ne!(answer.status, 500, "{request}");
+        }
+        let smuggled = world.origin.seen().iter().any(|seen| seen.target.contains("smuggled"));
+        assert!(!smuggled, "arrived after {request}");
+    }
+}
+
+#[tokio::test]
+async fn t05_an_upgrade_to_http2_is_not_forwarded() {
+    let world = World::start().await;
+    let lines = ["Upgrade: h2c", "HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA", "Connection: Upgrade, HTTP2-Settings"];
+    let request = raw::request("GET", "open.localhost", "/", &lines).replace("Connection: close\r\n", "");
+    let mut connection = Connection::plain(world.proxy.address).await;
+    connection.send(request).await;
+    let answer = connection.response("GET").await;
+    assert!(answer.as_ref().is_none_or(|a| a.status != 101), "{answer:?}");
+    for seen in world.origin.seen() {
+        assert!(seen.headers.all("http2-settings").is_empty(), "{:?}", seen.headers);
+        assert!(!seen.headers.lists("upgrade", "h2c"), "{:?}", seen.headers);
+    }
+}
+
+#[tokio::test]
+async fn t09_headers_beyond_the_limits_get_431() {
+    let world = World::start().await;
+    let cookie = cookie_line(&member(&world).await);
+    let long = format!("X-Long: {}", "a".repeat(128 * 1024));
+    let thousand: Vec<String> = (0..1000).map(|i| format!("X-{i}: v")).collect();
+    let thousand: Vec<&str> = thousand.iter().map(String::as_str).collect();
+    for lines in [vec![long.as_str(), &cookie], thousand] {
+        let answer = world.raw(raw::request("GET", "app.localhost", "/", &lines)).await;
+        assert!(answer.as_ref().is_none_or(|a| matches!(a.status, 400 | 431)), "{answer:?}");
+        world.origin.assert_untouched("headers beyond the limits");
+    }
+    let target = format!("/{}", "a".repeat(128 * 1024));
+    let answer = world.raw(raw::request("GET", "app.localhost", &target, &[&cookie])).await;
+    assert!(answer.as_ref().is_none_or(|a| matches!(a.status, 400 | 414 | 431)), "{answer:?}");
+    world.origin.assert_untouched("a target beyond the limits");
+}
+
+#[tokio::test]
+async fn t12_a_log_line_is_one_line() {
+    let world = World::start().await;
+    let agent = format!("User-Agent: x\\n{{\"level\":\"ERROR\",\"event\":\"login\"}}\x1b[31m{}", "A".repeat(8 * 1024));
+    let bytes = raw::request("GET", "wiki.localhost", "/%22,%22event%22:%22login", &[&agent]);
+    world.raw(bytes).await;
+    world.raw(raw::request("GET", "open.localhost", "/", &[&agent.replace('\x1b', "")])).await;
+    assert_eq!(world.proxy.events("login").len(), 0);
+    let log = world.proxy.log();
+    assert!(!log.contains('\x1b'), "an escape sequence in the log");
+    for line in log.lines() {
+        assert!(
+            serde_json::from_str::<serde_json::Value>(line).is_ok_and(|l| l.is_object()),
+            "not a JSON line: {line:.200}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn t13_metrics_and_health_are_not_on_the_public_listener() {
+    let world = World::start().await;
+    for host in ["app.localhost", "access.localhost", "open.localhost", "127.0.0.1"] {
+        for target in ["/metrics", "/healthz", "/readyz"] {
+            let answer = world.raw(raw::request("GET", host, target, &[])).await.unwrap();
+            assert!(!answer.text().contains("# TYPE"), "{host}{target}");
+            assert!(host == "open.localhost" || answer.status != 200, "{host}{target}");
+        }
+    }
+    assert!(world.proxy.metrics().await.contains("# TYPE"));
+}

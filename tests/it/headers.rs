@@ -1,0 +1,186 @@
+//! What the origin sees: who is there from us alone, no cookie of ours, and forwarding headers that we wrote.
+
+use serde_json::json;
+
+use crate::support::{APPLICATIONS, Person, World, idp, raw};
+
+/// Every way to write the names of the identity headers that somebody behind us may read as ours.
+fn spoofs() -> Vec<String> {
+    let names = ["Cf-Access-Jwt-Assertion", "Cf-Access-Authenticated-User-Email", "Cf-Access-Authenticated-User-Id"];
+    let mut spoofs = Vec::new();
+    for name in names {
+        spoofs.push(name.to_owned());
+        spoofs.push(name.to_uppercase());
+        spoofs.push(name.to_lowercase());
+        spoofs.push(name.replace('-', "_"));
+        spoofs.push(name.replacen('-', "_", 1));
+        spoofs.push(name.to_uppercase().replace('-', "_"));
+        spoofs.push(name.replacen('-', ".", 1));
+    }
+    spoofs
+}
+
+/// A header name as CGI, WSGI and their kind read it.
+fn folded(name: &str) -> String {
+    name.to_ascii_lowercase().replace(['_', '.', ' '], "-")
+}
+
+fn identity_headers(seen: &crate::support::origin::Seen) -> Vec<(String, String)> {
+    seen.headers.0.iter().filter(|(name, _)| folded(name).starts_with("cf-access-")).cloned().collect()
+}
+
+#[tokio::test]
+async fn spoofed_identity_never_arrives_on_an_open_route() {
+    let world = World::start().await;
+    let token = idp::forged(&json!({ "alg": "RS256" }), &json!({ "email": "boss@example.com" }));
+    for (host, path) in [("open.localhost", "/"), ("app.localhost", "/public/x")] {
+        for name in spoofs() {
+            for value in ["boss@example.com", &token] {
+                world.origin.forget();
+                let line = format!("{name}: {value}");
+                let answer = world.raw(raw::request("GET", host, path, &[&line, &line])).await.unwrap();
+                if answer.status == 400 {
+                    world.origin.assert_untouched(&line);
+                    continue;
+                }
+                assert_eq!(answer.status, 200, "{line}");
+                assert_eq!(identity_headers(&world.origin.last()), [], "{host}{path} with {line}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn spoofed_identity_never_stands_beside_the_real_one() {
+    let world = World::start().await;
+    let mut browser = world.signed_in(Person::alice(), "http://wiki.localhost/").await;
+    let token = browser.cookie("wiki.localhost", "CF_Authorization").unwrap().to_owned();
+    for name in spoofs() {
+        world.origin.forget();
+        let answer = browser.fetch("GET", "http://wiki.localhost/", &[&format!("{name}: boss@example.com")], b"").await;
+        if answer.status == 400 {
+            world.origin.assert_untouched(&name);
+            continue;
+        }
+        let mut received = identity_headers(&world.origin.last());
+        received.iter_mut().for_each(|(name, _)| name.make_ascii_lowercase());
+        received.sort();
+        let expected = [
+            ("cf-access-authenticated-user-email".to_owned(), "alice@example.com".to_owned()),
+            ("cf-access-jwt-assertion".to_owned(), token.clone()),
+        ];
+        assert_eq!(received, expected, "with a spoofed {name}");
+    }
+}
+
+#[tokio::test]
+async fn connection_cannot_name_our_headers_away() {
+    let world = World::start().await;
+    let browser = world.signed_in(Person::alice(), "http://wiki.localhost/").await;
+    let cookie = format!("Cookie: CF_Authorization={}", browser.cookie("wiki.localhost", "CF_Authorization").unwrap());
+    for named in ["Cf-Access-Jwt-Assertion", "cf-access-authenticated-user-email, cookie", "X-Forwarded-For", "Host"] {
+        world.origin.forget();
+        let connection = format!("Connection: close, {named}");
+        let request =
+            raw::request("GET", "wiki.localhost", "/", &[&cookie, &connection]).replace("Connection: close\r\n", "");
+        let Some(answer) = world.raw(request).await else { continue };
+        if answer.status != 200 {
+            assert!(matches!(answer.status, 302 | 400 | 401), "{named}: {}", answer.status);
+            world.origin.assert_untouched(named);
+            continue;
+        }
+        let seen = world.origin.last();
+        assert!(seen.assertion().is_some(), "{named} was named away");
+        assert_eq!(seen.headers.one("cf-access-authenticated-user-email"), Some("alice@example.com"), "{named}");
+    }
+}
+
+#[tokio::test]
+async fn our_cookies_stay_with_us_and_all_others_pass() {
+    let world = World::start().await;
+    let browser = world.signed_in(Person::alice(), "http://wiki.localhost/").await;
+    let token = browser.cookie("wiki.localhost", "CF_Authorization").unwrap();
+    let line = format!(
+        "Cookie: theme=dark; CF_Authorization={token}; CF_AppSession=n1; a=b=c; CF_Binding=x; CF_Session=y; CF_AuthorizationX=theirs"
+    );
+    let answer = world.raw(raw::request("GET", "wiki.localhost", "/", &[&line])).await.unwrap();
+    assert_eq!(answer.status, 200);
+    let received = world.origin.last().cookies();
+    let expected = [("theme", "dark"), ("a", "b=c"), ("CF_AuthorizationX", "theirs")];
+    assert_eq!(received, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+
+    world.origin.forget();
+    let answer =
+        world.raw(raw::request("GET", "open.localhost", "/", &["Cookie: CF_Authorization=x; CF_AppSession=y"])).await;
+    assert_eq!(answer.unwrap().status, 200);
+    assert_eq!(world.origin.last().headers.all("cookie"), [""; 0], "not on an open route either");
+}
+
+#[tokio::test]
+async fn forwarding_headers_are_ours() {
+    let world = World::start().await;
+    let theirs = [
+        "X-Forwarded-For: 203.0.113.9",
+        "X-Forwarded-Host: evil.example",
+        "X-Forwarded-Proto: https",
+        "X-Forwarded-Port: 44444444",
+        "X-Forwarded-Prefix: /public",
+        "X-Forwarded-Uri: /public/a",
+        "X-Forwarded-Server: evil",
+        "X_Forwarded_For: 203.0.113.9",
+        "Forwarded: for=203.0.113.9;host=evil.example;proto=https",
+        "X-Real-IP: 203.0.113.9",
+        "True-Client-IP: 203.0.113.9",
+        "CF-Connecting-IP: 203.0.113.9",
+        "X-Original-URL: /admin",
+        "X-Rewrite-URL: /admin",
+    ];
+    for host in ["open.localhost", "app.localhost"] {
+        world.origin.forget();
+        let answer = world.raw(raw::request("GET", host, "/public/x", &theirs)).await.unwrap();
+        assert_eq!(answer.status, 200);
+        let seen = world.origin.last();
+        assert_eq!(seen.headers.one("x-forwarded-for"), Some("127.0.0.1"));
+        assert_eq!(seen.headers.one("x-forwarded-proto"), Some("http"));
+        assert_eq!(seen.headers.one("x-forwarded-host"), Some(host));
+        let text = format!("{:?}", seen.headers);
+        for trace in ["203.0.113.9", "evil", "/public/a", "/admin", "44444444"] {
+            assert!(!text.contains(trace), "`{trace}` arrived: {text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_in_front_is_believed_and_only_then() {
+    let world =
+        World::with(APPLICATIONS, |config| config.listen = r#"trusted_proxies = ["127.0.0.1/32"]"#.into()).await;
+    let lines = ["X-Forwarded-For: 198.51.100.7, 203.0.113.9", "X-Forwarded-Proto: https"];
+    world.raw(raw::request("GET", "open.localhost", "/", &lines)).await.unwrap();
+    let seen = world.origin.last();
+    let chain = seen.headers.one("x-forwarded-for").unwrap();
+    assert!(chain.contains("203.0.113.9"), "the trusted hop's peer is the client: {chain}");
+    assert_eq!(seen.headers.one("x-forwarded-proto"), Some("https"));
+}
+
+#[tokio::test]
+async fn the_origin_gets_the_host_and_target_that_were_judged() {
+    let world = World::start().await;
+    for target in ["/", "/a%20b?x=%2F&y=..%2f", "/a+b/c", "/~u/(x)!$'*,=:@", "/%C3%A9"] {
+        world.origin.forget();
+        let answer = world.raw(raw::request("GET", "OPEN.localhost", target, &[])).await.unwrap();
+        assert_eq!(answer.status, 200, "{target}");
+        let seen = world.origin.last();
+        assert_eq!(seen.headers.one("host"), Some("open.localhost"), "the canonical host");
+        assert_eq!(seen.target.split('?').nth(1), target.split('?').nth(1), "the query is untouched");
+    }
+}
+
+#[tokio::test]
+async fn what_the_origin_sets_reaches_the_client() {
+    let world = World::start().await;
+    let answer = world.raw(raw::request("GET", "open.localhost", "/origin/cookies", &[])).await.unwrap();
+    assert_eq!(answer.headers.all("set-cookie").len(), 30);
+    assert_eq!(answer.headers.one("x-from"), Some("origin"));
+    let answer = world.raw(raw::request("GET", "open.localhost", "/origin/status/418", &[])).await.unwrap();
+    assert_eq!(answer.status, 418);
+}

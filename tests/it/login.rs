@@ -1,0 +1,405 @@
+//! The whole login: two steps, over the team domain, and what it leaves behind.
+
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use serde_json::{Value, json};
+
+use crate::support::portcullis::{Config, Portcullis, find};
+use crate::support::{
+    APPLICATIONS, Browser, Okta, Origin, Person, World, at, browser, leads_to_login, okta, open_token,
+};
+
+const WIKI: &str = "http://wiki.localhost/page?q=1&r=a%20b";
+const CALLBACK: &str = "http://access.localhost/cdn-cgi/access/callback";
+
+/// A proxy with the certified provider behind it.
+async fn with_okta(change: impl FnOnce(&mut Config)) -> (Portcullis, Okta, Origin) {
+    let (okta, origin) = (Okta::start(&[CALLBACK]), Origin::start().await);
+    let mut config = Config::new(&okta.issuer, APPLICATIONS);
+    change(&mut config);
+    (Portcullis::start(at(config, &origin.url("http"))).await, okta, origin)
+}
+
+/// What an origin does to know who is there: the assertion verified with the published keys.
+async fn verified_at(proxy: &Portcullis, assertion: &str) -> Value {
+    let certs = Browser::new(proxy).fetch("GET", "http://access.localhost/cdn-cgi/access/certs", &[], b"").await.json();
+    let kid = open_token(assertion).0["kid"].as_str().unwrap().to_owned();
+    let keys = certs["keys"].as_array().unwrap();
+    let key = keys.iter().find(|key| key["kid"] == kid.as_str()).expect("the assertion's key is published");
+    let key = DecodingKey::from_rsa_components(key["n"].as_str().unwrap(), key["e"].as_str().unwrap()).unwrap();
+    let mut validation = Validation::new(Algorithm::RS256);
+    validation.validate_aud = false;
+    jsonwebtoken::decode::<Value>(assertion, &key, &validation).expect("the assertion verifies").claims
+}
+
+#[tokio::test]
+async fn a_member_of_the_group_reaches_the_page_first_asked_for() {
+    let (proxy, okta, origin) = with_okta(|_| ()).await;
+    let mut browser = Browser::new(&proxy);
+    let page = browser.open_as(WIKI, "alice@example.com").await;
+    assert_eq!((page.url.as_str(), page.response.status), (WIKI, 200), "{:#?}", browser.trail);
+    assert_eq!(page.response.json()["target"], "/page?q=1&r=a%20b");
+
+    assert_eq!(origin.seen().len(), 1, "only the last request is for the origin");
+    let seen = origin.last();
+    assert_eq!(seen.headers.one("cf-access-authenticated-user-email"), Some("alice@example.com"));
+    let claims = verified_at(&proxy, seen.assertion().unwrap()).await;
+    assert_eq!(claims["iss"], "http://access.localhost");
+    assert_eq!(claims["type"], "app");
+    assert_eq!(claims["email"], "alice@example.com");
+    assert!(claims["sub"].as_str().is_some_and(|sub| uuid::Uuid::parse_str(sub).is_ok()), "{claims}");
+    let audience = claims["aud"][0].as_str().unwrap();
+    assert!(audience.len() == 64 && audience.bytes().all(|b| b.is_ascii_hexdigit()), "{claims}");
+    let lifetime = claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap();
+    assert_eq!(lifetime, 8 * 3600, "the application's session duration");
+    assert_eq!(claims["groups"], Value::Null, "groups are in the identity record, not in the cookie");
+
+    assert_eq!(okta.count("/oauth2/v1/token").await, 1, "one code, one call");
+    assert_eq!(okta.count("/oauth2/v1/userinfo").await, 1);
+    assert_eq!(proxy.events("login").len(), 1);
+}
+
+#[tokio::test]
+async fn the_first_redirect_has_the_shape_that_clients_parse() {
+    let world = World::start().await;
+    let mut browser = world.browser();
+    let answer = browser.request("GET", WIKI, &[], b"").await;
+    assert_eq!(answer.status, 302);
+    let location = url::Url::parse(answer.location()).unwrap();
+    assert_eq!(location.host_str(), Some("access.localhost"));
+    assert_eq!(location.path(), "/cdn-cgi/access/login/wiki.localhost");
+    let query: std::collections::HashMap<_, _> = location.query_pairs().into_owned().collect();
+    assert_eq!(query["kid"].len(), 64);
+    assert_eq!(query["redirect_url"], "/page?q=1&r=a%20b");
+    assert!(answer.headers.lists("cache-control", "no-store"), "{:?}", answer.headers);
+    assert!(browser.cookie("wiki.localhost", "CF_AppSession").is_some(), "{:?}", answer.headers);
+    world.origin.assert_untouched("a request without a session");
+}
+
+#[tokio::test]
+async fn somebody_in_the_wrong_group_is_refused_and_the_origin_never_hears_of_it() {
+    let (proxy, _okta, origin) = with_okta(|_| ()).await;
+    let mut browser = Browser::new(&proxy);
+    let page = browser.open_as(WIKI, "bob@example.com").await;
+    assert_eq!(page.response.status, 403, "{:#?}", browser.trail);
+    assert!(page.response.text().contains("<html"), "a page for people");
+    origin.assert_untouched("a login of somebody who may not");
+    assert_eq!(proxy.events("deny").len(), 1);
+    let page = browser.open("http://pay.localhost/").await;
+    assert_eq!(page.response.status, 200, "the same login is good where its groups are: {:#?}", browser.trail);
+}
+
+#[tokio::test]
+async fn one_login_is_enough_for_a_second_application() {
+    let world = World::start().await;
+    let mut browser = world.signed_in(Person::alice(), WIKI).await;
+    let logins = world.idp.count("/oauth2/v1/authorize");
+    let page = browser.open("http://app.localhost/admin/x").await;
+    assert_eq!(
+        (page.url.as_str(), page.response.status),
+        ("http://app.localhost/admin/x", 200),
+        "{:#?}",
+        browser.trail
+    );
+    assert_eq!(world.idp.count("/oauth2/v1/authorize"), logins, "the provider was not asked again");
+    let (wiki, app) =
+        (browser.cookie("wiki.localhost", "CF_Authorization"), browser.cookie("app.localhost", "CF_Authorization"));
+    assert_ne!(wiki.unwrap(), app.unwrap(), "each application has its own token");
+}
+
+#[tokio::test]
+async fn the_chooser_lists_the_providers_where_nothing_is_automatic() {
+    let applications = APPLICATIONS.replace("auto_redirect_to_identity = true", "");
+    let world = World::with(&applications, |_| ()).await;
+    let mut browser = world.browser();
+    let page = browser.open(WIKI).await;
+    assert_eq!((page.url.host_str(), page.response.status), (Some("access.localhost"), 200));
+    assert_eq!(page.response.headers.one("cf-access-domain"), Some("wiki.localhost"));
+    let policy = page.response.headers.one("content-security-policy").unwrap();
+    assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
+    let choice = browser::link(&page.response.text(), "Example Okta").expect("the provider is on the page");
+    let choice = page.url.join(&choice).unwrap();
+    let page = browser.open(choice.as_str()).await;
+    assert_eq!((page.url.as_str(), page.response.status), (WIKI, 200), "{:#?}", browser.trail);
+}
+
+#[tokio::test]
+async fn every_tab_lands_on_its_own_page_whatever_the_order() {
+    let world = World::start().await;
+    let mut browser = world.browser();
+    let mut tabs = Vec::new();
+    for tab in 0..12 {
+        let url = format!("http://wiki.localhost/tab/{tab}");
+        let waiting = browser.open_until(&url, &world.idp.issuer).await;
+        tabs.push((url, waiting));
+    }
+    assert!(flow_cookies(&browser) <= 5, "{:?}", browser.cookies);
+    // An order that is neither that of the start nor its reverse, and begins with a flow that was given up.
+    for tab in [2, 11, 0, 7, 5, 10, 3, 8, 1, 9, 6, 4] {
+        let (url, waiting) = &tabs[tab];
+        let page = browser.open(waiting.as_str()).await;
+        assert_eq!((page.url.as_str(), page.response.status), (url.as_str(), 200), "{:#?}", browser.trail);
+    }
+    assert!(flow_cookies(&browser) <= 5, "{:?}", browser.cookies);
+}
+
+/// The cookies of logins under way: what the team domain set beside the session.
+fn flow_cookies(browser: &Browser) -> usize {
+    let team = browser.cookies.iter().filter(|c| c.host == "access.localhost");
+    team.filter(|c| !matches!(c.name.as_str(), "CF_Authorization" | "CF_Session" | "CF_Device")).count()
+}
+
+#[tokio::test]
+async fn at_most_five_flows_are_kept_and_their_cookies_stay_small() {
+    let world = World::start().await;
+    let mut browser = world.browser();
+    for tab in 0..50 {
+        browser.open_until(&format!("http://wiki.localhost/tab/{tab}"), &world.idp.issuer).await;
+        assert!(flow_cookies(&browser) <= 5, "after {tab}: {:?}", browser.cookies);
+    }
+    for host in ["http://access.localhost/cdn-cgi/access/callback", "http://wiki.localhost/"] {
+        let line = browser.cookies_for(&url::Url::parse(host).unwrap(), false);
+        assert!(line.len() < 4096, "{} bytes of cookies at {host}", line.len());
+    }
+}
+
+#[tokio::test]
+async fn a_flow_that_is_gone_goes_to_the_page_when_there_is_a_session() {
+    let world = World::start().await;
+    let mut browser = world.browser();
+    let waiting = browser.open_until("http://wiki.localhost/late", &world.idp.issuer).await;
+    let flows: Vec<_> =
+        browser.cookies.iter().filter(|c| c.host == "access.localhost").map(|c| c.name.clone()).collect();
+    let page = browser.open(WIKI).await;
+    assert_eq!(page.response.status, 200);
+    browser.cookies.retain(|c| !flows.contains(&c.name) || c.name == "CF_Authorization" || c.name == "CF_Session");
+    let page = browser.open(waiting.as_str()).await;
+    assert_eq!((page.url.as_str(), page.response.status), ("http://wiki.localhost/late", 200), "{:#?}", browser.trail);
+}
+
+#[tokio::test]
+async fn a_browser_without_cookies_is_stopped_by_a_page_that_names_the_cookie() {
+    let world = World::start().await;
+    let mut browser = world.browser();
+    let mut url = WIKI.to_owned();
+    for _ in 0..20 {
+        browser.cookies.clear();
+        let answer = browser.request("GET", &url, &["Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"], b"").await;
+        if !matches!(answer.status, 302 | 303) {
+            assert_eq!(answer.status, 400);
+            assert!(answer.text().contains("cookie"), "{}", answer.text());
+            return world.origin.assert_untouched("a login without cookies");
+        }
+        url = url::Url::parse(&url).unwrap().join(answer.location()).unwrap().into();
+    }
+    panic!("twenty hops without an end");
+}
+
+#[tokio::test]
+async fn logout_kills_the_token_everywhere() {
+    let world = World::start().await;
+    let mut browser = world.signed_in(Person::alice(), WIKI).await;
+    browser.open("http://app.localhost/").await;
+    let stolen = browser.clone();
+    let page = browser.open("http://wiki.localhost/cdn-cgi/access/logout").await;
+    assert!(matches!(page.response.status, 200 | 302), "{:#?}", browser.trail);
+    assert_eq!(browser.cookie("wiki.localhost", "CF_Authorization"), None, "the cookie is deleted");
+    world.origin.forget();
+    for url in [WIKI, "http://app.localhost/"] {
+        let answer = stolen.clone().fetch("GET", url, &[], b"").await;
+        assert_eq!(answer.status, 401, "{url} with a token from before the logout");
+    }
+    let answer = stolen.clone().request("GET", "http://pay.localhost/", &["Sec-Fetch-Mode: navigate"], b"").await;
+    assert!(leads_to_login(&answer));
+    world.origin.assert_untouched("a logout");
+    assert_eq!(world.proxy.events("logout").len(), 1);
+}
+
+#[tokio::test]
+async fn nobody_logs_in_again_after_a_restart() {
+    let mut world = World::start().await;
+    let mut browser = world.signed_in(Person::alice(), WIKI).await;
+    world.proxy.stop().await;
+    world.proxy.run().await;
+    let asked = world.idp.count("/oauth2/v1/authorize");
+    let answer = browser.fetch("GET", WIKI, &[], b"").await;
+    assert_eq!(answer.status, 200, "the token is still good");
+    let page = browser.open("http://app.localhost/admin").await;
+    assert_eq!(page.response.status, 200, "and so are the organisation session and the groups: {:#?}", browser.trail);
+    assert_eq!(world.idp.count("/oauth2/v1/authorize"), asked);
+}
+
+#[tokio::test]
+async fn the_store_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::start().await;
+    let mode = std::fs::metadata(world.proxy.path("portcullis.db")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn an_expired_token_is_renewed_without_the_provider_while_the_organisation_session_lives() {
+    let applications = APPLICATIONS.replace(r#"session_duration = "8h""#, r#"session_duration = "2s""#);
+    let world = World::with(&applications, |_| ()).await;
+    let mut browser = world.signed_in(Person::alice(), WIKI).await;
+    let kept = format!("Cookie: CF_Authorization={}", browser.cookie("wiki.localhost", "CF_Authorization").unwrap());
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    // A browser drops the cookie with the token; a thief does not.
+    let answer = world.browser().fetch("GET", WIKI, &[&kept], b"").await;
+    assert_eq!(answer.status, 401, "no leeway on our own sessions");
+    let asked = world.idp.count("/oauth2/v1/authorize");
+    let page = browser.open(WIKI).await;
+    assert_eq!((page.url.as_str(), page.response.status), (WIKI, 200), "{:#?}", browser.trail);
+    assert_eq!(world.idp.count("/oauth2/v1/authorize"), asked);
+}
+
+#[tokio::test]
+async fn login_and_authorized_answer_head() {
+    let world = World::start().await;
+    let mut browser = world.browser();
+    let answer = browser.request("HEAD", WIKI, &[], b"").await;
+    assert_eq!(answer.status, 302, "the application");
+    let login = browser.request("HEAD", answer.location(), &[], b"").await;
+    assert!(matches!(login.status, 200 | 302), "the login page: {}", login.status);
+    assert_eq!(login.headers.one("cf-access-domain"), Some("wiki.localhost"));
+
+    // A command-line client with an organisation token and no browser walks this way with `HEAD` alone.
+    let mut browser = world.signed_in(Person::alice(), "http://app.localhost/").await;
+    let mut url = WIKI.to_owned();
+    let mut trail = Vec::new();
+    loop {
+        let answer = browser.request("HEAD", &url, &[], b"").await;
+        trail.push((url.clone(), answer.status));
+        let authorized = url.contains("/cdn-cgi/access/authorized");
+        if authorized {
+            let cookie = answer.headers.all("set-cookie").into_iter().find(|c| c.starts_with("CF_Authorization="));
+            assert!(cookie.is_some_and(|c| c.contains("Expires=")), "{trail:#?}: {:?}", answer.headers);
+            break;
+        }
+        assert!(trail.len() < 6 && answer.status == 302, "{trail:#?}");
+        url = url::Url::parse(&url).unwrap().join(answer.location()).unwrap().into();
+    }
+}
+
+#[tokio::test]
+async fn the_header_is_as_good_as_the_cookie() {
+    let world = World::start().await;
+    let browser = world.signed_in(Person::alice(), WIKI).await;
+    let token = browser.cookie("wiki.localhost", "CF_Authorization").unwrap();
+    let line = format!("cf-access-token: {token}");
+    assert_eq!(world.browser().fetch("GET", WIKI, &[&line], b"").await.status, 200);
+    assert_eq!(
+        world.browser().fetch("GET", "http://pay.localhost/", &[&line], b"").await.status,
+        401,
+        "another application"
+    );
+}
+
+#[tokio::test]
+async fn certs_have_two_keys_and_a_certificate_for_each() {
+    let world = World::start().await;
+    for host in ["access.localhost", "wiki.localhost"] {
+        let answer = world.browser().fetch("GET", &format!("http://{host}/cdn-cgi/access/certs"), &[], b"").await;
+        let certs = answer.json();
+        assert_eq!((answer.status, certs["keys"].as_array().unwrap().len()), (200, 2), "{certs}");
+        for (key, certificate) in
+            certs["keys"].as_array().unwrap().iter().zip(certs["public_certs"].as_array().unwrap())
+        {
+            assert_eq!((&key["kty"], &key["alg"], &key["use"]), (&json!("RSA"), &json!("RS256"), &json!("sig")));
+            assert_eq!(key["kid"], certificate["kid"]);
+            assert!(certificate["cert"].as_str().unwrap().starts_with("-----BEGIN CERTIFICATE-----"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn get_identity_gives_groups_and_never_a_token() {
+    let world = World::start().await;
+    let mut browser = world.signed_in(Person::alice(), WIKI).await;
+    let url = "http://wiki.localhost/cdn-cgi/access/get-identity";
+    let answer = browser.fetch("GET", url, &[], b"").await;
+    let identity = answer.json();
+    assert_eq!((answer.status, &identity["email"]), (200, &json!("alice@example.com")));
+    assert_eq!(identity["idp"]["type"], "okta");
+    let groups = identity["groups"].as_array().unwrap();
+    assert!(groups.iter().any(|group| group["name"] == "Engineering"), "{identity}");
+    assert!(answer.headers.lists("cache-control", "no-store"));
+    assert!(!answer.text().contains("eyJ"), "a token in {}", answer.text());
+    let answer = world.browser().fetch("GET", url, &[], b"").await;
+    assert!(matches!(answer.status, 400..=403), "without a session: {}", answer.status);
+}
+
+#[tokio::test]
+async fn more_than_a_hundred_groups_are_all_read_or_the_login_fails() {
+    let applications = APPLICATIONS.replace("Engineering", "zz-last-allowed");
+    let (proxy, okta, origin) = with_okta(|config| {
+        config.rest = applications;
+        config.api_token = Some(okta::API_TOKEN.to_owned());
+    })
+    .await;
+    for over_limit in ["truncate", "omit", "all"] {
+        okta.control(json!({ "overLimit": over_limit })).await;
+        let mut browser = Browser::new(&proxy);
+        let page = browser.open_as(WIKI, "carol@example.com").await;
+        assert_eq!((page.url.as_str(), page.response.status), (WIKI, 200), "{over_limit}: {:#?}", browser.trail);
+    }
+    origin.forget();
+    for over_limit in ["truncate", "omit"] {
+        okta.control(json!({ "overLimit": over_limit, "api": { "faults": vec!["html"; 8] } })).await;
+        let page = Browser::new(&proxy).open_as(WIKI, "carol@example.com").await;
+        assert!(
+            matches!(page.response.status, 403 | 502 | 503),
+            "{over_limit}, and no groups API: {}",
+            page.response.status
+        );
+        okta.control(json!({ "api": { "faults": [] } })).await;
+    }
+    for (over_limit, thin) in [("error-token", false), ("error-authorize", true)] {
+        okta.control(json!({ "overLimit": over_limit, "thin": thin })).await;
+        let page = Browser::new(&proxy).open_as(WIKI, "carol@example.com").await;
+        assert!(page.response.status != 200 && page.response.status != 500, "{over_limit}: {}", page.response.status);
+    }
+    origin.assert_untouched("logins whose groups are unknown");
+}
+
+#[tokio::test]
+async fn exactly_a_hundred_groups_are_not_believed() {
+    let (proxy, okta, _origin) = with_okta(|config| config.api_token = Some(okta::API_TOKEN.to_owned())).await;
+    let groups = "/api/v1/users/00u3hundred00000d7/groups";
+    Browser::new(&proxy).open_as("http://app.localhost/", "hundred@example.com").await;
+    assert!(okta.count(groups).await >= 1, "a hundred may be a hundred of more");
+    Browser::new(&proxy).open_as("http://app.localhost/", "alice@example.com").await;
+    assert_eq!(okta.count("/api/v1/users/00u1alice0000000d7/groups").await, 0, "five are five");
+}
+
+#[tokio::test]
+async fn fat_tokens_rotated_keys_and_odd_names_are_all_the_same() {
+    let (proxy, okta, origin) =
+        with_okta(|config| config.rest = APPLICATIONS.replace("Engineering", "日本語グループ")).await;
+    for thin in [true, false] {
+        okta.control(json!({ "thin": thin, "rotate": "drop" })).await;
+        let mut browser = Browser::new(&proxy);
+        let page = browser.open_as(WIKI, "unicode@example.com").await;
+        assert_eq!((page.url.as_str(), page.response.status), (WIKI, 200), "thin {thin}: {:#?}", browser.trail);
+    }
+    origin.forget();
+    let page = Browser::new(&proxy).open_as(WIKI, "zero@example.com").await;
+    assert_eq!(page.response.status, 403, "no groups at all is no reason for an error");
+    okta.control(json!({ "disable": "alice@example.com" })).await;
+    let page = Browser::new(&proxy).open_as("http://app.localhost/", "alice@example.com").await;
+    assert!(matches!(page.response.status, 400..=403), "the provider refused: {}", page.response.status);
+    origin.assert_untouched("people who may not");
+}
+
+#[tokio::test]
+async fn audit_events_say_who_and_where() {
+    let world = World::start().await;
+    world.signed_in(Person::alice(), WIKI).await;
+    let event = world.proxy.events("login").pop().unwrap();
+    let text = event.to_string();
+    assert!(text.contains("alice@example.com") && text.contains("okta"), "{text}");
+    world.idp.script(|script| script.person = Person::bob());
+    world.browser().open(WIKI).await;
+    let event = world.proxy.events("deny").pop().unwrap();
+    assert!(event.to_string().contains("bob@example.com"), "{event}");
+    assert!(find(&event, "request_id").is_some(), "{event}");
+}
