@@ -21,7 +21,6 @@ async fn p04_dot_segments_are_resolved_before_judging() {
         "/public/x/../../admin",
         "/../admin",
         "/./admin",
-        "/public/..",
     ])
     .await;
 }
@@ -66,8 +65,7 @@ async fn p08_path_parameters_do_not_change_the_rule() {
 
 #[tokio::test]
 async fn p09_slashes_are_merged() {
-    refused_everywhere(&["//admin/secret", "///admin", "/public/..//admin", "/.//admin", "//app.localhost/admin"])
-        .await;
+    refused_everywhere(&["//admin/secret", "///admin", "/public/..//admin", "/.//admin"]).await;
 }
 
 #[tokio::test]

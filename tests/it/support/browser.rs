@@ -86,7 +86,7 @@ impl Browser {
     async fn navigate(&mut self, method: &str, url: &str, form: &str, stop: impl Fn(&Url) -> bool) -> Page {
         let (mut method, mut form) = (method.to_owned(), form.to_owned());
         let mut url = Url::parse(url).unwrap();
-        let (start, mut crossed) = (url.clone(), false);
+        let (mut start, mut crossed) = (url.clone(), false);
         self.trail.clear();
         while self.trail.len() < MAX_HOPS {
             crossed |= url.host() != start.host();
@@ -104,13 +104,19 @@ impl Browser {
             let cookies = self.cookies_for(&url, crossed);
             let response = self.send(&method, &url, &lines, &cookies, form.as_bytes()).await;
             self.trail.push((url.clone(), response.status));
-            if !matches!(response.status, 301 | 302 | 303 | 307 | 308) {
+            let target = if matches!(response.status, 301 | 302 | 303 | 307 | 308) {
+                response.location().to_owned()
+            } else if let Some(target) = refresh(&response.text()) {
+                // From here on it is this page that leads on.
+                (start, crossed) = (url.clone(), false);
+                target
+            } else {
                 return Page { url, response };
-            }
+            };
             if !matches!(response.status, 307 | 308) {
                 (method, form) = ("GET".to_owned(), String::new());
             }
-            url = url.join(response.location()).unwrap();
+            url = url.join(&target).unwrap();
             if stop(&url) {
                 return Page { url, response };
             }
@@ -223,6 +229,12 @@ fn default_path(url: &Url) -> String {
     }
 }
 
+/// Where a page that leads on by itself leads.
+fn refresh(html: &str) -> Option<String> {
+    let content = html.split(r#"<meta http-equiv="refresh" content="0;url="#).nth(1)?.split('"').next()?;
+    Some(unescaped(content))
+}
+
 /// Where the sign-in form of `okta.mjs` on this page leads, if it is that page.
 fn sign_in_form(html: &str) -> Option<String> {
     let form = &html[html.find(r#"<form id="signin""#)?..];
@@ -237,5 +249,9 @@ pub fn link(html: &str, text: &str) -> Option<String> {
     let (start, attribute) =
         before.rfind("<a ").map(|at| (at, r#"href=""#)).max(before.rfind("<form ").map(|at| (at, r#"action=""#)))?;
     let target = before[start..].split(attribute).nth(1)?.split('"').next()?;
-    Some(target.replace("&amp;", "&").replace("&#38;", "&").replace("&#x26;", "&"))
+    Some(unescaped(target))
+}
+
+fn unescaped(attribute: &str) -> String {
+    attribute.replace("&amp;", "&").replace("&#38;", "&").replace("&#x26;", "&")
 }
