@@ -15,10 +15,12 @@
 
 mod attacks;
 mod bad_days;
+mod configuration;
 mod harness;
 mod headers;
 mod login;
 mod logs;
+mod matrix;
 mod proxying;
 mod refusals;
 mod support;

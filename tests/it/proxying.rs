@@ -108,7 +108,7 @@ async fn tls_up_is_verified() {
     let authority = folder.path().join("origin-ca.pem");
     std::fs::write(&authority, &certificate.pem).unwrap();
     let url = format!("\"{}\"", origin.url("https"));
-    let trusting = open_at(&url, &format!("origin_ca = {authority:?}"));
+    let trusting = open_at(&url, &format!("origin_settings = {{ ca = {authority:?} }}"));
 
     let (proxy, _idp) = before(&trusting, |_| ()).await;
     let answer = raw::exchange(proxy.address, raw::request("GET", "open.localhost", "/", &[])).await.unwrap();
@@ -242,7 +242,7 @@ async fn origin_trouble_is_told_by_status_and_a_clear_page() {
     assert!(!answer.text().contains(&dead.to_string()), "the page names the origin's address");
 
     let origin = Origin::start().await;
-    let keys = r#"timeouts = { connect = "1s", read = "1s" }"#;
+    let keys = r#"origin_settings = { connect_timeout = "1s", read_timeout = "1s" }"#;
     let (proxy, _idp) = before(&open_at(&format!("\"{}\"", origin.url("http")), keys), |_| ()).await;
     for (path, status) in [("/origin/hang", 504), ("/origin/close", 502)] {
         let started = Instant::now();

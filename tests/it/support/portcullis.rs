@@ -51,7 +51,8 @@ impl Config {
         if self.tls { "access.test" } else { "access.localhost" }
     }
 
-    fn text(&self, listen: SocketAddr, metrics: SocketAddr) -> String {
+    /// The file, with these listeners.
+    pub fn text(&self, listen: SocketAddr, metrics: SocketAddr) -> String {
         let Self { issuer, rest, session_duration, listen: listen_extra, .. } = self;
         let team = self.team();
         let plain_http = !self.tls;
