@@ -1,12 +1,20 @@
 //! The tests' own parts, tested: an origin that records too little or a provider that lets everybody in would make every
 //! other test worthless.
 
-use serde_json::json;
+use std::collections::HashMap;
+
+use serde_json::{Value, json};
 
 use crate::support::certs::Certificate;
 use crate::support::raw::{self, Connection, Connection2};
 use crate::support::wire::Framing;
-use crate::support::{Answer, Idp, Okta, Origin, browser};
+use crate::support::{Answer, Browser, Idp, Okta, Origin, browser, open_token};
+
+// RFC 7636, appendix B.
+const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+/// The tests' client and its secret.
+const BASIC: &str = "Authorization: Basic MG9hZXhhbXBsZTphLWNsaWVudC1zZWNyZXQtb2YtdGhlLXRlc3RzLW9ubHk=";
 
 #[tokio::test]
 async fn the_origin_records_header_lines_in_their_order_and_case() {
@@ -49,14 +57,10 @@ async fn the_origin_speaks_grpc_over_tls() {
 async fn the_provider_in_the_test_wants_pkce_the_secret_and_a_fresh_code() {
     let idp = Idp::start().await;
     let address = idp.issuer.trim_start_matches("http://").parse().unwrap();
-    // RFC 7636, appendix B.
-    let (verifier, challenge) =
-        ("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk", "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM");
     let authorize = format!(
-        "/oauth2/v1/authorize?client_id=0oaexample&response_type=code&code_challenge={challenge}&code_challenge_method=S256\
+        "/oauth2/v1/authorize?client_id=0oaexample&response_type=code&code_challenge={CHALLENGE}&code_challenge_method=S256\
          &state=s&nonce=n&redirect_uri=http%3A%2F%2Faccess.localhost%2Fback"
     );
-    let basic = "Authorization: Basic MG9hZXhhbXBsZTphLWNsaWVudC1zZWNyZXQtb2YtdGhlLXRlc3RzLW9ubHk=";
     let redeem = async |authorization: &str, code: &str, verifier: &str| {
         let form = format!("grant_type=authorization_code&code={code}&code_verifier={verifier}");
         let length = format!("Content-Length: {}", form.len());
@@ -68,11 +72,11 @@ async fn the_provider_in_the_test_wants_pkce_the_secret_and_a_fresh_code() {
         let back = url::Url::parse(answer.location()).unwrap();
         back.query_pairs().find(|(name, _)| name == "code").unwrap().1.into_owned()
     };
-    assert_eq!(redeem("X-No: secret", &code().await, verifier).await.status, 401);
-    assert_eq!(redeem(basic, &code().await, "another-verifier").await.status, 400);
+    assert_eq!(redeem("X-No: secret", &code().await, VERIFIER).await.status, 401);
+    assert_eq!(redeem(BASIC, &code().await, "another-verifier").await.status, 400);
     let code = code().await;
-    assert_eq!(redeem(basic, &code, verifier).await.status, 200);
-    assert_eq!(redeem(basic, &code, verifier).await.status, 400);
+    assert_eq!(redeem(BASIC, &code, VERIFIER).await.status, 200);
+    assert_eq!(redeem(BASIC, &code, VERIFIER).await.status, 400);
     idp.script(|script| script.keys = Answer::Html);
     let keys = raw::exchange(address, raw::request("GET", "h", "/oauth2/v1/keys", &[])).await.unwrap();
     assert_eq!(keys.headers.one("content-type"), Some("text/html"));
@@ -107,6 +111,56 @@ async fn okta_is_shaped_like_okta() {
     let refused = get(groups, &[authorization]).await;
     assert_eq!((refused.status, refused.headers.one("x-rate-limit-remaining")), (429, Some("0")));
     assert_eq!(okta.count(groups).await, 3);
+}
+
+#[tokio::test]
+async fn okta_signs_people_in_with_thin_tokens_and_groups_at_userinfo() {
+    let okta = Okta::start(&["http://access.localhost/cdn-cgi/access/callback"]);
+    let callback = Origin::start().await;
+    let trust = Certificate::new(&["access.test"]).client("http/1.1");
+    let host = okta.issuer.trim_start_matches("http://").to_owned();
+    let authorize = format!(
+        "{}/oauth2/v1/authorize?client_id=0oaexample&response_type=code&scope=openid+profile+email+groups&state=s&nonce=n\
+         &code_challenge={CHALLENGE}&code_challenge_method=S256&redirect_uri=http%3A%2F%2Faccess.localhost%2Fcdn-cgi%2Faccess%2Fcallback",
+        okta.issuer
+    );
+    let log_in = async |login: &str| {
+        let mut browser = Browser::at(callback.address, trust.clone());
+        let page = browser.open_as(&authorize, login).await;
+        let back: HashMap<_, _> = page.url.query_pairs().into_owned().collect();
+        assert_eq!((back["state"].as_str(), &back["iss"]), ("s", &okta.issuer), "{:#?}", browser.trail);
+        let Some(code) = back.get("code") else { return back["error_description"].clone() };
+        let form = format!(
+            "grant_type=authorization_code&code={code}&code_verifier={VERIFIER}\
+             &redirect_uri=http%3A%2F%2Faccess.localhost%2Fcdn-cgi%2Faccess%2Fcallback"
+        );
+        let lines =
+            [BASIC, "Content-Type: application/x-www-form-urlencoded", &format!("Content-Length: {}", form.len())];
+        let request = raw::request("POST", &host, "/oauth2/v1/token", &lines) + &form;
+        let answer = raw::exchange(host.parse().unwrap(), request).await.unwrap().json();
+        let Some(id_token) = answer["id_token"].as_str() else { return answer["error_description"].to_string() };
+        let bearer = format!("Authorization: Bearer {}", answer["access_token"].as_str().unwrap());
+        let request = raw::request("GET", &host, "/oauth2/v1/userinfo", &[&bearer]);
+        let userinfo = raw::exchange(host.parse().unwrap(), request).await.unwrap().json();
+        let count =
+            |claims: &Value| claims["groups"].as_array().map_or("none".to_owned(), |groups| groups.len().to_string());
+        format!("{} and {}", count(&open_token(id_token).1), count(&userinfo))
+    };
+    assert_eq!(log_in("alice@example.com").await, "none and 5");
+    assert_eq!(log_in("zero@example.com").await, "none and none");
+    okta.control(json!({ "thin": false })).await;
+    assert_eq!(log_in("alice@example.com").await, "5 and 5");
+    for (over_limit, outcome) in [("truncate", "100 and 100"), ("omit", "none and none"), ("all", "150 and 150")] {
+        okta.control(json!({ "overLimit": over_limit })).await;
+        assert_eq!(log_in("carol@example.com").await, outcome, "{over_limit}");
+    }
+    for over_limit in ["error-token", "error-authorize"] {
+        okta.control(json!({ "overLimit": over_limit })).await;
+        assert!(log_in("carol@example.com").await.contains("matched too many groups"), "{over_limit}");
+    }
+    okta.control(json!({ "disable": "alice@example.com", "rotate": "drop", "skew": 300 })).await;
+    assert!(log_in("alice@example.com").await.contains("not assigned"));
+    assert_eq!(log_in("bob@example.com").await, "2 and 2");
 }
 
 #[test]

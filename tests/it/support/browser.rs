@@ -54,13 +54,12 @@ pub struct Page {
 impl Browser {
     /// A fresh browser.
     pub fn new(proxy: &Portcullis) -> Self {
-        Self {
-            proxy: proxy.address,
-            trust: proxy.trust("http/1.1"),
-            cookies: Vec::new(),
-            trail: Vec::new(),
-            given: Vec::new(),
-        }
+        Self::at(proxy.address, proxy.trust("http/1.1"))
+    }
+
+    /// A fresh browser for which every name leads to `proxy`.
+    pub fn at(proxy: SocketAddr, trust: Arc<ClientConfig>) -> Self {
+        Self { proxy, trust, cookies: Vec::new(), trail: Vec::new(), given: Vec::new() }
     }
 
     /// Opens a page as if its address had been typed, and follows redirects to their end.
