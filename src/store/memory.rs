@@ -1,0 +1,122 @@
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use zeroize::Zeroizing;
+
+use super::{BATCH, Pruned, Revocation, Revoked, Store, StoreError, StoredKey, TAIL, new_secret, new_user};
+use crate::model::{Identity, IdentityNonce, IdpId, UnixTime, UserId};
+
+/// A store that forgets everything when the process ends: for the demo, and for tests.
+#[derive(Default)]
+pub struct MemoryStore(Mutex<Tables>);
+
+#[derive(Default)]
+struct Tables {
+    secrets: HashMap<Box<str>, Zeroizing<[u8; 32]>>,
+    keys: HashMap<Box<str>, StoredKey>,
+    identities: HashMap<IdentityNonce, (Identity, UnixTime)>,
+    users: HashMap<(IdpId, Box<str>), UserId>,
+    revision: u64,
+    revocations: BTreeMap<u64, (Revocation, UnixTime)>,
+}
+
+impl MemoryStore {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    // No call leaves a table half changed, so what a panicking thread held is sound.
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn secret(&self, name: &str) -> Result<Zeroizing<[u8; 32]>, StoreError> {
+        Ok(self.tables().secrets.entry(name.into()).or_insert_with(new_secret).clone())
+    }
+
+    async fn signing_keys(&self) -> Result<Vec<StoredKey>, StoreError> {
+        let mut keys: Vec<_> = self.tables().keys.values().cloned().collect();
+        keys.sort_by(|a, b| (b.made, &b.kid).cmp(&(a.made, &a.kid)));
+        Ok(keys)
+    }
+
+    async fn put_signing_key(&self, key: &StoredKey) -> Result<(), StoreError> {
+        self.tables().keys.insert(key.kid.clone(), key.clone());
+        Ok(())
+    }
+
+    async fn delete_signing_key(&self, kid: &str) -> Result<(), StoreError> {
+        self.tables().keys.remove(kid);
+        Ok(())
+    }
+
+    async fn put_identity(
+        &self,
+        nonce: &IdentityNonce,
+        identity: &Identity,
+        expires: UnixTime,
+    ) -> Result<(), StoreError> {
+        self.tables().identities.insert(*nonce, (identity.clone(), expires));
+        Ok(())
+    }
+
+    async fn identity(&self, nonce: &IdentityNonce) -> Result<Option<Identity>, StoreError> {
+        Ok(self.tables().identities.get(nonce).map(|(identity, _)| identity.clone()))
+    }
+
+    async fn user(&self, idp: &IdpId, subject: &str) -> Result<UserId, StoreError> {
+        Ok(self.tables().users.entry((idp.clone(), subject.into())).or_insert_with(new_user).clone())
+    }
+
+    async fn revoke(&self, revocation: &Revocation, expires: UnixTime) -> Result<u64, StoreError> {
+        let mut tables = self.tables();
+        tables.revision += 1;
+        let revision = tables.revision;
+        tables.revocations.insert(revision, (revocation.clone(), expires));
+        Ok(revision)
+    }
+
+    async fn revocations_after(&self, revision: u64) -> Result<Vec<Revoked>, StoreError> {
+        let Some(next) = revision.checked_add(1) else { return Ok(Vec::new()) };
+        let tables = self.tables();
+        let later = tables.revocations.range(next..).take(TAIL);
+        let read = |(revision, (revocation, expires)): (&u64, &(Revocation, UnixTime))| Revoked {
+            revision: *revision,
+            revocation: revocation.clone(),
+            expires: *expires,
+        };
+        Ok(later.map(read).collect())
+    }
+
+    async fn prune(&self, now: UnixTime) -> Result<Pruned, StoreError> {
+        let mut tables = self.tables();
+        let over = |expires: &UnixTime| *expires <= now;
+        let identities: Vec<_> =
+            tables.identities.iter().filter(|(_, (_, at))| over(at)).map(|(nonce, _)| *nonce).take(BATCH).collect();
+        for nonce in &identities {
+            tables.identities.remove(nonce);
+        }
+        let revocations: Vec<_> = tables
+            .revocations
+            .iter()
+            .filter(|(_, (_, at))| over(at))
+            .map(|(revision, _)| *revision)
+            .take(BATCH)
+            .collect();
+        for revision in &revocations {
+            tables.revocations.remove(revision);
+        }
+        Ok(Pruned { identities: identities.len() as u64, revocations: revocations.len() as u64 })
+    }
+}
+
+impl std::fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("MemoryStore")
+    }
+}

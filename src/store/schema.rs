@@ -1,0 +1,63 @@
+use sqlx::{Connection as _, SqliteConnection};
+
+/// The tables, step by step. A step is never changed once released, and never takes away what the release before it reads:
+/// during an upgrade both run on one file. The types and statements are ones that PostgreSQL has too; binary values are
+/// base64 text because the two spell theirs differently.
+const STEPS: &[&[&str]] = &[&[
+    "CREATE TABLE secrets (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    "CREATE TABLE signing_keys (kid TEXT PRIMARY KEY, pkcs8 TEXT NOT NULL, certificate TEXT NOT NULL, \
+     made BIGINT NOT NULL, retired BIGINT)",
+    "CREATE TABLE identities (nonce TEXT PRIMARY KEY, identity TEXT NOT NULL, expires BIGINT NOT NULL)",
+    "CREATE INDEX identities_expires ON identities (expires)",
+    "CREATE TABLE users (idp TEXT NOT NULL, subject TEXT NOT NULL, id TEXT NOT NULL UNIQUE, PRIMARY KEY (idp, subject))",
+    // A counter and not a sequence: its row stays locked until the writer commits, so a later revision is never visible
+    // before an earlier one. It outlives the revocations, so none is used twice.
+    "CREATE TABLE revision (latest BIGINT NOT NULL)",
+    "INSERT INTO revision (latest) VALUES (0)",
+    "CREATE TABLE revocations (revision BIGINT PRIMARY KEY, kind TEXT NOT NULL, subject TEXT NOT NULL, \
+     before BIGINT, expires BIGINT NOT NULL)",
+    "CREATE INDEX revocations_expires ON revocations (expires)",
+]];
+
+/// The schema of this release.
+pub(super) const KNOWN: i64 = STEPS.len() as i64;
+
+/// What stands in the way of using a database.
+#[derive(Debug)]
+pub(super) enum SchemaError {
+    Foreign,
+    Newer(i64),
+    Database(sqlx::Error),
+}
+
+impl From<sqlx::Error> for SchemaError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+/// Brings the database to the schema of this release, in one transaction. Two processes that start at once take turns.
+pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<(), SchemaError> {
+    let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let tables: Vec<String> =
+        sqlx::query_scalar("SELECT name FROM sqlite_master WHERE type = 'table'").fetch_all(&mut *tx).await?;
+    if tables.is_empty() {
+        sqlx::query("CREATE TABLE portcullis_schema (version BIGINT NOT NULL)").execute(&mut *tx).await?;
+        sqlx::query("INSERT INTO portcullis_schema (version) VALUES (0)").execute(&mut *tx).await?;
+    } else if !tables.iter().any(|name| name == "portcullis_schema") {
+        return Err(SchemaError::Foreign);
+    }
+    let found: i64 = sqlx::query_scalar("SELECT version FROM portcullis_schema").fetch_one(&mut *tx).await?;
+    let done = usize::try_from(found).map_err(|_| SchemaError::Foreign)?;
+    if found > KNOWN {
+        return Err(SchemaError::Newer(found));
+    }
+    for statement in STEPS.iter().skip(done).copied().flatten() {
+        sqlx::query(*statement).execute(&mut *tx).await?;
+    }
+    if found < KNOWN {
+        sqlx::query("UPDATE portcullis_schema SET version = $1").bind(KNOWN).execute(&mut *tx).await?;
+    }
+    tx.commit().await?;
+    Ok(())
+}

@@ -1,0 +1,497 @@
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::*;
+use crate::model::{Email, Group, Groups, IdpRef};
+
+const NOW: UnixTime = UnixTime(1_800_000_000);
+
+/// One of each kind. Every promise of the trait is tested on both.
+async fn stores(dir: &TempDir) -> Vec<Arc<dyn Store>> {
+    vec![Arc::new(MemoryStore::new()), Arc::new(sqlite(dir).await)]
+}
+
+fn path(dir: &TempDir) -> PathBuf {
+    dir.path().join("portcullis.db")
+}
+
+async fn sqlite(dir: &TempDir) -> SqliteStore {
+    SqliteStore::open_with(&path(dir), Duration::from_secs(5)).await.unwrap()
+}
+
+fn dir() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn okta() -> IdpId {
+    IdpId("okta".into())
+}
+
+fn identity(email: &str) -> Identity {
+    Identity {
+        user: UserId("0190-a".into()),
+        subject: "00u1".into(),
+        email: Email::parse(email).unwrap(),
+        name: Some("Ålice \"A\" O'Hara; DROP TABLE users".into()),
+        idp: IdpRef { id: okta(), kind: "okta".into() },
+        groups: Groups::Known(vec![Group { id: "00g1".into(), name: "engineering".into() }]),
+        amr: Some(vec!["mfa".into()]),
+        claims: [("department".to_owned(), json!({"nested": [1, null, "🦀"]}))].into_iter().collect(),
+        at: NOW,
+        ip: Some("2001:db8::1".parse().unwrap()),
+    }
+}
+
+fn key(kid: &str, made: u64, retired: Option<u64>) -> StoredKey {
+    StoredKey {
+        kid: kid.into(),
+        pkcs8: Secret::new(format!("pkcs8 of {kid}")),
+        certificate_pem: format!("-----BEGIN CERTIFICATE-----\n{kid}\n"),
+        made: UnixTime(made),
+        retired: retired.map(UnixTime),
+    }
+}
+
+fn user_revocation(id: &str) -> Revocation {
+    Revocation::User { user: UserId(id.into()), before: NOW }
+}
+
+#[tokio::test]
+async fn a_secret_is_made_once_and_by_name() {
+    let dir = dir();
+    for store in stores(&dir).await {
+        let first = store.secret("cookie").await.unwrap();
+        assert_eq!(store.secret("cookie").await.unwrap(), first);
+        assert_ne!(store.secret("flow").await.unwrap(), first);
+        assert_ne!(*first, [0; 32]);
+    }
+}
+
+#[tokio::test]
+async fn signing_keys_come_newest_first() {
+    let dir = dir();
+    for store in stores(&dir).await {
+        assert_eq!(store.signing_keys().await.unwrap(), []);
+        for key in [key("b", 2, None), key("a", 1, Some(9)), key("c", 2, None)] {
+            store.put_signing_key(&key).await.unwrap();
+        }
+        let kept = store.signing_keys().await.unwrap();
+        assert_eq!(kept, [key("c", 2, None), key("b", 2, None), key("a", 1, Some(9))]);
+        store.put_signing_key(&key("b", 2, Some(50))).await.unwrap();
+        store.delete_signing_key("c").await.unwrap();
+        store.delete_signing_key("c").await.unwrap();
+        assert_eq!(store.signing_keys().await.unwrap(), [key("b", 2, Some(50)), key("a", 1, Some(9))]);
+    }
+}
+
+#[tokio::test]
+async fn an_identity_comes_back_whole() {
+    let dir = dir();
+    for store in stores(&dir).await {
+        let nonce = IdentityNonce::random();
+        assert_eq!(store.identity(&nonce).await.unwrap(), None);
+        store.put_identity(&nonce, &identity("alice@example.com"), UnixTime(u64::MAX)).await.unwrap();
+        assert_eq!(store.identity(&nonce).await.unwrap(), Some(identity("alice@example.com")));
+        let unknown = Identity { groups: Groups::Unknown, ..identity("bob@example.com") };
+        store.put_identity(&nonce, &unknown, NOW).await.unwrap();
+        assert_eq!(store.identity(&nonce).await.unwrap(), Some(unknown), "a refresh takes the place of the login");
+        assert_eq!(store.identity(&IdentityNonce::random()).await.unwrap(), None);
+    }
+}
+
+#[tokio::test]
+async fn a_user_is_one_per_provider_and_subject() {
+    let dir = dir();
+    for store in stores(&dir).await {
+        let alice = store.user(&okta(), "00u1").await.unwrap();
+        assert_eq!(uuid::Uuid::parse_str(&alice.0).unwrap().get_version_num(), 4);
+        assert_eq!(store.user(&okta(), "00u1").await.unwrap(), alice);
+        assert_ne!(store.user(&okta(), "00U1").await.unwrap(), alice, "subjects are compared byte for byte");
+        assert_ne!(store.user(&IdpId("other".into()), "00u1").await.unwrap(), alice);
+        let odd = store.user(&okta(), "'; DROP TABLE users; --\0é").await.unwrap();
+        assert_eq!(store.user(&okta(), "'; DROP TABLE users; --\0é").await.unwrap(), odd);
+    }
+}
+
+#[tokio::test]
+async fn revocations_are_tailed_in_order() {
+    let dir = dir();
+    for store in stores(&dir).await {
+        assert_eq!(store.revocations_after(0).await.unwrap(), []);
+        let aud = Aud::derive(&["wiki"]);
+        let all = [
+            Revocation::Session(IdentityNonce::random()),
+            user_revocation("u1"),
+            Revocation::Application { aud, before: NOW },
+        ];
+        let mut revisions = Vec::new();
+        for revocation in &all {
+            revisions.push(store.revoke(revocation, NOW.after(Duration::from_secs(60))).await.unwrap());
+        }
+        assert!(revisions.is_sorted_by(|a, b| a < b) && revisions[0] > 0);
+        let seen = store.revocations_after(0).await.unwrap();
+        assert_eq!(seen.iter().map(|one| one.revocation.clone()).collect::<Vec<_>>(), all);
+        assert_eq!(seen.iter().map(|one| one.revision).collect::<Vec<_>>(), revisions);
+        assert!(seen.iter().all(|one| one.expires == UnixTime(NOW.0 + 60)));
+        assert_eq!(store.revocations_after(revisions[0]).await.unwrap(), seen[1..]);
+        assert_eq!(store.revocations_after(revisions[2]).await.unwrap(), []);
+        assert_eq!(store.revocations_after(u64::MAX).await.unwrap(), []);
+    }
+}
+
+#[tokio::test]
+async fn a_tail_comes_in_bounded_parts() {
+    let dir = dir();
+    for store in stores(&dir).await {
+        for at in 0..TAIL + 5 {
+            store.revoke(&user_revocation(&at.to_string()), NOW).await.unwrap();
+        }
+        let first = store.revocations_after(0).await.unwrap();
+        assert_eq!(first.len(), TAIL);
+        let rest = store.revocations_after(first[TAIL - 1].revision).await.unwrap();
+        assert_eq!(rest.len(), 5);
+        assert_eq!(rest[4].revocation, user_revocation(&(TAIL + 4).to_string()));
+    }
+}
+
+#[tokio::test]
+async fn pruning_takes_what_is_over_and_no_more() {
+    let dir = dir();
+    for store in stores(&dir).await {
+        let (old, new) = (IdentityNonce::random(), IdentityNonce::random());
+        store.put_identity(&old, &identity("a@example.com"), NOW).await.unwrap();
+        store.put_identity(&new, &identity("b@example.com"), UnixTime(NOW.0 + 1)).await.unwrap();
+        store.revoke(&user_revocation("old"), NOW).await.unwrap();
+        store.revoke(&user_revocation("new"), UnixTime(NOW.0 + 1)).await.unwrap();
+        let last = store.revoke(&user_revocation("last"), NOW).await.unwrap();
+        let gone = store.prune(NOW).await.unwrap();
+        assert_eq!(gone, Pruned { identities: 1, revocations: 2 });
+        assert!(!gone.is_full());
+        assert_eq!(store.prune(NOW).await.unwrap(), Pruned::default());
+        assert_eq!(store.identity(&old).await.unwrap(), None);
+        assert!(store.identity(&new).await.unwrap().is_some());
+        assert_eq!(store.revocations_after(0).await.unwrap()[0].revocation, user_revocation("new"));
+        let next = store.revoke(&user_revocation("next"), NOW).await.unwrap();
+        assert!(next > last, "a revision is never used twice, or who has seen the first would miss the second");
+    }
+}
+
+#[tokio::test]
+async fn a_prune_is_bounded() {
+    let dir = dir();
+    for store in stores(&dir).await {
+        for _ in 0..BATCH + 3 {
+            store.put_identity(&IdentityNonce::random(), &identity("a@example.com"), NOW).await.unwrap();
+        }
+        let first = store.prune(NOW).await.unwrap();
+        assert!(first.identities == BATCH as u64 && first.is_full());
+        assert_eq!(store.prune(NOW).await.unwrap().identities, 3);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn concurrent_callers_get_one_value() {
+    let dir = dir();
+    for store in stores(&dir).await {
+        let calls: Vec<_> = (0..100)
+            .map(|_| {
+                let store = Arc::clone(&store);
+                tokio::spawn(
+                    async move { (store.secret("s").await.unwrap(), store.user(&okta(), "00u1").await.unwrap()) },
+                )
+            })
+            .collect();
+        let mut got = Vec::new();
+        for call in calls {
+            got.push(call.await.unwrap());
+        }
+        assert!(got.windows(2).all(|pair| pair[0] == pair[1]));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_processes_agree() {
+    let dir = dir();
+    let (one, two) = tokio::join!(sqlite(&dir), sqlite(&dir));
+    let okta = okta();
+    for name in 0..20 {
+        let name = name.to_string();
+        let (a, b) = tokio::join!(one.secret(&name), two.secret(&name));
+        assert_eq!(a.unwrap(), b.unwrap());
+        let (a, b) = tokio::join!(one.user(&okta, &name), two.user(&okta, &name));
+        assert_eq!(a.unwrap(), b.unwrap());
+    }
+    one.revoke(&user_revocation("u"), NOW).await.unwrap();
+    assert_eq!(two.revocations_after(0).await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_thousand_calls_at_once() {
+    let dir = dir();
+    for store in stores(&dir).await {
+        let calls: Vec<_> = (0..1_000)
+            .map(|at| {
+                let store = Arc::clone(&store);
+                tokio::spawn(async move {
+                    match at % 5 {
+                        0 => {
+                            let nonce = IdentityNonce::random();
+                            store.put_identity(&nonce, &identity("a@example.com"), NOW).await?;
+                            assert!(store.identity(&nonce).await?.is_some(), "a login reads what it wrote");
+                        }
+                        1 => drop(store.user(&okta(), &at.to_string()).await?),
+                        2 => drop(store.revoke(&user_revocation(&at.to_string()), NOW).await?),
+                        3 => drop(store.revocations_after(0).await?),
+                        _ => drop(store.secret("s").await?),
+                    }
+                    Ok::<_, StoreError>(())
+                })
+            })
+            .collect();
+        for call in calls {
+            call.await.unwrap().unwrap();
+        }
+        assert_eq!(store.revocations_after(0).await.unwrap().len(), 200);
+        assert_eq!(store.prune(NOW).await.unwrap(), Pruned { identities: 200, revocations: 200 });
+    }
+}
+
+#[tokio::test]
+async fn a_restart_keeps_everything() {
+    let dir = dir();
+    let nonce = IdentityNonce::random();
+    let store = sqlite(&dir).await;
+    let (secret, user) = (store.secret("s").await.unwrap(), store.user(&okta(), "00u1").await.unwrap());
+    store.put_identity(&nonce, &identity("alice@example.com"), NOW).await.unwrap();
+    store.put_signing_key(&key("a", 1, Some(2))).await.unwrap();
+    let revision = store.revoke(&user_revocation("u"), NOW).await.unwrap();
+    // Not closed: a process that is killed closes nothing.
+    let again = sqlite(&dir).await;
+    assert_eq!(again.revocations_after(0).await.unwrap()[0].revision, revision);
+    store.close().await;
+    again.close().await;
+    let again = sqlite(&dir).await;
+    assert_eq!(again.secret("s").await.unwrap(), secret);
+    assert_eq!(again.user(&okta(), "00u1").await.unwrap(), user);
+    assert_eq!(again.identity(&nonce).await.unwrap(), Some(identity("alice@example.com")));
+    assert_eq!(again.signing_keys().await.unwrap(), [key("a", 1, Some(2))]);
+    assert_eq!(again.revocations_after(0).await.unwrap().len(), 1);
+    assert!(again.revoke(&user_revocation("v"), NOW).await.unwrap() > revision);
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[tokio::test]
+async fn nobody_else_can_read_any_of_its_files() {
+    let dir = dir();
+    let store = sqlite(&dir).await;
+    store.secret("s").await.unwrap();
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(mode(&entry.path()), 0o600, "{}", entry.path().display());
+        names.push(entry.file_name().into_string().unwrap());
+    }
+    names.sort();
+    assert_eq!(names, ["portcullis.db", "portcullis.db-shm", "portcullis.db-wal"]);
+}
+
+#[tokio::test]
+async fn a_file_that_others_can_read_is_refused() {
+    for exposed in [0o640, 0o604, 0o666, 0o620] {
+        let dir = dir();
+        sqlite(&dir).await.close().await;
+        set_mode(&path(&dir), exposed);
+        let error = SqliteStore::open(&path(&dir)).await.unwrap_err();
+        assert!(matches!(error, StoreError::Exposed { mode, .. } if mode == exposed), "{error}");
+        let text = error.to_string();
+        assert!(
+            text.contains("portcullis.db") && text.contains(&format!("{exposed:04o}")) && text.contains("0600"),
+            "{text}"
+        );
+        set_mode(&path(&dir), 0o600);
+        let store = sqlite(&dir).await;
+        set_mode(&dir.path().join("portcullis.db-wal"), exposed);
+        assert!(
+            matches!(SqliteStore::open(&path(&dir)).await, Err(StoreError::Exposed { .. })),
+            "the log holds rows too"
+        );
+        drop(store);
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_a_store_is_refused() {
+    let dir = dir();
+    let garbage = "to whom it may concern: this is a letter\n".repeat(200);
+    std::fs::write(path(&dir), &garbage).unwrap();
+    set_mode(&path(&dir), 0o600);
+    let error = SqliteStore::open(&path(&dir)).await.unwrap_err();
+    assert!(matches!(error, StoreError::Foreign { source: Some(_), .. }), "{error:?}");
+    assert!(error.to_string().contains("is not a portcullis store"), "{error}");
+    assert_eq!(std::fs::read_to_string(path(&dir)).unwrap(), garbage);
+
+    std::fs::remove_file(path(&dir)).unwrap();
+    let store = sqlite(&dir).await;
+    sqlx::query("DROP TABLE portcullis_schema").execute(store.writer()).await.unwrap();
+    store.close().await;
+    let error = SqliteStore::open(&path(&dir)).await.unwrap_err();
+    assert!(matches!(error, StoreError::Foreign { source: None, .. }), "another program's database: {error:?}");
+
+    for missing in [dir.path().join("no/such/place.db"), dir.path().to_path_buf()] {
+        let error = SqliteStore::open(&missing).await.unwrap_err();
+        assert!(matches!(error, StoreError::Open { .. } | StoreError::Exposed { .. }), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_file_becomes_a_store_and_a_newer_one_does_not() {
+    let dir = dir();
+    std::fs::write(path(&dir), "").unwrap();
+    set_mode(&path(&dir), 0o600);
+    let store = sqlite(&dir).await;
+    store.secret("s").await.unwrap();
+    sqlx::query("UPDATE portcullis_schema SET version = 99").execute(store.writer()).await.unwrap();
+    store.close().await;
+    let error = SqliteStore::open(&path(&dir)).await.unwrap_err();
+    assert!(matches!(error, StoreError::Newer { found: 99, known: schema::KNOWN, .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_schema_that_stopped_half_way_is_finished() {
+    let dir = dir();
+    let store = sqlite(&dir).await;
+    // As it was before the first step.
+    for table in ["secrets", "signing_keys", "identities", "users", "revision", "revocations"] {
+        let drop = sqlx::AssertSqlSafe(format!("DROP TABLE {table}"));
+        sqlx::query(drop).execute(store.writer()).await.unwrap();
+    }
+    sqlx::query("UPDATE portcullis_schema SET version = 0").execute(store.writer()).await.unwrap();
+    store.close().await;
+    let store = sqlite(&dir).await;
+    store.secret("s").await.unwrap();
+    let version: i64 =
+        sqlx::query_scalar("SELECT version FROM portcullis_schema").fetch_one(store.writer()).await.unwrap();
+    assert_eq!(version, schema::KNOWN);
+}
+
+/// Nothing that writes succeeds, and nothing says that there is nothing.
+async fn no_write_is_lost_in_silence(store: &SqliteStore, why: &str) {
+    let nonce = IdentityNonce::random();
+    let results = [
+        ("identity", store.put_identity(&nonce, &identity("a@example.com"), NOW).await),
+        ("key", store.put_signing_key(&key("a", 1, None)).await),
+        ("secret", store.secret("new").await.map(drop)),
+        ("user", store.user(&okta(), "new").await.map(drop)),
+        ("revocation", store.revoke(&user_revocation("u"), NOW).await.map(drop)),
+    ];
+    for (what, result) in results {
+        let error = result.expect_err(what);
+        assert!(matches!(error, StoreError::Unavailable { .. }), "{what}, {why}: {error:?}");
+        let cause = error.source().unwrap().to_string();
+        assert!(cause.contains(why), "{what}: {cause}");
+    }
+}
+
+#[tokio::test]
+async fn a_locked_file_is_an_outage() {
+    let dir = dir();
+    let store = SqliteStore::open_with(&path(&dir), Duration::from_millis(100)).await.unwrap();
+    let secret = store.secret("old").await.unwrap();
+    let other = sqlite(&dir).await;
+    let lock = other.writer().begin_with("BEGIN EXCLUSIVE").await.unwrap();
+    no_write_is_lost_in_silence(&store, "locked").await;
+    assert_eq!(store.secret("old").await.unwrap(), secret, "readers go on");
+    let third = SqliteStore::open_with(&path(&dir), Duration::from_millis(100)).await;
+    assert!(matches!(third, Err(StoreError::Open { .. })), "{third:?}");
+    lock.rollback().await.unwrap();
+    store.revoke(&user_revocation("u"), NOW).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_disk_is_an_outage() {
+    let dir = dir();
+    let store = sqlite(&dir).await;
+    sqlx::query("PRAGMA max_page_count = 1").execute(store.writer()).await.unwrap();
+    let big = |at: usize| StoredKey { certificate_pem: "x".repeat(200_000), ..key(&at.to_string(), 1, None) };
+    let error = store.put_signing_key(&big(0)).await.unwrap_err();
+    assert!(error.source().unwrap().to_string().contains("full"), "{error:?}");
+    assert_eq!(store.signing_keys().await.unwrap(), [], "nothing of it was kept");
+    sqlx::query("PRAGMA max_page_count = 1000000").execute(store.writer()).await.unwrap();
+    store.put_signing_key(&big(1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_read_only_file_is_an_outage() {
+    let dir = dir();
+    let store = sqlite(&dir).await;
+    // The same error as from a disk that was mounted so, and file modes do not bind the superuser.
+    sqlx::query("PRAGMA query_only = ON").execute(store.writer()).await.unwrap();
+    no_write_is_lost_in_silence(&store, "readonly").await;
+}
+
+#[tokio::test]
+async fn a_lost_table_and_a_closed_store_are_outages() {
+    let dir = dir();
+    let store = sqlite(&dir).await;
+    sqlx::query("DROP TABLE identities").execute(store.writer()).await.unwrap();
+    let error = store.identity(&IdentityNonce::random()).await.unwrap_err();
+    assert_eq!((error.to_string().as_str(), error.kind()), ("the store could not read an identity", "unavailable"));
+    store.close().await;
+    assert!(store.revocations_after(0).await.is_err());
+    assert!(store.signing_keys().await.is_err());
+    assert!(store.secret("s").await.is_err());
+    assert!(store.prune(NOW).await.is_err());
+}
+
+#[tokio::test]
+async fn a_damaged_row_is_not_a_missing_one() {
+    let dir = dir();
+    let store = sqlite(&dir).await;
+    let nonce = IdentityNonce::random();
+    store.put_identity(&nonce, &identity("a@example.com"), NOW).await.unwrap();
+    store.secret("s").await.unwrap();
+    store.revoke(&user_revocation("u"), NOW).await.unwrap();
+    store.put_signing_key(&key("a", 1, None)).await.unwrap();
+    for damage in [
+        "UPDATE identities SET identity = '{}'",
+        "UPDATE secrets SET value = 'AAAA'",
+        "UPDATE revocations SET kind = 'planet'",
+        "UPDATE signing_keys SET made = -1",
+    ] {
+        sqlx::query(damage).execute(store.writer()).await.unwrap();
+    }
+    let malformed = |error: &StoreError| matches!(error, StoreError::Malformed { .. });
+    assert!(malformed(&store.identity(&nonce).await.unwrap_err()));
+    assert!(malformed(&store.secret("s").await.unwrap_err()));
+    assert!(malformed(&store.revocations_after(0).await.unwrap_err()));
+    assert!(malformed(&store.signing_keys().await.unwrap_err()));
+}
+
+#[tokio::test]
+async fn a_deleted_key_leaves_no_trace() {
+    let dir = dir();
+    let store = sqlite(&dir).await;
+    let secret = "a private key that must not lie about";
+    store.put_signing_key(&StoredKey { pkcs8: Secret::new(secret), ..key("a", 1, None) }).await.unwrap();
+    store.delete_signing_key("a").await.unwrap();
+    store.close().await;
+    let file = std::fs::read(path(&dir)).unwrap();
+    assert!(!file.windows(secret.len()).any(|part| part == secret.as_bytes()));
+}
+
+#[test]
+fn nothing_prints_a_private_key() {
+    assert!(!format!("{:?}", key("a", 1, None)).contains("pkcs8 of a"));
+}
