@@ -1,0 +1,253 @@
+//! The team's own signing keys: when they are made, which one signs, and what is published about them.
+//!
+//! Decides the life of a key. Trusts the store and the given moment. Never publishes a private half, never signs with a key
+//! that verifiers may not have seen while there is another, and never loses the keys it has because it could not make one.
+//!
+//! Two keys are always published: the one that signs and one more. That one is the *next* for most of the time, and for the
+//! seven days after a change the *previous*:
+//!
+//! ```text
+//!          made      signs            still published
+//! key A    start     day  0 to 42     to day 49, then deleted
+//! key B    start     day 42 to 84     to day 91, then deleted
+//! key C    day 49    day 84 to 126    …
+//! key D    day 91    …
+//! ```
+//!
+//! So a key has been in the JWKS for weeks before the first token names it, and a verifier that fetches once a day
+//! (cloudflared does) never meets an unknown `kid`. A key that had to be made out of turn waits [`KNOWN_AFTER`] while any
+//! other is published. On the first start both keys are new and the older of them signs at once: nobody can hold an earlier
+//! JWKS of a team that did not exist.
+//!
+//! All moments are in the store and the choice is a function of them, so the nodes of a team change over together; what two
+//! nodes make at the same moment is one key too many, which waits its turn.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_RSA_SHA256, date_time_ymd};
+use serde::Serialize;
+use serde_json::json;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::model::{Secret, UnixTime};
+use crate::store::{Cause, Store, StoreError, StoredKey};
+use crate::token::{SigningKey, SigningKeyError};
+
+/// How long a key signs: six weeks.
+pub const SIGNS_FOR: Duration = Duration::from_secs(42 * DAY);
+/// How much longer it is published, so that what it signed still verifies: a week.
+pub const PUBLISHED_FOR: Duration = Duration::from_secs(7 * DAY);
+/// After this long in the JWKS a key is taken to be known to verifiers.
+pub const KNOWN_AFTER: Duration = Duration::from_secs(3600);
+/// How often [`SigningKeys::load_or_create`] is to be called again.
+pub const CHECK_EVERY: Duration = Duration::from_secs(300);
+
+const DAY: u64 = 24 * 3600;
+/// What the JWKS holds; more only where nodes made some at the same moment.
+const PUBLISHED: usize = 2;
+
+/// The published keys and the one that signs, as of one moment. Immutable: a later moment makes a new one.
+pub struct SigningKeys {
+    signer: SigningKey,
+    jwks: Bytes,
+    kids: Vec<Box<str>>,
+}
+
+/// Why there are no signing keys.
+#[derive(Debug, Error)]
+pub enum SigningKeysError {
+    /// The store did not answer.
+    #[error("the signing keys could not be loaded or kept")]
+    Store(#[from] StoreError),
+    /// A key could not be made or read.
+    #[error("a signing key could not be used")]
+    Key(#[from] SigningKeyError),
+    /// A certificate could not be made, or the task that makes keys died.
+    #[error("a signing key could not be made")]
+    Make(#[source] Cause),
+}
+
+/// What the planner sees of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyFacts {
+    /// Its name.
+    pub kid: Box<str>,
+    /// When it was made, and so published.
+    pub made: UnixTime,
+    /// When it ceases to sign; `None` where it has not begun.
+    pub retired: Option<UnixTime>,
+}
+
+/// What is to be done, in this order: make, schedule, delete.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Actions {
+    /// How many keys to make.
+    pub make: usize,
+    /// A key that signs and has no end yet, and its end.
+    pub schedule: Option<(Box<str>, UnixTime)>,
+    /// Keys that nothing valid was signed with any more.
+    pub delete: Vec<Box<str>>,
+}
+
+/// What the keys need at that moment. Nothing, once its actions are done.
+pub fn plan(keys: &[KeyFacts], now: UnixTime) -> Actions {
+    let (over, stay): (Vec<_>, Vec<_>) = keys
+        .iter()
+        .cloned()
+        .partition(|key| key.retired.is_some_and(|at| at.0.saturating_add(PUBLISHED_FOR.as_secs()) <= now.0));
+    let make = PUBLISHED.saturating_sub(stay.len());
+    // With none left the choice is among keys that have no name yet: the next plan sees them.
+    let signer = signer(&stay, now).filter(|key| key.retired.is_none());
+    Actions {
+        make,
+        schedule: signer.map(|key| (key.kid.clone(), now.after(SIGNS_FOR))),
+        delete: over.into_iter().map(|key| key.kid).collect(),
+    }
+}
+
+/// The key that signs: the oldest whose time is not over and that verifiers know; else the newest that they know; else, on a
+/// first start, the oldest.
+pub fn signer(keys: &[KeyFacts], now: UnixTime) -> Option<&KeyFacts> {
+    let age = |key: &&KeyFacts| (key.made, key.kid.clone());
+    let known = |key: &&KeyFacts| key.made.after(KNOWN_AFTER) <= now;
+    let live = |key: &&KeyFacts| key.retired.is_none_or(|at| at > now);
+    let all = || keys.iter();
+    all()
+        .filter(|key| live(key) && known(key))
+        .min_by_key(age)
+        .or_else(|| all().filter(known).max_by_key(age))
+        .or_else(|| all().filter(live).min_by_key(age))
+        .or_else(|| all().max_by_key(age))
+}
+
+impl SigningKeys {
+    /// Reads the keys, does what [`plan`] says they need, and prepares what is published. Call it at start and every
+    /// [`CHECK_EVERY`]; put the result in place of the one before. Makes RSA keys on a thread for blocking work.
+    ///
+    /// # Errors
+    /// Where the store does not answer, or holds a key that cannot be read. The keys of before stay good.
+    pub async fn load_or_create(store: &dyn Store, now: UnixTime) -> Result<Self, SigningKeysError> {
+        let mut keys = store.signing_keys().await?;
+        // The second round schedules what the first one made; a third has nothing to do.
+        for _ in 0..3 {
+            let actions = plan(&facts(&keys), now);
+            if actions == Actions::default() {
+                break;
+            }
+            execute(store, actions, &keys, now).await?;
+            keys = store.signing_keys().await?;
+        }
+        Self::prepare(keys, now).await
+    }
+
+    async fn prepare(keys: Vec<StoredKey>, now: UnixTime) -> Result<Self, SigningKeysError> {
+        blocking(move || {
+            let facts = facts(&keys);
+            let signing = signer(&facts, now).map(|key| key.kid.clone()).unwrap_or_default();
+            let mut pairs = keys
+                .iter()
+                .map(|key| Ok((SigningKey::from_pkcs8(&key.pkcs8, key.made)?, key.certificate_pem.as_str())))
+                .collect::<Result<Vec<_>, SigningKeyError>>()?;
+            pairs.sort_by_key(|(pair, _)| pair.kid() != &*signing);
+            let jwks = document(&pairs);
+            let kids = pairs.iter().map(|(pair, _)| pair.kid().into()).collect();
+            let signer = pairs.into_iter().next().map(|(pair, _)| pair);
+            let signer = signer.ok_or_else(|| SigningKeysError::Make("the store keeps none".into()))?;
+            Ok(Self { signer, jwks, kids })
+        })
+        .await
+    }
+
+    /// The `certs` document: the keys as JWKs and as certificates, the one that signs first.
+    pub fn jwks(&self) -> Bytes {
+        self.jwks.clone()
+    }
+
+    /// The names of the published keys, the one that signs first.
+    pub fn kids(&self) -> impl Iterator<Item = &str> {
+        self.kids.iter().map(AsRef::as_ref)
+    }
+
+    /// Signs claims with the current key. Takes about a millisecond of processor time.
+    ///
+    /// # Errors
+    /// Where the claims are not JSON or the signature fails; neither happens with a sound key.
+    pub fn sign(&self, claims: &impl Serialize) -> Result<String, SigningKeyError> {
+        self.signer.sign(claims)
+    }
+}
+
+impl std::fmt::Debug for SigningKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("SigningKeys").field(&self.kids).finish()
+    }
+}
+
+async fn execute(
+    store: &dyn Store,
+    actions: Actions,
+    keys: &[StoredKey],
+    now: UnixTime,
+) -> Result<(), SigningKeysError> {
+    let Actions { make, schedule, delete } = actions;
+    for _ in 0..make {
+        store.put_signing_key(&blocking(move || generate(now)).await?).await?;
+    }
+    if let Some((kid, end)) = schedule
+        && let Some(key) = keys.iter().find(|key| key.kid == kid)
+    {
+        store.put_signing_key(&StoredKey { retired: Some(end), ..key.clone() }).await?;
+    }
+    for kid in delete {
+        store.delete_signing_key(&kid).await?;
+    }
+    Ok(())
+}
+
+fn generate(now: UnixTime) -> Result<StoredKey, SigningKeysError> {
+    let key = SigningKey::generate(now)?;
+    let pkcs8 = key.to_pkcs8()?;
+    let certificate_pem = certify(&pkcs8, key.kid(), now).map_err(SigningKeysError::Make)?;
+    Ok(StoredKey { kid: key.kid().into(), pkcs8, certificate_pem, made: now, retired: None })
+}
+
+/// An envelope for the public key: verifiers look at nothing else in it, so its dates only must not stand in the way.
+fn certify(pkcs8: &Secret, kid: &str, now: UnixTime) -> Result<String, Cause> {
+    let der = Zeroizing::new(URL_SAFE_NO_PAD.decode(pkcs8.expose())?);
+    let pair = KeyPair::from_pkcs8_der_and_sign_algo(&der.as_slice().into(), &PKCS_RSA_SHA256)?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, kid);
+    let year_2200 = 7_258_118_400;
+    let made = date_time_ymd(1970, 1, 1) + Duration::from_secs(now.0.min(year_2200));
+    params.not_before = made - Duration::from_secs(DAY);
+    params.not_after = made + Duration::from_secs(3650 * DAY);
+    Ok(params.self_signed(&pair)?.pem())
+}
+
+fn document(keys: &[(SigningKey, &str)]) -> Bytes {
+    let certificates: Vec<_> = keys.iter().map(|(key, pem)| json!({"kid": key.kid(), "cert": pem})).collect();
+    let document = json!({
+        "keys": keys.iter().map(|(key, _)| key.to_jwk()).collect::<Vec<_>>(),
+        "public_cert": certificates.first(),
+        "public_certs": certificates,
+    });
+    document.to_string().into()
+}
+
+fn facts(keys: &[StoredKey]) -> Vec<KeyFacts> {
+    keys.iter().map(|key| KeyFacts { kid: key.kid.clone(), made: key.made, retired: key.retired }).collect()
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, SigningKeysError> + Send + 'static,
+) -> Result<T, SigningKeysError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| SigningKeysError::Make(error.into()))?
+}
+
+#[cfg(test)]
+mod tests;
