@@ -1,0 +1,287 @@
+//! The audit trail: one structured event for every login, logout and refusal, and for a chosen part of what was allowed.
+//!
+//! Decides the fields and their form. Trusts that a `tracing` subscriber takes the target [`TARGET`]; the standalone proxy's
+//! does, as JSON. Never waits and never fails: an event that nobody takes is nobody's error.
+
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use crate::model::{Email, IdpId, RequestId, UserId};
+
+/// The `tracing` target of all audit events.
+pub const TARGET: &str = "portcullis::audit";
+
+/// What happened. Facts that are not known stay away from the event.
+#[derive(Clone, Copy, Debug)]
+pub struct Event<'a> {
+    /// Which step of the life of a session.
+    pub event: Kind,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The id of the reason, where it did not end well.
+    pub reason: Option<&'a str>,
+    /// The same id as on the page and in the origin's log.
+    pub request_id: RequestId,
+    /// The application's name in the configuration.
+    pub application: Option<&'a str>,
+    /// The application's audience tag.
+    pub aud: Option<&'a str>,
+    /// The person's address.
+    pub email: Option<&'a Email>,
+    /// The person.
+    pub user: Option<&'a UserId>,
+    /// The provider that knows the person.
+    pub idp: Option<&'a IdpId>,
+    /// The policy that decided, by its name.
+    pub policy: Option<&'a str>,
+    /// Where the request came from, as `trusted_proxies` made it out.
+    pub client: Option<IpAddr>,
+    /// The request's method.
+    pub method: Option<&'a str>,
+    /// The host that was asked for.
+    pub host: Option<&'a str>,
+    /// The path. A query that is still there is cut off: it may hold codes and tokens.
+    pub path: Option<&'a str>,
+    /// The `User-Agent` header as it came.
+    pub user_agent: Option<&'a [u8]>,
+}
+
+/// The steps in the life of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A login ended, well or not.
+    Login,
+    /// Somebody signed out, or was.
+    Logout,
+    /// A request was judged.
+    Access,
+}
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done, or let through.
+    Allowed,
+    /// Denied: the person, the credential or the request.
+    Refused,
+    /// It could not be decided.
+    Unavailable,
+}
+
+impl Kind {
+    /// The word in the event.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Login => "login",
+            Self::Logout => "logout",
+            Self::Access => "access",
+        }
+    }
+}
+
+impl Outcome {
+    /// The word in the event.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Refused => "refused",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+impl<'a> Event<'a> {
+    /// An event of which nothing else is known yet.
+    pub const fn new(event: Kind, outcome: Outcome, request_id: RequestId) -> Self {
+        Self {
+            event,
+            outcome,
+            reason: None,
+            request_id,
+            application: None,
+            aud: None,
+            email: None,
+            user: None,
+            idp: None,
+            policy: None,
+            client: None,
+            method: None,
+            host: None,
+            path: None,
+            user_agent: None,
+        }
+    }
+
+    /// Hands it to the subscriber. Whether an allowed request is to be told at all, [`Sample`] says before anything is
+    /// gathered for it.
+    pub fn emit(&self) {
+        let Self {
+            event,
+            outcome,
+            reason,
+            request_id,
+            application,
+            aud,
+            email,
+            user,
+            idp,
+            policy,
+            client,
+            method,
+            host,
+            path,
+            user_agent,
+        } = *self;
+        let plain = |text: Option<&'a str>, most| text.map(|text| plain(text.as_bytes(), most));
+        let path = path.map(|path| path.split_once('?').map_or(path, |(path, _)| path));
+        let (application, policy) = (plain(application, MOST_NAME), plain(policy, MOST_NAME));
+        let (method, host, path) = (plain(method, MOST_NAME), plain(host, MOST_HOST), plain(path, MOST_PATH));
+        let user_agent = user_agent.map(|text| self::plain(text, MOST_USER_AGENT));
+        tracing::info!(
+            target: TARGET,
+            event = event.as_str(),
+            outcome = outcome.as_str(),
+            reason,
+            request_id = %request_id,
+            application = application.as_deref(),
+            aud,
+            email = email.map(Email::as_str),
+            user = user.map(|user| &*user.0),
+            idp = idp.map(|idp| &*idp.0),
+            policy = policy.as_deref(),
+            client = client.map(tracing::field::display),
+            method = method.as_deref(),
+            host = host.as_deref(),
+            path = path.as_deref(),
+            user_agent = user_agent.as_deref(),
+        );
+    }
+}
+
+/// Which of the allowed requests become events: none, all, or a part of them by chance. It takes no lock and no allocation
+/// and shares nothing between threads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sample {
+    // The part of 2^32 that is told.
+    part: u64,
+}
+
+impl Sample {
+    /// None: the default.
+    pub const OFF: Self = Self { part: 0 };
+    /// Every one.
+    pub const ALL: Self = Self { part: 1 << 32 };
+
+    /// That part of them, from 0 to 1; what lies outside is brought to the nearer end, and what is not a number to 0.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it was brought between 0 and 2^32")]
+    pub fn part(rate: f64) -> Self {
+        let rate = if rate.is_nan() { 0.0 } else { rate.clamp(0.0, 1.0) };
+        Self { part: (rate * (1_u64 << 32) as f64) as u64 }
+    }
+
+    /// Whether this one is told.
+    pub fn hit(self) -> bool {
+        match self.part {
+            0 => false,
+            Self::ALL_PARTS => true,
+            part => (chance() >> 32) < part,
+        }
+    }
+
+    const ALL_PARTS: u64 = Self::ALL.part;
+}
+
+/// xorshift64* with one state for each thread. It spreads events evenly; nothing is to be kept from anybody.
+fn chance() -> u64 {
+    thread_local! {
+        static STATE: Cell<u64> = const { Cell::new(0) };
+    }
+    let mut x = STATE.get();
+    if x == 0 {
+        let mut seed = [0; 8];
+        crate::model::fill_random(&mut seed);
+        x = u64::from_ne_bytes(seed) | 1;
+    }
+    x ^= x >> 12;
+    x ^= x << 25;
+    x ^= x >> 27;
+    STATE.set(x);
+    x.wrapping_mul(0x2545_F491_4F6C_DD1D)
+}
+
+/// Text that cannot be taken for anything but text, wherever it is shown: at most `most` characters, with what moves a
+/// cursor, ends a line or turns the direction of writing escaped. Borrowed where it was so already.
+fn plain(text: &[u8], most: usize) -> Cow<'_, str> {
+    // No character has more than four bytes; what lies beyond is never looked at.
+    let limit = most.saturating_add(1).saturating_mul(4);
+    let text = String::from_utf8_lossy(text.get(..limit).unwrap_or(text));
+    let cut = text.char_indices().nth(most).map(|(at, _)| at);
+    if cut.is_none() && !text.contains(odd) {
+        return text;
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    for c in text.chars().take(most) {
+        if odd(c) {
+            let _ = write!(out, "{}", c.escape_unicode());
+        } else {
+            out.push(c);
+        }
+    }
+    if cut.is_some() {
+        out.push('…');
+    }
+    Cow::Owned(out)
+}
+
+fn odd(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+const MOST_USER_AGENT: usize = 200;
+const MOST_PATH: usize = 1_024;
+const MOST_HOST: usize = 255;
+const MOST_NAME: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_text_is_borrowed() {
+        assert!(matches!(plain("Mozilla/5.0 (Ünïcode)".as_bytes(), 200), Cow::Borrowed(_)));
+        assert_eq!(plain(&[b'a'; 200], 200), "a".repeat(200));
+    }
+
+    #[test]
+    fn t12_what_moves_a_cursor_is_escaped() {
+        assert_eq!(plain(b"a\n{\"level\":\"x\"}\x1b[31m\0\x7f", 200), r#"a\u{a}{"level":"x"}\u{1b}[31m\u{0}\u{7f}"#);
+        assert_eq!(plain("\u{202e}x\u{2028}\u{85}".as_bytes(), 200), r"\u{202e}x\u{2028}\u{85}");
+        assert_eq!(plain(b"\xff\xfe", 200), "\u{fffd}\u{fffd}");
+    }
+
+    #[test]
+    fn t12_long_text_is_cut_by_characters() {
+        assert_eq!(plain(&vec![b'a'; 65_536], 200), format!("{}…", "a".repeat(200)));
+        assert_eq!(plain("ü".repeat(201).as_bytes(), 200), format!("{}…", "ü".repeat(200)));
+        assert_eq!(plain("🦀".repeat(200).as_bytes(), 200), "🦀".repeat(200));
+        assert_eq!(plain(&[0; 1_000], 200), format!("{}…", r"\u{0}".repeat(200)));
+        assert_eq!(plain("🦀".repeat(300).as_bytes(), 200), format!("{}…", "🦀".repeat(200)), "no half character");
+    }
+
+    #[test]
+    fn a_sample_keeps_its_rate() {
+        let hits = |sample: Sample| (0..100_000).filter(|_| sample.hit()).count();
+        assert_eq!(hits(Sample::OFF), 0);
+        assert_eq!(hits(Sample::default()), 0);
+        assert_eq!(hits(Sample::part(0.0)), 0);
+        assert_eq!(hits(Sample::part(-1.0)), 0);
+        assert_eq!(hits(Sample::part(f64::NAN)), 0);
+        assert_eq!(hits(Sample::ALL), 100_000);
+        assert_eq!(hits(Sample::part(7.0)), 100_000);
+        let tenth = hits(Sample::part(0.1));
+        assert!((9_000..11_000).contains(&tenth), "{tenth}");
+    }
+}

@@ -1,0 +1,177 @@
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Instant;
+
+use serde_json::Value;
+
+use super::*;
+use crate::model::{Email, IdpId, RequestId, UserId};
+use crate::observe::audit::{Event, Kind, Outcome};
+
+/// Where a test's log goes.
+#[derive(Clone, Default)]
+struct Paper(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Paper {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn logged(format: Format, filter: &str, what: impl FnOnce()) -> String {
+    let paper = Paper::default();
+    let queue = Queue::start(paper.clone()).unwrap();
+    let logging = Logging { queue: queue.clone() };
+    tracing::subscriber::with_default(subscriber(format, EnvFilter::new(filter), queue), what);
+    logging.flush(Duration::from_secs(10));
+    String::from_utf8(paper.0.lock().unwrap().clone()).unwrap()
+}
+
+const EVIL: &[u8] =
+    b"Mozilla\r\n{\"level\":\"ERROR\",\"event\":\"login\",\"outcome\":\"allowed\"}\n\x1b[2J\x1b[31m\xff\"}";
+
+#[test]
+fn t12_a_user_agent_cannot_write_a_line_of_its_own() {
+    let mut long = EVIL.to_vec();
+    long.resize(65_536, b'a');
+    for agent in [EVIL, &long] {
+        let refuse = || {
+            Event {
+                reason: Some("policy_denied"),
+                user_agent: Some(agent),
+                path: Some("/a\nb\x1b[0m?code=secret"),
+                host: Some("evil\"}\n{\"level\":\"ERROR"),
+                ..Event::new(Kind::Access, Outcome::Refused, RequestId::random())
+            }
+            .emit();
+        };
+        let json = logged(Format::Json, "info", refuse);
+        assert_eq!(json.lines().count(), 1, "{json}");
+        assert!(json.ends_with('\n') && json.len() < 2_000 && !json.contains(['\x1b', '\r']), "{json}");
+        let line: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(
+            (&line["level"], &line["event"], &line["outcome"]),
+            (&"INFO".into(), &"access".into(), &"refused".into())
+        );
+        assert_eq!(line["path"], r"/a\u{a}b\u{1b}[0m", "and the query is not there");
+        assert!(line["user_agent"].as_str().unwrap().starts_with(r#"Mozilla\u{d}\u{a}{"level":"ERROR","#));
+
+        let text = logged(Format::Text, "info", refuse);
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(!text.contains(['\x1b', '\r']), "{text}");
+    }
+}
+
+#[test]
+fn an_event_is_flat_and_has_no_field_that_is_not_known() {
+    let (email, user, idp) =
+        (Email::parse("alice@example.com").unwrap(), UserId("0190-a".into()), IdpId("okta".into()));
+    let request_id = RequestId::random();
+    let json = logged(Format::Json, "info", || {
+        Event {
+            application: Some("wiki"),
+            aud: Some("00ff"),
+            email: Some(&email),
+            user: Some(&user),
+            idp: Some(&idp),
+            policy: Some("engineering"),
+            client: Some("2001:db8::1".parse().unwrap()),
+            method: Some("GET"),
+            host: Some("wiki.example.com"),
+            path: Some("/page"),
+            user_agent: Some(b"curl/8"),
+            ..Event::new(Kind::Login, Outcome::Allowed, request_id)
+        }
+        .emit();
+        Event::new(Kind::Logout, Outcome::Unavailable, request_id).emit();
+    });
+    let lines: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for (name, value) in [
+        ("target", "portcullis::audit"),
+        ("event", "login"),
+        ("outcome", "allowed"),
+        ("request_id", &request_id.to_string()),
+        ("application", "wiki"),
+        ("aud", "00ff"),
+        ("email", "alice@example.com"),
+        ("user", "0190-a"),
+        ("idp", "okta"),
+        ("policy", "engineering"),
+        ("client", "2001:db8::1"),
+        ("method", "GET"),
+        ("host", "wiki.example.com"),
+        ("path", "/page"),
+        ("user_agent", "curl/8"),
+    ] {
+        assert_eq!(lines[0][name], value, "{name}");
+    }
+    assert_eq!(lines[0].get("reason"), None);
+    let names: Vec<_> = lines[1].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(names, ["event", "level", "outcome", "request_id", "target", "timestamp"]);
+}
+
+#[test]
+fn the_default_filter_keeps_our_events_and_pingoras_warnings() {
+    let json = logged(Format::Json, DEFAULT_FILTER, || {
+        tracing::info!(target: "pingora_core::server", "chatter");
+        tracing::warn!(target: "pingora_proxy", "trouble");
+        tracing::debug!(target: "portcullis", "detail");
+        tracing::info!(target: "portcullis", "news");
+    });
+    let said: Vec<Value> =
+        json.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["message"].clone()).collect();
+    assert_eq!(said, ["trouble", "news"]);
+}
+
+/// A reader that has gone to lunch.
+struct Stuck(Arc<(Mutex<bool>, Condvar)>);
+
+impl Write for Stuck {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let (open, changed) = &*self.0;
+        drop(changed.wait_while(open.lock().unwrap(), |open| !*open).unwrap());
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_reader_that_reads_nothing_stops_nobody() {
+    let gate = Arc::new((Mutex::new(false), Condvar::new()));
+    let queue = Queue::start(Stuck(Arc::clone(&gate))).unwrap();
+    let logging = Logging { queue: queue.clone() };
+    let dropped = || {
+        let text = crate::observe::metrics::text();
+        let line = text.lines().find_map(|line| line.strip_prefix("portcullis_log_lines_dropped_total "));
+        line.map_or(0, |count| count.parse::<u64>().unwrap())
+    };
+    let before = dropped();
+    let started = Instant::now();
+    tracing::subscriber::with_default(subscriber(Format::Json, EnvFilter::new("info"), queue), || {
+        for _ in 0..3 * QUEUED {
+            tracing::info!(filler = %"x".repeat(100), "line");
+        }
+    });
+    logging.flush(Duration::from_millis(50));
+    assert!(started.elapsed() < Duration::from_secs(20));
+    assert!(dropped() - before >= QUEUED as u64, "what was lost is counted");
+    *gate.0.lock().unwrap() = true;
+    gate.1.notify_all();
+}
+
+/// Alone in this process to install anything: the rest use a subscriber of their own.
+#[test]
+fn init_takes_the_records_of_log_and_refuses_a_second_time() {
+    let logging = init(Format::Json).unwrap();
+    assert!(tracing::event_enabled!(target: "portcullis::audit", tracing::Level::INFO));
+    assert!(!tracing::event_enabled!(target: "pingora_core", tracing::Level::INFO));
+    assert!(tracing_log::log::log_enabled!(target: "pingora_core", tracing_log::log::Level::Warn));
+    assert!(!tracing_log::log::log_enabled!(target: "pingora_core", tracing_log::log::Level::Info));
+    logging.flush(Duration::from_secs(10));
+    assert!(matches!(init(Format::Json), Err(LoggingError::Installed(_))));
+}

@@ -1,0 +1,354 @@
+//! What is counted, in the registry that Pingora's own metrics are in.
+//!
+//! Decides names and labels. Trusts its callers to count once. Never takes a lock or looks a label up for a request that is
+//! served: every counter of the hot path is found by its place in a table. Never panics over a name that is taken already:
+//! such a metric counts and is not shown.
+
+use std::sync::OnceLock;
+
+use prometheus::core::Collector;
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, TextEncoder};
+
+use crate::model::{Reason, UnixTime};
+use crate::store::StoreError;
+
+/// All metrics of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    requests: IntCounterVec,
+    request: [[OnceLock<IntCounter>; PLACES]; Decision::ALL.len()],
+    logins: IntCounterVec,
+    jwks_fetched: IntGaugeVec,
+    jwks_fetches: IntCounterVec,
+    cache_hits: IntCounter,
+    cache_misses: IntCounter,
+    store_errors: IntCounterVec,
+    reloads: [IntCounter; Reload::ALL.len()],
+    generation: IntGauge,
+    upstream: [IntCounter; UpstreamError::ALL.len()],
+    log_lines_dropped: IntCounter,
+}
+
+/// The metrics of one issuer's keys, found once when the issuer is configured.
+#[derive(Clone, Debug)]
+pub struct JwksMetrics {
+    fetched: IntGauge,
+    outcomes: [IntCounter; Fetch::ALL.len()],
+}
+
+/// Every label value as a word and a place.
+macro_rules! labels {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$variant_doc])* $variant,)+ }
+
+        impl $name {
+            /// All of them, in order.
+            pub const ALL: [Self; [$(Self::$variant,)+].len()] = [$(Self::$variant,)+];
+
+            /// The label value.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)+ }
+            }
+        }
+    };
+}
+
+labels! {
+    /// What became of a request.
+    Decision {
+        /// Let through to the origin.
+        Allow = "allow",
+        /// Sent to the login, or told to.
+        Login = "login",
+        /// Refused.
+        Deny = "deny",
+        /// It could not be decided.
+        Unavailable = "unavailable",
+        /// One of the product's own endpoints.
+        Endpoint = "endpoint",
+    }
+}
+
+labels! {
+    /// How a login ended.
+    Login {
+        /// With a session.
+        Success = "success",
+        /// The provider or a policy said no.
+        Refused = "refused",
+        /// What came back was not what was sent out: state, nonce, code, token.
+        Invalid = "invalid",
+        /// The provider or the store did not answer.
+        Unavailable = "unavailable",
+    }
+}
+
+labels! {
+    /// How a JWKS fetch ended.
+    Fetch {
+        /// With keys.
+        Success = "success",
+        /// Without an answer, or with a status other than 200.
+        Unreachable = "unreachable",
+        /// With something that holds no keys.
+        Unusable = "unusable",
+    }
+}
+
+labels! {
+    /// How a reload of the configuration ended.
+    Reload {
+        /// It runs.
+        Applied = "applied",
+        /// The one before stays.
+        Rejected = "rejected",
+        /// There was nothing new in it.
+        Unchanged = "unchanged",
+    }
+}
+
+labels! {
+    /// What went wrong with an origin.
+    UpstreamError {
+        /// No connection.
+        Connect = "connect",
+        /// No TLS, or not with the name that was asked for.
+        Tls = "tls",
+        /// Too slow.
+        Timeout = "timeout",
+        /// It went away in the middle.
+        Closed = "closed",
+        /// It does not speak HTTP as it should.
+        Protocol = "protocol",
+        /// No origin of the application is healthy.
+        NoPeer = "no_peer",
+        /// Anything else.
+        Other = "other",
+    }
+}
+
+/// The metrics of this process, registered on the first call.
+pub fn metrics() -> &'static Metrics {
+    static METRICS: OnceLock<Metrics> = OnceLock::new();
+    METRICS.get_or_init(Metrics::new)
+}
+
+/// Everything in the registry, Pingora's metrics too, in the text format 0.0.4.
+pub fn text() -> String {
+    let mut out = String::new();
+    // Only a family without samples or a name fails here, and what came before it has been written.
+    let _ = TextEncoder::new().encode_utf8(&prometheus::gather(), &mut out);
+    out
+}
+
+/// The `Content-Type` of [`text`].
+pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
+impl Metrics {
+    fn new() -> Self {
+        let cache = counters("session_cache_total", "Look-ups of verified sessions by result.", &["result"]);
+        let reloads = counters("config_reloads_total", "Reloads of the configuration by outcome.", &["outcome"]);
+        let upstream = counters("upstream_errors_total", "Errors of origins by kind.", &["kind"]);
+        let metrics = Self {
+            request: Default::default(),
+            requests: counters("requests_total", "Requests by decision and reason.", &["decision", "reason"]),
+            logins: counters("logins_total", "Ended logins by outcome and reason.", &["outcome", "reason"]),
+            jwks_fetched: register(IntGaugeVec::new(
+                named(
+                    "jwks_fetched_timestamp_seconds",
+                    "When the keys in use were fetched; `time()` less this is their age.",
+                ),
+                &["issuer"],
+            )),
+            jwks_fetches: counters("jwks_fetches_total", "Fetches of keys by outcome.", &["issuer", "outcome"]),
+            cache_hits: cache.with_label_values(&["hit"]),
+            cache_misses: cache.with_label_values(&["miss"]),
+            store_errors: counters("store_errors_total", "Store calls without an answer by kind.", &["kind"]),
+            reloads: Reload::ALL.map(|outcome| reloads.with_label_values(&[outcome.as_str()])),
+            generation: register(IntGauge::with_opts(named(
+                "config_generation",
+                "The live configuration, counted from 1 since the start.",
+            ))),
+            upstream: UpstreamError::ALL.map(|kind| upstream.with_label_values(&[kind.as_str()])),
+            log_lines_dropped: register(IntCounter::with_opts(named(
+                "log_lines_dropped_total",
+                "Log lines dropped because the reader of the log was too slow.",
+            ))),
+        };
+        metrics.requests.with_label_values(&[Decision::Allow.as_str(), NO_REASON]);
+        for kind in StoreError::KINDS {
+            metrics.store_errors.with_label_values(&[kind]);
+        }
+        metrics
+    }
+
+    /// Counts a request.
+    pub fn request(&self, decision: Decision, reason: Option<Reason>) {
+        let bind = || self.requests.with_label_values(&[decision.as_str(), reason.map_or(NO_REASON, Reason::id)]);
+        let row = reason.map_or(0, |reason| reason as usize + 1);
+        match self.request.get(decision as usize).and_then(|rows| rows.get(row)) {
+            Some(place) => place.get_or_init(bind).inc(),
+            None => bind().inc(),
+        }
+    }
+
+    /// Counts an ended login; `reason` is the login's own reason id, one of a closed list.
+    pub fn login(&self, outcome: Login, reason: Option<&'static str>) {
+        self.logins.with_label_values(&[outcome.as_str(), reason.unwrap_or(NO_REASON)]).inc();
+    }
+
+    /// The metrics of that issuer's keys.
+    pub fn jwks(&self, issuer: &str) -> JwksMetrics {
+        JwksMetrics {
+            fetched: self.jwks_fetched.with_label_values(&[issuer]),
+            outcomes: Fetch::ALL.map(|outcome| self.jwks_fetches.with_label_values(&[issuer, outcome.as_str()])),
+        }
+    }
+
+    /// Ceases to show an issuer that is configured no longer.
+    pub fn forget_jwks(&self, issuer: &str) {
+        // What was never shown is as gone as what was.
+        let _ = self.jwks_fetched.remove_label_values(&[issuer]);
+        for outcome in Fetch::ALL {
+            let _ = self.jwks_fetches.remove_label_values(&[issuer, outcome.as_str()]);
+        }
+    }
+
+    /// Counts a look-up of a verified session.
+    pub fn session_cache(&self, hit: bool) {
+        if hit { &self.cache_hits } else { &self.cache_misses }.inc();
+    }
+
+    /// Counts a store call that gave no answer.
+    pub fn store_error(&self, error: &StoreError) {
+        self.store_errors.with_label_values(&[error.kind()]).inc();
+    }
+
+    /// Counts a reload.
+    pub fn reload(&self, outcome: Reload) {
+        if let Some(counter) = self.reloads.get(outcome as usize) {
+            counter.inc();
+        }
+    }
+
+    /// Which configuration is live.
+    pub fn generation(&self, generation: u64) {
+        self.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+    }
+
+    /// Counts an error of an origin.
+    pub fn upstream_error(&self, kind: UpstreamError) {
+        if let Some(counter) = self.upstream.get(kind as usize) {
+            counter.inc();
+        }
+    }
+
+    /// Counts a log line that was dropped.
+    pub fn log_line_dropped(&self) {
+        self.log_lines_dropped.inc();
+    }
+}
+
+impl JwksMetrics {
+    /// Counts a fetch; a successful one sets the age of the keys to nothing.
+    pub fn fetch(&self, outcome: Fetch, now: UnixTime) {
+        if let Some(counter) = self.outcomes.get(outcome as usize) {
+            counter.inc();
+        }
+        if outcome == Fetch::Success {
+            self.fetched.set(i64::try_from(now.0).unwrap_or(i64::MAX));
+        }
+    }
+}
+
+fn counters(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    register(IntCounterVec::new(named(name, help), labels))
+}
+
+fn named(name: &str, help: &str) -> Opts {
+    Opts::new(name, help).namespace("portcullis")
+}
+
+#[expect(clippy::expect_used, reason = "names and labels are constants of this file, and a test makes them all")]
+fn register<M: Collector + Clone + 'static>(made: prometheus::Result<M>) -> M {
+    let metric = made.expect("the names and labels are valid");
+    if let Err(error) = prometheus::default_registry().register(Box::new(metric.clone())) {
+        tracing::warn!(%error, "a metric is not shown");
+    }
+    metric
+}
+
+const NO_REASON: &str = "none";
+
+/// One place for no reason, one for each that there is, and some to grow: checked by a test.
+const PLACES: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(name: &str) -> Option<u64> {
+        let text = text();
+        let line = text.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')))?;
+        line.rsplit(' ').next()?.parse().ok()
+    }
+
+    #[test]
+    fn everything_counted_is_shown_once() {
+        let metrics = metrics();
+        metrics.request(Decision::Deny, Some(Reason::PreflightRefused));
+        metrics.request(Decision::Deny, Some(Reason::PreflightRefused));
+        metrics.login(Login::Invalid, Some("state"));
+        metrics.session_cache(true);
+        metrics.store_error(&StoreError::Malformed { what: "identity" });
+        metrics.reload(Reload::Rejected);
+        metrics.generation(7);
+        metrics.upstream_error(UpstreamError::NoPeer);
+        assert_eq!(
+            sample(r#"portcullis_requests_total{decision="allow",reason="none"}"#),
+            Some(0),
+            "there from the start"
+        );
+        assert_eq!(sample(r#"portcullis_requests_total{decision="deny",reason="preflight_refused"}"#), Some(2));
+        assert_eq!(sample(r#"portcullis_logins_total{outcome="invalid",reason="state"}"#), Some(1));
+        assert_eq!(sample(r#"portcullis_session_cache_total{result="hit"}"#), Some(1));
+        assert_eq!(sample(r#"portcullis_session_cache_total{result="miss"}"#), Some(0));
+        assert_eq!(sample(r#"portcullis_store_errors_total{kind="malformed"}"#), Some(1));
+        assert_eq!(sample(r#"portcullis_store_errors_total{kind="unavailable"}"#), Some(0));
+        assert_eq!(sample(r#"portcullis_config_reloads_total{outcome="rejected"}"#), Some(1));
+        assert_eq!(sample("portcullis_config_generation"), Some(7));
+        assert_eq!(sample(r#"portcullis_upstream_errors_total{kind="no_peer"}"#), Some(1));
+    }
+
+    #[test]
+    fn keys_have_an_age_once_they_were_fetched() {
+        let jwks = metrics().jwks("https://team.example.com");
+        jwks.fetch(Fetch::Success, UnixTime(1_700_000_000));
+        jwks.fetch(Fetch::Unusable, UnixTime(1_700_000_100));
+        let fetched = r#"portcullis_jwks_fetched_timestamp_seconds{issuer="https://team.example.com"}"#;
+        assert_eq!(sample(fetched), Some(1_700_000_000), "a failed fetch makes nothing younger");
+        let unusable = r#"portcullis_jwks_fetches_total{issuer="https://team.example.com",outcome="unusable"}"#;
+        assert_eq!(sample(unusable), Some(1));
+        metrics().forget_jwks("https://team.example.com");
+        metrics().forget_jwks("https://team.example.com");
+        assert_eq!(sample(fetched), None);
+    }
+
+    #[test]
+    fn a_second_registration_counts_and_does_not_panic() {
+        metrics();
+        let second = Metrics::new();
+        let bodies = [Decision::Login.as_str(), Reason::BodyTooLarge.id()];
+        second.request(Decision::Login, Some(Reason::BodyTooLarge));
+        assert_eq!(second.requests.with_label_values(&bodies).get(), 1);
+        assert_eq!(metrics().requests.with_label_values(&bodies).get(), 0);
+    }
+
+    #[test]
+    fn every_reason_has_a_place_of_its_own() {
+        // The last of the enum.
+        assert!(Reason::Internal as usize + 1 < PLACES);
+    }
+}
