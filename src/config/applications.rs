@@ -1,7 +1,5 @@
 use std::time::Duration;
 
-use crate::cookie::SameSite;
-
 use super::cors::Cors;
 use super::domain::Domain;
 use super::origins::{Origin, OriginSettings};
@@ -10,6 +8,7 @@ use super::reader::{self, Item, Place, Table, Unique};
 use super::rules::{self, Names};
 use super::server::{Insecure, Listen};
 use super::team::Team;
+use crate::cookie::SameSite;
 use crate::model::{Aud, IdpId};
 use crate::policy::{Policy, PolicyDecision, Rule};
 
@@ -157,7 +156,7 @@ impl<'a> Spot<'a> {
     fn read(item: Item<'a>, around: &Surroundings<'_, '_>, seen: &mut Seen) -> Option<Self> {
         let domain = item.parse(Domain::parse)?;
         let is_free = seen.places.claim(item.reader(), &domain.canonical(), item.place());
-        let host = &domain.host;
+        let host = domain.pattern.host();
         if around.team.is_some_and(|team| team.domain.as_str() == host) && !around.remote {
             item.error(&format!(
                 "`{host}` is the team domain, where people log in; an application needs a host of its own"

@@ -1,16 +1,16 @@
 use crate::model::{Authority, CleanPath, Host};
+use crate::route;
 
 /// The place an application is at: a host and perhaps a path, each with wildcards (`domain`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Domain {
     /// As it was written.
     pub text: String,
-    /// The host in canonical form: lower case, A-labels, no port. At most one `*` in each label, for any letters but a dot;
-    /// none in the last.
-    pub host: String,
-    /// The path in canonical form, beginning with `/`; at most one `*` between two slashes. None for all paths. `/alpha`
-    /// is that path and all below it, `/alpha/*` only those below.
-    pub path: Option<String>,
+    /// What requests are matched with. Equal where two applications claim the same place.
+    ///
+    /// Narrower than what [`route::Domain`] allows: no wildcard in the last label, no slash at the end of a path, nothing
+    /// under `/cdn-cgi/access`.
+    pub pattern: route::Domain,
 }
 
 impl Domain {
@@ -29,22 +29,17 @@ impl Domain {
             Some((host, path)) => (host, Some(path)),
             None => (text, None),
         };
-        let host = host_pattern(host)?;
-        let path = match path {
-            None | Some("/" | "/*") => None,
-            Some(path) => Some(path_pattern(path)?),
-        };
-        Ok(Self { text: text.to_owned(), host, path })
+        let mut canonical = host_pattern(host)?;
+        if let Some(path) = path.filter(|path| !matches!(*path, "/" | "/*")) {
+            canonical.push_str(&path_pattern(path)?);
+        }
+        let pattern = route::Domain::parse(&canonical).map_err(|e| format!("`{text}`: {e}"))?;
+        Ok(Self { text: text.to_owned(), pattern })
     }
 
-    /// Host and path in canonical form: equal where two applications claim the same place.
+    /// Host and path in canonical form.
     pub fn canonical(&self) -> String {
-        format!("{}{}", self.host, self.path.as_deref().unwrap_or_default())
-    }
-
-    /// Whether the host holds a wildcard.
-    pub fn has_wildcard_host(&self) -> bool {
-        self.host.contains('*')
+        self.pattern.to_string()
     }
 }
 

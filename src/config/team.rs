@@ -72,6 +72,14 @@ impl Team {
         let fronted = listen.iter().any(|l| !l.trusted_proxies.is_empty());
         let encrypted = listen.iter().any(|l| l.tls.is_some());
         self.plain_http = insecure.plain_http && !encrypted && !fronted;
+        let host = self.domain.as_str();
+        if self.plain_http && host != "localhost" && !host.ends_with(".localhost") {
+            reader.warn(
+                place,
+                "browsers keep our cookies only from HTTPS or from `localhost` names, so nobody can log in here over plain \
+                 HTTP; give the listener a certificate, or name the proxy in front that has one in `trusted_proxies`",
+            );
+        }
         let usual = if self.plain_http { 80 } else { 443 };
         // One's own port is the default one.
         self.port = self.port.filter(|port| *port != usual);
