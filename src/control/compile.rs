@@ -10,7 +10,7 @@ use crate::engine::{ApplicationSettings, CookieAttributes, Cors, Known, Origins,
 use crate::http_client::HttpClient;
 use crate::idp::{Ages, OktaSettings, Provider};
 use crate::observe::audit::Sample;
-use crate::route::{Domain, DomainError, Endpoint};
+use crate::route::Endpoint;
 
 /// Why a configuration that was read cannot be run.
 #[derive(Debug, Error)]
@@ -18,14 +18,6 @@ pub enum CompileError {
     /// Policies.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
-    /// A domain.
-    #[error("the domain of `{application}` cannot be used")]
-    Domain {
-        /// Whose.
-        application: String,
-        /// Why.
-        source: DomainError,
-    },
     /// The team domain gives no URL.
     #[error("the team domain gives no URL")]
     Url(#[from] url::ParseError),
@@ -49,8 +41,7 @@ pub fn compile(
         plain_http: config.team.plain_http,
         leeway: config.team.clock_leeway.as_secs(),
     };
-    let applications =
-        config.applications.iter().map(|a| application(a, origins(a))).collect::<Result<Vec<_>, _>>()?;
+    let applications = config.applications.iter().map(|a| application(a, origins(a))).collect();
     let snapshot = Snapshot::compile(generation, team, &config.groups, applications, known)?;
     let callback = Url::parse(&format!("{}{}/callback", config.team.url(), Endpoint::PREFIX))?;
     let longest = config.applications.iter().flat_map(|a| {
@@ -92,7 +83,7 @@ fn provider(idp: &config::IdentityProvider, http: &HttpClient, callback: &Url) -
     Provider::okta(settings, http.clone(), callback.clone())
 }
 
-fn application(application: &config::Application, origins: Origins) -> Result<ApplicationSettings, CompileError> {
+fn application(application: &config::Application, origins: Origins) -> ApplicationSettings {
     let config::Application {
         id,
         aud,
@@ -113,11 +104,10 @@ fn application(application: &config::Application, origins: Origins) -> Result<Ap
         custom_deny_message,
         policies,
     } = application;
-    let domain = Domain::parse(&domain.canonical())
-        .map_err(|source| CompileError::Domain { application: name.clone(), source })?;
+    let domain = domain.pattern.clone();
     // Two applications on one host would overwrite each other's cookie; one that says nothing keeps to its own path.
     let path = path_cookie_attribute.unwrap_or(domain.path() != "/");
-    Ok(ApplicationSettings {
+    ApplicationSettings {
         id: id.clone(),
         aud: aud.clone(),
         name: name.clone(),
@@ -132,7 +122,7 @@ fn application(application: &config::Application, origins: Origins) -> Result<Ap
         policies: policies.clone(),
         domain,
         origins,
-    })
+    }
 }
 
 fn cors(cors: &config::Cors) -> Cors {
