@@ -50,13 +50,13 @@ fn okta(config: &Config, ports: Ports) -> Provider {
 /// A whole login: the product's side over HTTP, and a browser that only follows the link with the person's name.
 async fn log_in(demo: &Demo, provider: &Provider, login: &str) -> Result<Profile, LoginFailure> {
     let now = UnixTime::now();
-    let begun = provider.begin(Hints::default()).await.unwrap();
+    let begun = provider.begin("state", Hints::default()).await.unwrap();
     let target = format!("{}?{}&person={login}", begun.url.path(), begun.url.query().unwrap());
     let host = demo.ports.issuer().replace("http://", "");
     let request = Request::get(target).header("host", host).body(Bytes::new()).unwrap();
     let location = demo.provider.handle(&request, now).headers()["location"].to_str().unwrap().to_owned();
     let callback = Callback::parse(location.split_once('?').unwrap().1).unwrap();
-    provider.finish(&begun.pending, &callback, now, Duration::from_secs(60), None).await
+    provider.finish(&Secret::new("state"), &begun.pending, &callback, now, Duration::from_secs(60), None).await
 }
 
 /// The rows of the table are what comes of the product's own login and of the policies of the configuration.

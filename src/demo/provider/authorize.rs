@@ -127,5 +127,5 @@ fn is_sha256(text: &str) -> bool {
 /// Stands for a login that is cancelled.
 const NOBODY: &str = "nobody";
 
-/// In bytes; a request of ours takes a tenth of it.
-const MOST_QUERY: usize = 8 * 1024;
+/// In bytes; a request of ours takes a small part of it.
+const MOST_QUERY: usize = 16 * 1024;

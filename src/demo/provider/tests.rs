@@ -312,7 +312,7 @@ fn a_login_without_a_known_client_and_address_goes_nowhere() {
     }
     let twice = [authorization(), vec![("redirect_uri", "http://evil.example/")]].concat();
     assert_eq!(provider.ask(&twice).status(), StatusCode::BAD_REQUEST);
-    let long = "a".repeat(9000);
+    let long = "a".repeat(17_000);
     assert_eq!(provider.ask(&with(authorization(), "state", &long)).status(), StatusCode::BAD_REQUEST);
 }
 
