@@ -37,3 +37,7 @@ pub mod store;
 pub mod app;
 #[cfg(feature = "control")]
 pub mod front;
+
+// Layer 7: the programme.
+#[cfg(feature = "standalone")]
+pub mod demo;
