@@ -35,9 +35,7 @@ pub mod store;
 // Layers 6 and 7: fronts, and the standalone proxy.
 #[cfg(feature = "standalone")]
 pub mod app;
-#[cfg(feature = "control")]
-pub mod front;
-
-// Layer 7: the programme.
 #[cfg(feature = "standalone")]
 pub mod demo;
+#[cfg(feature = "control")]
+pub mod front;

@@ -18,11 +18,14 @@ use thiserror::Error;
 
 use crate::config::{self, Config, Errors, StoreConfig, System};
 use crate::control::{Access, CompileError, StartError, Tasks, compile, watch_configuration};
+use crate::demo::{Demo, PortTaken, Ports};
 use crate::engine::Known;
 use crate::front::pingora::{AccessFilter, AccessProxy, FilterSettings, ListenerSettings};
 use crate::http_client::{HttpClient, Roots, RootsError, Timeouts};
+use crate::model::UnixTime;
 use crate::observe::metrics::{Reload, metrics};
 use crate::store::{MemoryStore, SqliteStore, Store, StoreError};
+use crate::token::SigningKeyError;
 
 /// Why the proxy did not start.
 #[derive(Debug, Error)]
@@ -48,6 +51,15 @@ pub enum RunError {
     /// The runtime of the control path.
     #[error("the control runtime cannot be made")]
     Runtime(#[source] std::io::Error),
+    /// There are no two ports after it.
+    #[error("the demo needs three ports, and {0} is not the first of three")]
+    DemoPort(u16),
+    /// One of the demo's ports.
+    #[error(transparent)]
+    PortTaken(#[from] PortTaken),
+    /// The demo provider's key.
+    #[error("the demo provider has no key")]
+    DemoKey(#[from] SigningKeyError),
     /// A listener.
     #[error("the listener on {address} cannot be made: {reason}")]
     Listen {
@@ -84,9 +96,21 @@ pub fn run(options: &Options) -> Result<(), RunError> {
 /// Runs the self-contained demonstration until it is told to stop: everything on the loopback address, nothing kept.
 ///
 /// # Errors
-/// Where the port is taken.
-pub fn demo(_port: u16) -> Result<(), RunError> {
-    Ok(())
+/// Where the port, or one of the two after it, is taken.
+pub fn demo(port: u16) -> Result<(), RunError> {
+    let ports = Ports::starting_at(port).ok_or(RunError::DemoPort(port))?;
+    ports.check()?;
+    let demo = Demo::new(ports, UnixTime::now())?;
+    // It weakens what must be weak on one machine without certificates; its warnings are meant for others.
+    let config = config::parse(&demo.config(), Path::new("demo.toml"), &System)?.config;
+    let running = Running::start(&config)?;
+    show(&demo.banner());
+    running.serve(&config, false, demo.services())
+}
+
+#[expect(clippy::print_stdout, reason = "this is what the person at the terminal reads")]
+fn show(text: &str) {
+    println!("{text}");
 }
 
 /// The control path of a configuration, started.
@@ -138,7 +162,12 @@ impl Running {
         });
     }
 
-    pub(crate) fn serve(self, config: &Config, upgrade: bool, more: Vec<Box<dyn ServiceWithDependents>>) -> Result<(), RunError> {
+    pub(crate) fn serve(
+        self,
+        config: &Config,
+        upgrade: bool,
+        more: Vec<Box<dyn ServiceWithDependents>>,
+    ) -> Result<(), RunError> {
         let options = Opt { upgrade, ..Opt::default() };
         let mut server = Server::new_with_opt_and_conf(options, server_conf(config));
         server.bootstrap();

@@ -208,7 +208,8 @@ impl Access {
         let public = KeySet::from_jwks(&keys.jwks())?;
         let issuer = self.snapshot.load().issuer().to_owned();
         let now = UnixTime::now();
-        self.known.set_keys(&issuer, IssuerKeys { keys: Some(public), tried: now, good_until: never, retry_from: never });
+        self.known
+            .set_keys(&issuer, IssuerKeys { keys: Some(public), tried: now, good_until: never, retry_from: never });
         self.signing.store(Some(keys));
         Ok(())
     }
@@ -217,11 +218,20 @@ impl Access {
     ///
     /// # Errors
     /// Where the store does not answer.
-    pub(crate) async fn organisation_session(&self, headers: &HeaderMap, now: UnixTime) -> Result<Option<Login>, StoreError> {
+    pub(crate) async fn organisation_session(
+        &self,
+        headers: &HeaderMap,
+        now: UnixTime,
+    ) -> Result<Option<Login>, StoreError> {
         let snapshot = self.snapshot();
         let ours = organisation_aud(&snapshot);
-        for claims in self.tokens(&snapshot, headers, now).filter(|c| c.kind == Kind::Org && c.aud.iter().any(|a| *a == *ours.as_str())) {
-            let Some(nonce) = claims.identity_nonce.as_deref().and_then(|n| IdentityNonce::parse(n).ok()) else { continue };
+        for claims in self
+            .tokens(&snapshot, headers, now)
+            .filter(|c| c.kind == Kind::Org && c.aud.iter().any(|a| *a == *ours.as_str()))
+        {
+            let Some(nonce) = claims.identity_nonce.as_deref().and_then(|n| IdentityNonce::parse(n).ok()) else {
+                continue;
+            };
             if let Some(identity) = self.identity(nonce, now).await? {
                 return Ok(Some(Login { nonce, identity, expires: claims.exp }));
             }
@@ -365,7 +375,11 @@ impl Access {
     ///
     /// # Errors
     /// Where the store does not answer.
-    pub(crate) async fn identity(&self, nonce: IdentityNonce, now: UnixTime) -> Result<Option<Arc<Identity>>, StoreError> {
+    pub(crate) async fn identity(
+        &self,
+        nonce: IdentityNonce,
+        now: UnixTime,
+    ) -> Result<Option<Arc<Identity>>, StoreError> {
         match self.known.identity(&nonce) {
             Some(IdentityState::Known(identity)) => return Ok(Some(identity)),
             Some(IdentityState::Missing) => return Ok(None),
@@ -394,10 +408,6 @@ impl Access {
         self.store.revoke(&revocation, forget).await.inspect_err(|error| self.store_failed(error))?;
         self.publisher.apply(&self.snapshot, [revocation]);
         Ok(())
-    }
-
-    pub(super) fn with_revocations(&self, change: impl FnOnce(&mut Revocations)) {
-        self.publisher.change(&self.snapshot, change);
     }
 }
 

@@ -44,9 +44,10 @@ pub fn compile(
     let applications = config.applications.iter().map(|a| application(a, origins(a))).collect();
     let snapshot = Snapshot::compile(generation, team, &config.groups, applications, known)?;
     let callback = Url::parse(&format!("{}{}/callback", config.team.url(), Endpoint::PREFIX))?;
-    let longest = config.applications.iter().flat_map(|a| {
-        a.policies.iter().filter_map(|p| p.session_duration).chain([a.session_duration])
-    });
+    let longest = config
+        .applications
+        .iter()
+        .flat_map(|a| a.policies.iter().filter_map(|p| p.session_duration).chain([a.session_duration]));
     let longest = longest.max().unwrap_or_default();
     let services = Services {
         providers: config.identity_providers.iter().map(|idp| provider(idp, http, &callback)).collect(),
@@ -114,7 +115,11 @@ fn application(application: &config::Application, origins: Origins) -> Applicati
         session_duration: *session_duration,
         allowed_idps: allowed_idps.clone(),
         auto_redirect_to_identity: *auto_redirect_to_identity,
-        cookie: CookieAttributes { same_site: *same_site_cookie_attribute, http_only: *http_only_cookie_attribute, path },
+        cookie: CookieAttributes {
+            same_site: *same_site_cookie_attribute,
+            http_only: *http_only_cookie_attribute,
+            path,
+        },
         cors: cors_headers.as_ref().map(cors),
         options_preflight_bypass: *options_preflight_bypass,
         pass_cookies: *pass_cookies,

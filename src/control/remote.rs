@@ -136,7 +136,8 @@ fn read_identity(document: &[u8], now: UnixTime) -> Result<Identity, String> {
         #[serde(rename = "type")]
         kind: String,
     }
-    let document: Document = serde_json::from_slice(document).map_err(|error| format!("the identity cannot be read: {error}"))?;
+    let document: Document =
+        serde_json::from_slice(document).map_err(|error| format!("the identity cannot be read: {error}"))?;
     let group = |group| match group {
         OneGroup::Name(name) => Group { id: name.clone(), name },
         OneGroup::Object { id, name } => Group { id: id.unwrap_or_else(|| name.clone()), name },
@@ -148,7 +149,9 @@ fn read_identity(document: &[u8], now: UnixTime) -> Result<Identity, String> {
         email: document.email,
         name: document.name,
         idp: IdpRef { id: IdpId(idp.id.into()), kind: idp.kind },
-        groups: document.groups.map_or(Groups::Unknown, |groups| Groups::Known(groups.into_iter().map(group).collect())),
+        groups: document
+            .groups
+            .map_or(Groups::Unknown, |groups| Groups::Known(groups.into_iter().map(group).collect())),
         amr: document.amr,
         claims: document.oidc_fields,
         at: now,

@@ -22,7 +22,11 @@ impl Tasks {
                 access.store_failed(&error);
             }
         }));
-        tasks.spawn(every(signing_keys::CHECK_EVERY, access, |access| async move { access.rotate_signing_keys().await }));
+        tasks.spawn(every(
+            signing_keys::CHECK_EVERY,
+            access,
+            |access| async move { access.rotate_signing_keys().await },
+        ));
         tasks.spawn(every(REMOTE_KEYS_EVERY, access, |access| async move { access.refresh_remote_keys().await }));
         tasks.spawn(every(PRUNE_EVERY, access, |access| async move { access.prune().await }));
         Self(tasks)
@@ -111,7 +115,10 @@ fn watch(file: &Path, sender: mpsc::UnboundedSender<()>) -> notify::Result<notif
             let _ = sender.send(());
         }
     })?;
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), Path::to_path_buf);
+    let folder = file
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .map_or_else(|| PathBuf::from("."), Path::to_path_buf);
     watcher.watch(&folder, notify::RecursiveMode::NonRecursive)?;
     Ok(watcher)
 }

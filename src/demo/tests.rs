@@ -123,7 +123,7 @@ fn the_configuration_has_everything_on_loopback() {
     assert_eq!(config.listen.iter().map(|listen| listen.address).collect::<Vec<_>>(), [loopback(8000)]);
     assert_eq!(config.store, StoreConfig::Memory);
     for (application, described) in config.applications.iter().zip(&APPLICATIONS) {
-        assert_eq!(config.team.application_url(&application.domain.host), PORTS.application(described.label));
+        assert_eq!(config.team.application_url(application.domain.pattern.host()), PORTS.application(described.label));
         assert_eq!(application.origins[0].address, "127.0.0.1:8002");
     }
 }

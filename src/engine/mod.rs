@@ -17,6 +17,6 @@ pub use application::{Application, ApplicationSettings, CookieAttributes, Cors, 
 pub use challenge::{Challenge, Style};
 pub use decide::decide;
 pub use decision::{Decision, Need, Permit, Refusal};
-pub use reserved::is_reserved;
 pub use known::{IdentityState, IssuerKeys, Known};
+pub use reserved::is_reserved;
 pub use snapshot::{Snapshot, SnapshotError, Team};

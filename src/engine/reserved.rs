@@ -8,9 +8,17 @@ pub fn is_reserved(name: &str) -> bool {
         Some(b'c' | b'C') => like(bytes, b"cf-access-", true) || like(bytes, b"cf-connecting-ip", true),
         Some(b'x' | b'X') => {
             like(bytes, b"x-forwarded-", true)
-                || ["x-real-ip", "x-original-url", "x-rewrite-url", "x-original-uri", "x-original-host", "x-client-ip", "x-cluster-client-ip"]
-                    .iter()
-                    .any(|ours| like(bytes, ours.as_bytes(), false))
+                || [
+                    "x-real-ip",
+                    "x-original-url",
+                    "x-rewrite-url",
+                    "x-original-uri",
+                    "x-original-host",
+                    "x-client-ip",
+                    "x-cluster-client-ip",
+                ]
+                .iter()
+                .any(|ours| like(bytes, ours.as_bytes(), false))
         }
         Some(b't' | b'T') => like(bytes, b"true-client-ip", false),
         Some(b'f' | b'F') => like(bytes, b"forwarded", false),
@@ -20,7 +28,8 @@ pub fn is_reserved(name: &str) -> bool {
 
 fn like(name: &[u8], ours: &[u8], prefix: bool) -> bool {
     let fold = |b: u8| if matches!(b, b'_' | b'.' | b' ') { b'-' } else { b.to_ascii_lowercase() };
-    (name.len() == ours.len() || prefix && name.len() > ours.len()) && name.iter().zip(ours).all(|(n, o)| fold(*n) == *o)
+    (name.len() == ours.len() || prefix && name.len() > ours.len())
+        && name.iter().zip(ours).all(|(n, o)| fold(*n) == *o)
 }
 
 #[cfg(test)]
@@ -30,13 +39,43 @@ mod tests {
     #[test]
     fn h01_h06_h07_h08_h12_every_spelling() {
         for name in [
-            "cf-access-jwt-assertion", "Cf-Access-Jwt-Assertion", "CF_ACCESS_JWT_ASSERTION", "cf_access-jwt.assertion", "cf-access-authenticated-user-email",
-            "cf-access-client-secret", "cf-access-token", "cf-access-anything", "Cf-Connecting-Ip", "CF_Connecting_IPv6", "x-forwarded-for", "X_Forwarded_User",
-            "x-forwarded-uri", "X-Forwarded-Prefix", "x.forwarded.proto", "X-Real-IP", "x_real_ip", "True-Client-IP", "Forwarded", "X-Original-URL", "x_rewrite_url",
+            "cf-access-jwt-assertion",
+            "Cf-Access-Jwt-Assertion",
+            "CF_ACCESS_JWT_ASSERTION",
+            "cf_access-jwt.assertion",
+            "cf-access-authenticated-user-email",
+            "cf-access-client-secret",
+            "cf-access-token",
+            "cf-access-anything",
+            "Cf-Connecting-Ip",
+            "CF_Connecting_IPv6",
+            "x-forwarded-for",
+            "X_Forwarded_User",
+            "x-forwarded-uri",
+            "X-Forwarded-Prefix",
+            "x.forwarded.proto",
+            "X-Real-IP",
+            "x_real_ip",
+            "True-Client-IP",
+            "Forwarded",
+            "X-Original-URL",
+            "x_rewrite_url",
         ] {
             assert!(is_reserved(name), "{name}");
         }
-        for name in ["", "c", "cf-access", "cf-ray", "x-forwarded", "x-request-id", "x-real-ip-2", "forwarded-by", "user-agent", "xforwarded-for", "cookie"] {
+        for name in [
+            "",
+            "c",
+            "cf-access",
+            "cf-ray",
+            "x-forwarded",
+            "x-request-id",
+            "x-real-ip-2",
+            "forwarded-by",
+            "user-agent",
+            "xforwarded-for",
+            "cookie",
+        ] {
             assert!(!is_reserved(name), "{name}");
         }
     }

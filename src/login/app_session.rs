@@ -112,7 +112,16 @@ mod tests {
 
     #[test]
     fn what_is_no_app_session() {
-        for bad in ["", "n", "n123", "m0123456789abcdef", "n0123456789abcdeg", "n0123456789abcdef.1", "n0123456789abcdef.1.2.3", "n0123456789abcdef.x.1"] {
+        for bad in [
+            "",
+            "n",
+            "n123",
+            "m0123456789abcdef",
+            "n0123456789abcdeg",
+            "n0123456789abcdef.1",
+            "n0123456789abcdef.1.2.3",
+            "n0123456789abcdef.x.1",
+        ] {
             assert_eq!(AppSession::parse(bad), None, "{bad}");
         }
     }

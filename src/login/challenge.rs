@@ -133,7 +133,8 @@ fn with_login(mut response: Response<Bytes>, url: &str) -> Response<Bytes> {
 
 /// The page that a script or a form was on, where it is on this host: a login begun there should come back there.
 fn referring_page(request: &RequestView<'_>) -> ReturnTo {
-    let referer = request.headers.get(header::REFERER).and_then(|r| r.to_str().ok()).and_then(|r| url::Url::parse(r).ok());
+    let referer =
+        request.headers.get(header::REFERER).and_then(|r| r.to_str().ok()).and_then(|r| url::Url::parse(r).ok());
     let here = referer.filter(|r| r.host_str() == Some(request.authority.host.as_ref()));
     let path = here.map(|url| match url.query() {
         Some(query) => format!("{}?{query}", url.path()),

@@ -96,7 +96,8 @@ impl FlowCookies {
         let ours = lines.flat_map(|line| line.split(';')).filter_map(|pair| {
             let (name, value) = pair.trim().split_once('=')?;
             let id = name.strip_prefix(FLOW_PREFIX)?;
-            let began = key.open::<Flow<serde::de::IgnoredAny>>(&purpose(id), value).map_or(UnixTime(0), |flow| flow.began);
+            let began =
+                key.open::<Flow<serde::de::IgnoredAny>>(&purpose(id), value).map_or(UnixTime(0), |flow| flow.began);
             Some((began, name.to_owned()))
         });
         let mut all: Vec<_> = ours.collect();
@@ -118,7 +119,15 @@ impl FlowCookies {
 
 fn flow_cookie<'a>(name: &'a str, value: &'a str, now: UnixTime) -> SetCookie<'a> {
     // Lax: the provider's redirect back is a top-level navigation.
-    SetCookie { name, value, path: "/", expires: now.after(COOKIE_LIFETIME), now, http_only: true, same_site: SameSite::Lax }
+    SetCookie {
+        name,
+        value,
+        path: "/",
+        expires: now.after(COOKIE_LIFETIME),
+        now,
+        http_only: true,
+        same_site: SameSite::Lax,
+    }
 }
 
 fn fingerprint(state: &str) -> String {
@@ -153,7 +162,8 @@ mod tests {
     }
 
     fn begin(now: UnixTime) -> (State, String, HeaderValue) {
-        let state = State::new(Aud::derive(&["a"]), "a.example.com".into(), ReturnTo::parse("/x"), Some("hash".into()), now);
+        let state =
+            State::new(Aud::derive(&["a"]), "a.example.com".into(), ReturnTo::parse("/x"), Some("hash".into()), now);
         let sealed = state.seal(&key()).unwrap();
         let cookie = Flow::new(&sealed, "verifier".to_owned(), now).to_cookie(&key(), &state.flow, now).unwrap();
         (state, sealed, cookie)
@@ -164,7 +174,9 @@ mod tests {
         let (one, one_sealed, one_cookie) = begin(NOW);
         let (two, two_sealed, two_cookie) = begin(NOW);
         let both = jar(&[one_cookie.clone(), two_cookie]);
-        let of = |headers: &HeaderMap, id: &str, state: &str| Flow::<String>::of(headers, &key(), id, state).map(|f| f.pending);
+        let of = |headers: &HeaderMap, id: &str, state: &str| {
+            Flow::<String>::of(headers, &key(), id, state).map(|f| f.pending)
+        };
         assert_eq!(of(&both, &one.flow, &one_sealed).as_deref(), Some("verifier"));
         assert_eq!(of(&both, &two.flow, &two_sealed).as_deref(), Some("verifier"));
         assert_eq!(of(&both, &one.flow, &two_sealed), None, "another flow's state");
@@ -173,7 +185,11 @@ mod tests {
         assert_eq!(of(&jar(&[renamed]), &two.flow, &one_sealed), None, "a renamed cookie");
         assert!(State::open(&SealingKey::new(&[2; 32]).unwrap(), &one_sealed).is_err());
         assert_eq!(State::open(&key(), &one_sealed).unwrap().to.as_str(), "/x");
-        assert!(!one.has_expired(UnixTime(NOW.0 + 599)) && one.has_expired(UnixTime(NOW.0 + 600)) && one.has_expired(UnixTime(NOW.0 - 61)));
+        assert!(
+            !one.has_expired(UnixTime(NOW.0 + 599))
+                && one.has_expired(UnixTime(NOW.0 + 600))
+                && one.has_expired(UnixTime(NOW.0 - 61))
+        );
     }
 
     #[test]
@@ -182,14 +198,18 @@ mod tests {
         let removed = |n: usize| {
             let jar = jar(&cookies.iter().take(n).map(|c| c.2.clone()).collect::<Vec<_>>());
             let removals: Vec<_> = FlowCookies::of(&jar, &key()).make_room(NOW).collect();
-            removals.iter().map(|r| r.to_str().unwrap().split('=').next().unwrap().trim_start_matches(FLOW_PREFIX).to_owned()).collect::<Vec<_>>()
+            removals
+                .iter()
+                .map(|r| r.to_str().unwrap().split('=').next().unwrap().trim_start_matches(FLOW_PREFIX).to_owned())
+                .collect::<Vec<_>>()
         };
         assert!(removed(4).is_empty());
         assert_eq!(removed(5), [cookies[4].0.flow.clone()]);
         assert_eq!(removed(7), [cookies[6].0.flow.clone(), cookies[5].0.flow.clone(), cookies[4].0.flow.clone()]);
         let garbage: HeaderMap = [(header::COOKIE, HeaderValue::from_static("__Host-CF_Session_a=x; __Host-CF_Session_b=; c=1; __Host-CF_Session_c=1; __Host-CF_Session_d=1; __Host-CF_Session_e=1"))].into_iter().collect();
         assert_eq!(FlowCookies::of(&garbage, &key()).make_room(NOW).count(), 1);
-        let all: usize = cookies.iter().take(5).map(|c| c.2.to_str().unwrap().split(';').next().unwrap().len() + 2).sum();
+        let all: usize =
+            cookies.iter().take(5).map(|c| c.2.to_str().unwrap().split(';').next().unwrap().len() + 2).sum();
         assert!(all < 4096, "{all} bytes");
     }
 }

@@ -80,8 +80,12 @@ mod tests {
         let key = SealingKey::new(&[1; 32]).unwrap();
         let now = UnixTime(1000);
         let terms = Terms {
-            aud: Aud::derive(&["a"]), host: "a.example.com".into(), to: ReturnTo::parse("/p?q=1"), nonce: IdentityNonce::random(),
-            session_expires: UnixTime(2000), app_session: "h".into(),
+            aud: Aud::derive(&["a"]),
+            host: "a.example.com".into(),
+            to: ReturnTo::parse("/p?q=1"),
+            nonce: IdentityNonce::random(),
+            session_expires: UnixTime(2000),
+            app_session: "h".into(),
         };
         let handover = Handover::new(terms, now);
         let url = handover.url(&key, "https://a.example.com").unwrap();

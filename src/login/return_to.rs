@@ -11,7 +11,9 @@ impl ReturnTo {
     /// Reads a path with an optional query; anything else is the application's front page.
     pub(crate) fn parse(text: &str) -> Self {
         let (path, query) = text.split_once('?').map_or((text, None), |(path, query)| (path, Some(query)));
-        let visible = |query: &str| query.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'#' | b'\\' | b'"' | b'<' | b'>'));
+        let visible = |query: &str| {
+            query.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'#' | b'\\' | b'"' | b'<' | b'>'))
+        };
         let path = CleanPath::parse(path).ok().filter(|_| text.len() <= MAX_BYTES && query.is_none_or(visible));
         match (path, query) {
             // `//host` and `/\host` never come out of a canonical path.

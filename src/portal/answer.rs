@@ -37,7 +37,10 @@ pub(crate) fn empty(status: StatusCode) -> Response<Bytes> {
     *response.status_mut() = status;
     let headers = response.headers_mut();
     for (name, value) in pages::security_headers() {
-        if matches!(name, header::CACHE_CONTROL | header::EXPIRES | header::REFERRER_POLICY | header::X_CONTENT_TYPE_OPTIONS) {
+        if matches!(
+            name,
+            header::CACHE_CONTROL | header::EXPIRES | header::REFERRER_POLICY | header::X_CONTENT_TYPE_OPTIONS
+        ) {
             headers.insert(name, value);
         }
     }

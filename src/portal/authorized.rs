@@ -11,7 +11,8 @@ use crate::observe::metrics::Login as Outcome;
 /// `authorized`: the hand-over arrives on the application's host and becomes its session.
 pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let (id, now) = (request.id, request.now);
-    let (nonce, state) = (request.parameter("nonce").unwrap_or_default(), request.parameter("state").unwrap_or_default());
+    let (nonce, state) =
+        (request.parameter("nonce").unwrap_or_default(), request.parameter("state").unwrap_or_default());
     let Ok(handover) = Handover::open(access.seal(), &nonce, &state, now) else {
         access.login_refused("handover_invalid", Outcome::Invalid, request);
         return respond::bad_request(id, "handover_invalid");
@@ -19,7 +20,9 @@ pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Resp
     let snapshot = access.snapshot();
     let page = format!("{}{}", snapshot.team().url_of(&handover.host), handover.to.as_str());
     let application = snapshot.application(&handover.aud);
-    let Some(application) = application.filter(|a| handover.host == request.host && a.settings().domain.covers_host(&request.host)) else {
+    let Some(application) =
+        application.filter(|a| handover.host == request.host && a.settings().domain.covers_host(&request.host))
+    else {
         access.login_refused("handover_invalid", Outcome::Invalid, request);
         return respond::bad_request(id, "handover_invalid");
     };

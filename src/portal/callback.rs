@@ -65,7 +65,9 @@ async fn finish(
     let provider = services.providers.iter().find(|provider| *provider.id() == pending.idp);
     let provider = provider.ok_or(crate::idp::LoginFailure::Flow)?;
     let callback = Callback::parse(request.query.as_deref().unwrap_or_default())?;
-    let profile = provider.finish(&Secret::new(state), pending, &callback, request.now, services.leeway, Some(request.client)).await?;
+    let profile = provider
+        .finish(&Secret::new(state), pending, &callback, request.now, services.leeway, Some(request.client))
+        .await?;
     Ok(access.log_in(profile, request).await)
 }
 

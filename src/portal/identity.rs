@@ -9,14 +9,23 @@ use crate::model::{Groups, Identity};
 /// `get-identity` (§2.4): who the browser's session says it is. Claims, never tokens, and only to this site's own pages.
 pub(super) async fn get_identity(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     if !matches!(request.header("sec-fetch-site"), None | Some("same-origin" | "same-site" | "none")) {
-        return answer::json(StatusCode::FORBIDDEN, &json!({"error": "cross_site", "request_id": request.id.to_string()}));
+        return answer::json(
+            StatusCode::FORBIDDEN,
+            &json!({"error": "cross_site", "request_id": request.id.to_string()}),
+        );
     }
     let Some((nonce, ..)) = access.login_of(request) else {
-        return answer::json(StatusCode::UNAUTHORIZED, &json!({"error": "no_session", "request_id": request.id.to_string()}));
+        return answer::json(
+            StatusCode::UNAUTHORIZED,
+            &json!({"error": "no_session", "request_id": request.id.to_string()}),
+        );
     };
     match access.identity(nonce, request.now).await {
         Ok(Some(identity)) => answer::json(StatusCode::OK, &document(&identity)),
-        Ok(None) => answer::json(StatusCode::UNAUTHORIZED, &json!({"error": "no_session", "request_id": request.id.to_string()})),
+        Ok(None) => answer::json(
+            StatusCode::UNAUTHORIZED,
+            &json!({"error": "no_session", "request_id": request.id.to_string()}),
+        ),
         Err(_) => respond::unavailable(request.id),
     }
 }

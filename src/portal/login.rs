@@ -46,10 +46,16 @@ pub(super) async fn login(access: &Access, request: &PortalRequest) -> Response<
 }
 
 /// The list of providers, or straight on to the only one.
-async fn choose(access: &Access, destination: &Destination, request: &PortalRequest, switching: bool) -> Response<Bytes> {
+async fn choose(
+    access: &Access,
+    destination: &Destination,
+    request: &PortalRequest,
+    switching: bool,
+) -> Response<Bytes> {
     let services = access.services();
     let settings = destination.application.settings();
-    let allowed: Vec<&Provider> = services.providers.iter().filter(|p| destination.application.allows_idp(p.id())).collect();
+    let allowed: Vec<&Provider> =
+        services.providers.iter().filter(|p| destination.application.allows_idp(p.id())).collect();
     let chosen = request.parameter("idp").map(|id| IdpId(id.as_ref().into()));
     let provider = match (chosen, allowed.as_slice()) {
         (Some(chosen), allowed) => match allowed.iter().find(|p| *p.id() == chosen) {
@@ -92,15 +98,18 @@ async fn begin(
     let Destination { application, host, to, app_session } = destination.clone();
     let state = State::new(application.aud().clone(), host, to, app_session, request.now);
     let Ok(sealed) = state.seal(access.seal()) else { return respond::internal(request.id) };
-    let begun = match provider.begin(&sealed, Hints { prompt: switching.then_some(Prompt::Login), ..Hints::default() }).await {
-        Ok(begun) => begun,
-        Err(failure) => {
-            access.login_failed(&failure, Some(provider.id()), Some(&destination.application), request);
-            return respond::failed(request.id, &failure, &again(services, destination));
-        }
-    };
+    let begun =
+        match provider.begin(&sealed, Hints { prompt: switching.then_some(Prompt::Login), ..Hints::default() }).await {
+            Ok(begun) => begun,
+            Err(failure) => {
+                access.login_failed(&failure, Some(provider.id()), Some(&destination.application), request);
+                return respond::failed(request.id, &failure, &again(services, destination));
+            }
+        };
     let flow = Flow::new(&sealed, begun.pending, request.now);
-    let Some(cookie) = flow.to_cookie(access.seal(), &state.flow, request.now) else { return respond::internal(request.id) };
+    let Some(cookie) = flow.to_cookie(access.seal(), &state.flow, request.now) else {
+        return respond::internal(request.id);
+    };
     let mut response = answer::redirect(StatusCode::FOUND, begun.url.as_str());
     for removal in FlowCookies::of(&request.headers, access.seal()).make_room(request.now) {
         response.headers_mut().append(header::SET_COOKIE, removal);

@@ -40,7 +40,9 @@ fn intent(access: &Access, request: &PortalRequest, nonce: IdentityNonce) -> Int
     if request.method == Method::POST {
         let fields = url::form_urlencoded::parse(&request.body);
         let csrf = fields.into_iter().find(|(name, _)| name == "csrf").map(|(_, value)| value.into_owned());
-        let ours = csrf.and_then(|csrf| access.seal().open::<String>(PURPOSE, &csrf).ok()).is_some_and(|n| n == nonce.as_str());
+        let ours = csrf
+            .and_then(|csrf| access.seal().open::<String>(PURPOSE, &csrf).ok())
+            .is_some_and(|n| n == nonce.as_str());
         return if ours && matches!(site, None | Some("same-origin")) { Intent::SignOut } else { Intent::Refuse };
     }
     if request.method != Method::GET {
@@ -48,7 +50,11 @@ fn intent(access: &Access, request: &PortalRequest, nonce: IdentityNonce) -> Int
     }
     match (site, request.header("sec-fetch-mode"), request.header("sec-fetch-dest")) {
         (_, Some(mode), _) if mode != "navigate" => {
-            if site == Some("same-origin") { Intent::SignOut } else { Intent::Refuse }
+            if site == Some("same-origin") {
+                Intent::SignOut
+            } else {
+                Intent::Refuse
+            }
         }
         (None | Some("same-origin" | "same-site" | "none"), _, None | Some("document" | "empty")) => Intent::SignOut,
         (_, _, None | Some("document")) => Intent::Ask,
@@ -62,7 +68,8 @@ fn signed_out(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let back = (!request.on_team).then(|| format!("{base}{}", ReturnTo::parse("/").as_str()));
     let back = back.as_deref().map(|href| Link { href, label: "Back to the application" });
     let mut response = answer::page(LoggedOut { back, request_id: &request.id.to_string() }.page());
-    let paths = snapshot.applications().iter().filter(|a| !request.on_team && a.settings().domain.covers_host(&request.host));
+    let paths =
+        snapshot.applications().iter().filter(|a| !request.on_team && a.settings().domain.covers_host(&request.host));
     let mut paths: Vec<&str> = paths.map(|a| a.cookie_path()).chain(["/"]).collect();
     paths.sort_unstable();
     paths.dedup();

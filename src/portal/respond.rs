@@ -43,7 +43,12 @@ pub(super) fn failed(id: RequestId, failure: &LoginFailure, again: &str) -> Resp
 }
 
 /// Somebody is known, and may not.
-pub(super) fn denied(id: RequestId, application: &crate::engine::Application, who: &Identity, switch: &str) -> Response<Bytes> {
+pub(super) fn denied(
+    id: RequestId,
+    application: &crate::engine::Application,
+    who: &Identity,
+    switch: &str,
+) -> Response<Bytes> {
     let page = Denied {
         application: &application.settings().name,
         signed_in_as: Some(who.email.as_str()),

@@ -130,7 +130,12 @@ impl AccessFilter {
     ///
     /// # Errors
     /// Where there is no permit, or a header cannot be set: then nothing is forwarded.
-    pub fn upstream_request_filter(&self, session: &Session, request: &mut RequestHeader, ctx: &AccessCtx) -> Result<()> {
+    pub fn upstream_request_filter(
+        &self,
+        session: &Session,
+        request: &mut RequestHeader,
+        ctx: &AccessCtx,
+    ) -> Result<()> {
         let Some(permit) = &ctx.permit else {
             return Error::e_explain(ErrorType::HTTPStatus(500), "no permit");
         };
@@ -246,7 +251,9 @@ impl AccessFilter {
                 Event { reason: Some("unresolved"), ..event(Outcome::Unavailable, request, id) }.emit();
                 respond::refused(Reason::IdentityUnavailable, id)
             }
-            Decision::Forward(_) | Decision::Preflight(_) | Decision::Handle { .. } => respond::refused(Reason::Internal, id),
+            Decision::Forward(_) | Decision::Preflight(_) | Decision::Handle { .. } => {
+                respond::refused(Reason::Internal, id)
+            }
         }
     }
 }
@@ -299,4 +306,3 @@ async fn read_form(session: &mut Session, method: &Method) -> Result<Option<Byte
     }
     Ok(Some(body.into()))
 }
-

@@ -107,7 +107,13 @@ impl ProxyHttp for AccessProxy {
     }
 
     /// Nothing was sent yet: the next origin may do better.
-    fn fail_to_connect(&self, _session: &mut Session, _peer: &HttpPeer, ctx: &mut ProxyCtx, mut error: Box<Error>) -> Box<Error> {
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut ProxyCtx,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
         ctx.tries += 1;
         let targets = ctx.pool().map_or(0, |pool| pool.settings().targets.len());
         error.set_retry(ctx.tries < targets);
@@ -121,9 +127,10 @@ impl ProxyHttp for AccessProxy {
             (ErrorType::HTTPStatus(503), _) if ctx.no_origin => (ErrorPage::upstream_unhealthy(&text), None),
             (ErrorType::HTTPStatus(413), _) => (ErrorPage::content_too_large(&text), None),
             (ErrorType::HTTPStatus(400..500), _) => (ErrorPage::bad_request(&text), None),
-            (ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout, ErrorSource::Upstream) => {
-                (ErrorPage::upstream_too_slow(&text), Some(UpstreamError::Timeout))
-            }
+            (
+                ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout,
+                ErrorSource::Upstream,
+            ) => (ErrorPage::upstream_too_slow(&text), Some(UpstreamError::Timeout)),
             (kind, ErrorSource::Upstream) => (ErrorPage::upstream_unreachable(&text), Some(upstream_error(kind))),
             // The client is gone: there is nobody to tell.
             (ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed, ErrorSource::Downstream) => {

@@ -2,14 +2,18 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use http::header;
 use ipnet::IpNet;
-use pingora::prelude::Session;
 use pingora::http::RequestHeader;
+use pingora::prelude::Session;
 
 use super::filter::ListenerSettings;
 use crate::model::{Authority, CleanPath, Reason, RequestView};
 
 /// The native request as the engine sees it. The one place where host and path are read.
-pub(super) fn view<'a>(request: &'a RequestHeader, client: IpAddr, max_header_bytes: usize) -> Result<RequestView<'a>, Reason> {
+pub(super) fn view<'a>(
+    request: &'a RequestHeader,
+    client: IpAddr,
+    max_header_bytes: usize,
+) -> Result<RequestView<'a>, Reason> {
     let bytes: usize = request.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     if bytes > max_header_bytes {
         return Err(Reason::HeadersTooLarge);

@@ -27,9 +27,11 @@ pub(super) fn refused(reason: Reason, id: RequestId) -> Response<Bytes> {
             ErrorPage::new(StatusCode::FORBIDDEN, "Not allowed", sentence, &id)
         }
         // Without an application there is no login to send anybody to; and the check must never end here otherwise.
-        Reason::NoSession | Reason::SessionExpired | Reason::SessionRevoked | Reason::SessionInvalid | Reason::Internal => {
-            ErrorPage::internal(&id)
-        }
+        Reason::NoSession
+        | Reason::SessionExpired
+        | Reason::SessionRevoked
+        | Reason::SessionInvalid
+        | Reason::Internal => ErrorPage::internal(&id),
     };
     let mut response = answer::page(page.with_reason(reason.id()).page());
     if response.status() == StatusCode::METHOD_NOT_ALLOWED {
@@ -49,7 +51,8 @@ pub(super) fn denied(refusal: &Refusal, switch: &str, request: &RequestView<'_>,
     };
     let settings = application.settings();
     let mut response = if crate::engine::Style::of(request) == crate::engine::Style::Json {
-        let body = serde_json::json!({"error": "access_denied", "reason": refusal.reason.id(), "request_id": id.to_string()});
+        let body =
+            serde_json::json!({"error": "access_denied", "reason": refusal.reason.id(), "request_id": id.to_string()});
         answer::json(StatusCode::FORBIDDEN, &body)
     } else {
         let page = Denied {
@@ -65,7 +68,9 @@ pub(super) fn denied(refusal: &Refusal, switch: &str, request: &RequestView<'_>,
     if let Some(cors) = &settings.cors {
         response.headers_mut().extend(cors.headers(request.headers));
     }
-    for (name, value) in [("cf-access-aud", settings.aud.as_str()), ("cf-access-domain", request.authority.host.as_ref())] {
+    for (name, value) in
+        [("cf-access-aud", settings.aud.as_str()), ("cf-access-domain", request.authority.host.as_ref())]
+    {
         if let Ok(value) = http::HeaderValue::try_from(value) {
             response.headers_mut().insert(name, value);
         }
