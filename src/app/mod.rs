@@ -188,9 +188,11 @@ impl Running {
                 }
             }
         }
-        server.add_service(proxy);
+        let proxy = server.add_service(proxy);
         if let Some(address) = config.metrics {
-            server.add_service(health::service(address, Arc::clone(&self.access)));
+            // Nobody is told that the proxy is ready before it listens.
+            let health = server.add_service(health::service(address, Arc::clone(&self.access)));
+            health.add_dependency(&proxy);
         }
         server.add_services(more);
         tracing::info!(

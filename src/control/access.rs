@@ -17,7 +17,6 @@ use crate::model::{Aud, Email, Identity, IdentityNonce, RequestView, UnixTime, U
 use crate::observe::audit::Sample;
 use crate::observe::metrics::metrics;
 use crate::portal::{self, PortalRequest};
-use crate::session::Revocations;
 use crate::store::{Revocation, Store, StoreError};
 use crate::token::{Claims, KeyError, KeySet, Kind, UnverifiedToken};
 

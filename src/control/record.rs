@@ -3,7 +3,7 @@
 use super::Access;
 use crate::engine::Application;
 use crate::idp::{Blame, LoginFailure};
-use crate::model::{Email, Identity, IdpId, UserId};
+use crate::model::{Email, Identity, IdpId, Reason, UserId};
 use crate::observe::audit::{Event, Kind, Outcome};
 use crate::observe::metrics::{Login, metrics};
 use crate::policy::Verdict;
@@ -78,11 +78,7 @@ impl Access {
         identity: &Identity,
         request: &PortalRequest,
     ) {
-        let (outcome, reason) = match verdict {
-            Verdict { unknown: true, .. } => (Outcome::Unavailable, crate::model::Reason::IdentityUnavailable),
-            Verdict { policy: Some(_), .. } => (Outcome::Refused, crate::model::Reason::PolicyDenied),
-            Verdict { policy: None, .. } => (Outcome::Refused, crate::model::Reason::NoPolicyApplied),
-        };
+        let reason = Reason::of_denial(verdict);
         let denied = Event {
             reason: Some(reason.id()),
             application: Some(&application.settings().name),
@@ -91,7 +87,7 @@ impl Access {
             user: Some(&identity.user),
             idp: Some(&identity.idp.id),
             policy: verdict.policy.and_then(|place| application.policy(place)).map(|(name, _)| name),
-            ..event(Kind::Access, outcome, request)
+            ..event(Kind::Access, Outcome::Refused, request)
         };
         denied.emit();
     }

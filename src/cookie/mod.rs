@@ -22,5 +22,5 @@ pub const FLOW_PREFIX: &str = "__Host-CF_Session_";
 
 /// Whether a cookie is ours and no origin's business.
 pub fn is_ours(name: &str) -> bool {
-    matches!(name, AUTHORIZATION | APP_SESSION | BINDING)
+    matches!(name, AUTHORIZATION | APP_SESSION | BINDING | "CF_Session" | "CF_Device") || name.starts_with(FLOW_PREFIX)
 }

@@ -87,7 +87,8 @@ fn permit(snapshot: &Snapshot, application: &Arc<Application>, session: Arc<Sess
         Verdict { outcome: Outcome::Allow, .. } => {
             Decision::Forward(Permit::new(Arc::clone(application), Some(session), Some(verdict)))
         }
-        Verdict { unknown: true, .. } => {
+        // Whose record cannot be had is not judged. A record that leaves something open is: asking again would not help.
+        Verdict { unknown: true, .. } if session.identity().is_none() => {
             Decision::Unavailable(Refusal::from_verdict(Arc::clone(application), session, verdict))
         }
         _ => Decision::Deny(Refusal::from_verdict(Arc::clone(application), session, verdict)),

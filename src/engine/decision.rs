@@ -86,9 +86,8 @@ impl Refusal {
     pub(super) fn from_verdict(application: Arc<Application>, session: Arc<Session>, verdict: Verdict) -> Self {
         debug_assert_eq!(verdict.outcome, Outcome::Deny);
         let reason = match verdict {
-            Verdict { unknown: true, .. } => Reason::IdentityUnavailable,
-            Verdict { policy: Some(_), .. } => Reason::PolicyDenied,
-            Verdict { policy: None, .. } => Reason::NoPolicyApplied,
+            Verdict { unknown: true, .. } if session.identity().is_none() => Reason::IdentityUnavailable,
+            verdict => Reason::of_denial(&verdict),
         };
         Self { reason, application: Some(application), session: Some(session), policy: verdict.policy }
     }

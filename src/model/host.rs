@@ -31,7 +31,7 @@ impl Host {
             Ok(host) => {
                 let host = host.to_string();
                 match Authority::parse(&host) {
-                    Ok(Authority { port: None, host }) => Ok(Self(host.into())),
+                    Ok(Authority { port: None, host, .. }) => Ok(Self(host.into())),
                     Ok(_) => Err(HostError::Malformed),
                     Err(e) => Err(e),
                 }
@@ -60,9 +60,19 @@ pub struct Authority<'a> {
     pub host: Cow<'a, str>,
     /// The port where one was written.
     pub port: Option<u16>,
+    canonical: bool,
 }
 
 impl<'a> Authority<'a> {
+    /// The canonical text, where it is not what was written.
+    pub fn rewritten(&self) -> Option<String> {
+        match (self.canonical, self.port) {
+            (true, _) => None,
+            (false, Some(port)) => Some(format!("{}:{port}", self.host)),
+            (false, None) => Some(self.host.to_string()),
+        }
+    }
+
     /// Reads a `Host` header or an `:authority` (RFC 9110 §7.2).
     ///
     /// # Errors
@@ -77,6 +87,7 @@ impl<'a> Authority<'a> {
             }
             _ => (text, None),
         };
+        let dotted = host;
         let host = host.strip_suffix('.').unwrap_or(host);
         if host.is_empty() {
             return Err(HostError::Empty);
@@ -97,7 +108,8 @@ impl<'a> Authority<'a> {
         } else {
             Cow::Borrowed(host)
         };
-        Ok(Self { host, port })
+        let canonical = matches!(host, Cow::Borrowed(host) if host.len() == dotted.len());
+        Ok(Self { host, port, canonical })
     }
 }
 

@@ -32,8 +32,10 @@ pub enum Reason {
     NoPolicyApplied,
     /// The signing keys of the team are not known, or too old to be trusted.
     KeysUnavailable,
-    /// What the policies need to know about this person could not be learned.
+    /// What the policies need to know about this person could not be learned just now.
     IdentityUnavailable,
+    /// The identity provider did not say what the policies need to know about this person, such as the groups.
+    IdentityIncomplete,
     /// A cross-origin preflight that the application has no answer for.
     PreflightRefused,
     /// The check could not be completed.
@@ -59,6 +61,7 @@ impl Reason {
             Self::NoPolicyApplied => "no_policy_applied",
             Self::KeysUnavailable => "keys_unavailable",
             Self::IdentityUnavailable => "identity_unavailable",
+            Self::IdentityIncomplete => "identity_incomplete",
             Self::PreflightRefused => "preflight_refused",
             Self::Internal => "internal",
         }

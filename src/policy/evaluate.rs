@@ -1,5 +1,7 @@
 use std::net::IpAddr;
 
+use crate::model::Reason;
+
 /// Three-valued truth (Kleene): what is not known is neither true nor false.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Truth {
@@ -80,6 +82,17 @@ impl Facts<'_> {
     /// A request about whose sender nothing is known.
     pub const fn of_nobody(ip: IpAddr) -> Facts<'static> {
         Facts { email: None, idp: None, groups: None, ip }
+    }
+}
+
+impl Reason {
+    /// Why a verdict that denies does so.
+    pub const fn of_denial(verdict: &Verdict) -> Self {
+        match verdict {
+            Verdict { unknown: true, .. } => Self::IdentityIncomplete,
+            Verdict { policy: Some(_), .. } => Self::PolicyDenied,
+            Verdict { policy: None, .. } => Self::NoPolicyApplied,
+        }
     }
 }
 

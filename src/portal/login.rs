@@ -12,7 +12,7 @@ use crate::control::{Access, Login, Services};
 use crate::engine::{Application, Snapshot};
 use crate::idp::{Hints, Prompt, Provider};
 use crate::login::{Flow, FlowCookies, Handover, ReturnTo, State, Terms};
-use crate::model::{Aud, Authority, IdpId, UnixTime};
+use crate::model::{Aud, Authority, IdpId, Reason, UnixTime};
 use crate::policy::{Facts, Outcome};
 use crate::route::Endpoint;
 
@@ -139,10 +139,7 @@ pub(super) fn arrive(
     if verdict.outcome == Outcome::Deny {
         access.judged_at_login(&verdict, application, identity, request);
         let switch = format!("{}&switch=1", again(&access.services(), destination));
-        return match verdict.unknown {
-            true => respond::unavailable(request.id),
-            false => respond::denied(request.id, application, identity, &switch),
-        };
+        return respond::denied(request.id, application, identity, &switch, Reason::of_denial(&verdict));
     }
     let base = snapshot.team().url_of(host);
     let page = format!("{base}{}", to.as_str());

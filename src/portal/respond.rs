@@ -4,7 +4,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use super::answer;
 use super::pages::{Denied, ErrorPage, Link};
 use crate::idp::{Blame, LoginFailure};
-use crate::model::{Identity, RequestId};
+use crate::model::{Identity, Reason, RequestId};
 
 pub(super) fn not_found(id: RequestId) -> Response<Bytes> {
     answer::page(ErrorPage::application_not_found(&id.to_string()).page())
@@ -48,13 +48,14 @@ pub(super) fn denied(
     application: &crate::engine::Application,
     who: &Identity,
     switch: &str,
+    reason: Reason,
 ) -> Response<Bytes> {
     let page = Denied {
         application: &application.settings().name,
         signed_in_as: Some(who.email.as_str()),
         message: application.settings().custom_deny_message.as_deref(),
         switch_account: Some(switch),
-        reason: Some("policy_denied"),
+        reason: Some(reason.id()),
         request_id: &id.to_string(),
     };
     answer::page(page.page())

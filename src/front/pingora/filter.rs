@@ -2,7 +2,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Method, Response, Uri};
+use http::{HeaderValue, Method, Response, Uri, header};
 use ipnet::IpNet;
 use pingora::http::RequestHeader;
 use pingora::prelude::{Error, ErrorType, Result, Session};
@@ -59,8 +59,14 @@ pub struct ListenerSettings {
 pub struct AccessCtx {
     permit: Option<Permit>,
     client: Option<IpAddr>,
-    /// The canonical target, where it differs from the one that was sent.
-    rewritten: Option<Uri>,
+    rewritten: Rewritten,
+}
+
+/// What was judged, where it differs from what was sent.
+#[derive(Debug, Default)]
+struct Rewritten {
+    target: Option<Uri>,
+    host: Option<HeaderValue>,
 }
 
 impl AccessCtx {
@@ -72,8 +78,8 @@ impl AccessCtx {
 
 /// What comes after a look at the request.
 enum Next {
-    Forward(Permit, Option<Uri>),
-    Respond(Response<Bytes>),
+    Forward(Permit, Rewritten),
+    Respond(Response<Bytes>, RequestId),
     Handle(Box<PortalRequest>),
     Resolve(Need),
 }
@@ -92,24 +98,24 @@ impl AccessFilter {
     pub async fn request_filter(&self, session: &mut Session, ctx: &mut AccessCtx) -> Result<bool> {
         let now = UnixTime::now();
         let client = client(session, &self.settings.listeners);
-        ctx.client = Some(client.ip);
-        let next = match self.look(session, client.ip, now, true) {
+        ctx.client = Some(client);
+        let next = match self.look(session, client, now, true) {
             Next::Resolve(need) => {
                 self.access.resolve(need).await;
-                self.look(session, client.ip, now, false)
+                self.look(session, client, now, false)
             }
             next => next,
         };
-        let response = match next {
+        let (response, id) = match next {
             Next::Forward(permit, rewritten) => {
                 ctx.permit = Some(permit);
                 ctx.rewritten = rewritten;
                 return Ok(false);
             }
-            Next::Respond(response) => response,
+            Next::Respond(response, id) => (response, id),
             Next::Handle(mut request) => {
                 let id = request.id;
-                match read_form(session, &request.method).await? {
+                let response = match read_form(session, &request.method).await? {
                     Some(body) => {
                         request.body = body;
                         metrics().request(metrics::Decision::Endpoint, None);
@@ -117,12 +123,16 @@ impl AccessFilter {
                         answered.unwrap_or_else(|| respond::refused(Reason::Internal, id))
                     }
                     None => respond::refused(Reason::BodyTooLarge, id),
-                }
+                };
+                (response, id)
             }
             // `look` gives no second one.
-            Next::Resolve(_) => respond::refused(Reason::Internal, RequestId::random()),
+            Next::Resolve(_) => {
+                let id = RequestId::random();
+                (respond::refused(Reason::Internal, id), id)
+            }
         };
-        respond::send(session, response).await?;
+        respond::send(session, response, id).await?;
         Ok(true)
     }
 
@@ -139,8 +149,11 @@ impl AccessFilter {
         let Some(permit) = &ctx.permit else {
             return Error::e_explain(ErrorType::HTTPStatus(500), "no permit");
         };
-        if let Some(target) = &ctx.rewritten {
+        if let Some(target) = &ctx.rewritten.target {
             request.set_uri(target.clone());
+        }
+        if let Some(host) = &ctx.rewritten.host {
+            request.insert_header(header::HOST, host.clone())?;
         }
         let tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
         let secure = tls || !self.access.snapshot().team().plain_http;
@@ -149,8 +162,8 @@ impl AccessFilter {
 
     /// One look at the request. Everything that borrows from it ends here.
     fn look(&self, session: &Session, client: IpAddr, now: UnixTime, first: bool) -> Next {
-        let header = session.req_header();
-        let request = match view(header, client, self.settings.max_header_bytes) {
+        let native = session.req_header();
+        let request = match view(native, client, self.settings.max_header_bytes) {
             Ok(request) => request,
             Err(reason) => {
                 let id = RequestId::random();
@@ -158,11 +171,11 @@ impl AccessFilter {
                 let refused = Event {
                     reason: Some(reason.id()),
                     client: Some(client),
-                    method: Some(header.method.as_str()),
+                    method: Some(native.method.as_str()),
                     ..Event::new(Kind::Access, Outcome::Refused, id)
                 };
                 refused.emit();
-                return Next::Respond(respond::refused(reason, id));
+                return Next::Respond(respond::refused(reason, id), id);
             }
         };
         match self.access.decide(&request, now) {
@@ -187,9 +200,12 @@ impl AccessFilter {
                 if let Some(cors) = &application.settings().cors {
                     response.headers_mut().extend(cors.preflight(request.headers));
                 }
-                Next::Respond(response)
+                Next::Respond(response, RequestId::random())
             }
-            decision => Next::Respond(self.refuse(&request, decision, now)),
+            decision => {
+                let id = RequestId::random();
+                Next::Respond(self.refuse(&request, decision, id, now), id)
+            }
         }
     }
 
@@ -207,24 +223,17 @@ impl AccessFilter {
             };
             allowed.emit();
         }
-        let rewritten = if request.path.is_rewritten() {
-            let target = match request.query {
-                Some(query) => format!("{}?{query}", request.path.as_str()),
-                None => request.path.as_str().to_owned(),
-            };
-            match target.parse() {
-                Ok(target) => Some(target),
-                Err(_) => return Next::Respond(respond::refused(Reason::PathAmbiguous, RequestId::random())),
+        match rewritten(request) {
+            Some(rewritten) => Next::Forward(permit, rewritten),
+            None => {
+                let id = RequestId::random();
+                Next::Respond(respond::refused(Reason::PathAmbiguous, id), id)
             }
-        } else {
-            None
-        };
-        Next::Forward(permit, rewritten)
+        }
     }
 
     /// Everything that is neither forwarded nor handled.
-    fn refuse(&self, request: &RequestView<'_>, decision: Decision, now: UnixTime) -> Response<Bytes> {
-        let id = RequestId::random();
+    fn refuse(&self, request: &RequestView<'_>, decision: Decision, id: RequestId, now: UnixTime) -> Response<Bytes> {
         let snapshot = self.access.snapshot();
         match decision {
             Decision::LogIn(challenge) => {
@@ -256,6 +265,20 @@ impl AccessFilter {
             }
         }
     }
+}
+
+/// What the origin gets in place of what was sent; `None` where that is no request.
+fn rewritten(request: &RequestView<'_>) -> Option<Rewritten> {
+    let mut rewritten = Rewritten::default();
+    if request.path.is_rewritten() {
+        let path = request.path.as_str();
+        let target = request.query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+        rewritten.target = Some(target.parse().ok()?);
+    }
+    if let Some(host) = request.authority.rewritten() {
+        rewritten.host = Some(HeaderValue::try_from(host).ok()?);
+    }
+    Some(rewritten)
 }
 
 /// The login of the page that somebody may not see, for another account.

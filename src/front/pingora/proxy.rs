@@ -58,7 +58,8 @@ impl ProxyHttp for AccessProxy {
         let declared = session.req_header().headers.get(header::CONTENT_LENGTH);
         let declared = declared.and_then(|length| length.to_str().ok()).and_then(|length| length.parse::<u64>().ok());
         if limit.zip(declared).is_some_and(|(limit, declared)| declared > limit) {
-            respond::send(session, respond::refused(Reason::BodyTooLarge, RequestId::random())).await?;
+            let id = RequestId::random();
+            respond::send(session, respond::refused(Reason::BodyTooLarge, id), id).await?;
             return Ok(true);
         }
         Ok(false)
@@ -148,7 +149,7 @@ impl ProxyHttp for AccessProxy {
         session.set_keepalive(None);
         // Where a part of the answer is out already, breaking off is the only way to say that it is no whole.
         if session.response_written().is_none()
-            && let Err(error) = respond::send(session, response).await
+            && let Err(error) = respond::send(session, response, id).await
         {
             tracing::debug!(%error, "the error could not be told");
         }

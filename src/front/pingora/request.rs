@@ -53,10 +53,10 @@ pub(super) fn view<'a>(
 
 /// Where a request came from: the peer, or, where the peer is a proxy that this listener trusts, the nearest address that
 /// such a proxy reported and that is not one itself.
-pub(super) fn client(session: &Session, listeners: &[ListenerSettings]) -> Client {
+pub(super) fn client(session: &Session, listeners: &[ListenerSettings]) -> IpAddr {
     let peer = session.client_addr().and_then(|addr| addr.as_inet());
     let Some(peer) = peer.map(|addr| addr.ip().to_canonical()) else {
-        return Client { ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED), through_proxy: false };
+        return IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     };
     let trusted: &[IpNet] = if listeners.iter().all(|listener| listener.trusted_proxies.is_empty()) {
         &[]
@@ -67,7 +67,7 @@ pub(super) fn client(session: &Session, listeners: &[ListenerSettings]) -> Clien
     };
     let is_trusted = |ip: &IpAddr| trusted.iter().any(|net| net.contains(ip));
     if !is_trusted(&peer) {
-        return Client { ip: peer, through_proxy: false };
+        return peer;
     }
     let lines = session.req_header().headers.get_all("x-forwarded-for");
     let hops: Vec<&str> = lines.iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(',')).collect();
@@ -79,14 +79,7 @@ pub(super) fn client(session: &Session, listeners: &[ListenerSettings]) -> Clien
             break;
         }
     }
-    Client { ip: nearest, through_proxy: true }
-}
-
-/// Who sent a request, and whether a trusted proxy stands between.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Client {
-    pub(super) ip: IpAddr,
-    pub(super) through_proxy: bool,
+    nearest
 }
 
 fn parse_hop(hop: &str) -> Option<IpAddr> {

@@ -3,7 +3,7 @@ use http::{Method, Response, StatusCode, header};
 use pingora::http::ResponseHeader;
 use pingora::prelude::{Result, Session};
 
-use crate::engine::{Decision, Refusal};
+use crate::engine::Refusal;
 use crate::model::{Reason, RequestId, RequestView};
 use crate::portal::answer;
 use crate::portal::pages::{Denied, ErrorPage};
@@ -22,7 +22,7 @@ pub(super) fn refused(reason: Reason, id: RequestId) -> Response<Bytes> {
             ErrorPage::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", sentence, &id)
         }
         Reason::KeysUnavailable | Reason::IdentityUnavailable => ErrorPage::unavailable(&id),
-        Reason::PreflightRefused | Reason::PolicyDenied | Reason::NoPolicyApplied => {
+        Reason::PreflightRefused | Reason::PolicyDenied | Reason::NoPolicyApplied | Reason::IdentityIncomplete => {
             let sentence = "This request is not allowed here.";
             ErrorPage::new(StatusCode::FORBIDDEN, "Not allowed", sentence, &id)
         }
@@ -79,9 +79,10 @@ pub(super) fn denied(refusal: &Refusal, switch: &str, request: &RequestView<'_>,
 }
 
 /// Sends a response of ours. The connection stays open unless there is a body that nobody read.
-pub(super) async fn send(session: &mut Session, response: Response<Bytes>) -> Result<()> {
+pub(super) async fn send(session: &mut Session, response: Response<Bytes>, id: RequestId) -> Result<()> {
     let (parts, body) = response.into_parts();
-    let mut head = ResponseHeader::build(parts.status, Some(parts.headers.len() + 2))?;
+    let mut head = ResponseHeader::build(parts.status, Some(parts.headers.len() + 3))?;
+    head.insert_header("CF-Ray", id.to_string())?;
     for (name, value) in &parts.headers {
         head.append_header(name.clone(), value.clone())?;
     }
@@ -99,18 +100,4 @@ pub(super) async fn send(session: &mut Session, response: Response<Bytes>) -> Re
         session.write_response_body(Some(body), true).await?;
     }
     Ok(())
-}
-
-/// What a decision that is not carried out here is called in metrics and logs.
-pub(super) const fn name(decision: &Decision) -> &'static str {
-    match decision {
-        Decision::Forward(_) => "allow",
-        Decision::LogIn(_) => "login",
-        Decision::Deny(_) => "deny",
-        Decision::Refuse(_) => "refuse",
-        Decision::Unavailable(_) => "unavailable",
-        Decision::Preflight(_) => "preflight",
-        Decision::Handle { .. } => "portal",
-        Decision::Resolve(_) => "resolve",
-    }
 }
