@@ -164,7 +164,7 @@ fn j01_j02_only_what_asymmetric_keys_signed() {
     let other = signed(&json!({"sub": "root"}));
     for token in [
         format!("{message}."),
-        format!("{message}.{}", &signature[..signature.len() / 2]),
+        format!("{message}.{}", &signature[..168]),
         rsa(1).sign(&rs256, &payload),
         format!("{}.{signature}", other.rsplit_once('.').unwrap().0),
     ] {
