@@ -41,6 +41,7 @@ pub(super) struct State {
     pub(super) metadata: Value,
     /// Laid over the claims of the ID token; `null` takes one out.
     pub(super) id_token: Value,
+    pub(super) access_token: String,
     pub(super) userinfo: Value,
     /// What the groups API knows.
     pub(super) directory: Vec<String>,
@@ -92,6 +93,7 @@ impl StandIn {
                 "code_challenge_methods_supported": ["S256"],
             }),
             id_token: json!({}),
+            access_token: "at-1".to_owned(),
             userinfo: json!({
                 "sub": "00u1", "email": "ann@corp.example", "name": "Ann", "groups": ["admins"], "locale": "en-US",
             }),
@@ -271,7 +273,7 @@ fn token(request: &Request, state: &mut State) -> Reply {
     let scope = "openid profile email groups";
     Reply::json(
         200,
-        &json!({"access_token": "at-1", "token_type": "bearer", "expires_in": 3600, "scope": scope, "id_token": id_token}),
+        &json!({"access_token": state.access_token, "token_type": "bearer", "expires_in": 3600, "scope": scope, "id_token": id_token}),
     )
 }
 
