@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::stand_in::{CLIENT_SECRET, Reply, StandIn, finish, provider};
+use super::stand_in::{CLIENT_SECRET, Reply, StandIn, Started, begin, finish, provider};
 use super::*;
 use crate::oidc::IdTokenError;
 use crate::oidc::testing::{jwks, rsa};
@@ -23,7 +23,7 @@ async fn a_dead_provider_is_told_of_quickly() {
         let tasks: Vec<_> = (0..50)
             .map(|_| {
                 let provider = std::sync::Arc::clone(&provider);
-                tokio::spawn(async move { provider.begin(Hints::default()).await })
+                tokio::spawn(async move { begin(&provider).await })
             })
             .collect();
         let mut all = Vec::new();
@@ -31,7 +31,7 @@ async fn a_dead_provider_is_told_of_quickly() {
             all.push(task.await.unwrap());
         }
         let again = Instant::now();
-        all.push(provider.begin(Hints::default()).await);
+        all.push(begin(&provider).await);
         assert!(again.elapsed() < Duration::from_millis(100), "the failure is remembered");
         all
     };
@@ -48,7 +48,7 @@ async fn a_dead_provider_is_told_of_quickly() {
 async fn nobody_listens() {
     let mut settings = StandIn::start().await.settings();
     settings.okta_account = Url::parse("http://127.0.0.1:1").unwrap();
-    let failure = provider(settings).begin(Hints::default()).await.unwrap_err();
+    let failure = begin(&provider(settings)).await.unwrap_err();
     assert_eq!(failure.to_string(), "the identity provider's discovery document cannot be reached");
     assert_eq!(failure.source().unwrap().to_string(), "`127.0.0.1` could not be connected to");
 }
@@ -160,18 +160,17 @@ async fn r02_r05_r06_only_one_s_own_callback_and_only_once() {
         let provider = op.provider();
         (op, provider)
     };
-    let (mine, theirs) =
-        (provider.begin(Hints::default()).await.unwrap(), provider.begin(Hints::default()).await.unwrap());
+    let (mine, theirs) = (begin(&provider).await.unwrap(), begin(&provider).await.unwrap());
     let (query, attackers) = (op.authorize(&mine), op.authorize(&theirs));
     let state = |failure: LoginFailure| matches!(failure, LoginFailure::Callback(CallbackError::State));
-    assert!(state(finish(&provider, &mine.pending, &attackers).await.unwrap_err()));
+    assert!(state(finish(&provider, &mine, &attackers).await.unwrap_err()));
     // Their code with my state: PKCE.
-    let mixed = format!("code=code-1&state={}", mine.pending.state.expose());
-    let failure = finish(&provider, &mine.pending, &mixed).await.unwrap_err();
+    let mixed = format!("code=code-1&state={}", mine.state.expose());
+    let failure = finish(&provider, &mine, &mixed).await.unwrap_err();
     assert_eq!((failure.id(), failure.blame()), ("idp_token", Blame::Browser));
     assert_eq!(op.calls(TOKEN), 1);
-    assert!(finish(&provider, &mine.pending, &query).await.is_ok());
-    let again = finish(&provider, &mine.pending, &query).await.unwrap_err();
+    assert!(finish(&provider, &mine, &query).await.is_ok());
+    let again = finish(&provider, &mine, &query).await.unwrap_err();
     assert_eq!(again.to_string(), "the token endpoint answered with 400 Bad Request: invalid_grant");
     assert_eq!(op.calls(TOKEN), 3, "one call each, and none again");
 }
@@ -181,10 +180,10 @@ async fn rfc9207_and_rfc9700_4_4_mix_up() {
     let op = StandIn::start().await;
     op.state().metadata["authorization_response_iss_parameter_supported"] = json!(true);
     let provider = op.provider();
-    let begun = provider.begin(Hints::default()).await.unwrap();
+    let begun = begin(&provider).await.unwrap();
     let query = op.authorize(&begun);
     for query in [query.clone(), format!("{query}&iss=https://evil.example")] {
-        let failure = finish(&provider, &begun.pending, &query).await.unwrap_err();
+        let failure = finish(&provider, &begun, &query).await.unwrap_err();
         assert!(matches!(failure, LoginFailure::Issuer(IssuerMismatch::Callback)));
         assert_eq!(failure.blame(), Blame::Browser);
     }
@@ -192,11 +191,11 @@ async fn rfc9207_and_rfc9700_4_4_mix_up() {
         Pending { idp: IdpId("okta-2".into()), ..begun.pending.clone() },
         Pending { issuer: "https://evil.example".into(), ..begun.pending.clone() },
     ] {
-        let failure = finish(&provider, &pending, &query).await.unwrap_err();
+        let failure = finish(&provider, &Started { pending, ..begun.clone() }, &query).await.unwrap_err();
         assert!(matches!(failure, LoginFailure::Flow));
     }
     assert_eq!(op.calls(TOKEN), 0);
-    assert!(finish(&provider, &begun.pending, &format!("{query}&iss={}", op.origin)).await.is_ok());
+    assert!(finish(&provider, &begun, &format!("{query}&iss={}", op.origin)).await.is_ok());
 }
 
 #[tokio::test]
@@ -281,15 +280,15 @@ async fn an_access_token_that_no_header_can_carry() {
 async fn what_the_provider_says_is_tamed() {
     let op = StandIn::start().await;
     let provider = op.provider();
-    let begun = provider.begin(Hints::default()).await.unwrap();
-    let state = begun.pending.state.expose();
+    let begun = begin(&provider).await.unwrap();
+    let state = begun.state.expose();
     for (error, blame) in [
         ("access_denied", Blame::Person),
         ("login_required", Blame::Person),
         ("temporarily_unavailable", Blame::Provider),
     ] {
         let query = format!("error={error}&error_description=a%0d%0ab&state={state}");
-        let failure = finish(&provider, &begun.pending, &query).await.unwrap_err();
+        let failure = finish(&provider, &begun, &query).await.unwrap_err();
         assert_eq!((failure.id(), failure.blame()), ("idp_refused", blame));
         assert_eq!(failure.to_string(), format!("the identity provider answered `{error}`: a  b"));
     }
@@ -300,12 +299,12 @@ async fn what_the_provider_says_is_tamed() {
 async fn a_pending_login_survives_its_cookie_and_no_log() {
     let op = StandIn::start().await;
     let provider = op.provider();
-    let begun = provider.begin(Hints::default()).await.unwrap();
+    let begun = begin(&provider).await.unwrap();
     let cookie = serde_json::to_string(&begun.pending).unwrap();
     let pending: Pending = serde_json::from_str(&cookie).unwrap();
     assert_eq!(pending, begun.pending);
     assert!(!format!("{pending:?}").contains(pending.nonce.expose()));
-    assert!(finish(&provider, &pending, &op.authorize(&begun)).await.is_ok());
+    assert!(finish(&provider, &Started { pending, ..begun.clone() }, &op.authorize(&begun)).await.is_ok());
     assert_eq!((provider.id().to_string().as_str(), provider.name()), ("okta-1", "Okta"));
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::stand_in::{StandIn, finish};
+use super::stand_in::{StandIn, begin, finish};
 use super::*;
 use crate::oidc::testing::{ec, jwks, rsa};
 use crate::oidc::{ClaimsError, IdTokenError};
@@ -148,7 +148,7 @@ async fn oidcc_client_test_nonce_invalid() {
 #[tokio::test]
 async fn oidcc_client_test_scope_userinfo_claims() {
     let op = StandIn::start().await;
-    let begun = op.provider().begin(Hints::default()).await.unwrap();
+    let begun = begin(&op.provider()).await.unwrap();
     let scope = begun.url.query_pairs().find(|(name, _)| name == "scope").unwrap().1.into_owned();
     assert_eq!(scope, "openid profile email groups");
 }
@@ -168,7 +168,7 @@ async fn oidcc_client_test_client_secret_basic() {
 #[tokio::test]
 async fn oidcc_client_test_discovery_openid_config() {
     let op = StandIn::start().await;
-    let begun = op.provider().begin(Hints::default()).await.unwrap();
+    let begun = begin(&op.provider()).await.unwrap();
     assert!(begun.url.as_str().starts_with(&format!("{}/oauth2/v1/authorize?", op.origin)));
 }
 
@@ -188,7 +188,7 @@ async fn oidcc_client_test_discovery_issuer_mismatch() {
     let op = StandIn::start().await;
     for issuer in [format!("{}/", op.origin), "https://evil.example".to_owned()] {
         op.state().metadata["issuer"] = json!(issuer);
-        let failure = op.provider().begin(Hints::default()).await.unwrap_err();
+        let failure = begin(&op.provider()).await.unwrap_err();
         assert!(matches!(failure, LoginFailure::Issuer(IssuerMismatch::Discovery { .. })));
         assert_eq!((failure.id(), failure.blame()), ("idp_issuer", Blame::Provider));
     }
@@ -199,11 +199,11 @@ async fn oidcc_client_test_signing_key_rotation_just_before_signing() {
     let op = StandIn::start().await;
     let provider = op.provider();
     assert!(op.login(&provider).await.is_ok());
-    let begun = provider.begin(Hints::default()).await.unwrap();
+    let begun = begin(&provider).await.unwrap();
     op.state().key = rsa(1);
     op.state().header["kid"] = json!("k1");
     op.state().jwks = jwks(&[rsa(1).jwk(Some("k1"))]);
-    assert!(finish(&provider, &begun.pending, &op.authorize(&begun)).await.is_ok());
+    assert!(finish(&provider, &begun, &op.authorize(&begun)).await.is_ok());
     assert_eq!(op.calls("/oauth2/v1/keys"), 2);
 }
 

@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use super::stand_in::{Reply, StandIn};
+use super::stand_in::{Reply, StandIn, begin, finish};
 use super::*;
 
 const API: &str = "/api/v1/users/00u1/groups";
@@ -86,9 +86,9 @@ async fn okta_s_own_words_for_too_many_groups() {
     let words = "The groups claim matched too many groups and must be configured to match fewer groups";
     let op = person(450, Value::Null).await;
     let provider = op.provider();
-    let begun = provider.begin(Hints::default()).await.unwrap();
-    let query = format!("error=invalid_scope&error_description={words}&state={}", begun.pending.state.expose());
-    assert!(matches!(failure(stand_in::finish(&provider, &begun.pending, &query).await), GroupsFailure::TooMany));
+    let begun = begin(&provider).await.unwrap();
+    let query = format!("error=invalid_scope&error_description={words}&state={}", begun.state.expose());
+    assert!(matches!(failure(finish(&provider, &begun, &query).await), GroupsFailure::TooMany));
     op.reply("/oauth2/v1/token", &[Reply::json(400, &json!({"error": "invalid_request", "error_description": words}))]);
     assert!(matches!(failure(op.login(&provider).await), GroupsFailure::TooMany));
 }

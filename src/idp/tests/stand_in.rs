@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -156,7 +157,7 @@ impl StandIn {
     }
 
     /// What the browser does at the authorization endpoint, and what it brings back.
-    pub(super) fn authorize(&self, begun: &Begun) -> String {
+    pub(super) fn authorize(&self, begun: &Started) -> String {
         let query: HashMap<_, _> = begun.url.query_pairs().into_owned().collect();
         let mut state = self.state();
         let code = format!("code-{}", state.flows.len());
@@ -165,8 +166,8 @@ impl StandIn {
     }
 
     pub(super) async fn login(&self, provider: &Provider) -> Result<Profile, LoginFailure> {
-        let begun = provider.begin(Hints::default()).await?;
-        finish(provider, &begun.pending, &self.authorize(&begun)).await
+        let begun = begin(provider).await?;
+        finish(provider, &begun, &self.authorize(&begun)).await
     }
 }
 
@@ -176,10 +177,25 @@ pub(super) fn provider(settings: OktaSettings) -> Provider {
     Provider::okta(settings, http, Url::parse("https://team.example/cdn-cgi/access/callback").unwrap())
 }
 
-pub(super) async fn finish(provider: &Provider, pending: &Pending, query: &str) -> Result<Profile, LoginFailure> {
+/// What the browser that began a login holds.
+#[derive(Clone, Debug)]
+pub(super) struct Started {
+    pub(super) url: Url,
+    pub(super) state: Secret,
+    pub(super) pending: Pending,
+}
+
+pub(super) async fn begin(provider: &Provider) -> Result<Started, LoginFailure> {
+    static STATES: AtomicUsize = AtomicUsize::new(0);
+    let state = format!("state-{}", STATES.fetch_add(1, Ordering::Relaxed));
+    let Begun { url, pending } = provider.begin(&state, Hints::default()).await?;
+    Ok(Started { url, state: Secret::new(state), pending })
+}
+
+pub(super) async fn finish(provider: &Provider, begun: &Started, query: &str) -> Result<Profile, LoginFailure> {
     let callback = Callback::parse(query)?;
     let ip = Some("192.0.2.7".parse().unwrap());
-    provider.finish(pending, &callback, NOW, Duration::from_secs(60), ip).await
+    provider.finish(&begun.state, &begun.pending, &callback, NOW, Duration::from_secs(60), ip).await
 }
 
 async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
