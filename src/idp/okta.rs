@@ -162,7 +162,8 @@ impl Okta {
                 if is_too_many_groups(description) {
                     return LoginFailure::Groups(GroupsFailure::TooMany);
                 }
-                failed(Some(oidc::tame(&format!("{} {description}", said.error().as_ref()), 300)))
+                let said = format!("{} {description}", said.error().as_ref());
+                failed(Some(oidc::tame(said.trim_end(), 300)))
             }
             // The answer itself is not kept: there may be a token in it.
             RequestTokenError::Parse(..) | RequestTokenError::Other(_) => failed(None),

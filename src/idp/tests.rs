@@ -1,1 +1,10 @@
+//! Logins against a provider on the loopback interface, shaped like Okta.
 
+mod bad_days;
+mod conformance;
+mod groups;
+mod stand_in;
+
+use super::*;
+use crate::model::{Group, UserId};
+use crate::oidc::testing::NOW;

@@ -27,7 +27,7 @@ pub struct Expected<'a> {
     pub access_token: &'a str,
     /// The moment.
     pub now: UnixTime,
-    /// How much the clocks may differ, whichever is ahead. What is above [`MAX_LEEWAY`] is not granted.
+    /// How much the clocks may differ, whichever is ahead. What is above 300 s is not granted.
     pub leeway: Duration,
 }
 
@@ -43,7 +43,7 @@ pub struct VerifiedIdToken {
 /// Why an ID token is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum IdTokenError {
-    /// Longer than [`MAX_ID_TOKEN`].
+    /// Longer than 128 KiB.
     #[error("the ID token is too long")]
     TooLong,
     /// Not three base64url parts around JSON objects, or a claim that stands twice.

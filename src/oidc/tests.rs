@@ -164,7 +164,7 @@ fn j01_j02_only_what_asymmetric_keys_signed() {
     let other = signed(&json!({"sub": "root"}));
     for token in [
         format!("{message}."),
-        format!("{message}.{}", &signature[..signature.len() / 2]),
+        format!("{message}.{}", signature.get(..168).unwrap()),
         rsa(1).sign(&rs256, &payload),
         format!("{}.{signature}", other.rsplit_once('.').unwrap().0),
     ] {
@@ -227,11 +227,11 @@ fn j08_every_algorithm_with_its_own_key_only() {
 fn j11_kid_absent() {
     let token = rsa(0).sign(&json!({"alg": "RS256"}), &claims().to_string());
     let (good, other) = (rsa(0).jwk(Some("a")), rsa(1).jwk(Some("b")));
-    assert!(check(&token, &keys(&[good.clone()])).is_ok());
+    assert!(check(&token, &keys(std::slice::from_ref(&good))).is_ok());
     assert!(check(&token, &keys(&[rsa(0).jwk(None)])).is_ok());
     assert!(check(&token, &keys(&[other.clone(), ec("ES256").jwk(None), good.clone()])).is_ok());
     let three = [other.clone(), other.clone(), other.clone()];
-    assert!(check(&token, &keys(&[three.as_slice(), &[good.clone()]].concat())).is_ok());
+    assert!(check(&token, &keys(&[three.as_slice(), std::slice::from_ref(&good)].concat())).is_ok());
     let four = [three.as_slice(), &[other.clone(), good]].concat();
     assert_eq!(check(&token, &keys(&four)).unwrap_err(), IdTokenError::Signature { named: false });
     assert!(check(&token, &keys(&[other])).unwrap_err().may_be_rotation());
@@ -256,7 +256,11 @@ fn a_jwks_gives_what_is_good_in_it() {
         json!("key"),
     ];
     for jwk in &broken {
-        assert_eq!(KeySet::from_jwks(jwks(&[jwk.clone()]).as_bytes()).unwrap_err(), KeysError::NoUsableKey, "{jwk}");
+        assert_eq!(
+            KeySet::from_jwks(jwks(std::slice::from_ref(jwk)).as_bytes()).unwrap_err(),
+            KeysError::NoUsableKey,
+            "{jwk}"
+        );
     }
     assert!(check(&signed(&claims()), &keys(&[&broken[..], &[good]].concat())).is_ok());
     for document in ["", "{}", "[]", "<html>", "{\"keys\":{}}", "null"] {

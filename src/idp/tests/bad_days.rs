@@ -1,0 +1,322 @@
+use std::error::Error as _;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::stand_in::{CLIENT_SECRET, Reply, StandIn, Started, begin, finish, provider};
+use super::*;
+use crate::oidc::IdTokenError;
+use crate::oidc::testing::{jwks, rsa};
+
+const DISCOVERY: &str = "/.well-known/openid-configuration";
+const KEYS: &str = "/oauth2/v1/keys";
+const TOKEN: &str = "/oauth2/v1/token";
+
+#[tokio::test]
+async fn a_dead_provider_is_told_of_quickly() {
+    let op = StandIn::start().await;
+    op.reply(DISCOVERY, &[Reply::hang()]);
+    let provider = op.provider();
+    let started = Instant::now();
+    let all: Vec<_> = {
+        let provider = std::sync::Arc::new(provider);
+        let tasks: Vec<_> = (0..50)
+            .map(|_| {
+                let provider = std::sync::Arc::clone(&provider);
+                tokio::spawn(async move { begin(&provider).await })
+            })
+            .collect();
+        let mut all = Vec::new();
+        for task in tasks {
+            all.push(task.await.unwrap());
+        }
+        let again = Instant::now();
+        all.push(begin(&provider).await);
+        assert!(again.elapsed() < Duration::from_millis(100), "the failure is remembered");
+        all
+    };
+    assert!(started.elapsed() < Duration::from_millis(1500), "{:?}", started.elapsed());
+    for result in all {
+        let failure = result.unwrap_err();
+        assert!(matches!(failure, LoginFailure::Unreachable { endpoint: Endpoint::Discovery, .. }));
+        assert_eq!(failure.blame(), Blame::Provider);
+    }
+    assert_eq!(op.calls(DISCOVERY), 1);
+}
+
+#[tokio::test]
+async fn nobody_listens() {
+    let mut settings = StandIn::start().await.settings();
+    settings.okta_account = Url::parse("http://127.0.0.1:1").unwrap();
+    let failure = begin(&provider(settings)).await.unwrap_err();
+    assert_eq!(failure.to_string(), "the identity provider's discovery document cannot be reached");
+    assert_eq!(failure.source().unwrap().to_string(), "`127.0.0.1` could not be connected to");
+}
+
+#[tokio::test]
+async fn a_provider_that_comes_back_is_used_again() {
+    let op = StandIn::start().await;
+    let provider = op.provider();
+    let metadata = op.state().metadata.clone();
+    op.reply(DISCOVERY, &[Reply::html(503), Reply::json(200, &metadata)]);
+    assert!(matches!(op.login(&provider).await, Err(LoginFailure::Answer { endpoint: Endpoint::Discovery, .. })));
+    assert!(op.login(&provider).await.is_err(), "within the memory of the failure");
+    tokio::time::sleep(op.settings().ages.failure + Duration::from_millis(100)).await;
+    assert!(op.login(&provider).await.is_ok());
+}
+
+#[tokio::test]
+async fn many_logins_one_fetch() {
+    let op = std::sync::Arc::new(StandIn::start().await);
+    let provider = std::sync::Arc::new(op.provider());
+    let slow = Reply { delay: Duration::from_millis(100), ..Reply::json(200, &op.state().metadata.clone()) };
+    op.reply(DISCOVERY, &[slow]);
+    let tasks: Vec<_> = (0..40)
+        .map(|_| {
+            let (op, provider) = (std::sync::Arc::clone(&op), std::sync::Arc::clone(&provider));
+            tokio::spawn(async move { op.login(&provider).await })
+        })
+        .collect();
+    for task in tasks {
+        assert!(task.await.unwrap().is_ok());
+    }
+    assert_eq!((op.calls(DISCOVERY), op.calls(KEYS), op.calls(TOKEN)), (1, 1, 40));
+}
+
+#[tokio::test]
+async fn the_last_good_documents_stay_until_they_are_stale() {
+    let op = StandIn::start().await;
+    let ages = Ages {
+        fresh: Duration::from_millis(50),
+        stale: Duration::from_millis(900),
+        cooldown: Duration::from_millis(10),
+        failure: Duration::from_millis(10),
+    };
+    let provider = provider(OktaSettings { ages, ..op.settings() });
+    assert!(op.login(&provider).await.is_ok());
+    for reply in
+        [Reply::html(200), Reply::html(500), Reply::json(200, &json!({"keys": []})), Reply::json(200, &json!(7))]
+    {
+        op.reply(DISCOVERY, std::slice::from_ref(&reply));
+        op.reply(KEYS, &[reply]);
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        assert!(op.login(&provider).await.is_ok());
+    }
+    assert!(op.calls(DISCOVERY) > 1 && op.calls(KEYS) > 1, "they were looked for");
+    tokio::time::sleep(ages.stale).await;
+    assert_eq!(op.login(&provider).await.unwrap_err().blame(), Blame::Provider);
+    op.state().replies.clear();
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    assert!(op.login(&provider).await.is_ok());
+}
+
+#[tokio::test]
+async fn garbage_for_keys() {
+    let op = StandIn::start().await;
+    let big = Reply { body: " ".repeat(300 * 1024), ..Reply::html(200) };
+    let oct = json!({"keys": [{"kty": "oct", "kid": "k0", "k": "AAAA"}]});
+    for reply in [Reply::html(200), Reply::json(200, &json!({"keys": []})), Reply::json(200, &oct), big, Reply::hang()]
+    {
+        op.reply(KEYS, &[reply]);
+        let failure = op.login(&op.provider()).await.unwrap_err();
+        assert!(matches!(failure, LoginFailure::Keys(_) | LoginFailure::Unreachable { endpoint: Endpoint::Keys, .. }));
+        assert_eq!(failure.blame(), Blame::Provider);
+    }
+}
+
+#[tokio::test]
+async fn j09_unknown_keys_cost_one_fetch_per_cooldown() {
+    let op = StandIn::start().await;
+    let provider = op.provider();
+    assert!(op.login(&provider).await.is_ok());
+    for n in 0..20 {
+        op.state().header["kid"] = json!(format!("random-{n}"));
+        let failure = op.login(&provider).await.unwrap_err();
+        assert!(matches!(failure, LoginFailure::IdToken(IdTokenError::UnknownKey)));
+    }
+    assert!(op.calls(KEYS) <= 4, "{} fetches", op.calls(KEYS));
+}
+
+#[tokio::test]
+async fn r18_endpoints_do_not_move_under_a_constant_issuer() {
+    let (op, other) = (StandIn::start().await, StandIn::start().await);
+    let ages = Ages { fresh: Duration::from_millis(20), stale: Duration::from_millis(400), ..op.settings().ages };
+    let settings = OktaSettings { ages: Ages { failure: Duration::from_millis(10), ..ages }, ..op.settings() };
+    let moving = provider(settings);
+    assert!(op.login(&moving).await.is_ok());
+    op.state().metadata["token_endpoint"] = json!(format!("{}{TOKEN}", other.origin));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(op.login(&moving).await.is_ok(), "by the document that was known");
+    tokio::time::sleep(Duration::from_millis(450)).await;
+    let failure = op.login(&moving).await.unwrap_err();
+    assert!(matches!(failure, LoginFailure::Moved { .. }), "{failure:?}");
+    assert!(other.state().calls.is_empty(), "the client secret was not taken there");
+}
+
+#[tokio::test]
+async fn r02_r05_r06_only_one_s_own_callback_and_only_once() {
+    let (op, provider) = {
+        let op = StandIn::start().await;
+        let provider = op.provider();
+        (op, provider)
+    };
+    let (mine, theirs) = (begin(&provider).await.unwrap(), begin(&provider).await.unwrap());
+    let (query, attackers) = (op.authorize(&mine), op.authorize(&theirs));
+    let state = |failure: LoginFailure| matches!(failure, LoginFailure::Callback(CallbackError::State));
+    assert!(state(finish(&provider, &mine, &attackers).await.unwrap_err()));
+    // Their code with my state: PKCE.
+    let mixed = format!("code=code-1&state={}", mine.state.expose());
+    let failure = finish(&provider, &mine, &mixed).await.unwrap_err();
+    assert_eq!((failure.id(), failure.blame()), ("idp_token", Blame::Browser));
+    assert_eq!(op.calls(TOKEN), 1);
+    assert!(finish(&provider, &mine, &query).await.is_ok());
+    let again = finish(&provider, &mine, &query).await.unwrap_err();
+    assert_eq!(again.to_string(), "the token endpoint answered with 400 Bad Request: invalid_grant");
+    assert_eq!(op.calls(TOKEN), 3, "one call each, and none again");
+}
+
+#[tokio::test]
+async fn rfc9207_and_rfc9700_4_4_mix_up() {
+    let op = StandIn::start().await;
+    op.state().metadata["authorization_response_iss_parameter_supported"] = json!(true);
+    let provider = op.provider();
+    let begun = begin(&provider).await.unwrap();
+    let query = op.authorize(&begun);
+    for query in [query.clone(), format!("{query}&iss=https://evil.example")] {
+        let failure = finish(&provider, &begun, &query).await.unwrap_err();
+        assert!(matches!(failure, LoginFailure::Issuer(IssuerMismatch::Callback)));
+        assert_eq!(failure.blame(), Blame::Browser);
+    }
+    for pending in [
+        Pending { idp: IdpId("okta-2".into()), ..begun.pending.clone() },
+        Pending { issuer: "https://evil.example".into(), ..begun.pending.clone() },
+    ] {
+        let failure = finish(&provider, &Started { pending, ..begun.clone() }, &query).await.unwrap_err();
+        assert!(matches!(failure, LoginFailure::Flow));
+    }
+    assert_eq!(op.calls(TOKEN), 0);
+    assert!(finish(&provider, &begun, &format!("{query}&iss={}", op.origin)).await.is_ok());
+}
+
+#[tokio::test]
+async fn r11_addresses() {
+    let op = StandIn::start().await;
+    for email in ["attacker@evil.example@corp.example", "ann@corp.example\0@evil.example", "ann", ""] {
+        op.state().id_token = json!({ "email": email });
+        let failure = op.login(&op.provider()).await.unwrap_err();
+        assert!(matches!(failure, LoginFailure::Email(EmailFailure::Malformed(_))), "{email:?}");
+        assert_eq!(failure.blame(), Blame::Person);
+    }
+    op.state().id_token = json!({"email_verified": false});
+    assert!(matches!(op.login(&op.provider()).await, Err(LoginFailure::Email(EmailFailure::Unverified))));
+    op.state().id_token = json!({"email_verified": true});
+    assert!(op.login(&op.provider()).await.is_ok());
+    let upn = provider(OktaSettings { email_claim_name: Some("upn".into()), ..op.settings() });
+    assert!(matches!(op.login(&upn).await, Err(LoginFailure::Email(EmailFailure::Missing))));
+    op.state().userinfo["upn"] = json!("ann@other.example");
+    assert_eq!(op.login(&upn).await.unwrap().email.as_str(), "ann@other.example");
+}
+
+#[tokio::test]
+async fn a_clock_that_is_off_is_named() {
+    let op = StandIn::start().await;
+    let now = NOW.0;
+    for (iat, exp, seconds) in [(now + 300, now + 3900, 300), (now - 420, now - 120, 420)] {
+        op.state().id_token = json!({"iat": iat, "exp": exp});
+        let failure = op.login(&op.provider()).await.unwrap_err();
+        assert!(matches!(failure, LoginFailure::ClockSkew { seconds: s } if s == seconds), "{failure:?}");
+        assert!(failure.to_string().contains(&format!("about {seconds} s")));
+    }
+    op.state().id_token = json!({"iat": now - 7200, "exp": now - 3600});
+    assert!(matches!(op.login(&op.provider()).await, Err(LoginFailure::IdToken(IdTokenError::Time { .. }))));
+}
+
+#[tokio::test]
+async fn what_the_token_endpoint_may_answer() {
+    let op = StandIn::start().await;
+    let provider = op.provider();
+    let bearer = |more: Value| {
+        let mut body = json!({"access_token": "leaky-token", "token_type": "Bearer", "id_token": "leaky.id.token"});
+        more.as_object().unwrap().iter().for_each(|(name, value)| body[name] = value.clone());
+        Reply::json(200, &body)
+    };
+    for reply in [
+        Reply::html(200),
+        Reply::html(502),
+        Reply::json(429, &json!({})),
+        Reply { body: String::new(), ..Reply::html(500) },
+        Reply { headers: vec![("location", "http://127.0.0.1:1/".to_owned())], ..Reply::html(307) },
+        bearer(json!({"id_token": null})),
+        bearer(json!({"token_type": "DPoP"})),
+        bearer(json!({"id_token": 7, "refresh_token": "leaky-refresh"})),
+        bearer(json!({"id_token": "leaky.id.token"})),
+        Reply::json(200, &json!({"token_type": "Bearer", "id_token": "leaky"})),
+        Reply::hang(),
+    ] {
+        op.reply(TOKEN, &[reply]);
+        let failure = op.login(&provider).await.unwrap_err();
+        assert!(!matches!(failure, LoginFailure::Callback(_)));
+        let mut told = format!("{failure:?} {failure}");
+        let mut next = failure.source();
+        while let Some(cause) = next {
+            told += &format!(" {cause:?} {cause}");
+            next = cause.source();
+        }
+        for secret in ["leaky", CLIENT_SECRET, "code-", "?"] {
+            assert!(!told.contains(secret), "{secret} in {told}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_access_token_that_no_header_can_carry() {
+    let op = StandIn::start().await;
+    op.state().access_token = "at\r\n1".to_owned();
+    assert!(matches!(op.login(&op.provider()).await, Err(LoginFailure::TokenEndpoint { .. })));
+    assert_eq!(op.calls("/oauth2/v1/userinfo"), 0);
+}
+
+#[tokio::test]
+async fn what_the_provider_says_is_tamed() {
+    let op = StandIn::start().await;
+    let provider = op.provider();
+    let begun = begin(&provider).await.unwrap();
+    let state = begun.state.expose();
+    for (error, blame) in [
+        ("access_denied", Blame::Person),
+        ("login_required", Blame::Person),
+        ("temporarily_unavailable", Blame::Provider),
+    ] {
+        let query = format!("error={error}&error_description=a%0d%0ab&state={state}");
+        let failure = finish(&provider, &begun, &query).await.unwrap_err();
+        assert_eq!((failure.id(), failure.blame()), ("idp_refused", blame));
+        assert_eq!(failure.to_string(), format!("the identity provider answered `{error}`: a  b"));
+    }
+    assert_eq!(op.calls(TOKEN), 0);
+}
+
+#[tokio::test]
+async fn a_pending_login_survives_its_cookie_and_no_log() {
+    let op = StandIn::start().await;
+    let provider = op.provider();
+    let begun = begin(&provider).await.unwrap();
+    let cookie = serde_json::to_string(&begun.pending).unwrap();
+    let pending: Pending = serde_json::from_str(&cookie).unwrap();
+    assert_eq!(pending, begun.pending);
+    assert!(!format!("{pending:?}").contains(pending.nonce.expose()));
+    assert!(finish(&provider, &Started { pending, ..begun.clone() }, &op.authorize(&begun)).await.is_ok());
+    assert_eq!((provider.id().to_string().as_str(), provider.name()), ("okta-1", "Okta"));
+}
+
+#[tokio::test]
+async fn a_custom_authorization_server() {
+    let op = StandIn::start().await;
+    let issuer = format!("{}/oauth2/default", op.origin);
+    op.state().metadata["issuer"] = json!(issuer);
+    let metadata = op.state().metadata.clone();
+    op.reply("/oauth2/default/.well-known/openid-configuration", &[Reply::json(200, &metadata)]);
+    op.state().jwks = jwks(&[rsa(0).jwk(Some("k0"))]);
+    let settings = OktaSettings { authorization_server_id: Some("default".into()), ..op.settings() };
+    assert_eq!(settings.issuer(), issuer);
+    assert!(op.login(&provider(settings)).await.is_ok());
+}

@@ -1,0 +1,202 @@
+use serde_json::{Value, json};
+
+use super::stand_in::{Reply, StandIn, begin, finish};
+use super::*;
+
+const API: &str = "/api/v1/users/00u1/groups";
+
+fn names(count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("group-{n}")).collect()
+}
+
+/// A person in `count` groups, of whom the claim says `claim`.
+async fn person(count: usize, claim: Value) -> StandIn {
+    let op = StandIn::start().await;
+    op.state().directory = names(count);
+    op.state().userinfo["groups"] = claim;
+    op
+}
+
+fn known(result: Result<Profile, LoginFailure>) -> usize {
+    match result.unwrap().groups {
+        Groups::Known(groups) => groups.len(),
+        Groups::Unknown => panic!("unknown"),
+    }
+}
+
+fn failure(result: Result<Profile, LoginFailure>) -> GroupsFailure {
+    let failure = result.unwrap_err();
+    assert_eq!((failure.id(), failure.blame()), ("groups_unavailable", Blame::Provider));
+    assert!(failure.sentence().starts_with("Failed to fetch user/group information from the identity"));
+    match failure {
+        LoginFailure::Groups(reason) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn ninety_nine_claimed_groups_are_all_of_them() {
+    let op = person(99, json!(names(99))).await;
+    assert_eq!(known(op.login(&op.provider()).await), 99);
+    assert_eq!(known(op.login(&op.provider_with_token()).await), 99);
+    assert_eq!(op.calls(API), 0);
+}
+
+#[tokio::test]
+async fn one_hundred_claimed_groups_may_not_be_all_of_them() {
+    for (count, claimed) in [(100, 100), (101, 101), (450, 100), (450, 450)] {
+        let op = person(count, json!(names(claimed))).await;
+        assert!(matches!(failure(op.login(&op.provider()).await), GroupsFailure::TooMany), "{count}");
+        assert_eq!(known(op.login(&op.provider_with_token()).await), count);
+        assert_eq!(op.calls(API), count.div_ceil(200));
+    }
+}
+
+#[tokio::test]
+async fn an_absent_claim_is_not_an_empty_one() {
+    for count in [0, 3, 450] {
+        let op = person(count, Value::Null).await;
+        assert_eq!(op.login(&op.provider()).await.unwrap().groups, Groups::Unknown);
+        assert_eq!(known(op.login(&op.provider_with_token()).await), count);
+    }
+    let op = person(0, json!([])).await;
+    assert_eq!(known(op.login(&op.provider()).await), 0);
+}
+
+#[tokio::test]
+async fn groups_of_the_id_token_suffice() {
+    let op = person(0, Value::Null).await;
+    op.state().id_token = json!({"groups": ["x", "y"]});
+    assert_eq!(known(op.login(&op.provider()).await), 2);
+    op.state().id_token = json!({"_claim_names": {"groups": "src1"}});
+    assert!(matches!(failure(op.login(&op.provider()).await), GroupsFailure::TooMany));
+    op.state().id_token = json!({"groups": {"x": 1}});
+    assert!(matches!(failure(op.login(&op.provider()).await), GroupsFailure::Malformed));
+}
+
+#[tokio::test]
+async fn the_api_gives_ids_and_names() {
+    let op = person(450, Value::Null).await;
+    let Groups::Known(groups) = op.login(&op.provider_with_token()).await.unwrap().groups else { panic!() };
+    assert_eq!(groups[449], Group { id: "00g-group-449".into(), name: "group-449".into() });
+}
+
+#[tokio::test]
+async fn okta_s_own_words_for_too_many_groups() {
+    let words = "The groups claim matched too many groups and must be configured to match fewer groups";
+    let op = person(450, Value::Null).await;
+    let provider = op.provider();
+    let begun = begin(&provider).await.unwrap();
+    let query = format!("error=invalid_scope&error_description={words}&state={}", begun.state.expose());
+    assert!(matches!(failure(finish(&provider, &begun, &query).await), GroupsFailure::TooMany));
+    op.reply("/oauth2/v1/token", &[Reply::json(400, &json!({"error": "invalid_request", "error_description": words}))]);
+    assert!(matches!(failure(op.login(&provider).await), GroupsFailure::TooMany));
+}
+
+#[tokio::test]
+async fn the_api_token_goes_to_no_other_origin() {
+    let (op, other) = (person(450, Value::Null).await, StandIn::start().await);
+    for origin in [other.origin.clone(), op.origin.replace("okta.localhost", "127.0.0.1"), "//evil.example".to_owned()]
+    {
+        op.state().next_link_origin = Some(origin);
+        assert!(matches!(failure(op.login(&op.provider_with_token()).await), GroupsFailure::ForeignPage));
+    }
+    assert!(other.state().calls.is_empty());
+    op.state().next_link_origin = Some(String::new());
+    assert_eq!(known(op.login(&op.provider_with_token()).await), 450, "relative to the page");
+}
+
+#[tokio::test]
+async fn a_list_without_end() {
+    let op = person(0, Value::Null).await;
+    let mut page = Reply::json(200, &json!([]));
+    page.headers.push((
+        "link",
+        format!("<{0}{API}>; rel=self, <{0}{API}?after=x,y>; title=\"a\"; REL=\"prev next\"", op.origin),
+    ));
+    op.reply(API, &[page]);
+    assert!(matches!(failure(op.login(&op.provider_with_token()).await), GroupsFailure::Endless));
+    assert_eq!(op.calls(API), 50);
+}
+
+#[tokio::test]
+async fn what_the_api_may_answer_instead() {
+    let op = person(5, Value::Null).await;
+    let provider = op.provider_with_token();
+    for (status, code) in [(401, "E0000011"), (403, "E0000006"), (404, "E0000007"), (500, "E0000009")] {
+        op.reply(API, &[Reply::json(status, &json!({"errorCode": code, "errorSummary": "no"}))]);
+        let reason = failure(op.login(&provider).await);
+        assert!(
+            matches!(&reason, GroupsFailure::Refused { status: s, code: Some(c) } if s.as_u16() == status && c == code)
+        );
+    }
+    for body in [json!({}), json!([{"id": "x"}]), json!([{"id": "x", "profile": {"name": 1}}]), json!(null)] {
+        op.reply(API, &[Reply::json(200, &body)]);
+        assert!(matches!(failure(op.login(&provider).await), GroupsFailure::NotGroups), "{body}");
+    }
+    op.reply(API, &[Reply::html(200)]);
+    assert!(matches!(failure(op.login(&provider).await), GroupsFailure::NotGroups));
+    op.reply(API, &[Reply::html(403)]);
+    assert!(matches!(failure(op.login(&provider).await), GroupsFailure::Refused { code: None, .. }));
+    let redirect = Reply { headers: vec![("location", "http://127.0.0.1:1/".to_owned())], ..Reply::html(302) };
+    op.reply(API, &[redirect]);
+    assert!(matches!(failure(op.login(&provider).await), GroupsFailure::Refused { .. }));
+    op.reply(API, &[Reply { body: " ".repeat(2 << 20), ..Reply::html(200) }]);
+    assert!(matches!(failure(op.login(&provider).await), GroupsFailure::Unreachable(_)));
+    op.reply(API, &[Reply::hang()]);
+    assert!(matches!(failure(op.login(&provider).await), GroupsFailure::Unreachable(_)));
+}
+
+#[tokio::test]
+async fn all_pages_together_have_a_budget() {
+    let op = person(450, Value::Null).await;
+    let settings = OktaSettings { api_token: Some(Secret::new(stand_in::API_TOKEN)), ..op.settings() };
+    let provider =
+        stand_in::provider(OktaSettings { groups_budget: std::time::Duration::from_millis(300), ..settings });
+    let mut page = Reply::json(200, &json!([]));
+    page.headers.push(("link", format!("<{}{API}>; rel=\"next\"", op.origin)));
+    op.reply(API, &[Reply { delay: std::time::Duration::from_millis(120), ..page }]);
+    assert!(matches!(failure(op.login(&provider).await), GroupsFailure::Timeout(_)));
+}
+
+#[tokio::test]
+async fn a_rate_limit_is_waited_out_if_it_is_short() {
+    let op = person(5, Value::Null).await;
+    let limited = |reset: Option<u64>| {
+        let mut reply = Reply::json(429, &json!({"errorCode": "E0000047"}));
+        reply.headers.extend(reset.map(|reset| ("x-rate-limit-reset", reset.to_string())));
+        reply
+    };
+    let page = Reply::json(200, &json!([{"id": "g", "profile": {"name": "g"}}]));
+    op.reply(API, &[limited(Some(NOW.0 + 1)), page]);
+    assert_eq!(known(op.login(&op.provider_with_token()).await), 1);
+    op.reply(API, &[limited(Some(NOW.0 + 1))]);
+    let twice = failure(op.login(&op.provider_with_token()).await);
+    assert!(matches!(twice, GroupsFailure::Refused { status, .. } if status.as_u16() == 429));
+    for reset in [Some(NOW.0 + 6), None] {
+        op.reply(API, &[limited(reset)]);
+        assert!(matches!(failure(op.login(&op.provider_with_token()).await), GroupsFailure::RateLimited { .. }));
+    }
+    let mut odd = limited(None);
+    odd.headers.push(("x-rate-limit-reset", "soon".to_owned()));
+    op.reply(API, &[odd]);
+    assert!(matches!(failure(op.login(&op.provider_with_token()).await), GroupsFailure::RateLimited { .. }));
+}
+
+#[tokio::test]
+async fn a_subject_is_one_step_of_the_path() {
+    let op = person(5, Value::Null).await;
+    for subject in ["..", "a/../../x", "a?b#c"] {
+        op.state().id_token = json!({ "sub": subject });
+        op.state().userinfo["sub"] = json!(subject);
+        let reason = failure(op.login(&op.provider_with_token()).await);
+        let last = op.state().calls.last().unwrap().clone();
+        match reason {
+            GroupsFailure::Subject => assert_eq!(subject, ".."),
+            GroupsFailure::Refused { .. } => {
+                assert!(last.starts_with("/api/v1/users/a") && last.matches('/').count() == 5, "{last}")
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
