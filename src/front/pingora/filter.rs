@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use pingora::http::RequestHeader;
 use pingora::prelude::{Error, ErrorType, Result, Session};
 
-use super::request::{client, view};
+use super::request::{client, has_fragment, view};
 use super::{respond, upstream};
 use crate::control::Access;
 use crate::engine::{Decision, Need, Permit, Refusal, Snapshot};
@@ -163,7 +163,11 @@ impl AccessFilter {
     /// One look at the request. Everything that borrows from it ends here.
     fn look(&self, session: &Session, client: IpAddr, now: UnixTime, first: bool) -> Next {
         let native = session.req_header();
-        let request = match view(native, client, self.settings.max_header_bytes) {
+        let seen = match has_fragment(session) {
+            false => view(native, client, self.settings.max_header_bytes),
+            true => Err(Reason::PathAmbiguous),
+        };
+        let request = match seen {
             Ok(request) => request,
             Err(reason) => {
                 let id = RequestId::random();

@@ -51,6 +51,14 @@ pub(super) fn view<'a>(
     Ok(RequestView { method: &request.method, authority, path, query, headers: &request.headers, client })
 }
 
+/// Whether the target was sent with a fragment, which no target has. Parsing drops it, so the line itself is looked at.
+pub(super) fn has_fragment(session: &Session) -> bool {
+    let Some(native) = session.as_downstream().as_http1() else { return false };
+    let head = native.get_headers_raw_bytes();
+    let line = head.split(|b| *b == b'\n').next().unwrap_or_default();
+    memchr::memchr(b'#', line).is_some()
+}
+
 /// Where a request came from: the peer, or, where the peer is a proxy that this listener trusts, the nearest address that
 /// such a proxy reported and that is not one itself.
 pub(super) fn client(session: &Session, listeners: &[ListenerSettings]) -> IpAddr {
