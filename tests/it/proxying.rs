@@ -306,6 +306,31 @@ async fn a_graceful_stop_finishes_what_runs_and_takes_seconds() {
 }
 
 #[tokio::test]
+async fn an_upgrade_loses_no_request_and_no_session() {
+    let applications = format!("[server]\nupgrade_socket = \"upgrade.sock\"\ngrace_period = \"2s\"\n{APPLICATIONS}");
+    let mut world = World::with(&applications, |_| ()).await;
+    let mut browser = world.signed_in(Person::alice(), "http://wiki.localhost/").await;
+    let address = world.proxy.address;
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let visitor = tokio::spawn(async move {
+        let mut answered = 0;
+        while !*stopped.borrow() {
+            let answer = raw::exchange(address, raw::request("GET", "open.localhost", "/", &[])).await;
+            assert_eq!(answer.map(|a| a.status), Some(200), "after {answered} answered requests");
+            answered += 1;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        answered
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    world.proxy.upgrade().await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    stop.send(true).unwrap();
+    assert!(visitor.await.unwrap() > 20);
+    assert_eq!(browser.fetch("GET", "http://wiki.localhost/", &[], b"").await.status, 200);
+}
+
+#[tokio::test]
 async fn health_and_metrics_are_told_on_their_own_listener() {
     let world = World::start().await;
     world.signed_in(Person::alice(), "http://wiki.localhost/").await;

@@ -103,7 +103,7 @@ pub struct Portcullis {
     pub config: Config,
     certificate: Certificate,
     folder: TempDir,
-    process: Option<Child>,
+    process: Option<Process>,
 }
 
 impl Portcullis {
@@ -128,23 +128,39 @@ impl Portcullis {
     /// Starts the stopped proxy again, in the same folder.
     pub async fn run(&mut self) {
         assert!(self.process.is_none(), "it is running");
+        let process = self.spawn(&[]);
+        self.process = Some(process);
+        self.until_ready().await;
+    }
+
+    fn spawn(&self, more: &[&str]) -> Process {
         let file = |name| File::options().create(true).append(true).open(self.path(name)).unwrap();
         let process = Command::new(env!("CARGO_BIN_EXE_portcullis"))
             .args(["run", "-c", "portcullis.toml"])
+            .args(more)
             .current_dir(self.folder.path())
             .env("RUST_LOG", "trace")
             .stdout(file("stdout"))
             .stderr(file("stderr"))
             .spawn()
             .unwrap();
-        self.process = Some(process);
+        Process(process)
+    }
+
+    /// Puts a new process in the place of the running one, which must have an `upgrade_socket`, and waits for the old
+    /// one's end.
+    pub async fn upgrade(&mut self) {
+        let new = self.spawn(&["--upgrade"]);
+        self.signal("QUIT");
+        self.ended(Duration::from_secs(40)).await;
+        self.process = Some(new);
         self.until_ready().await;
     }
 
     async fn until_ready(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
-            if let Some(status) = self.process.as_mut().unwrap().try_wait().unwrap() {
+            if let Some(status) = self.process.as_mut().unwrap().0.try_wait().unwrap() {
                 self.process = None;
                 panic!("the proxy ended with {status}:\n{}", self.log_tail());
             }
@@ -169,7 +185,7 @@ impl Portcullis {
 
     /// Sends a signal by its name.
     pub fn signal(&self, name: &str) {
-        let pid = self.process.as_ref().unwrap().id().to_string();
+        let pid = self.process.as_ref().unwrap().0.id().to_string();
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
@@ -177,7 +193,7 @@ impl Portcullis {
     pub async fn ended(&mut self, within: Duration) -> ExitStatus {
         let deadline = Instant::now() + within;
         loop {
-            if let Some(status) = self.process.as_mut().unwrap().try_wait().unwrap() {
+            if let Some(status) = self.process.as_mut().unwrap().0.try_wait().unwrap() {
                 self.process = None;
                 return status;
             }
@@ -240,18 +256,28 @@ impl Portcullis {
     }
 }
 
+/// A process that does not outlive the test, however that ends.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if !matches!(self.0.try_wait(), Ok(None)) {
+            return;
+        }
+        // Whatever fails here, the process is killed at the end.
+        let _sent = Command::new("kill").args(["-s", "INT", &self.0.id().to_string()]).status();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while matches!(self.0.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _killed = self.0.kill();
+        let _status = self.0.wait();
+    }
+}
+
 impl Drop for Portcullis {
     fn drop(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            // Already ended is as good as ended now.
-            let _sent = Command::new("kill").args(["-s", "INT", &process.id().to_string()]).status();
-            let deadline = Instant::now() + Duration::from_secs(10);
-            while matches!(process.try_wait(), Ok(None)) && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            let _killed = process.kill();
-            let _status = process.wait();
-        }
+        drop(self.process.take());
         if std::thread::panicking() {
             return eprintln!("--- the proxy's last lines\n{}", self.log_tail());
         }
