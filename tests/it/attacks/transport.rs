@@ -25,7 +25,8 @@ async fn t03_the_body_of_a_refused_request_is_no_request() {
         let mut connection = Connection::plain(world.proxy.address).await;
         connection.send(&request).await;
         let first = connection.response("POST").await;
-        assert_refused(first.as_ref(), &request);
+        let by_origin = first.as_ref().is_some_and(|answer| answer.headers.one("x-from").is_some());
+        assert!(!by_origin, "the origin answered {request}");
         connection.send(raw::request("GET", "wiki.localhost", "/next", &[])).await;
         let second = connection.response("GET").await;
         assert_refused(second.as_ref(), &request);

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use super::certs::Certificate;
@@ -31,6 +32,8 @@ pub struct Config {
     pub session_duration: &'static str,
     /// Inserted under `[[listen]]`.
     pub listen: String,
+    /// The log filter.
+    pub log: &'static str,
 }
 
 impl Config {
@@ -43,6 +46,7 @@ impl Config {
             tls: false,
             session_duration: "24h",
             listen: String::new(),
+            log: "info,portcullis=trace",
         }
     }
 
@@ -139,7 +143,7 @@ impl Portcullis {
             .args(["run", "-c", "portcullis.toml"])
             .args(more)
             .current_dir(self.folder.path())
-            .env("RUST_LOG", "trace")
+            .env("PORTCULLIS_LOG", self.config.log)
             .stdout(file("stdout"))
             .stderr(file("stderr"))
             .spawn()
@@ -164,7 +168,7 @@ impl Portcullis {
                 self.process = None;
                 panic!("the proxy ended with {status}:\n{}", self.log_tail());
             }
-            if self.readyz().await == Some(200) {
+            if self.readyz().await == Some(200) && TcpStream::connect(self.address).await.is_ok() {
                 return;
             }
             assert!(Instant::now() < deadline, "the proxy does not become ready:\n{}", self.log_tail());
@@ -173,7 +177,7 @@ impl Portcullis {
     }
 
     async fn readyz(&self) -> Option<u16> {
-        tokio::net::TcpStream::connect(self.metrics).await.ok()?;
+        TcpStream::connect(self.metrics).await.ok()?;
         let answer = raw::exchange(self.metrics, raw::request("GET", "localhost", "/readyz", &[])).await?;
         Some(answer.status)
     }

@@ -51,7 +51,7 @@ pub struct Connection(BufReader<Box<dyn Io>>);
 impl Connection {
     /// Without TLS.
     pub async fn plain(address: SocketAddr) -> Self {
-        Self(BufReader::new(Box::new(TcpStream::connect(address).await.unwrap())))
+        Self(BufReader::new(Box::new(TcpStream::connect(address).await.unwrap_or_else(|e| panic!("{address}: {e}")))))
     }
 
     /// With TLS, asking for `host`.
@@ -107,7 +107,7 @@ impl Connection {
 }
 
 async fn tls(address: SocketAddr, host: &str, config: &Arc<ClientConfig>) -> impl Io + 'static {
-    let stream = TcpStream::connect(address).await.unwrap();
+    let stream = TcpStream::connect(address).await.unwrap_or_else(|e| panic!("{address}: {e}"));
     let name = ServerName::try_from(host.to_owned()).unwrap();
     timeout(PATIENCE, TlsConnector::from(Arc::clone(config)).connect(name, stream)).await.unwrap().unwrap()
 }
