@@ -13,7 +13,7 @@ use crate::cookie::{self, SameSite, SealError, SealingKey, SetCookie};
 use crate::engine::{self, Application, Decision, IdentityState, IssuerKeys, Known, Need, Snapshot};
 use crate::http_client::HttpClient;
 use crate::idp::{Profile, Provider};
-use crate::model::{Aud, Email, Identity, IdentityNonce, RequestView, UnixTime, UserId};
+use crate::model::{Aud, Email, Identity, IdentityNonce, RequestView, Secret, UnixTime, UserId};
 use crate::observe::audit::Sample;
 use crate::observe::metrics::metrics;
 use crate::portal::{self, PortalRequest};
@@ -63,6 +63,14 @@ pub(crate) struct Login {
     pub(crate) nonce: IdentityNonce,
     pub(crate) identity: Arc<Identity>,
     expires: UnixTime,
+}
+
+/// Whose session a browser has.
+pub(crate) struct SignedIn {
+    pub(crate) nonce: IdentityNonce,
+    pub(crate) email: Option<Email>,
+    pub(crate) user: UserId,
+    pub(crate) token: Secret,
 }
 
 /// Why the control path cannot start.
@@ -224,10 +232,8 @@ impl Access {
     ) -> Result<Option<Login>, StoreError> {
         let snapshot = self.snapshot();
         let ours = organisation_aud(&snapshot);
-        for claims in self
-            .tokens(&snapshot, headers, now)
-            .filter(|c| c.kind == Kind::Org && c.aud.iter().any(|a| *a == *ours.as_str()))
-        {
+        let is_ours = |claims: &Claims| claims.kind == Kind::Org && claims.aud.iter().any(|a| *a == *ours.as_str());
+        for (_, claims) in self.tokens(&snapshot, headers, now).into_iter().filter(|(_, claims)| is_ours(claims)) {
             let Some(nonce) = claims.identity_nonce.as_deref().and_then(|n| IdentityNonce::parse(n).ok()) else {
                 continue;
             };
@@ -239,35 +245,32 @@ impl Access {
     }
 
     /// Whose session a browser has on this host, for signing out and `get-identity`.
-    pub(crate) fn login_of(&self, request: &PortalRequest) -> Option<(IdentityNonce, Option<Email>, UserId)> {
+    pub(crate) fn signed_in(&self, request: &PortalRequest) -> Option<SignedIn> {
         let snapshot = self.snapshot();
-        let kind = if request.on_team { Kind::Org } else { Kind::App };
-        let mut tokens = self.tokens(&snapshot, &request.headers, request.now).filter(|claims| claims.kind == kind);
-        tokens.find_map(|claims| {
+        let tokens = self.tokens(&snapshot, &request.headers, request.now);
+        tokens.into_iter().find_map(|(token, claims)| {
             let nonce = claims.identity_nonce.as_deref().and_then(|n| IdentityNonce::parse(n).ok())?;
             let email = claims.email.and_then(|email| Email::parse(&email).ok());
-            Some((nonce, email, UserId(claims.sub.into())))
+            Some(SignedIn { nonce, email, user: UserId(claims.sub.into()), token: Secret::new(token) })
         })
     }
 
-    /// The claims of every good token among a request's cookies that was not revoked.
-    fn tokens(&self, snapshot: &Snapshot, headers: &HeaderMap, now: UnixTime) -> impl Iterator<Item = Claims> {
+    /// Every good token among a request's cookies that was not revoked, with its claims.
+    fn tokens<'a>(&self, snapshot: &Snapshot, headers: &'a HeaderMap, now: UnixTime) -> Vec<(&'a str, Claims)> {
         let keys = self.known.keys(snapshot.issuer()).filter(|keys| now < keys.good_until);
         let presented = cookie::values(headers, cookie::AUTHORIZATION).take(MAX_COOKIES);
         let verified = presented.filter_map(|token| {
             let keys = keys.as_ref()?.keys.as_ref()?;
-            let token = UnverifiedToken::parse(token).ok()?;
-            token.verify(keys, snapshot.issuer(), now, snapshot.team().leeway).ok()
+            let verified = UnverifiedToken::parse(token).ok()?;
+            let verified = verified.verify(keys, snapshot.issuer(), now, snapshot.team().leeway).ok()?;
+            Some((token, verified.into_claims()))
         });
-        let claims: Vec<Claims> = verified
-            .map(crate::token::VerifiedToken::into_claims)
-            .filter(|claims| {
-                let nonce = claims.identity_nonce.as_deref().and_then(|n| IdentityNonce::parse(n).ok());
-                let aud: Vec<Aud> = claims.aud.iter().filter_map(|a| Aud::parse(a).ok()).collect();
-                !snapshot.revocations().cover(nonce, &UserId(claims.sub.as_str().into()), &aud, claims.iat)
-            })
-            .collect();
-        claims.into_iter()
+        let stands = |(_, claims): &(&str, Claims)| {
+            let nonce = claims.identity_nonce.as_deref().and_then(|n| IdentityNonce::parse(n).ok());
+            let aud: Vec<Aud> = claims.aud.iter().filter_map(|a| Aud::parse(a).ok()).collect();
+            !snapshot.revocations().cover(nonce, &UserId(claims.sub.as_str().into()), &aud, claims.iat)
+        };
+        verified.filter(stands).collect()
     }
 
     /// Writes down who logged in, and makes it known to the engine; `None` where the store does not answer.
@@ -383,6 +386,10 @@ impl Access {
             Some(IdentityState::Known(identity)) => return Ok(Some(identity)),
             Some(IdentityState::Missing) => return Ok(None),
             Some(IdentityState::Unavailable { .. }) | None => {}
+        }
+        // A remote team's records are not in our store, and that they are not there says nothing.
+        if self.services().remote.is_some() {
+            return Ok(None);
         }
         let found = self.store.identity(&nonce).await.inspect_err(|error| self.store_failed(error));
         let (state, result) = match found {

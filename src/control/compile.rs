@@ -62,8 +62,14 @@ pub fn compile(
 }
 
 fn remote(config: &Config, certs_url: Url) -> Result<RemoteTeam, url::ParseError> {
-    let identity_url = certs_url.join("get-identity")?;
-    Ok(RemoteTeam { certs_url, identity_url, max_stale: config.team.jwks_max_stale })
+    let beside = |endpoint: &str| certs_url.join(endpoint);
+    Ok(RemoteTeam {
+        identity_url: beside("get-identity")?,
+        authorized_url: beside("authorized")?,
+        logout_url: beside("logout")?,
+        max_stale: config.team.jwks_max_stale,
+        certs_url,
+    })
 }
 
 fn provider(idp: &config::IdentityProvider, http: &HttpClient, callback: &Url) -> Provider {

@@ -12,8 +12,8 @@ mod revocations;
 pub mod signing_keys;
 mod tasks;
 
-pub(crate) use access::Login;
 pub use access::{Access, Services, StartError};
+pub(crate) use access::{Login, SignedIn};
 pub use compile::{CompileError, compile};
 pub use remote::RemoteTeam;
 pub use signing_keys::{SigningKeys, SigningKeysError};

@@ -12,8 +12,10 @@ use url::Url;
 use super::Access;
 use crate::cookie;
 use crate::engine::{IdentityState, IssuerKeys};
+use crate::login::ReturnTo;
 use crate::model::{Email, Group, Groups, Identity, IdentityNonce, IdpId, IdpRef, Secret, UnixTime, UserId};
 use crate::observe::metrics::{Fetch, metrics};
+use crate::portal::authorized::{Claim, Granted, Refused};
 use crate::token::KeySet;
 
 /// Where another team's keys are, and how long they are trusted.
@@ -23,6 +25,10 @@ pub struct RemoteTeam {
     pub certs_url: Url,
     /// Who may be asked for identities: `https://<team domain>/cdn-cgi/access/get-identity`.
     pub identity_url: Url,
+    /// Where hand-overs are redeemed: `https://<team domain>/cdn-cgi/access/authorized`.
+    pub authorized_url: Url,
+    /// Where people sign out: `https://<team domain>/cdn-cgi/access/logout`.
+    pub logout_url: Url,
     /// How old the keys may be while they cannot be fetched.
     pub max_stale: Duration,
 }
@@ -73,7 +79,7 @@ impl Access {
     }
 
     /// Learns the identity behind a token: from the store, or from the team that signed it, which wants to see the token.
-    pub(super) async fn learn_identity(&self, nonce: IdentityNonce, token: &Secret) {
+    pub(crate) async fn learn_identity(&self, nonce: IdentityNonce, token: &Secret) {
         let now = UnixTime::now();
         let Some(remote) = self.services().remote.clone() else {
             // What went wrong is known to the engine and written down.
@@ -89,6 +95,37 @@ impl Access {
             }
         };
         self.known.set_identity(nonce, state);
+    }
+
+    /// Has the team say what a hand-over that a browser brought to this node is worth.
+    pub(crate) async fn redeem_remotely(&self, claim: &Claim<'_>) -> Result<Granted, Refused> {
+        let Some(remote) = self.services().remote.clone() else { return Err(Refused::Invalid) };
+        let form = url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("nonce", claim.nonce)
+            .append_pair("state", claim.state)
+            .append_pair("app_session", claim.app_session)
+            .append_pair("hostname", claim.host)
+            .finish();
+        let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
+        let headers = [(header::CONTENT_TYPE, kind)].into_iter().collect();
+        let answer = self.http.post(&remote.authorized_url, headers, form.into(), MAX_DOCUMENT).await;
+        let answer = answer.map_err(|error| {
+            tracing::warn!(url = %remote.authorized_url, error = super::chain(&error), "a hand-over could not be redeemed");
+            Refused::Unavailable
+        })?;
+        #[derive(Deserialize)]
+        struct Elsewhere {
+            redirect_url: ReturnTo,
+        }
+        let to =
+            || serde_json::from_slice::<Elsewhere>(&answer.body).map(|e| e.redirect_url).map_err(|_| Refused::Invalid);
+        match answer.status {
+            StatusCode::OK => serde_json::from_slice(&answer.body).map_err(|_| Refused::Unavailable),
+            StatusCode::CONFLICT => Err(Refused::Used(to()?)),
+            StatusCode::GONE => Err(Refused::Over(to()?)),
+            status if status.is_server_error() => Err(Refused::Unavailable),
+            _ => Err(Refused::Invalid),
+        }
     }
 
     async fn ask_identity(&self, url: &Url, token: &Secret, now: UnixTime) -> Result<Option<Identity>, String> {

@@ -30,7 +30,7 @@ impl AppSession {
         Self { id: format!("n{}", hex(&bytes)), rounds: 0, at: UnixTime(0) }
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('.');
         let id = parts.next()?;
         let digits = id.strip_prefix('n')?;
@@ -43,6 +43,11 @@ impl AppSession {
             _ => return None,
         };
         Some(Self { id: id.to_owned(), rounds, at: UnixTime(at) })
+    }
+
+    /// The secret part.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
     }
 
     /// What other hosts may know of it.

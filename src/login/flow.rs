@@ -30,13 +30,16 @@ pub(crate) struct State {
     /// When it began.
     #[serde(rename = "t")]
     pub(crate) began: UnixTime,
+    /// Whether it stands for one whose cookie was given up.
+    #[serde(rename = "2", default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) second: bool,
 }
 
 impl State {
     pub(crate) fn new(aud: Aud, host: String, to: ReturnTo, app_session: Option<String>, now: UnixTime) -> Self {
         let mut id = [0; 8];
         fill_random(&mut id);
-        Self { flow: hex(&id), aud, host, to, app_session, began: now }
+        Self { flow: hex(&id), aud, host, to, app_session, began: now, second: false }
     }
 
     pub(crate) fn seal(&self, key: &SealingKey) -> Result<String, SealError> {
@@ -101,8 +104,14 @@ impl FlowCookies {
             Some((began, name.to_owned()))
         });
         let mut all: Vec<_> = ours.collect();
-        all.sort();
+        // Browsers send older cookies first (RFC 6265 §5.4): within one second their order decides.
+        all.sort_by_key(|(began, _)| *began);
         Self(all)
+    }
+
+    /// Whether so many logins are under way that others may have been given up for them.
+    pub(crate) fn are_many(&self) -> bool {
+        self.0.len() >= MAX_FLOWS - 1
     }
 
     /// Removals that leave room for one more.

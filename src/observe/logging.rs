@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tracing::Subscriber;
-use tracing_subscriber::filter::{EnvFilter, ParseError};
+use tracing_subscriber::filter::{EnvFilter, FilterFn, ParseError};
 use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Registry, layer::SubscriberExt as _};
@@ -93,12 +93,14 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let layer = fmt::layer().with_writer(writer).with_ansi(false);
+    // At their loudest other crates write whole requests down, cookies and codes with them. No filter lets that out.
+    let quiet = FilterFn::new(|meta| meta.target().starts_with("portcullis") || *meta.level() <= tracing::Level::INFO);
     match format {
         Format::Json => {
             let layer = layer.json().flatten_event(true).with_current_span(false).with_span_list(false);
-            Box::new(Registry::default().with(filter).with(layer))
+            Box::new(Registry::default().with(filter).with(quiet).with(layer))
         }
-        Format::Text => Box::new(Registry::default().with(filter).with(layer)),
+        Format::Text => Box::new(Registry::default().with(filter).with(quiet).with(layer)),
     }
 }
 

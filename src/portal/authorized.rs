@@ -1,70 +1,64 @@
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use http::{Response, StatusCode, header};
+use serde::Deserialize;
+use serde_json::json;
 
 use super::pages::{Handover as HandoverPage, LoginLoop, LostCookie};
 use super::{PortalRequest, answer, respond};
 use crate::control::Access;
 use crate::cookie::{self, SameSite, SetCookie};
-use crate::login::{AppSession, Handover};
+use crate::engine::Snapshot;
+use crate::login::{AppSession, Handover, ReturnTo};
+use crate::model::{Aud, UnixTime};
 use crate::observe::metrics::Login as Outcome;
 
-/// `authorized`: the hand-over arrives on the application's host and becomes its session.
+/// `authorized` on an application's host: the hand-over arrives and becomes the application's session.
 pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let (id, now) = (request.id, request.now);
+    let snapshot = access.snapshot();
     let (nonce, state) =
         (request.parameter("nonce").unwrap_or_default(), request.parameter("state").unwrap_or_default());
-    let Ok(handover) = Handover::open(access.seal(), &nonce, &state, now) else {
-        access.login_refused("handover_invalid", Outcome::Invalid, request);
-        return respond::bad_request(id, "handover_invalid");
-    };
-    let snapshot = access.snapshot();
-    let page = format!("{}{}", snapshot.team().url_of(&handover.host), handover.to.as_str());
-    let application = snapshot.application(&handover.aud);
-    let Some(application) =
-        application.filter(|a| handover.host == request.host && a.settings().domain.covers_host(&request.host))
-    else {
-        access.login_refused("handover_invalid", Outcome::Invalid, request);
-        return respond::bad_request(id, "handover_invalid");
-    };
     let Some(session) = AppSession::of(&request.headers) else {
         access.login_refused("app_session_missing", Outcome::Invalid, request);
-        let mut causes = vec![LostCookie::Blocked, LostCookie::ThirdParty, LostCookie::TooMany];
-        if snapshot.team().plain_http {
-            causes.insert(0, LostCookie::PlainHttp);
+        return cookie_missing(&snapshot, request);
+    };
+    let claim = Claim { nonce: &nonce, state: &state, app_session: session.id(), host: &request.host };
+    let redeemed = match access.services().remote.is_some() {
+        false => redeem(access, &claim, now).await,
+        true => access.redeem_remotely(&claim).await,
+    };
+    let granted = match redeemed {
+        Ok(granted) => granted,
+        // The same page twice, by the back button for instance: the session that came of it is there, or a new login begins.
+        Err(Refused::Used(to)) => return answer::redirect(StatusCode::FOUND, &page(&snapshot, request, &to)),
+        Err(Refused::Over(to)) => {
+            access.login_refused("login_expired", Outcome::Invalid, request);
+            return respond::expired(id, &page(&snapshot, request, &to));
         }
-        let loop_page = LoginLoop {
-            cookie: cookie::APP_SESSION,
-            causes: &causes,
-            start_again: Some(&page),
-            reason: Some("app_session_missing"),
-            request_id: &id.to_string(),
-        };
-        return answer::page(loop_page.page());
+        Err(Refused::Unavailable) => return respond::unavailable(id),
+        Err(Refused::Invalid) => {
+            access.login_refused("handover_invalid", Outcome::Invalid, request);
+            return respond::bad_request(id, "handover_invalid");
+        }
     };
-    let bound = session.has_hash(&handover.app_session);
-    let Some(Ok(nonce)) = bound.then(|| handover.nonce()) else {
-        access.login_refused("handover_other_browser", Outcome::Invalid, request);
-        return respond::bad_request(id, "handover_other_browser");
-    };
-    // The same page twice, by the back button for instance: the session that came of it is there, or a new login begins.
-    if !access.use_up(&handover.id) {
-        return answer::redirect(StatusCode::FOUND, &page);
-    }
-    let Some(token) = access.application_token(application, nonce, handover.session_expires, now).await else {
-        access.login_refused("login_expired", Outcome::Invalid, request);
-        return respond::expired(id, &page);
+    let application = snapshot.application(&granted.aud);
+    let Some(application) = application.filter(|a| a.settings().domain.covers_host(&request.host)) else {
+        access.login_refused("handover_invalid", Outcome::Invalid, request);
+        return respond::bad_request(id, "handover_invalid");
     };
     let attributes = application.settings().cookie;
     let cookie = SetCookie {
         name: cookie::AUTHORIZATION,
-        value: &token,
+        value: &granted.token,
         path: application.cookie_path(),
-        expires: handover.session_expires,
+        expires: granted.expires,
         now,
         http_only: attributes.http_only,
         same_site: attributes.same_site,
     };
-    let name = &application.settings().name;
+    let (name, page) = (&application.settings().name, page(&snapshot, request, &granted.to));
     // A chain of redirects that began elsewhere brings no Strict cookie; a page of this host begins a chain of its own.
     let mut response = match attributes.same_site {
         SameSite::Strict => {
@@ -79,11 +73,105 @@ pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Resp
             headers.append(header::SET_COOKIE, session);
         }
         _ => {
-            tracing::error!(application = %name, request_id = %id, bytes = token.len(), "the session does not fit into a cookie");
+            let bytes = granted.token.len();
+            tracing::error!(application = %name, request_id = %id, bytes, "the session does not fit into a cookie");
             return respond::internal(id);
         }
     }
     response
+}
+
+/// `authorized` on the team domain: an edge node without the login side redeems a hand-over that a browser brought to it.
+/// What it shows is what a browser would: the hand-over, and the cookie of the browser that it is bound to.
+pub(super) async fn redeemed(access: &Access, request: &PortalRequest) -> Response<Bytes> {
+    let fields: HashMap<_, _> = url::form_urlencoded::parse(&request.body).collect();
+    let field = |name: &str| fields.get(name).map(AsRef::as_ref).unwrap_or_default();
+    let claim = Claim {
+        nonce: field("nonce"),
+        state: field("state"),
+        app_session: field("app_session"),
+        host: field("hostname"),
+    };
+    let refused = |status: StatusCode, error: &str, to: Option<&ReturnTo>| {
+        answer::json(status, &json!({"error": error, "redirect_url": to.map(ReturnTo::as_str)}))
+    };
+    match redeem(access, &claim, request.now).await {
+        Ok(Granted { aud, to, token, expires }) => {
+            let granted = json!({"aud": aud.as_str(), "redirect_url": to.as_str(), "token": token, "expires": expires});
+            answer::json(StatusCode::OK, &granted)
+        }
+        Err(Refused::Used(to)) => refused(StatusCode::CONFLICT, "used", Some(&to)),
+        Err(Refused::Over(to)) => refused(StatusCode::GONE, "over", Some(&to)),
+        Err(Refused::Invalid) => refused(StatusCode::BAD_REQUEST, "invalid", None),
+        Err(Refused::Unavailable) => refused(StatusCode::SERVICE_UNAVAILABLE, "unavailable", None),
+    }
+}
+
+/// A hand-over as a browser brings it.
+pub(crate) struct Claim<'a> {
+    pub(crate) nonce: &'a str,
+    pub(crate) state: &'a str,
+    pub(crate) app_session: &'a str,
+    pub(crate) host: &'a str,
+}
+
+/// What a hand-over is worth.
+#[derive(Deserialize)]
+pub(crate) struct Granted {
+    pub(crate) aud: Aud,
+    #[serde(rename = "redirect_url")]
+    pub(crate) to: ReturnTo,
+    pub(crate) token: String,
+    pub(crate) expires: UnixTime,
+}
+
+/// Why it is worth nothing.
+pub(crate) enum Refused {
+    /// It is not one, not for this host, or not this browser's.
+    Invalid,
+    /// It was used.
+    Used(ReturnTo),
+    /// The login behind it is over.
+    Over(ReturnTo),
+    /// It could not be told.
+    Unavailable,
+}
+
+async fn redeem(access: &Access, claim: &Claim<'_>, now: UnixTime) -> Result<Granted, Refused> {
+    let handover = Handover::open(access.seal(), claim.nonce, claim.state, now).map_err(|_| Refused::Invalid)?;
+    let snapshot = access.snapshot();
+    let application = snapshot.application(&handover.aud).ok_or(Refused::Invalid)?;
+    let here = handover.host == claim.host && application.settings().domain.covers_host(claim.host);
+    let bound = AppSession::parse(claim.app_session).is_some_and(|session| session.has_hash(&handover.app_session));
+    if !here || !bound {
+        return Err(Refused::Invalid);
+    }
+    let nonce = handover.nonce().map_err(|_| Refused::Invalid)?;
+    if !access.use_up(&handover.id) {
+        return Err(Refused::Used(handover.to));
+    }
+    let token = access.application_token(application, nonce, handover.session_expires, now).await;
+    let token = token.ok_or_else(|| Refused::Over(handover.to.clone()))?;
+    Ok(Granted { aud: handover.aud, to: handover.to, token, expires: handover.session_expires })
+}
+
+fn page(snapshot: &Snapshot, request: &PortalRequest, to: &ReturnTo) -> String {
+    format!("{}{}", snapshot.team().url_of(&request.host), to.as_str())
+}
+
+fn cookie_missing(snapshot: &Snapshot, request: &PortalRequest) -> Response<Bytes> {
+    let mut causes = vec![LostCookie::Blocked, LostCookie::ThirdParty, LostCookie::TooMany];
+    if snapshot.team().plain_http {
+        causes.insert(0, LostCookie::PlainHttp);
+    }
+    let loop_page = LoginLoop {
+        cookie: cookie::APP_SESSION,
+        causes: &causes,
+        start_again: Some(&page(snapshot, request, &ReturnTo::parse("/"))),
+        reason: Some("app_session_missing"),
+        request_id: &request.id.to_string(),
+    };
+    answer::page(loop_page.page())
 }
 
 /// Browsers drop a cookie above 4096 bytes without a word (RFC 6265bis §5.7); a login that cannot be kept must not begin a loop.

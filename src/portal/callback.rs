@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Response, header};
+use http::{Response, StatusCode, header};
 
 use super::login::{Destination, again, arrive};
 use super::pages::{LoginLoop, LostCookie};
@@ -88,6 +88,10 @@ async fn late(
         Err(_) => return respond::unavailable(request.id),
     }
     let begun_again = again(&access.services(), destination);
+    // With many tabs the oldest flows lose their cookies to newer ones. Theirs begins once more, by itself, once.
+    if lost && !state.second && FlowCookies::of(&request.headers, access.seal()).are_many() {
+        return answer::redirect(StatusCode::FOUND, &format!("{begun_again}&second=1"));
+    }
     if !lost {
         access.login_refused("login_expired", Outcome::Invalid, request);
         return respond::expired(request.id, &begun_again);

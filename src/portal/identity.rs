@@ -3,29 +3,26 @@ use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::{PortalRequest, answer, respond};
-use crate::control::Access;
+use crate::control::{Access, SignedIn};
 use crate::model::{Groups, Identity};
 
 /// `get-identity` (§2.4): who the browser's session says it is. Claims, never tokens, and only to this site's own pages.
 pub(super) async fn get_identity(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    if !matches!(request.header("sec-fetch-site"), None | Some("same-origin" | "same-site" | "none")) {
-        return answer::json(
-            StatusCode::FORBIDDEN,
-            &json!({"error": "cross_site", "request_id": request.id.to_string()}),
-        );
-    }
-    let Some((nonce, ..)) = access.login_of(request) else {
-        return answer::json(
-            StatusCode::UNAUTHORIZED,
-            &json!({"error": "no_session", "request_id": request.id.to_string()}),
-        );
+    let refused = |status: StatusCode, error: &str| {
+        answer::json(status, &json!({"error": error, "request_id": request.id.to_string()}))
     };
+    if !matches!(request.header("sec-fetch-site"), None | Some("same-origin" | "same-site" | "none")) {
+        return refused(StatusCode::FORBIDDEN, "cross_site");
+    }
+    let Some(SignedIn { nonce, token, .. }) = access.signed_in(request) else {
+        return refused(StatusCode::UNAUTHORIZED, "no_session");
+    };
+    if access.snapshot().known().identity(&nonce).is_none() {
+        access.learn_identity(nonce, &token).await;
+    }
     match access.identity(nonce, request.now).await {
         Ok(Some(identity)) => answer::json(StatusCode::OK, &document(&identity)),
-        Ok(None) => answer::json(
-            StatusCode::UNAUTHORIZED,
-            &json!({"error": "no_session", "request_id": request.id.to_string()}),
-        ),
+        Ok(None) => refused(StatusCode::UNAUTHORIZED, "no_session"),
         Err(_) => respond::unavailable(request.id),
     }
 }

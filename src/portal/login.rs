@@ -96,7 +96,8 @@ async fn begin(
     switching: bool,
 ) -> Response<Bytes> {
     let Destination { application, host, to, app_session } = destination.clone();
-    let state = State::new(application.aud().clone(), host, to, app_session, request.now);
+    let mut state = State::new(application.aud().clone(), host, to, app_session, request.now);
+    state.second = request.parameter("second").is_some();
     let Ok(sealed) = state.seal(access.seal()) else { return respond::internal(request.id) };
     let begun =
         match provider.begin(&sealed, Hints { prompt: switching.then_some(Prompt::Login), ..Hints::default() }).await {

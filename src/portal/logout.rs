@@ -1,17 +1,27 @@
 use bytes::Bytes;
-use http::{Method, Response, StatusCode, header};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 
 use super::pages::{Link, LoggedOut, LogoutConfirm};
 use super::{PortalRequest, answer, respond};
-use crate::control::Access;
+use crate::control::{Access, SignedIn};
 use crate::cookie::{self, SameSite, SetCookie};
 use crate::login::ReturnTo;
 use crate::model::IdentityNonce;
 
 /// `logout`: ends the login that the browser's session came from, for every application.
 pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    let login = access.login_of(request);
-    let Some((nonce, email, user)) = login else { return signed_out(access, request) };
+    // The team ends its own sessions.
+    if let Some(remote) = &access.services().remote {
+        let mut response = signed_out(access, request);
+        *response.status_mut() = StatusCode::FOUND;
+        if let Ok(to) = HeaderValue::try_from(remote.logout_url.as_str()) {
+            response.headers_mut().insert(header::LOCATION, to);
+        }
+        return response;
+    }
+    let Some(SignedIn { nonce, email, user, .. }) = access.signed_in(request) else {
+        return signed_out(access, request);
+    };
     match intent(access, request, nonce) {
         Intent::SignOut => {}
         Intent::Ask => {

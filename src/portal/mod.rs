@@ -4,7 +4,7 @@
 //! browser anywhere but to a known application, a configured identity provider or the team domain itself.
 
 pub(crate) mod answer;
-mod authorized;
+pub(crate) mod authorized;
 mod callback;
 mod identity;
 mod login;
@@ -65,11 +65,12 @@ pub(crate) async fn handle(access: &Access, request: &PortalRequest) -> Response
         (Endpoint::Login, true) if reads => login::login(access, request).await,
         (Endpoint::Callback, true) if request.method == Method::GET => callback::callback(access, request).await,
         (Endpoint::Authorized, false) if reads => authorized::authorized(access, request).await,
+        (Endpoint::Authorized, true) if request.method == Method::POST => authorized::redeemed(access, request).await,
         (Endpoint::Logout, _) if request.method != Method::HEAD => logout::logout(access, request).await,
         (Endpoint::Certs, _) if reads => certs(access, request),
         (Endpoint::GetIdentity, _) if reads => identity::get_identity(access, request).await,
         (Endpoint::Login | Endpoint::Callback, true)
-        | (Endpoint::Authorized, false)
+        | (Endpoint::Authorized, _)
         | (Endpoint::Logout | Endpoint::Certs | Endpoint::GetIdentity, _) => {
             let mut response = answer::empty(StatusCode::METHOD_NOT_ALLOWED);
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));

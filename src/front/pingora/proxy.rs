@@ -156,6 +156,12 @@ impl ProxyHttp for AccessProxy {
         FailToProxy { error_code: status, can_reuse_downstream: false }
     }
 
+    /// For Pingora's own log lines: no query, which may hold a code.
+    fn request_summary(&self, session: &Session, _ctx: &ProxyCtx) -> String {
+        let request = session.req_header();
+        format!("{} {}", request.method, request.uri.path())
+    }
+
     fn suppress_error_log(&self, _session: &Session, _ctx: &ProxyCtx, _error: &Error) -> bool {
         true
     }
