@@ -183,15 +183,20 @@ impl Segment {
         if text.starts_with(' ') || text.ends_with(' ') {
             return Err(PathError::Ambiguous);
         }
-        let name = canonical.split(';').next().unwrap_or_default();
+        // A proxy on the way that decodes `%3B` hands the origin a parameter.
+        let name = canonical.split(';').next().and_then(|name| name.split("%3B").next()).unwrap_or_default();
         if !canonical.contains("%2F") && name.len() == canonical.len() {
             return Ok(Self { canonical, decoded: None });
+        }
+        // A slash inside a parameter has a third reading: decoded first, it ends the parameter.
+        if canonical.get(name.len()..).is_some_and(|parameters| parameters.contains("%2F")) {
+            return Err(PathError::Ambiguous);
         }
         let decoded = name.replace("%2F", "/");
         let hides_dots =
             decoded.split('/').any(|s| matches!(s, "." | "..") || s.ends_with("%20") || s.starts_with("%20"));
-        let hides_more = canonical.split([';', '/']).skip(1).any(|s| matches!(s, "." | ".."))
-            || canonical.replace("%2F", "/").split([';', '/']).any(|s| matches!(s, "." | ".."));
+        let bare = canonical.replace("%3B", ";").replace("%2F", "/");
+        let hides_more = bare.split([';', '/']).any(|s| matches!(s, "." | ".."));
         if hides_dots || hides_more {
             return Err(PathError::Ambiguous);
         }
@@ -280,7 +285,11 @@ mod tests {
             "/admin%20",
             "/%20admin",
             "/admin%7f",
+            "/public/a;x%2Fadmin",
+            "/public/a%3B%2fadmin",
             "/public/..;/admin",
+            "/public/..%3b/admin",
+            "/public/..%3Ba=b/admin",
             "/public/..;a=b/admin",
             "/a;/../../b/..;x",
             "/a;..",
@@ -305,6 +314,8 @@ mod tests {
         for (raw, decoded) in [
             ("/admin;jsessionid=1", "/admin"),
             ("/admin;a=b/", "/admin/"),
+            ("/admin%3bjsessionid=1", "/admin"),
+            ("/a%2Fb%3Bx/c", "/a/b/c"),
             ("/api/group%2fproject", "/api/group/project"),
             ("/public%2F/admin;x", "/public/admin"),
             ("/%2Fadmin", "/admin"),
