@@ -81,14 +81,14 @@ impl Router {
     }
 
     /// The application of a canonical host and a path, judged by one reading of the path.
-    pub fn find(&self, host: &str, path: &str) -> Option<usize> {
+    pub fn find<'a>(&'a self, host: &str, path: &str) -> Option<usize> {
         let [exact, first_label, elsewhere] = self.claims(host);
-        let first = |claims: &[Claim]| {
-            let rank = |claim: &Claim| (claim.rank, claim.application);
-            claims.iter().find(|c| c.domain.covers_path(path) && c.domain.covers_host(host)).map(rank)
+        let exact = exact.iter().find(|claim| claim.domain.covers_path(path));
+        let first = |claims: &'a [Claim]| {
+            claims.iter().find(|claim| claim.domain.covers_host(host) && claim.domain.covers_path(path))
         };
-        let found = first(exact).or_else(|| first(first_label).into_iter().chain(first(elsewhere)).min());
-        found.map(|(_, application)| application)
+        let wild = || first(first_label).into_iter().chain(first(elsewhere)).min_by_key(|claim| claim.rank);
+        exact.or_else(wild).map(|claim| claim.application)
     }
 
     /// The application of a canonical host and a path.
