@@ -206,9 +206,12 @@ impl PolicySet {
                 known(facts.email.map(|e| e.rsplit_once('@').is_some_and(|(_, d)| *d == **domain)))
             }
             Test::Ip(net) => known(ip.map(|ip| net.contains(&ip))),
-            // Another provider's groups are not this one's, whatever their names, and known not to be.
-            Test::OktaGroup { provider, .. } if facts.idp.is_some_and(|idp| idp != *provider) => Truth::False,
-            Test::OktaGroup { bit, .. } => known(facts.groups.map(|g| g.contains(*bit))),
+            Test::OktaGroup { provider, bit } => match facts.idp {
+                // Another provider's groups are not this one's, whatever their names, and known not to be.
+                Some(idp) if idp != *provider => Truth::False,
+                Some(_) => known(facts.groups.map(|groups| groups.contains(*bit))),
+                None => Truth::Unknown,
+            },
             Test::AccessGroup(number) => {
                 self.groups.get(*number).map_or(Truth::Unknown, |clauses| self.clauses(clauses, facts, ip))
             }
