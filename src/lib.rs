@@ -3,6 +3,10 @@
 //!
 //! The way of a request is in `ARCHITECTURE.md`; the question that everything serves is [`engine::decide`].
 
+// The case table is shared with the integration tests, which know this crate by its name.
+#[cfg(test)]
+extern crate self as portcullis;
+
 // Layers 0 to 3: pure, without a runtime.
 pub mod cookie;
 pub mod engine;

@@ -2,12 +2,15 @@ use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
 
 /// The values of every cookie of that name, over all `Cookie` lines (HTTP/2 may split them, RFC 9113 §8.2.3), in order.
-/// A value that is not visible ASCII is passed over.
+/// A value that is not text is passed over.
 pub fn values<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a str> {
-    headers.get_all(COOKIE).into_iter().flat_map(|line| pairs(line.as_bytes())).filter_map(move |pair| {
-        let value = pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
-        std::str::from_utf8(value).ok()
-    })
+    octets(headers, name).filter_map(|value| std::str::from_utf8(value).ok())
+}
+
+/// The same, whatever the values are.
+pub fn octets<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    let lines = headers.get_all(COOKIE).into_iter().flat_map(|line| pairs(line.as_bytes()));
+    lines.filter_map(move |pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
 }
 
 /// The `Cookie` lines without those cookies that `drop` names: `None` where nothing changes, otherwise one line, or none

@@ -7,7 +7,7 @@ mod find;
 mod seal;
 mod set;
 
-pub use find::{values, without};
+pub use find::{octets, values, without};
 pub use seal::{SealError, SealingKey};
 pub use set::{SameSite, SetCookie};
 

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use crate::cookie::SameSite;
 use crate::model::{Aud, IdpId};
-use crate::policy::{Policies, Policy};
+use crate::policy::{Policies, Policy, Truth};
 use crate::route::Domain;
 
 /// An application as the configuration describes it.
@@ -80,13 +80,15 @@ pub struct CookieAttributes {
 /// An application of a snapshot.
 #[derive(Debug)]
 pub struct Application {
+    /// In the snapshot's list.
+    pub(super) place: usize,
     settings: ApplicationSettings,
     pub(super) policies: Policies,
 }
 
 impl Application {
-    pub(super) const fn new(settings: ApplicationSettings, policies: Policies) -> Self {
-        Self { settings, policies }
+    pub(super) const fn new(place: usize, settings: ApplicationSettings, policies: Policies) -> Self {
+        Self { place, settings, policies }
     }
 
     /// As configured.
@@ -102,6 +104,15 @@ impl Application {
     /// Whether people may come through that provider.
     pub fn allows_idp(&self, idp: &IdpId) -> bool {
         self.settings.allowed_idps.is_empty() || self.settings.allowed_idps.contains(idp)
+    }
+
+    /// Whether a session may have come through that provider, where it is known which it was.
+    pub(super) fn admits(&self, idp: Option<&IdpId>) -> Truth {
+        match idp {
+            _ if self.settings.allowed_idps.is_empty() => Truth::True,
+            Some(idp) => self.allows_idp(idp).into(),
+            None => Truth::Unknown,
+        }
     }
 
     /// The name of the policy at a place of the list, and its session duration.

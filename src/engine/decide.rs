@@ -1,4 +1,3 @@
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::Method;
@@ -6,10 +5,10 @@ use http::Method;
 use super::challenge::is_preflight;
 use super::credential::presented;
 use super::{Application, Challenge, Decision, IdentityState, Need, Permit, Refusal, Snapshot, Style};
-use crate::model::{CleanPath, Identity, IdentityNonce, PathError, Reason, RequestView, Secret, UnixTime};
-use crate::policy::{Facts, Outcome, Verdict};
+use crate::model::{CleanPath, IdentityNonce, PathError, Reason, RequestView, Secret, UnixTime};
+use crate::policy::{Facts, Outcome, Truth, Verdict};
 use crate::route::Endpoint;
-use crate::session::Session;
+use crate::session::{Learned, Session};
 use crate::token::{TokenError, UnverifiedToken};
 
 /// Decides what should happen to a request, from what is known right now.
@@ -37,7 +36,7 @@ pub fn decide(snapshot: &Snapshot, request: &RequestView<'_>, now: UnixTime) -> 
         return preflight(application);
     }
     match session(snapshot, application, request, now) {
-        Ok(session) => permit(snapshot, application, session, request.client),
+        Ok(session) => permit(snapshot, application, session, request),
         Err(Missing::Need(need)) => Decision::Resolve(need),
         Err(Missing::Keys) => Decision::Unavailable(refusal(Reason::KeysUnavailable, application)),
         Err(Missing::Because(reason)) => {
@@ -81,8 +80,30 @@ fn preflight(application: &Arc<Application>) -> Decision {
     }
 }
 
-fn permit(snapshot: &Snapshot, application: &Arc<Application>, session: Arc<Session>, client: IpAddr) -> Decision {
-    let verdict = snapshot.policies().evaluate(&application.policies, &session.facts(client));
+fn permit(
+    snapshot: &Snapshot,
+    application: &Arc<Application>,
+    session: Arc<Session>,
+    request: &RequestView<'_>,
+) -> Decision {
+    match application.admits(session.identity().map(|identity| &identity.idp.id)) {
+        Truth::True => {}
+        // Nothing is said against the person: another provider may let them in.
+        Truth::False => {
+            let (application, reason) = (Arc::clone(application), Reason::SessionInvalid);
+            return Decision::LogIn(Challenge { application, reason, style: Style::of(request) });
+        }
+        Truth::Unknown => {
+            let (application, session) = (Some(Arc::clone(application)), Some(session));
+            let reason = Reason::IdentityUnavailable;
+            return Decision::Unavailable(Refusal { reason, application, session, policy: None });
+        }
+    }
+    let facts = session.facts(request.client);
+    let verdict = match session.shortlist(application.place) {
+        Some(list) => snapshot.policies().evaluate_shortlist(&application.policies, list, &facts),
+        None => snapshot.policies().evaluate(&application.policies, &facts),
+    };
     match verdict {
         Verdict { outcome: Outcome::Allow, .. } => {
             Decision::Forward(Permit::new(Arc::clone(application), Some(session), Some(verdict)))
@@ -144,19 +165,13 @@ fn session(
 fn session_of(
     snapshot: &Snapshot,
     application: &Application,
-    token: &str,
+    token: &[u8],
     now: UnixTime,
 ) -> Result<Arc<Session>, Missing> {
     let known = snapshot.known();
-    let remembered = known.session(token).filter(|session| session.is_settled(known.key_changes(), now));
-    let session = match remembered {
-        Some(session) if session.is_current(snapshot.generation()) => session,
-        Some(session) => {
-            let session = Arc::new(session.under(snapshot.context()));
-            known.remember(token, Arc::clone(&session));
-            session
-        }
-        None => first_sight(snapshot, application, token, now)?,
+    let session = match known.session(token) {
+        Some(session) if session.was_verified_with(snapshot.keys().key_set()) => session,
+        _ => first_sight(snapshot, application, token, now)?,
     };
     if session.has_expired(now) {
         known.forget(token);
@@ -168,24 +183,28 @@ fn session_of(
     if !session.is_for(application.aud()) {
         return Err(Missing::Because(Reason::SessionInvalid));
     }
-    if !known.keys_are_good(now) {
+    if !snapshot.keys().is_good(now) {
         return Err(Missing::Keys);
     }
-    Ok(session)
+    if session.is_current(snapshot.generation(), known.identity_changes(), now) {
+        return Ok(session);
+    }
+    renewed(snapshot, application, session, now)
 }
 
 /// Verifies a token that this node has not seen, or not with these keys, and remembers it.
 fn first_sight(
     snapshot: &Snapshot,
     application: &Application,
-    token: &str,
+    token: &[u8],
     now: UnixTime,
 ) -> Result<Arc<Session>, Missing> {
     let invalid = Missing::Because(Reason::SessionInvalid);
-    let known = snapshot.known();
-    let Ok(unverified) = UnverifiedToken::parse(token) else { return Err(invalid) };
-    let context = snapshot.context();
-    let Some(issuer) = known.keys(snapshot.issuer()) else { return Err(Missing::Need(Need::Keys)) };
+    let Ok(text) = std::str::from_utf8(token) else { return Err(invalid) };
+    let Ok(unverified) = UnverifiedToken::parse(text) else { return Err(invalid) };
+    let context = snapshot.context(application);
+    let issuer = snapshot.keys().keys();
+    let Some(issuer) = &*issuer else { return Err(Missing::Need(Need::Keys)) };
     let may_ask = now >= issuer.retry_from;
     let keys = match &issuer.keys {
         Some(keys) if now < issuer.good_until => keys,
@@ -203,22 +222,40 @@ fn first_sight(
     }
     let nonce = verified.claims().identity_nonce.as_deref().map(IdentityNonce::parse);
     let Ok(nonce) = nonce.transpose() else { return Err(invalid) };
-    let (identity, recheck) = identity(snapshot, nonce, token, now)?;
-    let session = Session::new(token, verified, identity, recheck, context).map_err(|_| invalid)?;
-    let session = Arc::new(session);
-    known.remember(token, Arc::clone(&session));
+    let learned = identity(snapshot, nonce, text, now)?;
+    let session = Arc::new(Session::new(text, verified, learned, context).map_err(|_| invalid)?);
+    snapshot.known().remember(token, Arc::clone(&session));
     Ok(session)
 }
 
-type Learned = (Option<Arc<Identity>>, Option<UnixTime>);
+/// Brings a session up to date with the snapshot and with what was learned of identities since.
+fn renewed(
+    snapshot: &Snapshot,
+    application: &Application,
+    session: Arc<Session>,
+    now: UnixTime,
+) -> Result<Arc<Session>, Missing> {
+    let invalid = Missing::Because(Reason::SessionInvalid);
+    let context = snapshot.context(application);
+    let Ok(token) = session.assertion().to_str() else { return Err(invalid) };
+    let learned = identity(snapshot, session.nonce(), token, now)?;
+    if session.confirm(&learned, context.generation, context.identity_changes) {
+        return Ok(session);
+    }
+    let renewed = Arc::new(session.renewed(learned, context).map_err(|_| invalid)?);
+    snapshot.known().remember(token.as_bytes(), Arc::clone(&renewed));
+    Ok(renewed)
+}
 
 /// The record behind a token. A token without a nonce has none; a record that is gone takes its sessions with it.
 fn identity(snapshot: &Snapshot, nonce: Option<IdentityNonce>, token: &str, now: UnixTime) -> Result<Learned, Missing> {
-    let Some(nonce) = nonce else { return Ok((None, None)) };
+    let Some(nonce) = nonce else { return Ok(Learned::default()) };
     match snapshot.known().identity(&nonce) {
-        Some(IdentityState::Known(identity)) => Ok((Some(identity), None)),
+        Some(IdentityState::Known(identity)) => Ok(Learned { identity: Some(identity), recheck: None }),
         Some(IdentityState::Missing) => Err(Missing::Because(Reason::SessionRevoked)),
-        Some(IdentityState::Unavailable { retry_from }) if now < retry_from => Ok((None, Some(retry_from))),
+        Some(IdentityState::Unavailable { retry_from }) if now < retry_from => {
+            Ok(Learned { identity: None, recheck: Some(retry_from) })
+        }
         Some(IdentityState::Unavailable { .. }) | None => {
             Err(Missing::Need(Need::Identity { nonce, token: Secret::new(token) }))
         }

@@ -1,8 +1,11 @@
+use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwapOption;
 use foldhash::quality::RandomState;
-use quick_cache::sync::Cache;
+use quick_cache::UnitWeighter;
+use quick_cache::sync::{Cache, DefaultLifecycle};
 
 use crate::model::{Identity, IdentityNonce, UnixTime};
 use crate::session::Session;
@@ -11,14 +14,44 @@ use crate::token::KeySet;
 /// What this node has seen: keys, identity records and sessions. Shared by all snapshots; the control path fills the first
 /// two, the engine the third, and everything in it can be lost without harm.
 pub struct Known {
-    keys: moka::sync::Cache<Box<str>, Arc<IssuerKeys>>,
-    /// Counts changes of the keys: a session that was verified with others is verified again.
-    key_changes: AtomicU64,
-    /// Until when the keys of the team may be trusted: read on every request, so kept beside the cache.
-    keys_good_until: AtomicU64,
+    issuers: moka::sync::Cache<String, Arc<Issuer>>,
+    /// Numbers for key sets, never given twice, so that a session of one issuer is never taken for one of another.
+    key_sets: AtomicU64,
     identities: moka::sync::Cache<IdentityNonce, IdentityState>,
-    sessions: Cache<u64, Arc<Session>>,
+    /// Counts what was published about identities: a session that began before looks its own record up again.
+    identity_changes: AtomicU64,
+    sessions: Cache<u64, Arc<Session>, UnitWeighter, BuildHasherDefault<AsItIs>>,
     hasher: RandomState,
+}
+
+/// One issuer's keys, and beside them what is read of them on every request.
+#[derive(Default)]
+pub(super) struct Issuer {
+    keys: ArcSwapOption<IssuerKeys>,
+    key_set: AtomicU64,
+    good_until: AtomicU64,
+}
+
+impl std::fmt::Debug for Issuer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.keys.load().fmt(f)
+    }
+}
+
+impl Issuer {
+    /// The number of the key set: a session that was verified with another is verified again.
+    pub(super) fn key_set(&self) -> u64 {
+        self.key_set.load(Ordering::Acquire)
+    }
+
+    /// Whether the keys may still be trusted.
+    pub(super) fn is_good(&self, now: UnixTime) -> bool {
+        now.0 < self.good_until.load(Ordering::Acquire)
+    }
+
+    pub(super) fn keys(&self) -> arc_swap::Guard<Option<Arc<IssuerKeys>>> {
+        self.keys.load()
+    }
 }
 
 /// The keys of an issuer and their age.
@@ -51,38 +84,47 @@ pub enum IdentityState {
 impl Known {
     /// Room for that many sessions; the least used go first.
     pub fn new(sessions: usize) -> Self {
+        let sessions = sessions.max(1);
         Self {
-            keys: moka::sync::Cache::new(64),
-            key_changes: AtomicU64::new(0),
-            keys_good_until: AtomicU64::new(0),
-            identities: moka::sync::Cache::new(sessions as u64),
-            sessions: Cache::new(sessions.max(1)),
+            // Without a bound: there are as many issuers as the process was ever configured with.
+            issuers: moka::sync::Cache::builder().build(),
+            key_sets: AtomicU64::new(0),
+            // The default policy may turn a newcomer away, and what was just learned must be there when asked for again.
+            identities: moka::sync::Cache::builder()
+                .max_capacity(sessions as u64)
+                .eviction_policy(moka::policy::EvictionPolicy::lru())
+                .build(),
+            identity_changes: AtomicU64::new(0),
+            sessions: Cache::with(
+                sessions,
+                sessions as u64,
+                UnitWeighter,
+                BuildHasherDefault::default(),
+                DefaultLifecycle::default(),
+            ),
             hasher: RandomState::default(),
         }
     }
 
     /// The keys of an issuer.
     pub fn keys(&self, issuer: &str) -> Option<Arc<IssuerKeys>> {
-        self.keys.get(issuer)
+        self.issuers.get(issuer).and_then(|issuer| issuer.keys.load_full())
     }
 
     /// Publishes the keys of an issuer.
     pub fn set_keys(&self, issuer: &str, keys: IssuerKeys) {
-        let kids = |keys: &IssuerKeys| keys.keys.as_ref().map(|k| k.kids().map(str::to_owned).collect::<Vec<_>>());
-        let changed = self.keys.get(issuer).is_none_or(|old| kids(&old) != kids(&keys));
-        self.keys_good_until.store(keys.good_until.0, Ordering::Relaxed);
-        self.keys.insert(issuer.into(), Arc::new(keys));
-        if changed {
-            self.key_changes.fetch_add(1, Ordering::Release);
+        let issuer = self.issuer(issuer);
+        let (good_until, keys) = (keys.good_until, Arc::new(keys));
+        let old = issuer.keys.swap(Some(Arc::clone(&keys)));
+        issuer.good_until.store(good_until.0, Ordering::Release);
+        if old.is_none_or(|old| old.keys != keys.keys) {
+            let number = self.key_sets.fetch_add(1, Ordering::Relaxed) + 1;
+            issuer.key_set.store(number, Ordering::Release);
         }
     }
 
-    pub(super) fn key_changes(&self) -> u64 {
-        self.key_changes.load(Ordering::Acquire)
-    }
-
-    pub(super) fn keys_are_good(&self, now: UnixTime) -> bool {
-        now.0 < self.keys_good_until.load(Ordering::Relaxed)
+    pub(super) fn issuer(&self, issuer: &str) -> Arc<Issuer> {
+        self.issuers.get_with_by_ref(issuer, Arc::default)
     }
 
     /// What is known of an identity record.
@@ -90,9 +132,15 @@ impl Known {
         self.identities.get(nonce)
     }
 
-    /// Publishes what is known of an identity record.
+    /// Publishes what is known of an identity record. It holds from the next request on, also for sessions that began
+    /// with an earlier one.
     pub fn set_identity(&self, nonce: IdentityNonce, state: IdentityState) {
         self.identities.insert(nonce, state);
+        self.identity_changes.fetch_add(1, Ordering::Release);
+    }
+
+    pub(super) fn identity_changes(&self) -> u64 {
+        self.identity_changes.load(Ordering::Acquire)
     }
 
     /// How many sessions are held.
@@ -100,27 +148,42 @@ impl Known {
         self.sessions.len()
     }
 
-    pub(super) fn session(&self, token: &str) -> Option<Arc<Session>> {
+    pub(super) fn session(&self, token: &[u8]) -> Option<Arc<Session>> {
         self.sessions.get(&self.hash(token)).filter(|session| session.is_of(token))
     }
 
-    pub(super) fn remember(&self, token: &str, session: Arc<Session>) {
+    pub(super) fn remember(&self, token: &[u8], session: Arc<Session>) {
         self.sessions.insert(self.hash(token), session);
     }
 
-    pub(super) fn forget(&self, token: &str) {
+    pub(super) fn forget(&self, token: &[u8]) {
         self.sessions.remove(&self.hash(token));
     }
 
     /// Seeded per process. Two tokens with one hash take each other's place and nothing else: the whole token is compared.
-    fn hash(&self, token: &str) -> u64 {
-        use std::hash::BuildHasher as _;
-        self.hasher.hash_one(token.as_bytes())
+    fn hash(&self, token: &[u8]) -> u64 {
+        self.hasher.hash_one(token)
     }
 }
 
 impl std::fmt::Debug for Known {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Known").field("sessions", &self.sessions.len()).finish_non_exhaustive()
+    }
+}
+
+/// For keys that are hashes already.
+#[derive(Clone, Copy, Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = bytes.iter().fold(self.0, |hash, byte| hash.rotate_left(8) ^ u64::from(*byte));
+    }
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
     }
 }

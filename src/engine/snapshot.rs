@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use super::known::Issuer;
 use super::{Application, ApplicationSettings, Known};
 use crate::model::{Aud, Host};
 use crate::policy::{AccessGroup, Facts, PolicySet, UnknownGroup, Verdict};
@@ -60,6 +61,7 @@ struct Compiled {
     router: Router,
     applications: Vec<Arc<Application>>,
     policies: PolicySet,
+    keys: Arc<Issuer>,
 }
 
 /// Why no snapshot could be made.
@@ -81,10 +83,15 @@ impl Snapshot {
     ) -> Result<Self, SnapshotError> {
         let (set, policies) = PolicySet::compile(groups, applications.iter().map(|a| a.policies.as_slice()))?;
         let router = Router::new(applications.iter().map(|a| &a.domain));
-        let applications =
-            applications.into_iter().zip(policies).map(|(a, p)| Arc::new(Application::new(a, p))).collect();
-        let issuer = team.url().into();
-        let compiled = Compiled { generation, team, issuer, router, applications, policies: set };
+        let applications = applications
+            .into_iter()
+            .zip(policies)
+            .enumerate()
+            .map(|(i, (a, p))| Arc::new(Application::new(i, a, p)))
+            .collect();
+        let issuer: Box<str> = team.url().into();
+        let keys = known.issuer(&issuer);
+        let compiled = Compiled { generation, team, issuer, router, applications, policies: set, keys };
         Ok(Self { compiled: Arc::new(compiled), revocations: Arc::default(), known })
     }
 
@@ -146,11 +153,19 @@ impl Snapshot {
         bypass.unwrap_or_else(|| policies.evaluate(&application.policies, facts))
     }
 
-    pub(super) fn context(&self) -> Context<'_> {
+    /// The keys of the team.
+    pub(super) fn keys(&self) -> &Issuer {
+        &self.compiled.keys
+    }
+
+    /// To be taken before what it counts is read: a change in between then makes the session be looked at once more.
+    pub(super) fn context<'a>(&'a self, application: &'a Application) -> Context<'a> {
         Context {
-            interner: self.compiled.policies.interner(),
+            policies: &self.compiled.policies,
             generation: self.compiled.generation,
-            keys: self.known.key_changes(),
+            key_set: self.keys().key_set(),
+            identity_changes: self.known.identity_changes(),
+            application: (application.place, &application.policies),
         }
     }
 }

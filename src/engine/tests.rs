@@ -1,1 +1,180 @@
+use std::net::IpAddr;
+use std::sync::{Arc, LazyLock};
 
+use http::{HeaderMap, Method};
+use serde_json::json;
+
+use super::*;
+use crate::cookie::SameSite;
+use crate::engine::{ApplicationSettings, CookieAttributes, Cors, IssuerKeys, Known, Origins, Team};
+use crate::model::{Authority, Host};
+use crate::policy::Policy;
+use crate::route::Domain;
+use crate::session::Revocations;
+use crate::token::{KeySet, SigningKey};
+
+#[path = "../../tests/cases/mod.rs"]
+mod cases;
+#[path = "tests/changes.rs"]
+mod changes;
+#[path = "tests/property.rs"]
+mod property;
+#[path = "tests/table.rs"]
+mod table;
+
+use cases::{App, LEEWAY, Mint, Person, Record, World, aud};
+
+const NOW: UnixTime = UnixTime(1_800_000_000);
+
+static WORLD: LazyLock<World> = LazyLock::new(cases::world);
+static MINT: LazyLock<Mint> = LazyLock::new(|| {
+    let key = || SigningKey::generate(NOW).unwrap();
+    Mint { now: NOW, issuer: format!("https://{}", cases::TEAM_DOMAIN), key: key(), stranger: key() }
+});
+
+fn after(seconds: u64) -> UnixTime {
+    UnixTime(NOW.0 + seconds)
+}
+
+fn key_set(keys: &[(&str, &SigningKey)]) -> KeySet {
+    let jwk = |(kid, key): &(&str, &SigningKey)| {
+        let mut jwk = key.to_jwk();
+        jwk["kid"] = json!(kid);
+        jwk
+    };
+    KeySet::from_jwks(json!({"keys": keys.iter().map(jwk).collect::<Vec<_>>()}).to_string().as_bytes()).unwrap()
+}
+
+fn good_keys() -> IssuerKeys {
+    let keys = Some(key_set(&[(MINT.key.kid(), &MINT.key)]));
+    IssuerKeys { keys, tried: NOW, good_until: after(7_200), retry_from: after(30) }
+}
+
+fn team(domain: &str) -> Team {
+    let domain = Host::parse(domain).unwrap();
+    Team { name: "Example".into(), domain, port: None, plain_http: false, leeway: LEEWAY }
+}
+
+fn settings(place: usize, app: &App) -> ApplicationSettings {
+    let cors = Cors { allowed_origins: ["https://a.example".to_owned()].into(), ..Cors::default() };
+    ApplicationSettings {
+        id: app.name.clone(),
+        aud: aud(&app.name),
+        name: app.name.clone(),
+        domain: Domain::parse(&app.domain).unwrap(),
+        session_duration: cases::LIFETIME,
+        allowed_idps: app.allowed_idps.clone(),
+        auto_redirect_to_identity: false,
+        cookie: CookieAttributes { same_site: SameSite::Lax, http_only: true, path: false },
+        cors: app.cors.then_some(cors),
+        options_preflight_bypass: app.options_preflight_bypass,
+        pass_cookies: false,
+        custom_deny_message: None,
+        policies: app.policies.clone(),
+        origins: Origins::new(place),
+    }
+}
+
+fn compile(generation: u64, domain: &str, apps: &[App], known: &Arc<Known>) -> Snapshot {
+    let applications = apps.iter().enumerate().map(|(place, app)| settings(place, app)).collect();
+    Snapshot::compile(generation, team(domain), &WORLD.groups, applications, Arc::clone(known)).unwrap()
+}
+
+fn record(known: &Known, person: &Person) {
+    let state = match person.record {
+        Record::Known => IdentityState::Known(Arc::new(person.identity())),
+        Record::Missing => IdentityState::Missing,
+        Record::Unavailable => IdentityState::Unavailable { retry_from: after(30) },
+        Record::Unseen | Record::None => return,
+    };
+    known.set_identity(person.nonce(), state);
+}
+
+/// A node that knows the keys and the records of the table.
+fn node() -> Snapshot {
+    let known = Arc::new(Known::new(1_000));
+    let snapshot = compile(1, cases::TEAM_DOMAIN, &WORLD.applications, &known);
+    known.set_keys(snapshot.issuer(), good_keys());
+    WORLD.people.iter().for_each(|person| record(&known, person));
+    snapshot
+}
+
+/// A request as it comes in, before anything of it is judged.
+struct Raw<'a> {
+    method: Method,
+    host: &'a str,
+    path: &'a str,
+    query: Option<&'a str>,
+    headers: HeaderMap,
+    client: IpAddr,
+}
+
+impl Raw<'_> {
+    /// What the engine says, in the words of the table.
+    fn ask(&self, snapshot: &Snapshot, now: UnixTime) -> String {
+        self.decide(snapshot, now).map_or_else(|reason| format!("refuse {reason}"), |decision| say(&decision))
+    }
+
+    /// As a front does it: what cannot be read is refused before it is judged.
+    fn decide(&self, snapshot: &Snapshot, now: UnixTime) -> Result<Decision, Reason> {
+        let authority = Authority::parse(self.host).map_err(|_| Reason::HostMalformed)?;
+        let path = CleanPath::parse(self.path).map_err(|_| Reason::PathAmbiguous)?;
+        let (method, query, headers, client) = (&self.method, self.query, &self.headers, self.client);
+        Ok(decide(snapshot, &RequestView { method, authority, path, query, headers, client }, now))
+    }
+}
+
+/// `GET` of an application's own place with these credentials.
+fn get(app: &str, with: &[&str]) -> Raw<'static> {
+    let app = WORLD.applications.iter().find(|a| a.name == app).unwrap();
+    let (host, path) = app.domain.split_once('/').unwrap_or((&app.domain, ""));
+    let host = host.replace('*', "any").leak();
+    let case = cases::Case {
+        send: String::new(),
+        headers: Default::default(),
+        with: with.iter().map(|w| (*w).to_owned()).collect(),
+        from: None,
+        node: String::new(),
+        expect: String::new(),
+    };
+    Raw {
+        method: Method::GET,
+        host,
+        path: format!("/{path}").leak(),
+        query: None,
+        headers: WORLD.headers(&case, &MINT),
+        client: WORLD.client,
+    }
+}
+
+fn say(decision: &Decision) -> String {
+    let name = |application: &Application| application.settings().name.clone();
+    match decision {
+        Decision::Forward(permit) => {
+            let person = permit.session().and_then(|s| s.email()).map_or("nobody", |email| email.as_str());
+            let policy = permit.policy().map_or(String::new(), |policy| format!(" by `{policy}`"));
+            format!("forward {} as {person}{policy}", name(permit.application()))
+        }
+        Decision::LogIn(Challenge { reason, style, .. }) => {
+            format!("log in {} {reason}", format!("{style:?}").to_lowercase())
+        }
+        Decision::Deny(refusal) => format!("deny {}", refusal.reason),
+        Decision::Refuse(reason) => format!("refuse {reason}"),
+        Decision::Unavailable(refusal) => format!("unavailable {}", refusal.reason),
+        Decision::Preflight(application) => format!("preflight {}", name(application)),
+        Decision::Handle { endpoint, on_team } => {
+            let endpoint = match endpoint {
+                Endpoint::Login => "login",
+                Endpoint::Callback => "callback",
+                Endpoint::Authorized => "authorized",
+                Endpoint::Logout => "logout",
+                Endpoint::Certs => "certs",
+                Endpoint::GetIdentity => "get-identity",
+                Endpoint::Unknown => "unknown",
+            };
+            format!("handle {endpoint}{}", if *on_team { " on team" } else { "" })
+        }
+        Decision::Resolve(Need::Keys) => "resolve keys".to_owned(),
+        Decision::Resolve(Need::Identity { .. }) => "resolve identity".to_owned(),
+    }
+}

@@ -92,25 +92,35 @@ impl<'a> Authority<'a> {
         if host.is_empty() {
             return Err(HostError::Empty);
         }
-        let well_formed = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
-            Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok(),
-            None => {
-                host.len() <= 253
-                    && host.split('.').all(|label| !label.is_empty() && label.len() <= 63)
-                    && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
-            }
+        let upper = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
+            Some(v6) => v6.parse::<std::net::Ipv6Addr>().map(|_| true).map_err(|_| HostError::Malformed)?,
+            None => read_name(host).ok_or(HostError::Malformed)?,
         };
-        if !well_formed {
-            return Err(HostError::Malformed);
-        }
-        let host = if host.bytes().any(|b| b.is_ascii_uppercase()) {
-            Cow::Owned(host.to_ascii_lowercase())
-        } else {
-            Cow::Borrowed(host)
-        };
+        let host = if upper { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) };
         let canonical = matches!(host, Cow::Borrowed(host) if host.len() == dotted.len());
         Ok(Self { host, port, canonical })
     }
+}
+
+/// Whether a registered name holds upper case; `None` where it is none. Runs on every request, so in one pass.
+fn read_name(name: &str) -> Option<bool> {
+    let (mut upper, mut label) = (false, 0_u8);
+    for byte in name.bytes() {
+        label = match byte {
+            b'.' if label == 0 => return None,
+            b'.' => 0,
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => label + 1,
+            b'A'..=b'Z' => {
+                upper = true;
+                label + 1
+            }
+            _ => return None,
+        };
+        if label > 63 {
+            return None;
+        }
+    }
+    (label > 0 && name.len() <= 253).then_some(upper)
 }
 
 #[cfg(test)]
@@ -135,7 +145,11 @@ mod tests {
 
     #[test]
     fn p17_nothing_but_one_host() {
+        let long_label = format!("{}.com", "a".repeat(64));
+        let long_name = "a.".repeat(127) + "a";
         for wire in [
+            long_label.as_str(),
+            long_name.as_str(),
             "",
             ".",
             ":80",

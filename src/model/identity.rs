@@ -96,7 +96,7 @@ impl Email {
             return Err(EmailError::Malformed);
         }
         let domain = Host::parse(domain).map_err(|_| EmailError::Malformed)?;
-        let local = local.to_lowercase();
+        let local = local.chars().fold(String::with_capacity(local.len()), lower);
         let at = local.len();
         if at + 1 + domain.as_str().len() > 254 {
             return Err(EmailError::TooLong);
@@ -113,6 +113,17 @@ impl Email {
     pub fn domain(&self) -> &str {
         self.text.get(self.at + 1..).unwrap_or_default()
     }
+}
+
+/// Appends the lower case of a letter. The Kelvin sign and the dotted capital I stay as they are: their lower case is, or
+/// holds, an ASCII letter, and one person's address must not become another's.
+fn lower(mut text: String, c: char) -> String {
+    if !c.is_ascii() && c.to_lowercase().any(|c| c.is_ascii()) {
+        text.push(c);
+    } else {
+        text.extend(c.to_lowercase());
+    }
+    text
 }
 
 impl TryFrom<String> for Email {
@@ -149,6 +160,13 @@ mod tests {
         assert_eq!(Email::parse("Alice@Example.COM").unwrap().as_str(), "alice@example.com");
         assert_eq!(Email::parse("a@bücher.example").unwrap().domain(), "xn--bcher-kva.example");
         assert_eq!(Email::parse("a+b.c@example.com.").unwrap().domain(), "example.com");
+        assert_eq!(Email::parse("JÖRG@example.com").unwrap(), Email::parse("jörg@example.com").unwrap());
+        // U+212A and U+0130: their lower case is `k`, and `i` with a dot.
+        for foreign in ["\u{212a}im@example.com", "k\u{130}m@example.com"] {
+            let email = Email::parse(foreign).unwrap();
+            assert_ne!(email, Email::parse("kim@example.com").unwrap());
+            assert_eq!(Email::parse(email.as_str()).unwrap(), email, "a fixed point");
+        }
         for bad in [
             "",
             "a",

@@ -32,9 +32,11 @@ impl fmt::Display for UserId {
 pub struct InvalidId;
 
 /// An application's audience tag: 64 lower-case hexadecimal digits, the `aud` of its tokens.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+///
+/// Held in place, not on the heap: it is compared on every request.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Aud(Box<str>);
+pub struct Aud([u8; 64]);
 
 impl Aud {
     /// Reads a tag.
@@ -42,8 +44,8 @@ impl Aud {
     /// # Errors
     /// Where it is not 64 lower-case hexadecimal digits.
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
-        let hex = text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if hex { Ok(Self(text.into())) } else { Err(InvalidId) }
+        let digits: [u8; 64] = text.as_bytes().try_into().map_err(|_| InvalidId)?;
+        if digits.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) { Ok(Self(digits)) } else { Err(InvalidId) }
     }
 
     /// The tag of an application that was given none: the same for the same words, on every node and after every restart.
@@ -53,12 +55,16 @@ impl Aud {
             context.update(&(word.len() as u64).to_be_bytes());
             context.update(word.as_bytes());
         }
-        Self(hex(context.finish().as_ref()).into())
+        let mut digits = [b'0'; 64];
+        for (place, digit) in digits.iter_mut().zip(hex(context.finish().as_ref()).bytes()) {
+            *place = digit;
+        }
+        Self(digits)
     }
 
     /// The 64 digits.
     pub fn as_str(&self) -> &str {
-        &self.0
+        std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 
@@ -71,13 +77,19 @@ impl TryFrom<String> for Aud {
 
 impl From<Aud> for String {
     fn from(aud: Aud) -> Self {
-        aud.0.into()
+        aud.as_str().to_owned()
+    }
+}
+
+impl fmt::Debug for Aud {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Aud({})", self.as_str())
     }
 }
 
 impl fmt::Display for Aud {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 

@@ -66,39 +66,31 @@ impl<'a> CleanPath<'a> {
     }
 }
 
-/// Whether the path is its own canonical form, as nearly every path is.
+/// Whether the path is its own canonical form, as nearly every path is: plain bytes, no empty segment, no dot segment.
 fn is_canonical(path: &[u8]) -> bool {
-    let mut at_segment_start = false;
-    for (i, byte) in path.iter().enumerate() {
-        match byte {
-            b'/' if at_segment_start => return false,
-            b'/' => {
-                at_segment_start = true;
-                continue;
-            }
-            b'.' if at_segment_start => {
-                let rest = path.get(i + 1..).unwrap_or_default();
-                let rest = rest.strip_prefix(b".").unwrap_or(rest);
-                if rest.first().is_none_or(|b| *b == b'/') {
-                    return false;
-                }
-            }
-            b if is_plain(*b) => {}
-            _ => return false,
-        }
-        at_segment_start = false;
-    }
-    true
+    let plain = |byte: &u8| PLAIN.get(usize::from(*byte)).is_some_and(|plain| *plain);
+    let suspect = |pair: &[u8]| matches!(pair, b"//" | b"/.");
+    let hidden = |segment: &[u8]| matches!(segment, b"" | b"." | b"..");
+    let segments = || path.get(1..path.len() - usize::from(path.ends_with(b"/"))).unwrap_or_default();
+    path.iter().all(plain) && (!path.windows(2).any(suspect) || !segments().split(|byte| *byte == b'/').any(hidden))
 }
+
+/// The slash, and bytes that stand for themselves and mean nothing else to anybody.
+const PLAIN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    loop {
+        let others = matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@');
+        table[byte as usize] = byte == b'/' || is_unreserved(byte) || others;
+        if byte == u8::MAX {
+            break table;
+        }
+        byte += 1;
+    }
+};
 
 const fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
-}
-
-/// Bytes that stand for themselves and mean nothing else to anybody.
-const fn is_plain(byte: u8) -> bool {
-    is_unreserved(byte)
-        || matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@')
 }
 
 fn canonicalise(raw: &str) -> Result<CleanPath<'_>, PathError> {
@@ -183,15 +175,20 @@ impl Segment {
         if text.starts_with(' ') || text.ends_with(' ') {
             return Err(PathError::Ambiguous);
         }
-        let name = canonical.split(';').next().unwrap_or_default();
+        // A proxy on the way that decodes `%3B` hands the origin a parameter.
+        let name = canonical.split(';').next().and_then(|name| name.split("%3B").next()).unwrap_or_default();
         if !canonical.contains("%2F") && name.len() == canonical.len() {
             return Ok(Self { canonical, decoded: None });
+        }
+        // A slash inside a parameter has a third reading: decoded first, it ends the parameter.
+        if canonical.get(name.len()..).is_some_and(|parameters| parameters.contains("%2F")) {
+            return Err(PathError::Ambiguous);
         }
         let decoded = name.replace("%2F", "/");
         let hides_dots =
             decoded.split('/').any(|s| matches!(s, "." | "..") || s.ends_with("%20") || s.starts_with("%20"));
-        let hides_more = canonical.split([';', '/']).skip(1).any(|s| matches!(s, "." | ".."))
-            || canonical.replace("%2F", "/").split([';', '/']).any(|s| matches!(s, "." | ".."));
+        let bare = canonical.replace("%3B", ";").replace("%2F", "/");
+        let hides_more = bare.split([';', '/']).any(|s| matches!(s, "." | ".."));
         if hides_dots || hides_more {
             return Err(PathError::Ambiguous);
         }
@@ -280,7 +277,11 @@ mod tests {
             "/admin%20",
             "/%20admin",
             "/admin%7f",
+            "/public/a;x%2Fadmin",
+            "/public/a%3B%2fadmin",
             "/public/..;/admin",
+            "/public/..%3b/admin",
+            "/public/..%3Ba=b/admin",
             "/public/..;a=b/admin",
             "/a;/../../b/..;x",
             "/a;..",
@@ -305,6 +306,8 @@ mod tests {
         for (raw, decoded) in [
             ("/admin;jsessionid=1", "/admin"),
             ("/admin;a=b/", "/admin/"),
+            ("/admin%3bjsessionid=1", "/admin"),
+            ("/a%2Fb%3Bx/c", "/a/b/c"),
             ("/api/group%2fproject", "/api/group/project"),
             ("/public%2F/admin;x", "/public/admin"),
             ("/%2Fadmin", "/admin"),

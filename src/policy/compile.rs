@@ -1,19 +1,21 @@
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
+use foldhash::quality::RandomState;
 use ipnet::IpNet;
 use thiserror::Error;
 
-use super::evaluate::{Facts, Membership, Outcome, Truth, Verdict};
+use super::evaluate::{Bits, Facts, Membership, Outcome, Shortlist, Truth, Verdict};
 use super::rule::{AccessGroup, Policy, PolicyDecision, Rule};
 use crate::model::{Email, Group, Groups, Host, IdpId};
 
 /// Numbers for the names that rules mention, made once for a snapshot.
 #[derive(Debug, Default)]
 pub struct Interner {
-    providers: HashMap<IdpId, u32>,
+    providers: HashMap<IdpId, u32, RandomState>,
     /// Per provider: group name to bit.
-    groups: HashMap<u32, HashMap<Box<str>, u32>>,
+    groups: HashMap<u32, HashMap<Box<str>, u32, RandomState>, RandomState>,
     bits: u32,
 }
 
@@ -98,10 +100,12 @@ pub struct PolicySet {
 #[derive(Debug)]
 pub struct Policies {
     /// Bypass first, then the rest, each in the order written (§7.1); with the place in that order.
-    bypass: Box<[(usize, CompiledPolicy)]>,
-    rest: Box<[(usize, CompiledPolicy)]>,
+    bypass: Box<[Placed]>,
+    rest: Box<[Placed]>,
     names: Box<[(Box<str>, Option<Duration>)]>,
 }
+
+type Placed = (usize, CompiledPolicy);
 
 /// What [`PolicySet::compile`] makes.
 pub type Compiled = (PolicySet, Vec<Policies>);
@@ -134,7 +138,7 @@ impl PolicySet {
 
     /// The first bypass policy that applies. It may ask nothing about identity, so nobody's is known here.
     pub fn bypass(&self, policies: &Policies, facts: &Facts<'_>) -> Option<Verdict> {
-        let applies = |(_, policy): &&(usize, CompiledPolicy)| self.clauses(&policy.clauses, facts) == Truth::True;
+        let applies = |(_, policy): &&Placed| self.clauses(&policy.clauses, facts, Some(facts.ip)) == Truth::True;
         let (place, _) = policies.bypass.iter().find(applies)?;
         Some(Verdict { outcome: Outcome::Bypass, policy: Some(*place), unknown: false })
     }
@@ -143,9 +147,30 @@ impl PolicySet {
     ///
     /// An allow applies where its clauses are true; a deny applies unless they are false.
     pub fn evaluate(&self, policies: &Policies, facts: &Facts<'_>) -> Verdict {
+        self.first_of(policies.rest.iter(), facts)
+    }
+
+    /// The same, for somebody whose shortlist is known.
+    pub fn evaluate_shortlist(&self, policies: &Policies, shortlist: &Shortlist, facts: &Facts<'_>) -> Verdict {
+        self.first_of(shortlist.0.iter().filter_map(|i| policies.rest.get(i)), facts)
+    }
+
+    /// Which allow and deny policies could apply to somebody, wherever the requests come from: the address in `facts` is
+    /// not looked at. What is false while a fact is unknown stays false when it is learned, so nothing is lost.
+    pub fn shortlist(&self, policies: &Policies, facts: &Facts<'_>) -> Shortlist {
+        let mut list = Bits::new(policies.rest.len());
+        for (i, (_, policy)) in policies.rest.iter().enumerate() {
+            if self.clauses(&policy.clauses, facts, None) != Truth::False {
+                list.insert(i);
+            }
+        }
+        Shortlist(list)
+    }
+
+    fn first_of<'a>(&self, policies: impl Iterator<Item = &'a Placed>, facts: &Facts<'_>) -> Verdict {
         let mut unknown = false;
-        for (place, policy) in &policies.rest {
-            let truth = self.clauses(&policy.clauses, facts);
+        for (place, policy) in policies {
+            let truth = self.clauses(&policy.clauses, facts, Some(facts.ip));
             let outcome = match (policy.decision, truth) {
                 (PolicyDecision::Allow, Truth::True) => Outcome::Allow,
                 (PolicyDecision::Deny, Truth::True | Truth::Unknown) => Outcome::Deny,
@@ -161,8 +186,8 @@ impl PolicySet {
         Verdict { outcome: Outcome::Deny, policy: None, unknown }
     }
 
-    fn clauses(&self, clauses: &Clauses, facts: &Facts<'_>) -> Truth {
-        let test = |test: &Test| self.test(test, facts);
+    fn clauses(&self, clauses: &Clauses, facts: &Facts<'_>, ip: Option<IpAddr>) -> Truth {
+        let test = |test: &Test| self.test(test, facts, ip);
         let include = Truth::any(clauses.include.iter().map(test));
         if include == Truth::False {
             return Truth::False;
@@ -172,7 +197,7 @@ impl PolicySet {
         Truth::all([include, require, exclude.not()].into_iter())
     }
 
-    fn test(&self, test: &Test, facts: &Facts<'_>) -> Truth {
+    fn test(&self, test: &Test, facts: &Facts<'_>, ip: Option<IpAddr>) -> Truth {
         let known = |fact: Option<bool>| fact.map_or(Truth::Unknown, Truth::from);
         match test {
             Test::Everyone => Truth::True,
@@ -180,12 +205,15 @@ impl PolicySet {
             Test::EmailDomain(domain) => {
                 known(facts.email.map(|e| e.rsplit_once('@').is_some_and(|(_, d)| *d == **domain)))
             }
-            Test::Ip(net) => net.contains(&facts.ip).into(),
-            // Another provider's groups are not this one's, whatever their names, and known not to be.
-            Test::OktaGroup { provider, .. } if facts.idp.is_some_and(|idp| idp != *provider) => Truth::False,
-            Test::OktaGroup { bit, .. } => known(facts.groups.map(|g| g.contains(*bit))),
+            Test::Ip(net) => known(ip.map(|ip| net.contains(&ip))),
+            Test::OktaGroup { provider, bit } => match facts.idp {
+                // Another provider's groups are not this one's, whatever their names, and known not to be.
+                Some(idp) if idp != *provider => Truth::False,
+                Some(_) => known(facts.groups.map(|groups| groups.contains(*bit))),
+                None => Truth::Unknown,
+            },
             Test::AccessGroup(number) => {
-                self.groups.get(*number).map_or(Truth::Unknown, |clauses| self.clauses(clauses, facts))
+                self.groups.get(*number).map_or(Truth::Unknown, |clauses| self.clauses(clauses, facts, ip))
             }
             Test::LoginMethod(provider) => known(facts.idp.map(|idp| idp == *provider)),
         }

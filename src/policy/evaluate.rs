@@ -1,5 +1,7 @@
 use std::net::IpAddr;
 
+use smallvec::SmallVec;
+
 use crate::model::Reason;
 
 /// Three-valued truth (Kleene): what is not known is neither true nor false.
@@ -47,21 +49,58 @@ impl From<bool> for Truth {
 
 /// Groups as a set of interned names: one bit for each group that any rule of the snapshot mentions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Membership(Box<[u64]>);
+pub struct Membership(Bits);
 
 impl Membership {
     pub(super) fn new(bits: usize) -> Self {
-        Self(vec![0; bits.div_ceil(64)].into())
+        Self(Bits::new(bits))
     }
 
     pub(super) fn insert(&mut self, bit: u32) {
-        if let Some(word) = self.0.get_mut(bit as usize / 64) {
+        self.0.insert(bit as usize);
+    }
+
+    pub(super) fn contains(&self, bit: u32) -> bool {
+        self.0.contains(bit as usize)
+    }
+}
+
+/// The policies of one application that could apply to one person, by their places.
+///
+/// The others are false of the person wherever a request comes from, so no request has to ask them again. Good for as long
+/// as the person's facts and the snapshot are the ones that it was made with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shortlist(pub(super) Bits);
+
+/// A set of small numbers. Sets of up to 128 need no heap.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Bits(SmallVec<[u64; 2]>);
+
+impl Bits {
+    pub(super) fn new(bits: usize) -> Self {
+        Self(SmallVec::from_elem(0, bits.div_ceil(64)))
+    }
+
+    pub(super) fn insert(&mut self, bit: usize) {
+        if let Some(word) = self.0.get_mut(bit / 64) {
             *word |= 1 << (bit % 64);
         }
     }
 
-    pub(super) fn contains(&self, bit: u32) -> bool {
-        self.0.get(bit as usize / 64).is_some_and(|word| word >> (bit % 64) & 1 == 1)
+    fn contains(&self, bit: usize) -> bool {
+        self.0.get(bit / 64).is_some_and(|word| word >> (bit % 64) & 1 == 1)
+    }
+
+    /// In ascending order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = usize> {
+        self.0.iter().enumerate().flat_map(|(place, word)| {
+            let mut word = *word;
+            std::iter::from_fn(move || {
+                let bit = (word != 0).then(|| word.trailing_zeros() as usize)?;
+                word &= word - 1;
+                Some(place * 64 + bit)
+            })
+        })
     }
 }
 

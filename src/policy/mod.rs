@@ -8,5 +8,5 @@ mod evaluate;
 mod rule;
 
 pub use compile::{Compiled, Interner, Policies, PolicySet, UnknownGroup};
-pub use evaluate::{Facts, Membership, Outcome, Truth, Verdict};
+pub use evaluate::{Facts, Membership, Outcome, Shortlist, Truth, Verdict};
 pub use rule::{AccessGroup, IpRange, Policy, PolicyDecision, Rule};

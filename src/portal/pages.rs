@@ -55,7 +55,7 @@ pub(crate) struct LoginChooser<'a> {
     pub(crate) application: &'a str,
     /// The identity providers allowed for the application, in the order to show them.
     pub(crate) providers: &'a [Link<'a>],
-    /// Why one is here again, such as [`NO_ACCESS`].
+    /// Why one is here again.
     pub(crate) message: Option<&'a str>,
     /// Names this request in the log.
     pub(crate) request_id: &'a str,
@@ -233,13 +233,6 @@ impl<'a> ErrorPage<'a> {
         .with_retry(Link { href: start_again, label: START_AGAIN })
     }
 
-    /// A login that ended in anything else; `reason` says in what.
-    pub(crate) fn login_failed(status: StatusCode, reason: &'a str, request_id: &'a str) -> Self {
-        Self::new(status, "Signing in did not work.", "The answer to your sign-in could not be accepted.", request_id)
-            .with_hint(TELL_THE_ADMINISTRATOR)
-            .with_reason(reason)
-    }
-
     /// 503: the identity provider did not tell who the user is or which groups they are in. The title is the text
     /// Cloudflare Access shows, which its documentation and its users' runbooks name.
     pub(crate) fn groups_unavailable(request_id: &'a str) -> Self {
@@ -406,9 +399,6 @@ impl ResendForm<'_> {
         render(StatusCode::UNAUTHORIZED, self)
     }
 }
-
-/// What Cloudflare Access tells somebody whose account is refused.
-pub(crate) const NO_ACCESS: &str = "That account does not have access.";
 
 fn render(status: StatusCode, template: &impl Template) -> Page {
     // Writing to a string cannot fail; were it to, the status is what keeps a refusal a refusal.

@@ -18,6 +18,8 @@ pub struct Router {
 struct Claim {
     domain: Domain,
     application: usize,
+    /// The place in the order of specificity over all domains.
+    rank: usize,
 }
 
 /// What we serve ourselves, under `/cdn-cgi/access/` on the team domain and on every application's host.
@@ -62,9 +64,11 @@ impl Endpoint {
 impl Router {
     /// A router over domains; each application is known by its place in the list.
     pub fn new<'a>(domains: impl IntoIterator<Item = &'a Domain>) -> Self {
+        let mut domains: Vec<_> = domains.into_iter().enumerate().collect();
+        domains.sort_by_key(|(_, domain)| domain.specificity());
         let mut router = Self::default();
-        for (application, domain) in domains.into_iter().enumerate() {
-            let claim = Claim { domain: domain.clone(), application };
+        for (rank, (application, domain)) in domains.into_iter().enumerate() {
+            let claim = Claim { domain: domain.clone(), application, rank };
             match domain.host().split_once('.') {
                 _ if domain.exact_host().is_some() => router.exact.entry(domain.host().into()).or_default().push(claim),
                 Some((_, rest)) if !rest.contains('*') => {
@@ -73,16 +77,18 @@ impl Router {
                 _ => router.elsewhere.push(claim),
             }
         }
-        let lists = router.exact.values_mut().chain(router.first_label.values_mut()).chain([&mut router.elsewhere]);
-        for list in lists {
-            list.sort_by_key(|claim| claim.domain.specificity());
-        }
         router
     }
 
     /// The application of a canonical host and a path, judged by one reading of the path.
-    pub fn find(&self, host: &str, path: &str) -> Option<usize> {
-        self.claims(host).find(|claim| claim.domain.covers_path(path)).map(|claim| claim.application)
+    pub fn find<'a>(&'a self, host: &str, path: &str) -> Option<usize> {
+        let [exact, first_label, elsewhere] = self.claims(host);
+        let exact = exact.iter().find(|claim| claim.domain.covers_path(path));
+        let first = |claims: &'a [Claim]| {
+            claims.iter().find(|claim| claim.domain.covers_host(host) && claim.domain.covers_path(path))
+        };
+        let wild = || first(first_label).into_iter().chain(first(elsewhere)).min_by_key(|claim| claim.rank);
+        exact.or_else(wild).map(|claim| claim.application)
     }
 
     /// The application of a canonical host and a path.
@@ -100,14 +106,15 @@ impl Router {
 
     /// Whether any application is on this host.
     pub fn knows_host(&self, host: &str) -> bool {
-        self.claims(host).next().is_some()
+        self.claims(host).into_iter().flatten().any(|claim| claim.domain.covers_host(host))
     }
 
-    fn claims<'a>(&'a self, host: &'a str) -> impl Iterator<Item = &'a Claim> {
-        let list = |list: Option<&'a Vec<Claim>>| list.map(Vec::as_slice).unwrap_or_default();
+    /// What may claim a host, each list in the order of specificity; an exact host goes before all others.
+    fn claims(&self, host: &str) -> [&[Claim]; 3] {
         let rest = host.split_once('.').map_or("", |(_, rest)| rest);
-        let wild = list(self.first_label.get(rest)).iter().chain(&self.elsewhere);
-        list(self.exact.get(host)).iter().chain(wild.filter(|claim| claim.domain.covers_host(host)))
+        let exact = self.exact.get(host).map(Vec::as_slice);
+        let first_label = self.first_label.get(rest).map(Vec::as_slice);
+        [exact.unwrap_or_default(), first_label.unwrap_or_default(), &self.elsewhere]
     }
 }
 
@@ -122,7 +129,19 @@ mod tests {
 
     #[test]
     fn the_most_specific_wins_whatever_the_order() {
-        let all = ["*.x.y", "a.x.y", "a.x.y/alpha", "a.x.y/alpha/beta", "*b.x.y", "*.*.x.y", "a.x.y/al*"];
+        let all = [
+            "*.x.y",
+            "a.x.y",
+            "a.x.y/alpha",
+            "a.x.y/alpha/beta",
+            "*b.x.y",
+            "*.*.x.y",
+            "a.x.y/al*",
+            "*.corp.y",
+            "admin.*.y",
+            "admin.*.y/alpha",
+            "b.*.y",
+        ];
         let mut reversed = all;
         reversed.reverse();
         for order in [all, reversed] {
@@ -135,6 +154,9 @@ mod tests {
                 ("c.x.y", "/alpha", Some("*.x.y")),
                 ("bb.x.y", "/", Some("*b.x.y")),
                 ("q.r.x.y", "/", Some("*.*.x.y")),
+                ("admin.corp.y", "/", Some("admin.*.y")),
+                ("admin.corp.y", "/alpha/x", Some("admin.*.y/alpha")),
+                ("b.corp.y", "/", Some("*.corp.y")),
                 ("x.y", "/", None),
                 ("other", "/", None),
             ] {
@@ -149,7 +171,8 @@ mod tests {
         let route = |path: &str| router.route("a.x.y", &CleanPath::parse(path).unwrap());
         assert_eq!(route("/admin;x=1"), Err(PathError::Ambiguous));
         assert_eq!(route("/%2Fadmin"), Err(PathError::Ambiguous));
-        assert_eq!(route("/admin/a;b%2Fc"), Ok(Some(1)));
+        assert_eq!(route("/admin%3Bx=1"), Err(PathError::Ambiguous));
+        assert_eq!(route("/admin/a;b/c%2Fd"), Ok(Some(1)));
         assert_eq!(route("/api/a%2Fb"), Ok(Some(0)));
     }
 

@@ -5,14 +5,17 @@
 
 mod revocations;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::HeaderValue;
+use smallvec::SmallVec;
 
 pub use revocations::Revocations;
 
 use crate::model::{Aud, Email, Identity, IdentityNonce, UnixTime, UserId};
-use crate::policy::{Facts, Interner, Membership};
+use crate::policy::{Facts, Membership, Policies, PolicySet, Shortlist};
 use crate::token::{Claims, Kind, VerifiedToken};
 
 /// A verified application token, ready for the next request: nothing in it has to be parsed, looked up or built again.
@@ -22,22 +25,32 @@ pub struct Session {
     assertion: HeaderValue,
     /// The address as a header value, for the origin.
     email_header: Option<HeaderValue>,
-    email: Option<Email>,
+    email: Email,
     user: UserId,
     nonce: Option<IdentityNonce>,
-    aud: Box<[Aud]>,
+    aud: SmallVec<[Aud; 1]>,
     issued: UnixTime,
     expires: UnixTime,
+    /// Which key set it was verified with.
+    key_set: u64,
+    person: Person,
+}
+
+/// What is known of the person, in the numbers of one snapshot.
+#[derive(Debug)]
+struct Person {
     /// The identity record, where there is one; `None` where it could not be learned.
     identity: Option<Arc<Identity>>,
     idp: Option<u32>,
     groups: Option<Membership>,
-    /// Which snapshot's numbers `idp` and `groups` are.
+    /// For the application of that place.
+    shortlist: (usize, Shortlist),
+    /// Which snapshot's numbers these are.
     generation: u64,
-    /// Which state of the keys it was verified against.
-    keys: u64,
     /// When an identity that could not be learned is asked for again.
     recheck: Option<UnixTime>,
+    /// How many changes of identities were known when the record was last looked up.
+    identity_changes: AtomicU64,
 }
 
 /// Why a verified token makes no session.
@@ -49,61 +62,87 @@ pub struct NotASession;
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
     /// The names of the snapshot.
-    pub interner: &'a Interner,
+    pub policies: &'a PolicySet,
     /// Its number.
     pub generation: u64,
-    /// The state of the keys.
-    pub keys: u64,
+    /// The number of the key set.
+    pub key_set: u64,
+    /// How often identities have changed.
+    pub identity_changes: u64,
+    /// The application that is asked for: its place, and its policies.
+    pub application: (usize, &'a Policies),
+}
+
+/// An identity record as it was found.
+#[derive(Clone, Debug, Default)]
+pub struct Learned {
+    /// The record; `None` where there is none, or where it could not be learned.
+    pub identity: Option<Arc<Identity>>,
+    /// When one that could not be learned is asked for again.
+    pub recheck: Option<UnixTime>,
+}
+
+impl Person {
+    fn new(email: &Email, learned: Learned, context: Context<'_>) -> Result<Self, NotASession> {
+        let Learned { identity, recheck } = learned;
+        if identity.as_ref().is_some_and(|i| i.email != *email) {
+            return Err(NotASession);
+        }
+        let interner = context.policies.interner();
+        let idp = identity.as_ref().map(|i| interner.provider_number(&i.idp.id));
+        let groups = identity.as_ref().and_then(|i| interner.membership(&i.idp.id, &i.groups));
+        // The address is not looked at.
+        let ip = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let facts = Facts { email: Some(email.as_str()), idp, groups: groups.as_ref(), ip };
+        let (place, policies) = context.application;
+        let shortlist = (place, context.policies.shortlist(policies, &facts));
+        let identity_changes = AtomicU64::new(context.identity_changes);
+        Ok(Self { identity, idp, groups, shortlist, generation: context.generation, recheck, identity_changes })
+    }
 }
 
 impl Session {
     /// Makes a session of a verified token and the identity behind it.
     ///
     /// # Errors
-    /// Where the token is not an application token, or names nobody.
+    /// Where the token is not an application token, or names nobody, or somebody else than the identity.
     pub fn new(
         token: &str,
         verified: VerifiedToken,
-        identity: Option<Arc<Identity>>,
-        recheck: Option<UnixTime>,
+        learned: Learned,
         context: Context<'_>,
     ) -> Result<Self, NotASession> {
         let Claims { kind, aud, sub, email, identity_nonce, iat, exp, .. } = verified.into_claims();
-        let email = email.map(|e| Email::parse(&e)).transpose().map_err(|_| NotASession)?;
+        let email = Email::parse(&email.ok_or(NotASession)?).map_err(|_| NotASession)?;
         let nonce = identity_nonce.map(|n| IdentityNonce::parse(&n)).transpose().map_err(|_| NotASession)?;
-        let aud: Box<[Aud]> = aud.iter().map(|a| Aud::parse(a)).collect::<Result<_, _>>().map_err(|_| NotASession)?;
-        let same_person = identity.as_ref().is_none_or(|i| Some(&i.email) == email.as_ref());
-        if kind != Kind::App || email.is_none() || sub.is_empty() || aud.is_empty() || !same_person {
+        let aud: SmallVec<[Aud; 1]> =
+            aud.iter().map(|a| Aud::parse(a)).collect::<Result<_, _>>().map_err(|_| NotASession)?;
+        if kind != Kind::App || sub.is_empty() || aud.is_empty() {
             return Err(NotASession);
         }
         let mut assertion = HeaderValue::try_from(token).map_err(|_| NotASession)?;
         assertion.set_sensitive(true);
-        let header = |email: &Email| HeaderValue::from_bytes(email.as_str().as_bytes());
-        let email_header = email.as_ref().map(header).transpose().map_err(|_| NotASession)?;
-        let idp = identity.as_ref().map(|i| context.interner.provider_number(&i.idp.id));
-        let groups = identity.as_ref().and_then(|i| context.interner.membership(&i.idp.id, &i.groups));
+        let email_header = HeaderValue::from_bytes(email.as_str().as_bytes()).map_err(|_| NotASession)?;
         Ok(Self {
+            person: Person::new(&email, learned, context)?,
             assertion,
-            email_header,
+            email_header: Some(email_header),
             email,
             user: UserId(sub.into()),
             nonce,
             aud,
             issued: iat,
             expires: exp,
-            identity,
-            idp,
-            groups,
-            generation: context.generation,
-            keys: context.keys,
-            recheck,
+            key_set: context.key_set,
         })
     }
 
-    /// The same session under another snapshot.
-    #[must_use]
-    pub fn under(&self, context: Context<'_>) -> Self {
-        Self {
+    /// The same session under another snapshot, or with another identity record.
+    ///
+    /// # Errors
+    /// Where the record is somebody else's.
+    pub fn renewed(&self, learned: Learned, context: Context<'_>) -> Result<Self, NotASession> {
+        Ok(Self {
             assertion: self.assertion.clone(),
             email_header: self.email_header.clone(),
             email: self.email.clone(),
@@ -112,28 +151,40 @@ impl Session {
             aud: self.aud.clone(),
             issued: self.issued,
             expires: self.expires,
-            identity: self.identity.clone(),
-            idp: self.identity.as_ref().map(|i| context.interner.provider_number(&i.idp.id)),
-            groups: self.identity.as_ref().and_then(|i| context.interner.membership(&i.idp.id, &i.groups)),
-            generation: context.generation,
-            keys: self.keys,
-            recheck: self.recheck,
-        }
+            key_set: self.key_set,
+            person: Person::new(&self.email, learned, context)?,
+        })
     }
 
     /// Whether this is the session of exactly that token.
-    pub fn is_of(&self, token: &str) -> bool {
-        self.assertion.as_bytes() == token.as_bytes()
+    pub fn is_of(&self, token: &[u8]) -> bool {
+        self.assertion.as_bytes() == token
     }
 
-    /// Whether the snapshot's names are the ones it was made with.
-    pub const fn is_current(&self, generation: u64) -> bool {
-        self.generation == generation
+    /// Whether it was verified with that key set. Where it was not, it is as good as never seen.
+    pub const fn was_verified_with(&self, key_set: u64) -> bool {
+        self.key_set == key_set
     }
 
-    /// Whether the keys are still those it was verified with, and its identity need not be asked for again.
-    pub fn is_settled(&self, keys: u64, now: UnixTime) -> bool {
-        self.keys == keys && self.recheck.is_none_or(|at| now < at)
+    /// Whether what is known of the person is up to date: the snapshot's numbers, the record, the time to ask again.
+    pub fn is_current(&self, generation: u64, identity_changes: u64, now: UnixTime) -> bool {
+        self.person.generation == generation
+            && self.person.identity_changes.load(Ordering::Relaxed) == identity_changes
+            && self.person.recheck.is_none_or(|at| now < at)
+    }
+
+    /// Makes it up to date, where it turns out that nothing changed for this person; answers whether that is so.
+    pub fn confirm(&self, learned: &Learned, generation: u64, identity_changes: u64) -> bool {
+        let same = match (&self.person.identity, &learned.identity) {
+            (Some(ours), Some(found)) => Arc::ptr_eq(ours, found),
+            (None, None) => true,
+            _ => false,
+        };
+        let confirmed = same && self.person.recheck == learned.recheck && self.person.generation == generation;
+        if confirmed {
+            self.person.identity_changes.store(identity_changes, Ordering::Relaxed);
+        }
+        confirmed
     }
 
     /// Whether its time is over.
@@ -152,8 +203,14 @@ impl Session {
     }
 
     /// What policies may ask about the person.
-    pub fn facts(&self, ip: std::net::IpAddr) -> Facts<'_> {
-        Facts { email: self.email.as_ref().map(Email::as_str), idp: self.idp, groups: self.groups.as_ref(), ip }
+    pub fn facts(&self, ip: IpAddr) -> Facts<'_> {
+        Facts { email: Some(self.email.as_str()), idp: self.person.idp, groups: self.person.groups.as_ref(), ip }
+    }
+
+    /// The policies that could apply to the person, where they are known for the application of that place.
+    pub fn shortlist(&self, application: usize) -> Option<&Shortlist> {
+        let (place, shortlist) = &self.person.shortlist;
+        (*place == application).then_some(shortlist)
     }
 
     /// The token, for the origin.
@@ -168,7 +225,7 @@ impl Session {
 
     /// The address.
     pub const fn email(&self) -> Option<&Email> {
-        self.email.as_ref()
+        Some(&self.email)
     }
 
     /// The person.
@@ -183,7 +240,7 @@ impl Session {
 
     /// The identity record, where it could be learned.
     pub const fn identity(&self) -> Option<&Arc<Identity>> {
-        self.identity.as_ref()
+        self.person.identity.as_ref()
     }
 
     /// The first second at which it is over.

@@ -1,12 +1,26 @@
-use jsonwebtoken::DecodingKey;
+use aws_lc_rs::signature::{ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, JwkSet, KeyAlgorithm, PublicKeyUse};
 use thiserror::Error;
 
 /// The verification keys of one issuer, parsed once.
 #[derive(Clone)]
 pub struct KeySet {
-    keys: Vec<(Box<str>, DecodingKey)>,
+    /// Parsed for good: jsonwebtoken would parse the key again for every token, half as much work as the verification itself.
+    keys: Vec<(Box<str>, ParsedPublicKey)>,
 }
+
+/// The same keys under the same names in the same order; a new key under an old name is another set.
+impl PartialEq for KeySet {
+    fn eq(&self, other: &Self) -> bool {
+        let all =
+            |set: &Self| set.keys.iter().map(|(kid, key)| (kid.clone(), key.as_ref().to_vec())).collect::<Vec<_>>();
+        all(self) == all(other)
+    }
+}
+
+impl Eq for KeySet {}
 
 /// Why a JWKS document gives no keys.
 #[derive(Debug, Error)]
@@ -31,7 +45,7 @@ impl KeySet {
     }
 
     /// The key of that name.
-    pub(super) fn find(&self, kid: &str) -> Option<&DecodingKey> {
+    pub(super) fn find(&self, kid: &str) -> Option<&ParsedPublicKey> {
         self.keys.iter().find(|(name, _)| **name == *kid).map(|(_, key)| key)
     }
 
@@ -47,24 +61,24 @@ impl std::fmt::Debug for KeySet {
     }
 }
 
-fn usable(jwk: &Jwk) -> Option<(Box<str>, DecodingKey)> {
+fn usable(jwk: &Jwk) -> Option<(Box<str>, ParsedPublicKey)> {
     let kid = jwk.common.key_id.as_deref().filter(|kid| !kid.is_empty())?;
     let signs = matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature));
     let rs256 = matches!(jwk.common.key_algorithm, None | Some(KeyAlgorithm::RS256));
     let AlgorithmParameters::RSA(rsa) = &jwk.algorithm else { return None };
-    if !signs || !rs256 || !sound(&rsa.n, &rsa.e) {
+    let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).ok();
+    let (n, e) = (decode(&rsa.n)?, decode(&rsa.e)?);
+    if !signs || !rs256 || !sound(&n, &e) {
         return None;
     }
-    DecodingKey::from_rsa_components(&rsa.n, &rsa.e).ok().map(|key| (kid.into(), key))
+    let components = RsaPublicKeyComponents { n, e };
+    components.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256).ok().map(|key| (kid.into(), key))
 }
 
 /// 2048 to 8192 bits, and an exponent that is odd and not 1.
-fn sound(n: &str, e: &str) -> bool {
-    use base64::Engine as _;
-    let decode = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text).ok();
-    let (Some(n), Some(e)) = (decode(n), decode(e)) else { return false };
-    let n: Vec<u8> = n.into_iter().skip_while(|b| *b == 0).collect();
-    let bits = n.len() * 8 - n.first().map_or(0, |b| b.leading_zeros() as usize);
+fn sound(n: &[u8], e: &[u8]) -> bool {
+    let leading = n.iter().take_while(|b| **b == 0).count();
+    let bits = (n.len() - leading) * 8 - n.get(leading).map_or(0, |b| b.leading_zeros() as usize);
     let exponent = e.len() <= 4 && e.last().is_some_and(|b| b & 1 == 1) && e.iter().rev().skip(1).any(|b| *b != 0)
         || e.len() == 1 && e.first().is_some_and(|b| b & 1 == 1 && *b >= 3);
     (2048..=8192).contains(&bits) && exponent

@@ -240,7 +240,7 @@ proptest! {
         let claims = json!({"iss": iss, "aud": ["a"], "exp": exp, "iat": iat, "type": "app"});
         let token = KEY.sign(&claims).unwrap();
         if verify(&token).is_ok() {
-            let mut validation = jsonwebtoken::Validation::new(Algorithm::RS256);
+            let mut validation = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::RS256);
             validation.set_issuer(&[ISSUER]);
             validation.set_audience(&["a"]);
             validation.validate_exp = false;

@@ -50,7 +50,6 @@ fn pages(text: &str, href: &str) -> Vec<(&'static str, Page)> {
         ("upstream_too_slow", ErrorPage::upstream_too_slow(id).page()),
         ("unavailable", ErrorPage::unavailable(id).page()),
         ("login_expired", ErrorPage::login_expired(href, id).page()),
-        ("login_failed", ErrorPage::login_failed(StatusCode::BAD_REQUEST, text, id).page()),
         ("groups_unavailable", ErrorPage::groups_unavailable(id).with_retry(link).page()),
         (
             "login_loop",
@@ -233,7 +232,6 @@ fn every_page_has_its_status() {
             ("upstream_too_slow", 504),
             ("unavailable", 503),
             ("login_expired", 400),
-            ("login_failed", 400),
             ("groups_unavailable", 503),
             ("login_loop", 400),
             ("logged_out", 200),
@@ -281,7 +279,7 @@ fn nobody_signed_in_is_not_spoken_of_as_an_account() {
 fn reason_ids_are_shown_where_given() {
     for (name, page) in &pages("group_not_allowed", "/next") {
         let shown = html(page).contains("reason <code>group_not_allowed</code>");
-        assert_eq!(shown, ["denied", "error", "login_failed", "login_loop"].contains(name), "{name}");
+        assert_eq!(shown, ["denied", "error", "login_loop"].contains(name), "{name}");
     }
 }
 

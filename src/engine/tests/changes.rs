@@ -1,0 +1,162 @@
+//! What changes while sessions are open must reach them on the next request.
+
+use super::*;
+
+fn with_groups(person: &Person, groups: Option<&[&str]>) -> IdentityState {
+    let groups = groups.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+    IdentityState::Known(Arc::new(Person { groups, ..person.clone() }.identity()))
+}
+
+#[test]
+fn a_record_that_changed_is_the_one_that_counts() {
+    let (node, alice) = (node(), WORLD.person("alice"));
+    let request = get("admin", &["cookie alice admin"]);
+    let allowed = "forward admin as alice@example.com by `admins`";
+    let set = |state| node.known().set_identity(alice.nonce(), state);
+    assert_eq!(request.ask(&node, NOW), allowed);
+    set(with_groups(alice, Some(&["Eng"])));
+    assert_eq!(request.ask(&node, NOW), "deny no_policy_applied");
+    set(with_groups(alice, None));
+    assert_eq!(request.ask(&node, NOW), "deny identity_incomplete");
+    set(with_groups(alice, Some(&["Admins"])));
+    assert_eq!(request.ask(&node, NOW), allowed);
+    set(IdentityState::Unavailable { retry_from: after(10) });
+    assert_eq!(request.ask(&node, NOW), "unavailable identity_unavailable");
+    assert_eq!(request.ask(&node, after(9)), "unavailable identity_unavailable");
+    assert_eq!(request.ask(&node, after(10)), "resolve identity");
+    set(with_groups(alice, Some(&["Admins"])));
+    assert_eq!(request.ask(&node, after(10)), allowed, "learned before its time");
+    set(IdentityState::Known(Arc::new(WORLD.person("bob").identity())));
+    assert_eq!(request.ask(&node, NOW), "log in redirect session_invalid", "somebody else's record");
+    set(IdentityState::Missing);
+    assert_eq!(request.ask(&node, NOW), "log in redirect session_revoked");
+}
+
+#[test]
+fn others_logging_in_change_nothing() {
+    let node = node();
+    let request = get("admin", &["cookie alice admin"]);
+    let session = || match request.decide(&node, NOW).unwrap() {
+        Decision::Forward(permit) => Arc::clone(permit.session().unwrap()),
+        other => panic!("{}", say(&other)),
+    };
+    let before = session();
+    record(node.known(), WORLD.person("bob"));
+    assert!(Arc::ptr_eq(&before, &session()) && Arc::ptr_eq(&before, &session()));
+}
+
+#[test]
+fn keys_belong_to_their_issuer() {
+    let node = node();
+    let request = get("wiki", &["cookie alice wiki"]);
+    let allowed = "forward wiki as alice@example.com by `staff`";
+    assert_eq!(request.ask(&node, NOW), allowed);
+    // Keys of one issuer say nothing about another's, nor how long those may be trusted.
+    let forever = IssuerKeys { good_until: UnixTime(u64::MAX), ..good_keys() };
+    node.known().set_keys("https://other.example.com", forever);
+    assert_eq!(request.ask(&node, NOW), allowed);
+    let late = MINT.claims(WORLD.person("alice"), "wiki");
+    assert!(late["exp"].as_u64().unwrap() < 7_200 + NOW.0);
+    node.known().set_keys(node.issuer(), IssuerKeys { good_until: after(60), ..good_keys() });
+    assert_eq!(request.ask(&node, after(59)), allowed);
+    node.known().set_keys("https://other.example.com", good_keys());
+    assert_eq!(request.ask(&node, after(60)), "unavailable keys_unavailable");
+}
+
+#[test]
+fn a_team_that_moved_leaves_its_sessions_behind() {
+    let node = node();
+    let request = get("wiki", &["cookie alice wiki"]);
+    assert_eq!(request.ask(&node, NOW), "forward wiki as alice@example.com by `staff`");
+    let moved = compile(2, "login.example.net", &WORLD.applications, node.known());
+    assert_eq!(request.ask(&moved, NOW), "resolve keys", "nothing is known of the new issuer");
+    moved.known().set_keys(moved.issuer(), good_keys());
+    assert_eq!(request.ask(&moved, NOW), "log in redirect session_invalid", "the old issuer's token");
+}
+
+#[test]
+fn a_policy_that_changed_is_the_one_that_counts() {
+    let node = node();
+    let request = get("wiki", &["cookie bob wiki"]);
+    assert_eq!(request.ask(&node, NOW), "forward wiki as bob@example.com by `staff`");
+    let mut apps = WORLD.applications.clone();
+    // The applications change places as well: what is remembered of a session must not be taken for another's.
+    apps.reverse();
+    let wiki = apps.iter_mut().find(|app| app.name == "wiki").unwrap();
+    let admins = json!([{ "name": "admins", "decision": "allow", "include": [
+        { "okta": { "name": "Admins", "identity_provider_id": "okta" } }] }]);
+    wiki.policies = serde_json::from_value::<Vec<Policy>>(admins).unwrap();
+    let changed = compile(2, cases::TEAM_DOMAIN, &apps, node.known());
+    assert_eq!(request.ask(&changed, NOW), "deny no_policy_applied");
+    assert_eq!(
+        request.ask(&node, NOW),
+        "forward wiki as bob@example.com by `staff`",
+        "the old one may still be in use"
+    );
+    assert_eq!(request.ask(&changed, NOW), "deny no_policy_applied");
+}
+
+#[test]
+fn an_allowed_provider_that_changed_is_the_one_that_counts() {
+    let node = node();
+    let request = get("app", &["cookie alice app"]);
+    assert_eq!(request.ask(&node, NOW), "forward app as alice@example.com by `anybody`");
+    let mut apps = WORLD.applications.clone();
+    apps[1].allowed_idps = vec![crate::model::IdpId("okta-partners".into())];
+    let changed = compile(2, cases::TEAM_DOMAIN, &apps, node.known());
+    assert_eq!(request.ask(&changed, NOW), "log in redirect session_invalid");
+}
+
+#[test]
+fn a_token_for_two_applications_is_judged_by_each() {
+    let node = node();
+    let wiki = get("wiki", &["cookie ivan app both"]);
+    let app = get("app", &["cookie ivan app both"]);
+    for _ in 0..2 {
+        assert_eq!(app.ask(&node, NOW), "forward app as ivan@example.org by `anybody`");
+        assert_eq!(wiki.ask(&node, NOW), "deny no_policy_applied");
+    }
+}
+
+#[test]
+fn a_session_ends_with_its_token() {
+    let node = node();
+    let request = get("wiki", &["cookie alice wiki"]);
+    let ends = cases::LIFETIME.as_secs();
+    assert!(request.ask(&node, after(ends - 1)).starts_with("forward"));
+    assert_eq!(request.ask(&node, after(ends)), "log in redirect session_expired");
+    assert_eq!(node.known().sessions(), 0);
+    assert_eq!(request.ask(&node, after(ends)), "log in redirect session_expired");
+}
+
+#[test]
+fn what_was_just_learned_is_there_when_asked_again() {
+    // No room for anybody, and a record that is asked for over and over.
+    let known = Arc::new(Known::new(1));
+    let node = compile(1, cases::TEAM_DOMAIN, &WORLD.applications, &known);
+    known.set_keys(node.issuer(), good_keys());
+    let bob = get("app", &["cookie bob app"]);
+    record(&known, WORLD.person("bob"));
+    for _ in 0..50 {
+        assert!(bob.ask(&node, NOW).starts_with("forward"));
+    }
+    for _ in 0..20 {
+        for name in ["alice", "bob", "carol"] {
+            record(&known, WORLD.person(name));
+            let answer = get("app", &[&format!("cookie {name} app")]).ask(&node, NOW);
+            assert!(answer.starts_with("forward"), "{name}: {answer}");
+        }
+    }
+}
+
+#[test]
+fn nothing_refused_is_remembered() {
+    let node = node();
+    for flaw in
+        ["forged", "stranger", "impostor", "org", "issuer", "expired", "early", "none", "nobody", "impersonation"]
+    {
+        let request = get("wiki", &[&format!("cookie alice wiki {flaw}")]);
+        assert!(request.ask(&node, NOW).starts_with("log in"), "{flaw}");
+        assert_eq!(node.known().sessions(), 0, "{flaw}");
+    }
+}

@@ -1,0 +1,361 @@
+//! What must hold whatever is sent, known and changed.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::{Group, Groups, IdpId};
+use crate::policy::{AccessGroup, Membership, PolicySet};
+use crate::token::MAX_TOKEN_BYTES;
+
+/// Something that happens to a node.
+#[derive(Clone, Debug)]
+enum Event {
+    Ask { app: usize, with: Vec<String>, from: [u8; 4], method: usize, preflight: bool },
+    Keys { which: usize, good_for: u64 },
+    Record { person: usize, what: usize },
+    End { person: usize, what: usize },
+    Reload { reverse: bool },
+    Wait(u64),
+}
+
+const FLAWS: &[&str] = &[
+    "",
+    "",
+    "",
+    "expired",
+    "ending",
+    "early",
+    "fresh",
+    "org",
+    "issuer",
+    "forged",
+    "both",
+    "none",
+    "hs256",
+    "crit",
+    "nameless",
+    "stranger",
+    "impostor",
+    "nobody",
+    "impersonation",
+    "cut",
+    "quoted",
+];
+
+const METHODS: &[&str] = &["GET", "POST", "OPTIONS", "HEAD", "TRACE", "PURGE"];
+
+fn credentials() -> impl Strategy<Value = Vec<String>> {
+    let people: Vec<_> = WORLD.people.iter().map(|person| person.name.clone()).collect();
+    let apps: Vec<_> = WORLD.applications.iter().map(|app| app.name.clone()).collect();
+    let place = prop::sample::select(vec!["cookie", "cookie", "cookie", "line", "header", "assertion"]);
+    let parts = (place, prop::sample::select(people), prop::sample::select(apps), prop::sample::select(FLAWS));
+    prop::collection::vec(parts.prop_map(|(place, person, app, flaw)| format!("{place} {person} {app} {flaw}")), 0..3)
+}
+
+/// Mostly people who ask with a token for the place they ask for: otherwise nothing would ever be forwarded.
+fn ask() -> impl Strategy<Value = Event> {
+    let own =
+        (0..WORLD.applications.len(), 0..WORLD.people.len(), prop::sample::select(FLAWS)).prop_map(|(a, p, flaw)| {
+            let with = format!("cookie {} {} {flaw}", WORLD.people[p].name, WORLD.applications[a].name);
+            (a, vec![with])
+        });
+    let any = (0..WORLD.applications.len(), credentials());
+    let from = prop::sample::select(vec![[198, 51, 100, 7], [10, 0, 0, 1], [203, 0, 113, 9]]);
+    let method = prop_oneof![6 => Just(0), 1 => 0..METHODS.len()];
+    (prop_oneof![3 => own.boxed(), 1 => any.boxed()], from, method, prop::bool::weighted(0.1))
+        .prop_map(|((app, with), from, method, preflight)| Event::Ask { app, with, from, method, preflight })
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let people = 0..WORLD.people.len();
+    prop_oneof![
+        12 => ask(),
+        1 => (0..5_usize, prop::sample::select(vec![0, 30, 4_000, 8_000])).prop_map(|(which, good_for)| Event::Keys { which, good_for }),
+        2 => (people.clone(), 0..5_usize).prop_map(|(person, what)| Event::Record { person, what }),
+        1 => (people, 0..3_usize).prop_map(|(person, what)| Event::End { person, what }),
+        1 => any::<bool>().prop_map(|reverse| Event::Reload { reverse }),
+        2 => prop::sample::select(vec![0, 1, 29, 60, 1_800, 3_600]).prop_map(Event::Wait),
+    ]
+}
+
+/// Everything that a decision may depend on, kept in the plainest way.
+struct Truths {
+    now: UnixTime,
+    keys: Option<Vec<(&'static str, &'static SigningKey)>>,
+    good_until: UnixTime,
+    records: Vec<Option<IdentityState>>,
+    ended: Revocations,
+    apps: Vec<App>,
+    generation: u64,
+}
+
+impl Truths {
+    fn new() -> Self {
+        Self {
+            now: NOW,
+            keys: Some(vec![(MINT.key.kid(), &MINT.key)]),
+            good_until: after(7_200),
+            records: WORLD
+                .people
+                .iter()
+                .map(|person| {
+                    (person.record == Record::Known).then(|| IdentityState::Known(Arc::new(person.identity())))
+                })
+                .collect(),
+            ended: Revocations::default(),
+            apps: WORLD.applications.clone(),
+            generation: 1,
+        }
+    }
+
+    fn publish_keys(&self, node: &Snapshot) {
+        let keys = self.keys.as_deref().map(key_set);
+        node.known().set_keys(
+            node.issuer(),
+            IssuerKeys { keys, tried: NOW, good_until: self.good_until, retry_from: UnixTime(u64::MAX) },
+        );
+    }
+
+    fn publish_record(&self, node: &Snapshot, person: usize) {
+        if let Some(state) = &self.records[person] {
+            node.known().set_identity(WORLD.people[person].nonce(), state.clone());
+        }
+    }
+
+    /// A node that was told all this and has never seen a request.
+    fn fresh(&self) -> Snapshot {
+        let known = Arc::new(Known::new(1_000));
+        let node = compile(self.generation, cases::TEAM_DOMAIN, &self.apps, &known);
+        self.publish_keys(&node);
+        (0..self.records.len()).for_each(|person| self.publish_record(&node, person));
+        node.with_revocations(Arc::new(self.ended.clone()))
+    }
+
+    /// Applies an event to the truths and to a node that has seen requests.
+    fn apply(&mut self, event: &Event, node: Snapshot) -> Snapshot {
+        match *event {
+            Event::Ask { .. } => return node,
+            Event::Keys { which, good_for } => {
+                let (ours, theirs): (_, &'static SigningKey) = ((MINT.key.kid(), &MINT.key), &MINT.stranger);
+                self.keys = match which {
+                    0 | 1 => Some(vec![ours]),
+                    2 => Some(vec![("other", theirs), ours]),
+                    3 => Some(vec![(MINT.key.kid(), theirs)]),
+                    _ => None,
+                };
+                self.good_until = UnixTime(self.now.0 + good_for);
+                self.publish_keys(&node);
+            }
+            Event::Record { person, what } => {
+                let groups = |groups: Option<&[&str]>| {
+                    let groups = groups.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+                    IdentityState::Known(Arc::new(Person { groups, ..WORLD.people[person].clone() }.identity()))
+                };
+                self.records[person] = Some(match what {
+                    0 => groups(Some(&["Eng", "Admins"])),
+                    1 => groups(Some(&["Contractors"])),
+                    2 => groups(None),
+                    3 => IdentityState::Unavailable { retry_from: UnixTime(self.now.0 + 30) },
+                    _ => IdentityState::Missing,
+                });
+                self.publish_record(&node, person);
+            }
+            Event::End { person, what } => {
+                let person = &WORLD.people[person];
+                match what {
+                    0 => self.ended.end_session(person.nonce()),
+                    1 => self.ended.end_user(person.user(), UnixTime(NOW.0 - 1)),
+                    _ => self.ended.end_application(aud("app"), UnixTime(NOW.0 - 1)),
+                }
+                return node.with_revocations(Arc::new(self.ended.clone()));
+            }
+            Event::Reload { reverse } => {
+                if reverse {
+                    self.apps.reverse();
+                }
+                self.generation += 1;
+                let reloaded = compile(self.generation, cases::TEAM_DOMAIN, &self.apps, node.known());
+                return reloaded.with_revocations(Arc::new(self.ended.clone()));
+            }
+            Event::Wait(seconds) => self.now = UnixTime(self.now.0 + seconds),
+        }
+        node
+    }
+
+    /// Whether a forward is right, worked out from the token alone and by another library.
+    fn justify(&self, permit: &Permit, request: &Raw<'_>) -> Result<(), String> {
+        let app = permit.application().settings();
+        let Some(session) = permit.session() else {
+            let preflight = app.options_preflight_bypass && request.method == Method::OPTIONS;
+            let open = app.policies.iter().any(|p| p.decision == crate::policy::PolicyDecision::Bypass);
+            return (preflight || open).then_some(()).ok_or_else(|| "nobody, and no bypass".to_owned());
+        };
+        let token = session.assertion().to_str().map_err(|e| e.to_string())?;
+        let sent = request.headers.iter().any(|(name, value)| {
+            matches!(name.as_str(), "cookie" | "cf-access-token") && value.to_str().is_ok_and(|v| v.contains(token))
+        });
+        let mut rules = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::RS256);
+        rules.set_issuer(&[&MINT.issuer]);
+        rules.set_audience(&[app.aud.as_str()]);
+        rules.validate_exp = false;
+        let kid = jsonwebtoken::decode_header(token).map_err(|e| e.to_string())?.kid.ok_or("no kid")?;
+        let keys = self.keys.as_ref().ok_or("no keys")?;
+        let (_, key) = keys.iter().find(|(name, _)| *name == kid).ok_or("unknown key")?;
+        let jwk = serde_json::from_value(key.to_jwk()).map_err(|e| e.to_string())?;
+        let key = jsonwebtoken::DecodingKey::from_jwk(&jwk).map_err(|e| e.to_string())?;
+        let claims = jsonwebtoken::decode::<serde_json::Value>(token, &key, &rules).map_err(|e| e.to_string())?.claims;
+        let number = |name: &str| claims[name].as_u64().ok_or_else(|| name.to_owned());
+        let person = WORLD.people.iter().position(|p| claims["sub"] == p.user().0.as_ref()).ok_or("nobody we know")?;
+        let nonce = claims["identity_nonce"].as_str().and_then(|n| IdentityNonce::parse(n).ok());
+        let user = WORLD.people[person].user();
+        for (what, holds) in [
+            ("was sent", sent),
+            ("is short enough", token.len() <= MAX_TOKEN_BYTES),
+            ("is an application's", claims["type"] == "app"),
+            ("names who is forwarded", claims["email"].as_str() == session.email().map(|e| e.as_str())),
+            ("has not expired", self.now.0 < number("exp")?),
+            ("has begun", number("iat")?.max(number("nbf")?) <= self.now.0 + LEEWAY),
+            ("was not ended", !self.ended.cover(nonce, &user, &[app.aud.clone()], UnixTime(number("iat")?))),
+            ("is of keys that are fresh", self.now < self.good_until),
+            ("has its record", nonce.is_none() || !matches!(self.records[person], None | Some(IdentityState::Missing))),
+        ] {
+            if !holds {
+                return Err(format!("not true that the token {what}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(192))]
+
+    /// Whatever happened to a node, it answers as one that was just told how things are; and what it forwards is right.
+    #[test]
+    fn no_history_changes_an_answer(events in prop::collection::vec(event(), 1..24)) {
+        let mut truths = Truths::new();
+        let mut node = truths.fresh();
+        for event in &events {
+            node = truths.apply(event, node);
+            let Event::Ask { app, with, from, method, preflight } = event else { continue };
+            let with: Vec<_> = with.iter().map(|w| w.trim_end()).collect();
+            let mut request = get(&WORLD.applications[*app].name, &with);
+            request.method = METHODS[*method].parse().unwrap();
+            request.client = IpAddr::from(*from);
+            if *preflight {
+                request.headers.insert("origin", "https://a.example".parse().unwrap());
+                request.headers.insert("access-control-request-method", "GET".parse().unwrap());
+            }
+            let answer = request.decide(&node, truths.now).unwrap();
+            prop_assert_eq!(say(&answer), request.ask(&truths.fresh(), truths.now), "with {:?} after {:?}", with, events);
+            if let Decision::Forward(permit) = &answer {
+                let right = truths.justify(permit, &request);
+                prop_assert!(right.is_ok(), "{} with {:?}: {:?}", say(&answer), with, right);
+            }
+        }
+    }
+
+    /// Random bytes where the credential stands never open anything.
+    #[test]
+    fn garbage_opens_nothing(value in "[!-~]{0,200}", header in any::<bool>()) {
+        let mut request = get("app", &[]);
+        let value = if header { value } else { format!("CF_Authorization={value}") };
+        let name = if header { "cf-access-token" } else { "cookie" };
+        request.headers.insert(name, value.parse().unwrap());
+        prop_assert!(request.ask(&node(), NOW).starts_with("log in"));
+    }
+}
+
+const EMAILS: &[&str] = &["a@x.y", "b@x.y", "a@z.y"];
+const GROUPS: &[&str] = &["Eng", "Ops", "All"];
+const IDPS: &[&str] = &["okta", "other"];
+const IPS: &[[u8; 4]] = &[[10, 0, 0, 1], [192, 0, 2, 1]];
+
+fn rule() -> impl Strategy<Value = serde_json::Value> {
+    let email = prop::sample::select(EMAILS).prop_map(|email| json!({"email": {"email": email}}));
+    let domain =
+        prop::sample::select(vec!["x.y", "z.y"]).prop_map(|domain| json!({"email_domain": {"domain": domain}}));
+    let group = (prop::sample::select(GROUPS), prop::sample::select(IDPS))
+        .prop_map(|(name, idp)| json!({"okta": {"name": name, "identity_provider_id": idp}}));
+    let method = prop::sample::select(IDPS).prop_map(|id| json!({"login_method": {"id": id}}));
+    prop_oneof![
+        1 => Just(json!({"everyone": {}})),
+        2 => email, 2 => domain, 4 => group, 2 => method,
+        2 => Just(json!({"ip": {"ip": "10.0.0.0/8"}})),
+        2 => Just(json!({"group": {"id": "g"}})),
+    ]
+}
+
+fn clauses() -> impl Strategy<Value = serde_json::Value> {
+    let rules = |most| prop::collection::vec(rule(), 0..most);
+    (rules(3), rules(2), rules(2))
+        .prop_map(|(include, require, exclude)| json!({"include": include, "require": require, "exclude": exclude}))
+}
+
+fn policies() -> impl Strategy<Value = Vec<Policy>> {
+    let policy = (clauses(), prop::sample::select(vec!["allow", "allow", "deny", "bypass"])).prop_map(
+        |(mut policy, decision)| {
+            policy["name"] = json!("p");
+            policy["decision"] = json!(decision);
+            serde_json::from_value(policy).unwrap()
+        },
+    );
+    prop::collection::vec(policy, 0..5)
+}
+
+fn access_group() -> impl Strategy<Value = AccessGroup> {
+    clauses().prop_map(|mut group| {
+        for part in ["include", "require", "exclude"] {
+            group[part].as_array_mut().unwrap().retain(|rule| rule.get("group").is_none());
+        }
+        group["id"] = json!("g");
+        group["name"] = json!("G");
+        serde_json::from_value(group).unwrap()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// What is let through while facts are unknown is let through with any of their values: not knowing never helps. And
+    /// the shortlist says what the whole list says.
+    #[test]
+    fn the_unknown_never_helps(policies in policies(), group in access_group(), hide in prop::array::uniform3(any::<bool>())) {
+        let (set, compiled) = PolicySet::compile(&[group], [policies.as_slice()]).unwrap();
+        let ask = |facts: &Facts<'_>| {
+            let whole = set.evaluate(&compiled[0], facts);
+            assert_eq!(set.evaluate_shortlist(&compiled[0], &set.shortlist(&compiled[0], facts), facts), whole);
+            whole
+        };
+        for ip in IPS.iter().map(|ip| IpAddr::from(*ip)) {
+            // A membership says nothing without the provider it is of.
+            let memberships: Vec<(&str, Membership)> = (0..1 << GROUPS.len())
+                .flat_map(|members| IDPS.iter().map(move |idp| (members, *idp)))
+                .filter_map(|(members, idp)| {
+                    let names = GROUPS.iter().enumerate().filter(|(i, _)| members >> i & 1 == 1);
+                    let groups = names.map(|(_, name)| Group { id: (*name).into(), name: (*name).into() }).collect();
+                    Some((idp, set.interner().membership(&IdpId(idp.into()), &Groups::Known(groups))?))
+                })
+                .collect();
+            let bypass = set.bypass(&compiled[0], &Facts::of_nobody(ip));
+            for email in EMAILS {
+                for (idp, groups) in &memberships {
+                        let idp = set.interner().provider_number(&IdpId((*idp).into()));
+                        let known = Facts { email: Some(email), idp: Some(idp), groups: Some(groups), ip };
+                        let hidden = Facts {
+                            email: known.email.filter(|_| !hide[0]),
+                            idp: known.idp.filter(|_| !hide[1]),
+                            groups: known.groups.filter(|_| !hide[2]),
+                            ip,
+                        };
+                        if ask(&hidden).outcome == Outcome::Allow {
+                            prop_assert_eq!(ask(&known).outcome, Outcome::Allow, "{:?}", policies);
+                        }
+                        if bypass.is_some() {
+                            prop_assert!(set.bypass(&compiled[0], &known).is_some(), "{:?}", policies);
+                        }
+                }
+            }
+        }
+    }
+}

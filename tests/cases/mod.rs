@@ -1,0 +1,268 @@
+//! The case table and the world it plays in, for everything that answers requests: the engine itself, and the proxy.
+//!
+//! Included by the engine's unit tests and by the integration tests.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use portcullis::model::{Aud, Email, Group, Groups, Identity, IdentityNonce, IdpId, IdpRef, UnixTime, UserId};
+use portcullis::policy::{AccessGroup, Policy};
+use portcullis::token::SigningKey;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// The team domain of the table.
+pub(crate) const TEAM_DOMAIN: &str = "access.example.com";
+
+/// All of `decisions.toml`.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct World {
+    /// The client's address where a case names none.
+    pub(crate) client: IpAddr,
+    pub(crate) groups: Vec<AccessGroup>,
+    pub(crate) applications: Vec<App>,
+    pub(crate) people: Vec<Person>,
+    pub(crate) cases: BTreeMap<String, Case>,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct App {
+    pub(crate) name: String,
+    pub(crate) domain: String,
+    #[serde(default)]
+    pub(crate) cors: bool,
+    #[serde(default)]
+    pub(crate) options_preflight_bypass: bool,
+    #[serde(default)]
+    pub(crate) allowed_idps: Vec<IdpId>,
+    pub(crate) policies: Vec<Policy>,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Person {
+    pub(crate) name: String,
+    pub(crate) email: String,
+    #[serde(default = "okta")]
+    pub(crate) idp: String,
+    /// Unknown where it is not written.
+    pub(crate) groups: Option<Vec<String>>,
+    #[serde(default)]
+    pub(crate) record: Record,
+}
+
+/// What a node knows of a person's identity record.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Record {
+    #[default]
+    Known,
+    Missing,
+    Unavailable,
+    Unseen,
+    /// The tokens name none.
+    None,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Case {
+    /// Method, host, target.
+    pub(crate) send: String,
+    #[serde(default)]
+    pub(crate) headers: BTreeMap<String, String>,
+    /// What is presented; see `decisions.toml`.
+    #[serde(default)]
+    pub(crate) with: Vec<String>,
+    pub(crate) from: Option<IpAddr>,
+    /// The state of the node that is asked.
+    #[serde(default)]
+    pub(crate) node: String,
+    pub(crate) expect: String,
+}
+
+/// Reads the table.
+pub(crate) fn world() -> World {
+    toml::from_str(include_str!("decisions.toml")).unwrap()
+}
+
+impl Case {
+    /// Method, host, path and query.
+    pub(crate) fn target(&self) -> (&str, &str, &str, Option<&str>) {
+        let mut words = self.send.splitn(3, ' ');
+        let mut word = || words.next().unwrap();
+        let (method, host, target) = (word(), word(), word());
+        let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+        (method, host, path, query)
+    }
+}
+
+impl World {
+    pub(crate) fn person(&self, name: &str) -> &Person {
+        self.people.iter().find(|person| person.name == name).unwrap_or_else(|| panic!("nobody is called `{name}`"))
+    }
+
+    /// The headers of a case, credentials included.
+    pub(crate) fn headers(&self, case: &Case, mint: &Mint) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &case.headers {
+            headers.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
+        }
+        let mut cookies = vec!["theme=dark".to_owned()];
+        for credential in &case.with {
+            let (place, what) = credential.split_once(' ').unwrap();
+            let value = match what.strip_prefix("raw") {
+                Some(raw) => raw.trim_start().to_owned(),
+                None => {
+                    let words: Vec<_> = what.split(' ').collect();
+                    let flaw = words.get(2).copied().unwrap_or_default();
+                    mint.token(self.person(words[0]), words[1], flaw)
+                }
+            };
+            let cookie = format!("CF_Authorization={value}");
+            match place {
+                "cookie" => cookies.push(cookie),
+                "line" => drop(headers.append("cookie", HeaderValue::from_str(&cookie).unwrap())),
+                "header" => drop(headers.append("cf-access-token", HeaderValue::from_str(&value).unwrap())),
+                "assertion" => drop(headers.append("cf-access-jwt-assertion", HeaderValue::from_str(&value).unwrap())),
+                _ => panic!("`{credential}` names no place"),
+            }
+        }
+        headers.append("cookie", HeaderValue::from_str(&cookies.join("; ")).unwrap());
+        headers
+    }
+}
+
+impl Person {
+    pub(crate) fn nonce(&self) -> IdentityNonce {
+        IdentityNonce::parse(&format!("{:0<16}", self.name)).unwrap()
+    }
+
+    pub(crate) fn user(&self) -> UserId {
+        UserId(format!("user-{}", self.name).into())
+    }
+
+    pub(crate) fn identity(&self) -> Identity {
+        let named = |name: &String| Group { id: format!("id of {name}"), name: name.clone() };
+        Identity {
+            user: self.user(),
+            subject: format!("00u{}", self.name),
+            email: Email::parse(&self.email).unwrap(),
+            name: None,
+            idp: IdpRef { id: IdpId(self.idp.as_str().into()), kind: "okta".into() },
+            groups: self
+                .groups
+                .as_ref()
+                .map_or(Groups::Unknown, |names| Groups::Known(names.iter().map(named).collect())),
+            amr: None,
+            claims: serde_json::Map::new(),
+            at: UnixTime(0),
+            ip: None,
+        }
+    }
+}
+
+/// The audience tag of an application of the table.
+pub(crate) fn aud(application: &str) -> Aud {
+    Aud::derive(&[TEAM_DOMAIN, application])
+}
+
+/// Makes the tokens of the table.
+pub(crate) struct Mint {
+    pub(crate) now: UnixTime,
+    pub(crate) issuer: String,
+    /// The team's key.
+    pub(crate) key: SigningKey,
+    /// A key that the team never had.
+    pub(crate) stranger: SigningKey,
+}
+
+impl Mint {
+    pub(crate) fn claims(&self, person: &Person, application: &str) -> Value {
+        let mut claims = json!({
+            "iss": self.issuer, "aud": [aud(application)], "type": "app", "exp": self.now.0 + LIFETIME.as_secs(),
+            "iat": self.now.0 - 60, "nbf": self.now.0 - 60, "sub": person.user(), "email": person.email,
+            "identity_nonce": person.nonce().as_str(),
+        });
+        if person.record == Record::None {
+            claims.as_object_mut().unwrap().remove("identity_nonce");
+        }
+        claims
+    }
+
+    /// A token, with that one thing wrong with it.
+    pub(crate) fn token(&self, person: &Person, application: &str, flaw: &str) -> String {
+        let mut claims = self.claims(person, application);
+        let header = |kid: &str| json!({"alg": "RS256", "kid": kid, "typ": "JWT"});
+        let (mut header, mut key) = (header(self.key.kid()), &self.key);
+        match flaw {
+            "" | "forged" | "long" | "cut" | "quoted" => {}
+            "expired" => claims["exp"] = json!(self.now.0),
+            "ending" => claims["exp"] = json!(self.now.0 + 1),
+            "early" => claims["nbf"] = json!(self.now.0 + LEEWAY + 1),
+            "fresh" => claims["iat"] = json!(self.now.0),
+            "org" => claims["type"] = json!("org"),
+            "issuer" => claims["iss"] = json!("https://other.example.com"),
+            "nobody" => claims["email"] = Value::Null,
+            "impersonation" => claims["email"] = json!("bob@example.com"),
+            "both" => claims["aud"] = json!([aud(application), aud("wiki")]),
+            "none" => header["alg"] = json!("none"),
+            "hs256" => header["alg"] = json!("HS256"),
+            "crit" => header["crit"] = json!(["exp"]),
+            "nameless" => drop(header.as_object_mut().unwrap().remove("kid")),
+            "stranger" => (header["kid"], key) = (json!(self.stranger.kid()), &self.stranger),
+            "impostor" => key = &self.stranger,
+            _ => panic!("`{flaw}` is no flaw"),
+        }
+        if flaw == "long" {
+            claims["custom"] = json!({"padding": "x".repeat(portcullis::token::MAX_TOKEN_BYTES)});
+        }
+        let message = format!("{}.{}", encode(&header), encode(&claims));
+        let signature = match flaw {
+            "none" => String::new(),
+            "hs256" => {
+                let secret = self.key.to_jwk().to_string();
+                let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, secret.as_bytes());
+                URL_SAFE_NO_PAD.encode(aws_lc_rs::hmac::sign(&key, message.as_bytes()))
+            }
+            "forged" => sign(key, &format!("{message}.")),
+            _ => sign(key, &message),
+        };
+        let token = format!("{message}.{signature}");
+        match flaw {
+            "cut" => token.strip_suffix(|_: char| true).unwrap().to_owned(),
+            "quoted" => format!("\"{token}\""),
+            _ => token,
+        }
+    }
+}
+
+/// How long the tokens of the table last.
+pub(crate) const LIFETIME: Duration = Duration::from_secs(3_600);
+
+/// How far clocks may differ.
+pub(crate) const LEEWAY: u64 = 60;
+
+fn encode(value: &Value) -> String {
+    URL_SAFE_NO_PAD.encode(value.to_string())
+}
+
+/// RS256, over anything: also over what `SigningKey::sign` would never write.
+fn sign(key: &SigningKey, message: &str) -> String {
+    let pkcs8 = URL_SAFE_NO_PAD.decode(key.to_pkcs8().unwrap().expose()).unwrap();
+    let pair = aws_lc_rs::signature::RsaKeyPair::from_pkcs8(&pkcs8).unwrap();
+    let mut signature = vec![0; pair.public_modulus_len()];
+    let rng = aws_lc_rs::rand::SystemRandom::new();
+    pair.sign(&aws_lc_rs::signature::RSA_PKCS1_SHA256, &rng, message.as_bytes(), &mut signature).unwrap();
+    URL_SAFE_NO_PAD.encode(signature)
+}
+
+fn okta() -> String {
+    "okta".to_owned()
+}
