@@ -136,6 +136,11 @@ impl Access {
         engine::decide(&self.snapshot.load(), request, now)
     }
 
+    /// Whether browsers name no port.
+    pub(crate) fn uses_default_port(&self) -> bool {
+        self.snapshot.load().team().port.is_none()
+    }
+
     /// What decisions are made from.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()

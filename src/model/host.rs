@@ -64,12 +64,13 @@ pub struct Authority<'a> {
 }
 
 impl<'a> Authority<'a> {
-    /// The canonical text, where it is not what was written.
-    pub fn rewritten(&self) -> Option<String> {
+    /// The canonical text, where it is not what was written. A port that goes without saying is not in it.
+    pub fn rewritten(&self, default_port: bool) -> Option<String> {
         match (self.canonical, self.port) {
-            (true, _) => None,
-            (false, Some(port)) => Some(format!("{}:{port}", self.host)),
-            (false, None) => Some(self.host.to_string()),
+            (true, None) => None,
+            (true, Some(_)) if !default_port => None,
+            (false, Some(port)) if !default_port => Some(format!("{}:{port}", self.host)),
+            _ => Some(self.host.to_string()),
         }
     }
 

@@ -227,7 +227,7 @@ impl AccessFilter {
             };
             allowed.emit();
         }
-        match rewritten(request) {
+        match rewritten(request, self.access.uses_default_port()) {
             Some(rewritten) => Next::Forward(permit, rewritten),
             None => {
                 let id = RequestId::random();
@@ -272,14 +272,14 @@ impl AccessFilter {
 }
 
 /// What the origin gets in place of what was sent; `None` where that is no request.
-fn rewritten(request: &RequestView<'_>) -> Option<Rewritten> {
+fn rewritten(request: &RequestView<'_>, default_port: bool) -> Option<Rewritten> {
     let mut rewritten = Rewritten::default();
     if request.path.is_rewritten() {
         let path = request.path.as_str();
         let target = request.query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
         rewritten.target = Some(target.parse().ok()?);
     }
-    if let Some(host) = request.authority.rewritten() {
+    if let Some(host) = request.authority.rewritten(default_port) {
         rewritten.host = Some(HeaderValue::try_from(host).ok()?);
     }
     Some(rewritten)
