@@ -233,7 +233,7 @@ impl Truths {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(192))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
     /// Whatever happened to a node, it answers as one that was just told how things are; and what it forwards is right.
     #[test]
