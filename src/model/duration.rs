@@ -41,8 +41,8 @@ pub fn format(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match (seconds, duration.subsec_nanos()) {
         (0, 0) => "0s".to_owned(),
-        (_, 0) if seconds % 3600 == 0 => format!("{}h", seconds / 3600),
-        (_, 0) if seconds % 60 == 0 => format!("{}m", seconds / 60),
+        (_, 0) if seconds.is_multiple_of(3600) => format!("{}h", seconds / 3600),
+        (_, 0) if seconds.is_multiple_of(60) => format!("{}m", seconds / 60),
         (_, 0) => format!("{seconds}s"),
         (_, nanos) if nanos % 1_000_000 == 0 => format!("{}ms", duration.as_millis()),
         _ => format!("{}ns", duration.as_nanos()),

@@ -68,29 +68,21 @@ impl<'a> CleanPath<'a> {
 
 /// Whether the path is its own canonical form, as nearly every path is: plain bytes, no empty segment, no dot segment.
 fn is_canonical(path: &[u8]) -> bool {
-    let plain = |byte: &u8| PLAIN.get(usize::from(*byte)).is_some_and(|plain| *plain);
     let suspect = |pair: &[u8]| matches!(pair, b"//" | b"/.");
     let hidden = |segment: &[u8]| matches!(segment, b"" | b"." | b"..");
     let segments = || path.get(1..path.len() - usize::from(path.ends_with(b"/"))).unwrap_or_default();
-    path.iter().all(plain) && (!path.windows(2).any(suspect) || !segments().split(|byte| *byte == b'/').any(hidden))
+    path.iter().all(|byte| is_plain(*byte))
+        && (!path.windows(2).any(suspect) || !segments().split(|byte| *byte == b'/').any(hidden))
 }
-
-/// The slash, and bytes that stand for themselves and mean nothing else to anybody.
-const PLAIN: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0_u8;
-    loop {
-        let others = matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@');
-        table[byte as usize] = byte == b'/' || is_unreserved(byte) || others;
-        if byte == u8::MAX {
-            break table;
-        }
-        byte += 1;
-    }
-};
 
 const fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+/// The slash, and bytes that stand for themselves and mean nothing else to anybody.
+const fn is_plain(byte: u8) -> bool {
+    is_unreserved(byte)
+        || matches!(byte, b'/' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@')
 }
 
 fn canonicalise(raw: &str) -> Result<CleanPath<'_>, PathError> {

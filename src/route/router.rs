@@ -81,13 +81,13 @@ impl Router {
     }
 
     /// The application of a canonical host and a path, judged by one reading of the path.
-    pub fn find<'a>(&'a self, host: &str, path: &str) -> Option<usize> {
-        let [exact, first_label, elsewhere] = self.claims(host);
-        let exact = exact.iter().find(|claim| claim.domain.covers_path(path));
-        let first = |claims: &'a [Claim]| {
-            claims.iter().find(|claim| claim.domain.covers_host(host) && claim.domain.covers_path(path))
+    pub fn find(&self, host: &str, path: &str) -> Option<usize> {
+        let exact = self.exact(host).iter().find(|claim| claim.domain.covers_path(path));
+        let wild = || {
+            let covering = |claim: &&Claim| claim.domain.covers_host(host) && claim.domain.covers_path(path);
+            let firsts = self.wild(host).map(|claims| claims.iter().find(covering));
+            firsts.into_iter().flatten().min_by_key(|claim| claim.rank)
         };
-        let wild = || first(first_label).into_iter().chain(first(elsewhere)).min_by_key(|claim| claim.rank);
         exact.or_else(wild).map(|claim| claim.application)
     }
 
@@ -106,15 +106,19 @@ impl Router {
 
     /// Whether any application is on this host.
     pub fn knows_host(&self, host: &str) -> bool {
-        self.claims(host).into_iter().flatten().any(|claim| claim.domain.covers_host(host))
+        let covered = || self.wild(host).into_iter().flatten().any(|claim| claim.domain.covers_host(host));
+        !self.exact(host).is_empty() || covered()
     }
 
-    /// What may claim a host, each list in the order of specificity; an exact host goes before all others.
-    fn claims(&self, host: &str) -> [&[Claim]; 3] {
+    /// What claims exactly this host, in the order of specificity.
+    fn exact(&self, host: &str) -> &[Claim] {
+        self.exact.get(host).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// What may claim this host among others, each list in the order of specificity.
+    fn wild(&self, host: &str) -> [&[Claim]; 2] {
         let rest = host.split_once('.').map_or("", |(_, rest)| rest);
-        let exact = self.exact.get(host).map(Vec::as_slice);
-        let first_label = self.first_label.get(rest).map(Vec::as_slice);
-        [exact.unwrap_or_default(), first_label.unwrap_or_default(), &self.elsewhere]
+        [self.first_label.get(rest).map(Vec::as_slice).unwrap_or_default(), &self.elsewhere]
     }
 }
 

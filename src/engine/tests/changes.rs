@@ -119,6 +119,18 @@ fn a_token_for_two_applications_is_judged_by_each() {
 }
 
 #[test]
+fn a_session_that_is_known_opens_one_application_only() {
+    let node = node();
+    for name in ["alice", "bob"] {
+        let token = [&*format!("cookie {name} app")];
+        assert!(get("app", &token).ask(&node, NOW).starts_with("forward app"));
+        for other in ["wiki", "admin", "vault", "tools", "partners", "closed"] {
+            assert_eq!(get(other, &token).ask(&node, NOW), "log in redirect session_invalid", "{name} {other}");
+        }
+    }
+}
+
+#[test]
 fn a_session_ends_with_its_token() {
     let node = node();
     let request = get("wiki", &["cookie alice wiki"]);
