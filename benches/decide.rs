@@ -5,7 +5,6 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark stops where its world is not as made")]
 #![expect(clippy::print_stdout, reason = "the report")]
 
-use std::borrow::Cow;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -296,6 +295,7 @@ fn sign(world: &World, key: &SigningKey, count: usize) -> Vec<(IdentityNonce, St
 struct Request {
     method: Method,
     headers: HeaderMap,
+    authority: Authority<'static>,
     path: CleanPath<'static>,
 }
 
@@ -322,7 +322,8 @@ impl Request {
         ] {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
         }
-        Self { method: Method::GET, headers, path: CleanPath::parse(PATH).unwrap() }
+        let authority = Authority::parse(HOST).unwrap();
+        Self { method: Method::GET, headers, authority, path: CleanPath::parse(PATH).unwrap() }
     }
 
     /// As a front makes it of a native request.
@@ -342,7 +343,7 @@ impl Request {
     fn read(&self) -> RequestView<'_> {
         RequestView {
             method: &self.method,
-            authority: Authority { host: Cow::Borrowed(HOST), port: None },
+            authority: self.authority.clone(),
             path: self.path.clone(),
             query: None,
             headers: &self.headers,
