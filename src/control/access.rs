@@ -32,6 +32,8 @@ pub struct Access {
     /// The last JWKS of a remote team, for our own `certs`.
     pub(super) remote_jwks: ArcSwapOption<Bytes>,
     pub(super) fetching: tokio::sync::Mutex<()>,
+    /// Who is asked about at the moment: one question for each, however many requests wait for the answer.
+    pub(super) asking: moka::sync::Cache<IdentityNonce, Arc<tokio::sync::Mutex<()>>>,
     seal: SealingKey,
     /// Flows and hand-overs that were used, for as long as they could be used again.
     used: moka::sync::Cache<String, ()>,
@@ -119,6 +121,7 @@ impl Access {
             signing: ArcSwapOption::new(None),
             remote_jwks: ArcSwapOption::new(None),
             fetching: tokio::sync::Mutex::new(()),
+            asking: moka::sync::Cache::builder().time_to_idle(ASKING).build(),
             seal,
             used: moka::sync::Cache::builder().time_to_live(USED_FOR).max_capacity(MAX_USED).build(),
             runtime,
@@ -388,7 +391,9 @@ impl Access {
         now: UnixTime,
     ) -> Result<Option<Arc<Identity>>, StoreError> {
         match self.known.identity(&nonce) {
-            Some(IdentityState::Known(identity)) => return Ok(Some(identity)),
+            Some(IdentityState::Known(identity) | IdentityState::Borrowed { identity, .. }) => {
+                return Ok(Some(identity));
+            }
             Some(IdentityState::Missing) => return Ok(None),
             Some(IdentityState::Unavailable { .. }) | None => {}
         }
@@ -435,6 +440,7 @@ impl std::fmt::Debug for Access {
 
 /// Longer than any flow or hand-over lives.
 const USED_FOR: Duration = Duration::from_secs(1800);
+const ASKING: Duration = Duration::from_secs(60);
 const MAX_USED: u64 = 1_000_000;
 const MAX_COOKIES: usize = 4;
 const RETRY_IDENTITY: Duration = Duration::from_secs(2);

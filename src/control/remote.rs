@@ -80,18 +80,39 @@ impl Access {
 
     /// Learns the identity behind a token: from the store, or from the team that signed it, which wants to see the token.
     pub(crate) async fn learn_identity(&self, nonce: IdentityNonce, token: &Secret) {
+        let one = self.asking.get_with(nonce, Arc::default);
+        let _one = one.lock().await;
         let now = UnixTime::now();
+        let last = self.known.identity(&nonce);
+        match &last {
+            Some(IdentityState::Known(_) | IdentityState::Missing) => return,
+            Some(IdentityState::Borrowed { recheck: until, .. } | IdentityState::Unavailable { retry_from: until })
+                if now < *until =>
+            {
+                return;
+            }
+            _ => {}
+        }
         let Some(remote) = self.services().remote.clone() else {
             // What went wrong is known to the engine and written down.
             let _ = self.identity(nonce, now).await;
             return;
         };
         let state = match self.ask_identity(&remote.identity_url, token, now).await {
-            Ok(Some(identity)) => IdentityState::Known(Arc::new(identity)),
+            Ok(Some(identity)) => {
+                IdentityState::Borrowed { identity: Arc::new(identity), recheck: now.after(ASK_AGAIN) }
+            }
             Ok(None) => IdentityState::Missing,
             Err(error) => {
                 tracing::warn!(url = %remote.identity_url, error, "an identity could not be learned");
-                IdentityState::Unavailable { retry_from: now.after(RETRY_IDENTITY) }
+                let recheck = now.after(RETRY_IDENTITY);
+                match last {
+                    // The last answer stays until its bound.
+                    Some(IdentityState::Borrowed { identity, .. }) if now.since(identity.at) < remote.max_stale => {
+                        IdentityState::Borrowed { identity, recheck }
+                    }
+                    _ => IdentityState::Unavailable { retry_from: recheck },
+                }
             }
         };
         self.known.set_identity(nonce, state);
@@ -200,3 +221,5 @@ const MAX_DOCUMENT: usize = 256 * 1024;
 /// An unknown `kid` starts no more than one fetch in this time.
 const COOLDOWN: Duration = Duration::from_secs(30);
 const RETRY_IDENTITY: Duration = Duration::from_secs(2);
+/// How late a login that the team ended is noticed here.
+const ASK_AGAIN: Duration = Duration::from_secs(15);

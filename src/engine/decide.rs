@@ -252,11 +252,14 @@ fn identity(snapshot: &Snapshot, nonce: Option<IdentityNonce>, token: &str, now:
     let Some(nonce) = nonce else { return Ok(Learned::default()) };
     match snapshot.known().identity(&nonce) {
         Some(IdentityState::Known(identity)) => Ok(Learned { identity: Some(identity), recheck: None }),
+        Some(IdentityState::Borrowed { identity, recheck }) if now < recheck => {
+            Ok(Learned { identity: Some(identity), recheck: Some(recheck) })
+        }
         Some(IdentityState::Missing) => Err(Missing::Because(Reason::SessionRevoked)),
         Some(IdentityState::Unavailable { retry_from }) if now < retry_from => {
             Ok(Learned { identity: None, recheck: Some(retry_from) })
         }
-        Some(IdentityState::Unavailable { .. }) | None => {
+        Some(IdentityState::Borrowed { .. } | IdentityState::Unavailable { .. }) | None => {
             Err(Missing::Need(Need::Identity { nonce, token: Secret::new(token) }))
         }
     }

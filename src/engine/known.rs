@@ -72,6 +72,13 @@ pub struct IssuerKeys {
 pub enum IdentityState {
     /// The record.
     Known(Arc<Identity>),
+    /// A remote team's record, which that team is asked for again from then on: it may have ended the login.
+    Borrowed {
+        /// The record.
+        identity: Arc<Identity>,
+        /// When.
+        recheck: UnixTime,
+    },
     /// There is none: whatever refers to it is no session.
     Missing,
     /// It could not be learned; worth asking again from then on.

@@ -16,6 +16,7 @@
 mod attacks;
 mod bad_days;
 mod configuration;
+mod edge;
 mod harness;
 mod headers;
 mod login;

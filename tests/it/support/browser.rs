@@ -18,6 +18,7 @@ const MAX_HOPS: usize = 25;
 #[derive(Clone)]
 pub struct Browser {
     proxy: SocketAddr,
+    elsewhere: Vec<(String, SocketAddr)>,
     trust: Arc<ClientConfig>,
     /// Every cookie it holds.
     pub cookies: Vec<Kept>,
@@ -59,7 +60,12 @@ impl Browser {
 
     /// A fresh browser for which every name leads to `proxy`.
     pub fn at(proxy: SocketAddr, trust: Arc<ClientConfig>) -> Self {
-        Self { proxy, trust, cookies: Vec::new(), trail: Vec::new(), given: Vec::new() }
+        Self { proxy, elsewhere: Vec::new(), trust, cookies: Vec::new(), trail: Vec::new(), given: Vec::new() }
+    }
+
+    /// Has a name lead to another proxy.
+    pub fn leads_to(&mut self, host: &str, address: SocketAddr) {
+        self.elsewhere.push((host.to_owned(), address));
     }
 
     /// Opens a page as if its address had been typed, and follows redirects to their end.
@@ -142,7 +148,10 @@ impl Browser {
         let host = url.host_str().unwrap();
         let mut connection = match (host.parse::<std::net::IpAddr>(), url.scheme()) {
             (Ok(ip), "http") => Connection::plain(SocketAddr::new(ip, url.port_or_known_default().unwrap())).await,
-            (Err(_), "http") => Connection::plain(self.proxy).await,
+            (Err(_), "http") => {
+                let elsewhere = self.elsewhere.iter().find(|(name, _)| name == host).map(|(_, address)| *address);
+                Connection::plain(elsewhere.unwrap_or(self.proxy)).await
+            }
             (Err(_), "https") => Connection::tls(self.proxy, host, &self.trust).await,
             _ => panic!("sent to `{url}`"),
         };

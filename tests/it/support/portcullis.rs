@@ -34,6 +34,10 @@ pub struct Config {
     pub listen: String,
     /// The log filter.
     pub log: &'static str,
+    /// The team domain, where it is not the ordinary one.
+    pub domain: Option<String>,
+    /// Another team's keys: then nobody logs in here.
+    pub certs_url: Option<String>,
 }
 
 impl Config {
@@ -47,6 +51,8 @@ impl Config {
             session_duration: "24h",
             listen: String::new(),
             log: "info,portcullis=trace",
+            domain: None,
+            certs_url: None,
         }
     }
 
@@ -58,15 +64,27 @@ impl Config {
     /// The file, with these listeners.
     pub fn text(&self, listen: SocketAddr, metrics: SocketAddr) -> String {
         let Self { issuer, rest, session_duration, listen: listen_extra, .. } = self;
-        let team = self.team();
+        let team = self.domain.as_deref().unwrap_or(self.team()).replace("$PORT", &listen.port().to_string());
+        let certs_url = self.certs_url.as_ref().map(|url| format!(r#"certs_url = "{url}""#)).unwrap_or_default();
+        let provider = format!(
+            r#"
+[[identity_providers]]
+id = "okta"
+name = "Example Okta"
+type = "okta"
+config = {{ client_id = "{CLIENT_ID}", client_secret = "{CLIENT_SECRET}", okta_account = "{issuer}"{} }}
+"#,
+            self.api_token.as_ref().map(|t| format!(r#", api_token = "{t}""#)).unwrap_or_default()
+        );
+        let provider = if self.certs_url.is_none() { provider } else { String::new() };
         let plain_http = !self.tls;
         let tls = if self.tls { r#"tls = { certificate = "cert.pem", key = "key.pem" }"# } else { "" };
-        let api_token = self.api_token.as_ref().map(|t| format!(r#", api_token = "{t}""#)).unwrap_or_default();
         format!(
             r#"
 [team]
 name = "Example"
 domain = "{team}"
+{certs_url}
 session_duration = "{session_duration}"
 
 [store]
@@ -85,11 +103,7 @@ address = "{listen}"
 {tls}
 {listen_extra}
 
-[[identity_providers]]
-id = "okta"
-name = "Example Okta"
-type = "okta"
-config = {{ client_id = "{CLIENT_ID}", client_secret = "{CLIENT_SECRET}", okta_account = "{issuer}"{api_token} }}
+{provider}
 
 {rest}
 "#
