@@ -235,6 +235,7 @@ async fn reload(access: &Arc<Access>, http: &HttpClient, handle: &tokio::runtime
 }
 
 fn filter_settings(config: &Config) -> FilterSettings {
+    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     let listeners = config.listen.iter().map(|listen| ListenerSettings {
         address: listen.address,
         trusted_proxies: listen.trusted_proxies.clone(),
@@ -242,7 +243,9 @@ fn filter_settings(config: &Config) -> FilterSettings {
     });
     FilterSettings {
         listeners: listeners.collect(),
-        max_header_bytes: usize::try_from(config.limits.header_bytes).unwrap_or(usize::MAX),
+        max_header_bytes: size(config.limits.header_bytes),
+        max_headers: size(config.limits.header_count),
+        max_target_bytes: size(config.limits.target_bytes),
     }
 }
 

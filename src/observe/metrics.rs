@@ -20,8 +20,6 @@ pub struct Metrics {
     logins: IntCounterVec,
     jwks_fetched: IntGaugeVec,
     jwks_fetches: IntCounterVec,
-    cache_hits: IntCounter,
-    cache_misses: IntCounter,
     store_errors: IntCounterVec,
     reloads: [IntCounter; Reload::ALL.len()],
     generation: IntGauge,
@@ -148,7 +146,6 @@ pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
 impl Metrics {
     fn new() -> Self {
-        let cache = counters("session_cache_total", "Look-ups of verified sessions by result.", &["result"]);
         let reloads = counters("config_reloads_total", "Reloads of the configuration by outcome.", &["outcome"]);
         let upstream = counters("upstream_errors_total", "Errors of origins by kind.", &["kind"]);
         let metrics = Self {
@@ -163,8 +160,6 @@ impl Metrics {
                 &["issuer"],
             )),
             jwks_fetches: counters("jwks_fetches_total", "Fetches of keys by outcome.", &["issuer", "outcome"]),
-            cache_hits: cache.with_label_values(&["hit"]),
-            cache_misses: cache.with_label_values(&["miss"]),
             store_errors: counters("store_errors_total", "Store calls without an answer by kind.", &["kind"]),
             reloads: Reload::ALL.map(|outcome| reloads.with_label_values(&[outcome.as_str()])),
             generation: register(IntGauge::with_opts(named(
@@ -214,11 +209,6 @@ impl Metrics {
         for outcome in Fetch::ALL {
             let _ = self.jwks_fetches.remove_label_values(&[issuer, outcome.as_str()]);
         }
-    }
-
-    /// Counts a look-up of a verified session.
-    pub fn session_cache(&self, hit: bool) {
-        if hit { &self.cache_hits } else { &self.cache_misses }.inc();
     }
 
     /// Counts a store call that gave no answer.
@@ -301,7 +291,6 @@ mod tests {
         metrics.request(Decision::Deny, Some(Reason::PreflightRefused));
         metrics.request(Decision::Deny, Some(Reason::PreflightRefused));
         metrics.login(Login::Invalid, Some("state"));
-        metrics.session_cache(true);
         metrics.store_error(&StoreError::Malformed { what: "identity" });
         metrics.reload(Reload::Rejected);
         metrics.generation(7);
@@ -313,8 +302,6 @@ mod tests {
         );
         assert_eq!(sample(r#"portcullis_requests_total{decision="deny",reason="preflight_refused"}"#), Some(2));
         assert_eq!(sample(r#"portcullis_logins_total{outcome="invalid",reason="state"}"#), Some(1));
-        assert_eq!(sample(r#"portcullis_session_cache_total{result="hit"}"#), Some(1));
-        assert_eq!(sample(r#"portcullis_session_cache_total{result="miss"}"#), Some(0));
         assert_eq!(sample(r#"portcullis_store_errors_total{kind="malformed"}"#), Some(1));
         assert_eq!(sample(r#"portcullis_store_errors_total{kind="unavailable"}"#), Some(0));
         assert_eq!(sample(r#"portcullis_config_reloads_total{outcome="rejected"}"#), Some(1));

@@ -34,12 +34,16 @@ pub struct FilterSettings {
     pub listeners: Vec<ListenerSettings>,
     /// The most bytes of header names and values together.
     pub max_header_bytes: usize,
+    /// The most header lines.
+    pub max_headers: usize,
+    /// The most bytes of a request's target.
+    pub max_target_bytes: usize,
 }
 
 impl Default for FilterSettings {
-    /// No trusted proxy; 64 KiB of headers.
+    /// No trusted proxy; 64 KiB of headers in at most 128 lines, 16 KiB of target.
     fn default() -> Self {
-        Self { listeners: Vec::new(), max_header_bytes: 64 * 1024 }
+        Self { listeners: Vec::new(), max_header_bytes: 64 * 1024, max_headers: 128, max_target_bytes: 16 * 1024 }
     }
 }
 
@@ -164,7 +168,7 @@ impl AccessFilter {
     fn look(&self, session: &Session, client: IpAddr, now: UnixTime, first: bool) -> Next {
         let native = session.req_header();
         let seen = match has_fragment(session) {
-            false => view(native, client, self.settings.max_header_bytes),
+            false => view(native, client, &self.settings),
             true => Err(Reason::PathAmbiguous),
         };
         let request = match seen {

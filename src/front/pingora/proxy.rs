@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -51,6 +52,11 @@ impl ProxyHttp for AccessProxy {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut ProxyCtx) -> Result<bool> {
+        // A client that stops in the middle of a body, or stops reading, is not waited for. A tunnel may rest.
+        if !session.req_header().headers.contains_key(header::UPGRADE) {
+            session.set_read_timeout(Some(CLIENT_TIMEOUT));
+            session.set_write_timeout(Some(CLIENT_TIMEOUT));
+        }
         if self.filter.request_filter(session, &mut ctx.access).await? {
             return Ok(true);
         }
@@ -166,6 +172,8 @@ impl ProxyHttp for AccessProxy {
         true
     }
 }
+
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
 
 const fn upstream_error(kind: &ErrorType) -> UpstreamError {
     match kind {

@@ -5,17 +5,19 @@ use ipnet::IpNet;
 use pingora::http::RequestHeader;
 use pingora::prelude::Session;
 
-use super::filter::ListenerSettings;
+use super::filter::{FilterSettings, ListenerSettings};
 use crate::model::{Authority, CleanPath, Reason, RequestView};
 
 /// The native request as the engine sees it. The one place where host and path are read.
 pub(super) fn view<'a>(
     request: &'a RequestHeader,
     client: IpAddr,
-    max_header_bytes: usize,
+    limits: &FilterSettings,
 ) -> Result<RequestView<'a>, Reason> {
     let bytes: usize = request.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    if bytes > max_header_bytes {
+    let target = request.raw_path().len();
+    if bytes > limits.max_header_bytes || request.headers.len() > limits.max_headers || target > limits.max_target_bytes
+    {
         return Err(Reason::HeadersTooLarge);
     }
     if !request.raw_path_is_utf8() {
