@@ -18,6 +18,7 @@ mod bad_days;
 mod configuration;
 mod harness;
 mod headers;
+mod layers;
 mod login;
 mod logs;
 mod matrix;

@@ -9,6 +9,7 @@ use pingora::prelude::{Error, ErrorType, Result, Session};
 
 use super::request::{client, has_fragment, view};
 use super::{respond, upstream};
+use crate::config::Config;
 use crate::control::Access;
 use crate::engine::{Decision, Need, Permit, Refusal, Snapshot};
 use crate::login;
@@ -40,6 +41,20 @@ impl Default for FilterSettings {
     /// No trusted proxy; 64 KiB of headers.
     fn default() -> Self {
         Self { listeners: Vec::new(), max_header_bytes: 64 * 1024 }
+    }
+}
+
+impl From<&Config> for FilterSettings {
+    fn from(config: &Config) -> Self {
+        let listeners = config.listen.iter().map(|listen| ListenerSettings {
+            address: listen.address,
+            trusted_proxies: listen.trusted_proxies.clone(),
+            tls: listen.tls.is_some(),
+        });
+        Self {
+            listeners: listeners.collect(),
+            max_header_bytes: usize::try_from(config.limits.header_bytes).unwrap_or(usize::MAX),
+        }
     }
 }
 
