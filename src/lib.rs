@@ -7,11 +7,11 @@
 #[cfg(test)]
 extern crate self as portcullis;
 
-// Layers 0 to 3: pure, without a runtime.
+// Layers 0 to 3: pure, without a runtime. `oidc` has a feature of its own, for it brings a tree of dependencies.
 pub mod cookie;
 pub mod engine;
 pub mod model;
-#[cfg(feature = "control")]
+#[cfg(feature = "oidc")]
 pub mod oidc;
 pub mod policy;
 pub mod route;

@@ -1,33 +1,29 @@
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
 
+use async_trait::async_trait;
 use http::HeaderValue;
+use tokio::runtime::Handle;
 
 use crate::config::{Application, Config, OriginScheme};
+use crate::control::OriginSource;
 use crate::engine::Origins;
 use crate::front::pingora::{Check, OriginPool, PoolSettings, Protocol, Target};
 
-/// The pools of a configuration, by application.
-pub(super) struct Pools(HashMap<String, Arc<OriginPool>>);
+/// A pool for each application, of the origins that the configuration names.
+#[derive(Debug)]
+pub(super) struct Pools;
 
-impl Pools {
-    pub(super) fn of(&self, application: &Application) -> Origins {
-        match self.0.get(&application.id) {
-            Some(pool) => Origins::new(Arc::clone(pool)),
-            // Every application has one; without, nothing is forwarded.
-            None => Origins::new(()),
+#[async_trait]
+impl OriginSource for Pools {
+    async fn origins(&self, config: &Config, runtime: &Handle) -> HashMap<String, Origins> {
+        let mut pools = HashMap::new();
+        for application in &config.applications {
+            let pool = OriginPool::start(settings(config, application), runtime).await;
+            pools.insert(application.id.clone(), Origins::new(pool));
         }
+        pools
     }
-}
-
-pub(super) async fn pools(config: &Config, runtime: &tokio::runtime::Handle) -> Pools {
-    let mut pools = HashMap::new();
-    for application in &config.applications {
-        let pool = OriginPool::start(settings(config, application), runtime).await;
-        pools.insert(application.id.clone(), pool);
-    }
-    Pools(pools)
 }
 
 /// The authorities that origins' certificates are checked against, where they are not the system's.

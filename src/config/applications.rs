@@ -23,7 +23,7 @@ pub struct Application {
     pub name: String,
     /// Where it is.
     pub domain: Domain,
-    /// The servers behind it, at least one.
+    /// The servers behind it; at least one, unless the configuration is for a proxy of somebody's own.
     pub origins: Vec<Origin>,
     /// How they are spoken with.
     pub origin_settings: OriginSettings,

@@ -44,7 +44,7 @@ pub struct Config {
     pub team: Team,
     /// Where this node keeps what must survive a restart.
     pub store: StoreConfig,
-    /// Where connections are accepted; at least one.
+    /// Where connections are accepted; at least one, unless the configuration is for a proxy of somebody's own.
     pub listen: Vec<Listen>,
     /// Where metrics and health are served, on plain HTTP and to anybody; nowhere by default.
     pub metrics: Option<SocketAddr>,
@@ -78,6 +78,19 @@ pub struct Loaded {
 /// # Errors
 /// Every mistake that was found, in the order of the file.
 pub fn load(path: &Path, env: &dyn Environment) -> Result<Loaded, Errors> {
+    load_for(path, env, false)
+}
+
+/// The same for a proxy of one's own, which listens and picks its origins itself: `[[listen]]` and an application's `origin`
+/// may be left out. `[team]` then names the scheme and port that browsers use: HTTPS, unless `[insecure] plain_http` is on.
+///
+/// # Errors
+/// As for [`load`].
+pub fn load_embedded(path: &Path, env: &dyn Environment) -> Result<Loaded, Errors> {
+    load_for(path, env, true)
+}
+
+fn load_for(path: &Path, env: &dyn Environment, embedded: bool) -> Result<Loaded, Errors> {
     let of_file = |message: &str| Errors(vec![Problem::of_file(path, message)]);
     let unreadable = |e: std::io::Error| of_file(&format!("the file cannot be read: {}", secrets::plain(&e)));
     if std::fs::metadata(path).map_err(unreadable)?.len() > secrets::LARGEST_FILE {
@@ -85,7 +98,7 @@ pub fn load(path: &Path, env: &dyn Environment) -> Result<Loaded, Errors> {
     }
     let bytes = std::fs::read(path).map_err(unreadable)?;
     let text = String::from_utf8(bytes).map_err(|_| of_file("the file is not UTF-8"))?;
-    parse(&text, path, env)
+    parse_for(&text, path, env, embedded)
 }
 
 /// Reads a configuration from text. `file` is named in messages, and its folder is what relative paths start from.
@@ -93,7 +106,11 @@ pub fn load(path: &Path, env: &dyn Environment) -> Result<Loaded, Errors> {
 /// # Errors
 /// Every mistake that was found, in the order of the file. Where the syntax is wrong, only that: the rest could be misread.
 pub fn parse(text: &str, file: &Path, env: &dyn Environment) -> Result<Loaded, Errors> {
-    let reader = Reader::new(text, file, env);
+    parse_for(text, file, env, false)
+}
+
+fn parse_for(text: &str, file: &Path, env: &dyn Environment, embedded: bool) -> Result<Loaded, Errors> {
+    let reader = Reader::new(text, file, env, embedded);
     let (document, mistakes) = DeTable::parse_recoverable(text);
     for mistake in &mistakes {
         let offset = mistake.span().map_or(text.len(), |span| span.start);
@@ -158,7 +175,8 @@ fn read<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Config>
 
 fn listen(table: &mut Table<'_>, insecure: &Insecure) -> Vec<Listen> {
     let mut addresses = reader::Unique::new("listener has the address");
-    let item = table.needed("listen", "[{ address = \"0.0.0.0:443\", tls = { certificate = \"…\", key = \"…\" } }]");
+    let item = table
+        .needed_standalone("listen", "[{ address = \"0.0.0.0:443\", tls = { certificate = \"…\", key = \"…\" } }]");
     let list = item.as_ref().and_then(Item::list).unwrap_or_default();
     if let (Some(item), true) = (&item, list.is_empty() && item.as_ref().is_some_and(|item| item.value().is_array())) {
         item.error("this list is empty; add a listener");

@@ -72,7 +72,7 @@ pub struct HealthCheck {
 impl Origin {
     /// Reads one address or a list of them.
     pub(super) fn read_all(table: &mut Table<'_>, listen: &[Listen]) -> Vec<Self> {
-        let Some(item) = table.needed("origin", "\"http://127.0.0.1:8080\"") else { return Vec::new() };
+        let Some(item) = table.needed_standalone("origin", "\"http://127.0.0.1:8080\"") else { return Vec::new() };
         if item.value().as_array().is_some_and(|list| list.is_empty()) {
             item.error("this list is empty; write for example `origin = \"http://127.0.0.1:8080\"`");
         }

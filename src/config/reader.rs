@@ -24,6 +24,8 @@ pub(super) struct Reader<'a> {
     lines: Vec<usize>,
     file: &'a Path,
     env: &'a dyn Environment,
+    /// Whether connections are accepted and forwarded by somebody else's server.
+    embedded: bool,
     /// Where a section that is left out is read from.
     empty: DeTable<'static>,
     errors: RefCell<Vec<(usize, Problem)>>,
@@ -56,14 +58,18 @@ pub(super) struct Table<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(text: &'a str, file: &'a Path, env: &'a dyn Environment) -> Self {
+    pub(super) fn new(text: &'a str, file: &'a Path, env: &'a dyn Environment, embedded: bool) -> Self {
         let (errors, warnings) = (RefCell::default(), RefCell::default());
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Self { text, lines, file, env, empty: DeTable::new(), errors, warnings }
+        Self { text, lines, file, env, embedded, empty: DeTable::new(), errors, warnings }
     }
 
     pub(super) fn env(&self) -> &'a dyn Environment {
         self.env
+    }
+
+    pub(super) const fn is_embedded(&self) -> bool {
+        self.embedded
     }
 
     /// Paths in the file are relative to the folder that it is in.
@@ -262,6 +268,11 @@ impl<'a> Table<'a> {
             self.reader.error(&place, &format!("this is missing; write for example `{key} = {example}`"));
         }
         item
+    }
+
+    /// A value that is missed only where the proxy is ours: whoever embeds the check may do without.
+    pub(super) fn needed_standalone(&mut self, key: &'static str, example: &str) -> Option<Item<'a>> {
+        if self.reader.is_embedded() { self.item(key) } else { self.needed(key, example) }
     }
 
     /// A table that may be left out: then every key in it is.

@@ -166,6 +166,12 @@ impl Access {
     /// Puts a new configuration in place. Sessions and what is known stay.
     pub fn replace(&self, snapshot: Snapshot, services: Services) {
         metrics().generation(snapshot.generation());
+        // Under another team domain the same keys sign for another issuer.
+        if let Some(keys) = self.signing.load_full()
+            && let Err(error) = self.publish_keys_of(snapshot.issuer(), &keys)
+        {
+            tracing::error!(%error, "the signing keys could not be published");
+        }
         self.services.store(Arc::new(services));
         self.publisher.publish(&self.snapshot, |revocations| snapshot.with_revocations(revocations));
     }
@@ -219,13 +225,17 @@ impl Access {
 
     /// Puts signing keys in place, and their public halves where the engine looks for them.
     pub(super) fn publish_signing_keys(&self, keys: Arc<SigningKeys>) -> Result<(), KeyError> {
+        self.publish_keys_of(self.snapshot.load().issuer(), &keys)?;
+        self.signing.store(Some(keys));
+        Ok(())
+    }
+
+    fn publish_keys_of(&self, issuer: &str, keys: &SigningKeys) -> Result<(), KeyError> {
         let never = UnixTime(u64::MAX);
         let public = KeySet::from_jwks(&keys.jwks())?;
-        let issuer = self.snapshot.load().issuer().to_owned();
         let now = UnixTime::now();
         self.known
-            .set_keys(&issuer, IssuerKeys { keys: Some(public), tried: now, good_until: never, retry_from: never });
-        self.signing.store(Some(keys));
+            .set_keys(issuer, IssuerKeys { keys: Some(public), tried: now, good_until: never, retry_from: never });
         Ok(())
     }
 

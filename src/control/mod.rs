@@ -10,6 +10,7 @@ mod record;
 mod remote;
 mod revocations;
 pub mod signing_keys;
+mod start;
 mod tasks;
 
 pub use access::{Access, Services, StartError};
@@ -17,6 +18,7 @@ pub(crate) use access::{Login, SignedIn};
 pub use compile::{CompileError, compile};
 pub use remote::RemoteTeam;
 pub use signing_keys::{SigningKeys, SigningKeysError};
+pub use start::{Control, ControlError, NoOrigins, OriginSource};
 pub use tasks::{Tasks, watch_configuration};
 
 /// An error with everything behind it, on one line.

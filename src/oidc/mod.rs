@@ -15,6 +15,7 @@ mod keys;
 mod metadata;
 mod request;
 
+#[cfg(feature = "control")]
 pub(crate) use callback::tame;
 pub use callback::{Callback, CallbackError};
 pub use claims::{ClaimedGroups, ClaimsError, Profile, UserClaims, merge, userinfo};

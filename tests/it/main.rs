@@ -19,6 +19,7 @@ mod configuration;
 mod edge;
 mod harness;
 mod headers;
+mod layers;
 mod login;
 mod logs;
 mod matrix;

@@ -9,6 +9,7 @@ use pingora::prelude::{Error, ErrorType, Result, Session};
 
 use super::request::{client, has_fragment, view};
 use super::{respond, upstream};
+use crate::config::Config;
 use crate::control::Access;
 use crate::engine::{Decision, Need, Permit, Refusal, Snapshot};
 use crate::login;
@@ -44,6 +45,23 @@ impl Default for FilterSettings {
     /// No trusted proxy; 64 KiB of headers in at most 128 lines, 16 KiB of target.
     fn default() -> Self {
         Self { listeners: Vec::new(), max_header_bytes: 64 * 1024, max_headers: 128, max_target_bytes: 16 * 1024 }
+    }
+}
+
+impl From<&Config> for FilterSettings {
+    fn from(config: &Config) -> Self {
+        let listeners = config.listen.iter().map(|listen| ListenerSettings {
+            address: listen.address,
+            trusted_proxies: listen.trusted_proxies.clone(),
+            tls: listen.tls.is_some(),
+        });
+        let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        Self {
+            listeners: listeners.collect(),
+            max_header_bytes: size(config.limits.header_bytes),
+            max_headers: size(config.limits.header_count),
+            max_target_bytes: size(config.limits.target_bytes),
+        }
     }
 }
 

@@ -4,6 +4,8 @@
 //! `upstream_request_filter`. Decides nothing itself. Trusts Pingora's parsing, and of the request only what the engine
 //! judged. Never forwards without a permit: a request that reaches the upstream filter without one is an error.
 
+#![expect(clippy::disallowed_types, reason = "this is where the native request becomes a `RequestView`")]
+
 mod filter;
 mod origins;
 mod proxy;

@@ -1,0 +1,68 @@
+//! Somebody's own Pingora proxy, with the Access check in front of it.
+//!
+//! ```sh
+//! OKTA_CLIENT_SECRET=… cargo run --example embed -- embed.toml
+//! ```
+//!
+//! The file is a configuration as for `portcullis run`, in which `[[listen]]` and `origin` may be left out: this proxy
+//! listens where it likes and picks its own peers. TLS is whatever feature of Pingora the embedder enables.
+
+#![expect(clippy::disallowed_types, reason = "this is somebody else's proxy")]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use pingora::http::RequestHeader;
+use pingora::prelude::{Error, ErrorType, HttpPeer, ProxyHttp, Result, Server, Session, http_proxy_service};
+use portcullis::config::{self, System};
+use portcullis::control::{Control, NoOrigins};
+use portcullis::front::pingora::{AccessCtx, AccessFilter, FilterSettings};
+
+struct MyProxy {
+    access: AccessFilter,
+}
+
+#[async_trait]
+impl ProxyHttp for MyProxy {
+    type CTX = AccessCtx;
+
+    fn new_ctx(&self) -> AccessCtx {
+        AccessCtx::default()
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut AccessCtx) -> Result<bool> {
+        self.access.request_filter(session, ctx).await
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut AccessCtx) -> Result<Box<HttpPeer>> {
+        if ctx.permit().is_none() {
+            return Error::e_explain(ErrorType::HTTPStatus(500), "no permit");
+        }
+        Ok(Box::new(HttpPeer::new("127.0.0.1:8080", false, String::new())))
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut AccessCtx,
+    ) -> Result<()> {
+        self.access.upstream_request_filter(session, request, ctx)
+    }
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let file = PathBuf::from(std::env::args().nth(1).unwrap_or_else(|| "portcullis.toml".to_owned()));
+    let config = config::load_embedded(&file, &System)?.config;
+    let control = Control::start(&config, NoOrigins)?;
+    control.follow(&file, config::load_embedded);
+    let access = AccessFilter::new(Arc::clone(control.access()), FilterSettings::from(&config));
+
+    let mut server = Server::new(None)?;
+    server.bootstrap();
+    let mut proxy = http_proxy_service(&server.configuration, MyProxy { access });
+    proxy.add_tcp("127.0.0.1:8000");
+    server.add_service(proxy);
+    server.run_forever()
+}

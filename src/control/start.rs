@@ -1,0 +1,161 @@
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use thiserror::Error;
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use super::{Access, CompileError, StartError, Tasks, compile, watch_configuration};
+use crate::config::{Config, Environment, Errors, Loaded, StoreConfig, System};
+use crate::engine::{Known, Origins};
+use crate::http_client::{HttpClient, Roots, RootsError, Timeouts};
+use crate::observe::metrics::{Reload, metrics};
+use crate::store::{MemoryStore, SqliteStore, Store, StoreError};
+
+/// The control path of a configuration, on a runtime of its own: what a front needs is [`Control::access`].
+///
+/// The runtime's threads do not survive a fork, so it does not go together with Pingora's `daemon`. Dropping this ends the
+/// control path; a front that still holds its [`Access`] then decides from what is known and can learn nothing more.
+#[derive(Debug)]
+pub struct Control {
+    access: Arc<Access>,
+    http: HttpClient,
+    origins: Arc<dyn OriginSource>,
+    _tasks: Tasks,
+    runtime: Runtime,
+}
+
+/// Makes a front's origins of what the configuration says of them, at start and at each reload.
+#[async_trait]
+pub trait OriginSource: std::fmt::Debug + Send + Sync + 'static {
+    /// Origins by the application's id. `runtime` is where what tends them should run.
+    async fn origins(&self, config: &Config, runtime: &Handle) -> HashMap<String, Origins>;
+}
+
+/// For a proxy that picks its peers itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoOrigins;
+
+#[async_trait]
+impl OriginSource for NoOrigins {
+    async fn origins(&self, _config: &Config, _runtime: &Handle) -> HashMap<String, Origins> {
+        HashMap::new()
+    }
+}
+
+/// Why there is no control path.
+#[derive(Debug, Error)]
+pub enum ControlError {
+    /// Its threads.
+    #[error("the control runtime cannot be made")]
+    Runtime(#[source] std::io::Error),
+    /// Outgoing connections.
+    #[error("the HTTP client cannot be made")]
+    Http(#[from] RootsError),
+    /// What the configuration says cannot be put together.
+    #[error("the configuration cannot be run")]
+    Compile(#[from] CompileError),
+    /// The store file.
+    #[error("the store cannot be used")]
+    Store(#[from] StoreError),
+    /// Keys and secrets.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+impl Control {
+    /// Starts it: the store, keys, revocations, and the tasks that keep them fresh. Not to be called within a runtime.
+    ///
+    /// # Errors
+    /// See [`ControlError`]. That an identity provider or a remote team cannot be reached is none.
+    pub fn start(config: &Config, origins: impl OriginSource) -> Result<Self, ControlError> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("control")
+            .enable_all()
+            .build()
+            .map_err(ControlError::Runtime)?;
+        let http = HttpClient::new(&Roots::default(), Timeouts::default())?;
+        let known = Arc::new(Known::new(usize::try_from(config.server.sessions_cached).unwrap_or(usize::MAX)));
+        let origins: Arc<dyn OriginSource> = Arc::new(origins);
+        let (access, tasks) = runtime.block_on(async {
+            let made = origins.origins(config, runtime.handle()).await;
+            let (snapshot, services) = compile(config, 1, known, &http, |application| of(&made, &application.id))?;
+            let store: Arc<dyn Store> = match &config.store {
+                StoreConfig::Memory => Arc::new(MemoryStore::new()),
+                StoreConfig::Sqlite { path } => Arc::new(SqliteStore::open(path).await?),
+            };
+            let access = Access::start(snapshot, services, store, http.clone(), runtime.handle().clone()).await?;
+            let tasks = Tasks::spawn(&access);
+            Ok::<_, ControlError>((access, tasks))
+        })?;
+        Ok(Self { access, http, origins, _tasks: tasks, runtime })
+    }
+
+    /// What a front asks.
+    pub const fn access(&self) -> &Arc<Access> {
+        &self.access
+    }
+
+    /// The runtime of everything that waits.
+    pub fn runtime(&self) -> &Handle {
+        self.runtime.handle()
+    }
+
+    /// From now on puts the file's content in place of the running configuration whenever it changes and on SIGHUP, or says
+    /// in the log why not. Listeners, limits, the store and the server's settings stay as they are until a restart.
+    pub fn follow(&self, file: &Path, load: fn(&Path, &dyn Environment) -> Result<Loaded, Errors>) {
+        let (access, http, origins) = (Arc::clone(&self.access), self.http.clone(), Arc::clone(&self.origins));
+        let (handle, file) = (self.runtime.handle().clone(), file.to_owned());
+        self.runtime.spawn(async move {
+            let changed = || async { reload(&access, &http, &*origins, &handle, &file, load).await };
+            watch_configuration(&file, changed).await;
+        });
+    }
+
+    /// Ends it, and waits no longer than that for what is under way.
+    pub fn stop(self, most: Duration) {
+        self.runtime.shutdown_timeout(most);
+    }
+}
+
+async fn reload(
+    access: &Access,
+    http: &HttpClient,
+    origins: &dyn OriginSource,
+    runtime: &Handle,
+    file: &Path,
+    load: fn(&Path, &dyn Environment) -> Result<Loaded, Errors>,
+) {
+    let loaded = match load(file, &System) {
+        Ok(loaded) => loaded,
+        Err(errors) => {
+            metrics().reload(Reload::Rejected);
+            tracing::error!("the configuration was not reloaded, the running one stays:\n{errors}");
+            return;
+        }
+    };
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let made = origins.origins(&loaded.config, runtime).await;
+    let known = Arc::clone(access.snapshot().known());
+    match compile(&loaded.config, access.next_generation(), known, http, |application| of(&made, &application.id)) {
+        Ok((snapshot, services)) => {
+            access.replace(snapshot, services);
+            metrics().reload(Reload::Applied);
+            tracing::info!(applications = loaded.config.applications.len(), "the configuration was reloaded");
+        }
+        Err(error) => {
+            metrics().reload(Reload::Rejected);
+            tracing::error!(%error, "the configuration was not reloaded, the running one stays");
+        }
+    }
+}
+
+/// Without any, a front that takes its origins from the permit forwards nothing.
+fn of(made: &HashMap<String, Origins>, application: &str) -> Origins {
+    made.get(application).cloned().unwrap_or_else(|| Origins::new(()))
+}
