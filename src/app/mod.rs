@@ -16,7 +16,7 @@ use pingora::server::{RunArgs, Server};
 use pingora::services::ServiceWithDependents;
 use thiserror::Error;
 
-use crate::config::{self, Config, Errors, System};
+use crate::config::{self, Config, Errors, StoreConfig, System};
 use crate::control::{Control, ControlError};
 use crate::demo::{Demo, PortTaken, Ports};
 use crate::front::pingora::{AccessFilter, AccessProxy, FilterSettings};
@@ -143,16 +143,21 @@ fn serve(
 }
 
 fn server_conf(config: &Config) -> ServerConf {
-    let private = |path: &Option<PathBuf>, otherwise: &str| {
-        path.as_ref().map_or_else(|| otherwise.to_owned(), |path| path.display().to_string())
+    // Pingora's own places are in /tmp, where anybody could wait for the listeners; these stand beside the store.
+    let beside = match &config.store {
+        StoreConfig::Sqlite { path } => path.clone(),
+        StoreConfig::Memory => std::env::temp_dir().join(format!("portcullis-{}", std::process::id())),
+    };
+    let private = |path: &Option<PathBuf>, kind: &str| {
+        path.clone().unwrap_or_else(|| beside.with_extension(kind)).display().to_string()
     };
     let defaults = ServerConf::default();
     ServerConf {
         threads: config.server.threads,
         grace_period_seconds: Some(config.server.grace_period.as_secs()),
         graceful_shutdown_timeout_seconds: Some(5),
-        pid_file: private(&config.server.pid_file, &defaults.pid_file),
-        upgrade_sock: private(&config.server.upgrade_socket, &defaults.upgrade_sock),
+        pid_file: private(&config.server.pid_file, "pid"),
+        upgrade_sock: private(&config.server.upgrade_socket, "upgrade"),
         ca_file: origins::ca_file(config).map(|path| path.display().to_string()),
         upstream_keepalive_pool_size: 512,
         ..defaults
