@@ -16,18 +16,9 @@ const LAYERS: [&[&str]; 8] = [
 ];
 
 /// Modules of one row that know each other, and why. This list may only shrink.
-const MUTUAL: [(&str, &str, &str); 3] = [
-    (
-        "control",
-        "login",
-        "redeeming a hand-over at another team ends in one of our pages, so its address is the login's",
-    ),
+const MUTUAL: [(&str, &str, &str); 2] = [
     ("control", "portal", "the portal is run on the control runtime, and asks it for sessions, keys and identities"),
-    (
-        "login",
-        "portal",
-        "a refused request is answered with the portal's pages, and the portal takes the steps of a login",
-    ),
+    ("login", "portal", "a refused request is answered with the portal's pages; the portal takes the steps of a login"),
 ];
 
 /// Modules that know a higher row, and why. This list may only shrink.
