@@ -2,7 +2,8 @@
 //!
 //! `cargo bench --bench throughput` takes about six minutes; `cargo bench --bench throughput -- --quick` about one, with fewer
 //! sessions and rounds, for nothing but a look. Other options: `--rounds 24`, `--seconds 1.2` (of each proxy in each round),
-//! `--sessions 100000`, `--others 0.1`.
+//! `--sessions 100000`, `--others 0.1`. With `--instructions` it counts instructions instead, by callgrind, where there is
+//! valgrind: they leave the kernel out, but repeat nearly exactly on a machine that has other things to do.
 //!
 //! Three processes of this program are proxies with one worker thread each, on core 0 where there is `taskset`: bare, bare once
 //! more for the noise, and the product with its own store, keys and endpoints. This one, on core 1, is the origin (1 KiB) and
@@ -21,6 +22,8 @@
     reason = "figures for people"
 )]
 
+#[path = "throughput/instructions.rs"]
+mod instructions;
 #[path = "throughput/load.rs"]
 mod load;
 #[path = "throughput/machine.rs"]
@@ -60,6 +63,7 @@ struct Options {
     time: Duration,
     sessions: usize,
     others: f64,
+    instructions: bool,
 }
 
 fn main() -> ExitCode {
@@ -99,6 +103,7 @@ fn options(arguments: &[String]) -> Result<Options, Box<dyn Error>> {
         time: Duration::from_secs_f64(number("--seconds", seconds)?),
         sessions: number("--sessions", sessions)? as usize,
         others: number("--others", 0.1)?,
+        instructions: arguments.iter().any(|a| a == "--instructions"),
     })
 }
 
@@ -128,16 +133,20 @@ async fn world(sessions: usize) -> Result<World, Box<dyn Error>> {
 fn bench(options: &Options) -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
+        if options.instructions {
+            return instructions::count(&world(1).await?).await;
+        }
         let World { keys, people, mut tokens } = world(options.sessions).await?;
         let outsider = tokens.pop().ok_or("no outsider")?;
         let pin = machine::can_pin();
+        let wrapper = if pin { ["taskset", "-c", "0"].map(str::to_owned).to_vec() } else { Vec::new() };
         if pin {
             machine::pin_me();
         }
         let origin = Origin::start().await?;
-        let bare = Proxy::start(origin.port, None, pin)?;
-        let bare_again = Proxy::start(origin.port, None, pin)?;
-        let checked = Proxy::start(origin.port, Some((&keys, &people)), pin)?;
+        let bare = Proxy::start(origin.port, None, &wrapper)?;
+        let bare_again = Proxy::start(origin.port, None, &wrapper)?;
+        let checked = Proxy::start(origin.port, Some((&keys, &people)), &wrapper)?;
         let one = Arc::new(vec![tokens.first().ok_or("no tokens")?.clone()]);
         prove(checked.port, &origin, &one, &outsider).await?;
         let many = Arc::new(tokens);

@@ -35,21 +35,22 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Starts this same program as a proxy, on core 0 where `taskset` is there. `checked` gets the keys and the people.
+    /// Starts this same program as a proxy, through `wrapper` where that is not empty. `checked` gets the keys and the people.
     pub(crate) fn start(
         origin: u16,
         checked: Option<(&[StoredKey], &[Person])>,
-        pin: bool,
+        wrapper: &[String],
     ) -> Result<Self, Box<dyn Error>> {
         // Nobody else takes a port that was free a moment ago: the system gives them out in turn.
         let port = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let me = std::env::current_exe()?;
-        let mut command = if pin {
-            let mut taskset = Command::new("taskset");
-            taskset.args(["-c", "0"]).arg(me);
-            taskset
-        } else {
-            Command::new(me)
+        let mut command = match wrapper.split_first() {
+            Some((program, arguments)) => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(me);
+                command
+            }
+            None => Command::new(me),
         };
         let variant = if checked.is_some() { "checked" } else { "bare" };
         command.args(["proxy", variant, &port.to_string(), &origin.to_string()]).stdin(Stdio::piped());
@@ -58,6 +59,12 @@ impl Proxy {
             tell(stdin, keys, people)?;
         }
         Ok(proxy)
+    }
+
+    /// Ends it in the way in which it can still write something down.
+    pub(crate) fn finish(&mut self) -> std::io::Result<()> {
+        drop(self.child.stdin.take());
+        self.child.wait().map(|_| ())
     }
 
     pub(crate) fn pid(&self) -> u32 {
