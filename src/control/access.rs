@@ -153,6 +153,11 @@ impl Access {
         self.services.load_full()
     }
 
+    /// Whether browsers come over plain HTTP.
+    pub(crate) fn is_on_plain_http(&self) -> bool {
+        self.snapshot.load().team().plain_http
+    }
+
     /// Whether this allowed request is written down.
     pub(crate) fn samples(&self) -> bool {
         self.services.load().sample.hit()

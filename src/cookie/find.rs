@@ -1,3 +1,4 @@
+use bytes::BytesMut;
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
 
@@ -21,17 +22,25 @@ pub fn without(headers: &HeaderMap, drop: impl Fn(&str) -> bool) -> Option<Optio
         std::str::from_utf8(name).is_ok_and(&drop)
     };
     let lines = || headers.get_all(COOKIE).into_iter().flat_map(|line| pairs(line.as_bytes()));
-    if !lines().any(dropped) {
+    let (mut changes, mut length) = (false, 0);
+    for pair in lines() {
+        if dropped(pair) {
+            changes = true;
+        } else {
+            length += pair.len() + 2;
+        }
+    }
+    if !changes {
         return None;
     }
-    let mut kept = Vec::new();
+    let mut kept = BytesMut::with_capacity(length);
     for pair in lines().filter(|pair| !dropped(pair)) {
         if !kept.is_empty() {
             kept.extend_from_slice(b"; ");
         }
         kept.extend_from_slice(pair);
     }
-    Some(if kept.is_empty() { None } else { HeaderValue::from_bytes(&kept).ok() })
+    Some(if kept.is_empty() { None } else { HeaderValue::from_maybe_shared(kept.freeze()).ok() })
 }
 
 fn pairs(line: &[u8]) -> impl Iterator<Item = &[u8]> {

@@ -96,6 +96,13 @@ impl AccessCtx {
     pub const fn permit(&self) -> Option<&Permit> {
         self.permit.as_ref()
     }
+
+    /// Takes the permit in; not answered here, as `request_filter` says it.
+    fn admit(&mut self, permit: Permit, rewritten: Rewritten) -> bool {
+        self.permit = Some(permit);
+        self.rewritten = rewritten;
+        false
+    }
 }
 
 /// What comes after a look at the request.
@@ -121,7 +128,22 @@ impl AccessFilter {
         let now = UnixTime::now();
         let client = client(session, &self.settings.listeners);
         ctx.client = Some(client);
-        let next = match self.look(session, client, now, true) {
+        match self.look(session, client, now, true) {
+            Next::Forward(permit, rewritten) => Ok(ctx.admit(permit, rewritten)),
+            // What waits is boxed, so that the future of a request that is forwarded stays small.
+            next => Box::pin(self.answer(session, ctx, next, client, now)).await,
+        }
+    }
+
+    async fn answer(
+        &self,
+        session: &mut Session,
+        ctx: &mut AccessCtx,
+        next: Next,
+        client: IpAddr,
+        now: UnixTime,
+    ) -> Result<bool> {
+        let next = match next {
             Next::Resolve(need) => {
                 self.access.resolve(need).await;
                 self.look(session, client, now, false)
@@ -129,11 +151,7 @@ impl AccessFilter {
             next => next,
         };
         let (response, id) = match next {
-            Next::Forward(permit, rewritten) => {
-                ctx.permit = Some(permit);
-                ctx.rewritten = rewritten;
-                return Ok(false);
-            }
+            Next::Forward(permit, rewritten) => return Ok(ctx.admit(permit, rewritten)),
             Next::Respond(response, id) => (response, id),
             Next::Handle(mut request) => {
                 let id = request.id;
@@ -178,7 +196,7 @@ impl AccessFilter {
             request.insert_header(header::HOST, host.clone())?;
         }
         let tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
-        let secure = tls || !self.access.snapshot().team().plain_http;
+        let secure = tls || !self.access.is_on_plain_http();
         upstream::edit(request, permit, ctx.client, secure)
     }
 

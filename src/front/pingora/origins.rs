@@ -1,21 +1,25 @@
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use http::{Extensions, HeaderValue, Uri};
 use pingora::lb::discovery::ServiceDiscovery;
 use pingora::lb::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
-use pingora::lb::selection::RoundRobin;
-use pingora::lb::{Backend, Backends, LoadBalancer};
+use pingora::lb::{Backend, Backends};
 use pingora::prelude::{Error, ErrorType, HttpPeer, Result};
 use pingora::protocols::ALPN;
 use pingora::protocols::l4::socket::SocketAddr;
 
 /// The origins of one application: round robin over those that are healthy, names looked up again as they change.
 pub struct OriginPool {
-    balancer: LoadBalancer<RoundRobin>,
+    backends: Backends,
     settings: PoolSettings,
+    /// A peer for each that is healthy, made when that changes rather than for each request.
+    ready: ArcSwap<Vec<HttpPeer>>,
+    turn: AtomicUsize,
 }
 
 /// How the origins of an application are spoken to.
@@ -79,21 +83,40 @@ struct Place(usize);
 impl OriginPool {
     /// A pool that looks names up and checks health on `runtime`, for as long as it lives. The first look-up is awaited here.
     pub async fn start(settings: PoolSettings, runtime: &tokio::runtime::Handle) -> Arc<Self> {
-        let mut balancer = LoadBalancer::from_backends(Backends::new(Box::new(Names(settings.targets.clone()))));
+        let mut backends = Backends::new(Box::new(Names(settings.targets.clone())));
         if let (Some(check), Some(first)) = (&settings.health_check, settings.targets.first()) {
-            balancer.set_health_check(health_check(check, first, settings.tls_verify));
+            backends.set_health_check(health_check(check, first, settings.tls_verify));
         }
-        let pool = Arc::new(Self { balancer, settings });
-        if let Err(error) = pool.balancer.update().await {
-            tracing::warn!(%error, "an origin's name could not be looked up");
-        }
+        let pool = Self { backends, settings, ready: ArcSwap::default(), turn: AtomicUsize::new(0) };
+        pool.look_up().await;
+        pool.settle();
+        let pool = Arc::new(pool);
         runtime.spawn(tend(Arc::downgrade(&pool)));
         pool
     }
 
     /// The next origin's peer; `None` where none is healthy.
     pub(super) fn next(&self) -> Option<Box<HttpPeer>> {
-        let backend = self.balancer.select(b"", MOST_TRIES)?;
+        let ready = self.ready.load();
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed).checked_rem(ready.len())?;
+        ready.get(turn).cloned().map(Box::new)
+    }
+
+    /// The last answer stays where there is none now.
+    async fn look_up(&self) {
+        if let Err(error) = self.backends.update(|_| {}).await {
+            tracing::warn!(%error, "an origin's name could not be looked up");
+        }
+    }
+
+    /// Lets requests see what look-ups and checks have found.
+    fn settle(&self) {
+        let backends = self.backends.get_backend();
+        let healthy = backends.iter().filter(|backend| self.backends.ready(backend));
+        self.ready.store(Arc::new(healthy.filter_map(|backend| self.peer(backend)).collect()));
+    }
+
+    fn peer(&self, backend: &Backend) -> Option<HttpPeer> {
         let place = backend.ext.get::<Place>().map_or(0, |place| place.0);
         let target = self.settings.targets.get(place)?;
         let tls = matches!(target.protocol, Protocol::Https | Protocol::H2);
@@ -111,7 +134,7 @@ impl OriginPool {
         };
         options.verify_cert = self.settings.tls_verify;
         options.verify_hostname = self.settings.tls_verify;
-        Some(Box::new(peer))
+        Some(peer)
     }
 
     pub(super) const fn settings(&self) -> &PoolSettings {
@@ -126,15 +149,13 @@ async fn tend(pool: Weak<OriginPool>) {
         let Some(pool) = pool.upgrade() else { return };
         let interval = pool.settings.health_check.as_ref().map_or(LOOKUP_EVERY, |check| check.interval);
         if pool.settings.health_check.is_some() {
-            pool.balancer.backends().run_health_check(true).await;
+            pool.backends.run_health_check(true).await;
         }
         if since_lookup >= LOOKUP_EVERY {
             since_lookup = Duration::ZERO;
-            // The last answer stays where there is none now.
-            if let Err(error) = pool.balancer.update().await {
-                tracing::warn!(%error, "an origin's name could not be looked up");
-            }
+            pool.look_up().await;
         }
+        pool.settle();
         drop(pool);
         tokio::time::sleep(interval).await;
         since_lookup += interval;
@@ -184,4 +205,3 @@ impl std::fmt::Debug for OriginPool {
 }
 
 const LOOKUP_EVERY: Duration = Duration::from_secs(15);
-const MOST_TRIES: usize = 256;

@@ -60,10 +60,10 @@ impl ProxyHttp for AccessProxy {
         if self.filter.request_filter(session, &mut ctx.access).await? {
             return Ok(true);
         }
-        let limit = ctx.pool().and_then(|pool| pool.settings().max_body);
+        let Some(limit) = ctx.pool().and_then(|pool| pool.settings().max_body) else { return Ok(false) };
         let declared = session.req_header().headers.get(header::CONTENT_LENGTH);
         let declared = declared.and_then(|length| length.to_str().ok()).and_then(|length| length.parse::<u64>().ok());
-        if limit.zip(declared).is_some_and(|(limit, declared)| declared > limit) {
+        if declared.is_some_and(|declared| declared > limit) {
             let id = RequestId::random();
             respond::send(session, respond::refused(Reason::BodyTooLarge, id), id).await?;
             return Ok(true);

@@ -57,8 +57,8 @@ pub(super) fn view<'a>(
 pub(super) fn has_fragment(session: &Session) -> bool {
     let Some(native) = session.as_downstream().as_http1() else { return false };
     let head = native.get_headers_raw_bytes();
-    let line = head.split(|b| *b == b'\n').next().unwrap_or_default();
-    memchr::memchr(b'#', line).is_some()
+    let found = memchr::memchr2(b'#', b'\n', &head);
+    found.and_then(|at| head.get(at)) == Some(&b'#')
 }
 
 /// Where a request came from: the peer, or, where the peer is a proxy that this listener trusts, the nearest address that
