@@ -28,7 +28,7 @@ use origins::Pools;
 #[derive(Debug, Error)]
 pub enum RunError {
     /// The configuration file. Each mistake stands on lines of its own.
-    #[error("{0}")]
+    #[error(transparent)]
     Config(#[from] Errors),
     /// The control path.
     #[error(transparent)]
@@ -73,7 +73,7 @@ pub fn run(options: &Options) -> Result<(), RunError> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let control = Control::start(&loaded.config, Pools)?;
+    let control = Control::start(&loaded.config, Pools::default())?;
     control.follow(&options.config, config::load);
     serve(control, &loaded.config, options.upgrade, Vec::new())
 }
@@ -88,7 +88,7 @@ pub fn demo(port: u16) -> Result<(), RunError> {
     let demo = Demo::new(ports, UnixTime::now())?;
     // It weakens what must be weak on one machine without certificates; its warnings are meant for others.
     let config = config::parse(&demo.config(), Path::new("demo.toml"), &System)?.config;
-    let control = Control::start(&config, Pools)?;
+    let control = Control::start(&config, Pools::default())?;
     show(&demo.banner());
     serve(control, &config, false, demo.services())
 }

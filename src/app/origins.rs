@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use http::HeaderValue;
@@ -10,19 +11,27 @@ use crate::control::OriginSource;
 use crate::engine::Origins;
 use crate::front::pingora::{Check, OriginPool, PoolSettings, Protocol, Target};
 
-/// A pool for each application, of the origins that the configuration names.
-#[derive(Debug)]
-pub(super) struct Pools;
+/// A pool for each application, of the origins that the configuration names. One whose settings stay the same is kept over
+/// a reload, with what it knows of names and health.
+#[derive(Debug, Default)]
+pub(super) struct Pools(Mutex<HashMap<String, Arc<OriginPool>>>);
 
 #[async_trait]
 impl OriginSource for Pools {
     async fn origins(&self, config: &Config, runtime: &Handle) -> HashMap<String, Origins> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut pools = HashMap::new();
         for application in &config.applications {
-            let pool = OriginPool::start(settings(config, application), runtime).await;
-            pools.insert(application.id.clone(), Origins::new(pool));
+            let settings = settings(config, application);
+            let pool = match kept.get(&application.id) {
+                Some(pool) if *pool.settings() == settings => Arc::clone(pool),
+                _ => OriginPool::start(settings, runtime).await,
+            };
+            pools.insert(application.id.clone(), pool);
         }
-        pools
+        let origins = pools.iter().map(|(id, pool)| (id.clone(), Origins::new(Arc::clone(pool)))).collect();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = pools;
+        origins
     }
 }
 

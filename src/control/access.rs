@@ -123,7 +123,11 @@ impl Access {
             fetching: tokio::sync::Mutex::new(()),
             asking: moka::sync::Cache::builder().time_to_idle(ASKING).build(),
             seal,
-            used: moka::sync::Cache::builder().time_to_live(USED_FOR).max_capacity(MAX_USED).build(),
+            used: moka::sync::Cache::builder()
+                .time_to_live(USED_FOR)
+                .max_capacity(MAX_USED)
+                .eviction_policy(moka::policy::EvictionPolicy::lru())
+                .build(),
             runtime,
         };
         if let Some(signing) = signing {
@@ -434,8 +438,27 @@ impl Access {
     /// # Errors
     /// Where the store does not answer; then nothing was ended.
     pub(crate) async fn end_session(&self, nonce: IdentityNonce, now: UnixTime) -> Result<(), StoreError> {
-        let forget = now.after(self.services().identity_lifetime);
-        let revocation = Revocation::Session(nonce);
+        self.revoke(Revocation::Session(nonce), now).await
+    }
+
+    /// Ends a login and all others of the same person that began before this second.
+    ///
+    /// # Errors
+    /// Where the store does not answer; then not everything was ended.
+    pub(crate) async fn end_sessions(
+        &self,
+        nonce: IdentityNonce,
+        user: &UserId,
+        now: UnixTime,
+    ) -> Result<(), StoreError> {
+        self.end_session(nonce, now).await?;
+        // Who signs out and in again within one second must not be out again.
+        let before = UnixTime(now.0.saturating_sub(1));
+        self.revoke(Revocation::User { user: user.clone(), before }, now).await
+    }
+
+    async fn revoke(&self, revocation: Revocation, now: UnixTime) -> Result<(), StoreError> {
+        let forget = now.after(LONGEST_LIVED);
         self.store.revoke(&revocation, forget).await.inspect_err(|error| self.store_failed(error))?;
         self.publisher.apply(&self.snapshot, [revocation]);
         Ok(())
@@ -455,6 +478,8 @@ impl std::fmt::Debug for Access {
 
 /// Longer than any flow or hand-over lives.
 const USED_FOR: Duration = Duration::from_secs(1800);
+/// No configuration lets a token live longer: thirty days of the team's session, and as many of an application's after it.
+const LONGEST_LIVED: Duration = Duration::from_secs(61 * 24 * 3600);
 const ASKING: Duration = Duration::from_secs(60);
 const MAX_USED: u64 = 1_000_000;
 const MAX_COOKIES: usize = 4;

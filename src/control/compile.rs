@@ -41,7 +41,7 @@ pub fn compile(
         plain_http: config.team.plain_http,
         leeway: config.team.clock_leeway.as_secs(),
     };
-    let applications = config.applications.iter().map(|a| application(a, origins(a))).collect();
+    let applications = config.applications.iter().map(|a| application(config, a, origins(a))).collect();
     let snapshot = Snapshot::compile(generation, team, &config.groups, applications, known)?;
     let callback = Url::parse(&format!("{}{}/callback", config.team.url(), Endpoint::PREFIX))?;
     let longest = config
@@ -66,7 +66,6 @@ fn remote(config: &Config, certs_url: Url) -> Result<RemoteTeam, url::ParseError
     Ok(RemoteTeam {
         identity_url: beside("get-identity")?,
         authorized_url: beside("authorized")?,
-        logout_url: beside("logout")?,
         max_stale: config.team.jwks_max_stale,
         certs_url,
     })
@@ -90,7 +89,7 @@ fn provider(idp: &config::IdentityProvider, http: &HttpClient, callback: &Url) -
     Provider::okta(settings, http.clone(), callback.clone())
 }
 
-fn application(application: &config::Application, origins: Origins) -> ApplicationSettings {
+fn application(config: &Config, application: &config::Application, origins: Origins) -> ApplicationSettings {
     let config::Application {
         id,
         aud,
@@ -114,12 +113,17 @@ fn application(application: &config::Application, origins: Origins) -> Applicati
     let domain = domain.pattern.clone();
     // Two applications on one host would overwrite each other's cookie; one that says nothing keeps to its own path.
     let path = path_cookie_attribute.unwrap_or(domain.path() != "/");
+    // Everybody's provider means every one there is: who came through one that was taken away is out.
+    let allowed = match allowed_idps.as_slice() {
+        [] if config.team.certs_url.is_none() => config.identity_providers.iter().map(|idp| idp.id.clone()).collect(),
+        named => named.to_vec(),
+    };
     ApplicationSettings {
         id: id.clone(),
         aud: aud.clone(),
         name: name.clone(),
         session_duration: *session_duration,
-        allowed_idps: allowed_idps.clone(),
+        allowed_idps: allowed,
         auto_redirect_to_identity: *auto_redirect_to_identity,
         cookie: CookieAttributes {
             same_site: *same_site_cookie_attribute,

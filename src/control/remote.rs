@@ -27,8 +27,6 @@ pub struct RemoteTeam {
     pub identity_url: Url,
     /// Where hand-overs are redeemed: `https://<team domain>/cdn-cgi/access/authorized`.
     pub authorized_url: Url,
-    /// Where people sign out: `https://<team domain>/cdn-cgi/access/logout`.
-    pub logout_url: Url,
     /// How old the keys may be while they cannot be fetched.
     pub max_stale: Duration,
 }
@@ -157,7 +155,8 @@ impl Access {
         let response = self.http.get(url, headers, MAX_DOCUMENT).await.map_err(|error| super::chain(&error))?;
         match response.status {
             StatusCode::OK => read_identity(&response.body, now).map(Some),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Ok(None),
+            // Any other refusal may be somebody's on the way, and says nothing of the login.
+            StatusCode::UNAUTHORIZED => Ok(None),
             status => Err(format!("the answer has status {status}")),
         }
     }

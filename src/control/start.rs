@@ -140,6 +140,13 @@ async fn reload(
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    if access.services().remote.as_ref().map(|remote| &remote.certs_url) != loaded.config.team.certs_url.as_ref() {
+        metrics().reload(Reload::Rejected);
+        tracing::error!(
+            "the configuration was not reloaded: `team.certs_url` changes at a restart; the running one stays"
+        );
+        return;
+    }
     let made = origins.origins(&loaded.config, runtime).await;
     let known = Arc::clone(access.snapshot().known());
     match compile(&loaded.config, access.next_generation(), known, http, |application| of(&made, &application.id)) {

@@ -18,5 +18,5 @@ pub use challenge::{Challenge, Style};
 pub use decide::decide;
 pub use decision::{Decision, Need, Permit, Refusal};
 pub use known::{IdentityState, IssuerKeys, Known};
-pub use reserved::is_reserved;
+pub use reserved::{is_method_override, is_reserved};
 pub use snapshot::{Snapshot, SnapshotError, Team};

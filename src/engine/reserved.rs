@@ -1,7 +1,7 @@
 /// Whether a request header belongs to us, whoever sent it: identity and forwarding headers that origins believe, and those
 /// by which some origins take another path than the one that was judged.
 ///
-/// Servers that speak CGI's language write `-`, `_` and `.` alike, so these count as one.
+/// Servers that speak CGI's language write whatever is no letter and no digit alike, so all of that counts as `-`.
 pub fn is_reserved(name: &str) -> bool {
     let bytes = name.as_bytes();
     match bytes.first() {
@@ -26,8 +26,14 @@ pub fn is_reserved(name: &str) -> bool {
     }
 }
 
+/// Whether a header asks an origin to take the request for one with another method.
+pub fn is_method_override(name: &str) -> bool {
+    let overrides = [&b"x-http-method-override"[..], b"x-http-method", b"x-method-override"];
+    overrides.iter().any(|ours| like(name.as_bytes(), ours, false))
+}
+
 fn like(name: &[u8], ours: &[u8], prefix: bool) -> bool {
-    let fold = |b: u8| if matches!(b, b'_' | b'.' | b' ') { b'-' } else { b.to_ascii_lowercase() };
+    let fold = |b: u8| if b.is_ascii_alphanumeric() { b.to_ascii_lowercase() } else { b'-' };
     (name.len() == ours.len() || prefix && name.len() > ours.len())
         && name.iter().zip(ours).all(|(n, o)| fold(*n) == *o)
 }
@@ -60,6 +66,9 @@ mod tests {
             "Forwarded",
             "X-Original-URL",
             "x_rewrite_url",
+            "cf+access-authenticated-user-email",
+            "cf~access~jwt-assertion",
+            "x!forwarded#for",
         ] {
             assert!(is_reserved(name), "{name}");
         }

@@ -5,17 +5,19 @@ use http::{HeaderMap, HeaderValue};
 use subtle::ConstantTimeEq as _;
 
 use crate::cookie::{self, SameSite, SetCookie};
-use crate::model::{UnixTime, fill_random, hex};
+use crate::model::{Aud, UnixTime, fill_random, hex};
 
 /// The cookie that binds a login to the browser that began it, on the application's host: `n` and 16 hexadecimal digits.
 ///
-/// After a completed login it also counts: `n<16 hex>.<logins>.<when>`. A browser that brings this back and not the session
-/// it was given with it will never have one, and is told so instead of being sent round again.
+/// After a completed login it also counts: `n<16 hex>.<logins>.<when>.<application>`. A browser that brings this back and not
+/// the session it was given with it will never have one, and is told so instead of being sent round again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AppSession {
     id: String,
     rounds: u32,
     at: UnixTime,
+    /// The beginning of the audience tag that the logins were for.
+    aud: String,
 }
 
 impl AppSession {
@@ -27,7 +29,7 @@ impl AppSession {
     pub(crate) fn random() -> Self {
         let mut bytes = [0; 8];
         fill_random(&mut bytes);
-        Self { id: format!("n{}", hex(&bytes)), rounds: 0, at: UnixTime(0) }
+        Self { id: format!("n{}", hex(&bytes)), rounds: 0, at: UnixTime(0), aud: String::new() }
     }
 
     pub(crate) fn parse(text: &str) -> Option<Self> {
@@ -37,12 +39,13 @@ impl AppSession {
         if digits.len() != 16 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
             return None;
         }
-        let (rounds, at) = match (parts.next(), parts.next(), parts.next()) {
-            (None, None, None) => (0, 0),
-            (Some(rounds), Some(at), None) => (rounds.parse().ok()?, at.parse().ok()?),
+        let (rounds, at, aud) = match (parts.next(), parts.next(), parts.next(), parts.next()) {
+            (None, None, None, None) => (0, 0, ""),
+            (Some(rounds), Some(at), Some(aud), None) => (rounds.parse().ok()?, at.parse().ok()?, aud),
             _ => return None,
         };
-        Some(Self { id: id.to_owned(), rounds, at: UnixTime(at) })
+        let sound = aud.len() <= AUD_DIGITS && aud.bytes().all(|b| b.is_ascii_hexdigit());
+        sound.then(|| Self { id: id.to_owned(), rounds, at: UnixTime(at), aud: aud.to_owned() })
     }
 
     /// The secret part.
@@ -59,24 +62,28 @@ impl AppSession {
         self.hash().as_bytes().ct_eq(hash.as_bytes()).into()
     }
 
-    /// One login more, completed now.
+    /// One login more for that application, completed now.
     #[must_use]
-    pub(crate) fn completed(&self, now: UnixTime) -> Self {
-        let rounds = if self.is_recent(now) { self.rounds.saturating_add(1) } else { 1 };
-        Self { id: self.id.clone(), rounds, at: now }
+    pub(crate) fn completed(&self, aud: &Aud, now: UnixTime) -> Self {
+        let rounds = if self.is_recent(aud, now) { self.rounds.saturating_add(1) } else { 1 };
+        Self { id: self.id.clone(), rounds, at: now, aud: beginning(aud).to_owned() }
     }
 
-    /// Whether so many logins were just completed that another one would change nothing.
-    pub(crate) fn loops(&self, now: UnixTime) -> bool {
-        self.rounds >= MAX_ROUNDS && self.is_recent(now)
+    /// Whether so many logins for that application were just completed that another one would change nothing.
+    pub(crate) fn loops(&self, aud: &Aud, now: UnixTime) -> bool {
+        self.rounds >= MAX_ROUNDS && self.is_recent(aud, now)
     }
 
-    fn is_recent(&self, now: UnixTime) -> bool {
-        now.since(self.at) < LOOP_WINDOW
+    fn is_recent(&self, aud: &Aud, now: UnixTime) -> bool {
+        self.aud == beginning(aud) && now.since(self.at) < LOOP_WINDOW
     }
 
     pub(crate) fn to_header(&self, now: UnixTime) -> Option<HeaderValue> {
-        let value = if self.rounds == 0 { self.id.clone() } else { format!("{}.{}.{}", self.id, self.rounds, self.at) };
+        let value = if self.rounds == 0 {
+            self.id.clone()
+        } else {
+            format!("{}.{}.{}.{}", self.id, self.rounds, self.at, self.aud)
+        };
         let cookie = SetCookie {
             name: cookie::APP_SESSION,
             value: &value,
@@ -90,6 +97,11 @@ impl AppSession {
     }
 }
 
+fn beginning(aud: &Aud) -> &str {
+    aud.as_str().get(..AUD_DIGITS).unwrap_or_default()
+}
+
+const AUD_DIGITS: usize = 8;
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// The third login in a row is one too many.
 const MAX_ROUNDS: u32 = 2;
@@ -102,13 +114,14 @@ mod tests {
     #[test]
     fn two_completed_logins_in_a_row_and_no_session_is_a_loop() {
         let fresh = AppSession::random();
-        let now = UnixTime(1000);
+        let (now, aud) = (UnixTime(1000), Aud::derive(&["a"]));
         assert_eq!(AppSession::parse(&fresh.id), Some(fresh.clone()));
-        let once = fresh.completed(now);
-        let twice = once.completed(UnixTime(1002));
-        assert!(!fresh.loops(now) && !once.loops(now) && twice.loops(UnixTime(1004)));
-        assert!(!twice.loops(UnixTime(1100)), "a while later it may be tried again");
-        assert!(!twice.completed(UnixTime(1100)).loops(UnixTime(1100)));
+        let once = fresh.completed(&aud, now);
+        let twice = once.completed(&aud, UnixTime(1002));
+        assert!(!fresh.loops(&aud, now) && !once.loops(&aud, now) && twice.loops(&aud, UnixTime(1004)));
+        assert!(!twice.loops(&aud, UnixTime(1100)), "a while later it may be tried again");
+        assert!(!twice.loops(&Aud::derive(&["b"]), UnixTime(1004)), "another application on the host is no round");
+        assert!(!twice.completed(&aud, UnixTime(1100)).loops(&aud, UnixTime(1100)));
         assert!(fresh.has_hash(&twice.hash()));
         let header = twice.to_header(now).unwrap();
         let value = header.to_str().unwrap().split([';', '=']).nth(1).unwrap().to_owned();
@@ -124,7 +137,8 @@ mod tests {
             "m0123456789abcdef",
             "n0123456789abcdeg",
             "n0123456789abcdef.1",
-            "n0123456789abcdef.1.2.3",
+            "n0123456789abcdef.1.2",
+            "n0123456789abcdef.1.2.3.4",
             "n0123456789abcdef.x.1",
         ] {
             assert_eq!(AppSession::parse(bad), None, "{bad}");

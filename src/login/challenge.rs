@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{AppSession, ReturnTo};
 use crate::engine::{Application, Challenge, Style, Team};
-use crate::model::{RequestId, RequestView, UnixTime};
+use crate::model::{Reason, RequestId, RequestView, UnixTime};
 use crate::portal::answer::{self, redirect};
 use crate::portal::pages::{LoginLoop, LostCookie, ResendForm};
 
@@ -27,7 +27,8 @@ pub(crate) fn respond(
     let mut response = match challenge.style {
         Style::Redirect => {
             let session = AppSession::of(request.headers).unwrap_or_else(AppSession::random);
-            if session.loops(now) {
+            // A session that came back and is over, or another's, is no cookie that was lost.
+            if challenge.reason == Reason::NoSession && session.loops(application.aud(), now) {
                 return loop_page(team, application, host, &here, id);
             }
             let url = login_url(team, application, host, &ReturnTo::parse(&here), Some(&session), now);

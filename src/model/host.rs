@@ -66,11 +66,15 @@ pub struct Authority<'a> {
 impl<'a> Authority<'a> {
     /// The canonical text, where it is not what was written. A port that goes without saying is not in it.
     pub fn rewritten(&self, default_port: bool) -> Option<String> {
-        match (self.canonical, self.port) {
-            (true, None) => None,
-            (true, Some(_)) if !default_port => None,
-            (false, Some(port)) if !default_port => Some(format!("{}:{port}", self.host)),
-            _ => Some(self.host.to_string()),
+        let written_so = self.canonical && (self.port.is_none() || !default_port);
+        if written_so { None } else { Some(self.text(default_port)) }
+    }
+
+    /// The canonical text. A port that goes without saying is not in it.
+    pub fn text(&self, default_port: bool) -> String {
+        match self.port {
+            Some(port) if !default_port => format!("{}:{port}", self.host),
+            _ => self.host.to_string(),
         }
     }
 

@@ -15,10 +15,10 @@ mod time;
 
 pub use host::{Authority, Host, HostError};
 pub use identity::{Email, EmailError, Group, Groups, Identity, IdpRef};
-pub use ids::{Aud, IdentityNonce, IdpId, InvalidId, RequestId, UserId};
 #[cfg(feature = "control")]
 pub(crate) use ids::fill_random;
 pub(crate) use ids::hex;
+pub use ids::{Aud, IdentityNonce, IdpId, InvalidId, RequestId, UserId};
 pub use path::{CleanPath, PathError};
 pub use reason::Reason;
 pub use request::RequestView;

@@ -196,7 +196,7 @@ fn escape(bytes: &mut std::str::Bytes<'_>) -> Option<u8> {
 
 /// What an escape of an escape must not become.
 const fn is_treacherous(octet: u8) -> bool {
-    matches!(octet, 0..=0x20 | 0x7f | b'.' | b'/' | b'\\' | b'%' | b';')
+    is_unreserved(octet) || matches!(octet, 0..=0x20 | 0x7f | b'/' | b'\\' | b'%' | b';')
 }
 
 #[cfg(test)]

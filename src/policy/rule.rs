@@ -94,6 +94,16 @@ impl TryFrom<String> for IpRange {
             .or_else(|| text.parse().ok().map(|ip: std::net::IpAddr| IpNet::from(ip.to_canonical())));
         let net =
             net.ok_or_else(|| format!("`{text}` is neither an IP address nor a network like `203.0.113.0/24`"))?;
+        let net = match net {
+            IpNet::V6(v6) => match (v6.addr().to_ipv4_mapped(), v6.prefix_len().checked_sub(96)) {
+                (Some(v4), Some(prefix)) => {
+                    ipnet::Ipv4Net::new(v4, prefix).map(IpNet::V4).map_err(|_| format!("`{text}` is no network"))?
+                }
+                (Some(_), None) => return Err(format!("`{text}` holds IPv4 and IPv6 addresses, write two rules")),
+                (None, _) => net,
+            },
+            IpNet::V4(_) => net,
+        };
         if net.trunc() != net {
             return Err(format!("`{text}` has bits beyond its prefix, write `{}`", net.trunc()));
         }

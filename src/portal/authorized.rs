@@ -20,14 +20,17 @@ pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Resp
     let snapshot = access.snapshot();
     let (nonce, state) =
         (request.parameter("nonce").unwrap_or_default(), request.parameter("state").unwrap_or_default());
-    let Some(session) = AppSession::of(&request.headers) else {
-        access.login_refused("app_session_missing", Outcome::Invalid, request);
-        return cookie_missing(&snapshot, request);
-    };
-    let claim = Claim { nonce: &nonce, state: &state, app_session: session.id(), host: &request.host };
+    let session = AppSession::of(&request.headers);
+    // A browser without the cookie gets nothing for it, and neither does anybody after that.
+    let app_session = session.as_ref().map_or("", AppSession::id);
+    let claim = Claim { nonce: &nonce, state: &state, app_session, host: &request.host };
     let redeemed = match access.services().remote.is_some() {
         false => redeem(access, &claim, now).await,
         true => access.redeem_remotely(&claim).await,
+    };
+    let Some(session) = session else {
+        access.login_refused("app_session_missing", Outcome::Invalid, request);
+        return cookie_missing(&snapshot, request);
     };
     let granted = match redeemed {
         Ok(granted) => granted,
@@ -67,7 +70,7 @@ pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Resp
         SameSite::None | SameSite::Lax => answer::redirect(StatusCode::FOUND, &page),
     };
     let headers = response.headers_mut();
-    match (fits(&cookie), cookie.to_header(), session.completed(now).to_header(now)) {
+    match (fits(&cookie), cookie.to_header(), session.completed(&granted.aud, now).to_header(now)) {
         (true, Some(cookie), Some(session)) => {
             headers.append(header::SET_COOKIE, cookie);
             headers.append(header::SET_COOKIE, session);
@@ -139,6 +142,8 @@ pub(crate) enum Refused {
 
 async fn redeem(access: &Access, claim: &Claim<'_>, now: UnixTime) -> Result<Granted, Refused> {
     let handover = Handover::open(access.seal(), claim.nonce, claim.state, now).map_err(|_| Refused::Invalid)?;
+    // Used up by the first to show it, whoever that is: what another browser shows was overheard.
+    let first = access.use_up(&handover.id);
     let snapshot = access.snapshot();
     let application = snapshot.application(&handover.aud).ok_or(Refused::Invalid)?;
     let here = handover.host == claim.host && application.settings().domain.covers_host(claim.host);
@@ -147,7 +152,7 @@ async fn redeem(access: &Access, claim: &Claim<'_>, now: UnixTime) -> Result<Gra
         return Err(Refused::Invalid);
     }
     let nonce = handover.nonce().map_err(|_| Refused::Invalid)?;
-    if !access.use_up(&handover.id) {
+    if !first {
         return Err(Refused::Used(handover.to));
     }
     let token = access.application_token(application, nonce, handover.session_expires, now).await;

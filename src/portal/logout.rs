@@ -7,20 +7,14 @@ use crate::control::{Access, SignedIn};
 use crate::cookie::{self, SameSite, SetCookie};
 use crate::login::ReturnTo;
 use crate::model::IdentityNonce;
+use crate::route::Endpoint;
 
 /// `logout`: ends the login that the browser's session came from, for every application.
 pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    // The team ends its own sessions.
-    if let Some(remote) = &access.services().remote {
-        let mut response = signed_out(access, request);
-        *response.status_mut() = StatusCode::FOUND;
-        if let Ok(to) = HeaderValue::try_from(remote.logout_url.as_str()) {
-            response.headers_mut().insert(header::LOCATION, to);
-        }
-        return response;
-    }
-    let Some(SignedIn { nonce, email, user, .. }) = access.signed_in(request) else {
-        return signed_out(access, request);
+    let signed_in = access.signed_in(request).filter(|_| access.services().remote.is_none());
+    let Some(SignedIn { nonce, email, user, .. }) = signed_in else {
+        // The cookie of an application on a path does not come here, and a team elsewhere ends its own sessions.
+        return if request.on_team { signed_out(access, request) } else { to_the_team(access, request) };
     };
     match intent(access, request, nonce) {
         Intent::SignOut => {}
@@ -31,7 +25,7 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
         }
         Intent::Refuse => return answer::empty(StatusCode::FORBIDDEN),
     }
-    if access.end_session(nonce, request.now).await.is_err() {
+    if access.end_sessions(nonce, &user, request.now).await.is_err() {
         return respond::unavailable(request.id);
     }
     access.logged_out(email.as_ref(), &user, request);
@@ -70,6 +64,19 @@ fn intent(access: &Access, request: &PortalRequest, nonce: IdentityNonce) -> Int
         (_, _, None | Some("document")) => Intent::Ask,
         _ => Intent::Refuse,
     }
+}
+
+/// Forgets the cookies of this host and goes on to where the session is.
+fn to_the_team(access: &Access, request: &PortalRequest) -> Response<Bytes> {
+    if !matches!(request.header("sec-fetch-dest"), None | Some("document" | "empty")) {
+        return answer::empty(StatusCode::FORBIDDEN);
+    }
+    let mut response = signed_out(access, request);
+    *response.status_mut() = StatusCode::FOUND;
+    if let Ok(to) = HeaderValue::try_from(format!("{}{}/logout", access.services().team_url, Endpoint::PREFIX)) {
+        response.headers_mut().insert(header::LOCATION, to);
+    }
+    response
 }
 
 fn signed_out(access: &Access, request: &PortalRequest) -> Response<Bytes> {

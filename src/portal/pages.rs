@@ -24,13 +24,15 @@ pub(crate) struct Page {
 
 /// The headers every page is sent with: its type, no storing (`Cache-Control` and `Expires` as Cloudflare Access sends
 /// them) and what a browser may do with it, which is to show it and to follow its links and forms.
-pub(crate) fn security_headers() -> [(HeaderName, HeaderValue); 7] {
+pub(crate) fn security_headers() -> [(HeaderName, HeaderValue); 8] {
     [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
         (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY.clone()),
         (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
         (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+        // Whoever opened this page as a window must not read where it is.
+        (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
         (header::CACHE_CONTROL, HeaderValue::from_static(NO_STORE)),
         (header::EXPIRES, HeaderValue::from_static("Thu, 01 Jan 1970 00:00:01 GMT")),
     ]

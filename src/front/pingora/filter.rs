@@ -1,5 +1,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, Uri, header};
@@ -74,6 +75,15 @@ pub struct ListenerSettings {
     pub trusted_proxies: Vec<IpNet>,
     /// Whether it speaks TLS.
     pub tls: bool,
+}
+
+impl ListenerSettings {
+    /// Whether a connection to that local address came in here.
+    pub(super) fn is_at(&self, local: &SocketAddr) -> bool {
+        let here = self.address.ip();
+        self.address.port() == local.port()
+            && (here.is_unspecified() || here.to_canonical() == local.ip().to_canonical())
+    }
 }
 
 /// What the check leaves in a request's context.
@@ -155,15 +165,17 @@ impl AccessFilter {
             Next::Respond(response, id) => (response, id),
             Next::Handle(mut request) => {
                 let id = request.id;
-                let response = match read_form(session, &request.method).await? {
-                    Some(body) => {
-                        request.body = body;
-                        metrics().request(metrics::Decision::Endpoint, None);
-                        let answered = self.access.handle(*request).await;
-                        answered.unwrap_or_else(|| respond::refused(Reason::Internal, id))
-                    }
-                    None => respond::refused(Reason::BodyTooLarge, id),
-                };
+                let form = tokio::time::timeout(FORM_TIMEOUT, read_form(session, &request.method)).await;
+                let response =
+                    match form.map_err(|_| Error::explain(ErrorType::ReadTimedout, "the form did not end"))?? {
+                        Some(body) => {
+                            request.body = body;
+                            metrics().request(metrics::Decision::Endpoint, None);
+                            let answered = self.access.handle(*request).await;
+                            answered.unwrap_or_else(|| respond::refused(Reason::Internal, id))
+                        }
+                        None => respond::refused(Reason::BodyTooLarge, id),
+                    };
                 (response, id)
             }
             // `look` gives no second one.
@@ -319,7 +331,10 @@ fn rewritten(request: &RequestView<'_>, default_port: bool) -> Option<Rewritten>
         let target = request.query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
         rewritten.target = Some(target.parse().ok()?);
     }
-    if let Some(host) = request.authority.rewritten(default_port) {
+    // A target that is a path alone carries no authority: HTTP/2 takes it from the header then.
+    let host = request.authority.rewritten(default_port);
+    let host = host.or_else(|| rewritten.target.as_ref().map(|_| request.authority.text(default_port)));
+    if let Some(host) = host {
         rewritten.host = Some(HeaderValue::try_from(host).ok()?);
     }
     Some(rewritten)
@@ -359,6 +374,8 @@ fn event<'a>(outcome: Outcome, request: &'a RequestView<'_>, id: RequestId) -> E
         ..Event::new(Kind::Access, outcome, id)
     }
 }
+
+const FORM_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The body of a form to one of our own endpoints; `None` where it is longer than any of ours.
 async fn read_form(session: &mut Session, method: &Method) -> Result<Option<Bytes>> {

@@ -23,7 +23,7 @@ pub struct OriginPool {
 }
 
 /// How the origins of an application are spoken to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolSettings {
     /// At least one.
     pub targets: Vec<Target>,
@@ -68,7 +68,7 @@ pub enum Protocol {
 }
 
 /// A health check.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
     /// A path that must answer 200; a TCP connection is enough where `None`.
     pub path: Option<Uri>,
@@ -137,7 +137,8 @@ impl OriginPool {
         Some(peer)
     }
 
-    pub(super) const fn settings(&self) -> &PoolSettings {
+    /// How they are spoken to.
+    pub const fn settings(&self) -> &PoolSettings {
         &self.settings
     }
 }
@@ -182,19 +183,29 @@ struct Names(Vec<Target>);
 #[async_trait]
 impl ServiceDiscovery for Names {
     async fn discover(&self) -> Result<(BTreeSet<Backend>, HashMap<u64, bool>)> {
-        let mut backends = BTreeSet::new();
+        let (mut backends, mut failed) = (BTreeSet::new(), None);
         for (place, target) in self.0.iter().enumerate() {
             let local = target.host == "localhost" || target.host.ends_with(".localhost");
             let host = if local { "127.0.0.1" } else { target.host.trim_matches(['[', ']']) };
             let found = tokio::net::lookup_host((host, target.port)).await;
-            let found = found.map_err(|e| Error::because(ErrorType::ConnectNoRoute, target.host.clone(), e))?;
+            let found = match found {
+                Ok(found) => found,
+                Err(error) => {
+                    tracing::warn!(%error, host = target.host, "an origin's name could not be looked up");
+                    failed = Some(Error::because(ErrorType::ConnectNoRoute, target.host.clone(), error));
+                    continue;
+                }
+            };
             for addr in found {
                 let mut ext = Extensions::new();
                 ext.insert(Place(place));
                 backends.insert(Backend { addr: SocketAddr::Inet(addr), weight: 1, ext });
             }
         }
-        Ok((backends, HashMap::new()))
+        match failed {
+            Some(error) if backends.is_empty() => Err(error),
+            _ => Ok((backends, HashMap::new())),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use pingora::proxy::FailToProxy;
 use super::origins::OriginPool;
 use super::{AccessCtx, AccessFilter, respond};
 use crate::model::{Reason, RequestId};
-use crate::observe::metrics::{UpstreamError, metrics};
+use crate::observe::metrics::{Decision, UpstreamError, metrics};
 use crate::portal::answer;
 use crate::portal::pages::ErrorPage;
 
@@ -65,6 +65,7 @@ impl ProxyHttp for AccessProxy {
         let declared = declared.and_then(|length| length.to_str().ok()).and_then(|length| length.parse::<u64>().ok());
         if declared.is_some_and(|declared| declared > limit) {
             let id = RequestId::random();
+            metrics().request(Decision::Deny, Some(Reason::BodyTooLarge));
             respond::send(session, respond::refused(Reason::BodyTooLarge, id), id).await?;
             return Ok(true);
         }
@@ -149,7 +150,9 @@ impl ProxyHttp for AccessProxy {
         if let Some(kind) = kind {
             metrics().upstream_error(kind);
         }
-        tracing::warn!(request_id = %id, %error, "a request was not proxied to its end");
+        // Its context may hold what the origin sent, cookies too.
+        let (kind, source) = (error.etype().as_str(), error.esource().as_str());
+        tracing::warn!(request_id = %id, kind, source, "a request was not proxied to its end");
         let response = answer::page(page.page());
         let status = response.status().as_u16();
         session.set_keepalive(None);

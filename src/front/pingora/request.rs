@@ -1,9 +1,10 @@
 use std::net::{IpAddr, Ipv4Addr};
 
-use http::header;
+use http::{HeaderValue, header};
 use ipnet::IpNet;
 use pingora::http::RequestHeader;
 use pingora::prelude::Session;
+use smallvec::SmallVec;
 
 use super::filter::{FilterSettings, ListenerSettings};
 use crate::model::{Authority, CleanPath, Reason, RequestView};
@@ -72,21 +73,23 @@ pub(super) fn client(session: &Session, listeners: &[ListenerSettings]) -> IpAdd
         &[]
     } else {
         let local = session.server_addr().and_then(|addr| addr.as_inet());
-        let listener = local.and_then(|local| listeners.iter().find(|l| l.address.port() == local.port()));
+        let listener = local.and_then(|local| listeners.iter().find(|l| l.is_at(local)));
         listener.map(|listener| listener.trusted_proxies.as_slice()).unwrap_or_default()
     };
     let is_trusted = |ip: &IpAddr| trusted.iter().any(|net| net.contains(ip));
     if !is_trusted(&peer) {
         return peer;
     }
-    let lines = session.req_header().headers.get_all("x-forwarded-for");
-    let hops: Vec<&str> = lines.iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(',')).collect();
-    let mut nearest = peer;
-    for hop in hops.into_iter().rev() {
-        let Some(ip) = parse_hop(hop) else { break };
-        nearest = ip;
-        if !is_trusted(&ip) {
-            break;
+    let lines: SmallVec<[&HeaderValue; 2]> = session.req_header().headers.get_all("x-forwarded-for").iter().collect();
+    let hops = lines.iter().rev().flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
+    // What cannot be read could be anybody, and must not pass for the proxy itself.
+    let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let mut nearest = nobody;
+    for hop in hops {
+        match std::str::from_utf8(hop).ok().and_then(parse_hop) {
+            Some(ip) if is_trusted(&ip) => nearest = ip,
+            Some(ip) => return ip,
+            None => return nobody,
         }
     }
     nearest

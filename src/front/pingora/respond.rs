@@ -91,7 +91,7 @@ pub(super) async fn send(session: &mut Session, response: Response<Bytes>, id: R
     if parts.status != StatusCode::NO_CONTENT {
         head.insert_header(header::CONTENT_LENGTH, body.len().to_string())?;
     }
-    if !session.as_downstream_mut().is_body_done() {
+    if !session.as_downstream_mut().is_body_done() || parts.status == StatusCode::METHOD_NOT_ALLOWED {
         session.set_keepalive(None);
     }
     let empty = without_body || body.is_empty();

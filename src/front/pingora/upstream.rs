@@ -6,7 +6,7 @@ use pingora::prelude::{Error, ErrorType, Result};
 use smallvec::SmallVec;
 
 use crate::cookie;
-use crate::engine::{Permit, is_reserved};
+use crate::engine::{Permit, is_method_override, is_reserved};
 
 /// Strips, then sets: on every request, those without a session too.
 pub(super) fn edit(request: &mut RequestHeader, permit: &Permit, client: Option<IpAddr>, secure: bool) -> Result<()> {
@@ -42,6 +42,11 @@ fn strip_cookies(request: &mut RequestHeader, permit: &Permit) -> Result<()> {
     if permit.session().is_none() && permit.policy().is_none() {
         request.remove_header(&header::COOKIE);
         request.remove_header(&header::AUTHORIZATION);
+        let overrides: SmallVec<[HeaderName; 2]> =
+            request.headers.keys().filter(|name| is_method_override(name.as_str())).cloned().collect();
+        for name in &overrides {
+            request.remove_header(name);
+        }
         return Ok(());
     }
     if settings.pass_cookies {
