@@ -33,6 +33,14 @@ pub enum RunError {
     /// The control path.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// The file for the process id.
+    #[error("`{}` cannot be written", path.display())]
+    PidFile {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// A certificate or its key.
     #[error(transparent)]
     Tls(#[from] tls::TlsError),
@@ -75,6 +83,11 @@ pub fn run(options: &Options) -> Result<(), RunError> {
     }
     let control = Control::start(&loaded.config, Pools::default())?;
     control.follow(&options.config, config::load);
+    if let Some(path) = &loaded.config.server.pid_file {
+        // Pingora writes one for daemons only.
+        std::fs::write(path, format!("{}\n", std::process::id()))
+            .map_err(|source| RunError::PidFile { path: path.clone(), source })?;
+    }
     serve(control, &loaded.config, options.upgrade, Vec::new())
 }
 
@@ -143,21 +156,18 @@ fn serve(
 }
 
 fn server_conf(config: &Config) -> ServerConf {
-    // Pingora's own places are in /tmp, where anybody could wait for the listeners; these stand beside the store.
+    // Pingora's own place is in /tmp, where anybody could wait for the listeners; this one stands beside the store.
     let beside = match &config.store {
         StoreConfig::Sqlite { path } => path.clone(),
         StoreConfig::Memory => std::env::temp_dir().join(format!("portcullis-{}", std::process::id())),
     };
-    let private = |path: &Option<PathBuf>, kind: &str| {
-        path.clone().unwrap_or_else(|| beside.with_extension(kind)).display().to_string()
-    };
+    let upgrade = config.server.upgrade_socket.clone().unwrap_or_else(|| beside.with_extension("upgrade"));
     let defaults = ServerConf::default();
     ServerConf {
         threads: config.server.threads,
         grace_period_seconds: Some(config.server.grace_period.as_secs()),
         graceful_shutdown_timeout_seconds: Some(5),
-        pid_file: private(&config.server.pid_file, "pid"),
-        upgrade_sock: private(&config.server.upgrade_socket, "upgrade"),
+        upgrade_sock: upgrade.display().to_string(),
         ca_file: origins::ca_file(config).map(|path| path.display().to_string()),
         upstream_keepalive_pool_size: 512,
         ..defaults

@@ -63,8 +63,8 @@ pub struct ServerSettings {
     pub grace_period: Duration,
     /// How many verified sessions are remembered; 200,000 by default.
     pub sessions_cached: u64,
-    /// The socket over which an upgraded process takes the listeners over; no such upgrade without it. Whoever can write
-    /// to its folder can take them too.
+    /// The socket over which an upgraded process takes the listeners over; beside the store by default. Whoever can write to
+    /// its folder can take them too.
     pub upgrade_socket: Option<PathBuf>,
     /// Where to write the process id; nowhere by default.
     pub pid_file: Option<PathBuf>,
