@@ -5,13 +5,11 @@ use http::{HeaderMap, Method};
 use serde_json::json;
 
 use super::*;
-use crate::cookie::SameSite;
-use crate::engine::{ApplicationSettings, CookieAttributes, Cors, IssuerKeys, Known, Origins, Team};
-use crate::model::{Authority, Host};
+use crate::engine::{IssuerKeys, Known, Origins};
+use crate::model::Authority;
 use crate::policy::Policy;
-use crate::route::Domain;
 use crate::session::Revocations;
-use crate::token::{KeySet, SigningKey};
+use crate::token::SigningKey;
 
 #[path = "../../tests/cases/mod.rs"]
 mod cases;
@@ -22,7 +20,7 @@ mod property;
 #[path = "tests/table.rs"]
 mod table;
 
-use cases::{App, LEEWAY, Mint, Person, Record, World, aud};
+use cases::{App, LEEWAY, Mint, Person, Record, World, aud, key_set, team};
 
 const NOW: UnixTime = UnixTime(1_800_000_000);
 
@@ -36,58 +34,19 @@ fn after(seconds: u64) -> UnixTime {
     UnixTime(NOW.0 + seconds)
 }
 
-fn key_set(keys: &[(&str, &SigningKey)]) -> KeySet {
-    let jwk = |(kid, key): &(&str, &SigningKey)| {
-        let mut jwk = key.to_jwk();
-        jwk["kid"] = json!(kid);
-        jwk
-    };
-    KeySet::from_jwks(json!({"keys": keys.iter().map(jwk).collect::<Vec<_>>()}).to_string().as_bytes()).unwrap()
-}
-
 fn good_keys() -> IssuerKeys {
-    let keys = Some(key_set(&[(MINT.key.kid(), &MINT.key)]));
-    IssuerKeys { keys, tried: NOW, good_until: after(7_200), retry_from: after(30) }
-}
-
-fn team(domain: &str) -> Team {
-    let domain = Host::parse(domain).unwrap();
-    Team { name: "Example".into(), domain, port: None, plain_http: false, leeway: LEEWAY }
-}
-
-fn settings(place: usize, app: &App) -> ApplicationSettings {
-    let cors = Cors { allowed_origins: ["https://a.example".to_owned()].into(), ..Cors::default() };
-    ApplicationSettings {
-        id: app.name.clone(),
-        aud: aud(&app.name),
-        name: app.name.clone(),
-        domain: Domain::parse(&app.domain).unwrap(),
-        session_duration: cases::LIFETIME,
-        allowed_idps: app.allowed_idps.clone(),
-        auto_redirect_to_identity: false,
-        cookie: CookieAttributes { same_site: SameSite::Lax, http_only: true, path: false },
-        cors: app.cors.then_some(cors),
-        options_preflight_bypass: app.options_preflight_bypass,
-        pass_cookies: false,
-        custom_deny_message: None,
-        policies: app.policies.clone(),
-        origins: Origins::new(place),
-    }
+    MINT.keys("", after(30)).unwrap()
 }
 
 fn compile(generation: u64, domain: &str, apps: &[App], known: &Arc<Known>) -> Snapshot {
-    let applications = apps.iter().enumerate().map(|(place, app)| settings(place, app)).collect();
+    let applications = apps.iter().map(|app| app.settings(Origins::new(()))).collect();
     Snapshot::compile(generation, team(domain), &WORLD.groups, applications, Arc::clone(known)).unwrap()
 }
 
 fn record(known: &Known, person: &Person) {
-    let state = match person.record {
-        Record::Known => IdentityState::Known(Arc::new(person.identity())),
-        Record::Missing => IdentityState::Missing,
-        Record::Unavailable => IdentityState::Unavailable { retry_from: after(30) },
-        Record::Unseen | Record::None => return,
-    };
-    known.set_identity(person.nonce(), state);
+    if let Some(state) = person.state(after(30)) {
+        known.set_identity(person.nonce(), state);
+    }
 }
 
 /// A node that knows the keys and the records of the table.
@@ -136,6 +95,7 @@ fn get(app: &str, with: &[&str]) -> Raw<'static> {
         from: None,
         node: String::new(),
         expect: String::new(),
+        unlearned: None,
     };
     Raw {
         method: Method::GET,

@@ -4,14 +4,18 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use portcullis::model::{Aud, Email, Group, Groups, Identity, IdentityNonce, IdpId, IdpRef, UnixTime, UserId};
+use portcullis::cookie::SameSite;
+use portcullis::engine::{ApplicationSettings, CookieAttributes, Cors, IdentityState, IssuerKeys, Origins, Team};
+use portcullis::model::{Aud, Email, Group, Groups, Host, Identity, IdentityNonce, IdpId, IdpRef, UnixTime, UserId};
 use portcullis::policy::{AccessGroup, Policy};
-use portcullis::token::SigningKey;
+use portcullis::route::Domain;
+use portcullis::token::{KeySet, SigningKey};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -85,11 +89,36 @@ pub(crate) struct Case {
     #[serde(default)]
     pub(crate) node: String,
     pub(crate) expect: String,
+    /// Where something must be learned first: what is answered when it could not be.
+    pub(crate) unlearned: Option<String>,
 }
 
 /// Reads the table.
 pub(crate) fn world() -> World {
     toml::from_str(include_str!("decisions.toml")).unwrap()
+}
+
+impl App {
+    /// As the configuration would describe it.
+    pub(crate) fn settings(&self, origins: Origins) -> ApplicationSettings {
+        let cors = Cors { allowed_origins: ["https://a.example".to_owned()].into(), ..Cors::default() };
+        ApplicationSettings {
+            id: self.name.clone(),
+            aud: aud(&self.name),
+            name: self.name.clone(),
+            domain: Domain::parse(&self.domain).unwrap(),
+            session_duration: LIFETIME,
+            allowed_idps: self.allowed_idps.clone(),
+            auto_redirect_to_identity: false,
+            cookie: CookieAttributes { same_site: SameSite::Lax, http_only: true, path: false },
+            cors: self.cors.then_some(cors),
+            options_preflight_bypass: self.options_preflight_bypass,
+            pass_cookies: false,
+            custom_deny_message: None,
+            policies: self.policies.clone(),
+            origins,
+        }
+    }
 }
 
 impl Case {
@@ -148,6 +177,16 @@ impl Person {
         UserId(format!("user-{}", self.name).into())
     }
 
+    /// What a node knows of the record; `retry_from` is when one that could not be had is asked for again.
+    pub(crate) fn state(&self, retry_from: UnixTime) -> Option<IdentityState> {
+        match self.record {
+            Record::Known => Some(IdentityState::Known(Arc::new(self.identity()))),
+            Record::Missing => Some(IdentityState::Missing),
+            Record::Unavailable => Some(IdentityState::Unavailable { retry_from }),
+            Record::Unseen | Record::None => None,
+        }
+    }
+
     pub(crate) fn identity(&self) -> Identity {
         let named = |name: &String| Group { id: format!("id of {name}"), name: name.clone() };
         Identity {
@@ -173,6 +212,22 @@ pub(crate) fn aud(application: &str) -> Aud {
     Aud::derive(&[TEAM_DOMAIN, application])
 }
 
+/// The team of that domain.
+pub(crate) fn team(domain: &str) -> Team {
+    let domain = Host::parse(domain).unwrap();
+    Team { name: "Example".into(), domain, port: None, plain_http: false, leeway: LEEWAY }
+}
+
+/// Public keys under the names that are given.
+pub(crate) fn key_set(keys: &[(&str, &SigningKey)]) -> KeySet {
+    let jwk = |(kid, key): &(&str, &SigningKey)| {
+        let mut jwk = key.to_jwk();
+        jwk["kid"] = json!(kid);
+        jwk
+    };
+    KeySet::from_jwks(json!({"keys": keys.iter().map(jwk).collect::<Vec<_>>()}).to_string().as_bytes()).unwrap()
+}
+
 /// Makes the tokens of the table.
 pub(crate) struct Mint {
     pub(crate) now: UnixTime,
@@ -184,6 +239,27 @@ pub(crate) struct Mint {
 }
 
 impl Mint {
+    /// What a node knows of the team's keys in a state of the table; `None` where it never saw any. `retry_from` is when
+    /// keys that are not among them are asked for.
+    pub(crate) fn keys(&self, state: &str, retry_from: UnixTime) -> Option<IssuerKeys> {
+        let now = self.now;
+        let good_until = now.after(2 * LIFETIME);
+        let (kid, key, other) = (self.key.kid(), &self.key, &self.stranger);
+        let good = IssuerKeys { keys: Some(key_set(&[(kid, key)])), tried: now, good_until, retry_from };
+        let with = |keys: &[(&str, &SigningKey)]| Some(key_set(keys));
+        Some(match state {
+            "" | "session revoked" | "user revoked" | "application revoked" => good,
+            "may fetch" => IssuerKeys { retry_from: now, ..good },
+            "keys stale" => IssuerKeys { good_until: now, ..good },
+            "keys failing" => IssuerKeys { keys: None, ..good },
+            "keys changed" => IssuerKeys { keys: with(&[("other", other)]), ..good },
+            "keys changed, names kept" => IssuerKeys { keys: with(&[(kid, other)]), ..good },
+            "key added" => IssuerKeys { keys: with(&[("other", other), (kid, key)]), ..good },
+            "keys unseen" => return None,
+            _ => panic!("no node is in the state `{state}`"),
+        })
+    }
+
     pub(crate) fn claims(&self, person: &Person, application: &str) -> Value {
         let mut claims = json!({
             "iss": self.issuer, "aud": [aud(application)], "type": "app", "exp": self.now.0 + LIFETIME.as_secs(),

@@ -15,6 +15,7 @@
 
 mod attacks;
 mod bad_days;
+mod cases;
 mod configuration;
 mod edge;
 mod harness;

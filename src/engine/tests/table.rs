@@ -6,30 +6,35 @@ use super::*;
 
 /// The node in the state that a case asks for. `before` are answers to what was asked while all was well.
 fn in_state(snapshot: &Snapshot, state: &str) -> Snapshot {
-    let known = snapshot.known();
-    let set_keys = |keys: IssuerKeys| known.set_keys(snapshot.issuer(), keys);
+    let Some(keys) = MINT.keys(state, after(30)) else {
+        // Nothing was ever known of the team.
+        let known = Arc::new(Known::new(1_000));
+        return compile(1, cases::TEAM_DOMAIN, &WORLD.applications, &known);
+    };
+    // Keys that stayed are not published again: sessions that began with them go on.
+    if !state.ends_with("revoked") && !state.is_empty() {
+        snapshot.known().set_keys(snapshot.issuer(), keys);
+    }
     let mut ended = Revocations::default();
     let alice = WORLD.person("alice");
-    let (kid, key, other) = (MINT.key.kid(), &MINT.key, &MINT.stranger);
     match state {
-        "" => {}
-        "may fetch" => set_keys(IssuerKeys { retry_from: NOW, ..good_keys() }),
-        "keys stale" => set_keys(IssuerKeys { good_until: NOW, ..good_keys() }),
-        "keys failing" => set_keys(IssuerKeys { keys: None, ..good_keys() }),
-        "keys changed" => set_keys(IssuerKeys { keys: Some(key_set(&[("other", other)])), ..good_keys() }),
-        "keys changed, names kept" => set_keys(IssuerKeys { keys: Some(key_set(&[(kid, other)])), ..good_keys() }),
-        "key added" => set_keys(IssuerKeys { keys: Some(key_set(&[("other", other), (kid, key)])), ..good_keys() }),
         "session revoked" => ended.end_session(alice.nonce()),
         "user revoked" => ended.end_user(alice.user(), UnixTime(NOW.0 - 1)),
         "application revoked" => ended.end_application(aud("wiki"), NOW),
-        // Nothing was ever known of the team.
-        "keys unseen" => {
-            let known = Arc::new(Known::new(1_000));
-            return compile(1, cases::TEAM_DOMAIN, &WORLD.applications, &known);
-        }
-        _ => panic!("no node is in the state `{state}`"),
+        _ => {}
     }
     snapshot.with_revocations(Arc::new(ended))
+}
+
+/// What attempts to learn leave behind when none of them succeeds.
+fn learn_nothing(snapshot: &Snapshot) {
+    let known = snapshot.known();
+    let keys = known.keys(snapshot.issuer());
+    let (keys, good_until) = keys.map_or((None, UnixTime(0)), |keys| (keys.keys.clone(), keys.good_until));
+    known.set_keys(snapshot.issuer(), IssuerKeys { keys, tried: NOW, good_until, retry_from: after(30) });
+    for person in WORLD.people.iter().filter(|person| known.identity(&person.nonce()).is_none()) {
+        known.set_identity(person.nonce(), IdentityState::Unavailable { retry_from: after(2) });
+    }
 }
 
 #[test]
@@ -56,6 +61,11 @@ fn every_case() {
         let reloaded = compile(2, cases::TEAM_DOMAIN, &WORLD.applications, changed.known());
         let reloaded = reloaded.with_revocations(Arc::clone(changed.revocations()));
         assert_eq!(request.ask(&reloaded, NOW), case.expect, "{id}, after a reload");
+        assert_eq!(case.expect.starts_with("resolve "), case.unlearned.is_some(), "{id}");
+        if let Some(unlearned) = &case.unlearned {
+            learn_nothing(&fresh);
+            assert_eq!(request.ask(&fresh, NOW), *unlearned, "{id}, when that cannot be learned");
+        }
     }
 }
 
