@@ -59,7 +59,7 @@ pub struct Limits {
 pub struct ServerSettings {
     /// Worker threads; as many as there are cores by default.
     pub threads: usize,
-    /// How long requests that are under way may take at shutdown; 10 s by default.
+    /// How long requests that are under way may take at shutdown; 5 s by default.
     pub grace_period: Duration,
     /// How many verified sessions are remembered; 200,000 by default.
     pub sessions_cached: u64,
@@ -177,7 +177,7 @@ impl ServerSettings {
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         let threads = table.number("threads", cores as u64, 1..=1024);
         let (zero, hour) = (Duration::ZERO, Duration::from_secs(3600));
-        let grace_period = table.duration("grace_period", Duration::from_secs(10), zero..=hour);
+        let grace_period = table.duration("grace_period", Duration::from_secs(5), zero..=hour);
         let sessions_cached = table.number("sessions_cached", 200_000, 1_000..=100_000_000);
         let mut path = |key| table.item(key).and_then(|item| item.text().map(|path| item.reader().resolve(path)));
         Self {

@@ -199,7 +199,7 @@ fn the_example_is_right_and_says_the_defaults() {
     assert_eq!((okta.client_secret.expose(), okta.okta_account.as_str()), (HIDDEN, "https://dev-1.okta.com/"));
     assert_eq!(groups.len(), 1);
     assert_eq!(limits, Limits { header_bytes: 65_536, header_count: 128, target_bytes: 16_384, max_body: None });
-    assert_eq!((server.grace_period, server.sessions_cached), (Duration::from_secs(10), 200_000));
+    assert_eq!((server.grace_period, server.sessions_cached), (Duration::from_secs(5), 200_000));
     assert!(server.threads > 0 && server.upgrade_socket.is_none() && server.pid_file.is_none());
     assert_eq!((audit.allow_sample, insecure), (0.0, Insecure::default()));
     let [wiki] = applications.as_slice() else { panic!() };
