@@ -314,7 +314,6 @@ async fn node(world: &World, mint: &Mint, state: &str, origins: &BTreeMap<String
         certs_url: url("certs"),
         identity_url: url("get-identity"),
         authorized_url: url("authorized"),
-        logout_url: LOGOUT.parse().unwrap(),
         max_stale: LIFETIME,
     };
     let services = Services {
