@@ -1,13 +1,14 @@
 //! The two proxies, each in a process of its own: Pingora with nothing but a peer, and the product.
 //!
 //! What is not the check is the same on both sides: worker threads, connection pool, protocols of the listener, timeouts of
-//! the peer, allocator.
+//! the client and of the peer, allocator.
 
 use std::error::Error;
 use std::io::BufRead as _;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora::apps::HttpServerOptions;
@@ -20,7 +21,7 @@ use portcullis::config::Config;
 use portcullis::control::{Access, Tasks, compile};
 use portcullis::engine::{Known, Origins};
 use portcullis::front::pingora::{
-    AccessFilter, AccessProxy, FilterSettings, ListenerSettings, OriginPool, PoolSettings, Protocol, Target,
+    AccessFilter, AccessProxy, FilterSettings, OriginPool, PoolSettings, Protocol, Target,
 };
 use portcullis::http_client::{HttpClient, Roots, Timeouts};
 use portcullis::model::{IdentityNonce, Secret, UnixTime};
@@ -116,7 +117,9 @@ struct Bare {
 impl ProxyHttp for Bare {
     type CTX = ();
     fn new_ctx(&self) {}
-    async fn upstream_peer(&self, _session: &mut Session, _ctx: &mut ()) -> pingora::Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, session: &mut Session, _ctx: &mut ()) -> pingora::Result<Box<HttpPeer>> {
+        session.set_read_timeout(Some(CLIENT_TIMEOUT));
+        session.set_write_timeout(Some(CLIENT_TIMEOUT));
         Ok(Box::new(self.peer.clone()))
     }
 }
@@ -150,13 +153,7 @@ fn checked(config: &Config, port: u16) -> Result<(), Box<dyn Error>> {
     let access = runtime.block_on(started)?;
     let _tasks = Tasks::spawn(&access);
     drop(entered);
-    let listener = ListenerSettings {
-        address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-        trusted_proxies: Vec::new(),
-        tls: false,
-    };
-    let settings = FilterSettings { listeners: vec![listener], ..FilterSettings::default() };
-    serve(AccessProxy::new(AccessFilter::new(access, settings)), port);
+    serve(AccessProxy::new(AccessFilter::new(access, FilterSettings::from(config))), port);
     Ok(())
 }
 
@@ -178,7 +175,7 @@ fn pool_settings(application: &portcullis::config::Application) -> PoolSettings 
 
 /// Writes what the standard input says into the store, as logins would have.
 async fn furnish(store: &MemoryStore) -> Result<(), Box<dyn Error>> {
-    let expires = UnixTime::now().after(std::time::Duration::from_secs(48 * 3600));
+    let expires = UnixTime::now().after(Duration::from_secs(48 * 3600));
     for line in std::io::stdin().lock().lines() {
         let line = line?;
         match line.split(' ').collect::<Vec<_>>().as_slice() {
@@ -228,3 +225,6 @@ fn end_with_parent() {
     }
     std::process::exit(0);
 }
+
+/// The product's.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
