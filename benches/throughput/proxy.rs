@@ -2,6 +2,7 @@
 //!
 //! What is not the check is the same on both sides: worker threads, connection pool, protocols of the listener, timeouts of
 //! the client and of the peer, allocator.
+#![expect(clippy::disallowed_types, reason = "the bare proxy is a `ProxyHttp` of its own")]
 
 use std::error::Error;
 use std::io::BufRead as _;
