@@ -1,6 +1,6 @@
-use bytes::BytesMut;
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
+use smallvec::SmallVec;
 
 /// The values of every cookie of that name, over all `Cookie` lines (HTTP/2 may split them, RFC 9113 §8.2.3), in order.
 /// A value that is not text is passed over.
@@ -21,26 +21,20 @@ pub fn without(headers: &HeaderMap, drop: impl Fn(&str) -> bool) -> Option<Optio
         let name = pair.split(|b| *b == b'=').next().unwrap_or_default();
         std::str::from_utf8(name).is_ok_and(&drop)
     };
-    let lines = || headers.get_all(COOKIE).into_iter().flat_map(|line| pairs(line.as_bytes()));
-    let (mut changes, mut length) = (false, 0);
-    for pair in lines() {
+    let mut changes = false;
+    let mut kept: SmallVec<[u8; 256]> = SmallVec::new();
+    for pair in headers.get_all(COOKIE).into_iter().flat_map(|line| pairs(line.as_bytes())) {
         if dropped(pair) {
             changes = true;
-        } else {
-            length += pair.len() + 2;
+            continue;
         }
-    }
-    if !changes {
-        return None;
-    }
-    let mut kept = BytesMut::with_capacity(length);
-    for pair in lines().filter(|pair| !dropped(pair)) {
         if !kept.is_empty() {
             kept.extend_from_slice(b"; ");
         }
         kept.extend_from_slice(pair);
     }
-    Some(if kept.is_empty() { None } else { HeaderValue::from_maybe_shared(kept.freeze()).ok() })
+    let line = || if kept.is_empty() { None } else { HeaderValue::from_bytes(&kept).ok() };
+    changes.then(line)
 }
 
 fn pairs(line: &[u8]) -> impl Iterator<Item = &[u8]> {
