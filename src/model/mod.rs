@@ -15,7 +15,7 @@ mod time;
 
 pub use host::{Authority, Host, HostError};
 pub use identity::{Email, EmailError, Group, Groups, Identity, IdpRef};
-#[cfg(feature = "control")]
+#[cfg(feature = "oidc")]
 pub(crate) use ids::fill_random;
 pub(crate) use ids::hex;
 pub use ids::{Aud, IdentityNonce, IdpId, InvalidId, RequestId, UserId};
