@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use thiserror::Error;
@@ -10,11 +10,11 @@ use thiserror::Error;
 use super::revocations::Publisher;
 use super::{RemoteTeam, SigningKeys, SigningKeysError};
 use crate::cookie::{self, SameSite, SealError, SealingKey, SetCookie};
-use crate::engine::{self, Application, Decision, IdentityState, IssuerKeys, Known, Need, Snapshot};
+use crate::engine::{Application, IdentityState, IssuerKeys, Known, Need, Snapshot};
 use crate::http_client::HttpClient;
 use crate::idp::{Profile, Provider};
-use crate::model::{Aud, Email, Identity, IdentityNonce, RequestView, Secret, UnixTime, UserId};
-use crate::observe::audit::Sample;
+use crate::model::{Aud, Email, Identity, IdentityNonce, Secret, UnixTime, UserId};
+use crate::observe::audit::{RunningSample, Sample};
 use crate::observe::metrics::metrics;
 use crate::portal::{self, PortalRequest};
 use crate::store::{Revocation, Store, StoreError};
@@ -24,6 +24,7 @@ use crate::token::{Claims, KeyError, KeySet, Kind, UnverifiedToken};
 pub struct Access {
     pub(super) snapshot: ArcSwap<Snapshot>,
     services: ArcSwap<Services>,
+    sample: RunningSample,
     pub(super) known: Arc<Known>,
     pub(super) store: Arc<dyn Store>,
     pub(super) http: HttpClient,
@@ -110,7 +111,10 @@ impl Access {
             None => Some(Arc::new(SigningKeys::load_or_create(&*store, now).await?)),
             Some(_) => None,
         };
+        let sample = RunningSample::default();
+        sample.set(services.sample);
         let access = Self {
+            sample,
             generation: AtomicU64::new(snapshot.generation()),
             known: Arc::clone(snapshot.known()),
             snapshot: ArcSwap::from_pointee(snapshot),
@@ -138,14 +142,9 @@ impl Access {
         Ok(Arc::new(access))
     }
 
-    /// Decides one request from what is known now. Plain and quick; see [`engine::decide`].
-    pub fn decide(&self, request: &RequestView<'_>, now: UnixTime) -> Decision {
-        engine::decide(&self.snapshot.load(), request, now)
-    }
-
-    /// Whether browsers name no port.
-    pub(crate) fn uses_default_port(&self) -> bool {
-        self.snapshot.load().team().port.is_none()
+    /// The same as [`Access::snapshot`], for a moment: quicker, and not to be kept.
+    pub(crate) fn running(&self) -> Guard<Arc<Snapshot>> {
+        self.snapshot.load()
     }
 
     /// What decisions are made from.
@@ -157,14 +156,9 @@ impl Access {
         self.services.load_full()
     }
 
-    /// Whether browsers come over plain HTTP.
-    pub(crate) fn is_on_plain_http(&self) -> bool {
-        self.snapshot.load().team().plain_http
-    }
-
     /// Whether this allowed request is written down.
     pub(crate) fn samples(&self) -> bool {
-        self.services.load().sample.hit()
+        self.sample.hit()
     }
 
     /// The number of the next snapshot.
@@ -181,6 +175,7 @@ impl Access {
         {
             tracing::error!(%error, "the signing keys could not be published");
         }
+        self.sample.set(services.sample);
         self.services.store(Arc::new(services));
         self.publisher.publish(&self.snapshot, |revocations| snapshot.with_revocations(revocations));
     }

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::model::{Email, IdpId, RequestId, UserId};
 
@@ -191,6 +192,22 @@ impl Sample {
     }
 
     const ALL_PARTS: u64 = Self::ALL.part;
+}
+
+/// A [`Sample`] that a reload may change.
+#[derive(Debug, Default)]
+pub struct RunningSample(AtomicU64);
+
+impl RunningSample {
+    /// What it is from now on.
+    pub fn set(&self, sample: Sample) {
+        self.0.store(sample.part, Ordering::Relaxed);
+    }
+
+    /// Whether this one is told.
+    pub fn hit(&self) -> bool {
+        Sample { part: self.0.load(Ordering::Relaxed) }.hit()
+    }
 }
 
 /// xorshift64* with one state for each thread. It spreads events evenly; nothing is to be kept from anybody.

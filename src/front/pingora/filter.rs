@@ -12,7 +12,7 @@ use super::request::{client, has_fragment, view};
 use super::{respond, upstream};
 use crate::config::Config;
 use crate::control::Access;
-use crate::engine::{Decision, Need, Permit, Refusal, Snapshot};
+use crate::engine::{Decision, Need, Permit, Refusal, Snapshot, decide};
 use crate::login;
 use crate::model::{Reason, RequestId, RequestView, UnixTime};
 use crate::observe::audit::{Event, Kind, Outcome};
@@ -91,7 +91,9 @@ impl ListenerSettings {
 pub struct AccessCtx {
     permit: Option<Permit>,
     client: Option<IpAddr>,
-    rewritten: Rewritten,
+    /// Whether the team is on plain HTTP, in the snapshot that judged.
+    plain_http: bool,
+    rewritten: Option<Box<Rewritten>>,
 }
 
 /// What was judged, where it differs from what was sent.
@@ -108,16 +110,25 @@ impl AccessCtx {
     }
 
     /// Takes the permit in; not answered here, as `request_filter` says it.
-    fn admit(&mut self, permit: Permit, rewritten: Rewritten) -> bool {
+    fn admit(&mut self, admitted: Admitted) -> bool {
+        let Admitted { permit, plain_http, rewritten } = admitted;
         self.permit = Some(permit);
+        self.plain_http = plain_http;
         self.rewritten = rewritten;
         false
     }
 }
 
+/// What the check has to say of a request that may go on.
+struct Admitted {
+    permit: Permit,
+    plain_http: bool,
+    rewritten: Option<Box<Rewritten>>,
+}
+
 /// What comes after a look at the request.
 enum Next {
-    Forward(Permit, Rewritten),
+    Forward(Admitted),
     Respond(Response<Bytes>, RequestId),
     Handle(Box<PortalRequest>),
     Resolve(Need),
@@ -139,7 +150,7 @@ impl AccessFilter {
         let client = client(session, &self.settings.listeners);
         ctx.client = Some(client);
         match self.look(session, client, now, true) {
-            Next::Forward(permit, rewritten) => Ok(ctx.admit(permit, rewritten)),
+            Next::Forward(admitted) => Ok(ctx.admit(admitted)),
             // What waits is boxed, so that the future of a request that is forwarded stays small.
             next => Box::pin(self.answer(session, ctx, next, client, now)).await,
         }
@@ -161,7 +172,7 @@ impl AccessFilter {
             next => next,
         };
         let (response, id) = match next {
-            Next::Forward(permit, rewritten) => return Ok(ctx.admit(permit, rewritten)),
+            Next::Forward(admitted) => return Ok(ctx.admit(admitted)),
             Next::Respond(response, id) => (response, id),
             Next::Handle(mut request) => {
                 let id = request.id;
@@ -201,14 +212,16 @@ impl AccessFilter {
         let Some(permit) = &ctx.permit else {
             return Error::e_explain(ErrorType::HTTPStatus(500), "no permit");
         };
-        if let Some(target) = &ctx.rewritten.target {
-            request.set_uri(target.clone());
-        }
-        if let Some(host) = &ctx.rewritten.host {
-            request.insert_header(header::HOST, host.clone())?;
+        if let Some(rewritten) = &ctx.rewritten {
+            if let Some(target) = &rewritten.target {
+                request.set_uri(target.clone());
+            }
+            if let Some(host) = &rewritten.host {
+                request.insert_header(header::HOST, host.clone())?;
+            }
         }
         let tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
-        let secure = tls || !self.access.is_on_plain_http();
+        let secure = tls || !ctx.plain_http;
         upstream::edit(request, permit, ctx.client, secure)
     }
 
@@ -234,8 +247,9 @@ impl AccessFilter {
                 return Next::Respond(respond::refused(reason, id), id);
             }
         };
-        match self.access.decide(&request, now) {
-            Decision::Forward(permit) => self.forward(&request, permit),
+        let snapshot = self.access.running();
+        match decide(&snapshot, &request, now) {
+            Decision::Forward(permit) => self.forward(&snapshot, &request, permit),
             Decision::Resolve(need) if first => Next::Resolve(need),
             Decision::Handle { endpoint, on_team } => Next::Handle(Box::new(PortalRequest {
                 endpoint,
@@ -260,12 +274,12 @@ impl AccessFilter {
             }
             decision => {
                 let id = RequestId::random();
-                Next::Respond(self.refuse(&request, decision, id, now), id)
+                Next::Respond(self.refuse(&snapshot, &request, decision, id, now), id)
             }
         }
     }
 
-    fn forward(&self, request: &RequestView<'_>, permit: Permit) -> Next {
+    fn forward(&self, snapshot: &Snapshot, request: &RequestView<'_>, permit: Permit) -> Next {
         metrics().request(metrics::Decision::Allow, None);
         if permit.session().is_some() && self.access.samples() {
             let session = permit.session();
@@ -279,18 +293,25 @@ impl AccessFilter {
             };
             allowed.emit();
         }
-        match rewritten(request, self.access.uses_default_port()) {
-            Some(rewritten) => Next::Forward(permit, rewritten),
-            None => {
+        let plain_http = snapshot.team().plain_http;
+        match rewritten(request, snapshot.team().port.is_none()) {
+            Ok(rewritten) => Next::Forward(Admitted { permit, plain_http, rewritten }),
+            Err(reason) => {
                 let id = RequestId::random();
-                Next::Respond(respond::refused(Reason::PathAmbiguous, id), id)
+                Next::Respond(respond::refused(reason, id), id)
             }
         }
     }
 
     /// Everything that is neither forwarded nor handled.
-    fn refuse(&self, request: &RequestView<'_>, decision: Decision, id: RequestId, now: UnixTime) -> Response<Bytes> {
-        let snapshot = self.access.snapshot();
+    fn refuse(
+        &self,
+        snapshot: &Snapshot,
+        request: &RequestView<'_>,
+        decision: Decision,
+        id: RequestId,
+        now: UnixTime,
+    ) -> Response<Bytes> {
         match decision {
             Decision::LogIn(challenge) => {
                 metrics().request(metrics::Decision::Login, Some(challenge.reason));
@@ -298,7 +319,7 @@ impl AccessFilter {
             }
             Decision::Deny(refusal) => {
                 record(metrics::Decision::Deny, Outcome::Refused, &refusal, request, id);
-                let switch = switch_account(&snapshot, &refusal, request, now);
+                let switch = switch_account(snapshot, &refusal, request, now);
                 respond::denied(&refusal, &switch, request, id)
             }
             Decision::Unavailable(refusal) => {
@@ -323,21 +344,24 @@ impl AccessFilter {
     }
 }
 
-/// What the origin gets in place of what was sent; `None` where that is no request.
-fn rewritten(request: &RequestView<'_>, default_port: bool) -> Option<Rewritten> {
-    let mut rewritten = Rewritten::default();
+/// What the origin gets in place of what was sent, where it differs.
+fn rewritten(request: &RequestView<'_>, default_port: bool) -> Result<Option<Box<Rewritten>>, Reason> {
+    let host = request.authority.rewritten(default_port);
+    if host.is_none() && !request.path.is_rewritten() {
+        return Ok(None);
+    }
+    let mut rewritten = Box::<Rewritten>::default();
     if request.path.is_rewritten() {
         let path = request.path.as_str();
         let target = request.query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
-        rewritten.target = Some(target.parse().ok()?);
+        rewritten.target = Some(target.parse().map_err(|_| Reason::PathAmbiguous)?);
     }
     // A target that is a path alone carries no authority: HTTP/2 takes it from the header then.
-    let host = request.authority.rewritten(default_port);
     let host = host.or_else(|| rewritten.target.as_ref().map(|_| request.authority.text(default_port)));
     if let Some(host) = host {
-        rewritten.host = Some(HeaderValue::try_from(host).ok()?);
+        rewritten.host = Some(HeaderValue::try_from(host).map_err(|_| Reason::HostMalformed)?);
     }
-    Some(rewritten)
+    Ok(Some(rewritten))
 }
 
 /// The login of the page that somebody may not see, for another account.

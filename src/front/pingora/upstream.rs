@@ -1,63 +1,70 @@
 use std::net::IpAddr;
 
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
 use pingora::http::RequestHeader;
-use pingora::prelude::Result;
+use pingora::prelude::{ErrorType::InvalidHTTPHeader, OrErr, Result};
 use smallvec::SmallVec;
 
 use crate::cookie;
 use crate::engine::{Permit, is_method_override, is_reserved};
 
 /// Strips, then sets: on every request, those without a session too.
+///
+/// The names go out in lower case, as from HTTP/2, whatever the client speaks. Keeping how each was spelt takes a second map
+/// beside the first, and writing in both cost more than the whole decision.
 pub(super) fn edit(request: &mut RequestHeader, permit: &Permit, client: Option<IpAddr>, secure: bool) -> Result<()> {
-    let reserved: SmallVec<[HeaderName; 8]> =
-        request.headers.keys().filter(|name| is_reserved(name.as_str())).cloned().collect();
-    for name in &reserved {
-        request.remove_header(name);
-    }
-    strip_cookies(request, permit)?;
+    let (none, ()) = Request::new(()).into_parts();
+    let mut parts: http::request::Parts = std::mem::replace(request, none.into()).into();
+    let authority = parts.uri.authority().map(|authority| HeaderValue::try_from(authority.as_str()));
+    let headers = &mut parts.headers;
+    strip(headers, is_reserved);
+    strip_cookies(headers, permit);
     if let Some(session) = permit.session() {
-        request.insert_header(ASSERTION, session.assertion().clone())?;
+        headers.insert(ASSERTION, session.assertion().clone());
         if let Some(email) = session.email_header() {
-            request.insert_header(EMAIL, email.clone())?;
+            headers.insert(EMAIL, email.clone());
         }
     }
     if let Some(client) = client {
-        request.insert_header("X-Forwarded-For", address(client).as_slice())?;
+        let client = HeaderValue::from_bytes(&address(client));
+        headers.insert(FORWARDED_FOR, client.or_err(InvalidHTTPHeader, "the client's address")?);
     }
-    let host = request.headers.get(header::HOST).cloned();
-    let host = host.or_else(|| request.uri.authority().and_then(|a| HeaderValue::try_from(a.as_str()).ok()));
+    let host = headers.get(header::HOST).cloned().map(Ok).or(authority);
     if let Some(host) = host {
-        request.insert_header("X-Forwarded-Host", host)?;
+        headers.insert(FORWARDED_HOST, host.or_err(InvalidHTTPHeader, "the request's authority")?);
     }
-    request.insert_header("X-Forwarded-Proto", HeaderValue::from_static(if secure { "https" } else { "http" }))?;
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(if secure { "https" } else { "http" }));
+    *request = parts.into();
     Ok(())
 }
 
-fn strip_cookies(request: &mut RequestHeader, permit: &Permit) -> Result<()> {
-    let settings = permit.application().settings();
+fn strip(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
+    let names: SmallVec<[HeaderName; 8]> = headers.keys().filter(|name| unwanted(name.as_str())).cloned().collect();
+    for name in &names {
+        headers.remove(name);
+    }
+}
+
+fn strip_cookies(headers: &mut HeaderMap, permit: &Permit) {
     // A preflight that goes on unchecked carries nobody's cookies.
     if permit.session().is_none() && permit.policy().is_none() {
-        request.remove_header(&header::COOKIE);
-        request.remove_header(&header::AUTHORIZATION);
-        let overrides: SmallVec<[HeaderName; 2]> =
-            request.headers.keys().filter(|name| is_method_override(name.as_str())).cloned().collect();
-        for name in &overrides {
-            request.remove_header(name);
-        }
-        return Ok(());
+        headers.remove(header::COOKIE);
+        headers.remove(header::AUTHORIZATION);
+        strip(headers, is_method_override);
+        return;
     }
-    if settings.pass_cookies {
-        return Ok(());
+    if permit.application().settings().pass_cookies {
+        return;
     }
-    match cookie::without(&request.headers, cookie::is_ours) {
+    match cookie::without(headers, cookie::is_ours) {
         None => {}
         Some(None) => {
-            request.remove_header(&header::COOKIE);
+            headers.remove(header::COOKIE);
         }
-        Some(Some(rest)) => request.insert_header("Cookie", rest)?,
+        Some(Some(rest)) => {
+            headers.insert(header::COOKIE, rest);
+        }
     }
-    Ok(())
 }
 
 /// An address as text. It is written on every request, and formatting would cost more than all else that is done with it.
@@ -79,8 +86,11 @@ fn address(client: IpAddr) -> SmallVec<[u8; 40]> {
     text
 }
 
-const ASSERTION: &str = "Cf-Access-Jwt-Assertion";
-const EMAIL: &str = "Cf-Access-Authenticated-User-Email";
+const ASSERTION: HeaderName = HeaderName::from_static("cf-access-jwt-assertion");
+const EMAIL: HeaderName = HeaderName::from_static("cf-access-authenticated-user-email");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 #[cfg(test)]
 mod tests {
