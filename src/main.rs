@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::styling::AnsiColor;
 use clap::{Parser, Subcommand};
 use portcullis::app::{self, Options};
 use portcullis::config::{self, System};
@@ -42,7 +43,7 @@ enum Command {
     },
     /// Run the proxy, an application and an identity provider on this machine, to look around.
     Demo {
-        /// The port on the loopback address.
+        /// The first of three ports on the loopback address: the proxy's, the identity provider's and the application's.
         #[arg(short, long, default_value_t = 8000)]
         port: u16,
     },
@@ -62,7 +63,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
-            say(&message);
+            say(Level::Error, &message);
             ExitCode::from(2)
         }
     }
@@ -79,14 +80,15 @@ fn check(file: &std::path::Path) -> ExitCode {
     match config::load(file, &System) {
         Ok(loaded) => {
             for warning in &loaded.warnings {
-                say(&warning.to_string());
+                say(Level::Warning, &warning.to_string());
             }
-            let (applications, providers) = (loaded.config.applications.len(), loaded.config.identity_providers.len());
-            say(&format!("{}: good: {applications} applications, {providers} identity providers", file.display()));
+            let applications = count(loaded.config.applications.len(), "application");
+            let providers = count(loaded.config.identity_providers.len(), "identity provider");
+            anstream::eprintln!("{}: good: {applications}, {providers}", file.display());
             ExitCode::SUCCESS
         }
         Err(errors) => {
-            say(&errors.to_string());
+            say(Level::Error, &errors.to_string());
             ExitCode::from(2)
         }
     }
@@ -102,7 +104,25 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-#[expect(clippy::print_stderr, reason = "this is what the person at the terminal reads")]
-fn say(text: &str) {
-    eprintln!("{text}");
+fn count(number: usize, what: &str) -> String {
+    let ending = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{ending}")
+}
+
+#[derive(Clone, Copy)]
+enum Level {
+    Warning,
+    Error,
+}
+
+/// For the person at the terminal; each line of the text is a message of its own. In colour where that is wanted.
+fn say(level: Level, text: &str) {
+    let (word, colour) = match level {
+        Level::Warning => ("warning", AnsiColor::Yellow),
+        Level::Error => ("error", AnsiColor::Red),
+    };
+    let style = colour.on_default().bold();
+    for line in text.lines() {
+        anstream::eprintln!("{style}{word}{style:#}: {line}");
+    }
 }

@@ -158,7 +158,7 @@ fn serve(
 fn server_conf(config: &Config) -> ServerConf {
     // Pingora's own place is in /tmp, where anybody could wait for the listeners; this one stands beside the store.
     let beside = match &config.store {
-        StoreConfig::Sqlite { path } => path.clone(),
+        StoreConfig::Sqlite { path, .. } => path.clone(),
         StoreConfig::Memory => std::env::temp_dir().join(format!("portcullis-{}", std::process::id())),
     };
     let upgrade = config.server.upgrade_socket.clone().unwrap_or_else(|| beside.with_extension("upgrade"));

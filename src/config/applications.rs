@@ -223,8 +223,11 @@ fn aud(
 }
 
 fn allowed_idps(table: &mut Table<'_>, around: &Surroundings<'_, '_>) -> Vec<IdpId> {
+    let known = around.names.providers.as_deref().unwrap_or_default();
+    let known = known.iter().map(|id| format!("`{id}`")).collect::<Vec<_>>().join(", ");
     let read = |text: &str| match rules::unknown_provider(text, around.names) {
-        Some(message) => Err(message),
+        Some(message) if known.is_empty() || message.contains("did you mean") => Err(message),
+        Some(message) => Err(format!("{message}; choose from {known}")),
         None => Ok(IdpId(text.into())),
     };
     table.list("allowed_idps").iter().filter_map(|item| item.parse(read)).collect()

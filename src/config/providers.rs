@@ -72,14 +72,17 @@ impl IdentityProvider {
         table.foreign(&[("scim_config", "provisioning over SCIM is not there yet; leave this out")]);
         let id = table.needed("id", "\"okta\"").and_then(|item| item.claim(reader::id, ids));
         let name = table.needed("name", "\"Okta\"").and_then(|item| item.claim(reader::label, names));
-        let kind = table.needed("type", "\"okta\"").and_then(|item| item.parse(kind));
+        let written = table.needed("type", "\"okta\"");
+        let kind = written.as_ref().and_then(|item| item.parse(kind));
         let example =
             "{ client_id = \"…\", client_secret = \"env:OKTA_CLIENT_SECRET\", okta_account = \"https://….okta.com\" }";
         let config = table.needed("config", example);
-        // Of a kind that is unknown, the keys are too.
-        kind.as_ref()?;
+        // Of a kind that is not there yet, the keys are not either. Whatever else was written, Okta was meant.
+        if written.and_then(|item| item.value().as_str()).is_some_and(|kind| ELSEWHERE.contains(&kind)) {
+            return None;
+        }
         let config = config.and_then(|item| item.table(|t| OktaConfig::read(t, insecure)).flatten());
-        Some(Self { id: IdpId(id?.into()), name: name?, kind: IdpKind::Okta(config?) })
+        kind.and(Some(Self { id: IdpId(id?.into()), name: name?, kind: IdpKind::Okta(config?) }))
     }
 }
 

@@ -16,6 +16,9 @@ pub enum StoreConfig {
     Sqlite {
         /// The file. It need not exist yet.
         path: PathBuf,
+        /// How long sessions are good while the file cannot be asked what other processes revoked; 60 s by default, from
+        /// 10 s to 24 h.
+        max_stale: Duration,
     },
     /// Nothing survives. Needs `[insecure] memory_store`.
     Memory,
@@ -120,10 +123,15 @@ impl Insecure {
 impl StoreConfig {
     pub(super) fn read(table: &mut Table<'_>, insecure: &Insecure) -> Self {
         let path = table.item("path");
+        let (seconds, hours) = (Duration::from_secs, |hours: u64| Duration::from_secs(hours * 3600));
+        let max_stale = table.duration("max_stale", seconds(60), seconds(10)..=hours(24));
         let memory = table.flag("memory", false);
         if !memory {
             let path = path.as_ref().and_then(Item::text).unwrap_or("portcullis.db");
-            return Self::Sqlite { path: table.reader().resolve(path) };
+            return Self::Sqlite { path: table.reader().resolve(path), max_stale };
+        }
+        if let Some(item) = table.item("max_stale") {
+            item.error("a store in memory is never out of reach; leave this out");
         }
         if let Some(item) = table.item("memory") {
             if path.is_some() {

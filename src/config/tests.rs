@@ -189,7 +189,7 @@ fn the_example_is_right_and_says_the_defaults() {
     assert_eq!((team.name.as_str(), team.session_duration), ("access.example.com", Duration::from_secs(86_400)));
     assert_eq!((team.clock_leeway, team.jwks_max_stale), (Duration::from_secs(60), Duration::from_secs(86_400)));
     assert_eq!((team.port, team.plain_http, team.certs_url), (None, false, None));
-    assert_eq!(store, StoreConfig::Sqlite { path: "conf/portcullis.db".into() });
+    assert_eq!(store, StoreConfig::Sqlite { path: "conf/portcullis.db".into(), max_stale: Duration::from_secs(60) });
     let tls = Tls { certificate: "/etc/portcullis/tls.crt".into(), key: "/etc/portcullis/tls.key".into() };
     let address = "0.0.0.0:443".parse().unwrap();
     assert_eq!(listen, [Listen { address, tls: Some(tls), trusted_proxies: vec![] }]);

@@ -54,6 +54,10 @@ pub struct Services {
     pub team_session: Duration,
     /// How long an identity record may be asked for after a login.
     pub identity_lifetime: Duration,
+    /// How long a token may be presented after it was signed.
+    pub token_lifetime: Duration,
+    /// How long sessions are good while the store cannot be asked what was revoked; for ever, where that is not its to say.
+    pub revocations_max_stale: Option<Duration>,
     /// How far clocks may differ.
     pub leeway: Duration,
     /// Which allowed requests are written down.
@@ -108,7 +112,7 @@ impl Access {
         let now = UnixTime::now();
         let seal = SealingKey::new(&*store.secret("seal").await?)?;
         let signing = match services.remote {
-            None => Some(Arc::new(SigningKeys::load_or_create(&*store, now).await?)),
+            None => Some(Arc::new(SigningKeys::load_or_create(&*store, services.token_lifetime, now).await?)),
             Some(_) => None,
         };
         let sample = RunningSample::default();
@@ -137,7 +141,7 @@ impl Access {
         if let Some(signing) = signing {
             access.publish_signing_keys(signing)?;
         }
-        access.tail_revocations().await?;
+        access.tail_revocations(now).await?;
         metrics().generation(access.snapshot().generation());
         Ok(Arc::new(access))
     }
@@ -180,11 +184,11 @@ impl Access {
         self.publisher.publish(&self.snapshot, |revocations| snapshot.with_revocations(revocations));
     }
 
-    /// Whether requests can be decided: the team's keys are known and not too old.
+    /// Whether requests can be decided: the team's keys and what was revoked are known, and not too old.
     pub fn is_ready(&self) -> bool {
-        let snapshot = self.snapshot.load();
+        let (snapshot, now) = (self.snapshot.load(), UnixTime::now());
         let keys = self.known.keys(snapshot.issuer());
-        keys.is_some_and(|keys| keys.keys.is_some() && UnixTime::now() < keys.good_until)
+        keys.is_some_and(|keys| keys.keys.is_some() && now < keys.good_until) && self.known.revocations_are_good(now)
     }
 
     /// Learns what a decision needs, on the control runtime: a client that goes away stops nothing that others wait for.
@@ -246,12 +250,15 @@ impl Access {
     /// The organisation session of a browser on the team domain, where it has a good one.
     ///
     /// # Errors
-    /// Where the store does not answer.
+    /// Where the store does not answer, or has not for too long.
     pub(crate) async fn organisation_session(
         &self,
         headers: &HeaderMap,
         now: UnixTime,
     ) -> Result<Option<Login>, StoreError> {
+        if !self.known.revocations_are_good(now) {
+            return Err(StoreError::Stale);
+        }
         let snapshot = self.snapshot();
         let ours = organisation_aud(&snapshot);
         let is_ours = |claims: &Claims| claims.kind == Kind::Org && claims.aud.iter().any(|a| *a == *ours.as_str());
@@ -455,7 +462,7 @@ impl Access {
     async fn revoke(&self, revocation: Revocation, now: UnixTime) -> Result<(), StoreError> {
         let forget = now.after(LONGEST_LIVED);
         self.store.revoke(&revocation, forget).await.inspect_err(|error| self.store_failed(error))?;
-        self.publisher.apply(&self.snapshot, [revocation]);
+        self.publisher.apply(&self.snapshot, [(revocation, forget)]);
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use thiserror::Error;
 use url::Url;
 
 use super::{RemoteTeam, Services};
-use crate::config::{self, Config, IdpKind};
+use crate::config::{self, Config, IdpKind, StoreConfig};
 use crate::engine::{ApplicationSettings, CookieAttributes, Cors, Known, Origins, Snapshot, SnapshotError, Team};
 use crate::http_client::HttpClient;
 use crate::idp::{Ages, OktaSettings, Provider};
@@ -49,12 +49,18 @@ pub fn compile(
         .iter()
         .flat_map(|a| a.policies.iter().filter_map(|p| p.session_duration).chain([a.session_duration]));
     let longest = longest.max().unwrap_or_default();
+    let revocations_max_stale = match &config.store {
+        StoreConfig::Sqlite { max_stale, .. } if config.team.certs_url.is_none() => Some(*max_stale),
+        StoreConfig::Sqlite { .. } | StoreConfig::Memory => None,
+    };
     let services = Services {
         providers: config.identity_providers.iter().map(|idp| provider(idp, http, &callback)).collect(),
         remote: config.team.certs_url.clone().map(|certs_url| remote(config, certs_url)).transpose()?,
         team_url: config.team.url(),
         team_session: config.team.session_duration,
         identity_lifetime: config.team.session_duration + longest + SLACK,
+        token_lifetime: config.team.session_duration.max(longest) + config.team.clock_leeway,
+        revocations_max_stale,
         leeway: config.team.clock_leeway,
         sample: Sample::part(config.audit.allow_sample),
     };

@@ -4,6 +4,8 @@ use arc_swap::ArcSwap;
 
 use super::Access;
 use crate::engine::Snapshot;
+use crate::model::UnixTime;
+use crate::observe::metrics::metrics;
 use crate::session::Revocations;
 use crate::store::{Revocation, StoreError};
 
@@ -33,17 +35,24 @@ impl Publisher {
         snapshot.store(Arc::new(snapshot.load().with_revocations(revocations)));
     }
 
-    /// Publishes the running snapshot with more revocations.
-    pub(super) fn apply(&self, snapshot: &ArcSwap<Snapshot>, more: impl IntoIterator<Item = Revocation>) {
+    /// Publishes the running snapshot with more revocations, each with the moment from which on it can be forgotten.
+    pub(super) fn apply(&self, snapshot: &ArcSwap<Snapshot>, more: impl IntoIterator<Item = (Revocation, UnixTime)>) {
         self.change(snapshot, |all| {
-            for revocation in more {
+            for (revocation, forget) in more {
                 match revocation {
-                    Revocation::Session(nonce) => all.end_session(nonce),
-                    Revocation::User { user, before } => all.end_user(user, before),
-                    Revocation::Application { aud, before } => all.end_application(aud, before),
+                    Revocation::Session(nonce) => all.end_session(nonce, forget),
+                    Revocation::User { user, before } => all.end_user(user, before, forget),
+                    Revocation::Application { aud, before } => all.end_application(aud, before, forget),
                 }
             }
         });
+    }
+
+    /// Publishes the running snapshot without the revocations that concern nothing any more, where there are such.
+    pub(super) fn forget(&self, snapshot: &ArcSwap<Snapshot>, now: UnixTime) {
+        if snapshot.load().revocations().are_any_over(now) {
+            self.change(snapshot, |all| all.forget(now));
+        }
     }
 
     fn revision(&self) -> u64 {
@@ -56,13 +65,21 @@ impl Publisher {
 }
 
 impl Access {
-    /// Applies what other processes revoked since the last call.
-    pub(super) async fn tail_revocations(&self) -> Result<(), StoreError> {
+    /// Applies what other processes revoked since the last call. Sessions are good from then on for as long as revocations
+    /// may be out of date, and no longer where there is no next time.
+    pub(super) async fn tail_revocations(&self, now: UnixTime) -> Result<(), StoreError> {
         loop {
             let new = self.store.revocations_after(self.publisher.revision()).await?;
-            let Some(last) = new.last().map(|revoked| revoked.revision) else { return Ok(()) };
-            self.publisher.apply(&self.snapshot, new.into_iter().map(|revoked| revoked.revocation));
+            let Some(last) = new.last().map(|revoked| revoked.revision) else { break };
+            self.publisher.apply(&self.snapshot, new.into_iter().map(|revoked| (revoked.revocation, revoked.expires)));
             self.publisher.set_revision(last);
         }
+        let max_stale = self.services().revocations_max_stale;
+        self.known.set_revocations_good_until(max_stale.map_or(UnixTime(u64::MAX), |most| now.after(most)));
+        metrics().revocations_followed(now);
+        Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

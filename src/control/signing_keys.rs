@@ -3,8 +3,8 @@
 //! Decides the life of a key. Trusts the store and the given moment. Never publishes a private half, never signs with a key
 //! that verifiers may not have seen while there is another, and never loses the keys it has because it could not make one.
 //!
-//! Two keys are always published: the one that signs and one more. That one is the *next* for most of the time, and for the
-//! seven days after a change the *previous*:
+//! Two keys are always published: the one that signs and one more. After a change that is the *previous* for as long as
+//! anything that it signed can be valid, at least seven days, and then the *next*. With sessions of a week or less:
 //!
 //! ```text
 //!          made      signs            still published
@@ -14,8 +14,9 @@
 //! key D    day 91    …
 //! ```
 //!
-//! So a key has been in the JWKS for weeks before the first token names it, and a verifier that fetches once a day
-//! (cloudflared does) never meets an unknown `kid`. A key that had to be made out of turn waits [`KNOWN_AFTER`] while any
+//! With sessions of 30 days, the longest there are, key A stays to day 72 and key C is made then. So a key has been in the
+//! JWKS for twelve days or more before the first token names it, and a verifier that fetches once a day (cloudflared does)
+//! never meets an unknown `kid`. A key that had to be made out of turn waits [`KNOWN_AFTER`] while any
 //! other is published. On the first start both keys are new and the older of them signs at once: nobody can hold an earlier
 //! JWKS of a team that did not exist.
 //!
@@ -39,7 +40,7 @@ use crate::token::{SigningKey, SigningKeyError};
 
 /// How long a key signs: six weeks.
 pub const SIGNS_FOR: Duration = Duration::from_secs(42 * DAY);
-/// How much longer it is published, so that what it signed still verifies: a week.
+/// How much longer it is published at the least, so that what it signed still verifies: a week.
 pub const PUBLISHED_FOR: Duration = Duration::from_secs(7 * DAY);
 /// After this long in the JWKS a key is taken to be known to verifiers.
 pub const KNOWN_AFTER: Duration = Duration::from_secs(3600);
@@ -93,12 +94,11 @@ pub struct Actions {
     pub delete: Vec<Box<str>>,
 }
 
-/// What the keys need at that moment. Nothing, once its actions are done.
-pub fn plan(keys: &[KeyFacts], now: UnixTime) -> Actions {
-    let (over, stay): (Vec<_>, Vec<_>) = keys
-        .iter()
-        .cloned()
-        .partition(|key| key.retired.is_some_and(|at| at.0.saturating_add(PUBLISHED_FOR.as_secs()) <= now.0));
+/// What the keys need at that moment, where tokens live for `lifetime`. Nothing, once its actions are done.
+pub fn plan(keys: &[KeyFacts], lifetime: Duration, now: UnixTime) -> Actions {
+    let published_for = lifetime.max(PUBLISHED_FOR);
+    let (over, stay): (Vec<_>, Vec<_>) =
+        keys.iter().cloned().partition(|key| key.retired.is_some_and(|at| at.after(published_for) <= now));
     let make = PUBLISHED.saturating_sub(stay.len());
     // With none left the choice is among keys that have no name yet: the next plan sees them.
     let signer = signer(&stay, now).filter(|key| key.retired.is_none());
@@ -126,15 +126,20 @@ pub fn signer(keys: &[KeyFacts], now: UnixTime) -> Option<&KeyFacts> {
 
 impl SigningKeys {
     /// Reads the keys, does what [`plan`] says they need, and prepares what is published. Call it at start and every
-    /// [`CHECK_EVERY`]; put the result in place of the one before. Makes RSA keys on a thread for blocking work.
+    /// [`CHECK_EVERY`]; put the result in place of the one before. Makes RSA keys on a thread for blocking work. `lifetime`
+    /// is how long a token may be presented after it was signed; more than 41 days would make new keys late.
     ///
     /// # Errors
     /// Where the store does not answer, or holds a key that cannot be read. The keys of before stay good.
-    pub async fn load_or_create(store: &dyn Store, now: UnixTime) -> Result<Self, SigningKeysError> {
+    pub async fn load_or_create(
+        store: &dyn Store,
+        lifetime: Duration,
+        now: UnixTime,
+    ) -> Result<Self, SigningKeysError> {
         let mut keys = store.signing_keys().await?;
         // The second round schedules what the first one made; a third has nothing to do.
         for _ in 0..3 {
-            let actions = plan(&facts(&keys), now);
+            let actions = plan(&facts(&keys), lifetime, now);
             if actions == Actions::default() {
                 break;
             }

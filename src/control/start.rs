@@ -8,7 +8,7 @@ use thiserror::Error;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use super::{Access, CompileError, StartError, Tasks, compile, watch_configuration};
-use crate::config::{Config, Environment, Errors, Loaded, StoreConfig, System};
+use crate::config::{Config, Environment, Errors, Limits, Loaded, StoreConfig, System};
 use crate::engine::{Known, Origins};
 use crate::http_client::{HttpClient, Roots, RootsError, Timeouts};
 use crate::observe::metrics::{Reload, metrics};
@@ -23,6 +23,7 @@ pub struct Control {
     access: Arc<Access>,
     http: HttpClient,
     origins: Arc<dyn OriginSource>,
+    started: Arc<Config>,
     _tasks: Tasks,
     runtime: Runtime,
 }
@@ -85,13 +86,13 @@ impl Control {
             let (snapshot, services) = compile(config, 1, known, &http, |application| of(&made, &application.id))?;
             let store: Arc<dyn Store> = match &config.store {
                 StoreConfig::Memory => Arc::new(MemoryStore::new()),
-                StoreConfig::Sqlite { path } => Arc::new(SqliteStore::open(path).await?),
+                StoreConfig::Sqlite { path, .. } => Arc::new(SqliteStore::open(path).await?),
             };
             let access = Access::start(snapshot, services, store, http.clone(), runtime.handle().clone()).await?;
             let tasks = Tasks::spawn(&access);
             Ok::<_, ControlError>((access, tasks))
         })?;
-        Ok(Self { access, http, origins, _tasks: tasks, runtime })
+        Ok(Self { access, http, origins, started: Arc::new(config.clone()), _tasks: tasks, runtime })
     }
 
     /// What a front asks.
@@ -105,12 +106,13 @@ impl Control {
     }
 
     /// From now on puts the file's content in place of the running configuration whenever it changes and on SIGHUP, or says
-    /// in the log why not. Listeners, limits, the store and the server's settings stay as they are until a restart.
+    /// in the log why not. What is read only at the start, such as the listeners, stays as it is; where it changed the log
+    /// says so.
     pub fn follow(&self, file: &Path, load: fn(&Path, &dyn Environment) -> Result<Loaded, Errors>) {
         let (access, http, origins) = (Arc::clone(&self.access), self.http.clone(), Arc::clone(&self.origins));
-        let (handle, file) = (self.runtime.handle().clone(), file.to_owned());
+        let (started, handle, file) = (Arc::clone(&self.started), self.runtime.handle().clone(), file.to_owned());
         self.runtime.spawn(async move {
-            let changed = || async { reload(&access, &http, &*origins, &handle, &file, load).await };
+            let changed = || async { reload(&access, &http, &*origins, &started, &handle, &file, load).await };
             watch_configuration(&file, changed).await;
         });
     }
@@ -125,6 +127,7 @@ async fn reload(
     access: &Access,
     http: &HttpClient,
     origins: &dyn OriginSource,
+    started: &Config,
     runtime: &Handle,
     file: &Path,
     load: fn(&Path, &dyn Environment) -> Result<Loaded, Errors>,
@@ -154,6 +157,10 @@ async fn reload(
             access.replace(snapshot, services);
             metrics().reload(Reload::Applied);
             tracing::info!(applications = loaded.config.applications.len(), "the configuration was reloaded");
+            let waiting = waiting(started, &loaded.config);
+            if !waiting.is_empty() {
+                tracing::warn!("changes of {} take effect at a restart", waiting.join(", "));
+            }
         }
         Err(error) => {
             metrics().reload(Reload::Rejected);
@@ -162,7 +169,88 @@ async fn reload(
     }
 }
 
+/// The sections that say something else than at the start, and are read only then.
+fn waiting(started: &Config, now: &Config) -> Vec<&'static str> {
+    let limits = |config: &Config| Limits { max_body: None, ..config.limits.clone() };
+    let store = |config: &Config| match &config.store {
+        StoreConfig::Sqlite { path, .. } => Some(path.clone()),
+        StoreConfig::Memory => None,
+    };
+    let changed = [
+        ("`[[listen]]`", started.listen != now.listen),
+        ("`[metrics]`", started.metrics != now.metrics),
+        ("`[store]`", store(started) != store(now)),
+        ("`[limits]`", limits(started) != limits(now)),
+        ("`[server]`", started.server != now.server),
+    ];
+    changed.into_iter().filter(|(_, changed)| *changed).map(|(section, _)| section).collect()
+}
+
 /// Without any, a front that takes its origins from the permit forwards nothing.
 fn of(made: &HashMap<String, Origins>, application: &str) -> Origins {
     made.get(application).cloned().unwrap_or_else(|| Origins::new(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    #[test]
+    fn what_changes_at_a_restart_is_named_and_nothing_else() {
+        let text = r#"
+[insecure]
+plain_http = true
+inline_secrets = true
+[team]
+domain = "access.localhost:8080"
+[store]
+path = "portcullis.db"
+max_stale = "60s"
+[limits]
+header_count = 100
+max_body = "1MiB"
+[server]
+grace_period = "5s"
+[audit]
+allow_sample = 0.5
+[metrics]
+address = "127.0.0.1:9090"
+[[identity_providers]]
+id = "okta"
+name = "Okta"
+type = "okta"
+config = { client_id = "id", client_secret = "example-secret", okta_account = "https://dev-1.okta.com" }
+[[listen]]
+address = "127.0.0.1:8080"
+trusted_proxies = ["10.0.0.0/8"]
+[[applications]]
+domain = "app.localhost"
+origin = "http://127.0.0.1:9"
+"#;
+        let read =
+            |text: &str| config::parse(text, Path::new("x.toml"), &System).unwrap_or_else(|e| panic!("{e}")).config;
+        let started = read(text);
+        for (line, other, said) in [
+            ("name = \"Okta\"", "name = \"Another\"", &[][..]),
+            ("max_stale = \"60s\"", "max_stale = \"90s\"", &[]),
+            ("max_body = \"1MiB\"", "max_body = \"2MiB\"", &[]),
+            ("allow_sample = 0.5", "allow_sample = 1", &[]),
+            ("domain = \"app.localhost\"", "domain = \"other.localhost\"", &[]),
+            ("\"10.0.0.0/8\"", "\"10.1.0.0/16\"", &["`[[listen]]`"]),
+            ("127.0.0.1:9090", "127.0.0.1:9091", &["`[metrics]`"]),
+            ("path = \"portcullis.db\"", "path = \"other.db\"", &["`[store]`"]),
+            ("header_count = 100", "header_count = 101", &["`[limits]`"]),
+            ("[server]\ngrace_period = \"5s\"", "[server]\ngrace_period = \"6s\"", &["`[server]`"]),
+        ] {
+            assert!(text.contains(line), "{line}");
+            assert_eq!(waiting(&started, &read(&text.replace(line, other))), said, "{other}");
+        }
+        let all = text
+            .replace("header_count = 100", "")
+            .replace("5s", "7s")
+            .replace("[metrics]\naddress = \"127.0.0.1:9090\"", "");
+        assert_eq!(waiting(&started, &read(&all)), ["`[metrics]`", "`[limits]`", "`[server]`"]);
+        assert_eq!(waiting(&started, &started), [""; 0]);
+    }
 }

@@ -18,7 +18,7 @@ impl Tasks {
     pub fn spawn(access: &Arc<Access>) -> Self {
         let mut tasks = JoinSet::new();
         tasks.spawn(every(TAIL_EVERY, access, |access| async move {
-            if let Err(error) = access.tail_revocations().await {
+            if let Err(error) = access.tail_revocations(UnixTime::now()).await {
                 access.store_failed(&error);
             }
         }));
@@ -49,10 +49,11 @@ fn every<F: Future<Output = ()> + Send>(
 
 impl Access {
     async fn rotate_signing_keys(&self) {
-        if self.services().remote.is_some() {
+        let services = self.services();
+        if services.remote.is_some() {
             return;
         }
-        match SigningKeys::load_or_create(&*self.store, UnixTime::now()).await {
+        match SigningKeys::load_or_create(&*self.store, services.token_lifetime, UnixTime::now()).await {
             Ok(keys) => {
                 if let Err(error) = self.publish_signing_keys(Arc::new(keys)) {
                     tracing::error!(%error, "the signing keys could not be published");
@@ -63,8 +64,10 @@ impl Access {
     }
 
     async fn prune(&self) {
+        let now = UnixTime::now();
+        self.publisher.forget(&self.snapshot, now);
         loop {
-            match self.store.prune(UnixTime::now()).await {
+            match self.store.prune(now).await {
                 Ok(pruned) if pruned.is_full() => {}
                 Ok(_) => return,
                 Err(error) => return self.store_failed(&error),

@@ -13,8 +13,8 @@ use crate::token::{TokenError, UnverifiedToken};
 
 /// Decides what should happen to a request, from what is known right now.
 ///
-/// On [`Decision::Resolve`] the caller awaits the control path and asks again, once; a second `Resolve` is treated as
-/// [`Decision::Unavailable`].
+/// On [`Decision::Resolve`] the caller awaits the control path and asks again, once for each kind of [`Need`]; what it still
+/// needs then is treated as [`Decision::Unavailable`].
 pub fn decide(snapshot: &Snapshot, request: &RequestView<'_>, now: UnixTime) -> Decision {
     if matches!(*request.method, Method::TRACE | Method::CONNECT) {
         return Decision::Refuse(Reason::MethodRefused);
@@ -38,7 +38,7 @@ pub fn decide(snapshot: &Snapshot, request: &RequestView<'_>, now: UnixTime) -> 
     match session(snapshot, application, request, now) {
         Ok(session) => permit(snapshot, application, session, request),
         Err(Missing::Need(need)) => Decision::Resolve(need),
-        Err(Missing::Keys) => Decision::Unavailable(refusal(Reason::KeysUnavailable, application)),
+        Err(Missing::Unavailable(reason)) => Decision::Unavailable(refusal(reason, application)),
         Err(Missing::Because(reason)) => {
             Decision::LogIn(Challenge { application: Arc::clone(application), reason, style: Style::of(request) })
         }
@@ -124,8 +124,8 @@ fn refusal(reason: Reason, application: &Arc<Application>) -> Refusal {
 enum Missing {
     /// Something must be learned first.
     Need(Need),
-    /// The keys are not known or too old.
-    Keys,
+    /// The keys, or what was revoked, are not known or too old.
+    Unavailable(Reason),
     /// This is wrong with what it presents.
     Because(Reason),
 }
@@ -135,7 +135,7 @@ impl Missing {
     const fn weight(&self) -> u8 {
         match self {
             Self::Need(_) => 5,
-            Self::Keys => 4,
+            Self::Unavailable(_) => 4,
             Self::Because(Reason::SessionExpired) => 3,
             Self::Because(Reason::SessionRevoked) => 2,
             Self::Because(Reason::SessionInvalid) => 1,
@@ -177,14 +177,18 @@ fn session_of(
         known.forget(token);
         return Err(Missing::Because(Reason::SessionExpired));
     }
-    if session.is_revoked(snapshot.revocations()) {
-        return Err(Missing::Because(Reason::SessionRevoked));
-    }
+    // In the order of the first sight, so that what was seen before makes no difference to the answer.
     if !session.is_for(application.aud()) {
         return Err(Missing::Because(Reason::SessionInvalid));
     }
     if !snapshot.keys().is_good(now) {
-        return Err(Missing::Keys);
+        return Err(Missing::Unavailable(Reason::KeysUnavailable));
+    }
+    if !known.revocations_are_good(now) {
+        return Err(Missing::Unavailable(Reason::RevocationsUnavailable));
+    }
+    if session.is_revoked(snapshot.revocations()) {
+        return Err(Missing::Because(Reason::SessionRevoked));
     }
     if session.is_current(snapshot.generation(), known.identity_changes(), now) {
         return Ok(session);
@@ -209,7 +213,7 @@ fn first_sight(
     let keys = match &issuer.keys {
         Some(keys) if now < issuer.good_until => keys,
         _ if may_ask => return Err(Missing::Need(Need::Keys)),
-        _ => return Err(Missing::Keys),
+        _ => return Err(Missing::Unavailable(Reason::KeysUnavailable)),
     };
     let verified = match unverified.verify(keys, snapshot.issuer(), now, snapshot.team().leeway) {
         Ok(verified) => verified,
@@ -222,6 +226,9 @@ fn first_sight(
     }
     let nonce = verified.claims().identity_nonce.as_deref().map(IdentityNonce::parse);
     let Ok(nonce) = nonce.transpose() else { return Err(invalid) };
+    if !snapshot.known().revocations_are_good(now) {
+        return Err(Missing::Unavailable(Reason::RevocationsUnavailable));
+    }
     let learned = identity(snapshot, nonce, text, now)?;
     let session = Arc::new(Session::new(text, verified, learned, context).map_err(|_| invalid)?);
     snapshot.known().remember(token, Arc::clone(&session));

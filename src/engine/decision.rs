@@ -28,7 +28,7 @@ pub enum Decision {
         /// Whether on the team domain.
         on_team: bool,
     },
-    /// Something that this node has not seen yet. Learn it, then ask again, once.
+    /// Something that this node has not seen yet. Learn it, then ask again, once for each kind.
     Resolve(Need),
 }
 

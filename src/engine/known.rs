@@ -20,6 +20,8 @@ pub struct Known {
     identities: moka::sync::Cache<IdentityNonce, IdentityState>,
     /// Counts what was published about identities: a session that began before looks its own record up again.
     identity_changes: AtomicU64,
+    /// The end of the trust in the snapshots' revocations, in Unix seconds.
+    revocations_good_until: AtomicU64,
     sessions: Cache<u64, Arc<Session>, UnitWeighter, BuildHasherDefault<AsItIs>>,
     hasher: RandomState,
 }
@@ -102,6 +104,7 @@ impl Known {
                 .eviction_policy(moka::policy::EvictionPolicy::lru())
                 .build(),
             identity_changes: AtomicU64::new(0),
+            revocations_good_until: AtomicU64::new(u64::MAX),
             sessions: Cache::with(
                 sessions,
                 sessions as u64,
@@ -148,6 +151,17 @@ impl Known {
 
     pub(super) fn identity_changes(&self) -> u64 {
         self.identity_changes.load(Ordering::Acquire)
+    }
+
+    /// Says until when the revocations of the running snapshot tell enough: no session is good after that. For ever, where
+    /// nobody says anything.
+    pub fn set_revocations_good_until(&self, end: UnixTime) {
+        self.revocations_good_until.store(end.0, Ordering::Relaxed);
+    }
+
+    /// Whether the revocations of the running snapshot still tell enough.
+    pub fn revocations_are_good(&self, now: UnixTime) -> bool {
+        now.0 < self.revocations_good_until.load(Ordering::Relaxed)
     }
 
     /// How many sessions are held.

@@ -32,6 +32,8 @@ pub enum Reason {
     NoPolicyApplied,
     /// The signing keys of the team are not known, or too old to be trusted.
     KeysUnavailable,
+    /// What was signed out or revoked elsewhere could not be learned for too long.
+    RevocationsUnavailable,
     /// What the policies need to know about this person could not be learned just now.
     IdentityUnavailable,
     /// The identity provider did not say what the policies need to know about this person, such as the groups.
@@ -60,6 +62,7 @@ impl Reason {
             Self::PolicyDenied => "policy_denied",
             Self::NoPolicyApplied => "no_policy_applied",
             Self::KeysUnavailable => "keys_unavailable",
+            Self::RevocationsUnavailable => "revocations_unavailable",
             Self::IdentityUnavailable => "identity_unavailable",
             Self::IdentityIncomplete => "identity_incomplete",
             Self::PreflightRefused => "preflight_refused",

@@ -21,6 +21,7 @@ pub struct Metrics {
     jwks_fetched: IntGaugeVec,
     jwks_fetches: IntCounterVec,
     store_errors: IntCounterVec,
+    revocations_followed: IntGauge,
     reloads: [IntCounter; Reload::ALL.len()],
     generation: IntGauge,
     upstream: [IntCounter; UpstreamError::ALL.len()],
@@ -161,6 +162,10 @@ impl Metrics {
             )),
             jwks_fetches: counters("jwks_fetches_total", "Fetches of keys by outcome.", &["issuer", "outcome"]),
             store_errors: counters("store_errors_total", "Store calls without an answer by kind.", &["kind"]),
+            revocations_followed: register(IntGauge::with_opts(named(
+                "revocations_followed_timestamp_seconds",
+                "When the store's revocations were last read to their end; `time()` less this is their age.",
+            ))),
             reloads: Reload::ALL.map(|outcome| reloads.with_label_values(&[outcome.as_str()])),
             generation: register(IntGauge::with_opts(named(
                 "config_generation",
@@ -214,6 +219,11 @@ impl Metrics {
     /// Counts a store call that gave no answer.
     pub fn store_error(&self, error: &StoreError) {
         self.store_errors.with_label_values(&[error.kind()]).inc();
+    }
+
+    /// All revocations of the store up to that moment are known.
+    pub fn revocations_followed(&self, now: UnixTime) {
+        self.revocations_followed.set(i64::try_from(now.0).unwrap_or(i64::MAX));
     }
 
     /// Counts a reload.
@@ -294,6 +304,7 @@ mod tests {
         metrics.store_error(&StoreError::Malformed { what: "identity" });
         metrics.reload(Reload::Rejected);
         metrics.generation(7);
+        metrics.revocations_followed(UnixTime(1_700_000_000));
         metrics.upstream_error(UpstreamError::NoPeer);
         assert_eq!(
             sample(r#"portcullis_requests_total{decision="allow",reason="none"}"#),
@@ -306,6 +317,7 @@ mod tests {
         assert_eq!(sample(r#"portcullis_store_errors_total{kind="unavailable"}"#), Some(0));
         assert_eq!(sample(r#"portcullis_config_reloads_total{outcome="rejected"}"#), Some(1));
         assert_eq!(sample("portcullis_config_generation"), Some(7));
+        assert_eq!(sample("portcullis_revocations_followed_timestamp_seconds"), Some(1_700_000_000));
         assert_eq!(sample(r#"portcullis_upstream_errors_total{kind="no_peer"}"#), Some(1));
     }
 

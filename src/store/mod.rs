@@ -179,6 +179,9 @@ pub enum StoreError {
         /// What it said.
         source: Cause,
     },
+    /// What was revoked in the meantime is not known.
+    #[error("the store could not be asked for revocations for too long")]
+    Stale,
     /// A row is there and cannot be understood.
     #[error("the store holds a malformed {what}")]
     Malformed {
@@ -195,7 +198,7 @@ impl StoreError {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Open { .. } | Self::Exposed { .. } | Self::Foreign { .. } | Self::Newer { .. } => "open",
-            Self::Unavailable { .. } => "unavailable",
+            Self::Unavailable { .. } | Self::Stale => "unavailable",
             Self::Malformed { .. } => "malformed",
         }
     }

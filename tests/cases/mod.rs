@@ -248,7 +248,7 @@ impl Mint {
         let good = IssuerKeys { keys: Some(key_set(&[(kid, key)])), tried: now, good_until, retry_from };
         let with = |keys: &[(&str, &SigningKey)]| Some(key_set(keys));
         Some(match state {
-            "" | "session revoked" | "user revoked" | "application revoked" => good,
+            "" | "session revoked" | "user revoked" | "application revoked" | "revocations stale" => good,
             "may fetch" => IssuerKeys { retry_from: now, ..good },
             "keys stale" => IssuerKeys { good_until: now, ..good },
             "keys failing" => IssuerKeys { keys: None, ..good },

@@ -269,3 +269,36 @@ async fn malformed_callbacks_are_refusals() {
     }
     world.origin.assert_untouched("malformed callbacks");
 }
+
+#[tokio::test]
+async fn while_nobody_can_say_what_was_revoked_sessions_wait() {
+    let world = World::with(APPLICATIONS, |config| config.store = "max_stale = \"10s\"").await;
+    let mut alice = world.signed_in(Person::alice(), WIKI).await;
+    let url = format!("sqlite://{}", world.proxy.path("portcullis.db").display());
+    let database = sqlx::SqlitePool::connect(&url).await.unwrap();
+    let until = async |alice: &mut Browser, status: u16| {
+        let began = Instant::now();
+        loop {
+            let answer = alice.fetch("GET", WIKI, &[], b"").await;
+            if answer.status == status {
+                return answer;
+            }
+            assert!(
+                matches!(answer.status, 200 | 503) && began.elapsed() < Duration::from_secs(20),
+                "{}",
+                answer.text()
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    sqlx::query("ALTER TABLE revocations RENAME TO elsewhere").execute(&database).await.unwrap();
+    assert_eq!(alice.fetch("GET", WIKI, &[], b"").await.status, 200, "not at once");
+    let answer = until(&mut alice, 503).await;
+    assert!(answer.text().contains("<code>revocations_unavailable</code>"), "{}", answer.text());
+    let open = raw::request("GET", "open.localhost", "/", &[]);
+    assert_eq!(world.raw(open).await.unwrap().status, 200, "open routes are open");
+    let ready = raw::exchange(world.proxy.metrics, raw::request("GET", "localhost", "/readyz", &[])).await;
+    assert_eq!(ready.unwrap().status, 503);
+    sqlx::query("ALTER TABLE elsewhere RENAME TO revocations").execute(&database).await.unwrap();
+    until(&mut alice, 200).await;
+}

@@ -162,8 +162,7 @@ struct Front {
     origins: BTreeMap<String, Origin>,
     /// Bound, so that nobody else takes it, and not listening.
     _team: tokio::net::TcpSocket,
-    stop: Option<oneshot::Sender<()>>,
-    server: Option<JoinHandle<()>>,
+    _served: Served,
 }
 
 impl Front {
@@ -176,27 +175,17 @@ impl Front {
             origins.insert(app.name.clone(), Origin::start().await);
         }
         let states: BTreeSet<_> = world.cases.values().map(|case| case.node.as_str()).collect();
-        let mut proxies = Vec::new();
+        let (mut services, mut proxies) = (BTreeMap::new(), Vec::new());
         for state in states {
             let access = node(world, mint, state, &origins, &team_url).await;
             let address = free_address();
             let trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
             let listeners = vec![ListenerSettings { address, trusted_proxies, tls: false }];
             let filter = AccessFilter::new(access, FilterSettings { listeners, ..FilterSettings::default() });
-            proxies.push((state.to_owned(), address, AccessProxy::new(filter)));
+            services.insert(state.to_owned(), address);
+            proxies.push((address, AccessProxy::new(filter)));
         }
-        let services: BTreeMap<_, _> = proxies.iter().map(|(state, address, _)| (state.clone(), *address)).collect();
-        let (stop, stopped) = oneshot::channel();
-        let server = std::thread::spawn(move || serve(proxies, stopped));
-        let front = Self { services, origins, _team: team, stop: Some(stop), server: Some(server) };
-        let began = Instant::now();
-        for address in front.services.values() {
-            while tokio::net::TcpStream::connect(address).await.is_err() {
-                assert!(began.elapsed() < Duration::from_secs(30), "nothing listens on {address}");
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        }
-        front
+        Self { services, origins, _team: team, _served: Served::start(proxies).await }
     }
 
     /// Sends a case as a client does that comes through a proxy which says where it came from; and says what came of it.
@@ -244,7 +233,31 @@ impl Front {
     }
 }
 
-impl Drop for Front {
+/// A Pingora server in this process. Ends when dropped.
+pub struct Served {
+    stop: Option<oneshot::Sender<()>>,
+    server: Option<JoinHandle<()>>,
+}
+
+impl Served {
+    /// Serves each at its address.
+    pub async fn start(proxies: Vec<(SocketAddr, AccessProxy)>) -> Self {
+        let addresses: Vec<_> = proxies.iter().map(|(address, _)| *address).collect();
+        let (stop, stopped) = oneshot::channel();
+        let server = std::thread::spawn(move || serve(proxies, stopped));
+        let served = Self { stop: Some(stop), server: Some(server) };
+        let began = Instant::now();
+        for address in addresses {
+            while tokio::net::TcpStream::connect(address).await.is_err() {
+                assert!(began.elapsed() < Duration::from_secs(30), "nothing listens on {address}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        served
+    }
+}
+
+impl Drop for Served {
     fn drop(&mut self) {
         drop(self.stop.take());
         let ended = self.server.take().is_some_and(|server| server.join().is_ok());
@@ -252,11 +265,11 @@ impl Drop for Front {
     }
 }
 
-fn serve(proxies: Vec<(String, SocketAddr, AccessProxy)>, stopped: oneshot::Receiver<()>) {
+fn serve(proxies: Vec<(SocketAddr, AccessProxy)>, stopped: oneshot::Receiver<()>) {
     let conf = ServerConf { threads: 1, ..ServerConf::default() };
     let mut server = Server::new_with_opt_and_conf(Opt::default(), conf);
     server.bootstrap();
-    for (_, address, proxy) in proxies {
+    for (address, proxy) in proxies {
         let mut service = http_proxy_service(&server.configuration, proxy);
         service.add_tcp(&address.to_string());
         server.add_service(service);
@@ -322,14 +335,21 @@ async fn node(world: &World, mint: &Mint, state: &str, origins: &BTreeMap<String
         team_url: mint.issuer.clone(),
         team_session: LIFETIME,
         identity_lifetime: LIFETIME,
+        token_lifetime: LIFETIME,
+        revocations_max_stale: None,
         leeway: Duration::from_secs(table::LEEWAY),
         sample: Sample::OFF,
     };
     let http = HttpClient::new(&Roots::default(), Timeouts::default()).unwrap();
-    Access::start(snapshot, services, Arc::new(store), http, Handle::current()).await.unwrap()
+    let access = Access::start(snapshot, services, Arc::new(store), http, Handle::current()).await.unwrap();
+    if state == "revocations stale" {
+        access.snapshot().known().set_revocations_good_until(mint.now);
+    }
+    access
 }
 
-async fn pool(origin: SocketAddr) -> Arc<OriginPool> {
+/// One origin, as a front has it.
+pub async fn pool(origin: SocketAddr) -> Arc<OriginPool> {
     let patience = Duration::from_secs(10);
     let target = Target { host: origin.ip().to_string(), port: origin.port(), protocol: Protocol::Http };
     let settings = PoolSettings {

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::support::portcullis::{Config, free_address};
-use crate::support::{APPLICATIONS, at};
+use crate::support::{APPLICATIONS, World, at};
 
 /// `portcullis check` on a file: its exit code and everything it says.
 fn check(text: &str) -> (Option<i32>, String) {
@@ -24,8 +24,10 @@ fn a_good_file_is_good_and_every_weakening_is_named() {
     let (code, said) = check(&good());
     assert_eq!(code, Some(0), "{said}");
     for switch in ["plain_http", "inline_secrets", "insecure_identity_providers"] {
-        assert!(said.contains(switch), "{said}");
+        assert!(said.lines().any(|line| line.starts_with("warning: ") && line.contains(switch)), "{said}");
     }
+    assert!(said.ends_with(": good: 6 applications, 1 identity provider\n"), "{said}");
+    assert!(!said.contains('\u{1b}'), "colours are for terminals: {said}");
 }
 
 #[test]
@@ -40,7 +42,7 @@ fn every_mistake_is_told_at_once_with_its_place() {
     for word in ["metrics.colour", "okat", "wiki.localhost", "origin_tls_unverified"] {
         assert!(said.contains(word), "`{word}` is not in:\n{said}");
     }
-    let places = said.lines().filter(|line| line.contains("portcullis.toml:")).count();
+    let places = said.lines().filter(|line| line.starts_with("error: ") && line.contains("portcullis.toml:")).count();
     assert!(places >= 4, "each with file and line:\n{said}");
 }
 
@@ -56,6 +58,34 @@ fn p26_a_missing_file_and_a_missing_secret_are_mistakes() {
     let (code, said) = check(&good().replace(crate::support::okta::CLIENT_SECRET, "env:PORTCULLIS_TEST_NOT_SET"));
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("PORTCULLIS_TEST_NOT_SET"), "{said}");
-    let missing = Command::new(env!("CARGO_BIN_EXE_portcullis")).args(["check", "-c", "/nonexistent.toml"]).output();
-    assert_eq!(missing.unwrap().status.code(), Some(2));
+    for command in ["check", "run"] {
+        let missing =
+            Command::new(env!("CARGO_BIN_EXE_portcullis")).args([command, "-c", "/nonexistent.toml"]).output();
+        let missing = missing.unwrap();
+        assert_eq!((missing.status.code(), missing.stdout.len()), (Some(2), 0));
+        let said = String::from_utf8(missing.stderr).unwrap();
+        assert_eq!(said, "error: /nonexistent.toml: the file cannot be read: there is no such file\n", "once");
+    }
+}
+
+#[test]
+fn a_file_in_which_nobody_gets_anywhere_says_so() {
+    let (start, _) = good().split_once("[[applications]]").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    let (code, said) = check(&start);
+    assert!(code == Some(0) && said.contains("warning: ") && said.contains("there are no applications"), "{said}");
+    let (code, said) =
+        check(&format!("{start}\n[[applications]]\ndomain = \"a.localhost\"\norigin = \"http://127.0.0.1:8\""));
+    assert!(code == Some(0) && said.contains("this application has no policies"), "{said}");
+    assert!(said.ends_with(": good: 1 application, 1 identity provider\n"), "{said}");
+}
+
+#[tokio::test]
+async fn what_a_reload_cannot_change_is_named_in_the_log() {
+    let mut world = World::start().await;
+    world.proxy.config.listen = "trusted_proxies = [\"10.0.0.0/8\"]".to_owned();
+    world.proxy.config.rest += "\n[limits]\nheader_count = 100\n";
+    let after = world.proxy.log().len();
+    world.proxy.write_config();
+    let line = world.proxy.logged(after, &["WARN", "restart"]).await;
+    assert!(line.contains("`[[listen]]`, `[limits]`") && !line.contains("[server]"), "{line}");
 }

@@ -1,8 +1,18 @@
 //! An edge node without the login side: it verifies a team's tokens, and people log in at the team, which is elsewhere.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::support::{Browser, Config, Origin, Person, Portcullis, World, at};
+use portcullis::control::{Access, compile};
+use portcullis::engine::{Known, Origins};
+use portcullis::front::pingora::{AccessFilter, AccessProxy, FilterSettings, ListenerSettings};
+use portcullis::http_client::{HttpClient, Roots, Timeouts};
+use portcullis::store::MemoryStore;
+use tokio::runtime::Handle;
+
+use crate::cases::Served;
+use crate::support::portcullis::free_address;
+use crate::support::{Browser, Config, Origin, Person, Portcullis, World, at, raw};
 
 fn applications() -> String {
     format!(
@@ -23,6 +33,15 @@ include = [{{ okta = {{ name = "Engineering", identity_provider_id = "okta" }} }
     )
 }
 
+/// What an edge node of that team is configured with.
+fn node_config(team: &World) -> Config {
+    let port = team.proxy.address.port();
+    let mut config = Config::new("http://127.0.0.1:9", &applications());
+    config.domain = Some(format!("access.localhost:{port}"));
+    config.certs_url = Some(format!("http://access.localhost:{port}/cdn-cgi/access/certs"));
+    config
+}
+
 struct Edge {
     team: World,
     node: Portcullis,
@@ -34,10 +53,7 @@ async fn edge() -> Edge {
     let team = World::with(&applications(), |config| config.domain = Some("access.localhost:$PORT".to_owned())).await;
     let port = team.proxy.address.port();
     let origin = Origin::start().await;
-    let mut config = Config::new("unused", &applications());
-    config.domain = Some(format!("access.localhost:{port}"));
-    config.certs_url = Some(format!("http://access.localhost:{port}/cdn-cgi/access/certs"));
-    let node = Portcullis::start(at(config, &origin.url("http"))).await;
+    let node = Portcullis::start(at(node_config(&team), &origin.url("http"))).await;
     Edge { team, node, origin, wiki: format!("http://wiki.localhost:{port}/page?x=1") }
 }
 
@@ -94,4 +110,60 @@ async fn the_edge_goes_on_without_the_team_and_learns_of_a_logout() {
     assert_eq!(alice.open(&edge.wiki).await.response.status, 200, "{:#?}", alice.trail);
     edge.team.proxy.stop().await;
     assert_eq!(alice.fetch("GET", &edge.wiki, &[], b"").await.status, 200, "a session goes on without the team");
+}
+
+#[tokio::test]
+async fn the_first_request_of_a_cold_node_learns_the_keys_and_then_the_identity() {
+    let edge = edge().await;
+    let mut alice = edge.browser();
+    assert_eq!(alice.open(&edge.wiki).await.response.status, 200);
+    let token = alice.cookie("wiki.localhost", "CF_Authorization").unwrap();
+    edge.origin.forget();
+
+    // Another node, without the tasks that would fetch the keys before anybody comes.
+    let (address, metrics) = (free_address(), free_address());
+    let text = at(node_config(&edge.team), &edge.origin.url("http")).text(address, metrics);
+    let file = edge.node.path("cold.toml");
+    std::fs::write(&file, text).unwrap();
+    let config = portcullis::config::load(&file, &portcullis::config::System).unwrap().config;
+    let http = HttpClient::new(&Roots::default(), Timeouts::default()).unwrap();
+    let pool = crate::cases::pool(edge.origin.address).await;
+    let made = compile(&config, 1, Arc::new(Known::new(10)), &http, |_| Origins::new(Arc::clone(&pool))).unwrap();
+    let access = Access::start(made.0, made.1, Arc::new(MemoryStore::new()), http, Handle::current()).await.unwrap();
+    assert!(!access.is_ready(), "it knows no keys");
+    let listeners = vec![ListenerSettings { address, trusted_proxies: Vec::new(), tls: false }];
+    let filter = AccessFilter::new(Arc::clone(&access), FilterSettings { listeners, ..FilterSettings::default() });
+    let _served = Served::start(vec![(address, AccessProxy::new(filter))]).await;
+
+    let host = edge.wiki.split('/').nth(2).unwrap();
+    let line = format!("Cookie: CF_Authorization={token}");
+    let answer = raw::exchange(address, raw::request("GET", host, "/page", &[&line])).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(edge.origin.last().headers.one("cf-access-authenticated-user-email"), Some("alice@example.com"));
+    assert!(access.is_ready());
+}
+
+#[tokio::test]
+async fn another_team_s_keys_are_not_taken_at_a_reload() {
+    let mut edge = edge().await;
+    let mut alice = edge.browser();
+    assert_eq!(alice.open(&edge.wiki).await.response.status, 200);
+    let good = edge.node.config.certs_url.clone();
+    for changed in [Some("http://127.0.0.1:9/cdn-cgi/access/certs".to_owned()), None] {
+        let after = edge.node.log().len();
+        edge.node.config.certs_url = changed;
+        edge.node.config.rest = edge.node.config.rest.replace("Engineering", "Nobody");
+        edge.node.write_config();
+        edge.node.signal("HUP");
+        edge.node.logged(after, &["ERROR", "was not reloaded", "certs_url"]).await;
+        assert_eq!(alice.fetch("GET", &edge.wiki, &[], b"").await.status, 200, "nothing of it holds");
+    }
+    let metrics = edge.node.metrics().await;
+    assert!(metrics.contains(r#"portcullis_config_reloads_total{outcome="applied"} 0"#), "{metrics}");
+    let after = edge.node.log().len();
+    edge.node.config.certs_url = good;
+    edge.node.write_config();
+    edge.node.signal("HUP");
+    edge.node.logged(after, &["the configuration was reloaded"]).await;
+    assert_eq!(alice.fetch("GET", &edge.wiki, &[], b"").await.status, 403, "with the old one the rest holds");
 }

@@ -18,18 +18,30 @@ fn fact(kid: &str, made: UnixTime, retired: Option<UnixTime>) -> KeyFacts {
     KeyFacts { kid: kid.into(), made, retired }
 }
 
+/// What the defaults allow.
+const LIFETIME: Duration = Duration::from_secs(DAY + 60);
+/// What no configuration exceeds.
+const LONGEST: Duration = Duration::from_secs(30 * DAY + 300);
+
 /// The store and the executor, without keys.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct World {
     keys: Vec<KeyFacts>,
     made: usize,
+    lifetime: Duration,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self { keys: Vec::new(), made: 0, lifetime: LIFETIME }
+    }
 }
 
 impl World {
     /// What `load_or_create` does. Gives who signs.
     fn check(&mut self, now: UnixTime) -> Box<str> {
         for _ in 0..3 {
-            let actions = plan(&self.keys, now);
+            let actions = plan(&self.keys, self.lifetime, now);
             for _ in 0..actions.make {
                 self.keys.push(fact(&format!("{:03}", self.made), now, None));
                 self.made += 1;
@@ -39,7 +51,7 @@ impl World {
             }
             self.keys.retain(|key| !actions.delete.contains(&key.kid));
         }
-        assert_eq!(plan(&self.keys, now), Actions::default(), "it comes to rest");
+        assert_eq!(plan(&self.keys, self.lifetime, now), Actions::default(), "it comes to rest");
         signer(&self.keys, now).unwrap().kid.clone()
     }
 
@@ -70,33 +82,48 @@ fn the_life_of_the_first_keys_is_the_documented_one() {
 
 #[test]
 fn in_three_years_no_verifier_meets_an_unknown_key() {
-    let mut world = World::default();
-    let mut day_old: HashSet<Box<str>> = HashSet::new();
-    for hour in 0..3 * 365 * 24 {
-        let now = START.after(Duration::from_secs(hour * 3600));
-        let signs = world.check(now);
-        assert_eq!(world.keys.len(), 2, "hour {hour}");
-        // cloudflared keeps a JWKS for 24 hours.
-        if hour % 24 == 0 {
-            day_old = world.keys.iter().map(|key| key.kid.clone()).collect();
+    for (lifetime, overlap) in [(LIFETIME, 7), (Duration::from_secs(10 * DAY), 10), (LONGEST, 31)] {
+        let mut world = World { lifetime, ..World::default() };
+        let mut day_old: HashSet<Box<str>> = HashSet::new();
+        for hour in 0..3 * 365 * 24 {
+            let now = START.after(Duration::from_secs(hour * 3600));
+            let signs = world.check(now);
+            assert_eq!(world.keys.len(), 2, "hour {hour}");
+            // cloudflared keeps a JWKS for 24 hours.
+            if hour % 24 == 0 {
+                day_old = world.keys.iter().map(|key| key.kid.clone()).collect();
+            }
+            assert!(day_old.contains(&signs), "hour {hour}: {signs}");
         }
-        assert!(day_old.contains(&signs), "hour {hour}: {signs}");
+        assert_eq!(world.made, 2 + (3 * 365 - overlap) / 42, "one for every six weeks, {overlap} days into them");
     }
-    assert_eq!(world.made, 2 + (3 * 365 - 7) / 42, "one for every six weeks, a week into them");
 }
 
 #[test]
-fn what_a_key_signed_verifies_for_a_week_more() {
-    let mut world = World::default();
-    let mut signed: Vec<(UnixTime, Box<str>)> = Vec::new();
-    for days in 0..400 {
-        signed.push((day(days), world.check(day(days))));
-        for (at, kid) in &signed {
-            if day(days).since(*at) <= PUBLISHED_FOR {
-                assert!(world.kids().contains(&&**kid), "day {days}: signed at {at} with {kid}");
+fn what_a_key_signed_verifies_to_its_end() {
+    for lifetime in [LIFETIME, LONGEST] {
+        let mut world = World { lifetime, ..World::default() };
+        let mut signed: Vec<(UnixTime, Box<str>)> = Vec::new();
+        for days in 0..400 {
+            signed.push((day(days), world.check(day(days))));
+            for (at, kid) in &signed {
+                if day(days).since(*at) <= lifetime.max(PUBLISHED_FOR) {
+                    assert!(world.kids().contains(&&**kid), "day {days}: signed at {at} with {kid}");
+                }
             }
         }
     }
+}
+
+#[test]
+fn sessions_that_are_made_shorter_or_longer_leave_two_keys_and_one_that_signs() {
+    let mut world = World::default();
+    for days in 0..400 {
+        world.lifetime = if days / 20 % 2 == 0 { LIFETIME } else { LONGEST };
+        world.check(day(days));
+        assert_eq!(world.keys.len(), 2, "day {days}");
+    }
+    assert!(world.made >= 2 + 400 / 42 - 1, "{} keys in 400 days", world.made);
 }
 
 #[test]
@@ -115,7 +142,7 @@ fn a_long_absence_is_made_up_for() {
 #[test]
 fn a_key_made_out_of_turn_waits_until_it_is_known() {
     let old = fact("old", day(0), Some(day(42)));
-    let mut world = World { keys: vec![old], made: 0 };
+    let mut world = World { keys: vec![old], made: 0, lifetime: LIFETIME };
     assert_eq!(&*world.check(day(43)), "old", "its time is over, but nobody knows the new one");
     assert_eq!(world.kids(), ["old", "000"]);
     assert_eq!(&*world.check(UnixTime(day(43).0 + 3599)), "old");
@@ -129,7 +156,7 @@ fn what_two_nodes_made_at_once_is_one_choice() {
     let mut turned = keys.clone();
     turned.reverse();
     assert_eq!(signer(&keys, day(0)).unwrap().kid, signer(&turned, day(0)).unwrap().kid);
-    let mut world = World { keys: keys.to_vec(), made: 0 };
+    let mut world = World { keys: keys.to_vec(), made: 0, lifetime: LIFETIME };
     for days in 0..300 {
         world.check(day(days));
         assert!(world.keys.len() >= 2);
@@ -143,7 +170,7 @@ fn a_clock_that_was_ahead_leaves_a_key_that_signs() {
     world.check(day(10));
     assert_eq!(&*world.check(day(0)), "000", "made in the future, and still the best there is");
     assert_eq!(world.keys.len(), 2);
-    assert_eq!(plan(&world.keys, UnixTime(u64::MAX)).make, 1);
+    assert_eq!(plan(&world.keys, LIFETIME, UnixTime(u64::MAX)).make, 1);
     assert_eq!(signer(&[], day(0)), None);
 }
 
@@ -171,7 +198,7 @@ fn header(token: &str) -> Value {
 #[tokio::test]
 async fn certs_has_the_shape_of_access_behaviour_2_3_and_survives_a_restart() {
     let store = MemoryStore::new();
-    let keys = SigningKeys::load_or_create(&store, START).await.unwrap();
+    let keys = SigningKeys::load_or_create(&store, LIFETIME, START).await.unwrap();
     let certs: Value = serde_json::from_slice(&keys.jwks()).unwrap();
     let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(&certs), ["keys", "public_cert", "public_certs"]);
@@ -195,12 +222,12 @@ async fn certs_has_the_shape_of_access_behaviour_2_3_and_survives_a_restart() {
     assert_eq!(keys.kids().next(), certs["public_cert"]["kid"].as_str());
     assert_eq!(KeySet::from_jwks(&keys.jwks()).unwrap().kids().count(), 2);
 
-    let again = SigningKeys::load_or_create(&store, START.after(Duration::from_secs(5))).await.unwrap();
+    let again = SigningKeys::load_or_create(&store, LIFETIME, START.after(Duration::from_secs(5))).await.unwrap();
     assert_eq!(again.jwks(), keys.jwks());
-    let later = SigningKeys::load_or_create(&store, day(42)).await.unwrap();
+    let later = SigningKeys::load_or_create(&store, LIFETIME, day(42)).await.unwrap();
     let token = later.sign(&claims(day(42))).unwrap();
     assert_eq!(header(&token)["kid"], certs["keys"][1]["kid"]);
-    let last = SigningKeys::load_or_create(&store, day(49)).await.unwrap();
+    let last = SigningKeys::load_or_create(&store, LIFETIME, day(49)).await.unwrap();
     let first = certs["keys"][0]["kid"].as_str().unwrap();
     assert!(last.kids().count() == 2 && last.kids().all(|kid| kid != first));
     assert!(store.signing_keys().await.unwrap().iter().all(|key| &*key.kid != first), "the private half is gone too");
@@ -234,10 +261,10 @@ fn same_public_key(n: &str, pem: &str) {
 #[tokio::test]
 async fn a_key_that_cannot_be_read_is_an_error() {
     let store = MemoryStore::new();
-    SigningKeys::load_or_create(&store, START).await.unwrap();
+    SigningKeys::load_or_create(&store, LIFETIME, START).await.unwrap();
     let key = store.signing_keys().await.unwrap().remove(0);
     store.put_signing_key(&StoredKey { pkcs8: Secret::new("AAAA"), ..key }).await.unwrap();
-    let error = SigningKeys::load_or_create(&store, START).await.unwrap_err();
+    let error = SigningKeys::load_or_create(&store, LIFETIME, START).await.unwrap_err();
     assert!(matches!(error, SigningKeysError::Key(_)), "{error:?}");
     assert_eq!(store.signing_keys().await.unwrap().len(), 2, "and nothing is thrown away over it");
 }

@@ -14,6 +14,7 @@ enum Event {
     Keys { which: usize, good_for: u64 },
     Record { person: usize, what: usize },
     End { person: usize, what: usize },
+    Follow { good_for: u64 },
     Reload { reverse: bool },
     Wait(u64),
 }
@@ -75,6 +76,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0..5_usize, prop::sample::select(vec![0, 30, 4_000, 8_000])).prop_map(|(which, good_for)| Event::Keys { which, good_for }),
         2 => (people.clone(), 0..5_usize).prop_map(|(person, what)| Event::Record { person, what }),
         1 => (people, 0..3_usize).prop_map(|(person, what)| Event::End { person, what }),
+        1 => prop::sample::select(vec![0, 60, 4_000]).prop_map(|good_for| Event::Follow { good_for }),
         1 => any::<bool>().prop_map(|reverse| Event::Reload { reverse }),
         2 => prop::sample::select(vec![0, 1, 29, 60, 1_800, 3_600]).prop_map(Event::Wait),
     ]
@@ -87,6 +89,7 @@ struct Truths {
     good_until: UnixTime,
     records: Vec<Option<IdentityState>>,
     ended: Revocations,
+    followed_until: UnixTime,
     apps: Vec<App>,
     generation: u64,
 }
@@ -105,6 +108,7 @@ impl Truths {
                 })
                 .collect(),
             ended: Revocations::default(),
+            followed_until: after(7_200),
             apps: WORLD.applications.clone(),
             generation: 1,
         }
@@ -128,6 +132,7 @@ impl Truths {
     fn fresh(&self) -> Snapshot {
         let known = Arc::new(Known::new(1_000));
         let node = compile(self.generation, cases::TEAM_DOMAIN, &self.apps, &known);
+        known.set_revocations_good_until(self.followed_until);
         self.publish_keys(&node);
         (0..self.records.len()).for_each(|person| self.publish_record(&node, person));
         node.with_revocations(Arc::new(self.ended.clone()))
@@ -165,11 +170,15 @@ impl Truths {
             Event::End { person, what } => {
                 let person = &WORLD.people[person];
                 match what {
-                    0 => self.ended.end_session(person.nonce()),
-                    1 => self.ended.end_user(person.user(), UnixTime(NOW.0 - 1)),
-                    _ => self.ended.end_application(aud("app"), UnixTime(NOW.0 - 1)),
+                    0 => self.ended.end_session(person.nonce(), UnixTime(u64::MAX)),
+                    1 => self.ended.end_user(person.user(), UnixTime(NOW.0 - 1), UnixTime(u64::MAX)),
+                    _ => self.ended.end_application(aud("app"), UnixTime(NOW.0 - 1), UnixTime(u64::MAX)),
                 }
                 return node.with_revocations(Arc::new(self.ended.clone()));
+            }
+            Event::Follow { good_for } => {
+                self.followed_until = UnixTime(self.now.0 + good_for);
+                node.known().set_revocations_good_until(self.followed_until);
             }
             Event::Reload { reverse } => {
                 if reverse {
@@ -222,6 +231,7 @@ impl Truths {
                 !self.ended.cover(nonce, &user, std::slice::from_ref(&app.aud), UnixTime(number("iat")?)),
             ),
             ("is of keys that are fresh", self.now < self.good_until),
+            ("is held against fresh revocations", self.now < self.followed_until),
             ("has its record", nonce.is_none() || !matches!(self.records[person], None | Some(IdentityState::Missing))),
         ] {
             if !holds {

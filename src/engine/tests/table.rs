@@ -16,11 +16,12 @@ fn in_state(snapshot: &Snapshot, state: &str) -> Snapshot {
         snapshot.known().set_keys(snapshot.issuer(), keys);
     }
     let mut ended = Revocations::default();
-    let alice = WORLD.person("alice");
+    let (alice, never) = (WORLD.person("alice"), UnixTime(u64::MAX));
     match state {
-        "session revoked" => ended.end_session(alice.nonce()),
-        "user revoked" => ended.end_user(alice.user(), UnixTime(NOW.0 - 1)),
-        "application revoked" => ended.end_application(aud("wiki"), NOW),
+        "session revoked" => ended.end_session(alice.nonce(), never),
+        "user revoked" => ended.end_user(alice.user(), UnixTime(NOW.0 - 1), never),
+        "application revoked" => ended.end_application(aud("wiki"), NOW, never),
+        "revocations stale" => snapshot.known().set_revocations_good_until(NOW),
         _ => {}
     }
     snapshot.with_revocations(Arc::new(ended))

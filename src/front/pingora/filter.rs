@@ -1,3 +1,4 @@
+use std::mem::{self, Discriminant};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -149,7 +150,7 @@ impl AccessFilter {
         let now = UnixTime::now();
         let client = client(session, &self.settings.listeners);
         ctx.client = Some(client);
-        match self.look(session, client, now, true) {
+        match self.look(session, client, now, &[]) {
             Next::Forward(admitted) => Ok(ctx.admit(admitted)),
             // What waits is boxed, so that the future of a request that is forwarded stays small.
             next => Box::pin(self.answer(session, ctx, next, client, now)).await,
@@ -164,13 +165,13 @@ impl AccessFilter {
         client: IpAddr,
         now: UnixTime,
     ) -> Result<bool> {
-        let next = match next {
-            Next::Resolve(need) => {
-                self.access.resolve(need).await;
-                self.look(session, client, now, false)
-            }
-            next => next,
-        };
+        let (mut next, mut tried) = (next, Vec::new());
+        // It ends: `look` asks for nothing of a kind that it asked for before, and there are two.
+        while let Next::Resolve(need) = next {
+            tried.push(mem::discriminant(&need));
+            self.access.resolve(need).await;
+            next = self.look(session, client, now, &tried);
+        }
         let (response, id) = match next {
             Next::Forward(admitted) => return Ok(ctx.admit(admitted)),
             Next::Respond(response, id) => (response, id),
@@ -189,7 +190,7 @@ impl AccessFilter {
                     };
                 (response, id)
             }
-            // `look` gives no second one.
+            // There is none after the loop.
             Next::Resolve(_) => {
                 let id = RequestId::random();
                 (respond::refused(Reason::Internal, id), id)
@@ -225,8 +226,8 @@ impl AccessFilter {
         upstream::edit(request, permit, ctx.client, secure)
     }
 
-    /// One look at the request. Everything that borrows from it ends here.
-    fn look(&self, session: &Session, client: IpAddr, now: UnixTime, first: bool) -> Next {
+    /// One look at the request, after what of each kind was tried to learn. Everything that borrows from it ends here.
+    fn look(&self, session: &Session, client: IpAddr, now: UnixTime, tried: &[Discriminant<Need>]) -> Next {
         let native = session.req_header();
         let seen = match has_fragment(session) {
             false => view(native, client, &self.settings),
@@ -250,7 +251,7 @@ impl AccessFilter {
         let snapshot = self.access.running();
         match decide(&snapshot, &request, now) {
             Decision::Forward(permit) => self.forward(&snapshot, &request, permit),
-            Decision::Resolve(need) if first => Next::Resolve(need),
+            Decision::Resolve(need) if !tried.contains(&mem::discriminant(&need)) => Next::Resolve(need),
             Decision::Handle { endpoint, on_team } => Next::Handle(Box::new(PortalRequest {
                 endpoint,
                 on_team,
@@ -331,7 +332,7 @@ impl AccessFilter {
                 Event { reason: Some(reason.id()), ..event(Outcome::Refused, request, id) }.emit();
                 respond::refused(reason, id)
             }
-            // What could not be learned on the second look is not there.
+            // What is not there after it was to be learned cannot be.
             Decision::Resolve(_) => {
                 metrics().request(metrics::Decision::Unavailable, Some(Reason::IdentityUnavailable));
                 Event { reason: Some("unresolved"), ..event(Outcome::Unavailable, request, id) }.emit();

@@ -21,7 +21,9 @@ pub(super) fn refused(reason: Reason, id: RequestId) -> Response<Bytes> {
             let sentence = "This method is not served here.";
             ErrorPage::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", sentence, &id)
         }
-        Reason::KeysUnavailable | Reason::IdentityUnavailable => ErrorPage::unavailable(&id),
+        Reason::KeysUnavailable | Reason::RevocationsUnavailable | Reason::IdentityUnavailable => {
+            ErrorPage::unavailable(&id)
+        }
         Reason::PreflightRefused | Reason::PolicyDenied | Reason::NoPolicyApplied | Reason::IdentityIncomplete => {
             let sentence = "This request is not allowed here.";
             ErrorPage::new(StatusCode::FORBIDDEN, "Not allowed", sentence, &id)

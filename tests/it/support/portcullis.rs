@@ -32,6 +32,8 @@ pub struct Config {
     pub session_duration: &'static str,
     /// Inserted under `[[listen]]`.
     pub listen: String,
+    /// Inserted under `[store]`.
+    pub store: &'static str,
     /// The log filter.
     pub log: &'static str,
     /// The team domain, where it is not the ordinary one.
@@ -50,6 +52,7 @@ impl Config {
             tls: false,
             session_duration: "24h",
             listen: String::new(),
+            store: "",
             log: "info,portcullis=trace",
             domain: None,
             certs_url: None,
@@ -63,7 +66,7 @@ impl Config {
 
     /// The file, with these listeners.
     pub fn text(&self, listen: SocketAddr, metrics: SocketAddr) -> String {
-        let Self { issuer, rest, session_duration, listen: listen_extra, .. } = self;
+        let Self { issuer, rest, session_duration, listen: listen_extra, store, .. } = self;
         let team = self.domain.as_deref().unwrap_or(self.team()).replace("$PORT", &listen.port().to_string());
         let certs_url = self.certs_url.as_ref().map(|url| format!(r#"certs_url = "{url}""#)).unwrap_or_default();
         let provider = format!(
@@ -89,6 +92,7 @@ session_duration = "{session_duration}"
 
 [store]
 path = "portcullis.db"
+{store}
 
 [metrics]
 address = "{metrics}"
@@ -229,6 +233,19 @@ impl Portcullis {
     /// Everything it has logged, over all its runs.
     pub fn log(&self) -> String {
         fs::read_to_string(self.path("stdout")).unwrap_or_default()
+    }
+
+    /// Waits for a line of the log that holds all these words, after that many bytes of it.
+    pub async fn logged(&self, after: usize, words: &[&str]) -> String {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let log = self.log();
+            if let Some(line) = log[after..].lines().find(|line| words.iter().all(|word| line.contains(word))) {
+                return line.to_owned();
+            }
+            assert!(Instant::now() < deadline, "ten seconds, and nobody says {words:?}:\n{}", self.log_tail());
+            sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Everything it has said beside the log.

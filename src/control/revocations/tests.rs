@@ -1,0 +1,111 @@
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::SqlitePool;
+use tempfile::TempDir;
+
+use super::*;
+use crate::config::{self, Config, System};
+use crate::control::compile;
+use crate::engine::{Known, Origins};
+use crate::http_client::{HttpClient, Roots, Timeouts};
+use crate::model::{IdentityNonce, UserId};
+use crate::store::{MemoryStore, SqliteStore, Store};
+
+const OURS: &str = r#"
+    [[identity_providers]]
+    id = "okta"
+    name = "Okta"
+    type = "okta"
+    config = { client_id = "id", client_secret = "example-secret", okta_account = "https://dev-1.okta.com" }
+"#;
+
+fn config(team: &str, rest: &str) -> Config {
+    let text = format!(
+        "[insecure]\nplain_http = true\ninline_secrets = true\nmemory_store = true\n[[listen]]\naddress = \"127.0.0.1:8080\"\n\
+         [team]\ndomain = \"access.localhost:8080\"\n{team}\n{rest}"
+    );
+    config::parse(&text, Path::new("portcullis.toml"), &System).unwrap_or_else(|e| panic!("{e}")).config
+}
+
+async fn start(config: &Config, store: Arc<dyn Store>) -> Arc<Access> {
+    let http = HttpClient::new(&Roots::default(), Timeouts::default()).unwrap();
+    let made = compile(config, 1, Arc::new(Known::new(10)), &http, |_| Origins::new(())).unwrap();
+    Access::start(made.0, made.1, store, http, tokio::runtime::Handle::current()).await.unwrap()
+}
+
+async fn sqlite(dir: &TempDir) -> (SqlitePool, Arc<dyn Store>) {
+    let path = dir.path().join("portcullis.db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    (SqlitePool::connect(&format!("sqlite://{}", path.display())).await.unwrap(), Arc::new(store))
+}
+
+#[tokio::test]
+async fn sessions_are_good_for_as_long_as_the_store_may_be_out_of_reach_and_again_once_it_is_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (database, store) = sqlite(&dir).await;
+    let config = config("", &format!("[store]\nmax_stale = \"30s\"\n{OURS}"));
+    let access = start(&config, store).await;
+    assert!(access.is_ready());
+    let start = UnixTime::now();
+    let at = |seconds| UnixTime(start.0 + seconds);
+    let good = |seconds| access.known.revocations_are_good(at(seconds));
+    access.tail_revocations(at(100)).await.unwrap();
+    assert!(good(129) && !good(130));
+
+    sqlx::query("ALTER TABLE revocations RENAME TO elsewhere").execute(&database).await.unwrap();
+    access.tail_revocations(at(110)).await.unwrap_err();
+    assert!(good(129) && !good(130), "a failure makes nothing younger");
+    let session = access.organisation_session(&http::HeaderMap::new(), at(130)).await;
+    assert!(matches!(session, Err(StoreError::Stale)), "nor does anybody get to another application");
+    access.known.set_revocations_good_until(start);
+    assert!(!access.is_ready());
+
+    sqlx::query("ALTER TABLE elsewhere RENAME TO revocations").execute(&database).await.unwrap();
+    access.tail_revocations(at(140)).await.unwrap();
+    assert!(good(169) && !good(170));
+    assert!(access.organisation_session(&http::HeaderMap::new(), at(169)).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn what_no_other_process_can_revoke_is_never_stale() {
+    let certs = "certs_url = \"https://example.cloudflareaccess.com/cdn-cgi/access/certs\"";
+    for config in [config("", &format!("[store]\nmemory = true\n{OURS}")), config(certs, "")] {
+        let access = start(&config, Arc::new(MemoryStore::new())).await;
+        assert!(access.known.revocations_are_good(UnixTime(u64::MAX - 1)), "{:?}", config.store);
+    }
+}
+
+#[tokio::test]
+async fn a_revocation_outlives_every_token_that_it_ends_and_is_forgotten_then() {
+    // What no configuration exceeds; `tests/golden/config-mistakes.txt` has what is refused.
+    let longest = "session_duration = \"720h\"\nclock_leeway = \"5m\"";
+    let application =
+        "[[applications]]\ndomain = \"app.localhost\"\norigin = \"http://127.0.0.1:9\"\nsession_duration = \"720h\"";
+    let config = config(longest, &format!("{OURS}\n{application}"));
+    let store = Arc::new(MemoryStore::new());
+    let access = start(&config, Arc::clone(&store) as _).await;
+    let (now, nonce, user) = (UnixTime::now(), IdentityNonce::random(), UserId("u".into()));
+    access.end_sessions(nonce, &user, now).await.unwrap();
+
+    let kept = store.revocations_after(0).await.unwrap();
+    // An organisation session that begins now may be handed over at its end.
+    let last = now.after(config.team.session_duration + config.applications[0].session_duration);
+    let last = last.after(config.team.clock_leeway);
+    assert!(kept.len() == 2 && kept.iter().all(|one| one.expires > last), "{kept:?}");
+    let ended = || {
+        let (snapshot, before) = (access.snapshot(), UnixTime(now.0 - 1));
+        let all = snapshot.revocations();
+        (all.cover(Some(nonce), &UserId("v".into()), &[], now), all.cover(None, &user, &[], before))
+    };
+    assert_eq!(ended(), (true, true));
+    store.prune(last).await.unwrap();
+    access.publisher.forget(&access.snapshot, last);
+    assert_eq!((ended(), store.revocations_after(0).await.unwrap().len()), ((true, true), 2));
+    let over = kept[0].expires.after(Duration::from_secs(1));
+    store.prune(over).await.unwrap();
+    access.publisher.forget(&access.snapshot, over);
+    assert_eq!((ended(), store.revocations_after(0).await.unwrap().len()), ((false, false), 0));
+    access.tail_revocations(over).await.unwrap();
+    assert_eq!(ended(), (false, false), "nor does it come back");
+}
