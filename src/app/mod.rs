@@ -168,7 +168,6 @@ fn server_conf(config: &Config) -> ServerConf {
         grace_period_seconds: Some(config.server.grace_period.as_secs()),
         graceful_shutdown_timeout_seconds: Some(5),
         upgrade_sock: upgrade.display().to_string(),
-        ca_file: origins::ca_file(config).map(|path| path.display().to_string()),
         upstream_keepalive_pool_size: 512,
         ..defaults
     }

@@ -339,6 +339,7 @@ async fn pool(origin: SocketAddr) -> Arc<OriginPool> {
         idle_timeout: patience,
         host_header: None,
         tls_verify: true,
+        trust: None,
         health_check: None,
         max_body: None,
     };
