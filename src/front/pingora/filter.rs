@@ -1,4 +1,4 @@
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::request::{client, has_fragment, view};
 use super::{respond, upstream};
 use crate::config::Config;
 use crate::control::Access;
-use crate::engine::{Decision, Need, Permit, Refusal, Snapshot};
+use crate::engine::{Decision, Need, Permit, Refusal, Snapshot, Style};
 use crate::login;
 use crate::model::{Reason, RequestId, RequestView, UnixTime};
 use crate::observe::audit::{Event, Kind, Outcome};
@@ -92,6 +92,7 @@ pub struct AccessCtx {
     permit: Option<Permit>,
     client: Option<IpAddr>,
     rewritten: Rewritten,
+    id: Option<RequestId>,
 }
 
 /// What was judged, where it differs from what was sent.
@@ -107,17 +108,23 @@ impl AccessCtx {
         self.permit.as_ref()
     }
 
+    /// The id of the request's event in the audit trail, where it has one.
+    pub const fn request_id(&self) -> Option<RequestId> {
+        self.id
+    }
+
     /// Takes the permit in; not answered here, as `request_filter` says it.
-    fn admit(&mut self, permit: Permit, rewritten: Rewritten) -> bool {
+    fn admit(&mut self, permit: Permit, rewritten: Rewritten, id: Option<RequestId>) -> bool {
         self.permit = Some(permit);
         self.rewritten = rewritten;
+        self.id = id;
         false
     }
 }
 
 /// What comes after a look at the request.
 enum Next {
-    Forward(Permit, Rewritten),
+    Forward(Permit, Rewritten, Option<RequestId>),
     Respond(Response<Bytes>, RequestId),
     Handle(Box<PortalRequest>),
     Resolve(Need),
@@ -139,7 +146,7 @@ impl AccessFilter {
         let client = client(session, &self.settings.listeners);
         ctx.client = Some(client);
         match self.look(session, client, now, true) {
-            Next::Forward(permit, rewritten) => Ok(ctx.admit(permit, rewritten)),
+            Next::Forward(permit, rewritten, id) => Ok(ctx.admit(permit, rewritten, id)),
             // What waits is boxed, so that the future of a request that is forwarded stays small.
             next => Box::pin(self.answer(session, ctx, next, client, now)).await,
         }
@@ -161,27 +168,27 @@ impl AccessFilter {
             next => next,
         };
         let (response, id) = match next {
-            Next::Forward(permit, rewritten) => return Ok(ctx.admit(permit, rewritten)),
+            Next::Forward(permit, rewritten, id) => return Ok(ctx.admit(permit, rewritten, id)),
             Next::Respond(response, id) => (response, id),
             Next::Handle(mut request) => {
-                let id = request.id;
+                let (id, style) = (request.id, style(session));
                 let form = tokio::time::timeout(FORM_TIMEOUT, read_form(session, &request.method)).await;
-                let response =
-                    match form.map_err(|_| Error::explain(ErrorType::ReadTimedout, "the form did not end"))?? {
-                        Some(body) => {
-                            request.body = body;
-                            metrics().request(metrics::Decision::Endpoint, None);
-                            let answered = self.access.handle(*request).await;
-                            answered.unwrap_or_else(|| respond::refused(Reason::Internal, id))
-                        }
-                        None => respond::refused(Reason::BodyTooLarge, id),
-                    };
+                let too_slow = |_| Error::explain(ErrorType::ReadTimedout, "the form did not end").into_down();
+                let response = match form.map_err(too_slow)?? {
+                    Some(body) => {
+                        request.body = body;
+                        metrics().request(metrics::Decision::Endpoint, None);
+                        let answered = self.access.handle(*request).await;
+                        answered.unwrap_or_else(|| respond::refused(Reason::Internal, style, id))
+                    }
+                    None => respond::refused(Reason::BodyTooLarge, style, id),
+                };
                 (response, id)
             }
             // `look` gives no second one.
             Next::Resolve(_) => {
                 let id = RequestId::random();
-                (respond::refused(Reason::Internal, id), id)
+                (respond::refused(Reason::Internal, style(session), id), id)
             }
         };
         respond::send(session, response, id).await?;
@@ -209,7 +216,19 @@ impl AccessFilter {
         }
         let tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
         let secure = tls || !self.access.is_on_plain_http();
-        upstream::edit(request, permit, ctx.client, secure)
+        upstream::edit(request, permit, ctx.client, secure, ctx.id)
+    }
+
+    /// Refuses after all what was let through: counts and tells it under the id that the request has, or a new one.
+    pub(super) fn refuse(&self, session: &Session, ctx: &AccessCtx, reason: Reason) -> RequestId {
+        let id = ctx.id.unwrap_or_else(RequestId::random);
+        metrics().request(metrics::Decision::Deny, Some(reason));
+        let client = ctx.client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        if let (Some(permit), Ok(request)) = (&ctx.permit, view(session.req_header(), client, &self.settings)) {
+            let refused = permitted(permit, event(Outcome::Refused, &request, id));
+            Event { reason: Some(reason.id()), ..refused }.emit();
+        }
+        id
     }
 
     /// One look at the request. Everything that borrows from it ends here.
@@ -231,7 +250,7 @@ impl AccessFilter {
                     ..Event::new(Kind::Access, Outcome::Refused, id)
                 };
                 refused.emit();
-                return Next::Respond(respond::refused(reason, id), id);
+                return Next::Respond(respond::refused(reason, style(session), id), id);
             }
         };
         match self.access.decide(&request, now) {
@@ -260,37 +279,36 @@ impl AccessFilter {
             }
             decision => {
                 let id = RequestId::random();
-                Next::Respond(self.refuse(&request, decision, id, now), id)
+                Next::Respond(self.answer_to(&request, decision, id, now), id)
             }
         }
     }
 
     fn forward(&self, request: &RequestView<'_>, permit: Permit) -> Next {
         metrics().request(metrics::Decision::Allow, None);
-        if permit.session().is_some() && self.access.samples() {
-            let session = permit.session();
-            let allowed = Event {
-                application: Some(&permit.application().settings().name),
-                aud: Some(permit.application().aud().as_str()),
-                email: session.and_then(|s| s.email()),
-                user: session.map(|s| s.user()),
-                policy: permit.policy(),
-                ..event(Outcome::Allowed, request, RequestId::random())
-            };
-            allowed.emit();
+        let told = permit.session().is_some() && self.access.samples();
+        let id = told.then(RequestId::random);
+        if let Some(id) = id {
+            permitted(&permit, event(Outcome::Allowed, request, id)).emit();
         }
         match rewritten(request, self.access.uses_default_port()) {
-            Some(rewritten) => Next::Forward(permit, rewritten),
+            Some(rewritten) => Next::Forward(permit, rewritten, id),
             None => {
-                let id = RequestId::random();
-                Next::Respond(respond::refused(Reason::PathAmbiguous, id), id)
+                let id = id.unwrap_or_else(RequestId::random);
+                Next::Respond(respond::refused(Reason::PathAmbiguous, Style::of(request), id), id)
             }
         }
     }
 
     /// Everything that is neither forwarded nor handled.
-    fn refuse(&self, request: &RequestView<'_>, decision: Decision, id: RequestId, now: UnixTime) -> Response<Bytes> {
-        let snapshot = self.access.snapshot();
+    fn answer_to(
+        &self,
+        request: &RequestView<'_>,
+        decision: Decision,
+        id: RequestId,
+        now: UnixTime,
+    ) -> Response<Bytes> {
+        let (snapshot, style) = (self.access.snapshot(), Style::of(request));
         match decision {
             Decision::LogIn(challenge) => {
                 metrics().request(metrics::Decision::Login, Some(challenge.reason));
@@ -303,24 +321,30 @@ impl AccessFilter {
             }
             Decision::Unavailable(refusal) => {
                 record(metrics::Decision::Unavailable, Outcome::Unavailable, &refusal, request, id);
-                respond::refused(refusal.reason, id)
+                respond::refused(refusal.reason, style, id)
             }
             Decision::Refuse(reason) => {
                 metrics().request(metrics::Decision::Deny, Some(reason));
                 Event { reason: Some(reason.id()), ..event(Outcome::Refused, request, id) }.emit();
-                respond::refused(reason, id)
+                respond::refused(reason, style, id)
             }
             // What could not be learned on the second look is not there.
             Decision::Resolve(_) => {
                 metrics().request(metrics::Decision::Unavailable, Some(Reason::IdentityUnavailable));
                 Event { reason: Some("unresolved"), ..event(Outcome::Unavailable, request, id) }.emit();
-                respond::refused(Reason::IdentityUnavailable, id)
+                respond::refused(Reason::IdentityUnavailable, style, id)
             }
             Decision::Forward(_) | Decision::Preflight(_) | Decision::Handle { .. } => {
-                respond::refused(Reason::Internal, id)
+                respond::refused(Reason::Internal, style, id)
             }
         }
     }
+}
+
+/// In which way this client can be told that something went wrong.
+pub(super) fn style(session: &Session) -> Style {
+    let request = session.req_header();
+    Style::asked(&request.method, &request.headers)
 }
 
 /// What the origin gets in place of what was sent; `None` where that is no request.
@@ -372,6 +396,19 @@ fn event<'a>(outcome: Outcome, request: &'a RequestView<'_>, id: RequestId) -> E
         path: Some(request.path.as_str()),
         user_agent: request.headers.get(http::header::USER_AGENT).map(http::HeaderValue::as_bytes),
         ..Event::new(Kind::Access, outcome, id)
+    }
+}
+
+/// The event with who was let through, where, and by which policy.
+fn permitted<'a>(permit: &'a Permit, event: Event<'a>) -> Event<'a> {
+    let session = permit.session();
+    Event {
+        application: Some(&permit.application().settings().name),
+        aud: Some(permit.application().aud().as_str()),
+        email: session.and_then(|s| s.email()),
+        user: session.map(|s| s.user()),
+        policy: permit.policy(),
+        ..event
     }
 }
 

@@ -7,9 +7,16 @@ use smallvec::SmallVec;
 
 use crate::cookie;
 use crate::engine::{Permit, is_method_override, is_reserved};
+use crate::model::RequestId;
 
-/// Strips, then sets: on every request, those without a session too.
-pub(super) fn edit(request: &mut RequestHeader, permit: &Permit, client: Option<IpAddr>, secure: bool) -> Result<()> {
+/// Strips, then sets: on every request, those without a session too. The id is that of the request's audit event.
+pub(super) fn edit(
+    request: &mut RequestHeader,
+    permit: &Permit,
+    client: Option<IpAddr>,
+    secure: bool,
+    id: Option<RequestId>,
+) -> Result<()> {
     let reserved: SmallVec<[HeaderName; 8]> =
         request.headers.keys().filter(|name| is_reserved(name.as_str())).cloned().collect();
     for name in &reserved {
@@ -21,6 +28,9 @@ pub(super) fn edit(request: &mut RequestHeader, permit: &Permit, client: Option<
         if let Some(email) = session.email_header() {
             request.insert_header(EMAIL, email.clone())?;
         }
+    }
+    if let Some(id) = id {
+        request.insert_header("Cf-Ray", id.to_string())?;
     }
     if let Some(client) = client {
         request.insert_header("X-Forwarded-For", address(client).as_slice())?;
