@@ -12,7 +12,7 @@ use super::filter::style;
 use super::origins::OriginPool;
 use super::{AccessCtx, AccessFilter, respond};
 use crate::model::{Reason, RequestId};
-use crate::observe::metrics::{UpstreamError, metrics};
+use crate::observe::metrics::{InFlight, UpstreamError, metrics};
 use crate::portal::pages::ErrorPage;
 
 /// The standalone proxy: the Access check in front of the origins that the configuration names.
@@ -28,6 +28,7 @@ pub struct ProxyCtx {
     body_bytes: u64,
     tries: usize,
     no_origin: bool,
+    _in_flight: InFlight,
 }
 
 impl ProxyCtx {
