@@ -34,6 +34,8 @@ pub struct Config {
     pub listen: String,
     /// The log filter.
     pub log: &'static str,
+    /// Further environment variables.
+    pub env: Vec<(&'static str, PathBuf)>,
     /// The team domain, where it is not the ordinary one.
     pub domain: Option<String>,
     /// Another team's keys: then nobody logs in here.
@@ -51,6 +53,7 @@ impl Config {
             session_duration: "24h",
             listen: String::new(),
             log: "info,portcullis=trace",
+            env: Vec::new(),
             domain: None,
             certs_url: None,
         }
@@ -158,6 +161,7 @@ impl Portcullis {
             .args(more)
             .current_dir(self.folder.path())
             .env("PORTCULLIS_LOG", self.config.log)
+            .envs(self.config.env.clone())
             .stdout(file("stdout"))
             .stderr(file("stderr"))
             .spawn()
