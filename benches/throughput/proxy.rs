@@ -169,6 +169,7 @@ fn pool_settings(application: &portcullis::config::Application) -> PoolSettings 
         idle_timeout: origin.idle_timeout,
         host_header: None,
         tls_verify: true,
+        trust: None,
         health_check: None,
         max_body: None,
     }

@@ -2,6 +2,7 @@
 
 mod health;
 mod origins;
+mod shutdown;
 mod tls;
 
 use std::path::{Path, PathBuf};
@@ -11,8 +12,8 @@ use std::time::Duration;
 use pingora::apps::HttpServerOptions;
 use pingora::listeners::tls::TlsSettings;
 use pingora::proxy::ProxyServiceBuilder;
+use pingora::server::Server;
 use pingora::server::configuration::{Opt, ServerConf};
-use pingora::server::{RunArgs, Server};
 use pingora::services::ServiceWithDependents;
 use thiserror::Error;
 
@@ -41,6 +42,9 @@ pub enum RunError {
         /// Why not.
         source: std::io::Error,
     },
+    /// The thread that the server runs on.
+    #[error("the server's thread cannot be made")]
+    Thread(#[source] std::io::Error),
     /// A certificate or its key.
     #[error(transparent)]
     Tls(#[from] tls::TlsError),
@@ -150,8 +154,9 @@ fn serve(
         applications = config.applications.len(),
         "serving",
     );
-    server.run(RunArgs::default());
+    shutdown::run(server, config.server.grace_period).map_err(RunError::Thread)?;
     control.stop(Duration::from_secs(1));
+    tracing::info!("stopped");
     Ok(())
 }
 
@@ -165,10 +170,10 @@ fn server_conf(config: &Config) -> ServerConf {
     let defaults = ServerConf::default();
     ServerConf {
         threads: config.server.threads,
-        grace_period_seconds: Some(config.server.grace_period.as_secs()),
+        // Longer than what `shutdown` waits, which ends the process: nothing is cut off by this.
+        grace_period_seconds: Some(config.server.grace_period.as_secs().saturating_add(1)),
         graceful_shutdown_timeout_seconds: Some(5),
         upgrade_sock: upgrade.display().to_string(),
-        ca_file: origins::ca_file(config).map(|path| path.display().to_string()),
         upstream_keepalive_pool_size: 512,
         ..defaults
     }

@@ -1,15 +1,18 @@
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use aws_lc_rs::digest;
 use http::HeaderValue;
+use pingora::utils::tls::WrappedX509;
+use rustls::pki_types::CertificateDer;
 use tokio::runtime::Handle;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::config::{Application, Config, OriginScheme};
 use crate::control::OriginSource;
 use crate::engine::Origins;
-use crate::front::pingora::{Check, OriginPool, PoolSettings, Protocol, Target};
+use crate::front::pingora::{Check, OriginPool, PoolSettings, Protocol, Target, Trust};
 
 /// A pool for each application, of the origins that the configuration names. One whose settings stay the same is kept over
 /// a reload, with what it knows of names and health.
@@ -35,9 +38,23 @@ impl OriginSource for Pools {
     }
 }
 
-/// The authorities that origins' certificates are checked against, where they are not the system's.
-pub(super) fn ca_file(config: &Config) -> Option<&Path> {
-    config.applications.iter().find_map(|a| a.origin_settings.ca.as_deref())
+/// Certificate authorities as Pingora's peers take them. Where one cannot be read there, none is trusted: the system's must
+/// not stand in for those that were named.
+fn trust(application: &str, certificates: &[CertificateDer<'_>]) -> Trust {
+    let read = |certificate: &CertificateDer<'_>| {
+        WrappedX509::try_new(certificate.to_vec(), |raw| X509Certificate::from_der(raw).map(|(_, read)| read))
+    };
+    let authorities = certificates.iter().map(read).collect::<Result<Arc<[_]>, _>>().unwrap_or_else(|error| {
+        tracing::error!(application, %error, "a certificate authority of its origins cannot be used: they are not trusted");
+        Arc::default()
+    });
+    let mut content = digest::Context::new(&digest::SHA256);
+    for certificate in certificates {
+        content.update(certificate);
+    }
+    let mut fingerprint = [0; 32];
+    fingerprint.copy_from_slice(content.finish().as_ref());
+    Trust::new(authorities, fingerprint)
 }
 
 fn settings(config: &Config, application: &Application) -> PoolSettings {
@@ -59,6 +76,7 @@ fn settings(config: &Config, application: &Application) -> PoolSettings {
         idle_timeout: origin.idle_timeout,
         host_header: origin.host_header.as_deref().and_then(|host| HeaderValue::try_from(host).ok()),
         tls_verify: origin.tls_verify,
+        trust: origin.ca.as_deref().map(|certificates| trust(&application.name, certificates)),
         health_check: origin.health_check.as_ref().map(|check| Check {
             path: check.path.as_deref().and_then(|path| path.parse().ok()),
             interval: check.interval,

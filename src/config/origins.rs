@@ -1,10 +1,13 @@
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use url::Url;
 
 use super::reader::{Item, Table};
+use super::secrets;
 use super::server::{Insecure, Listen};
 use crate::model::Authority;
 
@@ -54,8 +57,9 @@ pub struct OriginSettings {
     pub host_header: Option<String>,
     /// Whether the origin's certificate must be right; `false` needs `[insecure] origin_tls_unverified`.
     pub tls_verify: bool,
-    /// The certificate authority, in PEM form, that signs the origins' certificates; the system's by default.
-    pub ca: Option<PathBuf>,
+    /// The certificate authorities that the origins' certificates must come from, as read from the file; never empty. The
+    /// system's by default.
+    pub ca: Option<Vec<CertificateDer<'static>>>,
     /// How origins are found out to be down; not at all by default.
     pub health_check: Option<HealthCheck>,
 }
@@ -153,9 +157,9 @@ impl OriginSettings {
                  `origin_tls_unverified = true` under `[insecure]`)",
             );
         }
-        let ca = table.item("ca").is_some().then(|| table.pem_file("ca", "-----BEGIN CERTIFICATE-----", "certificate"));
+        let ca = table.item("ca").and_then(|item| authorities(&item));
         let health_check = table.item("health_check").and_then(|item| item.table(HealthCheck::read));
-        Self { connect_timeout, read_timeout, idle_timeout, host_header, tls_verify, ca: ca.flatten(), health_check }
+        Self { connect_timeout, read_timeout, idle_timeout, host_header, tls_verify, ca, health_check }
     }
 }
 
@@ -170,6 +174,31 @@ impl HealthCheck {
         let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3600));
         Self { path, interval: table.duration("interval", Duration::from_secs(10), second..=hour) }
     }
+}
+
+/// The certificates of a PEM file, each of which TLS takes as an authority.
+fn authorities(item: &Item<'_>) -> Option<Vec<CertificateDer<'static>>> {
+    let path = item.reader().resolve(item.text()?);
+    let shown = path.display();
+    let content = match item.reader().env().read(&path) {
+        Ok(content) => content,
+        Err(e) => {
+            item.error(&format!("`{shown}` cannot be read: {}", secrets::plain(&e)));
+            return None;
+        }
+    };
+    let read = CertificateDer::pem_slice_iter(content.text.expose().as_bytes()).collect::<Result<Vec<_>, _>>();
+    match read {
+        Err(_) => item.error(&format!("`{shown}` is damaged: it does not read as PEM")),
+        Ok(list) if list.is_empty() => item.error(&format!(
+            "`{shown}` holds no certificate in PEM form, which has a line with `-----BEGIN CERTIFICATE-----`"
+        )),
+        Ok(list) if list.iter().any(|c| RootCertStore::empty().add(c.clone()).is_err()) => {
+            item.error(&format!("`{shown}` holds a certificate that is damaged, or cannot be an authority"));
+        }
+        Ok(list) => return Some(list),
+    }
+    None
 }
 
 fn host_header(text: &str) -> Result<String, String> {

@@ -13,6 +13,7 @@ use crate::policy::{PolicyDecision, Rule};
 const EXAMPLE: &str = include_str!("../../conf/portcullis.toml");
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\n";
 const KEY: &str = "-----BEGIN PRIVATE KEY-----\n";
+const DAMAGED: &str = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
 const HIDDEN: &str = "hunter2-and-then-some";
 
 /// An environment in memory.
@@ -34,6 +35,7 @@ impl Fake {
             ("conf/secret", ("hunter2-and-then-some\n", false)),
             ("conf/open-secret", ("hunter2-and-then-some\n", true)),
             ("conf/empty", (" \n", false)),
+            ("conf/no-certificate.pem", (DAMAGED, true)),
         ];
         Self { variables, files: files.into_iter().map(|(path, file)| (path.into(), file)).collect() }
     }

@@ -34,14 +34,19 @@ pub enum Style {
 impl Style {
     /// Classifies a request by what it says of itself: Fetch Metadata, `X-Requested-With`, content type, upgrade, method.
     pub fn of(request: &RequestView<'_>) -> Self {
-        let headers = request.headers;
+        Self::asked(request.method, request.headers)
+    }
+
+    /// The same for a request that could not be read as a whole.
+    pub fn asked(method: &Method, headers: &HeaderMap) -> Self {
         let is = |name: &str, value: &str| text(headers, name).is_some_and(|v| v.eq_ignore_ascii_case(value));
         let starts = |name: &str, value: &str| text(headers, name).is_some_and(|v| v.starts_with(value));
-        let safe = matches!(*request.method, Method::GET | Method::HEAD);
-        if starts("content-type", "application/grpc") {
+        let safe = matches!(*method, Method::GET | Method::HEAD);
+        // gRPC is POST alone, and its answers are 200: that must never be said to another method, least of all to `CONNECT`.
+        if *method == Method::POST && starts("content-type", "application/grpc") {
             return Self::Grpc;
         }
-        if headers.contains_key(header::UPGRADE) || *request.method == Method::CONNECT {
+        if headers.contains_key(header::UPGRADE) || *method == Method::CONNECT {
             return Self::Upgrade;
         }
         if is("x-requested-with", "XMLHttpRequest") {

@@ -1,11 +1,13 @@
-/// Whether a request header belongs to us, whoever sent it: identity and forwarding headers that origins believe, and those
-/// by which some origins take another path than the one that was judged.
+/// Whether a request header belongs to us, whoever sent it: identity and forwarding headers that origins believe, the id that
+/// is in the audit trail, and those by which some origins take another path than the one that was judged.
 ///
 /// Servers that speak CGI's language write whatever is no letter and no digit alike, so all of that counts as `-`.
 pub fn is_reserved(name: &str) -> bool {
     let bytes = name.as_bytes();
     match bytes.first() {
-        Some(b'c' | b'C') => like(bytes, b"cf-access-", true) || like(bytes, b"cf-connecting-ip", true),
+        Some(b'c' | b'C') => {
+            like(bytes, b"cf-access-", true) || like(bytes, b"cf-connecting-ip", true) || like(bytes, b"cf-ray", false)
+        }
         Some(b'x' | b'X') => {
             like(bytes, b"x-forwarded-", true)
                 || [
@@ -69,6 +71,9 @@ mod tests {
             "cf+access-authenticated-user-email",
             "cf~access~jwt-assertion",
             "x!forwarded#for",
+            "cf-ray",
+            "CF_RAY",
+            "Cf.Ray",
         ] {
             assert!(is_reserved(name), "{name}");
         }
@@ -76,7 +81,7 @@ mod tests {
             "",
             "c",
             "cf-access",
-            "cf-ray",
+            "cf-rays",
             "x-forwarded",
             "x-request-id",
             "x-real-ip-2",

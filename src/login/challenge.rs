@@ -64,15 +64,7 @@ pub(crate) fn respond(
             let url = login_url(team, application, host, &ReturnTo::parse("/"), None, now);
             with_login(answer::empty(StatusCode::UNAUTHORIZED), &url)
         }
-        // gRPC over HTTP/2, "Responses", Trailers-Only.
-        Style::Grpc => {
-            let mut response = answer::empty(StatusCode::OK);
-            let headers = response.headers_mut();
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-            headers.insert(HeaderName::from_static("grpc-status"), HeaderValue::from_static("16"));
-            headers.insert(HeaderName::from_static("grpc-message"), HeaderValue::from_static("login required"));
-            response
-        }
+        Style::Grpc => answer::grpc(StatusCode::UNAUTHORIZED, "login required"),
     };
     name_application(response.headers_mut(), application, host);
     response

@@ -261,6 +261,8 @@ mod tests {
             "/public/%252e%252e/admin",
             "/a%252fb",
             "/a%25%32%66b",
+            "/%2561dmin",
+            "/%25%36%31dmin",
             "/public\\..\\admin",
             "/public/%5c..%5cadmin",
             "/admin%00.png",

@@ -12,6 +12,8 @@ pub enum Reason {
     PortUnknown,
     /// `TRACE`, `CONNECT` or a method that is not a token.
     MethodRefused,
+    /// A target beyond the limit.
+    TargetTooLong,
     /// Headers beyond the limit.
     HeadersTooLarge,
     /// A body beyond the application's limit.
@@ -52,6 +54,7 @@ impl Reason {
             Self::HostMalformed => "host_malformed",
             Self::PortUnknown => "port_unknown",
             Self::MethodRefused => "method_refused",
+            Self::TargetTooLong => "target_too_long",
             Self::HeadersTooLarge => "headers_too_large",
             Self::BodyTooLarge => "body_too_large",
             Self::NoApplication => "no_application",

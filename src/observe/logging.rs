@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tracing::Subscriber;
+use tracing::level_filters::LevelFilter;
+use tracing_log::log::{self, Level, Log, Metadata, Record};
+use tracing_log::{AsLog as _, LogTracer};
 use tracing_subscriber::filter::{EnvFilter, FilterFn, ParseError};
 use tracing_subscriber::fmt::{self, MakeWriter};
-use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Registry, layer::SubscriberExt as _};
 
 use super::metrics::metrics;
@@ -46,7 +48,7 @@ pub enum LoggingError {
     Thread(#[source] io::Error),
     /// Something else in the process logs already.
     #[error("the process has a log already")]
-    Installed(#[source] tracing_subscriber::util::TryInitError),
+    Installed(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// The environment variable with the filter: `level` and `target=level`, separated by commas.
@@ -71,8 +73,10 @@ pub fn init(format: Format) -> Result<Logging, LoggingError> {
         Err(VarError::NotUnicode(_)) => return Err(LoggingError::NotText),
     };
     let queue = Queue::start(io::stdout()).map_err(LoggingError::Thread)?;
-    // It takes the records of `log` too.
-    subscriber(format, filter, queue.clone()).try_init().map_err(LoggingError::Installed)?;
+    let subscriber = subscriber(format, filter, queue.clone());
+    tracing::subscriber::set_global_default(subscriber).map_err(|error| LoggingError::Installed(error.into()))?;
+    log::set_boxed_logger(Box::new(Records::default())).map_err(|error| LoggingError::Installed(error.into()))?;
+    log::set_max_level(LevelFilter::current().as_log());
     Ok(Logging { queue })
 }
 
@@ -102,6 +106,34 @@ where
         }
         Format::Text => Box::new(Registry::default().with(filter).with(quiet).with(layer)),
     }
+}
+
+/// The `log` records of other crates as events, without the place in their source, which is a path of the machine that built
+/// this.
+#[derive(Default)]
+struct Records(LogTracer);
+
+impl Log for Records {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.0.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let level = if is_clients_fault(record) { Level::Info } else { record.level() };
+        let (target, module) = (record.target(), record.module_path());
+        self.0.log(&Record::builder().args(*record.args()).level(level).target(target).module_path(module).build());
+    }
+
+    fn flush(&self) {
+        self.0.flush();
+    }
+}
+
+/// Pingora calls it an error when a client breaks off a handshake, as port scanners and load balancers do all day.
+fn is_clients_fault(record: &Record<'_>) -> bool {
+    record.level() == Level::Error
+        && matches!(record.target(), "pingora_core::services::listening" | "pingora_core::apps")
+        && record.args().to_string().contains("handshake")
 }
 
 #[derive(Clone, Debug)]

@@ -26,6 +26,25 @@ pub struct Metrics {
     generation: IntGauge,
     upstream: [IntCounter; UpstreamError::ALL.len()],
     log_lines_dropped: IntCounter,
+    in_flight: IntGauge,
+}
+
+/// A request that is under way, for as long as this lives.
+#[derive(Debug)]
+pub struct InFlight(&'static IntGauge);
+
+impl Default for InFlight {
+    fn default() -> Self {
+        let gauge = &metrics().in_flight;
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// The metrics of one issuer's keys, found once when the issuer is configured.
@@ -176,6 +195,10 @@ impl Metrics {
                 "log_lines_dropped_total",
                 "Log lines dropped because the reader of the log was too slow.",
             ))),
+            in_flight: register(IntGauge::with_opts(named(
+                "requests_in_flight",
+                "Requests that are under way, from the end of their head; tunnels for as long as they stand.",
+            ))),
         };
         metrics.requests.with_label_values(&[Decision::Allow.as_str(), NO_REASON]);
         for kind in StoreError::KINDS {
@@ -243,6 +266,11 @@ impl Metrics {
         if let Some(counter) = self.upstream.get(kind as usize) {
             counter.inc();
         }
+    }
+
+    /// How many requests are under way.
+    pub fn in_flight(&self) -> i64 {
+        self.in_flight.get()
     }
 
     /// Counts a log line that was dropped.
@@ -319,6 +347,16 @@ mod tests {
         assert_eq!(sample("portcullis_config_generation"), Some(7));
         assert_eq!(sample("portcullis_revocations_followed_timestamp_seconds"), Some(1_700_000_000));
         assert_eq!(sample(r#"portcullis_upstream_errors_total{kind="no_peer"}"#), Some(1));
+    }
+
+    #[test]
+    fn a_request_is_under_way_until_it_is_dropped() {
+        let (first, second) = (InFlight::default(), InFlight::default());
+        assert_eq!((metrics().in_flight(), sample("portcullis_requests_in_flight")), (2, Some(2)));
+        drop(first);
+        assert_eq!(metrics().in_flight(), 1);
+        drop(second);
+        assert_eq!(metrics().in_flight(), 0);
     }
 
     #[test]

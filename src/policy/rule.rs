@@ -176,6 +176,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn ranges_of_mapped_addresses_are_ranges_of_ipv4() {
+        let net = |text: &str| IpRange::try_from(text.to_owned()).map(|range| range.net().to_string());
+        for (text, expected) in [
+            ("::ffff:203.0.113.9", "203.0.113.9/32"),
+            ("::ffff:203.0.113.0/120", "203.0.113.0/24"),
+            ("::ffff:cb00:7100/120", "203.0.113.0/24"),
+            ("::ffff:0.0.0.0/96", "0.0.0.0/0"),
+            ("2001:db8::/32", "2001:db8::/32"),
+            ("::203.0.113.0/120", "::cb00:7100/120"),
+        ] {
+            assert_eq!(net(text).as_deref(), Ok(expected), "{text}");
+        }
+        for refused in ["::ffff:0:0/95", "::ffff:203.0.113.9/120", "::ffff:203.0.113.0/129", "::ffff:203.0.113"] {
+            assert!(net(refused).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
     fn the_json_of_access_reads_and_writes_the_same() {
         for json in [
             r#"{"email":{"email":"a@b.c"}}"#,

@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
 use super::pages::{self, Page};
 
@@ -29,6 +29,40 @@ pub(crate) fn json(status: StatusCode, body: &serde_json::Value) -> Response<Byt
     *response.body_mut() = Bytes::from(body.to_string());
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+/// What a gRPC client is told in place of an HTTP status (gRPC over HTTP/2, "Responses", Trailers-Only).
+pub(crate) fn grpc(status: StatusCode, message: &str) -> Response<Bytes> {
+    let mut response = empty(StatusCode::OK);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(HeaderName::from_static("grpc-status"), HeaderValue::from_static(grpc_status(status)));
+    if let Ok(message) = HeaderValue::try_from(message) {
+        headers.insert(HeaderName::from_static("grpc-message"), message);
+    }
+    response
+}
+
+/// The gRPC status code that says the same.
+const fn grpc_status(status: StatusCode) -> &'static str {
+    const INVALID_ARGUMENT: &str = "3";
+    const DEADLINE_EXCEEDED: &str = "4";
+    const PERMISSION_DENIED: &str = "7";
+    const RESOURCE_EXHAUSTED: &str = "8";
+    const UNIMPLEMENTED: &str = "12";
+    const INTERNAL: &str = "13";
+    const UNAVAILABLE: &str = "14";
+    const UNAUTHENTICATED: &str = "16";
+    match status.as_u16() {
+        400 | 414 => INVALID_ARGUMENT,
+        401 => UNAUTHENTICATED,
+        403 => PERMISSION_DENIED,
+        404 | 405 | 421 => UNIMPLEMENTED,
+        408 | 504 => DEADLINE_EXCEEDED,
+        413 | 431 => RESOURCE_EXHAUSTED,
+        502 | 503 => UNAVAILABLE,
+        _ => INTERNAL,
+    }
 }
 
 /// A bare status.

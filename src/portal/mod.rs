@@ -66,18 +66,25 @@ pub(crate) async fn handle(access: &Access, request: &PortalRequest) -> Response
         (Endpoint::Callback, true) if request.method == Method::GET => callback::callback(access, request).await,
         (Endpoint::Authorized, false) if reads => authorized::authorized(access, request).await,
         (Endpoint::Authorized, true) if request.method == Method::POST => authorized::redeemed(access, request).await,
-        (Endpoint::Logout, _) if request.method != Method::HEAD => logout::logout(access, request).await,
+        (Endpoint::Logout, _) if matches!(request.method, Method::GET | Method::POST) => {
+            logout::logout(access, request).await
+        }
         (Endpoint::Certs, _) if reads => certs(access, request),
         (Endpoint::GetIdentity, _) if reads => identity::get_identity(access, request).await,
-        (Endpoint::Login | Endpoint::Callback, true)
-        | (Endpoint::Authorized, _)
-        | (Endpoint::Logout | Endpoint::Certs | Endpoint::GetIdentity, _) => {
-            let mut response = answer::empty(StatusCode::METHOD_NOT_ALLOWED);
-            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-            response
+        (Endpoint::Callback, true) => only("GET"),
+        (Endpoint::Authorized, true) => only("POST"),
+        (Endpoint::Logout, _) => only("GET, POST"),
+        (Endpoint::Login, true) | (Endpoint::Authorized, false) | (Endpoint::Certs | Endpoint::GetIdentity, _) => {
+            only("GET, HEAD")
         }
         _ => respond::not_found(request.id),
     }
+}
+
+fn only(methods: &'static str) -> Response<Bytes> {
+    let mut response = answer::empty(StatusCode::METHOD_NOT_ALLOWED);
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
+    response
 }
 
 /// The public keys (§2.3), for everybody.

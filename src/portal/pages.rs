@@ -137,12 +137,27 @@ impl<'a> ErrorPage<'a> {
         .with_hint("Check the address; if it is right, ask your administrator.")
     }
 
+    /// 408: the request did not end in time.
+    pub(crate) fn request_too_slow(request_id: &'a str) -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "Request too slow", "What you sent did not arrive in time.", request_id)
+    }
+
     /// 413: the request body is over the limit.
     pub(crate) fn content_too_large(request_id: &'a str) -> Self {
         Self::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "Upload too large",
             "What you sent is larger than this application accepts.",
+            request_id,
+        )
+    }
+
+    /// 414: the request target is over the limit.
+    pub(crate) fn target_too_long(request_id: &'a str) -> Self {
+        Self::new(
+            StatusCode::URI_TOO_LONG,
+            "Address too long",
+            "This address is longer than is accepted here.",
             request_id,
         )
     }

@@ -359,6 +359,7 @@ pub async fn pool(origin: SocketAddr) -> Arc<OriginPool> {
         idle_timeout: patience,
         host_header: None,
         tls_verify: true,
+        trust: None,
         health_check: None,
         max_body: None,
     };

@@ -16,13 +16,16 @@ fn spoofs() -> Vec<String> {
         spoofs.push(name.replacen('-', "_", 1));
         spoofs.push(name.to_uppercase().replace('-', "_"));
         spoofs.push(name.replacen('-', ".", 1));
+        // Some of what else a header's name may hold (RFC 9110 §5.6.2) and CGI folds.
+        spoofs.extend("!'+|~".chars().map(|mark| name.replace('-', &mark.to_string())));
+        spoofs.push(name.replacen('-', "~", 1).replacen('-', "_", 1));
     }
     spoofs
 }
 
 /// A header name as CGI, WSGI and their kind read it.
 fn folded(name: &str) -> String {
-    name.to_ascii_lowercase().replace(['_', '.', ' '], "-")
+    name.to_ascii_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "-")
 }
 
 fn identity_headers(seen: &crate::support::origin::Seen) -> Vec<(String, String)> {
@@ -128,6 +131,11 @@ async fn forwarding_headers_are_ours() {
         "X-Forwarded-Uri: /public/a",
         "X-Forwarded-Server: evil",
         "X_Forwarded_For: 203.0.113.9",
+        "X.Forwarded.For: 203.0.113.9",
+        "X~Forwarded+For: 203.0.113.9",
+        "X!Forwarded*Host: evil.example",
+        "True.Client.IP: 203.0.113.9",
+        "CF.Connecting_IP: 203.0.113.9",
         "Forwarded: for=203.0.113.9;host=evil.example;proto=https",
         "X-Real-IP: 203.0.113.9",
         "True-Client-IP: 203.0.113.9",
@@ -160,6 +168,147 @@ async fn a_trusted_proxy_in_front_is_believed_and_only_then() {
     let chain = seen.headers.one("x-forwarded-for").unwrap();
     assert!(chain.contains("203.0.113.9"), "the trusted hop's peer is the client: {chain}");
     assert_eq!(seen.headers.one("x-forwarded-proto"), Some("https"));
+}
+
+/// An open application for those who come from `range`.
+fn near(range: &str) -> String {
+    format!(
+        r#"
+[[applications]]
+name = "Near"
+domain = "near.$TLD"
+origin = "$ORIGIN"
+[[applications.policies]]
+name = "near"
+decision = "bypass"
+include = [{{ ip = {{ ip = "{range}" }} }}]
+"#
+    )
+}
+
+fn from(host: &str, chain: &[u8]) -> Vec<u8> {
+    let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nX-Forwarded-For: ");
+    [head.as_bytes(), chain, b"\r\n\r\n"].concat()
+}
+
+#[tokio::test]
+async fn an_address_that_cannot_be_read_is_nobodys() {
+    let chains: &[(&[u8], &str)] = &[
+        (b"\xff", "0.0.0.0"),
+        (b"203.0.113.9\xff", "0.0.0.0"),
+        (b"203.0.113.9, \xe9", "0.0.0.0"),
+        (b"203.0.113.9, 127.0.0.1\xa0", "0.0.0.0"),
+        (b"\xff, 203.0.113.9", "203.0.113.9"),
+        (b"\xff, 203.0.113.9, 127.0.0.1", "203.0.113.9"),
+    ];
+    for trusted in [false, true] {
+        let listen = if trusted { r#"trusted_proxies = ["127.0.0.1"]"# } else { "" };
+        let applications = format!("{APPLICATIONS}{}", near("127.0.0.1"));
+        let world = World::with(&applications, |config| config.listen = listen.into()).await;
+        for (chain, client) in chains {
+            world.origin.forget();
+            let answer = world.raw(from("open.localhost", chain)).await.unwrap();
+            assert_eq!(answer.status, 200, "{chain:?}");
+            let expected = if trusted { client } else { "127.0.0.1" };
+            assert_eq!(world.origin.last().headers.all("x-forwarded-for"), [expected], "{chain:?} trusted: {trusted}");
+
+            world.origin.forget();
+            let answer = world.raw(from("near.localhost", chain)).await.unwrap();
+            match trusted {
+                false => assert_eq!(answer.status, 200, "the peer alone counts: {chain:?}"),
+                true => {
+                    assert_ne!(answer.status, 200, "{chain:?} does not come from the proxy itself");
+                    world.origin.assert_untouched("an address that cannot be read");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn ranges_of_ipv4_written_as_ipv6_are_ranges_of_ipv4() {
+    let applications = format!("{APPLICATIONS}{}", near("::ffff:203.0.113.0/120"));
+    let trusted = r#"trusted_proxies = ["::ffff:127.0.0.0/104"]"#;
+    let world = World::with(&applications, |config| config.listen = trusted.into()).await;
+    for (chain, status) in [
+        ("203.0.113.9", 200),
+        ("::ffff:203.0.113.9", 200),
+        ("::ffff:cb00:7109", 200),
+        ("203.0.113.9, 127.0.0.2", 200),
+        ("203.0.113.9, ::ffff:127.0.0.2", 200),
+        ("203.0.114.9", 302),
+        ("203.0.113.9, 203.0.114.9", 302),
+        ("::203.0.113.9", 302),
+        ("64:ff9b::203.0.113.9", 302),
+    ] {
+        world.origin.forget();
+        let answer = world.raw(from("near.localhost", chain.as_bytes())).await.unwrap();
+        assert_eq!(answer.status, status, "{chain}");
+        assert_eq!(world.origin.seen().len(), usize::from(status == 200), "{chain}");
+    }
+}
+
+#[tokio::test]
+async fn a_preflight_that_passes_unchecked_carries_nobody_and_stays_a_preflight() {
+    let bypass = APPLICATIONS.replacen("auto_redirect_to_identity = true", "options_preflight_bypass = true", 1);
+    let world = World::with(&bypass, |_| ()).await;
+    let browser = world.signed_in(Person::alice(), "http://app.localhost/").await;
+    let token = browser.cookie("app.localhost", "CF_Authorization").unwrap();
+    let cookie = format!("Cookie: CF_Authorization={token}; theme=dark");
+    let overrides = [
+        "X-HTTP-Method-Override: DELETE",
+        "x_http_method_override: DELETE",
+        "X.HTTP.Method.Override: DELETE",
+        "X-HTTP-Method: DELETE",
+        "X-Method-Override: DELETE",
+        "X~Method~Override: DELETE",
+        "Authorization: Basic Ym9zczpib3Nz",
+        cookie.as_str(),
+    ];
+    let preflight = ["Origin: https://front.example.com", "Access-Control-Request-Method: PUT"];
+    let answer = world
+        .raw(raw::request("OPTIONS", "wiki.localhost", "/save", &[&preflight[..], &overrides[..]].concat()))
+        .await
+        .unwrap();
+    assert_eq!(answer.status, 200);
+    let seen = world.origin.last();
+    assert_eq!((seen.method.as_str(), seen.target.as_str()), ("OPTIONS", "/save"));
+    let names: Vec<_> = seen.headers.0.iter().map(|(name, _)| folded(name)).collect();
+    for gone in ["cookie", "authorization", "cf-access-jwt-assertion", "cf-access-authenticated-user-email"] {
+        assert!(!names.iter().any(|name| name == gone), "{gone}: {names:?}");
+    }
+    assert!(!format!("{:?}", seen.headers).contains("DELETE"), "{:?}", seen.headers);
+    assert_eq!(seen.headers.one("access-control-request-method"), Some("PUT"));
+}
+
+#[tokio::test]
+async fn the_origin_gets_the_id_of_the_audit_event_and_no_other() {
+    let world = World::with(&format!("[audit]\nallow_sample = 1\n{APPLICATIONS}"), |_| ()).await;
+    let mut browser = world.signed_in(Person::alice(), "http://wiki.localhost/").await;
+    let theirs = ["Cf-Ray: theirs", "CF_RAY: theirs", "cf.ray: theirs"];
+    let id_of = |path: &str| {
+        let events = world.proxy.events("access");
+        let event = events.iter().find(|event| event["path"] == path && event["outcome"] == "allowed");
+        event.unwrap_or_else(|| panic!("no event for {path}"))["request_id"].as_str().unwrap().to_owned()
+    };
+    browser.fetch("GET", "http://wiki.localhost/told", &theirs, b"").await;
+    let seen = world.origin.last();
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    assert_eq!(seen.headers.one("cf-ray"), Some(id_of("/told").as_str()));
+    assert!(!format!("{:?}", seen.headers).contains("theirs"), "{:?}", seen.headers);
+
+    let answer = browser.fetch("GET", "http://wiki.localhost/origin/close", &[], b"").await;
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    let id = id_of("/origin/close");
+    assert_eq!((answer.status, answer.headers.one("cf-ray")), (502, Some(id.as_str())));
+    let warned = world.proxy.log().lines().any(|line| line.contains("not proxied to its end") && line.contains(&id));
+    assert!(warned, "the warning has the same id");
+
+    // Nothing is told of a place that is open, so there is no id.
+    world.origin.forget();
+    world.raw(raw::request("GET", "open.localhost", "/", &theirs)).await.unwrap();
+    let seen = world.origin.last();
+    assert!(!seen.headers.0.iter().any(|(name, _)| folded(name) == "cf-ray"), "{:?}", seen.headers);
 }
 
 #[tokio::test]

@@ -121,6 +121,133 @@ async fn tls_up_is_verified() {
     origin.assert_untouched("a certificate that nobody vouches for");
 }
 
+/// One open application, at `name.localhost`.
+fn open_named(name: &str, origin: &str, settings: &str) -> String {
+    open_at(&format!("\"{origin}\""), &format!("origin_settings = {{ {settings} }}"))
+        .replace("\"Open\"", &format!("\"{name}\""))
+        .replace("open.$TLD", &format!("{name}.$TLD"))
+}
+
+#[tokio::test]
+async fn a_certificate_authority_vouches_for_the_origins_of_its_application_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, certificate: &Certificate| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, &certificate.pem).unwrap();
+        path
+    };
+    let [first, second, public] = [(); 3].map(|()| Certificate::new(&["localhost", "127.0.0.1"]));
+    let (at_first, at_second, at_public) =
+        (Origin::tls(&first).await, Origin::tls(&second).await, Origin::tls(&public).await);
+    let (first, second) = (file("first.pem", &first), file("second.pem", &second));
+    let system = file("system.pem", &public);
+    let check = r#"health_check = { path = "/healthz", interval = "1s" }"#;
+    let applications = [
+        open_named("one", &at_first.url("https"), &format!("ca = {first:?}, {check}")),
+        open_named("two", &at_second.url("https"), &format!("ca = {second:?}")),
+        open_named("mixed", &at_first.url("https"), &format!("ca = {second:?}")),
+        open_named("plain", &at_first.url("https"), ""),
+        open_named("public", &at_public.url("https"), ""),
+        open_named("private", &at_public.url("https"), &format!("ca = {first:?}")),
+    ]
+    .concat();
+    let (mut proxy, _idp) = before(&applications, |config| config.env = vec![("SSL_CERT_FILE", system)]).await;
+    let ask = async |proxy: &Portcullis, name: &str| {
+        let host = format!("{name}.localhost");
+        raw::exchange(proxy.address, raw::request("GET", &host, "/", &[])).await.unwrap().status
+    };
+    // Twice: a connection that one application has opened must not serve another either.
+    for _ in 0..2 {
+        for (name, status) in
+            [("one", 200), ("two", 200), ("mixed", 502), ("plain", 502), ("public", 200), ("private", 502)]
+        {
+            assert_eq!(ask(&proxy, name).await, status, "{name}");
+        }
+    }
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert_eq!(ask(&proxy, "one").await, 200, "the health check knows the authority");
+    assert!(at_first.seen().iter().filter(|seen| seen.target == "/healthz").count() >= 2);
+
+    // The file's content counts, and it is read at a reload.
+    std::fs::copy(&second, &first).unwrap();
+    proxy.config.rest.push('\n');
+    proxy.write_config();
+    proxy.signal("HUP");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while ask(&proxy, "one").await == 200 {
+        assert!(Instant::now() < deadline, "the new authority is not looked at");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(ask(&proxy, "two").await, 200);
+}
+
+#[tokio::test]
+async fn origins_that_a_reload_does_not_change_keep_their_connections_and_their_health() {
+    let origin = Origin::start().await;
+    let check = r#"health_check = { path = "/healthz", interval = "1h" }"#;
+    let applications = open_named("one", &origin.url("http"), check);
+    let (mut proxy, _idp) = before(&applications, |_| ()).await;
+    let ask = async |proxy: &Portcullis| {
+        raw::exchange(proxy.address, raw::request("GET", "one.localhost", "/", &[])).await.unwrap().status
+    };
+    assert_eq!(ask(&proxy).await, 200);
+    let checks = || origin.seen().iter().filter(|seen| seen.target == "/healthz").count();
+    while checks() == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let (checked, connections) = (checks(), origin.connections());
+    let reloaded = async |proxy: &Portcullis, times: usize| {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while proxy.log().matches("the configuration was reloaded").count() < times {
+            assert!(Instant::now() < deadline, "no reload");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    proxy.config.rest = proxy.config.rest.replace("name = \"all\"", "name = \"everybody\"");
+    proxy.write_config();
+    reloaded(&proxy, 1).await;
+    for _ in 0..3 {
+        assert_eq!(ask(&proxy).await, 200);
+    }
+    assert_eq!((checks(), origin.connections()), (checked, connections), "the same pool, and its connection");
+
+    proxy.config.rest = proxy.config.rest.replace("\"1h\"", "\"30m\"");
+    proxy.write_config();
+    reloaded(&proxy, 2).await;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while checks() == checked {
+        assert!(Instant::now() < deadline, "a pool whose settings change begins anew");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn http2_on_both_sides_forwards_what_was_judged() {
+    let (idp, origin) = (Idp::start().await, Origin::start().await);
+    let mut config = Config::new(&idp.issuer, APPLICATIONS);
+    config.tls = true;
+    let proxy = Portcullis::start(at(config, &origin.url("h2c"))).await;
+    let mut connection = proxy.connect2("open.test").await;
+    for (sent, judged) in [
+        ("https://open.test/a/../b//c?x=%2e%2e", "/b/c?x=%2e%2e"),
+        ("https://open.test/%61%2Dz", "/a-z"),
+        ("https://OPEN.test:443/plain?q", "/plain?q"),
+        ("https://open.test./plain", "/plain"),
+    ] {
+        origin.forget();
+        let request = http::Request::get(sent).body(()).unwrap();
+        let answer = connection.request(request, b"").await.unwrap();
+        assert_eq!(answer.head.status, 200, "{sent}");
+        let seen = origin.last();
+        assert_eq!((seen.version, seen.target.as_str()), ("HTTP/2", judged), "{sent}");
+        let named = seen.authority.as_deref().or(seen.headers.one("host"));
+        assert_eq!(named, Some("open.test"), "{sent}: {seen:?}");
+        let host = seen.headers.one("host");
+        assert!(host.is_none_or(|host| host == "open.test"), "{sent}: {seen:?}");
+        assert_eq!(seen.headers.one("x-forwarded-host"), Some("open.test"), "{sent}");
+    }
+}
+
 #[tokio::test]
 async fn a_web_socket_goes_both_ways() {
     let world = World::start().await;
@@ -260,6 +387,65 @@ async fn origin_trouble_is_told_by_status_and_a_clear_page() {
 }
 
 #[tokio::test]
+async fn each_kind_of_client_is_told_of_origin_trouble_in_its_own_way() {
+    let origin = Origin::start().await;
+    let applications = [
+        open_named("dead", &format!("http://{}", free_address()), ""),
+        open_named("slow", &origin.url("http"), r#"read_timeout = "1s""#),
+        open_named(
+            "sick",
+            &format!("http://{}", free_address()),
+            r#"health_check = { path = "/healthz", interval = "1s" }"#,
+        ),
+        open_named("small", &origin.url("http"), "").replace("origin_settings", "max_body = \"1KiB\"\norigin_settings"),
+    ]
+    .concat();
+    let (proxy, _idp) = before(&applications, |_| ()).await;
+    let ask = async |name: &str, path: &str, kind: &str, body: &str| {
+        let lines = [kind.to_owned(), format!("Content-Length: {}", body.len())];
+        let lines: Vec<_> = lines.iter().map(String::as_str).collect();
+        let request = raw::request("POST", &format!("{name}.localhost"), path, &lines) + body;
+        raw::exchange(proxy.address, request).await.unwrap()
+    };
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while ask("sick", "/", "Accept: text/html", "").await.status != 503 {
+        assert!(Instant::now() < deadline, "an origin that is down is not found out");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let big = "a".repeat(2000);
+    for (name, path, body, status, grpc, reason) in [
+        ("dead", "/", "", 502, "14", "origin_unreachable"),
+        ("sick", "/", "", 503, "14", "origin_unhealthy"),
+        ("slow", "/origin/hang", "", 504, "4", "origin_too_slow"),
+        ("small", "/", big.as_str(), 413, "8", "body_too_large"),
+        ("dead", "/%zz", "", 400, "3", "path_ambiguous"),
+        ("nobody", "/", "", 404, "12", "no_application"),
+    ] {
+        let answer = ask(name, path, "Content-Type: application/grpc", body).await;
+        let told = ["grpc-status", "grpc-message", "content-type"].map(|field| answer.headers.one(field));
+        assert_eq!(answer.status, 200, "{name}{path}");
+        assert_eq!(told, [Some(grpc), Some(reason), Some("application/grpc")], "{name}{path}");
+        assert_eq!((answer.text().as_str(), answer.headers.one("content-length")), ("", Some("0")), "{name}{path}");
+
+        let answer = ask(name, path, "Sec-Fetch-Mode: cors", body).await;
+        assert_eq!((answer.status, answer.headers.one("content-type")), (status, Some("application/json")), "{name}");
+        let (json, id) = (answer.json(), answer.headers.one("cf-ray").unwrap());
+        assert_eq!((json["reason"].as_str(), json["request_id"].as_str()), (Some(reason), Some(id)), "{name}{path}");
+        assert!(json["error"].is_string() && answer.headers.lists("cache-control", "no-store"), "{json}");
+
+        let answer = ask(name, path, "Accept: text/html", body).await;
+        assert_eq!(answer.status, status, "{name}{path}");
+        assert!(answer.text().contains("<html"), "{name}{path}: {}", answer.text());
+    }
+    let tunnel = "CONNECT one.localhost:80 HTTP/1.1\r\nHost: dead.localhost\r\nContent-Type: application/grpc\r\n\r\n";
+    let trace = raw::request("TRACE", "dead.localhost", "/", &["Content-Type: application/grpc"]);
+    for request in [tunnel, trace.as_str()] {
+        let answer = raw::exchange(proxy.address, request).await;
+        assert!(answer.as_ref().is_none_or(|a| matches!(a.status, 400 | 405)), "{answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_request_whose_body_has_begun_is_not_sent_twice() {
     let world = World::start().await;
     let lines = ["Content-Length: 5"];
@@ -282,6 +468,13 @@ async fn a_body_beyond_the_limit_gets_413() {
     let request = raw::request("POST", "open.localhost", "/", &["Transfer-Encoding: chunked"]) + &body;
     let answer = raw::exchange(proxy.address, request).await;
     assert!(answer.as_ref().is_none_or(|a| a.status == 413), "{answer:?}");
+    let events = proxy.events("access");
+    assert_eq!(events.len(), 2, "one refusal each: {events:?}");
+    for event in events {
+        let [outcome, reason, application, method, path] =
+            ["outcome", "reason", "application", "method", "path"].map(|key| event[key].as_str().unwrap_or_default());
+        assert_eq!([outcome, reason, application, method, path], ["refused", "body_too_large", "Open", "POST", "/"]);
+    }
 }
 
 #[tokio::test]
@@ -301,8 +494,41 @@ async fn a_graceful_stop_finishes_what_runs_and_takes_seconds() {
     assert_eq!((answer.status, answer.text().as_str()), (200, "slow"));
     let status = world.proxy.ended(Duration::from_secs(15)).await;
     assert!(status.success(), "{status}");
-    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(4), "no longer than it takes: {:?}", started.elapsed());
     assert!(idle.is_closed().await);
+}
+
+#[tokio::test]
+async fn a_graceful_stop_with_nothing_under_way_is_quick_and_says_so() {
+    let mut world = World::start().await;
+    let mut idle = world.proxy.connect("open.localhost").await;
+    idle.send("GET / HTTP/1.1\r\nHost: open.localhost\r\n\r\n").await;
+    idle.response("GET").await.unwrap();
+    let started = Instant::now();
+    world.proxy.signal("TERM");
+    let status = world.proxy.ended(Duration::from_secs(15)).await;
+    assert!(status.success(), "{status}");
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    assert!(idle.is_closed().await);
+    let log = world.proxy.log();
+    let said = |text: &str| log.lines().filter(|line| line.contains(text)).count();
+    assert_eq!((said("stopping: no new connections, waiting up to 5s"), said("\"stopped\"")), (1, 1), "{log}");
+}
+
+#[tokio::test]
+async fn a_graceful_stop_ends_with_the_grace_period_whatever_runs() {
+    let mut world = World::with(&format!("[server]\ngrace_period = \"1s\"\n{APPLICATIONS}"), |_| ()).await;
+    let mut connection = world.proxy.connect("open.localhost").await;
+    connection.send(raw::request("GET", "open.localhost", "/origin/hang", &[])).await;
+    while world.origin.seen().is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let started = Instant::now();
+    world.proxy.signal("TERM");
+    assert!(world.proxy.ended(Duration::from_secs(15)).await.success());
+    let took = started.elapsed();
+    assert!((Duration::from_secs(1)..Duration::from_secs(4)).contains(&took), "{took:?}");
+    assert!(world.proxy.log().contains("requests are cut off"));
 }
 
 #[tokio::test]

@@ -124,6 +124,29 @@ cors_headers = { allowed_origins = ["https://front.example.com"], allowed_method
 }
 
 #[tokio::test]
+async fn a_method_that_is_not_served_is_told_which_are() {
+    let world = World::start().await;
+    for (method, host, endpoint, allowed) in [
+        ("PUT", "wiki", "logout", "GET, POST"),
+        ("HEAD", "access", "logout", "GET, POST"),
+        ("POST", "access", "login/wiki.localhost", "GET, HEAD"),
+        ("HEAD", "access", "callback", "GET"),
+        ("POST", "access", "callback", "GET"),
+        ("POST", "wiki", "authorized", "GET, HEAD"),
+        ("GET", "access", "authorized", "POST"),
+        ("POST", "access", "certs", "GET, HEAD"),
+        ("DELETE", "wiki", "get-identity", "GET, HEAD"),
+    ] {
+        let (host, target) = (format!("{host}.localhost"), format!("/cdn-cgi/access/{endpoint}"));
+        let answer = world.raw(raw::request(method, &host, &target, &["Content-Length: 0"])).await.unwrap();
+        assert_eq!((answer.status, answer.headers.one("allow")), (405, Some(allowed)), "{method} {host}{target}");
+    }
+    let answer = world.raw(raw::request("TRACE", "wiki.localhost", "/", &[])).await.unwrap();
+    let allowed = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+    assert_eq!((answer.status, answer.headers.one("allow")), (405, Some(allowed)));
+}
+
+#[tokio::test]
 async fn an_unknown_host_is_nobodys() {
     let world = World::start().await;
     for host in ["other.localhost", "x.wiki.localhost", "localhost", "127.0.0.1"] {

@@ -1,5 +1,5 @@
 use std::mem::{self, Discriminant};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::request::{client, has_fragment, view};
 use super::{respond, upstream};
 use crate::config::Config;
 use crate::control::Access;
-use crate::engine::{Decision, Need, Permit, Refusal, Snapshot, decide};
+use crate::engine::{Decision, Need, Permit, Refusal, Snapshot, Style, decide};
 use crate::login;
 use crate::model::{Reason, RequestId, RequestView, UnixTime};
 use crate::observe::audit::{Event, Kind, Outcome};
@@ -95,6 +95,7 @@ pub struct AccessCtx {
     /// Whether the team is on plain HTTP, in the snapshot that judged.
     plain_http: bool,
     rewritten: Option<Box<Rewritten>>,
+    id: Option<RequestId>,
 }
 
 /// What was judged, where it differs from what was sent.
@@ -110,12 +111,18 @@ impl AccessCtx {
         self.permit.as_ref()
     }
 
+    /// The id of the request's event in the audit trail, where it has one.
+    pub const fn request_id(&self) -> Option<RequestId> {
+        self.id
+    }
+
     /// Takes the permit in; not answered here, as `request_filter` says it.
     fn admit(&mut self, admitted: Admitted) -> bool {
-        let Admitted { permit, plain_http, rewritten } = admitted;
+        let Admitted { permit, plain_http, rewritten, id } = admitted;
         self.permit = Some(permit);
         self.plain_http = plain_http;
         self.rewritten = rewritten;
+        self.id = id;
         false
     }
 }
@@ -125,6 +132,7 @@ struct Admitted {
     permit: Permit,
     plain_http: bool,
     rewritten: Option<Box<Rewritten>>,
+    id: Option<RequestId>,
 }
 
 /// What comes after a look at the request.
@@ -176,24 +184,24 @@ impl AccessFilter {
             Next::Forward(admitted) => return Ok(ctx.admit(admitted)),
             Next::Respond(response, id) => (response, id),
             Next::Handle(mut request) => {
-                let id = request.id;
+                let (id, style) = (request.id, style(session));
                 let form = tokio::time::timeout(FORM_TIMEOUT, read_form(session, &request.method)).await;
-                let response =
-                    match form.map_err(|_| Error::explain(ErrorType::ReadTimedout, "the form did not end"))?? {
-                        Some(body) => {
-                            request.body = body;
-                            metrics().request(metrics::Decision::Endpoint, None);
-                            let answered = self.access.handle(*request).await;
-                            answered.unwrap_or_else(|| respond::refused(Reason::Internal, id))
-                        }
-                        None => respond::refused(Reason::BodyTooLarge, id),
-                    };
+                let too_slow = |_| Error::explain(ErrorType::ReadTimedout, "the form did not end").into_down();
+                let response = match form.map_err(too_slow)?? {
+                    Some(body) => {
+                        request.body = body;
+                        metrics().request(metrics::Decision::Endpoint, None);
+                        let answered = self.access.handle(*request).await;
+                        answered.unwrap_or_else(|| respond::refused(Reason::Internal, style, id))
+                    }
+                    None => respond::refused(Reason::BodyTooLarge, style, id),
+                };
                 (response, id)
             }
             // There is none after the loop.
             Next::Resolve(_) => {
                 let id = RequestId::random();
-                (respond::refused(Reason::Internal, id), id)
+                (respond::refused(Reason::Internal, style(session), id), id)
             }
         };
         respond::send(session, response, id).await?;
@@ -223,7 +231,19 @@ impl AccessFilter {
         }
         let tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
         let secure = tls || !ctx.plain_http;
-        upstream::edit(request, permit, ctx.client, secure)
+        upstream::edit(request, permit, ctx.client, secure, ctx.id)
+    }
+
+    /// Refuses after all what was let through: counts and tells it under the id that the request has, or a new one.
+    pub(super) fn refuse(&self, session: &Session, ctx: &AccessCtx, reason: Reason) -> RequestId {
+        let id = ctx.id.unwrap_or_else(RequestId::random);
+        metrics().request(metrics::Decision::Deny, Some(reason));
+        let client = ctx.client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        if let (Some(permit), Ok(request)) = (&ctx.permit, view(session.req_header(), client, &self.settings)) {
+            let refused = permitted(permit, event(Outcome::Refused, &request, id));
+            Event { reason: Some(reason.id()), ..refused }.emit();
+        }
+        id
     }
 
     /// One look at the request, after what of each kind was tried to learn. Everything that borrows from it ends here.
@@ -245,7 +265,7 @@ impl AccessFilter {
                     ..Event::new(Kind::Access, Outcome::Refused, id)
                 };
                 refused.emit();
-                return Next::Respond(respond::refused(reason, id), id);
+                return Next::Respond(respond::refused(reason, style(session), id), id);
             }
         };
         let snapshot = self.access.running();
@@ -275,37 +295,30 @@ impl AccessFilter {
             }
             decision => {
                 let id = RequestId::random();
-                Next::Respond(self.refuse(&snapshot, &request, decision, id, now), id)
+                Next::Respond(self.answer_to(&snapshot, &request, decision, id, now), id)
             }
         }
     }
 
     fn forward(&self, snapshot: &Snapshot, request: &RequestView<'_>, permit: Permit) -> Next {
         metrics().request(metrics::Decision::Allow, None);
-        if permit.session().is_some() && self.access.samples() {
-            let session = permit.session();
-            let allowed = Event {
-                application: Some(&permit.application().settings().name),
-                aud: Some(permit.application().aud().as_str()),
-                email: session.and_then(|s| s.email()),
-                user: session.map(|s| s.user()),
-                policy: permit.policy(),
-                ..event(Outcome::Allowed, request, RequestId::random())
-            };
-            allowed.emit();
+        let told = permit.session().is_some() && self.access.samples();
+        let id = told.then(RequestId::random);
+        if let Some(id) = id {
+            permitted(&permit, event(Outcome::Allowed, request, id)).emit();
         }
         let plain_http = snapshot.team().plain_http;
         match rewritten(request, snapshot.team().port.is_none()) {
-            Ok(rewritten) => Next::Forward(Admitted { permit, plain_http, rewritten }),
+            Ok(rewritten) => Next::Forward(Admitted { permit, plain_http, rewritten, id }),
             Err(reason) => {
-                let id = RequestId::random();
-                Next::Respond(respond::refused(reason, id), id)
+                let id = id.unwrap_or_else(RequestId::random);
+                Next::Respond(respond::refused(reason, Style::of(request), id), id)
             }
         }
     }
 
     /// Everything that is neither forwarded nor handled.
-    fn refuse(
+    fn answer_to(
         &self,
         snapshot: &Snapshot,
         request: &RequestView<'_>,
@@ -313,6 +326,7 @@ impl AccessFilter {
         id: RequestId,
         now: UnixTime,
     ) -> Response<Bytes> {
+        let style = Style::of(request);
         match decision {
             Decision::LogIn(challenge) => {
                 metrics().request(metrics::Decision::Login, Some(challenge.reason));
@@ -325,24 +339,30 @@ impl AccessFilter {
             }
             Decision::Unavailable(refusal) => {
                 record(metrics::Decision::Unavailable, Outcome::Unavailable, &refusal, request, id);
-                respond::refused(refusal.reason, id)
+                respond::refused(refusal.reason, style, id)
             }
             Decision::Refuse(reason) => {
                 metrics().request(metrics::Decision::Deny, Some(reason));
                 Event { reason: Some(reason.id()), ..event(Outcome::Refused, request, id) }.emit();
-                respond::refused(reason, id)
+                respond::refused(reason, style, id)
             }
             // What is not there after it was to be learned cannot be.
             Decision::Resolve(_) => {
                 metrics().request(metrics::Decision::Unavailable, Some(Reason::IdentityUnavailable));
                 Event { reason: Some("unresolved"), ..event(Outcome::Unavailable, request, id) }.emit();
-                respond::refused(Reason::IdentityUnavailable, id)
+                respond::refused(Reason::IdentityUnavailable, style, id)
             }
             Decision::Forward(_) | Decision::Preflight(_) | Decision::Handle { .. } => {
-                respond::refused(Reason::Internal, id)
+                respond::refused(Reason::Internal, style, id)
             }
         }
     }
+}
+
+/// In which way this client can be told that something went wrong.
+pub(super) fn style(session: &Session) -> Style {
+    let request = session.req_header();
+    Style::asked(&request.method, &request.headers)
 }
 
 /// What the origin gets in place of what was sent, where it differs.
@@ -397,6 +417,19 @@ fn event<'a>(outcome: Outcome, request: &'a RequestView<'_>, id: RequestId) -> E
         path: Some(request.path.as_str()),
         user_agent: request.headers.get(http::header::USER_AGENT).map(http::HeaderValue::as_bytes),
         ..Event::new(Kind::Access, outcome, id)
+    }
+}
+
+/// The event with who was let through, where, and by which policy.
+fn permitted<'a>(permit: &'a Permit, event: Event<'a>) -> Event<'a> {
+    let session = permit.session();
+    Event {
+        application: Some(&permit.application().settings().name),
+        aud: Some(permit.application().aud().as_str()),
+        email: session.and_then(|s| s.email()),
+        user: session.map(|s| s.user()),
+        policy: permit.policy(),
+        ..event
     }
 }
 

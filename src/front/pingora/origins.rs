@@ -12,6 +12,7 @@ use pingora::lb::{Backend, Backends};
 use pingora::prelude::{Error, ErrorType, HttpPeer, Result};
 use pingora::protocols::ALPN;
 use pingora::protocols::l4::socket::SocketAddr;
+use pingora::protocols::tls::CaType;
 
 /// The origins of one application: round robin over those that are healthy, names looked up again as they change.
 pub struct OriginPool {
@@ -37,10 +38,52 @@ pub struct PoolSettings {
     pub host_header: Option<HeaderValue>,
     /// Whether the origin's certificate is checked.
     pub tls_verify: bool,
+    /// Whom the origin's certificate must come from; those of the connector where `None`.
+    pub trust: Option<Trust>,
     /// How to find out which of them work.
     pub health_check: Option<Check>,
     /// The longest request body, in bytes.
     pub max_body: Option<u64>,
+}
+
+/// The certificate authorities of one application's origins, which vouch for nobody else's.
+#[derive(Clone)]
+pub struct Trust {
+    authorities: Arc<CaType>,
+    fingerprint: [u8; 32],
+}
+
+impl Trust {
+    /// These authorities, in the form of Pingora's TLS back end, with a hash of all of them: it says which pools are the same,
+    /// and which connections may serve whom. Where there are none, no origin is trusted.
+    pub const fn new(authorities: Arc<CaType>, fingerprint: [u8; 32]) -> Self {
+        Self { authorities, fingerprint }
+    }
+
+    /// Pingora tells pooled connections apart by this and not by the authorities that they were checked against.
+    const fn group(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.fingerprint;
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+
+    fn set(trust: Option<&Self>, peer: &mut HttpPeer) {
+        peer.options.ca = trust.map(|trust| Arc::clone(&trust.authorities));
+        peer.group_key = trust.map_or(0, Self::group);
+    }
+}
+
+impl PartialEq for Trust {
+    fn eq(&self, other: &Self) -> bool {
+        self.fingerprint == other.fingerprint
+    }
+}
+
+impl Eq for Trust {}
+
+impl std::fmt::Debug for Trust {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Trust").field(&self.authorities.len()).finish()
+    }
 }
 
 /// One origin.
@@ -85,7 +128,7 @@ impl OriginPool {
     pub async fn start(settings: PoolSettings, runtime: &tokio::runtime::Handle) -> Arc<Self> {
         let mut backends = Backends::new(Box::new(Names(settings.targets.clone())));
         if let (Some(check), Some(first)) = (&settings.health_check, settings.targets.first()) {
-            backends.set_health_check(health_check(check, first, settings.tls_verify));
+            backends.set_health_check(health_check(check, first, &settings));
         }
         let pool = Self { backends, settings, ready: ArcSwap::default(), turn: AtomicUsize::new(0) };
         pool.look_up().await;
@@ -134,6 +177,7 @@ impl OriginPool {
         };
         options.verify_cert = self.settings.tls_verify;
         options.verify_hostname = self.settings.tls_verify;
+        Trust::set(self.settings.trust.as_ref(), &mut peer);
         Some(peer)
     }
 
@@ -163,15 +207,20 @@ async fn tend(pool: Weak<OriginPool>) {
     }
 }
 
-fn health_check(check: &Check, first: &Target, verify: bool) -> Box<dyn HealthCheck + Send + Sync + 'static> {
+fn health_check(
+    check: &Check,
+    first: &Target,
+    settings: &PoolSettings,
+) -> Box<dyn HealthCheck + Send + Sync + 'static> {
     let tls = matches!(first.protocol, Protocol::Https | Protocol::H2);
     match &check.path {
         None => TcpHealthCheck::new(),
         Some(path) => {
             let mut check = HttpHealthCheck::new(&first.host, tls);
             check.req.set_uri(path.clone());
-            check.peer_template.options.verify_cert = verify;
-            check.peer_template.options.verify_hostname = verify;
+            check.peer_template.options.verify_cert = settings.tls_verify;
+            check.peer_template.options.verify_hostname = settings.tls_verify;
+            Trust::set(settings.trust.as_ref(), &mut check.peer_template);
             Box::new(check)
         }
     }

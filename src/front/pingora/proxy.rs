@@ -8,11 +8,11 @@ use pingora::http::RequestHeader;
 use pingora::prelude::{Error, ErrorSource, ErrorType, HttpPeer, ProxyHttp, Result, Session};
 use pingora::proxy::FailToProxy;
 
+use super::filter::style;
 use super::origins::OriginPool;
 use super::{AccessCtx, AccessFilter, respond};
 use crate::model::{Reason, RequestId};
-use crate::observe::metrics::{Decision, UpstreamError, metrics};
-use crate::portal::answer;
+use crate::observe::metrics::{InFlight, UpstreamError, metrics};
 use crate::portal::pages::ErrorPage;
 
 /// The standalone proxy: the Access check in front of the origins that the configuration names.
@@ -28,6 +28,7 @@ pub struct ProxyCtx {
     body_bytes: u64,
     tries: usize,
     no_origin: bool,
+    _in_flight: InFlight,
 }
 
 impl ProxyCtx {
@@ -64,9 +65,8 @@ impl ProxyHttp for AccessProxy {
         let declared = session.req_header().headers.get(header::CONTENT_LENGTH);
         let declared = declared.and_then(|length| length.to_str().ok()).and_then(|length| length.parse::<u64>().ok());
         if declared.is_some_and(|declared| declared > limit) {
-            let id = RequestId::random();
-            metrics().request(Decision::Deny, Some(Reason::BodyTooLarge));
-            respond::send(session, respond::refused(Reason::BodyTooLarge, id), id).await?;
+            let id = self.filter.refuse(session, &ctx.access, Reason::BodyTooLarge);
+            respond::send(session, respond::refused(Reason::BodyTooLarge, style(session), id), id).await?;
             return Ok(true);
         }
         Ok(false)
@@ -129,32 +129,40 @@ impl ProxyHttp for AccessProxy {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut ProxyCtx) -> FailToProxy {
-        let id = RequestId::random();
+        let id = match error.etype() {
+            ErrorType::HTTPStatus(413) => self.filter.refuse(session, &ctx.access, Reason::BodyTooLarge),
+            _ => ctx.access.request_id().unwrap_or_else(RequestId::random),
+        };
         let text = id.to_string();
-        let (page, kind) = match (error.etype(), error.esource()) {
-            (ErrorType::HTTPStatus(503), _) if ctx.no_origin => (ErrorPage::upstream_unhealthy(&text), None),
-            (ErrorType::HTTPStatus(413), _) => (ErrorPage::content_too_large(&text), None),
-            (ErrorType::HTTPStatus(400..500), _) => (ErrorPage::bad_request(&text), None),
+        let (page, reason) = match (error.etype(), error.esource()) {
+            (ErrorType::HTTPStatus(503), _) if ctx.no_origin => {
+                (ErrorPage::upstream_unhealthy(&text), "origin_unhealthy")
+            }
+            (ErrorType::HTTPStatus(413), _) => (ErrorPage::content_too_large(&text), Reason::BodyTooLarge.id()),
+            (ErrorType::HTTPStatus(400..500), _) => (ErrorPage::bad_request(&text), "bad_request"),
             (
                 ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout,
                 ErrorSource::Upstream,
-            ) => (ErrorPage::upstream_too_slow(&text), Some(UpstreamError::Timeout)),
-            (kind, ErrorSource::Upstream) => (ErrorPage::upstream_unreachable(&text), Some(upstream_error(kind))),
+            ) => (ErrorPage::upstream_too_slow(&text), "origin_too_slow"),
+            (_, ErrorSource::Upstream) => (ErrorPage::upstream_unreachable(&text), "origin_unreachable"),
             // The client is gone: there is nobody to tell.
             (ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed, ErrorSource::Downstream) => {
                 return FailToProxy { error_code: 0, can_reuse_downstream: false };
             }
-            (_, ErrorSource::Downstream) => (ErrorPage::bad_request(&text), None),
-            _ => (ErrorPage::internal(&text), None),
+            (ErrorType::ReadTimedout, ErrorSource::Downstream) => {
+                (ErrorPage::request_too_slow(&text), "request_too_slow")
+            }
+            (_, ErrorSource::Downstream) => (ErrorPage::bad_request(&text), "bad_request"),
+            _ => (ErrorPage::internal(&text), Reason::Internal.id()),
         };
-        if let Some(kind) = kind {
-            metrics().upstream_error(kind);
+        if *error.esource() == ErrorSource::Upstream {
+            metrics().upstream_error(upstream_error(error.etype()));
         }
         // Its context may hold what the origin sent, cookies too.
         let (kind, source) = (error.etype().as_str(), error.esource().as_str());
         tracing::warn!(request_id = %id, kind, source, "a request was not proxied to its end");
-        let response = answer::page(page.page());
-        let status = response.status().as_u16();
+        let status = page.status.as_u16();
+        let response = respond::told(page.with_reason(reason), style(session));
         session.set_keepalive(None);
         // Where a part of the answer is out already, breaking off is the only way to say that it is no whole.
         if session.response_written().is_none()
@@ -180,6 +188,7 @@ const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
 
 const fn upstream_error(kind: &ErrorType) -> UpstreamError {
     match kind {
+        ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout => UpstreamError::Timeout,
         ErrorType::ConnectRefused | ErrorType::ConnectNoRoute | ErrorType::ConnectError | ErrorType::SocketError => {
             UpstreamError::Connect
         }

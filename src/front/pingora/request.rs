@@ -16,10 +16,11 @@ pub(super) fn view<'a>(
     limits: &FilterSettings,
 ) -> Result<RequestView<'a>, Reason> {
     let bytes: usize = request.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    let target = request.raw_path().len();
-    if bytes > limits.max_header_bytes || request.headers.len() > limits.max_headers || target > limits.max_target_bytes
-    {
+    if bytes > limits.max_header_bytes || request.headers.len() > limits.max_headers {
         return Err(Reason::HeadersTooLarge);
+    }
+    if request.raw_path().len() > limits.max_target_bytes {
+        return Err(Reason::TargetTooLong);
     }
     if !request.raw_path_is_utf8() {
         return Err(Reason::PathAmbiguous);

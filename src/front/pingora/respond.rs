@@ -3,17 +3,18 @@ use http::{Method, Response, StatusCode, header};
 use pingora::http::ResponseHeader;
 use pingora::prelude::{Result, Session};
 
-use crate::engine::Refusal;
+use crate::engine::{Refusal, Style};
 use crate::model::{Reason, RequestId, RequestView};
 use crate::portal::answer;
 use crate::portal::pages::{Denied, ErrorPage};
 
-/// The one table from refusals to status codes and pages.
-pub(super) fn refused(reason: Reason, id: RequestId) -> Response<Bytes> {
+/// The one table from refusals to status codes, told in that style.
+pub(super) fn refused(reason: Reason, style: Style, id: RequestId) -> Response<Bytes> {
     let id = id.to_string();
     let page = match reason {
         Reason::PathAmbiguous | Reason::HostMalformed => ErrorPage::bad_request(&id),
         Reason::PortUnknown => ErrorPage::misdirected(&id),
+        Reason::TargetTooLong => ErrorPage::target_too_long(&id),
         Reason::HeadersTooLarge => ErrorPage::headers_too_large(&id),
         Reason::BodyTooLarge => ErrorPage::content_too_large(&id),
         Reason::NoApplication => ErrorPage::application_not_found(&id),
@@ -35,7 +36,7 @@ pub(super) fn refused(reason: Reason, id: RequestId) -> Response<Bytes> {
         | Reason::SessionInvalid
         | Reason::Internal => ErrorPage::internal(&id),
     };
-    let mut response = answer::page(page.with_reason(reason.id()).page());
+    let mut response = told(page.with_reason(reason.id()), style);
     if response.status() == StatusCode::METHOD_NOT_ALLOWED {
         let allowed = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
         response.headers_mut().insert(header::ALLOW, http::HeaderValue::from_static(allowed));
@@ -46,26 +47,43 @@ pub(super) fn refused(reason: Reason, id: RequestId) -> Response<Bytes> {
     response
 }
 
+/// An error in the form that the client reads: people a page, scripts JSON, gRPC its own status.
+pub(super) fn told(page: ErrorPage<'_>, style: Style) -> Response<Bytes> {
+    let error = || page.status.canonical_reason().unwrap_or("Error").to_ascii_lowercase().replace(' ', "_");
+    match style {
+        Style::Grpc => answer::grpc(page.status, page.reason.unwrap_or_default()),
+        Style::Json => {
+            let body = serde_json::json!({"error": error(), "reason": page.reason, "request_id": page.request_id});
+            answer::json(page.status, &body)
+        }
+        Style::Redirect | Style::Page | Style::Upgrade => answer::page(page.page()),
+    }
+}
+
 /// 403 for somebody whom the policies do not let in, with the way to another account; scripts get it as JSON.
 pub(super) fn denied(refusal: &Refusal, switch: &str, request: &RequestView<'_>, id: RequestId) -> Response<Bytes> {
     let (Some(application), Some(session)) = (&refusal.application, &refusal.session) else {
-        return refused(refusal.reason, id);
+        return refused(refusal.reason, Style::of(request), id);
     };
     let settings = application.settings();
-    let mut response = if crate::engine::Style::of(request) == crate::engine::Style::Json {
-        let body =
-            serde_json::json!({"error": "access_denied", "reason": refusal.reason.id(), "request_id": id.to_string()});
-        answer::json(StatusCode::FORBIDDEN, &body)
-    } else {
-        let page = Denied {
-            application: &settings.name,
-            signed_in_as: session.email().map(crate::model::Email::as_str),
-            message: settings.custom_deny_message.as_deref(),
-            switch_account: Some(switch),
-            reason: Some(refusal.reason.id()),
-            request_id: &id.to_string(),
-        };
-        answer::page(page.page())
+    let mut response = match Style::of(request) {
+        Style::Grpc => answer::grpc(StatusCode::FORBIDDEN, refusal.reason.id()),
+        Style::Json => {
+            let (reason, id) = (refusal.reason.id(), id.to_string());
+            let body = serde_json::json!({"error": "access_denied", "reason": reason, "request_id": id});
+            answer::json(StatusCode::FORBIDDEN, &body)
+        }
+        Style::Redirect | Style::Page | Style::Upgrade => {
+            let page = Denied {
+                application: &settings.name,
+                signed_in_as: session.email().map(crate::model::Email::as_str),
+                message: settings.custom_deny_message.as_deref(),
+                switch_account: Some(switch),
+                reason: Some(refusal.reason.id()),
+                request_id: &id.to_string(),
+            };
+            answer::page(page.page())
+        }
     };
     if let Some(cors) = &settings.cors {
         response.headers_mut().extend(cors.headers(request.headers));

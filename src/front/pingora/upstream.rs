@@ -7,12 +7,20 @@ use smallvec::SmallVec;
 
 use crate::cookie;
 use crate::engine::{Permit, is_method_override, is_reserved};
+use crate::model::RequestId;
 
-/// Strips, then sets: on every request, those without a session too.
+/// Strips, then sets: on every request, those without a session too. The id is that of the
+/// request's audit event.
 ///
 /// The names go out in lower case, as from HTTP/2, whatever the client speaks. Keeping how each was spelt takes a second map
 /// beside the first, and writing in both cost more than the whole decision.
-pub(super) fn edit(request: &mut RequestHeader, permit: &Permit, client: Option<IpAddr>, secure: bool) -> Result<()> {
+pub(super) fn edit(
+    request: &mut RequestHeader,
+    permit: &Permit,
+    client: Option<IpAddr>,
+    secure: bool,
+    id: Option<RequestId>,
+) -> Result<()> {
     let (none, ()) = Request::new(()).into_parts();
     let mut parts: http::request::Parts = std::mem::replace(request, none.into()).into();
     let authority = parts.uri.authority().map(|authority| HeaderValue::try_from(authority.as_str()));
@@ -24,6 +32,9 @@ pub(super) fn edit(request: &mut RequestHeader, permit: &Permit, client: Option<
         if let Some(email) = session.email_header() {
             headers.insert(EMAIL, email.clone());
         }
+    }
+    if let Some(id) = id {
+        headers.insert(RAY, HeaderValue::try_from(id.to_string()).or_err(InvalidHTTPHeader, "the request id")?);
     }
     if let Some(client) = client {
         let client = HeaderValue::from_bytes(&address(client));
@@ -88,6 +99,7 @@ fn address(client: IpAddr) -> SmallVec<[u8; 40]> {
 
 const ASSERTION: HeaderName = HeaderName::from_static("cf-access-jwt-assertion");
 const EMAIL: HeaderName = HeaderName::from_static("cf-access-authenticated-user-email");
+const RAY: HeaderName = HeaderName::from_static("cf-ray");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");

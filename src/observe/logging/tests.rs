@@ -126,6 +126,30 @@ fn the_default_filter_keeps_our_events_and_pingoras_warnings() {
     assert_eq!(said, ["trouble", "news"]);
 }
 
+#[test]
+fn records_of_other_crates_name_no_file_and_a_broken_handshake_is_no_error() {
+    let record = |target: &str, text: &str| {
+        let mut record = Record::builder();
+        record.level(Level::Error).target(target).module_path(Some("somewhere"));
+        record.file(Some("/home/builder/registry/x.rs")).line(Some(7));
+        Records::default().log(&record.args(format_args!("{text}")).build());
+    };
+    let say_all = || {
+        record("pingora_core::services::listening", "Downstream handshake error from 192.0.2.1:5: eof");
+        record("pingora_core::services::listening", "Downstream handshake timeout");
+        record("pingora_core::apps", "H2 handshake error eof");
+        record("pingora_core::services::listening", "Accept() failed: too many open files");
+        record("pingora_proxy", "the handshake of an origin");
+    };
+    let json = logged(Format::Json, "info", say_all);
+    let lines: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let levels: Vec<_> = lines.iter().map(|line| line["level"].as_str().unwrap()).collect();
+    assert_eq!(levels, ["INFO", "INFO", "INFO", "ERROR", "ERROR"]);
+    assert!(!json.contains("/home/builder"), "{json}");
+    assert_eq!(logged(Format::Json, DEFAULT_FILTER, say_all).lines().count(), 2, "the rest is not asked for");
+    assert!(!logged(Format::Text, "info", say_all).contains("/home/builder"));
+}
+
 /// A reader that has gone to lunch.
 struct Stuck(Arc<(Mutex<bool>, Condvar)>);
 

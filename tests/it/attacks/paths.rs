@@ -46,6 +46,9 @@ async fn p06_what_is_encoded_twice_is_refused() {
         b"/public/%252e%252e%252fadmin",
         b"/public/%25252e%25252e/admin",
         b"/public/..%255cadmin",
+        b"/%2561dmin",
+        b"/public/%2561",
+        b"/%25%36%31dmin",
     ])
     .await;
 }

@@ -1,9 +1,10 @@
 //! Bytes on the wire: no smuggled request, no unbounded one, no second door.
 
-use super::cookie_line;
-use super::member;
+use std::time::{Duration, Instant};
+
+use super::{cookie_line, member};
 use crate::support::raw::{self, Connection};
-use crate::support::{World, assert_refused};
+use crate::support::{APPLICATIONS, World, assert_refused};
 
 #[tokio::test]
 async fn t03_the_body_of_a_refused_request_is_no_request() {
@@ -103,6 +104,41 @@ async fn t09_headers_beyond_the_limits_get_431() {
     let answer = world.raw(raw::request("GET", "app.localhost", &target, &[&cookie])).await;
     assert!(answer.as_ref().is_none_or(|a| matches!(a.status, 400 | 414 | 431)), "{answer:?}");
     world.origin.assert_untouched("a target beyond the limits");
+
+    let target = format!("/{}", "a".repeat(20 * 1024));
+    let long = format!("X-Long: {}", "a".repeat(70 * 1024));
+    for (target, line, status) in [(target.as_str(), "X-Short: a", 414), ("/", &long, 431), (&target, &long, 431)] {
+        let answer = world.raw(raw::request("GET", "app.localhost", target, &[&cookie, line])).await.unwrap();
+        assert_eq!(answer.status, status, "{:.20} {line:.20}", target);
+    }
+    world.origin.assert_untouched("targets and headers beyond the limits");
+}
+
+#[tokio::test]
+async fn t09_a_form_that_does_not_end_is_not_waited_for() {
+    let world = World::with(APPLICATIONS, |config| config.tls = true).await;
+    let started = Instant::now();
+    let over_http1 = async {
+        let mut connection = world.proxy.connect("access.test").await;
+        let head = "POST /cdn-cgi/access/logout HTTP/1.1\r\nHost: access.test\r\nContent-Length: 10\r\n\r\ncsrf";
+        connection.send(head).await;
+        let answer = connection.response("POST").await.unwrap();
+        assert!(connection.is_closed().await, "what is left of the form is no request");
+        answer.status
+    };
+    let over_http2 = async {
+        let mut connection = world.proxy.connect2("access.test").await;
+        let request = http::Request::post("https://access.test/cdn-cgi/access/logout").body(()).unwrap();
+        let (answer, mut form) = connection.begin(request).await;
+        form.send_data("csrf".into(), false).unwrap();
+        let status = answer.await.unwrap().status();
+        let request = http::Request::get("https://open.test/").body(()).unwrap();
+        let next = connection.request(request, b"").await.unwrap();
+        assert_eq!(next.head.status, 200, "the connection goes on");
+        status.as_u16()
+    };
+    assert_eq!(tokio::join!(over_http1, over_http2), (408, 408));
+    assert!(started.elapsed() < Duration::from_secs(14), "{:?}", started.elapsed());
 }
 
 #[tokio::test]

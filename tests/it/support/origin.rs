@@ -5,6 +5,7 @@
 //! purpose (see [`behave`]); every other path answers with JSON that repeats the request.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ pub struct Seen {
     pub version: &'static str,
     /// The header lines.
     pub headers: Headers,
+    /// `:authority`, over HTTP/2.
+    pub authority: Option<String>,
 }
 
 impl Seen {
@@ -60,6 +63,8 @@ struct Shared {
     released: Semaphore,
     /// Body bytes received so far by `/origin/upload`.
     uploaded: watch::Sender<usize>,
+    /// Connections so far.
+    connections: AtomicUsize,
 }
 
 impl Origin {
@@ -76,8 +81,12 @@ impl Origin {
     async fn listen(tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let shared =
-            Arc::new(Shared { seen: Mutex::default(), released: Semaphore::new(0), uploaded: watch::Sender::new(0) });
+        let shared = Arc::new(Shared {
+            seen: Mutex::default(),
+            released: Semaphore::new(0),
+            uploaded: watch::Sender::new(0),
+            connections: AtomicUsize::new(0),
+        });
         let task = tokio::spawn(accept(listener, tls, Arc::clone(&shared)));
         Self { address, shared, task }
     }
@@ -110,6 +119,11 @@ impl Origin {
         assert!(seen.is_empty(), "after {after} the origin received {seen:?}");
     }
 
+    /// How many connections were made to it.
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::Relaxed)
+    }
+
     /// Lets a `/origin/stream` send one piece more.
     pub fn release(&self) {
         self.shared.released.add_permits(1);
@@ -132,6 +146,7 @@ impl Drop for Origin {
 async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else { return };
+        shared.connections.fetch_add(1, Ordering::Relaxed);
         tokio::spawn(connection(stream, tls.clone(), Arc::clone(&shared)));
     }
 }
@@ -172,6 +187,7 @@ async fn serve(stream: impl Io + 'static, http2: bool, shared: Arc<Shared>) {
             target: words.next().unwrap_or_default().to_owned(),
             version: "HTTP/1.1",
             headers: head.headers.clone(),
+            authority: None,
         };
         shared.seen.lock().unwrap().push(seen.clone());
         if behave(&mut stream, &head, &seen, &shared).await.is_err() {
@@ -280,6 +296,7 @@ async fn serve_http2(stream: impl Io + 'static, shared: Arc<Shared>) {
                     .map(|(n, v)| (n.to_string(), String::from_utf8_lossy(v.as_bytes()).into()))
                     .collect(),
             ),
+            authority: request.uri().authority().map(ToString::to_string),
         };
         shared.seen.lock().unwrap().push(seen.clone());
         tokio::spawn(async move {

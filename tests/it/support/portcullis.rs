@@ -36,6 +36,8 @@ pub struct Config {
     pub store: &'static str,
     /// The log filter.
     pub log: &'static str,
+    /// Further environment variables.
+    pub env: Vec<(&'static str, PathBuf)>,
     /// The team domain, where it is not the ordinary one.
     pub domain: Option<String>,
     /// Another team's keys: then nobody logs in here.
@@ -54,6 +56,7 @@ impl Config {
             listen: String::new(),
             store: "",
             log: "info,portcullis=trace",
+            env: Vec::new(),
             domain: None,
             certs_url: None,
         }
@@ -162,6 +165,7 @@ impl Portcullis {
             .args(more)
             .current_dir(self.folder.path())
             .env("PORTCULLIS_LOG", self.config.log)
+            .envs(self.config.env.clone())
             .stdout(file("stdout"))
             .stderr(file("stderr"))
             .spawn()

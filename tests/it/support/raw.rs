@@ -159,6 +159,12 @@ impl Connection2 {
         timeout(PATIENCE, self.exchange(request, body)).await.expect("no answer over HTTP/2")
     }
 
+    /// Sends the head of a request whose body is still to come.
+    pub async fn begin(&mut self, request: http::Request<()>) -> (h2::client::ResponseFuture, h2::SendStream<Bytes>) {
+        self.send = self.send.clone().ready().await.unwrap();
+        self.send.send_request(request, false).unwrap()
+    }
+
     async fn exchange(&mut self, request: http::Request<()>, body: &[u8]) -> Result<Response2, h2::Error> {
         self.send = self.send.clone().ready().await?;
         let (response, mut stream) = self.send.send_request(request, body.is_empty())?;
