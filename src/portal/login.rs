@@ -81,7 +81,6 @@ async fn choose(
         team: &snapshot.team().name,
         application: &settings.name,
         providers: &providers,
-        message: None,
         request_id: &request.id.to_string(),
     };
     answer::page(page.page())
