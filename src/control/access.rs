@@ -5,6 +5,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
+use serde::Serialize;
 use thiserror::Error;
 
 use super::revocations::Publisher;
@@ -13,12 +14,13 @@ use crate::cookie::{self, SameSite, SealError, SealingKey, SetCookie};
 use crate::engine::{Application, IdentityState, IssuerKeys, Known, Need, Snapshot};
 use crate::http_client::HttpClient;
 use crate::idp::{Profile, Provider};
-use crate::model::{Aud, Email, Identity, IdentityNonce, Secret, UnixTime, UserId};
+use crate::model::{Aud, Email, Identity, IdentityNonce, Reason, Secret, UnixTime, UserId};
 use crate::observe::audit::{RunningSample, Sample};
-use crate::observe::metrics::metrics;
+use crate::observe::metrics::{self, metrics};
+use crate::portal::identity::{account_id, document};
 use crate::portal::{self, PortalRequest};
 use crate::store::{Revocation, Store, StoreError};
-use crate::token::{Claims, KeyError, KeySet, Kind, UnverifiedToken};
+use crate::token::{Claims, KeyError, KeySet, Kind, OrganisationClaims, UnverifiedToken};
 
 /// The living whole behind a front: what the engine reads, and everything that waits.
 pub struct Access {
@@ -205,11 +207,21 @@ impl Access {
         }
     }
 
-    /// Answers a request to one of our own endpoints, on the control runtime.
+    /// Answers a request to one of our own endpoints, on the control runtime, and counts it: a refusal by policy says its
+    /// reason in the answer's extensions.
     pub(crate) async fn handle(self: &Arc<Self>, request: PortalRequest) -> Option<http::Response<Bytes>> {
         let access = Arc::clone(self);
         let answered = self.runtime.spawn(async move { portal::handle(&access, &request).await }).await;
-        answered.map_err(|error| tracing::error!(%error, "an endpoint failed")).ok()
+        let answered = answered.map_err(|error| tracing::error!(%error, "an endpoint failed")).ok();
+        let (decision, reason) = match &answered {
+            None => (metrics::Decision::Unavailable, Some(Reason::Internal)),
+            Some(answer) => match answer.extensions().get::<Reason>() {
+                Some(reason) => (metrics::Decision::Deny, Some(*reason)),
+                None => (metrics::Decision::Endpoint, None),
+            },
+        };
+        metrics().request(decision, reason);
+        answered
     }
 
     pub(crate) const fn seal(&self) -> &SealingKey {
@@ -310,13 +322,14 @@ impl Access {
         let kept = async {
             let user = self.store.user(&profile.idp.id, &profile.subject).await?;
             let identity = profile.into_identity(user);
-            let nonce = IdentityNonce::random();
+            let before = self.organisation_session(&request.headers, now).await?;
+            // Who logs in over their own session goes on with it, under one name: what is in other tabs, and on other hosts of
+            // this browser, then ends with it.
+            let own = before.as_ref().filter(|before| before.identity.user == identity.user);
+            let nonce = own.map_or_else(IdentityNonce::random, |own| own.nonce);
             self.store.put_identity(&nonce, &identity, now.after(lifetime)).await?;
-            // Who logs in over somebody else's session ends that one. One's own may still be on its way to another tab.
-            if let Some(before) = self.organisation_session(&request.headers, now).await?
-                && before.identity.user != identity.user
-            {
-                self.end_session(before.nonce, now).await?;
+            if let Some(others) = before.filter(|before| before.nonce != nonce) {
+                self.end_session(others.nonce, now).await?;
             }
             Ok::<_, StoreError>((nonce, identity))
         };
@@ -324,7 +337,6 @@ impl Access {
             Ok((nonce, identity)) => {
                 let identity = Arc::new(identity);
                 self.known.set_identity(nonce, IdentityState::Known(Arc::clone(&identity)));
-                self.logged_in(&identity, request);
                 Some(Login { nonce, identity, expires: now.after(services.team_session) })
             }
             Err(error) => {
@@ -338,7 +350,11 @@ impl Access {
     pub(crate) fn organisation_cookie(&self, login: &Login, now: UnixTime) -> Option<HeaderValue> {
         let snapshot = self.snapshot();
         let aud = organisation_aud(&snapshot);
-        let token = self.sign(&snapshot, Kind::Org, &aud, login.nonce, &login.identity, login.expires, now)?;
+        let claims = claims(&snapshot, Kind::Org, &aud, login.nonce, &login.identity, login.expires, now);
+        let (account_id, identity) = (account_id(snapshot.issuer()), document(&login.identity, snapshot.issuer()));
+        let token = |identity| self.sign(&OrganisationClaims { claims: &claims, account_id: &account_id, identity });
+        let whole = token(Some(&identity))?;
+        let token = if whole.len() <= MAX_ORGANISATION_TOKEN { whole } else { token(None)? };
         let cookie = SetCookie {
             name: cookie::AUTHORIZATION,
             value: &token,
@@ -371,35 +387,12 @@ impl Access {
         if revoked {
             return None;
         }
-        self.sign(&snapshot, Kind::App, application.aud(), nonce, &identity, expires, now)
+        self.sign(&claims(&snapshot, Kind::App, application.aud(), nonce, &identity, expires, now))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "these are the claims")]
-    fn sign(
-        &self,
-        snapshot: &Snapshot,
-        kind: Kind,
-        aud: &Aud,
-        nonce: IdentityNonce,
-        identity: &Identity,
-        expires: UnixTime,
-        now: UnixTime,
-    ) -> Option<String> {
-        let claims = Claims {
-            iss: snapshot.issuer().to_owned(),
-            aud: vec![aud.as_str().to_owned()],
-            exp: expires,
-            iat: now,
-            nbf: Some(now),
-            kind,
-            sub: identity.user.0.to_string(),
-            email: Some(identity.email.as_str().to_owned()),
-            identity_nonce: Some(nonce.as_str().to_owned()),
-            country: None,
-            custom: (kind == Kind::App && !identity.claims.is_empty()).then(|| identity.claims.clone()),
-        };
+    fn sign(&self, claims: &impl Serialize) -> Option<String> {
         let signing = self.signing.load_full()?;
-        signing.sign(&claims).map_err(|error| tracing::error!(%error, "a token could not be signed")).ok()
+        signing.sign(claims).map_err(|error| tracing::error!(%error, "a token could not be signed")).ok()
     }
 
     /// The identity record behind a login.
@@ -467,6 +460,32 @@ impl Access {
     }
 }
 
+fn claims(
+    snapshot: &Snapshot,
+    kind: Kind,
+    aud: &Aud,
+    nonce: IdentityNonce,
+    identity: &Identity,
+    expires: UnixTime,
+    now: UnixTime,
+) -> Claims {
+    let app = kind == Kind::App;
+    Claims {
+        iss: snapshot.issuer().to_owned(),
+        aud: vec![aud.as_str().to_owned()],
+        exp: expires,
+        iat: now,
+        nbf: Some(now),
+        kind,
+        sub: identity.user.0.to_string(),
+        email: Some(identity.email.as_str().to_owned()),
+        identity_nonce: Some(nonce.as_str().to_owned()),
+        // There is nothing here that knows countries.
+        country: app.then(String::new),
+        custom: (app && !identity.claims.is_empty()).then(|| identity.claims.clone()),
+    }
+}
+
 /// The audience of organisation sessions: no application has it.
 fn organisation_aud(snapshot: &Snapshot) -> Aud {
     Aud::derive(&["organisation", snapshot.issuer()])
@@ -484,5 +503,7 @@ const USED_FOR: Duration = Duration::from_secs(1800);
 const LONGEST_LIVED: Duration = Duration::from_secs(61 * 24 * 3600);
 const ASKING: Duration = Duration::from_secs(60);
 const MAX_USED: u64 = 1_000_000;
+/// Beside five logins under way, what servers on the way take as one header.
+const MAX_ORGANISATION_TOKEN: usize = 3 * 1024;
 const MAX_COOKIES: usize = 4;
 const RETRY_IDENTITY: Duration = Duration::from_secs(2);
