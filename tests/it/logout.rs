@@ -60,7 +60,7 @@ async fn return_to_leads_to_what_is_known() {
         // Without a session here it goes there by way of the team, which knows best whether there is one.
         let answer = alice.request("GET", &to(LOGOUT, target), NAVIGATION, b"").await;
         assert_eq!(answer.location(), to("http://access.localhost/cdn-cgi/access/logout", expected), "{target}");
-        let answer = alice.request("GET", &answer.location().to_owned(), &NAVIGATION[1..], b"").await;
+        let answer = alice.request("GET", answer.location(), &NAVIGATION[1..], b"").await;
         assert_eq!((answer.status, answer.location()), (302, expected), "{target}");
     }
 }
