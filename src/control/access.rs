@@ -4,23 +4,21 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
-use serde::Serialize;
+use http::HeaderMap;
 use thiserror::Error;
 
 use super::revocations::Publisher;
 use super::{RemoteTeam, SigningKeys, SigningKeysError};
-use crate::cookie::{self, SameSite, SealError, SealingKey, SetCookie};
-use crate::engine::{Application, IdentityState, IssuerKeys, Known, Need, Snapshot};
+use crate::cookie::{self, SealError, SealingKey};
+use crate::engine::{IdentityState, IssuerKeys, Known, Need, Snapshot};
 use crate::http_client::HttpClient;
 use crate::idp::{Profile, Provider};
 use crate::model::{Aud, Email, Identity, IdentityNonce, Reason, Secret, UnixTime, UserId};
 use crate::observe::audit::{RunningSample, Sample};
 use crate::observe::metrics::{self, metrics};
-use crate::portal::identity::{account_id, document};
 use crate::portal::{self, PortalRequest};
 use crate::store::{Revocation, Store, StoreError};
-use crate::token::{Claims, KeyError, KeySet, Kind, OrganisationClaims, UnverifiedToken};
+use crate::token::{Claims, KeyError, KeySet, Kind, UnverifiedToken};
 
 /// The living whole behind a front: what the engine reads, and everything that waits.
 pub struct Access {
@@ -31,7 +29,7 @@ pub struct Access {
     pub(super) store: Arc<dyn Store>,
     pub(super) http: HttpClient,
     pub(super) publisher: Publisher,
-    signing: ArcSwapOption<SigningKeys>,
+    pub(super) signing: ArcSwapOption<SigningKeys>,
     /// The last JWKS of a remote team, for our own `certs`.
     pub(super) remote_jwks: ArcSwapOption<Bytes>,
     pub(super) fetching: tokio::sync::Mutex<()>,
@@ -71,7 +69,7 @@ pub struct Services {
 pub(crate) struct Login {
     pub(crate) nonce: IdentityNonce,
     pub(crate) identity: Arc<Identity>,
-    expires: UnixTime,
+    pub(super) expires: UnixTime,
 }
 
 /// Whose session a browser has.
@@ -346,55 +344,6 @@ impl Access {
         }
     }
 
-    /// The organisation session as a cookie for the team domain (§4.4); `None` where it cannot be signed.
-    pub(crate) fn organisation_cookie(&self, login: &Login, now: UnixTime) -> Option<HeaderValue> {
-        let snapshot = self.snapshot();
-        let aud = organisation_aud(&snapshot);
-        let claims = claims(&snapshot, Kind::Org, &aud, login.nonce, &login.identity, login.expires, now);
-        let (account_id, identity) = (account_id(snapshot.issuer()), document(&login.identity, snapshot.issuer()));
-        let token = |identity| self.sign(&OrganisationClaims { claims: &claims, account_id: &account_id, identity });
-        let whole = token(Some(&identity))?;
-        let token = if whole.len() <= MAX_ORGANISATION_TOKEN { whole } else { token(None)? };
-        let cookie = SetCookie {
-            name: cookie::AUTHORIZATION,
-            value: &token,
-            path: "/",
-            expires: login.expires,
-            now,
-            http_only: true,
-            same_site: SameSite::None,
-        };
-        cookie.to_header()
-    }
-
-    /// An application's token (§4.2) for a login; `None` where that login is over.
-    pub(crate) async fn application_token(
-        &self,
-        application: &Application,
-        nonce: IdentityNonce,
-        expires: UnixTime,
-        now: UnixTime,
-    ) -> Option<String> {
-        let identity = match self.identity(nonce, now).await {
-            Ok(identity) => identity?,
-            Err(error) => {
-                self.store_failed(&error);
-                return None;
-            }
-        };
-        let snapshot = self.snapshot();
-        let revoked = snapshot.revocations().cover(Some(nonce), &identity.user, &[application.aud().clone()], now);
-        if revoked {
-            return None;
-        }
-        self.sign(&claims(&snapshot, Kind::App, application.aud(), nonce, &identity, expires, now))
-    }
-
-    fn sign(&self, claims: &impl Serialize) -> Option<String> {
-        let signing = self.signing.load_full()?;
-        signing.sign(claims).map_err(|error| tracing::error!(%error, "a token could not be signed")).ok()
-    }
-
     /// The identity record behind a login.
     ///
     /// # Errors
@@ -460,34 +409,8 @@ impl Access {
     }
 }
 
-fn claims(
-    snapshot: &Snapshot,
-    kind: Kind,
-    aud: &Aud,
-    nonce: IdentityNonce,
-    identity: &Identity,
-    expires: UnixTime,
-    now: UnixTime,
-) -> Claims {
-    let app = kind == Kind::App;
-    Claims {
-        iss: snapshot.issuer().to_owned(),
-        aud: vec![aud.as_str().to_owned()],
-        exp: expires,
-        iat: now,
-        nbf: Some(now),
-        kind,
-        sub: identity.user.0.to_string(),
-        email: Some(identity.email.as_str().to_owned()),
-        identity_nonce: Some(nonce.as_str().to_owned()),
-        // There is nothing here that knows countries.
-        country: app.then(String::new),
-        custom: (app && !identity.claims.is_empty()).then(|| identity.claims.clone()),
-    }
-}
-
 /// The audience of organisation sessions: no application has it.
-fn organisation_aud(snapshot: &Snapshot) -> Aud {
+pub(super) fn organisation_aud(snapshot: &Snapshot) -> Aud {
     Aud::derive(&["organisation", snapshot.issuer()])
 }
 
@@ -503,7 +426,5 @@ const USED_FOR: Duration = Duration::from_secs(1800);
 const LONGEST_LIVED: Duration = Duration::from_secs(61 * 24 * 3600);
 const ASKING: Duration = Duration::from_secs(60);
 const MAX_USED: u64 = 1_000_000;
-/// Beside five logins under way, what servers on the way take as one header.
-const MAX_ORGANISATION_TOKEN: usize = 3 * 1024;
 const MAX_COOKIES: usize = 4;
 const RETRY_IDENTITY: Duration = Duration::from_secs(2);
