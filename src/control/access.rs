@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
 use thiserror::Error;
 
 use super::revocations::Publisher;
 use super::{RemoteTeam, SigningKeys, SigningKeysError};
-use crate::cookie::{self, SameSite, SealError, SealingKey, SetCookie};
-use crate::engine::{Application, IdentityState, IssuerKeys, Known, Need, Snapshot};
+use crate::cookie::{self, SealError, SealingKey};
+use crate::engine::{IdentityState, IssuerKeys, Known, Need, Snapshot};
 use crate::http_client::HttpClient;
 use crate::idp::{Profile, Provider};
-use crate::model::{Aud, Email, Identity, IdentityNonce, Secret, UnixTime, UserId};
+use crate::model::{Aud, Email, Identity, IdentityNonce, Reason, Secret, UnixTime, UserId};
 use crate::observe::audit::{RunningSample, Sample};
-use crate::observe::metrics::metrics;
+use crate::observe::metrics::{self, metrics};
 use crate::portal::{self, PortalRequest};
 use crate::store::{Revocation, Store, StoreError};
 use crate::token::{Claims, KeyError, KeySet, Kind, UnverifiedToken};
@@ -29,7 +29,7 @@ pub struct Access {
     pub(super) store: Arc<dyn Store>,
     pub(super) http: HttpClient,
     pub(super) publisher: Publisher,
-    signing: ArcSwapOption<SigningKeys>,
+    pub(super) signing: ArcSwapOption<SigningKeys>,
     /// The last JWKS of a remote team, for our own `certs`.
     pub(super) remote_jwks: ArcSwapOption<Bytes>,
     pub(super) fetching: tokio::sync::Mutex<()>,
@@ -69,7 +69,7 @@ pub struct Services {
 pub(crate) struct Login {
     pub(crate) nonce: IdentityNonce,
     pub(crate) identity: Arc<Identity>,
-    expires: UnixTime,
+    pub(super) expires: UnixTime,
 }
 
 /// Whose session a browser has.
@@ -205,11 +205,21 @@ impl Access {
         }
     }
 
-    /// Answers a request to one of our own endpoints, on the control runtime.
+    /// Answers a request to one of our own endpoints, on the control runtime, and counts it: a refusal by policy says its
+    /// reason in the answer's extensions.
     pub(crate) async fn handle(self: &Arc<Self>, request: PortalRequest) -> Option<http::Response<Bytes>> {
         let access = Arc::clone(self);
         let answered = self.runtime.spawn(async move { portal::handle(&access, &request).await }).await;
-        answered.map_err(|error| tracing::error!(%error, "an endpoint failed")).ok()
+        let answered = answered.map_err(|error| tracing::error!(%error, "an endpoint failed")).ok();
+        let (decision, reason) = match &answered {
+            None => (metrics::Decision::Unavailable, Some(Reason::Internal)),
+            Some(answer) => match answer.extensions().get::<Reason>() {
+                Some(reason) => (metrics::Decision::Deny, Some(*reason)),
+                None => (metrics::Decision::Endpoint, None),
+            },
+        };
+        metrics().request(decision, reason);
+        answered
     }
 
     pub(crate) const fn seal(&self) -> &SealingKey {
@@ -310,13 +320,14 @@ impl Access {
         let kept = async {
             let user = self.store.user(&profile.idp.id, &profile.subject).await?;
             let identity = profile.into_identity(user);
-            let nonce = IdentityNonce::random();
+            let before = self.organisation_session(&request.headers, now).await?;
+            // Who logs in over their own session goes on with it, under one name: what is in other tabs, and on other hosts of
+            // this browser, then ends with it.
+            let own = before.as_ref().filter(|before| before.identity.user == identity.user);
+            let nonce = own.map_or_else(IdentityNonce::random, |own| own.nonce);
             self.store.put_identity(&nonce, &identity, now.after(lifetime)).await?;
-            // Who logs in over somebody else's session ends that one. One's own may still be on its way to another tab.
-            if let Some(before) = self.organisation_session(&request.headers, now).await?
-                && before.identity.user != identity.user
-            {
-                self.end_session(before.nonce, now).await?;
+            if let Some(others) = before.filter(|before| before.nonce != nonce) {
+                self.end_session(others.nonce, now).await?;
             }
             Ok::<_, StoreError>((nonce, identity))
         };
@@ -324,7 +335,6 @@ impl Access {
             Ok((nonce, identity)) => {
                 let identity = Arc::new(identity);
                 self.known.set_identity(nonce, IdentityState::Known(Arc::clone(&identity)));
-                self.logged_in(&identity, request);
                 Some(Login { nonce, identity, expires: now.after(services.team_session) })
             }
             Err(error) => {
@@ -332,74 +342,6 @@ impl Access {
                 None
             }
         }
-    }
-
-    /// The organisation session as a cookie for the team domain (§4.4); `None` where it cannot be signed.
-    pub(crate) fn organisation_cookie(&self, login: &Login, now: UnixTime) -> Option<HeaderValue> {
-        let snapshot = self.snapshot();
-        let aud = organisation_aud(&snapshot);
-        let token = self.sign(&snapshot, Kind::Org, &aud, login.nonce, &login.identity, login.expires, now)?;
-        let cookie = SetCookie {
-            name: cookie::AUTHORIZATION,
-            value: &token,
-            path: "/",
-            expires: login.expires,
-            now,
-            http_only: true,
-            same_site: SameSite::None,
-        };
-        cookie.to_header()
-    }
-
-    /// An application's token (§4.2) for a login; `None` where that login is over.
-    pub(crate) async fn application_token(
-        &self,
-        application: &Application,
-        nonce: IdentityNonce,
-        expires: UnixTime,
-        now: UnixTime,
-    ) -> Option<String> {
-        let identity = match self.identity(nonce, now).await {
-            Ok(identity) => identity?,
-            Err(error) => {
-                self.store_failed(&error);
-                return None;
-            }
-        };
-        let snapshot = self.snapshot();
-        let revoked = snapshot.revocations().cover(Some(nonce), &identity.user, &[application.aud().clone()], now);
-        if revoked {
-            return None;
-        }
-        self.sign(&snapshot, Kind::App, application.aud(), nonce, &identity, expires, now)
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "these are the claims")]
-    fn sign(
-        &self,
-        snapshot: &Snapshot,
-        kind: Kind,
-        aud: &Aud,
-        nonce: IdentityNonce,
-        identity: &Identity,
-        expires: UnixTime,
-        now: UnixTime,
-    ) -> Option<String> {
-        let claims = Claims {
-            iss: snapshot.issuer().to_owned(),
-            aud: vec![aud.as_str().to_owned()],
-            exp: expires,
-            iat: now,
-            nbf: Some(now),
-            kind,
-            sub: identity.user.0.to_string(),
-            email: Some(identity.email.as_str().to_owned()),
-            identity_nonce: Some(nonce.as_str().to_owned()),
-            country: None,
-            custom: (kind == Kind::App && !identity.claims.is_empty()).then(|| identity.claims.clone()),
-        };
-        let signing = self.signing.load_full()?;
-        signing.sign(&claims).map_err(|error| tracing::error!(%error, "a token could not be signed")).ok()
     }
 
     /// The identity record behind a login.
@@ -468,7 +410,7 @@ impl Access {
 }
 
 /// The audience of organisation sessions: no application has it.
-fn organisation_aud(snapshot: &Snapshot) -> Aud {
+pub(super) fn organisation_aud(snapshot: &Snapshot) -> Aud {
     Aud::derive(&["organisation", snapshot.issuer()])
 }
 

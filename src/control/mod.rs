@@ -12,6 +12,7 @@ mod revocations;
 pub mod signing_keys;
 mod start;
 mod tasks;
+mod tokens;
 
 pub use access::{Access, Services, StartError};
 pub(crate) use access::{Login, SignedIn};

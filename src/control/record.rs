@@ -4,7 +4,7 @@ use super::Access;
 use crate::engine::Application;
 use crate::idp::{Blame, LoginFailure};
 use crate::model::{Email, Identity, IdpId, Reason, UserId};
-use crate::observe::audit::{Event, Kind, Outcome};
+use crate::observe::audit::{Event, Kind, Outcome, Via};
 use crate::observe::metrics::{Login, metrics};
 use crate::policy::Verdict;
 use crate::portal::PortalRequest;
@@ -21,16 +21,43 @@ fn event<'a>(kind: Kind, outcome: Outcome, request: &'a PortalRequest) -> Event<
     }
 }
 
+fn of<'a>(application: Option<&'a Application>, event: Event<'a>) -> Event<'a> {
+    Event {
+        application: application.map(|a| a.settings().name.as_str()),
+        aud: application.map(|a| a.aud().as_str()),
+        ..event
+    }
+}
+
+fn known<'a>(
+    kind: Kind,
+    outcome: Outcome,
+    application: &'a Application,
+    identity: &'a Identity,
+    request: &'a PortalRequest,
+) -> Event<'a> {
+    let who = Event {
+        email: Some(&identity.email),
+        user: Some(&identity.user),
+        idp: Some(&identity.idp.id),
+        ..event(kind, outcome, request)
+    };
+    of(Some(application), who)
+}
+
+/// Logins that asked nobody are counted by themselves.
+const fn silent(via: Via) -> Option<&'static str> {
+    match via {
+        Via::Provider => None,
+        Via::Session => Some("session"),
+    }
+}
+
 impl Access {
-    pub(super) fn logged_in(&self, identity: &Identity, request: &PortalRequest) {
-        metrics().login(Login::Success, None);
-        let who = Event {
-            email: Some(&identity.email),
-            user: Some(&identity.user),
-            idp: Some(&identity.idp.id),
-            ..event(Kind::Login, Outcome::Allowed, request)
-        };
-        who.emit();
+    /// A login to an application ended with leave to go there.
+    pub(crate) fn logged_in(&self, application: &Application, identity: &Identity, via: Via, request: &PortalRequest) {
+        metrics().login(Login::Success, silent(via));
+        Event { via: Some(via), ..known(Kind::Login, Outcome::Allowed, application, identity, request) }.emit();
     }
 
     /// A login that the provider or its answers ended. The operator gets the whole chain under the request id of the page.
@@ -47,13 +74,8 @@ impl Access {
             Blame::Browser => (Outcome::Refused, Login::Invalid),
         };
         metrics().login(counted, Some(failure.id()));
-        let failed = Event {
-            reason: Some(failure.id()),
-            idp,
-            application: application.map(|a| a.settings().name.as_str()),
-            ..event(Kind::Login, outcome, request)
-        };
-        failed.emit();
+        let failed = Event { reason: Some(failure.id()), idp, ..event(Kind::Login, outcome, request) };
+        of(application, failed).emit();
         let mut chain = failure.to_string();
         let mut source = std::error::Error::source(failure);
         while let Some(cause) = source {
@@ -65,31 +87,35 @@ impl Access {
     }
 
     /// A login that never got to a provider, or came back from one with something that was not sent there.
-    pub(crate) fn login_refused(&self, reason: &'static str, counted: Login, request: &PortalRequest) {
+    pub(crate) fn login_refused(
+        &self,
+        reason: &'static str,
+        counted: Login,
+        application: Option<&Application>,
+        request: &PortalRequest,
+    ) {
         metrics().login(counted, Some(reason));
-        Event { reason: Some(reason), ..event(Kind::Login, Outcome::Refused, request) }.emit();
+        of(application, Event { reason: Some(reason), ..event(Kind::Login, Outcome::Refused, request) }).emit();
     }
 
-    /// Somebody is known and the policies do not let them in.
-    pub(crate) fn judged_at_login(
+    /// Somebody is known and the policies do not let them in: the end of their login, and a refusal like any other.
+    pub(crate) fn denied_at_login(
         &self,
         verdict: &Verdict,
         application: &Application,
         identity: &Identity,
+        via: Via,
         request: &PortalRequest,
     ) {
-        let reason = Reason::of_denial(verdict);
+        let reason = Reason::of_denial(verdict).id();
+        metrics().login(Login::Refused, Some(reason));
         let denied = Event {
-            reason: Some(reason.id()),
-            application: Some(&application.settings().name),
-            aud: Some(application.aud().as_str()),
-            email: Some(&identity.email),
-            user: Some(&identity.user),
-            idp: Some(&identity.idp.id),
+            reason: Some(reason),
             policy: verdict.policy.and_then(|place| application.policy(place)).map(|(name, _)| name),
-            ..event(Kind::Access, Outcome::Refused, request)
+            ..known(Kind::Access, Outcome::Refused, application, identity, request)
         };
         denied.emit();
+        Event { event: Kind::Login, via: Some(via), ..denied }.emit();
     }
 
     pub(crate) fn logged_out(&self, email: Option<&Email>, user: &UserId, request: &PortalRequest) {

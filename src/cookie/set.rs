@@ -51,6 +51,11 @@ impl SetCookie<'_> {
         Self { value: "", ..*self }.build(Expiration::from(time::OffsetDateTime::UNIX_EPOCH), Duration::ZERO)
     }
 
+    /// Whether browsers keep it: they drop one above 4096 bytes without a word (RFC 6265bis §5.7).
+    pub fn fits(&self) -> bool {
+        self.name.len() + self.value.len() <= 4096
+    }
+
     fn build(&self, expires: Expiration, max_age: Duration) -> Option<HeaderValue> {
         let same_site = match self.same_site {
             SameSite::None => cookie::SameSite::None,

@@ -189,10 +189,39 @@ impl Cors {
             (header::ACCESS_CONTROL_ALLOW_HEADERS, names),
             (header::ACCESS_CONTROL_MAX_AGE, max_age),
         ] {
-            if let Some(value) = value {
+            if let Some(value) = value.filter(|value| !value.is_empty()) {
                 headers.insert(name, value);
             }
         }
         headers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_preflight_is_told_of_no_header_where_none_is_allowed() {
+        let request: HeaderMap = [
+            (header::ORIGIN, HeaderValue::from_static("https://front.example.com")),
+            (header::ACCESS_CONTROL_REQUEST_METHOD, HeaderValue::from_static("GET")),
+            (header::ACCESS_CONTROL_REQUEST_HEADERS, HeaderValue::from_static("")),
+        ]
+        .into_iter()
+        .collect();
+        let named = |headers: Option<Vec<HeaderName>>| Cors {
+            allowed_origins: ["https://front.example.com".to_owned()].into(),
+            allowed_methods: Some(vec![Method::GET]),
+            allowed_headers: headers,
+            ..Cors::default()
+        };
+        for none in [Some(Vec::new()), None] {
+            let answer = named(none).preflight(&request);
+            assert!(!answer.contains_key(header::ACCESS_CONTROL_ALLOW_HEADERS), "{answer:?}");
+            assert_eq!(answer[header::ACCESS_CONTROL_ALLOW_METHODS], "GET");
+        }
+        let answer = named(Some(vec![header::CONTENT_TYPE])).preflight(&request);
+        assert_eq!(answer[header::ACCESS_CONTROL_ALLOW_HEADERS], "content-type");
     }
 }

@@ -61,7 +61,10 @@ fn route<'a>(snapshot: &'a Snapshot, host: &str, path: &CleanPath<'_>) -> Result
     match endpoint {
         Some(endpoint) if on_team || snapshot.router().knows_host(host) => Ok(Route::Endpoint { endpoint, on_team }),
         Some(_) => Ok(Route::Nowhere),
-        None if on_team => Ok(Route::Endpoint { endpoint: Endpoint::Unknown, on_team }),
+        None if on_team => {
+            let endpoint = if one == "/" { Endpoint::Home } else { Endpoint::Unknown };
+            Ok(Route::Endpoint { endpoint, on_team })
+        }
         None => {
             let found = snapshot.router().route(host, path)?;
             Ok(found.and_then(|i| snapshot.applications().get(i)).map_or(Route::Nowhere, Route::Application))

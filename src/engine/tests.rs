@@ -130,6 +130,8 @@ fn say(decision: &Decision) -> String {
                 Endpoint::Logout => "logout",
                 Endpoint::Certs => "certs",
                 Endpoint::GetIdentity => "get-identity",
+                Endpoint::ProtectedResource => "protected-resource",
+                Endpoint::Home => "home",
                 Endpoint::Unknown => "unknown",
             };
             format!("handle {endpoint}{}", if *on_team { " on team" } else { "" })

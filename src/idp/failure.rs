@@ -140,6 +140,12 @@ pub enum GroupsFailure {
     /// As many as Okta puts into a claim, or more, and no API token to read all of them with.
     #[error("the groups claim holds as many groups as fit, so some may be missing; an API token would let all be read")]
     TooMany,
+    /// Okta would not fill the claim, because too many groups match its filter.
+    #[error(
+        "the filter of the groups claim matches too many groups of this person for Okta to send any; let it match fewer, or \
+         take it away and set `api_token`, with which all are read"
+    )]
+    Overfull,
     /// The claim is not a list of strings.
     #[error("the groups claim is not a list of strings")]
     Malformed,
@@ -270,7 +276,7 @@ impl From<CallbackError> for LoginFailure {
         match error {
             CallbackError::Issuer => Self::Issuer(IssuerMismatch::Callback),
             CallbackError::Provider { description: Some(text), .. } if is_too_many_groups(&text) => {
-                Self::Groups(GroupsFailure::TooMany)
+                Self::Groups(GroupsFailure::Overfull)
             }
             CallbackError::Provider { error, description } => Self::ProviderError { error, description },
             other @ (CallbackError::TooLong | CallbackError::Parameter(_) | CallbackError::State) => {
@@ -301,7 +307,7 @@ impl From<ClaimsError> for LoginFailure {
     }
 }
 
-/// Okta's words, which stand in an `error_description`.
+/// Okta's words, which stand in an `error_description`, of JSON or of `WWW-Authenticate` (RFC 6750 §3).
 pub(super) fn is_too_many_groups(description: &str) -> bool {
     description.contains("matched too many groups")
 }

@@ -14,7 +14,7 @@ use super::documents::{Ages, Documents};
 use super::failure::{EmailFailure, Endpoint, GroupsFailure, LoginFailure, is_too_many_groups};
 use super::groups::GroupsApi;
 use super::{Begun, Pending, Profile};
-use crate::http_client::{HttpClient, MAX_BODY};
+use crate::http_client::{HttpClient, MAX_BODY, Response};
 use crate::model::{Email, Group, Groups, IdpId, IdpRef, Secret, UnixTime};
 use crate::oidc::{self, Callback, ClaimedGroups, Expected, FlowSecrets, Metadata, UserClaims, VerifiedIdToken};
 
@@ -112,7 +112,11 @@ impl Okta {
         let code = callback.code(state, metadata.issuer(), metadata.iss_promised())?;
         let tokens = self.exchange(&metadata, code, pending).await?;
         let id_token = self.verify(&metadata, &tokens, pending, now, leeway).await?;
-        let userinfo = self.userinfo(&metadata, &tokens, &id_token).await?;
+        let (userinfo, overfull) = match self.userinfo(&metadata, &tokens, &id_token).await {
+            // The groups are all that is missing, and there is another way to them.
+            Err(LoginFailure::Groups(GroupsFailure::Overfull)) if self.suffices(&id_token) => (None, true),
+            other => (other?, false),
+        };
         let email_claim = self.settings.email_claim_name.as_deref().unwrap_or("email");
         let claimed = oidc::merge(&id_token, userinfo.as_ref(), email_claim, &self.settings.claims)?;
         // Okta vouches for the addresses of its directory and need not say so.
@@ -121,7 +125,8 @@ impl Okta {
         }
         let email = claimed.email.as_deref().ok_or(LoginFailure::Email(EmailFailure::Missing))?;
         let email = Email::parse(email).map_err(|e| LoginFailure::Email(e.into()))?;
-        let groups = self.groups(claimed.groups, &claimed.subject, now).await.map_err(LoginFailure::Groups)?;
+        let claimed_groups = if overfull { ClaimedGroups::Elsewhere } else { claimed.groups };
+        let groups = self.groups(claimed_groups, &claimed.subject, now).await.map_err(LoginFailure::Groups)?;
         Ok(Profile {
             subject: claimed.subject,
             email,
@@ -160,7 +165,7 @@ impl Okta {
             RequestTokenError::ServerResponse(said) => {
                 let description = said.error_description().map(String::as_str).unwrap_or_default();
                 if is_too_many_groups(description) {
-                    return LoginFailure::Groups(GroupsFailure::TooMany);
+                    return LoginFailure::Groups(GroupsFailure::Overfull);
                 }
                 let said = format!("{} {description}", said.error().as_ref());
                 failed(Some(oidc::tame(said.trim_end(), 300)))
@@ -226,10 +231,20 @@ impl Okta {
             .map_err(|source| LoginFailure::Unreachable { endpoint, source })?;
         match answer.status {
             StatusCode::OK => {}
+            StatusCode::BAD_REQUEST if says_too_many_groups(&answer) => {
+                return Err(LoginFailure::Groups(GroupsFailure::Overfull));
+            }
             status => return Err(LoginFailure::Answer { endpoint, status }),
         }
         let claims = oidc::userinfo(answer.is_type("application/json"), &answer.body, &id_token.subject)?;
         Ok(Some(claims))
+    }
+
+    /// Whether an ID token says all that was asked for but the groups, and those can be read.
+    fn suffices(&self, id_token: &VerifiedIdToken) -> bool {
+        let wanted = self.settings.claims.iter().map(String::as_str);
+        let mut wanted = wanted.chain([self.settings.email_claim_name.as_deref().unwrap_or("email")]);
+        self.settings.api_token.is_some() && wanted.all(|name| id_token.claims.get(name).is_some())
     }
 
     /// What is known of the groups, and whether that is all of them.
@@ -259,6 +274,11 @@ impl Okta {
             .await
             .map(Groups::Known)
     }
+}
+
+fn says_too_many_groups(answer: &Response) -> bool {
+    let challenges = answer.headers.get_all(header::WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+    is_too_many_groups(&String::from_utf8_lossy(&answer.body)) || challenges.into_iter().any(is_too_many_groups)
 }
 
 /// As many as Okta puts into a claim: a full one may have been cut.

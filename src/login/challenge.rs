@@ -4,11 +4,12 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::json;
 
-use super::{AppSession, ReturnTo};
+use super::{AppSession, LOGGED_OUT, ReturnTo};
 use crate::engine::{Application, Challenge, Style, Team};
 use crate::model::{Reason, RequestId, RequestView, UnixTime};
 use crate::portal::answer::{self, redirect};
-use crate::portal::pages::{LoginLoop, LostCookie, ResendForm};
+use crate::portal::pages::{Link, LoggedOut, LoginLoop, LostCookie, ResendForm};
+use crate::route::Endpoint;
 
 /// Answers a request that needs a login, in the way its client can follow.
 pub(crate) fn respond(
@@ -25,6 +26,13 @@ pub(crate) fn respond(
         None => request.path.as_str().to_owned(),
     };
     let mut response = match challenge.style {
+        // Back to the provider at once would end a logout as a login.
+        Style::Redirect if request.query == Some(LOGGED_OUT) && is_signed_out(challenge.reason) => {
+            let url = login_url(team, application, host, &ReturnTo::parse(request.path.as_str()), None, now);
+            let back = format!("{}{}", team.url_of(host), request.path.as_str());
+            let back = Link { href: &back, label: "Back to the application" };
+            with_login(answer::page(LoggedOut { back: Some(back), request_id: &id.to_string() }.page()), &url)
+        }
         Style::Redirect => {
             let session = AppSession::of(request.headers).unwrap_or_else(AppSession::random);
             // A session that came back and is over, or another's, is no cookie that was lost.
@@ -33,6 +41,8 @@ pub(crate) fn respond(
             }
             let url = login_url(team, application, host, &ReturnTo::parse(&here), Some(&session), now);
             let mut response = redirect(StatusCode::FOUND, &url);
+            let allowed = HeaderValue::from_static("true");
+            response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, allowed);
             if let Some(cookie) = session.to_header(now) {
                 response.headers_mut().append(header::SET_COOKIE, cookie);
             }
@@ -66,8 +76,15 @@ pub(crate) fn respond(
         }
         Style::Grpc => answer::grpc(StatusCode::UNAUTHORIZED, "login required"),
     };
+    if response.status().is_redirection() || response.status() == StatusCode::UNAUTHORIZED {
+        name_metadata(response.headers_mut(), team, host, request.path.as_str());
+    }
     name_application(response.headers_mut(), application, host);
     response
+}
+
+const fn is_signed_out(reason: Reason) -> bool {
+    matches!(reason, Reason::NoSession | Reason::SessionRevoked)
 }
 
 /// `https://<team>/cdn-cgi/access/login/<host>?kid=…&meta=…&redirect_url=…`
@@ -114,10 +131,19 @@ fn name_application(headers: &mut HeaderMap, application: &Application, host: &s
     }
 }
 
+/// Where a client learns who signs people in for this page (§2.1, in the words of RFC 9728 §5.1).
+fn name_metadata(headers: &mut HeaderMap, team: &Team, host: &str, path: &str) {
+    // A path may hold what would end the quoted string, and be longer than clients read.
+    let path = ReturnTo::parse(path).as_str().replace('"', "%22");
+    let at = format!("{}{}{path}", team.url_of(host), Endpoint::PROTECTED_RESOURCE);
+    if let Ok(value) = HeaderValue::try_from(format!("Cloudflare-Access resource_metadata=\"{at}\"")) {
+        headers.insert(header::WWW_AUTHENTICATE, value);
+    }
+}
+
 fn with_login(mut response: Response<Bytes>, url: &str) -> Response<Bytes> {
     *response.status_mut() = StatusCode::UNAUTHORIZED;
     let headers = response.headers_mut();
-    headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Cloudflare-Access"));
     if let Ok(url) = HeaderValue::try_from(url) {
         headers.insert(HeaderName::from_static("cf-access-login-url"), url);
     }

@@ -3,7 +3,7 @@
 //! Application host → `login` on the team domain → identity provider → `callback` → `authorized` on the application host →
 //! the page. Decides which step a browser is at and whether it may take the next one. Trusts what was sealed by this team,
 //! for its purpose and its time; everything else that comes back is input. Never builds a return address from anything but
-//! a known application and a path.
+//! a known host and a path.
 
 mod app_session;
 mod challenge;
@@ -15,4 +15,7 @@ pub(crate) use app_session::AppSession;
 pub(crate) use challenge::{login_url, respond};
 pub(crate) use flow::{Flow, FlowCookies, State};
 pub(crate) use handover::{Handover, Terms};
-pub(crate) use return_to::ReturnTo;
+pub(crate) use return_to::{Landing, ReturnTo};
+
+/// The query of the page that a logout ends on, as Access has it.
+pub(crate) const LOGGED_OUT: &str = "__cf_access_message=logged_out";

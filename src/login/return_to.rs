@@ -1,6 +1,8 @@
 use serde::{Deserialize, Serialize};
 
-use crate::model::CleanPath;
+use super::LOGGED_OUT;
+use crate::engine::Snapshot;
+use crate::model::{Authority, CleanPath};
 
 /// Where to go after a login: a canonical path and its query, on a host that comes from elsewhere. It cannot name a host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +33,59 @@ impl ReturnTo {
 impl From<String> for ReturnTo {
     fn from(text: String) -> Self {
         Self::parse(&text)
+    }
+}
+
+/// Where to go after a logout: a page on the team domain or on an application's host, by the team's own scheme and port. It
+/// cannot name any other place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Landing {
+    host: String,
+    url: String,
+}
+
+impl Landing {
+    /// Reads a path on `host`, or an address in full; `None` for whatever leads elsewhere or can be read in two ways.
+    pub(crate) fn parse(text: &str, host: &str, snapshot: &Snapshot) -> Option<Self> {
+        let team = snapshot.team();
+        if !text.bytes().all(|b| b.is_ascii_graphic() && b != b'\\') {
+            return None;
+        }
+        let (host, page) = if text.starts_with('/') {
+            (host.to_owned(), text)
+        } else {
+            let rest = text.strip_prefix(if team.plain_http { "http://" } else { "https://" })?;
+            let (authority, page) = rest.split_at_checked(rest.find(['/', '?', '#']).unwrap_or(rest.len()))?;
+            // It knows no user information.
+            let authority = Authority::parse(authority).ok()?;
+            if !team.is_served_on(authority.port.unwrap_or(if team.plain_http { 80 } else { 443 })) {
+                return None;
+            }
+            (authority.host.into_owned(), page)
+        };
+        let known = *host == *team.domain.as_str() || snapshot.router().knows_host(&host);
+        if !known || page.starts_with("//") {
+            return None;
+        }
+        let page = page.split('#').next().unwrap_or_default();
+        let page = if page.starts_with('/') { ReturnTo::parse(page) } else { ReturnTo::parse(&format!("/{page}")) };
+        Some(Self { url: format!("{}{}", team.url_of(&host), page.as_str()), host })
+    }
+
+    /// Where Access leaves those who sign out: the front page of the host, which is told so. `None` where there is none.
+    pub(crate) fn front_page(host: &str, snapshot: &Snapshot) -> Option<Self> {
+        let team = snapshot.team();
+        let there = *host == *team.domain.as_str() || snapshot.router().find(host, "/").is_some();
+        there.then(|| Self { host: host.to_owned(), url: format!("{}/?{LOGGED_OUT}", team.url_of(host)) })
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.url
+    }
+
+    /// Whether it stays on that host.
+    pub(crate) fn is_on(&self, host: &str) -> bool {
+        self.host == host
     }
 }
 

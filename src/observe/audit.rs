@@ -35,6 +35,8 @@ pub struct Event<'a> {
     pub user: Option<&'a UserId>,
     /// The provider that knows the person.
     pub idp: Option<&'a IdpId>,
+    /// How a login came to know the person.
+    pub via: Option<Via>,
     /// The policy that decided, by its name.
     pub policy: Option<&'a str>,
     /// Where the request came from, as `trusted_proxies` made it out.
@@ -52,7 +54,7 @@ pub struct Event<'a> {
 /// The steps in the life of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A login ended, well or not.
+    /// A login to an application ended, well or not.
     Login,
     /// Somebody signed out, or was.
     Logout,
@@ -69,6 +71,25 @@ pub enum Outcome {
     Refused,
     /// It could not be decided.
     Unavailable,
+}
+
+/// How a login came to know the person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// The identity provider was asked.
+    Provider,
+    /// The browser had a session on the team domain already, so nobody was asked.
+    Session,
+}
+
+impl Via {
+    /// The word in the event.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Provider => "provider",
+            Self::Session => "session",
+        }
+    }
 }
 
 impl Kind {
@@ -106,6 +127,7 @@ impl<'a> Event<'a> {
             email: None,
             user: None,
             idp: None,
+            via: None,
             policy: None,
             client: None,
             method: None,
@@ -128,6 +150,7 @@ impl<'a> Event<'a> {
             email,
             user,
             idp,
+            via,
             policy,
             client,
             method,
@@ -151,6 +174,7 @@ impl<'a> Event<'a> {
             email = email.map(Email::as_str),
             user = user.map(|user| &*user.0),
             idp = idp.map(|idp| &*idp.0),
+            via = via.map(Via::as_str),
             policy = policy.as_deref(),
             client = client.map(tracing::field::display),
             method = method.as_deref(),

@@ -217,7 +217,8 @@ impl Metrics {
         }
     }
 
-    /// Counts an ended login; `reason` is the login's own reason id, one of a closed list.
+    /// Counts an ended login; `reason` is the login's own reason id, one of a closed list. A successful one has the reason
+    /// `session` where the team's session sufficed, and none where the provider was asked.
     pub fn login(&self, outcome: Login, reason: Option<&'static str>) {
         self.logins.with_label_values(&[outcome.as_str(), reason.unwrap_or(NO_REASON)]).inc();
     }

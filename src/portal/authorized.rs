@@ -29,7 +29,7 @@ pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Resp
         true => access.redeem_remotely(&claim).await,
     };
     let Some(session) = session else {
-        access.login_refused("app_session_missing", Outcome::Invalid, request);
+        access.login_refused("app_session_missing", Outcome::Invalid, None, request);
         return cookie_missing(&snapshot, request);
     };
     let granted = match redeemed {
@@ -37,18 +37,20 @@ pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Resp
         // The same page twice, by the back button for instance: the session that came of it is there, or a new login begins.
         Err(Refused::Used(to)) => return answer::redirect(StatusCode::FOUND, &page(&snapshot, request, &to)),
         Err(Refused::Over(to)) => {
-            access.login_refused("login_expired", Outcome::Invalid, request);
+            let path = to.as_str().split('?').next().unwrap_or_default();
+            let application = snapshot.router().find(&request.host, path).and_then(|i| snapshot.applications().get(i));
+            access.login_refused("login_expired", Outcome::Invalid, application.map(AsRef::as_ref), request);
             return respond::expired(id, &page(&snapshot, request, &to));
         }
         Err(Refused::Unavailable) => return respond::unavailable(id),
         Err(Refused::Invalid) => {
-            access.login_refused("handover_invalid", Outcome::Invalid, request);
+            access.login_refused("handover_invalid", Outcome::Invalid, None, request);
             return respond::bad_request(id, "handover_invalid");
         }
     };
     let application = snapshot.application(&granted.aud);
     let Some(application) = application.filter(|a| a.settings().domain.covers_host(&request.host)) else {
-        access.login_refused("handover_invalid", Outcome::Invalid, request);
+        access.login_refused("handover_invalid", Outcome::Invalid, None, request);
         return respond::bad_request(id, "handover_invalid");
     };
     let attributes = application.settings().cookie;
@@ -70,7 +72,8 @@ pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Resp
         SameSite::None | SameSite::Lax => answer::redirect(StatusCode::FOUND, &page),
     };
     let headers = response.headers_mut();
-    match (fits(&cookie), cookie.to_header(), session.completed(&granted.aud, now).to_header(now)) {
+    // A login that cannot be kept must not begin a loop.
+    match (cookie.fits(), cookie.to_header(), session.completed(&granted.aud, now).to_header(now)) {
         (true, Some(cookie), Some(session)) => {
             headers.append(header::SET_COOKIE, cookie);
             headers.append(header::SET_COOKIE, session);
@@ -177,9 +180,4 @@ fn cookie_missing(snapshot: &Snapshot, request: &PortalRequest) -> Response<Byte
         request_id: &request.id.to_string(),
     };
     answer::page(loop_page.page())
-}
-
-/// Browsers drop a cookie above 4096 bytes without a word (RFC 6265bis §5.7); a login that cannot be kept must not begin a loop.
-fn fits(cookie: &SetCookie<'_>) -> bool {
-    cookie.name.len() + cookie.value.len() <= 4096
 }

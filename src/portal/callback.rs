@@ -12,6 +12,7 @@ use crate::engine::Snapshot;
 use crate::idp::{Callback, Pending};
 use crate::login::{Flow, FlowCookies, State};
 use crate::model::Secret;
+use crate::observe::audit::Via;
 use crate::observe::metrics::Login as Outcome;
 
 /// `callback`: what the provider said, brought back by the browser.
@@ -19,7 +20,7 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
     let snapshot = access.snapshot();
     let sealed = request.parameter("state").unwrap_or_default();
     let Ok(state) = State::open(access.seal(), &sealed) else {
-        access.login_refused("login_state", Outcome::Invalid, request);
+        access.login_refused("login_state", Outcome::Invalid, None, request);
         return respond::bad_request(request.id, "login_state");
     };
     let Some(destination) = destination(&snapshot, &state) else { return respond::not_found(request.id) };
@@ -35,7 +36,7 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
     };
     let mut response = match finish(access, &sealed, &flow.pending, request).await {
         Ok(Some(login)) => {
-            let mut response = arrive(access, &snapshot, &destination, &login, request);
+            let mut response = arrive(access, &snapshot, &destination, &login, Via::Provider, request);
             match access.organisation_cookie(&login, request.now) {
                 Some(cookie) => response.headers_mut().append(header::SET_COOKIE, cookie),
                 None => return respond::internal(request.id),
@@ -82,7 +83,7 @@ async fn late(
 ) -> Response<Bytes> {
     match access.organisation_session(&request.headers, request.now).await {
         Ok(Some(login)) if destination.application.allows_idp(&login.identity.idp.id) => {
-            return arrive(access, snapshot, destination, &login, request);
+            return arrive(access, snapshot, destination, &login, Via::Session, request);
         }
         Ok(_) => {}
         Err(_) => return respond::unavailable(request.id),
@@ -93,10 +94,10 @@ async fn late(
         return answer::redirect(StatusCode::FOUND, &format!("{begun_again}&second=1"));
     }
     if !lost {
-        access.login_refused("login_expired", Outcome::Invalid, request);
+        access.login_refused("login_expired", Outcome::Invalid, Some(&destination.application), request);
         return respond::expired(request.id, &begun_again);
     }
-    access.login_refused("flow_cookie_missing", Outcome::Invalid, request);
+    access.login_refused("flow_cookie_missing", Outcome::Invalid, Some(&destination.application), request);
     let page = LoginLoop {
         cookie: &format!("{FLOW_PREFIX}{}", state.flow),
         causes: &[LostCookie::Blocked, LostCookie::TooMany, LostCookie::HostChanged],

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{PortalRequest, answer, respond};
 use crate::control::{Access, SignedIn};
-use crate::model::{Groups, Identity};
+use crate::model::{Aud, Groups, Identity};
 
 /// `get-identity` (§2.4): who the browser's session says it is. Claims, never tokens, and only to this site's own pages.
 pub(super) async fn get_identity(access: &Access, request: &PortalRequest) -> Response<Bytes> {
@@ -21,13 +21,14 @@ pub(super) async fn get_identity(access: &Access, request: &PortalRequest) -> Re
         access.learn_identity(nonce, &token).await;
     }
     match access.identity(nonce, request.now).await {
-        Ok(Some(identity)) => answer::json(StatusCode::OK, &document(&identity)),
+        Ok(Some(identity)) => answer::json(StatusCode::OK, &document(&identity, access.snapshot().issuer())),
         Ok(None) => refused(StatusCode::UNAUTHORIZED, "no_session"),
         Err(_) => respond::unavailable(request.id),
     }
 }
 
-fn document(identity: &Identity) -> Value {
+/// The document. What nothing here can know (countries, devices) is empty, as Access has it where it does not know.
+pub(crate) fn document(identity: &Identity, issuer: &str) -> Value {
     let Identity { user, subject: _, email, name, idp, groups, amr, claims, at, ip } = identity;
     let groups = match groups {
         Groups::Known(groups) => json!(groups),
@@ -36,9 +37,15 @@ fn document(identity: &Identity) -> Value {
     json!({
         "id": user, "name": name.as_deref().unwrap_or(email.as_str()), "email": email, "user_uuid": user,
         "amr": amr.clone().unwrap_or_default(), "oidc_fields": claims, "groups": groups, "idp": idp,
+        "geo": {"country": ""}, "account_id": account_id(issuer),
         "iat": at, "ip": ip, "auth_status": "NONE", "common_name": "", "service_token_id": "", "service_token_status": false,
         "is_warp": false, "is_gateway": false, "gateway_account_id": "", "device_id": "", "device_sessions": {}, "devicePosture": {},
         "mtls_auth": {"cert_issuer_ski": "", "cert_presented": false, "cert_serial": "", "cert_issuer_dn": "", "auth_status": "NONE"},
         "version": 2,
     })
+}
+
+/// What stands for the account of a team: 32 hexadecimal digits, the same on all its nodes for as long as its domain is.
+pub(crate) fn account_id(issuer: &str) -> String {
+    Aud::derive(&["account", issuer]).as_str().get(..32).unwrap_or_default().to_owned()
 }

@@ -13,6 +13,7 @@ use crate::engine::{Application, Snapshot};
 use crate::idp::{Hints, Prompt, Provider};
 use crate::login::{Flow, FlowCookies, Handover, ReturnTo, State, Terms};
 use crate::model::{Aud, Authority, IdpId, Reason, UnixTime};
+use crate::observe::audit::Via;
 use crate::policy::{Facts, Outcome};
 use crate::route::Endpoint;
 
@@ -34,7 +35,7 @@ pub(super) async fn login(access: &Access, request: &PortalRequest) -> Response<
     let known = if switching { Ok(None) } else { access.organisation_session(&request.headers, request.now).await };
     let mut response = match known {
         Ok(Some(login)) if destination.application.allows_idp(&login.identity.idp.id) => {
-            arrive(access, &snapshot, &destination, &login, request)
+            arrive(access, &snapshot, &destination, &login, Via::Session, request)
         }
         Ok(_) => choose(access, &destination, request, switching).await,
         Err(_) => respond::unavailable(request.id),
@@ -81,7 +82,6 @@ async fn choose(
         team: &snapshot.team().name,
         application: &settings.name,
         providers: &providers,
-        message: None,
         request_id: &request.id.to_string(),
     };
     answer::page(page.page())
@@ -125,6 +125,7 @@ pub(super) fn arrive(
     snapshot: &Snapshot,
     destination: &Destination,
     login: &Login,
+    via: Via,
     request: &PortalRequest,
 ) -> Response<Bytes> {
     let Destination { application, host, to, app_session } = destination;
@@ -138,12 +139,16 @@ pub(super) fn arrive(
     };
     let verdict = snapshot.judge(application, &facts);
     if verdict.outcome == Outcome::Deny {
-        access.judged_at_login(&verdict, application, identity, request);
+        access.denied_at_login(&verdict, application, identity, via, request);
         let switch = format!("{}&switch=1", again(&access.services(), destination));
         return respond::denied(request.id, application, identity, &switch, Reason::of_denial(&verdict));
     }
     let base = snapshot.team().url_of(host);
     let page = format!("{base}{}", to.as_str());
+    // Without that cookie the browser comes back here with one, as somebody who is known by then.
+    if app_session.is_some() || via == Via::Provider {
+        access.logged_in(application, identity, via, request);
+    }
     let Some(app_session) = app_session else { return answer::redirect(StatusCode::FOUND, &page) };
     let policy = verdict.policy.and_then(|place| application.policy(place)).and_then(|(_, duration)| duration);
     let lasts = policy.unwrap_or(application.settings().session_duration);

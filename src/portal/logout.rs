@@ -1,26 +1,35 @@
 use bytes::Bytes;
-use http::{HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, Method, Response, StatusCode, header};
 
 use super::pages::{Link, LoggedOut, LogoutConfirm};
 use super::{PortalRequest, answer, respond};
 use crate::control::{Access, SignedIn};
 use crate::cookie::{self, SameSite, SetCookie};
-use crate::login::ReturnTo;
+use crate::engine::Snapshot;
+use crate::login::{Landing, ReturnTo};
 use crate::model::IdentityNonce;
 use crate::route::Endpoint;
 
-/// `logout`: ends the login that the browser's session came from, for every application.
+/// `logout`: ends the login that the browser's session came from, for every application. `returnTo` names where to go after
+/// it, which can only be the team domain or an application.
 pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response<Bytes> {
+    let wanted = request.parameter("returnTo");
+    let wanted = wanted.and_then(|to| Landing::parse(&to, &request.host, &access.snapshot()));
     let signed_in = access.signed_in(request).filter(|_| access.services().remote.is_none());
     let Some(SignedIn { nonce, email, user, .. }) = signed_in else {
         // The cookie of an application on a path does not come here, and a team elsewhere ends its own sessions.
-        return if request.on_team { signed_out(access, request) } else { to_the_team(access, request) };
+        return if request.on_team {
+            signed_out(access, request, wanted)
+        } else {
+            to_the_team(access, request, wanted)
+        };
     };
     match intent(access, request, nonce) {
         Intent::SignOut => {}
         Intent::Ask => {
             let Ok(csrf) = access.seal().seal(PURPOSE, &nonce.as_str()) else { return respond::internal(request.id) };
-            let page = LogoutConfirm { action: &request.path, csrf: &csrf, request_id: &request.id.to_string() };
+            let action = wanted.map_or_else(|| request.path.clone(), |to| with_return_to(&request.path, &to));
+            let page = LogoutConfirm { action: &action, csrf: &csrf, request_id: &request.id.to_string() };
             return answer::page(page.page());
         }
         Intent::Refuse => return answer::empty(StatusCode::FORBIDDEN),
@@ -29,7 +38,7 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
         return respond::unavailable(request.id);
     }
     access.logged_out(email.as_ref(), &user, request);
-    signed_out(access, request)
+    signed_out(access, request, wanted)
 }
 
 enum Intent {
@@ -49,9 +58,6 @@ fn intent(access: &Access, request: &PortalRequest, nonce: IdentityNonce) -> Int
             .is_some_and(|n| n == nonce.as_str());
         return if ours && matches!(site, None | Some("same-origin")) { Intent::SignOut } else { Intent::Refuse };
     }
-    if request.method != Method::GET {
-        return Intent::Refuse;
-    }
     match (site, request.header("sec-fetch-mode"), request.header("sec-fetch-dest")) {
         (_, Some(mode), _) if mode != "navigate" => {
             if site == Some("same-origin") {
@@ -66,25 +72,53 @@ fn intent(access: &Access, request: &PortalRequest, nonce: IdentityNonce) -> Int
     }
 }
 
-/// Forgets the cookies of this host and goes on to where the session is.
-fn to_the_team(access: &Access, request: &PortalRequest) -> Response<Bytes> {
+/// Forgets the cookies of this host and goes on to where the session is, and from there to where a logout here would end.
+fn to_the_team(access: &Access, request: &PortalRequest, wanted: Option<Landing>) -> Response<Bytes> {
     if !matches!(request.header("sec-fetch-dest"), None | Some("document" | "empty")) {
         return answer::empty(StatusCode::FORBIDDEN);
     }
-    let mut response = signed_out(access, request);
-    *response.status_mut() = StatusCode::FOUND;
-    if let Ok(to) = HeaderValue::try_from(format!("{}{}/logout", access.services().team_url, Endpoint::PREFIX)) {
-        response.headers_mut().insert(header::LOCATION, to);
-    }
+    let snapshot = access.snapshot();
+    let logout = format!("{}{}/logout", access.services().team_url, Endpoint::PREFIX);
+    let then = wanted.or_else(|| Landing::front_page(&request.host, &snapshot));
+    let url = then.map_or_else(|| logout.clone(), |to| with_return_to(&logout, &to));
+    let mut response = answer::redirect(StatusCode::FOUND, &url);
+    forget_cookies(&snapshot, request, response.headers_mut());
     response
 }
 
-fn signed_out(access: &Access, request: &PortalRequest) -> Response<Bytes> {
+fn with_return_to(logout: &str, to: &Landing) -> String {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    query.append_pair("returnTo", to.as_str());
+    format!("{logout}?{}", query.finish())
+}
+
+/// The end of a logout: where one wanted to go, or where Access leaves one; a page where that cannot be followed.
+fn signed_out(access: &Access, request: &PortalRequest, wanted: Option<Landing>) -> Response<Bytes> {
     let snapshot = access.snapshot();
-    let base = snapshot.team().url_of(&request.host);
-    let back = (!request.on_team).then(|| format!("{base}{}", ReturnTo::parse("/").as_str()));
-    let back = back.as_deref().map(|href| Link { href, label: "Back to the application" });
-    let mut response = answer::page(LoggedOut { back, request_id: &request.id.to_string() }.page());
+    let asked = wanted.is_some();
+    let landing = wanted.or_else(|| Landing::front_page(&request.host, &snapshot));
+    let script = request.header("sec-fetch-mode").is_some_and(|mode| mode != "navigate");
+    let form = request.method == Method::POST;
+    // A form may lead to no other host, redirects included (CSP, `form-action`).
+    let followed = landing.as_ref().filter(|to| !script && (!form || to.is_on(&request.host)));
+    let mut response = match followed {
+        Some(to) if form => answer::redirect(StatusCode::SEE_OTHER, to.as_str()),
+        Some(to) => answer::redirect(StatusCode::FOUND, to.as_str()),
+        None => {
+            let front = format!("{}{}", snapshot.team().url_of(&request.host), ReturnTo::parse("/").as_str());
+            let back = match &landing {
+                Some(to) if asked => Some(Link { href: to.as_str(), label: "Continue" }),
+                _ if request.on_team => None,
+                _ => Some(Link { href: &front, label: "Back to the application" }),
+            };
+            answer::page(LoggedOut { back, request_id: &request.id.to_string() }.page())
+        }
+    };
+    forget_cookies(&snapshot, request, response.headers_mut());
+    response
+}
+
+fn forget_cookies(snapshot: &Snapshot, request: &PortalRequest, headers: &mut HeaderMap) {
     let paths =
         snapshot.applications().iter().filter(|a| !request.on_team && a.settings().domain.covers_host(&request.host));
     let mut paths: Vec<&str> = paths.map(|a| a.cookie_path()).chain(["/"]).collect();
@@ -101,10 +135,9 @@ fn signed_out(access: &Access, request: &PortalRequest) -> Response<Bytes> {
             same_site: SameSite::None,
         };
         if let Some(removal) = cookie.to_removal() {
-            response.headers_mut().append(header::SET_COOKIE, removal);
+            headers.append(header::SET_COOKIE, removal);
         }
     }
-    response
 }
 
 const PURPOSE: &str = "logout";

@@ -6,7 +6,8 @@
 pub(crate) mod answer;
 pub(crate) mod authorized;
 mod callback;
-mod identity;
+mod home;
+pub(crate) mod identity;
 mod login;
 mod logout;
 pub(crate) mod pages;
@@ -17,6 +18,7 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use serde_json::json;
 
 use crate::control::Access;
 use crate::model::{RequestId, UnixTime};
@@ -60,30 +62,56 @@ impl PortalRequest {
 
 /// Answers a request to one of our own endpoints.
 pub(crate) async fn handle(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    let reads = matches!(request.method, Method::GET | Method::HEAD);
-    match (request.endpoint, request.on_team) {
-        (Endpoint::Login, true) if reads => login::login(access, request).await,
-        (Endpoint::Callback, true) if request.method == Method::GET => callback::callback(access, request).await,
-        (Endpoint::Authorized, false) if reads => authorized::authorized(access, request).await,
-        (Endpoint::Authorized, true) if request.method == Method::POST => authorized::redeemed(access, request).await,
-        (Endpoint::Logout, _) if matches!(request.method, Method::GET | Method::POST) => {
-            logout::logout(access, request).await
-        }
-        (Endpoint::Certs, _) if reads => certs(access, request),
-        (Endpoint::GetIdentity, _) if reads => identity::get_identity(access, request).await,
-        (Endpoint::Callback, true) => only("GET"),
-        (Endpoint::Authorized, true) => only("POST"),
-        (Endpoint::Logout, _) => only("GET, POST"),
-        (Endpoint::Login, true) | (Endpoint::Authorized, false) | (Endpoint::Certs | Endpoint::GetIdentity, _) => {
-            only("GET, HEAD")
-        }
-        _ => respond::not_found(request.id),
+    let Some(allowed) = methods(request.endpoint, request.on_team) else { return respond::not_found(request.id) };
+    if !allowed.split(", ").any(|method| request.method == *method) {
+        let mut response = answer::empty(StatusCode::METHOD_NOT_ALLOWED);
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+        return response;
+    }
+    match request.endpoint {
+        Endpoint::Login => login::login(access, request).await,
+        Endpoint::Callback => callback::callback(access, request).await,
+        Endpoint::Authorized if request.on_team => authorized::redeemed(access, request).await,
+        Endpoint::Authorized => authorized::authorized(access, request).await,
+        Endpoint::Logout => logout::logout(access, request).await,
+        Endpoint::Certs => certs(access, request),
+        Endpoint::GetIdentity => identity::get_identity(access, request).await,
+        Endpoint::ProtectedResource => protected_resource(access, request),
+        Endpoint::Home => home::home(access, request).await,
+        Endpoint::Unknown => respond::not_found(request.id),
     }
 }
 
-fn only(methods: &'static str) -> Response<Bytes> {
-    let mut response = answer::empty(StatusCode::METHOD_NOT_ALLOWED);
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
+/// The methods of an endpoint, as `Allow` lists them; `None` where there is no such endpoint.
+const fn methods(endpoint: Endpoint, on_team: bool) -> Option<&'static str> {
+    match (endpoint, on_team) {
+        (Endpoint::Login | Endpoint::Home, true)
+        | (Endpoint::Authorized | Endpoint::ProtectedResource, false)
+        | (Endpoint::Certs | Endpoint::GetIdentity, _) => Some("GET, HEAD"),
+        (Endpoint::Callback, true) => Some("GET"),
+        (Endpoint::Authorized, true) => Some("POST"),
+        (Endpoint::Logout, _) => Some("GET, POST"),
+        (Endpoint::Login | Endpoint::Callback | Endpoint::Home, false)
+        | (Endpoint::ProtectedResource, true)
+        | (Endpoint::Unknown, _) => None,
+    }
+}
+
+/// Who signs people in for a page (§2.2), for everybody: the redirect to the login says as much.
+fn protected_resource(access: &Access, request: &PortalRequest) -> Response<Bytes> {
+    let snapshot = access.snapshot();
+    let page = request.path.strip_prefix(Endpoint::PROTECTED_RESOURCE).filter(|page| !page.is_empty()).unwrap_or("/");
+    if snapshot.router().find(&request.host, page).is_none() {
+        return respond::not_found(request.id);
+    }
+    let team = snapshot.team();
+    let document = json!({
+        "resource": format!("{}{}", team.url_of(&request.host), if page == "/" { "" } else { page }),
+        "protected": true, "team_domain": team.domain.as_str(), "authorization_servers": [team.url()],
+        "authentication_methods": [{"name": "cloudflared"}],
+    });
+    let mut response = answer::json(StatusCode::OK, &document);
+    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     response
 }
 

@@ -57,14 +57,33 @@ pub(crate) struct LoginChooser<'a> {
     pub(crate) application: &'a str,
     /// The identity providers allowed for the application, in the order to show them.
     pub(crate) providers: &'a [Link<'a>],
-    /// Why one is here again.
-    pub(crate) message: Option<&'a str>,
     /// Names this request in the log.
     pub(crate) request_id: &'a str,
 }
 
 impl LoginChooser<'_> {
     /// 200 with the choice of identity providers.
+    pub(crate) fn page(&self) -> Page {
+        render(StatusCode::OK, self)
+    }
+}
+
+/// The team domain's own page.
+#[derive(Debug, Clone, Template)]
+#[template(path = "home.html", config = "src/portal/askama.toml")]
+pub(crate) struct Home<'a> {
+    /// Whose login this is.
+    pub(crate) team: &'a str,
+    /// The email of who is signed in.
+    pub(crate) signed_in_as: Option<&'a str>,
+    /// Where to sign out.
+    pub(crate) sign_out: &'a str,
+    /// Names this request in the log.
+    pub(crate) request_id: &'a str,
+}
+
+impl Home<'_> {
+    /// 200 saying what this host is for.
     pub(crate) fn page(&self) -> Page {
         render(StatusCode::OK, self)
     }

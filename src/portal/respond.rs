@@ -58,7 +58,9 @@ pub(super) fn denied(
         reason: Some(reason.id()),
         request_id: &id.to_string(),
     };
-    answer::page(page.page())
+    let mut response = answer::page(page.page());
+    response.extensions_mut().insert(reason);
+    response
 }
 
 fn later(mut response: Response<Bytes>) -> Response<Bytes> {

@@ -22,7 +22,8 @@ struct Claim {
     rank: usize,
 }
 
-/// What we serve ourselves, under `/cdn-cgi/access/` on the team domain and on every application's host.
+/// What we serve ourselves, under `/cdn-cgi/access/` on the team domain and on every application's host, and one document
+/// under `/.well-known/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// `login/<domain>`: team domain.
@@ -37,6 +38,10 @@ pub enum Endpoint {
     Certs,
     /// `get-identity`: both.
     GetIdentity,
+    /// `/.well-known/cloudflare-access-protected-resource/<path>`: application hosts.
+    ProtectedResource,
+    /// `/`: team domain.
+    Home,
     /// Nothing that exists.
     Unknown,
 }
@@ -45,9 +50,15 @@ impl Endpoint {
     /// Where the endpoints live.
     pub const PREFIX: &'static str = "/cdn-cgi/access";
 
-    /// The endpoint of a canonical path; `None` where the path is not under the prefix.
+    /// Where the metadata of an application's page is, before the page's own path.
+    pub const PROTECTED_RESOURCE: &'static str = "/.well-known/cloudflare-access-protected-resource";
+
+    /// The endpoint of a canonical path; `None` where the path is an application's.
     pub fn of(path: &str) -> Option<Self> {
-        let rest = path.strip_prefix(Self::PREFIX)?;
+        let Some(rest) = path.strip_prefix(Self::PREFIX) else {
+            let rest = path.strip_prefix(Self::PROTECTED_RESOURCE)?;
+            return (rest.is_empty() || rest.starts_with('/')).then_some(Self::ProtectedResource);
+        };
         Some(match rest.strip_prefix('/').unwrap_or(rest) {
             _ if !rest.is_empty() && !rest.starts_with('/') => return None,
             "callback" => Self::Callback,
@@ -190,6 +201,13 @@ mod tests {
             ("/cdn-cgi/accessory", None),
             ("/cdn-cgi/trace", None),
             ("/x/cdn-cgi/access/certs", None),
+            ("/.well-known/cloudflare-access-protected-resource", Some(Endpoint::ProtectedResource)),
+            ("/.well-known/cloudflare-access-protected-resource/", Some(Endpoint::ProtectedResource)),
+            ("/.well-known/cloudflare-access-protected-resource/a/b", Some(Endpoint::ProtectedResource)),
+            ("/.well-known/cloudflare-access-protected-resources", None),
+            ("/.well-known/oauth-protected-resource", None),
+            ("/.well-known/", None),
+            ("/x/.well-known/cloudflare-access-protected-resource/", None),
         ] {
             assert_eq!(Endpoint::of(path), endpoint, "{path}");
         }

@@ -50,6 +50,20 @@ pub struct Claims {
     pub custom: Option<Map<String, Value>>,
 }
 
+/// What an organisation token says beside the claims of every token. Written and never read: who somebody is, their record
+/// says.
+#[derive(Clone, Debug, Serialize)]
+pub struct OrganisationClaims<'a> {
+    /// Those of every token.
+    #[serde(flatten)]
+    pub claims: &'a Claims,
+    /// The team, where Access names an account.
+    pub account_id: &'a str,
+    /// The whole `get-identity` document; absent where it would not fit into a cookie.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<&'a Value>,
+}
+
 /// RFC 7519 §4.1.3: a string or an array of strings.
 fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     struct Audience;

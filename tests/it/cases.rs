@@ -114,6 +114,9 @@ fn shown(id: &str, case: &Case) -> String {
         ["handle", "logout"] => "302 to the team's logout".to_owned(),
         ["handle", "certs", ..] => "503".to_owned(),
         ["handle", "get-identity"] => "401 json".to_owned(),
+        ["handle", "home", "on", "team"] => "200 page".to_owned(),
+        ["handle", "protected-resource"] => "200 json".to_owned(),
+        ["handle", "protected-resource", "on", "team"] => "404".to_owned(),
         ["handle", "unknown", ..] => "404".to_owned(),
         _ => panic!("{id}: nobody knows how `{decision}` looks from outside"),
     }
@@ -130,7 +133,7 @@ fn describe(answer: &Response) -> String {
     };
     let with_login = answer.headers.one("cf-access-login-url").is_some();
     let what = match (status, reason) {
-        (302, _) if answer.location() == LOGOUT => "to the team's logout".to_owned(),
+        (302, _) if answer.location().starts_with(LOGOUT) => "to the team's logout".to_owned(),
         (302, _) => {
             let location = Url::parse(answer.location()).unwrap();
             let host = location.path().strip_prefix("/cdn-cgi/access/login/");
@@ -147,6 +150,7 @@ fn describe(answer: &Response) -> String {
         (401, None) if kind == "application/json" => "json".to_owned(),
         (401, None) if with_login && text.contains("<html") => "page".to_owned(),
         (200, None) if text.contains("<html") => "page".to_owned(),
+        (200, None) if kind == "application/json" => "json".to_owned(),
         (204, _) if answer.headers.one("access-control-allow-origin").is_some() => "preflight".to_owned(),
         (_, Some(reason)) => reason,
         (_, None) => String::new(),

@@ -1,5 +1,6 @@
 //! Whatever is logged at whatever level, nothing in it opens a door.
 
+use crate::support::portcullis::find;
 use crate::support::{APPLICATIONS, Person, World, okta, raw};
 
 #[tokio::test]
@@ -46,5 +47,47 @@ async fn j18_the_whole_log_of_everything_holds_no_secret() {
         let line = log.lines().find(|line| line.contains(secret.as_str()));
         assert_eq!(line, None, "`{secret:.20}…` in the log");
         assert!(!metrics.contains(secret.as_str()), "`{secret:.20}…` in the metrics");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_at_login_is_no_success() {
+    let world = World::start().await;
+    world.idp.script(|script| script.person = Person::bob());
+    let mut bob = world.browser();
+    assert_eq!(bob.open("http://wiki.localhost/").await.response.status, 403);
+    let metrics = world.proxy.metrics().await;
+    let count = |name: &str| metrics.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let denied = r#"portcullis_requests_total{decision="deny",reason="no_policy_applied"}"#;
+    assert_eq!(count(denied), Some("1"));
+    assert_eq!(count(r#"portcullis_logins_total{outcome="refused",reason="no_policy_applied"}"#), Some("1"));
+    assert_eq!(count(r#"portcullis_logins_total{outcome="success",reason="none"}"#), None);
+    // The redirect, the login page; the callback is the refusal.
+    assert_eq!(count(r#"portcullis_requests_total{decision="endpoint",reason="none"}"#), Some("1"));
+    let events = [world.proxy.events("login"), world.proxy.events("access")];
+    for event in events.iter().map(|events| &events[0]) {
+        let told = ["outcome", "reason", "application", "email", "idp"].map(|key| find(event, key));
+        let expected = ["refused", "no_policy_applied", "Wiki", "bob@example.com", "okta"].map(Some);
+        assert_eq!(told, expected, "{event}");
+    }
+    assert_eq!(events.map(|events| events.len()), [1, 1]);
+}
+
+#[tokio::test]
+async fn a_login_that_asks_nobody_is_a_login_too() {
+    let world = World::start().await;
+    let mut alice = world.signed_in(Person::alice(), "http://wiki.localhost/").await;
+    alice.open("http://app.localhost/").await;
+    // Nothing is new to those who have their session.
+    alice.open("http://app.localhost/again").await;
+    let events = world.proxy.events("login");
+    let told: Vec<_> =
+        events.iter().map(|event| ["outcome", "application", "via", "email"].map(|k| find(event, k))).collect();
+    let expected = [("Wiki", "provider"), ("App", "session")];
+    assert_eq!(told, expected.map(|(name, via)| ["allowed", name, via, "alice@example.com"].map(Some)), "{events:#?}");
+    let metrics = world.proxy.metrics().await;
+    for reason in ["none", "session"] {
+        let line = format!(r#"portcullis_logins_total{{outcome="success",reason="{reason}"}} 1"#);
+        assert!(metrics.contains(&line), "{line}: {metrics}");
     }
 }

@@ -190,7 +190,6 @@ impl AccessFilter {
                 let response = match form.map_err(too_slow)?? {
                     Some(body) => {
                         request.body = body;
-                        metrics().request(metrics::Decision::Endpoint, None);
                         let answered = self.access.handle(*request).await;
                         answered.unwrap_or_else(|| respond::refused(Reason::Internal, style, id))
                     }

@@ -88,9 +88,34 @@ async fn okta_s_own_words_for_too_many_groups() {
     let provider = op.provider();
     let begun = begin(&provider).await.unwrap();
     let query = format!("error=invalid_scope&error_description={words}&state={}", begun.state.expose());
-    assert!(matches!(failure(finish(&provider, &begun, &query).await), GroupsFailure::TooMany));
+    assert!(matches!(failure(finish(&provider, &begun, &query).await), GroupsFailure::Overfull));
     op.reply("/oauth2/v1/token", &[Reply::json(400, &json!({"error": "invalid_request", "error_description": words}))]);
-    assert!(matches!(failure(op.login(&provider).await), GroupsFailure::TooMany));
+    let refused = failure(op.login(&provider).await);
+    assert!(matches!(refused, GroupsFailure::Overfull));
+    let hint = refused.to_string();
+    assert!(hint.contains("filter") && hint.contains("`api_token`"), "{hint}");
+}
+
+#[tokio::test]
+async fn userinfo_that_cannot_hold_the_groups_does_not_hide_them() {
+    let words = "The groups claim matched too many groups and must be configured to match fewer groups";
+    let body = Reply::json(400, &json!({"error": "invalid_request", "error_description": words}));
+    let challenge = format!("Bearer error=\"invalid_request\", error_description=\"{words}\"");
+    let header = Reply { headers: vec![("www-authenticate", challenge)], ..Reply::html(400) };
+    for reply in [body, header] {
+        let op = person(450, Value::Null).await;
+        op.state().id_token = json!({"department": "eng"});
+        op.reply("/oauth2/v1/userinfo", &[reply]);
+        assert!(matches!(failure(op.login(&op.provider()).await), GroupsFailure::Overfull));
+        assert_eq!(known(op.login(&op.provider_with_token()).await), 450);
+        op.state().id_token = json!({});
+        let lacking = failure(op.login(&op.provider_with_token()).await);
+        assert!(matches!(lacking, GroupsFailure::Overfull), "a claim that userinfo would have had is not made up");
+    }
+    let op = person(450, Value::Null).await;
+    op.reply("/oauth2/v1/userinfo", &[Reply::json(400, &json!({"error": "invalid_request"}))]);
+    let other = op.login(&op.provider_with_token()).await.unwrap_err();
+    assert!(matches!(other, LoginFailure::Answer { endpoint: Endpoint::Userinfo, .. }), "{other:?}");
 }
 
 #[tokio::test]

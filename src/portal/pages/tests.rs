@@ -28,11 +28,9 @@ fn pages(text: &str, href: &str) -> Vec<(&'static str, Page)> {
         request_id: id,
     };
     vec![
-        (
-            "login",
-            LoginChooser { team: text, application: text, providers: &[link; 3], message: Some(text), request_id: id }
-                .page(),
-        ),
+        ("login", LoginChooser { team: text, application: text, providers: &[link; 3], request_id: id }.page()),
+        ("home", Home { team: text, signed_in_as: Some(text), sign_out: href, request_id: id }.page()),
+        ("home_of_nobody", Home { team: text, signed_in_as: None, sign_out: href, request_id: id }.page()),
         ("denied", denied.page()),
         (
             "denied_before_login",
@@ -161,6 +159,7 @@ fn every_page_leads_where_it_was_told() {
         leads,
         [
             "login",
+            "home",
             "denied",
             "error",
             "login_expired",
@@ -218,6 +217,8 @@ fn every_page_has_its_status() {
         statuses,
         [
             ("login", 200),
+            ("home", 200),
+            ("home_of_nobody", 200),
             ("denied", 403),
             ("denied_before_login", 403),
             ("error", 418),
@@ -247,6 +248,8 @@ fn the_words_users_search_for_are_exact() {
     let all = pages("CF_Authorization", "/next");
     for (page, words) in [
         ("application_not_found", "<h1>Unable to find your Access application!</h1>"),
+        ("home", "<h1>You are signed in.</h1>"),
+        ("home_of_nobody", "<h1>This is where you sign in.</h1>"),
         ("denied", "<h1>That account does not have access.</h1>"),
         ("unavailable", "<h1>Signing in is not possible right now.</h1>"),
         ("login_expired", "<h1>This sign-in has expired.</h1>"),
@@ -314,6 +317,7 @@ fn headers_forbid_storing_framing_and_guessing() {
         "referrer-policy: no-referrer",
         "x-content-type-options: nosniff",
         "x-frame-options: DENY",
+        "cross-origin-opener-policy: same-origin",
         "cache-control: private, max-age=0, no-store, no-cache, must-revalidate, post-check=0, pre-check=0",
         "expires: Thu, 01 Jan 1970 00:00:01 GMT",
     ] {

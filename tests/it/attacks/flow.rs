@@ -486,3 +486,55 @@ async fn r24_a_script_of_another_site_cannot_read_the_identity() {
         );
     }
 }
+
+#[tokio::test]
+async fn r05_a_hand_over_that_was_overheard_is_burned() {
+    let world = World::start().await;
+    let mut owner = world.browser();
+    let authorized = owner.open_until(WIKI, "http://wiki.localhost/cdn-cgi/access/authorized").await;
+    let lines = ["Sec-Fetch-Mode: navigate"];
+    let answer = world.browser().request("GET", authorized.as_str(), &lines, b"").await;
+    assert_no_session(&answer, "a browser without the cookie");
+    assert_eq!(
+        answer.headers.one("cross-origin-opener-policy"),
+        Some("same-origin"),
+        "nor does an opener see the page"
+    );
+    let answer = owner.request("GET", authorized.as_str(), &lines, b"").await;
+    assert_no_session(&answer, "what another browser has shown before");
+    assert_eq!((answer.status, answer.location()), (302, WIKI), "the right one begins again");
+    let page = owner.open(WIKI).await;
+    assert_eq!((page.url.as_str(), page.response.status), (WIKI, 200), "{:#?}", owner.trail);
+}
+
+#[tokio::test]
+async fn r05_an_edge_node_redeems_a_hand_over_once() {
+    let world = World::start().await;
+    let mut owner = world.browser();
+    let redeem = async |authorized: &Url, app_session: &str, host: &str| {
+        let mut form: Vec<_> = authorized.query_pairs().into_owned().collect();
+        form.extend([("app_session".to_owned(), app_session.to_owned()), ("hostname".to_owned(), host.to_owned())]);
+        let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        let url = "http://access.localhost/cdn-cgi/access/authorized";
+        let answer = world.browser().request("POST", url, &[], form.as_bytes()).await;
+        (answer.status, answer.json())
+    };
+    let begin = "http://wiki.localhost/cdn-cgi/access/authorized";
+    let authorized = owner.open_until(WIKI, begin).await;
+    let cookie = owner.cookie("wiki.localhost", "CF_AppSession").unwrap().to_owned();
+    let (status, granted) = redeem(&authorized, &cookie, "wiki.localhost").await;
+    assert_eq!((status, &granted["redirect_url"]), (200, &json!("/page")));
+    assert!(granted["token"].as_str().unwrap().starts_with("ey"));
+    let (status, used) = redeem(&authorized, &cookie, "wiki.localhost").await;
+    assert_eq!((status, &used["error"], &used["token"]), (409, &json!("used"), &Value::Null));
+    let answer = owner.request("GET", authorized.as_str(), &[], b"").await;
+    assert_no_session(&answer, "what an edge node has redeemed");
+
+    // Whoever shows it wrongly, shows it for the last time.
+    for (app_session, host) in [("n0123456789abcdef", "wiki.localhost"), (cookie.as_str(), "app.localhost"), ("", "")] {
+        let authorized = owner.open_until(WIKI, begin).await;
+        let (status, refused) = redeem(&authorized, app_session, host).await;
+        assert_eq!((status, &refused["error"]), (400, &json!("invalid")), "{app_session} {host}");
+        assert_eq!(redeem(&authorized, &cookie, "wiki.localhost").await.0, 409, "{app_session} {host}");
+    }
+}

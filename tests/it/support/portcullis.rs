@@ -259,7 +259,15 @@ impl Portcullis {
 
     /// The audit events of one kind, in order.
     pub fn events(&self, kind: &str) -> Vec<serde_json::Value> {
-        let log = self.log();
+        // A thread of its own writes the log, so an event may come a moment after the answer that it is about.
+        let mut log = self.log();
+        for _ in 0..20 {
+            std::thread::sleep(Duration::from_millis(50));
+            let later = self.log();
+            if later.len() == std::mem::replace(&mut log, later).len() {
+                break;
+            }
+        }
         let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
         lines.filter(|event| find(event, "event") == Some(kind)).collect()
     }

@@ -1,0 +1,92 @@
+//! The tokens that this team signs: the organisation's, for the team domain, and each application's.
+
+use http::HeaderValue;
+use serde::Serialize;
+
+use super::Access;
+use super::access::{Login, organisation_aud};
+use crate::cookie::{self, SameSite, SetCookie};
+use crate::engine::{Application, Snapshot};
+use crate::model::{Aud, Identity, IdentityNonce, UnixTime};
+use crate::portal::identity::{account_id, document};
+use crate::token::{Claims, Kind, OrganisationClaims};
+
+impl Access {
+    /// The organisation session as a cookie for the team domain (§4.4); `None` where it cannot be signed.
+    pub(crate) fn organisation_cookie(&self, login: &Login, now: UnixTime) -> Option<HeaderValue> {
+        let snapshot = self.snapshot();
+        let aud = organisation_aud(&snapshot);
+        let claims = claims(&snapshot, Kind::Org, &aud, login.nonce, &login.identity, login.expires, now);
+        let (account_id, identity) = (account_id(snapshot.issuer()), document(&login.identity, snapshot.issuer()));
+        let token = |identity| self.sign(&OrganisationClaims { claims: &claims, account_id: &account_id, identity });
+        let whole = token(Some(&identity))?;
+        let token = if whole.len() <= MAX_ORGANISATION_TOKEN { whole } else { token(None)? };
+        let cookie = SetCookie {
+            name: cookie::AUTHORIZATION,
+            value: &token,
+            path: "/",
+            expires: login.expires,
+            now,
+            http_only: true,
+            same_site: SameSite::None,
+        };
+        cookie.to_header()
+    }
+
+    /// An application's token (§4.2) for a login; `None` where that login is over.
+    pub(crate) async fn application_token(
+        &self,
+        application: &Application,
+        nonce: IdentityNonce,
+        expires: UnixTime,
+        now: UnixTime,
+    ) -> Option<String> {
+        let identity = match self.identity(nonce, now).await {
+            Ok(identity) => identity?,
+            Err(error) => {
+                self.store_failed(&error);
+                return None;
+            }
+        };
+        let snapshot = self.snapshot();
+        let revoked = snapshot.revocations().cover(Some(nonce), &identity.user, &[application.aud().clone()], now);
+        if revoked {
+            return None;
+        }
+        self.sign(&claims(&snapshot, Kind::App, application.aud(), nonce, &identity, expires, now))
+    }
+
+    fn sign(&self, claims: &impl Serialize) -> Option<String> {
+        let signing = self.signing.load_full()?;
+        signing.sign(claims).map_err(|error| tracing::error!(%error, "a token could not be signed")).ok()
+    }
+}
+
+fn claims(
+    snapshot: &Snapshot,
+    kind: Kind,
+    aud: &Aud,
+    nonce: IdentityNonce,
+    identity: &Identity,
+    expires: UnixTime,
+    now: UnixTime,
+) -> Claims {
+    let app = kind == Kind::App;
+    Claims {
+        iss: snapshot.issuer().to_owned(),
+        aud: vec![aud.as_str().to_owned()],
+        exp: expires,
+        iat: now,
+        nbf: Some(now),
+        kind,
+        sub: identity.user.0.to_string(),
+        email: Some(identity.email.as_str().to_owned()),
+        identity_nonce: Some(nonce.as_str().to_owned()),
+        // There is nothing here that knows countries.
+        country: app.then(String::new),
+        custom: (app && !identity.claims.is_empty()).then(|| identity.claims.clone()),
+    }
+}
+
+/// Beside five logins under way, what servers on the way take as one header.
+const MAX_ORGANISATION_TOKEN: usize = 3 * 1024;

@@ -1,0 +1,27 @@
+use bytes::Bytes;
+use http::Response;
+
+use super::pages::{Home, LoggedOut};
+use super::{PortalRequest, answer, respond};
+use crate::control::Access;
+use crate::login::LOGGED_OUT;
+use crate::route::Endpoint;
+
+/// The team domain's own page: what this host is, and as whom the browser is signed in.
+pub(super) async fn home(access: &Access, request: &PortalRequest) -> Response<Bytes> {
+    let snapshot = access.snapshot();
+    let Ok(login) = access.organisation_session(&request.headers, request.now).await else {
+        return respond::unavailable(request.id);
+    };
+    let id = request.id.to_string();
+    if login.is_none() && request.query.as_deref() == Some(LOGGED_OUT) {
+        return answer::page(LoggedOut { back: None, request_id: &id }.page());
+    }
+    let page = Home {
+        team: &snapshot.team().name,
+        signed_in_as: login.as_ref().map(|login| login.identity.email.as_str()),
+        sign_out: &format!("{}/logout", Endpoint::PREFIX),
+        request_id: &id,
+    };
+    answer::page(page.page())
+}

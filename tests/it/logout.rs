@@ -1,0 +1,194 @@
+//! Signing out: what it ends, where it leads, and who cannot be made to.
+
+use std::time::Duration;
+
+use url::Url;
+
+use crate::support::{APPLICATIONS, Person, World, browser};
+
+const WIKI: &str = "http://wiki.localhost/page";
+const LOGOUT: &str = "http://wiki.localhost/cdn-cgi/access/logout";
+const LANDING: &str = "http://wiki.localhost/?__cf_access_message=logged_out";
+const NAVIGATION: &[&str] = &["Sec-Fetch-Site: same-origin", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"];
+
+fn to(logout: &str, target: &str) -> String {
+    let mut url = Url::parse(logout).unwrap();
+    url.query_pairs_mut().append_pair("returnTo", target);
+    url.into()
+}
+
+#[tokio::test]
+async fn a_logout_ends_on_the_front_page_which_signs_nobody_in_again() {
+    let world = World::start().await;
+    let mut alice = world.signed_in(Person::alice(), WIKI).await;
+    let asked = world.idp.count("/oauth2/v1/authorize");
+    let page = alice.open(LOGOUT).await;
+    assert_eq!((page.url.as_str(), page.response.status), (LANDING, 401), "{:#?}", alice.trail);
+    assert!(page.response.text().contains("You are signed out."));
+    assert_eq!(world.idp.count("/oauth2/v1/authorize"), asked, "the provider would have signed them in again at once");
+    let back = browser::link(&page.response.text(), "Back to the application").unwrap();
+    let page = alice.open(&back).await;
+    assert_eq!((page.url.as_str(), page.response.status), ("http://wiki.localhost/", 200), "{:#?}", alice.trail);
+
+    // With a session the query means nothing, and for a script there is no redirect to lose itself in.
+    assert_eq!(alice.open(LANDING).await.response.status, 200);
+    let answer = alice.fetch("GET", LOGOUT, &[], b"").await;
+    assert_eq!((answer.status, answer.headers.one("location")), (200, None));
+    assert_eq!(alice.fetch("GET", WIKI, &[], b"").await.status, 401);
+
+    let mut alice = world.signed_in(Person::alice(), WIKI).await;
+    let page = alice.open("http://access.localhost/cdn-cgi/access/logout").await;
+    assert_eq!(page.url.as_str(), "http://access.localhost/?__cf_access_message=logged_out", "{:#?}", alice.trail);
+    assert!(page.response.text().contains("You are signed out."));
+}
+
+#[tokio::test]
+async fn return_to_leads_to_what_is_known() {
+    let world = World::start().await;
+    let known = [
+        ("/goodbye?x=1", "http://wiki.localhost/goodbye?x=1"),
+        ("http://app.localhost", "http://app.localhost/"),
+        ("http://app.localhost/a/../b?c=d#e", "http://app.localhost/b?c=d"),
+        ("http://APP.localhost:80?c=d", "http://app.localhost/?c=d"),
+        ("http://access.localhost/", "http://access.localhost/"),
+    ];
+    for (target, expected) in known {
+        let mut alice = world.signed_in(Person::alice(), WIKI).await;
+        let answer = alice.request("GET", &to(LOGOUT, target), NAVIGATION, b"").await;
+        assert_eq!((answer.status, answer.location()), (302, expected), "{target}");
+        assert_eq!(alice.cookie("wiki.localhost", "CF_Authorization"), None, "{target}");
+        // Without a session here it goes there by way of the team, which knows best whether there is one.
+        let answer = alice.request("GET", &to(LOGOUT, target), NAVIGATION, b"").await;
+        assert_eq!(answer.location(), to("http://access.localhost/cdn-cgi/access/logout", expected), "{target}");
+        let answer = alice.request("GET", answer.location(), &NAVIGATION[1..], b"").await;
+        assert_eq!((answer.status, answer.location()), (302, expected), "{target}");
+    }
+}
+
+#[tokio::test]
+async fn r01_return_to_leads_nowhere_else() {
+    let world = World::start().await;
+    let evil = [
+        "//evil.example",
+        "///evil.example",
+        "/\\evil.example",
+        "\\\\evil.example",
+        "http:\\\\evil.example",
+        "http://evil.example",
+        "http://evil.example/wiki.localhost",
+        "https://wiki.localhost/",
+        "ftp://wiki.localhost/",
+        "http://wiki.localhost@evil.example/",
+        "http://evil.example@wiki.localhost/",
+        "http://user:word@wiki.localhost/",
+        "http://wiki.localhost:8080/",
+        "http://wiki.localhost:/",
+        "http://wiki.localhost.evil.example/",
+        "http://x.wiki.localhost/",
+        "http://wiki.localhost\\@evil.example/",
+        "http://wiki.localhost%2eevil.example/",
+        "http://wiki.localhost%00.evil.example/",
+        "http:///evil.example",
+        "http:evil.example",
+        "http:/evil.example",
+        "http://wiki.localhost//evil.example",
+        "http://127.0.0.1/",
+        "http://[::1]/",
+        "javascript:alert(1)",
+        "data:text/html,x",
+        " http://evil.example",
+        "\thttp://evil.example",
+        "http://wiki.localhost/\r\nSet-Cookie: x=1",
+        "wiki.localhost",
+        "",
+    ];
+    let mut nobody = world.browser();
+    for target in evil {
+        let answer =
+            nobody.request("GET", &to("http://access.localhost/cdn-cgi/access/logout", target), NAVIGATION, b"").await;
+        let landing = "http://access.localhost/?__cf_access_message=logged_out";
+        assert_eq!((answer.status, answer.location()), (302, landing), "{target:?}");
+        assert!(!answer.headers.all("set-cookie").iter().any(|c| c.starts_with("x=")), "{target:?}");
+    }
+    let twice = format!("{LOGOUT}?returnTo=%2Fa&returnTo=http%3A%2F%2Fevil.example");
+    let mut alice = world.signed_in(Person::alice(), WIKI).await;
+    assert_eq!(alice.request("GET", &twice, NAVIGATION, b"").await.location(), LANDING);
+}
+
+#[tokio::test]
+async fn another_site_can_only_ask_and_the_answer_keeps_the_way_on() {
+    let world = World::start().await;
+    let lines = ["Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"];
+    for (target, follows) in [("/bye", Some("http://wiki.localhost/bye")), ("http://app.localhost/", None)] {
+        let mut alice = world.signed_in(Person::alice(), WIKI).await;
+        let answer = alice.request("GET", &to(LOGOUT, target), &lines, b"").await;
+        let text = answer.text();
+        assert_eq!(answer.status, 200);
+        assert_eq!(alice.fetch("GET", WIKI, &[], b"").await.status, 200, "nothing has ended yet");
+        let form = Url::parse(LOGOUT).unwrap().join(&browser::link(&text, "Sign out</button>").unwrap()).unwrap();
+        let csrf = text.split(r#"name="csrf" value=""#).nth(1).unwrap().split('"').next().unwrap();
+        let body = format!("csrf={csrf}");
+        let refused = alice.request("POST", form.as_str(), &lines, body.as_bytes()).await;
+        assert_eq!(refused.status, 403, "the form is for this site alone");
+        let answer = alice.request("POST", form.as_str(), NAVIGATION, body.as_bytes()).await;
+        match follows {
+            Some(location) => assert_eq!((answer.status, answer.location()), (303, location)),
+            None => {
+                assert_eq!(
+                    (answer.status, answer.headers.one("location")),
+                    (200, None),
+                    "a form leads to no other host"
+                );
+                assert_eq!(browser::link(&answer.text(), "Continue").as_deref(), Some(target));
+            }
+        }
+        assert_eq!(alice.fetch("GET", WIKI, &[], b"").await.status, 401);
+    }
+}
+
+#[tokio::test]
+async fn a_session_on_a_path_ends_by_way_of_the_team() {
+    let (_, admin) = APPLICATIONS.rsplit_once("[[applications]]\n").unwrap();
+    let world = World::with(&format!("[[applications]]\n{admin}"), |_| ()).await;
+    let mut alice = world.signed_in(Person::alice(), "http://app.localhost/admin/x").await;
+    let stolen = alice.clone();
+    let answer = alice.request("GET", "http://app.localhost/cdn-cgi/access/logout", NAVIGATION, b"").await;
+    // There is no front page here to come back to.
+    let team = "http://access.localhost/cdn-cgi/access/logout";
+    assert_eq!((answer.status, answer.location()), (302, team));
+    let forgotten = answer.headers.all("set-cookie");
+    for path in ["Path=/admin;", "Path=/;"] {
+        assert!(
+            forgotten.iter().any(|c| c.starts_with("CF_Authorization=;") && format!("{c};").contains(path)),
+            "{forgotten:?}"
+        );
+    }
+    assert_eq!(alice.cookie("app.localhost", "CF_Authorization"), None);
+    let page = alice.open(team).await;
+    assert!(page.response.text().contains("You are signed out."), "{:#?}", alice.trail);
+    let answer = stolen.clone().fetch("GET", "http://app.localhost/admin/x", &[], b"").await;
+    assert_eq!(answer.status, 401, "a token from before the logout");
+    assert_eq!(world.proxy.events("logout").len(), 1);
+}
+
+#[tokio::test]
+async fn a_logout_signs_the_person_out_of_every_browser() {
+    let world = World::start().await;
+    let mut telephone = world.signed_in(Person::alice(), WIKI).await;
+    let mut desk = world.signed_in(Person::alice(), "http://app.localhost/").await;
+    let mut bob = world.signed_in(Person::bob(), "http://pay.localhost/").await;
+    // What began within the same second is spared: it may be the next login.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    desk.open("http://app.localhost/cdn-cgi/access/logout").await;
+    assert_eq!(desk.fetch("GET", "http://app.localhost/", &[], b"").await.status, 401);
+    assert_eq!(telephone.fetch("GET", WIKI, &[], b"").await.status, 401, "the other browser's token");
+    assert_eq!(bob.fetch("GET", "http://pay.localhost/", &[], b"").await.status, 200, "somebody else's is good");
+    let asked = world.idp.count("/oauth2/v1/authorize");
+    world.idp.script(|script| script.person = Person::alice());
+    assert_eq!(telephone.open("http://app.localhost/").await.response.status, 200, "{:#?}", telephone.trail);
+    assert_eq!(
+        world.idp.count("/oauth2/v1/authorize"),
+        asked + 1,
+        "the other browser's organisation session is over too"
+    );
+}
