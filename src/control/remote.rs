@@ -13,7 +13,7 @@ use super::Access;
 use crate::cookie;
 use crate::engine::{IdentityState, IssuerKeys};
 use crate::login::ReturnTo;
-use crate::model::{Email, Group, Groups, Identity, IdentityNonce, IdpId, IdpRef, Secret, UnixTime, UserId};
+use crate::model::{Aud, Email, Group, Groups, Identity, IdentityNonce, IdpId, IdpRef, Secret, UnixTime, UserId};
 use crate::observe::metrics::{Fetch, metrics};
 use crate::portal::authorized::{Claim, Granted, Refused};
 use crate::token::KeySet;
@@ -138,10 +138,17 @@ impl Access {
         }
         let to =
             || serde_json::from_slice::<Elsewhere>(&answer.body).map(|e| e.redirect_url).map_err(|_| Refused::Invalid);
+        #[derive(Deserialize)]
+        struct Unbound {
+            aud: Aud,
+        }
+        let unbound =
+            || serde_json::from_slice::<Unbound>(&answer.body).map_or(Refused::Invalid, |u| Refused::Unbound(u.aud));
         match answer.status {
             StatusCode::OK => serde_json::from_slice(&answer.body).map_err(|_| Refused::Unavailable),
             StatusCode::CONFLICT => Err(Refused::Used(to()?)),
             StatusCode::GONE => Err(Refused::Over(to()?)),
+            StatusCode::FORBIDDEN => Err(unbound()),
             status if status.is_server_error() => Err(Refused::Unavailable),
             _ => Err(Refused::Invalid),
         }

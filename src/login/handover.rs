@@ -63,6 +63,12 @@ impl Handover {
         if handover.id == id && now < handover.expires { Ok(handover) } else { Err(SealError) }
     }
 
+    /// The page that a hand-over leads to, for a browser of that very login.
+    pub(crate) fn page(key: &SealingKey, state: &str, host: &str, login: IdentityNonce) -> Option<ReturnTo> {
+        let handover: Self = key.open(PURPOSE, state).ok()?;
+        (handover.host == host && handover.nonce() == Ok(login)).then_some(handover.to)
+    }
+
     pub(crate) fn nonce(&self) -> Result<IdentityNonce, SealError> {
         IdentityNonce::parse(&self.nonce).map_err(|_| SealError)
     }

@@ -10,7 +10,7 @@ use super::{PortalRequest, answer, respond};
 use crate::control::Access;
 use crate::cookie::{self, SameSite, SetCookie};
 use crate::engine::Snapshot;
-use crate::login::{AppSession, Handover, ReturnTo};
+use crate::login::{self, AppSession, Handover, ReturnTo};
 use crate::model::{Aud, UnixTime};
 use crate::observe::metrics::Login as Outcome;
 
@@ -36,6 +36,19 @@ pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Resp
         Ok(granted) => granted,
         // The same page twice, by the back button for instance: the session that came of it is there, or a new login begins.
         Err(Refused::Used(to)) => return answer::redirect(StatusCode::FOUND, &page(&snapshot, request, &to)),
+        // Tabs that were opened at once in a fresh browser got a cookie each, and the last one stayed. The team domain knows
+        // whether it is the same browser, and hands over once more.
+        Err(Refused::Unbound(aud)) => {
+            let application = snapshot.application(&aud).filter(|a| a.settings().domain.covers_host(&request.host));
+            let Some(application) = application else {
+                access.login_refused("handover_invalid", Outcome::Invalid, None, request);
+                return respond::bad_request(id, "handover_invalid");
+            };
+            let front = ReturnTo::parse("/");
+            let login = login::login_url(snapshot.team(), application, &request.host, &front, Some(&session), now);
+            let handover: String = url::form_urlencoded::byte_serialize(state.as_bytes()).collect();
+            return answer::redirect(StatusCode::FOUND, &format!("{login}&handover={handover}"));
+        }
         Err(Refused::Over(to)) => {
             let path = to.as_str().split('?').next().unwrap_or_default();
             let application = snapshot.router().find(&request.host, path).and_then(|i| snapshot.applications().get(i));
@@ -108,6 +121,9 @@ pub(super) async fn redeemed(access: &Access, request: &PortalRequest) -> Respon
         }
         Err(Refused::Used(to)) => refused(StatusCode::CONFLICT, "used", Some(&to)),
         Err(Refused::Over(to)) => refused(StatusCode::GONE, "over", Some(&to)),
+        Err(Refused::Unbound(aud)) => {
+            answer::json(StatusCode::FORBIDDEN, &json!({"error": "unbound", "aud": aud.as_str()}))
+        }
         Err(Refused::Invalid) => refused(StatusCode::BAD_REQUEST, "invalid", None),
         Err(Refused::Unavailable) => refused(StatusCode::SERVICE_UNAVAILABLE, "unavailable", None),
     }
@@ -133,8 +149,10 @@ pub(crate) struct Granted {
 
 /// Why it is worth nothing.
 pub(crate) enum Refused {
-    /// It is not one, not for this host, or not this browser's.
+    /// It is not one, or not for this host.
     Invalid,
+    /// It is bound to another cookie than the browser's, for that application.
+    Unbound(Aud),
     /// It was used.
     Used(ReturnTo),
     /// The login behind it is over.
@@ -151,8 +169,11 @@ async fn redeem(access: &Access, claim: &Claim<'_>, now: UnixTime) -> Result<Gra
     let application = snapshot.application(&handover.aud).ok_or(Refused::Invalid)?;
     let here = handover.host == claim.host && application.settings().domain.covers_host(claim.host);
     let bound = AppSession::parse(claim.app_session).is_some_and(|session| session.has_hash(&handover.app_session));
-    if !here || !bound {
+    if !here {
         return Err(Refused::Invalid);
+    }
+    if !bound {
+        return Err(Refused::Unbound(handover.aud));
     }
     let nonce = handover.nonce().map_err(|_| Refused::Invalid)?;
     if !first {

@@ -30,11 +30,15 @@ pub(super) struct Destination {
 /// `login/<host>`: straight on where the team knows the browser already, otherwise to a provider.
 pub(super) async fn login(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let snapshot = access.snapshot();
-    let Some(destination) = destination(&snapshot, request) else { return respond::not_found(request.id) };
+    let Some(mut destination) = destination(&snapshot, request) else { return respond::not_found(request.id) };
     let switching = request.parameter("switch").is_some();
     let known = if switching { Ok(None) } else { access.organisation_session(&request.headers, request.now).await };
     let mut response = match known {
         Ok(Some(login)) if destination.application.allows_idp(&login.identity.idp.id) => {
+            // Only the browser that a hand-over was made for learns which page it leads to.
+            let handover = request.parameter("handover");
+            let page = handover.and_then(|h| Handover::page(access.seal(), &h, &destination.host, login.nonce));
+            destination.to = page.unwrap_or(destination.to);
             arrive(access, &snapshot, &destination, &login, Via::Session, request)
         }
         Ok(_) => choose(access, &destination, request, switching).await,

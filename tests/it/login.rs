@@ -428,3 +428,20 @@ async fn audit_events_say_who_and_where() {
     assert!(event.to_string().contains("bob@example.com"), "{event}");
     assert!(find(&event, "request_id").is_some(), "{event}");
 }
+
+#[tokio::test]
+async fn tabs_opened_at_once_in_a_fresh_browser_land_on_their_own_pages() {
+    let world = World::start().await;
+    let mut browser = world.browser();
+    // The browser asks for all of them before the first answer comes, and keeps the cookie of the last one.
+    let mut logins = Vec::new();
+    for page in ["http://wiki.localhost/one", "http://wiki.localhost/two?x=1"] {
+        let answer = world.browser().request("GET", page, &["Sec-Fetch-Mode: navigate"], b"").await;
+        logins.push((page, answer.location().to_owned()));
+    }
+    assert_eq!(browser.open(WIKI).await.response.status, 200, "{:#?}", browser.trail);
+    for (page, login) in logins {
+        let landed = browser.open(&login).await;
+        assert_eq!((landed.url.as_str(), landed.response.status), (page, 200), "{:#?}", browser.trail);
+    }
+}
