@@ -1,4 +1,5 @@
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use thiserror::Error;
 
@@ -68,11 +69,16 @@ impl<'a> CleanPath<'a> {
 
 /// Whether the path is its own canonical form, as nearly every path is: plain bytes, no empty segment, no dot segment.
 fn is_canonical(path: &[u8]) -> bool {
-    let suspect = |pair: &[u8]| matches!(pair, b"//" | b"/.");
+    let (table, mut before) = (&*PLAIN, 0);
+    let (mut plain, mut suspect) = (true, false);
+    for &byte in path {
+        plain &= table.get(usize::from(byte)) == Some(&true);
+        suspect |= before == b'/' && matches!(byte, b'/' | b'.');
+        before = byte;
+    }
     let hidden = |segment: &[u8]| matches!(segment, b"" | b"." | b"..");
     let segments = || path.get(1..path.len() - usize::from(path.ends_with(b"/"))).unwrap_or_default();
-    path.iter().all(|byte| is_plain(*byte))
-        && (!path.windows(2).any(suspect) || !segments().split(|byte| *byte == b'/').any(hidden))
+    plain && (!suspect || !segments().split(|byte| *byte == b'/').any(hidden))
 }
 
 const fn is_unreserved(byte: u8) -> bool {
@@ -84,6 +90,10 @@ const fn is_plain(byte: u8) -> bool {
     is_unreserved(byte)
         || matches!(byte, b'/' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@')
 }
+
+/// [`is_plain`] of every byte: paths are read on every request.
+static PLAIN: LazyLock<[bool; 256]> =
+    LazyLock::new(|| std::array::from_fn(|byte| u8::try_from(byte).is_ok_and(is_plain)));
 
 fn canonicalise(raw: &str) -> Result<CleanPath<'_>, PathError> {
     let mut kept: Vec<Segment> = Vec::new();

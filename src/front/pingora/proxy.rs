@@ -66,7 +66,9 @@ impl ProxyHttp for AccessProxy {
         let declared = declared.and_then(|length| length.to_str().ok()).and_then(|length| length.parse::<u64>().ok());
         if declared.is_some_and(|declared| declared > limit) {
             let id = self.filter.refuse(session, &ctx.access, Reason::BodyTooLarge);
-            respond::send(session, respond::refused(Reason::BodyTooLarge, style(session), id), id).await?;
+            let response = respond::refused(Reason::BodyTooLarge, style(session), id);
+            // Boxed, so that the future of a request that goes on stays small: it is moved with each of them.
+            Box::pin(respond::send(session, response, id)).await?;
             return Ok(true);
         }
         Ok(false)
