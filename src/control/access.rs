@@ -373,7 +373,7 @@ impl Access {
             Ok(None) => (IdentityState::Missing, Ok(None)),
             Err(error) => (IdentityState::Unavailable { retry_from: now.after(RETRY_IDENTITY) }, Err(error)),
         };
-        self.known.set_identity(nonce, state);
+        self.known.found_identity(nonce, state);
         result
     }
 

@@ -33,11 +33,12 @@ impl Access {
         cookie.to_header()
     }
 
-    /// An application's token (§4.2) for a login; `None` where that login is over.
+    /// An application's token (§4.2) for a login that was good at `since`; `None` where it is over.
     pub(crate) async fn application_token(
         &self,
         application: &Application,
         nonce: IdentityNonce,
+        since: UnixTime,
         expires: UnixTime,
         now: UnixTime,
     ) -> Option<String> {
@@ -49,7 +50,7 @@ impl Access {
             }
         };
         let snapshot = self.snapshot();
-        let revoked = snapshot.revocations().cover(Some(nonce), &identity.user, &[application.aud().clone()], now);
+        let revoked = snapshot.revocations().cover(Some(nonce), &identity.user, &[application.aud().clone()], since);
         if revoked {
             return None;
         }

@@ -142,6 +142,14 @@ impl Known {
         self.identities.get(nonce)
     }
 
+    /// Publishes what the store said of an identity record, unless it has become known in the meantime: what a login just
+    /// wrote is newer than what was read before.
+    pub fn found_identity(&self, nonce: IdentityNonce, state: IdentityState) {
+        let known = |old: &IdentityState| matches!(old, IdentityState::Known(_) | IdentityState::Missing);
+        self.identities.entry(nonce).or_insert_with_if(|| state, |old| !known(old));
+        self.identity_changes.fetch_add(1, Ordering::Release);
+    }
+
     /// Publishes what is known of an identity record. It holds from the next request on, also for sessions that began
     /// with an earlier one.
     pub fn set_identity(&self, nonce: IdentityNonce, state: IdentityState) {

@@ -63,7 +63,13 @@ impl Handover {
         if handover.id == id && now < handover.expires { Ok(handover) } else { Err(SealError) }
     }
 
-    /// The page that a hand-over leads to, for a browser of that very login.
+    /// When it was made: what ended the login since then ends it too.
+    pub(crate) const fn made(&self) -> UnixTime {
+        UnixTime(self.expires.0.saturating_sub(LIFETIME.as_secs()))
+    }
+
+    /// The page that a hand-over leads to, for a browser of that very login. Its minute may be over: the page is all that is taken
+    /// from it.
     pub(crate) fn page(key: &SealingKey, state: &str, host: &str, login: IdentityNonce) -> Option<ReturnTo> {
         let handover: Self = key.open(PURPOSE, state).ok()?;
         (handover.host == host && handover.nonce() == Ok(login)).then_some(handover.to)

@@ -179,7 +179,7 @@ async fn redeem(access: &Access, claim: &Claim<'_>, now: UnixTime) -> Result<Gra
     if !first {
         return Err(Refused::Used(handover.to));
     }
-    let token = access.application_token(application, nonce, handover.session_expires, now).await;
+    let token = access.application_token(application, nonce, handover.made(), handover.session_expires, now).await;
     let token = token.ok_or_else(|| Refused::Over(handover.to.clone()))?;
     Ok(Granted { aud: handover.aud, to: handover.to, token, expires: handover.session_expires })
 }

@@ -74,7 +74,10 @@ fn intent(access: &Access, request: &PortalRequest, nonce: IdentityNonce) -> Int
 
 /// Forgets the cookies of this host and goes on to where the session is, and from there to where a logout here would end.
 fn to_the_team(access: &Access, request: &PortalRequest, wanted: Option<Landing>) -> Response<Bytes> {
-    if !matches!(request.header("sec-fetch-dest"), None | Some("document" | "empty")) {
+    let site = request.header("sec-fetch-site");
+    let navigates = request.header("sec-fetch-mode").is_none_or(|mode| mode == "navigate");
+    let document = matches!(request.header("sec-fetch-dest"), None | Some("document" | "empty"));
+    if !document || !navigates && site != Some("same-origin") {
         return answer::empty(StatusCode::FORBIDDEN);
     }
     let snapshot = access.snapshot();
@@ -82,7 +85,10 @@ fn to_the_team(access: &Access, request: &PortalRequest, wanted: Option<Landing>
     let then = wanted.or_else(|| Landing::front_page(&request.host, &snapshot));
     let url = then.map_or_else(|| logout.clone(), |to| with_return_to(&logout, &to));
     let mut response = answer::redirect(StatusCode::FOUND, &url);
-    forget_cookies(&snapshot, request, response.headers_mut());
+    // The team domain asks whoever comes by a link on another site; until then nothing ends.
+    if site != Some("cross-site") {
+        forget_cookies(&snapshot, request, response.headers_mut());
+    }
     response
 }
 

@@ -192,3 +192,31 @@ async fn a_logout_signs_the_person_out_of_every_browser() {
         "the other browser's organisation session is over too"
     );
 }
+
+#[tokio::test]
+async fn a_logout_everywhere_ends_what_is_still_on_its_way() {
+    let world = World::start().await;
+    let begin = "http://wiki.localhost/cdn-cgi/access/authorized";
+    let mut elsewhere = world.browser();
+    let waiting = elsewhere.open_until(WIKI, begin).await;
+    let mut desk = world.signed_in(Person::alice(), "http://app.localhost/").await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    desk.open("http://app.localhost/cdn-cgi/access/logout").await;
+    let answer = elsewhere.request("GET", waiting.as_str(), &["Sec-Fetch-Mode: navigate"], b"").await;
+    assert_eq!(answer.headers.one("set-cookie"), None, "{answer:?}");
+    assert_eq!(elsewhere.cookie("wiki.localhost", "CF_Authorization"), None);
+}
+
+/// On a host where the session is not seen, because its cookie is on a path.
+#[tokio::test]
+async fn another_site_cannot_take_the_cookies_of_a_path() {
+    let world = World::start().await;
+    let logout = "http://wiki.localhost/cdn-cgi/access/logout";
+    let ask = |lines: &'static [&'static str]| async { world.browser().request("GET", logout, lines, b"").await };
+    let script = ask(&["Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: cors", "Sec-Fetch-Dest: empty"]).await;
+    assert_eq!((script.status, script.headers.one("set-cookie")), (403, None));
+    let link = ask(&["Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"]).await;
+    assert_eq!((link.status, link.headers.one("set-cookie")), (302, None));
+    let own = ask(NAVIGATION).await;
+    assert!(own.status == 302 && own.headers.one("set-cookie").is_some(), "{own:?}");
+}
