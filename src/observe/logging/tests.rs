@@ -131,7 +131,7 @@ fn records_of_other_crates_name_no_file_and_a_broken_handshake_is_no_error() {
     let record = |target: &str, text: &str| {
         let mut record = Record::builder();
         record.level(Level::Error).target(target).module_path(Some("somewhere"));
-        record.file(Some("/home/builder/registry/x.rs")).line(Some(7));
+        record.file(Some("/builder/registry/x.rs")).line(Some(7));
         Records::default().log(&record.args(format_args!("{text}")).build());
     };
     let say_all = || {
@@ -145,9 +145,9 @@ fn records_of_other_crates_name_no_file_and_a_broken_handshake_is_no_error() {
     let lines: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let levels: Vec<_> = lines.iter().map(|line| line["level"].as_str().unwrap()).collect();
     assert_eq!(levels, ["INFO", "INFO", "INFO", "ERROR", "ERROR"]);
-    assert!(!json.contains("/home/builder"), "{json}");
+    assert!(!json.contains("/builder"), "{json}");
     assert_eq!(logged(Format::Json, DEFAULT_FILTER, say_all).lines().count(), 2, "the rest is not asked for");
-    assert!(!logged(Format::Text, "info", say_all).contains("/home/builder"));
+    assert!(!logged(Format::Text, "info", say_all).contains("/builder"));
 }
 
 /// A reader that has gone to lunch.
