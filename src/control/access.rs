@@ -77,6 +77,7 @@ pub(crate) struct SignedIn {
     pub(crate) nonce: IdentityNonce,
     pub(crate) email: Option<Email>,
     pub(crate) user: UserId,
+    pub(crate) issued: UnixTime,
     pub(crate) token: Secret,
 }
 
@@ -197,7 +198,7 @@ impl Access {
         let learned = self.runtime.spawn(async move {
             match need {
                 Need::Keys => access.refresh_remote_keys().await,
-                Need::Identity { nonce, token } => access.learn_identity(nonce, &token).await,
+                Need::Identity { nonce, issued, token } => access.learn_identity(nonce, issued, &token).await,
             }
         });
         if let Err(error) = learned.await {
@@ -290,7 +291,8 @@ impl Access {
         tokens.into_iter().find_map(|(token, claims)| {
             let nonce = claims.identity_nonce.as_deref().and_then(|n| IdentityNonce::parse(n).ok())?;
             let email = claims.email.and_then(|email| Email::parse(&email).ok());
-            Some(SignedIn { nonce, email, user: UserId(claims.sub.into()), token: Secret::new(token) })
+            let (user, issued) = (UserId(claims.sub.into()), claims.iat);
+            Some(SignedIn { nonce, email, user, issued, token: Secret::new(token) })
         })
     }
 
@@ -357,7 +359,7 @@ impl Access {
             Some(IdentityState::Known(identity) | IdentityState::Borrowed { identity, .. }) => {
                 return Ok(Some(identity));
             }
-            Some(IdentityState::Missing) => return Ok(None),
+            Some(IdentityState::Missing | IdentityState::Refused { .. }) => return Ok(None),
             Some(IdentityState::Unavailable { .. }) | None => {}
         }
         // A remote team's records are not in our store, and that they are not there says nothing.

@@ -77,7 +77,7 @@ impl Access {
     }
 
     /// Learns the identity behind a token: from the store, or from the team that signed it, which wants to see the token.
-    pub(crate) async fn learn_identity(&self, nonce: IdentityNonce, token: &Secret) {
+    pub(crate) async fn learn_identity(&self, nonce: IdentityNonce, issued: UnixTime, token: &Secret) {
         let one = self.asking.get_with(nonce, Arc::default);
         let _one = one.lock().await;
         let now = UnixTime::now();
@@ -89,6 +89,7 @@ impl Access {
             {
                 return;
             }
+            Some(IdentityState::Refused { issued: refused, recheck }) if issued <= *refused && now < *recheck => return,
             _ => {}
         }
         let Some(remote) = self.services().remote.clone() else {
@@ -100,7 +101,13 @@ impl Access {
             Ok(Some(identity)) => {
                 IdentityState::Borrowed { identity: Arc::new(identity), recheck: now.after(ASK_AGAIN) }
             }
-            Ok(None) => IdentityState::Missing,
+            Ok(None) => {
+                let issued = match last {
+                    Some(IdentityState::Refused { issued: before, .. }) => issued.max(before),
+                    _ => issued,
+                };
+                IdentityState::Refused { issued, recheck: now.after(ASK_AGAIN) }
+            }
             Err(error) => {
                 tracing::warn!(url = %remote.identity_url, error, "an identity could not be learned");
                 let recheck = now.after(RETRY_IDENTITY);
@@ -162,7 +169,7 @@ impl Access {
         let response = self.http.get(url, headers, MAX_DOCUMENT).await.map_err(|error| super::chain(&error))?;
         match response.status {
             StatusCode::OK => read_identity(&response.body, now).map(Some),
-            // Any other refusal may be somebody's on the way, and says nothing of the login.
+            // Any other refusal may be somebody's on the way, and says nothing of the token.
             StatusCode::UNAUTHORIZED => Ok(None),
             status => Err(format!("the answer has status {status}")),
         }
@@ -227,5 +234,5 @@ const MAX_DOCUMENT: usize = 256 * 1024;
 /// An unknown `kid` starts no more than one fetch in this time.
 const COOLDOWN: Duration = Duration::from_secs(30);
 const RETRY_IDENTITY: Duration = Duration::from_secs(2);
-/// How late a login that the team ended is noticed here.
+/// How late it is noticed here that the team ended a login, and how often the team is shown a token that it did not take.
 const ASK_AGAIN: Duration = Duration::from_secs(15);

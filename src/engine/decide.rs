@@ -232,7 +232,7 @@ fn first_sight(
     if !snapshot.known().revocations_are_good(now) {
         return Err(Missing::Unavailable(Reason::RevocationsUnavailable));
     }
-    let learned = identity(snapshot, nonce, text, now)?;
+    let learned = identity(snapshot, nonce, verified.claims().iat, text, now)?;
     let session = Arc::new(Session::new(text, verified, learned, context).map_err(|_| invalid)?);
     snapshot.known().remember(token, Arc::clone(&session));
     Ok(session)
@@ -248,7 +248,7 @@ fn renewed(
     let invalid = Missing::Because(Reason::SessionInvalid);
     let context = snapshot.context(application);
     let Ok(token) = session.assertion().to_str() else { return Err(invalid) };
-    let learned = identity(snapshot, session.nonce(), token, now)?;
+    let learned = identity(snapshot, session.nonce(), session.issued(), token, now)?;
     if session.confirm(&learned, context.generation, context.identity_changes) {
         return Ok(session);
     }
@@ -258,7 +258,13 @@ fn renewed(
 }
 
 /// The record behind a token. A token without a nonce has none; a record that is gone takes its sessions with it.
-fn identity(snapshot: &Snapshot, nonce: Option<IdentityNonce>, token: &str, now: UnixTime) -> Result<Learned, Missing> {
+fn identity(
+    snapshot: &Snapshot,
+    nonce: Option<IdentityNonce>,
+    issued: UnixTime,
+    token: &str,
+    now: UnixTime,
+) -> Result<Learned, Missing> {
     let Some(nonce) = nonce else { return Ok(Learned::default()) };
     match snapshot.known().identity(&nonce) {
         Some(IdentityState::Known(identity)) => Ok(Learned { identity: Some(identity), recheck: None }),
@@ -266,12 +272,14 @@ fn identity(snapshot: &Snapshot, nonce: Option<IdentityNonce>, token: &str, now:
             Ok(Learned { identity: Some(identity), recheck: Some(recheck) })
         }
         Some(IdentityState::Missing) => Err(Missing::Because(Reason::SessionRevoked)),
+        Some(IdentityState::Refused { issued: refused, recheck }) if issued <= refused && now < recheck => {
+            Err(Missing::Because(Reason::SessionRevoked))
+        }
         Some(IdentityState::Unavailable { retry_from }) if now < retry_from => {
             Ok(Learned { identity: None, recheck: Some(retry_from) })
         }
-        Some(IdentityState::Borrowed { .. } | IdentityState::Unavailable { .. }) | None => {
-            Err(Missing::Need(Need::Identity { nonce, token: Secret::new(token) }))
-        }
+        Some(IdentityState::Borrowed { .. } | IdentityState::Refused { .. } | IdentityState::Unavailable { .. })
+        | None => Err(Missing::Need(Need::Identity { nonce, issued, token: Secret::new(token) })),
     }
 }
 

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::{Application, Challenge};
-use crate::model::{Email, IdentityNonce, Reason};
+use crate::model::{Email, IdentityNonce, Reason, UnixTime};
 use crate::policy::{Outcome, Verdict};
 use crate::route::Endpoint;
 use crate::session::Session;
@@ -107,6 +107,8 @@ pub enum Need {
     Identity {
         /// The record's key.
         nonce: IdentityNonce,
+        /// When the token was issued.
+        issued: UnixTime,
         /// The token, in clear.
         token: crate::model::Secret,
     },

@@ -83,6 +83,14 @@ pub enum IdentityState {
     },
     /// There is none: whatever refers to it is no session.
     Missing,
+    /// A remote team did not take the token that it was shown. That may be the end of the login, or of this token alone: one
+    /// that was issued later is shown at once, the others again from then on.
+    Refused {
+        /// When the latest of the tokens that it did not take was issued.
+        issued: UnixTime,
+        /// When.
+        recheck: UnixTime,
+    },
     /// It could not be learned; worth asking again from then on.
     Unavailable {
         /// When.

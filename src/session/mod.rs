@@ -243,6 +243,11 @@ impl Session {
         self.person.identity.as_ref()
     }
 
+    /// When its token was issued.
+    pub const fn issued(&self) -> UnixTime {
+        self.issued
+    }
+
     /// The first second at which it is over.
     pub const fn expires(&self) -> UnixTime {
         self.expires

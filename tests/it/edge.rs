@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 
 use crate::cases::Served;
 use crate::support::portcullis::free_address;
-use crate::support::{Browser, Config, Origin, Person, Portcullis, World, at, raw};
+use crate::support::{Browser, Config, Origin, Person, Portcullis, World, at, idp, raw};
 
 fn applications() -> String {
     format!(
@@ -166,4 +166,32 @@ async fn another_team_s_keys_are_not_taken_at_a_reload() {
     edge.node.signal("HUP");
     edge.node.logged(after, &["the configuration was reloaded"]).await;
     assert_eq!(alice.fetch("GET", &edge.wiki, &[], b"").await.status, 403, "with the old one the rest holds");
+}
+
+#[tokio::test]
+async fn a_token_that_the_team_no_longer_takes_says_nothing_of_the_next_one() {
+    let edge = edge().await;
+    let mut alice = edge.browser();
+    assert_eq!(alice.open(&edge.wiki).await.response.status, 200);
+    // The application's sessions end, the one at the team domain goes on.
+    let url = format!("sqlite://{}", edge.team.proxy.path("portcullis.db").display());
+    let database = sqlx::SqlitePool::connect(&url).await.unwrap();
+    let ended = "INSERT INTO revocations (revision, kind, subject, before, expires) \
+                 VALUES ((SELECT latest FROM revision), 'application', $1, $2, $3)";
+    let mut change = database.begin().await.unwrap();
+    sqlx::query("UPDATE revision SET latest = latest + 1").execute(&mut *change).await.unwrap();
+    let ended = sqlx::query(ended).bind("e".repeat(64)).bind(idp::now()).bind(idp::now() + 3600);
+    ended.execute(&mut *change).await.unwrap();
+    change.commit().await.unwrap();
+
+    let began = Instant::now();
+    while alice.fetch("GET", &edge.wiki, &[], b"").await.status != 401 {
+        assert!(began.elapsed() < Duration::from_secs(40), "sessions that were ended go on");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let asked = edge.team.idp.count("/oauth2/v1/authorize");
+    let page = alice.open(&edge.wiki).await;
+    assert_eq!((page.url.as_str(), page.response.status), (edge.wiki.as_str(), 200), "{:#?}", alice.trail);
+    assert_eq!(edge.team.idp.count("/oauth2/v1/authorize"), asked, "the team knew her");
+    assert_eq!(alice.fetch("GET", &edge.wiki, &[], b"").await.status, 200);
 }

@@ -33,6 +33,27 @@ fn a_record_that_changed_is_the_one_that_counts() {
 }
 
 #[test]
+fn what_a_remote_team_did_not_take_is_that_token_and_what_is_older() {
+    let (node, alice) = (node(), WORLD.person("alice"));
+    let request = get("admin", &["cookie alice admin"]);
+    let issued = UnixTime(MINT.claims(alice, "admin")["iat"].as_u64().unwrap());
+    let refuse = |issued| {
+        node.known().set_identity(alice.nonce(), IdentityState::Refused { issued, recheck: after(15) });
+    };
+    // As the first request of that token, and as one of a session that was good.
+    for _ in 0..2 {
+        refuse(issued);
+        assert_eq!(request.ask(&node, NOW), "log in redirect session_revoked");
+        assert_eq!(request.ask(&node, after(14)), "log in redirect session_revoked");
+        assert_eq!(request.ask(&node, after(15)), "resolve identity");
+        refuse(UnixTime(issued.0 - 1));
+        assert_eq!(request.ask(&node, NOW), "resolve identity", "a newer one");
+        record(node.known(), alice);
+        assert_eq!(request.ask(&node, NOW), "forward admin as alice@example.com by `admins`");
+    }
+}
+
+#[test]
 fn others_logging_in_change_nothing() {
     let node = node();
     let request = get("admin", &["cookie alice admin"]);
