@@ -10,7 +10,8 @@ use crate::model::{Aud, UnixTime, fill_random, hex};
 /// The cookie that binds a login to the browser that began it, on the application's host: `n` and 16 hexadecimal digits.
 ///
 /// After a completed login it also counts: `n<16 hex>.<logins>.<when>.<application>`. A browser that brings this back and not
-/// the session it was given with it will never have one, and is told so instead of being sent round again.
+/// the session it was given with it, or one that is refused, will never have one, and is told so instead of being sent round
+/// again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AppSession {
     id: String,

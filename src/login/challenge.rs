@@ -8,7 +8,7 @@ use super::{AppSession, LOGGED_OUT, ReturnTo};
 use crate::engine::{Application, Challenge, Style, Team};
 use crate::model::{Reason, RequestId, RequestView, UnixTime};
 use crate::portal::answer::{self, redirect};
-use crate::portal::pages::{Link, LoggedOut, LoginLoop, LostCookie, ResendForm};
+use crate::portal::pages::{ErrorPage, Link, LoggedOut, LoginLoop, LostCookie, ResendForm};
 use crate::route::Endpoint;
 
 /// Answers a request that needs a login, in the way its client can follow.
@@ -35,9 +35,12 @@ pub(crate) fn respond(
         }
         Style::Redirect => {
             let session = AppSession::of(request.headers).unwrap_or_else(AppSession::random);
-            // A session that came back and is over, or another's, is no cookie that was lost.
-            if challenge.reason == Reason::NoSession && session.loops(application.aud(), now) {
-                return loop_page(team, application, host, &here, id);
+            if session.loops(application.aud(), now) {
+                return match challenge.reason {
+                    Reason::NoSession => loop_page(team, application, host, &here, id),
+                    // What came back is no cookie that was lost.
+                    reason => not_accepted(team, application, host, &here, reason, id),
+                };
             }
             let url = login_url(team, application, host, &ReturnTo::parse(&here), Some(&session), now);
             let mut response = redirect(StatusCode::FOUND, &url);
@@ -179,4 +182,25 @@ fn loop_page(team: &Team, application: &Application, host: &str, here: &str, id:
         request_id: &id.to_string(),
     };
     answer::page(page.page())
+}
+
+/// Every session that the team gives is refused here at once: another login would change nothing.
+fn not_accepted(
+    team: &Team,
+    application: &Application,
+    host: &str,
+    here: &str,
+    refused: Reason,
+    id: RequestId,
+) -> Response<Bytes> {
+    const REASON: &str = "session_not_accepted";
+    let name = &application.settings().name;
+    tracing::warn!(
+        reason = REASON, %refused, application = %name, host, request_id = %id,
+        "the sessions that the team gives are not accepted here; check this node's clock, and that it has the same applications \
+         and identity providers as the team"
+    );
+    let url = format!("{}{}", team.url_of(host), ReturnTo::parse(here).as_str());
+    let id = id.to_string();
+    answer::page(ErrorPage::session_not_accepted(&url, &id).with_reason(REASON).page())
 }

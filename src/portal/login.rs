@@ -12,7 +12,7 @@ use crate::control::{Access, Login, Services};
 use crate::engine::{Application, Snapshot};
 use crate::idp::{Hints, Prompt, Provider};
 use crate::login::{Flow, FlowCookies, Handover, ReturnTo, State, Terms};
-use crate::model::{Aud, Authority, IdpId, Reason, UnixTime};
+use crate::model::{Aud, Authority, IdpId, Reason};
 use crate::observe::audit::Via;
 use crate::policy::{Facts, Outcome};
 use crate::route::Endpoint;
@@ -193,19 +193,19 @@ fn destination(snapshot: &Snapshot, request: &PortalRequest) -> Option<Destinati
         application: Arc::clone(application),
         host,
         to: ReturnTo::parse(request.parameter("redirect_url").as_deref().unwrap_or(path)),
-        app_session: request.parameter("meta").and_then(|meta| app_session_hash(&meta, request.now)),
+        app_session: request.parameter("meta").and_then(|meta| app_session_hash(&meta)),
     })
 }
 
-/// The hash in a `meta` token. Why its signature would prove nothing is said where it is made.
-fn app_session_hash(meta: &str, now: UnixTime) -> Option<String> {
+/// The hash in a `meta` token. Why its signature would prove nothing is said where it is made, and so nothing would its `exp`:
+/// it would only keep the hand-over from hosts with another clock.
+fn app_session_hash(meta: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Meta {
         app_session_hash: String,
-        exp: UnixTime,
     }
     let payload = URL_SAFE_NO_PAD.decode(meta.split('.').nth(1)?).ok()?;
-    let Meta { app_session_hash: hash, exp } = serde_json::from_slice(&payload).ok()?;
+    let Meta { app_session_hash: hash } = serde_json::from_slice(&payload).ok()?;
     let hex = hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit());
-    (hex && now < exp).then_some(hash)
+    hex.then_some(hash)
 }

@@ -269,6 +269,18 @@ impl<'a> ErrorPage<'a> {
         .with_retry(Link { href: start_again, label: START_AGAIN })
     }
 
+    /// 403: signing in works, and what comes of it is refused here each time.
+    pub(crate) fn session_not_accepted(start_again: &'a str, request_id: &'a str) -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "Your sign-in is not accepted here.",
+            "You signed in, but this server does not accept the session that you just got.",
+            request_id,
+        )
+        .with_hint("Ask your administrator to check this server's clock, and its log.")
+        .with_retry(Link { href: start_again, label: START_AGAIN })
+    }
+
     /// 503: the identity provider did not tell who the user is or which groups they are in. The title is the text
     /// Cloudflare Access shows, which its documentation and its users' runbooks name.
     pub(crate) fn groups_unavailable(request_id: &'a str) -> Self {

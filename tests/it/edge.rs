@@ -195,3 +195,20 @@ async fn a_token_that_the_team_no_longer_takes_says_nothing_of_the_next_one() {
     assert_eq!(edge.team.idp.count("/oauth2/v1/authorize"), asked, "the team knew her");
     assert_eq!(alice.fetch("GET", &edge.wiki, &[], b"").await.status, 200);
 }
+
+#[tokio::test]
+async fn a_node_that_takes_no_session_of_its_team_says_so_instead_of_asking_for_ever() {
+    let mut edge = edge().await;
+    let mut config = node_config(&edge.team);
+    config.rest = config.rest.replace(r#"allowed_idps = ["okta"]"#, r#"allowed_idps = ["elsewhere"]"#);
+    edge.node = Portcullis::start(at(config, &edge.origin.url("http"))).await;
+    let mut alice = edge.browser();
+    let page = alice.open(&edge.wiki).await;
+    let text = page.response.text();
+    assert_eq!(page.response.status, 403, "{:#?}", alice.trail);
+    assert!(text.contains("<html") && text.contains("clock") && text.contains("session_not_accepted"), "{text}");
+    let arrivals = alice.trail.iter().filter(|(url, _)| url.path().ends_with("/authorized")).count();
+    assert_eq!(arrivals, 2, "{:#?}", alice.trail);
+    edge.origin.assert_untouched("sessions that are not accepted");
+    edge.node.logged(0, &["WARN", "session_not_accepted", "session_invalid", "clock"]).await;
+}
