@@ -21,12 +21,14 @@ pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Resp
     let (nonce, state) =
         (request.parameter("nonce").unwrap_or_default(), request.parameter("state").unwrap_or_default());
     let session = AppSession::of(&request.headers);
-    // A browser without the cookie gets nothing for it, and neither does anybody after that.
     let app_session = session.as_ref().map_or("", AppSession::id);
     let claim = Claim { nonce: &nonce, state: &state, app_session, host: &request.host };
-    let redeemed = match access.services().remote.is_some() {
-        false => redeem(access, &claim, now).await,
-        true => access.redeem_remotely(&claim).await,
+    let redeemed = match (access.services().remote.is_some(), &session) {
+        // A browser without the cookie gets nothing for it, and neither does anybody after that.
+        (false, _) => redeem(access, &claim, now).await,
+        // What anybody can send costs the team nothing.
+        (true, Some(_)) if claim.is_plausible() => access.redeem_remotely(&claim).await,
+        (true, _) => Err(Refused::Invalid),
     };
     let Some(session) = session else {
         access.login_refused("app_session_missing", Outcome::Invalid, None, request);
@@ -136,6 +138,16 @@ pub(crate) struct Claim<'a> {
     pub(crate) app_session: &'a str,
     pub(crate) host: &'a str,
 }
+
+impl Claim<'_> {
+    /// Whether it is worth a look.
+    fn is_plausible(&self) -> bool {
+        [self.nonce, self.state].iter().all(|sealed| (1..=MAX_SEALED).contains(&sealed.len()))
+    }
+}
+
+/// In bytes; with the longest page's address it is 3.6 KB.
+const MAX_SEALED: usize = 4 * 1024;
 
 /// What a hand-over is worth.
 #[derive(Deserialize)]

@@ -212,3 +212,30 @@ async fn a_node_that_takes_no_session_of_its_team_says_so_instead_of_asking_for_
     edge.origin.assert_untouched("sessions that are not accepted");
     edge.node.logged(0, &["WARN", "session_not_accepted", "session_invalid", "clock"]).await;
 }
+
+#[tokio::test]
+async fn what_cannot_be_a_hand_over_is_refused_without_the_team() {
+    let mut edge = edge().await;
+    let host = edge.wiki.split('/').nth(2).unwrap().to_owned();
+    let (long, session) = ("a".repeat(5000), "Cookie: CF_AppSession=n0123456789abcdef");
+    let ask = async |query: &str, lines: &[&str]| {
+        let target = format!("/cdn-cgi/access/authorized{query}");
+        raw::exchange(edge.node.address, raw::request("GET", &host, &target, lines)).await.unwrap()
+    };
+    let (mut alice, longest) = (edge.browser(), format!("{}{}", edge.wiki, "a".repeat(2048 - "/page?x=1".len())));
+    let page = alice.open(&longest).await;
+    assert_eq!((page.url.as_str(), page.response.status), (longest.as_str(), 200), "{:#?}", alice.trail);
+    let arrived = alice.trail.iter().find(|(url, _)| url.path().ends_with("/authorized")).unwrap();
+    let longest = arrived.0.query_pairs().map(|(_, value)| value.len()).max().unwrap();
+    assert!((3000..4096).contains(&longest), "{longest}");
+    edge.team.proxy.stop().await;
+    assert_eq!(ask("?nonce=x&state=y", &[session]).await.status, 503, "the team is asked");
+    for query in ["", "?nonce=x", "?nonce=x&state=", "?nonce=&state=y", &format!("?nonce=x&state={long}")] {
+        let answer = ask(query, &[session]).await;
+        assert_eq!(answer.status, 400, "{query:.40}");
+        assert!(answer.text().contains("handover_invalid"), "{}", answer.text());
+    }
+    let answer = ask("?nonce=x&state=y", &[]).await;
+    assert_eq!(answer.status, 400);
+    assert!(answer.text().contains("app_session_missing"), "{}", answer.text());
+}
