@@ -25,8 +25,10 @@ impl ServeHttp for Health {
         let (status, kind, body) = match session.req_header().uri.path() {
             "/metrics" => (StatusCode::OK, metrics::CONTENT_TYPE, metrics::text()),
             "/healthz" => (StatusCode::OK, TEXT, "ok\n".to_owned()),
-            "/readyz" if self.0.is_ready() => (StatusCode::OK, TEXT, "ready\n".to_owned()),
-            "/readyz" => (StatusCode::SERVICE_UNAVAILABLE, TEXT, "the team's keys are not known\n".to_owned()),
+            "/readyz" => match self.0.is_missing() {
+                None => (StatusCode::OK, TEXT, "ready\n".to_owned()),
+                Some(missing) => (StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{missing}\n")),
+            },
             _ => (StatusCode::NOT_FOUND, TEXT, "not found\n".to_owned()),
         };
         let mut response = Response::new(body.into_bytes());

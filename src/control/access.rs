@@ -187,9 +187,17 @@ impl Access {
 
     /// Whether requests can be decided: the team's keys and what was revoked are known, and not too old.
     pub fn is_ready(&self) -> bool {
+        self.is_missing().is_none()
+    }
+
+    /// What is not known, or too old, where that keeps requests from being decided.
+    pub(crate) fn is_missing(&self) -> Option<&'static str> {
         let (snapshot, now) = (self.snapshot.load(), UnixTime::now());
         let keys = self.known.keys(snapshot.issuer());
-        keys.is_some_and(|keys| keys.keys.is_some() && now < keys.good_until) && self.known.revocations_are_good(now)
+        if !keys.is_some_and(|keys| keys.keys.is_some() && now < keys.good_until) {
+            return Some("the team's keys are not known");
+        }
+        (!self.known.revocations_are_good(now)).then_some("what was revoked is not known")
     }
 
     /// Learns what a decision needs, on the control runtime: a client that goes away stops nothing that others wait for.

@@ -298,7 +298,8 @@ async fn while_nobody_can_say_what_was_revoked_sessions_wait() {
     let open = raw::request("GET", "open.localhost", "/", &[]);
     assert_eq!(world.raw(open).await.unwrap().status, 200, "open routes are open");
     let ready = raw::exchange(world.proxy.metrics, raw::request("GET", "localhost", "/readyz", &[])).await;
-    assert_eq!(ready.unwrap().status, 503);
+    let ready = ready.unwrap();
+    assert_eq!((ready.status, ready.text().as_str()), (503, "what was revoked is not known\n"));
     sqlx::query("ALTER TABLE elsewhere RENAME TO revocations").execute(&database).await.unwrap();
     until(&mut alice, 200).await;
 }
