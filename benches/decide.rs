@@ -218,7 +218,7 @@ impl World {
             policies: (0..policies).map(|i| allow(i + 1 == policies, i)).collect(),
             origins: Origins::new(0_usize),
         };
-        let snapshot = Snapshot::compile(1, team, &[], vec![application], Arc::clone(&known)).unwrap();
+        let snapshot = Snapshot::compile(1, team, (&[], &[]), vec![application], Arc::clone(&known)).unwrap();
         let set = KeySet::from_jwks(json!({"keys": [key.to_jwk()]}).to_string().as_bytes()).unwrap();
         let later = NOW.after(Duration::from_secs(3_600));
         let keys = IssuerKeys { keys: Some(set), tried: NOW, good_until: later, retry_from: later };
@@ -234,6 +234,7 @@ impl World {
             idp: IdpRef { id: IdpId("okta".into()), kind: "okta".into() },
             groups: Groups::Known(memberships),
             amr: None,
+            evaluations: std::collections::BTreeMap::new(),
             claims: serde_json::Map::new(),
             at: NOW,
             ip: None,

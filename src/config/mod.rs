@@ -16,13 +16,13 @@ mod secrets;
 mod server;
 mod team;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use crate::policy::AccessGroup;
+use crate::policy::{AccessGroup, List};
 
 pub use applications::Application;
 pub use cors::{Allowed, Cors};
@@ -52,6 +52,8 @@ pub struct Config {
     pub identity_providers: Vec<IdentityProvider>,
     /// What they get to.
     pub applications: Vec<Application>,
+    /// Lists, for use in rules.
+    pub lists: Vec<List>,
     /// Access groups, for use in policies. None is part of itself, and those that rules name are all here.
     pub groups: Vec<AccessGroup>,
     /// What a request may cost.
@@ -141,9 +143,17 @@ fn read<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Config>
         let mut names = Names {
             providers: (!remote).then(|| ids(document, "identity_providers")),
             groups: ids(document, "groups"),
+            claims: BTreeMap::new(),
+            email_lists: Vec::new(),
+            ip_lists: Vec::new(),
             about_identity: HashSet::new(),
         };
+        let lists = rules::read_lists(table, &mut names);
         let identity_providers = identity_providers(table, &insecure, remote);
+        names.claims.extend(identity_providers.iter().map(|provider| {
+            let IdpKind::Okta(okta) = &provider.kind;
+            (provider.id.0.to_string(), okta.claims.clone())
+        }));
         let groups = rules::read_groups(table, &mut names);
         let around = applications::Surroundings {
             team: team.as_ref(),
@@ -164,6 +174,7 @@ fn read<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Config>
             metrics,
             identity_providers,
             applications,
+            lists,
             groups,
             limits: limits?,
             server: server?,

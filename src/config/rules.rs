@@ -1,4 +1,4 @@
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -7,41 +7,56 @@ use toml::de::DeValue;
 use super::errors::did_you_mean;
 use super::reader::{self, Item, Place, Reader, Table, Unique};
 use crate::model::{Email, Host, duration};
-use crate::policy::{AccessGroup, Policy, PolicyDecision, PolicySet, Rule, UnknownGroup};
+use crate::policy::{
+    About, AccessGroup, IpRange, List, ListItems, Policy, PolicyDecision, PolicySet, Rule, UnknownName,
+};
 
-/// The selectors there are, each with its fields.
+/// The selectors there are, each with its fields; a question mark stands before one that may be left out.
 pub(super) const SELECTORS: &[(&str, &[&str])] = &[
     ("email", &["email"]),
     ("email_domain", &["domain"]),
+    ("email_list", &["id"]),
     ("everyone", &[]),
     ("ip", &["ip"]),
-    ("okta", &["name", "identity_provider_id"]),
+    ("ip_list", &["id"]),
+    ("geo", &["country_code"]),
     ("group", &["id"]),
+    ("okta", &["name", "identity_provider_id"]),
+    ("saml", &["attribute_name", "attribute_value", "identity_provider_id"]),
+    ("oidc", &["claim_name", "claim_value", "identity_provider_id"]),
+    ("azureAD", &["id", "identity_provider_id"]),
+    ("github-organization", &["name", "?team", "identity_provider_id"]),
+    ("gsuite", &["email", "identity_provider_id"]),
     ("login_method", &["id"]),
+    ("auth_method", &["auth_method"]),
+    ("auth_context", &["id", "ac_id", "identity_provider_id"]),
+    ("certificate", &[]),
+    ("common_name", &["common_name"]),
+    ("service_token", &["token_id"]),
+    ("any_valid_service_token", &[]),
+    ("external_evaluation", &["evaluate_url", "keys_url"]),
+    ("linked_app_token", &["app_uid"]),
+    ("device_posture", &["integration_uid"]),
+    ("user_risk_score", &["user_risk_score"]),
+    ("cloudflare_account_member", &["account_id"]),
+    ("portcullis_method", &["methods"]),
+    ("portcullis_time", &["from", "to", "?days", "time_zone"]),
 ];
 
-/// Selectors that Cloudflare Access has besides.
-const ELSEWHERE: &[&str] = &[
-    "email_list",
-    "ip_list",
+/// Selectors whose facts nothing here learns yet.
+const NOT_YET: &[&str] = &[
     "geo",
     "saml",
-    "oidc",
-    "azureAD",
-    "github-organization",
-    "gsuite",
-    "auth_method",
-    "auth_context",
     "certificate",
     "common_name",
     "service_token",
     "any_valid_service_token",
-    "device_posture",
     "external_evaluation",
     "linked_app_token",
-    "user_risk_score",
-    "cloudflare_account_member",
 ];
+
+/// Fields of selectors that are lists of texts; all others are texts.
+const LISTS: &[&str] = &["methods", "days", "user_risk_score"];
 
 /// More than this many cycles are one mistake made often.
 const MOST_CYCLES: usize = 20;
@@ -53,7 +68,13 @@ pub(super) struct Names<'a> {
     pub(super) providers: Option<Vec<&'a str>>,
     /// The ids of the Access groups.
     pub(super) groups: Vec<&'a str>,
-    /// Those of them that ask, themselves or through others, who somebody is.
+    /// The claims that each provider is asked for, where that is known here.
+    pub(super) claims: BTreeMap<String, Vec<String>>,
+    /// The ids of the lists of people's addresses.
+    pub(super) email_lists: Vec<String>,
+    /// The ids of the lists of networks.
+    pub(super) ip_lists: Vec<String>,
+    /// Those of the groups that ask, themselves or through others, who somebody is.
     pub(super) about_identity: HashSet<String>,
 }
 
@@ -84,6 +105,45 @@ impl Clauses {
 
 fn bare(rules: Vec<(Rule, Place)>) -> Vec<Rule> {
     rules.into_iter().map(|(rule, _)| rule).collect()
+}
+
+/// Reads the lists, and notes what each of them holds.
+pub(super) fn read_lists(table: &mut Table<'_>, names: &mut Names<'_>) -> Vec<List> {
+    let (mut ids, mut labels) = (Unique::new("list has the id"), Unique::new("list has the name"));
+    let mut lists = Vec::new();
+    for item in table.list("lists") {
+        let list = item.table(|table| {
+            let id = table.needed("id", "\"contractors\"").and_then(|item| item.claim(reader::id, &mut ids));
+            let label = table.item("name").map(|item| item.claim(reader::label, &mut labels));
+            let emails = table.item("emails").is_some().then(|| table.list("emails"));
+            let ips = table.item("ips").is_some().then(|| table.list("ips"));
+            let items = match (emails, ips) {
+                (Some(emails), None) => {
+                    let email = |text: &str| email_mistake(text).map_or_else(|| Ok(text.to_owned()), Err);
+                    ListItems::Email(emails.iter().filter_map(|item| item.parse(email)).collect())
+                }
+                (None, Some(ips)) => {
+                    let range = |text: &str| IpRange::try_from(text.to_owned());
+                    ListItems::Ip(ips.iter().filter_map(|item| item.parse(range)).collect())
+                }
+                _ => {
+                    table.reader().error(table.place(), "a list has either `emails` or `ips`");
+                    return None;
+                }
+            };
+            let id = id?;
+            let name = label.unwrap_or_else(|| Some(id.clone()))?;
+            Some(List { id, name, items })
+        });
+        lists.extend(list.flatten());
+    }
+    for List { id, items, .. } in &lists {
+        match items {
+            ListItems::Email(_) => names.email_lists.push(id.clone()),
+            ListItems::Ip(_) => names.ip_lists.push(id.clone()),
+        }
+    }
+    lists
 }
 
 /// Reads the Access groups, and notes which of them ask about identity.
@@ -124,7 +184,7 @@ fn report_cycles(reader: &Reader<'_>, groups: &[AccessGroup], places: &HashMap<S
         }
     }
     for _ in 0..MOST_CYCLES {
-        let Err(UnknownGroup::Cycle(way)) = PolicySet::compile(&groups, []) else { return };
+        let Err(UnknownName::Cycle(way)) = PolicySet::check(&groups) else { return };
         let [.., from, to] = way.as_slice() else { return };
         if let Some(place) = places.get(to) {
             reader.error(place, &format!("this group contains itself: {}", way.join(" → ")));
@@ -137,6 +197,11 @@ fn report_cycles(reader: &Reader<'_>, groups: &[AccessGroup], places: &HashMap<S
     }
 }
 
+/// Whether it asks who somebody is, or what only services elsewhere know of them.
+fn is_about_people(rule: &Rule) -> bool {
+    matches!(rule.about(), About::Person | About::Elsewhere)
+}
+
 fn about_identity(groups: &[AccessGroup]) -> HashSet<String> {
     let mut parents: HashMap<&str, Vec<&str>> = HashMap::new();
     let mut pending = Vec::new();
@@ -144,7 +209,7 @@ fn about_identity(groups: &[AccessGroup]) -> HashSet<String> {
         for rule in group.include.iter().chain(&group.require).chain(&group.exclude) {
             match rule {
                 Rule::Group { id } => parents.entry(id).or_default().push(&group.id),
-                rule if rule.is_about_identity() => pending.push(group.id.as_str()),
+                rule if is_about_people(rule) => pending.push(group.id.as_str()),
                 _ => {}
             }
         }
@@ -171,9 +236,10 @@ pub(super) fn policy(table: &mut Table<'_>, names: &Names<'_>) -> Option<(Policy
     let decision = table.needed("decision", "\"allow\"").and_then(|item| item.parse(decision));
     let session_duration = session_duration(table);
     let clauses = Clauses::read(table, names);
-    if decision == Some(PolicyDecision::Bypass) {
+    if matches!(decision, Some(PolicyDecision::Bypass | PolicyDecision::NonIdentity)) {
         refuse_identity(table.reader(), &clauses, names);
     }
+    let shadow = table.flag("shadow", false);
     let place = table.place().clone();
     let Clauses { include, require, exclude } = clauses;
     let policy = Policy {
@@ -184,6 +250,7 @@ pub(super) fn policy(table: &mut Table<'_>, names: &Names<'_>) -> Option<(Policy
         require: bare(require),
         exclude: bare(exclude),
         session_duration,
+        shadow,
     };
     Some((policy, place))
 }
@@ -213,15 +280,15 @@ pub(super) fn session_duration(table: &mut Table<'_>) -> Option<Duration> {
     Some(table.duration("session_duration", minute, minute..=Duration::from_secs(30 * 86_400)))
 }
 
-/// A bypass applies before anybody has logged in.
+/// A bypass or a Service Auth policy applies before anybody has logged in.
 fn refuse_identity(reader: &Reader<'_>, clauses: &Clauses, names: &Names<'_>) {
     for (rule, place) in clauses.all() {
-        let asks = "who somebody is, and a bypass is decided before anybody logs in; use `allow`";
+        let asks = "who somebody is, and this policy is decided before anybody logs in; use `allow`";
         match rule {
             Rule::Group { id } if names.about_identity.contains(id) => {
                 reader.error(place, &format!("the group `{id}` asks {asks}, or a group without such rules"));
             }
-            rule if rule.is_about_identity() => {
+            rule if is_about_people(rule) => {
                 reader.error(place, &format!("`{}` asks {asks}, or a rule such as `ip`", rule.selector()));
             }
             _ => {}
@@ -242,15 +309,17 @@ fn rule(item: &Item<'_>, names: &Names<'_>) -> Option<Rule> {
         return None;
     };
     let Some((_, fields)) = SELECTORS.iter().find(|(known, _)| known == selector) else {
-        let message = if ELSEWHERE.contains(selector) {
-            format!("the selector `{selector}` is not there yet")
-        } else {
-            let meant = did_you_mean(selector, SELECTORS.iter().map(|(known, _)| *known));
-            format!("there is no selector `{selector}`{meant}")
-        };
+        let meant = did_you_mean(selector, SELECTORS.iter().map(|(known, _)| *known));
+        let message = format!("there is no selector `{selector}`{meant}");
         item.reader().error(place, &message);
         return None;
     };
+    if NOT_YET.contains(selector) {
+        item.reader().error(place, &format!("the selector `{selector}` is not there yet"));
+        return None;
+    }
+    let needed: Vec<&str> = fields.iter().copied().filter(|field| !field.starts_with('?')).collect();
+    let fields: Vec<&str> = fields.iter().map(|field| field.trim_start_matches('?')).collect();
     let body = item.get(selector)?;
     if !body.value().is_table() {
         let fields = fields.iter().map(|field| format!("{field} = \"…\"")).collect::<Vec<_>>().join(", ");
@@ -262,18 +331,20 @@ fn rule(item: &Item<'_>, names: &Names<'_>) -> Option<Rule> {
         item.reader().error(&place, &format!("`{selector}` has no `{key}`{meant}"));
         return None;
     }
-    if let Some(field) = fields.iter().find(|field| body.get(field).is_none()) {
+    if let Some(field) = needed.iter().find(|field| body.get(field).is_none()) {
         body.error(&format!("`{selector}` needs `{field}`"));
         return None;
     }
-    for field in *fields {
-        body.get(field)?.text()?;
+    for field in fields.iter().filter(|field| !LISTS.contains(field)) {
+        if let Some(field) = body.get(field) {
+            field.text()?;
+        }
     }
     match json(item.value(), 8).map(serde_json::from_value::<Rule>) {
         Some(Ok(rule)) => meaning(&rule, &body, names).then_some(rule),
         Some(Err(e)) => {
             // One field is one place; where there are more, their table is.
-            let at = if let [field] = fields { body.get(field) } else { None };
+            let at = if let [field] = fields.as_slice() { body.get(field) } else { None };
             at.unwrap_or(body).error(&e.to_string());
             None
         }
@@ -320,13 +391,72 @@ fn meaning(rule: &Rule, body: &Item<'_>, names: &Names<'_>) -> bool {
             let unknown = || format!("no group has the id `{id}`{}", did_you_mean(id, names.groups.iter().copied()));
             wrong("id", (!names.groups.contains(&id.as_str())).then(unknown))
         }
-        Rule::LoginMethod { id } => wrong("id", unknown_provider(&id.0, names)),
-        Rule::Okta { name, identity_provider_id } => {
-            let empty = name.is_empty().then(|| "the name of the group is empty".to_owned());
-            let name = wrong("name", empty);
-            wrong("identity_provider_id", unknown_provider(&identity_provider_id.0, names)) && name
+        Rule::EmailList { id } => {
+            wrong("id", unknown_list(id, &names.email_lists, &names.ip_lists, "addresses of people"))
         }
+        Rule::IpList { id } => wrong("id", unknown_list(id, &names.ip_lists, &names.email_lists, "networks")),
+        Rule::LoginMethod { id } => wrong("id", unknown_provider(&id.0, names)),
+        Rule::Okta { name: text, identity_provider_id: idp }
+        | Rule::Saml { attribute_name: text, identity_provider_id: idp, .. }
+        | Rule::Oidc { claim_name: text, identity_provider_id: idp, .. } => {
+            let field = match rule {
+                Rule::Okta { .. } => "name",
+                Rule::Saml { .. } => "attribute_name",
+                _ => "claim_name",
+            };
+            let named = wrong(field, text.is_empty().then(|| "the name is empty".to_owned()));
+            let claims = names.claims.get(&*idp.0).filter(|_| matches!(rule, Rule::Oidc { .. }) && named);
+            let not_asked = claims.filter(|claims| !claims.contains(text)).map(|_| {
+                format!("the provider `{}` is not asked for the claim `{text}`; add it to its `claims`", idp.0)
+            });
+            let asked = wrong(field, not_asked);
+            wrong("identity_provider_id", unknown_provider(&idp.0, names)) && named && asked
+        }
+        Rule::AzureAd { identity_provider_id: idp, .. }
+        | Rule::GithubOrganization { identity_provider_id: idp, .. }
+        | Rule::Gsuite { identity_provider_id: idp, .. }
+        | Rule::AuthContext { identity_provider_id: idp, .. } => {
+            elsewhere(rule, body);
+            wrong("identity_provider_id", unknown_provider(&idp.0, names))
+        }
+        Rule::DevicePosture { .. } | Rule::UserRiskScore { .. } | Rule::CloudflareAccountMember { .. } => {
+            elsewhere(rule, body);
+            true
+        }
+        Rule::PortcullisMethod { methods } => {
+            let none = "an empty list is no request's method; name at least one, such as `GET`";
+            wrong("methods", methods.is_empty().then(|| none.to_owned()))
+        }
+        Rule::AuthMethod { .. }
+        | Rule::Geo { .. }
+        | Rule::PortcullisTime(_)
+        | Rule::Certificate {}
+        | Rule::CommonName { .. }
+        | Rule::ServiceToken { .. }
+        | Rule::AnyValidServiceToken {}
+        | Rule::ExternalEvaluation { .. }
+        | Rule::LinkedAppToken { .. } => true,
     }
+}
+
+/// Says of a rule that nobody here can ever answer what it does.
+fn elsewhere(rule: &Rule, body: &Item<'_>) {
+    let selector = rule.selector();
+    let message = format!(
+        "`{selector}` asks a service that is not here, so its answer is unknown: in `include` and `require` it lets nobody in, in `exclude` it keeps everybody out"
+    );
+    body.reader().warn(body.place(), &message);
+}
+
+fn unknown_list(id: &str, fitting: &[String], other: &[String], what: &str) -> Option<String> {
+    if fitting.iter().any(|known| known == id) {
+        return None;
+    }
+    if other.iter().any(|known| known == id) {
+        return Some(format!("the list `{id}` does not hold {what}"));
+    }
+    let meant = did_you_mean(id, fitting.iter().map(String::as_str));
+    Some(format!("no list has the id `{id}`{meant}"))
 }
 
 /// What to say of an identity provider that there is not.

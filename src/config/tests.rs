@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use serde_json::json;
+
 use super::*;
 use crate::model::{Aud, IdpId, Secret};
 use crate::policy::{PolicyDecision, Rule};
@@ -180,12 +182,14 @@ fn the_example_is_right_and_says_the_defaults() {
         metrics,
         identity_providers,
         applications,
+        lists,
         groups,
         limits,
         server,
         audit,
         insecure,
     } = loaded.config;
+    assert_eq!(lists, []);
     assert_eq!(team.url(), "https://access.example.com");
     assert_eq!(team.application_url("wiki.example.com"), "https://wiki.example.com");
     assert_eq!((team.name.as_str(), team.session_duration), ("access.example.com", Duration::from_secs(86_400)));
@@ -326,10 +330,27 @@ fn domains_in_canonical_form() {
 
 #[test]
 fn every_selector_has_its_fields() {
+    let value = |field: &str| match field.trim_start_matches('?') {
+        "ip" => json!("10.0.0.0/8"),
+        "country_code" => json!("DE"),
+        "methods" => json!(["GET"]),
+        "user_risk_score" => json!(["low"]),
+        "from" => json!("08:00"),
+        "to" => json!("18:00"),
+        "days" => json!(["mon"]),
+        "time_zone" => json!("Europe/Berlin"),
+        _ => json!("x"),
+    };
     for (selector, fields) in rules::SELECTORS {
-        let body: serde_json::Map<_, _> = fields.iter().map(|f| ((*f).to_owned(), "10.0.0.0/8".into())).collect();
-        let rule: Rule = serde_json::from_value(serde_json::json!({ *selector: body })).unwrap();
-        assert_eq!(rule.selector(), *selector);
+        let body = |fields: &[&str]| -> serde_json::Map<_, _> {
+            fields.iter().map(|field| (field.trim_start_matches('?').to_owned(), value(field))).collect()
+        };
+        let read = |fields: &[&str]| serde_json::from_value::<Rule>(json!({ *selector: body(fields) }));
+        assert_eq!(read(fields).unwrap().selector(), *selector);
+        for left_out in *fields {
+            let rest: Vec<_> = fields.iter().copied().filter(|field| field != left_out).collect();
+            assert_eq!(read(&rest).is_ok(), left_out.starts_with('?'), "{selector} without {left_out}");
+        }
     }
     let error = serde_json::from_str::<Rule>(r#"{"?":{}}"#).unwrap_err().to_string();
     assert_eq!(error.matches('`').count() / 2 - 1, rules::SELECTORS.len(), "one is not listed: {error}");

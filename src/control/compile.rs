@@ -42,7 +42,7 @@ pub fn compile(
         leeway: config.team.clock_leeway.as_secs(),
     };
     let applications = config.applications.iter().map(|a| application(config, a, origins(a))).collect();
-    let snapshot = Snapshot::compile(generation, team, &config.groups, applications, known)?;
+    let snapshot = Snapshot::compile(generation, team, (&config.lists, &config.groups), applications, known)?;
     let callback = Url::parse(&format!("{}{}/callback", config.team.url(), Endpoint::PREFIX))?;
     let longest = config
         .applications

@@ -1,5 +1,6 @@
 //! Another team's keys and identities: an edge node without the login side, or an origin behind Cloudflare Access itself.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -224,6 +225,7 @@ fn read_identity(document: &[u8], now: UnixTime) -> Result<Identity, String> {
             .groups
             .map_or(Groups::Unknown, |groups| Groups::Known(groups.into_iter().map(group).collect())),
         amr: document.amr,
+        evaluations: BTreeMap::new(),
         claims: document.oidc_fields,
         at: now,
         ip: None,

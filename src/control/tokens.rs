@@ -85,7 +85,7 @@ fn claims(
         identity_nonce: Some(nonce.as_str().to_owned()),
         // There is nothing here that knows countries.
         country: app.then(String::new),
-        custom: (app && !identity.claims.is_empty()).then(|| identity.claims.clone()),
+        custom: app.then(|| identity.claims_made()).filter(|claims| !claims.is_empty()),
     }
 }
 

@@ -1,5 +1,4 @@
 use std::collections::HashSet;
-use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -18,8 +17,8 @@ use super::*;
 use crate::config::{Config, IdentityProvider, IdpKind, StoreConfig, System};
 use crate::http_client::{HttpClient, Roots, Timeouts};
 use crate::idp::{Ages, Callback, EmailFailure, Hints, LoginFailure, OktaSettings, Profile, Provider};
-use crate::model::Groups;
-use crate::policy::{Facts, Outcome, PolicySet};
+use crate::model::{Groups, UnixTime, UserId};
+use crate::policy::{Facts, Outcome, PolicySet, Who};
 
 const PORTS: Ports = Ports { proxy: 8000, provider: 8001, origin: 8002 };
 
@@ -65,12 +64,11 @@ async fn everybody_sees_what_the_table_says() {
     let (demo, running) = Running::start();
     let config = configuration(&demo);
     let policies = config.applications.iter().map(|application| application.policies.as_slice());
-    let (set, compiled) = PolicySet::compile(&config.groups, policies).unwrap();
+    let (set, compiled) = PolicySet::compile(&config.lists, &config.groups, policies).unwrap();
     assert_eq!(compiled.len(), APPLICATIONS.len());
     running.ready(demo.ports.provider).await;
     let provider = okta(&config, demo.ports);
-    let idp = provider.id().clone();
-    let ip: IpAddr = "127.0.0.1".parse().unwrap();
+    let facts = Facts::new("127.0.0.1".parse().unwrap(), &http::Method::GET, UnixTime::now(), None);
 
     for person in &PEOPLE {
         let profile = log_in(&demo, &provider, person.login).await;
@@ -81,16 +79,15 @@ async fn everybody_sees_what_the_table_says() {
         }
         for (place, application) in APPLICATIONS.iter().enumerate() {
             let sees = match &profile {
-                _ if set.bypass(&compiled[place], &Facts::of_nobody(ip)).is_some() => Sees::Opens,
+                _ if set.first(&compiled[place], &facts).verdict.is_some() => Sees::Opens,
                 Err(LoginFailure::Email(EmailFailure::Unverified)) => Sees::NoLogin,
                 Err(failure) => panic!("{}: {failure}", person.name),
                 Ok(profile) => {
-                    let groups = set.interner().membership(&idp, &profile.groups);
-                    let number = Some(set.interner().provider_number(&idp));
-                    let facts = Facts { email: Some(profile.email.as_str()), idp: number, groups: groups.as_ref(), ip };
-                    match set.evaluate(&compiled[place], &facts).outcome {
+                    let identity = profile.clone().into_identity(UserId("u".into()));
+                    let person = set.person(Who::Person { email: &identity.email, identity: Some(&identity) });
+                    match set.evaluate(&compiled[place], &set.standing(&compiled[place], &person), &facts).outcome {
                         Outcome::Allow => Sees::Opens,
-                        Outcome::Bypass | Outcome::Deny => Sees::Refused,
+                        Outcome::Bypass | Outcome::ServiceAuth | Outcome::Deny => Sees::Refused,
                     }
                 }
             };

@@ -6,7 +6,7 @@ use super::challenge::is_preflight;
 use super::credential::presented;
 use super::{Application, Challenge, Decision, IdentityState, Need, Permit, Refusal, Snapshot, Style};
 use crate::model::{CleanPath, IdentityNonce, PathError, Reason, RequestView, Secret, UnixTime};
-use crate::policy::{Facts, Outcome, Truth, Verdict};
+use crate::policy::{Facts, First, Outcome, Truth, Verdict};
 use crate::route::Endpoint;
 use crate::session::{Learned, Session};
 use crate::token::{TokenError, UnverifiedToken};
@@ -28,15 +28,16 @@ pub fn decide(snapshot: &Snapshot, request: &RequestView<'_>, now: UnixTime) -> 
         Ok(Route::Nowhere) => return Decision::Refuse(Reason::NoApplication),
         Err(_) => return Decision::Refuse(Reason::PathAmbiguous),
     };
-    let bypass = snapshot.policies().bypass(&application.policies, &Facts::of_nobody(request.client));
-    if bypass.is_some() {
-        return Decision::Forward(Permit::new(Arc::clone(application), None, bypass));
+    let facts = Facts::new(request.client, request.method, now, snapshot.countries());
+    let First { verdict, shadow } = snapshot.policies().first(&application.policies, &facts);
+    if verdict.is_some() {
+        return Decision::Forward(Permit::new(Arc::clone(application), None, verdict));
     }
     if is_preflight(request) {
         return preflight(application);
     }
     match session(snapshot, application, request, now) {
-        Ok(session) => permit(snapshot, application, session, request),
+        Ok(session) => permit(snapshot, application, session, request, &facts, shadow),
         Err(Missing::Need(need)) => Decision::Resolve(need),
         Err(Missing::Unavailable(reason)) => Decision::Unavailable(refusal(reason, application)),
         Err(Missing::Because(reason)) => {
@@ -88,6 +89,8 @@ fn permit(
     application: &Arc<Application>,
     session: Arc<Session>,
     request: &RequestView<'_>,
+    facts: &Facts<'_>,
+    shadow: Option<(usize, Outcome)>,
 ) -> Decision {
     match application.admits(session.identity().map(|identity| &identity.idp.id)) {
         Truth::True => {}
@@ -99,14 +102,15 @@ fn permit(
         Truth::Unknown => {
             let (application, session) = (Some(Arc::clone(application)), Some(session));
             let reason = Reason::IdentityUnavailable;
-            return Decision::Unavailable(Refusal { reason, application, session, policy: None });
+            return Decision::Unavailable(Refusal { reason, application, session, policy: None, shadow: None });
         }
     }
-    let facts = session.facts(request.client);
-    let verdict = match session.shortlist(application.place) {
-        Some(list) => snapshot.policies().evaluate_shortlist(&application.policies, list, &facts),
-        None => snapshot.policies().evaluate(&application.policies, &facts),
+    let (set, policies) = (snapshot.policies(), &application.policies);
+    let verdict = match session.standing(application.place) {
+        Some(standing) => set.evaluate(policies, standing, facts),
+        None => set.evaluate(policies, &set.standing(policies, session.answers()), facts),
     };
+    let verdict = Verdict { shadow: shadow.or(verdict.shadow), ..verdict };
     match verdict {
         Verdict { outcome: Outcome::Allow, .. } => {
             Decision::Forward(Permit::new(Arc::clone(application), Some(session), Some(verdict)))
@@ -120,7 +124,7 @@ fn permit(
 }
 
 fn refusal(reason: Reason, application: &Arc<Application>) -> Refusal {
-    Refusal { reason, application: Some(Arc::clone(application)), session: None, policy: None }
+    Refusal { reason, application: Some(Arc::clone(application)), session: None, policy: None, shadow: None }
 }
 
 /// Why a request has no session.

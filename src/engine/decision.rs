@@ -37,7 +37,7 @@ pub enum Decision {
 pub struct Permit {
     application: Arc<Application>,
     session: Option<Arc<Session>>,
-    policy: Option<usize>,
+    verdict: Option<Verdict>,
 }
 
 impl Permit {
@@ -46,11 +46,7 @@ impl Permit {
         session: Option<Arc<Session>>,
         verdict: Option<Verdict>,
     ) -> Self {
-        let policy = match verdict {
-            Some(verdict) => verdict.policy,
-            None => None,
-        };
-        Self { application, session, policy }
+        Self { application, session, verdict }
     }
 
     /// Where it goes.
@@ -65,7 +61,13 @@ impl Permit {
 
     /// The name of the policy that let it through.
     pub fn policy(&self) -> Option<&str> {
-        self.policy.and_then(|place| self.application.policy(place)).map(|(name, _)| name)
+        self.verdict?.policy.and_then(|place| self.application.policy(place)).map(|(name, _)| name)
+    }
+
+    /// The shadow policy that would have decided, and how.
+    pub fn shadow(&self) -> Option<(&str, Outcome)> {
+        let (place, outcome) = self.verdict?.shadow?;
+        self.application.policy(place).map(|(name, _)| (name, outcome))
     }
 }
 
@@ -80,6 +82,8 @@ pub struct Refusal {
     pub session: Option<Arc<Session>>,
     /// The policy that decided.
     pub policy: Option<usize>,
+    /// The shadow policy that would have decided, and how.
+    pub shadow: Option<(usize, Outcome)>,
 }
 
 impl Refusal {
@@ -89,7 +93,19 @@ impl Refusal {
             Verdict { unknown: true, .. } if session.identity().is_none() => Reason::IdentityUnavailable,
             verdict => Reason::of_denial(&verdict),
         };
-        Self { reason, application: Some(application), session: Some(session), policy: verdict.policy }
+        Self {
+            reason,
+            application: Some(application),
+            session: Some(session),
+            policy: verdict.policy,
+            shadow: verdict.shadow,
+        }
+    }
+
+    /// The name of the shadow policy that would have decided, and how.
+    pub fn shadow(&self) -> Option<(&str, Outcome)> {
+        let (place, outcome) = self.shadow?;
+        self.application.as_ref()?.policy(place).map(|(name, _)| (name, outcome))
     }
 
     /// The address of the person, where there is one.

@@ -5,7 +5,7 @@ use thiserror::Error;
 use super::known::Issuer;
 use super::{Application, ApplicationSettings, Known};
 use crate::model::{Aud, Host};
-use crate::policy::{AccessGroup, Facts, PolicySet, UnknownGroup, Verdict};
+use crate::policy::{AccessGroup, Countries, Facts, First, List, PolicySet, UnknownName, Verdict, Who};
 use crate::route::Router;
 use crate::session::{Context, Revocations};
 
@@ -51,6 +51,7 @@ pub struct Snapshot {
     compiled: Arc<Compiled>,
     revocations: Arc<Revocations>,
     known: Arc<Known>,
+    countries: Option<Arc<dyn Countries>>,
 }
 
 #[derive(Debug)]
@@ -67,7 +68,7 @@ struct Compiled {
 /// Why no snapshot could be made.
 #[derive(Debug, Error)]
 #[error(transparent)]
-pub struct SnapshotError(#[from] UnknownGroup);
+pub struct SnapshotError(#[from] UnknownName);
 
 impl Snapshot {
     /// Compiles a snapshot. `generation` must be another number than that of any earlier one of the process.
@@ -77,11 +78,11 @@ impl Snapshot {
     pub fn compile(
         generation: u64,
         team: Team,
-        groups: &[AccessGroup],
+        (lists, groups): (&[List], &[AccessGroup]),
         applications: Vec<ApplicationSettings>,
         known: Arc<Known>,
     ) -> Result<Self, SnapshotError> {
-        let (set, policies) = PolicySet::compile(groups, applications.iter().map(|a| a.policies.as_slice()))?;
+        let (set, policies) = PolicySet::compile(lists, groups, applications.iter().map(|a| a.policies.as_slice()))?;
         let router = Router::new(applications.iter().map(|a| &a.domain));
         let applications = applications
             .into_iter()
@@ -92,7 +93,18 @@ impl Snapshot {
         let issuer: Box<str> = team.url().into();
         let keys = known.issuer(&issuer);
         let compiled = Compiled { generation, team, issuer, router, applications, policies: set, keys };
-        Ok(Self { compiled: Arc::new(compiled), revocations: Arc::default(), known })
+        Ok(Self { compiled: Arc::new(compiled), revocations: Arc::default(), known, countries: None })
+    }
+
+    /// The same with a place to look countries up.
+    #[must_use]
+    pub fn with_countries(self, countries: Option<Arc<dyn Countries>>) -> Self {
+        Self { countries, ..self }
+    }
+
+    /// Where countries are looked up.
+    pub fn countries(&self) -> Option<&dyn Countries> {
+        self.countries.as_deref()
     }
 
     /// The same with other revocations.
@@ -146,11 +158,15 @@ impl Snapshot {
         &self.compiled.policies
     }
 
-    /// What an application's policies say of facts: bypass, then the rest.
-    pub fn judge(&self, application: &Application, facts: &Facts<'_>) -> Verdict {
-        let policies = self.policies();
-        let bypass = policies.bypass(&application.policies, &Facts::of_nobody(facts.ip));
-        bypass.unwrap_or_else(|| policies.evaluate(&application.policies, facts))
+    /// What an application's policies say of somebody's request: bypass and Service Auth, then the rest.
+    pub fn judge(&self, application: &Application, who: Who<'_>, facts: &Facts<'_>) -> Verdict {
+        let (set, policies) = (self.policies(), &application.policies);
+        let First { verdict, shadow } = set.first(policies, facts);
+        let rest = || set.evaluate(policies, &set.standing(policies, &set.person(who)), facts);
+        verdict.unwrap_or_else(|| {
+            let verdict = rest();
+            Verdict { shadow: shadow.or(verdict.shadow), ..verdict }
+        })
     }
 
     /// The keys of the team.

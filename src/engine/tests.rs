@@ -40,7 +40,7 @@ fn good_keys() -> IssuerKeys {
 
 fn compile(generation: u64, domain: &str, apps: &[App], known: &Arc<Known>) -> Snapshot {
     let applications = apps.iter().map(|app| app.settings(Origins::new(()))).collect();
-    Snapshot::compile(generation, team(domain), &WORLD.groups, applications, Arc::clone(known)).unwrap()
+    Snapshot::compile(generation, team(domain), (&[], &WORLD.groups), applications, Arc::clone(known)).unwrap()
 }
 
 fn record(known: &Known, person: &Person) {

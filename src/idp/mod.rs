@@ -9,6 +9,7 @@ mod failure;
 mod groups;
 mod okta;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -146,7 +147,8 @@ impl Profile {
     /// With the id that the store knows the person by.
     pub fn into_identity(self, user: UserId) -> Identity {
         let Self { subject, email, name, idp, groups, amr, claims, at, ip } = self;
-        Identity { user, subject, email, name, idp, groups, amr, claims, at, ip }
+        let evaluations = BTreeMap::new();
+        Identity { user, subject, email, name, idp, groups, amr, claims, evaluations, at, ip }
     }
 }
 

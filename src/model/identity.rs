@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -24,13 +25,25 @@ pub struct Identity {
     pub groups: Groups,
     /// Authentication methods (RFC 8176), where the provider gave them.
     pub amr: Option<Vec<String>>,
-    /// The claims that the provider's configuration asked for.
+    /// The claims that the provider's configuration asked for; null where the provider said nothing of one. What is not here
+    /// was not asked for, and nothing is known of it.
     #[serde(default)]
     pub claims: Map<String, Value>,
+    /// What services of one's own said at login, by their URLs. One that did not answer is not among them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub evaluations: BTreeMap<String, bool>,
     /// When the provider was asked.
     pub at: UnixTime,
     /// The address the login came from.
     pub ip: Option<IpAddr>,
+}
+
+impl Identity {
+    /// The claims that the provider made.
+    pub fn claims_made(&self) -> Map<String, Value> {
+        let made = self.claims.iter().filter(|(_, value)| !value.is_null());
+        made.map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
 }
 
 /// The provider an identity came from.

@@ -39,6 +39,8 @@ pub struct Event<'a> {
     pub via: Option<Via>,
     /// The policy that decided, by its name.
     pub policy: Option<&'a str>,
+    /// The shadow policy that would have decided, by its name, and what it would have done.
+    pub shadow: Option<(&'a str, &'static str)>,
     /// Where the request came from, as `trusted_proxies` made it out.
     pub client: Option<IpAddr>,
     /// The request's method.
@@ -129,6 +131,7 @@ impl<'a> Event<'a> {
             idp: None,
             via: None,
             policy: None,
+            shadow: None,
             client: None,
             method: None,
             host: None,
@@ -152,6 +155,7 @@ impl<'a> Event<'a> {
             idp,
             via,
             policy,
+            shadow,
             client,
             method,
             host,
@@ -161,6 +165,7 @@ impl<'a> Event<'a> {
         let plain = |text: Option<&'a str>, most| text.map(|text| plain(text.as_bytes(), most));
         let path = path.map(|path| path.split_once('?').map_or(path, |(path, _)| path));
         let (application, policy) = (plain(application, MOST_NAME), plain(policy, MOST_NAME));
+        let shadow_policy = plain(shadow.map(|(name, _)| name), MOST_NAME);
         let (method, host, path) = (plain(method, MOST_NAME), plain(host, MOST_HOST), plain(path, MOST_PATH));
         let user_agent = user_agent.map(|text| self::plain(text, MOST_USER_AGENT));
         tracing::info!(
@@ -176,6 +181,8 @@ impl<'a> Event<'a> {
             idp = idp.map(|idp| &*idp.0),
             via = via.map(Via::as_str),
             policy = policy.as_deref(),
+            shadow_policy = shadow_policy.as_deref(),
+            shadow_outcome = shadow.map(|(_, outcome)| outcome),
             client = client.map(tracing::field::display),
             method = method.as_deref(),
             host = host.as_deref(),

@@ -16,6 +16,7 @@ use crate::store::StoreError;
 #[derive(Debug)]
 pub struct Metrics {
     requests: IntCounterVec,
+    shadows: IntCounterVec,
     request: [[OnceLock<IntCounter>; PLACES]; Decision::ALL.len()],
     logins: IntCounterVec,
     jwks_fetched: IntGaugeVec,
@@ -171,6 +172,11 @@ impl Metrics {
         let metrics = Self {
             request: Default::default(),
             requests: counters("requests_total", "Requests by decision and reason.", &["decision", "reason"]),
+            shadows: counters(
+                "shadow_policies_total",
+                "Requests that a shadow policy would have decided, by application, policy and outcome.",
+                &["application", "policy", "outcome"],
+            ),
             logins: counters("logins_total", "Ended logins by outcome and reason.", &["outcome", "reason"]),
             jwks_fetched: register(IntGaugeVec::new(
                 named(
@@ -215,6 +221,11 @@ impl Metrics {
             Some(place) => place.get_or_init(bind).inc(),
             None => bind().inc(),
         }
+    }
+
+    /// Counts a request that a shadow policy would have decided.
+    pub fn shadow(&self, application: &str, policy: &str, outcome: &'static str) {
+        self.shadows.with_label_values(&[application, policy, outcome]).inc();
     }
 
     /// Counts an ended login; `reason` is the login's own reason id, one of a closed list. A successful one has the reason

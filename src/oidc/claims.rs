@@ -26,7 +26,7 @@ pub struct Profile {
     pub groups: ClaimedGroups,
     /// Authentication methods (RFC 8176).
     pub amr: Option<Vec<String>>,
-    /// The claims that were asked for by name.
+    /// The claims that were asked for by name; null where the provider said nothing of one.
     pub claims: Map<String, Value>,
 }
 
@@ -159,7 +159,7 @@ pub fn merge(
         name: find("name").and_then(Value::as_str).filter(|name| !name.is_empty()).map(str::to_owned),
         groups,
         amr: find("amr").and_then(strings),
-        claims: wanted.iter().filter_map(|name| Some((name.clone(), find(name)?.clone()))).collect(),
+        claims: wanted.iter().map(|name| (name.clone(), find(name).cloned().unwrap_or_default())).collect(),
     })
 }
 

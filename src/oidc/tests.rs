@@ -418,7 +418,7 @@ fn claims_of_thin_tokens_are_filled_in() {
     assert_eq!((profile.email_verified, profile.name.as_deref()), (Some(true), Some("Ann")));
     assert_eq!(profile.groups, ClaimedGroups::Claimed(vec!["x".into(), "y".into()]));
     assert_eq!(profile.amr, Some(vec!["pwd".into(), "mfa".into()]));
-    assert_eq!(Value::Object(profile.claims), json!({"department": ["R"], "level": 3}));
+    assert_eq!(Value::Object(profile.claims), json!({"department": ["R"], "level": 3, "missing": null}));
     let groups = |claims: Value| merged(json!({}), claims).map(|profile| profile.groups);
     assert_eq!(groups(json!({})), Ok(ClaimedGroups::Absent));
     assert_eq!(groups(json!({"groups": null})), Ok(ClaimedGroups::Absent));

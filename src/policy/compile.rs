@@ -1,222 +1,170 @@
-use std::collections::HashMap;
-use std::net::IpAddr;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
-use foldhash::quality::RandomState;
-use ipnet::IpNet;
-use thiserror::Error;
+use http::Method;
 
-use super::evaluate::{Bits, Facts, Membership, Outcome, Shortlist, Truth, Verdict};
-use super::rule::{AccessGroup, Policy, PolicyDecision, Rule};
-use crate::model::{Email, Group, Groups, Host, IdpId};
+use super::evaluate::Standing;
+use super::names::{Names, Question, Who};
+use super::nets::Nets;
+use super::order::{UnknownName, order};
+use super::rule::{AccessGroup, List, ListItems, Policy, PolicyDecision, Rule};
+use super::values::{Country, IpRange, TimeWindow};
 
-/// Numbers for the names that rules mention, made once for a snapshot.
-#[derive(Debug, Default)]
-pub struct Interner {
-    providers: HashMap<IdpId, u32, RandomState>,
-    /// Per provider: group name to bit.
-    groups: HashMap<u32, HashMap<Box<str>, u32, RandomState>, RandomState>,
-    bits: u32,
-}
-
-impl Interner {
-    fn provider(&mut self, id: &IdpId) -> u32 {
-        let next = u32::try_from(self.providers.len()).unwrap_or(u32::MAX);
-        *self.providers.entry(id.clone()).or_insert(next)
-    }
-
-    fn group(&mut self, provider: &IdpId, name: &str) -> u32 {
-        let provider = self.provider(provider);
-        let bits = &mut self.bits;
-        let bit = self.groups.entry(provider).or_default().entry(name.into()).or_insert_with(|| {
-            *bits += 1;
-            *bits - 1
-        });
-        *bit
-    }
-
-    /// The number of a provider, where any rule mentions it. One that none mentions has a number that no rule has.
-    pub fn provider_number(&self, id: &IdpId) -> u32 {
-        self.providers.get(id).copied().unwrap_or(u32::MAX)
-    }
-
-    /// A person's groups as a set; `None` where they are unknown.
-    pub fn membership(&self, provider: &IdpId, groups: &Groups) -> Option<Membership> {
-        let Groups::Known(groups) = groups else { return None };
-        let mut set = Membership::new(self.bits as usize);
-        if let Some(names) = self.groups.get(&self.provider_number(provider)) {
-            for bit in groups.iter().filter_map(|Group { name, .. }| names.get(name.as_str())) {
-                set.insert(*bit);
-            }
-        }
-        Some(set)
-    }
-}
-
-/// A rule that names an Access group which does not exist, or one that contains itself.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum UnknownGroup {
-    /// No such group.
-    #[error("no Access group has the id `{0}`")]
-    Missing(String),
-    /// The group is part of itself; the ids on the way.
-    #[error("the Access group contains itself: {}", .0.join(" → "))]
-    Cycle(Vec<String>),
-}
-
+/// One rule, compiled.
 #[derive(Debug)]
-enum Test {
+pub(super) struct Test {
+    pub(super) ask: Ask,
+    /// Its place in the clause as it was written.
+    pub(super) rule: usize,
+}
+
+/// What a rule asks.
+#[derive(Debug)]
+pub(super) enum Ask {
     Everyone,
-    Email(Box<str>),
-    EmailDomain(Box<str>),
-    Ip(IpNet),
-    OktaGroup { provider: u32, bit: u32 },
-    AccessGroup(usize),
-    LoginMethod(u32),
+    Person(Question),
+    /// The number of an Access group. Groups have higher numbers than those that they contain.
+    Group(usize),
+    Method(Box<[Method]>),
+    Nets(Arc<Nets>),
+    Certificate,
+    CommonName(Box<str>),
+    AnyServiceToken,
+    ServiceToken(Box<str>),
+    LinkedApp(Box<str>),
+    Time(Box<TimeWindow>),
+    Country(Country),
+    /// What nobody here can know.
+    Never,
+}
+
+impl Ask {
+    /// The cheap ones decide first. The outcome does not depend on it.
+    const fn cost(&self) -> u8 {
+        match self {
+            Self::Everyone | Self::Person(_) => 0,
+            Self::Method(_) | Self::Nets(_) => 1,
+            Self::Certificate | Self::CommonName(_) | Self::AnyServiceToken => 2,
+            Self::ServiceToken(_) | Self::LinkedApp(_) => 2,
+            Self::Group(_) => 3,
+            Self::Time(_) => 4,
+            Self::Country(_) => 5,
+            Self::Never => 6,
+        }
+    }
+}
+
+/// The rules of one clause: those that are settled once for a person, and those that every request asks anew.
+#[derive(Debug, Default)]
+pub(super) struct Clause {
+    pub(super) person: Box<[Test]>,
+    pub(super) request: Box<[Test]>,
 }
 
 /// `include`, `require` and `exclude`, compiled.
 #[derive(Debug, Default)]
-struct Clauses {
-    include: Box<[Test]>,
-    require: Box<[Test]>,
-    exclude: Box<[Test]>,
+pub(super) struct Clauses {
+    pub(super) include: Clause,
+    pub(super) require: Clause,
+    pub(super) exclude: Clause,
+}
+
+impl Clauses {
+    /// Whether any request can make a difference.
+    pub(super) fn ask_requests(&self) -> bool {
+        [&self.include, &self.require, &self.exclude].iter().any(|clause| !clause.request.is_empty())
+    }
+
+    fn tests(&self) -> impl Iterator<Item = &Test> {
+        [&self.include, &self.require, &self.exclude]
+            .into_iter()
+            .flat_map(|clause| clause.person.iter().chain(&clause.request))
+    }
+
+    pub(super) fn groups(&self) -> impl Iterator<Item = usize> {
+        self.tests().filter_map(|test| if let Ask::Group(number) = test.ask { Some(number) } else { None })
+    }
 }
 
 #[derive(Debug)]
-struct CompiledPolicy {
-    decision: PolicyDecision,
-    clauses: Clauses,
+pub(super) struct CompiledPolicy {
+    pub(super) decision: PolicyDecision,
+    pub(super) shadow: bool,
+    /// In the application's list.
+    pub(super) place: usize,
+    pub(super) clauses: Clauses,
 }
 
 /// All policies of a snapshot: the Access groups, which they share, and the names.
 #[derive(Debug, Default)]
 pub struct PolicySet {
-    groups: Vec<Clauses>,
-    interner: Interner,
+    pub(super) groups: Box<[Clauses]>,
+    group_ids: Box<[Box<str>]>,
+    pub(super) names: Names,
 }
 
 /// One application's policies. Evaluated together with the [`PolicySet`] that made them.
 #[derive(Debug)]
 pub struct Policies {
-    /// Bypass first, then the rest, each in the order written (§7.1); with the place in that order.
-    bypass: Box<[Placed]>,
-    rest: Box<[Placed]>,
+    /// Bypass and Service Auth, in the order written; they come first (§7.1).
+    pub(super) first: Box<[CompiledPolicy]>,
+    /// Allow and deny.
+    pub(super) rest: Box<[CompiledPolicy]>,
+    /// The groups that they need, and those that these need, each after what it contains.
+    pub(super) groups: Box<[usize]>,
+    /// Where somebody stands with the first ones before anything is known of them.
+    pub(super) nobody: Standing,
     names: Box<[(Box<str>, Option<Duration>)]>,
 }
-
-type Placed = (usize, CompiledPolicy);
 
 /// What [`PolicySet::compile`] makes.
 pub type Compiled = (PolicySet, Vec<Policies>);
 
 impl PolicySet {
-    /// Compiles the Access groups and each application's policies.
+    /// Compiles the lists, the Access groups and each application's policies.
+    ///
+    /// # Errors
+    /// A rule that names no group or no list, and groups that contain themselves.
+    pub fn compile<'a>(
+        lists: &[List],
+        groups: &[AccessGroup],
+        applications: impl IntoIterator<Item = &'a [Policy]>,
+    ) -> Result<Compiled, UnknownName> {
+        let ordered = order(groups)?;
+        let mut compiler = Compiler {
+            lists,
+            numbers: ordered.iter().enumerate().map(|(number, group)| (group.id.as_str(), number)).collect(),
+            groups: Vec::with_capacity(ordered.len()),
+            names: Names::default(),
+            nets: HashMap::new(),
+        };
+        for group in &ordered {
+            let clauses = compiler.clauses(&group.include, &group.require, &group.exclude)?;
+            compiler.groups.push(clauses);
+        }
+        let mut applications =
+            applications.into_iter().map(|policies| compiler.policies(policies)).collect::<Result<Vec<_>, _>>()?;
+        let group_ids = ordered.iter().map(|group| group.id.as_str().into()).collect();
+        let set = Self { groups: compiler.groups.into(), group_ids, names: compiler.names };
+        let nobody = set.person(Who::Unknown);
+        for policies in &mut applications {
+            policies.nobody = set.first_standing(policies, &nobody);
+        }
+        Ok((set, applications))
+    }
+
+    /// Whether groups can be compiled.
     ///
     /// # Errors
     /// A rule that names no group, and groups that contain themselves.
-    pub fn compile<'a>(
-        groups: &[AccessGroup],
-        applications: impl IntoIterator<Item = &'a [Policy]>,
-    ) -> Result<Compiled, UnknownGroup> {
-        let numbers: HashMap<&str, usize> = groups.iter().enumerate().map(|(i, g)| (g.id.as_str(), i)).collect();
-        refuse_cycles(groups, &numbers)?;
-        let mut interner = Interner::default();
-        let mut compiler = Compiler { numbers: &numbers, interner: &mut interner };
-        let compiled = groups
-            .iter()
-            .map(|g| compiler.clauses(&g.include, &g.require, &g.exclude))
-            .collect::<Result<Vec<_>, _>>()?;
-        let applications = applications.into_iter().map(|p| compiler.policies(p)).collect::<Result<Vec<_>, _>>()?;
-        Ok((Self { groups: compiled, interner }, applications))
+    pub fn check(groups: &[AccessGroup]) -> Result<(), UnknownName> {
+        order(groups).map(|_| ())
     }
 
-    /// The names that facts are made with.
-    pub const fn interner(&self) -> &Interner {
-        &self.interner
-    }
-
-    /// The first bypass policy that applies. It may ask nothing about identity, so nobody's is known here.
-    pub fn bypass(&self, policies: &Policies, facts: &Facts<'_>) -> Option<Verdict> {
-        let applies = |(_, policy): &&Placed| self.clauses(&policy.clauses, facts, Some(facts.ip)) == Truth::True;
-        let (place, _) = policies.bypass.iter().find(applies)?;
-        Some(Verdict { outcome: Outcome::Bypass, policy: Some(*place), unknown: false })
-    }
-
-    /// The first allow or deny policy that applies; deny where none does (§7.1).
-    ///
-    /// An allow applies where its clauses are true; a deny applies unless they are false.
-    pub fn evaluate(&self, policies: &Policies, facts: &Facts<'_>) -> Verdict {
-        self.first_of(policies.rest.iter(), facts)
-    }
-
-    /// The same, for somebody whose shortlist is known.
-    pub fn evaluate_shortlist(&self, policies: &Policies, shortlist: &Shortlist, facts: &Facts<'_>) -> Verdict {
-        self.first_of(shortlist.0.iter().filter_map(|i| policies.rest.get(i)), facts)
-    }
-
-    /// Which allow and deny policies could apply to somebody, wherever the requests come from: the address in `facts` is
-    /// not looked at. What is false while a fact is unknown stays false when it is learned, so nothing is lost.
-    pub fn shortlist(&self, policies: &Policies, facts: &Facts<'_>) -> Shortlist {
-        let mut list = Bits::new(policies.rest.len());
-        for (i, (_, policy)) in policies.rest.iter().enumerate() {
-            if self.clauses(&policy.clauses, facts, None) != Truth::False {
-                list.insert(i);
-            }
-        }
-        Shortlist(list)
-    }
-
-    fn first_of<'a>(&self, policies: impl Iterator<Item = &'a Placed>, facts: &Facts<'_>) -> Verdict {
-        let mut unknown = false;
-        for (place, policy) in policies {
-            let truth = self.clauses(&policy.clauses, facts, Some(facts.ip));
-            let outcome = match (policy.decision, truth) {
-                (PolicyDecision::Allow, Truth::True) => Outcome::Allow,
-                (PolicyDecision::Deny, Truth::True | Truth::Unknown) => Outcome::Deny,
-                (PolicyDecision::Allow, Truth::Unknown) => {
-                    unknown = true;
-                    continue;
-                }
-                _ => continue,
-            };
-            let unknown = outcome == Outcome::Deny && (unknown || truth == Truth::Unknown);
-            return Verdict { outcome, policy: Some(*place), unknown };
-        }
-        Verdict { outcome: Outcome::Deny, policy: None, unknown }
-    }
-
-    fn clauses(&self, clauses: &Clauses, facts: &Facts<'_>, ip: Option<IpAddr>) -> Truth {
-        let test = |test: &Test| self.test(test, facts, ip);
-        let include = Truth::any(clauses.include.iter().map(test));
-        if include == Truth::False {
-            return Truth::False;
-        }
-        let require = Truth::all(clauses.require.iter().map(test));
-        let exclude = Truth::any(clauses.exclude.iter().map(test));
-        Truth::all([include, require, exclude.not()].into_iter())
-    }
-
-    fn test(&self, test: &Test, facts: &Facts<'_>, ip: Option<IpAddr>) -> Truth {
-        let known = |fact: Option<bool>| fact.map_or(Truth::Unknown, Truth::from);
-        match test {
-            Test::Everyone => Truth::True,
-            Test::Email(email) => known(facts.email.map(|e| *e == **email)),
-            Test::EmailDomain(domain) => {
-                known(facts.email.map(|e| e.rsplit_once('@').is_some_and(|(_, d)| *d == **domain)))
-            }
-            Test::Ip(net) => known(ip.map(|ip| net.contains(&ip))),
-            Test::OktaGroup { provider, bit } => match facts.idp {
-                // Another provider's groups are not this one's, whatever their names, and known not to be.
-                Some(idp) if idp != *provider => Truth::False,
-                Some(_) => known(facts.groups.map(|groups| groups.contains(*bit))),
-                None => Truth::Unknown,
-            },
-            Test::AccessGroup(number) => {
-                self.groups.get(*number).map_or(Truth::Unknown, |clauses| self.clauses(clauses, facts, ip))
-            }
-            Test::LoginMethod(provider) => known(facts.idp.map(|idp| idp == *provider)),
-        }
+    /// The id of a group by its number.
+    pub(super) fn group_id(&self, number: usize) -> &str {
+        self.group_ids.get(number).map_or("", |id| id)
     }
 }
 
@@ -228,107 +176,91 @@ impl Policies {
 
     /// Whether anybody can get in without logging in.
     pub fn can_bypass(&self) -> bool {
-        !self.bypass.is_empty()
+        self.first.iter().any(|policy| !policy.shadow)
     }
 }
 
 struct Compiler<'a> {
-    numbers: &'a HashMap<&'a str, usize>,
-    interner: &'a mut Interner,
+    lists: &'a [List],
+    numbers: HashMap<&'a str, usize>,
+    groups: Vec<Clauses>,
+    names: Names,
+    /// By the id of the list.
+    nets: HashMap<String, Arc<Nets>>,
 }
 
 impl Compiler<'_> {
-    fn policies(&mut self, policies: &[Policy]) -> Result<Policies, UnknownGroup> {
-        let (mut bypass, mut rest) = (Vec::new(), Vec::new());
+    fn policies(&mut self, policies: &[Policy]) -> Result<Policies, UnknownName> {
+        let (mut first, mut rest) = (Vec::new(), Vec::new());
         for (place, policy) in policies.iter().enumerate() {
             let clauses = self.clauses(&policy.include, &policy.require, &policy.exclude)?;
-            let list = if policy.decision == PolicyDecision::Bypass { &mut bypass } else { &mut rest };
-            list.push((place, CompiledPolicy { decision: policy.decision, clauses }));
+            let early = matches!(policy.decision, PolicyDecision::Bypass | PolicyDecision::NonIdentity);
+            let list = if early { &mut first } else { &mut rest };
+            list.push(CompiledPolicy { decision: policy.decision, shadow: policy.shadow, place, clauses });
+        }
+        let mut pending: Vec<usize> = first.iter().chain(&rest).flat_map(|policy| policy.clauses.groups()).collect();
+        let mut groups = BTreeSet::new();
+        while let Some(number) = pending.pop() {
+            if groups.insert(number) {
+                pending.extend(self.groups.get(number).into_iter().flat_map(Clauses::groups));
+            }
         }
         let names = policies.iter().map(|p| (p.name.as_str().into(), p.session_duration)).collect();
-        Ok(Policies { bypass: bypass.into(), rest: rest.into(), names })
+        let groups = groups.into_iter().collect();
+        Ok(Policies { first: first.into(), rest: rest.into(), groups, nobody: Standing::default(), names })
     }
 
-    fn clauses(&mut self, include: &[Rule], require: &[Rule], exclude: &[Rule]) -> Result<Clauses, UnknownGroup> {
-        let mut list = |rules: &[Rule]| rules.iter().map(|rule| self.test(rule)).collect::<Result<Box<[_]>, _>>();
-        Ok(Clauses { include: list(include)?, require: list(require)?, exclude: list(exclude)? })
+    fn clauses(&mut self, include: &[Rule], require: &[Rule], exclude: &[Rule]) -> Result<Clauses, UnknownName> {
+        Ok(Clauses { include: self.clause(include)?, require: self.clause(require)?, exclude: self.clause(exclude)? })
     }
 
-    fn test(&mut self, rule: &Rule) -> Result<Test, UnknownGroup> {
+    fn clause(&mut self, rules: &[Rule]) -> Result<Clause, UnknownName> {
+        let (mut person, mut request) = (Vec::new(), Vec::new());
+        for (rule, written) in rules.iter().enumerate() {
+            let ask = self.ask(written)?;
+            let of_person = match &ask {
+                Ask::Everyone | Ask::Person(_) | Ask::Never => true,
+                Ask::Group(number) => !self.groups.get(*number).is_some_and(Clauses::ask_requests),
+                _ => false,
+            };
+            if of_person { &mut person } else { &mut request }.push(Test { ask, rule });
+        }
+        request.sort_by_key(|test| test.ask.cost());
+        Ok(Clause { person: person.into(), request: request.into() })
+    }
+
+    fn ask(&mut self, rule: &Rule) -> Result<Ask, UnknownName> {
+        if let Rule::EmailList { id } = rule {
+            let listed = self.lists.iter().any(|list| list.id == *id && matches!(list.items, ListItems::Email(_)));
+            listed.then_some(()).ok_or_else(|| UnknownName::List(id.clone()))?;
+        }
+        if let Some(question) = self.names.question(rule, self.lists) {
+            return Ok(Ask::Person(question));
+        }
         Ok(match rule {
-            Rule::Everyone {} => Test::Everyone,
-            // What is no address equals none; configuration reports it.
-            Rule::Email { email } => {
-                Test::Email(Email::parse(email).map_or(email.as_str().into(), |e| e.as_str().into()))
-            }
-            Rule::EmailDomain { domain } => {
-                Test::EmailDomain(Host::parse(domain).map_or(domain.as_str().into(), |h| h.as_str().into()))
-            }
-            Rule::Ip { ip } => Test::Ip(ip.net()),
-            Rule::Okta { name, identity_provider_id } => Test::OktaGroup {
-                provider: self.interner.provider(identity_provider_id),
-                bit: self.interner.group(identity_provider_id, name),
-            },
-            Rule::LoginMethod { id } => Test::LoginMethod(self.interner.provider(id)),
+            Rule::Everyone {} => Ask::Everyone,
             Rule::Group { id } => {
                 let number = self.numbers.get(id.as_str()).copied();
-                Test::AccessGroup(number.ok_or_else(|| UnknownGroup::Missing(id.clone()))?)
+                Ask::Group(number.ok_or_else(|| UnknownName::Group(id.clone()))?)
             }
+            Rule::Ip { ip } => Ask::Nets(Arc::new(Nets::new([ip.net()]))),
+            Rule::IpList { id } => {
+                let list = self.lists.iter().find(|list| list.id == *id);
+                let Some(List { items: ListItems::Ip(ranges), .. }) = list else {
+                    return Err(UnknownName::List(id.clone()));
+                };
+                let nets = self.nets.entry(id.clone());
+                Ask::Nets(Arc::clone(nets.or_insert_with(|| Arc::new(Nets::new(ranges.iter().map(IpRange::net))))))
+            }
+            Rule::Geo { country_code } => Ask::Country(*country_code),
+            Rule::Certificate {} => Ask::Certificate,
+            Rule::CommonName { common_name } => Ask::CommonName(common_name.as_str().into()),
+            Rule::ServiceToken { token_id } => Ask::ServiceToken(token_id.as_str().into()),
+            Rule::AnyValidServiceToken {} => Ask::AnyServiceToken,
+            Rule::LinkedAppToken { app_uid } => Ask::LinkedApp(app_uid.as_str().into()),
+            Rule::PortcullisMethod { methods } => Ask::Method(methods.iter().map(|verb| verb.0.clone()).collect()),
+            Rule::PortcullisTime(window) => Ask::Time(Box::new(window.clone())),
+            _ => Ask::Never,
         })
     }
 }
-
-/// Depth first, without recursion: groups may be nested as deeply as a file can say.
-fn refuse_cycles(groups: &[AccessGroup], numbers: &HashMap<&str, usize>) -> Result<(), UnknownGroup> {
-    #[derive(Clone, Copy, PartialEq)]
-    enum Mark {
-        New,
-        Open,
-        Done,
-    }
-    let children = |group: &AccessGroup| -> Result<Vec<usize>, UnknownGroup> {
-        let rules = group.include.iter().chain(&group.require).chain(&group.exclude);
-        rules
-            .filter_map(|rule| if let Rule::Group { id } = rule { Some(id) } else { None })
-            .map(|id| numbers.get(id.as_str()).copied().ok_or_else(|| UnknownGroup::Missing(id.clone())))
-            .collect()
-    };
-    let mut marks = vec![Mark::New; groups.len()];
-    let set = |marks: &mut Vec<Mark>, at: usize, mark: Mark| {
-        if let Some(slot) = marks.get_mut(at) {
-            *slot = mark;
-        }
-    };
-    for start in 0..groups.len() {
-        if marks.get(start) != Some(&Mark::New) {
-            continue;
-        }
-        let mut path: Vec<(usize, Vec<usize>)> = Vec::new();
-        let mut next = Some(start);
-        loop {
-            if let Some(at) = next.take() {
-                set(&mut marks, at, Mark::Open);
-                path.push((at, groups.get(at).map(children).transpose()?.unwrap_or_default()));
-            }
-            let Some((at, pending)) = path.last_mut() else { break };
-            match pending.pop() {
-                Some(child) if marks.get(child) == Some(&Mark::Open) => {
-                    let name = |at: &usize| groups.get(*at).map(|g| g.id.clone()).unwrap_or_default();
-                    let on_path = path.iter().map(|(at, _)| at).skip_while(|at| **at != child);
-                    return Err(UnknownGroup::Cycle(on_path.chain([&child]).map(name).collect()));
-                }
-                Some(child) if marks.get(child) == Some(&Mark::New) => next = Some(child),
-                Some(_) => {}
-                None => {
-                    set(&mut marks, *at, Mark::Done);
-                    path.pop();
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-#[path = "tests.rs"]
-mod tests;

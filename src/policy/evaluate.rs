@@ -1,127 +1,163 @@
+use std::cell::OnceCell;
 use std::net::IpAddr;
 
+use http::Method;
 use smallvec::SmallVec;
 
-use crate::model::Reason;
+use super::compile::{Ask, Clause, Clauses, CompiledPolicy, Policies, PolicySet, Test};
+use super::names::{Person, Who};
+use super::rule::PolicyDecision;
+use super::trace::{ClauseKind as Kind, Subject, Trace, Untraced};
+use super::truth::Truth;
+use super::values::Country;
+use crate::model::{Reason, UnixTime};
 
-/// Three-valued truth (Kleene): what is not known is neither true nor false.
+/// Something about a request that may be there, or not, or not be known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Truth {
-    /// Known to hold.
-    True,
-    /// Known not to hold.
-    False,
+pub enum Fact<T> {
     /// Could not be learned.
     Unknown,
+    /// Known not to be there.
+    Absent,
+    /// This.
+    Present(T),
 }
 
-impl Truth {
-    pub(super) const fn not(self) -> Self {
+impl<T> Fact<T> {
+    fn is(&self, holds: impl FnOnce(&T) -> bool) -> Truth {
         match self {
-            Self::True => Self::False,
-            Self::False => Self::True,
-            Self::Unknown => Self::Unknown,
+            Self::Unknown => Truth::Unknown,
+            Self::Absent => Truth::False,
+            Self::Present(fact) => holds(fact).into(),
         }
     }
-
-    pub(super) fn any(truths: impl Iterator<Item = Self>) -> Self {
-        let mut unknown = false;
-        for truth in truths {
-            match truth {
-                Self::True => return Self::True,
-                Self::Unknown => unknown = true,
-                Self::False => {}
-            }
-        }
-        if unknown { Self::Unknown } else { Self::False }
-    }
-
-    pub(super) fn all(truths: impl Iterator<Item = Self>) -> Self {
-        Self::any(truths.map(Self::not)).not()
-    }
 }
 
-impl From<bool> for Truth {
-    fn from(holds: bool) -> Self {
-        if holds { Self::True } else { Self::False }
-    }
+/// Which country an address is in.
+pub trait Countries: std::fmt::Debug + Send + Sync {
+    /// `None` where it is not known.
+    fn country(&self, ip: IpAddr) -> Option<Country>;
 }
 
-/// Groups as a set of interned names: one bit for each group that any rule of the snapshot mentions.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Membership(Bits);
-
-impl Membership {
-    pub(super) fn new(bits: usize) -> Self {
-        Self(Bits::new(bits))
-    }
-
-    pub(super) fn insert(&mut self, bit: u32) {
-        self.0.insert(bit as usize);
-    }
-
-    pub(super) fn contains(&self, bit: u32) -> bool {
-        self.0.contains(bit as usize)
-    }
-}
-
-/// The policies of one application that could apply to one person, by their places.
-///
-/// The others are false of the person wherever a request comes from, so no request has to ask them again. Good for as long
-/// as the person's facts and the snapshot are the ones that it was made with.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Shortlist(pub(super) Bits);
-
-/// A set of small numbers. Sets of up to 128 need no heap.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Bits(SmallVec<[u64; 2]>);
-
-impl Bits {
-    pub(super) fn new(bits: usize) -> Self {
-        Self(SmallVec::from_elem(0, bits.div_ceil(64)))
-    }
-
-    pub(super) fn insert(&mut self, bit: usize) {
-        if let Some(word) = self.0.get_mut(bit / 64) {
-            *word |= 1 << (bit % 64);
-        }
-    }
-
-    fn contains(&self, bit: usize) -> bool {
-        self.0.get(bit / 64).is_some_and(|word| word >> (bit % 64) & 1 == 1)
-    }
-
-    /// In ascending order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = usize> {
-        self.0.iter().enumerate().flat_map(|(place, word)| {
-            let mut word = *word;
-            std::iter::from_fn(move || {
-                let bit = (word != 0).then(|| word.trailing_zeros() as usize)?;
-                word &= word - 1;
-                Some(place * 64 + bit)
-            })
-        })
-    }
-}
-
-/// What is known about a request. What is `None` is unknown, which is not the same as false or empty.
-#[derive(Clone, Copy, Debug)]
+/// What is known about a request, besides who sent it.
+#[derive(Debug)]
 pub struct Facts<'a> {
-    /// The canonical address.
-    pub email: Option<&'a str>,
-    /// Which provider the person came through, as an interned number.
-    pub idp: Option<u32>,
-    /// The groups.
-    pub groups: Option<&'a Membership>,
-    /// Where the request came from; canonical, so an IPv4-mapped address is IPv4.
+    /// Where it came from; canonical, so an IPv4-mapped address is IPv4.
     pub ip: IpAddr,
+    /// Its method.
+    pub method: &'a Method,
+    /// When it came.
+    pub now: UnixTime,
+    /// The id of the service token that it presents.
+    pub service_token: Fact<&'a str>,
+    /// The common name of the client certificate that it presents.
+    pub certificate: Fact<&'a str>,
+    /// The id of the application whose token it presents.
+    pub linked_app: Fact<&'a str>,
+    /// Where addresses are looked up; nothing is known without.
+    pub countries: Option<&'a dyn Countries>,
+    /// Looked up once, when the first rule asks.
+    pub country: OnceCell<Option<Country>>,
 }
 
-impl Facts<'_> {
-    /// A request about whose sender nothing is known.
-    pub const fn of_nobody(ip: IpAddr) -> Facts<'static> {
-        Facts { email: None, idp: None, groups: None, ip }
+impl<'a> Facts<'a> {
+    /// A request that presents nothing but itself. Service tokens and client certificates are not taken here, so whether
+    /// somebody has one is not known.
+    pub const fn new(ip: IpAddr, method: &'a Method, now: UnixTime, countries: Option<&'a dyn Countries>) -> Self {
+        Self {
+            ip,
+            method,
+            now,
+            service_token: Fact::Unknown,
+            certificate: Fact::Unknown,
+            linked_app: Fact::Unknown,
+            countries,
+            country: OnceCell::new(),
+        }
     }
+
+    fn is_in(&self, country: Country) -> Truth {
+        let found = self.country.get_or_init(|| self.countries.and_then(|countries| countries.country(self.ip)));
+        found.map(|found| found == country).into()
+    }
+}
+
+/// Where a person stands with the policies of one application, before any request: what is settled for them is not asked
+/// again. Good for as long as what is known of the person and the snapshot are the ones that it was made with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// The policies that could still apply, by their places among the first ones or the rest, with their settled halves.
+    policies: SmallVec<[(usize, Half); 2]>,
+    /// The groups that requests can make a difference to, by number.
+    groups: SmallVec<[(usize, Half); 1]>,
+}
+
+/// What the rules about the person come to, of each clause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Half {
+    include: Truth,
+    require: Truth,
+    exclude: Truth,
+}
+
+impl Half {
+    /// What it comes to where requests make no difference any more.
+    const fn settled(self, clauses_ask_requests: bool, include_asks: bool) -> Option<Truth> {
+        if !clauses_ask_requests {
+            return Some(self.include.and(self.require).and(self.exclude.not()));
+        }
+        let never = matches!(self.include, Truth::False) && !include_asks
+            || matches!(self.require, Truth::False)
+            || matches!(self.exclude, Truth::True);
+        if never { Some(Truth::False) } else { None }
+    }
+}
+
+/// What the policies say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Forward, with identity.
+    Allow,
+    /// Forward, without a login: Service Auth.
+    ServiceAuth,
+    /// Forward, without any check.
+    Bypass,
+    /// Refuse.
+    Deny,
+}
+
+impl Outcome {
+    /// As logs and metrics say it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::ServiceAuth => "non_identity",
+            Self::Bypass => "bypass",
+            Self::Deny => "deny",
+        }
+    }
+}
+
+/// What the policies say, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// What to do.
+    pub outcome: Outcome,
+    /// The policy that decided, by its place in the application's list; none where nothing applied.
+    pub policy: Option<usize>,
+    /// Whether something unknown stood in the way of another outcome. Such a refusal is no judgement of the person.
+    pub unknown: bool,
+    /// The shadow policy that would have decided before, and how.
+    pub shadow: Option<(usize, Outcome)>,
+}
+
+/// What the first policies, bypass and Service Auth, say of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct First {
+    /// The verdict, where one of them applies.
+    pub verdict: Option<Verdict>,
+    /// The shadow policy among them that would have decided.
+    pub shadow: Option<(usize, Outcome)>,
 }
 
 impl Reason {
@@ -135,24 +171,235 @@ impl Reason {
     }
 }
 
-/// What the policies say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Forward, with identity.
-    Allow,
-    /// Forward, without any.
-    Bypass,
-    /// Refuse.
-    Deny,
+impl PolicySet {
+    /// Answers everything that this snapshot's rules ask about somebody.
+    pub fn person(&self, who: Who<'_>) -> Person {
+        self.names.person(who)
+    }
+
+    /// Where somebody stands with an application's allow and deny policies.
+    ///
+    /// A policy that is false while a fact is unknown stays false when it is learned, so nothing is lost by leaving it out.
+    pub fn standing(&self, policies: &Policies, person: &Person) -> Standing {
+        self.stand(&policies.rest, &policies.groups, person, &mut Untraced)
+    }
+
+    pub(super) fn first_standing(&self, policies: &Policies, person: &Person) -> Standing {
+        self.stand(&policies.first, &policies.groups, person, &mut Untraced)
+    }
+
+    /// The first bypass or Service Auth policy that applies. Both may ask nothing about people, so nobody is known here.
+    pub fn first(&self, policies: &Policies, facts: &Facts<'_>) -> First {
+        if policies.first.is_empty() {
+            return First { verdict: None, shadow: None };
+        }
+        let found = self.decide(&policies.first, &policies.nobody, facts, &mut Untraced);
+        let verdict = matches!(found.outcome, Outcome::Bypass | Outcome::ServiceAuth).then_some(found);
+        First { verdict, shadow: found.shadow }
+    }
+
+    /// The first allow or deny policy that applies; deny where none does (§7.1).
+    ///
+    /// An allow applies where its clauses are true; a deny applies unless they are false.
+    pub fn evaluate(&self, policies: &Policies, standing: &Standing, facts: &Facts<'_>) -> Verdict {
+        self.decide(&policies.rest, standing, facts, &mut Untraced)
+    }
+
+    pub(super) fn stand<T: Trace>(
+        &self,
+        policies: &[CompiledPolicy],
+        groups: &[usize],
+        person: &Person,
+        trace: &mut T,
+    ) -> Standing {
+        // Each group comes after those that it contains.
+        let mut settled: SmallVec<[(usize, Truth); 8]> = SmallVec::new();
+        let mut standing = Standing::default();
+        for number in groups {
+            let Some(clauses) = self.groups.get(*number) else { continue };
+            let half = half(clauses, person, &settled, Subject::Group(*number), trace);
+            match half.settled(clauses.ask_requests(), !clauses.include.request.is_empty()) {
+                Some(truth) if !clauses.ask_requests() => {
+                    trace.whole(Subject::Group(*number), truth);
+                    settled.push((*number, truth));
+                }
+                // Requests look for it among those that they can make a difference to, though this one is false by now.
+                _ => standing.groups.push((*number, half)),
+            }
+        }
+        for (place, policy) in policies.iter().enumerate() {
+            let clauses = &policy.clauses;
+            let half = half(clauses, person, &settled, Subject::Policy(policy.place), trace);
+            let truth = half.settled(clauses.ask_requests(), !clauses.include.request.is_empty());
+            if T::ON || truth != Some(Truth::False) {
+                standing.policies.push((place, half));
+            }
+        }
+        if !T::ON {
+            self.forget_unneeded(policies, &mut standing);
+        }
+        standing
+    }
+
+    /// Groups that no policy can ask for any more.
+    fn forget_unneeded(&self, policies: &[CompiledPolicy], standing: &mut Standing) {
+        let asked = |clauses: &Clauses, number: usize| {
+            let clauses = [&clauses.include, &clauses.require, &clauses.exclude];
+            clauses.iter().any(|c| c.request.iter().any(|t| matches!(t.ask, Ask::Group(n) if n == number)))
+        };
+        let mut needed: SmallVec<[usize; 4]> = SmallVec::new();
+        for (number, _) in standing.groups.iter().rev() {
+            let by_group = needed.iter().filter_map(|n| self.groups.get(*n)).any(|clauses| asked(clauses, *number));
+            let mut left = standing.policies.iter().filter_map(|(place, _)| policies.get(*place));
+            if by_group || left.any(|policy| asked(&policy.clauses, *number)) {
+                needed.push(*number);
+            }
+        }
+        standing.groups.retain(|(number, _)| needed.contains(number));
+    }
+
+    pub(super) fn decide<T: Trace>(
+        &self,
+        policies: &[CompiledPolicy],
+        standing: &Standing,
+        facts: &Facts<'_>,
+        trace: &mut T,
+    ) -> Verdict {
+        let mut groups: Groups = SmallVec::new();
+        for (number, half) in &standing.groups {
+            let truth = match self.groups.get(*number) {
+                Some(clauses) => whole(clauses, *half, facts, &groups, Subject::Group(*number), trace),
+                None => Truth::Unknown,
+            };
+            groups.push((*number, truth));
+        }
+        let (mut unknown, mut shadow, mut verdict) = (false, None, None);
+        for (place, half) in &standing.policies {
+            let Some(policy) = policies.get(*place) else { continue };
+            let truth = whole(&policy.clauses, *half, facts, &groups, Subject::Policy(policy.place), trace);
+            let outcome = match (policy.decision, truth) {
+                (PolicyDecision::Allow, Truth::True) => Outcome::Allow,
+                (PolicyDecision::Bypass, Truth::True) => Outcome::Bypass,
+                (PolicyDecision::NonIdentity, Truth::True) => Outcome::ServiceAuth,
+                (PolicyDecision::Deny, Truth::True | Truth::Unknown) => Outcome::Deny,
+                (_, Truth::Unknown) => {
+                    unknown |= !policy.shadow;
+                    continue;
+                }
+                _ => continue,
+            };
+            if policy.shadow {
+                shadow = shadow.or(Some((policy.place, outcome)));
+                continue;
+            }
+            let unknown = outcome == Outcome::Deny && (unknown || truth == Truth::Unknown);
+            verdict = verdict.or(Some(Verdict { outcome, policy: Some(policy.place), unknown, shadow }));
+            if !T::ON {
+                break;
+            }
+        }
+        verdict.unwrap_or(Verdict { outcome: Outcome::Deny, policy: None, unknown, shadow })
+    }
 }
 
-/// What the policies say, and why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// What to do.
-    pub outcome: Outcome,
-    /// The policy that decided, by its place in the application's list; none where nothing applied.
-    pub policy: Option<usize>,
-    /// Whether something unknown stood in the way of another outcome. Such a refusal is no judgement of the person.
-    pub unknown: bool,
+/// Groups that depend on the request, by number, in ascending order.
+type Groups = SmallVec<[(usize, Truth); 4]>;
+
+fn half<T: Trace>(
+    clauses: &Clauses,
+    person: &Person,
+    groups: &[(usize, Truth)],
+    subject: Subject,
+    trace: &mut T,
+) -> Half {
+    let ask = |test: &Test| match &test.ask {
+        Ask::Everyone => Truth::True,
+        Ask::Person(question) => person.answer(*question),
+        Ask::Group(number) => known(groups, *number),
+        _ => Truth::Unknown,
+    };
+    let mut any = |kind, clause: &Clause| match kind {
+        Kind::Require => all(&clause.person, Truth::True, ask, (subject, kind), trace),
+        Kind::Include | Kind::Exclude => any(&clause.person, Truth::False, ask, (subject, kind), trace),
+    };
+    Half {
+        include: any(Kind::Include, &clauses.include),
+        require: any(Kind::Require, &clauses.require),
+        exclude: any(Kind::Exclude, &clauses.exclude),
+    }
+}
+
+/// What a group or policy comes to for one request.
+fn whole<T: Trace>(
+    clauses: &Clauses,
+    half: Half,
+    facts: &Facts<'_>,
+    groups: &Groups,
+    subject: Subject,
+    trace: &mut T,
+) -> Truth {
+    let ask = |test: &Test| match &test.ask {
+        Ask::Method(methods) => methods.contains(facts.method).into(),
+        Ask::Nets(nets) => nets.contain(facts.ip).into(),
+        Ask::Certificate => facts.certificate.is(|_| true),
+        Ask::CommonName(name) => facts.certificate.is(|found| **found == **name),
+        Ask::AnyServiceToken => facts.service_token.is(|_| true),
+        Ask::ServiceToken(id) => facts.service_token.is(|found| **found == **id),
+        Ask::LinkedApp(id) => facts.linked_app.is(|found| **found == **id),
+        Ask::Group(number) => known(groups, *number),
+        Ask::Time(window) => window.holds(facts.now).into(),
+        Ask::Country(country) => facts.is_in(*country),
+        Ask::Everyone | Ask::Person(_) | Ask::Never => Truth::Unknown,
+    };
+    let include = any(&clauses.include.request, half.include, ask, (subject, Kind::Include), trace);
+    if include == Truth::False && !T::ON {
+        return Truth::False;
+    }
+    let require = all(&clauses.require.request, half.require, ask, (subject, Kind::Require), trace);
+    let exclude = any(&clauses.exclude.request, half.exclude, ask, (subject, Kind::Exclude), trace);
+    let truth = include.and(require).and(exclude.not());
+    trace.whole(subject, truth);
+    truth
+}
+
+/// Whether any of them holds, given what is known of the others; ends with the first that does.
+fn any<T: Trace>(
+    tests: &[Test],
+    mut known: Truth,
+    ask: impl Fn(&Test) -> Truth,
+    at: (Subject, Kind),
+    trace: &mut T,
+) -> Truth {
+    for test in tests {
+        if known == Truth::True && !T::ON {
+            return known;
+        }
+        let truth = ask(test);
+        trace.rule(at, test.rule, truth);
+        known = known.or(truth);
+    }
+    known
+}
+
+/// Whether all of them hold, given what is known of the others; ends with the first that does not.
+fn all<T: Trace>(
+    tests: &[Test],
+    mut known: Truth,
+    ask: impl Fn(&Test) -> Truth,
+    at: (Subject, Kind),
+    trace: &mut T,
+) -> Truth {
+    for test in tests {
+        if known == Truth::False && !T::ON {
+            return known;
+        }
+        let truth = ask(test);
+        trace.rule(at, test.rule, truth);
+        known = known.and(truth);
+    }
+    known
+}
+
+fn known(groups: &[(usize, Truth)], number: usize) -> Truth {
+    groups.binary_search_by_key(&number, |(n, _)| *n).ok().and_then(|at| groups.get(at)).map_or(Truth::Unknown, |g| g.1)
 }

@@ -5,8 +5,21 @@
 
 mod compile;
 mod evaluate;
+mod names;
+mod nets;
+mod order;
 mod rule;
+mod trace;
+mod truth;
+mod values;
 
-pub use compile::{Compiled, Interner, Policies, PolicySet, UnknownGroup};
-pub use evaluate::{Facts, Membership, Outcome, Shortlist, Truth, Verdict};
-pub use rule::{AccessGroup, IpRange, Policy, PolicyDecision, Rule};
+pub use compile::{Compiled, Policies, PolicySet};
+pub use evaluate::{Countries, Fact, Facts, First, Outcome, Standing, Verdict};
+pub use names::{Person, Who};
+pub use order::UnknownName;
+pub use rule::{About, AccessGroup, List, ListItems, Policy, PolicyDecision, Rule};
+pub use truth::Truth;
+pub use values::{Country, IpRange, TimeWindow, Verb};
+
+#[cfg(test)]
+mod tests;

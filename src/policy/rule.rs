@@ -1,13 +1,11 @@
 use std::time::Duration;
 
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::values::{Country, IpRange, TimeWindow, Verb};
 use crate::model::IdpId;
 
 /// One rule, in exactly the JSON of Cloudflare Access: an object with the selector as its only member.
-///
-/// The rest of the selectors have their place here; until one is in this list, it is an unknown selector and an error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Rule {
@@ -21,12 +19,32 @@ pub enum Rule {
         /// The domain, without the `@`. Subdomains are other domains.
         domain: String,
     },
+    /// An address on a list.
+    EmailList {
+        /// The list's id.
+        id: String,
+    },
     /// Anybody.
     Everyone {},
     /// The client's address.
     Ip {
         /// An address or a network in CIDR form.
         ip: IpRange,
+    },
+    /// An address or network on a list.
+    IpList {
+        /// The list's id.
+        id: String,
+    },
+    /// The country that the client's address is in.
+    Geo {
+        /// Two capital letters (ISO 3166-1).
+        country_code: Country,
+    },
+    /// An Access group.
+    Group {
+        /// Its id.
+        id: String,
     },
     /// Membership in a group of an Okta provider, by name, byte for byte.
     Okta {
@@ -35,16 +53,132 @@ pub enum Rule {
         /// The provider's id.
         identity_provider_id: IdpId,
     },
-    /// An Access group.
-    Group {
-        /// Its id.
+    /// An attribute of a SAML assertion, byte for byte; one of its values where it has several.
+    Saml {
+        /// The attribute's name.
+        attribute_name: String,
+        /// The value.
+        attribute_value: String,
+        /// The provider's id.
+        identity_provider_id: IdpId,
+    },
+    /// A claim of an OpenID provider, byte for byte; one of its values where it has several.
+    Oidc {
+        /// The claim's name.
+        claim_name: String,
+        /// The value.
+        claim_value: String,
+        /// The provider's id.
+        identity_provider_id: IdpId,
+    },
+    /// A group of Microsoft Entra.
+    #[serde(rename = "azureAD")]
+    AzureAd {
+        /// The group's id.
         id: String,
+        /// The provider's id.
+        identity_provider_id: IdpId,
+    },
+    /// An organisation of GitHub, and a team in it.
+    #[serde(rename = "github-organization")]
+    GithubOrganization {
+        /// The organisation.
+        name: String,
+        /// The team; any where there is none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        team: Option<String>,
+        /// The provider's id.
+        identity_provider_id: IdpId,
+    },
+    /// A group of Google Workspace.
+    Gsuite {
+        /// The group's address.
+        email: String,
+        /// The provider's id.
+        identity_provider_id: IdpId,
     },
     /// The identity provider that the person came through.
     LoginMethod {
         /// The provider's id.
         id: IdpId,
     },
+    /// How the person proved who they are (`amr`, RFC 8176), byte for byte.
+    AuthMethod {
+        /// One method, such as `mfa`.
+        auth_method: String,
+    },
+    /// An authentication context of Microsoft Entra.
+    AuthContext {
+        /// The context's id at Access.
+        id: String,
+        /// The context's id at Microsoft.
+        ac_id: String,
+        /// The provider's id.
+        identity_provider_id: IdpId,
+    },
+    /// Any valid client certificate.
+    Certificate {},
+    /// The common name of a valid client certificate, byte for byte.
+    CommonName {
+        /// The name.
+        common_name: String,
+    },
+    /// One service token.
+    ServiceToken {
+        /// The token's id.
+        token_id: String,
+    },
+    /// Any service token that is valid.
+    AnyValidServiceToken {},
+    /// What a service of one's own says at login.
+    ExternalEvaluation {
+        /// Where to ask.
+        evaluate_url: String,
+        /// The keys that the answer is signed with.
+        keys_url: String,
+    },
+    /// The token of another application.
+    LinkedAppToken {
+        /// That application's id.
+        app_uid: String,
+    },
+    /// The state of a device.
+    DevicePosture {
+        /// The check.
+        integration_uid: String,
+    },
+    /// How risky Cloudflare takes the person to be.
+    UserRiskScore {
+        /// The levels.
+        user_risk_score: Vec<String>,
+    },
+    /// A member of a Cloudflare account.
+    CloudflareAccountMember {
+        /// The account.
+        account_id: String,
+    },
+    /// The request's method. An extension: Cloudflare Access has nothing like it.
+    PortcullisMethod {
+        /// Any of these.
+        methods: Vec<Verb>,
+    },
+    /// The time of day and the day of the week. An extension: Cloudflare Access has nothing like it.
+    PortcullisTime(TimeWindow),
+}
+
+/// What a rule asks about, and so when it can be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum About {
+    /// Nothing.
+    Anybody,
+    /// The person: known from the login on, the same for every request of a session.
+    Person,
+    /// The request: known anew each time.
+    Request,
+    /// Whatever the rules of the group ask about.
+    Group,
+    /// Services that do not exist here: never known.
+    Elsewhere,
 }
 
 impl Rule {
@@ -53,67 +187,67 @@ impl Rule {
         match self {
             Self::Email { .. } => "email",
             Self::EmailDomain { .. } => "email_domain",
+            Self::EmailList { .. } => "email_list",
             Self::Everyone {} => "everyone",
             Self::Ip { .. } => "ip",
-            Self::Okta { .. } => "okta",
+            Self::IpList { .. } => "ip_list",
+            Self::Geo { .. } => "geo",
             Self::Group { .. } => "group",
+            Self::Okta { .. } => "okta",
+            Self::Saml { .. } => "saml",
+            Self::Oidc { .. } => "oidc",
+            Self::AzureAd { .. } => "azureAD",
+            Self::GithubOrganization { .. } => "github-organization",
+            Self::Gsuite { .. } => "gsuite",
             Self::LoginMethod { .. } => "login_method",
+            Self::AuthMethod { .. } => "auth_method",
+            Self::AuthContext { .. } => "auth_context",
+            Self::Certificate {} => "certificate",
+            Self::CommonName { .. } => "common_name",
+            Self::ServiceToken { .. } => "service_token",
+            Self::AnyValidServiceToken {} => "any_valid_service_token",
+            Self::ExternalEvaluation { .. } => "external_evaluation",
+            Self::LinkedAppToken { .. } => "linked_app_token",
+            Self::DevicePosture { .. } => "device_posture",
+            Self::UserRiskScore { .. } => "user_risk_score",
+            Self::CloudflareAccountMember { .. } => "cloudflare_account_member",
+            Self::PortcullisMethod { .. } => "portcullis_method",
+            Self::PortcullisTime(_) => "portcullis_time",
         }
     }
 
-    /// Whether it asks who the person is. Such a rule has no place in a bypass policy.
-    pub const fn is_about_identity(&self) -> bool {
+    /// What it asks about. A bypass is decided before anybody logs in and may not ask about the person.
+    pub const fn about(&self) -> About {
         match self {
-            Self::Email { .. } | Self::EmailDomain { .. } | Self::Okta { .. } | Self::LoginMethod { .. } => true,
-            Self::Everyone {} | Self::Ip { .. } | Self::Group { .. } => false,
+            Self::Everyone {} => About::Anybody,
+            Self::Email { .. }
+            | Self::EmailDomain { .. }
+            | Self::EmailList { .. }
+            | Self::Okta { .. }
+            | Self::Saml { .. }
+            | Self::Oidc { .. }
+            | Self::LoginMethod { .. }
+            | Self::AuthMethod { .. }
+            | Self::ExternalEvaluation { .. } => About::Person,
+            Self::Ip { .. }
+            | Self::IpList { .. }
+            | Self::Geo { .. }
+            | Self::Certificate {}
+            | Self::CommonName { .. }
+            | Self::ServiceToken { .. }
+            | Self::AnyValidServiceToken {}
+            | Self::LinkedAppToken { .. }
+            | Self::PortcullisMethod { .. }
+            | Self::PortcullisTime(_) => About::Request,
+            Self::Group { .. } => About::Group,
+            Self::AzureAd { .. }
+            | Self::GithubOrganization { .. }
+            | Self::Gsuite { .. }
+            | Self::AuthContext { .. }
+            | Self::DevicePosture { .. }
+            | Self::UserRiskScore { .. }
+            | Self::CloudflareAccountMember { .. } => About::Elsewhere,
         }
-    }
-}
-
-/// An address or a network. It keeps the text it was written with, so that what is read back is what was written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct IpRange {
-    text: String,
-    net: IpNet,
-}
-
-impl IpRange {
-    /// The network; IPv4-mapped IPv6 addresses are IPv4.
-    pub const fn net(&self) -> IpNet {
-        self.net
-    }
-}
-
-impl TryFrom<String> for IpRange {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        let net = text
-            .parse::<IpNet>()
-            .ok()
-            .or_else(|| text.parse().ok().map(|ip: std::net::IpAddr| IpNet::from(ip.to_canonical())));
-        let net =
-            net.ok_or_else(|| format!("`{text}` is neither an IP address nor a network like `203.0.113.0/24`"))?;
-        let net = match net {
-            IpNet::V6(v6) => match (v6.addr().to_ipv4_mapped(), v6.prefix_len().checked_sub(96)) {
-                (Some(v4), Some(prefix)) => {
-                    ipnet::Ipv4Net::new(v4, prefix).map(IpNet::V4).map_err(|_| format!("`{text}` is no network"))?
-                }
-                (Some(_), None) => return Err(format!("`{text}` holds IPv4 and IPv6 addresses, write two rules")),
-                (None, _) => net,
-            },
-            IpNet::V4(_) => net,
-        };
-        if net.trunc() != net {
-            return Err(format!("`{text}` has bits beyond its prefix, write `{}`", net.trunc()));
-        }
-        Ok(Self { text, net })
-    }
-}
-
-impl From<IpRange> for String {
-    fn from(range: IpRange) -> Self {
-        range.text
     }
 }
 
@@ -125,6 +259,8 @@ pub enum PolicyDecision {
     Allow,
     /// They may not.
     Deny,
+    /// They may without a login: Service Auth.
+    NonIdentity,
     /// No check at all, and no identity.
     Bypass,
 }
@@ -151,6 +287,9 @@ pub struct Policy {
     /// How long a session opened by this policy lasts; the application's duration where it says nothing.
     #[serde(default, with = "crate::model::duration::option", skip_serializing_if = "Option::is_none")]
     pub session_duration: Option<Duration>,
+    /// Evaluated and counted, never enforced. An extension: Cloudflare Access has nothing like it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shadow: bool,
 }
 
 /// An Access group: rules under a name, for use in policies and in other groups.
@@ -169,6 +308,27 @@ pub struct AccessGroup {
     /// And none of these.
     #[serde(default)]
     pub exclude: Vec<Rule>,
+}
+
+/// What a list holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ListItems {
+    /// Addresses of people, for `email_list`.
+    Email(Vec<String>),
+    /// Addresses and networks, for `ip_list`.
+    Ip(Vec<IpRange>),
+}
+
+/// A list, for rules that would otherwise be very many.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct List {
+    /// What rules refer to.
+    pub id: String,
+    /// For people.
+    pub name: String,
+    /// What is on it.
+    pub items: ListItems,
 }
 
 #[cfg(test)]

@@ -1,108 +1,246 @@
-use serde_json::json;
+mod reference;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use http::Method;
+use proptest::prelude::*;
+use serde_json::{Value, json};
 
 use super::*;
-use crate::model::IdpId;
+use crate::model::{Email, Group, Groups, Identity, IdpId, IdpRef, UnixTime, UserId};
+use reference::{Answer, Asked, World};
 
-fn policy(json: serde_json::Value) -> Policy {
-    serde_json::from_value(json).unwrap()
-}
-
-struct World {
+/// Compiled, and as it was written.
+struct Case {
+    lists: Vec<List>,
+    groups: Vec<AccessGroup>,
+    policies: Vec<Policy>,
     set: PolicySet,
-    policies: Policies,
+    compiled: Policies,
 }
 
-fn world(groups: serde_json::Value, policies: serde_json::Value) -> World {
-    let groups: Vec<AccessGroup> = serde_json::from_value(groups).unwrap();
-    let policies: Vec<Policy> = serde_json::from_value(policies).unwrap();
-    let (set, mut all) = PolicySet::compile(&groups, [policies.as_slice()]).unwrap();
-    World { set, policies: all.remove(0) }
-}
+#[derive(Debug)]
+struct Atlas(Option<Country>);
 
-/// One person's facts, each known or unknown.
-struct Person {
-    email: Option<&'static str>,
-    idp: Option<&'static str>,
-    groups: Option<&'static [&'static str]>,
-    ip: &'static str,
-}
-
-const ALICE: Person =
-    Person { email: Some("alice@example.com"), idp: Some("okta"), groups: Some(&["Eng"]), ip: "203.0.113.7" };
-
-impl World {
-    fn ask(&self, person: &Person) -> (Outcome, Option<usize>) {
-        let idp = person.idp.map(|id| IdpId(id.into()));
-        let groups = person.groups.map_or(Groups::Unknown, |names| {
-            Groups::Known(names.iter().map(|n| Group { id: (*n).to_owned(), name: (*n).to_owned() }).collect())
-        });
-        let membership = idp.as_ref().and_then(|idp| self.set.interner().membership(idp, &groups));
-        let facts = Facts {
-            email: person.email,
-            idp: idp.as_ref().map(|idp| self.set.interner().provider_number(idp)),
-            groups: membership.as_ref(),
-            ip: person.ip.parse().unwrap(),
-        };
-        let verdict = self
-            .set
-            .bypass(&self.policies, &Facts::of_nobody(facts.ip))
-            .unwrap_or_else(|| self.set.evaluate(&self.policies, &facts));
-        (verdict.outcome, verdict.policy)
+impl Countries for Atlas {
+    fn country(&self, _ip: IpAddr) -> Option<Country> {
+        self.0
     }
+}
+
+impl Case {
+    fn new(lists: Value, groups: Value, policies: Value) -> Self {
+        let lists: Vec<List> = serde_json::from_value(lists).unwrap();
+        let groups: Vec<AccessGroup> = serde_json::from_value(groups).unwrap();
+        Self::of(lists, groups, serde_json::from_value(policies).unwrap())
+    }
+
+    fn of(lists: Vec<List>, groups: Vec<AccessGroup>, policies: Vec<Policy>) -> Self {
+        let (set, mut all) = PolicySet::compile(&lists, &groups, [policies.as_slice()]).unwrap();
+        Self { lists, groups, policies, set, compiled: all.remove(0) }
+    }
+
+    fn ask(&self, asked: &Asked) -> Answer {
+        let Asked { person, ip, method, now, country, service_token, certificate, linked_app } = asked;
+        let atlas = Atlas(*country);
+        let facts = Facts {
+            service_token: *service_token,
+            certificate: *certificate,
+            linked_app: *linked_app,
+            ..Facts::new(*ip, method, *now, Some(&atlas))
+        };
+        let First { verdict, shadow } = self.set.first(&self.compiled, &facts);
+        let who = person
+            .as_ref()
+            .map_or(Who::Unknown, |(email, identity)| Who::Person { email, identity: identity.as_ref() });
+        let standing = self.set.standing(&self.compiled, &self.set.person(who));
+        let verdict = verdict.unwrap_or_else(|| self.set.evaluate(&self.compiled, &standing, &facts));
+        (verdict.outcome, verdict.policy, verdict.unknown, shadow.or(verdict.shadow))
+    }
+
+    /// Both evaluators, which must agree.
+    fn answer(&self, asked: &Asked) -> Answer {
+        let answer = self.ask(asked);
+        let world = World { lists: &self.lists, groups: &self.groups };
+        assert_eq!(answer, world.answer(&self.policies, asked), "{asked:?} {:?} {:?}", self.policies, self.groups);
+        answer
+    }
+}
+
+fn identity() -> Identity {
+    Identity {
+        user: UserId("u".into()),
+        subject: "s".into(),
+        email: Email::parse("alice@example.com").unwrap(),
+        name: None,
+        idp: IdpRef { id: IdpId("okta".into()), kind: "okta".into() },
+        groups: groups(&["Eng"]),
+        amr: Some(vec!["pwd".into(), "mfa".into()]),
+        claims: json!({"dept": ["eng", "ops"], "level": 3, "admin": true, "none": null}).as_object().unwrap().clone(),
+        evaluations: BTreeMap::from([("https://a.example/".to_owned(), true)]),
+        at: UnixTime(0),
+        ip: None,
+    }
+}
+
+fn groups(names: &[&str]) -> Groups {
+    Groups::Known(names.iter().map(|name| Group { id: (*name).into(), name: (*name).into() }).collect())
+}
+
+/// Alice in the office, on a Monday at noon in London.
+fn alice() -> Asked {
+    Asked {
+        person: Some((Email::parse("alice@example.com").unwrap(), Some(identity()))),
+        ip: "203.0.113.7".parse().unwrap(),
+        method: Method::GET,
+        now: UnixTime(1_768_824_000),
+        country: Country::parse("DE"),
+        service_token: Fact::Present("t1"),
+        certificate: Fact::Present("host.example.com"),
+        linked_app: Fact::Present("app1"),
+    }
+}
+
+fn who(change: impl FnOnce(&mut Identity)) -> Asked {
+    let mut identity = identity();
+    change(&mut identity);
+    Asked { person: Some((identity.email.clone(), Some(identity))), ..alice() }
+}
+
+fn unlearned() -> Asked {
+    let mut alice = alice();
+    alice.person = alice.person.map(|(email, _)| (email, None));
+    alice
+}
+
+fn nobody() -> Asked {
+    Asked { person: None, ..alice() }
+}
+
+/// A rule that is true of Alice, who it is false of, and of whom nobody knows.
+fn selectors() -> Vec<(Value, Asked, Option<Asked>)> {
+    let okta = |name: &str| json!({"okta": {"name": name, "identity_provider_id": "okta"}});
+    let other = |asked: fn(&mut Asked)| {
+        let mut alice = alice();
+        asked(&mut alice);
+        alice
+    };
+    let bob = || {
+        let email = Email::parse("bob@sub.example.com").unwrap();
+        Asked { person: Some((email.clone(), Some(Identity { email, ..identity() }))), ..alice() }
+    };
+    vec![
+        (json!({"email": {"email": "ALICE@Example.com"}}), bob(), Some(nobody())),
+        (json!({"email_domain": {"domain": "EXAMPLE.com"}}), bob(), Some(nobody())),
+        (json!({"email_list": {"id": "people"}}), bob(), Some(nobody())),
+        (json!({"ip": {"ip": "203.0.113.0/24"}}), other(|a| a.ip = "198.51.100.1".parse().unwrap()), None),
+        (json!({"ip_list": {"id": "offices"}}), other(|a| a.ip = "198.51.100.1".parse().unwrap()), None),
+        (
+            json!({"geo": {"country_code": "DE"}}),
+            other(|a| a.country = Country::parse("FR")),
+            Some(other(|a| a.country = None)),
+        ),
+        (okta("Eng"), who(|i| i.groups = groups(&["eng", "Engineering"])), Some(who(|i| i.groups = Groups::Unknown))),
+        (okta("Eng"), who(|i| i.idp.id = IdpId("other".into())), Some(unlearned())),
+        (
+            json!({"oidc": {"claim_name": "dept", "claim_value": "eng", "identity_provider_id": "okta"}}),
+            who(|i| i.claims["dept"] = json!(null)),
+            Some(who(|i| drop(i.claims.remove("dept")))),
+        ),
+        (
+            json!({"saml": {"attribute_name": "level", "attribute_value": "3", "identity_provider_id": "okta"}}),
+            who(|i| i.idp.id = IdpId("other".into())),
+            Some(unlearned()),
+        ),
+        (json!({"login_method": {"id": "okta"}}), who(|i| i.idp.id = IdpId("other".into())), Some(unlearned())),
+        (
+            json!({"auth_method": {"auth_method": "mfa"}}),
+            who(|i| i.amr = Some(vec!["MFA".into()])),
+            Some(who(|i| i.amr = None)),
+        ),
+        (
+            json!({"external_evaluation": {"evaluate_url": "https://a.example/", "keys_url": "https://a.example/keys"}}),
+            who(|i| i.evaluations.values_mut().for_each(|holds| *holds = false)),
+            Some(who(|i| i.evaluations.clear())),
+        ),
+        (
+            json!({"certificate": {}}),
+            other(|a| a.certificate = Fact::Absent),
+            Some(other(|a| a.certificate = Fact::Unknown)),
+        ),
+        (
+            json!({"common_name": {"common_name": "host.example.com"}}),
+            other(|a| a.certificate = Fact::Present("HOST.example.com")),
+            Some(other(|a| a.certificate = Fact::Unknown)),
+        ),
+        (
+            json!({"service_token": {"token_id": "t1"}}),
+            other(|a| a.service_token = Fact::Present("t2")),
+            Some(other(|a| a.service_token = Fact::Unknown)),
+        ),
+        (
+            json!({"any_valid_service_token": {}}),
+            other(|a| a.service_token = Fact::Absent),
+            Some(other(|a| a.service_token = Fact::Unknown)),
+        ),
+        (
+            json!({"linked_app_token": {"app_uid": "app1"}}),
+            other(|a| a.linked_app = Fact::Absent),
+            Some(other(|a| a.linked_app = Fact::Unknown)),
+        ),
+        (json!({"portcullis_method": {"methods": ["GET", "HEAD"]}}), other(|a| a.method = Method::POST), None),
+        (
+            json!({"portcullis_time": {"from": "08:00", "to": "18:00", "days": ["mon"], "time_zone": "Europe/London"}}),
+            other(|a| a.now = UnixTime(a.now.0 + 86_400)),
+            None,
+        ),
+        (json!({"group": {"id": "eng"}}), who(|i| i.groups = groups(&[])), Some(who(|i| i.groups = Groups::Unknown))),
+        (
+            json!({"group": {"id": "office"}}),
+            other(|a| a.ip = "198.51.100.1".parse().unwrap()),
+            Some(who(|i| i.groups = Groups::Unknown)),
+        ),
+    ]
+}
+
+fn lists() -> Value {
+    json!([
+        {"id": "people", "name": "People", "items": {"email": ["Alice@EXAMPLE.com", "carol@example.com"]}},
+        {"id": "offices", "name": "Offices", "items": {"ip": ["203.0.113.0/25", "203.0.113.128/25", "2001:db8::/32", "10.0.0.0/8"]}},
+    ])
+}
+
+/// `office` is in Eng and in the office; `nested` is whoever is not in `office`.
+fn access_groups() -> Value {
+    let eng = json!({"okta": {"name": "Eng", "identity_provider_id": "okta"}});
+    json!([
+        {"id": "nested", "name": "N", "include": [{"everyone": {}}], "exclude": [{"group": {"id": "office"}}]},
+        {"id": "office", "name": "O", "include": [{"group": {"id": "eng"}}], "require": [{"ip_list": {"id": "offices"}}]},
+        {"id": "eng", "name": "E", "include": [eng]},
+    ])
 }
 
 /// Each selector × (known true, known false, unknown) × (include, require, exclude) × (allow, deny).
 #[test]
 fn truth_tables() {
-    let selectors = [
-        (
-            json!({"email": {"email": "ALICE@example.com"}}),
-            Person { email: Some("bob@example.com"), ..ALICE },
-            Some(Person { email: None, ..ALICE }),
-        ),
-        (
-            json!({"email_domain": {"domain": "EXAMPLE.com"}}),
-            Person { email: Some("a@sub.example.com"), ..ALICE },
-            Some(Person { email: None, ..ALICE }),
-        ),
-        (json!({"ip": {"ip": "203.0.113.0/24"}}), Person { ip: "198.51.100.1", ..ALICE }, None),
-        (
-            json!({"okta": {"name": "Eng", "identity_provider_id": "okta"}}),
-            Person { groups: Some(&["eng", "Engineering"]), ..ALICE },
-            Some(Person { groups: None, ..ALICE }),
-        ),
-        (
-            json!({"okta": {"name": "Eng", "identity_provider_id": "okta"}}),
-            Person { idp: Some("other"), ..ALICE },
-            None,
-        ),
-        (
-            json!({"login_method": {"id": "okta"}}),
-            Person { idp: Some("other"), ..ALICE },
-            Some(Person { idp: None, ..ALICE }),
-        ),
-        (json!({"group": {"id": "g"}}), Person { groups: Some(&[]), ..ALICE }, Some(Person { groups: None, ..ALICE })),
-    ];
-    let groups =
-        json!([{"id": "g", "name": "G", "include": [{"okta": {"name": "Eng", "identity_provider_id": "okta"}}]}]);
     let everyone = json!({"everyone": {}});
-    for (rule, no, unknown) in selectors {
-        for (clause, applies_if_true, applies_if_false) in
+    for (rule, no, unknown) in selectors() {
+        for (clause, if_true, if_false) in
             [("include", true, false), ("require", true, false), ("exclude", false, true)]
         {
             for decision in ["allow", "deny"] {
                 let mut subject = json!({"name": "p", "decision": decision, "include": [everyone]});
                 subject[clause] = json!([rule]);
                 let fallback = if decision == "allow" { "deny" } else { "allow" };
-                let world =
-                    world(groups.clone(), json!([subject, {"name": "q", "decision": fallback, "include": [everyone]}]));
-                let expect = |applies: bool| if applies { 0 } else { 1 };
-                let says = |person: &Person| world.ask(person).1.unwrap();
-                assert_eq!(says(&ALICE), expect(applies_if_true), "true: {clause} {decision} {rule}");
-                assert_eq!(says(&no), expect(applies_if_false), "false: {clause} {decision} {rule}");
+                let last = json!({"name": "q", "decision": fallback, "include": [everyone]});
+                let case = Case::new(lists(), access_groups(), json!([subject, last]));
+                let decided = |asked: &Asked| case.answer(asked).1 == Some(0);
+                assert_eq!(decided(&alice()), if_true, "true: {clause} {decision} {rule}");
+                assert_eq!(decided(&no), if_false, "false: {clause} {decision} {rule}");
                 if let Some(unknown) = &unknown {
-                    // Unknown keeps an allow from applying and lets a deny apply: both times the outcome is a refusal.
-                    assert_eq!(world.ask(unknown).0, Outcome::Deny, "unknown: {clause} {decision} {rule}");
+                    // An allow does not apply, a deny does: both times the outcome is a refusal.
+                    assert_eq!(case.answer(unknown).0, Outcome::Deny, "unknown: {clause} {decision} {rule}");
                 }
             }
         }
@@ -110,85 +248,240 @@ fn truth_tables() {
 }
 
 #[test]
-fn order_and_default() {
-    let eng = json!({"okta": {"name": "Eng", "identity_provider_id": "okta"}});
-    let everyone = json!({"everyone": {}});
-    let nothing = world(json!([]), json!([]));
-    assert_eq!(nothing.ask(&ALICE), (Outcome::Deny, None));
-    let world = world(
-        json!([]),
-        json!([
-            {"name": "eng", "decision": "allow", "include": [eng]},
-            {"name": "all", "decision": "deny", "include": [everyone]},
-            {"name": "office", "decision": "bypass", "include": [{"ip": {"ip": "10.0.0.0/8"}}]},
-        ]),
-    );
-    assert_eq!(world.ask(&ALICE), (Outcome::Allow, Some(0)));
-    assert_eq!(world.ask(&Person { groups: Some(&[]), ..ALICE }), (Outcome::Deny, Some(1)));
-    assert_eq!(
-        world.ask(&Person { ip: "10.1.2.3", groups: None, ..ALICE }),
-        (Outcome::Bypass, Some(2)),
-        "bypass goes first"
-    );
-}
-
-#[test]
-fn no_include_applies_to_nobody() {
-    let world = world(json!([]), json!([{"name": "p", "decision": "allow", "include": []}]));
-    assert_eq!(world.ask(&ALICE), (Outcome::Deny, None));
-}
-
-#[test]
-fn a_refusal_for_want_of_knowledge_says_so() {
-    let eng = json!({"okta": {"name": "Eng", "identity_provider_id": "okta"}});
-    let world = world(json!([]), json!([{"name": "p", "decision": "allow", "include": [eng]}]));
-    let facts = Facts { email: Some("a@b.c"), idp: Some(0), groups: None, ip: "::1".parse().unwrap() };
-    assert_eq!(
-        world.set.evaluate(&world.policies, &facts),
-        Verdict { outcome: Outcome::Deny, policy: None, unknown: true }
-    );
-}
-
-#[test]
-fn group_names_are_compared_byte_for_byte() {
-    for name in ["On Call, EU", "Ops/Prod", "a\"b\\c", "R&D <x>", "Größe", "日本語グループ", " "] {
-        let rule = json!({"okta": {"name": name, "identity_provider_id": "okta"}});
-        let world = world(json!([]), json!([{"name": "p", "decision": "allow", "include": [rule]}]));
-        let ask = |name: &str| {
-            let groups = Groups::Known(vec![Group { id: "x".into(), name: name.into() }]);
-            let idp = IdpId("okta".into());
-            let set = world.set.interner().membership(&idp, &groups);
-            let facts = Facts {
-                email: None,
-                idp: Some(world.set.interner().provider_number(&idp)),
-                groups: set.as_ref(),
-                ip: "::1".parse().unwrap(),
-            };
-            world.set.evaluate(&world.policies, &facts).outcome
-        };
-        assert_eq!(ask(name), Outcome::Allow, "{name}");
-        assert_eq!(ask(&format!("{name} ")), Outcome::Deny, "{name}");
+fn what_asks_elsewhere_is_never_known() {
+    for rule in [
+        json!({"azureAD": {"id": "g", "identity_provider_id": "okta"}}),
+        json!({"github-organization": {"name": "o", "identity_provider_id": "okta"}}),
+        json!({"gsuite": {"email": "g@example.com", "identity_provider_id": "okta"}}),
+        json!({"auth_context": {"id": "a", "ac_id": "c1", "identity_provider_id": "okta"}}),
+        json!({"device_posture": {"integration_uid": "d"}}),
+        json!({"user_risk_score": {"user_risk_score": ["low"]}}),
+        json!({"cloudflare_account_member": {"account_id": "c"}}),
+    ] {
+        for clause in ["include", "require", "exclude"] {
+            let mut policy = json!({"name": "p", "decision": "allow", "include": [{"everyone": {}}]});
+            policy[clause] = json!([rule]);
+            let answer = Case::new(json!([]), json!([]), json!([policy])).answer(&alice());
+            assert_eq!(answer, (Outcome::Deny, None, true, None), "{clause} {rule}");
+        }
     }
 }
 
 #[test]
-fn groups_nest_and_never_loop() {
-    let group = |id: &str, inner: &str| json!({"id": id, "name": id, "include": [{"group": {"id": inner}}]});
-    let compile = |groups: serde_json::Value| {
-        let groups: Vec<AccessGroup> = serde_json::from_value(groups).unwrap();
-        PolicySet::compile(&groups, []).map(|_| ())
+fn bypass_and_service_auth_come_first_and_shadows_only_tell() {
+    let everyone = json!({"everyone": {}});
+    let office = json!({"ip": {"ip": "203.0.113.0/24"}});
+    let named =
+        |name: &str, decision: &str, rule: &Value| json!({"name": name, "decision": decision, "include": [rule]});
+    let (allow, deny) = (named("a", "allow", &everyone), named("d", "deny", &everyone));
+    let (bypass, auth) = (named("b", "bypass", &office), named("s", "non_identity", &office));
+    let ask = |policies: Value| Case::new(json!([]), json!([]), policies).answer(&alice());
+    assert_eq!(ask(json!([allow, deny])), (Outcome::Allow, Some(0), false, None));
+    assert_eq!(ask(json!([deny, allow, bypass])), (Outcome::Bypass, Some(2), false, None));
+    assert_eq!(ask(json!([auth, bypass])), (Outcome::ServiceAuth, Some(0), false, None));
+    let shadow = |mut policy: Value| {
+        policy["shadow"] = json!(true);
+        policy
     };
+    let would = |place, outcome| Some((place, outcome));
+    assert_eq!(ask(json!([shadow(deny.clone()), allow])), (Outcome::Allow, Some(1), false, would(0, Outcome::Deny)));
+    assert_eq!(ask(json!([shadow(allow.clone())])), (Outcome::Deny, None, false, would(0, Outcome::Allow)));
+    assert_eq!(ask(json!([allow, shadow(bypass)])), (Outcome::Allow, Some(0), false, would(1, Outcome::Bypass)));
+    assert_eq!(ask(json!([allow, shadow(deny)])), (Outcome::Allow, Some(0), false, None), "too late to matter");
+}
+
+#[test]
+fn no_include_applies_to_nobody() {
+    let case = Case::new(json!([]), json!([]), json!([{"name": "p", "decision": "allow", "include": []}]));
+    assert_eq!(case.answer(&alice()), (Outcome::Deny, None, false, None));
+}
+
+#[test]
+fn names_and_values_are_compared_byte_for_byte() {
+    for name in ["On Call, EU", "Ops/Prod", "a\"b\\c", "R&D <x>", "Größe", "日本語グループ", " "] {
+        let rule = json!({"okta": {"name": name, "identity_provider_id": "okta"}});
+        let case = Case::new(json!([]), json!([]), json!([{"name": "p", "decision": "allow", "include": [rule]}]));
+        assert_eq!(case.answer(&who(|i| i.groups = groups(&[name]))).0, Outcome::Allow, "{name}");
+        assert_eq!(case.answer(&who(|i| i.groups = groups(&[&format!("{name} ")]))).0, Outcome::Deny, "{name}");
+    }
+    for (claim, value, holds) in [
+        ("dept", "ops", true),
+        ("dept", "Ops", false),
+        ("dept", "eng,ops", false),
+        ("level", "3", true),
+        ("level", "3.0", false),
+        ("admin", "true", true),
+        ("none", "null", false),
+        ("none", "", false),
+    ] {
+        let rule = json!({"oidc": {"claim_name": claim, "claim_value": value, "identity_provider_id": "okta"}});
+        let case = Case::new(json!([]), json!([]), json!([{"name": "p", "decision": "allow", "include": [rule]}]));
+        assert_eq!(case.answer(&alice()).0 == Outcome::Allow, holds, "{claim} {value}");
+    }
+}
+
+#[test]
+fn a_mapped_address_is_the_address() {
+    let rule = json!({"ip": {"ip": "::ffff:203.0.113.0/120"}});
+    let case = Case::new(json!([]), json!([]), json!([{"name": "p", "decision": "allow", "include": [rule]}]));
+    assert_eq!(case.answer(&alice()).0, Outcome::Allow);
+}
+
+#[test]
+fn a_window_may_go_past_midnight_and_knows_summer_time() {
+    let holds = |from: &str, to: &str, days: Value, now: &str| {
+        let window = json!({"from": from, "to": to, "days": days, "time_zone": "Europe/Berlin"});
+        let window: TimeWindow = serde_json::from_value(window).unwrap();
+        let now: jiff::Timestamp = now.parse().unwrap();
+        window.holds(UnixTime(now.as_second().try_into().unwrap())).unwrap()
+    };
+    // Friday the 24th of July 2026: 22:30 in Berlin is 20:30 in Greenwich.
+    assert!(holds("22:00", "06:00", json!(["fri"]), "2026-07-24T20:30:00Z"));
+    assert!(!holds("22:00", "06:00", json!(["fri"]), "2026-07-24T19:30:00Z"));
+    assert!(holds("22:00", "06:00", json!(["fri"]), "2026-07-25T03:59:59Z"), "until Saturday morning");
+    assert!(!holds("22:00", "06:00", json!(["fri"]), "2026-07-25T04:00:00Z"));
+    assert!(!holds("22:00", "06:00", json!(["sat"]), "2026-07-25T03:00:00Z"), "which is still Friday's");
+    assert!(holds("08:00", "18:00", json!([]), "2026-01-15T07:00:00Z"), "one hour in winter");
+    assert!(!holds("08:00", "18:00", json!([]), "2026-01-15T06:59:59Z"));
+    for (field, bad) in [
+        ("from", json!("8:00")),
+        ("from", json!("24:00")),
+        ("to", json!("08:00")),
+        ("days", json!(["Monday"])),
+        ("time_zone", json!("Mars/Olympus")),
+        ("time_zone", json!("CET ")),
+    ] {
+        let mut window = json!({"from": "08:00", "to": "18:00", "time_zone": "Europe/Berlin"});
+        window[field] = bad;
+        assert!(serde_json::from_value::<TimeWindow>(window.clone()).is_err(), "{window}");
+    }
+}
+
+#[test]
+fn groups_nest_deeply_and_never_loop() {
+    let group = |id: &str, inner: &str| json!({"id": id, "name": id, "include": [{"group": {"id": inner}}]});
+    let check = |groups: Value| PolicySet::check(&serde_json::from_value::<Vec<AccessGroup>>(groups).unwrap());
     assert_eq!(
-        compile(json!([group("a", "b"), group("b", "c"), group("c", "b")])),
-        Err(UnknownGroup::Cycle(vec!["b".into(), "c".into(), "b".into()]))
+        check(json!([group("a", "b"), group("b", "c"), group("c", "b")])),
+        Err(UnknownName::Cycle(vec!["b".into(), "c".into(), "b".into()]))
     );
-    assert_eq!(compile(json!([group("a", "a")])), Err(UnknownGroup::Cycle(vec!["a".into(), "a".into()])));
-    assert_eq!(compile(json!([group("a", "x")])), Err(UnknownGroup::Missing("x".into())));
+    assert_eq!(check(json!([group("a", "a")])), Err(UnknownName::Cycle(vec!["a".into(), "a".into()])));
+    assert_eq!(check(json!([group("a", "x")])), Err(UnknownName::Group("x".into())));
     // The same group twice is no cycle.
-    assert_eq!(
-        compile(json!([group("a", "c"), group("b", "c"), {"id": "c", "name": "c", "include": [{"everyone": {}}]}])),
-        Ok(())
-    );
-    let missing = [policy(json!({"name": "p", "decision": "allow", "include": [{"group": {"id": "nope"}}]}))];
-    assert!(PolicySet::compile(&[], [missing.as_slice()]).is_err());
+    let leaf = json!({"id": "c", "name": "c", "include": [{"everyone": {}}]});
+    assert_eq!(check(json!([group("a", "c"), group("b", "c"), leaf])), Ok(()));
+    let policy = json!([{"name": "p", "decision": "allow", "include": [{"group": {"id": "nope"}}]}]);
+    let policy: Vec<Policy> = serde_json::from_value(policy).unwrap();
+    assert!(PolicySet::compile(&[], &[], [policy.as_slice()]).is_err());
+
+    // Each of ten thousand names the next one twice: whoever recursed would be out of stack, or of time.
+    let twice = |n: usize| json!({"id": n.to_string(), "name": "g", "include": [{"group": {"id": (n + 1).to_string()}}], "require": [{"group": {"id": (n + 1).to_string()}}]});
+    let mut groups: Vec<Value> = (0..10_000).map(twice).collect();
+    groups.push(json!({"id": "10000", "name": "g", "include": [{"ip": {"ip": "203.0.113.7"}}]}));
+    let policy = json!([{"name": "p", "decision": "allow", "include": [{"group": {"id": "0"}}]}]);
+    let case = Case::new(json!([]), json!(groups), policy);
+    assert_eq!(case.ask(&alice()).0, Outcome::Allow);
+    assert_eq!(case.ask(&Asked { ip: "203.0.113.8".parse().unwrap(), ..alice() }).0, Outcome::Deny);
+}
+
+fn rules(with_groups: bool) -> impl Strategy<Value = Vec<Value>> {
+    let mut known: Vec<Value> = selectors().into_iter().map(|(rule, ..)| rule).collect();
+    known.retain(|rule| with_groups || rule.get("group").is_none());
+    known.extend([
+        json!({"everyone": {}}),
+        json!({"email": {"email": "bob@sub.example.com"}}),
+        json!({"okta": {"name": "Ops", "identity_provider_id": "other"}}),
+        json!({"device_posture": {"integration_uid": "d"}}),
+    ]);
+    if with_groups {
+        known.push(json!({"group": {"id": "nested"}}));
+        known.push(json!({"group": {"id": "random"}}));
+    }
+    prop::collection::vec(prop::sample::select(known), 0..4)
+}
+
+fn clauses(with_groups: bool) -> impl Strategy<Value = Value> {
+    (rules(with_groups), rules(with_groups), rules(with_groups))
+        .prop_map(|(include, require, exclude)| json!({"include": include, "require": require, "exclude": exclude}))
+}
+
+fn policies() -> impl Strategy<Value = Vec<Policy>> {
+    let decision = prop::sample::select(vec!["allow", "allow", "deny", "bypass", "non_identity"]);
+    let policy = (clauses(true), decision, prop::bool::weighted(0.2)).prop_map(|(mut policy, decision, shadow)| {
+        policy["name"] = json!("p");
+        policy["decision"] = json!(decision);
+        policy["shadow"] = json!(shadow);
+        serde_json::from_value(policy).unwrap()
+    });
+    prop::collection::vec(policy, 0..6)
+}
+
+fn asked() -> impl Strategy<Value = Asked> {
+    let mut all = vec![alice(), nobody(), unlearned()];
+    for (_, no, unknown) in selectors() {
+        all.push(no);
+        all.extend(unknown);
+    }
+    // Each part from another one.
+    let any = || prop::sample::select(all.clone());
+    (any(), any(), any(), any()).prop_map(|(a, b, c, d)| Asked {
+        person: a.person,
+        ip: b.ip,
+        method: c.method,
+        now: d.now,
+        country: b.country,
+        service_token: c.service_token,
+        certificate: d.certificate,
+        linked_app: a.linked_app,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1024))]
+
+    /// What is compiled says what is written.
+    #[test]
+    fn the_compiled_policies_say_what_the_written_ones_do(
+        policies in policies(), mut random in clauses(false), asked in prop::collection::vec(asked(), 8),
+    ) {
+        random["id"] = json!("random");
+        random["name"] = json!("R");
+        let mut groups = access_groups();
+        groups.as_array_mut().unwrap().insert(0, random);
+        let groups = serde_json::from_value(groups).unwrap();
+        let case = Case::of(serde_json::from_value(lists()).unwrap(), groups, policies);
+        for asked in &asked {
+            case.answer(asked);
+        }
+    }
+
+    /// What is let through while facts are unknown is let through whatever they turn out to be: not knowing never helps.
+    #[test]
+    fn the_unknown_never_helps(policies in policies(), known in asked(), hide in prop::array::uniform7(any::<bool>())) {
+        let [country, token, certificate, app, groups, amr, record] = hide;
+        let mut hidden = known.clone();
+        hidden.country = hidden.country.filter(|_| !country);
+        for (hide, fact) in [
+            (token, &mut hidden.service_token),
+            (certificate, &mut hidden.certificate),
+            (app, &mut hidden.linked_app),
+        ] {
+            *fact = if hide { Fact::Unknown } else { *fact };
+        }
+        if let Some((_, identity)) = &mut hidden.person {
+            if let Some(identity) = identity {
+                identity.groups = if groups { Groups::Unknown } else { identity.groups.clone() };
+                identity.amr = identity.amr.clone().filter(|_| !amr);
+            }
+            *identity = identity.clone().filter(|_| !record);
+        }
+        let case = Case::of(
+            serde_json::from_value(lists()).unwrap(),
+            serde_json::from_value(access_groups()).unwrap(),
+            policies.into_iter().filter(|policy| !format!("{policy:?}").contains("random")).collect(),
+        );
+        if case.ask(&hidden).0 != Outcome::Deny {
+            prop_assert_ne!(case.ask(&known).0, Outcome::Deny, "{:?}", case.policies);
+        }
+    }
 }

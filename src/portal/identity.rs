@@ -27,14 +27,14 @@ pub(super) async fn get_identity(access: &Access, request: &PortalRequest) -> Re
 
 /// The document. What nothing here can know (countries, devices) is empty, as Access has it where it does not know.
 pub(crate) fn document(identity: &Identity, issuer: &str) -> Value {
-    let Identity { user, subject: _, email, name, idp, groups, amr, claims, at, ip } = identity;
+    let Identity { user, subject: _, email, name, idp, groups, amr, claims: _, evaluations: _, at, ip } = identity;
     let groups = match groups {
         Groups::Known(groups) => json!(groups),
         Groups::Unknown => Value::Null,
     };
     json!({
         "id": user, "name": name.as_deref().unwrap_or(email.as_str()), "email": email, "user_uuid": user,
-        "amr": amr.clone().unwrap_or_default(), "oidc_fields": claims, "groups": groups, "idp": idp,
+        "amr": amr.clone().unwrap_or_default(), "oidc_fields": identity.claims_made(), "groups": groups, "idp": idp,
         "geo": {"country": ""}, "account_id": account_id(issuer),
         "iat": at, "ip": ip, "auth_status": "NONE", "common_name": "", "service_token_id": "", "service_token_status": false,
         "is_warp": false, "is_gateway": false, "gateway_account_id": "", "device_id": "", "device_sessions": {}, "devicePosture": {},

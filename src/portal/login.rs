@@ -14,7 +14,7 @@ use crate::idp::{Hints, Prompt, Provider};
 use crate::login::{Flow, FlowCookies, Handover, ReturnTo, State, Terms};
 use crate::model::{Aud, Authority, IdpId, Reason};
 use crate::observe::audit::Via;
-use crate::policy::{Facts, Outcome};
+use crate::policy::{Facts, Outcome, Who};
 use crate::route::Endpoint;
 
 /// Where a login is to end: an application, the host by which the browser calls it, a page, and the browser's cookie there.
@@ -134,14 +134,10 @@ pub(super) fn arrive(
 ) -> Response<Bytes> {
     let Destination { application, host, to, app_session } = destination;
     let identity = &login.identity;
-    let groups = snapshot.policies().interner().membership(&identity.idp.id, &identity.groups);
-    let facts = Facts {
-        email: Some(identity.email.as_str()),
-        idp: Some(snapshot.policies().interner().provider_number(&identity.idp.id)),
-        groups: groups.as_ref(),
-        ip: request.client,
-    };
-    let verdict = snapshot.judge(application, &facts);
+    // Whoever comes from a login opens a page.
+    let facts = Facts::new(request.client, &Method::GET, request.now, snapshot.countries());
+    let who = Who::Person { email: &identity.email, identity: Some(identity) };
+    let verdict = snapshot.judge(application, who, &facts);
     if verdict.outcome == Outcome::Deny {
         access.denied_at_login(&verdict, application, identity, via, request);
         let switch = format!("{}&switch=1", again(&access.services(), destination));

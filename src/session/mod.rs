@@ -5,7 +5,6 @@
 
 mod revocations;
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,7 +14,7 @@ use smallvec::SmallVec;
 pub use revocations::Revocations;
 
 use crate::model::{Aud, Email, Identity, IdentityNonce, UnixTime, UserId};
-use crate::policy::{Facts, Membership, Policies, PolicySet, Shortlist};
+use crate::policy::{self, Policies, PolicySet, Standing, Who};
 use crate::token::{Claims, Kind, VerifiedToken};
 
 /// A verified application token, ready for the next request: nothing in it has to be parsed, looked up or built again.
@@ -41,10 +40,9 @@ pub struct Session {
 struct Person {
     /// The identity record, where there is one; `None` where it could not be learned.
     identity: Option<Arc<Identity>>,
-    idp: Option<u32>,
-    groups: Option<Membership>,
+    answers: policy::Person,
     /// For the application of that place.
-    shortlist: (usize, Shortlist),
+    standing: (usize, Standing),
     /// Which snapshot's numbers these are.
     generation: u64,
     /// When an identity that could not be learned is asked for again.
@@ -88,16 +86,11 @@ impl Person {
         if identity.as_ref().is_some_and(|i| i.email != *email) {
             return Err(NotASession);
         }
-        let interner = context.policies.interner();
-        let idp = identity.as_ref().map(|i| interner.provider_number(&i.idp.id));
-        let groups = identity.as_ref().and_then(|i| interner.membership(&i.idp.id, &i.groups));
-        // The address is not looked at.
-        let ip = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        let facts = Facts { email: Some(email.as_str()), idp, groups: groups.as_ref(), ip };
+        let answers = context.policies.person(Who::Person { email, identity: identity.as_deref() });
         let (place, policies) = context.application;
-        let shortlist = (place, context.policies.shortlist(policies, &facts));
+        let standing = (place, context.policies.standing(policies, &answers));
         let identity_changes = AtomicU64::new(context.identity_changes);
-        Ok(Self { identity, idp, groups, shortlist, generation: context.generation, recheck, identity_changes })
+        Ok(Self { identity, answers, standing, generation: context.generation, recheck, identity_changes })
     }
 }
 
@@ -202,15 +195,15 @@ impl Session {
         self.aud.contains(aud)
     }
 
-    /// What policies may ask about the person.
-    pub fn facts(&self, ip: IpAddr) -> Facts<'_> {
-        Facts { email: Some(self.email.as_str()), idp: self.person.idp, groups: self.person.groups.as_ref(), ip }
+    /// What the policies ask about the person, answered.
+    pub const fn answers(&self) -> &policy::Person {
+        &self.person.answers
     }
 
-    /// The policies that could apply to the person, where they are known for the application of that place.
-    pub fn shortlist(&self, application: usize) -> Option<&Shortlist> {
-        let (place, shortlist) = &self.person.shortlist;
-        (*place == application).then_some(shortlist)
+    /// Where the person stands, if that is known for the application of that place.
+    pub fn standing(&self, application: usize) -> Option<&Standing> {
+        let (place, standing) = &self.person.standing;
+        (*place == application).then_some(standing)
     }
 
     /// The token, for the origin.

@@ -41,6 +41,7 @@ fn identity(email: &str) -> Identity {
         idp: IdpRef { id: okta(), kind: "okta".into() },
         groups: Groups::Known(vec![Group { id: "00g1".into(), name: "engineering".into() }]),
         amr: Some(vec!["mfa".into()]),
+        evaluations: std::collections::BTreeMap::new(),
         claims: [("department".to_owned(), json!({"nested": [1, null, "🦀"]}))].into_iter().collect(),
         at: NOW,
         ip: Some("2001:db8::1".parse().unwrap()),

@@ -200,6 +200,7 @@ impl Person {
                 .as_ref()
                 .map_or(Groups::Unknown, |names| Groups::Known(names.iter().map(named).collect())),
             amr: None,
+            evaluations: BTreeMap::new(),
             claims: serde_json::Map::new(),
             at: UnixTime(0),
             ip: None,

@@ -312,7 +312,7 @@ async fn node(world: &World, mint: &Mint, state: &str, origins: &BTreeMap<String
     for app in &world.applications {
         applications.push(app.settings(Origins::new(pool(origins[&app.name].address).await)));
     }
-    let snapshot = Snapshot::compile(1, table::team(TEAM_DOMAIN), &world.groups, applications, known).unwrap();
+    let snapshot = Snapshot::compile(1, table::team(TEAM_DOMAIN), (&[], &world.groups), applications, known).unwrap();
     assert_eq!(snapshot.issuer(), mint.issuer);
 
     let store = MemoryStore::new();

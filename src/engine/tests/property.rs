@@ -3,8 +3,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Group, Groups, IdpId};
-use crate::policy::{AccessGroup, Membership, PolicySet};
 use crate::token::MAX_TOKEN_BYTES;
 
 /// Something that happens to a node.
@@ -278,99 +276,5 @@ proptest! {
         let name = if header { "cf-access-token" } else { "cookie" };
         request.headers.insert(name, value.parse().unwrap());
         prop_assert!(request.ask(&node(), NOW).starts_with("log in"));
-    }
-}
-
-const EMAILS: &[&str] = &["a@x.y", "b@x.y", "a@z.y"];
-const GROUPS: &[&str] = &["Eng", "Ops", "All"];
-const IDPS: &[&str] = &["okta", "other"];
-const IPS: &[[u8; 4]] = &[[10, 0, 0, 1], [192, 0, 2, 1]];
-
-fn rule() -> impl Strategy<Value = serde_json::Value> {
-    let email = prop::sample::select(EMAILS).prop_map(|email| json!({"email": {"email": email}}));
-    let domain =
-        prop::sample::select(vec!["x.y", "z.y"]).prop_map(|domain| json!({"email_domain": {"domain": domain}}));
-    let group = (prop::sample::select(GROUPS), prop::sample::select(IDPS))
-        .prop_map(|(name, idp)| json!({"okta": {"name": name, "identity_provider_id": idp}}));
-    let method = prop::sample::select(IDPS).prop_map(|id| json!({"login_method": {"id": id}}));
-    prop_oneof![
-        1 => Just(json!({"everyone": {}})),
-        2 => email, 2 => domain, 4 => group, 2 => method,
-        2 => Just(json!({"ip": {"ip": "10.0.0.0/8"}})),
-        2 => Just(json!({"group": {"id": "g"}})),
-    ]
-}
-
-fn clauses() -> impl Strategy<Value = serde_json::Value> {
-    let rules = |most| prop::collection::vec(rule(), 0..most);
-    (rules(3), rules(2), rules(2))
-        .prop_map(|(include, require, exclude)| json!({"include": include, "require": require, "exclude": exclude}))
-}
-
-fn policies() -> impl Strategy<Value = Vec<Policy>> {
-    let policy = (clauses(), prop::sample::select(vec!["allow", "allow", "deny", "bypass"])).prop_map(
-        |(mut policy, decision)| {
-            policy["name"] = json!("p");
-            policy["decision"] = json!(decision);
-            serde_json::from_value(policy).unwrap()
-        },
-    );
-    prop::collection::vec(policy, 0..5)
-}
-
-fn access_group() -> impl Strategy<Value = AccessGroup> {
-    clauses().prop_map(|mut group| {
-        for part in ["include", "require", "exclude"] {
-            group[part].as_array_mut().unwrap().retain(|rule| rule.get("group").is_none());
-        }
-        group["id"] = json!("g");
-        group["name"] = json!("G");
-        serde_json::from_value(group).unwrap()
-    })
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
-
-    /// What is let through while facts are unknown is let through with any of their values: not knowing never helps. And
-    /// the shortlist says what the whole list says.
-    #[test]
-    fn the_unknown_never_helps(policies in policies(), group in access_group(), hide in prop::array::uniform3(any::<bool>())) {
-        let (set, compiled) = PolicySet::compile(&[group], [policies.as_slice()]).unwrap();
-        let ask = |facts: &Facts<'_>| {
-            let whole = set.evaluate(&compiled[0], facts);
-            assert_eq!(set.evaluate_shortlist(&compiled[0], &set.shortlist(&compiled[0], facts), facts), whole);
-            whole
-        };
-        for ip in IPS.iter().map(|ip| IpAddr::from(*ip)) {
-            // A membership says nothing without the provider it is of.
-            let memberships: Vec<(&str, Membership)> = (0..1 << GROUPS.len())
-                .flat_map(|members| IDPS.iter().map(move |idp| (members, *idp)))
-                .filter_map(|(members, idp)| {
-                    let names = GROUPS.iter().enumerate().filter(|(i, _)| members >> i & 1 == 1);
-                    let groups = names.map(|(_, name)| Group { id: (*name).into(), name: (*name).into() }).collect();
-                    Some((idp, set.interner().membership(&IdpId(idp.into()), &Groups::Known(groups))?))
-                })
-                .collect();
-            let bypass = set.bypass(&compiled[0], &Facts::of_nobody(ip));
-            for email in EMAILS {
-                for (idp, groups) in &memberships {
-                        let idp = set.interner().provider_number(&IdpId((*idp).into()));
-                        let known = Facts { email: Some(email), idp: Some(idp), groups: Some(groups), ip };
-                        let hidden = Facts {
-                            email: known.email.filter(|_| !hide[0]),
-                            idp: known.idp.filter(|_| !hide[1]),
-                            groups: known.groups.filter(|_| !hide[2]),
-                            ip,
-                        };
-                        if ask(&hidden).outcome == Outcome::Allow {
-                            prop_assert_eq!(ask(&known).outcome, Outcome::Allow, "{:?}", policies);
-                        }
-                        if bypass.is_some() {
-                            prop_assert!(set.bypass(&compiled[0], &known).is_some(), "{:?}", policies);
-                        }
-                }
-            }
-        }
     }
 }

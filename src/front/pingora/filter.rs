@@ -13,11 +13,12 @@ use super::request::{client, has_fragment, view};
 use super::{respond, upstream};
 use crate::config::Config;
 use crate::control::Access;
-use crate::engine::{Decision, Need, Permit, Refusal, Snapshot, Style, decide};
+use crate::engine::{Application, Decision, Need, Permit, Refusal, Snapshot, Style, decide};
 use crate::login;
 use crate::model::{Reason, RequestId, RequestView, UnixTime};
 use crate::observe::audit::{Event, Kind, Outcome};
 use crate::observe::metrics::{self, metrics};
+use crate::policy;
 use crate::portal::{self, PortalRequest, answer};
 
 /// The Access check, for a `ProxyHttp` of one's own.
@@ -301,7 +302,9 @@ impl AccessFilter {
 
     fn forward(&self, snapshot: &Snapshot, request: &RequestView<'_>, permit: Permit) -> Next {
         metrics().request(metrics::Decision::Allow, None);
-        let told = permit.session().is_some() && self.access.samples();
+        let shadow = permit.shadow();
+        count_shadow(permit.application(), shadow);
+        let told = shadow.is_some() || permit.session().is_some() && self.access.samples();
         let id = told.then(RequestId::random);
         if let Some(id) = id {
             permitted(&permit, event(Outcome::Allowed, request, id)).emit();
@@ -393,9 +396,18 @@ fn switch_account(snapshot: &Snapshot, refusal: &Refusal, request: &RequestView<
     format!("{}&switch=1", login::login_url(snapshot.team(), application, host, &to, session.as_ref(), now))
 }
 
+fn count_shadow(application: &Application, shadow: Option<(&str, policy::Outcome)>) {
+    if let Some((name, outcome)) = shadow {
+        metrics().shadow(&application.settings().name, name, outcome.as_str());
+    }
+}
+
 fn record(counted: metrics::Decision, outcome: Outcome, refusal: &Refusal, request: &RequestView<'_>, id: RequestId) {
     metrics().request(counted, Some(refusal.reason));
     let application = refusal.application.as_deref();
+    if let Some(application) = application {
+        count_shadow(application, refusal.shadow());
+    }
     let refused = Event {
         reason: Some(refusal.reason.id()),
         application: application.map(|a| a.settings().name.as_str()),
@@ -403,6 +415,7 @@ fn record(counted: metrics::Decision, outcome: Outcome, refusal: &Refusal, reque
         email: refusal.email(),
         user: refusal.session.as_ref().map(|s| s.user()),
         policy: application.zip(refusal.policy).and_then(|(a, place)| a.policy(place)).map(|(name, _)| name),
+        shadow: refusal.shadow().map(|(name, outcome)| (name, outcome.as_str())),
         ..event(outcome, request, id)
     };
     refused.emit();
@@ -428,6 +441,7 @@ fn permitted<'a>(permit: &'a Permit, event: Event<'a>) -> Event<'a> {
         email: session.and_then(|s| s.email()),
         user: session.map(|s| s.user()),
         policy: permit.policy(),
+        shadow: permit.shadow().map(|(name, outcome)| (name, outcome.as_str())),
         ..event
     }
 }

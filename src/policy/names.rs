@@ -1,0 +1,229 @@
+use std::collections::HashMap;
+use std::hash::Hash;
+
+use foldhash::quality::RandomState;
+use serde_json::Value;
+
+use super::rule::{List, ListItems, Rule};
+use super::truth::{Bits, Truth};
+use crate::model::{Email, Group, Groups, Host, Identity, IdpId};
+
+type Map<K, V> = HashMap<K, V, RandomState>;
+
+/// Numbers for everything that the rules of a snapshot ask about people, so that a session can answer each once.
+///
+/// Every distinct question is a number, and every number belongs to a family: what is learned, or not learned, together.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    /// The family of each question.
+    families: Vec<u32>,
+    /// The number of each family.
+    known: Map<Family, u32>,
+    emails: Map<Box<str>, u32>,
+    domains: Map<Box<str>, u32>,
+    /// The lists that each address is on.
+    listed: Map<Box<str>, Vec<u32>>,
+    lists: Map<Box<str>, u32>,
+    providers: Map<IdpId, u32>,
+    groups: Map<IdpId, Map<Box<str>, u32>>,
+    claims: Map<IdpId, Map<Box<str>, Map<Box<str>, u32>>>,
+    methods: Map<Box<str>, u32>,
+    evaluations: Map<Box<str>, u32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Family {
+    Email,
+    Provider,
+    Groups(IdpId),
+    Claims(IdpId, Box<str>),
+    Methods,
+    Evaluation(Box<str>),
+}
+
+/// What of a snapshot's questions holds for one person.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Person {
+    holds: Bits,
+    /// Families of which nothing is known.
+    unknown: Bits,
+}
+
+/// One question about people: its number, and its family's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Question {
+    number: u32,
+    family: u32,
+}
+
+impl Person {
+    pub(super) fn answer(&self, question: Question) -> Truth {
+        if self.holds.contains(question.number) {
+            Truth::True
+        } else if self.unknown.contains(question.family) {
+            Truth::Unknown
+        } else {
+            Truth::False
+        }
+    }
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub enum Who<'a> {
+    /// Nothing is known yet.
+    Unknown,
+    /// No person: a program that needs no login. What asks about people is false of it.
+    Program,
+    /// Somebody who logged in.
+    Person {
+        /// The canonical address.
+        email: &'a Email,
+        /// The identity record; `None` where it could not be learned.
+        identity: Option<&'a Identity>,
+    },
+}
+
+impl Names {
+    /// The number of what a rule asks about people; `None` where it asks about something else.
+    pub(super) fn question(&mut self, rule: &Rule, lists: &[List]) -> Option<Question> {
+        let question = match rule {
+            // What is no address equals none; configuration reports it.
+            Rule::Email { email } => {
+                let email = Email::parse(email).map_or(email.as_str().into(), |e| e.as_str().into());
+                self.numbered(Family::Email, |names| &mut names.emails, email)
+            }
+            Rule::EmailDomain { domain } => {
+                let domain = Host::parse(domain).map_or(domain.as_str().into(), |h| h.as_str().into());
+                self.numbered(Family::Email, |names| &mut names.domains, domain)
+            }
+            Rule::EmailList { id } => {
+                let fresh = !self.lists.contains_key(id.as_str());
+                let question = self.numbered(Family::Email, |names| &mut names.lists, id.as_str().into());
+                let list = lists.iter().find(|list| list.id == *id);
+                if let (true, Some(List { items: ListItems::Email(emails), .. })) = (fresh, list) {
+                    for email in emails.iter().filter_map(|email| Email::parse(email).ok()) {
+                        self.listed.entry(email.as_str().into()).or_default().push(question.number);
+                    }
+                }
+                question
+            }
+            Rule::LoginMethod { id } => self.numbered(Family::Provider, |names| &mut names.providers, id.clone()),
+            Rule::Okta { name, identity_provider_id: idp } => {
+                let family = Family::Groups(idp.clone());
+                self.numbered(family, |names| names.groups.entry(idp.clone()).or_default(), name.as_str().into())
+            }
+            Rule::Oidc { claim_name: name, claim_value: value, identity_provider_id: idp }
+            | Rule::Saml { attribute_name: name, attribute_value: value, identity_provider_id: idp } => {
+                let family = Family::Claims(idp.clone(), name.as_str().into());
+                self.numbered(
+                    family,
+                    |names| names.claims.entry(idp.clone()).or_default().entry(name.as_str().into()).or_default(),
+                    value.as_str().into(),
+                )
+            }
+            Rule::AuthMethod { auth_method } => {
+                self.numbered(Family::Methods, |names| &mut names.methods, auth_method.as_str().into())
+            }
+            Rule::ExternalEvaluation { evaluate_url, .. } => {
+                let url: Box<str> = evaluate_url.as_str().into();
+                self.numbered(Family::Evaluation(url.clone()), |names| &mut names.evaluations, url)
+            }
+            _ => return None,
+        };
+        Some(question)
+    }
+
+    fn numbered<K: Eq + Hash>(
+        &mut self,
+        family: Family,
+        map: impl Fn(&mut Self) -> &mut Map<K, u32>,
+        key: K,
+    ) -> Question {
+        let number = match map(self).get(&key) {
+            Some(number) => *number,
+            None => {
+                let number = self.next(family);
+                map(self).insert(key, number);
+                number
+            }
+        };
+        self.of(number)
+    }
+
+    fn next(&mut self, family: Family) -> u32 {
+        let families = u32::try_from(self.known.len()).unwrap_or(u32::MAX);
+        let family = *self.known.entry(family).or_insert(families);
+        self.families.push(family);
+        u32::try_from(self.families.len() - 1).unwrap_or(u32::MAX)
+    }
+
+    fn of(&self, number: u32) -> Question {
+        Question { number, family: self.families.get(number as usize).copied().unwrap_or(u32::MAX) }
+    }
+
+    /// Answers everything for somebody. It costs what is known of them, not what could be asked.
+    pub(super) fn person(&self, who: Who<'_>) -> Person {
+        let mut person = Person { holds: Bits::new(self.families.len()), unknown: Bits::new(self.known.len()) };
+        let (email, identity) = match who {
+            Who::Program => return person,
+            Who::Unknown => (None, None),
+            Who::Person { email, identity } => (Some(email), identity),
+        };
+        for (family, number) in &self.known {
+            if !is_known(family, email, identity) {
+                person.unknown.insert(*number);
+            }
+        }
+        let mut hold = |number: Option<&u32>| number.into_iter().for_each(|number| person.holds.insert(*number));
+        if let Some(email) = email {
+            hold(self.emails.get(email.as_str()));
+            hold(self.domains.get(email.domain()));
+            self.listed.get(email.as_str()).into_iter().flatten().for_each(|number| hold(Some(number)));
+        }
+        let Some(Identity { idp, groups, claims, amr, evaluations, .. }) = identity else { return person };
+        hold(self.providers.get(&idp.id));
+        if let (Groups::Known(groups), Some(names)) = (groups, self.groups.get(&idp.id)) {
+            groups.iter().for_each(|Group { name, .. }| hold(names.get(name.as_str())));
+        }
+        for (name, values) in self.claims.get(&idp.id).into_iter().flatten() {
+            for_each_text(claims.get(&**name), |text| hold(values.get(text)));
+        }
+        amr.iter().flatten().for_each(|method| hold(self.methods.get(method.as_str())));
+        for (url, holds) in evaluations {
+            if *holds {
+                hold(self.evaluations.get(url.as_str()));
+            }
+        }
+        person
+    }
+}
+
+fn is_known(family: &Family, email: Option<&Email>, identity: Option<&Identity>) -> bool {
+    match (family, identity) {
+        (Family::Email, _) => email.is_some(),
+        (_, None) => false,
+        (Family::Provider, Some(_)) => true,
+        // Another provider's groups are not this one's, whatever their names, and known not to be.
+        (Family::Groups(idp), Some(identity)) => identity.idp.id != *idp || identity.groups != Groups::Unknown,
+        // Those that were asked for are there, null where the provider said nothing of them.
+        (Family::Claims(idp, name), Some(identity)) => identity.idp.id != *idp || identity.claims.contains_key(&**name),
+        (Family::Methods, Some(identity)) => identity.amr.is_some(),
+        (Family::Evaluation(url), Some(identity)) => identity.evaluations.contains_key(&**url),
+    }
+}
+
+/// The values of a claim as rules compare them: texts as they are, numbers and booleans as JSON writes them, each value of a
+/// list. An object equals nothing.
+fn for_each_text(value: Option<&Value>, mut each: impl FnMut(&str)) {
+    let mut one = |value: &Value| match value {
+        Value::String(text) => each(text),
+        Value::Number(_) | Value::Bool(_) => each(&value.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => {}
+    };
+    match value {
+        Some(Value::Array(values)) => values.iter().for_each(one),
+        Some(value) => one(value),
+        None => {}
+    }
+}

@@ -1,0 +1,162 @@
+//! The policy language as it is written down (access-behaviour §7), as plainly as can be: nothing is compiled, nothing is
+//! remembered. `None` is unknown.
+
+use std::net::IpAddr;
+
+use http::Method;
+use serde_json::Value;
+
+use crate::model::{Email, Groups, Host, Identity, UnixTime};
+use crate::policy::{AccessGroup, Country, Fact, List, ListItems, Outcome, Policy, PolicyDecision, Rule};
+
+/// Everything that there is.
+pub(super) struct World<'a> {
+    pub(super) lists: &'a [List],
+    pub(super) groups: &'a [AccessGroup],
+}
+
+/// Who asks for what.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    /// Nobody, before anybody has logged in.
+    pub(super) person: Option<(Email, Option<Identity>)>,
+    pub(super) ip: IpAddr,
+    pub(super) method: Method,
+    pub(super) now: UnixTime,
+    pub(super) country: Option<Country>,
+    pub(super) service_token: Fact<&'static str>,
+    pub(super) certificate: Fact<&'static str>,
+    pub(super) linked_app: Fact<&'static str>,
+}
+
+/// The outcome, the policy that decided, whether something unknown stood in the way, and what a shadow would have done.
+pub(super) type Answer = (Outcome, Option<usize>, bool, Option<(usize, Outcome)>);
+
+impl World<'_> {
+    /// First every bypass and Service Auth policy from top to bottom, then every allow and deny; else deny.
+    pub(super) fn answer(&self, policies: &[Policy], asked: &Asked) -> Answer {
+        let early = |policy: &Policy| matches!(policy.decision, PolicyDecision::Bypass | PolicyDecision::NonIdentity);
+        let nobody = Asked { person: None, ..asked.clone() };
+        let (mut unknown, mut shadow) = (false, None);
+        for first in [true, false] {
+            for (place, policy) in policies.iter().enumerate().filter(|(_, policy)| early(policy) == first) {
+                let holds = self
+                    .clauses([&policy.include, &policy.require, &policy.exclude], if first { &nobody } else { asked });
+                let outcome = match (policy.decision, holds) {
+                    (PolicyDecision::Bypass, Some(true)) => Outcome::Bypass,
+                    (PolicyDecision::NonIdentity, Some(true)) => Outcome::ServiceAuth,
+                    (PolicyDecision::Allow, Some(true)) => Outcome::Allow,
+                    (PolicyDecision::Deny, Some(true) | None) => Outcome::Deny,
+                    (PolicyDecision::Allow, None) => {
+                        unknown |= !policy.shadow;
+                        continue;
+                    }
+                    _ => continue,
+                };
+                if policy.shadow {
+                    shadow = shadow.or(Some((place, outcome)));
+                } else {
+                    let unknown = outcome == Outcome::Deny && (unknown || holds.is_none());
+                    return (outcome, Some(place), unknown, shadow);
+                }
+            }
+        }
+        (Outcome::Deny, None, unknown, shadow)
+    }
+
+    fn clauses(&self, [include, require, exclude]: [&Vec<Rule>; 3], asked: &Asked) -> Option<bool> {
+        let truths = |rules: &Vec<Rule>| rules.iter().map(|rule| self.rule(rule, asked)).collect::<Vec<_>>();
+        and(&[any(&truths(include)), and(&truths(require)), any(&truths(exclude)).map(|found| !found)])
+    }
+
+    fn rule(&self, rule: &Rule, asked: &Asked) -> Option<bool> {
+        let email = asked.person.as_ref().map(|(email, _)| email);
+        let identity = asked.person.as_ref().and_then(|(_, identity)| identity.as_ref());
+        match rule {
+            Rule::Everyone {} => Some(true),
+            Rule::Email { email: wanted } => Some(Email::parse(wanted).as_ref() == Ok(email?)),
+            Rule::EmailDomain { domain } => {
+                Some(Host::parse(domain).is_ok_and(|d| Some(d.as_str()) == email.map(Email::domain)))
+                    .filter(|_| email.is_some())
+            }
+            Rule::EmailList { id } => {
+                let list = self.lists.iter().find(|list| list.id == *id)?;
+                let ListItems::Email(emails) = &list.items else { return None };
+                let email = email?;
+                Some(emails.iter().any(|listed| Email::parse(listed).as_ref() == Ok(email)))
+            }
+            Rule::Ip { ip } => Some(ip.net().contains(&asked.ip)),
+            Rule::IpList { id } => {
+                let list = self.lists.iter().find(|list| list.id == *id)?;
+                let ListItems::Ip(ranges) = &list.items else { return None };
+                Some(ranges.iter().any(|range| range.net().contains(&asked.ip)))
+            }
+            Rule::Geo { country_code } => Some(asked.country? == *country_code),
+            Rule::Group { id } => {
+                let group = self.groups.iter().find(|group| group.id == *id)?;
+                self.clauses([&group.include, &group.require, &group.exclude], asked)
+            }
+            Rule::Okta { name, identity_provider_id } => {
+                let identity = identity?;
+                if identity.idp.id != *identity_provider_id {
+                    return Some(false);
+                }
+                let Groups::Known(groups) = &identity.groups else { return None };
+                Some(groups.iter().any(|group| group.name == *name))
+            }
+            Rule::Oidc { claim_name: name, claim_value: value, identity_provider_id: idp }
+            | Rule::Saml { attribute_name: name, attribute_value: value, identity_provider_id: idp } => {
+                let identity = identity?;
+                let is = |found: &Value| match found {
+                    Value::String(text) => text == value,
+                    Value::Bool(_) | Value::Number(_) => found.to_string() == *value,
+                    _ => false,
+                };
+                if identity.idp.id != *idp {
+                    return Some(false);
+                }
+                let found = identity.claims.get(name)?;
+                Some(found.as_array().map_or_else(|| is(found), |all| all.iter().any(is)))
+            }
+            Rule::LoginMethod { id } => Some(identity?.idp.id == *id),
+            Rule::AuthMethod { auth_method } => Some(identity?.amr.as_ref()?.contains(auth_method)),
+            Rule::ExternalEvaluation { evaluate_url, .. } => identity?.evaluations.get(evaluate_url).copied(),
+            Rule::Certificate {} => fact(asked.certificate, |_| true),
+            Rule::CommonName { common_name } => fact(asked.certificate, |name| name == common_name),
+            Rule::AnyValidServiceToken {} => fact(asked.service_token, |_| true),
+            Rule::ServiceToken { token_id } => fact(asked.service_token, |id| id == token_id),
+            Rule::LinkedAppToken { app_uid } => fact(asked.linked_app, |id| id == app_uid),
+            Rule::PortcullisMethod { methods } => Some(methods.iter().any(|verb| verb.0 == asked.method)),
+            Rule::PortcullisTime(window) => window.holds(asked.now),
+            _ => None,
+        }
+    }
+}
+
+fn fact(fact: Fact<&str>, holds: impl Fn(&str) -> bool) -> Option<bool> {
+    match fact {
+        Fact::Unknown => None,
+        Fact::Absent => Some(false),
+        Fact::Present(fact) => Some(holds(fact)),
+    }
+}
+
+fn any(truths: &[Option<bool>]) -> Option<bool> {
+    if truths.contains(&Some(true)) {
+        Some(true)
+    } else if truths.contains(&None) {
+        None
+    } else {
+        Some(false)
+    }
+}
+
+fn and(truths: &[Option<bool>]) -> Option<bool> {
+    if truths.contains(&Some(false)) {
+        Some(false)
+    } else if truths.contains(&None) {
+        None
+    } else {
+        Some(true)
+    }
+}
