@@ -7,8 +7,8 @@ use smallvec::SmallVec;
 use super::compile::{Ask, Clause, Clauses, CompiledPolicy, Policies, PolicySet, Test};
 use super::names::{Person, Who};
 use super::rule::PolicyDecision;
-use super::trace::{ClauseKind as Kind, Subject, Trace, Untraced};
-use super::truth::Truth;
+use super::trace::{Clause as Kind, Record, Subject, Trace, Untraced, Walk};
+use super::truth::{Bits, Truth};
 use super::values::Country;
 use crate::model::{Reason, UnixTime};
 
@@ -42,8 +42,8 @@ pub trait Countries: std::fmt::Debug + Send + Sync {
 /// What is known about a request, besides who sent it.
 #[derive(Debug)]
 pub struct Facts<'a> {
-    /// Where it came from; canonical, so an IPv4-mapped address is IPv4.
-    pub ip: IpAddr,
+    /// Where it came from; canonical, so an IPv4-mapped address is IPv4. A question that names no address leaves it open.
+    pub ip: Option<IpAddr>,
     /// Its method.
     pub method: &'a Method,
     /// When it came.
@@ -65,7 +65,7 @@ impl<'a> Facts<'a> {
     /// somebody has one is not known.
     pub const fn new(ip: IpAddr, method: &'a Method, now: UnixTime, countries: Option<&'a dyn Countries>) -> Self {
         Self {
-            ip,
+            ip: Some(ip),
             method,
             now,
             service_token: Fact::Unknown,
@@ -77,7 +77,7 @@ impl<'a> Facts<'a> {
     }
 
     fn is_in(&self, country: Country) -> Truth {
-        let found = self.country.get_or_init(|| self.countries.and_then(|countries| countries.country(self.ip)));
+        let found = self.country.get_or_init(|| self.countries.and_then(|countries| countries.country(self.ip?)));
         found.map(|found| found == country).into()
     }
 }
@@ -205,6 +205,23 @@ impl PolicySet {
         self.decide(&policies.rest, standing, facts, &mut Untraced)
     }
 
+    /// The whole way to a verdict, with every rule on it: the same evaluation, with somebody looking on. Nobody has logged in
+    /// where `person` is `None`; there is a verdict then only if it needs no login.
+    pub fn walk(&self, policies: &Policies, person: Option<&Person>, facts: &Facts<'_>) -> Walk {
+        let mut first = Record::default();
+        let nobody = self.stand(&policies.first, &policies.groups, &self.person(Who::Unknown), &mut first);
+        let early = self.decide(&policies.first, &nobody, facts, &mut first);
+        let verdict = matches!(early.outcome, Outcome::Bypass | Outcome::ServiceAuth).then_some(early);
+        let (mut rest, mut later) = (Record::default(), None);
+        if let Some(person) = person {
+            let standing = self.stand(&policies.rest, &policies.groups, person, &mut rest);
+            let found = self.decide(&policies.rest, &standing, facts, &mut rest);
+            later = Some(Verdict { shadow: early.shadow.or(found.shadow), ..found });
+        }
+        let groups = policies.groups.iter().map(|number| (self.group_id(*number).into(), *number)).collect();
+        Walk { verdict: verdict.or(later), first, rest, groups }
+    }
+
     pub(super) fn stand<T: Trace>(
         &self,
         policies: &[CompiledPolicy],
@@ -243,19 +260,24 @@ impl PolicySet {
 
     /// Groups that no policy can ask for any more.
     fn forget_unneeded(&self, policies: &[CompiledPolicy], standing: &mut Standing) {
-        let asked = |clauses: &Clauses, number: usize| {
-            let clauses = [&clauses.include, &clauses.require, &clauses.exclude];
-            clauses.iter().any(|c| c.request.iter().any(|t| matches!(t.ask, Ask::Group(n) if n == number)))
+        if standing.groups.is_empty() {
+            return;
+        }
+        let mut needed = Bits::new(self.groups.len());
+        let need = |clauses: &Clauses, needed: &mut Bits| {
+            clauses.groups().filter_map(|number| u32::try_from(number).ok()).for_each(|number| needed.insert(number));
         };
-        let mut needed: SmallVec<[usize; 4]> = SmallVec::new();
+        for policy in standing.policies.iter().filter_map(|(place, _)| policies.get(*place)) {
+            need(&policy.clauses, &mut needed);
+        }
+        let is_needed = |needed: &Bits, number: usize| u32::try_from(number).is_ok_and(|n| needed.contains(n));
+        // Those that contain a group come after it.
         for (number, _) in standing.groups.iter().rev() {
-            let by_group = needed.iter().filter_map(|n| self.groups.get(*n)).any(|clauses| asked(clauses, *number));
-            let mut left = standing.policies.iter().filter_map(|(place, _)| policies.get(*place));
-            if by_group || left.any(|policy| asked(&policy.clauses, *number)) {
-                needed.push(*number);
+            if let (true, Some(clauses)) = (is_needed(&needed, *number), self.groups.get(*number)) {
+                need(clauses, &mut needed);
             }
         }
-        standing.groups.retain(|(number, _)| needed.contains(number));
+        standing.groups.retain(|(number, _)| is_needed(&needed, *number));
     }
 
     pub(super) fn decide<T: Trace>(
@@ -340,7 +362,7 @@ fn whole<T: Trace>(
 ) -> Truth {
     let ask = |test: &Test| match &test.ask {
         Ask::Method(methods) => methods.contains(facts.method).into(),
-        Ask::Nets(nets) => nets.contain(facts.ip).into(),
+        Ask::Nets(nets) => facts.ip.map(|ip| nets.contain(ip)).into(),
         Ask::Certificate => facts.certificate.is(|_| true),
         Ask::CommonName(name) => facts.certificate.is(|found| **found == **name),
         Ask::AnyServiceToken => facts.service_token.is(|_| true),

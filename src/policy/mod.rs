@@ -18,6 +18,7 @@ pub use evaluate::{Countries, Fact, Facts, First, Outcome, Standing, Verdict};
 pub use names::{Person, Who};
 pub use order::UnknownName;
 pub use rule::{About, AccessGroup, List, ListItems, Policy, PolicyDecision, Rule};
+pub use trace::{Clause, Part, Walk};
 pub use truth::Truth;
 pub use values::{Country, IpRange, TimeWindow, Verb};
 

@@ -56,6 +56,9 @@ impl Case {
             .map_or(Who::Unknown, |(email, identity)| Who::Person { email, identity: identity.as_ref() });
         let standing = self.set.standing(&self.compiled, &self.set.person(who));
         let verdict = verdict.unwrap_or_else(|| self.set.evaluate(&self.compiled, &standing, &facts));
+        let walk = self.set.walk(&self.compiled, Some(&self.set.person(who)), &facts);
+        let verdict = Verdict { shadow: shadow.or(verdict.shadow), ..verdict };
+        assert_eq!(walk.verdict, Some(verdict), "explained otherwise than decided");
         (verdict.outcome, verdict.policy, verdict.unknown, shadow.or(verdict.shadow))
     }
 

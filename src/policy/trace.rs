@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 
+use super::evaluate::Verdict;
 use super::truth::Truth;
 
 /// What a rule belongs to.
@@ -13,9 +14,12 @@ pub(super) enum Subject {
 
 /// Which list a rule is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum ClauseKind {
+pub enum Clause {
+    /// One of these must hold.
     Include,
+    /// All of these must hold.
     Require,
+    /// None of these may hold.
     Exclude,
 }
 
@@ -23,7 +27,7 @@ pub(super) enum ClauseKind {
 /// on, every rule is asked, also those whose answer makes no difference any more.
 pub(super) trait Trace {
     const ON: bool = true;
-    fn rule(&mut self, at: (Subject, ClauseKind), rule: usize, truth: Truth);
+    fn rule(&mut self, at: (Subject, Clause), rule: usize, truth: Truth);
     fn whole(&mut self, subject: Subject, truth: Truth);
 }
 
@@ -32,23 +36,69 @@ pub(super) struct Untraced;
 
 impl Trace for Untraced {
     const ON: bool = false;
-    fn rule(&mut self, _at: (Subject, ClauseKind), _rule: usize, _truth: Truth) {}
+    fn rule(&mut self, _at: (Subject, Clause), _rule: usize, _truth: Truth) {}
     fn whole(&mut self, _subject: Subject, _truth: Truth) {}
 }
 
 /// Every rule with what it came to.
 #[derive(Debug, Default)]
 pub(super) struct Record {
-    rules: HashMap<(Subject, ClauseKind, usize), Truth>,
+    rules: HashMap<(Subject, Clause, usize), Truth>,
     wholes: HashMap<Subject, Truth>,
 }
 
 impl Trace for Record {
-    fn rule(&mut self, (subject, clause): (Subject, ClauseKind), rule: usize, truth: Truth) {
+    fn rule(&mut self, (subject, clause): (Subject, Clause), rule: usize, truth: Truth) {
         self.rules.insert((subject, clause, rule), truth);
     }
 
     fn whole(&mut self, subject: Subject, truth: Truth) {
         self.wholes.insert(subject, truth);
+    }
+}
+
+/// The way to a verdict: what every rule, policy and Access group came to.
+#[derive(Debug)]
+pub struct Walk {
+    /// What the policies say; `None` where that depends on who logs in.
+    pub verdict: Option<Verdict>,
+    pub(super) first: Record,
+    pub(super) rest: Record,
+    /// By their ids.
+    pub(super) groups: HashMap<String, usize>,
+}
+
+/// What rules belong to, as it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part<'a> {
+    /// The policy at that place of the application's list.
+    Policy(usize),
+    /// The Access group with that id.
+    Group(&'a str),
+}
+
+impl Walk {
+    /// What a policy or group came to; `None` where it was not asked, because nobody has logged in.
+    pub fn truth(&self, part: Part<'_>) -> Option<Truth> {
+        let subject = self.subject(part)?;
+        self.records().find_map(|record| record.wholes.get(&subject)).copied()
+    }
+
+    /// What the rule at that place of a clause came to.
+    pub fn rule(&self, part: Part<'_>, clause: Clause, rule: usize) -> Option<Truth> {
+        let subject = self.subject(part)?;
+        self.records().find_map(|record| record.rules.get(&(subject, clause, rule))).copied()
+    }
+
+    /// Groups may have been asked twice; what is known of the person is in the second.
+    fn records(&self) -> impl Iterator<Item = &Record> {
+        [&self.rest, &self.first].into_iter()
+    }
+
+    fn subject(&self, part: Part<'_>) -> Option<Subject> {
+        Some(match part {
+            Part::Policy(place) => Subject::Policy(place),
+            Part::Group(id) => Subject::Group(*self.groups.get(id)?),
+        })
     }
 }
