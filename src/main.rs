@@ -1,5 +1,7 @@
 //! The `portcullis` command.
 
+mod commands;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -41,6 +43,8 @@ enum Command {
         #[arg(short, long, default_value = "portcullis.toml")]
         config: PathBuf,
     },
+    /// Say what would happen to a request, and why: every policy and every rule on the way.
+    Explain(commands::Explain),
     /// Run the proxy, an application and an identity provider on this machine, to look around.
     Demo {
         /// The first of three ports on the loopback address: the proxy's, the identity provider's and the application's.
@@ -58,6 +62,7 @@ fn main() -> ExitCode {
             logged(format, || app::run(&Options { config, upgrade }))
         }
         Command::Check { config } => return check(&config),
+        Command::Explain(command) => return commands::explain(command),
         Command::Demo { port } => logged(Format::Text, || app::demo(port)),
     };
     match outcome {

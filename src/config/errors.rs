@@ -17,7 +17,8 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub(super) fn of_file(file: &Path, message: &str) -> Self {
+    /// A mistake of the file as a whole.
+    pub(crate) fn of_file(file: &Path, message: &str) -> Self {
         Self { file: file.into(), position: None, key: String::new(), message: one_line(message) }
     }
 }

@@ -30,7 +30,7 @@ pub use domain::Domain;
 pub use errors::{Errors, Problem};
 pub use origins::{HealthCheck, Origin, OriginScheme, OriginSettings};
 pub use providers::{IdentityProvider, IdpKind, OktaConfig};
-pub use secrets::{Environment, FileContent, System};
+pub use secrets::{Environment, FileContent, Offline, System};
 pub use server::{Audit, Insecure, Limits, Listen, ServerSettings, StoreConfig, Tls};
 pub use team::Team;
 

@@ -23,7 +23,33 @@ pub trait Environment {
     /// # Errors
     /// Where it cannot be read.
     fn read(&self, path: &Path) -> io::Result<FileContent>;
+
+    /// Whether the configuration is read where it does not run, so that secrets, keys and certificates need not be there.
+    fn is_offline(&self) -> bool {
+        false
+    }
 }
+
+/// Nothing outside the file: for looking at a configuration where it does not run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Offline;
+
+impl Environment for Offline {
+    fn variable(&self, _name: &str) -> Result<String, VarError> {
+        Ok(ELSEWHERE.to_owned())
+    }
+
+    fn read(&self, _path: &Path) -> io::Result<FileContent> {
+        Ok(FileContent { text: Secret::new(ELSEWHERE), world_readable: false })
+    }
+
+    fn is_offline(&self) -> bool {
+        true
+    }
+}
+
+/// Stands for every secret.
+const ELSEWHERE: &str = "elsewhere";
 
 /// What [`Environment::read`] found.
 #[derive(Debug)]

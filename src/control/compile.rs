@@ -34,15 +34,7 @@ pub fn compile(
     http: &HttpClient,
     origins: impl Fn(&config::Application) -> Origins,
 ) -> Result<(Snapshot, Services), CompileError> {
-    let team = Team {
-        name: config.team.name.clone(),
-        domain: config.team.domain.clone(),
-        port: config.team.port,
-        plain_http: config.team.plain_http,
-        leeway: config.team.clock_leeway.as_secs(),
-    };
-    let applications = config.applications.iter().map(|a| application(config, a, origins(a))).collect();
-    let snapshot = Snapshot::compile(generation, team, (&config.lists, &config.groups), applications, known)?;
+    let snapshot = snapshot(config, generation, known, origins)?;
     let callback = Url::parse(&format!("{}{}/callback", config.team.url(), Endpoint::PREFIX))?;
     let longest = config
         .applications
@@ -65,6 +57,27 @@ pub fn compile(
         sample: Sample::part(config.audit.allow_sample),
     };
     Ok((snapshot, services))
+}
+
+/// The part of it that decides: no provider, no store.
+///
+/// # Errors
+/// As for [`compile`].
+pub fn snapshot(
+    config: &Config,
+    generation: u64,
+    known: Arc<Known>,
+    origins: impl Fn(&config::Application) -> Origins,
+) -> Result<Snapshot, SnapshotError> {
+    let team = Team {
+        name: config.team.name.clone(),
+        domain: config.team.domain.clone(),
+        port: config.team.port,
+        plain_http: config.team.plain_http,
+        leeway: config.team.clock_leeway.as_secs(),
+    };
+    let applications = config.applications.iter().map(|a| application(config, a, origins(a))).collect();
+    Snapshot::compile(generation, team, (&config.lists, &config.groups), applications, known)
 }
 
 fn remote(config: &Config, certs_url: Url) -> Result<RemoteTeam, url::ParseError> {

@@ -16,7 +16,7 @@ mod tokens;
 
 pub use access::{Access, Services, StartError};
 pub(crate) use access::{Login, SignedIn};
-pub use compile::{CompileError, compile};
+pub use compile::{CompileError, compile, snapshot};
 pub use remote::RemoteTeam;
 pub use signing_keys::{SigningKeys, SigningKeysError};
 pub use start::{Control, ControlError, NoOrigins, OriginSource};

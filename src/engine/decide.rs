@@ -16,17 +16,9 @@ use crate::token::{TokenError, UnverifiedToken};
 /// On [`Decision::Resolve`] the caller awaits the control path and asks again, once for each kind of [`Need`]; what it still
 /// needs then is treated as [`Decision::Unavailable`].
 pub fn decide(snapshot: &Snapshot, request: &RequestView<'_>, now: UnixTime) -> Decision {
-    if matches!(*request.method, Method::TRACE | Method::CONNECT) {
-        return Decision::Refuse(Reason::MethodRefused);
-    }
-    if request.authority.port.is_some_and(|port| !snapshot.team().is_served_on(port)) {
-        return Decision::Refuse(Reason::PortUnknown);
-    }
-    let application = match route(snapshot, &request.authority.host, &request.path) {
-        Ok(Route::Endpoint { endpoint, on_team }) => return Decision::Handle { endpoint, on_team },
-        Ok(Route::Application(application)) => application,
-        Ok(Route::Nowhere) => return Decision::Refuse(Reason::NoApplication),
-        Err(_) => return Decision::Refuse(Reason::PathAmbiguous),
+    let application = match place(snapshot, request) {
+        Ok(application) => application,
+        Err(decision) => return decision,
     };
     let facts = Facts::new(request.client, request.method, now, snapshot.countries());
     let First { verdict, shadow } = snapshot.policies().first(&application.policies, &facts);
@@ -43,6 +35,22 @@ pub fn decide(snapshot: &Snapshot, request: &RequestView<'_>, now: UnixTime) -> 
         Err(Missing::Because(reason)) => {
             Decision::LogIn(Challenge { application: Arc::clone(application), reason, style: Style::of(request) })
         }
+    }
+}
+
+/// The application that a request is for; or the decision, where it is for none.
+pub(super) fn place<'a>(snapshot: &'a Snapshot, request: &RequestView<'_>) -> Result<&'a Arc<Application>, Decision> {
+    if matches!(*request.method, Method::TRACE | Method::CONNECT) {
+        return Err(Decision::Refuse(Reason::MethodRefused));
+    }
+    if request.authority.port.is_some_and(|port| !snapshot.team().is_served_on(port)) {
+        return Err(Decision::Refuse(Reason::PortUnknown));
+    }
+    match route(snapshot, &request.authority.host, &request.path) {
+        Ok(Route::Endpoint { endpoint, on_team }) => Err(Decision::Handle { endpoint, on_team }),
+        Ok(Route::Application(application)) => Ok(application),
+        Ok(Route::Nowhere) => Err(Decision::Refuse(Reason::NoApplication)),
+        Err(_) => Err(Decision::Refuse(Reason::PathAmbiguous)),
     }
 }
 

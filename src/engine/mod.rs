@@ -9,6 +9,7 @@ mod challenge;
 mod credential;
 mod decide;
 mod decision;
+mod explain;
 mod known;
 mod reserved;
 mod snapshot;
@@ -17,6 +18,7 @@ pub use application::{Application, ApplicationSettings, CookieAttributes, Cors, 
 pub use challenge::{Challenge, Style};
 pub use decide::decide;
 pub use decision::{Decision, Need, Permit, Refusal};
+pub use explain::{Explanation, explain};
 pub use known::{IdentityState, IssuerKeys, Known};
 pub use reserved::{is_method_override, is_reserved};
 pub use snapshot::{Snapshot, SnapshotError, Team};

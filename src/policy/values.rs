@@ -163,6 +163,14 @@ impl TimeWindow {
     }
 }
 
+impl TimeWindow {
+    /// The day and the time of day there, for people; `None` where the calendar ends.
+    pub fn local(&self, now: UnixTime) -> Option<String> {
+        let now = jiff::Timestamp::from_second(i64::try_from(now.0).ok()?).ok()?;
+        Some(format!("{} in {}", self.zone.to_datetime(now).strftime("%a %H:%M"), self.text.time_zone))
+    }
+}
+
 impl TryFrom<TimeWindowText> for TimeWindow {
     type Error = String;
     fn try_from(text: TimeWindowText) -> Result<Self, String> {

@@ -1,0 +1,172 @@
+//! The commands that look at policies and run nothing: what they take, and what they print.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use portcullis::config::Errors;
+use portcullis::model::{Identity, UnixTime};
+use portcullis::policy::{Country, Verb};
+use portcullis::review::{Asked, Person, View, World};
+use serde_json::{Map, Value};
+
+use crate::{Level, say};
+
+/// What `explain` takes.
+#[derive(Args)]
+pub(crate) struct Explain {
+    /// The URL of a page, or the id or name of an application.
+    what: String,
+    /// The configuration file.
+    #[arg(short, long, default_value = "portcullis.toml")]
+    config: PathBuf,
+    /// Answer in JSON, for tools.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    who: WhoArgs,
+    #[command(flatten)]
+    request: RequestArgs,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "The person, if anybody; what is not said is not known")]
+struct WhoArgs {
+    /// The e-mail address.
+    #[arg(long)]
+    email: Option<String>,
+    /// A file with what `/cdn-cgi/access/get-identity` shows; `-` for standard input.
+    #[arg(long, value_name = "FILE", conflicts_with = "email")]
+    identity: Option<PathBuf>,
+    /// The id of the identity provider.
+    #[arg(long)]
+    idp: Option<String>,
+    /// A group; say it again for each.
+    #[arg(long = "group", value_name = "NAME")]
+    groups: Vec<String>,
+    /// In no group at all.
+    #[arg(long, conflicts_with = "groups")]
+    no_groups: bool,
+    /// A claim or attribute; say it again for each, and for each value. Others are absent then.
+    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = claim)]
+    claims: Vec<(String, String)>,
+    /// An authentication method, such as `mfa`; say it again for each.
+    #[arg(long, value_name = "METHOD")]
+    amr: Vec<String>,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "The request")]
+struct RequestArgs {
+    /// The method; `GET` where nothing is said.
+    #[arg(long)]
+    method: Option<String>,
+    /// The address that it comes from.
+    #[arg(long)]
+    ip: Option<IpAddr>,
+    /// The country; where nothing is said, that of the address.
+    #[arg(long)]
+    country: Option<String>,
+    /// When, such as `2026-05-04T08:30:00Z`; now, where nothing is said.
+    #[arg(long)]
+    at: Option<jiff::Timestamp>,
+    /// The id of the service token that it presents.
+    #[arg(long, value_name = "ID")]
+    service_token: Option<String>,
+    /// The common name of the client certificate that it presents.
+    #[arg(long, value_name = "NAME")]
+    certificate: Option<String>,
+    /// The id of the application whose token it presents.
+    #[arg(long, value_name = "ID")]
+    linked_app: Option<String>,
+}
+
+/// Explains one decision.
+pub(crate) fn explain(command: Explain) -> ExitCode {
+    match explained(command) {
+        Ok(text) => {
+            anstream::print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(message) => failed(&message),
+    }
+}
+
+fn explained(command: Explain) -> Result<String, String> {
+    let Explain { what, config, json, who, request } = command;
+    let world = load(&config)?;
+    let identity = who.identity(&world)?;
+    let answer = world.ask(identity.as_ref(), &request.asked(what)?, UnixTime::now())?;
+    let view = View::new(&world, &answer);
+    if json { serde_json::to_string_pretty(&view).map(|json| json + "\n").map_err(|e| e.to_string()) } else { Ok(view.to_string()) }
+}
+
+impl WhoArgs {
+    fn identity(self, world: &World) -> Result<Option<Identity>, String> {
+        let Self { email, identity, idp, groups, no_groups, claims, amr } = self;
+        let mut person = match (&email, &identity) {
+            (Some(email), _) => Person { email: email.clone(), ..Person::default() },
+            (None, Some(file)) => document(file)?,
+            (None, None) if idp.is_some() || no_groups || !(groups.is_empty() && claims.is_empty() && amr.is_empty()) => {
+                return Err("say who it is, with `--email` or `--identity`".to_owned());
+            }
+            (None, None) => return Ok(None),
+        };
+        if no_groups || !groups.is_empty() {
+            person.groups = Some(groups);
+        }
+        if !amr.is_empty() {
+            person.amr = Some(amr);
+        }
+        if !claims.is_empty() {
+            let known = person.claims.get_or_insert_with(Map::new);
+            for (name, value) in claims {
+                let values = known.entry(name).or_insert_with(|| Value::Array(Vec::new()));
+                match values {
+                    Value::Array(values) => values.push(value.into()),
+                    other => *other = Value::Array(vec![other.take(), value.into()]),
+                }
+            }
+        }
+        person.idp = idp.or(person.idp);
+        person.identity(&world.config).map(Some)
+    }
+}
+
+impl RequestArgs {
+    fn asked(self, url: String) -> Result<Asked, String> {
+        let Self { method, ip, country, at, service_token, certificate, linked_app } = self;
+        Ok(Asked {
+            url,
+            method: method.map(Verb::try_from).transpose()?,
+            ip,
+            country: country.map(Country::try_from).transpose()?,
+            at,
+            service_token,
+            certificate,
+            linked_app,
+        })
+    }
+}
+
+fn document(file: &Path) -> Result<Person, String> {
+    let text = if file == Path::new("-") { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
+    let text = text.map_err(|e| format!("`{}` cannot be read: {e}", file.display()))?;
+    let document = serde_json::from_str(&text).map_err(|e| format!("`{}` is not JSON: {e}", file.display()))?;
+    Person::from_identity(&document).map_err(|e| format!("`{}`: {e}", file.display()))
+}
+
+fn claim(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write it as `name=value`")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn load(file: &Path) -> Result<World, String> {
+    World::load(file).map_err(|errors: Errors| errors.to_string())
+}
+
+fn failed(message: &str) -> ExitCode {
+    say(Level::Error, message);
+    ExitCode::from(2)
+}

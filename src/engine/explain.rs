@@ -1,0 +1,58 @@
+use std::sync::Arc;
+
+use super::decide::place;
+use super::{Application, Decision, Snapshot};
+use crate::model::{Reason, RequestView};
+use crate::policy::{Facts, Outcome, Truth, Verdict, Walk, Who};
+
+/// What would happen to a request, and the walk to it.
+#[derive(Debug)]
+pub struct Explanation {
+    /// Whose request it is; none where no application claims it.
+    pub application: Option<Arc<Application>>,
+    /// Every rule on the way; none where no policy was asked.
+    pub walk: Option<Walk>,
+    /// `allow`, `non_identity`, `bypass` or `deny` by the policies; `log_in` where that depends on who logs in, or where they must
+    /// do so through another provider; `handle` for our own endpoints; `refuse` and `unavailable`.
+    pub outcome: &'static str,
+    /// Why it is not forwarded.
+    pub reason: Option<Reason>,
+}
+
+/// Explains what [`super::decide`] would do with a request of somebody whose session is good: the same steps, with somebody
+/// looking on. `visitor` is `None` where nobody has logged in.
+pub fn explain(
+    snapshot: &Snapshot,
+    request: &RequestView<'_>,
+    visitor: Option<Who<'_>>,
+    facts: &Facts<'_>,
+) -> Explanation {
+    let application = match place(snapshot, request) {
+        Ok(application) => Arc::clone(application),
+        Err(decision) => {
+            let (outcome, reason) = match decision {
+                Decision::Handle { .. } => ("handle", None),
+                Decision::Refuse(reason) => ("refuse", Some(reason)),
+                _ => ("refuse", Some(Reason::Internal)),
+            };
+            return Explanation { application: None, walk: None, outcome, reason };
+        }
+    };
+    let person = visitor.map(|who| snapshot.policies().person(who));
+    let walk = snapshot.policies().walk(&application.policies, person.as_ref(), facts);
+    let identity = match visitor {
+        Some(Who::Person { identity, .. }) => identity,
+        _ => None,
+    };
+    let admits = application.admits(identity.map(|identity| &identity.idp.id));
+    let (outcome, reason) = match walk.verdict {
+        Some(Verdict { outcome: outcome @ (Outcome::Bypass | Outcome::ServiceAuth), .. }) => (outcome.as_str(), None),
+        None => ("log_in", Some(Reason::NoSession)),
+        Some(_) if admits == Truth::False => ("log_in", Some(Reason::SessionInvalid)),
+        Some(_) if admits == Truth::Unknown => ("unavailable", Some(Reason::IdentityUnavailable)),
+        Some(Verdict { outcome: Outcome::Allow, .. }) => (Outcome::Allow.as_str(), None),
+        Some(Verdict { unknown: true, .. }) if identity.is_none() => ("unavailable", Some(Reason::IdentityUnavailable)),
+        Some(verdict) => (Outcome::Deny.as_str(), Some(Reason::of_denial(&verdict))),
+    };
+    Explanation { application: Some(application), walk: Some(walk), outcome, reason }
+}

@@ -1,0 +1,171 @@
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use http::{HeaderMap, Method, Uri};
+use serde::Deserialize;
+
+use crate::config::{self, Config, Errors, Offline, Problem};
+use crate::control;
+use crate::engine::{self, Application, Explanation, Known, Origins, Snapshot};
+use crate::model::{Authority, CleanPath, Identity, RequestView, UnixTime};
+use crate::policy::{Country, Fact, Facts, Verb, Who};
+
+/// A configuration that is looked at, not run.
+#[derive(Debug)]
+pub struct World {
+    /// As it was read.
+    pub config: Config,
+    /// As it would decide.
+    pub snapshot: Snapshot,
+    /// What is worth knowing about it.
+    pub warnings: Vec<Problem>,
+}
+
+/// A request, as it is described. What it would present is absent where nothing is said of it; where it comes from and the
+/// country are not known then.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Asked {
+    /// The whole URL, or the id or name of an application, whose first page is meant then.
+    pub url: String,
+    /// `GET` where nothing is said.
+    #[serde(default)]
+    pub method: Option<Verb>,
+    /// The client's address.
+    #[serde(default)]
+    pub ip: Option<IpAddr>,
+    /// The country; where nothing is said, that of the address.
+    #[serde(default)]
+    pub country: Option<Country>,
+    /// When; now, where nothing is said. Such as `2026-05-04T08:30:00Z`.
+    #[serde(default)]
+    pub at: Option<jiff::Timestamp>,
+    /// The id of a service token.
+    #[serde(default)]
+    pub service_token: Option<String>,
+    /// The common name of a client certificate.
+    #[serde(default)]
+    pub certificate: Option<String>,
+    /// The id of the application whose token is presented.
+    #[serde(default)]
+    pub linked_app: Option<String>,
+}
+
+/// What a request comes to, with everything that it depended on.
+#[derive(Debug)]
+pub struct Answer {
+    /// As the engine has it.
+    pub explanation: Explanation,
+    /// The whole URL.
+    pub url: Uri,
+    /// As it was judged.
+    pub method: Method,
+    /// Where it came from.
+    pub ip: Option<IpAddr>,
+    /// The country it came from, where a rule asked or somebody said.
+    pub country: Option<Country>,
+    /// When.
+    pub at: UnixTime,
+    /// Who asked; nobody who is known where there is none.
+    pub identity: Option<Identity>,
+    /// What else was presented: a service token, a certificate, an application's token.
+    pub presented: [Option<String>; 3],
+}
+
+impl World {
+    /// Reads a configuration. What lies outside the file, secrets and certificates, need not be there.
+    ///
+    /// # Errors
+    /// Every mistake in it.
+    pub fn load(file: &Path) -> Result<Self, Errors> {
+        Self::of(config::load(file, &Offline)?, file)
+    }
+
+    pub(super) fn of(loaded: config::Loaded, file: &Path) -> Result<Self, Errors> {
+        let config::Loaded { config, warnings } = loaded;
+        let known = Arc::new(Known::new(1));
+        let snapshot = control::snapshot(&config, 0, known, |_| Origins::new(()))
+            .map_err(|e| Errors(vec![Problem::of_file(file, &e.to_string())]))?;
+        Ok(Self { config, snapshot, warnings })
+    }
+
+    /// What a request of somebody comes to.
+    ///
+    /// # Errors
+    /// What is wrong with the description of the request.
+    pub fn ask(&self, identity: Option<&Identity>, asked: &Asked, now: UnixTime) -> Result<Answer, String> {
+        let url = self.url(&asked.url)?;
+        let authority = url.authority().map_or("", http::uri::Authority::as_str);
+        let authority = Authority::parse(authority).map_err(|e| format!("`{authority}` is no host: {e}"))?;
+        let path = CleanPath::parse(url.path()).map_err(|e| format!("`{url}`: {e}"))?;
+        let method = asked.method.as_ref().map_or(Method::GET, |verb| verb.0.clone());
+        let now = match asked.at {
+            Some(at) => UnixTime(u64::try_from(at.as_second()).map_err(|_| format!("`{at}` is before 1970"))?),
+            None => now,
+        };
+        let headers = HeaderMap::new();
+        let ip = asked.ip.map(|ip| ip.to_canonical());
+        let client = ip.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
+        let request = RequestView { method: &method, authority, path, query: url.query(), headers: &headers, client };
+        let present = |text: &'_ Option<String>| text.clone();
+        let presented = [&asked.service_token, &asked.certificate, &asked.linked_app].map(present);
+        let [service_token, certificate, linked_app] =
+            presented.each_ref().map(|text| text.as_deref().map_or(Fact::Absent, Fact::Present));
+        let facts = Facts {
+            ip,
+            service_token,
+            certificate,
+            linked_app,
+            ..Facts::new(client, &method, now, self.snapshot.countries())
+        };
+        if asked.country.is_some() {
+            let _ = facts.country.set(asked.country);
+        }
+        let visitor = identity.map(|identity| Who::Person { email: &identity.email, identity: Some(identity) });
+        let explanation = engine::explain(&self.snapshot, &request, visitor, &facts);
+        let country = facts.country.get().copied().flatten();
+        Ok(Answer { explanation, url: url.clone(), method: method.clone(), ip, country, at: now, identity: identity.cloned(), presented })
+    }
+
+    /// The URL of what was named.
+    fn url(&self, text: &str) -> Result<Uri, String> {
+        let named = |application: &&Arc<Application>| {
+            let settings = application.settings();
+            settings.id == text || settings.name == text
+        };
+        if let Some(application) = self.snapshot.applications().iter().find(named) {
+            return self.first_page(application);
+        }
+        let whole = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
+        let url = whole.parse::<Uri>().ok().filter(|url| {
+            matches!(url.scheme_str(), Some("https" | "http")) && url.host().is_some_and(|host| host.contains('.'))
+        });
+        url.ok_or_else(|| {
+            let ids = self.snapshot.applications().iter().map(|a| format!("`{}`", a.settings().id));
+            let ids = ids.take(20).collect::<Vec<_>>().join(", ");
+            format!("`{text}` is neither a URL like `https://app.example.com/` nor an application; there is {ids}")
+        })
+    }
+
+    /// The domains, from the most specific on, that cover the same place as an application's and lost to it.
+    pub(super) fn less_specific(&self, application: &Application, url: &Uri) -> Vec<String> {
+        let host = url.host().unwrap_or_default().to_ascii_lowercase();
+        let covers = |other: &&Arc<Application>| {
+            let domain = &other.settings().domain;
+            other.aud() != application.aud() && domain.covers_host(&host) && domain.covers_path(url.path())
+        };
+        self.snapshot.applications().iter().filter(covers).map(|other| other.settings().domain.to_string()).collect()
+    }
+
+    /// A page of an application; `x` stands for its stars.
+    ///
+    /// # Errors
+    /// Where the application's domain gives no URL.
+    pub(super) fn first_page(&self, application: &Application) -> Result<Uri, String> {
+        let domain = &application.settings().domain;
+        let base = self.snapshot.team().url_of(&domain.host().replace('*', "x"));
+        let page = format!("{base}{}", domain.path().replace('*', "x"));
+        page.parse().map_err(|e| format!("`{page}`: {e}"))
+    }
+}

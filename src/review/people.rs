@@ -1,0 +1,115 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::config::{Config, IdpKind};
+use crate::model::{Email, Group, Groups, Identity, IdpId, IdpRef, UnixTime, UserId};
+
+/// Somebody who is logged in, as they are described. What is not said is not known.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Person {
+    /// The address.
+    pub email: String,
+    /// The id of the identity provider; the only one where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idp: Option<String>,
+    /// The names of all groups.
+    #[serde(default)]
+    pub groups: Option<Vec<String>>,
+    /// Authentication methods.
+    #[serde(default)]
+    pub amr: Option<Vec<String>>,
+    /// Claims or attributes. Where they are given, those that are not among them are known to be absent.
+    #[serde(default)]
+    pub claims: Option<Map<String, Value>>,
+    /// What services of one's own say, by their URLs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub evaluations: BTreeMap<String, bool>,
+}
+
+impl Person {
+    /// Reads what `/cdn-cgi/access/get-identity` shows (access-behaviour §2.4).
+    ///
+    /// # Errors
+    /// Where it has no address.
+    pub fn from_identity(document: &Value) -> Result<Self, String> {
+        let email = document.get("email").and_then(Value::as_str);
+        let email = email.ok_or("the identity has no `email`; is it what `/cdn-cgi/access/get-identity` shows?")?;
+        let texts = |list: &Value| -> Option<Vec<String>> {
+            let text = |item: &Value| item.get("name").unwrap_or(item).as_str().map(str::to_owned);
+            list.as_array()?.iter().map(text).collect()
+        };
+        Ok(Self {
+            email: email.to_owned(),
+            idp: document.pointer("/idp/id").and_then(Value::as_str).map(str::to_owned),
+            groups: document.get("groups").and_then(texts),
+            // There it is empty where it is not known.
+            amr: document.get("amr").and_then(texts).filter(|list| !list.is_empty()),
+            claims: document.get("oidc_fields").and_then(Value::as_object).cloned(),
+            evaluations: BTreeMap::new(),
+        })
+    }
+
+    /// The identity record that a login would have made.
+    ///
+    /// # Errors
+    /// What is wrong with the description.
+    pub fn identity(&self, config: &Config) -> Result<Identity, String> {
+        let email = Email::parse(&self.email).map_err(|e| format!("`{}` is no address: {e}", self.email))?;
+        let (id, kind) = provider(self.idp.as_deref(), config)?;
+        let mut claims = Map::new();
+        if let Some(given) = &self.claims {
+            claims.extend(asked_for(config, &id).into_iter().map(|name| (name, Value::Null)));
+            claims.extend(given.clone());
+        }
+        let groups = self.groups.as_ref().map(|names| {
+            Groups::Known(names.iter().map(|name| Group { id: name.clone(), name: name.clone() }).collect())
+        });
+        Ok(Identity {
+            user: UserId(email.as_str().into()),
+            subject: email.as_str().to_owned(),
+            email,
+            name: None,
+            idp: IdpRef { id, kind },
+            groups: groups.unwrap_or(Groups::Unknown),
+            amr: self.amr.clone(),
+            claims,
+            evaluations: self.evaluations.clone(),
+            at: UnixTime(0),
+            ip: None,
+        })
+    }
+}
+
+fn provider(id: Option<&str>, config: &Config) -> Result<(IdpId, String), String> {
+    let known = &config.identity_providers;
+    let kind = |kind: &IdpKind| match kind {
+        IdpKind::Okta(_) => "okta".to_owned(),
+    };
+    match (id, known.as_slice()) {
+        // Another team's providers are not known here.
+        (Some(id), []) => Ok((IdpId(id.into()), "unknown".to_owned())),
+        (None, []) => Err("say through which identity provider they come (`idp`)".to_owned()),
+        (None, [one]) => Ok((one.id.clone(), kind(&one.kind))),
+        (None, many) => Err(format!("say through which identity provider they come (`idp`): {}", names(many))),
+        (Some(id), many) => match many.iter().find(|provider| *provider.id.0 == *id) {
+            Some(provider) => Ok((provider.id.clone(), kind(&provider.kind))),
+            None => Err(format!("no identity provider has the id `{id}`; there is {}", names(many))),
+        },
+    }
+}
+
+fn names(providers: &[crate::config::IdentityProvider]) -> String {
+    providers.iter().map(|provider| format!("`{}`", provider.id.0)).collect::<Vec<_>>().join(", ")
+}
+
+/// The claims that a provider is asked for.
+fn asked_for(config: &Config, id: &IdpId) -> Vec<String> {
+    let provider = config.identity_providers.iter().find(|provider| provider.id == *id);
+    provider.map(|provider| match &provider.kind {
+        IdpKind::Okta(okta) => okta.claims.clone(),
+    })
+    .unwrap_or_default()
+}

@@ -1,0 +1,154 @@
+use std::fmt;
+
+use clap::builder::styling::{AnsiColor, Style};
+use serde_json::Value;
+
+use super::view::{ApplicationView, PersonView, RequestView, RuleView, Rules, View};
+use crate::model::UnixTime;
+use crate::policy::{PolicyDecision, Rule};
+
+const GOOD: Style = AnsiColor::Green.on_default().bold();
+const BAD: Style = AnsiColor::Red.on_default().bold();
+const OPEN: Style = AnsiColor::Yellow.on_default().bold();
+const QUIET: Style = Style::new().dimmed();
+
+/// The answer, then the way to it, with colours where whoever prints it leaves them in.
+impl fmt::Display for View<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.headline())?;
+        writeln!(f)?;
+        if let Some(ApplicationView { name, domain, over, .. }) = &self.application {
+            write!(f, "  application  {name} ({domain})")?;
+            if !over.is_empty() {
+                write!(f, ", the most specific; also covered by {}", over.join(", "))?;
+            }
+            writeln!(f)?;
+        }
+        let RequestView { url, method, ip, country, at } = &self.request;
+        write!(f, "  request      {method} {url}")?;
+        ip.map_or(Ok(()), |ip| write!(f, " from {ip}"))?;
+        country.map_or(Ok(()), |country| write!(f, " in {country}"))?;
+        writeln!(f, " at {}", moment(*at))?;
+        match &self.person {
+            Some(PersonView { email, idp, groups }) => {
+                let groups = match groups.as_deref() {
+                    None => "groups not known".to_owned(),
+                    Some([]) => "in no group".to_owned(),
+                    Some([one]) => format!("group {one}"),
+                    Some(many) => format!("{} groups", many.len()),
+                };
+                writeln!(f, "  person       {email} through {idp}, {groups}")?;
+            }
+            None => writeln!(f, "  person       nobody has logged in")?,
+        }
+        for (number, policy) in self.policies.iter().enumerate() {
+            let applies = match policy.applies {
+                "true" if policy.decides => format!("{GOOD}applies, and decides{GOOD:#}"),
+                "unknown" if policy.decides => format!("{OPEN}may apply, and so decides{OPEN:#}"),
+                "true" => "applies".to_owned(),
+                "false" => format!("{QUIET}does not apply{QUIET:#}"),
+                "unknown" => format!("{OPEN}may apply, something is not known{OPEN:#}"),
+                other => format!("{QUIET}{other}{QUIET:#}"),
+            };
+            let shadow = if policy.shadow { " (shadow: only told)" } else { "" };
+            let decision = word(policy.decision);
+            writeln!(f, "\n  {}. {decision} `{}`{shadow}: {applies}", number + 1, policy.name)?;
+            rules(f, &policy.rules)?;
+        }
+        for group in &self.groups {
+            let applies = match group.applies {
+                "true" => "is in it",
+                "false" => "is not in it",
+                other => other,
+            };
+            writeln!(f, "\n  group `{}`: {applies}", group.id)?;
+            rules(f, &group.rules)?;
+        }
+        Ok(())
+    }
+}
+
+impl View<'_> {
+    /// The answer in one line.
+    pub fn headline(&self) -> String {
+        let unknown = if self.unknown { ", because something is not known" } else { "" };
+        let by = |what: &str, style: Style| match self.policy {
+            Some(policy) => format!("{style}{what}{style:#} by the policy `{policy}`{unknown}"),
+            None => format!("{style}{what}{style:#}: no policy applies{unknown}"),
+        };
+        let told = match self.outcome {
+            "allow" => by("ALLOW", GOOD),
+            "bypass" => by("BYPASS", GOOD),
+            "non_identity" => by("SERVICE AUTH", GOOD),
+            "deny" => by("DENY", BAD),
+            "log_in" if self.person.is_some() => {
+                format!("{OPEN}LOG IN{OPEN:#}: the application wants people to come through another identity provider")
+            }
+            "log_in" => format!("{OPEN}LOG IN{OPEN:#}: what happens then depends on who they are"),
+            "handle" => format!("{OPEN}HANDLED{OPEN:#} here: this is one of the proxy's own endpoints"),
+            "unavailable" => format!("{BAD}UNAVAILABLE{BAD:#}: something that the decision needs is not known"),
+            _ => format!("{BAD}REFUSED{BAD:#}: {}", self.reason.unwrap_or("internal")),
+        };
+        match &self.shadow {
+            Some(shadow) => format!("{told} (the shadow policy `{}` would have been first: {})", shadow.policy, shadow.outcome),
+            None => told,
+        }
+    }
+}
+
+/// A decision as it is written.
+pub(super) const fn word(decision: PolicyDecision) -> &'static str {
+    match decision {
+        PolicyDecision::Allow => "allow",
+        PolicyDecision::Deny => "deny",
+        PolicyDecision::NonIdentity => "non_identity",
+        PolicyDecision::Bypass => "bypass",
+    }
+}
+
+/// The moment as it is written in UTC.
+pub(super) fn moment(at: u64) -> String {
+    let moment = i64::try_from(at).ok().and_then(|at| jiff::Timestamp::from_second(at).ok());
+    moment.map_or_else(|| UnixTime(at).to_string(), |moment| moment.to_string())
+}
+
+fn rules(f: &mut fmt::Formatter<'_>, rules: &Rules<'_>) -> fmt::Result {
+    let Rules { include, require, exclude } = rules;
+    for (clause, rules) in [("include", include), ("require", require), ("exclude", exclude)] {
+        for (at, RuleView { rule, holds, compared }) in rules.iter().enumerate() {
+            let clause = if at == 0 { clause } else { "" };
+            let (style, mark) = match *holds {
+                "true" => (GOOD, '✓'),
+                "false" => (BAD, '✗'),
+                "unknown" => (OPEN, '?'),
+                _ => (QUIET, '·'),
+            };
+            let rule = brief(rule);
+            writeln!(f, "       {clause:<8} {style}{mark}{style:#} {rule:<34} {QUIET}{compared}{QUIET:#}")?;
+        }
+    }
+    Ok(())
+}
+
+const PROVIDER: &str = "identity_provider_id";
+
+/// A rule in a few words: the selector and its values.
+pub(super) fn brief(rule: &Rule) -> String {
+    let json = serde_json::to_value(rule).unwrap_or_default();
+    let fields = json.as_object().and_then(|rule| rule.values().next()).and_then(Value::as_object);
+    let mut text = rule.selector().to_owned();
+    let mut fields: Vec<_> = fields.into_iter().flatten().collect();
+    fields.sort_by_key(|(name, _)| *name == PROVIDER);
+    for (name, value) in fields {
+        let value = match value {
+            Value::String(text) => text.clone(),
+            Value::Array(list) => list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "),
+            other => other.to_string(),
+        };
+        let quoted = if value.contains(' ') { format!("`{value}`") } else { value };
+        let between = if name == PROVIDER { " of " } else { " " };
+        text.push_str(between);
+        text.push_str(&quoted);
+    }
+    text
+}
