@@ -1,5 +1,6 @@
 //! The commands that look at policies and run nothing: what they take, and what they print.
 
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,7 +9,7 @@ use clap::Args;
 use portcullis::config::Errors;
 use portcullis::model::{Identity, UnixTime};
 use portcullis::policy::{Country, Verb};
-use portcullis::review::{Asked, Person, View, World};
+use portcullis::review::{self, Asked, Person, Suite, View, World};
 use serde_json::{Map, Value};
 
 use crate::{Level, say};
@@ -82,6 +83,20 @@ struct RequestArgs {
     linked_app: Option<String>,
 }
 
+/// What `test` takes.
+#[derive(Args)]
+pub(crate) struct Test {
+    /// Files of tests.
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// The configuration file, in place of the one that a file of tests names.
+    #[arg(short, long)]
+    config: Option<PathBuf>,
+    /// Write a report in JUnit's XML there, too.
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+}
+
 /// Explains one decision.
 pub(crate) fn explain(command: Explain) -> ExitCode {
     match explained(command) {
@@ -100,6 +115,53 @@ fn explained(command: Explain) -> Result<String, String> {
     let answer = world.ask(identity.as_ref(), &request.asked(what)?, UnixTime::now())?;
     let view = View::new(&world, &answer);
     if json { serde_json::to_string_pretty(&view).map(|json| json + "\n").map_err(|e| e.to_string()) } else { Ok(view.to_string()) }
+}
+
+/// Makes policy tests.
+pub(crate) fn test(command: Test) -> ExitCode {
+    match tested(command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(message) => failed(&message),
+    }
+}
+
+/// Whether all of them passed.
+fn tested(command: Test) -> Result<bool, String> {
+    let Test { files, config, junit } = command;
+    let suites = files.iter().map(|file| Suite::read(file)).collect::<Result<Vec<_>, _>>()?;
+    let mut worlds: BTreeMap<PathBuf, (World, HashSet<(String, String)>)> = BTreeMap::new();
+    let of = |suite: &Suite| config.clone().or_else(|| suite.config()).unwrap_or_else(|| "portcullis.toml".into());
+    for file in suites.iter().map(of) {
+        if !worlds.contains_key(&file) {
+            worlds.insert(file.clone(), (load(&file)?, HashSet::new()));
+        }
+    }
+    let now = UnixTime::now();
+    let (mut ended, mut passed, mut failed) = (Vec::new(), 0, 0);
+    for suite in &suites {
+        let Some((world, decided)) = worlds.get_mut(&of(suite)) else { continue };
+        anstream::println!("{}", suite.file().display());
+        let results = suite.run(world, now, decided);
+        for result in &results {
+            if result.failure.is_none() { passed += 1 } else { failed += 1 }
+            anstream::println!("{}", review::Line { suite, world, result });
+        }
+        ended.push((suite, results));
+    }
+    for (world, decided) in worlds.values() {
+        for (application, policy) in review::untested(world, decided) {
+            anstream::println!("note: no test of `{application}` is decided by the policy `{policy}`");
+        }
+    }
+    if let Some(file) = junit {
+        let world = |suite: &Suite| worlds.get(&of(suite)).map(|(world, _)| world);
+        let report = ended.into_iter().filter_map(|(suite, ended)| Some((suite, world(suite)?, ended)));
+        let report = review::junit(&report.collect::<Vec<_>>())?;
+        std::fs::write(&file, report).map_err(|e| format!("`{}` cannot be written: {e}", file.display()))?;
+    }
+    anstream::println!("{passed} passed, {failed} failed");
+    Ok(failed == 0)
 }
 
 impl WhoArgs {

@@ -45,6 +45,8 @@ enum Command {
     },
     /// Say what would happen to a request, and why: every policy and every rule on the way.
     Explain(commands::Explain),
+    /// Make policy tests: people, requests, and what is expected of them.
+    Test(commands::Test),
     /// Run the proxy, an application and an identity provider on this machine, to look around.
     Demo {
         /// The first of three ports on the loopback address: the proxy's, the identity provider's and the application's.
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         }
         Command::Check { config } => return check(&config),
         Command::Explain(command) => return commands::explain(command),
+        Command::Test(command) => return commands::test(command),
         Command::Demo { port } => logged(Format::Text, || app::demo(port)),
     };
     match outcome {

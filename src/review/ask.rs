@@ -73,6 +73,15 @@ pub struct Answer {
     pub presented: [Option<String>; 3],
 }
 
+impl Answer {
+    /// The name of the policy that decided; none where no policy did.
+    pub fn policy(&self) -> Option<&str> {
+        let place = self.explanation.walk.as_ref()?.verdict?.policy?;
+        let decides = matches!(self.explanation.outcome, "allow" | "non_identity" | "bypass" | "deny");
+        self.explanation.application.as_ref()?.policy(place).filter(|_| decides).map(|(name, _)| name)
+    }
+}
+
 impl World {
     /// Reads a configuration. What lies outside the file, secrets and certificates, need not be there.
     ///

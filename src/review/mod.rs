@@ -7,12 +7,17 @@
 
 mod ask;
 mod compared;
+mod junit;
 mod people;
+mod suite;
 mod text;
 mod view;
 
 pub use ask::{Answer, Asked, World};
+pub use junit::junit;
 pub use people::Person;
+pub use suite::{Ended, Failure, Suite, untested};
+pub use text::Line;
 pub use view::View;
 
 #[cfg(test)]

@@ -3,6 +3,8 @@ use std::fmt;
 use clap::builder::styling::{AnsiColor, Style};
 use serde_json::Value;
 
+use super::ask::World;
+use super::suite::{Ended, Failure, Suite};
 use super::view::{ApplicationView, PersonView, RequestView, RuleView, Rules, View};
 use crate::model::UnixTime;
 use crate::policy::{PolicyDecision, Rule};
@@ -65,6 +67,34 @@ impl fmt::Display for View<'_> {
             rules(f, &group.rules)?;
         }
         Ok(())
+    }
+}
+
+/// How a test ended: one line, and below it what was otherwise, and why.
+#[derive(Debug)]
+pub struct Line<'a> {
+    /// Where the test is.
+    pub suite: &'a Suite,
+    /// What it was made with.
+    pub world: &'a World,
+    /// How it ended.
+    pub result: &'a Ended,
+}
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Ended { name, line, expected, failure } = self.result;
+        let Some(failure) = failure else { return write!(f, "  {GOOD}✓{GOOD:#} {name}") };
+        writeln!(f, "  {BAD}✗ {name}{BAD:#}  {}:{line}", self.suite.file().display())?;
+        match failure {
+            Failure::Malformed(message) => write!(f, "      {message}"),
+            Failure::Otherwise(answer, was) => {
+                writeln!(f, "      expected {GOOD}{expected}{GOOD:#}")?;
+                writeln!(f, "      was      {BAD}{was}{BAD:#}\n")?;
+                let walk = View::new(self.world, answer).to_string();
+                walk.lines().try_for_each(|line| writeln!(f, "      {line}"))
+            }
+        }
     }
 }
 

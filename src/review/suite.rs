@@ -1,0 +1,239 @@
+use std::collections::{BTreeMap, HashSet};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::ask::{Answer, Asked, World};
+use super::people::Person;
+use crate::model::{Identity, UnixTime};
+use crate::policy::{Country, Verb};
+
+/// Policy tests: people, requests, and what is expected of them. One TOML file.
+#[derive(Debug)]
+pub struct Suite {
+    file: PathBuf,
+    text: String,
+    document: Document,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    /// The configuration, relative to the file.
+    #[serde(default)]
+    config: Option<PathBuf>,
+    #[serde(default)]
+    people: BTreeMap<String, Person>,
+    tests: Vec<Spanned<Test>>,
+}
+
+/// One test; it is made for each of its people with each of its URLs.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Test {
+    name: String,
+    /// Names from `people`; nobody has logged in where there is none.
+    #[serde(default)]
+    person: Option<Several>,
+    url: Several,
+    #[serde(default)]
+    method: Option<Verb>,
+    #[serde(default)]
+    ip: Option<IpAddr>,
+    #[serde(default)]
+    country: Option<Country>,
+    #[serde(default)]
+    at: Option<jiff::Timestamp>,
+    #[serde(default)]
+    service_token: Option<String>,
+    #[serde(default)]
+    certificate: Option<String>,
+    #[serde(default)]
+    linked_app: Option<String>,
+    expect: Expected,
+    /// The name of the policy that decides.
+    #[serde(default)]
+    policy: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+enum Several {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Several {
+    fn as_slice(&self) -> &[String] {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Many(many) => many,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Expected {
+    Allow,
+    NonIdentity,
+    Bypass,
+    Deny,
+    LogIn,
+    Handle,
+    Refuse,
+    Unavailable,
+}
+
+impl Expected {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::NonIdentity => "non_identity",
+            Self::Bypass => "bypass",
+            Self::Deny => "deny",
+            Self::LogIn => "log_in",
+            Self::Handle => "handle",
+            Self::Refuse => "refuse",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// How one test ended for one person and one URL.
+#[derive(Debug)]
+pub struct Ended {
+    /// The test's name, with the person and the URL where it has several.
+    pub name: String,
+    /// The line of the test in its file.
+    pub line: usize,
+    /// The outcome and the policy that were expected.
+    pub expected: String,
+    /// What came instead, or what is wrong with the test; `None` where it passed.
+    pub failure: Option<Failure>,
+}
+
+/// Why a test did not pass.
+#[derive(Debug)]
+pub enum Failure {
+    /// Another outcome, or another policy.
+    Otherwise(Box<Answer>, String),
+    /// It describes nothing that could be asked.
+    Malformed(String),
+}
+
+impl Suite {
+    /// Reads a file of tests.
+    ///
+    /// # Errors
+    /// What is wrong with it, and in which line.
+    pub fn read(file: &Path) -> Result<Self, String> {
+        let text = std::fs::read_to_string(file).map_err(|e| format!("`{}` cannot be read: {e}", file.display()))?;
+        Self::parse(file, text)
+    }
+
+    pub(super) fn parse(file: &Path, text: String) -> Result<Self, String> {
+        let document: Document = toml::from_str(&text).map_err(|e| {
+            let line = e.span().map_or(1, |span| line(&text, span.start));
+            format!("{}:{line}: {}", file.display(), e.message().replace('\n', ", "))
+        })?;
+        if document.tests.is_empty() {
+            return Err(format!("{}: there are no tests in it; add `[[tests]]`", file.display()));
+        }
+        Ok(Self { file: file.into(), text, document })
+    }
+
+    /// The configuration that it names.
+    pub fn config(&self) -> Option<PathBuf> {
+        let folder = self.file.parent().unwrap_or(Path::new(""));
+        self.document.config.as_ref().map(|config| folder.join(config))
+    }
+
+    /// Its file.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Makes every test, and notes the applications and places of the policies that decided one.
+    pub fn run(&self, world: &World, now: UnixTime, decided: &mut HashSet<(String, String)>) -> Vec<Ended> {
+        let person = |(name, person): (&String, &Person)| (name.clone(), person.identity(&world.config));
+        let people: BTreeMap<String, Result<Identity, String>> = self.document.people.iter().map(person).collect();
+        let mut all = Vec::new();
+        for test in &self.document.tests {
+            let line = line(&self.text, test.span().start);
+            let test = test.get_ref();
+            let visitors = test.person.as_ref().map_or(vec![None], |people| people.as_slice().iter().map(Some).collect());
+            let (urls, several) = (test.url.as_slice(), visitors.len() * test.url.as_slice().len() > 1);
+            for (visitor, url) in visitors.iter().flat_map(|visitor| urls.iter().map(move |url| (visitor, url))) {
+                let name = match visitor {
+                    Some(person) if several => format!("{}: {person}, {url}", test.name),
+                    None if several => format!("{}: {url}", test.name),
+                    _ => test.name.clone(),
+                };
+                let identity = match visitor.map(|name| (name, people.get(name))) {
+                    None => Ok(None),
+                    Some((_, Some(Ok(identity)))) => Ok(Some(identity)),
+                    Some((name, Some(Err(message)))) => Err(format!("the person `{name}`: {message}")),
+                    Some((name, None)) => Err(format!("there is nobody called `{name}` in `people`")),
+                };
+                let answer = identity.and_then(|identity| world.ask(identity, &test.asked(url), now));
+                let failure = match answer {
+                    Err(message) => Some(Failure::Malformed(message)),
+                    Ok(answer) => {
+                        let (outcome, policy) = (answer.explanation.outcome, answer.policy());
+                        if let (Some(application), Some(policy)) = (&answer.explanation.application, policy) {
+                            decided.insert((application.settings().id.clone(), policy.to_owned()));
+                        }
+                        let fits = outcome == test.expect.as_str()
+                            && test.policy.as_deref().is_none_or(|expected| policy == Some(expected));
+                        let was = told(outcome, policy);
+                        (!fits).then(|| Failure::Otherwise(Box::new(answer), was))
+                    }
+                };
+                all.push(Ended { name, line, expected: told(test.expect.as_str(), test.policy.as_deref()), failure });
+            }
+        }
+        all
+    }
+}
+
+impl Test {
+    fn asked(&self, url: &str) -> Asked {
+        Asked {
+            url: url.to_owned(),
+            method: self.method.clone(),
+            ip: self.ip,
+            country: self.country,
+            at: self.at,
+            service_token: self.service_token.clone(),
+            certificate: self.certificate.clone(),
+            linked_app: self.linked_app.clone(),
+        }
+    }
+}
+
+/// The policies that no test was decided by: application and policy. Shadow policies decide nothing.
+pub fn untested(world: &World, decided: &HashSet<(String, String)>) -> Vec<(String, String)> {
+    let mut untested = Vec::new();
+    for application in world.snapshot.applications() {
+        let settings = application.settings();
+        for policy in settings.policies.iter().filter(|policy| !policy.shadow) {
+            let key = (settings.id.clone(), policy.name.clone());
+            if !decided.contains(&key) {
+                untested.push(key);
+            }
+        }
+    }
+    untested
+}
+
+/// An outcome and its policy, in words.
+pub(super) fn told(outcome: &str, policy: Option<&str>) -> String {
+    policy.map_or_else(|| outcome.to_owned(), |policy| format!("{outcome} by `{policy}`"))
+}
+
+fn line(text: &str, offset: usize) -> usize {
+    text.get(..offset).unwrap_or_default().matches('\n').count() + 1
+}
