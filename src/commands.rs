@@ -9,7 +9,7 @@ use clap::Args;
 use portcullis::config::Errors;
 use portcullis::model::{Identity, UnixTime};
 use portcullis::policy::{Country, Verb};
-use portcullis::review::{self, Asked, Person, Suite, View, World};
+use portcullis::review::{self, Asked, Diff, Person, Suite, View, World};
 use serde_json::{Map, Value};
 
 use crate::{Level, say};
@@ -97,6 +97,22 @@ pub(crate) struct Test {
     junit: Option<PathBuf>,
 }
 
+/// What `diff` takes.
+#[derive(Args)]
+pub(crate) struct Compare {
+    /// The configuration file as it was.
+    old: PathBuf,
+    /// The configuration file as it will be.
+    new: PathBuf,
+    /// Ask again what was asked according to this audit log, in JSON; without it, everybody whom the configurations name is
+    /// tried.
+    #[arg(long, value_name = "FILE")]
+    audit: Option<PathBuf>,
+    /// Answer in JSON, for tools.
+    #[arg(long)]
+    json: bool,
+}
+
 /// Explains one decision.
 pub(crate) fn explain(command: Explain) -> ExitCode {
     match explained(command) {
@@ -162,6 +178,26 @@ fn tested(command: Test) -> Result<bool, String> {
     }
     anstream::println!("{passed} passed, {failed} failed");
     Ok(failed == 0)
+}
+
+/// Says what changes from one configuration to another: 0 where nothing does, 1 where something does.
+pub(crate) fn diff(command: Compare) -> ExitCode {
+    let Compare { old, new, audit, json } = command;
+    let diff = load(&old).and_then(|old| Ok((old, load(&new)?))).and_then(|(old, new)| match audit {
+        Some(log) => Diff::of_log(&old, &new, &log, UnixTime::now()),
+        None => Diff::of_names(&old, &new, UnixTime::now()),
+    });
+    let told = diff.and_then(|diff| {
+        let json = json.then(|| serde_json::to_string_pretty(&diff).map(|json| json + "\n")).transpose();
+        json.map(|json| (diff.changes.is_empty(), json.unwrap_or_else(|| diff.to_string()))).map_err(|e| e.to_string())
+    });
+    match told {
+        Ok((same, text)) => {
+            anstream::print!("{text}");
+            if same { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(message) => failed(&message),
+    }
 }
 
 impl WhoArgs {

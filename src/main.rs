@@ -47,6 +47,8 @@ enum Command {
     Explain(commands::Explain),
     /// Make policy tests: people, requests, and what is expected of them.
     Test(commands::Test),
+    /// Say who and what changes from one configuration to another.
+    Diff(commands::Compare),
     /// Run the proxy, an application and an identity provider on this machine, to look around.
     Demo {
         /// The first of three ports on the loopback address: the proxy's, the identity provider's and the application's.
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         Command::Check { config } => return check(&config),
         Command::Explain(command) => return commands::explain(command),
         Command::Test(command) => return commands::test(command),
+        Command::Diff(command) => return commands::diff(command),
         Command::Demo { port } => logged(Format::Text, || app::demo(port)),
     };
     match outcome {

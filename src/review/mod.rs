@@ -7,13 +7,17 @@
 
 mod ask;
 mod compared;
+mod diff;
 mod junit;
 mod people;
+mod replay;
 mod suite;
 mod text;
 mod view;
+mod witness;
 
 pub use ask::{Answer, Asked, World};
+pub use diff::{Access, Change, Diff};
 pub use junit::junit;
 pub use people::Person;
 pub use suite::{Ended, Failure, Suite, untested};

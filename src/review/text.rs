@@ -4,6 +4,7 @@ use clap::builder::styling::{AnsiColor, Style};
 use serde_json::Value;
 
 use super::ask::World;
+use super::diff::{Access, Change, Diff};
 use super::suite::{Ended, Failure, Suite};
 use super::view::{ApplicationView, PersonView, RequestView, RuleView, Rules, View};
 use crate::model::UnixTime;
@@ -95,6 +96,48 @@ impl fmt::Display for Line<'_> {
                 walk.lines().try_for_each(|line| writeln!(f, "      {line}"))
             }
         }
+    }
+}
+
+/// Every change, with those whom it touches.
+impl fmt::Display for Diff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const FEW: usize = 20;
+        let mut before = "";
+        for Change { application, old, new, access, who } in &self.changes {
+            if before != application {
+                writeln!(f, "{application}")?;
+                before = application;
+            }
+            let (style, what) = match access {
+                Access::Gained => (OPEN, "get in now"),
+                Access::Lost => (BAD, "do not get in any more"),
+                Access::Other => (QUIET, "are answered otherwise"),
+            };
+            writeln!(f, "  {style}{what}{style:#}: {old} → {new}")?;
+            for (who, times) in who.iter().take(FEW) {
+                let times = if *times > 1 { format!(" ({times} times)") } else { String::new() };
+                writeln!(f, "      {who}{times}")?;
+            }
+            match who.len().saturating_sub(FEW) {
+                0 => {}
+                more => writeln!(f, "      and {more} more (all with `--json`)")?,
+            }
+        }
+        for note in &self.notes {
+            writeln!(f, "note: {note}")?;
+        }
+        let Self { tried, same_outcome, changes, .. } = self;
+        let changes = match changes.len() {
+            0 => format!("{GOOD}nothing changes{GOOD:#}"),
+            1 => "1 change".to_owned(),
+            many => format!("{many} changes"),
+        };
+        let other = match same_outcome {
+            0 => String::new(),
+            many => format!("; {many} with the same outcome by another policy"),
+        };
+        writeln!(f, "{changes}, of {tried} people and requests{other}")
     }
 }
 

@@ -1,0 +1,115 @@
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader};
+use std::net::IpAddr;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::ask::Asked;
+use super::people::Person;
+use crate::policy::Verb;
+
+/// A request that was once made, as the audit log has it.
+#[derive(Debug)]
+pub(super) struct Replayed {
+    /// Who made it; nobody where nobody was logged in.
+    pub(super) person: Option<Person>,
+    /// What they asked for.
+    pub(super) asked: Asked,
+}
+
+/// What an audit log holds.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    /// What can be asked again, in the order of the log.
+    pub(super) requests: Vec<Replayed>,
+    /// Requests of people whose login, and so whose groups, the log does not have.
+    pub(super) strangers: usize,
+}
+
+/// An audit event; fields that are not read here are passed over.
+#[derive(Deserialize)]
+struct Event {
+    target: String,
+    event: String,
+    timestamp: Option<jiff::Timestamp>,
+    application: Option<String>,
+    email: Option<String>,
+    user: Option<String>,
+    idp: Option<String>,
+    client: Option<IpAddr>,
+    method: Option<String>,
+    host: Option<String>,
+    path: Option<String>,
+    /// The rest is JSON in a text, in the events of logins.
+    groups: Option<String>,
+    amr: Option<String>,
+    claims: Option<String>,
+    evaluations: Option<String>,
+}
+
+impl Log {
+    /// Reads a log in JSON, a line for each event. Other lines are passed over.
+    pub(super) fn read(file: &Path) -> Result<Self, String> {
+        let unreadable = |e: std::io::Error| format!("`{}` cannot be read: {e}", file.display());
+        let (mut log, mut people, mut events) = (Self::default(), HashMap::new(), 0);
+        for line in BufReader::new(std::fs::File::open(file).map_err(unreadable)?).split(b'\n') {
+            let Ok(event) = serde_json::from_slice::<Event>(&line.map_err(unreadable)?) else { continue };
+            if event.target == crate::observe::audit::TARGET {
+                events += 1;
+                log.take(event, &mut people);
+            }
+        }
+        match events {
+            0 => Err(format!("`{}` has no audit events; they are lines of JSON with `\"target\":\"{}\"`", file.display(), crate::observe::audit::TARGET)),
+            _ => Ok(log),
+        }
+    }
+
+    fn take(&mut self, event: Event, people: &mut HashMap<String, Person>) {
+        let whole = |host: &str, path: &str| format!("https://{host}{path}");
+        let url = match (event.event.as_str(), &event.application, &event.host, &event.path) {
+            ("login", Some(application), _, _) => application.clone(),
+            ("access", _, Some(host), Some(path)) if !path.starts_with("/cdn-cgi/access/") => whole(host, path),
+            // Denied at login.
+            ("access", Some(application), _, _) => application.clone(),
+            _ => return,
+        };
+        let (is_login, user) = (event.event == "login", event.user.clone());
+        if let (true, Some(user), Some(person)) = (is_login, &user, event.person()) {
+            people.insert(user.clone(), person);
+        }
+        let person = match &user {
+            None => None,
+            Some(user) => match people.get(user) {
+                Some(person) => Some(person.clone()),
+                None => {
+                    self.strangers += 1;
+                    return;
+                }
+            },
+        };
+        let method = event.method.filter(|_| !is_login).and_then(|method| Verb::try_from(method).ok());
+        let asked = Asked { url, method, ip: event.client, at: event.timestamp, ..Asked::default() };
+        self.requests.push(Replayed { person, asked });
+    }
+}
+
+impl Event {
+    /// The person of a login that told who they are.
+    fn person(&self) -> Option<Person> {
+        let list = |text: &Option<String>| text.as_deref().and_then(|text| serde_json::from_str::<Vec<String>>(text).ok());
+        let claims = |text: &String| serde_json::from_str::<Map<String, Value>>(text).ok();
+        let evaluations = self.evaluations.as_deref().and_then(|text| serde_json::from_str(text).ok());
+        self.idp.as_ref()?;
+        Some(Person {
+            email: self.email.clone()?,
+            idp: self.idp.clone(),
+            groups: list(&self.groups),
+            amr: list(&self.amr),
+            claims: self.claims.as_ref().and_then(claims),
+            evaluations: evaluations.unwrap_or_default(),
+        })
+    }
+}
