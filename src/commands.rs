@@ -130,7 +130,11 @@ fn explained(command: Explain) -> Result<String, String> {
     let identity = who.identity(&world)?;
     let answer = world.ask(identity.as_ref(), &request.asked(what)?, UnixTime::now())?;
     let view = View::new(&world, &answer);
-    if json { serde_json::to_string_pretty(&view).map(|json| json + "\n").map_err(|e| e.to_string()) } else { Ok(view.to_string()) }
+    if json {
+        serde_json::to_string_pretty(&view).map(|json| json + "\n").map_err(|e| e.to_string())
+    } else {
+        Ok(view.to_string())
+    }
 }
 
 /// Makes policy tests.
@@ -160,7 +164,11 @@ fn tested(command: Test) -> Result<bool, String> {
         anstream::println!("{}", suite.file().display());
         let results = suite.run(world, now, decided);
         for result in &results {
-            if result.failure.is_none() { passed += 1 } else { failed += 1 }
+            if result.failure.is_none() {
+                passed += 1
+            } else {
+                failed += 1
+            }
             anstream::println!("{}", review::Line { suite, world, result });
         }
         ended.push((suite, results));
@@ -206,7 +214,9 @@ impl WhoArgs {
         let mut person = match (&email, &identity) {
             (Some(email), _) => Person { email: email.clone(), ..Person::default() },
             (None, Some(file)) => document(file)?,
-            (None, None) if idp.is_some() || no_groups || !(groups.is_empty() && claims.is_empty() && amr.is_empty()) => {
+            (None, None)
+                if idp.is_some() || no_groups || !(groups.is_empty() && claims.is_empty() && amr.is_empty()) =>
+            {
                 return Err("say who it is, with `--email` or `--identity`".to_owned());
             }
             (None, None) => return Ok(None),
@@ -249,7 +259,8 @@ impl RequestArgs {
 }
 
 fn document(file: &Path) -> Result<Person, String> {
-    let text = if file == Path::new("-") { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
+    let text =
+        if file == Path::new("-") { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
     let text = text.map_err(|e| format!("`{}` cannot be read: {e}", file.display()))?;
     let document = serde_json::from_str(&text).map_err(|e| format!("`{}` is not JSON: {e}", file.display()))?;
     Person::from_identity(&document).map_err(|e| format!("`{}`: {e}", file.display()))

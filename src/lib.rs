@@ -41,7 +41,7 @@ pub mod store;
 pub mod app;
 #[cfg(feature = "standalone")]
 pub mod demo;
-#[cfg(feature = "standalone")]
-pub mod review;
 #[cfg(feature = "control")]
 pub mod front;
+#[cfg(feature = "standalone")]
+pub mod review;

@@ -78,6 +78,9 @@ pub struct ServerSettings {
 pub struct Audit {
     /// Which share of the allowed requests is logged: 0, the default, for none, 1 for all.
     pub allow_sample: f64,
+    /// Whether the events of logins tell what policies see of the person: groups, authentication methods and claims. On by
+    /// default; `portcullis diff --audit` needs it.
+    pub identity: bool,
 }
 
 /// The switches that weaken something (`[insecure]`). All are off by default, and each one that is on is a warning.
@@ -200,7 +203,8 @@ impl ServerSettings {
 
 impl Audit {
     pub(super) fn read(table: &mut Table<'_>) -> Self {
-        Self { allow_sample: table.item("allow_sample").and_then(|item| share(&item)).unwrap_or(0.0) }
+        let allow_sample = table.item("allow_sample").and_then(|item| share(&item)).unwrap_or(0.0);
+        Self { allow_sample, identity: table.flag("identity", true) }
     }
 }
 

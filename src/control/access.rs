@@ -62,6 +62,8 @@ pub struct Services {
     pub leeway: Duration,
     /// Which allowed requests are written down.
     pub sample: Sample,
+    /// Whether the audit events of logins tell groups, authentication methods and claims.
+    pub audit_identity: bool,
 }
 
 /// A login that is good: an organisation session and who is behind it.

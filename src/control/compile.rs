@@ -55,6 +55,7 @@ pub fn compile(
         revocations_max_stale,
         leeway: config.team.clock_leeway,
         sample: Sample::part(config.audit.allow_sample),
+        audit_identity: config.audit.identity,
     };
     Ok((snapshot, services))
 }

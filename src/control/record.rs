@@ -57,7 +57,8 @@ impl Access {
     /// A login to an application ended with leave to go there.
     pub(crate) fn logged_in(&self, application: &Application, identity: &Identity, via: Via, request: &PortalRequest) {
         metrics().login(Login::Success, silent(via));
-        Event { via: Some(via), ..known(Kind::Login, Outcome::Allowed, application, identity, request) }.emit();
+        let login = known(Kind::Login, Outcome::Allowed, application, identity, request);
+        Event { via: Some(via), identity: self.told(identity), ..login }.emit();
     }
 
     /// A login that the provider or its answers ended. The operator gets the whole chain under the request id of the page.
@@ -114,8 +115,13 @@ impl Access {
             policy: verdict.policy.and_then(|place| application.policy(place)).map(|(name, _)| name),
             ..known(Kind::Access, Outcome::Refused, application, identity, request)
         };
+        // First who they are, then what they were denied: whoever replays the log reads it in that order.
+        Event { event: Kind::Login, via: Some(via), identity: self.told(identity), ..denied }.emit();
         denied.emit();
-        Event { event: Kind::Login, via: Some(via), ..denied }.emit();
+    }
+
+    fn told<'a>(&self, identity: &'a Identity) -> Option<&'a Identity> {
+        Some(identity).filter(|_| self.services().audit_identity)
     }
 
     pub(crate) fn logged_out(&self, email: Option<&Email>, user: &UserId, request: &PortalRequest) {

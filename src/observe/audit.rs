@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::model::{Email, IdpId, RequestId, UserId};
+use crate::model::{Email, Group, Groups, Identity, IdpId, RequestId, UserId};
 
 /// The `tracing` target of all audit events.
 pub const TARGET: &str = "portcullis::audit";
@@ -37,6 +37,9 @@ pub struct Event<'a> {
     pub idp: Option<&'a IdpId>,
     /// How a login came to know the person.
     pub via: Option<Via>,
+    /// What policies see of the person: told as `groups`, `amr`, `claims` and `evaluations`, each JSON in a text, where they
+    /// are known and not too long.
+    pub identity: Option<&'a Identity>,
     /// The policy that decided, by its name.
     pub policy: Option<&'a str>,
     /// The shadow policy that would have decided, by its name, and what it would have done.
@@ -130,6 +133,7 @@ impl<'a> Event<'a> {
             user: None,
             idp: None,
             via: None,
+            identity: None,
             policy: None,
             shadow: None,
             client: None,
@@ -154,6 +158,7 @@ impl<'a> Event<'a> {
             user,
             idp,
             via,
+            identity,
             policy,
             shadow,
             client,
@@ -168,6 +173,7 @@ impl<'a> Event<'a> {
         let shadow_policy = plain(shadow.map(|(name, _)| name), MOST_NAME);
         let (method, host, path) = (plain(method, MOST_NAME), plain(host, MOST_HOST), plain(path, MOST_PATH));
         let user_agent = user_agent.map(|text| self::plain(text, MOST_USER_AGENT));
+        let [groups, amr, claims, evaluations] = identity.map_or([const { None }; 4], facts);
         tracing::info!(
             target: TARGET,
             event = event.as_str(),
@@ -180,6 +186,10 @@ impl<'a> Event<'a> {
             user = user.map(|user| &*user.0),
             idp = idp.map(|idp| &*idp.0),
             via = via.map(Via::as_str),
+            groups,
+            amr,
+            claims,
+            evaluations,
             policy = policy.as_deref(),
             shadow_policy = shadow_policy.as_deref(),
             shadow_outcome = shadow.map(|(_, outcome)| outcome),
@@ -190,6 +200,33 @@ impl<'a> Event<'a> {
             user_agent = user_agent.as_deref(),
         );
     }
+}
+
+fn facts(identity: &Identity) -> [Option<String>; 4] {
+    let groups = match &identity.groups {
+        Groups::Known(groups) => Some(groups.iter().map(|Group { name, .. }| name.as_str()).collect::<Vec<_>>()),
+        Groups::Unknown => None,
+    };
+    let evaluations = Some(&identity.evaluations).filter(|answers| !answers.is_empty());
+    [groups.and_then(json), identity.amr.as_ref().and_then(json), json(&identity.claims), evaluations.and_then(json)]
+}
+
+/// JSON that is plain text too, unless it is too long: half of it would be another identity.
+fn json(value: impl serde::Serialize) -> Option<String> {
+    let text = serde_json::to_string(&value).ok().filter(|text| text.len() <= MOST_FACTS)?;
+    if !text.contains(odd) {
+        return Some(text);
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        // All of them are in the first plane.
+        if odd(c) {
+            let _ = write!(out, "\\u{:04x}", u32::from(c));
+        } else {
+            out.push(c);
+        }
+    }
+    Some(out)
 }
 
 /// Which of the allowed requests become events: none, all, or a part of them by chance. It takes no lock and no allocation
@@ -292,6 +329,8 @@ const MOST_USER_AGENT: usize = 200;
 const MOST_PATH: usize = 1_024;
 const MOST_HOST: usize = 255;
 const MOST_NAME: usize = 200;
+/// Of one fact, in bytes: more than a thousand groups.
+const MOST_FACTS: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -317,6 +356,15 @@ mod tests {
         assert_eq!(plain("🦀".repeat(200).as_bytes(), 200), "🦀".repeat(200));
         assert_eq!(plain(&[0; 1_000], 200), format!("{}…", r"\u{0}".repeat(200)));
         assert_eq!(plain("🦀".repeat(300).as_bytes(), 200), format!("{}…", "🦀".repeat(200)), "no half character");
+    }
+
+    #[test]
+    fn t12_facts_are_json_in_plain_text() {
+        let names = ["R&D <x>", "a\u{202e}b\u{2028}", "\"\n\u{85}"];
+        let text = json(names).unwrap();
+        assert!(!text.contains(odd), "{text:?}");
+        assert_eq!(serde_json::from_str::<Vec<String>>(&text).unwrap(), names);
+        assert_eq!(json(vec!["x".repeat(100); 1_000]), None, "half of the groups would be other groups");
     }
 
     #[test]

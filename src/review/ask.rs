@@ -134,7 +134,16 @@ impl World {
         let visitor = identity.map(|identity| Who::Person { email: &identity.email, identity: Some(identity) });
         let explanation = engine::explain(&self.snapshot, &request, visitor, &facts);
         let country = facts.country.get().copied().flatten();
-        Ok(Answer { explanation, url: url.clone(), method: method.clone(), ip, country, at: now, identity: identity.cloned(), presented })
+        Ok(Answer {
+            explanation,
+            url: url.clone(),
+            method: method.clone(),
+            ip,
+            country,
+            at: now,
+            identity: identity.cloned(),
+            presented,
+        })
     }
 
     /// The URL of what was named.

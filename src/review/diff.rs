@@ -102,7 +102,10 @@ impl Diff {
                 all.extend(named.into_iter().map(|witness| (witness.rules.clone(), witness)));
                 if !is_all {
                     let name = &settings.name;
-                    comparison.diff.notes.push(format!("`{name}` names more people than were tried; replay an audit log, too"));
+                    comparison
+                        .diff
+                        .notes
+                        .push(format!("`{name}` names more people than were tried; replay an audit log, too"));
                 }
             }
         }
@@ -124,7 +127,8 @@ impl Diff {
         let mut comparison = Comparison::new(old, new, now);
         let mut unreadable = 0;
         for replayed in &requests {
-            let label = replayed.person.as_ref().map_or(Label::Nobody(BTreeSet::new()), |p| Label::Person(p.email.clone()));
+            let label =
+                replayed.person.as_ref().map_or(Label::Nobody(BTreeSet::new()), |p| Label::Person(p.email.clone()));
             let asked = comparison.ask(replayed.person.as_ref(), &replayed.asked, label);
             unreadable += usize::from(asked.is_err());
         }
@@ -160,7 +164,9 @@ impl<'a> Comparison<'a> {
         let identity = identity.transpose()?;
         let (was, is) = answers(old, new, identity.as_ref(), asked, now)?;
         self.diff.tried += 1;
-        let outcome = |answer: &Answer| (answer.explanation.outcome, answer.explanation.reason.filter(|_| answer.policy().is_none()));
+        let outcome = |answer: &Answer| {
+            (answer.explanation.outcome, answer.explanation.reason.filter(|_| answer.policy().is_none()))
+        };
         if outcome(&was).0 == outcome(&is).0 {
             self.diff.same_outcome += usize::from(was.policy() != is.policy());
             return Ok(());

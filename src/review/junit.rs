@@ -28,7 +28,8 @@ pub fn junit(files: &[(&Suite, &World, Vec<Ended>)]) -> Result<String, String> {
                 }
             };
             let mut case = TestCase::new(test.name.clone(), status);
-            case.set_classname(suite.file().display().to_string()).add_property(("line", test.line.to_string().as_str()));
+            case.set_classname(suite.file().display().to_string())
+                .add_property(("line", test.line.to_string().as_str()));
             tests.add_test_case(case);
         }
         report.add_test_suite(tests);

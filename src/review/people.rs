@@ -108,8 +108,9 @@ fn names(providers: &[crate::config::IdentityProvider]) -> String {
 /// The claims that a provider is asked for.
 fn asked_for(config: &Config, id: &IdpId) -> Vec<String> {
     let provider = config.identity_providers.iter().find(|provider| provider.id == *id);
-    provider.map(|provider| match &provider.kind {
-        IdpKind::Okta(okta) => okta.claims.clone(),
-    })
-    .unwrap_or_default()
+    provider
+        .map(|provider| match &provider.kind {
+            IdpKind::Okta(okta) => okta.claims.clone(),
+        })
+        .unwrap_or_default()
 }

@@ -62,7 +62,11 @@ impl Log {
             }
         }
         match events {
-            0 => Err(format!("`{}` has no audit events; they are lines of JSON with `\"target\":\"{}\"`", file.display(), crate::observe::audit::TARGET)),
+            0 => Err(format!(
+                "`{}` has no audit events; they are lines of JSON with `\"target\":\"{}\"`",
+                file.display(),
+                crate::observe::audit::TARGET
+            )),
             _ => Ok(log),
         }
     }
@@ -99,7 +103,8 @@ impl Log {
 impl Event {
     /// The person of a login that told who they are.
     fn person(&self) -> Option<Person> {
-        let list = |text: &Option<String>| text.as_deref().and_then(|text| serde_json::from_str::<Vec<String>>(text).ok());
+        let list =
+            |text: &Option<String>| text.as_deref().and_then(|text| serde_json::from_str::<Vec<String>>(text).ok());
         let claims = |text: &String| serde_json::from_str::<Map<String, Value>>(text).ok();
         let evaluations = self.evaluations.as_deref().and_then(|text| serde_json::from_str(text).ok());
         self.idp.as_ref()?;

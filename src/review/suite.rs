@@ -164,7 +164,8 @@ impl Suite {
         for test in &self.document.tests {
             let line = line(&self.text, test.span().start);
             let test = test.get_ref();
-            let visitors = test.person.as_ref().map_or(vec![None], |people| people.as_slice().iter().map(Some).collect());
+            let visitors =
+                test.person.as_ref().map_or(vec![None], |people| people.as_slice().iter().map(Some).collect());
             let (urls, several) = (test.url.as_slice(), visitors.len() * test.url.as_slice().len() > 1);
             for (visitor, url) in visitors.iter().flat_map(|visitor| urls.iter().map(move |url| (visitor, url))) {
                 let name = match visitor {

@@ -163,7 +163,9 @@ impl View<'_> {
             _ => format!("{BAD}REFUSED{BAD:#}: {}", self.reason.unwrap_or("internal")),
         };
         match &self.shadow {
-            Some(shadow) => format!("{told} (the shadow policy `{}` would have been first: {})", shadow.policy, shadow.outcome),
+            Some(shadow) => {
+                format!("{told} (the shadow policy `{}` would have been first: {})", shadow.policy, shadow.outcome)
+            }
             None => told,
         }
     }

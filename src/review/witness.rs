@@ -140,7 +140,8 @@ fn witness(leaves: &[Leaf], now: UnixTime) -> Witness {
             Rule::Oidc { claim_name: name, claim_value: value, identity_provider_id: idp }
             | Rule::Saml { attribute_name: name, attribute_value: value, identity_provider_id: idp } => {
                 person.idp = Some(idp.0.to_string());
-                let values = person.claims.get_or_insert_default().entry(name).or_insert_with(|| Value::Array(Vec::new()));
+                let values =
+                    person.claims.get_or_insert_default().entry(name).or_insert_with(|| Value::Array(Vec::new()));
                 values.as_array_mut().into_iter().for_each(|values| values.push(value.as_str().into()));
             }
             Rule::LoginMethod { id } => person.idp = Some(id.0.to_string()),
