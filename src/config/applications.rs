@@ -1,16 +1,18 @@
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::cors::Cors;
 use super::domain::Domain;
 use super::origins::{Origin, OriginSettings};
+use super::policies::{self, Reusable};
 use super::providers::IdentityProvider;
-use super::reader::{self, Item, Place, Table, Unique};
+use super::reader::{self, Item, Table, Unique};
 use super::rules::{self, Names};
 use super::server::{Insecure, Listen};
 use super::team::Team;
 use crate::cookie::SameSite;
 use crate::model::{Aud, IdpId};
-use crate::policy::{Policy, PolicyDecision, Rule};
+use crate::policy::{List, Policy, PolicyDecision, Rule};
 
 /// Something that people get to through the proxy (`[[applications]]`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +64,8 @@ pub(super) struct Surroundings<'s, 'a> {
     pub(super) listen: &'s [Listen],
     pub(super) names: &'s Names<'a>,
     pub(super) providers: &'s [IdentityProvider],
+    pub(super) lists: &'s [List],
+    pub(super) reusable: &'s Reusable,
 }
 
 struct Seen {
@@ -102,7 +106,7 @@ impl Application {
         let origins = Origin::read_all(table, around.listen);
         let insecure = around.insecure;
         let origin_settings = table.section("origin_settings", |table| OriginSettings::read(table, insecure));
-        let session_duration = rules::session_duration(table).unwrap_or(Duration::from_secs(86_400));
+        let session_duration = policies::session_duration(table).unwrap_or(Duration::from_secs(86_400));
         let allowed_idps = allowed_idps(table, around);
         let auto_redirect_to_identity = auto_redirect(table, &allowed_idps, around);
         let same_site = [("none", SameSite::None), ("lax", SameSite::Lax), ("strict", SameSite::Strict)];
@@ -223,8 +227,8 @@ fn aud(
 }
 
 fn allowed_idps(table: &mut Table<'_>, around: &Surroundings<'_, '_>) -> Vec<IdpId> {
-    let known = around.names.providers.as_deref().unwrap_or_default();
-    let known = known.iter().map(|id| format!("`{id}`")).collect::<Vec<_>>().join(", ");
+    let known = &around.names.providers;
+    let known = known.iter().flatten().map(|id| format!("`{id}`")).collect::<Vec<_>>().join(", ");
     let read = |text: &str| match rules::unknown_provider(text, around.names) {
         Some(message) if known.is_empty() || message.contains("did you mean") => Err(message),
         Some(message) => Err(format!("{message}; choose from {known}")),
@@ -235,7 +239,7 @@ fn allowed_idps(table: &mut Table<'_>, around: &Surroundings<'_, '_>) -> Vec<Idp
 
 fn auto_redirect(table: &mut Table<'_>, allowed: &[IdpId], around: &Surroundings<'_, '_>) -> bool {
     let on = table.flag("auto_redirect_to_identity", false);
-    let providers = around.names.providers.as_ref().map_or(1, Vec::len);
+    let providers = around.names.providers.as_ref().map_or(1, BTreeSet::len);
     let choices = if table.list("allowed_idps").is_empty() { providers } else { allowed.len() };
     if let (true, 2.., Some(item)) = (on, choices, table.item("auto_redirect_to_identity")) {
         item.error(&format!(
@@ -247,17 +251,9 @@ fn auto_redirect(table: &mut Table<'_>, allowed: &[IdpId], around: &Surroundings
 
 fn policies(table: &mut Table<'_>, around: &Surroundings<'_, '_>, allowed: &[IdpId]) -> Vec<Policy> {
     let reader = table.reader();
-    let list = table.list("policies");
-    if list.is_empty() {
-        reader.warn(
-            table.place(),
-            "this application has no policies, so nobody may reach it; add `[[applications.policies]]`",
-        );
-    }
-    let read = |item: &Item<'_>| item.table(|table| rules::policy(table, around.names)).flatten();
-    let policies: Vec<(Policy, Place)> = list.iter().filter_map(read).collect();
+    let policies = policies::read_all(table, around.names, around.lists, around.reusable);
     for (policy, place) in &policies {
-        let everybody = policy.include.contains(&Rule::Everyone {}) && policy.require.is_empty();
+        let everybody = policy.include.contains(&Rule::Everyone {}) && policy.require.is_empty() && !policy.shadow;
         if everybody && policy.decision == PolicyDecision::Allow {
             let through = around.providers.iter().filter(|p| allowed.is_empty() || allowed.contains(&p.id));
             let through = through.map(|p| format!("`{}`", p.name)).collect::<Vec<_>>();

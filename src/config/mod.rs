@@ -9,6 +9,7 @@ mod cors;
 mod domain;
 mod errors;
 mod origins;
+mod policies;
 mod providers;
 mod reader;
 mod rules;
@@ -16,13 +17,13 @@ mod secrets;
 mod server;
 mod team;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::SocketAddr;
 use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use crate::policy::{AccessGroup, List};
+use crate::policy::{AccessGroup, Advisor, List};
 
 pub use applications::Application;
 pub use cors::{Allowed, Cors};
@@ -34,6 +35,7 @@ pub use secrets::{Environment, FileContent, Offline, System};
 pub use server::{Audit, Insecure, Limits, Listen, ServerSettings, StoreConfig, Tls};
 pub use team::Team;
 
+use policies::Reusable;
 use reader::{Item, Reader, Table};
 use rules::Names;
 
@@ -144,8 +146,8 @@ fn read<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Config>
             providers: (!remote).then(|| ids(document, "identity_providers")),
             groups: ids(document, "groups"),
             claims: BTreeMap::new(),
-            email_lists: Vec::new(),
-            ip_lists: Vec::new(),
+            email_lists: BTreeSet::new(),
+            ip_lists: BTreeSet::new(),
             about_identity: HashSet::new(),
         };
         let lists = rules::read_lists(table, &mut names);
@@ -154,7 +156,8 @@ fn read<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Config>
             let IdpKind::Okta(okta) = &provider.kind;
             (provider.id.0.to_string(), okta.claims.clone())
         }));
-        let groups = rules::read_groups(table, &mut names);
+        let groups = rules::read_groups(table, &mut names, &lists);
+        let reusable = Reusable::read(table, &names, &Advisor::new(&lists));
         let around = applications::Surroundings {
             team: team.as_ref(),
             remote,
@@ -162,6 +165,8 @@ fn read<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Config>
             listen: &listen,
             names: &names,
             providers: &identity_providers,
+            lists: &lists,
+            reusable: &reusable,
         };
         let applications = applications::read_all(table, &around);
         let limits = table.section("limits", Limits::read);
@@ -216,7 +221,7 @@ fn identity_providers(table: &mut Table<'_>, insecure: &Insecure, remote: bool) 
 }
 
 /// The ids that tables in a list have, however much else is wrong with them.
-fn ids<'a>(document: &'a DeTable<'a>, key: &str) -> Vec<&'a str> {
+fn ids<'a>(document: &'a DeTable<'a>, key: &str) -> BTreeSet<&'a str> {
     let list = document.get(key).and_then(|list| list.get_ref().as_array());
     let id = |item: &'a toml::Spanned<DeValue<'a>>| item.get_ref().as_table()?.get("id")?.get_ref().as_str();
     list.map(|list| list.iter().filter_map(id).collect()).unwrap_or_default()

@@ -1,15 +1,12 @@
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde_json::Value;
 use toml::de::DeValue;
 
 use super::errors::did_you_mean;
 use super::reader::{self, Item, Place, Reader, Table, Unique};
-use crate::model::{Email, Host, duration};
-use crate::policy::{
-    About, AccessGroup, IpRange, List, ListItems, Policy, PolicyDecision, PolicySet, Rule, UnknownName,
-};
+use crate::model::{Email, Host};
+use crate::policy::{About, AccessGroup, Advisor, IpRange, List, ListItems, PolicySet, Rule, UnknownName};
 
 /// The selectors there are, each with its fields; a question mark stands before one that may be left out.
 pub(super) const SELECTORS: &[(&str, &[&str])] = &[
@@ -65,27 +62,27 @@ const MOST_CYCLES: usize = 20;
 #[derive(Debug)]
 pub(super) struct Names<'a> {
     /// The ids of the identity providers; none where they are another team's, and not known here.
-    pub(super) providers: Option<Vec<&'a str>>,
+    pub(super) providers: Option<BTreeSet<&'a str>>,
     /// The ids of the Access groups.
-    pub(super) groups: Vec<&'a str>,
+    pub(super) groups: BTreeSet<&'a str>,
     /// The claims that each provider is asked for, where that is known here.
     pub(super) claims: BTreeMap<String, Vec<String>>,
     /// The ids of the lists of people's addresses.
-    pub(super) email_lists: Vec<String>,
+    pub(super) email_lists: BTreeSet<String>,
     /// The ids of the lists of networks.
-    pub(super) ip_lists: Vec<String>,
+    pub(super) ip_lists: BTreeSet<String>,
     /// Those of the groups that ask, themselves or through others, who somebody is.
     pub(super) about_identity: HashSet<String>,
 }
 
-struct Clauses {
-    include: Vec<(Rule, Place)>,
-    require: Vec<(Rule, Place)>,
-    exclude: Vec<(Rule, Place)>,
+pub(super) struct Clauses {
+    pub(super) include: Vec<(Rule, Place)>,
+    pub(super) require: Vec<(Rule, Place)>,
+    pub(super) exclude: Vec<(Rule, Place)>,
 }
 
 impl Clauses {
-    fn read(table: &mut Table<'_>, names: &Names<'_>) -> Self {
+    pub(super) fn read(table: &mut Table<'_>, names: &Names<'_>) -> Self {
         let item = table.needed("include", "[{ everyone = {} }]");
         if item.as_ref().and_then(|item| item.value().as_array()).is_some_and(|list| list.is_empty()) {
             let message = "an empty list includes nobody; name at least one rule, such as `{ everyone = {} }`";
@@ -98,12 +95,12 @@ impl Clauses {
         Self { include, require: rules(table.list("require")), exclude: rules(table.list("exclude")) }
     }
 
-    fn all(&self) -> impl Iterator<Item = &(Rule, Place)> {
+    pub(super) fn all(&self) -> impl Iterator<Item = &(Rule, Place)> {
         self.include.iter().chain(&self.require).chain(&self.exclude)
     }
 }
 
-fn bare(rules: Vec<(Rule, Place)>) -> Vec<Rule> {
+pub(super) fn bare(rules: Vec<(Rule, Place)>) -> Vec<Rule> {
     rules.into_iter().map(|(rule, _)| rule).collect()
 }
 
@@ -139,15 +136,15 @@ pub(super) fn read_lists(table: &mut Table<'_>, names: &mut Names<'_>) -> Vec<Li
     }
     for List { id, items, .. } in &lists {
         match items {
-            ListItems::Email(_) => names.email_lists.push(id.clone()),
-            ListItems::Ip(_) => names.ip_lists.push(id.clone()),
-        }
+            ListItems::Email(_) => names.email_lists.insert(id.clone()),
+            ListItems::Ip(_) => names.ip_lists.insert(id.clone()),
+        };
     }
     lists
 }
 
 /// Reads the Access groups, and notes which of them ask about identity.
-pub(super) fn read_groups(table: &mut Table<'_>, names: &mut Names<'_>) -> Vec<AccessGroup> {
+pub(super) fn read_groups(table: &mut Table<'_>, names: &mut Names<'_>, lists: &[List]) -> Vec<AccessGroup> {
     let reader = table.reader();
     let (mut ids, mut labels) = (Unique::new("group has the id"), Unique::new("group has the name"));
     let mut groups = Vec::new();
@@ -170,6 +167,10 @@ pub(super) fn read_groups(table: &mut Table<'_>, names: &mut Names<'_>) -> Vec<A
         }
     }
     report_cycles(reader, &groups, &places);
+    let advisor = Advisor::new(lists);
+    for (group, place) in groups.iter().filter_map(|group| Some((group, places.get(&group.id)?))) {
+        advisor.group(group).inspect(|advice| reader.warn(place, advice));
+    }
     names.about_identity = about_identity(&groups);
     groups
 }
@@ -198,7 +199,7 @@ fn report_cycles(reader: &Reader<'_>, groups: &[AccessGroup], places: &HashMap<S
 }
 
 /// Whether it asks who somebody is, or what only services elsewhere know of them.
-fn is_about_people(rule: &Rule) -> bool {
+pub(super) fn is_about_people(rule: &Rule) -> bool {
     matches!(rule.about(), About::Person | About::Elsewhere)
 }
 
@@ -221,79 +222,6 @@ fn about_identity(groups: &[AccessGroup]) -> HashSet<String> {
         }
     }
     found
-}
-
-/// Reads one policy. The place is that of its table, for warnings.
-pub(super) fn policy(table: &mut Table<'_>, names: &Names<'_>) -> Option<(Policy, Place)> {
-    table.foreign(&[
-        ("precedence", "policies are asked in the order they are written in; leave this out"),
-        ("isolation_required", "browser isolation needs Cloudflare's browsers; leave this out"),
-        ("purpose_justification_required", "asking for a reason is not there yet; leave this out"),
-        ("approval_required", "asking for approval is not there yet; leave this out"),
-    ]);
-    let id = table.item("id").map(|item| item.parse(reader::id));
-    let name = table.needed("name", "\"engineers\"").and_then(|item| item.parse(reader::label));
-    let decision = table.needed("decision", "\"allow\"").and_then(|item| item.parse(decision));
-    let session_duration = session_duration(table);
-    let clauses = Clauses::read(table, names);
-    if matches!(decision, Some(PolicyDecision::Bypass | PolicyDecision::NonIdentity)) {
-        refuse_identity(table.reader(), &clauses, names);
-    }
-    let shadow = table.flag("shadow", false);
-    let place = table.place().clone();
-    let Clauses { include, require, exclude } = clauses;
-    let policy = Policy {
-        id: id.flatten(),
-        name: name?,
-        decision: decision?,
-        include: bare(include),
-        require: bare(require),
-        exclude: bare(exclude),
-        session_duration,
-        shadow,
-    };
-    Some((policy, place))
-}
-
-fn decision(text: &str) -> Result<PolicyDecision, String> {
-    match text {
-        "allow" => Ok(PolicyDecision::Allow),
-        "deny" => Ok(PolicyDecision::Deny),
-        "bypass" => Ok(PolicyDecision::Bypass),
-        "block" => Err("`block` is called `deny`".to_owned()),
-        "non_identity" | "service_auth" => Err(format!("`{text}`, for service tokens, is not there yet")),
-        _ => {
-            let meant = did_you_mean(text, ["allow", "deny", "bypass"]);
-            Err(format!("`{text}` is none of `allow`, `deny`, `bypass`{meant}"))
-        }
-    }
-}
-
-/// From one minute to 30 days.
-pub(super) fn session_duration(table: &mut Table<'_>) -> Option<Duration> {
-    let item = table.item("session_duration")?;
-    if item.value().as_str().is_some_and(|text| duration::parse(text).is_ok_and(|d| d.is_zero())) {
-        item.error("`0s` would end every session before its first page; the least is `1m`");
-        return None;
-    }
-    let minute = Duration::from_secs(60);
-    Some(table.duration("session_duration", minute, minute..=Duration::from_secs(30 * 86_400)))
-}
-
-/// A bypass or a Service Auth policy applies before anybody has logged in.
-fn refuse_identity(reader: &Reader<'_>, clauses: &Clauses, names: &Names<'_>) {
-    for (rule, place) in clauses.all() {
-        let asks = "who somebody is, and this policy is decided before anybody logs in; use `allow`";
-        match rule {
-            Rule::Group { id } if names.about_identity.contains(id) => {
-                reader.error(place, &format!("the group `{id}` asks {asks}, or a group without such rules"));
-            }
-            rule if is_about_people(rule) => {
-                reader.error(place, &format!("`{}` asks {asks}, or a rule such as `ip`", rule.selector()));
-            }
-            _ => {}
-        }
-    }
 }
 
 /// Reads one rule; whatever is wrong with it is one error.
@@ -389,7 +317,7 @@ fn meaning(rule: &Rule, body: &Item<'_>, names: &Names<'_>) -> bool {
         Rule::EmailDomain { domain } => wrong("domain", domain_mistake(domain)),
         Rule::Group { id } => {
             let unknown = || format!("no group has the id `{id}`{}", did_you_mean(id, names.groups.iter().copied()));
-            wrong("id", (!names.groups.contains(&id.as_str())).then(unknown))
+            wrong("id", (!names.groups.contains(id.as_str())).then(unknown))
         }
         Rule::EmailList { id } => {
             wrong("id", unknown_list(id, &names.email_lists, &names.ip_lists, "addresses of people"))
@@ -448,11 +376,11 @@ fn elsewhere(rule: &Rule, body: &Item<'_>) {
     body.reader().warn(body.place(), &message);
 }
 
-fn unknown_list(id: &str, fitting: &[String], other: &[String], what: &str) -> Option<String> {
-    if fitting.iter().any(|known| known == id) {
+fn unknown_list(id: &str, fitting: &BTreeSet<String>, other: &BTreeSet<String>, what: &str) -> Option<String> {
+    if fitting.contains(id) {
         return None;
     }
-    if other.iter().any(|known| known == id) {
+    if other.contains(id) {
         return Some(format!("the list `{id}` does not hold {what}"));
     }
     let meant = did_you_mean(id, fitting.iter().map(String::as_str));
@@ -463,7 +391,7 @@ fn unknown_list(id: &str, fitting: &[String], other: &[String], what: &str) -> O
 pub(super) fn unknown_provider(id: &str, names: &Names<'_>) -> Option<String> {
     let known = names.providers.as_ref()?;
     let meant = did_you_mean(id, known.iter().copied());
-    (!known.contains(&id)).then(|| format!("no identity provider has the id `{id}`{meant}"))
+    (!known.contains(id)).then(|| format!("no identity provider has the id `{id}`{meant}"))
 }
 
 fn email_mistake(email: &str) -> Option<String> {

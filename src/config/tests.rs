@@ -1,3 +1,5 @@
+mod size;
+
 use std::collections::HashMap;
 use std::env::VarError;
 use std::io;

@@ -3,6 +3,7 @@
 //! Decides whether what is known about a request satisfies a policy. Trusts the facts it is given. Never does a fact that
 //! could not be learned help the caller: evaluation is three-valued, an allow needs *true*, a deny applies on *unknown*.
 
+mod advice;
 mod compile;
 mod evaluate;
 mod names;
@@ -13,6 +14,7 @@ mod trace;
 mod truth;
 mod values;
 
+pub use advice::Advisor;
 pub use compile::{Compiled, Policies, PolicySet};
 pub use evaluate::{Countries, Fact, Facts, First, Outcome, Standing, Verdict};
 pub use names::{Person, Who};

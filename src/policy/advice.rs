@@ -1,0 +1,311 @@
+//! Mistakes that read well: what can never hold, and what is never reached. Found without anybody asking for anything, so
+//! only where it is certain.
+
+use std::cell::Cell;
+
+use ipnet::IpNet;
+
+use super::rule::{AccessGroup, List, ListItems, Policy, PolicyDecision, Rule};
+use crate::model::{Email, Host, IdpId};
+
+/// Looks for mistakes, as long as it takes few steps.
+#[derive(Debug)]
+pub struct Advisor<'a> {
+    lists: &'a [List],
+    /// Comparisons that may still be made. What is not looked at is not reported.
+    budget: Cell<usize>,
+}
+
+/// About a second of comparing in an unoptimised build.
+const BUDGET: usize = 2_000_000;
+
+impl<'a> Advisor<'a> {
+    /// An advisor who knows these lists.
+    pub const fn new(lists: &'a [List]) -> Self {
+        Self { lists, budget: Cell::new(BUDGET) }
+    }
+
+    /// Why a policy can never apply to anybody, and what would help.
+    pub fn policy(&self, policy: &Policy) -> Option<String> {
+        self.clauses(&policy.include, &policy.require, &policy.exclude)
+    }
+
+    /// Why nobody can ever be in an Access group, and what would help.
+    pub fn group(&self, group: &AccessGroup) -> Option<String> {
+        self.clauses(&group.include, &group.require, &group.exclude)
+    }
+
+    /// The policies of an application that are never reached, by their places, with what keeps them from it.
+    pub fn order(&self, policies: &[Policy]) -> Vec<(usize, String)> {
+        let early = |policy: &Policy| matches!(policy.decision, PolicyDecision::Bypass | PolicyDecision::NonIdentity);
+        let mut order: Vec<(usize, &Policy)> = policies.iter().enumerate().filter(|(_, p)| !p.shadow).collect();
+        order.sort_by_key(|(_, policy)| !early(policy));
+        let mut found = Vec::new();
+        for (at, (place, later)) in order.iter().enumerate() {
+            let first = order.iter().take(at).find(|(_, first)| self.is_part(later, first));
+            if let Some((_, first)) = first {
+                found.push((*place, never_reached(first, later)));
+            }
+        }
+        found
+    }
+
+    fn clauses(&self, include: &[Rule], require: &[Rule], exclude: &[Rule]) -> Option<String> {
+        for (at, a) in require.iter().enumerate() {
+            if let Some(b) = require.iter().skip(at + 1).find(|b| self.contradict(a, b)) {
+                let selector = a.selector();
+                let and = if selector == b.selector() {
+                    format!("two different `{selector}`")
+                } else {
+                    format!("this `{selector}` and this `{}`", b.selector())
+                };
+                return Some(format!(
+                    "{and} can never hold at once, and every rule of `require` must; for one or the other, name an Access group that has them in its `include`"
+                ));
+            }
+        }
+        if let Some(rule) = require.iter().find(|required| exclude.iter().any(|rule| self.covers(rule, required))) {
+            return Some(format!(
+                "what the `{}` of `require` asks for, `exclude` keeps out; so this applies to nobody",
+                rule.selector()
+            ));
+        }
+        let is_kept_out = |rule: &Rule| {
+            exclude.iter().any(|out| self.covers(out, rule)) || require.iter().any(|all| self.contradict(all, rule))
+        };
+        (!include.is_empty() && include.iter().all(is_kept_out))
+            .then(|| "whoever `include` names, `require` or `exclude` keeps out; so this applies to nobody".to_owned())
+    }
+
+    /// Whether `whole` applies to everything that `part` applies to.
+    fn is_part(&self, part: &Policy, whole: &Policy) -> bool {
+        let narrows = |rule: &Rule| part.require.iter().any(|required| self.covers(rule, required));
+        let required = whole.require.iter().all(narrows);
+        let kept_out = |rule: &Rule| part.exclude.iter().any(|out| self.covers(out, rule));
+        let included = |rule: &Rule| whole.include.iter().any(|wide| self.covers(wide, rule));
+        required
+            && whole.exclude.iter().all(kept_out)
+            && (part.include.iter().all(included) || whole.include.iter().any(narrows))
+    }
+
+    /// Whether no request can satisfy both.
+    fn contradict(&self, a: &Rule, b: &Rule) -> bool {
+        if !self.step() {
+            return false;
+        }
+        if let (Some(a), Some(b)) = (provider(a), provider(b))
+            && a != b
+        {
+            return true;
+        }
+        match (a, b) {
+            (Rule::Email { email: a }, Rule::Email { email: b }) => Email::parse(a).ok() != Email::parse(b).ok(),
+            (Rule::Email { email }, Rule::EmailDomain { domain })
+            | (Rule::EmailDomain { domain }, Rule::Email { email }) => !is_of(email, domain),
+            (Rule::EmailDomain { domain: a }, Rule::EmailDomain { domain: b }) => {
+                Host::parse(a).ok() != Host::parse(b).ok()
+            }
+            (Rule::Geo { country_code: a }, Rule::Geo { country_code: b }) => a != b,
+            (Rule::CommonName { common_name: a }, Rule::CommonName { common_name: b }) => a != b,
+            (Rule::ServiceToken { token_id: a }, Rule::ServiceToken { token_id: b }) => a != b,
+            (Rule::LinkedAppToken { app_uid: a }, Rule::LinkedAppToken { app_uid: b }) => a != b,
+            (Rule::PortcullisMethod { methods: a }, Rule::PortcullisMethod { methods: b }) => {
+                !a.iter().any(|verb| b.contains(verb))
+            }
+            (Rule::Ip { ip: a }, Rule::Ip { ip: b }) => !overlap(a.net(), b.net()),
+            _ => false,
+        }
+    }
+
+    /// Whether whatever satisfies `part` satisfies `whole`.
+    fn covers(&self, whole: &Rule, part: &Rule) -> bool {
+        if !self.step() {
+            return false;
+        }
+        match (whole, part) {
+            (Rule::Everyone {}, _) => true,
+            (whole, part) if whole == part => true,
+            (Rule::EmailDomain { domain }, Rule::Email { email }) => is_of(email, domain),
+            (Rule::EmailList { id }, Rule::Email { email }) => match self.items(id) {
+                Some(ListItems::Email(emails)) => {
+                    let email = Email::parse(email).ok();
+                    email.is_some() && emails.iter().any(|listed| self.step() && Email::parse(listed).ok() == email)
+                }
+                _ => false,
+            },
+            (Rule::Ip { ip: whole }, Rule::Ip { ip: part }) => whole.net().contains(&part.net()),
+            (Rule::IpList { id }, Rule::Ip { ip }) => match self.items(id) {
+                Some(ListItems::Ip(ranges)) => {
+                    ranges.iter().any(|range| self.step() && range.net().contains(&ip.net()))
+                }
+                _ => false,
+            },
+            (Rule::AnyValidServiceToken {}, Rule::ServiceToken { .. })
+            | (Rule::Certificate {}, Rule::CommonName { .. }) => true,
+            (Rule::LoginMethod { id }, part) => provider(part) == Some(id),
+            (Rule::PortcullisMethod { methods: whole }, Rule::PortcullisMethod { methods: part }) => {
+                part.iter().all(|verb| whole.contains(verb))
+            }
+            _ => false,
+        }
+    }
+
+    fn items(&self, id: &str) -> Option<&ListItems> {
+        self.lists.iter().find(|list| list.id == id).map(|list| &list.items)
+    }
+
+    fn step(&self) -> bool {
+        let left = self.budget.get();
+        self.budget.set(left.saturating_sub(1));
+        left > 0
+    }
+}
+
+fn never_reached(first: &Policy, later: &Policy) -> String {
+    let name = &first.name;
+    match (first.decision, later.decision) {
+        (PolicyDecision::Allow | PolicyDecision::Bypass | PolicyDecision::NonIdentity, PolicyDecision::Deny) => {
+            format!(
+                "this keeps nobody out: `{name}` lets everybody in whom it names, and is asked before it; {}",
+                if first.decision == PolicyDecision::Allow {
+                    "move this above it"
+                } else {
+                    "bypass and Service Auth are always asked first, so exclude them there"
+                }
+            )
+        }
+        (PolicyDecision::Deny, PolicyDecision::Allow) => {
+            format!("this lets nobody in: `{name}`, which is asked before it, denies everybody whom it names")
+        }
+        _ => format!("this is never reached: `{name}`, which is asked before it, applies wherever this does"),
+    }
+}
+
+/// The provider that somebody must have come through.
+const fn provider(rule: &Rule) -> Option<&IdpId> {
+    match rule {
+        Rule::LoginMethod { id } => Some(id),
+        Rule::Okta { identity_provider_id, .. }
+        | Rule::Saml { identity_provider_id, .. }
+        | Rule::Oidc { identity_provider_id, .. } => Some(identity_provider_id),
+        _ => None,
+    }
+}
+
+fn is_of(email: &str, domain: &str) -> bool {
+    match (Email::parse(email), Host::parse(domain)) {
+        (Ok(email), Ok(domain)) => email.domain() == domain.as_str(),
+        _ => false,
+    }
+}
+
+fn overlap(a: IpNet, b: IpNet) -> bool {
+    a.contains(&b) || b.contains(&a)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn policy(decision: &str, include: Value, require: Value, exclude: Value) -> Policy {
+        let policy =
+            json!({"name": decision, "decision": decision, "include": include, "require": require, "exclude": exclude});
+        serde_json::from_value(policy).unwrap()
+    }
+
+    fn okta(name: &str, idp: &str) -> Value {
+        json!({"okta": {"name": name, "identity_provider_id": idp}})
+    }
+
+    fn geo(code: &str) -> Value {
+        json!({"geo": {"country_code": code}})
+    }
+
+    fn lists() -> Vec<List> {
+        serde_json::from_value(json!([
+            {"id": "staff", "name": "staff", "items": {"email": ["Alice@example.com"]}},
+            {"id": "offices", "name": "offices", "items": {"ip": ["203.0.113.0/24"]}},
+        ]))
+        .unwrap()
+    }
+
+    #[test]
+    fn what_can_never_hold() {
+        let everyone = json!([{"everyone": {}}]);
+        let email = |email: &str| json!({"email": {"email": email}});
+        let ip = |ip: &str| json!({"ip": {"ip": ip}});
+        let method = |methods: &[&str]| json!({"portcullis_method": {"methods": methods}});
+        let domain = |domain: &str| json!({"email_domain": {"domain": domain}});
+        for (include, require, exclude, never) in [
+            (everyone.clone(), json!([geo("DE"), geo("FR")]), json!([]), true),
+            (everyone.clone(), json!([geo("DE"), geo("de")]), json!([]), false),
+            (everyone.clone(), json!([geo("DE")]), json!([geo("FR")]), false),
+            (everyone.clone(), json!([geo("DE")]), json!([geo("DE")]), true),
+            (everyone.clone(), json!([okta("a", "okta"), okta("b", "okta")]), json!([]), false),
+            (everyone.clone(), json!([okta("a", "okta"), okta("b", "other")]), json!([]), true),
+            (everyone.clone(), json!([okta("a", "okta"), {"login_method": {"id": "other"}}]), json!([]), true),
+            (everyone.clone(), json!([ip("10.0.0.0/8"), ip("10.1.0.0/16")]), json!([]), false),
+            (everyone.clone(), json!([ip("10.0.0.0/8"), ip("2001:db8::/32")]), json!([]), true),
+            (everyone.clone(), json!([method(&["GET", "HEAD"]), method(&["POST"])]), json!([]), true),
+            (everyone.clone(), json!([method(&["GET", "HEAD"]), method(&["GET"])]), json!([]), false),
+            (everyone.clone(), json!([]), everyone.clone(), true),
+            (json!([email("a@b.example"), email("c@b.example")]), json!([domain("d.example")]), json!([]), true),
+            (json!([email("a@b.example"), email("c@d.example")]), json!([domain("D.example")]), json!([]), false),
+            (json!([email("a@b.example")]), json!([]), json!([domain("b.example")]), true),
+            (json!([email("a@b.example")]), json!([email("A@B.example")]), json!([]), false),
+            (json!([email("ALICE@example.com")]), json!([]), json!([{"email_list": {"id": "staff"}}]), true),
+            (json!([ip("203.0.113.7")]), json!([]), json!([{"ip_list": {"id": "offices"}}]), true),
+            (json!([{"group": {"id": "x"}}]), json!([]), json!([{"group": {"id": "y"}}]), false),
+        ] {
+            let policy = policy("allow", include, require, exclude);
+            let lists = lists();
+            assert_eq!(Advisor::new(&lists).policy(&policy).is_some(), never, "{policy:?}");
+        }
+    }
+
+    fn unreached(policies: &[Policy]) -> Vec<(usize, String)> {
+        Advisor::new(&lists()).order(policies)
+    }
+
+    #[test]
+    fn what_is_never_reached() {
+        let everyone = || json!([{"everyone": {}}]);
+        let none = || json!([]);
+        let eng = || json!([okta("Eng", "okta")]);
+        let allow_all = policy("allow", everyone(), none(), none());
+        let deny_eng = policy("deny", eng(), none(), none());
+        let found = unreached(&[allow_all.clone(), deny_eng.clone()]);
+        assert!(
+            matches!(found.as_slice(), [(1, advice)] if advice.starts_with("this keeps nobody out: `allow`")),
+            "{found:?}"
+        );
+        assert_eq!(unreached(&[deny_eng.clone(), allow_all.clone()]), []);
+
+        let bypass_office = policy("bypass", json!([{"ip_list": {"id": "offices"}}]), none(), none());
+        let deny_one = policy("deny", json!([{"ip": {"ip": "203.0.113.7"}}]), none(), none());
+        let found = unreached(&[deny_one, bypass_office]);
+        assert!(matches!(found.as_slice(), [(0, advice)] if advice.contains("always asked first")), "{found:?}");
+
+        let allow_eng_here = policy("allow", eng(), json!([geo("DE")]), none());
+        assert_eq!(unreached(&[deny_eng.clone(), allow_eng_here.clone()]).len(), 1);
+        assert_eq!(unreached(&[allow_eng_here.clone(), deny_eng.clone()]), [], "it names more");
+        let but = policy("allow", everyone(), none(), json!([okta("Bad", "okta")]));
+        assert_eq!(unreached(&[but.clone(), deny_eng.clone()]), [], "some of them are left");
+        let eng_but = policy("allow", eng(), none(), json!([okta("Bad", "okta")]));
+        assert_eq!(unreached(&[but, eng_but]).len(), 1);
+        let shadow = Policy { shadow: true, ..allow_all };
+        assert_eq!(unreached(&[shadow, deny_eng]), [], "a shadow reaches nothing");
+    }
+
+    #[test]
+    fn it_ends_in_time() {
+        let rules: Vec<Value> = (0..20_000).map(|i| json!({"email": {"email": format!("p{i}@example.com")}})).collect();
+        let large = policy("allow", json!(rules), json!([{"email_domain": {"domain": "other.example"}}]), json!(rules));
+        let lists = lists();
+        let advisor = Advisor::new(&lists);
+        // Whatever it says, it says it soon.
+        let _ = (advisor.policy(&large), advisor.order(&[large.clone(), large]));
+    }
+}
