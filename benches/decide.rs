@@ -24,7 +24,7 @@ use portcullis::model::{
     Aud, Authority, CleanPath, Email, Group, Groups, Host, Identity, IdentityNonce, IdpId, IdpRef, RequestView,
     UnixTime, UserId,
 };
-use portcullis::policy::Policy;
+use portcullis::policy::{List, Policy, Who};
 use portcullis::route::Domain;
 use portcullis::token::{KeySet, SigningKey};
 use serde_json::{Value, json};
@@ -36,6 +36,7 @@ const EMAIL: &str = "alice.liddell@example.com";
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
 const GROUPS: [usize; 4] = [5, 20, 100, 500];
 const POLICIES: [usize; 3] = [1, 100, 1_000];
+const CURVE: [usize; 5] = [1, 10, 100, 1_000, 10_000];
 const MANY: usize = 100_000;
 
 fn main() {
@@ -48,6 +49,7 @@ fn main() {
     let _ = std::fs::remove_dir_all(OUTPUT);
 
     let allocations = one_session(&mut criterion, &key);
+    curves(&mut criterion, &key);
     other_answers(&mut criterion, &key);
     first_sight(&mut criterion, &key);
     parts(&mut criterion, &key);
@@ -56,6 +58,7 @@ fn main() {
 
     let report = json!({
         "repeat_ns": median("repeat/20 groups, 1 policies"),
+        "repeat_500_groups_1000_policies_ns": median("repeat/500 groups, 1000 policies"),
         "first_sight_ns": median("first sight/20 groups, 1 policies"),
         "verify_ns": median("parts/bare RS256 verification"),
         "allocations": allocations,
@@ -106,6 +109,56 @@ fn many_sessions(criterion: &mut Criterion, key: &SigningKey) {
         };
         group.bench_function(name(groups, policies), |b| {
             b.iter_batched_ref(&mut next, |request| world.ask(request), BatchSize::NumIterations(16));
+        });
+    }
+}
+
+/// How the repeat request grows: not with policies that are settled for the person, but with those whose answer depends on
+/// the request. And what it costs to settle them, once for a session.
+fn curves(criterion: &mut Criterion, key: &SigningKey) {
+    let mut group = criterion.benchmark_group("settled policies");
+    for policies in CURVE {
+        let world = World::new(key, 500, policies, 1_000);
+        let request = world.seen(key);
+        group.bench_function(policies.to_string(), |b| b.iter(|| world.ask(black_box(&request))));
+    }
+    drop(group);
+
+    let mut group = criterion.benchmark_group("open policies");
+    for policies in CURVE {
+        // All of them are about the person's group, and only the last about the network that the request comes from.
+        let policies =
+            (0..policies).map(|i| allow_from(if i + 1 == policies { "203.0.113.0/24" } else { "192.0.2.0/24" }, i));
+        let world = World::with_policies(key, 500, (&[], policies.collect()), 1_000, true);
+        let request = world.seen(key);
+        let counted = allocation_counter::measure(|| drop(black_box(world.ask(black_box(&request)))));
+        assert_eq!(counted.count_total, 0);
+        group.bench_function(world.policies().to_string(), |b| b.iter(|| world.ask(black_box(&request))));
+    }
+    drop(group);
+
+    let mut group = criterion.benchmark_group("networks in a list");
+    for nets in [10_u32, 1_000, 100_000] {
+        let ips: Vec<_> = (0..nets)
+            .map(|i| Ipv4Addr::from(0x0a00_0000 + 2 * i).to_string())
+            .chain(["203.0.113.7".to_owned()])
+            .collect();
+        let lists: Vec<List> =
+            serde_json::from_value(json!([{"id": "nets", "name": "nets", "items": {"ip": ips}}])).unwrap();
+        let policy = json!({"name": "x", "decision": "allow", "include": [{"ip_list": {"id": "nets"}}]});
+        let world = World::with_policies(key, 20, (&lists, vec![serde_json::from_value(policy).unwrap()]), 1_000, true);
+        let request = world.seen(key);
+        group.bench_function(nets.to_string(), |b| b.iter(|| world.ask(black_box(&request))));
+    }
+    drop(group);
+
+    let mut group = criterion.benchmark_group("settle for a session, 500 groups");
+    for policies in CURVE {
+        let world = World::new(key, 500, policies, 1_000);
+        let (set, application) = (world.snapshot.policies(), &world.snapshot.applications()[0]);
+        let who = Who::Person { email: &world.identity.email, identity: Some(&world.identity) };
+        group.bench_function(policies.to_string(), |b| {
+            b.iter(|| set.standing(application.policies(), &set.person(black_box(who))));
         });
     }
 }
@@ -193,6 +246,17 @@ impl World {
     }
 
     fn with_membership(key: &SigningKey, groups: usize, policies: usize, sessions: usize, member: bool) -> Self {
+        let policies = (0..policies).map(|i| allow(i + 1 == policies, i)).collect();
+        Self::with_policies(key, groups, (&[], policies), sessions, member)
+    }
+
+    fn with_policies(
+        key: &SigningKey,
+        groups: usize,
+        (lists, policies): (&[List], Vec<Policy>),
+        sessions: usize,
+        member: bool,
+    ) -> Self {
         let known = Arc::new(Known::new(sessions));
         let team = Team {
             name: "Example".into(),
@@ -215,10 +279,10 @@ impl World {
             options_preflight_bypass: false,
             pass_cookies: false,
             custom_deny_message: None,
-            policies: (0..policies).map(|i| allow(i + 1 == policies, i)).collect(),
+            policies,
             origins: Origins::new(0_usize),
         };
-        let snapshot = Snapshot::compile(1, team, (&[], &[]), vec![application], Arc::clone(&known)).unwrap();
+        let snapshot = Snapshot::compile(1, team, (lists, &[]), vec![application], Arc::clone(&known)).unwrap();
         let set = KeySet::from_jwks(json!({"keys": [key.to_jwk()]}).to_string().as_bytes()).unwrap();
         let later = NOW.after(Duration::from_secs(3_600));
         let keys = IssuerKeys { keys: Some(set), tried: NOW, good_until: later, retry_from: later };
@@ -262,6 +326,17 @@ impl World {
         token
     }
 
+    /// A request of a session that this node has seen.
+    fn seen(&self, key: &SigningKey) -> Request {
+        let request = Request::new(Some(&self.token(key, 0)));
+        assert!(matches!(self.ask(&request), Decision::Forward(_)));
+        request
+    }
+
+    fn policies(&self) -> usize {
+        self.snapshot.applications()[0].settings().policies.len()
+    }
+
     fn ask(&self, request: &Request) -> Decision {
         decide(&self.snapshot, &request.read(), NOW)
     }
@@ -275,6 +350,14 @@ fn allow(last: bool, place: usize) -> Policy {
     serde_json::from_value(json!({
         "name": format!("policy {place}"), "decision": "allow",
         "include": [{"okta": {"name": group, "identity_provider_id": "okta"}}],
+    }))
+    .unwrap()
+}
+
+fn allow_from(net: &str, place: usize) -> Policy {
+    let group = json!({"okta": {"name": "Engineering Team 0000", "identity_provider_id": "okta"}});
+    serde_json::from_value(json!({
+        "name": format!("policy {place}"), "decision": "allow", "include": [group], "require": [{"ip": {"ip": net}}],
     }))
     .unwrap()
 }

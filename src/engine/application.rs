@@ -115,6 +115,11 @@ impl Application {
         }
     }
 
+    /// Its policies, compiled with its snapshot's.
+    pub const fn policies(&self) -> &Policies {
+        &self.policies
+    }
+
     /// The name of the policy at a place of the list, and its session duration.
     pub fn policy(&self, place: usize) -> Option<(&str, Option<Duration>)> {
         self.policies.describe(place)

@@ -28,4 +28,5 @@ mod logs;
 mod matrix;
 mod proxying;
 mod refusals;
+mod review;
 mod support;
