@@ -42,6 +42,9 @@ enum Command {
         /// The configuration file.
         #[arg(short, long, default_value = "portcullis.toml")]
         config: PathBuf,
+        /// Take warnings for mistakes.
+        #[arg(long)]
+        strict: bool,
     },
     /// Say what would happen to a request, and why: every policy and every rule on the way.
     Explain(commands::Explain),
@@ -65,7 +68,7 @@ fn main() -> ExitCode {
             let format = if text_log { Format::Text } else { Format::Json };
             logged(format, || app::run(&Options { config, upgrade }))
         }
-        Command::Check { config } => return check(&config),
+        Command::Check { config, strict } => return check(&config, strict),
         Command::Explain(command) => return commands::explain(command),
         Command::Test(command) => return commands::test(command),
         Command::Diff(command) => return commands::diff(command),
@@ -87,11 +90,14 @@ fn logged<E: std::error::Error>(format: Format, run: impl FnOnce() -> Result<(),
     outcome
 }
 
-fn check(file: &std::path::Path) -> ExitCode {
+fn check(file: &std::path::Path, strict: bool) -> ExitCode {
     match config::load(file, &System) {
         Ok(loaded) => {
             for warning in &loaded.warnings {
-                say(Level::Warning, &warning.to_string());
+                say(if strict { Level::Error } else { Level::Warning }, &warning.to_string());
+            }
+            if strict && !loaded.warnings.is_empty() {
+                return ExitCode::from(2);
             }
             let applications = count(loaded.config.applications.len(), "application");
             let providers = count(loaded.config.identity_providers.len(), "identity provider");

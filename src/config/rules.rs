@@ -43,7 +43,6 @@ pub(super) const SELECTORS: &[(&str, &[&str])] = &[
 /// Selectors whose facts nothing here learns yet.
 const NOT_YET: &[&str] = &[
     "geo",
-    "saml",
     "certificate",
     "common_name",
     "service_token",
@@ -333,7 +332,7 @@ fn meaning(rule: &Rule, body: &Item<'_>, names: &Names<'_>) -> bool {
                 _ => "claim_name",
             };
             let named = wrong(field, text.is_empty().then(|| "the name is empty".to_owned()));
-            let claims = names.claims.get(&*idp.0).filter(|_| matches!(rule, Rule::Oidc { .. }) && named);
+            let claims = names.claims.get(&*idp.0).filter(|_| !matches!(rule, Rule::Okta { .. }) && named);
             let not_asked = claims.filter(|claims| !claims.contains(text)).map(|_| {
                 format!("the provider `{}` is not asked for the claim `{text}`; add it to its `claims`", idp.0)
             });

@@ -7,10 +7,15 @@ use crate::support::{APPLICATIONS, World, at};
 
 /// `portcullis check` on a file: its exit code and everything it says.
 fn check(text: &str) -> (Option<i32>, String) {
+    check_with(text, &[])
+}
+
+fn check_with(text: &str, more: &[&str]) -> (Option<i32>, String) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("portcullis.toml");
     std::fs::write(&file, text).unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_portcullis")).args(["check", "-c"]).arg(&file).output().unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_portcullis")).args(["check", "-c"]).arg(&file).args(more).output().unwrap();
     let said = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8(said).unwrap())
 }
@@ -28,6 +33,8 @@ fn a_good_file_is_good_and_every_weakening_is_named() {
     }
     assert!(said.ends_with(": good: 6 applications, 1 identity provider\n"), "{said}");
     assert!(!said.contains('\u{1b}'), "colours are for terminals: {said}");
+    let (code, said) = check_with(&good(), &["--strict"]);
+    assert!(code == Some(2) && said.starts_with("error: ") && !said.contains(": good: "), "{said}");
 }
 
 #[test]
