@@ -47,7 +47,7 @@ enum Command {
         strict: bool,
     },
     /// Say what would happen to a request, and why: every policy and every rule on the way.
-    Explain(commands::Explain),
+    Explain(Box<commands::Explain>),
     /// Make policy tests: people, requests, and what is expected of them.
     Test(commands::Test),
     /// Say who and what changes from one configuration to another.
@@ -69,7 +69,7 @@ fn main() -> ExitCode {
             logged(format, || app::run(&Options { config, upgrade }))
         }
         Command::Check { config, strict } => return check(&config, strict),
-        Command::Explain(command) => return commands::explain(command),
+        Command::Explain(command) => return commands::explain(*command),
         Command::Test(command) => return commands::test(command),
         Command::Diff(command) => return commands::diff(command),
         Command::Demo { port } => logged(Format::Text, || app::demo(port)),

@@ -9,6 +9,8 @@ use super::truth::{Bits, Truth};
 use crate::model::{Email, Group, Groups, Host, Identity, IdpId};
 
 type Map<K, V> = HashMap<K, V, RandomState>;
+/// The numbers of a claim's values.
+type Values = Map<Box<str>, u32>;
 
 /// Numbers for everything that the rules of a snapshot ask about people, so that a session can answer each once.
 ///
@@ -26,7 +28,7 @@ pub(super) struct Names {
     lists: Map<Box<str>, u32>,
     providers: Map<IdpId, u32>,
     groups: Map<IdpId, Map<Box<str>, u32>>,
-    claims: Map<IdpId, Map<Box<str>, Map<Box<str>, u32>>>,
+    claims: Map<IdpId, Map<Box<str>, Values>>,
     methods: Map<Box<str>, u32>,
     evaluations: Map<Box<str>, u32>,
 }

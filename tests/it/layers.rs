@@ -12,7 +12,7 @@ const LAYERS: [&[&str]; 8] = [
     &["config", "http_client", "idp", "store"],
     &["control", "login", "observe", "portal"],
     &["front"],
-    &["app", "demo"],
+    &["app", "demo", "review"],
 ];
 
 /// Modules of one row that know each other, and why. This list may only shrink.

@@ -109,7 +109,8 @@ impl World<'_> {
                 let identity = identity?;
                 let is = |found: &Value| match found {
                     Value::String(text) => text == value,
-                    Value::Bool(_) | Value::Number(_) => found.to_string() == *value,
+                    Value::Bool(flag) => value == if *flag { "true" } else { "false" },
+                    Value::Number(number) => *value == *number.to_string(),
                     _ => false,
                 };
                 if identity.idp.id != *idp {
