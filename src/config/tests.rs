@@ -1,3 +1,4 @@
+mod docs;
 mod size;
 
 use std::collections::HashMap;

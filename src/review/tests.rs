@@ -341,3 +341,16 @@ fn a_log_is_asked_again() {
     std::fs::write(&file, "x\n").unwrap();
     assert!(Diff::of_log(&old, &new, &file, NOW).unwrap_err().contains("has no audit events"));
 }
+
+#[test]
+fn the_tests_in_the_documentation_pass() {
+    let text = include_str!("../../docs/policies.md");
+    let block = |start: &str| text.split_once(start).unwrap().1.split_once("\n```").unwrap().0;
+    let configuration = block("## Writing policies\n\n```toml\n");
+    let (head, _) = START.split_once("[[lists]]").unwrap();
+    let world = world(&format!("{head}{configuration}"));
+    let suite = Suite::parse(Path::new("policies.toml"), block("```toml tests\n").to_owned()).unwrap();
+    let ended = suite.run(&world, NOW, &mut HashSet::new());
+    assert_eq!(ended.len(), 4);
+    assert!(ended.iter().all(|test| test.failure.is_none()), "{ended:?}");
+}

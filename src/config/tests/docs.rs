@@ -1,0 +1,66 @@
+//! What the documentation shows is what can be written.
+
+use super::super::rules::SELECTORS;
+use super::{complete, read};
+
+const POLICIES: &str = include_str!("../../../docs/policies.md");
+
+/// What the examples refer to.
+const AROUND: &str = r#"
+[geo]
+database = "countries.mmdb"
+[[service_tokens]]
+id = "ci"
+client_id = "0123456789abcdef0123456789abcdef.access"
+client_secret_sha256 = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+[[certificates]]
+name = "devices"
+ca = "tls.crt"
+associated_hostnames = ["assistant.example.com"]
+[[lists]]
+id = "contractors"
+emails = ["ada@example.org"]
+[[lists]]
+id = "offices"
+ips = ["203.0.113.0/24"]
+[[groups]]
+id = "engineers"
+include = [{ everyone = {} }]
+[[identity_providers]]
+id = "okta"
+name = "Okta"
+type = "okta"
+config = { client_id = "id", client_secret = "env:X", okta_account = "https://dev-1.okta.com/", claims = ["department"] }
+"#;
+
+fn examples() -> impl Iterator<Item = &'static str> {
+    POLICIES.split("```toml\n").skip(1).map(|rest| rest.split_once("\n```").unwrap().0)
+}
+
+#[test]
+fn every_example_can_be_read() {
+    let mut rules = 0;
+    for example in examples() {
+        let text = if example.starts_with('{') {
+            rules += 1;
+            let decision = if example.contains("linked_app_token") { "non_identity" } else { "allow" };
+            format!(
+                "{AROUND}\n[[applications]]\nid = \"assistant\"\ndomain = \"assistant.example.com\"\norigin = \"http://127.0.0.1:1\"\n\
+                 policies = [{{ name = \"x\", decision = \"{decision}\", include = [{example}] }}]"
+            )
+        } else {
+            example.to_owned()
+        };
+        let file = std::path::Path::new("portcullis.toml");
+        let loaded = super::super::parse(&complete(&text), file, &super::super::Offline);
+        loaded.unwrap_or_else(|errors| panic!("{example}\n{errors}"));
+    }
+    assert!(rules > 20 && read(&complete("")).is_ok());
+}
+
+#[test]
+fn every_selector_is_described() {
+    for (selector, _) in SELECTORS {
+        assert!(POLICIES.contains(&format!("`{selector}`")), "`{selector}` is not in docs/policies.md");
+    }
+}
