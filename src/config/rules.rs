@@ -42,7 +42,6 @@ pub(super) const SELECTORS: &[(&str, &[&str])] = &[
 
 /// Selectors whose facts nothing here learns yet.
 const NOT_YET: &[&str] = &[
-    "geo",
     "certificate",
     "common_name",
     "service_token",
@@ -60,6 +59,8 @@ const MOST_CYCLES: usize = 20;
 /// What rules may refer to.
 #[derive(Debug)]
 pub(super) struct Names<'a> {
+    /// Whether there is a database of countries.
+    pub(super) countries: bool,
     /// The ids of the identity providers; none where they are another team's, and not known here.
     pub(super) providers: Option<BTreeSet<&'a str>>,
     /// The ids of the Access groups.
@@ -354,8 +355,11 @@ fn meaning(rule: &Rule, body: &Item<'_>, names: &Names<'_>) -> bool {
             let none = "an empty list is no request's method; name at least one, such as `GET`";
             wrong("methods", methods.is_empty().then(|| none.to_owned()))
         }
+        Rule::Geo { .. } => {
+            let none = "nothing here knows which country an address is in; add `[geo]` with `database = \"GeoLite2-Country.mmdb\"`";
+            wrong("country_code", (!names.countries).then(|| none.to_owned()))
+        }
         Rule::AuthMethod { .. }
-        | Rule::Geo { .. }
         | Rule::PortcullisTime(_)
         | Rule::Certificate {}
         | Rule::CommonName { .. }

@@ -8,7 +8,7 @@ use http::HeaderMap;
 use thiserror::Error;
 
 use super::revocations::Publisher;
-use super::{RemoteTeam, SigningKeys, SigningKeysError};
+use super::{CountryFile, RemoteTeam, SigningKeys, SigningKeysError};
 use crate::cookie::{self, SealError, SealingKey};
 use crate::engine::{IdentityState, IssuerKeys, Known, Need, Snapshot};
 use crate::http_client::HttpClient;
@@ -64,6 +64,8 @@ pub struct Services {
     pub sample: Sample,
     /// Whether the audit events of logins tell groups, authentication methods and claims.
     pub audit_identity: bool,
+    /// The countries that the snapshot knows, where it knows any.
+    pub countries: Option<Arc<CountryFile>>,
 }
 
 /// A login that is good: an organisation session and who is behind it.

@@ -24,6 +24,7 @@ pub struct Metrics {
     store_errors: IntCounterVec,
     revocations_followed: IntGauge,
     reloads: [IntCounter; Reload::ALL.len()],
+    country_databases: IntCounterVec,
     generation: IntGauge,
     upstream: [IntCounter; UpstreamError::ALL.len()],
     log_lines_dropped: IntCounter,
@@ -191,6 +192,11 @@ impl Metrics {
                 "revocations_followed_timestamp_seconds",
                 "When the store's revocations were last read to their end; `time()` less this is their age.",
             ))),
+            country_databases: counters(
+                "country_database_reads_total",
+                "New files of the database of countries by outcome; with `rejected` the one before stays.",
+                &["outcome"],
+            ),
             reloads: Reload::ALL.map(|outcome| reloads.with_label_values(&[outcome.as_str()])),
             generation: register(IntGauge::with_opts(named(
                 "config_generation",
@@ -207,6 +213,9 @@ impl Metrics {
             ))),
         };
         metrics.requests.with_label_values(&[Decision::Allow.as_str(), NO_REASON]);
+        for outcome in [Reload::Applied, Reload::Rejected] {
+            metrics.country_databases.with_label_values(&[outcome.as_str()]);
+        }
         for kind in StoreError::KINDS {
             metrics.store_errors.with_label_values(&[kind]);
         }
@@ -266,6 +275,11 @@ impl Metrics {
         if let Some(counter) = self.reloads.get(outcome as usize) {
             counter.inc();
         }
+    }
+
+    /// Counts a new file of the database of countries.
+    pub fn country_database(&self, outcome: Reload) {
+        self.country_databases.with_label_values(&[outcome.as_str()]).inc();
     }
 
     /// Which configuration is live.

@@ -344,6 +344,7 @@ async fn node(world: &World, mint: &Mint, state: &str, origins: &BTreeMap<String
         leeway: Duration::from_secs(table::LEEWAY),
         sample: Sample::OFF,
         audit_identity: true,
+        countries: None,
     };
     let http = HttpClient::new(&Roots::default(), Timeouts::default()).unwrap();
     let access = Access::start(snapshot, services, Arc::new(store), http, Handle::current()).await.unwrap();

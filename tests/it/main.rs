@@ -17,6 +17,7 @@ mod attacks;
 mod bad_days;
 mod cases;
 mod configuration;
+mod countries;
 mod edge;
 mod endpoints;
 mod harness;
