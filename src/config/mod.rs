@@ -8,6 +8,7 @@ mod applications;
 mod cors;
 mod domain;
 mod errors;
+mod evaluations;
 mod geo;
 mod origins;
 mod policies;
@@ -37,6 +38,7 @@ pub use secrets::{Environment, FileContent, Offline, System};
 pub use server::{Audit, Insecure, Limits, Listen, ServerSettings, StoreConfig, Tls};
 pub use team::Team;
 
+use evaluations::Evaluations;
 use policies::Reusable;
 use reader::{Item, Reader, Table};
 use rules::Names;
@@ -149,6 +151,7 @@ fn read<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Config>
         let geo = table.item("geo");
         let mut names = Names {
             countries: geo.is_some(),
+            evaluations: Evaluations::new(insecure.insecure_identity_providers, remote),
             providers: (!remote).then(|| ids(document, "identity_providers")),
             groups: ids(document, "groups"),
             claims: BTreeMap::new(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 use thiserror::Error;
 use url::Url;
 
-use super::{CountryFile, CountryFileError, RemoteTeam, Services};
+use super::{CountryFile, CountryFileError, Evaluations, RemoteTeam, Services};
 use crate::config::{self, Config, IdpKind, StoreConfig};
 use crate::engine::{ApplicationSettings, CookieAttributes, Cors, Known, Origins, Snapshot, SnapshotError, Team};
 use crate::http_client::HttpClient;
@@ -61,6 +61,7 @@ pub fn compile(
         leeway: config.team.clock_leeway,
         sample: Sample::part(config.audit.allow_sample),
         audit_identity: config.audit.identity,
+        evaluations: Evaluations::new(config),
         countries,
     };
     Ok((snapshot, services))

@@ -6,6 +6,7 @@
 
 mod access;
 mod compile;
+mod evaluations;
 mod geo;
 mod record;
 mod remote;
@@ -18,6 +19,7 @@ mod tokens;
 pub use access::{Access, Services, StartError};
 pub(crate) use access::{Login, SignedIn};
 pub use compile::{CompileError, compile, snapshot};
+pub use evaluations::Evaluations;
 pub use geo::{CountryFile, CountryFileError};
 pub use remote::RemoteTeam;
 pub use signing_keys::{SigningKeys, SigningKeysError};

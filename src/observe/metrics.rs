@@ -25,6 +25,7 @@ pub struct Metrics {
     revocations_followed: IntGauge,
     reloads: [IntCounter; Reload::ALL.len()],
     country_databases: IntCounterVec,
+    evaluations: [IntCounter; Evaluation::ALL.len()],
     generation: IntGauge,
     upstream: [IntCounter; UpstreamError::ALL.len()],
     log_lines_dropped: IntCounter,
@@ -118,6 +119,18 @@ labels! {
 }
 
 labels! {
+    /// What a service of one's own said of a person.
+    Evaluation {
+        /// The rule holds.
+        Yes = "yes",
+        /// It does not.
+        No = "no",
+        /// Nothing that counts.
+        Unknown = "unknown",
+    }
+}
+
+labels! {
     /// How a reload of the configuration ended.
     Reload {
         /// It runs.
@@ -169,6 +182,11 @@ pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 impl Metrics {
     fn new() -> Self {
         let reloads = counters("config_reloads_total", "Reloads of the configuration by outcome.", &["outcome"]);
+        let evaluations = counters(
+            "external_evaluations_total",
+            "Questions about people to services of one's own, by what came of them; with `unknown` nobody was helped.",
+            &["outcome"],
+        );
         let upstream = counters("upstream_errors_total", "Errors of origins by kind.", &["kind"]);
         let metrics = Self {
             request: Default::default(),
@@ -202,6 +220,7 @@ impl Metrics {
                 "config_generation",
                 "The live configuration, counted from 1 since the start.",
             ))),
+            evaluations: Evaluation::ALL.map(|outcome| evaluations.with_label_values(&[outcome.as_str()])),
             upstream: UpstreamError::ALL.map(|kind| upstream.with_label_values(&[kind.as_str()])),
             log_lines_dropped: register(IntCounter::with_opts(named(
                 "log_lines_dropped_total",
@@ -280,6 +299,13 @@ impl Metrics {
     /// Counts a new file of the database of countries.
     pub fn country_database(&self, outcome: Reload) {
         self.country_databases.with_label_values(&[outcome.as_str()]).inc();
+    }
+
+    /// Counts a question about a person to a service of one's own.
+    pub fn evaluation(&self, outcome: Evaluation) {
+        if let Some(counter) = self.evaluations.get(outcome as usize) {
+            counter.inc();
+        }
     }
 
     /// Which configuration is live.

@@ -20,6 +20,7 @@ mod configuration;
 mod countries;
 mod edge;
 mod endpoints;
+mod evaluation;
 mod harness;
 mod headers;
 mod layers;

@@ -337,8 +337,8 @@ impl AccessFilter {
             }
             Decision::Deny(refusal) => {
                 record(snapshot, metrics::Decision::Deny, Outcome::Refused, &refusal, request, id);
-                let switch = switch_account(snapshot, &refusal, request, now);
-                respond::denied(&refusal, &switch, request, id)
+                let login = login_again(snapshot, &refusal, request, now);
+                respond::denied(&refusal, &login, request, id)
             }
             Decision::Unavailable(refusal) => {
                 record(snapshot, metrics::Decision::Unavailable, Outcome::Unavailable, &refusal, request, id);
@@ -388,13 +388,13 @@ fn rewritten(request: &RequestView<'_>, default_port: bool) -> Result<Option<Box
     Ok(Some(rewritten))
 }
 
-/// The login of the page that somebody may not see, for another account.
-fn switch_account(snapshot: &Snapshot, refusal: &Refusal, request: &RequestView<'_>, now: UnixTime) -> String {
+/// The login of the page that somebody may not see.
+fn login_again(snapshot: &Snapshot, refusal: &Refusal, request: &RequestView<'_>, now: UnixTime) -> String {
     let Some(application) = &refusal.application else { return "/".to_owned() };
     let to = login::ReturnTo::parse(request.path.as_str());
     let host = request.authority.host.as_ref();
     let session = login::AppSession::of(request.headers);
-    format!("{}&switch=1", login::login_url(snapshot.team(), application, host, &to, session.as_ref(), now))
+    login::login_url(snapshot.team(), application, host, &to, session.as_ref(), now)
 }
 
 fn count_shadow(application: &Application, shadow: Option<(&str, policy::Outcome)>) {
