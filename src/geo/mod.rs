@@ -114,6 +114,16 @@ mod tests {
     }
 
     #[test]
+    fn a_look_up_takes_no_memory() {
+        let database = Database::new(COUNTRIES.to_vec()).unwrap();
+        for ip in ["192.0.2.1", "192.0.2.129", "198.51.100.65", "203.0.113.1", "2001:db8:1::9", "::1"] {
+            let ip = ip.parse().unwrap();
+            let counted = allocation_counter::measure(|| drop(std::hint::black_box(database.country(ip))));
+            assert_eq!(counted.count_total, 0, "{ip}");
+        }
+    }
+
+    #[test]
     fn what_is_no_database_of_countries_is_refused() {
         let error = |bytes: &[u8]| Database::new(bytes.to_vec()).unwrap_err().to_string();
         assert_eq!(
