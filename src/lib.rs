@@ -24,6 +24,8 @@ pub mod config;
 #[cfg(feature = "control")]
 pub mod control;
 #[cfg(feature = "control")]
+pub mod geo;
+#[cfg(feature = "control")]
 pub mod http_client;
 #[cfg(feature = "control")]
 pub mod idp;

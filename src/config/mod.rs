@@ -8,6 +8,8 @@ mod applications;
 mod cors;
 mod domain;
 mod errors;
+mod evaluations;
+mod geo;
 mod origins;
 mod policies;
 mod providers;
@@ -29,12 +31,14 @@ pub use applications::Application;
 pub use cors::{Allowed, Cors};
 pub use domain::Domain;
 pub use errors::{Errors, Problem};
+pub use geo::Geo;
 pub use origins::{HealthCheck, Origin, OriginScheme, OriginSettings};
 pub use providers::{IdentityProvider, IdpKind, OktaConfig};
 pub use secrets::{Environment, FileContent, Offline, System};
 pub use server::{Audit, Insecure, Limits, Listen, ServerSettings, StoreConfig, Tls};
 pub use team::Team;
 
+use evaluations::Evaluations;
 use policies::Reusable;
 use reader::{Item, Reader, Table};
 use rules::Names;
@@ -58,6 +62,8 @@ pub struct Config {
     pub lists: Vec<List>,
     /// Access groups, for use in policies. None is part of itself, and those that rules name are all here.
     pub groups: Vec<AccessGroup>,
+    /// Where countries are looked up; nowhere by default.
+    pub geo: Option<Geo>,
     /// What a request may cost.
     pub limits: Limits,
     /// How the process runs.
@@ -142,7 +148,10 @@ fn read<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Config>
         });
         let store = table.section("store", |table| StoreConfig::read(table, &insecure));
         let metrics = table.item("metrics").and_then(|item| item.table(|t| server::metrics(t, &listen)).flatten());
+        let geo = table.item("geo");
         let mut names = Names {
+            countries: geo.is_some(),
+            evaluations: Evaluations::new(insecure.insecure_identity_providers, remote),
             providers: (!remote).then(|| ids(document, "identity_providers")),
             groups: ids(document, "groups"),
             claims: BTreeMap::new(),
@@ -169,6 +178,7 @@ fn read<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Config>
             reusable: &reusable,
         };
         let applications = applications::read_all(table, &around);
+        let geo = geo.and_then(|item| item.table(Geo::read).flatten());
         let limits = table.section("limits", Limits::read);
         let server = table.section("server", ServerSettings::read);
         let audit = table.section("audit", Audit::read);
@@ -181,6 +191,7 @@ fn read<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Config>
             applications,
             lists,
             groups,
+            geo,
             limits: limits?,
             server: server?,
             audit: audit?,

@@ -4,6 +4,7 @@ use serde_json::Value;
 use toml::de::DeValue;
 
 use super::errors::did_you_mean;
+use super::evaluations::Evaluations;
 use super::reader::{self, Item, Place, Reader, Table, Unique};
 use crate::model::{Email, Host};
 use crate::policy::{About, AccessGroup, Advisor, IpRange, List, ListItems, PolicySet, Rule, UnknownName};
@@ -42,12 +43,10 @@ pub(super) const SELECTORS: &[(&str, &[&str])] = &[
 
 /// Selectors whose facts nothing here learns yet.
 const NOT_YET: &[&str] = &[
-    "geo",
     "certificate",
     "common_name",
     "service_token",
     "any_valid_service_token",
-    "external_evaluation",
     "linked_app_token",
 ];
 
@@ -60,6 +59,10 @@ const MOST_CYCLES: usize = 20;
 /// What rules may refer to.
 #[derive(Debug)]
 pub(super) struct Names<'a> {
+    /// Whether there is a database of countries.
+    pub(super) countries: bool,
+    /// The services that rules ask.
+    pub(super) evaluations: Evaluations,
     /// The ids of the identity providers; none where they are another team's, and not known here.
     pub(super) providers: Option<BTreeSet<&'a str>>,
     /// The ids of the Access groups.
@@ -354,14 +357,17 @@ fn meaning(rule: &Rule, body: &Item<'_>, names: &Names<'_>) -> bool {
             let none = "an empty list is no request's method; name at least one, such as `GET`";
             wrong("methods", methods.is_empty().then(|| none.to_owned()))
         }
+        Rule::Geo { .. } => {
+            let none = "nothing here knows which country an address is in; add `[geo]` with `database = \"GeoLite2-Country.mmdb\"`";
+            wrong("country_code", (!names.countries).then(|| none.to_owned()))
+        }
+        Rule::ExternalEvaluation { evaluate_url, keys_url } => names.evaluations.meaning(evaluate_url, keys_url, body),
         Rule::AuthMethod { .. }
-        | Rule::Geo { .. }
         | Rule::PortcullisTime(_)
         | Rule::Certificate {}
         | Rule::CommonName { .. }
         | Rule::ServiceToken { .. }
         | Rule::AnyValidServiceToken {}
-        | Rule::ExternalEvaluation { .. }
         | Rule::LinkedAppToken { .. } => true,
     }
 }

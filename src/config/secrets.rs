@@ -1,4 +1,5 @@
 use std::env::VarError;
+use std::fs::Metadata;
 use std::io;
 use std::path::Path;
 
@@ -24,6 +25,12 @@ pub trait Environment {
     /// Where it cannot be read.
     fn read(&self, path: &Path) -> io::Result<FileContent>;
 
+    /// A file that holds anything else; at most that many bytes.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    fn bytes(&self, path: &Path, most: u64) -> io::Result<Vec<u8>>;
+
     /// Whether the configuration is read where it does not run, so that secrets, keys and certificates need not be there.
     fn is_offline(&self) -> bool {
         false
@@ -41,6 +48,10 @@ impl Environment for Offline {
 
     fn read(&self, _path: &Path) -> io::Result<FileContent> {
         Ok(FileContent { text: Secret::new(ELSEWHERE), world_readable: false })
+    }
+
+    fn bytes(&self, _path: &Path, _most: u64) -> io::Result<Vec<u8>> {
+        Ok(Vec::new())
     }
 
     fn is_offline(&self) -> bool {
@@ -70,23 +81,38 @@ impl Environment for System {
     }
 
     fn read(&self, path: &Path) -> io::Result<FileContent> {
-        use io::Read as _;
-        let file = std::fs::File::open(path)?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
-        }
-        if metadata.len() > LARGEST_FILE {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 4 MiB"));
-        }
-        let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default() + 1));
-        file.take(LARGEST_FILE).read_to_end(&mut bytes)?;
+        let (bytes, metadata) = whole(path, LARGEST_FILE)?;
+        let bytes = Zeroizing::new(bytes);
         #[cfg(unix)]
         let world_readable = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o004 != 0;
         #[cfg(not(unix))]
         let world_readable = false;
         Ok(FileContent { text: Secret::new(String::from_utf8_lossy(&bytes)), world_readable })
     }
+
+    fn bytes(&self, path: &Path, most: u64) -> io::Result<Vec<u8>> {
+        whole(path, most).map(|(bytes, _)| bytes)
+    }
+}
+
+fn whole(path: &Path, most: u64) -> io::Result<(Vec<u8>, Metadata)> {
+    use io::Read as _;
+    let regular = |metadata: Metadata| match metadata.is_file() {
+        true => Ok(metadata),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")),
+    };
+    // To open a pipe is to wait for its other end.
+    regular(std::fs::metadata(path)?)?;
+    let file = std::fs::File::open(path)?;
+    let metadata = regular(file.metadata()?)?;
+    if metadata.len() > most {
+        let message = format!("it is larger than {} MiB", most >> 20);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+    }
+    // Room for all of it from the start, so that no part of a secret is left behind in a buffer that was outgrown.
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default() + 1);
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok((bytes, metadata))
 }
 
 /// Reads `env:NAME` or `file:PATH`; anything else is the secret itself, which needs `[insecure] inline_secrets`.

@@ -90,7 +90,7 @@ pub struct Insecure {
     pub plain_http: bool,
     /// Secrets in the configuration file itself.
     pub inline_secrets: bool,
-    /// Identity providers, and a remote team's keys, over plain HTTP.
+    /// Identity providers, a remote team's keys, and evaluation services over plain HTTP.
     pub insecure_identity_providers: bool,
     /// Origins whose certificate is not verified, where an application says so.
     pub origin_tls_unverified: bool,
@@ -112,7 +112,7 @@ impl Insecure {
             inline_secrets: switch("inline_secrets", "whoever can read this file may find secrets in it"),
             insecure_identity_providers: switch(
                 "insecure_identity_providers",
-                "whoever is between here and an identity provider on plain HTTP can log in as anybody",
+                "whoever is between here and an identity provider or evaluation service on plain HTTP can log in as anybody",
             ),
             origin_tls_unverified: switch(
                 "origin_tls_unverified",

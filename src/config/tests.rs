@@ -55,6 +55,15 @@ impl Environment for Fake {
         let (text, world_readable) = self.files.get(path).ok_or(io::ErrorKind::NotFound)?;
         Ok(FileContent { text: Secret::new(*text), world_readable: *world_readable })
     }
+
+    fn bytes(&self, path: &Path, _most: u64) -> io::Result<Vec<u8>> {
+        match path.to_str() {
+            Some("conf/countries.mmdb") => Ok(include_bytes!("../../tests/geo/countries.mmdb").to_vec()),
+            Some("conf/asn.mmdb") => Ok(include_bytes!("../../tests/geo/asn.mmdb").to_vec()),
+            Some("conf/page.mmdb") => Ok(b"<html>".to_vec()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
 }
 
 fn read(text: &str) -> Result<Loaded, Errors> {
@@ -187,12 +196,13 @@ fn the_example_is_right_and_says_the_defaults() {
         applications,
         lists,
         groups,
+        geo,
         limits,
         server,
         audit,
         insecure,
     } = loaded.config;
-    assert_eq!(lists, []);
+    assert_eq!((lists, geo), (vec![], None));
     assert_eq!(team.url(), "https://access.example.com");
     assert_eq!(team.application_url("wiki.example.com"), "https://wiki.example.com");
     assert_eq!((team.name.as_str(), team.session_duration), ("access.example.com", Duration::from_secs(86_400)));

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use http::HeaderMap;
 use thiserror::Error;
 
+use super::evaluations::{self, Answers};
 use super::revocations::Publisher;
-use super::{RemoteTeam, SigningKeys, SigningKeysError};
+use super::{CountryFile, Evaluations, RemoteTeam, SigningKeys, SigningKeysError};
 use crate::cookie::{self, SealError, SealingKey};
 use crate::engine::{IdentityState, IssuerKeys, Known, Need, Snapshot};
 use crate::http_client::HttpClient;
@@ -35,6 +36,7 @@ pub struct Access {
     pub(super) fetching: tokio::sync::Mutex<()>,
     /// Who is asked about at the moment: one question for each, however many requests wait for the answer.
     pub(super) asking: moka::sync::Cache<IdentityNonce, Arc<tokio::sync::Mutex<()>>>,
+    pub(super) answers: Answers,
     seal: SealingKey,
     /// Flows and hand-overs that were used, for as long as they could be used again.
     used: moka::sync::Cache<String, ()>,
@@ -64,6 +66,10 @@ pub struct Services {
     pub sample: Sample,
     /// Whether the audit events of logins tell groups, authentication methods and claims.
     pub audit_identity: bool,
+    /// Whom the applications' policies ask about people at login.
+    pub evaluations: Evaluations,
+    /// The countries that the snapshot knows, where it knows any.
+    pub countries: Option<Arc<CountryFile>>,
 }
 
 /// A login that is good: an organisation session and who is behind it.
@@ -133,6 +139,7 @@ impl Access {
             remote_jwks: ArcSwapOption::new(None),
             fetching: tokio::sync::Mutex::new(()),
             asking: moka::sync::Cache::builder().time_to_idle(ASKING).build(),
+            answers: evaluations::answers(),
             seal,
             used: moka::sync::Cache::builder()
                 .time_to_live(USED_FOR)
@@ -331,29 +338,29 @@ impl Access {
         let lifetime = services.identity_lifetime;
         let kept = async {
             let user = self.store.user(&profile.idp.id, &profile.subject).await?;
-            let identity = profile.into_identity(user);
+            let mut identity = profile.into_identity(user);
             let before = self.organisation_session(&request.headers, now).await?;
             // Who logs in over their own session goes on with it, under one name: what is in other tabs, and on other hosts of
             // this browser, then ends with it.
             let own = before.as_ref().filter(|before| before.identity.user == identity.user);
             let nonce = own.map_or_else(IdentityNonce::random, |own| own.nonce);
+            // Answers about this person may be on their way into the record.
+            let one = self.asking.get_with(nonce, Arc::default);
+            let _one = one.lock().await;
+            if own.is_some()
+                && let Some(last) = self.identity(nonce, now).await?
+            {
+                identity.evaluations.clone_from(&last.evaluations);
+            }
             self.store.put_identity(&nonce, &identity, now.after(lifetime)).await?;
             if let Some(others) = before.filter(|before| before.nonce != nonce) {
                 self.end_session(others.nonce, now).await?;
             }
-            Ok::<_, StoreError>((nonce, identity))
+            let identity = Arc::new(identity);
+            self.known.set_identity(nonce, IdentityState::Known(Arc::clone(&identity)));
+            Ok::<_, StoreError>(Login { nonce, identity, expires: now.after(services.team_session) })
         };
-        match kept.await {
-            Ok((nonce, identity)) => {
-                let identity = Arc::new(identity);
-                self.known.set_identity(nonce, IdentityState::Known(Arc::clone(&identity)));
-                Some(Login { nonce, identity, expires: now.after(services.team_session) })
-            }
-            Err(error) => {
-                self.store_failed(&error);
-                None
-            }
-        }
+        kept.await.inspect_err(|error| self.store_failed(error)).ok()
     }
 
     /// The identity record behind a login.

@@ -4,7 +4,7 @@ use std::time::Duration;
 use thiserror::Error;
 use url::Url;
 
-use super::{RemoteTeam, Services};
+use super::{CountryFile, CountryFileError, Evaluations, RemoteTeam, Services};
 use crate::config::{self, Config, IdpKind, StoreConfig};
 use crate::engine::{ApplicationSettings, CookieAttributes, Cors, Known, Origins, Snapshot, SnapshotError, Team};
 use crate::http_client::HttpClient;
@@ -21,6 +21,9 @@ pub enum CompileError {
     /// The team domain gives no URL.
     #[error("the team domain gives no URL")]
     Url(#[from] url::ParseError),
+    /// The database of countries, which changed since the configuration was read.
+    #[error(transparent)]
+    Countries(#[from] CountryFileError),
 }
 
 /// Makes what runs from what was written. `origins` gives the front's representation of an application's origins.
@@ -35,6 +38,8 @@ pub fn compile(
     origins: impl Fn(&config::Application) -> Origins,
 ) -> Result<(Snapshot, Services), CompileError> {
     let snapshot = snapshot(config, generation, known, origins)?;
+    let countries = config.geo.as_ref().map(|geo| CountryFile::open(&geo.database).map(Arc::new)).transpose()?;
+    let snapshot = snapshot.with_countries(countries.clone().map(|countries| countries as _));
     let callback = Url::parse(&format!("{}{}/callback", config.team.url(), Endpoint::PREFIX))?;
     let longest = config
         .applications
@@ -56,6 +61,8 @@ pub fn compile(
         leeway: config.team.clock_leeway,
         sample: Sample::part(config.audit.allow_sample),
         audit_identity: config.audit.identity,
+        evaluations: Evaluations::new(config),
+        countries,
     };
     Ok((snapshot, services))
 }

@@ -6,6 +6,8 @@
 
 mod access;
 mod compile;
+mod evaluations;
+mod geo;
 mod record;
 mod remote;
 mod revocations;
@@ -17,6 +19,8 @@ mod tokens;
 pub use access::{Access, Services, StartError};
 pub(crate) use access::{Login, SignedIn};
 pub use compile::{CompileError, compile, snapshot};
+pub use evaluations::Evaluations;
+pub use geo::{CountryFile, CountryFileError};
 pub use remote::RemoteTeam;
 pub use signing_keys::{SigningKeys, SigningKeysError};
 pub use start::{Control, ControlError, NoOrigins, OriginSource};

@@ -10,9 +10,10 @@ use crate::policy::Verdict;
 use crate::portal::PortalRequest;
 use crate::store::StoreError;
 
-fn event<'a>(kind: Kind, outcome: Outcome, request: &'a PortalRequest) -> Event<'a> {
+fn event<'a>(access: &Access, kind: Kind, outcome: Outcome, request: &'a PortalRequest) -> Event<'a> {
     Event {
         client: Some(request.client),
+        country: access.running().country_of(Some(request.client)),
         method: Some(request.method.as_str()),
         host: Some(&request.host),
         path: Some(&request.path),
@@ -30,6 +31,7 @@ fn of<'a>(application: Option<&'a Application>, event: Event<'a>) -> Event<'a> {
 }
 
 fn known<'a>(
+    access: &Access,
     kind: Kind,
     outcome: Outcome,
     application: &'a Application,
@@ -40,7 +42,7 @@ fn known<'a>(
         email: Some(&identity.email),
         user: Some(&identity.user),
         idp: Some(&identity.idp.id),
-        ..event(kind, outcome, request)
+        ..event(access, kind, outcome, request)
     };
     of(Some(application), who)
 }
@@ -57,7 +59,7 @@ impl Access {
     /// A login to an application ended with leave to go there.
     pub(crate) fn logged_in(&self, application: &Application, identity: &Identity, via: Via, request: &PortalRequest) {
         metrics().login(Login::Success, silent(via));
-        let login = known(Kind::Login, Outcome::Allowed, application, identity, request);
+        let login = known(self, Kind::Login, Outcome::Allowed, application, identity, request);
         Event { via: Some(via), identity: self.told(identity), ..login }.emit();
     }
 
@@ -75,7 +77,7 @@ impl Access {
             Blame::Browser => (Outcome::Refused, Login::Invalid),
         };
         metrics().login(counted, Some(failure.id()));
-        let failed = Event { reason: Some(failure.id()), idp, ..event(Kind::Login, outcome, request) };
+        let failed = Event { reason: Some(failure.id()), idp, ..event(self, Kind::Login, outcome, request) };
         of(application, failed).emit();
         let mut chain = failure.to_string();
         let mut source = std::error::Error::source(failure);
@@ -96,7 +98,7 @@ impl Access {
         request: &PortalRequest,
     ) {
         metrics().login(counted, Some(reason));
-        of(application, Event { reason: Some(reason), ..event(Kind::Login, Outcome::Refused, request) }).emit();
+        of(application, Event { reason: Some(reason), ..event(self, Kind::Login, Outcome::Refused, request) }).emit();
     }
 
     /// Somebody is known and the policies do not let them in: the end of their login, and a refusal like any other.
@@ -113,7 +115,7 @@ impl Access {
         let denied = Event {
             reason: Some(reason),
             policy: verdict.policy.and_then(|place| application.policy(place)).map(|(name, _)| name),
-            ..known(Kind::Access, Outcome::Refused, application, identity, request)
+            ..known(self, Kind::Access, Outcome::Refused, application, identity, request)
         };
         // First who they are, then what they were denied: whoever replays the log reads it in that order.
         Event { event: Kind::Login, via: Some(via), identity: self.told(identity), ..denied }.emit();
@@ -125,7 +127,7 @@ impl Access {
     }
 
     pub(crate) fn logged_out(&self, email: Option<&Email>, user: &UserId, request: &PortalRequest) {
-        Event { email, user: Some(user), ..event(Kind::Logout, Outcome::Allowed, request) }.emit();
+        Event { email, user: Some(user), ..event(self, Kind::Logout, Outcome::Allowed, request) }.emit();
     }
 
     pub(super) fn store_failed(&self, error: &StoreError) {

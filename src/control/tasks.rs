@@ -28,6 +28,7 @@ impl Tasks {
             |access| async move { access.rotate_signing_keys().await },
         ));
         tasks.spawn(every(REMOTE_KEYS_EVERY, access, |access| async move { access.refresh_remote_keys().await }));
+        tasks.spawn(every(COUNTRIES_EVERY, access, |access| async move { access.look_at_countries().await }));
         tasks.spawn(every(PRUNE_EVERY, access, |access| async move { access.prune().await }));
         Self(tasks)
     }
@@ -60,6 +61,14 @@ impl Access {
                 }
             }
             Err(error) => tracing::error!(error = super::chain(&error), "the signing keys could not be refreshed"),
+        }
+    }
+
+    async fn look_at_countries(&self) {
+        let Some(countries) = self.services().countries.clone() else { return };
+        let looked = tokio::task::spawn_blocking(move || countries.look());
+        if let Err(error) = looked.await {
+            tracing::error!(%error, "the running database of countries stays");
         }
     }
 
@@ -129,5 +138,7 @@ fn watch(file: &Path, sender: mpsc::UnboundedSender<()>) -> notify::Result<notif
 /// How late another process's logout may take effect here.
 const TAIL_EVERY: Duration = Duration::from_millis(500);
 const REMOTE_KEYS_EVERY: Duration = Duration::from_secs(300);
+/// How late a new database of countries may be used.
+const COUNTRIES_EVERY: Duration = Duration::from_secs(10);
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
 const SETTLE: Duration = Duration::from_millis(200);

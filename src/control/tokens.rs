@@ -8,7 +8,7 @@ use super::access::{Login, organisation_aud};
 use crate::cookie::{self, SameSite, SetCookie};
 use crate::engine::{Application, Snapshot};
 use crate::model::{Aud, Identity, IdentityNonce, UnixTime};
-use crate::portal::identity::{account_id, document};
+use crate::portal::identity::{account_id, country, document};
 use crate::token::{Claims, Kind, OrganisationClaims};
 
 impl Access {
@@ -17,7 +17,7 @@ impl Access {
         let snapshot = self.snapshot();
         let aud = organisation_aud(&snapshot);
         let claims = claims(&snapshot, Kind::Org, &aud, login.nonce, &login.identity, login.expires, now);
-        let (account_id, identity) = (account_id(snapshot.issuer()), document(&login.identity, snapshot.issuer()));
+        let (account_id, identity) = (account_id(snapshot.issuer()), document(&login.identity, &snapshot));
         let token = |identity| self.sign(&OrganisationClaims { claims: &claims, account_id: &account_id, identity });
         let whole = token(Some(&identity))?;
         let token = if whole.len() <= MAX_ORGANISATION_TOKEN { whole } else { token(None)? };
@@ -83,8 +83,7 @@ fn claims(
         sub: identity.user.0.to_string(),
         email: Some(identity.email.as_str().to_owned()),
         identity_nonce: Some(nonce.as_str().to_owned()),
-        // There is nothing here that knows countries.
-        country: app.then(String::new),
+        country: app.then(|| country(snapshot, identity)),
         custom: app.then(|| identity.claims_made()).filter(|claims| !claims.is_empty()),
     }
 }

@@ -1,3 +1,4 @@
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -5,7 +6,7 @@ use thiserror::Error;
 use super::known::Issuer;
 use super::{Application, ApplicationSettings, Known};
 use crate::model::{Aud, Host};
-use crate::policy::{AccessGroup, Countries, Facts, First, List, PolicySet, UnknownName, Verdict, Who};
+use crate::policy::{AccessGroup, Countries, Country, Facts, First, List, PolicySet, UnknownName, Verdict, Who};
 use crate::route::Router;
 use crate::session::{Context, Revocations};
 
@@ -105,6 +106,11 @@ impl Snapshot {
     /// Where countries are looked up.
     pub fn countries(&self) -> Option<&dyn Countries> {
         self.countries.as_deref()
+    }
+
+    /// The country that an address is in, where it is known.
+    pub fn country_of(&self, ip: Option<IpAddr>) -> Option<Country> {
+        ip.and_then(|ip| self.countries()?.country(ip))
     }
 
     /// The same with other revocations.

@@ -38,7 +38,8 @@ pub enum Reason {
     RevocationsUnavailable,
     /// What the policies need to know about this person could not be learned just now.
     IdentityUnavailable,
-    /// The identity provider did not say what the policies need to know about this person, such as the groups.
+    /// Something that the policies ask could not be learned: groups that the identity provider did not name, the country of an
+    /// address, what a service of one's own says of the person.
     IdentityIncomplete,
     /// A cross-origin preflight that the application has no answer for.
     PreflightRefused,

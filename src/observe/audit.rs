@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::model::{Email, Group, Groups, Identity, IdpId, RequestId, UserId};
+use crate::policy::Country;
 
 /// The `tracing` target of all audit events.
 pub const TARGET: &str = "portcullis::audit";
@@ -46,6 +47,8 @@ pub struct Event<'a> {
     pub shadow: Option<(&'a str, &'static str)>,
     /// Where the request came from, as `trusted_proxies` made it out.
     pub client: Option<IpAddr>,
+    /// The country that is in.
+    pub country: Option<Country>,
     /// The request's method.
     pub method: Option<&'a str>,
     /// The host that was asked for.
@@ -137,6 +140,7 @@ impl<'a> Event<'a> {
             policy: None,
             shadow: None,
             client: None,
+            country: None,
             method: None,
             host: None,
             path: None,
@@ -162,6 +166,7 @@ impl<'a> Event<'a> {
             policy,
             shadow,
             client,
+            country,
             method,
             host,
             path,
@@ -194,6 +199,7 @@ impl<'a> Event<'a> {
             shadow_policy = shadow_policy.as_deref(),
             shadow_outcome = shadow.map(|(_, outcome)| outcome),
             client = client.map(tracing::field::display),
+            country = country.map(tracing::field::display),
             method = method.as_deref(),
             host = host.as_deref(),
             path = path.as_deref(),

@@ -24,6 +24,8 @@ pub struct Metrics {
     store_errors: IntCounterVec,
     revocations_followed: IntGauge,
     reloads: [IntCounter; Reload::ALL.len()],
+    country_databases: IntCounterVec,
+    evaluations: [IntCounter; Evaluation::ALL.len()],
     generation: IntGauge,
     upstream: [IntCounter; UpstreamError::ALL.len()],
     log_lines_dropped: IntCounter,
@@ -117,6 +119,18 @@ labels! {
 }
 
 labels! {
+    /// What a service of one's own said of a person.
+    Evaluation {
+        /// The rule holds.
+        Yes = "yes",
+        /// It does not.
+        No = "no",
+        /// Nothing that counts.
+        Unknown = "unknown",
+    }
+}
+
+labels! {
     /// How a reload of the configuration ended.
     Reload {
         /// It runs.
@@ -168,6 +182,11 @@ pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 impl Metrics {
     fn new() -> Self {
         let reloads = counters("config_reloads_total", "Reloads of the configuration by outcome.", &["outcome"]);
+        let evaluations = counters(
+            "external_evaluations_total",
+            "Questions about people to services of one's own, by what came of them; with `unknown` nobody was helped.",
+            &["outcome"],
+        );
         let upstream = counters("upstream_errors_total", "Errors of origins by kind.", &["kind"]);
         let metrics = Self {
             request: Default::default(),
@@ -191,11 +210,17 @@ impl Metrics {
                 "revocations_followed_timestamp_seconds",
                 "When the store's revocations were last read to their end; `time()` less this is their age.",
             ))),
+            country_databases: counters(
+                "country_database_reads_total",
+                "New files of the database of countries by outcome; with `rejected` the one before stays.",
+                &["outcome"],
+            ),
             reloads: Reload::ALL.map(|outcome| reloads.with_label_values(&[outcome.as_str()])),
             generation: register(IntGauge::with_opts(named(
                 "config_generation",
                 "The live configuration, counted from 1 since the start.",
             ))),
+            evaluations: Evaluation::ALL.map(|outcome| evaluations.with_label_values(&[outcome.as_str()])),
             upstream: UpstreamError::ALL.map(|kind| upstream.with_label_values(&[kind.as_str()])),
             log_lines_dropped: register(IntCounter::with_opts(named(
                 "log_lines_dropped_total",
@@ -207,6 +232,9 @@ impl Metrics {
             ))),
         };
         metrics.requests.with_label_values(&[Decision::Allow.as_str(), NO_REASON]);
+        for outcome in [Reload::Applied, Reload::Rejected] {
+            metrics.country_databases.with_label_values(&[outcome.as_str()]);
+        }
         for kind in StoreError::KINDS {
             metrics.store_errors.with_label_values(&[kind]);
         }
@@ -264,6 +292,18 @@ impl Metrics {
     /// Counts a reload.
     pub fn reload(&self, outcome: Reload) {
         if let Some(counter) = self.reloads.get(outcome as usize) {
+            counter.inc();
+        }
+    }
+
+    /// Counts a new file of the database of countries.
+    pub fn country_database(&self, outcome: Reload) {
+        self.country_databases.with_label_values(&[outcome.as_str()]).inc();
+    }
+
+    /// Counts a question about a person to a service of one's own.
+    pub fn evaluation(&self, outcome: Evaluation) {
+        if let Some(counter) = self.evaluations.get(outcome as usize) {
             counter.inc();
         }
     }

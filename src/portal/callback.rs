@@ -36,7 +36,7 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
     };
     let mut response = match finish(access, &sealed, &flow.pending, request).await {
         Ok(Some(login)) => {
-            let mut response = arrive(access, &snapshot, &destination, &login, Via::Provider, request);
+            let mut response = arrive(access, &snapshot, &destination, &login, Via::Provider, request).await;
             match access.organisation_cookie(&login, request.now) {
                 Some(cookie) => response.headers_mut().append(header::SET_COOKIE, cookie),
                 None => return respond::internal(request.id),
@@ -83,7 +83,7 @@ async fn late(
 ) -> Response<Bytes> {
     match access.organisation_session(&request.headers, request.now).await {
         Ok(Some(login)) if destination.application.allows_idp(&login.identity.idp.id) => {
-            return arrive(access, snapshot, destination, &login, Via::Session, request);
+            return arrive(access, snapshot, destination, &login, Via::Session, request).await;
         }
         Ok(_) => {}
         Err(_) => return respond::unavailable(request.id),

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{PortalRequest, answer, respond};
 use crate::control::{Access, SignedIn};
+use crate::engine::Snapshot;
 use crate::model::{Aud, Groups, Identity};
 
 /// `get-identity` (§2.4): who the browser's session says it is. Claims, never tokens, and only to this site's own pages.
@@ -19,14 +20,14 @@ pub(super) async fn get_identity(access: &Access, request: &PortalRequest) -> Re
     };
     access.learn_identity(nonce, issued, &token).await;
     match access.identity(nonce, request.now).await {
-        Ok(Some(identity)) => answer::json(StatusCode::OK, &document(&identity, access.snapshot().issuer())),
+        Ok(Some(identity)) => answer::json(StatusCode::OK, &document(&identity, &access.snapshot())),
         Ok(None) => refused(StatusCode::UNAUTHORIZED, "no_session"),
         Err(_) => respond::unavailable(request.id),
     }
 }
 
-/// The document. What nothing here can know (countries, devices) is empty, as Access has it where it does not know.
-pub(crate) fn document(identity: &Identity, issuer: &str) -> Value {
+/// The document. What nothing here can know (devices) is empty, as Access has it where it does not know.
+pub(crate) fn document(identity: &Identity, snapshot: &Snapshot) -> Value {
     let Identity { user, subject: _, email, name, idp, groups, amr, claims: _, evaluations: _, at, ip } = identity;
     let groups = match groups {
         Groups::Known(groups) => json!(groups),
@@ -35,12 +36,17 @@ pub(crate) fn document(identity: &Identity, issuer: &str) -> Value {
     json!({
         "id": user, "name": name.as_deref().unwrap_or(email.as_str()), "email": email, "user_uuid": user,
         "amr": amr.clone().unwrap_or_default(), "oidc_fields": identity.claims_made(), "groups": groups, "idp": idp,
-        "geo": {"country": ""}, "account_id": account_id(issuer),
+        "geo": {"country": country(snapshot, identity)}, "account_id": account_id(snapshot.issuer()),
         "iat": at, "ip": ip, "auth_status": "NONE", "common_name": "", "service_token_id": "", "service_token_status": false,
         "is_warp": false, "is_gateway": false, "gateway_account_id": "", "device_id": "", "device_sessions": {}, "devicePosture": {},
         "mtls_auth": {"cert_issuer_ski": "", "cert_presented": false, "cert_serial": "", "cert_issuer_dn": "", "auth_status": "NONE"},
         "version": 2,
     })
+}
+
+/// Where the login came from; empty where that is not known.
+pub(crate) fn country(snapshot: &Snapshot, identity: &Identity) -> String {
+    snapshot.country_of(identity.ip).map(String::from).unwrap_or_default()
 }
 
 /// What stands for the account of a team: 32 hexadecimal digits, the same on all its nodes for as long as its domain is.

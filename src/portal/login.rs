@@ -39,7 +39,7 @@ pub(super) async fn login(access: &Access, request: &PortalRequest) -> Response<
             let handover = request.parameter("handover");
             let page = handover.and_then(|h| Handover::page(access.seal(), &h, &destination.host, login.nonce));
             destination.to = page.unwrap_or(destination.to);
-            arrive(access, &snapshot, &destination, &login, Via::Session, request)
+            arrive(access, &snapshot, &destination, &login, Via::Session, request).await
         }
         Ok(_) => choose(access, &destination, request, switching).await,
         Err(_) => respond::unavailable(request.id),
@@ -124,7 +124,7 @@ async fn begin(
 }
 
 /// Somebody is logged in: hands the browser over to the application's host, where the policies let them.
-pub(super) fn arrive(
+pub(super) async fn arrive(
     access: &Access,
     snapshot: &Snapshot,
     destination: &Destination,
@@ -133,15 +133,17 @@ pub(super) fn arrive(
     request: &PortalRequest,
 ) -> Response<Bytes> {
     let Destination { application, host, to, app_session } = destination;
-    let identity = &login.identity;
+    let Ok(identity) = &access.evaluated(application, login, request.id, request.now).await else {
+        return respond::unavailable(request.id);
+    };
     // Whoever comes from a login opens a page.
     let facts = Facts::new(request.client, &Method::GET, request.now, snapshot.countries());
     let who = Who::Person { email: &identity.email, identity: Some(identity) };
     let verdict = snapshot.judge(application, who, &facts);
     if verdict.outcome == Outcome::Deny {
         access.denied_at_login(&verdict, application, identity, via, request);
-        let switch = format!("{}&switch=1", again(&access.services(), destination));
-        return respond::denied(request.id, application, identity, &switch, Reason::of_denial(&verdict));
+        let again = again(&access.services(), destination);
+        return respond::denied(request.id, application, identity, &again, Reason::of_denial(&verdict));
     }
     let base = snapshot.team().url_of(host);
     let page = format!("{base}{}", to.as_str());

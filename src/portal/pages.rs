@@ -99,6 +99,8 @@ pub(crate) struct Denied<'a> {
     pub(crate) signed_in_as: Option<&'a str>,
     /// The application's own words for those it refuses.
     pub(crate) message: Option<&'a str>,
+    /// Where to try again, where it could not be decided whether they may.
+    pub(crate) undecided: Option<&'a str>,
     /// Where to sign in as somebody else.
     pub(crate) switch_account: Option<&'a str>,
     /// The reason id, as in the audit event.

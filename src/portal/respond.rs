@@ -42,19 +42,20 @@ pub(super) fn failed(id: RequestId, failure: &LoginFailure, again: &str) -> Resp
     if response.status() == StatusCode::SERVICE_UNAVAILABLE { later(response) } else { response }
 }
 
-/// Somebody is known, and may not.
+/// Somebody is known, and may not; `login` is the way to the same page by way of the login.
 pub(super) fn denied(
     id: RequestId,
     application: &crate::engine::Application,
     who: &Identity,
-    switch: &str,
+    login: &str,
     reason: Reason,
 ) -> Response<Bytes> {
     let page = Denied {
         application: &application.settings().name,
         signed_in_as: Some(who.email.as_str()),
         message: application.settings().custom_deny_message.as_deref(),
-        switch_account: Some(switch),
+        undecided: (reason == Reason::IdentityIncomplete).then_some(login),
+        switch_account: Some(&format!("{login}&switch=1")),
         reason: Some(reason.id()),
         request_id: &id.to_string(),
     };

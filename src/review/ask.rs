@@ -96,6 +96,9 @@ impl World {
         let known = Arc::new(Known::new(1));
         let snapshot = control::snapshot(&config, 0, known, |_| Origins::new(()))
             .map_err(|e| Errors(vec![Problem::of_file(file, &e.to_string())]))?;
+        // Where it is not at hand, the country of an address is not known.
+        let countries = config.geo.as_ref().and_then(|geo| control::CountryFile::open(&geo.database).ok());
+        let snapshot = snapshot.with_countries(countries.map(|countries| Arc::new(countries) as _));
         Ok(Self { config, snapshot, warnings })
     }
 

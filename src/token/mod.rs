@@ -4,11 +4,13 @@
 //! is given and nothing in the token. Never falls back: RS256 or nothing, and a claim of the wrong type is fatal.
 
 mod claims;
+mod evaluation;
 mod keys;
 mod sign;
 mod verify;
 
 pub use claims::{Claims, Kind, OrganisationClaims};
+pub use evaluation::{EVALUATION_LIFETIME, EvaluationClaims, EvaluationError, read_evaluation};
 pub use keys::{KeyError, KeySet};
 pub use sign::{SigningKey, SigningKeyError};
 pub use verify::{MAX_TOKEN_BYTES, TokenError, UnverifiedToken, VerifiedToken};

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use pingora::proxy::http_proxy_service;
 use pingora::server::configuration::{Opt, ServerConf};
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
-use portcullis::control::{Access, RemoteTeam, Services};
+use portcullis::control::{Access, Evaluations, RemoteTeam, Services};
 use portcullis::engine::{Known, Origins, Snapshot};
 use portcullis::front::pingora::{
     AccessFilter, AccessProxy, FilterSettings, ListenerSettings, OriginPool, PoolSettings, Protocol, Target,
@@ -344,6 +344,8 @@ async fn node(world: &World, mint: &Mint, state: &str, origins: &BTreeMap<String
         leeway: Duration::from_secs(table::LEEWAY),
         sample: Sample::OFF,
         audit_identity: true,
+        evaluations: Evaluations::default(),
+        countries: None,
     };
     let http = HttpClient::new(&Roots::default(), Timeouts::default()).unwrap();
     let access = Access::start(snapshot, services, Arc::new(store), http, Handle::current()).await.unwrap();

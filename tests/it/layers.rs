@@ -9,7 +9,7 @@ const LAYERS: [&[&str]; 8] = [
     &["cookie", "policy", "route", "token"],
     &["oidc", "session"],
     &["engine"],
-    &["config", "http_client", "idp", "store"],
+    &["config", "geo", "http_client", "idp", "store"],
     &["control", "login", "observe", "portal"],
     &["front"],
     &["app", "demo", "review"],

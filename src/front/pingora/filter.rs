@@ -240,7 +240,7 @@ impl AccessFilter {
         metrics().request(metrics::Decision::Deny, Some(reason));
         let client = ctx.client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         if let (Some(permit), Ok(request)) = (&ctx.permit, view(session.req_header(), client, &self.settings)) {
-            let refused = permitted(permit, event(Outcome::Refused, &request, id));
+            let refused = permitted(permit, event(&self.access.running(), Outcome::Refused, &request, id));
             Event { reason: Some(reason.id()), ..refused }.emit();
         }
         id
@@ -261,6 +261,7 @@ impl AccessFilter {
                 let refused = Event {
                     reason: Some(reason.id()),
                     client: Some(client),
+                    country: self.access.running().country_of(Some(client)),
                     method: Some(native.method.as_str()),
                     ..Event::new(Kind::Access, Outcome::Refused, id)
                 };
@@ -307,7 +308,7 @@ impl AccessFilter {
         let told = shadow.is_some() || permit.session().is_some() && self.access.samples();
         let id = told.then(RequestId::random);
         if let Some(id) = id {
-            permitted(&permit, event(Outcome::Allowed, request, id)).emit();
+            permitted(&permit, event(snapshot, Outcome::Allowed, request, id)).emit();
         }
         let plain_http = snapshot.team().plain_http;
         match rewritten(request, snapshot.team().port.is_none()) {
@@ -335,23 +336,23 @@ impl AccessFilter {
                 login::respond(snapshot.team(), &challenge, request, id, now)
             }
             Decision::Deny(refusal) => {
-                record(metrics::Decision::Deny, Outcome::Refused, &refusal, request, id);
-                let switch = switch_account(snapshot, &refusal, request, now);
-                respond::denied(&refusal, &switch, request, id)
+                record(snapshot, metrics::Decision::Deny, Outcome::Refused, &refusal, request, id);
+                let login = login_again(snapshot, &refusal, request, now);
+                respond::denied(&refusal, &login, request, id)
             }
             Decision::Unavailable(refusal) => {
-                record(metrics::Decision::Unavailable, Outcome::Unavailable, &refusal, request, id);
+                record(snapshot, metrics::Decision::Unavailable, Outcome::Unavailable, &refusal, request, id);
                 respond::refused(refusal.reason, style, id)
             }
             Decision::Refuse(reason) => {
                 metrics().request(metrics::Decision::Deny, Some(reason));
-                Event { reason: Some(reason.id()), ..event(Outcome::Refused, request, id) }.emit();
+                Event { reason: Some(reason.id()), ..event(snapshot, Outcome::Refused, request, id) }.emit();
                 respond::refused(reason, style, id)
             }
             // What is not there after it was to be learned cannot be.
             Decision::Resolve(_) => {
                 metrics().request(metrics::Decision::Unavailable, Some(Reason::IdentityUnavailable));
-                Event { reason: Some("unresolved"), ..event(Outcome::Unavailable, request, id) }.emit();
+                Event { reason: Some("unresolved"), ..event(snapshot, Outcome::Unavailable, request, id) }.emit();
                 respond::refused(Reason::IdentityUnavailable, style, id)
             }
             Decision::Forward(_) | Decision::Preflight(_) | Decision::Handle { .. } => {
@@ -387,13 +388,13 @@ fn rewritten(request: &RequestView<'_>, default_port: bool) -> Result<Option<Box
     Ok(Some(rewritten))
 }
 
-/// The login of the page that somebody may not see, for another account.
-fn switch_account(snapshot: &Snapshot, refusal: &Refusal, request: &RequestView<'_>, now: UnixTime) -> String {
+/// The login of the page that somebody may not see.
+fn login_again(snapshot: &Snapshot, refusal: &Refusal, request: &RequestView<'_>, now: UnixTime) -> String {
     let Some(application) = &refusal.application else { return "/".to_owned() };
     let to = login::ReturnTo::parse(request.path.as_str());
     let host = request.authority.host.as_ref();
     let session = login::AppSession::of(request.headers);
-    format!("{}&switch=1", login::login_url(snapshot.team(), application, host, &to, session.as_ref(), now))
+    login::login_url(snapshot.team(), application, host, &to, session.as_ref(), now)
 }
 
 fn count_shadow(application: &Application, shadow: Option<(&str, policy::Outcome)>) {
@@ -402,7 +403,14 @@ fn count_shadow(application: &Application, shadow: Option<(&str, policy::Outcome
     }
 }
 
-fn record(counted: metrics::Decision, outcome: Outcome, refusal: &Refusal, request: &RequestView<'_>, id: RequestId) {
+fn record(
+    snapshot: &Snapshot,
+    counted: metrics::Decision,
+    outcome: Outcome,
+    refusal: &Refusal,
+    request: &RequestView<'_>,
+    id: RequestId,
+) {
     metrics().request(counted, Some(refusal.reason));
     let application = refusal.application.as_deref();
     if let Some(application) = application {
@@ -416,14 +424,15 @@ fn record(counted: metrics::Decision, outcome: Outcome, refusal: &Refusal, reque
         user: refusal.session.as_ref().map(|s| s.user()),
         policy: application.zip(refusal.policy).and_then(|(a, place)| a.policy(place)).map(|(name, _)| name),
         shadow: refusal.shadow().map(|(name, outcome)| (name, outcome.as_str())),
-        ..event(outcome, request, id)
+        ..event(snapshot, outcome, request, id)
     };
     refused.emit();
 }
 
-fn event<'a>(outcome: Outcome, request: &'a RequestView<'_>, id: RequestId) -> Event<'a> {
+fn event<'a>(snapshot: &Snapshot, outcome: Outcome, request: &'a RequestView<'_>, id: RequestId) -> Event<'a> {
     Event {
         client: Some(request.client),
+        country: snapshot.country_of(Some(request.client)),
         method: Some(request.method.as_str()),
         host: Some(&request.authority.host),
         path: Some(request.path.as_str()),

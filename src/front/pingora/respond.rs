@@ -61,7 +61,7 @@ pub(super) fn told(page: ErrorPage<'_>, style: Style) -> Response<Bytes> {
 }
 
 /// 403 for somebody whom the policies do not let in, with the way to another account; scripts get it as JSON.
-pub(super) fn denied(refusal: &Refusal, switch: &str, request: &RequestView<'_>, id: RequestId) -> Response<Bytes> {
+pub(super) fn denied(refusal: &Refusal, login: &str, request: &RequestView<'_>, id: RequestId) -> Response<Bytes> {
     let (Some(application), Some(session)) = (&refusal.application, &refusal.session) else {
         return refused(refusal.reason, Style::of(request), id);
     };
@@ -78,7 +78,8 @@ pub(super) fn denied(refusal: &Refusal, switch: &str, request: &RequestView<'_>,
                 application: &settings.name,
                 signed_in_as: session.email().map(crate::model::Email::as_str),
                 message: settings.custom_deny_message.as_deref(),
-                switch_account: Some(switch),
+                undecided: (refusal.reason == Reason::IdentityIncomplete).then_some(login),
+                switch_account: Some(&format!("{login}&switch=1")),
                 reason: Some(refusal.reason.id()),
                 request_id: &id.to_string(),
             };

@@ -23,6 +23,7 @@ fn pages(text: &str, href: &str) -> Vec<(&'static str, Page)> {
         application: text,
         signed_in_as: Some(text),
         message: Some(text),
+        undecided: None,
         switch_account: Some(href),
         reason: Some(text),
         request_id: id,
@@ -32,6 +33,7 @@ fn pages(text: &str, href: &str) -> Vec<(&'static str, Page)> {
         ("home", Home { team: text, signed_in_as: Some(text), sign_out: href, request_id: id }.page()),
         ("home_of_nobody", Home { team: text, signed_in_as: None, sign_out: href, request_id: id }.page()),
         ("denied", denied.page()),
+        ("undecided", Denied { undecided: Some(href), ..denied.clone() }.page()),
         (
             "denied_before_login",
             Denied { signed_in_as: None, message: None, switch_account: None, reason: None, ..denied }.page(),
@@ -162,6 +164,7 @@ fn every_page_leads_where_it_was_told() {
             "login",
             "home",
             "denied",
+            "undecided",
             "error",
             "login_expired",
             "session_not_accepted",
@@ -222,6 +225,7 @@ fn every_page_has_its_status() {
             ("home", 200),
             ("home_of_nobody", 200),
             ("denied", 403),
+            ("undecided", 403),
             ("denied_before_login", 403),
             ("error", 418),
             ("bad_request", 400),
@@ -259,6 +263,7 @@ fn the_words_users_search_for_are_exact() {
         ("session_not_accepted", "<h1>Your sign-in is not accepted here.</h1>"),
         ("groups_unavailable", "<h1>Failed to fetch user/group information from the identity provider</h1>"),
         ("login_loop", "<h1>Your browser did not return the cookie <code>CF_Authorization</code>.</h1>"),
+        ("undecided", "<h1>It could not be decided whether you have access.</h1>"),
         ("logged_out", "<h1>You are signed out.</h1>"),
         ("logout_confirm", "<h1>Sign out of all applications?</h1>"),
         ("resend_form", "<h1>Sign in, then send the form again.</h1>"),
@@ -274,6 +279,7 @@ fn nobody_signed_in_is_not_spoken_of_as_an_account() {
         application: "wiki",
         signed_in_as: None,
         message: None,
+        undecided: None,
         switch_account: None,
         reason: None,
         request_id: MARKER,
@@ -286,7 +292,7 @@ fn nobody_signed_in_is_not_spoken_of_as_an_account() {
 fn reason_ids_are_shown_where_given() {
     for (name, page) in &pages("group_not_allowed", "/next") {
         let shown = html(page).contains("reason <code>group_not_allowed</code>");
-        assert_eq!(shown, ["denied", "error", "login_loop"].contains(name), "{name}");
+        assert_eq!(shown, ["denied", "undecided", "error", "login_loop"].contains(name), "{name}");
     }
 }
 

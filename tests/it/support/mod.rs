@@ -2,6 +2,7 @@
 
 pub mod browser;
 pub mod certs;
+pub mod evaluator;
 pub mod idp;
 pub mod okta;
 pub mod origin;

@@ -241,13 +241,18 @@ impl Portcullis {
 
     /// Waits for a line of the log that holds all these words, after that many bytes of it.
     pub async fn logged(&self, after: usize, words: &[&str]) -> String {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        self.logged_within(Duration::from_secs(10), after, words).await
+    }
+
+    /// The same for what takes longer.
+    pub async fn logged_within(&self, patience: Duration, after: usize, words: &[&str]) -> String {
+        let deadline = Instant::now() + patience;
         loop {
             let log = self.log();
             if let Some(line) = log[after..].lines().find(|line| words.iter().all(|word| line.contains(word))) {
                 return line.to_owned();
             }
-            assert!(Instant::now() < deadline, "ten seconds, and nobody says {words:?}:\n{}", self.log_tail());
+            assert!(Instant::now() < deadline, "{patience:?}, and nobody says {words:?}:\n{}", self.log_tail());
             sleep(Duration::from_millis(50)).await;
         }
     }

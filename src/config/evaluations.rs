@@ -1,0 +1,80 @@
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use url::Url;
+
+use super::reader::Item;
+
+/// The services that rules name, and what may be asked of them.
+#[derive(Debug, Default)]
+pub(super) struct Evaluations {
+    /// Whether plain HTTP will do (`[insecure] insecure_identity_providers`).
+    pub(super) plain_http: bool,
+    /// Whether logins happen at another team, so that nobody is asked from here.
+    pub(super) remote: bool,
+    /// Where the keys of each are.
+    keys: RefCell<HashMap<String, String>>,
+}
+
+impl Evaluations {
+    pub(super) fn new(plain_http: bool, remote: bool) -> Self {
+        Self { plain_http, remote, keys: RefCell::default() }
+    }
+
+    /// Whether a rule that names these two can be asked; reports why not.
+    pub(super) fn meaning(&self, evaluate_url: &str, keys_url: &str, body: &Item<'_>) -> bool {
+        let wrong = |field: &str, message: &str| {
+            body.get(field).unwrap_or_else(|| body.clone()).error(message);
+            false
+        };
+        for (field, url) in [("evaluate_url", evaluate_url), ("keys_url", keys_url)] {
+            if let Some(message) = self.mistake(url) {
+                return wrong(field, &message);
+            }
+        }
+        let mut keys = self.keys.borrow_mut();
+        let fresh = !keys.contains_key(evaluate_url);
+        if fresh && keys.len() >= MOST_SERVICES {
+            return wrong("evaluate_url", &format!("more than {MOST_SERVICES} services are asked about people"));
+        }
+        let known = keys.entry(evaluate_url.to_owned()).or_insert_with(|| keys_url.to_owned());
+        if known != keys_url {
+            return wrong(
+                "keys_url",
+                &format!("`{evaluate_url}` has its keys at `{known}` in another rule; there is one answer"),
+            );
+        }
+        if self.remote && fresh {
+            body.reader().warn(
+                body.place(),
+                "this is asked at login, which is at another team here, so its answer is unknown: in `include` and `require` it \
+                 lets nobody in, in `exclude` it keeps everybody out; write the rule at the team",
+            );
+        }
+        true
+    }
+
+    fn mistake(&self, text: &str) -> Option<String> {
+        let like = "an address like `https://eval.example.com/`";
+        let url = match Url::parse(text) {
+            Ok(url) if url.has_host() && matches!(url.scheme(), "http" | "https") => url,
+            _ => return Some(format!("`{text}` is not {like}")),
+        };
+        if !url.username().is_empty() || url.password().is_some() {
+            return Some("this holds a user name or password; who asks is proved by a signature".to_owned());
+        }
+        if url.fragment().is_some() {
+            return Some(format!("`{text}` has a fragment (`#…`), which is never sent; leave it out"));
+        }
+        if url.scheme() == "http" && !self.plain_http {
+            return Some(format!(
+                "`{text}` is not encrypted, and whoever is between could read who logs in and give other keys; write \
+                 `https://…` (or set `insecure_identity_providers = true` under `[insecure]`)"
+            ));
+        }
+        None
+    }
+}
+
+/// One login may ask all of them at once.
+const MOST_SERVICES: usize = 32;

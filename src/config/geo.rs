@@ -1,0 +1,31 @@
+use std::path::PathBuf;
+
+use super::reader::Table;
+use super::secrets::plain;
+use crate::geo::{Database, LARGEST};
+
+/// Where countries are looked up (`[geo]`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Geo {
+    /// A Country or City database in MaxMind's format. It was one when the configuration was read.
+    pub database: PathBuf,
+}
+
+impl Geo {
+    pub(super) fn read(table: &mut Table<'_>) -> Option<Self> {
+        let item = table.needed("database", "\"GeoLite2-Country.mmdb\"")?;
+        let path = item.text()?;
+        let reader = table.reader();
+        let database = reader.resolve(path);
+        if reader.env().is_offline() {
+            return Some(Self { database });
+        }
+        let shown = database.display();
+        match reader.env().bytes(&database, LARGEST).map(Database::new) {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => item.error(&format!("`{shown}` cannot be used: {error}")),
+            Err(error) => item.error(&format!("`{shown}` cannot be read: {}", plain(&error))),
+        }
+        Some(Self { database })
+    }
+}

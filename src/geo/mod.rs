@@ -1,0 +1,185 @@
+//! Which country an address is in, as a database in MaxMind's format says that the operator provides.
+//!
+//! Decides whether a file is such a database. Trusts it for what it says of countries and for nothing else: whatever its bytes
+//! are, a look-up ends, takes little and gives a country or none. Never guesses: where the address is not in it, where its
+//! record is damaged or names no country, the country is unknown; where a network is registered says nothing of where it is.
+
+use std::net::IpAddr;
+
+use maxminddb::{MaxMindDbError, PathElement, Reader, WithinOptions};
+use thiserror::Error;
+
+use crate::policy::{Countries, Country};
+
+/// Larger files are no database of countries, or of cities. In bytes.
+pub const LARGEST: u64 = 1 << 30;
+
+/// A database, in memory as a whole.
+pub struct Database(Reader<Vec<u8>>);
+
+/// Why there is no database in a file.
+#[derive(Debug, Error)]
+pub enum DatabaseError {
+    /// Not in MaxMind's format, or damaged, or cut off.
+    #[error("it is not a database in MaxMind's format, or a damaged one: {0}")]
+    Damaged(MaxMindDbError),
+    /// One of something else, such as autonomous systems.
+    #[error("it is a `{0}` database, which knows no countries; a Country or City database does")]
+    Other(String),
+}
+
+impl Database {
+    /// Reads a database from the bytes of a file.
+    ///
+    /// # Errors
+    /// Where they are none, or one in which no country is found. Not every record is looked at: one that is damaged is found
+    /// when its addresses are looked up, and then they are in no country that is known.
+    pub fn new(bytes: Vec<u8>) -> Result<Self, DatabaseError> {
+        let reader = Reader::from_source(bytes).map_err(DatabaseError::Damaged)?;
+        // Leaves without data count too, so that the search ends after that many steps whatever the tree is.
+        let networks = reader.networks(WithinOptions::default().include_networks_without_data());
+        let mut known = false;
+        for network in networks.map_err(DatabaseError::Damaged)?.take(MOST_LOOKED_AT) {
+            let network = network.map_err(DatabaseError::Damaged)?;
+            if matches!(network.decode_path::<&str>(&COUNTRY), Ok(Some(_))) {
+                known = true;
+                break;
+            }
+        }
+        if known { Ok(Self(reader)) } else { Err(DatabaseError::Other(reader.metadata().database_type.clone())) }
+    }
+
+    /// What it calls itself, such as `GeoLite2-Country`.
+    pub fn kind(&self) -> &str {
+        &self.0.metadata().database_type
+    }
+}
+
+impl Countries for Database {
+    fn country(&self, ip: IpAddr) -> Option<Country> {
+        let code = self.0.lookup(ip.to_canonical()).ok()?.decode_path::<&str>(&COUNTRY).ok()?;
+        code.and_then(Country::parse)
+    }
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Database").field(&self.kind()).finish()
+    }
+}
+
+const COUNTRY: [PathElement<'static>; 2] = [PathElement::Key("country"), PathElement::Key("iso_code")];
+
+/// In a database of countries or cities the first networks have one.
+const MOST_LOOKED_AT: usize = 100_000;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    const COUNTRIES: &[u8] = include_bytes!("../../tests/geo/countries.mmdb");
+    const ASN: &[u8] = include_bytes!("../../tests/geo/asn.mmdb");
+
+    fn ask(database: &Database, ip: &str) -> Option<String> {
+        database.country(ip.parse().unwrap()).map(|country| country.to_string())
+    }
+
+    #[test]
+    fn countries_are_found_and_what_is_no_country_is_unknown() {
+        let database = Database::new(COUNTRIES.to_vec()).unwrap();
+        for (ip, country) in [
+            ("192.0.2.1", Some("DE")),
+            ("::ffff:192.0.2.1", Some("DE")),
+            ("192.0.2.129", Some("AT")),
+            ("198.51.100.1", Some("US")),
+            ("2001:db8:1::9", Some("JP")),
+            // Registered somewhere, named without a code, with a number for one, with three letters.
+            ("198.51.100.65", None),
+            ("198.51.100.129", None),
+            ("198.51.100.193", None),
+            ("198.51.100.225", None),
+            // Not in it.
+            ("203.0.113.1", None),
+            ("10.0.0.1", None),
+            ("127.0.0.1", None),
+            ("::1", None),
+            ("fe80::1", None),
+            ("2001:db8:2::1", None),
+        ] {
+            assert_eq!(ask(&database, ip).as_deref(), country, "{ip}");
+        }
+        assert_eq!(database.kind(), "Test-Country");
+    }
+
+    #[test]
+    fn a_look_up_takes_no_memory() {
+        let database = Database::new(COUNTRIES.to_vec()).unwrap();
+        for ip in ["192.0.2.1", "192.0.2.129", "198.51.100.65", "203.0.113.1", "2001:db8:1::9", "::1"] {
+            let ip = ip.parse().unwrap();
+            let counted = allocation_counter::measure(|| _ = std::hint::black_box(database.country(ip)));
+            assert_eq!(counted.count_total, 0, "{ip}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_database_of_countries_is_refused() {
+        let error = |bytes: &[u8]| Database::new(bytes.to_vec()).unwrap_err().to_string();
+        assert_eq!(
+            error(ASN),
+            "it is a `Test-ASN` database, which knows no countries; a Country or City database does"
+        );
+        let mut html = b"<html>".repeat(1000);
+        assert!(error(b"").contains("damaged") && error(&html).contains("damaged"));
+        html.extend_from_slice(b"\xab\xcd\xefMaxMind.com");
+        assert!(error(&html).contains("damaged"));
+        for cut in 0..COUNTRIES.len() {
+            assert!(Database::new(COUNTRIES[..cut].to_vec()).is_err(), "cut at {cut}");
+        }
+    }
+
+    /// No byte of a file, and no two, make a look-up panic, hang or take memory: whoever made the file is not asked for care.
+    #[test]
+    fn flipped_bytes_give_a_country_or_none() {
+        let addresses =
+            ["192.0.2.1", "192.0.2.200", "198.51.100.1", "198.51.100.70", "203.0.113.1", "::1", "2001:db8:1::1"];
+        let addresses = addresses.map(|ip| ip.parse::<IpAddr>().unwrap());
+        let (mut good, mut bad, began) = (0, 0, Instant::now());
+        let mut try_one = |bytes: Vec<u8>| match Database::new(bytes) {
+            Ok(database) => {
+                good += 1;
+                for ip in addresses {
+                    let _ = database.country(ip);
+                }
+            }
+            Err(error) => {
+                bad += 1;
+                assert!(!error.to_string().is_empty());
+            }
+        };
+        for at in 0..COUNTRIES.len() {
+            for flip in [0x01, 0x20, 0x80, 0xff] {
+                let mut bytes = COUNTRIES.to_vec();
+                bytes[at] ^= flip;
+                try_one(bytes.clone());
+                // A second one far away, always the same for the same first.
+                let other = (at * 7919 + 13 * usize::from(flip)) % bytes.len();
+                bytes[other] ^= 0x5a;
+                try_one(bytes);
+            }
+        }
+        assert!(good > 1_000 && bad > 1_000, "{good} and {bad}");
+        assert!(began.elapsed().as_secs() < 120, "{:?}", began.elapsed());
+    }
+
+    #[test]
+    fn a_tree_that_runs_in_circles_ends() {
+        let mut bytes = COUNTRIES.to_vec();
+        // Every record leads back to the first node: 24 bits each, so that all of the tree is zero.
+        let tree = bytes.windows(16).position(|w| w == [0; 16]).unwrap();
+        bytes[..tree].fill(0);
+        let found = Database::new(bytes);
+        assert!(matches!(found, Err(DatabaseError::Damaged(_))), "{found:?}");
+    }
+}

@@ -1,0 +1,219 @@
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use subtle::ConstantTimeEq as _;
+use thiserror::Error;
+
+use super::{KeySet, TokenError, UnverifiedToken};
+use crate::model::UnixTime;
+
+/// What a service of one's own is asked about somebody (access-behaviour §7.4).
+///
+/// It is signed with the key of the session tokens and must never be taken for one: it is for the service and no application
+/// (`aud`), has no `type`, and names the person only within `identity`.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct EvaluationClaims<'a> {
+    /// `https://<team domain>`.
+    pub iss: &'a str,
+    /// The address that it is sent to.
+    pub aud: [&'a str; 1],
+    /// Now.
+    pub iat: UnixTime,
+    /// [`EVALUATION_LIFETIME`] later.
+    pub exp: UnixTime,
+    /// To be repeated in the answer.
+    pub nonce: &'a str,
+    /// The `get-identity` document (§2.4).
+    pub identity: &'a Value,
+}
+
+/// How long question and answer are good, in seconds.
+pub const EVALUATION_LIFETIME: u64 = 60;
+
+/// Why an answer says nothing. Never is one of these a no: in an `exclude`, and in a policy that denies, a no helps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum EvaluationError {
+    /// Nobody whose keys those are signed it.
+    #[error("the answer is not signed as it should be: {0}")]
+    Token(TokenError),
+    /// `success`, `iat`, `exp` or `nonce` is missing, stands twice or is of another type.
+    #[error("the answer has no proper `success`, `iat`, `exp` and `nonce`")]
+    Claims,
+    /// The answer to another question.
+    #[error("the answer has another `nonce` than the question")]
+    Nonce,
+    /// It is over, has not begun, or is to be good for longer than a minute.
+    #[error("the answer is not good at this time, or for too long")]
+    Time,
+}
+
+/// Reads the answer to the question with that nonce: signature first, then what it says.
+///
+/// `leeway` seconds of difference between the clocks are forgiven.
+///
+/// # Errors
+/// See [`EvaluationError`]; with [`TokenError::UnknownKey`] the keys may have been changed.
+pub fn read_evaluation(
+    token: &str,
+    keys: &KeySet,
+    nonce: &str,
+    now: UnixTime,
+    leeway: u64,
+) -> Result<bool, EvaluationError> {
+    #[derive(Deserialize)]
+    struct Answer {
+        success: bool,
+        iat: UnixTime,
+        exp: UnixTime,
+        nonce: String,
+    }
+    let signed = UnverifiedToken::parse(token).and_then(|token| token.signed(keys)).map_err(EvaluationError::Token)?;
+    let answer: Answer = serde_json::from_slice(&signed).map_err(|_| EvaluationError::Claims)?;
+    let same: bool = answer.nonce.as_bytes().ct_eq(nonce.as_bytes()).into();
+    if !same {
+        return Err(EvaluationError::Nonce);
+    }
+    let (latest, longest) = (now.0.saturating_add(leeway), now.0.saturating_add(leeway + EVALUATION_LIFETIME));
+    let begun = answer.iat.0 <= latest && answer.iat <= answer.exp;
+    if !begun || answer.exp.0.saturating_add(leeway) <= now.0 || answer.exp.0 > longest {
+        return Err(EvaluationError::Time);
+    }
+    Ok(answer.success)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use serde_json::json;
+
+    use super::*;
+    use crate::token::{SigningKey, UnverifiedToken};
+
+    const NOW: UnixTime = UnixTime(1_800_000_000);
+    static KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::generate(NOW).unwrap());
+    static OTHER: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::generate(NOW).unwrap());
+
+    fn keys() -> KeySet {
+        // As the Web Crypto API exports them.
+        let mut key = KEY.to_jwk();
+        key["ext"] = json!(true);
+        key["key_ops"] = json!(["verify"]);
+        KeySet::from_jwks(json!({ "keys": [key] }).to_string().as_bytes()).unwrap()
+    }
+
+    fn good() -> Value {
+        json!({"success": true, "iat": NOW.0, "exp": NOW.0 + 60, "nonce": "n"})
+    }
+
+    fn read(token: &str) -> Result<bool, EvaluationError> {
+        read_evaluation(token, &keys(), "n", NOW, 30)
+    }
+
+    fn with(name: &str, value: Value) -> Result<bool, EvaluationError> {
+        let mut claims = good();
+        claims[name] = value;
+        read(&KEY.sign(&claims).unwrap())
+    }
+
+    #[test]
+    fn yes_and_no_are_answers() {
+        assert_eq!(read(&KEY.sign(&good()).unwrap()), Ok(true));
+        assert_eq!(with("success", json!(false)), Ok(false));
+        assert_eq!(with("anything", json!(["else"])), Ok(true));
+    }
+
+    #[test]
+    fn what_is_neither_is_no_answer() {
+        for success in [json!("true"), json!(1), json!(null), json!([true]), json!({})] {
+            assert_eq!(with("success", success.clone()), Err(EvaluationError::Claims), "{success}");
+        }
+        for name in ["success", "iat", "exp", "nonce"] {
+            let mut claims = good();
+            claims.as_object_mut().unwrap().remove(name);
+            assert_eq!(read(&KEY.sign(&claims).unwrap()), Err(EvaluationError::Claims), "no {name}");
+        }
+        assert_eq!(with("exp", json!("1800000060")), Err(EvaluationError::Claims));
+        assert_eq!(with("iat", json!(1.8e9)), Err(EvaluationError::Claims));
+        assert_eq!(with("nonce", json!(["n"])), Err(EvaluationError::Claims));
+        for nonce in ["", "N", "n ", "nn"] {
+            assert_eq!(with("nonce", json!(nonce)), Err(EvaluationError::Nonce), "{nonce}");
+        }
+        struct Twice;
+        impl Serialize for Twice {
+            fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                use serde::ser::SerializeMap as _;
+                let mut map = s.serialize_map(None)?;
+                for (key, value) in good().as_object().unwrap() {
+                    map.serialize_entry(key, value)?;
+                }
+                map.serialize_entry("success", &true)?;
+                map.end()
+            }
+        }
+        assert_eq!(read(&KEY.sign(&Twice).unwrap()), Err(EvaluationError::Claims));
+    }
+
+    #[test]
+    fn an_answer_is_good_for_a_minute() {
+        for (iat, exp, expected) in [
+            (0, 60, Ok(true)),
+            (30, 90, Ok(true)),
+            (-89, -29, Ok(true)),
+            (-90, -30, Err(EvaluationError::Time)),
+            (31, 60, Err(EvaluationError::Time)),
+            (0, 91, Err(EvaluationError::Time)),
+            (0, 86_400, Err(EvaluationError::Time)),
+            (10, 5, Err(EvaluationError::Time)),
+        ] {
+            let mut claims = good();
+            claims["iat"] = json!(NOW.0.saturating_add_signed(iat));
+            claims["exp"] = json!(NOW.0.saturating_add_signed(exp));
+            assert_eq!(read(&KEY.sign(&claims).unwrap()), expected, "{iat} to {exp}");
+        }
+        assert_eq!(with("exp", json!(u64::MAX)), Err(EvaluationError::Time));
+        assert_eq!(with("iat", json!(u64::MAX)), Err(EvaluationError::Time));
+    }
+
+    #[test]
+    fn only_the_service_s_key_answers() {
+        let token = OTHER.sign(&good()).unwrap();
+        assert_eq!(read(&token), Err(EvaluationError::Token(TokenError::UnknownKey)));
+        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let header = |alg: &str| json!({"alg": alg, "kid": KEY.kid()});
+        let (_, foreign) = token.rsplit_once('.').unwrap();
+        let unsigned = format!("{}.{}", part(&header("RS256")), part(&good()));
+        assert_eq!(read(&format!("{unsigned}.{foreign}")), Err(EvaluationError::Token(TokenError::Signature)));
+        let none = format!("{}.{}.AA", part(&header("none")), part(&good()));
+        assert_eq!(read(&none), Err(EvaluationError::Token(TokenError::Header)));
+        assert_eq!(
+            read(&format!("{}.{}.", part(&header("none")), part(&good()))),
+            Err(EvaluationError::Token(TokenError::Malformed))
+        );
+        // The public key is no secret: signed with it as one.
+        let message = format!("{}.{}", part(&header("HS256")), part(&good()));
+        let jwk = KEY.to_jwk().to_string();
+        let secret = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, jwk.as_bytes());
+        let tag = URL_SAFE_NO_PAD.encode(aws_lc_rs::hmac::sign(&secret, message.as_bytes()));
+        assert_eq!(read(&format!("{message}.{tag}")), Err(EvaluationError::Token(TokenError::Header)));
+        for garbage in ["", "a", "a.b.c", "null"] {
+            assert!(matches!(read(garbage), Err(EvaluationError::Token(_))), "{garbage}");
+        }
+    }
+
+    #[test]
+    fn a_question_is_no_session() {
+        let claims = EvaluationClaims {
+            iss: "https://access.example.com",
+            aud: ["https://eval.example.com/"],
+            iat: NOW,
+            exp: UnixTime(NOW.0 + EVALUATION_LIFETIME),
+            nonce: "n",
+            identity: &json!({"email": "alice@example.com"}),
+        };
+        let token = KEY.sign(&claims).unwrap();
+        let verified = UnverifiedToken::parse(&token).unwrap().verify(&keys(), "https://access.example.com", NOW, 0);
+        assert_eq!(verified.unwrap_err(), TokenError::Malformed);
+    }
+}
