@@ -33,6 +33,7 @@ pub struct Access {
     /// The last JWKS of a remote team, for our own `certs`.
     pub(super) remote_jwks: ArcSwapOption<Bytes>,
     pub(super) fetching: tokio::sync::Mutex<()>,
+    pub(super) asserting: tokio::sync::Mutex<()>,
     /// Who is asked about at the moment: one question for each, however many requests wait for the answer.
     pub(super) asking: moka::sync::Cache<IdentityNonce, Arc<tokio::sync::Mutex<()>>>,
     seal: SealingKey,
@@ -132,6 +133,7 @@ impl Access {
             signing: ArcSwapOption::new(None),
             remote_jwks: ArcSwapOption::new(None),
             fetching: tokio::sync::Mutex::new(()),
+            asserting: tokio::sync::Mutex::new(()),
             asking: moka::sync::Cache::builder().time_to_idle(ASKING).build(),
             seal,
             used: moka::sync::Cache::builder()
@@ -209,6 +211,9 @@ impl Access {
             match need {
                 Need::Keys => access.refresh_remote_keys().await,
                 Need::Identity { nonce, issued, token } => access.learn_identity(nonce, issued, &token).await,
+                Need::Assertion { aud, common_name, expires } => {
+                    access.assert_program(&aud, &common_name, expires).await;
+                }
             }
         });
         if let Err(error) = learned.await {

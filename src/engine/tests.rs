@@ -79,7 +79,7 @@ impl Raw<'_> {
         let authority = Authority::parse(self.host).map_err(|_| Reason::HostMalformed)?;
         let path = CleanPath::parse(self.path).map_err(|_| Reason::PathAmbiguous)?;
         let (method, query, headers, client) = (&self.method, self.query, &self.headers, self.client);
-        Ok(decide(snapshot, &RequestView { method, authority, path, query, headers, client }, now))
+        Ok(decide(snapshot, &RequestView { method, authority, path, query, headers, client, tls: None }, now))
     }
 }
 
@@ -138,5 +138,6 @@ fn say(decision: &Decision) -> String {
         }
         Decision::Resolve(Need::Keys) => "resolve keys".to_owned(),
         Decision::Resolve(Need::Identity { .. }) => "resolve identity".to_owned(),
+        Decision::Resolve(Need::Assertion { common_name, .. }) => format!("resolve assertion of {common_name}"),
     }
 }

@@ -8,7 +8,7 @@ mod keys;
 mod sign;
 mod verify;
 
-pub use claims::{Claims, Kind, OrganisationClaims};
+pub use claims::{Claims, Kind, OrganisationClaims, ServiceClaims};
 pub use keys::{KeyError, KeySet};
 pub use sign::{SigningKey, SigningKeyError};
 pub use verify::{MAX_TOKEN_BYTES, TokenError, UnverifiedToken, VerifiedToken};
