@@ -5,6 +5,7 @@ use toml::de::DeValue;
 
 use super::errors::did_you_mean;
 use super::reader::{self, Item, Place, Reader, Table, Unique};
+use super::service_tokens;
 use crate::model::{Email, Host};
 use crate::policy::{About, AccessGroup, Advisor, IpRange, List, ListItems, PolicySet, Rule, UnknownName};
 
@@ -41,15 +42,7 @@ pub(super) const SELECTORS: &[(&str, &[&str])] = &[
 ];
 
 /// Selectors whose facts nothing here learns yet.
-const NOT_YET: &[&str] = &[
-    "geo",
-    "certificate",
-    "common_name",
-    "service_token",
-    "any_valid_service_token",
-    "external_evaluation",
-    "linked_app_token",
-];
+const NOT_YET: &[&str] = &["geo", "external_evaluation"];
 
 /// Fields of selectors that are lists of texts; all others are texts.
 const LISTS: &[&str] = &["methods", "days", "user_risk_score"];
@@ -64,6 +57,10 @@ pub(super) struct Names<'a> {
     pub(super) providers: Option<BTreeSet<&'a str>>,
     /// The ids of the Access groups.
     pub(super) groups: BTreeSet<&'a str>,
+    /// The ids of the service tokens.
+    pub(super) service_tokens: BTreeSet<&'a str>,
+    /// The ids of the applications.
+    pub(super) applications: BTreeSet<String>,
     /// The claims that each provider is asked for, where that is known here.
     pub(super) claims: BTreeMap<String, Vec<String>>,
     /// The ids of the lists of people's addresses.
@@ -354,15 +351,18 @@ fn meaning(rule: &Rule, body: &Item<'_>, names: &Names<'_>) -> bool {
             let none = "an empty list is no request's method; name at least one, such as `GET`";
             wrong("methods", methods.is_empty().then(|| none.to_owned()))
         }
+        Rule::ServiceToken { token_id } => wrong("token_id", service_tokens::unknown_token(token_id, names)),
+        Rule::LinkedAppToken { app_uid } => wrong("app_uid", service_tokens::unknown_application(app_uid, names)),
+        Rule::CommonName { common_name } => {
+            let none = common_name.is_empty() || common_name.chars().any(char::is_control);
+            wrong("common_name", none.then(|| "no certificate that is taken has such a common name".to_owned()))
+        }
         Rule::AuthMethod { .. }
         | Rule::Geo { .. }
         | Rule::PortcullisTime(_)
         | Rule::Certificate {}
-        | Rule::CommonName { .. }
-        | Rule::ServiceToken { .. }
         | Rule::AnyValidServiceToken {}
-        | Rule::ExternalEvaluation { .. }
-        | Rule::LinkedAppToken { .. } => true,
+        | Rule::ExternalEvaluation { .. } => true,
     }
 }
 

@@ -19,6 +19,19 @@ const EXAMPLE: &str = include_str!("../../conf/portcullis.toml");
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\n";
 const KEY: &str = "-----BEGIN PRIVATE KEY-----\n";
 const DAMAGED: &str = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
+const AUTHORITY: &str = "\
+-----BEGIN CERTIFICATE-----\n\
+MIIBizCCATGgAwIBAgIUFkdVZLFF3v9OrUThkK/VPEUbxmowCgYIKoZIzj0EAwIw\n\
+GjEYMBYGA1UEAwwPRXhhbXBsZSBEZXZpY2VzMCAXDTI2MTEyMzIwMzcyNFoYDzIx\n\
+MjYxMDMwMjAzNzI0WjAaMRgwFgYDVQQDDA9FeGFtcGxlIERldmljZXMwWTATBgcq\n\
+hkjOPQIBBggqhkjOPQMBBwNCAAQuDJnb1Fm8PpEisJ0u7TGYGPY5c3yxjvWxsKTs\n\
+vgENqy6SINFHMIIslOnFxs+R3vsmsJ8zP77NoI/CKxIQtQ70o1MwUTAdBgNVHQ4E\n\
+FgQUyUpYn9ZMQwX95pqx3V0wE312hIcwHwYDVR0jBBgwFoAUyUpYn9ZMQwX95pqx\n\
+3V0wE312hIcwDwYDVR0TAQH/BAUwAwEB/zAKBggqhkjOPQQDAgNIADBFAiEAw6+d\n\
+2PLAehUqkxttixg0o1fdKn1ZbenWA1fQIuGMMcwCIC8i1p/3mFWTHPavUnrZKCSi\n\
+tQStnt6K0eVXpjYztMdc\n\
+-----END CERTIFICATE-----\n\
+";
 const HIDDEN: &str = "hunter2-and-then-some";
 
 /// An environment in memory.
@@ -41,6 +54,7 @@ impl Fake {
             ("conf/open-secret", ("hunter2-and-then-some\n", true)),
             ("conf/empty", (" \n", false)),
             ("conf/no-certificate.pem", (DAMAGED, true)),
+            ("conf/ca.pem", (AUTHORITY, true)),
         ];
         Self { variables, files: files.into_iter().map(|(path, file)| (path.into(), file)).collect() }
     }
@@ -187,12 +201,14 @@ fn the_example_is_right_and_says_the_defaults() {
         applications,
         lists,
         groups,
+        service_tokens,
+        certificates,
         limits,
         server,
         audit,
         insecure,
     } = loaded.config;
-    assert_eq!(lists, []);
+    assert_eq!((lists, service_tokens, certificates), (vec![], vec![], vec![]));
     assert_eq!(team.url(), "https://access.example.com");
     assert_eq!(team.application_url("wiki.example.com"), "https://wiki.example.com");
     assert_eq!((team.name.as_str(), team.session_duration), ("access.example.com", Duration::from_secs(86_400)));

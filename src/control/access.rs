@@ -65,6 +65,8 @@ pub struct Services {
     pub sample: Sample,
     /// Whether the audit events of logins tell groups, authentication methods and claims.
     pub audit_identity: bool,
+    /// Files beside the configuration: it is read again when one of them changes.
+    pub watched: Vec<std::path::PathBuf>,
 }
 
 /// A login that is good: an organisation session and who is behind it.

@@ -127,6 +127,12 @@ impl Application {
         self.asks.certificate
     }
 
+    /// The shortest that a session of it may last, where it is not known which policy opens it.
+    pub fn shortest_session(&self) -> Duration {
+        let policies = self.settings.policies.iter().filter_map(|policy| policy.session_duration);
+        policies.chain([self.settings.session_duration]).min().unwrap_or_default()
+    }
+
     /// The name of the policy at a place of the list, and its session duration.
     pub fn policy(&self, place: usize) -> Option<(&str, Option<Duration>)> {
         self.policies.describe(place)

@@ -49,6 +49,7 @@ fn every_case() {
             query,
             headers: WORLD.headers(case, &MINT),
             client: case.from.unwrap_or(WORLD.client),
+            tls: None,
         };
         // A node that sees it for the first time; again; and one that knew the session before the state came about.
         let fresh = in_state(&node(), &case.node);
