@@ -3,6 +3,7 @@
 mod clients;
 mod health;
 mod origins;
+mod service_token;
 mod shutdown;
 mod tls;
 
@@ -25,6 +26,7 @@ use crate::front::pingora::{AccessFilter, AccessProxy, FilterSettings};
 use crate::model::UnixTime;
 use crate::token::SigningKeyError;
 use origins::Pools;
+pub use service_token::NewServiceToken;
 
 /// Why the proxy did not start.
 #[derive(Debug, Error)]
