@@ -26,6 +26,7 @@ mod login;
 mod logout;
 mod logs;
 mod matrix;
+mod programs;
 mod proxying;
 mod refusals;
 mod review;
