@@ -55,6 +55,7 @@ impl Fake {
             ("conf/empty", (" \n", false)),
             ("conf/no-certificate.pem", (DAMAGED, true)),
             ("conf/ca.pem", (AUTHORITY, true)),
+            ("conf/devices-ca.pem", (AUTHORITY, true)),
         ];
         Self { variables, files: files.into_iter().map(|(path, file)| (path.into(), file)).collect() }
     }
@@ -244,7 +245,8 @@ fn the_example_s_comments_are_right() {
     let setting = |line: &str| {
         let line = line.strip_prefix("# ")?;
         let key = line.split(" = ").next()?;
-        let named = key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') && line.contains(" = ");
+        let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+        let named = key.bytes().all(word) && line.contains(" = ");
         (named || (line.starts_with('[') && line.contains(']'))).then(|| line.to_owned())
     };
     // Each key once: the second of two examples for a key stands for itself.
@@ -266,6 +268,9 @@ fn the_example_s_comments_are_right() {
     assert_eq!(OriginSettings { host_header: None, ..wiki.origin_settings.clone() }, other.origin_settings);
     assert_eq!(wiki.same_site_cookie_attribute, other.same_site_cookie_attribute);
     assert_eq!(wiki.session_duration, other.session_duration);
+    let ([token], [authority]) = (config.service_tokens.as_slice(), config.certificates.as_slice()) else { panic!() };
+    assert!(token.has_secret(&crate::model::SecretDigest::of(b"hello")) && token.enabled);
+    assert_eq!((authority.name.as_str(), authority.roots.len(), authority.hosts.len()), ("Devices", 1, 2));
     assert_eq!(wiki.max_body, Some(10 << 20));
     assert_eq!(wiki.policies[0].session_duration, Some(Duration::from_secs(3600)));
 }

@@ -28,10 +28,10 @@ pub fn decide(snapshot: &Snapshot, request: &RequestView<'_>, now: UnixTime) -> 
     let facts = learnt.facts(snapshot, request, now);
     let First { verdict, shadow } = snapshot.policies().first(&application.policies, &facts);
     match verdict {
+        // Whoever shows a service token that is no good has failed, also where no token is asked for.
+        Some(verdict) if verdict.outcome == Outcome::ServiceAuth && learnt.is_bad() => {}
         Some(verdict) if verdict.outcome == Outcome::ServiceAuth => {
-            if !learnt.is_bad() {
-                return service_auth(snapshot, application, &learnt, verdict, now);
-            }
+            return service_auth(snapshot, application, &learnt, verdict, now);
         }
         Some(_) => return forward(Permit::new(Arc::clone(application), None, verdict), &learnt),
         None => {}
@@ -95,8 +95,10 @@ fn service_auth(
             let Some(assertion) = snapshot.known().assertion(of, snapshot.keys().key_set(), now) else {
                 let policy = verdict.policy.and_then(|place| application.policy(place));
                 let lasts = policy.and_then(|(_, lasts)| lasts).unwrap_or(application.settings().session_duration);
+                let ends = program.as_ref().and_then(Program::expires);
+                let expires = ends.map_or(now.after(lasts), |ends| ends.min(now.after(lasts)));
                 let (aud, common_name) = (application.aud().clone(), common_name.into());
-                return Decision::Resolve(Need::Assertion { aud, common_name, expires: now.after(lasts) });
+                return Decision::Resolve(Need::Assertion { aud, common_name, expires });
             };
             Some(assertion)
         }

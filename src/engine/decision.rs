@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
+use super::known::Assertion;
 use super::{Application, Challenge, Program};
 use crate::model::{Aud, Email, IdentityNonce, Reason, Secret, UnixTime, UserId};
 use crate::policy::{Outcome, Verdict};
@@ -41,7 +42,7 @@ pub struct Permit {
     session: Option<Arc<Session>>,
     program: Option<Program>,
     /// What says who the program is, signed.
-    assertion: Option<HeaderValue>,
+    assertion: Option<Arc<Assertion>>,
     takes_authorization: bool,
     verdict: Option<Verdict>,
 }
@@ -57,7 +58,7 @@ impl Permit {
     }
 
     /// For whoever came without a login.
-    pub(super) fn of_program(self, program: Option<Program>, assertion: Option<HeaderValue>) -> Self {
+    pub(super) fn of_program(self, program: Option<Program>, assertion: Option<Arc<Assertion>>) -> Self {
         Self { program, assertion, ..self }
     }
 
@@ -88,7 +89,8 @@ impl Permit {
 
     /// What tells the origin who it is, signed for this application alone.
     pub fn assertion(&self) -> Option<&HeaderValue> {
-        self.session.as_ref().map(|session| session.assertion()).or(self.assertion.as_ref())
+        let session = self.session.as_ref().map(|session| session.assertion());
+        session.or_else(|| self.assertion.as_ref().map(|assertion| &assertion.token))
     }
 
     /// Whether `Authorization` is a credential of another application and must not reach this one's origin.

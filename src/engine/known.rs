@@ -30,10 +30,11 @@ pub struct Known {
 }
 
 /// What an origin is told of a program.
-struct Assertion {
+#[derive(Debug)]
+pub(super) struct Assertion {
     aud: Aud,
     common_name: Box<str>,
-    token: HeaderValue,
+    pub(super) token: HeaderValue,
     renew_from: UnixTime,
     /// Which key set it was signed under.
     key_set: u64,
@@ -221,10 +222,10 @@ impl Known {
         (aud, common_name): (&Aud, &str),
         key_set: u64,
         now: UnixTime,
-    ) -> Option<HeaderValue> {
+    ) -> Option<Arc<Assertion>> {
         let found = self.assertions.get(&self.hasher.hash_one((aud, common_name)))?;
         let fits = found.aud == *aud && *found.common_name == *common_name;
-        (fits && found.key_set == key_set && now < found.renew_from).then(|| found.token.clone())
+        (fits && found.key_set == key_set && now < found.renew_from).then_some(found)
     }
 
     /// How many sessions are held.

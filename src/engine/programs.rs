@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName};
 use super::credential::TOKEN_HEADER;
 use super::decide::{Missing, session_of};
 use super::{Application, Need, Snapshot, authorities};
-use crate::model::{ClientCertificate, Reason, RequestView, SecretDigest, ServiceToken, UnixTime};
+use crate::model::{ClientCertificate, ClientId, Reason, RequestView, SecretDigest, ServiceToken, UnixTime};
 use crate::policy::{Fact, Facts, Truth};
 use crate::session::Session;
 
@@ -31,8 +31,20 @@ impl Program {
     pub(super) fn common_name(&self) -> Option<&str> {
         match self {
             Self::ServiceToken(token) => Some(token.client_id.as_str()),
-            Self::Certificate(certificate) => Some(&*certificate.common_name).filter(|name| !name.is_empty()),
+            // Nor for a certificate that is called what only a service token may be.
+            Self::Certificate(certificate) => {
+                Some(&*certificate.common_name).filter(|name| !name.is_empty() && ClientId::parse(name).is_err())
+            }
             Self::LinkedApp { .. } => None,
+        }
+    }
+
+    /// The first second at which what it showed is good no longer; for ever, where there is none.
+    pub(super) fn expires(&self) -> Option<UnixTime> {
+        match self {
+            Self::ServiceToken(token) => token.expires_at,
+            Self::Certificate(certificate) => Some(certificate.expires),
+            Self::LinkedApp { session, .. } => Some(session.expires()),
         }
     }
 }
@@ -226,7 +238,9 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 }
 
 const BEARER: &[u8] = b"Bearer ";
-const CLIENT_ID: HeaderName = HeaderName::from_static("cf-access-client-id");
-const CLIENT_SECRET: HeaderName = HeaderName::from_static("cf-access-client-secret");
+/// What a program calls itself.
+pub(super) const CLIENT_ID: HeaderName = HeaderName::from_static("cf-access-client-id");
+/// And what proves it.
+pub(super) const CLIENT_SECRET: HeaderName = HeaderName::from_static("cf-access-client-secret");
 /// No secret is longer, and hashing one takes time.
 const MAX_SECRET: usize = 256;

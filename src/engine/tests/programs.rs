@@ -21,7 +21,15 @@ fn an_origin_is_told_who_comes_before_anything_is_sent() {
     else {
         panic!()
     };
-    assert_eq!((&asked, &*common_name, expires), (&aud("robots"), CI, NOW.after(cases::LIFETIME)));
+    assert_eq!((&asked, &*common_name, expires), (&aud("robots"), CI, after(3_000)), "no longer than the token");
+    let forever = WORLD.service_tokens.iter().find(|token| token.id == "ci").unwrap().settings(NOW);
+    let forever = crate::model::ServiceToken { expires_at: None, ..forever };
+    let Decision::Resolve(Need::Assertion { expires, .. }) =
+        request.decide(&node.clone().with_service_tokens([forever]), NOW).unwrap()
+    else {
+        panic!()
+    };
+    assert_eq!(expires, NOW.after(cases::LIFETIME));
     // That of another application, or of another program, is none.
     let set = |aud: &crate::model::Aud, name: &str, value: &'static str, renew_from| {
         known.set_assertion(node.issuer(), (aud, name), http::HeaderValue::from_static(value), renew_from);
@@ -127,6 +135,7 @@ fn shown(what: &str) -> Option<ClientTls> {
         "none" => Some(ClientTls::default()),
         "right" => certificate("device-1", b"devices", after(60)),
         "nameless" => certificate("", b"devices", after(60)),
+        "a token's name" => certificate(CI, b"devices", after(60)),
         "another name" => certificate("Device-1", b"devices", after(60)),
         "another's" => certificate("device-1", b"partners", after(60)),
         "expired" => certificate("device-1", b"devices", NOW),
@@ -222,6 +231,20 @@ fn groups_that_ask_are_found() {
 }
 
 #[test]
+fn a_certificate_never_passes_for_a_service_token() {
+    let policy = json!({"name": "p", "decision": "non_identity", "include": [{"certificate": {}}]});
+    let wiki = WORLD.applications.iter().find(|app| app.name == "wiki").unwrap();
+    let app = App { policies: vec![serde_json::from_value(policy).unwrap()], ..wiki.clone() };
+    let node = compile(1, cases::TEAM_DOMAIN, &[app], &Arc::new(Known::new(10)));
+    let node = node.with_authorities([authority("devices", "wiki.example.com")]);
+    for nameless in ["a token's name", "nameless"] {
+        let request = Raw { tls: shown(nameless), ..get("wiki", &[]) };
+        let Decision::Forward(permit) = request.decide(&node, NOW).unwrap() else { panic!("{nameless}") };
+        assert!(permit.assertion().is_none() && matches!(permit.program(), Some(Program::Certificate(_))));
+    }
+}
+
+#[test]
 fn a_certificate_alone_makes_no_browser_a_program() {
     let allow =
         json!({"name": "p", "decision": "allow", "include": [{"everyone": {}}], "require": [{"certificate": {}}]});
@@ -237,4 +260,19 @@ fn a_certificate_alone_makes_no_browser_a_program() {
     let application = &node.applications()[0];
     assert!(application.asks_for_certificates());
     assert_eq!(application.shortest_session(), Duration::from_secs(3_600));
+}
+
+#[test]
+fn a_repeat_request_allocates_nothing() {
+    let node = node();
+    for (app, with) in [("mixed", "cookie alice mixed"), ("mixed", "service ci"), ("behind", "bearer alice wiki")] {
+        let request = get(app, &[with]);
+        let authority = Authority::parse(request.host).unwrap();
+        let path = CleanPath::parse(request.path).unwrap();
+        let (method, headers, client) = (&request.method, &request.headers, request.client);
+        let view = RequestView { method, authority, path, query: None, headers, client, tls: None };
+        assert!(matches!(decide(&node, &view, NOW), Decision::Forward(_)), "{with}");
+        let counted = allocation_counter::measure(|| drop(std::hint::black_box(decide(&node, &view, NOW))));
+        assert_eq!(counted.count_total, 0, "{with}");
+    }
 }
