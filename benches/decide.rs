@@ -420,6 +420,7 @@ impl Request {
             query: None,
             headers: &self.headers,
             client: CLIENT,
+            tls: None,
         }
     }
 
@@ -432,6 +433,7 @@ impl Request {
             query: None,
             headers: &self.headers,
             client: CLIENT,
+            tls: None,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::builder::styling::AnsiColor;
 use clap::{Parser, Subcommand};
-use portcullis::app::{self, Options};
+use portcullis::app::{self, NewServiceToken, Options};
 use portcullis::config::{self, System};
 use portcullis::observe::logging::{self, Format};
 
@@ -52,11 +52,25 @@ enum Command {
     Test(commands::Test),
     /// Say who and what changes from one configuration to another.
     Diff(commands::Compare),
+    /// What programs show instead of a login.
+    ServiceToken {
+        #[command(subcommand)]
+        command: ServiceToken,
+    },
     /// Run the proxy, an application and an identity provider on this machine, to look around.
     Demo {
         /// The first of three ports on the loopback address: the proxy's, the identity provider's and the application's.
         #[arg(short, long, default_value_t = 8000)]
         port: u16,
+    },
+}
+
+#[derive(Subcommand)]
+enum ServiceToken {
+    /// Make a pair: print the secret, this once, and what the configuration must say of it.
+    New {
+        /// What people call it.
+        name: String,
     },
 }
 
@@ -72,6 +86,13 @@ fn main() -> ExitCode {
         Command::Explain(command) => return commands::explain(*command),
         Command::Test(command) => return commands::test(command),
         Command::Diff(command) => return commands::diff(command),
+        Command::ServiceToken { command: ServiceToken::New { name } } => match NewServiceToken::new(&name) {
+            Ok(token) => {
+                anstream::print!("{token}");
+                Ok(())
+            }
+            Err(_) => Err("the operating system gives no randomness".to_owned()),
+        },
         Command::Demo { port } => logged(Format::Text, || app::demo(port)),
     };
     match outcome {

@@ -1,7 +1,9 @@
 //! The composition root of the standalone proxy: configuration in, a running server out.
 
+mod clients;
 mod health;
 mod origins;
+mod service_token;
 mod shutdown;
 mod tls;
 
@@ -24,6 +26,7 @@ use crate::front::pingora::{AccessFilter, AccessProxy, FilterSettings};
 use crate::model::UnixTime;
 use crate::token::SigningKeyError;
 use origins::Pools;
+pub use service_token::NewServiceToken;
 
 /// Why the proxy did not start.
 #[derive(Debug, Error)]
@@ -134,7 +137,9 @@ fn serve(
         match &listen.tls {
             None => proxy.add_tcp(&address),
             Some(files) => {
-                let mut settings = tls_settings(&address)?;
+                let (verifier, after) = clients::of(control.access());
+                let mut settings = tls_settings(&address, after)?;
+                settings.set_client_cert_verifier(verifier);
                 settings.set_cert_resolver(tls::resolver(files, control.runtime())?);
                 settings.enable_h2();
                 proxy.add_tls_with_settings(&address, None, settings);
@@ -186,7 +191,7 @@ fn server_options() -> HttpServerOptions {
     options
 }
 
-fn tls_settings(address: &str) -> Result<TlsSettings, RunError> {
-    TlsSettings::intermediate("", "")
+fn tls_settings(address: &str, after: clients::AfterHandshake) -> Result<TlsSettings, RunError> {
+    TlsSettings::with_callbacks(Box::new(after))
         .map_err(|error| RunError::Listen { address: address.to_owned(), reason: error.to_string() })
 }

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::certificates::{self, ClientAuthority};
 use super::cors::Cors;
 use super::domain::Domain;
 use super::origins::{Origin, OriginSettings};
@@ -9,6 +10,7 @@ use super::providers::IdentityProvider;
 use super::reader::{self, Item, Table, Unique};
 use super::rules::{self, Names};
 use super::server::{Insecure, Listen};
+use super::service_tokens;
 use super::team::Team;
 use crate::cookie::SameSite;
 use crate::model::{Aud, IdpId};
@@ -66,6 +68,7 @@ pub(super) struct Surroundings<'s, 'a> {
     pub(super) providers: &'s [IdentityProvider],
     pub(super) lists: &'s [List],
     pub(super) reusable: &'s Reusable,
+    pub(super) certificates: &'s [ClientAuthority],
 }
 
 struct Seen {
@@ -124,7 +127,7 @@ impl Application {
         let pass_cookies = table.flag("pass_cookies", false);
         let max_body = table.size("max_body", 0..=u64::MAX);
         let custom_deny_message = table.label("custom_deny_message");
-        let policies = policies(table, around, &allowed_idps);
+        let policies = policies(table, around, &allowed_idps, spot.as_ref());
         Some(Self {
             id: id?,
             aud: aud?,
@@ -249,9 +252,20 @@ fn auto_redirect(table: &mut Table<'_>, allowed: &[IdpId], around: &Surroundings
     on
 }
 
-fn policies(table: &mut Table<'_>, around: &Surroundings<'_, '_>, allowed: &[IdpId]) -> Vec<Policy> {
+fn policies(
+    table: &mut Table<'_>,
+    around: &Surroundings<'_, '_>,
+    allowed: &[IdpId],
+    spot: Option<&Spot<'_>>,
+) -> Vec<Policy> {
     let reader = table.reader();
     let policies = policies::read_all(table, around.names, around.lists, around.reusable);
+    for read in &policies {
+        service_tokens::report_misplaced(reader, read, around.remote);
+        if let Some(spot) = spot {
+            certificates::report_unknown(reader, read, &spot.domain, around.certificates);
+        }
+    }
     for (policy, place) in &policies {
         let everybody = policy.include.contains(&Rule::Everyone {}) && policy.require.is_empty() && !policy.shadow;
         if everybody && policy.decision == PolicyDecision::Allow {

@@ -5,6 +5,7 @@
 //! would be right; never ignores a key; never shows a secret.
 
 mod applications;
+mod certificates;
 mod cors;
 mod domain;
 mod errors;
@@ -17,6 +18,7 @@ mod reader;
 mod rules;
 mod secrets;
 mod server;
+mod service_tokens;
 mod team;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -25,9 +27,11 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
+use crate::model::ServiceToken;
 use crate::policy::{AccessGroup, Advisor, List};
 
 pub use applications::Application;
+pub use certificates::ClientAuthority;
 pub use cors::{Allowed, Cors};
 pub use domain::Domain;
 pub use errors::{Errors, Problem};
@@ -64,6 +68,10 @@ pub struct Config {
     pub groups: Vec<AccessGroup>,
     /// Where countries are looked up; nowhere by default.
     pub geo: Option<Geo>,
+    /// What programs show instead of a login; none for a remote team.
+    pub service_tokens: Vec<ServiceToken>,
+    /// Who signs the certificates of clients, and where those count.
+    pub certificates: Vec<ClientAuthority>,
     /// What a request may cost.
     pub limits: Limits,
     /// How the process runs.
@@ -154,6 +162,8 @@ fn read<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Config>
             evaluations: Evaluations::new(insecure.insecure_identity_providers, remote),
             providers: (!remote).then(|| ids(document, "identity_providers")),
             groups: ids(document, "groups"),
+            service_tokens: ids(document, "service_tokens"),
+            applications: service_tokens::application_ids(document),
             claims: BTreeMap::new(),
             email_lists: BTreeSet::new(),
             ip_lists: BTreeSet::new(),
@@ -167,6 +177,8 @@ fn read<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Config>
         }));
         let groups = rules::read_groups(table, &mut names, &lists);
         let reusable = Reusable::read(table, &names, &Advisor::new(&lists));
+        let service_tokens = service_tokens::read_all(table, remote);
+        let certificates = certificates::read_all(table, &listen);
         let around = applications::Surroundings {
             team: team.as_ref(),
             remote,
@@ -176,6 +188,7 @@ fn read<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Config>
             providers: &identity_providers,
             lists: &lists,
             reusable: &reusable,
+            certificates: &certificates,
         };
         let applications = applications::read_all(table, &around);
         let geo = geo.and_then(|item| item.table(Geo::read).flatten());
@@ -192,6 +205,8 @@ fn read<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Config>
             lists,
             groups,
             geo,
+            service_tokens,
+            certificates,
             limits: limits?,
             server: server?,
             audit: audit?,

@@ -177,7 +177,7 @@ impl HealthCheck {
 }
 
 /// The certificates of a PEM file, each of which TLS takes as an authority.
-fn authorities(item: &Item<'_>) -> Option<Vec<CertificateDer<'static>>> {
+pub(super) fn authorities(item: &Item<'_>) -> Option<Vec<CertificateDer<'static>>> {
     let path = item.reader().resolve(item.text()?);
     let shown = path.display();
     if item.reader().env().is_offline() {

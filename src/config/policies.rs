@@ -120,10 +120,11 @@ fn decision(text: &str) -> Result<PolicyDecision, String> {
         "deny" => Ok(PolicyDecision::Deny),
         "bypass" => Ok(PolicyDecision::Bypass),
         "block" => Err("`block` is called `deny`".to_owned()),
-        "non_identity" | "service_auth" => Err(format!("`{text}`, for service tokens, is not there yet")),
+        "non_identity" => Ok(PolicyDecision::NonIdentity),
+        "service_auth" => Err("`service_auth` is called `non_identity`".to_owned()),
         _ => {
-            let meant = did_you_mean(text, ["allow", "deny", "bypass"]);
-            Err(format!("`{text}` is none of `allow`, `deny`, `bypass`{meant}"))
+            let meant = did_you_mean(text, ["allow", "deny", "non_identity", "bypass"]);
+            Err(format!("`{text}` is none of `allow`, `deny`, `non_identity`, `bypass`{meant}"))
         }
     }
 }

@@ -6,6 +6,7 @@ use toml::de::DeValue;
 use super::errors::did_you_mean;
 use super::evaluations::Evaluations;
 use super::reader::{self, Item, Place, Reader, Table, Unique};
+use super::service_tokens;
 use crate::model::{Email, Host};
 use crate::policy::{About, AccessGroup, Advisor, IpRange, List, ListItems, PolicySet, Rule, UnknownName};
 
@@ -41,15 +42,6 @@ pub(super) const SELECTORS: &[(&str, &[&str])] = &[
     ("portcullis_time", &["from", "to", "?days", "time_zone"]),
 ];
 
-/// Selectors whose facts nothing here learns yet.
-const NOT_YET: &[&str] = &[
-    "certificate",
-    "common_name",
-    "service_token",
-    "any_valid_service_token",
-    "linked_app_token",
-];
-
 /// Fields of selectors that are lists of texts; all others are texts.
 const LISTS: &[&str] = &["methods", "days", "user_risk_score"];
 
@@ -67,6 +59,10 @@ pub(super) struct Names<'a> {
     pub(super) providers: Option<BTreeSet<&'a str>>,
     /// The ids of the Access groups.
     pub(super) groups: BTreeSet<&'a str>,
+    /// The ids of the service tokens.
+    pub(super) service_tokens: BTreeSet<&'a str>,
+    /// The ids of the applications.
+    pub(super) applications: BTreeSet<String>,
     /// The claims that each provider is asked for, where that is known here.
     pub(super) claims: BTreeMap<String, Vec<String>>,
     /// The ids of the lists of people's addresses.
@@ -244,10 +240,6 @@ fn rule(item: &Item<'_>, names: &Names<'_>) -> Option<Rule> {
         item.reader().error(place, &message);
         return None;
     };
-    if NOT_YET.contains(selector) {
-        item.reader().error(place, &format!("the selector `{selector}` is not there yet"));
-        return None;
-    }
     let needed: Vec<&str> = fields.iter().copied().filter(|field| !field.starts_with('?')).collect();
     let fields: Vec<&str> = fields.iter().map(|field| field.trim_start_matches('?')).collect();
     let body = item.get(selector)?;
@@ -362,13 +354,15 @@ fn meaning(rule: &Rule, body: &Item<'_>, names: &Names<'_>) -> bool {
             wrong("country_code", (!names.countries).then(|| none.to_owned()))
         }
         Rule::ExternalEvaluation { evaluate_url, keys_url } => names.evaluations.meaning(evaluate_url, keys_url, body),
-        Rule::AuthMethod { .. }
-        | Rule::PortcullisTime(_)
-        | Rule::Certificate {}
-        | Rule::CommonName { .. }
-        | Rule::ServiceToken { .. }
-        | Rule::AnyValidServiceToken {}
-        | Rule::LinkedAppToken { .. } => true,
+        Rule::ServiceToken { token_id } => wrong("token_id", service_tokens::unknown_token(token_id, names)),
+        Rule::LinkedAppToken { app_uid } => wrong("app_uid", service_tokens::unknown_application(app_uid, names)),
+        Rule::CommonName { common_name } => {
+            let none = common_name.is_empty() || common_name.chars().any(char::is_control);
+            wrong("common_name", none.then(|| "no certificate that is taken has such a common name".to_owned()))
+        }
+        Rule::AuthMethod { .. } | Rule::PortcullisTime(_) | Rule::Certificate {} | Rule::AnyValidServiceToken {} => {
+            true
+        }
     }
 }
 

@@ -19,6 +19,19 @@ const EXAMPLE: &str = include_str!("../../conf/portcullis.toml");
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\n";
 const KEY: &str = "-----BEGIN PRIVATE KEY-----\n";
 const DAMAGED: &str = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
+const AUTHORITY: &str = "\
+-----BEGIN CERTIFICATE-----\n\
+MIIBizCCATGgAwIBAgIUFkdVZLFF3v9OrUThkK/VPEUbxmowCgYIKoZIzj0EAwIw\n\
+GjEYMBYGA1UEAwwPRXhhbXBsZSBEZXZpY2VzMCAXDTI2MTEyMzIwMzcyNFoYDzIx\n\
+MjYxMDMwMjAzNzI0WjAaMRgwFgYDVQQDDA9FeGFtcGxlIERldmljZXMwWTATBgcq\n\
+hkjOPQIBBggqhkjOPQMBBwNCAAQuDJnb1Fm8PpEisJ0u7TGYGPY5c3yxjvWxsKTs\n\
+vgENqy6SINFHMIIslOnFxs+R3vsmsJ8zP77NoI/CKxIQtQ70o1MwUTAdBgNVHQ4E\n\
+FgQUyUpYn9ZMQwX95pqx3V0wE312hIcwHwYDVR0jBBgwFoAUyUpYn9ZMQwX95pqx\n\
+3V0wE312hIcwDwYDVR0TAQH/BAUwAwEB/zAKBggqhkjOPQQDAgNIADBFAiEAw6+d\n\
+2PLAehUqkxttixg0o1fdKn1ZbenWA1fQIuGMMcwCIC8i1p/3mFWTHPavUnrZKCSi\n\
+tQStnt6K0eVXpjYztMdc\n\
+-----END CERTIFICATE-----\n\
+";
 const HIDDEN: &str = "hunter2-and-then-some";
 
 /// An environment in memory.
@@ -41,6 +54,8 @@ impl Fake {
             ("conf/open-secret", ("hunter2-and-then-some\n", true)),
             ("conf/empty", (" \n", false)),
             ("conf/no-certificate.pem", (DAMAGED, true)),
+            ("conf/ca.pem", (AUTHORITY, true)),
+            ("conf/devices-ca.pem", (AUTHORITY, true)),
         ];
         Self { variables, files: files.into_iter().map(|(path, file)| (path.into(), file)).collect() }
     }
@@ -197,12 +212,14 @@ fn the_example_is_right_and_says_the_defaults() {
         lists,
         groups,
         geo,
+        service_tokens,
+        certificates,
         limits,
         server,
         audit,
         insecure,
     } = loaded.config;
-    assert_eq!((lists, geo), (vec![], None));
+    assert_eq!((lists, geo, service_tokens, certificates), (vec![], None, vec![], vec![]));
     assert_eq!(team.url(), "https://access.example.com");
     assert_eq!(team.application_url("wiki.example.com"), "https://wiki.example.com");
     assert_eq!((team.name.as_str(), team.session_duration), ("access.example.com", Duration::from_secs(86_400)));
@@ -238,7 +255,8 @@ fn the_example_s_comments_are_right() {
     let setting = |line: &str| {
         let line = line.strip_prefix("# ")?;
         let key = line.split(" = ").next()?;
-        let named = key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') && line.contains(" = ");
+        let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+        let named = key.bytes().all(word) && line.contains(" = ");
         (named || (line.starts_with('[') && line.contains(']'))).then(|| line.to_owned())
     };
     // Each key once: the second of two examples for a key stands for itself.
@@ -260,6 +278,9 @@ fn the_example_s_comments_are_right() {
     assert_eq!(OriginSettings { host_header: None, ..wiki.origin_settings.clone() }, other.origin_settings);
     assert_eq!(wiki.same_site_cookie_attribute, other.same_site_cookie_attribute);
     assert_eq!(wiki.session_duration, other.session_duration);
+    let ([token], [authority]) = (config.service_tokens.as_slice(), config.certificates.as_slice()) else { panic!() };
+    assert!(token.has_secret(&crate::model::SecretDigest::of(b"hello")) && token.enabled);
+    assert_eq!((authority.name.as_str(), authority.roots.len(), authority.hosts.len()), ("Devices", 1, 2));
     assert_eq!(wiki.max_body, Some(10 << 20));
     assert_eq!(wiki.policies[0].session_duration, Some(Duration::from_secs(3600)));
 }

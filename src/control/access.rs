@@ -34,6 +34,7 @@ pub struct Access {
     /// The last JWKS of a remote team, for our own `certs`.
     pub(super) remote_jwks: ArcSwapOption<Bytes>,
     pub(super) fetching: tokio::sync::Mutex<()>,
+    pub(super) asserting: tokio::sync::Mutex<()>,
     /// Who is asked about at the moment: one question for each, however many requests wait for the answer.
     pub(super) asking: moka::sync::Cache<IdentityNonce, Arc<tokio::sync::Mutex<()>>>,
     pub(super) answers: Answers,
@@ -70,6 +71,8 @@ pub struct Services {
     pub evaluations: Evaluations,
     /// The countries that the snapshot knows, where it knows any.
     pub countries: Option<Arc<CountryFile>>,
+    /// Files beside the configuration: it is read again when one of them changes.
+    pub watched: Vec<std::path::PathBuf>,
 }
 
 /// A login that is good: an organisation session and who is behind it.
@@ -138,6 +141,7 @@ impl Access {
             signing: ArcSwapOption::new(None),
             remote_jwks: ArcSwapOption::new(None),
             fetching: tokio::sync::Mutex::new(()),
+            asserting: tokio::sync::Mutex::new(()),
             asking: moka::sync::Cache::builder().time_to_idle(ASKING).build(),
             answers: evaluations::answers(),
             seal,
@@ -216,6 +220,9 @@ impl Access {
             match need {
                 Need::Keys => access.refresh_remote_keys().await,
                 Need::Identity { nonce, issued, token } => access.learn_identity(nonce, issued, &token).await,
+                Need::Assertion { aud, common_name, expires } => {
+                    access.assert_program(&aud, &common_name, expires).await;
+                }
             }
         });
         if let Err(error) = learned.await {

@@ -6,7 +6,9 @@ use url::Url;
 
 use super::{CountryFile, CountryFileError, Evaluations, RemoteTeam, Services};
 use crate::config::{self, Config, IdpKind, StoreConfig};
-use crate::engine::{ApplicationSettings, CookieAttributes, Cors, Known, Origins, Snapshot, SnapshotError, Team};
+use crate::engine::{
+    ApplicationSettings, Authority, CookieAttributes, Cors, Known, Origins, Root, Snapshot, SnapshotError, Team,
+};
 use crate::http_client::HttpClient;
 use crate::idp::{Ages, OktaSettings, Provider};
 use crate::observe::audit::Sample;
@@ -63,6 +65,7 @@ pub fn compile(
         audit_identity: config.audit.identity,
         evaluations: Evaluations::new(config),
         countries,
+        watched: config.certificates.iter().map(|authority| authority.file.clone()).collect(),
     };
     Ok((snapshot, services))
 }
@@ -85,7 +88,14 @@ pub fn snapshot(
         leeway: config.team.clock_leeway.as_secs(),
     };
     let applications = config.applications.iter().map(|a| application(config, a, origins(a))).collect();
-    Snapshot::compile(generation, team, (&config.lists, &config.groups), applications, known)
+    let snapshot = Snapshot::compile(generation, team, (&config.lists, &config.groups), applications, known)?;
+    let authority = |authority: &config::ClientAuthority| Authority {
+        name: authority.name.clone(),
+        roots: authority.roots.iter().map(|root| Root::new(root)).collect(),
+        hosts: authority.hosts.clone(),
+    };
+    let authorities = config.certificates.iter().map(authority);
+    Ok(snapshot.with_service_tokens(config.service_tokens.iter().cloned()).with_authorities(authorities))
 }
 
 fn remote(config: &Config, certs_url: Url) -> Result<RemoteTeam, url::ParseError> {

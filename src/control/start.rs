@@ -113,7 +113,7 @@ impl Control {
         let (started, handle, file) = (Arc::clone(&self.started), self.runtime.handle().clone(), file.to_owned());
         self.runtime.spawn(async move {
             let changed = || async { reload(&access, &http, &*origins, &started, &handle, &file, load).await };
-            watch_configuration(&file, changed).await;
+            watch_configuration(&file, || access.services().watched.clone(), changed).await;
         });
     }
 

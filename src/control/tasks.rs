@@ -85,9 +85,15 @@ impl Access {
     }
 }
 
-/// Calls `changed` when the file's content may have changed, and on SIGHUP. Watches the folder: editors and Kubernetes put a
-/// new file in place of the old one. Ends never.
-pub async fn watch_configuration<F: Future<Output = ()>>(file: &Path, mut changed: impl FnMut() -> F) {
+/// Calls `changed` when the file's content may have changed, or that of the others, and on SIGHUP. Watches the folder: editors
+/// and Kubernetes put a new file in place of the old one. The others are looked at every ten seconds. Ends never.
+pub async fn watch_configuration<F: Future<Output = ()>>(
+    file: &Path,
+    others: impl Fn() -> Vec<PathBuf>,
+    mut changed: impl FnMut() -> F,
+) {
+    let contents = || others().into_iter().map(|file| (std::fs::read(&file).ok(), file)).collect::<Vec<_>>();
+    let mut seen_others = contents();
     let (sender, mut events) = mpsc::unbounded_channel();
     let watcher = watch(file, sender);
     if let Err(error) = &watcher {
@@ -106,6 +112,14 @@ pub async fn watch_configuration<F: Future<Output = ()>>(file: &Path, mut change
             _ = asked => {
                 seen = std::fs::read(file).ok();
                 changed().await;
+                seen_others = contents();
+            }
+            () = tokio::time::sleep(LOOK_EVERY) => {
+                let now = contents();
+                if now != seen_others {
+                    seen_others = now;
+                    changed().await;
+                }
             }
             Some(()) = events.recv() => {
                 // A change comes as a handful of events; the last of them is the one to act on.
@@ -115,6 +129,7 @@ pub async fn watch_configuration<F: Future<Output = ()>>(file: &Path, mut change
                 if now != seen {
                     seen = now;
                     changed().await;
+                    seen_others = contents();
                 }
             }
         }
@@ -141,4 +156,6 @@ const REMOTE_KEYS_EVERY: Duration = Duration::from_secs(300);
 /// How late a new database of countries may be used.
 const COUNTRIES_EVERY: Duration = Duration::from_secs(10);
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
+/// How late a change of a file beside the configuration may take effect.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 const SETTLE: Duration = Duration::from_millis(200);

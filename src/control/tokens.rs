@@ -1,4 +1,7 @@
-//! The tokens that this team signs: the organisation's, for the team domain, and each application's.
+//! The tokens that this team signs: the organisation's, for the team domain, each application's, and what origins are told of
+//! programs.
+
+use std::time::Duration;
 
 use http::HeaderValue;
 use serde::Serialize;
@@ -9,7 +12,7 @@ use crate::cookie::{self, SameSite, SetCookie};
 use crate::engine::{Application, Snapshot};
 use crate::model::{Aud, Identity, IdentityNonce, UnixTime};
 use crate::portal::identity::{account_id, country, document};
-use crate::token::{Claims, Kind, OrganisationClaims};
+use crate::token::{Claims, Kind, OrganisationClaims, ServiceClaims};
 
 impl Access {
     /// The organisation session as a cookie for the team domain (§4.4); `None` where it cannot be signed.
@@ -57,6 +60,30 @@ impl Access {
         self.sign(&claims(&snapshot, Kind::App, application.aud(), nonce, &identity, expires, now))
     }
 
+    /// Signs what an application's origin is told of a program (§4.3), once for all that ask at the same time. Does nothing
+    /// on a node that has no keys of its own: then no such program is let in.
+    pub(super) async fn assert_program(&self, aud: &Aud, common_name: &str, expires: UnixTime) {
+        let _one = self.asserting.lock().await;
+        let (snapshot, now, of) = (self.snapshot(), UnixTime::now(), (aud, common_name));
+        if self.known.has_assertion(snapshot.issuer(), of, now) {
+            return;
+        }
+        let claims = ServiceClaims {
+            iss: snapshot.issuer(),
+            aud: [aud.as_str()],
+            exp: expires,
+            iat: now,
+            kind: Kind::App,
+            common_name,
+            sub: "",
+        };
+        let Some(token) = self.sign(&claims).and_then(|token| HeaderValue::try_from(token).ok()) else { return };
+        // Early enough that an origin which takes its time does not find it too old.
+        let margin = (expires.since(now) / 4).min(RENEW_BEFORE);
+        let renew_from = UnixTime(expires.0.saturating_sub(margin.as_secs()));
+        self.known.set_assertion(snapshot.issuer(), of, token, renew_from);
+    }
+
     fn sign(&self, claims: &impl Serialize) -> Option<String> {
         let signing = self.signing.load_full()?;
         signing.sign(claims).map_err(|error| tracing::error!(%error, "a token could not be signed")).ok()
@@ -87,6 +114,8 @@ fn claims(
         custom: app.then(|| identity.claims_made()).filter(|claims| !claims.is_empty()),
     }
 }
+
+const RENEW_BEFORE: Duration = Duration::from_secs(300);
 
 /// Beside five logins under way, what servers on the way take as one header.
 const MAX_ORGANISATION_TOKEN: usize = 3 * 1024;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
+use super::asks::Asks;
 use crate::cookie::SameSite;
 use crate::model::{Aud, IdpId};
 use crate::policy::{Policies, Policy, Truth};
@@ -84,11 +85,12 @@ pub struct Application {
     pub(super) place: usize,
     settings: ApplicationSettings,
     pub(super) policies: Policies,
+    pub(super) asks: Asks,
 }
 
 impl Application {
-    pub(super) const fn new(place: usize, settings: ApplicationSettings, policies: Policies) -> Self {
-        Self { place, settings, policies }
+    pub(super) const fn new(place: usize, settings: ApplicationSettings, policies: Policies, asks: Asks) -> Self {
+        Self { place, settings, policies, asks }
     }
 
     /// As configured.
@@ -118,6 +120,17 @@ impl Application {
     /// Its policies, compiled with its snapshot's.
     pub const fn policies(&self) -> &Policies {
         &self.policies
+    }
+
+    /// Whether its policies ask for a client certificate, which is known of requests to it alone.
+    pub const fn asks_for_certificates(&self) -> bool {
+        self.asks.certificate
+    }
+
+    /// The shortest that a session of it may last, where it is not known which policy opens it.
+    pub fn shortest_session(&self) -> Duration {
+        let policies = self.settings.policies.iter().filter_map(|policy| policy.session_duration);
+        policies.chain([self.settings.session_duration]).min().unwrap_or_default()
     }
 
     /// The name of the policy at a place of the list, and its session duration.

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use http::{HeaderMap, Method, header};
 
 use super::Application;
+use super::programs::{CLIENT_ID, CLIENT_SECRET};
 use crate::model::{Reason, RequestView};
 
 /// The request may be tried again after a login.
@@ -23,7 +24,7 @@ pub enum Style {
     Redirect,
     /// 401 with a page: the body of a form would be lost on the way.
     Page,
-    /// 401 with a small JSON body: scripts.
+    /// 401 with a small JSON body: scripts and programs.
     Json,
     /// `grpc-status: 16` in trailers-only form.
     Grpc,
@@ -45,6 +46,10 @@ impl Style {
         // gRPC is POST alone, and its answers are 200: that must never be said to another method, least of all to `CONNECT`.
         if *method == Method::POST && starts("content-type", "application/grpc") {
             return Self::Grpc;
+        }
+        // Whoever shows a service token is a program, whatever it asks for.
+        if headers.contains_key(&CLIENT_ID) || headers.contains_key(&CLIENT_SECRET) {
+            return Self::Json;
         }
         if headers.contains_key(header::UPGRADE) || *method == Method::CONNECT {
             return Self::Upgrade;

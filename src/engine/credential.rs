@@ -16,7 +16,7 @@ pub(super) fn presented(headers: &HeaderMap) -> SmallVec<[&[u8]; MAX_COOKIES]> {
 }
 
 /// As good as the cookie; used by cloudflared and by programs.
-const TOKEN_HEADER: HeaderName = HeaderName::from_static("cf-access-token");
+pub(super) const TOKEN_HEADER: HeaderName = HeaderName::from_static("cf-access-token");
 
 /// Stands for a credential that is present and that nobody could read.
 const TWO_HEADERS: &[u8] = b"";

@@ -4,7 +4,8 @@ use http::Method;
 
 use super::challenge::is_preflight;
 use super::credential::presented;
-use super::{Application, Challenge, Decision, IdentityState, Need, Permit, Refusal, Snapshot, Style};
+use super::programs::Learnt;
+use super::{Application, Challenge, Decision, IdentityState, Need, Permit, Program, Refusal, Snapshot, Style};
 use crate::model::{CleanPath, IdentityNonce, PathError, Reason, RequestView, Secret, UnixTime};
 use crate::policy::{Facts, First, Outcome, Truth, Verdict};
 use crate::route::Endpoint;
@@ -20,20 +21,40 @@ pub fn decide(snapshot: &Snapshot, request: &RequestView<'_>, now: UnixTime) -> 
         Ok(application) => application,
         Err(decision) => return decision,
     };
-    let facts = Facts::new(request.client, request.method, now, snapshot.countries());
+    let learnt = match Learnt::of(snapshot, application, request, now) {
+        Ok(learnt) => learnt,
+        Err(need) => return Decision::Resolve(need),
+    };
+    let facts = learnt.facts(snapshot, request, now);
     let First { verdict, shadow } = snapshot.policies().first(&application.policies, &facts);
-    if verdict.is_some() {
-        return Decision::Forward(Permit::new(Arc::clone(application), None, verdict));
+    match verdict {
+        // Whoever shows a service token that is no good has failed, also where no token is asked for.
+        Some(verdict) if verdict.outcome == Outcome::ServiceAuth && learnt.is_bad() => {}
+        Some(verdict) if verdict.outcome == Outcome::ServiceAuth => {
+            return service_auth(snapshot, application, &learnt, verdict, now);
+        }
+        Some(_) => return forward(Permit::new(Arc::clone(application), None, verdict), &learnt),
+        None => {}
     }
     if is_preflight(request) {
         return preflight(application);
     }
-    match session(snapshot, application, request, now) {
-        Ok(session) => permit(snapshot, application, session, request, &facts, shadow),
-        Err(Missing::Need(need)) => Decision::Resolve(need),
-        Err(Missing::Unavailable(reason)) => Decision::Unavailable(refusal(reason, application)),
-        Err(Missing::Because(reason)) => {
-            Decision::LogIn(Challenge { application: Arc::clone(application), reason, style: Style::of(request) })
+    if let Some((reason, program)) = learnt.refusal() {
+        return Decision::Deny(Refusal { program, shadow, ..Refusal::new(reason, application) });
+    }
+    let session = match session(snapshot, application, request, now) {
+        Ok(session) => session,
+        Err(Missing::Need(need)) => return Decision::Resolve(need),
+        Err(Missing::Unavailable(reason)) => return Decision::Unavailable(Refusal::new(reason, application)),
+        Err(Missing::Because(reason)) => return no_session(application, reason, &learnt, request),
+    };
+    match application.admits(session.identity().map(|identity| &identity.idp.id)) {
+        Truth::True => permit(snapshot, application, session, &facts, shadow, &learnt),
+        // Nothing is said against the person: another provider may let them in.
+        Truth::False => no_session(application, Reason::SessionInvalid, &learnt, request),
+        Truth::Unknown => {
+            let refusal = Refusal::new(Reason::IdentityUnavailable, application);
+            Decision::Unavailable(Refusal { session: Some(session), ..refusal })
         }
     }
 }
@@ -51,6 +72,62 @@ pub(super) fn place<'a>(snapshot: &'a Snapshot, request: &RequestView<'_>) -> Re
         Ok(Route::Application(application)) => Ok(application),
         Ok(Route::Nowhere) => Err(Decision::Refuse(Reason::NoApplication)),
         Err(_) => Err(Decision::Refuse(Reason::PathAmbiguous)),
+    }
+}
+
+fn forward(permit: Permit, learnt: &Learnt<'_>) -> Decision {
+    Decision::Forward(permit.taking_authorization(learnt.takes_authorization()))
+}
+
+/// Lets a program in. Its origin is told which it is by a token of ours (§4.3), which must be there before anything is sent.
+fn service_auth(
+    snapshot: &Snapshot,
+    application: &Arc<Application>,
+    learnt: &Learnt<'_>,
+    verdict: Verdict,
+    now: UnixTime,
+) -> Decision {
+    let program = learnt.program();
+    let assertion = match program.as_ref().and_then(Program::common_name) {
+        None => None,
+        Some(common_name) => {
+            let of = (application.aud(), common_name);
+            let Some(assertion) = snapshot.known().assertion(of, snapshot.keys().key_set(), now) else {
+                let policy = verdict.policy.and_then(|place| application.policy(place));
+                let lasts = policy.and_then(|(_, lasts)| lasts).unwrap_or(application.settings().session_duration);
+                let ends = program.as_ref().and_then(Program::expires);
+                let expires = ends.map_or(now.after(lasts), |ends| ends.min(now.after(lasts)));
+                let (aud, common_name) = (application.aud().clone(), common_name.into());
+                return Decision::Resolve(Need::Assertion { aud, common_name, expires });
+            };
+            Some(assertion)
+        }
+    };
+    let permit = Permit::new(Arc::clone(application), None, Some(verdict));
+    forward(permit.of_program(program, assertion), learnt)
+}
+
+/// What is left for a request that no policy for programs lets in and that brings no session.
+fn no_session(
+    application: &Arc<Application>,
+    reason: Reason,
+    learnt: &Learnt<'_>,
+    request: &RequestView<'_>,
+) -> Decision {
+    if let Some(reason) = learnt.undecided() {
+        return Decision::Unavailable(Refusal::new(reason, application));
+    }
+    match learnt.program() {
+        // A login would not help: it is known who that is, and they may not.
+        Some(program @ Program::LinkedApp { .. }) => {
+            let refusal = Refusal::new(Reason::NoPolicyApplied, application);
+            Decision::Deny(Refusal { program: Some(program), ..refusal })
+        }
+        program if application.asks.only_programs => {
+            let refusal = Refusal::new(Reason::ServiceAuthRequired, application);
+            Decision::Deny(Refusal { program, ..refusal })
+        }
+        _ => Decision::LogIn(Challenge { application: Arc::clone(application), reason, style: Style::of(request) }),
     }
 }
 
@@ -88,7 +165,7 @@ fn preflight(application: &Arc<Application>) -> Decision {
     } else if settings.options_preflight_bypass {
         Decision::Forward(Permit::new(Arc::clone(application), None, None))
     } else {
-        Decision::Deny(refusal(Reason::PreflightRefused, application))
+        Decision::Deny(Refusal::new(Reason::PreflightRefused, application))
     }
 }
 
@@ -96,23 +173,10 @@ fn permit(
     snapshot: &Snapshot,
     application: &Arc<Application>,
     session: Arc<Session>,
-    request: &RequestView<'_>,
     facts: &Facts<'_>,
     shadow: Option<(usize, Outcome)>,
+    learnt: &Learnt<'_>,
 ) -> Decision {
-    match application.admits(session.identity().map(|identity| &identity.idp.id)) {
-        Truth::True => {}
-        // Nothing is said against the person: another provider may let them in.
-        Truth::False => {
-            let (application, reason) = (Arc::clone(application), Reason::SessionInvalid);
-            return Decision::LogIn(Challenge { application, reason, style: Style::of(request) });
-        }
-        Truth::Unknown => {
-            let (application, session) = (Some(Arc::clone(application)), Some(session));
-            let reason = Reason::IdentityUnavailable;
-            return Decision::Unavailable(Refusal { reason, application, session, policy: None, shadow: None });
-        }
-    }
     let (set, policies) = (snapshot.policies(), &application.policies);
     let verdict = match session.standing(application.place) {
         Some(standing) => set.evaluate(policies, standing, facts),
@@ -121,7 +185,7 @@ fn permit(
     let verdict = Verdict { shadow: shadow.or(verdict.shadow), ..verdict };
     match verdict {
         Verdict { outcome: Outcome::Allow, .. } => {
-            Decision::Forward(Permit::new(Arc::clone(application), Some(session), Some(verdict)))
+            forward(Permit::new(Arc::clone(application), Some(session), Some(verdict)), learnt)
         }
         // Whose record cannot be had is not judged. A record that leaves something open is: asking again would not help.
         Verdict { unknown: true, .. } if session.identity().is_none() => {
@@ -131,12 +195,8 @@ fn permit(
     }
 }
 
-fn refusal(reason: Reason, application: &Arc<Application>) -> Refusal {
-    Refusal { reason, application: Some(Arc::clone(application)), session: None, policy: None, shadow: None }
-}
-
 /// Why a request has no session.
-enum Missing {
+pub(super) enum Missing {
     /// Something must be learned first.
     Need(Need),
     /// The keys, or what was revoked, are not known or too old.
@@ -162,14 +222,14 @@ impl Missing {
 /// The session of the first credential that is good for the application.
 fn session(
     snapshot: &Snapshot,
-    application: &Application,
+    application: &Arc<Application>,
     request: &RequestView<'_>,
     now: UnixTime,
 ) -> Result<Arc<Session>, Missing> {
     let mut missing = Missing::Because(Reason::NoSession);
     for token in presented(request.headers) {
-        match session_of(snapshot, application, token, now) {
-            Ok(session) => return Ok(session),
+        match session_of(snapshot, std::iter::once(application), token, now) {
+            Ok((session, _)) => return Ok(session),
             Err(reason) if reason.weight() > missing.weight() => missing = reason,
             Err(_) => {}
         }
@@ -177,25 +237,26 @@ fn session(
     Err(missing)
 }
 
-fn session_of(
+/// The session that a token is at one of these applications, and at which.
+pub(super) fn session_of<'a>(
     snapshot: &Snapshot,
-    application: &Application,
+    mut applications: impl Iterator<Item = &'a Arc<Application>> + Clone,
     token: &[u8],
     now: UnixTime,
-) -> Result<Arc<Session>, Missing> {
+) -> Result<(Arc<Session>, &'a Arc<Application>), Missing> {
     let known = snapshot.known();
     let session = match known.session(token) {
         Some(session) if session.was_verified_with(snapshot.keys().key_set()) => session,
-        _ => first_sight(snapshot, application, token, now)?,
+        _ => first_sight(snapshot, applications.clone(), token, now)?,
     };
     if session.has_expired(now) {
         known.forget(token);
         return Err(Missing::Because(Reason::SessionExpired));
     }
     // In the order of the first sight, so that what was seen before makes no difference to the answer.
-    if !session.is_for(application.aud()) {
+    let Some(application) = applications.find(|application| session.is_for(application.aud())) else {
         return Err(Missing::Because(Reason::SessionInvalid));
-    }
+    };
     if !snapshot.keys().is_good(now) {
         return Err(Missing::Unavailable(Reason::KeysUnavailable));
     }
@@ -206,22 +267,22 @@ fn session_of(
         return Err(Missing::Because(Reason::SessionRevoked));
     }
     if session.is_current(snapshot.generation(), known.identity_changes(), now) {
-        return Ok(session);
+        return Ok((session, application));
     }
-    renewed(snapshot, application, session, now)
+    Ok((renewed(snapshot, application, session, now)?, application))
 }
 
 /// Verifies a token that this node has not seen, or not with these keys, and remembers it.
-fn first_sight(
+fn first_sight<'a>(
     snapshot: &Snapshot,
-    application: &Application,
+    mut applications: impl Iterator<Item = &'a Arc<Application>>,
     token: &[u8],
     now: UnixTime,
 ) -> Result<Arc<Session>, Missing> {
     let invalid = Missing::Because(Reason::SessionInvalid);
     let Ok(text) = std::str::from_utf8(token) else { return Err(invalid) };
     let Ok(unverified) = UnverifiedToken::parse(text) else { return Err(invalid) };
-    let context = snapshot.context(application);
+    let context = snapshot.context();
     let issuer = snapshot.keys().keys();
     let Some(issuer) = &*issuer else { return Err(Missing::Need(Need::Keys)) };
     let may_ask = now >= issuer.retry_from;
@@ -236,16 +297,16 @@ fn first_sight(
         Err(TokenError::Expired) => return Err(Missing::Because(Reason::SessionExpired)),
         Err(_) => return Err(invalid),
     };
-    if !verified.claims().aud.iter().any(|aud| aud == application.aud().as_str()) {
-        return Err(invalid);
-    }
+    let for_it =
+        |application: &&Arc<Application>| verified.claims().aud.iter().any(|a| a == application.aud().as_str());
+    let Some(application) = applications.find(for_it) else { return Err(invalid) };
     let nonce = verified.claims().identity_nonce.as_deref().map(IdentityNonce::parse);
     let Ok(nonce) = nonce.transpose() else { return Err(invalid) };
     if !snapshot.known().revocations_are_good(now) {
         return Err(Missing::Unavailable(Reason::RevocationsUnavailable));
     }
     let learned = identity(snapshot, nonce, verified.claims().iat, text, now)?;
-    let session = Arc::new(Session::new(text, verified, learned, context).map_err(|_| invalid)?);
+    let session = Arc::new(Session::new(text, verified, learned, context(application)).map_err(|_| invalid)?);
     snapshot.known().remember(token, Arc::clone(&session));
     Ok(session)
 }
@@ -258,7 +319,7 @@ fn renewed(
     now: UnixTime,
 ) -> Result<Arc<Session>, Missing> {
     let invalid = Missing::Because(Reason::SessionInvalid);
-    let context = snapshot.context(application);
+    let context = snapshot.context()(application);
     let Ok(token) = session.assertion().to_str() else { return Err(invalid) };
     let learned = identity(snapshot, session.nonce(), session.issued(), token, now)?;
     if session.confirm(&learned, context.generation, context.identity_changes) {

@@ -1,7 +1,10 @@
 use std::sync::Arc;
 
-use super::{Application, Challenge};
-use crate::model::{Email, IdentityNonce, Reason, UnixTime};
+use http::HeaderValue;
+
+use super::known::Assertion;
+use super::{Application, Challenge, Program};
+use crate::model::{Aud, Email, IdentityNonce, Reason, Secret, UnixTime, UserId};
 use crate::policy::{Outcome, Verdict};
 use crate::route::Endpoint;
 use crate::session::Session;
@@ -37,6 +40,10 @@ pub enum Decision {
 pub struct Permit {
     application: Arc<Application>,
     session: Option<Arc<Session>>,
+    program: Option<Program>,
+    /// What says who the program is, signed.
+    assertion: Option<Arc<Assertion>>,
+    takes_authorization: bool,
     verdict: Option<Verdict>,
 }
 
@@ -46,7 +53,18 @@ impl Permit {
         session: Option<Arc<Session>>,
         verdict: Option<Verdict>,
     ) -> Self {
-        Self { application, session, verdict }
+        let (program, assertion, takes_authorization) = (None, None, false);
+        Self { application, session, program, assertion, takes_authorization, verdict }
+    }
+
+    /// For whoever came without a login.
+    pub(super) fn of_program(self, program: Option<Program>, assertion: Option<Arc<Assertion>>) -> Self {
+        Self { program, assertion, ..self }
+    }
+
+    /// Says that `Authorization` was meant for us.
+    pub(super) fn taking_authorization(self, takes_authorization: bool) -> Self {
+        Self { takes_authorization, ..self }
     }
 
     /// Where it goes.
@@ -54,9 +72,40 @@ impl Permit {
         &self.application
     }
 
-    /// As whom; nobody for bypassed requests.
+    /// As whom; nobody for bypassed requests, and for programs.
     pub const fn session(&self) -> Option<&Arc<Session>> {
         self.session.as_ref()
+    }
+
+    /// As which program, where a Service Auth policy let it through and it said which it is.
+    pub const fn program(&self) -> Option<&Program> {
+        self.program.as_ref()
+    }
+
+    /// Whether somebody was recognised: a person or a program, or a place that needs no more. Nobody is on bypassed requests.
+    pub fn is_authenticated(&self) -> bool {
+        self.session.is_some() || self.verdict.is_some_and(|verdict| verdict.outcome == Outcome::ServiceAuth)
+    }
+
+    /// What tells the origin who it is, signed for this application alone.
+    pub fn assertion(&self) -> Option<&HeaderValue> {
+        let session = self.session.as_ref().map(|session| session.assertion());
+        session.or_else(|| self.assertion.as_ref().map(|assertion| &assertion.token))
+    }
+
+    /// Whether `Authorization` is a credential of another application and must not reach this one's origin.
+    pub const fn takes_authorization(&self) -> bool {
+        self.takes_authorization
+    }
+
+    /// The address of the person behind it, where there is one.
+    pub fn email(&self) -> Option<&Email> {
+        whose(self.session.as_ref(), self.program.as_ref()).and_then(|session| session.email())
+    }
+
+    /// The person behind it, where there is one.
+    pub fn user(&self) -> Option<&UserId> {
+        whose(self.session.as_ref(), self.program.as_ref()).map(|session| session.user())
     }
 
     /// The name of the policy that let it through.
@@ -80,6 +129,8 @@ pub struct Refusal {
     pub application: Option<Arc<Application>>,
     /// Who they are, where that is known.
     pub session: Option<Arc<Session>>,
+    /// Or which program it is. Where the reason is that its credential is no good, whose that is: for the log alone.
+    pub program: Option<Program>,
     /// The policy that decided.
     pub policy: Option<usize>,
     /// The shadow policy that would have decided, and how.
@@ -87,6 +138,12 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// One that no policy decided.
+    pub(super) fn new(reason: Reason, application: &Arc<Application>) -> Self {
+        let application = Some(Arc::clone(application));
+        Self { reason, application, session: None, program: None, policy: None, shadow: None }
+    }
+
     pub(super) fn from_verdict(application: Arc<Application>, session: Arc<Session>, verdict: Verdict) -> Self {
         debug_assert_eq!(verdict.outcome, Outcome::Deny);
         let reason = match verdict {
@@ -97,6 +154,7 @@ impl Refusal {
             reason,
             application: Some(application),
             session: Some(session),
+            program: None,
             policy: verdict.policy,
             shadow: verdict.shadow,
         }
@@ -108,9 +166,19 @@ impl Refusal {
         self.application.as_ref()?.policy(place).map(|(name, _)| (name, outcome))
     }
 
+    /// Whose session it is: at this application, or at another whose token was shown.
+    fn whose(&self) -> Option<&Arc<Session>> {
+        whose(self.session.as_ref(), self.program.as_ref())
+    }
+
     /// The address of the person, where there is one.
     pub fn email(&self) -> Option<&Email> {
-        self.session.as_ref().and_then(|session| session.email())
+        self.whose().and_then(|session| session.email())
+    }
+
+    /// The person, where there is one.
+    pub fn user(&self) -> Option<&UserId> {
+        self.whose().map(|session| session.user())
     }
 }
 
@@ -126,6 +194,23 @@ pub enum Need {
         /// When the token was issued.
         issued: UnixTime,
         /// The token, in clear.
-        token: crate::model::Secret,
+        token: Secret,
     },
+    /// What tells an application's origin which program comes (§4.3). Signing takes long, so it is done once for many
+    /// requests.
+    Assertion {
+        /// For which application.
+        aud: Aud,
+        /// Which program.
+        common_name: Box<str>,
+        /// When it is to be good no longer, at the latest.
+        expires: UnixTime,
+    },
+}
+
+fn whose<'a>(session: Option<&'a Arc<Session>>, program: Option<&'a Program>) -> Option<&'a Arc<Session>> {
+    session.or(match program {
+        Some(Program::LinkedApp { session, .. }) => Some(session),
+        Some(Program::ServiceToken(_) | Program::Certificate(_)) | None => None,
+    })
 }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::decide::place;
 use super::{Application, Decision, Snapshot};
 use crate::model::{Reason, RequestView};
-use crate::policy::{Facts, Outcome, Truth, Verdict, Walk, Who};
+use crate::policy::{Fact, Facts, Outcome, Truth, Verdict, Walk, Who};
 
 /// What would happen to a request, and the walk to it.
 #[derive(Debug)]
@@ -38,6 +38,9 @@ pub fn explain(
             return Explanation { application: None, walk: None, outcome, reason };
         }
     };
+    // Whoever shows a service token is asked about by the policies for programs alone, and no cookie is looked at (§9.1).
+    let is_program = matches!(facts.service_token, Fact::Present(_));
+    let visitor = visitor.filter(|_| !is_program);
     let person = visitor.map(|who| snapshot.policies().person(who));
     let walk = snapshot.policies().walk(&application.policies, person.as_ref(), facts);
     let identity = match visitor {
@@ -47,6 +50,8 @@ pub fn explain(
     let admits = application.admits(identity.map(|identity| &identity.idp.id));
     let (outcome, reason) = match walk.verdict {
         Some(Verdict { outcome: outcome @ (Outcome::Bypass | Outcome::ServiceAuth), .. }) => (outcome.as_str(), None),
+        None if is_program => (Outcome::Deny.as_str(), Some(Reason::NoPolicyApplied)),
+        None if application.asks.only_programs => (Outcome::Deny.as_str(), Some(Reason::ServiceAuthRequired)),
         None => ("log_in", Some(Reason::NoSession)),
         Some(_) if admits == Truth::False => ("log_in", Some(Reason::SessionInvalid)),
         Some(_) if admits == Truth::Unknown => ("unavailable", Some(Reason::IdentityUnavailable)),

@@ -4,10 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
 use foldhash::quality::RandomState;
+use http::HeaderValue;
 use quick_cache::UnitWeighter;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 
-use crate::model::{Identity, IdentityNonce, UnixTime};
+use crate::model::{Aud, Identity, IdentityNonce, UnixTime};
 use crate::session::Session;
 use crate::token::KeySet;
 
@@ -22,8 +23,21 @@ pub struct Known {
     identity_changes: AtomicU64,
     /// The end of the trust in the snapshots' revocations, in Unix seconds.
     revocations_good_until: AtomicU64,
+    /// What origins are told of programs, by a hash of whom it is about and for.
+    assertions: moka::sync::Cache<u64, Arc<Assertion>>,
     sessions: Cache<u64, Arc<Session>, UnitWeighter, BuildHasherDefault<AsItIs>>,
     hasher: RandomState,
+}
+
+/// What an origin is told of a program.
+#[derive(Debug)]
+pub(super) struct Assertion {
+    aud: Aud,
+    common_name: Box<str>,
+    pub(super) token: HeaderValue,
+    renew_from: UnixTime,
+    /// Which key set it was signed under.
+    key_set: u64,
 }
 
 /// One issuer's keys, and beside them what is read of them on every request.
@@ -113,6 +127,10 @@ impl Known {
                 .build(),
             identity_changes: AtomicU64::new(0),
             revocations_good_until: AtomicU64::new(u64::MAX),
+            assertions: moka::sync::Cache::builder()
+                .max_capacity(MOST_ASSERTIONS)
+                .eviction_policy(moka::policy::EvictionPolicy::lru())
+                .build(),
             sessions: Cache::with(
                 sessions,
                 sessions as u64,
@@ -180,6 +198,36 @@ impl Known {
         now.0 < self.revocations_good_until.load(Ordering::Relaxed)
     }
 
+    /// Takes in what an application's origin is told of a program; to be asked for anew from `renew_from` on.
+    pub fn set_assertion(
+        &self,
+        issuer: &str,
+        (aud, common_name): (&Aud, &str),
+        mut token: HeaderValue,
+        renew_from: UnixTime,
+    ) {
+        token.set_sensitive(true);
+        let key = self.hasher.hash_one((aud, common_name));
+        let (aud, common_name, key_set) = (aud.clone(), common_name.into(), self.issuer(issuer).key_set());
+        self.assertions.insert(key, Arc::new(Assertion { aud, common_name, token, renew_from, key_set }));
+    }
+
+    /// Whether there is one that need not be renewed yet.
+    pub fn has_assertion(&self, issuer: &str, of: (&Aud, &str), now: UnixTime) -> bool {
+        self.assertion(of, self.issuer(issuer).key_set(), now).is_some()
+    }
+
+    pub(super) fn assertion(
+        &self,
+        (aud, common_name): (&Aud, &str),
+        key_set: u64,
+        now: UnixTime,
+    ) -> Option<Arc<Assertion>> {
+        let found = self.assertions.get(&self.hasher.hash_one((aud, common_name)))?;
+        let fits = found.aud == *aud && *found.common_name == *common_name;
+        (fits && found.key_set == key_set && now < found.renew_from).then_some(found)
+    }
+
     /// How many sessions are held.
     pub fn sessions(&self) -> usize {
         self.sessions.len()
@@ -209,6 +257,9 @@ impl std::fmt::Debug for Known {
         f.debug_struct("Known").field("sessions", &self.sessions.len()).finish_non_exhaustive()
     }
 }
+
+/// More than there are programs; certificates are for others to make.
+const MOST_ASSERTIONS: u64 = 10_000;
 
 /// For keys that are hashes already.
 #[derive(Clone, Copy, Default)]

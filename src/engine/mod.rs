@@ -5,20 +5,25 @@
 //! this module can make, and an error on the way to a decision is never a permit.
 
 mod application;
+mod asks;
+mod authorities;
 mod challenge;
 mod credential;
 mod decide;
 mod decision;
 mod explain;
 mod known;
+mod programs;
 mod reserved;
 mod snapshot;
 
 pub use application::{Application, ApplicationSettings, CookieAttributes, Cors, Origins};
+pub use authorities::{Authority, Root};
 pub use challenge::{Challenge, Style};
 pub use decide::decide;
 pub use decision::{Decision, Need, Permit, Refusal};
 pub use explain::{Explanation, explain};
 pub use known::{IdentityState, IssuerKeys, Known};
+pub use programs::Program;
 pub use reserved::{is_method_override, is_reserved};
 pub use snapshot::{Snapshot, SnapshotError, Team};

@@ -3,9 +3,11 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use super::asks::Asks;
 use super::known::Issuer;
-use super::{Application, ApplicationSettings, Known};
-use crate::model::{Aud, Host};
+use super::programs::ServiceTokens;
+use super::{Application, ApplicationSettings, Authority, Known};
+use crate::model::{Aud, Host, ServiceToken};
 use crate::policy::{AccessGroup, Countries, Country, Facts, First, List, PolicySet, UnknownName, Verdict, Who};
 use crate::route::Router;
 use crate::session::{Context, Revocations};
@@ -53,6 +55,8 @@ pub struct Snapshot {
     revocations: Arc<Revocations>,
     known: Arc<Known>,
     countries: Option<Arc<dyn Countries>>,
+    service_tokens: Arc<ServiceTokens>,
+    authorities: Arc<[Authority]>,
 }
 
 #[derive(Debug)]
@@ -85,22 +89,52 @@ impl Snapshot {
     ) -> Result<Self, SnapshotError> {
         let (set, policies) = PolicySet::compile(lists, groups, applications.iter().map(|a| a.policies.as_slice()))?;
         let router = Router::new(applications.iter().map(|a| &a.domain));
+        let asks = Asks::of(&applications, groups);
         let applications = applications
             .into_iter()
             .zip(policies)
+            .zip(asks)
             .enumerate()
-            .map(|(i, (a, p))| Arc::new(Application::new(i, a, p)))
+            .map(|(i, ((a, p), asks))| Arc::new(Application::new(i, a, p, asks)))
             .collect();
         let issuer: Box<str> = team.url().into();
         let keys = known.issuer(&issuer);
         let compiled = Compiled { generation, team, issuer, router, applications, policies: set, keys };
-        Ok(Self { compiled: Arc::new(compiled), revocations: Arc::default(), known, countries: None })
+        Ok(Self {
+            compiled: Arc::new(compiled),
+            revocations: Arc::default(),
+            known,
+            countries: None,
+            service_tokens: Arc::default(),
+            authorities: Arc::default(),
+        })
     }
 
     /// The same with a place to look countries up.
     #[must_use]
     pub fn with_countries(self, countries: Option<Arc<dyn Countries>>) -> Self {
         Self { countries, ..self }
+    }
+
+    /// The same with these service tokens and no others.
+    #[must_use]
+    pub fn with_service_tokens(self, tokens: impl IntoIterator<Item = ServiceToken>) -> Self {
+        Self { service_tokens: Arc::new(ServiceTokens::new(tokens)), ..self }
+    }
+
+    /// The same with these authorities for client certificates and no others.
+    #[must_use]
+    pub fn with_authorities(self, authorities: impl IntoIterator<Item = Authority>) -> Self {
+        Self { authorities: authorities.into_iter().collect(), ..self }
+    }
+
+    pub(super) fn service_tokens(&self) -> &ServiceTokens {
+        &self.service_tokens
+    }
+
+    /// The authorities for client certificates.
+    pub const fn authorities(&self) -> &Arc<[Authority]> {
+        &self.authorities
     }
 
     /// Where countries are looked up.
@@ -181,12 +215,13 @@ impl Snapshot {
     }
 
     /// To be taken before what it counts is read: a change in between then makes the session be looked at once more.
-    pub(super) fn context<'a>(&'a self, application: &'a Application) -> Context<'a> {
-        Context {
+    pub(super) fn context<'a>(&'a self) -> impl FnOnce(&'a Application) -> Context<'a> {
+        let (key_set, identity_changes) = (self.keys().key_set(), self.known.identity_changes());
+        move |application| Context {
             policies: &self.compiled.policies,
             generation: self.compiled.generation,
-            key_set: self.keys().key_set(),
-            identity_changes: self.known.identity_changes(),
+            key_set,
+            identity_changes,
             application: (application.place, &application.policies),
         }
     }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::*;
 use crate::engine::{IssuerKeys, Known, Origins};
-use crate::model::Authority;
+use crate::model::{Authority, ClientTls};
 use crate::policy::Policy;
 use crate::session::Revocations;
 use crate::token::SigningKey;
@@ -15,6 +15,8 @@ use crate::token::SigningKey;
 mod cases;
 #[path = "tests/changes.rs"]
 mod changes;
+#[path = "tests/programs.rs"]
+mod programs;
 #[path = "tests/property.rs"]
 mod property;
 #[path = "tests/table.rs"]
@@ -40,7 +42,17 @@ fn good_keys() -> IssuerKeys {
 
 fn compile(generation: u64, domain: &str, apps: &[App], known: &Arc<Known>) -> Snapshot {
     let applications = apps.iter().map(|app| app.settings(Origins::new(()))).collect();
-    Snapshot::compile(generation, team(domain), (&[], &WORLD.groups), applications, Arc::clone(known)).unwrap()
+    let snapshot = Snapshot::compile(generation, team(domain), (&[], &WORLD.groups), applications, Arc::clone(known));
+    snapshot.unwrap().with_service_tokens(WORLD.service_tokens.iter().map(|token| token.settings(NOW)))
+}
+
+static ASSERTIONS: LazyLock<cases::Assertions> = LazyLock::new(|| WORLD.assertions(&MINT));
+
+/// As if every program had been there before.
+fn tell_of_programs(snapshot: &Snapshot) {
+    for (aud, name, token) in ASSERTIONS.iter() {
+        snapshot.known().set_assertion(snapshot.issuer(), (aud, name), token.clone(), after(3_600));
+    }
 }
 
 fn record(known: &Known, person: &Person) {
@@ -54,6 +66,7 @@ fn node() -> Snapshot {
     let known = Arc::new(Known::new(1_000));
     let snapshot = compile(1, cases::TEAM_DOMAIN, &WORLD.applications, &known);
     known.set_keys(snapshot.issuer(), good_keys());
+    tell_of_programs(&snapshot);
     WORLD.people.iter().for_each(|person| record(&known, person));
     snapshot
 }
@@ -66,6 +79,7 @@ struct Raw<'a> {
     query: Option<&'a str>,
     headers: HeaderMap,
     client: IpAddr,
+    tls: Option<ClientTls>,
 }
 
 impl Raw<'_> {
@@ -79,7 +93,8 @@ impl Raw<'_> {
         let authority = Authority::parse(self.host).map_err(|_| Reason::HostMalformed)?;
         let path = CleanPath::parse(self.path).map_err(|_| Reason::PathAmbiguous)?;
         let (method, query, headers, client) = (&self.method, self.query, &self.headers, self.client);
-        Ok(decide(snapshot, &RequestView { method, authority, path, query, headers, client }, now))
+        let tls = self.tls.as_ref();
+        Ok(decide(snapshot, &RequestView { method, authority, path, query, headers, client, tls }, now))
     }
 }
 
@@ -104,6 +119,7 @@ fn get(app: &str, with: &[&str]) -> Raw<'static> {
         query: None,
         headers: WORLD.headers(&case, &MINT),
         client: WORLD.client,
+        tls: None,
     }
 }
 
@@ -111,7 +127,13 @@ fn say(decision: &Decision) -> String {
     let name = |application: &Application| application.settings().name.clone();
     match decision {
         Decision::Forward(permit) => {
-            let person = permit.session().and_then(|s| s.email()).map_or("nobody", |email| email.as_str());
+            let person = match permit.program() {
+                Some(Program::ServiceToken(token)) => token.client_id.as_str(),
+                Some(Program::Certificate(certificate)) => &certificate.common_name,
+                Some(Program::LinkedApp { .. }) | None => {
+                    permit.session().and_then(|s| s.email()).map_or("nobody", |email| email.as_str())
+                }
+            };
             let policy = permit.policy().map_or(String::new(), |policy| format!(" by `{policy}`"));
             format!("forward {} as {person}{policy}", name(permit.application()))
         }
@@ -138,5 +160,6 @@ fn say(decision: &Decision) -> String {
         }
         Decision::Resolve(Need::Keys) => "resolve keys".to_owned(),
         Decision::Resolve(Need::Identity { .. }) => "resolve identity".to_owned(),
+        Decision::Resolve(Need::Assertion { common_name, .. }) => format!("resolve assertion of {common_name}"),
     }
 }

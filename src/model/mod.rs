@@ -3,6 +3,7 @@
 //! Decides what a host, a path, an e-mail address and a moment are, once, at the boundary. Trusts nothing it is given.
 //! Never does IO and never reads a clock on behalf of a caller, save [`UnixTime::now`], which only the edges call.
 
+mod client_certificate;
 pub mod duration;
 mod host;
 mod identity;
@@ -11,8 +12,10 @@ mod path;
 mod reason;
 mod request;
 mod secret;
+mod service_token;
 mod time;
 
+pub use client_certificate::{ClientCertificate, ClientTls, Fingerprint};
 pub use host::{Authority, Host, HostError};
 pub use identity::{Email, EmailError, Group, Groups, Identity, IdpRef};
 #[cfg(feature = "oidc")]
@@ -23,4 +26,5 @@ pub use path::{CleanPath, PathError};
 pub use reason::Reason;
 pub use request::RequestView;
 pub use secret::Secret;
+pub use service_token::{ClientId, SecretDigest, ServiceToken};
 pub use time::UnixTime;

@@ -28,6 +28,14 @@ pub enum Reason {
     SessionRevoked,
     /// The credential is not one of ours, is not for this application, or was tampered with.
     SessionInvalid,
+    /// The service token's id or secret is wrong, one of the two is missing, or one of them stands twice.
+    ServiceTokenInvalid,
+    /// The service token is right, and its time is over.
+    ServiceTokenExpired,
+    /// The service token is right, and was disabled.
+    ServiceTokenDisabled,
+    /// Nobody can log in to this application: it is for programs alone, and none showed what it asks for.
+    ServiceAuthRequired,
     /// A policy that denies applied.
     PolicyDenied,
     /// No policy applied, and what no policy allows is denied.
@@ -63,6 +71,10 @@ impl Reason {
             Self::SessionExpired => "session_expired",
             Self::SessionRevoked => "session_revoked",
             Self::SessionInvalid => "session_invalid",
+            Self::ServiceTokenInvalid => "service_token_invalid",
+            Self::ServiceTokenExpired => "service_token_expired",
+            Self::ServiceTokenDisabled => "service_token_disabled",
+            Self::ServiceAuthRequired => "service_auth_required",
             Self::PolicyDenied => "policy_denied",
             Self::NoPolicyApplied => "no_policy_applied",
             Self::KeysUnavailable => "keys_unavailable",

@@ -2,7 +2,7 @@ use std::net::IpAddr;
 
 use http::{HeaderMap, Method};
 
-use super::{Authority, CleanPath};
+use super::{Authority, CleanPath, ClientTls};
 
 /// A request as it is judged: read once from the native one, and what is forwarded is built from the same values.
 #[derive(Debug)]
@@ -19,4 +19,6 @@ pub struct RequestView<'a> {
     pub headers: &'a HeaderMap,
     /// Where the request came from: the peer, or what a trusted proxy said of it.
     pub client: IpAddr,
+    /// What TLS learnt of the client; none where it was not asked for a certificate.
+    pub tls: Option<&'a ClientTls>,
 }

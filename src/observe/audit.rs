@@ -34,6 +34,12 @@ pub struct Event<'a> {
     pub email: Option<&'a Email>,
     /// The person.
     pub user: Option<&'a UserId>,
+    /// The service token that was shown, by id and name; where it was not accepted, whose client id it was.
+    pub service_token: Option<(&'a str, &'a str)>,
+    /// The common name of the client certificate that let a program in.
+    pub common_name: Option<&'a str>,
+    /// The application whose token was shown, by its name.
+    pub linked_application: Option<&'a str>,
     /// The provider that knows the person.
     pub idp: Option<&'a IdpId>,
     /// How a login came to know the person.
@@ -134,6 +140,9 @@ impl<'a> Event<'a> {
             aud: None,
             email: None,
             user: None,
+            service_token: None,
+            common_name: None,
+            linked_application: None,
             idp: None,
             via: None,
             identity: None,
@@ -160,6 +169,9 @@ impl<'a> Event<'a> {
             aud,
             email,
             user,
+            service_token,
+            common_name,
+            linked_application,
             idp,
             via,
             identity,
@@ -175,6 +187,9 @@ impl<'a> Event<'a> {
         let plain = |text: Option<&'a str>, most| text.map(|text| plain(text.as_bytes(), most));
         let path = path.map(|path| path.split_once('?').map_or(path, |(path, _)| path));
         let (application, policy) = (plain(application, MOST_NAME), plain(policy, MOST_NAME));
+        let service_token_id = plain(service_token.map(|(id, _)| id), MOST_NAME);
+        let service_token = plain(service_token.map(|(_, name)| name), MOST_NAME);
+        let (common_name, linked_application) = (plain(common_name, MOST_NAME), plain(linked_application, MOST_NAME));
         let shadow_policy = plain(shadow.map(|(name, _)| name), MOST_NAME);
         let (method, host, path) = (plain(method, MOST_NAME), plain(host, MOST_HOST), plain(path, MOST_PATH));
         let user_agent = user_agent.map(|text| self::plain(text, MOST_USER_AGENT));
@@ -189,6 +204,10 @@ impl<'a> Event<'a> {
             aud,
             email = email.map(Email::as_str),
             user = user.map(|user| &*user.0),
+            service_token_id = service_token_id.as_deref(),
+            service_token = service_token.as_deref(),
+            common_name = common_name.as_deref(),
+            linked_application = linked_application.as_deref(),
             idp = idp.map(|idp| &*idp.0),
             via = via.map(Via::as_str),
             groups,

@@ -17,6 +17,7 @@ use crate::store::StoreError;
 pub struct Metrics {
     requests: IntCounterVec,
     shadows: IntCounterVec,
+    service_tokens: IntCounterVec,
     request: [[OnceLock<IntCounter>; PLACES]; Decision::ALL.len()],
     logins: IntCounterVec,
     jwks_fetched: IntGaugeVec,
@@ -196,6 +197,11 @@ impl Metrics {
                 "Requests that a shadow policy would have decided, by application, policy and outcome.",
                 &["application", "policy", "outcome"],
             ),
+            service_tokens: counters(
+                "service_token_requests_total",
+                "Requests with the client id of a service token, by its id and by decision.",
+                &["service_token", "decision"],
+            ),
             logins: counters("logins_total", "Ended logins by outcome and reason.", &["outcome", "reason"]),
             jwks_fetched: register(IntGaugeVec::new(
                 named(
@@ -254,6 +260,11 @@ impl Metrics {
     /// Counts a request that a shadow policy would have decided.
     pub fn shadow(&self, application: &str, policy: &str, outcome: &'static str) {
         self.shadows.with_label_values(&[application, policy, outcome]).inc();
+    }
+
+    /// Counts a request with the client id of a service token, whether it was good or not.
+    pub fn service_token(&self, id: &str, decision: Decision) {
+        self.service_tokens.with_label_values(&[id, decision.as_str()]).inc();
     }
 
     /// Counts an ended login; `reason` is the login's own reason id, one of a closed list. A successful one has the reason

@@ -61,8 +61,8 @@ pub struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
-    /// A request that presents nothing but itself. Service tokens and client certificates are not taken here, so whether
-    /// somebody has one is not known.
+    /// A request of which nothing else is known: whether it presents a service token, a certificate or another application's
+    /// token is for whoever looked to say.
     pub const fn new(ip: IpAddr, method: &'a Method, now: UnixTime, countries: Option<&'a dyn Countries>) -> Self {
         Self {
             ip: Some(ip),

@@ -14,7 +14,7 @@ use crate::idp::{Hints, Prompt, Provider};
 use crate::login::{Flow, FlowCookies, Handover, ReturnTo, State, Terms};
 use crate::model::{Aud, Authority, IdpId, Reason};
 use crate::observe::audit::Via;
-use crate::policy::{Facts, Outcome, Who};
+use crate::policy::{Fact, Facts, Outcome, Who};
 use crate::route::Endpoint;
 
 /// Where a login is to end: an application, the host by which the browser calls it, a page, and the browser's cookie there.
@@ -136,11 +136,14 @@ pub(super) async fn arrive(
     let Ok(identity) = &access.evaluated(application, login, request.id, request.now).await else {
         return respond::unavailable(request.id);
     };
-    // Whoever comes from a login opens a page.
+    // Whoever comes from a login opens a page, and is a browser: no program.
     let facts = Facts::new(request.client, &Method::GET, request.now, snapshot.countries());
+    let facts = Facts { service_token: Fact::Absent, linked_app: Fact::Absent, ..facts };
     let who = Who::Person { email: &identity.email, identity: Some(identity) };
     let verdict = snapshot.judge(application, who, &facts);
-    if verdict.outcome == Outcome::Deny {
+    // Which certificate the browser shows to the application's host shows there, on every request.
+    let shows_there = verdict.unknown && application.asks_for_certificates();
+    if verdict.outcome == Outcome::Deny && !shows_there {
         access.denied_at_login(&verdict, application, identity, via, request);
         let again = again(&access.services(), destination);
         return respond::denied(request.id, application, identity, &again, Reason::of_denial(&verdict));
@@ -152,8 +155,12 @@ pub(super) async fn arrive(
         access.logged_in(application, identity, via, request);
     }
     let Some(app_session) = app_session else { return answer::redirect(StatusCode::FOUND, &page) };
-    let policy = verdict.policy.and_then(|place| application.policy(place)).and_then(|(_, duration)| duration);
-    let lasts = policy.unwrap_or(application.settings().session_duration);
+    let lasts = if verdict.outcome == Outcome::Deny {
+        application.shortest_session()
+    } else {
+        let policy = verdict.policy.and_then(|place| application.policy(place)).and_then(|(_, duration)| duration);
+        policy.unwrap_or(application.settings().session_duration)
+    };
     let handover = Handover::new(
         Terms {
             aud: application.aud().clone(),

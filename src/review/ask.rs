@@ -119,7 +119,8 @@ impl World {
         let headers = HeaderMap::new();
         let ip = asked.ip.map(|ip| ip.to_canonical());
         let client = ip.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
-        let request = RequestView { method: &method, authority, path, query: url.query(), headers: &headers, client };
+        let request =
+            RequestView { method: &method, authority, path, query: url.query(), headers: &headers, client, tls: None };
         let present = |text: &'_ Option<String>| text.clone();
         let presented = [&asked.service_token, &asked.certificate, &asked.linked_app].map(present);
         let [service_token, certificate, linked_app] =

@@ -64,6 +64,27 @@ pub struct OrganisationClaims<'a> {
     pub identity: Option<&'a Value>,
 }
 
+/// What an origin is told of a program (§4.3). Written for origins and never read: it has nobody's address, and so it is no
+/// session.
+#[derive(Clone, Debug, Serialize)]
+pub struct ServiceClaims<'a> {
+    /// `https://<team domain>`.
+    pub iss: &'a str,
+    /// The application's audience tag.
+    pub aud: [&'a str; 1],
+    /// The first second at which the token is no longer good.
+    pub exp: UnixTime,
+    /// When it was signed.
+    pub iat: UnixTime,
+    /// An application's.
+    #[serde(rename = "type")]
+    pub kind: Kind,
+    /// The client id of a service token, or the common name of a certificate.
+    pub common_name: &'a str,
+    /// Empty: there is no person.
+    pub sub: &'a str,
+}
+
 /// RFC 7519 §4.1.3: a string or an array of strings.
 fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     struct Audience;

@@ -9,7 +9,7 @@ mod keys;
 mod sign;
 mod verify;
 
-pub use claims::{Claims, Kind, OrganisationClaims};
+pub use claims::{Claims, Kind, OrganisationClaims, ServiceClaims};
 pub use evaluation::{EVALUATION_LIFETIME, EvaluationClaims, EvaluationError, read_evaluation};
 pub use keys::{KeyError, KeySet};
 pub use sign::{SigningKey, SigningKeyError};

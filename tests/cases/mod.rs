@@ -12,8 +12,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use portcullis::cookie::SameSite;
 use portcullis::engine::{ApplicationSettings, CookieAttributes, Cors, IdentityState, IssuerKeys, Origins, Team};
-use portcullis::model::{Aud, Email, Group, Groups, Host, Identity, IdentityNonce, IdpId, IdpRef, UnixTime, UserId};
-use portcullis::policy::{AccessGroup, Policy};
+use portcullis::model::{
+    Aud, ClientId, Email, Group, Groups, Host, Identity, IdentityNonce, IdpId, IdpRef, SecretDigest, ServiceToken,
+    UnixTime, UserId,
+};
+use portcullis::policy::{AccessGroup, Policy, PolicyDecision};
 use portcullis::route::Domain;
 use portcullis::token::{KeySet, SigningKey};
 use serde::Deserialize;
@@ -31,6 +34,7 @@ pub(crate) struct World {
     pub(crate) groups: Vec<AccessGroup>,
     pub(crate) applications: Vec<App>,
     pub(crate) people: Vec<Person>,
+    pub(crate) service_tokens: Vec<Token>,
     pub(crate) cases: BTreeMap<String, Case>,
 }
 
@@ -59,6 +63,56 @@ pub(crate) struct Person {
     pub(crate) groups: Option<Vec<String>>,
     #[serde(default)]
     pub(crate) record: Record,
+}
+
+/// A service token.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Token {
+    pub(crate) id: String,
+    pub(crate) client_id: String,
+    pub(crate) secret: String,
+    /// Seconds from now on.
+    pub(crate) expires: Option<u64>,
+    #[serde(default)]
+    pub(crate) disabled: bool,
+}
+
+impl Token {
+    /// As the configuration would describe it.
+    pub(crate) fn settings(&self, now: UnixTime) -> ServiceToken {
+        ServiceToken {
+            id: self.id.as_str().into(),
+            name: self.id.as_str().into(),
+            client_id: ClientId::parse(&self.client_id).unwrap(),
+            secrets: vec![SecretDigest::of(b"the next one"), SecretDigest::of(self.secret.as_bytes())],
+            expires_at: self.expires.map(|seconds| UnixTime(now.0 + seconds)),
+            enabled: !self.disabled,
+        }
+    }
+
+    fn show(&self, flaw: &str, headers: &mut HeaderMap) {
+        let mut add = |name: &'static str, value: &str| {
+            headers.append(name, HeaderValue::from_str(value).unwrap());
+        };
+        let (id, secret) = (self.client_id.as_str(), self.secret.as_str());
+        let (ids, secrets): (&[&str], &[&str]) = match flaw {
+            "" => (&[id], &[secret]),
+            "next" => (&[id], &["the next one"]),
+            "wrong" => (&[id], &["a guess"]),
+            "stranger" => (&["ffffffffffffffffffffffffffffffff.access"], &[secret]),
+            "id alone" => (&[id], &[]),
+            "secret alone" => (&[], &[secret]),
+            "two ids" => (&[id, id], &[secret]),
+            "two secrets" => (&[id], &[secret, "a guess"]),
+            "empty" => (&[id], &[""]),
+            "joined" => (&[id], &[&format!("a guess, {secret}")]),
+            "capitals" => (&[&id.to_uppercase()], &[secret]),
+            _ => panic!("`{flaw}` is no flaw"),
+        };
+        ids.iter().for_each(|id| add("cf-access-client-id", id));
+        secrets.iter().for_each(|secret| add("cf-access-client-secret", secret));
+    }
 }
 
 /// What a node knows of a person's identity record.
@@ -146,6 +200,11 @@ impl World {
         let mut cookies = vec!["theme=dark".to_owned()];
         for credential in &case.with {
             let (place, what) = credential.split_once(' ').unwrap();
+            if place == "service" {
+                let (id, flaw) = what.split_once(' ').unwrap_or((what, ""));
+                self.service_tokens.iter().find(|token| token.id == id).unwrap().show(flaw, &mut headers);
+                continue;
+            }
             let value = match what.strip_prefix("raw") {
                 Some(raw) => raw.trim_start().to_owned(),
                 None => {
@@ -159,12 +218,33 @@ impl World {
                 "cookie" => cookies.push(cookie),
                 "line" => drop(headers.append("cookie", HeaderValue::from_str(&cookie).unwrap())),
                 "header" => drop(headers.append("cf-access-token", HeaderValue::from_str(&value).unwrap())),
+                "bearer" => {
+                    let value = HeaderValue::from_str(&format!("bearer {value}")).unwrap();
+                    headers.append("authorization", value);
+                }
                 "assertion" => drop(headers.append("cf-access-jwt-assertion", HeaderValue::from_str(&value).unwrap())),
                 _ => panic!("`{credential}` names no place"),
             }
         }
         headers.append("cookie", HeaderValue::from_str(&cookies.join("; ")).unwrap());
         headers
+    }
+}
+
+/// What origins are told of programs: to whom, about whom, and what.
+pub(crate) type Assertions = Vec<(Aud, String, HeaderValue)>;
+
+impl World {
+    /// Everything that origins may be told of programs.
+    pub(crate) fn assertions(&self, mint: &Mint) -> Assertions {
+        let for_programs = |app: &&App| app.policies.iter().any(|p| p.decision == PolicyDecision::NonIdentity);
+        let told = |app: &App, token: &Token| {
+            let claims = json!({"aud": [aud(&app.name)], "type": "app", "common_name": token.client_id, "sub": ""});
+            let signed = mint.key.sign(&claims).unwrap();
+            (aud(&app.name), token.client_id.clone(), HeaderValue::from_str(&signed).unwrap())
+        };
+        let apps = self.applications.iter().filter(for_programs);
+        apps.flat_map(|app| self.service_tokens.iter().map(move |token| told(app, token))).collect()
     }
 }
 

@@ -32,7 +32,7 @@ use url::Url;
 
 use self::table::{Case, LIFETIME, Mint, TEAM_DOMAIN, World, aud};
 use crate::support::portcullis::free_address;
-use crate::support::{Origin, Response, raw};
+use crate::support::{Origin, Response, open_token, raw};
 
 #[path = "../cases/mod.rs"]
 mod table;
@@ -95,6 +95,7 @@ fn shown(id: &str, case: &Case) -> String {
         ["log", "in", "json", reason] => format!("401 json {reason}"),
         ["log", "in", "upgrade", _] => "401 empty".to_owned(),
         ["log", "in", "grpc", _] => "200 grpc-status 16".to_owned(),
+        ["deny", reason] if reason.starts_with("service_token_") => format!("401 json {reason}"),
         ["deny", reason] => format!("403 {reason}"),
         ["unavailable", reason] => format!("503 {reason}"),
         ["preflight", _] => "204 preflight".to_owned(),
@@ -146,7 +147,10 @@ fn describe(answer: &Response) -> String {
             format!("grpc-status {}", answer.headers.one("grpc-status").unwrap_or_default())
         }
         (401, None) if with_login && text.is_empty() => "empty".to_owned(),
-        (401, Some(reason)) if kind == "application/json" && with_login => format!("json {reason}"),
+        (401, Some(reason)) if kind == "application/json" => {
+            assert_ne!(with_login, reason.starts_with("service_token_"), "programs log in nowhere");
+            format!("json {reason}")
+        }
         (401, None) if kind == "application/json" => "json".to_owned(),
         (401, None) if with_login && text.contains("<html") => "page".to_owned(),
         (200, None) if text.contains("<html") => "page".to_owned(),
@@ -216,9 +220,12 @@ impl Front {
         match arrived.as_slice() {
             [] if !from_origin => describe(&answer),
             [(app, seen)] if from_origin => {
-                let person = seen.headers.one("cf-access-authenticated-user-email");
-                assert_eq!(person.is_some(), seen.assertion().is_some(), "{}: {:?}", case.send, seen.headers);
-                format!("{} of {app} as {}", answer.status, person.unwrap_or("nobody"))
+                let person = seen.headers.one("cf-access-authenticated-user-email").map(str::to_owned);
+                let told = seen.assertion().map(|token| open_token(token).1);
+                let program = told.as_ref().and_then(|told| Some(told["common_name"].as_str()?.to_owned()));
+                assert_eq!(person.is_some() || program.is_some(), told.is_some(), "{}: {:?}", case.send, seen.headers);
+                assert!(!format!("{:?}", seen.headers).contains("the secret of"), "{}: {:?}", case.send, seen.headers);
+                format!("{} of {app} as {}", answer.status, person.or(program).as_deref().unwrap_or("nobody"))
             }
             _ => format!("{} while the origins received {arrived:?}", answer.status),
         }
@@ -313,6 +320,11 @@ async fn node(world: &World, mint: &Mint, state: &str, origins: &BTreeMap<String
         applications.push(app.settings(Origins::new(pool(origins[&app.name].address).await)));
     }
     let snapshot = Snapshot::compile(1, table::team(TEAM_DOMAIN), (&[], &world.groups), applications, known).unwrap();
+    let snapshot = snapshot.with_service_tokens(world.service_tokens.iter().map(|token| token.settings(mint.now)));
+    // It can sign nothing itself, and says so where what it was told is of other keys.
+    for (aud, name, token) in world.assertions(mint).into_iter().filter(|_| state.is_empty()) {
+        snapshot.known().set_assertion(snapshot.issuer(), (&aud, &name), token, retry_from);
+    }
     assert_eq!(snapshot.issuer(), mint.issuer);
 
     let store = MemoryStore::new();
@@ -346,6 +358,7 @@ async fn node(world: &World, mint: &Mint, state: &str, origins: &BTreeMap<String
         audit_identity: true,
         evaluations: Evaluations::default(),
         countries: None,
+        watched: Vec::new(),
     };
     let http = HttpClient::new(&Roots::default(), Timeouts::default()).unwrap();
     let access = Access::start(snapshot, services, Arc::new(store), http, Handle::current()).await.unwrap();

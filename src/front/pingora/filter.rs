@@ -9,11 +9,11 @@ use ipnet::IpNet;
 use pingora::http::RequestHeader;
 use pingora::prelude::{Error, ErrorType, Result, Session};
 
-use super::request::{client, has_fragment, view};
+use super::request::{client, client_tls, has_fragment, view};
 use super::{respond, upstream};
 use crate::config::Config;
 use crate::control::Access;
-use crate::engine::{Application, Decision, Need, Permit, Refusal, Snapshot, Style, decide};
+use crate::engine::{Application, Decision, Need, Permit, Program, Refusal, Snapshot, Style, decide};
 use crate::login;
 use crate::model::{Reason, RequestId, RequestView, UnixTime};
 use crate::observe::audit::{Event, Kind, Outcome};
@@ -175,7 +175,7 @@ impl AccessFilter {
         now: UnixTime,
     ) -> Result<bool> {
         let (mut next, mut tried) = (next, Vec::new());
-        // It ends: `look` asks for nothing of a kind that it asked for before, and there are two.
+        // It ends: `look` asks for nothing of a kind that it asked for before, and there are three.
         while let Next::Resolve(need) = next {
             tried.push(mem::discriminant(&need));
             self.access.resolve(need).await;
@@ -239,7 +239,8 @@ impl AccessFilter {
         let id = ctx.id.unwrap_or_else(RequestId::random);
         metrics().request(metrics::Decision::Deny, Some(reason));
         let client = ctx.client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        if let (Some(permit), Ok(request)) = (&ctx.permit, view(session.req_header(), client, &self.settings)) {
+        let seen = view(session.req_header(), client, client_tls(session), &self.settings);
+        if let (Some(permit), Ok(request)) = (&ctx.permit, seen) {
             let refused = permitted(permit, event(&self.access.running(), Outcome::Refused, &request, id));
             Event { reason: Some(reason.id()), ..refused }.emit();
         }
@@ -250,7 +251,7 @@ impl AccessFilter {
     fn look(&self, session: &Session, client: IpAddr, now: UnixTime, tried: &[Discriminant<Need>]) -> Next {
         let native = session.req_header();
         let seen = match has_fragment(session) {
-            false => view(native, client, &self.settings),
+            false => view(native, client, client_tls(session), &self.settings),
             true => Err(Reason::PathAmbiguous),
         };
         let request = match seen {
@@ -305,7 +306,10 @@ impl AccessFilter {
         metrics().request(metrics::Decision::Allow, None);
         let shadow = permit.shadow();
         count_shadow(permit.application(), shadow);
-        let told = shadow.is_some() || permit.session().is_some() && self.access.samples();
+        if let Some(Program::ServiceToken(token)) = permit.program() {
+            metrics().service_token(&token.id, metrics::Decision::Allow);
+        }
+        let told = shadow.is_some() || permit.is_authenticated() && self.access.samples();
         let id = told.then(RequestId::random);
         if let Some(id) = id {
             permitted(&permit, event(snapshot, Outcome::Allowed, request, id)).emit();
@@ -421,12 +425,27 @@ fn record(
         application: application.map(|a| a.settings().name.as_str()),
         aud: application.map(|a| a.aud().as_str()),
         email: refusal.email(),
-        user: refusal.session.as_ref().map(|s| s.user()),
+        user: refusal.user(),
         policy: application.zip(refusal.policy).and_then(|(a, place)| a.policy(place)).map(|(name, _)| name),
         shadow: refusal.shadow().map(|(name, outcome)| (name, outcome.as_str())),
-        ..event(snapshot, outcome, request, id)
+        ..of_program(refusal.program.as_ref(), event(snapshot, outcome, request, id))
     };
     refused.emit();
+    if let Some(Program::ServiceToken(token)) = &refusal.program {
+        metrics().service_token(&token.id, counted);
+    }
+}
+
+/// The event with which program it is.
+fn of_program<'a>(program: Option<&'a Program>, event: Event<'a>) -> Event<'a> {
+    match program {
+        None => event,
+        Some(Program::ServiceToken(token)) => Event { service_token: Some((&token.id, &token.name)), ..event },
+        Some(Program::Certificate(certificate)) => Event { common_name: Some(&certificate.common_name), ..event },
+        Some(Program::LinkedApp { application, .. }) => {
+            Event { linked_application: Some(&application.settings().name), ..event }
+        }
+    }
 }
 
 fn event<'a>(snapshot: &Snapshot, outcome: Outcome, request: &'a RequestView<'_>, id: RequestId) -> Event<'a> {
@@ -443,15 +462,14 @@ fn event<'a>(snapshot: &Snapshot, outcome: Outcome, request: &'a RequestView<'_>
 
 /// The event with who was let through, where, and by which policy.
 fn permitted<'a>(permit: &'a Permit, event: Event<'a>) -> Event<'a> {
-    let session = permit.session();
     Event {
         application: Some(&permit.application().settings().name),
         aud: Some(permit.application().aud().as_str()),
-        email: session.and_then(|s| s.email()),
-        user: session.map(|s| s.user()),
+        email: permit.email(),
+        user: permit.user(),
         policy: permit.policy(),
         shadow: permit.shadow().map(|(name, outcome)| (name, outcome.as_str())),
-        ..event
+        ..of_program(permit.program(), event)
     }
 }
 

@@ -7,12 +7,13 @@ use pingora::prelude::Session;
 use smallvec::SmallVec;
 
 use super::filter::{FilterSettings, ListenerSettings};
-use crate::model::{Authority, CleanPath, Reason, RequestView};
+use crate::model::{Authority, CleanPath, ClientTls, Reason, RequestView};
 
 /// The native request as the engine sees it. The one place where host and path are read.
 pub(super) fn view<'a>(
     request: &'a RequestHeader,
     client: IpAddr,
+    tls: Option<&'a ClientTls>,
     limits: &FilterSettings,
 ) -> Result<RequestView<'a>, Reason> {
     let bytes: usize = request.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
@@ -52,7 +53,12 @@ pub(super) fn view<'a>(
         return Err(Reason::PathAmbiguous);
     }
     let path = CleanPath::parse(path).map_err(|_| Reason::PathAmbiguous)?;
-    Ok(RequestView { method: &request.method, authority, path, query, headers: &request.headers, client })
+    Ok(RequestView { method: &request.method, authority, path, query, headers: &request.headers, client, tls })
+}
+
+/// What whoever made the TLS connection left with it.
+pub(super) fn client_tls(session: &Session) -> Option<&ClientTls> {
+    session.digest()?.ssl_digest.as_ref()?.extension.get()
 }
 
 /// Whether the target was sent with a fragment, which no target has. Parsing drops it, so the line itself is looked at.

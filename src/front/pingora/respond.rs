@@ -25,6 +25,14 @@ pub(super) fn refused(reason: Reason, style: Style, id: RequestId) -> Response<B
         Reason::KeysUnavailable | Reason::RevocationsUnavailable | Reason::IdentityUnavailable => {
             ErrorPage::unavailable(&id)
         }
+        Reason::ServiceTokenInvalid | Reason::ServiceTokenExpired | Reason::ServiceTokenDisabled => {
+            let sentence = "The service token is not accepted.";
+            ErrorPage::new(StatusCode::UNAUTHORIZED, "Unauthorized", sentence, &id)
+        }
+        Reason::ServiceAuthRequired => {
+            let sentence = "This is for programs, and nobody can log in here.";
+            ErrorPage::new(StatusCode::FORBIDDEN, "Not allowed", sentence, &id)
+        }
         Reason::PreflightRefused | Reason::PolicyDenied | Reason::NoPolicyApplied | Reason::IdentityIncomplete => {
             let sentence = "This request is not allowed here.";
             ErrorPage::new(StatusCode::FORBIDDEN, "Not allowed", sentence, &id)
@@ -40,6 +48,10 @@ pub(super) fn refused(reason: Reason, style: Style, id: RequestId) -> Response<B
     if response.status() == StatusCode::METHOD_NOT_ALLOWED {
         let allowed = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
         response.headers_mut().insert(header::ALLOW, http::HeaderValue::from_static(allowed));
+    }
+    if response.status() == StatusCode::UNAUTHORIZED {
+        let scheme = "Cloudflare-Access error=\"invalid_service_token\"";
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, http::HeaderValue::from_static(scheme));
     }
     if response.status() == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(header::RETRY_AFTER, http::HeaderValue::from_static("5"));
@@ -60,20 +72,26 @@ pub(super) fn told(page: ErrorPage<'_>, style: Style) -> Response<Bytes> {
     }
 }
 
-/// 403 for somebody whom the policies do not let in, with the way to another account; scripts get it as JSON.
+/// The answer to somebody who may not: people get a page with the way to another account, scripts and programs JSON.
 pub(super) fn denied(refusal: &Refusal, login: &str, request: &RequestView<'_>, id: RequestId) -> Response<Bytes> {
-    let (Some(application), Some(session)) = (&refusal.application, &refusal.session) else {
-        return refused(refusal.reason, Style::of(request), id);
-    };
+    let style = Style::of(request);
+    let Some(application) = &refusal.application else { return refused(refusal.reason, style, id) };
     let settings = application.settings();
-    let mut response = match Style::of(request) {
-        Style::Grpc => answer::grpc(StatusCode::FORBIDDEN, refusal.reason.id()),
-        Style::Json => {
+    let mut response = match (&refusal.session, style) {
+        (None, _) if refusal.reason == Reason::PreflightRefused => return refused(refusal.reason, style, id),
+        (None, Style::Redirect | Style::Page) if refusal.reason == Reason::ServiceAuthRequired => {
+            refused(refusal.reason, style, id)
+        }
+        // Nobody logged in, so it is no browser that must be told.
+        (None, Style::Grpc) => refused(refusal.reason, style, id),
+        (None, _) => refused(refusal.reason, Style::Json, id),
+        (Some(_), Style::Grpc) => answer::grpc(StatusCode::FORBIDDEN, refusal.reason.id()),
+        (Some(_), Style::Json) => {
             let (reason, id) = (refusal.reason.id(), id.to_string());
             let body = serde_json::json!({"error": "access_denied", "reason": reason, "request_id": id});
             answer::json(StatusCode::FORBIDDEN, &body)
         }
-        Style::Redirect | Style::Page | Style::Upgrade => {
+        (Some(session), Style::Redirect | Style::Page | Style::Upgrade) => {
             let page = Denied {
                 application: &settings.name,
                 signed_in_as: session.email().map(crate::model::Email::as_str),

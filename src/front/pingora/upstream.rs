@@ -27,11 +27,14 @@ pub(super) fn edit(
     let headers = &mut parts.headers;
     strip(headers, is_reserved);
     strip_cookies(headers, permit);
-    if let Some(session) = permit.session() {
-        headers.insert(ASSERTION, session.assertion().clone());
-        if let Some(email) = session.email_header() {
-            headers.insert(EMAIL, email.clone());
-        }
+    if let Some(assertion) = permit.assertion() {
+        headers.insert(ASSERTION, assertion.clone());
+    }
+    if let Some(email) = permit.session().and_then(|session| session.email_header()) {
+        headers.insert(EMAIL, email.clone());
+    }
+    if permit.takes_authorization() {
+        headers.remove(header::AUTHORIZATION);
     }
     if let Some(id) = id {
         headers.insert(RAY, HeaderValue::try_from(id.to_string()).or_err(InvalidHTTPHeader, "the request id")?);
@@ -64,7 +67,8 @@ fn strip_cookies(headers: &mut HeaderMap, permit: &Permit) {
         strip(headers, is_method_override);
         return;
     }
-    if permit.application().settings().pass_cookies {
+    // A program's cookies nobody has looked at.
+    if permit.application().settings().pass_cookies && permit.program().is_none() {
         return;
     }
     match cookie::without(headers, cookie::is_ours) {

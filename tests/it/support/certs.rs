@@ -2,6 +2,10 @@
 
 use std::sync::Arc;
 
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, date_time_ymd,
+};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
@@ -43,16 +47,93 @@ impl Certificate {
 
     /// A client's side that trusts this certificate alone and speaks `protocol` (`h2` or `http/1.1`).
     pub fn client(&self, protocol: &str) -> Arc<ClientConfig> {
+        self.client_with(protocol, None, rustls::ALL_VERSIONS)
+    }
+
+    /// The same for a client that has a certificate of its own, and speaks these versions of TLS.
+    pub fn client_with(
+        &self,
+        protocol: &str,
+        identity: Option<&ClientIdentity>,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(self.der.clone()).unwrap();
-        let mut config = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
+        let config = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(versions)
             .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+            .with_root_certificates(roots);
+        let mut config = match identity {
+            Some(ClientIdentity { chain, key }) => {
+                config.with_client_auth_cert(chain.clone(), key.clone_key()).unwrap()
+            }
+            None => config.with_no_client_auth(),
+        };
         config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
         Arc::new(config)
     }
+}
+
+/// A certificate authority for clients.
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+/// A client's certificate and its key.
+pub struct ClientIdentity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Authority {
+    /// An authority of that name.
+    pub fn new(name: &str) -> Self {
+        Self(CertifiedIssuer::self_signed(ca(name), KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// Another one under this one.
+    pub fn intermediate(&self, name: &str) -> Self {
+        Self(CertifiedIssuer::signed_by(ca(name), KeyPair::generate().unwrap(), &self.0).unwrap())
+    }
+
+    /// Its certificate.
+    pub fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// A certificate for a client of that common name.
+    pub fn client(&self, common_name: &str) -> ClientIdentity {
+        self.client_of(&[common_name], |_| ())
+    }
+
+    /// A certificate with these common names, and whatever else is to be different.
+    pub fn client_of(&self, common_names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> ClientIdentity {
+        let mut params = CertificateParams::new(vec!["client.test".to_owned()]).unwrap();
+        params.distinguished_name = DistinguishedName::new();
+        // Each kind stands once in there, so the second of the same is written by its number.
+        for (kind, name) in [DnType::CommonName, DnType::CustomDnType(vec![2, 5, 4, 3])].into_iter().zip(common_names) {
+            params.distinguished_name.push(kind, *name);
+        }
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        let chain = vec![certificate.der().clone(), self.0.der().clone()];
+        ClientIdentity { chain, key: PrivateKeyDer::try_from(key.serialize_der()).unwrap() }
+    }
+
+    /// One that was good until yesterday, so to speak.
+    pub fn expired(&self, common_name: &str) -> ClientIdentity {
+        self.client_of(&[common_name], |params| {
+            params.not_before = date_time_ymd(2020, 1, 1);
+            params.not_after = date_time_ymd(2021, 1, 1);
+        })
+    }
+}
+
+fn ca(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, name);
+    params
 }
 
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {

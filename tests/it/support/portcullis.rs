@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
-use super::certs::Certificate;
+use super::certs::{Certificate, ClientIdentity};
 use super::okta::{CLIENT_ID, CLIENT_SECRET};
 use super::raw::{self, Connection, Connection2};
 
@@ -285,6 +285,20 @@ impl Portcullis {
     /// The TLS settings of a client that trusts this proxy.
     pub fn trust(&self, protocol: &str) -> Arc<ClientConfig> {
         self.certificate.client(protocol)
+    }
+
+    /// The same for a client that has a certificate of its own.
+    pub fn trust_as(&self, protocol: &str, identity: &ClientIdentity) -> Arc<ClientConfig> {
+        self.certificate.client_with(protocol, Some(identity), rustls::ALL_VERSIONS)
+    }
+
+    /// The same in one version of TLS.
+    pub fn trust_in(
+        &self,
+        version: &'static rustls::SupportedProtocolVersion,
+        identity: Option<&ClientIdentity>,
+    ) -> Arc<ClientConfig> {
+        self.certificate.client_with("http/1.1", identity, &[version])
     }
 
     /// A connection as a client of `host` makes it.

@@ -59,6 +59,27 @@ impl Connection {
         Self(BufReader::new(Box::new(tls(address, host, config).await)))
     }
 
+    /// With TLS, asking for `host`; `None` where the peer refuses the handshake, whenever it says so.
+    pub async fn try_tls(address: SocketAddr, host: &str, config: &Arc<ClientConfig>) -> Option<Self> {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let name = ServerName::try_from(host.to_owned()).unwrap();
+        let connected = timeout(PATIENCE, TlsConnector::from(Arc::clone(config)).connect(name, stream)).await.unwrap();
+        let mut stream = connected.ok()?;
+        // In TLS 1.3 the client has finished before the server looked at its certificate.
+        let early = timeout(std::time::Duration::from_millis(300), stream.read(&mut [0])).await;
+        early.is_err().then(|| Self(BufReader::new(Box::new(stream))))
+    }
+
+    /// With TLS, asking for `host`; and whether the handshake went on from an earlier one.
+    pub async fn tls_again(address: SocketAddr, host: &str, config: &Arc<ClientConfig>) -> (Self, bool) {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let name = ServerName::try_from(host.to_owned()).unwrap();
+        let connected = timeout(PATIENCE, TlsConnector::from(Arc::clone(config)).connect(name, stream)).await.unwrap();
+        let stream = connected.unwrap();
+        let resumed = stream.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
+        (Self(BufReader::new(Box::new(stream))), resumed)
+    }
+
     /// Sends bytes. A peer that has already closed is for [`Connection::response`] to find out.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let send = async {

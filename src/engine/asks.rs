@@ -1,0 +1,57 @@
+use std::collections::{HashMap, HashSet};
+
+use super::ApplicationSettings;
+use crate::policy::{AccessGroup, PolicyDecision, Rule};
+
+/// What an application's policies ask of a request that is not learnt of every request.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Asks {
+    /// Whether any of them asks for a client certificate.
+    pub(super) certificate: bool,
+    /// Whether one that lets programs in does.
+    pub(super) certificate_of_programs: bool,
+    /// The applications whose tokens they ask for, by place.
+    pub(super) linked: Box<[usize]>,
+    /// Whether only programs can come in: there is a policy for them, and none for people who log in.
+    pub(super) only_programs: bool,
+}
+
+impl Asks {
+    /// Of each application, in their order. Every group is looked at once for each application, however groups are nested.
+    pub(super) fn of(applications: &[ApplicationSettings], groups: &[AccessGroup]) -> Vec<Self> {
+        let groups: HashMap<&str, &AccessGroup> = groups.iter().map(|group| (group.id.as_str(), group)).collect();
+        let places: HashMap<&str, usize> =
+            applications.iter().enumerate().map(|(place, a)| (a.id.as_str(), place)).collect();
+        applications.iter().map(|application| one(application, &groups, &places)).collect()
+    }
+}
+
+fn one(application: &ApplicationSettings, groups: &HashMap<&str, &AccessGroup>, places: &HashMap<&str, usize>) -> Asks {
+    let mut asks = Asks::default();
+    let mut linked = Vec::new();
+    let (mut programs, mut people) = (false, false);
+    for policy in &application.policies {
+        let of_programs = policy.decision == PolicyDecision::NonIdentity;
+        programs |= of_programs && !policy.shadow;
+        people |= policy.decision == PolicyDecision::Allow && !policy.shadow;
+        let mut seen = HashSet::new();
+        let mut pending: Vec<&Rule> = policy.include.iter().chain(&policy.require).chain(&policy.exclude).collect();
+        while let Some(rule) = pending.pop() {
+            match rule {
+                Rule::Certificate {} | Rule::CommonName { .. } => {
+                    asks.certificate = true;
+                    asks.certificate_of_programs |= of_programs;
+                }
+                Rule::LinkedAppToken { app_uid } => linked.extend(places.get(app_uid.as_str()).copied()),
+                Rule::Group { id } if seen.insert(id.as_str()) => {
+                    let group = groups.get(id.as_str());
+                    pending.extend(group.iter().flat_map(|g| g.include.iter().chain(&g.require).chain(&g.exclude)));
+                }
+                _ => {}
+            }
+        }
+    }
+    linked.sort_unstable();
+    linked.dedup();
+    Asks { linked: linked.into(), only_programs: programs && !people, ..asks }
+}

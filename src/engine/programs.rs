@@ -1,0 +1,246 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName};
+
+use super::credential::TOKEN_HEADER;
+use super::decide::{Missing, session_of};
+use super::{Application, Need, Snapshot, authorities};
+use crate::model::{ClientCertificate, ClientId, Reason, RequestView, SecretDigest, ServiceToken, UnixTime};
+use crate::policy::{Fact, Facts, Truth};
+use crate::session::Session;
+
+/// Who came without a login.
+#[derive(Clone, Debug)]
+pub enum Program {
+    /// Whoever has this service token.
+    ServiceToken(Arc<ServiceToken>),
+    /// Whoever has the key of this certificate.
+    Certificate(Arc<ClientCertificate>),
+    /// Another application, on behalf of somebody who has a session there.
+    LinkedApp {
+        /// The other application.
+        application: Arc<Application>,
+        /// Whose session it is there.
+        session: Arc<Session>,
+    },
+}
+
+impl Program {
+    /// What an origin is told it is called (§4.3); nothing for what has no name of its own.
+    pub(super) fn common_name(&self) -> Option<&str> {
+        match self {
+            Self::ServiceToken(token) => Some(token.client_id.as_str()),
+            // Nor for a certificate that is called what only a service token may be.
+            Self::Certificate(certificate) => {
+                Some(&*certificate.common_name).filter(|name| !name.is_empty() && ClientId::parse(name).is_err())
+            }
+            Self::LinkedApp { .. } => None,
+        }
+    }
+
+    /// The first second at which what it showed is good no longer; for ever, where there is none.
+    pub(super) fn expires(&self) -> Option<UnixTime> {
+        match self {
+            Self::ServiceToken(token) => token.expires_at,
+            Self::Certificate(certificate) => Some(certificate.expires),
+            Self::LinkedApp { session, .. } => Some(session.expires()),
+        }
+    }
+}
+
+/// The service tokens of a team, by client id.
+#[derive(Debug, Default)]
+pub(super) struct ServiceTokens(HashMap<Box<str>, Arc<ServiceToken>>);
+
+impl ServiceTokens {
+    pub(super) fn new(tokens: impl IntoIterator<Item = ServiceToken>) -> Self {
+        Self(tokens.into_iter().map(|token| (token.client_id.as_str().into(), Arc::new(token))).collect())
+    }
+
+    /// What a request shows in the two headers of a service token. What is in its address or its cookies is none.
+    fn shown(&self, headers: &HeaderMap, now: UnixTime) -> Shown<'_> {
+        if !headers.contains_key(&CLIENT_ID) && !headers.contains_key(&CLIENT_SECRET) {
+            return Shown::Nothing;
+        }
+        let token = only(headers, &CLIENT_ID).and_then(|id| std::str::from_utf8(id).ok()).and_then(|id| self.0.get(id));
+        // Also where there is no such token, so that one that there is not takes as long.
+        let secret = only(headers, &CLIENT_SECRET).filter(|secret| secret.len() <= MAX_SECRET).map(SecretDigest::of);
+        match (token, secret) {
+            (Some(token), Some(secret)) if token.has_secret(&secret) => match () {
+                () if !token.enabled => Shown::Bad(Reason::ServiceTokenDisabled, Some(token)),
+                () if token.has_expired(now) => Shown::Bad(Reason::ServiceTokenExpired, Some(token)),
+                () => Shown::Good(token),
+            },
+            _ => Shown::Bad(Reason::ServiceTokenInvalid, token),
+        }
+    }
+}
+
+/// What a request shows of a service token.
+enum Shown<'a> {
+    Nothing,
+    Good(&'a Arc<ServiceToken>),
+    /// What is wrong, and with whose, where the client id is somebody's.
+    Bad(Reason, Option<&'a Arc<ServiceToken>>),
+}
+
+/// What a request shows of another application's token.
+enum Linked<'a> {
+    Nothing,
+    Good {
+        application: &'a Arc<Application>,
+        session: Arc<Session>,
+        /// Whether it came as `Authorization`.
+        authorization: bool,
+    },
+    /// It could not be told whether it is good.
+    Unknown(Reason),
+}
+
+/// What was learnt of a request besides whose session it brings.
+pub(super) struct Learnt<'a> {
+    token: Shown<'a>,
+    certificate: Fact<&'a Arc<ClientCertificate>>,
+    linked: Linked<'a>,
+    of_programs: bool,
+}
+
+impl<'a> Learnt<'a> {
+    /// Learns it.
+    ///
+    /// # Errors
+    /// What must be learned first.
+    pub(super) fn of(
+        snapshot: &'a Snapshot,
+        application: &Application,
+        request: &RequestView<'a>,
+        now: UnixTime,
+    ) -> Result<Self, Need> {
+        let asks = &application.asks;
+        let token = snapshot.service_tokens().shown(request.headers, now);
+        let certificate = if asks.certificate {
+            authorities::certificate(snapshot.authorities(), &request.authority.host, request.tls, now)
+        } else {
+            Fact::Unknown
+        };
+        // What is wrong with one credential is not made good by another.
+        let linked = if asks.linked.is_empty() || matches!(token, Shown::Bad(..)) {
+            Linked::Nothing
+        } else {
+            linked(snapshot, &asks.linked, request.headers, now)?
+        };
+        Ok(Self { token, certificate, linked, of_programs: asks.certificate_of_programs })
+    }
+
+    /// The same as policies ask for it.
+    pub(super) fn facts<'f>(&'f self, snapshot: &'f Snapshot, request: &RequestView<'f>, now: UnixTime) -> Facts<'f> {
+        let service_token = match &self.token {
+            Shown::Good(token) => Fact::Present(&*token.id),
+            // Whoever shows a bad one is refused where one without any would be let in, and let in nowhere else.
+            Shown::Nothing | Shown::Bad(..) => Fact::Absent,
+        };
+        let certificate = match &self.certificate {
+            Fact::Unknown => Fact::Unknown,
+            Fact::Absent => Fact::Absent,
+            Fact::Present(certificate) => Fact::Present(&*certificate.common_name),
+        };
+        let linked_app = match &self.linked {
+            Linked::Nothing => Fact::Absent,
+            Linked::Good { application, .. } => Fact::Present(application.settings().id.as_str()),
+            Linked::Unknown(_) => Fact::Unknown,
+        };
+        let facts = Facts::new(request.client, request.method, now, snapshot.countries());
+        Facts { service_token, certificate, linked_app, ..facts }
+    }
+
+    /// Who came without a login: what was shown on purpose comes before what the connection happens to have.
+    pub(super) fn program(&self) -> Option<Program> {
+        match (&self.token, &self.linked, &self.certificate) {
+            (Shown::Good(token), _, _) => Some(Program::ServiceToken(Arc::clone(token))),
+            (_, Linked::Good { application, session, .. }, _) => {
+                Some(Program::LinkedApp { application: Arc::clone(application), session: Arc::clone(session) })
+            }
+            (_, _, Fact::Present(certificate)) if self.of_programs => {
+                Some(Program::Certificate(Arc::clone(certificate)))
+            }
+            _ => None,
+        }
+    }
+
+    /// Why a service token that was shown lets nobody in, and whose it is. It comes before cookies: whoever shows one is no
+    /// browser, and must learn that it is no good (§9.1).
+    pub(super) fn refusal(&self) -> Option<(Reason, Option<Program>)> {
+        let program = |token: &Arc<ServiceToken>| Program::ServiceToken(Arc::clone(token));
+        match &self.token {
+            Shown::Nothing => None,
+            Shown::Good(token) => Some((Reason::NoPolicyApplied, Some(program(token)))),
+            Shown::Bad(reason, token) => Some((*reason, token.map(program))),
+        }
+    }
+
+    /// Whether the service token that was shown is no good.
+    pub(super) const fn is_bad(&self) -> bool {
+        matches!(self.token, Shown::Bad(..))
+    }
+
+    /// Why another application's token could not be looked at.
+    pub(super) const fn undecided(&self) -> Option<Reason> {
+        match self.linked {
+            Linked::Unknown(reason) => Some(reason),
+            Linked::Nothing | Linked::Good { .. } => None,
+        }
+    }
+
+    /// Whether `Authorization` holds another application's token, which is no origin's business.
+    pub(super) const fn takes_authorization(&self) -> bool {
+        matches!(self.linked, Linked::Good { authorization: true, .. })
+    }
+}
+
+/// The token of one of those applications, as `Cf-Access-Token` or as `Authorization: Bearer`. What is no such token, or a bad
+/// one, is none: both headers are for other credentials too.
+fn linked<'a>(
+    snapshot: &'a Snapshot,
+    places: &[usize],
+    headers: &HeaderMap,
+    now: UnixTime,
+) -> Result<Linked<'a>, Need> {
+    let bearer = only(headers, &http::header::AUTHORIZATION).and_then(bearer);
+    let mut unknown = None;
+    for (token, authorization) in [(only(headers, &TOKEN_HEADER), false), (bearer, true)] {
+        let Some(token) = token else { continue };
+        let candidates = places.iter().filter_map(|place| snapshot.applications().get(*place));
+        match session_of(snapshot, candidates, token, now) {
+            Ok((session, application)) => match application.admits(session.identity().map(|i| &i.idp.id)) {
+                Truth::True => return Ok(Linked::Good { application, session, authorization }),
+                Truth::False => {}
+                Truth::Unknown => unknown = Some(Reason::IdentityUnavailable),
+            },
+            Err(Missing::Need(need)) => return Err(need),
+            Err(Missing::Unavailable(reason)) => unknown = Some(reason),
+            Err(Missing::Because(_)) => {}
+        }
+    }
+    Ok(unknown.map_or(Linked::Nothing, Linked::Unknown))
+}
+
+/// The value of a header that stands once.
+fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h [u8]> {
+    let mut lines = headers.get_all(name).into_iter();
+    lines.next().filter(|_| lines.next().is_none()).map(http::HeaderValue::as_bytes)
+}
+
+/// RFC 6750 §2.1; the scheme in any case (RFC 9110 §11.1).
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.split_at_checked(BEARER.len())?;
+    scheme.eq_ignore_ascii_case(BEARER).then(|| token.trim_ascii())
+}
+
+const BEARER: &[u8] = b"Bearer ";
+/// What a program calls itself.
+pub(super) const CLIENT_ID: HeaderName = HeaderName::from_static("cf-access-client-id");
+/// And what proves it.
+pub(super) const CLIENT_SECRET: HeaderName = HeaderName::from_static("cf-access-client-secret");
+/// No secret is longer, and hashing one takes time.
+const MAX_SECRET: usize = 256;

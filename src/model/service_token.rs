@@ -1,0 +1,159 @@
+use std::fmt;
+
+use aws_lc_rs::error::Unspecified;
+use aws_lc_rs::{digest, rand};
+use subtle::{Choice, ConstantTimeEq as _};
+use zeroize::Zeroizing;
+
+use super::ids::hex;
+use super::{InvalidId, Secret, UnixTime};
+
+/// What a program shows instead of a login: `CF-Access-Client-Id` and `CF-Access-Client-Secret`.
+///
+/// The secret itself is nowhere but with the program. It is random enough that a plain hash of it tells nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceToken {
+    /// What rules, logs and metrics call it.
+    pub id: Box<str>,
+    /// For people.
+    pub name: Box<str>,
+    /// What the program calls itself, and the `common_name` that origins are told.
+    pub client_id: ClientId,
+    /// Its secret; two of them while one takes the other's place.
+    pub secrets: Vec<SecretDigest>,
+    /// The first second at which it is good no longer; for ever, where there is none.
+    pub expires_at: Option<UnixTime>,
+    /// Whether it is good at all.
+    pub enabled: bool,
+}
+
+impl ServiceToken {
+    /// A pair for a new one: a client id, and a secret of 256 random bits.
+    ///
+    /// # Errors
+    /// Where the operating system gives no randomness.
+    pub fn new_pair() -> Result<(ClientId, Secret), Unspecified> {
+        let (mut id, mut secret) = ([0; 16], Zeroizing::new([0; 32]));
+        rand::fill(&mut id)?;
+        rand::fill(&mut *secret)?;
+        Ok((ClientId(format!("{}.access", hex(&id)).into()), Secret::new(hex(&*secret))))
+    }
+
+    /// Whether that is of a secret of this token. Takes the same time whatever is wrong.
+    pub fn has_secret(&self, presented: &SecretDigest) -> bool {
+        let found = self.secrets.iter().fold(Choice::from(0), |found, secret| found | secret.0.ct_eq(&presented.0));
+        found.into()
+    }
+
+    /// Whether its time is over.
+    pub fn has_expired(&self, now: UnixTime) -> bool {
+        self.expires_at.is_some_and(|at| now >= at)
+    }
+}
+
+/// The public half of a service token: 32 lower-case hexadecimal digits and `.access`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ClientId(Box<str>);
+
+impl ClientId {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// Where it has another form.
+    pub fn parse(text: &str) -> Result<Self, InvalidId> {
+        let digits = text.strip_suffix(".access").filter(|digits| digits.len() == 32).ok_or(InvalidId)?;
+        let lower_hex = digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if lower_hex { Ok(Self(text.into())) } else { Err(InvalidId) }
+    }
+
+    /// As it stands in the header.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// SHA-256 of a service token's secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretDigest([u8; 32]);
+
+impl SecretDigest {
+    /// Reads 64 hexadecimal digits.
+    ///
+    /// # Errors
+    /// Where they are not that.
+    pub fn parse(text: &str) -> Result<Self, InvalidId> {
+        let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return Err(InvalidId) };
+        let digit = |b: u8| char::from(b).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        let byte = |[high, low]: &[u8; 2]| Some(digit(*high)? << 4 | digit(*low)?);
+        let bytes: Vec<u8> = pairs.iter().map(byte).collect::<Option<_>>().ok_or(InvalidId)?;
+        bytes.try_into().map(Self).map_err(|_| InvalidId)
+    }
+
+    /// That of a secret.
+    pub fn of(secret: &[u8]) -> Self {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest::digest(&digest::SHA256, secret).as_ref());
+        Self(bytes)
+    }
+
+    /// The 64 hexadecimal digits, in lower case.
+    pub fn to_hex(&self) -> String {
+        hex(&self.0)
+    }
+}
+
+impl fmt::Debug for SecretDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretDigest(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_pair_is_one_that_is_taken() {
+        let (id, secret) = ServiceToken::new_pair().unwrap();
+        assert_eq!(ClientId::parse(id.as_str()), Ok(id.clone()));
+        assert_eq!(secret.expose().len(), 64);
+        let digest = SecretDigest::of(secret.expose().as_bytes());
+        assert_eq!(SecretDigest::parse(&digest.to_hex()), Ok(digest.clone()));
+        assert_eq!(SecretDigest::parse(&digest.to_hex().to_uppercase()), Ok(digest.clone()));
+        let other = SecretDigest::of(b"another");
+        let token = |secrets: Vec<SecretDigest>| ServiceToken {
+            id: "ci".into(),
+            name: "CI".into(),
+            client_id: id.clone(),
+            secrets,
+            expires_at: Some(UnixTime(10)),
+            enabled: true,
+        };
+        let has = |secrets| token(secrets).has_secret(&digest);
+        assert!(has(vec![digest.clone()]) && has(vec![other.clone(), digest.clone()]));
+        assert!(has(vec![digest.clone(), other.clone()]));
+        assert!(!has(vec![other.clone()]) && !has(vec![]));
+        assert!(!token(vec![other.clone()]).has_expired(UnixTime(9)) && token(vec![other]).has_expired(UnixTime(10)));
+        assert!(!format!("{:?}", SecretDigest::of(b"x")).contains("2d71"), "{:?}", SecretDigest::of(b"x"));
+    }
+
+    #[test]
+    fn nothing_else_is_a_client_id_or_a_digest() {
+        let digits = "0123456789abcdef0123456789abcdef";
+        assert!(ClientId::parse(&format!("{digits}.access")).is_ok());
+        for wrong in [
+            digits.to_owned(),
+            format!("{digits}.access "),
+            format!("{digits}0.access"),
+            format!("{}.access", digits.to_uppercase()),
+            format!("{digits}.access.example.com"),
+            ".access".to_owned(),
+            String::new(),
+        ] {
+            assert!(ClientId::parse(&wrong).is_err(), "{wrong}");
+        }
+        for wrong in ["", "00", &"0".repeat(63), &"0".repeat(65), &"g".repeat(64), &"é".repeat(32)] {
+            assert!(SecretDigest::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}
