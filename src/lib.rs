@@ -7,7 +7,7 @@
 #[cfg(test)]
 extern crate self as portcullis;
 
-// Layers 0 to 3: pure, without a runtime. `oidc` has a feature of its own, for it brings a tree of dependencies.
+// Layers 0 to 3: pure, without a runtime. `oidc` and `saml` have features of their own, for what they bring along.
 pub mod cookie;
 pub mod engine;
 pub mod model;
@@ -15,6 +15,8 @@ pub mod model;
 pub mod oidc;
 pub mod policy;
 pub mod route;
+#[cfg(feature = "saml")]
+pub mod saml;
 pub mod session;
 pub mod token;
 

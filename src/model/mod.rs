@@ -18,7 +18,7 @@ mod time;
 pub use client_certificate::{ClientCertificate, ClientTls, Fingerprint};
 pub use host::{Authority, Host, HostError};
 pub use identity::{Email, EmailError, Group, Groups, Identity, IdpRef};
-#[cfg(feature = "oidc")]
+#[cfg(any(feature = "oidc", feature = "saml"))]
 pub(crate) use ids::fill_random;
 pub(crate) use ids::hex;
 pub use ids::{Aud, IdentityNonce, IdpId, InvalidId, RequestId, UserId};

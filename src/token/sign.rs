@@ -88,18 +88,23 @@ impl SigningKey {
         let header = json!({"alg": "RS256", "kid": self.kid, "typ": "JWT"});
         let payload = serde_json::to_vec(claims).map_err(failed)?;
         let mut token = format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(payload));
-        let mut signature = vec![0; self.pair.public_modulus_len()];
-        self.pair
-            .sign(
-                &aws_lc_rs::signature::RSA_PKCS1_SHA256,
-                &aws_lc_rs::rand::SystemRandom::new(),
-                token.as_bytes(),
-                &mut signature,
-            )
-            .map_err(|_| SigningKeyError("could not sign"))?;
+        let signature = self.sign_bytes(token.as_bytes())?;
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(signature, &mut token);
         Ok(token)
+    }
+
+    /// Signs bytes with RSASSA-PKCS1-v1_5 and SHA-256.
+    ///
+    /// # Errors
+    /// Where the signature fails, which does not happen with a sound key.
+    pub(crate) fn sign_bytes(&self, message: &[u8]) -> Result<Vec<u8>, SigningKeyError> {
+        let mut signature = vec![0; self.pair.public_modulus_len()];
+        let random = aws_lc_rs::rand::SystemRandom::new();
+        self.pair
+            .sign(&aws_lc_rs::signature::RSA_PKCS1_SHA256, &random, message, &mut signature)
+            .map_err(|_| SigningKeyError("could not sign"))?;
+        Ok(signature)
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&[&str]; 8] = [
     &["model"],
     &["cookie", "policy", "route", "token"],
-    &["oidc", "session"],
+    &["oidc", "saml", "session"],
     &["engine"],
     &["config", "geo", "http_client", "idp", "store"],
     &["control", "login", "observe", "portal"],

@@ -1,0 +1,360 @@
+//! What an assertion says, read from the bytes that were signed.
+
+use std::collections::BTreeMap;
+
+use http::{HeaderName, HeaderValue};
+use jiff::Timestamp;
+use roxmltree::Node;
+use serde_json::{Map, Value};
+
+use super::envelope::{Content, Envelope};
+use super::error::{EmailSource, tame};
+use super::signature::Signed;
+use super::tree::{self, ASSERTION};
+use super::{Expected, SamlError, ServiceProvider};
+use crate::model::{Email, Group, Groups, UnixTime};
+
+/// Who somebody is, as an assertion says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SamlIdentity {
+    /// The provider's own name for the person: the name id, or the address where the name id is made anew for each login.
+    pub subject: String,
+    /// The canonical address.
+    pub email: Email,
+    /// The values of the groups attribute. Unknown where the assertion has none: whether somebody is in no group or the
+    /// provider does not say, it does not tell.
+    pub groups: Groups,
+    /// The attributes that were asked for, each with its values in their order; `None` where the assertion has none of that
+    /// name.
+    pub attributes: BTreeMap<String, Option<Vec<String>>>,
+    /// What the application is to be sent of it.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// How the person was authenticated (`AuthnContextClassRef`).
+    pub context: Option<String>,
+    /// When the provider's own session with the person ends, where it says so.
+    pub session_ends: Option<UnixTime>,
+}
+
+impl SamlIdentity {
+    /// The attributes as claims of an identity: a string, an array of more or fewer than one, null for what is not there.
+    pub fn claims(&self) -> Map<String, Value> {
+        let claim = |values: &Option<Vec<String>>| match values.as_deref() {
+            None => Value::Null,
+            Some([one]) => Value::String(one.clone()),
+            Some(values) => values.iter().cloned().map(Value::String).collect(),
+        };
+        self.attributes.iter().map(|(name, values)| (name.clone(), claim(values))).collect()
+    }
+}
+
+/// What was read.
+pub(super) struct Read {
+    pub(super) id: String,
+    pub(super) expires: UnixTime,
+    pub(super) identity: SamlIdentity,
+}
+
+/// SAML Profiles 4.1.4.2 and 4.1.4.3, SAML Core 2.3 to 2.7.
+pub(super) fn read(signed: &Signed, provider: &ServiceProvider, expected: &Expected<'_>) -> Result<Read, SamlError> {
+    let document = tree::parse(signed.as_str())?;
+    let root = document.root_element();
+    let assertion = if tree::is(root, ASSERTION, "Assertion") {
+        root
+    } else {
+        match Envelope::read(&document)?.content {
+            Some(Content::Plain(assertion, None)) => assertion,
+            _ => return Err(SamlError::Unsigned),
+        }
+    };
+    let parts = Parts::of(assertion)?;
+    let version = assertion.attribute("Version") == Some("2.0");
+    let id = assertion.attribute("ID").filter(|id| !id.is_empty() && version);
+    let id = id.ok_or(SamlError::Shape("the assertion has no id, or is not of version 2.0"))?.to_owned();
+    provider.check_issuer(parts.issuer)?;
+
+    let clock = Clock { expected, issued: time(assertion, "IssueInstant")?.ok_or(SamlError::Shape(UNDATED))? };
+    clock.begun(clock.issued)?;
+    let name_id = name_id(parts.subject)?;
+    let confirmed = confirmed(parts.subject, provider, &clock)?;
+    let valid = conditions(parts.conditions, provider, &clock)?;
+    let login = Login::read(&parts.authentications, provider.force_authn(), &clock)?;
+
+    let attributes = Attributes { statements: &parts.attributes };
+    let (subject, email) = person(name_id, &attributes, provider)?;
+    Ok(Read {
+        id,
+        expires: confirmed.max(valid),
+        identity: SamlIdentity {
+            subject,
+            email,
+            groups: groups(&attributes, provider.groups_attribute())?,
+            attributes: provider
+                .attributes()
+                .map(|name| Ok((name.to_owned(), attributes.find(name)?)))
+                .collect::<Result<_, SamlError>>()?,
+            headers: headers(&attributes, provider)?,
+            context: login.context,
+            session_ends: login.session_ends,
+        },
+    })
+}
+
+struct Parts<'n, 'i> {
+    issuer: Node<'n, 'i>,
+    subject: Node<'n, 'i>,
+    conditions: Node<'n, 'i>,
+    authentications: Vec<Node<'n, 'i>>,
+    attributes: Vec<Node<'n, 'i>>,
+}
+
+impl<'n, 'i> Parts<'n, 'i> {
+    /// SAML Core 2.3.3, in its order. Advice is not taken, and authorization decisions are not ours to read.
+    fn of(assertion: Node<'n, 'i>) -> Result<Self, SamlError> {
+        let wrong = SamlError::Shape("the assertion has a part that is missing, twice there, or not understood");
+        let children = tree::elements(assertion)?;
+        let [issuer, subject, conditions, statements @ ..] = children.as_slice() else { return Err(wrong) };
+        let named = |node: &Node<'_, '_>, name| tree::is(*node, ASSERTION, name);
+        let (authentications, rest): (Vec<Node<'_, '_>>, Vec<_>) =
+            statements.iter().partition(|statement| named(statement, "AuthnStatement"));
+        let known = named(issuer, "Issuer")
+            && named(subject, "Subject")
+            && named(conditions, "Conditions")
+            && rest.iter().all(|statement| named(statement, "AttributeStatement"));
+        if !known {
+            return Err(wrong);
+        }
+        Ok(Self { issuer: *issuer, subject: *subject, conditions: *conditions, authentications, attributes: rest })
+    }
+}
+
+struct Clock<'a> {
+    expected: &'a Expected<'a>,
+    issued: UnixTime,
+}
+
+impl Clock<'_> {
+    fn begun(&self, time: UnixTime) -> Result<(), SamlError> {
+        if time <= self.expected.now.after(self.expected.leeway()) { Ok(()) } else { Err(self.apart(time)) }
+    }
+
+    fn not_over(&self, time: UnixTime) -> Result<(), SamlError> {
+        if time.after(self.expected.leeway()) > self.expected.now { Ok(()) } else { Err(self.apart(self.issued)) }
+    }
+
+    fn window(&self, node: Node<'_, '_>) -> Result<UnixTime, SamlError> {
+        let end = time(node, "NotOnOrAfter")?.ok_or(SamlError::Bearer("it has no end"))?;
+        if let Some(start) = time(node, "NotBefore")? {
+            self.begun(start)?;
+        }
+        self.not_over(end)?;
+        Ok(end)
+    }
+
+    fn apart(&self, from: UnixTime) -> SamlError {
+        let seconds = |time: UnixTime| i64::try_from(time.0).unwrap_or(i64::MAX);
+        SamlError::Time { seconds: seconds(self.expected.now).saturating_sub(seconds(from)) }
+    }
+}
+
+struct NameId {
+    value: String,
+    format: Option<String>,
+}
+
+/// SAML Core 2.4.1: one name in the clear, and how it is confirmed.
+fn name_id(subject: Node<'_, '_>) -> Result<NameId, SamlError> {
+    let children = tree::elements(subject)?;
+    let (Some(name), rest) = (children.first(), children.get(1..).unwrap_or_default()) else {
+        return Err(SamlError::Subject("there is none"));
+    };
+    if tree::is(*name, ASSERTION, "EncryptedID") {
+        return Err(SamlError::Subject("the name id is encrypted on its own"));
+    }
+    if !tree::is(*name, ASSERTION, "NameID")
+        || !rest.iter().all(|node| tree::is(*node, ASSERTION, "SubjectConfirmation"))
+    {
+        return Err(SamlError::Subject("it has not exactly one name id"));
+    }
+    let value = tree::text(*name)?;
+    let odd = |c: char| c.is_control();
+    if value.is_empty() || value.len() > MAX_NAME || value.contains(odd) || value.trim() != value {
+        return Err(SamlError::Subject("the name id is empty, too long, or has spaces around it"));
+    }
+    Ok(NameId { value, format: name.attribute("Format").map(str::to_owned) })
+}
+
+/// SAML Profiles 4.1.4.2: a bearer, who brings it here, in answer to this request, in time. Of several confirmations one is
+/// enough. Gives its end.
+fn confirmed(subject: Node<'_, '_>, provider: &ServiceProvider, clock: &Clock<'_>) -> Result<UnixTime, SamlError> {
+    let confirm = |node: Node<'_, '_>| -> Result<UnixTime, SamlError> {
+        let [data] =
+            tree::sequence(node, [(ASSERTION, "SubjectConfirmationData")], "a confirmation has parts of its own")?;
+        let data = data.ok_or(SamlError::Bearer("it does not say to whom and until when"))?;
+        match data.attribute("InResponseTo") {
+            Some(id) if id == clock.expected.request_id => {}
+            Some(_) => return Err(SamlError::Request),
+            None => return Err(SamlError::Unsolicited),
+        }
+        match data.attribute("Recipient") {
+            Some(recipient) if recipient == provider.acs() => {}
+            other => return Err(SamlError::Recipient(tame(other.unwrap_or_default()))),
+        }
+        clock.window(data)
+    };
+    let bearers = tree::elements(subject)?.into_iter().filter(|node| node.attribute("Method") == Some(BEARER));
+    let mut outcome = Err(SamlError::Bearer("it has no confirmation by bearer"));
+    for bearer in bearers {
+        outcome = confirm(bearer);
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    outcome
+}
+
+/// SAML Core 2.5.1. Gives the end.
+fn conditions(node: Node<'_, '_>, provider: &ServiceProvider, clock: &Clock<'_>) -> Result<UnixTime, SamlError> {
+    let end = clock.window(node)?;
+    let mut restricted = false;
+    for condition in tree::elements(node)? {
+        if tree::is(condition, ASSERTION, "AudienceRestriction") {
+            let audiences =
+                tree::all(condition, ASSERTION, "Audience", "an audience restriction has parts of its own")?;
+            let audiences = audiences.into_iter().map(tree::text).collect::<Result<Vec<_>, _>>()?;
+            if !audiences.iter().any(|audience| audience == provider.entity_id()) {
+                return Err(SamlError::Audience(tame(audiences.first().map_or("", String::as_str))));
+            }
+            restricted = true;
+        } else if !tree::is(condition, ASSERTION, "OneTimeUse") && !tree::is(condition, ASSERTION, "ProxyRestriction") {
+            return Err(SamlError::Condition);
+        }
+    }
+    // Nothing is kept for later, and nobody is vouched for to others, so the other two are met.
+    if restricted { Ok(end) } else { Err(SamlError::Bearer("it names no audience")) }
+}
+
+struct Login {
+    context: Option<String>,
+    session_ends: Option<UnixTime>,
+}
+
+impl Login {
+    /// SAML Core 2.7.2.
+    fn read(statements: &[Node<'_, '_>], fresh: bool, clock: &Clock<'_>) -> Result<Self, SamlError> {
+        let Some(first) = statements.first() else { return Err(SamlError::Bearer("it tells of no login")) };
+        let mut session_ends: Option<UnixTime> = None;
+        for statement in statements {
+            let at = time(*statement, "AuthnInstant")?.ok_or(SamlError::Shape(UNDATED))?;
+            if fresh && at.after(clock.expected.leeway()) < clock.expected.requested_at {
+                return Err(SamlError::NotFresh);
+            }
+            if let Some(end) = time(*statement, "SessionNotOnOrAfter")? {
+                clock.not_over(end)?;
+                session_ends = Some(session_ends.map_or(end, |earlier| earlier.min(end)));
+            }
+        }
+        let class = first.descendants().find(|node| tree::is(*node, ASSERTION, "AuthnContextClassRef"));
+        Ok(Self { context: class.map(tree::text).transpose()?.map(|text| tame(&text)), session_ends })
+    }
+}
+
+struct Attributes<'s, 'n, 'i> {
+    statements: &'s [Node<'n, 'i>],
+}
+
+impl Attributes<'_, '_, '_> {
+    /// The values of all attributes of that name, in their order, to the letter; a nil is none. What nobody asks for is not
+    /// looked at.
+    fn find(&self, name: &str) -> Result<Option<Vec<String>>, SamlError> {
+        let fault = |fault| SamlError::Attribute { name: tame(name), fault };
+        let mut found: Option<Vec<String>> = None;
+        for statement in self.statements {
+            for attribute in tree::elements(*statement)? {
+                if tree::is(attribute, ASSERTION, "EncryptedAttribute") {
+                    return Err(fault("may be among those that are encrypted on their own"));
+                }
+                if !tree::is(attribute, ASSERTION, "Attribute") || attribute.attribute("Name") != Some(name) {
+                    continue;
+                }
+                let values = found.get_or_insert_default();
+                let wrong = "an attribute has something else than values";
+                for value in tree::all(attribute, ASSERTION, "AttributeValue", wrong)? {
+                    if !matches!(value.attribute((XSI, "nil")), Some("true" | "1")) {
+                        values.push(tree::text(value).map_err(|_| fault("has a value that is not text"))?);
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// An address comes from the configured attribute and from nowhere else; without one, from `email`, or from a name id that
+/// may be one.
+fn person(
+    name_id: NameId,
+    attributes: &Attributes<'_, '_, '_>,
+    provider: &ServiceProvider,
+) -> Result<(String, Email), SamlError> {
+    let configured = provider.email_attribute();
+    let name = configured.unwrap_or(EMAIL);
+    let (values, source) = match attributes.find(name)? {
+        Some(values) => (values, EmailSource::Attribute(name.to_owned())),
+        None if configured.is_some() => return Err(SamlError::NoEmail(EmailSource::Attribute(name.to_owned()))),
+        None if matches!(name_id.format.as_deref(), None | Some(UNSPECIFIED | EMAIL_ADDRESS)) => {
+            (vec![name_id.value.clone()], EmailSource::NameId)
+        }
+        None => return Err(SamlError::NoEmail(EmailSource::NameId)),
+    };
+    let email = match values.as_slice() {
+        [] => return Err(SamlError::NoEmail(source)),
+        [one] => Email::parse(one).map_err(|_| SamlError::BadEmail(source))?,
+        _ => return Err(SamlError::BadEmail(source)),
+    };
+    let passing = name_id.format.as_deref() == Some(TRANSIENT);
+    Ok((if passing { email.as_str().to_owned() } else { name_id.value }, email))
+}
+
+fn groups(attributes: &Attributes<'_, '_, '_>, name: &str) -> Result<Groups, SamlError> {
+    let group = |name: String| Group { id: name.clone(), name };
+    Ok(match attributes.find(name)? {
+        Some(names) => Groups::Known(names.into_iter().filter(|name| !name.is_empty()).map(group).collect()),
+        None => Groups::Unknown,
+    })
+}
+
+/// One header for each value.
+fn headers(
+    attributes: &Attributes<'_, '_, '_>,
+    provider: &ServiceProvider,
+) -> Result<Vec<(HeaderName, HeaderValue)>, SamlError> {
+    let mut headers = Vec::new();
+    for wanted in provider.header_attributes() {
+        for value in attributes.find(&wanted.attribute)?.unwrap_or_default() {
+            let fault = "has a value that no header can carry";
+            let value = HeaderValue::from_bytes(value.as_bytes())
+                .map_err(|_| SamlError::Attribute { name: tame(&wanted.attribute), fault })?;
+            headers.push((wanted.header.clone(), value));
+        }
+    }
+    Ok(headers)
+}
+
+/// SAML Core 1.3.3: a moment in UTC; fractions of a second are dropped.
+fn time(node: Node<'_, '_>, name: &str) -> Result<Option<UnixTime>, SamlError> {
+    let Some(text) = node.attribute(name) else { return Ok(None) };
+    let parsed = text.parse::<Timestamp>().ok().filter(|_| text.len() <= 40 && text.contains('T'));
+    let seconds = parsed.and_then(|time| u64::try_from(time.as_second()).ok());
+    seconds.map(|seconds| Some(UnixTime(seconds))).ok_or(SamlError::Shape("a time is not one"))
+}
+
+const XSI: &str = "http://www.w3.org/2001/XMLSchema-instance";
+const BEARER: &str = "urn:oasis:names:tc:SAML:2.0:cm:bearer";
+const UNSPECIFIED: &str = "urn:oasis:names:tc:SAML:1.1:nameid-format:unspecified";
+const EMAIL_ADDRESS: &str = "urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress";
+const TRANSIENT: &str = "urn:oasis:names:tc:SAML:2.0:nameid-format:transient";
+/// The attribute that Okta's guide, and most others, have people add.
+const EMAIL: &str = "email";
+const UNDATED: &str = "a time is missing";
+/// SAML Core 8.3.7: 256 characters for a persistent one; addresses are shorter.
+const MAX_NAME: usize = 1024;

@@ -1,0 +1,67 @@
+use aws_lc_rs::digest;
+use aws_lc_rs::signature::{RsaParameters, RsaPublicKeyComponents};
+use thiserror::Error;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+use x509_parser::public_key::PublicKey;
+
+use super::gate::base64;
+use crate::model::hex;
+
+/// The public key of an identity provider, out of the certificate that was configured for it. What else the certificate says
+/// has no meaning in SAML: it is trusted because an operator put it there, until an operator takes it away.
+#[derive(Clone, Debug)]
+pub(super) struct Certificate {
+    key: RsaPublicKeyComponents<Vec<u8>>,
+}
+
+/// Why a certificate cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum CertificateError {
+    /// Neither PEM nor the base64 inside one.
+    #[error("is not a certificate in PEM, nor the base64 inside one")]
+    Encoding,
+    /// Not an X.509 certificate.
+    #[error("is not an X.509 certificate")]
+    Malformed,
+    /// Its key is not RSA of 2048 to 8192 bits.
+    #[error("has no RSA key of 2048 bits or more")]
+    Key,
+}
+
+impl Certificate {
+    /// Reads PEM with one certificate, or the base64 inside it.
+    ///
+    /// # Errors
+    /// See [`CertificateError`].
+    pub(super) fn parse(text: &str) -> Result<Self, CertificateError> {
+        let der = base64(body(text)?).filter(|der| !der.is_empty()).ok_or(CertificateError::Encoding)?;
+        let (_, certificate) = X509Certificate::from_der(&der).map_err(|_| CertificateError::Malformed)?;
+        let Ok(PublicKey::RSA(key)) = certificate.public_key().parsed() else { return Err(CertificateError::Key) };
+        let integer = |bytes: &[u8]| bytes.iter().copied().skip_while(|byte| *byte == 0).collect::<Vec<_>>();
+        let (n, e) = (integer(key.modulus), integer(key.exponent));
+        let odd = e.last().is_some_and(|byte| byte & 1 == 1);
+        let sound = (256..=1024).contains(&n.len()) && (1..=4).contains(&e.len()) && odd && *e != [1];
+        if sound { Ok(Self { key: RsaPublicKeyComponents { n, e } }) } else { Err(CertificateError::Key) }
+    }
+
+    pub(super) fn verifies(&self, parameters: &'static RsaParameters, message: &[u8], signature: &[u8]) -> bool {
+        self.key.verify(parameters, message, signature).is_ok()
+    }
+}
+
+/// The base64 of one certificate's PEM.
+pub(super) fn body(text: &str) -> Result<&str, CertificateError> {
+    let text = text.trim();
+    if !text.contains("-----") {
+        return Ok(text);
+    }
+    text.strip_prefix("-----BEGIN CERTIFICATE-----")
+        .and_then(|rest| rest.strip_suffix("-----END CERTIFICATE-----"))
+        .filter(|body| !body.contains("-----"))
+        .ok_or(CertificateError::Encoding)
+}
+
+/// The SHA-256 of a certificate.
+pub(super) fn fingerprint(der: &[u8]) -> String {
+    hex(digest::digest(&digest::SHA256, der).as_ref())
+}

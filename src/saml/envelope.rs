@@ -1,0 +1,136 @@
+//! The response around an assertion: one shape, and whether it answers our request.
+
+use std::collections::HashSet;
+
+use roxmltree::{Document, Node};
+
+use super::error::tame;
+use super::tree::{self, ASSERTION, DSIG, PROTOCOL};
+use super::{Expected, SamlError, ServiceProvider};
+
+/// A response of the one shape that is taken.
+pub(super) struct Envelope<'n, 'i> {
+    root: Node<'n, 'i>,
+    issuer: Option<Node<'n, 'i>>,
+    status: Node<'n, 'i>,
+    /// The signature over all of it.
+    pub(super) signature: Option<Node<'n, 'i>>,
+    /// What it brings; nothing where there was no login.
+    pub(super) content: Option<Content<'n, 'i>>,
+}
+
+/// What a response brings.
+#[derive(Clone, Copy)]
+pub(super) enum Content<'n, 'i> {
+    /// An assertion, and the signature in it.
+    Plain(Node<'n, 'i>, Option<Node<'n, 'i>>),
+    /// An `EncryptedAssertion`.
+    Encrypted(Node<'n, 'i>),
+}
+
+impl<'n, 'i> Envelope<'n, 'i> {
+    /// SAML Core 3.2.2, without the parts that the profile has no use for. Sees to it that what the names of an assertion and
+    /// of a signature have stands in its one place and nowhere else, whatever its namespace.
+    pub(super) fn read(document: &'n Document<'i>) -> Result<Self, SamlError> {
+        let root = document.root_element();
+        if !tree::is(root, PROTOCOL, "Response") {
+            return Err(SamlError::Shape("it is not a SAML 2.0 response"));
+        }
+        ids(document)?;
+        let names = [
+            (ASSERTION, "Issuer"),
+            (DSIG, "Signature"),
+            (PROTOCOL, "Status"),
+            (ASSERTION, "Assertion"),
+            (ASSERTION, "EncryptedAssertion"),
+        ];
+        let [issuer, signature, status, plain, encrypted] =
+            tree::sequence(root, names, "the response has an element that has no place there, or twice")?;
+        let status = status.ok_or(SamlError::Shape("the response has no status"))?;
+        let content = match (plain, encrypted) {
+            (Some(assertion), None) => Some(Content::Plain(assertion, signature_in(assertion))),
+            (None, Some(encrypted)) => Some(Content::Encrypted(encrypted)),
+            (None, None) => None,
+            (Some(_), Some(_)) => return Err(SamlError::Shape("the response has two assertions")),
+        };
+        let envelope = Self { root, issuer, status, signature, content };
+        envelope.no_others()?;
+        Ok(envelope)
+    }
+
+    /// SAML Core 3.2.2 and Profiles 4.1.4.3. None of it is proof unless the response is signed; the assertion says it again.
+    pub(super) fn check(&self, provider: &ServiceProvider, expected: &Expected<'_>) -> Result<(), SamlError> {
+        if self.root.attribute("Version") != Some("2.0") {
+            return Err(SamlError::Shape("the response is not of version 2.0"));
+        }
+        match self.root.attribute("InResponseTo") {
+            Some(id) if id == expected.request_id => {}
+            Some(_) => return Err(SamlError::Request),
+            None => return Err(SamlError::Unsolicited),
+        }
+        match self.root.attribute("Destination") {
+            Some(destination) if destination == provider.acs() => {}
+            other => return Err(SamlError::Destination(tame(other.unwrap_or_default()))),
+        }
+        if let Some(issuer) = self.issuer {
+            provider.check_issuer(issuer)?;
+        }
+        // Last, so that what a page shows of it is at least addressed to this login.
+        success(self.status)
+    }
+
+    fn no_others(&self) -> Result<(), SamlError> {
+        let (assertion, inner) = match self.content {
+            Some(Content::Plain(assertion, signature)) => (Some(assertion), signature),
+            Some(Content::Encrypted(encrypted)) => (Some(encrypted), None),
+            None => (None, None),
+        };
+        let known = [Some(self.root), assertion, self.signature, inner];
+        let misplaced = self.root.descendants().filter(|node| !known.contains(&Some(*node))).find(|node| {
+            ["Response", "Assertion", "EncryptedAssertion", "Signature", "Extensions", "Object"]
+                .iter()
+                .any(|name| node.tag_name().name().eq_ignore_ascii_case(name))
+        });
+        match misplaced {
+            Some(_) => Err(SamlError::Shape("an assertion or a signature stands where none belongs")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The first signature among the children; a second one is one too many elsewhere.
+fn signature_in<'n, 'i>(assertion: Node<'n, 'i>) -> Option<Node<'n, 'i>> {
+    assertion.children().find(|child| tree::is(*child, DSIG, "Signature"))
+}
+
+/// Every id, however it is spelt, stands once.
+fn ids(document: &Document<'_>) -> Result<(), SamlError> {
+    let mut seen = HashSet::new();
+    for node in document.root().descendants() {
+        for attribute in node.attributes() {
+            let id = matches!(attribute.name(), "ID" | "Id" | "id" | "iD" | "AssertionID" | "ResponseID");
+            if id && !seen.insert(attribute.value()) {
+                return Err(SamlError::DuplicateId);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// SAML Core 3.2.2.1 to 3.2.2.3.
+fn success(status: Node<'_, '_>) -> Result<(), SamlError> {
+    let wrong = "the status is not as SAML has it";
+    let names = [(PROTOCOL, "StatusCode"), (PROTOCOL, "StatusMessage"), (PROTOCOL, "StatusDetail")];
+    let [Some(code), message, _] = tree::sequence(status, names, wrong)? else { return Err(SamlError::Shape(wrong)) };
+    let value = |code: Node<'_, '_>| code.attribute("Value").unwrap_or_default().to_owned();
+    let [second] = tree::sequence(code, [(PROTOCOL, "StatusCode")], wrong)?;
+    if value(code) == format!("{STATUS}Success") {
+        return Ok(());
+    }
+    let specific = second.map_or_else(|| value(code), value);
+    let short = specific.strip_prefix(STATUS).unwrap_or(&specific);
+    let message = message.map(tree::text).transpose()?.map(|text| tame(&text)).filter(|text| !text.is_empty());
+    Err(SamlError::Status { code: tame(short), message })
+}
+
+const STATUS: &str = "urn:oasis:names:tc:SAML:2.0:status:";

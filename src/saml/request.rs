@@ -1,0 +1,152 @@
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use thiserror::Error;
+use url::Url;
+use url::form_urlencoded::byte_serialize;
+
+use super::canonical::canonical;
+use super::tree::{self, ASSERTION, DSIG, EXC_C14N, PROTOCOL};
+use super::{Binding, ServiceProvider};
+use crate::model::{UnixTime, fill_random, hex};
+use crate::token::SigningKey;
+
+/// A request for a login, on its way to the identity provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthnRequest {
+    /// For [`super::Expected`]: what the response must answer. To be kept in the browser that carries the request, sealed.
+    pub id: String,
+    /// When it was made.
+    pub at: UnixTime,
+    /// How it gets there.
+    pub message: Message,
+}
+
+/// What a browser is to do with a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// Go to this address.
+    Redirect(Url),
+    /// Post a form with `SAMLRequest` and `RelayState` to this address.
+    Post {
+        /// The form's action.
+        action: Url,
+        /// Base64.
+        saml_request: String,
+        /// As it was given.
+        relay_state: String,
+    },
+}
+
+/// Why there is no request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum RequestError {
+    /// The key failed, or what was written cannot be read again; neither happens with sound settings.
+    #[error("the SAML request could not be signed")]
+    Sign,
+}
+
+impl ServiceProvider {
+    /// A new request, with an id of 128 random bits. `key`: what it is signed with, where it is to be (`sign_request`).
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub fn start(
+        &self,
+        relay_state: &str,
+        key: Option<&SigningKey>,
+        now: UnixTime,
+    ) -> Result<AuthnRequest, RequestError> {
+        let mut random = [0; 16];
+        fill_random(&mut random);
+        // An XML id begins with a letter or an underscore.
+        let id = format!("_{}", hex(&random));
+        let message = match self.binding() {
+            Binding::Redirect => Message::Redirect(self.redirect(&self.request(&id, now, ""), relay_state, key)?),
+            Binding::Post => {
+                let plain = self.request(&id, now, "");
+                let signature = key.map(|key| enveloped(&plain, &id, key)).transpose()?.unwrap_or_default();
+                Message::Post {
+                    action: self.sso_url().clone(),
+                    saml_request: STANDARD.encode(self.request(&id, now, &signature)),
+                    relay_state: relay_state.to_owned(),
+                }
+            }
+        };
+        Ok(AuthnRequest { id, at: now, message })
+    }
+
+    /// SAML Core 3.4.1. Nothing is asked of the name id: providers refuse formats that they do not know.
+    fn request(&self, id: &str, now: UnixTime, signature: &str) -> String {
+        let (acs, destination) = (escape(self.acs()), escape(self.sso_url().as_str()));
+        let force = if self.force_authn() { r#" ForceAuthn="true""# } else { "" };
+        let (at, issuer) = (instant(now), escape(self.entity_id()));
+        format!(
+            r#"<samlp:AuthnRequest xmlns:samlp="{PROTOCOL}" AssertionConsumerServiceURL="{acs}" Destination="{destination}"{force} ID="{id}" IssueInstant="{at}" ProtocolBinding="{POST}" Version="2.0"><saml:Issuer xmlns:saml="{ASSERTION}">{issuer}</saml:Issuer>{signature}<samlp:NameIDPolicy AllowCreate="true"></samlp:NameIDPolicy></samlp:AuthnRequest>"#
+        )
+    }
+
+    /// SAML Bindings 3.4.4.1: the message deflated, and the signature over the parameters as they stand in the address.
+    fn redirect(&self, request: &str, relay_state: &str, key: Option<&SigningKey>) -> Result<Url, RequestError> {
+        let encode = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
+        let message = STANDARD.encode(stored(request.as_bytes()));
+        let mut query = format!("SAMLRequest={}&RelayState={}", encode(&message), encode(relay_state));
+        if let Some(key) = key {
+            query = format!("{query}&SigAlg={}", encode(RSA_SHA256));
+            let signature = key.sign_bytes(query.as_bytes()).map_err(|_| RequestError::Sign)?;
+            query = format!("{query}&Signature={}", encode(&STANDARD.encode(signature)));
+        }
+        let mut url = self.sso_url().clone();
+        let query = match url.query().filter(|own| !own.is_empty()) {
+            Some(own) => format!("{own}&{query}"),
+            None => query,
+        };
+        url.set_query(Some(&query));
+        Ok(url)
+    }
+}
+
+/// SAML Core 5.4, for a request that is in canonical form as it is written.
+fn enveloped(request: &str, id: &str, key: &SigningKey) -> Result<String, RequestError> {
+    let document = tree::parse(request).map_err(|_| RequestError::Sign)?;
+    let bytes = canonical(document.root_element(), None, &[]).map_err(|_| RequestError::Sign)?;
+    let digest = STANDARD.encode(digest::digest(&digest::SHA256, bytes.as_bytes()));
+    let info = |declaration: &str| {
+        format!(
+            r##"<ds:SignedInfo{declaration}><ds:CanonicalizationMethod Algorithm="{EXC_C14N}"></ds:CanonicalizationMethod><ds:SignatureMethod Algorithm="{RSA_SHA256}"></ds:SignatureMethod><ds:Reference URI="#{id}"><ds:Transforms><ds:Transform Algorithm="http://www.w3.org/2000/09/xmldsig#enveloped-signature"></ds:Transform><ds:Transform Algorithm="{EXC_C14N}"></ds:Transform></ds:Transforms><ds:DigestMethod Algorithm="http://www.w3.org/2001/04/xmlenc#sha256"></ds:DigestMethod><ds:DigestValue>{digest}</ds:DigestValue></ds:Reference></ds:SignedInfo>"##
+        )
+    };
+    let declaration = format!(r#" xmlns:ds="{DSIG}""#);
+    let value = key.sign_bytes(info(&declaration).as_bytes()).map_err(|_| RequestError::Sign)?;
+    let (info, value) = (info(""), STANDARD.encode(value));
+    Ok(format!("<ds:Signature{declaration}>{info}<ds:SignatureValue>{value}</ds:SignatureValue></ds:Signature>"))
+}
+
+/// RFC 1951 3.2.4: stored blocks, which every inflater reads. A request is some 700 bytes, of which compression would save
+/// half.
+fn stored(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len() + 5);
+    let mut blocks = bytes.chunks(usize::from(u16::MAX)).peekable();
+    while let Some(block) = blocks.next() {
+        out.push(u8::from(blocks.peek().is_none()));
+        let length = u16::try_from(block.len()).unwrap_or(u16::MAX);
+        out.extend(length.to_le_bytes());
+        out.extend((!length).to_le_bytes());
+        out.extend(block);
+    }
+    out
+}
+
+/// SAML Core 1.3.3.
+pub(super) fn instant(time: UnixTime) -> String {
+    i64::try_from(time.0).ok().and_then(|s| Timestamp::from_second(s).ok()).unwrap_or(Timestamp::UNIX_EPOCH).to_string()
+}
+
+/// For attribute values and text, and in both as canonicalisation has it for what stands in an address.
+pub(super) fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+const RSA_SHA256: &str = "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256";
+pub(super) const POST: &str = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST";
