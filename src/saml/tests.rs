@@ -1,1 +1,6 @@
-
+mod corpus;
+mod foreign;
+mod gate;
+mod identity;
+mod request;
+mod settings;

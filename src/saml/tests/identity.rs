@@ -1,0 +1,183 @@
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use crate::model::{Group, Groups, UnixTime};
+use crate::saml::testing::{ALICE, EXPECTED, NOW, SIGNERS, Sign, field, response, settings, swap};
+use crate::saml::{SamlError, SamlIdentity, ServiceProvider, Settings};
+
+const GROUPS: &str = r#"<saml2:Attribute Name="groups"><saml2:AttributeValue xmlns:xs="http://www.w3.org/2001/XMLSchema" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="xs:string">Everyone</saml2:AttributeValue><saml2:AttributeValue>R&amp;D &lt;x&gt;</saml2:AttributeValue><saml2:AttributeValue>Vertrieb, Köln</saml2:AttributeValue></saml2:Attribute>"#;
+const START: &str = "<saml2:AttributeStatement>";
+
+fn read(settings: Settings, message: &str) -> Result<SamlIdentity, SamlError> {
+    let signed = Sign::with(&SIGNERS.idp).sign(message, "assertion");
+    ServiceProvider::new(settings).unwrap().verify(&field(&signed), &EXPECTED)?.identity(true)
+}
+
+fn names(groups: Groups) -> Option<Vec<String>> {
+    match groups {
+        Groups::Known(groups) => Some(groups.into_iter().map(|group| group.name).collect()),
+        Groups::Unknown => None,
+    }
+}
+
+fn with(attribute: &str) -> String {
+    swap(&response(), START, &format!("{START}{attribute}"))
+}
+
+#[test]
+fn everything_is_read() {
+    let identity = read(settings(), &response()).unwrap();
+    assert_eq!(identity.subject, ALICE);
+    assert_eq!(identity.email.as_str(), ALICE);
+    let group = |name: &str| Group { id: name.to_owned(), name: name.to_owned() };
+    assert_eq!(identity.groups, Groups::Known(["Everyone", "R&D <x>", "Vertrieb, Köln"].map(group).to_vec()));
+    let attributes = [("department".to_owned(), Some(vec!["Research".to_owned()])), ("title".to_owned(), None)];
+    assert_eq!(identity.attributes, BTreeMap::from(attributes));
+    assert_eq!(json!(identity.claims()), json!({"department": "Research", "title": null}));
+    assert_eq!(identity.headers.len(), 1);
+    assert_eq!(identity.headers[0].0, "x-department");
+    assert_eq!(identity.headers[0].1, "Research");
+    assert_eq!(identity.context.as_deref(), Some("urn:oasis:names:tc:SAML:2.0:ac:classes:PasswordProtectedTransport"));
+    assert_eq!(identity.session_ends, None);
+}
+
+#[test]
+fn missing_groups_are_unknown_and_empty_ones_are_none() {
+    let having = |groups: &str| names(read(settings(), &swap(&response(), GROUPS, groups)).unwrap().groups);
+    assert_eq!(having(""), None);
+    assert_eq!(
+        having(r#"<saml2:Attribute Name="Groups"><saml2:AttributeValue>x</saml2:AttributeValue></saml2:Attribute>"#),
+        None
+    );
+    assert_eq!(having(r#"<saml2:Attribute Name="groups"/>"#), Some(vec![]));
+    assert_eq!(having(r#"<saml2:Attribute Name="groups"><saml2:AttributeValue/></saml2:Attribute>"#), Some(vec![]));
+    let nil = r#"<saml2:Attribute Name="groups"><saml2:AttributeValue xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:nil="true"/></saml2:Attribute>"#;
+    assert_eq!(having(nil), Some(vec![]));
+    // Entra's word that there are too many to say.
+    let link = r#"<saml2:Attribute Name="http://schemas.microsoft.com/claims/groups.link"><saml2:AttributeValue>https://graph</saml2:AttributeValue></saml2:Attribute>"#;
+    assert_eq!(having(link), None);
+    let twice = r#"<saml2:Attribute Name="groups"><saml2:AttributeValue>a</saml2:AttributeValue></saml2:Attribute>"#;
+    let again = twice.replace(">a<", ">b<");
+    assert_eq!(having(&format!("{twice}{again}")), Some(vec!["a".to_owned(), "b".to_owned()]));
+    assert_eq!(
+        having(&format!("{twice}</saml2:AttributeStatement><saml2:AttributeStatement>{again}")).unwrap().len(),
+        2
+    );
+}
+
+#[test]
+fn group_names_survive_to_the_letter() {
+    let odd = [
+        " x ",
+        "a,b",
+        "R&D <x>",
+        "\"quoted\"",
+        "Köln",
+        "日本",
+        "a\u{301}",
+        "two  spaces",
+        "]]>",
+        "😀",
+        "line\nline",
+        "CN=a,OU=b",
+    ];
+    let escaped = |name: &str| name.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let values: String =
+        odd.iter().map(|name| format!("<saml2:AttributeValue>{}</saml2:AttributeValue>", escaped(name))).collect();
+    let message = swap(&response(), GROUPS, &format!(r#"<saml2:Attribute Name="groups">{values}</saml2:Attribute>"#));
+    assert_eq!(names(read(settings(), &message).unwrap().groups).unwrap(), odd);
+}
+
+#[test]
+fn a_hundred_and_fifty_groups_and_a_thousand() {
+    for number in [150, 1000] {
+        let values: String = (0..number).map(|n| format!(r#"<saml2:AttributeValue xmlns:xs="http://www.w3.org/2001/XMLSchema" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="xs:string">Group {n}</saml2:AttributeValue>"#)).collect();
+        let message =
+            swap(&response(), GROUPS, &format!(r#"<saml2:Attribute Name="groups">{values}</saml2:Attribute>"#));
+        let groups = names(read(settings(), &message).unwrap().groups).unwrap();
+        assert_eq!(groups.len(), number);
+        assert_eq!(groups.last().unwrap(), &format!("Group {}", number - 1));
+    }
+}
+
+#[test]
+fn the_address_comes_from_one_place() {
+    let email = |value: &str| {
+        format!(
+            r#"<saml2:Attribute Name="email"><saml2:AttributeValue>{value}</saml2:AttributeValue></saml2:Attribute>"#
+        )
+    };
+    let mail = email("Other@Example.com").replace("\"email\"", "\"mail\"");
+    let address =
+        |settings: Settings, message: &str| read(settings, message).map(|identity| identity.email.as_str().to_owned());
+    let configured = || Settings { email_attribute: Some("mail".to_owned()), ..settings() };
+
+    assert_eq!(address(settings(), &response()).unwrap(), ALICE);
+    assert_eq!(address(settings(), &with(&email("bob@example.com"))).unwrap(), "bob@example.com");
+    assert_eq!(address(configured(), &with(&mail)).unwrap(), "other@example.com");
+    assert_eq!(
+        address(configured(), &with(&format!("{}{mail}", email("bob@example.com")))).unwrap(),
+        "other@example.com"
+    );
+    let missing = address(configured(), &with(&email("bob@example.com"))).unwrap_err();
+    assert_eq!(missing.to_string(), "required attributes are missing: no e-mail address in the attribute `mail`");
+    assert!(missing.advice().unwrap().contains("email_attribute_name"));
+    // An attribute that is there and says nothing: the name id is not asked instead.
+    assert!(address(settings(), &with(&email(""))).is_err());
+    assert!(address(settings(), &with(r#"<saml2:Attribute Name="email"/>"#)).is_err());
+    for bad in ["alice", "alice@example.com, bob@example.com", "a@b@c", " alice@example.com", "alice@example.com&#10;"]
+    {
+        let error = address(settings(), &with(&email(bad))).unwrap_err().to_string();
+        assert_eq!(error, "what is in the attribute `email` is not one e-mail address", "{bad}");
+    }
+}
+
+#[test]
+fn a_name_that_changes_with_each_login_names_nobody() {
+    let email = format!(
+        r#"<saml2:Attribute Name="email"><saml2:AttributeValue>{ALICE}</saml2:AttributeValue></saml2:Attribute>"#
+    );
+    let named = |format: &str| {
+        let message = swap(&with(&email), "urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress", format);
+        read(settings(), &swap(&message, &format!(">{ALICE}</saml2:NameID>"), ">_0815</saml2:NameID>")).unwrap().subject
+    };
+    assert_eq!(named("urn:oasis:names:tc:SAML:2.0:nameid-format:persistent"), "_0815");
+    assert_eq!(named("urn:oasis:names:tc:SAML:2.0:nameid-format:transient"), ALICE);
+}
+
+#[test]
+fn headers_carry_values_to_the_letter_or_not_at_all() {
+    let having = |value: &str| read(settings(), &swap(&response(), ">Research<", &format!(">{value}<")));
+    assert_eq!(having("Forschung &amp; Köln, 2").unwrap().headers[0].1.as_bytes(), "Forschung & Köln, 2".as_bytes());
+    let error = having("a\nX-Admin: 1").unwrap_err();
+    assert_eq!(error.to_string(), "the attribute `department` has a value that no header can carry");
+    let two = having("a</saml2:AttributeValue><saml2:AttributeValue>b").unwrap();
+    assert_eq!(two.headers.iter().map(|(_, value)| value.to_str().unwrap()).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(json!(two.claims()["department"]), json!(["a", "b"]));
+}
+
+#[test]
+fn the_provider_may_end_the_session_earlier() {
+    let ends = |at: &str| swap(&response(), "SessionIndex=", &format!(r#"SessionNotOnOrAfter="{at}" SessionIndex="#));
+    assert_eq!(read(settings(), &ends("2027-01-15T09:00:00Z")).unwrap().session_ends, Some(UnixTime(NOW.0 + 3600)));
+}
+
+#[test]
+fn what_a_message_says_is_quoted_in_one_short_line() {
+    let long = format!("{}\n\u{202e}\u{1b}[31m", "x".repeat(150_000));
+    let audience = format!("<saml2:Audience>{}</saml2:Audience>", crate::saml::testing::ACS);
+    let error = read(
+        settings(),
+        &swap(&response(), &audience, &format!("<saml2:Audience>{}</saml2:Audience>", &long[..150_000])),
+    )
+    .unwrap_err();
+    assert!(error.to_string().len() < 300, "{error}");
+    let status = swap(
+        &response(),
+        r#"status:Success"/>"#,
+        "status:Responder\"/><saml2p:StatusMessage>a\n\u{202e}b</saml2p:StatusMessage>",
+    );
+    let error = ServiceProvider::new(settings()).unwrap().verify(&field(&status), &EXPECTED).unwrap_err();
+    assert_eq!(error.to_string(), "the identity provider answered `Responder`: `a  b`");
+}
