@@ -1,1 +1,85 @@
+//! Responses that others wrote and signed: `tests/saml/foreign`. Their canonical form is not ours, and so tests ours.
 
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use roxmltree::Document;
+
+use crate::model::{Groups, UnixTime};
+use crate::saml::testing::{ACS, field, settings, sp_key};
+use crate::saml::{Expected, SamlIdentity, ServiceProvider, Settings};
+
+/// What each leads to: a login with so many groups, or words.
+const ROWS: [(&str, Result<usize, &str>); 14] = [
+    ("pysaml2-assertion-signed", Ok(3)),
+    ("pysaml2-both-signed", Ok(3)),
+    ("pysaml2-both-signed-sha512", Ok(3)),
+    ("pysaml2-encrypted-aes128-gcm", Ok(3)),
+    (
+        "pysaml2-encrypted-aes256-cbc",
+        Err("is encrypted in a way that is not taken: `http://www.w3.org/2001/04/xmlenc#aes256-cbc`"),
+    ),
+    ("pysaml2-encrypted-aes256-gcm", Ok(3)),
+    ("pysaml2-response-signed", Ok(3)),
+    ("pysaml2-sha1", Err("of a kind that is not taken: `http://www.w3.org/2000/09/xmldsig#rsa-sha1`")),
+    ("pysaml2-unsigned", Err("the assertion is not signed")),
+    ("simplesamlphp-assertion-signed", Ok(150)),
+    ("simplesamlphp-both-signed", Ok(150)),
+    ("simplesamlphp-encrypted", Err("is encrypted in a way that is not taken: `http://www.w3.org/2001/04/xmlenc#")),
+    ("simplesamlphp-response-signed", Ok(150)),
+    ("simplesamlphp-sha1", Err("of a kind that is not taken: `http://www.w3.org/2000/09/xmldsig#rsa-sha1`")),
+];
+
+#[test]
+fn others_responses_are_read_as_they_meant_them() {
+    let mut wrong = Vec::new();
+    for (name, outcome) in ROWS {
+        let read = read(name).map_err(|error| error.to_string());
+        match (&read, outcome) {
+            (Ok(identity), Ok(number)) => look(identity, number),
+            (Err(found), Err(words)) if found.contains(words) => {}
+            _ => wrong.push(format!("{name}: {read:?}")),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_file_has_its_row() {
+    let files = std::fs::read_dir(folder()).unwrap().map(|file| file.unwrap().path());
+    let mut names: Vec<_> = files.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ROWS.map(|(name, _)| name));
+}
+
+fn look(identity: &SamlIdentity, number: usize) {
+    assert_eq!(identity.email.as_str(), "alice@example.com");
+    let Groups::Known(groups) = &identity.groups else { panic!("no groups") };
+    let names: Vec<_> = groups.iter().map(|group| group.name.as_str()).collect();
+    assert_eq!(names.len(), number);
+    assert_eq!(names[..3], ["Everyone", "R&D <x>", "Vertrieb, Köln"]);
+}
+
+/// At the moment, and in answer to the request, that the message says: both are checked elsewhere.
+fn read(name: &str) -> Result<SamlIdentity, crate::saml::SamlError> {
+    let xml = std::fs::read_to_string(folder().join(name).with_extension("xml")).unwrap();
+    let document = Document::parse(&xml).unwrap();
+    let root = document.root_element();
+    let issued: Timestamp = root.attribute("IssueInstant").unwrap().parse().unwrap();
+    let now = UnixTime(issued.as_second().try_into().unwrap());
+    let expected = Expected {
+        request_id: root.attribute("InResponseTo").unwrap(),
+        requested_at: now,
+        now,
+        leeway: Duration::from_secs(5),
+    };
+    assert_eq!(root.attribute("Destination"), Some(ACS));
+    let issuer = root.first_element_child().unwrap().text().unwrap().to_owned();
+    let settings = Settings { idp_entity_id: issuer, decryption_keys: vec![sp_key()], ..settings() };
+    ServiceProvider::new(settings).unwrap().verify(&field(&xml), &expected)?.identity(true)
+}
+
+fn folder() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/saml/foreign"))
+}
