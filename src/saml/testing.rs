@@ -230,9 +230,8 @@ impl Default for Encrypt {
 impl Encrypt {
     /// Encrypts the assertion of a response.
     pub(crate) fn encrypt(&self, xml: &str) -> String {
-        let document = Document::parse(xml).unwrap();
-        let assertion = document.descendants().find(|node| node.tag_name().name() == "Assertion").unwrap().range();
-        format!("{}{}{}", &xml[..assertion.start], self.encrypted(&xml[assertion.clone()]), &xml[assertion.end..])
+        let assertion = part(xml, "<saml2:Assertion ", "</saml2:Assertion>");
+        swap(xml, &assertion, &self.encrypted(&assertion))
     }
 
     /// An `EncryptedAssertion` around some text.
@@ -270,4 +269,16 @@ pub(crate) fn field(xml: &str) -> String {
 pub(crate) fn swap(xml: &str, from: &str, to: &str) -> String {
     assert!(xml.contains(from), "`{from}` is not in {xml}");
     xml.replacen(from, to, 1)
+}
+
+/// The first part that begins and ends like this.
+pub(crate) fn part(xml: &str, start: &str, end: &str) -> String {
+    let (_, rest) = xml.split_once(start).unwrap_or_else(|| panic!("`{start}` is not in {xml}"));
+    let (inner, _) = rest.split_once(end).unwrap_or_else(|| panic!("`{end}` does not follow in {xml}"));
+    format!("{start}{inner}{end}")
+}
+
+/// What is left without it.
+pub(crate) fn without(xml: &str, start: &str, end: &str) -> String {
+    swap(xml, &part(xml, start, end), "")
 }

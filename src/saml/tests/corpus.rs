@@ -6,7 +6,7 @@ use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OAEP_SHA512_MGF1SHA512};
 
 use crate::saml::testing::{
     ACS, ALICE, ENVELOPED, EXPECTED, Encrypt, HMAC_SHA256, ISSUER, REQUEST, SIGNERS, Sign, assertion, encrypting,
-    field, provider, response, swap,
+    field, part, provider, response, swap, without,
 };
 use crate::saml::tree::{self, DSIG, EXC_C14N};
 use crate::saml::{Expected, SamlError, ServiceProvider, assertion as reading, gate, signature};
@@ -172,12 +172,8 @@ struct Stolen {
 
 fn stolen() -> Stolen {
     let message = signed();
-    let cut = |start: &str, end: &str| {
-        let from = message.find(start).unwrap();
-        message[from..message.find(end).unwrap() + end.len()].to_owned()
-    };
-    let whole = cut("<saml2:Assertion", "</saml2:Assertion>");
-    let signature = cut("<ds:Signature ", "</ds:Signature>");
+    let whole = part(&message, "<saml2:Assertion ", "</saml2:Assertion>");
+    let signature = part(&message, "<ds:Signature ", "</ds:Signature>");
     let bare = swap(&whole, &signature, "");
     Stolen { whole, signature, bare }
 }
@@ -242,8 +238,7 @@ fn tampered() -> Vec<Row> {
     let Stolen { whole, signature, bare } = stolen();
     let foreign = Sign::with(&SIGNERS.foreign);
     let (next, other) = (Sign::with(&SIGNERS.next), idp().sign(&response(), "response"));
-    let (start, end) = (other.find("<ds:Signature ").unwrap(), other.find("</ds:Signature>").unwrap() + 15);
-    let of_response = &other[start..end];
+    let of_response = &part(&other, "<ds:Signature ", "</ds:Signature>");
     vec![
         ("another name id", Refused(CHANGED), swap(&signed(), ALICE, MALLORY)),
         (
@@ -268,12 +263,15 @@ fn tampered() -> Vec<Row> {
             Refused(NO_KEY),
             swap(&signed(), "<ds:SignatureValue>", "<ds:SignatureValue>AAAA"),
         ),
-        ("an empty signature value", Refused(NO_KEY), {
-            let message = signed();
-            let (from, to) =
-                (message.find("<ds:SignatureValue>").unwrap() + 19, message.find("</ds:SignatureValue>").unwrap());
-            format!("{}{}", &message[..from], &message[to..])
-        }),
+        (
+            "an empty signature value",
+            Refused(NO_KEY),
+            swap(
+                &signed(),
+                &part(&signed(), "<ds:SignatureValue>", "</ds:SignatureValue>"),
+                "<ds:SignatureValue></ds:SignatureValue>",
+            ),
+        ),
         ("signature stripped", Refused("the assertion is not signed"), swap(&signed(), &signature, "")),
         ("never signed", Refused("the assertion is not signed"), response()),
         (
@@ -338,13 +336,11 @@ fn tampered() -> Vec<Row> {
             Sign { reference: Some("#xpointer(id('assertion'))"), ..idp() }.sign(&response(), "assertion"),
         ),
         ("two references", Refused(BAD_SIGNATURE), {
-            let reference =
-                &signature[signature.find("<ds:Reference").unwrap()..signature.find("</ds:Reference>").unwrap() + 15];
+            let reference = &part(&signature, "<ds:Reference ", "</ds:Reference>");
             swap(&signed(), "</ds:Reference>", &format!("</ds:Reference>{reference}"))
         }),
         ("no reference", Refused(BAD_SIGNATURE), {
-            let reference =
-                &signature[signature.find("<ds:Reference").unwrap()..signature.find("</ds:Reference>").unwrap() + 15];
+            let reference = &part(&signature, "<ds:Reference ", "</ds:Reference>");
             swap(&signed(), reference, "")
         }),
         (
@@ -353,8 +349,7 @@ fn tampered() -> Vec<Row> {
             swap(&signed(), "<ds:DigestValue>", "<ds:DigestValue>AAAA</ds:DigestValue><ds:DigestValue>"),
         ),
         ("two signed infos", Refused(BAD_SIGNATURE), {
-            let info =
-                &signature[signature.find("<ds:SignedInfo").unwrap()..signature.find("</ds:SignedInfo>").unwrap() + 16];
+            let info = &part(&signature, "<ds:SignedInfo>", "</ds:SignedInfo>");
             swap(&signed(), "</ds:SignedInfo>", &format!("</ds:SignedInfo>{info}"))
         }),
         (
@@ -390,11 +385,8 @@ fn tampered() -> Vec<Row> {
 fn wrapped() -> Vec<Row> {
     let Stolen { whole, signature, bare } = stolen();
     let response_signed = idp().sign(&response(), "response");
-    let start = response_signed.find("<saml2p:Response").unwrap();
-    let original = &response_signed[start..];
-    let from = original.find("<ds:Signature ").unwrap();
-    let to = original.find("</ds:Signature>").unwrap() + 15;
-    let of_response = &original[from..to];
+    let original = &part(&response_signed, "<saml2p:Response ", "</saml2p:Response>");
+    let of_response = &part(original, "<ds:Signature ", "</ds:Signature>");
     let unsigned = swap(original, of_response, "");
     let evil_response = swap(&swap(&unsigned, &bare, &evil("evil")), r#"ID="response""#, r#"ID="evil-response""#);
     let in_signature = |inner: &str| swap(of_response, "</ds:Signature>", &format!("{inner}</ds:Signature>"));
@@ -501,7 +493,7 @@ fn wrapped() -> Vec<Row> {
             Refused(NO_PLACE),
             around(&format!("{whole}{}", {
                 let other = idp().sign(&swap(&response(), r#"ID="assertion""#, r#"ID="second""#), "second");
-                other[other.find("<saml2:Assertion").unwrap()..other.find("</saml2p:Response>").unwrap()].to_owned()
+                part(&other, "<saml2:Assertion ", "</saml2:Assertion>")
             })),
         ),
         ("an evil assertion beside an encrypted one", Refused(NO_PLACE), {
@@ -707,28 +699,24 @@ fn addressed() -> Vec<Row> {
             swap(&signed(), "nameid-format:entity", "nameid-format:persistent"),
         ),
         ("no bearer", Refused("it has no confirmation by bearer"), saying("cm:bearer", "cm:holder-of-key")),
-        ("no confirmation", Refused("it has no confirmation by bearer"), {
-            let message = response();
-            let (from, to) = (
-                message.find("<saml2:SubjectConfirmation ").unwrap(),
-                message.find("</saml2:SubjectConfirmation>").unwrap() + 28,
-            );
-            idp().sign(&format!("{}{}", &message[..from], &message[to..]), "assertion")
-        }),
-        ("a confirmation without data", Refused("it does not say to whom and until when"), {
-            let message = response();
-            let (from, to) = (
-                message.find("<saml2:SubjectConfirmationData").unwrap(),
-                message.find("</saml2:SubjectConfirmation>").unwrap(),
-            );
-            idp().sign(&format!("{}{}", &message[..from], &message[to..]), "assertion")
-        }),
-        ("no login", Refused("it tells of no login"), {
-            let message = response();
-            let (from, to) =
-                (message.find("<saml2:AuthnStatement").unwrap(), message.find("</saml2:AuthnStatement>").unwrap() + 23);
-            idp().sign(&format!("{}{}", &message[..from], &message[to..]), "assertion")
-        }),
+        (
+            "no confirmation",
+            Refused("it has no confirmation by bearer"),
+            idp().sign(
+                &without(&response(), "<saml2:SubjectConfirmation ", "</saml2:SubjectConfirmation>"),
+                "assertion",
+            ),
+        ),
+        (
+            "a confirmation without data",
+            Refused("it does not say to whom and until when"),
+            idp().sign(&without(&response(), "<saml2:SubjectConfirmationData", "/>"), "assertion"),
+        ),
+        (
+            "no login",
+            Refused("it tells of no login"),
+            idp().sign(&without(&response(), "<saml2:AuthnStatement", "</saml2:AuthnStatement>"), "assertion"),
+        ),
         (
             "status requester",
             Refused("the identity provider answered `Requester`"),
@@ -955,11 +943,7 @@ fn shaped() -> Vec<Row> {
             let plain = Sign { reference: Some("#"), ..idp() }.sign(&response(), "assertion");
             swap(&plain, r#" ID="assertion""#, "")
         }),
-        ("no status", Refused("the response has no status"), {
-            let message = signed();
-            let (from, to) = (message.find("<saml2p:Status ").unwrap(), message.find("</saml2p:Status>").unwrap() + 16);
-            format!("{}{}", &message[..from], &message[to..])
-        }),
+        ("no status", Refused("the response has no status"), without(&signed(), "<saml2p:Status ", "</saml2p:Status>")),
         (
             "text between elements",
             Refused("there is text between its elements"),
@@ -967,8 +951,7 @@ fn shaped() -> Vec<Row> {
         ),
         ("the status last", Refused(NO_PLACE), {
             let message = signed();
-            let (from, to) = (message.find("<saml2p:Status ").unwrap(), message.find("</saml2p:Status>").unwrap() + 16);
-            let status = message[from..to].to_owned();
+            let status = part(&message, "<saml2p:Status ", "</saml2p:Status>");
             swap(&swap(&message, &status, ""), "</saml2p:Response>", &format!("{status}</saml2p:Response>"))
         }),
         (
@@ -1003,17 +986,16 @@ fn shaped() -> Vec<Row> {
             Refused(no_part),
             saying("<saml2:Conditions ", &format!("<saml2:Subject>{subject}</saml2:Subject><saml2:Conditions ")),
         ),
-        ("no subject", Refused(no_part), {
-            let message = response();
-            let (from, to) = (message.find("<saml2:Subject>").unwrap(), message.find("</saml2:Subject>").unwrap() + 16);
-            idp().sign(&format!("{}{}", &message[..from], &message[to..]), "assertion")
-        }),
-        ("no conditions", Refused(no_part), {
-            let message = response();
-            let (from, to) =
-                (message.find("<saml2:Conditions").unwrap(), message.find("</saml2:Conditions>").unwrap() + 19);
-            idp().sign(&format!("{}{}", &message[..from], &message[to..]), "assertion")
-        }),
+        (
+            "no subject",
+            Refused(no_part),
+            idp().sign(&without(&response(), "<saml2:Subject>", "</saml2:Subject>"), "assertion"),
+        ),
+        (
+            "no conditions",
+            Refused(no_part),
+            idp().sign(&without(&response(), "<saml2:Conditions", "</saml2:Conditions>"), "assertion"),
+        ),
         (
             "a statement that nobody knows",
             Refused(no_part),
@@ -1063,20 +1045,20 @@ fn encrypted() -> Vec<Row> {
         ("encrypted for somebody else", Refused(decryption), Encrypt { certificate: include_str!("../../../tests/saml/keys/foreign.crt"), ..Encrypt::default() }.encrypt(&signed())),
         ("encrypted, and damaged", Refused(decryption), {
             let message = genuine();
-            let at = message.rfind("<xenc:CipherValue>").unwrap() + 200;
-            format!("{}{}{}", &message[..at], if &message[at..=at] == "A" { "B" } else { "A" }, &message[at + 1..])
+            let value = sealed(&message);
+            let changed = if value.starts_with('A') { value.replacen('A', "B", 1) } else { format!("A{}", value.get(1..).unwrap()) };
+            swap(&message, &value, &changed)
         }),
         ("encrypted, and cut", Refused(decryption), {
             let message = genuine();
-            let from = message.rfind("<xenc:CipherValue>").unwrap() + 18;
-            let to = message.rfind("</xenc:CipherValue>").unwrap();
-            format!("{}AAAA{}", &message[..from], &message[to..])
+            let value = sealed(&message);
+            swap(&message, &value, value.get(4..).unwrap())
         }),
         ("encrypted, containing an unsigned assertion", Refused(unsigned), containing(&evil("evil"))),
         ("encrypted and unsigned, in a signed response", Refused(unsigned), idp().sign(&Encrypt::default().encrypt(&response()), "response")),
         ("encrypted, signed by a foreign key", Refused(NO_KEY), containing(&{
             let other = Sign::with(&SIGNERS.foreign).sign(&response(), "assertion");
-            other[other.find("<saml2:Assertion").unwrap()..other.find("</saml2p:Response>").unwrap()].to_owned()
+            part(&other, "<saml2:Assertion ", "</saml2:Assertion>")
         })),
         ("encrypted, two assertions", Refused(NO_PLACE), containing(&format!("{}{}", evil("evil"), stolen.whole))),
         ("encrypted, an evil assertion around the original", Refused(MISPLACED), containing(&swap(&evil("evil"), "</saml2:Assertion>", &format!("{}</saml2:Assertion>", stolen.whole)))),
@@ -1096,18 +1078,19 @@ fn encrypted() -> Vec<Row> {
             let both = Encrypt { beside: true, ..Encrypt::default() }.encrypt(&signed());
             swap(&both, "<ds:RetrievalMethod ", r#"<xenc:EncryptedKey xmlns:xenc="http://www.w3.org/2001/04/xmlenc#"/><ds:RetrievalMethod "#)
         }),
-        ("no key", Refused("has not exactly one key"), {
-            let message = genuine();
-            let (from, to) = (message.find("<xenc:EncryptedKey").unwrap(), message.find("</xenc:EncryptedKey>").unwrap() + 20);
-            format!("{}{}", &message[..from], &message[to..])
-        }),
+        ("no key", Refused("has not exactly one key"), without(&genuine(), "<xenc:EncryptedKey", "</xenc:EncryptedKey>")),
         ("what is encrypted to be fetched", Refused("an encrypted assertion is not as SAML has it"), {
             let message = genuine();
-            let from = message.rfind("<xenc:CipherValue>").unwrap();
-            let to = message.rfind("</xenc:CipherValue>").unwrap() + 19;
-            format!(r#"{}<xenc:CipherReference URI="http://evil.example/"/>{}"#, &message[..from], &message[to..])
+            let value = format!("<xenc:CipherValue>{}</xenc:CipherValue>", sealed(&message));
+            swap(&message, &value, r#"<xenc:CipherReference URI="http://evil.example/"/>"#)
         }),
     ]
+}
+
+/// The value that holds the assertion, and not the one that holds its key.
+fn sealed(message: &str) -> String {
+    let (_, last) = message.rsplit_once("<xenc:CipherValue>").unwrap();
+    last.split_once("</xenc:CipherValue>").unwrap().0.to_owned()
 }
 
 #[test]

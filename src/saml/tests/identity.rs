@@ -165,13 +165,10 @@ fn the_provider_may_end_the_session_earlier() {
 
 #[test]
 fn what_a_message_says_is_quoted_in_one_short_line() {
-    let long = format!("{}\n\u{202e}\u{1b}[31m", "x".repeat(150_000));
+    let long = "x".repeat(150_000);
     let audience = format!("<saml2:Audience>{}</saml2:Audience>", crate::saml::testing::ACS);
-    let error = read(
-        settings(),
-        &swap(&response(), &audience, &format!("<saml2:Audience>{}</saml2:Audience>", &long[..150_000])),
-    )
-    .unwrap_err();
+    let error = read(settings(), &swap(&response(), &audience, &format!("<saml2:Audience>{}</saml2:Audience>", long)))
+        .unwrap_err();
     assert!(error.to_string().len() < 300, "{error}");
     let status = swap(
         &response(),
