@@ -1,6 +1,8 @@
 use url::Url;
 
 use super::reader::{self, Item, Table, Unique};
+#[cfg(feature = "saml")]
+use super::saml::SamlConfig;
 use super::secrets;
 use super::server::Insecure;
 use crate::model::{IdpId, Secret};
@@ -21,6 +23,29 @@ pub struct IdentityProvider {
 pub enum IdpKind {
     /// Okta, over OpenID Connect.
     Okta(OktaConfig),
+    /// Any identity provider, over SAML 2.0.
+    #[cfg(feature = "saml")]
+    Saml(SamlConfig),
+}
+
+impl IdpKind {
+    /// How it is written (`type`).
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Okta(_) => "okta",
+            #[cfg(feature = "saml")]
+            Self::Saml(_) => SAML,
+        }
+    }
+
+    /// The claims or attributes that it is asked for.
+    pub fn claims(&self) -> &[String] {
+        match self {
+            Self::Okta(okta) => &okta.claims,
+            #[cfg(feature = "saml")]
+            Self::Saml(saml) => &saml.attributes,
+        }
+    }
 }
 
 /// An Okta application (`config`).
@@ -42,10 +67,13 @@ pub struct OktaConfig {
     pub email_claim_name: Option<String>,
 }
 
+const SAML: &str = "saml";
+
 /// Kinds that Cloudflare Access has.
 const ELSEWHERE: &[&str] = &[
     "oidc",
-    "saml",
+    #[cfg(not(feature = "saml"))]
+    SAML,
     "azureAD",
     "onetimepin",
     "google",
@@ -81,8 +109,15 @@ impl IdentityProvider {
         if written.and_then(|item| item.value().as_str()).is_some_and(|kind| ELSEWHERE.contains(&kind)) {
             return None;
         }
-        let config = config.and_then(|item| item.table(|t| OktaConfig::read(t, insecure)).flatten());
-        kind.and(Some(Self { id: IdpId(id?.into()), name: name?, kind: IdpKind::Okta(config?) }))
+        let config = config.and_then(|item| {
+            let read = |table: &mut Table<'_>| match kind {
+                #[cfg(feature = "saml")]
+                Some(SAML) => SamlConfig::read(table, insecure).map(IdpKind::Saml),
+                _ => OktaConfig::read(table, insecure).map(IdpKind::Okta),
+            };
+            item.table(read).flatten()
+        });
+        kind.and(Some(Self { id: IdpId(id?.into()), name: name?, kind: config? }))
     }
 }
 
@@ -113,9 +148,11 @@ impl OktaConfig {
     }
 }
 
-fn kind(text: &str) -> Result<(), String> {
+fn kind(text: &str) -> Result<&'static str, String> {
     match text {
-        "okta" => Ok(()),
+        "okta" => Ok("okta"),
+        #[cfg(feature = "saml")]
+        SAML => Ok(SAML),
         _ if text.eq_ignore_ascii_case("okta") => Err(format!("`{text}` is not a type; write `okta`")),
         _ if ELSEWHERE.contains(&text) => {
             Err(format!("identity providers of type `{text}` are not there yet; `okta` is"))

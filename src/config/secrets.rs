@@ -118,12 +118,22 @@ fn whole(path: &Path, most: u64) -> io::Result<(Vec<u8>, Metadata)> {
 /// Reads `env:NAME` or `file:PATH`; anything else is the secret itself, which needs `[insecure] inline_secrets`.
 /// No message repeats what may be a secret.
 pub(super) fn read(item: &Item<'_>, inline_allowed: bool) -> Option<Secret> {
+    read_as(item, inline_allowed, false)
+}
+
+/// The same for what may have several lines, such as PEM.
+#[cfg(feature = "saml")]
+pub(super) fn read_lines(item: &Item<'_>, inline_allowed: bool) -> Option<Secret> {
+    read_as(item, inline_allowed, true)
+}
+
+fn read_as(item: &Item<'_>, inline_allowed: bool, lines: bool) -> Option<Secret> {
     let text = item.text()?;
     if let Some(name) = text.strip_prefix("env:") {
-        return from_variable(item, name);
+        return from_variable(item, name, lines);
     }
     if let Some(path) = text.strip_prefix("file:") {
-        return from_file(item, path);
+        return from_file(item, path, lines);
     }
     if text.is_empty() {
         item.error("the secret is empty; write `env:NAME` or `file:PATH`");
@@ -139,14 +149,14 @@ pub(super) fn read(item: &Item<'_>, inline_allowed: bool) -> Option<Secret> {
     Some(Secret::new(text))
 }
 
-fn from_variable(item: &Item<'_>, name: &str) -> Option<Secret> {
+fn from_variable(item: &Item<'_>, name: &str, lines: bool) -> Option<Secret> {
     let named = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     if !named {
         item.error("`env:` must be followed by the name of an environment variable, such as `env:OKTA_CLIENT_SECRET`");
         return None;
     }
     match item.reader().env().variable(name) {
-        Ok(value) => trimmed(item, &Secret::new(value), &format!("the environment variable `{name}`")),
+        Ok(value) => trimmed(item, &Secret::new(value), &format!("the environment variable `{name}`"), lines),
         Err(VarError::NotPresent) => {
             item.error(&format!("the environment variable `{name}` is not set"));
             None
@@ -158,7 +168,7 @@ fn from_variable(item: &Item<'_>, name: &str) -> Option<Secret> {
     }
 }
 
-fn from_file(item: &Item<'_>, path: &str) -> Option<Secret> {
+fn from_file(item: &Item<'_>, path: &str, lines: bool) -> Option<Secret> {
     if path.is_empty() {
         item.error("`file:` must be followed by a path, such as `file:/etc/portcullis/okta-secret`");
         return None;
@@ -170,7 +180,7 @@ fn from_file(item: &Item<'_>, path: &str) -> Option<Secret> {
                 let shown = path.display();
                 item.warn(&format!("every user of this machine can read `{shown}`; `chmod 600` it"));
             }
-            trimmed(item, &content.text, &format!("the file `{}`", path.display()))
+            trimmed(item, &content.text, &format!("the file `{}`", path.display()), lines)
         }
         Err(e) => {
             item.error(&format!("the file `{}` cannot be read: {}", path.display(), plain(&e)));
@@ -180,13 +190,13 @@ fn from_file(item: &Item<'_>, path: &str) -> Option<Secret> {
 }
 
 /// Editors and `echo` end a file with a newline; no secret has one.
-fn trimmed(item: &Item<'_>, value: &Secret, whence: &str) -> Option<Secret> {
+fn trimmed(item: &Item<'_>, value: &Secret, whence: &str, lines: bool) -> Option<Secret> {
     let value = value.expose().trim_end_matches(['\r', '\n']);
     if value.trim().is_empty() {
         item.error(&format!("{whence} is empty"));
         return None;
     }
-    if value.chars().any(char::is_control) {
+    if value.chars().any(|c| c.is_control() && !(lines && matches!(c, '\r' | '\n'))) {
         item.error(&format!("{whence} holds more than one line"));
         return None;
     }

@@ -394,7 +394,7 @@ fn every_selector_has_its_fields() {
 fn no_secret_shows() {
     let text = EXAMPLE.replace("# api_token = \"env:OKTA_API_TOKEN\"", "api_token = \"file:secret\"");
     let loaded = read(&text).unwrap();
-    let IdpKind::Okta(okta) = &loaded.config.identity_providers[0].kind;
+    let IdpKind::Okta(okta) = &loaded.config.identity_providers[0].kind else { panic!() };
     assert_eq!((okta.client_secret.expose(), okta.api_token.as_ref().unwrap().expose()), (HIDDEN, HIDDEN));
     assert!(!format!("{loaded:?} {loaded:#?}").contains(HIDDEN));
 }

@@ -10,9 +10,13 @@ use crate::engine::{
     ApplicationSettings, Authority, CookieAttributes, Cors, Known, Origins, Root, Snapshot, SnapshotError, Team,
 };
 use crate::http_client::HttpClient;
+#[cfg(feature = "saml")]
+use crate::idp::Saml;
 use crate::idp::{Ages, OktaSettings, Provider};
 use crate::observe::audit::Sample;
 use crate::route::Endpoint;
+#[cfg(feature = "saml")]
+use crate::saml::{DecryptionKeyError, ServiceProvider, SettingsError};
 
 /// Why a configuration that was read cannot be run.
 #[derive(Debug, Error)]
@@ -26,6 +30,14 @@ pub enum CompileError {
     /// The database of countries, which changed since the configuration was read.
     #[error(transparent)]
     Countries(#[from] CountryFileError),
+    /// A SAML connection.
+    #[cfg(feature = "saml")]
+    #[error("a SAML identity provider cannot be used")]
+    Saml(#[from] SettingsError),
+    /// What SAML assertions are encrypted for.
+    #[cfg(feature = "saml")]
+    #[error(transparent)]
+    DecryptionKey(#[from] DecryptionKeyError),
 }
 
 /// Makes what runs from what was written. `origins` gives the front's representation of an application's origins.
@@ -53,7 +65,11 @@ pub fn compile(
         StoreConfig::Sqlite { .. } | StoreConfig::Memory => None,
     };
     let services = Services {
-        providers: config.identity_providers.iter().map(|idp| provider(idp, http, &callback)).collect(),
+        providers: config
+            .identity_providers
+            .iter()
+            .map(|idp| provider(idp, http, &callback))
+            .collect::<Result<_, _>>()?,
         remote: config.team.certs_url.clone().map(|certs_url| remote(config, certs_url)).transpose()?,
         team_url: config.team.url(),
         team_session: config.team.session_duration,
@@ -108,8 +124,15 @@ fn remote(config: &Config, certs_url: Url) -> Result<RemoteTeam, url::ParseError
     })
 }
 
-fn provider(idp: &config::IdentityProvider, http: &HttpClient, callback: &Url) -> Provider {
-    let IdpKind::Okta(okta) = &idp.kind;
+fn provider(idp: &config::IdentityProvider, http: &HttpClient, callback: &Url) -> Result<Provider, CompileError> {
+    let okta = match &idp.kind {
+        IdpKind::Okta(okta) => okta,
+        #[cfg(feature = "saml")]
+        IdpKind::Saml(saml) => {
+            let agreed = ServiceProvider::new(saml.settings(callback.clone(), saml.decryption_keys()?))?;
+            return Ok(Provider::of_saml(Saml::new(idp.id.clone(), idp.name.clone(), agreed, saml.sign_request)));
+        }
+    };
     let settings = OktaSettings {
         id: idp.id.clone(),
         name: idp.name.clone(),
@@ -123,7 +146,7 @@ fn provider(idp: &config::IdentityProvider, http: &HttpClient, callback: &Url) -
         ages: Ages::default(),
         groups_budget: GROUPS_BUDGET,
     };
-    Provider::okta(settings, http.clone(), callback.clone())
+    Ok(Provider::okta(settings, http.clone(), callback.clone()))
 }
 
 fn application(config: &Config, application: &config::Application, origins: Origins) -> ApplicationSettings {

@@ -28,7 +28,9 @@ fn configuration(demo: &Demo) -> Config {
 
 /// The demo's provider, as the product knows it from the demo's configuration.
 fn okta(config: &Config, ports: Ports) -> Provider {
-    let IdentityProvider { id, name, kind: IdpKind::Okta(okta) } = config.identity_providers[0].clone();
+    let IdentityProvider { id, name, kind: IdpKind::Okta(okta) } = config.identity_providers[0].clone() else {
+        panic!()
+    };
     let settings = OktaSettings {
         id,
         name,

@@ -7,6 +7,8 @@ use thiserror::Error;
 use crate::http_client::HttpError;
 use crate::model::EmailError;
 use crate::oidc::{CallbackError, ClaimsError, IdTokenError, KeysError, MetadataError};
+#[cfg(feature = "saml")]
+use crate::saml::{SamlError, Step};
 
 /// Why nobody was logged in. Holds no secret, code or token; what the provider said in it is cut and without control
 /// characters. `Display` is for the operator, [`LoginFailure::sentence`] for the person.
@@ -83,6 +85,14 @@ pub enum LoginFailure {
     /// The userinfo answer is about somebody else.
     #[error("the ID token and the userinfo answer are about different people")]
     SubjectMismatch,
+    /// The SAML request cannot be made.
+    #[cfg(feature = "saml")]
+    #[error("the SAML request cannot be made")]
+    SamlRequest(#[source] crate::saml::RequestError),
+    /// The SAML response proves nothing.
+    #[cfg(feature = "saml")]
+    #[error("the SAML response is refused at the step `{}`{}", .0.step().as_str(), advice(.0))]
+    Saml(#[source] SamlError),
     /// There is no address to know the person by.
     #[error("the e-mail address is refused")]
     Email(#[source] EmailFailure),
@@ -209,6 +219,20 @@ impl LoginFailure {
             Self::ClockSkew { .. } => "clock_skew",
             Self::Userinfo(_) => "idp_userinfo",
             Self::SubjectMismatch => "subject_mismatch",
+            #[cfg(feature = "saml")]
+            Self::SamlRequest(_) => "saml_request",
+            #[cfg(feature = "saml")]
+            Self::Saml(error) => match error.step() {
+                Step::Parse | Step::Shape => "saml_malformed",
+                Step::Response => match error {
+                    SamlError::Status { .. } => "idp_refused",
+                    _ => "saml_response",
+                },
+                Step::Decryption => "saml_encryption",
+                Step::Signature => "saml_signature",
+                Step::Conditions => "saml_conditions",
+                Step::Identity => "saml_identity",
+            },
             Self::Email(_) => "email_refused",
             Self::Groups(_) => "groups_unavailable",
         }
@@ -226,6 +250,14 @@ impl LoginFailure {
             | Self::ClockSkew { .. }
             | Self::Groups(_) => Blame::Provider,
             Self::ProviderError { error, .. } if is_outage(error) => Blame::Provider,
+            #[cfg(feature = "saml")]
+            Self::SamlRequest(_) => Blame::Provider,
+            #[cfg(feature = "saml")]
+            Self::Saml(error) => match error {
+                // What answers no login of this browser's, or one that is over.
+                SamlError::Unsolicited | SamlError::Request | SamlError::Replayed => Blame::Browser,
+                _ => Blame::Person,
+            },
             // Of all errors only this one is about the code; the others are about our configuration or the provider.
             Self::TokenEndpoint { error: Some(error), .. } if error.starts_with("invalid_grant") => Blame::Browser,
             Self::TokenEndpoint { .. } => Blame::Provider,
@@ -247,6 +279,12 @@ impl LoginFailure {
             Self::ProviderError { error, .. } if error == "access_denied" => {
                 "Your identity provider refused the login."
             }
+            #[cfg(feature = "saml")]
+            Self::Saml(SamlError::Status { .. }) => "Your identity provider refused the login.",
+            #[cfg(feature = "saml")]
+            Self::Saml(SamlError::NoEmail(_) | SamlError::BadEmail(_)) => {
+                "Your identity provider gave no usable e-mail address."
+            }
             Self::ClockSkew { .. } => "The clocks of this service and of the identity provider differ too much.",
             _ => match self.blame() {
                 Blame::Provider => "The identity provider cannot be used at the moment.",
@@ -255,6 +293,12 @@ impl LoginFailure {
             },
         }
     }
+}
+
+/// What an operator can do about it.
+#[cfg(feature = "saml")]
+fn advice(error: &SamlError) -> String {
+    error.advice().map(|advice| format!(" ({advice})")).unwrap_or_default()
 }
 
 /// RFC 6749 §4.1.2.1

@@ -8,6 +8,8 @@ mod documents;
 mod failure;
 mod groups;
 mod okta;
+#[cfg(feature = "saml")]
+mod saml;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -20,6 +22,8 @@ use url::Url;
 pub use documents::Ages;
 pub use failure::{Blame, EmailFailure, Endpoint, GroupsFailure, IssuerMismatch, LoginFailure};
 pub use okta::OktaSettings;
+#[cfg(feature = "saml")]
+pub use saml::{Saml, SamlAnswer, SamlPending};
 
 use self::okta::Okta;
 use crate::http_client::HttpClient;
@@ -33,9 +37,10 @@ pub struct Provider {
     kind: Kind,
 }
 
-/// Generic OpenID Connect and SAML will stand here.
 enum Kind {
     Okta(Box<Okta>),
+    #[cfg(feature = "saml")]
+    Saml(Box<Saml>),
 }
 
 /// A login that was begun.
@@ -92,10 +97,27 @@ impl Provider {
         Self { kind: Kind::Okta(Box::new(Okta::new(settings, http, redirect_uri))) }
     }
 
+    /// A SAML connection. Its logins go by [`Provider::saml`].
+    #[cfg(feature = "saml")]
+    pub fn of_saml(saml: Saml) -> Self {
+        Self { kind: Kind::Saml(Box::new(saml)) }
+    }
+
+    /// Where this is a SAML connection, itself: it works by messages that browsers post, and without a callback's query.
+    #[cfg(feature = "saml")]
+    pub fn saml(&self) -> Option<&Saml> {
+        match &self.kind {
+            Kind::Okta(_) => None,
+            Kind::Saml(saml) => Some(saml),
+        }
+    }
+
     /// What rules and `allowed_idps` refer to.
     pub const fn id(&self) -> &IdpId {
         match &self.kind {
             Kind::Okta(okta) => &okta.settings().id,
+            #[cfg(feature = "saml")]
+            Kind::Saml(saml) => saml.id(),
         }
     }
 
@@ -103,6 +125,8 @@ impl Provider {
     pub fn name(&self) -> &str {
         match &self.kind {
             Kind::Okta(okta) => &okta.settings().name,
+            #[cfg(feature = "saml")]
+            Kind::Saml(saml) => saml.name(),
         }
     }
 
@@ -110,16 +134,20 @@ impl Provider {
     pub fn idp_ref(&self) -> IdpRef {
         match &self.kind {
             Kind::Okta(okta) => okta.idp_ref(),
+            #[cfg(feature = "saml")]
+            Kind::Saml(saml) => saml.idp_ref(),
         }
     }
 
     /// Begins a login. `state` comes back with the callback; the caller ties it to the browser.
     ///
     /// # Errors
-    /// Where the provider's discovery document cannot be had; [`Blame::Provider`] always.
+    /// Where the provider's discovery document cannot be had: [`Blame::Provider`]; and where it is of SAML.
     pub async fn begin(&self, state: &str, hints: Hints) -> Result<Begun, LoginFailure> {
         match &self.kind {
             Kind::Okta(okta) => okta.begin(state, hints).await,
+            #[cfg(feature = "saml")]
+            Kind::Saml(_) => Err(LoginFailure::Flow),
         }
     }
 
@@ -139,6 +167,8 @@ impl Provider {
     ) -> Result<Profile, LoginFailure> {
         match &self.kind {
             Kind::Okta(okta) => okta.finish(state, pending, callback, now, leeway, client_ip).await,
+            #[cfg(feature = "saml")]
+            Kind::Saml(_) => Err(LoginFailure::Flow),
         }
     }
 }
@@ -158,6 +188,9 @@ fn exposed<S: Serializer>(secret: &Secret, serializer: S) -> Result<S::Ok, S::Er
 
 /// The type of an Okta connection, as Access writes it.
 const KIND_OKTA: &str = "okta";
+/// Any SAML connection.
+#[cfg(feature = "saml")]
+const KIND_SAML: &str = "saml";
 
 #[cfg(test)]
 mod tests;

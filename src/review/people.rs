@@ -85,9 +85,7 @@ impl Person {
 
 fn provider(id: Option<&str>, config: &Config) -> Result<(IdpId, String), String> {
     let known = &config.identity_providers;
-    let kind = |kind: &IdpKind| match kind {
-        IdpKind::Okta(_) => "okta".to_owned(),
-    };
+    let kind = |kind: &IdpKind| kind.name().to_owned();
     match (id, known.as_slice()) {
         // Another team's providers are not known here.
         (Some(id), []) => Ok((IdpId(id.into()), "unknown".to_owned())),
@@ -108,9 +106,5 @@ fn names(providers: &[crate::config::IdentityProvider]) -> String {
 /// The claims that a provider is asked for.
 fn asked_for(config: &Config, id: &IdpId) -> Vec<String> {
     let provider = config.identity_providers.iter().find(|provider| provider.id == *id);
-    provider
-        .map(|provider| match &provider.kind {
-            IdpKind::Okta(okta) => okta.claims.clone(),
-        })
-        .unwrap_or_default()
+    provider.map(|provider| provider.kind.claims().to_vec()).unwrap_or_default()
 }

@@ -19,6 +19,7 @@ struct Tables {
     users: HashMap<(IdpId, Box<str>), UserId>,
     revision: u64,
     revocations: BTreeMap<u64, (Revocation, UnixTime)>,
+    uses: HashMap<Box<str>, UnixTime>,
 }
 
 impl MemoryStore {
@@ -93,6 +94,15 @@ impl Store for MemoryStore {
         Ok(later.map(read).collect())
     }
 
+    async fn first_use(&self, name: &str, expires: UnixTime) -> Result<bool, StoreError> {
+        let mut tables = self.tables();
+        let first = !tables.uses.contains_key(name);
+        if first {
+            tables.uses.insert(name.into(), expires);
+        }
+        Ok(first)
+    }
+
     async fn prune(&self, now: UnixTime) -> Result<Pruned, StoreError> {
         let mut tables = self.tables();
         let over = |expires: &UnixTime| *expires <= now;
@@ -111,7 +121,17 @@ impl Store for MemoryStore {
         for revision in &revocations {
             tables.revocations.remove(revision);
         }
-        Ok(Pruned { identities: identities.len() as u64, revocations: revocations.len() as u64 })
+        let uses: Vec<_> =
+            tables.uses.iter().filter(|(_, at)| over(at)).map(|(name, _)| name.clone()).take(BATCH).collect();
+        for name in &uses {
+            tables.uses.remove(name);
+        }
+        let count = |gone: usize| gone as u64;
+        Ok(Pruned {
+            identities: count(identities.len()),
+            revocations: count(revocations.len()),
+            uses: count(uses.len()),
+        })
     }
 }
 

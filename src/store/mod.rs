@@ -61,7 +61,10 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     /// A revision becomes visible only after all earlier ones, so a reader that follows the last one it saw misses none.
     async fn revocations_after(&self, revision: u64) -> Result<Vec<Revoked>, StoreError>;
 
-    /// Forgets identities and revocations whose time is over, at most [`BATCH`] of each.
+    /// Remembers a name until `expires`; whether it was not known. Of several that ask at once, on whatever node, one is first.
+    async fn first_use(&self, name: &str, expires: UnixTime) -> Result<bool, StoreError>;
+
+    /// Forgets identities, revocations and names whose time is over, at most [`BATCH`] of each.
     async fn prune(&self, now: UnixTime) -> Result<Pruned, StoreError>;
 }
 
@@ -125,12 +128,14 @@ pub struct Pruned {
     pub identities: u64,
     /// Revocations.
     pub revocations: u64,
+    /// Names that were used.
+    pub uses: u64,
 }
 
 impl Pruned {
     /// Whether a batch was filled, so that there may be more to delete.
     pub const fn is_full(self) -> bool {
-        self.identities >= BATCH as u64 || self.revocations >= BATCH as u64
+        self.identities >= BATCH as u64 || self.revocations >= BATCH as u64 || self.uses >= BATCH as u64
     }
 }
 

@@ -259,18 +259,28 @@ impl Store for SqliteStore {
         rows.into_iter().map(|row| revoked(row).ok_or(StoreError::Malformed { what: "revocation" })).collect()
     }
 
+    async fn first_use(&self, name: &str, expires: UnixTime) -> Result<bool, StoreError> {
+        let insert = sqlx::query("INSERT INTO uses (name, expires) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
+            .bind(name)
+            .bind(seconds(expires));
+        let done = insert.execute(&self.writer).await.map_err(failure("remember a use"))?;
+        Ok(done.rows_affected() == 1)
+    }
+
     async fn prune(&self, now: UnixTime) -> Result<Pruned, StoreError> {
         const IDENTITIES: &str = "DELETE FROM identities WHERE nonce IN \
              (SELECT nonce FROM identities WHERE expires <= $1 ORDER BY expires LIMIT $2)";
         const REVOCATIONS: &str = "DELETE FROM revocations WHERE revision IN \
              (SELECT revision FROM revocations WHERE expires <= $1 ORDER BY expires LIMIT $2)";
-        let mut gone = [0; 2];
-        for (statement, gone) in [IDENTITIES, REVOCATIONS].into_iter().zip(&mut gone) {
+        const USES: &str =
+            "DELETE FROM uses WHERE name IN (SELECT name FROM uses WHERE expires <= $1 ORDER BY expires LIMIT $2)";
+        let mut gone = [0; 3];
+        for (statement, gone) in [IDENTITIES, REVOCATIONS, USES].into_iter().zip(&mut gone) {
             let delete = sqlx::query(statement).bind(seconds(now)).bind(BATCH as i64);
             *gone = delete.execute(&self.writer).await.map_err(failure("prune"))?.rows_affected();
         }
-        let [identities, revocations] = gone;
-        Ok(Pruned { identities, revocations })
+        let [identities, revocations, uses] = gone;
+        Ok(Pruned { identities, revocations, uses })
     }
 }
 

@@ -161,6 +161,26 @@ async fn a_tail_comes_in_bounded_parts() {
 }
 
 #[tokio::test]
+async fn a_use_is_the_first_once() {
+    let dir = dir();
+    for store in stores(&dir).await {
+        let calls: Vec<_> = (0..20)
+            .map(|_| {
+                let store = Arc::clone(&store);
+                tokio::spawn(async move { store.first_use("assertion", NOW).await.unwrap() })
+            })
+            .collect();
+        let mut first = 0;
+        for call in calls {
+            first += usize::from(call.await.unwrap());
+        }
+        assert_eq!(first, 1);
+        assert!(store.first_use("another", NOW).await.unwrap());
+        assert!(!store.first_use("assertion", UnixTime(NOW.0 + 900)).await.unwrap());
+    }
+}
+
+#[tokio::test]
 async fn pruning_takes_what_is_over_and_no_more() {
     let dir = dir();
     for store in stores(&dir).await {
@@ -170,12 +190,17 @@ async fn pruning_takes_what_is_over_and_no_more() {
         store.revoke(&user_revocation("old"), NOW).await.unwrap();
         store.revoke(&user_revocation("new"), UnixTime(NOW.0 + 1)).await.unwrap();
         let last = store.revoke(&user_revocation("last"), NOW).await.unwrap();
+        assert!(
+            store.first_use("old", NOW).await.unwrap() && store.first_use("new", UnixTime(NOW.0 + 1)).await.unwrap()
+        );
         let gone = store.prune(NOW).await.unwrap();
-        assert_eq!(gone, Pruned { identities: 1, revocations: 2 });
+        assert_eq!(gone, Pruned { identities: 1, revocations: 2, uses: 1 });
         assert!(!gone.is_full());
         assert_eq!(store.prune(NOW).await.unwrap(), Pruned::default());
         assert_eq!(store.identity(&old).await.unwrap(), None);
         assert!(store.identity(&new).await.unwrap().is_some());
+        assert!(store.first_use("old", NOW).await.unwrap(), "forgotten");
+        assert!(!store.first_use("new", NOW).await.unwrap(), "remembered");
         assert_eq!(store.revocations_after(0).await.unwrap()[0].revocation, user_revocation("new"));
         let next = store.revoke(&user_revocation("next"), NOW).await.unwrap();
         assert!(next > last, "a revision is never used twice, or who has seen the first would miss the second");
@@ -258,7 +283,7 @@ async fn a_thousand_calls_at_once() {
             call.await.unwrap().unwrap();
         }
         assert_eq!(store.revocations_after(0).await.unwrap().len(), 200);
-        assert_eq!(store.prune(NOW).await.unwrap(), Pruned { identities: 200, revocations: 200 });
+        assert_eq!(store.prune(NOW).await.unwrap(), Pruned { identities: 200, revocations: 200, uses: 0 });
     }
 }
 
@@ -374,7 +399,7 @@ async fn a_schema_that_stopped_half_way_is_finished() {
     let dir = dir();
     let store = sqlite(&dir).await;
     // As it was before the first step.
-    for table in ["secrets", "signing_keys", "identities", "users", "revision", "revocations"] {
+    for table in ["secrets", "signing_keys", "identities", "users", "revision", "revocations", "uses"] {
         let drop = sqlx::AssertSqlSafe(format!("DROP TABLE {table}"));
         sqlx::query(drop).execute(store.writer()).await.unwrap();
     }
@@ -385,6 +410,19 @@ async fn a_schema_that_stopped_half_way_is_finished() {
     let version: i64 =
         sqlx::query_scalar("SELECT version FROM portcullis_schema").fetch_one(store.writer()).await.unwrap();
     assert_eq!(version, schema::KNOWN);
+}
+
+#[tokio::test]
+async fn a_store_of_the_first_schema_is_brought_along() {
+    let dir = dir();
+    let store = sqlite(&dir).await;
+    let secret = store.secret("s").await.unwrap();
+    sqlx::query("DROP TABLE uses").execute(store.writer()).await.unwrap();
+    sqlx::query("UPDATE portcullis_schema SET version = 1").execute(store.writer()).await.unwrap();
+    store.close().await;
+    let store = sqlite(&dir).await;
+    assert_eq!(store.secret("s").await.unwrap(), secret);
+    assert!(store.first_use("a", NOW).await.unwrap());
 }
 
 /// Nothing that writes succeeds, and nothing says that there is nothing.

@@ -1,0 +1,147 @@
+use url::Url;
+
+use super::reader::{self, Item, Table};
+use super::secrets;
+use super::server::Insecure;
+use crate::model::Secret;
+use crate::saml::{Binding, DecryptionKey, DecryptionKeyError, ServiceProvider, Settings};
+
+/// A SAML application at an identity provider (`config`), in the words of Access.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SamlConfig {
+    /// The provider's entity id, byte for byte.
+    pub issuer_url: String,
+    /// Where it takes requests.
+    pub sso_target_url: Url,
+    /// The certificates it signs with, in PEM or the base64 inside it.
+    pub idp_public_certs: Vec<String>,
+    /// Whether requests are signed; those go in a form, others in an address.
+    pub sign_request: bool,
+    /// Whether it is to ask for credentials at each login.
+    pub force_authn: bool,
+    /// The attribute that holds the address; without one `email`, else the name id.
+    pub email_attribute_name: Option<String>,
+    /// The attribute that holds the groups.
+    pub groups_attribute_name: String,
+    /// The attributes to keep with the identity.
+    pub attributes: Vec<String>,
+    /// What assertions may be encrypted for, and its certificates.
+    pub encryption_keys: Vec<EncryptionKey>,
+}
+
+/// A key that assertions may be encrypted for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EncryptionKey {
+    /// PKCS#8 in PEM.
+    pub key: Secret,
+    /// Of its public half, in PEM.
+    pub certificate: String,
+}
+
+impl SamlConfig {
+    pub(super) fn read(table: &mut Table<'_>, insecure: &Insecure) -> Option<Self> {
+        table.foreign(&[
+            ("header_attributes", "sending attributes to origins is not there yet; leave this out"),
+            ("enable_encryption", "write `encryption_keys = [{ key = \"file:…\", certificate = \"MIID…\" }]` instead"),
+            ("redirect_url", "this is always `/cdn-cgi/access/callback` on the team domain; leave this out"),
+        ]);
+        let issuer = table.needed("issuer_url", "\"http://www.okta.com/exk…\"");
+        let sso = table.needed("sso_target_url", "\"https://dev-1.okta.com/app/…/sso/saml\"");
+        let certificates = table.needed("idp_public_certs", "[\"MIID…\"]");
+        let place = certificates.clone();
+        let listed = certificates.and_then(|item| item.list()).unwrap_or_default();
+        let name = |item: Item<'_>| item.parse(attribute);
+        let key = |item: &Item<'_>| item.table(|table| EncryptionKey::read(table, insecure)).flatten();
+        let groups = table.item("groups_attribute_name").and_then(name);
+        let read = Self {
+            issuer_url: issuer.and_then(|item| item.parse(reader::label)).unwrap_or_default(),
+            sso_target_url: sso.and_then(|item| item.parse(|text| address(text, insecure)))?,
+            idp_public_certs: listed.iter().filter_map(|item| item.text().map(str::to_owned)).collect(),
+            sign_request: table.flag("sign_request", false),
+            force_authn: table.flag("force_authn", false),
+            email_attribute_name: table.item("email_attribute_name").and_then(name),
+            groups_attribute_name: groups.unwrap_or_else(|| GROUPS.to_owned()),
+            attributes: table.list("attributes").into_iter().filter_map(name).collect(),
+            encryption_keys: table.list("encryption_keys").iter().filter_map(key).collect(),
+        };
+        // What is missing was said.
+        if read.issuer_url.is_empty() || place.is_none() {
+            return None;
+        }
+        // Any address does while nothing but the rest is looked at.
+        let settings = read.settings(read.sso_target_url.clone(), Vec::new());
+        match (ServiceProvider::new(settings), place) {
+            (Ok(_), _) => Some(read),
+            (Err(error), place) => {
+                place.map(|item| item.error(&error.to_string()));
+                None
+            }
+        }
+    }
+
+    /// Both sides of the agreement. `keys` come from [`SamlConfig::decryption_keys`].
+    pub(crate) fn settings(&self, acs: Url, keys: Vec<DecryptionKey>) -> Settings {
+        Settings {
+            acs,
+            idp_entity_id: self.issuer_url.clone(),
+            sso_url: self.sso_target_url.clone(),
+            certificates: self.idp_public_certs.clone(),
+            binding: if self.sign_request { Binding::Post } else { Binding::Redirect },
+            force_authn: self.force_authn,
+            email_attribute: self.email_attribute_name.clone(),
+            groups_attribute: self.groups_attribute_name.clone(),
+            attributes: self.attributes.clone(),
+            header_attributes: Vec::new(),
+            decryption_keys: keys,
+        }
+    }
+
+    /// The keys that assertions may be encrypted for.
+    ///
+    /// # Errors
+    /// Where one cannot be used, which was looked at when the file was read.
+    pub(crate) fn decryption_keys(&self) -> Result<Vec<DecryptionKey>, DecryptionKeyError> {
+        self.encryption_keys.iter().map(|key| DecryptionKey::new(&key.key, &key.certificate)).collect()
+    }
+}
+
+impl EncryptionKey {
+    fn read(table: &mut Table<'_>, insecure: &Insecure) -> Option<Self> {
+        let key = table
+            .needed("key", "\"file:saml.key\"")
+            .and_then(|item| secrets::read_lines(&item, insecure.inline_secrets));
+        let certificate = table.needed("certificate", "\"MIID…\"");
+        let certificate = certificate.as_ref().and_then(Item::text).map(str::to_owned);
+        let read = Self { key: key?, certificate: certificate? };
+        match DecryptionKey::new(&read.key, &read.certificate) {
+            // Where secrets are not at hand, something else stands for them.
+            Err(error) if !table.reader().env().is_offline() => {
+                table.reader().error(table.place(), &error.to_string());
+                None
+            }
+            _ => Some(read),
+        }
+    }
+}
+
+fn address(text: &str, insecure: &Insecure) -> Result<Url, String> {
+    let url =
+        Url::parse(text).map_err(|e| format!("`{text}` is not an address like `https://dev-1.okta.com/app/…`: {e}"))?;
+    match url.scheme() {
+        _ if url.fragment().is_some() => Err(format!("`{text}` has a part after `#`; leave it out")),
+        "https" => Ok(url),
+        "http" if insecure.insecure_identity_providers => Ok(url),
+        "http" => Err(format!(
+            "`{text}` is not encrypted; write `https://…` (or set `insecure_identity_providers = true` under `[insecure]`)"
+        )),
+        _ => Err(format!("`{text}` is not an address like `https://dev-1.okta.com/app/…`")),
+    }
+}
+
+fn attribute(text: &str) -> Result<String, String> {
+    let odd = text.trim().is_empty() || text.len() > 255 || text.chars().any(char::is_control);
+    if odd { Err(format!("`{text}` must be 1 to 255 characters")) } else { Ok(text.to_owned()) }
+}
+
+/// What Okta's guide calls the attribute.
+const GROUPS: &str = "groups";

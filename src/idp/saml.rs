@@ -1,0 +1,157 @@
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{KIND_SAML, LoginFailure, Profile};
+use crate::model::{IdpId, IdpRef, UnixTime};
+use crate::saml::{AuthnRequest, Expected, Message, SamlError, ServiceProvider, Verified};
+use crate::token::SigningKey;
+
+/// A SAML connection. Nothing of it waits: the browser carries every message.
+#[derive(Debug)]
+pub struct Saml {
+    id: IdpId,
+    name: String,
+    provider: ServiceProvider,
+    sign_request: bool,
+}
+
+/// What a SAML login needs to be finished. Only ever to be kept sealed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SamlPending {
+    /// The request that the response must answer.
+    #[serde(rename = "r")]
+    pub request: String,
+    /// When it was made.
+    #[serde(rename = "t")]
+    pub at: UnixTime,
+    /// With whom it was begun.
+    #[serde(rename = "i")]
+    pub idp: IdpId,
+    /// Who that was at the time.
+    #[serde(rename = "e")]
+    pub entity: String,
+    /// The login's own state. `RelayState` has room for no more than its name (SAML Bindings 3.4.3).
+    #[serde(rename = "s")]
+    pub state: String,
+}
+
+/// Who logged in, but for whether that is the first time that their assertion is used.
+#[derive(Debug)]
+pub struct SamlAnswer {
+    verified: Verified,
+    idp: IdpRef,
+    at: UnixTime,
+    ip: IpAddr,
+}
+
+impl Saml {
+    /// A connection that was configured.
+    pub const fn new(id: IdpId, name: String, provider: ServiceProvider, sign_request: bool) -> Self {
+        Self { id, name, provider, sign_request }
+    }
+
+    /// What rules and `allowed_idps` refer to.
+    pub const fn id(&self) -> &IdpId {
+        &self.id
+    }
+
+    /// What the login page calls it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What was agreed with the identity provider.
+    pub const fn provider(&self) -> &ServiceProvider {
+        &self.provider
+    }
+
+    /// Whether its requests are signed.
+    pub const fn signs(&self) -> bool {
+        self.sign_request
+    }
+
+    pub(super) fn idp_ref(&self) -> IdpRef {
+        IdpRef { id: self.id.clone(), kind: KIND_SAML.to_owned() }
+    }
+
+    /// Begins a login: what the browser is to do, and what to seal into a cookie of its. `flow` comes back with the response;
+    /// `key` is the team's, and used where requests are signed.
+    ///
+    /// # Errors
+    /// Where the request cannot be signed.
+    pub fn begin(
+        &self,
+        flow: &str,
+        state: &str,
+        key: &SigningKey,
+        now: UnixTime,
+    ) -> Result<(Message, SamlPending), LoginFailure> {
+        let request = self.provider.start(flow, self.sign_request.then_some(key), now);
+        let AuthnRequest { id, at, message } = request.map_err(LoginFailure::SamlRequest)?;
+        let entity = self.provider.idp_entity_id().to_owned();
+        Ok((message, SamlPending { request: id, at, idp: self.id.clone(), entity, state: state.to_owned() }))
+    }
+
+    /// Checks the response to the login that `pending` is of.
+    ///
+    /// # Errors
+    /// See [`SamlError`].
+    pub fn finish(
+        &self,
+        pending: &SamlPending,
+        response: &str,
+        now: UnixTime,
+        leeway: std::time::Duration,
+        client_ip: IpAddr,
+    ) -> Result<SamlAnswer, LoginFailure> {
+        // The flow remembers whom it was begun with.
+        if pending.idp != self.id || pending.entity != self.provider.idp_entity_id() {
+            return Err(LoginFailure::Flow);
+        }
+        let expected = Expected { request_id: &pending.request, requested_at: pending.at, now, leeway };
+        let verified = self.provider.verify(response, &expected)?;
+        Ok(SamlAnswer { verified, idp: self.idp_ref(), at: now, ip: client_ip })
+    }
+}
+
+impl SamlAnswer {
+    /// See [`Verified::once`].
+    pub fn once(&self) -> (&str, UnixTime) {
+        self.verified.once()
+    }
+
+    /// Who it is; see [`Verified::identity`].
+    ///
+    /// # Errors
+    /// Where it is not the first use.
+    pub fn profile(self, first: bool) -> Result<Profile, LoginFailure> {
+        let Self { verified, idp, at, ip } = self;
+        let identity = verified.identity(first)?;
+        Ok(Profile {
+            claims: identity.claims(),
+            subject: identity.subject,
+            email: identity.email,
+            name: None,
+            idp,
+            groups: identity.groups,
+            amr: None,
+            at,
+            ip: Some(ip),
+        })
+    }
+}
+
+/// Beyond this an assertion is old rather than told by another clock, in seconds.
+const MAX_SKEW_TOLD: u64 = 600;
+
+impl From<SamlError> for LoginFailure {
+    fn from(error: SamlError) -> Self {
+        match error {
+            SamlError::Time { seconds } if seconds.unsigned_abs() <= MAX_SKEW_TOLD => {
+                Self::ClockSkew { seconds: seconds.unsigned_abs() }
+            }
+            other => Self::Saml(other),
+        }
+    }
+}
