@@ -69,6 +69,9 @@ pub struct OktaConfig {
 
 const SAML: &str = "saml";
 
+/// For messages.
+const THERE: &str = if cfg!(feature = "saml") { "`okta` or `saml`" } else { "`okta`" };
+
 /// Kinds that Cloudflare Access has.
 const ELSEWHERE: &[&str] = &[
     "oidc",
@@ -155,9 +158,9 @@ fn kind(text: &str) -> Result<&'static str, String> {
         SAML => Ok(SAML),
         _ if text.eq_ignore_ascii_case("okta") => Err(format!("`{text}` is not a type; write `okta`")),
         _ if ELSEWHERE.contains(&text) => {
-            Err(format!("identity providers of type `{text}` are not there yet; `okta` is"))
+            Err(format!("identity providers of type `{text}` are not there yet; write {THERE}"))
         }
-        _ => Err(format!("`{text}` is not a type of identity provider; write `okta`")),
+        _ => Err(format!("`{text}` is not a type of identity provider; write {THERE}")),
     }
 }
 

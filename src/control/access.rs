@@ -260,6 +260,18 @@ impl Access {
         self.used.contains_key(id)
     }
 
+    /// Remembers that something was used, on every node; `None` where the store does not answer.
+    #[cfg(feature = "saml")]
+    pub(crate) async fn first_use(&self, name: &str, until: UnixTime) -> Option<bool> {
+        self.store.first_use(name, until).await.map_err(|error| self.store_failed(&error)).ok()
+    }
+
+    /// The team's signing keys; a remote team's are not ours.
+    #[cfg(feature = "saml")]
+    pub(crate) fn signing(&self) -> Option<Arc<SigningKeys>> {
+        self.signing.load_full()
+    }
+
     /// The `certs` document.
     pub(crate) fn jwks(&self) -> Option<Bytes> {
         let own = self.signing.load().as_ref().map(|keys| keys.jwks());

@@ -177,6 +177,12 @@ impl SigningKeys {
         self.kids.iter().map(AsRef::as_ref)
     }
 
+    /// The key that signs, for what is no token.
+    #[cfg(feature = "saml")]
+    pub(crate) const fn signer(&self) -> &SigningKey {
+        &self.signer
+    }
+
     /// Signs claims with the current key. Takes about a millisecond of processor time.
     ///
     /// # Errors

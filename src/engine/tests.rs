@@ -153,6 +153,8 @@ fn say(decision: &Decision) -> String {
                 Endpoint::Certs => "certs",
                 Endpoint::GetIdentity => "get-identity",
                 Endpoint::ProtectedResource => "protected-resource",
+                Endpoint::SamlMetadata => "saml-metadata",
+                Endpoint::PublicCert => "public-cert",
                 Endpoint::Home => "home",
                 Endpoint::Unknown => "unknown",
             };

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{KIND_SAML, LoginFailure, Profile};
 use crate::model::{IdpId, IdpRef, UnixTime};
-use crate::saml::{AuthnRequest, Expected, Message, SamlError, ServiceProvider, Verified};
+use crate::saml::{AuthnRequest, Expected, Message, RequestError, SamlError, ServiceProvider, Verified};
 use crate::token::SigningKey;
 
 /// A SAML connection. Nothing of it waits: the browser carries every message.
@@ -25,15 +25,15 @@ pub struct SamlPending {
     /// When it was made.
     #[serde(rename = "t")]
     pub at: UnixTime,
+    /// Whether it asks for credentials.
+    #[serde(rename = "f")]
+    pub fresh: bool,
     /// With whom it was begun.
     #[serde(rename = "i")]
     pub idp: IdpId,
     /// Who that was at the time.
     #[serde(rename = "e")]
     pub entity: String,
-    /// The login's own state. `RelayState` has room for no more than its name (SAML Bindings 3.4.3).
-    #[serde(rename = "s")]
-    pub state: String,
 }
 
 /// Who logged in, but for whether that is the first time that their assertion is used.
@@ -75,22 +75,27 @@ impl Saml {
         IdpRef { id: self.id.clone(), kind: KIND_SAML.to_owned() }
     }
 
-    /// Begins a login: what the browser is to do, and what to seal into a cookie of its. `flow` comes back with the response;
-    /// `key` is the team's, and used where requests are signed.
+    /// Begins a login: what the browser is to do, and what to seal into a cookie of its. `flow` comes back with the response,
+    /// and has at most 80 bytes (SAML Bindings 3.4.3); `key` is the team's, and used where requests are signed. `fresh`: whether
+    /// to ask for credentials this time.
     ///
     /// # Errors
     /// Where the request cannot be signed.
     pub fn begin(
         &self,
         flow: &str,
-        state: &str,
-        key: &SigningKey,
+        key: Option<&SigningKey>,
+        fresh: bool,
         now: UnixTime,
     ) -> Result<(Message, SamlPending), LoginFailure> {
-        let request = self.provider.start(flow, self.sign_request.then_some(key), now);
-        let AuthnRequest { id, at, message } = request.map_err(LoginFailure::SamlRequest)?;
+        let key = key.filter(|_| self.sign_request);
+        if self.sign_request && key.is_none() {
+            return Err(LoginFailure::SamlRequest(RequestError::Sign));
+        }
+        let request = self.provider.start(flow, key, fresh, now).map_err(LoginFailure::SamlRequest)?;
+        let AuthnRequest { id, at, fresh, message } = request;
         let entity = self.provider.idp_entity_id().to_owned();
-        Ok((message, SamlPending { request: id, at, idp: self.id.clone(), entity, state: state.to_owned() }))
+        Ok((message, SamlPending { request: id, at, fresh, idp: self.id.clone(), entity }))
     }
 
     /// Checks the response to the login that `pending` is of.
@@ -109,7 +114,8 @@ impl Saml {
         if pending.idp != self.id || pending.entity != self.provider.idp_entity_id() {
             return Err(LoginFailure::Flow);
         }
-        let expected = Expected { request_id: &pending.request, requested_at: pending.at, now, leeway };
+        let expected =
+            Expected { request_id: &pending.request, requested_at: pending.at, fresh: pending.fresh, now, leeway };
         let verified = self.provider.verify(response, &expected)?;
         Ok(SamlAnswer { verified, idp: self.idp_ref(), at: now, ip: client_ip })
     }

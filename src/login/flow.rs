@@ -81,6 +81,22 @@ impl<P: Serialize + for<'de> Deserialize<'de>> Flow<P> {
         flow_cookie(&format!("{FLOW_PREFIX}{id}"), &value, now).to_header()
     }
 
+    /// The cookie to set where the provider makes the browser come back by a form, which is no navigation to browsers that
+    /// ask where a cookie may go. What it holds is of no use without the name of the flow, nor to anybody who sends it here.
+    #[cfg(feature = "saml")]
+    pub(crate) fn to_cookie_for_forms(&self, key: &SealingKey, id: &str, now: UnixTime) -> Option<HeaderValue> {
+        let (name, value) = (format!("{FLOW_PREFIX}{id}"), key.seal(&purpose(id), self).ok()?);
+        let cookie = SetCookie { same_site: SameSite::None, ..flow_cookie(&name, &value, now) };
+        if cookie.fits() { cookie.to_header() } else { None }
+    }
+
+    /// The flow of that name, where this browser began it.
+    #[cfg(feature = "saml")]
+    pub(crate) fn named(headers: &HeaderMap, key: &SealingKey, id: &str) -> Option<Self> {
+        let name = format!("{FLOW_PREFIX}{id}");
+        cookie::values(headers, &name).find_map(|value| key.open::<Self>(&purpose(id), value).ok())
+    }
+
     /// The flow of a `state`, where this browser began it.
     pub(crate) fn of(headers: &HeaderMap, key: &SealingKey, id: &str, state: &str) -> Option<Self> {
         let name = format!("{FLOW_PREFIX}{id}");

@@ -6,12 +6,12 @@ use http::{Response, StatusCode, header};
 use super::login::{Destination, again, arrive};
 use super::pages::{LoginLoop, LostCookie};
 use super::{PortalRequest, answer, respond};
-use crate::control::Access;
+use crate::control::{Access, Login};
 use crate::cookie::FLOW_PREFIX;
 use crate::engine::Snapshot;
-use crate::idp::{Callback, Pending};
+use crate::idp::{Callback, LoginFailure, Pending};
 use crate::login::{Flow, FlowCookies, State};
-use crate::model::Secret;
+use crate::model::{IdpId, Secret};
 use crate::observe::audit::Via;
 use crate::observe::metrics::Login as Outcome;
 
@@ -25,7 +25,6 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
     };
     let Some(destination) = destination(&snapshot, &state) else { return respond::not_found(request.id) };
     let flow = Flow::<Pending>::of(&request.headers, access.seal(), &state.flow, &sealed);
-    let begun_again = again(&access.services(), &destination);
     // A flow is over when its time is, or when it was used: one call of the provider, however often the browser comes.
     let flow = match flow {
         Some(flow) if !state.has_expired(request.now) && access.use_up(&state.flow) => flow,
@@ -34,9 +33,22 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
             return late(access, &snapshot, &destination, &state, lost, request).await;
         }
     };
-    let mut response = match finish(access, &sealed, &flow.pending, request).await {
+    let outcome = finish(access, &sealed, &flow.pending, request).await;
+    conclude(access, &snapshot, &destination, (outcome, &flow.pending.idp), &state.flow, request).await
+}
+
+/// What a provider's answer led to: the browser goes on to the application's host, or is told why not. The flow is over.
+pub(super) async fn conclude(
+    access: &Access,
+    snapshot: &Snapshot,
+    destination: &Destination,
+    (outcome, idp): (Result<Option<Login>, LoginFailure>, &IdpId),
+    flow: &str,
+    request: &PortalRequest,
+) -> Response<Bytes> {
+    let mut response = match outcome {
         Ok(Some(login)) => {
-            let mut response = arrive(access, &snapshot, &destination, &login, Via::Provider, request).await;
+            let mut response = arrive(access, snapshot, destination, &login, Via::Provider, request).await;
             match access.organisation_cookie(&login, request.now) {
                 Some(cookie) => response.headers_mut().append(header::SET_COOKIE, cookie),
                 None => return respond::internal(request.id),
@@ -45,11 +57,11 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
         }
         Ok(None) => respond::unavailable(request.id),
         Err(failure) => {
-            access.login_failed(&failure, Some(&flow.pending.idp), Some(&destination.application), request);
-            respond::failed(request.id, &failure, &begun_again)
+            access.login_failed(&failure, Some(idp), Some(&destination.application), request);
+            respond::failed(request.id, &failure, &again(&access.services(), destination))
         }
     };
-    if let Some(removal) = FlowCookies::removal(&state.flow, request.now) {
+    if let Some(removal) = FlowCookies::removal(flow, request.now) {
         response.headers_mut().append(header::SET_COOKIE, removal);
     }
     response
@@ -61,10 +73,10 @@ async fn finish(
     state: &str,
     pending: &Pending,
     request: &PortalRequest,
-) -> Result<Option<crate::control::Login>, crate::idp::LoginFailure> {
+) -> Result<Option<Login>, LoginFailure> {
     let services = access.services();
     let provider = services.providers.iter().find(|provider| *provider.id() == pending.idp);
-    let provider = provider.ok_or(crate::idp::LoginFailure::Flow)?;
+    let provider = provider.ok_or(LoginFailure::Flow)?;
     let callback = Callback::parse(request.query.as_deref().unwrap_or_default())?;
     let profile = provider
         .finish(&Secret::new(state), pending, &callback, request.now, services.leeway, Some(request.client))
@@ -73,7 +85,7 @@ async fn finish(
 }
 
 /// The browser came too late, or again, or without its cookie. With a live session it just goes on.
-async fn late(
+pub(super) async fn late(
     access: &Access,
     snapshot: &Snapshot,
     destination: &Destination,
@@ -109,7 +121,7 @@ async fn late(
 }
 
 /// The application may have changed since the login began; what is gone is gone.
-fn destination(snapshot: &Snapshot, state: &State) -> Option<Destination> {
+pub(super) fn destination(snapshot: &Snapshot, state: &State) -> Option<Destination> {
     let application = snapshot.application(&state.aud)?;
     application.settings().domain.covers_host(&state.host).then(|| Destination {
         application: Arc::clone(application),

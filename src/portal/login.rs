@@ -102,6 +102,10 @@ async fn begin(
     let Destination { application, host, to, app_session } = destination.clone();
     let mut state = State::new(application.aud().clone(), host, to, app_session, request.now);
     state.second = request.parameter("second").is_some();
+    #[cfg(feature = "saml")]
+    if let Some(saml) = provider.saml() {
+        return super::saml::begin(access, saml, &destination.application, state, switching, request);
+    }
     let Ok(sealed) = state.seal(access.seal()) else { return respond::internal(request.id) };
     let begun =
         match provider.begin(&sealed, Hints { prompt: switching.then_some(Prompt::Login), ..Hints::default() }).await {

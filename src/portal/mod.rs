@@ -12,6 +12,8 @@ mod login;
 mod logout;
 pub(crate) mod pages;
 mod respond;
+#[cfg(feature = "saml")]
+mod saml;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -37,16 +39,26 @@ pub(crate) struct PortalRequest {
     pub(crate) query: Option<String>,
     pub(crate) headers: HeaderMap,
     pub(crate) client: IpAddr,
-    /// Empty unless the method is POST; at most [`MAX_BODY`] bytes.
+    /// Empty unless the method is POST; at most [`PortalRequest::max_body`] bytes.
     pub(crate) body: Bytes,
     pub(crate) id: RequestId,
     pub(crate) now: UnixTime,
 }
 
 /// The endpoints take forms of a few fields.
-pub(crate) const MAX_BODY: usize = 16 * 1024;
+const MAX_BODY: usize = 16 * 1024;
+/// A SAML response of 256 KiB, in base64, with what forms escape of that.
+const MAX_RESPONSE: usize = 512 * 1024;
 
 impl PortalRequest {
+    /// How long its body may be, in bytes.
+    pub(crate) const fn max_body(&self) -> usize {
+        match self.endpoint {
+            Endpoint::Callback => MAX_RESPONSE,
+            _ => MAX_BODY,
+        }
+    }
+
     /// The value of a query parameter; `None` also where it stands twice.
     fn parameter(&self, name: &str) -> Option<Cow<'_, str>> {
         let query = self.query.as_deref().unwrap_or_default();
@@ -63,6 +75,8 @@ impl PortalRequest {
 /// Answers a request to one of our own endpoints.
 pub(crate) async fn handle(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let Some(allowed) = methods(request.endpoint, request.on_team) else { return respond::not_found(request.id) };
+    #[cfg(feature = "saml")]
+    let allowed = if request.endpoint == Endpoint::Callback && saml::is_here(access) { "GET, POST" } else { allowed };
     if !allowed.split(", ").any(|method| request.method == *method) {
         let mut response = answer::empty(StatusCode::METHOD_NOT_ALLOWED);
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
@@ -70,7 +84,15 @@ pub(crate) async fn handle(access: &Access, request: &PortalRequest) -> Response
     }
     match request.endpoint {
         Endpoint::Login => login::login(access, request).await,
+        #[cfg(feature = "saml")]
+        Endpoint::Callback if request.method == Method::POST => saml::callback(access, request).await,
         Endpoint::Callback => callback::callback(access, request).await,
+        #[cfg(feature = "saml")]
+        Endpoint::SamlMetadata => saml::metadata(access, request),
+        #[cfg(feature = "saml")]
+        Endpoint::PublicCert => saml::public_cert(access, request),
+        #[cfg(not(feature = "saml"))]
+        Endpoint::SamlMetadata | Endpoint::PublicCert => respond::not_found(request.id),
         Endpoint::Authorized if request.on_team => authorized::redeemed(access, request).await,
         Endpoint::Authorized => authorized::authorized(access, request).await,
         Endpoint::Logout => logout::logout(access, request).await,
@@ -85,13 +107,16 @@ pub(crate) async fn handle(access: &Access, request: &PortalRequest) -> Response
 /// The methods of an endpoint, as `Allow` lists them; `None` where there is no such endpoint.
 const fn methods(endpoint: Endpoint, on_team: bool) -> Option<&'static str> {
     match (endpoint, on_team) {
-        (Endpoint::Login | Endpoint::Home, true)
+        (Endpoint::Login | Endpoint::Home | Endpoint::SamlMetadata | Endpoint::PublicCert, true)
         | (Endpoint::Authorized | Endpoint::ProtectedResource, false)
         | (Endpoint::Certs | Endpoint::GetIdentity, _) => Some("GET, HEAD"),
         (Endpoint::Callback, true) => Some("GET"),
         (Endpoint::Authorized, true) => Some("POST"),
         (Endpoint::Logout, _) => Some("GET, POST"),
-        (Endpoint::Login | Endpoint::Callback | Endpoint::Home, false)
+        (
+            Endpoint::Login | Endpoint::Callback | Endpoint::Home | Endpoint::SamlMetadata | Endpoint::PublicCert,
+            false,
+        )
         | (Endpoint::ProtectedResource, true)
         | (Endpoint::Unknown, _) => None,
     }

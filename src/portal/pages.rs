@@ -450,6 +450,31 @@ impl ResendForm<'_> {
     }
 }
 
+/// A form on its way to an identity provider, by the browser.
+#[cfg(feature = "saml")]
+#[derive(Debug, Clone, Template)]
+#[template(path = "saml_request.html", config = "src/portal/askama.toml")]
+pub(crate) struct SamlRequest<'a> {
+    /// What the login page calls the provider.
+    pub(crate) provider: &'a str,
+    /// Where it goes.
+    pub(crate) action: &'a str,
+    /// `SAMLRequest`.
+    pub(crate) saml_request: &'a str,
+    /// `RelayState`.
+    pub(crate) relay_state: &'a str,
+    /// Names this request in the log.
+    pub(crate) request_id: &'a str,
+}
+
+#[cfg(feature = "saml")]
+impl SamlRequest<'_> {
+    /// 200 with the form; to be sent under [`SENDING_POLICY`].
+    pub(crate) fn page(&self) -> Page {
+        render(StatusCode::OK, self)
+    }
+}
+
 fn render(status: StatusCode, template: &impl Template) -> Page {
     // Writing to a string cannot fail; were it to, the status is what keeps a refusal a refusal.
     let body = template.render().map_or(Bytes::from_static(UNRENDERED), Bytes::from);
@@ -465,6 +490,24 @@ const NO_STORE: &str = "private, max-age=0, no-store, no-cache, must-revalidate,
 const START_AGAIN: &str = "Start again";
 
 const TELL_THE_ADMINISTRATOR: &str = "If it keeps happening, give your administrator the request id below.";
+
+/// Sends the one form of a page.
+#[cfg(feature = "saml")]
+const SUBMIT: &str = "document.forms[0].submit()";
+
+/// For the page that sends a form to an identity provider: with that script, and to wherever the provider leads on, for
+/// browsers hold `form-action` against redirects too.
+#[cfg(feature = "saml")]
+pub(crate) static SENDING_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
+    let hash = |text: &str| STANDARD.encode(digest::digest(&digest::SHA256, text.as_bytes()));
+    let policy = format!(
+        "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; img-src data:; frame-ancestors 'none'; \
+         base-uri 'none'",
+        hash(STYLE),
+        hash(SUBMIT)
+    );
+    HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static(UNSTYLED))
+});
 
 /// What holds when the style's hash cannot be put into a header: the pages without their style.
 const UNSTYLED: &str = "default-src 'none'; img-src data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";

@@ -40,6 +40,10 @@ pub enum Endpoint {
     GetIdentity,
     /// `/.well-known/cloudflare-access-protected-resource/<path>`: application hosts.
     ProtectedResource,
+    /// `saml-metadata` and `<provider>/saml-metadata`: team domain.
+    SamlMetadata,
+    /// `public-cert`: team domain.
+    PublicCert,
     /// `/`: team domain.
     Home,
     /// Nothing that exists.
@@ -66,6 +70,11 @@ impl Endpoint {
             "logout" => Self::Logout,
             "certs" => Self::Certs,
             "get-identity" => Self::GetIdentity,
+            "public-cert" => Self::PublicCert,
+            "saml-metadata" => Self::SamlMetadata,
+            of if of.strip_suffix("/saml-metadata").is_some_and(|id| !id.is_empty() && !id.contains('/')) => {
+                Self::SamlMetadata
+            }
             login if login == "login" || login.starts_with("login/") => Self::Login,
             _ => Self::Unknown,
         })
@@ -198,6 +207,11 @@ mod tests {
             ("/cdn-cgi/access/certs", Some(Endpoint::Certs)),
             ("/cdn-cgi/access/certs/", Some(Endpoint::Unknown)),
             ("/cdn-cgi/access", Some(Endpoint::Unknown)),
+            ("/cdn-cgi/access/public-cert", Some(Endpoint::PublicCert)),
+            ("/cdn-cgi/access/saml-metadata", Some(Endpoint::SamlMetadata)),
+            ("/cdn-cgi/access/okta/saml-metadata", Some(Endpoint::SamlMetadata)),
+            ("/cdn-cgi/access//saml-metadata", Some(Endpoint::Unknown)),
+            ("/cdn-cgi/access/a/b/saml-metadata", Some(Endpoint::Unknown)),
             ("/cdn-cgi/accessory", None),
             ("/cdn-cgi/trace", None),
             ("/x/cdn-cgi/access/certs", None),

@@ -77,7 +77,7 @@ pub(super) fn read(signed: &Signed, provider: &ServiceProvider, expected: &Expec
     let name_id = name_id(parts.subject)?;
     let confirmed = confirmed(parts.subject, provider, &clock)?;
     let valid = conditions(parts.conditions, provider, &clock)?;
-    let login = Login::read(&parts.authentications, provider.force_authn(), &clock)?;
+    let login = Login::read(&parts.authentications, &clock)?;
 
     let attributes = Attributes { statements: &parts.attributes };
     let (subject, email) = person(name_id, &attributes, provider)?;
@@ -240,12 +240,12 @@ struct Login {
 
 impl Login {
     /// SAML Core 2.7.2.
-    fn read(statements: &[Node<'_, '_>], fresh: bool, clock: &Clock<'_>) -> Result<Self, SamlError> {
+    fn read(statements: &[Node<'_, '_>], clock: &Clock<'_>) -> Result<Self, SamlError> {
         let Some(first) = statements.first() else { return Err(SamlError::Bearer("it tells of no login")) };
         let mut session_ends: Option<UnixTime> = None;
         for statement in statements {
             let at = time(*statement, "AuthnInstant")?.ok_or(SamlError::Shape(UNDATED))?;
-            if fresh && at.after(clock.expected.leeway()) < clock.expected.requested_at {
+            if clock.expected.fresh && at.after(clock.expected.leeway()) < clock.expected.requested_at {
                 return Err(SamlError::NotFresh);
             }
             if let Some(end) = time(*statement, "SessionNotOnOrAfter")? {

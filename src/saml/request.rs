@@ -19,6 +19,8 @@ pub struct AuthnRequest {
     pub id: String,
     /// When it was made.
     pub at: UnixTime,
+    /// Whether it asks for credentials.
+    pub fresh: bool,
     /// How it gets there.
     pub message: Message,
 }
@@ -49,6 +51,7 @@ pub enum RequestError {
 
 impl ServiceProvider {
     /// A new request, with an id of 128 random bits. `key`: what it is signed with, where it is to be (`sign_request`).
+    /// `fresh`: whether to ask for credentials this time, whatever the settings say.
     ///
     /// # Errors
     /// See [`RequestError`].
@@ -56,31 +59,35 @@ impl ServiceProvider {
         &self,
         relay_state: &str,
         key: Option<&SigningKey>,
+        fresh: bool,
         now: UnixTime,
     ) -> Result<AuthnRequest, RequestError> {
         let mut random = [0; 16];
         fill_random(&mut random);
         // An XML id begins with a letter or an underscore.
         let id = format!("_{}", hex(&random));
+        let fresh = fresh || self.force_authn();
         let message = match self.binding() {
-            Binding::Redirect => Message::Redirect(self.redirect(&self.request(&id, now, ""), relay_state, key)?),
+            Binding::Redirect => {
+                Message::Redirect(self.redirect(&self.request(&id, fresh, now, ""), relay_state, key)?)
+            }
             Binding::Post => {
-                let plain = self.request(&id, now, "");
+                let plain = self.request(&id, fresh, now, "");
                 let signature = key.map(|key| enveloped(&plain, &id, key)).transpose()?.unwrap_or_default();
                 Message::Post {
                     action: self.sso_url().clone(),
-                    saml_request: STANDARD.encode(self.request(&id, now, &signature)),
+                    saml_request: STANDARD.encode(self.request(&id, fresh, now, &signature)),
                     relay_state: relay_state.to_owned(),
                 }
             }
         };
-        Ok(AuthnRequest { id, at: now, message })
+        Ok(AuthnRequest { id, at: now, fresh, message })
     }
 
     /// SAML Core 3.4.1. Nothing is asked of the name id: providers refuse formats that they do not know.
-    fn request(&self, id: &str, now: UnixTime, signature: &str) -> String {
+    fn request(&self, id: &str, fresh: bool, now: UnixTime, signature: &str) -> String {
         let (acs, destination) = (escape(self.acs()), escape(self.sso_url().as_str()));
-        let force = if self.force_authn() { r#" ForceAuthn="true""# } else { "" };
+        let force = if fresh { r#" ForceAuthn="true""# } else { "" };
         let (at, issuer) = (instant(now), escape(self.entity_id()));
         format!(
             r#"<samlp:AuthnRequest xmlns:samlp="{PROTOCOL}" AssertionConsumerServiceURL="{acs}" Destination="{destination}"{force} ID="{id}" IssueInstant="{at}" ProtocolBinding="{POST}" Version="2.0"><saml:Issuer xmlns:saml="{ASSERTION}">{issuer}</saml:Issuer>{signature}<samlp:NameIDPolicy AllowCreate="true"></samlp:NameIDPolicy></samlp:AuthnRequest>"#

@@ -27,8 +27,13 @@ pub(crate) const ACS: &str = "https://team.example.com/cdn-cgi/access/callback";
 pub(crate) const ISSUER: &str = "http://www.okta.com/exk1";
 pub(crate) const ALICE: &str = "alice@example.com";
 
-pub(crate) const EXPECTED: Expected<'static> =
-    Expected { request_id: REQUEST, requested_at: UnixTime(NOW.0 - 30), now: NOW, leeway: Duration::from_secs(60) };
+pub(crate) const EXPECTED: Expected<'static> = Expected {
+    request_id: REQUEST,
+    requested_at: UnixTime(NOW.0 - 30),
+    fresh: false,
+    now: NOW,
+    leeway: Duration::from_secs(60),
+};
 
 pub(crate) fn settings() -> Settings {
     Settings {

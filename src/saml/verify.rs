@@ -14,6 +14,8 @@ pub struct Expected<'a> {
     pub request_id: &'a str,
     /// When it was made.
     pub requested_at: UnixTime,
+    /// Whether it asked for credentials: then a login that is older than it will not do.
+    pub fresh: bool,
     /// The moment.
     pub now: UnixTime,
     /// How much the clocks may differ, whichever is ahead. What is above 300 s is not granted.

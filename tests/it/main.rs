@@ -32,4 +32,5 @@ mod programs;
 mod proxying;
 mod refusals;
 mod review;
+mod saml;
 mod support;

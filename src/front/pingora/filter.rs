@@ -19,7 +19,7 @@ use crate::model::{Reason, RequestId, RequestView, UnixTime};
 use crate::observe::audit::{Event, Kind, Outcome};
 use crate::observe::metrics::{self, metrics};
 use crate::policy;
-use crate::portal::{self, PortalRequest, answer};
+use crate::portal::{PortalRequest, answer};
 
 /// The Access check, for a `ProxyHttp` of one's own.
 ///
@@ -186,7 +186,8 @@ impl AccessFilter {
             Next::Respond(response, id) => (response, id),
             Next::Handle(mut request) => {
                 let (id, style) = (request.id, style(session));
-                let form = tokio::time::timeout(FORM_TIMEOUT, read_form(session, &request.method)).await;
+                let form =
+                    tokio::time::timeout(FORM_TIMEOUT, read_form(session, &request.method, request.max_body())).await;
                 let too_slow = |_| Error::explain(ErrorType::ReadTimedout, "the form did not end").into_down();
                 let response = match form.map_err(too_slow)?? {
                     Some(body) => {
@@ -476,12 +477,12 @@ fn permitted<'a>(permit: &'a Permit, event: Event<'a>) -> Event<'a> {
 const FORM_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The body of a form to one of our own endpoints; `None` where it is longer than any of ours.
-async fn read_form(session: &mut Session, method: &Method) -> Result<Option<Bytes>> {
+async fn read_form(session: &mut Session, method: &Method, max: usize) -> Result<Option<Bytes>> {
     let mut body = Vec::new();
     if *method == Method::POST {
         while let Some(part) = session.read_request_body().await? {
             body.extend_from_slice(&part);
-            if body.len() > portal::MAX_BODY {
+            if body.len() > max {
                 return Ok(None);
             }
         }

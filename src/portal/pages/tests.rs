@@ -57,6 +57,11 @@ fn pages(text: &str, href: &str) -> Vec<(&'static str, Page)> {
             LoginLoop { cookie: text, causes: &CAUSES, start_again: Some(href), reason: Some(text), request_id: id }
                 .page(),
         ),
+        #[cfg(feature = "saml")]
+        (
+            "saml_request",
+            SamlRequest { provider: text, action: href, saml_request: text, relay_state: text, request_id: id }.page(),
+        ),
         ("logged_out", LoggedOut { back: Some(link), request_id: id }.page()),
         ("logout_confirm", LogoutConfirm { action: href, csrf: text, request_id: id }.page()),
         ("handover", Handover { application: text, href, request_id: id }.page()),

@@ -71,6 +71,7 @@ fn read(name: &str) -> Result<SamlIdentity, crate::saml::SamlError> {
     let expected = Expected {
         request_id: root.attribute("InResponseTo").unwrap(),
         requested_at: now,
+        fresh: false,
         now,
         leeway: Duration::from_secs(5),
     };

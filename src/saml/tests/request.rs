@@ -15,7 +15,7 @@ fn key() -> SigningKey {
 }
 
 fn start(settings: Settings, key: Option<&SigningKey>) -> AuthnRequest {
-    ServiceProvider::new(settings).unwrap().start("relay+state/=&", key, NOW).unwrap()
+    ServiceProvider::new(settings).unwrap().start("relay+state/=&", key, false, NOW).unwrap()
 }
 
 /// The bytes of a stored block (RFC 1951 3.2.4), and the whole of it.
@@ -55,6 +55,8 @@ fn look(xml: &str, id: &str, destination: &str) {
 #[test]
 fn bindings_3_4_4_a_request_in_an_address() {
     let request = start(settings(), None);
+    assert!(!request.fresh);
+    assert!(ServiceProvider::new(settings()).unwrap().start("", None, true, NOW).unwrap().fresh);
     let Message::Redirect(url) = &request.message else { panic!("{request:?}") };
     assert!(url.as_str().starts_with("https://dev-1.okta.com/app/portcullis/exk1/sso/saml?SAMLRequest="));
     let parameters: Vec<_> = url.query_pairs().into_owned().collect();
@@ -116,6 +118,7 @@ fn core_5_4_a_posted_request_is_signed_in_itself() {
 #[test]
 fn a_posted_request_may_be_unsigned_and_may_ask_for_credentials() {
     let request = start(Settings { binding: Binding::Post, force_authn: true, ..settings() }, None);
+    assert!(request.fresh);
     let Message::Post { saml_request, .. } = request.message else { panic!() };
     let xml = String::from_utf8(STANDARD.decode(saml_request).unwrap()).unwrap();
     assert!(xml.contains(r#" ForceAuthn="true" "#) && !xml.contains("Signature"), "{xml}");

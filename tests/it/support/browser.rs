@@ -78,6 +78,27 @@ impl Browser {
         self.navigate("GET", url, "", |url| url.as_str().starts_with(stop)).await.url
     }
 
+    /// A form that a page of another site sends here, and where that leads. Of the cookies, only those go along that say so.
+    pub async fn post_from_elsewhere(&mut self, url: &str, form: &str) -> Page {
+        let url = Url::parse(url).unwrap();
+        let others = self.clone();
+        self.cookies.retain(|cookie| cookie.same_site == SameSite::None);
+        let cookies = self.cookies_for(&url, true);
+        self.cookies = others.cookies;
+        let lines = [
+            "Sec-Fetch-Site: cross-site",
+            "Sec-Fetch-Mode: navigate",
+            "Sec-Fetch-Dest: document",
+            "Content-Type: application/x-www-form-urlencoded",
+        ];
+        let response = self.send("POST", &url, &lines, &cookies, form.as_bytes()).await;
+        self.trail = vec![(url.clone(), response.status)];
+        match response.status {
+            302 | 303 => self.open(&response.location().to_owned()).await,
+            _ => Page { url, response },
+        }
+    }
+
     /// Opens a page and signs in as `login` where a sign-in form comes up.
     pub async fn open_as(&mut self, url: &str, login: &str) -> Page {
         let page = self.open(url).await;

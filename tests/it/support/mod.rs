@@ -8,6 +8,7 @@ pub mod okta;
 pub mod origin;
 pub mod portcullis;
 pub mod raw;
+pub mod saml;
 pub mod wire;
 
 pub use self::browser::Browser;

@@ -1,0 +1,197 @@
+//! Logins over SAML: the request on its way there, the response on its way back, and what providers need to know of us.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use serde::{Deserialize, Serialize};
+
+use super::callback::{conclude, destination, late};
+use super::pages::{LoginLoop, LostCookie, SENDING_POLICY, SamlRequest};
+use super::{PortalRequest, answer, respond};
+use crate::control::{Access, Login};
+use crate::cookie::FLOW_PREFIX;
+use crate::engine::Application;
+use crate::idp::{LoginFailure, Provider, Saml, SamlPending};
+use crate::login::{Flow, FlowCookies, ReturnTo, State};
+use crate::observe::metrics::Login as Outcome;
+use crate::route::Endpoint;
+use crate::saml::Message;
+
+/// What the browser keeps of a login: the protocol's part and ours. `RelayState` has room for the flow's name alone.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    #[serde(rename = "p")]
+    pending: SamlPending,
+    #[serde(rename = "l")]
+    state: State,
+}
+
+/// Whether any provider is of SAML.
+pub(super) fn is_here(access: &Access) -> bool {
+    access.services().providers.iter().any(|provider| provider.saml().is_some())
+}
+
+/// Sends the browser to the provider. `fresh`: where somebody wants to be somebody else.
+pub(super) fn begin(
+    access: &Access,
+    saml: &Saml,
+    application: &Application,
+    state: State,
+    fresh: bool,
+    request: &PortalRequest,
+) -> Response<Bytes> {
+    let keys = access.signing();
+    let key = keys.as_deref().map(|keys| keys.signer());
+    let (message, pending) = match saml.begin(&state.flow, key, fresh, request.now) {
+        Ok(begun) => begun,
+        Err(failure) => {
+            access.login_failed(&failure, Some(saml.id()), Some(application), request);
+            return respond::internal(request.id);
+        }
+    };
+    let id = state.flow.clone();
+    let cookie = |state: State| {
+        let kept = Kept { pending: pending.clone(), state };
+        Flow::new(&id, kept, request.now).to_cookie_for_forms(access.seal(), &id, request.now)
+    };
+    // A page whose address is too long for a cookie is given up for the first one, and not the login.
+    let short = State { to: ReturnTo::parse("/"), ..state.clone() };
+    let Some(cookie) = cookie(state).or_else(|| cookie(short)) else { return respond::internal(request.id) };
+    let mut response = match message {
+        Message::Redirect(url) => answer::redirect(StatusCode::FOUND, url.as_str()),
+        Message::Post { action, saml_request, relay_state } => {
+            let page = SamlRequest {
+                provider: saml.name(),
+                action: action.as_str(),
+                saml_request: &saml_request,
+                relay_state: &relay_state,
+                request_id: &request.id.to_string(),
+            };
+            let mut response = answer::page(page.page());
+            response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, SENDING_POLICY.clone());
+            // Providers may look where a form comes from; of the page they learn nothing by it.
+            response.headers_mut().insert(header::REFERRER_POLICY, HeaderValue::from_static("strict-origin"));
+            response
+        }
+    };
+    for removal in FlowCookies::of(&request.headers, access.seal()).make_room(request.now) {
+        response.headers_mut().append(header::SET_COOKIE, removal);
+    }
+    response.headers_mut().append(header::SET_COOKIE, cookie);
+    response
+}
+
+/// `callback`, by POST: the assertion consumer service (SAML Profiles 4.1.4.3).
+pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Response<Bytes> {
+    let snapshot = access.snapshot();
+    let form = Form::read(&request.body).filter(|form| is_flow(&form.relay_state));
+    // What no flow is named for is no answer to a request of ours, and a login that the provider began is not taken.
+    let Some(Form { saml_response, relay_state }) = form else {
+        access.login_refused("login_state", Outcome::Invalid, None, request);
+        return respond::bad_request(request.id, "login_state");
+    };
+    let Some(flow) = Flow::<Kept>::named(&request.headers, access.seal(), &relay_state) else {
+        access.login_refused("flow_cookie_missing", Outcome::Invalid, None, request);
+        let page = LoginLoop {
+            cookie: &format!("{FLOW_PREFIX}{relay_state}"),
+            causes: &[LostCookie::Blocked, LostCookie::TooMany, LostCookie::HostChanged],
+            start_again: None,
+            reason: Some("flow_cookie_missing"),
+            request_id: &request.id.to_string(),
+        };
+        return answer::page(page.page());
+    };
+    let Kept { pending, state } = flow.pending;
+    let Some(destination) = destination(&snapshot, &state) else { return respond::not_found(request.id) };
+    if state.has_expired(request.now) || !access.use_up(&state.flow) {
+        return late(access, &snapshot, &destination, &state, false, request).await;
+    }
+    let outcome = finish(access, &pending, &saml_response, request).await;
+    conclude(access, &snapshot, &destination, (outcome, &pending.idp), &state.flow, request).await
+}
+
+/// `None` where our own store is what fails.
+async fn finish(
+    access: &Access,
+    pending: &SamlPending,
+    response: &str,
+    request: &PortalRequest,
+) -> Result<Option<Login>, LoginFailure> {
+    let services = access.services();
+    let provider = services.providers.iter().find(|provider| *provider.id() == pending.idp);
+    let saml = provider.and_then(Provider::saml).ok_or(LoginFailure::Flow)?;
+    let answer = saml.finish(pending, response, request.now, services.leeway, request.client)?;
+    let (name, until) = answer.once();
+    let Some(first) = access.first_use(name, until).await else { return Ok(None) };
+    let profile = answer.profile(first)?;
+    Ok(access.log_in(profile, request).await)
+}
+
+/// `saml-metadata`: of the provider that is named, or of the only one.
+pub(super) fn metadata(access: &Access, request: &PortalRequest) -> Response<Bytes> {
+    let services = access.services();
+    let mut all = services.providers.iter().filter_map(Provider::saml);
+    let named = request.path.strip_prefix(Endpoint::PREFIX).and_then(|rest| rest.strip_suffix("/saml-metadata"));
+    let saml = match named.map(|id| id.trim_start_matches('/')) {
+        None | Some("") => all.next().filter(|_| all.next().is_none()),
+        Some(id) => all.find(|saml| *saml.id().0 == *id),
+    };
+    let Some(saml) = saml else { return respond::not_found(request.id) };
+    let certificates = if saml.signs() { certificates(access) } else { Vec::new() };
+    let pems: Vec<&str> = certificates.iter().map(String::as_str).collect();
+    match saml.provider().metadata(&pems) {
+        Ok(document) => text(document, "application/samlmetadata+xml"),
+        Err(_) => respond::internal(request.id),
+    }
+}
+
+/// `public-cert`: the certificates of the keys that requests may be signed with.
+pub(super) fn public_cert(access: &Access, request: &PortalRequest) -> Response<Bytes> {
+    let certificates = certificates(access);
+    if certificates.is_empty() {
+        return respond::unavailable(request.id);
+    }
+    text(certificates.concat(), "application/x-pem-file")
+}
+
+/// Those of the `certs` document.
+fn certificates(access: &Access) -> Vec<String> {
+    #[derive(Deserialize)]
+    struct Document {
+        public_certs: Vec<Published>,
+    }
+    #[derive(Deserialize)]
+    struct Published {
+        cert: String,
+    }
+    let document = access.signing().and_then(|keys| serde_json::from_slice::<Document>(&keys.jwks()).ok());
+    document.map(|document| document.public_certs.into_iter().map(|one| one.cert).collect()).unwrap_or_default()
+}
+
+fn text(body: String, kind: &'static str) -> Response<Bytes> {
+    let mut response = answer::empty(StatusCode::OK);
+    *response.body_mut() = body.into();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+struct Form {
+    saml_response: String,
+    relay_state: String,
+}
+
+impl Form {
+    /// Both fields, each once.
+    fn read(body: &[u8]) -> Option<Self> {
+        let one = |name: &str| {
+            let mut found = url::form_urlencoded::parse(body).filter(|(key, _)| *key == *name);
+            let value = found.next().map(|(_, value)| value.into_owned());
+            value.filter(|_| found.next().is_none())
+        };
+        Some(Self { saml_response: one("SAMLResponse")?, relay_state: one("RelayState")? })
+    }
+}
+
+/// As [`State::new`] names them.
+fn is_flow(name: &str) -> bool {
+    name.len() == 16 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+}

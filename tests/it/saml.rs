@@ -1,0 +1,194 @@
+//! Logins over SAML, with the binary.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+
+use crate::support::saml::{ACS, SSO, Statement, certificate, form, id, request, response};
+use crate::support::{Browser, World};
+
+const WIKI: &str = "http://wiki.localhost/page?q=1";
+
+/// The `wiki` for one department, by way of SAML alone; `more` goes into the provider's `config`.
+async fn world(more: &str) -> World {
+    let rest = format!(
+        r#"
+[[identity_providers]]
+id = "saml"
+name = "Example SAML"
+type = "saml"
+[identity_providers.config]
+issuer_url = "http://www.okta.com/exk1"
+sso_target_url = "{SSO}"
+idp_public_certs = ["{}"]
+attributes = ["department"]
+{more}
+
+[[applications]]
+name = "Wiki"
+domain = "wiki.$TLD"
+origin = "$ORIGIN"
+allowed_idps = ["saml"]
+auto_redirect_to_identity = true
+[[applications.policies]]
+name = "research"
+decision = "allow"
+include = [{{ saml = {{ attribute_name = "department", attribute_value = "Research & Development, Köln", identity_provider_id = "saml" }} }}]
+"#,
+        certificate()
+    );
+    World::with(&rest, |_| ()).await
+}
+
+/// Goes to the provider: the request's id, and its relay state.
+async fn begin(browser: &mut Browser) -> (String, String) {
+    request(&browser.open_until(WIKI, SSO).await)
+}
+
+#[tokio::test]
+async fn somebody_comes_in_over_saml() {
+    let world = world("").await;
+    let mut browser = world.browser();
+    let (to, relay_state) = begin(&mut browser).await;
+    assert!(relay_state.len() <= 80, "bindings 3.4.3: {relay_state}");
+    let page = browser.post_from_elsewhere(ACS, &form(&response(&to, &Statement::alice()), &relay_state)).await;
+    assert_eq!((page.url.as_str(), page.response.status), (WIKI, 200), "{:#?}", browser.trail);
+    assert_eq!(world.origin.last().headers.one("cf-access-authenticated-user-email"), Some("alice@example.com"));
+    let identity = browser.fetch("GET", "http://wiki.localhost/cdn-cgi/access/get-identity", &[], b"").await.json();
+    assert_eq!(identity["idp"], serde_json::json!({"id": "saml", "type": "saml"}));
+    let groups: Vec<_> = identity["groups"].as_array().unwrap().iter().map(|group| &group["name"]).collect();
+    assert_eq!(groups, ["Engineering", "R&D <x>"]);
+    assert!(browser.cookies.iter().all(|cookie| !cookie.name.starts_with("__Host-CF_Session")), "the flow is over");
+    assert_eq!(world.proxy.events("login").len(), 1);
+}
+
+#[tokio::test]
+async fn somebody_of_another_department_does_not() {
+    let world = world("").await;
+    let mut browser = world.browser();
+    let (to, relay_state) = begin(&mut browser).await;
+    let bob = Statement { email: "bob@example.com", department: "Research", ..Statement::alice() };
+    let page = browser.post_from_elsewhere(ACS, &form(&response(&to, &bob), &relay_state)).await;
+    assert_eq!(page.response.status, 403, "{:#?}", browser.trail);
+    world.origin.assert_untouched("a login of somebody who may not");
+}
+
+#[tokio::test]
+async fn a_response_that_was_changed_is_refused_and_the_operator_learns_why() {
+    let world = world("").await;
+    let mut browser = world.browser();
+    let (to, relay_state) = begin(&mut browser).await;
+    let changed = response(&to, &Statement::alice()).replace("alice@", "admin@");
+    let page = browser.post_from_elsewhere(ACS, &form(&changed, &relay_state)).await;
+    assert_eq!(page.response.status, 403);
+    let text = page.response.text();
+    assert!(text.contains("saml_signature") && !text.contains("admin@"), "{text}");
+    world
+        .proxy
+        .logged(0, &["the SAML response is refused at the step `signature`", "what was signed was changed"])
+        .await;
+    assert!(browser.cookie("access.localhost", "CF_Authorization").is_none());
+    // The flow was used, so a right answer comes too late.
+    let page = browser.post_from_elsewhere(ACS, &form(&response(&to, &Statement::alice()), &relay_state)).await;
+    assert_eq!(page.response.status, 400, "{}", page.response.text());
+    world.origin.assert_untouched("a forged response");
+}
+
+#[tokio::test]
+async fn an_answer_belongs_to_the_browser_and_the_login_that_it_is_for() {
+    let world = world("").await;
+    let (mut alice, mut mallory) = (world.browser(), world.browser());
+    let (to, relay_state) = begin(&mut alice).await;
+    let (others, others_state) = begin(&mut mallory).await;
+    let answer = response(&to, &Statement::alice());
+    // Another browser, with its own login and with hers.
+    for state in [&others_state, &relay_state] {
+        let page = mallory.post_from_elsewhere(ACS, &form(&answer, state)).await;
+        assert!(matches!(page.response.status, 400 | 403), "{}: {}", page.response.status, page.response.text());
+        assert!(mallory.cookie("access.localhost", "CF_Authorization").is_none());
+    }
+    // A login that was not begun here.
+    for state in ["", "https://wiki.localhost/", "0123456789abcdef"] {
+        let page = mallory.post_from_elsewhere(ACS, &form(&response(&others, &Statement::alice()), state)).await;
+        assert!(matches!(page.response.status, 400 | 403), "{state}: {}", page.response.status);
+    }
+    world.origin.assert_untouched("somebody else's answer");
+    let page = alice.post_from_elsewhere(ACS, &form(&answer, &relay_state)).await;
+    assert_eq!(page.response.status, 200, "hers is good still: {:#?}", alice.trail);
+}
+
+#[tokio::test]
+async fn an_answer_is_good_once() {
+    let world = world("").await;
+    let mut browser = world.browser();
+    let (to, relay_state) = begin(&mut browser).await;
+    let answer = form(&response(&to, &Statement::alice()), &relay_state);
+    let mut copied = browser.clone();
+    assert_eq!(browser.post_from_elsewhere(ACS, &answer).await.response.status, 200);
+    let page = copied.post_from_elsewhere(ACS, &answer).await;
+    assert_eq!(page.response.status, 400, "{:#?}", copied.trail);
+    assert!(copied.cookie("access.localhost", "CF_Authorization").is_none());
+}
+
+#[tokio::test]
+async fn nonsense_is_a_refusal() {
+    let world = world("").await;
+    let mut browser = world.browser();
+    let (_, relay_state) = begin(&mut browser).await;
+    for body in [
+        "",
+        "SAMLResponse=x",
+        "RelayState=0123456789abcdef",
+        "SAMLResponse=x&SAMLResponse=y&RelayState=0123456789abcdef",
+    ] {
+        assert_eq!(browser.post_from_elsewhere(ACS, body).await.response.status, 400, "{body}");
+    }
+    let long = format!("SAMLResponse={}&RelayState={relay_state}", "A".repeat(600 * 1024));
+    assert_eq!(browser.post_from_elsewhere(ACS, &long).await.response.status, 413);
+    let page = browser.post_from_elsewhere(ACS, &format!("SAMLResponse=%3C&RelayState={relay_state}")).await;
+    assert!(page.response.status == 403 && page.response.text().contains("saml_malformed"), "{}", page.response.text());
+}
+
+#[tokio::test]
+async fn a_signed_request_goes_in_a_form_and_its_certificate_is_published() {
+    let world = world("sign_request = true\nforce_authn = true").await;
+    let mut browser = world.browser();
+    let page = browser.open(WIKI).await;
+    let text = page.response.text();
+    assert_eq!(page.response.status, 200);
+    assert!(text.contains(&format!(r#"action="{SSO}""#)), "{text}");
+    let value =
+        |name: &str| text.split(&format!(r#"name="{name}" value=""#)).nth(1).unwrap().split('"').next().unwrap();
+    let xml = String::from_utf8(BASE64_STANDARD.decode(value("SAMLRequest")).unwrap()).unwrap();
+    assert!(xml.contains("<ds:SignatureValue>") && xml.contains(r#" ForceAuthn="true""#), "{xml}");
+    let policy = page.response.headers.one("content-security-policy").unwrap();
+    assert!(policy.contains("script-src 'sha256-") && policy.contains("default-src 'none'"), "{policy}");
+
+    let pem = browser.fetch("GET", "http://access.localhost/cdn-cgi/access/public-cert", &[], b"").await.text();
+    assert!(pem.starts_with("-----BEGIN CERTIFICATE-----"), "{pem}");
+    let published: String = pem.lines().skip(1).take_while(|line| !line.starts_with('-')).collect();
+    for path in ["saml-metadata", "saml/saml-metadata"] {
+        let url = format!("http://access.localhost/cdn-cgi/access/{path}");
+        let answer = browser.fetch("GET", &url, &[], b"").await;
+        assert_eq!(answer.headers.one("content-type"), Some("application/samlmetadata+xml"));
+        let text = answer.text();
+        assert!(text.contains(&published) && text.contains(&format!(r#"entityID="{ACS}""#)), "{text}");
+    }
+    let other = browser.fetch("GET", "http://access.localhost/cdn-cgi/access/okta/saml-metadata", &[], b"").await;
+    assert_eq!(other.status, 404, "not of SAML");
+
+    let page =
+        browser.post_from_elsewhere(ACS, &form(&response(&id(&xml), &Statement::alice()), value("RelayState"))).await;
+    assert_eq!((page.url.as_str(), page.response.status), (WIKI, 200), "{:#?}", browser.trail);
+}
+
+#[tokio::test]
+async fn without_groups_they_are_unknown() {
+    let world = world("").await;
+    let mut browser = world.browser();
+    let (to, relay_state) = begin(&mut browser).await;
+    let silent = Statement { groups: None, ..Statement::alice() };
+    let page = browser.post_from_elsewhere(ACS, &form(&response(&to, &silent), &relay_state)).await;
+    assert_eq!(page.response.status, 200, "the policy does not look at groups: {:#?}", browser.trail);
+    let identity = browser.fetch("GET", "http://wiki.localhost/cdn-cgi/access/get-identity", &[], b"").await.json();
+    assert_ne!(identity["groups"], serde_json::json!([]), "unknown is not none: {identity}");
+}

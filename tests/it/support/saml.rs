@@ -1,0 +1,103 @@
+//! A SAML identity provider inside the test. It writes in canonical form, so that signing takes no canonicaliser: it shares
+//! none of its code, nor its mistakes, with what it tests.
+
+use std::fs;
+use std::path::Path;
+
+use aws_lc_rs::digest;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use url::Url;
+
+/// Where it takes requests. Nobody listens there: the test plays the browser.
+pub const SSO: &str = "http://127.0.0.1:9/sso";
+/// Its name.
+pub const ISSUER: &str = "http://www.okta.com/exk1";
+/// Where it sends responses.
+pub const ACS: &str = "http://access.localhost/cdn-cgi/access/callback";
+
+/// Whom it speaks of, and what it says.
+#[derive(Debug, Clone)]
+pub struct Statement {
+    /// The name id.
+    pub email: &'static str,
+    /// The attribute `groups`; none where it is not sent.
+    pub groups: Option<Vec<&'static str>>,
+    /// The attribute `department`.
+    pub department: &'static str,
+}
+
+impl Statement {
+    /// In Research, and in two groups.
+    pub fn alice() -> Self {
+        Self {
+            email: "alice@example.com",
+            groups: Some(vec!["Engineering", "R&D <x>"]),
+            department: "Research & Development, Köln",
+        }
+    }
+}
+
+/// Its certificate, as the base64 inside PEM.
+pub fn certificate() -> String {
+    file("idp.crt").lines().filter(|line| !line.starts_with('-')).collect()
+}
+
+/// The id of a request in an address, and what came beside it.
+pub fn request(url: &Url) -> (String, String) {
+    let one = |name: &str| url.query_pairs().find(|(key, _)| key == name).unwrap().1.into_owned();
+    // A stored block has five bytes before what it holds (RFC 1951 3.2.4).
+    let message = BASE64_STANDARD.decode(one("SAMLRequest")).unwrap();
+    (id(std::str::from_utf8(&message[5..]).unwrap()), one("RelayState"))
+}
+
+/// The id of a request.
+pub fn id(xml: &str) -> String {
+    xml.split(" ID=\"").nth(1).unwrap().split('"').next().unwrap().to_owned()
+}
+
+/// The response to a request, with the assertion signed.
+pub fn response(to: &str, statement: &Statement) -> String {
+    let time = |seconds: i64| jiff::Timestamp::from_second(super::idp::now() + seconds).unwrap().to_string();
+    let (now, begin, end) = (time(0), time(-60), time(300));
+    let escaped = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let attribute = |name: &str, values: &[&str]| {
+        let values: String =
+            values.iter().map(|value| format!("<a:AttributeValue>{}</a:AttributeValue>", escaped(value))).collect();
+        format!(r#"<a:Attribute Name="{name}">{values}</a:Attribute>"#)
+    };
+    let groups = statement.groups.as_ref().map(|groups| attribute("groups", groups)).unwrap_or_default();
+    let department = attribute("department", &[statement.department]);
+    let email = statement.email;
+    let random = uuid::Uuid::new_v4().simple();
+    let start = format!(
+        r#"<a:Assertion xmlns:a="urn:oasis:names:tc:SAML:2.0:assertion" ID="_{random}" IssueInstant="{now}" Version="2.0"><a:Issuer>{ISSUER}</a:Issuer>"#
+    );
+    let rest = format!(
+        r#"<a:Subject><a:NameID Format="urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress">{email}</a:NameID><a:SubjectConfirmation Method="urn:oasis:names:tc:SAML:2.0:cm:bearer"><a:SubjectConfirmationData InResponseTo="{to}" NotOnOrAfter="{end}" Recipient="{ACS}"></a:SubjectConfirmationData></a:SubjectConfirmation></a:Subject><a:Conditions NotBefore="{begin}" NotOnOrAfter="{end}"><a:AudienceRestriction><a:Audience>{ACS}</a:Audience></a:AudienceRestriction></a:Conditions><a:AuthnStatement AuthnInstant="{now}"></a:AuthnStatement><a:AttributeStatement>{groups}{department}</a:AttributeStatement></a:Assertion>"#
+    );
+    let digest = BASE64_STANDARD.encode(digest::digest(&digest::SHA256, format!("{start}{rest}").as_bytes()));
+    let info = format!(
+        r##"<d:SignedInfo xmlns:d="http://www.w3.org/2000/09/xmldsig#"><d:CanonicalizationMethod Algorithm="http://www.w3.org/2001/10/xml-exc-c14n#"></d:CanonicalizationMethod><d:SignatureMethod Algorithm="http://www.w3.org/2001/04/xmldsig-more#rsa-sha256"></d:SignatureMethod><d:Reference URI="#_{random}"><d:Transforms><d:Transform Algorithm="http://www.w3.org/2000/09/xmldsig#enveloped-signature"></d:Transform><d:Transform Algorithm="http://www.w3.org/2001/10/xml-exc-c14n#"></d:Transform></d:Transforms><d:DigestMethod Algorithm="http://www.w3.org/2001/04/xmlenc#sha256"></d:DigestMethod><d:DigestValue>{digest}</d:DigestValue></d:Reference></d:SignedInfo>"##
+    );
+    let body: String = file("idp.key").lines().filter(|line| !line.starts_with('-')).collect();
+    let key = RsaKeyPair::from_pkcs8(&BASE64_STANDARD.decode(body).unwrap()).unwrap();
+    let mut signature = vec![0; key.public_modulus_len()];
+    key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), info.as_bytes(), &mut signature).unwrap();
+    let signature = BASE64_STANDARD.encode(signature);
+    format!(
+        r#"<p:Response xmlns:p="urn:oasis:names:tc:SAML:2.0:protocol" Destination="{ACS}" ID="_r{random}" InResponseTo="{to}" IssueInstant="{now}" Version="2.0"><p:Status><p:StatusCode Value="urn:oasis:names:tc:SAML:2.0:status:Success"/></p:Status>{start}<d:Signature xmlns:d="http://www.w3.org/2000/09/xmldsig#">{info}<d:SignatureValue>{signature}</d:SignatureValue></d:Signature>{rest}</p:Response>"#
+    )
+}
+
+/// The form that brings a response.
+pub fn form(response: &str, relay_state: &str) -> String {
+    let fields = [("SAMLResponse", BASE64_STANDARD.encode(response)), ("RelayState", relay_state.to_owned())];
+    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish()
+}
+
+fn file(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/saml/keys").join(name)).unwrap()
+}
