@@ -48,32 +48,33 @@ impl SamlConfig {
         let issuer = table.needed("issuer_url", "\"http://www.okta.com/exk…\"");
         let sso = table.needed("sso_target_url", "\"https://dev-1.okta.com/app/…/sso/saml\"");
         let certificates = table.needed("idp_public_certs", "[\"MIID…\"]");
-        let place = certificates.clone();
-        let listed = certificates.and_then(|item| item.list()).unwrap_or_default();
+        let listed = certificates.as_ref().and_then(Item::list).unwrap_or_default();
         let name = |item: Item<'_>| item.parse(attribute);
         let key = |item: &Item<'_>| item.table(|table| EncryptionKey::read(table, insecure)).flatten();
         let groups = table.item("groups_attribute_name").and_then(name);
+        let sso_target_url = sso.and_then(|item| item.parse(|text| address(text, insecure)));
+        let issuer_url = issuer.and_then(|item| item.parse(reader::label));
+        let (sign_request, force_authn) = (table.flag("sign_request", false), table.flag("force_authn", false));
+        let email_attribute_name = table.item("email_attribute_name").and_then(name);
+        let attributes = table.list("attributes").into_iter().filter_map(name).collect();
+        let encryption_keys = table.list("encryption_keys").iter().filter_map(key).collect();
+        let certificates = certificates?;
         let read = Self {
-            issuer_url: issuer.and_then(|item| item.parse(reader::label)).unwrap_or_default(),
-            sso_target_url: sso.and_then(|item| item.parse(|text| address(text, insecure)))?,
+            issuer_url: issuer_url?,
+            sso_target_url: sso_target_url?,
             idp_public_certs: listed.iter().filter_map(|item| item.text().map(str::to_owned)).collect(),
-            sign_request: table.flag("sign_request", false),
-            force_authn: table.flag("force_authn", false),
-            email_attribute_name: table.item("email_attribute_name").and_then(name),
+            sign_request,
+            force_authn,
+            email_attribute_name,
             groups_attribute_name: groups.unwrap_or_else(|| GROUPS.to_owned()),
-            attributes: table.list("attributes").into_iter().filter_map(name).collect(),
-            encryption_keys: table.list("encryption_keys").iter().filter_map(key).collect(),
+            attributes,
+            encryption_keys,
         };
-        // What is missing was said.
-        if read.issuer_url.is_empty() || place.is_none() {
-            return None;
-        }
         // Any address does while nothing but the rest is looked at.
-        let settings = read.settings(read.sso_target_url.clone(), Vec::new());
-        match (ServiceProvider::new(settings), place) {
-            (Ok(_), _) => Some(read),
-            (Err(error), place) => {
-                place.map(|item| item.error(&error.to_string()));
+        match ServiceProvider::new(read.settings(read.sso_target_url.clone(), Vec::new())) {
+            Ok(_) => Some(read),
+            Err(error) => {
+                certificates.error(&error.to_string());
                 None
             }
         }

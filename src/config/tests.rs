@@ -1,4 +1,6 @@
 mod docs;
+#[cfg(feature = "saml")]
+mod saml;
 mod size;
 
 use std::collections::HashMap;

@@ -105,7 +105,7 @@ fn no_cut_message_is_taken_or_panics() {
 }
 
 #[test]
-fn xml_names_no_row_twice() {
+fn no_row_is_there_twice() {
     let mut names: Vec<_> = rows().into_iter().map(|(name, ..)| name).collect();
     let all = names.len();
     names.sort_unstable();
