@@ -94,7 +94,7 @@ impl Browser {
         let response = self.send("POST", &url, &lines, &cookies, form.as_bytes()).await;
         self.trail = vec![(url.clone(), response.status)];
         match response.status {
-            302 | 303 => self.open(&response.location().to_owned()).await,
+            302 | 303 => self.open(response.location()).await,
             _ => Page { url, response },
         }
     }
