@@ -121,6 +121,10 @@ fn exclusive(method: Node<'_, '_>) -> Result<Vec<String>, SamlError> {
         return Err(SamlError::Algorithm(tame(algorithm(method)?)));
     }
     let [list] = tree::sequence(method, [(EXC_C14N, "InclusiveNamespaces")], WRONG)?;
+    // It is canonicalised before anybody is known to have signed it: what is in it would be work for nothing.
+    if list.is_some_and(|list| list.has_children()) {
+        return Err(SamlError::Shape(WRONG));
+    }
     let list = list.and_then(|list| list.attribute("PrefixList")).unwrap_or_default();
     let prefixes: Vec<_> = list.split_ascii_whitespace().map(str::to_owned).collect();
     if prefixes.len() > MAX_PREFIXES {

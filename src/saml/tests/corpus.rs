@@ -543,6 +543,15 @@ fn algorithms() -> Vec<Row> {
             Refused("#dsa-sha1`"),
             Sign { method: "http://www.w3.org/2000/09/xmldsig#dsa-sha1", ..idp() }.sign(&response(), "assertion"),
         ),
+        (
+            "elements in a prefix list",
+            Refused(BAD_SIGNATURE),
+            swap(
+                &signed(),
+                r#"PrefixList="xs"></ec:InclusiveNamespaces>"#,
+                r#"PrefixList="xs"><x/></ec:InclusiveNamespaces>"#,
+            ),
+        ),
         ("no algorithm", Refused(kind), Sign { method: "", ..idp() }.sign(&response(), "assertion")),
         (
             "another algorithm than the key signed with",
