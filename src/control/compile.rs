@@ -5,12 +5,14 @@ use thiserror::Error;
 use url::Url;
 
 use super::{CountryFile, CountryFileError, Evaluations, RemoteTeam, Services};
-use crate::config::{self, Config, IdpKind, StoreConfig};
+use crate::config::{self, ClientConfig, ClientCredentials, Config, IdpKind, OidcConfig, OktaConfig, StoreConfig};
 use crate::engine::{
     ApplicationSettings, Authority, CookieAttributes, Cors, Known, Origins, Root, Snapshot, SnapshotError, Team,
 };
 use crate::http_client::HttpClient;
-use crate::idp::{Ages, OktaSettings, Provider};
+use crate::idp::{
+    Ages, ClientKey, ClientKeyError, ClientSettings, Credentials, OidcSettings, OktaSettings, Provider, RefreshTerms,
+};
 use crate::observe::audit::Sample;
 use crate::route::Endpoint;
 
@@ -26,6 +28,9 @@ pub enum CompileError {
     /// The database of countries, which changed since the configuration was read.
     #[error(transparent)]
     Countries(#[from] CountryFileError),
+    /// The private key of a client.
+    #[error("the private key of an identity provider's client cannot be used")]
+    ClientKey(#[from] ClientKeyError),
 }
 
 /// Makes what runs from what was written. `origins` gives the front's representation of an application's origins.
@@ -53,7 +58,11 @@ pub fn compile(
         StoreConfig::Sqlite { .. } | StoreConfig::Memory => None,
     };
     let services = Services {
-        providers: config.identity_providers.iter().map(|idp| provider(idp, http, &callback)).collect(),
+        providers: config
+            .identity_providers
+            .iter()
+            .map(|idp| provider(idp, http, &callback))
+            .collect::<Result<_, _>>()?,
         remote: config.team.certs_url.clone().map(|certs_url| remote(config, certs_url)).transpose()?,
         team_url: config.team.url(),
         team_session: config.team.session_duration,
@@ -108,22 +117,61 @@ fn remote(config: &Config, certs_url: Url) -> Result<RemoteTeam, url::ParseError
     })
 }
 
-fn provider(idp: &config::IdentityProvider, http: &HttpClient, callback: &Url) -> Provider {
-    let IdpKind::Okta(okta) = &idp.kind;
-    let settings = OktaSettings {
+fn provider(idp: &config::IdentityProvider, http: &HttpClient, callback: &Url) -> Result<Provider, ClientKeyError> {
+    let (http, callback) = (http.clone(), callback.clone());
+    Ok(match &idp.kind {
+        IdpKind::Okta(okta) => {
+            let OktaConfig { client, okta_account, api_token, authorization_server_id, groups_refresh } = okta;
+            let settings = OktaSettings {
+                client: client_settings(idp, client)?,
+                okta_account: okta_account.clone(),
+                authorization_server_id: authorization_server_id.clone(),
+                api_token: api_token.clone(),
+                refresh: groups_refresh.map(|(every, max_stale)| RefreshTerms { every, max_stale }),
+                groups_budget: GROUPS_BUDGET,
+            };
+            Provider::okta(settings, http, callback)
+        }
+        IdpKind::Oidc(oidc) => {
+            let OidcConfig { client, issuer, endpoints, scopes } = oidc;
+            let settings = OidcSettings {
+                client: client_settings(idp, client)?,
+                issuer: issuer.clone(),
+                endpoints: endpoints.clone(),
+                scopes: scopes.clone(),
+            };
+            Provider::oidc(settings, http, callback)
+        }
+    })
+}
+
+fn client_settings(idp: &config::IdentityProvider, client: &ClientConfig) -> Result<ClientSettings, ClientKeyError> {
+    let ClientConfig {
+        client_id,
+        credentials,
+        claims,
+        email_claim_name,
+        prompt,
+        max_age,
+        pushed_requests,
+        provider_logout,
+    } = client;
+    Ok(ClientSettings {
         id: idp.id.clone(),
         name: idp.name.clone(),
-        client_id: okta.client_id.clone(),
-        client_secret: okta.client_secret.clone(),
-        okta_account: okta.okta_account.clone(),
-        authorization_server_id: okta.authorization_server_id.clone(),
-        api_token: okta.api_token.clone(),
-        claims: okta.claims.clone(),
-        email_claim_name: okta.email_claim_name.clone(),
+        client_id: client_id.clone(),
+        credentials: match credentials {
+            ClientCredentials::Secret(secret) => Credentials::Secret(secret.clone()),
+            ClientCredentials::Key { pem, id } => Credentials::Key(Arc::new(ClientKey::from_pem(pem, id.clone())?)),
+        },
+        claims: claims.clone(),
+        email_claim_name: email_claim_name.clone(),
+        prompt: prompt.clone(),
+        max_age: *max_age,
+        pushed_requests: *pushed_requests,
+        provider_logout: *provider_logout,
         ages: Ages::default(),
-        groups_budget: GROUPS_BUDGET,
-    };
-    Provider::okta(settings, http.clone(), callback.clone())
+    })
 }
 
 fn application(config: &Config, application: &config::Application, origins: Origins) -> ApplicationSettings {

@@ -3,7 +3,7 @@
 use super::Access;
 use crate::engine::Application;
 use crate::idp::{Blame, LoginFailure};
-use crate::model::{Email, Identity, IdpId, Reason, UserId};
+use crate::model::{Email, Identity, IdpId, Reason, RequestId, UserId};
 use crate::observe::audit::{Event, Kind, Outcome, Via};
 use crate::observe::metrics::{Login, metrics};
 use crate::policy::Verdict;
@@ -86,7 +86,11 @@ impl Access {
             source = cause.source();
         }
         let idp = idp.map(|idp| &*idp.0);
-        tracing::warn!(request_id = %request.id, reason = failure.id(), idp, error = chain, "a login failed");
+        let hint = match failure {
+            LoginFailure::Groups(reason) => Some(reason.advice()),
+            _ => None,
+        };
+        tracing::warn!(request_id = %request.id, reason = failure.id(), idp, error = chain, hint, "a login failed");
     }
 
     /// A login that never got to a provider, or came back from one with something that was not sent there.
@@ -120,6 +124,32 @@ impl Access {
         // First who they are, then what they were denied: whoever replays the log reads it in that order.
         Event { event: Kind::Login, via: Some(via), identity: self.told(identity), ..denied }.emit();
         denied.emit();
+    }
+
+    /// Somebody had their provider asked anew who they are.
+    pub(crate) fn identity_refreshed(&self, identity: &Identity, request: &PortalRequest) {
+        metrics().login(Login::Success, Some("refresh"));
+        let event = Event {
+            email: Some(&identity.email),
+            user: Some(&identity.user),
+            idp: Some(&identity.idp.id),
+            via: Some(Via::Provider),
+            identity: self.told(identity),
+            ..event(Kind::Login, Outcome::Allowed, request)
+        };
+        event.emit();
+    }
+
+    /// The provider no longer has somebody, and so all their sessions ended.
+    pub(super) fn signed_out_by_provider(&self, identity: &Identity, how: &'static str) {
+        let event = Event {
+            reason: Some(how),
+            email: Some(&identity.email),
+            user: Some(&identity.user),
+            idp: Some(&identity.idp.id),
+            ..Event::new(Kind::Logout, Outcome::Allowed, RequestId::random())
+        };
+        event.emit();
     }
 
     fn told<'a>(&self, identity: &'a Identity) -> Option<&'a Identity> {

@@ -224,6 +224,7 @@ fn read_identity(document: &[u8], now: UnixTime) -> Result<Identity, String> {
         groups: document
             .groups
             .map_or(Groups::Unknown, |groups| Groups::Known(groups.into_iter().map(group).collect())),
+        groups_seen: None,
         amr: document.amr,
         evaluations: BTreeMap::new(),
         claims: document.oidc_fields,

@@ -4,10 +4,12 @@
 //! configured issuer, as its TLS certificate and its keys prove it. Never writes down or returns a provider's token, never
 //! calls the token endpoint twice for one login, and never guesses: groups that could not be learned are unknown, not none.
 
+mod connection;
 mod documents;
 mod failure;
 mod groups;
 mod okta;
+mod settings;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -19,13 +21,13 @@ use url::Url;
 
 pub use documents::Ages;
 pub use failure::{Blame, EmailFailure, Endpoint, GroupsFailure, IssuerMismatch, LoginFailure};
-pub use okta::OktaSettings;
+pub use okta::Standing;
+pub use settings::{ClientSettings, OidcSettings, OktaSettings, RefreshTerms};
 
-use self::okta::Okta;
+use self::connection::Connection;
 use crate::http_client::HttpClient;
-use crate::model::{Email, Groups, Identity, IdpId, IdpRef, Secret, UnixTime, UserId};
-pub use crate::oidc::{Callback, CallbackError, Hints};
-pub use openidconnect::core::CoreAuthPrompt as Prompt;
+use crate::model::{Email, Groups, GroupsSeen, Identity, IdpId, IdpRef, Secret, UnixTime, UserId};
+pub use crate::oidc::{Callback, CallbackError, ClientKey, ClientKeyError, Credentials, Endpoints, Hints, Prompt};
 
 /// One configured identity provider, with what is known of it. Made once per configuration, within the tokio runtime that
 /// its logins run on.
@@ -33,9 +35,9 @@ pub struct Provider {
     kind: Kind,
 }
 
-/// Generic OpenID Connect and SAML will stand here.
+/// SAML will stand here.
 enum Kind {
-    Okta(Box<Okta>),
+    Oidc(Box<Connection>),
 }
 
 /// A login that was begun.
@@ -75,6 +77,8 @@ pub struct Profile {
     pub idp: IdpRef,
     /// Group membership, or that it could not be learned.
     pub groups: Groups,
+    /// From where the groups are, where they are known.
+    pub groups_seen: Option<GroupsSeen>,
     /// Authentication methods (RFC 8176).
     pub amr: Option<Vec<String>>,
     /// The claims that the configuration asked for.
@@ -83,33 +87,41 @@ pub struct Profile {
     pub at: UnixTime,
     /// From where.
     pub ip: Option<IpAddr>,
+    /// The provider's own token, only where a logout is to end the provider's session too: to be kept sealed, and for nothing
+    /// else.
+    pub id_token: Option<Secret>,
 }
 
 impl Provider {
     /// An Okta account. `redirect_uri` is the callback as it is registered there. Nothing is fetched yet, so a provider that
     /// is down stops no start.
     pub fn okta(settings: OktaSettings, http: HttpClient, redirect_uri: Url) -> Self {
-        Self { kind: Kind::Okta(Box::new(Okta::new(settings, http, redirect_uri))) }
+        Self { kind: Kind::Oidc(Box::new(Connection::okta(settings, http, redirect_uri))) }
+    }
+
+    /// Any other OpenID Connect provider; the rest as for [`Provider::okta`].
+    pub fn oidc(settings: OidcSettings, http: HttpClient, redirect_uri: Url) -> Self {
+        Self { kind: Kind::Oidc(Box::new(Connection::oidc(settings, http, redirect_uri))) }
     }
 
     /// What rules and `allowed_idps` refer to.
     pub const fn id(&self) -> &IdpId {
         match &self.kind {
-            Kind::Okta(okta) => &okta.settings().id,
+            Kind::Oidc(connection) => &connection.settings().id,
         }
     }
 
     /// What the login page calls it.
     pub fn name(&self) -> &str {
         match &self.kind {
-            Kind::Okta(okta) => &okta.settings().name,
+            Kind::Oidc(connection) => &connection.settings().name,
         }
     }
 
     /// Id and type.
     pub fn idp_ref(&self) -> IdpRef {
         match &self.kind {
-            Kind::Okta(okta) => okta.idp_ref(),
+            Kind::Oidc(connection) => connection.idp_ref(),
         }
     }
 
@@ -117,9 +129,9 @@ impl Provider {
     ///
     /// # Errors
     /// Where the provider's discovery document cannot be had; [`Blame::Provider`] always.
-    pub async fn begin(&self, state: &str, hints: Hints) -> Result<Begun, LoginFailure> {
+    pub async fn begin(&self, state: &str, hints: Hints, now: UnixTime) -> Result<Begun, LoginFailure> {
         match &self.kind {
-            Kind::Okta(okta) => okta.begin(state, hints).await,
+            Kind::Oidc(connection) => connection.begin(state, hints, now).await,
         }
     }
 
@@ -138,17 +150,54 @@ impl Provider {
         client_ip: Option<IpAddr>,
     ) -> Result<Profile, LoginFailure> {
         match &self.kind {
-            Kind::Okta(okta) => okta.finish(state, pending, callback, now, leeway, client_ip).await,
+            Kind::Oidc(connection) => connection.finish(state, pending, callback, now, leeway, client_ip).await,
         }
+    }
+
+    /// How fresh the groups of people who are logged in are to be kept, where that is wanted and can be.
+    pub fn refresh(&self) -> Option<RefreshTerms> {
+        let Kind::Oidc(connection) = &self.kind;
+        connection.directory()?.refresh()
+    }
+
+    /// Whether the directory should be left alone but for people who wait: its rate limit is half used up, or it fails.
+    pub fn is_quiet(&self, now: UnixTime) -> bool {
+        let Kind::Oidc(connection) = &self.kind;
+        connection.directory().is_none_or(|directory| directory.is_quiet(now))
+    }
+
+    /// What became of somebody who logged in, by the directory's word.
+    ///
+    /// # Errors
+    /// See [`GroupsFailure`]; nothing is known then, and nothing is to be concluded from it.
+    pub async fn look_up(&self, subject: &str, now: UnixTime) -> Result<Standing, GroupsFailure> {
+        let Kind::Oidc(connection) = &self.kind;
+        match connection.directory() {
+            Some(directory) => directory.look_up(subject, now).await,
+            None => Err(GroupsFailure::Elsewhere),
+        }
+    }
+
+    /// Whether logouts are to end the provider's session too.
+    pub fn ends_sessions(&self) -> bool {
+        let Kind::Oidc(connection) = &self.kind;
+        connection.settings().provider_logout
+    }
+
+    /// Where to send the browser for that; it comes back to `back` with `state`. `None` where the provider has no such place, or
+    /// cannot be asked for it.
+    pub async fn end_session(&self, id_token: &Secret, back: &Url, state: &str) -> Option<Url> {
+        let Kind::Oidc(connection) = &self.kind;
+        connection.end_session(id_token, back, state).await
     }
 }
 
 impl Profile {
     /// With the id that the store knows the person by.
     pub fn into_identity(self, user: UserId) -> Identity {
-        let Self { subject, email, name, idp, groups, amr, claims, at, ip } = self;
+        let Self { subject, email, name, idp, groups, groups_seen, amr, claims, at, ip, id_token: _ } = self;
         let evaluations = BTreeMap::new();
-        Identity { user, subject, email, name, idp, groups, amr, claims, evaluations, at, ip }
+        Identity { user, subject, email, name, idp, groups, groups_seen, amr, claims, evaluations, at, ip }
     }
 }
 
@@ -158,6 +207,8 @@ fn exposed<S: Serializer>(secret: &Secret, serializer: S) -> Result<S::Ok, S::Er
 
 /// The type of an Okta connection, as Access writes it.
 const KIND_OKTA: &str = "okta";
+/// The type of any other OpenID Connect connection.
+const KIND_OIDC: &str = "oidc";
 
 #[cfg(test)]
 mod tests;

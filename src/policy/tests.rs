@@ -79,6 +79,7 @@ fn identity() -> Identity {
         name: None,
         idp: IdpRef { id: IdpId("okta".into()), kind: "okta".into() },
         groups: groups(&["Eng"]),
+        groups_seen: None,
         amr: Some(vec!["pwd".into(), "mfa".into()]),
         claims: json!({"dept": ["eng", "ops"], "level": 3, "admin": true, "none": null}).as_object().unwrap().clone(),
         evaluations: BTreeMap::from([("https://a.example/".to_owned(), true)]),

@@ -5,7 +5,7 @@ use http::{Response, StatusCode, header};
 
 use super::login::{Destination, again, arrive};
 use super::pages::{LoginLoop, LostCookie};
-use super::{PortalRequest, answer, respond};
+use super::{PortalRequest, answer, refresh, respond};
 use crate::control::Access;
 use crate::cookie::FLOW_PREFIX;
 use crate::engine::Snapshot;
@@ -23,6 +23,9 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
         access.login_refused("login_state", Outcome::Invalid, None, request);
         return respond::bad_request(request.id, "login_state");
     };
+    if refresh::is_ours(&snapshot, &state) {
+        return refresh::returned(access, &state, &sealed, request).await;
+    }
     let Some(destination) = destination(&snapshot, &state) else { return respond::not_found(request.id) };
     let flow = Flow::<Pending>::of(&request.headers, access.seal(), &state.flow, &sealed);
     let begun_again = again(&access.services(), &destination);
@@ -56,7 +59,7 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
 }
 
 /// Asks the provider who this is and writes it down; `None` where our own store is what fails.
-async fn finish(
+pub(super) async fn finish(
     access: &Access,
     state: &str,
     pending: &Pending,

@@ -102,15 +102,29 @@ async fn begin(
     let Destination { application, host, to, app_session } = destination.clone();
     let mut state = State::new(application.aud().clone(), host, to, app_session, request.now);
     state.second = request.parameter("second").is_some();
+    let hints = Hints { prompt: switching.then_some(Prompt::Login), ..Hints::default() };
+    let again = again(services, destination);
+    send(access, provider, &state, hints, Some(&application), &again, request).await
+}
+
+/// Sends the browser to the provider, with its half of the flow in a cookie.
+pub(super) async fn send(
+    access: &Access,
+    provider: &Provider,
+    state: &State,
+    hints: Hints,
+    application: Option<&Application>,
+    again: &str,
+    request: &PortalRequest,
+) -> Response<Bytes> {
     let Ok(sealed) = state.seal(access.seal()) else { return respond::internal(request.id) };
-    let begun =
-        match provider.begin(&sealed, Hints { prompt: switching.then_some(Prompt::Login), ..Hints::default() }).await {
-            Ok(begun) => begun,
-            Err(failure) => {
-                access.login_failed(&failure, Some(provider.id()), Some(&destination.application), request);
-                return respond::failed(request.id, &failure, &again(services, destination));
-            }
-        };
+    let begun = match provider.begin(&sealed, hints, request.now).await {
+        Ok(begun) => begun,
+        Err(failure) => {
+            access.login_failed(&failure, Some(provider.id()), application, request);
+            return respond::failed(request.id, &failure, again);
+        }
+    };
     let flow = Flow::new(&sealed, begun.pending, request.now);
     let Some(cookie) = flow.to_cookie(access.seal(), &state.flow, request.now) else {
         return respond::internal(request.id);

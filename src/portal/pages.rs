@@ -378,6 +378,8 @@ impl LostCookie {
 #[derive(Debug, Clone, Template)]
 #[template(path = "logged_out.html", config = "src/portal/askama.toml")]
 pub(crate) struct LoggedOut<'a> {
+    /// What the provider is called, where its session ended too.
+    pub(crate) also_at: Option<&'a str>,
     /// The way back to the application.
     pub(crate) back: Option<Link<'a>>,
     /// Names this request in the log.
@@ -386,6 +388,25 @@ pub(crate) struct LoggedOut<'a> {
 
 impl LoggedOut<'_> {
     /// 200 saying that one is signed out.
+    pub(crate) fn page(&self) -> Page {
+        render(StatusCode::OK, self)
+    }
+}
+
+/// The end of a refresh of one's identity.
+#[derive(Debug, Clone, Template)]
+#[template(path = "identity_refreshed.html", config = "src/portal/askama.toml")]
+pub(crate) struct IdentityRefreshed<'a> {
+    /// The email of who is signed in.
+    pub(crate) signed_in_as: &'a str,
+    /// How many groups they are in, where that is known.
+    pub(crate) groups: Option<usize>,
+    /// Names this request in the log.
+    pub(crate) request_id: &'a str,
+}
+
+impl IdentityRefreshed<'_> {
+    /// 200 saying that it was done.
     pub(crate) fn page(&self) -> Page {
         render(StatusCode::OK, self)
     }

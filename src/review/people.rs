@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::config::{Config, IdpKind};
+use crate::config::Config;
 use crate::model::{Email, Group, Groups, Identity, IdpId, IdpRef, UnixTime, UserId};
 
 /// Somebody who is logged in, as they are described. What is not said is not known.
@@ -74,6 +74,7 @@ impl Person {
             name: None,
             idp: IdpRef { id, kind },
             groups: groups.unwrap_or(Groups::Unknown),
+            groups_seen: None,
             amr: self.amr.clone(),
             claims,
             evaluations: self.evaluations.clone(),
@@ -85,17 +86,14 @@ impl Person {
 
 fn provider(id: Option<&str>, config: &Config) -> Result<(IdpId, String), String> {
     let known = &config.identity_providers;
-    let kind = |kind: &IdpKind| match kind {
-        IdpKind::Okta(_) => "okta".to_owned(),
-    };
     match (id, known.as_slice()) {
         // Another team's providers are not known here.
         (Some(id), []) => Ok((IdpId(id.into()), "unknown".to_owned())),
         (None, []) => Err("say through which identity provider they come (`idp`)".to_owned()),
-        (None, [one]) => Ok((one.id.clone(), kind(&one.kind))),
+        (None, [one]) => Ok((one.id.clone(), one.type_name().to_owned())),
         (None, many) => Err(format!("say through which identity provider they come (`idp`): {}", names(many))),
         (Some(id), many) => match many.iter().find(|provider| *provider.id.0 == *id) {
-            Some(provider) => Ok((provider.id.clone(), kind(&provider.kind))),
+            Some(provider) => Ok((provider.id.clone(), provider.type_name().to_owned())),
             None => Err(format!("no identity provider has the id `{id}`; there is {}", names(many))),
         },
     }
@@ -108,9 +106,5 @@ fn names(providers: &[crate::config::IdentityProvider]) -> String {
 /// The claims that a provider is asked for.
 fn asked_for(config: &Config, id: &IdpId) -> Vec<String> {
     let provider = config.identity_providers.iter().find(|provider| provider.id == *id);
-    provider
-        .map(|provider| match &provider.kind {
-            IdpKind::Okta(okta) => okta.claims.clone(),
-        })
-        .unwrap_or_default()
+    provider.map(|provider| provider.claims().to_vec()).unwrap_or_default()
 }

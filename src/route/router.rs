@@ -38,6 +38,10 @@ pub enum Endpoint {
     Certs,
     /// `get-identity`: both.
     GetIdentity,
+    /// `refresh-identity`: team domain.
+    RefreshIdentity,
+    /// `logged-out`, where a provider sends a browser whose session it has ended: team domain.
+    LoggedOut,
     /// `/.well-known/cloudflare-access-protected-resource/<path>`: application hosts.
     ProtectedResource,
     /// `/`: team domain.
@@ -66,6 +70,8 @@ impl Endpoint {
             "logout" => Self::Logout,
             "certs" => Self::Certs,
             "get-identity" => Self::GetIdentity,
+            "refresh-identity" => Self::RefreshIdentity,
+            "logged-out" => Self::LoggedOut,
             login if login == "login" || login.starts_with("login/") => Self::Login,
             _ => Self::Unknown,
         })
@@ -196,6 +202,8 @@ mod tests {
         for (path, endpoint) in [
             ("/cdn-cgi/access/login/wiki.example.com", Some(Endpoint::Login)),
             ("/cdn-cgi/access/certs", Some(Endpoint::Certs)),
+            ("/cdn-cgi/access/refresh-identity", Some(Endpoint::RefreshIdentity)),
+            ("/cdn-cgi/access/logged-out", Some(Endpoint::LoggedOut)),
             ("/cdn-cgi/access/certs/", Some(Endpoint::Unknown)),
             ("/cdn-cgi/access", Some(Endpoint::Unknown)),
             ("/cdn-cgi/accessory", None),

@@ -50,6 +50,12 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     /// The record of a login. One whose time is over may still be there: the token says whether the session is.
     async fn identity(&self, nonce: &IdentityNonce) -> Result<Option<Identity>, StoreError>;
 
+    /// Keeps what the end of a login will need of its provider, sealed, in place of an earlier one under the same nonce.
+    async fn put_logout_hint(&self, nonce: &IdentityNonce, hint: &str, expires: UnixTime) -> Result<(), StoreError>;
+
+    /// What [`Store::put_logout_hint`] kept; it is gone afterwards.
+    async fn take_logout_hint(&self, nonce: &IdentityNonce) -> Result<Option<String>, StoreError>;
+
     /// The person whom that provider calls `subject`: a random UUID, made on the first call and the same ever after.
     async fn user(&self, idp: &IdpId, subject: &str) -> Result<UserId, StoreError>;
 
@@ -61,7 +67,7 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     /// A revision becomes visible only after all earlier ones, so a reader that follows the last one it saw misses none.
     async fn revocations_after(&self, revision: u64) -> Result<Vec<Revoked>, StoreError>;
 
-    /// Forgets identities and revocations whose time is over, at most [`BATCH`] of each.
+    /// Forgets identities, logout hints and revocations whose time is over, at most [`BATCH`] of each.
     async fn prune(&self, now: UnixTime) -> Result<Pruned, StoreError>;
 }
 

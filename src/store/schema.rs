@@ -3,21 +3,27 @@ use sqlx::{Connection as _, SqliteConnection};
 /// The tables, step by step. A step is never changed once released, and never takes away what the release before it reads:
 /// during an upgrade both run on one file. The types and statements are ones that PostgreSQL has too; binary values are
 /// base64 text because the two spell theirs differently.
-const STEPS: &[&[&str]] = &[&[
-    "CREATE TABLE secrets (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
-    "CREATE TABLE signing_keys (kid TEXT PRIMARY KEY, pkcs8 TEXT NOT NULL, certificate TEXT NOT NULL, \
+const STEPS: &[&[&str]] = &[
+    &[
+        "CREATE TABLE secrets (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+        "CREATE TABLE signing_keys (kid TEXT PRIMARY KEY, pkcs8 TEXT NOT NULL, certificate TEXT NOT NULL, \
      made BIGINT NOT NULL, retired BIGINT)",
-    "CREATE TABLE identities (nonce TEXT PRIMARY KEY, identity TEXT NOT NULL, expires BIGINT NOT NULL)",
-    "CREATE INDEX identities_expires ON identities (expires)",
-    "CREATE TABLE users (idp TEXT NOT NULL, subject TEXT NOT NULL, id TEXT NOT NULL UNIQUE, PRIMARY KEY (idp, subject))",
-    // A counter and not a sequence: its row stays locked until the writer commits, so a later revision is never visible
-    // before an earlier one. It outlives the revocations, so none is used twice.
-    "CREATE TABLE revision (latest BIGINT NOT NULL)",
-    "INSERT INTO revision (latest) VALUES (0)",
-    "CREATE TABLE revocations (revision BIGINT PRIMARY KEY, kind TEXT NOT NULL, subject TEXT NOT NULL, \
+        "CREATE TABLE identities (nonce TEXT PRIMARY KEY, identity TEXT NOT NULL, expires BIGINT NOT NULL)",
+        "CREATE INDEX identities_expires ON identities (expires)",
+        "CREATE TABLE users (idp TEXT NOT NULL, subject TEXT NOT NULL, id TEXT NOT NULL UNIQUE, PRIMARY KEY (idp, subject))",
+        // A counter and not a sequence: its row stays locked until the writer commits, so a later revision is never visible
+        // before an earlier one. It outlives the revocations, so none is used twice.
+        "CREATE TABLE revision (latest BIGINT NOT NULL)",
+        "INSERT INTO revision (latest) VALUES (0)",
+        "CREATE TABLE revocations (revision BIGINT PRIMARY KEY, kind TEXT NOT NULL, subject TEXT NOT NULL, \
      before BIGINT, expires BIGINT NOT NULL)",
-    "CREATE INDEX revocations_expires ON revocations (expires)",
-]];
+        "CREATE INDEX revocations_expires ON revocations (expires)",
+    ],
+    &[
+        "CREATE TABLE logout_hints (nonce TEXT PRIMARY KEY, hint TEXT NOT NULL, expires BIGINT NOT NULL)",
+        "CREATE INDEX logout_hints_expires ON logout_hints (expires)",
+    ],
+];
 
 /// The schema of this release.
 pub(super) const KNOWN: i64 = STEPS.len() as i64;

@@ -57,7 +57,8 @@ fn pages(text: &str, href: &str) -> Vec<(&'static str, Page)> {
             LoginLoop { cookie: text, causes: &CAUSES, start_again: Some(href), reason: Some(text), request_id: id }
                 .page(),
         ),
-        ("logged_out", LoggedOut { back: Some(link), request_id: id }.page()),
+        ("logged_out", LoggedOut { also_at: Some(text), back: Some(link), request_id: id }.page()),
+        ("identity_refreshed", IdentityRefreshed { signed_in_as: text, groups: Some(3), request_id: id }.page()),
         ("logout_confirm", LogoutConfirm { action: href, csrf: text, request_id: id }.page()),
         ("handover", Handover { application: text, href, request_id: id }.page()),
         ("resend_form", ResendForm { application: text, login: href, request_id: id }.page()),
@@ -243,6 +244,7 @@ fn every_page_has_its_status() {
             ("groups_unavailable", 503),
             ("login_loop", 400),
             ("logged_out", 200),
+            ("identity_refreshed", 200),
             ("logout_confirm", 200),
             ("handover", 200),
             ("resend_form", 401),

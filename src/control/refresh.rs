@@ -1,0 +1,215 @@
+//! Group changes that reach people who are logged in.
+//!
+//! Decides when somebody's groups are read again, and how long old ones stand while they cannot be: `groups_refresh`, and
+//! from `groups_max_stale` on they are unknown, which helps nobody. Trusts the provider's directory as logins do. Never lets a
+//! session of somebody go on whom the directory says it no longer has, and never takes a directory that does not answer for
+//! one that says so.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::{Access, Services};
+use crate::engine::IdentityState;
+use crate::idp::{GroupsFailure, Provider, RefreshTerms, Standing};
+use crate::model::{Groups, GroupsSeen, GroupsSource, Identity, IdentityNonce, IdpId, UnixTime};
+
+/// Everybody who is one person at one provider, by their logins.
+type People = HashMap<(IdpId, String), Vec<(IdentityNonce, Arc<Identity>)>>;
+
+impl Access {
+    /// Never ends.
+    pub(super) async fn keep_groups_fresh(self: Arc<Self>) {
+        loop {
+            Arc::clone(&self).refresh_groups(UnixTime::now()).await;
+            let terms = self.services().providers.iter().filter_map(Provider::refresh).map(|terms| terms.every).min();
+            let pause = terms.map_or(LONGEST_PAUSE, |every| (every / 20).clamp(SHORTEST_PAUSE, LONGEST_PAUSE));
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Reads the groups again of everybody who has a living session here and whose groups are due.
+    async fn refresh_groups(self: Arc<Self>, now: UnixTime) {
+        let services = self.services();
+        if services.providers.iter().all(|provider| provider.refresh().is_none()) {
+            return;
+        }
+        let snapshot = self.snapshot();
+        let living = self.known.living(snapshot.revocations(), now);
+        let mut due = People::new();
+        for (nonce, identity) in self.known.identities() {
+            let Some((provider, terms)) = refreshed_by(&services, &identity) else { continue };
+            if !living.contains(&nonce) {
+                // Nobody watches over it, so it must be looked at when it is used again.
+                if is_older(&identity, terms.max_stale, now) {
+                    self.known.forget_identity(&nonce);
+                }
+                continue;
+            }
+            if is_older(&identity, jittered(terms.every, &nonce), now) {
+                if provider.is_quiet(now) {
+                    self.outdate(nonce, &identity, terms, now);
+                    continue;
+                }
+                due.entry((identity.idp.id.clone(), identity.subject.clone())).or_default().push((nonce, identity));
+            }
+        }
+        let mut looking = JoinSet::new();
+        for ((idp, subject), logins) in due {
+            if looking.len() >= AT_ONCE {
+                looking.join_next().await;
+            }
+            let (access, services) = (Arc::clone(&self), Arc::clone(&services));
+            looking.spawn(async move {
+                let Some(provider) = services.providers.iter().find(|provider| *provider.id() == idp) else { return };
+                let now = UnixTime::now();
+                // What was found out about the account since the round began goes for everybody.
+                let looked = if provider.is_quiet(now) { None } else { Some(provider.look_up(&subject, now).await) };
+                access.learned(provider, &logins, looked, UnixTime::now()).await;
+            });
+        }
+        while looking.join_next().await.is_some() {}
+    }
+
+    /// What the directory said of somebody, or `None` where it was not asked, for all their logins.
+    async fn learned(
+        &self,
+        provider: &Provider,
+        logins: &[(IdentityNonce, Arc<Identity>)],
+        looked: Option<Result<Standing, GroupsFailure>>,
+        now: UnixTime,
+    ) {
+        let Some(terms) = provider.refresh() else { return };
+        match looked {
+            Some(Ok(Standing::Active(groups))) => {
+                for (nonce, identity) in logins {
+                    self.renew(*nonce, identity, Groups::Known(groups.clone()), now).await;
+                }
+            }
+            Some(Ok(Standing::Gone(how))) => {
+                for (nonce, identity) in logins {
+                    self.ended_by_provider(*nonce, identity, how, now).await;
+                }
+            }
+            Some(Err(failure)) => {
+                let idp = &*provider.id().0;
+                tracing::warn!(
+                    idp,
+                    error = super::chain(&failure),
+                    hint = failure.advice(),
+                    "groups of somebody who is logged in could not be read again"
+                );
+                logins.iter().for_each(|(nonce, identity)| self.outdate(*nonce, identity, terms, now));
+            }
+            None => logins.iter().for_each(|(nonce, identity)| self.outdate(*nonce, identity, terms, now)),
+        }
+    }
+
+    /// A record that comes out of the store, as old as it may be: nobody watched over it since.
+    pub(super) async fn freshened(
+        &self,
+        nonce: IdentityNonce,
+        identity: Arc<Identity>,
+        now: UnixTime,
+    ) -> Option<Arc<Identity>> {
+        let services = self.services();
+        let Some((provider, terms)) = refreshed_by(&services, &identity) else { return Some(identity) };
+        if !is_older(&identity, terms.max_stale, now) {
+            return Some(identity);
+        }
+        let looked = match provider.is_quiet(now) {
+            true => None,
+            false => tokio::time::timeout(PATIENCE, provider.look_up(&identity.subject, now)).await.ok(),
+        };
+        match looked {
+            Some(Ok(Standing::Active(groups))) => {
+                let renewed = with_groups(&identity, Groups::Known(groups), now);
+                self.keep(nonce, &renewed).await;
+                Some(renewed)
+            }
+            Some(Ok(Standing::Gone(how))) => {
+                self.ended_by_provider(nonce, &identity, how, now).await;
+                None
+            }
+            Some(Err(_)) | None => Some(with_groups(&identity, Groups::Unknown, now)),
+        }
+    }
+
+    /// The record with these groups, here and in the store.
+    async fn renew(&self, nonce: IdentityNonce, identity: &Arc<Identity>, groups: Groups, now: UnixTime) {
+        if identity.groups != groups {
+            tracing::info!(user = %identity.user.0, idp = %identity.idp.id.0, "groups of somebody who is logged in have changed");
+        }
+        let renewed = with_groups(identity, groups, now);
+        if !self.known.replace_identity(nonce, identity, Arc::clone(&renewed)) {
+            return;
+        }
+        self.keep(nonce, &renewed).await;
+        // A login that came in between wrote a newer record, which must not be the one that is lost.
+        if let Some(IdentityState::Known(now)) = self.known.identity(&nonce)
+            && !Arc::ptr_eq(&now, &renewed)
+        {
+            self.keep(nonce, &now).await;
+        }
+    }
+
+    async fn keep(&self, nonce: IdentityNonce, identity: &Identity) {
+        let until = identity.at.after(self.services().identity_lifetime);
+        if let Err(error) = self.store.put_identity(&nonce, identity, until).await {
+            self.store_failed(&error);
+        }
+    }
+
+    /// Groups that could not be read again stand until they are too old, and are unknown from then on. The store keeps them
+    /// with their age.
+    fn outdate(&self, nonce: IdentityNonce, identity: &Arc<Identity>, terms: RefreshTerms, now: UnixTime) {
+        if matches!(identity.groups, Groups::Known(_)) && is_older(identity, terms.max_stale, now) {
+            tracing::warn!(user = %identity.user.0, idp = %identity.idp.id.0, "the groups of somebody who is logged in are too old and so unknown");
+            self.known.replace_identity(nonce, identity, with_groups(identity, Groups::Unknown, now));
+        }
+    }
+
+    async fn ended_by_provider(&self, nonce: IdentityNonce, identity: &Identity, how: &'static str, now: UnixTime) {
+        if self.end_sessions(nonce, &identity.user, now).await.is_ok() {
+            self.signed_out_by_provider(identity, how);
+        }
+    }
+}
+
+/// Who keeps somebody's groups fresh, if anybody does.
+fn refreshed_by<'a>(services: &'a Services, identity: &Identity) -> Option<(&'a Provider, RefreshTerms)> {
+    let provider = services.providers.iter().find(|provider| *provider.id() == identity.idp.id)?;
+    provider.refresh().map(|terms| (provider, terms))
+}
+
+/// Groups that are unknown are older than anything.
+fn is_older(identity: &Identity, age: Duration, now: UnixTime) -> bool {
+    match (&identity.groups, identity.groups_seen) {
+        (Groups::Unknown, _) => true,
+        (Groups::Known(_), seen) => now.since(seen.map_or(identity.at, |seen| seen.at)) >= age,
+    }
+}
+
+/// A little less than the period, so that those who came at once are not asked about at once.
+fn jittered(every: Duration, nonce: &IdentityNonce) -> Duration {
+    let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(nonce);
+    every.mul_f64(1.0 - 0.2 * f64::from(u8::try_from(hash % 256).unwrap_or_default()) / 256.0)
+}
+
+fn with_groups(identity: &Identity, groups: Groups, now: UnixTime) -> Arc<Identity> {
+    let seen = matches!(groups, Groups::Known(_)).then_some(GroupsSeen { source: GroupsSource::Api, at: now });
+    Arc::new(Identity { groups, groups_seen: seen, ..identity.clone() })
+}
+
+/// Between two looks at whose groups are due.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
+/// How many people are asked about at the same time.
+const AT_ONCE: usize = 4;
+
+/// How long a request waits for groups that nobody watched over.
+const PATIENCE: Duration = Duration::from_secs(5);
