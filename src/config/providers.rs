@@ -25,7 +25,7 @@ pub enum IdpKind {
     /// Okta, over OpenID Connect.
     Okta(OktaConfig),
     /// Any other OpenID Connect provider.
-    Oidc(OidcConfig),
+    Oidc(Box<OidcConfig>),
 }
 
 /// What all OpenID Connect providers' `config` has.
@@ -149,7 +149,7 @@ impl IdentityProvider {
         }
         let is_oidc = kind == Some(Type::Oidc);
         let read = |t: &mut Table<'_>| match is_oidc {
-            true => OidcConfig::read(t, insecure).map(IdpKind::Oidc),
+            true => OidcConfig::read(t, insecure).map(|oidc| IdpKind::Oidc(Box::new(oidc))),
             false => OktaConfig::read(t, insecure).map(IdpKind::Okta),
         };
         let config = config.and_then(|item| item.table(read).flatten());

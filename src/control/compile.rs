@@ -133,7 +133,7 @@ fn provider(idp: &config::IdentityProvider, http: &HttpClient, callback: &Url) -
             Provider::okta(settings, http, callback)
         }
         IdpKind::Oidc(oidc) => {
-            let OidcConfig { client, issuer, endpoints, scopes } = oidc;
+            let OidcConfig { client, issuer, endpoints, scopes } = &**oidc;
             let settings = OidcSettings {
                 client: client_settings(idp, client)?,
                 issuer: issuer.clone(),
