@@ -135,7 +135,7 @@ impl Access {
             idp: Some(&identity.idp.id),
             via: Some(Via::Provider),
             identity: self.told(identity),
-            ..event(Kind::Login, Outcome::Allowed, request)
+            ..event(self, Kind::Login, Outcome::Allowed, request)
         };
         event.emit();
     }

@@ -51,7 +51,7 @@ impl Access {
             }
             if is_older(&identity, jittered(terms.every, &nonce), now) {
                 if provider.is_quiet(now) {
-                    self.outdate(nonce, &identity, terms, now);
+                    self.outdate(nonce, terms, now).await;
                     continue;
                 }
                 due.entry((identity.idp.id.clone(), identity.subject.clone())).or_default().push((nonce, identity));
@@ -68,43 +68,38 @@ impl Access {
                 let now = UnixTime::now();
                 // What was found out about the account since the round began goes for everybody.
                 let looked = if provider.is_quiet(now) { None } else { Some(provider.look_up(&subject, now).await) };
-                access.learned(provider, &logins, looked, UnixTime::now()).await;
+                access.learned(provider, &logins, looked, now).await;
             });
         }
         while looking.join_next().await.is_some() {}
     }
 
-    /// What the directory said of somebody, or `None` where it was not asked, for all their logins.
+    /// What the directory said of somebody when it was asked, or `None` where it was not, for all their logins.
     async fn learned(
         &self,
         provider: &Provider,
         logins: &[(IdentityNonce, Arc<Identity>)],
         looked: Option<Result<Standing, GroupsFailure>>,
-        now: UnixTime,
+        asked: UnixTime,
     ) {
         let Some(terms) = provider.refresh() else { return };
-        match looked {
-            Some(Ok(Standing::Active(groups))) => {
-                for (nonce, identity) in logins {
-                    self.renew(*nonce, identity, Groups::Known(groups.clone()), now).await;
+        let now = UnixTime::now();
+        if let Some(Err(failure)) = &looked {
+            tracing::warn!(
+                idp = &*provider.id().0,
+                error = super::chain(failure),
+                hint = failure.advice(),
+                "groups of somebody who is logged in could not be read again"
+            );
+        }
+        for (nonce, identity) in logins {
+            match &looked {
+                Some(Ok(Standing::Active(groups))) => {
+                    self.renew(*nonce, Groups::Known(groups.clone()), asked, now).await;
                 }
+                Some(Ok(Standing::Gone(how))) => self.ended_by_provider(*nonce, identity, how, now).await,
+                Some(Err(_)) | None => self.outdate(*nonce, terms, now).await,
             }
-            Some(Ok(Standing::Gone(how))) => {
-                for (nonce, identity) in logins {
-                    self.ended_by_provider(*nonce, identity, how, now).await;
-                }
-            }
-            Some(Err(failure)) => {
-                let idp = &*provider.id().0;
-                tracing::warn!(
-                    idp,
-                    error = super::chain(&failure),
-                    hint = failure.advice(),
-                    "groups of somebody who is logged in could not be read again"
-                );
-                logins.iter().for_each(|(nonce, identity)| self.outdate(*nonce, identity, terms, now));
-            }
-            None => logins.iter().for_each(|(nonce, identity)| self.outdate(*nonce, identity, terms, now)),
         }
     }
 
@@ -125,11 +120,7 @@ impl Access {
             false => tokio::time::timeout(PATIENCE, provider.look_up(&identity.subject, now)).await.ok(),
         };
         match looked {
-            Some(Ok(Standing::Active(groups))) => {
-                let renewed = with_groups(&identity, Groups::Known(groups), now);
-                self.keep(nonce, &renewed).await;
-                Some(renewed)
-            }
+            Some(Ok(Standing::Active(groups))) => Some(with_groups(&identity, Groups::Known(groups), now)),
             Some(Ok(Standing::Gone(how))) => {
                 self.ended_by_provider(nonce, &identity, how, now).await;
                 None
@@ -138,37 +129,43 @@ impl Access {
         }
     }
 
-    /// The record with these groups, here and in the store.
-    async fn renew(&self, nonce: IdentityNonce, identity: &Arc<Identity>, groups: Groups, now: UnixTime) {
-        if identity.groups != groups {
-            tracing::info!(user = %identity.user.0, idp = %identity.idp.id.0, "groups of somebody who is logged in have changed");
-        }
-        let renewed = with_groups(identity, groups, now);
-        if !self.known.replace_identity(nonce, identity, Arc::clone(&renewed)) {
+    /// Puts these groups into the record, here and in the store, unless a login since `asked` knows better.
+    async fn renew(&self, nonce: IdentityNonce, groups: Groups, asked: UnixTime, now: UnixTime) {
+        // Whoever writes a record holds this, so that no change takes another back.
+        let one = self.asking.get_with(nonce, Arc::default);
+        let _one = one.lock().await;
+        let Some(IdentityState::Known(identity)) = self.known.identity(&nonce) else { return };
+        if identity.groups_seen.is_some_and(|seen| seen.at > asked) {
             return;
         }
-        self.keep(nonce, &renewed).await;
-        // A login that came in between wrote a newer record, which must not be the one that is lost.
-        if let Some(IdentityState::Known(now)) = self.known.identity(&nonce)
-            && !Arc::ptr_eq(&now, &renewed)
-        {
-            self.keep(nonce, &now).await;
+        if identity.groups != groups {
+            tracing::info!(
+                user = &*identity.user.0,
+                idp = &*identity.idp.id.0,
+                "groups of somebody who is logged in have changed"
+            );
         }
-    }
-
-    async fn keep(&self, nonce: IdentityNonce, identity: &Identity) {
+        let renewed = with_groups(&identity, groups, now);
         let until = identity.at.after(self.services().identity_lifetime);
-        if let Err(error) = self.store.put_identity(&nonce, identity, until).await {
+        if let Err(error) = self.store.put_identity(&nonce, &renewed, until).await {
             self.store_failed(&error);
         }
+        self.known.set_identity(nonce, IdentityState::Known(renewed));
     }
 
     /// Groups that could not be read again stand until they are too old, and are unknown from then on. The store keeps them
     /// with their age.
-    fn outdate(&self, nonce: IdentityNonce, identity: &Arc<Identity>, terms: RefreshTerms, now: UnixTime) {
-        if matches!(identity.groups, Groups::Known(_)) && is_older(identity, terms.max_stale, now) {
-            tracing::warn!(user = %identity.user.0, idp = %identity.idp.id.0, "the groups of somebody who is logged in are too old and so unknown");
-            self.known.replace_identity(nonce, identity, with_groups(identity, Groups::Unknown, now));
+    async fn outdate(&self, nonce: IdentityNonce, terms: RefreshTerms, now: UnixTime) {
+        let one = self.asking.get_with(nonce, Arc::default);
+        let _one = one.lock().await;
+        let Some(IdentityState::Known(identity)) = self.known.identity(&nonce) else { return };
+        if matches!(identity.groups, Groups::Known(_)) && is_older(&identity, terms.max_stale, now) {
+            tracing::warn!(
+                user = &*identity.user.0,
+                idp = &*identity.idp.id.0,
+                "the groups of somebody who is logged in are too old and so unknown"
+            );
+            self.known.set_identity(nonce, IdentityState::Known(with_groups(&identity, Groups::Unknown, now)));
         }
     }
 

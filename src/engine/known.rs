@@ -184,24 +184,6 @@ impl Known {
         self.identity_changes.fetch_add(1, Ordering::Release);
     }
 
-    /// Publishes another record in the place of `old`, unless that is no longer what is known: a login just wrote a newer one.
-    /// Answers whether it did.
-    pub fn replace_identity(&self, nonce: IdentityNonce, old: &Arc<Identity>, new: Arc<Identity>) -> bool {
-        let is_old = |state: &IdentityState| matches!(state, IdentityState::Known(known) if Arc::ptr_eq(known, old));
-        let replaced = self.identities.entry(nonce).and_compute_with(|found| {
-            if found.is_some_and(|entry| is_old(entry.value())) {
-                moka::ops::compute::Op::Put(IdentityState::Known(new))
-            } else {
-                moka::ops::compute::Op::Nop
-            }
-        });
-        let replaced = matches!(replaced, moka::ops::compute::CompResult::ReplacedWith(_));
-        if replaced {
-            self.identity_changes.fetch_add(1, Ordering::Release);
-        }
-        replaced
-    }
-
     /// Forgets a record, which the store is then asked for when it is needed.
     pub fn forget_identity(&self, nonce: &IdentityNonce) {
         self.identities.invalidate(nonce);
