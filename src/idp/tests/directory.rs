@@ -144,6 +144,36 @@ async fn the_rate_limit_is_left_to_those_who_wait() {
     assert!(okta.is_quiet(later(89)) && !okta.is_quiet(later(90)));
 }
 
+/// What Okta publishes of its API, word for word: its examples, and every status that a user may have.
+#[tokio::test]
+async fn okta_s_published_answers_are_understood() {
+    let document: Value = serde_json::from_str(include_str!("../../../tests/idp/okta-openapi.json")).unwrap();
+    let example = |name: &str| document["components"]["examples"][name]["value"].clone();
+    let (op, okta) = with_refresh(0).await;
+    let mut user = example("user-example");
+    op.reply(API, &[Reply::json(200, &example("ListUserGroups"))]);
+    for status in document["components"]["schemas"]["UserStatus"]["enum"].as_array().unwrap() {
+        user["status"] = status.clone();
+        op.reply(USER, &[Reply::json(200, &user)]);
+        let standing = okta.look_up("00u1", NOW).await.unwrap();
+        match (status.as_str().unwrap(), standing) {
+            ("DEPROVISIONED", Standing::Gone("deactivated")) | ("SUSPENDED", Standing::Gone("suspended")) => {}
+            (status, Standing::Active(groups)) if !matches!(status, "DEPROVISIONED" | "SUSPENDED") => {
+                let names: Vec<_> = groups.iter().map(|group| group.name.as_str()).collect();
+                assert_eq!(names, ["Cloud app users", "Internal app users"], "{status}");
+            }
+            (status, other) => panic!("{status}: {other:?}"),
+        }
+    }
+    op.reply(USER, &[Reply::json(404, &example("ErrorResourceNotFound"))]);
+    assert_eq!(okta.look_up("00u1", NOW).await.unwrap(), Standing::Gone("deleted"));
+    op.reply(USER, &[Reply::json(403, &example("ErrorAccessDenied"))]);
+    let failure = okta.look_up("00u1", NOW).await.unwrap_err();
+    assert!(matches!(&failure, GroupsFailure::Refused { code: Some(code), .. } if code == "E0000006"), "{failure}");
+    op.reply(USER, &[Reply::json(429, &example("ErrorTooManyRequests"))]);
+    assert!(matches!(okta.look_up("00u1", NOW).await, Err(GroupsFailure::RateLimited { .. })));
+}
+
 /// The two hints of Access's own page stand in the log, each where it applies.
 #[test]
 fn every_failure_says_what_to_do() {
