@@ -50,7 +50,7 @@ impl Access {
                 continue;
             }
             if is_older(&identity, jittered(terms.every, &nonce), now) {
-                if provider.is_quiet(now) {
+                if !is_time(provider, terms, &identity, now) {
                     self.outdate(nonce, terms, now).await;
                     continue;
                 }
@@ -66,8 +66,12 @@ impl Access {
             looking.spawn(async move {
                 let Some(provider) = services.providers.iter().find(|provider| *provider.id() == idp) else { return };
                 let now = UnixTime::now();
+                let Some(terms) = provider.refresh() else { return };
                 // What was found out about the account since the round began goes for everybody.
-                let looked = if provider.is_quiet(now) { None } else { Some(provider.look_up(&subject, now).await) };
+                let looked = match logins.iter().any(|(_, identity)| is_time(provider, terms, identity, now)) {
+                    true => Some(provider.look_up(&subject, now).await),
+                    false => None,
+                };
                 access.learned(provider, &logins, looked, now).await;
             });
         }
@@ -115,7 +119,8 @@ impl Access {
         if !is_older(&identity, terms.max_stale, now) {
             return Some(identity);
         }
-        let looked = match provider.is_quiet(now) {
+        // Somebody waits for this one.
+        let looked = match provider.is_failing(now) {
             true => None,
             false => tokio::time::timeout(PATIENCE, provider.look_up(&identity.subject, now)).await.ok(),
         };
@@ -180,6 +185,12 @@ impl Access {
 fn refreshed_by<'a>(services: &'a Services, identity: &Identity) -> Option<(&'a Provider, RefreshTerms)> {
     let provider = services.providers.iter().find(|provider| *provider.id() == identity.idp.id)?;
     provider.refresh().map(|terms| (provider, terms))
+}
+
+/// Whether the directory may be asked about somebody whose groups are due. Whoever is half way to the bound is asked about
+/// though others use the rate limit up, or those others could take everybody's groups away.
+fn is_time(provider: &Provider, terms: RefreshTerms, identity: &Identity, now: UnixTime) -> bool {
+    !provider.is_failing(now) && (!provider.is_quiet(now) || is_older(identity, terms.max_stale / 2, now))
 }
 
 /// Groups that are unknown are older than anything.

@@ -160,6 +160,12 @@ impl Provider {
         connection.directory()?.refresh()
     }
 
+    /// Whether the directory has just failed, so that it is not worth waiting for.
+    pub fn is_failing(&self, now: UnixTime) -> bool {
+        let Kind::Oidc(connection) = &self.kind;
+        connection.directory().is_none_or(|directory| directory.is_failing(now))
+    }
+
     /// Whether the directory should be left alone but for people who wait: its rate limit is half used up, or it fails.
     pub fn is_quiet(&self, now: UnixTime) -> bool {
         let Kind::Oidc(connection) = &self.kind;

@@ -25,6 +25,8 @@ pub(super) struct Directory {
     reading: Cache<Box<str>, Result<Arc<[Group]>, GroupsFailure>>,
     /// Until then nobody is asked about without a person waiting for it, in Unix seconds.
     quiet_until: AtomicU64,
+    /// Until then nobody is asked about but at a login, in Unix seconds.
+    failing_until: AtomicU64,
 }
 
 /// What became of somebody, by the directory's word.
@@ -47,6 +49,7 @@ impl Directory {
             refresh: settings.refresh.filter(|_| settings.api_token.is_some()),
             reading: Cache::builder().max_capacity(MAX_READING).expire_after(AtOnce).build(),
             quiet_until: AtomicU64::new(0),
+            failing_until: AtomicU64::new(0),
         }
     }
 
@@ -96,7 +99,12 @@ impl Directory {
 
     /// Whether the API may be asked now about somebody who is not waiting for it.
     pub(super) fn is_quiet(&self, now: UnixTime) -> bool {
-        now.0 < self.quiet_until.load(Ordering::Relaxed)
+        self.is_failing(now) || now.0 < self.quiet_until.load(Ordering::Relaxed)
+    }
+
+    /// Whether the API has just failed, in a way that concerns everybody.
+    pub(super) fn is_failing(&self, now: UnixTime) -> bool {
+        now.0 < self.failing_until.load(Ordering::Relaxed)
     }
 
     /// Looks somebody up who is logged in.
@@ -116,7 +124,7 @@ impl Directory {
             _ => AFTER_A_FAILURE,
         });
         if let Some(quiet) = quiet {
-            self.quiet_until.fetch_max(now.after(quiet).0, Ordering::Relaxed);
+            self.failing_until.fetch_max(now.after(quiet).0, Ordering::Relaxed);
         }
         looked
     }

@@ -195,6 +195,27 @@ async fn groups_that_cannot_be_read_again_stand_until_their_bound_and_no_longer(
 }
 
 #[tokio::test]
+async fn a_rate_limit_that_is_half_used_up_holds_back_but_only_so_far() {
+    let (proxy, okta, _origin) = with(Okta::start(&[CALLBACK]), refreshing).await;
+    okta.control(json!({ "api": { "limit": 30, "resetWindow": true } })).await;
+    let mut browser = Browser::new(&proxy);
+    assert_eq!(browser.open_as(WIKI, ALICE).await.response.status, 200);
+    let calls = async || okta.control(json!({})).await["apiCalls"].as_array().unwrap().len();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while calls().await <= 15 {
+        assert!(Instant::now() < deadline, "nothing is read again");
+        sleep(Duration::from_millis(100)).await;
+    }
+    // Two calls for each look, and a look every two seconds instead of every one.
+    let before = calls().await;
+    sleep(Duration::from_secs(4)).await;
+    assert!(calls().await <= before + 6, "{} and then {}", before, calls().await);
+    assert_eq!(browser.fetch("GET", WIKI, &[], b"").await.status, 200);
+    okta.control(json!({ "assign": { "login": ALICE, "groups": ["Everyone"] } })).await;
+    until(&mut browser, WIKI, 403, "out of the group, in spite of the rate limit").await;
+}
+
+#[tokio::test]
 async fn who_is_deactivated_is_out() {
     let (proxy, okta, origin) = with(Okta::start(&[CALLBACK]), refreshing).await;
     let (mut one, mut other) = (Browser::new(&proxy), Browser::new(&proxy));

@@ -53,7 +53,8 @@ fn every_example_of_a_provider_can_be_read() {
         if example.contains("groups_refresh") {
             base += "api_token = \"env:X\"\n";
         }
-        let head = "[[identity_providers]]\nid = \"okta\"\nname = \"Okta\"\ntype = \"okta\"\n[identity_providers.config]\n";
+        let head =
+            "[[identity_providers]]\nid = \"okta\"\nname = \"Okta\"\ntype = \"okta\"\n[identity_providers.config]\n";
         let text = match example {
             whole if whole.starts_with("[[identity_providers]]") => whole.to_owned(),
             rule if rule.starts_with("include") => format!("{head}{base}[[groups]]\nid = \"g\"\n{rule}"),

@@ -105,7 +105,7 @@ async fn a_directory_that_fails_ends_nothing() {
         let (op, okta) = with_refresh(2).await;
         op.reply(USER, &[reply]);
         assert!(okta.look_up("00u1", NOW).await.is_err());
-        assert!(okta.is_quiet(NOW) && okta.is_quiet(later(9)) && !okta.is_quiet(later(10)));
+        assert!(okta.is_quiet(NOW) && okta.is_failing(later(9)) && !okta.is_quiet(later(10)));
     }
     let (op, okta) = with_refresh(450).await;
     let second = Reply::json(500, &json!({"errorCode": "E0000009"}));
@@ -131,7 +131,7 @@ async fn the_rate_limit_is_left_to_those_who_wait() {
     assert!(okta.look_up("00u1", NOW).await.is_ok() && !okta.is_quiet(NOW));
     op.reply(USER, &[user(600, 299, NOW.0 + 40)]);
     assert!(okta.look_up("00u1", NOW).await.is_ok());
-    assert!(okta.is_quiet(later(39)) && !okta.is_quiet(later(40)));
+    assert!(okta.is_quiet(later(39)) && !okta.is_quiet(later(40)) && !okta.is_failing(NOW));
     assert!(op.login(&okta).await.is_ok(), "a login waits, and so is not held up");
     op.reply(USER, &[user(600, 0, u64::MAX)]);
     assert!(okta.look_up("00u1", NOW).await.is_ok());
