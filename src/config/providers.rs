@@ -23,7 +23,7 @@ pub struct IdentityProvider {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IdpKind {
     /// Okta, over OpenID Connect.
-    Okta(OktaConfig),
+    Okta(Box<OktaConfig>),
     /// Any other OpenID Connect provider.
     Oidc(Box<OidcConfig>),
 }
@@ -150,7 +150,7 @@ impl IdentityProvider {
         let is_oidc = kind == Some(Type::Oidc);
         let read = |t: &mut Table<'_>| match is_oidc {
             true => OidcConfig::read(t, insecure).map(|oidc| IdpKind::Oidc(Box::new(oidc))),
-            false => OktaConfig::read(t, insecure).map(IdpKind::Okta),
+            false => OktaConfig::read(t, insecure).map(|okta| IdpKind::Okta(Box::new(okta))),
         };
         let config = config.and_then(|item| item.table(read).flatten());
         kind.and(Some(Self { id: IdpId(id?.into()), name: name?, kind: config? }))

@@ -121,7 +121,7 @@ fn provider(idp: &config::IdentityProvider, http: &HttpClient, callback: &Url) -
     let (http, callback) = (http.clone(), callback.clone());
     Ok(match &idp.kind {
         IdpKind::Okta(okta) => {
-            let OktaConfig { client, okta_account, api_token, authorization_server_id, groups_refresh } = okta;
+            let OktaConfig { client, okta_account, api_token, authorization_server_id, groups_refresh } = &**okta;
             let settings = OktaSettings {
                 client: client_settings(idp, client)?,
                 okta_account: okta_account.clone(),
