@@ -131,7 +131,25 @@ impl Names {
                 let url: Box<str> = evaluate_url.as_str().into();
                 self.numbered(Family::Evaluation(url.clone()), |names| &mut names.evaluations, url)
             }
-            _ => return None,
+            Rule::Everyone {}
+            | Rule::Group { .. }
+            | Rule::Ip { .. }
+            | Rule::IpList { .. }
+            | Rule::Geo { .. }
+            | Rule::Certificate {}
+            | Rule::CommonName { .. }
+            | Rule::ServiceToken { .. }
+            | Rule::AnyValidServiceToken {}
+            | Rule::LinkedAppToken { .. }
+            | Rule::PortcullisMethod { .. }
+            | Rule::PortcullisTime(_)
+            | Rule::AzureAd { .. }
+            | Rule::GithubOrganization { .. }
+            | Rule::Gsuite { .. }
+            | Rule::AuthContext { .. }
+            | Rule::DevicePosture { .. }
+            | Rule::UserRiskScore { .. }
+            | Rule::CloudflareAccountMember { .. } => return None,
         };
         Some(question)
     }

@@ -16,7 +16,7 @@ mod text;
 mod view;
 mod witness;
 
-pub use ask::{Answer, Asked, World};
+pub use ask::{Answer, Asked, Moment, World};
 pub use diff::{Access, Change, Diff};
 pub use junit::junit;
 pub use people::Person;
