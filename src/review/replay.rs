@@ -46,7 +46,6 @@ struct Event {
     groups: Option<String>,
     amr: Option<String>,
     claims: Option<String>,
-    evaluations: Option<String>,
 }
 
 impl Log {
@@ -106,7 +105,6 @@ impl Event {
         let list =
             |text: &Option<String>| text.as_deref().and_then(|text| serde_json::from_str::<Vec<String>>(text).ok());
         let claims = |text: &String| serde_json::from_str::<Map<String, Value>>(text).ok();
-        let evaluations = self.evaluations.as_deref().and_then(|text| serde_json::from_str(text).ok());
         self.idp.as_ref()?;
         Some(Person {
             email: self.email.clone()?,
@@ -114,7 +112,8 @@ impl Event {
             groups: list(&self.groups),
             amr: list(&self.amr),
             claims: self.claims.as_ref().and_then(claims),
-            evaluations: evaluations.unwrap_or_default(),
+            // The log does not have it.
+            ..Person::default()
         })
     }
 }

@@ -94,6 +94,8 @@ async fn yes_lets_in_and_no_keeps_out() {
     service.answers(|question| Reply::signed(&answer(question, false)));
     assert_eq!(meets(&world).await, [NO, "", ""]);
     assert_eq!((service.questions().len(), service.key_fetches()), (2, 1));
+    world.proxy.logged(0, &[r#""event":"login""#]).await;
+    assert!(!world.proxy.log().contains("tenant=1"), "no query is in any log");
 }
 
 #[tokio::test]
