@@ -32,7 +32,9 @@ pub(super) async fn login(access: &Access, request: &PortalRequest) -> Response<
     let snapshot = access.snapshot();
     let Some(mut destination) = destination(&snapshot, request) else { return respond::not_found(request.id) };
     let switching = request.parameter("switch").is_some();
-    let known = if switching { Ok(None) } else { access.organisation_session(&request.headers, request.now).await };
+    // What the last login left open may be known to the provider by now, and the session here would say the same again.
+    let anew = switching || request.parameter("anew").is_some();
+    let known = if anew { Ok(None) } else { access.organisation_session(&request.headers, request.now).await };
     let mut response = match known {
         Ok(Some(login)) if destination.application.allows_idp(&login.identity.idp.id) => {
             // Only the browser that a hand-over was made for learns which page it leads to.
