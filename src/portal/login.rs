@@ -154,7 +154,7 @@ pub(super) async fn arrive(
     let page = format!("{base}{}", to.as_str());
     // Without that cookie the browser comes back here with one, as somebody who is known by then.
     if app_session.is_some() || via == Via::Provider {
-        access.logged_in(application, identity, via, request);
+        access.logged_in(&verdict, application, identity, via, request);
     }
     let Some(app_session) = app_session else { return answer::redirect(StatusCode::FOUND, &page) };
     let lasts = if verdict.outcome == Outcome::Deny {
