@@ -271,6 +271,23 @@ async fn keys_that_were_changed_are_fetched_again() {
 }
 
 #[tokio::test]
+async fn what_was_said_under_other_keys_counts_no_longer() {
+    let (mut world, service) = world().await;
+    let mut alice = world.signed_in(Person::alice(), "http://in.localhost/page").await;
+    world.proxy.config.rest = world.proxy.config.rest.replace("/keys\"", "/new-keys\"");
+    let after = world.proxy.log().len();
+    world.proxy.write_config();
+    world.proxy.logged(after, &["the configuration was reloaded"]).await;
+
+    let page = alice.open("http://in.localhost/page").await;
+    let text = page.response.text();
+    assert!(page.response.status == 403 && text.contains(UNKNOWN), "{text}");
+    let again = crate::support::browser::link(&text, "Try again").unwrap();
+    assert_eq!(alice.open(&again).await.response.status, 200, "{:#?}", alice.trail);
+    assert_eq!((service.questions().len(), service.key_fetches()), (2, 2));
+}
+
+#[tokio::test]
 async fn a_rule_that_is_added_is_asked_about_on_the_way_back() {
     let (mut world, service) = world().await;
     let mut alice = world.signed_in(Person::alice(), "http://free.localhost/page").await;
