@@ -192,6 +192,11 @@ impl Access {
         Ok(Arc::new(Identity { evaluations: answers, ..(*login.identity).clone() }))
     }
 
+    /// Whether every service that the application's policies ask has answered of that person.
+    pub(crate) fn all_answered(&self, application: &Application, identity: &Identity) -> bool {
+        self.services().evaluations.of(application.aud()).iter().all(|s| identity.evaluations.contains_key(&s.key))
+    }
+
     /// Writes answers into the record behind a login, where they are others than before.
     async fn keep_answers(
         &self,

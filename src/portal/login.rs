@@ -144,7 +144,9 @@ pub(super) async fn arrive(
     let who = Who::Person { email: &identity.email, identity: Some(identity) };
     let verdict = snapshot.judge(application, who, &facts);
     // Which certificate the browser shows to the application's host shows there, on every request.
-    let shows_there = verdict.unknown && application.asks_for_certificates();
+    // What a service has to say does not.
+    let shows_there =
+        verdict.unknown && application.asks_for_certificates() && access.all_answered(application, identity);
     if verdict.outcome == Outcome::Deny && !shows_there {
         access.denied_at_login(&verdict, application, identity, via, request);
         let again = again(&access.services(), destination);

@@ -288,6 +288,35 @@ async fn what_was_said_under_other_keys_counts_no_longer() {
 }
 
 #[tokio::test]
+async fn a_missing_answer_stays_missing_where_a_certificate_is_asked_for_too() {
+    let service = Evaluator::start().await;
+    let application = r#"
+[[applications]]
+name = "Both"
+domain = "both.$TLD"
+origin = "$ORIGIN"
+auto_redirect_to_identity = true
+policies = [{ name = "asked", decision = "allow", include = [{ everyone = {} }], require = [
+  { external_evaluation = { evaluate_url = "$SERVICE/evaluate?tenant=1", keys_url = "$SERVICE/keys" } },
+  { certificate = {} },
+] }]
+"#;
+    let world = World::with(&application.replace("$SERVICE", &service.url), |_| ()).await;
+    // Nobody here has a certificate: the application's host refuses everybody who gets so far.
+    for (success, ends) in
+        [(Some(true), "both.localhost"), (Some(false), "access.localhost"), (None, "access.localhost")]
+    {
+        service.answers(move |question| match success {
+            Some(success) => Reply::signed(&answer(question, success)),
+            None => Reply::json(500, &json!({})),
+        });
+        let mut browser = world.browser();
+        let page = browser.open("http://both.localhost/page").await;
+        assert_eq!((page.url.host_str(), page.response.status), (Some(ends), 403), "{success:?} {:#?}", browser.trail);
+    }
+}
+
+#[tokio::test]
 async fn a_rule_that_is_added_is_asked_about_on_the_way_back() {
     let (mut world, service) = world().await;
     let mut alice = world.signed_in(Person::alice(), "http://free.localhost/page").await;
