@@ -81,7 +81,7 @@ fn identity() -> Identity {
         groups: groups(&["Eng"]),
         amr: Some(vec!["pwd".into(), "mfa".into()]),
         claims: json!({"dept": ["eng", "ops"], "level": 3, "admin": true, "none": null}).as_object().unwrap().clone(),
-        evaluations: BTreeMap::from([("https://a.example/".to_owned(), true)]),
+        evaluations: BTreeMap::from([("https://a.example/ https://a.example/keys".to_owned(), true)]),
         at: UnixTime(0),
         ip: None,
     }
@@ -166,6 +166,14 @@ fn selectors() -> Vec<(Value, Asked, Option<Asked>)> {
             json!({"external_evaluation": {"evaluate_url": "https://a.example/", "keys_url": "https://a.example/keys"}}),
             who(|i| i.evaluations.values_mut().for_each(|holds| *holds = false)),
             Some(who(|i| i.evaluations.clear())),
+        ),
+        (
+            json!({"external_evaluation": {"evaluate_url": "https://a.example/", "keys_url": "https://a.example/keys"}}),
+            who(|i| i.evaluations.values_mut().for_each(|holds| *holds = false)),
+            // What was said under other keys, by whoever has them.
+            Some(who(|i| {
+                i.evaluations = BTreeMap::from([("https://a.example/ https://a.example/old".to_owned(), true)])
+            })),
         ),
         (
             json!({"certificate": {}}),

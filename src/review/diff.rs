@@ -176,9 +176,11 @@ impl<'a> Comparison<'a> {
     /// Asks one question of both.
     fn ask(&mut self, person: Option<&Person>, asked: &Asked, label: Label) -> Result<(), String> {
         let (old, new, now) = (self.old, self.new, self.now);
-        let identity = person.map(|person| person.identity(&old.config).or_else(|_| person.identity(&new.config)));
-        let identity = identity.transpose()?;
-        let (was, is) = answers(old, new, identity.as_ref(), asked, now)?;
+        // Each configuration has its own providers, claims and services; a provider that only one has is still somebody's.
+        let identity = |one: &World, other: &World| {
+            person.map(|person| person.identity(&one.config).or_else(|_| person.identity(&other.config))).transpose()
+        };
+        let (was, is) = answers((old, identity(old, new)?), (new, identity(new, old)?), asked, now)?;
         self.diff.tried += 1;
         let outcome = |answer: &Answer| {
             (answer.explanation.outcome, answer.explanation.reason.filter(|_| answer.policy().is_none()))
@@ -220,21 +222,20 @@ impl<'a> Comparison<'a> {
 
 /// Both answers to one question. What only one of them knows by its name is asked of the other by its URL.
 fn answers(
-    old: &World,
-    new: &World,
-    identity: Option<&Identity>,
+    (old, was_identity): (&World, Option<Identity>),
+    (new, is_identity): (&World, Option<Identity>),
     asked: &Asked,
     now: UnixTime,
 ) -> Result<(Answer, Answer), String> {
-    match old.ask(identity, asked, now) {
+    match old.ask(was_identity.as_ref(), asked, now) {
         Ok(was) => {
             let asked = Asked { url: was.url.to_string(), ..asked.clone() };
-            Ok((was, new.ask(identity, &asked, now)?))
+            Ok((was, new.ask(is_identity.as_ref(), &asked, now)?))
         }
         Err(_) => {
-            let is = new.ask(identity, asked, now)?;
+            let is = new.ask(is_identity.as_ref(), asked, now)?;
             let asked = Asked { url: is.url.to_string(), ..asked.clone() };
-            Ok((old.ask(identity, &asked, now)?, is))
+            Ok((old.ask(was_identity.as_ref(), &asked, now)?, is))
         }
     }
 }

@@ -52,7 +52,6 @@ struct Event {
     groups: Option<String>,
     amr: Option<String>,
     claims: Option<String>,
-    evaluations: Option<String>,
 }
 
 impl Log {
@@ -125,7 +124,6 @@ impl Event {
         let list =
             |text: &Option<String>| text.as_deref().and_then(|text| serde_json::from_str::<Vec<String>>(text).ok());
         let claims = |text: &String| serde_json::from_str::<Map<String, Value>>(text).ok();
-        let evaluations = self.evaluations.as_deref().and_then(|text| serde_json::from_str(text).ok());
         // Claims are always told, where anything is.
         let claims = Some(self.claims.as_ref().and_then(claims)?);
         self.idp.as_ref()?;
@@ -135,7 +133,8 @@ impl Event {
             groups: list(&self.groups),
             amr: list(&self.amr),
             claims,
-            evaluations: evaluations.unwrap_or_default(),
+            // The log does not have it.
+            ..Person::default()
         })
     }
 }

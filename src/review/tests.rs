@@ -104,6 +104,20 @@ fn what_is_not_said_is_not_known() {
 }
 
 #[test]
+fn services_are_named_by_where_they_are_asked() {
+    let rule = r#"{ external_evaluation = { evaluate_url = "https://risk.example.com/", keys_url = "https://risk.example.com/keys" } }"#;
+    let world = world(&format!("{START}{}", GRAFANA.replace(r#"{ group = { id = "engineers" } }"#, rule)));
+    let said = |answer| Person {
+        evaluations: [("https://risk.example.com/".to_owned(), answer)].into(),
+        ..person(Some(&["R&D <x>"]))
+    };
+    let (text, _) = shown(&world, &ask(&world, Some(&said(true)), "grafana"));
+    assert!(text.starts_with("ALLOW by the policy `engineers`\n") && text.contains("answered true"), "{text}");
+    let (text, _) = shown(&world, &ask(&world, Some(&said(false)), "grafana"));
+    assert!(text.starts_with("DENY") && text.contains("answered false"), "{text}");
+}
+
+#[test]
 fn those_who_have_not_logged_in_are_told_what_happens_first() {
     let world = grafana();
     let (text, json) = shown(&world, &ask(&world, None, "Grafana"));

@@ -121,7 +121,9 @@ impl World<'_> {
             }
             Rule::LoginMethod { id } => Some(identity?.idp.id == *id),
             Rule::AuthMethod { auth_method } => Some(identity?.amr.as_ref()?.contains(auth_method)),
-            Rule::ExternalEvaluation { evaluate_url, .. } => identity?.evaluations.get(evaluate_url).copied(),
+            Rule::ExternalEvaluation { evaluate_url, keys_url } => {
+                identity?.evaluations.get(&format!("{evaluate_url} {keys_url}")).copied()
+            }
             Rule::Certificate {} => fact(asked.certificate, |_| true),
             Rule::CommonName { common_name } => fact(asked.certificate, |name| name == common_name),
             Rule::AnyValidServiceToken {} => fact(asked.service_token, |_| true),
