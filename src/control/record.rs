@@ -55,12 +55,29 @@ const fn silent(via: Via) -> Option<&'static str> {
     }
 }
 
+/// The shadow policy that would have decided at login. Where policies ask for a certificate it shows on the application's host
+/// alone what they would have done, and is counted there.
+fn counted_shadow<'a>(verdict: &Verdict, application: &'a Application) -> Option<(&'a str, &'static str)> {
+    let (place, outcome) = verdict.shadow.filter(|_| !application.asks_for_certificates())?;
+    let (name, _) = application.policy(place)?;
+    metrics().shadow(&application.settings().name, name, outcome.as_str());
+    Some((name, outcome.as_str()))
+}
+
 impl Access {
     /// A login to an application ended with leave to go there.
-    pub(crate) fn logged_in(&self, application: &Application, identity: &Identity, via: Via, request: &PortalRequest) {
+    pub(crate) fn logged_in(
+        &self,
+        verdict: &Verdict,
+        application: &Application,
+        identity: &Identity,
+        via: Via,
+        request: &PortalRequest,
+    ) {
         metrics().login(Login::Success, silent(via));
         let login = known(self, Kind::Login, Outcome::Allowed, application, identity, request);
-        Event { via: Some(via), identity: self.told(identity), ..login }.emit();
+        let shadow = counted_shadow(verdict, application);
+        Event { via: Some(via), identity: self.told(identity), shadow, ..login }.emit();
     }
 
     /// A login that the provider or its answers ended. The operator gets the whole chain under the request id of the page.
@@ -119,6 +136,7 @@ impl Access {
         let denied = Event {
             reason: Some(reason),
             policy: verdict.policy.and_then(|place| application.policy(place)).map(|(name, _)| name),
+            shadow: counted_shadow(verdict, application),
             ..known(self, Kind::Access, Outcome::Refused, application, identity, request)
         };
         // First who they are, then what they were denied: whoever replays the log reads it in that order.

@@ -32,7 +32,7 @@ pub struct Identity {
     /// was not asked for, and nothing is known of it.
     #[serde(default)]
     pub claims: Map<String, Value>,
-    /// What services of one's own said at login, by their URLs. One that did not answer is not among them.
+    /// What services of one's own said at login, by [`evaluation_key`](crate::policy::evaluation_key). One that did not answer is not among them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub evaluations: BTreeMap<String, bool>,
     /// When the provider was asked.

@@ -32,7 +32,9 @@ pub(super) async fn login(access: &Access, request: &PortalRequest) -> Response<
     let snapshot = access.snapshot();
     let Some(mut destination) = destination(&snapshot, request) else { return respond::not_found(request.id) };
     let switching = request.parameter("switch").is_some();
-    let known = if switching { Ok(None) } else { access.organisation_session(&request.headers, request.now).await };
+    // What the last login left open may be known to the provider by now, and the session here would say the same again.
+    let anew = switching || request.parameter("anew").is_some();
+    let known = if anew { Ok(None) } else { access.organisation_session(&request.headers, request.now).await };
     let mut response = match known {
         Ok(Some(login)) if destination.application.allows_idp(&login.identity.idp.id) => {
             // Only the browser that a hand-over was made for learns which page it leads to.
@@ -156,7 +158,9 @@ pub(super) async fn arrive(
     let who = Who::Person { email: &identity.email, identity: Some(identity) };
     let verdict = snapshot.judge(application, who, &facts);
     // Which certificate the browser shows to the application's host shows there, on every request.
-    let shows_there = verdict.unknown && application.asks_for_certificates();
+    // What a service has to say does not.
+    let shows_there =
+        verdict.unknown && application.asks_for_certificates() && access.all_answered(application, identity);
     if verdict.outcome == Outcome::Deny && !shows_there {
         access.denied_at_login(&verdict, application, identity, via, request);
         let again = again(&access.services(), destination);
@@ -166,7 +170,7 @@ pub(super) async fn arrive(
     let page = format!("{base}{}", to.as_str());
     // Without that cookie the browser comes back here with one, as somebody who is known by then.
     if app_session.is_some() || via == Via::Provider {
-        access.logged_in(application, identity, via, request);
+        access.logged_in(&verdict, application, identity, via, request);
     }
     let Some(app_session) = app_session else { return answer::redirect(StatusCode::FOUND, &page) };
     let lasts = if verdict.outcome == Outcome::Deny {

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::config::Config;
 use crate::model::{Email, Group, Groups, Identity, IdpId, IdpRef, UnixTime, UserId};
+use crate::policy::{evaluation_key, evaluations};
 
 /// Somebody who is logged in, as they are described. What is not said is not known.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -24,7 +25,7 @@ pub struct Person {
     /// Claims or attributes. Where they are given, those that are not among them are known to be absent.
     #[serde(default)]
     pub claims: Option<Map<String, Value>>,
-    /// What services of one's own say, by their URLs.
+    /// What services of one's own say, by the addresses where they are asked.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub evaluations: BTreeMap<String, bool>,
 }
@@ -77,10 +78,19 @@ impl Person {
             groups_seen: None,
             amr: self.amr.clone(),
             claims,
-            evaluations: self.evaluations.clone(),
+            evaluations: self.answers(config),
             at: UnixTime(0),
             ip: None,
         })
+    }
+
+    /// What the services say as a record has it.
+    fn answers(&self, config: &Config) -> BTreeMap<String, bool> {
+        if self.evaluations.is_empty() {
+            return BTreeMap::new();
+        }
+        let asked = config.applications.iter().flat_map(|a| evaluations(&a.policies, &config.groups));
+        asked.filter_map(|(url, keys)| Some((evaluation_key(url, keys), *self.evaluations.get(url)?))).collect()
     }
 }
 
