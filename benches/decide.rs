@@ -297,6 +297,7 @@ impl World {
             name: Some("Alice Liddell".into()),
             idp: IdpRef { id: IdpId("okta".into()), kind: "okta".into() },
             groups: Groups::Known(memberships),
+            groups_seen: None,
             amr: None,
             evaluations: std::collections::BTreeMap::new(),
             claims: serde_json::Map::new(),

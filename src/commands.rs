@@ -9,7 +9,7 @@ use clap::Args;
 use portcullis::config::Errors;
 use portcullis::model::{Identity, UnixTime};
 use portcullis::policy::{Country, Verb};
-use portcullis::review::{self, Asked, Diff, Person, Suite, View, World};
+use portcullis::review::{self, Asked, Diff, Moment, Person, Suite, View, World};
 use serde_json::{Map, Value};
 
 use crate::{Level, say};
@@ -55,6 +55,9 @@ struct WhoArgs {
     /// An authentication method, such as `mfa`; say it again for each.
     #[arg(long, value_name = "METHOD")]
     amr: Vec<String>,
+    /// What the service at that URL says at login (`external_evaluation`); say it again for each.
+    #[arg(long = "evaluation", value_name = "URL=true|false", value_parser = evaluation)]
+    evaluations: Vec<(String, bool)>,
 }
 
 #[derive(Args)]
@@ -210,7 +213,7 @@ pub(crate) fn diff(command: Compare) -> ExitCode {
 
 impl WhoArgs {
     fn identity(self, world: &World) -> Result<Option<Identity>, String> {
-        let Self { email, identity, idp, groups, no_groups, claims, amr } = self;
+        let Self { email, identity, idp, groups, no_groups, claims, amr, evaluations } = self;
         let mut person = match (&email, &identity) {
             (Some(email), _) => Person { email: email.clone(), ..Person::default() },
             (None, Some(file)) => document(file)?,
@@ -237,6 +240,7 @@ impl WhoArgs {
                 }
             }
         }
+        person.evaluations.extend(evaluations);
         person.idp = idp.or(person.idp);
         person.identity(&world.config).map(Some)
     }
@@ -250,7 +254,7 @@ impl RequestArgs {
             method: method.map(Verb::try_from).transpose()?,
             ip,
             country: country.map(Country::try_from).transpose()?,
-            at,
+            at: at.map(Moment),
             service_token,
             certificate,
             linked_app,
@@ -271,8 +275,15 @@ fn claim(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
+fn evaluation(text: &str) -> Result<(String, bool), String> {
+    let (url, answer) = text.rsplit_once('=').ok_or("write it as `https://…=true`")?;
+    Ok((url.to_owned(), answer.parse().map_err(|_| "the answer is `true` or `false`")?))
+}
+
 fn load(file: &Path) -> Result<World, String> {
-    World::load(file).map_err(|errors: Errors| errors.to_string())
+    let world = World::load(file).map_err(|errors: Errors| errors.to_string())?;
+    world.notes.iter().for_each(|note| say(Level::Warning, note));
+    Ok(world)
 }
 
 fn failed(message: &str) -> ExitCode {

@@ -80,6 +80,7 @@ pub(crate) fn identity(number: usize) -> Result<Identity, Box<dyn Error>> {
         name: Some(format!("Person {number}")),
         idp: IdpRef { id: IdpId("okta".into()), kind: "okta".to_owned() },
         groups: Groups::Known(if number == OUTSIDER { Vec::new() } else { (0..GROUPS).map(group).collect() }),
+        groups_seen: None,
         amr: Some(vec!["pwd".to_owned(), "mfa".to_owned()]),
         evaluations: std::collections::BTreeMap::new(),
         claims: serde_json::Map::new(),

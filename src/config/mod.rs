@@ -39,7 +39,7 @@ pub use domain::Domain;
 pub use errors::{Errors, Problem};
 pub use geo::Geo;
 pub use origins::{HealthCheck, Origin, OriginScheme, OriginSettings};
-pub use providers::{IdentityProvider, IdpKind, OktaConfig};
+pub use providers::{ClientConfig, ClientCredentials, IdentityProvider, IdpKind, OidcConfig, OktaConfig};
 #[cfg(feature = "saml")]
 pub use saml::{EncryptionKey, SamlConfig};
 pub use secrets::{Environment, FileContent, Offline, System};
@@ -175,9 +175,9 @@ fn read<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Config>
         };
         let lists = rules::read_lists(table, &mut names);
         let identity_providers = identity_providers(table, &insecure, remote);
-        names.claims.extend(
-            identity_providers.iter().map(|provider| (provider.id.0.to_string(), provider.kind.claims().to_vec())),
-        );
+        names
+            .claims
+            .extend(identity_providers.iter().map(|provider| (provider.id.0.to_string(), provider.claims().to_vec())));
         let groups = rules::read_groups(table, &mut names, &lists);
         let reusable = Reusable::read(table, &names, &Advisor::new(&lists));
         let service_tokens = service_tokens::read_all(table, remote);

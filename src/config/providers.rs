@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use url::Url;
 
 use super::reader::{self, Item, Table, Unique};
@@ -6,6 +8,7 @@ use super::saml::SamlConfig;
 use super::secrets;
 use super::server::Insecure;
 use crate::model::{IdpId, Secret};
+use crate::oidc::{ClientKey, Endpoints, Prompt};
 
 /// Where people log in (`[[identity_providers]]`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,59 +25,110 @@ pub struct IdentityProvider {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IdpKind {
     /// Okta, over OpenID Connect.
-    Okta(OktaConfig),
-    /// Any identity provider, over SAML 2.0.
+    Okta(Box<OktaConfig>),
+    /// Any other OpenID Connect provider.
+    Oidc(Box<OidcConfig>),
+    /// Any provider, over SAML 2.0.
     #[cfg(feature = "saml")]
-    Saml(SamlConfig),
+    Saml(Box<SamlConfig>),
 }
 
-impl IdpKind {
-    /// How it is written (`type`).
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Okta(_) => "okta",
-            #[cfg(feature = "saml")]
-            Self::Saml(_) => SAML,
-        }
-    }
+/// What all OpenID Connect providers' `config` has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientConfig {
+    /// The application's client id.
+    pub client_id: String,
+    /// How it proves to be that client.
+    pub credentials: ClientCredentials,
+    /// The claims to keep with the identity.
+    pub claims: Vec<String>,
+    /// The claim that holds the address, where it is not `email`.
+    pub email_claim_name: Option<String>,
+    /// What every login asks the provider for.
+    pub prompt: Option<Prompt>,
+    /// How long ago a person may have shown their credentials to the provider; at least a minute.
+    pub max_age: Option<Duration>,
+    /// Whether requests of logins are left at the provider first (RFC 9126).
+    pub pushed_requests: bool,
+    /// Whether a logout ends the provider's session too.
+    pub provider_logout: bool,
+}
 
-    /// The claims or attributes that it is asked for.
-    pub fn claims(&self) -> &[String] {
-        match self {
-            Self::Okta(okta) => &okta.claims,
-            #[cfg(feature = "saml")]
-            Self::Saml(saml) => &saml.attributes,
-        }
-    }
+/// A client's credentials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientCredentials {
+    /// A client secret.
+    Secret(Secret),
+    /// A private key (`private_key_jwt`).
+    Key {
+        /// In PEM form.
+        pem: Secret,
+        /// What the provider calls its public half.
+        id: Option<String>,
+    },
 }
 
 /// An Okta application (`config`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OktaConfig {
-    /// The application's client id.
-    pub client_id: String,
-    /// Its client secret.
-    pub client_secret: Secret,
+    /// What other providers have too.
+    pub client: ClientConfig,
     /// The Okta organisation, such as `https://dev-1.okta.com/`: scheme and host, perhaps a port, nothing after.
     pub okta_account: Url,
     /// For reading the groups of people who have more than a token can hold.
     pub api_token: Option<Secret>,
     /// A custom authorization server; the organisation's own where there is none.
     pub authorization_server_id: Option<String>,
-    /// The claims to keep with the identity.
-    pub claims: Vec<String>,
-    /// The claim that holds the address, where it is not `email`.
-    pub email_claim_name: Option<String>,
+    /// How often the groups of people who are logged in are read again, and how old they may become while they cannot be.
+    pub groups_refresh: Option<(Duration, Duration)>,
+}
+
+/// Any other OpenID Connect provider (`config`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OidcConfig {
+    /// What Okta has too.
+    pub client: ClientConfig,
+    /// Who signs the ID tokens, byte for byte.
+    pub issuer: String,
+    /// The provider's endpoints, where they are not to be read from its discovery document.
+    pub endpoints: Option<Endpoints>,
+    /// What to ask for.
+    pub scopes: Vec<String>,
+}
+
+impl IdentityProvider {
+    /// The claims or attributes to keep with an identity.
+    pub fn claims(&self) -> &[String] {
+        match &self.kind {
+            IdpKind::Okta(okta) => &okta.client.claims,
+            IdpKind::Oidc(oidc) => &oidc.client.claims,
+            #[cfg(feature = "saml")]
+            IdpKind::Saml(saml) => &saml.attributes,
+        }
+    }
+
+    /// Its `type`.
+    pub const fn type_name(&self) -> &'static str {
+        match &self.kind {
+            IdpKind::Okta(_) => "okta",
+            IdpKind::Oidc(_) => "oidc",
+            #[cfg(feature = "saml")]
+            IdpKind::Saml(_) => SAML,
+        }
+    }
 }
 
 const SAML: &str = "saml";
 
 /// For messages.
-const THERE: &str = if cfg!(feature = "saml") { "`okta` or `saml`" } else { "`okta`" };
+const THERE: &str = if cfg!(feature = "saml") {
+    "write `okta`, or `oidc` or `saml` for whatever speaks OpenID Connect or SAML"
+} else {
+    "write `okta`, or `oidc` for whatever speaks OpenID Connect"
+};
 
 /// Kinds that Cloudflare Access has.
 const ELSEWHERE: &[&str] = &[
-    "oidc",
     #[cfg(not(feature = "saml"))]
     SAML,
     "azureAD",
@@ -112,55 +166,185 @@ impl IdentityProvider {
         if written.and_then(|item| item.value().as_str()).is_some_and(|kind| ELSEWHERE.contains(&kind)) {
             return None;
         }
-        let config = config.and_then(|item| {
-            let read = |table: &mut Table<'_>| match kind {
-                #[cfg(feature = "saml")]
-                Some(SAML) => SamlConfig::read(table, insecure).map(IdpKind::Saml),
-                _ => OktaConfig::read(table, insecure).map(IdpKind::Okta),
-            };
-            item.table(read).flatten()
-        });
+        let read = |table: &mut Table<'_>| match kind {
+            Some(Type::Oidc) => OidcConfig::read(table, insecure).map(|oidc| IdpKind::Oidc(Box::new(oidc))),
+            #[cfg(feature = "saml")]
+            Some(Type::Saml) => SamlConfig::read(table, insecure).map(|saml| IdpKind::Saml(Box::new(saml))),
+            Some(Type::Okta) | None => OktaConfig::read(table, insecure).map(|okta| IdpKind::Okta(Box::new(okta))),
+        };
+        let config = config.and_then(|item| item.table(read).flatten());
         kind.and(Some(Self { id: IdpId(id?.into()), name: name?, kind: config? }))
+    }
+}
+
+impl ClientConfig {
+    /// `logout`: what ending the provider's session is called at this kind.
+    fn read(table: &mut Table<'_>, insecure: &Insecure, logout: &'static str) -> Option<Self> {
+        let client_id = table.needed("client_id", "\"0oa…\"").and_then(|item| item.parse(word));
+        let credentials = ClientCredentials::read(table, insecure);
+        let claims = table.list("claims").iter().filter_map(|item| item.parse(word)).collect();
+        let email_claim_name = table.item("email_claim_name").and_then(|item| item.parse(word));
+        let prompt = table.item("prompt").and_then(|item| item.parse(prompt));
+        let has_max_age = table.item("max_age").is_some();
+        let max_age = table.duration("max_age", LONGEST_LOGIN, Duration::from_secs(60)..=LONGEST_LOGIN);
+        let pushed_requests = table.flag("pushed_requests", false);
+        let provider_logout = table.flag(logout, false);
+        Some(Self {
+            client_id: client_id?,
+            credentials: credentials?,
+            claims,
+            email_claim_name,
+            prompt,
+            max_age: has_max_age.then_some(max_age),
+            pushed_requests,
+            provider_logout,
+        })
+    }
+}
+
+impl ClientCredentials {
+    fn read(table: &mut Table<'_>, insecure: &Insecure) -> Option<Self> {
+        let id = table.item("private_key_id");
+        let Some(key) = table.item("private_key") else {
+            if let Some(id) = id {
+                id.error("this names a `private_key`, and there is none");
+            }
+            let secret = table.needed("client_secret", "\"env:OKTA_CLIENT_SECRET\"")?;
+            return secrets::read(&secret, insecure.inline_secrets).map(Self::Secret);
+        };
+        if let Some(secret) = table.item("client_secret") {
+            secret.error("there is a `private_key` too; a client has one or the other, and the key is the better one");
+        }
+        let id = id.and_then(|item| item.parse(word));
+        let pem = secrets::read_key(&key)?;
+        if !key.reader().env().is_offline()
+            && let Err(error) = ClientKey::from_pem(&pem, None)
+        {
+            key.error(&error.to_string());
+            return None;
+        }
+        Some(Self::Key { pem, id })
+    }
+}
+
+impl OidcConfig {
+    fn read(table: &mut Table<'_>, insecure: &Insecure) -> Option<Self> {
+        table.foreign(&[PKCE, REDIRECT, ("okta_account", "Okta is a type of its own; write `type = \"okta\"`")]);
+        let client = ClientConfig::read(table, insecure, "provider_logout");
+        let issuer = table.needed("issuer", "\"https://login.example.com\"");
+        let issuer = issuer.and_then(|item| item.parse(|text| issuer_address(text, insecure)));
+        let mut address = |name| table.item(name).and_then(|item| item.parse(|text| endpoint(text, insecure)));
+        let (auth, token, certs) = (address("auth_url"), address("token_url"), address("certs_url"));
+        let userinfo = address("userinfo_url");
+        let endpoints = match (auth, token, certs) {
+            (Some(authorization), Some(token), Some(jwks)) => Some(Endpoints { authorization, token, jwks, userinfo }),
+            (None, None, None) if userinfo.is_none() => None,
+            _ => {
+                let message = "`auth_url`, `token_url` and `certs_url` belong together: write all three, or none of them and let \
+                               the issuer's discovery document tell";
+                table.reader().error(table.place(), message);
+                return None;
+            }
+        };
+        let mut scopes: Vec<String> = table.list("scopes").iter().filter_map(|item| item.parse(word)).collect();
+        if scopes.is_empty() {
+            scopes = ["openid", "profile", "email"].map(str::to_owned).into();
+        }
+        Some(Self { client: client?, issuer: issuer?, endpoints, scopes })
     }
 }
 
 impl OktaConfig {
     fn read(table: &mut Table<'_>, insecure: &Insecure) -> Option<Self> {
         table.foreign(&[
-            ("pkce_enabled", "PKCE is always on; leave this out"),
-            ("redirect_url", "this is always `/cdn-cgi/access/callback` on the team domain; leave this out"),
+            PKCE,
+            REDIRECT,
+            ("issuer", "this is made of `okta_account` and `authorization_server_id`; leave it out"),
         ]);
-        let client_id = table.needed("client_id", "\"0oa…\"").and_then(|item| item.parse(word));
-        let secret = |item: Item<'_>| secrets::read(&item, insecure.inline_secrets);
-        let client_secret = table.needed("client_secret", "\"env:OKTA_CLIENT_SECRET\"").and_then(secret);
+        let client = ClientConfig::read(table, insecure, "okta_logout");
         let account = table.needed("okta_account", "\"https://dev-1.okta.com\"");
         let okta_account = account.and_then(|item| item.parse(|text| okta_account(text, insecure)));
-        let api_token = table.item("api_token").and_then(secret);
+        let api_token = table.item("api_token");
+        let has_token = api_token.is_some();
+        let api_token = api_token.and_then(|item| secrets::read(&item, insecure.inline_secrets));
         let authorization_server_id = table.item("authorization_server_id").and_then(|item| item.parse(reader::id));
-        let claims = table.list("claims").iter().filter_map(|item| item.parse(word)).collect();
-        let email_claim_name = table.item("email_claim_name").and_then(|item| item.parse(word));
+        let refresh = table.item("groups_refresh");
+        let every = table.duration("groups_refresh", LONGEST_REFRESH, Duration::from_secs(1)..=LONGEST_REFRESH);
+        let stale = table.item("groups_max_stale");
+        let least = refresh.as_ref().map_or(Duration::ZERO, |_| every);
+        let max_stale = table.duration("groups_max_stale", every * 4, least..=LONGEST_REFRESH * 4);
+        match (&refresh, &stale) {
+            (Some(refresh), _) if !has_token => {
+                refresh.error("groups are read again from Okta's API, which needs an `api_token`");
+            }
+            (None, Some(stale)) => stale.error("this is for groups that are read again; write `groups_refresh` too"),
+            _ => {}
+        }
         Some(Self {
-            client_id: client_id?,
-            client_secret: client_secret?,
+            client: client?,
             okta_account: okta_account?,
             api_token,
             authorization_server_id,
-            claims,
-            email_claim_name,
+            groups_refresh: refresh.map(|_| (every, max_stale)),
         })
     }
 }
 
-fn kind(text: &str) -> Result<&'static str, String> {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Type {
+    Okta,
+    Oidc,
+    #[cfg(feature = "saml")]
+    Saml,
+}
+
+fn kind(text: &str) -> Result<Type, String> {
     match text {
-        "okta" => Ok("okta"),
+        "okta" => Ok(Type::Okta),
+        "oidc" => Ok(Type::Oidc),
         #[cfg(feature = "saml")]
-        SAML => Ok(SAML),
+        SAML => Ok(Type::Saml),
         _ if text.eq_ignore_ascii_case("okta") => Err(format!("`{text}` is not a type; write `okta`")),
         _ if ELSEWHERE.contains(&text) => {
-            Err(format!("identity providers of type `{text}` are not there yet; write {THERE}"))
+            Err(format!("identity providers of type `{text}` are not there yet; {THERE}"))
         }
-        _ => Err(format!("`{text}` is not a type of identity provider; write {THERE}")),
+        _ => Err(format!("`{text}` is not a type of identity provider; {THERE}")),
+    }
+}
+
+fn prompt(text: &str) -> Result<Prompt, String> {
+    match text {
+        "login" => Ok(Prompt::Login),
+        "select_account" => Ok(Prompt::SelectAccount),
+        "consent" => Ok(Prompt::Consent),
+        "none" => Err("with `none` nobody could sign in at the provider; leave `prompt` out".to_owned()),
+        _ => Err(format!("`{text}` is none of `login`, `select_account`, `consent`")),
+    }
+}
+
+/// Compared byte for byte with what tokens and the discovery document say, so it stays as it was written.
+fn issuer_address(text: &str, insecure: &Insecure) -> Result<String, String> {
+    let cut = text.strip_suffix("/.well-known/openid-configuration");
+    if let Some(issuer) = cut {
+        return Err(format!("`{text}` is the discovery document; write `{issuer}`, or what it says under `issuer`"));
+    }
+    let url = endpoint(text, insecure)?;
+    match url.query().or(url.fragment()) {
+        Some(_) => Err(format!("`{text}` goes on after the path; an issuer does not")),
+        None => Ok(text.to_owned()),
+    }
+}
+
+fn endpoint(text: &str, insecure: &Insecure) -> Result<Url, String> {
+    let url =
+        Url::parse(text).map_err(|e| format!("`{text}` is not an address like `https://login.example.com`: {e}"))?;
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if insecure.insecure_identity_providers => Ok(url),
+        "http" => Err(format!(
+            "`{text}` is not encrypted; write `https://` (or set `insecure_identity_providers = true` under `[insecure]`)"
+        )),
+        _ => Err(format!("`{text}` is not an address like `https://login.example.com`")),
     }
 }
 
@@ -183,8 +367,14 @@ fn okta_account(text: &str, insecure: &Insecure) -> Result<Url, String> {
     };
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     let (first, rest) = host.split_once('.').unwrap_or((host, ""));
-    if let (Some(organisation), false) = (first.strip_suffix("-admin"), rest.is_empty()) {
+    // A domain of the organisation's own may be called as it likes.
+    let is_okta_s = OKTA_DOMAINS.contains(&rest);
+    if let (Some(organisation), true) = (first.strip_suffix("-admin"), is_okta_s) {
         return Err(format!("`{host}` is Okta's administration console; write `https://{organisation}.{rest}{port}`"));
+    }
+    if OKTA_DOMAINS.contains(&host) || (is_okta_s && matches!(first, "www" | "login" | "admin" | "developer" | "help"))
+    {
+        return Err(format!("`{host}` is Okta's own site and no account; write your account's, {like}"));
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err(format!("an Okta address holds no user name or password; write `https://{host}{port}`"));
@@ -208,3 +398,14 @@ fn okta_account(text: &str, insecure: &Insecure) -> Result<Url, String> {
     }
     Ok(url)
 }
+
+const PKCE: (&str, &str) = ("pkce_enabled", "PKCE is always on; leave this out");
+const REDIRECT: (&str, &str) =
+    ("redirect_url", "this is always `/cdn-cgi/access/callback` on the team domain; leave this out");
+
+/// Whoever wants to be asked less often than once in thirty days does not want to be asked.
+const LONGEST_LOGIN: Duration = Duration::from_secs(30 * 24 * 3600);
+const LONGEST_REFRESH: Duration = Duration::from_secs(24 * 3600);
+
+/// Under these Okta has its customers' accounts; an account may also be under a domain of the customer's own.
+const OKTA_DOMAINS: [&str; 5] = ["okta.com", "oktapreview.com", "okta-emea.com", "okta-gov.com", "okta.mil"];

@@ -149,6 +149,27 @@ fn read_as(item: &Item<'_>, inline_allowed: bool, lines: bool) -> Option<Secret>
     Some(Secret::new(text))
 }
 
+/// Reads a private key, which has many lines and so is always a file's.
+pub(super) fn read_key(item: &Item<'_>) -> Option<Secret> {
+    let Some(path) = item.text()?.strip_prefix("file:").filter(|path| !path.is_empty()) else {
+        item.error("a private key is a file; write `file:PATH`, such as `file:/etc/portcullis/okta-key.pem`");
+        return None;
+    };
+    let path = item.reader().resolve(path);
+    match item.reader().env().read(&path) {
+        Ok(content) => {
+            if content.world_readable {
+                item.warn(&format!("every user of this machine can read `{}`; `chmod 600` it", path.display()));
+            }
+            Some(content.text)
+        }
+        Err(e) => {
+            item.error(&format!("the file `{}` cannot be read: {}", path.display(), plain(&e)));
+            None
+        }
+    }
+}
+
 fn from_variable(item: &Item<'_>, name: &str, lines: bool) -> Option<Secret> {
     let named = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     if !named {

@@ -355,6 +355,7 @@ impl Access {
         let now = request.now;
         let services = self.services();
         let lifetime = services.identity_lifetime;
+        let id_token = profile.id_token.clone();
         let kept = async {
             let user = self.store.user(&profile.idp.id, &profile.subject).await?;
             let mut identity = profile.into_identity(user);
@@ -372,6 +373,9 @@ impl Access {
                 identity.evaluations.clone_from(&last.evaluations);
             }
             self.store.put_identity(&nonce, &identity, now.after(lifetime)).await?;
+            if let Some(hint) = id_token.and_then(|token| self.logout_hint(nonce, &token)) {
+                self.store.put_logout_hint(&nonce, &hint, now.after(lifetime)).await?;
+            }
             if let Some(others) = before.filter(|before| before.nonce != nonce) {
                 self.end_session(others.nonce, now).await?;
             }
@@ -404,10 +408,10 @@ impl Access {
         }
         let found = self.store.identity(&nonce).await.inspect_err(|error| self.store_failed(error));
         let (state, result) = match found {
-            Ok(Some(identity)) => {
-                let identity = Arc::new(identity);
-                (IdentityState::Known(Arc::clone(&identity)), Ok(Some(identity)))
-            }
+            Ok(Some(identity)) => match self.freshened(nonce, Arc::new(identity), now).await {
+                Some(identity) => (IdentityState::Known(Arc::clone(&identity)), Ok(Some(identity))),
+                None => (IdentityState::Missing, Ok(None)),
+            },
             Ok(None) => (IdentityState::Missing, Ok(None)),
             Err(error) => (IdentityState::Unavailable { retry_from: now.after(RETRY_IDENTITY) }, Err(error)),
         };
@@ -448,7 +452,7 @@ impl Access {
 }
 
 /// The audience of organisation sessions: no application has it.
-pub(super) fn organisation_aud(snapshot: &Snapshot) -> Aud {
+pub(crate) fn organisation_aud(snapshot: &Snapshot) -> Aud {
     Aud::derive(&["organisation", snapshot.issuer()])
 }
 

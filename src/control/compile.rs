@@ -5,14 +5,16 @@ use thiserror::Error;
 use url::Url;
 
 use super::{CountryFile, CountryFileError, Evaluations, RemoteTeam, Services};
-use crate::config::{self, Config, IdpKind, StoreConfig};
+use crate::config::{self, ClientConfig, ClientCredentials, Config, IdpKind, OidcConfig, OktaConfig, StoreConfig};
 use crate::engine::{
     ApplicationSettings, Authority, CookieAttributes, Cors, Known, Origins, Root, Snapshot, SnapshotError, Team,
 };
 use crate::http_client::HttpClient;
 #[cfg(feature = "saml")]
 use crate::idp::Saml;
-use crate::idp::{Ages, OktaSettings, Provider};
+use crate::idp::{
+    Ages, ClientKey, ClientKeyError, ClientSettings, Credentials, OidcSettings, OktaSettings, Provider, RefreshTerms,
+};
 use crate::observe::audit::Sample;
 use crate::route::Endpoint;
 #[cfg(feature = "saml")]
@@ -38,6 +40,9 @@ pub enum CompileError {
     #[cfg(feature = "saml")]
     #[error(transparent)]
     DecryptionKey(#[from] DecryptionKeyError),
+    /// The private key of a client.
+    #[error("the private key of an identity provider's client cannot be used")]
+    ClientKey(#[from] ClientKeyError),
 }
 
 /// Makes what runs from what was written. `origins` gives the front's representation of an application's origins.
@@ -125,28 +130,65 @@ fn remote(config: &Config, certs_url: Url) -> Result<RemoteTeam, url::ParseError
 }
 
 fn provider(idp: &config::IdentityProvider, http: &HttpClient, callback: &Url) -> Result<Provider, CompileError> {
-    let okta = match &idp.kind {
-        IdpKind::Okta(okta) => okta,
+    let (http, callback) = (http.clone(), callback.clone());
+    Ok(match &idp.kind {
+        IdpKind::Okta(okta) => {
+            let OktaConfig { client, okta_account, api_token, authorization_server_id, groups_refresh } = &**okta;
+            let settings = OktaSettings {
+                client: client_settings(idp, client)?,
+                okta_account: okta_account.clone(),
+                authorization_server_id: authorization_server_id.clone(),
+                api_token: api_token.clone(),
+                refresh: groups_refresh.map(|(every, max_stale)| RefreshTerms { every, max_stale }),
+                groups_budget: GROUPS_BUDGET,
+            };
+            Provider::okta(settings, http, callback)
+        }
+        IdpKind::Oidc(oidc) => {
+            let OidcConfig { client, issuer, endpoints, scopes } = &**oidc;
+            let settings = OidcSettings {
+                client: client_settings(idp, client)?,
+                issuer: issuer.clone(),
+                endpoints: endpoints.clone(),
+                scopes: scopes.clone(),
+            };
+            Provider::oidc(settings, http, callback)
+        }
         #[cfg(feature = "saml")]
         IdpKind::Saml(saml) => {
-            let agreed = ServiceProvider::new(saml.settings(callback.clone(), saml.decryption_keys()?))?;
-            return Ok(Provider::of_saml(Saml::new(idp.id.clone(), idp.name.clone(), agreed, saml.sign_request)));
+            let agreed = ServiceProvider::new(saml.settings(callback, saml.decryption_keys()?))?;
+            Provider::of_saml(Saml::new(idp.id.clone(), idp.name.clone(), agreed, saml.sign_request))
         }
-    };
-    let settings = OktaSettings {
+    })
+}
+
+fn client_settings(idp: &config::IdentityProvider, client: &ClientConfig) -> Result<ClientSettings, ClientKeyError> {
+    let ClientConfig {
+        client_id,
+        credentials,
+        claims,
+        email_claim_name,
+        prompt,
+        max_age,
+        pushed_requests,
+        provider_logout,
+    } = client;
+    Ok(ClientSettings {
         id: idp.id.clone(),
         name: idp.name.clone(),
-        client_id: okta.client_id.clone(),
-        client_secret: okta.client_secret.clone(),
-        okta_account: okta.okta_account.clone(),
-        authorization_server_id: okta.authorization_server_id.clone(),
-        api_token: okta.api_token.clone(),
-        claims: okta.claims.clone(),
-        email_claim_name: okta.email_claim_name.clone(),
+        client_id: client_id.clone(),
+        credentials: match credentials {
+            ClientCredentials::Secret(secret) => Credentials::Secret(secret.clone()),
+            ClientCredentials::Key { pem, id } => Credentials::Key(Arc::new(ClientKey::from_pem(pem, id.clone())?)),
+        },
+        claims: claims.clone(),
+        email_claim_name: email_claim_name.clone(),
+        prompt: prompt.clone(),
+        max_age: *max_age,
+        pushed_requests: *pushed_requests,
+        provider_logout: *provider_logout,
         ages: Ages::default(),
-        groups_budget: GROUPS_BUDGET,
-    };
-    Ok(Provider::okta(settings, http.clone(), callback.clone()))
+    })
 }
 
 fn application(config: &Config, application: &config::Application, origins: Origins) -> ApplicationSettings {

@@ -5,8 +5,9 @@
 //! minute: it is yes or no. Everything else (no connection, no time, another status, a redirect, a wrong signature, another
 //! nonce, no `success`) is no answer, and the rule is unknown: a no would help where the rule is in an `exclude` or denies.
 //!
-//! An answer counts for that person's sessions for as long as they last, or until there is another. It is asked for again when
-//! a token is issued and it is older than [`ANSWERED`]; a token is never issued on an older one.
+//! An answer counts for that person's sessions for as long as they last, or until there is another, or until the rule names
+//! other keys. It is asked for again when a token is issued and it is older than [`ANSWERED`]; a token is never issued on an
+//! older one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use crate::engine::{Application, IdentityState};
 use crate::http_client::{HttpClient, HttpError, MAX_DOCUMENT};
 use crate::model::{Aud, Identity, IdentityNonce, RequestId, UnixTime, fill_random, hex};
 use crate::observe::metrics::{Evaluation, metrics};
-use crate::policy::evaluations;
+use crate::policy::{evaluation_key, evaluations};
 use crate::portal::identity::document;
 use crate::store::StoreError;
 use crate::token::{
@@ -45,6 +46,8 @@ pub struct Evaluations(HashMap<Aud, Vec<Arc<Service>>>);
 struct Service {
     /// As the rules have it.
     name: String,
+    /// What its answers are kept by.
+    key: String,
     evaluate_url: Url,
     keys_url: Url,
     keys: Mutex<Keys>,
@@ -93,7 +96,8 @@ impl Evaluations {
         let mut of = |(evaluate_url, keys_url)| {
             // Configuration has refused what is no address; a rule with one would stay unknown.
             let (evaluate, keys) = (Url::parse(evaluate_url).ok()?, Url::parse(keys_url).ok()?);
-            let fresh = || Arc::new(Service::new(evaluate_url, evaluate, keys));
+            let key = evaluation_key(evaluate_url, keys_url);
+            let fresh = || Arc::new(Service::new(evaluate_url, key, evaluate, keys));
             Some(Arc::clone(services.entry((evaluate_url, keys_url)).or_insert_with(fresh)))
         };
         let mut all = HashMap::new();
@@ -111,8 +115,8 @@ impl Evaluations {
         self.0.get(application).map_or(&[], Vec::as_slice)
     }
 
-    fn have(&self, name: &str) -> bool {
-        self.0.values().flatten().any(|service| service.name == name)
+    fn have(&self, key: &str) -> bool {
+        self.0.values().flatten().any(|service| service.key == key)
     }
 }
 
@@ -168,16 +172,16 @@ impl Access {
         let mut asking = JoinSet::new();
         for service in asked {
             let (answers, question, service) = (self.answers.clone(), Arc::clone(&question), Arc::clone(service));
-            let key = (login.nonce, login.identity.at, format!("{} {}", service.name, service.keys_url));
+            let key = (login.nonce, login.identity.at, service.key.clone());
             asking.spawn(async move {
                 let answer = answers.get_with(key, question.ask(&service)).await;
-                (service.name.clone(), answer)
+                (service.key.clone(), answer)
             });
         }
         let mut answers = BTreeMap::new();
         while let Some(ended) = asking.join_next().await {
             match ended {
-                Ok((name, Some(answer))) => drop(answers.insert(name, answer)),
+                Ok((key, Some(answer))) => drop(answers.insert(key, answer)),
                 Ok((_, None)) => {}
                 Err(error) => {
                     tracing::error!(%error, request_id = %request, "an external evaluation ended without an answer")
@@ -186,6 +190,11 @@ impl Access {
         }
         self.keep_answers(login.nonce, &answers, now).await?;
         Ok(Arc::new(Identity { evaluations: answers, ..(*login.identity).clone() }))
+    }
+
+    /// Whether every service that the application's policies ask has answered of that person.
+    pub(crate) fn all_answered(&self, application: &Application, identity: &Identity) -> bool {
+        self.services().evaluations.of(application.aud()).iter().all(|s| identity.evaluations.contains_key(&s.key))
     }
 
     /// Writes answers into the record behind a login, where they are others than before.
@@ -201,8 +210,8 @@ impl Access {
         let Some(identity) = self.identity(nonce, now).await? else { return Ok(()) };
         let services = self.services();
         let mut evaluations = identity.evaluations.clone();
-        evaluations.retain(|name, _| services.evaluations.have(name));
-        evaluations.extend(answers.iter().map(|(name, answer)| (name.clone(), *answer)));
+        evaluations.retain(|key, _| services.evaluations.have(key));
+        evaluations.extend(answers.iter().map(|(key, answer)| (key.clone(), *answer)));
         if evaluations == identity.evaluations {
             return Ok(());
         }
@@ -280,8 +289,8 @@ impl Question {
 }
 
 impl Service {
-    fn new(name: &str, evaluate_url: Url, keys_url: Url) -> Self {
-        Self { name: name.to_owned(), evaluate_url, keys_url, keys: Mutex::default() }
+    fn new(name: &str, key: String, evaluate_url: Url, keys_url: Url) -> Self {
+        Self { name: name.to_owned(), key, evaluate_url, keys_url, keys: Mutex::default() }
     }
 
     /// For the log: without a query, which may hold what nobody else should know.

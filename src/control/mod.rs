@@ -8,7 +8,9 @@ mod access;
 mod compile;
 mod evaluations;
 mod geo;
+mod leave;
 mod record;
+mod refresh;
 mod remote;
 mod revocations;
 pub mod signing_keys;
@@ -17,7 +19,7 @@ mod tasks;
 mod tokens;
 
 pub use access::{Access, Services, StartError};
-pub(crate) use access::{Login, SignedIn};
+pub(crate) use access::{Login, SignedIn, organisation_aud};
 pub use compile::{CompileError, compile, snapshot};
 pub use evaluations::Evaluations;
 pub use geo::{CountryFile, CountryFileError};

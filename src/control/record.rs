@@ -3,7 +3,7 @@
 use super::Access;
 use crate::engine::Application;
 use crate::idp::{Blame, LoginFailure};
-use crate::model::{Email, Identity, IdpId, Reason, UserId};
+use crate::model::{Email, Identity, IdpId, Reason, RequestId, UserId};
 use crate::observe::audit::{Event, Kind, Outcome, Via};
 use crate::observe::metrics::{Login, metrics};
 use crate::policy::Verdict;
@@ -55,12 +55,29 @@ const fn silent(via: Via) -> Option<&'static str> {
     }
 }
 
+/// The shadow policy that would have decided at login. Where policies ask for a certificate it shows on the application's host
+/// alone what they would have done, and is counted there.
+fn counted_shadow<'a>(verdict: &Verdict, application: &'a Application) -> Option<(&'a str, &'static str)> {
+    let (place, outcome) = verdict.shadow.filter(|_| !application.asks_for_certificates())?;
+    let (name, _) = application.policy(place)?;
+    metrics().shadow(&application.settings().name, name, outcome.as_str());
+    Some((name, outcome.as_str()))
+}
+
 impl Access {
     /// A login to an application ended with leave to go there.
-    pub(crate) fn logged_in(&self, application: &Application, identity: &Identity, via: Via, request: &PortalRequest) {
+    pub(crate) fn logged_in(
+        &self,
+        verdict: &Verdict,
+        application: &Application,
+        identity: &Identity,
+        via: Via,
+        request: &PortalRequest,
+    ) {
         metrics().login(Login::Success, silent(via));
         let login = known(self, Kind::Login, Outcome::Allowed, application, identity, request);
-        Event { via: Some(via), identity: self.told(identity), ..login }.emit();
+        let shadow = counted_shadow(verdict, application);
+        Event { via: Some(via), identity: self.told(identity), shadow, ..login }.emit();
     }
 
     /// A login that the provider or its answers ended. The operator gets the whole chain under the request id of the page.
@@ -86,7 +103,11 @@ impl Access {
             source = cause.source();
         }
         let idp = idp.map(|idp| &*idp.0);
-        tracing::warn!(request_id = %request.id, reason = failure.id(), idp, error = chain, "a login failed");
+        let hint = match failure {
+            LoginFailure::Groups(reason) => Some(reason.advice()),
+            _ => None,
+        };
+        tracing::warn!(request_id = %request.id, reason = failure.id(), idp, error = chain, hint, "a login failed");
     }
 
     /// A login that never got to a provider, or came back from one with something that was not sent there.
@@ -115,11 +136,38 @@ impl Access {
         let denied = Event {
             reason: Some(reason),
             policy: verdict.policy.and_then(|place| application.policy(place)).map(|(name, _)| name),
+            shadow: counted_shadow(verdict, application),
             ..known(self, Kind::Access, Outcome::Refused, application, identity, request)
         };
         // First who they are, then what they were denied: whoever replays the log reads it in that order.
         Event { event: Kind::Login, via: Some(via), identity: self.told(identity), ..denied }.emit();
         denied.emit();
+    }
+
+    /// Somebody had their provider asked anew who they are.
+    pub(crate) fn identity_refreshed(&self, identity: &Identity, request: &PortalRequest) {
+        metrics().login(Login::Success, Some("refresh"));
+        let event = Event {
+            email: Some(&identity.email),
+            user: Some(&identity.user),
+            idp: Some(&identity.idp.id),
+            via: Some(Via::Provider),
+            identity: self.told(identity),
+            ..event(self, Kind::Login, Outcome::Allowed, request)
+        };
+        event.emit();
+    }
+
+    /// The provider no longer has somebody, and so all their sessions ended.
+    pub(super) fn signed_out_by_provider(&self, identity: &Identity, how: &'static str) {
+        let event = Event {
+            reason: Some(how),
+            email: Some(&identity.email),
+            user: Some(&identity.user),
+            idp: Some(&identity.idp.id),
+            ..Event::new(Kind::Logout, Outcome::Allowed, RequestId::random())
+        };
+        event.emit();
     }
 
     fn told<'a>(&self, identity: &'a Identity) -> Option<&'a Identity> {

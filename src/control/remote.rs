@@ -177,7 +177,9 @@ impl Access {
     }
 }
 
-/// Reads a `get-identity` document (§2.4), in which groups are names or objects.
+/// Reads a `get-identity` document (§2.4), in which groups are names or objects. What it does not say is unknown, and not known
+/// to be nothing: a no would help where a rule denies or excludes. Without the provider it is no identity, for what came
+/// through another provider is known to be false.
 fn read_identity(document: &[u8], now: UnixTime) -> Result<Identity, String> {
     #[derive(Deserialize)]
     struct Document {
@@ -193,8 +195,7 @@ fn read_identity(document: &[u8], now: UnixTime) -> Result<Identity, String> {
         amr: Option<Vec<String>>,
         #[serde(default)]
         oidc_fields: Map<String, Value>,
-        #[serde(default)]
-        idp: Option<Idp>,
+        idp: Idp,
     }
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -214,7 +215,10 @@ fn read_identity(document: &[u8], now: UnixTime) -> Result<Identity, String> {
         OneGroup::Name(name) => Group { id: name.clone(), name },
         OneGroup::Object { id, name } => Group { id: id.unwrap_or_else(|| name.clone()), name },
     };
-    let idp = document.idp.unwrap_or(Idp { id: String::new(), kind: String::new() });
+    let idp = document.idp;
+    if idp.id.is_empty() {
+        return Err("the identity names no identity provider".to_owned());
+    }
     Ok(Identity {
         subject: document.id.unwrap_or_else(|| document.user_uuid.clone()),
         user: UserId(document.user_uuid.into()),
@@ -224,7 +228,9 @@ fn read_identity(document: &[u8], now: UnixTime) -> Result<Identity, String> {
         groups: document
             .groups
             .map_or(Groups::Unknown, |groups| Groups::Known(groups.into_iter().map(group).collect())),
-        amr: document.amr,
+        groups_seen: None,
+        // There it is empty where it is not known.
+        amr: document.amr.filter(|methods| !methods.is_empty()),
         evaluations: BTreeMap::new(),
         claims: document.oidc_fields,
         at: now,
@@ -238,3 +244,44 @@ const COOLDOWN: Duration = Duration::from_secs(30);
 const RETRY_IDENTITY: Duration = Duration::from_secs(2);
 /// How late it is noticed here that the team ended a login, and how often the team is shown a token that it did not take.
 const ASK_AGAIN: Duration = Duration::from_secs(15);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// What is read of a document in which this is different.
+    fn read(changes: &[(&str, Value)]) -> Result<Identity, String> {
+        let mut document = json!({
+            "id": "s", "user_uuid": "u", "email": "alice@example.com", "groups": ["Eng"], "amr": ["sms"],
+            "idp": {"id": "okta", "type": "okta"},
+        });
+        for (pointer, value) in changes {
+            *document.pointer_mut(pointer).unwrap() = value.clone();
+        }
+        read_identity(document.to_string().as_bytes(), UnixTime(0))
+    }
+
+    #[test]
+    fn methods_and_groups_that_are_not_said_are_unknown() {
+        let methods = |value: Value| read(&[("/amr", value)]).unwrap().amr;
+        assert_eq!(methods(json!(["sms"])), Some(vec!["sms".to_owned()]));
+        for unknown in [json!([]), json!(null)] {
+            assert_eq!(methods(unknown), None);
+        }
+        let groups = |value: Value| read(&[("/groups", value)]).unwrap().groups;
+        assert_eq!(groups(json!(null)), Groups::Unknown);
+        assert_eq!(groups(json!([])), Groups::Known(Vec::new()), "what the team writes where somebody is in none");
+    }
+
+    #[test]
+    fn an_identity_without_its_provider_is_none() {
+        assert_eq!(&*read(&[]).unwrap().idp.id.0, "okta");
+        for (pointer, value) in
+            [("/idp", json!(null)), ("/idp/id", json!("")), ("/idp/id", json!(null)), ("/idp", json!({}))]
+        {
+            assert!(read(&[(pointer, value.clone())]).is_err(), "{pointer} {value}");
+        }
+    }
+}

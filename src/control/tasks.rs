@@ -30,6 +30,7 @@ impl Tasks {
         tasks.spawn(every(REMOTE_KEYS_EVERY, access, |access| async move { access.refresh_remote_keys().await }));
         tasks.spawn(every(COUNTRIES_EVERY, access, |access| async move { access.look_at_countries().await }));
         tasks.spawn(every(PRUNE_EVERY, access, |access| async move { access.prune().await }));
+        tasks.spawn(Arc::clone(access).keep_groups_fresh());
         Self(tasks)
     }
 }

@@ -14,9 +14,9 @@ use tokio::task::JoinHandle;
 use super::people::{APPLICATIONS, PEOPLE, Person, Sees};
 use super::serve::Handler as _;
 use super::*;
-use crate::config::{Config, IdentityProvider, IdpKind, StoreConfig, System};
+use crate::config::{ClientCredentials, Config, IdentityProvider, IdpKind, StoreConfig, System};
 use crate::http_client::{HttpClient, Roots, Timeouts};
-use crate::idp::{Ages, Callback, EmailFailure, Hints, LoginFailure, OktaSettings, Profile, Provider};
+use crate::idp::{Ages, Callback, ClientSettings, EmailFailure, Hints, LoginFailure, OktaSettings, Profile, Provider};
 use crate::model::{Groups, UnixTime, UserId};
 use crate::policy::{Facts, Outcome, PolicySet, Who};
 
@@ -32,16 +32,26 @@ fn okta(config: &Config, ports: Ports) -> Provider {
         panic!()
     };
     let settings = OktaSettings {
-        id,
-        name,
-        client_id: okta.client_id,
-        client_secret: okta.client_secret,
+        client: ClientSettings {
+            id,
+            name,
+            client_id: okta.client.client_id,
+            credentials: match okta.client.credentials {
+                ClientCredentials::Secret(secret) => crate::idp::Credentials::Secret(secret),
+                ClientCredentials::Key { .. } => panic!("the demo has a secret"),
+            },
+            claims: okta.client.claims,
+            email_claim_name: okta.client.email_claim_name,
+            prompt: None,
+            max_age: None,
+            pushed_requests: false,
+            provider_logout: false,
+            ages: Ages::default(),
+        },
         okta_account: okta.okta_account,
         authorization_server_id: okta.authorization_server_id,
         api_token: okta.api_token,
-        claims: okta.claims,
-        email_claim_name: okta.email_claim_name,
-        ages: Ages::default(),
+        refresh: None,
         groups_budget: Duration::from_secs(10),
     };
     let http = HttpClient::new(&Roots::default(), Timeouts::default()).unwrap();
@@ -51,7 +61,7 @@ fn okta(config: &Config, ports: Ports) -> Provider {
 /// A whole login: the product's side over HTTP, and a browser that only follows the link with the person's name.
 async fn log_in(demo: &Demo, provider: &Provider, login: &str) -> Result<Profile, LoginFailure> {
     let now = UnixTime::now();
-    let begun = provider.begin("state", Hints::default()).await.unwrap();
+    let begun = provider.begin("state", Hints::default(), now).await.unwrap();
     let target = format!("{}?{}&person={login}", begun.url.path(), begun.url.query().unwrap());
     let host = demo.ports.issuer().replace("http://", "");
     let request = Request::get(target).header("host", host).body(Bytes::new()).unwrap();

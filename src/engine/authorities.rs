@@ -39,13 +39,18 @@ pub(super) fn certificate<'a>(
     tls: Option<&'a ClientTls>,
     now: UnixTime,
 ) -> Fact<&'a Arc<ClientCertificate>> {
-    let here = || authorities.iter().filter(|authority| authority.hosts.iter().any(|domain| domain.covers_host(host)));
+    let here = || of_host(authorities, host);
     let Some(tls) = tls.filter(|_| here().next().is_some()) else { return Fact::Unknown };
     let good = |certificate: &&Arc<ClientCertificate>| {
         let leads_to = |root: &Root| certificate.roots.contains(&root.fingerprint);
         now < certificate.expires && here().any(|authority| authority.roots.iter().any(leads_to))
     };
     tls.certificate.as_ref().filter(good).map_or(Fact::Absent, Fact::Present)
+}
+
+/// The authorities whose certificates count on a host.
+pub(super) fn of_host<'a>(authorities: &'a [Authority], host: &'a str) -> impl Iterator<Item = &'a Authority> {
+    authorities.iter().filter(move |authority| authority.hosts.iter().any(|domain| domain.covers_host(host)))
 }
 
 #[cfg(test)]

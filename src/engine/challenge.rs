@@ -5,6 +5,7 @@ use http::{HeaderMap, Method, header};
 use super::Application;
 use super::programs::{CLIENT_ID, CLIENT_SECRET};
 use crate::model::{Reason, RequestView};
+use crate::policy::Outcome;
 
 /// The request may be tried again after a login.
 #[derive(Clone, Debug)]
@@ -15,6 +16,16 @@ pub struct Challenge {
     pub reason: Reason,
     /// In which way this client can be told.
     pub style: Style,
+    /// The shadow policy that would have let the request in, and how.
+    pub shadow: Option<(usize, Outcome)>,
+}
+
+impl Challenge {
+    /// The name of the shadow policy that would have decided, and how.
+    pub fn shadow(&self) -> Option<(&str, Outcome)> {
+        let (place, outcome) = self.shadow?;
+        self.application.policy(place).map(|(name, _)| (name, outcome))
+    }
 }
 
 /// The way in which a client can be told to log in. A redirect that cannot be followed is a broken page.

@@ -45,16 +45,18 @@ pub fn decide(snapshot: &Snapshot, request: &RequestView<'_>, now: UnixTime) -> 
     let session = match session(snapshot, application, request, now) {
         Ok(session) => session,
         Err(Missing::Need(need)) => return Decision::Resolve(need),
-        Err(Missing::Unavailable(reason)) => return Decision::Unavailable(Refusal::new(reason, application)),
-        Err(Missing::Because(reason)) => return no_session(application, reason, &learnt, request),
+        Err(Missing::Unavailable(reason)) => {
+            return Decision::Unavailable(Refusal { shadow, ..Refusal::new(reason, application) });
+        }
+        Err(Missing::Because(reason)) => return no_session(application, (reason, shadow), &learnt, request),
     };
     match application.admits(session.identity().map(|identity| &identity.idp.id)) {
         Truth::True => permit(snapshot, application, session, &facts, shadow, &learnt),
         // Nothing is said against the person: another provider may let them in.
-        Truth::False => no_session(application, Reason::SessionInvalid, &learnt, request),
+        Truth::False => no_session(application, (Reason::SessionInvalid, shadow), &learnt, request),
         Truth::Unknown => {
             let refusal = Refusal::new(Reason::IdentityUnavailable, application);
-            Decision::Unavailable(Refusal { session: Some(session), ..refusal })
+            Decision::Unavailable(Refusal { session: Some(session), shadow, ..refusal })
         }
     }
 }
@@ -107,27 +109,31 @@ fn service_auth(
     forward(permit.of_program(program, assertion), learnt)
 }
 
-/// What is left for a request that no policy for programs lets in and that brings no session.
+/// What is left for a request that no policy for programs lets in and that brings no session, with what a shadow one would
+/// have done.
 fn no_session(
     application: &Arc<Application>,
-    reason: Reason,
+    (reason, shadow): (Reason, Option<(usize, Outcome)>),
     learnt: &Learnt<'_>,
     request: &RequestView<'_>,
 ) -> Decision {
     if let Some(reason) = learnt.undecided() {
-        return Decision::Unavailable(Refusal::new(reason, application));
+        return Decision::Unavailable(Refusal { shadow, ..Refusal::new(reason, application) });
     }
     match learnt.program() {
         // A login would not help: it is known who that is, and they may not.
         Some(program @ Program::LinkedApp { .. }) => {
             let refusal = Refusal::new(Reason::NoPolicyApplied, application);
-            Decision::Deny(Refusal { program: Some(program), ..refusal })
+            Decision::Deny(Refusal { program: Some(program), shadow, ..refusal })
         }
         program if application.asks.only_programs => {
             let refusal = Refusal::new(Reason::ServiceAuthRequired, application);
-            Decision::Deny(Refusal { program, ..refusal })
+            Decision::Deny(Refusal { program, shadow, ..refusal })
         }
-        _ => Decision::LogIn(Challenge { application: Arc::clone(application), reason, style: Style::of(request) }),
+        _ => {
+            let application = Arc::clone(application);
+            Decision::LogIn(Challenge { application, reason, style: Style::of(request), shadow })
+        }
     }
 }
 

@@ -19,6 +19,13 @@ pub struct Explanation {
     pub reason: Option<Reason>,
 }
 
+impl Explanation {
+    /// A request that no application is asked about.
+    pub const fn refused(reason: Reason) -> Self {
+        Self { application: None, walk: None, outcome: "refuse", reason: Some(reason) }
+    }
+}
+
 /// Explains what [`super::decide`] would do with a request of somebody whose session is good: the same steps, with somebody
 /// looking on. `visitor` is `None` where nobody has logged in.
 pub fn explain(
@@ -41,6 +48,7 @@ pub fn explain(
     // Whoever shows a service token is asked about by the policies for programs alone, and no cookie is looked at (§9.1).
     let is_program = matches!(facts.service_token, Fact::Present(_));
     let visitor = visitor.filter(|_| !is_program);
+    let is_linked = matches!(facts.linked_app, Fact::Present(_)) && !application.asks.linked.is_empty();
     let person = visitor.map(|who| snapshot.policies().person(who));
     let walk = snapshot.policies().walk(&application.policies, person.as_ref(), facts);
     let identity = match visitor {
@@ -50,7 +58,8 @@ pub fn explain(
     let admits = application.admits(identity.map(|identity| &identity.idp.id));
     let (outcome, reason) = match walk.verdict {
         Some(Verdict { outcome: outcome @ (Outcome::Bypass | Outcome::ServiceAuth), .. }) => (outcome.as_str(), None),
-        None if is_program => (Outcome::Deny.as_str(), Some(Reason::NoPolicyApplied)),
+        // A login would not help: it is known who that is, and they may not.
+        None if is_program || is_linked => (Outcome::Deny.as_str(), Some(Reason::NoPolicyApplied)),
         None if application.asks.only_programs => (Outcome::Deny.as_str(), Some(Reason::ServiceAuthRequired)),
         None => ("log_in", Some(Reason::NoSession)),
         Some(_) if admits == Truth::False => ("log_in", Some(Reason::SessionInvalid)),

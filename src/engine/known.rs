@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +10,7 @@ use quick_cache::UnitWeighter;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 
 use crate::model::{Aud, Identity, IdentityNonce, UnixTime};
-use crate::session::Session;
+use crate::session::{Revocations, Session};
 use crate::token::KeySet;
 
 /// What this node has seen: keys, identity records and sessions. Shared by all snapshots; the control path fills the first
@@ -181,6 +182,27 @@ impl Known {
     pub fn set_identity(&self, nonce: IdentityNonce, state: IdentityState) {
         self.identities.insert(nonce, state);
         self.identity_changes.fetch_add(1, Ordering::Release);
+    }
+
+    /// Forgets a record, which the store is then asked for when it is needed.
+    pub fn forget_identity(&self, nonce: &IdentityNonce) {
+        self.identities.invalidate(nonce);
+        self.identity_changes.fetch_add(1, Ordering::Release);
+    }
+
+    /// The records that the store or a login gave.
+    pub fn identities(&self) -> Vec<(IdentityNonce, Arc<Identity>)> {
+        let known = |(nonce, state): (Arc<IdentityNonce>, IdentityState)| match state {
+            IdentityState::Known(identity) => Some((*nonce, identity)),
+            _ => None,
+        };
+        self.identities.iter().filter_map(known).collect()
+    }
+
+    /// The logins that have a session here whose time is not over and that nobody ended.
+    pub fn living(&self, revocations: &Revocations, now: UnixTime) -> HashSet<IdentityNonce> {
+        let lives = |session: &Session| !session.has_expired(now) && !session.is_revoked(revocations);
+        self.sessions.iter().filter(|(_, session)| lives(session)).filter_map(|(_, session)| session.nonce()).collect()
     }
 
     pub(super) fn identity_changes(&self) -> u64 {

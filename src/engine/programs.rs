@@ -7,7 +7,7 @@ use super::credential::TOKEN_HEADER;
 use super::decide::{Missing, session_of};
 use super::{Application, Need, Snapshot, authorities};
 use crate::model::{ClientCertificate, ClientId, Reason, RequestView, SecretDigest, ServiceToken, UnixTime};
-use crate::policy::{Fact, Facts, Truth};
+use crate::policy::{Fact, Facts, Outcome, Truth, Verdict};
 use crate::session::Session;
 
 /// Who came without a login.
@@ -128,7 +128,7 @@ impl<'a> Learnt<'a> {
         let linked = if asks.linked.is_empty() || matches!(token, Shown::Bad(..)) {
             Linked::Nothing
         } else {
-            linked(snapshot, &asks.linked, request.headers, now)?
+            linked(snapshot, &asks.linked, request, now)?
         };
         Ok(Self { token, certificate, linked, of_programs: asks.certificate_of_programs })
     }
@@ -198,21 +198,48 @@ impl<'a> Learnt<'a> {
     }
 }
 
+/// What the policies of another application would say of a request with that session there: its token counts here for no
+/// longer than there. Of the certificate nothing is known, for it would be shown on that application's host.
+fn stands(
+    snapshot: &Snapshot,
+    application: &Application,
+    session: &Session,
+    request: &RequestView<'_>,
+    now: UnixTime,
+) -> Truth {
+    let idp = application.admits(session.identity().map(|identity| &identity.idp.id));
+    if idp != Truth::True {
+        return idp;
+    }
+    let (set, policies) = (snapshot.policies(), &application.policies);
+    let facts = Facts::new(request.client, request.method, now, snapshot.countries());
+    let verdict = match session.standing(application.place) {
+        Some(standing) => set.evaluate(policies, standing, &facts),
+        None => set.evaluate(policies, &set.standing(policies, session.answers()), &facts),
+    };
+    match verdict {
+        Verdict { outcome: Outcome::Allow, .. } => Truth::True,
+        Verdict { unknown: true, .. } if session.identity().is_none() => Truth::Unknown,
+        _ => Truth::False,
+    }
+}
+
 /// The token of one of those applications, as `Cf-Access-Token` or as `Authorization: Bearer`. What is no such token, or a bad
 /// one, is none: both headers are for other credentials too.
 fn linked<'a>(
     snapshot: &'a Snapshot,
     places: &[usize],
-    headers: &HeaderMap,
+    request: &RequestView<'_>,
     now: UnixTime,
 ) -> Result<Linked<'a>, Need> {
+    let headers = request.headers;
     let bearer = only(headers, &http::header::AUTHORIZATION).and_then(bearer);
     let mut unknown = None;
     for (token, authorization) in [(only(headers, &TOKEN_HEADER), false), (bearer, true)] {
         let Some(token) = token else { continue };
         let candidates = places.iter().filter_map(|place| snapshot.applications().get(*place));
         match session_of(snapshot, candidates, token, now) {
-            Ok((session, application)) => match application.admits(session.identity().map(|i| &i.idp.id)) {
+            Ok((session, application)) => match stands(snapshot, application, &session, request, now) {
                 Truth::True => return Ok(Linked::Good { application, session, authorization }),
                 Truth::False => {}
                 Truth::Unknown => unknown = Some(Reason::IdentityUnavailable),

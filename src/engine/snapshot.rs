@@ -137,6 +137,11 @@ impl Snapshot {
         &self.authorities
     }
 
+    /// Whether clients are asked for a certificate on that host.
+    pub fn takes_certificates(&self, host: &str) -> bool {
+        super::authorities::of_host(self.authorities(), host).next().is_some()
+    }
+
     /// Where countries are looked up.
     pub fn countries(&self) -> Option<&dyn Countries> {
         self.countries.as_deref()

@@ -152,6 +152,8 @@ fn say(decision: &Decision) -> String {
                 Endpoint::Logout => "logout",
                 Endpoint::Certs => "certs",
                 Endpoint::GetIdentity => "get-identity",
+                Endpoint::RefreshIdentity => "refresh-identity",
+                Endpoint::LoggedOut => "logged-out",
                 Endpoint::ProtectedResource => "protected-resource",
                 Endpoint::SamlMetadata => "saml-metadata",
                 Endpoint::PublicCert => "public-cert",

@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::failure::{Endpoint, LoginFailure};
 use crate::http_client::{HttpClient, MAX_DOCUMENT};
-use crate::oidc::{KeySet, Metadata, MetadataError};
+use crate::oidc::{Endpoints, KeySet, Metadata, MetadataError};
 
 /// How long what a provider publishes is believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,15 +43,17 @@ impl Default for Ages {
 pub(super) struct Documents {
     http: HttpClient,
     issuer: Box<str>,
+    /// What stands in the configuration in place of a discovery document.
+    fixed: Option<Endpoints>,
     metadata: Kept<Metadata>,
     keys: Kept<KeySet>,
     pinned: OnceLock<BTreeSet<String>>,
 }
 
 impl Documents {
-    pub(super) fn new(http: HttpClient, issuer: &str, ages: Ages) -> Self {
+    pub(super) fn new(http: HttpClient, issuer: &str, fixed: Option<Endpoints>, ages: Ages) -> Self {
         let (metadata, keys) = (Kept::new(ages), Kept::new(ages));
-        Self { http, issuer: issuer.into(), metadata, keys, pinned: OnceLock::new() }
+        Self { http, issuer: issuer.into(), fixed, metadata, keys, pinned: OnceLock::new() }
     }
 
     pub(super) fn issuer(&self) -> &str {
@@ -72,6 +74,9 @@ impl Documents {
     }
 
     async fn fetch_metadata(&self) -> Result<Metadata, LoginFailure> {
+        if let Some(endpoints) = &self.fixed {
+            return Ok(Metadata::fixed(&self.issuer, endpoints.clone())?);
+        }
         let location = Metadata::location(&self.issuer).ok_or_else(|| {
             LoginFailure::Discovery(MetadataError::Malformed(format!("`{}` is not an address", self.issuer)))
         })?;

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::http_client::HttpError;
 use crate::model::EmailError;
-use crate::oidc::{CallbackError, ClaimsError, IdTokenError, KeysError, MetadataError};
+use crate::oidc::{CallbackError, ClaimsError, ClientKeyError, IdTokenError, KeysError, MetadataError};
 #[cfg(feature = "saml")]
 use crate::saml::{SamlError, Step};
 
@@ -70,6 +70,17 @@ pub enum LoginFailure {
         /// Its error code and explanation, where it gave them.
         error: Option<String>,
     },
+    /// The provider did not take the request of a login (RFC 9126).
+    #[error("the request of the login was not taken, with {status}: {}", .error.as_deref().unwrap_or("no error code"))]
+    PushedRequest {
+        /// Its status.
+        status: StatusCode,
+        /// Its error code and explanation, where it gave them.
+        error: Option<String>,
+    },
+    /// Our own key does not sign.
+    #[error("the client's private key cannot be used")]
+    ClientKey(#[from] ClientKeyError),
     /// The ID token proves nothing.
     #[error("the ID token is refused")]
     IdToken(#[source] IdTokenError),
@@ -112,6 +123,8 @@ pub enum Endpoint {
     Token,
     /// The userinfo endpoint.
     Userinfo,
+    /// The endpoint for requests of logins (RFC 9126).
+    Pushed,
 }
 
 /// Where another issuer was named.
@@ -156,6 +169,12 @@ pub enum GroupsFailure {
          take it away and set `api_token`, with which all are read"
     )]
     Overfull,
+    /// The provider says that the groups are to be had in another place, where nobody asks.
+    #[error(
+        "the provider sends a reference in place of the groups (`_claim_names`), as it does for too many of them; have it send \
+         fewer"
+    )]
+    Elsewhere,
     /// The claim is not a list of strings.
     #[error("the groups claim is not a list of strings")]
     Malformed,
@@ -182,6 +201,9 @@ pub enum GroupsFailure {
     /// What it answered is not a list of groups.
     #[error("the groups API did not answer with a list of groups")]
     NotGroups,
+    /// What it answered is not a user.
+    #[error("the users API did not answer with a user")]
+    NotUser,
     /// The next page would be on another host, which must not see the API token.
     #[error("the groups API continues on another host")]
     ForeignPage,
@@ -204,6 +226,43 @@ pub enum Blame {
     Browser,
 }
 
+impl GroupsFailure {
+    /// What the operator can do about it: the hint of the log line.
+    pub const fn advice(&self) -> &'static str {
+        match self {
+            Self::TooMany => {
+                "people in more than 100 Okta groups need `api_token`; without one, let the groups claim's filter match fewer"
+            }
+            Self::Overfull => "set `api_token` and take the groups claim's filter away, or let it match fewer groups",
+            Self::Elsewhere | Self::Malformed => {
+                "look at the groups claim in the provider's settings for this application"
+            }
+            Self::Refused { status: StatusCode::UNAUTHORIZED, .. } => {
+                "Okta does not know the `api_token`: it was revoked, or has not been used for 30 days; make a new one"
+            }
+            Self::Refused { status: StatusCode::NOT_FOUND, .. } | Self::Subject => {
+                "Okta does not know the person under the subject of the ID token; is `okta_account` the right one?"
+            }
+            Self::RateLimited { .. } | Self::Refused { status: StatusCode::TOO_MANY_REQUESTS, .. } => {
+                "the account's rate limit is used up: look at Reports > Rate Limits in Okta"
+            }
+            Self::Refused { status: StatusCode::FORBIDDEN, code: Some(_) } => {
+                "the `api_token` may not read groups: make it as a read-only administrator"
+            }
+            Self::Unreachable(_)
+            | Self::Timeout(_)
+            | Self::Refused { .. }
+            | Self::NotGroups
+            | Self::NotUser
+            | Self::ForeignPage
+            | Self::Endless => {
+                "Okta's ThreatInsight may block this machine: look for its address in Okta's system log, and exempt it as a \
+                 network zone"
+            }
+        }
+    }
+}
+
 impl LoginFailure {
     /// Stands on pages, in logs and in metrics; it never changes its meaning.
     pub const fn id(&self) -> &'static str {
@@ -215,6 +274,8 @@ impl LoginFailure {
             Self::Callback(_) | Self::Flow => "login_callback",
             Self::ProviderError { .. } => "idp_refused",
             Self::TokenEndpoint { .. } => "idp_token",
+            Self::PushedRequest { .. } => "idp_request",
+            Self::ClientKey(_) => "client_key",
             Self::IdToken(_) => "id_token_invalid",
             Self::ClockSkew { .. } => "clock_skew",
             Self::Userinfo(_) => "idp_userinfo",
@@ -248,6 +309,8 @@ impl LoginFailure {
             | Self::Keys(_)
             | Self::Issuer(IssuerMismatch::Discovery { .. })
             | Self::ClockSkew { .. }
+            | Self::PushedRequest { .. }
+            | Self::ClientKey(_)
             | Self::Groups(_) => Blame::Provider,
             Self::ProviderError { error, .. } if is_outage(error) => Blame::Provider,
             #[cfg(feature = "saml")]
@@ -273,7 +336,7 @@ impl LoginFailure {
     /// One sentence for the person.
     pub fn sentence(&self) -> &'static str {
         match self {
-            Self::Groups(_) => "Failed to fetch user/group information from the identity provider.",
+            Self::Groups(_) => "Failed to fetch user/group information from the identity provider",
             Self::Email(EmailFailure::Unverified) => "Your identity provider has not verified your e-mail address.",
             Self::Email(_) => "Your identity provider gave no usable e-mail address.",
             Self::ProviderError { error, .. } if error == "access_denied" => {
@@ -363,6 +426,7 @@ impl fmt::Display for Endpoint {
             Self::Keys => "JWKS",
             Self::Token => "token endpoint",
             Self::Userinfo => "userinfo endpoint",
+            Self::Pushed => "endpoint for pushed authorization requests",
         })
     }
 }

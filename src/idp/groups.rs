@@ -1,3 +1,4 @@
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -17,6 +18,13 @@ pub(super) struct GroupsApi<'a> {
     pub(super) token: &'a Secret,
     /// For all pages together.
     pub(super) budget: Duration,
+    /// Where to say until when nobody should be asked about without need, in Unix seconds.
+    pub(super) quiet_until: &'a AtomicU64,
+}
+
+#[derive(Deserialize)]
+struct ApiUser {
+    status: String,
 }
 
 #[derive(Deserialize)]
@@ -43,6 +51,33 @@ impl GroupsApi<'_> {
         tokio::time::timeout(self.budget, pages).await.unwrap_or(Err(GroupsFailure::Timeout(self.budget)))
     }
 
+    /// Whether somebody is no longer there, and how.
+    ///
+    /// Okta's word for it, or that it knows nobody of this name; a 404 of anybody else's says nothing. Who is locked out has
+    /// mistyped a password, or somebody else has for them: their sessions go on.
+    pub(super) async fn gone(&self, subject: &str, now: UnixTime) -> Result<Option<&'static str>, GroupsFailure> {
+        let url = self.url(&["api", "v1", "users", subject], subject)?;
+        let user = tokio::time::timeout(self.budget, self.page(&url, now))
+            .await
+            .unwrap_or(Err(GroupsFailure::Timeout(self.budget)));
+        let answer = match user {
+            Ok(answer) => answer,
+            Err(GroupsFailure::Refused { status: StatusCode::NOT_FOUND, code: Some(code) }) if code == NOT_FOUND => {
+                return Ok(Some("deleted"));
+            }
+            Err(failure) => return Err(failure),
+        };
+        if !answer.is_type("application/json") {
+            return Err(GroupsFailure::NotUser);
+        }
+        let user: ApiUser = serde_json::from_slice(&answer.body).map_err(|_| GroupsFailure::NotUser)?;
+        Ok(match user.status.as_str() {
+            "DEPROVISIONED" => Some("deactivated"),
+            "SUSPENDED" => Some("suspended"),
+            _ => None,
+        })
+    }
+
     async fn pages(&self, first: Url, now: UnixTime) -> Result<Vec<Group>, GroupsFailure> {
         let mut groups = Vec::new();
         let mut page = first;
@@ -64,6 +99,7 @@ impl GroupsApi<'_> {
     /// A short rate limit is waited out, once.
     async fn page(&self, url: &Url, now: UnixTime) -> Result<Response, GroupsFailure> {
         let mut answer = self.call(url).await?;
+        self.be_modest(&answer.headers, now);
         if answer.status == StatusCode::TOO_MANY_REQUESTS {
             let reset = answer.headers.get("x-rate-limit-reset").and_then(|value| value.to_str().ok()?.parse().ok());
             let wait = UnixTime(reset.unwrap_or(u64::MAX)).since(now);
@@ -82,6 +118,17 @@ impl GroupsApi<'_> {
         }
     }
 
+    /// The rate limit is everybody's who uses this Okta account. From half of it on only those are asked about who wait.
+    fn be_modest(&self, headers: &HeaderMap, now: UnixTime) {
+        let number = |name| headers.get(name).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        let limit = (number("x-rate-limit-limit"), number("x-rate-limit-remaining"), number("x-rate-limit-reset"));
+        if let (Some(limit), Some(remaining), Some(reset)) = limit
+            && remaining < limit / 2
+        {
+            self.quiet_until.fetch_max(reset.min(now.after(WINDOW).0), Ordering::Relaxed);
+        }
+    }
+
     async fn call(&self, url: &Url) -> Result<Response, GroupsFailure> {
         let mut headers = HeaderMap::new();
         let mut authorization = HeaderValue::try_from(format!("SSWS {}", self.token.expose()))
@@ -93,16 +140,18 @@ impl GroupsApi<'_> {
     }
 
     fn first_page(&self, subject: &str) -> Result<Url, GroupsFailure> {
-        let mut url = self.account.clone();
+        let mut url = self.url(&["api", "v1", "users", subject, "groups"], subject)?;
+        url.set_query(Some("limit=200"));
+        Ok(url)
+    }
+
+    fn url(&self, path: &[&str], subject: &str) -> Result<Url, GroupsFailure> {
         // What `url` would take for a step in the path, it must not see.
         if subject.is_empty() || matches!(subject, "." | "..") {
             return Err(GroupsFailure::Subject);
         }
-        url.path_segments_mut()
-            .map_err(|()| GroupsFailure::Subject)?
-            .pop_if_empty()
-            .extend(["api", "v1", "users", subject, "groups"]);
-        url.set_query(Some("limit=200"));
+        let mut url = self.account.clone();
+        url.path_segments_mut().map_err(|()| GroupsFailure::Subject)?.pop_if_empty().extend(path);
         Ok(url)
     }
 }
@@ -137,3 +186,9 @@ const MAX_PAGES: usize = 50;
 
 /// What a person at a login will wait.
 const MAX_WAIT: Duration = Duration::from_secs(5);
+
+/// Okta's error code for something that it does not have.
+const NOT_FOUND: &str = "E0000007";
+
+/// How long Okta counts calls before it begins anew.
+const WINDOW: Duration = Duration::from_secs(60);

@@ -4,12 +4,14 @@
 //! configured issuer, as its TLS certificate and its keys prove it. Never writes down or returns a provider's token, never
 //! calls the token endpoint twice for one login, and never guesses: groups that could not be learned are unknown, not none.
 
+mod connection;
 mod documents;
 mod failure;
 mod groups;
 mod okta;
 #[cfg(feature = "saml")]
 mod saml;
+mod settings;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -21,15 +23,16 @@ use url::Url;
 
 pub use documents::Ages;
 pub use failure::{Blame, EmailFailure, Endpoint, GroupsFailure, IssuerMismatch, LoginFailure};
-pub use okta::OktaSettings;
+pub use okta::Standing;
 #[cfg(feature = "saml")]
 pub use saml::{Saml, SamlAnswer, SamlPending};
+pub use settings::{ClientSettings, OidcSettings, OktaSettings, RefreshTerms};
 
-use self::okta::Okta;
+use self::connection::Connection;
+use self::okta::Directory;
 use crate::http_client::HttpClient;
-use crate::model::{Email, Groups, Identity, IdpId, IdpRef, Secret, UnixTime, UserId};
-pub use crate::oidc::{Callback, CallbackError, Hints};
-pub use openidconnect::core::CoreAuthPrompt as Prompt;
+use crate::model::{Email, Groups, GroupsSeen, Identity, IdpId, IdpRef, Secret, UnixTime, UserId};
+pub use crate::oidc::{Callback, CallbackError, ClientKey, ClientKeyError, Credentials, Endpoints, Hints, Prompt};
 
 /// One configured identity provider, with what is known of it. Made once per configuration, within the tokio runtime that
 /// its logins run on.
@@ -38,7 +41,7 @@ pub struct Provider {
 }
 
 enum Kind {
-    Okta(Box<Okta>),
+    Oidc(Box<Connection>),
     #[cfg(feature = "saml")]
     Saml(Box<Saml>),
 }
@@ -80,6 +83,8 @@ pub struct Profile {
     pub idp: IdpRef,
     /// Group membership, or that it could not be learned.
     pub groups: Groups,
+    /// From where the groups are, where they are known.
+    pub groups_seen: Option<GroupsSeen>,
     /// Authentication methods (RFC 8176).
     pub amr: Option<Vec<String>>,
     /// The claims that the configuration asked for.
@@ -88,13 +93,21 @@ pub struct Profile {
     pub at: UnixTime,
     /// From where.
     pub ip: Option<IpAddr>,
+    /// The provider's own token, only where a logout is to end the provider's session too: to be kept sealed, and for nothing
+    /// else.
+    pub id_token: Option<Secret>,
 }
 
 impl Provider {
     /// An Okta account. `redirect_uri` is the callback as it is registered there. Nothing is fetched yet, so a provider that
     /// is down stops no start.
     pub fn okta(settings: OktaSettings, http: HttpClient, redirect_uri: Url) -> Self {
-        Self { kind: Kind::Okta(Box::new(Okta::new(settings, http, redirect_uri))) }
+        Self { kind: Kind::Oidc(Box::new(Connection::okta(settings, http, redirect_uri))) }
+    }
+
+    /// Any other OpenID Connect provider; the rest as for [`Provider::okta`].
+    pub fn oidc(settings: OidcSettings, http: HttpClient, redirect_uri: Url) -> Self {
+        Self { kind: Kind::Oidc(Box::new(Connection::oidc(settings, http, redirect_uri))) }
     }
 
     /// A SAML connection. Its logins go by [`Provider::saml`].
@@ -107,7 +120,7 @@ impl Provider {
     #[cfg(feature = "saml")]
     pub fn saml(&self) -> Option<&Saml> {
         match &self.kind {
-            Kind::Okta(_) => None,
+            Kind::Oidc(_) => None,
             Kind::Saml(saml) => Some(saml),
         }
     }
@@ -115,7 +128,7 @@ impl Provider {
     /// What rules and `allowed_idps` refer to.
     pub const fn id(&self) -> &IdpId {
         match &self.kind {
-            Kind::Okta(okta) => &okta.settings().id,
+            Kind::Oidc(connection) => &connection.settings().id,
             #[cfg(feature = "saml")]
             Kind::Saml(saml) => saml.id(),
         }
@@ -124,7 +137,7 @@ impl Provider {
     /// What the login page calls it.
     pub fn name(&self) -> &str {
         match &self.kind {
-            Kind::Okta(okta) => &okta.settings().name,
+            Kind::Oidc(connection) => &connection.settings().name,
             #[cfg(feature = "saml")]
             Kind::Saml(saml) => saml.name(),
         }
@@ -133,7 +146,7 @@ impl Provider {
     /// Id and type.
     pub fn idp_ref(&self) -> IdpRef {
         match &self.kind {
-            Kind::Okta(okta) => okta.idp_ref(),
+            Kind::Oidc(connection) => connection.idp_ref(),
             #[cfg(feature = "saml")]
             Kind::Saml(saml) => saml.idp_ref(),
         }
@@ -143,9 +156,9 @@ impl Provider {
     ///
     /// # Errors
     /// Where the provider's discovery document cannot be had: [`Blame::Provider`]; and where it is of SAML.
-    pub async fn begin(&self, state: &str, hints: Hints) -> Result<Begun, LoginFailure> {
+    pub async fn begin(&self, state: &str, hints: Hints, now: UnixTime) -> Result<Begun, LoginFailure> {
         match &self.kind {
-            Kind::Okta(okta) => okta.begin(state, hints).await,
+            Kind::Oidc(connection) => connection.begin(state, hints, now).await,
             #[cfg(feature = "saml")]
             Kind::Saml(_) => Err(LoginFailure::Flow),
         }
@@ -166,9 +179,58 @@ impl Provider {
         client_ip: Option<IpAddr>,
     ) -> Result<Profile, LoginFailure> {
         match &self.kind {
-            Kind::Okta(okta) => okta.finish(state, pending, callback, now, leeway, client_ip).await,
+            Kind::Oidc(connection) => connection.finish(state, pending, callback, now, leeway, client_ip).await,
             #[cfg(feature = "saml")]
             Kind::Saml(_) => Err(LoginFailure::Flow),
+        }
+    }
+
+    /// How fresh the groups of people who are logged in are to be kept, where that is wanted and can be.
+    pub fn refresh(&self) -> Option<RefreshTerms> {
+        self.directory()?.refresh()
+    }
+
+    /// Whether the directory has just failed, so that it is not worth waiting for.
+    pub fn is_failing(&self, now: UnixTime) -> bool {
+        self.directory().is_none_or(|directory| directory.is_failing(now))
+    }
+
+    /// Whether the directory should be left alone but for people who wait: its rate limit is half used up, or it fails.
+    pub fn is_quiet(&self, now: UnixTime) -> bool {
+        self.directory().is_none_or(|directory| directory.is_quiet(now))
+    }
+
+    /// What became of somebody who logged in, by the directory's word.
+    ///
+    /// # Errors
+    /// See [`GroupsFailure`]; nothing is known then, and nothing is to be concluded from it.
+    pub async fn look_up(&self, subject: &str, now: UnixTime) -> Result<Standing, GroupsFailure> {
+        match self.directory() {
+            Some(directory) => directory.look_up(subject, now).await,
+            None => Err(GroupsFailure::Elsewhere),
+        }
+    }
+
+    /// Whether logouts are to end the provider's session too.
+    pub fn ends_sessions(&self) -> bool {
+        self.connection().is_some_and(|connection| connection.settings().provider_logout)
+    }
+
+    /// Where to send the browser for that; it comes back to `back` with `state`. `None` where the provider has no such place, or
+    /// cannot be asked for it.
+    pub async fn end_session(&self, id_token: &Secret, back: &Url, state: &str) -> Option<Url> {
+        self.connection()?.end_session(id_token, back, state).await
+    }
+
+    fn directory(&self) -> Option<&Directory> {
+        self.connection()?.directory()
+    }
+
+    const fn connection(&self) -> Option<&Connection> {
+        match &self.kind {
+            Kind::Oidc(connection) => Some(connection),
+            #[cfg(feature = "saml")]
+            Kind::Saml(_) => None,
         }
     }
 }
@@ -176,9 +238,9 @@ impl Provider {
 impl Profile {
     /// With the id that the store knows the person by.
     pub fn into_identity(self, user: UserId) -> Identity {
-        let Self { subject, email, name, idp, groups, amr, claims, at, ip } = self;
+        let Self { subject, email, name, idp, groups, groups_seen, amr, claims, at, ip, id_token: _ } = self;
         let evaluations = BTreeMap::new();
-        Identity { user, subject, email, name, idp, groups, amr, claims, evaluations, at, ip }
+        Identity { user, subject, email, name, idp, groups, groups_seen, amr, claims, evaluations, at, ip }
     }
 }
 
@@ -191,6 +253,8 @@ const KIND_OKTA: &str = "okta";
 /// Any SAML connection.
 #[cfg(feature = "saml")]
 const KIND_SAML: &str = "saml";
+/// The type of any other OpenID Connect connection.
+const KIND_OIDC: &str = "oidc";
 
 #[cfg(test)]
 mod tests;

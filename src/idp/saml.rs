@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::{KIND_SAML, LoginFailure, Profile};
-use crate::model::{IdpId, IdpRef, UnixTime};
+use crate::model::{Groups, GroupsSeen, GroupsSource, IdpId, IdpRef, UnixTime};
 use crate::saml::{AuthnRequest, Expected, Message, RequestError, SamlError, ServiceProvider, Verified};
 use crate::token::SigningKey;
 
@@ -140,10 +140,13 @@ impl SamlAnswer {
             email: identity.email,
             name: None,
             idp,
+            groups_seen: matches!(identity.groups, Groups::Known(_))
+                .then_some(GroupsSeen { source: GroupsSource::Assertion, at }),
             groups: identity.groups,
             amr: None,
             at,
             ip: Some(ip),
+            id_token: None,
         })
     }
 }

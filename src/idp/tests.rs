@@ -1,7 +1,9 @@
 //! Logins against a provider on the loopback interface, shaped like Okta.
 
 mod bad_days;
+mod clients;
 mod conformance;
+mod directory;
 mod groups;
 mod stand_in;
 

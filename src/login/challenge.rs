@@ -31,7 +31,10 @@ pub(crate) fn respond(
             let url = login_url(team, application, host, &ReturnTo::parse(request.path.as_str()), None, now);
             let back = format!("{}{}", team.url_of(host), request.path.as_str());
             let back = Link { href: &back, label: "Back to the application" };
-            with_login(answer::page(LoggedOut { back: Some(back), request_id: &id.to_string() }.page()), &url)
+            with_login(
+                answer::page(LoggedOut { also_at: None, back: Some(back), request_id: &id.to_string() }.page()),
+                &url,
+            )
         }
         Style::Redirect => {
             let session = AppSession::of(request.headers).unwrap_or_else(AppSession::random);

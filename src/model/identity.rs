@@ -23,13 +23,16 @@ pub struct Identity {
     pub idp: IdpRef,
     /// Group membership, or that it could not be learned.
     pub groups: Groups,
+    /// From where the groups are and since when; `None` where they are not known, or in a record of an earlier release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups_seen: Option<GroupsSeen>,
     /// Authentication methods (RFC 8176), where the provider gave them.
     pub amr: Option<Vec<String>>,
     /// The claims that the provider's configuration asked for; null where the provider said nothing of one. What is not here
     /// was not asked for, and nothing is known of it.
     #[serde(default)]
     pub claims: Map<String, Value>,
-    /// What services of one's own said at login, by their URLs. One that did not answer is not among them.
+    /// What services of one's own said at login, by [`evaluation_key`](crate::policy::evaluation_key). One that did not answer is not among them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub evaluations: BTreeMap<String, bool>,
     /// When the provider was asked.
@@ -64,6 +67,29 @@ pub enum Groups {
     Known(Vec<Group>),
     /// They could not be learned; whatever depends on them does not help the person.
     Unknown,
+}
+
+/// How a person's groups came to be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupsSeen {
+    /// Who told them.
+    pub source: GroupsSource,
+    /// When.
+    pub at: UnixTime,
+}
+
+/// Where groups are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupsSource {
+    /// The claim of the ID token.
+    IdToken,
+    /// The claim at the userinfo endpoint.
+    Userinfo,
+    /// The provider's own list, by its API.
+    Api,
+    /// An attribute of a SAML assertion.
+    Assertion,
 }
 
 /// One group.

@@ -44,8 +44,8 @@ pub struct Event<'a> {
     pub idp: Option<&'a IdpId>,
     /// How a login came to know the person.
     pub via: Option<Via>,
-    /// What policies see of the person: told as `groups`, `amr`, `claims` and `evaluations`, each JSON in a text, where they
-    /// are known and not too long.
+    /// What policies see of the person: told as `groups`, `amr` and `claims`, each JSON in a text, where they are known and
+    /// not too long. What services said of them stays away: their addresses may hold what nobody else should know.
     pub identity: Option<&'a Identity>,
     /// The policy that decided, by its name.
     pub policy: Option<&'a str>,
@@ -193,7 +193,7 @@ impl<'a> Event<'a> {
         let shadow_policy = plain(shadow.map(|(name, _)| name), MOST_NAME);
         let (method, host, path) = (plain(method, MOST_NAME), plain(host, MOST_HOST), plain(path, MOST_PATH));
         let user_agent = user_agent.map(|text| self::plain(text, MOST_USER_AGENT));
-        let [groups, amr, claims, evaluations] = identity.map_or([const { None }; 4], facts);
+        let [groups, amr, claims] = identity.map_or([const { None }; 3], facts);
         tracing::info!(
             target: TARGET,
             event = event.as_str(),
@@ -213,7 +213,6 @@ impl<'a> Event<'a> {
             groups,
             amr,
             claims,
-            evaluations,
             policy = policy.as_deref(),
             shadow_policy = shadow_policy.as_deref(),
             shadow_outcome = shadow.map(|(_, outcome)| outcome),
@@ -227,13 +226,12 @@ impl<'a> Event<'a> {
     }
 }
 
-fn facts(identity: &Identity) -> [Option<String>; 4] {
+fn facts(identity: &Identity) -> [Option<String>; 3] {
     let groups = match &identity.groups {
         Groups::Known(groups) => Some(groups.iter().map(|Group { name, .. }| name.as_str()).collect::<Vec<_>>()),
         Groups::Unknown => None,
     };
-    let evaluations = Some(&identity.evaluations).filter(|answers| !answers.is_empty());
-    [groups.and_then(json), identity.amr.as_ref().and_then(json), json(&identity.claims), evaluations.and_then(json)]
+    [groups.and_then(json), identity.amr.as_ref().and_then(json), json(&identity.claims)]
 }
 
 /// JSON that is plain text too, unless it is too long: half of it would be another identity.

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use super::VerifiedIdToken;
-use crate::model::UnixTime;
+use crate::model::{GroupsSource, UnixTime};
 
 /// The claims of an ID token or of a userinfo answer, as they came. No name stands twice.
 #[derive(Clone, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Profile {
     pub name: Option<String>,
     /// The groups, as far as the claims have them.
     pub groups: ClaimedGroups,
+    /// Which of the two told them.
+    pub groups_source: GroupsSource,
     /// Authentication methods (RFC 8176).
     pub amr: Option<Vec<String>>,
     /// The claims that were asked for by name; null where the provider said nothing of one.
@@ -142,7 +144,10 @@ pub fn merge(
         };
         email_verified = Some(email_verified.unwrap_or(true) && verified);
     }
-    let groups = match find("groups") {
+    let groups_claim = |claims: &UserClaims| claims.get(groups_name(claims)).cloned();
+    let groups_source =
+        if groups_claim(&id_token.claims).is_some() { GroupsSource::IdToken } else { GroupsSource::Userinfo };
+    let groups = match &sources.iter().flatten().find_map(|claims| groups_claim(claims)) {
         Some(value) => ClaimedGroups::Claimed(strings(value).ok_or(ClaimsError::Type("groups"))?),
         None if sources.iter().flatten().any(|claims| is_elsewhere(claims)) => ClaimedGroups::Elsewhere,
         None => ClaimedGroups::Absent,
@@ -158,9 +163,19 @@ pub fn merge(
         email_verified,
         name: find("name").and_then(Value::as_str).filter(|name| !name.is_empty()).map(str::to_owned),
         groups,
+        groups_source,
         amr: find("amr").and_then(strings),
         claims: wanted.iter().map(|name| (name.clone(), find(name).cloned().unwrap_or_default())).collect(),
     })
+}
+
+/// What the claim is called here: `groups`, by whatever letters.
+fn groups_name(claims: &UserClaims) -> &str {
+    let named = |name: &&String| name.eq_ignore_ascii_case("groups");
+    match claims.get("groups") {
+        Some(_) => "groups",
+        None => claims.0.keys().filter(named).find(|name| claims.get(name).is_some()).map_or("groups", |name| name),
+    }
 }
 
 fn is_elsewhere(claims: &UserClaims) -> bool {

@@ -27,6 +27,8 @@ pub struct Expected<'a> {
     pub access_token: &'a str,
     /// The moment.
     pub now: UnixTime,
+    /// How long ago the person may have shown their credentials, where the login asked for that.
+    pub max_age: Option<Duration>,
     /// How much the clocks may differ, whichever is ahead. What is above 300 s is not granted.
     pub leeway: Duration,
 }
@@ -76,6 +78,9 @@ pub enum IdTokenError {
         /// How far the clocks are apart, if the token is as new as it should be. Negative where ours is behind.
         seconds: i64,
     },
+    /// The provider did not ask the person again, though their last login there is longer ago than `max_age`.
+    #[error("the person's login at the provider is longer ago than `max_age`")]
+    LoginTooOld,
     /// The answer to another login.
     #[error("the ID token belongs to another login")]
     Nonce,
@@ -159,7 +164,13 @@ pub fn verify(token: &str, keys: &KeySet, expected: &Expected<'_>) -> Result<Ver
     if !same(text(&claims, "nonce").map_err(|_| IdTokenError::Nonce)?, expected.nonce.expose()) {
         return Err(IdTokenError::Nonce);
     }
-    // (12) (13) `acr` and `auth_time` are not asked for.
+    // (12) `acr` is not asked for. (13) Without `auth_time` nobody can tell.
+    if let Some(max_age) = expected.max_age {
+        let login = claims.get("auth_time").and_then(whole_seconds).ok_or(IdTokenError::Claim("auth_time"))?;
+        if expected.now > login.after(max_age).after(expected.leeway.min(MAX_LEEWAY)) {
+            return Err(IdTokenError::LoginTooOld);
+        }
+    }
     // 3.1.3.8: where there is an `at_hash`, it must fit.
     if claims.get("at_hash").is_some() {
         let hash = digest::digest(algorithm.digest(), expected.access_token.as_bytes());

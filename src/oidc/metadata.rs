@@ -10,16 +10,34 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use url::Url;
 
+use super::Credentials;
+
 /// What a provider says of itself (OpenID Connect Discovery 1.0 §3), as far as logins need it.
 #[derive(Clone, Debug)]
 pub struct Metadata {
     pub(super) issuer: IssuerUrl,
     pub(super) authorization: AuthUrl,
     pub(super) token: TokenUrl,
-    pub(super) auth_type: AuthType,
+    methods: Option<Vec<CoreClientAuthMethod>>,
     userinfo: Option<Url>,
     jwks: Url,
+    pushed: Option<Url>,
+    pushed_required: bool,
+    end_session: Option<Url>,
     iss_promised: bool,
+}
+
+/// Endpoints that stand in the configuration, of a provider that publishes no discovery document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoints {
+    /// Where the browser is sent.
+    pub authorization: Url,
+    /// Where a code becomes tokens.
+    pub token: Url,
+    /// The JWKS.
+    pub jwks: Url,
+    /// Where claims are asked for, if anywhere.
+    pub userinfo: Option<Url>,
 }
 
 /// Why a discovery document is refused.
@@ -66,6 +84,13 @@ struct Additional {
     authorization_response_iss_parameter_supported: bool,
     /// RFC 8414 §2
     code_challenge_methods_supported: Option<Vec<String>>,
+    /// RFC 9126 §5
+    pushed_authorization_request_endpoint: Option<Url>,
+    /// RFC 9126 §5
+    #[serde(default)]
+    require_pushed_authorization_requests: bool,
+    /// OpenID Connect RP-Initiated Logout 1.0 §2.1
+    end_session_endpoint: Option<Url>,
 }
 
 impl AdditionalProviderMetadata for Additional {}
@@ -93,25 +118,45 @@ impl Metadata {
         if additional.code_challenge_methods_supported.as_ref().is_some_and(|all| !all.iter().any(|m| m == "S256")) {
             return Err(MetadataError::Unsupported("PKCE with S256"));
         }
-        let methods = document.token_endpoint_auth_methods_supported();
-        let takes = |method| methods.is_none_or(|all| all.contains(&method));
-        let auth_type = if takes(CoreClientAuthMethod::ClientSecretBasic) {
-            AuthType::BasicAuth
-        } else if takes(CoreClientAuthMethod::ClientSecretPost) {
-            AuthType::RequestBody
-        } else {
-            return Err(MetadataError::Unsupported("authentication with a client secret"));
-        };
         let token = document.token_endpoint().ok_or(MetadataError::Unsupported("the code flow"))?;
         let metadata = Self {
             issuer: document.issuer().clone(),
             authorization: document.authorization_endpoint().clone(),
             token: token.clone(),
-            auth_type,
+            methods: document.token_endpoint_auth_methods_supported().cloned(),
             userinfo: document.userinfo_endpoint().map(|endpoint| endpoint.url().clone()),
             jwks: document.jwks_uri().url().clone(),
+            pushed: additional.pushed_authorization_request_endpoint.clone(),
+            pushed_required: additional.require_pushed_authorization_requests,
+            end_session: additional.end_session_endpoint.clone(),
             iss_promised: additional.authorization_response_iss_parameter_supported,
         };
+        metadata.secured()
+    }
+
+    /// What the configuration says of a provider.
+    ///
+    /// # Errors
+    /// [`MetadataError::Malformed`] where the issuer is not an address, [`MetadataError::Insecure`].
+    pub fn fixed(issuer: &str, endpoints: Endpoints) -> Result<Self, MetadataError> {
+        let Endpoints { authorization, token, jwks, userinfo } = endpoints;
+        let metadata = Self {
+            issuer: IssuerUrl::new(issuer.to_owned()).map_err(|e| MetadataError::Malformed(e.to_string()))?,
+            authorization: AuthUrl::from_url(authorization),
+            token: TokenUrl::from_url(token),
+            methods: None,
+            userinfo,
+            jwks,
+            pushed: None,
+            pushed_required: false,
+            end_session: None,
+            iss_promised: false,
+        };
+        metadata.secured()
+    }
+
+    fn secured(self) -> Result<Self, MetadataError> {
+        let metadata = self;
         let plain = metadata.issuer.url().scheme() == "http";
         for (name, url) in metadata.endpoints() {
             if !(url.scheme() == "https" || plain && url.scheme() == "http") {
@@ -124,6 +169,43 @@ impl Metadata {
     /// Who it is from.
     pub fn issuer(&self) -> &str {
         self.issuer.as_str()
+    }
+
+    /// How the client shows its credentials.
+    ///
+    /// # Errors
+    /// [`MetadataError::Unsupported`] where the provider takes none of this kind.
+    pub(super) fn auth_type(&self, credentials: &Credentials) -> Result<AuthType, MetadataError> {
+        let takes = |method| self.methods.as_ref().is_none_or(|all| all.contains(&method));
+        match credentials {
+            Credentials::Secret(_) if takes(CoreClientAuthMethod::ClientSecretBasic) => Ok(AuthType::BasicAuth),
+            Credentials::Secret(_) if takes(CoreClientAuthMethod::ClientSecretPost) => Ok(AuthType::RequestBody),
+            Credentials::Secret(_) => Err(MetadataError::Unsupported("authentication with a client secret")),
+            Credentials::Key(_) if takes(CoreClientAuthMethod::PrivateKeyJwt) => Ok(AuthType::RequestBody),
+            Credentials::Key(_) => Err(MetadataError::Unsupported("authentication with a private key")),
+        }
+    }
+
+    /// Where codes become tokens.
+    pub fn token(&self) -> &Url {
+        self.token.url()
+    }
+
+    /// Where a login's request can be left before the browser comes (RFC 9126); where it must be, whatever `wanted` says.
+    ///
+    /// # Errors
+    /// [`MetadataError::Unsupported`] where it is wanted and the provider has no such endpoint.
+    pub fn pushed(&self, wanted: bool) -> Result<Option<&Url>, MetadataError> {
+        match &self.pushed {
+            _ if !wanted && !self.pushed_required => Ok(None),
+            Some(url) => Ok(Some(url)),
+            None => Err(MetadataError::Unsupported("pushed authorization requests")),
+        }
+    }
+
+    /// Where the provider's own session ends (OpenID Connect RP-Initiated Logout 1.0).
+    pub const fn end_session(&self) -> Option<&Url> {
+        self.end_session.as_ref()
     }
 
     /// Where claims are asked for.
@@ -154,5 +236,7 @@ impl Metadata {
         ]
         .into_iter()
         .chain(self.userinfo.as_ref().map(|url| ("userinfo_endpoint", url)))
+        .chain(self.pushed.as_ref().map(|url| ("pushed_authorization_request_endpoint", url)))
+        .chain(self.end_session.as_ref().map(|url| ("end_session_endpoint", url)))
     }
 }

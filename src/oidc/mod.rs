@@ -10,6 +10,7 @@
 
 mod callback;
 mod claims;
+mod credentials;
 mod id_token;
 mod keys;
 mod metadata;
@@ -19,10 +20,15 @@ mod request;
 pub(crate) use callback::tame;
 pub use callback::{Callback, CallbackError};
 pub use claims::{ClaimedGroups, ClaimsError, Profile, UserClaims, merge, userinfo};
+pub use credentials::{ClientKey, ClientKeyError, Credentials};
 pub use id_token::{Expected, IdTokenError, VerifiedIdToken, verify};
 pub use keys::{KeySet, KeysError};
-pub use metadata::{Metadata, MetadataError};
-pub use request::{Client, FlowSecrets, Hints, IdTokenField, TokenResponse, authorization_url, client};
+pub use metadata::{Endpoints, Metadata, MetadataError};
+pub use openidconnect::core::CoreAuthPrompt as Prompt;
+pub use request::{
+    Client, CodeTokenRequest, FlowSecrets, Hints, IdTokenField, TokenResponse, authorization_url, client, code_request,
+    end_session_url, pushed_request, pushed_url,
+};
 
 #[cfg(test)]
 pub(crate) mod testing;

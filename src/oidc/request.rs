@@ -1,20 +1,23 @@
+use std::time::Duration;
+
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use openidconnect::core::{
     CoreAuthDisplay, CoreAuthPrompt, CoreAuthenticationFlow, CoreErrorResponseType, CoreGenderClaim, CoreJsonWebKey,
     CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm, CoreRevocableToken, CoreRevocationErrorResponse,
     CoreTokenIntrospectionResponse, CoreTokenType,
 };
 use openidconnect::{
-    ClientId, ClientSecret, CsrfToken, EndpointNotSet, EndpointSet, ExtraTokenFields, IdToken, JsonWebKeySet,
-    LoginHint, Nonce, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, Scope, StandardErrorResponse,
-    StandardTokenResponse,
+    AuthType, AuthorizationCode, ClientId, ClientSecret, CsrfToken, EndpointNotSet, EndpointSet, ExtraTokenFields,
+    IdToken, JsonWebKeySet, LoginHint, Nonce, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, Scope,
+    StandardErrorResponse, StandardTokenResponse,
 };
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::Metadata;
-use crate::model::{Secret, fill_random};
+use super::credentials::{ASSERTION_TYPE, ClientKeyError};
+use super::{Credentials, Metadata, MetadataError};
+use crate::model::{Secret, UnixTime, fill_random};
 
 /// The client of one provider, as `openidconnect` knows it.
 pub type Client = openidconnect::Client<
@@ -40,6 +43,10 @@ pub type Client = openidconnect::Client<
 /// What a token endpoint answers (OpenID Connect Core 3.1.3.3), with the ID token as the string it came as: what is in
 /// it is read once, behind its signature.
 pub type TokenResponse = StandardTokenResponse<IdTokenField, CoreTokenType>;
+
+/// The exchange of a code, ready to be sent.
+pub type CodeTokenRequest<'a> =
+    openidconnect::CodeTokenRequest<'a, StandardErrorResponse<CoreErrorResponseType>, TokenResponse>;
 
 /// The member that OpenID Connect adds to a token response.
 #[derive(Clone, Deserialize, Serialize)]
@@ -102,20 +109,38 @@ pub struct Hints {
     pub prompt: Option<CoreAuthPrompt>,
     /// Whom the login is for, as far as it is known.
     pub login_hint: Option<String>,
+    /// How long ago the person may have shown their credentials; checked when they come back.
+    pub max_age: Option<Duration>,
 }
 
 /// The client that speaks to the endpoints of `metadata`.
-pub fn client(metadata: &Metadata, client_id: &str, client_secret: &Secret, redirect_uri: &Url) -> Client {
-    openidconnect::Client::new(ClientId::new(client_id.to_owned()), metadata.issuer.clone(), JsonWebKeySet::default())
-        .set_client_secret(ClientSecret::new(client_secret.expose().to_owned()))
-        .set_auth_type(metadata.auth_type.clone())
+///
+/// # Errors
+/// [`MetadataError::Unsupported`] where the provider does not take such credentials.
+pub fn client(
+    metadata: &Metadata,
+    client_id: &str,
+    credentials: &Credentials,
+    redirect_uri: &Url,
+) -> Result<Client, MetadataError> {
+    let client = openidconnect::Client::new(
+        ClientId::new(client_id.to_owned()),
+        metadata.issuer.clone(),
+        JsonWebKeySet::default(),
+    );
+    let client = match credentials {
+        Credentials::Secret(secret) => client.set_client_secret(ClientSecret::new(secret.expose().to_owned())),
+        Credentials::Key(_) => client,
+    };
+    Ok(client
+        .set_auth_type(metadata.auth_type(credentials)?)
         .set_auth_uri(metadata.authorization.clone())
         .set_token_uri(metadata.token.clone())
-        .set_redirect_uri(RedirectUrl::from_url(redirect_uri.clone()))
+        .set_redirect_uri(RedirectUrl::from_url(redirect_uri.clone())))
 }
 
-/// Where to send the browser: the code flow, with PKCE by S256 always (RFC 9700 §2.1.1).
-pub fn authorization_url(client: &Client, secrets: &FlowSecrets, hints: Hints) -> Url {
+/// Where to send the browser: the code flow, with PKCE by S256 always (RFC 9700 §2.1.1). `openid` is among the scopes anyway.
+pub fn authorization_url(client: &Client, secrets: &FlowSecrets, scopes: &[String], hints: Hints) -> Url {
     let (state, nonce) = (secrets.state.expose().to_owned(), secrets.nonce.expose().to_owned());
     let verifier = PkceCodeVerifier::new(secrets.pkce_verifier.expose().to_owned());
     let mut request = client
@@ -124,8 +149,7 @@ pub fn authorization_url(client: &Client, secrets: &FlowSecrets, hints: Hints) -
             move || CsrfToken::new(state),
             move || Nonce::new(nonce),
         )
-        // `openid` is there already.
-        .add_scopes(["profile", "email", GROUPS_SCOPE].map(|scope| Scope::new(scope.to_owned())))
+        .add_scopes(scopes.iter().filter(|scope| *scope != "openid").cloned().map(Scope::new))
         .set_pkce_challenge(PkceCodeChallenge::from_code_verifier_sha256(&verifier));
     if let Some(prompt) = hints.prompt {
         request = request.add_prompt(prompt);
@@ -133,8 +157,95 @@ pub fn authorization_url(client: &Client, secrets: &FlowSecrets, hints: Hints) -
     if let Some(hint) = hints.login_hint {
         request = request.set_login_hint(LoginHint::new(hint));
     }
+    if let Some(max_age) = hints.max_age {
+        request = request.set_max_age(max_age);
+    }
     request.url().0
 }
 
-/// The scope that Okta gives the groups claim for.
-const GROUPS_SCOPE: &str = "groups";
+/// The exchange of a code (RFC 6749 §4.1.3), by a client that shows who it is.
+///
+/// # Errors
+/// [`ClientKeyError`] where its key does not sign.
+pub fn code_request<'a>(
+    client: &'a Client,
+    credentials: &Credentials,
+    metadata: &Metadata,
+    (code, verifier): (&Secret, &Secret),
+    now: UnixTime,
+) -> Result<CodeTokenRequest<'a>, ClientKeyError> {
+    let request = client
+        .exchange_code(AuthorizationCode::new(code.expose().to_owned()))
+        .set_pkce_verifier(PkceCodeVerifier::new(verifier.expose().to_owned()));
+    Ok(match assertion(client, credentials, metadata, now)? {
+        None => request,
+        Some(assertion) => request
+            .add_extra_param("client_assertion_type", ASSERTION_TYPE)
+            .add_extra_param("client_assertion", assertion.expose().to_owned()),
+    })
+}
+
+/// A login's request, to be left at the provider instead of with the browser (RFC 9126 §2.1): what to put into the
+/// `Authorization` header, if anything, and the form.
+///
+/// # Errors
+/// [`ClientKeyError`] where the client's key does not sign.
+pub fn pushed_request(
+    client: &Client,
+    credentials: &Credentials,
+    metadata: &Metadata,
+    login: &Url,
+    now: UnixTime,
+) -> Result<(Option<Secret>, Secret), ClientKeyError> {
+    let mut form = url::form_urlencoded::Serializer::new(String::new());
+    // What stands in the endpoint's own address is not part of the request.
+    let of_the_endpoint: Vec<_> = metadata.authorization.url().query_pairs().collect();
+    form.extend_pairs(login.query_pairs().filter(|pair| !of_the_endpoint.contains(pair)));
+    let mut header = None;
+    if let Some(assertion) = assertion(client, credentials, metadata, now)? {
+        form.append_pair("client_assertion_type", ASSERTION_TYPE);
+        form.append_pair("client_assertion", assertion.expose());
+    } else if let Credentials::Secret(secret) = credentials {
+        match client.auth_type() {
+            AuthType::RequestBody => drop(form.append_pair("client_secret", secret.expose())),
+            _ => {
+                // RFC 6749 §2.3.1: each encoded by itself.
+                let part = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+                let pair = format!("{}:{}", part(client.client_id()), part(secret.expose()));
+                header = Some(Secret::new(format!("Basic {}", STANDARD.encode(pair))));
+            }
+        }
+    }
+    Ok((header, Secret::new(form.finish())))
+}
+
+/// Where to send the browser once the provider holds the request (RFC 9126 §4).
+pub fn pushed_url(metadata: &Metadata, client_id: &str, request_uri: &str) -> Url {
+    let mut url = metadata.authorization.url().clone();
+    url.query_pairs_mut().append_pair("client_id", client_id).append_pair("request_uri", request_uri);
+    url
+}
+
+/// Where to send the browser to end the provider's session too (OpenID Connect RP-Initiated Logout 1.0 §2).
+pub fn end_session_url(endpoint: &Url, id_token: &Secret, client_id: &str, back: &Url, state: &str) -> Url {
+    let mut url = endpoint.clone();
+    url.query_pairs_mut()
+        .append_pair("id_token_hint", id_token.expose())
+        .append_pair("client_id", client_id)
+        .append_pair("post_logout_redirect_uri", back.as_str())
+        .append_pair("state", state);
+    url
+}
+
+/// Okta wants its token endpoint for an audience, and all others take it too (OpenID Connect Core 9; RFC 9126 §2).
+fn assertion(
+    client: &Client,
+    credentials: &Credentials,
+    metadata: &Metadata,
+    now: UnixTime,
+) -> Result<Option<Secret>, ClientKeyError> {
+    match credentials {
+        Credentials::Secret(_) => Ok(None),
+        Credentials::Key(key) => key.assertion(client.client_id(), metadata.token().as_str(), now).map(Some),
+    }
+}

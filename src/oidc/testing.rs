@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-use crate::model::UnixTime;
+use crate::model::{Secret, UnixTime};
 
 pub(crate) const NOW: UnixTime = UnixTime(1_800_000_000);
 
@@ -60,6 +60,19 @@ impl TestKey {
             jwk["kid"] = json!(kid);
         }
         jwk
+    }
+
+    /// The private key as files hold it.
+    pub(crate) fn pem(&self) -> Secret {
+        use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
+        use base64::engine::general_purpose::STANDARD;
+        let der = match self {
+            Self::Rsa(pair) => AsDer::<Pkcs8V1Der<'_>>::as_der(&**pair).unwrap().as_ref().to_vec(),
+            Self::Ec(_, pair) => pair.to_pkcs8v1().unwrap().as_ref().to_vec(),
+        };
+        let text = STANDARD.encode(der);
+        let lines: Vec<&str> = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+        Secret::new(format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n")))
     }
 
     /// A compact JWS over exactly these bytes.

@@ -20,8 +20,15 @@ fn claims() -> Value {
 fn check_with(token: &str, keys: &KeySet, leeway: u64) -> Result<VerifiedIdToken, IdTokenError> {
     let nonce = Secret::new("n-0");
     let leeway = Duration::from_secs(leeway);
-    let expected =
-        Expected { issuer: ISSUER, client_id: "client", nonce: &nonce, access_token: ACCESS_TOKEN, now: NOW, leeway };
+    let expected = Expected {
+        issuer: ISSUER,
+        client_id: "client",
+        nonce: &nonce,
+        access_token: ACCESS_TOKEN,
+        now: NOW,
+        max_age: None,
+        leeway,
+    };
     verify(token, keys, &expected)
 }
 
@@ -319,6 +326,10 @@ fn document() -> Value {
     })
 }
 
+fn secret() -> Credentials {
+    Credentials::Secret(Secret::new("s"))
+}
+
 fn metadata(changes: &[(&str, Value)]) -> Result<Metadata, MetadataError> {
     let mut document = document();
     for (name, value) in changes {
@@ -347,7 +358,6 @@ fn discovery_4_3_and_rfc9700_2_1_1() {
     for (name, value) in [
         ("code_challenge_methods_supported", json!(["plain"])),
         ("code_challenge_methods_supported", json!([])),
-        ("token_endpoint_auth_methods_supported", json!(["private_key_jwt"])),
         ("token_endpoint", Value::Null),
     ] {
         assert!(matches!(metadata(&[(name, value)]), Err(MetadataError::Unsupported(_))), "{name}");
@@ -367,8 +377,9 @@ fn discovery_4_3_and_rfc9700_2_1_1() {
 fn the_authorization_request() {
     let secrets = FlowSecrets::random(Secret::new("state"));
     let redirect = Url::parse("https://team.example/cdn-cgi/access/callback").unwrap();
-    let client = client(&metadata(&[]).unwrap(), "client", &Secret::new("s"), &redirect);
-    let url = authorization_url(&client, &secrets, Hints::default());
+    let client = client(&metadata(&[]).unwrap(), "client", &secret(), &redirect).unwrap();
+    let scopes = ["openid", "profile", "email", "groups"].map(str::to_owned);
+    let url = authorization_url(&client, &secrets, &scopes, Hints::default());
     let query: Vec<(String, String)> = url.query_pairs().into_owned().collect();
     let get = |name: &str| {
         let mut all = query.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
@@ -395,9 +406,15 @@ fn the_authorization_request() {
     let hints = Hints {
         prompt: Some(openidconnect::core::CoreAuthPrompt::Login),
         login_hint: Some("a@b.c&prompt=none".into()),
+        max_age: Some(Duration::from_secs(3600)),
     };
-    let url = authorization_url(&client, &secrets, hints).to_string();
-    assert!(url.contains("prompt=login") && url.contains("login_hint=a%40b.c%26prompt%3Dnone"), "{url}");
+    let url = authorization_url(&client, &secrets, &scopes, hints).to_string();
+    assert!(
+        url.contains("max_age=3600")
+            && url.contains("prompt=login")
+            && url.contains("login_hint=a%40b.c%26prompt%3Dnone"),
+        "{url}"
+    );
 }
 
 fn merged(id_token: Value, userinfo: Value) -> Result<Profile, ClaimsError> {

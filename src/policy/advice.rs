@@ -2,6 +2,7 @@
 //! only where it is certain.
 
 use std::cell::Cell;
+use std::collections::HashMap;
 
 use ipnet::IpNet;
 
@@ -11,7 +12,7 @@ use crate::model::{Email, Host, IdpId};
 /// Looks for mistakes, as long as it takes few steps.
 #[derive(Debug)]
 pub struct Advisor<'a> {
-    lists: &'a [List],
+    lists: HashMap<&'a str, &'a ListItems>,
     /// Comparisons that may still be made. What is not looked at is not reported.
     budget: Cell<usize>,
 }
@@ -21,7 +22,8 @@ const BUDGET: usize = 2_000_000;
 
 impl<'a> Advisor<'a> {
     /// An advisor who knows these lists.
-    pub const fn new(lists: &'a [List]) -> Self {
+    pub fn new(lists: &'a [List]) -> Self {
+        let lists = lists.iter().map(|list| (list.id.as_str(), &list.items)).collect();
         Self { lists, budget: Cell::new(BUDGET) }
     }
 
@@ -42,6 +44,9 @@ impl<'a> Advisor<'a> {
         order.sort_by_key(|(_, policy)| !early(policy));
         let mut found = Vec::new();
         for (at, (place, later)) in order.iter().enumerate() {
+            if self.budget.get() == 0 {
+                break;
+            }
             let first = order.iter().take(at).find(|(_, first)| self.is_part(later, first));
             if let Some((_, first)) = first {
                 found.push((*place, never_reached(first, later)));
@@ -52,6 +57,9 @@ impl<'a> Advisor<'a> {
 
     fn clauses(&self, include: &[Rule], require: &[Rule], exclude: &[Rule]) -> Option<String> {
         for (at, a) in require.iter().enumerate() {
+            if self.budget.get() == 0 {
+                return None;
+            }
             if let Some(b) = require.iter().skip(at + 1).find(|b| self.contradict(a, b)) {
                 let selector = a.selector();
                 let and = if selector == b.selector() {
@@ -79,6 +87,9 @@ impl<'a> Advisor<'a> {
 
     /// Whether `whole` applies to everything that `part` applies to.
     fn is_part(&self, part: &Policy, whole: &Policy) -> bool {
+        if !self.step() {
+            return false;
+        }
         let narrows = |rule: &Rule| part.require.iter().any(|required| self.covers(rule, required));
         let required = whole.require.iter().all(narrows);
         let kept_out = |rule: &Rule| part.exclude.iter().any(|out| self.covers(out, rule));
@@ -151,7 +162,7 @@ impl<'a> Advisor<'a> {
     }
 
     fn items(&self, id: &str) -> Option<&ListItems> {
-        self.lists.iter().find(|list| list.id == id).map(|list| &list.items)
+        self.lists.get(id).copied()
     }
 
     fn step(&self) -> bool {

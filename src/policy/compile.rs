@@ -260,7 +260,24 @@ impl Compiler<'_> {
             Rule::LinkedAppToken { app_uid } => Ask::LinkedApp(app_uid.as_str().into()),
             Rule::PortcullisMethod { methods } => Ask::Method(methods.iter().map(|verb| verb.0.clone()).collect()),
             Rule::PortcullisTime(window) => Ask::Time(Box::new(window.clone())),
-            _ => Ask::Never,
+            // Asked of the person above.
+            Rule::Email { .. }
+            | Rule::EmailDomain { .. }
+            | Rule::EmailList { .. }
+            | Rule::LoginMethod { .. }
+            | Rule::Okta { .. }
+            | Rule::Saml { .. }
+            | Rule::Oidc { .. }
+            | Rule::AuthMethod { .. }
+            | Rule::ExternalEvaluation { .. }
+            // Known to services that are not here.
+            | Rule::AzureAd { .. }
+            | Rule::GithubOrganization { .. }
+            | Rule::Gsuite { .. }
+            | Rule::AuthContext { .. }
+            | Rule::DevicePosture { .. }
+            | Rule::UserRiskScore { .. }
+            | Rule::CloudflareAccountMember { .. } => Ask::Never,
         })
     }
 }

@@ -20,7 +20,7 @@ pub use compile::{Compiled, Policies, PolicySet};
 pub use evaluate::{Countries, Fact, Facts, First, Outcome, Standing, Verdict};
 pub use names::{Person, Who};
 pub use order::UnknownName;
-pub use reach::evaluations;
+pub use reach::{evaluation_key, evaluations};
 pub use rule::{About, AccessGroup, List, ListItems, Policy, PolicyDecision, Rule};
 pub use trace::{Clause, Part, Walk};
 pub use truth::Truth;

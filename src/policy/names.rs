@@ -4,6 +4,7 @@ use std::hash::Hash;
 use foldhash::quality::RandomState;
 use serde_json::Value;
 
+use super::reach::evaluation_key;
 use super::rule::{List, ListItems, Rule};
 use super::truth::{Bits, Truth};
 use crate::model::{Email, Group, Groups, Host, Identity, IdpId};
@@ -127,11 +128,29 @@ impl Names {
             Rule::AuthMethod { auth_method } => {
                 self.numbered(Family::Methods, |names| &mut names.methods, auth_method.as_str().into())
             }
-            Rule::ExternalEvaluation { evaluate_url, .. } => {
-                let url: Box<str> = evaluate_url.as_str().into();
-                self.numbered(Family::Evaluation(url.clone()), |names| &mut names.evaluations, url)
+            Rule::ExternalEvaluation { evaluate_url, keys_url } => {
+                let key: Box<str> = evaluation_key(evaluate_url, keys_url).into();
+                self.numbered(Family::Evaluation(key.clone()), |names| &mut names.evaluations, key)
             }
-            _ => return None,
+            Rule::Everyone {}
+            | Rule::Group { .. }
+            | Rule::Ip { .. }
+            | Rule::IpList { .. }
+            | Rule::Geo { .. }
+            | Rule::Certificate {}
+            | Rule::CommonName { .. }
+            | Rule::ServiceToken { .. }
+            | Rule::AnyValidServiceToken {}
+            | Rule::LinkedAppToken { .. }
+            | Rule::PortcullisMethod { .. }
+            | Rule::PortcullisTime(_)
+            | Rule::AzureAd { .. }
+            | Rule::GithubOrganization { .. }
+            | Rule::Gsuite { .. }
+            | Rule::AuthContext { .. }
+            | Rule::DevicePosture { .. }
+            | Rule::UserRiskScore { .. }
+            | Rule::CloudflareAccountMember { .. } => return None,
         };
         Some(question)
     }
@@ -192,9 +211,9 @@ impl Names {
             for_each_text(claims.get(&**name), |text| hold(values.get(text)));
         }
         amr.iter().flatten().for_each(|method| hold(self.methods.get(method.as_str())));
-        for (url, holds) in evaluations {
+        for (key, holds) in evaluations {
             if *holds {
-                hold(self.evaluations.get(url.as_str()));
+                hold(self.evaluations.get(key.as_str()));
             }
         }
         person
@@ -211,7 +230,7 @@ fn is_known(family: &Family, email: Option<&Email>, identity: Option<&Identity>)
         // Those that were asked for are there, null where the provider said nothing of them.
         (Family::Claims(idp, name), Some(identity)) => identity.idp.id != *idp || identity.claims.contains_key(&**name),
         (Family::Methods, Some(identity)) => identity.amr.is_some(),
-        (Family::Evaluation(url), Some(identity)) => identity.evaluations.contains_key(&**url),
+        (Family::Evaluation(key), Some(identity)) => identity.evaluations.contains_key(&**key),
     }
 }
 

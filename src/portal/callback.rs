@@ -1,15 +1,14 @@
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::{Response, StatusCode, header};
 
-use super::login::{Destination, again, arrive};
+use super::errand::Errand;
+use super::login::arrive;
 use super::pages::{LoginLoop, LostCookie};
-use super::{PortalRequest, answer, respond};
+use super::{PortalRequest, answer, refresh, respond};
 use crate::control::{Access, Login};
 use crate::cookie::FLOW_PREFIX;
 use crate::engine::Snapshot;
-use crate::idp::{Callback, LoginFailure, Pending};
+use crate::idp::{Callback, LoginFailure, Pending, Profile};
 use crate::login::{Flow, FlowCookies, State};
 use crate::model::{IdpId, Secret};
 use crate::observe::audit::Via;
@@ -23,43 +22,36 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
         access.login_refused("login_state", Outcome::Invalid, None, request);
         return respond::bad_request(request.id, "login_state");
     };
-    let Some(destination) = destination(&snapshot, &state) else { return respond::not_found(request.id) };
+    let Some(errand) = Errand::of(&snapshot, &state) else { return respond::not_found(request.id) };
     let flow = Flow::<Pending>::of(&request.headers, access.seal(), &state.flow, &sealed);
     // A flow is over when its time is, or when it was used: one call of the provider, however often the browser comes.
     let flow = match flow {
         Some(flow) if !state.has_expired(request.now) && access.use_up(&state.flow) => flow,
         other => {
             let lost = other.is_none() && !state.has_expired(request.now) && !access.is_used_up(&state.flow);
-            return late(access, &snapshot, &destination, &state, lost, request).await;
+            return late(access, &snapshot, &errand, &state, lost, request).await;
         }
     };
-    let outcome = finish(access, &sealed, &flow.pending, request).await;
-    conclude(access, &snapshot, &destination, (outcome, &flow.pending.idp), &state.flow, request).await
+    let outcome = finish(access, &sealed, &flow.pending, request).await.map(Some);
+    conclude(access, &snapshot, &errand, (outcome, &flow.pending.idp), &state.flow, request).await
 }
 
-/// What a provider's answer led to: the browser goes on to the application's host, or is told why not. The flow is over.
+/// What a provider's answer led to; `None` where our own store failed. The flow is over.
 pub(super) async fn conclude(
     access: &Access,
     snapshot: &Snapshot,
-    destination: &Destination,
-    (outcome, idp): (Result<Option<Login>, LoginFailure>, &IdpId),
+    errand: &Errand,
+    (outcome, idp): (Result<Option<Profile>, LoginFailure>, &IdpId),
     flow: &str,
     request: &PortalRequest,
 ) -> Response<Bytes> {
     let mut response = match outcome {
-        Ok(Some(login)) => {
-            let mut response = arrive(access, snapshot, destination, &login, Via::Provider, request).await;
-            match access.organisation_cookie(&login, request.now) {
-                Some(cookie) => response.headers_mut().append(header::SET_COOKIE, cookie),
-                None => return respond::internal(request.id),
-            };
-            response
-        }
+        Ok(Some(profile)) => match access.log_in(profile, request).await {
+            Some(login) => logged_in(access, snapshot, errand, &login, request).await,
+            None => respond::unavailable(request.id),
+        },
         Ok(None) => respond::unavailable(request.id),
-        Err(failure) => {
-            access.login_failed(&failure, Some(idp), Some(&destination.application), request);
-            respond::failed(request.id, &failure, &again(&access.services(), destination))
-        }
+        Err(failure) => errand.failed(access, (&failure, idp), request),
     };
     if let Some(removal) = FlowCookies::removal(flow, request.now) {
         response.headers_mut().append(header::SET_COOKIE, removal);
@@ -67,66 +59,71 @@ pub(super) async fn conclude(
     response
 }
 
-/// Asks the provider who this is and writes it down; `None` where our own store is what fails.
+async fn logged_in(
+    access: &Access,
+    snapshot: &Snapshot,
+    errand: &Errand,
+    login: &Login,
+    request: &PortalRequest,
+) -> Response<Bytes> {
+    let Some(cookie) = access.organisation_cookie(login, request.now) else { return respond::internal(request.id) };
+    let mut response = match errand {
+        Errand::Application(destination) => arrive(access, snapshot, destination, login, Via::Provider, request).await,
+        Errand::Refresh => refresh::refreshed(access, login, request),
+    };
+    response.headers_mut().append(header::SET_COOKIE, cookie);
+    response
+}
+
+/// Asks the provider who this is.
 async fn finish(
     access: &Access,
     state: &str,
     pending: &Pending,
     request: &PortalRequest,
-) -> Result<Option<Login>, LoginFailure> {
+) -> Result<Profile, LoginFailure> {
     let services = access.services();
     let provider = services.providers.iter().find(|provider| *provider.id() == pending.idp);
     let provider = provider.ok_or(LoginFailure::Flow)?;
     let callback = Callback::parse(request.query.as_deref().unwrap_or_default())?;
-    let profile = provider
-        .finish(&Secret::new(state), pending, &callback, request.now, services.leeway, Some(request.client))
-        .await?;
-    Ok(access.log_in(profile, request).await)
+    let state = Secret::new(state);
+    provider.finish(&state, pending, &callback, request.now, services.leeway, Some(request.client)).await
 }
 
 /// The browser came too late, or again, or without its cookie. With a live session it just goes on.
 pub(super) async fn late(
     access: &Access,
     snapshot: &Snapshot,
-    destination: &Destination,
+    errand: &Errand,
     state: &State,
     lost: bool,
     request: &PortalRequest,
 ) -> Response<Bytes> {
-    match access.organisation_session(&request.headers, request.now).await {
-        Ok(Some(login)) if destination.application.allows_idp(&login.identity.idp.id) => {
-            return arrive(access, snapshot, destination, &login, Via::Session, request).await;
+    let again = errand.again(access);
+    if let Errand::Application(destination) = errand {
+        match access.organisation_session(&request.headers, request.now).await {
+            Ok(Some(login)) if destination.application.allows_idp(&login.identity.idp.id) => {
+                return arrive(access, snapshot, destination, &login, Via::Session, request).await;
+            }
+            Ok(_) => {}
+            Err(_) => return respond::unavailable(request.id),
         }
-        Ok(_) => {}
-        Err(_) => return respond::unavailable(request.id),
-    }
-    let begun_again = again(&access.services(), destination);
-    // With many tabs the oldest flows lose their cookies to newer ones. Theirs begins once more, by itself, once.
-    if lost && !state.second && FlowCookies::of(&request.headers, access.seal()).are_many() {
-        return answer::redirect(StatusCode::FOUND, &format!("{begun_again}&second=1"));
+        // With many tabs the oldest flows lose their cookies to newer ones. Theirs begins once more, by itself, once.
+        if lost && !state.second && FlowCookies::of(&request.headers, access.seal()).are_many() {
+            return answer::redirect(StatusCode::FOUND, &format!("{again}&second=1"));
+        }
     }
     if !lost {
-        access.login_refused("login_expired", Outcome::Invalid, Some(&destination.application), request);
-        return respond::expired(request.id, &begun_again);
+        access.login_refused("login_expired", Outcome::Invalid, errand.application(), request);
+        return respond::expired(request.id, &again);
     }
-    access.login_refused("flow_cookie_missing", Outcome::Invalid, Some(&destination.application), request);
+    access.login_refused("flow_cookie_missing", Outcome::Invalid, errand.application(), request);
     let page = LoginLoop {
         cookie: &format!("{FLOW_PREFIX}{}", state.flow),
         causes: &[LostCookie::Blocked, LostCookie::TooMany, LostCookie::HostChanged],
-        start_again: Some(&begun_again),
+        start_again: Some(&again),
         reason: Some("flow_cookie_missing"),
         request_id: &request.id.to_string(),
     };
     answer::page(page.page())
-}
-
-/// The application may have changed since the login began; what is gone is gone.
-pub(super) fn destination(snapshot: &Snapshot, state: &State) -> Option<Destination> {
-    let application = snapshot.application(&state.aud)?;
-    application.settings().domain.covers_host(&state.host).then(|| Destination {
-        application: Arc::clone(application),
-        host: state.host.clone(),
-        to: state.to.clone(),
-        app_session: state.app_session.clone(),
-    })
 }

@@ -15,7 +15,7 @@ pub(super) async fn home(access: &Access, request: &PortalRequest) -> Response<B
     };
     let id = request.id.to_string();
     if login.is_none() && request.query.as_deref() == Some(LOGGED_OUT) {
-        return answer::page(LoggedOut { back: None, request_id: &id }.page());
+        return answer::page(LoggedOut { also_at: None, back: None, request_id: &id }.page());
     }
     let page = Home {
         team: &snapshot.team().name,

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use serde::Deserialize;
 
+use super::errand::Errand;
 use super::pages::{Link, LoginChooser};
 use super::{PortalRequest, answer, respond};
 use crate::control::{Access, Login, Services};
@@ -32,7 +33,9 @@ pub(super) async fn login(access: &Access, request: &PortalRequest) -> Response<
     let snapshot = access.snapshot();
     let Some(mut destination) = destination(&snapshot, request) else { return respond::not_found(request.id) };
     let switching = request.parameter("switch").is_some();
-    let known = if switching { Ok(None) } else { access.organisation_session(&request.headers, request.now).await };
+    // What the last login left open may be known to the provider by now, and the session here would say the same again.
+    let anew = switching || request.parameter("anew").is_some();
+    let known = if anew { Ok(None) } else { access.organisation_session(&request.headers, request.now).await };
     let mut response = match known {
         Ok(Some(login)) if destination.application.allows_idp(&login.identity.idp.id) => {
             // Only the browser that a hand-over was made for learns which page it leads to.
@@ -72,7 +75,7 @@ async fn choose(
     };
     // cloudflared asks with HEAD and wants no flow.
     if let Some(provider) = provider.filter(|_| request.method == Method::GET) {
-        return begin(access, &services, provider, destination, request, switching).await;
+        return begin(access, provider, destination, request, switching).await;
     }
     let again = |provider: &Provider| {
         let mut query = url::form_urlencoded::Serializer::new(request.query.clone().unwrap_or_default());
@@ -93,7 +96,6 @@ async fn choose(
 
 async fn begin(
     access: &Access,
-    services: &Services,
     provider: &Provider,
     destination: &Destination,
     request: &PortalRequest,
@@ -102,19 +104,29 @@ async fn begin(
     let Destination { application, host, to, app_session } = destination.clone();
     let mut state = State::new(application.aud().clone(), host, to, app_session, request.now);
     state.second = request.parameter("second").is_some();
+    let hints = Hints { prompt: switching.then_some(Prompt::Login), ..Hints::default() };
+    send(access, provider, state, hints, &Errand::Application(destination.clone()), request).await
+}
+
+/// Sends the browser to the provider, with its half of the flow in a cookie.
+pub(super) async fn send(
+    access: &Access,
+    provider: &Provider,
+    state: State,
+    hints: Hints,
+    errand: &Errand,
+    request: &PortalRequest,
+) -> Response<Bytes> {
     #[cfg(feature = "saml")]
     if let Some(saml) = provider.saml() {
-        return super::saml::begin(access, saml, &destination.application, state, switching, request);
+        let fresh = hints.prompt == Some(Prompt::Login);
+        return super::saml::begin(access, saml, state, fresh, errand, request);
     }
     let Ok(sealed) = state.seal(access.seal()) else { return respond::internal(request.id) };
-    let begun =
-        match provider.begin(&sealed, Hints { prompt: switching.then_some(Prompt::Login), ..Hints::default() }).await {
-            Ok(begun) => begun,
-            Err(failure) => {
-                access.login_failed(&failure, Some(provider.id()), Some(&destination.application), request);
-                return respond::failed(request.id, &failure, &again(services, destination));
-            }
-        };
+    let begun = match provider.begin(&sealed, hints, request.now).await {
+        Ok(begun) => begun,
+        Err(failure) => return errand.failed(access, (&failure, provider.id()), request),
+    };
     let flow = Flow::new(&sealed, begun.pending, request.now);
     let Some(cookie) = flow.to_cookie(access.seal(), &state.flow, request.now) else {
         return respond::internal(request.id);
@@ -146,7 +158,9 @@ pub(super) async fn arrive(
     let who = Who::Person { email: &identity.email, identity: Some(identity) };
     let verdict = snapshot.judge(application, who, &facts);
     // Which certificate the browser shows to the application's host shows there, on every request.
-    let shows_there = verdict.unknown && application.asks_for_certificates();
+    // What a service has to say does not.
+    let shows_there =
+        verdict.unknown && application.asks_for_certificates() && access.all_answered(application, identity);
     if verdict.outcome == Outcome::Deny && !shows_there {
         access.denied_at_login(&verdict, application, identity, via, request);
         let again = again(&access.services(), destination);
@@ -156,7 +170,7 @@ pub(super) async fn arrive(
     let page = format!("{base}{}", to.as_str());
     // Without that cookie the browser comes back here with one, as somebody who is known by then.
     if app_session.is_some() || via == Via::Provider {
-        access.logged_in(application, identity, via, request);
+        access.logged_in(&verdict, application, identity, via, request);
     }
     let Some(app_session) = app_session else { return answer::redirect(StatusCode::FOUND, &page) };
     let lasts = if verdict.outcome == Outcome::Deny {

@@ -1,5 +1,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use url::Url;
 
 use super::pages::{Link, LoggedOut, LogoutConfirm};
 use super::{PortalRequest, answer, respond};
@@ -7,7 +9,7 @@ use crate::control::{Access, SignedIn};
 use crate::cookie::{self, SameSite, SetCookie};
 use crate::engine::Snapshot;
 use crate::login::{Landing, ReturnTo};
-use crate::model::IdentityNonce;
+use crate::model::{Identity, IdentityNonce};
 use crate::route::Endpoint;
 
 /// `logout`: ends the login that the browser's session came from, for every application. `returnTo` names where to go after
@@ -34,11 +36,66 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
         }
         Intent::Refuse => return answer::empty(StatusCode::FORBIDDEN),
     }
+    // What is needed for the provider's session is known only as long as ours is.
+    let identity = access.identity(nonce, request.now).await.ok().flatten();
     if access.end_sessions(nonce, &user, request.now).await.is_err() {
         return respond::unavailable(request.id);
     }
     access.logged_out(email.as_ref(), &user, request);
+    let wanted_url = wanted.as_ref().map(|to| to.as_str().to_owned());
+    if let Some(identity) = identity
+        && let Some((url, name)) = provider_s_end(access, nonce, &identity, wanted_url).await
+    {
+        return on_to_provider(access, request, &url, &name);
+    }
     signed_out(access, request, wanted)
+}
+
+/// What comes back from the provider with the browser.
+#[derive(Serialize, Deserialize)]
+struct Left {
+    provider: String,
+    to: Option<String>,
+}
+
+async fn provider_s_end(
+    access: &Access,
+    nonce: IdentityNonce,
+    identity: &Identity,
+    to: Option<String>,
+) -> Option<(Url, String)> {
+    let services = access.services();
+    let provider = services.providers.iter().find(|provider| *provider.id() == identity.idp.id)?;
+    let left = Left { provider: provider.name().to_owned(), to };
+    let state = access.seal().seal(LEFT, &left).ok()?;
+    let back = Url::parse(&format!("{}{}/logged-out", services.team_url, Endpoint::PREFIX)).ok()?;
+    access.leave_provider(nonce, identity, &back, &state).await
+}
+
+/// Our session has ended; the provider ends its own and sends the browser to [`logged_out`].
+fn on_to_provider(access: &Access, request: &PortalRequest, url: &Url, name: &str) -> Response<Bytes> {
+    let script = request.header("sec-fetch-mode").is_some_and(|mode| mode != "navigate");
+    // A form may lead to no other host, redirects included (CSP, `form-action`).
+    let mut response = if script || request.method == Method::POST {
+        let label = format!("Sign out of {name} too");
+        let back = Some(Link { href: url.as_str(), label: &label });
+        answer::page(LoggedOut { also_at: None, back, request_id: &request.id.to_string() }.page())
+    } else {
+        answer::redirect(StatusCode::FOUND, url.as_str())
+    };
+    forget_cookies(&access.snapshot(), request, response.headers_mut());
+    response
+}
+
+/// `logged-out`: back from a provider that was asked to end its session. Ends nothing itself, so whoever is led here by
+/// somebody else loses nothing; a `state` that is not ours is as good as none.
+pub(super) fn logged_out(access: &Access, request: &PortalRequest) -> Response<Bytes> {
+    let state = request.parameter("state").unwrap_or_default();
+    let left = access.seal().open::<Left>(LEFT, &state).ok();
+    let to = left.as_ref().and_then(|left| Landing::parse(left.to.as_deref()?, &request.host, &access.snapshot()));
+    let back = to.as_ref().map(|to| Link { href: to.as_str(), label: "Continue" });
+    let also_at = left.as_ref().map(|left| left.provider.as_str());
+    answer::page(LoggedOut { also_at, back, request_id: &request.id.to_string() }.page())
 }
 
 enum Intent {
@@ -117,7 +174,7 @@ fn signed_out(access: &Access, request: &PortalRequest, wanted: Option<Landing>)
                 _ if request.on_team => None,
                 _ => Some(Link { href: &front, label: "Back to the application" }),
             };
-            answer::page(LoggedOut { back, request_id: &request.id.to_string() }.page())
+            answer::page(LoggedOut { also_at: None, back, request_id: &request.id.to_string() }.page())
         }
     };
     forget_cookies(&snapshot, request, response.headers_mut());
@@ -147,3 +204,4 @@ fn forget_cookies(snapshot: &Snapshot, request: &PortalRequest, headers: &mut He
 }
 
 const PURPOSE: &str = "logout";
+const LEFT: &str = "left the provider";

@@ -6,11 +6,13 @@
 pub(crate) mod answer;
 pub(crate) mod authorized;
 mod callback;
+mod errand;
 mod home;
 pub(crate) mod identity;
 mod login;
 mod logout;
 pub(crate) mod pages;
+mod refresh;
 mod respond;
 #[cfg(feature = "saml")]
 mod saml;
@@ -98,6 +100,8 @@ pub(crate) async fn handle(access: &Access, request: &PortalRequest) -> Response
         Endpoint::Logout => logout::logout(access, request).await,
         Endpoint::Certs => certs(access, request),
         Endpoint::GetIdentity => identity::get_identity(access, request).await,
+        Endpoint::RefreshIdentity => refresh::refresh_identity(access, request).await,
+        Endpoint::LoggedOut => logout::logged_out(access, request),
         Endpoint::ProtectedResource => protected_resource(access, request),
         Endpoint::Home => home::home(access, request).await,
         Endpoint::Unknown => respond::not_found(request.id),
@@ -110,11 +114,17 @@ const fn methods(endpoint: Endpoint, on_team: bool) -> Option<&'static str> {
         (Endpoint::Login | Endpoint::Home | Endpoint::SamlMetadata | Endpoint::PublicCert, true)
         | (Endpoint::Authorized | Endpoint::ProtectedResource, false)
         | (Endpoint::Certs | Endpoint::GetIdentity, _) => Some("GET, HEAD"),
-        (Endpoint::Callback, true) => Some("GET"),
+        (Endpoint::Callback | Endpoint::RefreshIdentity | Endpoint::LoggedOut, true) => Some("GET"),
         (Endpoint::Authorized, true) => Some("POST"),
         (Endpoint::Logout, _) => Some("GET, POST"),
         (
-            Endpoint::Login | Endpoint::Callback | Endpoint::Home | Endpoint::SamlMetadata | Endpoint::PublicCert,
+            Endpoint::Login
+            | Endpoint::Callback
+            | Endpoint::Home
+            | Endpoint::RefreshIdentity
+            | Endpoint::LoggedOut
+            | Endpoint::SamlMetadata
+            | Endpoint::PublicCert,
             false,
         )
         | (Endpoint::ProtectedResource, true)

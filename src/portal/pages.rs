@@ -5,6 +5,8 @@
 //! [`security_headers`] lets a browser run no script and load nothing. Links are the exception that escaping cannot
 //! judge, so the caller builds them from typed URLs. Never fetches, logs or keeps anything.
 
+mod session;
+
 use std::sync::LazyLock;
 
 use askama::Template;
@@ -12,6 +14,8 @@ use aws_lc_rs::digest;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
+
+pub(crate) use session::{IdentityRefreshed, LoggedOut, LogoutConfirm};
 
 /// A rendered page, to be sent with [`security_headers`].
 #[derive(Debug, Clone)]
@@ -371,42 +375,6 @@ impl LostCookie {
             Self::HostChanged => "A proxy on the way changes the host name, so the cookie belongs to another address.",
             Self::TooMany => "This site has stored too many cookies in your browser. Delete them and start again.",
         }
-    }
-}
-
-/// The end of a logout.
-#[derive(Debug, Clone, Template)]
-#[template(path = "logged_out.html", config = "src/portal/askama.toml")]
-pub(crate) struct LoggedOut<'a> {
-    /// The way back to the application.
-    pub(crate) back: Option<Link<'a>>,
-    /// Names this request in the log.
-    pub(crate) request_id: &'a str,
-}
-
-impl LoggedOut<'_> {
-    /// 200 saying that one is signed out.
-    pub(crate) fn page(&self) -> Page {
-        render(StatusCode::OK, self)
-    }
-}
-
-/// Asks before signing out, because a link on another site can lead here.
-#[derive(Debug, Clone, Template)]
-#[template(path = "logout_confirm.html", config = "src/portal/askama.toml")]
-pub(crate) struct LogoutConfirm<'a> {
-    /// Where the form is posted; the policy allows this page's own host only.
-    pub(crate) action: &'a str,
-    /// The value of the hidden field `csrf`.
-    pub(crate) csrf: &'a str,
-    /// Names this request in the log.
-    pub(crate) request_id: &'a str,
-}
-
-impl LogoutConfirm<'_> {
-    /// 200 with the form.
-    pub(crate) fn page(&self) -> Page {
-        render(StatusCode::OK, self)
     }
 }
 

@@ -50,11 +50,12 @@ pub(super) fn denied(
     login: &str,
     reason: Reason,
 ) -> Response<Bytes> {
+    let anew = (reason == Reason::IdentityIncomplete).then(|| format!("{login}&anew=1"));
     let page = Denied {
         application: &application.settings().name,
         signed_in_as: Some(who.email.as_str()),
         message: application.settings().custom_deny_message.as_deref(),
-        undecided: (reason == Reason::IdentityIncomplete).then_some(login),
+        undecided: anew.as_deref(),
         switch_account: Some(&format!("{login}&switch=1")),
         reason: Some(reason.id()),
         request_id: &id.to_string(),

@@ -4,13 +4,13 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::{Deserialize, Serialize};
 
-use super::callback::{conclude, destination, late};
+use super::callback::{conclude, late};
+use super::errand::Errand;
 use super::pages::{LoginLoop, LostCookie, SENDING_POLICY, SamlRequest};
 use super::{PortalRequest, answer, respond};
-use crate::control::{Access, Login};
+use crate::control::Access;
 use crate::cookie::FLOW_PREFIX;
-use crate::engine::Application;
-use crate::idp::{LoginFailure, Provider, Saml, SamlPending};
+use crate::idp::{LoginFailure, Profile, Provider, Saml, SamlPending};
 use crate::login::{Flow, FlowCookies, ReturnTo, State};
 use crate::observe::metrics::Login as Outcome;
 use crate::route::Endpoint;
@@ -34,19 +34,16 @@ pub(super) fn is_here(access: &Access) -> bool {
 pub(super) fn begin(
     access: &Access,
     saml: &Saml,
-    application: &Application,
     state: State,
     fresh: bool,
+    errand: &Errand,
     request: &PortalRequest,
 ) -> Response<Bytes> {
     let keys = access.signing();
     let key = keys.as_deref().map(|keys| keys.signer());
     let (message, pending) = match saml.begin(&state.flow, key, fresh, request.now) {
         Ok(begun) => begun,
-        Err(failure) => {
-            access.login_failed(&failure, Some(saml.id()), Some(application), request);
-            return respond::internal(request.id);
-        }
+        Err(failure) => return errand.failed(access, (&failure, saml.id()), request),
     };
     let id = state.flow.clone();
     let cookie = |state: State| {
@@ -101,12 +98,12 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
         return answer::page(page.page());
     };
     let Kept { pending, state } = flow.pending;
-    let Some(destination) = destination(&snapshot, &state) else { return respond::not_found(request.id) };
+    let Some(errand) = Errand::of(&snapshot, &state) else { return respond::not_found(request.id) };
     if state.has_expired(request.now) || !access.use_up(&state.flow) {
-        return late(access, &snapshot, &destination, &state, false, request).await;
+        return late(access, &snapshot, &errand, &state, false, request).await;
     }
     let outcome = finish(access, &pending, &saml_response, request).await;
-    conclude(access, &snapshot, &destination, (outcome, &pending.idp), &state.flow, request).await
+    conclude(access, &snapshot, &errand, (outcome, &pending.idp), &state.flow, request).await
 }
 
 /// `None` where our own store is what fails.
@@ -115,15 +112,14 @@ async fn finish(
     pending: &SamlPending,
     response: &str,
     request: &PortalRequest,
-) -> Result<Option<Login>, LoginFailure> {
+) -> Result<Option<Profile>, LoginFailure> {
     let services = access.services();
     let provider = services.providers.iter().find(|provider| *provider.id() == pending.idp);
     let saml = provider.and_then(Provider::saml).ok_or(LoginFailure::Flow)?;
     let answer = saml.finish(pending, response, request.now, services.leeway, request.client)?;
     let (name, until) = answer.once();
     let Some(first) = access.first_use(name, until).await else { return Ok(None) };
-    let profile = answer.profile(first)?;
-    Ok(access.log_in(profile, request).await)
+    answer.profile(first).map(Some)
 }
 
 /// `saml-metadata`: of the provider that is named, or of the only one.

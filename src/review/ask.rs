@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::config::{self, Config, Errors, Offline, Problem};
 use crate::control;
 use crate::engine::{self, Application, Explanation, Known, Origins, Snapshot};
-use crate::model::{Authority, CleanPath, Identity, RequestView, UnixTime};
+use crate::model::{Authority, CleanPath, Identity, Reason, RequestView, UnixTime};
 use crate::policy::{Country, Fact, Facts, Verb, Who};
 
 /// A configuration that is looked at, not run.
@@ -20,6 +20,8 @@ pub struct World {
     pub snapshot: Snapshot,
     /// What is worth knowing about it.
     pub warnings: Vec<Problem>,
+    /// What it refers to and is not here, in words.
+    pub notes: Vec<String>,
 }
 
 /// A request, as it is described. What it would present is absent where nothing is said of it; where it comes from and the
@@ -40,7 +42,7 @@ pub struct Asked {
     pub country: Option<Country>,
     /// When; now, where nothing is said. Such as `2026-05-04T08:30:00Z`.
     #[serde(default)]
-    pub at: Option<jiff::Timestamp>,
+    pub at: Option<Moment>,
     /// The id of a service token.
     #[serde(default)]
     pub service_token: Option<String>,
@@ -50,6 +52,29 @@ pub struct Asked {
     /// The id of the application whose token is presented.
     #[serde(default)]
     pub linked_app: Option<String>,
+}
+
+/// A moment, in quotes or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Written")]
+pub struct Moment(pub jiff::Timestamp);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Text(String),
+    Date(toml::value::Datetime),
+}
+
+impl TryFrom<Written> for Moment {
+    type Error = String;
+    fn try_from(written: Written) -> Result<Self, String> {
+        let text = match written {
+            Written::Text(text) => text,
+            Written::Date(date) => date.to_string(),
+        };
+        text.parse().map(Self).map_err(|_| format!("`{text}` is no moment like `2026-05-04T08:30:00Z`"))
+    }
 }
 
 /// What a request comes to, with everything that it depended on.
@@ -97,9 +122,13 @@ impl World {
         let snapshot = control::snapshot(&config, 0, known, |_| Origins::new(()))
             .map_err(|e| Errors(vec![Problem::of_file(file, &e.to_string())]))?;
         // Where it is not at hand, the country of an address is not known.
-        let countries = config.geo.as_ref().and_then(|geo| control::CountryFile::open(&geo.database).ok());
+        let mut notes = Vec::new();
+        let countries = config.geo.as_ref().and_then(|geo| {
+            let opened = control::CountryFile::open(&geo.database);
+            opened.map_err(|error| notes.push(format!("{error}, so countries are known only where they are said"))).ok()
+        });
         let snapshot = snapshot.with_countries(countries.map(|countries| Arc::new(countries) as _));
-        Ok(Self { config, snapshot, warnings })
+        Ok(Self { config, snapshot, warnings, notes })
     }
 
     /// What a request of somebody comes to.
@@ -110,21 +139,20 @@ impl World {
         let url = self.url(&asked.url)?;
         let authority = url.authority().map_or("", http::uri::Authority::as_str);
         let authority = Authority::parse(authority).map_err(|e| format!("`{authority}` is no host: {e}"))?;
-        let path = CleanPath::parse(url.path()).map_err(|e| format!("`{url}`: {e}"))?;
+        let path = CleanPath::parse(url.path());
         let method = asked.method.as_ref().map_or(Method::GET, |verb| verb.0.clone());
         let now = match asked.at {
-            Some(at) => UnixTime(u64::try_from(at.as_second()).map_err(|_| format!("`{at}` is before 1970"))?),
+            Some(Moment(at)) => UnixTime(u64::try_from(at.as_second()).map_err(|_| format!("`{at}` is before 1970"))?),
             None => now,
         };
         let headers = HeaderMap::new();
         let ip = asked.ip.map(|ip| ip.to_canonical());
         let client = ip.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
-        let request =
-            RequestView { method: &method, authority, path, query: url.query(), headers: &headers, client, tls: None };
         let present = |text: &'_ Option<String>| text.clone();
         let presented = [&asked.service_token, &asked.certificate, &asked.linked_app].map(present);
         let [service_token, certificate, linked_app] =
             presented.each_ref().map(|text| text.as_deref().map_or(Fact::Absent, Fact::Present));
+        let certificate = if self.snapshot.takes_certificates(&authority.host) { certificate } else { Fact::Unknown };
         let facts = Facts {
             ip,
             service_token,
@@ -136,7 +164,16 @@ impl World {
             let _ = facts.country.set(asked.country);
         }
         let visitor = identity.map(|identity| Who::Person { email: &identity.email, identity: Some(identity) });
-        let explanation = engine::explain(&self.snapshot, &request, visitor, &facts);
+        let explanation = match path {
+            Ok(path) => {
+                let query = url.query();
+                let request =
+                    RequestView { method: &method, authority, path, query, headers: &headers, client, tls: None };
+                engine::explain(&self.snapshot, &request, visitor, &facts)
+            }
+            // As a front answers it, before anything is decided.
+            Err(_) => Explanation::refused(Reason::PathAmbiguous),
+        };
         let country = facts.country.get().copied().flatten();
         Ok(Answer {
             explanation,

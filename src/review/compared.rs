@@ -1,6 +1,6 @@
 use super::ask::{Answer, World};
 use crate::model::{Groups, Identity};
-use crate::policy::{About, Rule};
+use crate::policy::{About, Rule, evaluation_key};
 
 /// What a rule was compared with, for people.
 pub(super) fn compared(rule: &Rule, world: &World, answer: &Answer) -> String {
@@ -58,10 +58,12 @@ fn with_person(rule: &Rule, identity: &Identity) -> String {
             None => "the methods are not known".to_owned(),
             Some(methods) => some(methods.iter().map(String::as_str), "no method was given"),
         },
-        Rule::ExternalEvaluation { evaluate_url, .. } => match evaluations.get(evaluate_url) {
-            None => "no answer is known".to_owned(),
-            Some(answer) => format!("answered {answer}"),
-        },
+        Rule::ExternalEvaluation { evaluate_url, keys_url } => {
+            match evaluations.get(&evaluation_key(evaluate_url, keys_url)) {
+                None => "no answer is known".to_owned(),
+                Some(answer) => format!("answered {answer}"),
+            }
+        }
         _ => email.as_str().to_owned(),
     }
 }

@@ -7,7 +7,7 @@ use super::ask::{Answer, Asked, World};
 use super::people::Person;
 use super::replay::Log;
 use super::suite::told;
-use super::witness::{NOWHERE, Witness, stranger, witnesses};
+use super::witness::{Witness, witnesses};
 use crate::model::{Identity, UnixTime};
 
 /// What changes from one configuration to another.
@@ -69,7 +69,10 @@ impl Label {
         let (who, rules) = match self {
             Self::Person(email) => return email,
             Self::Nobody(rules) => ("nobody logged in".to_owned(), rules),
-            Self::Through(_, rules) if !rules.is_empty() => return Vec::from_iter(rules).join(" + "),
+            Self::Through(idp, rules) if !rules.is_empty() => {
+                let through = idp.filter(|_| several_providers).map(|idp| format!(" through {idp}"));
+                return Vec::from_iter(rules).join(" + ") + &through.unwrap_or_default();
+            }
             Self::Through(Some(idp), rules) if several_providers => (format!("anybody through {idp}"), rules),
             Self::Through(_, rules) => ("anybody".to_owned(), rules),
         };
@@ -93,25 +96,33 @@ impl Diff {
     /// Where an application's domain gives no URL.
     pub fn of_names(old: &World, new: &World, now: UnixTime) -> Result<Self, String> {
         let mut comparison = Comparison::new(old, new, now);
-        let mut places = BTreeMap::new();
-        for world in [old, new] {
+        let worlds = [old, new];
+        let mut pages = BTreeSet::new();
+        for world in worlds {
             for application in world.snapshot.applications() {
-                let (page, settings) = (world.first_page(application)?.to_string(), application.settings());
-                let (named, is_all) = witnesses(&world.config, &settings.policies, now);
-                let all: &mut BTreeMap<BTreeSet<String>, Witness> = places.entry(page).or_default();
-                all.extend(named.into_iter().map(|witness| (witness.rules.clone(), witness)));
-                if !is_all {
-                    let name = &settings.name;
-                    comparison
-                        .diff
-                        .notes
-                        .push(format!("`{name}` names more people than were tried; replay an audit log, too"));
-                }
+                pages.insert(world.first_page(application)?.to_string());
             }
         }
-        for (page, named) in &places {
-            for (label, person, asked) in visitors(old, new, named.values(), page) {
-                comparison.ask(person.as_ref(), &asked, label)?;
+        let several = providers(old, new);
+        for page in &pages {
+            // Whose page it is may be what changes.
+            let asked = Asked { url: page.clone(), ..Asked::default() };
+            let owner = |world: &World| Ok::<_, String>(world.ask(None, &asked, now)?.explanation.application);
+            let owners = [owner(old)?, owner(new)?];
+            let written: Vec<_> = worlds
+                .iter()
+                .zip(&owners)
+                .filter_map(|(world, owner)| Some((&world.config, owner.as_ref()?.settings().policies.as_slice())))
+                .collect();
+            let (named, is_all) = witnesses(&written, now);
+            if !is_all {
+                let note = format!("{page}: its policies name more than was tried; replay an audit log, too");
+                comparison.diff.notes.push(note);
+            }
+            for witness in &named {
+                for (label, person, asked) in visitors(&several, witness, page) {
+                    comparison.ask(person.as_ref(), &asked, label)?;
+                }
             }
         }
         comparison.found.values_mut().for_each(forget_more);
@@ -123,7 +134,7 @@ impl Diff {
     /// # Errors
     /// Where the log cannot be read, or holds no audit events.
     pub fn of_log(old: &World, new: &World, log: &Path, now: UnixTime) -> Result<Self, String> {
-        let Log { requests, strangers } = Log::read(log)?;
+        let Log { requests, strangers, linked } = Log::read(log)?;
         let mut comparison = Comparison::new(old, new, now);
         let mut unreadable = 0;
         for replayed in &requests {
@@ -135,6 +146,9 @@ impl Diff {
         let mut diff = comparison.finish();
         if strangers > 0 {
             diff.notes.push(format!("{strangers} requests were not tried: their people's logins are not in the log, or without groups (`[audit] identity`)"));
+        }
+        if linked > 0 {
+            diff.notes.push(format!("{linked} requests with the token of another application were not tried"));
         }
         if unreadable > 0 {
             diff.notes.push(format!("{unreadable} requests were not tried: their application or identity provider is in neither configuration"));
@@ -154,15 +168,19 @@ struct Comparison<'a> {
 
 impl<'a> Comparison<'a> {
     fn new(old: &'a World, new: &'a World, now: UnixTime) -> Self {
-        Self { old, new, now, diff: Diff::default(), found: Found::new() }
+        let notes = old.notes.iter().chain(new.notes.iter().filter(|note| !old.notes.contains(note)));
+        let diff = Diff { notes: notes.cloned().collect(), ..Diff::default() };
+        Self { old, new, now, diff, found: Found::new() }
     }
 
     /// Asks one question of both.
     fn ask(&mut self, person: Option<&Person>, asked: &Asked, label: Label) -> Result<(), String> {
         let (old, new, now) = (self.old, self.new, self.now);
-        let identity = person.map(|person| person.identity(&old.config).or_else(|_| person.identity(&new.config)));
-        let identity = identity.transpose()?;
-        let (was, is) = answers(old, new, identity.as_ref(), asked, now)?;
+        // Each configuration has its own providers, claims and services; a provider that only one has is still somebody's.
+        let identity = |one: &World, other: &World| {
+            person.map(|person| person.identity(&one.config).or_else(|_| person.identity(&other.config))).transpose()
+        };
+        let (was, is) = answers((old, identity(old, new)?), (new, identity(new, old)?), asked, now)?;
         self.diff.tried += 1;
         let outcome = |answer: &Answer| {
             (answer.explanation.outcome, answer.explanation.reason.filter(|_| answer.policy().is_none()))
@@ -204,21 +222,20 @@ impl<'a> Comparison<'a> {
 
 /// Both answers to one question. What only one of them knows by its name is asked of the other by its URL.
 fn answers(
-    old: &World,
-    new: &World,
-    identity: Option<&Identity>,
+    (old, was_identity): (&World, Option<Identity>),
+    (new, is_identity): (&World, Option<Identity>),
     asked: &Asked,
     now: UnixTime,
 ) -> Result<(Answer, Answer), String> {
-    match old.ask(identity, asked, now) {
+    match old.ask(was_identity.as_ref(), asked, now) {
         Ok(was) => {
             let asked = Asked { url: was.url.to_string(), ..asked.clone() };
-            Ok((was, new.ask(identity, &asked, now)?))
+            Ok((was, new.ask(is_identity.as_ref(), &asked, now)?))
         }
         Err(_) => {
-            let is = new.ask(identity, asked, now)?;
+            let is = new.ask(is_identity.as_ref(), asked, now)?;
             let asked = Asked { url: is.url.to_string(), ..asked.clone() };
-            Ok((old.ask(identity, &asked, now)?, is))
+            Ok((old.ask(was_identity.as_ref(), &asked, now)?, is))
         }
     }
 }
@@ -227,27 +244,19 @@ fn providers(old: &World, new: &World) -> BTreeSet<String> {
     [old, new].iter().flat_map(|world| &world.config.identity_providers).map(|idp| idp.id.0.to_string()).collect()
 }
 
-/// Who is tried at a page: anybody, through each provider; nobody; and those whom rules name.
-fn visitors<'a>(
-    old: &World,
-    new: &World,
-    named: impl Iterator<Item = &'a Witness>,
-    page: &str,
-) -> Vec<(Label, Option<Person>, Asked)> {
-    let providers = providers(old, new);
-    let plain = Asked { url: page.to_owned(), ip: Some(NOWHERE), ..Asked::default() };
-    let mut all = vec![(Label::Nobody(BTreeSet::new()), None, plain.clone())];
-    for provider in &providers {
-        let person = Person { idp: Some(provider.clone()), ..stranger() };
-        all.push((Label::Through(person.idp.clone(), BTreeSet::new()), Some(person), plain.clone()));
+/// Who is tried for a witness: somebody who logged in, through each provider where nothing says through which; and nobody
+/// who did, where something of it is about the request.
+fn visitors(providers: &BTreeSet<String>, witness: &Witness, page: &str) -> Vec<(Label, Option<Person>, Asked)> {
+    let Witness { rules, person, asked, is_request } = witness;
+    let asked = Asked { url: page.to_owned(), ..asked.clone() };
+    let mut all = Vec::new();
+    if *is_request || rules.is_empty() {
+        all.push((Label::Nobody(rules.clone()), None, asked.clone()));
     }
-    for Witness { rules, person, asked, is_request } in named {
-        let (mut person, asked) = (person.clone(), Asked { url: page.to_owned(), ..asked.clone() });
-        if *is_request {
-            all.push((Label::Nobody(rules.clone()), None, asked.clone()));
-        }
-        person.idp = person.idp.or_else(|| providers.first().cloned());
-        all.push((Label::Through(person.idp.clone(), rules.clone()), Some(person), asked));
+    let through = person.idp.as_ref().map_or_else(|| Vec::from_iter(providers), |idp| vec![idp]);
+    for idp in through {
+        let person = Person { idp: Some(idp.clone()), ..person.clone() };
+        all.push((Label::Through(person.idp.clone(), rules.clone()), Some(person), asked.clone()));
     }
     all
 }

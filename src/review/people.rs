@@ -3,8 +3,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::config::{Config, IdpKind};
+use crate::config::Config;
 use crate::model::{Email, Group, Groups, Identity, IdpId, IdpRef, UnixTime, UserId};
+use crate::policy::{evaluation_key, evaluations};
 
 /// Somebody who is logged in, as they are described. What is not said is not known.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -24,7 +25,7 @@ pub struct Person {
     /// Claims or attributes. Where they are given, those that are not among them are known to be absent.
     #[serde(default)]
     pub claims: Option<Map<String, Value>>,
-    /// What services of one's own say, by their URLs.
+    /// What services of one's own say, by the addresses where they are asked.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub evaluations: BTreeMap<String, bool>,
 }
@@ -74,26 +75,35 @@ impl Person {
             name: None,
             idp: IdpRef { id, kind },
             groups: groups.unwrap_or(Groups::Unknown),
+            groups_seen: None,
             amr: self.amr.clone(),
             claims,
-            evaluations: self.evaluations.clone(),
+            evaluations: self.answers(config),
             at: UnixTime(0),
             ip: None,
         })
+    }
+
+    /// What the services say as a record has it.
+    fn answers(&self, config: &Config) -> BTreeMap<String, bool> {
+        if self.evaluations.is_empty() {
+            return BTreeMap::new();
+        }
+        let asked = config.applications.iter().flat_map(|a| evaluations(&a.policies, &config.groups));
+        asked.filter_map(|(url, keys)| Some((evaluation_key(url, keys), *self.evaluations.get(url)?))).collect()
     }
 }
 
 fn provider(id: Option<&str>, config: &Config) -> Result<(IdpId, String), String> {
     let known = &config.identity_providers;
-    let kind = |kind: &IdpKind| kind.name().to_owned();
     match (id, known.as_slice()) {
         // Another team's providers are not known here.
         (Some(id), []) => Ok((IdpId(id.into()), "unknown".to_owned())),
         (None, []) => Err("say through which identity provider they come (`idp`)".to_owned()),
-        (None, [one]) => Ok((one.id.clone(), kind(&one.kind))),
+        (None, [one]) => Ok((one.id.clone(), one.type_name().to_owned())),
         (None, many) => Err(format!("say through which identity provider they come (`idp`): {}", names(many))),
         (Some(id), many) => match many.iter().find(|provider| *provider.id.0 == *id) {
-            Some(provider) => Ok((provider.id.clone(), kind(&provider.kind))),
+            Some(provider) => Ok((provider.id.clone(), provider.type_name().to_owned())),
             None => Err(format!("no identity provider has the id `{id}`; there is {}", names(many))),
         },
     }
@@ -106,5 +116,5 @@ fn names(providers: &[crate::config::IdentityProvider]) -> String {
 /// The claims that a provider is asked for.
 fn asked_for(config: &Config, id: &IdpId) -> Vec<String> {
     let provider = config.identity_providers.iter().find(|provider| provider.id == *id);
-    provider.map(|provider| provider.kind.claims().to_vec()).unwrap_or_default()
+    provider.map(|provider| provider.claims().to_vec()).unwrap_or_default()
 }

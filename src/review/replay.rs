@@ -6,9 +6,9 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::ask::Asked;
+use super::ask::{Asked, Moment};
 use super::people::Person;
-use crate::policy::Verb;
+use crate::policy::{Country, Verb};
 
 /// A request that was once made, as the audit log has it.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub(super) struct Log {
     pub(super) requests: Vec<Replayed>,
     /// Requests of people whose login, and so whose groups, the log does not have.
     pub(super) strangers: usize,
+    /// Requests with the token of another application, which the log names otherwise than rules do.
+    pub(super) linked: usize,
 }
 
 /// An audit event; fields that are not read here are passed over.
@@ -39,6 +41,10 @@ struct Event {
     user: Option<String>,
     idp: Option<String>,
     client: Option<IpAddr>,
+    country: Option<Country>,
+    service_token_id: Option<String>,
+    common_name: Option<String>,
+    linked_application: Option<String>,
     method: Option<String>,
     host: Option<String>,
     path: Option<String>,
@@ -46,7 +52,6 @@ struct Event {
     groups: Option<String>,
     amr: Option<String>,
     claims: Option<String>,
-    evaluations: Option<String>,
 }
 
 impl Log {
@@ -80,6 +85,10 @@ impl Log {
             ("access", Some(application), _, _) => application.clone(),
             _ => return,
         };
+        if event.linked_application.is_some() {
+            self.linked += 1;
+            return;
+        }
         let (is_login, user) = (event.event == "login", event.user.clone());
         if let (true, Some(user), Some(person)) = (is_login, &user, event.person()) {
             people.insert(user.clone(), person);
@@ -95,7 +104,16 @@ impl Log {
             },
         };
         let method = event.method.filter(|_| !is_login).and_then(|method| Verb::try_from(method).ok());
-        let asked = Asked { url, method, ip: event.client, at: event.timestamp, ..Asked::default() };
+        let asked = Asked {
+            url,
+            method,
+            ip: event.client,
+            country: event.country,
+            at: event.timestamp.map(Moment),
+            service_token: event.service_token_id,
+            certificate: event.common_name,
+            linked_app: None,
+        };
         self.requests.push(Replayed { person, asked });
     }
 }
@@ -106,15 +124,17 @@ impl Event {
         let list =
             |text: &Option<String>| text.as_deref().and_then(|text| serde_json::from_str::<Vec<String>>(text).ok());
         let claims = |text: &String| serde_json::from_str::<Map<String, Value>>(text).ok();
-        let evaluations = self.evaluations.as_deref().and_then(|text| serde_json::from_str(text).ok());
+        // Claims are always told, where anything is.
+        let claims = Some(self.claims.as_ref().and_then(claims)?);
         self.idp.as_ref()?;
         Some(Person {
             email: self.email.clone()?,
             idp: self.idp.clone(),
             groups: list(&self.groups),
             amr: list(&self.amr),
-            claims: self.claims.as_ref().and_then(claims),
-            evaluations: evaluations.unwrap_or_default(),
+            claims,
+            // The log does not have it.
+            ..Person::default()
         })
     }
 }

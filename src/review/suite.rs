@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::ask::{Answer, Asked, World};
+use super::ask::{Answer, Asked, Moment, World};
 use super::people::Person;
 use crate::model::{Identity, UnixTime};
 use crate::policy::{Country, Verb};
@@ -45,7 +45,7 @@ struct Test {
     #[serde(default)]
     country: Option<Country>,
     #[serde(default)]
-    at: Option<jiff::Timestamp>,
+    at: Option<Moment>,
     #[serde(default)]
     service_token: Option<String>,
     #[serde(default)]
@@ -139,6 +139,13 @@ impl Suite {
             let line = e.span().map_or(1, |span| line(&text, span.start));
             format!("{}:{line}: {}", file.display(), e.message().replace('\n', ", "))
         })?;
+        let is_empty = |several: &Several| several.as_slice().is_empty();
+        for test in &document.tests {
+            let (at, test) = (line(&text, test.span().start), test.get_ref());
+            if is_empty(&test.url) || test.person.as_ref().is_some_and(is_empty) {
+                return Err(format!("{}:{at}: `{}` tests nothing: a list in it is empty", file.display(), test.name));
+            }
+        }
         if document.tests.is_empty() {
             return Err(format!("{}: there are no tests in it; add `[[tests]]`", file.display()));
         }

@@ -104,6 +104,20 @@ fn what_is_not_said_is_not_known() {
 }
 
 #[test]
+fn services_are_named_by_where_they_are_asked() {
+    let rule = r#"{ external_evaluation = { evaluate_url = "https://risk.example.com/", keys_url = "https://risk.example.com/keys" } }"#;
+    let world = world(&format!("{START}{}", GRAFANA.replace(r#"{ group = { id = "engineers" } }"#, rule)));
+    let said = |answer| Person {
+        evaluations: [("https://risk.example.com/".to_owned(), answer)].into(),
+        ..person(Some(&["R&D <x>"]))
+    };
+    let (text, _) = shown(&world, &ask(&world, Some(&said(true)), "grafana"));
+    assert!(text.starts_with("ALLOW by the policy `engineers`\n") && text.contains("answered true"), "{text}");
+    let (text, _) = shown(&world, &ask(&world, Some(&said(false)), "grafana"));
+    assert!(text.starts_with("DENY") && text.contains("answered false"), "{text}");
+}
+
+#[test]
 fn those_who_have_not_logged_in_are_told_what_happens_first() {
     let world = grafana();
     let (text, json) = shown(&world, &ask(&world, None, "Grafana"));
@@ -121,12 +135,13 @@ fn places_that_are_no_applications_are_what_the_engine_says_they_are() {
         ("https://access.example.com/cdn-cgi/access/certs", "handle", Value::Null),
         ("https://grafana.example.com/cdn-cgi/access/logout", "handle", Value::Null),
         ("https://elsewhere.test/", "refuse", json!("no_application")),
+        ("https://grafana.example.com/%2e%2e%2f", "refuse", json!("path_ambiguous")),
         ("https://grafana.example.com:8443/", "refuse", json!("port_unknown")),
     ] {
         let (_, json) = shown(&world, &ask(&world, None, url));
         assert_eq!((json["outcome"].as_str(), &json["reason"]), (Some(outcome), &reason), "{url}");
     }
-    for url in ["nothing", "ftp://grafana.example.com/", "https://grafana.example.com/%2e%2e%2f", ""] {
+    for url in ["nothing", "ftp://grafana.example.com/", ""] {
         let asked = Asked { url: url.to_owned(), ..Asked::default() };
         assert!(world.ask(None, &asked, NOW).is_err(), "{url}");
     }
@@ -237,6 +252,12 @@ fn a_file_of_tests_says_what_is_wrong_with_it() {
             "tests.toml:5: `get` is no method",
         ),
         ("[[tests", "tests.toml:1: "),
+        ("[[tests]]\nname = \"a\"\nperson = []\nurl = \"b\"\nexpect = \"allow\"", "tests.toml:1: `a` tests nothing"),
+        ("[[tests]]\nname = \"a\"\nurl = []\nexpect = \"allow\"", "tests.toml:1: `a` tests nothing"),
+        (
+            "[[tests]]\nname = \"a\"\nurl = \"b\"\nexpect = \"allow\"\nat = \"noon\"",
+            "tests.toml:5: `noon` is no moment",
+        ),
     ] {
         let error = Suite::parse(Path::new("tests.toml"), text.to_owned()).unwrap_err();
         assert!(error.starts_with(message), "{error}");
@@ -250,6 +271,14 @@ fn diff(old: &str, new: &str) -> Vec<(String, Access, String, String, Vec<String
         (application, access, old, new, who.into_keys().collect())
     };
     diff.changes.into_iter().map(who).collect()
+}
+
+#[test]
+fn a_moment_may_stand_without_quotes() {
+    for at in ["\"2026-05-04T08:30:00Z\"", "2026-05-04T10:30:00+02:00"] {
+        let asked: Asked = toml::from_str(&format!("url = \"grafana\"\nat = {at}")).unwrap();
+        assert_eq!(asked.at.unwrap().0.as_second(), 1_777_883_400, "{at}");
+    }
 }
 
 #[test]
@@ -296,6 +325,86 @@ fn a_change_is_told_with_those_whom_it_touches() {
     );
 }
 
+/// What changes, where one application's policies do; whoever it touches, in one text.
+fn touched(around: &str, old: &str, new: &str) -> String {
+    let with = |policies: &str| {
+        format!(
+            "{START}{around}\n[[applications]]\ndomain = \"a.example.com\"\norigin = \"http://127.0.0.1:1\"\npolicies = [{policies}]"
+        )
+    };
+    format!("{:?}", diff(&with(old), &with(new)))
+}
+
+#[test]
+fn no_change_is_overlooked() {
+    let allow = |clauses: &str| format!("{{ name = \"x\", decision = \"allow\", {clauses} }}");
+    let eng = "include = [{ okta = { name = \"Eng\", identity_provider_id = \"okta\" } }]";
+    let offices = |second: &str| {
+        format!("[[groups]]\nid = \"here\"\ninclude = [{{ ip = {{ ip = \"198.51.100.0/24\" }} }}{second}]")
+    };
+    let here = allow(&format!("{eng}, require = [{{ group = {{ id = \"here\" }} }}]"));
+    let with = |around: &str, policy: &str| {
+        format!(
+            "{START}{around}\n[[applications]]\ndomain = \"a.example.com\"\norigin = \"http://127.0.0.1:1\"\npolicies = [{policy}]"
+        )
+    };
+    let second = diff(&with(&offices(""), &here), &with(&offices(", { ip = { ip = \"233.252.0.0/24\" } }"), &here));
+    assert!(format!("{second:?}").contains("ip 233.252.0.0"), "another office: {second:?}");
+
+    let method = allow(&format!("{eng}, require = [{{ portcullis_method = {{ methods = [\"GET\", \"HEAD\"] }} }}]"));
+    assert!(touched("", &method, &allow(eng)).contains("not portcullis_method"), "other methods");
+    let time = "{ portcullis_time = { from = \"00:00\", to = \"23:59\", time_zone = \"UTC\" } }";
+    let time = allow(&format!("{eng}, require = [{time}]"));
+    assert!(touched("", &time, &allow(eng)).contains("not portcullis_time"), "the one minute outside");
+
+    let geo = "[geo]\ndatabase = \"not-here.mmdb\"\n";
+    let but = "exclude = [{ geo = { country_code = \"RU\" } }]";
+    let everyone = "include = [{ everyone = {} }]";
+    let opened = touched(geo, &allow(&format!("{eng}, {but}")), &allow(&format!("{everyone}, {but}")));
+    assert!(opened.contains("anybody"), "those elsewhere are known to be: {opened}");
+    let risk =
+        "{ external_evaluation = { evaluate_url = \"https://r.example/\", keys_url = \"https://r.example/k\" } }";
+    let opened =
+        touched("", &allow(&format!("{eng}, exclude = [{risk}]")), &allow(&format!("{everyone}, exclude = [{risk}]")));
+    assert!(opened.contains("anybody"), "{opened}");
+
+    let staff = |but: &str| {
+        format!(
+            "[[groups]]\nid = \"staff\"\ninclude = [{{ everyone = {{}} }}]\nexclude = [{{ email = {{ email = \"{but}@example.com\" }} }}]"
+        )
+    };
+    let policy = allow(&format!("{eng}, exclude = [{{ group = {{ id = \"staff\" }} }}]"));
+    let change = diff(&with(&staff("ceo"), &policy), &with(&staff("cfo"), &policy));
+    let change = format!("{change:?}");
+    assert!(
+        change.contains("email ceo@example.com + okta Eng") && change.contains("email cfo@example.com + okta Eng"),
+        "{change}"
+    );
+}
+
+#[test]
+fn a_comparison_ends_in_time() {
+    // Each names the next one twice: two to the power of thirty ways.
+    let mut groups = String::new();
+    for i in 0..30 {
+        let next = format!("{{ group = {{ id = \"g{}\" }} }}", i + 1);
+        groups += &format!("[[groups]]\nid = \"g{i}\"\ninclude = [{next}]\nrequire = [{next}]\n");
+    }
+    groups += "[[groups]]\nid = \"g30\"\ninclude = [{ email = { email = \"a@example.com\" } }]\n";
+    let first = "{ name = \"x\", decision = \"allow\", include = [{ group = { id = \"g0\" } }] }";
+    let change = touched(&groups, first, &first.replace("allow", "deny"));
+    assert!(change.contains("email a@example.com"), "{change}");
+    let policies = |decision: &str| -> String {
+        let one = |i| {
+            format!(
+                "{{ name = \"{i}\", decision = \"{decision}\", include = [{{ email = {{ email = \"{i}@example.com\" }} }}] }},"
+            )
+        };
+        (0..300).map(one).collect()
+    };
+    assert!(touched("", &policies("allow"), &policies("deny")).contains("email 299@example.com"));
+}
+
 #[test]
 fn a_log_is_asked_again() {
     let folder = tempfile::tempdir().unwrap();
@@ -322,6 +431,8 @@ fn a_log_is_asked_again() {
         json!({"target": "portcullis", "event": "login"}).to_string(),
         page("dave"),
         login("alice", r#"["R&D <x>"]"#),
+        // Who they are was not written down.
+        login("erin", "[]").replace("claims", "nothing"),
         login("bob", r#"["R&D <x>", "Contractors"]"#),
         page("alice"),
         page("bob"),
@@ -337,7 +448,13 @@ fn a_log_is_asked_again() {
         (application.as_str(), who.iter().collect::<Vec<_>>()),
         ("Grafana", vec![(&"bob@example.com".to_owned(), &3)])
     );
-    assert_eq!((diff.tried, diff.notes.len()), (5, 1), "dave's login is not in the log: {:?}", diff.notes);
+    assert_eq!(
+        (diff.tried, diff.notes.len()),
+        (5, 1),
+        "dave's login is not in the log, erin's says nothing: {:?}",
+        diff.notes
+    );
+    assert!(diff.notes[0].starts_with("2 requests were not tried"), "{:?}", diff.notes);
     std::fs::write(&file, "x\n").unwrap();
     assert!(Diff::of_log(&old, &new, &file, NOW).unwrap_err().contains("has no audit events"));
 }

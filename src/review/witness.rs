@@ -1,20 +1,21 @@
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
 
 use ipnet::IpNet;
 use serde_json::{Map, Value};
 
-use super::ask::Asked;
+use super::ask::{Asked, Moment};
 use super::people::Person;
 use super::text::brief;
 use crate::config::Config;
 use crate::model::UnixTime;
-use crate::policy::{About, AccessGroup, IpRange, List, ListItems, Policy, Rule, Verb};
+use crate::policy::{About, AccessGroup, Country, IpRange, List, ListItems, Policy, Rule, Verb};
 
 /// Somebody, or some request, that a configuration names: what makes chosen rules of it true, and nothing else.
 #[derive(Clone, Debug)]
 pub(super) struct Witness {
-    /// The rules that hold, in words; none for anybody at all.
+    /// What makes them different from anybody, in words; nothing for anybody at all.
     pub(super) rules: BTreeSet<String>,
     /// Who they are, if they log in.
     pub(super) person: Person,
@@ -24,154 +25,304 @@ pub(super) struct Witness {
     pub(super) is_request: bool,
 }
 
-/// More alternatives than this of one policy are not tried, and more witnesses than this of one application.
-const MOST_ALTERNATIVES: usize = 2_000;
-const MOST_WITNESSES: usize = 20_000;
+/// What is tried at most: ways into one policy or group, things that rules name, witnesses.
+const MOST_WAYS: usize = 64;
+const MOST_TRAITS: usize = 5_000;
+const MOST_WITNESSES: usize = 30_000;
 /// Deeper than anybody nests groups.
 const DEEPEST: usize = 32;
 
-/// The witnesses of an application's policies, without those who make no rule true; and whether that is all of them.
-pub(super) fn witnesses(config: &Config, policies: &[Policy], now: UnixTime) -> (Vec<Witness>, bool) {
-    let names = Names {
-        groups: config.groups.iter().map(|group| (group.id.as_str(), group)).collect(),
-        lists: config.lists.iter().map(|list| (list.id.as_str(), list)).collect(),
-    };
-    let mut chosen: Vec<Vec<Leaf>> = Vec::new();
-    let policies: Vec<_> = policies.iter().map(|policy| names.policy(policy)).collect();
-    for (at, ways) in policies.iter().enumerate() {
-        for way in &ways.in_ {
-            chosen.push(way.clone());
-            chosen.extend(ways.out.iter().map(|out| [way.as_slice(), out].concat()));
-            // Two policies may meet in one person.
-            let others = policies.iter().enumerate().filter(|(other, _)| *other != at);
-            chosen.extend(others.filter_map(|(_, other)| Some([way.as_slice(), other.in_.first()?].concat())));
-            if chosen.len() > MOST_WITNESSES {
+/// The policies of one application, with the configuration that they are from.
+type Written<'a> = (&'a Config, &'a [Policy]);
+
+/// Everybody whom policies name: for each way in which one of them, or two together, can apply, somebody for whom it does;
+/// and each of those once more with every single thing that any rule names, and without it. And whether that is all of them.
+pub(super) fn witnesses(written: &[Written<'_>], now: UnixTime) -> (Vec<Witness>, bool) {
+    let (mut seeds, mut traits, mut is_all) = (vec![Chosen::new()], BTreeMap::new(), true);
+    for (config, policies) in written {
+        let mut names = Names::new(config, now);
+        is_all &= names.traits(policies, &mut traits);
+        let ways: Vec<Vec<Chosen>> = policies.iter().map(|policy| names.ways_into(policy)).collect();
+        is_all &= ways.iter().all(|ways| ways.len() < MOST_WAYS);
+        // Those whom most depends on come first.
+        let firsts: Vec<&Chosen> = ways.iter().filter_map(|ways| ways.first()).collect();
+        seeds.extend(firsts.iter().copied().cloned());
+        seeds.extend(ways.iter().flat_map(|ways| ways.iter().skip(1)).cloned());
+        let pairs = firsts.iter().flat_map(|one| firsts.iter().map(move |other| (*one, *other)));
+        for (one, other) in pairs {
+            if seeds.len() > MOST_WITNESSES {
+                is_all = false;
                 break;
             }
-        }
-        // Those whom one requirement keeps out.
-        if let Some(way) = ways.in_.first() {
-            chosen.extend((0..way.len()).map(|left_out| {
-                way.iter().enumerate().filter(|(at, _)| *at != left_out).map(|(_, leaf)| leaf.clone()).collect()
-            }));
+            let mut both = one.clone();
+            both.extend(other.iter().map(|(slot, quality)| (slot.clone(), Rc::clone(quality))));
+            seeds.push(both);
         }
     }
-    let is_all = chosen.len() <= MOST_WITNESSES && policies.iter().all(|ways| ways.in_.len() < MOST_ALTERNATIVES);
-    chosen.truncate(MOST_WITNESSES);
-    let witnesses = chosen.iter().map(|leaves| witness(leaves, now)).filter(|witness| !witness.rules.is_empty());
-    (witnesses.collect(), is_all)
+    let world = Neutral::new(&traits, written);
+    let mut all: BTreeMap<BTreeSet<String>, Witness> = BTreeMap::new();
+    for seed in &seeds {
+        if all.len() > MOST_WITNESSES {
+            is_all = false;
+            break;
+        }
+        let mut keep = |chosen: &Chosen| {
+            let witness = world.witness(chosen);
+            all.entry(witness.rules.clone()).or_insert(witness);
+        };
+        keep(seed);
+        for (label, quality) in &traits {
+            let mut chosen = seed.clone();
+            chosen.insert(quality.slot.clone(), Rc::clone(quality));
+            keep(&chosen);
+            if seed.get(&quality.slot).is_some_and(|had| had.label == *label) {
+                chosen.remove(&quality.slot);
+                keep(&chosen);
+            }
+        }
+    }
+    (all.into_values().collect(), is_all)
 }
 
-/// A rule about one thing, with the item that was chosen where it names a list.
-type Leaf = Rule;
-
-/// How a policy or a group can be made to apply: each way a list of rules that must all hold. And what keeps one out.
-struct Ways {
-    in_: Vec<Vec<Leaf>>,
-    out: Vec<Vec<Leaf>>,
+/// Something that can be said of somebody or of a request.
+#[derive(Debug)]
+struct Quality {
+    /// In words.
+    label: String,
+    /// Of those with the same slot, somebody has one.
+    slot: String,
+    rule: Rule,
+    /// Whether the rule holds, or everything but it.
+    holds: bool,
+    /// When, where the rule asks that.
+    at: Option<Moment>,
 }
 
+impl Quality {
+    fn new(rule: Rule, holds: bool, now: UnixTime) -> Rc<Self> {
+        let not = if holds { "" } else { "not " };
+        let label = format!("{not}{}", brief(&rule));
+        let slot = match &rule {
+            Rule::Email { .. } | Rule::EmailDomain { .. } => "email",
+            Rule::CommonName { .. } | Rule::Certificate {} => "certificate",
+            Rule::ServiceToken { .. } | Rule::AnyValidServiceToken {} => "service_token",
+            Rule::Ip { .. }
+            | Rule::Geo { .. }
+            | Rule::LoginMethod { .. }
+            | Rule::LinkedAppToken { .. }
+            | Rule::PortcullisMethod { .. }
+            | Rule::PortcullisTime(_) => rule.selector(),
+            _ => &label,
+        };
+        let at = if let Rule::PortcullisTime(window) = &rule {
+            // A week has every minute of every day.
+            let mut moments = (0..7 * 24 * 60).map(|minute| UnixTime(now.0.saturating_add(minute * 60)));
+            let moment = moments.find(|moment| window.holds(*moment) == Some(holds));
+            moment.and_then(|moment| jiff::Timestamp::from_second(i64::try_from(moment.0).ok()?).ok()).map(Moment)
+        } else {
+            None
+        };
+        Rc::new(Self { slot: slot.to_owned(), label: label.clone(), rule, holds, at })
+    }
+}
+
+/// What was chosen of somebody, by slot.
+type Chosen = BTreeMap<String, Rc<Quality>>;
+
+/// What the rules of one configuration refer to.
 struct Names<'a> {
     groups: HashMap<&'a str, &'a AccessGroup>,
     lists: HashMap<&'a str, &'a List>,
+    /// The ways into groups, each found once.
+    ways: HashMap<&'a str, Vec<Chosen>>,
+    now: UnixTime,
 }
 
-impl Names<'_> {
-    fn policy(&self, policy: &Policy) -> Ways {
-        self.clauses(&policy.include, &policy.require, &policy.exclude, DEEPEST)
+impl<'a> Names<'a> {
+    fn new(config: &'a Config, now: UnixTime) -> Self {
+        Self {
+            groups: config.groups.iter().map(|group| (group.id.as_str(), group)).collect(),
+            lists: config.lists.iter().map(|list| (list.id.as_str(), list)).collect(),
+            ways: HashMap::new(),
+            now,
+        }
     }
 
-    fn clauses(&self, include: &[Rule], require: &[Rule], exclude: &[Rule], depth: usize) -> Ways {
-        let required: Vec<Leaf> =
-            require.iter().filter_map(|rule| self.ways(rule, depth).into_iter().next()).flatten().collect();
-        let mut in_ = Vec::new();
-        for rule in include {
-            for way in self.ways(rule, depth) {
-                in_.push([way.as_slice(), &required].concat());
+    /// Everything that policies name, themselves or through groups; whether there was room for all of it.
+    fn traits(&self, policies: &'a [Policy], traits: &mut BTreeMap<String, Rc<Quality>>) -> bool {
+        let clauses = |policy: &'a Policy| policy.include.iter().chain(&policy.require).chain(&policy.exclude);
+        let mut pending: Vec<&Rule> = policies.iter().flat_map(clauses).collect();
+        let mut seen = HashSet::new();
+        while let Some(rule) = pending.pop() {
+            if let Rule::Group { id } = rule {
+                let group = self.groups.get(id.as_str()).filter(|_| seen.insert(id.as_str()));
+                pending.extend(group.iter().flat_map(|g| g.include.iter().chain(&g.require).chain(&g.exclude)));
+                continue;
             }
-            if in_.len() >= MOST_ALTERNATIVES {
-                in_.truncate(MOST_ALTERNATIVES);
+            for quality in self.qualities(rule) {
+                if traits.len() >= MOST_TRAITS {
+                    return false;
+                }
+                traits.insert(quality.label.clone(), quality);
+            }
+        }
+        true
+    }
+
+    /// What makes a rule true, and what nearly does: the ends of its networks, one of its methods and another, a moment
+    /// within and one outside.
+    fn qualities(&self, rule: &Rule) -> Vec<Rc<Quality>> {
+        let holds = |rule: Rule| Quality::new(rule, true, self.now);
+        match rule {
+            Rule::Everyone {} | Rule::Group { .. } => Vec::new(),
+            Rule::EmailList { id } | Rule::IpList { id } => match self.lists.get(id.as_str()).map(|list| &list.items) {
+                Some(ListItems::Email(emails)) => {
+                    emails.iter().map(|email| holds(Rule::Email { email: email.clone() })).collect()
+                }
+                Some(ListItems::Ip(ranges)) => ranges.iter().flat_map(|range| ends(range.net())).map(holds).collect(),
+                None => Vec::new(),
+            },
+            Rule::Ip { ip } => ends(ip.net()).map(holds).collect(),
+            Rule::PortcullisMethod { methods } => {
+                let one = |verb: &Verb| holds(Rule::PortcullisMethod { methods: vec![verb.clone()] });
+                methods.iter().map(one).chain([Quality::new(rule.clone(), false, self.now)]).collect()
+            }
+            Rule::PortcullisTime(_) => vec![holds(rule.clone()), Quality::new(rule.clone(), false, self.now)],
+            rule => vec![holds(rule.clone())],
+        }
+    }
+
+    fn ways_into(&mut self, policy: &'a Policy) -> Vec<Chosen> {
+        self.clauses(&policy.include, &policy.require, DEEPEST)
+    }
+
+    /// For every way in which a rule of `include` holds, that with the first way of each rule of `require`.
+    fn clauses(&mut self, include: &'a [Rule], require: &'a [Rule], depth: usize) -> Vec<Chosen> {
+        let mut required = Chosen::new();
+        for rule in require {
+            required.extend(self.ways(rule, depth).into_iter().next().unwrap_or_default());
+        }
+        let mut ways = Vec::new();
+        for rule in include {
+            for mut way in self.ways(rule, depth) {
+                way.extend(required.iter().map(|(slot, quality)| (slot.clone(), Rc::clone(quality))));
+                ways.push(way);
+            }
+            if ways.len() >= MOST_WAYS {
+                ways.truncate(MOST_WAYS);
                 break;
             }
         }
-        let out = exclude.iter().flat_map(|rule| self.ways(rule, depth)).take(MOST_ALTERNATIVES).collect();
-        Ways { in_, out }
+        ways
     }
 
-    /// The ways in which one rule holds.
-    fn ways(&self, rule: &Rule, depth: usize) -> Vec<Vec<Leaf>> {
-        match rule {
-            Rule::Everyone {} => vec![Vec::new()],
-            Rule::Group { id } => match (self.groups.get(id.as_str()), depth.checked_sub(1)) {
-                (Some(group), Some(depth)) => self.clauses(&group.include, &group.require, &group.exclude, depth).in_,
-                _ => Vec::new(),
-            },
-            Rule::EmailList { id } | Rule::IpList { id } => match self.lists.get(id.as_str()).map(|list| &list.items) {
-                Some(ListItems::Email(emails)) => {
-                    emails.iter().map(|email| vec![Rule::Email { email: email.clone() }]).collect()
-                }
-                Some(ListItems::Ip(ranges)) => ranges.iter().flat_map(|ip| ends(ip.net())).collect(),
-                None => Vec::new(),
-            },
-            Rule::Ip { ip } => ends(ip.net()),
-            Rule::PortcullisMethod { methods } => {
-                let one = |verb: &Verb| vec![Rule::PortcullisMethod { methods: vec![verb.clone()] }];
-                methods.iter().map(one).collect()
-            }
-            rule => vec![vec![rule.clone()]],
+    fn ways(&mut self, rule: &'a Rule, depth: usize) -> Vec<Chosen> {
+        let Rule::Group { id } = rule else {
+            let one = |quality: Rc<Quality>| Chosen::from([(quality.slot.clone(), quality)]);
+            return match rule {
+                Rule::Everyone {} => vec![Chosen::new()],
+                rule => self.qualities(rule).into_iter().filter(|quality| quality.holds).map(one).collect(),
+            };
+        };
+        if let Some(ways) = self.ways.get(id.as_str()) {
+            return ways.clone();
         }
+        let (Some(group), Some(depth)) = (self.groups.get(id.as_str()).copied(), depth.checked_sub(1)) else {
+            return Vec::new();
+        };
+        let ways = self.clauses(&group.include, &group.require, depth);
+        self.ways.insert(id, ways.clone());
+        ways
     }
 }
 
-/// What makes all of these rules true, if anything does.
-fn witness(leaves: &[Leaf], now: UnixTime) -> Witness {
-    let mut person = stranger();
-    let (mut asked, mut is_request) = (Asked { ip: Some(NOWHERE), ..Asked::default() }, false);
-    let rules = leaves.iter().map(brief).collect();
-    for rule in leaves {
-        is_request |= rule.about() == About::Request;
-        match rule {
-            Rule::Email { email } => person.email.clone_from(email),
-            Rule::EmailDomain { domain } => person.email = format!("anyone@{domain}"),
-            Rule::Okta { name, identity_provider_id: idp } => {
-                person.idp = Some(idp.0.to_string());
-                person.groups.get_or_insert_default().push(name.clone());
+/// Somebody of whom everything is known, and nothing that any rule names is true.
+struct Neutral {
+    person: Person,
+    asked: Asked,
+}
+
+impl Neutral {
+    fn new(traits: &BTreeMap<String, Rc<Quality>>, written: &[Written<'_>]) -> Self {
+        let mut person = stranger();
+        let mut countries = HashSet::new();
+        for quality in traits.values() {
+            match &quality.rule {
+                Rule::ExternalEvaluation { evaluate_url, .. } => {
+                    person.evaluations.insert(evaluate_url.clone(), false);
+                }
+                Rule::Geo { country_code } => drop(countries.insert(*country_code)),
+                _ => {}
             }
-            Rule::Oidc { claim_name: name, claim_value: value, identity_provider_id: idp }
-            | Rule::Saml { attribute_name: name, attribute_value: value, identity_provider_id: idp } => {
-                person.idp = Some(idp.0.to_string());
-                let values =
-                    person.claims.get_or_insert_default().entry(name).or_insert_with(|| Value::Array(Vec::new()));
-                values.as_array_mut().into_iter().for_each(|values| values.push(value.as_str().into()));
-            }
-            Rule::LoginMethod { id } => person.idp = Some(id.0.to_string()),
-            Rule::AuthMethod { auth_method } => person.amr.get_or_insert_default().push(auth_method.clone()),
-            Rule::ExternalEvaluation { evaluate_url, .. } => {
-                person.evaluations.insert(evaluate_url.clone(), true);
-            }
-            Rule::Ip { ip } => asked.ip = Some(ip.net().addr()),
-            Rule::Geo { country_code } => asked.country = Some(*country_code),
-            Rule::PortcullisMethod { methods } => asked.method = methods.first().cloned(),
-            Rule::PortcullisTime(window) => {
-                // A week has every hour of every day.
-                let moments = (0..7 * 96).map(|quarter| UnixTime(now.0 + quarter * 900));
-                let within = moments.into_iter().find(|moment| window.holds(*moment) == Some(true));
-                let at = within.and_then(|moment| jiff::Timestamp::from_second(i64::try_from(moment.0).ok()?).ok());
-                asked.at = at.or(asked.at);
-            }
-            Rule::Certificate {} => asked.certificate = Some("client.example".to_owned()),
-            Rule::CommonName { common_name } => asked.certificate = Some(common_name.clone()),
-            Rule::ServiceToken { token_id } => asked.service_token = Some(token_id.clone()),
-            Rule::AnyValidServiceToken {} => asked.service_token = Some("any".to_owned()),
-            Rule::LinkedAppToken { app_uid } => asked.linked_app = Some(app_uid.clone()),
-            _ => {}
         }
+        // Codes that ISO 3166-1 leaves to its users.
+        let country = (b'A'..=b'Z').filter_map(|letter| Country::parse(&format!("X{}", char::from(letter))));
+        let country = country.into_iter().find(|country| !countries.contains(country));
+        let asks = written.iter().any(|(config, _)| config.geo.is_some());
+        let asked = Asked { ip: Some(NOWHERE), country: country.filter(|_| asks), ..Asked::default() };
+        Self { person, asked }
     }
-    Witness { rules, person, asked, is_request }
+
+    fn witness(&self, chosen: &Chosen) -> Witness {
+        let (mut person, mut asked) = (self.person.clone(), self.asked.clone());
+        for quality in chosen.values() {
+            apply(quality, &mut person, &mut asked);
+        }
+        let is_request = chosen.values().any(|quality| quality.rule.about() == About::Request);
+        Witness { rules: chosen.values().map(|quality| quality.label.clone()).collect(), person, asked, is_request }
+    }
+}
+
+fn apply(Quality { rule, holds, at, .. }: &Quality, person: &mut Person, asked: &mut Asked) {
+    match rule {
+        Rule::Email { email } => person.email.clone_from(email),
+        Rule::EmailDomain { domain } => person.email = format!("anyone@{domain}"),
+        Rule::Okta { name, identity_provider_id: idp } => {
+            person.idp = Some(idp.0.to_string());
+            person.groups.get_or_insert_default().push(name.clone());
+        }
+        Rule::Oidc { claim_name: name, claim_value: value, identity_provider_id: idp }
+        | Rule::Saml { attribute_name: name, attribute_value: value, identity_provider_id: idp } => {
+            person.idp = Some(idp.0.to_string());
+            let values = person.claims.get_or_insert_default().entry(name).or_insert_with(|| Value::Array(Vec::new()));
+            values.as_array_mut().into_iter().for_each(|values| values.push(value.as_str().into()));
+        }
+        Rule::LoginMethod { id } => person.idp = Some(id.0.to_string()),
+        Rule::AuthMethod { auth_method } => person.amr.get_or_insert_default().push(auth_method.clone()),
+        Rule::ExternalEvaluation { evaluate_url, .. } => {
+            person.evaluations.insert(evaluate_url.clone(), true);
+        }
+        Rule::Ip { ip } => asked.ip = Some(ip.net().addr()),
+        Rule::Geo { country_code } => asked.country = Some(*country_code),
+        Rule::PortcullisMethod { methods } if *holds => asked.method = methods.first().cloned(),
+        Rule::PortcullisMethod { methods } => {
+            let others =
+                ["GET", "POST", "DELETE", "PURGE"].iter().filter_map(|verb| Verb::try_from((*verb).to_owned()).ok());
+            asked.method = others.into_iter().find(|verb| !methods.contains(verb)).or(asked.method.take());
+        }
+        Rule::PortcullisTime(_) => asked.at = *at,
+        Rule::Certificate {} => asked.certificate = Some("client.example".to_owned()),
+        Rule::CommonName { common_name } => asked.certificate = Some(common_name.clone()),
+        Rule::ServiceToken { token_id } => asked.service_token = Some(token_id.clone()),
+        Rule::AnyValidServiceToken {} => asked.service_token = Some("any".to_owned()),
+        Rule::LinkedAppToken { app_uid } => asked.linked_app = Some(app_uid.clone()),
+        // Not chosen by themselves, or nobody can tell.
+        Rule::Everyone {}
+        | Rule::Group { .. }
+        | Rule::EmailList { .. }
+        | Rule::IpList { .. }
+        | Rule::AzureAd { .. }
+        | Rule::GithubOrganization { .. }
+        | Rule::Gsuite { .. }
+        | Rule::AuthContext { .. }
+        | Rule::DevicePosture { .. }
+        | Rule::UserRiskScore { .. }
+        | Rule::CloudflareAccountMember { .. } => {}
+    }
 }
 
 /// Somebody of whom everything is known and nothing special.
-pub(super) fn stranger() -> Person {
+fn stranger() -> Person {
     Person {
         email: "somebody@elsewhere.invalid".to_owned(),
         groups: Some(Vec::new()),
@@ -182,12 +333,11 @@ pub(super) fn stranger() -> Person {
 }
 
 /// An address for documentation (RFC 5737), which no network has.
-pub(super) const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 254));
+const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 254));
 
 /// The first and the last address of a network: another network differs in one of them.
-fn ends(net: IpNet) -> Vec<Vec<Leaf>> {
-    let range = |ip: IpAddr| IpRange::try_from(ip.to_string()).ok().map(|ip| vec![Rule::Ip { ip }]);
-    let mut ends: Vec<_> = [net.network(), net.broadcast()].into_iter().filter_map(range).collect();
-    ends.dedup();
-    ends
+fn ends(net: IpNet) -> impl Iterator<Item = Rule> {
+    let last = (net.network() != net.broadcast()).then(|| net.broadcast());
+    let ends = [net.network()].into_iter().chain(last);
+    ends.filter_map(|ip| Some(Rule::Ip { ip: IpRange::try_from(ip.to_string()).ok()? }))
 }

@@ -38,6 +38,10 @@ pub enum Endpoint {
     Certs,
     /// `get-identity`: both.
     GetIdentity,
+    /// `refresh-identity`: team domain.
+    RefreshIdentity,
+    /// `logged-out`, where a provider sends a browser whose session it has ended: team domain.
+    LoggedOut,
     /// `/.well-known/cloudflare-access-protected-resource/<path>`: application hosts.
     ProtectedResource,
     /// `saml-metadata` and `<provider>/saml-metadata`: team domain.
@@ -75,6 +79,8 @@ impl Endpoint {
             of if of.strip_suffix("/saml-metadata").is_some_and(|id| !id.is_empty() && !id.contains('/')) => {
                 Self::SamlMetadata
             }
+            "refresh-identity" => Self::RefreshIdentity,
+            "logged-out" => Self::LoggedOut,
             login if login == "login" || login.starts_with("login/") => Self::Login,
             _ => Self::Unknown,
         })
@@ -205,6 +211,8 @@ mod tests {
         for (path, endpoint) in [
             ("/cdn-cgi/access/login/wiki.example.com", Some(Endpoint::Login)),
             ("/cdn-cgi/access/certs", Some(Endpoint::Certs)),
+            ("/cdn-cgi/access/refresh-identity", Some(Endpoint::RefreshIdentity)),
+            ("/cdn-cgi/access/logged-out", Some(Endpoint::LoggedOut)),
             ("/cdn-cgi/access/certs/", Some(Endpoint::Unknown)),
             ("/cdn-cgi/access", Some(Endpoint::Unknown)),
             ("/cdn-cgi/access/public-cert", Some(Endpoint::PublicCert)),

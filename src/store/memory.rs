@@ -16,6 +16,7 @@ struct Tables {
     secrets: HashMap<Box<str>, Zeroizing<[u8; 32]>>,
     keys: HashMap<Box<str>, StoredKey>,
     identities: HashMap<IdentityNonce, (Identity, UnixTime)>,
+    hints: HashMap<IdentityNonce, (String, UnixTime)>,
     users: HashMap<(IdpId, Box<str>), UserId>,
     revision: u64,
     revocations: BTreeMap<u64, (Revocation, UnixTime)>,
@@ -70,6 +71,15 @@ impl Store for MemoryStore {
         Ok(self.tables().identities.get(nonce).map(|(identity, _)| identity.clone()))
     }
 
+    async fn put_logout_hint(&self, nonce: &IdentityNonce, hint: &str, expires: UnixTime) -> Result<(), StoreError> {
+        self.tables().hints.insert(*nonce, (hint.to_owned(), expires));
+        Ok(())
+    }
+
+    async fn take_logout_hint(&self, nonce: &IdentityNonce) -> Result<Option<String>, StoreError> {
+        Ok(self.tables().hints.remove(nonce).map(|(hint, _)| hint))
+    }
+
     async fn user(&self, idp: &IdpId, subject: &str) -> Result<UserId, StoreError> {
         Ok(self.tables().users.entry((idp.clone(), subject.into())).or_insert_with(new_user).clone())
     }
@@ -111,6 +121,7 @@ impl Store for MemoryStore {
         for nonce in &identities {
             tables.identities.remove(nonce);
         }
+        tables.hints.retain(|_, (_, at)| !over(at));
         let revocations: Vec<_> = tables
             .revocations
             .iter()

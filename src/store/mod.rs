@@ -50,6 +50,12 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     /// The record of a login. One whose time is over may still be there: the token says whether the session is.
     async fn identity(&self, nonce: &IdentityNonce) -> Result<Option<Identity>, StoreError>;
 
+    /// Keeps what the end of a login will need of its provider, sealed, in place of an earlier one under the same nonce.
+    async fn put_logout_hint(&self, nonce: &IdentityNonce, hint: &str, expires: UnixTime) -> Result<(), StoreError>;
+
+    /// What [`Store::put_logout_hint`] kept; it is gone afterwards.
+    async fn take_logout_hint(&self, nonce: &IdentityNonce) -> Result<Option<String>, StoreError>;
+
     /// The person whom that provider calls `subject`: a random UUID, made on the first call and the same ever after.
     async fn user(&self, idp: &IdpId, subject: &str) -> Result<UserId, StoreError>;
 
@@ -64,7 +70,7 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     /// Remembers a name until `expires`; whether it was not known. Of several that ask at once, on whatever node, one is first.
     async fn first_use(&self, name: &str, expires: UnixTime) -> Result<bool, StoreError>;
 
-    /// Forgets identities, revocations and names whose time is over, at most [`BATCH`] of each.
+    /// Forgets identities, logout hints, revocations and names whose time is over, at most [`BATCH`] of each.
     async fn prune(&self, now: UnixTime) -> Result<Pruned, StoreError>;
 }
 

@@ -22,6 +22,8 @@ const STEPS: &[&[&str]] = &[
     &[
         "CREATE TABLE uses (name TEXT PRIMARY KEY, expires BIGINT NOT NULL)",
         "CREATE INDEX uses_expires ON uses (expires)",
+        "CREATE TABLE logout_hints (nonce TEXT PRIMARY KEY, hint TEXT NOT NULL, expires BIGINT NOT NULL)",
+        "CREATE INDEX logout_hints_expires ON logout_hints (expires)",
     ],
 ];
 

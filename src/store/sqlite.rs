@@ -192,6 +192,28 @@ impl Store for SqliteStore {
         found.map(read).transpose()
     }
 
+    async fn put_logout_hint(&self, nonce: &IdentityNonce, hint: &str, expires: UnixTime) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO logout_hints (nonce, hint, expires) VALUES ($1, $2, $3) \
+             ON CONFLICT (nonce) DO UPDATE SET hint = excluded.hint, expires = excluded.expires",
+        )
+        .bind(nonce.as_str())
+        .bind(hint)
+        .bind(seconds(expires))
+        .execute(&self.writer)
+        .await
+        .map_err(failure("keep a logout hint"))?;
+        Ok(())
+    }
+
+    async fn take_logout_hint(&self, nonce: &IdentityNonce) -> Result<Option<String>, StoreError> {
+        sqlx::query_scalar("DELETE FROM logout_hints WHERE nonce = $1 RETURNING hint")
+            .bind(nonce.as_str())
+            .fetch_optional(&self.writer)
+            .await
+            .map_err(failure("take a logout hint"))
+    }
+
     async fn user(&self, idp: &IdpId, subject: &str) -> Result<UserId, StoreError> {
         let failed = failure("read a user");
         const READ: &str = "SELECT id FROM users WHERE idp = $1 AND subject = $2";
@@ -272,14 +294,16 @@ impl Store for SqliteStore {
              (SELECT nonce FROM identities WHERE expires <= $1 ORDER BY expires LIMIT $2)";
         const REVOCATIONS: &str = "DELETE FROM revocations WHERE revision IN \
              (SELECT revision FROM revocations WHERE expires <= $1 ORDER BY expires LIMIT $2)";
+        const HINTS: &str = "DELETE FROM logout_hints WHERE nonce IN \
+             (SELECT nonce FROM logout_hints WHERE expires <= $1 ORDER BY expires LIMIT $2)";
         const USES: &str =
             "DELETE FROM uses WHERE name IN (SELECT name FROM uses WHERE expires <= $1 ORDER BY expires LIMIT $2)";
-        let mut gone = [0; 3];
-        for (statement, gone) in [IDENTITIES, REVOCATIONS, USES].into_iter().zip(&mut gone) {
+        let mut gone = [0; 4];
+        for (statement, gone) in [IDENTITIES, REVOCATIONS, USES, HINTS].into_iter().zip(&mut gone) {
             let delete = sqlx::query(statement).bind(seconds(now)).bind(BATCH as i64);
             *gone = delete.execute(&self.writer).await.map_err(failure("prune"))?.rows_affected();
         }
-        let [identities, revocations, uses] = gone;
+        let [identities, revocations, uses, _hints] = gone;
         Ok(Pruned { identities, revocations, uses })
     }
 }

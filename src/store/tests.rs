@@ -40,6 +40,7 @@ fn identity(email: &str) -> Identity {
         name: Some("Ålice \"A\" O'Hara; DROP TABLE users".into()),
         idp: IdpRef { id: okta(), kind: "okta".into() },
         groups: Groups::Known(vec![Group { id: "00g1".into(), name: "engineering".into() }]),
+        groups_seen: None,
         amr: Some(vec!["mfa".into()]),
         evaluations: std::collections::BTreeMap::new(),
         claims: [("department".to_owned(), json!({"nested": [1, null, "🦀"]}))].into_iter().collect(),
@@ -102,6 +103,21 @@ async fn an_identity_comes_back_whole() {
         store.put_identity(&nonce, &unknown, NOW).await.unwrap();
         assert_eq!(store.identity(&nonce).await.unwrap(), Some(unknown), "a refresh takes the place of the login");
         assert_eq!(store.identity(&IdentityNonce::random()).await.unwrap(), None);
+    }
+}
+
+#[tokio::test]
+async fn a_logout_hint_is_given_once() {
+    let dir = dir();
+    for store in stores(&dir).await {
+        let (one, other) = (IdentityNonce::random(), IdentityNonce::random());
+        store.put_logout_hint(&one, "first", UnixTime(u64::MAX)).await.unwrap();
+        store.put_logout_hint(&one, "second", UnixTime(u64::MAX)).await.unwrap();
+        store.put_logout_hint(&other, "old", NOW).await.unwrap();
+        store.prune(NOW).await.unwrap();
+        assert_eq!(store.take_logout_hint(&other).await.unwrap(), None, "its time is over");
+        assert_eq!(store.take_logout_hint(&one).await.unwrap().as_deref(), Some("second"));
+        assert_eq!(store.take_logout_hint(&one).await.unwrap(), None);
     }
 }
 
@@ -399,7 +415,7 @@ async fn a_schema_that_stopped_half_way_is_finished() {
     let dir = dir();
     let store = sqlite(&dir).await;
     // As it was before the first step.
-    for table in ["secrets", "signing_keys", "identities", "users", "revision", "revocations", "uses"] {
+    for table in ["secrets", "signing_keys", "identities", "users", "revision", "revocations", "uses", "logout_hints"] {
         let drop = sqlx::AssertSqlSafe(format!("DROP TABLE {table}"));
         sqlx::query(drop).execute(store.writer()).await.unwrap();
     }
@@ -432,6 +448,8 @@ async fn no_write_is_lost_in_silence(store: &SqliteStore, why: &str) {
         ("identity", store.put_identity(&nonce, &identity("a@example.com"), NOW).await),
         ("key", store.put_signing_key(&key("a", 1, None)).await),
         ("secret", store.secret("new").await.map(drop)),
+        ("hint", store.put_logout_hint(&nonce, "sealed", NOW).await),
+        ("taken hint", store.take_logout_hint(&nonce).await.map(drop)),
         ("user", store.user(&okta(), "new").await.map(drop)),
         ("revocation", store.revoke(&user_revocation("u"), NOW).await.map(drop)),
     ];

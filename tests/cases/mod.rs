@@ -279,6 +279,7 @@ impl Person {
                 .groups
                 .as_ref()
                 .map_or(Groups::Unknown, |names| Groups::Known(names.iter().map(named).collect())),
+            groups_seen: None,
             amr: None,
             evaluations: BTreeMap::new(),
             claims: serde_json::Map::new(),

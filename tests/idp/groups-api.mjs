@@ -1,6 +1,8 @@
-// The part of Okta's management API that a login uses: `GET /api/v1/users/{id}/groups`, with pages, rate limits and faults.
+// The part of Okta's management API that logins and refreshes use: `GET /api/v1/users/{id}` and `/groups` under it, with
+// pages, rate limits and faults. What is answered without a fault is what Okta publishes, or the answer is a 500.
 
 import { randomBytes } from 'node:crypto';
+import { mistake } from './openapi.mjs';
 import { byId, groupsOf, people } from './people.mjs';
 
 const PAGE = 200;
@@ -27,7 +29,12 @@ export class GroupsApi {
     if (resetWindow) this.#used = this.#reset = 0;
   }
 
+  /** Logins of people who are deactivated. */
+  disabled = new Set();
+
   handle(request, response, url) {
+    response.method = request.method;
+    response.path = url.pathname;
     const authorization = request.headers.authorization ?? '';
     this.calls.push({ method: request.method, url: request.url, scheme: authorization.split(' ')[0] });
     this.#count(response);
@@ -54,12 +61,13 @@ export class GroupsApi {
       return refuse(response, 403, 'E0000006', 'You do not have permission to perform the requested action');
     }
 
-    const reference = url.pathname.match(/^\/api\/v1\/users\/([^/]+)\/groups$/)?.[1];
+    const [, reference, groups] = url.pathname.match(/^\/api\/v1\/users\/([^/]+)(\/groups)?$/) ?? [];
     const login = reference && decodeURIComponent(reference);
-    const person = login && (byId(login) ?? people[login]);
+    const person = login && (byId(login) ?? (people[login] && { login, ...people[login] }));
     if (request.method !== 'GET' || !person) {
       return refuse(response, 404, 'E0000007', `Not found: Resource not found: ${login} (User)`);
     }
+    if (!groups) return send(response, 200, this.#user(person));
     this.#page(response, url, groupsOf(person), fault === 'foreign-next');
   }
 
@@ -86,7 +94,13 @@ export class GroupsApi {
       links.push(`<${host}${url.pathname}?after=${page.at(-1).id}&limit=${size}>; rel="next"`);
     }
     response.setHeader('link', links);
-    response.end(JSON.stringify(page.map((group) => this.#describe(group))));
+    send(response, 200, page.map((group) => this.#describe(group)));
+  }
+
+  #user({ id, login, name }) {
+    const [firstName, ...rest] = name.split(' ');
+    const status = this.disabled.has(login) ? 'DEPROVISIONED' : 'ACTIVE';
+    return { id, status, type: { id: 'oty1example' }, profile: { login, email: login, firstName, lastName: rest.join(' ') } };
   }
 
   #describe({ id, name }) {
@@ -98,7 +112,7 @@ export class GroupsApi {
       lastMembershipUpdated: date,
       objectClass: ['okta:user_group'],
       type: name === 'Everyone' ? 'BUILT_IN' : 'OKTA_GROUP',
-      profile: { name, description: null },
+      profile: { name, description: `Everybody in ${name}` },
       _links: {
         users: { href: `${this.org}/api/v1/groups/${id}/users` },
         apps: { href: `${this.org}/api/v1/groups/${id}/apps` },
@@ -109,6 +123,12 @@ export class GroupsApi {
 
 function refuse(response, status, errorCode, errorSummary) {
   const errorId = `oae${randomBytes(10).toString('base64url')}`;
-  response.statusCode = status;
-  response.end(JSON.stringify({ errorCode, errorSummary, errorLink: errorCode, errorId, errorCauses: [] }));
+  send(response, status, { errorCode, errorSummary, errorLink: errorCode, errorId, errorCauses: [] });
+}
+
+function send(response, status, body) {
+  const wrong = mistake(response.method, response.path, status, body);
+  if (wrong) console.error(wrong);
+  response.statusCode = wrong ? 500 : status;
+  response.end(JSON.stringify(wrong ? { errorSummary: wrong } : body));
 }

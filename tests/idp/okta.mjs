@@ -1,6 +1,6 @@
 // An OpenID provider shaped like an Okta organisation, on the certified `oidc-provider`.
 //
-//   node okta.mjs [--port 0] [--redirect URI]… [--client-id ID] [--client-secret SECRET] [--server default]
+//   node okta.mjs [--port 0] [--redirect URI]… [--client-id ID] [--client-secret SECRET] [--client-key JWK] [--server default]
 //
 // Prints one line, `ready <issuer>`, and ends when its standard input closes, so that a test that dies leaves nothing.
 // Shape: the paths `/oauth2/v1/*`, thin ID tokens with groups at userinfo only, PKCE required, `iss` on the response
@@ -31,6 +31,7 @@ const { values: options } = parseArgs({
     redirect: { type: 'string', multiple: true, default: ['http://access.localhost/cdn-cgi/access/callback'] },
     'client-id': { type: 'string', default: '0oaexample' },
     'client-secret': { type: 'string', default: 'a-client-secret-of-the-tests-only' },
+    'client-key': { type: 'string', default: '' },
     server: { type: 'string', default: '' },
   },
 });
@@ -60,6 +61,7 @@ const base = options.server ? `/oauth2/${options.server}` : '';
 const issuer = `${org}${base}`;
 const v1 = options.server ? `${base}/v1` : '/oauth2/v1';
 const groupsApi = new GroupsApi(org);
+groupsApi.disabled = disabled;
 let keys = [await signingKey()];
 let provider = build();
 console.log(`ready ${issuer}`);
@@ -70,18 +72,25 @@ async function signingKey() {
   return { ...(await jose.exportJWK(privateKey)), kid: randomBytes(32).toString('base64url'), alg: 'RS256', use: 'sig' };
 }
 
+/** A client with a key has no secret. */
+function credentials() {
+  const key = options['client-key'];
+  if (!key) return { client_secret: options['client-secret'], token_endpoint_auth_method: 'client_secret_basic' };
+  return { jwks: { keys: [JSON.parse(key)] }, token_endpoint_auth_method: 'private_key_jwt' };
+}
+
 function build() {
   const policy = interactionPolicy.base();
   policy.remove('consent'); // an Okta application is assigned by an administrator; nobody is asked
 
   const built = new Provider(issuer, {
+    enabledJWA: { clientAuthSigningAlgValues: ['RS256', 'ES256'] },
     clients: [
       {
         client_id: options['client-id'],
-        client_secret: options['client-secret'],
-        token_endpoint_auth_method: 'client_secret_basic',
+        ...credentials(),
         redirect_uris: options.redirect,
-        post_logout_redirect_uris: options.redirect.map((uri) => new URL('/', uri).href),
+        post_logout_redirect_uris: options.redirect.map((uri) => new URL('logged-out', uri).href),
         response_types: ['code'],
         grant_types: ['authorization_code', 'refresh_token'],
         scope: SCOPES.join(' '),
@@ -96,6 +105,7 @@ function build() {
       end_session: `${v1}/logout`,
       revocation: `${v1}/revoke`,
       introspection: `${v1}/introspect`,
+      pushed_authorization_request: `${v1}/par`,
     },
     scopes: SCOPES,
     claims: {
@@ -112,6 +122,7 @@ function build() {
       devInteractions: { enabled: false },
       revocation: { enabled: true },
       introspection: { enabled: true },
+      pushedAuthorizationRequests: { enabled: true, requirePushedAuthorizationRequests: false },
       rpInitiatedLogout: { enabled: true, logoutSource: signOutAtOnce },
     },
     ttl: { IdToken: 3600, AccessToken: 3600, Session: 7200, Interaction: 3600, Grant: 86400, AuthorizationCode: 60 },

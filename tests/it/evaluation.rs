@@ -94,6 +94,8 @@ async fn yes_lets_in_and_no_keeps_out() {
     service.answers(|question| Reply::signed(&answer(question, false)));
     assert_eq!(meets(&world).await, [NO, "", ""]);
     assert_eq!((service.questions().len(), service.key_fetches()), (2, 1));
+    world.proxy.logged(0, &[r#""event":"login""#]).await;
+    assert!(!world.proxy.log().contains("tenant=1"), "no query is in any log");
 }
 
 #[tokio::test]
@@ -266,6 +268,52 @@ async fn keys_that_were_changed_are_fetched_again() {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     assert_eq!(service.key_fetches(), 2);
+}
+
+#[tokio::test]
+async fn what_was_said_under_other_keys_counts_no_longer() {
+    let (mut world, service) = world().await;
+    let mut alice = world.signed_in(Person::alice(), "http://in.localhost/page").await;
+    world.proxy.config.rest = world.proxy.config.rest.replace("/keys\"", "/new-keys\"");
+    let after = world.proxy.log().len();
+    world.proxy.write_config();
+    world.proxy.logged(after, &["the configuration was reloaded"]).await;
+
+    let page = alice.open("http://in.localhost/page").await;
+    let text = page.response.text();
+    assert!(page.response.status == 403 && text.contains(UNKNOWN), "{text}");
+    let again = crate::support::browser::link(&text, "Try again").unwrap();
+    assert_eq!(alice.open(&again).await.response.status, 200, "{:#?}", alice.trail);
+    assert_eq!((service.questions().len(), service.key_fetches()), (2, 2));
+}
+
+#[tokio::test]
+async fn a_missing_answer_stays_missing_where_a_certificate_is_asked_for_too() {
+    let service = Evaluator::start().await;
+    let application = r#"
+[[applications]]
+name = "Both"
+domain = "both.$TLD"
+origin = "$ORIGIN"
+auto_redirect_to_identity = true
+policies = [{ name = "asked", decision = "allow", include = [{ everyone = {} }], require = [
+  { external_evaluation = { evaluate_url = "$SERVICE/evaluate?tenant=1", keys_url = "$SERVICE/keys" } },
+  { certificate = {} },
+] }]
+"#;
+    let world = World::with(&application.replace("$SERVICE", &service.url), |_| ()).await;
+    // Nobody here has a certificate: the application's host refuses everybody who gets so far.
+    for (success, ends) in
+        [(Some(true), "both.localhost"), (Some(false), "access.localhost"), (None, "access.localhost")]
+    {
+        service.answers(move |question| match success {
+            Some(success) => Reply::signed(&answer(question, success)),
+            None => Reply::json(500, &json!({})),
+        });
+        let mut browser = world.browser();
+        let page = browser.open("http://both.localhost/page").await;
+        assert_eq!((page.url.host_str(), page.response.status), (Some(ends), 403), "{success:?} {:#?}", browser.trail);
+    }
 }
 
 #[tokio::test]

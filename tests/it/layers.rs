@@ -151,12 +151,12 @@ fn layer(module: &str) -> usize {
     LAYERS.iter().position(|row| row.contains(&module)).unwrap_or_else(|| panic!("`{module}` has no row"))
 }
 
-/// The module at the root that a file belongs to; none for `lib.rs` and `main.rs`.
+/// The module at the root that a file belongs to; none for `lib.rs` and the files of the binary.
 fn module_of(file: &Path) -> Option<String> {
     let first = file.strip_prefix(source_root()).unwrap().components().next().unwrap();
     let first = Path::new(first.as_os_str());
     let name = first.file_stem().unwrap().to_str().unwrap();
-    (!matches!(name, "lib" | "main")).then(|| name.to_owned())
+    (!matches!(name, "lib" | "main" | "commands")).then(|| name.to_owned())
 }
 
 fn source_root() -> PathBuf {

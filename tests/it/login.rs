@@ -472,3 +472,27 @@ async fn tabs_opened_at_once_in_a_fresh_browser_land_on_their_own_pages() {
         assert_eq!((landed.url.as_str(), landed.response.status), (page, 200), "{:#?}", browser.trail);
     }
 }
+
+#[tokio::test]
+async fn what_a_login_left_open_is_asked_of_the_provider_again() {
+    let application = r#"
+[[applications]]
+name = "Vault"
+domain = "vault.$TLD"
+origin = "$ORIGIN"
+auto_redirect_to_identity = true
+policies = [{ name = "two factors", decision = "allow", include = [{ auth_method = { auth_method = "mfa" } }] }]
+"#;
+    let world = World::with(application, |_| ()).await;
+    world.idp.script(|script| script.claims = Box::new(|claims| drop(claims.remove("amr"))));
+    let mut alice = world.browser();
+    let page = alice.open("http://vault.localhost/page").await;
+    let text = page.response.text();
+    assert!(page.response.status == 403 && text.contains("It could not be decided"), "{text}");
+    world.idp.script(|script| script.claims = Box::new(|claims| drop(claims.insert("amr".into(), ["mfa"].into()))));
+    let again = crate::support::browser::link(&text, "Try again").unwrap();
+    let page = alice.open(&again).await;
+    assert_eq!((page.url.as_str(), page.response.status), ("http://vault.localhost/page", 200), "{:#?}", alice.trail);
+    let prompted = alice.trail.iter().any(|(url, _)| url.query_pairs().any(|(name, _)| name == "prompt"));
+    assert!(!prompted, "whoever is signed in there is asked for nothing");
+}

@@ -91,3 +91,68 @@ async fn a_login_that_asks_nobody_is_a_login_too() {
         assert!(metrics.contains(&line), "{line}: {metrics}");
     }
 }
+
+/// At `open` a shadow policy would let everybody in, at `strict` nobody, at `closed` those whom no policy lets in.
+const SHADOWS: &str = r#"
+[[applications]]
+name = "Open"
+domain = "open.$TLD"
+origin = "$ORIGIN"
+auto_redirect_to_identity = true
+policies = [
+    { name = "no login", decision = "bypass", include = [{ everyone = {} }], shadow = true },
+    { name = "members", decision = "allow", include = [{ everyone = {} }] },
+]
+
+[[applications]]
+name = "Strict"
+domain = "strict.$TLD"
+origin = "$ORIGIN"
+auto_redirect_to_identity = true
+policies = [
+    { name = "nobody", decision = "deny", include = [{ everyone = {} }], shadow = true },
+    { name = "members", decision = "allow", include = [{ everyone = {} }] },
+]
+
+[[applications]]
+name = "Closed"
+domain = "closed.$TLD"
+origin = "$ORIGIN"
+auto_redirect_to_identity = true
+policies = [
+    { name = "alice", decision = "allow", include = [{ email = { email = "alice@example.com" } }] },
+    { name = "the rest", decision = "allow", include = [{ everyone = {} }], shadow = true },
+]
+"#;
+
+#[tokio::test]
+async fn what_shadow_policies_would_have_done_is_told_without_a_session_and_at_login() {
+    let world = World::with(SHADOWS, |_| ()).await;
+    let answer = world.raw(raw::request("GET", "open.localhost", "/", &[])).await.unwrap();
+    assert!(crate::support::leads_to_login(&answer));
+    world.idp.script(|script| script.person = Person::bob());
+    let mut bob = world.browser();
+    assert_eq!(bob.open("http://strict.localhost/").await.response.status, 200);
+    assert_eq!(bob.open("http://closed.localhost/").await.response.status, 403);
+
+    let metrics = world.proxy.metrics().await;
+    let count = |policy: &str, outcome: &str| {
+        let of = |line: &&str| {
+            line.starts_with("portcullis_shadow_policies_total{")
+                && [policy, outcome].iter().all(|label| line.contains(&format!("\"{label}\"")))
+        };
+        metrics.lines().find(of).and_then(|line| line.rsplit(' ').next()?.parse().ok())
+    };
+    assert_eq!(count("no login", "bypass"), Some(1), "{metrics}");
+    assert_eq!(count("nobody", "deny"), Some(2), "at login, and on the request: {metrics}");
+    assert_eq!(count("the rest", "allow"), Some(1), "{metrics}");
+    for words in [
+        ["access", "refused", "no_session", "no login", "bypass"],
+        ["login", "allowed", "Strict", "nobody", "deny"],
+        ["login", "refused", "no_policy_applied", "the rest", "allow"],
+        ["access", "refused", "no_policy_applied", "the rest", "allow"],
+    ] {
+        let words = words.map(|word| format!("\"{word}\""));
+        world.proxy.logged(0, &words.each_ref().map(String::as_str)).await;
+    }
+}

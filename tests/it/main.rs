@@ -28,6 +28,7 @@ mod login;
 mod logout;
 mod logs;
 mod matrix;
+mod okta;
 mod programs;
 mod proxying;
 mod refusals;

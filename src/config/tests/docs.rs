@@ -4,6 +4,7 @@ use super::super::rules::SELECTORS;
 use super::{complete, read};
 
 const POLICIES: &str = include_str!("../../../docs/policies.md");
+const OKTA: &str = include_str!("../../../docs/okta.md");
 
 /// What the examples refer to.
 const AROUND: &str = r#"
@@ -34,7 +35,37 @@ config = { client_id = "id", client_secret = "env:X", okta_account = "https://de
 "#;
 
 fn examples() -> impl Iterator<Item = &'static str> {
-    POLICIES.split("```toml\n").skip(1).map(|rest| rest.split_once("\n```").unwrap().0)
+    toml_of(POLICIES)
+}
+
+fn toml_of(page: &'static str) -> impl Iterator<Item = &'static str> {
+    page.split("```toml\n").skip(1).map(|rest| rest.split_once("```").unwrap().0.trim_end())
+}
+
+#[test]
+fn every_example_of_a_provider_can_be_read() {
+    let mut read = 0;
+    for example in toml_of(OKTA).map(|example| example.trim_start()) {
+        let mut base = "okta_account = \"https://acme.okta.com\"\nclient_id = \"x\"\n".to_owned();
+        if !example.contains("private_key") {
+            base += "client_secret = \"env:X\"\n";
+        }
+        if example.contains("groups_refresh") {
+            base += "api_token = \"env:X\"\n";
+        }
+        let head =
+            "[[identity_providers]]\nid = \"okta\"\nname = \"Okta\"\ntype = \"okta\"\n[identity_providers.config]\n";
+        let text = match example {
+            whole if whole.starts_with("[[identity_providers]]") => whole.to_owned(),
+            rule if rule.starts_with("include") => format!("{head}{base}[[groups]]\nid = \"g\"\n{rule}"),
+            keys => format!("{head}{base}{keys}"),
+        };
+        let file = std::path::Path::new("portcullis.toml");
+        let loaded = super::super::parse(&complete(&text), file, &super::super::Offline);
+        loaded.unwrap_or_else(|errors| panic!("{text}\n{errors}"));
+        read += 1;
+    }
+    assert!(read >= 6, "{read}");
 }
 
 #[test]

@@ -64,7 +64,7 @@ plain_http = true
     let provider = &loaded.config.identity_providers[0];
     let IdpKind::Saml(saml) = &provider.kind else { panic!("{provider:?}") };
     assert_eq!(
-        (provider.kind.name(), provider.kind.claims()),
+        (provider.type_name(), provider.claims()),
         ("saml", ["department", "Job Title"].map(str::to_owned).as_slice())
     );
     let keys = saml.decryption_keys().unwrap();

@@ -23,6 +23,18 @@ fn a_hundred_thousand_rules_are_read_and_compiled() {
 }
 
 #[test]
+fn many_policies_are_read_in_time() {
+    let mut policies = String::new();
+    (0..20_000).for_each(|i| {
+        write!(policies, "{{name='{i}',decision='allow',include=[{{email={{email='{i}@b.c'}}}}]}},").unwrap()
+    });
+    let text = format!(
+        "[[applications]]\ndomain = \"a.example.com\"\norigin = \"http://127.0.0.1:1\"\npolicies = [{policies}]"
+    );
+    assert_eq!(read(&complete(&text)).unwrap().config.applications[0].policies.len(), 20_000);
+}
+
+#[test]
 fn a_thousand_groups_in_each_other_are_good_and_a_ring_of_them_is_not() {
     let groups = |last: &str| {
         let mut text = String::new();

@@ -119,9 +119,20 @@ fn another_application_s_token_is_no_business_of_the_origin() {
     let strict = compile(2, cases::TEAM_DOMAIN, &policies, node.known());
     assert_eq!(get("behind", &["bearer alice wiki"]).ask(&strict, NOW), "deny no_policy_applied");
     assert_eq!(get("behind", &["bearer alice app"]).ask(&strict, NOW), "log in redirect no_session");
-    // Whose address is in it decides nothing here: that is the other application's.
+    // It opens nothing for those whom its own application would not let in with the same request.
     assert!(get("wiki", &["cookie ivan wiki"]).ask(&node, NOW).starts_with("deny"));
-    assert!(get("behind", &["bearer ivan wiki"]).ask(&node, NOW).starts_with("forward"));
+    assert_eq!(get("behind", &["bearer ivan wiki"]).ask(&node, NOW), "log in redirect no_session");
+    for excluded in [json!({"email": {"email": "alice@example.com"}}), json!({"ip": {"ip": "0.0.0.0/0"}})] {
+        let mut policies = WORLD.applications.clone();
+        let wiki = policies.iter_mut().find(|app| app.name == "wiki").unwrap();
+        wiki.policies[0].exclude = vec![serde_json::from_value(excluded).unwrap()];
+        let changed = compile(3, cases::TEAM_DOMAIN, &policies, node.known());
+        assert_eq!(get("behind", &["bearer alice wiki"]).ask(&changed, NOW), "log in redirect no_session");
+        assert_eq!(
+            get("behind", &["bearer erin partners"]).ask(&changed, NOW),
+            "forward behind as nobody by `the wiki`"
+        );
+    }
 }
 
 /// What a connection shows, in the words of the table below.

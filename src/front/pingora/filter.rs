@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Response, Uri, header};
+use http::{HeaderValue, Response, Uri, header};
 use ipnet::IpNet;
 use pingora::http::RequestHeader;
 use pingora::prelude::{Error, ErrorType, Result, Session};
 
-use super::request::{client, client_tls, has_fragment, view};
+use super::request::{client, client_tls, has_fragment, read_form, view};
 use super::{respond, upstream};
 use crate::config::Config;
 use crate::control::Access;
-use crate::engine::{Application, Decision, Need, Permit, Program, Refusal, Snapshot, Style, decide};
+use crate::engine::{Application, Challenge, Decision, Need, Permit, Program, Refusal, Snapshot, Style, decide};
 use crate::login;
 use crate::model::{Reason, RequestId, RequestView, UnixTime};
 use crate::observe::audit::{Event, Kind, Outcome};
@@ -338,6 +338,7 @@ impl AccessFilter {
         match decision {
             Decision::LogIn(challenge) => {
                 metrics().request(metrics::Decision::Login, Some(challenge.reason));
+                challenged(snapshot, &challenge, request, id);
                 login::respond(snapshot.team(), &challenge, request, id, now)
             }
             Decision::Deny(refusal) => {
@@ -408,6 +409,21 @@ fn count_shadow(application: &Application, shadow: Option<(&str, policy::Outcome
     }
 }
 
+/// A challenge is no event, unless a shadow policy would have made another decision of it.
+fn challenged(snapshot: &Snapshot, challenge: &Challenge, request: &RequestView<'_>, id: RequestId) {
+    let Some((policy, outcome)) = challenge.shadow() else { return };
+    let Challenge { application, reason, .. } = challenge;
+    count_shadow(application, Some((policy, outcome)));
+    let told = Event {
+        reason: Some(reason.id()),
+        application: Some(&application.settings().name),
+        aud: Some(application.aud().as_str()),
+        shadow: Some((policy, outcome.as_str())),
+        ..event(snapshot, Outcome::Refused, request, id)
+    };
+    told.emit();
+}
+
 fn record(
     snapshot: &Snapshot,
     counted: metrics::Decision,
@@ -475,17 +491,3 @@ fn permitted<'a>(permit: &'a Permit, event: Event<'a>) -> Event<'a> {
 }
 
 const FORM_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The body of a form to one of our own endpoints; `None` where it is longer than any of ours.
-async fn read_form(session: &mut Session, method: &Method, max: usize) -> Result<Option<Bytes>> {
-    let mut body = Vec::new();
-    if *method == Method::POST {
-        while let Some(part) = session.read_request_body().await? {
-            body.extend_from_slice(&part);
-            if body.len() > max {
-                return Ok(None);
-            }
-        }
-    }
-    Ok(Some(body.into()))
-}

@@ -1,9 +1,10 @@
 use std::net::{IpAddr, Ipv4Addr};
 
-use http::{HeaderValue, header};
+use bytes::Bytes;
+use http::{HeaderValue, Method, header};
 use ipnet::IpNet;
 use pingora::http::RequestHeader;
-use pingora::prelude::Session;
+use pingora::prelude::{Result, Session};
 use smallvec::SmallVec;
 
 use super::filter::{FilterSettings, ListenerSettings};
@@ -106,4 +107,18 @@ fn parse_hop(hop: &str) -> Option<IpAddr> {
     let hop = hop.trim();
     let ip = hop.parse::<IpAddr>().or_else(|_| hop.parse::<std::net::SocketAddr>().map(|addr| addr.ip()));
     ip.ok().map(|ip| ip.to_canonical())
+}
+
+/// The body of a form to one of our own endpoints; `None` where it is longer than any of ours.
+pub(super) async fn read_form(session: &mut Session, method: &Method, max: usize) -> Result<Option<Bytes>> {
+    let mut body = Vec::new();
+    if *method == Method::POST {
+        while let Some(part) = session.read_request_body().await? {
+            body.extend_from_slice(&part);
+            if body.len() > max {
+                return Ok(None);
+            }
+        }
+    }
+    Ok(Some(body.into()))
 }

@@ -92,11 +92,12 @@ pub(super) fn denied(refusal: &Refusal, login: &str, request: &RequestView<'_>, 
             answer::json(StatusCode::FORBIDDEN, &body)
         }
         (Some(session), Style::Redirect | Style::Page | Style::Upgrade) => {
+            let anew = (refusal.reason == Reason::IdentityIncomplete).then(|| format!("{login}&anew=1"));
             let page = Denied {
                 application: &settings.name,
                 signed_in_as: session.email().map(crate::model::Email::as_str),
                 message: settings.custom_deny_message.as_deref(),
-                undecided: (refusal.reason == Reason::IdentityIncomplete).then_some(login),
+                undecided: anew.as_deref(),
                 switch_account: Some(&format!("{login}&switch=1")),
                 reason: Some(refusal.reason.id()),
                 request_id: &id.to_string(),

@@ -61,7 +61,7 @@ async fn a_provider_that_comes_back_is_used_again() {
     op.reply(DISCOVERY, &[Reply::html(503), Reply::json(200, &metadata)]);
     assert!(matches!(op.login(&provider).await, Err(LoginFailure::Answer { endpoint: Endpoint::Discovery, .. })));
     assert!(op.login(&provider).await.is_err(), "within the memory of the failure");
-    tokio::time::sleep(op.settings().ages.failure + Duration::from_millis(100)).await;
+    tokio::time::sleep(op.client().ages.failure + Duration::from_millis(100)).await;
     assert!(op.login(&provider).await.is_ok());
 }
 
@@ -92,7 +92,7 @@ async fn the_last_good_documents_stay_until_they_are_stale() {
         cooldown: Duration::from_millis(10),
         failure: Duration::from_millis(10),
     };
-    let provider = provider(OktaSettings { ages, ..op.settings() });
+    let provider = provider(OktaSettings { client: ClientSettings { ages, ..op.client() }, ..op.settings() });
     assert!(op.login(&provider).await.is_ok());
     for reply in
         [Reply::html(200), Reply::html(500), Reply::json(200, &json!({"keys": []})), Reply::json(200, &json!(7))]
@@ -140,8 +140,9 @@ async fn j09_unknown_keys_cost_one_fetch_per_cooldown() {
 #[tokio::test]
 async fn r18_endpoints_do_not_move_under_a_constant_issuer() {
     let (op, other) = (StandIn::start().await, StandIn::start().await);
-    let ages = Ages { fresh: Duration::from_millis(20), stale: Duration::from_millis(400), ..op.settings().ages };
-    let settings = OktaSettings { ages: Ages { failure: Duration::from_millis(10), ..ages }, ..op.settings() };
+    let ages = Ages { fresh: Duration::from_millis(20), stale: Duration::from_millis(400), ..op.client().ages };
+    let ages = Ages { failure: Duration::from_millis(10), ..ages };
+    let settings = OktaSettings { client: ClientSettings { ages, ..op.client() }, ..op.settings() };
     let moving = provider(settings);
     assert!(op.login(&moving).await.is_ok());
     op.state().metadata["token_endpoint"] = json!(format!("{}{TOKEN}", other.origin));
@@ -211,7 +212,10 @@ async fn r11_addresses() {
     assert!(matches!(op.login(&op.provider()).await, Err(LoginFailure::Email(EmailFailure::Unverified))));
     op.state().id_token = json!({"email_verified": true});
     assert!(op.login(&op.provider()).await.is_ok());
-    let upn = provider(OktaSettings { email_claim_name: Some("upn".into()), ..op.settings() });
+    let upn = provider(OktaSettings {
+        client: ClientSettings { email_claim_name: Some("upn".into()), ..op.client() },
+        ..op.settings()
+    });
     assert!(matches!(op.login(&upn).await, Err(LoginFailure::Email(EmailFailure::Missing))));
     op.state().userinfo["upn"] = json!("ann@other.example");
     assert_eq!(op.login(&upn).await.unwrap().email.as_str(), "ann@other.example");

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::stand_in::{StandIn, begin, finish};
 use super::*;
+use crate::model::GroupsSource;
 use crate::oidc::testing::{ec, jwks, rsa};
 use crate::oidc::{ClaimsError, IdTokenError};
 
@@ -32,10 +33,12 @@ async fn oidcc_client_test() {
         name: Some("Ann".into()),
         idp: IdpRef { id: IdpId("okta-1".into()), kind: "okta".into() },
         groups: Groups::Known(vec![admins]),
+        groups_seen: Some(GroupsSeen { source: GroupsSource::Userinfo, at: NOW }),
         amr: Some(vec!["pwd".into()]),
         claims: Map::from_iter([("department".to_owned(), json!("R&D"))]),
         at: NOW,
         ip: Some("192.0.2.7".parse().unwrap()),
+        id_token: None,
     };
     assert_eq!(profile, expected);
     let calls = ["/.well-known/openid-configuration", "/oauth2/v1/token", "/oauth2/v1/keys", "/oauth2/v1/userinfo"];
@@ -130,6 +133,17 @@ async fn oidcc_client_test_userinfo_bearer_header() {
     assert_eq!(op.login(&op.provider()).await.unwrap().email.as_str(), "ann@corp.example");
 }
 
+/// A test that the suite lets one skip: the token goes into the header and nowhere else, and where that is not taken nobody
+/// logs in without what userinfo would have said.
+#[tokio::test]
+async fn oidcc_client_test_userinfo_bearer_body() {
+    let op = StandIn::start().await;
+    op.reply("/oauth2/v1/userinfo", &[stand_in::Reply::json(401, &json!({"error": "invalid_token"}))]);
+    let failure = op.login(&op.provider()).await.unwrap_err();
+    assert!(matches!(failure, LoginFailure::Answer { endpoint: Endpoint::Userinfo, .. }), "{failure:?}");
+    assert_eq!(op.calls("/oauth2/v1/userinfo"), 1, "asked once, in one way");
+}
+
 #[tokio::test]
 async fn oidcc_client_test_userinfo_invalid_sub() {
     let op = StandIn::start().await;
@@ -216,7 +230,7 @@ async fn oidcc_client_test_signing_key_rotation() {
         op.state().header["kid"] = json!(kid);
         op.state().jwks = jwks(&[rsa(index).jwk(Some(kid))]);
         assert!(op.login(&provider).await.is_ok(), "{kid}");
-        tokio::time::sleep(op.settings().ages.cooldown).await;
+        tokio::time::sleep(op.client().ages.cooldown).await;
     }
     assert_eq!(op.calls("/oauth2/v1/keys"), 3);
 }

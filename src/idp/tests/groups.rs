@@ -27,7 +27,7 @@ fn known(result: Result<Profile, LoginFailure>) -> usize {
 fn failure(result: Result<Profile, LoginFailure>) -> GroupsFailure {
     let failure = result.unwrap_err();
     assert_eq!((failure.id(), failure.blame()), ("groups_unavailable", Blame::Provider));
-    assert!(failure.sentence().starts_with("Failed to fetch user/group information from the identity"));
+    assert_eq!(failure.sentence(), "Failed to fetch user/group information from the identity provider");
     match failure {
         LoginFailure::Groups(reason) => reason,
         other => panic!("{other:?}"),

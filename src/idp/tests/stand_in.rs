@@ -1,6 +1,6 @@
 //! An OpenID provider shaped like Okta, on the loopback interface, that can misbehave.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -51,6 +51,14 @@ pub(super) struct State {
     pub(super) next_link_origin: Option<String>,
     /// Paths that were called.
     pub(super) calls: Vec<String>,
+    /// What the users API says of the person.
+    pub(super) status: &'static str,
+    /// The client's key, where it has one instead of a secret.
+    pub(super) client_key: Option<TestKey>,
+    /// Assertions that were seen.
+    pub(super) assertions: HashSet<String>,
+    /// Requests that were left here, by their names.
+    pub(super) pushed: HashMap<String, HashMap<String, String>>,
     /// Logins that were begun: code, nonce and challenge.
     flows: HashMap<String, (String, String)>,
 }
@@ -102,6 +110,10 @@ impl StandIn {
             replies: HashMap::new(),
             next_link_origin: None,
             calls: Vec::new(),
+            status: "ACTIVE",
+            client_key: None,
+            assertions: HashSet::new(),
+            pushed: HashMap::new(),
             flows: HashMap::new(),
         };
         let stand_in = Self { origin, state: Arc::new(Mutex::new(state)) };
@@ -129,22 +141,34 @@ impl StandIn {
     /// What a test may want to be different.
     pub(super) fn settings(&self) -> OktaSettings {
         OktaSettings {
-            id: IdpId("okta-1".into()),
-            name: "Okta".into(),
-            client_id: "client".into(),
-            client_secret: Secret::new(CLIENT_SECRET),
+            client: self.client(),
             okta_account: Url::parse(&self.origin).unwrap(),
             authorization_server_id: None,
             api_token: None,
+            refresh: None,
+            groups_budget: Duration::from_secs(5),
+        }
+    }
+
+    /// The part of it that every provider has.
+    pub(super) fn client(&self) -> ClientSettings {
+        ClientSettings {
+            id: IdpId("okta-1".into()),
+            name: "Okta".into(),
+            client_id: "client".into(),
+            credentials: Credentials::Secret(Secret::new(CLIENT_SECRET)),
             claims: vec!["department".into()],
             email_claim_name: None,
+            prompt: None,
+            max_age: None,
+            pushed_requests: false,
+            provider_logout: false,
             ages: Ages {
                 fresh: Duration::from_secs(60),
                 stale: Duration::from_secs(600),
                 cooldown: Duration::from_millis(300),
                 failure: Duration::from_millis(300),
             },
-            groups_budget: Duration::from_secs(5),
         }
     }
 
@@ -158,8 +182,12 @@ impl StandIn {
 
     /// What the browser does at the authorization endpoint, and what it brings back.
     pub(super) fn authorize(&self, begun: &Started) -> String {
-        let query: HashMap<_, _> = begun.url.query_pairs().into_owned().collect();
+        let mut query: HashMap<_, _> = begun.url.query_pairs().into_owned().collect();
         let mut state = self.state();
+        if let Some(name) = query.get("request_uri") {
+            assert_eq!((query.len(), query["client_id"].as_str()), (2, "client"), "nothing else goes by the browser");
+            query = state.pushed.remove(name).unwrap();
+        }
         let code = format!("code-{}", state.flows.len());
         state.flows.insert(code.clone(), (query["nonce"].clone(), query["code_challenge"].clone()));
         format!("code={code}&state={}", query["state"])
@@ -171,10 +199,17 @@ impl StandIn {
     }
 }
 
-pub(super) fn provider(settings: OktaSettings) -> Provider {
+pub(super) fn http() -> HttpClient {
     let timeouts = Timeouts { connect: Duration::from_millis(400), total: Duration::from_millis(400) };
-    let http = HttpClient::new(&Roots::default(), timeouts).unwrap();
-    Provider::okta(settings, http, Url::parse("https://team.example/cdn-cgi/access/callback").unwrap())
+    HttpClient::new(&Roots::default(), timeouts).unwrap()
+}
+
+pub(super) fn redirect_uri() -> Url {
+    Url::parse("https://team.example/cdn-cgi/access/callback").unwrap()
+}
+
+pub(super) fn provider(settings: OktaSettings) -> Provider {
+    Provider::okta(settings, http(), redirect_uri())
 }
 
 /// What the browser that began a login holds.
@@ -188,7 +223,7 @@ pub(super) struct Started {
 pub(super) async fn begin(provider: &Provider) -> Result<Started, LoginFailure> {
     static STATES: AtomicUsize = AtomicUsize::new(0);
     let state = format!("state-{}", STATES.fetch_add(1, Ordering::Relaxed));
-    let Begun { url, pending } = provider.begin(&state, Hints::default()).await?;
+    let Begun { url, pending } = provider.begin(&state, Hints::default(), NOW).await?;
     Ok(Started { url, state: Secret::new(state), pending })
 }
 
@@ -256,18 +291,60 @@ fn answer(request: &Request, state: &mut State) -> Reply {
         {
             groups(request, state)
         }
+        "/api/v1/users/00u1"
+            if request.headers.get("authorization").is_some_and(|a| *a == format!("SSWS {API_TOKEN}")) =>
+        {
+            Reply::json(200, &json!({"id": "00u1", "status": state.status, "profile": {"login": "ann@corp.example"}}))
+        }
+        "/oauth2/v1/par" => push(request, state),
         path if path.ends_with("/groups") => Reply::json(401, &json!({"errorCode": "E0000011"})),
         _ => Reply::html(404),
     }
 }
 
+/// RFC 9126: keeps the request, and gives it a name.
+fn push(request: &Request, state: &mut State) -> Reply {
+    if !is_the_client(request, state) {
+        return Reply::json(401, &json!({"error": "invalid_client"}));
+    }
+    let name = format!("urn:ietf:params:oauth:request_uri:{}", state.pushed.len());
+    state.pushed.insert(name.clone(), request.form.clone());
+    Reply::json(201, &json!({"request_uri": name, "expires_in": 60}))
+}
+
+fn is_the_client(request: &Request, state: &mut State) -> bool {
+    let form = |name: &str| request.form.get(name).map(String::as_str);
+    let authorization = request.headers.get("authorization");
+    let Some(key) = &state.client_key else {
+        // RFC 6749 §2.3.1: both are form-encoded before they become a Basic credential.
+        use base64::Engine as _;
+        let basic = base64::engine::general_purpose::STANDARD.encode("client:client%3As+e%2Bcret");
+        return authorization == Some(&format!("Basic {basic}"));
+    };
+    let assertion = form("client_assertion").unwrap_or_default();
+    let jwk: jsonwebtoken::jwk::Jwk = serde_json::from_value(key.jwk(None)).unwrap();
+    let header = jsonwebtoken::decode_header(assertion).unwrap();
+    let mut rules = jsonwebtoken::Validation::new(header.alg);
+    rules.set_audience(&[state.metadata["token_endpoint"].as_str().unwrap()]);
+    rules.set_issuer(&["client"]);
+    rules.validate_exp = false;
+    let key = jsonwebtoken::DecodingKey::from_jwk(&jwk).unwrap();
+    let claims = jsonwebtoken::decode::<Value>(assertion, &key, &rules).unwrap().claims;
+    let fresh = claims["jti"].as_str().is_some_and(|jti| state.assertions.insert(jti.to_owned()));
+    let brief = claims["iat"] == NOW.0 && claims["exp"] == NOW.0 + 300;
+    let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+    let shown = (form("client_assertion_type"), form("client_id"), form("client_secret"), authorization);
+    header.kid.as_deref() == Some("key-1")
+        && fresh
+        && brief
+        && claims["sub"] == "client"
+        && shown == (Some(kind), Some("client"), None, None)
+}
+
 fn token(request: &Request, state: &mut State) -> Reply {
     let refuse = |error: &str| Reply::json(400, &json!({"error": error}));
     let form = |name: &str| request.form.get(name).cloned().unwrap_or_default();
-    // RFC 6749 §2.3.1: both are form-encoded before they become a Basic credential.
-    use base64::Engine as _;
-    let basic = base64::engine::general_purpose::STANDARD.encode("client:client%3As+e%2Bcret");
-    if request.headers.get("authorization") != Some(&format!("Basic {basic}")) {
+    if !is_the_client(request, state) {
         return Reply::json(401, &json!({"error": "invalid_client"}));
     }
     // A code is good once.

@@ -7,6 +7,7 @@ use http::Method;
 use serde_json::Value;
 
 use crate::model::{Email, Groups, Host, Identity, UnixTime};
+use crate::policy::values::TimeWindowText;
 use crate::policy::{AccessGroup, Country, Fact, List, ListItems, Outcome, Policy, PolicyDecision, Rule};
 
 /// Everything that there is.
@@ -20,7 +21,7 @@ pub(super) struct World<'a> {
 pub(super) struct Asked {
     /// Nobody, before anybody has logged in.
     pub(super) person: Option<(Email, Option<Identity>)>,
-    pub(super) ip: IpAddr,
+    pub(super) ip: Option<IpAddr>,
     pub(super) method: Method,
     pub(super) now: UnixTime,
     pub(super) country: Option<Country>,
@@ -85,11 +86,12 @@ impl World<'_> {
                 let email = email?;
                 Some(emails.iter().any(|listed| Email::parse(listed).as_ref() == Ok(email)))
             }
-            Rule::Ip { ip } => Some(ip.net().contains(&asked.ip)),
+            Rule::Ip { ip } => Some(ip.net().contains(&asked.ip?)),
             Rule::IpList { id } => {
                 let list = self.lists.iter().find(|list| list.id == *id)?;
                 let ListItems::Ip(ranges) = &list.items else { return None };
-                Some(ranges.iter().any(|range| range.net().contains(&asked.ip)))
+                let ip = asked.ip?;
+                Some(ranges.iter().any(|range| range.net().contains(&ip)))
             }
             Rule::Geo { country_code } => Some(asked.country? == *country_code),
             Rule::Group { id } => {
@@ -121,17 +123,34 @@ impl World<'_> {
             }
             Rule::LoginMethod { id } => Some(identity?.idp.id == *id),
             Rule::AuthMethod { auth_method } => Some(identity?.amr.as_ref()?.contains(auth_method)),
-            Rule::ExternalEvaluation { evaluate_url, .. } => identity?.evaluations.get(evaluate_url).copied(),
+            Rule::ExternalEvaluation { evaluate_url, keys_url } => {
+                identity?.evaluations.get(&format!("{evaluate_url} {keys_url}")).copied()
+            }
             Rule::Certificate {} => fact(asked.certificate, |_| true),
             Rule::CommonName { common_name } => fact(asked.certificate, |name| name == common_name),
             Rule::AnyValidServiceToken {} => fact(asked.service_token, |_| true),
             Rule::ServiceToken { token_id } => fact(asked.service_token, |id| id == token_id),
             Rule::LinkedAppToken { app_uid } => fact(asked.linked_app, |id| id == app_uid),
             Rule::PortcullisMethod { methods } => Some(methods.iter().any(|verb| verb.0 == asked.method)),
-            Rule::PortcullisTime(window) => window.holds(asked.now),
+            Rule::PortcullisTime(window) => within(&window.clone().into(), asked.now),
             _ => None,
         }
     }
+}
+
+fn within(window: &TimeWindowText, now: UnixTime) -> Option<bool> {
+    const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
+    let local = jiff::tz::TimeZone::get(&window.time_zone).ok()?;
+    let local = local.to_datetime(jiff::Timestamp::from_second(now.0.try_into().ok()?).ok()?);
+    let clock = local.strftime("%H:%M").to_string();
+    let today = usize::try_from(local.weekday().to_sunday_zero_offset()).ok()?;
+    let begins = |day: usize| window.days.is_empty() || window.days.iter().any(|named| *named == DAYS[day % 7]);
+    let (from, to) = (window.from <= clock, clock < window.to);
+    Some(if window.from < window.to {
+        begins(today) && from && to
+    } else {
+        begins(today) && from || begins(today + 6) && to
+    })
 }
 
 fn fact(fact: Fact<&str>, holds: impl Fn(&str) -> bool) -> Option<bool> {

@@ -120,7 +120,7 @@ async fn connection(stream: TcpStream, shared: Arc<Mutex<Shared>>) {
         let mut parts = head.first.split(' ');
         let reply = match (parts.next(), parts.next()) {
             (Some("POST"), Some("/evaluate?tenant=1")) => shared.lock().unwrap().asked(&body),
-            (Some("GET"), Some("/keys")) => {
+            (Some("GET"), Some("/keys" | "/new-keys")) => {
                 let mut shared = shared.lock().unwrap();
                 shared.key_fetches += 1;
                 Reply::json(200, &shared.keys)

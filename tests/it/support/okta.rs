@@ -27,11 +27,17 @@ pub struct Okta {
 impl Okta {
     /// Starts a provider that sends browsers back to `redirects`.
     pub fn start(redirects: &[&str]) -> Self {
+        Self::start_with(redirects, &[])
+    }
+
+    /// The same, with further arguments.
+    pub fn start_with(redirects: &[&str], arguments: &[&str]) -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/idp");
         assert!(folder.join("node_modules").exists(), "run `tests/run`, or `npm ci` in tests/idp, once");
         let mut process = Command::new("node")
             .arg("okta.mjs")
             .args(redirects.iter().flat_map(|uri| ["--redirect", uri]))
+            .args(arguments)
             .args(["--client-id", CLIENT_ID, "--client-secret", CLIENT_SECRET])
             .current_dir(folder)
             .stdin(Stdio::piped())

@@ -24,6 +24,12 @@ pub struct Config {
     pub issuer: String,
     /// The token for its groups API.
     pub api_token: Option<String>,
+    /// Further keys of its `config`, each after a comma.
+    pub provider: String,
+    /// How the client proves to be itself.
+    pub credentials: String,
+    /// Files to be in the folder, with their content.
+    pub files: Vec<(&'static str, String)>,
     /// The `[[applications]]` and whatever else stands at the end of the file. `$ORIGIN` stands for the origin's address.
     pub rest: String,
     /// With TLS the hosts are `*.test`, without `*.localhost`.
@@ -50,6 +56,9 @@ impl Config {
         Self {
             issuer: issuer.to_owned(),
             api_token: None,
+            provider: String::new(),
+            credentials: format!(r#"client_secret = "{CLIENT_SECRET}""#),
+            files: Vec::new(),
             rest: rest.to_owned(),
             tls: false,
             session_duration: "24h",
@@ -69,7 +78,8 @@ impl Config {
 
     /// The file, with these listeners.
     pub fn text(&self, listen: SocketAddr, metrics: SocketAddr) -> String {
-        let Self { issuer, rest, session_duration, listen: listen_extra, store, .. } = self;
+        let Self { issuer, provider: more, credentials, rest, session_duration, listen: listen_extra, store, .. } =
+            self;
         let team = self.domain.as_deref().unwrap_or(self.team()).replace("$PORT", &listen.port().to_string());
         let certs_url = self.certs_url.as_ref().map(|url| format!(r#"certs_url = "{url}""#)).unwrap_or_default();
         let provider = format!(
@@ -78,7 +88,7 @@ impl Config {
 id = "okta"
 name = "Example Okta"
 type = "okta"
-config = {{ client_id = "{CLIENT_ID}", client_secret = "{CLIENT_SECRET}", okta_account = "{issuer}"{} }}
+config = {{ client_id = "{CLIENT_ID}", {credentials}, okta_account = "{issuer}"{}{more} }}
 "#,
             self.api_token.as_ref().map(|t| format!(r#", api_token = "{t}""#)).unwrap_or_default()
         );
@@ -138,6 +148,9 @@ impl Portcullis {
         let certificate = Certificate::new(&["access.test", "wiki.test", "pay.test", "open.test", "app.test"]);
         fs::write(folder.path().join("cert.pem"), &certificate.pem).unwrap();
         fs::write(folder.path().join("key.pem"), &certificate.key_pem).unwrap();
+        for (name, content) in &config.files {
+            fs::write(folder.path().join(name), content).unwrap();
+        }
         let (address, metrics) = (free_address(), free_address());
         let mut proxy = Self { address, metrics, config, certificate, folder, process: None };
         proxy.write_config();

@@ -1,0 +1,223 @@
+//! Group changes that reach people who are logged in.
+//!
+//! Decides when somebody's groups are read again, and how long old ones stand while they cannot be: `groups_refresh`, and
+//! from `groups_max_stale` on they are unknown, which helps nobody. Trusts the provider's directory as logins do. Never lets a
+//! session of somebody go on whom the directory says it no longer has, and never takes a directory that does not answer for
+//! one that says so.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::{Access, Services};
+use crate::engine::IdentityState;
+use crate::idp::{GroupsFailure, Provider, RefreshTerms, Standing};
+use crate::model::{Groups, GroupsSeen, GroupsSource, Identity, IdentityNonce, IdpId, UnixTime};
+
+/// Everybody who is one person at one provider, by their logins.
+type People = HashMap<(IdpId, String), Vec<(IdentityNonce, Arc<Identity>)>>;
+
+impl Access {
+    /// Never ends.
+    pub(super) async fn keep_groups_fresh(self: Arc<Self>) {
+        loop {
+            Arc::clone(&self).refresh_groups(UnixTime::now()).await;
+            let terms = self.services().providers.iter().filter_map(Provider::refresh).map(|terms| terms.every).min();
+            let pause = terms.map_or(LONGEST_PAUSE, |every| (every / 20).clamp(SHORTEST_PAUSE, LONGEST_PAUSE));
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Reads the groups again of everybody who has a living session here and whose groups are due.
+    async fn refresh_groups(self: Arc<Self>, now: UnixTime) {
+        let services = self.services();
+        if services.providers.iter().all(|provider| provider.refresh().is_none()) {
+            return;
+        }
+        let snapshot = self.snapshot();
+        let living = self.known.living(snapshot.revocations(), now);
+        let mut due = People::new();
+        for (nonce, identity) in self.known.identities() {
+            let Some((provider, terms)) = refreshed_by(&services, &identity) else { continue };
+            if !living.contains(&nonce) {
+                // Nobody watches over it, so it must be looked at when it is used again.
+                if is_older(&identity, terms.max_stale, now) {
+                    self.known.forget_identity(&nonce);
+                }
+                continue;
+            }
+            if is_older(&identity, jittered(terms.every, &nonce), now) {
+                if !is_time(provider, terms, &identity, now) {
+                    self.outdate(nonce, terms, now).await;
+                    continue;
+                }
+                due.entry((identity.idp.id.clone(), identity.subject.clone())).or_default().push((nonce, identity));
+            }
+        }
+        let mut looking = JoinSet::new();
+        for ((idp, subject), logins) in due {
+            if looking.len() >= AT_ONCE {
+                looking.join_next().await;
+            }
+            let (access, services) = (Arc::clone(&self), Arc::clone(&services));
+            looking.spawn(async move {
+                let Some(provider) = services.providers.iter().find(|provider| *provider.id() == idp) else { return };
+                let now = UnixTime::now();
+                let Some(terms) = provider.refresh() else { return };
+                // What was found out about the account since the round began goes for everybody.
+                let looked = match logins.iter().any(|(_, identity)| is_time(provider, terms, identity, now)) {
+                    true => Some(provider.look_up(&subject, now).await),
+                    false => None,
+                };
+                access.learned(provider, &logins, looked, now).await;
+            });
+        }
+        while looking.join_next().await.is_some() {}
+    }
+
+    /// What the directory said of somebody when it was asked, or `None` where it was not, for all their logins.
+    async fn learned(
+        &self,
+        provider: &Provider,
+        logins: &[(IdentityNonce, Arc<Identity>)],
+        looked: Option<Result<Standing, GroupsFailure>>,
+        asked: UnixTime,
+    ) {
+        let Some(terms) = provider.refresh() else { return };
+        let now = UnixTime::now();
+        if let Some(Err(failure)) = &looked {
+            tracing::warn!(
+                idp = &*provider.id().0,
+                error = super::chain(failure),
+                hint = failure.advice(),
+                "groups of somebody who is logged in could not be read again"
+            );
+        }
+        for (nonce, identity) in logins {
+            match &looked {
+                Some(Ok(Standing::Active(groups))) => {
+                    self.renew(*nonce, Groups::Known(groups.clone()), asked, now).await;
+                }
+                Some(Ok(Standing::Gone(how))) => self.ended_by_provider(*nonce, identity, how, now).await,
+                Some(Err(_)) | None => self.outdate(*nonce, terms, now).await,
+            }
+        }
+    }
+
+    /// A record that comes out of the store, as old as it may be: nobody watched over it since.
+    pub(super) async fn freshened(
+        &self,
+        nonce: IdentityNonce,
+        identity: Arc<Identity>,
+        now: UnixTime,
+    ) -> Option<Arc<Identity>> {
+        let services = self.services();
+        let Some((provider, terms)) = refreshed_by(&services, &identity) else { return Some(identity) };
+        if !is_older(&identity, terms.max_stale, now) {
+            return Some(identity);
+        }
+        // Somebody waits for this one.
+        let looked = match provider.is_failing(now) {
+            true => None,
+            false => tokio::time::timeout(PATIENCE, provider.look_up(&identity.subject, now)).await.ok(),
+        };
+        match looked {
+            Some(Ok(Standing::Active(groups))) => Some(with_groups(&identity, Groups::Known(groups), now)),
+            Some(Ok(Standing::Gone(how))) => {
+                self.ended_by_provider(nonce, &identity, how, now).await;
+                None
+            }
+            Some(Err(_)) | None => Some(with_groups(&identity, Groups::Unknown, now)),
+        }
+    }
+
+    /// Puts these groups into the record, here and in the store, unless a login since `asked` knows better.
+    async fn renew(&self, nonce: IdentityNonce, groups: Groups, asked: UnixTime, now: UnixTime) {
+        // Whoever writes a record holds this, so that no change takes another back.
+        let one = self.asking.get_with(nonce, Arc::default);
+        let _one = one.lock().await;
+        let Some(IdentityState::Known(identity)) = self.known.identity(&nonce) else { return };
+        if identity.groups_seen.is_some_and(|seen| seen.at > asked) {
+            return;
+        }
+        if identity.groups != groups {
+            tracing::info!(
+                user = &*identity.user.0,
+                idp = &*identity.idp.id.0,
+                "groups of somebody who is logged in have changed"
+            );
+        }
+        let renewed = with_groups(&identity, groups, now);
+        let until = identity.at.after(self.services().identity_lifetime);
+        if let Err(error) = self.store.put_identity(&nonce, &renewed, until).await {
+            self.store_failed(&error);
+        }
+        self.known.set_identity(nonce, IdentityState::Known(renewed));
+    }
+
+    /// Groups that could not be read again stand until they are too old, and are unknown from then on. The store keeps them
+    /// with their age.
+    async fn outdate(&self, nonce: IdentityNonce, terms: RefreshTerms, now: UnixTime) {
+        let one = self.asking.get_with(nonce, Arc::default);
+        let _one = one.lock().await;
+        let Some(IdentityState::Known(identity)) = self.known.identity(&nonce) else { return };
+        if matches!(identity.groups, Groups::Known(_)) && is_older(&identity, terms.max_stale, now) {
+            tracing::warn!(
+                user = &*identity.user.0,
+                idp = &*identity.idp.id.0,
+                "the groups of somebody who is logged in are too old and so unknown"
+            );
+            self.known.set_identity(nonce, IdentityState::Known(with_groups(&identity, Groups::Unknown, now)));
+        }
+    }
+
+    async fn ended_by_provider(&self, nonce: IdentityNonce, identity: &Identity, how: &'static str, now: UnixTime) {
+        if self.end_sessions(nonce, &identity.user, now).await.is_ok() {
+            self.signed_out_by_provider(identity, how);
+        }
+    }
+}
+
+/// Who keeps somebody's groups fresh, if anybody does.
+fn refreshed_by<'a>(services: &'a Services, identity: &Identity) -> Option<(&'a Provider, RefreshTerms)> {
+    let provider = services.providers.iter().find(|provider| *provider.id() == identity.idp.id)?;
+    provider.refresh().map(|terms| (provider, terms))
+}
+
+/// Whether the directory may be asked about somebody whose groups are due. Whoever is half way to the bound is asked about
+/// though others use the rate limit up, or those others could take everybody's groups away.
+fn is_time(provider: &Provider, terms: RefreshTerms, identity: &Identity, now: UnixTime) -> bool {
+    !provider.is_failing(now) && (!provider.is_quiet(now) || is_older(identity, terms.max_stale / 2, now))
+}
+
+/// Groups that are unknown are older than anything.
+fn is_older(identity: &Identity, age: Duration, now: UnixTime) -> bool {
+    match (&identity.groups, identity.groups_seen) {
+        (Groups::Unknown, _) => true,
+        (Groups::Known(_), seen) => now.since(seen.map_or(identity.at, |seen| seen.at)) >= age,
+    }
+}
+
+/// A little less than the period, so that those who came at once are not asked about at once.
+fn jittered(every: Duration, nonce: &IdentityNonce) -> Duration {
+    let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(nonce);
+    every.mul_f64(1.0 - 0.2 * f64::from(u8::try_from(hash % 256).unwrap_or_default()) / 256.0)
+}
+
+fn with_groups(identity: &Identity, groups: Groups, now: UnixTime) -> Arc<Identity> {
+    let seen = matches!(groups, Groups::Known(_)).then_some(GroupsSeen { source: GroupsSource::Api, at: now });
+    Arc::new(Identity { groups, groups_seen: seen, ..identity.clone() })
+}
+
+/// Between two looks at whose groups are due.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
+/// How many people are asked about at the same time.
+const AT_ONCE: usize = 4;
+
+/// How long a request waits for groups that nobody watched over.
+const PATIENCE: Duration = Duration::from_secs(5);

@@ -1,0 +1,327 @@
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use openidconnect::core::CoreTokenType;
+use openidconnect::{AsyncHttpClient as _, HttpRequest, OAuth2TokenResponse as _, RequestTokenError};
+use serde::Deserialize;
+use url::Url;
+
+use super::documents::Documents;
+use super::failure::{EmailFailure, Endpoint, GroupsFailure, LoginFailure, is_too_many_groups};
+use super::okta::{Directory, whole};
+use super::{Begun, ClientSettings, OidcSettings, OktaSettings, Pending, Profile};
+use crate::http_client::{HttpClient, MAX_BODY, Response};
+use crate::model::{Email, Groups, GroupsSeen, GroupsSource, IdpRef, Secret, UnixTime};
+use crate::oidc::{
+    self, Callback, ClaimedGroups, Credentials, Expected, FlowSecrets, Hints, Metadata, UserClaims, VerifiedIdToken,
+};
+
+/// A provider that speaks OpenID Connect: Okta, or any other.
+pub(super) struct Connection {
+    settings: ClientSettings,
+    kind: &'static str,
+    scopes: Vec<String>,
+    /// Who tells groups that no claim holds; nobody, but at Okta.
+    directory: Option<Directory>,
+    http: HttpClient,
+    redirect_uri: Url,
+    documents: Documents,
+}
+
+struct Tokens {
+    id_token: String,
+    access_token: String,
+}
+
+impl Connection {
+    pub(super) fn okta(settings: OktaSettings, http: HttpClient, redirect_uri: Url) -> Self {
+        let documents = Documents::new(http.clone(), &settings.issuer(), None, settings.client.ages);
+        let directory = Some(Directory::new(&settings, http.clone()));
+        let scopes = OKTA_SCOPES.iter().map(|scope| (*scope).to_owned()).collect();
+        Self { kind: super::KIND_OKTA, scopes, directory, http, redirect_uri, documents, settings: settings.client }
+    }
+
+    pub(super) fn oidc(settings: OidcSettings, http: HttpClient, redirect_uri: Url) -> Self {
+        let OidcSettings { client: settings, issuer, endpoints, scopes } = settings;
+        let documents = Documents::new(http.clone(), &issuer, endpoints, settings.ages);
+        Self { kind: super::KIND_OIDC, scopes, directory: None, http, redirect_uri, documents, settings }
+    }
+
+    pub(super) const fn settings(&self) -> &ClientSettings {
+        &self.settings
+    }
+
+    pub(super) const fn directory(&self) -> Option<&Directory> {
+        self.directory.as_ref()
+    }
+
+    pub(super) fn idp_ref(&self) -> IdpRef {
+        IdpRef { id: self.settings.id.clone(), kind: self.kind.to_owned() }
+    }
+
+    fn client(&self, metadata: &Metadata) -> Result<oidc::Client, LoginFailure> {
+        let ClientSettings { client_id, credentials, .. } = &self.settings;
+        Ok(oidc::client(metadata, client_id, credentials, &self.redirect_uri)?)
+    }
+
+    pub(super) async fn begin(&self, state: &str, hints: Hints, now: UnixTime) -> Result<Begun, LoginFailure> {
+        let metadata = self.documents.metadata().await?;
+        let secrets = FlowSecrets::random(Secret::new(state));
+        let client = self.client(&metadata)?;
+        let hints = Hints {
+            prompt: hints.prompt.or_else(|| self.settings.prompt.clone()),
+            max_age: self.settings.max_age,
+            ..hints
+        };
+        let mut url = oidc::authorization_url(&client, &secrets, &self.scopes, hints);
+        if let Some(endpoint) = metadata.pushed(self.settings.pushed_requests)? {
+            let request_uri = self.push(&client, &metadata, endpoint, &url, now).await?;
+            url = oidc::pushed_url(&metadata, &self.settings.client_id, &request_uri);
+        }
+        let FlowSecrets { state: _, nonce, pkce_verifier } = secrets;
+        let (idp, issuer) = (self.settings.id.clone(), metadata.issuer().to_owned());
+        Ok(Begun { url, pending: Pending { nonce, pkce_verifier, idp, issuer } })
+    }
+
+    /// Leaves the request of a login at the provider; what it answers is the request's name (RFC 9126 §2.2).
+    async fn push(
+        &self,
+        client: &oidc::Client,
+        metadata: &Metadata,
+        endpoint: &Url,
+        login: &Url,
+        now: UnixTime,
+    ) -> Result<String, LoginFailure> {
+        #[derive(Deserialize)]
+        struct Pushed {
+            request_uri: String,
+        }
+        let named = Endpoint::Pushed;
+        let (authorization, form) = oidc::pushed_request(client, &self.settings.credentials, metadata, login, now)?;
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        if let Some(authorization) = authorization {
+            let refused = |_| LoginFailure::Answer { endpoint: named, status: StatusCode::UNAUTHORIZED };
+            let mut authorization = HeaderValue::try_from(authorization.expose()).map_err(refused)?;
+            authorization.set_sensitive(true);
+            headers.insert(header::AUTHORIZATION, authorization);
+        }
+        let answer = self.http.post(endpoint, headers, form.expose().to_owned().into(), MAX_BODY).await;
+        let answer = answer.map_err(|source| LoginFailure::Unreachable { endpoint: named, source })?;
+        let status = answer.status;
+        if status != StatusCode::CREATED {
+            #[derive(Deserialize)]
+            struct Refused {
+                error: String,
+                error_description: Option<String>,
+            }
+            let said = serde_json::from_slice::<Refused>(&answer.body);
+            let said = said.map(|r| format!("{} {}", r.error, r.error_description.unwrap_or_default()));
+            let error = said.ok().map(|said| oidc::tame(said.trim_end(), 300));
+            return Err(LoginFailure::PushedRequest { status, error });
+        }
+        let pushed: Pushed =
+            serde_json::from_slice(&answer.body).map_err(|_| LoginFailure::PushedRequest { status, error: None })?;
+        Ok(pushed.request_uri)
+    }
+
+    /// Where to send the browser to end the provider's session too, if that is wanted and can be.
+    pub(super) async fn end_session(&self, id_token: &Secret, back: &Url, state: &str) -> Option<Url> {
+        if !self.settings.provider_logout {
+            return None;
+        }
+        let metadata = self.documents.metadata().await.ok()?;
+        let endpoint = metadata.end_session()?;
+        Some(oidc::end_session_url(endpoint, id_token, &self.settings.client_id, back, state))
+    }
+
+    pub(super) async fn finish(
+        &self,
+        state: &Secret,
+        pending: &Pending,
+        callback: &Callback,
+        now: UnixTime,
+        leeway: Duration,
+        client_ip: Option<IpAddr>,
+    ) -> Result<Profile, LoginFailure> {
+        // RFC 9700 §2.1: the flow remembers whom it was begun with.
+        if pending.idp != self.settings.id || pending.issuer != self.documents.issuer() {
+            return Err(LoginFailure::Flow);
+        }
+        let metadata = self.documents.metadata().await?;
+        let code = callback.code(state, metadata.issuer(), metadata.iss_promised())?;
+        let tokens = self.exchange(&metadata, code, pending, now).await?;
+        let id_token = self.verify(&metadata, &tokens, pending, now, leeway).await?;
+        let (userinfo, overfull) = match self.userinfo(&metadata, &tokens, &id_token).await {
+            // The groups are all that is missing, and there is another way to them.
+            Err(LoginFailure::Groups(GroupsFailure::Overfull)) if self.suffices(&id_token) => (None, true),
+            other => (other?, false),
+        };
+        let email_claim = self.settings.email_claim_name.as_deref().unwrap_or("email");
+        let claimed = oidc::merge(&id_token, userinfo.as_ref(), email_claim, &self.settings.claims)?;
+        // Okta vouches for the addresses of its directory and need not say so.
+        if claimed.email_verified == Some(false) {
+            return Err(LoginFailure::Email(EmailFailure::Unverified));
+        }
+        let email = claimed.email.as_deref().ok_or(LoginFailure::Email(EmailFailure::Missing))?;
+        let email = Email::parse(email).map_err(|e| LoginFailure::Email(e.into()))?;
+        let claimed_groups = if overfull { ClaimedGroups::Elsewhere } else { claimed.groups };
+        let (groups, groups_seen) = match &self.directory {
+            Some(directory) => directory.groups(claimed_groups, claimed.groups_source, &claimed.subject, now).await,
+            None => claimed_only(claimed_groups, claimed.groups_source, now),
+        }
+        .map_err(LoginFailure::Groups)?;
+        Ok(Profile {
+            subject: claimed.subject,
+            email,
+            name: claimed.name,
+            idp: self.idp_ref(),
+            groups,
+            groups_seen,
+            amr: claimed.amr,
+            claims: claimed.claims,
+            at: now,
+            ip: client_ip,
+            id_token: self.settings.provider_logout.then(|| Secret::new(tokens.id_token)),
+        })
+    }
+
+    /// One call, never a second: a code that was used twice takes the first one's tokens with it (RFC 6749 §4.1.2).
+    async fn exchange(
+        &self,
+        metadata: &Metadata,
+        code: &Secret,
+        pending: &Pending,
+        now: UnixTime,
+    ) -> Result<Tokens, LoginFailure> {
+        let status = Arc::new(AtomicU16::new(0));
+        let client = self.client(metadata)?;
+        let credentials: &Credentials = &self.settings.credentials;
+        let request = oidc::code_request(&client, credentials, metadata, (code, &pending.pkce_verifier), now)?;
+        let send = |request: HttpRequest| {
+            let (http, status) = (self.http.clone(), Arc::clone(&status));
+            async move {
+                let answer = http.call(request).await?;
+                status.store(answer.status().as_u16(), Ordering::Relaxed);
+                Ok(answer)
+            }
+        };
+        let result = request.request_async(&send).await;
+        let failed = |error| {
+            let status = StatusCode::from_u16(status.load(Ordering::Relaxed)).unwrap_or(StatusCode::BAD_GATEWAY);
+            LoginFailure::TokenEndpoint { status, error }
+        };
+        let response: oidc::TokenResponse = result.map_err(|error| match error {
+            RequestTokenError::Request(source) => LoginFailure::Unreachable { endpoint: Endpoint::Token, source },
+            RequestTokenError::ServerResponse(said) => {
+                let description = said.error_description().map(String::as_str).unwrap_or_default();
+                if is_too_many_groups(description) {
+                    return LoginFailure::Groups(GroupsFailure::Overfull);
+                }
+                let said = format!("{} {description}", said.error().as_ref());
+                failed(Some(oidc::tame(said.trim_end(), 300)))
+            }
+            // The answer itself is not kept: there may be a token in it.
+            RequestTokenError::Parse(..) | RequestTokenError::Other(_) => failed(None),
+        })?;
+        if !matches!(response.token_type(), CoreTokenType::Bearer) {
+            return Err(failed(Some("a token type other than bearer".to_owned())));
+        }
+        let id_token = response.extra_fields().id_token.clone();
+        let id_token = id_token.ok_or_else(|| failed(Some("no ID token".to_owned())))?;
+        Ok(Tokens { id_token, access_token: response.access_token().secret().clone() })
+    }
+
+    /// A key that is not known is looked for once more, as often as the cooldown lets it.
+    async fn verify(
+        &self,
+        metadata: &Metadata,
+        tokens: &Tokens,
+        pending: &Pending,
+        now: UnixTime,
+        leeway: Duration,
+    ) -> Result<VerifiedIdToken, LoginFailure> {
+        let expected = Expected {
+            issuer: metadata.issuer(),
+            client_id: &self.settings.client_id,
+            nonce: &pending.nonce,
+            access_token: &tokens.access_token,
+            now,
+            max_age: self.settings.max_age,
+            leeway,
+        };
+        let keys = self.documents.keys(metadata).await?;
+        match oidc::verify(&tokens.id_token, &keys, &expected) {
+            Err(error) if error.may_be_rotation() => {
+                let keys = self.documents.rotated_keys(metadata).await?;
+                Ok(oidc::verify(&tokens.id_token, &keys, &expected)?)
+            }
+            result => Ok(result?),
+        }
+    }
+
+    /// Asked at every login: a thin ID token does not tell what it leaves out.
+    async fn userinfo(
+        &self,
+        metadata: &Metadata,
+        tokens: &Tokens,
+        id_token: &VerifiedIdToken,
+    ) -> Result<Option<UserClaims>, LoginFailure> {
+        let endpoint = Endpoint::Userinfo;
+        let Some(url) = metadata.userinfo() else { return Ok(None) };
+        let mut authorization = HeaderValue::try_from(format!("Bearer {}", tokens.access_token)).map_err(|_| {
+            LoginFailure::TokenEndpoint { status: StatusCode::OK, error: Some("no usable token".into()) }
+        })?;
+        authorization.set_sensitive(true);
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, authorization);
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        let answer = self
+            .http
+            .get(url, headers, MAX_BODY)
+            .await
+            .map_err(|source| LoginFailure::Unreachable { endpoint, source })?;
+        match answer.status {
+            StatusCode::OK => {}
+            StatusCode::BAD_REQUEST if says_too_many_groups(&answer) => {
+                return Err(LoginFailure::Groups(GroupsFailure::Overfull));
+            }
+            status => return Err(LoginFailure::Answer { endpoint, status }),
+        }
+        let claims = oidc::userinfo(answer.is_type("application/json"), &answer.body, &id_token.subject)?;
+        Ok(Some(claims))
+    }
+
+    /// Whether an ID token says all that was asked for but the groups, and those can be read.
+    fn suffices(&self, id_token: &VerifiedIdToken) -> bool {
+        let wanted = self.settings.claims.iter().map(String::as_str);
+        let mut wanted = wanted.chain([self.settings.email_claim_name.as_deref().unwrap_or("email")]);
+        self.directory.as_ref().is_some_and(Directory::has_token)
+            && wanted.all(|name| id_token.claims.get(name).is_some())
+    }
+}
+
+/// Where nothing but claims tells groups: what is claimed is all of them, and what is not claimed is unknown.
+fn claimed_only(
+    claimed: ClaimedGroups,
+    source: GroupsSource,
+    now: UnixTime,
+) -> Result<(Groups, Option<GroupsSeen>), GroupsFailure> {
+    match claimed {
+        ClaimedGroups::Claimed(names) => Ok(whole(names, source, now)),
+        ClaimedGroups::Elsewhere => Err(GroupsFailure::Elsewhere),
+        ClaimedGroups::Absent => Ok((Groups::Unknown, None)),
+    }
+}
+
+fn says_too_many_groups(answer: &Response) -> bool {
+    let challenges = answer.headers.get_all(header::WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+    is_too_many_groups(&String::from_utf8_lossy(&answer.body)) || challenges.into_iter().any(is_too_many_groups)
+}
+
+/// What Okta is asked for: without `groups` there is no groups claim.
+const OKTA_SCOPES: [&str; 4] = ["openid", "profile", "email", "groups"];

@@ -1,0 +1,95 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::model::{Secret, UnixTime, fill_random, hex};
+
+/// How a client proves to its provider that it is itself (OpenID Connect Core 9).
+#[derive(Clone, Debug)]
+pub enum Credentials {
+    /// `client_secret_basic`, or `client_secret_post` where the provider takes nothing else.
+    Secret(Secret),
+    /// `private_key_jwt`: nothing that is worth stealing ever leaves this machine.
+    Key(Arc<ClientKey>),
+}
+
+/// The private key of a client.
+pub struct ClientKey {
+    key: EncodingKey,
+    algorithm: Algorithm,
+    kid: Option<String>,
+}
+
+/// Why a key is none that a client can use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ClientKeyError {
+    /// Neither of the two kinds, or not in PEM form.
+    #[error("the key is neither an RSA nor a P-256 private key in PEM form (`BEGIN PRIVATE KEY`)")]
+    Unusable,
+    /// A key that nothing can be signed with, such as RSA below 2048 bits or another curve.
+    #[error("the key cannot sign: it must be RSA with 2048 bits or more, or P-256")]
+    Weak,
+}
+
+impl ClientKey {
+    /// Reads a key in PEM form. `kid` is what the provider calls its public half; without one the provider has to guess.
+    ///
+    /// # Errors
+    /// See [`ClientKeyError`].
+    pub fn from_pem(pem: &Secret, kid: Option<String>) -> Result<Self, ClientKeyError> {
+        let pem = pem.expose().as_bytes();
+        let (key, algorithm) = match (EncodingKey::from_rsa_pem(pem), EncodingKey::from_ec_pem(pem)) {
+            (Ok(key), _) => (key, Algorithm::RS256),
+            (Err(_), Ok(key)) => (key, Algorithm::ES256),
+            (Err(_), Err(_)) => return Err(ClientKeyError::Unusable),
+        };
+        let key = Self { key, algorithm, kid };
+        // Sizes and curves show only when it signs.
+        key.assertion("", "", UnixTime(0))?;
+        Ok(key)
+    }
+
+    /// An assertion by the client about itself (RFC 7523 §3), for one request and a short time.
+    ///
+    /// # Errors
+    /// [`ClientKeyError::Weak`]
+    pub fn assertion(&self, client_id: &str, audience: &str, now: UnixTime) -> Result<Secret, ClientKeyError> {
+        #[derive(Serialize)]
+        struct Assertion<'a> {
+            iss: &'a str,
+            sub: &'a str,
+            aud: &'a str,
+            jti: String,
+            iat: UnixTime,
+            exp: UnixTime,
+        }
+        let mut id = [0; 16];
+        fill_random(&mut id);
+        let header = Header { kid: self.kid.clone(), ..Header::new(self.algorithm) };
+        let claims = Assertion {
+            iss: client_id,
+            sub: client_id,
+            aud: audience,
+            jti: hex(&id),
+            iat: now,
+            exp: now.after(ASSERTION_LIFETIME),
+        };
+        jsonwebtoken::encode(&header, &claims, &self.key).map(Secret::new).map_err(|_| ClientKeyError::Weak)
+    }
+}
+
+impl fmt::Debug for ClientKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientKey").field("algorithm", &self.algorithm).field("kid", &self.kid).finish_non_exhaustive()
+    }
+}
+
+/// RFC 7523 §2.2
+pub(super) const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/// Enough for clocks that differ by a minute; providers refuse what lasts for more than an hour.
+const ASSERTION_LIFETIME: Duration = Duration::from_secs(300);

@@ -1,0 +1,68 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Response;
+
+use super::login::{self, Destination};
+use super::{PortalRequest, refresh, respond};
+use crate::control::{Access, organisation_aud};
+use crate::engine::{Application, Snapshot};
+use crate::idp::LoginFailure;
+use crate::login::State;
+use crate::model::IdpId;
+use crate::route::Endpoint;
+
+/// What a browser is at a provider for.
+#[derive(Clone, Debug)]
+pub(super) enum Errand {
+    /// A page of an application.
+    Application(Destination),
+    /// What is known of the person is to be brought up to date.
+    Refresh,
+}
+
+impl Errand {
+    /// The application may have changed since the login began; what is gone is gone.
+    pub(super) fn of(snapshot: &Snapshot, state: &State) -> Option<Self> {
+        if state.aud == organisation_aud(snapshot) {
+            return match Endpoint::of(state.to.as_str())? {
+                Endpoint::RefreshIdentity => Some(Self::Refresh),
+                _ => None,
+            };
+        }
+        let application = snapshot.application(&state.aud)?;
+        let destination = application.settings().domain.covers_host(&state.host).then(|| Destination {
+            application: Arc::clone(application),
+            host: state.host.clone(),
+            to: state.to.clone(),
+            app_session: state.app_session.clone(),
+        });
+        destination.map(Self::Application)
+    }
+
+    /// Where the browser begins the same anew.
+    pub(super) fn again(&self, access: &Access) -> String {
+        match self {
+            Self::Application(destination) => login::again(&access.services(), destination),
+            Self::Refresh => refresh::url(access),
+        }
+    }
+
+    pub(super) fn application(&self) -> Option<&Application> {
+        match self {
+            Self::Application(destination) => Some(&destination.application),
+            Self::Refresh => None,
+        }
+    }
+
+    /// Nobody was logged in.
+    pub(super) fn failed(
+        &self,
+        access: &Access,
+        (failure, idp): (&LoginFailure, &IdpId),
+        request: &PortalRequest,
+    ) -> Response<Bytes> {
+        access.login_failed(failure, Some(idp), self.application(), request);
+        respond::failed(request.id, failure, &self.again(access))
+    }
+}

@@ -1,0 +1,58 @@
+use bytes::Bytes;
+use http::{Response, StatusCode};
+
+use super::errand::Errand;
+use super::pages::{ErrorPage, IdentityRefreshed};
+use super::{PortalRequest, answer, login, respond};
+use crate::control::{Access, Login, organisation_aud};
+use crate::idp::Hints;
+use crate::login::{ReturnTo, State};
+use crate::model::Groups;
+use crate::route::Endpoint;
+
+/// `refresh-identity` (§2.2): asks the provider anew who the person of this session is. What it says holds for all their
+/// sessions of this login from the next request on.
+pub(super) async fn refresh_identity(access: &Access, request: &PortalRequest) -> Response<Bytes> {
+    let id = request.id.to_string();
+    let Ok(session) = access.organisation_session(&request.headers, request.now).await else {
+        return respond::unavailable(request.id);
+    };
+    let Some(session) = session else {
+        let sentence =
+            "Open one of your applications and sign in; then this page can bring what is known of you up to date.";
+        return answer::page(ErrorPage::new(StatusCode::UNAUTHORIZED, "You are not signed in.", sentence, &id).page());
+    };
+    if request.parameter("success").is_some() {
+        let groups = match &session.identity.groups {
+            Groups::Known(groups) => Some(groups.len()),
+            Groups::Unknown => None,
+        };
+        let email = session.identity.email.as_str();
+        return answer::page(IdentityRefreshed { signed_in_as: email, groups, request_id: &id }.page());
+    }
+    // Scripts and images begin no login.
+    if request.header("sec-fetch-mode").is_some_and(|mode| mode != "navigate") {
+        return answer::empty(StatusCode::FORBIDDEN);
+    }
+    let services = access.services();
+    let provider = services.providers.iter().find(|provider| *provider.id() == session.identity.idp.id);
+    let Some(provider) = provider else { return respond::bad_request(request.id, "unknown_identity_provider") };
+    let aud = organisation_aud(&access.snapshot());
+    let state = State::new(aud, request.host.clone(), ReturnTo::parse(&path()), None, request.now);
+    let hints = Hints { login_hint: Some(session.identity.email.as_str().to_owned()), ..Hints::default() };
+    login::send(access, provider, state, hints, &Errand::Refresh, request).await
+}
+
+/// Back from the provider.
+pub(super) fn refreshed(access: &Access, login: &Login, request: &PortalRequest) -> Response<Bytes> {
+    access.identity_refreshed(&login.identity, request);
+    answer::redirect(StatusCode::FOUND, &format!("{}?success=true", url(access)))
+}
+
+pub(super) fn url(access: &Access) -> String {
+    format!("{}{}", access.services().team_url, path())
+}
+
+fn path() -> String {
+    format!("{}/refresh-identity", Endpoint::PREFIX)
+}
