@@ -433,7 +433,9 @@ async fn a_store_of_the_first_schema_is_brought_along() {
     let dir = dir();
     let store = sqlite(&dir).await;
     let secret = store.secret("s").await.unwrap();
-    sqlx::query("DROP TABLE uses").execute(store.writer()).await.unwrap();
+    for drop in ["DROP TABLE uses", "DROP TABLE logout_hints"] {
+        sqlx::query(drop).execute(store.writer()).await.unwrap();
+    }
     sqlx::query("UPDATE portcullis_schema SET version = 1").execute(store.writer()).await.unwrap();
     store.close().await;
     let store = sqlite(&dir).await;
