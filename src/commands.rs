@@ -1,5 +1,7 @@
 //! The commands that look at policies and run nothing: what they take, and what they print.
 
+mod idp;
+
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -12,6 +14,7 @@ use portcullis::policy::{Country, Verb};
 use portcullis::review::{self, Asked, Diff, Moment, Person, Suite, View, World};
 use serde_json::{Map, Value};
 
+pub(crate) use self::idp::{Idp, run as idp};
 use crate::{Level, say};
 
 /// What `explain` takes.
@@ -282,8 +285,12 @@ fn evaluation(text: &str) -> Result<(String, bool), String> {
 
 fn load(file: &Path) -> Result<World, String> {
     let world = World::load(file).map_err(|errors: Errors| errors.to_string())?;
-    world.notes.iter().for_each(|note| say(Level::Warning, note));
+    warn(&world.notes);
     Ok(world)
+}
+
+fn warn(warnings: &[impl ToString]) {
+    warnings.iter().for_each(|warning| say(Level::Warning, &warning.to_string()));
 }
 
 fn failed(message: &str) -> ExitCode {

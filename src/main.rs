@@ -52,6 +52,11 @@ enum Command {
     Test(commands::Test),
     /// Say who and what changes from one configuration to another.
     Diff(commands::Compare),
+    /// Look after identity providers.
+    Idp {
+        #[command(subcommand)]
+        command: commands::Idp,
+    },
     /// What programs show instead of a login.
     ServiceToken {
         #[command(subcommand)]
@@ -86,6 +91,7 @@ fn main() -> ExitCode {
         Command::Explain(command) => return commands::explain(*command),
         Command::Test(command) => return commands::test(command),
         Command::Diff(command) => return commands::diff(command),
+        Command::Idp { command } => return commands::idp(command),
         Command::ServiceToken { command: ServiceToken::New { name } } => match NewServiceToken::new(&name) {
             Ok(token) => {
                 anstream::print!("{token}");

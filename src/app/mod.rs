@@ -5,6 +5,7 @@ mod health;
 mod origins;
 mod service_token;
 mod shutdown;
+mod test_link;
 mod tls;
 
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ use crate::model::UnixTime;
 use crate::token::SigningKeyError;
 use origins::Pools;
 pub use service_token::NewServiceToken;
+pub use test_link::{TestLinkError, test_links};
 
 /// Why the proxy did not start.
 #[derive(Debug, Error)]

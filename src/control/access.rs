@@ -122,7 +122,7 @@ impl Access {
         runtime: tokio::runtime::Handle,
     ) -> Result<Arc<Self>, StartError> {
         let now = UnixTime::now();
-        let seal = SealingKey::new(&*store.secret("seal").await?)?;
+        let seal = sealing_key(&*store).await?;
         let signing = match services.remote {
             None => Some(Arc::new(SigningKeys::load_or_create(&*store, services.token_lifetime, now).await?)),
             Some(_) => None,
@@ -449,6 +449,11 @@ impl Access {
         self.publisher.apply(&self.snapshot, [(revocation, forget)]);
         Ok(())
     }
+}
+
+/// What seals everything that a browser or an administrator is given and brings back.
+pub(crate) async fn sealing_key(store: &dyn Store) -> Result<SealingKey, StartError> {
+    Ok(SealingKey::new(&*store.secret("seal").await?)?)
 }
 
 /// The audience of organisation sessions: no application has it.

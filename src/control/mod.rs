@@ -19,7 +19,7 @@ mod tasks;
 mod tokens;
 
 pub use access::{Access, Services, StartError};
-pub(crate) use access::{Login, SignedIn, organisation_aud};
+pub(crate) use access::{Login, SignedIn, organisation_aud, sealing_key};
 pub use compile::{CompileError, compile, snapshot};
 pub use evaluations::Evaluations;
 pub use geo::{CountryFile, CountryFileError};

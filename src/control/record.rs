@@ -2,7 +2,7 @@
 
 use super::Access;
 use crate::engine::Application;
-use crate::idp::{Blame, LoginFailure};
+use crate::idp::{Blame, LoginFailure, Profile};
 use crate::model::{Email, Identity, IdpId, Reason, RequestId, UserId};
 use crate::observe::audit::{Event, Kind, Outcome, Via};
 use crate::observe::metrics::{Login, metrics};
@@ -156,6 +156,12 @@ impl Access {
             ..event(self, Kind::Login, Outcome::Allowed, request)
         };
         event.emit();
+    }
+
+    /// Somebody tried a provider out, and it works.
+    pub(crate) fn provider_tested(&self, profile: &Profile, request: &PortalRequest) {
+        let (email, idp) = (Some(&profile.email), Some(&profile.idp.id));
+        Event { email, idp, ..event(self, Kind::IdpTest, Outcome::Allowed, request) }.emit();
     }
 
     /// The provider no longer has somebody, and so all their sessions ended.

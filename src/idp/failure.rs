@@ -8,7 +8,7 @@ use crate::http_client::HttpError;
 use crate::model::EmailError;
 use crate::oidc::{CallbackError, ClaimsError, ClientKeyError, IdTokenError, KeysError, MetadataError};
 #[cfg(feature = "saml")]
-use crate::saml::{SamlError, Step};
+use crate::saml::{SamlError, Step as SamlStep};
 
 /// Why nobody was logged in. Holds no secret, code or token; what the provider said in it is cut and without control
 /// characters. `Display` is for the operator, [`LoginFailure::sentence`] for the person.
@@ -263,7 +263,84 @@ impl GroupsFailure {
     }
 }
 
+/// The steps of a login at a provider, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// What the provider says of itself.
+    Discovery,
+    /// Sending somebody there.
+    Request,
+    /// What the person and the provider did.
+    SignIn,
+    /// Coming back.
+    Callback,
+    /// The code for tokens.
+    Token,
+    /// The provider's keys.
+    Keys,
+    /// What was signed.
+    IdToken,
+    /// The claims.
+    Claims,
+    /// A SAML response, as far as it got.
+    #[cfg(feature = "saml")]
+    Saml(crate::saml::Step),
+    /// The address.
+    Email,
+    /// The groups.
+    Groups,
+}
+
+impl Step {
+    /// A few words for pages.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Discovery => "reading what the provider says of itself (discovery)",
+            Self::Request => "making the request of the login",
+            Self::SignIn => "signing in at the provider",
+            Self::Callback => "coming back from the provider",
+            Self::Token => "exchanging the code for tokens",
+            Self::Keys => "reading the provider's signing keys (JWKS)",
+            Self::IdToken => "verifying the ID token",
+            Self::Claims => "reading the claims",
+            #[cfg(feature = "saml")]
+            Self::Saml(step) => step.in_words(),
+            Self::Email => "finding the e-mail address",
+            Self::Groups => "learning the groups",
+        }
+    }
+}
+
 impl LoginFailure {
+    /// How far the login went.
+    pub fn step(&self) -> Step {
+        match self {
+            Self::Unreachable { endpoint, .. } | Self::Answer { endpoint, .. } => match endpoint {
+                Endpoint::Discovery => Step::Discovery,
+                Endpoint::Keys => Step::Keys,
+                Endpoint::Token => Step::Token,
+                Endpoint::Userinfo => Step::Claims,
+                Endpoint::Pushed => Step::Request,
+            },
+            Self::Discovery(_) | Self::Moved { .. } | Self::Issuer(IssuerMismatch::Discovery { .. }) => Step::Discovery,
+            Self::PushedRequest { .. } => Step::Request,
+            #[cfg(feature = "saml")]
+            Self::SamlRequest(_) => Step::Request,
+            Self::ProviderError { .. } => Step::SignIn,
+            Self::Issuer(IssuerMismatch::Callback) | Self::Callback(_) | Self::Flow => Step::Callback,
+            Self::TokenEndpoint { .. } | Self::ClientKey(_) => Step::Token,
+            Self::Keys(_) => Step::Keys,
+            Self::IdToken(_) | Self::ClockSkew { .. } => Step::IdToken,
+            Self::Userinfo(_) | Self::SubjectMismatch => Step::Claims,
+            #[cfg(feature = "saml")]
+            Self::Saml(SamlError::Status { .. }) => Step::SignIn,
+            #[cfg(feature = "saml")]
+            Self::Saml(error) => Step::Saml(error.step()),
+            Self::Email(_) => Step::Email,
+            Self::Groups(_) => Step::Groups,
+        }
+    }
+
     /// Stands on pages, in logs and in metrics; it never changes its meaning.
     pub const fn id(&self) -> &'static str {
         match self {
@@ -284,15 +361,15 @@ impl LoginFailure {
             Self::SamlRequest(_) => "saml_request",
             #[cfg(feature = "saml")]
             Self::Saml(error) => match error.step() {
-                Step::Parse | Step::Shape => "saml_malformed",
-                Step::Response => match error {
+                SamlStep::Parse | SamlStep::Shape => "saml_malformed",
+                SamlStep::Response => match error {
                     SamlError::Status { .. } => "idp_refused",
                     _ => "saml_response",
                 },
-                Step::Decryption => "saml_encryption",
-                Step::Signature => "saml_signature",
-                Step::Conditions => "saml_conditions",
-                Step::Identity => "saml_identity",
+                SamlStep::Decryption => "saml_encryption",
+                SamlStep::Signature => "saml_signature",
+                SamlStep::Conditions => "saml_conditions",
+                SamlStep::Identity => "saml_identity",
             },
             Self::Email(_) => "email_refused",
             Self::Groups(_) => "groups_unavailable",

@@ -22,7 +22,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 pub use documents::Ages;
-pub use failure::{Blame, EmailFailure, Endpoint, GroupsFailure, IssuerMismatch, LoginFailure};
+pub use failure::{Blame, EmailFailure, Endpoint, GroupsFailure, IssuerMismatch, LoginFailure, Step};
 pub use okta::Standing;
 #[cfg(feature = "saml")]
 pub use saml::{Saml, SamlAnswer, SamlPending};
@@ -220,6 +220,11 @@ impl Provider {
     /// cannot be asked for it.
     pub async fn end_session(&self, id_token: &Secret, back: &Url, state: &str) -> Option<Url> {
         self.connection()?.end_session(id_token, back, state).await
+    }
+
+    /// Whether people may be in any number of groups: not at Okta without an API token, where a claim holds 100.
+    pub fn tells_all_groups(&self) -> bool {
+        self.directory().is_none_or(Directory::has_token)
     }
 
     fn directory(&self) -> Option<&Directory> {

@@ -10,12 +10,14 @@ mod challenge;
 mod flow;
 mod handover;
 mod return_to;
+mod test_link;
 
 pub(crate) use app_session::AppSession;
 pub(crate) use challenge::{login_url, respond};
 pub(crate) use flow::{Flow, FlowCookies, State};
 pub(crate) use handover::{Handover, Terms};
 pub(crate) use return_to::{Landing, ReturnTo};
+pub(crate) use test_link::TestLink;
 
 /// The query of the page that a logout ends on, as Access has it.
 pub(crate) const LOGGED_OUT: &str = "__cf_access_message=logged_out";

@@ -74,6 +74,8 @@ pub enum Kind {
     Logout,
     /// A request was judged.
     Access,
+    /// An identity provider was tried out with a link of an administrator's; nobody got a session.
+    IdpTest,
 }
 
 /// How it ended.
@@ -113,6 +115,7 @@ impl Kind {
             Self::Login => "login",
             Self::Logout => "logout",
             Self::Access => "access",
+            Self::IdpTest => "idp_test",
         }
     }
 }

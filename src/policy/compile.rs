@@ -10,6 +10,7 @@ use super::nets::Nets;
 use super::order::{UnknownName, order};
 use super::rule::{AccessGroup, List, ListItems, Policy, PolicyDecision, Rule};
 use super::values::{Country, IpRange, TimeWindow};
+use crate::model::IdpId;
 
 /// One rule, compiled.
 #[derive(Debug)]
@@ -160,6 +161,11 @@ impl PolicySet {
     /// A rule that names no group, and groups that contain themselves.
     pub fn check(groups: &[AccessGroup]) -> Result<(), UnknownName> {
         order(groups).map(|_| ())
+    }
+
+    /// The groups of a provider's that rules name, in their order.
+    pub fn group_names(&self, idp: &IdpId) -> Vec<&str> {
+        self.names.groups(idp)
     }
 
     /// The id of a group by its number.

@@ -155,6 +155,13 @@ impl Names {
         Some(question)
     }
 
+    /// The groups of a provider's that are asked about, in their order.
+    pub(super) fn groups(&self, idp: &IdpId) -> Vec<&str> {
+        let mut names: Vec<&str> = self.groups.get(idp).into_iter().flat_map(|names| names.keys().map(|n| &**n)).collect();
+        names.sort_unstable();
+        names
+    }
+
     fn numbered<K: Eq + Hash>(
         &mut self,
         family: Family,

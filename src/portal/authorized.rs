@@ -55,7 +55,7 @@ pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Resp
             let path = to.as_str().split('?').next().unwrap_or_default();
             let application = snapshot.router().find(&request.host, path).and_then(|i| snapshot.applications().get(i));
             access.login_refused("login_expired", Outcome::Invalid, application.map(AsRef::as_ref), request);
-            return respond::expired(id, &page(&snapshot, request, &to));
+            return respond::expired(id, Some(&page(&snapshot, request, &to)));
         }
         Err(Refused::Unavailable) => return respond::unavailable(id),
         Err(Refused::Invalid) => {

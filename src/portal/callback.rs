@@ -4,8 +4,8 @@ use http::{Response, StatusCode, header};
 use super::errand::Errand;
 use super::login::arrive;
 use super::pages::{LoginLoop, LostCookie};
-use super::{PortalRequest, answer, refresh, respond};
-use crate::control::{Access, Login};
+use super::{PortalRequest, answer, idp_test, login, refresh, respond};
+use crate::control::Access;
 use crate::cookie::FLOW_PREFIX;
 use crate::engine::Snapshot;
 use crate::idp::{Callback, LoginFailure, Pending, Profile};
@@ -46,10 +46,7 @@ pub(super) async fn conclude(
     request: &PortalRequest,
 ) -> Response<Bytes> {
     let mut response = match outcome {
-        Ok(Some(profile)) => match access.log_in(profile, request).await {
-            Some(login) => logged_in(access, snapshot, errand, &login, request).await,
-            None => respond::unavailable(request.id),
-        },
+        Ok(Some(profile)) => arrived(access, snapshot, errand, profile, request).await,
         Ok(None) => respond::unavailable(request.id),
         Err(failure) => errand.failed(access, (&failure, idp), request),
     };
@@ -59,17 +56,24 @@ pub(super) async fn conclude(
     response
 }
 
-async fn logged_in(
+/// Somebody is known: what the browser is here for can be done.
+async fn arrived(
     access: &Access,
     snapshot: &Snapshot,
     errand: &Errand,
-    login: &Login,
+    profile: Profile,
     request: &PortalRequest,
 ) -> Response<Bytes> {
-    let Some(cookie) = access.organisation_cookie(login, request.now) else { return respond::internal(request.id) };
-    let mut response = match errand {
-        Errand::Application(destination) => arrive(access, snapshot, destination, login, Via::Provider, request).await,
-        Errand::Refresh => refresh::refreshed(access, login, request),
+    let destination = match errand {
+        Errand::Test(_) => return idp_test::works(access, snapshot, &profile, request),
+        Errand::Application(destination) => Some(destination),
+        Errand::Refresh => None,
+    };
+    let Some(login) = access.log_in(profile, request).await else { return respond::unavailable(request.id) };
+    let Some(cookie) = access.organisation_cookie(&login, request.now) else { return respond::internal(request.id) };
+    let mut response = match destination {
+        Some(destination) => arrive(access, snapshot, destination, &login, Via::Provider, request).await,
+        None => refresh::refreshed(access, &login, request),
     };
     response.headers_mut().append(header::SET_COOKIE, cookie);
     response
@@ -110,18 +114,18 @@ pub(super) async fn late(
         }
         // With many tabs the oldest flows lose their cookies to newer ones. Theirs begins once more, by itself, once.
         if lost && !state.second && FlowCookies::of(&request.headers, access.seal()).are_many() {
-            return answer::redirect(StatusCode::FOUND, &format!("{again}&second=1"));
+            return answer::redirect(StatusCode::FOUND, &format!("{}&second=1", login::again(&access.services(), destination)));
         }
     }
     if !lost {
         access.login_refused("login_expired", Outcome::Invalid, errand.application(), request);
-        return respond::expired(request.id, &again);
+        return respond::expired(request.id, again.as_deref());
     }
     access.login_refused("flow_cookie_missing", Outcome::Invalid, errand.application(), request);
     let page = LoginLoop {
         cookie: &format!("{FLOW_PREFIX}{}", state.flow),
         causes: &[LostCookie::Blocked, LostCookie::TooMany, LostCookie::HostChanged],
-        start_again: Some(&again),
+        start_again: again.as_deref(),
         reason: Some("flow_cookie_missing"),
         request_id: &request.id.to_string(),
     };

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::Response;
 
 use super::login::{self, Destination};
-use super::{PortalRequest, refresh, respond};
+use super::{PortalRequest, idp_test, refresh, respond};
 use crate::control::{Access, organisation_aud};
 use crate::engine::{Application, Snapshot};
 use crate::idp::LoginFailure;
@@ -19,14 +19,18 @@ pub(super) enum Errand {
     Application(Destination),
     /// What is known of the person is to be brought up to date.
     Refresh,
+    /// The provider is tried out; nobody gets a session.
+    Test(IdpId),
 }
 
 impl Errand {
     /// The application may have changed since the login began; what is gone is gone.
     pub(super) fn of(snapshot: &Snapshot, state: &State) -> Option<Self> {
         if state.aud == organisation_aud(snapshot) {
-            return match Endpoint::of(state.to.as_str())? {
+            let began = state.to.as_str();
+            return match Endpoint::of(began)? {
                 Endpoint::RefreshIdentity => Some(Self::Refresh),
+                Endpoint::TestIdp => Some(Self::Test(idp_test::provider(began))),
                 _ => None,
             };
         }
@@ -40,18 +44,19 @@ impl Errand {
         destination.map(Self::Application)
     }
 
-    /// Where the browser begins the same anew.
-    pub(super) fn again(&self, access: &Access) -> String {
+    /// Where the browser begins the same anew. A test takes another link.
+    pub(super) fn again(&self, access: &Access) -> Option<String> {
         match self {
-            Self::Application(destination) => login::again(&access.services(), destination),
-            Self::Refresh => refresh::url(access),
+            Self::Application(destination) => Some(login::again(&access.services(), destination)),
+            Self::Refresh => Some(refresh::url(access)),
+            Self::Test(_) => None,
         }
     }
 
     pub(super) fn application(&self) -> Option<&Application> {
         match self {
             Self::Application(destination) => Some(&destination.application),
-            Self::Refresh => None,
+            Self::Refresh | Self::Test(_) => None,
         }
     }
 
@@ -63,6 +68,9 @@ impl Errand {
         request: &PortalRequest,
     ) -> Response<Bytes> {
         access.login_failed(failure, Some(idp), self.application(), request);
-        respond::failed(request.id, failure, &self.again(access))
+        match self {
+            Self::Test(_) => idp_test::failed(access, (failure, idp), request),
+            _ => respond::failed(request.id, failure, self.again(access).as_deref()),
+        }
     }
 }

@@ -9,6 +9,7 @@ mod callback;
 mod errand;
 mod home;
 pub(crate) mod identity;
+mod idp_test;
 mod login;
 mod logout;
 pub(crate) mod pages;
@@ -100,6 +101,7 @@ pub(crate) async fn handle(access: &Access, request: &PortalRequest) -> Response
         Endpoint::Logout => logout::logout(access, request).await,
         Endpoint::Certs => certs(access, request),
         Endpoint::GetIdentity => identity::get_identity(access, request).await,
+        Endpoint::TestIdp => idp_test::test_idp(access, request).await,
         Endpoint::RefreshIdentity => refresh::refresh_identity(access, request).await,
         Endpoint::LoggedOut => logout::logged_out(access, request),
         Endpoint::ProtectedResource => protected_resource(access, request),
@@ -114,7 +116,7 @@ const fn methods(endpoint: Endpoint, on_team: bool) -> Option<&'static str> {
         (Endpoint::Login | Endpoint::Home | Endpoint::SamlMetadata | Endpoint::PublicCert, true)
         | (Endpoint::Authorized | Endpoint::ProtectedResource, false)
         | (Endpoint::Certs | Endpoint::GetIdentity, _) => Some("GET, HEAD"),
-        (Endpoint::Callback | Endpoint::RefreshIdentity | Endpoint::LoggedOut, true) => Some("GET"),
+        (Endpoint::Callback | Endpoint::RefreshIdentity | Endpoint::TestIdp | Endpoint::LoggedOut, true) => Some("GET"),
         (Endpoint::Authorized, true) => Some("POST"),
         (Endpoint::Logout, _) => Some("GET, POST"),
         (
@@ -122,6 +124,7 @@ const fn methods(endpoint: Endpoint, on_team: bool) -> Option<&'static str> {
             | Endpoint::Callback
             | Endpoint::Home
             | Endpoint::RefreshIdentity
+            | Endpoint::TestIdp
             | Endpoint::LoggedOut
             | Endpoint::SamlMetadata
             | Endpoint::PublicCert,

@@ -5,6 +5,7 @@
 //! [`security_headers`] lets a browser run no script and load nothing. Links are the exception that escaping cannot
 //! judge, so the caller builds them from typed URLs. Never fetches, logs or keeps anything.
 
+mod idp_test;
 mod session;
 
 use std::sync::LazyLock;
@@ -15,6 +16,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
+pub(crate) use idp_test::{IdpTestFailed, IdpTestWorks};
 pub(crate) use session::{IdentityRefreshed, LoggedOut, LogoutConfirm};
 
 /// A rendered page, to be sent with [`security_headers`].
@@ -265,14 +267,10 @@ impl<'a> ErrorPage<'a> {
     }
 
     /// 400: the login was left open too long, or its state was already used.
-    pub(crate) fn login_expired(start_again: &'a str, request_id: &'a str) -> Self {
-        Self::new(
-            StatusCode::BAD_REQUEST,
-            "This sign-in has expired.",
-            "It was open for too long, or had already been used.",
-            request_id,
-        )
-        .with_retry(Link { href: start_again, label: START_AGAIN })
+    pub(crate) fn login_expired(start_again: Option<&'a str>, request_id: &'a str) -> Self {
+        let sentence = "It was open for too long, or had already been used.";
+        let page = Self::new(StatusCode::BAD_REQUEST, "This sign-in has expired.", sentence, request_id);
+        page.with_retry(start_again.map(|href| Link { href, label: START_AGAIN }))
     }
 
     /// 403: signing in works, and what comes of it is refused here each time.
@@ -284,7 +282,7 @@ impl<'a> ErrorPage<'a> {
             request_id,
         )
         .with_hint("Ask your administrator to check this server's clock, and its log.")
-        .with_retry(Link { href: start_again, label: START_AGAIN })
+        .with_retry(Some(Link { href: start_again, label: START_AGAIN }))
     }
 
     /// 503: the identity provider did not tell who the user is or which groups they are in. The title is the text
@@ -304,9 +302,9 @@ impl<'a> ErrorPage<'a> {
         Self { hint: Some(hint), ..self }
     }
 
-    /// Offers a way to try again.
-    pub(crate) fn with_retry(self, retry: Link<'a>) -> Self {
-        Self { retry: Some(retry), ..self }
+    /// Offers a way to try again, where there is one.
+    pub(crate) fn with_retry(self, retry: Option<Link<'a>>) -> Self {
+        Self { retry, ..self }
     }
 
     /// Names the reason, as in the audit event.

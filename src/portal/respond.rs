@@ -22,13 +22,13 @@ pub(super) fn unavailable(id: RequestId) -> Response<Bytes> {
     later(answer::page(ErrorPage::unavailable(&id.to_string()).page()))
 }
 
-pub(super) fn expired(id: RequestId, again: &str) -> Response<Bytes> {
+pub(super) fn expired(id: RequestId, again: Option<&str>) -> Response<Bytes> {
     answer::page(ErrorPage::login_expired(again, &id.to_string()).with_reason("login_expired").page())
 }
 
 /// The page of a login that failed: what to do about it is in the operator's log, under the same request id.
-pub(super) fn failed(id: RequestId, failure: &LoginFailure, again: &str) -> Response<Bytes> {
-    let (id, again) = (id.to_string(), Link { href: again, label: "Try again" });
+pub(super) fn failed(id: RequestId, failure: &LoginFailure, again: Option<&str>) -> Response<Bytes> {
+    let id = id.to_string();
     let page = match (failure, failure.blame()) {
         (LoginFailure::Groups(_), _) => ErrorPage::groups_unavailable(&id),
         (_, Blame::Provider) => {
@@ -38,6 +38,7 @@ pub(super) fn failed(id: RequestId, failure: &LoginFailure, again: &str) -> Resp
         (_, Blame::Person) => ErrorPage::new(StatusCode::FORBIDDEN, "Signing in failed.", failure.sentence(), &id),
         (_, Blame::Browser) => ErrorPage::new(StatusCode::BAD_REQUEST, "Signing in failed.", failure.sentence(), &id),
     };
+    let again = again.map(|href| Link { href, label: "Try again" });
     let response = answer::page(page.with_retry(again).with_reason(failure.id()).page());
     if response.status() == StatusCode::SERVICE_UNAVAILABLE { later(response) } else { response }
 }

@@ -40,6 +40,8 @@ pub enum Endpoint {
     GetIdentity,
     /// `refresh-identity`: team domain.
     RefreshIdentity,
+    /// `test-idp/<provider>`: team domain.
+    TestIdp,
     /// `logged-out`, where a provider sends a browser whose session it has ended: team domain.
     LoggedOut,
     /// `/.well-known/cloudflare-access-protected-resource/<path>`: application hosts.
@@ -81,6 +83,7 @@ impl Endpoint {
             }
             "refresh-identity" => Self::RefreshIdentity,
             "logged-out" => Self::LoggedOut,
+            test if test.strip_prefix("test-idp/").is_some_and(|id| !id.is_empty() && !id.contains('/')) => Self::TestIdp,
             login if login == "login" || login.starts_with("login/") => Self::Login,
             _ => Self::Unknown,
         })
@@ -213,6 +216,9 @@ mod tests {
             ("/cdn-cgi/access/certs", Some(Endpoint::Certs)),
             ("/cdn-cgi/access/refresh-identity", Some(Endpoint::RefreshIdentity)),
             ("/cdn-cgi/access/logged-out", Some(Endpoint::LoggedOut)),
+            ("/cdn-cgi/access/test-idp/okta", Some(Endpoint::TestIdp)),
+            ("/cdn-cgi/access/test-idp/", Some(Endpoint::Unknown)),
+            ("/cdn-cgi/access/test-idp/a/b", Some(Endpoint::Unknown)),
             ("/cdn-cgi/access/certs/", Some(Endpoint::Unknown)),
             ("/cdn-cgi/access", Some(Endpoint::Unknown)),
             ("/cdn-cgi/access/public-cert", Some(Endpoint::PublicCert)),

@@ -172,6 +172,19 @@ impl Step {
             Self::Identity => "identity",
         }
     }
+
+    /// The same for people.
+    pub const fn in_words(self) -> &'static str {
+        match self {
+            Self::Parse => "reading the SAML response",
+            Self::Shape => "finding the assertion in the SAML response",
+            Self::Response => "telling whose answer the SAML response is, and to what",
+            Self::Decryption => "decrypting the assertion",
+            Self::Signature => "verifying the signatures",
+            Self::Conditions => "checking for whom and for when the assertion is",
+            Self::Identity => "reading the attributes",
+        }
+    }
 }
 
 impl SamlError {

@@ -18,7 +18,7 @@ const CAUSES: [LostCookie; 6] = [
 fn pages(text: &str, href: &str) -> Vec<(&'static str, Page)> {
     let link = Link { href, label: text };
     let id = text;
-    let error = ErrorPage::new(StatusCode::IM_A_TEAPOT, text, text, id).with_hint(text).with_retry(link);
+    let error = ErrorPage::new(StatusCode::IM_A_TEAPOT, text, text, id).with_hint(text).with_retry(Some(link));
     let denied = Denied {
         application: text,
         signed_in_as: Some(text),
@@ -49,9 +49,9 @@ fn pages(text: &str, href: &str) -> Vec<(&'static str, Page)> {
         ("upstream_unhealthy", ErrorPage::upstream_unhealthy(id).page()),
         ("upstream_too_slow", ErrorPage::upstream_too_slow(id).page()),
         ("unavailable", ErrorPage::unavailable(id).page()),
-        ("login_expired", ErrorPage::login_expired(href, id).page()),
+        ("login_expired", ErrorPage::login_expired(Some(href), id).page()),
         ("session_not_accepted", ErrorPage::session_not_accepted(href, id).page()),
-        ("groups_unavailable", ErrorPage::groups_unavailable(id).with_retry(link).page()),
+        ("groups_unavailable", ErrorPage::groups_unavailable(id).with_retry(Some(link)).page()),
         (
             "login_loop",
             LoginLoop { cookie: text, causes: &CAUSES, start_again: Some(href), reason: Some(text), request_id: id }
@@ -64,6 +64,32 @@ fn pages(text: &str, href: &str) -> Vec<(&'static str, Page)> {
         ),
         ("logged_out", LoggedOut { also_at: Some(text), back: Some(link), request_id: id }.page()),
         ("identity_refreshed", IdentityRefreshed { signed_in_as: text, groups: Some(3), request_id: id }.page()),
+        (
+            "idp_test_works",
+            IdpTestWorks {
+                provider: text,
+                facts: &[(text, Some(text)), (text, None)],
+                groups: &[(text, true), (text, false)],
+                others: &[text],
+                claims: &[(text, Some(text)), (text, None)],
+                notes: &[text],
+                json: text,
+                request_id: id,
+            }
+            .page(),
+        ),
+        (
+            "idp_test_failed",
+            IdpTestFailed {
+                provider: text,
+                step: text,
+                causes: &[text.to_owned()],
+                advice: Some(text),
+                reason: text,
+                request_id: id,
+            }
+            .page(),
+        ),
         ("logout_confirm", LogoutConfirm { action: href, csrf: text, request_id: id }.page()),
         ("handover", Handover { application: text, href, request_id: id }.page()),
         ("resend_form", ResendForm { application: text, login: href, request_id: id }.page()),
@@ -255,6 +281,8 @@ fn every_page_has_its_status() {
             ("saml_request", 200),
             ("logged_out", 200),
             ("identity_refreshed", 200),
+            ("idp_test_works", 200),
+            ("idp_test_failed", 200),
             ("logout_confirm", 200),
             ("handover", 200),
             ("resend_form", 401),
@@ -276,6 +304,7 @@ fn the_words_users_search_for_are_exact() {
         ("groups_unavailable", "<h1>Failed to fetch user/group information from the identity provider</h1>"),
         ("login_loop", "<h1>Your browser did not return the cookie <code>CF_Authorization</code>.</h1>"),
         ("undecided", "<h1>It could not be decided whether you have access.</h1>"),
+        ("idp_test_works", "<h1>Your connection works!</h1>"),
         ("logged_out", "<h1>You are signed out.</h1>"),
         ("logout_confirm", "<h1>Sign out of all applications?</h1>"),
         ("resend_form", "<h1>Sign in, then send the form again.</h1>"),

@@ -1,0 +1,60 @@
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cookie::{SealError, SealingKey};
+use crate::model::{IdpId, UnixTime};
+use crate::route::Endpoint;
+
+/// Leave to try an identity provider out (§1.5): for ten minutes, for whoever has the link. No session comes of it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct TestLink {
+    #[serde(rename = "i")]
+    idp: IdpId,
+    #[serde(rename = "t")]
+    expires: UnixTime,
+}
+
+impl TestLink {
+    /// How long it is good.
+    pub(crate) const LIFETIME: Duration = Duration::from_secs(600);
+
+    /// `https://<team domain>/cdn-cgi/access/test-idp/<id>?link=…`
+    pub(crate) fn url(key: &SealingKey, team_url: &str, idp: &IdpId, now: UnixTime) -> Result<String, SealError> {
+        let link = key.seal(PURPOSE, &Self { idp: idp.clone(), expires: now.after(Self::LIFETIME) })?;
+        Ok(format!("{team_url}{}/test-idp/{}?link={link}", Endpoint::PREFIX, idp.0))
+    }
+
+    /// Whether a link's text gives leave to try that provider out, now.
+    pub(crate) fn is_good(key: &SealingKey, text: &str, idp: &IdpId, now: UnixTime) -> bool {
+        // Whoever made it may have had another clock, but none can be good for longer.
+        let good = |link: Self| link.idp == *idp && now < link.expires && link.expires <= now.after(Self::LIFETIME * 2);
+        key.open(PURPOSE, text).is_ok_and(good)
+    }
+}
+
+const PURPOSE: &str = "test-idp";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixTime = UnixTime(1_800_000_000);
+
+    #[test]
+    fn a_link_is_for_one_provider_and_ten_minutes() {
+        let key = SealingKey::new(&[1; 32]).unwrap();
+        let (okta, other) = (IdpId("okta".into()), IdpId("other".into()));
+        let url = TestLink::url(&key, "https://access.example.com", &okta, NOW).unwrap();
+        let link = url.strip_prefix("https://access.example.com/cdn-cgi/access/test-idp/okta?link=").unwrap();
+        let good = |text: &str, idp: &IdpId, now| TestLink::is_good(&key, text, idp, now);
+        assert!(good(link, &okta, NOW) && good(link, &okta, UnixTime(NOW.0 + 599)));
+        assert!(!good(link, &okta, UnixTime(NOW.0 + 600)), "too late");
+        assert!(!good(link, &okta, UnixTime(NOW.0 - 601)), "good for longer than any");
+        assert!(!good(link, &other, NOW));
+        assert!(!good("", &okta, NOW) && !good(&link[1..], &okta, NOW));
+        assert!(!TestLink::is_good(&SealingKey::new(&[2; 32]).unwrap(), link, &okta, NOW), "another team's");
+        let state = key.seal("state", &TestLink { idp: okta.clone(), expires: NOW.after(TestLink::LIFETIME) }).unwrap();
+        assert!(!good(&state, &okta, NOW), "sealed for something else");
+    }
+}

@@ -1,0 +1,140 @@
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use serde_json::json;
+
+use super::errand::Errand;
+use super::pages::{ErrorPage, IdpTestFailed, IdpTestWorks};
+use super::{PortalRequest, answer, login};
+use crate::control::{Access, organisation_aud};
+use crate::engine::Snapshot;
+use crate::idp::{Hints, LoginFailure, Profile};
+use crate::login::{ReturnTo, State, TestLink};
+use crate::model::{Groups, GroupsSource, IdpId};
+use crate::route::Endpoint;
+
+/// `test-idp/<provider>` (§1.5): a login that ends on a page about itself and makes no session. Only with a link that an
+/// administrator made: what a provider says of itself and of a person's groups is not for everybody.
+pub(super) async fn test_idp(access: &Access, request: &PortalRequest) -> Response<Bytes> {
+    let idp = provider(&request.path);
+    let link = request.parameter("link").unwrap_or_default();
+    let services = access.services();
+    let provider = services.providers.iter().find(|provider| *provider.id() == idp);
+    let good = TestLink::is_good(access.seal(), &link, &idp, request.now);
+    let Some(provider) = provider.filter(|_| good) else {
+        let id = request.id.to_string();
+        let sentence = "Links to test an identity provider are good for ten minutes.";
+        let page = ErrorPage::new(StatusCode::FORBIDDEN, "This link is not good, or not any more.", sentence, &id);
+        let command = format!("Make another one with `portcullis idp test {}`.", idp.0);
+        return answer::page(page.with_hint(&command).with_reason("test_link").page());
+    };
+    let (aud, to) = (organisation_aud(&access.snapshot()), ReturnTo::parse(&request.path));
+    let state = State::new(aud, request.host.clone(), to, None, request.now);
+    login::send(access, provider, state, Hints::default(), &Errand::Test(idp), request).await
+}
+
+/// The provider that a test's path names.
+pub(super) fn provider(path: &str) -> IdpId {
+    let id = path.strip_prefix(Endpoint::PREFIX).and_then(|rest| rest.strip_prefix("/test-idp/"));
+    IdpId(id.unwrap_or_default().into())
+}
+
+/// Back from the provider, as somebody.
+pub(super) fn works(
+    access: &Access,
+    snapshot: &Snapshot,
+    profile: &Profile,
+    request: &PortalRequest,
+) -> Response<Bytes> {
+    access.provider_tested(profile, request);
+    let services = access.services();
+    let provider = services.providers.iter().find(|provider| *provider.id() == profile.idp.id);
+    let named: Vec<&str> = snapshot.policies().group_names(&profile.idp.id);
+    let mut groups: Vec<(&str, bool)> = match &profile.groups {
+        Groups::Known(groups) => groups.iter().map(|g| (g.name.as_str(), named.contains(&g.name.as_str()))).collect(),
+        Groups::Unknown => Vec::new(),
+    };
+    groups.sort_unstable_by_key(|(name, named)| (!named, *name));
+    let others: Vec<&str> = named.into_iter().filter(|name| groups.iter().all(|(group, _)| group != name)).collect();
+    let source = profile.groups_seen.as_ref().map(|seen| source(seen.source));
+    let count = source.map(|source| format!("{}, from {source}", groups.len()));
+    let methods = profile.amr.as_ref().map(|amr| amr.join(", "));
+    let facts = [
+        ("E-mail", Some(profile.email.as_str())),
+        ("Name", profile.name.as_deref()),
+        ("The provider's name for the account", Some(profile.subject.as_str())),
+        ("Groups", count.as_deref()),
+        ("Authentication methods", methods.as_deref()),
+    ];
+    let claims: Vec<(&str, Option<String>)> =
+        profile.claims.iter().map(|(name, value)| (name.as_str(), (!value.is_null()).then(|| value.to_string()))).collect();
+    let claims: Vec<_> = claims.iter().map(|(name, value)| (*name, value.as_deref())).collect();
+    let mut notes = Vec::new();
+    if profile.groups == Groups::Unknown {
+        notes.push("The provider told no groups, so rules on groups let nobody in. Have it send them as `groups`.");
+    }
+    if provider.is_some_and(|provider| !provider.tells_all_groups()) {
+        notes.push("There is no `api_token`, so people in 100 groups or more cannot log in.");
+    }
+    let page = IdpTestWorks {
+        provider: provider.map_or("", |provider| provider.name()),
+        facts: &facts,
+        groups: &groups,
+        others: &others,
+        claims: &claims,
+        notes: &notes,
+        json: &document(profile),
+        request_id: &request.id.to_string(),
+    };
+    answer::page(page.page())
+}
+
+/// The provider, or the way to it, failed.
+pub(super) fn failed(
+    access: &Access,
+    (failure, idp): (&LoginFailure, &IdpId),
+    request: &PortalRequest,
+) -> Response<Bytes> {
+    let services = access.services();
+    let provider = services.providers.iter().find(|provider| provider.id() == idp);
+    let page = IdpTestFailed {
+        provider: provider.map_or("", |provider| provider.name()),
+        step: failure.step().as_str(),
+        causes: &causes(failure),
+        advice: failure.advice(),
+        reason: failure.id(),
+        request_id: &request.id.to_string(),
+    };
+    answer::page(page.page())
+}
+
+fn causes(failure: &LoginFailure) -> Vec<String> {
+    let mut causes = vec![failure.to_string()];
+    let mut source = std::error::Error::source(failure);
+    while let Some(cause) = source {
+        causes.push(cause.to_string());
+        source = cause.source();
+    }
+    causes
+}
+
+fn document(profile: &Profile) -> String {
+    let Profile { subject, email, name, idp, groups, groups_seen, amr, claims, at, ip, id_token: _ } = profile;
+    let groups = match groups {
+        Groups::Known(groups) => json!(groups),
+        Groups::Unknown => json!(null),
+    };
+    let document = json!({
+        "id": subject, "email": email, "name": name, "idp": idp, "groups": groups, "groups_seen": groups_seen, "amr": amr,
+        "claims": claims, "iat": at, "ip": ip,
+    });
+    format!("{document:#}")
+}
+
+const fn source(source: GroupsSource) -> &'static str {
+    match source {
+        GroupsSource::IdToken => "the ID token",
+        GroupsSource::Userinfo => "the userinfo endpoint",
+        GroupsSource::Api => "Okta's API",
+        GroupsSource::Assertion => "the SAML assertion",
+    }
+}
