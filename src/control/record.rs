@@ -103,10 +103,7 @@ impl Access {
             source = cause.source();
         }
         let idp = idp.map(|idp| &*idp.0);
-        let hint = match failure {
-            LoginFailure::Groups(reason) => Some(reason.advice()),
-            _ => None,
-        };
+        let hint = failure.advice();
         tracing::warn!(request_id = %request.id, reason = failure.id(), idp, error = chain, hint, "a login failed");
     }
 

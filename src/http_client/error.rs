@@ -94,6 +94,28 @@ impl fmt::Display for Step {
 }
 
 impl HttpError {
+    /// What an operator can do about it, where there is something.
+    pub const fn advice(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Url { .. } | Self::TooLarge { .. } => return None,
+            Self::Resolve { .. } => {
+                "check the spelling of the host, and this machine's resolver (`getent hosts <host>`)"
+            }
+            Self::Connect { .. } | Self::Timeout { step: Step::Connect, .. } => {
+                "let this machine connect there: check the port, firewalls and routes; proxies of the environment \
+                 (`HTTPS_PROXY`) are not used"
+            }
+            Self::Tls { .. } => {
+                "if its certificate comes from an authority of your own, install that one on this machine (or name a file with \
+                 all that are to be trusted in `SSL_CERT_FILE`); if not, the certificate is for another name or out of date, or \
+                 something between intercepts the connection"
+            }
+            Self::Timeout { .. } | Self::Protocol { .. } => {
+                "something between may hold the answer back: try the same address from this machine with `curl`"
+            }
+        })
+    }
+
     /// The chain of causes is kept, without the address that the client would write into it.
     pub(super) fn sort(host: &str, step: Step, error: reqwest::Error) -> Self {
         let (host, source) = (Box::from(host), Arc::new(error.without_url()));

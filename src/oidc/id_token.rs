@@ -94,6 +94,25 @@ impl IdTokenError {
     pub const fn may_be_rotation(self) -> bool {
         matches!(self, Self::UnknownKey | Self::Signature { named: false })
     }
+
+    /// What an operator can do about it, where there is something.
+    pub fn advice(self) -> Option<&'static str> {
+        Some(match self {
+            Self::TooLong => "let the provider put fewer claims into the ID token, most of all fewer groups",
+            Self::Header => {
+                "have the provider sign ID tokens, without encryption, with RS256, RS512, PS512, ES256, ES384 or ES512"
+            }
+            Self::UnknownKey | Self::Signature { .. } => {
+                "the keys may be those of another authorization server: check `authorization_server_id`, or `certs_url`"
+            }
+            Self::Issuer => "configure the issuer that the provider's tokens name, byte for byte",
+            Self::Audience => "`client_id` must be that of the application which the tokens are for",
+            Self::Claim("auth_time") => "with `max_age` the provider must tell when people logged in (`auth_time`)",
+            Self::LoginTooOld => "the provider did not ask again: make its own session shorter than `max_age`",
+            Self::Time { .. } => "let both clocks be set by NTP",
+            Self::Malformed | Self::Claim(_) | Self::Nonce | Self::AccessToken => return None,
+        })
+    }
 }
 
 #[derive(Deserialize)]

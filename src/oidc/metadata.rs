@@ -62,6 +62,26 @@ pub enum MetadataError {
     Unsupported(&'static str),
 }
 
+impl MetadataError {
+    /// What an operator can do about it.
+    pub const fn advice(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => {
+                "is it the provider's address? What is there is not a discovery document of OpenID Connect; a page to log in at, \
+                 or a proxy's, is none"
+            }
+            Self::Issuer { .. } => "configure the issuer that the discovery document names, byte for byte",
+            Self::Insecure(_) => {
+                "all endpoints must be https addresses where the issuer is; correct them at the provider"
+            }
+            Self::Unsupported(_) => {
+                "allow it in the provider's settings, or configure what the provider does support: `client_secret` or \
+                 `private_key`, with or without `pushed_requests`"
+            }
+        }
+    }
+}
+
 type Document = ProviderMetadata<
     Additional,
     CoreAuthDisplay,

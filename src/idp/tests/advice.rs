@@ -1,0 +1,45 @@
+//! What an operator is told to do about a login that failed.
+
+use http::StatusCode;
+
+use super::*;
+use crate::oidc::{IdTokenError, KeysError, MetadataError};
+
+fn token(status: u16, error: Option<&str>) -> LoginFailure {
+    let status = StatusCode::from_u16(status).unwrap();
+    LoginFailure::TokenEndpoint { status, error: error.map(str::to_owned) }
+}
+
+fn refused(error: &str) -> LoginFailure {
+    LoginFailure::ProviderError { error: error.to_owned(), description: None }
+}
+
+#[test]
+fn each_mistake_of_a_configuration_is_named_with_its_remedy() {
+    let answer = |endpoint, status| LoginFailure::Answer { endpoint, status };
+    let issuer = MetadataError::Issuer { expected: "https://a.example".into(), found: "https://b.example".into() };
+    for (failure, words) in [
+        (token(401, Some("invalid_client wrong secret")), "Client Credentials"),
+        (token(401, None), "Client Credentials"),
+        (token(400, Some("invalid_grant")), "begin anew"),
+        (token(400, Some("unauthorized_client")), "Grant type"),
+        (token(503, Some("something else")), "status page"),
+        (refused("access_denied"), "assign the person"),
+        (refused("invalid_scope"), "`groups`"),
+        (refused("login_required"), "prompt"),
+        (LoginFailure::from(issuer), "okta_account"),
+        (answer(Endpoint::Discovery, StatusCode::NOT_FOUND), "authorization_server_id"),
+        (LoginFailure::Keys(KeysError::Malformed), "jwks_uri"),
+        (LoginFailure::IdToken(IdTokenError::LoginTooOld), "max_age"),
+        (LoginFailure::ClockSkew { seconds: 90 }, "NTP"),
+        (LoginFailure::Email(EmailFailure::Missing), "email_claim_name"),
+        (LoginFailure::Groups(GroupsFailure::TooMany), "api_token"),
+        #[cfg(feature = "saml")]
+        (LoginFailure::Saml(crate::saml::SamlError::Unsigned), "signing of the assertion"),
+    ] {
+        let advice = failure.advice().unwrap_or_default();
+        assert!(advice.contains(words), "{failure:?}: {advice}");
+        assert!(!failure.to_string().contains(advice), "what is wrong, and what to do, are told apart: {failure}");
+    }
+    assert_eq!(refused("of_their_own").advice(), None, "nobody knows");
+}
