@@ -153,6 +153,7 @@ fn say(decision: &Decision) -> String {
                 Endpoint::Certs => "certs",
                 Endpoint::GetIdentity => "get-identity",
                 Endpoint::RefreshIdentity => "refresh-identity",
+                Endpoint::TestIdp => "test-idp",
                 Endpoint::LoggedOut => "logged-out",
                 Endpoint::ProtectedResource => "protected-resource",
                 Endpoint::SamlMetadata => "saml-metadata",

@@ -157,7 +157,8 @@ impl Names {
 
     /// The groups of a provider's that are asked about, in their order.
     pub(super) fn groups(&self, idp: &IdpId) -> Vec<&str> {
-        let mut names: Vec<&str> = self.groups.get(idp).into_iter().flat_map(|names| names.keys().map(|n| &**n)).collect();
+        let mut names: Vec<&str> =
+            self.groups.get(idp).into_iter().flat_map(|names| names.keys().map(|n| &**n)).collect();
         names.sort_unstable();
         names
     }

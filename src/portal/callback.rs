@@ -65,7 +65,7 @@ async fn arrived(
     request: &PortalRequest,
 ) -> Response<Bytes> {
     let destination = match errand {
-        Errand::Test(_) => return idp_test::works(access, snapshot, &profile, request),
+        Errand::Test => return idp_test::works(access, snapshot, &profile, request),
         Errand::Application(destination) => Some(destination),
         Errand::Refresh => None,
     };
@@ -114,7 +114,10 @@ pub(super) async fn late(
         }
         // With many tabs the oldest flows lose their cookies to newer ones. Theirs begins once more, by itself, once.
         if lost && !state.second && FlowCookies::of(&request.headers, access.seal()).are_many() {
-            return answer::redirect(StatusCode::FOUND, &format!("{}&second=1", login::again(&access.services(), destination)));
+            return answer::redirect(
+                StatusCode::FOUND,
+                &format!("{}&second=1", login::again(&access.services(), destination)),
+            );
         }
     }
     if !lost {

@@ -20,17 +20,16 @@ pub(super) enum Errand {
     /// What is known of the person is to be brought up to date.
     Refresh,
     /// The provider is tried out; nobody gets a session.
-    Test(IdpId),
+    Test,
 }
 
 impl Errand {
     /// The application may have changed since the login began; what is gone is gone.
     pub(super) fn of(snapshot: &Snapshot, state: &State) -> Option<Self> {
         if state.aud == organisation_aud(snapshot) {
-            let began = state.to.as_str();
-            return match Endpoint::of(began)? {
+            return match Endpoint::of(state.to.as_str())? {
                 Endpoint::RefreshIdentity => Some(Self::Refresh),
-                Endpoint::TestIdp => Some(Self::Test(idp_test::provider(began))),
+                Endpoint::TestIdp => Some(Self::Test),
                 _ => None,
             };
         }
@@ -49,14 +48,14 @@ impl Errand {
         match self {
             Self::Application(destination) => Some(login::again(&access.services(), destination)),
             Self::Refresh => Some(refresh::url(access)),
-            Self::Test(_) => None,
+            Self::Test => None,
         }
     }
 
     pub(super) fn application(&self) -> Option<&Application> {
         match self {
             Self::Application(destination) => Some(&destination.application),
-            Self::Refresh | Self::Test(_) => None,
+            Self::Refresh | Self::Test => None,
         }
     }
 
@@ -69,7 +68,7 @@ impl Errand {
     ) -> Response<Bytes> {
         access.login_failed(failure, Some(idp), self.application(), request);
         match self {
-            Self::Test(_) => idp_test::failed(access, (failure, idp), request),
+            Self::Test => idp_test::failed(access, (failure, idp), request),
             _ => respond::failed(request.id, failure, self.again(access).as_deref()),
         }
     }

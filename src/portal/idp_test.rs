@@ -15,7 +15,8 @@ use crate::route::Endpoint;
 /// `test-idp/<provider>` (§1.5): a login that ends on a page about itself and makes no session. Only with a link that an
 /// administrator made: what a provider says of itself and of a person's groups is not for everybody.
 pub(super) async fn test_idp(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    let idp = provider(&request.path);
+    let idp = request.path.strip_prefix(Endpoint::PREFIX).and_then(|rest| rest.strip_prefix("/test-idp/"));
+    let idp = IdpId(idp.unwrap_or_default().into());
     let link = request.parameter("link").unwrap_or_default();
     let services = access.services();
     let provider = services.providers.iter().find(|provider| *provider.id() == idp);
@@ -29,13 +30,7 @@ pub(super) async fn test_idp(access: &Access, request: &PortalRequest) -> Respon
     };
     let (aud, to) = (organisation_aud(&access.snapshot()), ReturnTo::parse(&request.path));
     let state = State::new(aud, request.host.clone(), to, None, request.now);
-    login::send(access, provider, state, Hints::default(), &Errand::Test(idp), request).await
-}
-
-/// The provider that a test's path names.
-pub(super) fn provider(path: &str) -> IdpId {
-    let id = path.strip_prefix(Endpoint::PREFIX).and_then(|rest| rest.strip_prefix("/test-idp/"));
-    IdpId(id.unwrap_or_default().into())
+    login::send(access, provider, state, Hints::default(), &Errand::Test, request).await
 }
 
 /// Back from the provider, as somebody.
@@ -65,8 +60,11 @@ pub(super) fn works(
         ("Groups", count.as_deref()),
         ("Authentication methods", methods.as_deref()),
     ];
-    let claims: Vec<(&str, Option<String>)> =
-        profile.claims.iter().map(|(name, value)| (name.as_str(), (!value.is_null()).then(|| value.to_string()))).collect();
+    let claims: Vec<(&str, Option<String>)> = profile
+        .claims
+        .iter()
+        .map(|(name, value)| (name.as_str(), (!value.is_null()).then(|| value.to_string())))
+        .collect();
     let claims: Vec<_> = claims.iter().map(|(name, value)| (*name, value.as_deref())).collect();
     let mut notes = Vec::new();
     if profile.groups == Groups::Unknown {

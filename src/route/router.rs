@@ -83,7 +83,9 @@ impl Endpoint {
             }
             "refresh-identity" => Self::RefreshIdentity,
             "logged-out" => Self::LoggedOut,
-            test if test.strip_prefix("test-idp/").is_some_and(|id| !id.is_empty() && !id.contains('/')) => Self::TestIdp,
+            test if test.strip_prefix("test-idp/").is_some_and(|id| !id.is_empty() && !id.contains('/')) => {
+                Self::TestIdp
+            }
             login if login == "login" || login.starts_with("login/") => Self::Login,
             _ => Self::Unknown,
         })

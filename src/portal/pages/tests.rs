@@ -333,7 +333,7 @@ fn nobody_signed_in_is_not_spoken_of_as_an_account() {
 fn reason_ids_are_shown_where_given() {
     for (name, page) in &pages("group_not_allowed", "/next") {
         let shown = html(page).contains("reason <code>group_not_allowed</code>");
-        assert_eq!(shown, ["denied", "undecided", "error", "login_loop"].contains(name), "{name}");
+        assert_eq!(shown, ["denied", "undecided", "error", "login_loop", "idp_test_failed"].contains(name), "{name}");
     }
 }
 
