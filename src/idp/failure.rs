@@ -161,19 +161,13 @@ pub enum EmailFailure {
 #[derive(Clone, Debug, Error)]
 pub enum GroupsFailure {
     /// As many as Okta puts into a claim, or more, and no API token to read all of them with.
-    #[error("the groups claim holds as many groups as fit, so some may be missing; an API token would let all be read")]
+    #[error("the groups claim holds as many groups as fit, so some may be missing")]
     TooMany,
     /// Okta would not fill the claim, because too many groups match its filter.
-    #[error(
-        "the filter of the groups claim matches too many groups of this person for Okta to send any; let it match fewer, or \
-         take it away and set `api_token`, with which all are read"
-    )]
+    #[error("the filter of the groups claim matches too many groups of this person for Okta to send any")]
     Overfull,
     /// The provider says that the groups are to be had in another place, where nobody asks.
-    #[error(
-        "the provider sends a reference in place of the groups (`_claim_names`), as it does for too many of them; have it send \
-         fewer"
-    )]
+    #[error("the provider sends a reference in place of the groups (`_claim_names`), as it does for too many of them")]
     Elsewhere,
     /// The claim is not a list of strings.
     #[error("the groups claim is not a list of strings")]
@@ -234,7 +228,8 @@ impl GroupsFailure {
                 "people in more than 100 Okta groups need `api_token`; without one, let the groups claim's filter match fewer"
             }
             Self::Overfull => "set `api_token` and take the groups claim's filter away, or let it match fewer groups",
-            Self::Elsewhere | Self::Malformed => {
+            Self::Elsewhere => "have the provider send fewer groups, by a filter in its settings for this application",
+            Self::Malformed => {
                 "look at the groups claim in the provider's settings for this application"
             }
             Self::Refused { status: StatusCode::UNAUTHORIZED, .. } => {
