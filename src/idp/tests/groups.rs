@@ -92,7 +92,7 @@ async fn okta_s_own_words_for_too_many_groups() {
     op.reply("/oauth2/v1/token", &[Reply::json(400, &json!({"error": "invalid_request", "error_description": words}))]);
     let refused = failure(op.login(&provider).await);
     assert!(matches!(refused, GroupsFailure::Overfull));
-    let hint = refused.to_string();
+    let hint = refused.advice();
     assert!(hint.contains("filter") && hint.contains("`api_token`"), "{hint}");
 }
 
