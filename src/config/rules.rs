@@ -329,7 +329,11 @@ fn meaning(rule: &Rule, body: &Item<'_>, names: &Names<'_>) -> bool {
             let named = wrong(field, text.is_empty().then(|| "the name is empty".to_owned()));
             let claims = names.claims.get(&*idp.0).filter(|_| !matches!(rule, Rule::Okta { .. }) && named);
             let not_asked = claims.filter(|claims| !claims.contains(text)).map(|_| {
-                format!("the provider `{}` is not asked for the claim `{text}`; add it to its `claims`", idp.0)
+                let (what, list) = match rule {
+                    Rule::Saml { .. } => ("attribute", "attributes"),
+                    _ => ("claim", "claims"),
+                };
+                format!("the provider `{}` is not asked for the {what} `{text}`; add it to its `{list}`", idp.0)
             });
             let asked = wrong(field, not_asked);
             wrong("identity_provider_id", unknown_provider(&idp.0, names)) && named && asked

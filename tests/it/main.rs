@@ -35,4 +35,5 @@ mod proxying;
 mod refusals;
 mod review;
 mod saml;
+mod simplesamlphp;
 mod support;

@@ -78,6 +78,11 @@ impl Browser {
         self.navigate("GET", url, "", |url| url.as_str().starts_with(stop)).await.url
     }
 
+    /// Sends a form of a page of the same site, and follows redirects to their end.
+    pub async fn post(&mut self, url: &str, form: &str) -> Page {
+        self.navigate("POST", url, form, |_| false).await
+    }
+
     /// A form that a page of another site sends here, and where that leads. Of the cookies, only those go along that say so.
     pub async fn post_from_elsewhere(&mut self, url: &str, form: &str) -> Page {
         let url = Url::parse(url).unwrap();

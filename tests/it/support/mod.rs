@@ -9,6 +9,7 @@ pub mod origin;
 pub mod portcullis;
 pub mod raw;
 pub mod saml;
+pub mod simplesamlphp;
 pub mod wire;
 
 pub use self::browser::Browser;
@@ -17,6 +18,7 @@ pub use self::okta::Okta;
 pub use self::origin::Origin;
 pub use self::portcullis::{Config, Portcullis};
 pub use self::raw::Response;
+pub use self::simplesamlphp::SimpleSamlPhp;
 
 /// The applications of most tests, all at one origin:
 /// `wiki` for Engineering, `pay` for Finance, `open` for everybody without a login, and `app` for any member with

@@ -336,7 +336,7 @@ impl Portcullis {
 }
 
 /// A process that does not outlive the test, however that ends.
-struct Process(Child);
+pub struct Process(pub Child);
 
 impl Drop for Process {
     fn drop(&mut self) {

@@ -98,6 +98,7 @@ pub fn form(response: &str, relay_state: &str) -> String {
     url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish()
 }
 
-fn file(name: &str) -> String {
+/// What lies among the keys.
+pub fn file(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/saml/keys").join(name)).unwrap()
 }
