@@ -278,6 +278,7 @@ impl World {
             cors: None,
             options_preflight_bypass: false,
             pass_cookies: false,
+            sent_headers: Arc::default(),
             custom_deny_message: None,
             policies,
             origins: Origins::new(0_usize),
@@ -301,6 +302,7 @@ impl World {
             amr: None,
             evaluations: std::collections::BTreeMap::new(),
             claims: serde_json::Map::new(),
+            headers: Vec::new(),
             at: NOW,
             ip: None,
         });

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use http::HeaderName;
 use url::Url;
 
 use super::reader::{self, Item, Table, Unique};
@@ -104,6 +105,15 @@ impl IdentityProvider {
             IdpKind::Oidc(oidc) => &oidc.client.claims,
             #[cfg(feature = "saml")]
             IdpKind::Saml(saml) => &saml.attributes,
+        }
+    }
+
+    /// The headers that origins are sent of what it says.
+    pub fn sent_headers(&self) -> Vec<HeaderName> {
+        match &self.kind {
+            IdpKind::Okta(_) | IdpKind::Oidc(_) => Vec::new(),
+            #[cfg(feature = "saml")]
+            IdpKind::Saml(saml) => saml.header_attributes.iter().map(|sent| sent.header.clone()).collect(),
         }
     }
 

@@ -1,10 +1,12 @@
+use http::HeaderName;
 use url::Url;
 
-use super::reader::{self, Item, Table};
+use super::reader::{self, Item, Table, Unique};
 use super::secrets;
 use super::server::Insecure;
+use crate::engine::{is_method_override, is_reserved};
 use crate::model::Secret;
-use crate::saml::{Binding, DecryptionKey, DecryptionKeyError, ServiceProvider, Settings};
+use crate::saml::{Binding, DecryptionKey, DecryptionKeyError, HeaderAttribute, ServiceProvider, Settings};
 
 /// A SAML application at an identity provider (`config`), in the words of Access.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +27,8 @@ pub struct SamlConfig {
     pub groups_attribute_name: String,
     /// The attributes to keep with the identity.
     pub attributes: Vec<String>,
+    /// The attributes that origins are sent, each as a header of its own.
+    pub header_attributes: Vec<HeaderAttribute>,
     /// What assertions may be encrypted for, and its certificates.
     pub encryption_keys: Vec<EncryptionKey>,
 }
@@ -41,7 +45,6 @@ pub struct EncryptionKey {
 impl SamlConfig {
     pub(super) fn read(table: &mut Table<'_>, insecure: &Insecure) -> Option<Self> {
         table.foreign(&[
-            ("header_attributes", "sending attributes to origins is not there yet; leave this out"),
             ("enable_encryption", "write `encryption_keys = [{ key = \"file:…\", certificate = \"MIID…\" }]` instead"),
             ("redirect_url", "this is always `/cdn-cgi/access/callback` on the team domain; leave this out"),
         ]);
@@ -57,6 +60,13 @@ impl SamlConfig {
         let (sign_request, force_authn) = (table.flag("sign_request", false), table.flag("force_authn", false));
         let email_attribute_name = table.item("email_attribute_name").and_then(name);
         let attributes = table.list("attributes").into_iter().filter_map(name).collect();
+        let mut sent = Unique::new("header");
+        let header = |item: &Item<'_>| item.table(|table| sent_header(table, &mut sent)).flatten();
+        let listed_headers = table.list("header_attributes");
+        if listed_headers.len() > MAX_SENT {
+            table.reader().error(table.place(), &format!("there are more than {MAX_SENT} `header_attributes`"));
+        }
+        let header_attributes = listed_headers.iter().filter_map(header).collect();
         let encryption_keys = table.list("encryption_keys").iter().filter_map(key).collect();
         let certificates = certificates?;
         let read = Self {
@@ -68,6 +78,7 @@ impl SamlConfig {
             email_attribute_name,
             groups_attribute_name: groups.unwrap_or_else(|| GROUPS.to_owned()),
             attributes,
+            header_attributes,
             encryption_keys,
         };
         // Any address does while nothing but the rest is looked at.
@@ -92,7 +103,7 @@ impl SamlConfig {
             email_attribute: self.email_attribute_name.clone(),
             groups_attribute: self.groups_attribute_name.clone(),
             attributes: self.attributes.clone(),
-            header_attributes: Vec::new(),
+            header_attributes: self.header_attributes.clone(),
             decryption_keys: keys,
         }
     }
@@ -144,5 +155,81 @@ fn attribute(text: &str) -> Result<String, String> {
     if odd { Err(format!("`{text}` must be 1 to 255 characters")) } else { Ok(text.to_owned()) }
 }
 
+fn sent_header(table: &mut Table<'_>, seen: &mut Unique) -> Option<HeaderAttribute> {
+    let name = table.needed("attribute_name", "\"department\"");
+    let header = table.needed("header_name", "\"X-Department\"");
+    let attribute = name.and_then(|item| item.parse(attribute));
+    let header = header.and_then(|item| item.claim(header_name, seen));
+    Some(HeaderAttribute { attribute: attribute?, header: HeaderName::from_bytes(header?.as_bytes()).ok()? })
+}
+
+/// In lower case. Whatever is not a letter, a digit or `-` some origins take for `-`.
+fn header_name(text: &str) -> Result<String, String> {
+    let name = text.to_ascii_lowercase();
+    let letters = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    if !letters
+        || name.len() > 64
+        || !name.starts_with(|first: char| first.is_ascii_alphabetic())
+        || name.ends_with('-')
+    {
+        return Err(format!("`{text}` must be 1 to 64 letters, digits and `-`, and begin with a letter"));
+    }
+    let taken =
+        TAKEN.binary_search(&name.as_str()).is_ok() || TAKEN_FAMILIES.iter().any(|start| name.starts_with(start));
+    if taken || is_reserved(&name) || is_method_override(&name) {
+        return Err(format!("`{text}` means something else to proxies or origins; use a name such as `X-Department`"));
+    }
+    Ok(name)
+}
+
+/// What HTTP itself needs, and what browsers say of themselves. Sorted.
+const TAKEN: [&str; 31] = [
+    "accept",
+    "age",
+    "alt-used",
+    "authorization",
+    "cache-control",
+    "connection",
+    "cookie",
+    "cookie2",
+    "date",
+    "depth",
+    "destination",
+    "dnt",
+    "expect",
+    "from",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "max-forwards",
+    "origin",
+    "overwrite",
+    "pragma",
+    "range",
+    "referer",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+    "via",
+    "warning",
+    "x-requested-with",
+];
+const TAKEN_FAMILIES: [&str; 12] = [
+    "accept-",
+    "access-control-",
+    "cdn-",
+    "cf-",
+    "content-",
+    "if-",
+    "proxy-",
+    "sec-",
+    "set-cookie",
+    "x-accel-",
+    "x-csrf",
+    "x-forwarded",
+];
+const MAX_SENT: usize = 16;
 /// What Okta's guide calls the attribute.
 const GROUPS: &str = "groups";

@@ -15,6 +15,7 @@ use crate::idp::Saml;
 use crate::idp::{
     Ages, ClientKey, ClientKeyError, ClientSettings, Credentials, OidcSettings, OktaSettings, Provider, RefreshTerms,
 };
+use crate::model::SentHeader;
 use crate::observe::audit::Sample;
 use crate::route::Endpoint;
 #[cfg(feature = "saml")]
@@ -108,7 +109,8 @@ pub fn snapshot(
         plain_http: config.team.plain_http,
         leeway: config.team.clock_leeway.as_secs(),
     };
-    let applications = config.applications.iter().map(|a| application(config, a, origins(a))).collect();
+    let sent = sent_headers(config);
+    let applications = config.applications.iter().map(|a| application(config, a, origins(a), &sent)).collect();
     let snapshot = Snapshot::compile(generation, team, (&config.lists, &config.groups), applications, known)?;
     let authority = |authority: &config::ClientAuthority| Authority {
         name: authority.name.clone(),
@@ -191,7 +193,20 @@ fn client_settings(idp: &config::IdentityProvider, client: &ClientConfig) -> Res
     })
 }
 
-fn application(config: &Config, application: &config::Application, origins: Origins) -> ApplicationSettings {
+/// Of all providers and for all applications: an origin believes such a header whoever the request is from.
+fn sent_headers(config: &Config) -> Arc<[SentHeader]> {
+    let providers = config.identity_providers.iter();
+    providers
+        .flat_map(|idp| idp.sent_headers().into_iter().map(|name| SentHeader { idp: idp.id.clone(), name }))
+        .collect()
+}
+
+fn application(
+    config: &Config,
+    application: &config::Application,
+    origins: Origins,
+    sent_headers: &Arc<[SentHeader]>,
+) -> ApplicationSettings {
     let config::Application {
         id,
         aud,
@@ -235,6 +250,7 @@ fn application(config: &Config, application: &config::Application, origins: Orig
         cors: cors_headers.as_ref().map(cors),
         options_preflight_bypass: *options_preflight_bypass,
         pass_cookies: *pass_cookies,
+        sent_headers: Arc::clone(sent_headers),
         custom_deny_message: custom_deny_message.clone(),
         policies: policies.clone(),
         domain,

@@ -6,8 +6,9 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use super::asks::Asks;
+use super::reserved::{is_reserved, is_spelt};
 use crate::cookie::SameSite;
-use crate::model::{Aud, IdpId};
+use crate::model::{Aud, IdpId, SentHeader};
 use crate::policy::{Policies, Policy, Truth};
 use crate::route::Domain;
 
@@ -36,6 +37,9 @@ pub struct ApplicationSettings {
     pub options_preflight_bypass: bool,
     /// Whether our cookies go to the origin.
     pub pass_cookies: bool,
+    /// Headers that tell origins what a provider says of a person, of all providers: nobody but us may set them, whoever the
+    /// request is from.
+    pub sent_headers: Arc<[SentHeader]>,
     /// Said to people who may not.
     pub custom_deny_message: Option<String>,
     /// Who may.
@@ -120,6 +124,11 @@ impl Application {
     /// Its policies, compiled with its snapshot's.
     pub const fn policies(&self) -> &Policies {
         &self.policies
+    }
+
+    /// Whether a request header belongs to us, whoever sent it and however it is spelt.
+    pub fn is_reserved(&self, name: &str) -> bool {
+        is_reserved(name) || self.settings.sent_headers.iter().any(|ours| is_spelt(name, ours.name.as_str()))
     }
 
     /// Whether its policies ask for a client certificate, which is known of requests to it alone.

@@ -34,10 +34,18 @@ pub fn is_method_override(name: &str) -> bool {
     overrides.iter().any(|ours| like(name.as_bytes(), ours, false))
 }
 
+/// Whether some origins read a header's name as `ours`.
+pub(super) fn is_spelt(name: &str, ours: &str) -> bool {
+    name.len() == ours.len() && name.bytes().zip(ours.bytes()).all(|(n, o)| folded(n) == folded(o))
+}
+
+const fn folded(byte: u8) -> u8 {
+    if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' }
+}
+
 fn like(name: &[u8], ours: &[u8], prefix: bool) -> bool {
-    let fold = |b: u8| if b.is_ascii_alphanumeric() { b.to_ascii_lowercase() } else { b'-' };
     (name.len() == ours.len() || prefix && name.len() > ours.len())
-        && name.iter().zip(ours).all(|(n, o)| fold(*n) == *o)
+        && name.iter().zip(ours).all(|(n, o)| folded(*n) == *o)
 }
 
 #[cfg(test)]

@@ -228,6 +228,7 @@ impl Snapshot {
             key_set,
             identity_changes,
             application: (application.place, &application.policies),
+            sent_headers: &application.settings().sent_headers,
         }
     }
 }

@@ -184,6 +184,7 @@ impl Connection {
             groups_seen,
             amr: claimed.amr,
             claims: claimed.claims,
+            headers: Vec::new(),
             at: now,
             ip: client_ip,
             id_token: self.settings.provider_logout.then(|| Secret::new(tokens.id_token)),

@@ -89,6 +89,8 @@ pub struct Profile {
     pub amr: Option<Vec<String>>,
     /// The claims that the configuration asked for.
     pub claims: Map<String, Value>,
+    /// What origins are to be sent beside the address.
+    pub headers: Vec<(String, String)>,
     /// When.
     pub at: UnixTime,
     /// From where.
@@ -243,9 +245,9 @@ impl Provider {
 impl Profile {
     /// With the id that the store knows the person by.
     pub fn into_identity(self, user: UserId) -> Identity {
-        let Self { subject, email, name, idp, groups, groups_seen, amr, claims, at, ip, id_token: _ } = self;
+        let Self { subject, email, name, idp, groups, groups_seen, amr, claims, headers, at, ip, id_token: _ } = self;
         let evaluations = BTreeMap::new();
-        Identity { user, subject, email, name, idp, groups, groups_seen, amr, claims, evaluations, at, ip }
+        Identity { user, subject, email, name, idp, groups, groups_seen, amr, claims, evaluations, headers, at, ip }
     }
 }
 

@@ -136,6 +136,7 @@ impl SamlAnswer {
         let identity = verified.identity(first)?;
         Ok(Profile {
             claims: identity.claims(),
+            headers: identity.headers.into_iter().map(|(name, value)| (name.as_str().to_owned(), value)).collect(),
             subject: identity.subject,
             email: identity.email,
             name: None,

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
+use http::HeaderName;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thiserror::Error;
@@ -35,6 +36,9 @@ pub struct Identity {
     /// What services of one's own said at login, by [`evaluation_key`](crate::policy::evaluation_key). One that did not answer is not among them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub evaluations: BTreeMap<String, bool>,
+    /// What origins are sent of the person beside their address: names of headers in lower case, each with one value.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(String, String)>,
     /// When the provider was asked.
     pub at: UnixTime,
     /// The address the login came from.
@@ -57,6 +61,15 @@ pub struct IdpRef {
     /// `okta`, `oidc`, `saml`.
     #[serde(rename = "type")]
     pub kind: String,
+}
+
+/// A header that tells origins what a provider says of people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SentHeader {
+    /// The provider.
+    pub idp: IdpId,
+    /// The header.
+    pub name: HeaderName,
 }
 
 /// Group membership is a fact that may be missing, and missing is not empty.

@@ -17,7 +17,7 @@ mod time;
 
 pub use client_certificate::{ClientCertificate, ClientTls, Fingerprint};
 pub use host::{Authority, Host, HostError};
-pub use identity::{Email, EmailError, Group, Groups, GroupsSeen, GroupsSource, Identity, IdpRef};
+pub use identity::{Email, EmailError, Group, Groups, GroupsSeen, GroupsSource, Identity, IdpRef, SentHeader};
 #[cfg(any(feature = "oidc", feature = "saml"))]
 pub(crate) use ids::fill_random;
 pub(crate) use ids::hex;

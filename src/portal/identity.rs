@@ -28,8 +28,21 @@ pub(super) async fn get_identity(access: &Access, request: &PortalRequest) -> Re
 
 /// The document. What nothing here can know (devices) is empty, as Access has it where it does not know.
 pub(crate) fn document(identity: &Identity, snapshot: &Snapshot) -> Value {
-    let Identity { user, subject: _, email, name, idp, groups, groups_seen: _, amr, claims: _, evaluations: _, at, ip } =
-        identity;
+    let Identity {
+        user,
+        subject: _,
+        email,
+        name,
+        idp,
+        groups,
+        groups_seen: _,
+        amr,
+        claims: _,
+        evaluations: _,
+        headers: _,
+        at,
+        ip,
+    } = identity;
     let groups = match groups {
         Groups::Known(groups) => json!(groups),
         Groups::Unknown => Value::Null,

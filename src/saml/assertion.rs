@@ -27,8 +27,9 @@ pub struct SamlIdentity {
     /// The attributes that were asked for, each with its values in their order; `None` where the assertion has none of that
     /// name.
     pub attributes: BTreeMap<String, Option<Vec<String>>>,
-    /// What the application is to be sent of it.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// What applications are to be sent of it: one header for each value, at most 64 and of 4 KiB together, each of which a
+    /// request can carry.
+    pub headers: Vec<(HeaderName, String)>,
     /// How the person was authenticated (`AuthnContextClassRef`).
     pub context: Option<String>,
     /// When the provider's own session with the person ends, where it says so.
@@ -327,13 +328,14 @@ fn groups(attributes: &Attributes<'_, '_, '_>, name: &str) -> Result<Groups, Sam
 fn headers(
     attributes: &Attributes<'_, '_, '_>,
     provider: &ServiceProvider,
-) -> Result<Vec<(HeaderName, HeaderValue)>, SamlError> {
-    let mut headers = Vec::new();
+) -> Result<Vec<(HeaderName, String)>, SamlError> {
+    let (mut headers, mut room) = (Vec::new(), MAX_HEADER_BYTES);
     for wanted in provider.header_attributes() {
+        let fault = |fault| SamlError::Attribute { name: tame(&wanted.attribute), fault };
         for value in attributes.find(&wanted.attribute)?.unwrap_or_default() {
-            let fault = "has a value that no header can carry";
-            let value = HeaderValue::from_bytes(value.as_bytes())
-                .map_err(|_| SamlError::Attribute { name: tame(&wanted.attribute), fault })?;
+            HeaderValue::from_bytes(value.as_bytes()).map_err(|_| fault("has a value that no header can carry"))?;
+            room =
+                room.checked_sub(value.len()).filter(|_| headers.len() < MAX_HEADERS).ok_or_else(|| fault(TOO_LONG))?;
             headers.push((wanted.header.clone(), value));
         }
     }
@@ -356,5 +358,9 @@ const TRANSIENT: &str = "urn:oasis:names:tc:SAML:2.0:nameid-format:transient";
 /// The attribute that Okta's guide, and most others, have people add.
 const EMAIL: &str = "email";
 const UNDATED: &str = "a time is missing";
+const TOO_LONG: &str = "has, with those before it, more values than fit into the headers of a request";
+/// Every request of the person carries them, and origins take 8 KiB of headers in all, some of them.
+const MAX_HEADER_BYTES: usize = 4096;
+const MAX_HEADERS: usize = 64;
 /// SAML Core 8.3.7: 256 characters for a persistent one; addresses are shorter.
 const MAX_NAME: usize = 1024;

@@ -239,7 +239,7 @@ impl SamlError {
             }
             Self::Time { .. } => "set both clocks by NTP",
             Self::Encrypted => {
-                "turn off encryption of the assertion in the identity provider's application, or set `enable_encryption`"
+                "turn off encryption of the assertion in the identity provider's application, or set `encryption_keys`"
             }
             Self::Cipher(_) => {
                 "set the encryption algorithm to AES256-GCM and the key transport to RSA-OAEP in the identity provider's application"

@@ -32,7 +32,7 @@ pub struct Settings {
     pub attributes: Vec<String>,
     /// The attributes to send to applications (`header_attributes`).
     pub header_attributes: Vec<HeaderAttribute>,
-    /// What assertions may be encrypted for (`enable_encryption`): the current key first, and the one before it. None where
+    /// What assertions may be encrypted for (`encryption_keys`): the current key first, and the one before it. None where
     /// none are to be.
     pub decryption_keys: Vec<DecryptionKey>,
 }

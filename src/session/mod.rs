@@ -8,12 +8,12 @@ mod revocations;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
 pub use revocations::Revocations;
 
-use crate::model::{Aud, Email, Identity, IdentityNonce, UnixTime, UserId};
+use crate::model::{Aud, Email, Identity, IdentityNonce, SentHeader, UnixTime, UserId};
 use crate::policy::{self, Policies, PolicySet, Standing, Who};
 use crate::token::{Claims, Kind, VerifiedToken};
 
@@ -43,6 +43,8 @@ struct Person {
     answers: policy::Person,
     /// For the application of that place.
     standing: (usize, Standing),
+    /// What origins are sent beside the address.
+    headers: Box<[(HeaderName, HeaderValue)]>,
     /// Which snapshot's numbers these are.
     generation: u64,
     /// When an identity that could not be learned is asked for again.
@@ -69,6 +71,8 @@ pub struct Context<'a> {
     pub identity_changes: u64,
     /// The application that is asked for: its place, and its policies.
     pub application: (usize, &'a Policies),
+    /// Which headers origins are sent of what a provider says.
+    pub sent_headers: &'a [SentHeader],
 }
 
 /// An identity record as it was found.
@@ -89,9 +93,27 @@ impl Person {
         let answers = context.policies.person(Who::Person { email, identity: identity.as_deref() });
         let (place, policies) = context.application;
         let standing = (place, context.policies.standing(policies, &answers));
-        let identity_changes = AtomicU64::new(context.identity_changes);
-        Ok(Self { identity, answers, standing, generation: context.generation, recheck, identity_changes })
+        let headers = identity.as_ref().map(|identity| headers(identity, context.sent_headers)).transpose()?;
+        Ok(Self {
+            identity,
+            answers,
+            standing,
+            headers: headers.unwrap_or_default(),
+            generation: context.generation,
+            recheck,
+            identity_changes: AtomicU64::new(context.identity_changes),
+        })
     }
+}
+
+/// A name that is no longer configured is nobody's, and so is not sent: clients might send it as well. One that another
+/// provider has is not this one's to set.
+fn headers(identity: &Identity, sent: &[SentHeader]) -> Result<Box<[(HeaderName, HeaderValue)]>, NotASession> {
+    let header = |(name, value): &(String, String)| {
+        let SentHeader { name, .. } = sent.iter().find(|sent| sent.idp == identity.idp.id && sent.name == **name)?;
+        Some(HeaderValue::from_bytes(value.as_bytes()).map(|value| (name.clone(), value)).map_err(|_| NotASession))
+    };
+    identity.headers.iter().filter_map(header).collect()
 }
 
 impl Session {
@@ -214,6 +236,11 @@ impl Session {
     /// The address, for the origin.
     pub const fn email_header(&self) -> Option<&HeaderValue> {
         self.email_header.as_ref()
+    }
+
+    /// What the provider says of the person, for the origin: the same name once for each value.
+    pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.person.headers
     }
 
     /// The address.

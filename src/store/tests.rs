@@ -44,6 +44,7 @@ fn identity(email: &str) -> Identity {
         amr: Some(vec!["mfa".into()]),
         evaluations: std::collections::BTreeMap::new(),
         claims: [("department".to_owned(), json!({"nested": [1, null, "🦀"]}))].into_iter().collect(),
+        headers: vec![("x-department".to_owned(), "Köln, R&D".to_owned())],
         at: NOW,
         ip: Some("2001:db8::1".parse().unwrap()),
     }

@@ -168,6 +168,7 @@ impl App {
             cors: self.cors.then_some(cors),
             options_preflight_bypass: self.options_preflight_bypass,
             pass_cookies: false,
+            sent_headers: Arc::default(),
             custom_deny_message: None,
             policies: self.policies.clone(),
             origins,
@@ -283,6 +284,7 @@ impl Person {
             amr: None,
             evaluations: BTreeMap::new(),
             claims: serde_json::Map::new(),
+            headers: Vec::new(),
             at: UnixTime(0),
             ip: None,
         }

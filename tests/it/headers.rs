@@ -7,24 +7,28 @@ use crate::support::{APPLICATIONS, Person, World, idp, raw};
 /// Every way to write the names of the identity headers that somebody behind us may read as ours.
 fn spoofs() -> Vec<String> {
     let names = ["Cf-Access-Jwt-Assertion", "Cf-Access-Authenticated-User-Email", "Cf-Access-Authenticated-User-Id"];
-    let mut spoofs = Vec::new();
-    for name in names {
-        spoofs.push(name.to_owned());
-        spoofs.push(name.to_uppercase());
-        spoofs.push(name.to_lowercase());
-        spoofs.push(name.replace('-', "_"));
-        spoofs.push(name.replacen('-', "_", 1));
-        spoofs.push(name.to_uppercase().replace('-', "_"));
-        spoofs.push(name.replacen('-', ".", 1));
-        // Some of what else a header's name may hold (RFC 9110 §5.6.2) and CGI folds.
-        spoofs.extend("!'+|~".chars().map(|mark| name.replace('-', &mark.to_string())));
-        spoofs.push(name.replacen('-', "~", 1).replacen('-', "_", 1));
-    }
-    spoofs
+    names.into_iter().flat_map(spellings).collect()
+}
+
+/// Every way to write a name that somebody behind us may read as that one.
+pub fn spellings(name: &str) -> Vec<String> {
+    let mut spellings = vec![
+        name.to_owned(),
+        name.to_uppercase(),
+        name.to_lowercase(),
+        name.replace('-', "_"),
+        name.replacen('-', "_", 1),
+        name.to_uppercase().replace('-', "_"),
+        name.replacen('-', ".", 1),
+    ];
+    // Some of what else a header's name may hold (RFC 9110 §5.6.2) and CGI folds.
+    spellings.extend("!'+|~".chars().map(|mark| name.replace('-', &mark.to_string())));
+    spellings.push(name.replacen('-', "~", 1).replacen('-', "_", 1));
+    spellings
 }
 
 /// A header name as CGI, WSGI and their kind read it.
-fn folded(name: &str) -> String {
+pub fn folded(name: &str) -> String {
     name.to_ascii_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "-")
 }
 

@@ -22,6 +22,7 @@ mod edge;
 mod endpoints;
 mod evaluation;
 mod harness;
+mod header_attributes;
 mod headers;
 mod idp_test;
 mod layers;

@@ -15,15 +15,16 @@ use crate::support::raw::{self, Connection, Connection2};
 use crate::support::{Browser, Person, Response, World, leads_to_login, open_token};
 
 /// A pair as `portcullis service-token new` makes it.
-struct Pair {
+pub struct Pair {
     id: String,
     secret: String,
     /// For the configuration.
-    section: String,
+    pub section: String,
 }
 
 impl Pair {
-    fn new(name: &str) -> Self {
+    /// Makes one.
+    pub fn new(name: &str) -> Self {
         let output =
             Command::new(env!("CARGO_BIN_EXE_portcullis")).args(["service-token", "new", name]).output().unwrap();
         assert!(output.status.success(), "{output:?}");
@@ -39,7 +40,8 @@ impl Pair {
         line.unwrap()
     }
 
-    fn lines(&self) -> [String; 2] {
+    /// The headers that show it.
+    pub fn lines(&self) -> [String; 2] {
         [format!("CF-Access-Client-Id: {}", self.id), format!("cf-access-client-secret: {}", self.secret)]
     }
 }

@@ -44,8 +44,9 @@ fn toml_of(page: &'static str) -> impl Iterator<Item = &'static str> {
 
 #[test]
 fn every_example_of_a_provider_can_be_read() {
+    let (oidc, saml) = OKTA.split_once("# Okta over SAML\n").unwrap();
     let mut read = 0;
-    for example in toml_of(OKTA).map(|example| example.trim_start()) {
+    for example in toml_of(oidc).map(|example| example.trim_start()) {
         let mut base = "okta_account = \"https://acme.okta.com\"\nclient_id = \"x\"\n".to_owned();
         if !example.contains("private_key") {
             base += "client_secret = \"env:X\"\n";
@@ -53,19 +54,67 @@ fn every_example_of_a_provider_can_be_read() {
         if example.contains("groups_refresh") {
             base += "api_token = \"env:X\"\n";
         }
-        let head =
-            "[[identity_providers]]\nid = \"okta\"\nname = \"Okta\"\ntype = \"okta\"\n[identity_providers.config]\n";
-        let text = match example {
-            whole if whole.starts_with("[[identity_providers]]") => whole.to_owned(),
-            rule if rule.starts_with("include") => format!("{head}{base}[[groups]]\nid = \"g\"\n{rule}"),
-            keys => format!("{head}{base}{keys}"),
-        };
-        let file = std::path::Path::new("portcullis.toml");
-        let loaded = super::super::parse(&complete(&text), file, &super::super::Offline);
-        loaded.unwrap_or_else(|errors| panic!("{text}\n{errors}"));
+        check("id = \"okta\"\nname = \"Okta\"\ntype = \"okta\"", &base, example);
         read += 1;
     }
     assert!(read >= 6, "{read}");
+    if cfg!(feature = "saml") {
+        every_example_of_saml_can_be_read(saml);
+    }
+}
+
+fn every_example_of_saml_can_be_read(page: &'static str) {
+    let pem = include_str!("../../../tests/saml/keys/idp.crt");
+    let certificate: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    let mut read = 0;
+    for example in toml_of(page).map(|example| example.trim_start().replace("MIID…", &certificate)) {
+        let mut base =
+            "sso_target_url = \"https://acme.okta.com/x\"\nissuer_url = \"http://www.okta.com/x\"\n".to_owned();
+        if !example.contains("idp_public_certs") {
+            base += &format!("idp_public_certs = [\"{certificate}\"]\n");
+        }
+        if example.contains("attribute_name = \"department\", attribute_value") {
+            base += "attributes = [\"department\"]\n";
+        }
+        check("id = \"okta-saml\"\nname = \"Okta\"\ntype = \"saml\"", &base, &example);
+        read += 1;
+    }
+    assert!(read >= 8, "{read}");
+}
+
+/// An example is a whole provider, or keys of the `config` of one, or a rule.
+fn check(provider: &str, base: &str, example: &str) {
+    let head = format!("[[identity_providers]]\n{provider}\n[identity_providers.config]\n");
+    let text = match example {
+        whole if whole.starts_with("[[identity_providers]]") => whole.to_owned(),
+        rule if rule.starts_with("include") => format!("{head}{base}[[groups]]\nid = \"g\"\n{rule}"),
+        keys => format!("{head}{base}{keys}"),
+    };
+    let file = std::path::Path::new("portcullis.toml");
+    let loaded = super::super::parse(&complete(&text), file, &super::super::Offline);
+    loaded.unwrap_or_else(|errors| panic!("{text}\n{errors}"));
+}
+
+/// What a login's failure says in the log is what the table explains.
+#[cfg(feature = "saml")]
+#[test]
+fn every_message_of_the_saml_table_is_said() {
+    let said = [
+        include_str!("../../saml/error.rs"),
+        include_str!("../../saml/assertion.rs"),
+        include_str!("../../idp/failure.rs"),
+    ];
+    let (_, table) = OKTA.split_once("| in the log | what to change |\n").unwrap();
+    let first = |line: &'static str| line.split('|').nth(1);
+    let cells = table.lines().skip(1).take_while(|line| line.starts_with('|')).filter_map(first);
+    let mut messages = 0;
+    for message in cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).filter(|message| message.contains(' ')) {
+        for part in message.split('…').map(str::trim).filter(|part| !part.is_empty()) {
+            assert!(said.iter().any(|source| source.contains(part)), "nobody says `{part}`");
+            messages += 1;
+        }
+    }
+    assert!(messages > 15, "{messages}");
 }
 
 #[test]

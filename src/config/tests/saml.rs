@@ -4,10 +4,12 @@ use std::env::VarError;
 use std::io;
 use std::path::Path;
 
+use http::HeaderName;
+
 use super::super::{Environment, FileContent, IdpKind, parse};
 use super::complete;
 use crate::model::Secret;
-use crate::saml::{Binding, ServiceProvider};
+use crate::saml::{Binding, HeaderAttribute, ServiceProvider};
 
 const KEY: &str = include_str!("../../../tests/saml/keys/sp.key");
 
@@ -51,6 +53,7 @@ force_authn = true
 email_attribute_name = "mail"
 groups_attribute_name = "memberOf"
 attributes = ["department", "Job Title"]
+header_attributes = [{{ attribute_name = "Job Title", header_name = "X-Job-Title" }}]
 encryption_keys = [{{ key = "env:SAML_KEY", certificate = "{own}" }}, {{ key = "file:saml.key", certificate = "{own}" }}]
 [[listen]]
 address = "127.0.0.1:1"
@@ -73,6 +76,11 @@ plain_http = true
     assert_eq!((settings.binding, settings.force_authn), (Binding::Post, true));
     assert_eq!((settings.email_attribute.as_deref(), settings.groups_attribute.as_str()), (Some("mail"), "memberOf"));
     assert_eq!(settings.certificates.len(), 2);
+    let sent = HeaderAttribute { attribute: "Job Title".to_owned(), header: HeaderName::from_static("x-job-title") };
+    assert_eq!(
+        (settings.header_attributes.as_slice(), provider.sent_headers()),
+        ([sent.clone()].as_slice(), vec![sent.header])
+    );
     let provider = ServiceProvider::new(settings).unwrap();
     assert_eq!(provider.idp_entity_id(), "http://www.okta.com/exk1");
     assert!(!format!("{:?}", loaded.config).contains(body(KEY).get(..40).unwrap()), "the key is not shown");

@@ -6,7 +6,7 @@ use pingora::prelude::{ErrorType::InvalidHTTPHeader, OrErr, Result};
 use smallvec::SmallVec;
 
 use crate::cookie;
-use crate::engine::{Permit, is_method_override, is_reserved};
+use crate::engine::{Permit, is_method_override};
 use crate::model::RequestId;
 
 /// Strips, then sets: on every request, those without a session too. The id is that of the
@@ -25,13 +25,16 @@ pub(super) fn edit(
     let mut parts: http::request::Parts = std::mem::replace(request, none.into()).into();
     let authority = parts.uri.authority().map(|authority| HeaderValue::try_from(authority.as_str()));
     let headers = &mut parts.headers;
-    strip(headers, is_reserved);
+    strip(headers, |name| permit.application().is_reserved(name));
     strip_cookies(headers, permit);
     if let Some(assertion) = permit.assertion() {
         headers.insert(ASSERTION, assertion.clone());
     }
     if let Some(email) = permit.session().and_then(|session| session.email_header()) {
         headers.insert(EMAIL, email.clone());
+    }
+    for (name, value) in permit.session().map(|session| session.headers()).unwrap_or_default() {
+        headers.append(name, value.clone());
     }
     if permit.takes_authorization() {
         headers.remove(header::AUTHORIZATION);

@@ -36,6 +36,7 @@ async fn oidcc_client_test() {
         groups_seen: Some(GroupsSeen { source: GroupsSource::Userinfo, at: NOW }),
         amr: Some(vec!["pwd".into()]),
         claims: Map::from_iter([("department".to_owned(), json!("R&D"))]),
+        headers: Vec::new(),
         at: NOW,
         ip: Some("192.0.2.7".parse().unwrap()),
         id_token: None,

@@ -153,7 +153,14 @@ fn headers_carry_values_to_the_letter_or_not_at_all() {
     let error = having("a\nX-Admin: 1").unwrap_err();
     assert_eq!(error.to_string(), "the attribute `department` has a value that no header can carry");
     let two = having("a</saml2:AttributeValue><saml2:AttributeValue>b").unwrap();
-    assert_eq!(two.headers.iter().map(|(_, value)| value.to_str().unwrap()).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(two.headers.iter().map(|(_, value)| value.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    let too_long = "has, with those before it, more values than fit into the headers of a request";
+    assert_eq!(having(&"x".repeat(4096)).unwrap().headers[0].1.len(), 4096);
+    let many = |number: usize| vec!["a"; number].join("</saml2:AttributeValue><saml2:AttributeValue>");
+    assert_eq!(having(&many(64)).unwrap().headers.len(), 64);
+    for too_much in ["x".repeat(4097), many(65)] {
+        assert!(having(&too_much).unwrap_err().to_string().ends_with(too_long));
+    }
     assert_eq!(json!(two.claims()["department"]), json!(["a", "b"]));
 }
 
