@@ -229,9 +229,7 @@ impl GroupsFailure {
             }
             Self::Overfull => "set `api_token` and take the groups claim's filter away, or let it match fewer groups",
             Self::Elsewhere => "have the provider send fewer groups, by a filter in its settings for this application",
-            Self::Malformed => {
-                "look at the groups claim in the provider's settings for this application"
-            }
+            Self::Malformed => "look at the groups claim in the provider's settings for this application",
             Self::Refused { status: StatusCode::UNAUTHORIZED, .. } => {
                 "Okta does not know the `api_token`: it was revoked, or has not been used for 30 days; make a new one"
             }
