@@ -14,6 +14,8 @@ use crate::cookie::{self, SealError, SealingKey};
 use crate::engine::{IdentityState, IssuerKeys, Known, Need, Snapshot};
 use crate::http_client::HttpClient;
 use crate::idp::{Profile, Provider};
+#[cfg(feature = "saml")]
+use crate::login::State;
 use crate::model::{Aud, Email, Identity, IdentityNonce, Reason, Secret, UnixTime, UserId};
 use crate::observe::audit::{RunningSample, Sample};
 use crate::observe::metrics::{self, metrics};
@@ -41,6 +43,13 @@ pub struct Access {
     seal: SealingKey,
     /// Flows and hand-overs that were used, for as long as they could be used again.
     used: moka::sync::Cache<String, ()>,
+    /// What logins are for whose provider brings back no more than the name of the flow. A convenience: each browser has it
+    /// too, unless it lost its cookie.
+    #[cfg(feature = "saml")]
+    begun: moka::sync::Cache<String, State>,
+    /// Turns at the signatures of SAML responses, which anybody may have verified.
+    #[cfg(feature = "saml")]
+    verifying: tokio::sync::Semaphore,
     generation: AtomicU64,
     runtime: tokio::runtime::Handle,
 }
@@ -150,6 +159,15 @@ impl Access {
                 .max_capacity(MAX_USED)
                 .eviction_policy(moka::policy::EvictionPolicy::lru())
                 .build(),
+            #[cfg(feature = "saml")]
+            begun: moka::sync::Cache::builder()
+                .time_to_live(USED_FOR)
+                .weigher(|_, state: &State| u32::try_from(state.size()).unwrap_or(u32::MAX))
+                .max_capacity(MAX_BEGUN_BYTES)
+                .eviction_policy(moka::policy::EvictionPolicy::lru())
+                .build(),
+            #[cfg(feature = "saml")]
+            verifying: tokio::sync::Semaphore::new(VERIFYING),
             runtime,
         };
         if let Some(signing) = signing {
@@ -254,6 +272,25 @@ impl Access {
     /// Uses something up; false where it was used before.
     pub(crate) fn use_up(&self, id: &str) -> bool {
         self.used.entry_by_ref(id).or_insert(()).is_fresh()
+    }
+
+    /// Remembers what a login is for.
+    #[cfg(feature = "saml")]
+    pub(crate) fn remember_begun(&self, state: &State) {
+        self.begun.insert(state.flow.clone(), state.clone());
+    }
+
+    /// What the login of that name is for, where this node began it and remembers it.
+    #[cfg(feature = "saml")]
+    pub(crate) fn begun(&self, flow: &str) -> Option<State> {
+        self.begun.get(flow)
+    }
+
+    /// Does what takes the processor for long, out of the way of all that waits; `None` where too many others do.
+    #[cfg(feature = "saml")]
+    pub(crate) async fn verify<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        let _turn = tokio::time::timeout(VERIFYING_WAIT, self.verifying.acquire()).await.ok()?.ok()?;
+        tokio::task::spawn_blocking(work).await.ok()
     }
 
     pub(crate) fn is_used_up(&self, id: &str) -> bool {
@@ -473,5 +510,11 @@ const USED_FOR: Duration = Duration::from_secs(1800);
 const LONGEST_LIVED: Duration = Duration::from_secs(61 * 24 * 3600);
 const ASKING: Duration = Duration::from_secs(60);
 const MAX_USED: u64 = 1_000_000;
+#[cfg(feature = "saml")]
+const MAX_BEGUN_BYTES: u64 = 16 << 20;
+#[cfg(feature = "saml")]
+const VERIFYING: usize = 2;
+#[cfg(feature = "saml")]
+const VERIFYING_WAIT: Duration = Duration::from_secs(5);
 const MAX_COOKIES: usize = 4;
 const RETRY_IDENTITY: Duration = Duration::from_secs(2);

@@ -357,6 +357,7 @@ impl LoginFailure {
                 SamlStep::Parse | SamlStep::Shape => "saml_malformed",
                 SamlStep::Response => match error {
                     SamlError::Status { .. } => "idp_refused",
+                    SamlError::Unsolicited => "saml_unsolicited",
                     _ => "saml_response",
                 },
                 SamlStep::Decryption => "saml_encryption",
@@ -472,6 +473,10 @@ impl LoginFailure {
             }
             #[cfg(feature = "saml")]
             Self::Saml(SamlError::Status { .. }) => "Your identity provider refused the login.",
+            #[cfg(feature = "saml")]
+            Self::Saml(SamlError::Unsolicited) => {
+                "Sign-ins that begin at the identity provider are not taken: open the application at its own address."
+            }
             #[cfg(feature = "saml")]
             Self::Saml(SamlError::NoEmail(_) | SamlError::BadEmail(_)) => {
                 "Your identity provider gave no usable e-mail address."

@@ -42,6 +42,19 @@ impl State {
         Self { flow: hex(&id), aud, host, to, app_session, began: now, second: false }
     }
 
+    /// The same, with the application's front page for the page, where that makes it small.
+    #[cfg(feature = "saml")]
+    pub(crate) fn shortened(&self) -> Self {
+        let to = if self.to.as_str().len() > SHORT { ReturnTo::parse("/") } else { self.to.clone() };
+        Self { to, ..self.clone() }
+    }
+
+    /// How many bytes it takes in memory, about.
+    #[cfg(feature = "saml")]
+    pub(crate) fn size(&self) -> usize {
+        size_of::<Self>() + self.flow.len() + self.host.len() + self.to.as_str().len() + 128
+    }
+
     pub(crate) fn seal(&self, key: &SealingKey) -> Result<String, SealError> {
         key.seal(STATE, self)
     }
@@ -133,12 +146,12 @@ impl FlowCookies {
     /// Removals that leave room for one more.
     pub(crate) fn make_room(&self, now: UnixTime) -> impl Iterator<Item = HeaderValue> {
         let surplus = (self.0.len() + 1).saturating_sub(MAX_FLOWS);
-        self.0.iter().take(surplus).filter_map(move |(_, name)| flow_cookie(name, "", now).to_removal())
+        self.0.iter().take(surplus).filter_map(move |(_, name)| removal(name, now))
     }
 
     /// The removal of one.
     pub(crate) fn removal(id: &str, now: UnixTime) -> Option<HeaderValue> {
-        flow_cookie(&format!("{FLOW_PREFIX}{id}"), "", now).to_removal()
+        removal(&format!("{FLOW_PREFIX}{id}"), now)
     }
 }
 
@@ -155,6 +168,11 @@ fn flow_cookie<'a>(name: &'a str, value: &'a str, now: UnixTime) -> SetCookie<'a
     }
 }
 
+/// Browsers take none that is `Lax` where the request came from another site.
+fn removal(name: &str, now: UnixTime) -> Option<HeaderValue> {
+    SetCookie { same_site: SameSite::None, ..flow_cookie(name, "", now) }.to_removal()
+}
+
 fn fingerprint(state: &str) -> String {
     let digest = digest::digest(&digest::SHA256, state.as_bytes());
     hex(digest.as_ref().get(..16).unwrap_or_default())
@@ -165,6 +183,9 @@ fn purpose(id: &str) -> String {
 }
 
 const STATE: &str = "state";
+/// Five cookies with it, and all that is in them beside it, have less than 4 KiB.
+#[cfg(feature = "saml")]
+const SHORT: usize = 128;
 /// How long somebody may take at the provider.
 const LIFETIME: Duration = Duration::from_secs(600);
 const COOKIE_LIFETIME: Duration = Duration::from_secs(900);

@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use http::{Response, StatusCode, header};
+use http::{Method, Response, StatusCode, header};
 
 use super::errand::Errand;
 use super::login::arrive;
@@ -7,7 +7,7 @@ use super::pages::{LoginLoop, LostCookie};
 use super::{PortalRequest, answer, idp_test, login, refresh, respond};
 use crate::control::Access;
 use crate::cookie::FLOW_PREFIX;
-use crate::engine::Snapshot;
+use crate::engine::{Application, Snapshot};
 use crate::idp::{Callback, LoginFailure, Pending, Profile};
 use crate::login::{Flow, FlowCookies, State};
 use crate::model::{IdpId, Secret};
@@ -112,8 +112,10 @@ pub(super) async fn late(
             Ok(_) => {}
             Err(_) => return respond::unavailable(request.id),
         }
-        // With many tabs the oldest flows lose their cookies to newer ones. Theirs begins once more, by itself, once.
-        if lost && !state.second && FlowCookies::of(&request.headers, access.seal()).are_many() {
+        // With many tabs the oldest flows lose their cookies to newer ones. Theirs begins once more, by itself, once. With a form
+        // from the provider the browser sends no session, so that what it has shows there alone.
+        let many = FlowCookies::of(&request.headers, access.seal()).are_many() || request.method == Method::POST;
+        if lost && !state.second && many {
             return answer::redirect(
                 StatusCode::FOUND,
                 &format!("{}&second=1", login::again(&access.services(), destination)),
@@ -124,11 +126,22 @@ pub(super) async fn late(
         access.login_refused("login_expired", Outcome::Invalid, errand.application(), request);
         return respond::expired(request.id, again.as_deref());
     }
-    access.login_refused("flow_cookie_missing", Outcome::Invalid, errand.application(), request);
+    lost_cookie(access, errand.application(), &state.flow, again.as_deref(), request)
+}
+
+/// The browser did not bring back the cookie of its flow.
+pub(super) fn lost_cookie(
+    access: &Access,
+    application: Option<&Application>,
+    flow: &str,
+    again: Option<&str>,
+    request: &PortalRequest,
+) -> Response<Bytes> {
+    access.login_refused("flow_cookie_missing", Outcome::Invalid, application, request);
     let page = LoginLoop {
-        cookie: &format!("{FLOW_PREFIX}{}", state.flow),
+        cookie: &format!("{FLOW_PREFIX}{flow}"),
         causes: &[LostCookie::Blocked, LostCookie::TooMany, LostCookie::HostChanged],
-        start_again: again.as_deref(),
+        start_again: again,
         reason: Some("flow_cookie_missing"),
         request_id: &request.id.to_string(),
     };

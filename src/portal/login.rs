@@ -117,6 +117,9 @@ pub(super) async fn send(
     errand: &Errand,
     request: &PortalRequest,
 ) -> Response<Bytes> {
+    if !is_a_page(request) {
+        return answer::empty(StatusCode::FORBIDDEN);
+    }
     #[cfg(feature = "saml")]
     if let Some(saml) = provider.saml() {
         let fresh = hints.prompt == Some(Prompt::Login);
@@ -194,6 +197,15 @@ pub(super) async fn arrive(
         Ok(url) => answer::redirect(StatusCode::FOUND, &url),
         Err(_) => respond::internal(request.id),
     }
+}
+
+/// Scripts and images begin no login, nor do frames on other sites: whatever anybody's page can do to a browser without its
+/// person noticing would fill it with cookies.
+fn is_a_page(request: &PortalRequest) -> bool {
+    let header = |name| request.header(name);
+    let page = header("sec-fetch-mode").is_none_or(|mode| mode == "navigate");
+    let framed = header("sec-fetch-dest").is_some_and(|dest| dest != "document");
+    page && !(framed && header("sec-fetch-site") == Some("cross-site"))
 }
 
 /// The login of the same page, from the beginning.

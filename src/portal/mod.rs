@@ -42,7 +42,7 @@ pub(crate) struct PortalRequest {
     pub(crate) query: Option<String>,
     pub(crate) headers: HeaderMap,
     pub(crate) client: IpAddr,
-    /// Empty unless the method is POST; at most [`PortalRequest::max_body`] bytes.
+    /// Empty unless the method is POST; at most [`max_body`] bytes.
     pub(crate) body: Bytes,
     pub(crate) id: RequestId,
     pub(crate) now: UnixTime,
@@ -50,18 +50,17 @@ pub(crate) struct PortalRequest {
 
 /// The endpoints take forms of a few fields.
 const MAX_BODY: usize = 16 * 1024;
-/// A SAML response of 256 KiB, in base64, with what forms escape of that.
-const MAX_RESPONSE: usize = 512 * 1024;
+
+/// How long a request's body may be, in bytes.
+pub(crate) fn max_body(access: &Access, request: &PortalRequest) -> usize {
+    match request.endpoint {
+        #[cfg(feature = "saml")]
+        Endpoint::Callback if request.on_team && saml::is_here(access) => saml::MAX_RESPONSE,
+        _ => MAX_BODY,
+    }
+}
 
 impl PortalRequest {
-    /// How long its body may be, in bytes.
-    pub(crate) const fn max_body(&self) -> usize {
-        match self.endpoint {
-            Endpoint::Callback => MAX_RESPONSE,
-            _ => MAX_BODY,
-        }
-    }
-
     /// The value of a query parameter; `None` also where it stands twice.
     fn parameter(&self, name: &str) -> Option<Cow<'_, str>> {
         let query = self.query.as_deref().unwrap_or_default();
@@ -85,7 +84,7 @@ pub(crate) async fn handle(access: &Access, request: &PortalRequest) -> Response
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
         return response;
     }
-    match request.endpoint {
+    let mut response = match request.endpoint {
         Endpoint::Login => login::login(access, request).await,
         #[cfg(feature = "saml")]
         Endpoint::Callback if request.method == Method::POST => saml::callback(access, request).await,
@@ -107,7 +106,12 @@ pub(crate) async fn handle(access: &Access, request: &PortalRequest) -> Response
         Endpoint::ProtectedResource => protected_resource(access, request),
         Endpoint::Home => home::home(access, request).await,
         Endpoint::Unknown => respond::not_found(request.id),
+    };
+    // What was posted stays here (RFC 9110 15.4.4).
+    if request.method == Method::POST && response.status() == StatusCode::FOUND {
+        *response.status_mut() = StatusCode::SEE_OTHER;
     }
+    response
 }
 
 /// The methods of an endpoint, as `Allow` lists them; `None` where there is no such endpoint.

@@ -30,10 +30,6 @@ pub(super) async fn refresh_identity(access: &Access, request: &PortalRequest) -
         let email = session.identity.email.as_str();
         return answer::page(IdentityRefreshed { signed_in_as: email, groups, request_id: &id }.page());
     }
-    // Scripts and images begin no login.
-    if request.header("sec-fetch-mode").is_some_and(|mode| mode != "navigate") {
-        return answer::empty(StatusCode::FORBIDDEN);
-    }
     let services = access.services();
     let provider = services.providers.iter().find(|provider| *provider.id() == session.identity.idp.id);
     let Some(provider) = provider else { return respond::bad_request(request.id, "unknown_identity_provider") };

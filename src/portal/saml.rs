@@ -4,17 +4,15 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::{Deserialize, Serialize};
 
-use super::callback::{conclude, late};
+use super::callback::{conclude, late, lost_cookie};
 use super::errand::Errand;
-use super::pages::{LoginLoop, LostCookie, SENDING_POLICY, SamlRequest};
+use super::pages::{SENDING_POLICY, SamlRequest};
 use super::{PortalRequest, answer, respond};
 use crate::control::Access;
-use crate::cookie::FLOW_PREFIX;
 use crate::idp::{LoginFailure, Profile, Provider, Saml, SamlPending};
-use crate::login::{Flow, FlowCookies, ReturnTo, State};
-use crate::observe::metrics::Login as Outcome;
+use crate::login::{Flow, FlowCookies, State};
 use crate::route::Endpoint;
-use crate::saml::Message;
+use crate::saml::{Message, SamlError};
 
 /// What the browser keeps of a login: the protocol's part and ours. `RelayState` has room for the flow's name alone.
 #[derive(Serialize, Deserialize)]
@@ -45,14 +43,12 @@ pub(super) fn begin(
         Ok(begun) => begun,
         Err(failure) => return errand.failed(access, (&failure, saml.id()), request),
     };
+    // RelayState has no room for what the login is for. The browser keeps it, but for a long address: that is here alone.
+    access.remember_begun(&state);
     let id = state.flow.clone();
-    let cookie = |state: State| {
-        let kept = Kept { pending: pending.clone(), state };
-        Flow::new(&id, kept, request.now).to_cookie_for_forms(access.seal(), &id, request.now)
-    };
-    // A page whose address is too long for a cookie is given up for the first one, and not the login.
-    let short = State { to: ReturnTo::parse("/"), ..state.clone() };
-    let Some(cookie) = cookie(state).or_else(|| cookie(short)) else { return respond::internal(request.id) };
+    let flow = Flow::new(&id, Kept { pending, state: state.shortened() }, request.now);
+    let cookie = flow.to_cookie_for_forms(access.seal(), &id, request.now);
+    let Some(cookie) = cookie else { return respond::internal(request.id) };
     let mut response = match message {
         Message::Redirect(url) => answer::redirect(StatusCode::FOUND, url.as_str()),
         Message::Post { action, saml_request, relay_state } => {
@@ -81,42 +77,43 @@ pub(super) fn begin(
 pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let snapshot = access.snapshot();
     let form = Form::read(&request.body).filter(|form| is_flow(&form.relay_state));
-    // What no flow is named for is no answer to a request of ours, and a login that the provider began is not taken.
     let Some(Form { saml_response, relay_state }) = form else {
-        access.login_refused("login_state", Outcome::Invalid, None, request);
-        return respond::bad_request(request.id, "login_state");
+        // Most of these are logins that began at the provider, by a tile there.
+        access.login_failed(&LoginFailure::Saml(SamlError::Unsolicited), None, None, request);
+        return respond::failed(request.id, &LoginFailure::Saml(SamlError::Unsolicited), None);
     };
-    let Some(flow) = Flow::<Kept>::named(&request.headers, access.seal(), &relay_state) else {
-        access.login_refused("flow_cookie_missing", Outcome::Invalid, None, request);
-        let page = LoginLoop {
-            cookie: &format!("{FLOW_PREFIX}{relay_state}"),
-            causes: &[LostCookie::Blocked, LostCookie::TooMany, LostCookie::HostChanged],
-            start_again: None,
-            reason: Some("flow_cookie_missing"),
-            request_id: &request.id.to_string(),
-        };
-        return answer::page(page.page());
+    let flow = Flow::<Kept>::named(&request.headers, access.seal(), &relay_state);
+    let state = access.begun(&relay_state).or_else(|| flow.as_ref().map(|flow| flow.pending.state.clone()));
+    let Some(state) = state else {
+        let home = access.services().team_url.clone();
+        return lost_cookie(access, None, &relay_state, Some(&home), request);
     };
-    let Kept { pending, state } = flow.pending;
     let Some(errand) = Errand::of(&snapshot, &state) else { return respond::not_found(request.id) };
-    if state.has_expired(request.now) || !access.use_up(&state.flow) {
-        return late(access, &snapshot, &errand, &state, false, request).await;
-    }
-    let outcome = finish(access, &pending, &saml_response, request).await;
+    let pending = match flow {
+        Some(flow) if !state.has_expired(request.now) && access.use_up(&state.flow) => flow.pending.pending,
+        other => {
+            let lost = other.is_none() && !state.has_expired(request.now) && !access.is_used_up(&state.flow);
+            return late(access, &snapshot, &errand, &state, lost, request).await;
+        }
+    };
+    let outcome = finish(access, &pending, saml_response, request).await;
     conclude(access, &snapshot, &errand, (outcome, &pending.idp), &state.flow, request).await
 }
 
-/// `None` where our own store is what fails.
+/// `None` where it is our own store that fails, or this node that has too much to do.
 async fn finish(
     access: &Access,
     pending: &SamlPending,
-    response: &str,
+    response: String,
     request: &PortalRequest,
 ) -> Result<Option<Profile>, LoginFailure> {
-    let services = access.services();
-    let provider = services.providers.iter().find(|provider| *provider.id() == pending.idp);
-    let saml = provider.and_then(Provider::saml).ok_or(LoginFailure::Flow)?;
-    let answer = saml.finish(pending, response, request.now, services.leeway, request.client)?;
+    let (services, pending, now, client) = (access.services(), pending.clone(), request.now, request.client);
+    let verified = access.verify(move || {
+        let provider = services.providers.iter().find(|provider| *provider.id() == pending.idp);
+        let saml = provider.and_then(Provider::saml).ok_or(LoginFailure::Flow)?;
+        saml.finish(&pending, &response, now, services.leeway, client)
+    });
+    let Some(answer) = verified.await.transpose()? else { return Ok(None) };
     let (name, until) = answer.once();
     let Some(first) = access.first_use(name, until).await else { return Ok(None) };
     answer.profile(first).map(Some)
@@ -186,6 +183,9 @@ impl Form {
         Some(Self { saml_response: one("SAMLResponse")?, relay_state: one("RelayState")? })
     }
 }
+
+/// A SAML response of 256 KiB, in base64, with what forms escape of that.
+pub(super) const MAX_RESPONSE: usize = 512 * 1024;
 
 /// As [`State::new`] names them.
 fn is_flow(name: &str) -> bool {

@@ -2,7 +2,9 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use url::Url;
 
+use crate::support::browser;
 use crate::support::saml::{ACS, SSO, Statement, certificate, form, id, request, response};
 use crate::support::{Browser, World};
 
@@ -59,6 +61,7 @@ async fn somebody_comes_in_over_saml() {
     assert_eq!(groups, ["Engineering", "R&D <x>"]);
     assert!(browser.cookies.iter().all(|cookie| !cookie.name.starts_with("__Host-CF_Session")), "the flow is over");
     assert_eq!(world.proxy.events("login").len(), 1);
+    assert_eq!(browser.posted, Some(303), "the form is not sent on");
 }
 
 #[tokio::test]
@@ -100,17 +103,18 @@ async fn an_answer_belongs_to_the_browser_and_the_login_that_it_is_for() {
     let (to, relay_state) = begin(&mut alice).await;
     let (others, others_state) = begin(&mut mallory).await;
     let answer = response(&to, &Statement::alice());
-    // Another browser, with its own login and with hers.
-    for state in [&others_state, &relay_state] {
-        let page = mallory.post_from_elsewhere(ACS, &form(&answer, state)).await;
-        assert!(matches!(page.response.status, 400 | 403), "{}: {}", page.response.status, page.response.text());
-        assert!(mallory.cookie("access.localhost", "CF_Authorization").is_none());
-    }
+    // Another browser, with its own login and with hers: that is not its to finish, and begins anew.
+    let page = mallory.post_from_elsewhere(ACS, &form(&answer, &others_state)).await;
+    assert_eq!(page.response.status, 400, "{}", page.response.text());
+    assert!(page.response.text().contains("saml_response"), "{}", page.response.text());
+    assert!(mallory.cookie("access.localhost", "CF_Authorization").is_none());
+    mallory.post_until(ACS, &form(&answer, &relay_state), SSO).await;
+    assert!(mallory.cookie("access.localhost", "CF_Authorization").is_none());
     // A login that was not begun here.
-    for state in ["", "https://wiki.localhost/", "0123456789abcdef"] {
-        let page = mallory.post_from_elsewhere(ACS, &form(&response(&others, &Statement::alice()), state)).await;
-        assert!(matches!(page.response.status, 400 | 403), "{state}: {}", page.response.status);
-    }
+    let page =
+        mallory.post_from_elsewhere(ACS, &form(&response(&others, &Statement::alice()), "0123456789abcdef")).await;
+    assert_eq!(page.response.status, 400);
+    assert!(page.response.text().contains("flow_cookie_missing"), "{}", page.response.text());
     world.origin.assert_untouched("somebody else's answer");
     let page = alice.post_from_elsewhere(ACS, &form(&answer, &relay_state)).await;
     assert_eq!(page.response.status, 200, "hers is good still: {:#?}", alice.trail);
@@ -190,5 +194,127 @@ async fn without_groups_they_are_unknown() {
     let page = browser.post_from_elsewhere(ACS, &form(&response(&to, &silent), &relay_state)).await;
     assert_eq!(page.response.status, 200, "the policy does not look at groups: {:#?}", browser.trail);
     let identity = browser.fetch("GET", "http://wiki.localhost/cdn-cgi/access/get-identity", &[], b"").await.json();
-    assert_ne!(identity["groups"], serde_json::json!([]), "unknown is not none: {identity}");
+    assert_eq!(identity["email"], "alice@example.com");
+    assert_eq!(identity["groups"], serde_json::Value::Null, "unknown is not none: {identity}");
+}
+
+#[tokio::test]
+async fn every_tab_lands_on_its_own_page_whatever_the_order() {
+    let world = world("").await;
+    let mut browser = world.browser();
+    let mut tabs = Vec::new();
+    for tab in 0..7 {
+        let url = format!("http://wiki.localhost/tab/{tab}?{}", "x".repeat(1800));
+        let asked = request(&browser.open_until(&url, SSO).await);
+        tabs.push((url, asked));
+    }
+    let line = browser.cookies_for(&Url::parse(ACS).unwrap(), false);
+    assert!(line.len() < 4096, "{} bytes of cookies", line.len());
+    // The last one first: with the session that it gets, even those whose cookie was given up go on.
+    for (url, (to, relay_state)) in tabs.iter().rev() {
+        let page = browser.post_from_elsewhere(ACS, &form(&response(to, &Statement::alice()), relay_state)).await;
+        assert_eq!((page.url.as_str(), page.response.status), (url.as_str(), 200), "{:#?}", browser.trail);
+    }
+}
+
+#[tokio::test]
+async fn without_a_session_a_lost_cookie_begins_the_login_anew_once() {
+    let world = world("").await;
+    let mut browser = world.browser();
+    let (to, relay_state) = begin(&mut browser).await;
+    browser.cookies.clear();
+    let answer = form(&response(&to, &Statement::alice()), &relay_state);
+    let again = browser.post_until(ACS, &answer, SSO).await;
+    let (to, relay_state) = request(&again);
+    browser.cookies.clear();
+    let page = browser.post_from_elsewhere(ACS, &form(&response(&to, &Statement::alice()), &relay_state)).await;
+    let text = page.response.text();
+    assert!(page.response.status == 400 && text.contains("flow_cookie_missing"), "{text}");
+    assert!(browser::link(&text, "Start again").is_some(), "{text}");
+}
+
+#[tokio::test]
+async fn only_pages_begin_logins() {
+    let world = world("").await;
+    let login =
+        format!("http://access.localhost/cdn-cgi/access/login/wiki.localhost?redirect_url=/{}", "x".repeat(1000));
+    for (mode, dest, site, begins) in [
+        ("no-cors", "image", "cross-site", false),
+        ("cors", "empty", "same-site", false),
+        ("navigate", "iframe", "cross-site", false),
+        ("navigate", "iframe", "same-site", true),
+        ("navigate", "document", "cross-site", true),
+    ] {
+        let lines =
+            [format!("Sec-Fetch-Mode: {mode}"), format!("Sec-Fetch-Dest: {dest}"), format!("Sec-Fetch-Site: {site}")];
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let answer = world.browser().request("GET", &login, &lines, b"").await;
+        let what = format!("{mode} {dest} {site}");
+        assert_eq!(answer.status, if begins { 302 } else { 403 }, "{what}");
+        assert_eq!(answer.headers.all("set-cookie").is_empty(), !begins, "{what}");
+    }
+    assert_eq!(world.browser().request("GET", &login, &[], b"").await.status, 302, "clients that say nothing");
+}
+
+#[tokio::test]
+async fn a_login_that_the_provider_begins_is_told_where_to_begin() {
+    let world = world("").await;
+    let unsolicited = response("_nobody", &Statement::alice());
+    for relay_state in ["", "https://wiki.localhost/"] {
+        let before = world.proxy.log().len();
+        let page = world.browser().post_from_elsewhere(ACS, &form(&unsolicited, relay_state)).await;
+        let text = page.response.text();
+        assert_eq!(page.response.status, 400, "{text}");
+        assert!(
+            text.contains("open the application at its own address") && text.contains("saml_unsolicited"),
+            "{text}"
+        );
+        world.proxy.logged(before, &["a login failed", "begin at the application"]).await;
+    }
+    world.origin.assert_untouched("logins that the provider began");
+}
+
+/// What this process remembers of flows is gone, as on another node; what is in the store is not.
+#[tokio::test]
+async fn an_answer_is_good_once_on_all_nodes() {
+    let mut world = world("").await;
+    let mut browser = world.browser();
+    let (to, relay_state) = begin(&mut browser).await;
+    let answer = form(&response(&to, &Statement::alice()), &relay_state);
+    let mut copied = browser.clone();
+    world.proxy.stop().await;
+    world.proxy.run().await;
+    let page = browser.post_from_elsewhere(ACS, &answer).await;
+    assert_eq!((page.url.as_str(), page.response.status), (WIKI, 200), "{:#?}", browser.trail);
+    world.proxy.stop().await;
+    world.proxy.run().await;
+    let page = copied.post_from_elsewhere(ACS, &answer).await;
+    assert_eq!(page.response.status, 400, "{}", page.response.text());
+    assert!(copied.cookie("access.localhost", "CF_Authorization").is_none());
+    world.proxy.logged(0, &["the assertion was used before"]).await;
+}
+
+#[tokio::test]
+async fn nobody_comes_in_while_the_store_cannot_say_whether_it_is_the_first_time() {
+    let world = world("").await;
+    let mut browser = world.browser();
+    let (to, relay_state) = begin(&mut browser).await;
+    let url = format!("sqlite://{}", world.proxy.path("portcullis.db").display());
+    let database = sqlx::SqlitePool::connect(&url).await.unwrap();
+    sqlx::query("ALTER TABLE uses RENAME TO elsewhere").execute(&database).await.unwrap();
+    let page = browser.post_from_elsewhere(ACS, &form(&response(&to, &Statement::alice()), &relay_state)).await;
+    assert_eq!(page.response.status, 503, "{}", page.response.text());
+    assert!(browser.cookie("access.localhost", "CF_Authorization").is_none());
+    world.origin.assert_untouched("a login that nobody remembers");
+    sqlx::query("ALTER TABLE elsewhere RENAME TO uses").execute(&database).await.unwrap();
+    let (to, relay_state) = begin(&mut browser).await;
+    let page = browser.post_from_elsewhere(ACS, &form(&response(&to, &Statement::alice()), &relay_state)).await;
+    assert_eq!(page.response.status, 200, "{:#?}", browser.trail);
+}
+
+#[tokio::test]
+async fn long_bodies_are_read_only_where_there_is_saml() {
+    let world = World::start().await;
+    let body = format!("SAMLResponse={}", "A".repeat(100_000));
+    assert_eq!(world.browser().post_from_elsewhere(ACS, &body).await.response.status, 413);
 }

@@ -19,7 +19,7 @@ use crate::model::{Reason, RequestId, RequestView, UnixTime};
 use crate::observe::audit::{Event, Kind, Outcome};
 use crate::observe::metrics::{self, metrics};
 use crate::policy;
-use crate::portal::{PortalRequest, answer};
+use crate::portal::{self, PortalRequest, answer};
 
 /// The Access check, for a `ProxyHttp` of one's own.
 ///
@@ -186,8 +186,8 @@ impl AccessFilter {
             Next::Respond(response, id) => (response, id),
             Next::Handle(mut request) => {
                 let (id, style) = (request.id, style(session));
-                let form =
-                    tokio::time::timeout(FORM_TIMEOUT, read_form(session, &request.method, request.max_body())).await;
+                let most = portal::max_body(&self.access, &request);
+                let form = tokio::time::timeout(FORM_TIMEOUT, read_form(session, &request.method, most)).await;
                 let too_slow = |_| Error::explain(ErrorType::ReadTimedout, "the form did not end").into_down();
                 let response = match form.map_err(too_slow)?? {
                     Some(body) => {

@@ -24,6 +24,8 @@ pub struct Browser {
     pub cookies: Vec<Kept>,
     /// The last navigation: each request with the status it got.
     pub trail: Vec<(Url, u16)>,
+    /// How the last form that came from elsewhere was answered.
+    pub posted: Option<u16>,
     /// Every cookie value it was ever given.
     pub given: Vec<String>,
 }
@@ -60,7 +62,15 @@ impl Browser {
 
     /// A fresh browser for which every name leads to `proxy`.
     pub fn at(proxy: SocketAddr, trust: Arc<ClientConfig>) -> Self {
-        Self { proxy, elsewhere: Vec::new(), trust, cookies: Vec::new(), trail: Vec::new(), given: Vec::new() }
+        Self {
+            proxy,
+            elsewhere: Vec::new(),
+            trust,
+            cookies: Vec::new(),
+            trail: Vec::new(),
+            posted: None,
+            given: Vec::new(),
+        }
     }
 
     /// Has a name lead to another proxy.
@@ -85,6 +95,20 @@ impl Browser {
 
     /// A form that a page of another site sends here, and where that leads. Of the cookies, only those go along that say so.
     pub async fn post_from_elsewhere(&mut self, url: &str, form: &str) -> Page {
+        let page = self.posted(url, form).await;
+        match page.response.status {
+            302 | 303 => self.open(page.response.location()).await,
+            _ => page,
+        }
+    }
+
+    /// The same, until a redirect leads to `stop`, which is not followed but returned.
+    pub async fn post_until(&mut self, url: &str, form: &str, stop: &str) -> Url {
+        let page = self.posted(url, form).await;
+        self.open_until(page.response.location(), stop).await
+    }
+
+    async fn posted(&mut self, url: &str, form: &str) -> Page {
         let url = Url::parse(url).unwrap();
         let others = self.clone();
         self.cookies.retain(|cookie| cookie.same_site == SameSite::None);
@@ -98,10 +122,8 @@ impl Browser {
         ];
         let response = self.send("POST", &url, &lines, &cookies, form.as_bytes()).await;
         self.trail = vec![(url.clone(), response.status)];
-        match response.status {
-            302 | 303 => self.open(response.location()).await,
-            _ => Page { url, response },
-        }
+        self.posted = Some(response.status);
+        Page { url, response }
     }
 
     /// Opens a page and signs in as `login` where a sign-in form comes up.
