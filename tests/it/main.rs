@@ -23,6 +23,7 @@ mod endpoints;
 mod evaluation;
 mod harness;
 mod headers;
+mod idp_check;
 mod idp_test;
 mod layers;
 mod login;
