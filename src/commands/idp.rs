@@ -3,17 +3,38 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::styling::{AnsiColor, Style};
 use clap::{Args, Subcommand};
-use portcullis::app;
-use portcullis::config::{self, Config, IdentityProvider, Offline};
+use portcullis::config::{self, Config, IdentityProvider, Offline, System};
+use portcullis::http_client::{HttpClient, Roots, Timeouts};
+use portcullis::idp::Provider;
+use portcullis::idp::check::{Finding, Outcome, Registration};
+use portcullis::model::UnixTime;
+use portcullis::{app, control};
+use serde::Serialize;
 
 use super::{failed, warn};
 
 /// What `idp` takes.
 #[derive(Subcommand)]
 pub(crate) enum Idp {
+    /// Try everything about identity providers that needs no browser, and say what to change.
+    Check(Check),
     /// Make a link, good for ten minutes, to a login that tries an identity provider out and shows what comes of it.
     Test(Test),
+}
+
+#[derive(Args)]
+pub(crate) struct Check {
+    /// The ids of identity providers; all of them, where nothing is said.
+    #[arg(value_name = "ID")]
+    ids: Vec<String>,
+    /// The configuration file.
+    #[arg(short, long, default_value = "portcullis.toml")]
+    config: PathBuf,
+    /// Answer in JSON, for tools.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -26,11 +47,43 @@ pub(crate) struct Test {
     config: PathBuf,
 }
 
+/// All that was found of one provider.
+#[derive(Serialize)]
+struct Checked<'a> {
+    id: &'a str,
+    name: &'a str,
+    #[serde(rename = "type")]
+    kind: String,
+    good: bool,
+    steps: Vec<Finding>,
+    register: Registration,
+}
+
 pub(crate) fn run(command: Idp) -> ExitCode {
     let outcome = match command {
+        Idp::Check(command) => check(&command),
         Idp::Test(command) => test(&command),
     };
     outcome.unwrap_or_else(|message| failed(&message))
+}
+
+/// 0 where logins can work with all of them, as far as that can be told; 1 where they cannot.
+fn check(command: &Check) -> Result<ExitCode, String> {
+    let mut config = config::load(&command.config, &System).map_err(|errors| errors.to_string())?.config;
+    if config.team.certs_url.is_some() {
+        return Err("with `certs_url` people log in at another team; check its identity providers there".to_owned());
+    }
+    config.identity_providers = chosen(&config, &command.ids)?.into_iter().cloned().collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| format!("the runtime cannot be made: {e}"))?;
+    let http = HttpClient::new(&Roots::default(), Timeouts::default()).map_err(|e| crate::chain(&e))?;
+    let good = runtime.block_on(async {
+        let providers = control::providers(&config, &http).map_err(|e| crate::chain(&e))?;
+        check_all(&providers, &http, command.json).await
+    });
+    // A resolver that does not answer holds nobody up.
+    runtime.shutdown_background();
+    good.map(|good| if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn test(command: &Test) -> Result<ExitCode, String> {
@@ -59,4 +112,67 @@ fn chosen<'a>(config: &'a Config, ids: &[String]) -> Result<Vec<&'a IdentityProv
         found.ok_or_else(|| format!("there is no identity provider `{id}`; there is {}", known()))
     };
     ids.iter().map(one).collect()
+}
+
+async fn check_all(providers: &[Provider], http: &HttpClient, json: bool) -> Result<bool, String> {
+    let mut all = Vec::new();
+    for (place, provider) in providers.iter().enumerate() {
+        let kind = provider.idp_ref().kind;
+        if !json {
+            let gap = if place == 0 { "" } else { "\n" };
+            anstream::println!("{gap}{} (`{}`, {kind})", provider.name(), provider.id().0);
+        }
+        let mut steps: Vec<Finding> = Vec::new();
+        let mut tell = |finding: Finding| {
+            if !json {
+                show(&finding);
+            }
+            steps.push(finding);
+        };
+        provider.check(http, UnixTime::now(), &mut tell).await;
+        let register = provider.registration();
+        if !json {
+            show_registration(&register);
+        }
+        let good = steps.iter().all(|finding| finding.outcome != Outcome::Failed);
+        all.push(Checked { id: &provider.id().0, name: provider.name(), kind, good, steps, register });
+    }
+    if json {
+        let text = serde_json::to_string_pretty(&all).map_err(|e| e.to_string())?;
+        anstream::println!("{text}");
+    }
+    Ok(all.iter().all(|checked| checked.good))
+}
+
+fn show(finding: &Finding) {
+    let (mark, style) = match finding.outcome {
+        Outcome::Good => ("✓", AnsiColor::Green.on_default()),
+        Outcome::Warning => ("!", AnsiColor::Yellow.on_default().bold()),
+        Outcome::Failed => ("✗", AnsiColor::Red.on_default().bold()),
+        Outcome::Skipped => ("–", Style::new().dimmed()),
+    };
+    anstream::println!("  {style}{mark}{style:#} {:<18} {}", finding.step.as_str(), finding.found);
+    if let Some(advice) = &finding.advice {
+        anstream::println!("      → {advice}");
+    }
+}
+
+fn show_registration(registration: &Registration) {
+    let lines = match registration {
+        Registration::Oidc { sign_in_redirect_uri, sign_out_redirect_uri } => vec![
+            ("Sign-in redirect URI", Some(sign_in_redirect_uri.as_str())),
+            ("Sign-out redirect URI", sign_out_redirect_uri.as_ref().map(|url| url.as_str())),
+        ],
+        Registration::Saml { acs_url, entity_id, metadata_url } => vec![
+            ("Single sign-on URL (ACS)", Some(acs_url.as_str())),
+            ("Audience (SP entity id)", Some(entity_id.as_str())),
+            ("SP metadata", metadata_url.as_ref().map(|url| url.as_str())),
+        ],
+    };
+    anstream::println!("  to be registered there:");
+    for (name, value) in lines {
+        if let Some(value) = value {
+            anstream::println!("    {name:<25} {value}");
+        }
+    }
 }

@@ -60,7 +60,6 @@ pub fn compile(
     let snapshot = snapshot(config, generation, known, origins)?;
     let countries = config.geo.as_ref().map(|geo| CountryFile::open(&geo.database).map(Arc::new)).transpose()?;
     let snapshot = snapshot.with_countries(countries.clone().map(|countries| countries as _));
-    let callback = Url::parse(&format!("{}{}/callback", config.team.url(), Endpoint::PREFIX))?;
     let longest = config
         .applications
         .iter()
@@ -71,11 +70,7 @@ pub fn compile(
         StoreConfig::Sqlite { .. } | StoreConfig::Memory => None,
     };
     let services = Services {
-        providers: config
-            .identity_providers
-            .iter()
-            .map(|idp| provider(idp, http, &callback))
-            .collect::<Result<_, _>>()?,
+        providers: providers(config, http)?,
         remote: config.team.certs_url.clone().map(|certs_url| remote(config, certs_url)).transpose()?,
         team_url: config.team.url(),
         team_session: config.team.session_duration,
@@ -90,6 +85,15 @@ pub fn compile(
         watched: config.certificates.iter().map(|authority| authority.file.clone()).collect(),
     };
     Ok((snapshot, services))
+}
+
+/// The part of it that people log in with.
+///
+/// # Errors
+/// As for [`compile`].
+pub fn providers(config: &Config, http: &HttpClient) -> Result<Vec<Provider>, CompileError> {
+    let callback = Url::parse(&format!("{}{}/callback", config.team.url(), Endpoint::PREFIX))?;
+    config.identity_providers.iter().map(|idp| provider(idp, http, &callback)).collect()
 }
 
 /// The part of it that decides: no provider, no store.

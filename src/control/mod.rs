@@ -20,7 +20,7 @@ mod tokens;
 
 pub use access::{Access, Services, StartError};
 pub(crate) use access::{Login, SignedIn, organisation_aud, sealing_key};
-pub use compile::{CompileError, compile, snapshot};
+pub use compile::{CompileError, compile, providers, snapshot};
 pub use evaluations::Evaluations;
 pub use geo::{CountryFile, CountryFileError};
 pub use remote::RemoteTeam;

@@ -116,6 +116,20 @@ impl HttpError {
         })
     }
 
+    /// What happened, with the first cause of it; what lies between says nothing more.
+    pub fn told(&self) -> String {
+        let (mut told, mut last) = (self.to_string(), self as &(dyn StdError + 'static));
+        for _ in 0..MAX_CHAIN {
+            let Some(next) = last.source() else { break };
+            last = next;
+        }
+        let cause = last.to_string();
+        if !told.contains(&cause) {
+            told = format!("{told}: {cause}");
+        }
+        told
+    }
+
     /// The chain of causes is kept, without the address that the client would write into it.
     pub(super) fn sort(host: &str, step: Step, error: reqwest::Error) -> Self {
         let (host, source) = (Box::from(host), Arc::new(error.without_url()));

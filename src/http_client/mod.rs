@@ -19,6 +19,7 @@ use openidconnect::{AsyncHttpClient, HttpRequest, HttpResponse};
 use url::Url;
 
 pub use error::{HttpError, Step};
+pub use resolve::addresses;
 pub use tls::{Roots, RootsError};
 
 /// How long calls may take.

@@ -1,3 +1,4 @@
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -8,16 +9,28 @@ pub(super) struct Resolver;
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
         Box::pin(async move {
-            let addresses: Addrs = if is_localhost(name.as_str()) {
-                let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-                Box::new(loopback.into_iter().map(|ip| SocketAddr::new(ip, 0)))
-            } else {
-                let found: Vec<_> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-                Box::new(found.into_iter())
-            };
+            let found = addresses(name.as_str()).await?;
+            let addresses: Addrs = Box::new(found.into_iter().map(|ip| SocketAddr::new(ip, 0)));
             Ok(addresses)
         })
     }
+}
+
+/// The addresses that calls of a host go to.
+///
+/// # Errors
+/// What the system's resolver says.
+pub async fn addresses(host: &str) -> io::Result<Vec<IpAddr>> {
+    if is_localhost(host) {
+        return Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]);
+    }
+    let mut found = Vec::new();
+    for address in tokio::net::lookup_host((host, 0)).await? {
+        if !found.contains(&address.ip()) {
+            found.push(address.ip());
+        }
+    }
+    Ok(found)
 }
 
 /// RFC 6761 §6.3. The C library answers for `localhost` alone, not for the names under it.

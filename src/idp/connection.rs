@@ -26,12 +26,12 @@ pub(super) struct Connection {
     scopes: Vec<String>,
     /// Who tells groups that no claim holds; nobody, but at Okta.
     directory: Option<Directory>,
-    http: HttpClient,
-    redirect_uri: Url,
-    documents: Documents,
+    pub(super) http: HttpClient,
+    pub(super) redirect_uri: Url,
+    pub(super) documents: Documents,
 }
 
-struct Tokens {
+pub(super) struct Tokens {
     id_token: String,
     access_token: String,
 }
@@ -192,7 +192,7 @@ impl Connection {
     }
 
     /// One call, never a second: a code that was used twice takes the first one's tokens with it (RFC 6749 §4.1.2).
-    async fn exchange(
+    pub(super) async fn exchange(
         &self,
         metadata: &Metadata,
         code: &Secret,

@@ -60,6 +60,19 @@ impl Documents {
         &self.issuer
     }
 
+    /// Where to ask first: for the discovery document, or for the keys where the configuration stands for it.
+    pub(super) fn first(&self) -> Option<url::Url> {
+        match &self.fixed {
+            Some(endpoints) => Some(endpoints.jwks.clone()),
+            None => Metadata::location(&self.issuer),
+        }
+    }
+
+    /// Whether the configuration stands for a discovery document.
+    pub(super) const fn is_fixed(&self) -> bool {
+        self.fixed.is_some()
+    }
+
     pub(super) async fn metadata(&self) -> Result<Arc<Metadata>, LoginFailure> {
         self.metadata.get(&self.issuer, self.fetch_metadata()).await
     }

@@ -516,9 +516,6 @@ fn error_advice(error: &str, status: Option<StatusCode>) -> Option<&'static str>
         ("invalid_request" | "invalid_redirect_uri", Some(_)) => {
             "register the team domain's `/cdn-cgi/access/callback` as a redirect URI of the application, letter by letter"
         }
-        ("login_required" | "interaction_required" | "consent_required" | "account_selection_required", _) => {
-            "take `prompt = \"none\"` away: the provider has to ask the person something"
-        }
         (error, _) if is_outage(error) => "the identity provider failed; its own log and status page say why",
         (_, Some(status)) if status.is_server_error() => {
             "the identity provider failed; its own log and status page say why"

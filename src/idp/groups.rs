@@ -27,6 +27,19 @@ struct ApiUser {
     status: String,
 }
 
+/// Whose an API token is.
+#[derive(Deserialize)]
+pub(super) struct Owner {
+    pub(super) id: String,
+    pub(super) status: String,
+    pub(super) profile: OwnerProfile,
+}
+
+#[derive(Deserialize)]
+pub(super) struct OwnerProfile {
+    pub(super) login: String,
+}
+
 #[derive(Deserialize)]
 struct ApiGroup {
     id: String,
@@ -57,10 +70,7 @@ impl GroupsApi<'_> {
     /// mistyped a password, or somebody else has for them: their sessions go on.
     pub(super) async fn gone(&self, subject: &str, now: UnixTime) -> Result<Option<&'static str>, GroupsFailure> {
         let url = self.url(&["api", "v1", "users", subject], subject)?;
-        let user = tokio::time::timeout(self.budget, self.page(&url, now))
-            .await
-            .unwrap_or(Err(GroupsFailure::Timeout(self.budget)));
-        let answer = match user {
+        let answer = match self.one(&url, now).await {
             Ok(answer) => answer,
             Err(GroupsFailure::Refused { status: StatusCode::NOT_FOUND, code: Some(code) }) if code == NOT_FOUND => {
                 return Ok(Some("deleted"));
@@ -76,6 +86,27 @@ impl GroupsApi<'_> {
             "SUSPENDED" => Some("suspended"),
             _ => None,
         })
+    }
+
+    /// Whose the token is.
+    pub(super) async fn owner(&self, now: UnixTime) -> Result<Owner, GroupsFailure> {
+        let answer = self.one(&self.url(&["api", "v1", "users", "me"], "me")?, now).await?;
+        let owner = answer.is_type("application/json").then(|| serde_json::from_slice(&answer.body).ok()).flatten();
+        owner.ok_or(GroupsFailure::NotUser)
+    }
+
+    /// Whether the token reads somebody's groups; one of them is enough to tell.
+    pub(super) async fn reads(&self, subject: &str, now: UnixTime) -> Result<(), GroupsFailure> {
+        let mut url = self.first_page(subject)?;
+        url.set_query(Some("limit=1"));
+        let answer = self.one(&url, now).await?;
+        let list = answer.is_type("application/json") && serde_json::from_slice::<Vec<ApiGroup>>(&answer.body).is_ok();
+        if list { Ok(()) } else { Err(GroupsFailure::NotGroups) }
+    }
+
+    async fn one(&self, url: &Url, now: UnixTime) -> Result<Response, GroupsFailure> {
+        let answer = tokio::time::timeout(self.budget, self.page(url, now)).await;
+        answer.unwrap_or(Err(GroupsFailure::Timeout(self.budget)))
     }
 
     async fn pages(&self, first: Url, now: UnixTime) -> Result<Vec<Group>, GroupsFailure> {

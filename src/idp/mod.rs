@@ -4,6 +4,7 @@
 //! configured issuer, as its TLS certificate and its keys prove it. Never writes down or returns a provider's token, never
 //! calls the token endpoint twice for one login, and never guesses: groups that could not be learned are unknown, not none.
 
+pub mod check;
 mod connection;
 mod documents;
 mod failure;
@@ -28,6 +29,7 @@ pub use okta::Standing;
 pub use saml::{Saml, SamlAnswer, SamlPending};
 pub use settings::{ClientSettings, OidcSettings, OktaSettings, RefreshTerms};
 
+use self::check::{Finding, Registration};
 use self::connection::Connection;
 use self::okta::Directory;
 use crate::http_client::HttpClient;
@@ -227,6 +229,26 @@ impl Provider {
     /// Whether people may be in any number of groups: not at Okta without an API token, where a claim holds 100.
     pub fn tells_all_groups(&self) -> bool {
         self.directory().is_none_or(Directory::has_token)
+    }
+
+    /// Tries everything that needs no browser, one step after the other. `tell` learns of each as it ends.
+    /// A SAML provider is called by `http`; all others by what their logins use.
+    #[cfg_attr(not(feature = "saml"), expect(unused_variables, reason = "only SAML has no client of its own"))]
+    pub async fn check(&self, http: &HttpClient, now: UnixTime, tell: &mut (dyn FnMut(Finding) + Send)) {
+        match &self.kind {
+            Kind::Oidc(connection) => connection.check(now, tell).await,
+            #[cfg(feature = "saml")]
+            Kind::Saml(saml) => saml.check(http, now, tell).await,
+        }
+    }
+
+    /// What has to be registered at the provider.
+    pub fn registration(&self) -> Registration {
+        match &self.kind {
+            Kind::Oidc(connection) => connection.registration(),
+            #[cfg(feature = "saml")]
+            Kind::Saml(saml) => saml.registration(),
+        }
     }
 
     fn directory(&self) -> Option<&Directory> {

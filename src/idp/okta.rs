@@ -136,6 +136,16 @@ impl Directory {
         self.reading.get_with(subject.into(), Box::pin(read)).await
     }
 
+    /// The API, where there is a token for it.
+    pub(super) fn own_api(&self) -> Option<GroupsApi<'_>> {
+        self.token.as_ref().map(|token| self.api(token))
+    }
+
+    /// The account's address.
+    pub(super) const fn account(&self) -> &Url {
+        &self.account
+    }
+
     fn api<'a>(&'a self, token: &'a Secret) -> GroupsApi<'a> {
         let (http, account, budget, quiet_until) = (&self.http, &self.account, self.budget, &self.quiet_until);
         GroupsApi { http, account, token, budget, quiet_until }

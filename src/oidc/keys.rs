@@ -99,6 +99,16 @@ impl KeySet {
         if keys.is_empty() { Err(KeysError::NoUsableKey) } else { Ok(Self { keys }) }
     }
 
+    /// What each key is for: an algorithm, or `RSA` where that is open.
+    pub fn algorithms(&self) -> Vec<&'static str> {
+        let name = |key: &Key| match (&key.material, key.algorithm) {
+            (Material::Ec(own, _), _) => own.as_str(),
+            (Material::Rsa(_), Some(own)) => own.as_str(),
+            (Material::Rsa(_), None) => "RSA",
+        };
+        self.keys.iter().map(name).collect()
+    }
+
     /// Without a `kid`, at most [`MAX_TRIED`] keys that fit the algorithm are tried.
     pub(super) fn verify(
         &self,
@@ -152,6 +162,17 @@ impl Algorithm {
             "ES512" => Self::Es512,
             _ => return None,
         })
+    }
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rs256 => "RS256",
+            Self::Rs512 => "RS512",
+            Self::Ps512 => "PS512",
+            Self::Es256 => "ES256",
+            Self::Es384 => "ES384",
+            Self::Es512 => "ES512",
+        }
     }
 
     /// The hash that `at_hash` is made with (OpenID Connect Core 3.1.3.6).

@@ -1,17 +1,32 @@
 use aws_lc_rs::digest;
 use aws_lc_rs::signature::{RsaParameters, RsaPublicKeyComponents};
 use thiserror::Error;
-use x509_parser::prelude::{FromDer as _, X509Certificate};
+use x509_parser::prelude::{ASN1Time, FromDer as _, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
+use super::error::tame;
 use super::gate::base64;
-use crate::model::hex;
+use crate::model::{UnixTime, hex};
 
 /// The public key of an identity provider, out of the certificate that was configured for it. What else the certificate says
 /// has no meaning in SAML: it is trusted because an operator put it there, until an operator takes it away.
 #[derive(Clone, Debug)]
 pub(super) struct Certificate {
     key: RsaPublicKeyComponents<Vec<u8>>,
+    about: CertificateInfo,
+}
+
+/// What a certificate says beside its key. Nothing is decided by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateInfo {
+    /// Whose it is; of bounded length, and on one line.
+    pub subject: String,
+    /// The SHA-256 of it, in hexadecimal.
+    pub fingerprint: String,
+    /// From when on its maker meant it to be used.
+    pub not_before: UnixTime,
+    /// Until when.
+    pub not_after: UnixTime,
 }
 
 /// Why a certificate cannot be used.
@@ -41,7 +56,18 @@ impl Certificate {
         let (n, e) = (integer(key.modulus), integer(key.exponent));
         let odd = e.last().is_some_and(|byte| byte & 1 == 1);
         let sound = (256..=1024).contains(&n.len()) && (1..=4).contains(&e.len()) && odd && *e != [1];
-        if sound { Ok(Self { key: RsaPublicKeyComponents { n, e } }) } else { Err(CertificateError::Key) }
+        let time = |at: ASN1Time| UnixTime(u64::try_from(at.timestamp()).unwrap_or(0));
+        let about = CertificateInfo {
+            subject: tame(&certificate.subject().to_string()),
+            fingerprint: fingerprint(&der),
+            not_before: time(certificate.validity().not_before),
+            not_after: time(certificate.validity().not_after),
+        };
+        if sound { Ok(Self { key: RsaPublicKeyComponents { n, e }, about }) } else { Err(CertificateError::Key) }
+    }
+
+    pub(super) const fn about(&self) -> &CertificateInfo {
+        &self.about
     }
 
     pub(super) fn verifies(&self, parameters: &'static RsaParameters, message: &[u8], signature: &[u8]) -> bool {

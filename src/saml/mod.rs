@@ -44,7 +44,7 @@ mod tree;
 mod verify;
 
 pub use assertion::SamlIdentity;
-pub use certificate::CertificateError;
+pub use certificate::{CertificateError, CertificateInfo};
 pub use decrypt::{DecryptionKey, DecryptionKeyError};
 pub use error::{SamlError, Step};
 pub use provider::{Binding, HeaderAttribute, ServiceProvider, Settings, SettingsError};

@@ -3,7 +3,7 @@ use roxmltree::Node;
 use thiserror::Error;
 use url::Url;
 
-use super::certificate::{Certificate, CertificateError};
+use super::certificate::{Certificate, CertificateError, CertificateInfo};
 use super::decrypt::DecryptionKey;
 use super::error::tame;
 use super::{SamlError, tree};
@@ -129,6 +129,11 @@ impl ServiceProvider {
         self.settings.acs.as_str()
     }
 
+    /// The same, as an address.
+    pub const fn acs_url(&self) -> &Url {
+        &self.settings.acs
+    }
+
     /// Our name.
     pub fn entity_id(&self) -> &str {
         self.acs()
@@ -157,6 +162,11 @@ impl ServiceProvider {
 
     pub(super) fn header_attributes(&self) -> &[HeaderAttribute] {
         &self.settings.header_attributes
+    }
+
+    /// What the provider's certificates say of themselves, in the order of the configuration.
+    pub fn certificate_info(&self) -> impl Iterator<Item = &CertificateInfo> {
+        self.certificates.iter().map(Certificate::about)
     }
 
     pub(super) fn certificates(&self) -> &[Certificate] {

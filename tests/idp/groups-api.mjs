@@ -7,6 +7,7 @@ import { byId, groupsOf, people } from './people.mjs';
 
 const PAGE = 200;
 const WINDOW = 60;
+const OWNER = 'zero@example.com';
 const tokens = { '00example-read-only-token': 'read', '00example-token-without-rights': 'none' };
 
 export class GroupsApi {
@@ -57,12 +58,13 @@ export class GroupsApi {
 
     const rights = tokens[authorization.match(/^SSWS (\S+)$/)?.[1]];
     if (!rights) return refuse(response, 401, 'E0000011', 'Invalid token provided');
-    if (rights === 'none') {
+    if (rights === 'none' && url.pathname !== '/api/v1/users/me') {
       return refuse(response, 403, 'E0000006', 'You do not have permission to perform the requested action');
     }
 
     const [, reference, groups] = url.pathname.match(/^\/api\/v1\/users\/([^/]+)(\/groups)?$/) ?? [];
-    const login = reference && decodeURIComponent(reference);
+    // Whose the token is; of themselves people may read who they are, whatever else they may not.
+    const login = reference === 'me' ? OWNER : reference && decodeURIComponent(reference);
     const person = login && (byId(login) ?? (people[login] && { login, ...people[login] }));
     if (request.method !== 'GET' || !person) {
       return refuse(response, 404, 'E0000007', `Not found: Resource not found: ${login} (User)`);

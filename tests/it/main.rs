@@ -24,6 +24,7 @@ mod evaluation;
 mod harness;
 mod header_attributes;
 mod headers;
+mod idp_check;
 mod idp_test;
 mod layers;
 mod login;

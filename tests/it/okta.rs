@@ -311,7 +311,8 @@ async fn oidcc_client_test_rp_init_logout_other_state_and_no_state() {
     assert_eq!(browser.fetch("GET", WIKI, &[], b"").await.status, 200, "the session is still there");
 }
 
-fn key_pair() -> (String, String) {
+/// A private key as PEM, and its public half as a JWK called `key-1`.
+pub fn key_pair() -> (String, String) {
     use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
     use aws_lc_rs::rsa::{KeyPair, KeySize};
     use aws_lc_rs::signature::KeyPair as _;

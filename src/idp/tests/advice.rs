@@ -26,7 +26,6 @@ fn each_mistake_of_a_configuration_is_named_with_its_remedy() {
         (token(503, Some("something else")), "status page"),
         (refused("access_denied"), "assign the person"),
         (refused("invalid_scope"), "`groups`"),
-        (refused("login_required"), "prompt"),
         (LoginFailure::from(issuer), "okta_account"),
         (answer(Endpoint::Discovery, StatusCode::NOT_FOUND), "authorization_server_id"),
         (LoginFailure::Keys(KeysError::Malformed), "jwks_uri"),

@@ -1,0 +1,266 @@
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use http::{HeaderMap, StatusCode, header};
+use url::Url;
+
+use super::{Finding, Outcome, Registration, Report, Step, accept, groups_told, told};
+use crate::http_client::{MAX_BODY, MAX_DOCUMENT, Response};
+use crate::idp::connection::Connection;
+use crate::idp::{IssuerMismatch, LoginFailure, Pending};
+use crate::model::{Secret, UnixTime, fill_random, hex};
+use crate::oidc::{Callback, Credentials, FlowSecrets, Hints, Metadata};
+
+impl Connection {
+    pub(in crate::idp) async fn check(&self, now: UnixTime, tell: &mut (dyn FnMut(Finding) + Send)) {
+        let mut report = Report(tell);
+        let reached = match self.documents.first() {
+            Some(url) => report.reach(&self.http, &url).await.is_some(),
+            None => false,
+        };
+        let metadata = if reached { self.check_documents(&mut report).await } else { None };
+        match metadata {
+            Some(metadata) => {
+                self.check_keys(&metadata, &mut report).await;
+                self.check_request(&metadata, now, &mut report).await;
+                self.check_credentials(&metadata, now, &mut report).await;
+            }
+            None => {
+                if !reached {
+                    report.skipped(&[Step::Discovery, Step::Issuer]);
+                }
+                report.skipped(&[Step::Keys, Step::Request, Step::Credentials]);
+            }
+        }
+        self.check_directory(reached, now, &mut report).await;
+    }
+
+    pub(in crate::idp) fn registration(&self) -> Registration {
+        let sign_in_redirect_uri = self.redirect_uri.clone();
+        let beside = || self.redirect_uri.join("logged-out").ok();
+        let sign_out_redirect_uri = self.settings().provider_logout.then(beside).flatten();
+        Registration::Oidc { sign_in_redirect_uri, sign_out_redirect_uri }
+    }
+
+    async fn check_documents(&self, report: &mut Report<'_>) -> Option<Arc<Metadata>> {
+        let (documents, issuer) = (&self.documents, self.documents.issuer());
+        let location = documents.first().map(|url| url.to_string()).unwrap_or_default();
+        match documents.metadata().await {
+            Ok(metadata) if documents.is_fixed() => {
+                let none = "none: the configuration names the endpoints";
+                report.tell(Step::Discovery, Outcome::Skipped, none, None);
+                let later = format!("a login will tell whether ID tokens are from `{issuer}`");
+                report.tell(Step::Issuer, Outcome::Skipped, &later, None);
+                Some(metadata)
+            }
+            Ok(metadata) => {
+                if self.settings().provider_logout && metadata.end_session().is_none() {
+                    let found =
+                        format!("{location} names no `end_session_endpoint`: logouts end nothing at the provider");
+                    let advice = "take `okta_logout`, or `provider_logout`, away, or allow it at the provider";
+                    report.warning(Step::Discovery, &found, Some(advice));
+                } else {
+                    report.good(Step::Discovery, &location);
+                }
+                report.good(Step::Issuer, &format!("`{issuer}`"));
+                Some(metadata)
+            }
+            Err(failure) => {
+                let hint = self.issuer_hint(&failure).await.map(Cow::from);
+                let advice = hint.or_else(|| failure.advice().map(Cow::from));
+                if matches!(failure, LoginFailure::Issuer(_)) {
+                    report.good(Step::Discovery, &location);
+                    report.failed(Step::Issuer, &told(&failure), advice);
+                } else {
+                    report.failed(Step::Discovery, &format!("{location}: {}", told(&failure)), advice);
+                    report.skipped(&[Step::Issuer]);
+                }
+                None
+            }
+        }
+    }
+
+    /// What should stand in the configuration instead.
+    async fn issuer_hint(&self, failure: &LoginFailure) -> Option<String> {
+        let account = self.directory().map(|directory| directory.account().as_str().trim_end_matches('/'));
+        match (failure, account) {
+            (LoginFailure::Issuer(IssuerMismatch::Discovery { found, .. }), None) => {
+                Some(format!("write `issuer = \"{found}\"`, if that is whom you mean"))
+            }
+            (LoginFailure::Issuer(IssuerMismatch::Discovery { found, .. }), Some(account)) => {
+                let (named, server) = found.split_once("/oauth2/").unwrap_or((found, ""));
+                let mut hints = Vec::new();
+                if named != account {
+                    hints.push(format!("write `okta_account = \"{named}\"`"));
+                }
+                match server {
+                    "" => hints.push("leave `authorization_server_id` out".to_owned()),
+                    server => hints.push(format!("write `authorization_server_id = \"{server}\"`")),
+                }
+                Some(hints.join(", and "))
+            }
+            // No such custom server; the account itself has one.
+            (LoginFailure::Answer { .. } | LoginFailure::Discovery(_), Some(account))
+                if self.documents.issuer() != account =>
+            {
+                let answer = self.http.get(&Metadata::location(account)?, HeaderMap::new(), MAX_DOCUMENT).await.ok()?;
+                let there = answer.status == StatusCode::OK && Metadata::read(&answer.body, account).is_ok();
+                let hint = "the org authorization server answers: leave `authorization_server_id` out, or look it up in Okta \
+                            under Security > API > Authorization Servers";
+                there.then(|| hint.to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    async fn check_keys(&self, metadata: &Metadata, report: &mut Report<'_>) {
+        match self.documents.keys(metadata).await {
+            Ok(keys) => {
+                let algorithms = keys.algorithms();
+                let count = algorithms.len();
+                let kinds: BTreeSet<_> = algorithms.into_iter().collect();
+                let kinds: Vec<_> = kinds.into_iter().collect();
+                let ending = if count == 1 { "" } else { "s" };
+                report.good(Step::Keys, &format!("{count} key{ending}: {}", kinds.join(", ")));
+            }
+            Err(failure) => report.login_failed(Step::Keys, &failure),
+        }
+    }
+
+    /// Goes as far as a browser would before anybody types anything.
+    async fn check_request(&self, metadata: &Metadata, now: UnixTime, report: &mut Report<'_>) {
+        let state = random();
+        let begun = match self.begin(state.expose(), Hints::default(), now).await {
+            Ok(begun) => begun,
+            // Whose credentials are wrong, and those of nobody else.
+            Err(failure @ LoginFailure::PushedRequest { status, .. })
+                if status.is_client_error() && !is_about_client(&failure) =>
+            {
+                return report.failed(Step::Request, &told(&failure), Some(self.register().into()));
+            }
+            Err(failure) => return report.login_failed(Step::Request, &failure),
+        };
+        let answer = match self.http.get(&begun.url, accept("text/html,*/*"), MAX_BODY).await {
+            Ok(answer) => answer,
+            Err(failure) => {
+                let found = format!("the authorization endpoint cannot be reached: {}", failure.told());
+                return report.failed(Step::Request, &found, failure.advice().map(Cow::from));
+            }
+        };
+        let found = format!("the authorization endpoint answered with {}", answer.status);
+        if answer.status == StatusCode::TOO_MANY_REQUESTS {
+            report.warning(Step::Request, &found, Some("wait a minute, and check again"));
+        } else if answer.status.is_client_error() {
+            report.failed(Step::Request, &found, Some(self.register().into()));
+        } else if answer.status.is_server_error() {
+            report.failed(
+                Step::Request,
+                &found,
+                Some("look at the identity provider's own log and status page".into()),
+            );
+        } else if let Some(failure) = self.sent_back(&answer, &begun.url, &state, metadata) {
+            report.login_failed(Step::Request, &failure);
+        } else {
+            report.good(Step::Request, &format!("taken, for `{}`", self.redirect_uri));
+        }
+    }
+
+    /// The refusal that the provider would have the browser bring, if it did.
+    fn sent_back(&self, answer: &Response, at: &Url, state: &Secret, metadata: &Metadata) -> Option<LoginFailure> {
+        let location = answer.headers.get(header::LOCATION)?.to_str().ok()?;
+        let location = at.join(location).ok()?;
+        let ours = (&self.redirect_uri.origin(), self.redirect_uri.path()) == (&location.origin(), location.path());
+        let callback = Callback::parse(location.query().filter(|_| ours)?).ok()?;
+        let refused = callback.code(state, metadata.issuer(), metadata.iss_promised()).err()?;
+        Some(refused.into())
+    }
+
+    fn register(&self) -> String {
+        format!(
+            "most likely the redirect URI or the client id is not registered: register `{}` as a sign-in redirect URI of the \
+             application whose client id is `{}`; in Okta, Applications > (the application) > General",
+            self.redirect_uri,
+            self.settings().client_id
+        )
+    }
+
+    /// With a code that nobody gave out: who does not know us says so first (RFC 6749 §5.2).
+    async fn check_credentials(&self, metadata: &Metadata, now: UnixTime, report: &mut Report<'_>) {
+        let FlowSecrets { nonce, pkce_verifier, .. } = FlowSecrets::random(random());
+        let (idp, issuer) = (self.settings().id.clone(), metadata.issuer().to_owned());
+        let pending = Pending { nonce, pkce_verifier, idp, issuer };
+        let failure = match self.exchange(metadata, &random(), &pending, now).await {
+            Ok(_) => {
+                return report.warning(Step::Credentials, "the token endpoint took a code that nobody gave out", None);
+            }
+            Err(failure) => failure,
+        };
+        match &failure {
+            LoginFailure::TokenEndpoint { error: Some(error), .. } if is_code(error, "invalid_grant") => {
+                let which = match self.settings().credentials {
+                    Credentials::Secret(_) => "`client_secret`",
+                    Credentials::Key(_) => "`private_key`",
+                };
+                report.good(Step::Credentials, &format!("{which} is that of `{}`", self.settings().client_id));
+            }
+            LoginFailure::TokenEndpoint { status, .. }
+                if *status != StatusCode::UNAUTHORIZED && !is_about_client(&failure) =>
+            {
+                let found = format!("cannot be told without a login: {}", told(&failure));
+                report.warning(Step::Credentials, &found, failure.advice());
+            }
+            _ => report.login_failed(Step::Credentials, &failure),
+        }
+    }
+
+    async fn check_directory(&self, reached: bool, now: UnixTime, report: &mut Report<'_>) {
+        let Some(directory) = self.directory() else { return };
+        let Some(api) = directory.own_api() else {
+            let none = "none: people in 100 groups or more cannot log in, and groups are those of the login \
+                        (`api_token` changes both)";
+            return report.tell(Step::ApiToken, Outcome::Skipped, none, None);
+        };
+        if !reached {
+            return report.skipped(&[Step::ApiToken, Step::Groups]);
+        }
+        let owner = match api.owner(now).await {
+            Ok(owner) => owner,
+            Err(failure) => {
+                report.failed(Step::ApiToken, &groups_told(&failure), Some(failure.advice().into()));
+                return report.skipped(&[Step::Groups]);
+            }
+        };
+        let (login, status) = (owner.profile.login, owner.status);
+        let whose = format!("of `{login}`, who is {}", status.to_ascii_lowercase());
+        if status == "ACTIVE" {
+            report.good(Step::ApiToken, &whose);
+        } else {
+            let advice = "make the token as a user who stays: it ends with its owner";
+            report.warning(Step::ApiToken, &whose, Some(advice));
+        }
+        match api.reads(&owner.id, now).await {
+            Ok(()) => report.good(Step::Groups, "the token reads groups"),
+            Err(failure) => report.failed(Step::Groups, &groups_told(&failure), Some(failure.advice().into())),
+        }
+    }
+}
+
+fn is_about_client(failure: &LoginFailure) -> bool {
+    let (LoginFailure::TokenEndpoint { error: Some(error), .. }
+    | LoginFailure::PushedRequest { error: Some(error), .. }) = failure
+    else {
+        return false;
+    };
+    ["invalid_client", "unauthorized_client", "unsupported_grant_type"].iter().any(|code| is_code(error, code))
+}
+
+fn is_code(said: &str, code: &str) -> bool {
+    said.split(' ').next() == Some(code)
+}
+
+fn random() -> Secret {
+    let mut bytes = [0; 16];
+    fill_random(&mut bytes);
+    Secret::new(hex(&bytes))
+}

@@ -1,0 +1,59 @@
+use std::borrow::Cow;
+use std::time::Duration;
+
+use super::{Finding, Registration, Report, Step};
+use crate::http_client::HttpClient;
+use crate::idp::Saml;
+use crate::model::UnixTime;
+use crate::saml::CertificateInfo;
+
+impl Saml {
+    pub(in crate::idp) async fn check(&self, http: &HttpClient, now: UnixTime, tell: &mut (dyn FnMut(Finding) + Send)) {
+        let mut report = Report(tell);
+        for certificate in self.provider().certificate_info() {
+            check_certificate(certificate, now, &mut report);
+        }
+        match report.reach(http, self.provider().sso_url()).await {
+            None => report.skipped(&[Step::Answer]),
+            Some(Ok(status)) => report.good(Step::Answer, &format!("`{}`: {status}", self.provider().sso_url())),
+            Some(Err(failure)) => report.failed(Step::Answer, &failure.told(), failure.advice().map(Cow::from)),
+        }
+    }
+
+    pub(in crate::idp) fn registration(&self) -> Registration {
+        let provider = self.provider();
+        let metadata = format!("{}/saml-metadata", self.id().0);
+        Registration::Saml {
+            acs_url: provider.acs().to_owned(),
+            entity_id: provider.entity_id().to_owned(),
+            metadata_url: provider.acs_url().join(&metadata).ok(),
+        }
+    }
+}
+
+/// Logins do not look at the dates: it is an operator who says which certificate counts, and for how long.
+fn check_certificate(certificate: &CertificateInfo, now: UnixTime, report: &mut Report<'_>) {
+    let CertificateInfo { subject, fingerprint, not_before, not_after } = certificate;
+    let named = format!("`{subject}`, SHA-256 {fingerprint}");
+    if now > *not_after {
+        let advice = "logins go on, but look at the provider: there may be a newer one, which can stand beside it in \
+                      `idp_public_certs`";
+        report.warning(Step::Certificate, &format!("{named}: expired on {}", date(*not_after)), Some(advice));
+    } else if now < *not_before {
+        let advice = "is this the certificate of the next rotation, or is this machine's clock wrong?";
+        report.warning(Step::Certificate, &format!("{named}: good only from {}", date(*not_before)), Some(advice));
+    } else if now.after(SOON) > *not_after {
+        let advice = "put the provider's next one beside it in `idp_public_certs` before it signs with that";
+        report.warning(Step::Certificate, &format!("{named}: expires on {}", date(*not_after)), Some(advice));
+    } else {
+        report.good(Step::Certificate, &format!("{named}, until {}", date(*not_after)));
+    }
+}
+
+fn date(time: UnixTime) -> String {
+    let at = i64::try_from(time.0).ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    at.map(|at| at.strftime("%Y-%m-%d").to_string()).unwrap_or_else(|| "a day beyond all calendars".to_owned())
+}
+
+/// A month to see to it.
+const SOON: Duration = Duration::from_secs(30 * 24 * 3600);
