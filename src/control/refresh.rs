@@ -209,7 +209,9 @@ fn jittered(every: Duration, nonce: &IdentityNonce) -> Duration {
 
 fn with_groups(identity: &Identity, groups: Groups, now: UnixTime) -> Arc<Identity> {
     let seen = matches!(groups, Groups::Known(_)).then_some(GroupsSeen { source: GroupsSource::Api, at: now });
-    Arc::new(Identity { groups, groups_seen: seen, ..identity.clone() })
+    let mut claims = identity.claims.clone();
+    groups.tell(&mut claims);
+    Arc::new(Identity { groups, groups_seen: seen, claims, ..identity.clone() })
 }
 
 /// Between two looks at whose groups are due.

@@ -175,6 +175,8 @@ impl Connection {
             None => claimed_only(claimed_groups, claimed.groups_source, now),
         }
         .map_err(LoginFailure::Groups)?;
+        let mut claims = claimed.claims;
+        groups.tell(&mut claims);
         Ok(Profile {
             subject: claimed.subject,
             email,
@@ -183,7 +185,7 @@ impl Connection {
             groups,
             groups_seen,
             amr: claimed.amr,
-            claims: claimed.claims,
+            claims,
             headers: Vec::new(),
             at: now,
             ip: client_ip,

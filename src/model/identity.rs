@@ -82,6 +82,26 @@ pub enum Groups {
     Unknown,
 }
 
+impl Groups {
+    /// Makes a claim `groups`, where one was asked for, say what these do: what it says by itself may have been cut, or left
+    /// out for being too long.
+    pub fn tell(&self, claims: &mut Map<String, Value>) {
+        match self {
+            Self::Known(groups) => {
+                let names: Value = groups.iter().map(|group| group.name.as_str()).collect();
+                let told = claims.iter_mut().filter(|(name, _)| is_groups(name));
+                told.for_each(|(_, value)| value.clone_from(&names));
+            }
+            Self::Unknown => claims.retain(|name, _| !is_groups(name)),
+        }
+    }
+}
+
+/// What providers call the claim, by whatever letters.
+pub(crate) fn is_groups(name: &str) -> bool {
+    name.eq_ignore_ascii_case("groups")
+}
+
 /// How a person's groups came to be known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupsSeen {

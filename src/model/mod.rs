@@ -17,6 +17,8 @@ mod time;
 
 pub use client_certificate::{ClientCertificate, ClientTls, Fingerprint};
 pub use host::{Authority, Host, HostError};
+#[cfg(feature = "oidc")]
+pub(crate) use identity::is_groups;
 pub use identity::{Email, EmailError, Group, Groups, GroupsSeen, GroupsSource, Identity, IdpRef, SentHeader};
 #[cfg(any(feature = "oidc", feature = "saml"))]
 pub(crate) use ids::fill_random;

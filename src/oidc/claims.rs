@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use super::VerifiedIdToken;
-use crate::model::{GroupsSource, UnixTime};
+use crate::model::{GroupsSource, UnixTime, is_groups};
 
 /// The claims of an ID token or of a userinfo answer, as they came. No name stands twice.
 #[derive(Clone, PartialEq, Eq)]
@@ -149,13 +149,19 @@ pub fn merge(
         if groups_claim(&id_token.claims).is_some() { GroupsSource::IdToken } else { GroupsSource::Userinfo };
     let groups = match &sources.iter().flatten().find_map(|claims| groups_claim(claims)) {
         Some(value) => ClaimedGroups::Claimed(strings(value).ok_or(ClaimsError::Type("groups"))?),
-        None if sources.iter().flatten().any(|claims| is_elsewhere(claims)) => ClaimedGroups::Elsewhere,
+        None if sources.iter().flatten().any(|claims| is_elsewhere(claims, "groups")) => ClaimedGroups::Elsewhere,
         None => ClaimedGroups::Absent,
     };
     let email = match find(email_claim) {
         Some(Value::String(email)) => Some(email.clone()),
         Some(_) => return Err(ClaimsError::Type("email")),
         None => None,
+    };
+    // A claim that is not there has no value, unless it is to be had in another place.
+    let kept = |name: &str| match find(name) {
+        Some(value) => Some(value.clone()),
+        None if sources.iter().flatten().any(|claims| is_elsewhere(claims, name)) => None,
+        None => Some(Value::Null),
     };
     Ok(Profile {
         subject: id_token.subject.clone(),
@@ -165,21 +171,22 @@ pub fn merge(
         groups,
         groups_source,
         amr: find("amr").and_then(strings),
-        claims: wanted.iter().map(|name| (name.clone(), find(name).cloned().unwrap_or_default())).collect(),
+        claims: wanted.iter().filter_map(|name| Some((name.clone(), kept(name)?))).collect(),
     })
 }
 
 /// What the claim is called here: `groups`, by whatever letters.
 fn groups_name(claims: &UserClaims) -> &str {
-    let named = |name: &&String| name.eq_ignore_ascii_case("groups");
+    let named = |name: &&String| is_groups(name);
     match claims.get("groups") {
         Some(_) => "groups",
         None => claims.0.keys().filter(named).find(|name| claims.get(name).is_some()).map_or("groups", |name| name),
     }
 }
 
-fn is_elsewhere(claims: &UserClaims) -> bool {
-    claims.get("_claim_names").is_some_and(|names| names.get("groups").is_some())
+/// Whether there is a reference in place of the claim (OpenID Connect Core 5.6.2).
+fn is_elsewhere(claims: &UserClaims, name: &str) -> bool {
+    claims.get("_claim_names").is_some_and(|names| names.get(name).is_some())
 }
 
 /// An array of strings, or the string that it would have held alone.

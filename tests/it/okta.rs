@@ -92,6 +92,49 @@ async fn more_than_a_hundred_groups_without_a_token_fail_closed() {
     }
 }
 
+/// A rule on the claim itself, which Okta cuts or leaves out, sees what is known of the groups.
+#[tokio::test]
+async fn a_claim_of_groups_says_no_less_than_the_groups() {
+    let rule = r#"
+[[applications]]
+name = "Wiki"
+domain = "wiki.$TLD"
+origin = "$ORIGIN"
+allowed_idps = ["okta"]
+auto_redirect_to_identity = true
+[[applications.policies]]
+name = "no contractors"
+decision = "allow"
+include = [{ everyone = {} }]
+exclude = [{ oidc = { claim_name = "groups", claim_value = "Contractors", identity_provider_id = "okta" } }]
+"#;
+    for token in [false, true] {
+        let (proxy, okta, origin) = with(Okta::start(&[CALLBACK]), |config| {
+            rule.clone_into(&mut config.rest);
+            config.provider = r#", claims = ["groups"]"#.to_owned();
+            if token {
+                config.api_token = Some(API_TOKEN.to_owned());
+                config.provider += r#", groups_refresh = "1s""#;
+            }
+        })
+        .await;
+        for over_limit in ["omit", "truncate"] {
+            let groups = crowd(120, "Contractors");
+            okta.control(json!({ "assign": { "login": ALICE, "groups": groups }, "overLimit": over_limit })).await;
+            let (status, page) = log_in(&proxy).await;
+            assert!(matches!(status, 403 | 503), "{over_limit}, token {token}: {status} {page}");
+        }
+        origin.assert_untouched("contractors");
+        okta.control(json!({ "assign": { "login": ALICE, "groups": ["Everyone"] } })).await;
+        let mut browser = Browser::new(&proxy);
+        assert_eq!(browser.open_as(WIKI, ALICE).await.response.status, 200, "nobody's contractor");
+        if token {
+            okta.control(json!({ "assign": { "login": ALICE, "groups": ["Everyone", "Contractors"] } })).await;
+            until(&mut browser, WIKI, 403, "a contractor since").await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn every_fault_of_the_groups_api_fails_closed() {
     let okta = Okta::start(&[CALLBACK]);
