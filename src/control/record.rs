@@ -88,20 +88,35 @@ impl Access {
         application: Option<&Application>,
         request: &PortalRequest,
     ) {
-        let (outcome, counted) = match failure.blame() {
-            Blame::Provider => (Outcome::Unavailable, Login::Unavailable),
-            Blame::Person => (Outcome::Refused, Login::Refused),
-            Blame::Browser => (Outcome::Refused, Login::Invalid),
+        let counted = match failure.blame() {
+            Blame::Provider => Login::Unavailable,
+            Blame::Person => Login::Refused,
+            Blame::Browser => Login::Invalid,
         };
         metrics().login(counted, Some(failure.id()));
-        let failed = Event { reason: Some(failure.id()), idp, ..event(self, Kind::Login, outcome, request) };
+        self.failed(Kind::Login, failure, idp, application, request);
+    }
+
+    /// A provider was tried out, and does not work.
+    pub(crate) fn provider_test_failed(&self, failure: &LoginFailure, idp: &IdpId, request: &PortalRequest) {
+        self.failed(Kind::IdpTest, failure, Some(idp), None, request);
+    }
+
+    fn failed(
+        &self,
+        kind: Kind,
+        failure: &LoginFailure,
+        idp: Option<&IdpId>,
+        application: Option<&Application>,
+        request: &PortalRequest,
+    ) {
+        let outcome = match failure.blame() {
+            Blame::Provider => Outcome::Unavailable,
+            Blame::Person | Blame::Browser => Outcome::Refused,
+        };
+        let failed = Event { reason: Some(failure.id()), idp, ..event(self, kind, outcome, request) };
         of(application, failed).emit();
-        let mut chain = failure.to_string();
-        let mut source = std::error::Error::source(failure);
-        while let Some(cause) = source {
-            chain = format!("{chain}: {cause}");
-            source = cause.source();
-        }
+        let chain = super::chain(failure);
         let idp = idp.map(|idp| &*idp.0);
         let hint = failure.advice();
         tracing::warn!(request_id = %request.id, reason = failure.id(), idp, error = chain, hint, "a login failed");

@@ -66,10 +66,10 @@ impl Errand {
         (failure, idp): (&LoginFailure, &IdpId),
         request: &PortalRequest,
     ) -> Response<Bytes> {
-        access.login_failed(failure, Some(idp), self.application(), request);
-        match self {
-            Self::Test => idp_test::failed(access, (failure, idp), request),
-            _ => respond::failed(request.id, failure, self.again(access).as_deref()),
+        if matches!(self, Self::Test) {
+            return idp_test::failed(access, (failure, idp), request);
         }
+        access.login_failed(failure, Some(idp), self.application(), request);
+        respond::failed(request.id, failure, self.again(access).as_deref())
     }
 }

@@ -92,6 +92,7 @@ pub(super) fn failed(
     (failure, idp): (&LoginFailure, &IdpId),
     request: &PortalRequest,
 ) -> Response<Bytes> {
+    access.provider_test_failed(failure, idp, request);
     let services = access.services();
     let provider = services.providers.iter().find(|provider| provider.id() == idp);
     let page = IdpTestFailed {

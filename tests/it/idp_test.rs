@@ -104,6 +104,7 @@ async fn a_failure_is_told_with_its_step_and_what_to_change() {
     assert!(!text.contains("00nobodys"), "{text}");
     assert_nobody(&browser);
     proxy.logged(0, &["a login failed", "make a new one"]).await;
+    assert_eq!((proxy.events("login").len(), proxy.events("idp_test").len()), (0, 1));
 
     let wrong = |config: &mut Config| config.credentials = r#"client_secret = "not-the-secret""#.to_owned();
     let (proxy, _origin) = started(&okta, wrong).await;
