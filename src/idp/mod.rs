@@ -154,6 +154,16 @@ impl Provider {
         }
     }
 
+    /// The claims that were asked for and are not in a [`Profile`] where they did not come, because nothing is known of them
+    /// then.
+    pub fn may_be_missing(&self) -> Vec<&str> {
+        match &self.kind {
+            Kind::Oidc(_) => Vec::new(),
+            #[cfg(feature = "saml")]
+            Kind::Saml(saml) => saml.provider().attributes().collect(),
+        }
+    }
+
     /// Begins a login. `state` comes back with the callback; the caller ties it to the browser.
     ///
     /// # Errors

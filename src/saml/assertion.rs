@@ -37,14 +37,14 @@ pub struct SamlIdentity {
 }
 
 impl SamlIdentity {
-    /// The attributes as claims of an identity: a string, an array of more or fewer than one, null for what is not there.
+    /// The attributes as claims of an identity: a string, or an array of more or fewer than one. What the assertion does not
+    /// have is not among them: nothing is known of it. Providers leave out what is too long, and do not say so.
     pub fn claims(&self) -> Map<String, Value> {
-        let claim = |values: &Option<Vec<String>>| match values.as_deref() {
-            None => Value::Null,
-            Some([one]) => Value::String(one.clone()),
-            Some(values) => values.iter().cloned().map(Value::String).collect(),
+        let claim = |values: &Vec<String>| match values.as_slice() {
+            [one] => Value::String(one.clone()),
+            values => values.iter().cloned().map(Value::String).collect(),
         };
-        self.attributes.iter().map(|(name, values)| (name.clone(), claim(values))).collect()
+        self.attributes.iter().filter_map(|(name, values)| Some((name.clone(), claim(values.as_ref()?)))).collect()
     }
 }
 

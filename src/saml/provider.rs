@@ -151,7 +151,8 @@ impl ServiceProvider {
         &self.settings.groups_attribute
     }
 
-    pub(super) fn attributes(&self) -> impl Iterator<Item = &str> {
+    /// The attributes to keep with the identity.
+    pub fn attributes(&self) -> impl Iterator<Item = &str> {
         self.settings.attributes.iter().map(String::as_str)
     }
 
