@@ -8,7 +8,7 @@ use roxmltree::Node;
 use serde_json::{Map, Value};
 
 use super::envelope::{Content, Envelope};
-use super::error::{EmailSource, tame};
+use super::error::{EmailSource, SPACE_AROUND, tame};
 use super::signature::Signed;
 use super::tree::{self, ASSERTION};
 use super::{Expected, SamlError, ServiceProvider};
@@ -264,8 +264,8 @@ struct Attributes<'s, 'n, 'i> {
 }
 
 impl Attributes<'_, '_, '_> {
-    /// The values of all attributes of that name, in their order, to the letter; a nil is none. What nobody asks for is not
-    /// looked at.
+    /// The values of all attributes of that name, in their order, to the letter; a nil is none. A value with white space
+    /// around it would be another one than the same without, to rules that exclude too. What nobody asks for is not looked at.
     fn find(&self, name: &str) -> Result<Option<Vec<String>>, SamlError> {
         let fault = |fault| SamlError::Attribute { name: tame(name), fault };
         let mut found: Option<Vec<String>> = None;
@@ -280,9 +280,14 @@ impl Attributes<'_, '_, '_> {
                 let values = found.get_or_insert_default();
                 let wrong = "an attribute has something else than values";
                 for value in tree::all(attribute, ASSERTION, "AttributeValue", wrong)? {
-                    if !matches!(value.attribute((XSI, "nil")), Some("true" | "1")) {
-                        values.push(tree::text(value).map_err(|_| fault("has a value that is not text"))?);
+                    if matches!(value.attribute((XSI, "nil")), Some("true" | "1")) {
+                        continue;
                     }
+                    let text = tree::text(value).map_err(|_| fault("has a value that is not text"))?;
+                    if text.trim() != text {
+                        return Err(fault(SPACE_AROUND));
+                    }
+                    values.push(text);
                 }
             }
         }

@@ -248,6 +248,9 @@ impl SamlError {
             Self::NoEmail(_) => {
                 "add an attribute statement with the person's e-mail address, or set `email_attribute_name` to the one that has it"
             }
+            Self::Attribute { fault: SPACE_AROUND, .. } => {
+                "take the white space away at the identity provider: rules compare values to the letter"
+            }
             Self::Status { code, .. } => return status_advice(code),
             _ => return None,
         })
@@ -290,5 +293,7 @@ pub(super) fn tame(text: &str) -> String {
     text.trim().chars().take(QUOTED).map(|c| if odd(c) { ' ' } else { c }).collect()
 }
 
+/// A fault that people can mend.
+pub(super) const SPACE_AROUND: &str = "has a value with white space around it";
 /// How many characters of a message are quoted.
 const QUOTED: usize = 200;

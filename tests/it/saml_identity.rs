@@ -58,6 +58,7 @@ async fn an_attribute_that_is_not_there_keeps_nobody_from_being_excluded() {
         (Some(vec![]), 200),
         // As Entra sends it of somebody in more than 150 groups.
         (None, 403),
+        (Some(vec!["\n  contractors\n"]), 403),
     ] {
         let mut browser = world.browser();
         let statement = Statement { groups: groups.clone(), ..Statement::alice() };
