@@ -296,7 +296,7 @@ impl Attributes<'_, '_, '_> {
 }
 
 /// An address comes from the configured attribute and from nowhere else; without one, from `email`, or from a name id that
-/// may be one.
+/// the provider says is one. Other names people may have chosen for themselves.
 fn person(
     name_id: NameId,
     attributes: &Attributes<'_, '_, '_>,
@@ -307,9 +307,7 @@ fn person(
     let (values, source) = match attributes.find(name)? {
         Some(values) => (values, EmailSource::Attribute(name.to_owned())),
         None if configured.is_some() => return Err(SamlError::NoEmail(EmailSource::Attribute(name.to_owned()))),
-        None if matches!(name_id.format.as_deref(), None | Some(UNSPECIFIED | EMAIL_ADDRESS)) => {
-            (vec![name_id.value.clone()], EmailSource::NameId)
-        }
+        None if name_id.format.as_deref() == Some(EMAIL_ADDRESS) => (vec![name_id.value.clone()], EmailSource::NameId),
         None => return Err(SamlError::NoEmail(EmailSource::NameId)),
     };
     let email = match values.as_slice() {
@@ -357,7 +355,6 @@ fn time(node: Node<'_, '_>, name: &str) -> Result<Option<UnixTime>, SamlError> {
 
 const XSI: &str = "http://www.w3.org/2001/XMLSchema-instance";
 const BEARER: &str = "urn:oasis:names:tc:SAML:2.0:cm:bearer";
-const UNSPECIFIED: &str = "urn:oasis:names:tc:SAML:1.1:nameid-format:unspecified";
 const EMAIL_ADDRESS: &str = "urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress";
 const TRANSIENT: &str = "urn:oasis:names:tc:SAML:2.0:nameid-format:transient";
 /// The attribute that Okta's guide, and most others, have people add.

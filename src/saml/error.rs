@@ -104,7 +104,7 @@ pub enum SamlError {
     #[error("the assertion's subject is not usable: {0}")]
     Subject(&'static str),
     /// There is no e-mail address where one is expected.
-    #[error("required attributes are missing: no e-mail address in {0}")]
+    #[error("required attributes are missing: no e-mail address in {}", searched(.0))]
     NoEmail(EmailSource),
     /// What is there is not one e-mail address.
     #[error("what is in {0} is not one e-mail address")]
@@ -135,8 +135,16 @@ impl fmt::Display for EmailSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Attribute(name) => write!(f, "the attribute `{name}`"),
-            Self::NameId => f.write_str("the name id, nor an attribute `email`"),
+            Self::NameId => f.write_str("the name id"),
         }
+    }
+}
+
+/// Where there was no address.
+fn searched(source: &EmailSource) -> String {
+    match source {
+        EmailSource::Attribute(_) => source.to_string(),
+        EmailSource::NameId => "an attribute `email`, and the name id is not of the format `emailAddress`".to_owned(),
     }
 }
 
@@ -245,7 +253,11 @@ impl SamlError {
                 "set the encryption algorithm to AES256-GCM and the key transport to RSA-OAEP in the identity provider's application"
             }
             Self::Decryption => "give the identity provider the encryption certificate that the metadata shows now",
-            Self::NoEmail(_) => {
+            Self::NoEmail(EmailSource::NameId) => {
+                "add an attribute statement `email` with the person's e-mail address, or set the name id format to EmailAddress \
+                 in the identity provider's application"
+            }
+            Self::NoEmail(EmailSource::Attribute(_)) => {
                 "add an attribute statement with the person's e-mail address, or set `email_attribute_name` to the one that has it"
             }
             Self::Attribute { fault: SPACE_AROUND, .. } => {

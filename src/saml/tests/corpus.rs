@@ -1017,12 +1017,12 @@ fn shaped() -> Vec<Row> {
         ),
         (
             "no address",
-            Refused("required attributes are missing: no e-mail address in the name id"),
+            Refused("no e-mail address in an attribute `email`, and the name id is not of the format `emailAddress`"),
             saying("nameid-format:emailAddress", "nameid-format:persistent"),
         ),
         (
             "a name id that is no address",
-            Refused("what is in the name id, nor an attribute `email` is not one e-mail address"),
+            Refused("what is in the name id is not one e-mail address"),
             saying(ALICE, "alice"),
         ),
         (

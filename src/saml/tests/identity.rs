@@ -150,6 +150,26 @@ fn the_address_comes_from_one_place() {
 }
 
 #[test]
+fn only_a_name_that_is_said_to_be_an_address_is_taken_for_one() {
+    const FORMAT: &str = r#" Format="urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress""#;
+    let formatted = |format: &str| read(settings(), &swap(&response(), FORMAT, format));
+    for format in [
+        "",
+        r#" Format="urn:oasis:names:tc:SAML:1.1:nameid-format:unspecified""#,
+        r#" Format="urn:oasis:names:tc:SAML:2.0:nameid-format:persistent""#,
+        r#" Format="urn:oasis:names:tc:SAML:2.0:nameid-format:transient""#,
+    ] {
+        let error = formatted(format).unwrap_err();
+        let said = "required attributes are missing: no e-mail address in an attribute `email`, and the name id is not of the format `emailAddress`";
+        assert_eq!(error.to_string(), said, "{format}");
+        let advice = error.advice().unwrap();
+        assert!(advice.contains("EmailAddress") && advice.contains("`email`"), "{advice}");
+    }
+    let error = read(settings(), &swap(&response(), &format!(">{ALICE}</saml2:NameID>"), ">alice</saml2:NameID>"));
+    assert_eq!(error.unwrap_err().to_string(), "what is in the name id is not one e-mail address");
+}
+
+#[test]
 fn a_name_that_changes_with_each_login_names_nobody() {
     let email = format!(
         r#"<saml2:Attribute Name="email"><saml2:AttributeValue>{ALICE}</saml2:AttributeValue></saml2:Attribute>"#
