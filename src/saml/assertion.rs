@@ -17,7 +17,9 @@ use crate::model::{Email, Group, Groups, UnixTime};
 /// Who somebody is, as an assertion says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SamlIdentity {
-    /// The provider's own name for the person: the name id, or the address where the name id is made anew for each login.
+    /// The provider's own name for the person: the name id, an address in its canonical form; the address where the name id is
+    /// made anew for each login. Qualifiers (SAML Core 2.2.2) that are not the two sides' own stand behind it, after `!`, and
+    /// `!` and `%` within the parts are `%21` and `%25`: so two people never have one name.
     pub subject: String,
     /// The canonical address.
     pub email: Email,
@@ -75,7 +77,7 @@ pub(super) fn read(signed: &Signed, provider: &ServiceProvider, expected: &Expec
 
     let clock = Clock { expected, issued: time(assertion, "IssueInstant")?.ok_or(SamlError::Shape(UNDATED))? };
     clock.begun(clock.issued)?;
-    let name_id = name_id(parts.subject)?;
+    let name_id = name_id(parts.subject, provider)?;
     let confirmed = confirmed(parts.subject, provider, &clock)?;
     let valid = conditions(parts.conditions, provider, &clock)?;
     let login = Login::read(&parts.authentications, &clock)?;
@@ -160,10 +162,28 @@ impl Clock<'_> {
 struct NameId {
     value: String,
     format: Option<String>,
+    /// `NameQualifier` and `SPNameQualifier`, where they say something.
+    qualifiers: Option<[String; 2]>,
+}
+
+impl NameId {
+    /// See [`SamlIdentity::subject`].
+    fn subject(self, email: &Email) -> String {
+        let name = match self.format.as_deref() {
+            Some(TRANSIENT) => return email.as_str().to_owned(),
+            Some(EMAIL_ADDRESS) => Email::parse(&self.value).map_or(self.value, |address| address.as_str().to_owned()),
+            _ => self.value,
+        };
+        let plain = |text: &str| text.replace('%', "%25").replace('!', "%21");
+        match self.qualifiers {
+            Some([by, within]) => format!("{}!{}!{}", plain(&name), plain(&by), plain(&within)),
+            None => plain(&name),
+        }
+    }
 }
 
 /// SAML Core 2.4.1: one name in the clear, and how it is confirmed.
-fn name_id(subject: Node<'_, '_>) -> Result<NameId, SamlError> {
+fn name_id(subject: Node<'_, '_>, provider: &ServiceProvider) -> Result<NameId, SamlError> {
     let children = tree::elements(subject)?;
     let (Some(name), rest) = (children.first(), children.get(1..).unwrap_or_default()) else {
         return Err(SamlError::Subject("there is none"));
@@ -177,11 +197,22 @@ fn name_id(subject: Node<'_, '_>) -> Result<NameId, SamlError> {
         return Err(SamlError::Subject("it has not exactly one name id"));
     }
     let value = tree::text(*name)?;
-    let odd = |c: char| c.is_control();
-    if value.is_empty() || value.len() > MAX_NAME || value.contains(odd) || value.trim() != value {
+    let usable = |text: &str| text.len() <= MAX_NAME && !text.contains(char::is_control) && text.trim() == text;
+    if value.is_empty() || !usable(&value) {
         return Err(SamlError::Subject("the name id is empty, too long, or has spaces around it"));
     }
-    Ok(NameId { value, format: name.attribute("Format").map(str::to_owned) })
+    // SAML Core 8.3.7: the two sides' own names are what is meant where there is none.
+    let qualifier =
+        |qualifier: &str, own: &str| name.attribute(qualifier).filter(|said| *said != own).unwrap_or_default();
+    let qualifiers = [
+        qualifier("NameQualifier", provider.idp_entity_id()).to_owned(),
+        qualifier("SPNameQualifier", provider.entity_id()).to_owned(),
+    ];
+    if !qualifiers.iter().all(|text| usable(text)) {
+        return Err(SamlError::Subject("a qualifier of the name id is too long, or has spaces around it"));
+    }
+    let qualifiers = Some(qualifiers).filter(|both| both.iter().any(|text| !text.is_empty()));
+    Ok(NameId { value, format: name.attribute("Format").map(str::to_owned), qualifiers })
 }
 
 /// SAML Profiles 4.1.4.2: a bearer, who brings it here, in answer to this request, in time. Of several confirmations one is
@@ -315,8 +346,7 @@ fn person(
         [one] => Email::parse(one).map_err(|_| SamlError::BadEmail(source))?,
         _ => return Err(SamlError::BadEmail(source)),
     };
-    let passing = name_id.format.as_deref() == Some(TRANSIENT);
-    Ok((if passing { email.as_str().to_owned() } else { name_id.value }, email))
+    Ok((name_id.subject(&email), email))
 }
 
 fn groups(attributes: &Attributes<'_, '_, '_>, name: &str) -> Result<Groups, SamlError> {

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use crate::model::{Group, Groups, UnixTime};
-use crate::saml::testing::{ALICE, EXPECTED, NOW, SIGNERS, Sign, field, response, settings, swap};
+use crate::saml::testing::{ACS, ALICE, EXPECTED, ISSUER, NOW, SIGNERS, Sign, field, response, settings, swap};
 use crate::saml::{SamlError, SamlIdentity, ServiceProvider, Settings};
 
 const GROUPS: &str = r#"<saml2:Attribute Name="groups"><saml2:AttributeValue xmlns:xs="http://www.w3.org/2001/XMLSchema" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="xs:string">Everyone</saml2:AttributeValue><saml2:AttributeValue>R&amp;D &lt;x&gt;</saml2:AttributeValue><saml2:AttributeValue>Vertrieb, Köln</saml2:AttributeValue></saml2:Attribute>"#;
@@ -180,6 +180,38 @@ fn a_name_that_changes_with_each_login_names_nobody() {
     };
     assert_eq!(named("urn:oasis:names:tc:SAML:2.0:nameid-format:persistent"), "_0815");
     assert_eq!(named("urn:oasis:names:tc:SAML:2.0:nameid-format:transient"), ALICE);
+}
+
+#[test]
+fn one_person_has_one_name_and_two_have_two() {
+    const PERSISTENT: &str = "urn:oasis:names:tc:SAML:2.0:nameid-format:persistent";
+    let email = format!(
+        r#"<saml2:Attribute Name="email"><saml2:AttributeValue>{ALICE}</saml2:AttributeValue></saml2:Attribute>"#
+    );
+    let subject = |format: &str, more: &str, value: &str| {
+        let start = r#"<saml2:NameID Format="urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress">"#;
+        let name = format!(r#"<saml2:NameID Format="{format}"{more}>"#);
+        let message = swap(&with(&email), &format!("{start}{ALICE}"), &format!("{name}{value}"));
+        read(settings(), &message).map(|identity| identity.subject).map_err(|error| error.to_string())
+    };
+    let persistent = |more: &str| subject(PERSISTENT, more, "0815").unwrap();
+    assert_eq!(persistent(""), "0815");
+    // As SimpleSAMLphp has it: the two sides' own names say nothing more.
+    let own = format!(r#" NameQualifier="{ISSUER}" SPNameQualifier="{ACS}""#);
+    assert_eq!((persistent(&own), persistent(r#" NameQualifier="""#)), ("0815".to_owned(), "0815".to_owned()));
+    assert_eq!(persistent(r#" NameQualifier="a" SPNameQualifier="b""#), "0815!a!b");
+    assert_eq!(persistent(r#" NameQualifier="a""#), "0815!a!");
+    assert_eq!(persistent(r#" SPNameQualifier="a""#), "0815!!a");
+    assert_eq!(persistent(r#" NameQualifier="a!b%""#), "0815!a%21b%25!");
+    assert_eq!(subject(PERSISTENT, "", "0815!a!b").unwrap(), "0815%21a%21b", "not the one with qualifiers");
+    assert!(subject(PERSISTENT, r#" NameQualifier=" a""#, "0815").unwrap_err().contains("a qualifier of the name id"));
+    // In whatever case an address is written, it is one person's.
+    let address = "urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress";
+    assert_eq!(subject(address, "", "Alice@EXAMPLE.com").unwrap(), ALICE);
+    assert_eq!(subject(address, r#" NameQualifier="a""#, "Alice@example.com").unwrap(), format!("{ALICE}!a!"));
+    assert_eq!(subject(PERSISTENT, "", "Alice@example.com").unwrap(), "Alice@example.com", "opaque");
+    let transient = "urn:oasis:names:tc:SAML:2.0:nameid-format:transient";
+    assert_eq!(subject(transient, r#" NameQualifier="a""#, "_1").unwrap(), ALICE);
 }
 
 #[test]
