@@ -121,14 +121,29 @@ fn causes(failure: &LoginFailure) -> Vec<String> {
 }
 
 fn document(profile: &Profile) -> String {
-    let Profile { subject, email, name, idp, groups, groups_seen, amr, claims, headers, at, ip, id_token: _ } = profile;
+    let Profile {
+        subject,
+        email,
+        name,
+        idp,
+        groups,
+        groups_seen,
+        amr,
+        claims,
+        headers,
+        at,
+        ip,
+        session_ends,
+        id_token: _,
+    } = profile;
     let groups = match groups {
         Groups::Known(groups) => json!(groups),
         Groups::Unknown => json!(null),
     };
     let document = json!({
         "id": subject, "email": email, "name": name, "idp": idp, "groups": groups, "groups_seen": groups_seen, "amr": amr,
-        "claims": claims, "headers": headers, "iat": at, "ip": ip,
+        "claims": claims, "headers": headers, "session_ends": session_ends,
+        "iat": at, "ip": ip,
     });
     format!("{document:#}")
 }

@@ -91,6 +91,9 @@ pub enum SamlError {
         /// How far ours is ahead, if the assertion is as new as it should be; negative where it is behind.
         seconds: i64,
     },
+    /// The provider's own session with the person is over, by its word (SAML Core 2.7.2).
+    #[error("the identity provider's session is over (`SessionNotOnOrAfter`)")]
+    SessionOver,
     /// A fresh login was asked for, and this one is older.
     #[error("the identity provider did not ask for credentials again")]
     NotFresh,
@@ -213,6 +216,7 @@ impl SamlError {
             Self::Audience(_)
             | Self::Recipient(_)
             | Self::Time { .. }
+            | Self::SessionOver
             | Self::NotFresh
             | Self::Bearer(_)
             | Self::Condition
@@ -246,6 +250,10 @@ impl SamlError {
                  link the address of the application"
             }
             Self::Time { .. } => "set both clocks by NTP",
+            Self::SessionOver => {
+                "begin anew; where it happens to everybody, set both clocks by NTP, and look how long the identity provider lets its \
+                 sessions last"
+            }
             Self::Encrypted => {
                 "turn off encryption of the assertion in the identity provider's application, or set `encryption_keys`"
             }

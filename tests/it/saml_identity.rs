@@ -1,5 +1,7 @@
 //! What a SAML response makes known of a person, and for how long, with the binary.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use crate::support::saml::{ACS, SSO, Statement, certificate, form, request, response};
@@ -74,4 +76,30 @@ async fn an_attribute_that_is_not_there_keeps_nobody_from_being_excluded() {
             Some(_) => {}
         }
     }
+}
+
+/// How many seconds the session at the team domain lasts.
+fn lasts(browser: &Browser) -> i64 {
+    let token = browser.cookie("access.localhost", "CF_Authorization").expect("there is a session");
+    let claims = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+    let claims: Value = serde_json::from_slice(&claims).unwrap();
+    claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap()
+}
+
+#[tokio::test]
+async fn a_session_ends_with_that_of_the_provider_if_not_earlier() {
+    let world = world().await;
+    let with = |session_ends| Statement { session_ends, ..Statement::alice() };
+    for (session_ends, least, most) in
+        [(None, 24 * 3600, 24 * 3600), (Some(900), 880, 900), (Some(30 * 24 * 3600), 24 * 3600, 24 * 3600)]
+    {
+        let mut browser = world.browser();
+        assert_eq!(log_in(&mut browser, &with(session_ends)).await, 200, "{:#?}", browser.trail);
+        let lasts = lasts(&browser);
+        assert!((least..=most).contains(&lasts), "{session_ends:?}: {lasts} s");
+    }
+    let mut browser = world.browser();
+    assert_eq!(log_in(&mut browser, &with(Some(-1))).await, 400, "{:#?}", browser.trail);
+    assert!(browser.cookie("access.localhost", "CF_Authorization").is_none());
+    world.proxy.logged(0, &["the identity provider's session is over"]).await;
 }

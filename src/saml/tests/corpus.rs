@@ -801,8 +801,8 @@ fn timed() -> Vec<Row> {
         ),
         (
             "a session that is over",
-            Refused(APART),
-            saying(r#"SessionIndex="#, r#"SessionNotOnOrAfter="2027-01-15T07:00:00Z" SessionIndex="#),
+            Refused("the identity provider's session is over"),
+            saying(r#"SessionIndex="#, r#"SessionNotOnOrAfter="2027-01-15T08:00:00Z" SessionIndex="#),
         ),
         ("conditions without an end", Refused(no_end), saying(conditions, r#"NotBefore="2027-01-15T07:55:00.124Z""#)),
         ("a confirmation without an end", Refused(no_end), saying(confirmation, "Recipient")),
