@@ -108,6 +108,16 @@ impl IdentityProvider {
         }
     }
 
+    /// Whether a claim that was asked for and did not come is known not to be there. An assertion may lack what was too long
+    /// for it, and does not say so.
+    pub const fn says_all_it_will(&self) -> bool {
+        match &self.kind {
+            IdpKind::Okta(_) | IdpKind::Oidc(_) => true,
+            #[cfg(feature = "saml")]
+            IdpKind::Saml(_) => false,
+        }
+    }
+
     /// The headers that origins are sent of what it says.
     pub fn sent_headers(&self) -> Vec<HeaderName> {
         match &self.kind {

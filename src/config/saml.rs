@@ -21,7 +21,7 @@ pub struct SamlConfig {
     pub sign_request: bool,
     /// Whether it is to ask for credentials at each login.
     pub force_authn: bool,
-    /// The attribute that holds the address; without one `email`, else the name id.
+    /// The attribute that holds the address; without one `email`, else a name id of that format.
     pub email_attribute_name: Option<String>,
     /// The attribute that holds the groups.
     pub groups_attribute_name: String,

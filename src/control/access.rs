@@ -393,6 +393,8 @@ impl Access {
         let services = self.services();
         let lifetime = services.identity_lifetime;
         let id_token = profile.id_token.clone();
+        let team = now.after(services.team_session);
+        let expires = profile.session_ends.map_or(team, |end| end.min(team));
         let kept = async {
             let user = self.store.user(&profile.idp.id, &profile.subject).await?;
             let mut identity = profile.into_identity(user);
@@ -418,7 +420,7 @@ impl Access {
             }
             let identity = Arc::new(identity);
             self.known.set_identity(nonce, IdentityState::Known(Arc::clone(&identity)));
-            Ok::<_, StoreError>(Login { nonce, identity, expires: now.after(services.team_session) })
+            Ok::<_, StoreError>(Login { nonce, identity, expires })
         };
         kept.await.inspect_err(|error| self.store_failed(error)).ok()
     }

@@ -189,6 +189,7 @@ impl Connection {
             headers: Vec::new(),
             at: now,
             ip: client_ip,
+            session_ends: None,
             id_token: self.settings.provider_logout.then(|| Secret::new(tokens.id_token)),
         })
     }

@@ -447,7 +447,9 @@ impl LoginFailure {
             #[cfg(feature = "saml")]
             Self::Saml(error) => match error {
                 // What answers no login of this browser's, or one that is over.
-                SamlError::Unsolicited | SamlError::Request | SamlError::Replayed => Blame::Browser,
+                SamlError::Unsolicited | SamlError::Request | SamlError::Replayed | SamlError::SessionOver => {
+                    Blame::Browser
+                }
                 _ => Blame::Person,
             },
             // Of all errors only this one is about the code; the others are about our configuration or the provider.

@@ -97,6 +97,8 @@ pub struct Profile {
     pub at: UnixTime,
     /// From where.
     pub ip: Option<IpAddr>,
+    /// When the provider's own session with the person ends, where it says so: ours must not last longer.
+    pub session_ends: Option<UnixTime>,
     /// The provider's own token, only where a logout is to end the provider's session too: to be kept sealed, and for nothing
     /// else.
     pub id_token: Option<Secret>,
@@ -153,6 +155,16 @@ impl Provider {
             Kind::Oidc(connection) => connection.idp_ref(),
             #[cfg(feature = "saml")]
             Kind::Saml(saml) => saml.idp_ref(),
+        }
+    }
+
+    /// The claims that were asked for and are not in a [`Profile`] where they did not come, because nothing is known of them
+    /// then.
+    pub fn may_be_missing(&self) -> Vec<&str> {
+        match &self.kind {
+            Kind::Oidc(_) => Vec::new(),
+            #[cfg(feature = "saml")]
+            Kind::Saml(saml) => saml.provider().attributes().collect(),
         }
     }
 
@@ -267,7 +279,21 @@ impl Provider {
 impl Profile {
     /// With the id that the store knows the person by.
     pub fn into_identity(self, user: UserId) -> Identity {
-        let Self { subject, email, name, idp, groups, groups_seen, amr, claims, headers, at, ip, id_token: _ } = self;
+        let Self {
+            subject,
+            email,
+            name,
+            idp,
+            groups,
+            groups_seen,
+            amr,
+            claims,
+            headers,
+            at,
+            ip,
+            session_ends: _,
+            id_token: _,
+        } = self;
         let evaluations = BTreeMap::new();
         Identity { user, subject, email, name, idp, groups, groups_seen, amr, claims, evaluations, headers, at, ip }
     }

@@ -147,6 +147,7 @@ impl SamlAnswer {
             amr: None,
             at,
             ip: Some(ip),
+            session_ends: identity.session_ends,
             id_token: None,
         })
     }

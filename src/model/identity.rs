@@ -29,8 +29,8 @@ pub struct Identity {
     pub groups_seen: Option<GroupsSeen>,
     /// Authentication methods (RFC 8176), where the provider gave them.
     pub amr: Option<Vec<String>>,
-    /// The claims that the provider's configuration asked for; null where the provider said nothing of one. What is not here
-    /// was not asked for, and nothing is known of it.
+    /// The claims that the provider's configuration asked for; null where an OpenID provider said nothing of one. Of what is
+    /// not here nothing is known: it was not asked for, or a SAML assertion did not have it.
     #[serde(default)]
     pub claims: Map<String, Value>,
     /// What services of one's own said at login, by [`evaluation_key`](crate::policy::evaluation_key). One that did not answer is not among them.

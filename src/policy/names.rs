@@ -235,7 +235,7 @@ fn is_known(family: &Family, email: Option<&Email>, identity: Option<&Identity>)
         (Family::Provider, Some(_)) => true,
         // Another provider's groups are not this one's, whatever their names, and known not to be.
         (Family::Groups(idp), Some(identity)) => identity.idp.id != *idp || identity.groups != Groups::Unknown,
-        // Those that were asked for are there, null where the provider said nothing of them.
+        // Those that were asked for are there, null where the provider says all that it will and said nothing of them.
         (Family::Claims(idp, name), Some(identity)) => identity.idp.id != *idp || identity.claims.contains_key(&**name),
         (Family::Methods, Some(identity)) => identity.amr.is_some(),
         (Family::Evaluation(key), Some(identity)) => identity.evaluations.contains_key(&**key),

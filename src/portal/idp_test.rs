@@ -7,7 +7,7 @@ use super::pages::{ErrorPage, IdpTestFailed, IdpTestWorks};
 use super::{PortalRequest, answer, login};
 use crate::control::{Access, organisation_aud};
 use crate::engine::Snapshot;
-use crate::idp::{Hints, LoginFailure, Profile};
+use crate::idp::{Hints, LoginFailure, Profile, Provider};
 use crate::login::{ReturnTo, State, TestLink};
 use crate::model::{Groups, GroupsSource, IdpId};
 use crate::route::Endpoint;
@@ -65,7 +65,12 @@ pub(super) fn works(
         .iter()
         .map(|(name, value)| (name.as_str(), (!value.is_null()).then(|| value.to_string())))
         .collect();
-    let claims: Vec<_> = claims.iter().map(|(name, value)| (*name, value.as_deref())).collect();
+    let mut claims: Vec<_> = claims.iter().map(|(name, value)| (*name, value.as_deref())).collect();
+    // Of attributes that an assertion does not have nothing is known, so they are not among the claims.
+    let asked = provider.map(Provider::may_be_missing).unwrap_or_default().into_iter();
+    claims.extend(asked.filter(|name| !profile.claims.contains_key(*name)).map(|name| (name, None)));
+    claims.sort_unstable();
+    claims.dedup();
     let mut notes = Vec::new();
     if profile.groups == Groups::Unknown {
         notes.push("The provider told no groups, so rules on groups let nobody in. Have it send them as `groups`.");
@@ -117,14 +122,29 @@ fn causes(failure: &LoginFailure) -> Vec<String> {
 }
 
 fn document(profile: &Profile) -> String {
-    let Profile { subject, email, name, idp, groups, groups_seen, amr, claims, headers, at, ip, id_token: _ } = profile;
+    let Profile {
+        subject,
+        email,
+        name,
+        idp,
+        groups,
+        groups_seen,
+        amr,
+        claims,
+        headers,
+        at,
+        ip,
+        session_ends,
+        id_token: _,
+    } = profile;
     let groups = match groups {
         Groups::Known(groups) => json!(groups),
         Groups::Unknown => json!(null),
     };
     let document = json!({
         "id": subject, "email": email, "name": name, "idp": idp, "groups": groups, "groups_seen": groups_seen, "amr": amr,
-        "claims": claims, "headers": headers, "iat": at, "ip": ip,
+        "claims": claims, "headers": headers, "session_ends": session_ends,
+        "iat": at, "ip": ip,
     });
     format!("{document:#}")
 }

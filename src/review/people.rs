@@ -117,5 +117,8 @@ fn names(providers: &[crate::config::IdentityProvider]) -> String {
 /// The claims that a provider is asked for.
 fn asked_for(config: &Config, id: &IdpId) -> Vec<String> {
     let provider = config.identity_providers.iter().find(|provider| provider.id == *id);
-    provider.map(|provider| provider.claims().to_vec()).unwrap_or_default()
+    provider
+        .filter(|provider| provider.says_all_it_will())
+        .map(|provider| provider.claims().to_vec())
+        .unwrap_or_default()
 }

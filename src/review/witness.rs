@@ -251,6 +251,11 @@ impl Neutral {
                 Rule::ExternalEvaluation { evaluate_url, .. } => {
                     person.evaluations.insert(evaluate_url.clone(), false);
                 }
+                // An attribute that an assertion does not have is one of which nothing is known.
+                Rule::Saml { attribute_name, .. } => {
+                    let claims = person.claims.get_or_insert_default();
+                    claims.entry(attribute_name).or_insert_with(|| Value::Array(Vec::new()));
+                }
                 Rule::Geo { country_code } => drop(countries.insert(*country_code)),
                 _ => {}
             }

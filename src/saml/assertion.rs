@@ -8,7 +8,7 @@ use roxmltree::Node;
 use serde_json::{Map, Value};
 
 use super::envelope::{Content, Envelope};
-use super::error::{EmailSource, tame};
+use super::error::{EmailSource, SPACE_AROUND, tame};
 use super::signature::Signed;
 use super::tree::{self, ASSERTION};
 use super::{Expected, SamlError, ServiceProvider};
@@ -17,7 +17,9 @@ use crate::model::{Email, Group, Groups, UnixTime};
 /// Who somebody is, as an assertion says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SamlIdentity {
-    /// The provider's own name for the person: the name id, or the address where the name id is made anew for each login.
+    /// The provider's own name for the person: the name id, an address in its canonical form; the address where the name id is
+    /// made anew for each login. Qualifiers (SAML Core 2.2.2) that are not the two sides' own stand behind it, after `!`, and
+    /// `!` and `%` within the parts are `%21` and `%25`: so two people never have one name.
     pub subject: String,
     /// The canonical address.
     pub email: Email,
@@ -37,14 +39,14 @@ pub struct SamlIdentity {
 }
 
 impl SamlIdentity {
-    /// The attributes as claims of an identity: a string, an array of more or fewer than one, null for what is not there.
+    /// The attributes as claims of an identity: a string, or an array of more or fewer than one. What the assertion does not
+    /// have is not among them: nothing is known of it. Providers leave out what is too long, and do not say so.
     pub fn claims(&self) -> Map<String, Value> {
-        let claim = |values: &Option<Vec<String>>| match values.as_deref() {
-            None => Value::Null,
-            Some([one]) => Value::String(one.clone()),
-            Some(values) => values.iter().cloned().map(Value::String).collect(),
+        let claim = |values: &Vec<String>| match values.as_slice() {
+            [one] => Value::String(one.clone()),
+            values => values.iter().cloned().map(Value::String).collect(),
         };
-        self.attributes.iter().map(|(name, values)| (name.clone(), claim(values))).collect()
+        self.attributes.iter().filter_map(|(name, values)| Some((name.clone(), claim(values.as_ref()?)))).collect()
     }
 }
 
@@ -75,7 +77,7 @@ pub(super) fn read(signed: &Signed, provider: &ServiceProvider, expected: &Expec
 
     let clock = Clock { expected, issued: time(assertion, "IssueInstant")?.ok_or(SamlError::Shape(UNDATED))? };
     clock.begun(clock.issued)?;
-    let name_id = name_id(parts.subject)?;
+    let name_id = name_id(parts.subject, provider)?;
     let confirmed = confirmed(parts.subject, provider, &clock)?;
     let valid = conditions(parts.conditions, provider, &clock)?;
     let login = Login::read(&parts.authentications, &clock)?;
@@ -160,10 +162,28 @@ impl Clock<'_> {
 struct NameId {
     value: String,
     format: Option<String>,
+    /// `NameQualifier` and `SPNameQualifier`, where they say something.
+    qualifiers: Option<[String; 2]>,
+}
+
+impl NameId {
+    /// See [`SamlIdentity::subject`].
+    fn subject(self, email: &Email) -> String {
+        let name = match self.format.as_deref() {
+            Some(TRANSIENT) => return email.as_str().to_owned(),
+            Some(EMAIL_ADDRESS) => Email::parse(&self.value).map_or(self.value, |address| address.as_str().to_owned()),
+            _ => self.value,
+        };
+        let plain = |text: &str| text.replace('%', "%25").replace('!', "%21");
+        match self.qualifiers {
+            Some([by, within]) => format!("{}!{}!{}", plain(&name), plain(&by), plain(&within)),
+            None => plain(&name),
+        }
+    }
 }
 
 /// SAML Core 2.4.1: one name in the clear, and how it is confirmed.
-fn name_id(subject: Node<'_, '_>) -> Result<NameId, SamlError> {
+fn name_id(subject: Node<'_, '_>, provider: &ServiceProvider) -> Result<NameId, SamlError> {
     let children = tree::elements(subject)?;
     let (Some(name), rest) = (children.first(), children.get(1..).unwrap_or_default()) else {
         return Err(SamlError::Subject("there is none"));
@@ -177,11 +197,22 @@ fn name_id(subject: Node<'_, '_>) -> Result<NameId, SamlError> {
         return Err(SamlError::Subject("it has not exactly one name id"));
     }
     let value = tree::text(*name)?;
-    let odd = |c: char| c.is_control();
-    if value.is_empty() || value.len() > MAX_NAME || value.contains(odd) || value.trim() != value {
+    let usable = |text: &str| text.len() <= MAX_NAME && !text.contains(char::is_control) && text.trim() == text;
+    if value.is_empty() || !usable(&value) {
         return Err(SamlError::Subject("the name id is empty, too long, or has spaces around it"));
     }
-    Ok(NameId { value, format: name.attribute("Format").map(str::to_owned) })
+    // SAML Core 8.3.7: the two sides' own names are what is meant where there is none.
+    let qualifier =
+        |qualifier: &str, own: &str| name.attribute(qualifier).filter(|said| *said != own).unwrap_or_default();
+    let qualifiers = [
+        qualifier("NameQualifier", provider.idp_entity_id()).to_owned(),
+        qualifier("SPNameQualifier", provider.entity_id()).to_owned(),
+    ];
+    if !qualifiers.iter().all(|text| usable(text)) {
+        return Err(SamlError::Subject("a qualifier of the name id is too long, or has spaces around it"));
+    }
+    let qualifiers = Some(qualifiers).filter(|both| both.iter().any(|text| !text.is_empty()));
+    Ok(NameId { value, format: name.attribute("Format").map(str::to_owned), qualifiers })
 }
 
 /// SAML Profiles 4.1.4.2: a bearer, who brings it here, in answer to this request, in time. Of several confirmations one is
@@ -250,7 +281,10 @@ impl Login {
                 return Err(SamlError::NotFresh);
             }
             if let Some(end) = time(*statement, "SessionNotOnOrAfter")? {
-                clock.not_over(end)?;
+                // Without leeway: there would be no session of ours to give.
+                if end <= clock.expected.now {
+                    return Err(SamlError::SessionOver);
+                }
                 session_ends = Some(session_ends.map_or(end, |earlier| earlier.min(end)));
             }
         }
@@ -264,8 +298,8 @@ struct Attributes<'s, 'n, 'i> {
 }
 
 impl Attributes<'_, '_, '_> {
-    /// The values of all attributes of that name, in their order, to the letter; a nil is none. What nobody asks for is not
-    /// looked at.
+    /// The values of all attributes of that name, in their order, to the letter; a nil is none. A value with white space
+    /// around it would be another one than the same without, to rules that exclude too. What nobody asks for is not looked at.
     fn find(&self, name: &str) -> Result<Option<Vec<String>>, SamlError> {
         let fault = |fault| SamlError::Attribute { name: tame(name), fault };
         let mut found: Option<Vec<String>> = None;
@@ -280,9 +314,14 @@ impl Attributes<'_, '_, '_> {
                 let values = found.get_or_insert_default();
                 let wrong = "an attribute has something else than values";
                 for value in tree::all(attribute, ASSERTION, "AttributeValue", wrong)? {
-                    if !matches!(value.attribute((XSI, "nil")), Some("true" | "1")) {
-                        values.push(tree::text(value).map_err(|_| fault("has a value that is not text"))?);
+                    if matches!(value.attribute((XSI, "nil")), Some("true" | "1")) {
+                        continue;
                     }
+                    let text = tree::text(value).map_err(|_| fault("has a value that is not text"))?;
+                    if text.trim() != text {
+                        return Err(fault(SPACE_AROUND));
+                    }
+                    values.push(text);
                 }
             }
         }
@@ -291,7 +330,7 @@ impl Attributes<'_, '_, '_> {
 }
 
 /// An address comes from the configured attribute and from nowhere else; without one, from `email`, or from a name id that
-/// may be one.
+/// the provider says is one. Other names people may have chosen for themselves.
 fn person(
     name_id: NameId,
     attributes: &Attributes<'_, '_, '_>,
@@ -302,9 +341,7 @@ fn person(
     let (values, source) = match attributes.find(name)? {
         Some(values) => (values, EmailSource::Attribute(name.to_owned())),
         None if configured.is_some() => return Err(SamlError::NoEmail(EmailSource::Attribute(name.to_owned()))),
-        None if matches!(name_id.format.as_deref(), None | Some(UNSPECIFIED | EMAIL_ADDRESS)) => {
-            (vec![name_id.value.clone()], EmailSource::NameId)
-        }
+        None if name_id.format.as_deref() == Some(EMAIL_ADDRESS) => (vec![name_id.value.clone()], EmailSource::NameId),
         None => return Err(SamlError::NoEmail(EmailSource::NameId)),
     };
     let email = match values.as_slice() {
@@ -312,8 +349,7 @@ fn person(
         [one] => Email::parse(one).map_err(|_| SamlError::BadEmail(source))?,
         _ => return Err(SamlError::BadEmail(source)),
     };
-    let passing = name_id.format.as_deref() == Some(TRANSIENT);
-    Ok((if passing { email.as_str().to_owned() } else { name_id.value }, email))
+    Ok((name_id.subject(&email), email))
 }
 
 fn groups(attributes: &Attributes<'_, '_, '_>, name: &str) -> Result<Groups, SamlError> {
@@ -352,7 +388,6 @@ fn time(node: Node<'_, '_>, name: &str) -> Result<Option<UnixTime>, SamlError> {
 
 const XSI: &str = "http://www.w3.org/2001/XMLSchema-instance";
 const BEARER: &str = "urn:oasis:names:tc:SAML:2.0:cm:bearer";
-const UNSPECIFIED: &str = "urn:oasis:names:tc:SAML:1.1:nameid-format:unspecified";
 const EMAIL_ADDRESS: &str = "urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress";
 const TRANSIENT: &str = "urn:oasis:names:tc:SAML:2.0:nameid-format:transient";
 /// The attribute that Okta's guide, and most others, have people add.

@@ -1,5 +1,5 @@
 use aws_lc_rs::digest;
-use aws_lc_rs::signature::{RsaParameters, RsaPublicKeyComponents};
+use aws_lc_rs::signature::{RsaParameters, RsaPublicKeyComponents, RsaSubjectPublicKey as RsaPublicKey};
 use thiserror::Error;
 use x509_parser::prelude::{ASN1Time, FromDer as _, X509Certificate};
 use x509_parser::public_key::PublicKey;
@@ -68,6 +68,12 @@ impl Certificate {
 
     pub(super) const fn about(&self) -> &CertificateInfo {
         &self.about
+    }
+
+    /// Whether it holds this public key.
+    pub(super) fn is_of(&self, key: &RsaPublicKey) -> bool {
+        let (n, e) = (key.modulus(), key.exponent());
+        self.key.n == n.big_endian_without_leading_zero() && self.key.e == e.big_endian_without_leading_zero()
     }
 
     pub(super) fn verifies(&self, parameters: &'static RsaParameters, message: &[u8], signature: &[u8]) -> bool {

@@ -6,6 +6,7 @@ use aws_lc_rs::rsa::{
     OAEP_SHA1_MGF1SHA1, OAEP_SHA256_MGF1SHA256, OAEP_SHA384_MGF1SHA384, OAEP_SHA512_MGF1SHA512, OaepAlgorithm,
     OaepPrivateDecryptingKey, PrivateDecryptingKey,
 };
+use aws_lc_rs::signature::{KeyPair as _, RsaKeyPair};
 use roxmltree::Node;
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -32,6 +33,9 @@ pub enum DecryptionKeyError {
     /// What stands beside it is not a certificate.
     #[error("the certificate of the decryption key {0}")]
     Certificate(CertificateError),
+    /// A key and a certificate of two pairs: nothing that was encrypted for the one could be opened with the other.
+    #[error("the certificate of the decryption key is that of another key")]
+    Pair,
 }
 
 impl DecryptionKey {
@@ -44,9 +48,13 @@ impl DecryptionKey {
         let body = body.strip_prefix("-----BEGIN PRIVATE KEY-----").unwrap_or(body);
         let body = body.strip_suffix("-----END PRIVATE KEY-----").unwrap_or(body);
         let der = Zeroizing::new(base64(body).ok_or(DecryptionKeyError::Key)?);
+        let pair = RsaKeyPair::from_pkcs8(&der).map_err(|_| DecryptionKeyError::Key)?;
         let key = PrivateDecryptingKey::from_pkcs8(&der).map_err(|_| DecryptionKeyError::Key)?;
         let key = OaepPrivateDecryptingKey::new(key).map_err(|_| DecryptionKeyError::Key)?;
-        certificate::Certificate::parse(certificate).map_err(DecryptionKeyError::Certificate)?;
+        let shown = certificate::Certificate::parse(certificate).map_err(DecryptionKeyError::Certificate)?;
+        if !shown.is_of(pair.public_key()) {
+            return Err(DecryptionKeyError::Pair);
+        }
         let body = certificate::body(certificate).map_err(DecryptionKeyError::Certificate)?;
         Ok(Self { key, certificate: body.split_ascii_whitespace().collect() })
     }

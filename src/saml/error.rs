@@ -91,6 +91,9 @@ pub enum SamlError {
         /// How far ours is ahead, if the assertion is as new as it should be; negative where it is behind.
         seconds: i64,
     },
+    /// The provider's own session with the person is over, by its word (SAML Core 2.7.2).
+    #[error("the identity provider's session is over (`SessionNotOnOrAfter`)")]
+    SessionOver,
     /// A fresh login was asked for, and this one is older.
     #[error("the identity provider did not ask for credentials again")]
     NotFresh,
@@ -104,7 +107,7 @@ pub enum SamlError {
     #[error("the assertion's subject is not usable: {0}")]
     Subject(&'static str),
     /// There is no e-mail address where one is expected.
-    #[error("required attributes are missing: no e-mail address in {0}")]
+    #[error("required attributes are missing: no e-mail address in {}", searched(.0))]
     NoEmail(EmailSource),
     /// What is there is not one e-mail address.
     #[error("what is in {0} is not one e-mail address")]
@@ -135,8 +138,16 @@ impl fmt::Display for EmailSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Attribute(name) => write!(f, "the attribute `{name}`"),
-            Self::NameId => f.write_str("the name id, nor an attribute `email`"),
+            Self::NameId => f.write_str("the name id"),
         }
+    }
+}
+
+/// Where there was no address.
+fn searched(source: &EmailSource) -> String {
+    match source {
+        EmailSource::Attribute(_) => source.to_string(),
+        EmailSource::NameId => "an attribute `email`, and the name id is not of the format `emailAddress`".to_owned(),
     }
 }
 
@@ -205,6 +216,7 @@ impl SamlError {
             Self::Audience(_)
             | Self::Recipient(_)
             | Self::Time { .. }
+            | Self::SessionOver
             | Self::NotFresh
             | Self::Bearer(_)
             | Self::Condition
@@ -238,6 +250,10 @@ impl SamlError {
                  link the address of the application"
             }
             Self::Time { .. } => "set both clocks by NTP",
+            Self::SessionOver => {
+                "begin anew; where it happens to everybody, set both clocks by NTP, and look how long the identity provider lets its \
+                 sessions last"
+            }
             Self::Encrypted => {
                 "turn off encryption of the assertion in the identity provider's application, or set `encryption_keys`"
             }
@@ -245,8 +261,15 @@ impl SamlError {
                 "set the encryption algorithm to AES256-GCM and the key transport to RSA-OAEP in the identity provider's application"
             }
             Self::Decryption => "give the identity provider the encryption certificate that the metadata shows now",
-            Self::NoEmail(_) => {
+            Self::NoEmail(EmailSource::NameId) => {
+                "add an attribute statement `email` with the person's e-mail address, or set the name id format to EmailAddress \
+                 in the identity provider's application"
+            }
+            Self::NoEmail(EmailSource::Attribute(_)) => {
                 "add an attribute statement with the person's e-mail address, or set `email_attribute_name` to the one that has it"
+            }
+            Self::Attribute { fault: SPACE_AROUND, .. } => {
+                "take the white space away at the identity provider: rules compare values to the letter"
             }
             Self::Status { code, .. } => return status_advice(code),
             _ => return None,
@@ -290,5 +313,7 @@ pub(super) fn tame(text: &str) -> String {
     text.trim().chars().take(QUOTED).map(|c| if odd(c) { ' ' } else { c }).collect()
 }
 
+/// A fault that people can mend.
+pub(super) const SPACE_AROUND: &str = "has a value with white space around it";
 /// How many characters of a message are quoted.
 const QUOTED: usize = 200;

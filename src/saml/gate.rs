@@ -59,10 +59,11 @@ fn after_declaration(text: &str) -> Result<&str, SamlError> {
     if utf8 { Ok(body) } else { Err(SamlError::Encoding) }
 }
 
-/// How deep elements stand in each other, and how many attributes they have: bounds on what a parser holds at once.
+/// How deep elements stand in each other, and how many attributes they have: bounds on what a parser holds at once, and on
+/// what it does. An element that declares a namespace costs it the square of those in scope, any other their number.
 fn measure(body: &[u8]) -> Result<(), SamlError> {
     let mut open: Vec<usize> = Vec::with_capacity(MAX_DEPTH);
-    let mut attributes_open = 0;
+    let (mut attributes_open, mut work) = (0, 0);
     let mut rest = body;
     while let Some(start) = memchr(b'<', rest) {
         rest = rest.get(start + 1..).unwrap_or_default();
@@ -73,6 +74,11 @@ fn measure(body: &[u8]) -> Result<(), SamlError> {
         let tag = tag(rest);
         if tag.attributes > MAX_ATTRIBUTES {
             return Err(SamlError::TooMany("attributes on an element"));
+        }
+        let scope = attributes_open + tag.attributes;
+        work += if tag.attributes == 0 { scope } else { scope * scope };
+        if work > MAX_WORK {
+            return Err(SamlError::TooMany("attributes in scope of its elements"));
         }
         if !tag.empty {
             open.push(tag.attributes);
@@ -120,5 +126,7 @@ pub(super) const MAX_MESSAGE: usize = 256 * 1024;
 const MAX_FIELD: usize = MAX_MESSAGE / 3 * 4 + MAX_MESSAGE / 16;
 const MAX_DEPTH: usize = 32;
 const MAX_ATTRIBUTES: usize = 32;
-/// Bounds the namespaces that are in scope at once.
-const MAX_ATTRIBUTES_OPEN: usize = 128;
+/// Bounds the namespaces that are in scope at once. Real messages come to 25.
+const MAX_ATTRIBUTES_OPEN: usize = 40;
+/// Some ten times what a message with a thousand groups comes to, and some milliseconds.
+pub(super) const MAX_WORK: usize = 4 * 1024 * 1024;

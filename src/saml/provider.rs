@@ -24,7 +24,7 @@ pub struct Settings {
     pub binding: Binding,
     /// Whether it is to ask for credentials at each login (`force_authn`).
     pub force_authn: bool,
-    /// The attribute that holds the address (`email_attribute_name`). Without one: `email`, else the name id.
+    /// The attribute that holds the address (`email_attribute_name`). Without one: `email`, else a name id that is said to be one.
     pub email_attribute: Option<String>,
     /// The attribute that holds the groups.
     pub groups_attribute: String,
@@ -156,7 +156,8 @@ impl ServiceProvider {
         &self.settings.groups_attribute
     }
 
-    pub(super) fn attributes(&self) -> impl Iterator<Item = &str> {
+    /// The attributes to keep with the identity.
+    pub fn attributes(&self) -> impl Iterator<Item = &str> {
         self.settings.attributes.iter().map(String::as_str)
     }
 

@@ -37,5 +37,6 @@ mod proxying;
 mod refusals;
 mod review;
 mod saml;
+mod saml_identity;
 mod simplesamlphp;
 mod support;

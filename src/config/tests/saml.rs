@@ -85,3 +85,29 @@ plain_http = true
     assert_eq!(provider.idp_entity_id(), "http://www.okta.com/exk1");
     assert!(!format!("{:?}", loaded.config).contains(body(KEY).get(..40).unwrap()), "the key is not shown");
 }
+
+#[test]
+fn the_certificate_of_another_key_is_no_encryption_key() {
+    let idp = body(include_str!("../../../tests/saml/keys/idp.crt"));
+    let part = format!(
+        r#"[[identity_providers]]
+id = "saml"
+name = "Okta"
+type = "saml"
+[identity_providers.config]
+issuer_url = "http://www.okta.com/exk1"
+sso_target_url = "https://dev-1.okta.com/sso"
+idp_public_certs = ["{idp}"]
+encryption_keys = [{{ key = "env:SAML_KEY", certificate = "{idp}" }}]
+[[listen]]
+address = "127.0.0.1:1"
+[insecure]
+plain_http = true
+"#
+    );
+    let errors = parse(&complete(&part), Path::new("portcullis.toml"), &Keys).unwrap_err().to_string();
+    assert!(
+        errors.contains("encryption_keys[0]: the certificate of the decryption key is that of another key"),
+        "{errors}"
+    );
+}

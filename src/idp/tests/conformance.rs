@@ -39,6 +39,7 @@ async fn oidcc_client_test() {
         headers: Vec::new(),
         at: NOW,
         ip: Some("192.0.2.7".parse().unwrap()),
+        session_ends: None,
         id_token: None,
     };
     assert_eq!(profile, expected);

@@ -801,8 +801,8 @@ fn timed() -> Vec<Row> {
         ),
         (
             "a session that is over",
-            Refused(APART),
-            saying(r#"SessionIndex="#, r#"SessionNotOnOrAfter="2027-01-15T07:00:00Z" SessionIndex="#),
+            Refused("the identity provider's session is over"),
+            saying(r#"SessionIndex="#, r#"SessionNotOnOrAfter="2027-01-15T08:00:00Z" SessionIndex="#),
         ),
         ("conditions without an end", Refused(no_end), saying(conditions, r#"NotBefore="2027-01-15T07:55:00.124Z""#)),
         ("a confirmation without an end", Refused(no_end), saying(confirmation, "Recipient")),
@@ -1017,12 +1017,12 @@ fn shaped() -> Vec<Row> {
         ),
         (
             "no address",
-            Refused("required attributes are missing: no e-mail address in the name id"),
+            Refused("no e-mail address in an attribute `email`, and the name id is not of the format `emailAddress`"),
             saying("nameid-format:emailAddress", "nameid-format:persistent"),
         ),
         (
             "a name id that is no address",
-            Refused("what is in the name id, nor an attribute `email` is not one e-mail address"),
+            Refused("what is in the name id is not one e-mail address"),
             saying(ALICE, "alice"),
         ),
         (

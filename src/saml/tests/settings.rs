@@ -1,6 +1,6 @@
 use crate::model::Secret;
 use crate::saml::testing::settings;
-use crate::saml::{CertificateError, DecryptionKey, ServiceProvider, Settings, SettingsError};
+use crate::saml::{CertificateError, DecryptionKey, DecryptionKeyError, ServiceProvider, Settings, SettingsError};
 
 const IDP: &str = include_str!("../../../tests/saml/keys/idp.crt");
 
@@ -54,4 +54,12 @@ fn a_decryption_key_is_not_shown() {
     assert_eq!(format!("{good:?}"), "DecryptionKey(…)");
     assert!(DecryptionKey::new(&Secret::new(certificate), certificate).is_err());
     assert!(DecryptionKey::new(&Secret::new(key), key).is_err());
+}
+
+#[test]
+fn a_decryption_key_and_its_certificate_are_a_pair() {
+    let certificate = include_str!("../../../tests/saml/keys/sp.crt");
+    let other = Secret::new(include_str!("../../../tests/saml/keys/idp.key"));
+    assert_eq!(DecryptionKey::new(&other, certificate).map(drop), Err(DecryptionKeyError::Pair));
+    assert_eq!(DecryptionKey::new(&other, IDP).map(drop), Ok(()));
 }

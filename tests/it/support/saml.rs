@@ -27,6 +27,8 @@ pub struct Statement {
     pub groups: Option<Vec<&'static str>>,
     /// The attribute `department`.
     pub department: &'static str,
+    /// In how many seconds its own session ends, where it says so.
+    pub session_ends: Option<i64>,
 }
 
 impl Statement {
@@ -36,6 +38,7 @@ impl Statement {
             email: "alice@example.com",
             groups: Some(vec!["Engineering", "R&D <x>"]),
             department: "Research & Development, Köln",
+            session_ends: None,
         }
     }
 }
@@ -71,12 +74,14 @@ pub fn response(to: &str, statement: &Statement) -> String {
     let groups = statement.groups.as_ref().map(|groups| attribute("groups", groups)).unwrap_or_default();
     let department = attribute("department", &[statement.department]);
     let email = statement.email;
+    let ends = statement.session_ends.map(|seconds| format!(r#" SessionNotOnOrAfter="{}""#, time(seconds)));
+    let ends = ends.unwrap_or_default();
     let random = uuid::Uuid::new_v4().simple();
     let start = format!(
         r#"<a:Assertion xmlns:a="urn:oasis:names:tc:SAML:2.0:assertion" ID="_{random}" IssueInstant="{now}" Version="2.0"><a:Issuer>{ISSUER}</a:Issuer>"#
     );
     let rest = format!(
-        r#"<a:Subject><a:NameID Format="urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress">{email}</a:NameID><a:SubjectConfirmation Method="urn:oasis:names:tc:SAML:2.0:cm:bearer"><a:SubjectConfirmationData InResponseTo="{to}" NotOnOrAfter="{end}" Recipient="{ACS}"></a:SubjectConfirmationData></a:SubjectConfirmation></a:Subject><a:Conditions NotBefore="{begin}" NotOnOrAfter="{end}"><a:AudienceRestriction><a:Audience>{ACS}</a:Audience></a:AudienceRestriction></a:Conditions><a:AuthnStatement AuthnInstant="{now}"></a:AuthnStatement><a:AttributeStatement>{groups}{department}</a:AttributeStatement></a:Assertion>"#
+        r#"<a:Subject><a:NameID Format="urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress">{email}</a:NameID><a:SubjectConfirmation Method="urn:oasis:names:tc:SAML:2.0:cm:bearer"><a:SubjectConfirmationData InResponseTo="{to}" NotOnOrAfter="{end}" Recipient="{ACS}"></a:SubjectConfirmationData></a:SubjectConfirmation></a:Subject><a:Conditions NotBefore="{begin}" NotOnOrAfter="{end}"><a:AudienceRestriction><a:Audience>{ACS}</a:Audience></a:AudienceRestriction></a:Conditions><a:AuthnStatement AuthnInstant="{now}"{ends}></a:AuthnStatement><a:AttributeStatement>{groups}{department}</a:AttributeStatement></a:Assertion>"#
     );
     let digest = BASE64_STANDARD.encode(digest::digest(&digest::SHA256, format!("{start}{rest}").as_bytes()));
     let info = format!(

@@ -1,0 +1,105 @@
+//! What a SAML response makes known of a person, and for how long, with the binary.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+
+use crate::support::saml::{ACS, SSO, Statement, certificate, form, request, response};
+use crate::support::{Browser, World};
+
+const WIKI: &str = "http://wiki.localhost/page";
+
+/// The `wiki` for all but contractors.
+async fn world() -> World {
+    let rest = format!(
+        r#"
+[[identity_providers]]
+id = "saml"
+name = "Example SAML"
+type = "saml"
+[identity_providers.config]
+issuer_url = "http://www.okta.com/exk1"
+sso_target_url = "{SSO}"
+idp_public_certs = ["{}"]
+attributes = ["groups", "department"]
+
+[[applications]]
+name = "Wiki"
+domain = "wiki.$TLD"
+origin = "$ORIGIN"
+allowed_idps = ["saml"]
+auto_redirect_to_identity = true
+[[applications.policies]]
+name = "staff"
+decision = "allow"
+include = [{{ everyone = {{}} }}]
+exclude = [{{ saml = {{ attribute_name = "groups", attribute_value = "contractors", identity_provider_id = "saml" }} }}]
+"#,
+        certificate()
+    );
+    World::with(&rest, |_| ()).await
+}
+
+/// Logs in anew: where that ends.
+async fn log_in(browser: &mut Browser, statement: &Statement) -> u16 {
+    let (to, relay_state) = request(&browser.open_until(WIKI, SSO).await);
+    browser.post_from_elsewhere(ACS, &form(&response(&to, statement), &relay_state)).await.response.status
+}
+
+async fn told(browser: &mut Browser) -> Value {
+    browser.fetch("GET", "http://access.localhost/cdn-cgi/access/get-identity", &[], b"").await.json()
+}
+
+#[tokio::test]
+async fn an_attribute_that_is_not_there_keeps_nobody_from_being_excluded() {
+    let world = world().await;
+    for (groups, status) in [
+        (Some(vec!["Engineering"]), 200),
+        (Some(vec!["Engineering", "contractors"]), 403),
+        // None of them, by the provider's word.
+        (Some(vec![]), 200),
+        // As Entra sends it of somebody in more than 150 groups.
+        (None, 403),
+        (Some(vec!["\n  contractors\n"]), 403),
+    ] {
+        let mut browser = world.browser();
+        let statement = Statement { groups: groups.clone(), ..Statement::alice() };
+        world.origin.forget();
+        assert_eq!(log_in(&mut browser, &statement).await, status, "{groups:?}: {:#?}", browser.trail);
+        if status != 200 {
+            world.origin.assert_untouched("somebody who may be a contractor");
+        }
+        let told = told(&mut browser).await;
+        match groups {
+            None => assert_eq!(told["oidc_fields"], json!({"department": "Research & Development, Köln"})),
+            Some(groups) if groups == ["Engineering"] => assert_eq!(told["oidc_fields"]["groups"], "Engineering"),
+            Some(_) => {}
+        }
+    }
+}
+
+/// How many seconds the session at the team domain lasts.
+fn lasts(browser: &Browser) -> i64 {
+    let token = browser.cookie("access.localhost", "CF_Authorization").expect("there is a session");
+    let claims = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+    let claims: Value = serde_json::from_slice(&claims).unwrap();
+    claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap()
+}
+
+#[tokio::test]
+async fn a_session_ends_with_that_of_the_provider_if_not_earlier() {
+    let world = world().await;
+    let with = |session_ends| Statement { session_ends, ..Statement::alice() };
+    for (session_ends, least, most) in
+        [(None, 24 * 3600, 24 * 3600), (Some(900), 880, 900), (Some(30 * 24 * 3600), 24 * 3600, 24 * 3600)]
+    {
+        let mut browser = world.browser();
+        assert_eq!(log_in(&mut browser, &with(session_ends)).await, 200, "{:#?}", browser.trail);
+        let lasts = lasts(&browser);
+        assert!((least..=most).contains(&lasts), "{session_ends:?}: {lasts} s");
+    }
+    let mut browser = world.browser();
+    assert_eq!(log_in(&mut browser, &with(Some(-1))).await, 400, "{:#?}", browser.trail);
+    assert!(browser.cookie("access.localhost", "CF_Authorization").is_none());
+    world.proxy.logged(0, &["the identity provider's session is over"]).await;
+}
