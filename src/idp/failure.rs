@@ -220,42 +220,6 @@ pub enum Blame {
     Browser,
 }
 
-impl GroupsFailure {
-    /// What the operator can do about it: the hint of the log line.
-    pub const fn advice(&self) -> &'static str {
-        match self {
-            Self::TooMany => {
-                "people in more than 100 Okta groups need `api_token`; without one, let the groups claim's filter match fewer"
-            }
-            Self::Overfull => "set `api_token` and take the groups claim's filter away, or let it match fewer groups",
-            Self::Elsewhere => "have the provider send fewer groups, by a filter in its settings for this application",
-            Self::Malformed => "look at the groups claim in the provider's settings for this application",
-            Self::Refused { status: StatusCode::UNAUTHORIZED, .. } => {
-                "Okta does not know the `api_token`: it was revoked, or has not been used for 30 days; make a new one"
-            }
-            Self::Refused { status: StatusCode::NOT_FOUND, .. } | Self::Subject => {
-                "Okta does not know the person under the subject of the ID token; is `okta_account` the right one?"
-            }
-            Self::RateLimited { .. } | Self::Refused { status: StatusCode::TOO_MANY_REQUESTS, .. } => {
-                "the account's rate limit is used up: look at Reports > Rate Limits in Okta"
-            }
-            Self::Refused { status: StatusCode::FORBIDDEN, code: Some(_) } => {
-                "the `api_token` may not read groups: make it as a read-only administrator"
-            }
-            Self::Unreachable(_)
-            | Self::Timeout(_)
-            | Self::Refused { .. }
-            | Self::NotGroups
-            | Self::NotUser
-            | Self::ForeignPage
-            | Self::Endless => {
-                "Okta's ThreatInsight may block this machine: look for its address in Okta's system log, and exempt it as a \
-                 network zone"
-            }
-        }
-    }
-}
-
 /// The steps of a login at a provider, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
@@ -370,64 +334,6 @@ impl LoginFailure {
         }
     }
 
-    /// What the operator can do about it, where there is something: the hint of the log line.
-    pub fn advice(&self) -> Option<&'static str> {
-        Some(match self {
-            Self::Unreachable { source, .. } => return source.advice(),
-            Self::Answer { endpoint: Endpoint::Discovery, status: StatusCode::NOT_FOUND } => {
-                "there is no discovery document: check `okta_account` and `authorization_server_id`, or `issuer`"
-            }
-            Self::Answer { endpoint: Endpoint::Userinfo, status: StatusCode::FORBIDDEN } => {
-                "the provider does not let its access token read claims: grant the application the scopes `openid`, `profile` \
-                 and `email`"
-            }
-            Self::Answer { .. } => {
-                "the identity provider, or something before it, is out of order; its status page and its own log say more"
-            }
-            Self::Discovery(error) => error.advice(),
-            Self::Moved { .. } => "reload the configuration, if the provider announced that it would move",
-            Self::Keys(_) => {
-                "look at `jwks_uri` of the discovery document, or `certs_url`: is it this provider's JWKS?"
-            }
-            Self::Issuer(IssuerMismatch::Discovery { .. }) => {
-                "configure the issuer that the discovery document names, byte for byte; at Okta by `okta_account`, which under \
-                 a custom domain is that domain, and by `authorization_server_id`"
-            }
-            Self::Issuer(IssuerMismatch::Callback) => {
-                "begin anew; if it happens to everybody, `issuer` is not the one that the provider answers as"
-            }
-            Self::Callback(_) | Self::Flow => "begin anew, at the address of the application",
-            Self::ProviderError { error, .. } => return error_advice(error, None),
-            Self::TokenEndpoint { status, error } | Self::PushedRequest { status, error } => {
-                let error = error.as_deref().and_then(|said| said.split(' ').next()).unwrap_or_default();
-                return error_advice(error, Some(*status));
-            }
-            Self::ClientKey(_) => "make a new key, RSA with 2048 bits or P-256, and register its public half",
-            Self::IdToken(error) => return error.advice(),
-            Self::ClockSkew { .. } => "let both clocks be set by NTP",
-            Self::Userinfo(ClaimsError::NotJson) => {
-                "turn signing and encryption of the userinfo answer off in the provider's settings for this application"
-            }
-            Self::Userinfo(_) => "look at the claims in the provider's settings for this application",
-            Self::SubjectMismatch => {
-                "the provider names people differently in the ID token and at the userinfo endpoint: let both have one `sub`"
-            }
-            #[cfg(feature = "saml")]
-            Self::SamlRequest(_) => return None,
-            #[cfg(feature = "saml")]
-            Self::Saml(error) => return error.advice(),
-            Self::Email(EmailFailure::Missing) => {
-                "give the person an address at the provider, let it send the claim, or set `email_claim_name` to the one that \
-                 holds it"
-            }
-            Self::Email(EmailFailure::Unverified) => "have the person's address verified at the provider",
-            Self::Email(EmailFailure::Malformed(_)) => {
-                "set `email_claim_name` to the claim that holds an address; this one holds something else"
-            }
-            Self::Groups(failure) => failure.advice(),
-        })
-    }
-
     /// For the one table that makes statuses of failures.
     pub fn blame(&self) -> Blame {
         match self {
@@ -493,44 +399,8 @@ impl LoginFailure {
     }
 }
 
-/// The codes of RFC 6749 §4.1.2.1 and §5.2, and of OpenID Connect Core 3.1.2.6, that people meet.
-fn error_advice(error: &str, status: Option<StatusCode>) -> Option<&'static str> {
-    Some(match (error, status) {
-        ("invalid_client", _) | ("", Some(StatusCode::UNAUTHORIZED)) => {
-            "the provider does not take our credentials: compare `client_id` and `client_secret` (or `private_key`, \
-             `private_key_id` and the registered public key), and the way in which the application authenticates, in its \
-             settings; in Okta, Applications > (the application) > General > Client Credentials"
-        }
-        ("access_denied", _) => {
-            "assign the person, or a group of theirs, to the application at the identity provider; its own log says which rule \
-             refused them"
-        }
-        ("unauthorized_client" | "unsupported_response_type" | "unsupported_grant_type", _) => {
-            "allow the application the authorization code flow; in Okta, Applications > (the application) > General > Grant type"
-        }
-        ("invalid_scope", _) => {
-            "the provider does not know a scope: `scopes` name them; at an Okta custom authorization server add the scope \
-             `groups` (Security > API)"
-        }
-        ("invalid_grant", _) => {
-            "the code was used before, or too late, or the redirect URI is not the registered one; begin anew"
-        }
-        ("invalid_request" | "invalid_redirect_uri", Some(_)) => {
-            "register the team domain's `/cdn-cgi/access/callback` as a redirect URI of the application, letter by letter"
-        }
-        (error, _) if is_outage(error) => "the identity provider failed; its own log and status page say why",
-        (_, Some(status)) if status.is_server_error() => {
-            "the identity provider failed; its own log and status page say why"
-        }
-        (_, Some(StatusCode::TOO_MANY_REQUESTS)) => {
-            "the account's rate limit is used up: look at Reports > Rate Limits in Okta"
-        }
-        _ => return None,
-    })
-}
-
 /// RFC 6749 §4.1.2.1
-fn is_outage(error: &str) -> bool {
+pub(super) fn is_outage(error: &str) -> bool {
     matches!(error, "server_error" | "temporarily_unavailable")
 }
 

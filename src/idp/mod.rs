@@ -4,6 +4,7 @@
 //! configured issuer, as its TLS certificate and its keys prove it. Never writes down or returns a provider's token, never
 //! calls the token endpoint twice for one login, and never guesses: groups that could not be learned are unknown, not none.
 
+mod advice;
 pub mod check;
 mod connection;
 mod documents;
