@@ -8,14 +8,13 @@ use http::HeaderMap;
 use thiserror::Error;
 
 use super::evaluations::{self, Answers};
+use super::flows::Flows;
 use super::revocations::Publisher;
 use super::{CountryFile, Evaluations, RemoteTeam, SigningKeys, SigningKeysError};
 use crate::cookie::{self, SealError, SealingKey};
 use crate::engine::{IdentityState, IssuerKeys, Known, Need, Snapshot};
 use crate::http_client::HttpClient;
 use crate::idp::{Profile, Provider};
-#[cfg(feature = "saml")]
-use crate::login::State;
 use crate::model::{Aud, Email, Identity, IdentityNonce, Reason, Secret, UnixTime, UserId};
 use crate::observe::audit::{RunningSample, Sample};
 use crate::observe::metrics::{self, metrics};
@@ -41,15 +40,7 @@ pub struct Access {
     pub(super) asking: moka::sync::Cache<IdentityNonce, Arc<tokio::sync::Mutex<()>>>,
     pub(super) answers: Answers,
     seal: SealingKey,
-    /// Flows and hand-overs that were used, for as long as they could be used again.
-    used: moka::sync::Cache<String, ()>,
-    /// What logins are for whose provider brings back no more than the name of the flow. A convenience: each browser has it
-    /// too, unless it lost its cookie.
-    #[cfg(feature = "saml")]
-    begun: moka::sync::Cache<String, State>,
-    /// Turns at the signatures of SAML responses, which anybody may have verified.
-    #[cfg(feature = "saml")]
-    verifying: tokio::sync::Semaphore,
+    pub(super) flows: Flows,
     generation: AtomicU64,
     runtime: tokio::runtime::Handle,
 }
@@ -154,20 +145,7 @@ impl Access {
             asking: moka::sync::Cache::builder().time_to_idle(ASKING).build(),
             answers: evaluations::answers(),
             seal,
-            used: moka::sync::Cache::builder()
-                .time_to_live(USED_FOR)
-                .max_capacity(MAX_USED)
-                .eviction_policy(moka::policy::EvictionPolicy::lru())
-                .build(),
-            #[cfg(feature = "saml")]
-            begun: moka::sync::Cache::builder()
-                .time_to_live(USED_FOR)
-                .weigher(|_, state: &State| u32::try_from(state.size()).unwrap_or(u32::MAX))
-                .max_capacity(MAX_BEGUN_BYTES)
-                .eviction_policy(moka::policy::EvictionPolicy::lru())
-                .build(),
-            #[cfg(feature = "saml")]
-            verifying: tokio::sync::Semaphore::new(VERIFYING),
+            flows: Flows::new(),
             runtime,
         };
         if let Some(signing) = signing {
@@ -267,40 +245,6 @@ impl Access {
 
     pub(crate) const fn seal(&self) -> &SealingKey {
         &self.seal
-    }
-
-    /// Uses something up; false where it was used before.
-    pub(crate) fn use_up(&self, id: &str) -> bool {
-        self.used.entry_by_ref(id).or_insert(()).is_fresh()
-    }
-
-    /// Remembers what a login is for.
-    #[cfg(feature = "saml")]
-    pub(crate) fn remember_begun(&self, state: &State) {
-        self.begun.insert(state.flow.clone(), state.clone());
-    }
-
-    /// What the login of that name is for, where this node began it and remembers it.
-    #[cfg(feature = "saml")]
-    pub(crate) fn begun(&self, flow: &str) -> Option<State> {
-        self.begun.get(flow)
-    }
-
-    /// Does what takes the processor for long, out of the way of all that waits; `None` where too many others do.
-    #[cfg(feature = "saml")]
-    pub(crate) async fn verify<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-        let _turn = tokio::time::timeout(VERIFYING_WAIT, self.verifying.acquire()).await.ok()?.ok()?;
-        tokio::task::spawn_blocking(work).await.ok()
-    }
-
-    pub(crate) fn is_used_up(&self, id: &str) -> bool {
-        self.used.contains_key(id)
-    }
-
-    /// Remembers that something was used, on every node; `None` where the store does not answer.
-    #[cfg(feature = "saml")]
-    pub(crate) async fn first_use(&self, name: &str, until: UnixTime) -> Option<bool> {
-        self.store.first_use(name, until).await.map_err(|error| self.store_failed(&error)).ok()
     }
 
     /// The team's signing keys; a remote team's are not ours.
@@ -506,17 +450,8 @@ impl std::fmt::Debug for Access {
     }
 }
 
-/// Longer than any flow or hand-over lives.
-const USED_FOR: Duration = Duration::from_secs(1800);
 /// No configuration lets a token live longer: thirty days of the team's session, and as many of an application's after it.
 const LONGEST_LIVED: Duration = Duration::from_secs(61 * 24 * 3600);
 const ASKING: Duration = Duration::from_secs(60);
-const MAX_USED: u64 = 1_000_000;
-#[cfg(feature = "saml")]
-const MAX_BEGUN_BYTES: u64 = 16 << 20;
-#[cfg(feature = "saml")]
-const VERIFYING: usize = 2;
-#[cfg(feature = "saml")]
-const VERIFYING_WAIT: Duration = Duration::from_secs(5);
 const MAX_COOKIES: usize = 4;
 const RETRY_IDENTITY: Duration = Duration::from_secs(2);

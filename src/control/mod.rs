@@ -7,6 +7,7 @@
 mod access;
 mod compile;
 mod evaluations;
+mod flows;
 mod geo;
 mod leave;
 mod record;
