@@ -8,7 +8,7 @@ use roxmltree::Node;
 use serde_json::{Map, Value};
 
 use super::envelope::{Content, Envelope};
-use super::error::{EmailSource, SPACE_AROUND, tame};
+use super::error::{ENDLESS, EmailSource, SPACE_AROUND, tame};
 use super::signature::Signed;
 use super::tree::{self, ASSERTION};
 use super::{Expected, SamlError, ServiceProvider};
@@ -75,8 +75,8 @@ pub(super) fn read(signed: &Signed, provider: &ServiceProvider, expected: &Expec
     let id = id.ok_or(SamlError::Shape("the assertion has no id, or is not of version 2.0"))?.to_owned();
     provider.check_issuer(parts.issuer)?;
 
-    let clock = Clock { expected, issued: time(assertion, "IssueInstant")?.ok_or(SamlError::Shape(UNDATED))? };
-    clock.begun(clock.issued)?;
+    let clock = Clock { expected };
+    clock.begun(time(assertion, "IssueInstant")?.ok_or(SamlError::Shape(UNDATED))?)?;
     let name_id = name_id(parts.subject, provider)?;
     let confirmed = confirmed(parts.subject, provider, &clock)?;
     let valid = conditions(parts.conditions, provider, &clock)?;
@@ -132,30 +132,28 @@ impl<'n, 'i> Parts<'n, 'i> {
 
 struct Clock<'a> {
     expected: &'a Expected<'a>,
-    issued: UnixTime,
 }
 
 impl Clock<'_> {
     fn begun(&self, time: UnixTime) -> Result<(), SamlError> {
-        if time <= self.expected.now.after(self.expected.leeway()) { Ok(()) } else { Err(self.apart(time)) }
+        let now = self.expected.now;
+        let behind = SamlError::Early { seconds: time.since(now).as_secs() };
+        if time <= now.after(self.expected.leeway()) { Ok(()) } else { Err(behind) }
     }
 
     fn not_over(&self, time: UnixTime) -> Result<(), SamlError> {
-        if time.after(self.expected.leeway()) > self.expected.now { Ok(()) } else { Err(self.apart(self.issued)) }
+        let now = self.expected.now;
+        let over = SamlError::Over { seconds: now.since(time).as_secs() };
+        if time.after(self.expected.leeway()) > now { Ok(()) } else { Err(over) }
     }
 
-    fn window(&self, node: Node<'_, '_>) -> Result<UnixTime, SamlError> {
-        let end = time(node, "NotOnOrAfter")?.ok_or(SamlError::Bearer("it has no end"))?;
+    fn window(&self, node: Node<'_, '_>, endless: &'static str) -> Result<UnixTime, SamlError> {
+        let end = time(node, "NotOnOrAfter")?.ok_or(SamlError::Bearer(endless))?;
         if let Some(start) = time(node, "NotBefore")? {
             self.begun(start)?;
         }
         self.not_over(end)?;
         Ok(end)
-    }
-
-    fn apart(&self, from: UnixTime) -> SamlError {
-        let seconds = |time: UnixTime| i64::try_from(time.0).unwrap_or(i64::MAX);
-        SamlError::Time { seconds: seconds(self.expected.now).saturating_sub(seconds(from)) }
     }
 }
 
@@ -231,7 +229,7 @@ fn confirmed(subject: Node<'_, '_>, provider: &ServiceProvider, clock: &Clock<'_
             Some(recipient) if recipient == provider.acs() => {}
             other => return Err(SamlError::Recipient(tame(other.unwrap_or_default()))),
         }
-        clock.window(data)
+        clock.window(data, ENDLESS[0])
     };
     let bearers = tree::elements(subject)?.into_iter().filter(|node| node.attribute("Method") == Some(BEARER));
     let mut outcome = Err(SamlError::Bearer("it has no confirmation by bearer"));
@@ -246,7 +244,7 @@ fn confirmed(subject: Node<'_, '_>, provider: &ServiceProvider, clock: &Clock<'_
 
 /// SAML Core 2.5.1. Gives the end.
 fn conditions(node: Node<'_, '_>, provider: &ServiceProvider, clock: &Clock<'_>) -> Result<UnixTime, SamlError> {
-    let end = clock.window(node)?;
+    let end = clock.window(node, ENDLESS[1])?;
     let mut restricted = false;
     for condition in tree::elements(node)? {
         if tree::is(condition, ASSERTION, "AudienceRestriction") {
