@@ -32,8 +32,6 @@ pub struct SamlIdentity {
     /// What applications are to be sent of it: one header for each value, at most 64 and of 4 KiB together, each of which a
     /// request can carry.
     pub headers: Vec<(HeaderName, String)>,
-    /// How the person was authenticated (`AuthnContextClassRef`).
-    pub context: Option<String>,
     /// When the provider's own session with the person ends, where it says so.
     pub session_ends: Option<UnixTime>,
 }
@@ -80,7 +78,7 @@ pub(super) fn read(signed: &Signed, provider: &ServiceProvider, expected: &Expec
     let name_id = name_id(parts.subject, provider)?;
     let confirmed = confirmed(parts.subject, provider, &clock)?;
     let valid = conditions(parts.conditions, provider, &clock)?;
-    let login = Login::read(&parts.authentications, &clock)?;
+    let session_ends = session(&parts.authentications, &clock)?;
 
     let attributes = Attributes { statements: &parts.attributes };
     let (subject, email) = person(name_id, &attributes, provider)?;
@@ -96,8 +94,7 @@ pub(super) fn read(signed: &Signed, provider: &ServiceProvider, expected: &Expec
                 .map(|name| Ok((name.to_owned(), attributes.find(name)?)))
                 .collect::<Result<_, SamlError>>()?,
             headers: headers(&attributes, provider)?,
-            context: login.context,
-            session_ends: login.session_ends,
+            session_ends,
         },
     })
 }
@@ -263,32 +260,26 @@ fn conditions(node: Node<'_, '_>, provider: &ServiceProvider, clock: &Clock<'_>)
     if restricted { Ok(end) } else { Err(SamlError::Bearer("it names no audience")) }
 }
 
-struct Login {
-    context: Option<String>,
-    session_ends: Option<UnixTime>,
-}
-
-impl Login {
-    /// SAML Core 2.7.2.
-    fn read(statements: &[Node<'_, '_>], clock: &Clock<'_>) -> Result<Self, SamlError> {
-        let Some(first) = statements.first() else { return Err(SamlError::Bearer("it tells of no login")) };
-        let mut session_ends: Option<UnixTime> = None;
-        for statement in statements {
-            let at = time(*statement, "AuthnInstant")?.ok_or(SamlError::Shape(UNDATED))?;
-            if clock.expected.fresh && at.after(clock.expected.leeway()) < clock.expected.requested_at {
-                return Err(SamlError::NotFresh);
-            }
-            if let Some(end) = time(*statement, "SessionNotOnOrAfter")? {
-                // Without leeway: there would be no session of ours to give.
-                if end <= clock.expected.now {
-                    return Err(SamlError::SessionOver);
-                }
-                session_ends = Some(session_ends.map_or(end, |earlier| earlier.min(end)));
-            }
-        }
-        let class = first.descendants().find(|node| tree::is(*node, ASSERTION, "AuthnContextClassRef"));
-        Ok(Self { context: class.map(tree::text).transpose()?.map(|text| tame(&text)), session_ends })
+/// SAML Core 2.7.2. Gives the end of the provider's session, where it has one.
+fn session(statements: &[Node<'_, '_>], clock: &Clock<'_>) -> Result<Option<UnixTime>, SamlError> {
+    if statements.is_empty() {
+        return Err(SamlError::Bearer("it tells of no login"));
     }
+    let mut session_ends: Option<UnixTime> = None;
+    for statement in statements {
+        let at = time(*statement, "AuthnInstant")?.ok_or(SamlError::Shape(UNDATED))?;
+        if clock.expected.fresh && at.after(clock.expected.leeway()) < clock.expected.requested_at {
+            return Err(SamlError::NotFresh);
+        }
+        if let Some(end) = time(*statement, "SessionNotOnOrAfter")? {
+            // Without leeway: there would be no session of ours to give.
+            if end <= clock.expected.now {
+                return Err(SamlError::SessionOver);
+            }
+            session_ends = Some(session_ends.map_or(end, |earlier| earlier.min(end)));
+        }
+    }
+    Ok(session_ends)
 }
 
 struct Attributes<'s, 'n, 'i> {

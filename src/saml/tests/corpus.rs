@@ -206,6 +206,7 @@ fn genuine() -> Vec<Row> {
         )),
         ("white space between elements", Alice, swap(&signed(), "<saml2p:Status ", "\n\t<saml2p:Status ")),
         ("an unsigned attribute on the response", Alice, swap(&signed(), "<saml2p:Response ", r#"<saml2p:Response Consent="x" "#)),
+        ("a byte order mark", Alice, format!("\u{feff}{}", signed())),
         ("no declaration", Alice, signed().split_once("?>").unwrap().1.to_owned()),
         ("one-time use", Alice, saying("</saml2:Conditions>", "<saml2:OneTimeUse/></saml2:Conditions>")),
         ("several audiences", Alice, saying("<saml2:Audience>", "<saml2:Audience>https://other.example</saml2:Audience><saml2:Audience>")),

@@ -38,7 +38,6 @@ fn everything_is_read() {
     assert_eq!(identity.headers.len(), 1);
     assert_eq!(identity.headers[0].0, "x-department");
     assert_eq!(identity.headers[0].1, "Research");
-    assert_eq!(identity.context.as_deref(), Some("urn:oasis:names:tc:SAML:2.0:ac:classes:PasswordProtectedTransport"));
     assert_eq!(identity.session_ends, None);
 }
 
