@@ -103,7 +103,7 @@ pub enum LoginFailure {
     /// The SAML response proves nothing.
     #[cfg(feature = "saml")]
     #[error("the SAML response is refused at the step `{}`", .0.step().as_str())]
-    Saml(#[source] SamlError),
+    Saml(#[from] SamlError),
     /// There is no address to know the person by.
     #[error("the e-mail address is refused")]
     Email(#[source] EmailFailure),
@@ -326,7 +326,10 @@ impl LoginFailure {
                 },
                 SamlStep::Decryption => "saml_encryption",
                 SamlStep::Signature => "saml_signature",
-                SamlStep::Conditions => "saml_conditions",
+                SamlStep::Conditions => match error {
+                    SamlError::Early { .. } => "clock_skew",
+                    _ => "saml_conditions",
+                },
                 SamlStep::Identity => "saml_identity",
             },
             Self::Email(_) => "email_refused",
@@ -353,9 +356,12 @@ impl LoginFailure {
             #[cfg(feature = "saml")]
             Self::Saml(error) => match error {
                 // What answers no login of this browser's, or one that is over.
-                SamlError::Unsolicited | SamlError::Request | SamlError::Replayed | SamlError::SessionOver => {
-                    Blame::Browser
-                }
+                SamlError::Early { .. } => Blame::Provider,
+                SamlError::Over { .. }
+                | SamlError::Unsolicited
+                | SamlError::Request
+                | SamlError::Replayed
+                | SamlError::SessionOver => Blame::Browser,
                 _ => Blame::Person,
             },
             // Of all errors only this one is about the code; the others are about our configuration or the provider.
@@ -389,7 +395,9 @@ impl LoginFailure {
             Self::Saml(SamlError::NoEmail(_) | SamlError::BadEmail(_)) => {
                 "Your identity provider gave no usable e-mail address."
             }
-            Self::ClockSkew { .. } => "The clocks of this service and of the identity provider differ too much.",
+            #[cfg(feature = "saml")]
+            Self::Saml(SamlError::Early { .. }) => SKEW,
+            Self::ClockSkew { .. } => SKEW,
             _ => match self.blame() {
                 Blame::Provider => "The identity provider cannot be used at the moment.",
                 Blame::Person => "The identity provider's answer could not be accepted.",
@@ -466,5 +474,6 @@ impl fmt::Display for Endpoint {
     }
 }
 
+const SKEW: &str = "The clocks of this service and of the identity provider differ too much.";
 /// Beyond this an ID token is old or forged rather than told by another clock, in seconds.
 const MAX_SKEW_TOLD: u64 = 600;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{KIND_SAML, LoginFailure, Profile};
 use crate::model::{Groups, GroupsSeen, GroupsSource, IdpId, IdpRef, UnixTime};
-use crate::saml::{AuthnRequest, Expected, Message, RequestError, SamlError, ServiceProvider, Verified};
+use crate::saml::{AuthnRequest, Expected, Message, RequestError, ServiceProvider, Verified};
 use crate::token::SigningKey;
 
 /// A SAML connection. Nothing of it waits: the browser carries every message.
@@ -150,19 +150,5 @@ impl SamlAnswer {
             session_ends: identity.session_ends,
             id_token: None,
         })
-    }
-}
-
-/// Beyond this an assertion is old rather than told by another clock, in seconds.
-const MAX_SKEW_TOLD: u64 = 600;
-
-impl From<SamlError> for LoginFailure {
-    fn from(error: SamlError) -> Self {
-        match error {
-            SamlError::Time { seconds } if seconds.unsigned_abs() <= MAX_SKEW_TOLD => {
-                Self::ClockSkew { seconds: seconds.unsigned_abs() }
-            }
-            other => Self::Saml(other),
-        }
     }
 }

@@ -8,7 +8,7 @@ use roxmltree::Node;
 use serde_json::{Map, Value};
 
 use super::envelope::{Content, Envelope};
-use super::error::{EmailSource, SPACE_AROUND, tame};
+use super::error::{ENDLESS, EmailSource, SPACE_AROUND, tame};
 use super::signature::Signed;
 use super::tree::{self, ASSERTION};
 use super::{Expected, SamlError, ServiceProvider};
@@ -32,8 +32,6 @@ pub struct SamlIdentity {
     /// What applications are to be sent of it: one header for each value, at most 64 and of 4 KiB together, each of which a
     /// request can carry.
     pub headers: Vec<(HeaderName, String)>,
-    /// How the person was authenticated (`AuthnContextClassRef`).
-    pub context: Option<String>,
     /// When the provider's own session with the person ends, where it says so.
     pub session_ends: Option<UnixTime>,
 }
@@ -75,12 +73,12 @@ pub(super) fn read(signed: &Signed, provider: &ServiceProvider, expected: &Expec
     let id = id.ok_or(SamlError::Shape("the assertion has no id, or is not of version 2.0"))?.to_owned();
     provider.check_issuer(parts.issuer)?;
 
-    let clock = Clock { expected, issued: time(assertion, "IssueInstant")?.ok_or(SamlError::Shape(UNDATED))? };
-    clock.begun(clock.issued)?;
+    let clock = Clock { expected };
+    clock.begun(time(assertion, "IssueInstant")?.ok_or(SamlError::Shape(UNDATED))?)?;
     let name_id = name_id(parts.subject, provider)?;
     let confirmed = confirmed(parts.subject, provider, &clock)?;
     let valid = conditions(parts.conditions, provider, &clock)?;
-    let login = Login::read(&parts.authentications, &clock)?;
+    let session_ends = session(&parts.authentications, &clock)?;
 
     let attributes = Attributes { statements: &parts.attributes };
     let (subject, email) = person(name_id, &attributes, provider)?;
@@ -96,8 +94,7 @@ pub(super) fn read(signed: &Signed, provider: &ServiceProvider, expected: &Expec
                 .map(|name| Ok((name.to_owned(), attributes.find(name)?)))
                 .collect::<Result<_, SamlError>>()?,
             headers: headers(&attributes, provider)?,
-            context: login.context,
-            session_ends: login.session_ends,
+            session_ends,
         },
     })
 }
@@ -132,30 +129,28 @@ impl<'n, 'i> Parts<'n, 'i> {
 
 struct Clock<'a> {
     expected: &'a Expected<'a>,
-    issued: UnixTime,
 }
 
 impl Clock<'_> {
     fn begun(&self, time: UnixTime) -> Result<(), SamlError> {
-        if time <= self.expected.now.after(self.expected.leeway()) { Ok(()) } else { Err(self.apart(time)) }
+        let now = self.expected.now;
+        let behind = SamlError::Early { seconds: time.since(now).as_secs() };
+        if time <= now.after(self.expected.leeway()) { Ok(()) } else { Err(behind) }
     }
 
     fn not_over(&self, time: UnixTime) -> Result<(), SamlError> {
-        if time.after(self.expected.leeway()) > self.expected.now { Ok(()) } else { Err(self.apart(self.issued)) }
+        let now = self.expected.now;
+        let over = SamlError::Over { seconds: now.since(time).as_secs() };
+        if time.after(self.expected.leeway()) > now { Ok(()) } else { Err(over) }
     }
 
-    fn window(&self, node: Node<'_, '_>) -> Result<UnixTime, SamlError> {
-        let end = time(node, "NotOnOrAfter")?.ok_or(SamlError::Bearer("it has no end"))?;
+    fn window(&self, node: Node<'_, '_>, endless: &'static str) -> Result<UnixTime, SamlError> {
+        let end = time(node, "NotOnOrAfter")?.ok_or(SamlError::Bearer(endless))?;
         if let Some(start) = time(node, "NotBefore")? {
             self.begun(start)?;
         }
         self.not_over(end)?;
         Ok(end)
-    }
-
-    fn apart(&self, from: UnixTime) -> SamlError {
-        let seconds = |time: UnixTime| i64::try_from(time.0).unwrap_or(i64::MAX);
-        SamlError::Time { seconds: seconds(self.expected.now).saturating_sub(seconds(from)) }
     }
 }
 
@@ -231,7 +226,7 @@ fn confirmed(subject: Node<'_, '_>, provider: &ServiceProvider, clock: &Clock<'_
             Some(recipient) if recipient == provider.acs() => {}
             other => return Err(SamlError::Recipient(tame(other.unwrap_or_default()))),
         }
-        clock.window(data)
+        clock.window(data, ENDLESS[0])
     };
     let bearers = tree::elements(subject)?.into_iter().filter(|node| node.attribute("Method") == Some(BEARER));
     let mut outcome = Err(SamlError::Bearer("it has no confirmation by bearer"));
@@ -246,7 +241,7 @@ fn confirmed(subject: Node<'_, '_>, provider: &ServiceProvider, clock: &Clock<'_
 
 /// SAML Core 2.5.1. Gives the end.
 fn conditions(node: Node<'_, '_>, provider: &ServiceProvider, clock: &Clock<'_>) -> Result<UnixTime, SamlError> {
-    let end = clock.window(node)?;
+    let end = clock.window(node, ENDLESS[1])?;
     let mut restricted = false;
     for condition in tree::elements(node)? {
         if tree::is(condition, ASSERTION, "AudienceRestriction") {
@@ -265,32 +260,26 @@ fn conditions(node: Node<'_, '_>, provider: &ServiceProvider, clock: &Clock<'_>)
     if restricted { Ok(end) } else { Err(SamlError::Bearer("it names no audience")) }
 }
 
-struct Login {
-    context: Option<String>,
-    session_ends: Option<UnixTime>,
-}
-
-impl Login {
-    /// SAML Core 2.7.2.
-    fn read(statements: &[Node<'_, '_>], clock: &Clock<'_>) -> Result<Self, SamlError> {
-        let Some(first) = statements.first() else { return Err(SamlError::Bearer("it tells of no login")) };
-        let mut session_ends: Option<UnixTime> = None;
-        for statement in statements {
-            let at = time(*statement, "AuthnInstant")?.ok_or(SamlError::Shape(UNDATED))?;
-            if clock.expected.fresh && at.after(clock.expected.leeway()) < clock.expected.requested_at {
-                return Err(SamlError::NotFresh);
-            }
-            if let Some(end) = time(*statement, "SessionNotOnOrAfter")? {
-                // Without leeway: there would be no session of ours to give.
-                if end <= clock.expected.now {
-                    return Err(SamlError::SessionOver);
-                }
-                session_ends = Some(session_ends.map_or(end, |earlier| earlier.min(end)));
-            }
-        }
-        let class = first.descendants().find(|node| tree::is(*node, ASSERTION, "AuthnContextClassRef"));
-        Ok(Self { context: class.map(tree::text).transpose()?.map(|text| tame(&text)), session_ends })
+/// SAML Core 2.7.2. Gives the end of the provider's session, where it has one.
+fn session(statements: &[Node<'_, '_>], clock: &Clock<'_>) -> Result<Option<UnixTime>, SamlError> {
+    if statements.is_empty() {
+        return Err(SamlError::Bearer("it tells of no login"));
     }
+    let mut session_ends: Option<UnixTime> = None;
+    for statement in statements {
+        let at = time(*statement, "AuthnInstant")?.ok_or(SamlError::Shape(UNDATED))?;
+        if clock.expected.fresh && at.after(clock.expected.leeway()) < clock.expected.requested_at {
+            return Err(SamlError::NotFresh);
+        }
+        if let Some(end) = time(*statement, "SessionNotOnOrAfter")? {
+            // Without leeway: there would be no session of ours to give.
+            if end <= clock.expected.now {
+                return Err(SamlError::SessionOver);
+            }
+            session_ends = Some(session_ends.map_or(end, |earlier| earlier.min(end)));
+        }
+    }
+    Ok(session_ends)
 }
 
 struct Attributes<'s, 'n, 'i> {

@@ -39,8 +39,8 @@ pub enum SamlError {
         /// What it says about it.
         message: Option<String>,
     },
-    /// For another address.
-    #[error("the SAML response was sent to another address: `{0}`")]
+    /// For another address; none where it is empty.
+    #[error("{}", addressed(.0, "the SAML response was sent to another address", "the SAML response names no address of its own"))]
     Destination(String),
     /// It answers no request at all: a login that the identity provider began.
     #[error("the SAML response answers no request of ours")]
@@ -82,14 +82,22 @@ pub enum SamlError {
     /// For somebody else.
     #[error("the assertion is for another audience: `{0}`")]
     Audience(String),
-    /// Its bearer is to bring it to another address.
-    #[error("the assertion is for another recipient: `{0}`")]
+    /// Its bearer is to bring it to another address; none where it is empty.
+    #[error("{}", addressed(.0, "the assertion is for another recipient", "the assertion names no recipient"))]
     Recipient(String),
-    /// Its time is over, or has not begun.
-    #[error("the assertion is not good at this time: the clocks differ by about {seconds} s")]
-    Time {
-        /// How far ours is ahead, if the assertion is as new as it should be; negative where it is behind.
-        seconds: i64,
+    /// It was issued, or begins, in our future: the clocks differ.
+    #[error(
+        "the assertion is not good yet: the identity provider's clock is ahead of this machine's by about {seconds} s"
+    )]
+    Early {
+        /// How far, if it is as new as it should be.
+        seconds: u64,
+    },
+    /// Its time is over, as that of a form that was sent again is.
+    #[error("the assertion is over since {seconds} s")]
+    Over {
+        /// How long.
+        seconds: u64,
     },
     /// The provider's own session with the person is over, by its word (SAML Core 2.7.2).
     #[error("the identity provider's session is over (`SessionNotOnOrAfter`)")]
@@ -215,7 +223,8 @@ impl SamlError {
             }
             Self::Audience(_)
             | Self::Recipient(_)
-            | Self::Time { .. }
+            | Self::Early { .. }
+            | Self::Over { .. }
             | Self::SessionOver
             | Self::NotFresh
             | Self::Bearer(_)
@@ -249,7 +258,14 @@ impl SamlError {
                 "begin at the application's own address: logins that the identity provider begins are not taken; for a tile there, \
                  link the address of the application"
             }
-            Self::Time { .. } => "set both clocks by NTP",
+            Self::Early { .. } => "set both clocks by NTP",
+            Self::Over { .. } => "begin anew; where it happens to everybody, set both clocks by NTP",
+            Self::NotFresh => {
+                "have the identity provider heed ForceAuthn (in Okta, Honor Force Authentication), or take `force_authn` away"
+            }
+            Self::Bearer(what) if ENDLESS.contains(what) => {
+                "have the identity provider write `NotOnOrAfter` into the conditions and the confirmation of its assertions"
+            }
             Self::SessionOver => {
                 "begin anew; where it happens to everybody, set both clocks by NTP, and look how long the identity provider lets its \
                  sessions last"
@@ -297,6 +313,10 @@ fn status_advice(code: &str) -> Option<&'static str> {
     })
 }
 
+fn addressed(to: &str, other: &str, none: &str) -> String {
+    if to.is_empty() { none.to_owned() } else { format!("{other}: `{to}`") }
+}
+
 fn text(message: &Option<String>) -> String {
     message.as_deref().map(|text| format!(": `{text}`")).unwrap_or_default()
 }
@@ -313,6 +333,8 @@ pub(super) fn tame(text: &str) -> String {
     text.trim().chars().take(QUOTED).map(|c| if odd(c) { ' ' } else { c }).collect()
 }
 
+/// What a confirmation and conditions lack that have no end.
+pub(super) const ENDLESS: [&str; 2] = ["its confirmation has no end", "its conditions have no end"];
 /// A fault that people can mend.
 pub(super) const SPACE_AROUND: &str = "has a value with white space around it";
 /// How many characters of a message are quoted.

@@ -15,7 +15,11 @@ pub(super) fn open(field: &str) -> Result<String, SamlError> {
     if field.len() > MAX_FIELD {
         return Err(SamlError::TooLong);
     }
-    let text = String::from_utf8(base64(field).ok_or(SamlError::Encoding)?).map_err(|_| SamlError::Encoding)?;
+    let mut text = String::from_utf8(base64(field).ok_or(SamlError::Encoding)?).map_err(|_| SamlError::Encoding)?;
+    // The byte order mark is no part of the document (XML 1.0, 4.3.3).
+    if text.starts_with(BYTE_ORDER_MARK) {
+        text.remove(0);
+    }
     check(&text)?;
     Ok(text)
 }
@@ -120,6 +124,7 @@ fn tag(text: &[u8]) -> Tag {
     Tag { length: text.len(), attributes, empty: true }
 }
 
+const BYTE_ORDER_MARK: char = '\u{feff}';
 /// In bytes, of a decoded message.
 pub(super) const MAX_MESSAGE: usize = 256 * 1024;
 /// Base64 of [`MAX_MESSAGE`], with room for line ends.

@@ -42,3 +42,17 @@ fn each_mistake_of_a_configuration_is_named_with_its_remedy() {
     }
     assert_eq!(refused("of_their_own").advice(), None, "nobody knows");
 }
+
+#[cfg(feature = "saml")]
+#[test]
+fn an_assertion_that_is_over_is_no_matter_of_clocks() {
+    use crate::saml::{SamlError, Step as SamlStep};
+    let over = LoginFailure::from(SamlError::Over { seconds: 120 });
+    assert_eq!((over.id(), over.blame()), ("saml_conditions", Blame::Browser));
+    assert!(over.advice().unwrap().contains("begin anew"));
+    assert_eq!(LoginFailure::from(SamlError::SessionOver).blame(), Blame::Browser);
+    let early = LoginFailure::from(SamlError::Early { seconds: 90 });
+    assert_eq!((early.id(), early.blame()), ("clock_skew", Blame::Provider));
+    assert_eq!(early.step(), Step::Saml(SamlStep::Conditions));
+    assert!(early.sentence().contains("clocks") && early.advice().unwrap().contains("NTP"));
+}

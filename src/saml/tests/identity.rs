@@ -38,7 +38,6 @@ fn everything_is_read() {
     assert_eq!(identity.headers.len(), 1);
     assert_eq!(identity.headers[0].0, "x-department");
     assert_eq!(identity.headers[0].1, "Research");
-    assert_eq!(identity.context.as_deref(), Some("urn:oasis:names:tc:SAML:2.0:ac:classes:PasswordProtectedTransport"));
     assert_eq!(identity.session_ends, None);
 }
 
@@ -252,4 +251,27 @@ fn what_a_message_says_is_quoted_in_one_short_line() {
     );
     let error = ServiceProvider::new(settings()).unwrap().verify(&field(&status), &EXPECTED).unwrap_err();
     assert_eq!(error.to_string(), "the identity provider answered `Responder`: `a  b`");
+}
+
+#[test]
+fn what_is_over_is_not_what_is_early() {
+    const IN_TIME: &str = r#"NotBefore="2027-01-15T07:55:00.124Z" NotOnOrAfter="2027-01-15T08:05:00.124Z""#;
+    const ISSUED: &str = r#"ID="assertion" IssueInstant="2027-01-15T08:00:00.123Z""#;
+    let at = |from: &str, to: &str| read(settings(), &swap(&response(), from, to)).unwrap_err();
+    // A form that was sent again seven minutes later: nobody's clock is wrong.
+    let over = at(IN_TIME, r#"NotBefore="2027-01-15T07:48:00Z" NotOnOrAfter="2027-01-15T07:58:00Z""#);
+    assert_eq!(over, SamlError::Over { seconds: 120 });
+    let early = at(IN_TIME, r#"NotBefore="2027-01-15T09:55:00Z" NotOnOrAfter="2027-01-15T10:05:00Z""#);
+    assert_eq!(early, SamlError::Early { seconds: 6900 });
+    assert_eq!(at(ISSUED, &ISSUED.replace("08:00:00.123Z", "08:02:00Z")), SamlError::Early { seconds: 120 });
+}
+
+#[test]
+fn what_can_be_mended_at_the_provider_is_said_to_be() {
+    let refused = |from: &str, to: &str| read(settings(), &swap(&response(), from, to)).unwrap_err();
+    let endless = refused(r#"NotBefore="2027-01-15T07:55:00.124Z" NotOnOrAfter="2027-01-15T08:05:00.124Z""#, "");
+    assert!(endless.advice().unwrap().contains("`NotOnOrAfter`"), "{endless}");
+    let nowhere = refused(&format!(r#" Recipient="{ACS}""#), "");
+    assert!(nowhere.advice().unwrap().contains("ACS"), "{nowhere}");
+    assert!(SamlError::NotFresh.advice().unwrap().contains("ForceAuthn"));
 }
