@@ -20,6 +20,7 @@ impl TestLink {
     pub(crate) const LIFETIME: Duration = Duration::from_secs(600);
 
     /// `https://<team domain>/cdn-cgi/access/test-idp/<id>?link=…`
+    #[cfg(feature = "standalone")]
     pub(crate) fn url(key: &SealingKey, team_url: &str, idp: &IdpId, now: UnixTime) -> Result<String, SealError> {
         let link = key.seal(PURPOSE, &Self { idp: idp.clone(), expires: now.after(Self::LIFETIME) })?;
         Ok(format!("{team_url}{}/test-idp/{}?link={link}", Endpoint::PREFIX, idp.0))
