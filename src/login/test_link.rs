@@ -2,9 +2,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cookie::{SealError, SealingKey};
+use crate::cookie::SealingKey;
 use crate::model::{IdpId, UnixTime};
-use crate::route::Endpoint;
 
 /// Leave to try an identity provider out (§1.5): for ten minutes, for whoever has the link. No session comes of it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -21,9 +20,14 @@ impl TestLink {
 
     /// `https://<team domain>/cdn-cgi/access/test-idp/<id>?link=…`
     #[cfg(feature = "standalone")]
-    pub(crate) fn url(key: &SealingKey, team_url: &str, idp: &IdpId, now: UnixTime) -> Result<String, SealError> {
+    pub(crate) fn url(
+        key: &SealingKey,
+        team_url: &str,
+        idp: &IdpId,
+        now: UnixTime,
+    ) -> Result<String, crate::cookie::SealError> {
         let link = key.seal(PURPOSE, &Self { idp: idp.clone(), expires: now.after(Self::LIFETIME) })?;
-        Ok(format!("{team_url}{}/test-idp/{}?link={link}", Endpoint::PREFIX, idp.0))
+        Ok(format!("{team_url}{}/test-idp/{}?link={link}", crate::route::Endpoint::PREFIX, idp.0))
     }
 
     /// Whether a link's text gives leave to try that provider out, now.
