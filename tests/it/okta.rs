@@ -289,6 +289,8 @@ async fn refresh_identity_asks_the_provider_anew() {
     assert_eq!(browser.fetch("GET", WIKI, &[], b"").await.status, 200, "nothing is known of it");
     let script = browser.fetch("GET", REFRESH, &[], b"").await;
     assert_eq!(script.status, 403, "a script begins no login");
+    let asked = browser.clone().open_until(REFRESH, &okta.issuer).await;
+    assert!(asked.query_pairs().any(|(name, value)| name == "login_hint" && value == ALICE), "{asked}");
     let page = browser.open(REFRESH).await;
     assert_eq!(page.url.as_str(), format!("{REFRESH}?success=true"), "{:#?}", browser.trail);
     assert!(page.response.text().contains(ALICE), "{}", page.response.text());
