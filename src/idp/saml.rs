@@ -101,7 +101,7 @@ impl Saml {
     /// Checks the response to the login that `pending` is of.
     ///
     /// # Errors
-    /// See [`SamlError`].
+    /// See [`crate::saml::SamlError`].
     pub fn finish(
         &self,
         pending: &SamlPending,
