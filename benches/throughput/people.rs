@@ -83,6 +83,7 @@ pub(crate) fn identity(number: usize) -> Result<Identity, Box<dyn Error>> {
         groups_seen: None,
         amr: Some(vec!["pwd".to_owned(), "mfa".to_owned()]),
         evaluations: std::collections::BTreeMap::new(),
+        beside: Vec::new(),
         claims: serde_json::Map::new(),
         headers: Vec::new(),
         at: UnixTime::now(),

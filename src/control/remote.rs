@@ -232,6 +232,7 @@ fn read_identity(document: &[u8], now: UnixTime) -> Result<Identity, String> {
         // There it is empty where it is not known.
         amr: document.amr.filter(|methods| !methods.is_empty()),
         evaluations: BTreeMap::new(),
+        beside: Vec::new(),
         claims: document.oidc_fields,
         // The document has none, and this node knows none of their names.
         headers: Vec::new(),

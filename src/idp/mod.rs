@@ -296,7 +296,23 @@ impl Profile {
             id_token: _,
         } = self;
         let evaluations = BTreeMap::new();
-        Identity { user, subject, email, name, idp, groups, groups_seen, amr, claims, evaluations, headers, at, ip }
+        let beside = Vec::new();
+        Identity {
+            user,
+            subject,
+            email,
+            name,
+            idp,
+            groups,
+            groups_seen,
+            amr,
+            claims,
+            evaluations,
+            headers,
+            beside,
+            at,
+            ip,
+        }
     }
 }
 

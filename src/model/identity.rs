@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use super::{Host, IdpId, UnixTime, UserId};
+use super::{Host, IdentityNonce, IdpId, UnixTime, UserId};
 
 /// Who a person is, as an identity provider said it at login: the record behind a session.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,6 +39,9 @@ pub struct Identity {
     /// What origins are sent of the person beside their address: names of headers in lower case, each with one value.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<(String, String)>,
+    /// The same person's logins through other providers, in the same browser: all of them end together.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<IdentityNonce>,
     /// When the provider was asked.
     pub at: UnixTime,
     /// The address the login came from.

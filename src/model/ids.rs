@@ -94,8 +94,23 @@ impl fmt::Display for Aud {
 }
 
 /// Names one login: the key of its identity record, and what a logout revokes. Sixteen characters, 95 bits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct IdentityNonce([u8; 16]);
+
+impl TryFrom<String> for IdentityNonce {
+    type Error = InvalidId;
+
+    fn try_from(text: String) -> Result<Self, InvalidId> {
+        Self::parse(&text)
+    }
+}
+
+impl From<IdentityNonce> for String {
+    fn from(nonce: IdentityNonce) -> Self {
+        nonce.as_str().to_owned()
+    }
+}
 
 impl IdentityNonce {
     /// A new one, from the operating system's randomness.

@@ -10,7 +10,7 @@ use crate::cookie::FLOW_PREFIX;
 use crate::engine::{Application, Snapshot};
 use crate::idp::{Callback, LoginFailure, Pending, Profile};
 use crate::login::{Flow, FlowCookies, State};
-use crate::model::{IdpId, Secret};
+use crate::model::{IdentityNonce, IdpId, Secret};
 use crate::observe::audit::Via;
 use crate::observe::metrics::Login as Outcome;
 
@@ -33,20 +33,31 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
         }
     };
     let outcome = finish(access, &sealed, &flow.pending, request).await.map(Some);
-    conclude(access, &snapshot, &errand, (outcome, &flow.pending.idp), &state.flow, request).await
+    let answer = Answer { outcome, idp: &flow.pending.idp, before: None };
+    conclude(access, &snapshot, &errand, answer, &state.flow, request).await
 }
 
-/// What a provider's answer led to; `None` where our own store failed. The flow is over.
+/// A provider's answer.
+pub(super) struct Answer<'a> {
+    /// Who it is; `None` where our own store failed.
+    pub(super) outcome: Result<Option<Profile>, LoginFailure>,
+    /// Which provider.
+    pub(super) idp: &'a IdpId,
+    /// The login that the browser had when it left, where it may not show it on its way back.
+    pub(super) before: Option<IdentityNonce>,
+}
+
+/// What a provider's answer leads to. The flow is over.
 pub(super) async fn conclude(
     access: &Access,
     snapshot: &Snapshot,
     errand: &Errand,
-    (outcome, idp): (Result<Option<Profile>, LoginFailure>, &IdpId),
+    Answer { outcome, idp, before }: Answer<'_>,
     flow: &str,
     request: &PortalRequest,
 ) -> Response<Bytes> {
     let mut response = match outcome {
-        Ok(Some(profile)) => arrived(access, snapshot, errand, profile, request).await,
+        Ok(Some(profile)) => arrived(access, snapshot, errand, (profile, before), request).await,
         Ok(None) => respond::unavailable(request.id),
         Err(failure) => errand.failed(access, (&failure, idp), request),
     };
@@ -61,7 +72,7 @@ async fn arrived(
     access: &Access,
     snapshot: &Snapshot,
     errand: &Errand,
-    profile: Profile,
+    (profile, before): (Profile, Option<IdentityNonce>),
     request: &PortalRequest,
 ) -> Response<Bytes> {
     let destination = match errand {
@@ -69,7 +80,7 @@ async fn arrived(
         Errand::Application(destination) => Some(destination),
         Errand::Refresh => None,
     };
-    let Some(login) = access.log_in(profile, request).await else { return respond::unavailable(request.id) };
+    let Some(login) = access.log_in(profile, before, request).await else { return respond::unavailable(request.id) };
     let Some(cookie) = access.organisation_cookie(&login, request.now) else { return respond::internal(request.id) };
     let mut response = match destination {
         Some(destination) => arrive(access, snapshot, destination, &login, Via::Provider, request).await,

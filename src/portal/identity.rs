@@ -40,6 +40,7 @@ pub(crate) fn document(identity: &Identity, snapshot: &Snapshot) -> Value {
         claims: _,
         evaluations: _,
         headers: _,
+        beside: _,
         at,
         ip,
     } = identity;

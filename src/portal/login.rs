@@ -123,7 +123,7 @@ pub(super) async fn send(
     #[cfg(feature = "saml")]
     if let Some(saml) = provider.saml() {
         let fresh = hints.prompt == Some(Prompt::Login);
-        return super::saml::begin(access, saml, state, fresh, errand, request);
+        return super::saml::begin(access, saml, state, fresh, errand, request).await;
     }
     let Ok(sealed) = state.seal(access.seal()) else { return respond::internal(request.id) };
     let begun = match provider.begin(&sealed, hints, request.now).await {

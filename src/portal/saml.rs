@@ -4,13 +4,14 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::{Deserialize, Serialize};
 
-use super::callback::{conclude, late, lost_cookie};
+use super::callback::{Answer, conclude, late, lost_cookie};
 use super::errand::Errand;
 use super::pages::{SENDING_POLICY, SamlRequest};
 use super::{PortalRequest, answer, respond};
 use crate::control::Access;
 use crate::idp::{LoginFailure, Profile, Provider, Saml, SamlPending};
 use crate::login::{Flow, FlowCookies, State};
+use crate::model::IdentityNonce;
 use crate::route::Endpoint;
 use crate::saml::{Message, SamlError};
 
@@ -21,6 +22,9 @@ struct Kept {
     pending: SamlPending,
     #[serde(rename = "l")]
     state: State,
+    /// The session that the browser has: it does not come along with a form from elsewhere.
+    #[serde(rename = "b", default, skip_serializing_if = "Option::is_none")]
+    before: Option<IdentityNonce>,
 }
 
 /// Whether any provider is of SAML.
@@ -29,7 +33,7 @@ pub(super) fn is_here(access: &Access) -> bool {
 }
 
 /// Sends the browser to the provider. `fresh`: where somebody wants to be somebody else.
-pub(super) fn begin(
+pub(super) async fn begin(
     access: &Access,
     saml: &Saml,
     state: State,
@@ -37,6 +41,10 @@ pub(super) fn begin(
     errand: &Errand,
     request: &PortalRequest,
 ) -> Response<Bytes> {
+    let Ok(before) = access.organisation_session(&request.headers, request.now).await else {
+        return respond::unavailable(request.id);
+    };
+    let before = before.map(|login| login.nonce);
     let keys = access.signing();
     let key = keys.as_deref().map(|keys| keys.signer());
     let (message, pending) = match saml.begin(&state.flow, key, fresh, request.now) {
@@ -46,7 +54,7 @@ pub(super) fn begin(
     // RelayState has no room for what the login is for. The browser keeps it, but for a long address: that is here alone.
     access.remember_begun(&state);
     let id = state.flow.clone();
-    let flow = Flow::new(&id, Kept { pending, state: state.shortened() }, request.now);
+    let flow = Flow::new(&id, Kept { pending, state: state.shortened(), before }, request.now);
     let cookie = flow.to_cookie_for_forms(access.seal(), &id, request.now);
     let Some(cookie) = cookie else { return respond::internal(request.id) };
     let mut response = match message {
@@ -89,15 +97,15 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
         return lost_cookie(access, None, &relay_state, Some(&home), request);
     };
     let Some(errand) = Errand::of(&snapshot, &state) else { return respond::not_found(request.id) };
-    let pending = match flow {
-        Some(flow) if !state.has_expired(request.now) && access.use_up(&state.flow) => flow.pending.pending,
+    let Kept { pending, before, .. } = match flow {
+        Some(flow) if !state.has_expired(request.now) && access.use_up(&state.flow) => flow.pending,
         other => {
             let lost = other.is_none() && !state.has_expired(request.now) && !access.is_used_up(&state.flow);
             return late(access, &snapshot, &errand, &state, lost, request).await;
         }
     };
     let outcome = finish(access, &pending, saml_response, request).await;
-    conclude(access, &snapshot, &errand, (outcome, &pending.idp), &state.flow, request).await
+    conclude(access, &snapshot, &errand, Answer { outcome, idp: &pending.idp, before }, &state.flow, request).await
 }
 
 /// `None` where it is our own store that fails, or this node that has too much to do.

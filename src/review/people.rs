@@ -79,6 +79,7 @@ impl Person {
             amr: self.amr.clone(),
             claims,
             evaluations: self.answers(config),
+            beside: Vec::new(),
             headers: Vec::new(),
             at: UnixTime(0),
             ip: None,

@@ -283,6 +283,7 @@ impl Person {
             groups_seen: None,
             amr: None,
             evaluations: BTreeMap::new(),
+            beside: Vec::new(),
             claims: serde_json::Map::new(),
             headers: Vec::new(),
             at: UnixTime(0),

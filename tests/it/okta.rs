@@ -442,3 +442,52 @@ config = {{ client_id = "{CLIENT_ID}", client_secret = "{CLIENT_SECRET}", issuer
     assert_eq!(identity["idp"], json!({ "id": "generic", "type": "oidc" }));
     assert_eq!(Browser::new(&proxy).open_as(WIKI, "bob@example.com").await.response.status, 403);
 }
+
+/// Applications for people of one provider each, in one browser: the one must not sign out of the other.
+#[tokio::test]
+async fn two_providers_stand_side_by_side_in_one_browser() {
+    let okta = Okta::start(&[CALLBACK]);
+    let issuer = okta.issuer.clone();
+    let application = |name: &str, host: &str, idp: &str| {
+        format!(
+            r#"
+[[applications]]
+name = "{name}"
+domain = "{host}.$TLD"
+origin = "$ORIGIN"
+allowed_idps = ["{idp}"]
+auto_redirect_to_identity = true
+[[applications.policies]]
+name = "everybody"
+decision = "allow"
+include = [{{ login_method = {{ id = "{idp}" }} }}]
+"#
+        )
+    };
+    let (proxy, okta, _origin) = with(okta, |config| {
+        config.rest = format!(
+            r#"
+[[identity_providers]]
+id = "other"
+name = "Other"
+type = "oidc"
+config = {{ client_id = "{CLIENT_ID}", client_secret = "{CLIENT_SECRET}", issuer = "{issuer}" }}
+{}{}"#,
+            application("Wiki", "wiki", "okta"),
+            application("Other", "other", "other"),
+        );
+    })
+    .await;
+    let mut browser = Browser::new(&proxy);
+    assert_eq!(browser.open_as(WIKI, ALICE).await.response.status, 200);
+    assert_eq!(browser.open_as("http://other.localhost/", ALICE).await.response.status, 200);
+    for _ in 0..4 {
+        assert_eq!(browser.fetch("GET", WIKI, &[], b"").await.status, 200, "signed out of the first");
+        assert_eq!(browser.fetch("GET", "http://other.localhost/", &[], b"").await.status, 200);
+    }
+    assert_eq!(okta.count("/oauth2/v1/token").await, 2);
+    // Signing out is out of both.
+    browser.open(LOGOUT).await;
+    assert_eq!(browser.fetch("GET", "http://other.localhost/", &[], b"").await.status, 401);
+    assert_eq!(browser.fetch("GET", WIKI, &[], b"").await.status, 401, "still in the first");
+}

@@ -318,3 +318,33 @@ async fn long_bodies_are_read_only_where_there_is_saml() {
     let body = format!("SAMLResponse={}", "A".repeat(100_000));
     assert_eq!(world.browser().post_from_elsewhere(ACS, &body).await.response.status, 413);
 }
+
+/// The form from the provider brings no session along, and yet it is the browser's own that is brought up to date.
+#[tokio::test]
+async fn a_refresh_over_saml_reaches_the_sessions_that_there_are() {
+    let world = world("").await;
+    let mut browser = world.browser();
+    let (to, relay_state) = begin(&mut browser).await;
+    browser.post_from_elsewhere(ACS, &form(&response(&to, &Statement::alice()), &relay_state)).await;
+    assert_eq!(browser.fetch("GET", WIKI, &[], b"").await.status, 200);
+    let refresh = "http://access.localhost/cdn-cgi/access/refresh-identity";
+    let (to, relay_state) = request(&browser.open_until(refresh, SSO).await);
+    let moved = Statement { department: "Sales", ..Statement::alice() };
+    browser.post_from_elsewhere(ACS, &form(&response(&to, &moved), &relay_state)).await;
+    assert_eq!(browser.fetch("GET", WIKI, &[], b"").await.status, 403, "the old session, the new department");
+}
+
+#[tokio::test]
+async fn who_signs_in_as_somebody_else_over_saml_signs_the_first_out() {
+    let world = world("").await;
+    let mut browser = world.browser();
+    let (to, relay_state) = begin(&mut browser).await;
+    browser.post_from_elsewhere(ACS, &form(&response(&to, &Statement::alice()), &relay_state)).await;
+    let alices = browser.clone();
+    let switch = "http://access.localhost/cdn-cgi/access/login/wiki.localhost?redirect_url=/page&switch=1";
+    let (to, relay_state) = request(&browser.open_until(switch, SSO).await);
+    let bob = Statement { email: "bob@example.com", ..Statement::alice() };
+    browser.post_from_elsewhere(ACS, &form(&response(&to, &bob), &relay_state)).await;
+    let mut alices = alices;
+    assert_eq!(alices.fetch("GET", WIKI, &[], b"").await.status, 401, "in another tab");
+}
