@@ -367,6 +367,25 @@ fn no_change_is_overlooked() {
     let opened =
         touched("", &allow(&format!("{eng}, exclude = [{risk}]")), &allow(&format!("{everyone}, exclude = [{risk}]")));
     assert!(opened.contains("anybody"), "{opened}");
+    // Of an attribute that an assertion lacks nothing is known, so it takes one that has another value.
+    let certificate = include_str!("../../tests/saml/keys/idp.crt");
+    let campus = format!(
+        "[[identity_providers]]\nid = \"campus\"\nname = \"Campus\"\ntype = \"saml\"\n[identity_providers.config]\n\
+         issuer_url = \"http://i.example\"\nsso_target_url = \"https://i.example/sso\"\nattributes = [\"kind\"]\n\
+         idp_public_certs = [\"\"\"{certificate}\"\"\"]\n"
+    );
+    let came = "include = [{ login_method = { id = \"campus\" } }]";
+    let kind = |value: &str| {
+        format!(
+            "{{ saml = {{ attribute_name = \"kind\", attribute_value = \"{value}\", identity_provider_id = \"campus\" }} }}"
+        )
+    };
+    let but = |value: &str| allow(&format!("{came}, exclude = [{}]", kind(value)));
+    let closed = touched(&campus, &but("guest"), &allow(&format!("include = [{}]", kind("staff"))));
+    assert!(
+        closed.contains(r#"Lost, "allow by `x`", "deny (no_policy_applied)", ["anybody through campus"]"#),
+        "{closed}"
+    );
 
     let staff = |but: &str| {
         format!(
