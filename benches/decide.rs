@@ -301,6 +301,7 @@ impl World {
             groups_seen: None,
             amr: None,
             evaluations: std::collections::BTreeMap::new(),
+            beside: Vec::new(),
             claims: serde_json::Map::new(),
             headers: Vec::new(),
             at: NOW,

@@ -14,7 +14,7 @@ use super::{CountryFile, Evaluations, RemoteTeam, SigningKeys, SigningKeysError}
 use crate::cookie::{self, SealError, SealingKey};
 use crate::engine::{IdentityState, IssuerKeys, Known, Need, Snapshot};
 use crate::http_client::HttpClient;
-use crate::idp::{Profile, Provider};
+use crate::idp::Provider;
 use crate::model::{Aud, Email, Identity, IdentityNonce, Reason, Secret, UnixTime, UserId};
 use crate::observe::audit::{RunningSample, Sample};
 use crate::observe::metrics::{self, metrics};
@@ -331,116 +331,6 @@ impl Access {
         verified.filter(stands).collect()
     }
 
-    /// Writes down who logged in, and makes it known to the engine; `None` where the store does not answer.
-    /// `before`: the login that the browser had when it left for the provider, for where it does not show it now.
-    pub(crate) async fn log_in(
-        &self,
-        profile: Profile,
-        before: Option<IdentityNonce>,
-        request: &PortalRequest,
-    ) -> Option<Login> {
-        let now = request.now;
-        let services = self.services();
-        let lifetime = services.identity_lifetime;
-        let id_token = profile.id_token.clone();
-        let team = now.after(services.team_session);
-        let expires = profile.session_ends.map_or(team, |end| end.min(team));
-        let kept = async {
-            let user = self.store.user(&profile.idp.id, &profile.subject).await?;
-            let mut identity = profile.into_identity(user);
-            let mut others = self.logins_of_browser(before, request).await?;
-            // Who logs in over their own session goes on with it, under one name: what is in other tabs, and on other hosts of
-            // this browser, then ends with it.
-            let own = others.iter().position(|other| other.identity.user == identity.user);
-            let own = own.map(|place| others.swap_remove(place));
-            let nonce = own.as_ref().map_or_else(IdentityNonce::random, |own| own.nonce);
-            // Applications may each have a provider of their own: the same person may be logged in through several.
-            let same_person = |other: &Login| other.identity.email == identity.email;
-            let elsewhere = |other: &Login| other.identity.idp.id != identity.idp.id;
-            let (beside, ended): (Vec<_>, Vec<_>) = others.into_iter().partition(|o| same_person(o) && elsewhere(o));
-            identity.beside = beside.iter().map(|other| other.nonce).collect();
-            // Answers about this person may be on their way into the record.
-            let one = self.asking.get_with(nonce, Arc::default);
-            let held = one.lock().await;
-            if own.is_some()
-                && let Some(last) = self.identity(nonce, now).await?
-            {
-                identity.evaluations.clone_from(&last.evaluations);
-            }
-            self.store.put_identity(&nonce, &identity, now.after(lifetime)).await?;
-            if let Some(hint) = id_token.and_then(|token| self.logout_hint(nonce, &token)) {
-                self.store.put_logout_hint(&nonce, &hint, now.after(lifetime)).await?;
-            }
-            let identity = Arc::new(identity);
-            self.known.set_identity(nonce, IdentityState::Known(Arc::clone(&identity)));
-            drop(held);
-            for other in ended {
-                self.end_session(other.nonce, now).await?;
-            }
-            for other in beside {
-                self.stand_beside(other.nonce, nonce, now.after(lifetime)).await?;
-            }
-            Ok::<_, StoreError>(Login { nonce, identity, expires })
-        };
-        kept.await.inspect_err(|error| self.store_failed(error)).ok()
-    }
-
-    /// The logins of a browser: the team's session, and those beside it.
-    async fn logins_of_browser(
-        &self,
-        before: Option<IdentityNonce>,
-        request: &PortalRequest,
-    ) -> Result<Vec<Login>, StoreError> {
-        let now = request.now;
-        let session = match (self.organisation_session(&request.headers, now).await?, before) {
-            (None, Some(before)) => self.living(before, now).await?,
-            (session, _) => session,
-        };
-        let mut logins: Vec<Login> = session.into_iter().collect();
-        let beside = logins.first().map(|login| login.identity.beside.clone()).unwrap_or_default();
-        for nonce in beside.into_iter().take(MAX_BESIDE) {
-            logins.extend(self.living(nonce, now).await?);
-        }
-        Ok(logins)
-    }
-
-    /// The login of that name, if it was not ended.
-    async fn living(&self, nonce: IdentityNonce, now: UnixTime) -> Result<Option<Login>, StoreError> {
-        let snapshot = self.snapshot();
-        let Some(identity) = self.record(nonce).await? else { return Ok(None) };
-        let ours = [organisation_aud(&snapshot)];
-        let ended = snapshot.revocations().cover(Some(nonce), &identity.user, &ours, identity.at);
-        Ok((!ended).then_some(Login { nonce, identity, expires: now }))
-    }
-
-    /// The record behind a login as it was written, whatever became of the person since.
-    async fn record(&self, nonce: IdentityNonce) -> Result<Option<Arc<Identity>>, StoreError> {
-        match self.known.identity(&nonce) {
-            Some(IdentityState::Known(identity)) => Ok(Some(identity)),
-            _ => Ok(self.store.identity(&nonce).await?.map(Arc::new)),
-        }
-    }
-
-    /// Has a login end with another one.
-    async fn stand_beside(
-        &self,
-        nonce: IdentityNonce,
-        other: IdentityNonce,
-        expires: UnixTime,
-    ) -> Result<(), StoreError> {
-        let one = self.asking.get_with(nonce, Arc::default);
-        let _one = one.lock().await;
-        let Some(identity) = self.record(nonce).await? else { return Ok(()) };
-        if identity.beside.contains(&other) {
-            return Ok(());
-        }
-        let mut identity = Identity::clone(&identity);
-        identity.beside.push(other);
-        self.store.put_identity(&nonce, &identity, expires).await?;
-        self.known.set_identity(nonce, IdentityState::Known(Arc::new(identity)));
-        Ok(())
-    }
-
     /// The identity record behind a login.
     ///
     /// # Errors
@@ -474,41 +364,7 @@ impl Access {
         result
     }
 
-    /// Ends a login everywhere: in the store first, so that no restart brings it back, then here.
-    ///
-    /// # Errors
-    /// Where the store does not answer; then nothing was ended.
-    pub(crate) async fn end_session(&self, nonce: IdentityNonce, now: UnixTime) -> Result<(), StoreError> {
-        self.revoke(Revocation::Session(nonce), now).await
-    }
-
-    /// Ends a login, those beside it, and all others of the same person that began before this second.
-    ///
-    /// # Errors
-    /// Where the store does not answer; then not everything was ended.
-    pub(crate) async fn end_sessions(
-        &self,
-        nonce: IdentityNonce,
-        user: &UserId,
-        now: UnixTime,
-    ) -> Result<(), StoreError> {
-        let identity = self.record(nonce).await?;
-        for beside in identity.iter().flat_map(|identity| &identity.beside) {
-            let other = self.record(*beside).await?;
-            self.end_login(*beside, other.as_ref().map(|identity| &identity.user), now).await?;
-        }
-        self.end_login(nonce, Some(user), now).await
-    }
-
-    async fn end_login(&self, nonce: IdentityNonce, user: Option<&UserId>, now: UnixTime) -> Result<(), StoreError> {
-        self.end_session(nonce, now).await?;
-        let Some(user) = user else { return Ok(()) };
-        // Who signs out and in again within one second must not be out again.
-        let before = UnixTime(now.0.saturating_sub(1));
-        self.revoke(Revocation::User { user: user.clone(), before }, now).await
-    }
-
-    async fn revoke(&self, revocation: Revocation, now: UnixTime) -> Result<(), StoreError> {
+    pub(super) async fn revoke(&self, revocation: Revocation, now: UnixTime) -> Result<(), StoreError> {
         let forget = now.after(LONGEST_LIVED);
         self.store.revoke(&revocation, forget).await.inspect_err(|error| self.store_failed(error))?;
         self.publisher.apply(&self.snapshot, [(revocation, forget)]);
@@ -534,8 +390,6 @@ impl std::fmt::Debug for Access {
 
 /// No configuration lets a token live longer: thirty days of the team's session, and as many of an application's after it.
 const LONGEST_LIVED: Duration = Duration::from_secs(61 * 24 * 3600);
-/// More providers than anybody uses at once.
-const MAX_BESIDE: usize = 8;
 const ASKING: Duration = Duration::from_secs(60);
 const MAX_COOKIES: usize = 4;
 const RETRY_IDENTITY: Duration = Duration::from_secs(2);

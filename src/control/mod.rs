@@ -10,6 +10,7 @@ mod evaluations;
 mod flows;
 mod geo;
 mod leave;
+mod logins;
 mod record;
 mod refresh;
 mod remote;
