@@ -302,6 +302,7 @@ impl World {
             amr: None,
             evaluations: std::collections::BTreeMap::new(),
             beside: Vec::new(),
+            session_ends: None,
             claims: serde_json::Map::new(),
             headers: Vec::new(),
             at: NOW,

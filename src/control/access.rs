@@ -294,8 +294,10 @@ impl Access {
             let Some(nonce) = claims.identity_nonce.as_deref().and_then(|n| IdentityNonce::parse(n).ok()) else {
                 continue;
             };
-            if let Some(identity) = self.identity(nonce, now).await? {
-                return Ok(Some(Login { nonce, identity, expires: claims.exp }));
+            let Some(identity) = self.identity(nonce, now).await? else { continue };
+            let expires = identity.ends_by(claims.exp);
+            if now < expires {
+                return Ok(Some(Login { nonce, identity, expires }));
             }
         }
         Ok(None)

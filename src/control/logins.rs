@@ -23,8 +23,7 @@ impl Access {
         let services = self.services();
         let lifetime = services.identity_lifetime;
         let id_token = profile.id_token.clone();
-        let team = now.after(services.team_session);
-        let expires = profile.session_ends.map_or(team, |end| end.min(team));
+        let team_session = now.after(services.team_session);
         let kept = async {
             let user = self.store.user(&profile.idp.id, &profile.subject).await?;
             let mut identity = profile.into_identity(user);
@@ -60,6 +59,7 @@ impl Access {
             for other in beside {
                 self.stand_beside(other.nonce, nonce, now.after(lifetime)).await?;
             }
+            let expires = identity.ends_by(team_session);
             Ok::<_, StoreError>(Login { nonce, identity, expires })
         };
         kept.await.inspect_err(|error| self.store_failed(error)).ok()

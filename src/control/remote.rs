@@ -233,6 +233,7 @@ fn read_identity(document: &[u8], now: UnixTime) -> Result<Identity, String> {
         amr: document.amr.filter(|methods| !methods.is_empty()),
         evaluations: BTreeMap::new(),
         beside: Vec::new(),
+        session_ends: None,
         claims: document.oidc_fields,
         // The document has none, and this node knows none of their names.
         headers: Vec::new(),

@@ -292,7 +292,7 @@ impl Profile {
             headers,
             at,
             ip,
-            session_ends: _,
+            session_ends,
             id_token: _,
         } = self;
         let evaluations = BTreeMap::new();
@@ -310,6 +310,7 @@ impl Profile {
             evaluations,
             headers,
             beside,
+            session_ends,
             at,
             ip,
         }

@@ -42,6 +42,9 @@ pub struct Identity {
     /// The same person's logins through other providers, in the same browser: all of them end together.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub beside: Vec<IdentityNonce>,
+    /// When the provider's own session with the person ends, where it says so: none of ours lasts longer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_ends: Option<UnixTime>,
     /// When the provider was asked.
     pub at: UnixTime,
     /// The address the login came from.
@@ -53,6 +56,11 @@ impl Identity {
     pub fn claims_made(&self) -> Map<String, Value> {
         let made = self.claims.iter().filter(|(_, value)| !value.is_null());
         made.map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+
+    /// When a session ends that would last until `ours`: then, or with the provider's own.
+    pub fn ends_by(&self, ours: UnixTime) -> UnixTime {
+        self.session_ends.map_or(ours, |end| end.min(ours))
     }
 }
 

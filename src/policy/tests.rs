@@ -89,6 +89,7 @@ fn identity() -> Identity {
         claims: json!({"dept": ["eng", "ops"], "level": 3, "admin": true, "none": null}).as_object().unwrap().clone(),
         evaluations: BTreeMap::from([("https://a.example/ https://a.example/keys".to_owned(), true)]),
         beside: Vec::new(),
+        session_ends: None,
         headers: Vec::new(),
         at: UnixTime(0),
         ip: None,

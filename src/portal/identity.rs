@@ -41,6 +41,7 @@ pub(crate) fn document(identity: &Identity, snapshot: &Snapshot) -> Value {
         evaluations: _,
         headers: _,
         beside: _,
+        session_ends: _,
         at,
         ip,
     } = identity;

@@ -188,7 +188,7 @@ pub(super) async fn arrive(
             host: host.clone(),
             to: to.clone(),
             nonce: login.nonce,
-            session_expires: request.now.after(lasts),
+            session_expires: identity.ends_by(request.now.after(lasts)),
             app_session: app_session.clone(),
         },
         request.now,

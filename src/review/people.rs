@@ -80,6 +80,7 @@ impl Person {
             claims,
             evaluations: self.answers(config),
             beside: Vec::new(),
+            session_ends: None,
             headers: Vec::new(),
             at: UnixTime(0),
             ip: None,

@@ -44,6 +44,7 @@ fn identity(email: &str) -> Identity {
         amr: Some(vec!["mfa".into()]),
         evaluations: std::collections::BTreeMap::new(),
         beside: Vec::new(),
+        session_ends: None,
         claims: [("department".to_owned(), json!({"nested": [1, null, "🦀"]}))].into_iter().collect(),
         headers: vec![("x-department".to_owned(), "Köln, R&D".to_owned())],
         at: NOW,

@@ -284,6 +284,7 @@ impl Person {
             amr: None,
             evaluations: BTreeMap::new(),
             beside: Vec::new(),
+            session_ends: None,
             claims: serde_json::Map::new(),
             headers: Vec::new(),
             at: UnixTime(0),
