@@ -4,16 +4,15 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::portcullis::{Config, Portcullis, free_address};
-use crate::support::{APPLICATIONS, Answer, Browser, Idp, Okta, Origin, Person, World, assert_refused, at, idp, raw};
+use crate::support::portcullis::free_address;
+use crate::support::{APPLICATIONS, Answer, Browser, Idp, Okta, Person, World, assert_refused, idp, raw, start};
 
 const WIKI: &str = "http://wiki.localhost/page";
 
 #[tokio::test]
 async fn with_the_provider_down_at_start_the_proxy_starts_and_logins_say_so() {
-    let (origin, nobody) = (Origin::start().await, free_address());
-    let config = Config::new(&format!("http://{nobody}"), APPLICATIONS);
-    let proxy = Portcullis::start(at(config, &origin.url("http"))).await;
+    let nobody = free_address();
+    let (proxy, _origin) = start(&format!("http://{nobody}"), |_| ()).await;
     let mut browser = Browser::new(&proxy);
     assert_eq!(browser.open("http://open.localhost/").await.response.status, 200, "open routes are open");
     let page = browser.open(WIKI).await;
@@ -104,9 +103,9 @@ async fn a_bad_key_set_keeps_the_last_good_one() {
 async fn a_key_set_that_was_never_good_lets_nobody_in() {
     for answer in bad_key_sets() {
         let name = format!("{answer:.60?}");
-        let (provider, origin) = (Idp::start().await, Origin::start().await);
+        let provider = Idp::start().await;
         provider.script(|script| script.keys = answer);
-        let proxy = Portcullis::start(at(Config::new(&provider.issuer, APPLICATIONS), &origin.url("http"))).await;
+        let (proxy, origin) = start(&provider.issuer, |_| ()).await;
         let mut browser = Browser::new(&proxy);
         let page = browser.open(WIKI).await;
         assert!(matches!(page.response.status, 502 | 503), "{name}: {} {:#?}", page.response.status, browser.trail);
@@ -116,7 +115,7 @@ async fn a_key_set_that_was_never_good_lets_nobody_in() {
 
 #[tokio::test]
 async fn discovery_that_is_none_is_a_503() {
-    let (provider, origin) = (Idp::start().await, Origin::start().await);
+    let provider = Idp::start().await;
     let elsewhere = json!({
         "issuer": "http://127.0.0.1:1", "authorization_endpoint": format!("{}/oauth2/v1/authorize", provider.issuer),
         "token_endpoint": format!("{}/oauth2/v1/token", provider.issuer), "jwks_uri": format!("{}/oauth2/v1/keys", provider.issuer),
@@ -134,15 +133,15 @@ async fn discovery_that_is_none_is_a_503() {
     for answer in answers {
         let name = format!("{answer:.60?}");
         provider.script(|script| script.discovery = answer);
-        let proxy = Portcullis::start(at(Config::new(&provider.issuer, APPLICATIONS), &origin.url("http"))).await;
+        let (proxy, origin) = start(&provider.issuer, |_| ()).await;
         let mut browser = Browser::new(&proxy);
         let started = Instant::now();
         let page = browser.open(WIKI).await;
         assert_eq!(page.response.status, 503, "{name}: {:#?}", browser.trail);
         assert!(started.elapsed() < Duration::from_secs(12), "{name} took {:?}", started.elapsed());
+        origin.assert_untouched(&name);
     }
     assert_eq!(provider.count("/oauth2/v1/authorize"), 0, "nobody is sent to a provider that is not itself");
-    origin.assert_untouched("discovery that is none");
 }
 
 #[tokio::test]
@@ -200,8 +199,8 @@ async fn unknown_keys_in_logins_are_one_fetch_per_cooldown() {
 
 #[tokio::test]
 async fn a_clock_that_is_off_by_less_than_the_leeway_is_forgiven_and_five_minutes_are_not() {
-    let (okta, origin) = (Okta::start(&["http://access.localhost/cdn-cgi/access/callback"]), Origin::start().await);
-    let proxy = Portcullis::start(at(Config::new(&okta.issuer, APPLICATIONS), &origin.url("http"))).await;
+    let okta = Okta::start(&["http://access.localhost/cdn-cgi/access/callback"]);
+    let (proxy, origin) = start(&okta.issuer, |_| ()).await;
     // An hour of lifetime makes a slow clock harmless; a fast one issues tokens from the future.
     for (skew, allowed) in [(30, true), (-30, true), (-300, true), (301, false)] {
         okta.control(json!({ "skew": skew })).await;

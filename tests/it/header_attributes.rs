@@ -3,7 +3,7 @@
 use crate::headers::{folded, spellings};
 use crate::programs::Pair;
 use crate::support::origin::Seen;
-use crate::support::saml::{ACS, SSO, Statement, certificate, form, request, response};
+use crate::support::saml::{self, Statement};
 use crate::support::{Browser, World, raw};
 
 const WIKI: &str = "http://wiki.localhost/page";
@@ -15,51 +15,27 @@ const HEADERS: &str = r#"header_attributes = [
 
 /// `wiki` for whoever logs in, `open` for everybody, `robots` for a service token.
 async fn world(pair: &Pair) -> World {
-    let rest = format!(
-        r#"
-[[identity_providers]]
-id = "saml"
-name = "Example SAML"
-type = "saml"
-[identity_providers.config]
-issuer_url = "http://www.okta.com/exk1"
-sso_target_url = "{SSO}"
-idp_public_certs = ["{}"]
-{HEADERS}
-
-[[applications]]
-name = "Wiki"
-domain = "wiki.$TLD"
-origin = "$ORIGIN"
-allowed_idps = ["saml"]
-auto_redirect_to_identity = true
+    let others = r#"
 options_preflight_bypass = true
-policies = [{{ name = "all", decision = "allow", include = [{{ everyone = {{}} }}] }}]
+policies = [{ name = "all", decision = "allow", include = [{ everyone = {} }] }]
 
 [[applications]]
 name = "Open"
 domain = "open.$TLD"
 origin = "$ORIGIN"
-policies = [{{ name = "all", decision = "bypass", include = [{{ everyone = {{}} }}] }}]
+policies = [{ name = "all", decision = "bypass", include = [{ everyone = {} }] }]
 
 [[applications]]
 name = "Robots"
 domain = "robots.$TLD"
 origin = "$ORIGIN"
-policies = [{{ name = "any", decision = "non_identity", include = [{{ any_valid_service_token = {{}} }}] }}]
-
-{}
-"#,
-        certificate(),
-        pair.section
-    );
-    World::with(&rest, |_| ()).await
+policies = [{ name = "any", decision = "non_identity", include = [{ any_valid_service_token = {} }] }]
+"#;
+    saml::world(HEADERS, &[others, &pair.section].concat()).await
 }
 
 async fn log_in(browser: &mut Browser, start: &str, statement: &Statement) -> u16 {
-    let (to, relay_state) = request(&browser.open_until(start, SSO).await);
-    let page = browser.post_from_elsewhere(ACS, &form(&response(&to, statement), &relay_state)).await;
-    page.response.status
+    saml::log_in(browser, start, statement).await.response.status
 }
 
 /// What arrived under these names, however they were spelt.

@@ -1,7 +1,6 @@
 //! `portcullis idp check`, as users run it, against providers right and wrong.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
 use rcgen::{CertificateParams, DnType, KeyPair, date_time_ymd};
@@ -13,6 +12,7 @@ use crate::support::Idp;
 use crate::support::certs::Certificate;
 use crate::support::okta::{API_TOKEN, CLIENT_ID, CLIENT_SECRET, Okta};
 use crate::support::portcullis::{Config, free_address};
+use crate::support::saml::{ISSUER, file, provider_at};
 
 const CALLBACK: &str = "http://access.localhost/cdn-cgi/access/callback";
 
@@ -264,32 +264,14 @@ fn a_key_instead_of_a_secret() {
 #[test]
 fn saml_with_an_expired_certificate() {
     let okta = Okta::start(&[CALLBACK]);
-    let file = |name: &str| {
-        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/saml/keys").join(name)).unwrap()
-    };
     let key = KeyPair::from_pem(&file("idp.key")).unwrap();
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.distinguished_name.push(DnType::CommonName, "acme");
     (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 2, 3));
     let expired = params.self_signed(&key).unwrap().pem();
     let saml = |target: &str| {
-        let (expired, target) = (expired.replace('\n', "\\n").replace('\r', ""), target.to_owned());
-        let good = file("idp-next.crt").replace('\n', "\\n");
-        config(&okta.issuer, move |config| {
-            let saml = format!(
-                r#"
-[[identity_providers]]
-id = "saml"
-name = "Example SAML"
-type = "saml"
-[identity_providers.config]
-issuer_url = "http://www.okta.com/exk1"
-sso_target_url = "{target}"
-idp_public_certs = ["{expired}", "{good}"]
-"#
-            );
-            config.rest = saml + APPLICATION;
-        })
+        let provider = provider_at(ISSUER, target, &[&expired, &file("idp-next.crt")], "");
+        config(&okta.issuer, |config| config.rest = provider + APPLICATION)
     };
     let text = saml(&format!("{}/app/sso/saml", okta.issuer));
     let said = run(&text, &[], &["saml"]);

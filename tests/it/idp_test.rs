@@ -6,8 +6,8 @@ use serde_json::json;
 
 use crate::support::browser;
 use crate::support::okta::{API_TOKEN, Okta};
-use crate::support::saml::{ACS, SSO, Statement, certificate, form, request, response};
-use crate::support::{APPLICATIONS, Browser, Config, Origin, Portcullis, World, at};
+use crate::support::saml::{ACS, SSO, Statement, form, log_in, provider, request, response};
+use crate::support::{APPLICATIONS, Browser, Config, Portcullis, World, start};
 
 const CALLBACK: &str = "http://access.localhost/cdn-cgi/access/callback";
 const ALICE: &str = "alice@example.com";
@@ -28,13 +28,6 @@ fn link(proxy: &Portcullis, idp: &str) -> String {
     link
 }
 
-async fn started(okta: &Okta, change: impl FnOnce(&mut Config)) -> (Portcullis, Origin) {
-    let origin = Origin::start().await;
-    let mut config = Config::new(&okta.issuer, APPLICATIONS);
-    change(&mut config);
-    (Portcullis::start(at(config, &origin.url("http"))).await, origin)
-}
-
 /// No session, and the flow is over.
 fn assert_nobody(browser: &Browser) {
     let ours = browser.cookies.iter().filter(|cookie| cookie.host.ends_with(".localhost") && !cookie.value.is_empty());
@@ -46,7 +39,7 @@ fn assert_nobody(browser: &Browser) {
 async fn a_login_shows_what_policies_will_see_and_makes_no_session() {
     let okta = Okta::start(&[CALLBACK]);
     let claims = |config: &mut Config| config.provider = r#", claims = ["name", "cost_center"]"#.to_owned();
-    let (proxy, origin) = started(&okta, claims).await;
+    let (proxy, origin) = start(&okta.issuer, claims).await;
     let groups = ["Engineering", "R&D <x>"];
     okta.control(json!({ "assign": { "login": ALICE, "groups": groups }, "thin": false })).await;
     let mut browser = Browser::new(&proxy);
@@ -79,7 +72,7 @@ async fn a_login_shows_what_policies_will_see_and_makes_no_session() {
 #[tokio::test]
 async fn groups_beyond_the_claim_are_said_to_be_from_the_api() {
     let okta = Okta::start(&[CALLBACK]);
-    let (proxy, _origin) = started(&okta, |config| config.api_token = Some(API_TOKEN.to_owned())).await;
+    let (proxy, _origin) = start(&okta.issuer, |config| config.api_token = Some(API_TOKEN.to_owned())).await;
     let groups: Vec<String> = (0..150).map(|n| format!("crowd-{n:03}")).collect();
     okta.control(json!({ "assign": { "login": ALICE, "groups": groups }, "overLimit": "truncate" })).await;
     let text = Browser::new(&proxy).open_as(&link(&proxy, "okta"), ALICE).await.response.text();
@@ -90,7 +83,7 @@ async fn groups_beyond_the_claim_are_said_to_be_from_the_api() {
 #[tokio::test]
 async fn a_failure_is_told_with_its_step_and_what_to_change() {
     let okta = Okta::start(&[CALLBACK]);
-    let (proxy, origin) = started(&okta, |config| config.api_token = Some("00nobodys".to_owned())).await;
+    let (proxy, origin) = start(&okta.issuer, |config| config.api_token = Some("00nobodys".to_owned())).await;
     okta.control(json!({ "overLimit": "truncate" })).await;
     let groups: Vec<String> = (0..150).map(|n| format!("crowd-{n:03}")).collect();
     okta.control(json!({ "assign": { "login": ALICE, "groups": groups } })).await;
@@ -107,7 +100,7 @@ async fn a_failure_is_told_with_its_step_and_what_to_change() {
     assert_eq!((proxy.events("login").len(), proxy.events("idp_test").len()), (0, 1));
 
     let wrong = |config: &mut Config| config.credentials = r#"client_secret = "not-the-secret""#.to_owned();
-    let (proxy, _origin) = started(&okta, wrong).await;
+    let (proxy, _origin) = start(&okta.issuer, wrong).await;
     let text = Browser::new(&proxy).open_as(&link(&proxy, "okta"), ALICE).await.response.text();
     for words in ["exchanging the code for tokens", "invalid_client", "client_secret"] {
         assert!(text.contains(words), "{words}: {text}");
@@ -115,7 +108,7 @@ async fn a_failure_is_told_with_its_step_and_what_to_change() {
 
     // Nobody listens at port 9.
     let gone = |config: &mut Config| config.issuer = "http://127.0.0.1:9".to_owned();
-    let (proxy, _origin) = started(&okta, gone).await;
+    let (proxy, _origin) = start(&okta.issuer, gone).await;
     let page = Browser::new(&proxy).open(&link(&proxy, "okta")).await;
     let text = page.response.text();
     for words in ["Your connection does not work", "(discovery)", "cannot be reached"] {
@@ -127,7 +120,7 @@ async fn a_failure_is_told_with_its_step_and_what_to_change() {
 #[tokio::test]
 async fn without_a_good_link_nobody_is_sent_anywhere() {
     let okta = Okta::start(&[CALLBACK]);
-    let (proxy, _origin) = started(&okta, |_| ()).await;
+    let (proxy, _origin) = start(&okta.issuer, |_| ()).await;
     let good = link(&proxy, "okta");
     let (place, seal) = good.split_once("?link=").unwrap();
     let other = place.replace("/okta", "/other");
@@ -158,7 +151,7 @@ async fn without_a_good_link_nobody_is_sent_anywhere() {
 #[tokio::test]
 async fn mistakes_with_the_command_are_explained() {
     let okta = Okta::start(&[CALLBACK]);
-    let (mut proxy, _origin) = started(&okta, |_| ()).await;
+    let (mut proxy, _origin) = start(&okta.issuer, |_| ()).await;
     let (code, _, complaint) = idp_test(&proxy, &["octa"]);
     assert!(code == Some(2) && complaint.contains("no identity provider `octa`; there is `okta`"), "{complaint}");
     let (code, all, _) = idp_test(&proxy, &[]);
@@ -172,30 +165,15 @@ async fn mistakes_with_the_command_are_explained() {
 
 /// Another provider in the world of [`World`], by way of SAML.
 async fn with_saml() -> World {
-    let saml = format!(
-        r#"
-[[identity_providers]]
-id = "saml"
-name = "Example SAML"
-type = "saml"
-[identity_providers.config]
-issuer_url = "http://www.okta.com/exk1"
-sso_target_url = "{SSO}"
-idp_public_certs = ["{}"]
-attributes = ["department", "cost_center"]
-
+    let either = r#"
 [[applications]]
 name = "Either"
 domain = "either.$TLD"
 origin = "$ORIGIN"
-[[applications.policies]]
-name = "everyone"
-decision = "allow"
-include = [{{ everyone = {{}} }}]
-"#,
-        certificate()
-    );
-    World::with(&format!("{saml}\n{APPLICATIONS}"), |_| ()).await
+policies = [{ name = "everyone", decision = "allow", include = [{ everyone = {} }] }]
+"#;
+    let saml = provider(r#"attributes = ["department", "cost_center"]"#);
+    World::with(&[&saml, either, APPLICATIONS].concat(), |_| ()).await
 }
 
 #[tokio::test]
@@ -203,8 +181,7 @@ async fn a_saml_provider_is_tried_out_likewise() {
     let world = with_saml().await;
     let url = link(&world.proxy, "saml");
     let mut browser = world.browser();
-    let (to, relay_state) = request(&browser.open_until(&url, SSO).await);
-    let page = browser.post_from_elsewhere(ACS, &form(&response(&to, &Statement::alice()), &relay_state)).await;
+    let page = log_in(&mut browser, &url, &Statement::alice()).await;
     let text = page.response.text();
     for words in [
         "Your connection works!",
@@ -233,12 +210,10 @@ async fn an_identity_of_saml_is_refreshed_over_saml() {
     let chooser = browser.open("http://either.localhost/").await;
     let chosen = browser::link(&chooser.response.text(), "Example SAML").expect("there is a choice");
     let chosen = chooser.url.join(&chosen).unwrap();
-    let (to, relay_state) = request(&browser.open_until(chosen.as_str(), SSO).await);
-    browser.post_from_elsewhere(ACS, &form(&response(&to, &Statement::alice()), &relay_state)).await;
+    log_in(&mut browser, chosen.as_str(), &Statement::alice()).await;
     let refresh = "http://access.localhost/cdn-cgi/access/refresh-identity";
-    let (to, relay_state) = request(&browser.open_until(refresh, SSO).await);
     let moved = Statement { groups: Some(vec!["Finance"]), ..Statement::alice() };
-    let page = browser.post_from_elsewhere(ACS, &form(&response(&to, &moved), &relay_state)).await;
+    let page = log_in(&mut browser, refresh, &moved).await;
     assert_eq!(page.url.as_str(), format!("{refresh}?success=true"), "{:#?}", browser.trail);
     let identity = browser.fetch("GET", "http://access.localhost/cdn-cgi/access/get-identity", &[], b"").await.json();
     assert_eq!(identity["groups"], json!([{"id": "Finance", "name": "Finance"}]));

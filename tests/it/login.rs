@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::portcullis::{Config, Portcullis, find};
 use crate::support::{
-    APPLICATIONS, Browser, Okta, Origin, Person, World, at, browser, leads_to_login, okta, open_token,
+    APPLICATIONS, Browser, Okta, Origin, Person, World, browser, leads_to_login, okta, open_token, start,
 };
 
 const WIKI: &str = "http://wiki.localhost/page?q=1&r=a%20b";
@@ -14,10 +14,9 @@ const CALLBACK: &str = "http://access.localhost/cdn-cgi/access/callback";
 
 /// A proxy with the certified provider behind it.
 async fn with_okta(change: impl FnOnce(&mut Config)) -> (Portcullis, Okta, Origin) {
-    let (okta, origin) = (Okta::start(&[CALLBACK]), Origin::start().await);
-    let mut config = Config::new(&okta.issuer, APPLICATIONS);
-    change(&mut config);
-    (Portcullis::start(at(config, &origin.url("http"))).await, okta, origin)
+    let okta = Okta::start(&[CALLBACK]);
+    let (proxy, origin) = start(&okta.issuer, change).await;
+    (proxy, okta, origin)
 }
 
 /// What an origin does to know who is there: the assertion verified with the published keys.

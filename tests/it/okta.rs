@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use crate::support::browser::link;
 use crate::support::okta::{API_TOKEN, CLIENT_ID, CLIENT_SECRET, Okta};
-use crate::support::{APPLICATIONS, Browser, Config, Origin, Portcullis, at, leads_to_login};
+use crate::support::{APPLICATIONS, Browser, Config, Origin, Portcullis, leads_to_login, start};
 
 const WIKI: &str = "http://wiki.localhost/page";
 const CALLBACK: &str = "http://access.localhost/cdn-cgi/access/callback";
@@ -19,10 +19,8 @@ const ALICE: &str = "alice@example.com";
 const FAILED: &str = "Failed to fetch user/group information from the identity provider";
 
 async fn with(okta: Okta, change: impl FnOnce(&mut Config)) -> (Portcullis, Okta, Origin) {
-    let origin = Origin::start().await;
-    let mut config = Config::new(&okta.issuer, APPLICATIONS);
-    change(&mut config);
-    (Portcullis::start(at(config, &origin.url("http"))).await, okta, origin)
+    let (proxy, origin) = start(&okta.issuer, change).await;
+    (proxy, okta, origin)
 }
 
 /// `last` is the one group that counts, and the last of all.

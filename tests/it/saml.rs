@@ -5,40 +5,19 @@ use base64::prelude::BASE64_STANDARD;
 use url::Url;
 
 use crate::support::browser;
-use crate::support::saml::{ACS, SSO, Statement, certificate, form, id, request, response};
+use crate::support::saml::{self, ACS, SSO, Statement, form, id, log_in, request, response};
 use crate::support::{Browser, World};
 
 const WIKI: &str = "http://wiki.localhost/page?q=1";
 
 /// The `wiki` for one department, by way of SAML alone; `more` goes into the provider's `config`.
 async fn world(more: &str) -> World {
-    let rest = format!(
-        r#"
-[[identity_providers]]
-id = "saml"
-name = "Example SAML"
-type = "saml"
-[identity_providers.config]
-issuer_url = "http://www.okta.com/exk1"
-sso_target_url = "{SSO}"
-idp_public_certs = ["{}"]
-attributes = ["department"]
-{more}
-
-[[applications]]
-name = "Wiki"
-domain = "wiki.$TLD"
-origin = "$ORIGIN"
-allowed_idps = ["saml"]
-auto_redirect_to_identity = true
-[[applications.policies]]
-name = "research"
-decision = "allow"
-include = [{{ saml = {{ attribute_name = "department", attribute_value = "Research & Development, Köln", identity_provider_id = "saml" }} }}]
-"#,
-        certificate()
-    );
-    World::with(&rest, |_| ()).await
+    let rule = r#"
+policies = [{ name = "research", decision = "allow", include = [
+  { saml = { attribute_name = "department", attribute_value = "Research & Development, Köln", identity_provider_id = "saml" } },
+] }]
+"#;
+    saml::world(&format!("attributes = [\"department\"]\n{more}"), rule).await
 }
 
 /// Goes to the provider: the request's id, and its relay state.
@@ -68,9 +47,8 @@ async fn somebody_comes_in_over_saml() {
 async fn somebody_of_another_department_does_not() {
     let world = world("").await;
     let mut browser = world.browser();
-    let (to, relay_state) = begin(&mut browser).await;
     let bob = Statement { email: "bob@example.com", department: "Research", ..Statement::alice() };
-    let page = browser.post_from_elsewhere(ACS, &form(&response(&to, &bob), &relay_state)).await;
+    let page = log_in(&mut browser, WIKI, &bob).await;
     assert_eq!(page.response.status, 403, "{:#?}", browser.trail);
     world.origin.assert_untouched("a login of somebody who may not");
 }
@@ -189,9 +167,8 @@ async fn a_signed_request_goes_in_a_form_and_its_certificate_is_published() {
 async fn without_groups_they_are_unknown() {
     let world = world("").await;
     let mut browser = world.browser();
-    let (to, relay_state) = begin(&mut browser).await;
     let silent = Statement { groups: None, ..Statement::alice() };
-    let page = browser.post_from_elsewhere(ACS, &form(&response(&to, &silent), &relay_state)).await;
+    let page = log_in(&mut browser, WIKI, &silent).await;
     assert_eq!(page.response.status, 200, "the policy does not look at groups: {:#?}", browser.trail);
     let identity = browser.fetch("GET", "http://wiki.localhost/cdn-cgi/access/get-identity", &[], b"").await.json();
     assert_eq!(identity["email"], "alice@example.com");
@@ -307,8 +284,7 @@ async fn nobody_comes_in_while_the_store_cannot_say_whether_it_is_the_first_time
     assert!(browser.cookie("access.localhost", "CF_Authorization").is_none());
     world.origin.assert_untouched("a login that nobody remembers");
     sqlx::query("ALTER TABLE elsewhere RENAME TO uses").execute(&database).await.unwrap();
-    let (to, relay_state) = begin(&mut browser).await;
-    let page = browser.post_from_elsewhere(ACS, &form(&response(&to, &Statement::alice()), &relay_state)).await;
+    let page = log_in(&mut browser, WIKI, &Statement::alice()).await;
     assert_eq!(page.response.status, 200, "{:#?}", browser.trail);
 }
 
@@ -324,13 +300,11 @@ async fn long_bodies_are_read_only_where_there_is_saml() {
 async fn a_refresh_over_saml_reaches_the_sessions_that_there_are() {
     let world = world("").await;
     let mut browser = world.browser();
-    let (to, relay_state) = begin(&mut browser).await;
-    browser.post_from_elsewhere(ACS, &form(&response(&to, &Statement::alice()), &relay_state)).await;
+    log_in(&mut browser, WIKI, &Statement::alice()).await;
     assert_eq!(browser.fetch("GET", WIKI, &[], b"").await.status, 200);
     let refresh = "http://access.localhost/cdn-cgi/access/refresh-identity";
-    let (to, relay_state) = request(&browser.open_until(refresh, SSO).await);
     let moved = Statement { department: "Sales", ..Statement::alice() };
-    browser.post_from_elsewhere(ACS, &form(&response(&to, &moved), &relay_state)).await;
+    log_in(&mut browser, refresh, &moved).await;
     assert_eq!(browser.fetch("GET", WIKI, &[], b"").await.status, 403, "the old session, the new department");
 }
 
@@ -338,13 +312,11 @@ async fn a_refresh_over_saml_reaches_the_sessions_that_there_are() {
 async fn who_signs_in_as_somebody_else_over_saml_signs_the_first_out() {
     let world = world("").await;
     let mut browser = world.browser();
-    let (to, relay_state) = begin(&mut browser).await;
-    browser.post_from_elsewhere(ACS, &form(&response(&to, &Statement::alice()), &relay_state)).await;
+    log_in(&mut browser, WIKI, &Statement::alice()).await;
     let alices = browser.clone();
     let switch = "http://access.localhost/cdn-cgi/access/login/wiki.localhost?redirect_url=/page&switch=1";
-    let (to, relay_state) = request(&browser.open_until(switch, SSO).await);
     let bob = Statement { email: "bob@example.com", ..Statement::alice() };
-    browser.post_from_elsewhere(ACS, &form(&response(&to, &bob), &relay_state)).await;
+    log_in(&mut browser, switch, &bob).await;
     let mut alices = alices;
     assert_eq!(alices.fetch("GET", WIKI, &[], b"").await.status, 401, "in another tab");
 }

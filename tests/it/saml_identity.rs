@@ -2,51 +2,29 @@
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::support::saml::{ACS, SSO, Statement, certificate, form, request, response};
-use crate::support::{Browser, World};
+use crate::support::saml::{self, SSO, Statement};
+use crate::support::{Browser, World, open_token};
 
 const WIKI: &str = "http://wiki.localhost/page";
 
 /// The `wiki` for all but contractors.
 async fn world() -> World {
-    let rest = format!(
-        r#"
-[[identity_providers]]
-id = "saml"
-name = "Example SAML"
-type = "saml"
-[identity_providers.config]
-issuer_url = "http://www.okta.com/exk1"
-sso_target_url = "{SSO}"
-idp_public_certs = ["{}"]
-attributes = ["groups", "department"]
-
-[[applications]]
-name = "Wiki"
-domain = "wiki.$TLD"
-origin = "$ORIGIN"
-allowed_idps = ["saml"]
-auto_redirect_to_identity = true
+    let rule = r#"
 [[applications.policies]]
 name = "staff"
 decision = "allow"
-include = [{{ everyone = {{}} }}]
-exclude = [{{ saml = {{ attribute_name = "groups", attribute_value = "contractors", identity_provider_id = "saml" }} }}]
-"#,
-        certificate()
-    );
-    World::with(&rest, |_| ()).await
+include = [{ everyone = {} }]
+exclude = [{ saml = { attribute_name = "groups", attribute_value = "contractors", identity_provider_id = "saml" } }]
+"#;
+    saml::world(r#"attributes = ["groups", "department"]"#, rule).await
 }
 
 /// Logs in anew: where that ends.
 async fn log_in(browser: &mut Browser, statement: &Statement) -> u16 {
-    let (to, relay_state) = request(&browser.open_until(WIKI, SSO).await);
-    browser.post_from_elsewhere(ACS, &form(&response(&to, statement), &relay_state)).await.response.status
+    saml::log_in(browser, WIKI, statement).await.response.status
 }
 
 async fn told(browser: &mut Browser) -> Value {
@@ -83,9 +61,7 @@ async fn an_attribute_that_is_not_there_keeps_nobody_from_being_excluded() {
 
 /// How many seconds the session at that host lasts.
 fn lasts(browser: &Browser, host: &str) -> i64 {
-    let token = browser.cookie(host, "CF_Authorization").expect("there is a session");
-    let claims = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
-    let claims: Value = serde_json::from_slice(&claims).unwrap();
+    let (_, claims) = open_token(browser.cookie(host, "CF_Authorization").expect("there is a session"));
     claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap()
 }
 
@@ -114,9 +90,8 @@ async fn an_older_cookie_does_not_outlast_what_the_provider_said_since() {
     assert_eq!(log_in(&mut browser, &Statement::alice()).await, 200, "{:#?}", browser.trail);
     let older = browser.cookies.clone();
     let refresh = "http://access.localhost/cdn-cgi/access/refresh-identity";
-    let (to, relay_state) = request(&browser.open_until(refresh, SSO).await);
     let short = Statement { session_ends: Some(3), ..Statement::alice() };
-    browser.post_from_elsewhere(ACS, &form(&response(&to, &short), &relay_state)).await;
+    saml::log_in(&mut browser, refresh, &short).await;
     // As though the answer to that had been lost on the way.
     browser.cookies = older.into_iter().filter(|cookie| cookie.host == "access.localhost").collect();
     sleep(Duration::from_secs(4)).await;

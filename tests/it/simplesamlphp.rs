@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::saml::{ACS, certificate, file};
+use crate::support::saml::{self, ACS, certificate, file, provider_at};
 use crate::support::simplesamlphp::{ISSUER, Visit, visit, visit_until};
 use crate::support::{Browser, SimpleSamlPhp, World};
 
@@ -28,31 +28,9 @@ impl Stage {
     /// The same with another rule.
     async fn ruled(rule: &str, more: &str, options: &Value) -> Self {
         let saml = SimpleSamlPhp::start(options).await;
-        let (sso, certificate) = (&saml.sso, certificate());
-        let rest = format!(
-            r#"
-[[identity_providers]]
-id = "saml"
-name = "Example SAML"
-type = "saml"
-[identity_providers.config]
-issuer_url = "{ISSUER}"
-sso_target_url = "{sso}"
-idp_public_certs = ["{certificate}"]
-{more}
-
-[[applications]]
-name = "Wiki"
-domain = "wiki.$TLD"
-origin = "$ORIGIN"
-allowed_idps = ["saml"]
-auto_redirect_to_identity = true
-[[applications.policies]]
-name = "research"
-decision = "allow"
-include = [{{ {rule} }}]
-"#
-        );
+        let provider = provider_at(ISSUER, &saml.sso, &[&certificate()], more);
+        let policies = format!(r#"policies = [{{ name = "some", decision = "allow", include = [{{ {rule} }}] }}]"#);
+        let rest = [&provider, saml::WIKI, &policies].concat();
         let world = World::with(&rest, |config| config.files.push(("sp.key", file("sp.key")))).await;
         let metadata = "http://access.localhost/cdn-cgi/access/saml/saml-metadata";
         let metadata = world.browser().fetch("GET", metadata, &[], b"").await.text();

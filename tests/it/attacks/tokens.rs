@@ -172,9 +172,7 @@ async fn j08_a_forgers_key_under_a_published_name_is_refused() {
 #[tokio::test]
 async fn j11_a_key_rotated_between_two_logins_is_learned() {
     let okta = crate::support::Okta::start(&["http://access.localhost/cdn-cgi/access/callback"]);
-    let origin = crate::support::Origin::start().await;
-    let config = crate::support::Config::new(&okta.issuer, crate::support::APPLICATIONS);
-    let proxy = crate::support::Portcullis::start(crate::support::at(config, &origin.url("http"))).await;
+    let (proxy, _origin) = crate::support::start(&okta.issuer, |_| ()).await;
     for rotate in [json!({}), json!({ "rotate": "drop" })] {
         okta.control(rotate.clone()).await;
         let mut browser = crate::support::Browser::new(&proxy);

@@ -106,10 +106,12 @@ impl World {
 
     /// With these applications, and a configuration that differs.
     pub async fn with(applications: &str, change: impl FnOnce(&mut Config)) -> Self {
-        let (idp, origin) = (Idp::start().await, Origin::start().await);
-        let mut config = Config::new(&idp.issuer, applications);
-        change(&mut config);
-        let proxy = Portcullis::start(at(config, &origin.url("http"))).await;
+        let idp = Idp::start().await;
+        let changed = |config: &mut Config| {
+            config.rest = applications.to_owned();
+            change(config);
+        };
+        let (proxy, origin) = start(&idp.issuer, changed).await;
         Self { proxy, idp, origin }
     }
 
@@ -132,6 +134,14 @@ impl World {
     pub async fn raw(&self, bytes: impl AsRef<[u8]>) -> Option<Response> {
         raw::exchange(self.proxy.address, bytes).await
     }
+}
+
+/// A proxy with [`APPLICATIONS`] for the provider with that issuer, and its origin.
+pub async fn start(issuer: &str, change: impl FnOnce(&mut Config)) -> (Portcullis, Origin) {
+    let origin = Origin::start().await;
+    let mut config = Config::new(issuer, APPLICATIONS);
+    change(&mut config);
+    (Portcullis::start(at(config, &origin.url("http"))).await, origin)
 }
 
 /// Puts the origin and the names into a configuration.

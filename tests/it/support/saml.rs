@@ -11,12 +11,58 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use url::Url;
 
+use super::browser::{Browser, Page};
+use super::{World, idp};
+
 /// Where it takes requests. Nobody listens there: the test plays the browser.
 pub const SSO: &str = "http://127.0.0.1:9/sso";
 /// Its name.
 pub const ISSUER: &str = "http://www.okta.com/exk1";
 /// Where it sends responses.
 pub const ACS: &str = "http://access.localhost/cdn-cgi/access/callback";
+
+/// An application that people reach by way of it alone. What is missing are its `policies`.
+pub const WIKI: &str = r#"
+[[applications]]
+name = "Wiki"
+domain = "wiki.$TLD"
+origin = "$ORIGIN"
+allowed_idps = ["saml"]
+auto_redirect_to_identity = true
+"#;
+
+/// It in a configuration. `settings` go into its `config`.
+pub fn provider(settings: &str) -> String {
+    provider_at(ISSUER, SSO, &[&certificate()], settings)
+}
+
+/// The same of another name, address and keys.
+pub fn provider_at(issuer: &str, sso: &str, certificates: &[&str], settings: &str) -> String {
+    format!(
+        r#"
+[[identity_providers]]
+id = "saml"
+name = "Example SAML"
+type = "saml"
+[identity_providers.config]
+issuer_url = "{issuer}"
+sso_target_url = "{sso}"
+idp_public_certs = {certificates:?}
+{settings}
+"#
+    )
+}
+
+/// A proxy with it and the [`WIKI`], which has these `policies`, and whatever else stands behind them.
+pub async fn world(settings: &str, policies: &str) -> World {
+    World::with(&[&provider(settings), WIKI, policies].concat(), |_| ()).await
+}
+
+/// Opens a page, and logs in as it says.
+pub async fn log_in(browser: &mut Browser, url: &str, statement: &Statement) -> Page {
+    let (to, relay_state) = request(&browser.open_until(url, SSO).await);
+    browser.post_from_elsewhere(ACS, &form(&response(&to, statement), &relay_state)).await
+}
 
 /// Whom it speaks of, and what it says.
 #[derive(Debug, Clone)]
@@ -63,7 +109,7 @@ pub fn id(xml: &str) -> String {
 
 /// The response to a request, with the assertion signed.
 pub fn response(to: &str, statement: &Statement) -> String {
-    let time = |seconds: i64| jiff::Timestamp::from_second(super::idp::now() + seconds).unwrap().to_string();
+    let time = |seconds: i64| jiff::Timestamp::from_second(idp::now() + seconds).unwrap().to_string();
     let (now, begin, end) = (time(0), time(-60), time(300));
     let escaped = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     let attribute = |name: &str, values: &[&str]| {
