@@ -5,14 +5,11 @@
 // Starts `portcullis demo` on a free port, and holds it to every cell of the table that it prints.
 
 import { spawn } from 'node:child_process';
-import { createRequire } from 'node:module';
-import { createServer } from 'node:net';
 import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import assert from 'node:assert/strict';
+import { freePort, launch } from './chromium.mjs';
 
-const require = createRequire(new URL('../idp/package.json', import.meta.url));
-const { chromium } = require('playwright-core');
 const [binary, screenshots] = process.argv.slice(2);
 assert(binary && screenshots, 'usage: node login.mjs <portcullis> <folder for screenshots>');
 mkdirSync(screenshots, { recursive: true });
@@ -28,19 +25,7 @@ try {
   const allowed = people.find((person) => person.sees[first.name] === 'opens');
   const refused = people.find((person) => Object.values(person.sees).includes('refused'));
   assert(pages.length >= 3 && people.length >= 4 && allowed && refused, said);
-  browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-    args: [
-      '--headless',
-      '--no-sandbox',
-      '--disable-gpu',
-      '--disable-quic',
-      '--no-first-run',
-      '--disable-background-networking',
-      '--disable-component-update',
-      '--disable-sync',
-    ],
-  });
+  browser = await launch();
   for (const person of people) {
     for (const page of pages.filter(({ name }) => name in person.sees)) await visit(page, person, true);
     await visit(pages.findLast(({ name }) => name in person.sees), person, false);
@@ -204,13 +189,4 @@ async function promises() {
     return [{ name: new RegExp(name, 'i'), email: new RegExp(`${name.split(' ')[0]}@`, 'i'), sees }];
   });
   return { pages, people };
-}
-
-function freePort() {
-  return new Promise((resolve) => {
-    const server = createServer().listen(0, '127.0.0.1', () => {
-      const { port: free } = server.address();
-      server.close(() => resolve(free));
-    });
-  });
 }

@@ -6,16 +6,14 @@
 // signed one in a form.
 
 import { spawn } from 'node:child_process';
-import { createRequire } from 'node:module';
 import { createServer, get } from 'node:http';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import assert from 'node:assert/strict';
+import { freePort, launch } from './chromium.mjs';
 
-const require = createRequire(new URL('../idp/package.json', import.meta.url));
-const { chromium } = require('playwright-core');
 const [binary] = process.argv.slice(2);
 assert(binary, 'usage: node saml.mjs <portcullis>');
 
@@ -32,19 +30,7 @@ try {
   writeFileSync(path.join(folder, 'options.json'), '{}');
   start(path.join(saml, 'simplesamlphp/start'), [folder]);
   const provider = await until(() => read('php.log').match(/\((http:\/\/127\.0\.0\.1:\d+)\)/)?.[1], 'php.log');
-  browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-    args: [
-      '--headless',
-      '--no-sandbox',
-      '--disable-gpu',
-      '--disable-quic',
-      '--no-first-run',
-      '--disable-background-networking',
-      '--disable-component-update',
-      '--disable-sync',
-    ],
-  });
+  browser = await launch();
   for (const signed of [false, true]) await logIn(provider, origin.address().port, signed);
   console.log('people come in over SAML');
 } catch (error) {
@@ -164,14 +150,5 @@ function fetchFrom(port, host, target) {
     get({ host: '127.0.0.1', port, path: target, headers: { host: `${host}:${port}` } }, async (response) => {
       resolve((await response.setEncoding('utf8').toArray()).join(''));
     }).on('error', reject);
-  });
-}
-
-function freePort() {
-  return new Promise((resolve) => {
-    const server = createServer().listen(0, '127.0.0.1', () => {
-      const { port: free } = server.address();
-      server.close(() => resolve(free));
-    });
   });
 }
