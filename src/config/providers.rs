@@ -253,7 +253,7 @@ impl OidcConfig {
         let client = ClientConfig::read(table, insecure, "provider_logout");
         let issuer = table.needed("issuer", "\"https://login.example.com\"");
         let issuer = issuer.and_then(|item| item.parse(|text| issuer_address(text, insecure)));
-        let mut address = |name| table.item(name).and_then(|item| item.parse(|text| endpoint(text, insecure)));
+        let mut address = |name| table.item(name).and_then(|item| item.parse(|text| endpoint(text, LIKE, insecure)));
         let (auth, token, certs) = (address("auth_url"), address("token_url"), address("certs_url"));
         let userinfo = address("userinfo_url");
         let endpoints = match (auth, token, certs) {
@@ -348,23 +348,23 @@ fn issuer_address(text: &str, insecure: &Insecure) -> Result<String, String> {
     if let Some(issuer) = cut {
         return Err(format!("`{text}` is the discovery document; write `{issuer}`, or what it says under `issuer`"));
     }
-    let url = endpoint(text, insecure)?;
+    let url = endpoint(text, LIKE, insecure)?;
     match url.query().or(url.fragment()) {
         Some(_) => Err(format!("`{text}` goes on after the path; an issuer does not")),
         None => Ok(text.to_owned()),
     }
 }
 
-fn endpoint(text: &str, insecure: &Insecure) -> Result<Url, String> {
-    let url =
-        Url::parse(text).map_err(|e| format!("`{text}` is not an address like `https://login.example.com`: {e}"))?;
+/// Where a provider is spoken to; `like` is an example of it.
+pub(super) fn endpoint(text: &str, like: &str, insecure: &Insecure) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|e| format!("`{text}` is not an address like `{like}`: {e}"))?;
     match url.scheme() {
         "https" => Ok(url),
         "http" if insecure.insecure_identity_providers => Ok(url),
         "http" => Err(format!(
             "`{text}` is not encrypted; write `https://` (or set `insecure_identity_providers = true` under `[insecure]`)"
         )),
-        _ => Err(format!("`{text}` is not an address like `https://login.example.com`")),
+        _ => Err(format!("`{text}` is not an address like `{like}`")),
     }
 }
 
@@ -418,6 +418,9 @@ fn okta_account(text: &str, insecure: &Insecure) -> Result<Url, String> {
     }
     Ok(url)
 }
+
+/// An address at a provider, for messages.
+const LIKE: &str = "https://login.example.com";
 
 const PKCE: (&str, &str) = ("pkce_enabled", "PKCE is always on; leave this out");
 const REDIRECT: (&str, &str) =

@@ -1,6 +1,7 @@
 use http::HeaderName;
 use url::Url;
 
+use super::providers::endpoint;
 use super::reader::{self, Item, Table, Unique};
 use super::secrets;
 use super::server::Insecure;
@@ -137,16 +138,10 @@ impl EncryptionKey {
 }
 
 fn address(text: &str, insecure: &Insecure) -> Result<Url, String> {
-    let url =
-        Url::parse(text).map_err(|e| format!("`{text}` is not an address like `https://dev-1.okta.com/app/…`: {e}"))?;
-    match url.scheme() {
-        _ if url.fragment().is_some() => Err(format!("`{text}` has a part after `#`; leave it out")),
-        "https" => Ok(url),
-        "http" if insecure.insecure_identity_providers => Ok(url),
-        "http" => Err(format!(
-            "`{text}` is not encrypted; write `https://…` (or set `insecure_identity_providers = true` under `[insecure]`)"
-        )),
-        _ => Err(format!("`{text}` is not an address like `https://dev-1.okta.com/app/…`")),
+    let url = endpoint(text, "https://dev-1.okta.com/app/…", insecure)?;
+    match url.fragment() {
+        Some(_) => Err(format!("`{text}` has a part after `#`; leave it out")),
+        None => Ok(url),
     }
 }
 
