@@ -139,13 +139,8 @@ fn check(file: &std::path::Path, strict: bool) -> ExitCode {
 }
 
 fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
+    let causes = std::iter::successors(Some(error), |&cause| cause.source()).map(ToString::to_string);
+    causes.collect::<Vec<_>>().join(": ")
 }
 
 fn count(number: usize, what: &str) -> String {

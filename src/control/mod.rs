@@ -34,11 +34,6 @@ pub use tasks::{Tasks, watch_configuration};
 
 /// An error with everything behind it, on one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
+    let causes = std::iter::successors(Some(error), |&cause| cause.source()).map(ToString::to_string);
+    causes.collect::<Vec<_>>().join(": ")
 }

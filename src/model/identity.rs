@@ -94,6 +94,14 @@ pub enum Groups {
 }
 
 impl Groups {
+    /// All of them, where they could be learned.
+    pub fn known(&self) -> Option<&[Group]> {
+        match self {
+            Self::Known(groups) => Some(groups),
+            Self::Unknown => None,
+        }
+    }
+
     /// Makes a claim `groups`, where one was asked for, say what these do: what it says by itself may have been cut, or left
     /// out for being too long.
     pub fn tell(&self, claims: &mut Map<String, Value>) {

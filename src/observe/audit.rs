@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::model::{Email, Group, Groups, Identity, IdpId, RequestId, UserId};
+use crate::model::{Email, Identity, IdpId, RequestId, UserId};
 use crate::policy::Country;
 
 /// The `tracing` target of all audit events.
@@ -230,10 +230,8 @@ impl<'a> Event<'a> {
 }
 
 fn facts(identity: &Identity) -> [Option<String>; 3] {
-    let groups = match &identity.groups {
-        Groups::Known(groups) => Some(groups.iter().map(|Group { name, .. }| name.as_str()).collect::<Vec<_>>()),
-        Groups::Unknown => None,
-    };
+    let groups =
+        identity.groups.known().map(|groups| groups.iter().map(|group| group.name.as_str()).collect::<Vec<_>>());
     [groups.and_then(json), identity.amr.as_ref().and_then(json), json(&identity.claims)]
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{PortalRequest, answer, respond};
 use crate::control::{Access, SignedIn};
 use crate::engine::Snapshot;
-use crate::model::{Aud, Groups, Identity};
+use crate::model::{Aud, Identity};
 
 /// `get-identity` (§2.4): who the browser's session says it is. Claims, never tokens, and only to this site's own pages.
 pub(super) async fn get_identity(access: &Access, request: &PortalRequest) -> Response<Bytes> {
@@ -45,13 +45,9 @@ pub(crate) fn document(identity: &Identity, snapshot: &Snapshot) -> Value {
         at,
         ip,
     } = identity;
-    let groups = match groups {
-        Groups::Known(groups) => json!(groups),
-        Groups::Unknown => Value::Null,
-    };
     json!({
         "id": user, "name": name.as_deref().unwrap_or(email.as_str()), "email": email, "user_uuid": user,
-        "amr": amr.clone().unwrap_or_default(), "oidc_fields": identity.claims_made(), "groups": groups, "idp": idp,
+        "amr": amr.clone().unwrap_or_default(), "oidc_fields": identity.claims_made(), "groups": groups.known(), "idp": idp,
         "geo": {"country": country(snapshot, identity)}, "account_id": account_id(snapshot.issuer()),
         "iat": at, "ip": ip, "auth_status": "NONE", "common_name": "", "service_token_id": "", "service_token_status": false,
         "is_warp": false, "is_gateway": false, "gateway_account_id": "", "device_id": "", "device_sessions": {}, "devicePosture": {},

@@ -1,3 +1,6 @@
+use std::error::Error;
+use std::iter::successors;
+
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde_json::json;
@@ -44,10 +47,8 @@ pub(super) fn works(
     let services = access.services();
     let provider = services.providers.iter().find(|provider| *provider.id() == profile.idp.id);
     let named: Vec<&str> = snapshot.policies().group_names(&profile.idp.id);
-    let mut groups: Vec<(&str, bool)> = match &profile.groups {
-        Groups::Known(groups) => groups.iter().map(|g| (g.name.as_str(), named.contains(&g.name.as_str()))).collect(),
-        Groups::Unknown => Vec::new(),
-    };
+    let known = profile.groups.known().unwrap_or_default().iter().map(|group| group.name.as_str());
+    let mut groups: Vec<(&str, bool)> = known.map(|name| (name, named.contains(&name))).collect();
     groups.sort_unstable_by_key(|(name, named)| (!named, *name));
     let others: Vec<&str> = named.into_iter().filter(|name| groups.iter().all(|(group, _)| group != name)).collect();
     let source = profile.groups_seen.as_ref().map(|seen| source(seen.source));
@@ -100,25 +101,17 @@ pub(super) fn failed(
     access.provider_test_failed(failure, idp, request);
     let services = access.services();
     let provider = services.providers.iter().find(|provider| provider.id() == idp);
+    let causes: Vec<_> =
+        successors(Some(failure as &dyn Error), |&cause| cause.source()).map(ToString::to_string).collect();
     let page = IdpTestFailed {
         provider: provider.map_or("", |provider| provider.name()),
         step: failure.step().as_str(),
-        causes: &causes(failure),
+        causes: &causes,
         advice: failure.advice(),
         reason: failure.id(),
         request_id: &request.id.to_string(),
     };
     answer::page(page.page())
-}
-
-fn causes(failure: &LoginFailure) -> Vec<String> {
-    let mut causes = vec![failure.to_string()];
-    let mut source = std::error::Error::source(failure);
-    while let Some(cause) = source {
-        causes.push(cause.to_string());
-        source = cause.source();
-    }
-    causes
 }
 
 fn document(profile: &Profile) -> String {
@@ -137,12 +130,8 @@ fn document(profile: &Profile) -> String {
         session_ends,
         id_token: _,
     } = profile;
-    let groups = match groups {
-        Groups::Known(groups) => json!(groups),
-        Groups::Unknown => json!(null),
-    };
     let document = json!({
-        "id": subject, "email": email, "name": name, "idp": idp, "groups": groups, "groups_seen": groups_seen, "amr": amr,
+        "id": subject, "email": email, "name": name, "idp": idp, "groups": groups.known(), "groups_seen": groups_seen, "amr": amr,
         "claims": claims, "headers": headers, "session_ends": session_ends,
         "iat": at, "ip": ip,
     });

@@ -7,7 +7,6 @@ use super::{PortalRequest, answer, login, respond};
 use crate::control::{Access, Login, organisation_aud};
 use crate::idp::Hints;
 use crate::login::{ReturnTo, State};
-use crate::model::Groups;
 use crate::route::Endpoint;
 
 /// `refresh-identity` (§2.2): asks the provider anew who the person of this session is. What it says holds for all their
@@ -23,10 +22,7 @@ pub(super) async fn refresh_identity(access: &Access, request: &PortalRequest) -
         return answer::page(ErrorPage::new(StatusCode::UNAUTHORIZED, "You are not signed in.", sentence, &id).page());
     };
     if request.parameter("success").is_some() {
-        let groups = match &session.identity.groups {
-            Groups::Known(groups) => Some(groups.len()),
-            Groups::Unknown => None,
-        };
+        let groups = session.identity.groups.known().map(<[_]>::len);
         let email = session.identity.email.as_str();
         return answer::page(IdentityRefreshed { signed_in_as: email, groups, request_id: &id }.page());
     }

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::ask::{Answer, World};
 use super::compared::compared;
-use crate::model::{Groups, Identity};
+use crate::model::Identity;
 use crate::policy::{AccessGroup, Clause, Country, Part, Policy, PolicyDecision, Rule, Truth, Verdict, Walk};
 
 /// An answer for people and tools: the decision, and the walk to it.
@@ -260,10 +260,7 @@ fn asked_groups<'a>(groups: &'a [AccessGroup], policies: &[Policy]) -> Vec<&'a A
 }
 
 fn person(identity: &Identity) -> PersonView<'_> {
-    let groups = match &identity.groups {
-        Groups::Known(groups) => Some(groups.iter().map(|group| group.name.as_str()).collect()),
-        Groups::Unknown => None,
-    };
+    let groups = identity.groups.known().map(|groups| groups.iter().map(|group| group.name.as_str()).collect());
     PersonView { email: identity.email.as_str(), idp: &identity.idp.id.0, groups }
 }
 

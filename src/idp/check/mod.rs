@@ -8,6 +8,8 @@ mod oidc;
 mod saml;
 
 use std::borrow::Cow;
+use std::error::Error;
+use std::iter::successors;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -198,13 +200,8 @@ fn told(failure: &LoginFailure) -> String {
         LoginFailure::Unreachable { source, .. } => format!("{failure}: {}", source.told()),
         LoginFailure::Groups(source) => groups_told(source),
         _ => {
-            let mut text = failure.to_string();
-            let mut source = std::error::Error::source(failure);
-            while let Some(cause) = source {
-                text = format!("{text}: {cause}");
-                source = cause.source();
-            }
-            text
+            let causes = successors(Some(failure as &dyn Error), |&cause| cause.source()).map(ToString::to_string);
+            causes.collect::<Vec<_>>().join(": ")
         }
     }
 }
