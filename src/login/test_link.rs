@@ -19,7 +19,7 @@ impl TestLink {
     pub(crate) const LIFETIME: Duration = Duration::from_secs(600);
 
     /// `https://<team domain>/cdn-cgi/access/test-idp/<id>?link=…`
-    #[cfg(feature = "standalone")]
+    #[cfg(any(test, feature = "standalone"))]
     pub(crate) fn url(
         key: &SealingKey,
         team_url: &str,
