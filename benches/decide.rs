@@ -45,7 +45,7 @@ fn main() {
         .measurement_time(Duration::from_secs(3))
         .output_directory(Path::new(OUTPUT))
         .configure_from_args();
-    let key = SigningKey::generate(NOW).unwrap();
+    let key = SigningKey::generate().unwrap();
     let _ = std::fs::remove_dir_all(OUTPUT);
 
     let allocations = one_session(&mut criterion, &key);
@@ -286,7 +286,7 @@ impl World {
         let snapshot = Snapshot::compile(1, team, (lists, &[]), vec![application], Arc::clone(&known)).unwrap();
         let set = KeySet::from_jwks(json!({"keys": [key.to_jwk()]}).to_string().as_bytes()).unwrap();
         let later = NOW.after(Duration::from_secs(3_600));
-        let keys = IssuerKeys { keys: Some(set), tried: NOW, good_until: later, retry_from: later };
+        let keys = IssuerKeys { keys: Some(set), good_until: later, retry_from: later };
         known.set_keys(snapshot.issuer(), keys);
         let named = |i: usize| Group { id: format!("00g{i:017}"), name: format!("Engineering Team {i:04}") };
         let mut memberships: Vec<_> = (1..groups).map(named).collect();

@@ -24,7 +24,6 @@ use crate::config::{self, Config, Errors, StoreConfig, System};
 use crate::control::{Control, ControlError};
 use crate::demo::{Demo, PortTaken, Ports};
 use crate::front::pingora::{AccessFilter, AccessProxy, FilterSettings};
-use crate::model::UnixTime;
 use crate::token::SigningKeyError;
 use origins::Pools;
 pub use service_token::NewServiceToken;
@@ -107,7 +106,7 @@ pub fn run(options: &Options) -> Result<(), RunError> {
 pub fn demo(port: u16) -> Result<(), RunError> {
     let ports = Ports::starting_at(port).ok_or(RunError::DemoPort(port))?;
     ports.check()?;
-    let demo = Demo::new(ports, UnixTime::now())?;
+    let demo = Demo::new(ports)?;
     // It weakens what must be weak on one machine without certificates; its warnings are meant for others.
     let config = config::parse(&demo.config(), Path::new("demo.toml"), &System)?.config;
     let control = Control::start(&config, Pools::default())?;

@@ -37,13 +37,6 @@ pub enum OriginScheme {
     H2,
 }
 
-impl OriginScheme {
-    /// Whether it runs over TLS.
-    pub const fn is_tls(self) -> bool {
-        matches!(self, Self::Https | Self::H2)
-    }
-}
-
 /// How an application's origins are spoken with (`origin_settings`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OriginSettings {

@@ -269,9 +269,7 @@ impl Access {
     fn publish_keys_of(&self, issuer: &str, keys: &SigningKeys) -> Result<(), KeyError> {
         let never = UnixTime(u64::MAX);
         let public = KeySet::from_jwks(&keys.jwks())?;
-        let now = UnixTime::now();
-        self.known
-            .set_keys(issuer, IssuerKeys { keys: Some(public), tried: now, good_until: never, retry_from: never });
+        self.known.set_keys(issuer, IssuerKeys { keys: Some(public), good_until: never, retry_from: never });
         Ok(())
     }
 

@@ -54,12 +54,12 @@ impl Access {
         let keys = match fetched {
             Ok((keys, document)) => {
                 self.remote_jwks.store(Some(Arc::new(document)));
-                IssuerKeys { keys: Some(keys), tried: now, good_until: now.after(remote.max_stale), retry_from }
+                IssuerKeys { keys: Some(keys), good_until: now.after(remote.max_stale), retry_from }
             }
             Err((_, error)) => {
                 tracing::warn!(url = %remote.certs_url, error, "the team's keys could not be fetched");
                 let (keys, good_until) = last.map_or((None, UnixTime(0)), |last| (last.keys.clone(), last.good_until));
-                IssuerKeys { keys, tried: now, good_until, retry_from }
+                IssuerKeys { keys, good_until, retry_from }
             }
         };
         self.known.set_keys(&issuer, keys);

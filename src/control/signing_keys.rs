@@ -155,7 +155,7 @@ impl SigningKeys {
             let signing = signer(&facts, now).map(|key| key.kid.clone()).unwrap_or_default();
             let mut pairs = keys
                 .iter()
-                .map(|key| Ok((SigningKey::from_pkcs8(&key.pkcs8, key.made)?, key.certificate_pem.as_str())))
+                .map(|key| Ok((SigningKey::from_pkcs8(&key.pkcs8)?, key.certificate_pem.as_str())))
                 .collect::<Result<Vec<_>, SigningKeyError>>()?;
             pairs.sort_by_key(|(pair, _)| pair.kid() != &*signing);
             let jwks = document(&pairs);
@@ -220,7 +220,7 @@ async fn execute(
 }
 
 fn generate(now: UnixTime) -> Result<StoredKey, SigningKeysError> {
-    let key = SigningKey::generate(now)?;
+    let key = SigningKey::generate()?;
     let pkcs8 = key.to_pkcs8()?;
     let certificate_pem = certify(&pkcs8, key.kid(), now).map_err(SigningKeysError::Make)?;
     Ok(StoredKey { kid: key.kid().into(), pkcs8, certificate_pem, made: now, retired: None })

@@ -20,7 +20,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use pingora::services::ServiceWithDependents;
 use thiserror::Error;
 
-use crate::model::{Secret, UnixTime, fill_random};
+use crate::model::{Secret, fill_random};
 use crate::token::SigningKeyError;
 use origin::DemoOrigin;
 use provider::DemoProvider;
@@ -38,9 +38,9 @@ impl Demo {
     ///
     /// # Errors
     /// Where the machine gives no randomness for a key.
-    pub fn new(ports: Ports, now: UnixTime) -> Result<Self, SigningKeyError> {
+    pub fn new(ports: Ports) -> Result<Self, SigningKeyError> {
         let credentials = Credentials::random();
-        let provider = Arc::new(DemoProvider::new(ports.issuer(), ports.callback(), credentials.clone(), now)?);
+        let provider = Arc::new(DemoProvider::new(ports.issuer(), ports.callback(), credentials.clone())?);
         Ok(Self { ports, credentials, provider })
     }
 

@@ -126,7 +126,7 @@ fn each_person_is_a_case_of_their_own() {
 
 #[test]
 fn the_configuration_has_everything_on_loopback() {
-    let demo = Demo::new(PORTS, UnixTime::now()).unwrap();
+    let demo = Demo::new(PORTS).unwrap();
     let config = configuration(&demo);
     assert_eq!(config.team.url(), PORTS.team());
     assert_eq!(config.listen.iter().map(|listen| listen.address).collect::<Vec<_>>(), [loopback(8000)]);
@@ -193,7 +193,7 @@ struct Running {
 
 impl Running {
     fn start() -> (Demo, Self) {
-        let demo = Demo::new(free(), UnixTime::now()).unwrap();
+        let demo = Demo::new(free()).unwrap();
         let (stop, watching) = watch::channel(false);
         let run = |mut service: Box<dyn ServiceWithDependents>| {
             let watching: ShutdownWatch = watching.clone();

@@ -76,8 +76,6 @@ impl Issuer {
 pub struct IssuerKeys {
     /// The last good ones.
     pub keys: Option<KeySet>,
-    /// When the last attempt to fetch them ended, well or not.
-    pub tried: UnixTime,
     /// The end of the trust in them: the last good fetch and the bound on staleness.
     pub good_until: UnixTime,
     /// A token that names an unknown key is worth another attempt from then on.

@@ -28,7 +28,7 @@ const NOW: UnixTime = UnixTime(1_800_000_000);
 
 static WORLD: LazyLock<World> = LazyLock::new(cases::world);
 static MINT: LazyLock<Mint> = LazyLock::new(|| {
-    let key = || SigningKey::generate(NOW).unwrap();
+    let key = || SigningKey::generate().unwrap();
     Mint { now: NOW, issuer: format!("https://{}", cases::TEAM_DOMAIN), key: key(), stranger: key() }
 });
 

@@ -281,15 +281,6 @@ impl Metrics {
         }
     }
 
-    /// Ceases to show an issuer that is configured no longer.
-    pub fn forget_jwks(&self, issuer: &str) {
-        // What was never shown is as gone as what was.
-        let _ = self.jwks_fetched.remove_label_values(&[issuer]);
-        for outcome in Fetch::ALL {
-            let _ = self.jwks_fetches.remove_label_values(&[issuer, outcome.as_str()]);
-        }
-    }
-
     /// Counts a store call that gave no answer.
     pub fn store_error(&self, error: &StoreError) {
         self.store_errors.with_label_values(&[error.kind()]).inc();
@@ -431,9 +422,6 @@ mod tests {
         assert_eq!(sample(fetched), Some(1_700_000_000), "a failed fetch makes nothing younger");
         let unusable = r#"portcullis_jwks_fetches_total{issuer="https://team.example.com",outcome="unusable"}"#;
         assert_eq!(sample(unusable), Some(1));
-        metrics().forget_jwks("https://team.example.com");
-        metrics().forget_jwks("https://team.example.com");
-        assert_eq!(sample(fetched), None);
     }
 
     #[test]

@@ -69,11 +69,6 @@ impl Callback {
         Ok(Self { state, iss: one("iss")?, answer })
     }
 
-    /// For finding the flow that the browser holds for it.
-    pub const fn state(&self) -> &Secret {
-        &self.state
-    }
-
     /// The code, where this is the answer to the login that `state` and `issuer` are of. `iss_promised`: the provider's
     /// metadata says that it names itself in every answer.
     ///

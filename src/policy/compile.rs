@@ -179,11 +179,6 @@ impl Policies {
     pub fn describe(&self, place: usize) -> Option<(&str, Option<Duration>)> {
         self.names.get(place).map(|(name, duration)| (name.as_ref(), *duration))
     }
-
-    /// Whether anybody can get in without logging in.
-    pub fn can_bypass(&self) -> bool {
-        self.first.iter().any(|policy| !policy.shadow)
-    }
 }
 
 struct Compiler<'a> {

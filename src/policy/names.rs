@@ -76,8 +76,6 @@ impl Person {
 pub enum Who<'a> {
     /// Nothing is known yet.
     Unknown,
-    /// No person: a program that needs no login. What asks about people is false of it.
-    Program,
     /// Somebody who logged in.
     Person {
         /// The canonical address.
@@ -195,7 +193,6 @@ impl Names {
     pub(super) fn person(&self, who: Who<'_>) -> Person {
         let mut person = Person { holds: Bits::new(self.families.len()), unknown: Bits::new(self.known.len()) };
         let (email, identity) = match who {
-            Who::Program => return person,
             Who::Unknown => (None, None),
             Who::Person { email, identity } => (Some(email), identity),
         };

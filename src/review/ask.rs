@@ -18,8 +18,6 @@ pub struct World {
     pub config: Config,
     /// As it would decide.
     pub snapshot: Snapshot,
-    /// What is worth knowing about it.
-    pub warnings: Vec<Problem>,
     /// What it refers to and is not here, in words.
     pub notes: Vec<String>,
 }
@@ -113,11 +111,10 @@ impl World {
     /// # Errors
     /// Every mistake in it.
     pub fn load(file: &Path) -> Result<Self, Errors> {
-        Self::of(config::load(file, &Offline)?, file)
+        Self::of(config::load(file, &Offline)?.config, file)
     }
 
-    pub(super) fn of(loaded: config::Loaded, file: &Path) -> Result<Self, Errors> {
-        let config::Loaded { config, warnings } = loaded;
+    pub(super) fn of(config: Config, file: &Path) -> Result<Self, Errors> {
         let known = Arc::new(Known::new(1));
         let snapshot = control::snapshot(&config, 0, known, |_| Origins::new(()))
             .map_err(|e| Errors(vec![Problem::of_file(file, &e.to_string())]))?;
@@ -128,7 +125,7 @@ impl World {
             opened.map_err(|error| notes.push(format!("{error}, so countries are known only where they are said"))).ok()
         });
         let snapshot = snapshot.with_countries(countries.map(|countries| Arc::new(countries) as _));
-        Ok(Self { config, snapshot, warnings, notes })
+        Ok(Self { config, snapshot, notes })
     }
 
     /// What a request of somebody comes to.

@@ -52,7 +52,7 @@ policies = [
 
 fn world(text: &str) -> World {
     let file = Path::new("portcullis.toml");
-    World::of(config::parse(text, file, &Offline).unwrap(), file).unwrap()
+    World::of(config::parse(text, file, &Offline).unwrap().config, file).unwrap()
 }
 
 fn grafana() -> World {

@@ -92,8 +92,8 @@ mod tests {
     use crate::token::{SigningKey, UnverifiedToken};
 
     const NOW: UnixTime = UnixTime(1_800_000_000);
-    static KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::generate(NOW).unwrap());
-    static OTHER: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::generate(NOW).unwrap());
+    static KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::generate().unwrap());
+    static OTHER: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::generate().unwrap());
 
     fn keys() -> KeySet {
         // As the Web Crypto API exports them.

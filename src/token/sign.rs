@@ -8,13 +8,12 @@ use serde_json::json;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::model::{Secret, UnixTime};
+use crate::model::Secret;
 
 /// One of the team's RSA-2048 signing keys.
 pub struct SigningKey {
     pair: KeyPair,
     kid: Box<str>,
-    made: UnixTime,
 }
 
 /// Why there is no signing key, or no signature.
@@ -27,26 +26,26 @@ impl SigningKey {
     ///
     /// # Errors
     /// Where the machine gives no randomness.
-    pub fn generate(now: UnixTime) -> Result<Self, SigningKeyError> {
+    pub fn generate() -> Result<Self, SigningKeyError> {
         let pair = KeyPair::generate(KeySize::Rsa2048).map_err(|_| SigningKeyError("could not be made"))?;
-        Ok(Self::with_pair(pair, now))
+        Ok(Self::with_pair(pair))
     }
 
     /// Reads a key as [`SigningKey::to_pkcs8`] wrote it.
     ///
     /// # Errors
     /// Where that is not a base64 PKCS#8 RSA key.
-    pub fn from_pkcs8(text: &Secret, made: UnixTime) -> Result<Self, SigningKeyError> {
+    pub fn from_pkcs8(text: &Secret) -> Result<Self, SigningKeyError> {
         let malformed = SigningKeyError("is not a base64 PKCS#8 RSA key");
         let der = Zeroizing::new(URL_SAFE_NO_PAD.decode(text.expose()).map_err(|_| malformed)?);
         let pair = KeyPair::from_pkcs8(&der).map_err(|_| SigningKeyError("is not a base64 PKCS#8 RSA key"))?;
-        Ok(Self::with_pair(pair, made))
+        Ok(Self::with_pair(pair))
     }
 
-    fn with_pair(pair: KeyPair, made: UnixTime) -> Self {
+    fn with_pair(pair: KeyPair) -> Self {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, pair.public_key().as_ref());
         let kid = crate::model::hex(digest.as_ref()).into();
-        Self { pair, kid, made }
+        Self { pair, kid }
     }
 
     /// For the store.
@@ -61,11 +60,6 @@ impl SigningKey {
     /// 64 hexadecimal digits, the SHA-256 of the public key.
     pub fn kid(&self) -> &str {
         &self.kid
-    }
-
-    /// When it was made.
-    pub const fn made(&self) -> UnixTime {
-        self.made
     }
 
     /// The public half, as it stands in the JWKS.

@@ -9,8 +9,8 @@ use crate::token::{KeyError, SigningKey};
 const NOW: UnixTime = UnixTime(1_800_000_000);
 const ISSUER: &str = "https://access.example.com";
 
-static KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::generate(NOW).unwrap());
-static OTHER: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::generate(NOW).unwrap());
+static KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::generate().unwrap());
+static OTHER: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::generate().unwrap());
 
 fn keys() -> KeySet {
     jwks(json!([KEY.to_jwk()])).unwrap()

@@ -331,7 +331,7 @@ impl Mint {
         let now = self.now;
         let good_until = now.after(2 * LIFETIME);
         let (kid, key, other) = (self.key.kid(), &self.key, &self.stranger);
-        let good = IssuerKeys { keys: Some(key_set(&[(kid, key)])), tried: now, good_until, retry_from };
+        let good = IssuerKeys { keys: Some(key_set(&[(kid, key)])), good_until, retry_from };
         let with = |keys: &[(&str, &SigningKey)]| Some(key_set(keys));
         Some(match state {
             "" | "session revoked" | "user revoked" | "application revoked" | "revocations stale" => good,

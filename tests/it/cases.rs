@@ -75,9 +75,8 @@ async fn every_case_is_answered_as_the_engine_decides_it() {
 
 /// Two keys, and the clock of the world: the front reads no other.
 fn mint() -> Mint {
-    let now = UnixTime::now();
-    let key = || SigningKey::generate(now).unwrap();
-    Mint { now, issuer: format!("https://{TEAM_DOMAIN}"), key: key(), stranger: key() }
+    let key = || SigningKey::generate().unwrap();
+    Mint { now: UnixTime::now(), issuer: format!("https://{TEAM_DOMAIN}"), key: key(), stranger: key() }
 }
 
 /// What the decision of a case looks like from outside. Where something must be learned first, it cannot be here: the team
@@ -188,7 +187,7 @@ impl Front {
             let access = node(world, mint, state, &origins, &team_url).await;
             let address = free_address();
             let trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
-            let listeners = vec![ListenerSettings { address, trusted_proxies, tls: false }];
+            let listeners = vec![ListenerSettings { address, trusted_proxies }];
             let filter = AccessFilter::new(access, FilterSettings { listeners, ..FilterSettings::default() });
             services.insert(state.to_owned(), address);
             proxies.push((address, AccessProxy::new(filter)));

@@ -131,7 +131,7 @@ async fn the_first_request_of_a_cold_node_learns_the_keys_and_then_the_identity(
     let made = compile(&config, 1, Arc::new(Known::new(10)), &http, |_| Origins::new(Arc::clone(&pool))).unwrap();
     let access = Access::start(made.0, made.1, Arc::new(MemoryStore::new()), http, Handle::current()).await.unwrap();
     assert!(!access.is_ready(), "it knows no keys");
-    let listeners = vec![ListenerSettings { address, trusted_proxies: Vec::new(), tls: false }];
+    let listeners = vec![ListenerSettings { address, trusted_proxies: Vec::new() }];
     let filter = AccessFilter::new(Arc::clone(&access), FilterSettings { listeners, ..FilterSettings::default() });
     let _served = Served::start(vec![(address, AccessProxy::new(filter))]).await;
 

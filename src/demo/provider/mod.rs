@@ -66,13 +66,8 @@ impl DemoProvider {
     ///
     /// # Errors
     /// Where the machine gives no randomness for the key.
-    pub(super) fn new(
-        issuer: String,
-        redirect_uri: String,
-        credentials: Credentials,
-        now: UnixTime,
-    ) -> Result<Self, SigningKeyError> {
-        let key = SigningKey::generate(now)?;
+    pub(super) fn new(issuer: String, redirect_uri: String, credentials: Credentials) -> Result<Self, SigningKeyError> {
+        let key = SigningKey::generate()?;
         let (codes, access) = (Mutex::new(Live::new(CODE_LIFE)), Mutex::new(Live::new(ACCESS_LIFE)));
         Ok(Self { issuer, redirect_uri, credentials, key, codes, access })
     }

@@ -17,7 +17,7 @@ const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
 fn provider() -> DemoProvider {
-    DemoProvider::new(ISSUER.to_owned(), CALLBACK.to_owned(), Credentials::random(), NOW).unwrap()
+    DemoProvider::new(ISSUER.to_owned(), CALLBACK.to_owned(), Credentials::random()).unwrap()
 }
 
 /// The parameters of a good authorization request.

@@ -115,10 +115,8 @@ impl Truths {
 
     fn publish_keys(&self, node: &Snapshot) {
         let keys = self.keys.as_deref().map(key_set);
-        node.known().set_keys(
-            node.issuer(),
-            IssuerKeys { keys, tried: NOW, good_until: self.good_until, retry_from: UnixTime(u64::MAX) },
-        );
+        node.known()
+            .set_keys(node.issuer(), IssuerKeys { keys, good_until: self.good_until, retry_from: UnixTime(u64::MAX) });
     }
 
     fn publish_record(&self, node: &Snapshot, person: usize) {

@@ -32,7 +32,7 @@ fn learn_nothing(snapshot: &Snapshot) {
     let known = snapshot.known();
     let keys = known.keys(snapshot.issuer());
     let (keys, good_until) = keys.map_or((None, UnixTime(0)), |keys| (keys.keys.clone(), keys.good_until));
-    known.set_keys(snapshot.issuer(), IssuerKeys { keys, tried: NOW, good_until, retry_from: after(30) });
+    known.set_keys(snapshot.issuer(), IssuerKeys { keys, good_until, retry_from: after(30) });
     for person in WORLD.people.iter().filter(|person| known.identity(&person.nonce()).is_none()) {
         known.set_identity(person.nonce(), IdentityState::Unavailable { retry_from: after(2) });
     }

@@ -56,7 +56,6 @@ impl From<&Config> for FilterSettings {
         let listeners = config.listen.iter().map(|listen| ListenerSettings {
             address: listen.address,
             trusted_proxies: listen.trusted_proxies.clone(),
-            tls: listen.tls.is_some(),
         });
         let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         Self {
@@ -75,8 +74,6 @@ pub struct ListenerSettings {
     pub address: SocketAddr,
     /// Peers whose `X-Forwarded-For` is believed. Nobody's, where empty.
     pub trusted_proxies: Vec<IpNet>,
-    /// Whether it speaks TLS.
-    pub tls: bool,
 }
 
 impl ListenerSettings {

@@ -11,7 +11,7 @@ use crate::saml::{AuthnRequest, Binding, Message, ServiceProvider, Settings};
 use crate::token::SigningKey;
 
 fn key() -> SigningKey {
-    SigningKey::generate(NOW).unwrap()
+    SigningKey::generate().unwrap()
 }
 
 fn start(settings: Settings, key: Option<&SigningKey>) -> AuthnRequest {

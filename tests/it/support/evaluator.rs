@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, LazyLock, Mutex};
 
-use portcullis::model::UnixTime;
 use portcullis::token::SigningKey;
 use serde_json::{Value, json};
 use tokio::io::{AsyncWriteExt, BufReader};
@@ -14,8 +13,8 @@ use super::open_token;
 use super::wire::{self, Framing};
 
 /// The service's key, and one that it never publishes.
-pub static KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::generate(UnixTime(0)).unwrap());
-pub static STRANGER: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::generate(UnixTime(0)).unwrap());
+pub static KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::generate().unwrap());
+pub static STRANGER: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::generate().unwrap());
 
 /// What it answers to a question, given the claims in it.
 pub type Script = Box<dyn Fn(&Value) -> Reply + Send>;
