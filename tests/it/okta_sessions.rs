@@ -141,6 +141,25 @@ async fn groups_are_unknown_from_their_bound_on_however_long_the_api_takes() {
     until(&mut browser, WIKI, 200, 30).await;
 }
 
+/// Somebody who is known, and whose groups nobody needed to watch since.
+#[tokio::test]
+async fn groups_that_nobody_watched_are_read_again_when_they_are_used() {
+    let (proxy, okta, origin) = with(|config| {
+        config.api_token = Some(API_TOKEN.to_owned());
+        config.provider = r#", groups_refresh = "1s", groups_max_stale = "2s""#.to_owned();
+    })
+    .await;
+    let mut browser = Browser::new(&proxy);
+    let pay = browser.open_as("http://pay.localhost/", ALICE).await;
+    assert_eq!(pay.response.status, 403, "known, and without a session of any application");
+    okta.control(json!({ "assign": { "login": ALICE, "groups": ["Everyone"] } })).await;
+    sleep(Duration::from_secs(4)).await;
+    origin.forget();
+    assert_eq!(browser.open(WIKI).await.response.status, 403, "{:#?}", browser.trail);
+    origin.assert_untouched("groups of four seconds ago");
+    assert_eq!(okta.count("/oauth2/v1/token").await, 1, "nobody logged in anew");
+}
+
 fn connection(id: &str, issuer: &str) -> String {
     format!(
         r#"
@@ -248,6 +267,29 @@ async fn only_one_persons_living_logins_stand_beside_each_other() {
         assert_eq!(status(&mut first, url).await, 401, "{url}");
         assert_eq!(status(&mut browser, url).await, 401, "{url}");
     }
+}
+
+/// A login that was ended elsewhere begins anew, beside one that goes on.
+#[tokio::test]
+async fn a_login_that_was_ended_elsewhere_begins_anew_beside_another_one() {
+    let (proxy, okta, _origin) = three("").await;
+    let mut browser = Browser::new(&proxy);
+    for url in [WIKI, OTHER] {
+        assert_eq!(browser.open_as(url, ALICE).await.response.status, 200);
+    }
+    let mut second = Browser::new(&proxy);
+    assert_eq!(second.open_as(WIKI, ALICE).await.response.status, 200);
+    // A logout everywhere is up to the second before.
+    sleep(Duration::from_secs(2)).await;
+    second.open(LOGOUT).await;
+    assert_eq!(status(&mut browser, WIKI).await, 401, "everywhere");
+    assert_eq!(status(&mut browser, OTHER).await, 200, "as another user of another provider");
+    let before = okta.count("/oauth2/v1/token").await;
+    for _ in 0..3 {
+        assert_eq!(browser.open_as(WIKI, ALICE).await.response.status, 200, "{:#?}", browser.trail);
+        assert_eq!(status(&mut browser, OTHER).await, 200);
+    }
+    assert_eq!(okta.count("/oauth2/v1/token").await, before + 1);
 }
 
 /// Where a script signs out, it is told where the provider's session ends, and nothing that the provider said.
