@@ -8,7 +8,8 @@ use tokio::time::sleep;
 
 use crate::support::browser::link;
 use crate::support::okta::{API_TOKEN, CLIENT_ID, CLIENT_SECRET, Okta};
-use crate::support::{APPLICATIONS, Browser, Config, Origin, Portcullis, at};
+use crate::support::saml::{ACS, ISSUER, SSO, Statement, certificate, form, request, response};
+use crate::support::{APPLICATIONS, Browser, Config, Origin, Portcullis, World, at};
 
 const WIKI: &str = "http://wiki.localhost/page";
 const CALLBACK: &str = "http://access.localhost/cdn-cgi/access/callback";
@@ -290,6 +291,44 @@ async fn a_login_that_was_ended_elsewhere_begins_anew_beside_another_one() {
         assert_eq!(status(&mut browser, OTHER).await, 200);
     }
     assert_eq!(okta.count("/oauth2/v1/token").await, before + 1);
+}
+
+/// Over SAML a browser may show no session on its way back, and what it had when it left may be over since.
+#[tokio::test]
+async fn what_was_signed_out_on_the_way_over_saml_stays_so() {
+    let saml = format!(
+        r#"
+[[identity_providers]]
+id = "saml"
+name = "Example SAML"
+type = "saml"
+config = {{ issuer_url = "{ISSUER}", sso_target_url = "{SSO}", idp_public_certs = ["{}"] }}
+"#,
+        certificate()
+    );
+    let world = World::with(&format!("{saml}{}", application("wiki", "saml", "{ everyone = {} }")), |_| ()).await;
+    let mut browser = world.browser();
+    let answer = |(to, relay_state): (String, String)| form(&response(&to, &Statement::alice()), &relay_state);
+    let asked = request(&browser.open_until(WIKI, SSO).await);
+    assert_eq!(browser.post_from_elsewhere(ACS, &answer(asked)).await.response.status, 200, "{:#?}", browser.trail);
+
+    let asked = request(&browser.open_until(REFRESH, SSO).await);
+    let mut refreshing = browser.clone();
+    browser.clone().open(LOGOUT).await;
+    let page = refreshing.post_from_elsewhere(ACS, &answer(asked)).await;
+    assert_eq!(page.response.status, 401, "{:#?}", refreshing.trail);
+    assert_eq!(status(&mut refreshing, IDENTITY).await, 401);
+
+    // A login is one of its own then, and good.
+    let mut browser = world.browser();
+    let asked = request(&browser.open_until(WIKI, SSO).await);
+    assert_eq!(browser.post_from_elsewhere(ACS, &answer(asked)).await.response.status, 200);
+    let switch = "http://access.localhost/cdn-cgi/access/login/wiki.localhost?switch=1";
+    let asked = request(&browser.open_until(switch, SSO).await);
+    browser.clone().open(LOGOUT).await;
+    let page = browser.post_from_elsewhere(ACS, &answer(asked)).await;
+    assert_eq!(page.response.status, 200, "{:#?}", browser.trail);
+    assert_eq!(status(&mut browser, WIKI).await, 200);
 }
 
 /// Where a script signs out, it is told where the provider's session ends, and nothing that the provider said.
