@@ -38,6 +38,8 @@ pub struct Access {
     pub(super) asserting: tokio::sync::Mutex<()>,
     /// Who is asked about at the moment: one question for each, however many requests wait for the answer.
     pub(super) asking: moka::sync::Cache<IdentityNonce, Arc<tokio::sync::Mutex<()>>>,
+    /// Logins that an edge node may have asked about lately: their sessions are there, and live as long as it asks.
+    pub(super) asked_about: moka::sync::Cache<IdentityNonce, ()>,
     pub(super) answers: Answers,
     seal: SealingKey,
     pub(super) flows: Flows,
@@ -143,6 +145,7 @@ impl Access {
             fetching: tokio::sync::Mutex::new(()),
             asserting: tokio::sync::Mutex::new(()),
             asking: moka::sync::Cache::builder().time_to_idle(ASKING).build(),
+            asked_about: moka::sync::Cache::builder().time_to_live(ASKING).max_capacity(MAX_ASKED_ABOUT).build(),
             answers: evaluations::answers(),
             seal,
             flows: Flows::new(),
@@ -364,6 +367,14 @@ impl Access {
         result
     }
 
+    /// Ends a login, those beside it and all others of the same person that began before this second, in this process alone.
+    pub(super) fn end_sessions_here(&self, nonce: IdentityNonce, identity: &Identity, now: UnixTime) {
+        let before = UnixTime(now.0.saturating_sub(1));
+        let sessions = identity.beside.iter().copied().chain([nonce]).map(Revocation::Session);
+        let all = sessions.chain([Revocation::User { user: identity.user.clone(), before }]);
+        self.publisher.apply(&self.snapshot, all.map(|revocation| (revocation, now.after(LONGEST_LIVED))));
+    }
+
     pub(super) async fn revoke(&self, revocation: Revocation, now: UnixTime) -> Result<(), StoreError> {
         let forget = now.after(LONGEST_LIVED);
         self.store.revoke(&revocation, forget).await.inspect_err(|error| self.store_failed(error))?;
@@ -391,5 +402,6 @@ impl std::fmt::Debug for Access {
 /// No configuration lets a token live longer: thirty days of the team's session, and as many of an application's after it.
 const LONGEST_LIVED: Duration = Duration::from_secs(61 * 24 * 3600);
 const ASKING: Duration = Duration::from_secs(60);
+const MAX_ASKED_ABOUT: u64 = 1_000_000;
 const MAX_COOKIES: usize = 4;
 const RETRY_IDENTITY: Duration = Duration::from_secs(2);

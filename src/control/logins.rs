@@ -10,15 +10,34 @@ use crate::model::{Identity, IdentityNonce, UnixTime, UserId};
 use crate::portal::PortalRequest;
 use crate::store::{Revocation, StoreError};
 
+/// Why nobody was logged in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum NoLogin {
+    /// The login that was to go on is over.
+    Over,
+    /// The store does not answer.
+    Store,
+}
+
+/// What a login is to become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Becomes {
+    /// A session, whether there is one or not.
+    Session,
+    /// What goes on of the browser's session: where that was ended, nothing.
+    Renewal,
+}
+
 impl Access {
-    /// Writes down who logged in, and makes it known to the engine; `None` where the store does not answer.
+    /// Writes down who logged in, and makes it known to the engine.
     /// `before`: the login that the browser had when it left for the provider, for where it does not show it now.
     pub(crate) async fn log_in(
         &self,
         profile: Profile,
         before: Option<IdentityNonce>,
+        becomes: Becomes,
         request: &PortalRequest,
-    ) -> Option<Login> {
+    ) -> Result<Login, NoLogin> {
         let now = request.now;
         let services = self.services();
         let lifetime = services.identity_lifetime;
@@ -28,6 +47,9 @@ impl Access {
             let user = self.store.user(&profile.idp.id, &profile.subject).await?;
             let mut identity = profile.into_identity(user);
             let mut others = self.logins_of_browser(before, request).await?;
+            if becomes == Becomes::Renewal && others.is_empty() {
+                return Ok(None);
+            }
             // Who logs in over their own session goes on with it, under one name: what is in other tabs, and on other hosts of
             // this browser, then ends with it.
             let own = others.iter().position(|other| other.identity.user == identity.user);
@@ -60,9 +82,15 @@ impl Access {
                 self.stand_beside(other.nonce, nonce, now.after(lifetime)).await?;
             }
             let expires = identity.ends_by(team_session);
-            Ok::<_, StoreError>(Login { nonce, identity, expires })
+            Ok::<_, StoreError>(Some(Login { nonce, identity, expires }))
         };
-        kept.await.inspect_err(|error| self.store_failed(error)).ok()
+        match kept.await {
+            Ok(login) => login.ok_or(NoLogin::Over),
+            Err(error) => {
+                self.store_failed(&error);
+                Err(NoLogin::Store)
+            }
+        }
     }
 
     /// The logins of a browser: the team's session, and those beside it.
@@ -110,6 +138,7 @@ impl Access {
     ) -> Result<(), StoreError> {
         let one = self.asking.get_with(nonce, Arc::default);
         let _one = one.lock().await;
+        let known = matches!(self.known.identity(&nonce), Some(IdentityState::Known(_)));
         let Some(identity) = self.record(nonce).await? else { return Ok(()) };
         if identity.beside.contains(&other) {
             return Ok(());
@@ -117,7 +146,11 @@ impl Access {
         let mut identity = Identity::clone(&identity);
         identity.beside.push(other);
         self.store.put_identity(&nonce, &identity, expires).await?;
-        self.known.set_identity(nonce, IdentityState::Known(Arc::new(identity)));
+        // What nobody looked at since it was written must be looked at when it is used.
+        match known {
+            true => self.known.set_identity(nonce, IdentityState::Known(Arc::new(identity))),
+            false => self.known.forget_identity(&nonce),
+        }
         Ok(())
     }
 

@@ -27,6 +27,7 @@ pub(crate) use access::{Login, SignedIn, organisation_aud};
 pub use compile::{CompileError, compile, providers, snapshot};
 pub use evaluations::Evaluations;
 pub use geo::{CountryFile, CountryFileError};
+pub(crate) use logins::{Becomes, NoLogin};
 pub use remote::RemoteTeam;
 pub use signing_keys::{SigningKeys, SigningKeysError};
 pub use start::{Control, ControlError, NoOrigins, OriginSource};

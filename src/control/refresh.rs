@@ -25,38 +25,72 @@ impl Access {
     pub(super) async fn keep_groups_fresh(self: Arc<Self>) {
         loop {
             Arc::clone(&self).refresh_groups(UnixTime::now()).await;
-            let terms = self.services().providers.iter().filter_map(Provider::refresh).map(|terms| terms.every).min();
-            let pause = terms.map_or(LONGEST_PAUSE, |every| (every / 20).clamp(SHORTEST_PAUSE, LONGEST_PAUSE));
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(self.pause()).await;
         }
     }
 
-    /// Reads the groups again of everybody who has a living session here and whose groups are due.
+    /// Never ends. By itself, because the directory may take its time.
+    pub(super) async fn keep_groups_no_longer(self: Arc<Self>) {
+        loop {
+            self.outdate_groups(UnixTime::now()).await;
+            tokio::time::sleep(self.pause()).await;
+        }
+    }
+
+    fn pause(&self) -> Duration {
+        let terms = self.services().providers.iter().filter_map(Provider::refresh).map(|terms| terms.every).min();
+        terms.map_or(LONGEST_PAUSE, |every| (every / 20).clamp(SHORTEST_PAUSE, LONGEST_PAUSE))
+    }
+
+    /// Takes away groups that are older than they may be.
+    async fn outdate_groups(&self, now: UnixTime) {
+        let services = self.services();
+        let mut old = self.known.identities();
+        old.retain(|(_, identity)| {
+            refreshed_by(&services, identity).is_some_and(|(_, terms)| is_older(identity, terms.max_stale, now))
+        });
+        if old.is_empty() {
+            return;
+        }
+        let living = self.watched(now);
+        for (nonce, identity) in old {
+            let Some((_, terms)) = refreshed_by(&services, &identity) else { continue };
+            if living(&nonce, &identity) {
+                self.outdate(nonce, terms, now).await;
+            } else {
+                // Nobody watches over it, so it must be looked at when it is used again.
+                self.known.forget_identity(&nonce);
+            }
+        }
+    }
+
+    /// Whose sessions go on, here or at an edge node that asks about them.
+    fn watched(&self, now: UnixTime) -> impl Fn(&IdentityNonce, &Identity) -> bool {
+        let snapshot = self.snapshot();
+        let here = self.known.living(snapshot.revocations(), now);
+        move |nonce, identity| {
+            let elsewhere = self.asked_about.contains_key(nonce);
+            here.contains(nonce)
+                || elsewhere && !snapshot.revocations().cover(Some(*nonce), &identity.user, &[], identity.at)
+        }
+    }
+
+    /// Reads the groups again of everybody who has a living session and whose groups are due.
     async fn refresh_groups(self: Arc<Self>, now: UnixTime) {
         let services = self.services();
         if services.providers.iter().all(|provider| provider.refresh().is_none()) {
             return;
         }
-        let snapshot = self.snapshot();
-        let living = self.known.living(snapshot.revocations(), now);
+        let living = self.watched(now);
         let mut due = People::new();
         for (nonce, identity) in self.known.identities() {
             let Some((provider, terms)) = refreshed_by(&services, &identity) else { continue };
-            if !living.contains(&nonce) {
-                // Nobody watches over it, so it must be looked at when it is used again.
-                if is_older(&identity, terms.max_stale, now) {
-                    self.known.forget_identity(&nonce);
-                }
-                continue;
-            }
-            if is_older(&identity, jittered(terms.every, &nonce), now) {
-                if !is_time(provider, terms, &identity, now) {
-                    self.outdate(nonce, terms, now).await;
-                    continue;
-                }
+            let is_due = is_older(&identity, jittered(terms.every, &nonce), now);
+            if is_due && is_time(provider, terms, &identity, now) && living(&nonce, &identity) {
                 due.entry((identity.idp.id.clone(), identity.subject.clone())).or_default().push((nonce, identity));
             }
         }
+        drop(living);
         let mut looking = JoinSet::new();
         for ((idp, subject), logins) in due {
             if looking.len() >= AT_ONCE {
@@ -86,7 +120,6 @@ impl Access {
         looked: Option<Result<Standing, GroupsFailure>>,
         asked: UnixTime,
     ) {
-        let Some(terms) = provider.refresh() else { return };
         let now = UnixTime::now();
         if let Some(Err(failure)) = &looked {
             tracing::warn!(
@@ -102,7 +135,8 @@ impl Access {
                     self.renew(*nonce, Groups::Known(groups.clone()), asked, now).await;
                 }
                 Some(Ok(Standing::Gone(how))) => self.ended_by_provider(*nonce, identity, how, now).await,
-                Some(Err(_)) | None => self.outdate(*nonce, terms, now).await,
+                // They stand for as long as they may.
+                Some(Err(_)) | None => {}
             }
         }
     }
@@ -175,9 +209,11 @@ impl Access {
     }
 
     async fn ended_by_provider(&self, nonce: IdentityNonce, identity: &Identity, how: &'static str, now: UnixTime) {
-        if self.end_sessions(nonce, &identity.user, now).await.is_ok() {
-            self.signed_out_by_provider(identity, how);
+        // A store that takes nothing keeps nobody in. What it does not know is asked of the directory after a restart.
+        if self.end_sessions(nonce, &identity.user, now).await.is_err() {
+            self.end_sessions_here(nonce, identity, now);
         }
+        self.signed_out_by_provider(identity, how);
     }
 }
 

@@ -124,6 +124,11 @@ impl Access {
         self.known.set_identity(nonce, state);
     }
 
+    /// Somebody asks who is behind a login, as edge nodes do for as long as it is in use there.
+    pub(crate) fn ask_about(&self, nonce: IdentityNonce) {
+        self.asked_about.insert(nonce, ());
+    }
+
     /// Has the team say what a hand-over that a browser brought to this node is worth.
     pub(crate) async fn redeem_remotely(&self, claim: &Claim<'_>) -> Result<Granted, Refused> {
         let Some(remote) = self.services().remote.clone() else { return Err(Refused::Invalid) };

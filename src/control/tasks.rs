@@ -31,6 +31,7 @@ impl Tasks {
         tasks.spawn(every(COUNTRIES_EVERY, access, |access| async move { access.look_at_countries().await }));
         tasks.spawn(every(PRUNE_EVERY, access, |access| async move { access.prune().await }));
         tasks.spawn(Arc::clone(access).keep_groups_fresh());
+        tasks.spawn(Arc::clone(access).keep_groups_no_longer());
         Self(tasks)
     }
 }

@@ -5,7 +5,7 @@ use super::errand::Errand;
 use super::login::arrive;
 use super::pages::{LoginLoop, LostCookie};
 use super::{PortalRequest, answer, idp_test, login, refresh, respond};
-use crate::control::Access;
+use crate::control::{Access, Becomes, NoLogin};
 use crate::cookie::FLOW_PREFIX;
 use crate::engine::{Application, Snapshot};
 use crate::idp::{Callback, LoginFailure, Pending, Profile};
@@ -75,12 +75,20 @@ async fn arrived(
     (profile, before): (Profile, Option<IdentityNonce>),
     request: &PortalRequest,
 ) -> Response<Bytes> {
-    let destination = match errand {
+    let (destination, becomes) = match errand {
         Errand::Test => return idp_test::works(access, snapshot, &profile, request),
-        Errand::Application(destination) => Some(destination),
-        Errand::Refresh => None,
+        Errand::Application(destination) => (Some(destination), Becomes::Session),
+        Errand::Refresh => (None, Becomes::Renewal),
     };
-    let Some(login) = access.log_in(profile, before, request).await else { return respond::unavailable(request.id) };
+    let login = match access.log_in(profile, before, becomes, request).await {
+        Ok(login) => login,
+        // Who signed out while the provider was asked is signed out.
+        Err(NoLogin::Over) => {
+            access.login_refused("no_session", Outcome::Invalid, None, request);
+            return refresh::nobody(request);
+        }
+        Err(NoLogin::Store) => return respond::unavailable(request.id),
+    };
     let Some(cookie) = access.organisation_cookie(&login, request.now) else { return respond::internal(request.id) };
     let mut response = match destination {
         Some(destination) => arrive(access, snapshot, destination, &login, Via::Provider, request).await,

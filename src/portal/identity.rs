@@ -18,6 +18,7 @@ pub(super) async fn get_identity(access: &Access, request: &PortalRequest) -> Re
     let Some(SignedIn { nonce, issued, token, .. }) = access.signed_in(request) else {
         return refused(StatusCode::UNAUTHORIZED, "no_session");
     };
+    access.ask_about(nonce);
     access.learn_identity(nonce, issued, &token).await;
     match access.identity(nonce, request.now).await {
         Ok(Some(identity)) => answer::json(StatusCode::OK, &document(&identity, &access.snapshot())),

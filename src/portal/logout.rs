@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode, header};
 use serde::{Deserialize, Serialize};
@@ -9,7 +11,7 @@ use crate::control::{Access, SignedIn};
 use crate::cookie::{self, SameSite, SetCookie};
 use crate::engine::Snapshot;
 use crate::login::{Landing, ReturnTo};
-use crate::model::{Identity, IdentityNonce};
+use crate::model::{Identity, IdentityNonce, UnixTime};
 use crate::route::Endpoint;
 
 /// `logout`: ends the login that the browser's session came from, for every application. `returnTo` names where to go after
@@ -72,13 +74,23 @@ async fn provider_s_end(
     access.leave_provider(nonce, identity, &back, &state).await
 }
 
+/// The way on to the provider, as the pages of applications may see it: in the address itself is a token of the provider's.
+#[derive(Serialize, Deserialize)]
+struct Leave {
+    url: String,
+    expires: UnixTime,
+}
+
 /// Our session has ended; the provider ends its own and sends the browser to [`logged_out`].
 fn on_to_provider(access: &Access, request: &PortalRequest, url: &Url, name: &str) -> Response<Bytes> {
     let script = request.header("sec-fetch-mode").is_some_and(|mode| mode != "navigate");
     // A form may lead to no other host, redirects included (CSP, `form-action`).
     let mut response = if script || request.method == Method::POST {
+        let leave = Leave { url: url.as_str().to_owned(), expires: request.now.after(LEAVE_WITHIN) };
+        let Ok(leave) = access.seal().seal(LEAVE, &leave) else { return respond::internal(request.id) };
+        let href = format!("{}{}/logged-out?leave={leave}", access.services().team_url, Endpoint::PREFIX);
         let label = format!("Sign out of {name} too");
-        let back = Some(Link { href: url.as_str(), label: &label });
+        let back = Some(Link { href: &href, label: &label });
         answer::page(LoggedOut { also_at: None, back, request_id: &request.id.to_string() }.page())
     } else {
         answer::redirect(StatusCode::FOUND, url.as_str())
@@ -89,7 +101,12 @@ fn on_to_provider(access: &Access, request: &PortalRequest, url: &Url, name: &st
 
 /// `logged-out`: back from a provider that was asked to end its session. Ends nothing itself, so whoever is led here by
 /// somebody else loses nothing; a `state` that is not ours is as good as none.
+/// With `leave` it is the way there, for whom a link was put on a page.
 pub(super) fn logged_out(access: &Access, request: &PortalRequest) -> Response<Bytes> {
+    let leave = request.parameter("leave").and_then(|leave| access.seal().open::<Leave>(LEAVE, &leave).ok());
+    if let Some(leave) = leave.filter(|leave| request.now < leave.expires) {
+        return answer::redirect(StatusCode::FOUND, &leave.url);
+    }
     let state = request.parameter("state").unwrap_or_default();
     let left = access.seal().open::<Left>(LEFT, &state).ok();
     let to = left.as_ref().and_then(|left| Landing::parse(left.to.as_deref()?, &request.host, &access.snapshot()));
@@ -205,3 +222,5 @@ fn forget_cookies(snapshot: &Snapshot, request: &PortalRequest, headers: &mut He
 
 const PURPOSE: &str = "logout";
 const LEFT: &str = "left the provider";
+const LEAVE: &str = "leave the provider";
+const LEAVE_WITHIN: Duration = Duration::from_secs(600);

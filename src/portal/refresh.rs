@@ -16,11 +16,7 @@ pub(super) async fn refresh_identity(access: &Access, request: &PortalRequest) -
     let Ok(session) = access.organisation_session(&request.headers, request.now).await else {
         return respond::unavailable(request.id);
     };
-    let Some(session) = session else {
-        let sentence =
-            "Open one of your applications and sign in; then this page can bring what is known of you up to date.";
-        return answer::page(ErrorPage::new(StatusCode::UNAUTHORIZED, "You are not signed in.", sentence, &id).page());
-    };
+    let Some(session) = session else { return nobody(request) };
     if request.parameter("success").is_some() {
         let groups = session.identity.groups.known().map(<[_]>::len);
         let email = session.identity.email.as_str();
@@ -33,6 +29,14 @@ pub(super) async fn refresh_identity(access: &Access, request: &PortalRequest) -
     let state = State::new(aud, request.host.clone(), ReturnTo::parse(&path()), None, request.now);
     let hints = Hints { login_hint: Some(session.identity.email.as_str().to_owned()), ..Hints::default() };
     login::send(access, provider, state, hints, &Errand::Refresh, request).await
+}
+
+/// There is nobody to bring up to date.
+pub(super) fn nobody(request: &PortalRequest) -> Response<Bytes> {
+    let sentence =
+        "Open one of your applications and sign in; then this page can bring what is known of you up to date.";
+    let id = request.id.to_string();
+    answer::page(ErrorPage::new(StatusCode::UNAUTHORIZED, "You are not signed in.", sentence, &id).page())
 }
 
 /// Back from the provider.

@@ -32,6 +32,7 @@ mod logout;
 mod logs;
 mod matrix;
 mod okta;
+mod okta_sessions;
 mod programs;
 mod proxying;
 mod refusals;
