@@ -1,8 +1,11 @@
 use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{Error, IntoDeserializer, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use super::ask::{Answer, Asked, Moment, World};
@@ -52,14 +55,14 @@ struct Test {
     certificate: Option<String>,
     #[serde(default)]
     linked_app: Option<String>,
+    #[serde(deserialize_with = "outcome")]
     expect: Expected,
     /// The name of the policy that decides.
     #[serde(default)]
     policy: Option<String>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
+#[derive(Clone, Debug)]
 enum Several {
     One(String),
     Many(Vec<String>),
@@ -72,6 +75,52 @@ impl Several {
             Self::Many(many) => many,
         }
     }
+}
+
+// By hand, because of the message: the derived one speaks of the variants of this enum.
+impl<'de> Deserialize<'de> for Several {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Texts;
+
+        impl<'de> Visitor<'de> for Texts {
+            type Value = Several;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("text in quotes, or a list of such texts")
+            }
+
+            fn visit_str<E: Error>(self, one: &str) -> Result<Several, E> {
+                Ok(Several::One(one.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, many: A) -> Result<Several, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(many)).map(Several::Many)
+            }
+        }
+
+        deserializer.deserialize_any(Texts)
+    }
+}
+
+/// An outcome that is text: the derived one also takes a table whose key is an outcome.
+fn outcome<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Expected, D::Error> {
+    struct Text;
+
+    impl Visitor<'_> for Text {
+        type Value = Expected;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(
+                "an outcome in quotes, as `expect = \"allow\"`; the policy that decides is a key beside it, `policy`",
+            )
+        }
+
+        fn visit_str<E: Error>(self, name: &str) -> Result<Expected, E> {
+            Expected::deserialize(name.into_deserializer())
+        }
+    }
+
+    deserializer.deserialize_any(Text)
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
