@@ -280,6 +280,9 @@ impl OktaConfig {
             PKCE,
             REDIRECT,
             ("issuer", "this is made of `okta_account` and `authorization_server_id`; leave it out"),
+            ("sso_target_url", "this is of Okta over SAML; for that, write `type = \"saml\"`"),
+            ("issuer_url", "this is of Okta over SAML; for that, write `type = \"saml\"`"),
+            ("idp_public_certs", "this is of Okta over SAML; for that, write `type = \"saml\"`"),
         ]);
         let client = ClientConfig::read(table, insecure, "okta_logout");
         let account = table.needed("okta_account", "\"https://dev-1.okta.com\"");
@@ -287,7 +290,7 @@ impl OktaConfig {
         let api_token = table.item("api_token");
         let has_token = api_token.is_some();
         let api_token = api_token.and_then(|item| secrets::read(&item, insecure.inline_secrets));
-        let authorization_server_id = table.item("authorization_server_id").and_then(|item| item.parse(reader::id));
+        let authorization_server_id = table.item("authorization_server_id").and_then(|item| item.parse(server_id));
         let refresh = table.item("groups_refresh");
         let every = table.duration("groups_refresh", LONGEST_REFRESH, Duration::from_secs(1)..=LONGEST_REFRESH);
         let stale = table.item("groups_max_stale");
@@ -307,6 +310,13 @@ impl OktaConfig {
             authorization_server_id,
             groups_refresh: refresh.map(|_| (every, max_stale)),
         })
+    }
+}
+
+fn server_id(text: &str) -> Result<String, String> {
+    match text.trim_end_matches('/').rsplit_once("/oauth2/") {
+        Some((_, id)) => Err(format!("`{text}` is the `Issuer URI` of a server; write its last part, `{id}`")),
+        None => reader::id(text),
     }
 }
 
@@ -431,4 +441,4 @@ const LONGEST_LOGIN: Duration = Duration::from_secs(30 * 24 * 3600);
 const LONGEST_REFRESH: Duration = Duration::from_secs(24 * 3600);
 
 /// Under these Okta has its customers' accounts; an account may also be under a domain of the customer's own.
-const OKTA_DOMAINS: [&str; 5] = ["okta.com", "oktapreview.com", "okta-emea.com", "okta-gov.com", "okta.mil"];
+pub(super) const OKTA_DOMAINS: [&str; 5] = ["okta.com", "oktapreview.com", "okta-emea.com", "okta-gov.com", "okta.mil"];

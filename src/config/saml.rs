@@ -1,7 +1,7 @@
 use http::HeaderName;
 use url::Url;
 
-use super::providers::endpoint;
+use super::providers::{OKTA_DOMAINS, endpoint};
 use super::reader::{self, Item, Table, Unique};
 use super::secrets;
 use super::server::Insecure;
@@ -47,6 +47,7 @@ impl SamlConfig {
     pub(super) fn read(table: &mut Table<'_>, insecure: &Insecure) -> Option<Self> {
         table.foreign(&[
             ("enable_encryption", "write `encryption_keys = [{ key = \"file:…\", certificate = \"MIID…\" }]` instead"),
+            ("okta_account", "this is of Okta over OpenID Connect; for that, write `type = \"okta\"`"),
             ("redirect_url", "this is always `/cdn-cgi/access/callback` on the team domain; leave this out"),
         ]);
         let issuer = table.needed("issuer_url", "\"http://www.okta.com/exk…\"");
@@ -57,7 +58,13 @@ impl SamlConfig {
         let key = |item: &Item<'_>| item.table(|table| EncryptionKey::read(table, insecure)).flatten();
         let groups = table.item("groups_attribute_name").and_then(name);
         let sso_target_url = sso.and_then(|item| item.parse(|text| address(text, insecure)));
-        let issuer_url = issuer.and_then(|item| item.parse(reader::label));
+        let issuer_url: Option<String> = issuer.as_ref().and_then(|item| item.parse(reader::label));
+        let okta_s = issuer_url.as_ref().and_then(|text| text.strip_prefix("https://www.okta.com/"));
+        if let (Some(item), Some(key)) = (&issuer, okta_s) {
+            item.warn(&format!(
+                "the `Issuer` of an Okta application begins with `http:`; is it `http://www.okta.com/{key}`?"
+            ));
+        }
         let (sign_request, force_authn) = (table.flag("sign_request", false), table.flag("force_authn", false));
         let email_attribute_name = table.item("email_attribute_name").and_then(name);
         let attributes = table.list("attributes").into_iter().filter_map(name).collect();
@@ -139,6 +146,17 @@ impl EncryptionKey {
 
 fn address(text: &str, insecure: &Insecure) -> Result<Url, String> {
     let url = endpoint(text, "https://dev-1.okta.com/app/…", insecure)?;
+    let (first, rest) = url.host_str().and_then(|host| host.split_once('.')).unwrap_or_default();
+    if let (Some(organisation), true) = (first.strip_suffix("-admin"), OKTA_DOMAINS.contains(&rest)) {
+        return Err(format!(
+            "`{first}.{rest}` is Okta's administration console; copy the `Sign on URL`, `https://{organisation}.{rest}/app/…`"
+        ));
+    }
+    if OKTA_DOMAINS.contains(&rest) && url.path().ends_with("/metadata") {
+        return Err(format!(
+            "`{text}` is Okta's `Metadata URL`; copy the `Sign on URL`, which is under `More details`"
+        ));
+    }
     match url.fragment() {
         Some(_) => Err(format!("`{text}` has a part after `#`; leave it out")),
         None => Ok(url),

@@ -147,9 +147,10 @@ impl Access {
         identity.beside.push(other);
         self.store.put_identity(&nonce, &identity, expires).await?;
         // What nobody looked at since it was written must be looked at when it is used.
-        match known {
-            true => self.known.set_identity(nonce, IdentityState::Known(Arc::new(identity))),
-            false => self.known.forget_identity(&nonce),
+        if known {
+            self.known.set_identity(nonce, IdentityState::Known(Arc::new(identity)));
+        } else {
+            self.known.forget_identity(&nonce);
         }
         Ok(())
     }

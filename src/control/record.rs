@@ -2,8 +2,8 @@
 
 use super::Access;
 use crate::engine::Application;
-use crate::idp::{Blame, LoginFailure, Profile};
-use crate::model::{Email, Identity, IdpId, Reason, RequestId, UserId};
+use crate::idp::{self, Blame, LoginFailure, Profile};
+use crate::model::{Email, Groups, Identity, IdpId, Reason, RequestId, UserId};
 use crate::observe::audit::{Event, Kind, Outcome, Via};
 use crate::observe::metrics::{Login, metrics};
 use crate::policy::Verdict;
@@ -151,6 +151,12 @@ impl Access {
             shadow: counted_shadow(verdict, application),
             ..known(self, Kind::Access, Outcome::Refused, application, identity, request)
         };
+        if identity.groups == Groups::Unknown && reason == Reason::IdentityIncomplete.id() {
+            let idp = &*identity.idp.id.0;
+            let hint = idp::without_groups(&identity.idp.kind);
+            let error = "no groups are known of this person, and the policies may ask for them";
+            tracing::warn!(request_id = %request.id, reason, idp, error, hint, "a login could not be decided");
+        }
         // First who they are, then what they were denied: whoever replays the log reads it in that order.
         Event { event: Kind::Login, via: Some(via), identity: self.told(identity), ..denied }.emit();
         denied.emit();

@@ -99,6 +99,22 @@ impl GroupsFailure {
     }
 }
 
+/// What the operator can do about a login of which no groups are known. `kind` is the provider's `type`.
+pub(crate) fn without_groups(kind: &str) -> &'static str {
+    match kind {
+        "okta" => {
+            "set the groups claim up in Okta (Applications > (the application) > Sign On > OpenID Connect ID Token > Groups \
+             claim filter: `groups`, Matches regex, `.*`), or `api_token`: the claim is also left out where its filter matches none of the person's \
+             groups, or too many"
+        }
+        "saml" => {
+            "have the provider send the groups, as the attribute that `groups_attribute_name` names (`groups`, if it is not \
+             set); in Okta, Group Attribute Statements: `groups`, Matches regex, `.*`"
+        }
+        _ => "have the provider send the groups, in a claim called `groups`",
+    }
+}
+
 /// The codes of RFC 6749 §4.1.2.1 and §5.2, and of OpenID Connect Core 3.1.2.6, that people meet.
 fn error_advice(error: &str, status: Option<StatusCode>) -> Option<&'static str> {
     Some(match (error, status) {
@@ -109,7 +125,7 @@ fn error_advice(error: &str, status: Option<StatusCode>) -> Option<&'static str>
         }
         ("access_denied", _) => {
             "assign the person, or a group of theirs, to the application at the identity provider; its own log says which rule \
-             refused them"
+             refused them. An Okta custom authorization server also needs an access policy, with a rule, for the application"
         }
         ("unauthorized_client" | "unsupported_response_type" | "unsupported_grant_type", _) => {
             "allow the application the authorization code flow; in Okta, Applications > (the application) > General > Grant type"

@@ -73,7 +73,7 @@ pub enum IdTokenError {
     #[error("the ID token is for another client")]
     Audience,
     /// Its time is over, or has not begun.
-    #[error("the ID token is not good at this time: the clocks differ by about {seconds} s")]
+    #[error("the ID token is not good at this time: this machine's clock is about {} s {}", .seconds.unsigned_abs(), side(.seconds))]
     Time {
         /// How far the clocks are apart, if the token is as new as it should be. Negative where ours is behind.
         seconds: i64,
@@ -87,6 +87,10 @@ pub enum IdTokenError {
     /// The access token beside it is not the one that it came with.
     #[error("the access token does not belong to the ID token")]
     AccessToken,
+}
+
+const fn side(seconds: &i64) -> &'static str {
+    if *seconds < 0 { "behind the provider's" } else { "ahead of the provider's" }
 }
 
 impl IdTokenError {

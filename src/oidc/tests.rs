@@ -138,6 +138,8 @@ fn times_have_a_leeway_and_tell_the_skew() {
     assert_eq!(check(&token(now + 61, now + 3660), &keys).unwrap_err(), skew(-61));
     assert_eq!(check(&token(now - 360, now - 60), &keys).unwrap_err(), skew(360));
     assert_eq!(check(&changed("nbf", Some(json!(now + 100))), &keys).unwrap_err(), skew(-100));
+    assert!(skew(-61).to_string().ends_with("this machine's clock is about 61 s behind the provider's"));
+    assert!(skew(360).to_string().ends_with("about 360 s ahead of the provider's"));
     // More leeway than 300 s is not to be had.
     assert!(check_with(&token(now + 300, now + 3600), &keys, 100_000).is_ok());
     assert_eq!(check_with(&token(now + 301, now + 3600), &keys, 100_000).unwrap_err(), skew(-301));

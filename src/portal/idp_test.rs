@@ -10,7 +10,7 @@ use super::pages::{ErrorPage, IdpTestFailed, IdpTestWorks};
 use super::{PortalRequest, answer, login};
 use crate::control::{Access, organisation_aud};
 use crate::engine::Snapshot;
-use crate::idp::{Hints, LoginFailure, Profile, Provider};
+use crate::idp::{self, Hints, LoginFailure, Profile, Provider};
 use crate::login::{ReturnTo, State, TestLink};
 use crate::model::{Groups, GroupsSource, IdpId};
 use crate::route::Endpoint;
@@ -74,11 +74,13 @@ pub(super) fn works(
     claims.dedup();
     let mut notes = Vec::new();
     if profile.groups == Groups::Unknown {
-        notes.push("The provider told no groups, so rules on groups let nobody in. Have it send them as `groups`.");
+        let advice = idp::without_groups(&profile.idp.kind);
+        notes.push(format!("The provider told no groups, so rules on groups let nobody in. To change that, {advice}."));
     }
     if provider.is_some_and(|provider| !provider.tells_all_groups()) {
-        notes.push("There is no `api_token`, so people in 100 groups or more cannot log in.");
+        notes.push("There is no `api_token`, so people in 100 groups or more cannot log in.".to_owned());
     }
+    let notes: Vec<&str> = notes.iter().map(String::as_str).collect();
     let page = IdpTestWorks {
         provider: provider.map_or("", |provider| provider.name()),
         facts: &facts,

@@ -455,7 +455,8 @@ const NO_STORE: &str = "private, max-age=0, no-store, no-cache, must-revalidate,
 
 const START_AGAIN: &str = "Start again";
 
-const TELL_THE_ADMINISTRATOR: &str = "If it keeps happening, give your administrator the request id below.";
+/// Whom to ask.
+pub(crate) const TELL_THE_ADMINISTRATOR: &str = "If it keeps happening, give your administrator the request id below.";
 
 /// Sends the one form of a page.
 #[cfg(feature = "saml")]

@@ -2,7 +2,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
 use super::answer;
-use super::pages::{Denied, ErrorPage, Link};
+use super::pages::{Denied, ErrorPage, Link, TELL_THE_ADMINISTRATOR};
 use crate::idp::{Blame, LoginFailure};
 use crate::model::{Identity, Reason, RequestId};
 
@@ -33,7 +33,8 @@ pub(super) fn failed(id: RequestId, failure: &LoginFailure, again: Option<&str>)
         (LoginFailure::Groups(_), _) => ErrorPage::groups_unavailable(&id),
         (_, Blame::Provider) => {
             let title = "Signing in is not possible right now.";
-            ErrorPage::new(StatusCode::SERVICE_UNAVAILABLE, title, failure.sentence(), &id)
+            let page = ErrorPage::new(StatusCode::SERVICE_UNAVAILABLE, title, failure.sentence(), &id);
+            page.with_hint(TELL_THE_ADMINISTRATOR)
         }
         (_, Blame::Person) => ErrorPage::new(StatusCode::FORBIDDEN, "Signing in failed.", failure.sentence(), &id),
         (_, Blame::Browser) => ErrorPage::new(StatusCode::BAD_REQUEST, "Signing in failed.", failure.sentence(), &id),

@@ -1,8 +1,10 @@
 use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::de::{Error, IntoDeserializer, Visitor};
+use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use super::ask::{Answer, Asked, Moment, World};
@@ -52,6 +54,7 @@ struct Test {
     certificate: Option<String>,
     #[serde(default)]
     linked_app: Option<String>,
+    #[serde(deserialize_with = "outcome")]
     expect: Expected,
     /// The name of the policy that decides.
     #[serde(default)]
@@ -59,7 +62,7 @@ struct Test {
 }
 
 #[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "this is text in quotes, or a list of such texts")]
 enum Several {
     One(String),
     Many(Vec<String>),
@@ -72,6 +75,27 @@ impl Several {
             Self::Many(many) => many,
         }
     }
+}
+
+/// An outcome that is text: the derived one also takes a table whose key is an outcome.
+fn outcome<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Expected, D::Error> {
+    struct Text;
+
+    impl Visitor<'_> for Text {
+        type Value = Expected;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(
+                "an outcome in quotes, as `expect = \"allow\"`; the policy that decides is a key beside it, `policy`",
+            )
+        }
+
+        fn visit_str<E: Error>(self, name: &str) -> Result<Expected, E> {
+            Expected::deserialize(name.into_deserializer())
+        }
+    }
+
+    deserializer.deserialize_any(Text)
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]

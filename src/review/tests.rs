@@ -251,6 +251,19 @@ fn a_file_of_tests_says_what_is_wrong_with_it() {
             "[[tests]]\nname = \"a\"\nurl = \"b\"\nexpect = \"allow\"\nmethod = \"get\"",
             "tests.toml:5: `get` is no method",
         ),
+        (
+            "[[tests]]\nname = \"a\"\nurl = \"b\"\nexpect = { outcome = \"allow\", policy = \"c\" }",
+            "tests.toml:4: invalid type: map, expected an outcome in quotes, as `expect = \"allow\"`; the policy",
+        ),
+        ("[[tests]]\nname = \"a\"\nurl = \"b\"\nexpect = { allow = {} }", "tests.toml:4: invalid type: map, expected"),
+        (
+            "[[tests]]\nname = \"a\"\nurl = \"b\"\nexpect = [\"allow\"]",
+            "tests.toml:4: invalid type: sequence, expected",
+        ),
+        (
+            "[[tests]]\nname = \"a\"\nurl = { b = \"c\" }\nexpect = \"allow\"",
+            "tests.toml:3: this is text in quotes, or a list of such texts",
+        ),
         ("[[tests", "tests.toml:1: "),
         ("[[tests]]\nname = \"a\"\nperson = []\nurl = \"b\"\nexpect = \"allow\"", "tests.toml:1: `a` tests nothing"),
         ("[[tests]]\nname = \"a\"\nurl = []\nexpect = \"allow\"", "tests.toml:1: `a` tests nothing"),

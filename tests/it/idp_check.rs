@@ -280,7 +280,11 @@ fn saml_with_an_expired_certificate() {
     assert!(mark == '!' && certificate.contains("acme") && certificate.contains("2021-02-03"), "{certificate}");
     assert!(certificate.contains("idp_public_certs"), "{certificate}");
     assert_eq!(said.text.matches("SHA-256").count(), 2, "{}", said.text);
-    said.ended('✓', &["connection", "answer"]);
+    said.ended('✓', &["connection"]);
+    let (mark, answer) = said.step("answer");
+    assert!(mark == '!' && answer.contains("404") && answer.contains("sso_target_url"), "nothing is there: {answer}");
+    let there = run(&saml(&format!("{}/.well-known/openid-configuration", okta.issuer)), &[], &["saml"]);
+    there.ended('✓', &["connection", "answer"]);
     assert!(!said.text.contains("Example Okta"), "nobody asked for that one: {}", said.text);
     assert!(said.text.contains("http://access.localhost/cdn-cgi/access/saml/saml-metadata"), "{}", said.text);
     let both = run(&text, &[], &["--json"]);

@@ -78,7 +78,11 @@ async fn more_than_a_hundred_groups_without_a_token_fail_closed() {
             let ended = log_in(&proxy).await;
             match (count, over_limit) {
                 // Nobody can tell none from all too many; a policy that asks for a group lets nobody in either way.
-                (0, _) | (101.., "omit") => assert_eq!(ended.0, 403, "{count}, {over_limit}: {}", ended.1),
+                (0, _) | (101.., "omit") => {
+                    assert_eq!(ended.0, 403, "{count}, {over_limit}: {}", ended.1);
+                    assert!(ended.1.contains("give your administrator the request id"), "{}", ended.1);
+                    proxy.logged(before, &["a login could not be decided", "hint", "Groups claim filter"]).await;
+                }
                 (99, _) => assert_eq!(ended.0, 200, "{over_limit}: {}", ended.1),
                 _ => {
                     assert_failed_closed(&format!("{count}, {over_limit}"), &ended);

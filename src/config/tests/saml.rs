@@ -87,6 +87,29 @@ plain_http = true
 }
 
 #[test]
+fn okta_s_issuer_begins_with_http() {
+    let idp = body(include_str!("../../../tests/saml/keys/idp.crt"));
+    for (scheme, warned) in [("https", true), ("http", false)] {
+        let part = format!(
+            r#"[[identity_providers]]
+id = "saml"
+name = "Okta"
+type = "saml"
+config = {{ issuer_url = "{scheme}://www.okta.com/exk1", sso_target_url = "https://dev-1.okta.com/app/x/exk1/sso/saml", idp_public_certs = ["{idp}"] }}
+[[listen]]
+address = "127.0.0.1:1"
+[insecure]
+plain_http = true
+"#
+        );
+        let loaded =
+            parse(&complete(&part), Path::new("portcullis.toml"), &Keys).unwrap_or_else(|errors| panic!("{errors}"));
+        let warnings = format!("{:?}", loaded.warnings);
+        assert_eq!(warnings.contains("is it `http://www.okta.com/exk1`?"), warned, "{warnings}");
+    }
+}
+
+#[test]
 fn the_certificate_of_another_key_is_no_encryption_key() {
     let idp = body(include_str!("../../../tests/saml/keys/idp.crt"));
     let part = format!(

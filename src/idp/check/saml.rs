@@ -1,6 +1,8 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use http::StatusCode;
+
 use super::{Finding, Registration, Report, Step};
 use crate::http_client::HttpClient;
 use crate::idp::Saml;
@@ -15,6 +17,11 @@ impl Saml {
         }
         match report.reach(http, self.provider().sso_url()).await {
             None => report.skipped(&[Step::Answer]),
+            // Other errors are of a request that had no SAML in it.
+            Some(Ok(status @ StatusCode::NOT_FOUND)) => {
+                let advice = "there is nothing at this address: copy the provider's sign-on URL to `sso_target_url`";
+                report.warning(Step::Answer, &format!("`{}`: {status}", self.provider().sso_url()), Some(advice));
+            }
             Some(Ok(status)) => report.good(Step::Answer, &format!("`{}`: {status}", self.provider().sso_url())),
             Some(Err(failure)) => report.failed(Step::Answer, &failure.told(), failure.advice().map(Cow::from)),
         }
