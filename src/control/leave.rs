@@ -3,7 +3,8 @@
 use url::Url;
 
 use super::Access;
-use crate::model::{Identity, IdentityNonce, Secret};
+use crate::idp::Provider;
+use crate::model::{IdentityNonce, Secret};
 
 impl Access {
     /// What is kept of a login for its end: the ID token, sealed, because the store's file may be read by whoever makes
@@ -17,24 +18,19 @@ impl Access {
         self.seal().seal(&purpose(nonce), &id_token.expose()).ok()
     }
 
-    /// Where to send the browser so that the provider's session ends too, and what the provider is called; `None` where that
-    /// is not wanted or cannot be. `back` is where it comes back to, with `state`.
+    /// Where to send the browser so that the provider's session ends too, once; `None` where that cannot be. `back` is where
+    /// it comes back to, with `state`.
     pub(crate) async fn leave_provider(
         &self,
         nonce: IdentityNonce,
-        identity: &Identity,
+        provider: &Provider,
         back: &Url,
         state: &str,
-    ) -> Option<(Url, String)> {
-        let services = self.services();
-        let provider = services.providers.iter().find(|provider| *provider.id() == identity.idp.id)?;
-        if !provider.ends_sessions() {
-            return None;
-        }
+    ) -> Option<Url> {
         let hint = self.store.take_logout_hint(&nonce).await;
         let hint = hint.map_err(|error| self.store_failed(&error)).ok().flatten()?;
         let hint: Secret = self.seal().open::<String>(&purpose(nonce), &hint).ok()?.into();
-        Some((provider.end_session(&hint, back, state).await?, provider.name().to_owned()))
+        provider.end_session(&hint, back, state).await
     }
 }
 

@@ -132,7 +132,7 @@ impl Access {
         for (nonce, identity) in logins {
             match &looked {
                 Some(Ok(Standing::Active(groups))) => {
-                    self.renew(*nonce, Groups::Known(groups.clone()), asked, now).await;
+                    self.renew(*nonce, Groups::Known(groups.clone()), asked).await;
                 }
                 Some(Ok(Standing::Gone(how))) => self.ended_by_provider(*nonce, identity, how, now).await,
                 // They stand for as long as they may.
@@ -169,7 +169,7 @@ impl Access {
     }
 
     /// Puts these groups into the record, here and in the store, unless a login since `asked` knows better.
-    async fn renew(&self, nonce: IdentityNonce, groups: Groups, asked: UnixTime, now: UnixTime) {
+    async fn renew(&self, nonce: IdentityNonce, groups: Groups, asked: UnixTime) {
         // Whoever writes a record holds this, so that no change takes another back.
         let one = self.asking.get_with(nonce, Arc::default);
         let _one = one.lock().await;
@@ -184,7 +184,7 @@ impl Access {
                 "groups of somebody who is logged in have changed"
             );
         }
-        let renewed = with_groups(&identity, groups, now);
+        let renewed = with_groups(&identity, groups, asked);
         let until = identity.at.after(self.services().identity_lifetime);
         if let Err(error) = self.store.put_identity(&nonce, &renewed, until).await {
             self.store_failed(&error);

@@ -7,11 +7,12 @@ use url::Url;
 
 use super::pages::{Link, LoggedOut, LogoutConfirm};
 use super::{PortalRequest, answer, respond};
-use crate::control::{Access, SignedIn};
+use crate::control::{Access, Services, SignedIn};
 use crate::cookie::{self, SameSite, SetCookie};
 use crate::engine::Snapshot;
+use crate::idp::Provider;
 use crate::login::{Landing, ReturnTo};
-use crate::model::{Identity, IdentityNonce, UnixTime};
+use crate::model::{IdentityNonce, IdpId, UnixTime};
 use crate::route::Endpoint;
 
 /// `logout`: ends the login that the browser's session came from, for every application. `returnTo` names where to go after
@@ -38,19 +39,43 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
         }
         Intent::Refuse => return answer::empty(StatusCode::FORBIDDEN),
     }
-    // What is needed for the provider's session is known only as long as ours is.
+    // Whose session it was is known only as long as it lasts.
     let identity = access.identity(nonce, request.now).await.ok().flatten();
     if access.end_sessions(nonce, &user, request.now).await.is_err() {
         return respond::unavailable(request.id);
     }
     access.logged_out(email.as_ref(), &user, request);
-    let wanted_url = wanted.as_ref().map(|to| to.as_str().to_owned());
-    if let Some(identity) = identity
-        && let Some((url, name)) = provider_s_end(access, nonce, &identity, wanted_url).await
-    {
-        return on_to_provider(access, request, &url, &name);
+    if let Some(identity) = identity {
+        let to = wanted.as_ref().map(|to| to.as_str().to_owned());
+        let leave = Leave { nonce, idp: identity.idp.id.clone(), to, expires: request.now.after(LEAVE_WITHIN) };
+        let script = request.header("sec-fetch-mode").is_some_and(|mode| mode != "navigate");
+        // A form may lead to no other host, redirects included (CSP, `form-action`).
+        let response = match script || request.method == Method::POST {
+            true => way_to_provider(access, &leave, request),
+            false => to_provider(access, &leave).await,
+        };
+        if let Some(mut response) = response {
+            forget_cookies(&access.snapshot(), request, response.headers_mut());
+            return response;
+        }
     }
     signed_out(access, request, wanted)
+}
+
+/// Leave to have the provider end its session too. A page may have it: no token of the provider's is in it.
+#[derive(Serialize, Deserialize)]
+struct Leave {
+    nonce: IdentityNonce,
+    idp: IdpId,
+    to: Option<String>,
+    expires: UnixTime,
+}
+
+impl Leave {
+    fn provider<'a>(&self, services: &'a Services) -> Option<&'a Provider> {
+        let provider = services.providers.iter().find(|provider| *provider.id() == self.idp);
+        provider.filter(|provider| provider.ends_sessions())
+    }
 }
 
 /// What comes back from the provider with the browser.
@@ -60,52 +85,36 @@ struct Left {
     to: Option<String>,
 }
 
-async fn provider_s_end(
-    access: &Access,
-    nonce: IdentityNonce,
-    identity: &Identity,
-    to: Option<String>,
-) -> Option<(Url, String)> {
+/// A page with a link, which leads on to the provider.
+fn way_to_provider(access: &Access, leave: &Leave, request: &PortalRequest) -> Option<Response<Bytes>> {
     let services = access.services();
-    let provider = services.providers.iter().find(|provider| *provider.id() == identity.idp.id)?;
-    let left = Left { provider: provider.name().to_owned(), to };
+    let label = format!("Sign out of {} too", leave.provider(&services)?.name());
+    let sealed = access.seal().seal(LEAVE, leave).ok()?;
+    let href = format!("{}{}/logged-out?leave={sealed}", services.team_url, Endpoint::PREFIX);
+    let back = Some(Link { href: &href, label: &label });
+    Some(answer::page(LoggedOut { also_at: None, back, request_id: &request.id.to_string() }.page()))
+}
+
+/// The provider ends its session and sends the browser to [`logged_out`].
+async fn to_provider(access: &Access, leave: &Leave) -> Option<Response<Bytes>> {
+    let services = access.services();
+    let provider = leave.provider(&services)?;
+    let left = Left { provider: provider.name().to_owned(), to: leave.to.clone() };
     let state = access.seal().seal(LEFT, &left).ok()?;
     let back = Url::parse(&format!("{}{}/logged-out", services.team_url, Endpoint::PREFIX)).ok()?;
-    access.leave_provider(nonce, identity, &back, &state).await
-}
-
-/// The way on to the provider, as the pages of applications may see it: in the address itself is a token of the provider's.
-#[derive(Serialize, Deserialize)]
-struct Leave {
-    url: String,
-    expires: UnixTime,
-}
-
-/// Our session has ended; the provider ends its own and sends the browser to [`logged_out`].
-fn on_to_provider(access: &Access, request: &PortalRequest, url: &Url, name: &str) -> Response<Bytes> {
-    let script = request.header("sec-fetch-mode").is_some_and(|mode| mode != "navigate");
-    // A form may lead to no other host, redirects included (CSP, `form-action`).
-    let mut response = if script || request.method == Method::POST {
-        let leave = Leave { url: url.as_str().to_owned(), expires: request.now.after(LEAVE_WITHIN) };
-        let Ok(leave) = access.seal().seal(LEAVE, &leave) else { return respond::internal(request.id) };
-        let href = format!("{}{}/logged-out?leave={leave}", access.services().team_url, Endpoint::PREFIX);
-        let label = format!("Sign out of {name} too");
-        let back = Some(Link { href: &href, label: &label });
-        answer::page(LoggedOut { also_at: None, back, request_id: &request.id.to_string() }.page())
-    } else {
-        answer::redirect(StatusCode::FOUND, url.as_str())
-    };
-    forget_cookies(&access.snapshot(), request, response.headers_mut());
-    response
+    let url = access.leave_provider(leave.nonce, provider, &back, &state).await?;
+    Some(answer::redirect(StatusCode::FOUND, url.as_str()))
 }
 
 /// `logged-out`: back from a provider that was asked to end its session. Ends nothing itself, so whoever is led here by
 /// somebody else loses nothing; a `state` that is not ours is as good as none.
 /// With `leave` it is the way there, for whom a link was put on a page.
-pub(super) fn logged_out(access: &Access, request: &PortalRequest) -> Response<Bytes> {
+pub(super) async fn logged_out(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let leave = request.parameter("leave").and_then(|leave| access.seal().open::<Leave>(LEAVE, &leave).ok());
-    if let Some(leave) = leave.filter(|leave| request.now < leave.expires) {
-        return answer::redirect(StatusCode::FOUND, &leave.url);
+    if let Some(leave) = leave.filter(|leave| request.now < leave.expires)
+        && let Some(response) = to_provider(access, &leave).await
+    {
+        return response;
     }
     let state = request.parameter("state").unwrap_or_default();
     let left = access.seal().open::<Left>(LEFT, &state).ok();

@@ -103,7 +103,7 @@ pub(crate) async fn handle(access: &Access, request: &PortalRequest) -> Response
         Endpoint::GetIdentity => identity::get_identity(access, request).await,
         Endpoint::TestIdp => idp_test::test_idp(access, request).await,
         Endpoint::RefreshIdentity => refresh::refresh_identity(access, request).await,
-        Endpoint::LoggedOut => logout::logged_out(access, request),
+        Endpoint::LoggedOut => logout::logged_out(access, request).await,
         Endpoint::ProtectedResource => protected_resource(access, request),
         Endpoint::Home => home::home(access, request).await,
         Endpoint::Unknown => respond::not_found(request.id),
