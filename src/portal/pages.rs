@@ -107,6 +107,8 @@ pub(crate) struct Denied<'a> {
     pub(crate) message: Option<&'a str>,
     /// Where to try again, where it could not be decided whether they may.
     pub(crate) undecided: Option<&'a str>,
+    /// Whether no groups are known of them.
+    pub(crate) groups_unknown: bool,
     /// Where to sign in as somebody else.
     pub(crate) switch_account: Option<&'a str>,
     /// The reason id, as in the audit event.
@@ -290,7 +292,7 @@ impl<'a> ErrorPage<'a> {
     pub(crate) fn groups_unavailable(request_id: &'a str) -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
-            "Failed to fetch user/group information from the identity provider",
+            NO_GROUPS,
             "Without it nobody can tell whether you have access.",
             request_id,
         )
@@ -452,6 +454,9 @@ const UNRENDERED: &[u8] = b"<!doctype html><html lang=\"en\"><title>Error</title
 const STYLE: &str = include_str!("templates/style.css");
 
 const NO_STORE: &str = "private, max-age=0, no-store, no-cache, must-revalidate, post-check=0, pre-check=0";
+
+/// The words of Access, which people search for.
+const NO_GROUPS: &str = "Failed to fetch user/group information from the identity provider";
 
 const START_AGAIN: &str = "Start again";
 

@@ -24,6 +24,7 @@ fn pages(text: &str, href: &str) -> Vec<(&'static str, Page)> {
         signed_in_as: Some(text),
         message: Some(text),
         undecided: None,
+        groups_unknown: false,
         switch_account: Some(href),
         reason: Some(text),
         request_id: id,
@@ -34,6 +35,7 @@ fn pages(text: &str, href: &str) -> Vec<(&'static str, Page)> {
         ("home_of_nobody", Home { team: text, signed_in_as: None, sign_out: href, request_id: id }.page()),
         ("denied", denied.page()),
         ("undecided", Denied { undecided: Some(href), ..denied.clone() }.page()),
+        ("undecided_groups", Denied { undecided: Some(href), groups_unknown: true, ..denied.clone() }.page()),
         (
             "denied_before_login",
             Denied { signed_in_as: None, message: None, switch_account: None, reason: None, ..denied }.page(),
@@ -197,6 +199,7 @@ fn every_page_leads_where_it_was_told() {
             "home",
             "denied",
             "undecided",
+            "undecided_groups",
             "error",
             "login_expired",
             "session_not_accepted",
@@ -262,6 +265,7 @@ fn every_page_has_its_status() {
             ("home_of_nobody", 200),
             ("denied", 403),
             ("undecided", 403),
+            ("undecided_groups", 403),
             ("denied_before_login", 403),
             ("error", 418),
             ("bad_request", 400),
@@ -304,6 +308,10 @@ fn the_words_users_search_for_are_exact() {
         ("groups_unavailable", "<h1>Failed to fetch user/group information from the identity provider</h1>"),
         ("login_loop", "<h1>Your browser did not return the cookie <code>CF_Authorization</code>.</h1>"),
         ("undecided", "<h1>It could not be decided whether you have access.</h1>"),
+        (
+            "undecided_groups",
+            "<p>Failed to fetch user/group information from the identity provider. Without it nobody can tell.</p>",
+        ),
         ("idp_test_works", "<h1>Your connection works!</h1>"),
         ("logged_out", "<h1>You are signed out.</h1>"),
         ("logout_confirm", "<h1>Sign out of all applications?</h1>"),
@@ -321,6 +329,7 @@ fn nobody_signed_in_is_not_spoken_of_as_an_account() {
         signed_in_as: None,
         message: None,
         undecided: None,
+        groups_unknown: false,
         switch_account: None,
         reason: None,
         request_id: MARKER,
@@ -333,7 +342,11 @@ fn nobody_signed_in_is_not_spoken_of_as_an_account() {
 fn reason_ids_are_shown_where_given() {
     for (name, page) in &pages("group_not_allowed", "/next") {
         let shown = html(page).contains("reason <code>group_not_allowed</code>");
-        assert_eq!(shown, ["denied", "undecided", "error", "login_loop", "idp_test_failed"].contains(name), "{name}");
+        assert_eq!(
+            shown,
+            ["denied", "undecided", "undecided_groups", "error", "login_loop", "idp_test_failed"].contains(name),
+            "{name}"
+        );
     }
 }
 
