@@ -10,6 +10,7 @@ use clap::builder::styling::AnsiColor;
 use clap::{Parser, Subcommand};
 use portcullis::app::{self, NewServiceToken, Options};
 use portcullis::config::{self, System};
+use portcullis::model::chain;
 use portcullis::observe::logging::{self, Format};
 
 #[global_allocator]
@@ -136,11 +137,6 @@ fn check(file: &std::path::Path, strict: bool) -> ExitCode {
             ExitCode::from(2)
         }
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |&cause| cause.source()).map(ToString::to_string);
-    causes.collect::<Vec<_>>().join(": ")
 }
 
 fn count(number: usize, what: &str) -> String {

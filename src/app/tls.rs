@@ -67,7 +67,7 @@ async fn follow(current: std::sync::Weak<Current>, files: Tls) {
                 current.0.store(Arc::new(key));
                 tracing::info!(certificate = %files.certificate.display(), "the certificate was read again");
             }
-            Err(error) => tracing::error!(error = crate::control::chain(&error), "the running certificate stays"),
+            Err(error) => tracing::error!(error = crate::model::chain(&error), "the running certificate stays"),
         }
     }
 }

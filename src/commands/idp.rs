@@ -9,7 +9,7 @@ use portcullis::config::{self, Config, IdentityProvider, Offline, System};
 use portcullis::http_client::{HttpClient, Roots, Timeouts};
 use portcullis::idp::Provider;
 use portcullis::idp::check::{Finding, Outcome, Registration};
-use portcullis::model::UnixTime;
+use portcullis::model::{UnixTime, chain};
 use portcullis::{app, control};
 use serde::Serialize;
 
@@ -76,9 +76,9 @@ fn check(command: &Check) -> Result<ExitCode, String> {
     config.identity_providers = chosen(&config, &command.ids)?.into_iter().cloned().collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| format!("the runtime cannot be made: {e}"))?;
-    let http = HttpClient::new(&Roots::default(), Timeouts::default()).map_err(|e| crate::chain(&e))?;
+    let http = HttpClient::new(&Roots::default(), Timeouts::default()).map_err(|e| chain(&e))?;
     let good = runtime.block_on(async {
-        let providers = control::providers(&config, &http).map_err(|e| crate::chain(&e))?;
+        let providers = control::providers(&config, &http).map_err(|e| chain(&e))?;
         check_all(&providers, &http, command.json).await
     });
     // A resolver that does not answer holds nobody up.
@@ -92,7 +92,7 @@ fn test(command: &Test) -> Result<ExitCode, String> {
     warn(&loaded.warnings);
     let providers = chosen(&loaded.config, &command.ids)?;
     let ids: Vec<_> = providers.iter().map(|provider| provider.id.clone()).collect();
-    let links = app::test_links(&loaded.config, &ids).map_err(|error| crate::chain(&error))?;
+    let links = app::test_links(&loaded.config, &ids).map_err(|error| chain(&error))?;
     anstream::println!("Open this within ten minutes, and sign in as somebody who may. No session comes of it.");
     for (provider, link) in providers.iter().zip(links) {
         anstream::println!("\n{}\n  {link}", provider.name);

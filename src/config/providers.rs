@@ -384,6 +384,13 @@ fn word(text: &str) -> Result<String, String> {
 }
 
 /// The mistakes that people make here are known, so each is explained.
+/// The host of the account whose administration console this is.
+pub(super) fn administered(host: &str) -> Option<String> {
+    let (first, domain) = host.split_once('.')?;
+    let organisation = first.strip_suffix("-admin").filter(|_| OKTA_DOMAINS.contains(&domain))?;
+    Some(format!("{organisation}.{domain}"))
+}
+
 fn okta_account(text: &str, insecure: &Insecure) -> Result<Url, String> {
     let like = "an address like `https://dev-1.okta.com`";
     if !text.contains("://") {
@@ -399,8 +406,8 @@ fn okta_account(text: &str, insecure: &Insecure) -> Result<Url, String> {
     let (first, rest) = host.split_once('.').unwrap_or((host, ""));
     // A domain of the organisation's own may be called as it likes.
     let is_okta_s = OKTA_DOMAINS.contains(&rest);
-    if let (Some(organisation), true) = (first.strip_suffix("-admin"), is_okta_s) {
-        return Err(format!("`{host}` is Okta's administration console; write `https://{organisation}.{rest}{port}`"));
+    if let Some(account) = administered(host) {
+        return Err(format!("`{host}` is Okta's administration console; write `https://{account}{port}`"));
     }
     if OKTA_DOMAINS.contains(&host) || (is_okta_s && matches!(first, "www" | "login" | "admin" | "developer" | "help"))
     {

@@ -1,7 +1,7 @@
 use http::HeaderName;
 use url::Url;
 
-use super::providers::{OKTA_DOMAINS, endpoint};
+use super::providers::{OKTA_DOMAINS, administered, endpoint};
 use super::reader::{self, Item, Table, Unique};
 use super::secrets;
 use super::server::Insecure;
@@ -59,8 +59,8 @@ impl SamlConfig {
         let groups = table.item("groups_attribute_name").and_then(name);
         let sso_target_url = sso.and_then(|item| item.parse(|text| address(text, insecure)));
         let issuer_url: Option<String> = issuer.as_ref().and_then(|item| item.parse(reader::label));
-        let okta_s = issuer_url.as_ref().and_then(|text| text.strip_prefix("https://www.okta.com/"));
-        if let (Some(item), Some(key)) = (&issuer, okta_s) {
+        let by_https = issuer_url.as_ref().and_then(|text| text.strip_prefix("https://www.okta.com/"));
+        if let (Some(item), Some(key)) = (&issuer, by_https) {
             item.warn(&format!(
                 "the `Issuer` of an Okta application begins with `http:`; is it `http://www.okta.com/{key}`?"
             ));
@@ -146,13 +146,14 @@ impl EncryptionKey {
 
 fn address(text: &str, insecure: &Insecure) -> Result<Url, String> {
     let url = endpoint(text, "https://dev-1.okta.com/app/…", insecure)?;
-    let (first, rest) = url.host_str().and_then(|host| host.split_once('.')).unwrap_or_default();
-    if let (Some(organisation), true) = (first.strip_suffix("-admin"), OKTA_DOMAINS.contains(&rest)) {
+    let host = url.host_str().unwrap_or_default();
+    if let Some(account) = administered(host) {
         return Err(format!(
-            "`{first}.{rest}` is Okta's administration console; copy the `Sign on URL`, `https://{organisation}.{rest}/app/…`"
+            "`{host}` is Okta's administration console; copy the `Sign on URL`, `https://{account}/app/…`"
         ));
     }
-    if OKTA_DOMAINS.contains(&rest) && url.path().ends_with("/metadata") {
+    let domain = host.split_once('.').map(|(_, domain)| domain);
+    if domain.is_some_and(|domain| OKTA_DOMAINS.contains(&domain)) && url.path().ends_with("/metadata") {
         return Err(format!(
             "`{text}` is Okta's `Metadata URL`; copy the `Sign on URL`, which is under `More details`"
         ));

@@ -1,10 +1,12 @@
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use bytes::Bytes;
 use http::HeaderMap;
+use moka::policy::EvictionPolicy;
 use thiserror::Error;
 
 use super::evaluations::{self, Answers};
@@ -38,8 +40,10 @@ pub struct Access {
     pub(super) asserting: tokio::sync::Mutex<()>,
     /// Who is asked about at the moment: one question for each, however many requests wait for the answer.
     pub(super) asking: moka::sync::Cache<IdentityNonce, Arc<tokio::sync::Mutex<()>>>,
-    /// Logins that an edge node may have asked about lately: their sessions are there, and live as long as it asks.
-    pub(super) asked_about: moka::sync::Cache<IdentityNonce, ()>,
+    /// Logins that an edge node may have asked about, with the end of the session there.
+    pub(super) asked_about: moka::sync::Cache<IdentityNonce, UnixTime>,
+    /// Logins that are over and that the store does not know to be: whose, and since when.
+    pub(super) owed: Mutex<HashMap<IdentityNonce, (UserId, UnixTime)>>,
     pub(super) answers: Answers,
     seal: SealingKey,
     pub(super) flows: Flows,
@@ -91,6 +95,7 @@ pub(crate) struct SignedIn {
     pub(crate) email: Option<Email>,
     pub(crate) user: UserId,
     pub(crate) issued: UnixTime,
+    pub(crate) expires: UnixTime,
     pub(crate) token: Secret,
 }
 
@@ -129,6 +134,7 @@ impl Access {
             None => Some(Arc::new(SigningKeys::load_or_create(&*store, services.token_lifetime, now).await?)),
             Some(_) => None,
         };
+        let asked_about = moka::sync::Cache::builder().max_capacity(MAX_ASKED_ABOUT);
         let sample = RunningSample::default();
         sample.set(services.sample);
         let access = Self {
@@ -145,7 +151,8 @@ impl Access {
             fetching: tokio::sync::Mutex::new(()),
             asserting: tokio::sync::Mutex::new(()),
             asking: moka::sync::Cache::builder().time_to_idle(ASKING).build(),
-            asked_about: moka::sync::Cache::builder().time_to_live(ASKING).max_capacity(MAX_ASKED_ABOUT).build(),
+            asked_about: asked_about.eviction_policy(EvictionPolicy::lru()).build(),
+            owed: Mutex::default(),
             answers: evaluations::answers(),
             seal,
             flows: Flows::new(),
@@ -311,8 +318,8 @@ impl Access {
         tokens.into_iter().find_map(|(token, claims)| {
             let nonce = claims.identity_nonce.as_deref().and_then(|n| IdentityNonce::parse(n).ok())?;
             let email = claims.email.and_then(|email| Email::parse(&email).ok());
-            let (user, issued) = (UserId(claims.sub.into()), claims.iat);
-            Some(SignedIn { nonce, email, user, issued, token: Secret::new(token) })
+            let (user, issued, expires) = (UserId(claims.sub.into()), claims.iat, claims.exp);
+            Some(SignedIn { nonce, email, user, issued, expires, token: Secret::new(token) })
         })
     }
 
@@ -367,19 +374,17 @@ impl Access {
         result
     }
 
-    /// Ends a login, those beside it and all others of the same person that began before this second, in this process alone.
-    pub(super) fn end_sessions_here(&self, nonce: IdentityNonce, identity: &Identity, now: UnixTime) {
-        let before = UnixTime(now.0.saturating_sub(1));
-        let sessions = identity.beside.iter().copied().chain([nonce]).map(Revocation::Session);
-        let all = sessions.chain([Revocation::User { user: identity.user.clone(), before }]);
-        self.publisher.apply(&self.snapshot, all.map(|revocation| (revocation, now.after(LONGEST_LIVED))));
-    }
-
     pub(super) async fn revoke(&self, revocation: Revocation, now: UnixTime) -> Result<(), StoreError> {
         let forget = now.after(LONGEST_LIVED);
         self.store.revoke(&revocation, forget).await.inspect_err(|error| self.store_failed(error))?;
         self.publisher.apply(&self.snapshot, [(revocation, forget)]);
         Ok(())
+    }
+
+    /// Revokes in this process alone.
+    pub(super) fn revoke_here(&self, revocations: impl Iterator<Item = Revocation>, now: UnixTime) {
+        let forget = now.after(LONGEST_LIVED);
+        self.publisher.apply(&self.snapshot, revocations.map(|revocation| (revocation, forget)));
     }
 }
 

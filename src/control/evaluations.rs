@@ -248,7 +248,7 @@ impl Question {
         let (url, request_id) = (service.shown(), self.request);
         answer
             .map_err(|error| {
-                let error = super::chain(&error);
+                let error = crate::model::chain(&error);
                 tracing::warn!(url, %request_id, error, "an external evaluation gave no answer, so the rule is unknown");
             })
             .ok()
@@ -322,7 +322,7 @@ impl Service {
                 Ok(fetched)
             }
             (Err(error), Some(last)) => {
-                let (url, error) = (self.shown(), super::chain(&error));
+                let (url, error) = (self.shown(), crate::model::chain(&error));
                 tracing::warn!(url, error, "the keys of an external evaluation stay as they were");
                 Ok(last)
             }

@@ -72,7 +72,7 @@ impl CountryFile {
                 metrics().country_database(Reload::Applied);
             }
             Err(error) => {
-                tracing::error!(error = super::chain(&error), "the running database of countries stays");
+                tracing::error!(error = crate::model::chain(&error), "the running database of countries stays");
                 metrics().country_database(Reload::Rejected);
             }
         }

@@ -1,6 +1,7 @@
 //! Logins, from the record of who came to their end, and which of them belong to one browser.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, PoisonError};
 
 use super::Access;
 use super::access::{Login, organisation_aud};
@@ -78,8 +79,10 @@ impl Access {
             for other in ended {
                 self.end_session(other.nonce, now).await?;
             }
-            for other in beside {
-                self.stand_beside(other.nonce, nonce, now.after(lifetime)).await?;
+            let all: Vec<_> = beside.iter().map(|other| other.nonce).chain([nonce]).collect();
+            for Login { nonce: one, .. } in beside {
+                let others = all.iter().copied().filter(|other| *other != one).collect();
+                self.stand_beside(one, others, now.after(lifetime)).await?;
             }
             let expires = identity.ends_by(team_session);
             Ok::<_, StoreError>(Some(Login { nonce, identity, expires }))
@@ -123,28 +126,27 @@ impl Access {
 
     /// The record behind a login as it was written, whatever became of the person since.
     async fn record(&self, nonce: IdentityNonce) -> Result<Option<Arc<Identity>>, StoreError> {
-        match self.known.identity(&nonce) {
-            Some(IdentityState::Known(identity)) => Ok(Some(identity)),
-            _ => Ok(self.store.identity(&nonce).await?.map(Arc::new)),
+        match self.known_identity(nonce) {
+            Some(identity) => Ok(Some(identity)),
+            None => Ok(self.store.identity(&nonce).await?.map(Arc::new)),
         }
     }
 
-    /// Has a login end with another one.
+    /// Has a login end with these others, and with no more: what stood beside it and is over does not count.
     async fn stand_beside(
         &self,
         nonce: IdentityNonce,
-        other: IdentityNonce,
+        others: Vec<IdentityNonce>,
         expires: UnixTime,
     ) -> Result<(), StoreError> {
         let one = self.asking.get_with(nonce, Arc::default);
         let _one = one.lock().await;
         let known = matches!(self.known.identity(&nonce), Some(IdentityState::Known(_)));
         let Some(identity) = self.record(nonce).await? else { return Ok(()) };
-        if identity.beside.contains(&other) {
+        if identity.beside == others {
             return Ok(());
         }
-        let mut identity = Identity::clone(&identity);
-        identity.beside.push(other);
+        let identity = Identity { beside: others, ..Identity::clone(&identity) };
         self.store.put_identity(&nonce, &identity, expires).await?;
         // What nobody looked at since it was written must be looked at when it is used.
         if known {
@@ -173,21 +175,66 @@ impl Access {
         user: &UserId,
         now: UnixTime,
     ) -> Result<(), StoreError> {
-        let identity = self.record(nonce).await?;
-        for beside in identity.iter().flat_map(|identity| &identity.beside) {
-            let other = self.record(*beside).await?;
-            self.end_login(*beside, other.as_ref().map(|identity| &identity.user), now).await?;
+        let stored = self.store.identity(&nonce).await.inspect_err(|error| self.store_failed(error))?;
+        // What was read of the store while another login came to stand beside this one may be all that is known here.
+        let known = self.known_identity(nonce);
+        let beside = stored.iter().chain(known.as_deref()).flat_map(|identity| identity.beside.iter().copied());
+        for beside in beside.collect::<HashSet<_>>() {
+            match self.record(beside).await.inspect_err(|error| self.store_failed(error))? {
+                Some(other) => self.revoke_all(ends(beside, &other.user, now), now).await?,
+                None => self.end_session(beside, now).await?,
+            }
         }
-        self.end_login(nonce, Some(user), now).await
+        // Last, so that whoever is told that it failed can try again.
+        self.revoke_all(ends(nonce, user, now), now).await
     }
 
-    async fn end_login(&self, nonce: IdentityNonce, user: Option<&UserId>, now: UnixTime) -> Result<(), StoreError> {
-        self.end_session(nonce, now).await?;
-        let Some(user) = user else { return Ok(()) };
-        // Who signs out and in again within one second must not be out again.
-        let before = UnixTime(now.0.saturating_sub(1));
-        self.revoke(Revocation::User { user: user.clone(), before }, now).await
+    /// The same, whatever the store says: here at once, as far as these logins are known here, and in the store as soon as
+    /// it takes it. Only where this process ends before that, a restart brings them back.
+    pub(super) async fn end_sessions_whatever(&self, nonce: IdentityNonce, user: &UserId, now: UnixTime) {
+        let known = self.known_identity(nonce);
+        let beside = known.iter().flat_map(|identity| &identity.beside).filter_map(|beside| {
+            let other = self.known_identity(*beside)?;
+            Some(ends(*beside, &other.user, now))
+        });
+        self.revoke_here(beside.flatten().chain(ends(nonce, user, now)), now);
+        if self.end_sessions(nonce, user, now).await.is_err() {
+            let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
+            owed.entry(nonce).or_insert_with(|| (user.clone(), now));
+        }
     }
+
+    /// Writes down what the store did not take before.
+    pub(super) async fn end_those_owed(&self) -> Result<(), StoreError> {
+        let owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for (nonce, (user, at)) in owed {
+            self.end_sessions(nonce, &user, at).await?;
+            self.owed.lock().unwrap_or_else(PoisonError::into_inner).remove(&nonce);
+            tracing::info!(user = &*user.0, "the end of a login that the store did not take before is in it");
+        }
+        Ok(())
+    }
+
+    async fn revoke_all(&self, revocations: [Revocation; 2], now: UnixTime) -> Result<(), StoreError> {
+        for revocation in revocations {
+            self.revoke(revocation, now).await?;
+        }
+        Ok(())
+    }
+
+    fn known_identity(&self, nonce: IdentityNonce) -> Option<Arc<Identity>> {
+        match self.known.identity(&nonce) {
+            Some(IdentityState::Known(identity)) => Some(identity),
+            _ => None,
+        }
+    }
+}
+
+/// What ends with a login.
+fn ends(nonce: IdentityNonce, user: &UserId, now: UnixTime) -> [Revocation; 2] {
+    // Who signs out and in again within one second must not be out again.
+    let before = UnixTime(now.0.saturating_sub(1));
+    [Revocation::Session(nonce), Revocation::User { user: user.clone(), before }]
 }
 
 /// More providers than anybody uses at once.

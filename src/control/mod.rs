@@ -32,9 +32,3 @@ pub use remote::RemoteTeam;
 pub use signing_keys::{SigningKeys, SigningKeysError};
 pub use start::{Control, ControlError, NoOrigins, OriginSource};
 pub use tasks::{Tasks, watch_configuration};
-
-/// An error with everything behind it, on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |&cause| cause.source()).map(ToString::to_string);
-    causes.collect::<Vec<_>>().join(": ")
-}

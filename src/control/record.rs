@@ -2,8 +2,8 @@
 
 use super::Access;
 use crate::engine::Application;
-use crate::idp::{self, Blame, LoginFailure, Profile};
-use crate::model::{Email, Groups, Identity, IdpId, Reason, RequestId, UserId};
+use crate::idp::{Blame, LoginFailure, Profile, Provider};
+use crate::model::{Email, Identity, IdpId, Reason, RequestId, UserId};
 use crate::observe::audit::{Event, Kind, Outcome, Via};
 use crate::observe::metrics::{Login, metrics};
 use crate::policy::Verdict;
@@ -116,7 +116,7 @@ impl Access {
         };
         let failed = Event { reason: Some(failure.id()), idp, ..event(self, kind, outcome, request) };
         of(application, failed).emit();
-        let chain = super::chain(failure);
+        let chain = crate::model::chain(failure);
         let idp = idp.map(|idp| &*idp.0);
         let hint = failure.advice();
         tracing::warn!(request_id = %request.id, reason = failure.id(), idp, error = chain, hint, "a login failed");
@@ -151,10 +151,11 @@ impl Access {
             shadow: counted_shadow(verdict, application),
             ..known(self, Kind::Access, Outcome::Refused, application, identity, request)
         };
-        if identity.groups == Groups::Unknown && reason == Reason::IdentityIncomplete.id() {
-            let idp = &*identity.idp.id.0;
-            let hint = idp::without_groups(&identity.idp.kind);
-            let error = "no groups are known of this person, and the policies may ask for them";
+        if reason == Reason::IdentityIncomplete.id() && application.misses_groups(identity) {
+            let services = self.services();
+            let provider = services.providers.iter().find(|provider| *provider.id() == identity.idp.id);
+            let (idp, hint) = (&*identity.idp.id.0, provider.map(Provider::advice_without_groups));
+            let error = "no groups are known of this person, and the policies ask for them";
             tracing::warn!(request_id = %request.id, reason, idp, error, hint, "a login could not be decided");
         }
         // First who they are, then what they were denied: whoever replays the log reads it in that order.
@@ -204,6 +205,6 @@ impl Access {
 
     pub(super) fn store_failed(&self, error: &StoreError) {
         metrics().store_error(error);
-        tracing::error!(error = %super::chain(error), "the store did not answer");
+        tracing::error!(error = %crate::model::chain(error), "the store did not answer");
     }
 }

@@ -58,6 +58,8 @@ impl Access {
             if living(&nonce, &identity) {
                 self.outdate(nonce, terms, now).await;
             } else {
+                let one = self.asking.get_with(nonce, Arc::default);
+                let _one = one.lock().await;
                 // Nobody watches over it, so it must be looked at when it is used again.
                 self.known.forget_identity(&nonce);
             }
@@ -69,7 +71,7 @@ impl Access {
         let snapshot = self.snapshot();
         let here = self.known.living(snapshot.revocations(), now);
         move |nonce, identity| {
-            let elsewhere = self.asked_about.contains_key(nonce);
+            let elsewhere = self.asked_about.get(nonce).is_some_and(|until| now < until);
             here.contains(nonce)
                 || elsewhere && !snapshot.revocations().cover(Some(*nonce), &identity.user, &[], identity.at)
         }
@@ -124,7 +126,7 @@ impl Access {
         if let Some(Err(failure)) = &looked {
             tracing::warn!(
                 idp = &*provider.id().0,
-                error = super::chain(failure),
+                error = crate::model::chain(failure),
                 hint = failure.advice(),
                 "groups of somebody who is logged in could not be read again"
             );
@@ -192,8 +194,7 @@ impl Access {
         self.known.set_identity(nonce, IdentityState::Known(renewed));
     }
 
-    /// Groups that could not be read again stand until they are too old, and are unknown from then on. The store keeps them
-    /// with their age.
+    /// Groups that could not be read again stand until they are too old, and are unknown from then on.
     async fn outdate(&self, nonce: IdentityNonce, terms: RefreshTerms, now: UnixTime) {
         let one = self.asking.get_with(nonce, Arc::default);
         let _one = one.lock().await;
@@ -209,10 +210,7 @@ impl Access {
     }
 
     async fn ended_by_provider(&self, nonce: IdentityNonce, identity: &Identity, how: &'static str, now: UnixTime) {
-        // A store that takes nothing keeps nobody in. What it does not know is asked of the directory after a restart.
-        if self.end_sessions(nonce, &identity.user, now).await.is_err() {
-            self.end_sessions_here(nonce, identity, now);
-        }
+        self.end_sessions_whatever(nonce, &identity.user, now).await;
         self.signed_out_by_provider(identity, how);
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use moka::Entry;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use url::Url;
@@ -67,13 +68,13 @@ impl Access {
 
     async fn fetch_keys(&self, url: &Url) -> Result<(KeySet, Bytes), (Fetch, String)> {
         let response = self.http.get(url, HeaderMap::new(), MAX_DOCUMENT).await;
-        let response = response.map_err(|error| (Fetch::Unreachable, super::chain(&error)))?;
+        let response = response.map_err(|error| (Fetch::Unreachable, crate::model::chain(&error)))?;
         if response.status != StatusCode::OK {
             return Err((Fetch::Unreachable, format!("the answer has status {}", response.status)));
         }
         match KeySet::from_jwks(&response.body) {
             Ok(keys) => Ok((keys, response.body)),
-            Err(error) => Err((Fetch::Unusable, super::chain(&error))),
+            Err(error) => Err((Fetch::Unusable, crate::model::chain(&error))),
         }
     }
 
@@ -124,9 +125,10 @@ impl Access {
         self.known.set_identity(nonce, state);
     }
 
-    /// Somebody asks who is behind a login, as edge nodes do for as long as it is in use there.
-    pub(crate) fn ask_about(&self, nonce: IdentityNonce) {
-        self.asked_about.insert(nonce, ());
+    /// Somebody asks who is behind a session, as edge nodes do: it lives there until it ends.
+    pub(crate) fn ask_about(&self, nonce: IdentityNonce, until: UnixTime) {
+        let later = |before: Option<Entry<_, UnixTime>>| before.map_or(until, |before| until.max(before.into_value()));
+        self.asked_about.entry(nonce).and_upsert_with(later);
     }
 
     /// Has the team say what a hand-over that a browser brought to this node is worth.
@@ -142,7 +144,7 @@ impl Access {
         let headers = [(header::CONTENT_TYPE, kind)].into_iter().collect();
         let answer = self.http.post(&remote.authorized_url, headers, form.into(), MAX_DOCUMENT).await;
         let answer = answer.map_err(|error| {
-            tracing::warn!(url = %remote.authorized_url, error = super::chain(&error), "a hand-over could not be redeemed");
+            tracing::warn!(url = %remote.authorized_url, error = crate::model::chain(&error), "a hand-over could not be redeemed");
             Refused::Unavailable
         })?;
         #[derive(Deserialize)]
@@ -172,7 +174,7 @@ impl Access {
         let mut cookie = cookie.map_err(|_| "the token cannot stand in a header".to_owned())?;
         cookie.set_sensitive(true);
         let headers = [(header::COOKIE, cookie)].into_iter().collect();
-        let response = self.http.get(url, headers, MAX_DOCUMENT).await.map_err(|error| super::chain(&error))?;
+        let response = self.http.get(url, headers, MAX_DOCUMENT).await.map_err(|error| crate::model::chain(&error))?;
         match response.status {
             StatusCode::OK => read_identity(&response.body, now).map(Some),
             // Any other refusal may be somebody's on the way, and says nothing of the token.

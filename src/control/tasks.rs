@@ -18,8 +18,10 @@ impl Tasks {
     pub fn spawn(access: &Arc<Access>) -> Self {
         let mut tasks = JoinSet::new();
         tasks.spawn(every(TAIL_EVERY, access, |access| async move {
-            if let Err(error) = access.tail_revocations(UnixTime::now()).await {
-                access.store_failed(&error);
+            match access.tail_revocations(UnixTime::now()).await {
+                // That says itself what it could not do.
+                Ok(()) => drop(access.end_those_owed().await),
+                Err(error) => access.store_failed(&error),
             }
         }));
         tasks.spawn(every(
@@ -62,7 +64,9 @@ impl Access {
                     tracing::error!(%error, "the signing keys could not be published");
                 }
             }
-            Err(error) => tracing::error!(error = super::chain(&error), "the signing keys could not be refreshed"),
+            Err(error) => {
+                tracing::error!(error = crate::model::chain(&error), "the signing keys could not be refreshed")
+            }
         }
     }
 

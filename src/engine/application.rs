@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use super::asks::Asks;
 use super::reserved::{is_reserved, is_spelt};
 use crate::cookie::SameSite;
-use crate::model::{Aud, IdpId, SentHeader};
+use crate::model::{Aud, Groups, Identity, IdpId, SentHeader};
 use crate::policy::{Policies, Policy, Truth};
 use crate::route::Domain;
 
@@ -134,6 +134,11 @@ impl Application {
     /// Whether its policies ask for a client certificate, which is known of requests to it alone.
     pub const fn asks_for_certificates(&self) -> bool {
         self.asks.certificate
+    }
+
+    /// Whether its policies ask for groups of this person, and none are known.
+    pub fn misses_groups(&self, identity: &Identity) -> bool {
+        identity.groups == Groups::Unknown && self.asks.groups.contains(&identity.idp.id)
     }
 
     /// The shortest that a session of it may last, where it is not known which policy opens it.

@@ -1,6 +1,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::ApplicationSettings;
+use crate::model::{IdpId, is_groups};
 use crate::policy::{AccessGroup, PolicyDecision, Rule};
 
 /// What an application's policies ask of a request that is not learnt of every request.
@@ -12,6 +13,8 @@ pub(super) struct Asks {
     pub(super) certificate_of_programs: bool,
     /// The applications whose tokens they ask for, by place.
     pub(super) linked: Box<[usize]>,
+    /// The providers whose groups they ask for.
+    pub(super) groups: HashSet<IdpId>,
     /// Whether only programs can come in: there is a policy for them, and none for people who log in.
     pub(super) only_programs: bool,
 }
@@ -41,6 +44,15 @@ fn one(application: &ApplicationSettings, groups: &HashMap<&str, &AccessGroup>, 
                 Rule::Certificate {} | Rule::CommonName { .. } => {
                     asks.certificate = true;
                     asks.certificate_of_programs |= of_programs;
+                }
+                Rule::Okta { identity_provider_id, .. } => {
+                    asks.groups.insert(identity_provider_id.clone());
+                }
+                Rule::Oidc { claim_name: name, identity_provider_id, .. }
+                | Rule::Saml { attribute_name: name, identity_provider_id, .. }
+                    if is_groups(name) =>
+                {
+                    asks.groups.insert(identity_provider_id.clone());
                 }
                 Rule::LinkedAppToken { app_uid } => linked.extend(places.get(app_uid.as_str()).copied()),
                 Rule::Group { id } if seen.insert(id.as_str()) => {

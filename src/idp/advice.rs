@@ -1,6 +1,7 @@
 use http::StatusCode;
 
 use super::failure::{EmailFailure, Endpoint, GroupsFailure, IssuerMismatch, LoginFailure, is_outage};
+use super::{Kind, Provider};
 use crate::oidc::ClaimsError;
 
 impl LoginFailure {
@@ -99,19 +100,28 @@ impl GroupsFailure {
     }
 }
 
-/// What the operator can do about a login of which no groups are known. `kind` is the provider's `type`.
-pub(crate) fn without_groups(kind: &str) -> &'static str {
-    match kind {
-        "okta" => {
-            "set the groups claim up in Okta (Applications > (the application) > Sign On > OpenID Connect ID Token > Groups \
-             claim filter: `groups`, Matches regex, `.*`), or `api_token`: the claim is also left out where its filter matches none of the person's \
-             groups, or too many"
+impl Provider {
+    /// What the operator can do about somebody of whom no groups are known.
+    pub fn advice_without_groups(&self) -> &'static str {
+        match &self.kind {
+            Kind::Oidc(connection) => match connection.directory() {
+                Some(directory) if directory.has_token() => {
+                    "Okta's API did not tell the groups for longer than `groups_max_stale`; the log says why, where groups could \
+                     not be read again"
+                }
+                Some(_) => {
+                    "set the groups claim up in Okta (Applications > (the application) > Sign On > OpenID Connect ID Token > \
+                     Groups claim filter: `groups`, Matches regex, `.*`), or `api_token`: the claim is also left out where its \
+                     filter matches none of the person's groups, or too many"
+                }
+                None => "have the provider send the groups, in a claim called `groups`",
+            },
+            #[cfg(feature = "saml")]
+            Kind::Saml(_) => {
+                "have the provider send the groups, as the attribute that `groups_attribute_name` names (`groups`, if it is \
+                 not set); in Okta, Group Attribute Statements: `groups`, Matches regex, `.*`"
+            }
         }
-        "saml" => {
-            "have the provider send the groups, as the attribute that `groups_attribute_name` names (`groups`, if it is not \
-             set); in Okta, Group Attribute Statements: `groups`, Matches regex, `.*`"
-        }
-        _ => "have the provider send the groups, in a claim called `groups`",
     }
 }
 

@@ -23,7 +23,6 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 use url::Url;
 
-pub(crate) use advice::without_groups;
 pub use documents::Ages;
 pub use failure::{Blame, EmailFailure, Endpoint, GroupsFailure, IssuerMismatch, LoginFailure, Step};
 pub use okta::Standing;

@@ -3,6 +3,7 @@
 //! Decides what a host, a path, an e-mail address and a moment are, once, at the boundary. Trusts nothing it is given.
 //! Never does IO and never reads a clock on behalf of a caller, save [`UnixTime::now`], which only the edges call.
 
+mod causes;
 mod client_certificate;
 pub mod duration;
 mod host;
@@ -15,9 +16,9 @@ mod secret;
 mod service_token;
 mod time;
 
+pub use causes::{causes, chain};
 pub use client_certificate::{ClientCertificate, ClientTls, Fingerprint};
 pub use host::{Authority, Host, HostError};
-#[cfg(feature = "oidc")]
 pub(crate) use identity::is_groups;
 pub use identity::{Email, EmailError, Group, Groups, GroupsSeen, GroupsSource, Identity, IdpRef, SentHeader};
 #[cfg(any(feature = "oidc", feature = "saml"))]

@@ -15,10 +15,10 @@ pub(super) async fn get_identity(access: &Access, request: &PortalRequest) -> Re
     if !matches!(request.header("sec-fetch-site"), None | Some("same-origin" | "same-site" | "none")) {
         return refused(StatusCode::FORBIDDEN, "cross_site");
     }
-    let Some(SignedIn { nonce, issued, token, .. }) = access.signed_in(request) else {
+    let Some(SignedIn { nonce, issued, expires, token, .. }) = access.signed_in(request) else {
         return refused(StatusCode::UNAUTHORIZED, "no_session");
     };
-    access.ask_about(nonce);
+    access.ask_about(nonce, expires);
     access.learn_identity(nonce, issued, &token).await;
     match access.identity(nonce, request.now).await {
         Ok(Some(identity)) => answer::json(StatusCode::OK, &document(&identity, &access.snapshot())),

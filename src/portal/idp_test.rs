@@ -1,6 +1,3 @@
-use std::error::Error;
-use std::iter::successors;
-
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde_json::json;
@@ -10,9 +7,9 @@ use super::pages::{ErrorPage, IdpTestFailed, IdpTestWorks};
 use super::{PortalRequest, answer, login};
 use crate::control::{Access, organisation_aud};
 use crate::engine::Snapshot;
-use crate::idp::{self, Hints, LoginFailure, Profile, Provider};
+use crate::idp::{Hints, LoginFailure, Profile, Provider};
 use crate::login::{ReturnTo, State, TestLink};
-use crate::model::{Groups, GroupsSource, IdpId};
+use crate::model::{Groups, GroupsSource, IdpId, causes};
 use crate::route::Endpoint;
 
 /// `test-idp/<provider>` (§1.5): a login that ends on a page about itself and makes no session. Only with a link that an
@@ -73,8 +70,9 @@ pub(super) fn works(
     claims.sort_unstable();
     claims.dedup();
     let mut notes = Vec::new();
-    if profile.groups == Groups::Unknown {
-        let advice = idp::without_groups(&profile.idp.kind);
+    if profile.groups == Groups::Unknown
+        && let Some(advice) = provider.map(Provider::advice_without_groups)
+    {
         notes.push(format!("The provider told no groups, so rules on groups let nobody in. To change that, {advice}."));
     }
     if provider.is_some_and(|provider| !provider.tells_all_groups()) {
@@ -103,8 +101,7 @@ pub(super) fn failed(
     access.provider_test_failed(failure, idp, request);
     let services = access.services();
     let provider = services.providers.iter().find(|provider| provider.id() == idp);
-    let causes: Vec<_> =
-        successors(Some(failure as &dyn Error), |&cause| cause.source()).map(ToString::to_string).collect();
+    let causes: Vec<_> = causes(failure).collect();
     let page = IdpTestFailed {
         provider: provider.map_or("", |provider| provider.name()),
         step: failure.step().as_str(),

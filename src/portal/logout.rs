@@ -111,14 +111,16 @@ async fn to_provider(access: &Access, leave: &Leave) -> Option<Response<Bytes>> 
 /// With `leave` it is the way there, for whom a link was put on a page.
 pub(super) async fn logged_out(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let leave = request.parameter("leave").and_then(|leave| access.seal().open::<Leave>(LEAVE, &leave).ok());
-    if let Some(leave) = leave.filter(|leave| request.now < leave.expires)
-        && let Some(response) = to_provider(access, &leave).await
+    let leave = leave.filter(|leave| request.now < leave.expires);
+    if let Some(leave) = &leave
+        && let Some(response) = to_provider(access, leave).await
     {
         return response;
     }
     let state = request.parameter("state").unwrap_or_default();
     let left = access.seal().open::<Left>(LEFT, &state).ok();
-    let to = left.as_ref().and_then(|left| Landing::parse(left.to.as_deref()?, &request.host, &access.snapshot()));
+    let to = leave.and_then(|leave| leave.to).or_else(|| left.as_ref()?.to.clone());
+    let to = to.and_then(|to| Landing::parse(&to, &request.host, &access.snapshot()));
     let back = to.as_ref().map(|to| Link { href: to.as_str(), label: "Continue" });
     let also_at = left.as_ref().map(|left| left.provider.as_str());
     answer::page(LoggedOut { also_at, back, request_id: &request.id.to_string() }.page())

@@ -4,7 +4,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use super::answer;
 use super::pages::{Denied, ErrorPage, Link, TELL_THE_ADMINISTRATOR};
 use crate::idp::{Blame, LoginFailure};
-use crate::model::{Groups, Identity, Reason, RequestId};
+use crate::model::{Identity, Reason, RequestId};
 
 pub(super) fn not_found(id: RequestId) -> Response<Bytes> {
     answer::page(ErrorPage::application_not_found(&id.to_string()).page())
@@ -58,7 +58,7 @@ pub(super) fn denied(
         signed_in_as: Some(who.email.as_str()),
         message: application.settings().custom_deny_message.as_deref(),
         undecided: anew.as_deref(),
-        groups_unknown: who.groups == Groups::Unknown,
+        groups_unknown: application.misses_groups(who),
         switch_account: Some(&format!("{login}&switch=1")),
         reason: Some(reason.id()),
         request_id: &id.to_string(),

@@ -127,7 +127,7 @@ async fn without_a_good_link_nobody_is_sent_anywhere() {
     for url in [
         place.to_owned(),
         format!("{place}?link="),
-        format!("{place}?link=x{}", &seal[1..]),
+        format!("{place}?link={}{}", if seal.starts_with('x') { 'y' } else { 'x' }, &seal[1..]),
         format!("{good}&link={seal}"),
         format!("{other}?link={seal}"),
     ] {

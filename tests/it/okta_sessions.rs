@@ -1,6 +1,6 @@
 //! What becomes of sessions: logins that are refreshed, ended and taken back while something else happens.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 use sqlx::SqlitePool;
@@ -8,8 +8,8 @@ use tokio::time::sleep;
 
 use crate::support::browser::link;
 use crate::support::okta::{API_TOKEN, CLIENT_ID, CLIENT_SECRET, Okta};
-use crate::support::saml::{ACS, ISSUER, SSO, Statement, certificate, form, request, response};
-use crate::support::{APPLICATIONS, Browser, Config, Origin, Portcullis, World, at};
+use crate::support::saml::{self, ACS, SSO, Statement, form, request, response};
+use crate::support::{Browser, Config, Origin, Portcullis, at, start};
 
 const WIKI: &str = "http://wiki.localhost/page";
 const CALLBACK: &str = "http://access.localhost/cdn-cgi/access/callback";
@@ -20,10 +20,9 @@ const ALICE: &str = "alice@example.com";
 const BOB: &str = "bob@example.com";
 
 async fn with(change: impl FnOnce(&mut Config)) -> (Portcullis, Okta, Origin) {
-    let (okta, origin) = (Okta::start(&[CALLBACK]), Origin::start().await);
-    let mut config = Config::new(&okta.issuer, APPLICATIONS);
-    change(&mut config);
-    (Portcullis::start(at(config, &origin.url("http"))).await, okta, origin)
+    let okta = Okta::start(&[CALLBACK]);
+    let (proxy, origin) = start(&okta.issuer, change).await;
+    (proxy, okta, origin)
 }
 
 async fn database(proxy: &Portcullis) -> SqlitePool {
@@ -34,17 +33,15 @@ async fn status(browser: &mut Browser, url: &str) -> u16 {
     browser.fetch("GET", url, &[], b"").await.status
 }
 
-/// Waits until a request of the browser's ends with that status, and says how long it took.
-async fn until(browser: &mut Browser, url: &str, wanted: u16, within: u64) -> Duration {
-    let began = Instant::now();
-    loop {
-        let found = status(browser, url).await;
-        if found == wanted {
-            return began.elapsed();
+/// Waits until a request of the browser's ends with that status.
+async fn until(browser: &mut Browser, url: &str, wanted: u16) {
+    for _ in 0..600 {
+        if status(browser, url).await == wanted {
+            return;
         }
-        assert!(began.elapsed() < Duration::from_secs(within), "{url} is still {found}, and not {wanted}");
         sleep(Duration::from_millis(100)).await;
     }
+    panic!("{url} is not {wanted}, but {}", status(browser, url).await);
 }
 
 /// Forgets what the provider knows of the browser.
@@ -112,14 +109,15 @@ async fn who_is_deactivated_is_out_though_the_store_takes_nothing() {
     let database = database(&proxy).await;
     sqlx::query(full).execute(&database).await.unwrap();
     okta.control(json!({ "disable": ALICE })).await;
-    until(&mut browser, WIKI, 401, 10).await;
+    until(&mut browser, WIKI, 401).await;
     let events = proxy.events("logout");
     assert_eq!(events.len(), 1, "said once: {events:?}");
     proxy.logged(0, &["the store did not answer"]).await;
-    // Nothing of it is in the store, and so a restart asks the provider again.
-    proxy.stop().await;
+    // As soon as the store takes it, no restart brings anybody back.
     sqlx::query("DROP TRIGGER full").execute(&database).await.unwrap();
-    sleep(Duration::from_secs(4)).await;
+    proxy.logged(0, &["the end of a login that the store did not take before is in it"]).await;
+    proxy.stop().await;
+    okta.control(json!({ "api": { "faults": vec!["500"; 1000] } })).await;
     proxy.run().await;
     origin.forget();
     assert_eq!(status(&mut browser, WIKI).await, 401);
@@ -130,16 +128,21 @@ async fn who_is_deactivated_is_out_though_the_store_takes_nothing() {
 async fn groups_are_unknown_from_their_bound_on_however_long_the_api_takes() {
     let (proxy, okta, _origin) = with(|config| {
         config.api_token = Some(API_TOKEN.to_owned());
-        config.provider = r#", groups_refresh = "1s", groups_max_stale = "3s""#.to_owned();
+        config.provider = r#", groups_refresh = "1s", groups_max_stale = "5s""#.to_owned();
     })
     .await;
     let mut browser = Browser::new(&proxy);
     assert_eq!(browser.open_as(WIKI, ALICE).await.response.status, 200);
     okta.control(json!({ "api": { "faults": vec!["hang"; 1000] } })).await;
-    let took = until(&mut browser, WIKI, 403, 20).await;
-    assert!(took < Duration::from_secs(6), "three seconds, and not until the API was given up: {took:?}");
+    let before = proxy.log().len();
+    until(&mut browser, WIKI, 403).await;
+    let log = &proxy.log()[before..];
+    assert!(log.contains("are too old and so unknown"), "{log}");
+    assert!(!log.contains("could not be read again"), "not only when the API was given up: {log}");
+    let page = browser.open(WIKI).await.response.text();
+    assert!(page.contains("Failed to fetch user/group information from the identity provider"), "{page}");
     okta.control(json!({ "api": { "faults": [] } })).await;
-    until(&mut browser, WIKI, 200, 30).await;
+    until(&mut browser, WIKI, 200).await;
 }
 
 /// Somebody who is known, and whose groups nobody needed to watch since.
@@ -291,26 +294,24 @@ async fn a_login_that_was_ended_elsewhere_begins_anew_beside_another_one() {
         assert_eq!(status(&mut browser, OTHER).await, 200);
     }
     assert_eq!(okta.count("/oauth2/v1/token").await, before + 1);
+    // What is over stands beside nothing.
+    let most = "SELECT MAX(json_array_length(identity, '$.beside')) FROM identities";
+    assert_eq!(sqlx::query_scalar::<_, i64>(most).fetch_one(&database(&proxy).await).await.unwrap(), 1);
 }
 
 /// Over SAML a browser may show no session on its way back, and what it had when it left may be over since.
 #[tokio::test]
 async fn what_was_signed_out_on_the_way_over_saml_stays_so() {
-    let saml = format!(
-        r#"
-[[identity_providers]]
-id = "saml"
-name = "Example SAML"
-type = "saml"
-config = {{ issuer_url = "{ISSUER}", sso_target_url = "{SSO}", idp_public_certs = ["{}"] }}
-"#,
-        certificate()
-    );
-    let world = World::with(&format!("{saml}{}", application("wiki", "saml", "{ everyone = {} }")), |_| ()).await;
+    let everybody = r#"
+[[applications.policies]]
+name = "everybody"
+decision = "allow"
+include = [{ everyone = {} }]
+"#;
+    let world = saml::world("", everybody).await;
     let mut browser = world.browser();
     let answer = |(to, relay_state): (String, String)| form(&response(&to, &Statement::alice()), &relay_state);
-    let asked = request(&browser.open_until(WIKI, SSO).await);
-    assert_eq!(browser.post_from_elsewhere(ACS, &answer(asked)).await.response.status, 200, "{:#?}", browser.trail);
+    assert_eq!(saml::log_in(&mut browser, WIKI, &Statement::alice()).await.response.status, 200);
 
     let asked = request(&browser.open_until(REFRESH, SSO).await);
     let mut refreshing = browser.clone();
@@ -321,8 +322,7 @@ config = {{ issuer_url = "{ISSUER}", sso_target_url = "{SSO}", idp_public_certs 
 
     // A login is one of its own then, and good.
     let mut browser = world.browser();
-    let asked = request(&browser.open_until(WIKI, SSO).await);
-    assert_eq!(browser.post_from_elsewhere(ACS, &answer(asked)).await.response.status, 200);
+    assert_eq!(saml::log_in(&mut browser, WIKI, &Statement::alice()).await.response.status, 200);
     let switch = "http://access.localhost/cdn-cgi/access/login/wiki.localhost?switch=1";
     let asked = request(&browser.open_until(switch, SSO).await);
     browser.clone().open(LOGOUT).await;
@@ -345,11 +345,28 @@ async fn a_script_that_signs_out_sees_no_token_of_the_provider() {
     let page = browser.open(&way).await;
     assert!(page.url.as_str().starts_with(&okta.issuer), "{}", page.url);
     assert_eq!((page.url.path(), page.response.status), ("/oauth2/v1/logout", 200), "{}", page.response.text());
+    // Once.
+    let page = browser.open(&way).await;
+    assert_eq!((page.url.path(), page.response.status), ("/cdn-cgi/access/logged-out", 200));
     // Nobody else can make such a link.
     for forged in ["http%3A%2F%2Fevil.example", ""] {
         let page = browser.open(&format!("http://access.localhost/cdn-cgi/access/logged-out?leave={forged}")).await;
         assert_eq!((page.url.path(), page.response.status), ("/cdn-cgi/access/logged-out", 200));
     }
+}
+
+/// A link to where the provider ends its session leads on from here where there is no such place.
+#[tokio::test]
+async fn a_way_to_the_provider_that_is_not_there_leads_to_where_was_asked_for() {
+    let (proxy, _okta, _origin) = with(|config| config.provider = ", okta_logout = true".to_owned()).await;
+    let mut browser = Browser::new(&proxy);
+    assert_eq!(browser.open_as(WIKI, ALICE).await.response.status, 200);
+    sqlx::query("DELETE FROM logout_hints").execute(&database(&proxy).await).await.unwrap();
+    let logout = "http://wiki.localhost/cdn-cgi/access/logout?returnTo=http%3A%2F%2Fpay.localhost%2F";
+    let text = browser.fetch("GET", logout, &[], b"").await.text();
+    let way = link(&text, "Sign out of Example Okta too").unwrap_or_else(|| panic!("{text}"));
+    let page = browser.open(&way).await;
+    assert_eq!(link(&page.response.text(), "Continue").as_deref(), Some("http://pay.localhost/"));
 }
 
 /// People whose requests all go to an edge node: the team watches over their groups, too.
@@ -379,8 +396,8 @@ async fn changes_of_groups_reach_people_at_an_edge_node() {
     assert_eq!(browser.open_as(&wiki, ALICE).await.response.status, 200, "{:#?}", browser.trail);
     okta.control(json!({ "assign": { "login": ALICE, "groups": ["Everyone"] } })).await;
     // The node asks the team every fifteen seconds.
-    until(&mut browser, &wiki, 403, 40).await;
+    until(&mut browser, &wiki, 403).await;
     okta.control(json!({ "disable": ALICE })).await;
-    until(&mut browser, &wiki, 401, 40).await;
+    until(&mut browser, &wiki, 401).await;
     assert_eq!(team.events("logout").len(), 1, "said once");
 }

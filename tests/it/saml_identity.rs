@@ -90,10 +90,11 @@ async fn an_older_cookie_does_not_outlast_what_the_provider_said_since() {
     assert_eq!(log_in(&mut browser, &Statement::alice()).await, 200, "{:#?}", browser.trail);
     let older = browser.cookies.clone();
     let refresh = "http://access.localhost/cdn-cgi/access/refresh-identity";
-    let short = Statement { session_ends: Some(3), ..Statement::alice() };
-    saml::log_in(&mut browser, refresh, &short).await;
+    let short = Statement { session_ends: Some(10), ..Statement::alice() };
+    let page = saml::log_in(&mut browser, refresh, &short).await;
+    assert_eq!(page.url.query(), Some("success=true"), "{:#?}", browser.trail);
     // As though the answer to that had been lost on the way.
     browser.cookies = older.into_iter().filter(|cookie| cookie.host == "access.localhost").collect();
-    sleep(Duration::from_secs(4)).await;
+    sleep(Duration::from_secs(11)).await;
     assert!(browser.open_until(WIKI, SSO).await.as_str().starts_with(SSO), "{:#?}", browser.trail);
 }

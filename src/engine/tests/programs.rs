@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::*;
 use crate::engine;
-use crate::model::{ClientCertificate, Fingerprint, Reason};
+use crate::model::{ClientCertificate, Fingerprint, Groups, Identity, IdpId, IdpRef, Reason};
 use crate::policy::PolicyDecision;
 
 const CI: &str = "c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1.access";
@@ -239,6 +239,31 @@ fn groups_that_ask_are_found() {
     assert_eq!(request.ask(&node, NOW), "forward wiki as device-1 by `p`");
     let none = Raw { tls: shown("none"), ..get("wiki", &[]) };
     assert_eq!(none.ask(&node, NOW), "deny service_auth_required");
+}
+
+/// Whose groups an application's policies ask for, by whatever kind of rule and however deep.
+#[test]
+fn groups_are_missed_where_a_rule_asks_for_them() {
+    let group = json!({"id": "g", "name": "g", "include": [{"okta": {"name": "Eng", "identity_provider_id": "deep"}}]});
+    let policy = json!({
+        "name": "p", "decision": "allow", "include": [{"everyone": {}}], "require": [{"group": {"id": "g"}}],
+        "exclude": [
+            {"saml": {"attribute_name": "Groups", "attribute_value": "x", "identity_provider_id": "saml"}},
+            {"oidc": {"claim_name": "department", "claim_value": "x", "identity_provider_id": "oidc"}},
+        ],
+    });
+    let wiki = WORLD.applications.iter().find(|app| app.name == "wiki").unwrap();
+    let app = App { policies: vec![serde_json::from_value(policy).unwrap()], ..wiki.clone() };
+    let (settings, known) = (app.settings(Origins::new(())), Arc::new(Known::new(10)));
+    let groups = [serde_json::from_value(group).unwrap()];
+    let node = Snapshot::compile(1, team(cases::TEAM_DOMAIN), (&[], &groups), vec![settings], known).unwrap();
+    let alice = WORLD.people[0].identity();
+    for (idp, asks) in [("deep", true), ("saml", true), ("oidc", false), ("other", false)] {
+        let idp = IdpRef { id: IdpId(idp.into()), kind: String::new() };
+        let with = |groups| Identity { idp: idp.clone(), groups, ..alice.clone() };
+        assert_eq!(node.applications()[0].misses_groups(&with(Groups::Unknown)), asks, "{idp:?}");
+        assert!(!node.applications()[0].misses_groups(&with(Groups::Known(Vec::new()))), "{idp:?}");
+    }
 }
 
 #[test]

@@ -8,8 +8,6 @@ mod oidc;
 mod saml;
 
 use std::borrow::Cow;
-use std::error::Error;
-use std::iter::successors;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -18,6 +16,7 @@ use url::{Host, Url};
 
 use super::{GroupsFailure, LoginFailure};
 use crate::http_client::{self, HttpClient, HttpError, MAX_BODY, Step as CallStep};
+use crate::model::chain;
 use crate::oidc::tame;
 
 /// What is tried, in this order.
@@ -199,10 +198,7 @@ fn told(failure: &LoginFailure) -> String {
     match failure {
         LoginFailure::Unreachable { source, .. } => format!("{failure}: {}", source.told()),
         LoginFailure::Groups(source) => groups_told(source),
-        _ => {
-            let causes = successors(Some(failure as &dyn Error), |&cause| cause.source()).map(ToString::to_string);
-            causes.collect::<Vec<_>>().join(": ")
-        }
+        _ => chain(failure),
     }
 }
 
