@@ -383,7 +383,6 @@ fn word(text: &str) -> Result<String, String> {
     if odd { Err(format!("`{text}` must be 1 to 255 characters without spaces")) } else { Ok(text.to_owned()) }
 }
 
-/// The mistakes that people make here are known, so each is explained.
 /// The host of the account whose administration console this is.
 pub(super) fn administered(host: &str) -> Option<String> {
     let (first, domain) = host.split_once('.')?;
@@ -391,6 +390,7 @@ pub(super) fn administered(host: &str) -> Option<String> {
     Some(format!("{organisation}.{domain}"))
 }
 
+/// The mistakes that people make here are known, so each is explained.
 fn okta_account(text: &str, insecure: &Insecure) -> Result<Url, String> {
     let like = "an address like `https://dev-1.okta.com`";
     if !text.contains("://") {

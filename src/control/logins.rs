@@ -193,11 +193,11 @@ impl Access {
     /// it takes it. Only where this process ends before that, a restart brings them back.
     pub(super) async fn end_sessions_whatever(&self, nonce: IdentityNonce, user: &UserId, now: UnixTime) {
         let known = self.known_identity(nonce);
-        let beside = known.iter().flat_map(|identity| &identity.beside).filter_map(|beside| {
-            let other = self.known_identity(*beside)?;
-            Some(ends(*beside, &other.user, now))
+        let beside = known.iter().flat_map(|identity| &identity.beside).flat_map(|beside| {
+            let other = self.known_identity(*beside);
+            other.map_or_else(|| vec![Revocation::Session(*beside)], |other| ends(*beside, &other.user, now).into())
         });
-        self.revoke_here(beside.flatten().chain(ends(nonce, user, now)), now);
+        self.revoke_here(beside.chain(ends(nonce, user, now)), now);
         if self.end_sessions(nonce, user, now).await.is_err() {
             let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
             owed.entry(nonce).or_insert_with(|| (user.clone(), now));
