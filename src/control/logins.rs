@@ -190,10 +190,13 @@ impl Access {
     }
 
     /// The same, whatever the store says: here at once, as far as these logins are known here, and in the store as soon as
-    /// it takes it. Only where this process ends before that, a restart brings them back.
-    pub(super) async fn end_sessions_whatever(&self, nonce: IdentityNonce, user: &UserId, now: UnixTime) {
+    /// it takes it. Only where this process ends before that, a restart brings them back. `identity` is the record as it was
+    /// found, which need not be known here yet.
+    pub(super) async fn end_sessions_whatever(&self, nonce: IdentityNonce, identity: &Identity, now: UnixTime) {
+        let user = &identity.user;
         let known = self.known_identity(nonce);
-        let beside = known.iter().flat_map(|identity| &identity.beside).flat_map(|beside| {
+        let beside = known.as_deref().into_iter().chain([identity]).flat_map(|identity| &identity.beside);
+        let beside = beside.flat_map(|beside| {
             let other = self.known_identity(*beside);
             other.map_or_else(|| vec![Revocation::Session(*beside)], |other| ends(*beside, &other.user, now).into())
         });

@@ -210,7 +210,7 @@ impl Access {
     }
 
     async fn ended_by_provider(&self, nonce: IdentityNonce, identity: &Identity, how: &'static str, now: UnixTime) {
-        self.end_sessions_whatever(nonce, &identity.user, now).await;
+        self.end_sessions_whatever(nonce, identity, now).await;
         self.signed_out_by_provider(identity, how);
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use crate::support::browser::link;
 use crate::support::okta::{API_TOKEN, CLIENT_ID, CLIENT_SECRET, Okta};
-use crate::support::{APPLICATIONS, Browser, Config, Origin, Portcullis, leads_to_login, start};
+use crate::support::{APPLICATIONS, Browser, Config, Origin, Portcullis, application, leads_to_login, start};
 
 const WIKI: &str = "http://wiki.localhost/page";
 const CALLBACK: &str = "http://access.localhost/cdn-cgi/access/callback";
@@ -97,19 +97,8 @@ async fn more_than_a_hundred_groups_without_a_token_fail_closed() {
 /// A rule on the claim itself, which Okta cuts or leaves out, sees what is known of the groups.
 #[tokio::test]
 async fn a_claim_of_groups_says_no_less_than_the_groups() {
-    let rule = r#"
-[[applications]]
-name = "Wiki"
-domain = "wiki.$TLD"
-origin = "$ORIGIN"
-allowed_idps = ["okta"]
-auto_redirect_to_identity = true
-[[applications.policies]]
-name = "no contractors"
-decision = "allow"
-include = [{ everyone = {} }]
-exclude = [{ oidc = { claim_name = "groups", claim_value = "Contractors", identity_provider_id = "okta" } }]
-"#;
+    let no_contractors = r#"exclude = [{ oidc = { claim_name = "groups", claim_value = "Contractors", identity_provider_id = "okta" } }]"#;
+    let rule = application("wiki", "okta", "{ everyone = {} }") + no_contractors;
     for token in [false, true] {
         let (proxy, okta, origin) = with(Okta::start(&[CALLBACK]), |config| {
             rule.clone_into(&mut config.rest);
@@ -450,22 +439,6 @@ config = {{ client_id = "{CLIENT_ID}", client_secret = "{CLIENT_SECRET}", issuer
 async fn two_providers_stand_side_by_side_in_one_browser() {
     let okta = Okta::start(&[CALLBACK]);
     let issuer = okta.issuer.clone();
-    let application = |name: &str, host: &str, idp: &str| {
-        format!(
-            r#"
-[[applications]]
-name = "{name}"
-domain = "{host}.$TLD"
-origin = "$ORIGIN"
-allowed_idps = ["{idp}"]
-auto_redirect_to_identity = true
-[[applications.policies]]
-name = "everybody"
-decision = "allow"
-include = [{{ login_method = {{ id = "{idp}" }} }}]
-"#
-        )
-    };
     let (proxy, okta, _origin) = with(okta, |config| {
         config.rest = format!(
             r#"
@@ -475,8 +448,8 @@ name = "Other"
 type = "oidc"
 config = {{ client_id = "{CLIENT_ID}", client_secret = "{CLIENT_SECRET}", issuer = "{issuer}" }}
 {}{}"#,
-            application("Wiki", "wiki", "okta"),
-            application("Other", "other", "other"),
+            application("wiki", "okta", r#"{ login_method = { id = "okta" } }"#),
+            application("other", "other", r#"{ login_method = { id = "other" } }"#),
         );
     })
     .await;

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use crate::support::browser::link;
 use crate::support::okta::{API_TOKEN, CLIENT_ID, CLIENT_SECRET, Okta};
 use crate::support::saml::{self, ACS, SSO, Statement, form, request, response};
-use crate::support::{Browser, Config, Origin, Portcullis, at, start};
+use crate::support::{Browser, Config, Origin, Portcullis, application, at, start};
 
 const WIKI: &str = "http://wiki.localhost/page";
 const CALLBACK: &str = "http://access.localhost/cdn-cgi/access/callback";
@@ -27,6 +27,13 @@ async fn with(change: impl FnOnce(&mut Config)) -> (Portcullis, Okta, Origin) {
 
 async fn database(proxy: &Portcullis) -> SqlitePool {
     SqlitePool::connect(&format!("sqlite://{}", proxy.path("portcullis.db").display())).await.unwrap()
+}
+
+/// From now on the store takes no revocation, until the trigger `full` is dropped.
+async fn fill_up(database: &SqlitePool) {
+    let full =
+        "CREATE TRIGGER full BEFORE INSERT ON revocations BEGIN SELECT RAISE(FAIL, 'database or disk is full'); END";
+    sqlx::query(full).execute(database).await.unwrap();
 }
 
 async fn status(browser: &mut Browser, url: &str) -> u16 {
@@ -104,10 +111,8 @@ async fn who_is_deactivated_is_out_though_the_store_takes_nothing() {
     .await;
     let mut browser = Browser::new(&proxy);
     assert_eq!(browser.open_as(WIKI, ALICE).await.response.status, 200);
-    let full =
-        "CREATE TRIGGER full BEFORE INSERT ON revocations BEGIN SELECT RAISE(FAIL, 'database or disk is full'); END";
     let database = database(&proxy).await;
-    sqlx::query(full).execute(&database).await.unwrap();
+    fill_up(&database).await;
     okta.control(json!({ "disable": ALICE })).await;
     until(&mut browser, WIKI, 401).await;
     let events = proxy.events("logout");
@@ -176,25 +181,6 @@ config = {{ client_id = "{CLIENT_ID}", client_secret = "{CLIENT_SECRET}", issuer
     )
 }
 
-fn application(host: &str, idp: &str, include: &str) -> String {
-    format!(
-        r#"
-[[applications]]
-name = "{host}"
-domain = "{host}.$TLD"
-aud = "{}"
-origin = "$ORIGIN"
-allowed_idps = ["{idp}"]
-auto_redirect_to_identity = true
-[[applications.policies]]
-name = "some"
-decision = "allow"
-include = [{include}]
-"#,
-        format!("{:02x}", host.len()).repeat(32)
-    )
-}
-
 const ENGINEERS: &str = r#"{ okta = { name = "Engineering", identity_provider_id = "okta" } }"#;
 
 /// `wiki` for engineers of Okta, `other` and `thirds` for anybody of two other providers.
@@ -240,6 +226,26 @@ async fn a_login_beside_another_one_makes_nothing_younger() {
     for url in [WIKI, OTHER, THIRDS] {
         assert_eq!(status(&mut browser, url).await, 401, "{url}");
     }
+}
+
+/// Whoever is gone is out with all that stands beside, also after a restart and where the store takes nothing.
+#[tokio::test]
+async fn who_is_gone_is_out_of_what_stands_beside_though_the_store_takes_nothing() {
+    let (mut proxy, okta, origin) = three(r#", groups_refresh = "1s", groups_max_stale = "4s""#).await;
+    let mut browser = Browser::new(&proxy);
+    for url in [WIKI, OTHER] {
+        assert_eq!(browser.open_as(url, ALICE).await.response.status, 200, "{:#?}", browser.trail);
+    }
+    proxy.stop().await;
+    fill_up(&database(&proxy).await).await;
+    okta.control(json!({ "disable": ALICE })).await;
+    sleep(Duration::from_secs(5)).await;
+    proxy.run().await;
+    origin.forget();
+    for url in [WIKI, OTHER] {
+        assert_eq!(status(&mut browser, url).await, 401, "{url}");
+    }
+    origin.assert_untouched("somebody who is gone");
 }
 
 /// Whose logins stand beside each other, and for how long.
@@ -372,7 +378,9 @@ async fn a_way_to_the_provider_that_is_not_there_leads_to_where_was_asked_for() 
 /// People whose requests all go to an edge node: the team watches over their groups, too.
 #[tokio::test]
 async fn changes_of_groups_reach_people_at_an_edge_node() {
-    let apps = application("wiki", "okta", ENGINEERS);
+    // What both call it.
+    let aud = format!("aud = \"{}\"\norigin =", "e".repeat(64));
+    let apps = application("wiki", "okta", ENGINEERS).replace("origin =", &aud);
     let origin = Origin::start().await;
     let mut config = Config::new("http://127.0.0.1:9", &apps);
     config.domain = Some("access.localhost:$PORT".to_owned());

@@ -136,6 +136,24 @@ impl World {
     }
 }
 
+/// An application for people of one provider: those whom `include` names. What else its policy says can follow.
+pub fn application(host: &str, idp: &str, include: &str) -> String {
+    format!(
+        r#"
+[[applications]]
+name = "{host}"
+domain = "{host}.$TLD"
+origin = "$ORIGIN"
+allowed_idps = ["{idp}"]
+auto_redirect_to_identity = true
+[[applications.policies]]
+name = "some"
+decision = "allow"
+include = [{include}]
+"#
+    )
+}
+
 /// A proxy with [`APPLICATIONS`] for the provider with that issuer, and its origin.
 pub async fn start(issuer: &str, change: impl FnOnce(&mut Config)) -> (Portcullis, Origin) {
     let origin = Origin::start().await;

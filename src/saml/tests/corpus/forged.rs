@@ -1,0 +1,384 @@
+//! Messages that were changed, and signatures that are not what they seem.
+
+use super::*;
+
+pub(super) fn tampered() -> Vec<Row> {
+    let Stolen { whole, signature, bare } = stolen();
+    let foreign = Sign::with(&SIGNERS.foreign);
+    let (next, other) = (Sign::with(&SIGNERS.next), idp().sign(&response(), "response"));
+    let of_response = &part(&other, "<ds:Signature ", "</ds:Signature>");
+    vec![
+        ("another name id", Refused(CHANGED), swap(&signed(), ALICE, MALLORY)),
+        (
+            "another name id, response signed",
+            Refused(CHANGED),
+            swap(&idp().sign(&response(), "response"), ALICE, MALLORY),
+        ),
+        ("another name id, both signed", Refused(CHANGED), swap(&doubly(), ALICE, MALLORY)),
+        (
+            "one more group",
+            Refused(CHANGED),
+            swap(&signed(), ">Everyone<", ">Everyone</saml2:AttributeValue><saml2:AttributeValue>Admins<"),
+        ),
+        (
+            "another destination under a signature",
+            Refused(CHANGED),
+            swap(&doubly(), "<saml2p:StatusCode ", r#"<saml2p:StatusCode x="y" "#),
+        ),
+        ("another digest", Refused(NO_KEY), swap(&signed(), "<ds:DigestValue>", "<ds:DigestValue>AAAA")),
+        (
+            "a damaged signature value",
+            Refused(NO_KEY),
+            swap(&signed(), "<ds:SignatureValue>", "<ds:SignatureValue>AAAA"),
+        ),
+        (
+            "an empty signature value",
+            Refused(NO_KEY),
+            swap(
+                &signed(),
+                &part(&signed(), "<ds:SignatureValue>", "</ds:SignatureValue>"),
+                "<ds:SignatureValue></ds:SignatureValue>",
+            ),
+        ),
+        ("signature stripped", Refused("the assertion is not signed"), swap(&signed(), &signature, "")),
+        ("never signed", Refused("the assertion is not signed"), response()),
+        (
+            "an empty signature element",
+            Refused(BAD_SIGNATURE),
+            swap(&signed(), &signature, r#"<ds:Signature xmlns:ds="http://www.w3.org/2000/09/xmldsig#"/>"#),
+        ),
+        (
+            "signed by a foreign key that it names itself",
+            Refused("; the response names one with the SHA-256 "),
+            foreign.sign(&response(), "assertion"),
+        ),
+        ("signed by a certificate that is not configured yet", Refused(NO_KEY), next.sign(&response(), "assertion")),
+        (
+            "response signed by a foreign key, assertion by the right one",
+            Refused(NO_KEY),
+            foreign.sign(&signed(), "response"),
+        ),
+        (
+            "response signed by the right key, assertion by a foreign one",
+            Refused(NO_KEY),
+            idp().sign(&foreign.sign(&response(), "assertion"), "response"),
+        ),
+        (
+            "signature of another assertion",
+            Refused("the signature is not over the element that it stands in"),
+            around(&with_signature(&evil("evil"), &signature)),
+        ),
+        (
+            "signature of another assertion, under its id",
+            Refused(CHANGED),
+            around(&with_signature(&evil("assertion"), &signature)),
+        ),
+        (
+            "signature of the response moved into the assertion",
+            Refused("the signature is not over"),
+            around(&with_signature(&bare, of_response)),
+        ),
+        (
+            "signature of the response moved, and an evil assertion",
+            Refused("the signature is not over"),
+            around(&with_signature(&evil("evil"), of_response)),
+        ),
+        (
+            "an empty reference",
+            Refused("the signature is not over"),
+            Sign { reference: Some(""), ..idp() }.sign(&response(), "assertion"),
+        ),
+        (
+            "a reference to the response",
+            Refused("the signature is not over"),
+            Sign { reference: Some("#response"), ..idp() }.sign(&response(), "assertion"),
+        ),
+        (
+            "a reference to a file",
+            Refused("the signature is not over"),
+            Sign { reference: Some("file:///etc/passwd"), ..idp() }.sign(&response(), "assertion"),
+        ),
+        (
+            "an XPointer",
+            Refused("the signature is not over"),
+            Sign { reference: Some("#xpointer(id('assertion'))"), ..idp() }.sign(&response(), "assertion"),
+        ),
+        ("two references", Refused(BAD_SIGNATURE), {
+            let reference = &part(&signature, "<ds:Reference ", "</ds:Reference>");
+            swap(&signed(), "</ds:Reference>", &format!("</ds:Reference>{reference}"))
+        }),
+        ("no reference", Refused(BAD_SIGNATURE), {
+            let reference = &part(&signature, "<ds:Reference ", "</ds:Reference>");
+            swap(&signed(), reference, "")
+        }),
+        (
+            "two values of one digest",
+            Refused(BAD_SIGNATURE),
+            swap(&signed(), "<ds:DigestValue>", "<ds:DigestValue>AAAA</ds:DigestValue><ds:DigestValue>"),
+        ),
+        ("two signed infos", Refused(BAD_SIGNATURE), {
+            let info = &part(&signature, "<ds:SignedInfo>", "</ds:SignedInfo>");
+            swap(&signed(), "</ds:SignedInfo>", &format!("</ds:SignedInfo>{info}"))
+        }),
+        (
+            "two signatures on the assertion, the good one last",
+            Refused(MISPLACED),
+            around(&with_signature(&whole, &foreign.signature("#assertion", "x"))),
+        ),
+        (
+            "two signatures on the assertion, the good one first",
+            Refused(MISPLACED),
+            swap(&signed(), "</ds:Signature>", &format!("</ds:Signature>{}", foreign.signature("#assertion", "x"))),
+        ),
+        (
+            "two signatures on the response",
+            Refused(NO_PLACE),
+            swap(&doubly(), "</ds:Signature>", &format!("</ds:Signature>{}", foreign.signature("#response", "x"))),
+        ),
+        (
+            "a signature after the subject",
+            Refused("the assertion has a part that is missing, twice there, or not understood"),
+            {
+                // Signed by the identity provider, but put where the schema has no place for it: read from what was signed, it is gone.
+                let statement = "<saml2:Advice/>";
+                idp().sign(
+                    &swap(&response(), "<saml2:AuthnStatement ", &format!("{statement}<saml2:AuthnStatement ")),
+                    "assertion",
+                )
+            },
+        ),
+    ]
+}
+
+pub(super) fn wrapped() -> Vec<Row> {
+    let Stolen { whole, signature, bare } = stolen();
+    let response_signed = idp().sign(&response(), "response");
+    let original = &part(&response_signed, "<saml2p:Response ", "</saml2p:Response>");
+    let of_response = &part(original, "<ds:Signature ", "</ds:Signature>");
+    let unsigned = swap(original, of_response, "");
+    let evil_response = swap(&swap(&unsigned, &bare, &evil("evil")), r#"ID="response""#, r#"ID="evil-response""#);
+    let in_signature = |inner: &str| swap(of_response, "</ds:Signature>", &format!("{inner}</ds:Signature>"));
+    let behind_issuer = |inner: &str| swap(&evil_response, "</saml2:Issuer>", &format!("</saml2:Issuer>{inner}"));
+    let object = |signature: &str, inner: &str| {
+        swap(signature, "</ds:Signature>", &format!("<ds:Object>{inner}</ds:Object></ds:Signature>"))
+    };
+    let last = |inner: &str| swap(&evil("evil"), "</saml2:Assertion>", &format!("{inner}</saml2:Assertion>"));
+    let extensions = |inner: &str| {
+        swap(&signed(), "<saml2p:Status ", &format!("<saml2p:Extensions>{inner}</saml2p:Extensions><saml2p:Status "))
+    };
+    let same_id = "the SAML response uses an id twice";
+    vec![
+        ("XSW1: the response inside its signature", Refused(MISPLACED), behind_issuer(&in_signature(&unsigned))),
+        (
+            "XSW2: the response before its signature",
+            Refused(NO_PLACE),
+            behind_issuer(&format!("{unsigned}{of_response}")),
+        ),
+        ("XSW3: an evil assertion before the original", Refused(NO_PLACE), around(&format!("{}{whole}", evil("evil")))),
+        ("XSW3, under the same id", Refused(same_id), around(&format!("{}{whole}", evil("assertion")))),
+        ("XSW3, behind the original", Refused(NO_PLACE), around(&format!("{whole}{}", evil("evil")))),
+        (
+            "XSW3, without an id",
+            Refused(NO_PLACE),
+            around(&format!("{}{whole}", swap(&evil("evil"), r#" ID="evil""#, ""))),
+        ),
+        (
+            "XSW3, in a response that is signed",
+            Refused(NO_PLACE),
+            swap(&doubly(), "<saml2:Assertion ", &format!("{}<saml2:Assertion ", evil("evil"))),
+        ),
+        ("XSW4: the original inside an evil assertion", Refused(MISPLACED), around(&last(&whole))),
+        (
+            "XSW5: the original without its signature behind an evil one with it",
+            Refused(NO_PLACE),
+            around(&format!("{}{bare}", with_signature(&evil("evil"), &signature))),
+        ),
+        (
+            "XSW6: the original inside its signature in an evil assertion",
+            Refused(MISPLACED),
+            around(&with_signature(
+                &evil("evil"),
+                &swap(&signature, "</ds:Signature>", &format!("{bare}</ds:Signature>")),
+            )),
+        ),
+        ("XSW7: an evil assertion in extensions", Refused(NO_PLACE), extensions(&evil("evil"))),
+        ("XSW7, under the same id", Refused(same_id), extensions(&evil("assertion"))),
+        (
+            "XSW8: the original in an object of an evil one's signature",
+            Refused(MISPLACED),
+            around(&with_signature(&evil("evil"), &object(&signature, &bare))),
+        ),
+        (
+            "XSW8, under the same id",
+            Refused(same_id),
+            around(&with_signature(&evil("assertion"), &object(&signature, &bare))),
+        ),
+        (
+            "the original in an object of the response's signature",
+            Refused(MISPLACED),
+            behind_issuer(&object(of_response, &unsigned)),
+        ),
+        (
+            "the original in a KeyInfo",
+            Refused(MISPLACED),
+            around(&with_signature(&evil("evil"), &swap(&signature, "</ds:KeyInfo>", &format!("{bare}</ds:KeyInfo>")))),
+        ),
+        (
+            "the original in the status of the response",
+            Refused(MISPLACED),
+            swap(
+                &around(&evil("evil")),
+                "</saml2p:Status>",
+                &format!("<saml2p:StatusDetail>{whole}</saml2p:StatusDetail></saml2p:Status>"),
+            ),
+        ),
+        (
+            "the original in an attribute value",
+            Refused(MISPLACED),
+            around(&swap(&evil("evil"), "R&amp;D &lt;x&gt;", &whole)),
+        ),
+        (
+            "an evil assertion in an attribute value of no namespace",
+            Refused(MISPLACED),
+            swap(&signed(), ">Everyone<", "><Assertion xmlns=\"\"/><"),
+        ),
+        (
+            "the original in advice",
+            Refused(MISPLACED),
+            around(&swap(
+                &evil("evil"),
+                "<saml2:AuthnStatement ",
+                &format!("<saml2:Advice>{whole}</saml2:Advice><saml2:AuthnStatement "),
+            )),
+        ),
+        (
+            "a response in a response",
+            Refused(NO_PLACE),
+            swap(&response(), &bare, &original.replace("\"response\"", "\"inner\"")),
+        ),
+        (
+            "two signed assertions",
+            Refused(NO_PLACE),
+            around(&format!("{whole}{}", {
+                let other = idp().sign(&swap(&response(), r#"ID="assertion""#, r#"ID="second""#), "second");
+                part(&other, "<saml2:Assertion ", "</saml2:Assertion>")
+            })),
+        ),
+        ("an evil assertion beside an encrypted one", Refused(NO_PLACE), {
+            let encrypted = Encrypt::default().encrypt(&signed());
+            swap(&encrypted, "</saml2p:Response>", &format!("{}</saml2p:Response>", evil("evil")))
+        }),
+        ("an evil assertion before an encrypted one", Refused("the response has two assertions"), {
+            let encrypted = Encrypt::default().encrypt(&signed());
+            swap(&encrypted, "<saml2:EncryptedAssertion ", &format!("{}<saml2:EncryptedAssertion ", evil("evil")))
+        }),
+        (
+            "an assertion of another namespace",
+            Refused(NO_PLACE),
+            swap(&signed(), "</saml2p:Status>", "</saml2p:Status><Assertion xmlns=\"urn:x\"/>"),
+        ),
+        (
+            "the prefix of the assertion bound to another namespace",
+            Refused(NO_PLACE),
+            around(&whole.replace(
+                r#"xmlns:saml2="urn:oasis:names:tc:SAML:2.0:assertion""#,
+                r#"xmlns:saml2="urn:oasis:names:tc:SAML:2.0:evil""#,
+            )),
+        ),
+    ]
+}
+
+pub(super) fn algorithms() -> Vec<Row> {
+    let kind = "the signature is of a kind that is not taken: `";
+    vec![
+        (
+            "RSA-SHA1",
+            Refused("not taken: `http://www.w3.org/2000/09/xmldsig#rsa-sha1`"),
+            Sign { method: "http://www.w3.org/2000/09/xmldsig#rsa-sha1", ..idp() }.sign(&response(), "assertion"),
+        ),
+        (
+            "a SHA-1 digest",
+            Refused("not taken: `http://www.w3.org/2000/09/xmldsig#sha1`"),
+            Sign { digest: "http://www.w3.org/2000/09/xmldsig#sha1", ..idp() }.sign(&response(), "assertion"),
+        ),
+        (
+            "HMAC with the certificate as its secret",
+            Refused("#hmac-sha256`"),
+            Sign { method: HMAC_SHA256, ..idp() }.sign(&response(), "assertion"),
+        ),
+        (
+            "DSA",
+            Refused("#dsa-sha1`"),
+            Sign { method: "http://www.w3.org/2000/09/xmldsig#dsa-sha1", ..idp() }.sign(&response(), "assertion"),
+        ),
+        (
+            "elements in a prefix list",
+            Refused(BAD_SIGNATURE),
+            swap(
+                &signed(),
+                r#"PrefixList="xs"></ec:InclusiveNamespaces>"#,
+                r#"PrefixList="xs"><x/></ec:InclusiveNamespaces>"#,
+            ),
+        ),
+        ("no algorithm", Refused(kind), Sign { method: "", ..idp() }.sign(&response(), "assertion")),
+        (
+            "another algorithm than the key signed with",
+            Refused(NO_KEY),
+            swap(&signed(), "xmldsig-more#rsa-sha256", "xmldsig-more#rsa-sha512"),
+        ),
+        (
+            "a truncated HMAC",
+            Refused("parameters of the signature method"),
+            swap(
+                &signed(),
+                "rsa-sha256\"></ds:SignatureMethod>",
+                "rsa-sha256\"><ds:HMACOutputLength>8</ds:HMACOutputLength></ds:SignatureMethod>",
+            ),
+        ),
+        (
+            "inclusive canonicalisation",
+            Refused("REC-xml-c14n-20010315`"),
+            Sign { canonicalisation: "http://www.w3.org/TR/2001/REC-xml-c14n-20010315", ..idp() }
+                .sign(&response(), "assertion"),
+        ),
+        (
+            "canonicalisation with comments",
+            Refused("#WithComments`"),
+            Sign { canonicalisation: "http://www.w3.org/2001/10/xml-exc-c14n#WithComments", ..idp() }
+                .sign(&response(), "assertion"),
+        ),
+        (
+            "no canonicalisation",
+            Refused("`1 transforms`"),
+            Sign { transforms: &[ENVELOPED], ..idp() }.sign(&response(), "assertion"),
+        ),
+        (
+            "not enveloped",
+            Refused("`1 transforms`"),
+            Sign { transforms: &[EXC_C14N], ..idp() }.sign(&response(), "assertion"),
+        ),
+        (
+            "transforms in the wrong order",
+            Refused(kind),
+            Sign { transforms: &[EXC_C14N, ENVELOPED], ..idp() }.sign(&response(), "assertion"),
+        ),
+        (
+            "an XSLT transform",
+            Refused("REC-xslt-19991116`"),
+            Sign { transforms: &["http://www.w3.org/TR/1999/REC-xslt-19991116", EXC_C14N], ..idp() }
+                .sign(&response(), "assertion"),
+        ),
+        (
+            "an XPath transform",
+            Refused("`3 transforms`"),
+            Sign { transforms: &[ENVELOPED, "http://www.w3.org/TR/1999/REC-xpath-19991116", EXC_C14N], ..idp() }
+                .sign(&response(), "assertion"),
+        ),
+        (
+            "a base64 transform",
+            Refused(kind),
+            Sign { transforms: &["http://www.w3.org/2000/09/xmldsig#base64", EXC_C14N], ..idp() }
+                .sign(&response(), "assertion"),
+        ),
+    ]
+}
