@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, HeaderName, Method, header};
 
 use super::Application;
 use super::programs::{CLIENT_ID, CLIENT_SECRET};
@@ -31,11 +31,11 @@ impl Challenge {
 /// The way in which a client can be told to log in. A redirect that cannot be followed is a broken page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
-    /// 302 to the login: navigations, and clients that say nothing of what they are doing.
+    /// 302 to the login: navigations, cloudflared, and clients that show no preference.
     Redirect,
     /// 401 with a page: the body of a form would be lost on the way.
     Page,
-    /// 401 with a small JSON body: scripts and programs.
+    /// 401 with a small JSON body: scripts, service clients, and clients that accept JSON or event streams but no page.
     Json,
     /// `grpc-status: 16` in trailers-only form.
     Grpc,
@@ -44,37 +44,81 @@ pub enum Style {
 }
 
 impl Style {
-    /// Classifies a request by what it says of itself: Fetch Metadata, `X-Requested-With`, content type, upgrade, method.
+    /// Classifies a request by method, content type, credentials, Fetch Metadata, `X-Requested-With` and `Accept`.
     pub fn of(request: &RequestView<'_>) -> Self {
         Self::asked(request.method, request.headers)
     }
 
-    /// The same for a request that could not be read as a whole.
+    /// Same for a request that could not be read as a whole.
     pub fn asked(method: &Method, headers: &HeaderMap) -> Self {
-        let is = |name: &str, value: &str| text(headers, name).is_some_and(|v| v.eq_ignore_ascii_case(value));
-        let starts = |name: &str, value: &str| text(headers, name).is_some_and(|v| v.starts_with(value));
         let safe = matches!(*method, Method::GET | Method::HEAD);
+        let is_grpc = || text(headers, "content-type").is_some_and(|value| value.starts_with("application/grpc"));
         // gRPC is POST alone, and its answers are 200: that must never be said to another method, least of all to `CONNECT`.
-        if *method == Method::POST && starts("content-type", "application/grpc") {
+        if *method == Method::POST && is_grpc() {
             return Self::Grpc;
         }
-        // Whoever shows a service token is a program, whatever it asks for.
+        // A client that sends a service token is a program, even if it imitates a browser.
         if headers.contains_key(&CLIENT_ID) || headers.contains_key(&CLIENT_SECRET) {
             return Self::Json;
         }
         if headers.contains_key(header::UPGRADE) || *method == Method::CONNECT {
             return Self::Upgrade;
         }
-        if is("x-requested-with", "XMLHttpRequest") {
-            return Self::Json;
-        }
         match (text(headers, "sec-fetch-mode"), safe) {
-            (Some("navigate"), true) | (None, true) => Self::Redirect,
+            // Android's WebView sends `X-Requested-With` with navigations too, so Fetch Metadata has precedence.
+            (Some("navigate"), true) => Self::Redirect,
             (Some("navigate"), false) => Self::Page,
-            (None, false) if text(headers, "accept").is_some_and(|a| a.contains("text/html")) => Self::Page,
-            _ => Self::Json,
+            (Some(_), _) => Self::Json,
+            // cloudflared fetches a new token on 302, and takes a 401 for a valid one.
+            (None, true) if headers.contains_key(&TOKEN) => Self::Redirect,
+            (None, _) if headers.contains_key(&REQUESTED_WITH) => Self::Json,
+            (None, true) if Accepts::of(headers) == Accepts::Data => Self::Json,
+            (None, true) => Self::Redirect,
+            (None, false) if Accepts::of(headers) == Accepts::Page => Self::Page,
+            (None, false) => Self::Json,
         }
     }
+}
+
+const TOKEN: HeaderName = HeaderName::from_static("cf-access-token");
+const REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with");
+
+/// The kind of response that `Accept` prefers (RFC 9110 12.5.1).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Accepts {
+    /// HTML, whatever else.
+    Page,
+    /// JSON or an event stream, but no HTML.
+    Data,
+    /// Neither by name: `*/*`, images, or no header.
+    Anything,
+}
+
+impl Accepts {
+    fn of(headers: &HeaderMap) -> Self {
+        let lines = headers.get_all(header::ACCEPT).into_iter().filter_map(|line| line.to_str().ok());
+        let mut accepts = Self::Anything;
+        for range in lines.flat_map(|line| line.split(',')) {
+            let mut parts = range.split(';').map(str::trim);
+            let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
+            if parts.any(is_weight_of_zero) {
+                continue;
+            }
+            match kind.as_str() {
+                "text/html" | "application/xhtml+xml" => return Self::Page,
+                "application/json" | "text/event-stream" => accepts = Self::Data,
+                other if other.ends_with("+json") => accepts = Self::Data,
+                _ => {}
+            }
+        }
+        accepts
+    }
+}
+
+/// Returns `true` for `q=0`, which means "not acceptable" (RFC 9110 12.4.2).
+fn is_weight_of_zero(parameter: &str) -> bool {
+    let weight = parameter.split_once('=').filter(|(name, _)| name.eq_ignore_ascii_case("q"));
+    weight.is_some_and(|(_, value)| value.parse() == Ok(0.0_f32))
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

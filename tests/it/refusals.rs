@@ -27,7 +27,30 @@ async fn each_kind_of_client_gets_what_it_can_use() {
         ("a navigation in a frame", "GET", &["Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: iframe"], Expect::Login),
         ("a client without Sec-Fetch", "GET", &[], Expect::Login),
         ("a client without Sec-Fetch, HEAD", "HEAD", &[], Expect::Login),
-        ("curl that wants JSON", "GET", &["Accept: application/json"], Expect::Login),
+        ("npm", "GET", &["Accept: application/json"], Expect::Unauthorized),
+        ("npm, HEAD", "HEAD", &["Accept: application/json"], Expect::Unauthorized),
+        ("kubectl", "GET", &["Accept: application/json, */*"], Expect::Unauthorized),
+        ("axios", "GET", &["Accept: application/json, text/plain, */*"], Expect::Unauthorized),
+        ("JSON of a vendor", "GET", &["Accept: application/vnd.api+json"], Expect::Unauthorized),
+        ("JSON in odd case, with parameters", "GET", &["Accept: Application/JSON;q=0.9"], Expect::Unauthorized),
+        ("JSON in the second line", "GET", &["Accept: text/plain", "Accept: application/json"], Expect::Unauthorized),
+        ("JSON and explicitly no page", "GET", &["Accept: application/json, text/html;q=0"], Expect::Unauthorized),
+        ("an event stream of an old Safari", "GET", &["Accept: text/event-stream"], Expect::Unauthorized),
+        ("a page or JSON", "GET", &["Accept: application/json, text/html;q=0.1"], Expect::Login),
+        ("a page of an old Safari", "GET", &["Accept: text/html,application/xhtml+xml,*/*;q=0.8"], Expect::Login),
+        ("git and docker", "GET", &["Accept: */*"], Expect::Login),
+        ("a navigation that accepts JSON", "GET", &[NAVIGATION, &["Accept: application/json"]].concat(), Expect::Login),
+        ("cloudflared", "GET", &["Cf-Access-Token: expired", "Accept: application/json"], Expect::Login),
+        ("cloudflared, HEAD", "HEAD", &["Cf-Access-Token: expired"], Expect::Login),
+        ("a script with a token", "GET", &["Cf-Access-Token: expired", "Sec-Fetch-Mode: cors"], Expect::Unauthorized),
+        ("jQuery of another name", "GET", &["X-Requested-With: Fetch"], Expect::Unauthorized),
+        ("an empty X-Requested-With", "GET", &["X-Requested-With:"], Expect::Unauthorized),
+        (
+            "a navigation of Android's WebView",
+            "GET",
+            &[NAVIGATION, &["X-Requested-With: com.example.app"]].concat(),
+            Expect::Login,
+        ),
         ("XMLHttpRequest", "GET", &["X-Requested-With: XMLHttpRequest"], Expect::Unauthorized),
         ("XMLHttpRequest in odd case", "GET", &["x-requested-with: xmlhttprequest"], Expect::Unauthorized),
         ("fetch", "GET", &["Sec-Fetch-Mode: cors", "Sec-Fetch-Dest: empty"], Expect::Unauthorized),
@@ -62,7 +85,7 @@ async fn each_kind_of_client_gets_what_it_can_use() {
                 assert_eq!(answer.headers.one("location"), None, "{name}");
                 let named = answer.headers.0.iter().any(|(_, value)| value.contains("/cdn-cgi/access/login/"));
                 assert!(named, "{name}: no header names the login: {:?}", answer.headers);
-                if !upgrade {
+                if !upgrade && *method != "HEAD" {
                     assert!(answer.json().is_object(), "{name}");
                 }
                 let started = answer.headers.all("set-cookie").iter().any(|c| !c.starts_with("CF_AppSession"));
