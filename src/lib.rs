@@ -2,6 +2,20 @@
 //! identity and group membership decide who may open what.
 //!
 //! The way of a request is in `ARCHITECTURE.md`; the question that everything serves is [`engine::decide`].
+//!
+//! # Embedding
+//!
+//! To put the check into your own Pingora proxy, see `front::pingora::AccessFilter` and `examples/embed.rs`. Pingora depends on
+//! zlib-ng, which needs cmake. To build without cmake, repeat this crate's patch in the `Cargo.toml` of your workspace, because
+//! Cargo ignores the patches of dependencies:
+//!
+//! ```toml
+//! [dependencies]
+//! portcullis = { path = "../portcullis", default-features = false, features = ["pingora"] }
+//!
+//! [patch.crates-io]
+//! libz-ng-sys = { path = "../portcullis/vendor/libz-ng-sys" }
+//! ```
 
 // The case table is shared with the integration tests, which know this crate by its name.
 #[cfg(test)]
