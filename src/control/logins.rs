@@ -333,3 +333,6 @@ fn pending(all: &HashMap<IdentityNonce, Revoked>) -> impl Iterator<Item = UserId
 
 /// More providers than anybody uses at once.
 const MAX_BESIDE: usize = 8;
+
+#[cfg(test)]
+mod tests;

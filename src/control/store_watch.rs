@@ -93,4 +93,24 @@ impl Access {
 const LOG_EVERY: u32 = 6;
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::store::MemoryStore;
+
+    #[tokio::test]
+    async fn time_lags_behind_a_clock_that_jumps_and_catches_up() {
+        let store = MemoryStore::new();
+        let start = UnixTime(1_800_000_000);
+        let watch = StoreWatch::start(&store, start).await;
+        assert_eq!(watch.time(), start);
+        let jumped = start.after(Duration::from_secs(10_000));
+        let mut times = Vec::new();
+        for _ in 0..4 {
+            watch.advance(&store, jumped).await.unwrap();
+            times.push(watch.time().since(start).as_secs());
+        }
+        assert_eq!(times, [3600, 7200, 10_000, 10_000]);
+    }
+}
