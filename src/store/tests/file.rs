@@ -266,6 +266,56 @@ async fn full_disk_fails_every_write_and_all_recover_after_each() {
     assert_eq!(store.revocations_after(0).await.unwrap().len(), WRITES.len(), "those that were confirmed, and no more");
 }
 
+/// A small file system in memory, for as long as this lives. `None` without the right to mount one.
+struct SmallDisk(TempDir);
+
+impl SmallDisk {
+    fn mount() -> Option<Self> {
+        let dir = dir();
+        let mount = ["-t", "tmpfs", "-o", "size=16m,mode=0700", "tmpfs"];
+        let mounted = std::process::Command::new("mount").args(mount).arg(dir.path()).output();
+        mounted.is_ok_and(|output| output.status.success()).then_some(Self(dir))
+    }
+
+    /// Leaves no byte free.
+    fn fill(&self) -> PathBuf {
+        let filler = self.0.path().join("filler");
+        let mut file = std::fs::File::create(&filler).unwrap();
+        while std::io::Write::write_all(&mut file, &[0; 4096]).is_ok() {}
+        filler
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+/// The injected faults of the other tests need no rights; this one shows that they are like the real ones.
+#[tokio::test]
+async fn every_write_recovers_from_a_disk_that_was_full() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let store = sqlite(&disk.0).await;
+    for failing in WRITES {
+        let nonce = IdentityNonce::random();
+        store.insert_identity(&nonce, &identity("alice@example.com"), UnixTime(u64::MAX)).await.unwrap();
+        // Without this the write-ahead log has room that it can use again.
+        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(store.database()).await.unwrap();
+        let filler = disk.fill();
+        for _ in 0..2 {
+            write(&store, failing, &nonce).await.expect_err(failing);
+            assert!(store.write_failure().is_some(), "{failing}");
+        }
+        std::fs::remove_file(filler).unwrap();
+        for what in WRITES {
+            let done = write(&store, what, &nonce).await;
+            done.unwrap_or_else(|error| panic!("{what} after {failing}: {}", crate::model::chain(&error)));
+        }
+    }
+    store.close().await;
+}
+
 #[tokio::test]
 async fn transaction_that_sqlite_rolls_back_spoils_no_later_one() {
     let dir = dir();
