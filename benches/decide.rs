@@ -307,6 +307,7 @@ impl World {
             headers: Vec::new(),
             at: NOW,
             ip: None,
+            revision: 0,
         });
         let nonce = IdentityNonce::parse("0123456789abcdef").unwrap();
         known.set_identity(nonce, IdentityState::Known(Arc::clone(&identity)));

@@ -116,7 +116,7 @@ struct World {
 
 async fn world(sessions: usize) -> Result<World, Box<dyn Error>> {
     let store = MemoryStore::new();
-    let signing = SigningKeys::load_or_create(&store, Duration::ZERO, UnixTime::now()).await?;
+    let signing = SigningKeys::load_or_create(&store, Duration::ZERO, UnixTime::now(), UnixTime::now()).await?;
     let config = people::config(80, 81)?;
     let aud = &config.applications.first().ok_or("no application")?.aud;
     let numbers = (0..sessions).chain([OUTSIDER]);

@@ -124,7 +124,13 @@ fn check(file: &std::path::Path, strict: bool) -> ExitCode {
             for warning in &loaded.warnings {
                 say(if strict { Level::Error } else { Level::Warning }, &warning.to_string());
             }
-            if strict && !loaded.warnings.is_empty() {
+            let store = app::check_store(&loaded.config);
+            if let Some(problem) = &store {
+                let level = if problem.is_error || strict { Level::Error } else { Level::Warning };
+                say(level, &format!("{}: store.path: {}", file.display(), problem.message));
+            }
+            if store.as_ref().is_some_and(|problem| problem.is_error || strict) || strict && !loaded.warnings.is_empty()
+            {
                 return ExitCode::from(2);
             }
             let applications = count(loaded.config.applications.len(), "application");

@@ -89,6 +89,7 @@ pub(crate) fn identity(number: usize) -> Result<Identity, Box<dyn Error>> {
         headers: Vec::new(),
         at: UnixTime::now(),
         ip: None,
+        revision: 0,
     })
 }
 

@@ -194,7 +194,7 @@ async fn furnish(store: &MemoryStore) -> Result<(), Box<dyn Error>> {
             }
             ["person", nonce, number] => {
                 let identity = people::identity(number.parse()?)?;
-                store.put_identity(&IdentityNonce::parse(nonce)?, &identity, expires).await?;
+                store.insert_identity(&IdentityNonce::parse(nonce)?, &identity, expires).await?;
             }
             _ => return Ok(()),
         }

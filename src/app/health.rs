@@ -26,7 +26,7 @@ impl ServeHttp for Health {
             "/metrics" => (StatusCode::OK, metrics::CONTENT_TYPE, metrics::text()),
             "/healthz" => (StatusCode::OK, TEXT, "ok\n".to_owned()),
             "/readyz" => match self.0.is_missing() {
-                None => (StatusCode::OK, TEXT, "ready\n".to_owned()),
+                None => (StatusCode::OK, TEXT, ready(self.0.store_write_failure().as_deref())),
                 Some(missing) => (StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{missing}\n")),
             },
             _ => (StatusCode::NOT_FOUND, TEXT, "not found\n".to_owned()),
@@ -38,6 +38,12 @@ impl ServeHttp for Health {
         response.headers_mut().insert(http::header::CONTENT_LENGTH, length.into());
         response
     }
+}
+
+/// Sessions go on while the store takes no writes, so that this is no reason to send requests elsewhere.
+fn ready(write_failure: Option<&str>) -> String {
+    let failure = write_failure.map(|cause| format!("the store takes no writes: {}\n", cause.replace('\n', " ")));
+    format!("ready\n{}", failure.unwrap_or_default())
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";

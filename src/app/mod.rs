@@ -1,5 +1,6 @@
 //! The composition root of the standalone proxy: configuration in, a running server out.
 
+mod check_store;
 mod clients;
 mod health;
 mod origins;
@@ -25,6 +26,7 @@ use crate::control::{Control, ControlError};
 use crate::demo::{Demo, PortTaken, Ports};
 use crate::front::pingora::{AccessFilter, AccessProxy, FilterSettings};
 use crate::token::SigningKeyError;
+pub use check_store::{StoreProblem, check_store};
 use origins::Pools;
 pub use service_token::NewServiceToken;
 pub use test_link::{TestLinkError, test_links};

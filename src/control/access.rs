@@ -1,6 +1,5 @@
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
@@ -11,17 +10,21 @@ use thiserror::Error;
 
 use super::evaluations::{self, Answers};
 use super::flows::Flows;
+use super::logins::Unpersisted;
 use super::revocations::Publisher;
+use super::store_watch::StoreWatch;
 use super::{CountryFile, Evaluations, RemoteTeam, SigningKeys, SigningKeysError};
 use crate::cookie::{self, SealError, SealingKey};
 use crate::engine::{IdentityState, IssuerKeys, Known, Need, Snapshot};
 use crate::http_client::HttpClient;
 use crate::idp::Provider;
-use crate::model::{Aud, Email, Identity, IdentityNonce, Reason, Secret, UnixTime, UserId};
+use crate::model::{Aud, Email, Identity, IdentityNonce, LoginOrder, Reason, Secret, UnixTime, UserId};
 use crate::observe::audit::{RunningSample, Sample};
 use crate::observe::metrics::{self, metrics};
+use crate::policy::Truth;
 use crate::portal::{self, PortalRequest};
-use crate::store::{Revocation, Store, StoreError};
+use crate::session::Presented;
+use crate::store::{Revocation, Revoked, Store, StoreError};
 use crate::token::{Claims, KeyError, KeySet, Kind, UnverifiedToken};
 
 /// The living whole behind a front: what the engine reads, and everything that waits.
@@ -42,8 +45,9 @@ pub struct Access {
     pub(super) asking: moka::sync::Cache<IdentityNonce, Arc<tokio::sync::Mutex<()>>>,
     /// Logins that an edge node may have asked about, with the end of the session there.
     pub(super) asked_about: moka::sync::Cache<IdentityNonce, UnixTime>,
-    /// Logins that are over and that the store does not know to be: whose, and since when.
-    pub(super) owed: Mutex<HashMap<IdentityNonce, (UserId, UnixTime)>>,
+    /// Revocations applied here that the store has not accepted yet.
+    pub(super) unpersisted: Unpersisted,
+    pub(super) store_watch: StoreWatch,
     pub(super) answers: Answers,
     seal: SealingKey,
     pub(super) flows: Flows,
@@ -130,8 +134,11 @@ impl Access {
     ) -> Result<Arc<Self>, StartError> {
         let now = UnixTime::now();
         let seal = sealing_key(&*store).await?;
+        let store_watch = StoreWatch::start(&*store, now).await;
         let signing = match services.remote {
-            None => Some(Arc::new(SigningKeys::load_or_create(&*store, services.token_lifetime, now).await?)),
+            None => Some(Arc::new(
+                SigningKeys::load_or_create(&*store, services.token_lifetime, now, store_watch.time()).await?,
+            )),
             Some(_) => None,
         };
         let asked_about = moka::sync::Cache::builder().max_capacity(MAX_ASKED_ABOUT);
@@ -152,7 +159,8 @@ impl Access {
             asserting: tokio::sync::Mutex::new(()),
             asking: moka::sync::Cache::builder().time_to_idle(ASKING).build(),
             asked_about: asked_about.eviction_policy(EvictionPolicy::lru()).build(),
-            owed: Mutex::default(),
+            unpersisted: Unpersisted::default(),
+            store_watch,
             answers: evaluations::answers(),
             seal,
             flows: Flows::new(),
@@ -298,7 +306,8 @@ impl Access {
         let snapshot = self.snapshot();
         let ours = organisation_aud(&snapshot);
         let is_ours = |claims: &Claims| claims.kind == Kind::Org && claims.aud.iter().any(|a| *a == *ours.as_str());
-        for (_, claims) in self.tokens(&snapshot, headers, now).into_iter().filter(|(_, claims)| is_ours(claims)) {
+        let tokens = self.tokens(&snapshot, headers, now).await?;
+        for (_, claims) in tokens.into_iter().filter(|(_, claims)| is_ours(claims)) {
             let Some(nonce) = claims.identity_nonce.as_deref().and_then(|n| IdentityNonce::parse(n).ok()) else {
                 continue;
             };
@@ -311,20 +320,28 @@ impl Access {
         Ok(None)
     }
 
-    /// Whose session a browser has on this host, for signing out and `get-identity`.
-    pub(crate) fn signed_in(&self, request: &PortalRequest) -> Option<SignedIn> {
+    /// The session that a browser has on this host, for logouts and `get-identity`.
+    ///
+    /// # Errors
+    /// If the store does not answer, and without it nothing is known of a revocation.
+    pub(crate) async fn signed_in(&self, request: &PortalRequest) -> Result<Option<SignedIn>, StoreError> {
         let snapshot = self.snapshot();
-        let tokens = self.tokens(&snapshot, &request.headers, request.now);
-        tokens.into_iter().find_map(|(token, claims)| {
+        let tokens = self.tokens(&snapshot, &request.headers, request.now).await?;
+        Ok(tokens.into_iter().find_map(|(token, claims)| {
             let nonce = claims.identity_nonce.as_deref().and_then(|n| IdentityNonce::parse(n).ok())?;
             let email = claims.email.and_then(|email| Email::parse(&email).ok());
             let (user, issued, expires) = (UserId(claims.sub.into()), claims.iat, claims.exp);
             Some(SignedIn { nonce, email, user, issued, expires, token: Secret::new(token) })
-        })
+        }))
     }
 
     /// Every good token among a request's cookies that was not revoked, with its claims.
-    fn tokens<'a>(&self, snapshot: &Snapshot, headers: &'a HeaderMap, now: UnixTime) -> Vec<(&'a str, Claims)> {
+    async fn tokens<'a>(
+        &self,
+        snapshot: &Snapshot,
+        headers: &'a HeaderMap,
+        now: UnixTime,
+    ) -> Result<Vec<(&'a str, Claims)>, StoreError> {
         let keys = self.known.keys(snapshot.issuer()).filter(|keys| now < keys.good_until);
         let presented = cookie::values(headers, cookie::AUTHORIZATION).take(MAX_COOKIES);
         let verified = presented.filter_map(|token| {
@@ -333,12 +350,36 @@ impl Access {
             let verified = verified.verify(keys, snapshot.issuer(), now, snapshot.team().leeway).ok()?;
             Some((token, verified.into_claims()))
         });
-        let stands = |(_, claims): &(&str, Claims)| {
-            let nonce = claims.identity_nonce.as_deref().and_then(|n| IdentityNonce::parse(n).ok());
-            let aud: Vec<Aud> = claims.aud.iter().filter_map(|a| Aud::parse(a).ok()).collect();
-            !snapshot.revocations().cover(nonce, &UserId(claims.sub.as_str().into()), &aud, claims.iat)
+        let verified: Vec<_> = verified.collect();
+        let mut good = Vec::with_capacity(verified.len());
+        for (token, claims) in verified {
+            if !self.is_revoked(&claims, now).await? {
+                good.push((token, claims));
+            }
+        }
+        Ok(good)
+    }
+
+    /// Returns `true` if a revocation covers the token. The record of its login is read only if that depends on it.
+    async fn is_revoked(&self, claims: &Claims, now: UnixTime) -> Result<bool, StoreError> {
+        let nonce = claims.identity_nonce.as_deref().and_then(|n| IdentityNonce::parse(n).ok());
+        let aud: Vec<Aud> = claims.aud.iter().filter_map(|a| Aud::parse(a).ok()).collect();
+        let (user, issued) = (UserId(claims.sub.as_str().into()), claims.iat);
+        let cover = |login| {
+            let presented = Presented { nonce, user: &user, aud: &aud, issued, login };
+            self.running().revocations().cover(presented)
         };
-        verified.filter(stands).collect()
+        let Some(nonce) = nonce else {
+            return Ok(cover(Some(LoginOrder { revision: 0, at: issued })) != Truth::False);
+        };
+        let covered = match cover(self.known_identity(nonce).map(|identity| identity.order())) {
+            Truth::Unknown => match self.identity(nonce, now).await? {
+                Some(identity) => cover(Some(identity.order())),
+                None => Truth::True,
+            },
+            known => known,
+        };
+        Ok(covered != Truth::False)
     }
 
     /// The identity record behind a login.
@@ -376,15 +417,9 @@ impl Access {
 
     pub(super) async fn revoke(&self, revocation: Revocation, now: UnixTime) -> Result<(), StoreError> {
         let forget = now.after(LONGEST_LIVED);
-        self.store.revoke(&revocation, forget).await.inspect_err(|error| self.store_failed(error))?;
-        self.publisher.apply(&self.snapshot, [(revocation, forget)]);
+        let revision = self.store.revoke(&revocation, forget).await.inspect_err(|error| self.store_failed(error))?;
+        self.publisher.apply(&self.snapshot, [Revoked { revision, revocation, ordered: true, expires: forget }]);
         Ok(())
-    }
-
-    /// Revokes in this process alone.
-    pub(super) fn revoke_here(&self, revocations: impl Iterator<Item = Revocation>, now: UnixTime) {
-        let forget = now.after(LONGEST_LIVED);
-        self.publisher.apply(&self.snapshot, revocations.map(|revocation| (revocation, forget)));
     }
 }
 
@@ -405,7 +440,7 @@ impl std::fmt::Debug for Access {
 }
 
 /// No configuration lets a token live longer: thirty days of the team's session, and as many of an application's after it.
-const LONGEST_LIVED: Duration = Duration::from_secs(61 * 24 * 3600);
+pub(super) const LONGEST_LIVED: Duration = Duration::from_secs(61 * 24 * 3600);
 const ASKING: Duration = Duration::from_secs(60);
 const MAX_ASKED_ABOUT: u64 = 1_000_000;
 const MAX_COOKIES: usize = 4;

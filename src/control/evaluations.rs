@@ -25,7 +25,7 @@ use url::Url;
 
 use super::{Access, Login, SigningKeys};
 use crate::config::Config;
-use crate::engine::{Application, IdentityState};
+use crate::engine::Application;
 use crate::http_client::{HttpClient, HttpError, MAX_DOCUMENT};
 use crate::model::{Aud, Identity, IdentityNonce, RequestId, UnixTime, fill_random, hex};
 use crate::observe::metrics::{Evaluation, metrics};
@@ -215,11 +215,9 @@ impl Access {
         if evaluations == identity.evaluations {
             return Ok(());
         }
-        let identity = Identity { evaluations, ..(*identity).clone() };
-        let kept = self.store.put_identity(&nonce, &identity, now.after(services.identity_lifetime)).await;
-        kept.inspect_err(|error| self.store_failed(error))?;
-        self.known.set_identity(nonce, IdentityState::Known(Arc::new(identity)));
-        Ok(())
+        let identity = Arc::new(Identity { evaluations, ..(*identity).clone() });
+        let kept = self.update_record(nonce, identity, now.after(services.identity_lifetime)).await;
+        kept.inspect_err(|error| self.store_failed(error)).map(drop)
     }
 }
 

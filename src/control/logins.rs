@@ -1,14 +1,16 @@
 //! Logins, from the record of who came to their end, and which of them belong to one browser.
 
-use std::collections::HashSet;
-use std::sync::{Arc, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Access;
-use super::access::{Login, organisation_aud};
+use super::access::{LONGEST_LIVED, Login, organisation_aud};
 use crate::engine::IdentityState;
 use crate::idp::Profile;
 use crate::model::{Identity, IdentityNonce, UnixTime, UserId};
+use crate::policy::Truth;
 use crate::portal::PortalRequest;
+use crate::session::Presented;
 use crate::store::{Revocation, StoreError};
 
 /// Why nobody was logged in.
@@ -41,10 +43,12 @@ impl Access {
     ) -> Result<Login, NoLogin> {
         let now = request.now;
         let services = self.services();
-        let lifetime = services.identity_lifetime;
+        let expires = now.after(services.identity_lifetime);
         let id_token = profile.id_token.clone();
         let team_session = now.after(services.team_session);
         let kept = async {
+            // A revocation that the store does not have yet would get a later revision than this login.
+            self.persist_revocations().await?;
             let user = self.store.user(&profile.idp.id, &profile.subject).await?;
             let mut identity = profile.into_identity(user);
             let mut others = self.logins_of_browser(before, request).await?;
@@ -55,34 +59,31 @@ impl Access {
             // this browser, then ends with it.
             let own = others.iter().position(|other| other.identity.user == identity.user);
             let own = own.map(|place| others.swap_remove(place));
-            let nonce = own.as_ref().map_or_else(IdentityNonce::random, |own| own.nonce);
             // Applications may each have a provider of their own: the same person may be logged in through several.
             let same_person = |other: &Login| other.identity.email == identity.email;
             let elsewhere = |other: &Login| other.identity.idp.id != identity.idp.id;
             let (beside, ended): (Vec<_>, Vec<_>) = others.into_iter().partition(|o| same_person(o) && elsewhere(o));
             identity.beside = beside.iter().map(|other| other.nonce).collect();
-            // Answers about this person may be on their way into the record.
-            let one = self.asking.get_with(nonce, Arc::default);
-            let held = one.lock().await;
-            if own.is_some()
-                && let Some(last) = self.identity(nonce, now).await?
-            {
-                identity.evaluations.clone_from(&last.evaluations);
-            }
-            self.store.put_identity(&nonce, &identity, now.after(lifetime)).await?;
+            let continued = match &own {
+                Some(own) => self.continue_login(own.nonce, &identity, expires).await?,
+                None => None,
+            };
+            let (nonce, identity) = match (own, continued) {
+                (Some(own), Some(identity)) => (own.nonce, identity),
+                // It was revoked in the meantime, here or at another process.
+                (Some(_), None) if becomes == Becomes::Renewal => return Ok(None),
+                _ => self.begin_login(identity, expires).await?,
+            };
             if let Some(hint) = id_token.and_then(|token| self.logout_hint(nonce, &token)) {
-                self.store.put_logout_hint(&nonce, &hint, now.after(lifetime)).await?;
+                self.store.put_logout_hint(&nonce, &hint, expires).await?;
             }
-            let identity = Arc::new(identity);
-            self.known.set_identity(nonce, IdentityState::Known(Arc::clone(&identity)));
-            drop(held);
             for other in ended {
                 self.end_session(other.nonce, now).await?;
             }
             let all: Vec<_> = beside.iter().map(|other| other.nonce).chain([nonce]).collect();
             for Login { nonce: one, .. } in beside {
                 let others = all.iter().copied().filter(|other| *other != one).collect();
-                self.stand_beside(one, others, now.after(lifetime)).await?;
+                self.stand_beside(one, others, expires).await?;
             }
             let expires = identity.ends_by(team_session);
             Ok::<_, StoreError>(Some(Login { nonce, identity, expires }))
@@ -93,6 +94,54 @@ impl Access {
                 self.store_failed(&error);
                 Err(NoLogin::Store)
             }
+        }
+    }
+
+    /// Stores a new login. No revocation so far covers it, and every later one of its user does.
+    async fn begin_login(
+        &self,
+        identity: Identity,
+        expires: UnixTime,
+    ) -> Result<(IdentityNonce, Arc<Identity>), StoreError> {
+        let nonce = IdentityNonce::random();
+        let revision = self.store.insert_identity(&nonce, &identity, expires).await?;
+        let identity = Arc::new(Identity { revision, ..identity });
+        self.known.set_identity(nonce, IdentityState::Known(Arc::clone(&identity)));
+        Ok((nonce, identity))
+    }
+
+    /// Replaces the record of a login by that of the same user's next one; `None` if the login is over. It keeps its place in
+    /// the order of revocations: tokens from before come of it too, and a revocation that covers them covers it.
+    async fn continue_login(
+        &self,
+        nonce: IdentityNonce,
+        identity: &Identity,
+        expires: UnixTime,
+    ) -> Result<Option<Arc<Identity>>, StoreError> {
+        // Answers about this person may be on their way into the record.
+        let one = self.asking.get_with(nonce, Arc::default);
+        let _one = one.lock().await;
+        let Some(last) = self.record(nonce).await? else { return Ok(None) };
+        let evaluations = last.evaluations.clone();
+        let identity = Identity { evaluations, revision: last.revision, ..identity.clone() };
+        self.update_record(nonce, Arc::new(identity), expires).await
+    }
+
+    /// Writes a changed record and publishes it; `None` if the login is over in the store. The caller holds the lock of the
+    /// login in `asking`.
+    pub(super) async fn update_record(
+        &self,
+        nonce: IdentityNonce,
+        identity: Arc<Identity>,
+        expires: UnixTime,
+    ) -> Result<Option<Arc<Identity>>, StoreError> {
+        if self.store.update_identity(&nonce, &identity, expires).await? {
+            self.known.set_identity(nonce, IdentityState::Known(Arc::clone(&identity)));
+            Ok(Some(identity))
+        } else {
+            // Another process has revoked the login. Its sessions here end now, before that is followed.
+            self.known.set_identity(nonce, IdentityState::Missing);
+            Ok(None)
         }
     }
 
@@ -119,9 +168,15 @@ impl Access {
     async fn living(&self, nonce: IdentityNonce, now: UnixTime) -> Result<Option<Login>, StoreError> {
         let snapshot = self.snapshot();
         let Some(identity) = self.record(nonce).await? else { return Ok(None) };
-        let ours = [organisation_aud(&snapshot)];
-        let ended = snapshot.revocations().cover(Some(nonce), &identity.user, &ours, identity.at);
-        Ok((!ended).then_some(Login { nonce, identity, expires: now }))
+        let presented = Presented {
+            nonce: Some(nonce),
+            user: &identity.user,
+            aud: &[organisation_aud(&snapshot)],
+            issued: identity.at,
+            login: Some(identity.order()),
+        };
+        let lives = snapshot.revocations().cover(presented) == Truth::False;
+        Ok(lives.then_some(Login { nonce, identity, expires: now }))
     }
 
     /// The record behind a login as it was written, whatever became of the person since.
@@ -147,11 +202,8 @@ impl Access {
             return Ok(());
         }
         let identity = Identity { beside: others, ..Identity::clone(&identity) };
-        self.store.put_identity(&nonce, &identity, expires).await?;
         // What nobody looked at since it was written must be looked at when it is used.
-        if known {
-            self.known.set_identity(nonce, IdentityState::Known(Arc::new(identity)));
-        } else {
+        if self.update_record(nonce, Arc::new(identity), expires).await?.is_some() && !known {
             self.known.forget_identity(&nonce);
         }
         Ok(())
@@ -165,10 +217,10 @@ impl Access {
         self.revoke(Revocation::Session(nonce), now).await
     }
 
-    /// Ends a login, those beside it, and all others of the same person that began before this second.
+    /// Ends a login, those beside it, and every other login of the same user that the store has.
     ///
     /// # Errors
-    /// Where the store does not answer; then not everything was ended.
+    /// If the store does not answer; then not everything was ended.
     pub(crate) async fn end_sessions(
         &self,
         nonce: IdentityNonce,
@@ -189,31 +241,45 @@ impl Access {
         self.revoke_all(ends(nonce, user, now), now).await
     }
 
-    /// The same, whatever the store says: here at once, as far as these logins are known here, and in the store as soon as
-    /// it takes it. Only where this process ends before that, a restart brings them back. `identity` is the record as it was
+    /// The same, even if the store takes no writes: here at once, for every login of these users, and in the store as soon as
+    /// it accepts it. Only if this process ends before that, a restart brings them back. `identity` is the record as it was
     /// found, which need not be known here yet.
     pub(super) async fn end_sessions_whatever(&self, nonce: IdentityNonce, identity: &Identity, now: UnixTime) {
-        let user = &identity.user;
         let known = self.known_identity(nonce);
-        let beside = known.as_deref().into_iter().chain([identity]).flat_map(|identity| &identity.beside);
-        let beside = beside.flat_map(|beside| {
-            let other = self.known_identity(*beside);
-            other.map_or_else(|| vec![Revocation::Session(*beside)], |other| ends(*beside, &other.user, now).into())
-        });
-        self.revoke_here(beside.chain(ends(nonce, user, now)), now);
-        if self.end_sessions(nonce, user, now).await.is_err() {
-            let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
-            owed.entry(nonce).or_insert_with(|| (user.clone(), now));
+        let beside =
+            known.as_deref().into_iter().chain([identity]).flat_map(|identity| identity.beside.iter().copied());
+        let sessions: HashSet<_> = beside.chain([nonce]).collect();
+        let others = sessions.iter().filter_map(|other| Some(self.known_identity(*other)?.user.clone()));
+        let users = others.chain([identity.user.clone()]).collect();
+        let forget = now.after(LONGEST_LIVED);
+        {
+            let mut all = self.unpersisted.lock();
+            all.entry(nonce).or_insert_with(|| Revoked { user: identity.user.clone(), users, at: now, failed: false });
+            self.publisher.change(&self.snapshot, |revocations| {
+                sessions.into_iter().for_each(|session| revocations.end_session(session, forget));
+                revocations.set_pending(pending(&all));
+            });
         }
+        // If the store does not accept it now, the task that follows revocations tries again.
+        let _ = self.persist_revocations().await;
     }
 
-    /// Writes down what the store did not take before.
-    pub(super) async fn end_those_owed(&self) -> Result<(), StoreError> {
-        let owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for (nonce, (user, at)) in owed {
-            self.end_sessions(nonce, &user, at).await?;
-            self.owed.lock().unwrap_or_else(PoisonError::into_inner).remove(&nonce);
-            tracing::info!(user = &*user.0, "the end of a login that the store did not take before is in it");
+    /// Writes the revocations to the store that it has not accepted before.
+    pub(super) async fn persist_revocations(&self) -> Result<(), StoreError> {
+        // One at a time: a second revocation for the same reason would cover a login that began after the first.
+        let _one = self.unpersisted.writing.lock().await;
+        let unpersisted = self.unpersisted.lock().clone();
+        for (nonce, Revoked { user, at, failed, .. }) in unpersisted {
+            if let Err(error) = self.end_sessions(nonce, &user, at).await {
+                self.unpersisted.lock().values_mut().for_each(|one| one.failed = true);
+                return Err(error);
+            }
+            let mut all = self.unpersisted.lock();
+            all.remove(&nonce);
+            self.publisher.change(&self.snapshot, |revocations| revocations.set_pending(pending(&all)));
+            if failed {
+                tracing::info!(user = &*user.0, "the store has accepted a revocation that it did not accept before");
+            }
         }
         Ok(())
     }
@@ -225,7 +291,7 @@ impl Access {
         Ok(())
     }
 
-    fn known_identity(&self, nonce: IdentityNonce) -> Option<Arc<Identity>> {
+    pub(super) fn known_identity(&self, nonce: IdentityNonce) -> Option<Arc<Identity>> {
         match self.known.identity(&nonce) {
             Some(IdentityState::Known(identity)) => Some(identity),
             _ => None,
@@ -233,12 +299,40 @@ impl Access {
     }
 }
 
-/// What ends with a login.
+/// The revocations that a logout makes.
 fn ends(nonce: IdentityNonce, user: &UserId, now: UnixTime) -> [Revocation; 2] {
-    // Who signs out and in again within one second must not be out again.
-    let before = UnixTime(now.0.saturating_sub(1));
-    [Revocation::Session(nonce), Revocation::User { user: user.clone(), before }]
+    [Revocation::Session(nonce), Revocation::User { user: user.clone(), before: now }]
+}
+
+/// Revocations applied here that the store has not accepted yet, by the login that they began with.
+#[derive(Default)]
+pub(super) struct Unpersisted {
+    all: Mutex<HashMap<IdentityNonce, Revoked>>,
+    writing: tokio::sync::Mutex<()>,
+}
+
+#[derive(Clone)]
+struct Revoked {
+    user: UserId,
+    /// Every user who is revoked with this login.
+    users: HashSet<UserId>,
+    at: UnixTime,
+    /// The store has rejected it before.
+    failed: bool,
+}
+
+impl Unpersisted {
+    fn lock(&self) -> MutexGuard<'_, HashMap<IdentityNonce, Revoked>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn pending(all: &HashMap<IdentityNonce, Revoked>) -> impl Iterator<Item = UserId> {
+    all.values().flat_map(|revoked| revoked.users.iter().cloned())
 }
 
 /// More providers than anybody uses at once.
 const MAX_BESIDE: usize = 8;
+
+#[cfg(test)]
+mod tests;

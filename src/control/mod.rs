@@ -17,6 +17,7 @@ mod remote;
 mod revocations;
 pub mod signing_keys;
 mod start;
+mod store_watch;
 mod tasks;
 mod tokens;
 

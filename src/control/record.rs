@@ -1,11 +1,11 @@
 //! What the login side writes down: audit events and counts, in one place so that the steps stay readable.
 
-use super::Access;
+use super::{Access, SignedIn};
 use crate::engine::Application;
 use crate::idp::{Blame, LoginFailure, Profile, Provider};
 use crate::model::{Email, Identity, IdpId, Reason, RequestId, UserId};
 use crate::observe::audit::{Event, Kind, Outcome, Via};
-use crate::observe::metrics::{Login, metrics};
+use crate::observe::metrics::{Login, Logout, metrics};
 use crate::policy::Verdict;
 use crate::portal::PortalRequest;
 use crate::store::StoreError;
@@ -200,11 +200,41 @@ impl Access {
     }
 
     pub(crate) fn logged_out(&self, email: Option<&Email>, user: &UserId, request: &PortalRequest) {
+        metrics().logout(Logout::Success);
         Event { email, user: Some(user), ..event(self, Kind::Logout, Outcome::Allowed, request) }.emit();
+    }
+
+    /// A login that ended because a store, ours or that of the team elsewhere, did not answer.
+    pub(crate) fn login_unavailable(
+        &self,
+        idp: Option<&IdpId>,
+        application: Option<&Application>,
+        request: &PortalRequest,
+    ) {
+        let reason = if self.services().remote.is_some() { TEAM_UNAVAILABLE } else { STORE_UNAVAILABLE };
+        metrics().login(Login::Unavailable, Some(reason));
+        let failed = event(self, Kind::Login, Outcome::Unavailable, request);
+        of(application, Event { reason: Some(reason), idp, ..failed }).emit();
+    }
+
+    /// A logout that ended nothing, or not everything, because the store did not answer.
+    pub(crate) fn logout_unavailable(&self, session: Option<&SignedIn>, request: &PortalRequest) {
+        metrics().logout(Logout::Unavailable);
+        let failed = Event {
+            reason: Some(STORE_UNAVAILABLE),
+            email: session.and_then(|session| session.email.as_ref()),
+            user: session.map(|session| &session.user),
+            ..event(self, Kind::Logout, Outcome::Unavailable, request)
+        };
+        failed.emit();
     }
 
     pub(super) fn store_failed(&self, error: &StoreError) {
         metrics().store_error(error);
+        self.show_store_health();
         tracing::error!(error = %crate::model::chain(error), "the store did not answer");
     }
 }
+
+const STORE_UNAVAILABLE: &str = "store_unavailable";
+const TEAM_UNAVAILABLE: &str = "team_unavailable";

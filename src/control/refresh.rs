@@ -16,6 +16,8 @@ use super::{Access, Services};
 use crate::engine::IdentityState;
 use crate::idp::{GroupsFailure, Provider, RefreshTerms, Standing};
 use crate::model::{Groups, GroupsSeen, GroupsSource, Identity, IdentityNonce, IdpId, UnixTime};
+use crate::policy::Truth;
+use crate::session::Presented;
 
 /// Everybody who is one person at one provider, by their logins.
 type People = HashMap<(IdpId, String), Vec<(IdentityNonce, Arc<Identity>)>>;
@@ -72,8 +74,14 @@ impl Access {
         let here = self.known.living(snapshot.revocations(), now);
         move |nonce, identity| {
             let elsewhere = self.asked_about.get(nonce).is_some_and(|until| now < until);
-            here.contains(nonce)
-                || elsewhere && !snapshot.revocations().cover(Some(*nonce), &identity.user, &[], identity.at)
+            let presented = Presented {
+                nonce: Some(*nonce),
+                user: &identity.user,
+                aud: &[],
+                issued: identity.at,
+                login: Some(identity.order()),
+            };
+            here.contains(nonce) || elsewhere && snapshot.revocations().cover(presented) == Truth::False
         }
     }
 
@@ -188,10 +196,10 @@ impl Access {
         }
         let renewed = with_groups(&identity, groups, asked);
         let until = identity.at.after(self.services().identity_lifetime);
-        if let Err(error) = self.store.put_identity(&nonce, &renewed, until).await {
+        if let Err(error) = self.update_record(nonce, Arc::clone(&renewed), until).await {
             self.store_failed(&error);
+            self.known.set_identity(nonce, IdentityState::Known(renewed));
         }
-        self.known.set_identity(nonce, IdentityState::Known(renewed));
     }
 
     /// Groups that could not be read again stand until they are too old, and are unknown from then on.

@@ -246,6 +246,7 @@ fn read_identity(document: &[u8], now: UnixTime) -> Result<Identity, String> {
         headers: Vec::new(),
         at: now,
         ip: None,
+        revision: 0,
     })
 }
 

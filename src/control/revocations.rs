@@ -6,8 +6,8 @@ use super::Access;
 use crate::engine::Snapshot;
 use crate::model::UnixTime;
 use crate::observe::metrics::metrics;
-use crate::session::Revocations;
-use crate::store::{Revocation, StoreError};
+use crate::session::{Revocations, Until};
+use crate::store::{Revocation, Revoked, StoreError};
 
 /// The only writer of snapshots. Two changes at the same moment come one after the other, and none is lost.
 #[derive(Debug, Default)]
@@ -35,14 +35,17 @@ impl Publisher {
         snapshot.store(Arc::new(snapshot.load().with_revocations(revocations)));
     }
 
-    /// Publishes the running snapshot with more revocations, each with the moment from which on it can be forgotten.
-    pub(super) fn apply(&self, snapshot: &ArcSwap<Snapshot>, more: impl IntoIterator<Item = (Revocation, UnixTime)>) {
+    /// Publishes the running snapshot with more revocations of the store.
+    pub(super) fn apply(&self, snapshot: &ArcSwap<Snapshot>, more: impl IntoIterator<Item = Revoked>) {
         self.change(snapshot, |all| {
-            for (revocation, forget) in more {
+            for Revoked { revision, revocation, ordered, expires } in more {
                 match revocation {
-                    Revocation::Session(nonce) => all.end_session(nonce, forget),
-                    Revocation::User { user, before } => all.end_user(user, before, forget),
-                    Revocation::Application { aud, before } => all.end_application(aud, before, forget),
+                    Revocation::Session(nonce) => all.end_session(nonce, expires),
+                    Revocation::User { user, before } => {
+                        let until = if ordered { Until::Revision(revision) } else { Until::Second(before) };
+                        all.end_user(user, until, expires);
+                    }
+                    Revocation::Application { aud, before } => all.end_application(aud, before, expires),
                 }
             }
         });
@@ -71,7 +74,7 @@ impl Access {
         loop {
             let new = self.store.revocations_after(self.publisher.revision()).await?;
             let Some(last) = new.last().map(|revoked| revoked.revision) else { break };
-            self.publisher.apply(&self.snapshot, new.into_iter().map(|revoked| (revoked.revocation, revoked.expires)));
+            self.publisher.apply(&self.snapshot, new);
             self.publisher.set_revision(last);
         }
         let max_stale = self.services().revocations_max_stale;

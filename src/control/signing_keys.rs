@@ -94,11 +94,12 @@ pub struct Actions {
     pub delete: Vec<Box<str>>,
 }
 
-/// What the keys need at that moment, where tokens live for `lifetime`. Nothing, once its actions are done.
-pub fn plan(keys: &[KeyFacts], lifetime: Duration, now: UnixTime) -> Actions {
+/// What the keys need at that moment, where tokens live for `lifetime`. Nothing, once its actions are done. `seen` is the store's
+/// own time: no key is deleted before that time too says that it is over.
+pub fn plan(keys: &[KeyFacts], lifetime: Duration, now: UnixTime, seen: UnixTime) -> Actions {
     let published_for = lifetime.max(PUBLISHED_FOR);
-    let (over, stay): (Vec<_>, Vec<_>) =
-        keys.iter().cloned().partition(|key| key.retired.is_some_and(|at| at.after(published_for) <= now));
+    let is_over = |key: &KeyFacts| key.retired.is_some_and(|at| at.after(published_for) <= now.min(seen));
+    let (over, stay): (Vec<_>, Vec<_>) = keys.iter().cloned().partition(is_over);
     let make = PUBLISHED.saturating_sub(stay.len());
     // With none left the choice is among keys that have no name yet: the next plan sees them.
     let signer = signer(&stay, now).filter(|key| key.retired.is_none());
@@ -127,7 +128,8 @@ pub fn signer(keys: &[KeyFacts], now: UnixTime) -> Option<&KeyFacts> {
 impl SigningKeys {
     /// Reads the keys, does what [`plan`] says they need, and prepares what is published. Call it at start and every
     /// [`CHECK_EVERY`]; put the result in place of the one before. Makes RSA keys on a thread for blocking work. `lifetime`
-    /// is how long a token may be presented after it was signed; more than 41 days would make new keys late.
+    /// is how long a token may be presented after it was signed; more than 41 days would make new keys late. `seen` is the store's
+    /// own time, of which [`Store::advance_clock`] tells.
     ///
     /// # Errors
     /// Where the store does not answer, or holds a key that cannot be read. The keys of before stay good.
@@ -135,11 +137,12 @@ impl SigningKeys {
         store: &dyn Store,
         lifetime: Duration,
         now: UnixTime,
+        seen: UnixTime,
     ) -> Result<Self, SigningKeysError> {
         let mut keys = store.signing_keys().await?;
         // The second round schedules what the first one made; a third has nothing to do.
         for _ in 0..3 {
-            let actions = plan(&facts(&keys), lifetime, now);
+            let actions = plan(&facts(&keys), lifetime, now, seen);
             if actions == Actions::default() {
                 break;
             }

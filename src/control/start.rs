@@ -86,7 +86,13 @@ impl Control {
             let (snapshot, services) = compile(config, 1, known, &http, |application| of(&made, &application.id))?;
             let store: Arc<dyn Store> = match &config.store {
                 StoreConfig::Memory => Arc::new(MemoryStore::new()),
-                StoreConfig::Sqlite { path, .. } => Arc::new(SqliteStore::open(path).await?),
+                StoreConfig::Sqlite { path, .. } => {
+                    let store = SqliteStore::open(path).await?;
+                    if store.is_new() {
+                        tracing::warn!("created a new store at {}", path.display());
+                    }
+                    Arc::new(store)
+                }
             };
             let access = Access::start(snapshot, services, store, http.clone(), runtime.handle().clone()).await?;
             let tasks = Tasks::spawn(&access);

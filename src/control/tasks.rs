@@ -19,8 +19,8 @@ impl Tasks {
         let mut tasks = JoinSet::new();
         tasks.spawn(every(TAIL_EVERY, access, |access| async move {
             match access.tail_revocations(UnixTime::now()).await {
-                // That says itself what it could not do.
-                Ok(()) => drop(access.end_those_owed().await),
+                // That logs itself what it could not do.
+                Ok(()) => drop(access.persist_revocations().await),
                 Err(error) => access.store_failed(&error),
             }
         }));
@@ -31,7 +31,8 @@ impl Tasks {
         ));
         tasks.spawn(every(REMOTE_KEYS_EVERY, access, |access| async move { access.refresh_remote_keys().await }));
         tasks.spawn(every(COUNTRIES_EVERY, access, |access| async move { access.look_at_countries().await }));
-        tasks.spawn(every(PRUNE_EVERY, access, |access| async move { access.prune().await }));
+        tasks.spawn(every(PRUNE_EVERY, access, |access| async move { access.prune(UnixTime::now()).await }));
+        tasks.spawn(every(PROBE_EVERY, access, |access| async move { access.watch_store().await }));
         tasks.spawn(Arc::clone(access).keep_groups_fresh());
         tasks.spawn(Arc::clone(access).keep_groups_no_longer());
         Self(tasks)
@@ -58,7 +59,8 @@ impl Access {
         if services.remote.is_some() {
             return;
         }
-        match SigningKeys::load_or_create(&*self.store, services.token_lifetime, UnixTime::now()).await {
+        let now = UnixTime::now();
+        match SigningKeys::load_or_create(&*self.store, services.token_lifetime, now, self.store_watch.time()).await {
             Ok(keys) => {
                 if let Err(error) = self.publish_signing_keys(Arc::new(keys)) {
                     tracing::error!(%error, "the signing keys could not be published");
@@ -78,11 +80,15 @@ impl Access {
         }
     }
 
-    async fn prune(&self) {
-        let now = UnixTime::now();
-        self.publisher.forget(&self.snapshot, now);
+    /// Deletes what is over by the store's own time, which one wrong reading of the clock does not change much.
+    pub(super) async fn prune(&self, now: UnixTime) {
+        let time = match self.store_watch.advance(&*self.store, now).await {
+            Ok(time) => time,
+            Err(error) => return self.store_failed(&error),
+        };
+        self.publisher.forget(&self.snapshot, time);
         loop {
-            match self.store.prune(now).await {
+            match self.store.prune(time).await {
                 Ok(pruned) if pruned.is_full() => {}
                 Ok(_) => return,
                 Err(error) => return self.store_failed(&error),
@@ -161,6 +167,8 @@ const TAIL_EVERY: Duration = Duration::from_millis(500);
 const REMOTE_KEYS_EVERY: Duration = Duration::from_secs(300);
 /// How late a new database of countries may be used.
 const COUNTRIES_EVERY: Duration = Duration::from_secs(10);
+/// How late it is noticed that the store takes no writes, or takes them again.
+const PROBE_EVERY: Duration = Duration::from_secs(10);
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
 /// How late a change of a file beside the configuration may take effect.
 const LOOK_EVERY: Duration = Duration::from_secs(10);

@@ -11,7 +11,10 @@ use super::access::{Login, organisation_aud};
 use crate::cookie::{self, SameSite, SetCookie};
 use crate::engine::{Application, Snapshot};
 use crate::model::{Aud, Identity, IdentityNonce, UnixTime};
+use crate::policy::Truth;
 use crate::portal::identity::{account_id, country, document};
+use crate::session::Presented;
+use crate::store::StoreError;
 use crate::token::{Claims, Kind, OrganisationClaims, ServiceClaims};
 
 impl Access {
@@ -36,7 +39,10 @@ impl Access {
         cookie.to_header()
     }
 
-    /// An application's token (§4.2) for a login that was good at `since`; `None` where it is over.
+    /// An application's token (§4.2) for a hand-over that was made at `since`; `None` if its login is over.
+    ///
+    /// # Errors
+    /// If the store does not answer.
     pub(crate) async fn application_token(
         &self,
         application: &Application,
@@ -44,20 +50,20 @@ impl Access {
         since: UnixTime,
         expires: UnixTime,
         now: UnixTime,
-    ) -> Option<String> {
-        let identity = match self.identity(nonce, now).await {
-            Ok(identity) => identity?,
-            Err(error) => {
-                self.store_failed(&error);
-                return None;
-            }
-        };
+    ) -> Result<Option<String>, StoreError> {
+        let Some(identity) = self.identity(nonce, now).await? else { return Ok(None) };
         let snapshot = self.snapshot();
-        let revoked = snapshot.revocations().cover(Some(nonce), &identity.user, &[application.aud().clone()], since);
-        if revoked {
-            return None;
+        let presented = Presented {
+            nonce: Some(nonce),
+            user: &identity.user,
+            aud: std::slice::from_ref(application.aud()),
+            issued: since,
+            login: Some(identity.order()),
+        };
+        if snapshot.revocations().cover(presented) != Truth::False {
+            return Ok(None);
         }
-        self.sign(&claims(&snapshot, Kind::App, application.aud(), nonce, &identity, expires, now))
+        Ok(self.sign(&claims(&snapshot, Kind::App, application.aud(), nonce, &identity, expires, now)))
     }
 
     /// Signs what an application's origin is told of a program (§4.3), once for all that ask at the same time. Does nothing

@@ -269,13 +269,16 @@ pub(super) fn session_of<'a>(
     if !known.revocations_are_good(now) {
         return Err(Missing::Unavailable(Reason::RevocationsUnavailable));
     }
-    if session.is_revoked(snapshot.revocations()) {
-        return Err(Missing::Because(Reason::SessionRevoked));
+    let session = match session.is_current(snapshot.generation(), known.identity_changes(), now) {
+        true => session,
+        false => renewed(snapshot, application, session, now)?,
+    };
+    // After the record: revocations are compared with the order of the login that is in it.
+    match session.is_revoked(snapshot.revocations()) {
+        Truth::False => Ok((session, application)),
+        Truth::True => Err(Missing::Because(Reason::SessionRevoked)),
+        Truth::Unknown => Err(Missing::Unavailable(Reason::IdentityUnavailable)),
     }
-    if session.is_current(snapshot.generation(), known.identity_changes(), now) {
-        return Ok((session, application));
-    }
-    Ok((renewed(snapshot, application, session, now)?, application))
 }
 
 /// Verifies a token that this node has not seen, or not with these keys, and remembers it.

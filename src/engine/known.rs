@@ -10,6 +10,7 @@ use quick_cache::UnitWeighter;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 
 use crate::model::{Aud, Identity, IdentityNonce, UnixTime};
+use crate::policy::Truth;
 use crate::session::{Revocations, Session};
 use crate::token::KeySet;
 
@@ -199,7 +200,7 @@ impl Known {
 
     /// The logins that have a session here whose time is not over and that nobody ended.
     pub fn living(&self, revocations: &Revocations, now: UnixTime) -> HashSet<IdentityNonce> {
-        let lives = |session: &Session| !session.has_expired(now) && !session.is_revoked(revocations);
+        let lives = |session: &Session| !session.has_expired(now) && session.is_revoked(revocations) == Truth::False;
         self.sessions.iter().filter(|(_, session)| lives(session)).filter_map(|(_, session)| session.nonce()).collect()
     }
 

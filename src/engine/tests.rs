@@ -8,7 +8,7 @@ use super::*;
 use crate::engine::{IssuerKeys, Known, Origins};
 use crate::model::{Authority, ClientTls};
 use crate::policy::Policy;
-use crate::session::Revocations;
+use crate::session::{Revocations, Until};
 use crate::token::SigningKey;
 
 #[path = "../../tests/cases/mod.rs"]

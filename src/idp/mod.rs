@@ -313,6 +313,7 @@ impl Profile {
             session_ends,
             at,
             ip,
+            revision: 0,
         }
     }
 }

@@ -49,9 +49,27 @@ pub struct Identity {
     pub at: UnixTime,
     /// The address the login came from.
     pub ip: Option<IpAddr>,
+    /// The store's latest revision when the login began, kept by every later change of the record: each later revocation of the
+    /// user covers the login. 0 in a record of an earlier release, and in one that no store of this node has.
+    #[serde(skip)]
+    pub revision: u64,
+}
+
+/// The place of a login in the order of revocations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoginOrder {
+    /// [`Identity::revision`].
+    pub revision: u64,
+    /// [`Identity::at`], which counts only against revocations of an earlier release.
+    pub at: UnixTime,
 }
 
 impl Identity {
+    /// The place of the login in the order of revocations.
+    pub const fn order(&self) -> LoginOrder {
+        LoginOrder { revision: self.revision, at: self.at }
+    }
+
     /// The claims that the provider made.
     pub fn claims_made(&self) -> Map<String, Value> {
         let made = self.claims.iter().filter(|(_, value)| !value.is_null());

@@ -20,9 +20,11 @@ pub struct Metrics {
     service_tokens: IntCounterVec,
     request: [[OnceLock<IntCounter>; PLACES]; Decision::ALL.len()],
     logins: IntCounterVec,
+    logouts: [IntCounter; Logout::ALL.len()],
     jwks_fetched: IntGaugeVec,
     jwks_fetches: IntCounterVec,
     store_errors: IntCounterVec,
+    store_writable: IntGauge,
     revocations_followed: IntGauge,
     reloads: [IntCounter; Reload::ALL.len()],
     country_databases: IntCounterVec,
@@ -108,6 +110,16 @@ labels! {
 }
 
 labels! {
+    /// How a logout ended.
+    Logout {
+        /// Everything that it ends has ended.
+        Success = "success",
+        /// The store did not answer.
+        Unavailable = "unavailable",
+    }
+}
+
+labels! {
     /// How a JWKS fetch ended.
     Fetch {
         /// With keys.
@@ -188,6 +200,7 @@ impl Metrics {
             "Questions about people to services of one's own, by what came of them; with `unknown` nobody was helped.",
             &["outcome"],
         );
+        let logouts = counters("logouts_total", "Logouts of browsers by outcome.", &["outcome"]);
         let upstream = counters("upstream_errors_total", "Errors of origins by kind.", &["kind"]);
         let metrics = Self {
             request: Default::default(),
@@ -203,6 +216,7 @@ impl Metrics {
                 &["service_token", "decision"],
             ),
             logins: counters("logins_total", "Ended logins by outcome and reason.", &["outcome", "reason"]),
+            logouts: Logout::ALL.map(|outcome| logouts.with_label_values(&[outcome.as_str()])),
             jwks_fetched: register(IntGaugeVec::new(
                 named(
                     "jwks_fetched_timestamp_seconds",
@@ -212,6 +226,10 @@ impl Metrics {
             )),
             jwks_fetches: counters("jwks_fetches_total", "Fetches of keys by outcome.", &["issuer", "outcome"]),
             store_errors: counters("store_errors_total", "Store calls without an answer by kind.", &["kind"]),
+            store_writable: register(IntGauge::with_opts(named(
+                "store_writable",
+                "1 if the last write to the store succeeded; 0 if not, so that logins and logouts fail.",
+            ))),
             revocations_followed: register(IntGauge::with_opts(named(
                 "revocations_followed_timestamp_seconds",
                 "When the store's revocations were last read to their end; `time()` less this is their age.",
@@ -238,6 +256,7 @@ impl Metrics {
             ))),
         };
         metrics.requests.with_label_values(&[Decision::Allow.as_str(), NO_REASON]);
+        metrics.store_writable.set(1);
         for outcome in [Reload::Applied, Reload::Rejected] {
             metrics.country_databases.with_label_values(&[outcome.as_str()]);
         }
@@ -284,6 +303,18 @@ impl Metrics {
     /// Counts a store call that gave no answer.
     pub fn store_error(&self, error: &StoreError) {
         self.store_errors.with_label_values(&[error.kind()]).inc();
+    }
+
+    /// Counts an ended logout.
+    pub fn logout(&self, outcome: Logout) {
+        if let Some(counter) = self.logouts.get(outcome as usize) {
+            counter.inc();
+        }
+    }
+
+    /// Shows whether the last write to the store succeeded.
+    pub fn store_writable(&self, writable: bool) {
+        self.store_writable.set(i64::from(writable));
     }
 
     /// All revocations of the store up to that moment are known.

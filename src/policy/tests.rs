@@ -94,6 +94,7 @@ fn identity() -> Identity {
         headers: Vec::new(),
         at: UnixTime(0),
         ip: None,
+        revision: 0,
     }
 }
 

@@ -57,7 +57,10 @@ pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Resp
             access.login_refused("login_expired", Outcome::Invalid, application.map(AsRef::as_ref), request);
             return respond::expired(id, Some(&page(&snapshot, request, &to)));
         }
-        Err(Refused::Unavailable) => return respond::unavailable(id),
+        Err(Refused::Unavailable) => {
+            access.login_unavailable(None, None, request);
+            return respond::unavailable(id);
+        }
         Err(Refused::Invalid) => {
             access.login_refused("handover_invalid", Outcome::Invalid, None, request);
             return respond::bad_request(id, "handover_invalid");
@@ -127,7 +130,10 @@ pub(super) async fn redeemed(access: &Access, request: &PortalRequest) -> Respon
             answer::json(StatusCode::FORBIDDEN, &json!({"error": "unbound", "aud": aud.as_str()}))
         }
         Err(Refused::Invalid) => refused(StatusCode::BAD_REQUEST, "invalid", None),
-        Err(Refused::Unavailable) => refused(StatusCode::SERVICE_UNAVAILABLE, "unavailable", None),
+        Err(Refused::Unavailable) => {
+            access.login_unavailable(None, None, request);
+            refused(StatusCode::SERVICE_UNAVAILABLE, "unavailable", None)
+        }
     }
 }
 
@@ -192,7 +198,7 @@ async fn redeem(access: &Access, claim: &Claim<'_>, now: UnixTime) -> Result<Gra
         return Err(Refused::Used(handover.to));
     }
     let token = access.application_token(application, nonce, handover.made(), handover.session_expires, now).await;
-    let token = token.ok_or_else(|| Refused::Over(handover.to.clone()))?;
+    let token = token.map_err(|_| Refused::Unavailable)?.ok_or_else(|| Refused::Over(handover.to.clone()))?;
     Ok(Granted { aud: handover.aud, to: handover.to, token, expires: handover.session_expires })
 }
 

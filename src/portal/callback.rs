@@ -58,7 +58,7 @@ pub(super) async fn conclude(
 ) -> Response<Bytes> {
     let mut response = match outcome {
         Ok(Some(profile)) => arrived(access, snapshot, errand, (profile, before), request).await,
-        Ok(None) => respond::unavailable(request.id),
+        Ok(None) => errand.unavailable(access, Some(idp), request),
         Err(failure) => errand.failed(access, (&failure, idp), request),
     };
     if let Some(removal) = FlowCookies::removal(flow, request.now) {
@@ -80,6 +80,7 @@ async fn arrived(
         Errand::Application(destination) => (Some(destination), Becomes::Session),
         Errand::Refresh => (None, Becomes::Renewal),
     };
+    let idp = profile.idp.id.clone();
     let login = match access.log_in(profile, before, becomes, request).await {
         Ok(login) => login,
         // Who signed out while the provider was asked is signed out.
@@ -87,7 +88,7 @@ async fn arrived(
             access.login_refused("no_session", Outcome::Invalid, None, request);
             return refresh::nobody(request);
         }
-        Err(NoLogin::Store) => return respond::unavailable(request.id),
+        Err(NoLogin::Store) => return errand.unavailable(access, Some(&idp), request),
     };
     let Some(cookie) = access.organisation_cookie(&login, request.now) else { return respond::internal(request.id) };
     let mut response = match destination {
@@ -129,7 +130,7 @@ pub(super) async fn late(
                 return arrive(access, snapshot, destination, &login, Via::Session, request).await;
             }
             Ok(_) => {}
-            Err(_) => return respond::unavailable(request.id),
+            Err(_) => return errand.unavailable(access, None, request),
         }
         // With many tabs the oldest flows lose their cookies to newer ones. Theirs begins once more, by itself, once. With a form
         // from the provider the browser sends no session, so that what it has shows there alone.

@@ -59,6 +59,14 @@ impl Errand {
         }
     }
 
+    /// The login ended because the store did not answer.
+    pub(super) fn unavailable(&self, access: &Access, idp: Option<&IdpId>, request: &PortalRequest) -> Response<Bytes> {
+        if !matches!(self, Self::Test) {
+            access.login_unavailable(idp, self.application(), request);
+        }
+        respond::unavailable(request.id)
+    }
+
     /// Nobody was logged in.
     pub(super) fn failed(
         &self,

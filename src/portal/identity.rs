@@ -15,7 +15,8 @@ pub(super) async fn get_identity(access: &Access, request: &PortalRequest) -> Re
     if !matches!(request.header("sec-fetch-site"), None | Some("same-origin" | "same-site" | "none")) {
         return refused(StatusCode::FORBIDDEN, "cross_site");
     }
-    let Some(SignedIn { nonce, issued, expires, token, .. }) = access.signed_in(request) else {
+    let Ok(signed_in) = access.signed_in(request).await else { return respond::unavailable(request.id) };
+    let Some(SignedIn { nonce, issued, expires, token, .. }) = signed_in else {
         return refused(StatusCode::UNAUTHORIZED, "no_session");
     };
     access.ask_about(nonce, expires);
@@ -45,6 +46,7 @@ pub(crate) fn document(identity: &Identity, snapshot: &Snapshot) -> Value {
         session_ends: _,
         at,
         ip,
+        revision: _,
     } = identity;
     json!({
         "id": user, "name": name.as_deref().unwrap_or(email.as_str()), "email": email, "user_uuid": user,

@@ -45,7 +45,10 @@ pub(super) async fn login(access: &Access, request: &PortalRequest) -> Response<
             arrive(access, &snapshot, &destination, &login, Via::Session, request).await
         }
         Ok(_) => choose(access, &destination, request, switching).await,
-        Err(_) => respond::unavailable(request.id),
+        Err(_) => {
+            access.login_unavailable(None, Some(&destination.application), request);
+            respond::unavailable(request.id)
+        }
     };
     if let Ok(host) = HeaderValue::try_from(&destination.host) {
         response.headers_mut().insert("cf-access-domain", host);
@@ -153,6 +156,7 @@ pub(super) async fn arrive(
 ) -> Response<Bytes> {
     let Destination { application, host, to, app_session } = destination;
     let Ok(identity) = &access.evaluated(application, login, request.id, request.now).await else {
+        access.login_unavailable(Some(&login.identity.idp.id), Some(application), request);
         return respond::unavailable(request.id);
     };
     // Whoever comes from a login opens a page, and is a browser: no program.

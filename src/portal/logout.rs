@@ -20,8 +20,11 @@ use crate::route::Endpoint;
 pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let wanted = request.parameter("returnTo");
     let wanted = wanted.and_then(|to| Landing::parse(&to, &request.host, &access.snapshot()));
-    let signed_in = access.signed_in(request).filter(|_| access.services().remote.is_none());
-    let Some(SignedIn { nonce, email, user, .. }) = signed_in else {
+    let Ok(signed_in) = access.signed_in(request).await else {
+        access.logout_unavailable(None, request);
+        return respond::unavailable(request.id);
+    };
+    let Some(session) = signed_in.filter(|_| access.services().remote.is_none()) else {
         // The cookie of an application on a path does not come here, and a team elsewhere ends its own sessions.
         return if request.on_team {
             signed_out(access, request, wanted)
@@ -29,6 +32,7 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
             to_the_team(access, request, wanted)
         };
     };
+    let SignedIn { nonce, ref email, ref user, .. } = session;
     match intent(access, request, nonce) {
         Intent::SignOut => {}
         Intent::Ask => {
@@ -41,10 +45,11 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
     }
     // Whose session it was is known only as long as it lasts.
     let identity = access.identity(nonce, request.now).await.ok().flatten();
-    if access.end_sessions(nonce, &user, request.now).await.is_err() {
+    if access.end_sessions(nonce, user, request.now).await.is_err() {
+        access.logout_unavailable(Some(&session), request);
         return respond::unavailable(request.id);
     }
-    access.logged_out(email.as_ref(), &user, request);
+    access.logged_out(email.as_ref(), user, request);
     if let Some(identity) = identity {
         let to = wanted.as_ref().map(|to| to.as_str().to_owned());
         let leave = Leave { nonce, idp: identity.idp.id.clone(), to, expires: request.now.after(LEAVE_WITHIN) };

@@ -14,6 +14,7 @@ use crate::route::Endpoint;
 pub(super) async fn refresh_identity(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let id = request.id.to_string();
     let Ok(session) = access.organisation_session(&request.headers, request.now).await else {
+        access.login_unavailable(None, None, request);
         return respond::unavailable(request.id);
     };
     let Some(session) = session else { return nobody(request) };

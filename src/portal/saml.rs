@@ -42,7 +42,7 @@ pub(super) async fn begin(
     request: &PortalRequest,
 ) -> Response<Bytes> {
     let Ok(before) = access.organisation_session(&request.headers, request.now).await else {
-        return respond::unavailable(request.id);
+        return errand.unavailable(access, Some(saml.id()), request);
     };
     let before = before.map(|login| login.nonce);
     let keys = access.signing();

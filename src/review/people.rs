@@ -84,6 +84,7 @@ impl Person {
             headers: Vec::new(),
             at: UnixTime(0),
             ip: None,
+            revision: 0,
         })
     }
 

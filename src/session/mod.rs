@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use http::{HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
-pub use revocations::Revocations;
+pub use revocations::{Presented, Revocations, Until};
 
-use crate::model::{Aud, Email, Identity, IdentityNonce, SentHeader, UnixTime, UserId};
-use crate::policy::{self, Policies, PolicySet, Standing, Who};
+use crate::model::{Aud, Email, Identity, IdentityNonce, LoginOrder, SentHeader, UnixTime, UserId};
+use crate::policy::{self, Policies, PolicySet, Standing, Truth, Who};
 use crate::token::{Claims, Kind, VerifiedToken};
 
 /// A verified application token, ready for the next request: nothing in it has to be parsed, looked up or built again.
@@ -40,6 +40,8 @@ pub struct Session {
 struct Person {
     /// The identity record, where there is one; `None` where it could not be learned.
     identity: Option<Arc<Identity>>,
+    /// The order of the login among revocations; `None` if the record could not be learned.
+    login: Option<LoginOrder>,
     answers: policy::Person,
     /// For the application of that place.
     standing: (usize, Standing),
@@ -85,7 +87,13 @@ pub struct Learned {
 }
 
 impl Person {
-    fn new(email: &Email, learned: Learned, context: Context<'_>) -> Result<Self, NotASession> {
+    /// `without_record`: the order of a login that has no record.
+    fn new(
+        email: &Email,
+        learned: Learned,
+        without_record: Option<LoginOrder>,
+        context: Context<'_>,
+    ) -> Result<Self, NotASession> {
         let Learned { identity, recheck } = learned;
         if identity.as_ref().is_some_and(|i| i.email != *email) {
             return Err(NotASession);
@@ -95,6 +103,7 @@ impl Person {
         let standing = (place, context.policies.standing(policies, &answers));
         let headers = identity.as_ref().map(|identity| headers(identity, context.sent_headers)).transpose()?;
         Ok(Self {
+            login: identity.as_ref().map(|identity| identity.order()).or(without_record),
             identity,
             answers,
             standing,
@@ -114,6 +123,14 @@ fn headers(identity: &Identity, sent: &[SentHeader]) -> Result<Box<[(HeaderName,
         Some(HeaderValue::from_bytes(value.as_bytes()).map(|value| (name.clone(), value)).map_err(|_| NotASession))
     };
     identity.headers.iter().filter_map(header).collect()
+}
+
+/// A token without a nonce has no record: it comes before every revocation.
+const fn without_record(nonce: Option<IdentityNonce>, issued: UnixTime) -> Option<LoginOrder> {
+    match nonce {
+        Some(_) => None,
+        None => Some(LoginOrder { revision: 0, at: issued }),
+    }
 }
 
 impl Session {
@@ -139,7 +156,7 @@ impl Session {
         assertion.set_sensitive(true);
         let email_header = HeaderValue::from_bytes(email.as_str().as_bytes()).map_err(|_| NotASession)?;
         Ok(Self {
-            person: Person::new(&email, learned, context)?,
+            person: Person::new(&email, learned, without_record(nonce, iat), context)?,
             assertion,
             email_header: Some(email_header),
             email,
@@ -167,7 +184,7 @@ impl Session {
             issued: self.issued,
             expires: self.expires,
             key_set: self.key_set,
-            person: Person::new(&self.email, learned, context)?,
+            person: Person::new(&self.email, learned, without_record(self.nonce, self.issued), context)?,
         })
     }
 
@@ -207,9 +224,15 @@ impl Session {
         now >= self.expires
     }
 
-    /// Whether it was signed out or revoked.
-    pub fn is_revoked(&self, revocations: &Revocations) -> bool {
-        revocations.cover(self.nonce, &self.user, &self.aud, self.issued)
+    /// Returns whether it was signed out or revoked; [`Truth::Unknown`] if that depends on a record that could not be learned.
+    pub fn is_revoked(&self, revocations: &Revocations) -> Truth {
+        revocations.cover(Presented {
+            nonce: self.nonce,
+            user: &self.user,
+            aud: &self.aud,
+            issued: self.issued,
+            login: self.person.login,
+        })
     }
 
     /// Whether it is for that application.

@@ -1,60 +1,112 @@
-use std::collections::HashMap;
-use std::hash::Hash;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use crate::model::{Aud, IdentityNonce, UnixTime, UserId};
+use crate::model::{Aud, IdentityNonce, LoginOrder, UnixTime, UserId};
+use crate::policy::Truth;
 
-/// What was ended before its time: logins one by one, and all of a person's or an application's that began too early. Each
-/// with a moment from which on it can be forgotten, because nothing that it ends can still be valid.
+/// Revocations: of single logins, of all earlier logins of a user, and of the earlier tokens of an application. Each has a
+/// moment from which on it can be forgotten, because nothing that it covers can still be valid.
 ///
-/// In two parts, so that a copy with one more, which every change makes, does not copy everything: what ended lately is
-/// copied, the rest is shared. What ended lately becomes part of the rest when it has grown to about the root of it.
+/// In two parts, so that a copy with one more, which every change makes, does not copy everything: recent ones are
+/// copied, the rest is shared. The recent ones become part of the rest when they have grown to about the root of it.
 #[derive(Clone, Debug, Default)]
 pub struct Revocations {
     recent: Ended,
     settled: Option<Arc<Ended>>,
+    /// Users who are revoked here and not yet in the store, so that there is no revision to compare with.
+    pending: HashSet<UserId, RandomState>,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Ended {
     sessions: HashMap<IdentityNonce, UnixTime, RandomState>,
-    users: HashMap<UserId, Before, RandomState>,
+    users: HashMap<UserId, UserEnd, RandomState>,
     applications: HashMap<Aud, Before, RandomState>,
 }
 
-/// An end for everything that began up to and at a second.
+/// Revocations of one user.
+#[derive(Clone, Copy, Debug, Default)]
+struct UserEnd {
+    /// Covers logins of an earlier revision.
+    revision: u64,
+    /// Covers logins without a revision that began, and their tokens that were issued, up to and at that second.
+    before: Option<UnixTime>,
+    forget: UnixTime,
+}
+
+/// A revocation of every token that was issued up to and at a second.
 #[derive(Clone, Copy, Debug, Default)]
 struct Before {
     before: UnixTime,
     forget: UnixTime,
 }
 
+/// The logins that a revocation of a user covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// Those that began before the store had this revision.
+    Revision(u64),
+    /// Those of earlier releases that began up to and at that second.
+    Second(UnixTime),
+}
+
+/// A verified token, as far as revocations go.
+#[derive(Clone, Copy, Debug)]
+pub struct Presented<'a> {
+    /// The login that it came from.
+    pub nonce: Option<IdentityNonce>,
+    /// Its user.
+    pub user: &'a UserId,
+    /// Its audience.
+    pub aud: &'a [Aud],
+    /// When it was issued.
+    pub issued: UnixTime,
+    /// The order of its login; `None` if the record was not read.
+    pub login: Option<LoginOrder>,
+}
+
 impl Revocations {
-    /// Ends one login, and with it every session that came from it.
+    /// Revokes one login, and with it every session that came from it.
     pub fn end_session(&mut self, nonce: IdentityNonce, forget: UnixTime) {
         let at = self.recent.sessions.entry(nonce).or_default();
         *at = forget.max(*at);
         self.settle();
     }
 
-    /// Ends whatever the person began up to and at that second.
-    pub fn end_user(&mut self, user: UserId, before: UnixTime, forget: UnixTime) {
-        extend(&mut self.recent.users, user, Before { before, forget });
+    /// Revokes the earlier logins of a user, whenever their tokens were issued.
+    pub fn end_user(&mut self, user: UserId, until: Until, forget: UnixTime) {
+        let end = match until {
+            Until::Revision(revision) => UserEnd { revision, forget, ..UserEnd::default() },
+            Until::Second(before) => UserEnd { before: Some(before), forget, ..UserEnd::default() },
+        };
+        self.recent.users.entry(user).or_default().extend(end);
         self.settle();
     }
 
-    /// Ends whatever was begun for an application up to and at that second.
+    /// Revokes the tokens of an application that were issued up to and at that second.
     pub fn end_application(&mut self, aud: Aud, before: UnixTime, forget: UnixTime) {
-        extend(&mut self.recent.applications, aud, Before { before, forget });
+        self.recent.applications.entry(aud).or_default().extend(Before { before, forget });
         self.settle();
     }
 
-    /// Whether any of them covers a session.
-    pub fn cover(&self, nonce: Option<IdentityNonce>, user: &UserId, aud: &[Aud], issued: UnixTime) -> bool {
-        self.recent.cover(nonce, user, aud, issued)
-            || self.settled.as_ref().is_some_and(|settled| settled.cover(nonce, user, aud, issued))
+    /// Revokes every login of these users, and of no others, until this is called again.
+    pub fn set_pending(&mut self, users: impl IntoIterator<Item = UserId>) {
+        self.pending = users.into_iter().collect();
+    }
+
+    /// Returns whether any of them covers a token: [`Truth::Unknown`] if that depends on the order of its login, which was not
+    /// read.
+    pub fn cover(&self, token: Presented<'_>) -> Truth {
+        if !self.pending.is_empty() && self.pending.contains(token.user) {
+            return Truth::True;
+        }
+        match (self.recent.cover(token), self.settled.as_ref().map_or(Truth::False, |settled| settled.cover(token))) {
+            (Truth::True, _) | (_, Truth::True) => Truth::True,
+            (Truth::False, Truth::False) => Truth::False,
+            (Truth::Unknown, _) | (_, Truth::Unknown) => Truth::Unknown,
+        }
     }
 
     /// Whether any can be forgotten.
@@ -88,11 +140,17 @@ impl Ended {
         self.sessions.len() + self.users.len() + self.applications.len()
     }
 
-    fn cover(&self, nonce: Option<IdentityNonce>, user: &UserId, aud: &[Aud], issued: UnixTime) -> bool {
+    fn cover(&self, Presented { nonce, user, aud, issued, login }: Presented<'_>) -> Truth {
         let ended = |at: Option<&Before>| at.is_some_and(|at| issued <= at.before);
-        (!self.sessions.is_empty() && nonce.is_some_and(|nonce| self.sessions.contains_key(&nonce)))
-            || (!self.users.is_empty() && ended(self.users.get(user)))
+        if (!self.sessions.is_empty() && nonce.is_some_and(|nonce| self.sessions.contains_key(&nonce)))
             || (!self.applications.is_empty() && aud.iter().any(|aud| ended(self.applications.get(aud))))
+        {
+            return Truth::True;
+        }
+        if self.users.is_empty() {
+            return Truth::False;
+        }
+        self.users.get(user).map_or(Truth::False, |end| end.covers(login, issued))
     }
 
     fn absorb(&mut self, other: Self) {
@@ -100,15 +158,14 @@ impl Ended {
             let at = self.sessions.entry(nonce).or_default();
             *at = forget.max(*at);
         }
-        other.users.into_iter().for_each(|(user, at)| extend(&mut self.users, user, at));
-        other.applications.into_iter().for_each(|(aud, at)| extend(&mut self.applications, aud, at));
+        other.users.into_iter().for_each(|(user, end)| self.users.entry(user).or_default().extend(end));
+        other.applications.into_iter().for_each(|(aud, at)| self.applications.entry(aud).or_default().extend(at));
     }
 
     fn is_any_over(&self, now: UnixTime) -> bool {
-        let over = |at: &Before| at.forget <= now;
         self.sessions.values().any(|forget| *forget <= now)
-            || self.users.values().any(over)
-            || self.applications.values().any(over)
+            || self.users.values().any(|end| end.forget <= now)
+            || self.applications.values().any(|at| at.forget <= now)
     }
 
     fn forget(&mut self, now: UnixTime) {
@@ -121,10 +178,27 @@ impl Ended {
     }
 }
 
-/// The later of two ends holds, and is kept for the longer of the two times.
-fn extend<K: Eq + Hash>(all: &mut HashMap<K, Before, RandomState>, key: K, end: Before) {
-    let at = all.entry(key).or_default();
-    *at = Before { before: end.before.max(at.before), forget: end.forget.max(at.forget) };
+impl UserEnd {
+    /// The later of two revocations holds, and is kept for the longer of the two times.
+    fn extend(&mut self, other: Self) {
+        self.revision = self.revision.max(other.revision);
+        self.before = self.before.max(other.before);
+        self.forget = self.forget.max(other.forget);
+    }
+
+    fn covers(&self, login: Option<LoginOrder>, issued: UnixTime) -> Truth {
+        let Some(LoginOrder { revision, at }) = login else { return Truth::Unknown };
+        let by_time = revision == 0 && self.before.is_some_and(|before| issued.min(at) <= before);
+        if revision < self.revision || by_time { Truth::True } else { Truth::False }
+    }
+}
+
+impl Before {
+    /// The later of two revocations holds, and is kept for the longer of the two times.
+    fn extend(&mut self, other: Self) {
+        self.before = self.before.max(other.before);
+        self.forget = self.forget.max(other.forget);
+    }
 }
 
 /// So few are copied in no time.

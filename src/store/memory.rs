@@ -1,10 +1,10 @@
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use zeroize::Zeroizing;
 
-use super::{BATCH, Pruned, Revocation, Revoked, Store, StoreError, StoredKey, TAIL, new_secret, new_user};
+use super::{BATCH, CLOCK_STEP, Pruned, Revocation, Revoked, Store, StoreError, StoredKey, TAIL, new_secret, new_user};
 use crate::model::{Identity, IdentityNonce, IdpId, UnixTime, UserId};
 
 /// A store that forgets everything when the process ends: for the demo, and for tests.
@@ -21,6 +21,17 @@ struct Tables {
     revision: u64,
     revocations: BTreeMap<u64, (Revocation, UnixTime)>,
     uses: HashMap<Box<str>, UnixTime>,
+    clock: Option<UnixTime>,
+}
+
+impl Tables {
+    fn covers(&self, nonce: &IdentityNonce, login: &Identity) -> bool {
+        self.revocations.iter().any(|(revision, (revocation, _))| match revocation {
+            Revocation::Session(ended) => ended == nonce,
+            Revocation::User { user, .. } => *user == login.user && login.revision < *revision,
+            Revocation::Application { .. } => false,
+        })
+    }
 }
 
 impl MemoryStore {
@@ -57,14 +68,32 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn put_identity(
+    async fn insert_identity(
         &self,
         nonce: &IdentityNonce,
         identity: &Identity,
         expires: UnixTime,
-    ) -> Result<(), StoreError> {
-        self.tables().identities.insert(*nonce, (identity.clone(), expires));
-        Ok(())
+    ) -> Result<u64, StoreError> {
+        let mut tables = self.tables();
+        let revision = tables.revision;
+        tables.identities.insert(*nonce, (Identity { revision, ..identity.clone() }, expires));
+        Ok(revision)
+    }
+
+    async fn update_identity(
+        &self,
+        nonce: &IdentityNonce,
+        identity: &Identity,
+        expires: UnixTime,
+    ) -> Result<bool, StoreError> {
+        let mut tables = self.tables();
+        let Some((login, _)) = tables.identities.get(nonce) else { return Ok(false) };
+        if tables.covers(nonce, login) {
+            return Ok(false);
+        }
+        let revision = login.revision;
+        tables.identities.insert(*nonce, (Identity { revision, ..identity.clone() }, expires));
+        Ok(true)
     }
 
     async fn identity(&self, nonce: &IdentityNonce) -> Result<Option<Identity>, StoreError> {
@@ -99,6 +128,7 @@ impl Store for MemoryStore {
         let read = |(revision, (revocation, expires)): (&u64, &(Revocation, UnixTime))| Revoked {
             revision: *revision,
             revocation: revocation.clone(),
+            ordered: true,
             expires: *expires,
         };
         Ok(later.map(read).collect())
@@ -111,6 +141,13 @@ impl Store for MemoryStore {
             tables.uses.insert(name.into(), expires);
         }
         Ok(first)
+    }
+
+    async fn advance_clock(&self, now: UnixTime) -> Result<UnixTime, StoreError> {
+        let mut tables = self.tables();
+        let seen = tables.clock.map_or(now, |seen| seen.after(CLOCK_STEP).min(now));
+        tables.clock = Some(seen);
+        Ok(seen)
     }
 
     async fn prune(&self, now: UnixTime) -> Result<Pruned, StoreError> {
@@ -143,6 +180,14 @@ impl Store for MemoryStore {
             revocations: count(revocations.len()),
             uses: count(uses.len()),
         })
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn write_failure(&self) -> Option<Arc<str>> {
+        None
     }
 }
 

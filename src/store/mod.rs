@@ -10,6 +10,8 @@ mod sqlite;
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use thiserror::Error;
@@ -39,13 +41,25 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     /// Forgets a key; nothing happens where it is not there.
     async fn delete_signing_key(&self, kid: &str) -> Result<(), StoreError>;
 
-    /// Keeps the record of a login, in place of an earlier one under the same nonce. From `expires` on it may be pruned.
-    async fn put_identity(
+    /// Stores the record of a new login and returns the store's latest revision, read in the same transaction: every later
+    /// revocation of the user covers the login, and no earlier one does. `identity.revision` is ignored. From `expires` on the
+    /// record may be pruned.
+    async fn insert_identity(
         &self,
         nonce: &IdentityNonce,
         identity: &Identity,
         expires: UnixTime,
-    ) -> Result<(), StoreError>;
+    ) -> Result<u64, StoreError>;
+
+    /// Replaces the record of a login, which keeps its revision. Returns `false`, and changes nothing, if there is no record
+    /// or if a revocation covers the login: both are checked in the transaction that writes, so that no update brings a
+    /// login back.
+    async fn update_identity(
+        &self,
+        nonce: &IdentityNonce,
+        identity: &Identity,
+        expires: UnixTime,
+    ) -> Result<bool, StoreError>;
 
     /// The record of a login. One whose time is over may still be there: the token says whether the session is.
     async fn identity(&self, nonce: &IdentityNonce) -> Result<Option<Identity>, StoreError>;
@@ -70,9 +84,23 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     /// Remembers a name until `expires`; whether it was not known. Of several that ask at once, on whatever node, one is first.
     async fn first_use(&self, name: &str, expires: UnixTime) -> Result<bool, StoreError>;
 
-    /// Forgets identities, logout hints, revocations and names whose time is over, at most [`BATCH`] of each.
+    /// Advances the store's own time towards `now`, by at most [`CLOCK_STEP`], and returns it. It never runs ahead of `now`.
+    /// What is deleted for its age is judged by this time: one wrong reading of a clock then deletes nothing.
+    async fn advance_clock(&self, now: UnixTime) -> Result<UnixTime, StoreError>;
+
+    /// Forgets identities, logout hints, revocations and names whose time is over, at most [`BATCH`] of each. `now` is the
+    /// store's own time.
     async fn prune(&self, now: UnixTime) -> Result<Pruned, StoreError>;
+
+    /// Writes as much as a logout does, and removes it again, to find out whether writes succeed.
+    async fn probe(&self) -> Result<(), StoreError>;
+
+    /// Returns the cause if the last write failed.
+    fn write_failure(&self) -> Option<Arc<str>>;
 }
+
+/// The most that [`Store::advance_clock`] advances in one call.
+pub const CLOCK_STEP: Duration = Duration::from_secs(3600);
 
 /// The most revocations that one call gives.
 pub const TAIL: usize = 1_000;
@@ -100,11 +128,11 @@ pub struct StoredKey {
 pub enum Revocation {
     /// One login, and every token that came of it.
     Session(IdentityNonce),
-    /// Everything that a person was given before a moment.
+    /// Every login of a user that began before the revocation.
     User {
         /// Who.
         user: UserId,
-        /// Tokens issued before this are no longer good.
+        /// When it was revoked. Only releases without an order of logins compare this, with the time of a token.
         before: UnixTime,
     },
     /// Everything that anybody was given for an application before a moment.
@@ -123,6 +151,8 @@ pub struct Revoked {
     pub revision: u64,
     /// What was taken back.
     pub revocation: Revocation,
+    /// Whether its revision is comparable with the revisions of logins. If not, an earlier release made it and `before` counts.
+    pub ordered: bool,
     /// From when on it can be forgotten.
     pub expires: UnixTime,
 }
@@ -149,7 +179,7 @@ impl Pruned {
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// The file is not there and cannot be made, or cannot be read or locked.
-    #[error("the store file `{}` cannot be opened", path.display())]
+    #[error("the store file `{}` (`[store] path`) cannot be opened", path.display())]
     Open {
         /// Which file.
         path: PathBuf,
@@ -157,7 +187,7 @@ pub enum StoreError {
         source: Cause,
     },
     /// The file holds signing keys and others may read or write it.
-    #[error("the store file `{}` is open to others: its mode is {mode:04o} and must be 0600", path.display())]
+    #[error("the store file `{}` (`[store] path`) is open to others: its mode is {mode:04o} and must be 0600", path.display())]
     Exposed {
         /// Which file.
         path: PathBuf,
@@ -165,7 +195,7 @@ pub enum StoreError {
         mode: u32,
     },
     /// The file is something else.
-    #[error("the file `{}` is not a portcullis store", path.display())]
+    #[error("the file `{}` (`[store] path`) is not a portcullis store", path.display())]
     Foreign {
         /// Which file.
         path: PathBuf,
@@ -173,7 +203,7 @@ pub enum StoreError {
         source: Option<Cause>,
     },
     /// A later release has changed the schema in a way that this one does not know.
-    #[error("the store file `{}` has schema {found}, from a later release; this one knows {known}", path.display())]
+    #[error("the store file `{}` (`[store] path`) has schema {found}, from a later release; this one knows {known}", path.display())]
     Newer {
         /// Which file.
         path: PathBuf,
@@ -181,6 +211,12 @@ pub enum StoreError {
         found: i64,
         /// The schema of this release.
         known: i64,
+    },
+    /// The file that is in use is no longer at its path: writes to it would be lost at the next start.
+    #[error("the store file `{}` (`[store] path`) was deleted or replaced while in use; restart to use what is there now", path.display())]
+    Lost {
+        /// Which file.
+        path: PathBuf,
     },
     /// The store could not be asked, or could not write.
     #[error("the store could not {operation}")]
@@ -209,7 +245,7 @@ impl StoreError {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Open { .. } | Self::Exposed { .. } | Self::Foreign { .. } | Self::Newer { .. } => "open",
-            Self::Unavailable { .. } | Self::Stale => "unavailable",
+            Self::Lost { .. } | Self::Unavailable { .. } | Self::Stale => "unavailable",
             Self::Malformed { .. } => "malformed",
         }
     }

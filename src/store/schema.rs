@@ -25,6 +25,18 @@ const STEPS: &[&[&str]] = &[
         "CREATE TABLE logout_hints (nonce TEXT PRIMARY KEY, hint TEXT NOT NULL, expires BIGINT NOT NULL)",
         "CREATE INDEX logout_hints_expires ON logout_hints (expires)",
     ],
+    &[
+        // Logins of the release before have 0 and so come before every revocation that has an order.
+        "ALTER TABLE identities ADD COLUMN revision BIGINT NOT NULL DEFAULT 0",
+        // Revocations of the release before cover what their `before` covers. One that its process makes during the upgrade
+        // has the default: its revision is later than every login of that release.
+        "ALTER TABLE revocations ADD COLUMN ordered BIGINT NOT NULL DEFAULT 1",
+        "UPDATE revocations SET ordered = 0",
+        "CREATE INDEX revocations_subject ON revocations (subject)",
+        "CREATE TABLE clock (seen BIGINT)",
+        "INSERT INTO clock (seen) SELECT MAX(made) FROM signing_keys",
+        "CREATE TABLE probe (filler TEXT NOT NULL)",
+    ],
 ];
 
 /// The schema of this release.
@@ -45,7 +57,8 @@ impl From<sqlx::Error> for SchemaError {
 }
 
 /// Brings the database to the schema of this release, in one transaction. Two processes that start at once take turns.
-pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<(), SchemaError> {
+/// Returns `true` if the database was empty.
+pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<bool, SchemaError> {
     let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
     let tables: Vec<String> =
         sqlx::query_scalar("SELECT name FROM sqlite_master WHERE type = 'table'").fetch_all(&mut *tx).await?;
@@ -67,5 +80,19 @@ pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<(), Sch
         sqlx::query("UPDATE portcullis_schema SET version = $1").bind(KNOWN).execute(&mut *tx).await?;
     }
     tx.commit().await?;
-    Ok(())
+    Ok(tables.is_empty())
+}
+
+/// Checks the schema and changes nothing.
+pub(super) async fn check(connection: &mut SqliteConnection) -> Result<(), SchemaError> {
+    let tables: Vec<String> =
+        sqlx::query_scalar("SELECT name FROM sqlite_master WHERE type = 'table'").fetch_all(&mut *connection).await?;
+    if tables.is_empty() {
+        return Ok(());
+    }
+    if !tables.iter().any(|name| name == "portcullis_schema") {
+        return Err(SchemaError::Foreign);
+    }
+    let found: i64 = sqlx::query_scalar("SELECT version FROM portcullis_schema").fetch_one(connection).await?;
+    if found > KNOWN { Err(SchemaError::Newer(found)) } else { Ok(()) }
 }

@@ -1,19 +1,23 @@
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+mod file;
+mod writer;
+
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use sqlx::ConnectOptions as _;
+use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Connection as _, Sqlite, SqliteConnection};
 use zeroize::Zeroizing;
 
-use super::schema::{self, KNOWN, SchemaError};
-use super::{BATCH, Pruned, Revocation, Revoked, Store, StoreError, StoredKey, TAIL, new_secret, new_user};
+use super::schema::{self, SchemaError};
+use super::{BATCH, CLOCK_STEP, Pruned, Revocation, Revoked, Store, StoreError, StoredKey, TAIL, new_secret, new_user};
 use crate::model::{Aud, Identity, IdentityNonce, IdpId, Secret, UnixTime, UserId};
+use file::{FileId, check_private, create_private, failure, unusable};
+use writer::Writer;
 
 /// The embedded store: one SQLite file, readable by its owner alone, on a local disk (its write-ahead log shares memory
 /// between processes, which network file systems do not have).
@@ -23,61 +27,83 @@ use crate::model::{Aud, Identity, IdentityNonce, IdpId, Secret, UnixTime, UserId
 pub struct SqliteStore {
     path: PathBuf,
     readers: SqlitePool,
-    // One connection: SQLite has one writer at a time, and a pool queues fairly where its lock does not.
-    writer: SqlitePool,
+    writer: Writer,
+    is_new: bool,
 }
 
 impl SqliteStore {
-    /// Opens the store in that file, makes it where there is none, and brings it to the schema of this release.
+    /// Opens the store in that file, creates it if it is missing, and brings it to the schema of this release.
     ///
     /// # Errors
-    /// Where the file cannot be opened, is open to others than its owner, or is not a store that this release knows.
+    /// If the file cannot be opened, is open to others than its owner, or is not a store that this release knows.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         Self::open_with(path, WAIT).await
     }
 
     /// `wait`: how long a call waits for another process's lock, or for its turn.
     pub(super) async fn open_with(path: &Path, wait: Duration) -> Result<Self, StoreError> {
-        let failed = |source: io::Error| StoreError::Open { path: path.into(), source: source.into() };
-        private_file(path).map_err(failed)?;
-        // SQLite gives its side files the mode of the main one; ones that stand there already may have another.
-        for file in [path.to_path_buf(), beside(path, "-wal"), beside(path, "-shm")] {
-            match std::fs::metadata(&file) {
-                Ok(found) if found.permissions().mode() & 0o077 != 0 => {
-                    return Err(StoreError::Exposed { path: file, mode: found.permissions().mode() & 0o7777 });
-                }
-                Ok(found) if !found.is_file() => return Err(failed(io::Error::other("it is not a regular file"))),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(failed(error)),
-            }
-        }
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(false)
+        let failed = |source: std::io::Error| StoreError::Open { path: path.into(), source: source.into() };
+        create_private(path).map_err(failed)?;
+        check_private(path)?;
+        let file = FileId::of(path).map_err(failed)?;
+        let options = options(path)
             .busy_timeout(wait)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Normal)
-            .pragma("secure_delete", "ON")
-            .pragma("trusted_schema", "OFF")
-            .disable_statement_logging();
-        let pool = |connections| {
-            SqlitePoolOptions::new()
-                .max_connections(connections)
-                .acquire_timeout(wait)
-                .max_lifetime(None)
-                .test_before_acquire(false)
-                .connect_lazy_with(options.clone())
+            .pragma("secure_delete", "ON");
+        let opened = async {
+            let mut connection = options.connect().await?;
+            let is_new = schema::migrate(&mut connection).await?;
+            Ok::<_, SchemaError>((connection, is_new))
         };
-        let (readers, writer) = (pool(READERS), pool(1));
-        let mut connection = writer.acquire().await.map_err(|error| unusable(path, error))?;
-        schema::migrate(&mut connection).await.map_err(|error| match error {
-            SchemaError::Foreign => StoreError::Foreign { path: path.into(), source: None },
-            SchemaError::Newer(found) => StoreError::Newer { path: path.into(), found, known: KNOWN },
-            SchemaError::Database(error) => unusable(path, error),
-        })?;
-        drop(connection);
-        Ok(Self { path: path.into(), readers, writer })
+        let (connection, is_new) = opened.await.map_err(|error| unusable(path, error))?;
+        let at = path.to_path_buf();
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .acquire_timeout(wait)
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .test_before_acquire(false)
+            .after_connect(move |_, _| {
+                // A reader of another file would miss rows that the writer wrote.
+                let lost = (!file.is_at(&at)).then(|| StoreError::Lost { path: at.clone() });
+                Box::pin(async move { lost.map_or(Ok(()), |lost| Err(sqlx::Error::Configuration(lost.into()))) })
+            })
+            .connect_lazy_with(options.clone());
+        let writer = Writer::new(path.into(), file, connection, options, wait);
+        Ok(Self { path: path.into(), readers, writer, is_new })
+    }
+
+    /// Returns `true` if there was no store in the file before.
+    pub const fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// Checks the file as [`SqliteStore::open`] does, and changes nothing: neither the file nor its schema. A file that is
+    /// missing or empty is accepted if its folder exists, because the first start creates the store.
+    ///
+    /// # Errors
+    /// Those of [`SqliteStore::open`].
+    pub async fn check(path: &Path) -> Result<(), StoreError> {
+        let failed = |source: std::io::Error| StoreError::Open { path: path.into(), source: source.into() };
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+            return Err(failed(std::io::Error::other(format!("there is no folder `{}`", folder.display()))));
+        }
+        check_private(path)?;
+        match std::fs::metadata(path) {
+            Ok(found) if found.len() == 0 => return Ok(()),
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(failed(error)),
+        }
+        let checked = async {
+            // `immutable`: no side files, no locks. What a running process has not written back yet is not needed here.
+            let mut connection = options(path).read_only(true).immutable(true).connect().await?;
+            schema::check(&mut connection).await?;
+            Ok::<_, SchemaError>(connection.close().await?)
+        };
+        checked.await.map_err(|error| unusable(path, error))
     }
 
     /// Writes everything out and closes the file. Calls after this fail.
@@ -87,27 +113,67 @@ impl SqliteStore {
     }
 
     #[cfg(test)]
-    pub(super) const fn writer(&self) -> &SqlitePool {
-        &self.writer
+    pub(super) const fn database(&self) -> &SqlitePool {
+        &self.readers
+    }
+
+    /// Makes every write run that statement first.
+    #[cfg(test)]
+    pub(super) fn inject(&self, fault: Option<&'static str>) {
+        *self.writer.fault.lock().unwrap() = fault;
+    }
+
+    async fn reader(&self, operation: &'static str) -> Result<Reader, StoreError> {
+        let connection = self.readers.acquire().await.map_err(failure(operation))?;
+        Ok(Reader { connection, operation })
+    }
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(false)
+        .pragma("trusted_schema", "OFF")
+        .disable_statement_logging()
+}
+
+/// A connection that reads, for one operation.
+struct Reader {
+    connection: PoolConnection<Sqlite>,
+    operation: &'static str,
+}
+
+impl Reader {
+    /// Gives the connection back, or closes it if it saw an error.
+    fn finish<T>(mut self, done: Result<T, sqlx::Error>) -> Result<T, StoreError> {
+        if done.is_err() {
+            self.connection.close_on_drop();
+        }
+        done.map_err(failure(self.operation))
     }
 }
 
 #[async_trait]
 impl Store for SqliteStore {
     async fn secret(&self, name: &str) -> Result<Zeroizing<[u8; 32]>, StoreError> {
-        let failed = failure("read a secret");
         const READ: &str = "SELECT value FROM secrets WHERE name = $1";
-        let mut found: Option<String> =
-            sqlx::query_scalar(READ).bind(name).fetch_optional(&self.readers).await.map_err(&failed)?;
+        let mut reader = self.reader("read a secret").await?;
+        let found = sqlx::query_scalar(READ).bind(name).fetch_optional(&mut *reader.connection).await;
+        let mut found: Option<String> = reader.finish(found)?;
         if found.is_none() {
             let made = Zeroizing::new(URL_SAFE_NO_PAD.encode(new_secret()));
-            sqlx::query("INSERT INTO secrets (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
-                .bind(name)
-                .bind(made.as_str())
-                .execute(&self.writer)
-                .await
-                .map_err(failure("keep a secret"))?;
-            found = Some(sqlx::query_scalar(READ).bind(name).fetch_one(&self.writer).await.map_err(&failed)?);
+            let mut lease = self.writer.lease("keep a secret").await?;
+            let kept = async {
+                let writer = lease.connection()?;
+                sqlx::query("INSERT INTO secrets (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
+                    .bind(name)
+                    .bind(made.as_str())
+                    .execute(&mut *writer)
+                    .await?;
+                sqlx::query_scalar(READ).bind(name).fetch_one(writer).await
+            };
+            let kept = kept.await;
+            found = Some(lease.finish(kept).await?);
         }
         let text = Zeroizing::new(found.unwrap_or_default());
         let mut bytes = Zeroizing::new([0_u8; 32]);
@@ -119,12 +185,13 @@ impl Store for SqliteStore {
 
     async fn signing_keys(&self) -> Result<Vec<StoredKey>, StoreError> {
         type Row = (String, String, String, i64, Option<i64>);
-        let rows: Vec<Row> = sqlx::query_as(
+        let mut reader = self.reader("read the signing keys").await?;
+        let rows = sqlx::query_as(
             "SELECT kid, pkcs8, certificate, made, retired FROM signing_keys ORDER BY made DESC, kid DESC",
         )
-        .fetch_all(&self.readers)
-        .await
-        .map_err(failure("read the signing keys"))?;
+        .fetch_all(&mut *reader.connection)
+        .await;
+        let rows: Vec<Row> = reader.finish(rows)?;
         let read = |(kid, pkcs8, certificate_pem, made, retired): Row| {
             Some(StoredKey {
                 kid: kid.into(),
@@ -138,155 +205,240 @@ impl Store for SqliteStore {
     }
 
     async fn put_signing_key(&self, key: &StoredKey) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO signing_keys (kid, pkcs8, certificate, made, retired) VALUES ($1, $2, $3, $4, $5) \
-             ON CONFLICT (kid) DO UPDATE SET pkcs8 = excluded.pkcs8, certificate = excluded.certificate, \
-             made = excluded.made, retired = excluded.retired",
-        )
-        .bind(&*key.kid)
-        .bind(key.pkcs8.expose())
-        .bind(&key.certificate_pem)
-        .bind(seconds(key.made))
-        .bind(key.retired.map(seconds))
-        .execute(&self.writer)
-        .await
-        .map_err(failure("keep a signing key"))?;
-        Ok(())
+        let mut lease = self.writer.lease("keep a signing key").await?;
+        let kept = async {
+            sqlx::query(
+                "INSERT INTO signing_keys (kid, pkcs8, certificate, made, retired) VALUES ($1, $2, $3, $4, $5) \
+                 ON CONFLICT (kid) DO UPDATE SET pkcs8 = excluded.pkcs8, certificate = excluded.certificate, \
+                 made = excluded.made, retired = excluded.retired",
+            )
+            .bind(&*key.kid)
+            .bind(key.pkcs8.expose())
+            .bind(&key.certificate_pem)
+            .bind(seconds(key.made))
+            .bind(key.retired.map(seconds))
+            .execute(lease.connection()?)
+            .await
+        };
+        let kept = kept.await;
+        lease.finish(kept).await.map(drop)
     }
 
     async fn delete_signing_key(&self, kid: &str) -> Result<(), StoreError> {
-        let delete = sqlx::query("DELETE FROM signing_keys WHERE kid = $1").bind(kid);
-        delete.execute(&self.writer).await.map_err(failure("delete a signing key"))?;
-        Ok(())
+        let mut lease = self.writer.lease("delete a signing key").await?;
+        let deleted = async {
+            let delete = sqlx::query("DELETE FROM signing_keys WHERE kid = $1").bind(kid);
+            delete.execute(lease.connection()?).await
+        };
+        let deleted = deleted.await;
+        lease.finish(deleted).await.map(drop)
     }
 
-    async fn put_identity(
+    async fn insert_identity(
         &self,
         nonce: &IdentityNonce,
         identity: &Identity,
         expires: UnixTime,
-    ) -> Result<(), StoreError> {
+    ) -> Result<u64, StoreError> {
         const OPERATION: &str = "keep an identity";
-        let text = serde_json::to_string(identity)
-            .map_err(|error| StoreError::Unavailable { operation: OPERATION, source: error.into() })?;
-        sqlx::query(
-            "INSERT INTO identities (nonce, identity, expires) VALUES ($1, $2, $3) \
-             ON CONFLICT (nonce) DO UPDATE SET identity = excluded.identity, expires = excluded.expires",
-        )
-        .bind(nonce.as_str())
-        .bind(text)
-        .bind(seconds(expires))
-        .execute(&self.writer)
-        .await
-        .map_err(failure(OPERATION))?;
-        Ok(())
+        let text = to_text(identity, OPERATION)?;
+        let mut lease = self.writer.lease(OPERATION).await?;
+        let kept = async {
+            let mut tx = lease.connection()?.begin_with("BEGIN IMMEDIATE").await?;
+            let revision: i64 = sqlx::query_scalar("SELECT latest FROM revision").fetch_one(&mut *tx).await?;
+            sqlx::query("INSERT INTO identities (nonce, identity, expires, revision) VALUES ($1, $2, $3, $4)")
+                .bind(nonce.as_str())
+                .bind(text)
+                .bind(seconds(expires))
+                .bind(revision)
+                .execute(&mut *tx)
+                .await?;
+            tx.commit().await?;
+            Ok(revision)
+        };
+        let kept = kept.await;
+        let revision = lease.finish(kept).await?;
+        u64::try_from(revision).map_err(|_| StoreError::Malformed { what: "revision" })
+    }
+
+    async fn update_identity(
+        &self,
+        nonce: &IdentityNonce,
+        identity: &Identity,
+        expires: UnixTime,
+    ) -> Result<bool, StoreError> {
+        const OPERATION: &str = "update an identity";
+        let text = to_text(identity, OPERATION)?;
+        let mut lease = self.writer.lease(OPERATION).await?;
+        let updated = async {
+            let mut tx = lease.connection()?.begin_with("BEGIN IMMEDIATE").await?;
+            let row = sqlx::query_as("SELECT identity, revision FROM identities WHERE nonce = $1")
+                .bind(nonce.as_str())
+                .fetch_optional(&mut *tx)
+                .await?;
+            let login: Option<IdentityRow> = row;
+            let login = match login.map(read_identity).transpose() {
+                Ok(Some(login)) => login,
+                Ok(None) => return tx.rollback().await.map(|()| Ok(false)),
+                Err(error) => return tx.rollback().await.map(|()| Err(error)),
+            };
+            if is_covered(&mut tx, nonce, &login).await? {
+                return tx.rollback().await.map(|()| Ok(false));
+            }
+            sqlx::query("UPDATE identities SET identity = $2, expires = $3 WHERE nonce = $1")
+                .bind(nonce.as_str())
+                .bind(text)
+                .bind(seconds(expires))
+                .execute(&mut *tx)
+                .await?;
+            tx.commit().await?;
+            Ok(Ok(true))
+        };
+        let updated = updated.await;
+        lease.finish(updated).await?
     }
 
     async fn identity(&self, nonce: &IdentityNonce) -> Result<Option<Identity>, StoreError> {
-        let found: Option<String> = sqlx::query_scalar("SELECT identity FROM identities WHERE nonce = $1")
+        let mut reader = self.reader("read an identity").await?;
+        let found = sqlx::query_as("SELECT identity, revision FROM identities WHERE nonce = $1")
             .bind(nonce.as_str())
-            .fetch_optional(&self.readers)
-            .await
-            .map_err(failure("read an identity"))?;
-        let read = |text: String| serde_json::from_str(&text).map_err(|_| StoreError::Malformed { what: "identity" });
-        found.map(read).transpose()
+            .fetch_optional(&mut *reader.connection)
+            .await;
+        let found: Option<IdentityRow> = reader.finish(found)?;
+        found.map(read_identity).transpose()
     }
 
     async fn put_logout_hint(&self, nonce: &IdentityNonce, hint: &str, expires: UnixTime) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO logout_hints (nonce, hint, expires) VALUES ($1, $2, $3) \
-             ON CONFLICT (nonce) DO UPDATE SET hint = excluded.hint, expires = excluded.expires",
-        )
-        .bind(nonce.as_str())
-        .bind(hint)
-        .bind(seconds(expires))
-        .execute(&self.writer)
-        .await
-        .map_err(failure("keep a logout hint"))?;
-        Ok(())
+        let mut lease = self.writer.lease("keep a logout hint").await?;
+        let kept = async {
+            sqlx::query(
+                "INSERT INTO logout_hints (nonce, hint, expires) VALUES ($1, $2, $3) \
+                 ON CONFLICT (nonce) DO UPDATE SET hint = excluded.hint, expires = excluded.expires",
+            )
+            .bind(nonce.as_str())
+            .bind(hint)
+            .bind(seconds(expires))
+            .execute(lease.connection()?)
+            .await
+        };
+        let kept = kept.await;
+        lease.finish(kept).await.map(drop)
     }
 
     async fn take_logout_hint(&self, nonce: &IdentityNonce) -> Result<Option<String>, StoreError> {
-        sqlx::query_scalar("DELETE FROM logout_hints WHERE nonce = $1 RETURNING hint")
-            .bind(nonce.as_str())
-            .fetch_optional(&self.writer)
-            .await
-            .map_err(failure("take a logout hint"))
+        let mut lease = self.writer.lease("take a logout hint").await?;
+        let taken = async {
+            sqlx::query_scalar("DELETE FROM logout_hints WHERE nonce = $1 RETURNING hint")
+                .bind(nonce.as_str())
+                .fetch_optional(lease.connection()?)
+                .await
+        };
+        let taken = taken.await;
+        lease.finish(taken).await
     }
 
     async fn user(&self, idp: &IdpId, subject: &str) -> Result<UserId, StoreError> {
-        let failed = failure("read a user");
         const READ: &str = "SELECT id FROM users WHERE idp = $1 AND subject = $2";
-        let found: Option<String> = sqlx::query_scalar(READ)
-            .bind(&*idp.0)
-            .bind(subject)
-            .fetch_optional(&self.readers)
-            .await
-            .map_err(&failed)?;
+        let mut reader = self.reader("read a user").await?;
+        let found = sqlx::query_scalar(READ).bind(&*idp.0).bind(subject).fetch_optional(&mut *reader.connection).await;
+        let found: Option<String> = reader.finish(found)?;
         if let Some(id) = found {
             return Ok(UserId(id.into()));
         }
-        sqlx::query("INSERT INTO users (idp, subject, id) VALUES ($1, $2, $3) ON CONFLICT (idp, subject) DO NOTHING")
+        let mut lease = self.writer.lease("keep a user").await?;
+        let kept = async {
+            let writer = lease.connection()?;
+            sqlx::query(
+                "INSERT INTO users (idp, subject, id) VALUES ($1, $2, $3) ON CONFLICT (idp, subject) DO NOTHING",
+            )
             .bind(&*idp.0)
             .bind(subject)
             .bind(&*new_user().0)
-            .execute(&self.writer)
-            .await
-            .map_err(failure("keep a user"))?;
-        let id: String =
-            sqlx::query_scalar(READ).bind(&*idp.0).bind(subject).fetch_one(&self.writer).await.map_err(&failed)?;
+            .execute(&mut *writer)
+            .await?;
+            sqlx::query_scalar(READ).bind(&*idp.0).bind(subject).fetch_one(writer).await
+        };
+        let kept = kept.await;
+        let id: String = lease.finish(kept).await?;
         Ok(UserId(id.into()))
     }
 
     async fn revoke(&self, revocation: &Revocation, expires: UnixTime) -> Result<u64, StoreError> {
-        let failed = failure("keep a revocation");
         let (kind, subject, before) = match revocation {
             Revocation::Session(nonce) => ("session", nonce.as_str(), None),
             Revocation::User { user, before } => ("user", &*user.0, Some(*before)),
             Revocation::Application { aud, before } => ("application", aud.as_str(), Some(*before)),
         };
-        let mut connection = self.writer.acquire().await.map_err(&failed)?;
-        // Where this call is abandoned half way the connection stays careful, which costs time and nothing else.
-        sqlx::query("PRAGMA synchronous = FULL").execute(&mut *connection).await.map_err(&failed)?;
-        let mut tx = sqlx::Connection::begin_with(&mut *connection, "BEGIN IMMEDIATE").await.map_err(&failed)?;
-        let revision: i64 = sqlx::query_scalar("UPDATE revision SET latest = latest + 1 RETURNING latest")
-            .fetch_one(&mut *tx)
-            .await
-            .map_err(&failed)?;
-        sqlx::query("INSERT INTO revocations (revision, kind, subject, before, expires) VALUES ($1, $2, $3, $4, $5)")
+        let mut lease = self.writer.lease("keep a revocation").await?;
+        let kept = async {
+            let writer = lease.connection()?;
+            sqlx::query("PRAGMA synchronous = FULL").execute(&mut *writer).await?;
+            let mut tx = writer.begin_with("BEGIN IMMEDIATE").await?;
+            let revision: i64 = sqlx::query_scalar("UPDATE revision SET latest = latest + 1 RETURNING latest")
+                .fetch_one(&mut *tx)
+                .await?;
+            sqlx::query(
+                "INSERT INTO revocations (revision, kind, subject, before, expires, ordered) \
+                 VALUES ($1, $2, $3, $4, $5, 1)",
+            )
             .bind(revision)
             .bind(kind)
             .bind(subject)
             .bind(before.map(seconds))
             .bind(seconds(expires))
             .execute(&mut *tx)
-            .await
-            .map_err(&failed)?;
-        tx.commit().await.map_err(&failed)?;
-        // It is kept: what becomes of the connection is no longer its concern.
-        let _ = sqlx::query("PRAGMA synchronous = NORMAL").execute(&mut *connection).await;
+            .await?;
+            tx.commit().await?;
+            // The revocation is stored. If this fails the connection stays careful, which costs time and nothing else.
+            let _ = sqlx::query("PRAGMA synchronous = NORMAL").execute(writer).await;
+            Ok(revision)
+        };
+        let kept = kept.await;
+        let revision = lease.finish(kept).await?;
         u64::try_from(revision).map_err(|_| StoreError::Malformed { what: "revision" })
     }
 
     async fn revocations_after(&self, revision: u64) -> Result<Vec<Revoked>, StoreError> {
-        let rows: Vec<RevocationRow> = sqlx::query_as(
-            "SELECT revision, kind, subject, before, expires FROM revocations WHERE revision > $1 \
+        let mut reader = self.reader("read the revocations").await?;
+        let rows = sqlx::query_as(
+            "SELECT revision, kind, subject, before, expires, ordered FROM revocations WHERE revision > $1 \
              ORDER BY revision LIMIT $2",
         )
         .bind(i64::try_from(revision).unwrap_or(i64::MAX))
         .bind(TAIL as i64)
-        .fetch_all(&self.readers)
-        .await
-        .map_err(failure("read the revocations"))?;
+        .fetch_all(&mut *reader.connection)
+        .await;
+        let rows: Vec<RevocationRow> = reader.finish(rows)?;
         rows.into_iter().map(|row| revoked(row).ok_or(StoreError::Malformed { what: "revocation" })).collect()
     }
 
     async fn first_use(&self, name: &str, expires: UnixTime) -> Result<bool, StoreError> {
-        let insert = sqlx::query("INSERT INTO uses (name, expires) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
-            .bind(name)
-            .bind(seconds(expires));
-        let done = insert.execute(&self.writer).await.map_err(failure("remember a use"))?;
-        Ok(done.rows_affected() == 1)
+        let mut lease = self.writer.lease("remember a use").await?;
+        let inserted = async {
+            sqlx::query("INSERT INTO uses (name, expires) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
+                .bind(name)
+                .bind(seconds(expires))
+                .execute(lease.connection()?)
+                .await
+        };
+        let inserted = inserted.await;
+        Ok(lease.finish(inserted).await?.rows_affected() == 1)
+    }
+
+    async fn advance_clock(&self, now: UnixTime) -> Result<UnixTime, StoreError> {
+        let mut lease = self.writer.lease("advance its clock").await?;
+        let advanced = async {
+            sqlx::query_scalar(
+                "UPDATE clock SET seen = CASE WHEN seen < $1 - $2 THEN seen + $2 ELSE $1 END RETURNING seen",
+            )
+            .bind(seconds(now))
+            .bind(i64::try_from(CLOCK_STEP.as_secs()).unwrap_or(i64::MAX))
+            .fetch_one(lease.connection()?)
+            .await
+        };
+        let advanced = advanced.await;
+        let seen: i64 = lease.finish(advanced).await?;
+        moment(seen).ok_or(StoreError::Malformed { what: "clock" })
     }
 
     async fn prune(&self, now: UnixTime) -> Result<Pruned, StoreError> {
@@ -300,11 +452,32 @@ impl Store for SqliteStore {
             "DELETE FROM uses WHERE name IN (SELECT name FROM uses WHERE expires <= $1 ORDER BY expires LIMIT $2)";
         let mut gone = [0; 4];
         for (statement, gone) in [IDENTITIES, REVOCATIONS, USES, HINTS].into_iter().zip(&mut gone) {
-            let delete = sqlx::query(statement).bind(seconds(now)).bind(BATCH as i64);
-            *gone = delete.execute(&self.writer).await.map_err(failure("prune"))?.rows_affected();
+            let mut lease = self.writer.lease("prune").await?;
+            let deleted = async {
+                let delete = sqlx::query(statement).bind(seconds(now)).bind(BATCH as i64);
+                delete.execute(lease.connection()?).await
+            };
+            let deleted = deleted.await;
+            *gone = lease.finish(deleted).await?.rows_affected();
         }
         let [identities, revocations, uses, _hints] = gone;
         Ok(Pruned { identities, revocations, uses })
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        let mut lease = self.writer.lease("write").await?;
+        let probed = async {
+            let mut tx = lease.connection()?.begin_with("BEGIN IMMEDIATE").await?;
+            sqlx::query("INSERT INTO probe (filler) VALUES ($1)").bind("x".repeat(PROBE)).execute(&mut *tx).await?;
+            sqlx::query("DELETE FROM probe").execute(&mut *tx).await?;
+            tx.commit().await
+        };
+        let probed = probed.await;
+        lease.finish(probed).await
+    }
+
+    fn write_failure(&self) -> Option<Arc<str>> {
+        self.writer.failure()
     }
 }
 
@@ -314,9 +487,40 @@ impl std::fmt::Debug for SqliteStore {
     }
 }
 
-type RevocationRow = (i64, String, String, Option<i64>, i64);
+fn to_text(identity: &Identity, operation: &'static str) -> Result<String, StoreError> {
+    serde_json::to_string(identity).map_err(|error| StoreError::Unavailable { operation, source: error.into() })
+}
 
-fn revoked((revision, kind, subject, before, expires): RevocationRow) -> Option<Revoked> {
+type IdentityRow = (String, i64);
+
+fn read_identity((text, revision): IdentityRow) -> Result<Identity, StoreError> {
+    let malformed = || StoreError::Malformed { what: "identity" };
+    let identity: Identity = serde_json::from_str(&text).map_err(|_| malformed())?;
+    Ok(Identity { revision: u64::try_from(revision).map_err(|_| malformed())?, ..identity })
+}
+
+/// Returns `true` if a revocation covers the login: the rules of [`Revocations::cover`](crate::session::Revocations::cover).
+async fn is_covered(
+    connection: &mut SqliteConnection,
+    nonce: &IdentityNonce,
+    login: &Identity,
+) -> Result<bool, sqlx::Error> {
+    let found: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM revocations WHERE (kind = 'session' AND subject = $1) OR (kind = 'user' AND subject = $2 \
+         AND ((ordered = 1 AND revision > $3) OR (ordered = 0 AND $3 = 0 AND before >= $4)))",
+    )
+    .bind(nonce.as_str())
+    .bind(&*login.user.0)
+    .bind(i64::try_from(login.revision).unwrap_or(i64::MAX))
+    .bind(seconds(login.at))
+    .fetch_one(connection)
+    .await?;
+    Ok(found > 0)
+}
+
+type RevocationRow = (i64, String, String, Option<i64>, i64, i64);
+
+fn revoked((revision, kind, subject, before, expires, ordered): RevocationRow) -> Option<Revoked> {
     let before = || before.and_then(moment);
     let revocation = match kind.as_str() {
         "session" => Revocation::Session(IdentityNonce::parse(&subject).ok()?),
@@ -324,38 +528,12 @@ fn revoked((revision, kind, subject, before, expires): RevocationRow) -> Option<
         "application" => Revocation::Application { aud: Aud::parse(&subject).ok()?, before: before()? },
         _ => return None,
     };
-    Some(Revoked { revision: u64::try_from(revision).ok()?, revocation, expires: moment(expires)? })
-}
-
-/// Makes the file with no rights for others from its first moment; SQLite itself would go by the umask.
-fn private_file(path: &Path) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    let made = options.write(true).create_new(true).mode(0o600).open(path).and_then(|file| File::sync_all(&file));
-    match made {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        made => made,
-    }
-}
-
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    name.into()
-}
-
-/// What an error while opening means. SQLite reads nothing of the file before the first statement.
-fn unusable(path: &Path, error: sqlx::Error) -> StoreError {
-    let code = error.as_database_error().and_then(|error| error.code());
-    // SQLITE_CORRUPT, SQLITE_NOTADB
-    if matches!(code.as_deref(), Some("11" | "26")) {
-        StoreError::Foreign { path: path.into(), source: Some(error.into()) }
-    } else {
-        StoreError::Open { path: path.into(), source: error.into() }
-    }
-}
-
-fn failure(operation: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
-    move |error| StoreError::Unavailable { operation, source: error.into() }
+    Some(Revoked {
+        revision: u64::try_from(revision).ok()?,
+        revocation,
+        ordered: ordered != 0,
+        expires: moment(expires)?,
+    })
 }
 
 /// SQL integers are signed: the far end of time is theirs.
@@ -372,3 +550,6 @@ const READERS: u32 = 4;
 
 /// Longer than any commit, shorter than a person waits.
 const WAIT: Duration = Duration::from_secs(5);
+
+/// In bytes: with its pages it is more than a logout writes.
+const PROBE: usize = 16 * 1024;

@@ -51,6 +51,7 @@ fn identity(email: &str) -> Identity {
         headers: vec![("x-department".to_owned(), "Köln, R&D".to_owned())],
         at: NOW,
         ip: Some("2001:db8::1".parse().unwrap()),
+        revision: 0,
     }
 }
 
@@ -102,12 +103,66 @@ async fn an_identity_comes_back_whole() {
     for store in stores(&dir).await {
         let nonce = IdentityNonce::random();
         assert_eq!(store.identity(&nonce).await.unwrap(), None);
-        store.put_identity(&nonce, &identity("alice@example.com"), UnixTime(u64::MAX)).await.unwrap();
+        store.insert_identity(&nonce, &identity("alice@example.com"), UnixTime(u64::MAX)).await.unwrap();
         assert_eq!(store.identity(&nonce).await.unwrap(), Some(identity("alice@example.com")));
         let unknown = Identity { groups: Groups::Unknown, ..identity("bob@example.com") };
-        store.put_identity(&nonce, &unknown, NOW).await.unwrap();
-        assert_eq!(store.identity(&nonce).await.unwrap(), Some(unknown), "a refresh takes the place of the login");
-        assert_eq!(store.identity(&IdentityNonce::random()).await.unwrap(), None);
+        assert!(store.update_identity(&nonce, &unknown, NOW).await.unwrap());
+        assert_eq!(
+            store.identity(&nonce).await.unwrap(),
+            Some(unknown.clone()),
+            "a refresh takes the place of the login"
+        );
+        let other = IdentityNonce::random();
+        assert!(!store.update_identity(&other, &unknown, NOW).await.unwrap());
+        assert_eq!(store.identity(&other).await.unwrap(), None, "an update makes no record");
+    }
+}
+
+#[tokio::test]
+async fn login_is_ordered_by_the_revision_it_began_at() {
+    let dir = dir();
+    for store in stores(&dir).await {
+        let ever = UnixTime(u64::MAX);
+        let alice = identity("alice@example.com");
+        let user = Revocation::User { user: alice.user.clone(), before: NOW };
+        let (before, after) = (IdentityNonce::random(), IdentityNonce::random());
+        assert_eq!(store.insert_identity(&before, &alice, ever).await.unwrap(), 0);
+        let first = store.revoke(&user, ever).await.unwrap();
+        assert_eq!(
+            store.insert_identity(&after, &Identity { revision: 99, ..alice.clone() }, ever).await.unwrap(),
+            first
+        );
+        store.revoke(&user_revocation("somebody else"), ever).await.unwrap();
+
+        assert!(!store.update_identity(&before, &alice, ever).await.unwrap(), "no update brings it back");
+        // Neither a clock nor a revision that the caller names makes a difference.
+        let claimed = Identity { at: UnixTime(u64::MAX >> 1), revision: 99, ..alice.clone() };
+        assert!(!store.update_identity(&before, &claimed, ever).await.unwrap());
+        assert!(store.update_identity(&after, &claimed, ever).await.unwrap());
+        let kept = store.identity(&after).await.unwrap().unwrap();
+        assert_eq!((kept.revision, kept.at), (first, claimed.at), "an update keeps the place in the order");
+        store.revoke(&user, ever).await.unwrap();
+        assert!(!store.update_identity(&after, &claimed, ever).await.unwrap());
+
+        let session = IdentityNonce::random();
+        store.insert_identity(&session, &alice, ever).await.unwrap();
+        store.revoke(&Revocation::Session(session), ever).await.unwrap();
+        assert!(!store.update_identity(&session, &alice, ever).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn time_of_the_store_follows_the_clock_in_steps() {
+    let dir = dir();
+    for store in stores(&dir).await {
+        let step = CLOCK_STEP.as_secs();
+        let advance = async |now: u64| store.advance_clock(UnixTime(now)).await.unwrap().0;
+        assert_eq!(advance(NOW.0).await, NOW.0, "a new store believes the clock");
+        assert_eq!(advance(NOW.0 + step).await, NOW.0 + step);
+        let ahead = NOW.0 + 62 * 24 * 3600;
+        assert_eq!(advance(ahead).await, NOW.0 + 2 * step);
+        assert_eq!(advance(ahead).await, NOW.0 + 3 * step);
+        assert_eq!(advance(NOW.0 + 5).await, NOW.0 + 5, "it is never ahead of the clock");
     }
 }
 
@@ -206,8 +261,8 @@ async fn pruning_takes_what_is_over_and_no_more() {
     let dir = dir();
     for store in stores(&dir).await {
         let (old, new) = (IdentityNonce::random(), IdentityNonce::random());
-        store.put_identity(&old, &identity("a@example.com"), NOW).await.unwrap();
-        store.put_identity(&new, &identity("b@example.com"), UnixTime(NOW.0 + 1)).await.unwrap();
+        store.insert_identity(&old, &identity("a@example.com"), NOW).await.unwrap();
+        store.insert_identity(&new, &identity("b@example.com"), UnixTime(NOW.0 + 1)).await.unwrap();
         store.revoke(&user_revocation("old"), NOW).await.unwrap();
         store.revoke(&user_revocation("new"), UnixTime(NOW.0 + 1)).await.unwrap();
         let last = store.revoke(&user_revocation("last"), NOW).await.unwrap();
@@ -233,7 +288,7 @@ async fn a_prune_is_bounded() {
     let dir = dir();
     for store in stores(&dir).await {
         for _ in 0..BATCH + 3 {
-            store.put_identity(&IdentityNonce::random(), &identity("a@example.com"), NOW).await.unwrap();
+            store.insert_identity(&IdentityNonce::random(), &identity("a@example.com"), NOW).await.unwrap();
         }
         let first = store.prune(NOW).await.unwrap();
         assert!(first.identities == BATCH as u64 && first.is_full());
@@ -288,7 +343,7 @@ async fn a_thousand_calls_at_once() {
                     match at % 5 {
                         0 => {
                             let nonce = IdentityNonce::random();
-                            store.put_identity(&nonce, &identity("a@example.com"), NOW).await?;
+                            store.insert_identity(&nonce, &identity("a@example.com"), NOW).await?;
                             assert!(store.identity(&nonce).await?.is_some(), "a login reads what it wrote");
                         }
                         1 => drop(store.user(&okta(), &at.to_string()).await?),
@@ -314,7 +369,7 @@ async fn a_restart_keeps_everything() {
     let nonce = IdentityNonce::random();
     let store = sqlite(&dir).await;
     let (secret, user) = (store.secret("s").await.unwrap(), store.user(&okta(), "00u1").await.unwrap());
-    store.put_identity(&nonce, &identity("alice@example.com"), NOW).await.unwrap();
+    store.insert_identity(&nonce, &identity("alice@example.com"), NOW).await.unwrap();
     store.put_signing_key(&key("a", 1, Some(2))).await.unwrap();
     let revision = store.revoke(&user_revocation("u"), NOW).await.unwrap();
     // Not closed: a process that is killed closes nothing.

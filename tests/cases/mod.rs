@@ -289,6 +289,7 @@ impl Person {
             headers: Vec::new(),
             at: UnixTime(0),
             ip: None,
+            revision: REVISION,
         }
     }
 }
@@ -334,7 +335,13 @@ impl Mint {
         let good = IssuerKeys { keys: Some(key_set(&[(kid, key)])), good_until, retry_from };
         let with = |keys: &[(&str, &SigningKey)]| Some(key_set(keys));
         Some(match state {
-            "" | "session revoked" | "user revoked" | "application revoked" | "revocations stale" => good,
+            ""
+            | "session revoked"
+            | "user revoked"
+            | "user formerly revoked"
+            | "heidi revoked"
+            | "application revoked"
+            | "revocations stale" => good,
             "may fetch" => IssuerKeys { retry_from: now, ..good },
             "keys stale" => IssuerKeys { good_until: now, ..good },
             "keys failing" => IssuerKeys { keys: None, ..good },
@@ -428,3 +435,6 @@ fn sign(key: &SigningKey, message: &str) -> String {
 fn okta() -> String {
     "okta".to_owned()
 }
+
+/// The revision of every login of the table: revocations with a later one cover it.
+pub(crate) const REVISION: u64 = 1;

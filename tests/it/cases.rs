@@ -328,13 +328,17 @@ async fn node(world: &World, mint: &Mint, state: &str, origins: &BTreeMap<String
 
     let store = MemoryStore::new();
     let alice = world.person("alice");
+    let user = |name: &str| Revocation::User { user: world.person(name).user(), before: mint.now };
     let ended = match state {
-        "session revoked" => Some(Revocation::Session(alice.nonce())),
-        "user revoked" => Some(Revocation::User { user: alice.user(), before: UnixTime(mint.now.0 - 1) }),
-        "application revoked" => Some(Revocation::Application { aud: aud("wiki"), before: mint.now }),
-        _ => None,
+        "session revoked" => vec![Revocation::Session(alice.nonce())],
+        // The first has the revision of the logins, the second a later one.
+        "user revoked" => vec![user("alice"), user("alice")],
+        "user formerly revoked" => vec![user("alice")],
+        "heidi revoked" => vec![user("heidi"), user("heidi")],
+        "application revoked" => vec![Revocation::Application { aud: aud("wiki"), before: mint.now }],
+        _ => Vec::new(),
     };
-    if let Some(ended) = ended {
+    for ended in ended {
         store.revoke(&ended, retry_from).await.unwrap();
     }
     let url = |path: &str| Url::parse(&format!("{team}/cdn-cgi/access/{path}")).unwrap();

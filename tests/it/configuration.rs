@@ -96,3 +96,31 @@ async fn what_a_reload_cannot_change_is_named_in_the_log() {
     let line = world.proxy.logged(after, &["WARN", "restart"]).await;
     assert!(line.contains("`[[listen]]`, `[limits]`") && !line.contains("[server]"), "{line}");
 }
+
+#[test]
+fn store_that_run_would_refuse_is_an_error_of_check() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("portcullis.db");
+    let text = |path: &std::path::Path| {
+        let mut config = at(Config::new("http://127.0.0.1:9", APPLICATIONS), "http://127.0.0.1:8");
+        config.store_path = Some(path.to_owned());
+        config.text(free_address(), free_address())
+    };
+    let said = |path, code, words: &[&str]| {
+        let (found, said) = check(&text(path));
+        assert_eq!(found, Some(code), "{said}");
+        assert!(words.iter().all(|word| said.contains(word)), "{said}");
+    };
+    said(&path, 0, &[": good: "]);
+    assert!(!path.exists(), "check creates nothing");
+    let missing = folder.path().join("missing/portcullis.db");
+    said(&missing, 0, &["warning: ", "store.path: ", "there is no folder `", "`[store] path`", ": good: "]);
+    assert_eq!(check_with(&text(&missing), &["--strict"]).0, Some(2));
+    std::fs::write(&path, "a letter ".repeat(500)).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    said(&path, 2, &["error: ", "its mode is 0644 and must be 0600"]);
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    said(&path, 2, &["error: ", "is not a portcullis store"]);
+}

@@ -1,10 +1,10 @@
 //! Signing out: what it ends, where it leads, and who cannot be made to.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use url::Url;
 
-use crate::support::{APPLICATIONS, Person, World, browser};
+use crate::support::{APPLICATIONS, Browser, Person, Portcullis, World, browser};
 
 const WIKI: &str = "http://wiki.localhost/page";
 const LOGOUT: &str = "http://wiki.localhost/cdn-cgi/access/logout";
@@ -177,8 +177,6 @@ async fn a_logout_signs_the_person_out_of_every_browser() {
     let mut telephone = world.signed_in(Person::alice(), WIKI).await;
     let mut desk = world.signed_in(Person::alice(), "http://app.localhost/").await;
     let mut bob = world.signed_in(Person::bob(), "http://pay.localhost/").await;
-    // What began within the same second is spared: it may be the next login.
-    tokio::time::sleep(Duration::from_secs(2)).await;
     desk.open("http://app.localhost/cdn-cgi/access/logout").await;
     assert_eq!(desk.fetch("GET", "http://app.localhost/", &[], b"").await.status, 401);
     assert_eq!(telephone.fetch("GET", WIKI, &[], b"").await.status, 401, "the other browser's token");
@@ -200,7 +198,6 @@ async fn a_logout_everywhere_ends_what_is_still_on_its_way() {
     let mut elsewhere = world.browser();
     let waiting = elsewhere.open_until(WIKI, begin).await;
     let mut desk = world.signed_in(Person::alice(), "http://app.localhost/").await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
     desk.open("http://app.localhost/cdn-cgi/access/logout").await;
     let answer = elsewhere.request("GET", waiting.as_str(), &["Sec-Fetch-Mode: navigate"], b"").await;
     assert_eq!(answer.headers.one("set-cookie"), None, "{answer:?}");
@@ -219,4 +216,122 @@ async fn another_site_cannot_take_the_cookies_of_a_path() {
     assert_eq!((link.status, link.headers.one("set-cookie")), (302, None));
     let own = ask(NAVIGATION).await;
     assert!(own.status == 302 && own.headers.one("set-cookie").is_some(), "{own:?}");
+}
+
+/// Keeps the cookies of the team domain alone, so that no page accuses the browser of losing the others.
+fn forget_application(browser: &mut Browser) {
+    browser.cookies.retain(|cookie| cookie.host == "access.localhost");
+}
+
+/// Renews the application session: the login goes on, the token is new.
+async fn renew(browser: &mut Browser, url: &str) {
+    forget_application(browser);
+    assert_eq!(browser.open(url).await.response.status, 200, "{:#?}", browser.trail);
+}
+
+#[tokio::test]
+async fn token_renewed_in_the_second_of_a_logout_ends_with_its_login() {
+    let mut world = World::start().await;
+    let mut stolen = Vec::new();
+    for _ in 0..4 {
+        let mut telephone = world.signed_in(Person::alice(), WIKI).await;
+        let mut desk = world.signed_in(Person::alice(), "http://app.localhost/").await;
+        renew(&mut telephone, WIKI).await;
+        desk.open("http://app.localhost/cdn-cgi/access/logout").await;
+        assert_eq!(telephone.fetch("GET", WIKI, &[], b"").await.status, 401);
+        stolen.push(telephone.clone());
+        forget_application(&mut telephone);
+        let asked = world.idp.count("/oauth2/v1/authorize");
+        let page = telephone.open(WIKI).await;
+        assert_eq!(page.response.status, 200, "a new login in the same second: {:#?}", telephone.trail);
+        assert_eq!(world.idp.count("/oauth2/v1/authorize"), asked + 1, "it is a new one");
+        assert_eq!(telephone.fetch("GET", WIKI, &[], b"").await.status, 200);
+        renew(&mut telephone, WIKI).await;
+    }
+    world.proxy.stop().await;
+    world.proxy.run().await;
+    for mut telephone in stolen {
+        assert_eq!(telephone.fetch("GET", WIKI, &[], b"").await.status, 401, "after a restart");
+    }
+}
+
+#[tokio::test]
+async fn login_over_a_session_is_ended_by_later_logouts_alone() {
+    let world = World::start().await;
+    let mut telephone = world.signed_in(Person::alice(), WIKI).await;
+    let mut desk = world.signed_in(Person::alice(), WIKI).await;
+    desk.open(LOGOUT).await;
+    // The telephone is out, and logs in again twice: the second time over its own session.
+    for _ in 0..2 {
+        forget_application(&mut telephone);
+        let page = telephone.open(WIKI).await;
+        assert_eq!(page.response.status, 200, "{:#?}", telephone.trail);
+    }
+    let refresh = "http://access.localhost/cdn-cgi/access/refresh-identity";
+    assert_eq!(telephone.open(refresh).await.response.status, 200, "{:#?}", telephone.trail);
+    let before = telephone.clone();
+    assert_eq!(telephone.fetch("GET", WIKI, &[], b"").await.status, 200, "no earlier logout ends it");
+    let mut desk = world.signed_in(Person::alice(), WIKI).await;
+    renew(&mut telephone, WIKI).await;
+    desk.open(LOGOUT).await;
+    for mut browser in [telephone, before] {
+        assert_eq!(browser.fetch("GET", WIKI, &[], b"").await.status, 401);
+    }
+}
+
+/// Two processes on one store, and a browser at each.
+async fn two_processes(world: &World) -> Portcullis {
+    let mut config = world.proxy.config.clone();
+    config.store_path = Some(world.proxy.path("portcullis.db"));
+    Portcullis::start(config).await
+}
+
+/// Waits until the browser's session is over, as it must be soon.
+async fn until_signed_out(browser: &mut Browser, why: &str) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while browser.fetch("GET", WIKI, &[], b"").await.status != 401 {
+        assert!(Instant::now() < deadline, "{why}: the session goes on");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn renewal_at_a_process_that_has_not_heard_of_the_logout_ends_too() {
+    let world = World::start().await;
+    let other = two_processes(&world).await;
+    for round in 0..4 {
+        world.idp.script(|script| script.person = Person::alice());
+        let mut telephone = Browser::new(&other);
+        assert_eq!(telephone.open(WIKI).await.response.status, 200, "{:#?}", telephone.trail);
+        let mut desk = world.signed_in(Person::alice(), "http://app.localhost/").await;
+        desk.request("GET", "http://app.localhost/cdn-cgi/access/logout", NAVIGATION, b"").await;
+        // What the other process grants until it has heard of it ends with the login.
+        forget_application(&mut telephone);
+        telephone.open(WIKI).await;
+        let mut here = telephone.clone();
+        here.leads_to("wiki.localhost", world.proxy.address);
+        let asked = world.idp.count("/oauth2/v1/authorize");
+        if asked > 2 * (round + 1) {
+            continue; // It had heard of it, so that this was a new login.
+        }
+        assert_eq!(here.fetch("GET", WIKI, &[], b"").await.status, 401, "at the process of the logout");
+        until_signed_out(&mut telephone, "at the other process").await;
+    }
+}
+
+#[tokio::test]
+async fn new_login_at_another_process_survives_the_logout_before_it() {
+    let world = World::start().await;
+    let other = two_processes(&world).await;
+    let mut desk = world.signed_in(Person::alice(), "http://app.localhost/").await;
+    desk.request("GET", "http://app.localhost/cdn-cgi/access/logout", NAVIGATION, b"").await;
+    let mut telephone = Browser::new(&other);
+    assert_eq!(telephone.open(WIKI).await.response.status, 200, "{:#?}", telephone.trail);
+    let mut here = telephone.clone();
+    here.leads_to("wiki.localhost", world.proxy.address);
+    for _ in 0..20 {
+        assert_eq!(telephone.fetch("GET", WIKI, &[], b"").await.status, 200);
+        assert_eq!(here.fetch("GET", WIKI, &[], b"").await.status, 200);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }

@@ -40,4 +40,5 @@ mod review;
 mod saml;
 mod saml_identity;
 mod simplesamlphp;
+mod store;
 mod support;

@@ -120,7 +120,7 @@ async fn who_is_deactivated_is_out_though_the_store_takes_nothing() {
     proxy.logged(0, &["the store did not answer"]).await;
     // As soon as the store takes it, no restart brings anybody back.
     sqlx::query("DROP TRIGGER full").execute(&database).await.unwrap();
-    proxy.logged(0, &["the end of a login that the store did not take before is in it"]).await;
+    proxy.logged(0, &["the store has accepted a revocation that it did not accept before"]).await;
     proxy.stop().await;
     okta.control(json!({ "api": { "faults": vec!["500"; 1000] } })).await;
     proxy.run().await;

@@ -9,7 +9,9 @@ use crate::config::{self, Config, System};
 use crate::control::compile;
 use crate::engine::{Known, Origins};
 use crate::http_client::{HttpClient, Roots, Timeouts};
-use crate::model::{IdentityNonce, UserId};
+use crate::model::{IdentityNonce, LoginOrder, UserId};
+use crate::policy::Truth;
+use crate::session::Presented;
 use crate::store::{MemoryStore, SqliteStore, Store};
 
 const OURS: &str = r#"
@@ -94,9 +96,13 @@ async fn a_revocation_outlives_every_token_that_it_ends_and_is_forgotten_then() 
     let last = last.after(config.team.clock_leeway);
     assert!(kept.len() == 2 && kept.iter().all(|one| one.expires > last), "{kept:?}");
     let ended = || {
-        let (snapshot, before) = (access.snapshot(), UnixTime(now.0 - 1));
-        let all = snapshot.revocations();
-        (all.cover(Some(nonce), &UserId("v".into()), &[], now), all.cover(None, &user, &[], before))
+        let snapshot = access.snapshot();
+        let login = Some(LoginOrder { revision: 1, at: now });
+        let covers = |nonce, user| {
+            let presented = Presented { nonce, user, aud: &[], issued: now, login };
+            snapshot.revocations().cover(presented) == Truth::True
+        };
+        (covers(Some(nonce), &UserId("v".into())), covers(None, &user))
     };
     assert_eq!(ended(), (true, true));
     store.prune(last).await.unwrap();

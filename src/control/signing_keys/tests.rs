@@ -41,7 +41,7 @@ impl World {
     /// What `load_or_create` does. Gives who signs.
     fn check(&mut self, now: UnixTime) -> Box<str> {
         for _ in 0..3 {
-            let actions = plan(&self.keys, self.lifetime, now);
+            let actions = plan(&self.keys, self.lifetime, now, now);
             for _ in 0..actions.make {
                 self.keys.push(fact(&format!("{:03}", self.made), now, None));
                 self.made += 1;
@@ -51,7 +51,7 @@ impl World {
             }
             self.keys.retain(|key| !actions.delete.contains(&key.kid));
         }
-        assert_eq!(plan(&self.keys, self.lifetime, now), Actions::default(), "it comes to rest");
+        assert_eq!(plan(&self.keys, self.lifetime, now, now), Actions::default(), "it comes to rest");
         signer(&self.keys, now).unwrap().kid.clone()
     }
 
@@ -170,7 +170,7 @@ fn a_clock_that_was_ahead_leaves_a_key_that_signs() {
     world.check(day(10));
     assert_eq!(&*world.check(day(0)), "000", "made in the future, and still the best there is");
     assert_eq!(world.keys.len(), 2);
-    assert_eq!(plan(&world.keys, LIFETIME, UnixTime(u64::MAX)).make, 1);
+    assert_eq!(plan(&world.keys, LIFETIME, UnixTime(u64::MAX), UnixTime(u64::MAX)).make, 1);
     assert_eq!(signer(&[], day(0)), None);
 }
 
@@ -198,7 +198,7 @@ fn header(token: &str) -> Value {
 #[tokio::test]
 async fn certs_has_the_shape_of_access_behaviour_2_3_and_survives_a_restart() {
     let store = MemoryStore::new();
-    let keys = SigningKeys::load_or_create(&store, LIFETIME, START).await.unwrap();
+    let keys = SigningKeys::load_or_create(&store, LIFETIME, START, START).await.unwrap();
     let certs: Value = serde_json::from_slice(&keys.jwks()).unwrap();
     let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(&certs), ["keys", "public_cert", "public_certs"]);
@@ -222,12 +222,19 @@ async fn certs_has_the_shape_of_access_behaviour_2_3_and_survives_a_restart() {
     assert_eq!(keys.kids().next(), certs["public_cert"]["kid"].as_str());
     assert_eq!(KeySet::from_jwks(&keys.jwks()).unwrap().kids().count(), 2);
 
-    let again = SigningKeys::load_or_create(&store, LIFETIME, START.after(Duration::from_secs(5))).await.unwrap();
+    let again = SigningKeys::load_or_create(
+        &store,
+        LIFETIME,
+        START.after(Duration::from_secs(5)),
+        START.after(Duration::from_secs(5)),
+    )
+    .await
+    .unwrap();
     assert_eq!(again.jwks(), keys.jwks());
-    let later = SigningKeys::load_or_create(&store, LIFETIME, day(42)).await.unwrap();
+    let later = SigningKeys::load_or_create(&store, LIFETIME, day(42), day(42)).await.unwrap();
     let token = later.sign(&claims(day(42))).unwrap();
     assert_eq!(header(&token)["kid"], certs["keys"][1]["kid"]);
-    let last = SigningKeys::load_or_create(&store, LIFETIME, day(49)).await.unwrap();
+    let last = SigningKeys::load_or_create(&store, LIFETIME, day(49), day(49)).await.unwrap();
     let first = certs["keys"][0]["kid"].as_str().unwrap();
     assert!(last.kids().count() == 2 && last.kids().all(|kid| kid != first));
     assert!(store.signing_keys().await.unwrap().iter().all(|key| &*key.kid != first), "the private half is gone too");
@@ -261,10 +268,27 @@ fn same_public_key(n: &str, pem: &str) {
 #[tokio::test]
 async fn a_key_that_cannot_be_read_is_an_error() {
     let store = MemoryStore::new();
-    SigningKeys::load_or_create(&store, LIFETIME, START).await.unwrap();
+    SigningKeys::load_or_create(&store, LIFETIME, START, START).await.unwrap();
     let key = store.signing_keys().await.unwrap().remove(0);
     store.put_signing_key(&StoredKey { pkcs8: Secret::new("AAAA"), ..key }).await.unwrap();
-    let error = SigningKeys::load_or_create(&store, LIFETIME, START).await.unwrap_err();
+    let error = SigningKeys::load_or_create(&store, LIFETIME, START, START).await.unwrap_err();
     assert!(matches!(error, SigningKeysError::Key(_)), "{error:?}");
     assert_eq!(store.signing_keys().await.unwrap().len(), 2, "and nothing is thrown away over it");
+}
+
+#[test]
+fn clock_that_runs_ahead_deletes_no_key() {
+    let mut world = World::default();
+    world.check(START);
+    let signing = world.check(day(1));
+    let kids: Vec<Box<str>> = world.keys.iter().map(|key| key.kid.clone()).collect();
+    let (ahead, seen) = (day(63), day(1));
+    let actions = plan(&world.keys, LIFETIME, ahead, seen);
+    assert_eq!((actions.make, actions.delete), (0, Vec::new()));
+    if let Some((kid, end)) = actions.schedule {
+        world.keys.iter_mut().find(|key| key.kid == kid).unwrap().retired = Some(end);
+    }
+    assert_eq!(world.check(day(2)), signing, "the same key signs once the clock is right again");
+    assert_eq!(world.keys.iter().map(|key| key.kid.clone()).collect::<Vec<_>>(), kids);
+    assert_eq!(plan(&world.keys, LIFETIME, day(63), day(63)).delete, [signing], "the store's time has come");
 }

@@ -3,7 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::{PolicyDecision, Rule};
+use crate::model::LoginOrder;
+use crate::policy::{PolicyDecision, Rule, Truth};
+use crate::session::Presented;
 use crate::token::MAX_TOKEN_BYTES;
 
 /// Something that happens to a node.
@@ -168,7 +170,7 @@ impl Truths {
                 let person = &WORLD.people[person];
                 match what {
                     0 => self.ended.end_session(person.nonce(), UnixTime(u64::MAX)),
-                    1 => self.ended.end_user(person.user(), UnixTime(NOW.0 - 1), UnixTime(u64::MAX)),
+                    1 => self.ended.end_user(person.user(), Until::Revision(cases::REVISION + 1), UnixTime(u64::MAX)),
                     _ => self.ended.end_application(aud("app"), UnixTime(NOW.0 - 1), UnixTime(u64::MAX)),
                 }
                 return node.with_revocations(Arc::new(self.ended.clone()));
@@ -225,6 +227,14 @@ impl Truths {
         let person = WORLD.people.iter().position(|p| claims["sub"] == p.user().0.as_ref()).ok_or("nobody we know")?;
         let nonce = claims["identity_nonce"].as_str().and_then(|n| IdentityNonce::parse(n).ok());
         let user = WORLD.people[person].user();
+        let issued = UnixTime(number("iat")?);
+        let login = match (nonce, &self.records[person]) {
+            (None, _) => Some(LoginOrder { revision: 0, at: issued }),
+            (_, Some(IdentityState::Known(identity))) => Some(identity.order()),
+            _ => None,
+        };
+        let aud = std::slice::from_ref(&app.aud);
+        let presented = Presented { nonce, user: &user, aud, issued, login };
         for (what, holds) in [
             ("was sent", sent),
             ("is short enough", token.len() <= MAX_TOKEN_BYTES),
@@ -232,10 +242,7 @@ impl Truths {
             ("names who is forwarded", claims["email"].as_str() == session.email().map(|e| e.as_str())),
             ("has not expired", self.now.0 < number("exp")?),
             ("has begun", number("iat")?.max(number("nbf")?) <= self.now.0 + LEEWAY),
-            (
-                "was not ended",
-                !self.ended.cover(nonce, &user, std::slice::from_ref(&app.aud), UnixTime(number("iat")?)),
-            ),
+            ("was not ended", self.ended.cover(presented) == Truth::False),
             ("is of keys that are fresh", self.now < self.good_until),
             ("is held against fresh revocations", self.now < self.followed_until),
             ("has its record", nonce.is_none() || !matches!(self.records[person], None | Some(IdentityState::Missing))),

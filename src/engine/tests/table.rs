@@ -19,7 +19,9 @@ fn in_state(snapshot: &Snapshot, state: &str) -> Snapshot {
     let (alice, never) = (WORLD.person("alice"), UnixTime(u64::MAX));
     match state {
         "session revoked" => ended.end_session(alice.nonce(), never),
-        "user revoked" => ended.end_user(alice.user(), UnixTime(NOW.0 - 1), never),
+        "user revoked" => ended.end_user(alice.user(), Until::Revision(cases::REVISION + 1), never),
+        "user formerly revoked" => ended.end_user(alice.user(), Until::Revision(cases::REVISION), never),
+        "heidi revoked" => ended.end_user(WORLD.person("heidi").user(), Until::Revision(cases::REVISION + 1), never),
         "application revoked" => ended.end_application(aud("wiki"), NOW, never),
         "revocations stale" => snapshot.known().set_revocations_good_until(NOW),
         _ => {}

@@ -38,6 +38,8 @@ pub struct Config {
     pub session_duration: &'static str,
     /// Inserted under `[[listen]]`.
     pub listen: String,
+    /// The store's file, if it is not one of its own in the folder.
+    pub store_path: Option<PathBuf>,
     /// Inserted under `[store]`.
     pub store: &'static str,
     /// The log filter.
@@ -63,6 +65,7 @@ impl Config {
             tls: false,
             session_duration: "24h",
             listen: String::new(),
+            store_path: None,
             store: "",
             log: "info,portcullis=trace",
             env: Vec::new(),
@@ -93,6 +96,8 @@ config = {{ client_id = "{CLIENT_ID}", {credentials}, okta_account = "{issuer}"{
             self.api_token.as_ref().map(|t| format!(r#", api_token = "{t}""#)).unwrap_or_default()
         );
         let provider = if self.certs_url.is_none() { provider } else { String::new() };
+        let store_path = self.store_path.clone().unwrap_or_else(|| "portcullis.db".into());
+        let store_path = store_path.display();
         let plain_http = !self.tls;
         let tls = if self.tls { r#"tls = { certificate = "cert.pem", key = "key.pem" }"# } else { "" };
         format!(
@@ -104,7 +109,7 @@ domain = "{team}"
 session_duration = "{session_duration}"
 
 [store]
-path = "portcullis.db"
+path = "{store_path}"
 {store}
 
 [metrics]
@@ -215,6 +220,12 @@ impl Portcullis {
         TcpStream::connect(self.metrics).await.ok()?;
         let answer = raw::exchange(self.metrics, raw::request("GET", "localhost", "/readyz", &[])).await?;
         Some(answer.status)
+    }
+
+    /// The status and the body of `/readyz`.
+    pub async fn readiness(&self) -> (u16, String) {
+        let answer = raw::exchange(self.metrics, raw::request("GET", "localhost", "/readyz", &[])).await.unwrap();
+        (answer.status, answer.text())
     }
 
     /// The metrics as text.

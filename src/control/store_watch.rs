@@ -1,0 +1,116 @@
+//! The health of the store and its time.
+//!
+//! Decides nothing about requests: sessions go on while the store takes no writes. Trusts the store's own time, and not one
+//! reading of this machine's clock, for everything that is deleted for its age.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use super::Access;
+use crate::model::{UnixTime, chain};
+use crate::observe::metrics::metrics;
+use crate::store::{CLOCK_STEP, Store, StoreError};
+
+/// The store's time as it was last read, and how often in a row a probe has failed.
+#[derive(Debug, Default)]
+pub(super) struct StoreWatch {
+    time: AtomicU64,
+    lags: AtomicBool,
+    failures: AtomicU32,
+}
+
+impl StoreWatch {
+    /// Reads the store's time. If that fails, nothing counts as old until it succeeds.
+    pub(super) async fn start(store: &dyn Store, now: UnixTime) -> Self {
+        let watch = Self::default();
+        if let Err(error) = watch.advance(store, now).await {
+            tracing::error!(
+                error = chain(&error),
+                "the store's time could not be read, so nothing is deleted for its age"
+            );
+        }
+        watch
+    }
+
+    /// The store's time, which is never later than the clock was when it was read.
+    pub(super) fn time(&self) -> UnixTime {
+        UnixTime(self.time.load(Ordering::Relaxed))
+    }
+
+    /// Advances the store's time towards the clock.
+    pub(super) async fn advance(&self, store: &dyn Store, now: UnixTime) -> Result<UnixTime, StoreError> {
+        let time = store.advance_clock(now).await?;
+        self.time.store(time.0, Ordering::Relaxed);
+        let behind = now.since(time);
+        let lags = behind >= CLOCK_STEP;
+        if lags != self.lags.swap(lags, Ordering::Relaxed) {
+            let hours = behind.as_secs() / 3600;
+            match lags {
+                true => tracing::warn!(
+                    hours,
+                    "the clock is ahead of the last time that the store saw; nothing is deleted for its age until the \
+                     store's time catches up, by an hour every ten minutes"
+                ),
+                false => tracing::info!("the store's time has caught up with the clock"),
+            }
+        }
+        Ok(time)
+    }
+}
+
+impl Access {
+    /// Probes whether the store takes writes. Logs at once and then once a minute while it does not.
+    pub(super) async fn watch_store(&self) {
+        let probed = self.store.probe().await;
+        let failures = &self.store_watch.failures;
+        match probed {
+            Ok(()) => {
+                if failures.swap(0, Ordering::Relaxed) > 0 {
+                    tracing::info!("the store takes writes again");
+                }
+            }
+            Err(error) => {
+                if failures.fetch_add(1, Ordering::Relaxed).is_multiple_of(LOG_EVERY) {
+                    let error = chain(&error);
+                    tracing::error!(error, "the store takes no writes: logins and logouts fail, sessions go on");
+                }
+            }
+        }
+        self.show_store_health();
+    }
+
+    /// The cause if the last write to the store failed.
+    pub(crate) fn store_write_failure(&self) -> Option<Arc<str>> {
+        self.store.write_failure()
+    }
+
+    pub(super) fn show_store_health(&self) {
+        metrics().store_writable(self.store.write_failure().is_none());
+    }
+}
+
+/// In probes: a minute.
+const LOG_EVERY: u32 = 6;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::store::MemoryStore;
+
+    #[tokio::test]
+    async fn time_lags_behind_a_clock_that_jumps_and_catches_up() {
+        let store = MemoryStore::new();
+        let start = UnixTime(1_800_000_000);
+        let watch = StoreWatch::start(&store, start).await;
+        assert_eq!(watch.time(), start);
+        let jumped = start.after(Duration::from_secs(10_000));
+        let mut times = Vec::new();
+        for _ in 0..4 {
+            watch.advance(&store, jumped).await.unwrap();
+            times.push(watch.time().since(start).as_secs());
+        }
+        assert_eq!(times, [3600, 7200, 10_000, 10_000]);
+    }
+}
