@@ -22,7 +22,7 @@ use crate::observe::audit::{RunningSample, Sample};
 use crate::observe::metrics::{self, metrics};
 use crate::portal::{self, PortalRequest};
 use crate::store::{Revocation, Store, StoreError};
-use crate::token::{Claims, KeyError, KeySet, Kind, UnverifiedToken};
+use crate::token::{Claims, KeyError, KeySet, Kind, Outlook, UnverifiedToken};
 
 /// The living whole behind a front: what the engine reads, and everything that waits.
 pub struct Access {
@@ -87,6 +87,24 @@ pub(crate) struct Login {
     pub(crate) nonce: IdentityNonce,
     pub(crate) identity: Arc<Identity>,
     pub(super) expires: UnixTime,
+}
+
+/// The organisation session that a browser shows on the team domain.
+#[derive(Debug)]
+pub(crate) enum Organisation {
+    /// None.
+    Nobody,
+    /// Of one login.
+    SignedIn(Login),
+    /// Of two logins: another host of the domain may have set one of the cookies, so neither is used.
+    Conflict,
+}
+
+/// The valid tokens among a request's cookies.
+struct Tokens<'a> {
+    valid: Vec<(&'a str, Claims)>,
+    /// Whether there were more than are checked.
+    too_many: bool,
 }
 
 /// Whose session a browser has.
@@ -292,45 +310,89 @@ impl Access {
         headers: &HeaderMap,
         now: UnixTime,
     ) -> Result<Option<Login>, StoreError> {
+        Ok(match self.organisation(headers, now).await? {
+            Organisation::SignedIn(login) => Some(login),
+            Organisation::Nobody | Organisation::Conflict => None,
+        })
+    }
+
+    /// Returns whose organisation session a browser has on the team domain.
+    ///
+    /// # Errors
+    /// If the store does not answer, or has not for too long.
+    pub(crate) async fn organisation(&self, headers: &HeaderMap, now: UnixTime) -> Result<Organisation, StoreError> {
         if !self.known.revocations_are_good(now) {
             return Err(StoreError::Stale);
         }
         let snapshot = self.snapshot();
         let ours = organisation_aud(&snapshot);
         let is_ours = |claims: &Claims| claims.kind == Kind::Org && claims.aud.iter().any(|a| *a == *ours.as_str());
-        for (_, claims) in self.tokens(&snapshot, headers, now).into_iter().filter(|(_, claims)| is_ours(claims)) {
+        let Tokens { valid, too_many } = self.tokens(&snapshot, headers, is_ours, now);
+        let mut found: Option<Login> = None;
+        for (_, claims) in valid {
             let Some(nonce) = claims.identity_nonce.as_deref().and_then(|n| IdentityNonce::parse(n).ok()) else {
                 continue;
             };
             let Some(identity) = self.identity(nonce, now).await? else { continue };
             let expires = identity.ends_by(claims.exp);
-            if now < expires {
-                return Ok(Some(Login { nonce, identity, expires }));
+            if now >= expires {
+                continue;
+            }
+            match &mut found {
+                None => found = Some(Login { nonce, identity, expires }),
+                Some(login) if login.nonce == nonce => login.expires = login.expires.max(expires),
+                Some(_) => return Ok(Organisation::Conflict),
             }
         }
-        Ok(None)
-    }
-
-    /// Whose session a browser has on this host, for signing out and `get-identity`.
-    pub(crate) fn signed_in(&self, request: &PortalRequest) -> Option<SignedIn> {
-        let snapshot = self.snapshot();
-        let tokens = self.tokens(&snapshot, &request.headers, request.now);
-        tokens.into_iter().find_map(|(token, claims)| {
-            let nonce = claims.identity_nonce.as_deref().and_then(|n| IdentityNonce::parse(n).ok())?;
-            let email = claims.email.and_then(|email| Email::parse(&email).ok());
-            let (user, issued, expires) = (UserId(claims.sub.into()), claims.iat, claims.exp);
-            Some(SignedIn { nonce, email, user, issued, expires, token: Secret::new(token) })
+        Ok(match found {
+            _ if too_many => Organisation::Conflict,
+            Some(login) => Organisation::SignedIn(login),
+            None => Organisation::Nobody,
         })
     }
 
-    /// Every good token among a request's cookies that was not revoked, with its claims.
-    fn tokens<'a>(&self, snapshot: &Snapshot, headers: &'a HeaderMap, now: UnixTime) -> Vec<(&'a str, Claims)> {
+    /// Returns the logins that a browser has a session of on this host, each once: one, unless another host of the domain set
+    /// a cookie for this one.
+    pub(crate) fn signed_in(&self, request: &PortalRequest) -> Vec<SignedIn> {
+        let snapshot = self.snapshot();
+        let Tokens { valid, .. } = self.tokens(&snapshot, &request.headers, |_| true, request.now);
+        let mut logins: Vec<SignedIn> = Vec::new();
+        for (token, claims) in valid {
+            let nonce = claims.identity_nonce.as_deref().and_then(|n| IdentityNonce::parse(n).ok());
+            let Some(nonce) = nonce.filter(|nonce| logins.iter().all(|login| login.nonce != *nonce)) else { continue };
+            let email = claims.email.and_then(|email| Email::parse(&email).ok());
+            let (user, issued, expires) = (UserId(claims.sub.into()), claims.iat, claims.exp);
+            logins.push(SignedIn { nonce, email, user, issued, expires, token: Secret::new(token) });
+        }
+        logins
+    }
+
+    /// Returns every valid token among a request's cookies that was not revoked and fits, with its claims.
+    fn tokens<'a>(
+        &self,
+        snapshot: &Snapshot,
+        headers: &'a HeaderMap,
+        fits: impl Fn(&Claims) -> bool,
+        now: UnixTime,
+    ) -> Tokens<'a> {
         let keys = self.known.keys(snapshot.issuer()).filter(|keys| now < keys.good_until);
-        let presented = cookie::values(headers, cookie::AUTHORIZATION).take(MAX_COOKIES);
+        let keys = keys.as_ref().and_then(|keys| keys.keys.as_ref());
+        // As the engine does it: a signature is checked once, and only where it can make a difference.
+        let mut checked: Vec<&str> = Vec::new();
+        let mut too_many = false;
+        let presented = cookie::values(headers, cookie::AUTHORIZATION);
         let verified = presented.filter_map(|token| {
-            let keys = keys.as_ref()?.keys.as_ref()?;
-            let verified = UnverifiedToken::parse(token).ok()?;
-            let verified = verified.verify(keys, snapshot.issuer(), now, snapshot.team().leeway).ok()?;
+            let (keys, unverified) = (keys?, UnverifiedToken::parse(token).ok()?);
+            let open = unverified.outlook(keys, snapshot.issuer(), &fits, now) == Outlook::Open;
+            if !open || checked.contains(&token) {
+                return None;
+            }
+            if checked.len() == MAX_COOKIES {
+                too_many = true;
+                return None;
+            }
+            checked.push(token);
+            let verified = unverified.verify(keys, snapshot.issuer(), now, snapshot.team().leeway).ok()?;
             Some((token, verified.into_claims()))
         });
         let stands = |(_, claims): &(&str, Claims)| {
@@ -338,7 +400,8 @@ impl Access {
             let aud: Vec<Aud> = claims.aud.iter().filter_map(|a| Aud::parse(a).ok()).collect();
             !snapshot.revocations().cover(nonce, &UserId(claims.sub.as_str().into()), &aud, claims.iat)
         };
-        verified.filter(stands).collect()
+        let valid = verified.filter(stands).collect();
+        Tokens { valid, too_many }
     }
 
     /// The identity record behind a login.
@@ -408,5 +471,6 @@ impl std::fmt::Debug for Access {
 const LONGEST_LIVED: Duration = Duration::from_secs(61 * 24 * 3600);
 const ASKING: Duration = Duration::from_secs(60);
 const MAX_ASKED_ABOUT: u64 = 1_000_000;
-const MAX_COOKIES: usize = 4;
+/// How many signatures one request can have checked.
+const MAX_COOKIES: usize = 32;
 const RETRY_IDENTITY: Duration = Duration::from_secs(2);

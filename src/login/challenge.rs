@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::json;
 
-use super::{AppSession, LOGGED_OUT, ReturnTo};
+use super::{AppSession, Conflict, LOGGED_OUT, ReturnTo};
 use crate::engine::{Application, Challenge, Style, Team};
 use crate::model::{Reason, RequestId, RequestView, UnixTime};
 use crate::portal::answer::{self, redirect};
@@ -25,6 +25,20 @@ pub(crate) fn respond(
         Some(query) => format!("{}?{query}", request.path.as_str()),
         None => request.path.as_str().to_owned(),
     };
+    let conflict = Conflict { cookie: crate::cookie::AUTHORIZATION, host, path: request.path.as_str(), now };
+    let conflict = (challenge.reason == Reason::SessionConflict).then_some(conflict);
+    if let Some(conflict) = conflict
+        && challenge.style == Style::Redirect
+        && conflict.came_back(request.headers)
+    {
+        let mut response = conflict.page(&format!("{}{}", team.url_of(host), ReturnTo::parse(&here).as_str()), id);
+        // The next login begins with a click, so it is not one of a loop.
+        let counted = AppSession::of(request.headers).map(|session| session.restarted());
+        if let Some(cookie) = counted.and_then(|session| session.to_header(now)) {
+            response.headers_mut().append(header::SET_COOKIE, cookie);
+        }
+        return response;
+    }
     let mut response = match challenge.style {
         // Back to the provider at once would end a logout as a login.
         Style::Redirect if request.query == Some(LOGGED_OUT) && is_signed_out(challenge.reason) => {
@@ -38,7 +52,7 @@ pub(crate) fn respond(
         }
         Style::Redirect => {
             let session = AppSession::of(request.headers).unwrap_or_else(AppSession::random);
-            if session.loops(application.aud(), now) {
+            if conflict.is_none() && session.loops(application.aud(), challenge.reason, now) {
                 return match challenge.reason {
                     Reason::NoSession => loop_page(team, application, host, &here, id),
                     // What came back is no cookie that was lost.
@@ -82,6 +96,12 @@ pub(crate) fn respond(
         }
         Style::Grpc => answer::grpc(StatusCode::UNAUTHORIZED, "login required"),
     };
+    if let Some(conflict) = conflict {
+        conflict.expire(response.headers_mut());
+        if challenge.style == Style::Redirect {
+            conflict.mark(response.headers_mut());
+        }
+    }
     if response.status().is_redirection() || response.status() == StatusCode::UNAUTHORIZED {
         name_metadata(response.headers_mut(), team, host, request.path.as_str());
     }

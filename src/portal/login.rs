@@ -9,12 +9,14 @@ use serde::Deserialize;
 use super::errand::Errand;
 use super::pages::{Link, LoginChooser};
 use super::{PortalRequest, answer, respond};
-use crate::control::{Access, Login, Services};
+use crate::control::{Access, Login, Organisation, Services};
+use crate::cookie;
 use crate::engine::{Application, Snapshot};
 use crate::idp::{Hints, Prompt, Provider};
-use crate::login::{Flow, FlowCookies, Handover, ReturnTo, State, Terms};
+use crate::login::{Conflict, Flow, FlowCookies, Handover, ReturnTo, State, Terms};
 use crate::model::{Aud, Authority, IdpId, Reason};
 use crate::observe::audit::Via;
+use crate::observe::metrics;
 use crate::policy::{Fact, Facts, Outcome, Who};
 use crate::route::Endpoint;
 
@@ -35,21 +37,41 @@ pub(super) async fn login(access: &Access, request: &PortalRequest) -> Response<
     let switching = request.parameter("switch").is_some();
     // What the last login left open may be known to the provider by now, and the session here would say the same again.
     let anew = switching || request.parameter("anew").is_some();
-    let known = if anew { Ok(None) } else { access.organisation_session(&request.headers, request.now).await };
+    let known = if anew { Ok(Organisation::Nobody) } else { access.organisation(&request.headers, request.now).await };
     let mut response = match known {
-        Ok(Some(login)) if destination.application.allows_idp(&login.identity.idp.id) => {
+        Ok(Organisation::SignedIn(login)) if destination.application.allows_idp(&login.identity.idp.id) => {
             // Only the browser that a hand-over was made for learns which page it leads to.
             let handover = request.parameter("handover");
             let page = handover.and_then(|h| Handover::page(access.seal(), &h, &destination.host, login.nonce));
             destination.to = page.unwrap_or(destination.to);
             arrive(access, &snapshot, &destination, &login, Via::Session, request).await
         }
+        Ok(Organisation::Conflict) => conflict(access, &destination, request).await,
         Ok(_) => choose(access, &destination, request, switching).await,
         Err(_) => respond::unavailable(request.id),
     };
     if let Ok(host) = HeaderValue::try_from(&destination.host) {
         response.headers_mut().insert("cf-access-domain", host);
     }
+    response
+}
+
+/// Expires both organisation sessions of a browser that shows two, and begins a login.
+async fn conflict(access: &Access, destination: &Destination, request: &PortalRequest) -> Response<Bytes> {
+    let conflict =
+        Conflict { cookie: cookie::AUTHORIZATION, host: &request.host, path: &request.path, now: request.now };
+    if conflict.came_back(&request.headers) {
+        access.login_refused(
+            Reason::SessionConflict.id(),
+            metrics::Login::Invalid,
+            Some(&destination.application),
+            request,
+        );
+        return conflict.page(&again(&access.services(), destination), request.id);
+    }
+    let mut response = choose(access, destination, request, false).await;
+    conflict.expire(response.headers_mut());
+    conflict.mark(response.headers_mut());
     response
 }
 

@@ -11,7 +11,7 @@ use crate::control::{Access, Services, SignedIn};
 use crate::cookie::{self, SameSite, SetCookie};
 use crate::engine::Snapshot;
 use crate::idp::Provider;
-use crate::login::{Landing, ReturnTo};
+use crate::login::{AppSession, Landing, ReturnTo};
 use crate::model::{IdentityNonce, IdpId, UnixTime};
 use crate::route::Endpoint;
 
@@ -20,8 +20,8 @@ use crate::route::Endpoint;
 pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let wanted = request.parameter("returnTo");
     let wanted = wanted.and_then(|to| Landing::parse(&to, &request.host, &access.snapshot()));
-    let signed_in = access.signed_in(request).filter(|_| access.services().remote.is_none());
-    let Some(SignedIn { nonce, email, user, .. }) = signed_in else {
+    let logins = access.signed_in(request);
+    let Some(&SignedIn { nonce, .. }) = logins.first().filter(|_| access.services().remote.is_none()) else {
         // The cookie of an application on a path does not come here, and a team elsewhere ends its own sessions.
         return if request.on_team {
             signed_out(access, request, wanted)
@@ -29,7 +29,7 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
             to_the_team(access, request, wanted)
         };
     };
-    match intent(access, request, nonce) {
+    match intent(access, request, &logins) {
         Intent::SignOut => {}
         Intent::Ask => {
             let Ok(csrf) = access.seal().seal(PURPOSE, &nonce.as_str()) else { return respond::internal(request.id) };
@@ -41,10 +41,14 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
     }
     // Whose session it was is known only as long as it lasts.
     let identity = access.identity(nonce, request.now).await.ok().flatten();
-    if access.end_sessions(nonce, &user, request.now).await.is_err() {
-        return respond::unavailable(request.id);
+    // One of several logins was planted by another host. Which one cannot be known, so none of them stays.
+    for SignedIn { nonce, email, user, .. } in &logins {
+        if access.end_sessions(*nonce, user, request.now).await.is_err() {
+            return respond::unavailable(request.id);
+        }
+        access.remember_sign_out(user, request.now);
+        access.logged_out(email.as_ref(), user, request);
     }
-    access.logged_out(email.as_ref(), &user, request);
     if let Some(identity) = identity {
         let to = wanted.as_ref().map(|to| to.as_str().to_owned());
         let leave = Leave { nonce, idp: identity.idp.id.clone(), to, expires: request.now.after(LEAVE_WITHIN) };
@@ -133,14 +137,14 @@ enum Intent {
 }
 
 /// A link on another site, or an image, must not sign anybody out (Fetch Metadata; clients without it are taken at their word).
-fn intent(access: &Access, request: &PortalRequest, nonce: IdentityNonce) -> Intent {
+fn intent(access: &Access, request: &PortalRequest, logins: &[SignedIn]) -> Intent {
     let site = request.header("sec-fetch-site");
     if request.method == Method::POST {
         let fields = url::form_urlencoded::parse(&request.body);
         let csrf = fields.into_iter().find(|(name, _)| name == "csrf").map(|(_, value)| value.into_owned());
         let ours = csrf
             .and_then(|csrf| access.seal().open::<String>(PURPOSE, &csrf).ok())
-            .is_some_and(|n| n == nonce.as_str());
+            .is_some_and(|n| logins.iter().any(|login| n == login.nonce.as_str()));
         return if ours && matches!(site, None | Some("same-origin")) { Intent::SignOut } else { Intent::Refuse };
     }
     match (site, request.header("sec-fetch-mode"), request.header("sec-fetch-dest")) {
@@ -228,6 +232,11 @@ fn forget_cookies(snapshot: &Snapshot, request: &PortalRequest, headers: &mut He
         if let Some(removal) = cookie.to_removal() {
             headers.append(header::SET_COOKIE, removal);
         }
+    }
+    // The session that is missing from now on is not a lost cookie.
+    let counted = AppSession::of(&request.headers).filter(|_| !request.on_team);
+    if let Some(session) = counted.and_then(|session| session.restarted().to_header(request.now)) {
+        headers.append(header::SET_COOKIE, session);
     }
 }
 

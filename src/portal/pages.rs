@@ -343,6 +343,31 @@ impl LoginLoop<'_> {
     }
 }
 
+/// A login stopped because the browser keeps sending a cookie of two logins.
+#[derive(Debug, Clone, Template)]
+#[template(path = "cookie_conflict.html", config = "src/portal/askama.toml")]
+pub(crate) struct CookieConflict<'a> {
+    /// The name of the cookie.
+    pub(crate) cookie: &'a str,
+    /// The host that the browser sends it to.
+    pub(crate) host: &'a str,
+    /// The domain above, if other hosts of it can set cookies for this one.
+    pub(crate) domain: Option<&'a str>,
+    /// Where to start the login anew.
+    pub(crate) start_again: &'a str,
+    /// The reason id, as in the log.
+    pub(crate) reason: &'a str,
+    /// Names this request in the log.
+    pub(crate) request_id: &'a str,
+}
+
+impl CookieConflict<'_> {
+    /// 400 naming the cookie, and the steps to be rid of it.
+    pub(crate) fn page(&self) -> Page {
+        render(StatusCode::BAD_REQUEST, self)
+    }
+}
+
 /// Why a browser may not return a cookie it was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LostCookie {

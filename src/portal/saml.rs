@@ -10,7 +10,7 @@ use super::pages::{SENDING_POLICY, SamlRequest};
 use super::{PortalRequest, answer, respond};
 use crate::control::Access;
 use crate::idp::{LoginFailure, Profile, Provider, Saml, SamlPending};
-use crate::login::{Flow, FlowCookies, State};
+use crate::login::{Flow, FlowCookies, State, is_flow};
 use crate::model::IdentityNonce;
 use crate::route::Endpoint;
 use crate::saml::{Message, SamlError};
@@ -194,8 +194,3 @@ impl Form {
 
 /// A SAML response of 256 KiB, in base64, with what forms escape of that.
 pub(super) const MAX_RESPONSE: usize = 512 * 1024;
-
-/// As [`State::new`] names them.
-fn is_flow(name: &str) -> bool {
-    name.len() == 16 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
-}

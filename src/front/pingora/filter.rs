@@ -1,4 +1,3 @@
-use std::mem::{self, Discriminant};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -172,9 +171,9 @@ impl AccessFilter {
         now: UnixTime,
     ) -> Result<bool> {
         let (mut next, mut tried) = (next, Vec::new());
-        // It ends: `look` asks for nothing of a kind that it asked for before, and there are three.
+        // It ends: `look` needs nothing twice, and no more than that many things.
         while let Next::Resolve(need) = next {
-            tried.push(mem::discriminant(&need));
+            tried.push(need.clone());
             self.access.resolve(need).await;
             next = self.look(session, client, now, &tried);
         }
@@ -245,8 +244,8 @@ impl AccessFilter {
         id
     }
 
-    /// One look at the request, after what of each kind was tried to learn. Everything that borrows from it ends here.
-    fn look(&self, session: &Session, client: IpAddr, now: UnixTime, tried: &[Discriminant<Need>]) -> Next {
+    /// One look at the request, after attempts to learn these things. Everything that borrows from it ends here.
+    fn look(&self, session: &Session, client: IpAddr, now: UnixTime, tried: &[Need]) -> Next {
         let native = session.req_header();
         let seen = match has_fragment(session) {
             false => view(native, client, client_tls(session), &self.settings),
@@ -271,7 +270,7 @@ impl AccessFilter {
         let snapshot = self.access.running();
         match decide(&snapshot, &request, now) {
             Decision::Forward(permit) => self.forward(&snapshot, &request, permit),
-            Decision::Resolve(need) if !tried.contains(&mem::discriminant(&need)) => Next::Resolve(need),
+            Decision::Resolve(need) if tried.len() < MAX_NEEDS && !tried.contains(&need) => Next::Resolve(need),
             Decision::Handle { endpoint, on_team } => Next::Handle(Box::new(PortalRequest {
                 endpoint,
                 on_team,
@@ -487,4 +486,6 @@ fn permitted<'a>(permit: &'a Permit, event: Event<'a>) -> Event<'a> {
     }
 }
 
+/// Keys, an assertion, and the records of a few logins.
+const MAX_NEEDS: usize = 6;
 const FORM_TIMEOUT: Duration = Duration::from_secs(10);

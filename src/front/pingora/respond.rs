@@ -42,6 +42,7 @@ pub(super) fn refused(reason: Reason, style: Style, id: RequestId) -> Response<B
         | Reason::SessionExpired
         | Reason::SessionRevoked
         | Reason::SessionInvalid
+        | Reason::SessionConflict
         | Reason::Internal => ErrorPage::internal(&id),
     };
     let mut response = told(page.with_reason(reason.id()), style);

@@ -55,6 +55,18 @@ fn pages(text: &str, href: &str) -> Vec<(&'static str, Page)> {
         ("session_not_accepted", ErrorPage::session_not_accepted(href, id).page()),
         ("groups_unavailable", ErrorPage::groups_unavailable(id).with_retry(Some(link)).page()),
         (
+            "cookie_conflict",
+            CookieConflict {
+                cookie: text,
+                host: text,
+                domain: Some(text),
+                start_again: href,
+                reason: text,
+                request_id: id,
+            }
+            .page(),
+        ),
+        (
             "login_loop",
             LoginLoop { cookie: text, causes: &CAUSES, start_again: Some(href), reason: Some(text), request_id: id }
                 .page(),
@@ -204,6 +216,7 @@ fn every_page_leads_where_it_was_told() {
             "login_expired",
             "session_not_accepted",
             "groups_unavailable",
+            "cookie_conflict",
             "login_loop",
             "saml_request",
             "logged_out",
@@ -281,6 +294,7 @@ fn every_page_has_its_status() {
             ("login_expired", 400),
             ("session_not_accepted", 403),
             ("groups_unavailable", 503),
+            ("cookie_conflict", 400),
             ("login_loop", 400),
             ("saml_request", 200),
             ("logged_out", 200),
@@ -344,7 +358,8 @@ fn reason_ids_are_shown_where_given() {
         let shown = html(page).contains("reason <code>group_not_allowed</code>");
         assert_eq!(
             shown,
-            ["denied", "undecided", "undecided_groups", "error", "login_loop", "idp_test_failed"].contains(name),
+            ["denied", "undecided", "undecided_groups", "error", "cookie_conflict", "login_loop", "idp_test_failed"]
+                .contains(name),
             "{name}"
         );
     }
