@@ -118,6 +118,12 @@ impl Access {
         of(application, failed).emit();
         let chain = crate::model::chain(failure);
         let idp = idp.map(|idp| &*idp.0);
+        // There is nothing to do about a user who cancels.
+        if failure.may_be_cancelled() {
+            let (reason, error) = (failure.id(), chain);
+            tracing::info!(request_id = %request.id, reason, idp, error, "a login was cancelled, or refused without a reason");
+            return;
+        }
         let hint = failure.advice();
         tracing::warn!(request_id = %request.id, reason = failure.id(), idp, error = chain, hint, "a login failed");
     }

@@ -31,7 +31,8 @@ pub(crate) fn respond(
         && challenge.style == Style::Redirect
         && conflict.came_back(request.headers)
     {
-        let mut response = conflict.page(&format!("{}{}", team.url_of(host), ReturnTo::parse(&here).as_str()), id);
+        let url = format!("{}{}", team.url_of(host), ReturnTo::parse(&here).as_str());
+        let mut response = conflict.page(&url, team.support.as_deref(), id);
         // The next login begins with a click, so it is not one of a loop.
         let counted = AppSession::of(request.headers).map(|session| session.restarted());
         if let Some(cookie) = counted.and_then(|session| session.to_header(now)) {
@@ -44,11 +45,10 @@ pub(crate) fn respond(
         Style::Redirect if request.query == Some(LOGGED_OUT) && is_signed_out(challenge.reason) => {
             let url = login_url(team, application, host, &ReturnTo::parse(request.path.as_str()), None, now);
             let back = format!("{}{}", team.url_of(host), request.path.as_str());
-            let back = Link { href: &back, label: "Back to the application" };
-            with_login(
-                answer::page(LoggedOut { also_at: None, back: Some(back), request_id: &id.to_string() }.page()),
-                &url,
-            )
+            let back = Some(Link { href: &back, label: "Back to the application" });
+            let (switch, id) = (format!("{url}&switch=1"), id.to_string());
+            let page = LoggedOut { also_at: None, back, switch_account: Some(&switch), request_id: &id };
+            with_login(answer::page(page.page()), &url)
         }
         Style::Redirect => {
             let session = AppSession::of(request.headers).unwrap_or_else(AppSession::random);
@@ -201,6 +201,7 @@ fn loop_page(team: &Team, application: &Application, host: &str, here: &str, id:
         cookie: crate::cookie::AUTHORIZATION,
         causes: &causes,
         start_again: Some(&url),
+        support: team.support.as_deref(),
         reason: Some("login_loop"),
         request_id: &id.to_string(),
     };
@@ -225,5 +226,6 @@ fn not_accepted(
     );
     let url = format!("{}{}", team.url_of(host), ReturnTo::parse(here).as_str());
     let id = id.to_string();
-    answer::page(ErrorPage::session_not_accepted(&url, &id).with_reason(REASON).page())
+    let page = ErrorPage::session_not_accepted(&url, &id).with_reason(REASON);
+    answer::page(page.with_support(team.support.as_deref()).page())
 }

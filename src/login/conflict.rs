@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Response, header};
 
 use crate::cookie::{self, SameSite, SetCookie};
-use crate::model::{RequestId, UnixTime};
+use crate::model::{RequestId, Support, UnixTime};
 use crate::portal::answer;
 use crate::portal::pages::CookieConflict;
 
@@ -52,7 +52,7 @@ impl Conflict<'_> {
     }
 
     /// Returns the page that names the cookie and the way out.
-    pub(crate) fn page(&self, start_again: &str, id: RequestId) -> Response<Bytes> {
+    pub(crate) fn page(&self, start_again: &str, support: Option<&Support>, id: RequestId) -> Response<Bytes> {
         let (cookie, host) = (self.cookie, self.host);
         tracing::warn!(
             cookie, host, request_id = %id,
@@ -61,7 +61,8 @@ impl Conflict<'_> {
         // The domain that hosts share with their siblings is not known here; users see the cookies of the host and above.
         let domain = host.split_once('.').map(|(_, parent)| parent).filter(|parent| parent.contains('.'));
         let id = id.to_string();
-        let page = CookieConflict { cookie, host, domain, start_again, reason: "session_conflict", request_id: &id };
+        let page =
+            CookieConflict { cookie, host, domain, start_again, support, reason: "session_conflict", request_id: &id };
         let mut response = answer::page(page.page());
         self.expire(response.headers_mut());
         response

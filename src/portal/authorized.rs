@@ -47,7 +47,7 @@ pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Resp
             let application = snapshot.application(&aud).filter(|a| a.settings().domain.covers_host(&request.host));
             let Some(application) = application else {
                 access.login_refused("handover_invalid", Outcome::Invalid, None, request);
-                return respond::bad_request(id, "handover_invalid");
+                return respond::bad_request(request, "handover_invalid");
             };
             let front = ReturnTo::parse("/");
             let login = login::login_url(snapshot.team(), application, &request.host, &front, Some(&session), now);
@@ -58,18 +58,18 @@ pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Resp
             let path = to.as_str().split('?').next().unwrap_or_default();
             let application = snapshot.router().find(&request.host, path).and_then(|i| snapshot.applications().get(i));
             access.login_refused("login_expired", Outcome::Invalid, application.map(AsRef::as_ref), request);
-            return respond::expired(id, Some(&page(&snapshot, request, &to)));
+            return respond::expired(request, Some(&page(&snapshot, request, &to)));
         }
-        Err(Refused::Unavailable) => return respond::unavailable(id),
+        Err(Refused::Unavailable) => return respond::unavailable(request),
         Err(Refused::Invalid) => {
             access.login_refused("handover_invalid", Outcome::Invalid, None, request);
-            return respond::bad_request(id, "handover_invalid");
+            return respond::bad_request(request, "handover_invalid");
         }
     };
     let application = snapshot.application(&granted.aud);
     let Some(application) = application.filter(|a| a.settings().domain.covers_host(&request.host)) else {
         access.login_refused("handover_invalid", Outcome::Invalid, None, request);
-        return respond::bad_request(id, "handover_invalid");
+        return respond::bad_request(request, "handover_invalid");
     };
     let attributes = application.settings().cookie;
     let cookie = SetCookie {
@@ -99,7 +99,7 @@ pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Resp
         _ => {
             let bytes = granted.token.len();
             tracing::error!(application = %name, request_id = %id, bytes, "the session does not fit into a cookie");
-            return respond::internal(id);
+            return respond::internal(request);
         }
     }
     response
@@ -119,7 +119,7 @@ fn conflict(
     let conflict = Conflict { cookie: cookie::APP_SESSION, host: &request.host, path: &request.path, now: request.now };
     access.login_refused(Reason::SessionConflict.id(), Outcome::Invalid, None, request);
     if conflict.came_back(&request.headers) {
-        return conflict.page(&page, request.id);
+        return conflict.page(&page, request.support.as_deref(), request.id);
     }
     let mut response = answer::redirect(StatusCode::FOUND, &page);
     conflict.expire(response.headers_mut());
@@ -241,6 +241,7 @@ fn cookie_missing(snapshot: &Snapshot, request: &PortalRequest) -> Response<Byte
         cookie: cookie::APP_SESSION,
         causes: &causes,
         start_again: Some(&page(snapshot, request, &ReturnTo::parse("/"))),
+        support: request.support.as_deref(),
         reason: Some("app_session_missing"),
         request_id: &request.id.to_string(),
     };

@@ -20,9 +20,9 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
     let sealed = request.parameter("state").unwrap_or_default();
     let Ok(state) = State::open(access.seal(), &sealed) else {
         access.login_refused("login_state", Outcome::Invalid, None, request);
-        return respond::bad_request(request.id, "login_state");
+        return respond::bad_request(request, "login_state");
     };
-    let Some(errand) = Errand::of(&snapshot, &state) else { return respond::not_found(request.id) };
+    let Some(errand) = Errand::of(&snapshot, &state) else { return respond::not_found(request) };
     let flow = Flow::<Pending>::of(&request.headers, access.seal(), &state.flow, &sealed);
     // A flow is over when its time is, or when it was used: one call of the provider, however often the browser comes.
     let flow = match flow {
@@ -58,7 +58,7 @@ pub(super) async fn conclude(
 ) -> Response<Bytes> {
     let mut response = match outcome {
         Ok(Some(profile)) => arrived(access, snapshot, errand, (profile, before), request).await,
-        Ok(None) => respond::unavailable(request.id),
+        Ok(None) => respond::unavailable(request),
         Err(failure) => errand.failed(access, (&failure, idp), request),
     };
     if let Some(removal) = FlowCookies::removal(flow, request.now) {
@@ -87,9 +87,9 @@ async fn arrived(
             access.login_refused("no_session", Outcome::Invalid, None, request);
             return refresh::nobody(request);
         }
-        Err(NoLogin::Store) => return respond::unavailable(request.id),
+        Err(NoLogin::Store) => return respond::unavailable(request),
     };
-    let Some(cookie) = access.organisation_cookie(&login, request.now) else { return respond::internal(request.id) };
+    let Some(cookie) = access.organisation_cookie(&login, request.now) else { return respond::internal(request) };
     let mut response = match destination {
         Some(destination) => arrive(access, snapshot, destination, &login, Via::Provider, request).await,
         None => refresh::refreshed(access, &login, request),
@@ -129,7 +129,7 @@ pub(super) async fn late(
                 return arrive(access, snapshot, destination, &login, Via::Session, request).await;
             }
             Ok(_) => {}
-            Err(_) => return respond::unavailable(request.id),
+            Err(_) => return respond::unavailable(request),
         }
         // With many tabs the oldest flows lose their cookies to newer ones. Theirs begins once more, by itself, once. With a form
         // from the provider the browser sends no session, so that what it has shows there alone.
@@ -143,7 +143,7 @@ pub(super) async fn late(
     }
     if !lost {
         access.login_refused("login_expired", Outcome::Invalid, errand.application(), request);
-        return respond::expired(request.id, again.as_deref());
+        return respond::expired(request, again.as_deref());
     }
     lost_cookie(access, errand.application(), &state.flow, again.as_deref(), request)
 }
@@ -161,6 +161,7 @@ pub(super) fn lost_cookie(
         cookie: &format!("{FLOW_PREFIX}{flow}"),
         causes: &[LostCookie::Blocked, LostCookie::TooMany, LostCookie::HostChanged],
         start_again: again,
+        support: request.support.as_deref(),
         reason: Some("flow_cookie_missing"),
         request_id: &request.id.to_string(),
     };

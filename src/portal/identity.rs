@@ -27,7 +27,7 @@ pub(super) async fn get_identity(access: &Access, request: &PortalRequest) -> Re
     match access.identity(nonce, request.now).await {
         Ok(Some(identity)) => answer::json(StatusCode::OK, &document(&identity, &access.snapshot())),
         Ok(None) => refused(StatusCode::UNAUTHORIZED, "no_session"),
-        Err(_) => respond::unavailable(request.id),
+        Err(_) => respond::unavailable(request),
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) struct Destination {
 /// `login/<host>`: straight on where the team knows the browser already, otherwise to a provider.
 pub(super) async fn login(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let snapshot = access.snapshot();
-    let Some(mut destination) = destination(&snapshot, request) else { return respond::not_found(request.id) };
+    let Some(mut destination) = destination(&snapshot, request) else { return respond::not_found(request) };
     let switching = request.parameter("switch").is_some();
     // What the last login left open may be known to the provider by now, and the session here would say the same again.
     let anew = switching || request.parameter("anew").is_some();
@@ -48,7 +48,7 @@ pub(super) async fn login(access: &Access, request: &PortalRequest) -> Response<
         }
         Ok(Organisation::Conflict) => conflict(access, &destination, request).await,
         Ok(_) => choose(access, &destination, request, switching).await,
-        Err(_) => respond::unavailable(request.id),
+        Err(_) => respond::unavailable(request),
     };
     if let Ok(host) = HeaderValue::try_from(&destination.host) {
         response.headers_mut().insert("cf-access-domain", host);
@@ -67,7 +67,7 @@ async fn conflict(access: &Access, destination: &Destination, request: &PortalRe
             Some(&destination.application),
             request,
         );
-        return conflict.page(&again(&access.services(), destination), request.id);
+        return conflict.page(&again(&access.services(), destination), request.support.as_deref(), request.id);
     }
     let mut response = choose(access, destination, request, false).await;
     conflict.expire(response.headers_mut());
@@ -90,7 +90,7 @@ async fn choose(
     let provider = match (chosen, allowed.as_slice()) {
         (Some(chosen), allowed) => match allowed.iter().find(|p| *p.id() == chosen) {
             Some(provider) => Some(*provider),
-            None => return respond::bad_request(request.id, "unknown_identity_provider"),
+            None => return respond::bad_request(request, "unknown_identity_provider"),
         },
         (None, [only]) if settings.auto_redirect_to_identity => Some(*only),
         _ => None,
@@ -147,14 +147,14 @@ pub(super) async fn send(
         let fresh = hints.prompt == Some(Prompt::Login);
         return super::saml::begin(access, saml, state, fresh, errand, request).await;
     }
-    let Ok(sealed) = state.seal(access.seal()) else { return respond::internal(request.id) };
+    let Ok(sealed) = state.seal(access.seal()) else { return respond::internal(request) };
     let begun = match provider.begin(&sealed, hints, request.now).await {
         Ok(begun) => begun,
         Err(failure) => return errand.failed(access, (&failure, provider.id()), request),
     };
     let flow = Flow::new(&sealed, begun.pending, request.now);
     let Some(cookie) = flow.to_cookie(access.seal(), &state.flow, request.now) else {
-        return respond::internal(request.id);
+        return respond::internal(request);
     };
     let mut response = answer::redirect(StatusCode::FOUND, begun.url.as_str());
     for removal in FlowCookies::of(&request.headers, access.seal()).make_room(request.now) {
@@ -175,7 +175,7 @@ pub(super) async fn arrive(
 ) -> Response<Bytes> {
     let Destination { application, host, to, app_session } = destination;
     let Ok(identity) = &access.evaluated(application, login, request.id, request.now).await else {
-        return respond::unavailable(request.id);
+        return respond::unavailable(request);
     };
     // Whoever comes from a login opens a page, and is a browser: no program.
     let facts = Facts::new(request.client, &Method::GET, request.now, snapshot.countries());
@@ -189,7 +189,7 @@ pub(super) async fn arrive(
     if verdict.outcome == Outcome::Deny && !shows_there {
         access.denied_at_login(&verdict, application, identity, via, request);
         let again = again(&access.services(), destination);
-        return respond::denied(request.id, application, identity, &again, Reason::of_denial(&verdict));
+        return respond::denied(request, application, identity, &again, Reason::of_denial(&verdict));
     }
     let base = snapshot.team().url_of(host);
     let page = format!("{base}{}", to.as_str());
@@ -217,7 +217,7 @@ pub(super) async fn arrive(
     );
     match handover.url(access.seal(), &base) {
         Ok(url) => answer::redirect(StatusCode::FOUND, &url),
-        Err(_) => respond::internal(request.id),
+        Err(_) => respond::internal(request),
     }
 }
 

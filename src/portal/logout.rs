@@ -32,7 +32,7 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
     match intent(access, request, &logins) {
         Intent::SignOut => {}
         Intent::Ask => {
-            let Ok(csrf) = access.seal().seal(PURPOSE, &nonce.as_str()) else { return respond::internal(request.id) };
+            let Ok(csrf) = access.seal().seal(PURPOSE, &nonce.as_str()) else { return respond::internal(request) };
             let action = wanted.map_or_else(|| request.path.clone(), |to| with_return_to(&request.path, &to));
             let page = LogoutConfirm { action: &action, csrf: &csrf, request_id: &request.id.to_string() };
             return answer::page(page.page());
@@ -44,7 +44,7 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
     // One of several logins was planted by another host. Which one cannot be known, so none of them stays.
     for SignedIn { nonce, email, user, .. } in &logins {
         if access.end_sessions(*nonce, user, request.now).await.is_err() {
-            return respond::unavailable(request.id);
+            return respond::unavailable(request);
         }
         access.remember_sign_out(user, request.now);
         access.logged_out(email.as_ref(), user, request);
@@ -96,7 +96,9 @@ fn way_to_provider(access: &Access, leave: &Leave, request: &PortalRequest) -> O
     let sealed = access.seal().seal(LEAVE, leave).ok()?;
     let href = format!("{}{}/logged-out?leave={sealed}", services.team_url, Endpoint::PREFIX);
     let back = Some(Link { href: &href, label: &label });
-    Some(answer::page(LoggedOut { also_at: None, back, request_id: &request.id.to_string() }.page()))
+    Some(answer::page(
+        LoggedOut { also_at: None, back, switch_account: None, request_id: &request.id.to_string() }.page(),
+    ))
 }
 
 /// The provider ends its session and sends the browser to [`logged_out`].
@@ -127,7 +129,7 @@ pub(super) async fn logged_out(access: &Access, request: &PortalRequest) -> Resp
     let to = to.and_then(|to| Landing::parse(&to, &request.host, &access.snapshot()));
     let back = to.as_ref().map(|to| Link { href: to.as_str(), label: "Continue" });
     let also_at = left.as_ref().map(|left| left.provider.as_str());
-    answer::page(LoggedOut { also_at, back, request_id: &request.id.to_string() }.page())
+    answer::page(LoggedOut { also_at, back, switch_account: None, request_id: &request.id.to_string() }.page())
 }
 
 enum Intent {
@@ -206,7 +208,9 @@ fn signed_out(access: &Access, request: &PortalRequest, wanted: Option<Landing>)
                 _ if request.on_team => None,
                 _ => Some(Link { href: &front, label: "Back to the application" }),
             };
-            answer::page(LoggedOut { also_at: None, back, request_id: &request.id.to_string() }.page())
+            answer::page(
+                LoggedOut { also_at: None, back, switch_account: None, request_id: &request.id.to_string() }.page(),
+            )
         }
     };
     forget_cookies(&snapshot, request, response.headers_mut());

@@ -18,6 +18,7 @@ mod bad_days;
 mod cases;
 mod configuration;
 mod countries;
+mod dead_ends;
 mod edge;
 mod endpoints;
 mod evaluation;

@@ -18,6 +18,7 @@ use crate::model::{Reason, RequestId, RequestView, UnixTime};
 use crate::observe::audit::{Event, Kind, Outcome};
 use crate::observe::metrics::{self, metrics};
 use crate::policy;
+use crate::portal::pages::ErrorPage;
 use crate::portal::{self, PortalRequest, answer};
 
 /// The Access check, for a `ProxyHttp` of one's own.
@@ -189,16 +190,16 @@ impl AccessFilter {
                     Some(body) => {
                         request.body = body;
                         let answered = self.access.handle(*request).await;
-                        answered.unwrap_or_else(|| respond::refused(Reason::Internal, style, id))
+                        answered.unwrap_or_else(|| self.refused(Reason::Internal, style, id))
                     }
-                    None => respond::refused(Reason::BodyTooLarge, style, id),
+                    None => self.refused(Reason::BodyTooLarge, style, id),
                 };
                 (response, id)
             }
             // There is none after the loop.
             Next::Resolve(_) => {
                 let id = RequestId::random();
-                (respond::refused(Reason::Internal, style(session), id), id)
+                (self.refused(Reason::Internal, style(session), id), id)
             }
         };
         respond::send(session, response, id).await?;
@@ -229,6 +230,16 @@ impl AccessFilter {
         let tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
         let secure = tls || !ctx.plain_http;
         upstream::edit(request, permit, ctx.client, secure, ctx.id)
+    }
+
+    /// Returns the answer to a refused request, with the team's support.
+    pub(super) fn refused(&self, reason: Reason, style: Style, id: RequestId) -> Response<Bytes> {
+        respond::refused(reason, style, id, self.access.running().team())
+    }
+
+    /// Returns the answer that tells of an error, with the team's support.
+    pub(super) fn told(&self, page: ErrorPage<'_>, style: Style) -> Response<Bytes> {
+        respond::told(page, style, self.access.running().team())
     }
 
     /// Refuses after all what was let through: counts and tells it under the id that the request has, or a new one.
@@ -264,7 +275,7 @@ impl AccessFilter {
                     ..Event::new(Kind::Access, Outcome::Refused, id)
                 };
                 refused.emit();
-                return Next::Respond(respond::refused(reason, style(session), id), id);
+                return Next::Respond(self.refused(reason, style(session), id), id);
             }
         };
         let snapshot = self.access.running();
@@ -282,6 +293,7 @@ impl AccessFilter {
                 client,
                 body: Bytes::new(),
                 id: RequestId::random(),
+                support: snapshot.team().support.clone(),
                 now,
             })),
             Decision::Preflight(application) => {
@@ -316,7 +328,7 @@ impl AccessFilter {
             Ok(rewritten) => Next::Forward(Admitted { permit, plain_http, rewritten, id }),
             Err(reason) => {
                 let id = id.unwrap_or_else(RequestId::random);
-                Next::Respond(respond::refused(reason, Style::of(request), id), id)
+                Next::Respond(self.refused(reason, Style::of(request), id), id)
             }
         }
     }
@@ -340,25 +352,25 @@ impl AccessFilter {
             Decision::Deny(refusal) => {
                 record(snapshot, metrics::Decision::Deny, Outcome::Refused, &refusal, request, id);
                 let login = login_again(snapshot, &refusal, request, now);
-                respond::denied(&refusal, &login, request, id)
+                respond::denied(&refusal, &login, request, snapshot.team(), id)
             }
             Decision::Unavailable(refusal) => {
                 record(snapshot, metrics::Decision::Unavailable, Outcome::Unavailable, &refusal, request, id);
-                respond::refused(refusal.reason, style, id)
+                respond::unavailable(refusal.reason, request, snapshot.team(), id)
             }
             Decision::Refuse(reason) => {
                 metrics().request(metrics::Decision::Deny, Some(reason));
                 Event { reason: Some(reason.id()), ..event(snapshot, Outcome::Refused, request, id) }.emit();
-                respond::refused(reason, style, id)
+                self.refused(reason, style, id)
             }
             // What is not there after it was to be learned cannot be.
             Decision::Resolve(_) => {
                 metrics().request(metrics::Decision::Unavailable, Some(Reason::IdentityUnavailable));
                 Event { reason: Some("unresolved"), ..event(snapshot, Outcome::Unavailable, request, id) }.emit();
-                respond::refused(Reason::IdentityUnavailable, style, id)
+                respond::unavailable(Reason::IdentityUnavailable, request, snapshot.team(), id)
             }
             Decision::Forward(_) | Decision::Preflight(_) | Decision::Handle { .. } => {
-                respond::refused(Reason::Internal, style, id)
+                self.refused(Reason::Internal, style, id)
             }
         }
     }
