@@ -36,6 +36,7 @@ mod okta;
 mod okta_sessions;
 mod programs;
 mod proxying;
+mod reasons;
 mod refusals;
 mod review;
 mod saml;
