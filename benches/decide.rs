@@ -264,6 +264,7 @@ impl World {
             port: None,
             plain_http: false,
             leeway: 60,
+            support: None,
         };
         let aud = Aud::derive(&[HOST]);
         let application = ApplicationSettings {

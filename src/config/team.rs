@@ -4,7 +4,7 @@ use url::Url;
 
 use super::reader::{Item, Place, Reader, Table};
 use super::server::{Insecure, Listen};
-use crate::model::{Authority, Host};
+use crate::model::{Authority, Host, Support};
 
 /// The team: the host where people log in, which is also the issuer of every token (`[team]`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Team {
     pub certs_url: Option<Url>,
     /// How far clocks may differ; 60 s by default, at most 300 s.
     pub clock_leeway: Duration,
+    /// Whom users can ask for help, on every page that refuses or fails.
+    pub support: Option<Support>,
     /// How old the keys may be while they cannot be fetched; 24 h by default, from 5 min to 7 days.
     pub jwks_max_stale: Duration,
 }
@@ -52,6 +54,8 @@ impl Team {
         let session_duration = table.duration("session_duration", hours(24), minutes(15)..=hours(720));
         let certs_url = table.item("certs_url").and_then(|item| certs_url(&item, insecure));
         let clock_leeway = table.duration("clock_leeway", minutes(1), Duration::ZERO..=minutes(5));
+        let support_text = table.label("support_text");
+        let support_url = table.item("support_url").and_then(|item| item.parse(Support::parse_url));
         let jwks_max_stale = table.duration("jwks_max_stale", hours(24), minutes(5)..=hours(168));
         let ((domain, port), place) = domain?;
         let team = Self {
@@ -62,6 +66,7 @@ impl Team {
             session_duration,
             certs_url,
             clock_leeway,
+            support: Support::new(support_text, support_url),
             jwks_max_stale,
         };
         Some((team, place))

@@ -25,7 +25,7 @@ use crate::policy::Truth;
 use crate::portal::{self, PortalRequest};
 use crate::session::Presented;
 use crate::store::{Revocation, Revoked, Store, StoreError};
-use crate::token::{Claims, KeyError, KeySet, Kind, UnverifiedToken};
+use crate::token::{Claims, KeyError, KeySet, Kind, Outlook, UnverifiedToken};
 
 /// The living whole behind a front: what the engine reads, and everything that waits.
 pub struct Access {
@@ -91,6 +91,24 @@ pub(crate) struct Login {
     pub(crate) nonce: IdentityNonce,
     pub(crate) identity: Arc<Identity>,
     pub(super) expires: UnixTime,
+}
+
+/// The organisation session that a browser shows on the team domain.
+#[derive(Debug)]
+pub(crate) enum Organisation {
+    /// None.
+    Nobody,
+    /// Of one login.
+    SignedIn(Login),
+    /// Of two logins: another host of the domain may have set one of the cookies, so neither is used.
+    Conflict,
+}
+
+/// The valid tokens among a request's cookies.
+struct Tokens<'a> {
+    valid: Vec<(&'a str, Claims)>,
+    /// Whether there were more than are checked.
+    too_many: bool,
 }
 
 /// Whose session a browser has.
@@ -300,64 +318,102 @@ impl Access {
         headers: &HeaderMap,
         now: UnixTime,
     ) -> Result<Option<Login>, StoreError> {
+        Ok(match self.organisation(headers, now).await? {
+            Organisation::SignedIn(login) => Some(login),
+            Organisation::Nobody | Organisation::Conflict => None,
+        })
+    }
+
+    /// Returns whose organisation session a browser has on the team domain.
+    ///
+    /// # Errors
+    /// If the store does not answer, or has not for too long.
+    pub(crate) async fn organisation(&self, headers: &HeaderMap, now: UnixTime) -> Result<Organisation, StoreError> {
         if !self.known.revocations_are_good(now) {
             return Err(StoreError::Stale);
         }
         let snapshot = self.snapshot();
         let ours = organisation_aud(&snapshot);
         let is_ours = |claims: &Claims| claims.kind == Kind::Org && claims.aud.iter().any(|a| *a == *ours.as_str());
-        let tokens = self.tokens(&snapshot, headers, now).await?;
-        for (_, claims) in tokens.into_iter().filter(|(_, claims)| is_ours(claims)) {
+        let Tokens { valid, too_many } = self.tokens(&snapshot, headers, is_ours, now).await?;
+        let mut found: Option<Login> = None;
+        for (_, claims) in valid {
             let Some(nonce) = claims.identity_nonce.as_deref().and_then(|n| IdentityNonce::parse(n).ok()) else {
                 continue;
             };
             let Some(identity) = self.identity(nonce, now).await? else { continue };
             let expires = identity.ends_by(claims.exp);
-            if now < expires {
-                return Ok(Some(Login { nonce, identity, expires }));
+            if now >= expires {
+                continue;
+            }
+            match &mut found {
+                None => found = Some(Login { nonce, identity, expires }),
+                Some(login) if login.nonce == nonce => login.expires = login.expires.max(expires),
+                Some(_) => return Ok(Organisation::Conflict),
             }
         }
-        Ok(None)
+        Ok(match found {
+            _ if too_many => Organisation::Conflict,
+            Some(login) => Organisation::SignedIn(login),
+            None => Organisation::Nobody,
+        })
     }
 
-    /// The session that a browser has on this host, for logouts and `get-identity`.
+    /// Returns the logins that a browser has a session of on this host, each once: one, unless another host of the domain set
+    /// a cookie for this one.
     ///
     /// # Errors
-    /// If the store does not answer, and without it nothing is known of a revocation.
-    pub(crate) async fn signed_in(&self, request: &PortalRequest) -> Result<Option<SignedIn>, StoreError> {
+    /// If a revocation can be decided only with the login's record, and the store does not answer.
+    pub(crate) async fn signed_in(&self, request: &PortalRequest) -> Result<Vec<SignedIn>, StoreError> {
         let snapshot = self.snapshot();
-        let tokens = self.tokens(&snapshot, &request.headers, request.now).await?;
-        Ok(tokens.into_iter().find_map(|(token, claims)| {
-            let nonce = claims.identity_nonce.as_deref().and_then(|n| IdentityNonce::parse(n).ok())?;
+        let Tokens { valid, .. } = self.tokens(&snapshot, &request.headers, |_| true, request.now).await?;
+        let mut logins: Vec<SignedIn> = Vec::new();
+        for (token, claims) in valid {
+            let nonce = claims.identity_nonce.as_deref().and_then(|n| IdentityNonce::parse(n).ok());
+            let Some(nonce) = nonce.filter(|nonce| logins.iter().all(|login| login.nonce != *nonce)) else { continue };
             let email = claims.email.and_then(|email| Email::parse(&email).ok());
             let (user, issued, expires) = (UserId(claims.sub.into()), claims.iat, claims.exp);
-            Some(SignedIn { nonce, email, user, issued, expires, token: Secret::new(token) })
-        }))
+            logins.push(SignedIn { nonce, email, user, issued, expires, token: Secret::new(token) });
+        }
+        Ok(logins)
     }
 
-    /// Every good token among a request's cookies that was not revoked, with its claims.
+    /// Returns every valid token among a request's cookies that was not revoked and fits, with its claims.
     async fn tokens<'a>(
         &self,
         snapshot: &Snapshot,
         headers: &'a HeaderMap,
+        fits: impl Fn(&Claims) -> bool,
         now: UnixTime,
-    ) -> Result<Vec<(&'a str, Claims)>, StoreError> {
+    ) -> Result<Tokens<'a>, StoreError> {
         let keys = self.known.keys(snapshot.issuer()).filter(|keys| now < keys.good_until);
-        let presented = cookie::values(headers, cookie::AUTHORIZATION).take(MAX_COOKIES);
+        let keys = keys.as_ref().and_then(|keys| keys.keys.as_ref());
+        // As the engine does it: a signature is checked once, and only where it can make a difference.
+        let mut checked: Vec<&str> = Vec::new();
+        let mut too_many = false;
+        let presented = cookie::values(headers, cookie::AUTHORIZATION);
         let verified = presented.filter_map(|token| {
-            let keys = keys.as_ref()?.keys.as_ref()?;
-            let verified = UnverifiedToken::parse(token).ok()?;
-            let verified = verified.verify(keys, snapshot.issuer(), now, snapshot.team().leeway).ok()?;
+            let (keys, unverified) = (keys?, UnverifiedToken::parse(token).ok()?);
+            let open = unverified.outlook(keys, snapshot.issuer(), &fits, now) == Outlook::Open;
+            if !open || checked.contains(&token) {
+                return None;
+            }
+            if checked.len() == MAX_COOKIES {
+                too_many = true;
+                return None;
+            }
+            checked.push(token);
+            let verified = unverified.verify(keys, snapshot.issuer(), now, snapshot.team().leeway).ok()?;
             Some((token, verified.into_claims()))
         });
         let verified: Vec<_> = verified.collect();
-        let mut good = Vec::with_capacity(verified.len());
+        let mut valid = Vec::with_capacity(verified.len());
         for (token, claims) in verified {
             if !self.is_revoked(&claims, now).await? {
-                good.push((token, claims));
+                valid.push((token, claims));
             }
         }
-        Ok(good)
+        Ok(Tokens { valid, too_many })
     }
 
     /// Returns `true` if a revocation covers the token. The record of its login is read only if that depends on it.
@@ -443,5 +499,6 @@ impl std::fmt::Debug for Access {
 pub(super) const LONGEST_LIVED: Duration = Duration::from_secs(61 * 24 * 3600);
 const ASKING: Duration = Duration::from_secs(60);
 const MAX_ASKED_ABOUT: u64 = 1_000_000;
-const MAX_COOKIES: usize = 4;
+/// How many signatures one request can have checked.
+const MAX_COOKIES: usize = 32;
 const RETRY_IDENTITY: Duration = Duration::from_secs(2);

@@ -112,6 +112,7 @@ pub fn snapshot(
         port: config.team.port,
         plain_http: config.team.plain_http,
         leeway: config.team.clock_leeway.as_secs(),
+        support: config.team.support.clone().map(Arc::new),
     };
     let sent = sent_headers(config);
     let applications = config.applications.iter().map(|a| application(config, a, origins(a), &sent)).collect();

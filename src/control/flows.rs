@@ -8,13 +8,14 @@ use moka::sync::Cache;
 use super::Access;
 #[cfg(feature = "saml")]
 use crate::login::State;
-#[cfg(feature = "saml")]
-use crate::model::UnixTime;
+use crate::model::{UnixTime, UserId};
 
 #[derive(Debug)]
 pub(super) struct Flows {
     /// Flows and hand-overs that were used, for as long as they could be used again.
     used: Cache<String, ()>,
+    /// When users signed out last, for as long as it may explain a session that is gone.
+    signed_out: Cache<UserId, UnixTime>,
     /// What logins are for whose provider brings back no more than the name of the flow. A convenience: each browser has it
     /// too, unless it lost its cookie.
     #[cfg(feature = "saml")]
@@ -34,6 +35,7 @@ impl Flows {
             .max_capacity(MAX_BEGUN_BYTES);
         Self {
             used: used.eviction_policy(EvictionPolicy::lru()).build(),
+            signed_out: Cache::builder().time_to_live(SIGNED_OUT_FOR).max_capacity(MAX_SIGNED_OUT).build(),
             #[cfg(feature = "saml")]
             begun: begun.eviction_policy(EvictionPolicy::lru()).build(),
             #[cfg(feature = "saml")]
@@ -46,6 +48,16 @@ impl Access {
     /// Uses something up; false where it was used before.
     pub(crate) fn use_up(&self, id: &str) -> bool {
         self.flows.used.entry_by_ref(id).or_insert(()).is_fresh()
+    }
+
+    /// Remembers that a user signed out, so that the next login is not taken for one of a loop.
+    pub(crate) fn remember_sign_out(&self, user: &UserId, now: UnixTime) {
+        self.flows.signed_out.insert(user.clone(), now);
+    }
+
+    /// Returns when the user signed out last, if it was in the last minute and at this process.
+    pub(crate) fn signed_out(&self, user: &UserId) -> Option<UnixTime> {
+        self.flows.signed_out.get(user)
     }
 
     pub(crate) fn is_used_up(&self, id: &str) -> bool {
@@ -80,6 +92,9 @@ impl Access {
 /// Longer than any flow or hand-over lives.
 const USED_FOR: Duration = Duration::from_secs(1800);
 const MAX_USED: u64 = 1_000_000;
+/// Longer than logins count as a loop.
+const SIGNED_OUT_FOR: Duration = Duration::from_secs(60);
+const MAX_SIGNED_OUT: u64 = 100_000;
 #[cfg(feature = "saml")]
 const MAX_BEGUN_BYTES: u64 = 16 << 20;
 #[cfg(feature = "saml")]

@@ -77,7 +77,7 @@ impl Access {
         metrics().login(Login::Success, silent(via));
         let login = known(self, Kind::Login, Outcome::Allowed, application, identity, request);
         let shadow = counted_shadow(verdict, application);
-        Event { via: Some(via), identity: self.told(identity), shadow, ..login }.emit();
+        Event { via: Some(via), identity: self.told_by(via, identity), shadow, ..login }.emit();
     }
 
     /// A login that the provider or its answers ended. The operator gets the whole chain under the request id of the page.
@@ -118,6 +118,12 @@ impl Access {
         of(application, failed).emit();
         let chain = crate::model::chain(failure);
         let idp = idp.map(|idp| &*idp.0);
+        // There is nothing to do about a user who cancels.
+        if failure.may_be_cancelled() {
+            let (reason, error) = (failure.id(), chain);
+            tracing::info!(request_id = %request.id, reason, idp, error, "a login was cancelled, or refused without a reason");
+            return;
+        }
         let hint = failure.advice();
         tracing::warn!(request_id = %request.id, reason = failure.id(), idp, error = chain, hint, "a login failed");
     }
@@ -134,7 +140,7 @@ impl Access {
         of(application, Event { reason: Some(reason), ..event(self, Kind::Login, Outcome::Refused, request) }).emit();
     }
 
-    /// Somebody is known and the policies do not let them in: the end of their login, and a refusal like any other.
+    /// Logs that the policies do not let a user in at the end of a login.
     pub(crate) fn denied_at_login(
         &self,
         verdict: &Verdict,
@@ -149,7 +155,9 @@ impl Access {
             reason: Some(reason),
             policy: verdict.policy.and_then(|place| application.policy(place)).map(|(name, _)| name),
             shadow: counted_shadow(verdict, application),
-            ..known(self, Kind::Access, Outcome::Refused, application, identity, request)
+            via: Some(via),
+            identity: self.told_by(via, identity),
+            ..known(self, Kind::Login, Outcome::Refused, application, identity, request)
         };
         if reason == Reason::IdentityIncomplete.id() && application.misses_groups(identity) {
             let services = self.services();
@@ -158,8 +166,6 @@ impl Access {
             let error = "no groups are known of this person, and the policies ask for them";
             tracing::warn!(request_id = %request.id, reason, idp, error, hint, "a login could not be decided");
         }
-        // First who they are, then what they were denied: whoever replays the log reads it in that order.
-        Event { event: Kind::Login, via: Some(via), identity: self.told(identity), ..denied }.emit();
         denied.emit();
     }
 
@@ -193,6 +199,11 @@ impl Access {
             ..Event::new(Kind::Logout, Outcome::Allowed, RequestId::random())
         };
         event.emit();
+    }
+
+    /// Groups and claims are those of the login. Other applications that the team's session opens would only repeat them.
+    fn told_by<'a>(&self, via: Via, identity: &'a Identity) -> Option<&'a Identity> {
+        self.told(identity).filter(|_| via == Via::Provider)
     }
 
     fn told<'a>(&self, identity: &'a Identity) -> Option<&'a Identity> {

@@ -3,10 +3,12 @@
 //! Decides which bytes of a `Cookie` header are the value of a cookie (RFC 6265 §4.2.1 and nothing cleverer: no quotes, no
 //! attributes). Trusts nothing in them. Never finds a cookie by searching for text, only by its whole name.
 
+mod expire;
 mod find;
 mod seal;
 mod set;
 
+pub use expire::expire_everywhere;
 pub use find::{octets, values, without};
 pub use seal::{SealError, SealingKey};
 pub use set::{SameSite, SetCookie};
@@ -20,7 +22,11 @@ pub const BINDING: &str = "CF_Binding";
 /// Binds one login flow to the browser, on the team domain: the prefix, followed by the flow's id.
 pub const FLOW_PREFIX: &str = "__Host-CF_Session_";
 
+/// Marks a browser whose cookies were just expired because they came from two logins.
+pub const CONFLICT: &str = "__Host-CF_Conflict";
+
 /// Whether a cookie is ours and no origin's business.
 pub fn is_ours(name: &str) -> bool {
-    matches!(name, AUTHORIZATION | APP_SESSION | BINDING | "CF_Session" | "CF_Device") || name.starts_with(FLOW_PREFIX)
+    matches!(name, AUTHORIZATION | APP_SESSION | BINDING | CONFLICT | "CF_Session" | "CF_Device")
+        || name.starts_with(FLOW_PREFIX)
 }

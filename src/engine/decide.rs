@@ -3,9 +3,10 @@ use std::sync::Arc;
 use http::Method;
 
 use super::challenge::is_preflight;
-use super::credential::presented;
 use super::programs::Learnt;
-use super::{Application, Challenge, Decision, IdentityState, Need, Permit, Program, Refusal, Snapshot, Style};
+use super::{
+    Application, Challenge, Decision, IdentityState, Need, Permit, Program, Refusal, Snapshot, Style, credential,
+};
 use crate::model::{CleanPath, IdentityNonce, PathError, Reason, RequestView, Secret, UnixTime};
 use crate::policy::{Facts, First, Outcome, Truth, Verdict};
 use crate::route::Endpoint;
@@ -14,8 +15,8 @@ use crate::token::{TokenError, UnverifiedToken};
 
 /// Decides what should happen to a request, from what is known right now.
 ///
-/// On [`Decision::Resolve`] the caller awaits the control path and asks again, once for each kind of [`Need`]; what it still
-/// needs then is treated as [`Decision::Unavailable`].
+/// On [`Decision::Resolve`] the caller awaits the control path and calls again, once for each [`Need`]; a need that comes a
+/// second time is treated as [`Decision::Unavailable`].
 pub fn decide(snapshot: &Snapshot, request: &RequestView<'_>, now: UnixTime) -> Decision {
     let application = match place(snapshot, request) {
         Ok(application) => application,
@@ -42,7 +43,7 @@ pub fn decide(snapshot: &Snapshot, request: &RequestView<'_>, now: UnixTime) -> 
     if let Some((reason, program)) = learnt.refusal() {
         return Decision::Deny(Refusal { program, shadow, ..Refusal::new(reason, application) });
     }
-    let session = match session(snapshot, application, request, now) {
+    let session = match credential::session(snapshot, application, request.headers, now) {
         Ok(session) => session,
         Err(Missing::Need(need)) => return Decision::Resolve(need),
         Err(Missing::Unavailable(reason)) => {
@@ -202,6 +203,7 @@ fn permit(
 }
 
 /// Why a request has no session.
+#[derive(Clone)]
 pub(super) enum Missing {
     /// Something must be learned first.
     Need(Need),
@@ -212,7 +214,17 @@ pub(super) enum Missing {
 }
 
 impl Missing {
-    /// Of several credentials that are no good, which tells the most: what may yet turn out good, then what once was.
+    /// Returns the more informative of two reasons.
+    pub(super) fn or(self, other: Self) -> Self {
+        if other.weight() > self.weight() { other } else { self }
+    }
+
+    /// Returns `true` if the credential may be a valid one.
+    pub(super) const fn may_be_a_session(&self) -> bool {
+        matches!(self, Self::Need(_) | Self::Unavailable(_))
+    }
+
+    /// Ranks reasons: what may yet turn out valid, then what once was.
     const fn weight(&self) -> u8 {
         match self {
             Self::Need(_) => 5,
@@ -225,35 +237,33 @@ impl Missing {
     }
 }
 
-/// The session of the first credential that is good for the application.
-fn session(
-    snapshot: &Snapshot,
-    application: &Arc<Application>,
-    request: &RequestView<'_>,
-    now: UnixTime,
-) -> Result<Arc<Session>, Missing> {
-    let mut missing = Missing::Because(Reason::NoSession);
-    for token in presented(request.headers) {
-        match session_of(snapshot, std::iter::once(application), token, now) {
-            Ok((session, _)) => return Ok(session),
-            Err(reason) if reason.weight() > missing.weight() => missing = reason,
-            Err(_) => {}
-        }
-    }
-    Err(missing)
-}
-
 /// The session that a token is at one of these applications, and at which.
 pub(super) fn session_of<'a>(
     snapshot: &Snapshot,
-    mut applications: impl Iterator<Item = &'a Arc<Application>> + Clone,
+    applications: impl Iterator<Item = &'a Arc<Application>> + Clone,
     token: &[u8],
     now: UnixTime,
 ) -> Result<(Arc<Session>, &'a Arc<Application>), Missing> {
+    judged(snapshot, applications, token, remembered(snapshot, token), now)
+}
+
+/// Returns the session of a token that this node verified before, with the keys that count now.
+pub(super) fn remembered(snapshot: &Snapshot, token: &[u8]) -> Option<Arc<Session>> {
+    snapshot.known().session(token).filter(|session| session.was_verified_with(snapshot.keys().key_set()))
+}
+
+/// The same as [`session_of`], after a look at what is remembered.
+pub(super) fn judged<'a>(
+    snapshot: &Snapshot,
+    mut applications: impl Iterator<Item = &'a Arc<Application>> + Clone,
+    token: &[u8],
+    remembered: Option<Arc<Session>>,
+    now: UnixTime,
+) -> Result<(Arc<Session>, &'a Arc<Application>), Missing> {
     let known = snapshot.known();
-    let session = match known.session(token) {
-        Some(session) if session.was_verified_with(snapshot.keys().key_set()) => session,
-        _ => first_sight(snapshot, applications.clone(), token, now)?,
+    let session = match remembered {
+        Some(session) => session,
+        None => first_sight(snapshot, applications.clone(), token, now)?,
     };
     if session.has_expired(now) {
         known.forget(token);

@@ -31,7 +31,7 @@ pub enum Decision {
         /// Whether on the team domain.
         on_team: bool,
     },
-    /// Something that this node has not seen yet. Learn it, then ask again, once for each kind.
+    /// Something that this node has not seen yet. Learn it, then call again, once for each need.
     Resolve(Need),
 }
 

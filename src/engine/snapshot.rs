@@ -7,7 +7,7 @@ use super::asks::Asks;
 use super::known::Issuer;
 use super::programs::ServiceTokens;
 use super::{Application, ApplicationSettings, Authority, Known};
-use crate::model::{Aud, Host, ServiceToken};
+use crate::model::{Aud, Host, ServiceToken, Support};
 use crate::policy::{AccessGroup, Countries, Country, Facts, First, List, PolicySet, UnknownName, Verdict, Who};
 use crate::route::Router;
 use crate::session::{Context, Revocations};
@@ -25,6 +25,8 @@ pub struct Team {
     pub plain_http: bool,
     /// Seconds of difference between clocks that are forgiven.
     pub leeway: u64,
+    /// Whom users can ask for help.
+    pub support: Option<Arc<Support>>,
 }
 
 impl Team {

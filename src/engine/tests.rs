@@ -15,6 +15,8 @@ use crate::token::SigningKey;
 mod cases;
 #[path = "tests/changes.rs"]
 mod changes;
+#[path = "tests/cookies.rs"]
+mod cookies;
 #[path = "tests/programs.rs"]
 mod programs;
 #[path = "tests/property.rs"]

@@ -376,14 +376,25 @@ impl LoginFailure {
         }
     }
 
+    /// Returns `true` if the provider's refusal may be the user's own choice: it says so, or gives no other reason. Providers
+    /// have one code (`access_denied`) for a user who cancels and for one who may not.
+    pub fn may_be_cancelled(&self) -> bool {
+        let Self::ProviderError { error, description } = self else { return false };
+        let said = description.as_deref().unwrap_or_default().to_ascii_lowercase();
+        error == "access_denied" && (said.is_empty() || CANCELLED.iter().any(|words| said.contains(words)))
+    }
+
     /// One sentence for the person.
     pub fn sentence(&self) -> &'static str {
         match self {
             Self::Groups(_) => "Failed to fetch user/group information from the identity provider",
             Self::Email(EmailFailure::Unverified) => "Your identity provider has not verified your e-mail address.",
             Self::Email(_) => "Your identity provider gave no usable e-mail address.",
+            Self::ProviderError { .. } if self.may_be_cancelled() => {
+                "The sign-in was cancelled, or your identity provider refused it."
+            }
             Self::ProviderError { error, .. } if error == "access_denied" => {
-                "Your identity provider refused the login."
+                "Your identity provider refused the login. You may not be assigned to this application there."
             }
             #[cfg(feature = "saml")]
             Self::Saml(SamlError::Status { .. }) => "Your identity provider refused the login.",
@@ -473,6 +484,10 @@ impl fmt::Display for Endpoint {
         })
     }
 }
+
+/// What Okta, Entra, Auth0, Keycloak and others write when a user cancels or does not consent.
+const CANCELLED: [&str; 7] =
+    ["cancel", "abort", "declin", "resource owner", "user denied", "user has denied", "did not authorize"];
 
 const SKEW: &str = "The clocks of this service and of the identity provider differ too much.";
 /// Beyond this an ID token is old or forged rather than told by another clock, in seconds.

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderValue};
 use subtle::ConstantTimeEq as _;
 
 use crate::cookie::{self, SameSite, SetCookie};
-use crate::model::{Aud, UnixTime, fill_random, hex};
+use crate::model::{Aud, Reason, UnixTime, fill_random, hex};
 
 /// The cookie that binds a login to the browser that began it, on the application's host: `n` and 16 hexadecimal digits.
 ///
@@ -63,16 +63,33 @@ impl AppSession {
         self.hash().as_bytes().ct_eq(hash.as_bytes()).into()
     }
 
-    /// One login more for that application, completed now.
+    /// Returns `true` if a request brings this cookie more than once, with different ids. Only another host of the domain
+    /// can have set the second one.
+    pub(crate) fn is_ambiguous(headers: &HeaderMap) -> bool {
+        let mut all = cookie::values(headers, cookie::APP_SESSION).filter_map(Self::parse);
+        all.next().is_some_and(|first| all.any(|other| other.id != first.id))
+    }
+
+    /// One login more for that application, completed now. A login after the user signed out is the first one again.
     #[must_use]
-    pub(crate) fn completed(&self, aud: &Aud, now: UnixTime) -> Self {
-        let rounds = if self.is_recent(aud, now) { self.rounds.saturating_add(1) } else { 1 };
+    pub(crate) fn completed(&self, aud: &Aud, signed_out: Option<UnixTime>, now: UnixTime) -> Self {
+        let counts = self.is_recent(aud, now) && signed_out.is_none_or(|at| at < self.at);
+        let rounds = if counts { self.rounds.saturating_add(1) } else { 1 };
         Self { id: self.id.clone(), rounds, at: now, aud: beginning(aud).to_owned() }
     }
 
+    /// The same without the count: the user signed out.
+    #[must_use]
+    pub(crate) fn restarted(&self) -> Self {
+        Self { id: self.id.clone(), rounds: 0, at: UnixTime(0), aud: String::new() }
+    }
+
     /// Whether so many logins for that application were just completed that another one would change nothing.
-    pub(crate) fn loops(&self, aud: &Aud, now: UnixTime) -> bool {
-        self.rounds >= MAX_ROUNDS && self.is_recent(aud, now)
+    pub(crate) fn loops(&self, aud: &Aud, refused: Reason, now: UnixTime) -> bool {
+        // A revoked session came back, so its cookie is not lost. Usually the user signed out elsewhere, after logins in
+        // several tabs.
+        let most = if refused == Reason::SessionRevoked { MAX_ROUNDS_REVOKED } else { MAX_ROUNDS };
+        self.rounds >= most && self.is_recent(aud, now)
     }
 
     fn is_recent(&self, aud: &Aud, now: UnixTime) -> bool {
@@ -106,27 +123,67 @@ const AUD_DIGITS: usize = 8;
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// The third login in a row is one too many.
 const MAX_ROUNDS: u32 = 2;
+const MAX_ROUNDS_REVOKED: u32 = 5;
 const LOOP_WINDOW: Duration = Duration::from_secs(15);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const LOST: Reason = Reason::NoSession;
+
     #[test]
     fn two_completed_logins_in_a_row_and_no_session_is_a_loop() {
         let fresh = AppSession::random();
         let (now, aud) = (UnixTime(1000), Aud::derive(&["a"]));
         assert_eq!(AppSession::parse(&fresh.id), Some(fresh.clone()));
-        let once = fresh.completed(&aud, now);
-        let twice = once.completed(&aud, UnixTime(1002));
-        assert!(!fresh.loops(&aud, now) && !once.loops(&aud, now) && twice.loops(&aud, UnixTime(1004)));
-        assert!(!twice.loops(&aud, UnixTime(1100)), "a while later it may be tried again");
-        assert!(!twice.loops(&Aud::derive(&["b"]), UnixTime(1004)), "another application on the host is no round");
-        assert!(!twice.completed(&aud, UnixTime(1100)).loops(&aud, UnixTime(1100)));
+        let once = fresh.completed(&aud, None, now);
+        let twice = once.completed(&aud, None, UnixTime(1002));
+        let loops = |session: &AppSession, at| session.loops(&aud, LOST, UnixTime(at));
+        assert!(!loops(&fresh, 1000) && !loops(&once, 1000) && loops(&twice, 1004));
+        assert!(!loops(&twice, 1100), "a while later it may be tried again");
+        assert!(
+            !twice.loops(&Aud::derive(&["b"]), LOST, UnixTime(1004)),
+            "another application on the host is no round"
+        );
+        assert!(!loops(&twice.completed(&aud, None, UnixTime(1100)), 1100));
         assert!(fresh.has_hash(&twice.hash()));
         let header = twice.to_header(now).unwrap();
         let value = header.to_str().unwrap().split([';', '=']).nth(1).unwrap().to_owned();
         assert_eq!(AppSession::parse(&value), Some(twice));
+    }
+
+    #[test]
+    fn a_logout_restarts_the_count() {
+        let (fresh, aud) = (AppSession::random(), Aud::derive(&["a"]));
+        let once = fresh.completed(&aud, None, UnixTime(1000));
+        let again = once.completed(&aud, Some(UnixTime(1003)), UnixTime(1005));
+        assert!(!again.loops(&aud, LOST, UnixTime(1005)), "the user signed out in between");
+        let lost = again.completed(&aud, Some(UnixTime(1003)), UnixTime(1007));
+        assert!(lost.loops(&aud, LOST, UnixTime(1007)), "an earlier logout does not excuse every login after it");
+        assert!(!lost.restarted().loops(&aud, LOST, UnixTime(1007)) && lost.restarted().id == fresh.id);
+    }
+
+    #[test]
+    fn a_revoked_session_is_a_loop_later_than_a_lost_cookie() {
+        let aud = Aud::derive(&["a"]);
+        let rounds = |n: u64| (0..n).fold(AppSession::random(), |s, i| s.completed(&aud, None, UnixTime(1000 + i)));
+        let now = UnixTime(1006);
+        assert!(rounds(2).loops(&aud, LOST, now) && !rounds(3).loops(&aud, Reason::SessionRevoked, now));
+        assert!(rounds(6).loops(&aud, Reason::SessionRevoked, now));
+    }
+
+    #[test]
+    fn two_cookies_with_different_ids_are_ambiguous() {
+        let (one, other) = (AppSession::random(), AppSession::random());
+        let counted = one.completed(&Aud::derive(&["a"]), None, UnixTime(1000)).to_header(UnixTime(1000)).unwrap();
+        let counted = counted.to_str().unwrap().split([';', '=']).nth(1).unwrap().to_owned();
+        let is_ambiguous = |values: &[&str]| {
+            let line = values.iter().map(|v| format!("CF_AppSession={v}")).collect::<Vec<_>>().join("; ");
+            AppSession::is_ambiguous(&[(http::header::COOKIE, line.parse().unwrap())].into_iter().collect())
+        };
+        assert!(is_ambiguous(&[&one.id, &other.id]) && is_ambiguous(&["junk", &counted, &one.id, &other.id]));
+        assert!(!is_ambiguous(&[]) && !is_ambiguous(&[&one.id]) && !is_ambiguous(&[&one.id, "junk", &counted]));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::json;
 
-use super::{AppSession, LOGGED_OUT, ReturnTo};
+use super::{AppSession, Conflict, LOGGED_OUT, ReturnTo};
 use crate::engine::{Application, Challenge, Style, Team};
 use crate::model::{Reason, RequestId, RequestView, UnixTime};
 use crate::portal::answer::{self, redirect};
@@ -25,20 +25,34 @@ pub(crate) fn respond(
         Some(query) => format!("{}?{query}", request.path.as_str()),
         None => request.path.as_str().to_owned(),
     };
+    let conflict = Conflict { cookie: crate::cookie::AUTHORIZATION, host, path: request.path.as_str(), now };
+    let conflict = (challenge.reason == Reason::SessionConflict).then_some(conflict);
+    if let Some(conflict) = conflict
+        && challenge.style == Style::Redirect
+        && conflict.came_back(request.headers)
+    {
+        let url = format!("{}{}", team.url_of(host), ReturnTo::parse(&here).as_str());
+        let mut response = conflict.page(&url, team.support.as_deref(), id);
+        // The next login begins with a click, so it is not one of a loop.
+        let counted = AppSession::of(request.headers).map(|session| session.restarted());
+        if let Some(cookie) = counted.and_then(|session| session.to_header(now)) {
+            response.headers_mut().append(header::SET_COOKIE, cookie);
+        }
+        return response;
+    }
     let mut response = match challenge.style {
         // Back to the provider at once would end a logout as a login.
         Style::Redirect if request.query == Some(LOGGED_OUT) && is_signed_out(challenge.reason) => {
             let url = login_url(team, application, host, &ReturnTo::parse(request.path.as_str()), None, now);
             let back = format!("{}{}", team.url_of(host), request.path.as_str());
-            let back = Link { href: &back, label: "Back to the application" };
-            with_login(
-                answer::page(LoggedOut { also_at: None, back: Some(back), request_id: &id.to_string() }.page()),
-                &url,
-            )
+            let back = Some(Link { href: &back, label: "Back to the application" });
+            let (switch, id) = (format!("{url}&switch=1"), id.to_string());
+            let page = LoggedOut { also_at: None, back, switch_account: Some(&switch), request_id: &id };
+            with_login(answer::page(page.page()), &url)
         }
         Style::Redirect => {
             let session = AppSession::of(request.headers).unwrap_or_else(AppSession::random);
-            if session.loops(application.aud(), now) {
+            if conflict.is_none() && session.loops(application.aud(), challenge.reason, now) {
                 return match challenge.reason {
                     Reason::NoSession => loop_page(team, application, host, &here, id),
                     // What came back is no cookie that was lost.
@@ -82,6 +96,12 @@ pub(crate) fn respond(
         }
         Style::Grpc => answer::grpc(StatusCode::UNAUTHORIZED, "login required"),
     };
+    if let Some(conflict) = conflict {
+        conflict.expire(response.headers_mut());
+        if challenge.style == Style::Redirect {
+            conflict.mark(response.headers_mut());
+        }
+    }
     if response.status().is_redirection() || response.status() == StatusCode::UNAUTHORIZED {
         name_metadata(response.headers_mut(), team, host, request.path.as_str());
     }
@@ -181,6 +201,7 @@ fn loop_page(team: &Team, application: &Application, host: &str, here: &str, id:
         cookie: crate::cookie::AUTHORIZATION,
         causes: &causes,
         start_again: Some(&url),
+        support: team.support.as_deref(),
         reason: Some("login_loop"),
         request_id: &id.to_string(),
     };
@@ -205,5 +226,6 @@ fn not_accepted(
     );
     let url = format!("{}{}", team.url_of(host), ReturnTo::parse(here).as_str());
     let id = id.to_string();
-    answer::page(ErrorPage::session_not_accepted(&url, &id).with_reason(REASON).page())
+    let page = ErrorPage::session_not_accepted(&url, &id).with_reason(REASON);
+    answer::page(page.with_support(team.support.as_deref()).page())
 }

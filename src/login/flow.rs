@@ -127,7 +127,8 @@ impl FlowCookies {
         let lines = headers.get_all(header::COOKIE).into_iter().filter_map(|line| line.to_str().ok());
         let ours = lines.flat_map(|line| line.split(';')).filter_map(|pair| {
             let (name, value) = pair.trim().split_once('=')?;
-            let id = name.strip_prefix(FLOW_PREFIX)?;
+            // Others are not ours, and a name comes back in the answer.
+            let id = name.strip_prefix(FLOW_PREFIX).filter(|id| is_flow(id))?;
             let began =
                 key.open::<Flow<serde::de::IgnoredAny>>(&purpose(id), value).map_or(UnixTime(0), |flow| flow.began);
             Some((began, name.to_owned()))
@@ -143,10 +144,11 @@ impl FlowCookies {
         self.0.len() >= MAX_FLOWS - 1
     }
 
-    /// Removals that leave room for one more.
+    /// Removals that leave room for one more. Of more than a browser gets from us only some are removed: the answer must stay
+    /// small.
     pub(crate) fn make_room(&self, now: UnixTime) -> impl Iterator<Item = HeaderValue> {
         let surplus = (self.0.len() + 1).saturating_sub(MAX_FLOWS);
-        self.0.iter().take(surplus).filter_map(move |(_, name)| removal(name, now))
+        self.0.iter().take(surplus.min(MAX_REMOVALS)).filter_map(move |(_, name)| removal(name, now))
     }
 
     /// The removal of one.
@@ -178,6 +180,11 @@ fn fingerprint(state: &str) -> String {
     hex(digest.as_ref().get(..16).unwrap_or_default())
 }
 
+/// Returns `true` for an id as [`State::new`] makes them.
+pub(crate) fn is_flow(id: &str) -> bool {
+    id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 fn purpose(id: &str) -> String {
     format!("flow {id}")
 }
@@ -191,6 +198,7 @@ const LIFETIME: Duration = Duration::from_secs(600);
 const COOKIE_LIFETIME: Duration = Duration::from_secs(900);
 /// More would not fit into what servers on the way take as one header.
 const MAX_FLOWS: usize = 5;
+const MAX_REMOVALS: usize = 10;
 
 #[cfg(test)]
 mod tests {
@@ -252,8 +260,18 @@ mod tests {
         assert!(removed(4).is_empty());
         assert_eq!(removed(5), [cookies[4].0.flow.clone()]);
         assert_eq!(removed(7), [cookies[6].0.flow.clone(), cookies[5].0.flow.clone(), cookies[4].0.flow.clone()]);
-        let garbage: HeaderMap = [(header::COOKIE, HeaderValue::from_static("__Host-CF_Session_a=x; __Host-CF_Session_b=; c=1; __Host-CF_Session_c=1; __Host-CF_Session_d=1; __Host-CF_Session_e=1"))].into_iter().collect();
-        assert_eq!(FlowCookies::of(&garbage, &key()).make_room(NOW).count(), 1);
+        let removals = |line: &str| {
+            let jar = [(header::COOKIE, HeaderValue::try_from(line).unwrap())].into_iter().collect();
+            FlowCookies::of(&jar, &key()).make_room(NOW).map(|removal| removal.len()).collect::<Vec<_>>()
+        };
+        let garbage = |n: usize| (0..n).map(|i| format!("__Host-CF_Session_{i:016x}=x; c=1; ")).collect::<String>();
+        assert_eq!(removals(&garbage(5)).len(), 1);
+        assert!(
+            removals(&garbage(1_500)).iter().sum::<usize>() < 2_048,
+            "53 KB of invented cookies get a small answer"
+        );
+        assert!(removals("__Host-CF_Session_a=x; ".repeat(400).as_str()).is_empty(), "names that are not ours");
+        assert!(removals(&format!("__Host-CF_Session_{}=x; ", "a".repeat(9_000)).repeat(6)).is_empty());
         let all: usize =
             cookies.iter().take(5).map(|c| c.2.to_str().unwrap().split(';').next().unwrap().len() + 2).sum();
         assert!(all < 4096, "{all} bytes");

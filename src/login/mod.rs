@@ -7,6 +7,7 @@
 
 mod app_session;
 mod challenge;
+mod conflict;
 mod flow;
 mod handover;
 mod return_to;
@@ -14,6 +15,9 @@ mod test_link;
 
 pub(crate) use app_session::AppSession;
 pub(crate) use challenge::{login_url, respond};
+pub(crate) use conflict::Conflict;
+#[cfg(feature = "saml")]
+pub(crate) use flow::is_flow;
 pub(crate) use flow::{Flow, FlowCookies, State};
 pub(crate) use handover::{Handover, Terms};
 pub(crate) use return_to::{Landing, ReturnTo};

@@ -14,6 +14,7 @@ mod reason;
 mod request;
 mod secret;
 mod service_token;
+mod support;
 mod time;
 
 pub use causes::{causes, chain};
@@ -32,4 +33,5 @@ pub use reason::Reason;
 pub use request::RequestView;
 pub use secret::Secret;
 pub use service_token::{ClientId, SecretDigest, ServiceToken};
+pub use support::Support;
 pub use time::UnixTime;

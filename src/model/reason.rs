@@ -28,6 +28,8 @@ pub enum Reason {
     SessionRevoked,
     /// The credential is not one of ours, is not for this application, or was tampered with.
     SessionInvalid,
+    /// Cookies of different logins came together, each with a valid token for this application: neither is used.
+    SessionConflict,
     /// The service token's id or secret is wrong, one of the two is missing, or one of them stands twice.
     ServiceTokenInvalid,
     /// The service token is right, and its time is over.
@@ -71,6 +73,7 @@ impl Reason {
             Self::SessionExpired => "session_expired",
             Self::SessionRevoked => "session_revoked",
             Self::SessionInvalid => "session_invalid",
+            Self::SessionConflict => "session_conflict",
             Self::ServiceTokenInvalid => "service_token_invalid",
             Self::ServiceTokenExpired => "service_token_expired",
             Self::ServiceTokenDisabled => "service_token_disabled",

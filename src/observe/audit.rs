@@ -15,6 +15,9 @@ use crate::policy::Country;
 /// The `tracing` target of all audit events.
 pub const TARGET: &str = "portcullis::audit";
 
+/// The fields whose text is JSON. The standalone proxy's log has them as lists and objects.
+pub(crate) const JSON_FIELDS: [&str; 4] = ["groups", "amr", "claims", "listeners"];
+
 /// What happened. Facts that are not known stay away from the event.
 #[derive(Clone, Copy, Debug)]
 pub struct Event<'a> {
@@ -44,8 +47,8 @@ pub struct Event<'a> {
     pub idp: Option<&'a IdpId>,
     /// How a login came to know the person.
     pub via: Option<Via>,
-    /// What policies see of the person: told as `groups`, `amr` and `claims`, each JSON in a text, where they are known and
-    /// not too long. What services said of them stays away: their addresses may hold what nobody else should know.
+    /// What policies see of the person: logged as `groups`, `amr` and `claims` ([`JSON_FIELDS`]), if they are known and not
+    /// too long. What services said of them stays away: their addresses may hold what nobody else should know.
     pub identity: Option<&'a Identity>,
     /// The policy that decided, by its name.
     pub policy: Option<&'a str>,

@@ -3,6 +3,8 @@
 //! Decides the format and what is left out. Trusts `PORTCULLIS_LOG`. Never makes a request wait for whoever reads the log:
 //! lines go through a bounded queue to one thread, and where it is full they are dropped and counted.
 
+mod json;
+
 use std::env::VarError;
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -101,7 +103,7 @@ where
     let quiet = FilterFn::new(|meta| meta.target().starts_with("portcullis") || *meta.level() <= tracing::Level::INFO);
     match format {
         Format::Json => {
-            let layer = layer.json().flatten_event(true).with_current_span(false).with_span_list(false);
+            let layer = layer.event_format(json::Json);
             Box::new(Registry::default().with(filter).with(quiet).with(layer))
         }
         Format::Text => Box::new(Registry::default().with(filter).with(quiet).with(layer)),

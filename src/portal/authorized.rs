@@ -10,8 +10,8 @@ use super::{PortalRequest, answer, respond};
 use crate::control::Access;
 use crate::cookie::{self, SameSite, SetCookie};
 use crate::engine::Snapshot;
-use crate::login::{self, AppSession, Handover, ReturnTo};
-use crate::model::{Aud, UnixTime};
+use crate::login::{self, AppSession, Conflict, Handover, ReturnTo};
+use crate::model::{Aud, Reason, UnixTime};
 use crate::observe::metrics::Login as Outcome;
 
 /// `authorized` on an application's host: the hand-over arrives and becomes the application's session.
@@ -20,6 +20,9 @@ pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Resp
     let snapshot = access.snapshot();
     let (nonce, state) =
         (request.parameter("nonce").unwrap_or_default(), request.parameter("state").unwrap_or_default());
+    if AppSession::is_ambiguous(&request.headers) {
+        return conflict(access, &snapshot, (&nonce, &state), request);
+    }
     let session = AppSession::of(&request.headers);
     let app_session = session.as_ref().map_or("", AppSession::id);
     let claim = Claim { nonce: &nonce, state: &state, app_session, host: &request.host };
@@ -44,7 +47,7 @@ pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Resp
             let application = snapshot.application(&aud).filter(|a| a.settings().domain.covers_host(&request.host));
             let Some(application) = application else {
                 access.login_refused("handover_invalid", Outcome::Invalid, None, request);
-                return respond::bad_request(id, "handover_invalid");
+                return respond::bad_request(request, "handover_invalid");
             };
             let front = ReturnTo::parse("/");
             let login = login::login_url(snapshot.team(), application, &request.host, &front, Some(&session), now);
@@ -55,21 +58,21 @@ pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Resp
             let path = to.as_str().split('?').next().unwrap_or_default();
             let application = snapshot.router().find(&request.host, path).and_then(|i| snapshot.applications().get(i));
             access.login_refused("login_expired", Outcome::Invalid, application.map(AsRef::as_ref), request);
-            return respond::expired(id, Some(&page(&snapshot, request, &to)));
+            return respond::expired(request, Some(&page(&snapshot, request, &to)));
         }
         Err(Refused::Unavailable) => {
             access.login_unavailable(None, None, request);
-            return respond::unavailable(id);
+            return respond::unavailable(request);
         }
         Err(Refused::Invalid) => {
             access.login_refused("handover_invalid", Outcome::Invalid, None, request);
-            return respond::bad_request(id, "handover_invalid");
+            return respond::bad_request(request, "handover_invalid");
         }
     };
     let application = snapshot.application(&granted.aud);
     let Some(application) = application.filter(|a| a.settings().domain.covers_host(&request.host)) else {
         access.login_refused("handover_invalid", Outcome::Invalid, None, request);
-        return respond::bad_request(id, "handover_invalid");
+        return respond::bad_request(request, "handover_invalid");
     };
     let attributes = application.settings().cookie;
     let cookie = SetCookie {
@@ -91,7 +94,7 @@ pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Resp
     };
     let headers = response.headers_mut();
     // A login that cannot be kept must not begin a loop.
-    match (cookie.fits(), cookie.to_header(), session.completed(&granted.aud, now).to_header(now)) {
+    match (cookie.fits(), cookie.to_header(), session.completed(&granted.aud, granted.signed_out, now).to_header(now)) {
         (true, Some(cookie), Some(session)) => {
             headers.append(header::SET_COOKIE, cookie);
             headers.append(header::SET_COOKIE, session);
@@ -99,9 +102,31 @@ pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Resp
         _ => {
             let bytes = granted.token.len();
             tracing::error!(application = %name, request_id = %id, bytes, "the session does not fit into a cookie");
-            return respond::internal(id);
+            return respond::internal(request);
         }
     }
+    response
+}
+
+/// Expires both cookies of a browser that shows two, and begins a login anew. Either of them may bind the hand-over to somebody
+/// else's login, which another host of the domain planted together with the cookie.
+fn conflict(
+    access: &Access,
+    snapshot: &Snapshot,
+    (nonce, state): (&str, &str),
+    request: &PortalRequest,
+) -> Response<Bytes> {
+    let handover = Handover::open(access.seal(), nonce, state, request.now).ok();
+    let to = handover.filter(|handover| handover.host == request.host).map(|handover| handover.to);
+    let page = page(snapshot, request, &to.unwrap_or_else(|| ReturnTo::parse("/")));
+    let conflict = Conflict { cookie: cookie::APP_SESSION, host: &request.host, path: &request.path, now: request.now };
+    access.login_refused(Reason::SessionConflict.id(), Outcome::Invalid, None, request);
+    if conflict.came_back(&request.headers) {
+        return conflict.page(&page, request.support.as_deref(), request.id);
+    }
+    let mut response = answer::redirect(StatusCode::FOUND, &page);
+    conflict.expire(response.headers_mut());
+    conflict.mark(response.headers_mut());
     response
 }
 
@@ -120,8 +145,10 @@ pub(super) async fn redeemed(access: &Access, request: &PortalRequest) -> Respon
         answer::json(status, &json!({"error": error, "redirect_url": to.map(ReturnTo::as_str)}))
     };
     match redeem(access, &claim, request.now).await {
-        Ok(Granted { aud, to, token, expires }) => {
-            let granted = json!({"aud": aud.as_str(), "redirect_url": to.as_str(), "token": token, "expires": expires});
+        Ok(Granted { aud, to, token, expires, signed_out }) => {
+            let granted = json!({
+                "aud": aud.as_str(), "redirect_url": to.as_str(), "token": token, "expires": expires, "signed_out": signed_out,
+            });
             answer::json(StatusCode::OK, &granted)
         }
         Err(Refused::Used(to)) => refused(StatusCode::CONFLICT, "used", Some(&to)),
@@ -163,6 +190,9 @@ pub(crate) struct Granted {
     pub(crate) to: ReturnTo,
     pub(crate) token: String,
     pub(crate) expires: UnixTime,
+    /// When the user signed out last, if that was a moment ago.
+    #[serde(default)]
+    pub(crate) signed_out: Option<UnixTime>,
 }
 
 /// Why it is worth nothing.
@@ -199,7 +229,9 @@ async fn redeem(access: &Access, claim: &Claim<'_>, now: UnixTime) -> Result<Gra
     }
     let token = access.application_token(application, nonce, handover.made(), handover.session_expires, now).await;
     let token = token.map_err(|_| Refused::Unavailable)?.ok_or_else(|| Refused::Over(handover.to.clone()))?;
-    Ok(Granted { aud: handover.aud, to: handover.to, token, expires: handover.session_expires })
+    let identity = access.identity(nonce, now).await.ok().flatten();
+    let signed_out = identity.and_then(|identity| access.signed_out(&identity.user));
+    Ok(Granted { aud: handover.aud, to: handover.to, token, expires: handover.session_expires, signed_out })
 }
 
 fn page(snapshot: &Snapshot, request: &PortalRequest, to: &ReturnTo) -> String {
@@ -215,6 +247,7 @@ fn cookie_missing(snapshot: &Snapshot, request: &PortalRequest) -> Response<Byte
         cookie: cookie::APP_SESSION,
         causes: &causes,
         start_again: Some(&page(snapshot, request, &ReturnTo::parse("/"))),
+        support: request.support.as_deref(),
         reason: Some("app_session_missing"),
         request_id: &request.id.to_string(),
     };

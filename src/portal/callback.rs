@@ -20,9 +20,9 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
     let sealed = request.parameter("state").unwrap_or_default();
     let Ok(state) = State::open(access.seal(), &sealed) else {
         access.login_refused("login_state", Outcome::Invalid, None, request);
-        return respond::bad_request(request.id, "login_state");
+        return respond::bad_request(request, "login_state");
     };
-    let Some(errand) = Errand::of(&snapshot, &state) else { return respond::not_found(request.id) };
+    let Some(errand) = Errand::of(&snapshot, &state) else { return respond::not_found(request) };
     let flow = Flow::<Pending>::of(&request.headers, access.seal(), &state.flow, &sealed);
     // A flow is over when its time is, or when it was used: one call of the provider, however often the browser comes.
     let flow = match flow {
@@ -90,7 +90,7 @@ async fn arrived(
         }
         Err(NoLogin::Store) => return errand.unavailable(access, Some(&idp), request),
     };
-    let Some(cookie) = access.organisation_cookie(&login, request.now) else { return respond::internal(request.id) };
+    let Some(cookie) = access.organisation_cookie(&login, request.now) else { return respond::internal(request) };
     let mut response = match destination {
         Some(destination) => arrive(access, snapshot, destination, &login, Via::Provider, request).await,
         None => refresh::refreshed(access, &login, request),
@@ -144,7 +144,7 @@ pub(super) async fn late(
     }
     if !lost {
         access.login_refused("login_expired", Outcome::Invalid, errand.application(), request);
-        return respond::expired(request.id, again.as_deref());
+        return respond::expired(request, again.as_deref());
     }
     lost_cookie(access, errand.application(), &state.flow, again.as_deref(), request)
 }
@@ -162,6 +162,7 @@ pub(super) fn lost_cookie(
         cookie: &format!("{FLOW_PREFIX}{flow}"),
         causes: &[LostCookie::Blocked, LostCookie::TooMany, LostCookie::HostChanged],
         start_again: again,
+        support: request.support.as_deref(),
         reason: Some("flow_cookie_missing"),
         request_id: &request.id.to_string(),
     };

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::Response;
 
 use super::login::{self, Destination};
+use super::respond::WaysOn;
 use super::{PortalRequest, idp_test, refresh, respond};
 use crate::control::{Access, organisation_aud};
 use crate::engine::{Application, Snapshot};
@@ -64,7 +65,7 @@ impl Errand {
         if !matches!(self, Self::Test) {
             access.login_unavailable(idp, self.application(), request);
         }
-        respond::unavailable(request.id)
+        respond::unavailable(request)
     }
 
     /// Nobody was logged in.
@@ -78,6 +79,8 @@ impl Errand {
             return idp_test::failed(access, (failure, idp), request);
         }
         access.login_failed(failure, Some(idp), self.application(), request);
-        respond::failed(request.id, failure, self.again(access).as_deref())
+        let again = self.again(access);
+        let switch = self.application().and(again.as_ref()).map(|again| format!("{again}&switch=1"));
+        respond::failed(request, failure, WaysOn { again: again.as_deref(), switch: switch.as_deref() })
     }
 }

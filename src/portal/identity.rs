@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{PortalRequest, answer, respond};
 use crate::control::{Access, SignedIn};
 use crate::engine::Snapshot;
-use crate::model::{Aud, Identity};
+use crate::model::{Aud, Identity, Reason};
 
 /// `get-identity` (§2.4): who the browser's session says it is. Claims, never tokens, and only to this site's own pages.
 pub(super) async fn get_identity(access: &Access, request: &PortalRequest) -> Response<Bytes> {
@@ -15,8 +15,11 @@ pub(super) async fn get_identity(access: &Access, request: &PortalRequest) -> Re
     if !matches!(request.header("sec-fetch-site"), None | Some("same-origin" | "same-site" | "none")) {
         return refused(StatusCode::FORBIDDEN, "cross_site");
     }
-    let Ok(signed_in) = access.signed_in(request).await else { return respond::unavailable(request.id) };
-    let Some(SignedIn { nonce, issued, expires, token, .. }) = signed_in else {
+    let Ok(mut logins) = access.signed_in(request).await else { return respond::unavailable(request) };
+    if logins.len() > 1 {
+        return refused(StatusCode::UNAUTHORIZED, Reason::SessionConflict.id());
+    }
+    let Some(SignedIn { nonce, issued, expires, token, .. }) = logins.pop() else {
         return refused(StatusCode::UNAUTHORIZED, "no_session");
     };
     access.ask_about(nonce, expires);
@@ -24,7 +27,7 @@ pub(super) async fn get_identity(access: &Access, request: &PortalRequest) -> Re
     match access.identity(nonce, request.now).await {
         Ok(Some(identity)) => answer::json(StatusCode::OK, &document(&identity, &access.snapshot())),
         Ok(None) => refused(StatusCode::UNAUTHORIZED, "no_session"),
-        Err(_) => respond::unavailable(request.id),
+        Err(_) => respond::unavailable(request),
     }
 }
 

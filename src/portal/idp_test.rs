@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::errand::Errand;
 use super::pages::{ErrorPage, IdpTestFailed, IdpTestWorks};
-use super::{PortalRequest, answer, login};
+use super::{PortalRequest, answer, login, respond};
 use crate::control::{Access, organisation_aud};
 use crate::engine::Snapshot;
 use crate::idp::{Hints, LoginFailure, Profile, Provider};
@@ -26,7 +26,7 @@ pub(super) async fn test_idp(access: &Access, request: &PortalRequest) -> Respon
         let sentence = "Links to test an identity provider are good for ten minutes.";
         let page = ErrorPage::new(StatusCode::FORBIDDEN, "This link is not good, or not any more.", sentence, &id);
         let command = format!("Make another one with `portcullis idp test {}`.", idp.0);
-        return answer::page(page.with_hint(&command).with_reason("test_link").page());
+        return respond::shown(page.with_hint(&command).with_reason("test_link"), request);
     };
     let (aud, to) = (organisation_aud(&access.snapshot()), ReturnTo::parse(&request.path));
     let state = State::new(aud, request.host.clone(), to, None, request.now);

@@ -9,12 +9,14 @@ use serde::Deserialize;
 use super::errand::Errand;
 use super::pages::{Link, LoginChooser};
 use super::{PortalRequest, answer, respond};
-use crate::control::{Access, Login, Services};
+use crate::control::{Access, Login, Organisation, Services};
+use crate::cookie;
 use crate::engine::{Application, Snapshot};
 use crate::idp::{Hints, Prompt, Provider};
-use crate::login::{Flow, FlowCookies, Handover, ReturnTo, State, Terms};
+use crate::login::{Conflict, Flow, FlowCookies, Handover, ReturnTo, State, Terms};
 use crate::model::{Aud, Authority, IdpId, Reason};
 use crate::observe::audit::Via;
+use crate::observe::metrics;
 use crate::policy::{Fact, Facts, Outcome, Who};
 use crate::route::Endpoint;
 
@@ -31,28 +33,48 @@ pub(super) struct Destination {
 /// `login/<host>`: straight on where the team knows the browser already, otherwise to a provider.
 pub(super) async fn login(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let snapshot = access.snapshot();
-    let Some(mut destination) = destination(&snapshot, request) else { return respond::not_found(request.id) };
+    let Some(mut destination) = destination(&snapshot, request) else { return respond::not_found(request) };
     let switching = request.parameter("switch").is_some();
     // What the last login left open may be known to the provider by now, and the session here would say the same again.
     let anew = switching || request.parameter("anew").is_some();
-    let known = if anew { Ok(None) } else { access.organisation_session(&request.headers, request.now).await };
+    let known = if anew { Ok(Organisation::Nobody) } else { access.organisation(&request.headers, request.now).await };
     let mut response = match known {
-        Ok(Some(login)) if destination.application.allows_idp(&login.identity.idp.id) => {
+        Ok(Organisation::SignedIn(login)) if destination.application.allows_idp(&login.identity.idp.id) => {
             // Only the browser that a hand-over was made for learns which page it leads to.
             let handover = request.parameter("handover");
             let page = handover.and_then(|h| Handover::page(access.seal(), &h, &destination.host, login.nonce));
             destination.to = page.unwrap_or(destination.to);
             arrive(access, &snapshot, &destination, &login, Via::Session, request).await
         }
+        Ok(Organisation::Conflict) => conflict(access, &destination, request).await,
         Ok(_) => choose(access, &destination, request, switching).await,
         Err(_) => {
             access.login_unavailable(None, Some(&destination.application), request);
-            respond::unavailable(request.id)
+            respond::unavailable(request)
         }
     };
     if let Ok(host) = HeaderValue::try_from(&destination.host) {
         response.headers_mut().insert("cf-access-domain", host);
     }
+    response
+}
+
+/// Expires both organisation sessions of a browser that shows two, and begins a login.
+async fn conflict(access: &Access, destination: &Destination, request: &PortalRequest) -> Response<Bytes> {
+    let conflict =
+        Conflict { cookie: cookie::AUTHORIZATION, host: &request.host, path: &request.path, now: request.now };
+    if conflict.came_back(&request.headers) {
+        access.login_refused(
+            Reason::SessionConflict.id(),
+            metrics::Login::Invalid,
+            Some(&destination.application),
+            request,
+        );
+        return conflict.page(&again(&access.services(), destination), request.support.as_deref(), request.id);
+    }
+    let mut response = choose(access, destination, request, false).await;
+    conflict.expire(response.headers_mut());
+    conflict.mark(response.headers_mut());
     response
 }
 
@@ -71,7 +93,7 @@ async fn choose(
     let provider = match (chosen, allowed.as_slice()) {
         (Some(chosen), allowed) => match allowed.iter().find(|p| *p.id() == chosen) {
             Some(provider) => Some(*provider),
-            None => return respond::bad_request(request.id, "unknown_identity_provider"),
+            None => return respond::bad_request(request, "unknown_identity_provider"),
         },
         (None, [only]) if settings.auto_redirect_to_identity => Some(*only),
         _ => None,
@@ -128,14 +150,14 @@ pub(super) async fn send(
         let fresh = hints.prompt == Some(Prompt::Login);
         return super::saml::begin(access, saml, state, fresh, errand, request).await;
     }
-    let Ok(sealed) = state.seal(access.seal()) else { return respond::internal(request.id) };
+    let Ok(sealed) = state.seal(access.seal()) else { return respond::internal(request) };
     let begun = match provider.begin(&sealed, hints, request.now).await {
         Ok(begun) => begun,
         Err(failure) => return errand.failed(access, (&failure, provider.id()), request),
     };
     let flow = Flow::new(&sealed, begun.pending, request.now);
     let Some(cookie) = flow.to_cookie(access.seal(), &state.flow, request.now) else {
-        return respond::internal(request.id);
+        return respond::internal(request);
     };
     let mut response = answer::redirect(StatusCode::FOUND, begun.url.as_str());
     for removal in FlowCookies::of(&request.headers, access.seal()).make_room(request.now) {
@@ -157,7 +179,7 @@ pub(super) async fn arrive(
     let Destination { application, host, to, app_session } = destination;
     let Ok(identity) = &access.evaluated(application, login, request.id, request.now).await else {
         access.login_unavailable(Some(&login.identity.idp.id), Some(application), request);
-        return respond::unavailable(request.id);
+        return respond::unavailable(request);
     };
     // Whoever comes from a login opens a page, and is a browser: no program.
     let facts = Facts::new(request.client, &Method::GET, request.now, snapshot.countries());
@@ -171,7 +193,7 @@ pub(super) async fn arrive(
     if verdict.outcome == Outcome::Deny && !shows_there {
         access.denied_at_login(&verdict, application, identity, via, request);
         let again = again(&access.services(), destination);
-        return respond::denied(request.id, application, identity, &again, Reason::of_denial(&verdict));
+        return respond::denied(request, application, identity, &again, Reason::of_denial(&verdict));
     }
     let base = snapshot.team().url_of(host);
     let page = format!("{base}{}", to.as_str());
@@ -199,7 +221,7 @@ pub(super) async fn arrive(
     );
     match handover.url(access.seal(), &base) {
         Ok(url) => answer::redirect(StatusCode::FOUND, &url),
-        Err(_) => respond::internal(request.id),
+        Err(_) => respond::internal(request),
     }
 }
 

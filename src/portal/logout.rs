@@ -11,7 +11,7 @@ use crate::control::{Access, Services, SignedIn};
 use crate::cookie::{self, SameSite, SetCookie};
 use crate::engine::Snapshot;
 use crate::idp::Provider;
-use crate::login::{Landing, ReturnTo};
+use crate::login::{AppSession, Landing, ReturnTo};
 use crate::model::{IdentityNonce, IdpId, UnixTime};
 use crate::route::Endpoint;
 
@@ -20,11 +20,11 @@ use crate::route::Endpoint;
 pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let wanted = request.parameter("returnTo");
     let wanted = wanted.and_then(|to| Landing::parse(&to, &request.host, &access.snapshot()));
-    let Ok(signed_in) = access.signed_in(request).await else {
+    let Ok(logins) = access.signed_in(request).await else {
         access.logout_unavailable(None, request);
-        return respond::unavailable(request.id);
+        return respond::unavailable(request);
     };
-    let Some(session) = signed_in.filter(|_| access.services().remote.is_none()) else {
+    let Some(&SignedIn { nonce, .. }) = logins.first().filter(|_| access.services().remote.is_none()) else {
         // The cookie of an application on a path does not come here, and a team elsewhere ends its own sessions.
         return if request.on_team {
             signed_out(access, request, wanted)
@@ -32,11 +32,10 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
             to_the_team(access, request, wanted)
         };
     };
-    let SignedIn { nonce, ref email, ref user, .. } = session;
-    match intent(access, request, nonce) {
+    match intent(access, request, &logins) {
         Intent::SignOut => {}
         Intent::Ask => {
-            let Ok(csrf) = access.seal().seal(PURPOSE, &nonce.as_str()) else { return respond::internal(request.id) };
+            let Ok(csrf) = access.seal().seal(PURPOSE, &nonce.as_str()) else { return respond::internal(request) };
             let action = wanted.map_or_else(|| request.path.clone(), |to| with_return_to(&request.path, &to));
             let page = LogoutConfirm { action: &action, csrf: &csrf, request_id: &request.id.to_string() };
             return answer::page(page.page());
@@ -45,11 +44,15 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
     }
     // Whose session it was is known only as long as it lasts.
     let identity = access.identity(nonce, request.now).await.ok().flatten();
-    if access.end_sessions(nonce, user, request.now).await.is_err() {
-        access.logout_unavailable(Some(&session), request);
-        return respond::unavailable(request.id);
+    // One of several logins was planted by another host. Which one cannot be known, so none of them stays.
+    for login in &logins {
+        if access.end_sessions(login.nonce, &login.user, request.now).await.is_err() {
+            access.logout_unavailable(Some(login), request);
+            return respond::unavailable(request);
+        }
+        access.remember_sign_out(&login.user, request.now);
+        access.logged_out(login.email.as_ref(), &login.user, request);
     }
-    access.logged_out(email.as_ref(), user, request);
     if let Some(identity) = identity {
         let to = wanted.as_ref().map(|to| to.as_str().to_owned());
         let leave = Leave { nonce, idp: identity.idp.id.clone(), to, expires: request.now.after(LEAVE_WITHIN) };
@@ -97,7 +100,9 @@ fn way_to_provider(access: &Access, leave: &Leave, request: &PortalRequest) -> O
     let sealed = access.seal().seal(LEAVE, leave).ok()?;
     let href = format!("{}{}/logged-out?leave={sealed}", services.team_url, Endpoint::PREFIX);
     let back = Some(Link { href: &href, label: &label });
-    Some(answer::page(LoggedOut { also_at: None, back, request_id: &request.id.to_string() }.page()))
+    Some(answer::page(
+        LoggedOut { also_at: None, back, switch_account: None, request_id: &request.id.to_string() }.page(),
+    ))
 }
 
 /// The provider ends its session and sends the browser to [`logged_out`].
@@ -128,7 +133,7 @@ pub(super) async fn logged_out(access: &Access, request: &PortalRequest) -> Resp
     let to = to.and_then(|to| Landing::parse(&to, &request.host, &access.snapshot()));
     let back = to.as_ref().map(|to| Link { href: to.as_str(), label: "Continue" });
     let also_at = left.as_ref().map(|left| left.provider.as_str());
-    answer::page(LoggedOut { also_at, back, request_id: &request.id.to_string() }.page())
+    answer::page(LoggedOut { also_at, back, switch_account: None, request_id: &request.id.to_string() }.page())
 }
 
 enum Intent {
@@ -138,14 +143,14 @@ enum Intent {
 }
 
 /// A link on another site, or an image, must not sign anybody out (Fetch Metadata; clients without it are taken at their word).
-fn intent(access: &Access, request: &PortalRequest, nonce: IdentityNonce) -> Intent {
+fn intent(access: &Access, request: &PortalRequest, logins: &[SignedIn]) -> Intent {
     let site = request.header("sec-fetch-site");
     if request.method == Method::POST {
         let fields = url::form_urlencoded::parse(&request.body);
         let csrf = fields.into_iter().find(|(name, _)| name == "csrf").map(|(_, value)| value.into_owned());
         let ours = csrf
             .and_then(|csrf| access.seal().open::<String>(PURPOSE, &csrf).ok())
-            .is_some_and(|n| n == nonce.as_str());
+            .is_some_and(|n| logins.iter().any(|login| n == login.nonce.as_str()));
         return if ours && matches!(site, None | Some("same-origin")) { Intent::SignOut } else { Intent::Refuse };
     }
     match (site, request.header("sec-fetch-mode"), request.header("sec-fetch-dest")) {
@@ -207,7 +212,9 @@ fn signed_out(access: &Access, request: &PortalRequest, wanted: Option<Landing>)
                 _ if request.on_team => None,
                 _ => Some(Link { href: &front, label: "Back to the application" }),
             };
-            answer::page(LoggedOut { also_at: None, back, request_id: &request.id.to_string() }.page())
+            answer::page(
+                LoggedOut { also_at: None, back, switch_account: None, request_id: &request.id.to_string() }.page(),
+            )
         }
     };
     forget_cookies(&snapshot, request, response.headers_mut());
@@ -233,6 +240,11 @@ fn forget_cookies(snapshot: &Snapshot, request: &PortalRequest, headers: &mut He
         if let Some(removal) = cookie.to_removal() {
             headers.append(header::SET_COOKIE, removal);
         }
+    }
+    // The session that is missing from now on is not a lost cookie.
+    let counted = AppSession::of(&request.headers).filter(|_| !request.on_team);
+    if let Some(session) = counted.and_then(|session| session.restarted().to_header(request.now)) {
+        headers.append(header::SET_COOKIE, session);
     }
 }
 

@@ -20,13 +20,14 @@ mod saml;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use serde_json::json;
 
 use crate::control::Access;
-use crate::model::{RequestId, UnixTime};
+use crate::model::{RequestId, Support, UnixTime};
 use crate::route::Endpoint;
 
 /// A request to one of our own endpoints, taken out of the native one.
@@ -45,6 +46,8 @@ pub(crate) struct PortalRequest {
     /// Empty unless the method is POST; at most [`max_body`] bytes.
     pub(crate) body: Bytes,
     pub(crate) id: RequestId,
+    /// Whom pages name for help.
+    pub(crate) support: Option<Arc<Support>>,
     pub(crate) now: UnixTime,
 }
 
@@ -77,7 +80,7 @@ impl PortalRequest {
 
 /// Answers a request to one of our own endpoints.
 pub(crate) async fn handle(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    let Some(allowed) = methods(request.endpoint, request.on_team) else { return respond::not_found(request.id) };
+    let Some(allowed) = methods(request.endpoint, request.on_team) else { return respond::not_found(request) };
     #[cfg(feature = "saml")]
     let allowed = if request.endpoint == Endpoint::Callback && saml::is_here(access) { "GET, POST" } else { allowed };
     if !allowed.split(", ").any(|method| request.method == *method) {
@@ -95,7 +98,7 @@ pub(crate) async fn handle(access: &Access, request: &PortalRequest) -> Response
         #[cfg(feature = "saml")]
         Endpoint::PublicCert => saml::public_cert(access, request),
         #[cfg(not(feature = "saml"))]
-        Endpoint::SamlMetadata | Endpoint::PublicCert => respond::not_found(request.id),
+        Endpoint::SamlMetadata | Endpoint::PublicCert => respond::not_found(request),
         Endpoint::Authorized if request.on_team => authorized::redeemed(access, request).await,
         Endpoint::Authorized => authorized::authorized(access, request).await,
         Endpoint::Logout => logout::logout(access, request).await,
@@ -106,7 +109,7 @@ pub(crate) async fn handle(access: &Access, request: &PortalRequest) -> Response
         Endpoint::LoggedOut => logout::logged_out(access, request).await,
         Endpoint::ProtectedResource => protected_resource(access, request),
         Endpoint::Home => home::home(access, request).await,
-        Endpoint::Unknown => respond::not_found(request.id),
+        Endpoint::Unknown => respond::not_found(request),
     };
     // What was posted stays here (RFC 9110 15.4.4).
     if request.method == Method::POST && response.status() == StatusCode::FOUND {
@@ -145,7 +148,7 @@ fn protected_resource(access: &Access, request: &PortalRequest) -> Response<Byte
     let snapshot = access.snapshot();
     let page = request.path.strip_prefix(Endpoint::PROTECTED_RESOURCE).filter(|page| !page.is_empty()).unwrap_or("/");
     if snapshot.router().find(&request.host, page).is_none() {
-        return respond::not_found(request.id);
+        return respond::not_found(request);
     }
     let team = snapshot.team();
     let document = json!({
@@ -160,7 +163,7 @@ fn protected_resource(access: &Access, request: &PortalRequest) -> Response<Byte
 
 /// The public keys (§2.3), for everybody.
 fn certs(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    let Some(document) = access.jwks() else { return respond::unavailable(request.id) };
+    let Some(document) = access.jwks() else { return respond::unavailable(request) };
     let mut response = Response::new(document);
     for (name, value) in [
         (header::CONTENT_TYPE, "application/json"),

@@ -16,6 +16,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
+use crate::model::Support;
+
 pub(crate) use idp_test::{IdpTestFailed, IdpTestWorks};
 pub(crate) use session::{IdentityRefreshed, LoggedOut, LogoutConfirm};
 
@@ -111,6 +113,8 @@ pub(crate) struct Denied<'a> {
     pub(crate) groups_unknown: bool,
     /// Where to sign in as somebody else.
     pub(crate) switch_account: Option<&'a str>,
+    /// Whom to ask.
+    pub(crate) support: Option<&'a Support>,
     /// The reason id, as in the audit event.
     pub(crate) reason: Option<&'a str>,
     /// Names this request in the log.
@@ -138,6 +142,10 @@ pub(crate) struct ErrorPage<'a> {
     pub(crate) hint: Option<&'a str>,
     /// Where to try again.
     pub(crate) retry: Option<Link<'a>>,
+    /// Where to sign in with another account, if the account is what was refused: the main way on.
+    pub(crate) switch_account: Option<&'a str>,
+    /// Whom to ask.
+    pub(crate) support: Option<&'a Support>,
     /// The reason id, as in the audit event.
     pub(crate) reason: Option<&'a str>,
     /// Names this request in the log.
@@ -147,7 +155,8 @@ pub(crate) struct ErrorPage<'a> {
 impl<'a> ErrorPage<'a> {
     /// An error in the caller's own words.
     pub(crate) fn new(status: StatusCode, title: &'a str, sentence: &'a str, request_id: &'a str) -> Self {
-        Self { status, title, sentence, hint: None, retry: None, reason: None, request_id }
+        let (hint, retry, switch_account, support, reason) = (None, None, None, None, None);
+        Self { status, title, sentence, hint, retry, switch_account, support, reason, request_id }
     }
 
     /// 400: the request is malformed, or not one we can judge.
@@ -217,7 +226,7 @@ impl<'a> ErrorPage<'a> {
     pub(crate) fn internal(request_id: &'a str) -> Self {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
-            "Something went wrong",
+            "Something went wrong.",
             "A fault on our side stopped this request.",
             request_id,
         )
@@ -228,18 +237,18 @@ impl<'a> ErrorPage<'a> {
     pub(crate) fn upstream_unreachable(request_id: &'a str) -> Self {
         Self::new(
             StatusCode::BAD_GATEWAY,
-            "The application cannot be reached",
+            "The application cannot be reached.",
             "The server behind this address did not answer; your sign-in is not the problem.",
             request_id,
         )
-        .with_hint("Try again in a minute.")
+        .with_hint("Wait a minute, then try again.")
     }
 
     /// 503: every origin of the application fails its health check.
     pub(crate) fn upstream_unhealthy(request_id: &'a str) -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
-            "The application is down",
+            "The application is down.",
             "No server behind this address is working right now; your sign-in is not the problem.",
             request_id,
         )
@@ -250,7 +259,7 @@ impl<'a> ErrorPage<'a> {
     pub(crate) fn upstream_too_slow(request_id: &'a str) -> Self {
         Self::new(
             StatusCode::GATEWAY_TIMEOUT,
-            "The application took too long",
+            "The application took too long.",
             "The server behind this address did not answer in time; your sign-in is not the problem.",
             request_id,
         )
@@ -309,6 +318,16 @@ impl<'a> ErrorPage<'a> {
         Self { retry, ..self }
     }
 
+    /// Offers to sign in with another account.
+    pub(crate) fn with_switch(self, switch_account: Option<&'a str>) -> Self {
+        Self { switch_account, ..self }
+    }
+
+    /// Says whom to ask.
+    pub(crate) fn with_support(self, support: Option<&'a Support>) -> Self {
+        Self { support, ..self }
+    }
+
     /// Names the reason, as in the audit event.
     pub(crate) fn with_reason(self, reason: &'a str) -> Self {
         Self { reason: Some(reason), ..self }
@@ -330,6 +349,8 @@ pub(crate) struct LoginLoop<'a> {
     pub(crate) causes: &'a [LostCookie],
     /// Where to start the login anew.
     pub(crate) start_again: Option<&'a str>,
+    /// Whom to ask.
+    pub(crate) support: Option<&'a Support>,
     /// The reason id, as in the audit event.
     pub(crate) reason: Option<&'a str>,
     /// Names this request in the log.
@@ -338,6 +359,33 @@ pub(crate) struct LoginLoop<'a> {
 
 impl LoginLoop<'_> {
     /// 400 naming the cookie and the likely causes.
+    pub(crate) fn page(&self) -> Page {
+        render(StatusCode::BAD_REQUEST, self)
+    }
+}
+
+/// A login stopped because the browser keeps sending a cookie of two logins.
+#[derive(Debug, Clone, Template)]
+#[template(path = "cookie_conflict.html", config = "src/portal/askama.toml")]
+pub(crate) struct CookieConflict<'a> {
+    /// The name of the cookie.
+    pub(crate) cookie: &'a str,
+    /// The host that the browser sends it to.
+    pub(crate) host: &'a str,
+    /// The domain above, if other hosts of it can set cookies for this one.
+    pub(crate) domain: Option<&'a str>,
+    /// Where to start the login anew.
+    pub(crate) start_again: &'a str,
+    /// Whom to ask.
+    pub(crate) support: Option<&'a Support>,
+    /// The reason id, as in the log.
+    pub(crate) reason: &'a str,
+    /// Names this request in the log.
+    pub(crate) request_id: &'a str,
+}
+
+impl CookieConflict<'_> {
+    /// 400 naming the cookie, and the steps to be rid of it.
     pub(crate) fn page(&self) -> Page {
         render(StatusCode::BAD_REQUEST, self)
     }
@@ -459,6 +507,12 @@ const NO_STORE: &str = "private, max-age=0, no-store, no-cache, must-revalidate,
 const NO_GROUPS: &str = "Failed to fetch user/group information from the identity provider";
 
 const START_AGAIN: &str = "Start again";
+
+/// The button that sends the same request again.
+pub(crate) const TRY_AGAIN: &str = "Try again";
+
+/// The next step of a user whom the policies refuse.
+const ASK_FOR_ACCESS: &str = "To get access, ask your administrator. Name the application and the request id below.";
 
 /// Whom to ask.
 pub(crate) const TELL_THE_ADMINISTRATOR: &str = "If it keeps happening, give your administrator the request id below.";

@@ -15,7 +15,7 @@ pub(super) async fn refresh_identity(access: &Access, request: &PortalRequest) -
     let id = request.id.to_string();
     let Ok(session) = access.organisation_session(&request.headers, request.now).await else {
         access.login_unavailable(None, None, request);
-        return respond::unavailable(request.id);
+        return respond::unavailable(request);
     };
     let Some(session) = session else { return nobody(request) };
     if request.parameter("success").is_some() {
@@ -25,7 +25,7 @@ pub(super) async fn refresh_identity(access: &Access, request: &PortalRequest) -
     }
     let services = access.services();
     let provider = services.providers.iter().find(|provider| *provider.id() == session.identity.idp.id);
-    let Some(provider) = provider else { return respond::bad_request(request.id, "unknown_identity_provider") };
+    let Some(provider) = provider else { return respond::bad_request(request, "unknown_identity_provider") };
     let aud = organisation_aud(&access.snapshot());
     let state = State::new(aud, request.host.clone(), ReturnTo::parse(&path()), None, request.now);
     let hints = Hints { login_hint: Some(session.identity.email.as_str().to_owned()), ..Hints::default() };
@@ -37,7 +37,7 @@ pub(super) fn nobody(request: &PortalRequest) -> Response<Bytes> {
     let sentence =
         "Open one of your applications and sign in; then this page can bring what is known of you up to date.";
     let id = request.id.to_string();
-    answer::page(ErrorPage::new(StatusCode::UNAUTHORIZED, "You are not signed in.", sentence, &id).page())
+    respond::shown(ErrorPage::new(StatusCode::UNAUTHORIZED, "You are not signed in.", sentence, &id), request)
 }
 
 /// Back from the provider.

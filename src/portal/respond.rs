@@ -1,34 +1,44 @@
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
-use super::answer;
-use super::pages::{Denied, ErrorPage, Link, TELL_THE_ADMINISTRATOR};
+use super::pages::{Denied, ErrorPage, Link, TELL_THE_ADMINISTRATOR, TRY_AGAIN};
+use super::{PortalRequest, answer};
 use crate::idp::{Blame, LoginFailure};
-use crate::model::{Identity, Reason, RequestId};
+use crate::model::{Identity, Reason};
 
-pub(super) fn not_found(id: RequestId) -> Response<Bytes> {
-    answer::page(ErrorPage::application_not_found(&id.to_string()).page())
+pub(super) fn not_found(request: &PortalRequest) -> Response<Bytes> {
+    shown(ErrorPage::application_not_found(&request.id.to_string()), request)
 }
 
-pub(super) fn bad_request(id: RequestId, reason: &str) -> Response<Bytes> {
-    answer::page(ErrorPage::bad_request(&id.to_string()).with_reason(reason).page())
+pub(super) fn bad_request(request: &PortalRequest, reason: &str) -> Response<Bytes> {
+    shown(ErrorPage::bad_request(&request.id.to_string()).with_reason(reason), request)
 }
 
-pub(super) fn internal(id: RequestId) -> Response<Bytes> {
-    answer::page(ErrorPage::internal(&id.to_string()).page())
+pub(super) fn internal(request: &PortalRequest) -> Response<Bytes> {
+    shown(ErrorPage::internal(&request.id.to_string()), request)
 }
 
-pub(super) fn unavailable(id: RequestId) -> Response<Bytes> {
-    later(answer::page(ErrorPage::unavailable(&id.to_string()).page()))
+pub(super) fn unavailable(request: &PortalRequest) -> Response<Bytes> {
+    later(shown(ErrorPage::unavailable(&request.id.to_string()), request))
 }
 
-pub(super) fn expired(id: RequestId, again: Option<&str>) -> Response<Bytes> {
-    answer::page(ErrorPage::login_expired(again, &id.to_string()).with_reason("login_expired").page())
+pub(super) fn expired(request: &PortalRequest, again: Option<&str>) -> Response<Bytes> {
+    shown(ErrorPage::login_expired(again, &request.id.to_string()).with_reason("login_expired"), request)
+}
+
+/// Where a user whose login failed can go on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct WaysOn<'a> {
+    /// The same login from the beginning.
+    pub(super) again: Option<&'a str>,
+    /// A login at which the provider asks for the account once more: with its session alive it would give the same one.
+    pub(super) switch: Option<&'a str>,
 }
 
 /// The page of a login that failed: what to do about it is in the operator's log, under the same request id.
-pub(super) fn failed(id: RequestId, failure: &LoginFailure, again: Option<&str>) -> Response<Bytes> {
-    let id = id.to_string();
+pub(super) fn failed(request: &PortalRequest, failure: &LoginFailure, ways: WaysOn<'_>) -> Response<Bytes> {
+    let id = request.id.to_string();
+    let again = ways.again.map(|href| Link { href, label: TRY_AGAIN });
     let page = match (failure, failure.blame()) {
         (LoginFailure::Groups(_), _) => ErrorPage::groups_unavailable(&id),
         (_, Blame::Provider) => {
@@ -36,17 +46,18 @@ pub(super) fn failed(id: RequestId, failure: &LoginFailure, again: Option<&str>)
             let page = ErrorPage::new(StatusCode::SERVICE_UNAVAILABLE, title, failure.sentence(), &id);
             page.with_hint(TELL_THE_ADMINISTRATOR)
         }
-        (_, Blame::Person) => ErrorPage::new(StatusCode::FORBIDDEN, "Signing in failed.", failure.sentence(), &id),
+        (_, Blame::Person) => ErrorPage::new(StatusCode::FORBIDDEN, "Signing in failed.", failure.sentence(), &id)
+            .with_hint(TELL_THE_ADMINISTRATOR)
+            .with_switch(ways.switch),
         (_, Blame::Browser) => ErrorPage::new(StatusCode::BAD_REQUEST, "Signing in failed.", failure.sentence(), &id),
     };
-    let again = again.map(|href| Link { href, label: "Try again" });
-    let response = answer::page(page.with_retry(again).with_reason(failure.id()).page());
+    let response = shown(page.with_retry(again).with_reason(failure.id()), request);
     if response.status() == StatusCode::SERVICE_UNAVAILABLE { later(response) } else { response }
 }
 
 /// Somebody is known, and may not; `login` is the way to the same page by way of the login.
 pub(super) fn denied(
-    id: RequestId,
+    request: &PortalRequest,
     application: &crate::engine::Application,
     who: &Identity,
     login: &str,
@@ -60,12 +71,17 @@ pub(super) fn denied(
         undecided: anew.as_deref(),
         groups_unknown: application.misses_groups(who),
         switch_account: Some(&format!("{login}&switch=1")),
+        support: request.support.as_deref(),
         reason: Some(reason.id()),
-        request_id: &id.to_string(),
+        request_id: &request.id.to_string(),
     };
     let mut response = answer::page(page.page());
     response.extensions_mut().insert(reason);
     response
+}
+
+pub(super) fn shown(page: ErrorPage<'_>, request: &PortalRequest) -> Response<Bytes> {
+    answer::page(page.with_support(request.support.as_deref()).page())
 }
 
 fn later(mut response: Response<Bytes>) -> Response<Bytes> {

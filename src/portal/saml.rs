@@ -10,7 +10,7 @@ use super::pages::{SENDING_POLICY, SamlRequest};
 use super::{PortalRequest, answer, respond};
 use crate::control::Access;
 use crate::idp::{LoginFailure, Profile, Provider, Saml, SamlPending};
-use crate::login::{Flow, FlowCookies, State};
+use crate::login::{Flow, FlowCookies, State, is_flow};
 use crate::model::IdentityNonce;
 use crate::route::Endpoint;
 use crate::saml::{Message, SamlError};
@@ -56,7 +56,7 @@ pub(super) async fn begin(
     let id = state.flow.clone();
     let flow = Flow::new(&id, Kept { pending, state: state.shortened(), before }, request.now);
     let cookie = flow.to_cookie_for_forms(access.seal(), &id, request.now);
-    let Some(cookie) = cookie else { return respond::internal(request.id) };
+    let Some(cookie) = cookie else { return respond::internal(request) };
     let mut response = match message {
         Message::Redirect(url) => answer::redirect(StatusCode::FOUND, url.as_str()),
         Message::Post { action, saml_request, relay_state } => {
@@ -88,7 +88,7 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
     let Some(Form { saml_response, relay_state }) = form else {
         // Most of these are logins that began at the provider, by a tile there.
         access.login_failed(&LoginFailure::Saml(SamlError::Unsolicited), None, None, request);
-        return respond::failed(request.id, &LoginFailure::Saml(SamlError::Unsolicited), None);
+        return respond::failed(request, &LoginFailure::Saml(SamlError::Unsolicited), respond::WaysOn::default());
     };
     let flow = Flow::<Kept>::named(&request.headers, access.seal(), &relay_state);
     let state = access.begun(&relay_state).or_else(|| flow.as_ref().map(|flow| flow.pending.state.clone()));
@@ -96,7 +96,7 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
         let home = access.services().team_url.clone();
         return lost_cookie(access, None, &relay_state, Some(&home), request);
     };
-    let Some(errand) = Errand::of(&snapshot, &state) else { return respond::not_found(request.id) };
+    let Some(errand) = Errand::of(&snapshot, &state) else { return respond::not_found(request) };
     let Kept { pending, before, .. } = match flow {
         Some(flow) if !state.has_expired(request.now) && access.use_up(&state.flow) => flow.pending,
         other => {
@@ -136,12 +136,12 @@ pub(super) fn metadata(access: &Access, request: &PortalRequest) -> Response<Byt
         None | Some("") => all.next().filter(|_| all.next().is_none()),
         Some(id) => all.find(|saml| *saml.id().0 == *id),
     };
-    let Some(saml) = saml else { return respond::not_found(request.id) };
+    let Some(saml) = saml else { return respond::not_found(request) };
     let certificates = if saml.signs() { certificates(access) } else { Vec::new() };
     let pems: Vec<&str> = certificates.iter().map(String::as_str).collect();
     match saml.provider().metadata(&pems) {
         Ok(document) => text(document, "application/samlmetadata+xml"),
-        Err(_) => respond::internal(request.id),
+        Err(_) => respond::internal(request),
     }
 }
 
@@ -149,7 +149,7 @@ pub(super) fn metadata(access: &Access, request: &PortalRequest) -> Response<Byt
 pub(super) fn public_cert(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let certificates = certificates(access);
     if certificates.is_empty() {
-        return respond::unavailable(request.id);
+        return respond::unavailable(request);
     }
     text(certificates.concat(), "application/x-pem-file")
 }
@@ -194,8 +194,3 @@ impl Form {
 
 /// A SAML response of 256 KiB, in base64, with what forms escape of that.
 pub(super) const MAX_RESPONSE: usize = 512 * 1024;
-
-/// As [`State::new`] names them.
-fn is_flow(name: &str) -> bool {
-    name.len() == 16 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
-}

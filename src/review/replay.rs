@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::ask::{Asked, Moment};
@@ -48,10 +49,10 @@ struct Event {
     method: Option<String>,
     host: Option<String>,
     path: Option<String>,
-    /// The rest is JSON in a text, in the events of logins.
-    groups: Option<String>,
-    amr: Option<String>,
-    claims: Option<String>,
+    /// The rest is in the events of logins: JSON, which other subscribers than the standalone proxy's write as a text.
+    groups: Option<Value>,
+    amr: Option<Value>,
+    claims: Option<Value>,
 }
 
 impl Log {
@@ -121,11 +122,9 @@ impl Log {
 impl Event {
     /// The person of a login that told who they are.
     fn person(&self) -> Option<Person> {
-        let list =
-            |text: &Option<String>| text.as_deref().and_then(|text| serde_json::from_str::<Vec<String>>(text).ok());
-        let claims = |text: &String| serde_json::from_str::<Map<String, Value>>(text).ok();
+        let list = |field: &Option<Value>| field.as_ref().and_then(read::<Vec<String>>);
         // Claims are always told, where anything is.
-        let claims = Some(self.claims.as_ref().and_then(claims)?);
+        let claims = Some(self.claims.as_ref().and_then(read::<Map<String, Value>>)?);
         self.idp.as_ref()?;
         Some(Person {
             email: self.email.clone()?,
@@ -136,5 +135,12 @@ impl Event {
             // The log does not have it.
             ..Person::default()
         })
+    }
+}
+
+fn read<T: DeserializeOwned>(field: &Value) -> Option<T> {
+    match field {
+        Value::String(text) => serde_json::from_str(text).ok(),
+        value => T::deserialize(value).ok(),
     }
 }

@@ -188,6 +188,26 @@ impl Session {
         })
     }
 
+    /// Returns `true` if both came from one login. Tokens that name no login are told apart by the user.
+    pub fn is_same_login(&self, other: &Self) -> bool {
+        match (self.nonce, other.nonce) {
+            (None, None) => self.user == other.user,
+            (one, other) => one == other,
+        }
+    }
+
+    /// Returns the one of two sessions of a login that lasts longer, whichever way they are given.
+    #[must_use]
+    pub fn longer_of(one: Arc<Self>, other: Arc<Self>) -> Arc<Self> {
+        let rank = |session: &Self| (session.expires, session.issued);
+        let tie = || one.assertion.as_bytes() >= other.assertion.as_bytes();
+        match rank(&one).cmp(&rank(&other)) {
+            std::cmp::Ordering::Greater => one,
+            std::cmp::Ordering::Equal if tie() => one,
+            _ => other,
+        }
+    }
+
     /// Whether this is the session of exactly that token.
     pub fn is_of(&self, token: &[u8]) -> bool {
         self.assertion.as_bytes() == token

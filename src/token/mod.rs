@@ -13,4 +13,4 @@ pub use claims::{Claims, Kind, OrganisationClaims, ServiceClaims};
 pub use evaluation::{EVALUATION_LIFETIME, EvaluationClaims, EvaluationError, read_evaluation};
 pub use keys::{KeyError, KeySet};
 pub use sign::{SigningKey, SigningKeyError};
-pub use verify::{MAX_TOKEN_BYTES, TokenError, UnverifiedToken, VerifiedToken};
+pub use verify::{MAX_TOKEN_BYTES, Outlook, TokenError, UnverifiedToken, VerifiedToken};

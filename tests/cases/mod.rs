@@ -302,7 +302,7 @@ pub(crate) fn aud(application: &str) -> Aud {
 /// The team of that domain.
 pub(crate) fn team(domain: &str) -> Team {
     let domain = Host::parse(domain).unwrap();
-    Team { name: "Example".into(), domain, port: None, plain_http: false, leeway: LEEWAY }
+    Team { name: "Example".into(), domain, port: None, plain_http: false, leeway: LEEWAY, support: None }
 }
 
 /// Public keys under the names that are given.

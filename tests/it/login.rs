@@ -86,7 +86,7 @@ async fn somebody_in_the_wrong_group_is_refused_and_the_origin_never_hears_of_it
     assert_eq!(page.response.status, 403, "{:#?}", browser.trail);
     assert!(page.response.text().contains("<html"), "a page for people");
     origin.assert_untouched("a login of somebody who may not");
-    let refusals = proxy.events("access");
+    let refusals = proxy.events("login");
     assert_eq!((refusals.len(), find(&refusals[0], "outcome")), (1, Some("refused")), "{refusals:?}");
     let page = browser.open("http://pay.localhost/").await;
     assert_eq!(page.response.status, 200, "the same login is good where its groups are: {:#?}", browser.trail);
@@ -450,7 +450,7 @@ async fn audit_events_say_who_and_where() {
     assert!(text.contains("alice@example.com") && text.contains("okta"), "{text}");
     world.idp.script(|script| script.person = Person::bob());
     world.browser().open(WIKI).await;
-    let event = world.proxy.events("access").pop().unwrap();
+    let event = world.proxy.events("login").pop().unwrap();
     assert!(event.to_string().contains("bob@example.com"), "{event}");
     assert!(find(&event, "request_id").is_some(), "{event}");
 }

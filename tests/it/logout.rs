@@ -43,6 +43,42 @@ async fn a_logout_ends_on_the_front_page_which_signs_nobody_in_again() {
 }
 
 #[tokio::test]
+async fn signing_in_and_out_again_and_again_is_no_loop() {
+    let world = World::start().await;
+    world.idp.script(|script| script.person = Person::alice());
+    for logout in
+        [LOGOUT, "http://access.localhost/cdn-cgi/access/logout", "http://app.localhost/cdn-cgi/access/logout"]
+    {
+        let mut alice = world.browser();
+        for round in 0..6 {
+            for page in [WIKI, "http://app.localhost/"] {
+                let opened = alice.open(page).await;
+                let status = opened.response.status;
+                assert_eq!((opened.url.as_str(), status), (page, 200), "{logout}, round {round}: {:#?}", alice.trail);
+            }
+            alice.open(logout).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn logins_in_two_tabs_and_a_logout_are_no_loop() {
+    let world = World::start().await;
+    world.idp.script(|script| script.person = Person::alice());
+    for logout in [LOGOUT, "http://access.localhost/cdn-cgi/access/logout"] {
+        let mut alice = world.browser();
+        let authorized = "http://wiki.localhost/cdn-cgi/access/authorized";
+        let one = alice.open_until(WIKI, authorized).await;
+        let other = alice.open_until(WIKI, authorized).await;
+        assert_eq!(alice.open(one.as_str()).await.response.status, 200);
+        assert_eq!(alice.open(other.as_str()).await.response.status, 200);
+        alice.open(logout).await;
+        let page = alice.open(WIKI).await;
+        assert_eq!((page.url.as_str(), page.response.status), (WIKI, 200), "{logout}: {:#?}", alice.trail);
+    }
+}
+
+#[tokio::test]
 async fn return_to_leads_to_what_is_known() {
     let world = World::start().await;
     let known = [

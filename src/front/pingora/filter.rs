@@ -1,4 +1,3 @@
-use std::mem::{self, Discriminant};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +18,7 @@ use crate::model::{Reason, RequestId, RequestView, UnixTime};
 use crate::observe::audit::{Event, Kind, Outcome};
 use crate::observe::metrics::{self, metrics};
 use crate::policy;
+use crate::portal::pages::ErrorPage;
 use crate::portal::{self, PortalRequest, answer};
 
 /// The Access check, for a `ProxyHttp` of one's own.
@@ -172,9 +172,9 @@ impl AccessFilter {
         now: UnixTime,
     ) -> Result<bool> {
         let (mut next, mut tried) = (next, Vec::new());
-        // It ends: `look` asks for nothing of a kind that it asked for before, and there are three.
+        // It ends: `look` needs nothing twice, and no more than that many things.
         while let Next::Resolve(need) = next {
-            tried.push(mem::discriminant(&need));
+            tried.push(need.clone());
             self.access.resolve(need).await;
             next = self.look(session, client, now, &tried);
         }
@@ -190,16 +190,16 @@ impl AccessFilter {
                     Some(body) => {
                         request.body = body;
                         let answered = self.access.handle(*request).await;
-                        answered.unwrap_or_else(|| respond::refused(Reason::Internal, style, id))
+                        answered.unwrap_or_else(|| self.refused(Reason::Internal, style, id))
                     }
-                    None => respond::refused(Reason::BodyTooLarge, style, id),
+                    None => self.refused(Reason::BodyTooLarge, style, id),
                 };
                 (response, id)
             }
             // There is none after the loop.
             Next::Resolve(_) => {
                 let id = RequestId::random();
-                (respond::refused(Reason::Internal, style(session), id), id)
+                (self.refused(Reason::Internal, style(session), id), id)
             }
         };
         respond::send(session, response, id).await?;
@@ -232,6 +232,16 @@ impl AccessFilter {
         upstream::edit(request, permit, ctx.client, secure, ctx.id)
     }
 
+    /// Returns the answer to a refused request, with the team's support.
+    pub(super) fn refused(&self, reason: Reason, style: Style, id: RequestId) -> Response<Bytes> {
+        respond::refused(reason, style, id, self.access.running().team())
+    }
+
+    /// Returns the answer that tells of an error, with the team's support.
+    pub(super) fn told(&self, page: ErrorPage<'_>, style: Style) -> Response<Bytes> {
+        respond::told(page, style, self.access.running().team())
+    }
+
     /// Refuses after all what was let through: counts and tells it under the id that the request has, or a new one.
     pub(super) fn refuse(&self, session: &Session, ctx: &AccessCtx, reason: Reason) -> RequestId {
         let id = ctx.id.unwrap_or_else(RequestId::random);
@@ -245,8 +255,8 @@ impl AccessFilter {
         id
     }
 
-    /// One look at the request, after what of each kind was tried to learn. Everything that borrows from it ends here.
-    fn look(&self, session: &Session, client: IpAddr, now: UnixTime, tried: &[Discriminant<Need>]) -> Next {
+    /// One look at the request, after attempts to learn these things. Everything that borrows from it ends here.
+    fn look(&self, session: &Session, client: IpAddr, now: UnixTime, tried: &[Need]) -> Next {
         let native = session.req_header();
         let seen = match has_fragment(session) {
             false => view(native, client, client_tls(session), &self.settings),
@@ -265,13 +275,13 @@ impl AccessFilter {
                     ..Event::new(Kind::Access, Outcome::Refused, id)
                 };
                 refused.emit();
-                return Next::Respond(respond::refused(reason, style(session), id), id);
+                return Next::Respond(self.refused(reason, style(session), id), id);
             }
         };
         let snapshot = self.access.running();
         match decide(&snapshot, &request, now) {
             Decision::Forward(permit) => self.forward(&snapshot, &request, permit),
-            Decision::Resolve(need) if !tried.contains(&mem::discriminant(&need)) => Next::Resolve(need),
+            Decision::Resolve(need) if tried.len() < MAX_NEEDS && !tried.contains(&need) => Next::Resolve(need),
             Decision::Handle { endpoint, on_team } => Next::Handle(Box::new(PortalRequest {
                 endpoint,
                 on_team,
@@ -283,6 +293,7 @@ impl AccessFilter {
                 client,
                 body: Bytes::new(),
                 id: RequestId::random(),
+                support: snapshot.team().support.clone(),
                 now,
             })),
             Decision::Preflight(application) => {
@@ -317,7 +328,7 @@ impl AccessFilter {
             Ok(rewritten) => Next::Forward(Admitted { permit, plain_http, rewritten, id }),
             Err(reason) => {
                 let id = id.unwrap_or_else(RequestId::random);
-                Next::Respond(respond::refused(reason, Style::of(request), id), id)
+                Next::Respond(self.refused(reason, Style::of(request), id), id)
             }
         }
     }
@@ -341,25 +352,25 @@ impl AccessFilter {
             Decision::Deny(refusal) => {
                 record(snapshot, metrics::Decision::Deny, Outcome::Refused, &refusal, request, id);
                 let login = login_again(snapshot, &refusal, request, now);
-                respond::denied(&refusal, &login, request, id)
+                respond::denied(&refusal, &login, request, snapshot.team(), id)
             }
             Decision::Unavailable(refusal) => {
                 record(snapshot, metrics::Decision::Unavailable, Outcome::Unavailable, &refusal, request, id);
-                respond::refused(refusal.reason, style, id)
+                respond::unavailable(refusal.reason, request, snapshot.team(), id)
             }
             Decision::Refuse(reason) => {
                 metrics().request(metrics::Decision::Deny, Some(reason));
                 Event { reason: Some(reason.id()), ..event(snapshot, Outcome::Refused, request, id) }.emit();
-                respond::refused(reason, style, id)
+                self.refused(reason, style, id)
             }
             // What is not there after it was to be learned cannot be.
             Decision::Resolve(_) => {
                 metrics().request(metrics::Decision::Unavailable, Some(Reason::IdentityUnavailable));
                 Event { reason: Some("unresolved"), ..event(snapshot, Outcome::Unavailable, request, id) }.emit();
-                respond::refused(Reason::IdentityUnavailable, style, id)
+                respond::unavailable(Reason::IdentityUnavailable, request, snapshot.team(), id)
             }
             Decision::Forward(_) | Decision::Preflight(_) | Decision::Handle { .. } => {
-                respond::refused(Reason::Internal, style, id)
+                self.refused(Reason::Internal, style, id)
             }
         }
     }
@@ -487,4 +498,6 @@ fn permitted<'a>(permit: &'a Permit, event: Event<'a>) -> Event<'a> {
     }
 }
 
+/// Keys, an assertion, and the records of a few logins.
+const MAX_NEEDS: usize = 6;
 const FORM_TIMEOUT: Duration = Duration::from_secs(10);

@@ -13,7 +13,7 @@ use super::origins::OriginPool;
 use super::{AccessCtx, AccessFilter, respond};
 use crate::model::{Reason, RequestId};
 use crate::observe::metrics::{InFlight, UpstreamError, metrics};
-use crate::portal::pages::ErrorPage;
+use crate::portal::pages::{ErrorPage, Link, TRY_AGAIN};
 
 /// The standalone proxy: the Access check in front of the origins that the configuration names.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl ProxyHttp for AccessProxy {
         let declared = declared.and_then(|length| length.to_str().ok()).and_then(|length| length.parse::<u64>().ok());
         if declared.is_some_and(|declared| declared > limit) {
             let id = self.filter.refuse(session, &ctx.access, Reason::BodyTooLarge);
-            let response = respond::refused(Reason::BodyTooLarge, style(session), id);
+            let response = self.filter.refused(Reason::BodyTooLarge, style(session), id);
             // Boxed, so that the future of a request that goes on stays small: it is moved with each of them.
             Box::pin(respond::send(session, response, id)).await?;
             return Ok(true);
@@ -164,7 +164,9 @@ impl ProxyHttp for AccessProxy {
         let (kind, source) = (error.etype().as_str(), error.esource().as_str());
         tracing::warn!(request_id = %id, kind, source, "a request was not proxied to its end");
         let status = page.status.as_u16();
-        let response = respond::told(page.with_reason(reason), style(session));
+        let retry = respond::retry(session, page.status);
+        let retry = retry.as_deref().map(|href| Link { href, label: TRY_AGAIN });
+        let response = self.filter.told(page.with_retry(retry).with_reason(reason), style(session));
         session.set_keepalive(None);
         // Where a part of the answer is out already, breaking off is the only way to say that it is no whole.
         if session.response_written().is_none()

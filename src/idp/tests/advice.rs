@@ -43,6 +43,34 @@ fn each_mistake_of_a_configuration_is_named_with_its_remedy() {
     assert_eq!(refused("of_their_own").advice(), None, "nobody knows");
 }
 
+#[test]
+fn a_refusal_without_another_reason_may_be_a_cancelled_login() {
+    let denied = |error: &str, description: Option<&str>| LoginFailure::ProviderError {
+        error: error.to_owned(),
+        description: description.map(str::to_owned),
+    };
+    for said in [
+        None,
+        Some(""),
+        Some("the login was cancelled"),
+        Some("End-User aborted interaction"),
+        Some("The resource owner or authorization server denied the request."),
+        Some("AADSTS65004: User declined to consent to access the app."),
+        Some("the user has denied access to the scope requested by the client application"),
+        Some("User did not authorize the request"),
+    ] {
+        assert!(denied("access_denied", said).may_be_cancelled(), "{said:?}");
+    }
+    for (error, said) in [
+        ("access_denied", Some("User is not assigned to the client application.")),
+        ("access_denied", Some("Policy evaluation failed for this request, please check the policy configurations.")),
+        ("server_error", Some("the request was cancelled")),
+        ("invalid_scope", None),
+    ] {
+        assert!(!denied(error, said).may_be_cancelled(), "{error}: {said:?}");
+    }
+}
+
 #[cfg(feature = "saml")]
 #[test]
 fn an_assertion_that_is_over_is_no_matter_of_clocks() {

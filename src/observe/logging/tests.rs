@@ -114,6 +114,35 @@ fn an_event_is_flat_and_has_no_field_that_is_not_known() {
 }
 
 #[test]
+fn lists_and_objects_are_no_strings() {
+    let line = logged(Format::Json, "info", || {
+        tracing::info!(
+            groups = r#"["R&D","a\u202eb"]"#, claims = r#"{"team":{"id":1}}"#, listeners = ?["127.0.0.1:80"],
+            amr = "[not JSON", other = r#"["text"]"#, number = 3_u64, truth = true, debug = ?Some("x"), "said \"so\"\n"
+        );
+    });
+    assert_eq!(line.lines().count(), 1, "{line}");
+    let event: Value = serde_json::from_str(&line).unwrap();
+    for (name, value) in [
+        ("groups", serde_json::json!(["R&D", "a\u{202e}b"])),
+        ("claims", serde_json::json!({"team": {"id": 1}})),
+        ("listeners", serde_json::json!(["127.0.0.1:80"])),
+        ("amr", "[not JSON".into()),
+        ("other", r#"["text"]"#.into()),
+        ("number", 3.into()),
+        ("truth", true.into()),
+        ("debug", r#"Some("x")"#.into()),
+        ("message", "said \"so\"\n".into()),
+        ("level", "INFO".into()),
+        ("target", "portcullis::observe::logging::tests".into()),
+    ] {
+        assert_eq!(event[name], value, "{name}: {line}");
+    }
+    assert!(!line.contains('\u{202e}'), "it stays escaped");
+    assert!(event["timestamp"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok(), "{line}");
+}
+
+#[test]
 fn the_default_filter_keeps_our_events_and_pingoras_warnings() {
     let json = logged(Format::Json, DEFAULT_FILTER, || {
         tracing::info!(target: "pingora_core::server", "chatter");

@@ -26,6 +26,7 @@ fn pages(text: &str, href: &str) -> Vec<(&'static str, Page)> {
         undecided: None,
         groups_unknown: false,
         switch_account: Some(href),
+        support: None,
         reason: Some(text),
         request_id: id,
     };
@@ -40,7 +41,7 @@ fn pages(text: &str, href: &str) -> Vec<(&'static str, Page)> {
             "denied_before_login",
             Denied { signed_in_as: None, message: None, switch_account: None, reason: None, ..denied }.page(),
         ),
-        ("error", error.with_reason(text).page()),
+        ("error", error.with_switch(Some(href)).with_reason(text).page()),
         ("bad_request", ErrorPage::bad_request(id).page()),
         ("application_not_found", ErrorPage::application_not_found(id).page()),
         ("content_too_large", ErrorPage::content_too_large(id).page()),
@@ -55,16 +56,40 @@ fn pages(text: &str, href: &str) -> Vec<(&'static str, Page)> {
         ("session_not_accepted", ErrorPage::session_not_accepted(href, id).page()),
         ("groups_unavailable", ErrorPage::groups_unavailable(id).with_retry(Some(link)).page()),
         (
+            "cookie_conflict",
+            CookieConflict {
+                cookie: text,
+                host: text,
+                domain: Some(text),
+                start_again: href,
+                support: None,
+                reason: text,
+                request_id: id,
+            }
+            .page(),
+        ),
+        (
             "login_loop",
-            LoginLoop { cookie: text, causes: &CAUSES, start_again: Some(href), reason: Some(text), request_id: id }
-                .page(),
+            LoginLoop {
+                cookie: text,
+                causes: &CAUSES,
+                start_again: Some(href),
+                support: None,
+                reason: Some(text),
+                request_id: id,
+            }
+            .page(),
         ),
         #[cfg(feature = "saml")]
         (
             "saml_request",
             SamlRequest { provider: text, action: href, saml_request: text, relay_state: text, request_id: id }.page(),
         ),
-        ("logged_out", LoggedOut { also_at: Some(text), back: Some(link), request_id: id }.page()),
+        (
+            "logged_out",
+            LoggedOut { also_at: Some(text), back: Some(link), switch_account: Some(href), request_id: id }.page(),
+        ),
+        ("logged_out_here", LoggedOut { also_at: None, back: None, switch_account: None, request_id: id }.page()),
         ("identity_refreshed", IdentityRefreshed { signed_in_as: text, groups: Some(3), request_id: id }.page()),
         (
             "idp_test_works",
@@ -204,6 +229,7 @@ fn every_page_leads_where_it_was_told() {
             "login_expired",
             "session_not_accepted",
             "groups_unavailable",
+            "cookie_conflict",
             "login_loop",
             "saml_request",
             "logged_out",
@@ -281,9 +307,11 @@ fn every_page_has_its_status() {
             ("login_expired", 400),
             ("session_not_accepted", 403),
             ("groups_unavailable", 503),
+            ("cookie_conflict", 400),
             ("login_loop", 400),
             ("saml_request", 200),
             ("logged_out", 200),
+            ("logged_out_here", 200),
             ("identity_refreshed", 200),
             ("idp_test_works", 200),
             ("idp_test_failed", 200),
@@ -331,6 +359,7 @@ fn nobody_signed_in_is_not_spoken_of_as_an_account() {
         undecided: None,
         groups_unknown: false,
         switch_account: None,
+        support: None,
         reason: None,
         request_id: MARKER,
     };
@@ -339,12 +368,79 @@ fn nobody_signed_in_is_not_spoken_of_as_an_account() {
 }
 
 #[test]
+fn support_is_on_every_page_that_refuses_or_fails() {
+    let url = Support::parse_url("https://help.example.com/access?a=1&b=2").unwrap();
+    let support = Support::new(Some("Ask the <help desk>.".to_owned()), Some(url)).unwrap();
+    let support = Some(&support);
+    let denied = Denied {
+        application: "wiki",
+        signed_in_as: None,
+        message: None,
+        undecided: None,
+        groups_unknown: false,
+        switch_account: None,
+        support,
+        reason: None,
+        request_id: MARKER,
+    };
+    let loops =
+        LoginLoop { cookie: "c", causes: &CAUSES, start_again: None, support, reason: None, request_id: MARKER };
+    let conflict = CookieConflict {
+        cookie: "c",
+        host: "h",
+        domain: None,
+        start_again: "/",
+        support,
+        reason: "r",
+        request_id: MARKER,
+    };
+    for page in [
+        denied.page(),
+        Denied { message: Some("No."), ..denied }.page(),
+        loops.page(),
+        conflict.page(),
+        ErrorPage::upstream_unreachable(MARKER).with_support(support).page(),
+    ] {
+        let html = html(&page);
+        assert!(html.contains("Ask the &#60;help desk&#62;. <a href="), "{html}");
+        assert!(html.contains(r#"href="https://help.example.com/access?a=1&#38;b=2""#), "{html}");
+        assert!(html.contains("<bdi>help.example.com/access</bdi></a>"), "{html}");
+    }
+}
+
+#[test]
+fn a_denial_without_a_message_names_the_next_step() {
+    let all = pages("text", "/next");
+    let shows = |page: &str| html(&all.iter().find(|(name, _)| *name == page).unwrap().1).contains(ASK_FOR_ACCESS);
+    assert!(shows("denied_before_login") && !shows("denied") && !shows("undecided"));
+}
+
+#[test]
+fn a_refused_account_is_offered_another_one_first() {
+    let page = ErrorPage::new(StatusCode::FORBIDDEN, "t", "s", MARKER).with_switch(Some("/switch"));
+    let page = page.with_retry(Some(Link { href: "/again", label: TRY_AGAIN })).page();
+    let html = html(&page);
+    let (switch, again) = (html.find("/switch").unwrap(), html.find("/again").unwrap());
+    assert!(switch < again && html.contains(r#"class="button main" href="/switch""#), "{html}");
+    assert!(html.contains(r#"class="button" href="/again""#), "{html}");
+}
+
+#[test]
+fn a_logout_says_that_the_provider_may_remember() {
+    let all = pages("text", "/next");
+    let shows =
+        |page: &str| html(&all.iter().find(|(name, _)| *name == page).unwrap().1).contains("may still be signed in");
+    assert!(shows("logged_out_here") && !shows("logged_out"));
+}
+
+#[test]
 fn reason_ids_are_shown_where_given() {
     for (name, page) in &pages("group_not_allowed", "/next") {
         let shown = html(page).contains("reason <code>group_not_allowed</code>");
         assert_eq!(
             shown,
-            ["denied", "undecided", "undecided_groups", "error", "login_loop", "idp_test_failed"].contains(name),
+            ["denied", "undecided", "undecided_groups", "error", "cookie_conflict", "login_loop", "idp_test_failed"]
+                .contains(name),
             "{name}"
         );
     }

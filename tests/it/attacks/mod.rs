@@ -7,6 +7,7 @@ mod forwarding;
 mod paths;
 mod sessions;
 mod tokens;
+mod tossed;
 mod transport;
 
 use crate::support::{Browser, Person, World, assert_refused, raw};

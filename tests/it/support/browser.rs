@@ -33,8 +33,10 @@ pub struct Browser {
 /// A cookie that the browser holds.
 #[derive(Debug, Clone)]
 pub struct Kept {
-    /// The host that set it; there are no `Domain` cookies here.
+    /// The host that it is for, or the domain.
     pub host: String,
+    /// Whether it is for all hosts of that domain. Only other sites set such cookies.
+    pub is_domain: bool,
     /// Its name.
     pub name: String,
     /// Its value.
@@ -228,19 +230,30 @@ impl Browser {
     pub fn cookies_for(&self, url: &Url, crossed: bool) -> String {
         let now = super::idp::now();
         let matching = self.cookies.iter().filter(|c| {
-            url.host_str() == Some(&c.host)
+            is_for(c, url.host_str().unwrap_or_default())
                 && path_matches(url.path(), &c.path)
                 && (!c.secure || trustworthy(url))
                 && (!crossed || c.same_site != SameSite::Strict)
                 && c.expires.is_none_or(|at| at > now)
         });
-        matching.map(|c| format!("{}={}", c.name, c.value)).collect::<Vec<_>>().join("; ")
+        // RFC 6265 5.4 (2): longer paths first.
+        let mut matching: Vec<_> = matching.collect();
+        matching.sort_by_key(|c| std::cmp::Reverse(c.path.len()));
+        matching.iter().map(|c| format!("{}={}", c.name, c.value)).collect::<Vec<_>>().join("; ")
+    }
+
+    /// Takes a cookie that another host of `domain` set for all of its hosts.
+    pub fn toss(&mut self, domain: &str, path: &str, name: &str, value: &str) {
+        let (host, name, value, path) = (domain.to_owned(), name.to_owned(), value.to_owned(), path.to_owned());
+        let same_site = SameSite::None;
+        self.cookies.push(Kept { host, is_domain: true, name, value, path, secure: true, same_site, expires: None });
     }
 
     fn keep(&mut self, url: &Url, line: &str) {
         let parsed = Cookie::parse(line.to_owned()).unwrap_or_else(|e| panic!("{e}: `{line}`"));
         if url.host_str() != Some("127.0.0.1") {
-            assert_eq!(parsed.domain(), None, "a `Domain` cookie from {url}: `{line}`");
+            let is_removal = parsed.value().is_empty() && parsed.max_age().is_some_and(|age| age.is_zero());
+            assert!(parsed.domain().is_none() || is_removal, "a `Domain` cookie from {url}: `{line}`");
         }
         let secure = parsed.secure().unwrap_or(false);
         let same_site = parsed.same_site().unwrap_or(SameSite::Lax);
@@ -249,15 +262,16 @@ impl Browser {
             || (same_site == SameSite::None && !secure)
             || (host_prefixed && !(secure && parsed.path() == Some("/")));
         assert!(!refused, "browsers refuse this cookie from {url}: `{line}`");
-        let host = url.host_str().unwrap().to_owned();
+        let is_domain = parsed.domain().is_some();
+        let host = parsed.domain().unwrap_or(url.host_str().unwrap()).to_owned();
         let path = parsed.path().map_or_else(|| default_path(url), str::to_owned);
         let (name, value) = (parsed.name().to_owned(), parsed.value().to_owned());
-        self.cookies.retain(|c| (&c.host, &c.name, &c.path) != (&host, &name, &path));
+        self.cookies.retain(|c| (&c.host, c.is_domain, &c.name, &c.path) != (&host, is_domain, &name, &path));
         let max_age = parsed.max_age().map(|age| super::idp::now() + age.whole_seconds());
         let expires = max_age.or_else(|| Some(parsed.expires_datetime()?.unix_timestamp()));
         if expires.is_none_or(|at| at > super::idp::now()) {
             self.given.push(value.clone());
-            self.cookies.push(Kept { host, name, value, path, secure, same_site, expires });
+            self.cookies.push(Kept { host, is_domain, name, value, path, secure, same_site, expires });
         }
     }
 
@@ -271,6 +285,12 @@ impl Browser {
 fn trustworthy(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     url.scheme() == "https" || host == "localhost" || host.ends_with(".localhost") || host == "127.0.0.1"
+}
+
+/// RFC 6265, section 5.1.3.
+fn is_for(cookie: &Kept, host: &str) -> bool {
+    let below = || host.strip_suffix(&cookie.host).is_some_and(|rest| rest.ends_with('.'));
+    host == cookie.host || cookie.is_domain && below()
 }
 
 /// RFC 6265, section 5.1.4.

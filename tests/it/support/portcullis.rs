@@ -34,6 +34,8 @@ pub struct Config {
     pub rest: String,
     /// With TLS the hosts are `*.test`, without `*.localhost`.
     pub tls: bool,
+    /// Inserted under `[team]`.
+    pub team_more: &'static str,
     /// `[team] session_duration`.
     pub session_duration: &'static str,
     /// Inserted under `[[listen]]`.
@@ -63,6 +65,7 @@ impl Config {
             files: Vec::new(),
             rest: rest.to_owned(),
             tls: false,
+            team_more: "",
             session_duration: "24h",
             listen: String::new(),
             store_path: None,
@@ -81,8 +84,17 @@ impl Config {
 
     /// The file, with these listeners.
     pub fn text(&self, listen: SocketAddr, metrics: SocketAddr) -> String {
-        let Self { issuer, provider: more, credentials, rest, session_duration, listen: listen_extra, store, .. } =
-            self;
+        let Self {
+            issuer,
+            provider: more,
+            credentials,
+            rest,
+            team_more,
+            session_duration,
+            listen: listen_extra,
+            store,
+            ..
+        } = self;
         let team = self.domain.as_deref().unwrap_or(self.team()).replace("$PORT", &listen.port().to_string());
         let certs_url = self.certs_url.as_ref().map(|url| format!(r#"certs_url = "{url}""#)).unwrap_or_default();
         let provider = format!(
@@ -106,6 +118,7 @@ config = {{ client_id = "{CLIENT_ID}", {credentials}, okta_account = "{issuer}"{
 name = "Example"
 domain = "{team}"
 {certs_url}
+{team_more}
 session_duration = "{session_duration}"
 
 [store]

@@ -1,0 +1,161 @@
+//! Cookies that another host of the same domain set for ours: no browser becomes somebody else, and no user is locked out.
+
+use super::member;
+use crate::support::{Browser, Person, World, raw};
+
+const PAGE: &str = "http://app.localhost/wiki/page";
+const AUTHORIZATION: &str = "CF_Authorization";
+
+/// A token of another user's login, for the application.
+async fn mallorys(world: &World) -> String {
+    let mallory = world.signed_in(Person::alice(), "http://app.localhost/").await;
+    mallory.cookie("app.localhost", AUTHORIZATION).unwrap().to_owned()
+}
+
+/// Whom the origin was told of, with each request since the last look.
+fn told(world: &World) -> Vec<String> {
+    let seen = world.origin.seen();
+    world.origin.forget();
+    seen.iter().map(|r| r.headers.one("cf-access-authenticated-user-email").unwrap_or_default().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn s05_a_tossed_session_is_expired_and_the_login_begins_anew() {
+    let world = World::start().await;
+    let planted = mallorys(&world).await;
+    for (domain, path) in
+        [("localhost", "/"), ("localhost", "/wiki"), ("app.localhost", "/wiki/page"), ("localhost", "/wiki/")]
+    {
+        let mut bob = member(&world).await;
+        bob.toss(domain, path, AUTHORIZATION, &planted);
+        let page = bob.open(PAGE).await;
+        assert_eq!((page.url.as_str(), page.response.status), (PAGE, 200), "{domain} {path}: {:#?}", bob.trail);
+        assert_eq!(told(&world), ["bob@example.com"], "{domain} {path}");
+        assert!(bob.cookies.iter().all(|cookie| !cookie.is_domain), "{domain} {path}");
+        let answer = bob.fetch("GET", PAGE, &[], b"").await;
+        assert_eq!(answer.status, 200, "{domain} {path}");
+        world.origin.forget();
+    }
+}
+
+#[tokio::test]
+async fn s05_a_tossed_session_that_returns_ends_on_a_page_that_names_the_cookie() {
+    let world = World::start().await;
+    let planted = mallorys(&world).await;
+    let mut bob = member(&world).await;
+    let keep_tossing = |bob: &mut Browser| {
+        bob.cookies.retain(|cookie| !cookie.is_domain);
+        // No answer expires it there: the browser must not be sent round for ever.
+        bob.toss("app.localhost", "/wiki/page", AUTHORIZATION, &planted);
+    };
+    keep_tossing(&mut bob);
+    let authorized = "http://app.localhost/cdn-cgi/access/authorized";
+    let back = bob.open_until(PAGE, authorized).await;
+    keep_tossing(&mut bob);
+    let page = bob.open(back.as_str()).await;
+    let text = page.response.text();
+    assert_eq!(page.response.status, 400, "{:#?}", bob.trail);
+    assert!(text.contains("CF_Authorization") && text.contains("session_conflict"), "{text}");
+    assert_eq!(told(&world), Vec::<String>::new());
+    // The page itself expired it once more, so that the way on works.
+    let again = crate::support::browser::link(&text, "Start again</a>").unwrap();
+    assert_eq!(bob.open(&again).await.response.status, 200, "{:#?}", bob.trail);
+    assert_eq!(told(&world), ["bob@example.com"]);
+}
+
+#[tokio::test]
+async fn s05_scripts_are_told_of_a_conflict_in_json() {
+    let world = World::start().await;
+    let planted = mallorys(&world).await;
+    let bob = member(&world).await;
+    let own = bob.cookie("app.localhost", AUTHORIZATION).unwrap();
+    for (one, other) in [(planted.as_str(), own), (own, planted.as_str())] {
+        let line = format!("Cookie: {AUTHORIZATION}={one}; {AUTHORIZATION}={other}");
+        let answer =
+            world.raw(raw::request("GET", "app.localhost", "/", &[&line, "Sec-Fetch-Mode: cors"])).await.unwrap();
+        assert_eq!((answer.status, answer.json()["reason"].as_str()), (401, Some("session_conflict")));
+        world.origin.assert_untouched("two logins");
+        let answer = world.raw(raw::request("GET", "app.localhost", "/a/b/c/d", &[&line])).await.unwrap();
+        assert_eq!(answer.status, 302);
+        let expired = answer.headers.all("set-cookie");
+        let bytes: usize = expired.iter().map(|line| line.len()).sum();
+        assert!(expired.len() < 30 && bytes < 6_000, "{} lines, {bytes} bytes", expired.len());
+        for wanted in
+            ["Path=/; Max-Age=0", "Path=/; Domain=localhost; Max-Age=0", "Path=/a/b/c/d; Domain=app.localhost"]
+        {
+            assert!(
+                expired.iter().any(|line| line.starts_with("CF_Authorization=;") && line.contains(wanted)),
+                "{wanted}: {expired:#?}"
+            );
+        }
+        let identity = raw::request("GET", "app.localhost", "/cdn-cgi/access/get-identity", &[&line]);
+        let answer = world.raw(identity).await.unwrap();
+        assert_eq!((answer.status, answer.json()["error"].as_str()), (401, Some("session_conflict")));
+    }
+}
+
+#[tokio::test]
+async fn s05_a_tossed_organisation_session_signs_nobody_in() {
+    let world = World::start().await;
+    let mallory = world.signed_in(Person::alice(), "http://app.localhost/").await;
+    let planted = mallory.cookie("access.localhost", AUTHORIZATION).unwrap();
+    let mut bob = member(&world).await;
+    bob.toss("localhost", "/cdn-cgi", AUTHORIZATION, planted);
+    bob.cookies.retain(|cookie| cookie.host != "app.localhost");
+    let asked = world.idp.count("/oauth2/v1/authorize");
+    let page = bob.open(PAGE).await;
+    assert_eq!((page.url.as_str(), page.response.status), (PAGE, 200), "{:#?}", bob.trail);
+    assert_eq!(told(&world), ["bob@example.com"]);
+    assert_eq!(world.idp.count("/oauth2/v1/authorize"), asked + 1, "neither session was used");
+    assert!(bob.cookies.iter().all(|cookie| !cookie.is_domain));
+
+    // It comes back within the minute: a page, and not the provider for every application that is opened.
+    bob.toss("localhost", "/cdn-cgi", AUTHORIZATION, planted);
+    bob.cookies.retain(|cookie| cookie.host != "app.localhost");
+    let page = bob.open(PAGE).await;
+    assert_eq!(page.response.status, 400, "{:#?}", bob.trail);
+    assert!(page.response.text().contains("session_conflict"));
+    assert_eq!(world.idp.count("/oauth2/v1/authorize"), asked + 1);
+    assert_eq!(told(&world), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn s05_a_planted_hand_over_with_its_cookie_is_not_redeemed() {
+    let world = World::start().await;
+    // Mallory's own login, up to the hand-over, which is bound to the cookie that comes along with it.
+    world.idp.script(|script| script.person = Person::alice());
+    let mut mallory = world.browser();
+    let planted = mallory.open_until(PAGE, "http://app.localhost/cdn-cgi/access/authorized").await;
+    let binding = mallory.cookie("app.localhost", "CF_AppSession").unwrap().to_owned();
+    let mut bob = member(&world).await;
+    bob.toss("localhost", "/cdn-cgi", "CF_AppSession", &binding);
+    let page = bob.open(planted.as_str()).await;
+    assert_eq!((page.url.as_str(), page.response.status), (PAGE, 200), "{:#?}", bob.trail);
+    assert_eq!(told(&world), ["bob@example.com"]);
+}
+
+#[tokio::test]
+async fn s05_junk_beside_a_session_locks_nobody_out() {
+    let world = World::start().await;
+    let mut bob = member(&world).await;
+    for i in 0..40 {
+        bob.toss("localhost", &format!("/wiki{}", "/".repeat(i % 2)), AUTHORIZATION, &format!("junk{i}"));
+    }
+    let page = bob.open(PAGE).await;
+    assert_eq!((page.response.status, bob.trail.len()), (200, 1), "{:#?}", bob.trail);
+    assert_eq!(told(&world), ["bob@example.com"]);
+}
+
+#[tokio::test]
+async fn s05_a_logout_ends_every_session_that_the_browser_shows() {
+    let world = World::start().await;
+    let mallory = world.signed_in(Person::alice(), "http://app.localhost/").await;
+    let planted = mallory.cookie("app.localhost", AUTHORIZATION).unwrap();
+    let mut bob = member(&world).await;
+    let own = bob.cookie("app.localhost", AUTHORIZATION).unwrap().to_owned();
+    bob.toss("localhost", "/cdn-cgi", AUTHORIZATION, planted);
+    bob.open("http://app.localhost/cdn-cgi/access/logout").await;
+    let line = format!("Cookie: {AUTHORIZATION}={own}");
+    let answer = world.raw(raw::request("GET", "app.localhost", "/", &[&line, "Sec-Fetch-Mode: cors"])).await.unwrap();
+    assert_eq!((answer.status, answer.json()["reason"].as_str()), (401, Some("session_revoked")));
+}
