@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use openidconnect::core::CoreTokenType;
 use openidconnect::{AsyncHttpClient as _, HttpRequest, OAuth2TokenResponse as _, RequestTokenError};
 use serde::Deserialize;
+use tracing::warn;
 use url::Url;
 
 use super::documents::Documents;
@@ -16,7 +17,8 @@ use super::{Begun, ClientSettings, OidcSettings, OktaSettings, Pending, Profile}
 use crate::http_client::{HttpClient, MAX_BODY, Response};
 use crate::model::{Email, Groups, GroupsSeen, GroupsSource, IdpRef, Secret, UnixTime};
 use crate::oidc::{
-    self, Callback, ClaimedGroups, Credentials, Expected, FlowSecrets, Hints, Metadata, UserClaims, VerifiedIdToken,
+    self, Callback, ClaimedGroups, Credentials, EmailVerification, Expected, FlowSecrets, Hints, Metadata, UserClaims,
+    VerifiedIdToken,
 };
 
 /// A provider that speaks OpenID Connect: Okta, or any other.
@@ -163,9 +165,14 @@ impl Connection {
         };
         let email_claim = self.settings.email_claim_name.as_deref().unwrap_or("email");
         let claimed = oidc::merge(&id_token, userinfo.as_ref(), email_claim, &self.settings.claims)?;
+        for claim in &claimed.unreadable {
+            warn!(idp = %self.settings.id.0, claim, "ignoring an unreadable claim; its value is unknown");
+        }
         // Okta vouches for the addresses of its directory and need not say so.
-        if claimed.email_verified == Some(false) {
-            return Err(LoginFailure::Email(EmailFailure::Unverified));
+        match (claimed.email_verified, self.settings.email_verified) {
+            (Some(true), _) | (None, EmailVerification::Optional) => {}
+            (Some(false), _) => return Err(LoginFailure::Email(EmailFailure::Unverified)),
+            (None, EmailVerification::Required) => return Err(LoginFailure::Email(EmailFailure::Unconfirmed)),
         }
         let email = claimed.email.as_deref().ok_or(LoginFailure::Email(EmailFailure::Missing))?;
         let email = Email::parse(email).map_err(|e| LoginFailure::Email(e.into()))?;
@@ -318,7 +325,7 @@ fn claimed_only(
     match claimed {
         ClaimedGroups::Claimed(names) => Ok(whole(names, source, now)),
         ClaimedGroups::Elsewhere => Err(GroupsFailure::Elsewhere),
-        ClaimedGroups::Absent => Ok((Groups::Unknown, None)),
+        ClaimedGroups::Absent | ClaimedGroups::Unreadable => Ok((Groups::Unknown, None)),
     }
 }
 

@@ -6,6 +6,7 @@
 mod causes;
 mod client_certificate;
 pub mod duration;
+mod email;
 mod host;
 mod identity;
 mod ids;
@@ -18,9 +19,10 @@ mod time;
 
 pub use causes::{causes, chain};
 pub use client_certificate::{ClientCertificate, ClientTls, Fingerprint};
+pub use email::{Email, EmailDomain, EmailError};
 pub use host::{Authority, Host, HostError};
 pub(crate) use identity::is_groups;
-pub use identity::{Email, EmailError, Group, Groups, GroupsSeen, GroupsSource, Identity, IdpRef, SentHeader};
+pub use identity::{Group, Groups, GroupsSeen, GroupsSource, Identity, IdpRef, SentHeader};
 #[cfg(any(feature = "oidc", feature = "saml"))]
 pub(crate) use ids::fill_random;
 pub(crate) use ids::hex;

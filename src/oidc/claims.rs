@@ -18,7 +18,8 @@ pub struct Profile {
     pub subject: String,
     /// The address, not looked at yet.
     pub email: Option<String>,
-    /// Whether the provider vouches for the address; `None` where it does not say.
+    /// Whether the provider vouches for exactly that address (`email_verified`); `None` where it does not say. A value that
+    /// cannot be read is `Some(false)`.
     pub email_verified: Option<bool>,
     /// Display name.
     pub name: Option<String>,
@@ -30,6 +31,18 @@ pub struct Profile {
     pub amr: Option<Vec<String>>,
     /// The claims that were asked for by name; null where the provider said nothing of one.
     pub claims: Map<String, Value>,
+    /// The claims that are present and cannot be read, for the log: name, source and JSON type, without the value.
+    pub unreadable: Vec<String>,
+}
+
+/// The evidence that a login requires for its email address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EmailVerification {
+    /// An address counts unless `email_verified` is present and not true.
+    #[default]
+    Optional,
+    /// An address counts only if `email_verified` is true.
+    Required,
 }
 
 /// What the claims say of groups. None of it is yet what a person's groups are.
@@ -41,6 +54,8 @@ pub enum ClaimedGroups {
     Absent,
     /// That they are to be had in another place (OpenID Connect Core 5.6.2, "distributed claims").
     Elsewhere,
+    /// A value that is not a list of strings. It may hold any group, so the groups are unknown and not empty.
+    Unreadable,
 }
 
 /// Why claims are refused.
@@ -103,15 +118,12 @@ impl<'de> Deserialize<'de> for UserClaims {
     }
 }
 
-/// Reads a userinfo answer about `subject` (Core 5.3.2).
+/// Reads a userinfo answer about `subject` (Core 5.3.2). A JSON object is accepted under any content type.
 ///
 /// # Errors
 /// See [`ClaimsError`].
 pub fn userinfo(is_json: bool, body: &[u8], subject: &str) -> Result<UserClaims, ClaimsError> {
-    if !is_json {
-        return Err(ClaimsError::NotJson);
-    }
-    let claims = UserClaims::parse(body)?;
+    let claims = UserClaims::parse(body).map_err(|error| if is_json { error } else { ClaimsError::NotJson })?;
     if claims.get("sub").and_then(Value::as_str) != Some(subject) {
         return Err(ClaimsError::Subject);
     }
@@ -131,48 +143,118 @@ pub fn merge(
     email_claim: &str,
     wanted: &[String],
 ) -> Result<Profile, ClaimsError> {
-    let sources = [Some(&id_token.claims), userinfo];
-    let find = |name: &str| sources.iter().flatten().find_map(|claims| claims.get(name));
-    let mut email_verified = None;
-    for value in sources.iter().flatten().filter_map(|claims| claims.get("email_verified")) {
-        let verified = match value {
-            Value::Bool(verified) => *verified,
-            // Providers that write it as a string do exist.
-            Value::String(text) if text == "true" => true,
-            Value::String(text) if text == "false" => false,
-            _ => return Err(ClaimsError::Type("email_verified")),
-        };
-        email_verified = Some(email_verified.unwrap_or(true) && verified);
-    }
-    let groups_claim = |claims: &UserClaims| claims.get(groups_name(claims)).cloned();
-    let groups_source =
-        if groups_claim(&id_token.claims).is_some() { GroupsSource::IdToken } else { GroupsSource::Userinfo };
-    let groups = match &sources.iter().flatten().find_map(|claims| groups_claim(claims)) {
-        Some(value) => ClaimedGroups::Claimed(strings(value).ok_or(ClaimsError::Type("groups"))?),
-        None if sources.iter().flatten().any(|claims| is_elsewhere(claims, "groups")) => ClaimedGroups::Elsewhere,
-        None => ClaimedGroups::Absent,
+    let both = [(ID_TOKEN, Some(&id_token.claims)), (USERINFO, userinfo)];
+    let sources = || both.iter().filter_map(|(source, claims)| Some((*source, (*claims)?)));
+    let find = |name: &str| sources().find_map(|(source, claims)| Some((source, claims.get(name)?)));
+    let mut unreadable = Vec::new();
+    let mut unread = |name: &str, source: &str, value: &Value| {
+        unreadable.push(format!("`{}` in the {source}: {}", super::callback::tame(name, 64), shape(value)));
     };
+
     let email = match find(email_claim) {
-        Some(Value::String(email)) => Some(email.clone()),
+        Some((_, Value::String(email))) => Some(email.clone()),
         Some(_) => return Err(ClaimsError::Type("email")),
         None => None,
     };
+    let mut email_verified = None;
+    for (source, claims) in sources() {
+        let Some(value) = claims.get("email_verified") else { continue };
+        let verified = truth(value).unwrap_or_else(|| {
+            unread("email_verified", source, value);
+            false
+        });
+        // The word of one source for its own address says nothing about another address of the other source.
+        let other = claims.get(email_claim).is_some_and(|own| own.as_str() != email.as_deref());
+        if !verified || !other {
+            email_verified = Some(email_verified.unwrap_or(true) && verified);
+        }
+    }
+
+    let mut groups_source = GroupsSource::Userinfo;
+    let mut groups = ClaimedGroups::Absent;
+    for (source, claims) in sources() {
+        let name = groups_name(claims);
+        if let Some(value) = claims.get(name) {
+            groups_source = if source == ID_TOKEN { GroupsSource::IdToken } else { GroupsSource::Userinfo };
+            groups = strings(value).map_or(ClaimedGroups::Unreadable, ClaimedGroups::Claimed);
+            if groups == ClaimedGroups::Unreadable {
+                unread(name, source, value);
+            }
+            break;
+        }
+    }
+    if groups == ClaimedGroups::Absent && sources().any(|(_, claims)| is_elsewhere(claims, "groups")) {
+        groups = ClaimedGroups::Elsewhere;
+    }
+    // References that cannot be read may be to any claim.
+    let mut lost = false;
+    for (source, claims) in sources() {
+        if let Some(names) = claims.get(CLAIM_NAMES).filter(|names| !names.is_object()) {
+            unread(CLAIM_NAMES, source, names);
+            lost = true;
+        }
+    }
+    if groups == ClaimedGroups::Absent && lost {
+        groups = ClaimedGroups::Unreadable;
+    }
+
+    let amr = find("amr").and_then(|(source, value)| {
+        let methods = strings(value);
+        if methods.is_none() {
+            unread("amr", source, value);
+        }
+        methods
+    });
     // A claim that is not there has no value, unless it is to be had in another place.
     let kept = |name: &str| match find(name) {
-        Some(value) => Some(value.clone()),
-        None if sources.iter().flatten().any(|claims| is_elsewhere(claims, name)) => None,
+        Some((_, value)) => Some(value.clone()),
+        None if lost || sources().any(|(_, claims)| is_elsewhere(claims, name)) => None,
         None => Some(Value::Null),
     };
     Ok(Profile {
         subject: id_token.subject.clone(),
         email,
         email_verified,
-        name: find("name").and_then(Value::as_str).filter(|name| !name.is_empty()).map(str::to_owned),
+        name: find("name").and_then(|(_, name)| name.as_str()).filter(|name| !name.is_empty()).map(str::to_owned),
         groups,
         groups_source,
-        amr: find("amr").and_then(strings),
+        amr,
         claims: wanted.iter().filter_map(|name| Some((name.clone(), kept(name)?))).collect(),
+        unreadable,
     })
+}
+
+/// Reads a boolean, also as the string that some providers make of it, in any case. `None` if it is neither.
+fn truth(value: &Value) -> Option<bool> {
+    match value {
+        Value::Bool(value) => Some(*value),
+        Value::String(text) if text.eq_ignore_ascii_case("true") => Some(true),
+        Value::String(text) if text.eq_ignore_ascii_case("false") => Some(false),
+        _ => None,
+    }
+}
+
+/// Names the type of a value that should have been a boolean, a string or a list of strings.
+fn shape(value: &Value) -> &'static str {
+    let odd = |value: &Value| match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    };
+    match value {
+        Value::Array(all) => match all.iter().find(|one| !one.is_string()).map(odd) {
+            Some("null") => "a list with null in it",
+            Some("a boolean") => "a list with a boolean in it",
+            Some("a number") => "a list with a number in it",
+            Some("a list") => "a list with a list in it",
+            Some("an object") => "a list with an object in it",
+            _ => "a list",
+        },
+        other => odd(other),
+    }
 }
 
 /// What the claim is called here: `groups`, by whatever letters.
@@ -184,9 +266,9 @@ fn groups_name(claims: &UserClaims) -> &str {
     }
 }
 
-/// Whether there is a reference in place of the claim (OpenID Connect Core 5.6.2).
+/// Returns `true` if there is a reference in place of the claim (OpenID Connect Core 5.6.2).
 fn is_elsewhere(claims: &UserClaims, name: &str) -> bool {
-    claims.get("_claim_names").is_some_and(|names| names.get(name).is_some())
+    claims.get(CLAIM_NAMES).and_then(Value::as_object).is_some_and(|names| names.contains_key(name))
 }
 
 /// An array of strings, or the string that it would have held alone.
@@ -211,3 +293,10 @@ pub(super) fn whole_seconds(value: &Value) -> Option<UnixTime> {
     )]
     Some(UnixTime(seconds as u64))
 }
+
+/// The sources of claims, for messages.
+const ID_TOKEN: &str = "ID token";
+const USERINFO: &str = "userinfo answer";
+
+/// Holds the references to claims that are elsewhere.
+const CLAIM_NAMES: &str = "_claim_names";

@@ -19,7 +19,7 @@ mod request;
 #[cfg(feature = "control")]
 pub(crate) use callback::tame;
 pub use callback::{Callback, CallbackError};
-pub use claims::{ClaimedGroups, ClaimsError, Profile, UserClaims, merge, userinfo};
+pub use claims::{ClaimedGroups, ClaimsError, EmailVerification, Profile, UserClaims, merge, userinfo};
 pub use credentials::{ClientKey, ClientKeyError, Credentials};
 pub use id_token::{Expected, IdTokenError, VerifiedIdToken, verify};
 pub use keys::{KeySet, KeysError};

@@ -202,16 +202,44 @@ async fn rfc9207_and_rfc9700_4_4_mix_up() {
 #[tokio::test]
 async fn r11_addresses() {
     let op = StandIn::start().await;
-    for email in ["attacker@evil.example@corp.example", "ann@corp.example\0@evil.example", "ann", ""] {
+    for email in [
+        "attacker@evil.example@corp.example",
+        "ann@corp.example\0@evil.example",
+        "ann",
+        "",
+        "ann@%63orp.example",
+        "ann@ｃorp.example",
+        "ann@corp。example",
+        "ann@co\u{ad}rp.example",
+        "ann@corp.example.",
+        "an\u{200b}n@corp.example",
+    ] {
         op.state().id_token = json!({ "email": email });
         let failure = op.login(&op.provider()).await.unwrap_err();
         assert!(matches!(failure, LoginFailure::Email(EmailFailure::Malformed(_))), "{email:?}");
         assert_eq!(failure.blame(), Blame::Person);
     }
-    op.state().id_token = json!({"email_verified": false});
-    assert!(matches!(op.login(&op.provider()).await, Err(LoginFailure::Email(EmailFailure::Unverified))));
-    op.state().id_token = json!({"email_verified": true});
+    op.state().id_token = json!({"email": "ada@bücher.test"});
+    assert_eq!(op.login(&op.provider()).await.unwrap().email.as_str(), "ada@xn--bcher-kva.test");
+    let strict = provider(OktaSettings {
+        client: ClientSettings { email_verified: EmailVerification::Required, ..op.client() },
+        ..op.settings()
+    });
+    let unverified =
+        |login: Result<Profile, LoginFailure>| matches!(login, Err(LoginFailure::Email(EmailFailure::Unverified)));
+    for verified in [json!(false), json!("False"), json!(0), json!("no"), json!([])] {
+        op.state().id_token = json!({"email_verified": verified});
+        assert!(unverified(op.login(&op.provider()).await) && unverified(op.login(&strict).await), "{verified}");
+    }
+    for verified in [json!(true), json!("true"), json!("True")] {
+        op.state().id_token = json!({"email_verified": verified});
+        assert!(op.login(&op.provider()).await.is_ok() && op.login(&strict).await.is_ok(), "{verified}");
+    }
+    op.state().id_token = json!({});
     assert!(op.login(&op.provider()).await.is_ok());
+    let failure = op.login(&strict).await.unwrap_err();
+    assert!(matches!(failure, LoginFailure::Email(EmailFailure::Unconfirmed)));
+    assert_eq!((failure.blame(), failure.id()), (Blame::Person, "email_refused"));
     let upn = provider(OktaSettings {
         client: ClientSettings { email_claim_name: Some("upn".into()), ..op.client() },
         ..op.settings()
