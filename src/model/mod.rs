@@ -3,6 +3,8 @@
 //! Decides what a host, a path, an e-mail address and a moment are, once, at the boundary. Trusts nothing it is given.
 //! Never does IO and never reads a clock on behalf of a caller, save [`UnixTime::now`], which only the edges call.
 
+#[cfg(feature = "control")]
+mod budget;
 mod causes;
 mod client_certificate;
 pub mod duration;
@@ -10,6 +12,7 @@ mod email;
 mod host;
 mod identity;
 mod ids;
+pub(crate) mod json;
 mod path;
 mod reason;
 mod request;
@@ -17,6 +20,8 @@ mod secret;
 mod service_token;
 mod time;
 
+#[cfg(feature = "control")]
+pub(crate) use budget::FetchBudget;
 pub use causes::{causes, chain};
 pub use client_certificate::{ClientCertificate, ClientTls, Fingerprint};
 pub use email::{Email, EmailDomain, EmailError};
