@@ -216,7 +216,9 @@ impl Connection {
         let send = |request: HttpRequest| {
             let (http, status) = (self.http.clone(), Arc::clone(&status));
             async move {
-                let answer = http.call(request).await?;
+                let mut answer = http.call(request).await?;
+                // The content decides whether it is JSON: some providers send it as a page or as text.
+                answer.headers_mut().remove(header::CONTENT_TYPE);
                 status.store(answer.status().as_u16(), Ordering::Relaxed);
                 Ok(answer)
             }
@@ -242,12 +244,13 @@ impl Connection {
         if !matches!(response.token_type(), CoreTokenType::Bearer) {
             return Err(failed(Some("a token type other than bearer".to_owned())));
         }
-        let id_token = response.extra_fields().id_token.clone();
-        let id_token = id_token.ok_or_else(|| failed(Some("no ID token".to_owned())))?;
-        Ok(Tokens { id_token, access_token: response.access_token().secret().clone() })
+        let id_token = response.id_token().ok_or_else(|| failed(Some("no ID token".to_owned())))?.to_owned();
+        let access_token = Some(response.access_token().secret().clone()).filter(|token| !token.is_empty());
+        let access_token = access_token.ok_or_else(|| failed(Some("no access token".to_owned())))?;
+        Ok(Tokens { id_token, access_token })
     }
 
-    /// A key that is not known is looked for once more, as often as the cooldown lets it.
+    /// If none of the known keys signed the token, they are fetched once more, as often as the budget allows.
     async fn verify(
         &self,
         metadata: &Metadata,
@@ -268,7 +271,7 @@ impl Connection {
         let keys = self.documents.keys(metadata).await?;
         match oidc::verify(&tokens.id_token, &keys, &expected) {
             Err(error) if error.may_be_rotation() => {
-                let keys = self.documents.rotated_keys(metadata).await?;
+                let keys = self.documents.rotated_keys(metadata, &keys).await?;
                 Ok(oidc::verify(&tokens.id_token, &keys, &expected)?)
             }
             result => Ok(result?),

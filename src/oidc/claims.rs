@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use super::VerifiedIdToken;
+use super::lenient::{shape, strings, truth};
 use crate::model::{GroupsSource, UnixTime, is_groups};
 
 /// The claims of an ID token or of a userinfo answer, as they came. No name stands twice.
@@ -224,39 +225,6 @@ pub fn merge(
     })
 }
 
-/// Reads a boolean, also as the string that some providers make of it, in any case. `None` if it is neither.
-fn truth(value: &Value) -> Option<bool> {
-    match value {
-        Value::Bool(value) => Some(*value),
-        Value::String(text) if text.eq_ignore_ascii_case("true") => Some(true),
-        Value::String(text) if text.eq_ignore_ascii_case("false") => Some(false),
-        _ => None,
-    }
-}
-
-/// Names the type of a value that should have been a boolean, a string or a list of strings.
-fn shape(value: &Value) -> &'static str {
-    let odd = |value: &Value| match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    };
-    match value {
-        Value::Array(all) => match all.iter().find(|one| !one.is_string()).map(odd) {
-            Some("null") => "a list with null in it",
-            Some("a boolean") => "a list with a boolean in it",
-            Some("a number") => "a list with a number in it",
-            Some("a list") => "a list with a list in it",
-            Some("an object") => "a list with an object in it",
-            _ => "a list",
-        },
-        other => odd(other),
-    }
-}
-
 /// What the claim is called here: `groups`, by whatever letters.
 fn groups_name(claims: &UserClaims) -> &str {
     let named = |name: &&String| is_groups(name);
@@ -271,27 +239,12 @@ fn is_elsewhere(claims: &UserClaims, name: &str) -> bool {
     claims.get(CLAIM_NAMES).and_then(Value::as_object).is_some_and(|names| names.contains_key(name))
 }
 
-/// An array of strings, or the string that it would have held alone.
-fn strings(value: &Value) -> Option<Vec<String>> {
-    match value {
-        Value::String(one) => Some(vec![one.clone()]),
-        Value::Array(all) => all.iter().map(|one| one.as_str().map(str::to_owned)).collect(),
-        _ => None,
-    }
-}
-
 /// A NumericDate (RFC 7519 §2), which may have a fraction.
 pub(super) fn whole_seconds(value: &Value) -> Option<UnixTime> {
     if let Some(seconds) = value.as_u64() {
         return Some(UnixTime(seconds));
     }
-    let seconds = value.as_f64().filter(|seconds| (0.0..9_007_199_254_740_992.0).contains(seconds))?;
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "within the range, and whole seconds are meant"
-    )]
-    Some(UnixTime(seconds as u64))
+    value.as_f64().and_then(UnixTime::from_fraction)
 }
 
 /// The sources of claims, for messages.
