@@ -9,7 +9,7 @@ use super::saml::SamlConfig;
 use super::secrets;
 use super::server::Insecure;
 use crate::model::{IdpId, Secret};
-use crate::oidc::{ClientKey, Endpoints, Prompt};
+use crate::oidc::{ClientKey, EmailVerification, Endpoints, Prompt};
 
 /// Where people log in (`[[identity_providers]]`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +45,8 @@ pub struct ClientConfig {
     pub claims: Vec<String>,
     /// The claim that holds the address, where it is not `email`.
     pub email_claim_name: Option<String>,
+    /// The evidence that a login requires for its email address.
+    pub email_verified: EmailVerification,
     /// What every login asks the provider for.
     pub prompt: Option<Prompt>,
     /// How long ago a person may have shown their credentials to the provider; at least a minute.
@@ -204,6 +206,16 @@ impl ClientConfig {
         let credentials = ClientCredentials::read(table, insecure);
         let claims = table.list("claims").iter().filter_map(|item| item.parse(word)).collect();
         let email_claim_name = table.item("email_claim_name").and_then(|item| item.parse(word));
+        let email_verified = table.item("email_verified");
+        let required = email_verified.as_ref().and_then(|item| item.parse(email_verification));
+        if let (Some(item), Some(EmailVerification::Required)) = (&email_verified, required)
+            && let Some(claim) = email_claim_name.as_deref().filter(|claim| *claim != "email")
+        {
+            // OpenID Connect Core 5.1: it is about `email` and about no other claim.
+            item.error(&format!(
+                "a provider vouches for the claim `email` alone, and `{claim}` is another; leave one of both out"
+            ));
+        }
         let prompt = table.item("prompt").and_then(|item| item.parse(prompt));
         let has_max_age = table.item("max_age").is_some();
         let max_age = table.duration("max_age", LONGEST_LOGIN, Duration::from_secs(60)..=LONGEST_LOGIN);
@@ -214,6 +226,7 @@ impl ClientConfig {
             credentials: credentials?,
             claims,
             email_claim_name,
+            email_verified: required.unwrap_or_default(),
             prompt,
             max_age: has_max_age.then_some(max_age),
             pushed_requests,
@@ -251,6 +264,12 @@ impl OidcConfig {
     fn read(table: &mut Table<'_>, insecure: &Insecure) -> Option<Self> {
         table.foreign(&[PKCE, REDIRECT, ("okta_account", "Okta is a type of its own; write `type = \"okta\"`")]);
         let client = ClientConfig::read(table, insecure, "provider_logout");
+        if table.item("email_verified").is_none() {
+            // Okta assigns its addresses itself and sends no claim; nothing is known of other providers.
+            let message = "an email address is accepted also if the provider does not send `email_verified`; if users can enter \
+                           addresses there themselves, write `email_verified = \"required\"`, else `email_verified = \"optional\"`";
+            table.reader().warn(table.place(), message);
+        }
         let issuer = table.needed("issuer", "\"https://login.example.com\"");
         let issuer = issuer.and_then(|item| item.parse(|text| issuer_address(text, insecure)));
         let mut address = |name| table.item(name).and_then(|item| item.parse(|text| endpoint(text, LIKE, insecure)));
@@ -349,6 +368,14 @@ fn prompt(text: &str) -> Result<Prompt, String> {
         "consent" => Ok(Prompt::Consent),
         "none" => Err("with `none` nobody could sign in at the provider; leave `prompt` out".to_owned()),
         _ => Err(format!("`{text}` is none of `login`, `select_account`, `consent`")),
+    }
+}
+
+fn email_verification(text: &str) -> Result<EmailVerification, String> {
+    match text {
+        "optional" => Ok(EmailVerification::Optional),
+        "required" => Ok(EmailVerification::Required),
+        _ => Err(format!("`{text}` is neither `optional` nor `required`")),
     }
 }
 

@@ -7,7 +7,7 @@ use super::errors::did_you_mean;
 use super::evaluations::Evaluations;
 use super::reader::{self, Item, Place, Reader, Table, Unique};
 use super::service_tokens;
-use crate::model::{Email, Host};
+use crate::model::{Email, EmailDomain};
 use crate::policy::{About, AccessGroup, Advisor, IpRange, List, ListItems, PolicySet, Rule, UnknownName};
 
 /// The selectors there are, each with its fields; a question mark stands before one that may be left out.
@@ -416,5 +416,5 @@ fn domain_mistake(domain: &str) -> Option<String> {
     if domain.contains('*') {
         return Some(format!("`{domain}`: there are no wildcards here; write a rule for each domain"));
     }
-    Host::parse(domain).err().map(|e| format!("`{domain}` is not a domain like `example.com`: {e}"))
+    EmailDomain::parse(domain).err().map(|e| format!("`{domain}` is not a domain like `example.com`: {e}"))
 }

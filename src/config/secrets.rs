@@ -161,7 +161,7 @@ pub(super) fn read_key(item: &Item<'_>) -> Option<Secret> {
             if content.world_readable {
                 item.warn(&format!("every user of this machine can read `{}`; `chmod 600` it", path.display()));
             }
-            Some(content.text)
+            Some(Secret::new(unmarked(content.text.expose())))
         }
         Err(e) => {
             item.error(&format!("the file `{}` cannot be read: {}", path.display(), plain(&e)));
@@ -210,9 +210,14 @@ fn from_file(item: &Item<'_>, path: &str, lines: bool) -> Option<Secret> {
     }
 }
 
+/// Returns the text without a byte order mark, which editors on Windows begin a file with.
+fn unmarked(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
 /// Editors and `echo` end a file with a newline; no secret has one.
 fn trimmed(item: &Item<'_>, value: &Secret, whence: &str, lines: bool) -> Option<Secret> {
-    let value = value.expose().trim_end_matches(['\r', '\n']);
+    let value = unmarked(value.expose()).trim_end_matches(['\r', '\n']);
     if value.trim().is_empty() {
         item.error(&format!("{whence} is empty"));
         return None;

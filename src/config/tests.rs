@@ -140,6 +140,34 @@ fn every_mistake_is_explained() {
 }
 
 #[test]
+fn secret_is_read_without_byte_order_mark_and_line_end() {
+    let part = |secret: &str| {
+        complete(&format!(
+            "[[identity_providers]]\nid = \"idp\"\nname = \"Idp\"\ntype = \"okta\"\nconfig = {{ client_id = \"x\", client_secret = \"{secret}\", \
+             okta_account = \"https://dev-1.okta.com\" }}\n"
+        ))
+    };
+    let read = |text: &'static str, secret: &str| {
+        let mut env = Fake::new();
+        env.files.insert("conf/marked".into(), (text, false));
+        env.variables.insert("MARKED", text);
+        let loaded =
+            parse(&part(secret), Path::new("conf/portcullis.toml"), &env).map_err(|errors| errors.to_string())?;
+        let IdpKind::Okta(okta) = &loaded.config.identity_providers[0].kind else { panic!() };
+        let ClientCredentials::Secret(secret) = &okta.client.credentials else { panic!() };
+        Ok::<_, String>(secret.expose().to_owned())
+    };
+    for secret in ["file:marked", "env:MARKED"] {
+        for text in ["s3cret +/", "s3cret +/\n", "s3cret +/\r\n", "\u{feff}s3cret +/", "\u{feff}s3cret +/\r\n"] {
+            assert_eq!(read(text, secret).as_deref(), Ok("s3cret +/"), "{text:?} in {secret}");
+        }
+        for text in ["\u{feff}", "\u{feff}\r\n", "\n"] {
+            assert!(read(text, secret).unwrap_err().contains("is empty"), "{text:?} in {secret}");
+        }
+    }
+}
+
+#[test]
 fn fifteen_mistakes_are_reported_at_once() {
     let text = r#"
 colour = "red"

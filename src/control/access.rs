@@ -1,6 +1,6 @@
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use crate::cookie::{self, SealError, SealingKey};
 use crate::engine::{IdentityState, IssuerKeys, Known, Need, Snapshot};
 use crate::http_client::HttpClient;
 use crate::idp::Provider;
-use crate::model::{Aud, Email, Identity, IdentityNonce, LoginOrder, Reason, Secret, UnixTime, UserId};
+use crate::model::{Aud, Email, FetchBudget, Identity, IdentityNonce, LoginOrder, Reason, Secret, UnixTime, UserId};
 use crate::observe::audit::{RunningSample, Sample};
 use crate::observe::metrics::{self, metrics};
 use crate::policy::Truth;
@@ -39,7 +39,7 @@ pub struct Access {
     pub(super) signing: ArcSwapOption<SigningKeys>,
     /// The last JWKS of a remote team, for our own `certs`.
     pub(super) remote_jwks: ArcSwapOption<Bytes>,
-    pub(super) fetching: tokio::sync::Mutex<()>,
+    pub(super) fetching: tokio::sync::Mutex<FetchBudget>,
     pub(super) asserting: tokio::sync::Mutex<()>,
     /// Who is asked about at the moment: one question for each, however many requests wait for the answer.
     pub(super) asking: moka::sync::Cache<IdentityNonce, Arc<tokio::sync::Mutex<()>>>,
@@ -173,7 +173,7 @@ impl Access {
             publisher: Publisher::default(),
             signing: ArcSwapOption::new(None),
             remote_jwks: ArcSwapOption::new(None),
-            fetching: tokio::sync::Mutex::new(()),
+            fetching: tokio::sync::Mutex::new(FetchBudget::new(super::remote::COOLDOWN, Instant::now())),
             asserting: tokio::sync::Mutex::new(()),
             asking: moka::sync::Cache::builder().time_to_idle(ASKING).build(),
             asked_about: asked_about.eviction_policy(EvictionPolicy::lru()).build(),

@@ -27,14 +27,13 @@ use super::{Access, Login, SigningKeys};
 use crate::config::Config;
 use crate::engine::Application;
 use crate::http_client::{HttpClient, HttpError, MAX_DOCUMENT};
-use crate::model::{Aud, Identity, IdentityNonce, RequestId, UnixTime, fill_random, hex};
+use crate::model::{Aud, FetchBudget, Identity, IdentityNonce, RequestId, UnixTime, fill_random, hex};
 use crate::observe::metrics::{Evaluation, metrics};
 use crate::policy::{evaluation_key, evaluations};
 use crate::portal::identity::document;
 use crate::store::StoreError;
 use crate::token::{
-    EVALUATION_LIFETIME, EvaluationClaims, EvaluationError, KeyError, KeySet, SigningKeyError, TokenError,
-    read_evaluation,
+    EVALUATION_LIFETIME, EvaluationClaims, EvaluationError, KeyError, KeySet, SigningKeyError, read_evaluation,
 };
 
 /// The services that each application's policies ask, also through Access groups.
@@ -57,8 +56,8 @@ struct Service {
 struct Keys {
     /// The last good ones.
     known: Option<(Arc<KeySet>, Instant)>,
-    /// When somebody last began to fetch them.
-    tried: Option<Instant>,
+    /// Unset before the first fetch.
+    budget: Option<FetchBudget>,
 }
 
 /// Answers of the last minute, and questions under way: by login, the moment of it, and service.
@@ -275,11 +274,13 @@ impl Question {
         if answered.status != StatusCode::OK {
             return Err(NoAnswer::Status(answered.status));
         }
-        let Answer { token } = serde_json::from_slice(&answered.body).map_err(|_| NoAnswer::Malformed)?;
+        let Answer { token } = crate::model::json::object(&answered.body).map_err(|_| NoAnswer::Malformed)?;
         let read = |keys: &KeySet| read_evaluation(&token, keys, &nonce, UnixTime::now(), self.leeway);
         let keys = service.keys(&self.http, None).await?;
         match read(&keys) {
-            Err(EvaluationError::Token(TokenError::UnknownKey)) => read(&*service.keys(&self.http, Some(&keys)).await?),
+            Err(EvaluationError::Token(error)) if error.may_be_rotation() => {
+                read(&*service.keys(&self.http, Some(&keys)).await?)
+            }
             answer => answer,
         }
         .map_err(NoAnswer::Answer)
@@ -308,11 +309,11 @@ impl Service {
             return Ok(Arc::clone(known));
         }
         let last = keys.known.as_ref().filter(|(_, at)| at.elapsed() < STALE).map(|(known, _)| Arc::clone(known));
-        if keys.tried.is_some_and(|at| at.elapsed() < COOLDOWN) {
+        // Before the fetch: a fetch that is given up counts too.
+        let now = Instant::now();
+        if !keys.budget.get_or_insert_with(|| FetchBudget::new(COOLDOWN, now)).take(now) {
             return last.ok_or(NoAnswer::KeysTried);
         }
-        // Before the fetch: who gives up on it has tried, too.
-        keys.tried = Some(Instant::now());
         match (self.fetch(http).await, last) {
             (Ok(fetched), _) => {
                 let fetched = Arc::new(fetched);
@@ -354,7 +355,7 @@ const FAILED: Duration = Duration::from_secs(3);
 const FRESH: Duration = Duration::from_secs(3600);
 /// How old they may be where that fails.
 const STALE: Duration = Duration::from_secs(24 * 3600);
-/// An unknown `kid` starts no more than one fetch in this time.
+/// Answers that no known key signed cause two fetches at once, and then one in this time.
 const COOLDOWN: Duration = Duration::from_secs(10);
 /// An answer is four claims and a signature.
 const MAX_ANSWER: usize = 32 * 1024;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -15,7 +15,9 @@ use super::Access;
 use crate::cookie;
 use crate::engine::{IdentityState, IssuerKeys};
 use crate::login::ReturnTo;
-use crate::model::{Aud, Email, Group, Groups, Identity, IdentityNonce, IdpId, IdpRef, Secret, UnixTime, UserId};
+use crate::model::{
+    Aud, Email, FetchBudget, Group, Groups, Identity, IdentityNonce, IdpId, IdpRef, Secret, UnixTime, UserId, json,
+};
 use crate::observe::metrics::{Fetch, metrics};
 use crate::portal::authorized::{Claim, Granted, Refused};
 use crate::token::KeySet;
@@ -34,14 +36,26 @@ pub struct RemoteTeam {
 }
 
 impl Access {
-    /// Fetches the keys of a remote team: one fetch at a time, and none within the cooldown of the last. On failure the last
-    /// good ones stay until their bound.
+    /// Fetches the keys of a remote team: one fetch at a time, and no more than the budget allows. On failure the last good
+    /// ones stay until their bound.
     pub(super) async fn refresh_remote_keys(&self) {
         let Some(remote) = self.services().remote.clone() else { return };
         let issuer = self.snapshot().issuer().to_owned();
-        let _one = self.fetching.lock().await;
+        let mut budget = self.fetching.lock().await;
         let last = self.known.keys(&issuer);
         if last.as_ref().is_some_and(|last| UnixTime::now() < last.retry_from) {
+            return;
+        }
+        let retry_from = |budget: &mut FetchBudget| {
+            // Never within this second: the requests that caused a fetch are decided by its outcome.
+            UnixTime::now().after(budget.wait(Instant::now()) + AFTER_A_FETCH)
+        };
+        if !budget.take(Instant::now()) {
+            // The clock was set forward.
+            if let Some(last) = last {
+                let (keys, good_until) = (last.keys.clone(), last.good_until);
+                self.known.set_keys(&issuer, IssuerKeys { keys, good_until, retry_from: retry_from(&mut budget) });
+            }
             return;
         }
         let fetched = self.fetch_keys(&remote.certs_url).await;
@@ -51,7 +65,7 @@ impl Access {
             Err((outcome, _)) => *outcome,
         };
         metrics().jwks(&issuer).fetch(outcome, now);
-        let retry_from = now.after(COOLDOWN);
+        let retry_from = retry_from(&mut budget);
         let keys = match fetched {
             Ok((keys, document)) => {
                 self.remote_jwks.store(Some(Arc::new(document)));
@@ -151,16 +165,14 @@ impl Access {
         struct Elsewhere {
             redirect_url: ReturnTo,
         }
-        let to =
-            || serde_json::from_slice::<Elsewhere>(&answer.body).map(|e| e.redirect_url).map_err(|_| Refused::Invalid);
+        let to = || json::object::<Elsewhere>(&answer.body).map(|e| e.redirect_url).map_err(|_| Refused::Invalid);
         #[derive(Deserialize)]
         struct Unbound {
             aud: Aud,
         }
-        let unbound =
-            || serde_json::from_slice::<Unbound>(&answer.body).map_or(Refused::Invalid, |u| Refused::Unbound(u.aud));
+        let unbound = || json::object::<Unbound>(&answer.body).map_or(Refused::Invalid, |u| Refused::Unbound(u.aud));
         match answer.status {
-            StatusCode::OK => serde_json::from_slice(&answer.body).map_err(|_| Refused::Unavailable),
+            StatusCode::OK => json::object(&answer.body).map_err(|_| Refused::Unavailable),
             StatusCode::CONFLICT => Err(Refused::Used(to()?)),
             StatusCode::GONE => Err(Refused::Over(to()?)),
             StatusCode::FORBIDDEN => Err(unbound()),
@@ -202,13 +214,18 @@ fn read_identity(document: &[u8], now: UnixTime) -> Result<Identity, String> {
         amr: Option<Vec<String>>,
         #[serde(default)]
         oidc_fields: Map<String, Value>,
-        idp: Idp,
+        idp: json::Object<Idp>,
     }
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum OneGroup {
         Name(String),
-        Object { id: Option<String>, name: String },
+        Object(json::Object<NamedGroup>),
+    }
+    #[derive(Deserialize)]
+    struct NamedGroup {
+        id: Option<String>,
+        name: String,
     }
     #[derive(Deserialize)]
     struct Idp {
@@ -217,12 +234,14 @@ fn read_identity(document: &[u8], now: UnixTime) -> Result<Identity, String> {
         kind: String,
     }
     let document: Document =
-        serde_json::from_slice(document).map_err(|error| format!("the identity cannot be read: {error}"))?;
+        json::document(document).map_err(|error| format!("the identity cannot be read: {error}"))?;
     let group = |group| match group {
         OneGroup::Name(name) => Group { id: name.clone(), name },
-        OneGroup::Object { id, name } => Group { id: id.unwrap_or_else(|| name.clone()), name },
+        OneGroup::Object(json::Object(NamedGroup { id, name })) => {
+            Group { id: id.unwrap_or_else(|| name.clone()), name }
+        }
     };
-    let idp = document.idp;
+    let json::Object(idp) = document.idp;
     if idp.id.is_empty() {
         return Err("the identity names no identity provider".to_owned());
     }
@@ -251,8 +270,9 @@ fn read_identity(document: &[u8], now: UnixTime) -> Result<Identity, String> {
 }
 
 const MAX_DOCUMENT: usize = 256 * 1024;
-/// An unknown `kid` starts no more than one fetch in this time.
-const COOLDOWN: Duration = Duration::from_secs(30);
+/// Tokens that no known key signed cause two fetches at once, and then one in this time.
+pub(super) const COOLDOWN: Duration = Duration::from_secs(30);
+const AFTER_A_FETCH: Duration = Duration::from_secs(1);
 const RETRY_IDENTITY: Duration = Duration::from_secs(2);
 /// How late it is noticed here that the team ended a login, and how often the team is shown a token that it did not take.
 const ASK_AGAIN: Duration = Duration::from_secs(15);
@@ -290,9 +310,14 @@ mod tests {
     #[test]
     fn an_identity_without_its_provider_is_none() {
         assert_eq!(&*read(&[]).unwrap().idp.id.0, "okta");
-        for (pointer, value) in
-            [("/idp", json!(null)), ("/idp/id", json!("")), ("/idp/id", json!(null)), ("/idp", json!({}))]
-        {
+        for (pointer, value) in [
+            ("/idp", json!(null)),
+            ("/idp/id", json!("")),
+            ("/idp/id", json!(null)),
+            ("/idp", json!({})),
+            ("/idp", json!(["okta", "okta"])),
+            ("/groups", json!([["id", "name"]])),
+        ] {
             assert!(read(&[(pointer, value.clone())]).is_err(), "{pointer} {value}");
         }
     }

@@ -42,6 +42,7 @@ fn okta(config: &Config, ports: Ports) -> Provider {
             },
             claims: okta.client.claims,
             email_claim_name: okta.client.email_claim_name,
+            email_verified: okta.client.email_verified,
             prompt: None,
             max_age: None,
             pushed_requests: false,

@@ -312,7 +312,7 @@ fn first_sight<'a>(
     };
     let verified = match unverified.verify(keys, snapshot.issuer(), now, snapshot.team().leeway) {
         Ok(verified) => verified,
-        Err(TokenError::UnknownKey) if may_ask => return Err(Missing::Need(Need::Keys)),
+        Err(error) if may_ask && error.may_be_rotation() => return Err(Missing::Need(Need::Keys)),
         Err(TokenError::Expired) => return Err(Missing::Because(Reason::SessionExpired)),
         Err(_) => return Err(invalid),
     };

@@ -79,7 +79,7 @@ pub struct IssuerKeys {
     pub keys: Option<KeySet>,
     /// The end of the trust in them: the last good fetch and the bound on staleness.
     pub good_until: UnixTime,
-    /// A token that names an unknown key is worth another attempt from then on.
+    /// A token that none of these keys signed is worth another attempt from then on.
     pub retry_from: UnixTime,
 }
 

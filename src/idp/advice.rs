@@ -56,6 +56,10 @@ impl LoginFailure {
                  holds it"
             }
             Self::Email(EmailFailure::Unverified) => "have the person's address verified at the provider",
+            Self::Email(EmailFailure::Unconfirmed) => {
+                "have the provider send `email_verified`, or write `email_verified = \"optional\"` if users cannot enter \
+                 addresses there themselves"
+            }
             Self::Email(EmailFailure::Malformed(_)) => {
                 "set `email_claim_name` to the claim that holds an address; this one holds something else"
             }
@@ -73,7 +77,6 @@ impl GroupsFailure {
             }
             Self::Overfull => "set `api_token` and take the groups claim's filter away, or let it match fewer groups",
             Self::Elsewhere => "have the provider send fewer groups, by a filter in its settings for this application",
-            Self::Malformed => "look at the groups claim in the provider's settings for this application",
             Self::Refused { status: StatusCode::UNAUTHORIZED, .. } => {
                 "Okta does not know the `api_token`: it was revoked, or has not been used for 30 days; make a new one"
             }

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use openidconnect::core::CoreTokenType;
 use openidconnect::{AsyncHttpClient as _, HttpRequest, OAuth2TokenResponse as _, RequestTokenError};
 use serde::Deserialize;
+use tracing::warn;
 use url::Url;
 
 use super::documents::Documents;
@@ -16,7 +17,8 @@ use super::{Begun, ClientSettings, OidcSettings, OktaSettings, Pending, Profile}
 use crate::http_client::{HttpClient, MAX_BODY, Response};
 use crate::model::{Email, Groups, GroupsSeen, GroupsSource, IdpRef, Secret, UnixTime};
 use crate::oidc::{
-    self, Callback, ClaimedGroups, Credentials, Expected, FlowSecrets, Hints, Metadata, UserClaims, VerifiedIdToken,
+    self, Callback, ClaimedGroups, Credentials, EmailVerification, Expected, FlowSecrets, Hints, Metadata, UserClaims,
+    VerifiedIdToken,
 };
 
 /// A provider that speaks OpenID Connect: Okta, or any other.
@@ -163,9 +165,14 @@ impl Connection {
         };
         let email_claim = self.settings.email_claim_name.as_deref().unwrap_or("email");
         let claimed = oidc::merge(&id_token, userinfo.as_ref(), email_claim, &self.settings.claims)?;
+        for claim in &claimed.unreadable {
+            warn!(idp = %self.settings.id.0, claim, "ignoring an unreadable claim; its value is unknown");
+        }
         // Okta vouches for the addresses of its directory and need not say so.
-        if claimed.email_verified == Some(false) {
-            return Err(LoginFailure::Email(EmailFailure::Unverified));
+        match (claimed.email_verified, self.settings.email_verified) {
+            (Some(true), _) | (None, EmailVerification::Optional) => {}
+            (Some(false), _) => return Err(LoginFailure::Email(EmailFailure::Unverified)),
+            (None, EmailVerification::Required) => return Err(LoginFailure::Email(EmailFailure::Unconfirmed)),
         }
         let email = claimed.email.as_deref().ok_or(LoginFailure::Email(EmailFailure::Missing))?;
         let email = Email::parse(email).map_err(|e| LoginFailure::Email(e.into()))?;
@@ -209,7 +216,9 @@ impl Connection {
         let send = |request: HttpRequest| {
             let (http, status) = (self.http.clone(), Arc::clone(&status));
             async move {
-                let answer = http.call(request).await?;
+                let mut answer = http.call(request).await?;
+                // The content decides whether it is JSON: some providers send it as a page or as text.
+                answer.headers_mut().remove(header::CONTENT_TYPE);
                 status.store(answer.status().as_u16(), Ordering::Relaxed);
                 Ok(answer)
             }
@@ -235,12 +244,13 @@ impl Connection {
         if !matches!(response.token_type(), CoreTokenType::Bearer) {
             return Err(failed(Some("a token type other than bearer".to_owned())));
         }
-        let id_token = response.extra_fields().id_token.clone();
-        let id_token = id_token.ok_or_else(|| failed(Some("no ID token".to_owned())))?;
-        Ok(Tokens { id_token, access_token: response.access_token().secret().clone() })
+        let id_token = response.id_token().ok_or_else(|| failed(Some("no ID token".to_owned())))?.to_owned();
+        let access_token = Some(response.access_token().secret().clone()).filter(|token| !token.is_empty());
+        let access_token = access_token.ok_or_else(|| failed(Some("no access token".to_owned())))?;
+        Ok(Tokens { id_token, access_token })
     }
 
-    /// A key that is not known is looked for once more, as often as the cooldown lets it.
+    /// If none of the known keys signed the token, they are fetched once more, as often as the budget allows.
     async fn verify(
         &self,
         metadata: &Metadata,
@@ -261,7 +271,7 @@ impl Connection {
         let keys = self.documents.keys(metadata).await?;
         match oidc::verify(&tokens.id_token, &keys, &expected) {
             Err(error) if error.may_be_rotation() => {
-                let keys = self.documents.rotated_keys(metadata).await?;
+                let keys = self.documents.rotated_keys(metadata, &keys).await?;
                 Ok(oidc::verify(&tokens.id_token, &keys, &expected)?)
             }
             result => Ok(result?),
@@ -318,7 +328,7 @@ fn claimed_only(
     match claimed {
         ClaimedGroups::Claimed(names) => Ok(whole(names, source, now)),
         ClaimedGroups::Elsewhere => Err(GroupsFailure::Elsewhere),
-        ClaimedGroups::Absent => Ok((Groups::Unknown, None)),
+        ClaimedGroups::Absent | ClaimedGroups::Unreadable => Ok((Groups::Unknown, None)),
     }
 }
 

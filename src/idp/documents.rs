@@ -1,5 +1,5 @@
 use std::collections::BTreeSet;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, StatusCode};
@@ -9,6 +9,7 @@ use tracing::warn;
 
 use super::failure::{Endpoint, LoginFailure};
 use crate::http_client::{HttpClient, MAX_DOCUMENT};
+use crate::model::FetchBudget;
 use crate::oidc::{Endpoints, KeySet, Metadata, MetadataError};
 
 /// How long what a provider publishes is believed.
@@ -18,7 +19,7 @@ pub struct Ages {
     pub fresh: Duration,
     /// Where that fails, the last good one is used up to this age.
     pub stale: Duration,
-    /// At most one fetch of the keys for an unknown `kid` in this time.
+    /// ID tokens that no known key signed cause two fetches of the keys at once, and then one in this time.
     pub cooldown: Duration,
     /// For this long a failed fetch is not tried again, and its failure is everybody's answer.
     pub failure: Duration,
@@ -81,9 +82,13 @@ impl Documents {
         self.keys.get(&self.issuer, self.fetch_keys(metadata)).await
     }
 
-    /// After an ID token whose key is not among [`Documents::keys`].
-    pub(super) async fn rotated_keys(&self, metadata: &Metadata) -> Result<Arc<KeySet>, LoginFailure> {
-        self.keys.renew(&self.issuer, Trigger::UnknownKey, self.fetch_keys(metadata)).await
+    /// The keys after an ID token that none of `failed` signed. These are `failed` again if they may not be fetched now.
+    pub(super) async fn rotated_keys(
+        &self,
+        metadata: &Metadata,
+        failed: &Arc<KeySet>,
+    ) -> Result<Arc<KeySet>, LoginFailure> {
+        self.keys.replace(&self.issuer, failed, self.fetch_keys(metadata)).await
     }
 
     async fn fetch_metadata(&self) -> Result<Metadata, LoginFailure> {
@@ -95,6 +100,9 @@ impl Documents {
         })?;
         let body = self.fetch(Endpoint::Discovery, &location).await?;
         let metadata = Metadata::read(&body, &self.issuer)?;
+        for member in metadata.unreadable() {
+            warn!(issuer = &*self.issuer, member, "ignoring an unreadable member of the discovery document");
+        }
         let origins = metadata.origins();
         let pinned = self.pinned.get_or_init(|| origins.clone());
         if *pinned != origins {
@@ -106,7 +114,11 @@ impl Documents {
 
     async fn fetch_keys(&self, metadata: &Metadata) -> Result<KeySet, LoginFailure> {
         let body = self.fetch(Endpoint::Keys, metadata.jwks()).await?;
-        KeySet::from_jwks(&body).map_err(LoginFailure::Keys)
+        let keys = KeySet::from_jwks(&body).map_err(LoginFailure::Keys)?;
+        for key in keys.unreadable() {
+            warn!(issuer = &*self.issuer, key, "ignoring an unusable key of the JWKS");
+        }
+        Ok(keys)
     }
 
     async fn fetch(&self, endpoint: Endpoint, url: &url::Url) -> Result<bytes::Bytes, LoginFailure> {
@@ -129,6 +141,8 @@ struct Kept<T> {
     /// Fetches under way, and for a while how they ended.
     attempts: Cache<(Box<str>, Trigger), Result<Arc<T>, LoginFailure>>,
     fresh: Duration,
+    /// Limits the fetches that tokens cause.
+    budget: Mutex<FetchBudget>,
 }
 
 struct Dated<T> {
@@ -155,6 +169,7 @@ impl<T: Send + Sync + 'static> Kept<T> {
             known: Cache::builder().max_capacity(MAX_ISSUERS).time_to_live(ages.stale).build(),
             attempts: Cache::builder().max_capacity(2 * MAX_ISSUERS).expire_after(Memory(ages)).build(),
             fresh: ages.fresh,
+            budget: Mutex::new(FetchBudget::new(ages.cooldown, Instant::now())),
         }
     }
 
@@ -175,26 +190,52 @@ impl<T: Send + Sync + 'static> Kept<T> {
         }
     }
 
+    /// Another document than `failed`: the one that is known by now, or a new one, or `failed` if the budget is used up.
+    async fn replace(
+        &self,
+        issuer: &str,
+        failed: &Arc<T>,
+        fetch: impl Future<Output = Result<T, LoginFailure>>,
+    ) -> Result<Arc<T>, LoginFailure> {
+        if let Some(known) = self.known.get(issuer).await.filter(|known| !Arc::ptr_eq(&known.value, failed)) {
+            return Ok(known.value);
+        }
+        let budgeted = async {
+            // Another login may have fetched it between the look above and this attempt.
+            if let Some(known) = self.known.get(issuer).await.filter(|known| !Arc::ptr_eq(&known.value, failed)) {
+                return Ok(Arc::clone(&known.value));
+            }
+            let allowed = self.budget.lock().is_ok_and(|mut budget| budget.take(Instant::now()));
+            if allowed { self.fetched(issuer, fetch).await } else { Ok(Arc::clone(failed)) }
+        };
+        self.attempts.get_with((issuer.into(), Trigger::UnknownKey), Box::pin(budgeted)).await
+    }
+
     async fn renew(
         &self,
         issuer: &str,
         trigger: Trigger,
         fetch: impl Future<Output = Result<T, LoginFailure>>,
     ) -> Result<Arc<T>, LoginFailure> {
-        let attempt = async {
-            let value = Arc::new(fetch.await.inspect_err(|failure: &LoginFailure| {
-                warn!(
-                    issuer,
-                    failure = failure as &(dyn std::error::Error + 'static),
-                    "the identity provider could not be asked"
-                );
-            })?);
-            let dated = Dated { value: Arc::clone(&value), at: Instant::now() };
-            self.known.insert(issuer.into(), dated).await;
-            Ok(value)
-        };
         // Boxed, because a login's future holds several of these.
-        self.attempts.get_with((issuer.into(), trigger), Box::pin(attempt)).await
+        self.attempts.get_with((issuer.into(), trigger), Box::pin(self.fetched(issuer, fetch))).await
+    }
+
+    async fn fetched(
+        &self,
+        issuer: &str,
+        fetch: impl Future<Output = Result<T, LoginFailure>>,
+    ) -> Result<Arc<T>, LoginFailure> {
+        let value = Arc::new(fetch.await.inspect_err(|failure: &LoginFailure| {
+            warn!(
+                issuer,
+                failure = failure as &(dyn std::error::Error + 'static),
+                "the identity provider could not be asked"
+            );
+        })?);
+        let dated = Dated { value: Arc::clone(&value), at: Instant::now() };
+        self.known.insert(issuer.into(), dated).await;
+        Ok(value)
     }
 }
 
@@ -209,9 +250,9 @@ impl<T> Expiry<(Box<str>, Trigger), Result<Arc<T>, LoginFailure>> for Memory {
         _: Instant,
     ) -> Option<Duration> {
         Some(match (trigger, end) {
-            (Trigger::Age, Ok(_)) => Duration::ZERO,
+            (_, Ok(_)) => Duration::ZERO,
             (Trigger::Age, Err(_)) => self.0.failure,
-            (Trigger::UnknownKey, _) => self.0.cooldown,
+            (Trigger::UnknownKey, Err(_)) => self.0.cooldown,
         })
     }
 }

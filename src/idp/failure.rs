@@ -152,6 +152,9 @@ pub enum EmailFailure {
     /// The provider says that it does not know whose it is.
     #[error("the identity provider has not verified the e-mail address")]
     Unverified,
+    /// The provider sends no `email_verified`, and the configuration requires it.
+    #[error("the identity provider does not say that it has verified the e-mail address (`email_verified`)")]
+    Unconfirmed,
     /// It is no address.
     #[error(transparent)]
     Malformed(#[from] EmailError),
@@ -169,9 +172,6 @@ pub enum GroupsFailure {
     /// The provider says that the groups are to be had in another place, where nobody asks.
     #[error("the provider sends a reference in place of the groups (`_claim_names`), as it does for too many of them")]
     Elsewhere,
-    /// The claim is not a list of strings.
-    #[error("the groups claim is not a list of strings")]
-    Malformed,
     /// The groups API gave no answer.
     #[error("the groups API cannot be reached")]
     Unreachable(#[source] HttpError),
@@ -388,7 +388,9 @@ impl LoginFailure {
     pub fn sentence(&self) -> &'static str {
         match self {
             Self::Groups(_) => "Failed to fetch user/group information from the identity provider",
-            Self::Email(EmailFailure::Unverified) => "Your identity provider has not verified your e-mail address.",
+            Self::Email(EmailFailure::Unverified | EmailFailure::Unconfirmed) => {
+                "Your identity provider has not verified your e-mail address."
+            }
             Self::Email(_) => "Your identity provider gave no usable e-mail address.",
             Self::ProviderError { .. } if self.may_be_cancelled() => {
                 "The sign-in was cancelled, or your identity provider refused it."
@@ -462,7 +464,6 @@ impl From<ClaimsError> for LoginFailure {
     fn from(error: ClaimsError) -> Self {
         match error {
             ClaimsError::Subject => Self::SubjectMismatch,
-            ClaimsError::Type("groups") => Self::Groups(GroupsFailure::Malformed),
             other => Self::Userinfo(other),
         }
     }

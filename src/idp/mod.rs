@@ -35,7 +35,9 @@ use self::connection::Connection;
 use self::okta::Directory;
 use crate::http_client::HttpClient;
 use crate::model::{Email, Groups, GroupsSeen, Identity, IdpId, IdpRef, Secret, UnixTime, UserId};
-pub use crate::oidc::{Callback, CallbackError, ClientKey, ClientKeyError, Credentials, Endpoints, Hints, Prompt};
+pub use crate::oidc::{
+    Callback, CallbackError, ClientKey, ClientKeyError, Credentials, EmailVerification, Endpoints, Hints, Prompt,
+};
 
 /// One configured identity provider, with what is known of it. Made once per configuration, within the tokio runtime that
 /// its logins run on.

@@ -134,6 +134,9 @@ impl SamlAnswer {
     pub fn profile(self, first: bool) -> Result<Profile, LoginFailure> {
         let Self { verified, idp, at, ip } = self;
         let identity = verified.identity(first)?;
+        for fault in &identity.unreadable {
+            tracing::warn!(idp = %idp.id.0, fault, "ignoring an unreadable attribute; its value is unknown");
+        }
         Ok(Profile {
             claims: identity.claims(),
             headers: identity.headers.into_iter().map(|(name, value)| (name.as_str().to_owned(), value)).collect(),

@@ -4,7 +4,7 @@ use url::Url;
 
 use super::{Ages, Prompt};
 use crate::model::{IdpId, Secret};
-use crate::oidc::{Credentials, Endpoints};
+use crate::oidc::{Credentials, EmailVerification, Endpoints};
 
 /// What every OpenID Connect connection says of us and of the logins we want.
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub struct ClientSettings {
     pub claims: Vec<String>,
     /// The claim that holds the address, where it is not `email`.
     pub email_claim_name: Option<String>,
+    /// The evidence that a login requires for its email address.
+    pub email_verified: EmailVerification,
     /// What every login asks for, where it does not ask for something else itself.
     pub prompt: Option<Prompt>,
     /// How long ago people may have shown their credentials to the provider.

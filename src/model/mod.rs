@@ -3,12 +3,16 @@
 //! Decides what a host, a path, an e-mail address and a moment are, once, at the boundary. Trusts nothing it is given.
 //! Never does IO and never reads a clock on behalf of a caller, save [`UnixTime::now`], which only the edges call.
 
+#[cfg(feature = "control")]
+mod budget;
 mod causes;
 mod client_certificate;
 pub mod duration;
+mod email;
 mod host;
 mod identity;
 mod ids;
+pub(crate) mod json;
 mod path;
 mod reason;
 mod request;
@@ -17,13 +21,14 @@ mod service_token;
 mod support;
 mod time;
 
+#[cfg(feature = "control")]
+pub(crate) use budget::FetchBudget;
 pub use causes::{causes, chain};
 pub use client_certificate::{ClientCertificate, ClientTls, Fingerprint};
+pub use email::{Email, EmailDomain, EmailError};
 pub use host::{Authority, Host, HostError};
 pub(crate) use identity::is_groups;
-pub use identity::{
-    Email, EmailError, Group, Groups, GroupsSeen, GroupsSource, Identity, IdpRef, LoginOrder, SentHeader,
-};
+pub use identity::{Group, Groups, GroupsSeen, GroupsSource, Identity, IdpRef, LoginOrder, SentHeader};
 #[cfg(any(feature = "oidc", feature = "saml"))]
 pub(crate) use ids::fill_random;
 pub(crate) use ids::hex;

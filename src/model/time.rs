@@ -26,6 +26,17 @@ impl UnixTime {
         Duration::from_secs(self.0.saturating_sub(earlier.0))
     }
 
+    /// The second that a NumericDate with a fraction falls into (RFC 7519 2). `None` if it is negative or beyond 2^53.
+    pub(crate) fn from_fraction(seconds: f64) -> Option<Self> {
+        let range = 0.0..9_007_199_254_740_992.0;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "within the range, and whole seconds are meant"
+        )]
+        range.contains(&seconds).then_some(Self(seconds as u64))
+    }
+
     /// For `Expires` attributes of cookies and certificate dates.
     pub fn to_system_time(self) -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(self.0)

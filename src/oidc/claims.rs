@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use super::VerifiedIdToken;
+use super::lenient::{shape, strings, truth};
 use crate::model::{GroupsSource, UnixTime, is_groups};
 
 /// The claims of an ID token or of a userinfo answer, as they came. No name stands twice.
@@ -18,7 +19,8 @@ pub struct Profile {
     pub subject: String,
     /// The address, not looked at yet.
     pub email: Option<String>,
-    /// Whether the provider vouches for the address; `None` where it does not say.
+    /// Whether the provider vouches for exactly that address (`email_verified`); `None` where it does not say. A value that
+    /// cannot be read is `Some(false)`.
     pub email_verified: Option<bool>,
     /// Display name.
     pub name: Option<String>,
@@ -30,6 +32,18 @@ pub struct Profile {
     pub amr: Option<Vec<String>>,
     /// The claims that were asked for by name; null where the provider said nothing of one.
     pub claims: Map<String, Value>,
+    /// The claims that are present and cannot be read, for the log: name, source and JSON type, without the value.
+    pub unreadable: Vec<String>,
+}
+
+/// The evidence that a login requires for its email address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EmailVerification {
+    /// An address counts unless `email_verified` is present and not true.
+    #[default]
+    Optional,
+    /// An address counts only if `email_verified` is true.
+    Required,
 }
 
 /// What the claims say of groups. None of it is yet what a person's groups are.
@@ -41,6 +55,8 @@ pub enum ClaimedGroups {
     Absent,
     /// That they are to be had in another place (OpenID Connect Core 5.6.2, "distributed claims").
     Elsewhere,
+    /// A value that is not a list of strings. It may hold any group, so the groups are unknown and not empty.
+    Unreadable,
 }
 
 /// Why claims are refused.
@@ -103,15 +119,12 @@ impl<'de> Deserialize<'de> for UserClaims {
     }
 }
 
-/// Reads a userinfo answer about `subject` (Core 5.3.2).
+/// Reads a userinfo answer about `subject` (Core 5.3.2). A JSON object is accepted under any content type.
 ///
 /// # Errors
 /// See [`ClaimsError`].
 pub fn userinfo(is_json: bool, body: &[u8], subject: &str) -> Result<UserClaims, ClaimsError> {
-    if !is_json {
-        return Err(ClaimsError::NotJson);
-    }
-    let claims = UserClaims::parse(body)?;
+    let claims = UserClaims::parse(body).map_err(|error| if is_json { error } else { ClaimsError::NotJson })?;
     if claims.get("sub").and_then(Value::as_str) != Some(subject) {
         return Err(ClaimsError::Subject);
     }
@@ -131,47 +144,84 @@ pub fn merge(
     email_claim: &str,
     wanted: &[String],
 ) -> Result<Profile, ClaimsError> {
-    let sources = [Some(&id_token.claims), userinfo];
-    let find = |name: &str| sources.iter().flatten().find_map(|claims| claims.get(name));
-    let mut email_verified = None;
-    for value in sources.iter().flatten().filter_map(|claims| claims.get("email_verified")) {
-        let verified = match value {
-            Value::Bool(verified) => *verified,
-            // Providers that write it as a string do exist.
-            Value::String(text) if text == "true" => true,
-            Value::String(text) if text == "false" => false,
-            _ => return Err(ClaimsError::Type("email_verified")),
-        };
-        email_verified = Some(email_verified.unwrap_or(true) && verified);
-    }
-    let groups_claim = |claims: &UserClaims| claims.get(groups_name(claims)).cloned();
-    let groups_source =
-        if groups_claim(&id_token.claims).is_some() { GroupsSource::IdToken } else { GroupsSource::Userinfo };
-    let groups = match &sources.iter().flatten().find_map(|claims| groups_claim(claims)) {
-        Some(value) => ClaimedGroups::Claimed(strings(value).ok_or(ClaimsError::Type("groups"))?),
-        None if sources.iter().flatten().any(|claims| is_elsewhere(claims, "groups")) => ClaimedGroups::Elsewhere,
-        None => ClaimedGroups::Absent,
+    let both = [(ID_TOKEN, Some(&id_token.claims)), (USERINFO, userinfo)];
+    let sources = || both.iter().filter_map(|(source, claims)| Some((*source, (*claims)?)));
+    let find = |name: &str| sources().find_map(|(source, claims)| Some((source, claims.get(name)?)));
+    let mut unreadable = Vec::new();
+    let mut unread = |name: &str, source: &str, value: &Value| {
+        unreadable.push(format!("`{}` in the {source}: {}", super::callback::tame(name, 64), shape(value)));
     };
+
     let email = match find(email_claim) {
-        Some(Value::String(email)) => Some(email.clone()),
+        Some((_, Value::String(email))) => Some(email.clone()),
         Some(_) => return Err(ClaimsError::Type("email")),
         None => None,
     };
+    let mut email_verified = None;
+    for (source, claims) in sources() {
+        let Some(value) = claims.get("email_verified") else { continue };
+        let verified = truth(value).unwrap_or_else(|| {
+            unread("email_verified", source, value);
+            false
+        });
+        // The word of one source for its own address says nothing about another address of the other source.
+        let other = claims.get(email_claim).is_some_and(|own| own.as_str() != email.as_deref());
+        if !verified || !other {
+            email_verified = Some(email_verified.unwrap_or(true) && verified);
+        }
+    }
+
+    let mut groups_source = GroupsSource::Userinfo;
+    let mut groups = ClaimedGroups::Absent;
+    for (source, claims) in sources() {
+        let name = groups_name(claims);
+        if let Some(value) = claims.get(name) {
+            groups_source = if source == ID_TOKEN { GroupsSource::IdToken } else { GroupsSource::Userinfo };
+            groups = strings(value).map_or(ClaimedGroups::Unreadable, ClaimedGroups::Claimed);
+            if groups == ClaimedGroups::Unreadable {
+                unread(name, source, value);
+            }
+            break;
+        }
+    }
+    if groups == ClaimedGroups::Absent && sources().any(|(_, claims)| is_elsewhere(claims, "groups")) {
+        groups = ClaimedGroups::Elsewhere;
+    }
+    // References that cannot be read may be to any claim.
+    let mut lost = false;
+    for (source, claims) in sources() {
+        if let Some(names) = claims.get(CLAIM_NAMES).filter(|names| !names.is_object()) {
+            unread(CLAIM_NAMES, source, names);
+            lost = true;
+        }
+    }
+    if groups == ClaimedGroups::Absent && lost {
+        groups = ClaimedGroups::Unreadable;
+    }
+
+    let amr = find("amr").and_then(|(source, value)| {
+        let methods = strings(value);
+        if methods.is_none() {
+            unread("amr", source, value);
+        }
+        methods
+    });
     // A claim that is not there has no value, unless it is to be had in another place.
     let kept = |name: &str| match find(name) {
-        Some(value) => Some(value.clone()),
-        None if sources.iter().flatten().any(|claims| is_elsewhere(claims, name)) => None,
+        Some((_, value)) => Some(value.clone()),
+        None if lost || sources().any(|(_, claims)| is_elsewhere(claims, name)) => None,
         None => Some(Value::Null),
     };
     Ok(Profile {
         subject: id_token.subject.clone(),
         email,
         email_verified,
-        name: find("name").and_then(Value::as_str).filter(|name| !name.is_empty()).map(str::to_owned),
+        name: find("name").and_then(|(_, name)| name.as_str()).filter(|name| !name.is_empty()).map(str::to_owned),
         groups,
         groups_source,
-        amr: find("amr").and_then(strings),
+        amr,
         claims: wanted.iter().filter_map(|name| Some((name.clone(), kept(name)?))).collect(),
+        unreadable,
     })
 }
 
@@ -184,18 +234,9 @@ fn groups_name(claims: &UserClaims) -> &str {
     }
 }
 
-/// Whether there is a reference in place of the claim (OpenID Connect Core 5.6.2).
+/// Returns `true` if there is a reference in place of the claim (OpenID Connect Core 5.6.2).
 fn is_elsewhere(claims: &UserClaims, name: &str) -> bool {
-    claims.get("_claim_names").is_some_and(|names| names.get(name).is_some())
-}
-
-/// An array of strings, or the string that it would have held alone.
-fn strings(value: &Value) -> Option<Vec<String>> {
-    match value {
-        Value::String(one) => Some(vec![one.clone()]),
-        Value::Array(all) => all.iter().map(|one| one.as_str().map(str::to_owned)).collect(),
-        _ => None,
-    }
+    claims.get(CLAIM_NAMES).and_then(Value::as_object).is_some_and(|names| names.contains_key(name))
 }
 
 /// A NumericDate (RFC 7519 §2), which may have a fraction.
@@ -203,11 +244,12 @@ pub(super) fn whole_seconds(value: &Value) -> Option<UnixTime> {
     if let Some(seconds) = value.as_u64() {
         return Some(UnixTime(seconds));
     }
-    let seconds = value.as_f64().filter(|seconds| (0.0..9_007_199_254_740_992.0).contains(seconds))?;
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "within the range, and whole seconds are meant"
-    )]
-    Some(UnixTime(seconds as u64))
+    value.as_f64().and_then(UnixTime::from_fraction)
 }
+
+/// The sources of claims, for messages.
+const ID_TOKEN: &str = "ID token";
+const USERINFO: &str = "userinfo answer";
+
+/// Holds the references to claims that are elsewhere.
+const CLAIM_NAMES: &str = "_claim_names";

@@ -12,7 +12,7 @@ use thiserror::Error;
 use super::KeySet;
 use super::claims::{UserClaims, whole_seconds};
 use super::keys::{Algorithm, Verification};
-use crate::model::{Secret, UnixTime};
+use crate::model::{Secret, UnixTime, json};
 
 /// What an ID token must be for, to be the answer to a login.
 #[derive(Clone, Copy, Debug)]
@@ -51,18 +51,18 @@ pub enum IdTokenError {
     /// Not three base64url parts around JSON objects, or a claim that stands twice.
     #[error("the ID token is malformed")]
     Malformed,
-    /// Unsigned, encrypted, of another algorithm than RS256, RS512, PS512, ES256, ES384 and ES512, or of another kind.
+    /// Unsigned, encrypted, of an algorithm that is not among [`ALGORITHMS`](super::ALGORITHMS), or of another kind.
     #[error("the ID token's header is not one of a signed ID token")]
     Header,
     /// Signed with a key that is not in the JWKS. The keys may have been rotated.
     #[error("the ID token was signed with a key that the provider does not publish")]
     UnknownKey,
-    /// The signature does not fit. Where the token names no key, the keys may have been rotated.
+    /// The signature does not fit. The provider may have given a new key the old name.
     #[error("the signature of the ID token does not fit")]
-    Signature {
-        /// Whether the token named its key.
-        named: bool,
-    },
+    Signature,
+    /// The token names no key, and several could have signed it (OpenID Connect Core 10.1).
+    #[error("the ID token names no key (`kid`), and the provider publishes several that may have signed it")]
+    AmbiguousKey,
     /// A claim that must be there is not, or has the wrong type.
     #[error("the ID token has no proper `{0}`")]
     Claim(&'static str),
@@ -96,7 +96,7 @@ const fn side(seconds: &i64) -> &'static str {
 impl IdTokenError {
     /// Whether fetching the keys again may mend it.
     pub const fn may_be_rotation(self) -> bool {
-        matches!(self, Self::UnknownKey | Self::Signature { named: false })
+        matches!(self, Self::UnknownKey | Self::Signature)
     }
 
     /// What an operator can do about it, where there is something.
@@ -104,10 +104,15 @@ impl IdTokenError {
         Some(match self {
             Self::TooLong => "let the provider put fewer claims into the ID token, most of all fewer groups",
             Self::Header => {
-                "have the provider sign ID tokens, without encryption, with RS256, RS512, PS512, ES256, ES384 or ES512"
+                "have the provider sign ID tokens, without encryption, with RS256, RS384, RS512, PS256, PS384, PS512, ES256, \
+                 ES384, ES512 or EdDSA"
             }
-            Self::UnknownKey | Self::Signature { .. } => {
-                "the keys may be those of another authorization server: check `authorization_server_id`, or `certs_url`"
+            Self::UnknownKey | Self::Signature => {
+                "if the provider has just changed its keys several times, this ends within 30 s; otherwise the keys may be those \
+                 of another authorization server: check `authorization_server_id`, or `certs_url`"
+            }
+            Self::AmbiguousKey => {
+                "have the provider name its key in the header of ID tokens (`kid`), or publish one key"
             }
             Self::Issuer => "configure the issuer that the provider's tokens name, byte for byte",
             Self::Audience => "`client_id` must be that of the application which the tokens are for",
@@ -144,7 +149,7 @@ pub fn verify(token: &str, keys: &KeySet, expected: &Expected<'_>) -> Result<Ver
     if payload.contains('.') {
         return Err(IdTokenError::Malformed);
     }
-    let header: Header = serde_json::from_slice(&decode(header)?).map_err(|_| IdTokenError::Malformed)?;
+    let header: Header = json::object(&decode(header)?).map_err(|_| IdTokenError::Malformed)?;
     // (1) An encrypted token is not decrypted but refused; neither is any other extension of JWS taken.
     let extended = [&header.crit, &header.b64, &header.zip, &header.cty, &header.enc].iter().any(|m| m.is_some());
     let foreign = header
@@ -160,7 +165,8 @@ pub fn verify(token: &str, keys: &KeySet, expected: &Expected<'_>) -> Result<Ver
     match keys.verify(algorithm, header.kid.as_deref(), message.as_bytes(), &decode(signature)?) {
         Verification::Good => {}
         Verification::UnknownKey => return Err(IdTokenError::UnknownKey),
-        Verification::Bad => return Err(IdTokenError::Signature { named: header.kid.is_some() }),
+        Verification::Bad => return Err(IdTokenError::Signature),
+        Verification::Ambiguous => return Err(IdTokenError::AmbiguousKey),
     }
     let claims = UserClaims::parse(&decode(payload)?).map_err(|_| IdTokenError::Malformed)?;
     // (2)

@@ -1,18 +1,21 @@
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ECDSA_P521_SHA512_FIXED, EcdsaVerificationAlgorithm,
-    ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA512, RsaParameters,
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ECDSA_P521_SHA512_FIXED, ED25519, EcdsaVerificationAlgorithm,
+    ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512,
+    RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, RsaParameters,
     RsaPublicKeyComponents,
 };
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
+
+use super::callback::tame;
+use crate::token::UnusableKey;
+use crate::token::jwk::{self, Jwk, Rsa};
 
 /// The keys that a provider signs ID tokens with. Symmetric ones are never among them.
 #[derive(Clone)]
 pub struct KeySet {
     keys: Vec<Key>,
+    unreadable: Vec<String>,
 }
 
 /// Why a JWKS document gives no keys.
@@ -21,21 +24,32 @@ pub enum KeysError {
     /// Not a JWKS at all (RFC 7517 §5).
     #[error("the document is not a JWKS")]
     Malformed,
-    /// None of its keys verifies a signature of an algorithm that we take.
-    #[error("the JWKS holds no key that ID tokens may be signed with")]
-    NoUsableKey,
+    /// None of its keys verifies a signature of an algorithm that we take. Holds the first reasons.
+    #[error("the JWKS holds no key that ID tokens may be signed with{}", because(.0))]
+    NoUsableKey(Vec<String>),
 }
 
-/// The algorithms that an ID token may be signed with.
+fn because(reasons: &[String]) -> String {
+    if reasons.is_empty() { String::new() } else { format!(": {}", reasons.join("; ")) }
+}
+
+/// The algorithms that an ID token may be signed with (RFC 7518 3.1, RFC 8037, RFC 9864).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Algorithm {
     Rs256,
+    Rs384,
     Rs512,
+    Ps256,
+    Ps384,
     Ps512,
     Es256,
     Es384,
     Es512,
+    Ed25519,
 }
+
+/// The names of all [`Algorithm`]s, for messages. `EdDSA` is accepted with keys of the curve Ed25519.
+pub const ALGORITHMS: &str = "RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA";
 
 #[derive(Clone)]
 struct Key {
@@ -49,7 +63,7 @@ struct Key {
 enum Material {
     Rsa(RsaPublicKeyComponents<Box<[u8]>>),
     /// One curve has one algorithm.
-    Ec(Algorithm, ParsedPublicKey),
+    Curve(Algorithm, ParsedPublicKey),
 }
 
 /// How a search for the key went.
@@ -59,57 +73,58 @@ pub(super) enum Verification {
     Bad,
     /// No key has the name, or none fits the algorithm. The set may be old.
     UnknownKey,
-}
-
-#[derive(Deserialize)]
-struct Document {
-    keys: Vec<Value>,
-}
-
-#[derive(Deserialize)]
-struct Jwk {
-    kty: String,
-    kid: Option<String>,
-    alg: Option<String>,
-    #[serde(rename = "use")]
-    usage: Option<String>,
-    key_ops: Option<Vec<String>>,
-    n: Option<String>,
-    e: Option<String>,
-    crv: Option<String>,
-    x: Option<String>,
-    y: Option<String>,
+    /// No key is named, and more than one fits the algorithm.
+    Ambiguous,
 }
 
 impl KeySet {
-    /// Reads a JWKS. Keys for other purposes, weak ones and broken ones are passed over: one of them does not take the
-    /// others with it.
+    /// Reads a JWKS, each key by itself. Keys for other purposes, weak ones and broken ones are passed over: one of them does
+    /// not take the others with it.
     ///
     /// # Errors
     /// Where it is not a JWKS, or where nothing is left.
     pub fn from_jwks(document: &[u8]) -> Result<Self, KeysError> {
-        let document: Document = serde_json::from_slice(document).map_err(|_| KeysError::Malformed)?;
-        let keys: Vec<_> = document
-            .keys
-            .into_iter()
-            .filter_map(|key| serde_json::from_value::<Jwk>(key).ok())
-            .filter_map(|jwk| usable(&jwk))
-            .take(MAX_KEYS)
-            .collect();
-        if keys.is_empty() { Err(KeysError::NoUsableKey) } else { Ok(Self { keys }) }
+        let elements = jwk::elements(document).map_err(|_| KeysError::Malformed)?;
+        let (mut keys, mut unreadable, mut foreign) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, element) in elements.iter().enumerate() {
+            match usable(element) {
+                Ok(key) if keys.len() < MAX_KEYS => keys.push(key),
+                Ok(_) => break,
+                Err(reason) => {
+                    let reasons =
+                        if matches!(reason, UnusableKey::Purpose(_)) { &mut foreign } else { &mut unreadable };
+                    if reasons.len() < MAX_REASONS {
+                        let kid =
+                            element.get("kid").and_then(Value::as_str).map(|kid| format!(" (`{}`)", tame(kid, 64)));
+                        reasons.push(format!("key {}{}: {reason}", index + 1, kid.unwrap_or_default()));
+                    }
+                }
+            }
+        }
+        if keys.is_empty() {
+            unreadable.append(&mut foreign);
+            return Err(KeysError::NoUsableKey(unreadable));
+        }
+        Ok(Self { keys, unreadable })
+    }
+
+    /// The keys that are not for another purpose and still cannot be used, for the log: which, and why. The first few.
+    pub fn unreadable(&self) -> &[String] {
+        &self.unreadable
     }
 
     /// What each key is for: an algorithm, or `RSA` where that is open.
     pub fn algorithms(&self) -> Vec<&'static str> {
         let name = |key: &Key| match (&key.material, key.algorithm) {
-            (Material::Ec(own, _), _) => own.as_str(),
+            (Material::Curve(own, _), _) => own.as_str(),
             (Material::Rsa(_), Some(own)) => own.as_str(),
             (Material::Rsa(_), None) => "RSA",
         };
         self.keys.iter().map(name).collect()
     }
 
-    /// Without a `kid`, at most [`MAX_TRIED`] keys that fit the algorithm are tried.
+    /// Without a `kid`, exactly one key may fit the algorithm (OpenID Connect Core 10.1). Of one name, at most [`MAX_TRIED`] keys
+    /// that fit the algorithm are tried.
     pub(super) fn verify(
         &self,
         algorithm: Algorithm,
@@ -117,12 +132,16 @@ impl KeySet {
         message: &[u8],
         signature: &[u8],
     ) -> Verification {
-        let fits = |key: &&Key| kid.is_none_or(|kid| key.kid.as_deref() == Some(kid)) && key.fits(algorithm);
-        let mut tried = self.keys.iter().filter(fits).take(MAX_TRIED).peekable();
-        if tried.peek().is_none() {
-            return Verification::UnknownKey;
+        let named = |key: &&Key| kid.is_none_or(|kid| key.kid.as_deref() == Some(kid));
+        let fitting: Vec<&Key> = self.keys.iter().filter(named).filter(|key| key.fits(algorithm)).collect();
+        match fitting.as_slice() {
+            [] => Verification::UnknownKey,
+            [_, _, ..] if kid.is_none() => Verification::Ambiguous,
+            keys if keys.iter().take(MAX_TRIED).any(|key| key.verify(algorithm, message, signature)) => {
+                Verification::Good
+            }
+            _ => Verification::Bad,
         }
-        if tried.any(|key| key.verify(algorithm, message, signature)) { Verification::Good } else { Verification::Bad }
     }
 }
 
@@ -137,29 +156,34 @@ impl Key {
         self.algorithm.is_none_or(|own| own == algorithm)
             && match &self.material {
                 Material::Rsa(_) => algorithm.rsa().is_some(),
-                Material::Ec(own, _) => *own == algorithm,
+                Material::Curve(own, _) => *own == algorithm,
             }
     }
 
     fn verify(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
         match (&self.material, algorithm.rsa()) {
             (Material::Rsa(key), Some(parameters)) => key.verify(parameters, message, signature).is_ok(),
-            (Material::Ec(own, key), None) if *own == algorithm => key.verify_sig(message, signature).is_ok(),
+            (Material::Curve(own, key), None) if *own == algorithm => key.verify_sig(message, signature).is_ok(),
             _ => false,
         }
     }
 }
 
 impl Algorithm {
-    /// RFC 7518 §3.1. The names are case-sensitive, and `none` and the HMACs are not among them.
+    /// The names are case-sensitive, and `none` and the HMACs are not among them.
     pub(super) fn parse(name: &str) -> Option<Self> {
         Some(match name {
             "RS256" => Self::Rs256,
+            "RS384" => Self::Rs384,
             "RS512" => Self::Rs512,
+            "PS256" => Self::Ps256,
+            "PS384" => Self::Ps384,
             "PS512" => Self::Ps512,
             "ES256" => Self::Es256,
             "ES384" => Self::Es384,
             "ES512" => Self::Es512,
+            // RFC 9864 2.2 gives the one curve that is in use a name of its own.
+            "EdDSA" | "Ed25519" => Self::Ed25519,
             _ => return None,
         })
     }
@@ -167,75 +191,87 @@ impl Algorithm {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Rs256 => "RS256",
+            Self::Rs384 => "RS384",
             Self::Rs512 => "RS512",
+            Self::Ps256 => "PS256",
+            Self::Ps384 => "PS384",
             Self::Ps512 => "PS512",
             Self::Es256 => "ES256",
             Self::Es384 => "ES384",
             Self::Es512 => "ES512",
+            Self::Ed25519 => "EdDSA",
         }
     }
 
-    /// The hash that `at_hash` is made with (OpenID Connect Core 3.1.3.6).
+    /// The hash that `at_hash` is made with (OpenID Connect Core 3.1.3.6); for Ed25519 the one that it signs with.
     pub(super) fn digest(self) -> &'static aws_lc_rs::digest::Algorithm {
         match self {
-            Self::Rs256 | Self::Es256 => &aws_lc_rs::digest::SHA256,
-            Self::Es384 => &aws_lc_rs::digest::SHA384,
-            Self::Rs512 | Self::Ps512 | Self::Es512 => &aws_lc_rs::digest::SHA512,
+            Self::Rs256 | Self::Ps256 | Self::Es256 => &aws_lc_rs::digest::SHA256,
+            Self::Rs384 | Self::Ps384 | Self::Es384 => &aws_lc_rs::digest::SHA384,
+            Self::Rs512 | Self::Ps512 | Self::Es512 | Self::Ed25519 => &aws_lc_rs::digest::SHA512,
         }
     }
 
     fn rsa(self) -> Option<&'static RsaParameters> {
         match self {
             Self::Rs256 => Some(&RSA_PKCS1_2048_8192_SHA256),
+            Self::Rs384 => Some(&RSA_PKCS1_2048_8192_SHA384),
             Self::Rs512 => Some(&RSA_PKCS1_2048_8192_SHA512),
+            Self::Ps256 => Some(&RSA_PSS_2048_8192_SHA256),
+            Self::Ps384 => Some(&RSA_PSS_2048_8192_SHA384),
             Self::Ps512 => Some(&RSA_PSS_2048_8192_SHA512),
-            Self::Es256 | Self::Es384 | Self::Es512 => None,
+            Self::Es256 | Self::Es384 | Self::Es512 | Self::Ed25519 => None,
         }
     }
 }
 
-fn usable(jwk: &Jwk) -> Option<Key> {
-    let signs = jwk.usage.as_deref().is_none_or(|usage| usage == "sig")
-        && jwk.key_ops.as_ref().is_none_or(|ops| ops.iter().any(|op| op == "verify"));
-    let algorithm = match jwk.alg.as_deref() {
-        Some(name) => Some(Algorithm::parse(name)?),
+fn usable(key: &Value) -> Result<Key, UnusableKey> {
+    let jwk = Jwk::new(key)?;
+    jwk.verifies_signatures()?;
+    let algorithm = match jwk.text("alg")? {
+        Some(name) => Some(Algorithm::parse(name).ok_or(UnusableKey::Purpose("alg"))?),
         None => None,
     };
-    let material = match jwk.kty.as_str() {
-        _ if !signs => return None,
+    let material = match jwk.text("kty")?.ok_or(UnusableKey::Member("kty"))? {
         "RSA" => rsa(jwk)?,
         "EC" => ec(jwk)?,
-        _ => return None,
+        "OKP" => okp(jwk)?,
+        _ => return Err(UnusableKey::Purpose("kty")),
     };
-    Some(Key { kid: jwk.kid.as_deref().map(Into::into), algorithm, material })
+    Ok(Key { kid: jwk.text("kid")?.map(Into::into), algorithm, material })
 }
 
 /// The signature algorithm looks at the size of the modulus again; a key that could never verify should not be held.
-fn rsa(jwk: &Jwk) -> Option<Material> {
-    let integer = |text: &Option<String>| -> Option<Box<[u8]>> {
-        let bytes = URL_SAFE_NO_PAD.decode(text.as_deref()?).ok()?;
-        Some(bytes.into_iter().skip_while(|byte| *byte == 0).collect())
-    };
-    let (n, e) = (integer(&jwk.n)?, integer(&jwk.e)?);
-    let odd = e.last().is_some_and(|byte| byte & 1 == 1);
-    let sound = (256..=1024).contains(&n.len()) && (1..=4).contains(&e.len()) && odd && *e != [1];
-    sound.then_some(Material::Rsa(RsaPublicKeyComponents { n, e }))
+fn rsa(jwk: Jwk<'_>) -> Result<Material, UnusableKey> {
+    let Rsa { n, e } = jwk.rsa()?;
+    Ok(Material::Rsa(RsaPublicKeyComponents { n: n.into(), e: e.into() }))
 }
 
-/// An uncompressed point (SEC 1 §2.3.3), which must lie on its curve.
-fn ec(jwk: &Jwk) -> Option<Material> {
-    let (algorithm, parameters, width): (_, &'static EcdsaVerificationAlgorithm, _) = match jwk.crv.as_deref()? {
+/// A point that must lie on its curve.
+fn ec(jwk: Jwk<'_>) -> Result<Material, UnusableKey> {
+    let (algorithm, parameters, width): (_, &'static EcdsaVerificationAlgorithm, _) = match curve(jwk)? {
         "P-256" => (Algorithm::Es256, &ECDSA_P256_SHA256_FIXED, 32),
         "P-384" => (Algorithm::Es384, &ECDSA_P384_SHA384_FIXED, 48),
         "P-521" => (Algorithm::Es512, &ECDSA_P521_SHA512_FIXED, 66),
-        _ => return None,
+        _ => return Err(UnusableKey::Purpose("crv")),
     };
-    let mut point = vec![4];
-    for coordinate in [&jwk.x, &jwk.y] {
-        let bytes = URL_SAFE_NO_PAD.decode(coordinate.as_deref()?).ok().filter(|bytes| bytes.len() == width)?;
-        point.extend(bytes);
+    let key = ParsedPublicKey::new(parameters, jwk.point(width)?).map_err(|_| UnusableKey::Point)?;
+    Ok(Material::Curve(algorithm, key))
+}
+
+/// RFC 8037 2. Ed448 is in no library here, and X25519 signs nothing.
+fn okp(jwk: Jwk<'_>) -> Result<Material, UnusableKey> {
+    if curve(jwk)? != "Ed25519" {
+        return Err(UnusableKey::Purpose("crv"));
     }
-    ParsedPublicKey::new(parameters, point).ok().map(|key| Material::Ec(algorithm, key))
+    // Little-endian, so a shorter one is not one that lost its leading zeros.
+    let x = jwk.bytes("x").and_then(|x| if x.len() == 32 { Ok(x) } else { Err(UnusableKey::Member("x")) })?;
+    let key = ParsedPublicKey::new(&ED25519, x).map_err(|_| UnusableKey::Point)?;
+    Ok(Material::Curve(Algorithm::Ed25519, key))
+}
+
+fn curve(jwk: Jwk<'_>) -> Result<&str, UnusableKey> {
+    jwk.text("crv")?.ok_or(UnusableKey::Member("crv"))
 }
 
 /// Enough for any rotation, and a bound on what a hostile document can make us hold.
@@ -243,3 +279,6 @@ const MAX_KEYS: usize = 64;
 
 /// How many keys one ID token may be tried with.
 const MAX_TRIED: usize = 4;
+
+/// How many keys the log and an error name.
+const MAX_REASONS: usize = 3;

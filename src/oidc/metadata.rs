@@ -1,16 +1,13 @@
 use std::collections::BTreeSet;
 
-use openidconnect::core::{
-    CoreAuthDisplay, CoreClaimName, CoreClaimType, CoreClientAuthMethod, CoreGrantType, CoreJsonWebKey,
-    CoreJweContentEncryptionAlgorithm, CoreJweKeyManagementAlgorithm, CoreResponseMode, CoreResponseType,
-    CoreSubjectIdentifierType,
-};
-use openidconnect::{AdditionalProviderMetadata, AuthType, AuthUrl, IssuerUrl, ProviderMetadata, TokenUrl};
-use serde::{Deserialize, Serialize};
+use openidconnect::{AuthType, AuthUrl, IssuerUrl, TokenUrl};
+use serde_json::{Map, Value};
 use thiserror::Error;
 use url::Url;
 
 use super::Credentials;
+use super::lenient::{shape, strings, truth};
+use crate::model::json;
 
 /// What a provider says of itself (OpenID Connect Discovery 1.0 §3), as far as logins need it.
 #[derive(Clone, Debug)]
@@ -18,13 +15,14 @@ pub struct Metadata {
     pub(super) issuer: IssuerUrl,
     pub(super) authorization: AuthUrl,
     pub(super) token: TokenUrl,
-    methods: Option<Vec<CoreClientAuthMethod>>,
+    methods: Option<Vec<String>>,
     userinfo: Option<Url>,
     jwks: Url,
     pushed: Option<Url>,
     pushed_required: bool,
     end_session: Option<Url>,
     iss_promised: bool,
+    unreadable: Vec<String>,
 }
 
 /// Endpoints that stand in the configuration, of a provider that publishes no discovery document.
@@ -82,38 +80,41 @@ impl MetadataError {
     }
 }
 
-type Document = ProviderMetadata<
-    Additional,
-    CoreAuthDisplay,
-    CoreClientAuthMethod,
-    CoreClaimName,
-    CoreClaimType,
-    CoreGrantType,
-    CoreJweContentEncryptionAlgorithm,
-    CoreJweKeyManagementAlgorithm,
-    CoreJsonWebKey,
-    CoreResponseMode,
-    CoreResponseType,
-    CoreSubjectIdentifierType,
->;
-
-#[derive(Clone, Debug, Deserialize, Serialize)]
-struct Additional {
-    /// RFC 9207 §3
-    #[serde(default)]
-    authorization_response_iss_parameter_supported: bool,
-    /// RFC 8414 §2
-    code_challenge_methods_supported: Option<Vec<String>>,
-    /// RFC 9126 §5
-    pushed_authorization_request_endpoint: Option<Url>,
-    /// RFC 9126 §5
-    #[serde(default)]
-    require_pushed_authorization_requests: bool,
-    /// OpenID Connect RP-Initiated Logout 1.0 §2.1
-    end_session_endpoint: Option<Url>,
+/// The members of a discovery document. Each is read when it is needed, so that the others cannot stop a login.
+struct Members {
+    all: Map<String, Value>,
+    unreadable: Vec<String>,
 }
 
-impl AdditionalProviderMetadata for Additional {}
+impl Members {
+    /// The value; `None` if it is absent, null or an empty string.
+    fn get(&self, name: &str) -> Option<&Value> {
+        self.all.get(name).filter(|value| !value.is_null() && value.as_str() != Some(""))
+    }
+
+    /// An endpoint that every login uses.
+    fn endpoint(&self, name: &'static str) -> Result<Option<Url>, MetadataError> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        let url = value.as_str().and_then(|text| Url::parse(text).ok());
+        let wrong = || MetadataError::Malformed(format!("`{name}` is not an address but {}", shape(value)));
+        url.ok_or_else(wrong).map(Some)
+    }
+
+    fn needed(&self, name: &'static str) -> Result<Url, MetadataError> {
+        self.endpoint(name)?.ok_or_else(|| MetadataError::Malformed(format!("`{name}` is missing")))
+    }
+
+    /// A member that not every login uses. One that cannot be read is as good as none, and is noted.
+    fn optional<T>(&mut self, name: &'static str, read: impl Fn(&Value) -> Option<T>) -> Option<T> {
+        let value = self.get(name)?;
+        let found = read(value);
+        if found.is_none() {
+            let note = format!("`{name}`: {}", shape(value));
+            self.unreadable.push(note);
+        }
+        found
+    }
+}
 
 impl Metadata {
     /// Where the document of `issuer` is (OpenID Connect Discovery 1.0 §4.1). `None` where the issuer is not an address.
@@ -126,30 +127,40 @@ impl Metadata {
     /// # Errors
     /// See [`MetadataError`].
     pub fn read(document: &[u8], issuer: &str) -> Result<Self, MetadataError> {
-        let document: Document = serde_json::from_slice(document)
+        let all = json::document(document)
             .map_err(|e| MetadataError::Malformed(super::callback::tame(&e.to_string(), 200)))?;
+        let mut members = Members { all, unreadable: Vec::new() };
         // Discovery 1.0 §4.3: exactly, byte for byte.
-        if document.issuer().as_str() != issuer {
-            let found = super::callback::tame(document.issuer().as_str(), 200);
+        let found = members.get("issuer").and_then(Value::as_str);
+        let found = found.ok_or_else(|| MetadataError::Malformed("`issuer` is missing".to_owned()))?;
+        if found != issuer {
+            let found = super::callback::tame(found, 200);
             return Err(MetadataError::Issuer { expected: issuer.to_owned(), found });
         }
         // RFC 9700 §2.1.1: a provider that lists its methods and leaves S256 out would not check our challenge.
-        let additional = document.additional_metadata();
-        if additional.code_challenge_methods_supported.as_ref().is_some_and(|all| !all.iter().any(|m| m == "S256")) {
+        let challenges = members.optional("code_challenge_methods_supported", strings);
+        if challenges.is_some_and(|all| !all.iter().any(|method| method == "S256")) {
             return Err(MetadataError::Unsupported("PKCE with S256"));
         }
-        let token = document.token_endpoint().ok_or(MetadataError::Unsupported("the code flow"))?;
+        let plain = issuer.starts_with("http:");
+        let secure = |value: &Value| Url::parse(value.as_str()?).ok().filter(|url| is_secure(url, plain));
         let metadata = Self {
-            issuer: document.issuer().clone(),
-            authorization: document.authorization_endpoint().clone(),
-            token: token.clone(),
-            methods: document.token_endpoint_auth_methods_supported().cloned(),
-            userinfo: document.userinfo_endpoint().map(|endpoint| endpoint.url().clone()),
-            jwks: document.jwks_uri().url().clone(),
-            pushed: additional.pushed_authorization_request_endpoint.clone(),
-            pushed_required: additional.require_pushed_authorization_requests,
-            end_session: additional.end_session_endpoint.clone(),
-            iss_promised: additional.authorization_response_iss_parameter_supported,
+            issuer: IssuerUrl::new(issuer.to_owned()).map_err(|e| MetadataError::Malformed(e.to_string()))?,
+            authorization: AuthUrl::from_url(members.needed("authorization_endpoint")?),
+            token: TokenUrl::from_url(
+                members.endpoint("token_endpoint")?.ok_or(MetadataError::Unsupported("the code flow"))?,
+            ),
+            methods: members.optional("token_endpoint_auth_methods_supported", strings),
+            userinfo: members.endpoint("userinfo_endpoint")?,
+            jwks: members.needed("jwks_uri")?,
+            // RFC 9126 §5
+            pushed: members.optional("pushed_authorization_request_endpoint", secure),
+            pushed_required: members.optional("require_pushed_authorization_requests", truth).unwrap_or(false),
+            // OpenID Connect RP-Initiated Logout 1.0 §2.1
+            end_session: members.optional("end_session_endpoint", secure),
+            // RFC 9207 §3
+            iss_promised: members.optional("authorization_response_iss_parameter_supported", truth).unwrap_or(false),
+            unreadable: members.unreadable,
         };
         metadata.secured()
     }
@@ -171,6 +182,7 @@ impl Metadata {
             pushed_required: false,
             end_session: None,
             iss_promised: false,
+            unreadable: Vec::new(),
         };
         metadata.secured()
     }
@@ -179,7 +191,7 @@ impl Metadata {
         let metadata = self;
         let plain = metadata.issuer.url().scheme() == "http";
         for (name, url) in metadata.endpoints() {
-            if !(url.scheme() == "https" || plain && url.scheme() == "http") {
+            if !is_secure(url, plain) {
                 return Err(MetadataError::Insecure(name));
             }
         }
@@ -196,12 +208,12 @@ impl Metadata {
     /// # Errors
     /// [`MetadataError::Unsupported`] where the provider takes none of this kind.
     pub(super) fn auth_type(&self, credentials: &Credentials) -> Result<AuthType, MetadataError> {
-        let takes = |method| self.methods.as_ref().is_none_or(|all| all.contains(&method));
+        let takes = |method| self.methods.as_ref().is_none_or(|all| all.iter().any(|one| one == method));
         match credentials {
-            Credentials::Secret(_) if takes(CoreClientAuthMethod::ClientSecretBasic) => Ok(AuthType::BasicAuth),
-            Credentials::Secret(_) if takes(CoreClientAuthMethod::ClientSecretPost) => Ok(AuthType::RequestBody),
+            Credentials::Secret(_) if takes("client_secret_basic") => Ok(AuthType::BasicAuth),
+            Credentials::Secret(_) if takes("client_secret_post") => Ok(AuthType::RequestBody),
             Credentials::Secret(_) => Err(MetadataError::Unsupported("authentication with a client secret")),
-            Credentials::Key(_) if takes(CoreClientAuthMethod::PrivateKeyJwt) => Ok(AuthType::RequestBody),
+            Credentials::Key(_) if takes("private_key_jwt") => Ok(AuthType::RequestBody),
             Credentials::Key(_) => Err(MetadataError::Unsupported("authentication with a private key")),
         }
     }
@@ -243,6 +255,11 @@ impl Metadata {
         self.iss_promised
     }
 
+    /// The members that are present and cannot be read, for the log: each with the type that was found.
+    pub fn unreadable(&self) -> &[String] {
+        &self.unreadable
+    }
+
     /// Scheme, host and port of each endpoint: what must not change under a constant issuer.
     pub fn origins(&self) -> BTreeSet<String> {
         self.endpoints().map(|(_, url)| url.origin().ascii_serialization()).collect()
@@ -259,4 +276,8 @@ impl Metadata {
         .chain(self.pushed.as_ref().map(|url| ("pushed_authorization_request_endpoint", url)))
         .chain(self.end_session.as_ref().map(|url| ("end_session_endpoint", url)))
     }
+}
+
+fn is_secure(url: &Url, plain: bool) -> bool {
+    url.scheme() == "https" || plain && url.scheme() == "http"
 }

@@ -4,7 +4,8 @@
 //! document and keys as far as they were fetched from the configured issuer, and nothing that a browser brought. Never does
 //! IO, never reads a clock, and never takes a token without its signature, though the code flow would allow it.
 //!
-//! The requests and the token response are `openidconnect`'s. ID tokens are checked here: `openidconnect` reads claims before
+//! The requests are `openidconnect`'s. What providers send is read here, member by member: one that is odd and not used must
+//! stop no login, and `openidconnect` reads documents whole. ID tokens are checked here too: `openidconnect` reads claims before
 //! the signature, by types so strict that a misspelt `locale` would refuse a login, gives up where `kid` is absent, knows
 //! neither `azp` nor ES512, and would panic at an access token that is no header value.
 
@@ -13,22 +14,25 @@ mod claims;
 mod credentials;
 mod id_token;
 mod keys;
+mod lenient;
 mod metadata;
 mod request;
+mod tokens;
 
 #[cfg(feature = "control")]
 pub(crate) use callback::tame;
 pub use callback::{Callback, CallbackError};
-pub use claims::{ClaimedGroups, ClaimsError, Profile, UserClaims, merge, userinfo};
+pub use claims::{ClaimedGroups, ClaimsError, EmailVerification, Profile, UserClaims, merge, userinfo};
 pub use credentials::{ClientKey, ClientKeyError, Credentials};
 pub use id_token::{Expected, IdTokenError, VerifiedIdToken, verify};
-pub use keys::{KeySet, KeysError};
+pub use keys::{ALGORITHMS, KeySet, KeysError};
 pub use metadata::{Endpoints, Metadata, MetadataError};
 pub use openidconnect::core::CoreAuthPrompt as Prompt;
 pub use request::{
-    Client, CodeTokenRequest, FlowSecrets, Hints, IdTokenField, TokenResponse, authorization_url, client, code_request,
-    end_session_url, pushed_request, pushed_url,
+    Client, CodeTokenRequest, FlowSecrets, Hints, authorization_url, client, code_request, end_session_url,
+    pushed_request, pushed_url,
 };
+pub use tokens::TokenResponse;
 
 #[cfg(test)]
 pub(crate) mod testing;

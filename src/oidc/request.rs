@@ -5,18 +5,17 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use openidconnect::core::{
     CoreAuthDisplay, CoreAuthPrompt, CoreAuthenticationFlow, CoreErrorResponseType, CoreGenderClaim, CoreJsonWebKey,
     CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm, CoreRevocableToken, CoreRevocationErrorResponse,
-    CoreTokenIntrospectionResponse, CoreTokenType,
+    CoreTokenIntrospectionResponse,
 };
 use openidconnect::{
-    AuthType, AuthorizationCode, ClientId, ClientSecret, CsrfToken, EndpointNotSet, EndpointSet, ExtraTokenFields,
-    IdToken, JsonWebKeySet, LoginHint, Nonce, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, Scope,
-    StandardErrorResponse, StandardTokenResponse,
+    AuthType, AuthorizationCode, ClientId, ClientSecret, CsrfToken, EndpointNotSet, EndpointSet, IdToken,
+    JsonWebKeySet, LoginHint, Nonce, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, Scope, StandardErrorResponse,
 };
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::credentials::{ASSERTION_TYPE, ClientKeyError};
-use super::{Credentials, Metadata, MetadataError};
+use super::{Credentials, Metadata, MetadataError, TokenResponse};
 use crate::model::{Secret, UnixTime, fill_random};
 
 /// The client of one provider, as `openidconnect` knows it.
@@ -40,28 +39,9 @@ pub type Client = openidconnect::Client<
     EndpointNotSet,
 >;
 
-/// What a token endpoint answers (OpenID Connect Core 3.1.3.3), with the ID token as the string it came as: what is in
-/// it is read once, behind its signature.
-pub type TokenResponse = StandardTokenResponse<IdTokenField, CoreTokenType>;
-
 /// The exchange of a code, ready to be sent.
 pub type CodeTokenRequest<'a> =
     openidconnect::CodeTokenRequest<'a, StandardErrorResponse<CoreErrorResponseType>, TokenResponse>;
-
-/// The member that OpenID Connect adds to a token response.
-#[derive(Clone, Deserialize, Serialize)]
-pub struct IdTokenField {
-    /// Still to be verified.
-    pub id_token: Option<String>,
-}
-
-impl ExtraTokenFields for IdTokenField {}
-
-impl std::fmt::Debug for IdTokenField {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("IdTokenField(…)")
-    }
-}
 
 /// Stands where `openidconnect` would want the types of claims that it is not asked to read.
 #[derive(Clone, Debug, Deserialize, Serialize)]

@@ -6,7 +6,8 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair, KeySize};
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair,
-    KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA512, RSA_PSS_SHA512, RsaEncoding,
+    Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RSA_PSS_SHA256, RSA_PSS_SHA384,
+    RSA_PSS_SHA512, RsaEncoding,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -20,6 +21,7 @@ pub(crate) const NOW: UnixTime = UnixTime(1_800_000_000);
 pub(crate) enum TestKey {
     Rsa(Arc<KeyPair>),
     Ec(&'static str, Arc<EcdsaKeyPair>),
+    Ed(Arc<Ed25519KeyPair>),
 }
 
 /// RSA keys take a while, so there are two, for all tests.
@@ -35,6 +37,10 @@ pub(crate) fn ec(alg: &'static str) -> TestKey {
         _ => &ECDSA_P521_SHA512_FIXED_SIGNING,
     };
     TestKey::Ec(alg, Arc::new(EcdsaKeyPair::generate(algorithm).unwrap()))
+}
+
+pub(crate) fn ed() -> TestKey {
+    TestKey::Ed(Arc::new(Ed25519KeyPair::generate().unwrap()))
 }
 
 impl TestKey {
@@ -55,6 +61,7 @@ impl TestKey {
                 };
                 json!({"kty": "EC", "crv": crv, "x": b64(x), "y": b64(y)})
             }
+            Self::Ed(pair) => json!({"kty": "OKP", "crv": "Ed25519", "x": b64(pair.public_key().as_ref())}),
         };
         if let Some(kid) = kid {
             jwk["kid"] = json!(kid);
@@ -69,6 +76,7 @@ impl TestKey {
         let der = match self {
             Self::Rsa(pair) => AsDer::<Pkcs8V1Der<'_>>::as_der(&**pair).unwrap().as_ref().to_vec(),
             Self::Ec(_, pair) => pair.to_pkcs8v1().unwrap().as_ref().to_vec(),
+            Self::Ed(pair) => pair.to_pkcs8v1().unwrap().as_ref().to_vec(),
         };
         let text = STANDARD.encode(der);
         let lines: Vec<&str> = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
@@ -82,7 +90,10 @@ impl TestKey {
         let signature = match self {
             Self::Rsa(pair) => {
                 let padding: &dyn RsaEncoding = match header["alg"].as_str().unwrap_or_default() {
+                    "RS384" => &RSA_PKCS1_SHA384,
                     "RS512" => &RSA_PKCS1_SHA512,
+                    "PS256" => &RSA_PSS_SHA256,
+                    "PS384" => &RSA_PSS_SHA384,
                     "PS512" => &RSA_PSS_SHA512,
                     _ => &RSA_PKCS1_SHA256,
                 };
@@ -90,6 +101,7 @@ impl TestKey {
                 pair.sign(padding, &rng, message.as_bytes(), &mut signature).unwrap();
                 signature
             }
+            Self::Ed(pair) => pair.sign(message.as_bytes()).as_ref().to_vec(),
             Self::Ec(_, pair) => pair.sign(&rng, message.as_bytes()).unwrap().as_ref().to_vec(),
         };
         format!("{message}.{}", b64(&signature))

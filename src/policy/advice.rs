@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use ipnet::IpNet;
 
 use super::rule::{AccessGroup, List, ListItems, Policy, PolicyDecision, Rule};
-use crate::model::{Email, Host, IdpId};
+use crate::model::{Email, EmailDomain, IdpId};
 
 /// Looks for mistakes, as long as it takes few steps.
 #[derive(Debug)]
@@ -114,7 +114,7 @@ impl<'a> Advisor<'a> {
             (Rule::Email { email }, Rule::EmailDomain { domain })
             | (Rule::EmailDomain { domain }, Rule::Email { email }) => !is_of(email, domain),
             (Rule::EmailDomain { domain: a }, Rule::EmailDomain { domain: b }) => {
-                Host::parse(a).ok() != Host::parse(b).ok()
+                EmailDomain::parse(a).ok() != EmailDomain::parse(b).ok()
             }
             (Rule::Geo { country_code: a }, Rule::Geo { country_code: b }) => a != b,
             (Rule::CommonName { common_name: a }, Rule::CommonName { common_name: b }) => a != b,
@@ -204,7 +204,7 @@ const fn provider(rule: &Rule) -> Option<&IdpId> {
 }
 
 fn is_of(email: &str, domain: &str) -> bool {
-    match (Email::parse(email), Host::parse(domain)) {
+    match (Email::parse(email), EmailDomain::parse(domain)) {
         (Ok(email), Ok(domain)) => email.domain() == domain.as_str(),
         _ => false,
     }

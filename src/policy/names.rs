@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::reach::evaluation_key;
 use super::rule::{List, ListItems, Rule};
 use super::truth::{Bits, Truth};
-use crate::model::{Email, Group, Groups, Host, Identity, IdpId};
+use crate::model::{Email, EmailDomain, Group, Groups, Identity, IdpId};
 
 type Map<K, V> = HashMap<K, V, RandomState>;
 /// The numbers of a claim's values.
@@ -95,7 +95,7 @@ impl Names {
                 self.numbered(Family::Email, |names| &mut names.emails, email)
             }
             Rule::EmailDomain { domain } => {
-                let domain = Host::parse(domain).map_or(domain.as_str().into(), |h| h.as_str().into());
+                let domain = EmailDomain::parse(domain).map_or(domain.as_str().into(), |d| d.as_str().into());
                 self.numbered(Family::Email, |names| &mut names.domains, domain)
             }
             Rule::EmailList { id } => {

@@ -27,13 +27,15 @@ pub struct SamlIdentity {
     /// provider does not say, it does not tell.
     pub groups: Groups,
     /// The attributes that were asked for, each with its values in their order; `None` where the assertion has none of that
-    /// name.
+    /// name, or one that cannot be read.
     pub attributes: BTreeMap<String, Option<Vec<String>>>,
     /// What applications are to be sent of it: one header for each value, at most 64 and of 4 KiB together, each of which a
     /// request can carry.
     pub headers: Vec<(HeaderName, String)>,
     /// When the provider's own session with the person ends, where it says so.
     pub session_ends: Option<UnixTime>,
+    /// The attributes that are present and cannot be read, for the log: each with the fault, without the value.
+    pub unreadable: Vec<String>,
 }
 
 impl SamlIdentity {
@@ -82,19 +84,21 @@ pub(super) fn read(signed: &Signed, provider: &ServiceProvider, expected: &Expec
 
     let attributes = Attributes { statements: &parts.attributes };
     let (subject, email) = person(name_id, &attributes, provider)?;
+    let mut unreadable = Vec::new();
     Ok(Read {
         id,
         expires: confirmed.max(valid),
         identity: SamlIdentity {
             subject,
             email,
-            groups: groups(&attributes, provider.groups_attribute())?,
+            groups: groups(attributes.known(provider.groups_attribute(), &mut unreadable)),
             attributes: provider
                 .attributes()
-                .map(|name| Ok((name.to_owned(), attributes.find(name)?)))
-                .collect::<Result<_, SamlError>>()?,
+                .map(|name| (name.to_owned(), attributes.known(name, &mut unreadable)))
+                .collect(),
             headers: headers(&attributes, provider)?,
             session_ends,
+            unreadable,
         },
     })
 }
@@ -282,14 +286,42 @@ fn session(statements: &[Node<'_, '_>], clock: &Clock<'_>) -> Result<Option<Unix
     Ok(session_ends)
 }
 
+/// The white space that a value may have around it.
+#[derive(Clone, Copy)]
+enum Spaces {
+    /// None.
+    Refused,
+    /// Spaces, which belong to the value as they do in a claim: another value to rules than the same without. Line breaks and
+    /// tabs may be the layout of the XML, and so leave the value open.
+    Literal,
+}
+
+impl Spaces {
+    fn spoil(self, text: &str) -> bool {
+        match self {
+            Self::Refused => text.trim() != text,
+            Self::Literal => text.trim_matches(['\t', '\r', '\n']) != text,
+        }
+    }
+}
+
 struct Attributes<'s, 'n, 'i> {
     statements: &'s [Node<'n, 'i>],
 }
 
 impl Attributes<'_, '_, '_> {
-    /// The values of all attributes of that name, in their order, to the letter; a nil is none. A value with white space
-    /// around it would be another one than the same without, to rules that exclude too. What nobody asks for is not looked at.
-    fn find(&self, name: &str) -> Result<Option<Vec<String>>, SamlError> {
+    /// The values for rules. `None` if there is no such attribute, or one that cannot be read: then nothing is known of it,
+    /// and the login goes on.
+    fn known(&self, name: &str, unreadable: &mut Vec<String>) -> Option<Vec<String>> {
+        self.find(name, Spaces::Literal).unwrap_or_else(|error| {
+            unreadable.push(error.to_string());
+            None
+        })
+    }
+
+    /// The values of all attributes of that name, in their order, to the letter; a nil is none. What nobody asks for is not
+    /// looked at.
+    fn find(&self, name: &str, spaces: Spaces) -> Result<Option<Vec<String>>, SamlError> {
         let fault = |fault| SamlError::Attribute { name: tame(name), fault };
         let mut found: Option<Vec<String>> = None;
         for statement in self.statements {
@@ -307,7 +339,7 @@ impl Attributes<'_, '_, '_> {
                         continue;
                     }
                     let text = tree::text(value).map_err(|_| fault("has a value that is not text"))?;
-                    if text.trim() != text {
+                    if spaces.spoil(&text) {
                         return Err(fault(SPACE_AROUND));
                     }
                     values.push(text);
@@ -327,7 +359,7 @@ fn person(
 ) -> Result<(String, Email), SamlError> {
     let configured = provider.email_attribute();
     let name = configured.unwrap_or(EMAIL);
-    let (values, source) = match attributes.find(name)? {
+    let (values, source) = match attributes.find(name, Spaces::Refused)? {
         Some(values) => (values, EmailSource::Attribute(name.to_owned())),
         None if configured.is_some() => return Err(SamlError::NoEmail(EmailSource::Attribute(name.to_owned()))),
         None if name_id.format.as_deref() == Some(EMAIL_ADDRESS) => (vec![name_id.value.clone()], EmailSource::NameId),
@@ -341,11 +373,10 @@ fn person(
     Ok((name_id.subject(&email), email))
 }
 
-fn groups(attributes: &Attributes<'_, '_, '_>, name: &str) -> Result<Groups, SamlError> {
+fn groups(names: Option<Vec<String>>) -> Groups {
     let group = |name: String| Group { id: name.clone(), name };
-    Ok(match attributes.find(name)? {
-        Some(names) => Groups::Known(names.into_iter().filter(|name| !name.is_empty()).map(group).collect()),
-        None => Groups::Unknown,
+    names.map_or(Groups::Unknown, |names| {
+        Groups::Known(names.into_iter().filter(|name| !name.is_empty()).map(group).collect())
     })
 }
 
@@ -357,7 +388,7 @@ fn headers(
     let (mut headers, mut room) = (Vec::new(), MAX_HEADER_BYTES);
     for wanted in provider.header_attributes() {
         let fault = |fault| SamlError::Attribute { name: tame(&wanted.attribute), fault };
-        for value in attributes.find(&wanted.attribute)?.unwrap_or_default() {
+        for value in attributes.find(&wanted.attribute, Spaces::Refused)?.unwrap_or_default() {
             HeaderValue::from_bytes(value.as_bytes()).map_err(|_| fault("has a value that no header can carry"))?;
             room =
                 room.checked_sub(value.len()).filter(|_| headers.len() < MAX_HEADERS).ok_or_else(|| fault(TOO_LONG))?;

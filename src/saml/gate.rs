@@ -16,7 +16,7 @@ pub(super) fn open(field: &str) -> Result<String, SamlError> {
         return Err(SamlError::TooLong);
     }
     let mut text = String::from_utf8(base64(field).ok_or(SamlError::Encoding)?).map_err(|_| SamlError::Encoding)?;
-    // The byte order mark is no part of the document (XML 1.0, 4.3.3).
+    // One byte order mark is not part of the document (XML 1.0 4.3.3).
     if text.starts_with(BYTE_ORDER_MARK) {
         text.remove(0);
     }
@@ -28,6 +28,10 @@ pub(super) fn open(field: &str) -> Result<String, SamlError> {
 pub(super) fn check(text: &str) -> Result<(), SamlError> {
     if text.len() > MAX_MESSAGE {
         return Err(SamlError::TooLong);
+    }
+    // The parser would skip a mark of its own accord, and read other bytes than those that were verified.
+    if text.starts_with(BYTE_ORDER_MARK) {
+        return Err(SamlError::Encoding);
     }
     let body = after_declaration(text)?.as_bytes();
     if let Some(found) = memmem::find(body, b"<!") {
@@ -50,17 +54,31 @@ pub(super) fn base64(text: &str) -> Option<Vec<u8>> {
     STANDARD.decode(packed).ok()
 }
 
-/// What follows `<?xml … ?>`, which may only say UTF-8.
+/// Returns the text after `<?xml … ?>`, whose encoding may only be UTF-8.
 fn after_declaration(text: &str) -> Result<&str, SamlError> {
-    let Some(rest) = text.strip_prefix("<?xml").filter(|rest| rest.starts_with([' ', '\t', '\r', '\n'])) else {
+    let Some(rest) = text.strip_prefix("<?xml").filter(|rest| rest.starts_with(SPACE)) else {
         return Ok(text);
     };
-    let (declaration, body) = rest.split_once("?>").ok_or(SamlError::Malformed { line: 1, column: 1 })?;
-    let utf8 = declaration.split_once("encoding").is_none_or(|(_, value)| {
-        let value = value.trim_start_matches([' ', '\t', '\r', '\n', '=', '"', '\'']);
-        value.get(..5).is_some_and(|name| name.eq_ignore_ascii_case("utf-8"))
-    });
-    if utf8 { Ok(body) } else { Err(SamlError::Encoding) }
+    let malformed = SamlError::Malformed { line: 1, column: 1 };
+    let (declaration, body) = rest.split_once("?>").ok_or(malformed.clone())?;
+    // XML 1.0 2.8: `version`, then perhaps `encoding`, then perhaps `standalone`, each after white space.
+    let (version, rest) = pseudo_attribute(declaration, "version").ok_or(malformed.clone())?;
+    let (encoding, rest) = pseudo_attribute(rest, "encoding").map_or((None, rest), |(name, rest)| (Some(name), rest));
+    let (standalone, rest) = pseudo_attribute(rest, "standalone").map_or((None, rest), |(is, rest)| (Some(is), rest));
+    if encoding.is_some_and(|name| !name.eq_ignore_ascii_case("UTF-8")) {
+        return Err(SamlError::Encoding);
+    }
+    let minor = version.strip_prefix("1.").is_some_and(|minor| minor.bytes().all(|byte| byte.is_ascii_digit()));
+    let known = minor && version.len() > 2 && matches!(standalone, None | Some("yes" | "no"));
+    if known && rest.trim_matches(SPACE).is_empty() { Ok(body) } else { Err(malformed) }
+}
+
+/// Reads white space, the name, `=` and a quoted value. Returns the value and what follows.
+fn pseudo_attribute<'a>(text: &'a str, name: &str) -> Option<(&'a str, &'a str)> {
+    let value = text.strip_prefix(SPACE)?.trim_start_matches(SPACE).strip_prefix(name)?;
+    let value = value.trim_start_matches(SPACE).strip_prefix('=')?.trim_start_matches(SPACE);
+    let quote = value.chars().next().filter(|quote| matches!(quote, '"' | '\''))?;
+    value.strip_prefix(quote)?.split_once(quote)
 }
 
 /// How deep elements stand in each other, and how many attributes they have: bounds on what a parser holds at once, and on
@@ -124,6 +142,8 @@ fn tag(text: &[u8]) -> Tag {
     Tag { length: text.len(), attributes, empty: true }
 }
 
+/// XML 1.0 2.3.
+const SPACE: [char; 4] = [' ', '\t', '\r', '\n'];
 const BYTE_ORDER_MARK: char = '\u{feff}';
 /// In bytes, of a decoded message.
 pub(super) const MAX_MESSAGE: usize = 256 * 1024;

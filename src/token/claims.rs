@@ -24,11 +24,13 @@ pub struct Claims {
     #[serde(deserialize_with = "one_or_more")]
     pub aud: Vec<String>,
     /// The first second at which the token is no longer good.
+    #[serde(deserialize_with = "date")]
     pub exp: UnixTime,
     /// When it was signed.
+    #[serde(deserialize_with = "date")]
     pub iat: UnixTime,
     /// Before this it is not good.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "optional_date", skip_serializing_if = "Option::is_none")]
     pub nbf: Option<UnixTime>,
     /// Which of the two tokens it is. Cloudflare's service tokens and ours always say.
     #[serde(rename = "type")]
@@ -83,6 +85,36 @@ pub struct ServiceClaims<'a> {
     pub common_name: &'a str,
     /// Empty: there is no person.
     pub sub: &'a str,
+}
+
+/// RFC 7519 2: a number of seconds, perhaps with a fraction, which is dropped.
+pub(super) fn date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<UnixTime, D::Error> {
+    NumericDate::deserialize(deserializer).map(|NumericDate(time)| time)
+}
+
+fn optional_date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<UnixTime>, D::Error> {
+    Option::deserialize(deserializer).map(|date| date.map(|NumericDate(time)| time))
+}
+
+struct NumericDate(UnixTime);
+
+impl<'de> Deserialize<'de> for NumericDate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Seconds;
+        impl de::Visitor<'_> for Seconds {
+            type Value = NumericDate;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("seconds since 1970")
+            }
+            fn visit_u64<E: de::Error>(self, seconds: u64) -> Result<NumericDate, E> {
+                Ok(NumericDate(UnixTime(seconds)))
+            }
+            fn visit_f64<E: de::Error>(self, seconds: f64) -> Result<NumericDate, E> {
+                UnixTime::from_fraction(seconds).map(NumericDate).ok_or_else(|| E::custom("not a time"))
+            }
+        }
+        deserializer.deserialize_any(Seconds)
+    }
 }
 
 /// RFC 7519 §4.1.3: a string or an array of strings.

@@ -4,7 +4,7 @@ use subtle::ConstantTimeEq as _;
 use thiserror::Error;
 
 use super::{KeySet, TokenError, UnverifiedToken};
-use crate::model::UnixTime;
+use crate::model::{UnixTime, json};
 
 /// What a service of one's own is asked about somebody (access-behaviour §7.4).
 ///
@@ -51,7 +51,7 @@ pub enum EvaluationError {
 /// `leeway` seconds of difference between the clocks are forgiven.
 ///
 /// # Errors
-/// See [`EvaluationError`]; with [`TokenError::UnknownKey`] the keys may have been changed.
+/// See [`EvaluationError`]; the keys may have been changed if [`TokenError::may_be_rotation`].
 pub fn read_evaluation(
     token: &str,
     keys: &KeySet,
@@ -62,12 +62,14 @@ pub fn read_evaluation(
     #[derive(Deserialize)]
     struct Answer {
         success: bool,
+        #[serde(deserialize_with = "super::claims::date")]
         iat: UnixTime,
+        #[serde(deserialize_with = "super::claims::date")]
         exp: UnixTime,
         nonce: String,
     }
     let signed = UnverifiedToken::parse(token).and_then(|token| token.signed(keys)).map_err(EvaluationError::Token)?;
-    let answer: Answer = serde_json::from_slice(&signed).map_err(|_| EvaluationError::Claims)?;
+    let answer: Answer = json::object(&signed).map_err(|_| EvaluationError::Claims)?;
     let same: bool = answer.nonce.as_bytes().ct_eq(nonce.as_bytes()).into();
     if !same {
         return Err(EvaluationError::Nonce);
@@ -122,6 +124,7 @@ mod tests {
         assert_eq!(read(&KEY.sign(&good()).unwrap()), Ok(true));
         assert_eq!(with("success", json!(false)), Ok(false));
         assert_eq!(with("anything", json!(["else"])), Ok(true));
+        assert_eq!(with("iat", json!(1_800_000_000.25)), Ok(true));
     }
 
     #[test]
@@ -135,7 +138,9 @@ mod tests {
             assert_eq!(read(&KEY.sign(&claims).unwrap()), Err(EvaluationError::Claims), "no {name}");
         }
         assert_eq!(with("exp", json!("1800000060")), Err(EvaluationError::Claims));
-        assert_eq!(with("iat", json!(1.8e9)), Err(EvaluationError::Claims));
+        assert_eq!(with("iat", json!(-1.5)), Err(EvaluationError::Claims));
+        let array = json!([true, NOW.0, NOW.0 + 60, "n"]);
+        assert_eq!(read(&KEY.sign(&array).unwrap()), Err(EvaluationError::Claims));
         assert_eq!(with("nonce", json!(["n"])), Err(EvaluationError::Claims));
         for nonce in ["", "N", "n ", "nn"] {
             assert_eq!(with("nonce", json!(nonce)), Err(EvaluationError::Nonce), "{nonce}");

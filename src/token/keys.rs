@@ -1,13 +1,14 @@
 use aws_lc_rs::signature::{ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, JwkSet, KeyAlgorithm, PublicKeyUse};
+use serde_json::Value;
 use thiserror::Error;
+
+use super::UnusableKey;
+use super::jwk::{self, Jwk, Rsa};
 
 /// The verification keys of one issuer, parsed once.
 #[derive(Clone)]
 pub struct KeySet {
-    /// Parsed for good: jsonwebtoken would parse the key again for every token, half as much work as the verification itself.
+    /// Parsed once: jsonwebtoken would parse the key again for every token, half as much work as the verification itself.
     keys: Vec<(Box<str>, ParsedPublicKey)>,
 }
 
@@ -34,13 +35,14 @@ pub enum KeyError {
 }
 
 impl KeySet {
-    /// Reads a JWKS (RFC 7517). Keys for other algorithms or uses, too small ones and ones without a `kid` are passed over.
+    /// Reads a JWKS (RFC 7517), each key by itself. Keys for other algorithms or uses, unreadable ones, too small ones and ones
+    /// without a `kid` are passed over.
     ///
     /// # Errors
     /// Where it is not a JWKS, or where nothing is left.
     pub fn from_jwks(document: &[u8]) -> Result<Self, KeyError> {
-        let set: JwkSet = serde_json::from_slice(document).map_err(KeyError::Malformed)?;
-        let keys: Vec<_> = set.keys.iter().filter_map(usable).take(MAX_KEYS).collect();
+        let elements = jwk::elements(document).map_err(KeyError::Malformed)?;
+        let keys: Vec<_> = elements.iter().filter_map(|key| usable(key).ok()).take(MAX_KEYS).collect();
         if keys.is_empty() { Err(KeyError::NoUsableKey) } else { Ok(Self { keys }) }
     }
 
@@ -61,27 +63,19 @@ impl std::fmt::Debug for KeySet {
     }
 }
 
-fn usable(jwk: &Jwk) -> Option<(Box<str>, ParsedPublicKey)> {
-    let kid = jwk.common.key_id.as_deref().filter(|kid| !kid.is_empty())?;
-    let signs = matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature));
-    let rs256 = matches!(jwk.common.key_algorithm, None | Some(KeyAlgorithm::RS256));
-    let AlgorithmParameters::RSA(rsa) = &jwk.algorithm else { return None };
-    let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).ok();
-    let (n, e) = (decode(&rsa.n)?, decode(&rsa.e)?);
-    if !signs || !rs256 || !sound(&n, &e) {
-        return None;
+fn usable(key: &Value) -> Result<(Box<str>, ParsedPublicKey), UnusableKey> {
+    let jwk = Jwk::new(key)?;
+    jwk.verifies_signatures()?;
+    let kid = jwk.text("kid")?.filter(|kid| !kid.is_empty()).ok_or(UnusableKey::Member("kid"))?;
+    if jwk.text("kty")? != Some("RSA") {
+        return Err(UnusableKey::Purpose("kty"));
     }
-    let components = RsaPublicKeyComponents { n, e };
-    components.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256).ok().map(|key| (kid.into(), key))
-}
-
-/// 2048 to 8192 bits, and an exponent that is odd and not 1.
-fn sound(n: &[u8], e: &[u8]) -> bool {
-    let leading = n.iter().take_while(|b| **b == 0).count();
-    let bits = (n.len() - leading) * 8 - n.get(leading).map_or(0, |b| b.leading_zeros() as usize);
-    let exponent = e.len() <= 4 && e.last().is_some_and(|b| b & 1 == 1) && e.iter().rev().skip(1).any(|b| *b != 0)
-        || e.len() == 1 && e.first().is_some_and(|b| b & 1 == 1 && *b >= 3);
-    (2048..=8192).contains(&bits) && exponent
+    if jwk.text("alg")?.is_some_and(|alg| alg != "RS256") {
+        return Err(UnusableKey::Purpose("alg"));
+    }
+    let Rsa { n, e } = jwk.rsa()?;
+    let key = RsaPublicKeyComponents { n, e }.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256);
+    key.map(|key| (kid.into(), key)).map_err(|_| UnusableKey::Weak)
 }
 
 /// Enough for any rotation, and a bound on what a hostile document can make us hold.

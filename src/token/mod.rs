@@ -5,12 +5,14 @@
 
 mod claims;
 mod evaluation;
+pub(crate) mod jwk;
 mod keys;
 mod sign;
 mod verify;
 
 pub use claims::{Claims, Kind, OrganisationClaims, ServiceClaims};
 pub use evaluation::{EVALUATION_LIFETIME, EvaluationClaims, EvaluationError, read_evaluation};
+pub use jwk::UnusableKey;
 pub use keys::{KeyError, KeySet};
 pub use sign::{SigningKey, SigningKeyError};
 pub use verify::{MAX_TOKEN_BYTES, Outlook, TokenError, UnverifiedToken, VerifiedToken};

@@ -137,11 +137,14 @@ fn a_wrong_type_is_fatal() {
         ("aud", json!([1])),
         ("aud", Value::Null),
         ("exp", json!("1900000000")),
-        ("exp", json!(1.9e9)),
         ("exp", json!(-1)),
         ("exp", Value::Null),
         ("iat", json!("x")),
-        ("iat", json!(1.5)),
+        ("exp", json!(-0.5)),
+        ("exp", json!(1e300)),
+        ("exp", json!([1_900_000_000])),
+        ("iat", json!(-1.5)),
+        ("nbf", json!(true)),
         ("nbf", json!("x")),
         ("type", json!("id")),
         ("type", json!(1)),
@@ -171,6 +174,67 @@ fn a_wrong_type_is_fatal() {
         }
     }
     assert_eq!(verify(&KEY.sign(&Twice).unwrap()).unwrap_err(), TokenError::Malformed);
+}
+
+#[test]
+fn rfc7519_2_dates_may_have_a_fraction() {
+    let now = 1_800_000_000.0;
+    let verified = |name: &str, value: f64| signed(&with(name, json!(value)));
+    assert_eq!(verified("exp", now + 59.5).unwrap().claims().exp, UnixTime(NOW.0 + 59));
+    assert_eq!(verified("exp", now + 0.9).unwrap_err(), TokenError::Expired, "the fraction extends nothing");
+    assert_eq!(verified("iat", now - 0.25).unwrap().claims().iat, UnixTime(NOW.0 - 1));
+    assert_eq!(verified("nbf", now + 0.5).unwrap().claims().nbf, Some(NOW));
+    assert_eq!(verified("nbf", now + 61.5).unwrap_err(), TokenError::NotYet);
+    assert!(signed(&with("nbf", Value::Null)).unwrap().claims().nbf.is_none());
+}
+
+#[test]
+fn array_in_place_of_claims_or_header_is_rejected() {
+    let claims = json!([ISSUER, ["a"], NOW.0 + 60, NOW.0, NOW.0, "app", "u", "a@b.c", "0123456789abcdef", null, null]);
+    assert!(serde_json::from_value::<Claims>(claims.clone()).is_ok(), "serde alone takes it");
+    assert_eq!(signed(&claims).unwrap_err(), TokenError::Malformed);
+    let header = with_header(&json!(["RS256", KEY.kid(), null, null, null, null, null]));
+    assert_eq!(verify(&header).unwrap_err(), TokenError::Malformed);
+}
+
+#[test]
+fn malformed_elements_of_a_jwks_spoil_no_other_key() {
+    let good = KEY.to_jwk();
+    let (n, e) = (good["n"].clone(), good["e"].clone());
+    let odd = json!([
+        1, null, "key", [], {}, ["RSA", KEY.kid()], {"kid": 7, "kty": "RSA", "n": n, "e": e},
+        {"kty": 5, "kid": "k"}, {"kty": "RSA", "kid": KEY.kid(), "n": 7, "e": e}, {"kty": "RSA", "kid": KEY.kid(), "n": n, "e": null},
+        {"kty": "RSA", "kid": KEY.kid(), "n": n, "e": e, "use": ["sig"]}, {"kty": "RSA", "kid": KEY.kid(), "n": n, "e": e, "alg": 1},
+        {"kty": "RSA", "kid": KEY.kid(), "n": n, "e": e, "key_ops": "verify"}, {"kty": "AKP", "kid": "pq", "alg": "ML-DSA-65"},
+        {"kty": "OKP", "crv": "Ed25519", "kid": "ed", "x": "AAAA"},
+    ]);
+    let mut all = odd.as_array().unwrap().clone();
+    assert!(matches!(jwks(odd), Err(KeyError::NoUsableKey)));
+    all.push(good);
+    let set = jwks(Value::Array(all)).unwrap();
+    assert_eq!(set.kids().collect::<Vec<_>>(), [KEY.kid()]);
+    let token = KEY.sign(&with("sub", json!("u"))).unwrap();
+    assert!(UnverifiedToken::parse(&token).unwrap().verify(&set, ISSUER, NOW, 60).is_ok());
+    let document = format!("\u{feff}{}", json!({"keys": [KEY.to_jwk()], "more": 1}));
+    assert!(KeySet::from_jwks(document.as_bytes()).is_ok());
+}
+
+#[test]
+fn spellings_of_a_key_are_one_key() {
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+    let good = KEY.to_jwk();
+    let modulus = URL_SAFE_NO_PAD.decode(good["n"].as_str().unwrap()).unwrap();
+    let zero = [vec![0], modulus.clone()].concat();
+    for n in [
+        URL_SAFE.encode(&modulus),
+        STANDARD.encode(&modulus),
+        STANDARD.encode(&modulus).trim_end_matches('=').to_owned(),
+        URL_SAFE_NO_PAD.encode(&zero),
+    ] {
+        let mut key = good.clone();
+        key["n"] = json!(n);
+        assert_eq!(jwks(json!([key])).unwrap(), keys(), "{n}");
+    }
 }
 
 #[test]

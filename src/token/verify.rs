@@ -5,7 +5,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use super::{Claims, KeySet};
-use crate::model::UnixTime;
+use crate::model::{UnixTime, json};
 
 /// Longer strings are not looked at. A cookie holds 4 KiB; the header may hold more.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
@@ -22,10 +22,10 @@ pub enum TokenError {
     /// Another algorithm than RS256, a critical extension, a `typ` of another kind of token.
     #[error("the token's header is not one of an Access token")]
     Header,
-    /// Signed with a key that is not in the set. The one error that fetching the keys again may mend.
+    /// Signed with a key that is not in the set. Fetching the keys again may mend that.
     #[error("the token was signed with an unknown key")]
     UnknownKey,
-    /// The signature does not fit.
+    /// The signature does not fit. Fetching the keys again may mend that too, if the issuer gave a new key the old name.
     #[error("the signature does not fit")]
     Signature,
     /// From another issuer.
@@ -99,6 +99,13 @@ struct Header<'a> {
     cty: Option<serde::de::IgnoredAny>,
 }
 
+impl TokenError {
+    /// Returns `true` if the issuer may have changed its keys, so that fetching them again may mend it.
+    pub const fn may_be_rotation(self) -> bool {
+        matches!(self, Self::UnknownKey | Self::Signature)
+    }
+}
+
 impl<'a> UnverifiedToken<'a> {
     /// Looks at length and outer shape only.
     ///
@@ -142,7 +149,7 @@ impl<'a> UnverifiedToken<'a> {
     /// See [`TokenError`].
     pub fn verify(self, keys: &KeySet, issuer: &str, now: UnixTime, leeway: u64) -> Result<VerifiedToken, TokenError> {
         // RFC 7519 §7.2 (10)
-        let claims: Claims = serde_json::from_slice(&self.signed(keys)?).map_err(|_| TokenError::Malformed)?;
+        let claims: Claims = json::object(&self.signed(keys)?).map_err(|_| TokenError::Malformed)?;
         if claims.iss != issuer {
             return Err(TokenError::Issuer);
         }
@@ -172,7 +179,7 @@ impl<'a> UnverifiedToken<'a> {
     fn key(self, keys: &KeySet) -> Result<Option<&ParsedPublicKey>, TokenError> {
         // RFC 7515 §5.2 (2)-(4)
         let header = decode(self.header)?;
-        let header: Header<'_> = serde_json::from_slice(&header).map_err(|_| TokenError::Malformed)?;
+        let header: Header<'_> = json::object(&header).map_err(|_| TokenError::Malformed)?;
         let extended = [&header.crit, &header.b64, &header.zip, &header.cty].iter().any(|member| member.is_some());
         let foreign = header.typ.as_deref().is_some_and(|typ| !typ.eq_ignore_ascii_case("JWT"));
         if header.alg != "RS256" || extended || foreign {

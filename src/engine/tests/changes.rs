@@ -85,6 +85,26 @@ fn keys_belong_to_their_issuer() {
 }
 
 #[test]
+fn new_key_under_an_old_name_is_worth_a_fetch() {
+    let node = node();
+    let request = get("wiki", &["cookie alice wiki"]);
+    let allowed = "forward wiki as alice@example.com by `staff`";
+    let publish = |key, retry_from| {
+        let keys = crate::token::KeySet::from_jwks(json!({ "keys": [key] }).to_string().as_bytes()).unwrap();
+        node.known().set_keys(node.issuer(), IssuerKeys { keys: Some(keys), retry_from, ..good_keys() });
+    };
+    let mut old = MINT.stranger.to_jwk();
+    old["kid"] = json!(MINT.key.kid());
+    publish(old.clone(), NOW);
+    assert_eq!(request.ask(&node, NOW), "resolve keys");
+    publish(old, after(30));
+    assert_eq!(request.ask(&node, after(29)), "log in redirect session_invalid", "not within the cooldown");
+    assert_eq!(request.ask(&node, after(30)), "resolve keys");
+    publish(MINT.key.to_jwk(), after(30));
+    assert_eq!(request.ask(&node, after(30)), allowed);
+}
+
+#[test]
 fn a_team_that_moved_leaves_its_sessions_behind() {
     let node = node();
     let request = get("wiki", &["cookie alice wiki"]);

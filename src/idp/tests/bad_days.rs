@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::stand_in::{CLIENT_SECRET, Reply, StandIn, Started, begin, finish, provider};
 use super::*;
-use crate::oidc::IdTokenError;
 use crate::oidc::testing::{jwks, rsa};
+use crate::oidc::{ClaimsError, IdTokenError};
 
 const DISCOVERY: &str = "/.well-known/openid-configuration";
 const KEYS: &str = "/oauth2/v1/keys";
@@ -138,6 +138,121 @@ async fn j09_unknown_keys_cost_one_fetch_per_cooldown() {
 }
 
 #[tokio::test]
+async fn changed_keys_are_fetched_under_any_name() {
+    let op = StandIn::start().await;
+    let cooldown = Ages { cooldown: Duration::from_secs(600), ..op.client().ages };
+    let provider = provider(OktaSettings { client: ClientSettings { ages: cooldown, ..op.client() }, ..op.settings() });
+    let sign_with = |index: usize, kid: &str| {
+        let mut state = op.state();
+        (state.key, state.jwks) = (rsa(index), jwks(&[rsa(index).jwk(Some(kid))]));
+        state.header["kid"] = json!(kid);
+    };
+    assert!(op.login(&provider).await.is_ok());
+    // A new key under the old name, and soon another one under another name.
+    sign_with(1, "k0");
+    assert!(op.login(&provider).await.is_ok());
+    sign_with(0, "k1");
+    assert!(op.login(&provider).await.is_ok());
+    assert_eq!(op.calls(KEYS), 3);
+    // The third change within the cooldown waits, and costs no fetch however many try.
+    sign_with(1, "k1");
+    for _ in 0..20 {
+        let failure = op.login(&provider).await.unwrap_err();
+        assert!(matches!(failure, LoginFailure::IdToken(IdTokenError::Signature)), "{failure:?}");
+        assert!(failure.advice().unwrap().contains("30 s"));
+    }
+    assert_eq!(op.calls(KEYS), 3);
+}
+
+#[tokio::test]
+async fn logins_at_once_after_a_change_of_keys_cost_one_fetch() {
+    let op = StandIn::start().await;
+    let provider = op.provider();
+    assert!(op.login(&provider).await.is_ok());
+    {
+        let mut state = op.state();
+        (state.key, state.jwks) = (rsa(1), jwks(&[rsa(1).jwk(Some("k0"))]));
+    }
+    let login = || op.login(&provider);
+    let logins: [_; 4] = tokio::join!(login(), login(), login(), login()).into();
+    assert!(logins.iter().all(Result::is_ok), "{logins:?}");
+    assert_eq!(op.calls(KEYS), 2);
+}
+
+#[tokio::test]
+async fn odd_token_answers_are_read_member_by_member() {
+    let op = StandIn::start().await;
+    let provider = op.provider();
+    let answer = |change: &dyn Fn(&mut Value)| {
+        let state = op.state();
+        let claims = json!({
+            "iss": state.metadata["issuer"], "sub": "00u1", "aud": "client", "iat": NOW.0, "exp": NOW.0 + 3600, "nonce": "n",
+            "email": "ann@corp.example",
+        });
+        let id_token = state.key.sign(&state.header, &claims.to_string());
+        let mut answer =
+            json!({"access_token": "at-1", "token_type": "Bearer", "expires_in": 3600, "id_token": id_token});
+        change(&mut answer);
+        answer
+    };
+    let login = async |reply: Reply| {
+        op.reply(TOKEN, &[reply]);
+        let mut begun = begin(&provider).await.unwrap();
+        begun.pending.nonce = Secret::new("n");
+        let query = op.authorize(&begun);
+        finish(&provider, &begun, &query).await
+    };
+    let changes: [&dyn Fn(&mut Value); 5] = [
+        &|answer| answer["expires_in"] = json!("3600"),
+        &|answer| answer["scope"] = json!(["openid", "email"]),
+        &|answer| drop(answer.as_object_mut().unwrap().remove("token_type")),
+        &|answer| answer["token_type"] = json!("BEARER"),
+        &|answer| answer["refresh_token"] = json!(7),
+    ];
+    for change in changes {
+        let body = answer(change);
+        assert!(login(Reply::json(200, &body)).await.is_ok(), "{body}");
+        let page = Reply { body: body.to_string(), ..Reply::html(200) };
+        assert!(login(page).await.is_ok(), "{body} as text/html");
+    }
+    for (name, value, said) in [
+        ("token_type", json!("DPoP"), "token type"),
+        ("token_type", json!(["Bearer"]), "token type"),
+        ("id_token", json!(7), "no ID token"),
+        ("access_token", json!(null), "no access token"),
+    ] {
+        let failure = login(Reply::json(200, &answer(&|answer| answer[name] = value.clone()))).await.unwrap_err();
+        assert!(failure.to_string().contains(said), "{name}: {failure}");
+    }
+    assert!(matches!(login(Reply::html(200)).await, Err(LoginFailure::TokenEndpoint { .. })));
+}
+
+#[tokio::test]
+async fn odd_documents_stop_no_login() {
+    let op = StandIn::start().await;
+    {
+        let mut state = op.state();
+        let metadata = state.metadata.as_object_mut().unwrap();
+        metadata.retain(|name, _| !name.ends_with("_supported"));
+        metadata.extend([
+            ("op_policy_uri".to_owned(), json!("")),
+            ("acr_values_supported".to_owned(), json!([1])),
+            ("end_session_endpoint".to_owned(), json!("/logout")),
+        ]);
+        let key = rsa(0).jwk(Some("k0"));
+        let padded = format!("{}==", key["n"].as_str().unwrap());
+        state.jwks = json!({"keys": [7, {"kty": 7}, {"kty": "RSA", "kid": "k0", "n": padded, "e": "AQAB", "alg": ""}]})
+            .to_string();
+    }
+    let body = op.state().userinfo.to_string();
+    op.reply("/oauth2/v1/userinfo", &[Reply { body, ..Reply::html(200) }]);
+    assert!(op.login(&op.provider()).await.is_ok());
+    op.reply("/oauth2/v1/userinfo", &[Reply::html(200)]);
+    let failure = op.login(&op.provider()).await.unwrap_err();
+    assert!(matches!(failure, LoginFailure::Userinfo(ClaimsError::NotJson)), "{failure:?}");
+}
+
+#[tokio::test]
 async fn r18_endpoints_do_not_move_under_a_constant_issuer() {
     let (op, other) = (StandIn::start().await, StandIn::start().await);
     let ages = Ages { fresh: Duration::from_millis(20), stale: Duration::from_millis(400), ..op.client().ages };
@@ -202,16 +317,44 @@ async fn rfc9207_and_rfc9700_4_4_mix_up() {
 #[tokio::test]
 async fn r11_addresses() {
     let op = StandIn::start().await;
-    for email in ["attacker@evil.example@corp.example", "ann@corp.example\0@evil.example", "ann", ""] {
+    for email in [
+        "attacker@evil.example@corp.example",
+        "ann@corp.example\0@evil.example",
+        "ann",
+        "",
+        "ann@%63orp.example",
+        "ann@ｃorp.example",
+        "ann@corp。example",
+        "ann@co\u{ad}rp.example",
+        "ann@corp.example.",
+        "an\u{200b}n@corp.example",
+    ] {
         op.state().id_token = json!({ "email": email });
         let failure = op.login(&op.provider()).await.unwrap_err();
         assert!(matches!(failure, LoginFailure::Email(EmailFailure::Malformed(_))), "{email:?}");
         assert_eq!(failure.blame(), Blame::Person);
     }
-    op.state().id_token = json!({"email_verified": false});
-    assert!(matches!(op.login(&op.provider()).await, Err(LoginFailure::Email(EmailFailure::Unverified))));
-    op.state().id_token = json!({"email_verified": true});
+    op.state().id_token = json!({"email": "ada@bücher.test"});
+    assert_eq!(op.login(&op.provider()).await.unwrap().email.as_str(), "ada@xn--bcher-kva.test");
+    let strict = provider(OktaSettings {
+        client: ClientSettings { email_verified: EmailVerification::Required, ..op.client() },
+        ..op.settings()
+    });
+    let unverified =
+        |login: Result<Profile, LoginFailure>| matches!(login, Err(LoginFailure::Email(EmailFailure::Unverified)));
+    for verified in [json!(false), json!("False"), json!(0), json!("no"), json!([])] {
+        op.state().id_token = json!({"email_verified": verified});
+        assert!(unverified(op.login(&op.provider()).await) && unverified(op.login(&strict).await), "{verified}");
+    }
+    for verified in [json!(true), json!("true"), json!("True")] {
+        op.state().id_token = json!({"email_verified": verified});
+        assert!(op.login(&op.provider()).await.is_ok() && op.login(&strict).await.is_ok(), "{verified}");
+    }
+    op.state().id_token = json!({});
     assert!(op.login(&op.provider()).await.is_ok());
+    let failure = op.login(&strict).await.unwrap_err();
+    assert!(matches!(failure, LoginFailure::Email(EmailFailure::Unconfirmed)));
+    assert_eq!((failure.blame(), failure.id()), (Blame::Person, "email_refused"));
     let upn = provider(OktaSettings {
         client: ClientSettings { email_claim_name: Some("upn".into()), ..op.client() },
         ..op.settings()

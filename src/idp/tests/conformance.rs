@@ -85,8 +85,11 @@ async fn oidcc_client_test_kid_absent_single_jwks() {
 async fn oidcc_client_test_kid_absent_multiple_jwks() {
     let op = StandIn::start().await;
     op.state().header = json!({"alg": "RS256"});
-    op.state().jwks = jwks(&[rsa(1).jwk(None), ec("ES256").jwk(None), rsa(0).jwk(None)]);
-    assert!(op.login(&op.provider()).await.is_ok());
+    op.state().jwks = jwks(&[rsa(1).jwk(Some("k1")), ec("ES256").jwk(Some("k2")), rsa(0).jwk(Some("k0"))]);
+    let result = op.login(&op.provider()).await;
+    assert!(matches!(result, Err(LoginFailure::IdToken(IdTokenError::AmbiguousKey))), "{result:?}");
+    op.state().jwks = jwks(&[ec("ES256").jwk(Some("k2")), rsa(0).jwk(Some("k0"))]);
+    assert!(op.login(&op.provider()).await.is_ok(), "only one can have signed it");
 }
 
 #[tokio::test]
@@ -108,7 +111,7 @@ async fn oidcc_client_test_invalid_sig_rs256() {
     let op = StandIn::start().await;
     op.state().key = rsa(1);
     let result = op.login(&op.provider()).await;
-    assert!(matches!(result, Err(LoginFailure::IdToken(IdTokenError::Signature { named: true }))), "{result:?}");
+    assert!(matches!(result, Err(LoginFailure::IdToken(IdTokenError::Signature))), "{result:?}");
 }
 
 #[tokio::test]
@@ -117,7 +120,7 @@ async fn oidcc_client_test_invalid_sig_es256() {
     op.state().header = json!({"alg": "ES256", "kid": "e"});
     op.state().key = ec("ES256");
     op.state().jwks = jwks(&[ec("ES256").jwk(Some("e"))]);
-    assert!(matches!(op.login(&op.provider()).await, Err(LoginFailure::IdToken(IdTokenError::Signature { .. }))));
+    assert!(matches!(op.login(&op.provider()).await, Err(LoginFailure::IdToken(IdTokenError::Signature))));
 }
 
 #[tokio::test]

@@ -70,8 +70,20 @@ async fn groups_of_the_id_token_suffice() {
     assert_eq!(known(op.login(&op.provider()).await), 2);
     op.state().id_token = json!({"_claim_names": {"groups": "src1"}});
     assert!(matches!(failure(op.login(&op.provider()).await), GroupsFailure::TooMany));
-    op.state().id_token = json!({"groups": {"x": 1}});
-    assert!(matches!(failure(op.login(&op.provider()).await), GroupsFailure::Malformed));
+}
+
+#[tokio::test]
+async fn unreadable_groups_are_unknown_and_end_no_login() {
+    for odd in [json!(["x", {"name": "y"}]), json!(["x", 7]), json!({"x": 1}), json!(7), json!(["x", null])] {
+        let op = person(3, odd.clone()).await;
+        assert_eq!(op.login(&op.provider()).await.unwrap().groups, Groups::Unknown, "{odd}");
+        assert_eq!(known(op.login(&op.provider_with_token()).await), 3, "{odd}: the API has them");
+        op.state().id_token = json!({"groups": odd});
+        op.state().userinfo["groups"] = json!(["x"]);
+        assert_eq!(op.login(&op.provider()).await.unwrap().groups, Groups::Unknown, "{odd}");
+    }
+    let op = person(0, json!("admins")).await;
+    assert_eq!(known(op.login(&op.provider()).await), 1, "one string is one group");
 }
 
 #[tokio::test]

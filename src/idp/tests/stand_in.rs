@@ -159,6 +159,7 @@ impl StandIn {
             credentials: Credentials::Secret(Secret::new(CLIENT_SECRET)),
             claims: vec!["department".into()],
             email_claim_name: None,
+            email_verified: EmailVerification::Optional,
             prompt: None,
             max_age: None,
             pushed_requests: false,

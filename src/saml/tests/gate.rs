@@ -1,4 +1,8 @@
-use crate::saml::gate::{MAX_MESSAGE, MAX_WORK, check};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use proptest::prelude::*;
+
+use crate::saml::gate::{MAX_MESSAGE, MAX_WORK, check, open};
 use crate::saml::tree;
 
 #[test]
@@ -65,6 +69,9 @@ fn only_utf_8_may_be_declared() {
         r#"<?xml version="1.0"?><a/>"#,
         r#"<?xml version='1.0' encoding='utf-8' standalone='yes'?><a/>"#,
         "<?xml\tversion='1.0'?>\n<a/>",
+        "<?xml version = \"1.0\" encoding =\n'UTF-8' ?><a/>",
+        r#"<?xml version="1.1" standalone="no"?><a/>"#,
+        "<a/>",
     ] {
         assert!(check(good).is_ok(), "{good}");
     }
@@ -72,10 +79,56 @@ fn only_utf_8_may_be_declared() {
         r#"<?xml version="1.0" encoding="ISO-8859-1"?><a/>"#,
         r#"<?xml version="1.0" encoding=""?><a/>"#,
         "<?xml-stylesheet href='x'?><a/>",
+        r#"<?xml version="1.0" encoding="utf-8x"?><a/>"#,
+        r#"<?xml version="1.0" encoding="utf-8 "?><a/>"#,
+        r#"<?xml version="1.0" encoding=" utf-8"?><a/>"#,
+        r#"<?xml version="1.0" encoding="utf-8'?><a/>"#,
+        r#"<?xml version="1.0" encoding=utf-8?><a/>"#,
+        r#"<?xml version="1.0" encoding "utf-8"?><a/>"#,
+        r#"<?xml version="1.0" encoding="utf-8" encoding="utf-16"?><a/>"#,
+        r#"<?xml encoding="utf-8" version="1.0"?><a/>"#,
+        r#"<?xml version="1.0"encoding="utf-8"?><a/>"#,
+        r#"<?xml version="1.0" encoding="utf8"?><a/>"#,
+        r#"<?xml version="1.0" encoding="utf-7"?><a/>"#,
+        r#"<?xml version="1.0" encodin="utf-8"?><a/>"#,
+        r#"<?xml version="1.0" standalone="maybe"?><a/>"#,
+        r#"<?xml version="2.0"?><a/>"#,
+        r#"<?xml version="1."?><a/>"#,
+        r#"<?xml encoding="utf-8"?><a/>"#,
+        "<?xml ?><a/>",
+        "\u{feff}<a/>",
+        "\u{feff}<?xml version='1.0'?><a/>",
         "<?xml",
         " <?xml version='1.0'?><a/>",
         "<?xml version='1.0' <!DOCTYPE ?><!DOCTYPE x><a/>",
     ] {
         assert!(check(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn one_byte_order_mark_is_skipped_and_a_second_is_refused() {
+    let field = |marks: usize| STANDARD.encode(format!("{}<a/>", "\u{feff}".repeat(marks)));
+    assert_eq!(open(&field(0)).unwrap(), "<a/>");
+    assert_eq!(open(&field(1)).unwrap(), "<a/>");
+    for marks in [2, 3] {
+        assert!(open(&field(marks)).is_err(), "{marks}");
+    }
+    assert!(
+        open(&STANDARD.encode("\u{feff}<?xml version='1.0'?>\u{feff}<a/>"))
+            .map_or(true, |text| tree::parse(&text).is_err())
+    );
+}
+
+proptest! {
+    #[test]
+    fn only_utf_8_is_an_encoding(name in "[a-zA-Z0-9 _.-]{0,10}|(?i:utf-8)[x ]?", quote in "[\"']") {
+        let declared = format!("<?xml version={quote}1.0{quote} encoding={quote}{name}{quote}?><a/>");
+        prop_assert_eq!(check(&declared).is_ok(), name.eq_ignore_ascii_case("utf-8"));
+    }
+
+    #[test]
+    fn no_declaration_panics(text in "<\\?xml(version|encoding|standalone|=|\"|'|1\\.0|utf-8|é|\\?>|[ \t]|<a/>){0,12}") {
+        let _ = check(&text);
     }
 }

@@ -88,13 +88,45 @@ fn group_names_survive_to_the_letter() {
 }
 
 #[test]
-fn white_space_around_a_value_is_refused_wherever_it_is_used() {
+fn spaces_around_a_group_or_attribute_are_part_of_it() {
+    for value in [" x", "x ", "x\u{a0}", "x  ", " "] {
+        let values = format!(
+            "<saml2:AttributeValue>a</saml2:AttributeValue><saml2:AttributeValue>{value}</saml2:AttributeValue>"
+        );
+        let groups = format!(r#"<saml2:Attribute Name="groups">{values}</saml2:Attribute>"#);
+        let identity = read(settings(), &swap(&response(), GROUPS, &groups)).unwrap();
+        assert_eq!(names(identity.groups), Some(vec!["a".to_owned(), value.to_owned()]), "{value:?}");
+        let title = read(settings(), &with(&groups.replace("\"groups\"", "\"title\""))).unwrap();
+        assert_eq!(title.attributes["title"], Some(vec!["a".to_owned(), value.to_owned()]), "{value:?}");
+        assert!(title.unreadable.is_empty());
+    }
+}
+
+#[test]
+fn groups_and_attributes_that_cannot_be_read_are_unknown() {
+    for value in ["\n  contractors\n", "&#9;x", "x&#13;", "x\n", "<x/>", "a<saml2:x/>"] {
+        let values = format!(
+            "<saml2:AttributeValue>a</saml2:AttributeValue><saml2:AttributeValue>{value}</saml2:AttributeValue>"
+        );
+        let groups = format!(r#"<saml2:Attribute Name="groups">{values}</saml2:Attribute>"#);
+        let identity = read(settings(), &swap(&response(), GROUPS, &groups)).unwrap();
+        assert_eq!(identity.groups, Groups::Unknown, "{value:?}");
+        let [fault] = identity.unreadable.as_slice() else { panic!("{:?}", identity.unreadable) };
+        assert!(fault.starts_with("the attribute `groups` has a value") && !fault.contains("contractors"), "{fault}");
+        let title = read(settings(), &with(&groups.replace("\"groups\"", "\"title\""))).unwrap();
+        assert_eq!((&title.attributes["title"], title.unreadable.len()), (&None, 1), "{value:?}");
+        assert!(!title.claims().contains_key("title"));
+    }
+}
+
+#[test]
+fn white_space_around_an_address_or_header_is_refused() {
     let attribute = |name: &str, value: &str| {
         format!(
             r#"<saml2:Attribute Name="{name}"><saml2:AttributeValue>a</saml2:AttributeValue><saml2:AttributeValue>{value}</saml2:AttributeValue></saml2:Attribute>"#
         )
     };
-    for name in ["groups", "department", "title", "email"] {
+    for name in ["department", "email"] {
         for value in [" x", "x ", "\n  contractors\n", "&#9;x", "x&#13;", "x\u{a0}", " "] {
             let error = read(settings(), &with(&attribute(name, value))).unwrap_err();
             let said = format!("the attribute `{name}` has a value with white space around it");

@@ -1,0 +1,41 @@
+//! Reads single members of provider documents: tolerant of spelling, strict about meaning.
+
+use serde_json::Value;
+
+/// Reads a boolean, also as the string that some providers make of it, in any case. `None` if it is neither.
+pub(super) fn truth(value: &Value) -> Option<bool> {
+    match value {
+        Value::Bool(value) => Some(*value),
+        Value::String(text) if text.eq_ignore_ascii_case("true") => Some(true),
+        Value::String(text) if text.eq_ignore_ascii_case("false") => Some(false),
+        _ => None,
+    }
+}
+
+/// Reads an array of strings, or the string that it would have held alone.
+pub(super) fn strings(value: &Value) -> Option<Vec<String>> {
+    match value {
+        Value::String(one) => Some(vec![one.clone()]),
+        Value::Array(all) => all.iter().map(|one| one.as_str().map(str::to_owned)).collect(),
+        _ => None,
+    }
+}
+
+/// Names the type of a value, and for a list the first element that is not a string. Holds nothing of the value.
+pub(super) fn shape(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Object(_) => "an object",
+        Value::Array(all) => match all.iter().find(|one| !one.is_string()) {
+            None => "a list of strings",
+            Some(Value::Null) => "a list with null in it",
+            Some(Value::Bool(_)) => "a list with a boolean in it",
+            Some(Value::Array(_)) => "a list with a list in it",
+            Some(Value::Object(_)) => "a list with an object in it",
+            Some(_) => "a list with a number in it",
+        },
+    }
+}

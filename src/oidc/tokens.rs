@@ -1,0 +1,139 @@
+use std::fmt;
+use std::time::Duration;
+
+use openidconnect::core::CoreTokenType;
+use openidconnect::{AccessToken, OAuth2TokenResponse, RefreshToken, Scope};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
+use serde_json::{Map, Value};
+
+use crate::model::json::Object;
+
+/// The answer of a token endpoint (OpenID Connect Core 3.1.3.3), read member by member. Lifetime, scope and refresh token are not
+/// used, and so not read.
+#[derive(Clone)]
+pub struct TokenResponse {
+    access_token: AccessToken,
+    token_type: CoreTokenType,
+    id_token: Option<String>,
+}
+
+impl TokenResponse {
+    /// Still to be verified. `None` if there is none that is a string.
+    pub fn id_token(&self) -> Option<&str> {
+        self.id_token.as_deref()
+    }
+}
+
+impl<'de> Deserialize<'de> for TokenResponse {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Object(members) = Object::<Map<String, Value>>::deserialize(deserializer)?;
+        let text = |name| members.get(name).and_then(Value::as_str);
+        let token_type = match members.get("token_type") {
+            // RFC 6749 5.1 requires it, and there is no other type in use.
+            None | Some(Value::Null) => CoreTokenType::Bearer,
+            Some(Value::String(name)) if name.eq_ignore_ascii_case("bearer") => CoreTokenType::Bearer,
+            Some(_) => CoreTokenType::Extension("another".to_owned()),
+        };
+        Ok(Self {
+            access_token: AccessToken::new(text("access_token").unwrap_or_default().to_owned()),
+            token_type,
+            id_token: text("id_token").map(str::to_owned),
+        })
+    }
+}
+
+/// Wanted by `openidconnect` and never done: tokens are not written down.
+impl Serialize for TokenResponse {
+    fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(ser::Error::custom("tokens are not written down"))
+    }
+}
+
+impl fmt::Debug for TokenResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenResponse(…)")
+    }
+}
+
+impl OAuth2TokenResponse for TokenResponse {
+    type TokenType = CoreTokenType;
+
+    /// Empty if there is none that is a string.
+    fn access_token(&self) -> &AccessToken {
+        &self.access_token
+    }
+
+    fn token_type(&self) -> &CoreTokenType {
+        &self.token_type
+    }
+
+    fn expires_in(&self) -> Option<Duration> {
+        None
+    }
+
+    fn refresh_token(&self) -> Option<&RefreshToken> {
+        None
+    }
+
+    fn scopes(&self) -> Option<&Vec<Scope>> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(json: &str) -> Option<(String, bool, Option<String>)> {
+        let TokenResponse { access_token, token_type, id_token } = serde_json::from_str(json).ok()?;
+        Some((access_token.secret().clone(), token_type == CoreTokenType::Bearer, id_token))
+    }
+
+    #[test]
+    fn members_that_are_not_used_stop_nothing() {
+        let good = Some(("at".to_owned(), true, Some("it".to_owned())));
+        for rest in [
+            r#""token_type":"Bearer""#,
+            r#""token_type":"bearer","expires_in":3600"#,
+            r#""token_type":"BEARER","expires_in":"3600","scope":"openid email""#,
+            r#""token_type":"Bearer","scope":["openid","email"],"expires_in":3600.5"#,
+            r#""token_type":"Bearer","scope":null,"expires_in":null,"refresh_token":7"#,
+            r#""token_type":null,"expires_in":-1,"session_state":{}"#,
+            r#""not-before-policy":0"#,
+        ] {
+            assert_eq!(read(&format!(r#"{{"access_token":"at","id_token":"it",{rest}}}"#)), good, "{rest}");
+        }
+    }
+
+    #[test]
+    fn another_token_type_is_not_bearer() {
+        for other in [r#""DPoP""#, r#""mac""#, r#""""#, "1", r#"["Bearer"]"#, "{}", "true", r#""bearer ""#] {
+            let (_, bearer, _) = read(&format!(r#"{{"access_token":"at","token_type":{other}}}"#)).unwrap();
+            assert!(!bearer, "{other}");
+        }
+    }
+
+    #[test]
+    fn tokens_that_are_not_strings_are_none() {
+        for odd in ["7", "null", "[]", r#"["it"]"#, "{}"] {
+            assert_eq!(
+                read(&format!(r#"{{"access_token":{odd},"id_token":{odd}}}"#)),
+                Some((String::new(), true, None))
+            );
+        }
+        for no_object in ["", "[]", "null", r#""at""#, r#"["at","Bearer","it"]"#, "<html>"] {
+            assert_eq!(read(no_object), None, "{no_object}");
+        }
+        let response: TokenResponse = serde_json::from_str(r#"{"access_token":"at","id_token":"it"}"#).unwrap();
+        assert!(serde_json::to_string(&response).is_err() && !format!("{response:?}").contains("at"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_panics(text in r#"\{("(access_token|id_token|token_type|expires_in|scope)":("x"|1|null|\[\]|\{\}|-1e9),?){0,6}\}|\PC{0,30}"#) {
+            let _ = read(&text);
+        }
+    }
+}
