@@ -41,6 +41,8 @@ pub struct ClientConfig {
     pub client_id: String,
     /// How it proves to be that client.
     pub credentials: ClientCredentials,
+    /// The other clients that ID tokens may be for as well; any, if this is not set.
+    pub trusted_audiences: Option<Vec<String>>,
     /// The claims to keep with the identity.
     pub claims: Vec<String>,
     /// The claim that holds the address, where it is not `email`.
@@ -202,6 +204,8 @@ impl ClientConfig {
     fn read(table: &mut Table<'_>, insecure: &Insecure, logout: &'static str) -> Option<Self> {
         let client_id = table.needed("client_id", "\"0oa…\"").and_then(|item| item.parse(word));
         let credentials = ClientCredentials::read(table, insecure);
+        let trusted = table.item("trusted_audiences").and_then(|item| item.list());
+        let trusted_audiences = trusted.map(|all| all.iter().filter_map(|item| item.parse(word)).collect());
         let claims = table.list("claims").iter().filter_map(|item| item.parse(word)).collect();
         let email_claim_name = table.item("email_claim_name").and_then(|item| item.parse(word));
         let prompt = table.item("prompt").and_then(|item| item.parse(prompt));
@@ -212,6 +216,7 @@ impl ClientConfig {
         Some(Self {
             client_id: client_id?,
             credentials: credentials?,
+            trusted_audiences,
             claims,
             email_claim_name,
             prompt,

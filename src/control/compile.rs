@@ -172,6 +172,7 @@ fn client_settings(idp: &config::IdentityProvider, client: &ClientConfig) -> Res
     let ClientConfig {
         client_id,
         credentials,
+        trusted_audiences,
         claims,
         email_claim_name,
         prompt,
@@ -187,6 +188,7 @@ fn client_settings(idp: &config::IdentityProvider, client: &ClientConfig) -> Res
             ClientCredentials::Secret(secret) => Credentials::Secret(secret.clone()),
             ClientCredentials::Key { pem, id } => Credentials::Key(Arc::new(ClientKey::from_pem(pem, id.clone())?)),
         },
+        trusted_audiences: trusted_audiences.clone(),
         claims: claims.clone(),
         email_claim_name: email_claim_name.clone(),
         prompt: prompt.clone(),

@@ -252,6 +252,7 @@ impl Connection {
         let expected = Expected {
             issuer: metadata.issuer(),
             client_id: &self.settings.client_id,
+            trusted_audiences: self.settings.trusted_audiences.as_deref(),
             nonce: &pending.nonce,
             access_token: &tokens.access_token,
             now,

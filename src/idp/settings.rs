@@ -17,6 +17,8 @@ pub struct ClientSettings {
     pub client_id: String,
     /// How we prove that we are that client.
     pub credentials: Credentials,
+    /// The other clients that ID tokens may be for as well; `None` allows any, if `azp` names this client.
+    pub trusted_audiences: Option<Vec<String>>,
     /// Claims to keep for policies and origins.
     pub claims: Vec<String>,
     /// The claim that holds the address, where it is not `email`.

@@ -157,6 +157,7 @@ impl StandIn {
             name: "Okta".into(),
             client_id: "client".into(),
             credentials: Credentials::Secret(Secret::new(CLIENT_SECRET)),
+            trusted_audiences: None,
             claims: vec!["department".into()],
             email_claim_name: None,
             prompt: None,
