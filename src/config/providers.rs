@@ -8,7 +8,7 @@ use super::reader::{self, Item, Table, Unique};
 use super::saml::SamlConfig;
 use super::secrets;
 use super::server::Insecure;
-use crate::model::{IdpId, Secret};
+use crate::model::{AbsentGroups, IdpId, Secret};
 use crate::oidc::{ClientKey, Endpoints, Prompt};
 
 /// Where people log in (`[[identity_providers]]`).
@@ -97,6 +97,10 @@ pub struct OidcConfig {
     pub endpoints: Option<Endpoints>,
     /// What to ask for.
     pub scopes: Vec<String>,
+    /// The claim that lists the groups, or the path to it; `groups` in any letters if this is not set.
+    pub groups_claim_name: Option<String>,
+    /// Meaning of that claim's absence.
+    pub absent_groups: AbsentGroups,
 }
 
 impl IdentityProvider {
@@ -275,7 +279,13 @@ impl OidcConfig {
         if scopes.is_empty() {
             scopes = ["openid", "profile", "email"].map(str::to_owned).into();
         }
-        Some(Self { client: client?, issuer: issuer?, endpoints, scopes })
+        let groups_claim_name = table.item("groups_claim_name").and_then(|item| item.parse(word));
+        let absent_groups = absent_groups(table);
+        let no_userinfo = endpoints.as_ref().is_some_and(|endpoints| endpoints.userinfo.is_none());
+        if let (AbsentGroups::Empty, true, Some(item)) = (absent_groups, no_userinfo, table.item("absent_groups")) {
+            item.error("an ID token alone may leave groups out; this needs `userinfo_url` beside the other addresses");
+        }
+        Some(Self { client: client?, issuer: issuer?, endpoints, scopes, groups_claim_name, absent_groups })
     }
 }
 
@@ -284,6 +294,11 @@ impl OktaConfig {
         table.foreign(&[
             PKCE,
             REDIRECT,
+            (
+                "absent_groups",
+                "Okta also leaves the groups out if its filter matches too many; set `api_token` instead",
+            ),
+            ("groups_claim_name", "Okta's groups are in the claim `groups`, or come from its API; leave this out"),
             ("issuer", "this is made of `okta_account` and `authorization_server_id`; leave it out"),
             ("sso_target_url", "this is of Okta over SAML; for that, write `type = \"saml\"`"),
             ("issuer_url", "this is of Okta over SAML; for that, write `type = \"saml\"`"),
@@ -316,6 +331,11 @@ impl OktaConfig {
             groups_refresh: refresh.map(|_| (every, max_stale)),
         })
     }
+}
+
+pub(super) fn absent_groups(table: &mut Table<'_>) -> AbsentGroups {
+    let words = [("unknown", AbsentGroups::Unknown), ("empty", AbsentGroups::Empty)];
+    table.choice("absent_groups", AbsentGroups::Unknown, &words)
 }
 
 fn server_id(text: &str) -> Result<String, String> {

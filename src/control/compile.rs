@@ -13,7 +13,8 @@ use crate::http_client::HttpClient;
 #[cfg(feature = "saml")]
 use crate::idp::Saml;
 use crate::idp::{
-    Ages, ClientKey, ClientKeyError, ClientSettings, Credentials, OidcSettings, OktaSettings, Provider, RefreshTerms,
+    Ages, ClientKey, ClientKeyError, ClientSettings, Credentials, GroupsClaim, OidcSettings, OktaSettings, Provider,
+    RefreshTerms,
 };
 use crate::model::SentHeader;
 use crate::observe::audit::Sample;
@@ -151,19 +152,22 @@ fn provider(idp: &config::IdentityProvider, http: &HttpClient, callback: &Url) -
             Provider::okta(settings, http, callback)
         }
         IdpKind::Oidc(oidc) => {
-            let OidcConfig { client, issuer, endpoints, scopes } = &**oidc;
+            let OidcConfig { client, issuer, endpoints, scopes, groups_claim_name, absent_groups } = &**oidc;
             let settings = OidcSettings {
                 client: client_settings(idp, client)?,
                 issuer: issuer.clone(),
                 endpoints: endpoints.clone(),
                 scopes: scopes.clone(),
+                groups_claim: GroupsClaim::new(groups_claim_name.clone()),
+                absent_groups: *absent_groups,
             };
             Provider::oidc(settings, http, callback)
         }
         #[cfg(feature = "saml")]
         IdpKind::Saml(saml) => {
             let agreed = ServiceProvider::new(saml.settings(callback, saml.decryption_keys()?))?;
-            Provider::of_saml(Saml::new(idp.id.clone(), idp.name.clone(), agreed, saml.sign_request))
+            let connection = Saml::new(idp.id.clone(), idp.name.clone(), agreed, saml.sign_request);
+            Provider::of_saml(connection.with_absent_groups(saml.absent_groups))
         }
     })
 }

@@ -1,7 +1,8 @@
 use http::StatusCode;
 
 use super::failure::{EmailFailure, Endpoint, GroupsFailure, IssuerMismatch, LoginFailure, is_outage};
-use super::{Kind, Provider};
+use super::{GroupsMissing, Kind, Profile, Provider};
+use crate::model::Groups;
 use crate::oidc::ClaimsError;
 
 impl LoginFailure {
@@ -114,14 +115,58 @@ impl Provider {
                      Groups claim filter: `groups`, Matches regex, `.*`), or `api_token`: the claim is also left out where its \
                      filter matches none of the person's groups, or too many"
                 }
-                None => "have the provider send the groups, in a claim called `groups`",
+                None => {
+                    "have the provider send the groups, in the claim that `groups_claim_name` names (`groups`, if it is not set); \
+                     if it does, and leaves the claim out for users in no group, set `absent_groups = \"empty\"`"
+                }
             },
             #[cfg(feature = "saml")]
             Kind::Saml(_) => {
                 "have the provider send the groups, as the attribute that `groups_attribute_name` names (`groups`, if it is \
-                 not set); in Okta, Group Attribute Statements: `groups`, Matches regex, `.*`"
+                 not set); in Okta, Group Attribute Statements: `groups`, Matches regex, `.*`. If it does, and leaves the \
+                 attribute out for users in no group, set `absent_groups = \"empty\"`"
             }
         }
+    }
+
+    /// Explains to an operator why a login brought no groups, and how that is taken.
+    pub fn note_on_groups(&self, profile: &Profile) -> Option<String> {
+        let (place, claim) = match &self.kind {
+            Kind::Oidc(connection) => ("the ID token and the userinfo answer", connection.groups_claim()),
+            #[cfg(feature = "saml")]
+            Kind::Saml(saml) => ("the assertion", saml.provider().groups_attribute()),
+        };
+        let found = match profile.groups_missing {
+            Some(GroupsMissing::TakenAsNone) => {
+                return Some(format!(
+                    "There is no `{claim}` in {place}; by `absent_groups = \"empty\"` the user is in no group."
+                ));
+            }
+            _ if profile.groups != Groups::Unknown => return None,
+            None | Some(GroupsMissing::LeftOut) => format!("There is no `{claim}` in {place}"),
+            Some(GroupsMissing::NoUserinfo) => {
+                return Some(format!(
+                    "There is no `{claim}` in the ID token, and the provider has no userinfo endpoint that may have it. So the \
+                     groups are unknown in spite of `absent_groups = \"empty\"`, and rules on groups let nobody in. To change \
+                     that, have the provider send `{claim}` to everybody, empty if need be."
+                ));
+            }
+            Some(GroupsMissing::Reference) => {
+                return Some(format!(
+                    "There is a reference in {place} in place of `{claim}` (such as `_claim_names`), or an attribute by a similar \
+                     name. So the groups are unknown, whatever `absent_groups` is, and rules on groups let nobody in. To change \
+                     that, have the provider send fewer groups, under exactly that name."
+                ));
+            }
+            Some(GroupsMissing::Unreadable) => {
+                return Some(format!(
+                    "`{claim}` is not a list of names. So the groups are unknown, whatever `absent_groups` is, and rules on \
+                     groups let nobody in. To change that, have the provider send an array of strings."
+                ));
+            }
+        };
+        let advice = self.advice_without_groups();
+        Some(format!("{found}, so the groups are unknown and rules on groups let nobody in. To change that, {advice}."))
     }
 }
 

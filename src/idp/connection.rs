@@ -7,16 +7,18 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use openidconnect::core::CoreTokenType;
 use openidconnect::{AsyncHttpClient as _, HttpRequest, OAuth2TokenResponse as _, RequestTokenError};
 use serde::Deserialize;
+use tracing::warn;
 use url::Url;
 
 use super::documents::Documents;
 use super::failure::{EmailFailure, Endpoint, GroupsFailure, LoginFailure, is_too_many_groups};
 use super::okta::{Directory, whole};
-use super::{Begun, ClientSettings, OidcSettings, OktaSettings, Pending, Profile};
+use super::{Begun, ClientSettings, GroupsMissing, OidcSettings, OktaSettings, Pending, Profile};
 use crate::http_client::{HttpClient, MAX_BODY, Response};
-use crate::model::{Email, Groups, GroupsSeen, GroupsSource, IdpRef, Secret, UnixTime};
+use crate::model::{AbsentGroups, Email, Groups, GroupsSeen, GroupsSource, IdpRef, Secret, UnixTime};
 use crate::oidc::{
-    self, Callback, ClaimedGroups, Credentials, Expected, FlowSecrets, Hints, Metadata, UserClaims, VerifiedIdToken,
+    self, Callback, ClaimedGroups, Credentials, Expected, FlowSecrets, GroupsClaim, Hints, Metadata, NamedGroups,
+    UserClaims, VerifiedIdToken,
 };
 
 /// A provider that speaks OpenID Connect: Okta, or any other.
@@ -24,6 +26,8 @@ pub(super) struct Connection {
     settings: ClientSettings,
     kind: &'static str,
     scopes: Vec<String>,
+    groups_claim: GroupsClaim,
+    absent_groups: AbsentGroups,
     /// Who tells groups that no claim holds; nobody, but at Okta.
     directory: Option<Directory>,
     pub(super) http: HttpClient,
@@ -41,13 +45,34 @@ impl Connection {
         let documents = Documents::new(http.clone(), &settings.issuer(), None, settings.client.ages);
         let directory = Some(Directory::new(&settings, http.clone()));
         let scopes = OKTA_SCOPES.iter().map(|scope| (*scope).to_owned()).collect();
-        Self { kind: super::KIND_OKTA, scopes, directory, http, redirect_uri, documents, settings: settings.client }
+        Self {
+            kind: super::KIND_OKTA,
+            scopes,
+            groups_claim: GroupsClaim::default(),
+            // Okta also leaves the claim out if its filter is missing, or matches too many groups.
+            absent_groups: AbsentGroups::Unknown,
+            directory,
+            http,
+            redirect_uri,
+            documents,
+            settings: settings.client,
+        }
     }
 
     pub(super) fn oidc(settings: OidcSettings, http: HttpClient, redirect_uri: Url) -> Self {
-        let OidcSettings { client: settings, issuer, endpoints, scopes } = settings;
+        let OidcSettings { client: settings, issuer, endpoints, scopes, groups_claim, absent_groups } = settings;
         let documents = Documents::new(http.clone(), &issuer, endpoints, settings.ages);
-        Self { kind: super::KIND_OIDC, scopes, directory: None, http, redirect_uri, documents, settings }
+        Self {
+            kind: super::KIND_OIDC,
+            scopes,
+            groups_claim,
+            absent_groups,
+            directory: None,
+            http,
+            redirect_uri,
+            documents,
+            settings,
+        }
     }
 
     pub(super) const fn settings(&self) -> &ClientSettings {
@@ -56,6 +81,10 @@ impl Connection {
 
     pub(super) const fn directory(&self) -> Option<&Directory> {
         self.directory.as_ref()
+    }
+
+    pub(super) fn groups_claim(&self) -> &str {
+        self.groups_claim.name()
     }
 
     pub(super) fn idp_ref(&self) -> IdpRef {
@@ -169,12 +198,16 @@ impl Connection {
         }
         let email = claimed.email.as_deref().ok_or(LoginFailure::Email(EmailFailure::Missing))?;
         let email = Email::parse(email).map_err(|e| LoginFailure::Email(e.into()))?;
-        let claimed_groups = if overfull { ClaimedGroups::Elsewhere } else { claimed.groups };
+        let told = Told { groups: claimed.groups, source: claimed.groups_source, missing: None };
+        let told = self.told(told, &id_token.claims, userinfo.as_ref());
+        let claimed_groups = if overfull { ClaimedGroups::Elsewhere } else { told.groups };
         let (groups, groups_seen) = match &self.directory {
-            Some(directory) => directory.groups(claimed_groups, claimed.groups_source, &claimed.subject, now).await,
-            None => claimed_only(claimed_groups, claimed.groups_source, now),
+            Some(directory) => directory.groups(claimed_groups, told.source, &claimed.subject, now).await,
+            None => claimed_only(claimed_groups, told.source, now),
         }
         .map_err(LoginFailure::Groups)?;
+        let missing =
+            told.missing.filter(|missing| groups == Groups::Unknown || *missing == GroupsMissing::TakenAsNone);
         let mut claims = claimed.claims;
         groups.tell(&mut claims);
         Ok(Profile {
@@ -184,6 +217,7 @@ impl Connection {
             idp: self.idp_ref(),
             groups,
             groups_seen,
+            groups_missing: missing,
             amr: claimed.amr,
             claims,
             headers: Vec::new(),
@@ -301,6 +335,36 @@ impl Connection {
         Ok(Some(claims))
     }
 
+    /// Reads the configured groups claim in place of `groups`, and applies `absent_groups` to a claim that neither document has.
+    fn told(&self, merged: Told, id_token: &UserClaims, userinfo: Option<&UserClaims>) -> Told {
+        let (groups, source) = match self.groups_claim.named(id_token, userinfo) {
+            None => (merged.groups, merged.source),
+            Some(NamedGroups::Names(names, source)) => (ClaimedGroups::Claimed(names), source),
+            Some(NamedGroups::Elsewhere) => (ClaimedGroups::Elsewhere, merged.source),
+            Some(NamedGroups::Absent | NamedGroups::Unreadable) => (ClaimedGroups::Absent, merged.source),
+        };
+        if groups != ClaimedGroups::Absent {
+            return Told { groups, source, missing: None };
+        }
+        let documents = || [Some(id_token), userinfo].into_iter().flatten();
+        let missing = if documents().any(GroupsClaim::are_left_out_of) {
+            GroupsMissing::Reference
+        } else if !documents().all(|claims| self.groups_claim.is_absent_from(claims)) {
+            let (idp, claim) = (&*self.settings.id.0, self.groups_claim.name());
+            warn!(idp, claim, "the groups claim is not a list of names; the groups of this user are unknown");
+            GroupsMissing::Unreadable
+        } else if self.absent_groups == AbsentGroups::Unknown {
+            GroupsMissing::LeftOut
+        } else if userinfo.is_none() {
+            GroupsMissing::NoUserinfo
+        } else {
+            GroupsMissing::TakenAsNone
+        };
+        let none = missing == GroupsMissing::TakenAsNone;
+        let groups = if none { ClaimedGroups::Claimed(Vec::new()) } else { ClaimedGroups::Absent };
+        Told { groups, source, missing: Some(missing) }
+    }
+
     /// Whether an ID token says all that was asked for but the groups, and those can be read.
     fn suffices(&self, id_token: &VerifiedIdToken) -> bool {
         let wanted = self.settings.claims.iter().map(String::as_str);
@@ -308,6 +372,13 @@ impl Connection {
         self.directory.as_ref().is_some_and(Directory::has_token)
             && wanted.all(|name| id_token.claims.get(name).is_some())
     }
+}
+
+/// Groups as the ID token and the userinfo answer state them.
+struct Told {
+    groups: ClaimedGroups,
+    source: GroupsSource,
+    missing: Option<GroupsMissing>,
 }
 
 /// Where nothing but claims tells groups: what is claimed is all of them, and what is not claimed is unknown.

@@ -35,7 +35,9 @@ use self::connection::Connection;
 use self::okta::Directory;
 use crate::http_client::HttpClient;
 use crate::model::{Email, Groups, GroupsSeen, Identity, IdpId, IdpRef, Secret, UnixTime, UserId};
-pub use crate::oidc::{Callback, CallbackError, ClientKey, ClientKeyError, Credentials, Endpoints, Hints, Prompt};
+pub use crate::oidc::{
+    Callback, CallbackError, ClientKey, ClientKeyError, Credentials, Endpoints, GroupsClaim, Hints, Prompt,
+};
 
 /// One configured identity provider, with what is known of it. Made once per configuration, within the tokio runtime that
 /// its logins run on.
@@ -88,6 +90,8 @@ pub struct Profile {
     pub groups: Groups,
     /// From where the groups are, where they are known.
     pub groups_seen: Option<GroupsSeen>,
+    /// Why the provider's answer held no groups.
+    pub groups_missing: Option<GroupsMissing>,
     /// Authentication methods (RFC 8176).
     pub amr: Option<Vec<String>>,
     /// The claims that the configuration asked for.
@@ -103,6 +107,21 @@ pub struct Profile {
     /// The provider's own token, only where a logout is to end the provider's session too: to be kept sealed, and for nothing
     /// else.
     pub id_token: Option<Secret>,
+}
+
+/// Why the answer of an identity provider held no groups of a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupsMissing {
+    /// They were left out, which says nothing by default.
+    LeftOut,
+    /// They were left out, which `absent_groups = "empty"` defines as membership in no group.
+    TakenAsNone,
+    /// They were left out of the ID token, and there is no userinfo endpoint that may have them.
+    NoUserinfo,
+    /// A reference stands in their place, such as `_claim_names`.
+    Reference,
+    /// They are not a list of names.
+    Unreadable,
 }
 
 impl Provider {
@@ -287,6 +306,7 @@ impl Profile {
             idp,
             groups,
             groups_seen,
+            groups_missing: _,
             amr,
             claims,
             headers,

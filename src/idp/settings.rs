@@ -3,8 +3,8 @@ use std::time::Duration;
 use url::Url;
 
 use super::{Ages, Prompt};
-use crate::model::{IdpId, Secret};
-use crate::oidc::{Credentials, Endpoints};
+use crate::model::{AbsentGroups, IdpId, Secret};
+use crate::oidc::{Credentials, Endpoints, GroupsClaim};
 
 /// What every OpenID Connect connection says of us and of the logins we want.
 #[derive(Clone, Debug)]
@@ -63,6 +63,10 @@ pub struct OidcSettings {
     pub endpoints: Option<Endpoints>,
     /// What to ask for; `openid` is always among it.
     pub scopes: Vec<String>,
+    /// The claim that lists the groups.
+    pub groups_claim: GroupsClaim,
+    /// Meaning of that claim's absence, once the ID token and the userinfo answer were read.
+    pub absent_groups: AbsentGroups,
 }
 
 /// How fresh the groups of people with living sessions are kept.

@@ -1,5 +1,6 @@
 //! Logins against a provider on the loopback interface, shaped like Okta.
 
+mod absent_groups;
 mod advice;
 mod bad_days;
 mod clients;

@@ -20,7 +20,9 @@ pub use causes::{causes, chain};
 pub use client_certificate::{ClientCertificate, ClientTls, Fingerprint};
 pub use host::{Authority, Host, HostError};
 pub(crate) use identity::is_groups;
-pub use identity::{Email, EmailError, Group, Groups, GroupsSeen, GroupsSource, Identity, IdpRef, SentHeader};
+pub use identity::{
+    AbsentGroups, Email, EmailError, Group, Groups, GroupsSeen, GroupsSource, Identity, IdpRef, SentHeader,
+};
 #[cfg(any(feature = "oidc", feature = "saml"))]
 pub(crate) use ids::fill_random;
 pub(crate) use ids::hex;

@@ -11,6 +11,7 @@
 mod callback;
 mod claims;
 mod credentials;
+mod groups_claim;
 mod id_token;
 mod keys;
 mod metadata;
@@ -21,6 +22,7 @@ pub(crate) use callback::tame;
 pub use callback::{Callback, CallbackError};
 pub use claims::{ClaimedGroups, ClaimsError, Profile, UserClaims, merge, userinfo};
 pub use credentials::{ClientKey, ClientKeyError, Credentials};
+pub use groups_claim::{GroupsClaim, NamedGroups};
 pub use id_token::{Expected, IdTokenError, VerifiedIdToken, verify};
 pub use keys::{KeySet, KeysError};
 pub use metadata::{Endpoints, Metadata, MetadataError};
