@@ -80,6 +80,8 @@ pub struct OktaConfig {
     pub okta_account: Url,
     /// For reading the groups of people who have more than a token can hold.
     pub api_token: Option<Secret>,
+    /// Whether logins request the scope `groups`; on by default.
+    pub groups_scope: bool,
     /// A custom authorization server; the organisation's own where there is none.
     pub authorization_server_id: Option<String>,
     /// How often the groups of people who are logged in are read again, and how old they may become while they cannot be.
@@ -310,6 +312,12 @@ impl OktaConfig {
         let api_token = table.item("api_token");
         let has_token = api_token.is_some();
         let api_token = api_token.and_then(|item| secrets::read(&item, insecure.inline_secrets));
+        let groups_scope = table.flag("groups_scope", true);
+        if let (false, false, Some(item)) = (groups_scope, has_token, table.item("groups_scope")) {
+            item.error(
+                "without this scope Okta sends no groups, so they come from its API, which needs an `api_token`",
+            );
+        }
         let authorization_server_id = table.item("authorization_server_id").and_then(|item| item.parse(server_id));
         let refresh = table.item("groups_refresh");
         let every = table.duration("groups_refresh", LONGEST_REFRESH, Duration::from_secs(1)..=LONGEST_REFRESH);
@@ -327,6 +335,7 @@ impl OktaConfig {
             client: client?,
             okta_account: okta_account?,
             api_token,
+            groups_scope,
             authorization_server_id,
             groups_refresh: refresh.map(|_| (every, max_stale)),
         })

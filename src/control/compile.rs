@@ -140,12 +140,14 @@ fn provider(idp: &config::IdentityProvider, http: &HttpClient, callback: &Url) -
     let (http, callback) = (http.clone(), callback.clone());
     Ok(match &idp.kind {
         IdpKind::Okta(okta) => {
-            let OktaConfig { client, okta_account, api_token, authorization_server_id, groups_refresh } = &**okta;
+            let OktaConfig { client, okta_account, api_token, groups_scope, authorization_server_id, groups_refresh } =
+                &**okta;
             let settings = OktaSettings {
                 client: client_settings(idp, client)?,
                 okta_account: okta_account.clone(),
                 authorization_server_id: authorization_server_id.clone(),
                 api_token: api_token.clone(),
+                groups_scope: *groups_scope,
                 refresh: groups_refresh.map(|(every, max_stale)| RefreshTerms { every, max_stale }),
                 groups_budget: GROUPS_BUDGET,
             };

@@ -52,6 +52,7 @@ fn okta(config: &Config, ports: Ports) -> Provider {
         okta_account: okta.okta_account,
         authorization_server_id: okta.authorization_server_id,
         api_token: okta.api_token,
+        groups_scope: true,
         refresh: None,
         groups_budget: Duration::from_secs(10),
     };

@@ -1,6 +1,6 @@
 use http::StatusCode;
 
-use super::failure::{EmailFailure, Endpoint, GroupsFailure, IssuerMismatch, LoginFailure, is_outage};
+use super::failure::{EmailFailure, Endpoint, GroupsFailure, IssuerMismatch, LoginFailure, is_expired, is_outage};
 use super::{GroupsMissing, Kind, Profile, Provider};
 use crate::model::Groups;
 use crate::oidc::ClaimsError;
@@ -33,10 +33,19 @@ impl LoginFailure {
                 "begin anew; if it happens to everybody, `issuer` is not the one that the provider answers as"
             }
             Self::Callback(_) | Self::Flow => "begin anew, at the address of the application",
+            Self::ProviderError { error, description } if is_expired(error, description.as_deref()) => {
+                "begin anew: the provider's sign-in page was open for too long, or in several tabs at once"
+            }
             Self::ProviderError { error, .. } => return error_advice(error, None),
             Self::TokenEndpoint { status, error } | Self::PushedRequest { status, error } => {
                 let error = error.as_deref().and_then(|said| said.split(' ').next()).unwrap_or_default();
                 return error_advice(error, Some(*status));
+            }
+            Self::NotJson { status, .. } => {
+                return error_advice("", Some(*status)).or(Some(
+                    "something other than the provider may have answered: check the endpoint's address, and what is between \
+                     this machine and the provider (a proxy, a firewall, a page to sign in at); `curl` to that address shows it",
+                ));
             }
             Self::ClientKey(_) => "make a new key, RSA with 2048 bits or P-256, and register its public half",
             Self::IdToken(error) => return error.advice(),
@@ -72,7 +81,9 @@ impl GroupsFailure {
             Self::TooMany => {
                 "people in more than 100 Okta groups need `api_token`; without one, let the groups claim's filter match fewer"
             }
-            Self::Overfull => "set `api_token` and take the groups claim's filter away, or let it match fewer groups",
+            Self::Overfull => {
+                "set `api_token`, and `groups_scope = false` or no filter of the groups claim; or let the filter match fewer groups"
+            }
             Self::Elsewhere => "have the provider send fewer groups, by a filter in its settings for this application",
             Self::Malformed => "look at the groups claim in the provider's settings for this application",
             Self::Refused { status: StatusCode::UNAUTHORIZED, .. } => {

@@ -46,6 +46,8 @@ pub struct OktaSettings {
     pub authorization_server_id: Option<String>,
     /// For reading all groups of a person where the claim cannot hold them. Reading rights are enough.
     pub api_token: Option<Secret>,
+    /// Whether logins request the scope `groups`. Without it all groups come from the API, and Okta cannot fail over too many.
+    pub groups_scope: bool,
     /// Whether, and how, changes of groups reach people who are logged in.
     pub refresh: Option<RefreshTerms>,
     /// How long reading all pages of groups may take.

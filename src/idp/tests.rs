@@ -2,6 +2,7 @@
 
 mod absent_groups;
 mod advice;
+mod attempts;
 mod bad_days;
 mod clients;
 mod conformance;

@@ -306,6 +306,12 @@ fn r02_r04_callbacks() {
         assert!(matches!(code(query, false), Err(CallbackError::Parameter(_))), "{query}");
     }
     assert_eq!(code(&format!("code={}&state=s-0", "c".repeat(9000)), false), Err(CallbackError::TooLong));
+    // RFC 6749 3.1
+    assert_eq!(code("code=c&state=s-0&error=&iss=", false).as_deref(), Ok("c"));
+    assert_eq!(code("code=c&state=s-0&iss=", true), Err(CallbackError::Issuer));
+    let query = "error=access_denied&error_description=&state=s-0";
+    let denied = CallbackError::Provider { error: "access_denied".into(), description: None };
+    assert_eq!(code(query, false), Err(denied));
     // RFC 9207
     assert_eq!(code("code=c&state=s-0", true), Err(CallbackError::Issuer));
     for iss in ["https%3A%2F%2Fevil.example", "https%3A%2F%2Facme.okta.com%2F"] {

@@ -34,6 +34,7 @@ mod matrix;
 mod okta;
 mod okta_sessions;
 mod programs;
+mod provider_errors;
 mod proxying;
 mod refusals;
 mod review;
