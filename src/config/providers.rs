@@ -8,7 +8,7 @@ use super::reader::{self, Item, Table, Unique};
 use super::saml::SamlConfig;
 use super::secrets;
 use super::server::Insecure;
-use crate::model::{IdpId, Secret};
+use crate::model::{AbsentGroups, IdpId, Secret};
 use crate::oidc::{ClientKey, EmailVerification, Endpoints, Prompt};
 
 /// Where people log in (`[[identity_providers]]`).
@@ -41,6 +41,8 @@ pub struct ClientConfig {
     pub client_id: String,
     /// How it proves to be that client.
     pub credentials: ClientCredentials,
+    /// The other clients that ID tokens may be for as well; any, if this is not set.
+    pub trusted_audiences: Option<Vec<String>>,
     /// The claims to keep with the identity.
     pub claims: Vec<String>,
     /// The claim that holds the address, where it is not `email`.
@@ -80,6 +82,8 @@ pub struct OktaConfig {
     pub okta_account: Url,
     /// For reading the groups of people who have more than a token can hold.
     pub api_token: Option<Secret>,
+    /// Whether logins request the scope `groups`; on by default.
+    pub groups_scope: bool,
     /// A custom authorization server; the organisation's own where there is none.
     pub authorization_server_id: Option<String>,
     /// How often the groups of people who are logged in are read again, and how old they may become while they cannot be.
@@ -97,6 +101,10 @@ pub struct OidcConfig {
     pub endpoints: Option<Endpoints>,
     /// What to ask for.
     pub scopes: Vec<String>,
+    /// The claim that lists the groups, or the path to it; `groups` in any letters if this is not set.
+    pub groups_claim_name: Option<String>,
+    /// Meaning of that claim's absence.
+    pub absent_groups: AbsentGroups,
 }
 
 impl IdentityProvider {
@@ -204,6 +212,8 @@ impl ClientConfig {
     fn read(table: &mut Table<'_>, insecure: &Insecure, logout: &'static str) -> Option<Self> {
         let client_id = table.needed("client_id", "\"0oa…\"").and_then(|item| item.parse(word));
         let credentials = ClientCredentials::read(table, insecure);
+        let trusted = table.item("trusted_audiences").and_then(|item| item.list());
+        let trusted_audiences = trusted.map(|all| all.iter().filter_map(|item| item.parse(word)).collect());
         let claims = table.list("claims").iter().filter_map(|item| item.parse(word)).collect();
         let email_claim_name = table.item("email_claim_name").and_then(|item| item.parse(word));
         let email_verified = table.item("email_verified");
@@ -224,6 +234,7 @@ impl ClientConfig {
         Some(Self {
             client_id: client_id?,
             credentials: credentials?,
+            trusted_audiences,
             claims,
             email_claim_name,
             email_verified: required.unwrap_or_default(),
@@ -289,7 +300,13 @@ impl OidcConfig {
         if scopes.is_empty() {
             scopes = ["openid", "profile", "email"].map(str::to_owned).into();
         }
-        Some(Self { client: client?, issuer: issuer?, endpoints, scopes })
+        let groups_claim_name = table.item("groups_claim_name").and_then(|item| item.parse(word));
+        let absent_groups = absent_groups(table);
+        let no_userinfo = endpoints.as_ref().is_some_and(|endpoints| endpoints.userinfo.is_none());
+        if let (AbsentGroups::Empty, true, Some(item)) = (absent_groups, no_userinfo, table.item("absent_groups")) {
+            item.error("an ID token alone may leave groups out; this needs `userinfo_url` beside the other addresses");
+        }
+        Some(Self { client: client?, issuer: issuer?, endpoints, scopes, groups_claim_name, absent_groups })
     }
 }
 
@@ -298,6 +315,11 @@ impl OktaConfig {
         table.foreign(&[
             PKCE,
             REDIRECT,
+            (
+                "absent_groups",
+                "Okta also leaves the groups out if its filter matches too many; set `api_token` instead",
+            ),
+            ("groups_claim_name", "Okta's groups are in the claim `groups`, or come from its API; leave this out"),
             ("issuer", "this is made of `okta_account` and `authorization_server_id`; leave it out"),
             ("sso_target_url", "this is of Okta over SAML; for that, write `type = \"saml\"`"),
             ("issuer_url", "this is of Okta over SAML; for that, write `type = \"saml\"`"),
@@ -309,6 +331,12 @@ impl OktaConfig {
         let api_token = table.item("api_token");
         let has_token = api_token.is_some();
         let api_token = api_token.and_then(|item| secrets::read(&item, insecure.inline_secrets));
+        let groups_scope = table.flag("groups_scope", true);
+        if let (false, false, Some(item)) = (groups_scope, has_token, table.item("groups_scope")) {
+            item.error(
+                "without this scope Okta sends no groups, so they come from its API, which needs an `api_token`",
+            );
+        }
         let authorization_server_id = table.item("authorization_server_id").and_then(|item| item.parse(server_id));
         let refresh = table.item("groups_refresh");
         let every = table.duration("groups_refresh", LONGEST_REFRESH, Duration::from_secs(1)..=LONGEST_REFRESH);
@@ -326,10 +354,16 @@ impl OktaConfig {
             client: client?,
             okta_account: okta_account?,
             api_token,
+            groups_scope,
             authorization_server_id,
             groups_refresh: refresh.map(|_| (every, max_stale)),
         })
     }
+}
+
+pub(super) fn absent_groups(table: &mut Table<'_>) -> AbsentGroups {
+    let words = [("unknown", AbsentGroups::Unknown), ("empty", AbsentGroups::Empty)];
+    table.choice("absent_groups", AbsentGroups::Unknown, &words)
 }
 
 fn server_id(text: &str) -> Result<String, String> {

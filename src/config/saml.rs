@@ -1,12 +1,12 @@
 use http::HeaderName;
 use url::Url;
 
-use super::providers::{OKTA_DOMAINS, administered, endpoint};
+use super::providers::{OKTA_DOMAINS, absent_groups, administered, endpoint};
 use super::reader::{self, Item, Table, Unique};
 use super::secrets;
 use super::server::Insecure;
 use crate::engine::{is_method_override, is_reserved};
-use crate::model::Secret;
+use crate::model::{AbsentGroups, Secret};
 use crate::saml::{Binding, DecryptionKey, DecryptionKeyError, HeaderAttribute, ServiceProvider, Settings};
 
 /// A SAML application at an identity provider (`config`), in the words of Access.
@@ -26,6 +26,8 @@ pub struct SamlConfig {
     pub email_attribute_name: Option<String>,
     /// The attribute that holds the groups.
     pub groups_attribute_name: String,
+    /// Meaning of that attribute's absence.
+    pub absent_groups: AbsentGroups,
     /// The attributes to keep with the identity.
     pub attributes: Vec<String>,
     /// The attributes that origins are sent, each as a header of its own.
@@ -84,6 +86,7 @@ impl SamlConfig {
             sign_request,
             force_authn,
             email_attribute_name,
+            absent_groups: absent_groups(table),
             groups_attribute_name: groups.unwrap_or_else(|| GROUPS.to_owned()),
             attributes,
             header_attributes,

@@ -13,7 +13,8 @@ use crate::http_client::HttpClient;
 #[cfg(feature = "saml")]
 use crate::idp::Saml;
 use crate::idp::{
-    Ages, ClientKey, ClientKeyError, ClientSettings, Credentials, OidcSettings, OktaSettings, Provider, RefreshTerms,
+    Ages, ClientKey, ClientKeyError, ClientSettings, Credentials, GroupsClaim, OidcSettings, OktaSettings, Provider,
+    RefreshTerms,
 };
 use crate::model::SentHeader;
 use crate::observe::audit::Sample;
@@ -140,31 +141,36 @@ fn provider(idp: &config::IdentityProvider, http: &HttpClient, callback: &Url) -
     let (http, callback) = (http.clone(), callback.clone());
     Ok(match &idp.kind {
         IdpKind::Okta(okta) => {
-            let OktaConfig { client, okta_account, api_token, authorization_server_id, groups_refresh } = &**okta;
+            let OktaConfig { client, okta_account, api_token, groups_scope, authorization_server_id, groups_refresh } =
+                &**okta;
             let settings = OktaSettings {
                 client: client_settings(idp, client)?,
                 okta_account: okta_account.clone(),
                 authorization_server_id: authorization_server_id.clone(),
                 api_token: api_token.clone(),
+                groups_scope: *groups_scope,
                 refresh: groups_refresh.map(|(every, max_stale)| RefreshTerms { every, max_stale }),
                 groups_budget: GROUPS_BUDGET,
             };
             Provider::okta(settings, http, callback)
         }
         IdpKind::Oidc(oidc) => {
-            let OidcConfig { client, issuer, endpoints, scopes } = &**oidc;
+            let OidcConfig { client, issuer, endpoints, scopes, groups_claim_name, absent_groups } = &**oidc;
             let settings = OidcSettings {
                 client: client_settings(idp, client)?,
                 issuer: issuer.clone(),
                 endpoints: endpoints.clone(),
                 scopes: scopes.clone(),
+                groups_claim: GroupsClaim::new(groups_claim_name.clone()),
+                absent_groups: *absent_groups,
             };
             Provider::oidc(settings, http, callback)
         }
         #[cfg(feature = "saml")]
         IdpKind::Saml(saml) => {
             let agreed = ServiceProvider::new(saml.settings(callback, saml.decryption_keys()?))?;
-            Provider::of_saml(Saml::new(idp.id.clone(), idp.name.clone(), agreed, saml.sign_request))
+            let connection = Saml::new(idp.id.clone(), idp.name.clone(), agreed, saml.sign_request);
+            Provider::of_saml(connection.with_absent_groups(saml.absent_groups))
         }
     })
 }
@@ -173,6 +179,7 @@ fn client_settings(idp: &config::IdentityProvider, client: &ClientConfig) -> Res
     let ClientConfig {
         client_id,
         credentials,
+        trusted_audiences,
         claims,
         email_claim_name,
         email_verified,
@@ -189,6 +196,7 @@ fn client_settings(idp: &config::IdentityProvider, client: &ClientConfig) -> Res
             ClientCredentials::Secret(secret) => Credentials::Secret(secret.clone()),
             ClientCredentials::Key { pem, id } => Credentials::Key(Arc::new(ClientKey::from_pem(pem, id.clone())?)),
         },
+        trusted_audiences: trusted_audiences.clone(),
         claims: claims.clone(),
         email_claim_name: email_claim_name.clone(),
         email_verified: *email_verified,

@@ -40,6 +40,7 @@ fn okta(config: &Config, ports: Ports) -> Provider {
                 ClientCredentials::Secret(secret) => crate::idp::Credentials::Secret(secret),
                 ClientCredentials::Key { .. } => panic!("the demo has a secret"),
             },
+            trusted_audiences: None,
             claims: okta.client.claims,
             email_claim_name: okta.client.email_claim_name,
             email_verified: okta.client.email_verified,
@@ -52,6 +53,7 @@ fn okta(config: &Config, ports: Ports) -> Provider {
         okta_account: okta.okta_account,
         authorization_server_id: okta.authorization_server_id,
         api_token: okta.api_token,
+        groups_scope: true,
         refresh: None,
         groups_budget: Duration::from_secs(10),
     };

@@ -1,7 +1,8 @@
 use http::StatusCode;
 
-use super::failure::{EmailFailure, Endpoint, GroupsFailure, IssuerMismatch, LoginFailure, is_outage};
-use super::{Kind, Provider};
+use super::failure::{EmailFailure, Endpoint, GroupsFailure, IssuerMismatch, LoginFailure, is_expired, is_outage};
+use super::{GroupsMissing, Kind, Profile, Provider};
+use crate::model::Groups;
 use crate::oidc::ClaimsError;
 
 impl LoginFailure {
@@ -32,10 +33,19 @@ impl LoginFailure {
                 "begin anew; if it happens to everybody, `issuer` is not the one that the provider answers as"
             }
             Self::Callback(_) | Self::Flow => "begin anew, at the address of the application",
+            Self::ProviderError { error, description } if is_expired(error, description.as_deref()) => {
+                "begin anew: the provider's sign-in page was open for too long, or in several tabs at once"
+            }
             Self::ProviderError { error, .. } => return error_advice(error, None),
             Self::TokenEndpoint { status, error } | Self::PushedRequest { status, error } => {
                 let error = error.as_deref().and_then(|said| said.split(' ').next()).unwrap_or_default();
                 return error_advice(error, Some(*status));
+            }
+            Self::NotJson { status, .. } => {
+                return error_advice("", Some(*status)).or(Some(
+                    "something other than the provider may have answered: check the endpoint's address, and what is between \
+                     this machine and the provider (a proxy, a firewall, a page to sign in at); `curl` to that address shows it",
+                ));
             }
             Self::ClientKey(_) => "make a new key, RSA with 2048 bits or P-256, and register its public half",
             Self::IdToken(error) => return error.advice(),
@@ -75,7 +85,9 @@ impl GroupsFailure {
             Self::TooMany => {
                 "people in more than 100 Okta groups need `api_token`; without one, let the groups claim's filter match fewer"
             }
-            Self::Overfull => "set `api_token` and take the groups claim's filter away, or let it match fewer groups",
+            Self::Overfull => {
+                "set `api_token`, and `groups_scope = false` or no filter of the groups claim; or let the filter match fewer groups"
+            }
             Self::Elsewhere => "have the provider send fewer groups, by a filter in its settings for this application",
             Self::Refused { status: StatusCode::UNAUTHORIZED, .. } => {
                 "Okta does not know the `api_token`: it was revoked, or has not been used for 30 days; make a new one"
@@ -117,14 +129,58 @@ impl Provider {
                      Groups claim filter: `groups`, Matches regex, `.*`), or `api_token`: the claim is also left out where its \
                      filter matches none of the person's groups, or too many"
                 }
-                None => "have the provider send the groups, in a claim called `groups`",
+                None => {
+                    "have the provider send the groups, in the claim that `groups_claim_name` names (`groups`, if it is not set); \
+                     if it does, and leaves the claim out for users in no group, set `absent_groups = \"empty\"`"
+                }
             },
             #[cfg(feature = "saml")]
             Kind::Saml(_) => {
                 "have the provider send the groups, as the attribute that `groups_attribute_name` names (`groups`, if it is \
-                 not set); in Okta, Group Attribute Statements: `groups`, Matches regex, `.*`"
+                 not set); in Okta, Group Attribute Statements: `groups`, Matches regex, `.*`. If it does, and leaves the \
+                 attribute out for users in no group, set `absent_groups = \"empty\"`"
             }
         }
+    }
+
+    /// Explains to an operator why a login brought no groups, and how that is taken.
+    pub fn note_on_groups(&self, profile: &Profile) -> Option<String> {
+        let (place, claim) = match &self.kind {
+            Kind::Oidc(connection) => ("the ID token and the userinfo answer", connection.groups_claim()),
+            #[cfg(feature = "saml")]
+            Kind::Saml(saml) => ("the assertion", saml.provider().groups_attribute()),
+        };
+        let found = match profile.groups_missing {
+            Some(GroupsMissing::TakenAsNone) => {
+                return Some(format!(
+                    "There is no `{claim}` in {place}; by `absent_groups = \"empty\"` the user is in no group."
+                ));
+            }
+            _ if profile.groups != Groups::Unknown => return None,
+            None | Some(GroupsMissing::LeftOut) => format!("There is no `{claim}` in {place}"),
+            Some(GroupsMissing::NoUserinfo) => {
+                return Some(format!(
+                    "There is no `{claim}` in the ID token, and the provider has no userinfo endpoint that may have it. So the \
+                     groups are unknown in spite of `absent_groups = \"empty\"`, and rules on groups let nobody in. To change \
+                     that, have the provider send `{claim}` to everybody, empty if need be."
+                ));
+            }
+            Some(GroupsMissing::Reference) => {
+                return Some(format!(
+                    "There is a reference in {place} in place of `{claim}` (such as `_claim_names`), or an attribute by a similar \
+                     name. So the groups are unknown, whatever `absent_groups` is, and rules on groups let nobody in. To change \
+                     that, have the provider send fewer groups, under exactly that name."
+                ));
+            }
+            Some(GroupsMissing::Unreadable) => {
+                return Some(format!(
+                    "`{claim}` is not a list of names. So the groups are unknown, whatever `absent_groups` is, and rules on \
+                     groups let nobody in. To change that, have the provider send an array of strings."
+                ));
+            }
+        };
+        let advice = self.advice_without_groups();
+        Some(format!("{found}, so the groups are unknown and rules on groups let nobody in. To change that, {advice}."))
     }
 }
 

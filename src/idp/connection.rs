@@ -1,24 +1,26 @@
+use std::borrow::Cow;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use openidconnect::core::CoreTokenType;
 use openidconnect::{AsyncHttpClient as _, HttpRequest, OAuth2TokenResponse as _, RequestTokenError};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use tracing::warn;
 use url::Url;
 
 use super::documents::Documents;
-use super::failure::{EmailFailure, Endpoint, GroupsFailure, LoginFailure, is_too_many_groups};
+use super::failure::{EmailFailure, Endpoint, GroupsFailure, LoginFailure, OtherBody, is_expired, is_too_many_groups};
 use super::okta::{Directory, whole};
-use super::{Begun, ClientSettings, OidcSettings, OktaSettings, Pending, Profile};
+use super::{Attempt, Begun, ClientSettings, GroupsMissing, OidcSettings, OktaSettings, Pending, Profile};
 use crate::http_client::{HttpClient, MAX_BODY, Response};
-use crate::model::{Email, Groups, GroupsSeen, GroupsSource, IdpRef, Secret, UnixTime};
+use crate::model::{AbsentGroups, Email, Groups, GroupsSeen, GroupsSource, IdpRef, Secret, UnixTime};
 use crate::oidc::{
-    self, Callback, ClaimedGroups, Credentials, EmailVerification, Expected, FlowSecrets, Hints, Metadata, UserClaims,
-    VerifiedIdToken,
+    self, Callback, ClaimedGroups, Credentials, EmailVerification, Expected, FlowSecrets, GroupsClaim, Hints, Metadata,
+    NamedGroups, Prompt, UserClaims, VerifiedIdToken,
 };
 
 /// A provider that speaks OpenID Connect: Okta, or any other.
@@ -26,6 +28,8 @@ pub(super) struct Connection {
     settings: ClientSettings,
     kind: &'static str,
     scopes: Vec<String>,
+    groups_claim: GroupsClaim,
+    absent_groups: AbsentGroups,
     /// Who tells groups that no claim holds; nobody, but at Okta.
     directory: Option<Directory>,
     pub(super) http: HttpClient,
@@ -42,14 +46,36 @@ impl Connection {
     pub(super) fn okta(settings: OktaSettings, http: HttpClient, redirect_uri: Url) -> Self {
         let documents = Documents::new(http.clone(), &settings.issuer(), None, settings.client.ages);
         let directory = Some(Directory::new(&settings, http.clone()));
-        let scopes = OKTA_SCOPES.iter().map(|scope| (*scope).to_owned()).collect();
-        Self { kind: super::KIND_OKTA, scopes, directory, http, redirect_uri, documents, settings: settings.client }
+        let wanted = |scope: &&str| settings.groups_scope || *scope != GROUPS_SCOPE;
+        let scopes = OKTA_SCOPES.into_iter().filter(wanted).map(str::to_owned).collect();
+        Self {
+            kind: super::KIND_OKTA,
+            scopes,
+            groups_claim: GroupsClaim::default(),
+            // Okta also leaves the claim out if its filter is missing, or matches too many groups.
+            absent_groups: AbsentGroups::Unknown,
+            directory,
+            http,
+            redirect_uri,
+            documents,
+            settings: settings.client,
+        }
     }
 
     pub(super) fn oidc(settings: OidcSettings, http: HttpClient, redirect_uri: Url) -> Self {
-        let OidcSettings { client: settings, issuer, endpoints, scopes } = settings;
+        let OidcSettings { client: settings, issuer, endpoints, scopes, groups_claim, absent_groups } = settings;
         let documents = Documents::new(http.clone(), &issuer, endpoints, settings.ages);
-        Self { kind: super::KIND_OIDC, scopes, directory: None, http, redirect_uri, documents, settings }
+        Self {
+            kind: super::KIND_OIDC,
+            scopes,
+            groups_claim,
+            absent_groups,
+            directory: None,
+            http,
+            redirect_uri,
+            documents,
+            settings,
+        }
     }
 
     pub(super) const fn settings(&self) -> &ClientSettings {
@@ -58,6 +84,10 @@ impl Connection {
 
     pub(super) const fn directory(&self) -> Option<&Directory> {
         self.directory.as_ref()
+    }
+
+    pub(super) fn groups_claim(&self) -> &str {
+        self.groups_claim.name()
     }
 
     pub(super) fn idp_ref(&self) -> IdpRef {
@@ -70,6 +100,37 @@ impl Connection {
     }
 
     pub(super) async fn begin(&self, state: &str, hints: Hints, now: UnixTime) -> Result<Begun, LoginFailure> {
+        let attempt = Attempt { prompted: hints.prompt == Some(Prompt::Login), ..Attempt::default() };
+        self.request(state, hints, attempt, now).await
+    }
+
+    pub(super) async fn begin_again(
+        &self,
+        state: &str,
+        attempt: Attempt,
+        now: UnixTime,
+    ) -> Result<Begun, LoginFailure> {
+        let hints = Hints { prompt: attempt.prompted.then_some(Prompt::Login), ..Hints::default() };
+        self.request(state, hints, attempt, now).await
+    }
+
+    pub(super) fn next_attempt(&self, failure: &LoginFailure, pending: &Pending) -> Option<Attempt> {
+        let attempt = pending.attempt;
+        match failure {
+            LoginFailure::Groups(GroupsFailure::Overfull) if !attempt.without_groups => {
+                let useful = self.directory.as_ref().is_some_and(Directory::has_token)
+                    && self.scopes.iter().any(|scope| scope == GROUPS_SCOPE);
+                // The user has just shown the credentials they wanted to.
+                useful.then_some(Attempt { without_groups: true, prompted: false, ..attempt })
+            }
+            LoginFailure::ProviderError { error, description } if is_expired(error, description.as_deref()) => {
+                (!attempt.after_expiry).then_some(Attempt { after_expiry: true, ..attempt })
+            }
+            _ => None,
+        }
+    }
+
+    async fn request(&self, state: &str, hints: Hints, attempt: Attempt, now: UnixTime) -> Result<Begun, LoginFailure> {
         let metadata = self.documents.metadata().await?;
         let secrets = FlowSecrets::random(Secret::new(state));
         let client = self.client(&metadata)?;
@@ -78,14 +139,18 @@ impl Connection {
             max_age: self.settings.max_age,
             ..hints
         };
-        let mut url = oidc::authorization_url(&client, &secrets, &self.scopes, hints);
+        let mut scopes = Cow::from(&self.scopes);
+        if attempt.without_groups {
+            scopes.to_mut().retain(|scope| scope != GROUPS_SCOPE);
+        }
+        let mut url = oidc::authorization_url(&client, &secrets, &scopes, hints);
         if let Some(endpoint) = metadata.pushed(self.settings.pushed_requests)? {
             let request_uri = self.push(&client, &metadata, endpoint, &url, now).await?;
             url = oidc::pushed_url(&metadata, &self.settings.client_id, &request_uri);
         }
         let FlowSecrets { state: _, nonce, pkce_verifier } = secrets;
         let (idp, issuer) = (self.settings.id.clone(), metadata.issuer().to_owned());
-        Ok(Begun { url, pending: Pending { nonce, pkce_verifier, idp, issuer } })
+        Ok(Begun { url, pending: Pending { nonce, pkce_verifier, idp, issuer, attempt } })
     }
 
     /// Leaves the request of a login at the provider; what it answers is the request's name (RFC 9126 §2.2).
@@ -115,6 +180,9 @@ impl Connection {
         let answer = self.http.post(endpoint, headers, form.expose().to_owned().into(), MAX_BODY).await;
         let answer = answer.map_err(|source| LoginFailure::Unreachable { endpoint: named, source })?;
         let status = answer.status;
+        if let Some(found) = other_than_json(&answer.headers, &answer.body) {
+            return Err(LoginFailure::NotJson { endpoint: named, status, found });
+        }
         if status != StatusCode::CREATED {
             #[derive(Deserialize)]
             struct Refused {
@@ -158,7 +226,7 @@ impl Connection {
         let code = callback.code(state, metadata.issuer(), metadata.iss_promised())?;
         let tokens = self.exchange(&metadata, code, pending, now).await?;
         let id_token = self.verify(&metadata, &tokens, pending, now, leeway).await?;
-        let (userinfo, overfull) = match self.userinfo(&metadata, &tokens, &id_token).await {
+        let (userinfo, mut overfull) = match self.userinfo(&metadata, &tokens, &id_token).await {
             // The groups are all that is missing, and there is another way to them.
             Err(LoginFailure::Groups(GroupsFailure::Overfull)) if self.suffices(&id_token) => (None, true),
             other => (other?, false),
@@ -176,12 +244,18 @@ impl Connection {
         }
         let email = claimed.email.as_deref().ok_or(LoginFailure::Email(EmailFailure::Missing))?;
         let email = Email::parse(email).map_err(|e| LoginFailure::Email(e.into()))?;
-        let claimed_groups = if overfull { ClaimedGroups::Elsewhere } else { claimed.groups };
+        let told = Told { groups: claimed.groups, source: claimed.groups_source, missing: None };
+        let told = self.told(told, &id_token.claims, userinfo.as_ref());
+        // Okta could not fill the claim, so whatever it holds now is not all of it.
+        overfull |= pending.attempt.without_groups;
+        let claimed_groups = if overfull { ClaimedGroups::Elsewhere } else { told.groups };
         let (groups, groups_seen) = match &self.directory {
-            Some(directory) => directory.groups(claimed_groups, claimed.groups_source, &claimed.subject, now).await,
-            None => claimed_only(claimed_groups, claimed.groups_source, now),
+            Some(directory) => directory.groups(claimed_groups, told.source, &claimed.subject, now).await,
+            None => claimed_only(claimed_groups, told.source, now),
         }
         .map_err(LoginFailure::Groups)?;
+        let missing =
+            told.missing.filter(|missing| groups == Groups::Unknown || *missing == GroupsMissing::TakenAsNone);
         let mut claims = claimed.claims;
         groups.tell(&mut claims);
         Ok(Profile {
@@ -191,6 +265,7 @@ impl Connection {
             idp: self.idp_ref(),
             groups,
             groups_seen,
+            groups_missing: missing,
             amr: claimed.amr,
             claims,
             headers: Vec::new(),
@@ -209,24 +284,30 @@ impl Connection {
         pending: &Pending,
         now: UnixTime,
     ) -> Result<Tokens, LoginFailure> {
-        let status = Arc::new(AtomicU16::new(0));
+        let (status, other) = (Arc::new(AtomicU16::new(0)), Arc::new(OnceLock::new()));
         let client = self.client(metadata)?;
         let credentials: &Credentials = &self.settings.credentials;
         let request = oidc::code_request(&client, credentials, metadata, (code, &pending.pkce_verifier), now)?;
         let send = |request: HttpRequest| {
-            let (http, status) = (self.http.clone(), Arc::clone(&status));
+            let (http, status, other) = (self.http.clone(), Arc::clone(&status), Arc::clone(&other));
             async move {
                 let mut answer = http.call(request).await?;
-                // The content decides whether it is JSON: some providers send it as a page or as text.
-                answer.headers_mut().remove(header::CONTENT_TYPE);
                 status.store(answer.status().as_u16(), Ordering::Relaxed);
+                match other_than_json(answer.headers(), answer.body()) {
+                    Some(found) => drop(other.set(found)),
+                    // JSON counts whatever it is called.
+                    None => drop(answer.headers_mut().insert(header::CONTENT_TYPE, JSON)),
+                }
                 Ok(answer)
             }
         };
         let result = request.request_async(&send).await;
         let failed = |error| {
             let status = StatusCode::from_u16(status.load(Ordering::Relaxed)).unwrap_or(StatusCode::BAD_GATEWAY);
-            LoginFailure::TokenEndpoint { status, error }
+            match other.get() {
+                Some(found) => LoginFailure::NotJson { endpoint: Endpoint::Token, status, found: *found },
+                None => LoginFailure::TokenEndpoint { status, error },
+            }
         };
         let response: oidc::TokenResponse = result.map_err(|error| match error {
             RequestTokenError::Request(source) => LoginFailure::Unreachable { endpoint: Endpoint::Token, source },
@@ -262,6 +343,7 @@ impl Connection {
         let expected = Expected {
             issuer: metadata.issuer(),
             client_id: &self.settings.client_id,
+            trusted_audiences: self.settings.trusted_audiences.as_deref(),
             nonce: &pending.nonce,
             access_token: &tokens.access_token,
             now,
@@ -310,6 +392,36 @@ impl Connection {
         Ok(Some(claims))
     }
 
+    /// Reads the configured groups claim in place of `groups`, and applies `absent_groups` to a claim that neither document has.
+    fn told(&self, merged: Told, id_token: &UserClaims, userinfo: Option<&UserClaims>) -> Told {
+        let (groups, source) = match self.groups_claim.named(id_token, userinfo) {
+            None => (merged.groups, merged.source),
+            Some(NamedGroups::Names(names, source)) => (ClaimedGroups::Claimed(names), source),
+            Some(NamedGroups::Elsewhere) => (ClaimedGroups::Elsewhere, merged.source),
+            Some(NamedGroups::Absent | NamedGroups::Unreadable) => (ClaimedGroups::Absent, merged.source),
+        };
+        if groups != ClaimedGroups::Absent {
+            return Told { groups, source, missing: None };
+        }
+        let documents = || [Some(id_token), userinfo].into_iter().flatten();
+        let missing = if documents().any(GroupsClaim::are_left_out_of) {
+            GroupsMissing::Reference
+        } else if !documents().all(|claims| self.groups_claim.is_absent_from(claims)) {
+            let (idp, claim) = (&*self.settings.id.0, self.groups_claim.name());
+            warn!(idp, claim, "the groups claim is not a list of names; the groups of this user are unknown");
+            GroupsMissing::Unreadable
+        } else if self.absent_groups == AbsentGroups::Unknown {
+            GroupsMissing::LeftOut
+        } else if userinfo.is_none() {
+            GroupsMissing::NoUserinfo
+        } else {
+            GroupsMissing::TakenAsNone
+        };
+        let none = missing == GroupsMissing::TakenAsNone;
+        let groups = if none { ClaimedGroups::Claimed(Vec::new()) } else { ClaimedGroups::Absent };
+        Told { groups, source, missing: Some(missing) }
+    }
+
     /// Whether an ID token says all that was asked for but the groups, and those can be read.
     fn suffices(&self, id_token: &VerifiedIdToken) -> bool {
         let wanted = self.settings.claims.iter().map(String::as_str);
@@ -317,6 +429,30 @@ impl Connection {
         self.directory.as_ref().is_some_and(Directory::has_token)
             && wanted.all(|name| id_token.claims.get(name).is_some())
     }
+}
+
+/// Returns the kind of an answer that is not JSON.
+fn other_than_json(headers: &HeaderMap, body: &[u8]) -> Option<OtherBody> {
+    if serde_json::from_slice::<IgnoredAny>(body).is_ok() {
+        return None;
+    }
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let content_type = content_type.to_ascii_lowercase();
+    let text = body.trim_ascii_start();
+    Some(match content_type.starts_with("text/html") || text.starts_with(b"<") {
+        _ if text.is_empty() => OtherBody::Empty,
+        true => OtherBody::Page,
+        false => OtherBody::Unknown,
+    })
+}
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// Groups as the ID token and the userinfo answer state them.
+struct Told {
+    groups: ClaimedGroups,
+    source: GroupsSource,
+    missing: Option<GroupsMissing>,
 }
 
 /// Where nothing but claims tells groups: what is claimed is all of them, and what is not claimed is unknown.
@@ -338,4 +474,5 @@ fn says_too_many_groups(answer: &Response) -> bool {
 }
 
 /// What Okta is asked for: without `groups` there is no groups claim.
-const OKTA_SCOPES: [&str; 4] = ["openid", "profile", "email", "groups"];
+const OKTA_SCOPES: [&str; 4] = ["openid", "profile", "email", GROUPS_SCOPE];
+const GROUPS_SCOPE: &str = "groups";

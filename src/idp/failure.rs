@@ -78,6 +78,16 @@ pub enum LoginFailure {
         /// Its error code and explanation, where it gave them.
         error: Option<String>,
     },
+    /// An endpoint that speaks JSON answered with something else, most often a page of something before the provider.
+    #[error("the identity provider's {endpoint} answered with {status} and {found} in place of JSON")]
+    NotJson {
+        /// What was called.
+        endpoint: Endpoint,
+        /// Its status.
+        status: StatusCode,
+        /// The kind of answer; nothing of its text, where a token could be.
+        found: OtherBody,
+    },
     /// Our own key does not sign.
     #[error("the client's private key cannot be used")]
     ClientKey(#[from] ClientKeyError),
@@ -110,6 +120,17 @@ pub enum LoginFailure {
     /// The groups could not be learned, and must not be guessed.
     #[error("failed to fetch user/group information from the identity provider")]
     Groups(#[source] GroupsFailure),
+}
+
+/// The kind of a body that is not JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtherBody {
+    /// No byte, or only white space.
+    Empty,
+    /// HTML, or something else in angle brackets.
+    Page,
+    /// Anything else.
+    Unknown,
 }
 
 /// What of the provider was called.
@@ -272,13 +293,15 @@ impl LoginFailure {
     /// How far the login went.
     pub fn step(&self) -> Step {
         match self {
-            Self::Unreachable { endpoint, .. } | Self::Answer { endpoint, .. } => match endpoint {
-                Endpoint::Discovery => Step::Discovery,
-                Endpoint::Keys => Step::Keys,
-                Endpoint::Token => Step::Token,
-                Endpoint::Userinfo => Step::Claims,
-                Endpoint::Pushed => Step::Request,
-            },
+            Self::Unreachable { endpoint, .. } | Self::Answer { endpoint, .. } | Self::NotJson { endpoint, .. } => {
+                match endpoint {
+                    Endpoint::Discovery => Step::Discovery,
+                    Endpoint::Keys => Step::Keys,
+                    Endpoint::Token => Step::Token,
+                    Endpoint::Userinfo => Step::Claims,
+                    Endpoint::Pushed => Step::Request,
+                }
+            }
             Self::Discovery(_) | Self::Moved { .. } | Self::Issuer(IssuerMismatch::Discovery { .. }) => Step::Discovery,
             Self::PushedRequest { .. } => Step::Request,
             #[cfg(feature = "saml")]
@@ -307,8 +330,8 @@ impl LoginFailure {
             Self::Issuer(_) => "idp_issuer",
             Self::Callback(_) | Self::Flow => "login_callback",
             Self::ProviderError { .. } => "idp_refused",
-            Self::TokenEndpoint { .. } => "idp_token",
-            Self::PushedRequest { .. } => "idp_request",
+            Self::PushedRequest { .. } | Self::NotJson { endpoint: Endpoint::Pushed, .. } => "idp_request",
+            Self::TokenEndpoint { .. } | Self::NotJson { .. } => "idp_token",
             Self::ClientKey(_) => "client_key",
             Self::IdToken(_) => "id_token_invalid",
             Self::ClockSkew { .. } => "clock_skew",
@@ -348,8 +371,10 @@ impl LoginFailure {
             | Self::Issuer(IssuerMismatch::Discovery { .. })
             | Self::ClockSkew { .. }
             | Self::PushedRequest { .. }
+            | Self::NotJson { .. }
             | Self::ClientKey(_)
             | Self::Groups(_) => Blame::Provider,
+            Self::ProviderError { error, description } if is_expired(error, description.as_deref()) => Blame::Browser,
             Self::ProviderError { error, .. } if is_outage(error) => Blame::Provider,
             #[cfg(feature = "saml")]
             Self::SamlRequest(_) => Blame::Provider,
@@ -398,6 +423,9 @@ impl LoginFailure {
             Self::ProviderError { error, .. } if error == "access_denied" => {
                 "Your identity provider refused the login. You may not be assigned to this application there."
             }
+            Self::ProviderError { error, description } if is_expired(error, description.as_deref()) => {
+                "Signing in at your identity provider took too long. Try again."
+            }
             #[cfg(feature = "saml")]
             Self::Saml(SamlError::Status { .. }) => "Your identity provider refused the login.",
             #[cfg(feature = "saml")]
@@ -418,6 +446,11 @@ impl LoginFailure {
             },
         }
     }
+}
+
+/// The answer of Keycloak if its sign-in page was open for too long, or was left behind in another tab. A new login works.
+pub(super) fn is_expired(error: &str, description: Option<&str>) -> bool {
+    error == "temporarily_unavailable" && description == Some("authentication_expired")
 }
 
 /// RFC 6749 §4.1.2.1
@@ -472,6 +505,16 @@ impl From<ClaimsError> for LoginFailure {
 /// Okta's words, which stand in an `error_description`, of JSON or of `WWW-Authenticate` (RFC 6750 §3).
 pub(super) fn is_too_many_groups(description: &str) -> bool {
     description.contains("matched too many groups")
+}
+
+impl fmt::Display for OtherBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "an empty body",
+            Self::Page => "a web page",
+            Self::Unknown => "a body of another kind",
+        })
+    }
 }
 
 impl fmt::Display for Endpoint {

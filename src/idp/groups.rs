@@ -6,7 +6,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::failure::GroupsFailure;
-use crate::http_client::{HttpClient, MAX_BODY, Response};
+use crate::http_client::{HttpClient, HttpError, MAX_BODY, Response};
 use crate::model::{Group, Secret, UnixTime};
 
 /// Okta's own list of a person's groups, read page by page.
@@ -127,19 +127,29 @@ impl GroupsApi<'_> {
         Err(GroupsFailure::Endless)
     }
 
-    /// A short rate limit is waited out, once.
+    /// Calls once more if a second call may succeed: after a connection that broke, a server error, and a rate limit that ends
+    /// soon or does not state its end. The caller's budget bounds both calls.
     async fn page(&self, url: &Url, now: UnixTime) -> Result<Response, GroupsFailure> {
-        let mut answer = self.call(url).await?;
-        self.be_modest(&answer.headers, now);
-        if answer.status == StatusCode::TOO_MANY_REQUESTS {
-            let reset = answer.headers.get("x-rate-limit-reset").and_then(|value| value.to_str().ok()?.parse().ok());
-            let wait = UnixTime(reset.unwrap_or(u64::MAX)).since(now);
-            if wait > MAX_WAIT {
-                return Err(GroupsFailure::RateLimited { seconds: wait.as_secs() });
+        let first = self.call(url).await;
+        let wait = match &first {
+            Ok(answer) => {
+                self.be_modest(&answer.headers, now);
+                match answer.status {
+                    StatusCode::TOO_MANY_REQUESTS => Some(rate_limit(answer, now)?),
+                    status => status.is_server_error().then_some(PAUSE),
+                }
             }
-            tokio::time::sleep(wait.max(Duration::from_secs(1))).await;
-            answer = self.call(url).await?;
-        }
+            // A call that timed out has used up the patience of the user who waits.
+            Err(GroupsFailure::Unreachable(HttpError::Connect { .. } | HttpError::Protocol { .. })) => Some(PAUSE),
+            Err(_) => None,
+        };
+        let answer = match wait {
+            Some(wait) => {
+                tokio::time::sleep(wait).await;
+                self.call(url).await?
+            }
+            None => first?,
+        };
         match answer.status {
             StatusCode::OK => Ok(answer),
             status => {
@@ -187,6 +197,14 @@ impl GroupsApi<'_> {
     }
 }
 
+/// Returns the wait until a rate limit ends.
+fn rate_limit(answer: &Response, now: UnixTime) -> Result<Duration, GroupsFailure> {
+    let reset = answer.headers.get("x-rate-limit-reset").and_then(|value| value.to_str().ok()?.parse().ok());
+    let Some(reset) = reset else { return Ok(ONE_SECOND) };
+    let wait = UnixTime(reset).since(now);
+    if wait > MAX_WAIT { Err(GroupsFailure::RateLimited { seconds: wait.as_secs() }) } else { Ok(wait.max(ONE_SECOND)) }
+}
+
 /// RFC 8288 §3: the target of the link whose relation is `next`. Only on the same origin, for the token goes along.
 fn next_page(headers: &HeaderMap, page: &Url) -> Result<Option<Url>, GroupsFailure> {
     for value in headers.get_all(header::LINK) {
@@ -214,6 +232,10 @@ fn is_next(parameter: &str) -> bool {
 
 /// Ten thousand groups, by Okta's pages.
 const MAX_PAGES: usize = 50;
+
+/// Before a second call.
+const PAUSE: Duration = Duration::from_millis(100);
+const ONE_SECOND: Duration = Duration::from_secs(1);
 
 /// What a person at a login will wait.
 const MAX_WAIT: Duration = Duration::from_secs(5);

@@ -24,7 +24,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 pub use documents::Ages;
-pub use failure::{Blame, EmailFailure, Endpoint, GroupsFailure, IssuerMismatch, LoginFailure, Step};
+pub use failure::{Blame, EmailFailure, Endpoint, GroupsFailure, IssuerMismatch, LoginFailure, OtherBody, Step};
 pub use okta::Standing;
 #[cfg(feature = "saml")]
 pub use saml::{Saml, SamlAnswer, SamlPending};
@@ -36,7 +36,8 @@ use self::okta::Directory;
 use crate::http_client::HttpClient;
 use crate::model::{Email, Groups, GroupsSeen, Identity, IdpId, IdpRef, Secret, UnixTime, UserId};
 pub use crate::oidc::{
-    Callback, CallbackError, ClientKey, ClientKeyError, Credentials, EmailVerification, Endpoints, Hints, Prompt,
+    Callback, CallbackError, ClientKey, ClientKeyError, Credentials, EmailVerification, Endpoints, GroupsClaim, Hints,
+    Prompt,
 };
 
 /// One configured identity provider, with what is known of it. Made once per configuration, within the tokio runtime that
@@ -73,6 +74,29 @@ pub struct Pending {
     pub idp: IdpId,
     /// Who that was at the time.
     pub issuer: String,
+    /// Which attempt at the login this is.
+    #[serde(default, skip_serializing_if = "Attempt::is_first")]
+    pub attempt: Attempt,
+}
+
+/// One attempt at a login. Each cause for another one counts once, so a login ends after three attempts at the latest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// `true` if the scope `groups` is left out, because Okta could not fill the claim.
+    #[serde(default, rename = "g", skip_serializing_if = "std::ops::Not::not")]
+    without_groups: bool,
+    /// `true` if an earlier attempt expired at the provider.
+    #[serde(default, rename = "e", skip_serializing_if = "std::ops::Not::not")]
+    after_expiry: bool,
+    /// `true` if the user wants to show other credentials.
+    #[serde(default, rename = "p", skip_serializing_if = "std::ops::Not::not")]
+    prompted: bool,
+}
+
+impl Attempt {
+    fn is_first(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Who logged in: an [`Identity`] that was not given its place in the store yet.
@@ -90,6 +114,8 @@ pub struct Profile {
     pub groups: Groups,
     /// From where the groups are, where they are known.
     pub groups_seen: Option<GroupsSeen>,
+    /// Why the provider's answer held no groups.
+    pub groups_missing: Option<GroupsMissing>,
     /// Authentication methods (RFC 8176).
     pub amr: Option<Vec<String>>,
     /// The claims that the configuration asked for.
@@ -105,6 +131,21 @@ pub struct Profile {
     /// The provider's own token, only where a logout is to end the provider's session too: to be kept sealed, and for nothing
     /// else.
     pub id_token: Option<Secret>,
+}
+
+/// Why the answer of an identity provider held no groups of a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupsMissing {
+    /// They were left out, which says nothing by default.
+    LeftOut,
+    /// They were left out, which `absent_groups = "empty"` defines as membership in no group.
+    TakenAsNone,
+    /// They were left out of the ID token, and there is no userinfo endpoint that may have them.
+    NoUserinfo,
+    /// A reference stands in their place, such as `_claim_names`.
+    Reference,
+    /// They are not a list of names.
+    Unreadable,
 }
 
 impl Provider {
@@ -178,6 +219,26 @@ impl Provider {
     pub async fn begin(&self, state: &str, hints: Hints, now: UnixTime) -> Result<Begun, LoginFailure> {
         match &self.kind {
             Kind::Oidc(connection) => connection.begin(state, hints, now).await,
+            #[cfg(feature = "saml")]
+            Kind::Saml(_) => Err(LoginFailure::Flow),
+        }
+    }
+
+    /// Returns the attempt to make next if a login failed in a way that another attempt may mend.
+    ///
+    /// That is the case if Okta could not fill the groups claim, its API can be asked instead, and the scope `groups` was
+    /// requested; and if the sign-in page of the provider expired. Neither leads to a second attempt of its kind.
+    pub fn next_attempt(&self, failure: &LoginFailure, pending: &Pending) -> Option<Attempt> {
+        self.connection()?.next_attempt(failure, pending)
+    }
+
+    /// Begins a login once more, as [`Provider::next_attempt`] says.
+    ///
+    /// # Errors
+    /// As for [`Provider::begin`].
+    pub async fn begin_again(&self, state: &str, attempt: Attempt, now: UnixTime) -> Result<Begun, LoginFailure> {
+        match &self.kind {
+            Kind::Oidc(connection) => connection.begin_again(state, attempt, now).await,
             #[cfg(feature = "saml")]
             Kind::Saml(_) => Err(LoginFailure::Flow),
         }
@@ -289,6 +350,7 @@ impl Profile {
             idp,
             groups,
             groups_seen,
+            groups_missing: _,
             amr,
             claims,
             headers,

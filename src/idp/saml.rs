@@ -2,8 +2,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{KIND_SAML, LoginFailure, Profile};
-use crate::model::{Groups, GroupsSeen, GroupsSource, IdpId, IdpRef, UnixTime};
+use super::{GroupsMissing, KIND_SAML, LoginFailure, Profile};
+use crate::model::{AbsentGroups, Groups, GroupsSeen, GroupsSource, IdpId, IdpRef, UnixTime};
 use crate::saml::{AuthnRequest, Expected, Message, RequestError, ServiceProvider, Verified};
 use crate::token::SigningKey;
 
@@ -14,6 +14,7 @@ pub struct Saml {
     name: String,
     provider: ServiceProvider,
     sign_request: bool,
+    absent_groups: AbsentGroups,
 }
 
 /// What a SAML login needs to be finished. Only ever to be kept sealed.
@@ -40,6 +41,7 @@ pub struct SamlPending {
 #[derive(Debug)]
 pub struct SamlAnswer {
     verified: Verified,
+    absent_groups: AbsentGroups,
     idp: IdpRef,
     at: UnixTime,
     ip: IpAddr,
@@ -48,7 +50,14 @@ pub struct SamlAnswer {
 impl Saml {
     /// A connection that was configured.
     pub const fn new(id: IdpId, name: String, provider: ServiceProvider, sign_request: bool) -> Self {
-        Self { id, name, provider, sign_request }
+        Self { id, name, provider, sign_request, absent_groups: AbsentGroups::Unknown }
+    }
+
+    /// Sets the meaning of an assertion without the groups attribute.
+    #[must_use]
+    pub const fn with_absent_groups(mut self, absent_groups: AbsentGroups) -> Self {
+        self.absent_groups = absent_groups;
+        self
     }
 
     /// What rules and `allowed_idps` refer to.
@@ -117,7 +126,8 @@ impl Saml {
         let expected =
             Expected { request_id: &pending.request, requested_at: pending.at, fresh: pending.fresh, now, leeway };
         let verified = self.provider.verify(response, &expected)?;
-        Ok(SamlAnswer { verified, idp: self.idp_ref(), at: now, ip: client_ip })
+        let absent_groups = self.absent_groups;
+        Ok(SamlAnswer { verified, absent_groups, idp: self.idp_ref(), at: now, ip: client_ip })
     }
 }
 
@@ -132,10 +142,19 @@ impl SamlAnswer {
     /// # Errors
     /// Where it is not the first use.
     pub fn profile(self, first: bool) -> Result<Profile, LoginFailure> {
-        let Self { verified, idp, at, ip } = self;
-        let identity = verified.identity(first)?;
+        let Self { verified, absent_groups, idp, at, ip } = self;
+        let mut identity = verified.identity(first)?;
         for fault in &identity.unreadable {
             tracing::warn!(idp = %idp.id.0, fault, "ignoring an unreadable attribute; its value is unknown");
+        }
+        let groups_missing = match (&identity.groups, identity.groups_left_out, absent_groups) {
+            (Groups::Known(_), _, _) => None,
+            (Groups::Unknown, false, _) => Some(GroupsMissing::Reference),
+            (Groups::Unknown, true, AbsentGroups::Unknown) => Some(GroupsMissing::LeftOut),
+            (Groups::Unknown, true, AbsentGroups::Empty) => Some(GroupsMissing::TakenAsNone),
+        };
+        if groups_missing == Some(GroupsMissing::TakenAsNone) {
+            identity.groups = Groups::Known(Vec::new());
         }
         Ok(Profile {
             claims: identity.claims(),
@@ -147,6 +166,7 @@ impl SamlAnswer {
             groups_seen: matches!(identity.groups, Groups::Known(_))
                 .then_some(GroupsSeen { source: GroupsSource::Assertion, at }),
             groups: identity.groups,
+            groups_missing,
             amr: None,
             at,
             ip: Some(ip),

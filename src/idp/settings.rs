@@ -3,8 +3,8 @@ use std::time::Duration;
 use url::Url;
 
 use super::{Ages, Prompt};
-use crate::model::{IdpId, Secret};
-use crate::oidc::{Credentials, EmailVerification, Endpoints};
+use crate::model::{AbsentGroups, IdpId, Secret};
+use crate::oidc::{Credentials, EmailVerification, Endpoints, GroupsClaim};
 
 /// What every OpenID Connect connection says of us and of the logins we want.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub struct ClientSettings {
     pub client_id: String,
     /// How we prove that we are that client.
     pub credentials: Credentials,
+    /// The other clients that ID tokens may be for as well; `None` allows any, if `azp` names this client.
+    pub trusted_audiences: Option<Vec<String>>,
     /// Claims to keep for policies and origins.
     pub claims: Vec<String>,
     /// The claim that holds the address, where it is not `email`.
@@ -46,6 +48,8 @@ pub struct OktaSettings {
     pub authorization_server_id: Option<String>,
     /// For reading all groups of a person where the claim cannot hold them. Reading rights are enough.
     pub api_token: Option<Secret>,
+    /// Whether logins request the scope `groups`. Without it all groups come from the API, and Okta cannot fail over too many.
+    pub groups_scope: bool,
     /// Whether, and how, changes of groups reach people who are logged in.
     pub refresh: Option<RefreshTerms>,
     /// How long reading all pages of groups may take.
@@ -63,6 +67,10 @@ pub struct OidcSettings {
     pub endpoints: Option<Endpoints>,
     /// What to ask for; `openid` is always among it.
     pub scopes: Vec<String>,
+    /// The claim that lists the groups.
+    pub groups_claim: GroupsClaim,
+    /// Meaning of that claim's absence, once the ID token and the userinfo answer were read.
+    pub absent_groups: AbsentGroups,
 }
 
 /// How fresh the groups of people with living sessions are kept.

@@ -1,6 +1,8 @@
 //! Logins against a provider on the loopback interface, shaped like Okta.
 
+mod absent_groups;
 mod advice;
+mod attempts;
 mod bad_days;
 mod clients;
 mod conformance;

@@ -109,6 +109,16 @@ pub enum Groups {
     Unknown,
 }
 
+/// Meaning of a groups claim or attribute that a provider leaves out (`absent_groups`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AbsentGroups {
+    /// Nothing is known of the groups.
+    #[default]
+    Unknown,
+    /// The user is in no group.
+    Empty,
+}
+
 impl Groups {
     /// All of them, where they could be learned.
     pub fn known(&self) -> Option<&[Group]> {

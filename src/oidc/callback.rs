@@ -23,7 +23,7 @@ pub enum CallbackError {
     /// Longer than any provider's answer.
     #[error("the callback is too long")]
     TooLong,
-    /// A parameter is missing, stands twice, or is empty.
+    /// A parameter is missing or is there twice.
     #[error("the callback has not exactly one `{0}`")]
     Parameter(&'static str),
     /// It belongs to another login, or to another browser's.
@@ -42,7 +42,27 @@ pub enum CallbackError {
     },
 }
 
+impl CallbackError {
+    /// Returns the error code of the provider if it is a registered one: those are safe to show, whoever sent them.
+    pub fn registered_code(&self) -> Option<&'static str> {
+        let Self::Provider { error, .. } = self else { return None };
+        REGISTERED_ERRORS.into_iter().find(|code| *code == error)
+    }
+}
+
 impl Callback {
+    /// Returns the error in a query string, whether or not it is the answer to a login. It is not verified.
+    pub fn reported_error(query: &str) -> Option<CallbackError> {
+        let query = query.get(..MAX_QUERY).unwrap_or(query);
+        let first = |name: &str| {
+            let mut found = url::form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name);
+            found.next().map(|(_, value)| value).filter(|value| !value.is_empty())
+        };
+        let error = tame(&first("error")?, 64);
+        let description = first("error_description").map(|text| tame(&text, 300));
+        Some(CallbackError::Provider { error, description })
+    }
+
     /// Reads a query string, without its `?`. Parameters that nobody asked for are passed over.
     ///
     /// # Errors
@@ -55,7 +75,8 @@ impl Callback {
             let mut found = url::form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name);
             match (found.next(), found.next()) {
                 (None, _) => Ok(None),
-                (Some((_, value)), None) if !value.is_empty() => Ok(Some(value.into_owned())),
+                // RFC 6749 3.1: a parameter without a value counts as omitted.
+                (Some((_, value)), None) => Ok(Some(value.into_owned()).filter(|value| !value.is_empty())),
                 // RFC 6749 §3.1: parameters must not stand more than once.
                 _ => Err(CallbackError::Parameter(name)),
             }
@@ -101,5 +122,25 @@ pub(crate) fn tame(text: &str, length: usize) -> String {
     };
     text.chars().take(length).map(plain).collect()
 }
+
+/// RFC 6749 4.1.2.1 and OpenID Connect Core 3.1.2.6.
+const REGISTERED_ERRORS: [&str; 16] = [
+    "access_denied",
+    "account_selection_required",
+    "consent_required",
+    "interaction_required",
+    "invalid_request",
+    "invalid_request_object",
+    "invalid_request_uri",
+    "invalid_scope",
+    "login_required",
+    "registration_not_supported",
+    "request_not_supported",
+    "request_uri_not_supported",
+    "server_error",
+    "temporarily_unavailable",
+    "unauthorized_client",
+    "unsupported_response_type",
+];
 
 const MAX_QUERY: usize = 8 * 1024;

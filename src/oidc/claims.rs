@@ -89,6 +89,10 @@ impl UserClaims {
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.0.get(name).filter(|value| !value.is_null())
     }
+
+    pub(super) const fn as_map(&self) -> &Map<String, Value> {
+        &self.0
+    }
 }
 
 impl fmt::Debug for UserClaims {

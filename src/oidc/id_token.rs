@@ -21,6 +21,8 @@ pub struct Expected<'a> {
     pub issuer: &'a str,
     /// Us.
     pub client_id: &'a str,
+    /// The other clients that a token may be for as well; `None` allows any of them.
+    pub trusted_audiences: Option<&'a [String]>,
     /// What the login sent along.
     pub nonce: &'a Secret,
     /// The access token that came beside it.
@@ -69,9 +71,18 @@ pub enum IdTokenError {
     /// From another issuer.
     #[error("the ID token is from another issuer")]
     Issuer,
-    /// For somebody else, or for somebody else too.
+    /// `aud` does not contain this client.
     #[error("the ID token is for another client")]
     Audience,
+    /// `azp` names another client, or is absent though `aud` contains several.
+    #[error("the ID token {}", if *.absent { "is for several clients, and has no `azp`" } else { "was issued to another client (`azp`)" })]
+    AuthorizedParty {
+        /// `true` if the token has no `azp`.
+        absent: bool,
+    },
+    /// `aud` contains a client that is not among the trusted audiences.
+    #[error("the ID token is also for a client that `trusted_audiences` does not name")]
+    UntrustedAudience,
     /// Its time is over, or has not begun.
     #[error("the ID token is not good at this time: this machine's clock is about {} s {}", .seconds.unsigned_abs(), side(.seconds))]
     Time {
@@ -116,6 +127,16 @@ impl IdTokenError {
             }
             Self::Issuer => "configure the issuer that the provider's tokens name, byte for byte",
             Self::Audience => "`client_id` must be that of the application which the tokens are for",
+            Self::AuthorizedParty { absent: true } => {
+                "have the provider put only `client_id` into `aud`, or send `azp` with the value of `client_id`; \
+                 `trusted_audiences` does not replace `azp`"
+            }
+            Self::AuthorizedParty { absent: false } => {
+                "`client_id` must be that of the application which the tokens are issued to: compare it with `azp`"
+            }
+            Self::UntrustedAudience => {
+                "add the other audience of the provider's tokens to `trusted_audiences`, or remove that setting to accept any"
+            }
             Self::Claim("auth_time") => "with `max_age` the provider must tell when people logged in (`auth_time`)",
             Self::LoginTooOld => "the provider did not ask again: make its own session shorter than `max_age`",
             Self::Time { .. } => "let both clocks be set by NTP",
@@ -173,21 +194,7 @@ pub fn verify(token: &str, keys: &KeySet, expected: &Expected<'_>) -> Result<Ver
     if text(&claims, "iss")? != expected.issuer {
         return Err(IdTokenError::Issuer);
     }
-    // (3) Another audience is not one that we trust.
-    let audiences = match claims.get("aud") {
-        Some(Value::Array(all)) => all.as_slice(),
-        Some(one @ Value::String(_)) => std::slice::from_ref(one),
-        _ => return Err(IdTokenError::Claim("aud")),
-    };
-    if audiences.is_empty() || audiences.iter().any(|aud| aud.as_str() != Some(expected.client_id)) {
-        return Err(IdTokenError::Audience);
-    }
-    // (4) (5)
-    match claims.get("azp") {
-        None => {}
-        Some(Value::String(azp)) if azp == expected.client_id => {}
-        Some(_) => return Err(IdTokenError::Audience),
-    }
+    audience(&claims, expected)?;
     times(&claims, expected)?;
     // (11)
     if !same(text(&claims, "nonce").map_err(|_| IdTokenError::Nonce)?, expected.nonce.expose()) {
@@ -214,6 +221,33 @@ pub fn verify(token: &str, keys: &KeySet, expected: &Expected<'_>) -> Result<Ver
         return Err(IdTokenError::Claim("sub"));
     }
     Ok(VerifiedIdToken { subject: subject.to_owned(), claims })
+}
+
+/// OpenID Connect Core 3.1.3.7 (3) to (5). A token for several clients is accepted if `azp` says that it was issued to this one.
+fn audience(claims: &UserClaims, expected: &Expected<'_>) -> Result<(), IdTokenError> {
+    let audiences = match claims.get("aud") {
+        Some(Value::Array(all)) => all.as_slice(),
+        Some(one @ Value::String(_)) => std::slice::from_ref(one),
+        _ => return Err(IdTokenError::Claim("aud")),
+    };
+    let audiences: Option<Vec<&str>> = audiences.iter().map(Value::as_str).collect();
+    let audiences = audiences.ok_or(IdTokenError::Audience)?;
+    if !audiences.contains(&expected.client_id) {
+        return Err(IdTokenError::Audience);
+    }
+    let mut others = audiences.iter().filter(|audience| **audience != expected.client_id).peekable();
+    match claims.get("azp") {
+        None if others.peek().is_some() => return Err(IdTokenError::AuthorizedParty { absent: true }),
+        None => {}
+        Some(Value::String(azp)) if azp == expected.client_id => {}
+        Some(_) => return Err(IdTokenError::AuthorizedParty { absent: false }),
+    }
+    match expected.trusted_audiences {
+        Some(trusted) if !others.all(|other| trusted.iter().any(|name| name == other)) => {
+            Err(IdTokenError::UntrustedAudience)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// (9) (10). The token comes straight from the provider, so `iat` tells what its clock says now.

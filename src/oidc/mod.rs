@@ -12,6 +12,7 @@
 mod callback;
 mod claims;
 mod credentials;
+mod groups_claim;
 mod id_token;
 mod keys;
 mod lenient;
@@ -24,6 +25,7 @@ pub(crate) use callback::tame;
 pub use callback::{Callback, CallbackError};
 pub use claims::{ClaimedGroups, ClaimsError, EmailVerification, Profile, UserClaims, merge, userinfo};
 pub use credentials::{ClientKey, ClientKeyError, Credentials};
+pub use groups_claim::{GroupsClaim, NamedGroups};
 pub use id_token::{Expected, IdTokenError, VerifiedIdToken, verify};
 pub use keys::{ALGORITHMS, KeySet, KeysError};
 pub use metadata::{Endpoints, Metadata, MetadataError};

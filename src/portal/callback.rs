@@ -4,13 +4,13 @@ use http::{Method, Response, StatusCode, header};
 use super::errand::Errand;
 use super::login::arrive;
 use super::pages::{LoginLoop, LostCookie};
-use super::{PortalRequest, answer, idp_test, login, refresh, respond};
+use super::{PortalRequest, answer, idp_test, login, provider_error, refresh, respond};
 use crate::control::{Access, Becomes, NoLogin};
 use crate::cookie::FLOW_PREFIX;
 use crate::engine::{Application, Snapshot};
 use crate::idp::{Callback, LoginFailure, Pending, Profile};
 use crate::login::{Flow, FlowCookies, State};
-use crate::model::{IdentityNonce, IdpId, Secret};
+use crate::model::{IdentityNonce, IdpId, Secret, chain};
 use crate::observe::audit::Via;
 use crate::observe::metrics::Login as Outcome;
 
@@ -20,7 +20,7 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
     let sealed = request.parameter("state").unwrap_or_default();
     let Ok(state) = State::open(access.seal(), &sealed) else {
         access.login_refused("login_state", Outcome::Invalid, None, request);
-        return respond::bad_request(request, "login_state");
+        return provider_error::without_state("login_state", request);
     };
     let Some(errand) = Errand::of(&snapshot, &state) else { return respond::not_found(request) };
     let flow = Flow::<Pending>::of(&request.headers, access.seal(), &state.flow, &sealed);
@@ -33,8 +33,37 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
         }
     };
     let outcome = finish(access, &sealed, &flow.pending, request).await.map(Some);
+    if let Err(failure) = &outcome
+        && let Some(mut response) = again(access, failure, &flow.pending, &state, &errand, request).await
+    {
+        remove_flow(&state.flow, &mut response, request);
+        return response;
+    }
     let answer = Answer { outcome, idp: &flow.pending.idp, before: None };
     conclude(access, &snapshot, &errand, answer, &state.flow, request).await
+}
+
+/// Begins the login once more if that may mend the failure, and was not done before.
+async fn again(
+    access: &Access,
+    failure: &LoginFailure,
+    pending: &Pending,
+    state: &State,
+    errand: &Errand,
+    request: &PortalRequest,
+) -> Option<Response<Bytes>> {
+    let services = access.services();
+    let provider = services.providers.iter().find(|provider| *provider.id() == pending.idp)?;
+    let attempt = provider.next_attempt(failure, pending)?;
+    let (idp, error, hint) = (&*pending.idp.0, chain(failure), failure.advice());
+    tracing::info!(request_id = %request.id, idp, error, hint, "a login is begun once more");
+    Some(login::send_again(access, provider, state, attempt, errand, request).await)
+}
+
+fn remove_flow(flow: &str, response: &mut Response<Bytes>, request: &PortalRequest) {
+    if let Some(removal) = FlowCookies::removal(flow, request.now) {
+        response.headers_mut().append(header::SET_COOKIE, removal);
+    }
 }
 
 /// A provider's answer.
@@ -61,9 +90,7 @@ pub(super) async fn conclude(
         Ok(None) => errand.unavailable(access, Some(idp), request),
         Err(failure) => errand.failed(access, (&failure, idp), request),
     };
-    if let Some(removal) = FlowCookies::removal(flow, request.now) {
-        response.headers_mut().append(header::SET_COOKIE, removal);
-    }
+    remove_flow(flow, &mut response, request);
     response
 }
 
@@ -142,6 +169,8 @@ pub(super) async fn late(
             );
         }
     }
+    // The login that an error ends may be over here already; the operator still needs the reason.
+    provider_error::log(if lost { "flow_cookie_missing" } else { "login_expired" }, request);
     if !lost {
         access.login_refused("login_expired", Outcome::Invalid, errand.application(), request);
         return respond::expired(request, again.as_deref());

@@ -9,7 +9,7 @@ use crate::control::{Access, organisation_aud};
 use crate::engine::Snapshot;
 use crate::idp::{Hints, LoginFailure, Profile, Provider};
 use crate::login::{ReturnTo, State, TestLink};
-use crate::model::{Groups, GroupsSource, IdpId, causes};
+use crate::model::{GroupsSource, IdpId, causes};
 use crate::route::Endpoint;
 
 /// `test-idp/<provider>` (§1.5): a login that ends on a page about itself and makes no session. Only with a link that an
@@ -70,11 +70,7 @@ pub(super) fn works(
     claims.sort_unstable();
     claims.dedup();
     let mut notes = Vec::new();
-    if profile.groups == Groups::Unknown
-        && let Some(advice) = provider.map(Provider::advice_without_groups)
-    {
-        notes.push(format!("The provider told no groups, so rules on groups let nobody in. To change that, {advice}."));
-    }
+    notes.extend(provider.and_then(|provider| provider.note_on_groups(profile)));
     if provider.is_some_and(|provider| !provider.tells_all_groups()) {
         notes.push("There is no `api_token`, so people in 100 groups or more cannot log in.".to_owned());
     }
@@ -121,6 +117,7 @@ fn document(profile: &Profile) -> String {
         idp,
         groups,
         groups_seen,
+        groups_missing: _,
         amr,
         claims,
         headers,

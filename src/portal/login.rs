@@ -12,7 +12,7 @@ use super::{PortalRequest, answer, respond};
 use crate::control::{Access, Login, Organisation, Services};
 use crate::cookie;
 use crate::engine::{Application, Snapshot};
-use crate::idp::{Hints, Prompt, Provider};
+use crate::idp::{Attempt, Begun, Hints, LoginFailure, Prompt, Provider};
 use crate::login::{Conflict, Flow, FlowCookies, Handover, ReturnTo, State, Terms};
 use crate::model::{Aud, Authority, IdpId, Reason};
 use crate::observe::audit::Via;
@@ -151,7 +151,35 @@ pub(super) async fn send(
         return super::saml::begin(access, saml, state, fresh, errand, request).await;
     }
     let Ok(sealed) = state.seal(access.seal()) else { return respond::internal(request) };
-    let begun = match provider.begin(&sealed, hints, request.now).await {
+    let begun = provider.begin(&sealed, hints, request.now).await;
+    sent(access, provider, (state, sealed), begun, errand, request)
+}
+
+/// Sends the browser to the provider once more, for a login that failed there.
+pub(super) async fn send_again(
+    access: &Access,
+    provider: &Provider,
+    failed: &State,
+    attempt: Attempt,
+    errand: &Errand,
+    request: &PortalRequest,
+) -> Response<Bytes> {
+    let State { aud, host, to, app_session, second, .. } = failed.clone();
+    let state = State { second, ..State::new(aud, host, to, app_session, request.now) };
+    let Ok(sealed) = state.seal(access.seal()) else { return respond::internal(request) };
+    let begun = provider.begin_again(&sealed, attempt, request.now).await;
+    sent(access, provider, (state, sealed), begun, errand, request)
+}
+
+fn sent(
+    access: &Access,
+    provider: &Provider,
+    (state, sealed): (State, String),
+    begun: Result<Begun, LoginFailure>,
+    errand: &Errand,
+    request: &PortalRequest,
+) -> Response<Bytes> {
+    let begun = match begun {
         Ok(begun) => begun,
         Err(failure) => return errand.failed(access, (&failure, provider.id()), request),
     };

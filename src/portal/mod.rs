@@ -13,6 +13,7 @@ mod idp_test;
 mod login;
 mod logout;
 pub(crate) mod pages;
+mod provider_error;
 mod refresh;
 mod respond;
 #[cfg(feature = "saml")]

@@ -26,6 +26,8 @@ pub struct SamlIdentity {
     /// The values of the groups attribute. Unknown where the assertion has none: whether somebody is in no group or the
     /// provider does not say, it does not tell.
     pub groups: Groups,
+    /// `true` if the assertion has neither that attribute, by whatever letters, nor a reference in its place.
+    pub groups_left_out: bool,
     /// The attributes that were asked for, each with its values in their order; `None` where the assertion has none of that
     /// name, or one that cannot be read.
     pub attributes: BTreeMap<String, Option<Vec<String>>>,
@@ -92,6 +94,7 @@ pub(super) fn read(signed: &Signed, provider: &ServiceProvider, expected: &Expec
             subject,
             email,
             groups: groups(attributes.known(provider.groups_attribute(), &mut unreadable)),
+            groups_left_out: attributes.lack(provider.groups_attribute())?,
             attributes: provider
                 .attributes()
                 .map(|name| (name.to_owned(), attributes.known(name, &mut unreadable)))
@@ -350,6 +353,23 @@ impl Attributes<'_, '_, '_> {
     }
 }
 
+impl Attributes<'_, '_, '_> {
+    /// Returns `true` if no attribute is called so, by `Name` or `FriendlyName` and in whatever letters, and Microsoft Entra ID
+    /// has put no link in its place.
+    fn lack(&self, name: &str) -> Result<bool, SamlError> {
+        for statement in self.statements {
+            for attribute in tree::elements(*statement)? {
+                let names = ["Name", "FriendlyName"].into_iter().filter_map(|kind| attribute.attribute(kind));
+                let mut names = names.filter(|found| found.eq_ignore_ascii_case(name) || *found == GROUPS_LINK);
+                if names.next().is_some() || !tree::is(attribute, ASSERTION, "Attribute") {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+}
+
 /// An address comes from the configured attribute and from nowhere else; without one, from `email`, or from a name id that
 /// the provider says is one. Other names people may have chosen for themselves.
 fn person(
@@ -412,6 +432,8 @@ const EMAIL_ADDRESS: &str = "urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddr
 const TRANSIENT: &str = "urn:oasis:names:tc:SAML:2.0:nameid-format:transient";
 /// The attribute that Okta's guide, and most others, have people add.
 const EMAIL: &str = "email";
+/// Sent by Microsoft Entra ID in place of too many groups.
+const GROUPS_LINK: &str = "http://schemas.microsoft.com/claims/groups.link";
 const UNDATED: &str = "a time is missing";
 const TOO_LONG: &str = "has, with those before it, more values than fit into the headers of a request";
 /// Every request of the person carries them, and origins take 8 KiB of headers in all, some of them.

@@ -152,7 +152,8 @@ impl ServiceProvider {
         self.settings.email_attribute.as_deref()
     }
 
-    pub(super) fn groups_attribute(&self) -> &str {
+    /// The name of the attribute that holds the groups.
+    pub fn groups_attribute(&self) -> &str {
         &self.settings.groups_attribute
     }
 

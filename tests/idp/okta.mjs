@@ -215,7 +215,8 @@ async function signIn(request, response) {
     const description = 'User is not assigned to the client application.';
     return finish(request, response, { error: 'access_denied', error_description: description });
   }
-  if (person.groups.length > CLAIM_LIMIT && settings.overLimit === 'error-authorize') {
+  const asked = params.scope.split(' ').includes('groups');
+  if (asked && person.groups.length > CLAIM_LIMIT && settings.overLimit === 'error-authorize') {
     return finish(request, response, { error: 'invalid_scope', error_description: TOO_MANY });
   }
   return finish(request, response, { login: { accountId: person.id, amr: ['pwd'], remember: true } });

@@ -35,6 +35,7 @@ mod matrix;
 mod okta;
 mod okta_sessions;
 mod programs;
+mod provider_errors;
 mod proxying;
 mod reasons;
 mod refusals;

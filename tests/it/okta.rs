@@ -134,9 +134,10 @@ async fn every_fault_of_the_groups_api_fails_closed() {
         .await;
     for (faults, hint) in [
         (json!(["html"]), "ThreatInsight"),
-        (json!(["500"]), "ThreatInsight"),
-        (json!(["reset"]), "ThreatInsight"),
-        (json!([null, "503"]), "ThreatInsight"),
+        (json!(["500", "500"]), "ThreatInsight"),
+        (json!(["reset", "reset"]), "ThreatInsight"),
+        (json!(["500", "html"]), "ThreatInsight"),
+        (json!([null, "503", "503"]), "ThreatInsight"),
         (json!([null, null, "html"]), "ThreatInsight"),
         (json!(["foreign-next"]), "ThreatInsight"),
         (json!(["429"]), "Rate Limits"),
@@ -153,6 +154,68 @@ async fn every_fault_of_the_groups_api_fails_closed() {
     }
     origin.assert_untouched("logins whose groups are unknown");
     assert_eq!(log_in(&proxy).await.0, 200, "and all is well again");
+}
+
+#[tokio::test]
+async fn one_fault_of_the_groups_api_fails_no_login() {
+    let okta = Okta::start(&[CALLBACK]);
+    let (proxy, okta, _origin) = with(okta, |config| config.api_token = Some(API_TOKEN.to_owned())).await;
+    okta.control(json!({ "assign": { "login": ALICE, "groups": crowd(450, "Engineering") }, "overLimit": "omit" }))
+        .await;
+    for faults in [json!(["500"]), json!(["reset"]), json!([null, "503"]), json!([null, null, "reset"])] {
+        okta.control(json!({ "api": { "faults": faults } })).await;
+        assert_eq!(log_in(&proxy).await.0, 200, "{faults}");
+    }
+}
+
+/// Okta fails the whole login over a claim that it cannot fill, and the API knows the groups all the same.
+#[tokio::test]
+async fn login_with_too_many_groups_goes_on_without_the_scope() {
+    let rules = application("wiki", "okta", r#"{ okta = { name = "Engineering", identity_provider_id = "okta" } }"#)
+        + r#"exclude = [{ okta = { name = "Contractors", identity_provider_id = "okta" } }]"#;
+    for setting in ["", ", groups_scope = false"] {
+        let okta = Okta::start(&[CALLBACK]);
+        let (proxy, okta, origin) = with(okta, |config| {
+            config.api_token = Some(API_TOKEN.to_owned());
+            config.provider = setting.to_owned();
+            rules.clone_into(&mut config.rest);
+        })
+        .await;
+        for (over_limit, thin) in [("error-token", true), ("error-token", false), ("error-authorize", true)] {
+            let case = format!("{over_limit}, thin {thin}{setting}");
+            let mut groups = crowd(150, "Engineering");
+            okta.control(
+                json!({ "assign": { "login": ALICE, "groups": groups }, "overLimit": over_limit, "thin": thin }),
+            )
+            .await;
+            okta.control(json!({ "forget": true })).await;
+            let mut browser = Browser::new(&proxy);
+            let page = browser.open_as(WIKI, ALICE).await;
+            // This stand-in begins no session of its own where it refuses, so it asks for the password again.
+            let page = if page.url.as_str() == WIKI { page } else { browser.sign_in(&page, ALICE).await };
+            assert_eq!((page.url.as_str(), page.response.status), (WIKI, 200), "{case}: {:#?}", browser.trail);
+            let flows = browser.cookies.iter().filter(|cookie| cookie.name.contains("CF_Session_"));
+            assert!(flows.into_iter().all(|cookie| cookie.value.is_empty()), "{case}: {:?}", browser.cookies);
+            let attempts = if setting.is_empty() && (over_limit, thin) != ("error-token", true) { 2 } else { 1 };
+            assert_eq!(okta.count("/oauth2/v1/authorize").await, attempts, "{case}");
+
+            groups.insert(0, "Contractors".to_owned());
+            okta.control(json!({ "assign": { "login": ALICE, "groups": groups } })).await;
+            origin.forget();
+            let mut browser = Browser::new(&proxy);
+            let page = browser.open_as(WIKI, ALICE).await;
+            let page = if page.response.status == 403 { page } else { browser.sign_in(&page, ALICE).await };
+            assert_eq!(page.response.status, 403, "{case}: {}", page.response.text());
+            // The API fails: nobody gets in on what little is known.
+            okta.control(json!({ "api": { "faults": vec!["html"; 8] } })).await;
+            let mut browser = Browser::new(&proxy);
+            let page = browser.open_as(WIKI, ALICE).await;
+            let page = if page.response.status == 503 { page } else { browser.sign_in(&page, ALICE).await };
+            assert_failed_closed(&case, &(page.response.status, page.response.text()));
+            okta.control(json!({ "api": { "faults": [] } })).await;
+            origin.assert_untouched("contractors");
+        }
+    }
 }
 
 #[tokio::test]

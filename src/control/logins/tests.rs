@@ -58,6 +58,7 @@ fn profile(email: &str) -> Profile {
         idp: IdpRef { id: IdpId("okta".into()), kind: "okta".into() },
         groups: Groups::Known(vec![Group { id: "1".into(), name: "Eng".into() }]),
         groups_seen: None,
+        groups_missing: None,
         amr: None,
         claims: serde_json::Map::new(),
         headers: Vec::new(),

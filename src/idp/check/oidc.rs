@@ -8,7 +8,7 @@ use url::Url;
 use super::{Finding, Outcome, Registration, Report, Step, accept, groups_told, told};
 use crate::http_client::{MAX_BODY, MAX_DOCUMENT, Response};
 use crate::idp::connection::Connection;
-use crate::idp::{IssuerMismatch, LoginFailure, Pending};
+use crate::idp::{Attempt, IssuerMismatch, LoginFailure, Pending};
 use crate::model::{Secret, UnixTime, fill_random, hex};
 use crate::oidc::{Callback, Credentials, FlowSecrets, Hints, Metadata};
 
@@ -189,7 +189,7 @@ impl Connection {
     async fn check_credentials(&self, metadata: &Metadata, now: UnixTime, report: &mut Report<'_>) {
         let FlowSecrets { nonce, pkce_verifier, .. } = FlowSecrets::random(random());
         let (idp, issuer) = (self.settings().id.clone(), metadata.issuer().to_owned());
-        let pending = Pending { nonce, pkce_verifier, idp, issuer };
+        let pending = Pending { nonce, pkce_verifier, idp, issuer, attempt: Attempt::default() };
         let failure = match self.exchange(metadata, &random(), &pending, now).await {
             Ok(_) => {
                 return report.warning(Step::Credentials, "the token endpoint took a code that nobody gave out", None);
@@ -204,7 +204,7 @@ impl Connection {
                 };
                 report.good(Step::Credentials, &format!("{which} is that of `{}`", self.settings().client_id));
             }
-            LoginFailure::TokenEndpoint { status, .. }
+            LoginFailure::TokenEndpoint { status, .. } | LoginFailure::NotJson { status, .. }
                 if *status != StatusCode::UNAUTHORIZED && !is_about_client(&failure) =>
             {
                 let found = format!("cannot be told without a login: {}", told(&failure));

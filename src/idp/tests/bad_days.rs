@@ -416,6 +416,32 @@ async fn what_the_token_endpoint_may_answer() {
 }
 
 #[tokio::test]
+async fn answer_that_is_not_json_is_named_as_such() {
+    let op = StandIn::start().await;
+    let provider = op.provider();
+    let plain = |body: &str| Reply { body: body.to_owned(), headers: Vec::new(), ..Reply::html(200) };
+    let as_html = |body: &str| Reply { body: body.to_owned(), ..Reply::html(400) };
+    for (reply, expected, hint) in [
+        (Reply::html(200), "200 OK and a web page", "curl"),
+        (plain("\n<!DOCTYPE html>"), "200 OK and a web page", "curl"),
+        (plain("  "), "200 OK and an empty body", "curl"),
+        (plain("access_token=x&token_type=bearer"), "200 OK and a body of another kind", "curl"),
+        (Reply::html(502), "502 Bad Gateway and a web page", "status page"),
+        (Reply::html(401), "401 Unauthorized and a web page", "Client Credentials"),
+    ] {
+        op.reply(TOKEN, &[reply]);
+        let failure = op.login(&provider).await.unwrap_err();
+        assert_eq!((failure.id(), failure.blame()), ("idp_token", Blame::Provider));
+        let said = failure.to_string();
+        assert_eq!(said, format!("the identity provider's token endpoint answered with {expected} in place of JSON"));
+        assert!(failure.advice().unwrap().contains(hint), "{said}: {:?}", failure.advice());
+    }
+    op.reply(TOKEN, &[as_html(r#"{"error": "invalid_client"}"#)]);
+    let failure = op.login(&provider).await.unwrap_err();
+    assert!(failure.to_string().contains("invalid_client"), "JSON counts whatever it is called: {failure}");
+}
+
+#[tokio::test]
 async fn an_access_token_that_no_header_can_carry() {
     let op = StandIn::start().await;
     op.state().access_token = "at\r\n1".to_owned();

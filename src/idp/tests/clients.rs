@@ -6,6 +6,7 @@ use super::stand_in::{Reply, StandIn, begin, finish, http, provider, redirect_ur
 use std::time::Duration;
 
 use super::*;
+use crate::model::AbsentGroups;
 use crate::oidc::IdTokenError;
 use crate::oidc::testing::{TestKey, ec, rsa};
 
@@ -154,12 +155,14 @@ async fn a_token_is_kept_only_where_logouts_need_it() {
     assert_eq!(op.provider().end_session(&token, &back, "s").await, None, "nobody asked for it");
 }
 
-fn generic(op: &StandIn, change: impl FnOnce(&mut OidcSettings)) -> Provider {
+pub(super) fn generic(op: &StandIn, change: impl FnOnce(&mut OidcSettings)) -> Provider {
     let mut settings = OidcSettings {
         client: op.client(),
         issuer: op.origin.clone(),
         endpoints: None,
         scopes: ["openid", "email", "roles"].map(str::to_owned).into(),
+        groups_claim: GroupsClaim::default(),
+        absent_groups: AbsentGroups::Unknown,
     };
     change(&mut settings);
     Provider::oidc(settings, http(), redirect_uri())

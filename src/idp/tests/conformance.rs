@@ -34,6 +34,7 @@ async fn oidcc_client_test() {
         idp: IdpRef { id: IdpId("okta-1".into()), kind: "okta".into() },
         groups: Groups::Known(vec![admins]),
         groups_seen: Some(GroupsSeen { source: GroupsSource::Userinfo, at: NOW }),
+        groups_missing: None,
         amr: Some(vec!["pwd".into()]),
         claims: Map::from_iter([("department".to_owned(), json!("R&D"))]),
         headers: Vec::new(),

@@ -171,7 +171,8 @@ async fn okta_s_published_answers_are_understood() {
     let failure = okta.look_up("00u1", NOW).await.unwrap_err();
     assert!(matches!(&failure, GroupsFailure::Refused { code: Some(code), .. } if code == "E0000006"), "{failure}");
     op.reply(USER, &[Reply::json(429, &example("ErrorTooManyRequests"))]);
-    assert!(matches!(okta.look_up("00u1", NOW).await, Err(GroupsFailure::RateLimited { .. })));
+    let failure = okta.look_up("00u1", NOW).await.unwrap_err();
+    assert!(matches!(&failure, GroupsFailure::Refused { code: Some(code), .. } if code == "E0000047"), "{failure}");
 }
 
 /// The two hints of Access's own page stand in the log, each where it applies.

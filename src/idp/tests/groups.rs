@@ -210,14 +210,48 @@ async fn a_rate_limit_is_waited_out_if_it_is_short() {
     op.reply(API, &[limited(Some(NOW.0 + 1))]);
     let twice = failure(op.login(&op.provider_with_token()).await);
     assert!(matches!(twice, GroupsFailure::Refused { status, .. } if status.as_u16() == 429));
-    for reset in [Some(NOW.0 + 6), None] {
-        op.reply(API, &[limited(reset)]);
-        assert!(matches!(failure(op.login(&op.provider_with_token()).await), GroupsFailure::RateLimited { .. }));
-    }
-    let mut odd = limited(None);
-    odd.headers.push(("x-rate-limit-reset", "soon".to_owned()));
-    op.reply(API, &[odd]);
+    op.reply(API, &[limited(Some(NOW.0 + 6))]);
     assert!(matches!(failure(op.login(&op.provider_with_token()).await), GroupsFailure::RateLimited { .. }));
+}
+
+#[tokio::test]
+async fn failed_api_call_is_made_once_more() {
+    let page = Reply::json(200, &json!([{"id": "g", "profile": {"name": "g"}}]));
+    let limited = |headers: &[(&'static str, String)]| {
+        let mut reply = Reply::json(429, &json!({"errorCode": "E0000047"}));
+        reply.headers.extend_from_slice(headers);
+        reply
+    };
+    let error = |status| Reply::json(status, &json!({"errorCode": "E0000009"}));
+    let short = Reply { status: 200, headers: vec![("transfer-encoding", "chunked".to_owned())], ..Reply::html(200) };
+    let unclear = ("x-rate-limit-reset", "soon".to_owned());
+    for fault in [error(500), error(503), Reply::html(502), limited(&[]), limited(&[unclear]), short, Reply::reset()] {
+        let op = person(5, Value::Null).await;
+        op.reply(API, &[fault.clone(), page.clone()]);
+        assert_eq!(known(op.login(&op.provider_with_token()).await), 1, "{} {:?}", fault.status, fault.headers);
+        assert_eq!(op.calls(API), 2);
+        op.state().calls.clear();
+        op.reply(API, &[fault]);
+        failure(op.login(&op.provider_with_token()).await);
+        assert_eq!(op.calls(API), 2, "and no third time");
+    }
+    // What a second call would not change.
+    for refusal in [error(400), error(401), error(403), error(404), Reply::html(200), Reply::html(403)] {
+        let op = person(5, Value::Null).await;
+        op.reply(API, &[refusal, page.clone()]);
+        failure(op.login(&op.provider_with_token()).await);
+        assert_eq!(op.calls(API), 1);
+    }
+}
+
+#[tokio::test]
+async fn second_api_call_is_within_the_time_of_the_login() {
+    let op = person(5, Value::Null).await;
+    let settings = OktaSettings { api_token: Some(Secret::new(stand_in::API_TOKEN)), ..op.settings() };
+    let provider =
+        stand_in::provider(OktaSettings { groups_budget: std::time::Duration::from_millis(300), ..settings });
+    op.reply(API, &[Reply { delay: std::time::Duration::from_millis(240), ..Reply::html(500) }]);
+    assert!(matches!(failure(op.login(&provider).await), GroupsFailure::Timeout(_)));
 }
 
 #[tokio::test]

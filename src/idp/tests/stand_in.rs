@@ -79,6 +79,11 @@ impl Reply {
         Self { status, headers, body: "<html>ThreatInsight</html>".to_owned(), delay: Duration::ZERO }
     }
 
+    /// The end of the connection, without an answer.
+    pub(super) fn reset() -> Self {
+        Self { status: 0, ..Self::html(200) }
+    }
+
     pub(super) fn hang() -> Self {
         Self { delay: Duration::from_secs(30), ..Self::html(200) }
     }
@@ -145,6 +150,7 @@ impl StandIn {
             okta_account: Url::parse(&self.origin).unwrap(),
             authorization_server_id: None,
             api_token: None,
+            groups_scope: true,
             refresh: None,
             groups_budget: Duration::from_secs(5),
         }
@@ -157,6 +163,7 @@ impl StandIn {
             name: "Okta".into(),
             client_id: "client".into(),
             credentials: Credentials::Secret(Secret::new(CLIENT_SECRET)),
+            trusted_audiences: None,
             claims: vec!["department".into()],
             email_claim_name: None,
             email_verified: EmailVerification::Optional,
@@ -238,6 +245,9 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
     let Some(request) = read(&mut stream).await else { return };
     let reply = answer(&request, &mut state.lock().unwrap());
     tokio::time::sleep(reply.delay).await;
+    if reply.status == 0 {
+        return;
+    }
     let mut head =
         format!("HTTP/1.1 {} x\r\nconnection: close\r\ncontent-length: {}\r\n", reply.status, reply.body.len());
     for (name, value) in &reply.headers {

@@ -66,6 +66,24 @@ fn missing_groups_are_unknown_and_empty_ones_are_none() {
 }
 
 #[test]
+fn groups_are_left_out_if_nothing_stands_for_them() {
+    let left_out = |groups: &str| read(settings(), &swap(&response(), GROUPS, groups)).unwrap().groups_left_out;
+    let attribute = |names: &str| {
+        format!("<saml2:Attribute {names}><saml2:AttributeValue>x</saml2:AttributeValue></saml2:Attribute>")
+    };
+    assert!(left_out("") && left_out(&attribute("Name=\"roles\" FriendlyName=\"role\"")));
+    for present in [
+        "Name=\"groups\"",
+        "Name=\"Groups\"",
+        "Name=\"urn:oid:1.3.6.1.4.1.5923.1.5.1.1\" FriendlyName=\"groups\"",
+        "Name=\"http://schemas.microsoft.com/claims/groups.link\"",
+    ] {
+        assert!(!left_out(&attribute(present)), "{present}");
+    }
+    assert!(!left_out("<saml2:Attribute Name=\"groups\"/>"));
+}
+
+#[test]
 fn group_names_survive_to_the_letter() {
     let odd = [
         "a,b",

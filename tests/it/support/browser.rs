@@ -48,7 +48,7 @@ pub struct Kept {
 }
 
 /// The end of a navigation.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Page {
     /// Where the navigation ended.
     pub url: Url,
@@ -131,7 +131,12 @@ impl Browser {
     /// Opens a page and signs in as `login` where a sign-in form comes up.
     pub async fn open_as(&mut self, url: &str, login: &str) -> Page {
         let page = self.open(url).await;
-        let Some(action) = sign_in_form(&page.response.text()) else { return page };
+        self.sign_in(&page, login).await
+    }
+
+    /// Signs in at a page of `okta.mjs`; any other page is returned.
+    pub async fn sign_in(&mut self, page: &Page, login: &str) -> Page {
+        let Some(action) = sign_in_form(&page.response.text()) else { return page.clone() };
         let action = page.url.join(&action).unwrap();
         let fields = [("identifier", login), ("passcode", PASSWORD)];
         let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
