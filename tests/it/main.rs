@@ -33,6 +33,7 @@ mod logs;
 mod matrix;
 mod okta;
 mod okta_sessions;
+mod origins;
 mod programs;
 mod proxying;
 mod refusals;
