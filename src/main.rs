@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use clap::builder::styling::AnsiColor;
 use clap::{Parser, Subcommand};
-use portcullis::app::{self, NewServiceToken, Options};
-use portcullis::config::{self, System};
+use portcullis::app::{self, Finding, NewServiceToken, Options, Severity};
+use portcullis::config::System;
 use portcullis::model::chain;
 use portcullis::observe::logging::{self, Format};
 
@@ -119,12 +119,17 @@ fn logged<E: std::error::Error>(format: Format, run: impl FnOnce() -> Result<(),
 }
 
 fn check(file: &std::path::Path, strict: bool) -> ExitCode {
-    match config::load(file, &System) {
-        Ok(loaded) => {
-            for warning in &loaded.warnings {
-                say(if strict { Level::Error } else { Level::Warning }, &warning.to_string());
+    match app::load(file, &System) {
+        Ok((loaded, certificates)) => {
+            let warning = if strict { Level::Error } else { Level::Warning };
+            for problem in &loaded.warnings {
+                say(warning, &problem.to_string());
             }
-            if strict && !loaded.warnings.is_empty() {
+            for Finding { severity, problem } in &certificates {
+                say(if *severity == Severity::Error { Level::Error } else { warning }, &problem.to_string());
+            }
+            let broken = certificates.iter().any(|finding| finding.severity == Severity::Error);
+            if broken || strict && !(loaded.warnings.is_empty() && certificates.is_empty()) {
                 return ExitCode::from(2);
             }
             let applications = count(loaded.config.applications.len(), "application");

@@ -21,6 +21,7 @@ pub struct Metrics {
     request: [[OnceLock<IntCounter>; PLACES]; Decision::ALL.len()],
     logins: IntCounterVec,
     jwks_fetched: IntGaugeVec,
+    certificates: IntGaugeVec,
     jwks_fetches: IntCounterVec,
     store_errors: IntCounterVec,
     revocations_followed: IntGauge,
@@ -210,6 +211,13 @@ impl Metrics {
                 ),
                 &["issuer"],
             )),
+            certificates: register(IntGaugeVec::new(
+                named(
+                    "certificate_not_after_timestamp_seconds",
+                    "When the certificate of a listener expires; this less `time()` is how long it is still valid.",
+                ),
+                &["certificate"],
+            )),
             jwks_fetches: counters("jwks_fetches_total", "Fetches of keys by outcome.", &["issuer", "outcome"]),
             store_errors: counters("store_errors_total", "Store calls without an answer by kind.", &["kind"]),
             revocations_followed: register(IntGauge::with_opts(named(
@@ -279,6 +287,11 @@ impl Metrics {
             fetched: self.jwks_fetched.with_label_values(&[issuer]),
             outcomes: Fetch::ALL.map(|outcome| self.jwks_fetches.with_label_values(&[issuer, outcome.as_str()])),
         }
+    }
+
+    /// Sets the end of the validity of the certificate in that file.
+    pub fn certificate_not_after(&self, file: &str, end: UnixTime) {
+        self.certificates.with_label_values(&[file]).set(i64::try_from(end.0).unwrap_or(i64::MAX));
     }
 
     /// Counts a store call that gave no answer.

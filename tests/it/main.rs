@@ -16,6 +16,7 @@
 mod attacks;
 mod bad_days;
 mod cases;
+mod certificates;
 mod configuration;
 mod countries;
 mod edge;

@@ -42,8 +42,9 @@ pub(in crate::front::pingora) const fn is_unreachable(kind: &ErrorType) -> bool 
 fn tls_context(error: &Error) -> Option<String> {
     let is_tls =
         matches!(error.etype, ErrorType::TLSHandshakeFailure | ErrorType::HandshakeError | ErrorType::InvalidCert);
-    let context = error.context.as_ref().filter(|_| is_tls)?.as_str().trim();
-    Some(context.strip_prefix("TLS connect() failed:").unwrap_or(context).trim().to_owned())
+    let context = error.context.as_ref().filter(|_| is_tls)?.as_str();
+    // "TLS connect() failed: TLSHandshakeFailure context: tls connect error cause: …"
+    Some(context.rsplit_once(" cause: ").map_or(context, |(_, cause)| cause).trim().to_owned())
 }
 
 fn summary(kind: &ErrorType) -> String {
