@@ -20,6 +20,7 @@ mod certificates;
 mod configuration;
 mod countries;
 mod edge;
+mod embedding;
 mod endpoints;
 mod evaluation;
 mod harness;
