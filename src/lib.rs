@@ -1,21 +1,27 @@
 //! An access proxy on Pingora: nobody reaches the origin without a session from the identity provider, and policies on
 //! identity and group membership decide who may open what.
 //!
-//! The way of a request is in `ARCHITECTURE.md`; the question that everything serves is [`engine::decide`].
+//! # In a proxy of your own
 //!
-//! # Embedding
-//!
-//! To put the check into your own Pingora proxy, see `front::pingora::AccessFilter` and `examples/embed.rs`. Pingora depends on
-//! zlib-ng, which needs cmake. To build without cmake, repeat this crate's patch in the `Cargo.toml` of your workspace, because
-//! Cargo ignores the patches of dependencies:
+//! [`front::pingora::AccessFilter`] is two calls in a `ProxyHttp`; `examples/embed.rs` is all of it. With these lines in
+//! `Cargo.toml`, a Rust toolchain and a C compiler are enough:
 //!
 //! ```toml
 //! [dependencies]
+//! async-trait = "0.1"
+//! # Add the TLS back end of your choice, such as "rustls".
+//! pingora = { version = "0.9.1", default-features = false, features = ["proxy"] }
 //! portcullis = { path = "../portcullis", default-features = false, features = ["pingora"] }
 //!
+//! # Pingora requires zlib-ng, whose build needs cmake. This stands in for it, with zlib-rs.
 //! [patch.crates-io]
 //! libz-ng-sys = { path = "../portcullis/vendor/libz-ng-sys" }
 //! ```
+//!
+//! Cargo takes `[patch]` from the root of a build alone, so it cannot come along with the dependency. Without it the build
+//! ends with `is cmake not installed?` on a machine without cmake.
+//!
+//! The way of a request is in `ARCHITECTURE.md`; the question that everything serves is [`engine::decide`].
 
 // The case table is shared with the integration tests, which know this crate by its name.
 #[cfg(test)]

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use clap::builder::styling::AnsiColor;
 use clap::{Parser, Subcommand};
-use portcullis::app::{self, NewServiceToken, Options};
-use portcullis::config::{self, System};
+use portcullis::app::{self, Finding, NewServiceToken, Options, Severity};
+use portcullis::config::System;
 use portcullis::model::chain;
 use portcullis::observe::logging::{self, Format};
 
@@ -119,18 +119,23 @@ fn logged<E: std::error::Error>(format: Format, run: impl FnOnce() -> Result<(),
 }
 
 fn check(file: &std::path::Path, strict: bool) -> ExitCode {
-    match config::load(file, &System) {
-        Ok(loaded) => {
-            for warning in &loaded.warnings {
-                say(if strict { Level::Error } else { Level::Warning }, &warning.to_string());
+    match app::load(file, &System) {
+        Ok((loaded, certificates)) => {
+            let warning = if strict { Level::Error } else { Level::Warning };
+            for problem in &loaded.warnings {
+                say(warning, &problem.to_string());
+            }
+            for Finding { severity, problem } in &certificates {
+                say(if *severity == Severity::Error { Level::Error } else { warning }, &problem.to_string());
             }
             let store = app::check_store(&loaded.config);
             if let Some(problem) = &store {
-                let level = if problem.is_error || strict { Level::Error } else { Level::Warning };
+                let level = if problem.is_error { Level::Error } else { warning };
                 say(level, &format!("{}: store.path: {}", file.display(), problem.message));
             }
-            if store.as_ref().is_some_and(|problem| problem.is_error || strict) || strict && !loaded.warnings.is_empty()
-            {
+            let broken = certificates.iter().any(|finding| finding.severity == Severity::Error)
+                || store.as_ref().is_some_and(|problem| problem.is_error);
+            if broken || strict && !(loaded.warnings.is_empty() && certificates.is_empty() && store.is_none()) {
                 return ExitCode::from(2);
             }
             let applications = count(loaded.config.applications.len(), "application");

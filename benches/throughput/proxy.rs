@@ -22,7 +22,7 @@ use portcullis::config::Config;
 use portcullis::control::{Access, Tasks, compile};
 use portcullis::engine::{Known, Origins};
 use portcullis::front::pingora::{
-    AccessFilter, AccessProxy, FilterSettings, OriginPool, PoolSettings, Protocol, Target,
+    AccessFilter, AccessProxy, FilterSettings, OriginContext, OriginPool, PoolSettings, Protocol, Target,
 };
 use portcullis::http_client::{HttpClient, Roots, Timeouts};
 use portcullis::model::{IdentityNonce, Secret, UnixTime};
@@ -147,7 +147,7 @@ fn checked(config: &Config, port: u16) -> Result<(), Box<dyn Error>> {
     let http = HttpClient::new(&Roots::default(), Timeouts::default())?;
     let known = Arc::new(Known::new(usize::try_from(config.server.sessions_cached)?));
     let application = config.applications.first().ok_or("no application")?;
-    let pool = runtime.block_on(OriginPool::start(pool_settings(application), runtime.handle()));
+    let pool = OriginPool::start(pool_settings(application), &OriginContext::default(), runtime.handle());
     let entered = runtime.enter();
     let (snapshot, services) = compile(config, 1, known, &http, |_| Origins::new(Arc::clone(&pool)))?;
     let started = Access::start(snapshot, services, Arc::new(store), http, runtime.handle().clone());
@@ -163,12 +163,14 @@ fn pool_settings(application: &portcullis::config::Application) -> PoolSettings 
     let target =
         |o: &portcullis::config::Origin| Target { host: o.host.clone(), port: o.port, protocol: Protocol::Http };
     PoolSettings {
+        application: application.name.clone(),
         targets: application.origins.iter().map(target).collect(),
         connect_timeout: origin.connect_timeout,
         read_timeout: origin.read_timeout,
         idle_timeout: origin.idle_timeout,
         host_header: None,
         tls_verify: true,
+        tls_server_name: None,
         trust: None,
         health_check: None,
         max_body: None,

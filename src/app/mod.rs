@@ -1,5 +1,6 @@
 //! The composition root of the standalone proxy: configuration in, a running server out.
 
+mod certificates;
 mod check_store;
 mod clients;
 mod health;
@@ -26,6 +27,7 @@ use crate::control::{Control, ControlError};
 use crate::demo::{Demo, PortTaken, Ports};
 use crate::front::pingora::{AccessFilter, AccessProxy, FilterSettings};
 use crate::token::SigningKeyError;
+pub use certificates::{CertificateError, Finding, Severity, load};
 pub use check_store::{StoreProblem, check_store};
 use origins::Pools;
 pub use service_token::NewServiceToken;
@@ -53,7 +55,7 @@ pub enum RunError {
     Thread(#[source] std::io::Error),
     /// A certificate or its key.
     #[error(transparent)]
-    Tls(#[from] tls::TlsError),
+    Tls(#[from] CertificateError),
     /// There are no two ports after it.
     #[error("the demo needs three ports, and {0} is not the first of three")]
     DemoPort(u16),
@@ -87,12 +89,12 @@ pub struct Options {
 /// # Errors
 /// See [`RunError`]; once it serves, nothing ends it but a signal.
 pub fn run(options: &Options) -> Result<(), RunError> {
-    let loaded = config::load(&options.config, &System)?;
+    let loaded = certificates::load_and_log(&options.config, &System)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
     let control = Control::start(&loaded.config, Pools::default())?;
-    control.follow(&options.config, config::load);
+    control.follow(&options.config, certificates::load_and_log);
     if let Some(path) = &loaded.config.server.pid_file {
         // Pingora writes one for daemons only.
         std::fs::write(path, format!("{}\n", std::process::id()))
@@ -143,7 +145,7 @@ fn serve(
                 let (verifier, after) = clients::of(control.access());
                 let mut settings = tls_settings(&address, after)?;
                 settings.set_client_cert_verifier(verifier);
-                settings.set_cert_resolver(tls::resolver(files, control.runtime())?);
+                settings.set_cert_resolver(tls::resolver(files, control.access(), control.runtime())?);
                 settings.enable_h2();
                 proxy.add_tls_with_settings(&address, None, settings);
             }

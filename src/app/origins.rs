@@ -12,28 +12,31 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use crate::config::{Application, Config, OriginScheme};
 use crate::control::OriginSource;
 use crate::engine::Origins;
-use crate::front::pingora::{Check, OriginPool, PoolSettings, Protocol, Target, Trust};
+use crate::front::pingora::{Check, OriginContext, OriginPool, PoolSettings, Protocol, Target, Trust};
 
 /// A pool for each application, of the origins that the configuration names. One whose settings stay the same is kept over
-/// a reload, with what it knows of names and health.
+/// a reload, with what it knows of names and health. Nothing here waits for the network.
 #[derive(Debug, Default)]
-pub(super) struct Pools(Mutex<HashMap<String, Arc<OriginPool>>>);
+pub(super) struct Pools {
+    kept: Mutex<HashMap<String, Arc<OriginPool>>>,
+    context: OriginContext,
+}
 
 #[async_trait]
 impl OriginSource for Pools {
     async fn origins(&self, config: &Config, runtime: &Handle) -> HashMap<String, Origins> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut pools = HashMap::new();
         for application in &config.applications {
             let settings = settings(config, application);
             let pool = match kept.get(&application.id) {
                 Some(pool) if *pool.settings() == settings => Arc::clone(pool),
-                _ => OriginPool::start(settings, runtime).await,
+                _ => OriginPool::start(settings, &self.context, runtime),
             };
             pools.insert(application.id.clone(), pool);
         }
         let origins = pools.iter().map(|(id, pool)| (id.clone(), Origins::new(Arc::clone(pool)))).collect();
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = pools;
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = pools;
         origins
     }
 }
@@ -70,16 +73,19 @@ fn settings(config: &Config, application: &Application) -> PoolSettings {
         },
     };
     PoolSettings {
+        application: application.name.clone(),
         targets: application.origins.iter().map(target).collect(),
         connect_timeout: origin.connect_timeout,
         read_timeout: origin.read_timeout,
         idle_timeout: origin.idle_timeout,
         host_header: origin.host_header.as_deref().and_then(|host| HeaderValue::try_from(host).ok()),
         tls_verify: origin.tls_verify,
+        tls_server_name: origin.tls_server_name.clone(),
         trust: origin.ca.as_deref().map(|certificates| trust(&application.name, certificates)),
         health_check: origin.health_check.as_ref().map(|check| Check {
             path: check.path.as_deref().and_then(|path| path.parse().ok()),
             interval: check.interval,
+            expect: check.expect.clone(),
         }),
         max_body: application.max_body.or(config.limits.max_body),
     }

@@ -1,44 +1,25 @@
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use thiserror::Error;
 
-use crate::config::Tls;
-
-/// Why a certificate cannot be served.
-#[derive(Debug, Error)]
-pub enum TlsError {
-    /// Not a PEM file of that kind.
-    #[error("`{}` cannot be read: {reason}", path.display())]
-    Read {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The key is not the certificate's.
-    #[error("the key `{}` does not fit the certificate `{}`", key.display(), certificate.display())]
-    Mismatch {
-        /// The certificate.
-        certificate: PathBuf,
-        /// The key.
-        key: PathBuf,
-        /// What rustls said.
-        source: rustls::Error,
-    },
-}
+use super::certificates::{self, CertificateError, Severity, WARN_BEFORE};
+use crate::config::{System, Tls};
+use crate::control::Access;
+use crate::model::{UnixTime, chain};
+use crate::observe::metrics::metrics;
 
 /// The certificate of a listener, which is read again when its files change: a renewal needs no restart.
-pub(super) fn resolver(files: &Tls, runtime: &tokio::runtime::Handle) -> Result<Arc<dyn ResolvesServerCert>, TlsError> {
-    let current = Arc::new(Current(ArcSwap::from_pointee(load(files)?)));
-    runtime.spawn(follow(Arc::downgrade(&current), files.clone()));
+pub(super) fn resolver(
+    files: &Tls,
+    access: &Arc<Access>,
+    runtime: &tokio::runtime::Handle,
+) -> Result<Arc<dyn ResolvesServerCert>, CertificateError> {
+    let current = Arc::new(Current(ArcSwap::from_pointee(certificates::read(files, &System)?)));
+    measure(files, &current);
+    runtime.spawn(follow(Arc::downgrade(&current), files.clone(), Arc::downgrade(access)));
     Ok(current)
 }
 
@@ -51,42 +32,65 @@ impl ResolvesServerCert for Current {
     }
 }
 
-async fn follow(current: std::sync::Weak<Current>, files: Tls) {
-    let contents = |files: &Tls| (std::fs::read(&files.certificate).ok(), std::fs::read(&files.key).ok());
-    let mut seen = contents(&files);
-    loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        let Some(current) = current.upgrade() else { return };
-        let now = contents(&files);
-        if now == seen {
-            continue;
-        }
-        seen = now;
-        match load(&files) {
-            Ok(key) => {
-                current.0.store(Arc::new(key));
-                tracing::info!(certificate = %files.certificate.display(), "the certificate was read again");
-            }
-            Err(error) => tracing::error!(error = crate::model::chain(&error), "the running certificate stays"),
+/// How close a certificate is to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Good,
+    Ending,
+    Expired,
+}
+
+impl Stage {
+    fn of(current: &Current, now: UnixTime) -> Self {
+        match certificates::not_after(&current.0.load().cert) {
+            Some(end) if now > end => Self::Expired,
+            Some(end) if now.after(WARN_BEFORE) > end => Self::Ending,
+            _ => Self::Good,
         }
     }
 }
 
-fn load(files: &Tls) -> Result<CertifiedKey, TlsError> {
-    let unreadable = |path: &Path, reason: String| TlsError::Read { path: path.to_owned(), reason };
-    let read = |e: rustls::pki_types::pem::Error| e.to_string();
-    let chain = CertificateDer::pem_file_iter(&files.certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|e| unreadable(&files.certificate, read(e)))?;
-    if chain.is_empty() {
-        return Err(unreadable(&files.certificate, "it holds no certificate".to_owned()));
+fn measure(files: &Tls, current: &Current) {
+    if let Some(end) = certificates::not_after(&current.0.load().cert) {
+        metrics().certificate_not_after(&files.certificate.display().to_string(), end);
     }
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|e| unreadable(&files.key, read(e)))?;
-    CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map_err(|source| TlsError::Mismatch {
-        certificate: files.certificate.clone(),
-        key: files.key.clone(),
-        source,
-    })
+}
+
+/// Serves renewed files, and reports on the certificate when it changes and when its end comes near.
+async fn follow(current: Weak<Current>, files: Tls, access: Weak<Access>) {
+    let contents = |files: &Tls| (std::fs::read(&files.certificate).ok(), std::fs::read(&files.key).ok());
+    let mut seen = contents(&files);
+    let mut stage = current.upgrade().map(|current| Stage::of(&current, UnixTime::now()));
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let (Some(current), Some(access)) = (current.upgrade(), access.upgrade()) else { return };
+        let found = contents(&files);
+        let mut renewed = false;
+        if found != seen {
+            seen = found;
+            match certificates::read(&files, &System) {
+                Ok(key) => {
+                    current.0.store(Arc::new(key));
+                    measure(&files, &current);
+                    renewed = true;
+                    tracing::info!(certificate = %files.certificate.display(), "the certificate was read again");
+                }
+                Err(error) => tracing::error!(error = chain(&error), "the running certificate stays"),
+            }
+        }
+        let now = UnixTime::now();
+        let next = Some(Stage::of(&current, now));
+        if renewed || next != stage {
+            stage = next;
+            let hosts = certificates::hosts_of(&access);
+            for (severity, message) in certificates::remarks(&files.certificate, &current.0.load().cert, &hosts, now) {
+                match severity {
+                    Severity::Error => tracing::error!("{message}"),
+                    Severity::Warning => tracing::warn!("{message}"),
+                }
+            }
+        }
+    }
 }
 
 /// How late a renewed certificate may be served.

@@ -108,7 +108,7 @@ impl Application {
         let aud = aud(table, around, seen, id.as_deref(), spot.as_ref());
         let origins = Origin::read_all(table, around.listen);
         let insecure = around.insecure;
-        let origin_settings = table.section("origin_settings", |table| OriginSettings::read(table, insecure));
+        let origin_settings = table.section("origin_settings", |table| OriginSettings::read(table, insecure, &origins));
         let session_duration = policies::session_duration(table).unwrap_or(Duration::from_secs(86_400));
         let allowed_idps = allowed_idps(table, around);
         let auto_redirect_to_identity = auto_redirect(table, &allowed_idps, around);

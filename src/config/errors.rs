@@ -17,6 +17,11 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// Something at a key that is found after the file was read.
+    pub(crate) fn at_key(file: &Path, position: Option<(usize, usize)>, key: &str, message: &str) -> Self {
+        Self { file: file.into(), position, key: key.to_owned(), message: one_line(message) }
+    }
+
     /// A mistake of the file as a whole.
     pub(crate) fn of_file(file: &Path, message: &str) -> Self {
         Self { file: file.into(), position: None, key: String::new(), message: one_line(message) }

@@ -93,6 +93,8 @@ pub struct Loaded {
     pub config: Config,
     /// In the order of the file.
     pub warnings: Vec<Problem>,
+    /// Line and column of each listener's certificate, for messages about it; none for a listener without TLS.
+    pub certificates: Vec<Option<(usize, usize)>>,
 }
 
 /// Reads a configuration file of at most 4 MiB.
@@ -140,9 +142,10 @@ fn parse_for(text: &str, file: &Path, env: &dyn Environment, embedded: bool) -> 
     }
     let config = if mistakes.is_empty() { read(&reader, document.get_ref()) } else { None };
     let failed = reader.has_errors();
+    let certificates = certificate_places(document.get_ref()).map(|at| at.map(|at| reader.position(at))).collect();
     let (errors, warnings) = reader.outcome();
     match config {
-        Some(config) if !failed => Ok(Loaded { config, warnings }),
+        Some(config) if !failed => Ok(Loaded { config, warnings, certificates }),
         _ => Err(Errors(errors)),
     }
 }
@@ -247,6 +250,15 @@ fn identity_providers(table: &mut Table<'_>, insecure: &Insecure, remote: bool) 
         _ => {}
     }
     providers::read_all(table, insecure)
+}
+
+/// The byte in the file at which each listener's certificate is named.
+fn certificate_places<'a>(document: &'a DeTable<'a>) -> impl Iterator<Item = Option<usize>> + 'a {
+    let list = document.get("listen").and_then(|list| list.get_ref().as_array());
+    list.into_iter().flat_map(|list| list.iter()).map(|listen| {
+        let tls = listen.get_ref().as_table()?.get("tls")?.get_ref().as_table()?;
+        Some(tls.get("certificate")?.span().start)
+    })
 }
 
 /// The ids that tables in a list have, however much else is wrong with them.

@@ -2,8 +2,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
 use url::Url;
 
 use super::reader::{Item, Table};
@@ -37,6 +37,13 @@ pub enum OriginScheme {
     H2,
 }
 
+impl OriginScheme {
+    /// Returns `true` if connections are encrypted.
+    pub const fn is_tls(self) -> bool {
+        matches!(self, Self::Https | Self::H2)
+    }
+}
+
 /// How an application's origins are spoken with (`origin_settings`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OriginSettings {
@@ -53,6 +60,8 @@ pub struct OriginSettings {
     /// The certificate authorities that the origins' certificates must come from, as read from the file; never empty. The
     /// system's by default.
     pub ca: Option<Vec<CertificateDer<'static>>>,
+    /// The name that TLS asks for and that the certificate must be for; the origin's host by default.
+    pub tls_server_name: Option<String>,
     /// How origins are found out to be down; not at all by default.
     pub health_check: Option<HealthCheck>,
 }
@@ -60,8 +69,10 @@ pub struct OriginSettings {
 /// How an origin is found out to be down (`health_check`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthCheck {
-    /// A path that answers 200; without one, a connection that opens is enough.
+    /// A path to ask for; without one, a connection that opens is enough.
     pub path: Option<String>,
+    /// The statuses of a healthy origin, from 100 to 599; any 2xx by default, which is the empty list.
+    pub expect: Vec<u16>,
     /// How often; every 10 s by default.
     pub interval: Duration,
 }
@@ -89,10 +100,15 @@ impl Origin {
 
     fn leads_to(&self, listen: &Listen) -> bool {
         let ours = listen.address.ip();
-        let host = if self.host == "localhost" { "127.0.0.1" } else { &self.host };
-        let Ok(theirs) = host.trim_matches(['[', ']']).parse::<IpAddr>() else { return false };
-        let same = theirs == ours || (ours.is_unspecified() && theirs.is_loopback());
-        same && self.port == listen.address.port()
+        if self.port != listen.address.port() {
+            return false;
+        }
+        // These names are both loopback addresses.
+        if self.host == "localhost" || self.host.ends_with(".localhost") {
+            return ours.is_unspecified() || ours.is_loopback();
+        }
+        let Ok(theirs) = self.host.trim_matches(['[', ']']).parse::<IpAddr>() else { return false };
+        theirs == ours || (ours.is_unspecified() && theirs.is_loopback())
     }
 
     /// Reads an origin's address.
@@ -136,7 +152,7 @@ impl Origin {
 }
 
 impl OriginSettings {
-    pub(super) fn read(table: &mut Table<'_>, insecure: &Insecure) -> Self {
+    pub(super) fn read(table: &mut Table<'_>, insecure: &Insecure, origins: &[Origin]) -> Self {
         let (least, hour) = (Duration::from_millis(100), Duration::from_secs(3600));
         let connect_timeout =
             table.duration("connect_timeout", Duration::from_secs(5), least..=Duration::from_secs(300));
@@ -150,23 +166,57 @@ impl OriginSettings {
                  `origin_tls_unverified = true` under `[insecure]`)",
             );
         }
+        let tls_server_name = table.item("tls_server_name").and_then(|item| {
+            if !origins.is_empty() && !origins.iter().any(|origin| origin.scheme.is_tls()) {
+                item.error("no origin of this application is reached over TLS; leave this out, or write `https://…` as `origin`");
+            }
+            item.parse(tls_server_name)
+        });
         let ca = table.item("ca").and_then(|item| authorities(&item));
         let health_check = table.item("health_check").and_then(|item| item.table(HealthCheck::read));
-        Self { connect_timeout, read_timeout, idle_timeout, host_header, tls_verify, ca, health_check }
+        Self { connect_timeout, read_timeout, idle_timeout, host_header, tls_verify, ca, tls_server_name, health_check }
     }
 }
 
 impl HealthCheck {
     fn read(table: &mut Table<'_>) -> Self {
-        let path = table.item("path").and_then(|item: Item<'_>| {
+        let path = table.item("path");
+        let without_path = path.is_none();
+        let path = path.and_then(|item: Item<'_>| {
             item.parse(|text| {
                 let fine = text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
                 if fine { Ok(text.to_owned()) } else { Err(format!("`{text}` is not a path like `/healthz`")) }
             })
         });
+        let expect = table.item("expect").map(|item| {
+            if without_path {
+                item.error("without a `path` no status is looked at; add one, or leave this out");
+            }
+            statuses(&item)
+        });
         let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3600));
-        Self { path, interval: table.duration("interval", Duration::from_secs(10), second..=hour) }
+        let interval = table.duration("interval", Duration::from_secs(10), second..=hour);
+        Self { path, expect: expect.unwrap_or_default(), interval }
     }
+}
+
+/// One status or a list of them.
+fn statuses(item: &Item<'_>) -> Vec<u16> {
+    let read = |item: &Item<'_>| {
+        let number = item.value().as_integer().and_then(|n| u16::from_str_radix(n.as_str(), n.radix()).ok());
+        let status = number.filter(|status| (100..600).contains(status));
+        if status.is_none() {
+            item.error("this must be a status from 100 to 599, such as `204`, or a list of them");
+        }
+        status
+    };
+    let Some(list) = item.value().as_array().and_then(|_| item.list()) else {
+        return read(item).into_iter().collect();
+    };
+    if list.is_empty() {
+        item.error("this list is empty; write for example `expect = 204`, or leave this out for any 2xx");
+    }
+    list.iter().filter_map(read).collect()
 }
 
 /// The certificates of a PEM file, each of which TLS takes as an authority.
@@ -195,6 +245,13 @@ pub(super) fn authorities(item: &Item<'_>) -> Option<Vec<CertificateDer<'static>
         Ok(list) => return Some(list),
     }
     None
+}
+
+fn tls_server_name(text: &str) -> Result<String, String> {
+    match ServerName::try_from(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err(format!("`{text}` is not a name in a certificate, like `wiki.internal`")),
+    }
 }
 
 fn host_header(text: &str) -> Result<String, String> {

@@ -122,7 +122,8 @@ impl<'a> Reader<'a> {
         Problem { file: self.file.into(), position, key: one_line(&place.key), message: one_line(message) }
     }
 
-    fn position(&self, offset: usize) -> (usize, usize) {
+    /// Line and column of a byte, both from 1.
+    pub(super) fn position(&self, offset: usize) -> (usize, usize) {
         let line = self.lines.partition_point(|start| *start <= offset);
         let start = self.lines.get(line.saturating_sub(1)).copied().unwrap_or_default();
         let before = self.text.get(start..offset).unwrap_or_default();

@@ -293,6 +293,7 @@ fn the_example_s_comments_are_right() {
     let skip = [
         "domain = \"access.example.com:8443\"",
         "origin_settings = { ca",
+        "origin_settings = { health_check",
         "api_token",
         "groups_",
         "private_key",

@@ -22,6 +22,7 @@ pub struct Metrics {
     logins: IntCounterVec,
     logouts: [IntCounter; Logout::ALL.len()],
     jwks_fetched: IntGaugeVec,
+    certificates: IntGaugeVec,
     jwks_fetches: IntCounterVec,
     store_errors: IntCounterVec,
     store_writable: IntGauge,
@@ -224,6 +225,13 @@ impl Metrics {
                 ),
                 &["issuer"],
             )),
+            certificates: register(IntGaugeVec::new(
+                named(
+                    "certificate_not_after_timestamp_seconds",
+                    "When the certificate of a listener expires; this less `time()` is how long it is still valid.",
+                ),
+                &["certificate"],
+            )),
             jwks_fetches: counters("jwks_fetches_total", "Fetches of keys by outcome.", &["issuer", "outcome"]),
             store_errors: counters("store_errors_total", "Store calls without an answer by kind.", &["kind"]),
             store_writable: register(IntGauge::with_opts(named(
@@ -298,6 +306,11 @@ impl Metrics {
             fetched: self.jwks_fetched.with_label_values(&[issuer]),
             outcomes: Fetch::ALL.map(|outcome| self.jwks_fetches.with_label_values(&[issuer, outcome.as_str()])),
         }
+    }
+
+    /// Sets the end of the validity of the certificate in that file.
+    pub fn certificate_not_after(&self, file: &str, end: UnixTime) {
+        self.certificates.with_label_values(&[file]).set(i64::try_from(end.0).unwrap_or(i64::MAX));
     }
 
     /// Counts a store call that gave no answer.

@@ -19,7 +19,8 @@ use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use portcullis::control::{Access, Evaluations, RemoteTeam, Services};
 use portcullis::engine::{Known, Origins, Snapshot};
 use portcullis::front::pingora::{
-    AccessFilter, AccessProxy, FilterSettings, ListenerSettings, OriginPool, PoolSettings, Protocol, Target,
+    AccessFilter, AccessProxy, FilterSettings, ListenerSettings, OriginContext, OriginPool, PoolSettings, Protocol,
+    Target,
 };
 use portcullis::http_client::{HttpClient, Roots, Timeouts};
 use portcullis::model::UnixTime;
@@ -316,7 +317,7 @@ async fn node(world: &World, mint: &Mint, state: &str, origins: &BTreeMap<String
     }
     let mut applications = Vec::new();
     for app in &world.applications {
-        applications.push(app.settings(Origins::new(pool(origins[&app.name].address).await)));
+        applications.push(app.settings(Origins::new(pool(origins[&app.name].address))));
     }
     let snapshot = Snapshot::compile(1, table::team(TEAM_DOMAIN), (&[], &world.groups), applications, known).unwrap();
     let snapshot = snapshot.with_service_tokens(world.service_tokens.iter().map(|token| token.settings(mint.now)));
@@ -372,21 +373,23 @@ async fn node(world: &World, mint: &Mint, state: &str, origins: &BTreeMap<String
 }
 
 /// One origin, as a front has it.
-pub async fn pool(origin: SocketAddr) -> Arc<OriginPool> {
+pub fn pool(origin: SocketAddr) -> Arc<OriginPool> {
     let patience = Duration::from_secs(10);
     let target = Target { host: origin.ip().to_string(), port: origin.port(), protocol: Protocol::Http };
     let settings = PoolSettings {
+        application: "Wiki".to_owned(),
         targets: vec![target],
         connect_timeout: patience,
         read_timeout: patience,
         idle_timeout: patience,
         host_header: None,
         tls_verify: true,
+        tls_server_name: None,
         trust: None,
         health_check: None,
         max_body: None,
     };
-    OriginPool::start(settings, &Handle::current()).await
+    OriginPool::start(settings, &OriginContext::default(), &Handle::current())
 }
 
 const LOGOUT: &str = "https://access.example.com/cdn-cgi/access/logout";

@@ -127,7 +127,7 @@ async fn the_first_request_of_a_cold_node_learns_the_keys_and_then_the_identity(
     std::fs::write(&file, text).unwrap();
     let config = portcullis::config::load(&file, &portcullis::config::System).unwrap().config;
     let http = HttpClient::new(&Roots::default(), Timeouts::default()).unwrap();
-    let pool = crate::cases::pool(edge.origin.address).await;
+    let pool = crate::cases::pool(edge.origin.address);
     let made = compile(&config, 1, Arc::new(Known::new(10)), &http, |_| Origins::new(Arc::clone(&pool))).unwrap();
     let access = Access::start(made.0, made.1, Arc::new(MemoryStore::new()), http, Handle::current()).await.unwrap();
     assert!(!access.is_ready(), "it knows no keys");

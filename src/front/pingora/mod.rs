@@ -14,5 +14,5 @@ mod respond;
 mod upstream;
 
 pub use filter::{AccessCtx, AccessFilter, FilterSettings, ListenerSettings};
-pub use origins::{Check, OriginPool, PoolSettings, Protocol, Target, Trust};
+pub use origins::{Check, OriginContext, OriginPool, PoolSettings, Protocol, Target, Trust};
 pub use proxy::{AccessProxy, ProxyCtx};

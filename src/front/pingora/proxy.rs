@@ -6,10 +6,11 @@ use bytes::Bytes;
 use http::header;
 use pingora::http::RequestHeader;
 use pingora::prelude::{Error, ErrorSource, ErrorType, HttpPeer, ProxyHttp, Result, Session};
-use pingora::proxy::FailToProxy;
+use pingora::protocols::Digest;
+use pingora::proxy::{FailToProxy, ProxyWarnLogContext};
 
 use super::filter::style;
-use super::origins::OriginPool;
+use super::origins::{Attempts, OriginPool, cause};
 use super::{AccessCtx, AccessFilter, respond};
 use crate::model::{Reason, RequestId};
 use crate::observe::metrics::{InFlight, UpstreamError, metrics};
@@ -26,15 +27,19 @@ pub struct AccessProxy {
 pub struct ProxyCtx {
     access: AccessCtx,
     body_bytes: u64,
-    tries: usize,
+    attempts: Attempts,
     no_origin: bool,
     _in_flight: InFlight,
 }
 
 impl ProxyCtx {
     fn pool(&self) -> Option<&Arc<OriginPool>> {
-        self.access.permit()?.application().settings().origins.get::<Arc<OriginPool>>()
+        pool(&self.access)
     }
+}
+
+fn pool(access: &AccessCtx) -> Option<&Arc<OriginPool>> {
+    access.permit()?.application().settings().origins.get::<Arc<OriginPool>>()
 }
 
 impl AccessProxy {
@@ -75,17 +80,42 @@ impl ProxyHttp for AccessProxy {
     }
 
     async fn upstream_peer(&self, _session: &mut Session, ctx: &mut ProxyCtx) -> Result<Box<HttpPeer>> {
-        let Some(pool) = ctx.pool() else {
+        let ProxyCtx { access, attempts, body_bytes, no_origin, .. } = ctx;
+        let Some(pool) = pool(access) else {
             return Error::e_explain(ErrorType::HTTPStatus(500), "no permit, or no origins");
         };
-        match pool.next() {
+        // Every attempt sends the body from its start.
+        *body_bytes = 0;
+        let mut peer = pool.next(attempts);
+        if peer.is_none() {
+            // Boxed, because every request carries this future and hardly one waits here.
+            Box::pin(pool.resolved()).await;
+            peer = pool.next(attempts);
+        }
+        match peer {
             Some(peer) => Ok(peer),
             None => {
-                ctx.no_origin = true;
+                *no_origin = true;
                 metrics().upstream_error(UpstreamError::NoPeer);
                 Error::e_explain(ErrorType::HTTPStatus(503), "no origin of the application is healthy")
             }
         }
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        reused: bool,
+        _peer: &HttpPeer,
+        #[cfg(unix)] _fd: std::os::unix::io::RawFd,
+        #[cfg(windows)] _socket: std::os::windows::io::RawSocket,
+        _digest: Option<&Digest>,
+        ctx: &mut ProxyCtx,
+    ) -> Result<()> {
+        if let Some(pool) = ctx.pool() {
+            pool.connected(&ctx.attempts, reused);
+        }
+        Ok(())
     }
 
     async fn upstream_request_filter(
@@ -116,7 +146,8 @@ impl ProxyHttp for AccessProxy {
         Ok(())
     }
 
-    /// Nothing was sent yet: the next origin may do better.
+    /// Nothing was sent yet, so whatever the method another address or origin may be tried. Once bytes were sent, Pingora's
+    /// `error_while_proxy` repeats only idempotent requests, and only if a kept connection turned out to be closed.
     fn fail_to_connect(
         &self,
         _session: &mut Session,
@@ -124,9 +155,9 @@ impl ProxyHttp for AccessProxy {
         ctx: &mut ProxyCtx,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        ctx.tries += 1;
-        let targets = ctx.pool().map_or(0, |pool| pool.settings().targets.len());
-        error.set_retry(ctx.tries < targets);
+        let ProxyCtx { access, attempts, .. } = ctx;
+        let again = pool(access).is_some_and(|pool| pool.failed(attempts, &error));
+        error.set_retry(again);
         error
     }
 
@@ -160,9 +191,7 @@ impl ProxyHttp for AccessProxy {
         if *error.esource() == ErrorSource::Upstream {
             metrics().upstream_error(upstream_error(error.etype()));
         }
-        // Its context may hold what the origin sent, cookies too.
-        let (kind, source) = (error.etype().as_str(), error.esource().as_str());
-        tracing::warn!(request_id = %id, kind, source, "a request was not proxied to its end");
+        log_failure(session, ctx, error, id);
         let status = page.status.as_u16();
         let retry = respond::retry(session, page.status);
         let retry = retry.as_deref().map(|href| Link { href, label: TRY_AGAIN });
@@ -183,9 +212,42 @@ impl ProxyHttp for AccessProxy {
         format!("{} {}", request.method, request.uri.path())
     }
 
+    /// `fail_to_connect` logs what matters of an attempt, and Pingora's own line repeats bytes of the origin.
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _ctx: &ProxyCtx,
+        _error: &Error,
+        _context: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+
     fn suppress_error_log(&self, _session: &Session, _ctx: &ProxyCtx, _error: &Error) -> bool {
         true
     }
+}
+
+/// Names everything that an operator needs to find the cause. The error's own text stays out: it may hold what the origin
+/// sent, cookies too.
+fn log_failure(session: &Session, ctx: &ProxyCtx, error: &Error, id: RequestId) {
+    let request = session.req_header();
+    let host = request.headers.get(header::HOST).map(|host| String::from_utf8_lossy(host.as_bytes()));
+    let host = host.or_else(|| request.uri.authority().map(|authority| authority.as_str().into()));
+    let permit = ctx.access.permit();
+    tracing::warn!(
+        request_id = %id,
+        application = permit.map(|permit| permit.application().settings().name.as_str()),
+        method = request.method.as_str(),
+        host = host.as_deref(),
+        path = request.uri.path(),
+        origin = ctx.pool().and_then(|pool| pool.label(&ctx.attempts)),
+        address = ctx.attempts.address().map(tracing::field::display),
+        kind = error.etype().as_str(),
+        source = error.esource().as_str(),
+        cause = cause(error),
+        "a request was not proxied to its end",
+    );
 }
 
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);

@@ -1,6 +1,7 @@
 //! Certificates made on the spot, and the TLS settings of those who trust them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -30,6 +31,22 @@ impl Certificate {
             key_pem: made.signing_key.serialize_pem(),
             der: made.cert.der().clone(),
             key: PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap(),
+        }
+    }
+
+    /// A certificate for `names` that is valid from `start` to `end`, in seconds from now.
+    pub fn valid(names: &[&str], start: i64, end: i64) -> Self {
+        let mut params = CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        let at = |offset| date_time_ymd(1970, 1, 1) + Duration::from_secs(now.saturating_add_signed(offset));
+        (params.not_before, params.not_after) = (at(start), at(end));
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        Self {
+            pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+            der: certificate.der().clone(),
+            key: PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
         }
     }
 

@@ -78,8 +78,16 @@ impl Origin {
         Self::listen(Some(certificate.acceptor())).await
     }
 
+    /// An origin without TLS at an address of the test's choice.
+    pub async fn start_at(address: SocketAddr) -> Self {
+        Self::serve_on(TcpListener::bind(address).await.unwrap(), None)
+    }
+
     async fn listen(tls: Option<TlsAcceptor>) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        Self::serve_on(TcpListener::bind(("127.0.0.1", 0)).await.unwrap(), tls)
+    }
+
+    fn serve_on(listener: TcpListener, tls: Option<TlsAcceptor>) -> Self {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             seen: Mutex::default(),
@@ -198,7 +206,8 @@ async fn serve(stream: impl Io + 'static, http2: bool, shared: Arc<Shared>) {
 
 /// Answers one request: `/origin/hang` never, `/origin/close` by closing, `/origin/half` with half a body,
 /// `/origin/slow` after two seconds, `/origin/stream` piece by piece as the test releases them, `/origin/upload` with the
-/// length it counted as it came, `/origin/ws` with an upgrade that repeats every byte, `/origin/status/N` with `N`,
+/// length it counted as it came, `/origin/close-once` by closing the first time, `/origin/malformed` with a header that is
+/// none, `/origin/ws` with an upgrade that repeats every byte, `/origin/status/N` with `N`,
 /// `/origin/cookies` with many cookies.
 async fn behave(stream: &mut BufReader<impl Io>, head: &Head, seen: &Seen, shared: &Shared) -> std::io::Result<()> {
     let mut framing = wire::framing(&head.headers, Framing::Length(0));
@@ -206,6 +215,19 @@ async fn behave(stream: &mut BufReader<impl Io>, head: &Head, seen: &Seen, share
     match path {
         "/origin/hang" => std::future::pending().await,
         "/origin/close" => Err(std::io::ErrorKind::ConnectionReset.into()),
+        "/origin/close-once"
+            if shared.seen.lock().unwrap().iter().filter(|other| other.target == seen.target).count() == 1 =>
+        {
+            wire::read_body(stream, framing).await?;
+            Err(std::io::ErrorKind::ConnectionReset.into())
+        }
+        "/origin/malformed" => {
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nset-cookie: theirs=a-cookie-of-the-origin\r\nno header\r\n\r\n")
+                .await?;
+            stream.flush().await?;
+            Err(std::io::ErrorKind::ConnectionReset.into())
+        }
         "/origin/half" => {
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf of it").await?;
             stream.flush().await?;

@@ -1,0 +1,125 @@
+//! The origins of the standalone proxy: their names, their health, and the choice between them.
+
+mod failure;
+mod health;
+mod names;
+mod pool;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderValue, Uri};
+use pingora::prelude::HttpPeer;
+use pingora::protocols::tls::CaType;
+
+pub(super) use self::failure::cause;
+pub(super) use self::pool::Attempts;
+pub use self::pool::{OriginContext, OriginPool};
+
+/// How the origins of an application are spoken to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolSettings {
+    /// The application's name, for the log.
+    pub application: String,
+    /// At least one.
+    pub targets: Vec<Target>,
+    /// Until a connection, with its TLS handshake, stands. Several addresses of a name share it.
+    pub connect_timeout: Duration,
+    /// Between two pieces of an answer.
+    pub read_timeout: Duration,
+    /// How long an unused connection is kept.
+    pub idle_timeout: Duration,
+    /// The `Host` that the origin is sent; the client's where `None`.
+    pub host_header: Option<HeaderValue>,
+    /// Whether the origin's certificate is checked.
+    pub tls_verify: bool,
+    /// The name that TLS asks for and that the certificate must be for; the host of the target if `None`.
+    pub tls_server_name: Option<String>,
+    /// Whom the origin's certificate must come from; those of the connector where `None`.
+    pub trust: Option<Trust>,
+    /// How to find out which of them work.
+    pub health_check: Option<Check>,
+    /// The longest request body, in bytes.
+    pub max_body: Option<u64>,
+}
+
+/// The certificate authorities of one application's origins, which vouch for nobody else's.
+#[derive(Clone)]
+pub struct Trust {
+    authorities: Arc<CaType>,
+    fingerprint: [u8; 32],
+}
+
+impl Trust {
+    /// These authorities, in the form of Pingora's TLS back end, with a hash of all of them: it says which pools are the same,
+    /// and which connections may serve whom. Where there are none, no origin is trusted.
+    pub const fn new(authorities: Arc<CaType>, fingerprint: [u8; 32]) -> Self {
+        Self { authorities, fingerprint }
+    }
+
+    /// Pingora tells pooled connections apart by this and not by the authorities that they were checked against.
+    const fn group(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.fingerprint;
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+
+    fn set(trust: Option<&Self>, peer: &mut HttpPeer) {
+        peer.options.ca = trust.map(|trust| Arc::clone(&trust.authorities));
+        peer.group_key = trust.map_or(0, Self::group);
+    }
+}
+
+impl PartialEq for Trust {
+    fn eq(&self, other: &Self) -> bool {
+        self.fingerprint == other.fingerprint
+    }
+}
+
+impl Eq for Trust {}
+
+impl std::fmt::Debug for Trust {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Trust").field(&self.authorities.len()).finish()
+    }
+}
+
+/// One origin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Host name or address; an IPv6 address in brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// What it speaks.
+    pub protocol: Protocol,
+}
+
+/// What an origin speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1 in clear.
+    Http,
+    /// HTTP/2 or HTTP/1.1 over TLS, as the origin chooses.
+    Https,
+    /// HTTP/2 in clear, with prior knowledge.
+    H2c,
+    /// HTTP/2 over TLS and nothing else.
+    H2,
+}
+
+impl Protocol {
+    const fn is_tls(self) -> bool {
+        matches!(self, Self::Https | Self::H2)
+    }
+}
+
+/// A health check, with the host, the protocol and the TLS settings of requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// A path to ask for; a TCP connection is enough where `None`.
+    pub path: Option<Uri>,
+    /// How often.
+    pub interval: Duration,
+    /// The statuses of a healthy origin; any 2xx if empty.
+    pub expect: Vec<u16>,
+}

@@ -1,0 +1,255 @@
+//! The addresses of origins' host names.
+//!
+//! Decides which addresses a name has, and their order. Trusts the resolver of the operating system. Never holds up a start,
+//! a reload or a request: lookups run in the background, a bounded number at a time, and a failed one keeps the addresses
+//! that are known.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs as _};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, watch};
+
+/// The host names of all pools: each is looked up once, however many origins have it.
+#[derive(Clone, Debug)]
+pub(super) struct Names(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    known: Mutex<HashMap<Box<str>, Weak<Name>>>,
+    /// One permit for each thread that waits for the resolver. A silent DNS server must not occupy all threads.
+    lookups: Arc<Semaphore>,
+    ended: watch::Sender<()>,
+    resolve: fn(&str) -> io::Result<Vec<IpAddr>>,
+}
+
+/// One host name and its addresses.
+#[derive(Debug)]
+pub(super) struct Name {
+    addresses: ArcSwap<Vec<IpAddr>>,
+    /// `true` from the end of the first lookup on, even if that failed.
+    looked_up: watch::Sender<bool>,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self::new(system)
+    }
+}
+
+impl Names {
+    fn new(resolve: fn(&str) -> io::Result<Vec<IpAddr>>) -> Self {
+        let lookups = Arc::new(Semaphore::new(CONCURRENT));
+        Self(Arc::new(Inner { known: Mutex::default(), lookups, ended: watch::Sender::new(()), resolve }))
+    }
+
+    /// Returns the host with the addresses that are known, and keeps them up to date on `runtime` for as long as the host is
+    /// in use. IP addresses (IPv6 in brackets) and `localhost` names need no lookup.
+    pub(super) fn get(&self, host: &str, runtime: &Handle) -> Arc<Name> {
+        if let Ok(address) = host.trim_matches(['[', ']']).parse() {
+            return Arc::new(Name::fixed(vec![address]));
+        }
+        // RFC 6761 6.3: these names are this machine, whatever a DNS server answers.
+        if host == "localhost" || host.ends_with(".localhost") {
+            return Arc::new(Name::fixed(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]));
+        }
+        let mut known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(name) = known.get(host).and_then(Weak::upgrade) {
+            return name;
+        }
+        let name = Arc::new(Name { addresses: ArcSwap::default(), looked_up: watch::Sender::new(false) });
+        known.insert(host.into(), Arc::downgrade(&name));
+        runtime.spawn(follow(Arc::clone(&self.0), host.into(), Arc::downgrade(&name)));
+        name
+    }
+
+    /// Notifies about the end of any lookup.
+    pub(super) fn ended(&self) -> watch::Receiver<()> {
+        self.0.ended.subscribe()
+    }
+}
+
+impl Name {
+    fn fixed(addresses: Vec<IpAddr>) -> Self {
+        Self { addresses: ArcSwap::from_pointee(addresses), looked_up: watch::Sender::new(true) }
+    }
+
+    /// The addresses in the order in which to try them; empty if none is known.
+    pub(super) fn addresses(&self) -> arc_swap::Guard<Arc<Vec<IpAddr>>> {
+        self.addresses.load()
+    }
+
+    /// Returns `true` until the first lookup has ended.
+    pub(super) fn is_pending(&self) -> bool {
+        !*self.looked_up.borrow()
+    }
+}
+
+/// Looks a host up again and again until nothing uses it.
+async fn follow(names: Arc<Inner>, host: Box<str>, name: Weak<Name>) {
+    let mut failing = false;
+    while name.strong_count() > 0 {
+        let found = names.look_up(&host).await;
+        let Some(name) = name.upgrade() else { break };
+        match found {
+            Ok(found) => {
+                if std::mem::take(&mut failing) {
+                    tracing::info!(host = &*host, "the host name of an origin is resolved again");
+                }
+                let known = name.addresses.load_full();
+                let merged = merge(&known, &found);
+                if merged != *known {
+                    name.addresses.store(Arc::new(merged));
+                }
+            }
+            // Logged once and not every 15 seconds: the next line about this name is its recovery.
+            Err(error) if !std::mem::replace(&mut failing, true) => {
+                let known = name.addresses().len();
+                let error = error.to_string();
+                tracing::warn!(
+                    host = &*host,
+                    error,
+                    known_addresses = known,
+                    "cannot resolve the host name of an origin"
+                );
+            }
+            Err(_) => {}
+        }
+        name.looked_up.send_replace(true);
+        drop(name);
+        names.ended.send_replace(());
+        tokio::time::sleep(LOOKUP_EVERY).await;
+    }
+    let mut known = names.known.lock().unwrap_or_else(PoisonError::into_inner);
+    // A reload may have asked for the same host since: that entry is not ours.
+    if known.get(&host).is_some_and(|entry| entry.strong_count() == 0) {
+        known.remove(&host);
+    }
+}
+
+impl Inner {
+    async fn look_up(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+        let permit = Arc::clone(&self.lookups).acquire_owned().await.map_err(io::Error::other)?;
+        let (host, resolve) = (host.to_owned(), self.resolve);
+        // The resolver cannot be cancelled, so the thread keeps the permit until it returns.
+        let lookup = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            resolve(&host)
+        });
+        let found = lookup.await.map_err(io::Error::other)??;
+        if found.is_empty() { Err(io::Error::other("the name has no addresses")) } else { Ok(found) }
+    }
+}
+
+/// The resolver of the operating system, which blocks.
+fn system(host: &str) -> io::Result<Vec<IpAddr>> {
+    (host, 0).to_socket_addrs().map(|found| found.map(|address| address.ip()).collect())
+}
+
+/// Orders addresses for attempts: known ones keep their place, because DNS servers rotate their answers and the address that
+/// worked last is remembered by its place. New ones follow, with the families interleaved (RFC 8305 4).
+fn merge(known: &[IpAddr], found: &[IpAddr]) -> Vec<IpAddr> {
+    let mut seen = HashSet::new();
+    let mut merged: Vec<_> = known.iter().filter(|address| found.contains(address)).copied().collect();
+    seen.extend(merged.iter().copied());
+    let fresh: Vec<_> = found.iter().filter(|address| seen.insert(**address)).collect();
+    let first_is_ipv6 = fresh.first().is_some_and(|address| address.is_ipv6());
+    let (first, second): (Vec<_>, Vec<_>) = fresh.into_iter().partition(|address| address.is_ipv6() == first_is_ipv6);
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    loop {
+        let pair = [first.next(), second.next()];
+        if pair == [None, None] {
+            return merged;
+        }
+        merged.extend(pair.into_iter().flatten().copied());
+    }
+}
+
+/// How late a change of a name's addresses may be noticed.
+const LOOKUP_EVERY: Duration = Duration::from_secs(15);
+/// A fraction of the 512 threads that a runtime has for blocking calls.
+const CONCURRENT: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(text: &str) -> Vec<IpAddr> {
+        text.split_whitespace().map(|address| address.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn addresses_are_ordered_for_attempts() {
+        for (known, found, merged) in [
+            ("", "::1 127.0.0.1", "::1 127.0.0.1"),
+            ("", "::1 ::2 ::3 10.0.0.1 10.0.0.2", "::1 10.0.0.1 ::2 10.0.0.2 ::3"),
+            ("", "10.0.0.1 10.0.0.2 ::1", "10.0.0.1 ::1 10.0.0.2"),
+            ("", "10.0.0.1 10.0.0.1", "10.0.0.1"),
+            ("10.0.0.1 10.0.0.2", "10.0.0.2 10.0.0.1", "10.0.0.1 10.0.0.2"),
+            ("10.0.0.1 10.0.0.2", "10.0.0.3 10.0.0.2 ::1", "10.0.0.2 10.0.0.3 ::1"),
+        ] {
+            assert_eq!(merge(&addresses(known), &addresses(found)), addresses(merged), "{known} + {found}");
+        }
+    }
+
+    #[tokio::test]
+    async fn addresses_and_localhost_need_no_lookup() {
+        let names = Names::default();
+        for (host, known) in [
+            ("10.1.2.3", "10.1.2.3"),
+            ("[2001:db8::1]", "2001:db8::1"),
+            ("localhost", "127.0.0.1 ::1"),
+            ("app.localhost", "127.0.0.1 ::1"),
+        ] {
+            let name = names.get(host, &Handle::current());
+            assert_eq!((name.addresses().to_vec(), name.is_pending()), (addresses(known), false), "{host}");
+        }
+        assert!(names.0.known.lock().unwrap().is_empty());
+    }
+
+    /// Answers for some names, and for others not within the time of any test.
+    fn partly_silent(host: &str) -> io::Result<Vec<IpAddr>> {
+        match host {
+            "known.example" => Ok(addresses("10.0.0.1 ::1")),
+            "empty.example" => Ok(Vec::new()),
+            "unknown.example" => Err(io::Error::other("no such name")),
+            _ => {
+                std::thread::sleep(Duration::from_secs(2));
+                Err(io::Error::other("silence"))
+            }
+        }
+    }
+
+    async fn looked_up(names: &Names, name: &Name) {
+        let mut ended = names.ended();
+        while name.is_pending() {
+            ended.changed().await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn one_name_is_looked_up_once_for_all() {
+        let names = Names::new(partly_silent);
+        let first = names.get("known.example", &Handle::current());
+        let second = names.get("known.example", &Handle::current());
+        assert!(Arc::ptr_eq(&first, &second));
+        looked_up(&names, &first).await;
+        assert_eq!(*first.addresses().to_vec(), addresses("10.0.0.1 ::1"));
+    }
+
+    #[tokio::test]
+    async fn silent_names_hold_up_no_others() {
+        let names = Names::new(partly_silent);
+        let silent: Vec<_> = (0..20).map(|i| names.get(&format!("silent{i}.example"), &Handle::current())).collect();
+        for (host, found) in [("known.example", "10.0.0.1 ::1"), ("empty.example", ""), ("unknown.example", "")] {
+            let name = names.get(host, &Handle::current());
+            looked_up(&names, &name).await;
+            assert_eq!(*name.addresses().to_vec(), addresses(found), "{host}");
+        }
+        assert!(silent.iter().all(|name| name.is_pending()), "they are still being looked up");
+    }
+}

@@ -1,0 +1,525 @@
+//! The origins of one application: selection, alternatives and temporary exclusion.
+//!
+//! Decides to which address each attempt of a request goes. Trusts the health checks and the outcome of connection attempts.
+//! Never excludes an origin for anything that it answers: clients could bring that about. Never excludes the last one.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use pingora::prelude::{Error, HttpPeer};
+use pingora::protocols::ALPN;
+use smallvec::SmallVec;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use super::health::{self, Checks};
+use super::names::{Name, Names};
+use super::{PoolSettings, Protocol, Target, Trust, failure};
+
+/// State that the pools of all applications share. It outlives a reload, so that the addresses of known hosts do, too.
+#[derive(Debug, Default)]
+pub struct OriginContext {
+    names: Names,
+    checks: Arc<Checks>,
+}
+
+/// The origins of one application. Requests take turns between those that are healthy and reachable.
+pub struct OriginPool {
+    members: Box<[Member]>,
+    settings: PoolSettings,
+    turn: AtomicUsize,
+    started: Instant,
+    names_ended: watch::Receiver<()>,
+}
+
+/// One configured origin. Its addresses are alternatives, tried in turn, and not servers of their own.
+#[derive(Debug)]
+pub(super) struct Member {
+    /// Host and port, as configured.
+    label: Box<str>,
+    name: Arc<Name>,
+    port: u16,
+    /// A peer with everything but the address.
+    template: HttpPeer,
+    /// Index of the address that worked last.
+    preferred: AtomicUsize,
+    healthy: AtomicBool,
+    /// Until then other members are preferred, in milliseconds since the pool was started; 0 if this one is not set aside.
+    set_aside_until: AtomicU64,
+}
+
+/// The attempts of one request.
+#[derive(Debug, Default)]
+pub(in crate::front::pingora) struct Attempts {
+    current: Option<(usize, SocketAddr)>,
+    /// Addresses of the current member that failed.
+    addresses: SmallVec<[IpAddr; 2]>,
+    /// Members that failed at every address.
+    members: SmallVec<[usize; 2]>,
+    /// Whether an attempt ended before the request was sent, without a word about the origin.
+    repeated: bool,
+}
+
+impl Attempts {
+    /// The address of the last attempt.
+    pub(in crate::front::pingora) fn address(&self) -> Option<SocketAddr> {
+        self.current.map(|(_, address)| address)
+    }
+}
+
+impl OriginPool {
+    /// Creates a pool. Its names are resolved and its members are checked on `runtime`, in the background, for as long as it
+    /// lives.
+    pub fn start(settings: PoolSettings, context: &OriginContext, runtime: &Handle) -> Arc<Self> {
+        let member = |target: &Target| Member::new(target, &settings, context.names.get(&target.host, runtime));
+        let pool = Arc::new(Self {
+            members: settings.targets.iter().map(member).collect(),
+            settings,
+            turn: AtomicUsize::new(0),
+            started: Instant::now(),
+            names_ended: context.names.ended(),
+        });
+        if let Some(check) = pool.settings.health_check.clone() {
+            runtime.spawn(health::follow(Arc::downgrade(&pool), check, Arc::clone(&context.checks)));
+        }
+        pool
+    }
+
+    /// The settings that it was created with.
+    pub const fn settings(&self) -> &PoolSettings {
+        &self.settings
+    }
+
+    pub(super) const fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// The configured name of the origin of the last attempt.
+    pub(in crate::front::pingora) fn label(&self, attempts: &Attempts) -> Option<&str> {
+        let (index, _) = attempts.current?;
+        self.members.get(index).map(|member| &*member.label)
+    }
+
+    /// Waits until a member has an address, if the first lookup of a name is still under way; for `connect_timeout` at most.
+    pub(in crate::front::pingora) async fn resolved(&self) {
+        let mut ended = self.names_ended.clone();
+        let resolved = async {
+            loop {
+                ended.mark_unchanged();
+                let usable = self.members.iter().any(Member::is_usable);
+                if usable
+                    || !self.members.iter().any(|member| member.name.is_pending())
+                    || ended.changed().await.is_err()
+                {
+                    return;
+                }
+            }
+        };
+        // The outcome is what `next` finds then, in time or not.
+        let _ = tokio::time::timeout(self.settings.connect_timeout, resolved).await;
+    }
+
+    /// Returns the peer for a request's next attempt; `None` if no member is healthy and has an address.
+    pub(in crate::front::pingora) fn next(&self, attempts: &mut Attempts) -> Option<Box<HttpPeer>> {
+        if let Some((index, address)) = attempts.current {
+            let member = self.members.get(index)?;
+            // A connection that had been kept was closed by the origin: nothing is known against the address itself.
+            let same = !attempts.addresses.contains(&address.ip());
+            let address = if same { Some(address) } else { member.address(&attempts.addresses) };
+            if let Some(address) = address {
+                attempts.current = Some((index, address));
+                return Some(self.peer_at(member, address));
+            }
+            attempts.members.push(index);
+            attempts.addresses.clear();
+            attempts.current = None;
+        }
+        let index = self.select(&attempts.members)?;
+        let member = self.members.get(index)?;
+        let address = member.address(&[])?;
+        attempts.current = Some((index, address));
+        Some(self.peer_at(member, address))
+    }
+
+    /// The member whose turn it is among those that are usable. One that is set aside is better than none.
+    fn select(&self, tried: &[usize]) -> Option<usize> {
+        let now = self.now();
+        let mut usable: SmallVec<[usize; 8]> = SmallVec::new();
+        let mut set_aside: SmallVec<[usize; 8]> = SmallVec::new();
+        for (index, member) in self.members.iter().enumerate() {
+            if member.is_usable() && !tried.contains(&index) {
+                if member.is_set_aside(now) { set_aside.push(index) } else { usable.push(index) }
+            }
+        }
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        while let Some(at) = turn.checked_rem(usable.len()) {
+            let index = usable.remove(at);
+            if self.members.get(index).is_some_and(|member| member.claim(now)) {
+                return Some(index);
+            }
+            set_aside.push(index);
+        }
+        set_aside.get(turn.checked_rem(set_aside.len())?).copied()
+    }
+
+    /// A peer, with the time for a connection shared between the addresses, so that a silent one leaves time for the others.
+    fn peer_at(&self, member: &Member, address: SocketAddr) -> Box<HttpPeer> {
+        let mut peer = Box::new(member.peer(address));
+        let count = u32::try_from(member.name.addresses().len()).unwrap_or(u32::MAX);
+        if count > 1 {
+            let whole = self.settings.connect_timeout;
+            let share = whole.checked_div(count).unwrap_or(whole).max(LEAST_SHARE).min(whole);
+            peer.options.connection_timeout = Some(share);
+            peer.options.total_connection_timeout = Some(share);
+        }
+        peer
+    }
+
+    /// Records that the attempt ended before anything of the request was sent. Returns `true` if there is another address or
+    /// member to try.
+    pub(in crate::front::pingora) fn failed(&self, attempts: &mut Attempts, error: &Error) -> bool {
+        let Some((index, address)) = attempts.current else { return false };
+        let Some(member) = self.members.get(index) else { return false };
+        let unreachable = failure::is_unreachable(&error.etype);
+        if !unreachable && !std::mem::replace(&mut attempts.repeated, true) {
+            return true;
+        }
+        attempts.addresses.push(address.ip());
+        if unreachable {
+            member.avoid(address.ip(), &attempts.addresses);
+        }
+        if member.address(&attempts.addresses).is_some() {
+            return true;
+        }
+        if unreachable && self.members.len() > 1 {
+            self.set_aside(member, address, error);
+        }
+        let is_left = |(other, member): (usize, &Member)| {
+            other != index && member.is_usable() && !attempts.members.contains(&other)
+        };
+        self.members.iter().enumerate().any(is_left)
+    }
+
+    fn set_aside(&self, member: &Member, address: SocketAddr, error: &Error) {
+        let before = member.set_aside_until.swap(self.now().saturating_add(SET_ASIDE), Ordering::Relaxed);
+        if before == 0 {
+            tracing::warn!(
+                application = self.settings.application,
+                origin = &*member.label,
+                %address,
+                cause = failure::cause(error),
+                "origin is unreachable; setting it aside for 10 s while others are usable"
+            );
+        }
+    }
+
+    /// Records that the attempt has a connection.
+    pub(in crate::front::pingora) fn connected(&self, attempts: &Attempts, reused: bool) {
+        let Some((index, address)) = attempts.current else { return };
+        let Some(member) = self.members.get(index) else { return };
+        if !reused {
+            member.prefer(address.ip());
+        }
+        self.restore(member);
+    }
+
+    fn restore(&self, member: &Member) {
+        if member.set_aside_until.load(Ordering::Relaxed) != 0 && member.set_aside_until.swap(0, Ordering::Relaxed) != 0
+        {
+            let application = &self.settings.application;
+            tracing::info!(application, origin = &*member.label, "origin is reachable again");
+        }
+    }
+
+    /// Takes the outcome of a health check.
+    pub(super) fn observe(&self, member: &Member, outcome: Result<(), String>) {
+        let healthy = outcome.is_ok();
+        if healthy {
+            self.restore(member);
+        }
+        if member.healthy.swap(healthy, Ordering::Relaxed) == healthy {
+            return;
+        }
+        let (application, origin) = (&self.settings.application, &*member.label);
+        match outcome {
+            Ok(()) => tracing::info!(application, origin, "origin passes its health check again"),
+            Err(cause) => {
+                tracing::warn!(application, origin, cause, "origin fails its health check and gets no requests")
+            }
+        }
+    }
+
+    /// `Host` of a health check.
+    pub(super) fn host_header(&self, member: &Member) -> String {
+        let configured = self.settings.host_header.as_ref().and_then(|host| host.to_str().ok());
+        configured.unwrap_or(&member.label).to_owned()
+    }
+
+    /// Milliseconds since the pool was started. Never 0, which stands for a member that is not set aside.
+    fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX - 1).saturating_add(1)
+    }
+}
+
+impl Member {
+    fn new(target: &Target, settings: &PoolSettings, name: Arc<Name>) -> Self {
+        let usual = if target.protocol.is_tls() { 443 } else { 80 };
+        let (host, port) = (&target.host, target.port);
+        let label = if port == usual { host.clone() } else { format!("{host}:{port}") };
+        Self {
+            label: label.into(),
+            name,
+            port,
+            template: template(target, settings),
+            preferred: AtomicUsize::new(0),
+            healthy: AtomicBool::new(true),
+            set_aside_until: AtomicU64::new(0),
+        }
+    }
+
+    fn is_usable(&self) -> bool {
+        self.healthy.load(Ordering::Relaxed) && !self.name.addresses().is_empty()
+    }
+
+    fn is_set_aside(&self, now: u64) -> bool {
+        now < self.set_aside_until.load(Ordering::Relaxed)
+    }
+
+    /// When the time of a member that was set aside is over, one request tries it and the others wait for the outcome. Returns
+    /// `false` for those.
+    fn claim(&self, now: u64) -> bool {
+        let until = self.set_aside_until.load(Ordering::Relaxed);
+        let again = now.saturating_add(SET_ASIDE);
+        until == 0
+            || self
+                .set_aside_until
+                .compare_exchange(until, again, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok_and(|_| until <= now)
+    }
+
+    /// The address that worked last, else the next one, without those.
+    fn address(&self, without: &[IpAddr]) -> Option<SocketAddr> {
+        let addresses = self.name.addresses();
+        let start = self.preferred.load(Ordering::Relaxed).checked_rem(addresses.len())?;
+        let (before, from) = addresses.split_at_checked(start)?;
+        let address = from.iter().chain(before).find(|address| !without.contains(address))?;
+        Some(SocketAddr::new(*address, self.port))
+    }
+
+    /// A peer for each address, in the order of attempts.
+    pub(super) fn peers(&self) -> Vec<(HttpPeer, SocketAddr)> {
+        let mut found: Vec<(HttpPeer, SocketAddr)> = Vec::new();
+        let mut tried: SmallVec<[IpAddr; 4]> = SmallVec::new();
+        while let Some(address) = self.address(&tried) {
+            tried.push(address.ip());
+            found.push((self.peer(address), address));
+        }
+        found
+    }
+
+    fn peer(&self, address: SocketAddr) -> HttpPeer {
+        let mut peer = self.template.clone();
+        peer._address = pingora::protocols::l4::socket::SocketAddr::Inet(address);
+        peer
+    }
+
+    /// Tries this address first from now on.
+    pub(super) fn prefer(&self, address: IpAddr) {
+        let index = self.name.addresses().iter().position(|known| *known == address);
+        if let Some(index) = index.filter(|index| *index != self.preferred.load(Ordering::Relaxed)) {
+            self.preferred.store(index, Ordering::Relaxed);
+        }
+    }
+
+    /// Tries another address first if this one was.
+    fn avoid(&self, address: IpAddr, failed: &[IpAddr]) {
+        let first = self.address(&[]).is_some_and(|first| first.ip() == address);
+        if let (true, Some(next)) = (first, self.address(failed)) {
+            self.prefer(next.ip());
+        }
+    }
+}
+
+fn template(target: &Target, settings: &PoolSettings) -> HttpPeer {
+    // Pingora verifies nothing if this name is empty; a host never is.
+    let host = target.host.trim_matches(['[', ']']);
+    let name = settings.tls_server_name.as_deref().filter(|name| !name.is_empty()).unwrap_or(host);
+    let unspecified = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), target.port);
+    let mut peer = HttpPeer::new(unspecified, target.protocol.is_tls(), name.to_owned());
+    let options = &mut peer.options;
+    options.connection_timeout = Some(settings.connect_timeout);
+    options.total_connection_timeout = Some(settings.connect_timeout);
+    options.read_timeout = Some(settings.read_timeout);
+    options.write_timeout = Some(settings.read_timeout);
+    options.idle_timeout = Some(settings.idle_timeout);
+    options.alpn = match target.protocol {
+        Protocol::Http => ALPN::H1,
+        Protocol::Https => ALPN::H2H1,
+        Protocol::H2c | Protocol::H2 => ALPN::H2,
+    };
+    options.verify_cert = settings.tls_verify;
+    options.verify_hostname = settings.tls_verify;
+    Trust::set(settings.trust.as_ref(), &mut peer);
+    peer
+}
+
+impl std::fmt::Debug for OriginPool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("OriginPool").field(&self.settings.targets).finish()
+    }
+}
+
+/// Milliseconds for which an unreachable member is left out.
+const SET_ASIDE: u64 = 10_000;
+/// The least time for a connection to one of several addresses.
+const LEAST_SHARE: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use pingora::prelude::ErrorType;
+
+    use super::*;
+
+    async fn pool(hosts: &[&str]) -> Arc<OriginPool> {
+        let target = |host: &&str| Target { host: (*host).to_owned(), port: 8080, protocol: Protocol::Http };
+        let settings = PoolSettings {
+            application: "Wiki".to_owned(),
+            targets: hosts.iter().map(target).collect(),
+            connect_timeout: Duration::from_secs(5),
+            read_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(5),
+            host_header: None,
+            tls_verify: true,
+            tls_server_name: None,
+            trust: None,
+            health_check: None,
+            max_body: None,
+        };
+        OriginPool::start(settings, &OriginContext::default(), &Handle::current())
+    }
+
+    fn next(pool: &OriginPool, attempts: &mut Attempts) -> String {
+        let peer = pool.next(attempts).expect("a peer");
+        peer._address.as_inet().expect("an IP address").ip().to_string()
+    }
+
+    fn refused() -> Box<Error> {
+        Error::new(ErrorType::ConnectRefused)
+    }
+
+    /// The addresses that one request tries while all of them refuse.
+    fn all_tried(pool: &OriginPool) -> Vec<String> {
+        let mut attempts = Attempts::default();
+        let mut tried = vec![next(pool, &mut attempts)];
+        while pool.failed(&mut attempts, &refused()) {
+            tried.push(next(pool, &mut attempts));
+        }
+        tried
+    }
+
+    #[tokio::test]
+    async fn every_address_is_tried_once_and_members_stay_together() {
+        let pool = pool(&["localhost", "10.0.0.1", "10.0.0.2"]).await;
+        for _ in 0..20 {
+            let tried = all_tried(&pool);
+            let mut sorted = tried.clone();
+            sorted.sort();
+            assert_eq!(sorted, ["10.0.0.1", "10.0.0.2", "127.0.0.1", "::1"], "{tried:?}");
+            let places = ["127.0.0.1", "::1"].map(|one| tried.iter().position(|ip| ip == one).unwrap());
+            assert_eq!(places[0].abs_diff(places[1]), 1, "alternatives of one name: {tried:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn address_that_works_is_tried_first() {
+        let pool = pool(&["localhost"]).await;
+        let mut attempts = Attempts::default();
+        assert_eq!(next(&pool, &mut attempts), "127.0.0.1");
+        assert!(pool.failed(&mut attempts, &refused()));
+        assert_eq!(next(&pool, &mut attempts), "::1");
+        pool.connected(&attempts, false);
+        for _ in 0..3 {
+            assert_eq!(next(&pool, &mut Attempts::default()), "::1");
+        }
+    }
+
+    #[tokio::test]
+    async fn time_for_a_connection_is_shared_by_the_addresses() {
+        let pool = pool(&["localhost"]).await;
+        let peer = pool.next(&mut Attempts::default()).unwrap();
+        assert_eq!(peer.options.total_connection_timeout, Some(Duration::from_millis(2500)));
+    }
+
+    #[tokio::test]
+    async fn unreachable_member_is_left_out_by_later_requests() {
+        let pool = pool(&["10.0.0.1", "10.0.0.2"]).await;
+        let mut attempts = Attempts::default();
+        while next(&pool, &mut attempts) != "10.0.0.1" {
+            attempts = Attempts::default();
+        }
+        assert!(pool.failed(&mut attempts, &refused()));
+        assert_eq!(next(&pool, &mut attempts), "10.0.0.2");
+        for _ in 0..10 {
+            assert_eq!(next(&pool, &mut Attempts::default()), "10.0.0.2");
+        }
+        // The time is over: one request tries it, and the others wait for the outcome.
+        pool.members[0].set_aside_until.store(1, Ordering::Relaxed);
+        let tried: Vec<_> = (0..10).map(|_| next(&pool, &mut Attempts::default())).collect();
+        assert_eq!(tried.iter().filter(|ip| *ip == "10.0.0.1").count(), 1, "{tried:?}");
+        attempts.current = Some((0, "10.0.0.1:8080".parse().unwrap()));
+        pool.connected(&attempts, false);
+        let tried: Vec<_> = (0..10).map(|_| next(&pool, &mut Attempts::default())).collect();
+        assert_eq!(tried.iter().filter(|ip| *ip == "10.0.0.1").count(), 5, "{tried:?}");
+    }
+
+    #[tokio::test]
+    async fn members_that_are_all_set_aside_are_tried_nevertheless() {
+        let several = pool(&["10.0.0.1", "10.0.0.2"]).await;
+        for _ in 0..3 {
+            assert_eq!(all_tried(&several).len(), 2);
+        }
+        let single = pool(&["10.0.0.1"]).await;
+        for _ in 0..3 {
+            assert_eq!(all_tried(&single), ["10.0.0.1"]);
+        }
+    }
+
+    #[tokio::test]
+    async fn only_unreachable_origins_are_set_aside() {
+        let pool = pool(&["10.0.0.1", "10.0.0.2"]).await;
+        for kind in [ErrorType::InternalError, ErrorType::SocketError, ErrorType::H2Error, ErrorType::BindError] {
+            let mut attempts = Attempts::default();
+            let first = next(&pool, &mut attempts);
+            assert!(pool.failed(&mut attempts, &Error::new(kind.clone())));
+            assert_eq!(next(&pool, &mut attempts), first, "{kind:?}: nothing is known against the origin");
+            assert!(pool.failed(&mut attempts, &Error::new(kind.clone())));
+            assert_ne!(next(&pool, &mut attempts), first, "{kind:?}");
+            assert!(!pool.failed(&mut attempts, &Error::new(kind)));
+        }
+        assert!(pool.members.iter().all(|member| member.set_aside_until.load(Ordering::Relaxed) == 0));
+    }
+
+    #[tokio::test]
+    async fn closed_kept_connection_is_repeated_at_the_same_address() {
+        let pool = pool(&["10.0.0.1", "10.0.0.2"]).await;
+        let mut attempts = Attempts::default();
+        let first = next(&pool, &mut attempts);
+        pool.connected(&attempts, true);
+        assert_eq!(next(&pool, &mut attempts), first);
+    }
+
+    #[tokio::test]
+    async fn unhealthy_members_get_nothing() {
+        let pool = pool(&["10.0.0.1", "10.0.0.2"]).await;
+        pool.observe(&pool.members[0], Err("status 503".to_owned()));
+        for _ in 0..5 {
+            assert_eq!(next(&pool, &mut Attempts::default()), "10.0.0.2");
+        }
+        pool.observe(&pool.members[1], Err("status 503".to_owned()));
+        assert!(pool.next(&mut Attempts::default()).is_none());
+        pool.observe(&pool.members[0], Ok(()));
+        assert_eq!(next(&pool, &mut Attempts::default()), "10.0.0.1");
+    }
+}
