@@ -45,7 +45,6 @@ impl SqliteStore {
         let failed = |source: std::io::Error| StoreError::Open { path: path.into(), source: source.into() };
         create_private(path).map_err(failed)?;
         check_private(path)?;
-        let file = FileId::of(path).map_err(failed)?;
         let options = options(path)
             .busy_timeout(wait)
             .journal_mode(SqliteJournalMode::Wal)
@@ -57,6 +56,8 @@ impl SqliteStore {
             Ok::<_, SchemaError>((connection, is_new))
         };
         let (connection, is_new) = opened.await.map_err(|error| unusable(path, error))?;
+        // After the first write: some file systems give a file another number when it is opened for writing.
+        let file = FileId::of(path).map_err(failed)?;
         let at = path.to_path_buf();
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
