@@ -1,4 +1,5 @@
 mod file;
+mod rows;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -10,13 +11,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection as _, Sqlite, SqliteConnection};
+use sqlx::{ConnectOptions as _, Connection as _, Sqlite};
 use zeroize::Zeroizing;
 
 use super::schema::{self, SchemaError};
 use super::{BATCH, CLOCK_STEP, Pruned, Revocation, Revoked, Store, StoreError, StoredKey, TAIL, new_secret, new_user};
-use crate::model::{Aud, Identity, IdentityNonce, IdpId, Secret, UnixTime, UserId};
+use crate::model::{Identity, IdentityNonce, IdpId, Secret, UnixTime, UserId};
 use file::{FileId, check_private, create_private, failure, unusable};
+use rows::{IdentityRow, RevocationRow, is_covered, moment, read_identity, revoked, seconds, to_text};
 use writer::Writer;
 
 /// The embedded store: one SQLite file, readable by its owner alone, on a local disk (its write-ahead log shares memory
@@ -486,64 +488,6 @@ impl std::fmt::Debug for SqliteStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "SqliteStore({})", self.path.display())
     }
-}
-
-fn to_text(identity: &Identity, operation: &'static str) -> Result<String, StoreError> {
-    serde_json::to_string(identity).map_err(|error| StoreError::Unavailable { operation, source: error.into() })
-}
-
-type IdentityRow = (String, i64);
-
-fn read_identity((text, revision): IdentityRow) -> Result<Identity, StoreError> {
-    let malformed = || StoreError::Malformed { what: "identity" };
-    let identity: Identity = serde_json::from_str(&text).map_err(|_| malformed())?;
-    Ok(Identity { revision: u64::try_from(revision).map_err(|_| malformed())?, ..identity })
-}
-
-/// Returns `true` if a revocation covers the login: the rules of [`Revocations::cover`](crate::session::Revocations::cover).
-async fn is_covered(
-    connection: &mut SqliteConnection,
-    nonce: &IdentityNonce,
-    login: &Identity,
-) -> Result<bool, sqlx::Error> {
-    let found: i64 = sqlx::query_scalar(
-        "SELECT COUNT(*) FROM revocations WHERE (kind = 'session' AND subject = $1) OR (kind = 'user' AND subject = $2 \
-         AND ((ordered = 1 AND revision > $3) OR (ordered = 0 AND $3 = 0 AND before >= $4)))",
-    )
-    .bind(nonce.as_str())
-    .bind(&*login.user.0)
-    .bind(i64::try_from(login.revision).unwrap_or(i64::MAX))
-    .bind(seconds(login.at))
-    .fetch_one(connection)
-    .await?;
-    Ok(found > 0)
-}
-
-type RevocationRow = (i64, String, String, Option<i64>, i64, i64);
-
-fn revoked((revision, kind, subject, before, expires, ordered): RevocationRow) -> Option<Revoked> {
-    let before = || before.and_then(moment);
-    let revocation = match kind.as_str() {
-        "session" => Revocation::Session(IdentityNonce::parse(&subject).ok()?),
-        "user" => Revocation::User { user: UserId(subject.into()), before: before()? },
-        "application" => Revocation::Application { aud: Aud::parse(&subject).ok()?, before: before()? },
-        _ => return None,
-    };
-    Some(Revoked {
-        revision: u64::try_from(revision).ok()?,
-        revocation,
-        ordered: ordered != 0,
-        expires: moment(expires)?,
-    })
-}
-
-/// SQL integers are signed: the far end of time is theirs.
-fn seconds(time: UnixTime) -> i64 {
-    i64::try_from(time.0).unwrap_or(i64::MAX)
-}
-
-fn moment(seconds: i64) -> Option<UnixTime> {
-    u64::try_from(seconds).ok().map(UnixTime)
 }
 
 /// Enough for logins; requests never come here.
