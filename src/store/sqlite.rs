@@ -51,6 +51,7 @@ impl SqliteStore {
             .busy_timeout(wait)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Normal)
+            .pragma("wal_autocheckpoint", LOG_PAGES)
             .pragma("secure_delete", "ON");
         let opened = async {
             let mut connection = options.connect().await?;
@@ -101,8 +102,10 @@ impl SqliteStore {
             Err(error) => return Err(failed(error)),
         }
         let checked = async {
-            // `immutable`: no side files, no locks. What a running process has not written back yet is not needed here.
-            let mut connection = options(path).read_only(true).immutable(true).connect().await?;
+            // `immutable`: no side files, no locks. It is for a file that no process uses: pages could change meanwhile.
+            let is_idle = !file::beside(path, "-wal").exists();
+            let options = options(path).read_only(true).immutable(is_idle).busy_timeout(WAIT);
+            let mut connection = options.connect().await?;
             schema::check(&mut connection).await?;
             Ok::<_, SchemaError>(connection.close().await?)
         };
@@ -497,4 +500,7 @@ const READERS: u32 = 4;
 const WAIT: Duration = Duration::from_secs(5);
 
 /// In bytes: with its pages it is more than a logout writes.
-const PROBE: usize = 16 * 1024;
+const PROBE: usize = 8 * 1024;
+
+/// The write-ahead log is written back at that many pages of 4 KB, so that it stays small on a small disk.
+const LOG_PAGES: &str = "200";
