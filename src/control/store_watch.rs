@@ -61,7 +61,7 @@ impl StoreWatch {
 }
 
 impl Access {
-    /// Probes whether the store takes writes: on every call while it does not, else on every third. Logs at once and then once a
+    /// Probes the store with a write: on every call while the store takes none, else on every third. Logs at once and then once a
     /// minute while it does not.
     pub(super) async fn watch_store(&self) {
         let round = self.store_watch.rounds.fetch_add(1, Ordering::Relaxed);

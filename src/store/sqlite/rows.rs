@@ -1,4 +1,4 @@
-//! Rows and what they mean. Each is read as if it might be damaged.
+//! The rows of the tables. Each is read as if it might be damaged.
 
 use sqlx::SqliteConnection;
 
