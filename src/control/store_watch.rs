@@ -86,8 +86,8 @@ impl Access {
         self.show_store_health();
     }
 
-    /// The cause if the last write to the store failed.
-    pub(crate) fn store_write_failure(&self) -> Option<Arc<str>> {
+    /// Returns the cause if the last write to the store failed. Logins and logouts fail then; sessions go on.
+    pub fn store_write_failure(&self) -> Option<Arc<str>> {
         self.store.write_failure()
     }
 
