@@ -47,9 +47,12 @@ impl Access {
         let id_token = profile.id_token.clone();
         let team_session = now.after(services.team_session);
         let kept = async {
-            // A revocation that the store does not have yet would get a later revision than this login.
-            self.persist_revocations().await?;
+            let persisted = self.persist_revocations().await;
             let user = self.store.user(&profile.idp.id, &profile.subject).await?;
+            if self.unpersisted.concern(&user) {
+                // A revocation that the store does not have yet would get a later revision than this login.
+                return Err(persisted.err().unwrap_or(StoreError::Stale));
+            }
             let mut identity = profile.into_identity(user);
             let mut others = self.logins_of_browser(before, request).await?;
             if becomes == Becomes::Renewal && others.is_empty() {
@@ -269,10 +272,13 @@ impl Access {
         // One at a time: a second revocation for the same reason would cover a login that began after the first.
         let _one = self.unpersisted.writing.lock().await;
         let unpersisted = self.unpersisted.lock().clone();
+        let mut outcome = Ok(());
         for (nonce, Revoked { user, at, failed, .. }) in unpersisted {
+            // One that cannot be stored must not keep the others out of the store.
             if let Err(error) = self.end_sessions(nonce, &user, at).await {
-                self.unpersisted.lock().values_mut().for_each(|one| one.failed = true);
-                return Err(error);
+                self.unpersisted.lock().entry(nonce).and_modify(|one| one.failed = true);
+                outcome = Err(error);
+                continue;
             }
             let mut all = self.unpersisted.lock();
             all.remove(&nonce);
@@ -281,7 +287,7 @@ impl Access {
                 tracing::info!(user = &*user.0, "the store has accepted a revocation that it did not accept before");
             }
         }
-        Ok(())
+        outcome
     }
 
     async fn revoke_all(&self, revocations: [Revocation; 2], now: UnixTime) -> Result<(), StoreError> {
@@ -322,6 +328,11 @@ struct Revoked {
 }
 
 impl Unpersisted {
+    /// Returns `true` if one of them is of that user.
+    fn concern(&self, user: &UserId) -> bool {
+        self.lock().values().any(|revoked| revoked.users.contains(user))
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<IdentityNonce, Revoked>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -95,7 +95,7 @@ pub struct Actions {
 }
 
 /// What the keys need at that moment, where tokens live for `lifetime`. Nothing, once its actions are done. `seen` is the store's
-/// own time: no key is deleted before that time too says that it is over.
+/// own time: a key is deleted only if it is over by that time too.
 pub fn plan(keys: &[KeyFacts], lifetime: Duration, now: UnixTime, seen: UnixTime) -> Actions {
     let published_for = lifetime.max(PUBLISHED_FOR);
     let is_over = |key: &KeyFacts| key.retired.is_some_and(|at| at.after(published_for) <= now.min(seen));
@@ -129,7 +129,7 @@ impl SigningKeys {
     /// Reads the keys, does what [`plan`] says they need, and prepares what is published. Call it at start and every
     /// [`CHECK_EVERY`]; put the result in place of the one before. Makes RSA keys on a thread for blocking work. `lifetime`
     /// is how long a token may be presented after it was signed; more than 41 days would make new keys late. `seen` is the store's
-    /// own time, of which [`Store::advance_clock`] tells.
+    /// own time, from [`Store::advance_clock`].
     ///
     /// # Errors
     /// Where the store does not answer, or holds a key that cannot be read. The keys of before stay good.

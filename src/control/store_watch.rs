@@ -5,17 +5,19 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::Access;
 use crate::model::{UnixTime, chain};
 use crate::observe::metrics::metrics;
-use crate::store::{CLOCK_STEP, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// The store's time as it was last read, and how often in a row a probe has failed.
 #[derive(Debug, Default)]
 pub(super) struct StoreWatch {
     time: AtomicU64,
     lags: AtomicBool,
+    rounds: AtomicU32,
     failures: AtomicU32,
 }
 
@@ -42,7 +44,7 @@ impl StoreWatch {
         let time = store.advance_clock(now).await?;
         self.time.store(time.0, Ordering::Relaxed);
         let behind = now.since(time);
-        let lags = behind >= CLOCK_STEP;
+        let lags = behind >= LAG;
         if lags != self.lags.swap(lags, Ordering::Relaxed) {
             let hours = behind.as_secs() / 3600;
             match lags {
@@ -59,8 +61,13 @@ impl StoreWatch {
 }
 
 impl Access {
-    /// Probes whether the store takes writes. Logs at once and then once a minute while it does not.
+    /// Probes the store with a write: on every call while the store takes none, else on every third. Logs at once and then once a
+    /// minute while it does not.
     pub(super) async fn watch_store(&self) {
+        let round = self.store_watch.rounds.fetch_add(1, Ordering::Relaxed);
+        if self.store.write_failure().is_none() && !round.is_multiple_of(PROBE_EVERY) {
+            return self.show_store_health();
+        }
         let probed = self.store.probe().await;
         let failures = &self.store_watch.failures;
         match probed {
@@ -79,8 +86,8 @@ impl Access {
         self.show_store_health();
     }
 
-    /// The cause if the last write to the store failed.
-    pub(crate) fn store_write_failure(&self) -> Option<Arc<str>> {
+    /// Returns the cause if the last write to the store failed. Logins and logouts fail then; sessions go on.
+    pub fn store_write_failure(&self) -> Option<Arc<str>> {
         self.store.write_failure()
     }
 
@@ -89,13 +96,17 @@ impl Access {
     }
 }
 
-/// In probes: a minute.
+/// A machine that was off for a shorter time is no news.
+const LAG: Duration = Duration::from_secs(24 * 3600);
+
+/// In calls: half a minute.
+const PROBE_EVERY: u32 = 3;
+
+/// In failed probes: a minute.
 const LOG_EVERY: u32 = 6;
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::store::MemoryStore;
 

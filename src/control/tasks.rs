@@ -32,7 +32,7 @@ impl Tasks {
         tasks.spawn(every(REMOTE_KEYS_EVERY, access, |access| async move { access.refresh_remote_keys().await }));
         tasks.spawn(every(COUNTRIES_EVERY, access, |access| async move { access.look_at_countries().await }));
         tasks.spawn(every(PRUNE_EVERY, access, |access| async move { access.prune(UnixTime::now()).await }));
-        tasks.spawn(every(PROBE_EVERY, access, |access| async move { access.watch_store().await }));
+        tasks.spawn(every(WATCH_EVERY, access, |access| async move { access.watch_store().await }));
         tasks.spawn(Arc::clone(access).keep_groups_fresh());
         tasks.spawn(Arc::clone(access).keep_groups_no_longer());
         Self(tasks)
@@ -167,8 +167,8 @@ const TAIL_EVERY: Duration = Duration::from_millis(500);
 const REMOTE_KEYS_EVERY: Duration = Duration::from_secs(300);
 /// How late a new database of countries may be used.
 const COUNTRIES_EVERY: Duration = Duration::from_secs(10);
-/// How late it is noticed that the store takes no writes, or takes them again.
-const PROBE_EVERY: Duration = Duration::from_secs(10);
+/// How late it is noticed that the store takes writes again; that it takes none is noticed within half a minute.
+const WATCH_EVERY: Duration = Duration::from_secs(10);
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
 /// How late a change of a file beside the configuration may take effect.
 const LOOK_EVERY: Duration = Duration::from_secs(10);

@@ -325,7 +325,7 @@ impl Metrics {
         }
     }
 
-    /// Shows whether the last write to the store succeeded.
+    /// Sets the gauge of the store: `true` if the last write succeeded.
     pub fn store_writable(&self, writable: bool) {
         self.store_writable.set(i64::from(writable));
     }

@@ -244,7 +244,8 @@ impl Session {
         now >= self.expires
     }
 
-    /// Returns whether it was signed out or revoked; [`Truth::Unknown`] if that depends on a record that could not be learned.
+    /// Returns [`Truth::True`] if a revocation covers the session, and [`Truth::Unknown`] if that depends on a record that could not
+    /// be learned.
     pub fn is_revoked(&self, revocations: &Revocations) -> Truth {
         revocations.cover(Presented {
             nonce: self.nonce,

@@ -96,8 +96,8 @@ impl Revocations {
         self.pending = users.into_iter().collect();
     }
 
-    /// Returns whether any of them covers a token: [`Truth::Unknown`] if that depends on the order of its login, which was not
-    /// read.
+    /// Returns [`Truth::True`] if any of them covers the token, and [`Truth::Unknown`] if that depends on the order of its login,
+    /// which was not read.
     pub fn cover(&self, token: Presented<'_>) -> Truth {
         if !self.pending.is_empty() && self.pending.contains(token.user) {
             return Truth::True;

@@ -85,7 +85,7 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     async fn first_use(&self, name: &str, expires: UnixTime) -> Result<bool, StoreError>;
 
     /// Advances the store's own time towards `now`, by at most [`CLOCK_STEP`], and returns it. It never runs ahead of `now`.
-    /// What is deleted for its age is judged by this time: one wrong reading of a clock then deletes nothing.
+    /// Deletions for age are judged by this time, so that one wrong reading of a clock deletes nothing.
     async fn advance_clock(&self, now: UnixTime) -> Result<UnixTime, StoreError>;
 
     /// Forgets identities, logout hints, revocations and names whose time is over, at most [`BATCH`] of each. `now` is the
@@ -151,7 +151,7 @@ pub struct Revoked {
     pub revision: u64,
     /// What was taken back.
     pub revocation: Revocation,
-    /// Whether its revision is comparable with the revisions of logins. If not, an earlier release made it and `before` counts.
+    /// `true` if its revision is comparable with the revisions of logins. If not, an earlier release made it and `before` counts.
     pub ordered: bool,
     /// From when on it can be forgotten.
     pub expires: UnixTime,

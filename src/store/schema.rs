@@ -28,8 +28,8 @@ const STEPS: &[&[&str]] = &[
     &[
         // Logins of the release before have 0 and so come before every revocation that has an order.
         "ALTER TABLE identities ADD COLUMN revision BIGINT NOT NULL DEFAULT 0",
-        // Revocations of the release before cover what their `before` covers. One that its process makes during the upgrade
-        // has the default: its revision is later than every login of that release.
+        // Revocations of the release before cover logins by time. One that its process makes during the upgrade has the default:
+        // its revision is later than every login of that release.
         "ALTER TABLE revocations ADD COLUMN ordered BIGINT NOT NULL DEFAULT 1",
         "UPDATE revocations SET ordered = 0",
         "CREATE INDEX revocations_subject ON revocations (subject)",

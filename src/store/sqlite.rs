@@ -1,4 +1,5 @@
 mod file;
+mod rows;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -10,13 +11,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection as _, Sqlite, SqliteConnection};
+use sqlx::{ConnectOptions as _, Connection as _, Sqlite};
 use zeroize::Zeroizing;
 
 use super::schema::{self, SchemaError};
 use super::{BATCH, CLOCK_STEP, Pruned, Revocation, Revoked, Store, StoreError, StoredKey, TAIL, new_secret, new_user};
-use crate::model::{Aud, Identity, IdentityNonce, IdpId, Secret, UnixTime, UserId};
+use crate::model::{Identity, IdentityNonce, IdpId, Secret, UnixTime, UserId};
 use file::{FileId, check_private, create_private, failure, unusable};
+use rows::{IdentityRow, RevocationRow, is_covered, moment, read_identity, revoked, seconds, to_text};
 use writer::Writer;
 
 /// The embedded store: one SQLite file, readable by its owner alone, on a local disk (its write-ahead log shares memory
@@ -45,11 +47,11 @@ impl SqliteStore {
         let failed = |source: std::io::Error| StoreError::Open { path: path.into(), source: source.into() };
         create_private(path).map_err(failed)?;
         check_private(path)?;
-        let file = FileId::of(path).map_err(failed)?;
         let options = options(path)
             .busy_timeout(wait)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Normal)
+            .pragma("wal_autocheckpoint", LOG_PAGES)
             .pragma("secure_delete", "ON");
         let opened = async {
             let mut connection = options.connect().await?;
@@ -57,6 +59,8 @@ impl SqliteStore {
             Ok::<_, SchemaError>((connection, is_new))
         };
         let (connection, is_new) = opened.await.map_err(|error| unusable(path, error))?;
+        // After the first write: some file systems give a file another number when it is opened for writing.
+        let file = FileId::of(path).map_err(failed)?;
         let at = path.to_path_buf();
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
@@ -98,8 +102,10 @@ impl SqliteStore {
             Err(error) => return Err(failed(error)),
         }
         let checked = async {
-            // `immutable`: no side files, no locks. What a running process has not written back yet is not needed here.
-            let mut connection = options(path).read_only(true).immutable(true).connect().await?;
+            // `immutable`: no side files, no locks. It is for a file that no process uses: pages could change meanwhile.
+            let is_idle = !file::beside(path, "-wal").exists();
+            let options = options(path).read_only(true).immutable(is_idle).busy_timeout(WAIT);
+            let mut connection = options.connect().await?;
             schema::check(&mut connection).await?;
             Ok::<_, SchemaError>(connection.close().await?)
         };
@@ -487,64 +493,6 @@ impl std::fmt::Debug for SqliteStore {
     }
 }
 
-fn to_text(identity: &Identity, operation: &'static str) -> Result<String, StoreError> {
-    serde_json::to_string(identity).map_err(|error| StoreError::Unavailable { operation, source: error.into() })
-}
-
-type IdentityRow = (String, i64);
-
-fn read_identity((text, revision): IdentityRow) -> Result<Identity, StoreError> {
-    let malformed = || StoreError::Malformed { what: "identity" };
-    let identity: Identity = serde_json::from_str(&text).map_err(|_| malformed())?;
-    Ok(Identity { revision: u64::try_from(revision).map_err(|_| malformed())?, ..identity })
-}
-
-/// Returns `true` if a revocation covers the login: the rules of [`Revocations::cover`](crate::session::Revocations::cover).
-async fn is_covered(
-    connection: &mut SqliteConnection,
-    nonce: &IdentityNonce,
-    login: &Identity,
-) -> Result<bool, sqlx::Error> {
-    let found: i64 = sqlx::query_scalar(
-        "SELECT COUNT(*) FROM revocations WHERE (kind = 'session' AND subject = $1) OR (kind = 'user' AND subject = $2 \
-         AND ((ordered = 1 AND revision > $3) OR (ordered = 0 AND $3 = 0 AND before >= $4)))",
-    )
-    .bind(nonce.as_str())
-    .bind(&*login.user.0)
-    .bind(i64::try_from(login.revision).unwrap_or(i64::MAX))
-    .bind(seconds(login.at))
-    .fetch_one(connection)
-    .await?;
-    Ok(found > 0)
-}
-
-type RevocationRow = (i64, String, String, Option<i64>, i64, i64);
-
-fn revoked((revision, kind, subject, before, expires, ordered): RevocationRow) -> Option<Revoked> {
-    let before = || before.and_then(moment);
-    let revocation = match kind.as_str() {
-        "session" => Revocation::Session(IdentityNonce::parse(&subject).ok()?),
-        "user" => Revocation::User { user: UserId(subject.into()), before: before()? },
-        "application" => Revocation::Application { aud: Aud::parse(&subject).ok()?, before: before()? },
-        _ => return None,
-    };
-    Some(Revoked {
-        revision: u64::try_from(revision).ok()?,
-        revocation,
-        ordered: ordered != 0,
-        expires: moment(expires)?,
-    })
-}
-
-/// SQL integers are signed: the far end of time is theirs.
-fn seconds(time: UnixTime) -> i64 {
-    i64::try_from(time.0).unwrap_or(i64::MAX)
-}
-
-fn moment(seconds: i64) -> Option<UnixTime> {
-    u64::try_from(seconds).ok().map(UnixTime)
-}
-
 /// Enough for logins; requests never come here.
 const READERS: u32 = 4;
 
@@ -552,4 +500,7 @@ const READERS: u32 = 4;
 const WAIT: Duration = Duration::from_secs(5);
 
 /// In bytes: with its pages it is more than a logout writes.
-const PROBE: usize = 16 * 1024;
+const PROBE: usize = 8 * 1024;
+
+/// The write-ahead log is written back at that many pages of 4 KB, so that it stays small on a small disk.
+const LOG_PAGES: &str = "200";

@@ -113,6 +113,32 @@ async fn the_edge_goes_on_without_the_team_and_learns_of_a_logout() {
 }
 
 #[tokio::test]
+async fn token_renewed_at_the_edge_just_before_a_logout_ends_with_its_login() {
+    let edge = edge().await;
+    let (mut telephone, mut desk) = (edge.browser(), edge.browser());
+    for browser in [&mut telephone, &mut desk] {
+        assert_eq!(browser.open(&edge.wiki).await.response.status, 200, "{:#?}", browser.trail);
+    }
+    let handover = edge.wiki.replace("/page?x=1", "/cdn-cgi/access/authorized");
+    let only_team = |browser: &mut Browser| browser.cookies.retain(|cookie| cookie.host == "access.localhost");
+    let mut waiting = telephone.clone();
+    only_team(&mut waiting);
+    let waiting_at = waiting.open_until(&edge.wiki, &handover).await;
+    only_team(&mut telephone);
+    assert_eq!(telephone.open(&edge.wiki).await.response.status, 200, "{:#?}", telephone.trail);
+    let team = edge.wiki.replace("wiki.", "access.").replace("/page?x=1", "/cdn-cgi/access/logout");
+    assert_eq!(desk.open(&team).await.response.status, 200);
+    let answer = waiting.request("GET", waiting_at.as_str(), &["Sec-Fetch-Mode: navigate"], b"").await;
+    assert!(!answer.headers.all("set-cookie").iter().any(|c| c.starts_with("CF_Authorization=e")), "{answer:?}");
+    let began = Instant::now();
+    while telephone.fetch("GET", &edge.wiki, &[], b"").await.status != 401 {
+        assert!(began.elapsed() < Duration::from_secs(40), "a login that was ended goes on");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    assert_eq!(telephone.open(&edge.wiki).await.response.status, 200, "a new login: {:#?}", telephone.trail);
+}
+
+#[tokio::test]
 async fn the_first_request_of_a_cold_node_learns_the_keys_and_then_the_identity() {
     let edge = edge().await;
     let mut alice = edge.browser();

@@ -38,7 +38,7 @@ const CONFIG: &str = r#"
     include = [{ everyone = {} }]
 "#;
 
-/// A process: its tasks do not run, so that it follows revocations when the test says so.
+/// A process: its tasks do not run, so that it follows revocations only when the test does.
 async fn process(store: Arc<dyn Store>) -> Arc<Access> {
     let config = config::parse(CONFIG, Path::new("portcullis.toml"), &System).unwrap_or_else(|e| panic!("{e}")).config;
     let http = HttpClient::new(&Roots::default(), Timeouts::default()).unwrap();
@@ -98,7 +98,7 @@ fn session(access: &Access, login: &Login) -> String {
     cookie.to_str().unwrap().split(';').next().unwrap().to_owned()
 }
 
-/// What a hand-over that was made at that moment is worth.
+/// Redeems a hand-over that was made at that moment.
 async fn token(access: &Access, login: &Login, made: UnixTime) -> Option<String> {
     let snapshot = access.snapshot();
     let now = UnixTime::now();
@@ -106,7 +106,7 @@ async fn token(access: &Access, login: &Login, made: UnixTime) -> Option<String>
     access.application_token(&snapshot.applications()[0], login.nonce, made, expires, now).await.unwrap()
 }
 
-/// Whether a request with that token gets to the application.
+/// Returns `true` if a request with that token gets to the application.
 async fn is_let_in(access: &Arc<Access>, token: &str) -> bool {
     let headers: HeaderMap =
         [(header::COOKIE, format!("CF_Authorization={token}").parse().unwrap())].into_iter().collect();
@@ -179,7 +179,7 @@ async fn login_over_a_session_revoked_elsewhere_brings_nothing_back() {
         assert!(is_let_in(process, &good).await && !is_let_in(process, &old).await);
     }
 
-    // The same for one that asks its provider anew: that goes on with a session, or with nothing.
+    // A refresh of the identity renews a session and never begins one.
     let desk = log_in(&one, None).await;
     let cookie = session(&two, &anew);
     log_out(&one, &desk).await;
@@ -200,7 +200,7 @@ async fn login_over_a_session_keeps_its_place_in_the_order() {
         log_out(&access, &mallory).await;
         let second = log_in(&access, Some(&session(&access, &first))).await;
         assert_eq!((second.nonce, second.identity.revision), (first.nonce, first.identity.revision));
-        assert!(is_let_in(&access, &early).await, "somebody else's logout is none of theirs");
+        assert!(is_let_in(&access, &early).await, "another user's logout does not matter");
         let desk = log_in(&access, None).await;
         let late = token(&access, &second, UnixTime::now()).await.unwrap();
         log_out(&access, &desk).await;
@@ -270,7 +270,7 @@ async fn clock_that_was_ahead_for_one_prune_forgets_nothing() {
         access.prune(ahead).await;
         access.known.forget_identity(&login.nonce);
         access.prune(UnixTime::now()).await;
-        assert!(!is_let_in(&access, &dead).await, "what was signed out stays so");
+        assert!(!is_let_in(&access, &dead).await, "a revoked session stays revoked");
         assert!(is_let_in(&access, &good).await, "no identity is lost");
     }
 }

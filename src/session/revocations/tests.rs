@@ -6,7 +6,7 @@ fn nobody() -> UserId {
     UserId("nobody".into())
 }
 
-/// What covers a token of a login that the store's order does not have.
+/// Returns `true` if a token is covered whose login has no revision.
 fn covers(all: &Revocations, nonce: Option<IdentityNonce>, user: &UserId, aud: &[Aud], issued: UnixTime) -> bool {
     let login = Some(LoginOrder { revision: 0, at: issued });
     match all.cover(Presented { nonce, user, aud, issued, login }) {

@@ -1,7 +1,7 @@
 //! The one connection that writes.
 //!
 //! SQLite rolls a transaction back by itself on some errors, a full disk among them, and sqlx does not notice: every later
-//! transaction on that connection fails. So a connection that saw an error, or whose caller went away in the middle, is never
+//! transaction on that connection fails. So a connection that saw an error, or was abandoned in the middle, is never
 //! used again.
 
 use std::path::PathBuf;

@@ -165,7 +165,7 @@ async fn revocations_and_logins_of_the_release_before_keep_their_meaning() {
     assert!(!store.update_identity(&old, &alice, ever).await.unwrap(), "it was revoked by time");
     assert!(store.update_identity(&later, &Identity { at: UnixTime(NOW.0 + 1), ..alice.clone() }, ever).await.unwrap());
 
-    // What the process of the release before writes while both run.
+    // The process of the release before writes this while both run.
     sqlx::query("UPDATE revision SET latest = latest + 1").execute(store.database()).await.unwrap();
     sqlx::query("INSERT INTO revocations (revision, kind, subject, before, expires) VALUES (2, 'user', $1, $2, $2)")
         .bind(&*alice.user.0)
@@ -174,7 +174,7 @@ async fn revocations_and_logins_of_the_release_before_keep_their_meaning() {
         .await
         .unwrap();
     assert!(store.revocations_after(1).await.unwrap()[0].ordered);
-    assert!(!store.update_identity(&later, &alice, ever).await.unwrap(), "whatever its clock said");
+    assert!(!store.update_identity(&later, &alice, ever).await.unwrap(), "its clock does not matter");
     let new = IdentityNonce::random();
     assert_eq!(store.insert_identity(&new, &alice, ever).await.unwrap(), 2);
     assert!(store.update_identity(&new, &alice, ever).await.unwrap());
