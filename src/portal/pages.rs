@@ -491,6 +491,37 @@ impl SamlRequest<'_> {
     }
 }
 
+/// Returns the text as HTML, with what is between two backticks as code. Our own messages mark names so, and terminals show them.
+fn marked(text: &str) -> String {
+    let escaped = |part: &str| {
+        let mut html = String::with_capacity(part.len());
+        for c in part.chars() {
+            match c {
+                '&' => html.push_str("&#38;"),
+                '<' => html.push_str("&#60;"),
+                '>' => html.push_str("&#62;"),
+                '"' => html.push_str("&#34;"),
+                '\'' => html.push_str("&#39;"),
+                c => html.push(c),
+            }
+        }
+        html
+    };
+    let mut parts: Vec<&str> = text.split('`').collect();
+    // The last backtick of an odd number marks nothing.
+    let rest = if parts.len() % 2 == 0 { parts.pop() } else { None };
+    let mut html = String::with_capacity(text.len() + 16);
+    for (place, part) in parts.into_iter().enumerate() {
+        let part = escaped(part);
+        html += &if place % 2 == 0 { part } else { format!("<code>{part}</code>") };
+    }
+    if let Some(rest) = rest {
+        html.push('`');
+        html += &escaped(rest);
+    }
+    html
+}
+
 fn render(status: StatusCode, template: &impl Template) -> Page {
     // Writing to a string cannot fail; were it to, the status is what keeps a refusal a refusal.
     let body = template.render().map_or(Bytes::from_static(UNRENDERED), Bytes::from);
