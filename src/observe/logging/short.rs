@@ -31,10 +31,15 @@ where
         match *metadata.level() {
             Level::ERROR => writeln!(writer, "  error: {}", said.message),
             Level::WARN if said.request_id.is_empty() => writeln!(writer, "  warning: {}", said.message),
+            // That it serves, and that it stopped.
+            Level::INFO if metadata.target() == APP => writeln!(writer, "  {}", said.message),
             _ => Ok(()),
         }
     }
 }
+
+/// The process as a whole.
+const APP: &str = "portcullis::app";
 
 #[derive(Default)]
 struct Said {

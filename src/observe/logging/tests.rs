@@ -132,12 +132,13 @@ fn the_demo_says_one_short_line_for_each_event() {
         tracing::warn!(request_id = %id, error = "a long chain", "a login failed");
         tracing::warn!("the disk is full");
         tracing::error!(request_id = %id, "the store did not answer");
-        tracing::info!("serving");
+        tracing::info!("a detail");
+        tracing::info!(target: "portcullis::app", listeners = ?["127.0.0.1:80"], "serving");
     });
     let expected = format!(
         "  bob@demo.example -> Vault: login refused, no_policy_applied (request {id})\n  \
          bob@demo.example: logout allowed\n  nobody: login refused, email_refused (request {id})\n  \
-         warning: the disk is full\n  error: the store did not answer\n"
+         warning: the disk is full\n  error: the store did not answer\n  serving\n"
     );
     assert_eq!(text, expected);
 }
