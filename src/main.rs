@@ -100,7 +100,7 @@ fn main() -> ExitCode {
             }
             Err(_) => Err("the operating system gives no randomness".to_owned()),
         },
-        Command::Demo { port } => logged(Format::Text, || app::demo(port)),
+        Command::Demo { port } => logged(Format::Short, || app::demo(port)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -307,7 +307,10 @@ fn the_example_s_comments_are_right() {
     let plain = read(EXAMPLE).unwrap().config;
     let config = loaded.config;
     assert_eq!(loaded.warnings, []);
-    assert_eq!((&config.team, &config.store, &config.listen), (&plain.team, &plain.store, &plain.listen));
+    // There is no support by default.
+    let team = Team { support: None, ..config.team.clone() };
+    assert!(config.team.support.is_some() && plain.team.support.is_none());
+    assert_eq!((&team, &config.store, &config.listen), (&plain.team, &plain.store, &plain.listen));
     assert_eq!((config.audit, config.insecure), (plain.audit, plain.insecure));
     assert_eq!(Limits { max_body: None, ..config.limits }, plain.limits);
     assert_eq!(config.server.grace_period, plain.server.grace_period);

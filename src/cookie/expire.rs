@@ -9,8 +9,8 @@ use http::HeaderValue;
 /// two, so each combination is expired that could have brought the cookie here: no `Domain`, the host and each of its parent
 /// domains; each prefix of the path, with and without a slash at its end. Browsers ignore those that name a public suffix.
 ///
-/// The answer must stay small enough for proxies on the way. Beyond [`MAX_LINES`] combinations those for the root and for the
-/// whole path come first.
+/// The answer must stay small enough for proxies on the way. Of more than 24 combinations, those for the root and for the whole
+/// path come first.
 pub fn expire_everywhere(name: &str, host: &str, path: &str) -> Vec<HeaderValue> {
     let domains: Vec<_> = [None].into_iter().chain(domains(host).map(Some)).take(MAX_DOMAINS).collect();
     let combinations = paths(path).into_iter().flat_map(|path| domains.iter().map(move |domain| (*domain, path)));

@@ -283,7 +283,7 @@ impl Step {
             Self::Claims => "reading the claims",
             #[cfg(feature = "saml")]
             Self::Saml(step) => step.in_words(),
-            Self::Email => "finding the e-mail address",
+            Self::Email => "finding the email address",
             Self::Groups => "learning the groups",
         }
     }
@@ -414,9 +414,9 @@ impl LoginFailure {
         match self {
             Self::Groups(_) => "Failed to fetch user/group information from the identity provider",
             Self::Email(EmailFailure::Unverified | EmailFailure::Unconfirmed) => {
-                "Your identity provider has not verified your e-mail address."
+                "Your identity provider has not verified your email address."
             }
-            Self::Email(_) => "Your identity provider gave no usable e-mail address.",
+            Self::Email(_) => "Your identity provider gave no usable email address.",
             Self::ProviderError { .. } if self.may_be_cancelled() => {
                 "The sign-in was cancelled, or your identity provider refused it."
             }
@@ -434,7 +434,7 @@ impl LoginFailure {
             }
             #[cfg(feature = "saml")]
             Self::Saml(SamlError::NoEmail(_) | SamlError::BadEmail(_)) => {
-                "Your identity provider gave no usable e-mail address."
+                "Your identity provider gave no usable email address."
             }
             #[cfg(feature = "saml")]
             Self::Saml(SamlError::Early { .. }) => SKEW,

@@ -15,8 +15,8 @@ use crate::policy::Country;
 /// The `tracing` target of all audit events.
 pub const TARGET: &str = "portcullis::audit";
 
-/// The fields whose text is JSON. The standalone proxy's log has them as lists and objects.
-pub(crate) const JSON_FIELDS: [&str; 4] = ["groups", "amr", "claims", "listeners"];
+/// The fields whose text is JSON, for subscribers: the standalone proxy's log has them as lists and objects.
+pub const JSON_FIELDS: [&str; 4] = ["groups", "amr", "claims", "listeners"];
 
 /// What happened. Facts that are not known stay away from the event.
 #[derive(Clone, Copy, Debug)]

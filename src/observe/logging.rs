@@ -4,6 +4,7 @@
 //! lines go through a bounded queue to one thread, and where it is full they are dropped and counted.
 
 mod json;
+mod short;
 
 use std::env::VarError;
 use std::io::{self, Write};
@@ -29,6 +30,8 @@ pub enum Format {
     Json,
     /// For people.
     Text,
+    /// A short line for each audit event and each warning, unless [`VARIABLE`] asks for something: then [`Format::Text`].
+    Short,
 }
 
 /// Why there is no log.
@@ -74,6 +77,10 @@ pub fn init(format: Format) -> Result<Logging, LoggingError> {
         Err(VarError::NotPresent) => EnvFilter::new(DEFAULT_FILTER),
         Err(VarError::NotUnicode(_)) => return Err(LoggingError::NotText),
     };
+    let format = match format {
+        Format::Short if std::env::var_os(VARIABLE).is_some() => Format::Text,
+        format => format,
+    };
     let queue = Queue::start(io::stdout()).map_err(LoggingError::Thread)?;
     let subscriber = subscriber(format, filter, queue.clone());
     tracing::subscriber::set_global_default(subscriber).map_err(|error| LoggingError::Installed(error.into()))?;
@@ -107,6 +114,7 @@ where
             Box::new(Registry::default().with(filter).with(quiet).with(layer))
         }
         Format::Text => Box::new(Registry::default().with(filter).with(quiet).with(layer)),
+        Format::Short => Box::new(Registry::default().with(filter).with(quiet).with(layer.event_format(short::Short))),
     }
 }
 

@@ -52,7 +52,7 @@ pub(super) fn works(
     let count = source.map(|source| format!("{}, from {source}", groups.len()));
     let methods = profile.amr.as_ref().map(|amr| amr.join(", "));
     let facts = [
-        ("E-mail", Some(profile.email.as_str())),
+        ("Email address", Some(profile.email.as_str())),
         ("Name", profile.name.as_deref()),
         ("The provider's name for the account", Some(profile.subject.as_str())),
         ("Groups", count.as_deref()),

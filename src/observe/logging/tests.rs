@@ -114,6 +114,36 @@ fn an_event_is_flat_and_has_no_field_that_is_not_known() {
 }
 
 #[test]
+fn the_demo_says_one_short_line_for_each_event() {
+    let email = Email::parse("bob@demo.example").unwrap();
+    let id = RequestId::random();
+    let text = logged(Format::Short, "info,pingora=warn", || {
+        let refused = Event {
+            reason: Some("no_policy_applied"),
+            application: Some("Vault"),
+            email: Some(&email),
+            path: Some("/x"),
+            user_agent: Some(EVIL),
+            ..Event::new(Kind::Login, Outcome::Refused, id)
+        };
+        refused.emit();
+        Event { email: Some(&email), ..Event::new(Kind::Logout, Outcome::Allowed, id) }.emit();
+        Event { reason: Some("email_refused"), ..Event::new(Kind::Login, Outcome::Refused, id) }.emit();
+        tracing::warn!(request_id = %id, error = "a long chain", "a login failed");
+        tracing::warn!("the disk is full");
+        tracing::error!(request_id = %id, "the store did not answer");
+        tracing::info!("a detail");
+        tracing::info!(target: "portcullis::app", listeners = ?["127.0.0.1:80"], "serving");
+    });
+    let expected = format!(
+        "  bob@demo.example -> Vault: login refused, no_policy_applied (request {id})\n  \
+         bob@demo.example: logout allowed\n  nobody: login refused, email_refused (request {id})\n  \
+         warning: the disk is full\n  error: the store did not answer\n  serving\n"
+    );
+    assert_eq!(text, expected);
+}
+
+#[test]
 fn lists_and_objects_are_no_strings() {
     let line = logged(Format::Json, "info", || {
         tracing::info!(

@@ -3,7 +3,7 @@
 use askama::Template;
 use http::StatusCode;
 
-use super::{Page, STYLE, render};
+use super::{Page, STYLE, marked, render};
 
 /// The login went well.
 #[derive(Debug, Clone, Template)]

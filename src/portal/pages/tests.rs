@@ -434,6 +434,21 @@ fn a_logout_says_that_the_provider_may_remember() {
 }
 
 #[test]
+fn names_between_backticks_are_code() {
+    for (text, html) in [
+        ("plain", "plain"),
+        ("set `client_id` or `issuer`", "set <code>client_id</code> or <code>issuer</code>"),
+        ("`<b>` & \"`", "<code>&#60;b&#62;</code> &#38; &#34;`"),
+        ("an odd ` one", "an odd ` one"),
+        ("`", "`"),
+        ("", ""),
+        ("``", "<code></code>"),
+    ] {
+        assert_eq!(marked(text), html, "{text}");
+    }
+}
+
+#[test]
 fn reason_ids_are_shown_where_given() {
     for (name, page) in &pages("group_not_allowed", "/next") {
         let shown = html(page).contains("reason <code>group_not_allowed</code>");

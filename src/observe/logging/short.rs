@@ -1,0 +1,91 @@
+//! One short line for each event, for the person at the terminal of `portcullis demo`.
+
+use std::fmt;
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_log::NormalizeEvent as _;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::observe::audit;
+
+/// Writes audit events and warnings. What else is said of a request is in its audit event already, but for details that belong
+/// into a log.
+pub(super) struct Short;
+
+impl<S, N> FormatEvent<S, N> for Short
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let normalized = event.normalized_metadata();
+        let metadata = normalized.as_ref().unwrap_or_else(|| event.metadata());
+        let mut said = Said::default();
+        event.record(&mut said);
+        if metadata.target() == audit::TARGET {
+            return said.audited(&mut writer);
+        }
+        match *metadata.level() {
+            Level::ERROR => writeln!(writer, "  error: {}", said.message),
+            Level::WARN if said.request_id.is_empty() => writeln!(writer, "  warning: {}", said.message),
+            // That it serves, and that it stopped.
+            Level::INFO if metadata.target() == APP => writeln!(writer, "  {}", said.message),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The process as a whole.
+const APP: &str = "portcullis::app";
+
+#[derive(Default)]
+struct Said {
+    event: String,
+    outcome: String,
+    reason: String,
+    email: String,
+    application: String,
+    request_id: String,
+    message: String,
+}
+
+impl Said {
+    fn audited(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        let Self { event, outcome, reason, email, application, request_id, .. } = self;
+        let who = if email.is_empty() { "nobody" } else { email };
+        write!(writer, "  {who}")?;
+        if !application.is_empty() {
+            write!(writer, " -> {application}")?;
+        }
+        write!(writer, ": {event} {outcome}")?;
+        if !reason.is_empty() {
+            write!(writer, ", {reason} (request {request_id})")?;
+        }
+        writeln!(writer)
+    }
+}
+
+impl Visit for Said {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        let place = match field.name() {
+            "event" => &mut self.event,
+            "outcome" => &mut self.outcome,
+            "reason" => &mut self.reason,
+            "email" => &mut self.email,
+            "application" => &mut self.application,
+            "request_id" => &mut self.request_id,
+            "message" => &mut self.message,
+            _ => return,
+        };
+        value.clone_into(place);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if matches!(field.name(), "request_id" | "message") {
+            self.record_str(field, &format!("{value:?}"));
+        }
+    }
+}

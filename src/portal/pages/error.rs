@@ -1,0 +1,218 @@
+//! Failures that one sentence explains.
+
+use askama::Template;
+use http::StatusCode;
+
+use super::{Link, NO_GROUPS, Page, START_AGAIN, STYLE, TELL_THE_ADMINISTRATOR, marked, render};
+use crate::model::Support;
+
+/// Any failure that one sentence explains. The constructors have the words for those we know.
+#[derive(Debug, Clone, Template)]
+#[template(path = "error.html", config = "src/portal/askama.toml")]
+pub(crate) struct ErrorPage<'a> {
+    /// The status to answer with, also shown.
+    pub(crate) status: StatusCode,
+    /// What happened, in a few words.
+    pub(crate) title: &'a str,
+    /// What that means, in one sentence.
+    pub(crate) sentence: &'a str,
+    /// What to do about it.
+    pub(crate) hint: Option<&'a str>,
+    /// Where to try again.
+    pub(crate) retry: Option<Link<'a>>,
+    /// Where to sign in with another account, if the account is what was refused: the main way on.
+    pub(crate) switch_account: Option<&'a str>,
+    /// Whom to ask.
+    pub(crate) support: Option<&'a Support>,
+    /// The reason id, as in the audit event.
+    pub(crate) reason: Option<&'a str>,
+    /// Names this request in the log.
+    pub(crate) request_id: &'a str,
+}
+
+impl<'a> ErrorPage<'a> {
+    /// An error in the caller's own words.
+    pub(crate) fn new(status: StatusCode, title: &'a str, sentence: &'a str, request_id: &'a str) -> Self {
+        let (hint, retry, switch_account, support, reason) = (None, None, None, None, None);
+        Self { status, title, sentence, hint, retry, switch_account, support, reason, request_id }
+    }
+
+    /// 400: the request is malformed, or not one we can judge.
+    pub(crate) fn bad_request(request_id: &'a str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "Bad request", "The request was malformed and went no further.", request_id)
+    }
+
+    /// 404: no application claims this host and path.
+    pub(crate) fn application_not_found(request_id: &'a str) -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "Unable to find your Access application!",
+            "No application is set up at this address.",
+            request_id,
+        )
+        .with_hint("Check the address; if it is right, ask your administrator.")
+    }
+
+    /// 408: the request did not end in time.
+    pub(crate) fn request_too_slow(request_id: &'a str) -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "Request too slow", "What you sent did not arrive in time.", request_id)
+    }
+
+    /// 413: the request body is over the limit.
+    pub(crate) fn content_too_large(request_id: &'a str) -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "Upload too large",
+            "What you sent is larger than this application accepts.",
+            request_id,
+        )
+    }
+
+    /// 414: the request target is over the limit.
+    pub(crate) fn target_too_long(request_id: &'a str) -> Self {
+        Self::new(
+            StatusCode::URI_TOO_LONG,
+            "Address too long",
+            "This address is longer than is accepted here.",
+            request_id,
+        )
+    }
+
+    /// 421: the host asked for is not the one the connection was opened for.
+    pub(crate) fn misdirected(request_id: &'a str) -> Self {
+        Self::new(
+            StatusCode::MISDIRECTED_REQUEST,
+            "Wrong connection",
+            "The connection your browser used was opened for another address.",
+            request_id,
+        )
+        .with_hint("Reload the page; if that does not help, close the browser and try again.")
+    }
+
+    /// 431: the request header section is over the limit.
+    pub(crate) fn headers_too_large(request_id: &'a str) -> Self {
+        Self::new(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "Request headers too large",
+            "Your browser sent more headers than are accepted here.",
+            request_id,
+        )
+        .with_hint("Deleting the cookies of this site usually helps.")
+    }
+
+    /// 500: a fault of our own.
+    pub(crate) fn internal(request_id: &'a str) -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "Something went wrong.",
+            "A fault on our side stopped this request.",
+            request_id,
+        )
+        .with_hint(TELL_THE_ADMINISTRATOR)
+    }
+
+    /// 502: no connection to the application's origin, or no usable answer from it.
+    pub(crate) fn upstream_unreachable(request_id: &'a str) -> Self {
+        Self::new(
+            StatusCode::BAD_GATEWAY,
+            "The application cannot be reached.",
+            "The server behind this address did not answer; your sign-in is not the problem.",
+            request_id,
+        )
+        .with_hint("Wait a minute, then try again.")
+    }
+
+    /// 503: every origin of the application fails its health check.
+    pub(crate) fn upstream_unhealthy(request_id: &'a str) -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The application is down.",
+            "No server behind this address is working right now; your sign-in is not the problem.",
+            request_id,
+        )
+        .with_hint("Try again in a minute.")
+    }
+
+    /// 504: the application's origin took longer than its time limit.
+    pub(crate) fn upstream_too_slow(request_id: &'a str) -> Self {
+        Self::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "The application took too long.",
+            "The server behind this address did not answer in time; your sign-in is not the problem.",
+            request_id,
+        )
+        .with_hint("It may have done what you asked; look before you send it again.")
+    }
+
+    /// 503: access could not be decided, or the identity provider cannot be reached.
+    pub(crate) fn unavailable(request_id: &'a str) -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Signing in is not possible right now.",
+            "A service needed to check who you are cannot be reached.",
+            request_id,
+        )
+        .with_hint("Try again in a minute.")
+    }
+
+    /// 400: the login was left open too long, or its state was already used.
+    pub(crate) fn login_expired(start_again: Option<&'a str>, request_id: &'a str) -> Self {
+        let sentence = "It was open for too long, or had already been used.";
+        let page = Self::new(StatusCode::BAD_REQUEST, "This sign-in has expired.", sentence, request_id);
+        page.with_retry(start_again.map(|href| Link { href, label: START_AGAIN }))
+    }
+
+    /// 403: signing in works, and what comes of it is refused here each time.
+    pub(crate) fn session_not_accepted(start_again: &'a str, request_id: &'a str) -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "Your sign-in is not accepted here.",
+            "You signed in, but this server does not accept the session that you just got.",
+            request_id,
+        )
+        .with_hint("Ask your administrator to check this server's clock, and its log.")
+        .with_retry(Some(Link { href: start_again, label: START_AGAIN }))
+    }
+
+    /// 503: the identity provider did not tell who the user is or which groups they are in. The title is the text
+    /// Cloudflare Access shows, which its documentation and its users' runbooks name.
+    pub(crate) fn groups_unavailable(request_id: &'a str) -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            NO_GROUPS,
+            "Without it nobody can tell whether you have access.",
+            request_id,
+        )
+        .with_hint(TELL_THE_ADMINISTRATOR)
+    }
+
+    /// Says what to do about it.
+    pub(crate) fn with_hint(self, hint: &'a str) -> Self {
+        Self { hint: Some(hint), ..self }
+    }
+
+    /// Offers a way to try again, where there is one.
+    pub(crate) fn with_retry(self, retry: Option<Link<'a>>) -> Self {
+        Self { retry, ..self }
+    }
+
+    /// Offers to sign in with another account.
+    pub(crate) fn with_switch(self, switch_account: Option<&'a str>) -> Self {
+        Self { switch_account, ..self }
+    }
+
+    /// Says whom to ask.
+    pub(crate) fn with_support(self, support: Option<&'a Support>) -> Self {
+        Self { support, ..self }
+    }
+
+    /// Names the reason, as in the audit event.
+    pub(crate) fn with_reason(self, reason: &'a str) -> Self {
+        Self { reason: Some(reason), ..self }
+    }
+
+    /// The page, with the error's own status.
+    pub(crate) fn page(&self) -> Page {
+        render(self.status, self)
+    }
+}
