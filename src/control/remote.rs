@@ -196,9 +196,8 @@ impl Access {
     }
 }
 
-/// Reads a `get-identity` document (§2.4), in which groups are names or objects. What it does not say, or says in a way that
-/// cannot be read, is unknown, and not known to be nothing: a no would help where a rule denies or excludes. Without the user,
-/// the address and the provider it is no identity.
+/// Reads a `get-identity` document (§2.4), in which groups are names or objects. A member that is absent or cannot be read is
+/// unknown and not empty, for an empty list would help against rules that deny or exclude. User, address and provider are required.
 fn read_identity(document: &[u8], now: UnixTime) -> Result<Identity, String> {
     let document: Map<String, Value> =
         json::document(document).map_err(|error| format!("the identity cannot be read: {error}"))?;

@@ -567,7 +567,7 @@ fn discovery_members_that_are_not_used_stop_no_login() {
         assert_eq!(read.unreadable(), [format!("`{name}`: {shape}")], "{value}");
         assert_eq!((read.end_session(), read.pushed(false)), (None, Ok(None)));
     }
-    // What is used when it is wanted fails then, and not before.
+    // An unreadable endpoint fails when it is needed, and not before.
     let odd = metadata(&[("pushed_authorization_request_endpoint", json!(7))]).unwrap();
     assert!(odd.pushed(true).is_err());
     assert!(metadata(&[("authorization_response_iss_parameter_supported", json!("True"))]).unwrap().iss_promised());

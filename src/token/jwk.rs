@@ -54,7 +54,7 @@ impl<'a> Jwk<'a> {
         value.as_object().map(Self).ok_or(UnusableKey::Shape)
     }
 
-    /// The string; `None` if it is absent, null or, where that could not be a value, empty.
+    /// The string; `None` if it is absent or null, and also if it is empty and not `kid`.
     pub(crate) fn text(self, name: &'static str) -> Result<Option<&'a str>, UnusableKey> {
         match self.0.get(name) {
             None | Some(Value::Null) => Ok(None),

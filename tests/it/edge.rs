@@ -152,7 +152,7 @@ async fn changed_keys_of_the_team_reach_the_edge_under_any_name() {
     let mut config = Config::new("http://127.0.0.1:9", &applications());
     config.domain = Some("access.localhost:9".to_owned());
     config.certs_url = Some(format!("{}/keys", team.url));
-    // What the key is called stays the same, and other elements of the set are no keys.
+    // The key keeps its name, and other elements of the set are not keys.
     let named = |key: &SigningKey, kid: &str| {
         let mut jwk = key.to_jwk();
         jwk["kid"] = json!(kid);
@@ -179,7 +179,7 @@ async fn changed_keys_of_the_team_reach_the_edge_under_any_name() {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     assert!(team.key_fetches() <= 3, "{} fetches", team.key_fetches());
-    // Whoever shows tokens that nobody signed cannot make the node ask again and again.
+    // Forged tokens cannot make the node fetch the keys again and again.
     let fetched = team.key_fetches();
     for _ in 0..40 {
         assert_eq!(ask(&evaluator::STRANGER).await, (302, false));
