@@ -196,71 +196,57 @@ impl Access {
     }
 }
 
-/// Reads a `get-identity` document (§2.4), in which groups are names or objects. What it does not say is unknown, and not known
-/// to be nothing: a no would help where a rule denies or excludes. Without the provider it is no identity, for what came
-/// through another provider is known to be false.
+/// Reads a `get-identity` document (§2.4), in which groups are names or objects. A member that is absent or cannot be read is
+/// unknown and not empty, for an empty list would help against rules that deny or exclude. User, address and provider are required.
 fn read_identity(document: &[u8], now: UnixTime) -> Result<Identity, String> {
-    #[derive(Deserialize)]
-    struct Document {
-        #[serde(default)]
-        id: Option<String>,
-        user_uuid: String,
-        email: Email,
-        #[serde(default)]
-        name: Option<String>,
-        #[serde(default)]
-        groups: Option<Vec<OneGroup>>,
-        #[serde(default)]
-        amr: Option<Vec<String>>,
-        #[serde(default)]
-        oidc_fields: Map<String, Value>,
-        idp: json::Object<Idp>,
-    }
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum OneGroup {
-        Name(String),
-        Object(json::Object<NamedGroup>),
-    }
-    #[derive(Deserialize)]
-    struct NamedGroup {
-        id: Option<String>,
-        name: String,
-    }
-    #[derive(Deserialize)]
-    struct Idp {
-        id: String,
-        #[serde(rename = "type")]
-        kind: String,
-    }
-    let document: Document =
+    let document: Map<String, Value> =
         json::document(document).map_err(|error| format!("the identity cannot be read: {error}"))?;
-    let group = |group| match group {
-        OneGroup::Name(name) => Group { id: name.clone(), name },
-        OneGroup::Object(json::Object(NamedGroup { id, name })) => {
-            Group { id: id.unwrap_or_else(|| name.clone()), name }
-        }
+    let get = |name: &str| document.get(name).filter(|value| !value.is_null());
+    let needed = |name: &'static str| {
+        let text = get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        text.ok_or_else(|| format!("the identity has no `{name}`"))
     };
-    let json::Object(idp) = document.idp;
-    if idp.id.is_empty() {
-        return Err("the identity names no identity provider".to_owned());
+    let user = needed("user_uuid")?;
+    let email = Email::parse(needed("email")?).map_err(|error| format!("the identity's `email`: {error}"))?;
+    let idp = |name: &str| get("idp").and_then(|idp| idp.get(name)).and_then(Value::as_str);
+    let id = idp("id").filter(|id| !id.is_empty()).ok_or("the identity names no identity provider")?;
+    let kind = idp("type").ok_or("the identity names no type of identity provider")?;
+    let group = |group: &Value| match group {
+        Value::String(name) => Some(Group { id: name.clone(), name: name.clone() }),
+        Value::Object(members) => {
+            let name = members.get("name")?.as_str()?.to_owned();
+            let id = members.get("id").and_then(Value::as_str).map_or_else(|| name.clone(), str::to_owned);
+            Some(Group { id, name })
+        }
+        _ => None,
+    };
+    let groups = get("groups").and_then(|groups| groups.as_array()?.iter().map(group).collect::<Option<Vec<_>>>());
+    let amr = get("amr").and_then(|methods| {
+        methods.as_array()?.iter().map(|method| method.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()
+    });
+    for (name, read) in [
+        ("groups", groups.is_some()),
+        ("amr", amr.is_some()),
+        ("oidc_fields", get("oidc_fields").is_some_and(Value::is_object)),
+    ] {
+        if !read && get(name).is_some() {
+            tracing::warn!(member = name, "ignoring an unreadable member of an identity; its value is unknown");
+        }
     }
     Ok(Identity {
-        subject: document.id.unwrap_or_else(|| document.user_uuid.clone()),
-        user: UserId(document.user_uuid.into()),
-        email: document.email,
-        name: document.name,
-        idp: IdpRef { id: IdpId(idp.id.into()), kind: idp.kind },
-        groups: document
-            .groups
-            .map_or(Groups::Unknown, |groups| Groups::Known(groups.into_iter().map(group).collect())),
+        subject: get("id").and_then(Value::as_str).unwrap_or(user).to_owned(),
+        user: UserId(user.into()),
+        email,
+        name: get("name").and_then(Value::as_str).map(str::to_owned),
+        idp: IdpRef { id: IdpId(id.into()), kind: kind.to_owned() },
+        groups: groups.map_or(Groups::Unknown, Groups::Known),
         groups_seen: None,
         // There it is empty where it is not known.
-        amr: document.amr.filter(|methods| !methods.is_empty()),
+        amr: amr.filter(|methods| !methods.is_empty()),
         evaluations: BTreeMap::new(),
         beside: Vec::new(),
         session_ends: None,
-        claims: document.oidc_fields,
+        claims: get("oidc_fields").and_then(Value::as_object).cloned().unwrap_or_default(),
         // The document has none, and this node knows none of their names.
         headers: Vec::new(),
         at: now,
@@ -308,6 +294,32 @@ mod tests {
     }
 
     #[test]
+    fn unreadable_members_of_an_identity_are_unknown() {
+        for groups in
+            [json!(["Eng", 7]), json!([{"id": "x"}]), json!([["id", "name"]]), json!("Eng"), json!({}), json!([null])]
+        {
+            assert_eq!(read(&[("/groups", groups.clone())]).unwrap().groups, Groups::Unknown, "{groups}");
+        }
+        let named = read(&[("/groups", json!([{"id": 7, "name": "Eng"}, {"name": "Ops"}]))]).unwrap().groups;
+        let group = |name: &str| Group { id: name.to_owned(), name: name.to_owned() };
+        assert_eq!(named, Groups::Known(vec![group("Eng"), group("Ops")]));
+        assert_eq!(read(&[("/amr", json!(["sms", 7]))]).unwrap().amr, None);
+        let document = json!({
+            "user_uuid": "u", "email": "a@b.c", "name": 7, "id": null, "oidc_fields": null, "idp": {"id": "okta", "type": "okta"},
+        });
+        let identity = read_identity(format!("\u{feff}{document}").as_bytes(), UnixTime(0)).unwrap();
+        assert_eq!((identity.name, identity.claims.len(), identity.subject.as_str()), (None, 0, "u"));
+        for (pointer, value) in
+            [("/email", json!("alice@%65xample.com")), ("/email", json!(7)), ("/user_uuid", json!(""))]
+        {
+            assert!(read(&[(pointer, value.clone())]).is_err(), "{pointer} {value}");
+        }
+        for odd in ["", "[]", "null", r#"["u","a@b.c"]"#] {
+            assert!(read_identity(odd.as_bytes(), UnixTime(0)).is_err(), "{odd}");
+        }
+    }
+
+    #[test]
     fn an_identity_without_its_provider_is_none() {
         assert_eq!(&*read(&[]).unwrap().idp.id.0, "okta");
         for (pointer, value) in [
@@ -316,7 +328,6 @@ mod tests {
             ("/idp/id", json!(null)),
             ("/idp", json!({})),
             ("/idp", json!(["okta", "okta"])),
-            ("/groups", json!([["id", "name"]])),
         ] {
             assert!(read(&[(pointer, value.clone())]).is_err(), "{pointer} {value}");
         }

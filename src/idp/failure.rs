@@ -174,7 +174,7 @@ pub enum EmailFailure {
     #[error("the identity provider has not verified the e-mail address")]
     Unverified,
     /// The provider sends no `email_verified`, and the configuration requires it.
-    #[error("the identity provider does not say that it has verified the e-mail address (`email_verified`)")]
+    #[error("the identity provider sends no `email_verified`, which the configuration requires")]
     Unconfirmed,
     /// It is no address.
     #[error(transparent)]

@@ -19,8 +19,8 @@ pub struct Profile {
     pub subject: String,
     /// The address, not looked at yet.
     pub email: Option<String>,
-    /// Whether the provider vouches for exactly that address (`email_verified`); `None` where it does not say. A value that
-    /// cannot be read is `Some(false)`.
+    /// The provider's word for exactly that address (`email_verified`); `None` if it gives none. A value that cannot be read is
+    /// `Some(false)`.
     pub email_verified: Option<bool>,
     /// Display name.
     pub name: Option<String>,
@@ -168,7 +168,7 @@ pub fn merge(
             unread("email_verified", source, value);
             false
         });
-        // The word of one source for its own address says nothing about another address of the other source.
+        // One source vouches for its own address, and not for another address of the other source.
         let other = claims.get(email_claim).is_some_and(|own| own.as_str() != email.as_deref());
         if !verified || !other {
             email_verified = Some(email_verified.unwrap_or(true) && verified);

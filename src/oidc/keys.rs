@@ -280,5 +280,5 @@ const MAX_KEYS: usize = 64;
 /// How many keys one ID token may be tried with.
 const MAX_TRIED: usize = 4;
 
-/// How many keys the log and an error name.
+/// The number of keys that the log and an error name.
 const MAX_REASONS: usize = 3;

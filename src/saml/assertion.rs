@@ -322,8 +322,8 @@ impl Attributes<'_, '_, '_> {
         })
     }
 
-    /// The values of all attributes of that name, in their order, to the letter; a nil is none. What nobody asks for is not
-    /// looked at.
+    /// The values of all attributes of that name, in their order, to the letter; a nil is none. Attributes that are not
+    /// configured are not read.
     fn find(&self, name: &str, spaces: Spaces) -> Result<Option<Vec<String>>, SamlError> {
         let fault = |fault| SamlError::Attribute { name: tame(name), fault };
         let mut found: Option<Vec<String>> = None;

@@ -54,7 +54,7 @@ impl<'a> Jwk<'a> {
         value.as_object().map(Self).ok_or(UnusableKey::Shape)
     }
 
-    /// The string; `None` if it is absent, null or, where that could not be a value, empty.
+    /// The string; `None` if it is absent or null, and also if it is empty and not `kid`.
     pub(crate) fn text(self, name: &'static str) -> Result<Option<&'a str>, UnusableKey> {
         match self.0.get(name) {
             None | Some(Value::Null) => Ok(None),
@@ -86,6 +86,7 @@ impl<'a> Jwk<'a> {
     }
 
     /// An uncompressed point (SEC 1 2.3.3). RFC 7518 6.2.1.2 wants coordinates of full width; a shorter one has lost zeros.
+    #[cfg(feature = "oidc")]
     pub(crate) fn point(self, width: usize) -> Result<Vec<u8>, UnusableKey> {
         let mut point = vec![4];
         for name in ["x", "y"] {

@@ -8,9 +8,12 @@ use portcullis::engine::{Known, Origins};
 use portcullis::front::pingora::{AccessFilter, AccessProxy, FilterSettings, ListenerSettings};
 use portcullis::http_client::{HttpClient, Roots, Timeouts};
 use portcullis::store::MemoryStore;
+use portcullis::token::SigningKey;
+use serde_json::json;
 use tokio::runtime::Handle;
 
 use crate::cases::Served;
+use crate::support::evaluator::{self, Evaluator};
 use crate::support::portcullis::free_address;
 use crate::support::{Browser, Config, Origin, Person, Portcullis, World, at, idp, raw};
 
@@ -167,6 +170,48 @@ async fn the_first_request_of_a_cold_node_learns_the_keys_and_then_the_identity(
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(edge.origin.last().headers.one("cf-access-authenticated-user-email"), Some("alice@example.com"));
     assert!(access.is_ready());
+}
+
+#[tokio::test]
+async fn changed_keys_of_the_team_reach_the_edge_under_any_name() {
+    let (team, origin) = (Evaluator::start().await, Origin::start().await);
+    let mut config = Config::new("http://127.0.0.1:9", &applications());
+    config.domain = Some("access.localhost:9".to_owned());
+    config.certs_url = Some(format!("{}/keys", team.url));
+    // The key keeps its name, and other elements of the set are not keys.
+    let named = |key: &SigningKey, kid: &str| {
+        let mut jwk = key.to_jwk();
+        jwk["kid"] = json!(kid);
+        jwk
+    };
+    let kid = evaluator::KEY.kid();
+    team.publishes(&[json!(7), json!({"kid": 7, "kty": "RSA"}), named(&evaluator::STRANGER, kid)]);
+    let node = Portcullis::start(at(config, &origin.url("http"))).await;
+    let claims = json!({
+        "iss": "http://access.localhost:9", "aud": ["e".repeat(64)], "sub": "u", "email": "alice@example.com", "type": "app",
+        "iat": idp::now(), "exp": idp::now() + 600,
+    });
+    let ask = async |key: &SigningKey| {
+        let line = format!("Cookie: CF_Authorization={}", key.sign(&claims).unwrap());
+        let request = raw::request("GET", "wiki.localhost", "/page", &[&line, "Sec-Fetch-Mode: navigate"]);
+        let answer = raw::exchange(node.address, request).await.unwrap();
+        (answer.status, answer.text().contains("identity_unavailable"))
+    };
+    team.publishes(&[named(&evaluator::KEY, kid), json!("key"), json!(null)]);
+    let began = Instant::now();
+    // Once the token is verified, the team would be asked for the identity, and there is none to ask.
+    while ask(&evaluator::KEY).await != (503, true) {
+        assert!(began.elapsed() < Duration::from_secs(20), "the new key is not learnt");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert!(team.key_fetches() <= 3, "{} fetches", team.key_fetches());
+    // Forged tokens cannot make the node fetch the keys again and again.
+    let fetched = team.key_fetches();
+    for _ in 0..40 {
+        assert_eq!(ask(&evaluator::STRANGER).await, (302, false));
+    }
+    assert!(team.key_fetches() <= fetched + 1, "{} fetches", team.key_fetches());
+    assert_eq!(ask(&evaluator::KEY).await, (503, true));
 }
 
 #[tokio::test]

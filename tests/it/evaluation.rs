@@ -269,6 +269,23 @@ async fn keys_that_were_changed_are_fetched_again() {
 }
 
 #[tokio::test]
+async fn new_key_under_the_old_name_is_fetched() {
+    let (world, service) = world().await;
+    let mut old = STRANGER.to_jwk();
+    old["kid"] = json!(KEY.kid());
+    service.publishes(&[old]);
+    assert_eq!(reason(&mut world.browser(), "in").await, UNKNOWN);
+    assert_eq!(service.key_fetches(), 2, "what does not verify is worth a second look");
+    service.publishes(&[json!(7), KEY.to_jwk()]);
+    let began = Instant::now();
+    while reason(&mut world.browser(), "in").await == UNKNOWN {
+        assert!(began.elapsed() < Duration::from_secs(30), "the new key is not taken");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    assert!(service.key_fetches() <= 4, "{}", service.key_fetches());
+}
+
+#[tokio::test]
 async fn what_was_said_under_other_keys_counts_no_longer() {
     let (mut world, service) = world().await;
     let mut alice = world.signed_in(Person::alice(), "http://in.localhost/page").await;

@@ -60,6 +60,9 @@ impl Connection {
                         format!("{location} names no `end_session_endpoint`: logouts end nothing at the provider");
                     let advice = "take `okta_logout`, or `provider_logout`, away, or allow it at the provider";
                     report.warning(Step::Discovery, &found, Some(advice));
+                } else if !metadata.unreadable().is_empty() {
+                    let found = format!("{location}: not readable, and ignored: {}", metadata.unreadable().join("; "));
+                    report.warning(Step::Discovery, &found, None);
                 } else {
                     report.good(Step::Discovery, &location);
                 }
@@ -122,7 +125,13 @@ impl Connection {
                 let kinds: BTreeSet<_> = algorithms.into_iter().collect();
                 let kinds: Vec<_> = kinds.into_iter().collect();
                 let ending = if count == 1 { "" } else { "s" };
-                report.good(Step::Keys, &format!("{count} key{ending}: {}", kinds.join(", ")));
+                let found = format!("{count} key{ending}: {}", kinds.join(", "));
+                if keys.unreadable().is_empty() {
+                    report.good(Step::Keys, &found);
+                } else {
+                    let found = format!("{found}; not usable, and ignored: {}", keys.unreadable().join("; "));
+                    report.warning(Step::Keys, &found, None);
+                }
             }
             Err(failure) => report.login_failed(Step::Keys, &failure),
         }

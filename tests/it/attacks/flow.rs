@@ -361,6 +361,13 @@ async fn r11_mail_addresses_that_are_not_certain_match_no_rule() {
         "example.com",
         "@example.com",
         "a@еxample.com",
+        "alice@%65xample.com",
+        "alice@ｅxample.com",
+        "alice@example。com",
+        "alice@exam\u{ad}ple.com",
+        "alice@exam\u{200b}ple.com",
+        "alice@example.com.",
+        "ali\u{202e}ce@example.com",
         "",
     ] {
         world.idp.script(email(value));

@@ -1,0 +1,126 @@
+//! The claims of ID token and userinfo answer, together.
+
+use proptest::prelude::*;
+
+use super::documents::odd_value;
+use super::*;
+use crate::model::UnixTime;
+use crate::oidc::claims;
+
+fn merged(id_token: Value, userinfo: Value) -> Result<Profile, ClaimsError> {
+    let claims = UserClaims::parse(id_token.to_string().as_bytes()).unwrap();
+    let userinfo = UserClaims::parse(userinfo.to_string().as_bytes()).unwrap();
+    let wanted = ["department".to_owned(), "missing".to_owned(), "level".to_owned()];
+    merge(&VerifiedIdToken { subject: "00u1".into(), claims }, Some(&userinfo), "email", &wanted)
+}
+
+#[test]
+fn claims_of_thin_tokens_are_filled_in() {
+    let profile = merged(
+        json!({"email": "a@corp.example", "amr": ["pwd", "mfa"], "department": null, "level": 3}),
+        json!({"email": "b@corp.example", "email_verified": "true", "name": "Ann", "groups": ["x", "y"], "department": ["R"], "locale": 1}),
+    )
+    .unwrap();
+    assert_eq!(profile.email.as_deref(), Some("a@corp.example"));
+    assert_eq!((profile.email_verified, profile.name.as_deref()), (None, Some("Ann")), "verified is another address");
+    assert_eq!(profile.groups, ClaimedGroups::Claimed(vec!["x".into(), "y".into()]));
+    assert_eq!(profile.amr, Some(vec!["pwd".into(), "mfa".into()]));
+    assert_eq!(Value::Object(profile.claims), json!({"department": ["R"], "level": 3, "missing": null}));
+    let groups = |claims: Value| merged(json!({}), claims).map(|profile| profile.groups);
+    assert_eq!(groups(json!({})), Ok(ClaimedGroups::Absent));
+    assert_eq!(groups(json!({"groups": null})), Ok(ClaimedGroups::Absent));
+    assert_eq!(groups(json!({"groups": []})), Ok(ClaimedGroups::Claimed(vec![])));
+    assert_eq!(groups(json!({"groups": "x"})), Ok(ClaimedGroups::Claimed(vec!["x".into()])));
+    assert_eq!(groups(json!({"_claim_names": {"groups": "src1"}})), Ok(ClaimedGroups::Elsewhere));
+    for odd in [json!({"x": 1}), json!(1), json!(["x", 1]), json!([["x"]])] {
+        assert_eq!(groups(json!({"groups": odd})), Ok(ClaimedGroups::Unreadable), "{odd}");
+    }
+}
+
+#[test]
+fn unreadable_groups_are_unknown_and_named_in_the_log() {
+    for (odd, shape) in [
+        (json!({"x": 1}), "an object"),
+        (json!(1), "a number"),
+        (json!(true), "a boolean"),
+        (json!(["x", 1]), "a list with a number in it"),
+        (json!(["x", {"name": "y"}]), "a list with an object in it"),
+        (json!(["x", null]), "a list with null in it"),
+        (json!([["x"]]), "a list with a list in it"),
+    ] {
+        let profile = merged(json!({"email": "a@b.c"}), json!({"groups": odd})).unwrap();
+        assert_eq!(profile.groups, ClaimedGroups::Unreadable, "{odd}");
+        assert_eq!(profile.unreadable, [format!("`groups` in the userinfo answer: {shape}")]);
+        // Another list beside it does not make it known.
+        let profile = merged(json!({"groups": odd}), json!({"groups": ["x"]})).unwrap();
+        assert_eq!(profile.groups, ClaimedGroups::Unreadable, "{odd}");
+    }
+    let profile = merged(json!({"amr": 7, "name": ["Ann"]}), json!({})).unwrap();
+    assert_eq!((profile.amr, profile.name), (None, None));
+    assert_eq!(profile.unreadable, ["`amr` in the ID token: a number"]);
+    // A reference that cannot be read may be to the groups.
+    for names in [json!("groups"), json!(["groups"]), json!(1)] {
+        let profile = merged(json!({"_claim_names": names}), json!({})).unwrap();
+        assert_eq!((profile.groups, profile.claims.get("missing")), (ClaimedGroups::Unreadable, None), "{names}");
+    }
+    let null = merged(json!({"_claim_names": {"groups": null}}), json!({})).unwrap();
+    assert_eq!(null.groups, ClaimedGroups::Elsewhere);
+    assert_eq!(merged(json!({"_claim_names": {"x": "y"}}), json!({})).unwrap().groups, ClaimedGroups::Absent);
+}
+
+#[test]
+fn r11_doubt_of_either_source_counts() {
+    let verified = |a: Value, b: Value| {
+        merged(json!({"email_verified": a}), json!({"email_verified": b})).map(|p| p.email_verified)
+    };
+    assert_eq!(verified(json!(null), json!(null)), Ok(None));
+    assert_eq!(verified(json!(true), json!(null)), Ok(Some(true)));
+    assert_eq!(verified(json!(true), json!(false)), Ok(Some(false)));
+    assert_eq!(verified(json!("false"), json!(true)), Ok(Some(false)));
+    for spelling in ["true", "True", "TRUE"] {
+        assert_eq!(verified(json!(spelling), json!(null)), Ok(Some(true)), "{spelling}");
+    }
+    assert_eq!(verified(json!(true), json!("False")), Ok(Some(false)));
+    for unreadable in [json!(1), json!("1"), json!("yes"), json!(""), json!(" true"), json!([true]), json!({})] {
+        assert_eq!(verified(unreadable.clone(), json!(null)), Ok(Some(false)), "{unreadable}");
+        assert_eq!(verified(unreadable.clone(), json!(true)), Ok(Some(false)), "{unreadable}");
+        assert_eq!(verified(json!(true), unreadable.clone()), Ok(Some(false)), "{unreadable}");
+    }
+    assert!(merged(json!({"email": ["a@b.c"]}), json!({})).is_err());
+}
+
+#[test]
+fn verification_of_another_address_does_not_count() {
+    let verified = |id_token: Value, userinfo: Value| merged(id_token, userinfo).unwrap().email_verified;
+    let (ann, bob) = ("ann@corp.example", "bob@corp.example");
+    assert_eq!(verified(json!({"email": ann}), json!({"email": ann, "email_verified": true})), Some(true));
+    assert_eq!(verified(json!({"email": ann}), json!({"email_verified": true})), Some(true));
+    assert_eq!(verified(json!({"email": ann}), json!({"email": bob, "email_verified": true})), None);
+    assert_eq!(verified(json!({"email": ann}), json!({"email": bob, "email_verified": false})), Some(false));
+    assert_eq!(verified(json!({"email": ann, "email_verified": true}), json!({"email": bob})), Some(true));
+}
+
+#[test]
+fn core_5_3_2_userinfo_is_about_the_same_person() {
+    assert!(userinfo(true, br#"{"sub":"00u1","email":"a@b.c"}"#, "00u1").is_ok());
+    for body in [r#"{"sub":"00u2"}"#, "{}", r#"{"sub":null}"#, r#"{"sub":["00u1"]}"#, r#"{"sub":"00U1"}"#] {
+        assert_eq!(userinfo(true, body.as_bytes(), "00u1"), Err(ClaimsError::Subject), "{body}");
+    }
+    for body in ["", "[]", "<html>", r#"{"sub":"00u2","sub":"00u1"}"#] {
+        assert_eq!(userinfo(true, body.as_bytes(), "00u1"), Err(ClaimsError::Malformed), "{body}");
+    }
+    // A JSON object is one under any content type; a JWT and a page are not.
+    assert!(userinfo(false, br#"{"sub":"00u1"}"#, "00u1").is_ok());
+    assert_eq!(userinfo(false, br#"{"sub":"00u2"}"#, "00u1"), Err(ClaimsError::Subject));
+    for body in ["eyJhbGciOiJSUzI1NiJ9.e30.AA", "<html>", "sub=00u1", "", "[]"] {
+        assert_eq!(userinfo(false, body.as_bytes(), "00u1"), Err(ClaimsError::NotJson), "{body}");
+    }
+    assert_eq!(UnixTime(5), claims::whole_seconds(&json!(5.9)).unwrap());
+}
+
+proptest! {
+    #[test]
+    fn no_claims_panic(name in "email|email_verified|groups|Groups|amr|name|_claim_names|department", a in odd_value(), b in odd_value()) {
+        let _ = merged(json!({ name.clone(): a }), json!({ name: b }));
+    }
+}
