@@ -33,6 +33,7 @@ mod logs;
 mod matrix;
 mod okta;
 mod okta_sessions;
+mod outgoing;
 mod programs;
 mod provider_errors;
 mod proxying;
