@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::builder::styling::{AnsiColor, Style};
 use clap::{Args, Subcommand};
 use portcullis::config::{self, Config, IdentityProvider, Offline, System};
-use portcullis::http_client::{HttpClient, Roots, Timeouts};
+use portcullis::http_client::HttpClient;
 use portcullis::idp::Provider;
 use portcullis::idp::check::{Finding, Outcome, Registration};
 use portcullis::model::{UnixTime, chain};
@@ -76,7 +76,7 @@ fn check(command: &Check) -> Result<ExitCode, String> {
     config.identity_providers = chosen(&config, &command.ids)?.into_iter().cloned().collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| format!("the runtime cannot be made: {e}"))?;
-    let http = HttpClient::new(&Roots::default(), Timeouts::default()).map_err(|e| chain(&e))?;
+    let http = control::http_client(&config).map_err(|e| chain(&e))?;
     let good = runtime.block_on(async {
         let providers = control::providers(&config, &http).map_err(|e| chain(&e))?;
         check_all(&providers, &http, command.json).await

@@ -12,6 +12,7 @@ mod errors;
 mod evaluations;
 mod geo;
 mod origins;
+mod outgoing;
 mod policies;
 mod providers;
 mod reader;
@@ -39,6 +40,7 @@ pub use domain::Domain;
 pub use errors::{Errors, Problem};
 pub use geo::Geo;
 pub use origins::{HealthCheck, Origin, OriginScheme, OriginSettings};
+pub use outgoing::Outgoing;
 pub use providers::{ClientConfig, ClientCredentials, IdentityProvider, IdpKind, OidcConfig, OktaConfig};
 #[cfg(feature = "saml")]
 pub use saml::{EncryptionKey, SamlConfig};
@@ -76,6 +78,8 @@ pub struct Config {
     pub service_tokens: Vec<ServiceToken>,
     /// Who signs the certificates of clients, and where those count.
     pub certificates: Vec<ClientAuthority>,
+    /// How identity providers and other services are called.
+    pub outgoing: Outgoing,
     /// What a request may cost.
     pub limits: Limits,
     /// How the process runs.
@@ -198,6 +202,7 @@ fn read<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Config>
         };
         let applications = applications::read_all(table, &around);
         let geo = geo.and_then(|item| item.table(Geo::read).flatten());
+        let outgoing = table.section("outgoing", |table| Outgoing::read(table, &insecure));
         let limits = table.section("limits", Limits::read);
         let server = table.section("server", ServerSettings::read);
         let audit = table.section("audit", Audit::read);
@@ -213,6 +218,7 @@ fn read<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Config>
             geo,
             service_tokens,
             certificates,
+            outgoing: outgoing?,
             limits: limits?,
             server: server?,
             audit: audit?,

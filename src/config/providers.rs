@@ -9,7 +9,7 @@ use super::saml::SamlConfig;
 use super::secrets;
 use super::server::Insecure;
 use crate::model::{AbsentGroups, IdpId, Secret};
-use crate::oidc::{ClientKey, EmailVerification, Endpoints, Prompt};
+use crate::oidc::{ClientAuth, ClientKey, EmailVerification, Endpoints, Prompt};
 
 /// Where people log in (`[[identity_providers]]`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub struct ClientConfig {
     pub client_id: String,
     /// How it proves to be that client.
     pub credentials: ClientCredentials,
+    /// How it does that; the provider's discovery document decides if this is not set.
+    pub auth_method: Option<ClientAuth>,
     /// The other clients that ID tokens may be for as well; any, if this is not set.
     pub trusted_audiences: Option<Vec<String>>,
     /// The claims to keep with the identity.
@@ -212,6 +214,7 @@ impl ClientConfig {
     fn read(table: &mut Table<'_>, insecure: &Insecure, logout: &'static str) -> Option<Self> {
         let client_id = table.needed("client_id", "\"0oa…\"").and_then(|item| item.parse(word));
         let credentials = ClientCredentials::read(table, insecure);
+        let auth_method = auth_method(table);
         let trusted = table.item("trusted_audiences").and_then(|item| item.list());
         let trusted_audiences = trusted.map(|all| all.iter().filter_map(|item| item.parse(word)).collect());
         let claims = table.list("claims").iter().filter_map(|item| item.parse(word)).collect();
@@ -234,6 +237,7 @@ impl ClientConfig {
         Some(Self {
             client_id: client_id?,
             credentials: credentials?,
+            auth_method,
             trusted_audiences,
             claims,
             email_claim_name,
@@ -360,6 +364,27 @@ impl OktaConfig {
         })
     }
 }
+
+/// The method must fit the kind of credentials.
+fn auth_method(table: &mut Table<'_>) -> Option<ClientAuth> {
+    let item = table.item(AUTH_METHOD)?;
+    let words = [
+        ("client_secret_basic", ClientAuth::ClientSecretBasic),
+        ("client_secret_post", ClientAuth::ClientSecretPost),
+        ("private_key_jwt", ClientAuth::PrivateKeyJwt),
+    ];
+    let method = table.choice(AUTH_METHOD, None, &words.map(|(word, method)| (word, Some(method))))?;
+    match (method, table.item("private_key").is_some()) {
+        (ClientAuth::PrivateKeyJwt, false) => item.error("this needs a `private_key`, in place of `client_secret`"),
+        (ClientAuth::ClientSecretBasic | ClientAuth::ClientSecretPost, true) => {
+            item.error("this needs a `client_secret`, in place of `private_key`");
+        }
+        _ => {}
+    }
+    Some(method)
+}
+
+const AUTH_METHOD: &str = "token_endpoint_auth_method";
 
 pub(super) fn absent_groups(table: &mut Table<'_>) -> AbsentGroups {
     let words = [("unknown", AbsentGroups::Unknown), ("empty", AbsentGroups::Empty)];

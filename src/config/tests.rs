@@ -1,5 +1,6 @@
 mod docs;
 mod garbage;
+mod outgoing;
 #[cfg(feature = "saml")]
 mod saml;
 mod size;
@@ -44,7 +45,9 @@ struct Fake {
 
 impl Fake {
     fn new() -> Self {
-        let variables = [("OKTA_CLIENT_SECRET", HIDDEN), ("EMPTY", "\n"), ("TWO_LINES", "a\nb")].into();
+        let variables =
+            [("OKTA_CLIENT_SECRET", HIDDEN), ("EMPTY", "\n"), ("TWO_LINES", "a\nb"), ("PROXY_CREDENTIALS", "ann:word")];
+        let variables = variables.into();
         let files = [
             ("conf/tls.crt", (CERTIFICATE, true)),
             ("conf/tls.key", (KEY, false)),
@@ -57,6 +60,7 @@ impl Fake {
             ("conf/no-certificate.pem", (DAMAGED, true)),
             ("conf/ca.pem", (AUTHORITY, true)),
             ("conf/devices-ca.pem", (AUTHORITY, true)),
+            ("conf/corporate-ca.pem", (AUTHORITY, true)),
         ];
         Self { variables, files: files.into_iter().map(|(path, file)| (path.into(), file)).collect() }
     }
@@ -243,12 +247,14 @@ fn the_example_is_right_and_says_the_defaults() {
         geo,
         service_tokens,
         certificates,
+        outgoing,
         limits,
         server,
         audit,
         insecure,
     } = loaded.config;
     assert_eq!((lists, geo, service_tokens, certificates), (vec![], None, vec![], vec![]));
+    assert_eq!(outgoing, Outgoing::default());
     assert_eq!(team.url(), "https://access.example.com");
     assert_eq!(team.application_url("wiki.example.com"), "https://wiki.example.com");
     assert_eq!((team.name.as_str(), team.session_duration), ("access.example.com", Duration::from_secs(86_400)));

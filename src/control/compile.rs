@@ -179,6 +179,7 @@ fn client_settings(idp: &config::IdentityProvider, client: &ClientConfig) -> Res
     let ClientConfig {
         client_id,
         credentials,
+        auth_method,
         trusted_audiences,
         claims,
         email_claim_name,
@@ -196,6 +197,7 @@ fn client_settings(idp: &config::IdentityProvider, client: &ClientConfig) -> Res
             ClientCredentials::Secret(secret) => Credentials::Secret(secret.clone()),
             ClientCredentials::Key { pem, id } => Credentials::Key(Arc::new(ClientKey::from_pem(pem, id.clone())?)),
         },
+        auth_method: *auth_method,
         trusted_audiences: trusted_audiences.clone(),
         claims: claims.clone(),
         email_claim_name: email_claim_name.clone(),

@@ -31,5 +31,5 @@ pub use geo::{CountryFile, CountryFileError};
 pub(crate) use logins::{Becomes, NoLogin};
 pub use remote::RemoteTeam;
 pub use signing_keys::{SigningKeys, SigningKeysError};
-pub use start::{Control, ControlError, NoOrigins, OriginSource};
+pub use start::{Control, ControlError, NoOrigins, OriginSource, http_client};
 pub use tasks::{Tasks, watch_configuration};

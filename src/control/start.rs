@@ -78,7 +78,10 @@ impl Control {
             .enable_all()
             .build()
             .map_err(ControlError::Runtime)?;
-        let http = HttpClient::new(&Roots::default(), Timeouts::default())?;
+        let http = http_client(config)?;
+        if let Some(proxy) = &config.outgoing.proxy {
+            tracing::info!(%proxy, credentials = proxy.has_credentials(), "https calls of other services go through a proxy");
+        }
         let known = Arc::new(Known::new(usize::try_from(config.server.sessions_cached).unwrap_or(usize::MAX)));
         let origins: Arc<dyn OriginSource> = Arc::new(origins);
         let (access, tasks) = runtime.block_on(async {
@@ -127,6 +130,15 @@ impl Control {
     pub fn stop(self, most: Duration) {
         self.runtime.shutdown_timeout(most);
     }
+}
+
+/// The client that calls identity providers and other services, as `[outgoing]` says.
+///
+/// # Errors
+/// See [`RootsError`].
+pub fn http_client(config: &Config) -> Result<HttpClient, RootsError> {
+    let roots = Roots { extra: config.outgoing.ca.clone() };
+    HttpClient::with_proxy(&roots, Timeouts::default(), config.outgoing.proxy.clone())
 }
 
 async fn reload(
@@ -188,6 +200,7 @@ fn waiting(started: &Config, now: &Config) -> Vec<&'static str> {
         ("`[store]`", store(started) != store(now)),
         ("`[limits]`", limits(started) != limits(now)),
         ("`[server]`", started.server != now.server),
+        ("`[outgoing]`", started.outgoing != now.outgoing),
     ];
     changed.into_iter().filter(|(_, changed)| *changed).map(|(section, _)| section).collect()
 }
@@ -248,6 +261,7 @@ origin = "http://127.0.0.1:9"
             ("path = \"portcullis.db\"", "path = \"other.db\"", &["`[store]`"]),
             ("header_count = 100", "header_count = 101", &["`[limits]`"]),
             ("[server]\ngrace_period = \"5s\"", "[server]\ngrace_period = \"6s\"", &["`[server]`"]),
+            ("[server]\n", "[outgoing]\nhttps_proxy = \"http://192.0.2.1:3128\"\n[server]\n", &["`[outgoing]`"]),
         ] {
             assert!(text.contains(line), "{line}");
             assert_eq!(waiting(&started, &read(&text.replace(line, other))), said, "{other}");

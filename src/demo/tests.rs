@@ -40,6 +40,7 @@ fn okta(config: &Config, ports: Ports) -> Provider {
                 ClientCredentials::Secret(secret) => crate::idp::Credentials::Secret(secret),
                 ClientCredentials::Key { .. } => panic!("the demo has a secret"),
             },
+            auth_method: None,
             trusted_audiences: None,
             claims: okta.client.claims,
             email_claim_name: okta.client.email_claim_name,

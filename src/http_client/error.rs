@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use super::Proxy;
+
 /// Why there is no answer. Names the host and never the rest of the address, where codes and tokens may stand.
 #[derive(Clone, Debug, Error)]
 pub enum HttpError {
@@ -29,6 +31,17 @@ pub enum HttpError {
         /// The host.
         host: Box<str>,
         /// What the operating system said.
+        #[source]
+        source: Arc<reqwest::Error>,
+    },
+    /// No way through the proxy.
+    #[error("`{host}` could not be reached through the proxy `{proxy}`")]
+    Proxy {
+        /// The host.
+        host: Box<str>,
+        /// The proxy, without credentials.
+        proxy: Box<str>,
+        /// The answer of the proxy, or the operating system's.
         #[source]
         source: Arc<reqwest::Error>,
     },
@@ -102,12 +115,16 @@ impl HttpError {
                 "check the spelling of the host, and this machine's resolver (`getent hosts <host>`)"
             }
             Self::Connect { .. } | Self::Timeout { step: Step::Connect, .. } => {
-                "let this machine connect there: check the port, firewalls and routes; proxies of the environment \
-                 (`HTTPS_PROXY`) are not used"
+                "let this machine connect there: check the port, firewalls and routes; if a proxy leads there, name it in \
+                 `HTTPS_PROXY` or as `https_proxy` under `[outgoing]`"
+            }
+            Self::Proxy { .. } => {
+                "check that the proxy listens at that address and lets this machine `CONNECT` to the host and its port; its \
+                 credentials are `https_proxy_credentials`, or stand in `HTTPS_PROXY`. What needs no proxy belongs into `no_proxy`"
             }
             Self::Tls { .. } => {
-                "if its certificate comes from an authority of your own, install that one on this machine (or name a file with \
-                 all that are to be trusted in `SSL_CERT_FILE`); if not, the certificate is for another name or out of date, or \
+                "if its certificate comes from an authority of your own, name that one as `ca` under `[outgoing]`, or install it on \
+                 this machine (or name a file with all that are to be trusted in `SSL_CERT_FILE`); if not, the certificate is for another name or out of date, or \
                  something between intercepts the connection"
             }
             Self::Timeout { .. } | Self::Protocol { .. } => {
@@ -131,7 +148,7 @@ impl HttpError {
     }
 
     /// The chain of causes is kept, without the address that the client would write into it.
-    pub(super) fn sort(host: &str, step: Step, error: reqwest::Error) -> Self {
+    pub(super) fn sort(host: &str, step: Step, proxy: Option<&Proxy>, error: reqwest::Error) -> Self {
         let (host, source) = (Box::from(host), Arc::new(error.without_url()));
         if source.is_timeout() {
             let step = if source.is_connect() { Step::Connect } else { step };
@@ -142,6 +159,9 @@ impl HttpError {
         }
         if let Some(reason) = tls_reason(&source) {
             return Self::Tls { host, reason, source };
+        }
+        if let Some(proxy) = proxy.filter(|_| source.is_dns() || source.is_connect()) {
+            return Self::Proxy { host, proxy: proxy.to_string().into(), source };
         }
         if source.is_dns() {
             return Self::Resolve { host, source };

@@ -1,16 +1,18 @@
 //! The one outgoing HTTP client: what speaks to identity providers and to remote team domains goes through here.
 //!
 //! Decides how long a call may take and how much it may answer. Trusts the certificates it is given, and no answer. Never
-//! follows a redirect, never sends a request a second time, and takes no proxy from the environment: `HTTP_PROXY` and its
-//! kin are not looked at. Names under `localhost` are the loopback interface, whatever the resolver says (RFC 6761 §6.3).
+//! follows a redirect, never sends a request a second time, and takes no proxy from the environment by itself: the one that
+//! it is given serves `https://` calls alone, and sees nothing of them but host and port. Names under `localhost` are the loopback interface, whatever the resolver says (RFC 6761 §6.3).
 //!
 //! The connection pool belongs to the tokio runtime of the first call, so a client is made once per runtime.
 
 mod error;
+mod proxy;
 mod resolve;
 mod tls;
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -19,6 +21,7 @@ use openidconnect::{AsyncHttpClient, HttpRequest, HttpResponse};
 use url::Url;
 
 pub use error::{HttpError, Step};
+pub use proxy::{Direct, Proxy, ProxyError};
 pub use resolve::addresses;
 pub use tls::{Roots, RootsError};
 
@@ -41,6 +44,7 @@ impl Default for Timeouts {
 #[derive(Clone, Debug)]
 pub struct HttpClient {
     inner: reqwest::Client,
+    proxy: Option<Arc<Proxy>>,
 }
 
 /// A whole answer.
@@ -68,12 +72,24 @@ impl HttpClient {
     /// # Errors
     /// Where the file with further roots cannot be read or holds no certificate.
     pub fn new(roots: &Roots, timeouts: Timeouts) -> Result<Self, RootsError> {
-        let inner = reqwest::Client::builder()
+        Self::with_proxy(roots, timeouts, None)
+    }
+
+    /// The same, with a proxy for `https://` calls.
+    ///
+    /// # Errors
+    /// As for [`HttpClient::new`]; and if no header can carry the credentials of the proxy.
+    pub fn with_proxy(roots: &Roots, timeouts: Timeouts, proxy: Option<Proxy>) -> Result<Self, RootsError> {
+        // First of all none, or reqwest would ask the environment.
+        let mut builder = reqwest::Client::builder().no_proxy();
+        if let Some(proxy) = &proxy {
+            builder = builder.proxy(proxy.clone().into_reqwest()?);
+        }
+        let inner = builder
             .tls_backend_preconfigured(tls::config(roots)?)
             .dns_resolver(resolve::Resolver)
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
-            .no_proxy()
             .referer(false)
             // One protocol, which every provider speaks; HTTP/2 would save nothing at the rate of logins.
             .http1_only()
@@ -84,7 +100,12 @@ impl HttpClient {
             .user_agent(concat!("portcullis/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|e| RootsError::Client(e.without_url()))?;
-        Ok(Self { inner })
+        Ok(Self { inner, proxy: proxy.map(Arc::new) })
+    }
+
+    /// The proxy that calls of this URL go through.
+    pub fn proxy_for(&self, url: &Url) -> Option<&Proxy> {
+        self.proxy.as_deref().filter(|proxy| proxy.serves(url))
     }
 
     /// A GET; an answer longer than `limit` bytes is an error.
@@ -120,7 +141,8 @@ impl HttpClient {
         if request.method() != Method::GET {
             *request.body_mut() = Some(body.into());
         }
-        let response = self.inner.execute(request).await.map_err(|e| HttpError::sort(host, Step::Answer, e))?;
+        let proxy = self.proxy_for(url);
+        let response = self.inner.execute(request).await.map_err(|e| HttpError::sort(host, Step::Answer, proxy, e))?;
         let (status, headers) = (response.status(), response.headers().clone());
         let body = read(response, host, limit).await?;
         Ok(Response { status, headers, body })
@@ -134,7 +156,7 @@ async fn read(mut response: reqwest::Response, host: &str, limit: usize) -> Resu
         return Err(too_large());
     }
     let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(|e| HttpError::sort(host, Step::Body, e))? {
+    while let Some(chunk) = response.chunk().await.map_err(|e| HttpError::sort(host, Step::Body, None, e))? {
         if body.len().saturating_add(chunk.len()) > limit {
             return Err(too_large());
         }

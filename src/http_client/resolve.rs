@@ -34,7 +34,7 @@ pub async fn addresses(host: &str) -> io::Result<Vec<IpAddr>> {
 }
 
 /// RFC 6761 §6.3. The C library answers for `localhost` alone, not for the names under it.
-fn is_localhost(name: &str) -> bool {
+pub(super) fn is_localhost(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     let last = name.rsplit('.').next().unwrap_or_default();
     last.eq_ignore_ascii_case("localhost")

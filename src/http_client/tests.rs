@@ -1,3 +1,5 @@
+mod proxied;
+
 use std::error::Error as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -43,6 +43,9 @@ pub enum RootsError {
     /// The TLS protocol versions do not fit the crypto provider.
     #[error("the TLS client cannot be made")]
     Tls(#[source] rustls::Error),
+    /// The credentials of the proxy.
+    #[error("the proxy cannot be used")]
+    Proxy(#[from] super::ProxyError),
     /// The HTTP client refused its settings.
     #[error("the HTTP client cannot be made")]
     Client(#[source] reqwest::Error),

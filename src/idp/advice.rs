@@ -93,7 +93,7 @@ impl GroupsFailure {
                 "Okta does not know the `api_token`: it was revoked, or has not been used for 30 days; make a new one"
             }
             Self::Refused { status: StatusCode::NOT_FOUND, .. } | Self::Subject => {
-                "Okta does not know the person under the subject of the ID token; is `okta_account` the right one?"
+                "Okta does not know the user under the subject of the ID token; is `okta_account` the right one?"
             }
             Self::RateLimited { .. } | Self::Refused { status: StatusCode::TOO_MANY_REQUESTS, .. } => {
                 "the account's rate limit is used up: look at Reports > Rate Limits in Okta"
@@ -190,7 +190,7 @@ fn error_advice(error: &str, status: Option<StatusCode>) -> Option<&'static str>
         ("invalid_client", _) | ("", Some(StatusCode::UNAUTHORIZED)) => {
             "the provider does not take our credentials: compare `client_id` and `client_secret` (or `private_key`, \
              `private_key_id` and the registered public key), and the way in which the application authenticates, in its \
-             settings; in Okta, Applications > (the application) > General > Client Credentials"
+             settings, with `token_endpoint_auth_method`; in Okta, Applications > (the application) > General > Client Credentials"
         }
         ("access_denied", _) => {
             "assign the person, or a group of theirs, to the application at the identity provider; its own log says which rule \

@@ -95,8 +95,8 @@ impl Connection {
     }
 
     fn client(&self, metadata: &Metadata) -> Result<oidc::Client, LoginFailure> {
-        let ClientSettings { client_id, credentials, .. } = &self.settings;
-        Ok(oidc::client(metadata, client_id, credentials, &self.redirect_uri)?)
+        let ClientSettings { client_id, credentials, auth_method, .. } = &self.settings;
+        Ok(oidc::client(metadata, client_id, credentials, *auth_method, &self.redirect_uri)?)
     }
 
     pub(super) async fn begin(&self, state: &str, hints: Hints, now: UnixTime) -> Result<Begun, LoginFailure> {

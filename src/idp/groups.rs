@@ -140,7 +140,9 @@ impl GroupsApi<'_> {
                 }
             }
             // A call that timed out has used up the patience of the user who waits.
-            Err(GroupsFailure::Unreachable(HttpError::Connect { .. } | HttpError::Protocol { .. })) => Some(PAUSE),
+            Err(GroupsFailure::Unreachable(
+                HttpError::Connect { .. } | HttpError::Proxy { .. } | HttpError::Protocol { .. },
+            )) => Some(PAUSE),
             Err(_) => None,
         };
         let answer = match wait {

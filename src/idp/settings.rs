@@ -4,7 +4,7 @@ use url::Url;
 
 use super::{Ages, Prompt};
 use crate::model::{AbsentGroups, IdpId, Secret};
-use crate::oidc::{Credentials, EmailVerification, Endpoints, GroupsClaim};
+use crate::oidc::{ClientAuth, Credentials, EmailVerification, Endpoints, GroupsClaim};
 
 /// What every OpenID Connect connection says of us and of the logins we want.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub struct ClientSettings {
     pub client_id: String,
     /// How we prove that we are that client.
     pub credentials: Credentials,
+    /// How that is done at the token endpoint; `None` lets the discovery document decide.
+    pub auth_method: Option<ClientAuth>,
     /// The other clients that ID tokens may be for as well; `None` allows any, if `azp` names this client.
     pub trusted_audiences: Option<Vec<String>>,
     /// Claims to keep for policies and origins.

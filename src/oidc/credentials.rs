@@ -11,10 +11,21 @@ use crate::model::{Secret, UnixTime, fill_random, hex};
 /// How a client proves to its provider that it is itself (OpenID Connect Core 9).
 #[derive(Clone, Debug)]
 pub enum Credentials {
-    /// `client_secret_basic`, or `client_secret_post` where the provider takes nothing else.
+    /// `client_secret_basic`, or `client_secret_post` where the provider takes nothing else or the configuration says so.
     Secret(Secret),
     /// `private_key_jwt`: nothing that is worth stealing ever leaves this machine.
     Key(Arc<ClientKey>),
+}
+
+/// How a client authenticates at its provider (`token_endpoint_auth_method`, RFC 7591 2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// The secret in the `Authorization` header (RFC 6749 2.3.1).
+    ClientSecretBasic,
+    /// The secret in the form.
+    ClientSecretPost,
+    /// An assertion signed by the key (RFC 7523 2.2).
+    PrivateKeyJwt,
 }
 
 /// The private key of a client.

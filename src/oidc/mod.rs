@@ -24,7 +24,7 @@ mod tokens;
 pub(crate) use callback::tame;
 pub use callback::{Callback, CallbackError};
 pub use claims::{ClaimedGroups, ClaimsError, EmailVerification, Profile, UserClaims, merge, userinfo};
-pub use credentials::{ClientKey, ClientKeyError, Credentials};
+pub use credentials::{ClientAuth, ClientKey, ClientKeyError, Credentials};
 pub use groups_claim::{GroupsClaim, NamedGroups};
 pub use id_token::{Expected, IdTokenError, VerifiedIdToken, verify};
 pub use keys::{ALGORITHMS, KeySet, KeysError};

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::credentials::{ASSERTION_TYPE, ClientKeyError};
-use super::{Credentials, Metadata, MetadataError, TokenResponse};
+use super::{ClientAuth, Credentials, Metadata, MetadataError, TokenResponse};
 use crate::model::{Secret, UnixTime, fill_random};
 
 /// The client of one provider, as `openidconnect` knows it.
@@ -93,7 +93,8 @@ pub struct Hints {
     pub max_age: Option<Duration>,
 }
 
-/// The client that speaks to the endpoints of `metadata`.
+/// The client that speaks to the endpoints of `metadata`, and authenticates by `method`. Without one, or if it does not fit the
+/// credentials, `metadata` decides: providers that list their methods wrongly do exist, so a chosen one is not compared.
 ///
 /// # Errors
 /// [`MetadataError::Unsupported`] where the provider does not take such credentials.
@@ -101,6 +102,7 @@ pub fn client(
     metadata: &Metadata,
     client_id: &str,
     credentials: &Credentials,
+    method: Option<ClientAuth>,
     redirect_uri: &Url,
 ) -> Result<Client, MetadataError> {
     let client = openidconnect::Client::new(
@@ -112,8 +114,14 @@ pub fn client(
         Credentials::Secret(secret) => client.set_client_secret(ClientSecret::new(secret.expose().to_owned())),
         Credentials::Key(_) => client,
     };
+    let auth_type = match (method, credentials) {
+        (Some(ClientAuth::ClientSecretBasic), Credentials::Secret(_)) => AuthType::BasicAuth,
+        (Some(ClientAuth::ClientSecretPost), Credentials::Secret(_))
+        | (Some(ClientAuth::PrivateKeyJwt), Credentials::Key(_)) => AuthType::RequestBody,
+        _ => metadata.auth_type(credentials)?,
+    };
     Ok(client
-        .set_auth_type(metadata.auth_type(credentials)?)
+        .set_auth_type(auth_type)
         .set_auth_uri(metadata.authorization.clone())
         .set_token_uri(metadata.token.clone())
         .set_redirect_uri(RedirectUrl::from_url(redirect_uri.clone())))

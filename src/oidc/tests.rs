@@ -373,7 +373,7 @@ fn metadata(changes: &[(&str, Value)]) -> Result<Metadata, MetadataError> {
 fn the_authorization_request() {
     let secrets = FlowSecrets::random(Secret::new("state"));
     let redirect = Url::parse("https://team.example/cdn-cgi/access/callback").unwrap();
-    let client = client(&metadata(&[]).unwrap(), "client", &secret(), &redirect).unwrap();
+    let client = client(&metadata(&[]).unwrap(), "client", &secret(), None, &redirect).unwrap();
     let scopes = ["openid", "profile", "email", "groups"].map(str::to_owned);
     let url = authorization_url(&client, &secrets, &scopes, Hints::default());
     let query: Vec<(String, String)> = url.query_pairs().into_owned().collect();

@@ -37,6 +37,7 @@ mod matrix;
 mod okta;
 mod okta_sessions;
 mod origins;
+mod outgoing;
 mod programs;
 mod provider_errors;
 mod proxying;

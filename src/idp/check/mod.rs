@@ -149,7 +149,10 @@ impl Report<'_> {
     /// The first two steps with any host: its name, and a connection to it. What came of a first call, where there was a
     /// connection.
     async fn reach(&mut self, http: &HttpClient, url: &Url) -> Option<Result<StatusCode, HttpError>> {
-        if !self.name(url).await {
+        let proxy = http.proxy_for(url);
+        if let Some(proxy) = proxy {
+            self.tell(Step::Name, Outcome::Skipped, &format!("the proxy `{proxy}` looks it up"), None);
+        } else if !self.name(url).await {
             self.skipped(&[Step::Connection]);
             return None;
         }
@@ -159,6 +162,7 @@ impl Report<'_> {
             failure @ (HttpError::Url { .. }
             | HttpError::Resolve { .. }
             | HttpError::Connect { .. }
+            | HttpError::Proxy { .. }
             | HttpError::Tls { .. }
             | HttpError::Timeout { step: CallStep::Connect, .. }),
         ) = &answer
@@ -167,7 +171,8 @@ impl Report<'_> {
             return None;
         }
         let how = if url.scheme() == "https" { "over TLS, by a certificate that is trusted" } else { "without TLS" };
-        self.good(Step::Connection, &format!("to `{host}`, port {port}, {how}"));
+        let through = proxy.map(|proxy| format!(", through the proxy `{proxy}`")).unwrap_or_default();
+        self.good(Step::Connection, &format!("to `{host}`, port {port}, {how}{through}"));
         Some(answer.map(|answer| answer.status))
     }
 

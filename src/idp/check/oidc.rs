@@ -8,7 +8,7 @@ use url::Url;
 use super::{Finding, Outcome, Registration, Report, Step, accept, groups_told, told};
 use crate::http_client::{MAX_BODY, MAX_DOCUMENT, Response};
 use crate::idp::connection::Connection;
-use crate::idp::{Attempt, IssuerMismatch, LoginFailure, Pending};
+use crate::idp::{Attempt, GroupsFailure, IssuerMismatch, LoginFailure, Pending};
 use crate::model::{Secret, UnixTime, fill_random, hex};
 use crate::oidc::{Callback, Credentials, FlowSecrets, Hints, Metadata};
 
@@ -236,7 +236,13 @@ impl Connection {
         let owner = match api.owner(now).await {
             Ok(owner) => owner,
             Err(failure) => {
-                report.failed(Step::ApiToken, &groups_told(&failure), Some(failure.advice().into()));
+                let advice = match &failure {
+                    GroupsFailure::Refused { status: StatusCode::NOT_FOUND, .. } => {
+                        "Okta's API is not at that address: check `okta_account`, which under a custom domain is that domain"
+                    }
+                    other => other.advice(),
+                };
+                report.failed(Step::ApiToken, &groups_told(&failure), Some(advice.into()));
                 return report.skipped(&[Step::Groups]);
             }
         };

@@ -36,6 +36,31 @@ async fn a_private_key_stands_for_a_secret() {
     }
 }
 
+#[tokio::test]
+async fn chosen_authentication_method_is_used() {
+    for (method, takes_post) in [(ClientAuth::ClientSecretPost, true), (ClientAuth::ClientSecretBasic, false)] {
+        for listed in [Value::Null, json!(["client_secret_basic"]), json!(["client_secret_post"]), json!(["none"])] {
+            let op = StandIn::start().await;
+            op.state().takes_post = takes_post;
+            op.state().metadata["token_endpoint_auth_methods_supported"] = listed.clone();
+            op.state().metadata["pushed_authorization_request_endpoint"] = json!(format!("{}{PAR}", op.origin));
+            for pushed_requests in [false, true] {
+                let client = ClientSettings { auth_method: Some(method), pushed_requests, ..op.client() };
+                let ended = op.login(&provider(OktaSettings { client, ..op.settings() })).await;
+                assert!(ended.is_ok(), "{method:?}, {listed}: {ended:?}");
+            }
+            let other = if takes_post { ClientAuth::ClientSecretBasic } else { ClientAuth::ClientSecretPost };
+            let client = ClientSettings { auth_method: Some(other), ..op.client() };
+            let ended = op.login(&provider(OktaSettings { client, ..op.settings() })).await;
+            assert!(matches!(ended, Err(LoginFailure::TokenEndpoint { .. })), "{method:?}, {listed}: {ended:?}");
+        }
+    }
+    let op = StandIn::start().await;
+    let client = ClientSettings { auth_method: Some(ClientAuth::PrivateKeyJwt), ..with_key(&op, &ec("ES256")) };
+    op.state().metadata["token_endpoint_auth_methods_supported"] = json!(["client_secret_basic"]);
+    assert!(op.login(&provider(OktaSettings { client, ..op.settings() })).await.is_ok());
+}
+
 #[test]
 fn keys_that_cannot_sign_are_refused_when_they_are_read() {
     for key in ["", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "{\"kty\":\"RSA\"}"] {

@@ -53,6 +53,8 @@ pub(super) struct State {
     pub(super) calls: Vec<String>,
     /// What the users API says of the person.
     pub(super) status: &'static str,
+    /// Whether the secret must be in the form.
+    pub(super) takes_post: bool,
     /// The client's key, where it has one instead of a secret.
     pub(super) client_key: Option<TestKey>,
     /// Assertions that were seen.
@@ -116,6 +118,7 @@ impl StandIn {
             next_link_origin: None,
             calls: Vec::new(),
             status: "ACTIVE",
+            takes_post: false,
             client_key: None,
             assertions: HashSet::new(),
             pushed: HashMap::new(),
@@ -163,6 +166,7 @@ impl StandIn {
             name: "Okta".into(),
             client_id: "client".into(),
             credentials: Credentials::Secret(Secret::new(CLIENT_SECRET)),
+            auth_method: None,
             trusted_audiences: None,
             claims: vec!["department".into()],
             email_claim_name: None,
@@ -330,6 +334,11 @@ fn is_the_client(request: &Request, state: &mut State) -> bool {
         // RFC 6749 §2.3.1: both are form-encoded before they become a Basic credential.
         use base64::Engine as _;
         let basic = base64::engine::general_purpose::STANDARD.encode("client:client%3As+e%2Bcret");
+        if state.takes_post {
+            return authorization.is_none()
+                && form("client_id") == Some("client")
+                && form("client_secret") == Some(CLIENT_SECRET);
+        }
         return authorization == Some(&format!("Basic {basic}"));
     };
     let assertion = form("client_assertion").unwrap_or_default();

@@ -110,8 +110,10 @@ impl Person {
 
 /// A running provider. Ends when dropped.
 pub struct Idp {
-    /// The issuer, `http://127.0.0.1:<port>`.
+    /// The issuer, `http://127.0.0.1:<port>` unless it has another name.
     pub issuer: String,
+    /// Where it listens.
+    pub address: SocketAddr,
     shared: Arc<Mutex<Shared>>,
     task: JoinHandle<()>,
 }
@@ -132,16 +134,22 @@ impl Idp {
     /// Starts a provider with nothing wrong.
     pub async fn start() -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        Self::serve(listener)
+        Self::serve(listener, None)
+    }
+
+    /// Starts a provider whose documents name another issuer than its address.
+    pub async fn start_named(issuer: &str) -> Self {
+        Self::serve(TcpListener::bind(("127.0.0.1", 0)).await.unwrap(), Some(issuer))
     }
 
     /// Starts a provider at an address where nothing answered until now.
     pub async fn start_at(address: SocketAddr) -> Self {
-        Self::serve(TcpListener::bind(address).await.unwrap())
+        Self::serve(TcpListener::bind(address).await.unwrap(), None)
     }
 
-    fn serve(listener: TcpListener) -> Self {
-        let issuer = format!("http://{}", listener.local_addr().unwrap());
+    fn serve(listener: TcpListener, issuer: Option<&str>) -> Self {
+        let address = listener.local_addr().unwrap();
+        let issuer = issuer.map_or_else(|| format!("http://{address}"), str::to_owned);
         let shared = Arc::new(Mutex::new(Shared {
             issuer: issuer.clone(),
             script: Script::default(),
@@ -157,7 +165,7 @@ impl Idp {
                 tokio::spawn(connection(stream, Arc::clone(&state)));
             }
         });
-        Self { issuer, shared, task }
+        Self { issuer, address, shared, task }
     }
 
     /// Changes the script.

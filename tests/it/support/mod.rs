@@ -2,6 +2,7 @@
 
 pub mod browser;
 pub mod certs;
+pub mod connect_proxy;
 pub mod evaluator;
 pub mod idp;
 pub mod okta;

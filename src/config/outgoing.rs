@@ -1,0 +1,83 @@
+use std::path::PathBuf;
+
+use super::reader::Table;
+use super::secrets;
+use super::server::Insecure;
+use crate::http_client::{Direct, Proxy, ProxyError};
+
+/// Calls of identity providers, remote teams and evaluation services (`[outgoing]`). Not those of origins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outgoing {
+    /// The proxy for `https://` calls: `https_proxy`, or else the environment's `HTTPS_PROXY`, with `no_proxy` or `NO_PROXY`.
+    pub proxy: Option<Proxy>,
+    /// A file of certificate authorities to trust beside the system's, in PEM form.
+    pub ca: Option<PathBuf>,
+}
+
+impl Outgoing {
+    pub(super) fn read(table: &mut Table<'_>, insecure: &Insecure) -> Self {
+        let ca = table.item("ca").and_then(|_| table.pem_file("ca", "-----BEGIN CERTIFICATE-----", "certificate"));
+        let written = table.item("https_proxy");
+        let credentials = table.item("https_proxy_credentials");
+        let direct = table.item("no_proxy");
+        let none = written.as_ref().is_some_and(|item| item.value().as_str() == Some("none"));
+        let proxy = match &written {
+            Some(_) if none => None,
+            Some(item) => item.parse(|text| proxy(text)),
+            None => from_environment(table),
+        };
+        if let (Some(item), true) = (&credentials, written.is_none() || none) {
+            item.error("these are for a proxy that `https_proxy` names; write that too, or leave this out");
+        }
+        if let (Some(item), true) = (&direct, none) {
+            item.error("there is no proxy; leave this out");
+        }
+        let secret = credentials.as_ref().and_then(|item| secrets::read(item, insecure.inline_secrets));
+        let proxy = match (proxy, secret) {
+            (Some(proxy), Some(_)) if table.reader().env().is_offline() => Some(proxy),
+            (Some(proxy), Some(secret)) => {
+                let with = proxy.with_credentials(&secret);
+                with.map_err(|error| credentials.iter().for_each(|item| item.error(&error.to_string()))).ok()
+            }
+            (proxy, _) => proxy,
+        };
+        let direct = match direct {
+            Some(item) => item.list().unwrap_or_default().iter().filter_map(|item| item.parse(Direct::parse)).collect(),
+            None => direct_by_environment(table),
+        };
+        Self { proxy: proxy.map(|proxy| proxy.with_direct(direct)), ca }
+    }
+}
+
+fn proxy(text: &str) -> Result<Proxy, String> {
+    let proxy = Proxy::parse(text).map_err(|error| format!("{error}, or `none`"))?;
+    if proxy.has_credentials() {
+        return Err("an address in this file holds no credentials; write them as `https_proxy_credentials`".to_owned());
+    }
+    Ok(proxy)
+}
+
+fn from_environment(table: &Table<'_>) -> Option<Proxy> {
+    let (name, value) = variable(table, ["HTTPS_PROXY", "https_proxy"])?;
+    let refused = |error: ProxyError| {
+        let message = format!("the environment variable `{name}` cannot be used: {error}; or set `https_proxy`");
+        table.reader().error(table.place(), &message);
+    };
+    Proxy::parse(&value).map_err(refused).ok()
+}
+
+/// What is no host in there is passed over: other programs understand more than this one.
+fn direct_by_environment(table: &Table<'_>) -> Vec<Direct> {
+    let value = variable(table, ["NO_PROXY", "no_proxy"]).map(|(_, value)| value).unwrap_or_default();
+    value.split([',', ' ', '\t']).filter_map(|entry| Direct::parse(entry).ok()).collect()
+}
+
+/// The first of these variables that is set to something.
+fn variable(table: &Table<'_>, names: [&'static str; 2]) -> Option<(&'static str, String)> {
+    let env = table.reader().env();
+    if env.is_offline() {
+        return None;
+    }
+    let value = |name| env.variable(name).ok().filter(|value| !value.trim().is_empty()).map(|value| (name, value));
+    names.into_iter().find_map(value)
+}
