@@ -42,9 +42,9 @@ pub enum CertificateError {
         /// The key.
         key: PathBuf,
         /// What would be right, if that is known; begins with a semicolon.
-        hint: String,
+        hint: Box<str>,
         /// The reason that rustls gives.
-        source: rustls::Error,
+        source: Box<rustls::Error>,
     },
 }
 
@@ -153,7 +153,8 @@ pub(super) fn read(files: &Tls, env: &dyn Environment) -> Result<CertifiedKey, C
             Some(index) => format!("; its own certificate is the {}. in the file and must be the first", index + 1),
             None => String::new(),
         };
-        CertificateError::Mismatch { certificate: files.certificate.clone(), key: files.key.clone(), hint, source }
+        let (certificate, key) = (files.certificate.clone(), files.key.clone());
+        CertificateError::Mismatch { certificate, key, hint: hint.into(), source: Box::new(source) }
     })
 }
 

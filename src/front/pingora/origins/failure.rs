@@ -44,7 +44,14 @@ fn tls_context(error: &Error) -> Option<String> {
         matches!(error.etype, ErrorType::TLSHandshakeFailure | ErrorType::HandshakeError | ErrorType::InvalidCert);
     let context = error.context.as_ref().filter(|_| is_tls)?.as_str();
     // "TLS connect() failed: TLSHandshakeFailure context: tls connect error cause: …"
-    Some(context.rsplit_once(" cause: ").map_or(context, |(_, cause)| cause).trim().to_owned())
+    let cause = context.rsplit_once(" cause: ").map_or(context, |(_, cause)| cause).trim();
+    // `openssl req -x509` marks self-signed certificates so, and the name of the error explains nothing.
+    Some(
+        cause.replace(
+            "Other(OtherError(CaUsedAsEndEntity))",
+            "it is marked as an authority (CA:TRUE), not as a server's",
+        ),
+    )
 }
 
 fn summary(kind: &ErrorType) -> String {
@@ -154,6 +161,17 @@ mod tests {
         let error = Error::because(ErrorType::ConnectRefused, "Fail to connect to 127.0.0.1:9", io);
         let text = cause(&error.more_context("Fail to connect to addr: 127.0.0.1:9, scheme: HTTP"));
         assert_eq!(text, "the connection was refused: Connection refused (os error 111)");
+    }
+
+    #[test]
+    fn failed_handshake_has_the_words_of_the_tls_library() {
+        let text = "TLS connect() failed:  TLSHandshakeFailure context: tls connect error cause: invalid peer certificate: \
+                    Other(OtherError(CaUsedAsEndEntity)), SNI: wiki.internal";
+        let error = Error::explain(ErrorType::TLSHandshakeFailure, text);
+        let cause = cause(&error);
+        let expected = "the TLS handshake failed: invalid peer certificate: it is marked as an authority (CA:TRUE), not as a \
+                        server's, SNI: wiki.internal";
+        assert_eq!(cause, expected);
     }
 
     #[test]
