@@ -19,6 +19,7 @@ pub mod signing_keys;
 mod start;
 mod tasks;
 mod tokens;
+mod vital;
 
 #[cfg(feature = "standalone")]
 pub(crate) use access::sealing_key;
@@ -32,3 +33,4 @@ pub use remote::RemoteTeam;
 pub use signing_keys::{SigningKeys, SigningKeysError};
 pub use start::{Control, ControlError, NoOrigins, OriginSource};
 pub use tasks::{Tasks, watch_configuration};
+pub use vital::{Ended, Running, Vital};
