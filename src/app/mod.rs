@@ -29,7 +29,7 @@ use crate::demo::{Demo, PortTaken, Ports};
 use crate::front::pingora::{AccessFilter, AccessProxy, FilterSettings, HstsListener, ProxySettings};
 use crate::token::SigningKeyError;
 use health::Health;
-use listeners::{Descriptors, ListenerGroup, Redirect, SocketTable, Sockets, Terms, Timeouts};
+use listeners::{Descriptors, ListenerGroup, Redirect, SocketTable, Sockets, Terms, Timeouts, Watched};
 pub use listeners::{ListenError, TakeOverError};
 use origins::Pools;
 pub use service_token::NewServiceToken;
@@ -201,7 +201,9 @@ fn serve_until_the_end(
         // Nobody is told that the proxy is ready before it listens.
         server.add_service(group).add_dependency(&front);
     }
-    server.add_services(more);
+    for service in more {
+        server.add_service(Watched::new(service, control.vital().clone()));
+    }
     if let Some(path) = &config.server.pid_file {
         // Pingora writes one for daemons only. Not before the listeners are here: a failed upgrade leaves the file alone.
         std::fs::write(path, format!("{}\n", std::process::id()))

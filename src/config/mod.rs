@@ -164,7 +164,7 @@ fn read<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Config>
         for place in unencrypted.iter().filter(|_| team.as_ref().is_some_and(|team| !team.plain_http)) {
             reader.warn(
                 place,
-                "the team is on HTTPS, and nobody can log in over this listener: browsers drop the cookies of plain HTTP; \
+                "the team is on HTTPS, and logins over this listener fail: browsers drop the cookies of plain HTTP; \
                  write `redirect_to_https = true`, or name the proxy in front that has a certificate in `trusted_proxies`",
             );
         }

@@ -254,5 +254,5 @@ async fn http2_windows_are_wide_and_bounded() {
             _ => {}
         }
     }
-    assert_eq!((of_a_stream, of_the_connection), (2 << 20, 4 << 20));
+    assert_eq!((of_a_stream, of_the_connection), (6 << 20, 8 << 20));
 }

@@ -10,7 +10,7 @@ use crate::support::portcullis::free_address;
 use crate::support::raw::{self, Connection};
 use crate::support::{APPLICATIONS, Idp, Origin, Portcullis, World, start};
 
-/// Much shorter than the defaults, so that the tests end; in the order in which one would hide another.
+/// Much shorter than the defaults, so that the tests end.
 const SHORT: &str = "\n[limits]\nheader_timeout = \"1s\"\nidle_timeout = \"3s\"\nbody_timeout = \"2s\"\n";
 
 async fn impatient(tls: bool) -> World {
@@ -264,7 +264,7 @@ async fn behind_a_balancer(tls: bool, trusted: &str) -> World {
 }
 
 #[tokio::test]
-async fn proxy_protocol_tells_the_client_and_is_mandatory() {
+async fn proxy_protocol_sets_the_client_and_is_mandatory() {
     let world = behind_a_balancer(false, "127.0.0.1").await;
     let request = raw::request("GET", "near.localhost", "/", &[]);
     let v2 = |command: u8, address: [u8; 4]| {
@@ -303,7 +303,7 @@ async fn proxy_protocol_tells_the_client_and_is_mandatory() {
     let mut connection = Connection::plain(stranger.proxy.address).await;
     connection.send(["PROXY TCP4 203.0.113.7 127.0.0.1 12345 443\r\n", &request].concat()).await;
     assert!(connection.response("GET").await.is_none(), "a header from another peer");
-    // Without the setting nothing is made of one.
+    // Without the setting it is no header.
     let world = World::with(NEIGHBOUR, |config| config.listen = "trusted_proxies = [\"127.0.0.1\"]".to_owned()).await;
     let answer = world.raw(["PROXY TCP4 203.0.113.7 127.0.0.1 12345 443\r\n", &request].concat()).await;
     assert!(answer.is_none_or(|answer| answer.status == 400));

@@ -1,7 +1,7 @@
 //! Listeners: bound before anything else starts, so that one which cannot be bound ends the start.
 //!
 //! Decides where connections are accepted and on what terms. Trusts the configuration. Never accepts a connection before the
-//! whole process is ready, and never leaves a socket open that nobody accepts on.
+//! whole process is ready, and never leaves a socket open without an acceptor.
 
 mod connection;
 mod descriptors;
@@ -33,6 +33,12 @@ pub(super) struct ListenerGroup {
     threads: Option<usize>,
     sockets: Arc<SocketTable>,
     listeners: Vec<Box<dyn Service>>,
+    vital: Vital,
+}
+
+/// A service without which the process cannot go on.
+pub(super) struct Watched {
+    service: Box<dyn ServiceWithDependents>,
     vital: Vital,
 }
 
@@ -79,6 +85,34 @@ impl ListenerGroup {
         let mut service = listening::Service::new(self.name.to_owned(), Connections::new(app, terms));
         service.add_tcp(&address.to_string());
         self.listeners.push(Box::new(service));
+    }
+}
+
+impl Watched {
+    pub(super) const fn new(service: Box<dyn ServiceWithDependents>, vital: Vital) -> Self {
+        Self { service, vital }
+    }
+}
+
+#[async_trait]
+impl ServiceWithDependents for Watched {
+    async fn start_service(
+        &mut self,
+        table: Option<ListenFds>,
+        shutdown: ShutdownWatch,
+        tasks_per_socket: usize,
+        ready: ServiceReadyNotifier,
+    ) {
+        let _vital = self.vital.watch("demo");
+        self.service.start_service(table, shutdown, tasks_per_socket, ready).await;
+    }
+
+    fn name(&self) -> &str {
+        self.service.name()
+    }
+
+    fn threads(&self) -> Option<usize> {
+        self.service.threads()
     }
 }
 

@@ -30,13 +30,13 @@ pub enum TakeOverError {
         /// The cause.
         source: io::Error,
     },
-    /// Nothing came in time.
+    /// No process sent its listeners in time.
     #[error(
         "no process handed its listeners over at `{}` within 7 s: send SIGQUIT to the running one while `run --upgrade` waits, and \
          use the same configuration",
         path.display()
     )]
-    Nobody {
+    NoPredecessor {
         /// The path.
         path: PathBuf,
         /// The cause.
@@ -67,8 +67,8 @@ impl Sockets {
         let mut inherited = Fds::new();
         inherited
             .get_from_sock(path.display().to_string().as_str())
-            .map_err(|error| TakeOverError::Nobody { path: path.to_owned(), source: error.into() })?;
-        // A listener that nobody accepts on would keep clients waiting.
+            .map_err(|error| TakeOverError::NoPredecessor { path: path.to_owned(), source: error.into() })?;
+        // Clients of a socket without an acceptor would wait for ever.
         inherited.close_unclaimed(&addresses.iter().map(ToString::to_string).collect::<HashSet<_>>());
         Ok(Self::bind_missing(addresses, inherited)?)
     }

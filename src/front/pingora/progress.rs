@@ -65,7 +65,7 @@ impl Progress {
     }
 
     fn report(change: impl FnOnce(&Self)) {
-        // Outside of `track` nobody waits for the report.
+        // Outside of `track` there is no listener to report to.
         let _untracked = CURRENT.try_with(|progress| change(progress));
     }
 }
