@@ -19,7 +19,7 @@ use pingora::proxy::ProxyServiceBuilder;
 use pingora::server::configuration::{Opt, ServerConf};
 use pingora::server::{RunArgs, Server};
 use portcullis::config::Config;
-use portcullis::control::{Access, Tasks, compile};
+use portcullis::control::{Access, Tasks, Vital, compile};
 use portcullis::engine::{Known, Origins};
 use portcullis::front::pingora::{
     AccessFilter, AccessProxy, FilterSettings, OriginContext, OriginPool, PoolSettings, Protocol, Target,
@@ -152,7 +152,7 @@ fn checked(config: &Config, port: u16) -> Result<(), Box<dyn Error>> {
     let (snapshot, services) = compile(config, 1, known, &http, |_| Origins::new(Arc::clone(&pool)))?;
     let started = Access::start(snapshot, services, Arc::new(store), http, runtime.handle().clone());
     let access = runtime.block_on(started)?;
-    let _tasks = Tasks::spawn(&access);
+    let _tasks = Tasks::spawn(&access, &Vital::new().0);
     drop(entered);
     serve(AccessProxy::new(AccessFilter::new(access, FilterSettings::from(config))), port);
     Ok(())

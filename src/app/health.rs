@@ -1,23 +1,19 @@
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use http::{Response, StatusCode};
-use pingora::apps::http_app::{HttpServer, ServeHttp};
+use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
-use pingora::services::listening::Service;
 
+use super::shutdown::Lifecycle;
 use crate::control::Access;
 use crate::observe::metrics;
 
 /// `/metrics`, `/healthz` and `/readyz`, on a listener of their own.
-pub(super) fn service(address: SocketAddr, access: Arc<Access>) -> Service<HttpServer<Health>> {
-    let mut service = Service::new("health".to_owned(), HttpServer::new_app(Health(access)));
-    service.add_tcp(&address.to_string());
-    service
+pub(super) struct Health {
+    pub(super) access: Arc<Access>,
+    pub(super) lifecycle: Arc<Lifecycle>,
 }
-
-pub(super) struct Health(Arc<Access>);
 
 #[async_trait]
 impl ServeHttp for Health {
@@ -25,8 +21,11 @@ impl ServeHttp for Health {
         let (status, kind, body) = match session.req_header().uri.path() {
             "/metrics" => (StatusCode::OK, metrics::CONTENT_TYPE, metrics::text()),
             "/healthz" => (StatusCode::OK, TEXT, "ok\n".to_owned()),
-            "/readyz" => match self.0.is_missing() {
-                None => (StatusCode::OK, TEXT, ready(self.0.store_write_failure().as_deref())),
+            "/readyz" if self.lifecycle.is_lame_duck() => {
+                (StatusCode::SERVICE_UNAVAILABLE, TEXT, "shutting down\n".to_owned())
+            }
+            "/readyz" => match self.access.is_missing() {
+                None => (StatusCode::OK, TEXT, ready(self.access.store_write_failure().as_deref())),
                 Some(missing) => (StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{missing}\n")),
             },
             _ => (StatusCode::NOT_FOUND, TEXT, "not found\n".to_owned()),

@@ -4,33 +4,40 @@ mod certificates;
 mod check_store;
 mod clients;
 mod health;
+mod listeners;
 mod origins;
 mod service_token;
 mod shutdown;
 mod test_link;
 mod tls;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pingora::apps::HttpServerOptions;
-use pingora::listeners::tls::TlsSettings;
-use pingora::proxy::ProxyServiceBuilder;
+use http::HeaderValue;
+use ipnet::IpNet;
+use pingora::listeners::tls::{Acceptor, TlsSettings};
+use pingora::proxy::http_proxy;
 use pingora::server::Server;
 use pingora::server::configuration::{Opt, ServerConf};
 use pingora::services::ServiceWithDependents;
 use thiserror::Error;
 
 use crate::config::{self, Config, Errors, StoreConfig, System};
-use crate::control::{Control, ControlError};
+use crate::control::{Control, ControlError, Vital};
 use crate::demo::{Demo, PortTaken, Ports};
-use crate::front::pingora::{AccessFilter, AccessProxy, FilterSettings};
+use crate::front::pingora::{AccessFilter, AccessProxy, FilterSettings, HstsListener, ProxySettings};
 use crate::token::SigningKeyError;
 pub use certificates::{CertificateError, Finding, Severity, load};
 pub use check_store::{StoreProblem, check_store};
+use health::Health;
+use listeners::{Descriptors, ListenerGroup, Redirect, SocketTable, Sockets, Terms, Timeouts, Watched};
+pub use listeners::{ListenError, TakeOverError};
 use origins::Pools;
 pub use service_token::NewServiceToken;
+use shutdown::{End, Lifecycle, Signals};
 pub use test_link::{TestLinkError, test_links};
 
 /// Why the proxy did not start.
@@ -65,6 +72,15 @@ pub enum RunError {
     /// The demo provider's key.
     #[error("the demo provider has no key")]
     DemoKey(#[from] SigningKeyError),
+    /// Addresses.
+    #[error(transparent)]
+    Bind(#[from] ListenError),
+    /// The listeners of a running process.
+    #[error(transparent)]
+    TakeOver(#[from] TakeOverError),
+    /// A thread or task, while the proxy served or before.
+    #[error("`{0}` has ended, which the proxy cannot do without; the lines before say why")]
+    Lost(&'static str),
     /// A listener.
     #[error("the listener on {address} cannot be made: {reason}")]
     Listen {
@@ -87,20 +103,22 @@ pub struct Options {
 /// Runs the proxy of a configuration file until it is told to stop.
 ///
 /// # Errors
-/// See [`RunError`]; once it serves, nothing ends it but a signal.
+/// See [`RunError`]; once it serves, only [`RunError::Lost`].
 pub fn run(options: &Options) -> Result<(), RunError> {
     let loaded = certificates::load_and_log(&options.config, &System)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    let descriptors = Descriptors::raise();
+    // Before the store is touched: a second process by mistake ends here.
+    let sockets = if options.upgrade { None } else { Some(Sockets::bind(&addresses(&loaded.config))?) };
     let control = Control::start(&loaded.config, Pools::default())?;
     control.follow(&options.config, certificates::load_and_log);
-    if let Some(path) = &loaded.config.server.pid_file {
-        // Pingora writes one for daemons only.
-        std::fs::write(path, format!("{}\n", std::process::id()))
-            .map_err(|source| RunError::PidFile { path: path.clone(), source })?;
-    }
-    serve(control, &loaded.config, options.upgrade, Vec::new())
+    let sockets = match sockets {
+        Some(sockets) => sockets,
+        None => Sockets::take_over(&upgrade_socket(&loaded.config), &addresses(&loaded.config))?,
+    };
+    serve(control, &loaded.config, sockets, descriptors, Vec::new())
 }
 
 /// Runs the self-contained demonstration until it is told to stop: everything on the loopback address, nothing kept.
@@ -113,9 +131,17 @@ pub fn demo(port: u16) -> Result<(), RunError> {
     let demo = Demo::new(ports)?;
     // It weakens what must be weak on one machine without certificates; its warnings are meant for others.
     let config = config::parse(&demo.config(), Path::new("demo.toml"), &System)?.config;
+    let descriptors = Descriptors::raise();
+    let sockets = Sockets::bind(&addresses(&config))?;
     let control = Control::start(&config, Pools::default())?;
     show(&demo.banner());
-    serve(control, &config, false, demo.services())
+    serve(control, &config, sockets, descriptors, demo.services())
+}
+
+/// Every address that the process listens on.
+fn addresses(config: &Config) -> Vec<SocketAddr> {
+    let serving = config.listen.iter().map(|listen| listen.address);
+    serving.chain(config.redirects.iter().map(|redirect| redirect.address)).chain(config.metrics).collect()
 }
 
 #[expect(clippy::print_stdout, reason = "this is what the person at the terminal reads")]
@@ -124,79 +150,128 @@ fn show(text: &str) {
 }
 
 fn serve(
-    control: Control,
+    mut control: Control,
     config: &Config,
-    upgrade: bool,
+    sockets: Sockets,
+    descriptors: Descriptors,
     more: Vec<Box<dyn ServiceWithDependents>>,
 ) -> Result<(), RunError> {
-    let options = Opt { upgrade, ..Opt::default() };
-    let mut server = Server::new_with_opt_and_conf(options, server_conf(config));
+    let served = serve_until_the_end(&mut control, config, sockets, descriptors, more);
+    control.stop(Duration::from_secs(1));
+    if served.is_ok() {
+        tracing::info!("stopped");
+    }
+    served
+}
+
+fn serve_until_the_end(
+    control: &mut Control,
+    config: &Config,
+    sockets: Sockets,
+    descriptors: Descriptors,
+    more: Vec<Box<dyn ServiceWithDependents>>,
+) -> Result<(), RunError> {
+    let mut server = Server::new_with_opt_and_conf(Opt::default(), server_conf(config));
     server.bootstrap();
+    let (lifecycle, sockets, descriptors) =
+        (Arc::new(Lifecycle::default()), Arc::new(SocketTable::new(sockets)), Arc::new(descriptors));
+    let terms = |tls, proxies: Option<&Vec<IpNet>>, descriptors: Option<&Arc<Descriptors>>| Terms {
+        timeouts: Timeouts::from(&config.limits),
+        tls,
+        proxies: proxies.cloned(),
+        descriptors: descriptors.cloned(),
+        draining: lifecycle.draining(),
+    };
     let filter = AccessFilter::new(Arc::clone(control.access()), FilterSettings::from(config));
-    let mut proxy = ProxyServiceBuilder::new(&server.configuration, AccessProxy::new(filter))
-        .name("proxy")
-        .server_options(server_options())
-        .build();
+    let proxy = AccessProxy::new(filter).with_settings(proxy_settings(config, &descriptors));
+    let proxy = Arc::new(http_proxy(&server.configuration, proxy));
+    let mut front = ListenerGroup::new("proxy", None, Arc::clone(&sockets), control.vital().clone());
     for listen in &config.listen {
-        let address = listen.address.to_string();
-        match &listen.tls {
-            None => proxy.add_tcp(&address),
-            Some(files) => {
-                let (verifier, after) = clients::of(control.access());
-                let mut settings = tls_settings(&address, after)?;
-                settings.set_client_cert_verifier(verifier);
-                settings.set_cert_resolver(tls::resolver(files, control.access(), control.runtime())?);
-                settings.enable_h2();
-                proxy.add_tls_with_settings(&address, None, settings);
-            }
-        }
+        let tls = listen.tls.as_ref().map(|files| acceptor(listen.address, files, control)).transpose()?;
+        let proxies = listen.proxy_protocol.then_some(&listen.trusted_proxies);
+        front.add(listen.address, Arc::clone(&proxy), terms(tls, proxies, Some(&descriptors)));
     }
-    let proxy = server.add_service(proxy);
+    for listen in &config.redirects {
+        let redirect = Arc::new(Redirect::new(Arc::clone(control.access()), listen.acme_challenges.clone()));
+        let proxies = listen.proxy_protocol.then_some(&listen.trusted_proxies);
+        front.add(listen.address, redirect, terms(None, proxies, Some(&descriptors)));
+    }
+    let front = server.add_service(front);
     if let Some(address) = config.metrics {
+        let health = Health { access: Arc::clone(control.access()), lifecycle: Arc::clone(&lifecycle) };
+        // Its own thread: it answers also while the proxy's are busy.
+        let mut group = ListenerGroup::new("health", Some(1), Arc::clone(&sockets), control.vital().clone());
+        group.add(address, Arc::new(health), terms(None, None, None));
         // Nobody is told that the proxy is ready before it listens.
-        let health = server.add_service(health::service(address, Arc::clone(control.access())));
-        health.add_dependency(&proxy);
+        server.add_service(group).add_dependency(&front);
     }
-    server.add_services(more);
+    for service in more {
+        server.add_service(Watched::new(service, control.vital().clone()));
+    }
+    if let Some(path) = &config.server.pid_file {
+        // Pingora writes one for daemons only. Not before the listeners are here: a failed upgrade leaves the file alone.
+        std::fs::write(path, format!("{}\n", std::process::id()))
+            .map_err(|source| RunError::PidFile { path: path.clone(), source })?;
+    }
     tracing::info!(
         listeners = ?config.listen.iter().map(|l| l.address.to_string()).collect::<Vec<_>>(),
         team = %config.team.url(),
         applications = config.applications.len(),
         "serving",
     );
-    shutdown::run(server, config.server.grace_period).map_err(RunError::Thread)?;
-    control.stop(Duration::from_secs(1));
-    tracing::info!("stopped");
-    Ok(())
+    let signals =
+        Signals { lifecycle, lame_duck: config.server.lame_duck, upgrade_socket: upgrade_socket(config), sockets };
+    let (_, closed) = Vital::new();
+    let ended = control.ended().unwrap_or(closed);
+    match shutdown::run(server, signals, config.server.grace_period, (control.vital(), ended), control.runtime()) {
+        Ok(End::Stopped) => Ok(()),
+        Ok(End::Lost(name)) => Err(RunError::Lost(name)),
+        Err(error) => Err(RunError::Thread(error)),
+    }
 }
 
-fn server_conf(config: &Config) -> ServerConf {
-    // Pingora's own place is in /tmp, where anybody could wait for the listeners; this one stands beside the store.
+/// The TLS side of a listener.
+fn acceptor(address: SocketAddr, files: &config::Tls, control: &Control) -> Result<Acceptor, RunError> {
+    let (verifier, after) = clients::of(control.access());
+    let mut settings = TlsSettings::with_callbacks(Box::new(after))
+        .map_err(|error| RunError::Listen { address: address.to_string(), reason: error.to_string() })?;
+    settings.set_client_cert_verifier(verifier);
+    settings.set_cert_resolver(tls::resolver(files, control.access(), control.runtime())?);
+    settings.enable_h2();
+    Ok(settings.build())
+}
+
+fn proxy_settings(config: &Config, descriptors: &Descriptors) -> ProxySettings {
+    let hsts = config.listen.iter().filter_map(|listen| {
+        let hsts = listen.hsts.filter(|_| listen.tls.is_some())?;
+        let subdomains = if hsts.include_subdomains { "; includeSubDomains" } else { "" };
+        let header = HeaderValue::try_from(format!("max-age={}{subdomains}", hsts.max_age.as_secs())).ok()?;
+        Some(HstsListener { address: listen.address, header })
+    });
+    ProxySettings {
+        body_timeout: config.limits.body_timeout,
+        hsts: hsts.collect(),
+        reserved_descriptor: Some(descriptors.first_reserved()),
+    }
+}
+
+/// Pingora's own place is in /tmp, where anybody could wait for the listeners; this one is beside the store.
+fn upgrade_socket(config: &Config) -> PathBuf {
     let beside = match &config.store {
         StoreConfig::Sqlite { path, .. } => path.clone(),
         StoreConfig::Memory => std::env::temp_dir().join(format!("portcullis-{}", std::process::id())),
     };
-    let upgrade = config.server.upgrade_socket.clone().unwrap_or_else(|| beside.with_extension("upgrade"));
-    let defaults = ServerConf::default();
+    config.server.upgrade_socket.clone().unwrap_or_else(|| beside.with_extension("upgrade"))
+}
+
+fn server_conf(config: &Config) -> ServerConf {
     ServerConf {
         threads: config.server.threads,
         // Longer than what `shutdown` waits, which ends the process: nothing is cut off by this.
         grace_period_seconds: Some(config.server.grace_period.as_secs().saturating_add(1)),
         graceful_shutdown_timeout_seconds: Some(5),
-        upgrade_sock: upgrade.display().to_string(),
+        upgrade_sock: upgrade_socket(config).display().to_string(),
         upstream_keepalive_pool_size: 512,
-        ..defaults
+        ..ServerConf::default()
     }
-}
-
-fn server_options() -> HttpServerOptions {
-    let mut options = HttpServerOptions::default();
-    // HTTP/2 without TLS, with prior knowledge: gRPC clients and sidecars speak it on plain listeners.
-    options.h2c = true;
-    options
-}
-
-fn tls_settings(address: &str, after: clients::AfterHandshake) -> Result<TlsSettings, RunError> {
-    TlsSettings::with_callbacks(Box::new(after))
-        .map_err(|error| RunError::Listen { address: address.to_owned(), reason: error.to_string() })
 }

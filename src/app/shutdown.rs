@@ -1,35 +1,200 @@
+//! The end of the process: by a signal, by a successor, or because something that it needs has ended.
+//!
+//! Decides what each signal does and how long the rest may take. Trusts a successor that took the listeners. Never ends a
+//! process that serves because an upgrade failed, and never lets one live on that serves nothing.
+
 use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, sleep};
 use std::time::{Duration, Instant};
 
-use pingora::server::{ExecutionPhase, RunArgs, Server};
+use async_trait::async_trait;
+use pingora::server::{ExecutionPhase, Fds, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
+use tokio::runtime::Handle;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
 
+use super::listeners::SocketTable;
+use crate::control::{Ended, Vital};
 use crate::observe::metrics::metrics;
 
+/// Where the process is on its way to the end.
+pub(super) struct Lifecycle {
+    lame_duck: AtomicBool,
+    stopping: AtomicBool,
+    draining: watch::Sender<bool>,
+}
+
+impl Default for Lifecycle {
+    fn default() -> Self {
+        Self {
+            lame_duck: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            draining: watch::Sender::new(false),
+        }
+    }
+}
+
+impl Lifecycle {
+    /// Returns `true` from SIGTERM on: load balancers should send no new connections.
+    pub(super) fn is_lame_duck(&self) -> bool {
+        self.lame_duck.load(Ordering::Relaxed)
+    }
+
+    /// Becomes `true` when responses should announce the end of their connections.
+    pub(super) fn draining(&self) -> ShutdownWatch {
+        self.draining.subscribe()
+    }
+
+    fn drain(&self) {
+        self.draining.send_replace(true);
+    }
+}
+
+/// What SIGTERM, SIGQUIT and SIGINT do.
+pub(super) struct Signals {
+    pub(super) lifecycle: Arc<Lifecycle>,
+    /// How long `/readyz` fails before the listeners close.
+    pub(super) lame_duck: Duration,
+    /// Where a successor waits for the listeners.
+    pub(super) upgrade_socket: PathBuf,
+    pub(super) sockets: Arc<SocketTable>,
+}
+
+#[async_trait]
+impl ShutdownSignalWatch for Signals {
+    async fn recv(&self) -> ShutdownSignal {
+        let signals = (signal(SignalKind::quit()), signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+        let end = match signals {
+            (Ok(mut quit), Ok(mut terminate), Ok(mut interrupt)) => {
+                self.wait(&mut quit, &mut terminate, &mut interrupt).await
+            }
+            (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) => {
+                tracing::error!(%error, "signals cannot be received");
+                ShutdownSignal::FastShutdown
+            }
+        };
+        self.lifecycle.stopping.store(true, Ordering::Release);
+        end
+    }
+}
+
+impl Signals {
+    async fn wait(&self, quit: &mut Signal, terminate: &mut Signal, interrupt: &mut Signal) -> ShutdownSignal {
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => return ShutdownSignal::FastShutdown,
+                _ = quit.recv() => {
+                    if self.hand_over().await {
+                        return ShutdownSignal::GracefulTerminate;
+                    }
+                }
+                _ = terminate.recv() => break,
+            }
+        }
+        self.lifecycle.lame_duck.store(true, Ordering::Relaxed);
+        self.lifecycle.drain();
+        if !self.lame_duck.is_zero() {
+            let time = self.lame_duck;
+            tracing::info!(
+                "/readyz fails from now on; connections are accepted for another {time:?}, or until a second SIGTERM"
+            );
+        }
+        tokio::select! {
+            () = tokio::time::sleep(self.lame_duck) => {}
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => return ShutdownSignal::FastShutdown,
+        }
+        ShutdownSignal::GracefulTerminate
+    }
+
+    /// Hands the listeners to a successor, and returns `true` if one has taken them.
+    async fn hand_over(&self) -> bool {
+        let Some(table) = self.sockets.table() else {
+            tracing::error!("SIGQUIT came before the listeners were ready; this process serves on");
+            return false;
+        };
+        let (addresses, descriptors) = table.lock().serialize();
+        let path = self.upgrade_socket.display().to_string();
+        let handed = tokio::task::spawn_blocking(move || {
+            let mut fds = Fds::new();
+            fds.deserialize(addresses, descriptors);
+            fds.send_to_sock(path.as_str())
+        });
+        let error = match handed.await {
+            Ok(Ok(_)) => {
+                tracing::info!("a successor has taken the listeners over");
+                // Both accept until the successor has surely begun to. `/readyz` stays as it is: it is answered by both.
+                self.lifecycle.drain();
+                tokio::time::sleep(SUCCESSOR_STARTS).await;
+                return true;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        let path = self.upgrade_socket.display();
+        tracing::error!(
+            error,
+            "no successor waits at `{path}`; this process serves on. Start `run --upgrade` before SIGQUIT"
+        );
+        false
+    }
+}
+
+/// How the server ended.
+pub(super) enum End {
+    /// By a signal, with everything done.
+    Stopped,
+    /// This thread or task has ended on its own.
+    Lost(&'static str),
+}
+
 /// Runs the server until a signal ends it; after one that leaves time to finish, until nothing is under way or `grace` is
-/// over.
+/// over. Ends at once if anything that the process needs has ended.
 ///
 /// Pingora sleeps the whole of that time on the thread that runs it, busy or not. So that thread is not this one, and where it
 /// still sleeps when there is nothing to wait for, the end of the process takes it along.
 ///
 /// # Errors
 /// Where there is no thread to be had.
-pub(super) fn run(server: Server, grace: Duration) -> io::Result<()> {
+pub(super) fn run(
+    server: Server,
+    signals: Signals,
+    grace: Duration,
+    (vital, mut ended): (&Vital, Ended),
+    runtime: &Handle,
+) -> io::Result<End> {
     let mut phases = server.watch_execution_phase();
-    let running = Builder::new().name("server".to_owned()).spawn(move || server.run(RunArgs::default()))?;
+    let lifecycle = Arc::clone(&signals.lifecycle);
+    let watched = vital.watch("server");
+    Builder::new().name("server".to_owned()).spawn(move || {
+        let _watched = watched;
+        server.run(RunArgs { shutdown_signal: Box::new(signals) });
+    })?;
+    let is_stopping = || lifecycle.stopping.load(Ordering::Acquire);
     loop {
-        match phases.blocking_recv() {
-            Ok(ExecutionPhase::ShutdownGracePeriod) => {
-                finish(grace);
-                return Ok(());
+        let phase = runtime.block_on(async {
+            tokio::select! {
+                biased;
+                phase = phases.recv() => Ok(phase),
+                Some(name) = ended.recv() => Err(name),
             }
-            Ok(ExecutionPhase::Terminated) | Err(RecvError::Closed) => break,
-            Ok(_) | Err(RecvError::Lagged(_)) => {}
+        });
+        match phase {
+            Ok(Ok(ExecutionPhase::ShutdownGracePeriod)) => {
+                finish(grace);
+                return Ok(End::Stopped);
+            }
+            Ok(Ok(ExecutionPhase::Terminated) | Err(RecvError::Closed)) => {
+                return Ok(if is_stopping() { End::Stopped } else { End::Lost("server") });
+            }
+            Err(name) if !is_stopping() => return Ok(End::Lost(name)),
+            Ok(Ok(_) | Err(RecvError::Lagged(_))) | Err(_) => {}
         }
     }
-    running.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    Ok(())
 }
 
 fn finish(grace: Duration) {
@@ -52,3 +217,5 @@ fn finish(grace: Duration) {
 /// connection closes.
 const QUIET: Duration = Duration::from_millis(300);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// The successor starts its services when it has the listeners; what connects meanwhile waits in their queues.
+const SUCCESSOR_STARTS: Duration = Duration::from_secs(5);

@@ -45,13 +45,14 @@ pub use providers::{ClientConfig, ClientCredentials, IdentityProvider, IdpKind, 
 #[cfg(feature = "saml")]
 pub use saml::{EncryptionKey, SamlConfig};
 pub use secrets::{Environment, FileContent, Offline, System};
-pub use server::{Audit, Insecure, Limits, Listen, ServerSettings, StoreConfig, Tls};
+pub use server::{Audit, Hsts, Insecure, Limits, Listen, RedirectListener, ServerSettings, StoreConfig, Tls};
 pub use team::Team;
 
 use evaluations::Evaluations;
 use policies::Reusable;
 use reader::{Item, Reader, Table};
 use rules::Names;
+use server::Listener;
 
 /// Everything that a configuration file says, with the defaults filled in and paths made relative to its folder.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,6 +63,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// Where connections are accepted; at least one, unless the configuration is for a proxy of somebody's own.
     pub listen: Vec<Listen>,
+    /// Where plain HTTP is redirected to HTTPS; nowhere by default.
+    pub redirects: Vec<RedirectListener>,
     /// Where metrics and health are served, on plain HTTP and to anybody; nowhere by default.
     pub metrics: Option<SocketAddr>,
     /// Where people log in; empty for a remote team.
@@ -157,7 +160,7 @@ fn parse_for(text: &str, file: &Path, env: &dyn Environment, embedded: bool) -> 
 fn read<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Config> {
     reader.root(document, |table| {
         let insecure = table.section("insecure", Insecure::read).unwrap_or_default();
-        let listen = listen(table, &insecure);
+        let Listeners { serving: listen, redirects, unencrypted, redirecting } = listeners(table, &insecure);
         let team = table.needed("team", "{ domain = \"access.example.com\" }");
         let remote = team.as_ref().is_some_and(|team| team.get("certs_url").is_some());
         let team = team.and_then(|item| item.table(|table| Team::read(table, &insecure)).flatten());
@@ -165,8 +168,20 @@ fn read<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Config>
             team.meet(reader, &place, &listen, &insecure);
             team
         });
+        for place in unencrypted.iter().filter(|_| team.as_ref().is_some_and(|team| !team.plain_http)) {
+            reader.warn(
+                place,
+                "the team is on HTTPS, and logins over this listener fail: browsers drop the cookies of plain HTTP; \
+                 write `redirect_to_https = true`, or name the proxy in front that has a certificate in `trusted_proxies`",
+            );
+        }
+        for place in redirecting.iter().filter(|_| team.as_ref().is_some_and(|team| team.plain_http)) {
+            reader.error(place, "the team is on plain HTTP, so there is no HTTPS to redirect to; leave this listener out");
+        }
         let store = table.section("store", |table| StoreConfig::read(table, &insecure));
-        let metrics = table.item("metrics").and_then(|item| item.table(|t| server::metrics(t, &listen)).flatten());
+        let taken: Vec<SocketAddr> =
+            listen.iter().map(|l| l.address).chain(redirects.iter().map(|r| r.address)).collect();
+        let metrics = table.item("metrics").and_then(|item| item.table(|t| server::metrics(t, &taken)).flatten());
         let geo = table.item("geo");
         let mut names = Names {
             countries: geo.is_some(),
@@ -210,6 +225,7 @@ fn read<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Config>
             team: team?,
             store: store?,
             listen,
+            redirects,
             metrics,
             identity_providers,
             applications,
@@ -227,7 +243,16 @@ fn read<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Config>
     })
 }
 
-fn listen(table: &mut Table<'_>, insecure: &Insecure) -> Vec<Listen> {
+/// The `[[listen]]` of a file.
+struct Listeners {
+    serving: Vec<Listen>,
+    redirects: Vec<RedirectListener>,
+    /// Listeners that serve applications without TLS and without a trusted proxy in front.
+    unencrypted: Vec<reader::Place>,
+    redirecting: Vec<reader::Place>,
+}
+
+fn listeners(table: &mut Table<'_>, insecure: &Insecure) -> Listeners {
     let mut addresses = reader::Unique::new("listener has the address");
     let item = table
         .needed_standalone("listen", "[{ address = \"0.0.0.0:443\", tls = { certificate = \"…\", key = \"…\" } }]");
@@ -235,13 +260,35 @@ fn listen(table: &mut Table<'_>, insecure: &Insecure) -> Vec<Listen> {
     if let (Some(item), true) = (&item, list.is_empty() && item.as_ref().is_some_and(|item| item.value().is_array())) {
         item.error("this list is empty; add a listener");
     }
-    let mut read = |item: &Item<'_>| {
-        let listen = item.table(|table| Listen::read(table, insecure)).flatten()?;
+    let mut read =
+        Listeners { serving: Vec::new(), redirects: Vec::new(), unencrypted: Vec::new(), redirecting: Vec::new() };
+    let mut failed = false;
+    for item in &list {
+        let Some(listener) = item.table(|table| Listener::read(table, insecure)).flatten() else {
+            failed = true;
+            continue;
+        };
         let place = item.get("address").map_or_else(|| item.place().clone(), |item| item.place().clone());
-        addresses.claim(item.reader(), &listen.address.to_string(), &place);
-        Some(listen)
-    };
-    list.iter().filter_map(&mut read).collect()
+        addresses.claim(item.reader(), &listener.address().to_string(), &place);
+        match listener {
+            Listener::Serving(listen) => {
+                if listen.tls.is_none() && listen.trusted_proxies.is_empty() {
+                    read.unencrypted.push(place);
+                }
+                read.serving.push(listen);
+            }
+            Listener::Redirecting(redirect) => {
+                read.redirecting.push(place);
+                read.redirects.push(redirect);
+            }
+        }
+    }
+    if let (Some(item), true, false, false) = (&item, read.serving.is_empty(), read.redirects.is_empty(), failed)
+        && !item.reader().is_embedded()
+    {
+        item.error("every listener here only redirects; add one with `tls` to redirect to");
+    }
+    read
 }
 
 fn identity_providers(table: &mut Table<'_>, insecure: &Insecure, remote: bool) -> Vec<IdentityProvider> {

@@ -33,6 +33,32 @@ pub struct Listen {
     pub tls: Option<Tls>,
     /// The proxies whose `X-Forwarded-For` is believed. Nobody's is, by default.
     pub trusted_proxies: Vec<IpNet>,
+    /// Requires a PROXY protocol header, version 1 or 2, from one of `trusted_proxies` at the start of each connection.
+    pub proxy_protocol: bool,
+    /// The `Strict-Transport-Security` header of every response (RFC 6797 6.1); not sent by default.
+    pub hsts: Option<Hsts>,
+}
+
+/// An address that redirects plain HTTP to HTTPS and serves nothing else (`[[listen]]` with `redirect_to_https`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedirectListener {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// The proxies that may send a PROXY protocol header.
+    pub trusted_proxies: Vec<IpNet>,
+    /// As for [`Listen`].
+    pub proxy_protocol: bool,
+    /// The folder with the responses to HTTP-01 challenges, one file per token (RFC 8555 8.3).
+    pub acme_challenges: Option<PathBuf>,
+}
+
+/// HTTP Strict Transport Security (RFC 6797).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hsts {
+    /// How long browsers use HTTPS only; a year by default, from 0 (browsers forget it) to ten years.
+    pub max_age: Duration,
+    /// Covers the subdomains of each host too. Off by default: it breaks subdomains that have no HTTPS.
+    pub include_subdomains: bool,
 }
 
 /// A certificate and its key, both in PEM form.
@@ -55,6 +81,12 @@ pub struct Limits {
     pub target_bytes: u64,
     /// The body, in bytes, for applications that set no `max_body` of their own; unlimited by default.
     pub max_body: Option<u64>,
+    /// How long a client may take for the TLS handshake, and for the head of a request; 10 s by default.
+    pub header_timeout: Duration,
+    /// How long a connection without a request stays open; 75 s by default.
+    pub idle_timeout: Duration,
+    /// The longest gap in the body of a request; 60 s by default.
+    pub body_timeout: Duration,
 }
 
 /// How the process runs (`[server]`).
@@ -64,6 +96,8 @@ pub struct ServerSettings {
     pub threads: usize,
     /// How long requests that are under way may take at shutdown; 5 s by default.
     pub grace_period: Duration,
+    /// How long `/readyz` fails at shutdown while connections are still accepted; 5 s by default.
+    pub lame_duck: Duration,
     /// How many verified sessions are remembered; 200,000 by default.
     pub sessions_cached: u64,
     /// The socket over which an upgraded process takes the listeners over; beside the store by default. Whoever can write to
@@ -147,8 +181,69 @@ impl StoreConfig {
     }
 }
 
-impl Listen {
+/// A `[[listen]]`: it serves applications, or redirects to where they are served.
+pub(super) enum Listener {
+    Serving(Listen),
+    Redirecting(RedirectListener),
+}
+
+impl Listener {
     pub(super) fn read(table: &mut Table<'_>, insecure: &Insecure) -> Option<Self> {
+        if table.flag("redirect_to_https", false) {
+            return RedirectListener::read(table).map(Self::Redirecting);
+        }
+        table.foreign(&[("acme_challenges", "challenges are served by a listener with `redirect_to_https = true`")]);
+        Listen::read(table, insecure).map(Self::Serving)
+    }
+
+    pub(super) const fn address(&self) -> SocketAddr {
+        match self {
+            Self::Serving(listen) => listen.address,
+            Self::Redirecting(redirect) => redirect.address,
+        }
+    }
+}
+
+impl RedirectListener {
+    fn read(table: &mut Table<'_>) -> Option<Self> {
+        table.foreign(&[
+            ("tls", "a listener with `redirect_to_https` is for plain HTTP; leave one of the two out"),
+            ("hsts", "browsers ignore it on plain HTTP (RFC 6797 8.1); set it on the listener with `tls`"),
+        ]);
+        let address = table.needed("address", "\"0.0.0.0:80\"").and_then(|item| item.parse(socket_address));
+        let (trusted_proxies, proxy_protocol) = proxies(table);
+        let acme_challenges = table.item("acme_challenges").and_then(|item| {
+            let folder = item.reader().resolve(item.text()?);
+            if !item.reader().env().is_offline() && !folder.is_dir() {
+                item.error(&format!("`{}` is not a folder; create it, or correct the path", folder.display()));
+            }
+            Some(folder)
+        });
+        Some(Self { address: address?, trusted_proxies, proxy_protocol, acme_challenges })
+    }
+}
+
+/// `trusted_proxies` and `proxy_protocol`.
+fn proxies(table: &mut Table<'_>) -> (Vec<IpNet>, bool) {
+    let list = table.list("trusted_proxies");
+    let trusted: Vec<IpNet> = list.iter().filter_map(|item| item.parse(proxy)).collect();
+    let proxy_protocol = table.flag("proxy_protocol", false);
+    if let (true, true, Some(item)) = (proxy_protocol, list.is_empty(), table.item("proxy_protocol")) {
+        item.error("no peer may send the header; name the load balancers in `trusted_proxies`");
+    }
+    (trusted, proxy_protocol)
+}
+
+impl Hsts {
+    fn read(table: &mut Table<'_>) -> Self {
+        let hours = |hours: u64| Duration::from_secs(hours * 3600);
+        let max_age = table.duration("max_age", hours(365 * 24), Duration::ZERO..=hours(3650 * 24));
+        Self { max_age, include_subdomains: table.flag("include_subdomains", false) }
+    }
+}
+
+impl Listen {
+    fn read(table: &mut Table<'_>, insecure: &Insecure) -> Option<Self> {
         let address = table.needed("address", "\"0.0.0.0:443\"").and_then(|item| item.parse(socket_address));
         let tls = table.item("tls");
         if tls.is_none() && !insecure.plain_http {
@@ -158,9 +253,15 @@ impl Listen {
                  `plain_http = true` under `[insecure]`)",
             );
         }
+        let hsts = table.item("hsts").and_then(|item| {
+            if tls.is_none() {
+                item.error("browsers ignore it on plain HTTP (RFC 6797 8.1); set it on a listener with `tls`");
+            }
+            item.table(Hsts::read)
+        });
         let tls = tls.and_then(|item| item.table(Tls::read).flatten());
-        let trusted_proxies = table.list("trusted_proxies").iter().filter_map(|item| item.parse(proxy)).collect();
-        Some(Self { address: address?, tls, trusted_proxies })
+        let (trusted_proxies, proxy_protocol) = proxies(table);
+        Some(Self { address: address?, tls, trusted_proxies, proxy_protocol, hsts })
     }
 }
 
@@ -174,7 +275,11 @@ impl Tls {
 
 impl Limits {
     pub(super) fn read(table: &mut Table<'_>) -> Self {
+        let seconds = Duration::from_secs;
         Self {
+            header_timeout: table.duration("header_timeout", seconds(10), seconds(1)..=seconds(300)),
+            idle_timeout: table.duration("idle_timeout", seconds(75), seconds(1)..=seconds(3600)),
+            body_timeout: table.duration("body_timeout", seconds(60), seconds(1)..=seconds(3600)),
             header_bytes: table.size("header_bytes", 8 * 1024..=1024 * 1024).unwrap_or(64 * 1024),
             header_count: table.number("header_count", 128, 16..=256),
             target_bytes: table.size("target_bytes", 1024..=64 * 1024).unwrap_or(16 * 1024),
@@ -189,11 +294,13 @@ impl ServerSettings {
         let threads = table.number("threads", cores as u64, 1..=1024);
         let (zero, hour) = (Duration::ZERO, Duration::from_secs(3600));
         let grace_period = table.duration("grace_period", Duration::from_secs(5), zero..=hour);
+        let lame_duck = table.duration("lame_duck", Duration::from_secs(5), zero..=hour);
         let sessions_cached = table.number("sessions_cached", 200_000, 1_000..=100_000_000);
         let mut path = |key| table.item(key).and_then(|item| item.text().map(|path| item.reader().resolve(path)));
         Self {
             threads: usize::try_from(threads).unwrap_or(cores),
             grace_period,
+            lame_duck,
             sessions_cached,
             upgrade_socket: path("upgrade_socket"),
             pid_file: path("pid_file"),
@@ -208,10 +315,10 @@ impl Audit {
     }
 }
 
-pub(super) fn metrics(table: &mut Table<'_>, listen: &[Listen]) -> Option<SocketAddr> {
+pub(super) fn metrics(table: &mut Table<'_>, taken: &[SocketAddr]) -> Option<SocketAddr> {
     let item = table.needed("address", "\"127.0.0.1:9090\"")?;
     let address = item.parse(socket_address)?;
-    if listen.iter().any(|listen| listen.address == address) {
+    if taken.contains(&address) {
         item.error(&format!("`{address}` already serves applications; metrics need an address of their own"));
     }
     Some(address)

@@ -239,6 +239,7 @@ fn the_example_is_right_and_says_the_defaults() {
         team,
         store,
         listen,
+        redirects,
         metrics,
         identity_providers,
         applications,
@@ -263,14 +264,26 @@ fn the_example_is_right_and_says_the_defaults() {
     assert_eq!(store, StoreConfig::Sqlite { path: "conf/portcullis.db".into(), max_stale: Duration::from_secs(60) });
     let tls = Tls { certificate: "/etc/portcullis/tls.crt".into(), key: "/etc/portcullis/tls.key".into() };
     let address = "0.0.0.0:443".parse().unwrap();
-    assert_eq!(listen, [Listen { address, tls: Some(tls), trusted_proxies: vec![] }]);
+    let serving = Listen { address, tls: Some(tls), trusted_proxies: vec![], proxy_protocol: false, hsts: None };
+    assert_eq!((listen, redirects), (vec![serving], vec![]));
     assert_eq!(metrics, None);
     let [IdentityProvider { id, name, kind: IdpKind::Okta(okta) }] = identity_providers.as_slice() else { panic!() };
     let ClientCredentials::Secret(secret) = &okta.client.credentials else { panic!() };
     assert_eq!((id, name.as_str()), (&IdpId("okta".into()), "Okta"));
     assert_eq!((secret.expose(), okta.okta_account.as_str()), (HIDDEN, "https://dev-1.okta.com/"));
     assert_eq!(groups.len(), 1);
-    assert_eq!(limits, Limits { header_bytes: 65_536, header_count: 128, target_bytes: 16_384, max_body: None });
+    let seconds = Duration::from_secs;
+    let expected = Limits {
+        header_bytes: 65_536,
+        header_count: 128,
+        target_bytes: 16_384,
+        max_body: None,
+        header_timeout: seconds(10),
+        idle_timeout: seconds(75),
+        body_timeout: seconds(60),
+    };
+    assert_eq!(limits, expected);
+    assert_eq!(server.lame_duck, seconds(5));
     assert_eq!((server.grace_period, server.sessions_cached), (Duration::from_secs(5), 200_000));
     assert!(server.threads > 0 && server.upgrade_socket.is_none() && server.pid_file.is_none());
     assert_eq!((audit.allow_sample, insecure), (0.0, Insecure::default()));
@@ -304,6 +317,7 @@ fn the_example_s_comments_are_right() {
         "groups_",
         "private_key",
         "memory = true",
+        "hsts",
     ];
     let text: Vec<String> = EXAMPLE
         .lines()
@@ -320,6 +334,7 @@ fn the_example_s_comments_are_right() {
     assert_eq!((config.audit, config.insecure), (plain.audit, plain.insecure));
     assert_eq!(Limits { max_body: None, ..config.limits }, plain.limits);
     assert_eq!(config.server.grace_period, plain.server.grace_period);
+    assert_eq!(config.server.lame_duck, plain.server.lame_duck);
     assert_eq!(config.server.sessions_cached, plain.server.sessions_cached);
     let (wiki, other) = (&config.applications[0], &plain.applications[0]);
     assert_eq!(OriginSettings { host_header: None, ..wiki.origin_settings.clone() }, other.origin_settings);

@@ -20,6 +20,7 @@ mod start;
 mod store_watch;
 mod tasks;
 mod tokens;
+mod vital;
 
 #[cfg(feature = "standalone")]
 pub(crate) use access::sealing_key;
@@ -33,3 +34,4 @@ pub use remote::RemoteTeam;
 pub use signing_keys::{SigningKeys, SigningKeysError};
 pub use start::{Control, ControlError, NoOrigins, OriginSource, http_client};
 pub use tasks::{Tasks, watch_configuration};
+pub use vital::{Ended, Running, Vital};

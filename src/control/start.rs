@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use thiserror::Error;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use super::{Access, CompileError, StartError, Tasks, compile, watch_configuration};
+use super::{Access, CompileError, Ended, StartError, Tasks, Vital, compile, watch_configuration};
 use crate::config::{Config, Environment, Errors, Limits, Loaded, StoreConfig, System};
 use crate::engine::{Known, Origins};
 use crate::http_client::{HttpClient, Roots, RootsError, Timeouts};
@@ -25,6 +25,8 @@ pub struct Control {
     origins: Arc<dyn OriginSource>,
     started: Arc<Config>,
     _tasks: Tasks,
+    vital: Vital,
+    ended: Option<Ended>,
     runtime: Runtime,
 }
 
@@ -84,6 +86,7 @@ impl Control {
         }
         let known = Arc::new(Known::new(usize::try_from(config.server.sessions_cached).unwrap_or(usize::MAX)));
         let origins: Arc<dyn OriginSource> = Arc::new(origins);
+        let (vital, ended) = Vital::new();
         let (access, tasks) = runtime.block_on(async {
             let made = origins.origins(config, runtime.handle()).await;
             let (snapshot, services) = compile(config, 1, known, &http, |application| of(&made, &application.id))?;
@@ -98,10 +101,19 @@ impl Control {
                 }
             };
             let access = Access::start(snapshot, services, store, http.clone(), runtime.handle().clone()).await?;
-            let tasks = Tasks::spawn(&access);
+            let tasks = Tasks::spawn(&access, &vital);
             Ok::<_, ControlError>((access, tasks))
         })?;
-        Ok(Self { access, http, origins, started: Arc::new(config.clone()), _tasks: tasks, runtime })
+        Ok(Self {
+            access,
+            http,
+            origins,
+            started: Arc::new(config.clone()),
+            _tasks: tasks,
+            vital,
+            ended: Some(ended),
+            runtime,
+        })
     }
 
     /// What a front asks.
@@ -114,13 +126,25 @@ impl Control {
         self.runtime.handle()
     }
 
+    /// Reports threads and tasks that the process cannot do without, the control path's own among them.
+    pub const fn vital(&self) -> &Vital {
+        &self.vital
+    }
+
+    /// Where those reports arrive; `None` from the second call on.
+    pub const fn ended(&mut self) -> Option<Ended> {
+        self.ended.take()
+    }
+
     /// From now on puts the file's content in place of the running configuration whenever it changes and on SIGHUP, or says
     /// in the log why not. What is read only at the start, such as the listeners, stays as it is; where it changed the log
     /// says so.
     pub fn follow(&self, file: &Path, load: fn(&Path, &dyn Environment) -> Result<Loaded, Errors>) {
         let (access, http, origins) = (Arc::clone(&self.access), self.http.clone(), Arc::clone(&self.origins));
         let (started, handle, file) = (Arc::clone(&self.started), self.runtime.handle().clone(), file.to_owned());
+        let running = self.vital.watch("configuration");
         self.runtime.spawn(async move {
+            let _running = running;
             let changed = || async { reload(&access, &http, &*origins, &started, &handle, &file, load).await };
             watch_configuration(&file, || access.services().watched.clone(), changed).await;
         });
@@ -195,7 +219,7 @@ fn waiting(started: &Config, now: &Config) -> Vec<&'static str> {
         StoreConfig::Memory => None,
     };
     let changed = [
-        ("`[[listen]]`", started.listen != now.listen),
+        ("`[[listen]]`", started.listen != now.listen || started.redirects != now.redirects),
         ("`[metrics]`", started.metrics != now.metrics),
         ("`[store]`", store(started) != store(now)),
         ("`[limits]`", limits(started) != limits(now)),

@@ -6,7 +6,7 @@ use notify::Watcher as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::{Access, SigningKeys, signing_keys};
+use super::{Access, SigningKeys, Vital, signing_keys};
 use crate::model::UnixTime;
 
 /// The refresh tasks; they end when this is dropped.
@@ -14,8 +14,8 @@ use crate::model::UnixTime;
 pub struct Tasks(#[expect(dead_code, reason = "dropping it ends the tasks")] JoinSet<()>);
 
 impl Tasks {
-    /// Starts them on the current runtime.
-    pub fn spawn(access: &Arc<Access>) -> Self {
+    /// Starts them on the current runtime. If one ends on its own, `vital` reports it.
+    pub fn spawn(access: &Arc<Access>, vital: &Vital) -> Self {
         let mut tasks = JoinSet::new();
         tasks.spawn(every(TAIL_EVERY, access, |access| async move {
             match access.tail_revocations(UnixTime::now()).await {
@@ -35,7 +35,14 @@ impl Tasks {
         tasks.spawn(every(WATCH_EVERY, access, |access| async move { access.watch_store().await }));
         tasks.spawn(Arc::clone(access).keep_groups_fresh());
         tasks.spawn(Arc::clone(access).keep_groups_no_longer());
-        Self(tasks)
+        let mut supervisor = JoinSet::new();
+        let running = vital.watch("control");
+        supervisor.spawn(async move {
+            // Each is an endless loop, so the first that ends has panicked.
+            let _running = running;
+            tasks.join_next().await;
+        });
+        Self(supervisor)
     }
 }
 

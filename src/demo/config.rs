@@ -19,6 +19,9 @@ memory_store = true
 [store]
 memory = true
 
+[server]
+lame_duck = "0s"
+
 [[listen]]
 address = "{listen}"
 

@@ -36,8 +36,8 @@ use self::okta::Directory;
 use crate::http_client::HttpClient;
 use crate::model::{Email, Groups, GroupsSeen, Identity, IdpId, IdpRef, Secret, UnixTime, UserId};
 pub use crate::oidc::{
-    Callback, CallbackError, ClientAuth, ClientKey, ClientKeyError, Credentials, EmailVerification, Endpoints, GroupsClaim,
-    Hints, Prompt,
+    Callback, CallbackError, ClientAuth, ClientKey, ClientKeyError, Credentials, EmailVerification, Endpoints,
+    GroupsClaim, Hints, Prompt,
 };
 
 /// One configured identity provider, with what is known of it. Made once per configuration, within the tokio runtime that

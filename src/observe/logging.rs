@@ -59,7 +59,9 @@ pub enum LoggingError {
 /// The environment variable with the filter: `level` and `target=level`, separated by commas.
 pub const VARIABLE: &str = "PORTCULLIS_LOG";
 /// The filter where the variable is not set.
-pub const DEFAULT_FILTER: &str = "info,pingora=warn";
+///
+/// Pingora reports each second of waiting for an upgrade as an error; its outcome is an event or an error of ours.
+pub const DEFAULT_FILTER: &str = "info,pingora=warn,pingora_core::server::transfer_fd=off";
 
 /// The running log.
 #[derive(Clone, Debug)]

@@ -30,6 +30,8 @@ mod headers;
 mod idp_check;
 mod idp_test;
 mod layers;
+mod lifecycle;
+mod listeners;
 mod login;
 mod logout;
 mod logs;

@@ -479,7 +479,7 @@ async fn a_body_beyond_the_limit_gets_413() {
 
 #[tokio::test]
 async fn a_graceful_stop_finishes_what_runs_and_takes_seconds() {
-    let mut world = World::start().await;
+    let mut world = World::with(&format!("[server]\nlame_duck = \"0s\"\n{APPLICATIONS}"), |_| ()).await;
     let mut idle = world.proxy.connect("open.localhost").await;
     idle.send("GET / HTTP/1.1\r\nHost: open.localhost\r\n\r\n").await;
     idle.response("GET").await.unwrap();
@@ -500,7 +500,7 @@ async fn a_graceful_stop_finishes_what_runs_and_takes_seconds() {
 
 #[tokio::test]
 async fn a_graceful_stop_with_nothing_under_way_is_quick_and_says_so() {
-    let mut world = World::start().await;
+    let mut world = World::with(&format!("[server]\nlame_duck = \"0s\"\n{APPLICATIONS}"), |_| ()).await;
     let mut idle = world.proxy.connect("open.localhost").await;
     idle.send("GET / HTTP/1.1\r\nHost: open.localhost\r\n\r\n").await;
     idle.response("GET").await.unwrap();
@@ -517,7 +517,8 @@ async fn a_graceful_stop_with_nothing_under_way_is_quick_and_says_so() {
 
 #[tokio::test]
 async fn a_graceful_stop_ends_with_the_grace_period_whatever_runs() {
-    let mut world = World::with(&format!("[server]\ngrace_period = \"1s\"\n{APPLICATIONS}"), |_| ()).await;
+    let mut world =
+        World::with(&format!("[server]\nlame_duck = \"0s\"\ngrace_period = \"1s\"\n{APPLICATIONS}"), |_| ()).await;
     let mut connection = world.proxy.connect("open.localhost").await;
     connection.send(raw::request("GET", "open.localhost", "/origin/hang", &[])).await;
     while world.origin.seen().is_empty() {

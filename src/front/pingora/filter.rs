@@ -79,10 +79,14 @@ pub struct ListenerSettings {
 impl ListenerSettings {
     /// Whether a connection to that local address came in here.
     pub(super) fn is_at(&self, local: &SocketAddr) -> bool {
-        let here = self.address.ip();
-        self.address.port() == local.port()
-            && (here.is_unspecified() || here.to_canonical() == local.ip().to_canonical())
+        is_bound_to(self.address, local)
     }
+}
+
+/// Returns `true` if a listener bound to `address` accepts connections to that local address.
+pub(super) fn is_bound_to(address: SocketAddr, local: &SocketAddr) -> bool {
+    let here = address.ip();
+    address.port() == local.port() && (here.is_unspecified() || here.to_canonical() == local.ip().to_canonical())
 }
 
 /// What the check leaves in a request's context.

@@ -7,12 +7,18 @@
 #![expect(clippy::disallowed_types, reason = "this is where the native request becomes a `RequestView`")]
 
 mod filter;
+mod hsts;
 mod origins;
+#[cfg_attr(not(feature = "standalone"), expect(dead_code, reason = "only our own listeners bound their clients' time"))]
+mod progress;
 mod proxy;
 mod request;
 mod respond;
 mod upstream;
 
 pub use filter::{AccessCtx, AccessFilter, FilterSettings, ListenerSettings};
+pub use hsts::HstsListener;
 pub use origins::{Check, OriginContext, OriginPool, PoolSettings, Protocol, Target, Trust};
-pub use proxy::{AccessProxy, ProxyCtx};
+#[cfg(feature = "standalone")]
+pub(crate) use progress::Progress;
+pub use proxy::{AccessProxy, ProxyCtx, ProxySettings};

@@ -1,16 +1,21 @@
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header;
-use pingora::http::RequestHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::modules::http::compression::ResponseCompressionBuilder;
 use pingora::prelude::{Error, ErrorSource, ErrorType, HttpPeer, ProxyHttp, Result, Session};
 use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyWarnLogContext};
 
 use super::filter::style;
+use super::hsts::{self, HstsBuilder, HstsListener};
 use super::origins::{Attempts, OriginPool, cause};
+use super::progress::Progress;
 use super::{AccessCtx, AccessFilter, respond};
 use crate::model::{Reason, RequestId};
 use crate::observe::metrics::{InFlight, UpstreamError, metrics};
@@ -20,6 +25,24 @@ use crate::portal::pages::{ErrorPage, Link, TRY_AGAIN};
 #[derive(Debug)]
 pub struct AccessProxy {
     filter: AccessFilter,
+    settings: ProxySettings,
+}
+
+/// The settings of the standalone proxy that are not about access.
+#[derive(Clone, Debug)]
+pub struct ProxySettings {
+    /// The longest gap in the body of a request, and in what a client takes of the response; 60 s by default.
+    pub body_timeout: Duration,
+    /// The listeners that send `Strict-Transport-Security`; none by default.
+    pub hsts: Vec<HstsListener>,
+    /// The first file descriptor that no connection to an origin may have: from here on they are reserved.
+    pub reserved_descriptor: Option<RawFd>,
+}
+
+impl Default for ProxySettings {
+    fn default() -> Self {
+        Self { body_timeout: Duration::from_secs(60), hsts: Vec::new(), reserved_descriptor: None }
+    }
 }
 
 /// A request's context.
@@ -44,8 +67,14 @@ fn pool(access: &AccessCtx) -> Option<&Arc<OriginPool>> {
 
 impl AccessProxy {
     /// A proxy behind that filter.
-    pub const fn new(filter: AccessFilter) -> Self {
-        Self { filter }
+    pub fn new(filter: AccessFilter) -> Self {
+        Self { filter, settings: ProxySettings::default() }
+    }
+
+    /// Replaces the default settings.
+    #[must_use]
+    pub fn with_settings(self, settings: ProxySettings) -> Self {
+        Self { settings, ..self }
     }
 }
 
@@ -57,11 +86,25 @@ impl ProxyHttp for AccessProxy {
         ProxyCtx::default()
     }
 
+    fn init_downstream_modules(&self, modules: &mut HttpModules) {
+        modules.add_module(ResponseCompressionBuilder::enable(0));
+        if !self.settings.hsts.is_empty() {
+            modules.add_module(Box::new(HstsBuilder));
+        }
+    }
+
     async fn request_filter(&self, session: &mut Session, ctx: &mut ProxyCtx) -> Result<bool> {
+        let awaits_body = !session.as_downstream_mut().is_body_done();
+        Progress::report_head(awaits_body);
+        if !self.settings.hsts.is_empty() {
+            hsts::activate(session, &self.settings.hsts);
+        }
+        // Pingora reads the rest of a body that nobody wants, for as long as single bytes of it arrive.
+        session.set_total_drain_timeout(Some(self.settings.body_timeout));
         // A client that stops in the middle of a body, or stops reading, is not waited for. A tunnel may rest.
         if !session.req_header().headers.contains_key(header::UPGRADE) {
-            session.set_read_timeout(Some(CLIENT_TIMEOUT));
-            session.set_write_timeout(Some(CLIENT_TIMEOUT));
+            session.set_read_timeout(Some(self.settings.body_timeout));
+            session.set_write_timeout(Some(self.settings.body_timeout));
         }
         if self.filter.request_filter(session, &mut ctx.access).await? {
             return Ok(true);
@@ -107,11 +150,14 @@ impl ProxyHttp for AccessProxy {
         _session: &mut Session,
         reused: bool,
         _peer: &HttpPeer,
-        #[cfg(unix)] _fd: std::os::unix::io::RawFd,
-        #[cfg(windows)] _socket: std::os::windows::io::RawSocket,
+        descriptor: RawFd,
         _digest: Option<&Digest>,
         ctx: &mut ProxyCtx,
     ) -> Result<()> {
+        // The last descriptors are for the listener of the metrics.
+        if !reused && self.settings.reserved_descriptor.is_some_and(|reserved| descriptor >= reserved) {
+            return Error::e_explain(ErrorType::HTTPStatus(503), "the process has no file descriptors left");
+        }
         if let Some(pool) = ctx.pool() {
             pool.connected(&ctx.attempts, reused);
         }
@@ -135,13 +181,26 @@ impl ProxyHttp for AccessProxy {
         &self,
         _session: &mut Session,
         body: &mut Option<Bytes>,
-        _end_of_stream: bool,
+        end_of_stream: bool,
         ctx: &mut ProxyCtx,
     ) -> Result<()> {
+        Progress::report_body(end_of_stream);
         ctx.body_bytes = ctx.body_bytes.saturating_add(body.as_ref().map_or(0, |part| part.len() as u64));
         let limit = ctx.pool().and_then(|pool| pool.settings().max_body);
         if limit.is_some_and(|limit| ctx.body_bytes > limit) {
             return Error::e_explain(ErrorType::HTTPStatus(413), "the body is longer than the application takes");
+        }
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _session: &mut Session,
+        response: &mut ResponseHeader,
+        _ctx: &mut ProxyCtx,
+    ) -> Result<()> {
+        if !response.status.is_informational() {
+            Progress::report_response();
         }
         Ok(())
     }
@@ -249,8 +308,6 @@ fn log_failure(session: &Session, ctx: &ProxyCtx, error: &Error, id: RequestId) 
         "a request was not proxied to its end",
     );
 }
-
-const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
 
 const fn upstream_error(kind: &ErrorType) -> UpstreamError {
     match kind {

@@ -52,6 +52,8 @@ pub struct Config {
     pub domain: Option<String>,
     /// Another team's keys: then nobody logs in here.
     pub certs_url: Option<String>,
+    /// The soft and the hard limit of open files.
+    pub open_files: Option<(u32, u32)>,
 }
 
 impl Config {
@@ -74,6 +76,7 @@ impl Config {
             env: Vec::new(),
             domain: None,
             certs_url: None,
+            open_files: None,
         }
     }
 
@@ -191,7 +194,16 @@ impl Portcullis {
 
     fn spawn(&self, more: &[&str]) -> Process {
         let file = |name| File::options().create(true).append(true).open(self.path(name)).unwrap();
-        let process = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        let binary = env!("CARGO_BIN_EXE_portcullis");
+        let mut command = match self.config.open_files {
+            None => Command::new(binary),
+            Some((soft, hard)) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\""), binary]);
+                shell
+            }
+        };
+        let process = command
             .args(["run", "-c", "portcullis.toml"])
             .args(more)
             .current_dir(self.folder.path())
@@ -229,7 +241,8 @@ impl Portcullis {
         }
     }
 
-    async fn readyz(&self) -> Option<u16> {
+    /// The status of `/readyz`; `None` if nothing answers.
+    pub async fn readyz(&self) -> Option<u16> {
         TcpStream::connect(self.metrics).await.ok()?;
         let answer = raw::exchange(self.metrics, raw::request("GET", "localhost", "/readyz", &[])).await?;
         Some(answer.status)

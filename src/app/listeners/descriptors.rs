@@ -1,0 +1,56 @@
+use std::os::fd::RawFd;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// The file descriptors that connections of clients and to origins may have.
+///
+/// A new descriptor has the lowest free number. So one at or beyond the limit shows that all below are taken, and no descriptor
+/// has to be counted.
+#[derive(Debug)]
+pub(in crate::app) struct Descriptors {
+    first_reserved: RawFd,
+    reported: Mutex<Option<Instant>>,
+}
+
+impl Descriptors {
+    /// Raises the soft limit of the process to the hard one, and reserves the last descriptors for the listener of the metrics.
+    pub(in crate::app) fn raise() -> Self {
+        let limit = getrlimit(Resource::RLIMIT_NOFILE).map(|(soft, hard)| {
+            match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+                Ok(()) => hard,
+                Err(error) => {
+                    tracing::warn!(%error, soft, hard, "the limit of open files cannot be raised");
+                    soft
+                }
+            }
+        });
+        let limit = limit.ok().and_then(|limit| RawFd::try_from(limit).ok()).unwrap_or(RawFd::MAX);
+        Self { first_reserved: limit.saturating_sub(RESERVED), reported: Mutex::new(None) }
+    }
+
+    /// The first descriptor that no connection of a client or to an origin may have.
+    pub(in crate::app) const fn first_reserved(&self) -> RawFd {
+        self.first_reserved
+    }
+
+    /// Returns `true` if the connection with this descriptor has to be closed. A warning is logged at most once a minute.
+    pub(super) fn is_reserved(&self, descriptor: RawFd) -> bool {
+        if descriptor < self.first_reserved {
+            return false;
+        }
+        let mut reported = self.reported.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if reported.is_none_or(|at| at.elapsed() > Duration::from_secs(60)) {
+            *reported = Some(Instant::now());
+            tracing::warn!(
+                limit = self.first_reserved.saturating_add(RESERVED),
+                "new connections are closed: the process has no file descriptors left; raise its limit (systemd: `LimitNOFILE=`)",
+            );
+        }
+        true
+    }
+}
+
+/// Enough for a scraper, health checks, and the files that the control path opens.
+const RESERVED: RawFd = 32;

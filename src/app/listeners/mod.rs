@@ -1,0 +1,153 @@
+//! Listeners: bound before anything else starts, so that one which cannot be bound ends the start.
+//!
+//! Decides where connections are accepted and on what terms. Trusts the configuration. Never accepts a connection before the
+//! whole process is ready, and never leaves a socket open without an acceptor.
+
+mod connection;
+mod descriptors;
+mod proxy_protocol;
+mod redirect;
+mod sockets;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+use pingora::apps::HttpServerApp;
+use pingora::server::{ListenFds, ShutdownWatch};
+use pingora::services::listening;
+use pingora::services::{Service, ServiceReadyNotifier, ServiceWithDependents};
+use tokio::task::JoinSet;
+
+use crate::control::Vital;
+use connection::Connections;
+pub(super) use connection::{Terms, Timeouts};
+pub(super) use descriptors::Descriptors;
+pub(super) use redirect::Redirect;
+pub(super) use sockets::Sockets;
+pub use sockets::{ListenError, TakeOverError};
+
+/// Several listeners on the threads of one service.
+pub(super) struct ListenerGroup {
+    name: &'static str,
+    threads: Option<usize>,
+    sockets: Arc<SocketTable>,
+    listeners: Vec<Box<dyn Service>>,
+    vital: Vital,
+}
+
+/// A service without which the process cannot go on.
+pub(super) struct Watched {
+    service: Box<dyn ServiceWithDependents>,
+    vital: Vital,
+}
+
+/// The sockets of all groups, on their way to the table of the server.
+#[derive(Default)]
+pub(super) struct SocketTable {
+    waiting: std::sync::Mutex<Option<Sockets>>,
+    table: OnceLock<ListenFds>,
+}
+
+impl SocketTable {
+    pub(super) fn new(sockets: Sockets) -> Self {
+        Self { waiting: std::sync::Mutex::new(Some(sockets)), table: OnceLock::new() }
+    }
+
+    /// The table with the sockets, once a service has started.
+    pub(super) fn table(&self) -> Option<&ListenFds> {
+        self.table.get()
+    }
+
+    fn fill(&self, table: &ListenFds) {
+        // Held until the sockets are in the table: a service that comes second must not bind them once more.
+        let mut waiting = self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(sockets) = waiting.take() {
+            sockets.hand_to(table);
+            let _first = self.table.set(Arc::clone(table));
+        }
+    }
+}
+
+impl ListenerGroup {
+    /// A group without listeners. `threads` is as many as the server's by default.
+    pub(super) fn new(name: &'static str, threads: Option<usize>, sockets: Arc<SocketTable>, vital: Vital) -> Self {
+        Self { name, threads, sockets, listeners: Vec::new(), vital }
+    }
+
+    /// Serves the connections to that address with an application.
+    pub(super) fn add<A: HttpServerApp + Send + Sync + 'static>(
+        &mut self,
+        address: SocketAddr,
+        app: Arc<A>,
+        terms: Terms,
+    ) {
+        let mut service = listening::Service::new(self.name.to_owned(), Connections::new(app, terms));
+        service.add_tcp(&address.to_string());
+        self.listeners.push(Box::new(service));
+    }
+}
+
+impl Watched {
+    pub(super) const fn new(service: Box<dyn ServiceWithDependents>, vital: Vital) -> Self {
+        Self { service, vital }
+    }
+}
+
+#[async_trait]
+impl ServiceWithDependents for Watched {
+    async fn start_service(
+        &mut self,
+        table: Option<ListenFds>,
+        shutdown: ShutdownWatch,
+        tasks_per_socket: usize,
+        ready: ServiceReadyNotifier,
+    ) {
+        let _vital = self.vital.watch("demo");
+        self.service.start_service(table, shutdown, tasks_per_socket, ready).await;
+    }
+
+    fn name(&self) -> &str {
+        self.service.name()
+    }
+
+    fn threads(&self) -> Option<usize> {
+        self.service.threads()
+    }
+}
+
+#[async_trait]
+impl ServiceWithDependents for ListenerGroup {
+    async fn start_service(
+        &mut self,
+        table: Option<ListenFds>,
+        shutdown: ShutdownWatch,
+        tasks_per_socket: usize,
+        ready: ServiceReadyNotifier,
+    ) {
+        let _vital = self.vital.watch(self.name);
+        if let Some(table) = &table {
+            self.sockets.fill(table);
+        }
+        let mut serving = JoinSet::new();
+        for mut listener in self.listeners.drain(..) {
+            let (table, shutdown) = (table.clone(), shutdown.clone());
+            serving.spawn(async move { listener.start_service(table, shutdown, tasks_per_socket).await });
+        }
+        // The sockets accept since they were bound; what connected meanwhile has waited.
+        ready.notify_ready();
+        while let Some(ended) = serving.join_next().await {
+            if ended.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn threads(&self) -> Option<usize> {
+        self.threads
+    }
+}

@@ -1,0 +1,119 @@
+//! A listener that only redirects plain HTTP to HTTPS.
+//!
+//! Decides where to: the host that was asked for, if it is one of the team's, with its port. Trusts nothing of the request
+//! beyond that. Never sets a cookie, and never serves a file but the responses to ACME challenges.
+
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method, Response, StatusCode, Uri, header};
+use pingora::apps::http_app::ServeHttp;
+use pingora::http::RequestHeader;
+use pingora::protocols::http::ServerSession;
+
+use crate::control::Access;
+use crate::engine::Snapshot;
+use crate::model::Authority;
+
+/// The application of a listener with `redirect_to_https`.
+pub(in crate::app) struct Redirect {
+    access: Arc<Access>,
+    challenges: Option<PathBuf>,
+}
+
+impl Redirect {
+    pub(in crate::app) const fn new(access: Arc<Access>, challenges: Option<PathBuf>) -> Self {
+        Self { access, challenges }
+    }
+
+    /// The response to an HTTP-01 challenge (RFC 8555 8.3), from the file with the name of its token.
+    async fn challenge(&self, token: &str) -> Option<Vec<u8>> {
+        // A token is base64url (RFC 8555 8.1), so it leads to no other folder.
+        let is_token =
+            !token.is_empty() && token.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+        let file = self.challenges.as_ref().filter(|_| is_token)?.join(token);
+        let read = tokio::task::spawn_blocking(move || {
+            if !std::fs::metadata(&file)?.is_file() {
+                return Err(std::io::ErrorKind::InvalidInput.into());
+            }
+            let mut content = Vec::new();
+            std::fs::File::open(&file)?.take(LONGEST_CHALLENGE).read_to_end(&mut content)?;
+            Ok::<_, std::io::Error>(content)
+        });
+        read.await.ok()?.ok()
+    }
+}
+
+#[async_trait]
+impl ServeHttp for Redirect {
+    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let request = session.req_header();
+        if let Some(token) = request.uri.path().strip_prefix(CHALLENGES)
+            && matches!(request.method, Method::GET | Method::HEAD)
+            && let Some(content) = self.challenge(token).await
+        {
+            let without_body = session.req_header().method == Method::HEAD;
+            return respond(StatusCode::OK, "application/octet-stream", content, without_body);
+        }
+        let request = session.req_header();
+        let without_body = request.method == Method::HEAD;
+        match location(&self.access.snapshot(), request) {
+            Ok(location) => {
+                let mut response = respond(StatusCode::PERMANENT_REDIRECT, TEXT, Vec::new(), without_body);
+                response.headers_mut().insert(header::LOCATION, location);
+                response
+            }
+            Err(status) => {
+                let text = format!("{}\n", status.canonical_reason().unwrap_or("Error"));
+                respond(status, TEXT, text.into_bytes(), without_body)
+            }
+        }
+    }
+}
+
+/// The same place over HTTPS, byte for byte; 404 for a host that is not the team's.
+fn location(snapshot: &Snapshot, request: &RequestHeader) -> Result<HeaderValue, StatusCode> {
+    // In absolute form the target begins with another scheme, and its host counts (RFC 9112 3.2.2).
+    let absolute = match request.raw_path().starts_with(b"/") {
+        true => None,
+        false => Some(Uri::try_from(request.raw_path()).map_err(|_| StatusCode::BAD_REQUEST)?),
+    };
+    let target_host = absolute.as_ref().unwrap_or(&request.uri).authority();
+    let mut named = request.headers.get_all(header::HOST).into_iter();
+    let host = match (target_host, named.next(), named.next()) {
+        (_, _, Some(_)) | (None, None, _) => return Err(StatusCode::BAD_REQUEST),
+        (Some(authority), _, None) => authority.as_str(),
+        (None, Some(host), None) => host.to_str().map_err(|_| StatusCode::BAD_REQUEST)?,
+    };
+    let host = Authority::parse(host).map_err(|_| StatusCode::BAD_REQUEST)?.host;
+    let team = snapshot.team();
+    if host != team.domain.as_str() && !snapshot.router().knows_host(&host) {
+        return Err(StatusCode::NOT_FOUND);
+    }
+    let target = match &absolute {
+        Some(uri) => uri.path_and_query().map_or("/", PathAndQuery::as_str).as_bytes(),
+        None => request.raw_path(),
+    };
+    if !target.starts_with(b"/") || target.contains(&b'#') {
+        return Err(StatusCode::BAD_REQUEST);
+    }
+    let location = [team.url_of(&host).as_bytes(), target].concat();
+    HeaderValue::from_bytes(&location).map_err(|_| StatusCode::BAD_REQUEST)
+}
+
+fn respond(status: StatusCode, kind: &'static str, body: Vec<u8>, without_body: bool) -> Response<Vec<u8>> {
+    let length = body.len();
+    let mut response = Response::new(if without_body { Vec::new() } else { body });
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    response
+}
+
+const CHALLENGES: &str = "/.well-known/acme-challenge/";
+const TEXT: &str = "text/plain; charset=utf-8";
+/// A key authorization is a token and the hash of a key; this is far more.
+const LONGEST_CHALLENGE: u64 = 16 * 1024;

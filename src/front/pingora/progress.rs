@@ -1,0 +1,78 @@
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+tokio::task_local! {
+    static CURRENT: Arc<Progress>;
+}
+
+/// The parts of a request that have arrived, for the listener that bounds how long a client may take.
+///
+/// [`AccessProxy`](super::AccessProxy) reports to the instance that [`Progress::track`] has set for its task. Without one, the
+/// reports go nowhere.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    has_head: AtomicBool,
+    /// Milliseconds since `START` at which the awaited body last moved; 0 if no body is awaited.
+    body_moved: AtomicU64,
+}
+
+impl Progress {
+    /// Runs the processing of one request; its reports arrive here.
+    pub(crate) async fn track<F: Future>(self: &Arc<Self>, request: F) -> F::Output {
+        CURRENT.scope(Arc::clone(self), request).await
+    }
+
+    /// Starts over for the next request of the connection.
+    pub(crate) fn restart(&self) {
+        self.has_head.store(false, Ordering::Relaxed);
+        self.body_moved.store(0, Ordering::Relaxed);
+    }
+
+    /// Returns `true` if the head of the request was read.
+    pub(crate) fn has_head(&self) -> bool {
+        self.has_head.load(Ordering::Relaxed)
+    }
+
+    /// The time since the awaited body last moved; `None` if no body is awaited.
+    pub(crate) fn body_gap(&self) -> Option<Duration> {
+        match self.body_moved.load(Ordering::Relaxed) {
+            0 => None,
+            moved => Some(Duration::from_millis(now().saturating_sub(moved))),
+        }
+    }
+
+    pub(super) fn report_head(awaits_body: bool) {
+        Self::report(|progress| {
+            progress.has_head.store(true, Ordering::Relaxed);
+            progress.body_moved.store(if awaits_body { now() } else { 0 }, Ordering::Relaxed);
+        });
+    }
+
+    /// Reports a part of the body, or its end.
+    pub(super) fn report_body(is_end: bool) {
+        Self::report(|progress| {
+            // Once it is not awaited any more, it stays so.
+            if progress.body_moved.load(Ordering::Relaxed) != 0 {
+                progress.body_moved.store(if is_end { 0 } else { now() }, Ordering::Relaxed);
+            }
+        });
+    }
+
+    /// Reports that the origin responds. From here on the exchange may go both ways, as with gRPC, and a client may rest.
+    pub(super) fn report_response() {
+        Self::report(|progress| progress.body_moved.store(0, Ordering::Relaxed));
+    }
+
+    fn report(change: impl FnOnce(&Self)) {
+        // Outside of `track` there is no listener to report to.
+        let _untracked = CURRENT.try_with(|progress| change(progress));
+    }
+}
+
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// Milliseconds since the first call; never 0.
+fn now() -> u64 {
+    u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+}

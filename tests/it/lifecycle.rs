@@ -1,0 +1,258 @@
+//! From the start of the process to its end: what it binds, what signals do, what it leaves behind.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+
+use crate::support::portcullis::{Config, Process, free_address};
+use crate::support::raw::{self, Connection};
+use crate::support::{APPLICATIONS, World, at};
+
+/// Runs the proxy until it ends, in a folder of its own.
+fn run_to_the_end(listen: SocketAddr, metrics: SocketAddr, rest: &str) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    let config = at(Config::new("http://127.0.0.1:9", APPLICATIONS), "http://127.0.0.1:8");
+    fs::write(folder.path().join("portcullis.toml"), config.text(listen, metrics) + rest).unwrap();
+    let child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .args(["run", "-c", "portcullis.toml"])
+        .current_dir(folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut process = Process(child);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while process.0.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < deadline, "the process lives on");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let read = |stream: Option<&mut dyn std::io::Read>| {
+        let mut all = Vec::new();
+        stream.unwrap().read_to_end(&mut all).unwrap();
+        all
+    };
+    let stdout = read(process.0.stdout.as_mut().map(|s| s as &mut dyn std::io::Read));
+    let stderr = read(process.0.stderr.as_mut().map(|s| s as &mut dyn std::io::Read));
+    Output { status: process.0.wait().unwrap(), stdout, stderr }
+}
+
+fn assert_start_fails(output: &Output, address: SocketAddr, words: &[&str]) {
+    let errors = String::from_utf8(output.stderr.clone()).unwrap();
+    let log = String::from_utf8(output.stdout.clone()).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{errors}{log}");
+    let lines: Vec<_> = errors.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert_eq!(lines.len(), 1, "one error: {errors}");
+    for word in words.iter().copied().chain([address.to_string().as_str()]) {
+        assert!(lines[0].contains(word), "`{word}` is not in: {errors}");
+    }
+    assert!(!log.contains("\"serving\"") && !errors.contains("panicked"), "{errors}{log}");
+}
+
+#[test]
+fn listener_that_cannot_be_bound_ends_the_start() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().map(|address| (taken, address)).unwrap();
+    let output = run_to_the_end(taken.1, free_address(), "");
+    assert_start_fails(&output, taken.1, &["another process uses it", "ss -ltnp"]);
+    let output = run_to_the_end(free_address(), taken.1, "");
+    assert_start_fails(&output, taken.1, &["another process uses it"]);
+    // Reserved for documentation (RFC 5737), so no interface has it.
+    let foreign = SocketAddr::from(([192, 0, 2, 1], free_address().port()));
+    let output = run_to_the_end(foreign, free_address(), "");
+    assert_start_fails(&output, foreign, &["no interface of this machine has this IP address", "0.0.0.0"]);
+}
+
+/// Runs a shell line that ends in the proxy, and returns its status once it ends, or `None` if it is ready before.
+async fn run_with_little_memory(kilobytes: u32) -> Option<std::process::ExitStatus> {
+    let folder = tempfile::tempdir().unwrap();
+    let (listen, metrics) = (free_address(), free_address());
+    let config = at(Config::new("http://127.0.0.1:9", APPLICATIONS), "http://127.0.0.1:8");
+    fs::write(folder.path().join("portcullis.toml"), config.text(listen, metrics)).unwrap();
+    let child = Command::new("sh")
+        .args(["-c", &format!("ulimit -v {kilobytes} && exec \"$0\" run -c portcullis.toml")])
+        .arg(env!("CARGO_BIN_EXE_portcullis"))
+        .current_dir(folder.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut process = Process(child);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(status) = process.0.try_wait().unwrap() {
+            return Some(status);
+        }
+        let connected = TcpStream::connect(metrics).await.is_ok() && TcpStream::connect(listen).await.is_ok();
+        if connected && raw::exchange(metrics, raw::request("GET", "localhost", "/readyz", &[])).await.is_some() {
+            let answer = raw::exchange(listen, raw::request("GET", "open.localhost", "/", &[])).await;
+            assert!(answer.is_some(), "it is ready and serves nothing");
+            return None;
+        }
+        assert!(Instant::now() < deadline, "with {kilobytes} KiB it neither serves nor ends");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn start_without_enough_memory_ends_or_serves() {
+    let mut ended = 0;
+    for kilobytes in [60_000, 120_000, 200_000, 300_000, 400_000] {
+        if let Some(status) = run_with_little_memory(kilobytes).await {
+            assert!(!status.success(), "{kilobytes} KiB: {status}");
+            ended += 1;
+        }
+    }
+    assert!(ended > 0, "no limit was low enough for the test");
+}
+
+#[tokio::test]
+async fn sigterm_fails_readyz_while_connections_are_accepted() {
+    let mut world = World::with(&format!("[server]\nlame_duck = \"3s\"\n{APPLICATIONS}"), |_| ()).await;
+    let request = "GET / HTTP/1.1\r\nHost: open.localhost\r\n\r\n";
+    let mut kept = world.proxy.connect("open.localhost").await;
+    kept.send(request).await;
+    let answer = kept.response("GET").await.unwrap();
+    assert!(!answer.headers.lists("connection", "close"), "{:?}", answer.headers);
+    let stream = TcpStream::connect(world.proxy.address).await.unwrap();
+    let (client, connection) = h2::client::handshake(stream).await.unwrap();
+    let ended = tokio::spawn(connection);
+
+    world.proxy.signal("TERM");
+    while world.proxy.readyz().await != Some(503) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    kept.send(request).await;
+    let answer = kept.response("GET").await.expect("a kept connection is still served");
+    assert_eq!(answer.status, 200);
+    assert!(answer.headers.lists("connection", "close"), "{:?}", answer.headers);
+    assert!(kept.is_closed().await);
+    let mut fresh = world.proxy.connect("open.localhost").await;
+    fresh.send(request).await;
+    let answer = fresh.response("GET").await.expect("a new connection is still served");
+    assert_eq!(answer.status, 200);
+    assert!(answer.headers.lists("connection", "close"), "{:?}", answer.headers);
+    // GOAWAY: the connection ends although the client keeps it.
+    tokio::time::timeout(Duration::from_secs(20), ended).await.expect("no GOAWAY").unwrap().unwrap();
+    drop(client);
+    assert!(world.proxy.ended(Duration::from_secs(30)).await.success());
+}
+
+#[tokio::test]
+async fn second_sigterm_ends_the_lame_duck_time() {
+    let mut world = World::with(&format!("[server]\nlame_duck = \"1h\"\n{APPLICATIONS}"), |_| ()).await;
+    world.proxy.signal("TERM");
+    world.proxy.logged(0, &["/readyz fails from now on"]).await;
+    world.proxy.signal("TERM");
+    assert!(world.proxy.ended(Duration::from_secs(30)).await.success());
+}
+
+#[tokio::test]
+async fn sigquit_without_a_successor_changes_nothing() {
+    let server = "[server]\nupgrade_socket = \"upgrade.sock\"\npid_file = \"pid\"";
+    let mut world = World::with(&format!("{server}\n{APPLICATIONS}"), |_| ()).await;
+    world.proxy.signal("QUIT");
+    world.proxy.logged_within(Duration::from_secs(30), 0, &["no successor waits"]).await;
+    assert_eq!(world.proxy.readyz().await, Some(200));
+    let answer = world.raw(raw::request("GET", "open.localhost", "/", &[])).await.unwrap();
+    assert_eq!(answer.status, 200);
+    // The next one finds a successor.
+    world.proxy.upgrade().await;
+    let answer = world.raw(raw::request("GET", "open.localhost", "/", &[])).await.unwrap();
+    assert_eq!(answer.status, 200);
+}
+
+#[tokio::test]
+async fn failed_upgrade_leaves_the_pid_file_alone() {
+    let server = "[server]\nupgrade_socket = \"upgrade.sock\"\npid_file = \"pid\"";
+    let world = World::with(&format!("{server}\n{APPLICATIONS}"), |_| ()).await;
+    let pid = fs::read_to_string(world.proxy.path("pid")).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .args(["run", "-c", "portcullis.toml", "--upgrade"])
+        .current_dir(world.proxy.path(""))
+        .output()
+        .unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    assert!(errors.contains("SIGQUIT") && errors.contains("upgrade.sock") && !errors.contains("panicked"), "{errors}");
+    assert_eq!(fs::read_to_string(world.proxy.path("pid")).unwrap(), pid);
+    let answer = world.raw(raw::request("GET", "open.localhost", "/", &[])).await.unwrap();
+    assert_eq!(answer.status, 200);
+}
+
+#[tokio::test]
+async fn upgrade_socket_that_cannot_be_made_is_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = at(Config::new("http://127.0.0.1:9", APPLICATIONS), "http://127.0.0.1:8");
+    let text = config.text(free_address(), free_address()) + "\n[server]\nupgrade_socket = \"missing/upgrade.sock\"\n";
+    fs::write(folder.path().join("portcullis.toml"), text).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .args(["run", "-c", "portcullis.toml", "--upgrade"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    assert!(errors.contains("missing/upgrade.sock") && !errors.contains("panicked"), "{errors}");
+}
+
+#[tokio::test]
+async fn open_files_are_raised_and_some_kept_for_the_metrics() {
+    let (soft, hard) = (100, 160);
+    let world = World::with(APPLICATIONS, |config| config.open_files = Some((soft, hard))).await;
+    let mut idle = Vec::new();
+    let mut served = 0;
+    for _ in 0..hard + 40 {
+        let mut connection = Connection::plain(world.proxy.address).await;
+        connection.send("GET / HTTP/1.1\r\nHost: nobody.localhost\r\n\r\n").await;
+        if connection.response("GET").await.is_some() {
+            served += 1;
+        }
+        idle.push(connection);
+    }
+    // More than the soft limit allows, which the rest of the process uses too.
+    assert!(served > 70, "{served} connections of {hard} open files");
+    assert!(served < hard, "{served}");
+    for _ in 0..10 {
+        assert_eq!(world.proxy.readyz().await, Some(200));
+    }
+    let metrics = world.proxy.metrics().await;
+    assert!(metrics.contains("portcullis_"), "{metrics}");
+    let log = world.proxy.log();
+    assert_eq!(log.lines().filter(|line| line.contains("new connections are closed")).count(), 1, "{log}");
+    drop(idle);
+    // They are free again.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let answer = world.raw(raw::request("GET", "open.localhost", "/", &[])).await;
+        if answer.is_some_and(|answer| answer.status == 200) {
+            return;
+        }
+        assert!(Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
+async fn http2_windows_are_wide_and_bounded() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let world = World::start().await;
+    let mut stream = TcpStream::connect(world.proxy.address).await.unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let (mut of_a_stream, mut of_the_connection) = (65_535, 65_535);
+    while of_a_stream == 65_535 || of_the_connection == 65_535 {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await.unwrap();
+        let mut frame = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+        stream.read_exact(&mut frame).await.unwrap();
+        let number = |bytes: &[u8]| u32::from_be_bytes(bytes.try_into().unwrap());
+        match head[3] {
+            4 => frame.chunks(6).filter(|s| s[..2] == [0, 4]).for_each(|s| of_a_stream = number(&s[2..])),
+            8 => of_the_connection += number(&frame),
+            _ => {}
+        }
+    }
+    assert_eq!((of_a_stream, of_the_connection), (6 << 20, 8 << 20));
+}
