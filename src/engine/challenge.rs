@@ -3,6 +3,7 @@ use std::sync::Arc;
 use http::{HeaderMap, Method, header};
 
 use super::Application;
+use super::credential::TOKEN_HEADER;
 use super::programs::{CLIENT_ID, CLIENT_SECRET};
 use crate::model::{Reason, RequestView};
 use crate::policy::Outcome;
@@ -31,7 +32,7 @@ impl Challenge {
 /// The way in which a client can be told to log in. A redirect that cannot be followed is a broken page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
-    /// 302 to the login: navigations, and clients that say nothing of what they are doing.
+    /// 302 to the login: navigations, and clients that accept anything.
     Redirect,
     /// 401 with a page: the body of a form would be lost on the way.
     Page,
@@ -44,7 +45,7 @@ pub enum Style {
 }
 
 impl Style {
-    /// Classifies a request by what it says of itself: Fetch Metadata, `X-Requested-With`, content type, upgrade, method.
+    /// Classifies a request by Fetch Metadata, `X-Requested-With`, `Accept`, content type, upgrade and method.
     pub fn of(request: &RequestView<'_>) -> Self {
         Self::asked(request.method, request.headers)
     }
@@ -65,16 +66,36 @@ impl Style {
         if headers.contains_key(header::UPGRADE) || *method == Method::CONNECT {
             return Self::Upgrade;
         }
-        if is("x-requested-with", "XMLHttpRequest") {
+        let mode = text(headers, "sec-fetch-mode");
+        // Web views of Android name their application there, in navigations too.
+        if is("x-requested-with", "XMLHttpRequest")
+            || headers.contains_key("x-requested-with") && mode != Some("navigate")
+        {
             return Self::Json;
         }
-        match (text(headers, "sec-fetch-mode"), safe) {
-            (Some("navigate"), true) | (None, true) => Self::Redirect,
+        match (mode, safe) {
+            (Some("navigate"), true) => Self::Redirect,
+            // cloudflared logs in again on a redirect alone.
+            (None, true) if headers.contains_key(&TOKEN_HEADER) => Self::Redirect,
+            (None, true) if wants_data(headers) => Self::Json,
+            (None, true) => Self::Redirect,
             (Some("navigate"), false) => Self::Page,
             (None, false) if text(headers, "accept").is_some_and(|a| a.contains("text/html")) => Self::Page,
             _ => Self::Json,
         }
     }
+}
+
+/// Returns `true` if a client accepts JSON or an event stream, and no page.
+fn wants_data(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(header::ACCEPT).into_iter().filter_map(|line| line.to_str().ok());
+    let (mut data, mut page) = (false, false);
+    for range in lines.flat_map(|line| line.split(',')) {
+        let range = range.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        data |= matches!(&*range, "application/json" | "text/event-stream") || range.ends_with("+json");
+        page |= matches!(&*range, "text/html" | "application/xhtml+xml");
+    }
+    data && !page
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
