@@ -6,7 +6,6 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
 use super::Access;
-#[cfg(feature = "saml")]
 use crate::login::State;
 #[cfg(feature = "saml")]
 use crate::model::UnixTime;
@@ -15,9 +14,8 @@ use crate::model::UnixTime;
 pub(super) struct Flows {
     /// Flows and hand-overs that were used, for as long as they could be used again.
     used: Cache<String, ()>,
-    /// What logins are for whose provider brings back no more than the name of the flow. A convenience: each browser has it
-    /// too, unless it lost its cookie.
-    #[cfg(feature = "saml")]
+    /// What logins are for whose provider brings back no more than the name of the flow, or that lead to a long address. A
+    /// convenience: all but the long address is with the browser too.
     begun: Cache<String, State>,
     /// Turns at the signatures of SAML responses, which anybody may have verified.
     #[cfg(feature = "saml")]
@@ -27,14 +25,12 @@ pub(super) struct Flows {
 impl Flows {
     pub(super) fn new() -> Self {
         let used = Cache::builder().time_to_live(USED_FOR).max_capacity(MAX_USED);
-        #[cfg(feature = "saml")]
         let begun = Cache::builder()
             .time_to_live(USED_FOR)
             .weigher(|_, state: &State| u32::try_from(state.size()).unwrap_or(u32::MAX))
             .max_capacity(MAX_BEGUN_BYTES);
         Self {
             used: used.eviction_policy(EvictionPolicy::lru()).build(),
-            #[cfg(feature = "saml")]
             begun: begun.eviction_policy(EvictionPolicy::lru()).build(),
             #[cfg(feature = "saml")]
             verifying: tokio::sync::Semaphore::new(VERIFYING),
@@ -51,10 +47,7 @@ impl Access {
     pub(crate) fn is_used_up(&self, id: &str) -> bool {
         self.flows.used.contains_key(id)
     }
-}
 
-#[cfg(feature = "saml")]
-impl Access {
     /// Remembers what a login is for.
     pub(crate) fn remember_begun(&self, state: &State) {
         self.flows.begun.insert(state.flow.clone(), state.clone());
@@ -64,7 +57,10 @@ impl Access {
     pub(crate) fn begun(&self, flow: &str) -> Option<State> {
         self.flows.begun.get(flow)
     }
+}
 
+#[cfg(feature = "saml")]
+impl Access {
     /// Does what takes the processor for long, out of the way of all that waits; `None` where too many others do.
     pub(crate) async fn verify<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         let _turn = tokio::time::timeout(VERIFYING_WAIT, self.flows.verifying.acquire()).await.ok()?.ok()?;
@@ -80,7 +76,6 @@ impl Access {
 /// Longer than any flow or hand-over lives.
 const USED_FOR: Duration = Duration::from_secs(1800);
 const MAX_USED: u64 = 1_000_000;
-#[cfg(feature = "saml")]
 const MAX_BEGUN_BYTES: u64 = 16 << 20;
 #[cfg(feature = "saml")]
 const VERIFYING: usize = 2;

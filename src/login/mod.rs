@@ -16,7 +16,7 @@ pub(crate) use app_session::AppSession;
 pub(crate) use challenge::{login_url, respond};
 pub(crate) use flow::{Flow, FlowCookies, State};
 pub(crate) use handover::{Handover, Terms};
-pub(crate) use return_to::{Landing, ReturnTo};
+pub(crate) use return_to::{Landing, ReturnTo, ReturnToError};
 pub(crate) use test_link::TestLink;
 
 /// The query of the page that a logout ends on, as Access has it.

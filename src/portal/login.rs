@@ -125,6 +125,13 @@ pub(super) async fn send(
         let fresh = hints.prompt == Some(Prompt::Login);
         return super::saml::begin(access, saml, state, fresh, errand, request).await;
     }
+    // Many providers take no request line that is as long as some addresses. Such a one is remembered here alone.
+    let state = if state.to.is_long() {
+        access.remember_begun(&state);
+        state.to_front_page()
+    } else {
+        state
+    };
     let Ok(sealed) = state.seal(access.seal()) else { return respond::internal(request.id) };
     let begun = match provider.begin(&sealed, hints, request.now).await {
         Ok(begun) => begun,

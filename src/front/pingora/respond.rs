@@ -12,7 +12,8 @@ use crate::portal::pages::{Denied, ErrorPage};
 pub(super) fn refused(reason: Reason, style: Style, id: RequestId) -> Response<Bytes> {
     let id = id.to_string();
     let page = match reason {
-        Reason::PathAmbiguous | Reason::HostMalformed => ErrorPage::bad_request(&id),
+        Reason::PathAmbiguous => ErrorPage::path_ambiguous(&id),
+        Reason::HostMalformed => ErrorPage::bad_request(&id),
         Reason::PortUnknown => ErrorPage::misdirected(&id),
         Reason::TargetTooLong => ErrorPage::target_too_long(&id),
         Reason::HeadersTooLarge => ErrorPage::headers_too_large(&id),
