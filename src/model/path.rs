@@ -207,7 +207,7 @@ fn refuse_hidden(segment: &str) -> Result<(), PathError> {
             Symbol::Separator | Symbol::EscapedSeparator | Symbol::Suffix | Symbol::End => octets.push(b'/'),
         }
     }
-    if octets.windows(2).any(|pair| is_overlong(pair)) {
+    if octets.windows(2).any(is_overlong) {
         return Err(PathError::Escape);
     }
     // Some origins drop what is not UTF-8.
