@@ -597,7 +597,7 @@ async fn linked_token_in_both_headers_reaches_no_origin() {
         let answer = ask(&world, "behind.localhost", lines).await;
         assert_eq!(answer.status, 200, "{lines:?}");
         let seen = world.origin.last();
-        assert!(!seen.headers.0.iter().any(|(_, value)| value.contains(&token)), "{lines:?}: {seen:?}");
+        assert!(!seen.headers.0.iter().any(|(_, value)| value.contains(token)), "{lines:?}: {seen:?}");
         world.origin.forget();
     }
     // Another credential of the application is passed on.
