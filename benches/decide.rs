@@ -25,7 +25,7 @@ use portcullis::model::{
     UnixTime, UserId,
 };
 use portcullis::policy::{List, Policy, Who};
-use portcullis::route::Domain;
+use portcullis::route::{Domain, PathCase};
 use portcullis::token::{KeySet, SigningKey};
 use serde_json::{Value, json};
 
@@ -277,6 +277,7 @@ impl World {
             auto_redirect_to_identity: false,
             cookie: CookieAttributes { same_site: SameSite::Lax, http_only: true, path: false },
             cors: None,
+            path_case: PathCase::default(),
             options_preflight_bypass: false,
             pass_cookies: false,
             sent_headers: Arc::default(),

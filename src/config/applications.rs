@@ -1,4 +1,5 @@
-use std::collections::BTreeSet;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::certificates::{self, ClientAuthority};
@@ -15,6 +16,7 @@ use super::team::Team;
 use crate::cookie::SameSite;
 use crate::model::{Aud, IdpId};
 use crate::policy::{List, Policy, PolicyDecision, Rule};
+use crate::route::PathCase;
 
 /// Something that people get to through the proxy (`[[applications]]`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub struct Application {
     pub name: String,
     /// Where it is.
     pub domain: Domain,
+    /// Whether its origin tells paths apart that differ only in case (`case_sensitive_paths`); not by default.
+    pub path_case: PathCase,
     /// The servers behind it; at least one, unless the configuration is for a proxy of somebody's own.
     pub origins: Vec<Origin>,
     /// How they are spoken with.
@@ -76,6 +80,30 @@ struct Seen {
     names: Unique,
     places: Unique,
     auds: Unique,
+    paths: Paths,
+}
+
+/// The paths of the applications on each host, to find two that differ only in case.
+#[derive(Default)]
+struct Paths(HashMap<String, (String, PathCase)>);
+
+impl Paths {
+    fn note(&mut self, domain: &Domain, case: PathCase, item: &Item<'_>) {
+        let canonical = domain.canonical();
+        let (other, others_case) = match self.0.entry(canonical.to_ascii_lowercase()) {
+            Entry::Vacant(free) => {
+                free.insert((canonical, case));
+                return;
+            }
+            Entry::Occupied(taken) => taken.get().clone(),
+        };
+        if other != canonical && (case, others_case) != (PathCase::Sensitive, PathCase::Sensitive) {
+            item.warn(&format!(
+                "`{canonical}` and `{other}` differ only in case, so requests to one of them are refused; if the origins \
+                 tell them apart, add `case_sensitive_paths = true` to both applications"
+            ));
+        }
+    }
 }
 
 pub(super) fn read_all(table: &mut Table<'_>, around: &Surroundings<'_, '_>) -> Vec<Application> {
@@ -84,6 +112,7 @@ pub(super) fn read_all(table: &mut Table<'_>, around: &Surroundings<'_, '_>) -> 
         names: Unique::new("application has the name"),
         places: Unique::new("application claims"),
         auds: Unique::new("application has the audience"),
+        paths: Paths::default(),
     };
     let list = table.list("applications");
     if list.is_empty() {
@@ -106,6 +135,11 @@ impl Application {
         let id = identify(table, "id", reader::id, &mut seen.ids, spot.as_ref(), Domain::canonical);
         let name = identify(table, "name", reader::label, &mut seen.names, spot.as_ref(), |domain| domain.text.clone());
         let aud = aud(table, around, seen, id.as_deref(), spot.as_ref());
+        let path_case =
+            if table.flag("case_sensitive_paths", false) { PathCase::Sensitive } else { PathCase::Insensitive };
+        if let Some(spot) = &spot {
+            seen.paths.note(&spot.domain, path_case, &spot.item);
+        }
         let origins = Origin::read_all(table, around.listen);
         let insecure = around.insecure;
         let origin_settings = table.section("origin_settings", |table| OriginSettings::read(table, insecure, &origins));
@@ -133,6 +167,7 @@ impl Application {
             aud: aud?,
             name: name?,
             domain: spot?.domain,
+            path_case,
             origins,
             origin_settings: origin_settings?,
             session_duration,

@@ -1,4 +1,4 @@
-use crate::model::{Authority, CleanPath, Host};
+use crate::model::{Authority, CleanPath, Host, Symbol};
 use crate::route;
 
 /// The place an application is at: a host and perhaps a path, each with wildcards (`domain`).
@@ -101,11 +101,36 @@ fn path_pattern(text: &str) -> Result<String, String> {
         return Err(format!("`{text}` has more than one `*` between two slashes"));
     }
     let path = CleanPath::parse(text).map_err(|e| format!("`{text}` is a path that no request can have: {e}"))?;
-    if path.readings().1.is_some() {
-        return Err(format!("`{text}` holds `;` or `%2F`, which origins read in more than one way"));
+    let mut shortest = path.normalized().into_owned();
+    while let Some(at) = shortest.find("//") {
+        shortest.remove(at);
     }
-    if path.is_rewritten() {
-        return Err(format!("paths are compared in their shortest form; write `{}` for `{text}`", path.as_str()));
+    if shortest != text {
+        return Err(format!("paths are compared in their shortest form; write `{shortest}` for `{text}`"));
+    }
+    let trims = |segment: &str| segment.ends_with('.') || segment.starts_with("%20") || segment.ends_with("%20");
+    if let Some(segment) = text.split('/').find(|segment| trims(segment)) {
+        return Err(format!("`{segment}` begins or ends with a dot or a blank, which some origins drop"));
+    }
+    for (symbol, written) in path.symbols() {
+        let written = String::from_utf8_lossy(written);
+        match symbol {
+            Symbol::EscapedSeparator | Symbol::Suffix | Symbol::End => {
+                let written = if matches!(&*written.to_ascii_lowercase(), ";" | "%2f") {
+                    "`;` or `%2F`".to_owned()
+                } else {
+                    format!("`{written}`")
+                };
+                return Err(format!("`{text}` holds {written}, which origins read in more than one way"));
+            }
+            Symbol::Escaped(b'%' | b'*') => {
+                return Err(format!("`{text}` holds `{written}`, which no pattern can name"));
+            }
+            Symbol::Escaped(octet @ 0x21..0x7f) => {
+                return Err(format!("`{text}` escapes what needs no escape; write `{}`", char::from(octet)));
+            }
+            Symbol::Escaped(_) | Symbol::Character(_) | Symbol::Letter(_) | Symbol::Separator => {}
+        }
     }
     if let Some(path) = text.strip_suffix('/') {
         return Err(format!(

@@ -6,7 +6,6 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
 use super::Access;
-#[cfg(feature = "saml")]
 use crate::login::State;
 use crate::model::{UnixTime, UserId};
 
@@ -16,9 +15,8 @@ pub(super) struct Flows {
     used: Cache<String, ()>,
     /// When users signed out last, for as long as it may explain a session that is gone.
     signed_out: Cache<UserId, UnixTime>,
-    /// What logins are for whose provider brings back no more than the name of the flow. A convenience: each browser has it
-    /// too, unless it lost its cookie.
-    #[cfg(feature = "saml")]
+    /// What logins are for whose provider brings back no more than the name of the flow, or that lead to a long address. A
+    /// convenience: all but the long address is with the browser too.
     begun: Cache<String, State>,
     /// Turns at the signatures of SAML responses, which anybody may have verified.
     #[cfg(feature = "saml")]
@@ -28,7 +26,6 @@ pub(super) struct Flows {
 impl Flows {
     pub(super) fn new() -> Self {
         let used = Cache::builder().time_to_live(USED_FOR).max_capacity(MAX_USED);
-        #[cfg(feature = "saml")]
         let begun = Cache::builder()
             .time_to_live(USED_FOR)
             .weigher(|_, state: &State| u32::try_from(state.size()).unwrap_or(u32::MAX))
@@ -36,7 +33,6 @@ impl Flows {
         Self {
             used: used.eviction_policy(EvictionPolicy::lru()).build(),
             signed_out: Cache::builder().time_to_live(SIGNED_OUT_FOR).max_capacity(MAX_SIGNED_OUT).build(),
-            #[cfg(feature = "saml")]
             begun: begun.eviction_policy(EvictionPolicy::lru()).build(),
             #[cfg(feature = "saml")]
             verifying: tokio::sync::Semaphore::new(VERIFYING),
@@ -63,10 +59,7 @@ impl Access {
     pub(crate) fn is_used_up(&self, id: &str) -> bool {
         self.flows.used.contains_key(id)
     }
-}
 
-#[cfg(feature = "saml")]
-impl Access {
     /// Remembers what a login is for.
     pub(crate) fn remember_begun(&self, state: &State) {
         self.flows.begun.insert(state.flow.clone(), state.clone());
@@ -76,7 +69,10 @@ impl Access {
     pub(crate) fn begun(&self, flow: &str) -> Option<State> {
         self.flows.begun.get(flow)
     }
+}
 
+#[cfg(feature = "saml")]
+impl Access {
     /// Does what takes the processor for long, out of the way of all that waits; `None` where too many others do.
     pub(crate) async fn verify<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         let _turn = tokio::time::timeout(VERIFYING_WAIT, self.flows.verifying.acquire()).await.ok()?.ok()?;
@@ -95,7 +91,6 @@ const MAX_USED: u64 = 1_000_000;
 /// Longer than logins count as a loop.
 const SIGNED_OUT_FOR: Duration = Duration::from_secs(60);
 const MAX_SIGNED_OUT: u64 = 100_000;
-#[cfg(feature = "saml")]
 const MAX_BEGUN_BYTES: u64 = 16 << 20;
 #[cfg(feature = "saml")]
 const VERIFYING: usize = 2;

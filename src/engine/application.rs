@@ -10,7 +10,7 @@ use super::reserved::{is_reserved, is_spelt};
 use crate::cookie::SameSite;
 use crate::model::{Aud, Groups, Identity, IdpId, SentHeader};
 use crate::policy::{Policies, Policy, Truth};
-use crate::route::Domain;
+use crate::route::{Domain, PathCase};
 
 /// An application as the configuration describes it.
 #[derive(Clone, Debug)]
@@ -23,6 +23,8 @@ pub struct ApplicationSettings {
     pub name: String,
     /// Where it is.
     pub domain: Domain,
+    /// The way in which its origin reads paths.
+    pub path_case: PathCase,
     /// How long a session lasts where the policy says nothing.
     pub session_duration: Duration,
     /// Through whom people may come; everybody where empty.
@@ -136,6 +138,11 @@ impl Application {
         self.asks.certificate
     }
 
+    /// Returns `true` if its policies ask for the method, so that no request may ask the origin for another one.
+    pub const fn asks_for_method(&self) -> bool {
+        self.asks.method
+    }
+
     /// Whether its policies ask for groups of this person, and none are known.
     pub fn misses_groups(&self, identity: &Identity) -> bool {
         identity.groups == Groups::Unknown && self.asks.groups.contains(&identity.idp.id)
@@ -155,7 +162,8 @@ impl Application {
     /// The `Path` of its cookie: its own path up to the first star, where it has one and the cookie is to be confined to it.
     pub fn cookie_path(&self) -> &str {
         let path = self.settings.domain.path();
-        let literal = path.split('*').next().unwrap_or("/");
+        // Browsers compare escapes as text, and clients write them in either case.
+        let literal = path.split(['*', '%']).next().unwrap_or("/");
         // A cookie's path must end where a segment ends (RFC 6265 §5.1.4).
         let whole =
             if literal.len() == path.len() { literal } else { literal.rsplit_once('/').map_or("/", |(dir, _)| dir) };

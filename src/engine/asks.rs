@@ -15,6 +15,8 @@ pub(super) struct Asks {
     pub(super) linked: Box<[usize]>,
     /// The providers whose groups they ask for.
     pub(super) groups: HashSet<IdpId>,
+    /// Whether any of them, or of the applications whose tokens they ask for, asks for the method.
+    pub(super) method: bool,
     /// Whether only programs can come in: there is a policy for them, and none for people who log in.
     pub(super) only_programs: bool,
 }
@@ -25,7 +27,13 @@ impl Asks {
         let groups: HashMap<&str, &AccessGroup> = groups.iter().map(|group| (group.id.as_str(), group)).collect();
         let places: HashMap<&str, usize> =
             applications.iter().enumerate().map(|(place, a)| (a.id.as_str(), place)).collect();
-        applications.iter().map(|application| one(application, &groups, &places)).collect()
+        let mut asks: Vec<Self> = applications.iter().map(|application| one(application, &groups, &places)).collect();
+        // The policies of a linked application are evaluated with the method of the request.
+        let own: Vec<bool> = asks.iter().map(|asks| asks.method).collect();
+        for asks in &mut asks {
+            asks.method |= asks.linked.iter().any(|place| own.get(*place) == Some(&true));
+        }
+        asks
     }
 }
 
@@ -54,6 +62,7 @@ fn one(application: &ApplicationSettings, groups: &HashMap<&str, &AccessGroup>, 
                 {
                     asks.groups.insert(identity_provider_id.clone());
                 }
+                Rule::PortcullisMethod { .. } => asks.method = true,
                 Rule::LinkedAppToken { app_uid } => linked.extend(places.get(app_uid.as_str()).copied()),
                 Rule::Group { id } if seen.insert(id.as_str()) => {
                     let group = groups.get(id.as_str());

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, Method, header};
 
 use super::Application;
+use super::credential::TOKEN_HEADER;
 use super::programs::{CLIENT_ID, CLIENT_SECRET};
 use crate::model::{Reason, RequestView};
 use crate::policy::Outcome;
@@ -70,7 +71,7 @@ impl Style {
             (Some("navigate"), false) => Self::Page,
             (Some(_), _) => Self::Json,
             // cloudflared fetches a new token on 302, and takes a 401 for a valid one.
-            (None, true) if headers.contains_key(&TOKEN) => Self::Redirect,
+            (None, true) if headers.contains_key(&TOKEN_HEADER) => Self::Redirect,
             (None, _) if headers.contains_key(&REQUESTED_WITH) => Self::Json,
             (None, true) if Accepts::of(headers) == Accepts::Data => Self::Json,
             (None, true) => Self::Redirect,
@@ -80,7 +81,6 @@ impl Style {
     }
 }
 
-const TOKEN: HeaderName = HeaderName::from_static("cf-access-token");
 const REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with");
 
 /// The kind of response that `Accept` prefers (RFC 9110 12.5.1).

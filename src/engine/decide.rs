@@ -4,6 +4,7 @@ use http::Method;
 
 use super::challenge::is_preflight;
 use super::programs::Learnt;
+use super::reserved::overrides_method;
 use super::{
     Application, Challenge, Decision, IdentityState, Need, Permit, Program, Refusal, Snapshot, Style, credential,
 };
@@ -72,6 +73,12 @@ pub(super) fn place<'a>(snapshot: &'a Snapshot, request: &RequestView<'_>) -> Re
     }
     match route(snapshot, &request.authority.host, &request.path) {
         Ok(Route::Endpoint { endpoint, on_team }) => Err(Decision::Handle { endpoint, on_team }),
+        // The policies would judge another method than the origin acts on.
+        Ok(Route::Application(application))
+            if application.asks.method && request.query.is_some_and(overrides_method) =>
+        {
+            Err(Decision::Refuse(Reason::MethodRefused))
+        }
         Ok(Route::Application(application)) => Ok(application),
         Ok(Route::Nowhere) => Err(Decision::Refuse(Reason::NoApplication)),
         Err(_) => Err(Decision::Refuse(Reason::PathAmbiguous)),
@@ -146,16 +153,11 @@ enum Route<'a> {
 
 fn route<'a>(snapshot: &'a Snapshot, host: &str, path: &CleanPath<'_>) -> Result<Route<'a>, PathError> {
     let on_team = *host == *snapshot.team().domain.as_str();
-    let (one, other) = path.readings();
-    let endpoint = Endpoint::of(one);
-    if other.is_some_and(|other| Endpoint::of(other) != endpoint) {
-        return Err(PathError::Ambiguous);
-    }
-    match endpoint {
+    match Endpoint::of(path)? {
         Some(endpoint) if on_team || snapshot.router().knows_host(host) => Ok(Route::Endpoint { endpoint, on_team }),
         Some(_) => Ok(Route::Nowhere),
         None if on_team => {
-            let endpoint = if one == "/" { Endpoint::Home } else { Endpoint::Unknown };
+            let endpoint = if path.as_str() == "/" { Endpoint::Home } else { Endpoint::Unknown };
             Ok(Route::Endpoint { endpoint, on_team })
         }
         None => {

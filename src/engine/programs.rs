@@ -91,8 +91,6 @@ enum Linked<'a> {
     Good {
         application: &'a Arc<Application>,
         session: Arc<Session>,
-        /// Whether it came as `Authorization`.
-        authorization: bool,
     },
     /// It could not be told whether it is good.
     Unknown(Reason),
@@ -103,6 +101,7 @@ pub(super) struct Learnt<'a> {
     token: Shown<'a>,
     certificate: Fact<&'a Arc<ClientCertificate>>,
     linked: Linked<'a>,
+    takes_authorization: bool,
     of_programs: bool,
 }
 
@@ -125,12 +124,12 @@ impl<'a> Learnt<'a> {
             Fact::Unknown
         };
         // What is wrong with one credential is not made good by another.
-        let linked = if asks.linked.is_empty() || matches!(token, Shown::Bad(..)) {
-            Linked::Nothing
+        let (linked, takes_authorization) = if asks.linked.is_empty() || matches!(token, Shown::Bad(..)) {
+            (Linked::Nothing, false)
         } else {
             linked(snapshot, &asks.linked, request, now)?
         };
-        Ok(Self { token, certificate, linked, of_programs: asks.certificate_of_programs })
+        Ok(Self { token, certificate, linked, takes_authorization, of_programs: asks.certificate_of_programs })
     }
 
     /// The same as policies ask for it.
@@ -194,7 +193,7 @@ impl<'a> Learnt<'a> {
 
     /// Whether `Authorization` holds another application's token, which is no origin's business.
     pub(super) const fn takes_authorization(&self) -> bool {
-        matches!(self.linked, Linked::Good { authorization: true, .. })
+        self.takes_authorization
     }
 }
 
@@ -225,31 +224,46 @@ fn stands(
 }
 
 /// The token of one of those applications, as `Cf-Access-Token` or as `Authorization: Bearer`. What is no such token, or a bad
-/// one, is none: both headers are for other credentials too.
+/// one, is none: both headers are for other credentials too. Returns also `true` if `Authorization` holds such a token.
 fn linked<'a>(
     snapshot: &'a Snapshot,
     places: &[usize],
     request: &RequestView<'_>,
     now: UnixTime,
-) -> Result<Linked<'a>, Need> {
+) -> Result<(Linked<'a>, bool), Need> {
     let headers = request.headers;
     let bearer = only(headers, &http::header::AUTHORIZATION).and_then(bearer);
-    let mut unknown = None;
-    for (token, authorization) in [(only(headers, &TOKEN_HEADER), false), (bearer, true)] {
+    let (mut found, mut unknown, mut takes_authorization) = (None, None, false);
+    for (token, is_bearer) in [(only(headers, &TOKEN_HEADER), false), (bearer, true)] {
         let Some(token) = token else { continue };
         let candidates = places.iter().filter_map(|place| snapshot.applications().get(*place));
         match session_of(snapshot, candidates, token, now) {
-            Ok((session, application)) => match stands(snapshot, application, &session, request, now) {
-                Truth::True => return Ok(Linked::Good { application, session, authorization }),
-                Truth::False => {}
-                Truth::Unknown => unknown = Some(Reason::IdentityUnavailable),
-            },
+            Ok((session, application)) => {
+                // Good at another application, so it must not reach this one's origin, whether it counts here or not.
+                takes_authorization |= is_bearer;
+                if found.is_some() {
+                    continue;
+                }
+                match stands(snapshot, application, &session, request, now) {
+                    Truth::True => found = Some((application, session)),
+                    Truth::False => {}
+                    Truth::Unknown => unknown = Some(Reason::IdentityUnavailable),
+                }
+            }
             Err(Missing::Need(need)) => return Err(need),
-            Err(Missing::Unavailable(reason)) => unknown = Some(reason),
+            Err(Missing::Unavailable(reason)) => {
+                takes_authorization |= is_bearer;
+                unknown = Some(reason);
+            }
             Err(Missing::Because(_)) => {}
         }
     }
-    Ok(unknown.map_or(Linked::Nothing, Linked::Unknown))
+    let shown = match (found, unknown) {
+        (Some((application, session)), _) => Linked::Good { application, session },
+        (None, Some(reason)) => Linked::Unknown(reason),
+        (None, None) => Linked::Nothing,
+    };
+    Ok((shown, takes_authorization))
 }
 
 /// The value of a header that stands once.

@@ -34,6 +34,19 @@ pub fn is_method_override(name: &str) -> bool {
     overrides.iter().any(|ours| like(name.as_bytes(), ours, false))
 }
 
+/// Returns `true` if a query has a parameter that asks an origin to take the request for one with another method.
+pub(super) fn overrides_method(query: &str) -> bool {
+    // Some origins separate parameters with `;`.
+    let parameters = query.split([';']).flat_map(|part| url::form_urlencoded::parse(part.as_bytes()));
+    parameters.into_iter().any(|(name, _)| {
+        // PHP drops leading blanks, and reads `_method[x]` as `_method`.
+        let name = name.trim_start();
+        let name = name.get(1..).and_then(|rest| rest.find('[')).map_or(name, |at| name.get(..=at).unwrap_or(name));
+        is_method_override(name)
+            || [&b"-method"[..], b"-httpmethod"].iter().any(|ours| like(name.as_bytes(), ours, false))
+    })
+}
+
 /// Whether some origins read a header's name as `ours`.
 pub(super) fn is_spelt(name: &str, ours: &str) -> bool {
     name.len() == ours.len() && name.bytes().zip(ours.bytes()).all(|(n, o)| folded(n) == folded(o))
@@ -51,6 +64,31 @@ fn like(name: &[u8], ours: &[u8], prefix: bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn p20_method_parameters_are_found_in_every_spelling() {
+        for query in [
+            "_method=DELETE",
+            "a=b&_method=DELETE",
+            "a=b;_method=DELETE",
+            "_METHOD=PUT",
+            "%5Fmethod=PUT",
+            "_metho%64=PUT",
+            ".method=PUT",
+            "+_method=PUT",
+            "_method[]=PUT",
+            "_method",
+            "X-HTTP-Method-Override=PUT",
+            "x_http_method=PUT",
+            "$httpMethod=PUT",
+            "%24httpMethod=PUT",
+        ] {
+            assert!(overrides_method(query), "{query}");
+        }
+        for query in ["", "method=DELETE", "a=_method", "payment_method=card", "_methods=1", "a_method=1"] {
+            assert!(!overrides_method(query), "{query}");
+        }
+    }
 
     #[test]
     fn h01_h06_h07_h08_h12_every_spelling() {

@@ -90,7 +90,7 @@ impl Snapshot {
         known: Arc<Known>,
     ) -> Result<Self, SnapshotError> {
         let (set, policies) = PolicySet::compile(lists, groups, applications.iter().map(|a| a.policies.as_slice()))?;
-        let router = Router::new(applications.iter().map(|a| &a.domain));
+        let router = Router::new(applications.iter().map(|a| (&a.domain, a.path_case)));
         let asks = Asks::of(&applications, groups);
         let applications = applications
             .into_iter()

@@ -2,9 +2,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use percent_encoding::{AsciiSet, utf8_percent_encode};
 use serde_json::json;
 
-use super::{AppSession, Conflict, LOGGED_OUT, ReturnTo};
+use super::{AppSession, Conflict, LOGGED_OUT, ReturnTo, ReturnToError};
 use crate::engine::{Application, Challenge, Style, Team};
 use crate::model::{Reason, RequestId, RequestView, UnixTime};
 use crate::portal::answer::{self, redirect};
@@ -22,7 +23,8 @@ pub(crate) fn respond(
     let application = &challenge.application;
     let host = request.authority.host.as_ref();
     let here = match request.query {
-        Some(query) => format!("{}?{query}", request.path.as_str()),
+        // Some clients send letters beyond ASCII as they are.
+        Some(query) => format!("{}?{}", request.path.as_str(), utf8_percent_encode(query, AS_IT_IS)),
         None => request.path.as_str().to_owned(),
     };
     let conflict = Conflict { cookie: crate::cookie::AUTHORIZATION, host, path: request.path.as_str(), now };
@@ -49,6 +51,13 @@ pub(crate) fn respond(
             let (switch, id) = (format!("{url}&switch=1"), id.to_string());
             let page = LoggedOut { also_at: None, back, switch_account: Some(&switch), request_id: &id };
             with_login(answer::page(page.page()), &url)
+        }
+        // The browser would come back to the front page, and the user would not know why.
+        Style::Redirect if ReturnTo::read(&here) == Err(ReturnToError::TooLong) => {
+            let url = login_url(team, application, host, &ReturnTo::parse("/"), None, now);
+            answer::page(
+                ErrorPage::login_target_too_long(&url, &id.to_string()).with_reason(Reason::TargetTooLong.id()).page(),
+            )
         }
         Style::Redirect => {
             let session = AppSession::of(request.headers).unwrap_or_else(AppSession::random);
@@ -136,14 +145,19 @@ pub(crate) fn login_url(
 /// It is not signed and nothing in it is trusted: anybody can ask an application's host for one, for their own browser. The
 /// hash in it only narrows who may redeem the hand-over, to the browser whose cookie has that hash.
 fn meta(application: &Application, host: &str, to: &ReturnTo, session: &AppSession, now: UnixTime) -> String {
+    // Nothing reads the page here; a long one would be in the request line twice.
+    let page = if to.is_long() { "/" } else { to.as_str() };
     let claims = json!({
-        "type": "meta", "aud": application.aud().as_str(), "hostname": host, "redirect_url": to.as_str(),
+        "type": "meta", "aud": application.aud().as_str(), "hostname": host, "redirect_url": page,
         "service_token_status": false, "is_warp": false, "is_gateway": false, "auth_status": "NONE",
         "iat": now, "nbf": now, "exp": now.after(META_LIFETIME), "app_session_hash": session.hash(),
     });
     let header = json!({"alg": "none", "typ": "JWT"});
     format!("{}.{}.", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims.to_string()))
 }
+
+/// Escapes nothing of ASCII.
+const AS_IT_IS: &AsciiSet = &AsciiSet::EMPTY;
 
 const META_LIFETIME: std::time::Duration = std::time::Duration::from_secs(300);
 
@@ -160,7 +174,8 @@ fn name_application(headers: &mut HeaderMap, application: &Application, host: &s
 /// Where a client learns who signs people in for this page (§2.1, in the words of RFC 9728 §5.1).
 fn name_metadata(headers: &mut HeaderMap, team: &Team, host: &str, path: &str) {
     // A path may hold what would end the quoted string, and be longer than clients read.
-    let path = ReturnTo::parse(path).as_str().replace('"', "%22");
+    let path = ReturnTo::parse(path);
+    let path = if path.is_long() { "/".to_owned() } else { path.as_str().replace('"', "%22") };
     let at = format!("{}{}{path}", team.url_of(host), Endpoint::PROTECTED_RESOURCE);
     if let Ok(value) = HeaderValue::try_from(format!("Cloudflare-Access resource_metadata=\"{at}\"")) {
         headers.insert(header::WWW_AUTHENTICATE, value);

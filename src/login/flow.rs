@@ -45,12 +45,15 @@ impl State {
     /// The same, with the application's front page for the page, where that makes it small.
     #[cfg(feature = "saml")]
     pub(crate) fn shortened(&self) -> Self {
-        let to = if self.to.as_str().len() > SHORT { ReturnTo::parse("/") } else { self.to.clone() };
-        Self { to, ..self.clone() }
+        if self.to.as_str().len() > SHORT { self.to_front_page() } else { self.clone() }
+    }
+
+    /// The same login, to the application's front page.
+    pub(crate) fn to_front_page(&self) -> Self {
+        Self { to: ReturnTo::parse("/"), ..self.clone() }
     }
 
     /// How many bytes it takes in memory, about.
-    #[cfg(feature = "saml")]
     pub(crate) fn size(&self) -> usize {
         size_of::<Self>() + self.flow.len() + self.host.len() + self.to.as_str().len() + 128
     }

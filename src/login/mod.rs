@@ -20,7 +20,7 @@ pub(crate) use conflict::Conflict;
 pub(crate) use flow::is_flow;
 pub(crate) use flow::{Flow, FlowCookies, State};
 pub(crate) use handover::{Handover, Terms};
-pub(crate) use return_to::{Landing, ReturnTo};
+pub(crate) use return_to::{Landing, ReturnTo, ReturnToError};
 pub(crate) use test_link::TestLink;
 
 /// The query of the page that a logout ends on, as Access has it.

@@ -12,22 +12,54 @@ pub(crate) struct ReturnTo(String);
 impl ReturnTo {
     /// Reads a path with an optional query; anything else is the application's front page.
     pub(crate) fn parse(text: &str) -> Self {
+        Self::read(text).unwrap_or_else(|_| Self("/".to_owned()))
+    }
+
+    /// Reads a path with an optional query.
+    ///
+    /// # Errors
+    /// Text that is too long to come back to, or that is no path.
+    pub(crate) fn read(text: &str) -> Result<Self, ReturnToError> {
         let (path, query) = text.split_once('?').map_or((text, None), |(path, query)| (path, Some(query)));
-        let visible = |query: &str| {
-            query.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'#' | b'\\' | b'"' | b'<' | b'>'))
-        };
-        let path = CleanPath::parse(path).ok().filter(|_| text.len() <= MAX_BYTES && query.is_none_or(visible));
-        match (path, query) {
-            // `//host` and `/\host` never come out of a canonical path.
-            (Some(path), Some(query)) => Self(format!("{}?{query}", path.as_str())),
-            (Some(path), None) => Self(path.as_str().to_owned()),
-            (None, _) => Self("/".to_owned()),
+        let path = CleanPath::parse(path).map_err(|_| ReturnToError::Malformed)?;
+        // Browsers confine a cookie to a path by its text. In this form it begins as its application's path does.
+        let mut to = path.normalized().into_owned();
+        // `//host` and `/\\host` never come out of a clean path, and nobody shall decode one from it.
+        if to.get(1..4).is_some_and(|start| matches!(&*start.to_ascii_lowercase(), "%2f" | "%5c")) {
+            return Err(ReturnToError::Malformed);
         }
+        if let Some(query) = query {
+            to.push('?');
+            for byte in query.bytes() {
+                match byte {
+                    // As browsers send them.
+                    b'"' | b'<' | b'>' => to.push_str(&format!("%{byte:02X}")),
+                    b'#' => return Err(ReturnToError::Malformed),
+                    _ if byte.is_ascii_graphic() => to.push(char::from(byte)),
+                    _ => return Err(ReturnToError::Malformed),
+                }
+            }
+        }
+        if to.len() > MAX_BYTES { Err(ReturnToError::TooLong) } else { Ok(Self(to)) }
+    }
+
+    /// Returns `true` if some servers on the way would not take it as a part of an address.
+    pub(crate) fn is_long(&self) -> bool {
+        self.0.len() > LONG_BYTES
     }
 
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// The reason why a login could not come back to a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReturnToError {
+    /// Longer than 6 KiB.
+    TooLong,
+    /// It is no path with a query.
+    Malformed,
 }
 
 impl From<String> for ReturnTo {
@@ -89,8 +121,10 @@ impl Landing {
     }
 }
 
-/// Longer ones would not come back: five logins at once must fit into what a browser sends.
-const MAX_BYTES: usize = 2048;
+/// Escaped in the address of the login, three times as many must fit into a request line that we take.
+const MAX_BYTES: usize = 6 * 1024;
+/// Sealed in the `state` that a provider gets, it makes a request line of 3 KiB; many servers take 8 KiB.
+const LONG_BYTES: usize = 2 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -103,13 +137,18 @@ mod tests {
             ("/", "/"),
             ("/a%20b", "/a%20b"),
             ("/?next=//evil.com", "/?next=//evil.com"),
-            ("//evil.com", "/evil.com"),
+            ("//evil.com", "/"),
             ("///evil.com/%2f..", "/"),
             ("/\\evil.com", "/"),
             ("/%09/evil.com", "/"),
             ("/\t/evil.com", "/"),
             ("/%0d/evil.com", "/"),
             ("/%5cevil.com", "/"),
+            ("/%2fevil.com", "/"),
+            ("/%2Fevil.com", "/"),
+            ("/a?b=\\c", "/a?b=\\c"),
+            ("/a?b=\"<c>", "/a?b=%22%3Cc%3E"),
+            ("/%61dmin/x%2fy//z", "/admin/x%2fy//z"),
             ("https:evil.com", "/"),
             ("http:/\\evil.com", "/"),
             ("https://app.example.com@evil.com", "/"),
@@ -126,6 +165,13 @@ mod tests {
         ] {
             assert_eq!(ReturnTo::parse(text).as_str(), expected, "{text:?}");
         }
-        assert_eq!(ReturnTo::parse(&format!("/{}", "a".repeat(3000))).as_str(), "/");
+    }
+
+    #[test]
+    fn pages_of_six_kibibytes_are_returned_to() {
+        let page = |bytes: usize| format!("/{}", "a".repeat(bytes - 1));
+        assert_eq!(ReturnTo::read(&page(6144)).map(|to| to.as_str().len()), Ok(6144));
+        assert_eq!(ReturnTo::read(&page(6145)), Err(ReturnToError::TooLong));
+        assert!(!ReturnTo::parse(&page(2048)).is_long() && ReturnTo::parse(&page(2049)).is_long());
     }
 }

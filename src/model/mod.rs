@@ -33,7 +33,8 @@ pub use identity::{AbsentGroups, Group, Groups, GroupsSeen, GroupsSource, Identi
 pub(crate) use ids::fill_random;
 pub(crate) use ids::hex;
 pub use ids::{Aud, IdentityNonce, IdpId, InvalidId, RequestId, UserId};
-pub use path::{CleanPath, PathError};
+pub(crate) use path::is_ignorable;
+pub use path::{CleanPath, PathError, Symbol};
 pub use reason::Reason;
 pub use request::RequestView;
 pub use secret::Secret;

@@ -10,7 +10,8 @@ pub enum Reason {
     HostMalformed,
     /// The host was named with a port that this team is not served on.
     PortUnknown,
-    /// `TRACE`, `CONNECT` or a method that is not a token.
+    /// `TRACE`, `CONNECT`, a method that is not a token, or a query parameter that asks the origin for another method than the
+    /// one that the application's policies asked for.
     MethodRefused,
     /// A target beyond the limit.
     TargetTooLong,

@@ -22,6 +22,7 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
         access.login_refused("login_state", Outcome::Invalid, None, request);
         return provider_error::without_state("login_state", request);
     };
+    let state = access.begun(&state.flow).unwrap_or(state);
     let Some(errand) = Errand::of(&snapshot, &state) else { return respond::not_found(request) };
     let flow = Flow::<Pending>::of(&request.headers, access.seal(), &state.flow, &sealed);
     // A flow is over when its time is, or when it was used: one call of the provider, however often the browser comes.

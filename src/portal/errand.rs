@@ -10,7 +10,7 @@ use crate::control::{Access, organisation_aud};
 use crate::engine::{Application, Snapshot};
 use crate::idp::LoginFailure;
 use crate::login::State;
-use crate::model::IdpId;
+use crate::model::{CleanPath, IdpId};
 use crate::route::Endpoint;
 
 /// What a browser is at a provider for.
@@ -28,7 +28,8 @@ impl Errand {
     /// The application may have changed since the login began; what is gone is gone.
     pub(super) fn of(snapshot: &Snapshot, state: &State) -> Option<Self> {
         if state.aud == organisation_aud(snapshot) {
-            return match Endpoint::of(state.to.as_str())? {
+            let page = CleanPath::parse(state.to.as_str()).ok()?;
+            return match Endpoint::of(&page).ok()?? {
                 Endpoint::RefreshIdentity => Some(Self::Refresh),
                 Endpoint::TestIdp => Some(Self::Test),
                 _ => None,

@@ -150,6 +150,7 @@ pub(super) async fn send(
         let fresh = hints.prompt == Some(Prompt::Login);
         return super::saml::begin(access, saml, state, fresh, errand, request).await;
     }
+    let state = without_long_address(access, state);
     let Ok(sealed) = state.seal(access.seal()) else { return respond::internal(request) };
     let begun = provider.begin(&sealed, hints, request.now).await;
     sent(access, provider, (state, sealed), begun, errand, request)
@@ -166,9 +167,19 @@ pub(super) async fn send_again(
 ) -> Response<Bytes> {
     let State { aud, host, to, app_session, second, .. } = failed.clone();
     let state = State { second, ..State::new(aud, host, to, app_session, request.now) };
+    let state = without_long_address(access, state);
     let Ok(sealed) = state.seal(access.seal()) else { return respond::internal(request) };
     let begun = provider.begin_again(&sealed, attempt, request.now).await;
     sent(access, provider, (state, sealed), begun, errand, request)
+}
+
+/// Many providers reject a request line that is as long as some addresses, so such an address is remembered here alone.
+fn without_long_address(access: &Access, state: State) -> State {
+    if !state.to.is_long() {
+        return state;
+    }
+    access.remember_begun(&state);
+    state.to_front_page()
 }
 
 fn sent(

@@ -53,7 +53,7 @@ pub(crate) struct PortalRequest {
 }
 
 /// The endpoints take forms of a few fields.
-const MAX_BODY: usize = 16 * 1024;
+const MAX_BODY: usize = 24 * 1024;
 
 /// How long a request's body may be, in bytes.
 pub(crate) fn max_body(access: &Access, request: &PortalRequest) -> usize {

@@ -1,10 +1,17 @@
 //! Which application a host and a path belong to (access-compatible matching: the most specific domain wins, and nothing is
 //! inherited from a less specific one).
 //!
-//! Trusts that the path is canonical. Never sees a query, a header or a port.
+//! Trusts nothing of the path: a path that origins read in several ways is routed only if all readings lead to one
+//! application. Never sees a query, a header or a port.
 
+mod endpoint;
 mod pattern;
+mod readings;
 mod router;
+#[cfg(test)]
+mod tests;
 
+pub use endpoint::Endpoint;
 pub use pattern::{Domain, DomainError};
-pub use router::{Endpoint, Router};
+pub use readings::PathCase;
+pub use router::Router;

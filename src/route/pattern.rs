@@ -2,7 +2,8 @@ use std::fmt;
 
 use thiserror::Error;
 
-use crate::model::{CleanPath, Host};
+use super::readings::covers;
+use crate::model::{CleanPath, Host, Symbol};
 
 /// Where an application is: `host` or `host/path`, each with wildcards.
 ///
@@ -23,7 +24,7 @@ pub enum DomainError {
     /// The host is malformed.
     #[error("the host is malformed")]
     Host,
-    /// The path is not canonical.
+    /// The path is not canonical, or origins read it in more than one way.
     #[error("the path is not in canonical form")]
     Path,
     /// Two stars in one label or one segment.
@@ -49,7 +50,7 @@ impl Domain {
             Host::parse(host).map_err(|_| DomainError::Host)?.as_str().to_owned()
         };
         let path = if path == "/*" { "/" } else { path };
-        if !CleanPath::parse(path).is_ok_and(|p| !p.is_rewritten() && p.readings().1.is_none()) {
+        if !CleanPath::parse(path).is_ok_and(|path| !path.is_rewritten() && is_certain(&path)) {
             return Err(DomainError::Path);
         }
         let crowded = |part: &str| part.matches('*').count() > 1;
@@ -74,9 +75,14 @@ impl Domain {
         &self.path
     }
 
-    /// Whether a canonical path is covered.
+    /// Returns `true` if a plain path is covered.
     pub fn covers_path(&self, path: &str) -> bool {
-        covers_path(&self.path, path)
+        covers(self.path.as_bytes(), path.as_bytes(), b'*', b'/', |one, other| one == other)
+    }
+
+    /// Returns `true` if a plain path is covered when case is ignored.
+    pub(super) fn covers_any_case(&self, path: &str) -> bool {
+        covers(self.path.as_bytes(), path.as_bytes(), b'*', b'/', |one, other| one.eq_ignore_ascii_case(&other))
     }
 
     /// Whether a canonical host is covered.
@@ -120,22 +126,18 @@ fn covers_label(pattern: &str, label: &str) -> bool {
     }
 }
 
-fn covers_path(pattern: &str, path: &str) -> bool {
-    let mut pieces = pattern.split('*');
-    let Some(mut rest) = pieces.next().and_then(|first| path.strip_prefix(first)) else { return false };
-    let at_boundary = |rest: &str, piece: &str| rest.is_empty() || rest.starts_with('/') || piece.ends_with('/');
-    let Some(last) = pieces.next_back() else { return at_boundary(rest, pattern) };
-    // Text between two stars is taken where it first stands: that leaves the most for what follows.
-    for piece in pieces {
-        match rest.find(piece).and_then(|at| rest.get(at + piece.len()..)) {
-            Some(tail) => rest = tail,
-            None => return false,
-        }
-    }
-    last.is_empty()
-        || rest
-            .match_indices(last)
-            .any(|(at, _)| rest.get(at + last.len()..).is_some_and(|tail| at_boundary(tail, last)))
+/// Returns `true` if all origins read the path of a domain alike, up to its case.
+fn is_certain(path: &CleanPath<'_>) -> bool {
+    let trims = |segment: &str| segment.ends_with('.') || segment.starts_with("%20") || segment.ends_with("%20");
+    let is_certain = |(symbol, written): (Symbol, &[u8])| match symbol {
+        Symbol::Letter(_) => written.len() == 1,
+        // What needs no escape must have none, so that both spellings are compared.
+        Symbol::Escaped(octet) => written.len() == 3 && !matches!(octet, b'%' | 0x21..0x7f),
+        Symbol::Character(_) | Symbol::Separator => true,
+        Symbol::EscapedSeparator | Symbol::Suffix | Symbol::End => false,
+    };
+    let text = path.as_str();
+    !text.contains("//") && !text.split('/').any(trims) && path.symbols().all(is_certain)
 }
 
 #[cfg(test)]
@@ -208,10 +210,25 @@ mod tests {
             "h.x/a b",
             "h x",
             "h.x/a;b",
+            "h.x/a.",
+            "h.x/a./b",
+            "h.x/a%20",
+            "h.x/a%2Fb",
+            "h.x/a%5Cb",
+            "h.x/a%3Ab",
+            "h.x/a%2Ab",
+            "h.x/a%40b",
+            "h.x/a%25b",
+            "h.x/a%3Fb",
+            "h.x/%61",
+            "h.x/a//b",
         ] {
             assert!(Domain::parse(bad).is_err(), "{bad}");
         }
         assert_eq!(Domain::parse("h.x/").unwrap(), Domain::parse("h.x").unwrap());
         assert_eq!(Domain::parse("h.x/*").unwrap().to_string(), "h.x");
+        for good in ["h.x/My%20Files", "h.x/%C3%A4", "h.x/report.*", "h.x/@scope", "h.x/.well-known", "h.x/a[b]"] {
+            assert!(Domain::parse(good).is_ok(), "{good}");
+        }
     }
 }

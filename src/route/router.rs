@@ -2,7 +2,8 @@ use std::collections::HashMap;
 
 use foldhash::quality::RandomState;
 
-use super::Domain;
+use super::readings::{CertainPath, Pattern};
+use super::{Domain, PathCase};
 use crate::model::{CleanPath, PathError};
 
 /// Finds the application of a host and a path. The cost does not depend on how many applications there are on other hosts.
@@ -17,89 +18,23 @@ pub struct Router {
 #[derive(Debug)]
 struct Claim {
     domain: Domain,
+    pattern: Pattern,
+    /// The way in which the application's origin reads paths.
+    case: PathCase,
     application: usize,
     /// The place in the order of specificity over all domains.
     rank: usize,
 }
 
-/// What we serve ourselves, under `/cdn-cgi/access/` on the team domain and on every application's host, and one document
-/// under `/.well-known/`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Endpoint {
-    /// `login/<domain>`: team domain.
-    Login,
-    /// `callback`: team domain.
-    Callback,
-    /// `authorized`: application hosts.
-    Authorized,
-    /// `logout`: both.
-    Logout,
-    /// `certs`: both.
-    Certs,
-    /// `get-identity`: both.
-    GetIdentity,
-    /// `refresh-identity`: team domain.
-    RefreshIdentity,
-    /// `test-idp/<provider>`: team domain.
-    TestIdp,
-    /// `logged-out`, where a provider sends a browser whose session it has ended: team domain.
-    LoggedOut,
-    /// `/.well-known/cloudflare-access-protected-resource/<path>`: application hosts.
-    ProtectedResource,
-    /// `saml-metadata` and `<provider>/saml-metadata`: team domain.
-    SamlMetadata,
-    /// `public-cert`: team domain.
-    PublicCert,
-    /// `/`: team domain.
-    Home,
-    /// Nothing that exists.
-    Unknown,
-}
-
-impl Endpoint {
-    /// Where the endpoints live.
-    pub const PREFIX: &'static str = "/cdn-cgi/access";
-
-    /// Where the metadata of an application's page is, before the page's own path.
-    pub const PROTECTED_RESOURCE: &'static str = "/.well-known/cloudflare-access-protected-resource";
-
-    /// The endpoint of a canonical path; `None` where the path is an application's.
-    pub fn of(path: &str) -> Option<Self> {
-        let Some(rest) = path.strip_prefix(Self::PREFIX) else {
-            let rest = path.strip_prefix(Self::PROTECTED_RESOURCE)?;
-            return (rest.is_empty() || rest.starts_with('/')).then_some(Self::ProtectedResource);
-        };
-        Some(match rest.strip_prefix('/').unwrap_or(rest) {
-            _ if !rest.is_empty() && !rest.starts_with('/') => return None,
-            "callback" => Self::Callback,
-            "authorized" => Self::Authorized,
-            "logout" => Self::Logout,
-            "certs" => Self::Certs,
-            "get-identity" => Self::GetIdentity,
-            "public-cert" => Self::PublicCert,
-            "saml-metadata" => Self::SamlMetadata,
-            of if of.strip_suffix("/saml-metadata").is_some_and(|id| !id.is_empty() && !id.contains('/')) => {
-                Self::SamlMetadata
-            }
-            "refresh-identity" => Self::RefreshIdentity,
-            "logged-out" => Self::LoggedOut,
-            test if test.strip_prefix("test-idp/").is_some_and(|id| !id.is_empty() && !id.contains('/')) => {
-                Self::TestIdp
-            }
-            login if login == "login" || login.starts_with("login/") => Self::Login,
-            _ => Self::Unknown,
-        })
-    }
-}
-
 impl Router {
-    /// A router over domains; each application is known by its place in the list.
-    pub fn new<'a>(domains: impl IntoIterator<Item = &'a Domain>) -> Self {
+    /// Builds a router over domains, each with the way in which its origin reads paths. An application is known by its index
+    /// in the list.
+    pub fn new<'a>(domains: impl IntoIterator<Item = (&'a Domain, PathCase)>) -> Self {
         let mut domains: Vec<_> = domains.into_iter().enumerate().collect();
-        domains.sort_by_key(|(_, domain)| domain.specificity());
+        domains.sort_by_key(|(_, (domain, _))| domain.specificity());
         let mut router = Self::default();
-        for (rank, (application, domain)) in domains.into_iter().enumerate() {
-            let claim = Claim { domain: domain.clone(), application, rank };
+        for (rank, (application, (domain, case))) in domains.into_iter().enumerate() {
+            let claim = Claim { domain: domain.clone(), pattern: Pattern::of(domain.path()), case, application, rank };
             match domain.host().split_once('.') {
                 _ if domain.exact_host().is_some() => router.exact.entry(domain.host().into()).or_default().push(claim),
                 Some((_, rest)) if !rest.contains('*') => {
@@ -111,28 +46,48 @@ impl Router {
         router
     }
 
-    /// The application of a canonical host and a path, judged by one reading of the path.
+    /// The application of a canonical host and the text of a path; `None` if the path could not be routed.
     pub fn find(&self, host: &str, path: &str) -> Option<usize> {
-        let exact = self.exact(host).iter().find(|claim| claim.domain.covers_path(path));
-        let wild = || {
-            let covering = |claim: &&Claim| claim.domain.covers_host(host) && claim.domain.covers_path(path);
-            let firsts = self.wild(host).map(|claims| claims.iter().find(covering));
-            firsts.into_iter().flatten().min_by_key(|claim| claim.rank)
-        };
-        exact.or_else(wild).map(|claim| claim.application)
+        CleanPath::parse(path).ok().and_then(|path| self.route(host, &path).ok().flatten())
     }
 
     /// The application of a canonical host and a path.
     ///
     /// # Errors
-    /// [`PathError::Ambiguous`] where origins that read the path in different ways would put it into different places.
+    /// [`PathError::Ambiguous`] if two readings of the path lead to different applications.
     pub fn route(&self, host: &str, path: &CleanPath<'_>) -> Result<Option<usize>, PathError> {
-        let (one, other) = path.readings();
-        let found = self.find(host, one);
-        match other {
-            Some(other) if self.find(host, other) != found => Err(PathError::Ambiguous),
-            _ => Ok(found),
+        // Its path has no say if the most specific application covers all paths.
+        if let [only] = self.exact(host)
+            && only.domain.path() == "/"
+        {
+            return Ok(Some(only.application));
         }
+        if path.is_plain() {
+            let text = path.as_str();
+            return choose(
+                |case| match case {
+                    PathCase::Insensitive => self.first(host, |claim| claim.domain.covers_any_case(text)),
+                    PathCase::Sensitive => self.first(host, |claim| claim.domain.covers_path(text)),
+                },
+                |claim| claim.domain.covers_path(text),
+            );
+        }
+        let certain = CertainPath::of(path);
+        choose(
+            |case| self.first(host, |claim| claim.pattern.may_cover(path, case)),
+            |claim| certain.is_covered(&claim.pattern),
+        )
+    }
+
+    /// The most specific claim on the host that covers the path.
+    fn first(&self, host: &str, covers_path: impl Fn(&Claim) -> bool) -> Option<&Claim> {
+        let exact = self.exact(host).iter().find(|claim| covers_path(claim));
+        let wild = || {
+            let covering = |claim: &&Claim| claim.domain.covers_host(host) && covers_path(claim);
+            let firsts = self.wild(host).map(|claims| claims.iter().find(covering));
+            firsts.into_iter().flatten().min_by_key(|claim| claim.rank)
+        };
+        exact.or_else(wild)
     }
 
     /// Whether any application is on this host.
@@ -153,13 +108,30 @@ impl Router {
     }
 }
 
+/// The application that all readings of a path lead to. `first` is the most specific claim that covers at least one reading;
+/// `is_certain` returns `true` if a claim covers all readings.
+fn choose<'a>(
+    first: impl Fn(PathCase) -> Option<&'a Claim>,
+    is_certain: impl Fn(&Claim) -> bool,
+) -> Result<Option<usize>, PathError> {
+    match first(PathCase::Insensitive) {
+        None => Ok(None),
+        Some(claim) if is_certain(claim) => Ok(Some(claim.application)),
+        // The origin that would get the request may tell the two paths apart.
+        Some(_) => match first(PathCase::Sensitive) {
+            Some(claim) if claim.case == PathCase::Sensitive && is_certain(claim) => Ok(Some(claim.application)),
+            _ => Err(PathError::Ambiguous),
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn router(domains: &[&str]) -> Router {
         let domains: Vec<_> = domains.iter().map(|d| Domain::parse(d).unwrap()).collect();
-        Router::new(&domains)
+        Router::new(domains.iter().map(|domain| (domain, PathCase::Insensitive)))
     }
 
     #[test]
@@ -209,37 +181,5 @@ mod tests {
         assert_eq!(route("/admin%3Bx=1"), Err(PathError::Ambiguous));
         assert_eq!(route("/admin/a;b/c%2Fd"), Ok(Some(1)));
         assert_eq!(route("/api/a%2Fb"), Ok(Some(0)));
-    }
-
-    #[test]
-    fn endpoints() {
-        for (path, endpoint) in [
-            ("/cdn-cgi/access/login/wiki.example.com", Some(Endpoint::Login)),
-            ("/cdn-cgi/access/certs", Some(Endpoint::Certs)),
-            ("/cdn-cgi/access/refresh-identity", Some(Endpoint::RefreshIdentity)),
-            ("/cdn-cgi/access/logged-out", Some(Endpoint::LoggedOut)),
-            ("/cdn-cgi/access/test-idp/okta", Some(Endpoint::TestIdp)),
-            ("/cdn-cgi/access/test-idp/", Some(Endpoint::Unknown)),
-            ("/cdn-cgi/access/test-idp/a/b", Some(Endpoint::Unknown)),
-            ("/cdn-cgi/access/certs/", Some(Endpoint::Unknown)),
-            ("/cdn-cgi/access", Some(Endpoint::Unknown)),
-            ("/cdn-cgi/access/public-cert", Some(Endpoint::PublicCert)),
-            ("/cdn-cgi/access/saml-metadata", Some(Endpoint::SamlMetadata)),
-            ("/cdn-cgi/access/okta/saml-metadata", Some(Endpoint::SamlMetadata)),
-            ("/cdn-cgi/access//saml-metadata", Some(Endpoint::Unknown)),
-            ("/cdn-cgi/access/a/b/saml-metadata", Some(Endpoint::Unknown)),
-            ("/cdn-cgi/accessory", None),
-            ("/cdn-cgi/trace", None),
-            ("/x/cdn-cgi/access/certs", None),
-            ("/.well-known/cloudflare-access-protected-resource", Some(Endpoint::ProtectedResource)),
-            ("/.well-known/cloudflare-access-protected-resource/", Some(Endpoint::ProtectedResource)),
-            ("/.well-known/cloudflare-access-protected-resource/a/b", Some(Endpoint::ProtectedResource)),
-            ("/.well-known/cloudflare-access-protected-resources", None),
-            ("/.well-known/oauth-protected-resource", None),
-            ("/.well-known/", None),
-            ("/x/.well-known/cloudflare-access-protected-resource/", None),
-        ] {
-            assert_eq!(Endpoint::of(path), endpoint, "{path}");
-        }
     }
 }

@@ -17,7 +17,7 @@ use portcullis::model::{
     UnixTime, UserId,
 };
 use portcullis::policy::{AccessGroup, Policy, PolicyDecision};
-use portcullis::route::Domain;
+use portcullis::route::{Domain, PathCase};
 use portcullis::token::{KeySet, SigningKey};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -166,6 +166,7 @@ impl App {
             auto_redirect_to_identity: false,
             cookie: CookieAttributes { same_site: SameSite::Lax, http_only: true, path: false },
             cors: self.cors.then_some(cors),
+            path_case: PathCase::Insensitive,
             options_preflight_bypass: self.options_preflight_bypass,
             pass_cookies: false,
             sent_headers: Arc::default(),

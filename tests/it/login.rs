@@ -498,3 +498,42 @@ policies = [{ name = "two factors", decision = "allow", include = [{ auth_method
     let prompted = alice.trail.iter().any(|(url, _)| url.query_pairs().any(|(name, _)| name == "prompt"));
     assert!(!prompted, "whoever is signed in there is asked for nothing");
 }
+
+#[tokio::test]
+async fn addresses_of_six_kibibytes_survive_a_login() {
+    let world = World::start().await;
+    for piece in ["(filters:!(),query:(x:%27a%27))&_a=b", "%27", "&", "a", "\\"] {
+        let mut target = "/app/kibana?_g=".to_owned();
+        while target.len() + piece.len() <= 6 * 1024 {
+            target.push_str(piece);
+        }
+        let url = format!("http://wiki.localhost{target}");
+        let mut browser = world.browser();
+        let page = browser.open(&url).await;
+        assert_eq!(page.response.status, 200, "{piece}: {:#?}", browser.trail.last());
+        assert_eq!(world.origin.last().target, target, "{piece}");
+    }
+}
+
+#[tokio::test]
+async fn paths_arrive_as_sent_after_a_login() {
+    let world = World::start().await;
+    for target in ["/a%2fb//c;d:e/f%20/g%5Ch%252fi?x=C:\\dir", "/caf%E9/https://img.test/a.png"] {
+        let mut browser = world.browser();
+        let page = browser.open(&format!("http://wiki.localhost{target}")).await;
+        assert_eq!(page.response.status, 200, "{target}: {:#?}", browser.trail);
+        assert_eq!(world.origin.last().target, target);
+    }
+}
+
+#[tokio::test]
+async fn a_longer_address_is_named_before_the_login() {
+    let world = World::start().await;
+    let mut browser = world.browser();
+    let page = browser.open(&format!("http://wiki.localhost/?{}", "a".repeat(6 * 1024))).await;
+    assert_eq!(page.response.status, 414);
+    let text = page.response.text();
+    assert!(text.contains("too long to come back to") && text.contains("target_too_long"), "{text}");
+    assert!(text.contains("http://access.localhost/cdn-cgi/access/login/wiki.localhost?"), "{text}");
+    world.origin.assert_untouched("a long address");
+}

@@ -585,3 +585,23 @@ async fn people_log_in_and_show_their_certificate_on_every_request() {
     let page = without.open("https://app.test/page").await;
     assert_eq!((page.url.as_str(), page.response.status), ("https://app.test/page", 403), "{:#?}", without.trail);
 }
+
+#[tokio::test]
+async fn linked_token_in_both_headers_reaches_no_origin() {
+    let (pair, old) = (Pair::new("Nightly build"), Pair::new("old"));
+    let world = World::with(&programs(&pair, &old), |_| ()).await;
+    let browser = world.signed_in(Person::alice(), "http://wiki.localhost/").await;
+    let token = browser.cookie("wiki.localhost", "CF_Authorization").unwrap();
+    let [ours, bearer] = [format!("Cf-Access-Token: {token}"), format!("Authorization: Bearer {token}")];
+    for lines in [&[ours.as_str(), &bearer][..], &[&bearer, &ours], &[&bearer]] {
+        let answer = ask(&world, "behind.localhost", lines).await;
+        assert_eq!(answer.status, 200, "{lines:?}");
+        let seen = world.origin.last();
+        assert!(!seen.headers.0.iter().any(|(_, value)| value.contains(token)), "{lines:?}: {seen:?}");
+        world.origin.forget();
+    }
+    // Another credential of the application is passed on.
+    let answer = ask(&world, "behind.localhost", &[&ours, "Authorization: Bearer of-the-application"]).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(world.origin.last().headers.one("authorization"), Some("Bearer of-the-application"));
+}

@@ -291,7 +291,7 @@ impl AccessFilter {
                 on_team,
                 method: request.method.clone(),
                 host: request.authority.host.to_string(),
-                path: request.path.as_str().to_owned(),
+                path: request.path.normalized().into_owned(),
                 query: request.query.map(str::to_owned),
                 headers: request.headers.clone(),
                 client,

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::filter::{FilterSettings, ListenerSettings};
 use crate::model::{Authority, CleanPath, ClientTls, Reason, RequestView};
+use crate::route::Endpoint;
 
 /// The native request as the engine sees it. The one place where host and path are read.
 pub(super) fn view<'a>(
@@ -21,7 +22,10 @@ pub(super) fn view<'a>(
     if bytes > limits.max_header_bytes || request.headers.len() > limits.max_headers {
         return Err(Reason::HeadersTooLarge);
     }
-    if request.raw_path().len() > limits.max_target_bytes {
+    let is_ours = request.uri.path().starts_with(Endpoint::PREFIX);
+    let max_target_bytes =
+        if is_ours { limits.max_target_bytes.max(OWN_TARGET_BYTES) } else { limits.max_target_bytes };
+    if request.raw_path().len() > max_target_bytes {
         return Err(Reason::TargetTooLong);
     }
     if !request.raw_path_is_utf8() {
@@ -37,15 +41,19 @@ pub(super) fn view<'a>(
     let authority = Authority::parse(target.or(named).unwrap_or_default()).map_err(|_| Reason::HostMalformed)?;
     if let (Some(target), Some(named)) = (target, named)
         && target != named
-        && Authority::parse(named) != Authority::parse(target)
+        && !names(named, &authority)
     {
         return Err(Reason::HostMalformed);
     }
     let raw = std::str::from_utf8(request.raw_path()).map_err(|_| Reason::PathAmbiguous)?;
+    let raw = origin_form(raw, &authority)?;
     // The raw target may carry more than the parsed one, a fragment for instance; both must say the same.
     let path = request.uri.path();
     let query = request.uri.query();
-    let rebuilt_is_raw = match (raw.strip_prefix(path), query) {
+    // Of an absolute form, the path may be empty (RFC 9112 3.2.2).
+    let raw_path =
+        if raw.is_empty() || raw.starts_with('?') { raw.get(..0).filter(|_| path == "/") } else { Some(path) };
+    let rebuilt_is_raw = match (raw_path.and_then(|path| raw.strip_prefix(path)), query) {
         (Some(rest), Some(query)) => rest.strip_prefix('?') == Some(query),
         (Some(rest), None) => rest.is_empty(),
         (None, _) => false,
@@ -57,6 +65,26 @@ pub(super) fn view<'a>(
     Ok(RequestView { method: &request.method, authority, path, query, headers: &request.headers, client, tls })
 }
 
+/// The target behind scheme and authority, where a client sent these too (RFC 9112 3.2.2). They must be what `Host` names.
+fn origin_form<'a>(target: &'a str, host: &Authority<'_>) -> Result<&'a str, Reason> {
+    if target.starts_with('/') {
+        return Ok(target);
+    }
+    let rest = target
+        .split_once("://")
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https"));
+    // `*`, or a path without a slash in front.
+    let Some((_, rest)) = rest else { return Ok(target) };
+    let (authority, rest) = rest.split_at_checked(rest.find(['/', '?', '#']).unwrap_or(rest.len())).unwrap_or_default();
+    if names(authority, host) { Ok(rest) } else { Err(Reason::HostMalformed) }
+}
+
+/// Returns `true` if a text names the same host and port, however it is spelt.
+fn names(text: &str, authority: &Authority<'_>) -> bool {
+    Authority::parse(text)
+        .is_ok_and(|named| (named.host, named.port) == (authority.host.as_ref().into(), authority.port))
+}
+
 /// What whoever made the TLS connection left with it.
 pub(super) fn client_tls(session: &Session) -> Option<&ClientTls> {
     session.digest()?.ssl_digest.as_ref()?.extension.get()
@@ -66,8 +94,11 @@ pub(super) fn client_tls(session: &Session) -> Option<&ClientTls> {
 pub(super) fn has_fragment(session: &Session) -> bool {
     let Some(native) = session.as_downstream().as_http1() else { return false };
     let head = native.get_headers_raw_bytes();
-    let found = memchr::memchr2(b'#', b'\n', &head);
-    found.and_then(|at| head.get(at)) == Some(&b'#')
+    // Empty lines may come before the request line (RFC 9112 2.2).
+    let line = head.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).and_then(|at| head.get(at..));
+    let line = line.unwrap_or_default();
+    let found = memchr::memchr2(b'#', b'\n', line);
+    found.and_then(|at| line.get(at)) == Some(&b'#')
 }
 
 /// Where a request came from: the peer, or, where the peer is a proxy that this listener trusts, the nearest address that
@@ -102,6 +133,9 @@ pub(super) fn client(session: &Session, listeners: &[ListenerSettings]) -> IpAdd
     }
     nearest
 }
+
+/// A login's address has the longest page that it can come back to, escaped, and a hand-over has it sealed.
+const OWN_TARGET_BYTES: usize = 24 * 1024;
 
 fn parse_hop(hop: &str) -> Option<IpAddr> {
     let hop = hop.trim();

@@ -43,7 +43,8 @@ fn link_to(method: &Method, here: &str) -> Option<String> {
 
 fn error_page(reason: Reason, id: &str) -> ErrorPage<'_> {
     match reason {
-        Reason::PathAmbiguous | Reason::HostMalformed => ErrorPage::bad_request(id),
+        Reason::PathAmbiguous => ErrorPage::path_ambiguous(id),
+        Reason::HostMalformed => ErrorPage::bad_request(id),
         Reason::PortUnknown => ErrorPage::misdirected(id),
         Reason::TargetTooLong => ErrorPage::target_too_long(id),
         Reason::HeadersTooLarge => ErrorPage::headers_too_large(id),

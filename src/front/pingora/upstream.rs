@@ -26,6 +26,9 @@ pub(super) fn edit(
     let authority = parts.uri.authority().map(|authority| HeaderValue::try_from(authority.as_str()));
     let headers = &mut parts.headers;
     strip(headers, |name| permit.application().is_reserved(name));
+    if permit.application().asks_for_method() {
+        strip(headers, is_method_override);
+    }
     strip_cookies(headers, permit);
     if let Some(assertion) = permit.assertion() {
         headers.insert(ASSERTION, assertion.clone());

@@ -78,6 +78,25 @@ impl<'a> ErrorPage<'a> {
         )
     }
 
+    /// 414: the page is not one that a login could come back to, because its address is too long.
+    pub(crate) fn login_target_too_long(login: &'a str, request_id: &'a str) -> Self {
+        Self::new(
+            StatusCode::URI_TOO_LONG,
+            "Address too long to sign in from",
+            "You are not signed in, and this address is too long to come back to after signing in.",
+            request_id,
+        )
+        .with_hint("Sign in first, then open the address again.")
+        .with_retry(Some(Link { href: login, label: "Sign in" }))
+    }
+
+    /// 400: the path leads to different applications, depending on who reads it.
+    pub(crate) fn path_ambiguous(request_id: &'a str) -> Self {
+        Self::bad_request(request_id).with_hint(
+            "Servers read this address in more than one way. Check how it is written, upper and lower case too.",
+        )
+    }
+
     /// 421: the host asked for is not the one the connection was opened for.
     pub(crate) fn misdirected(request_id: &'a str) -> Self {
         Self::new(

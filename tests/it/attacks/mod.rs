@@ -50,3 +50,18 @@ async fn malformed(targets: &[&[u8]]) {
         world.origin.assert_untouched(&name);
     }
 }
+
+/// Sends each target with a member's session: it must arrive as it is. Without one, nothing may arrive.
+async fn forwarded_as_sent(targets: &[&str]) {
+    let world = World::start().await;
+    let cookie = cookie_line(&member(&world).await);
+    for target in targets {
+        let answer = world.raw(raw::request("GET", "app.localhost", target, &[])).await;
+        assert_refused(answer.as_ref(), target);
+        world.origin.assert_untouched(target);
+        let answer = world.raw(raw::request("GET", "app.localhost", target, &[&cookie])).await.unwrap();
+        assert_eq!(answer.status, 200, "{target}");
+        assert_eq!(world.origin.last().target, *target);
+        world.origin.forget();
+    }
+}

@@ -1,7 +1,7 @@
 //! The path that was judged is the path that is forwarded.
 
-use super::{APP, cookie_line, malformed, member, refused_everywhere};
-use crate::support::{World, assert_refused, leads_to_login, raw};
+use super::{APP, cookie_line, forwarded_as_sent, malformed, member, refused_everywhere};
+use crate::support::{APPLICATIONS, World, assert_refused, leads_to_login, raw};
 
 #[tokio::test]
 async fn p01_a_query_is_not_a_path() {
@@ -11,6 +11,17 @@ async fn p01_a_query_is_not_a_path() {
 #[tokio::test]
 async fn p03_fragments_are_malformed() {
     malformed(&[b"/public/#/../admin", b"/public#", b"/#"]).await;
+}
+
+#[tokio::test]
+async fn p03_fragments_after_empty_lines_are_malformed() {
+    let world = World::start().await;
+    for start in ["\r\n", "\n", "\r\n\r\n"] {
+        let request = format!("{start}{}", raw::request("GET", "app.localhost", "/public/#/../admin", &[]));
+        let answer = world.raw(request).await;
+        assert!(answer.as_ref().is_none_or(|a| a.status == 400), "{start:?}: {answer:?}");
+        world.origin.assert_untouched(start);
+    }
 }
 
 #[tokio::test]
@@ -49,8 +60,16 @@ async fn p06_what_is_encoded_twice_is_refused() {
         b"/%2561dmin",
         b"/public/%2561",
         b"/%25%36%31dmin",
+        b"/%252Fadmin",
+        b"/admin%252fx",
+        b"/public%255cadmin",
     ])
     .await;
+}
+
+#[tokio::test]
+async fn p06_a_slash_that_is_encoded_twice_arrives_as_sent() {
+    forwarded_as_sent(&["/job/x/feature%252Flogin", "/job/x/feature%252flogin", "/job/x/fix%2520bug"]).await;
 }
 
 #[tokio::test]
@@ -67,8 +86,36 @@ async fn p08_path_parameters_do_not_change_the_rule() {
 }
 
 #[tokio::test]
-async fn p09_slashes_are_merged() {
-    refused_everywhere(&["//admin/secret", "///admin", "/public/..//admin", "/.//admin"]).await;
+async fn p08_path_parameters_arrive_as_sent() {
+    forwarded_as_sent(&[
+        "/a;b=c/d",
+        "/a%3bb",
+        "/docs/v1:x",
+        "/api/items:batchGet",
+        "/api/group%2fproject",
+        "/api/a%2Fb",
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn p09_slashes_are_merged_before_judging() {
+    refused_everywhere(&[
+        "//admin/secret",
+        "///admin",
+        "/public/..//admin",
+        "/public//../admin",
+        "/.//admin",
+        "/admin//x",
+        "/;//admin",
+        "/%20//admin",
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn p09_slashes_inside_arrive_as_sent() {
+    forwarded_as_sent(&["/bucket/a//b", "/300x200/https://img.test/a.png", "/a//", "/a///b//c"]).await;
 }
 
 #[tokio::test]
@@ -81,22 +128,53 @@ async fn p09_two_slashes_are_no_authority() {
 
 #[tokio::test]
 async fn p11_backslashes_are_malformed() {
-    malformed(&[b"/public\\..\\admin", b"/public/%5c..%5cadmin", b"/public/..%5Cadmin", b"\\admin"]).await;
+    malformed(&[
+        b"/public\\..\\admin",
+        b"/public/%5c..%5cadmin",
+        b"/public/..%5Cadmin",
+        b"\\admin",
+        b"/%5Cadmin",
+        b"/admin%5cx",
+        b"/public%5c",
+    ])
+    .await;
 }
 
 #[tokio::test]
-async fn p12_control_characters_and_trailing_blanks_are_malformed() {
+async fn p11_escaped_backslashes_in_names_arrive_as_sent() {
+    forwarded_as_sent(&["/users/CORP%5Cada", "/users/CORP%5cada"]).await;
+}
+
+#[tokio::test]
+async fn p12_control_characters_are_malformed() {
     malformed(&[
         b"/admin%00.png",
         b"/admin%0a",
         b"/admin%0d%0a",
         b"/admin%09",
-        b"/admin%20",
         b"/admin%7f",
+        b"/public/%2500",
         b"/admin\x01",
         b"/admin\x7f",
     ])
     .await;
+}
+
+#[tokio::test]
+async fn p12_dots_and_blanks_at_the_end_of_a_segment_lead_nowhere_else() {
+    malformed(&[
+        b"/admin%20",
+        b"/admin.",
+        b"/admin%2e",
+        b"/admin./x",
+        b"/admin%20/x",
+        b"/%20admin",
+        b"/admin.%20.",
+        b"/public.",
+        b"/public/..%20/admin",
+    ])
+    .await;
+    forwarded_as_sent(&["/a%20/b", "/a./b.", "/a%20.%20", "/.../a", "/%20a"]).await;
 }
 
 #[tokio::test]
@@ -105,13 +183,94 @@ async fn p13_unreserved_characters_are_decoded_before_judging() {
 }
 
 #[tokio::test]
-async fn p13_case_makes_another_path_and_is_no_way_around_the_login() {
+async fn p13_case_leads_to_no_other_application() {
+    malformed(&[
+        b"/ADMIN",
+        b"/ADMIN/x",
+        b"/Admin",
+        b"/%41dmin",
+        b"/PUBLIC",
+        b"/Public/x",
+        b"/ADMIN.",
+        b"/admin::$DATA",
+        b"/admin:x:$INDEX_ALLOCATION/y",
+        b"/ADMIN%3A%3a$DATA",
+        b"/Admin%20.%20::$DATA;x%2Fy",
+        b"/%2FADMIN",
+        b"/ad%ffmin",
+        b"/admin%3Fx",
+        b"/admin%23",
+    ])
+    .await;
+    refused_everywhere(&["/ADMIN/x", "/PUBLIC/../admin", "/Public"]).await;
+    forwarded_as_sent(&["/Docs", "/docs", "/x/ADMIN", "/admin.json", "/ADMINISTRATION"]).await;
+}
+
+#[tokio::test]
+async fn p13_an_origin_can_be_declared_case_sensitive() {
+    let declared = "domain = \"app.$TLD\"\ncase_sensitive_paths = true";
+    let applications = APPLICATIONS.replacen("domain = \"app.$TLD\"", declared, 1);
+    let world = World::with(&applications, |_| ()).await;
+    let cookie = cookie_line(&member(&world).await);
+    for (target, status) in
+        [("/ADMIN", 200), ("/ADMIN//x.", 200), ("/PUBLIC", 200), ("/admin.", 400), ("/admin;x", 400)]
+    {
+        let answer = world.raw(raw::request("GET", "app.localhost", target, &[&cookie])).await.unwrap();
+        assert_eq!(answer.status, status, "{target}");
+        if status == 200 {
+            assert_eq!(world.origin.last().target, target);
+        }
+        world.origin.forget();
+    }
+    let answer = world.raw(raw::request("GET", "app.localhost", "/ADMIN", &[])).await;
+    assert_refused(answer.as_ref(), "/ADMIN without a session");
+    world.origin.assert_untouched("/ADMIN without a session");
+}
+
+#[tokio::test]
+async fn p13_a_star_covers_what_all_readings_share() {
+    let files = r#"
+[[applications]]
+domain = "app.$TLD/files/*.pdf"
+origin = "$ORIGIN"
+[[applications.policies]]
+name = "all"
+decision = "bypass"
+include = [{ everyone = {} }]
+"#;
+    let world = World::with(&format!("{APPLICATIONS}{files}"), |_| ()).await;
+    for target in
+        ["/files%2Fa;.pdf", "/files%2Fa.pdf", "/files/a;.pdf", "/files/a.txt;.pdf", "/files/a:.pdf", "/Files/a.pdf"]
+    {
+        let answer = world.raw(raw::request("GET", "app.localhost", target, &[])).await;
+        assert_refused(answer.as_ref(), target);
+        world.origin.assert_untouched(target);
+    }
+    let answer = world.raw(raw::request("GET", "app.localhost", "/files/a%2Fb.pdf", &[])).await.unwrap();
+    assert_eq!((answer.status, world.origin.last().target.as_str()), (200, "/files/a%2Fb.pdf"));
+}
+
+#[tokio::test]
+async fn readings_of_our_endpoints_are_malformed() {
+    malformed(&[
+        b"/CDN-CGI/access/logout",
+        b"/cdn-cgi%2Faccess/logout",
+        b"/cdn-cgi//access/logout",
+        b"/cdn-cgi;x/access/certs",
+        b"/%2Fcdn-cgi/access/certs",
+        b"/cdn-cgi./access%20/certs",
+        b"/.well-known%2fcloudflare-access-protected-resource",
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn a_refused_path_says_so() {
     let world = World::start().await;
-    let answer = world.raw(raw::request("GET", "app.localhost", "/ADMIN/x", &[])).await;
-    assert_refused(answer.as_ref(), "/ADMIN/x");
-    let answer = world.raw(raw::request("GET", "app.localhost", "/PUBLIC/../admin", &[])).await;
-    assert_refused(answer.as_ref(), "/PUBLIC/../admin");
-    world.origin.assert_untouched("paths in another case");
+    let lines = ["Accept: application/json"];
+    let answer = world.raw(raw::request("GET", "app.localhost", "/ADMIN", &lines)).await.unwrap();
+    assert_eq!(answer.status, 400);
+    assert!(answer.text().contains("path_ambiguous"), "{}", answer.text());
 }
 
 #[tokio::test]
@@ -177,6 +336,45 @@ async fn p18_hosts_are_compared_in_their_canonical_form() {
 }
 
 #[tokio::test]
+async fn p20_a_rule_on_the_method_judges_the_method_that_arrives() {
+    let hooks = r#"
+[[applications]]
+domain = "hooks.$TLD"
+origin = "$ORIGIN"
+[[applications.policies]]
+name = "posts"
+decision = "bypass"
+include = [{ portcullis_method = { methods = ["POST"] } }]
+"#;
+    let world = World::with(&format!("{APPLICATIONS}{hooks}"), |_| ()).await;
+    for name in ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "x_http_method_override"] {
+        let line = format!("{name}: DELETE");
+        let answer =
+            world.raw(raw::request("POST", "hooks.localhost", "/", &[&line, "Content-Length: 0"])).await.unwrap();
+        assert_eq!(answer.status, 200, "{name}");
+        let seen = world.origin.last();
+        assert!(!seen.headers.0.iter().any(|(_, value)| value == "DELETE"), "{name}: {seen:?}");
+        world.origin.forget();
+        // Where no rule asks for the method, the header is the application's.
+        world
+            .raw(raw::request("POST", "open.localhost", "/?_method=DELETE", &[&line, "Content-Length: 0"]))
+            .await
+            .unwrap();
+        let seen = world.origin.last();
+        assert!(seen.headers.0.iter().any(|(_, value)| value == "DELETE"), "{name}: {seen:?}");
+        world.origin.forget();
+    }
+    for query in
+        ["_method=DELETE", "a=b&_method=DELETE", "a=b;_method=DELETE", "%5Fmethod=DELETE", "X-HTTP-Method-Override=PUT"]
+    {
+        let target = format!("/?{query}");
+        let answer = world.raw(raw::request("POST", "hooks.localhost", &target, &["Content-Length: 0"])).await.unwrap();
+        assert_eq!(answer.status, 405, "{query}");
+        world.origin.assert_untouched(query);
+    }
+}
+
+#[tokio::test]
 async fn p21_trace_and_connect_are_not_allowed_and_end_the_connection() {
     let world = World::start().await;
     let cookie = cookie_line(&member(&world).await);
@@ -228,17 +426,61 @@ async fn p23_a_user_agent_opens_nothing() {
 }
 
 #[tokio::test]
-async fn p25_invalid_utf8_is_malformed() {
+async fn p25_overlong_and_raw_octets_are_malformed() {
     malformed(&[
-        b"/%ff",
-        b"/public/%c3%28",
-        b"/%ed%a0%80",
         b"/\xff",
         b"/%c0%ae%c0%ae/admin",
+        b"/%c0%af",
+        b"/%c1%9c",
         b"/%e0%80%af",
+        b"/%f0%80%80%af",
+        b"/%25c0%25ae",
         b"/%",
         b"/%2",
         b"/%zz",
     ])
     .await;
+}
+
+#[tokio::test]
+async fn p25_other_octets_arrive_as_sent() {
+    forwarded_as_sent(&["/docs/caf%E9.html", "/%ff", "/a/%c3%28", "/%ed%a0%80", "/%C3%A4/%c3%a4"]).await;
+}
+
+#[tokio::test]
+async fn p17_an_absolute_form_with_an_equal_host_is_a_request() {
+    let world = World::start().await;
+    let cookie = cookie_line(&member(&world).await);
+    for (target, arrives) in [
+        ("http://app.localhost/a//b?c=d", "/a//b?c=d"),
+        ("http://app.localhost/a/../b", "/b"),
+        ("http://app.localhost", "/"),
+        ("http://app.localhost?c=d", "/?c=d"),
+    ] {
+        let answer = world.raw(raw::request("GET", "app.localhost", target, &[&cookie])).await.unwrap();
+        assert_eq!(answer.status, 200, "{target}");
+        let seen = world.origin.last();
+        assert_eq!((seen.target.as_str(), seen.headers.one("host")), (arrives, Some("app.localhost")), "{target}");
+        world.origin.forget();
+        let answer = world.raw(raw::request("GET", "app.localhost", target, &[])).await;
+        assert_refused(answer.as_ref(), target);
+        world.origin.assert_untouched(target);
+    }
+    for target in [
+        "http://open.localhost/",
+        "http://app.localhost:81/",
+        "http://app.localhost@open.localhost/",
+        "http://open.localhost@app.localhost/",
+        "ftp://app.localhost/",
+        "http:///public/",
+        "http://app.localhost/admin",
+        "http://app.localhost/public/../admin",
+        "http://app.localhost//admin",
+        "http://app.localhost/public/#x",
+        "http://app.localhost\\public/",
+    ] {
+        let answer = world.raw(raw::request("GET", "app.localhost", target, &[])).await;
+        assert_refused(answer.as_ref(), target);
+        world.origin.assert_untouched(target);
+    }
 }
