@@ -105,9 +105,14 @@ impl ProxyHttp for AccessProxy {
         &self,
         _session: &mut Session,
         body: &mut Option<Bytes>,
-        _end_of_stream: bool,
+        end_of_stream: bool,
         ctx: &mut ProxyCtx,
     ) -> Result<()> {
+        // Pingora writes an empty last part to an HTTP/1.1 origin as a chunk of length zero, which ends the body, and then
+        // ends the body again (cloudflare/pingora#935). The second end would be read as the next request on that connection.
+        if end_of_stream && body.as_ref().is_some_and(Bytes::is_empty) {
+            *body = None;
+        }
         ctx.body_bytes = ctx.body_bytes.saturating_add(body.as_ref().map_or(0, |part| part.len() as u64));
         let limit = ctx.pool().and_then(|pool| pool.settings().max_body);
         if limit.is_some_and(|limit| ctx.body_bytes > limit) {
