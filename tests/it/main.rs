@@ -15,6 +15,7 @@
 
 mod attacks;
 mod bad_days;
+mod bodies;
 mod cases;
 mod certificates;
 mod configuration;

@@ -185,6 +185,11 @@ impl ProxyHttp for AccessProxy {
         ctx: &mut ProxyCtx,
     ) -> Result<()> {
         Progress::report_body(end_of_stream);
+        // Pingora writes an empty last part to an HTTP/1.1 origin as a chunk of length zero, which ends the body, and then
+        // ends the body again (cloudflare/pingora#935). The second end would be read as the next request on that connection.
+        if end_of_stream && body.as_ref().is_some_and(Bytes::is_empty) {
+            *body = None;
+        }
         ctx.body_bytes = ctx.body_bytes.saturating_add(body.as_ref().map_or(0, |part| part.len() as u64));
         let limit = ctx.pool().and_then(|pool| pool.settings().max_body);
         if limit.is_some_and(|limit| ctx.body_bytes > limit) {

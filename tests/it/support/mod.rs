@@ -9,6 +9,7 @@ pub mod okta;
 pub mod origin;
 pub mod portcullis;
 pub mod raw;
+pub mod recorder;
 pub mod saml;
 pub mod simplesamlphp;
 pub mod wire;

@@ -1,0 +1,255 @@
+//! Bodies of requests: each ends exactly once at the origin, and none is lost with the answer that refuses it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::SendStream;
+
+use crate::support::origin::Origin;
+use crate::support::portcullis::{Config, Portcullis};
+use crate::support::raw::{self, Connection2};
+use crate::support::recorder::{Recorder, When};
+use crate::support::{Idp, at};
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+/// An open application at `origin`, over TLS, so that clients may speak HTTP/2.
+async fn open_at(origin: &str, keys: &str) -> (Portcullis, Idp) {
+    let idp = Idp::start().await;
+    let applications = format!(
+        r#"
+[[applications]]
+name = "Open"
+domain = "open.test"
+origin = "{origin}"
+{keys}
+[[applications.policies]]
+name = "all"
+decision = "bypass"
+include = [{{ everyone = {{}} }}]
+"#
+    );
+    let mut config = Config::new(&idp.issuer, &applications);
+    config.tls = true;
+    (Portcullis::start(at(config, "")).await, idp)
+}
+
+/// Pause between two frames, so that they arrive as two reads.
+async fn pause() {
+    tokio::time::sleep(Duration::from_millis(30)).await;
+}
+
+fn post(length: Option<usize>) -> http::Request<()> {
+    upload_request("POST", length)
+}
+
+fn put(length: Option<usize>) -> http::Request<()> {
+    upload_request("PUT", length)
+}
+
+fn upload_request(method: &str, length: Option<usize>) -> http::Request<()> {
+    let request = http::Request::builder().method(method).uri("https://open.test/upload");
+    let request = match length {
+        Some(length) => request.header("content-length", length),
+        None => request,
+    };
+    request.body(()).unwrap()
+}
+
+/// The ways in which a body can end over HTTP/2, and what an HTTP/1.1 origin must receive after the head.
+const ENDINGS: [(&str, Option<usize>, &str); 11] = [
+    ("data, then an empty DATA frame", None, "5\r\nhello\r\n0\r\n\r\n"),
+    ("data, pause, then an empty DATA frame", None, "5\r\nhello\r\n0\r\n\r\n"),
+    ("END_STREAM on the data", None, "5\r\nhello\r\n0\r\n\r\n"),
+    ("empty frames between data", None, "5\r\nhello\r\n5\r\nworld\r\n0\r\n\r\n"),
+    ("trailers", None, "5\r\nhello\r\n0\r\n\r\n"),
+    ("trailers without data", None, "0\r\n\r\n"),
+    ("nothing but an empty DATA frame", None, "0\r\n\r\n"),
+    ("END_STREAM on HEADERS", None, ""),
+    ("length, then an empty DATA frame", Some(5), "hello"),
+    ("length, END_STREAM on the data", Some(5), "hello"),
+    ("length zero, then an empty DATA frame", Some(0), ""),
+];
+
+async fn send(body: &mut SendStream<Bytes>, ending: &str) {
+    // A body that is declared empty may be answered, and its stream closed, before the frame that ends it.
+    let late = ending == "length zero, then an empty DATA frame";
+    let mut data = |data: &'static str, end| {
+        let sent = body.send_data(Bytes::from_static(data.as_bytes()), end);
+        assert!(sent.is_ok() || late, "{ending}: {sent:?}");
+    };
+    match ending {
+        "data, then an empty DATA frame" | "length, then an empty DATA frame" => {
+            data("hello", false);
+            data("", true);
+        }
+        "data, pause, then an empty DATA frame" => {
+            data("hello", false);
+            pause().await;
+            data("", true);
+        }
+        "END_STREAM on the data" | "length, END_STREAM on the data" => data("hello", true),
+        "empty frames between data" => {
+            for piece in ["", "hello", "", "world", ""] {
+                data(piece, false);
+                pause().await;
+            }
+            data("", true);
+        }
+        "trailers" | "trailers without data" => {
+            if ending == "trailers" {
+                data("hello", false);
+            }
+            pause().await;
+            let trailers = http::HeaderMap::from_iter([(http::header::ETAG, "\"sum\"".parse().unwrap())]);
+            body.send_trailers(trailers).unwrap();
+        }
+        "nothing but an empty DATA frame" | "length zero, then an empty DATA frame" => {
+            pause().await;
+            data("", true);
+        }
+        other => panic!("no such ending: {other}"),
+    }
+}
+
+async fn upload(connection: &mut Connection2, ending: &str, length: Option<usize>) -> (u16, Vec<u8>) {
+    if ending == "END_STREAM on HEADERS" {
+        let answer = connection.request(post(length), b"").await.unwrap();
+        return (answer.head.status.as_u16(), answer.body);
+    }
+    let (response, mut body) = connection.begin(post(length)).await;
+    send(&mut body, ending).await;
+    let (head, mut incoming) =
+        tokio::time::timeout(Duration::from_secs(15), response).await.unwrap().unwrap().into_parts();
+    let mut received = Vec::new();
+    while let Some(piece) = incoming.data().await {
+        received.extend_from_slice(&piece.unwrap());
+    }
+    (head.status.as_u16(), received)
+}
+
+#[tokio::test]
+async fn http2_body_ends_once_at_an_http1_origin() {
+    let origin = Recorder::start(OK, When::Complete).await;
+    let (proxy, _idp) = open_at(&origin.url(), "").await;
+    let mut connection = proxy.connect2("open.test").await;
+    let mut expected = Vec::new();
+    for (ending, length, at_origin) in ENDINGS {
+        assert_eq!(upload(&mut connection, ending, length).await, (200, b"ok".to_vec()), "{ending}");
+        expected.push(at_origin.to_owned());
+        // The next request on the pooled connection is whole, and nothing is left over before it.
+        let answer = connection.request(http::Request::get("https://open.test/next").body(()).unwrap(), b"").await;
+        assert_eq!(answer.unwrap().head.status, 200, "after {ending}");
+        expected.push(String::new());
+    }
+    assert_eq!(origin.bodies(), expected);
+    assert_eq!(origin.connections().len(), 1, "every request used the pooled connection");
+}
+
+#[tokio::test]
+async fn retried_http2_body_ends_once() {
+    let origin = Recorder::start(OK, When::FirstOnly).await;
+    let (proxy, _idp) = open_at(&origin.url(), "").await;
+    let mut connection = proxy.connect2("open.test").await;
+    let ways = ENDINGS.iter().filter(|(ending, ..)| *ending != "END_STREAM on HEADERS");
+    for (ending, length, at_origin) in ways {
+        let before = origin.bodies().len();
+        // The origin closes the pooled connection on this request, so it goes to a fresh one, unless it is given up.
+        let (response, mut body) = connection.begin(put(*length)).await;
+        send(&mut body, ending).await;
+        let answer = tokio::time::timeout(Duration::from_secs(15), response).await.unwrap().unwrap();
+        assert!(matches!(answer.status().as_u16(), 200 | 502), "{ending}: {answer:?}");
+        for body in &origin.bodies()[before..] {
+            // A body known to be empty by then needs no framing.
+            assert!(body == at_origin || *at_origin == "0\r\n\r\n" && body.is_empty(), "{ending}: {body:?}");
+        }
+    }
+    assert!(origin.connections().len() > 1);
+}
+
+#[tokio::test]
+async fn http2_body_ends_once_at_an_http2_origin() {
+    let origin = Origin::start().await;
+    let (proxy, _idp) = open_at(&origin.url("h2c"), "").await;
+    let mut connection = proxy.connect2("open.test").await;
+    for (ending, length, at_origin) in ENDINGS {
+        let (status, answer) = upload(&mut connection, ending, length).await;
+        let received = serde_json::from_slice::<serde_json::Value>(&answer).unwrap()["body"].as_u64();
+        let sent = at_origin.matches("hello").count() * 5 + at_origin.matches("world").count() * 5;
+        assert_eq!((status, received), (200, Some(sent as u64)), "{ending}");
+    }
+}
+
+#[tokio::test]
+async fn http1_body_ends_once_at_an_http1_origin() {
+    let origin = Recorder::start(OK, When::Complete).await;
+    let (proxy, _idp) = open_at(&origin.url(), "").await;
+    let mut connection = proxy.connect("open.test").await;
+    let mut expected = Vec::new();
+    let chunked = "Transfer-Encoding: chunked";
+    let whole = "5\r\nhello\r\n0\r\n\r\n";
+    for (line, parts, at_origin) in [
+        (chunked, vec!["5\r\nhello\r\n0\r\n\r\n"], whole),
+        (chunked, vec!["5\r\nhello\r\n", "0\r\n\r\n"], whole),
+        (chunked, vec!["5\r\nhel", "lo\r\n0", "\r\n", "\r\n"], "3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n"),
+        (chunked, vec!["5;a=b\r\nhello\r\n", "0;c\r\n\r\n"], whole),
+        (chunked, vec!["5\r\nhello\r\n0\r\nX-Sum: 1\r\n", "X-More: 2\r\n\r\n"], whole),
+        (chunked, vec!["0\r\n\r\n"], "0\r\n\r\n"),
+        (chunked, vec!["", "0\r\n", "X-Sum: 1\r\n\r\n"], "0\r\n\r\n"),
+        ("Content-Length: 5", vec!["hel", "lo"], "hello"),
+        ("Content-Length: 0", vec![], ""),
+        ("X-None: 1", vec![], ""),
+    ] {
+        connection.send(format!("POST /upload HTTP/1.1\r\nHost: open.test\r\n{line}\r\n\r\n")).await;
+        for part in &parts {
+            pause().await;
+            connection.send(part).await;
+        }
+        let answer = connection.response("POST").await.map(|answer| (answer.status, answer.text()));
+        assert_eq!(answer, Some((200, "ok".to_owned())), "{line} {parts:?}");
+        expected.push(at_origin.to_owned());
+    }
+    assert_eq!(origin.bodies(), expected);
+    assert_eq!(origin.connections().len(), 1, "every request used the pooled connection");
+}
+
+#[tokio::test]
+async fn request_after_another_clients_upload_gets_its_own_answer() {
+    let origin = Origin::start().await;
+    let (proxy, _idp) = open_at(&origin.url("http"), "").await;
+    let (mut first, mut second) = (proxy.connect2("open.test").await, proxy.connect2("open.test").await);
+    for round in 0..20 {
+        upload(&mut first, "data, then an empty DATA frame", None).await;
+        let request = http::Request::get(format!("https://open.test/mine/{round}")).body(()).unwrap();
+        let answer = second.request(request, b"").await.unwrap();
+        let answer: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(answer["target"], format!("/mine/{round}"));
+    }
+}
+
+#[tokio::test]
+async fn refused_or_failed_upload_never_spoils_the_pooled_connection() {
+    let origin = Recorder::start(OK, When::Complete).await;
+    let (proxy, _idp) = open_at(&origin.url(), "max_body = \"1KiB\"").await;
+    let mut connection = proxy.connect2("open.test").await;
+    let (_response, mut body) = connection.begin(post(None)).await;
+    body.send_data(Bytes::from_static(&[b'a'; 600]), false).unwrap();
+    pause().await;
+    body.send_data(Bytes::from_static(&[b'a'; 600]), true).unwrap();
+    pause().await;
+    let (_response, mut body) = connection.begin(post(None)).await;
+    body.send_data(Bytes::from_static(b"half"), false).unwrap();
+    pause().await;
+    body.send_reset(h2::Reason::CANCEL);
+    pause().await;
+    let answer =
+        raw::Connection2::request(&mut connection, http::Request::get("https://open.test/").body(()).unwrap(), b"");
+    assert_eq!(answer.await.unwrap().body, b"ok");
+    let connections = origin.connections();
+    let last = String::from_utf8_lossy(connections.last().unwrap()).into_owned();
+    assert!(last.starts_with("GET / HTTP/1.1\r\n"), "an interrupted upload leaves its connection unused: {last}");
+    for bytes in &connections[..connections.len() - 1] {
+        let text = String::from_utf8_lossy(bytes);
+        assert!(!text.contains("0\r\n\r\n"), "an interrupted body must not look complete: {text}");
+    }
+}
