@@ -400,12 +400,14 @@ impl Connection {
             Some(NamedGroups::Elsewhere) => (ClaimedGroups::Elsewhere, merged.source),
             Some(NamedGroups::Absent | NamedGroups::Unreadable) => (ClaimedGroups::Absent, merged.source),
         };
-        if groups != ClaimedGroups::Absent {
+        if !matches!(groups, ClaimedGroups::Absent | ClaimedGroups::Unreadable) {
             return Told { groups, source, missing: None };
         }
         let documents = || [Some(id_token), userinfo].into_iter().flatten();
         let missing = if documents().any(GroupsClaim::are_left_out_of) {
             GroupsMissing::Reference
+        } else if groups == ClaimedGroups::Unreadable {
+            GroupsMissing::Unreadable
         } else if !documents().all(|claims| self.groups_claim.is_absent_from(claims)) {
             let (idp, claim) = (&*self.settings.id.0, self.groups_claim.name());
             warn!(idp, claim, "the groups claim is not a list of names; the groups of this user are unknown");
@@ -418,7 +420,7 @@ impl Connection {
             GroupsMissing::TakenAsNone
         };
         let none = missing == GroupsMissing::TakenAsNone;
-        let groups = if none { ClaimedGroups::Claimed(Vec::new()) } else { ClaimedGroups::Absent };
+        let groups = if none { ClaimedGroups::Claimed(Vec::new()) } else { groups };
         Told { groups, source, missing: Some(missing) }
     }
 

@@ -288,7 +288,7 @@ async fn a_node_that_takes_no_session_of_its_team_says_so_instead_of_asking_for_
 async fn what_cannot_be_a_hand_over_is_refused_without_the_team() {
     let mut edge = edge().await;
     let host = edge.wiki.split('/').nth(2).unwrap().to_owned();
-    let (long, session) = ("a".repeat(5000), "Cookie: CF_AppSession=n0123456789abcdef");
+    let (long, session) = ("a".repeat(18 * 1024 + 1), "Cookie: CF_AppSession=n0123456789abcdef");
     let ask = async |query: &str, lines: &[&str]| {
         let target = format!("/cdn-cgi/access/authorized{query}");
         raw::exchange(edge.node.address, raw::request("GET", &host, &target, lines)).await.unwrap()

@@ -57,7 +57,7 @@ async fn a_login_shows_what_policies_will_see_and_makes_no_session() {
         "<bdi>Finance</bdi></li>",
         "<dt><bdi>name</bdi></dt><dd><code>&#34;Alice Ames&#34;</code></dd>",
         "<dt><bdi>cost_center</bdi></dt><dd><i>asked for, and not told</i></dd>",
-        "There is no `api_token`",
+        "There is no <code>api_token</code>",
     ] {
         assert!(text.contains(words), "{words}: {text}");
     }

@@ -229,8 +229,8 @@ async fn http2_on_both_sides_forwards_what_was_judged() {
     let proxy = Portcullis::start(at(config, &origin.url("h2c"))).await;
     let mut connection = proxy.connect2("open.test").await;
     for (sent, judged) in [
-        ("https://open.test/a/../b//c?x=%2e%2e", "/b/c?x=%2e%2e"),
-        ("https://open.test/%61%2Dz", "/a-z"),
+        ("https://open.test/a/../b//c?x=%2e%2e", "/b//c?x=%2e%2e"),
+        ("https://open.test/%61%2Dz", "/%61%2Dz"),
         ("https://OPEN.test:443/plain?q", "/plain?q"),
         ("https://open.test./plain", "/plain"),
     ] {

@@ -224,7 +224,7 @@ async fn odd_token_answers_are_read_member_by_member() {
         let failure = login(Reply::json(200, &answer(&|answer| answer[name] = value.clone()))).await.unwrap_err();
         assert!(failure.to_string().contains(said), "{name}: {failure}");
     }
-    assert!(matches!(login(Reply::html(200)).await, Err(LoginFailure::TokenEndpoint { .. })));
+    assert!(matches!(login(Reply::html(200)).await, Err(LoginFailure::NotJson { .. })));
 }
 
 #[tokio::test]
