@@ -18,6 +18,7 @@ pub struct Problem {
 
 impl Problem {
     /// Something at a key that is found after the file was read.
+    #[cfg(feature = "standalone")]
     pub(crate) fn at_key(file: &Path, position: Option<(usize, usize)>, key: &str, message: &str) -> Self {
         Self { file: file.into(), position, key: key.to_owned(), message: one_line(message) }
     }

@@ -23,7 +23,7 @@ impl Outgoing {
         let none = written.as_ref().is_some_and(|item| item.value().as_str() == Some("none"));
         let proxy = match &written {
             Some(_) if none => None,
-            Some(item) => item.parse(|text| proxy(text)),
+            Some(item) => item.parse(proxy),
             None => from_environment(table),
         };
         if let (Some(item), true) = (&credentials, written.is_none() || none) {

@@ -48,7 +48,7 @@ pub(super) enum Algorithm {
     Ed25519,
 }
 
-/// The names of all [`Algorithm`]s, for messages. `EdDSA` is accepted with keys of the curve Ed25519.
+/// The names of all accepted algorithms, for messages. `EdDSA` is accepted with keys of the curve Ed25519.
 pub const ALGORITHMS: &str = "RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA";
 
 #[derive(Clone)]
