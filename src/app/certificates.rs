@@ -28,7 +28,7 @@ pub enum CertificateError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The mistake.
         reason: String,
     },
     /// A key that needs a password.
@@ -41,7 +41,7 @@ pub enum CertificateError {
         certificate: PathBuf,
         /// The key.
         key: PathBuf,
-        /// What would be right, if that is known; begins with a semicolon.
+        /// The remedy, if it is known; begins with a semicolon.
         hint: Box<str>,
         /// The reason that rustls gives.
         source: Box<rustls::Error>,
@@ -51,13 +51,13 @@ pub enum CertificateError {
 /// Something about a certificate that an operator has to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Whether clients reject the certificate now.
+    /// `true` if clients reject the certificate now.
     pub severity: Severity,
     /// The listener's key in the configuration, and the message.
     pub problem: Problem,
 }
 
-/// How much a finding matters.
+/// The weight of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// Clients reject it soon, or on some hosts.
@@ -279,7 +279,7 @@ fn date(seconds: i64) -> String {
     jiff::Timestamp::from_second(seconds).map_or_else(|_| "a date that is out of range".to_owned(), |at| at.to_string())
 }
 
-/// How long before its end a certificate is warned about.
+/// The time before the end of a certificate in which warnings are logged.
 pub(super) const WARN_BEFORE: Duration = Duration::from_secs(14 * 86_400);
 /// The most names of a list in a message.
 const LISTED: usize = 5;

@@ -21,7 +21,7 @@ use super::listeners::SocketTable;
 use crate::control::{Ended, Vital};
 use crate::observe::metrics::metrics;
 
-/// Where the process is on its way to the end.
+/// The phase of the shutdown.
 pub(super) struct Lifecycle {
     lame_duck: AtomicBool,
     stopping: AtomicBool,
@@ -54,12 +54,12 @@ impl Lifecycle {
     }
 }
 
-/// What SIGTERM, SIGQUIT and SIGINT do.
+/// The handling of SIGTERM, SIGQUIT and SIGINT.
 pub(super) struct Signals {
     pub(super) lifecycle: Arc<Lifecycle>,
-    /// How long `/readyz` fails before the listeners close.
+    /// The time in which `/readyz` fails before the listeners close.
     pub(super) lame_duck: Duration,
-    /// Where a successor waits for the listeners.
+    /// The socket at which a successor waits for the listeners.
     pub(super) upgrade_socket: PathBuf,
     pub(super) sockets: Arc<SocketTable>,
 }
@@ -144,7 +144,7 @@ impl Signals {
     }
 }
 
-/// How the server ended.
+/// The way in which the server ended.
 pub(super) enum End {
     /// By a signal, with everything done.
     Stopped,

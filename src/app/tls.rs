@@ -32,7 +32,7 @@ impl ResolvesServerCert for Current {
     }
 }
 
-/// How close a certificate is to its end.
+/// The distance of a certificate from its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Good,

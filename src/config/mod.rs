@@ -81,7 +81,7 @@ pub struct Config {
     pub service_tokens: Vec<ServiceToken>,
     /// Who signs the certificates of clients, and where those count.
     pub certificates: Vec<ClientAuthority>,
-    /// How identity providers and other services are called.
+    /// The settings of calls to identity providers and other services.
     pub outgoing: Outgoing,
     /// What a request may cost.
     pub limits: Limits,

@@ -84,7 +84,7 @@ pub struct OktaConfig {
     pub okta_account: Url,
     /// For reading the groups of people who have more than a token can hold.
     pub api_token: Option<Secret>,
-    /// Whether logins request the scope `groups`; on by default.
+    /// `true` if logins request the scope `groups`; the default.
     pub groups_scope: bool,
     /// A custom authorization server; the organisation's own where there is none.
     pub authorization_server_id: Option<String>,

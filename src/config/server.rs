@@ -55,7 +55,7 @@ pub struct RedirectListener {
 /// HTTP Strict Transport Security (RFC 6797).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hsts {
-    /// How long browsers use HTTPS only; a year by default, from 0 (browsers forget it) to ten years.
+    /// The time in which browsers use HTTPS only; a year by default, from 0 (browsers forget it) to ten years.
     pub max_age: Duration,
     /// Covers the subdomains of each host too. Off by default: it breaks subdomains that have no HTTPS.
     pub include_subdomains: bool,
@@ -81,9 +81,9 @@ pub struct Limits {
     pub target_bytes: u64,
     /// The body, in bytes, for applications that set no `max_body` of their own; unlimited by default.
     pub max_body: Option<u64>,
-    /// How long a client may take for the TLS handshake, and for the head of a request; 10 s by default.
+    /// The time for the TLS handshake, and for the head of a request; 10 s by default.
     pub header_timeout: Duration,
-    /// How long a connection without a request stays open; 75 s by default.
+    /// The time that a connection without a request stays open; 75 s by default.
     pub idle_timeout: Duration,
     /// The longest gap in the body of a request; 60 s by default.
     pub body_timeout: Duration,
@@ -96,7 +96,7 @@ pub struct ServerSettings {
     pub threads: usize,
     /// How long requests that are under way may take at shutdown; 5 s by default.
     pub grace_period: Duration,
-    /// How long `/readyz` fails at shutdown while connections are still accepted; 5 s by default.
+    /// The time in which `/readyz` fails at shutdown while connections are still accepted; 5 s by default.
     pub lame_duck: Duration,
     /// How many verified sessions are remembered; 200,000 by default.
     pub sessions_cached: u64,

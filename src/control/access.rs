@@ -107,7 +107,7 @@ pub(crate) enum Organisation {
 /// The valid tokens among a request's cookies.
 struct Tokens<'a> {
     valid: Vec<(&'a str, Claims)>,
-    /// Whether there were more than are checked.
+    /// `true` if there were more than are checked.
     too_many: bool,
 }
 
@@ -499,6 +499,6 @@ impl std::fmt::Debug for Access {
 pub(super) const LONGEST_LIVED: Duration = Duration::from_secs(61 * 24 * 3600);
 const ASKING: Duration = Duration::from_secs(60);
 const MAX_ASKED_ABOUT: u64 = 1_000_000;
-/// How many signatures one request can have checked.
+/// The most signatures that are checked for one request.
 const MAX_COOKIES: usize = 32;
 const RETRY_IDENTITY: Duration = Duration::from_secs(2);

@@ -131,7 +131,7 @@ impl Control {
         &self.vital
     }
 
-    /// Where those reports arrive; `None` from the second call on.
+    /// The receiver of those reports; `None` from the second call on.
     pub const fn ended(&mut self) -> Option<Ended> {
         self.ended.take()
     }

@@ -66,7 +66,7 @@ fn of_cookies(
         }
     }
     match (found, unseen.expired) {
-        // What may yet turn out to be another login decides first.
+        // A token that may turn out to be another login decides first.
         (Some(session), _) if !missing.may_be_a_session() => Ok(session),
         (None, Some(token)) => {
             let expired = session_of(snapshot, std::iter::once(application), token, now);
@@ -130,5 +130,5 @@ pub(super) const TOKEN_HEADER: HeaderName = HeaderName::from_static("cf-access-t
 /// Stands for a credential that is present and cannot be read.
 const TWO_HEADERS: &[u8] = b"";
 
-/// How many signatures one request can have checked, in the time of two handshakes or so.
+/// The most signatures that are checked for one request, in the time of two handshakes or so.
 const MAX_CHECKS: usize = 32;

@@ -529,7 +529,7 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// What Okta, Entra, Auth0, Keycloak and others write when a user cancels or does not consent.
+/// The words of Okta, Entra, Auth0, Keycloak and others for when a user cancels or does not consent.
 const CANCELLED: [&str; 7] =
     ["cancel", "abort", "declin", "resource owner", "user denied", "user has denied", "did not authorize"];
 

@@ -69,5 +69,5 @@ impl Conflict<'_> {
     }
 }
 
-/// How long a browser stays marked. A login takes less; the next attempt after it may try once more.
+/// The time that a browser stays marked. A login takes less; the next attempt after it may try once more.
 const MARKED: Duration = Duration::from_secs(60);

@@ -42,7 +42,7 @@ pub enum LoggingError {
     Filter {
         /// What it holds.
         value: String,
-        /// What is wrong with it.
+        /// The mistake.
         source: ParseError,
     },
     /// The filter is not text.

@@ -111,7 +111,7 @@ labels! {
 }
 
 labels! {
-    /// How a logout ended.
+    /// The outcome of a logout.
     Logout {
         /// Everything that it ends has ended.
         Success = "success",

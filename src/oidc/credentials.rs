@@ -17,7 +17,7 @@ pub enum Credentials {
     Key(Arc<ClientKey>),
 }
 
-/// How a client authenticates at its provider (`token_endpoint_auth_method`, RFC 7591 2).
+/// The authentication method of a client at its provider (`token_endpoint_auth_method`, RFC 7591 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientAuth {
     /// The secret in the `Authorization` header (RFC 6749 2.3.1).

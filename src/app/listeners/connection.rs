@@ -32,7 +32,7 @@ use super::proxy_protocol::{self, ProxyProtocolError};
 use crate::config::Limits;
 use crate::front::pingora::Progress;
 
-/// How long clients may take.
+/// The timeouts of clients.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::app) struct Timeouts {
     header: Duration,
@@ -46,9 +46,9 @@ impl From<&Limits> for Timeouts {
     }
 }
 
-/// What a listener requires of its connections.
+/// The requirements of a listener on its connections.
 pub(in crate::app) struct Terms {
-    /// How long clients may take.
+    /// The timeouts of clients.
     pub(in crate::app) timeouts: Timeouts,
     /// TLS, if the listener has a certificate.
     pub(in crate::app) tls: Option<Acceptor>,
@@ -146,7 +146,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connections<A> {
 
     /// Serves requests one after the other. `deadline` is for the head of the first.
     ///
-    /// What is read of a request before Pingora takes over is handed on as its first bytes, so nothing is copied or read twice.
+    /// Bytes read before Pingora takes over are handed on as its first ones, so nothing is copied or read twice.
     async fn serve_http1(
         &self,
         mut stream: Stream,
