@@ -270,6 +270,13 @@ impl ProxyHttp for AccessProxy {
         FailToProxy { error_code: status, can_reuse_downstream: false }
     }
 
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, _ctx: &mut ProxyCtx) {
+        let client_is_gone = error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
+        if !client_is_gone && !session.as_downstream_mut().is_body_done() {
+            Box::pin(respond::read_rest(session)).await;
+        }
+    }
+
     /// For Pingora's own log lines: no query, which may hold a code.
     fn request_summary(&self, session: &Session, _ctx: &ProxyCtx) -> String {
         let request = session.req_header();

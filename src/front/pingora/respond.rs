@@ -1,7 +1,10 @@
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{Method, Response, StatusCode, header};
 use pingora::http::ResponseHeader;
 use pingora::prelude::{Result, Session};
+use pingora::protocols::http::HttpTask;
 
 use crate::engine::{Refusal, Style, Team};
 use crate::login::ReturnTo;
@@ -165,6 +168,8 @@ pub(super) fn denied(
 }
 
 /// Sends a response of ours. The connection stays open unless there is a body that nobody read.
+///
+/// A response without a body ends with its head, over HTTP/2 too: that is the trailers-only form of gRPC.
 pub(super) async fn send(session: &mut Session, response: Response<Bytes>, id: RequestId) -> Result<()> {
     let (parts, body) = response.into_parts();
     let mut head = ResponseHeader::build(parts.status, Some(parts.headers.len() + 3))?;
@@ -174,16 +179,46 @@ pub(super) async fn send(session: &mut Session, response: Response<Bytes>, id: R
     }
     let without_body = session.req_header().method == Method::HEAD
         || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    if parts.status != StatusCode::NO_CONTENT {
+    let is_http2 = session.as_downstream().is_http2();
+    let is_grpc = parts.headers.contains_key("grpc-status");
+    if parts.status != StatusCode::NO_CONTENT && !(is_http2 && is_grpc) {
         head.insert_header(header::CONTENT_LENGTH, body.len().to_string())?;
     }
     if !session.as_downstream_mut().is_body_done() || parts.status == StatusCode::METHOD_NOT_ALLOWED {
         session.set_keepalive(None);
     }
     let empty = without_body || body.is_empty();
-    session.write_response_header(Box::new(head), empty).await?;
+    let mut tasks = vec![HttpTask::Header(Box::new(head), empty)];
     if !empty {
-        session.write_response_body(Some(body), true).await?;
+        tasks.push(HttpTask::Body(Some(body), true));
     }
+    session.write_response_tasks(tasks).await?;
     Ok(())
 }
+
+/// Reads what the client still sends after its response, for a bounded time and length.
+///
+/// Clients that are cut off while they send lose the response: over HTTP/1.1 to the reset of the connection, over HTTP/2 to
+/// that of the stream, which curl before 8 takes for a failure.
+pub(super) async fn read_rest(session: &mut Session) {
+    let written = session.response_written().is_some_and(|response| !response.status.is_informational());
+    if !written || session.was_upgraded() {
+        return;
+    }
+    let rest = async {
+        let mut read = 0;
+        while read <= REST_BYTES && !session.as_downstream_mut().is_body_done() {
+            let part = tokio::time::timeout(REST_PAUSE, session.read_request_body()).await;
+            let Ok(Ok(Some(part))) = part else { return };
+            read += part.len();
+        }
+    };
+    let _too_long = tokio::time::timeout(REST_TIME, rest).await;
+}
+
+/// The most bytes of an unwanted body to read.
+const REST_BYTES: usize = 1 << 20;
+/// The longest pause in one.
+const REST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest time to read one for.
+const REST_TIME: Duration = Duration::from_secs(5);
