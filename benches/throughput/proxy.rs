@@ -168,6 +168,8 @@ fn pool_settings(application: &portcullis::config::Application) -> PoolSettings 
         connect_timeout: origin.connect_timeout,
         read_timeout: origin.read_timeout,
         idle_timeout: origin.idle_timeout,
+        tunnel_timeout: origin.idle_timeout,
+        upgrades: Vec::new(),
         host_header: None,
         tls_verify: true,
         tls_server_name: None,

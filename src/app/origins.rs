@@ -78,6 +78,8 @@ fn settings(config: &Config, application: &Application) -> PoolSettings {
         connect_timeout: origin.connect_timeout,
         read_timeout: origin.read_timeout,
         idle_timeout: origin.idle_timeout,
+        tunnel_timeout: origin.tunnel_timeout,
+        upgrades: origin.upgrades.clone(),
         host_header: origin.host_header.as_deref().and_then(|host| HeaderValue::try_from(host).ok()),
         tls_verify: origin.tls_verify,
         tls_server_name: origin.tls_server_name.clone(),

@@ -39,6 +39,7 @@ pub use cors::{Allowed, Cors};
 pub use domain::Domain;
 pub use errors::{Errors, Problem};
 pub use geo::Geo;
+pub(crate) use origins::UNJUDGED_UPGRADES;
 pub use origins::{HealthCheck, Origin, OriginScheme, OriginSettings};
 pub use outgoing::Outgoing;
 pub use providers::{ClientConfig, ClientCredentials, IdentityProvider, IdpKind, OidcConfig, OktaConfig};

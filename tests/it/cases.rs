@@ -382,6 +382,8 @@ pub fn pool(origin: SocketAddr) -> Arc<OriginPool> {
         connect_timeout: patience,
         read_timeout: patience,
         idle_timeout: patience,
+        tunnel_timeout: patience,
+        upgrades: Vec::new(),
         host_header: None,
         tls_verify: true,
         tls_server_name: None,

@@ -9,12 +9,12 @@ use pingora::http::RequestHeader;
 use pingora::prelude::{Error, ErrorType, Result, Session};
 
 use super::request::{client, client_tls, has_fragment, read_form, view};
-use super::{respond, upstream};
+use super::{respond, upstream, watch};
 use crate::config::Config;
 use crate::control::Access;
 use crate::engine::{Application, Challenge, Decision, Need, Permit, Program, Refusal, Snapshot, Style, decide};
 use crate::login;
-use crate::model::{Reason, RequestId, RequestView, UnixTime};
+use crate::model::{ClientTls, Reason, RequestId, RequestView, UnixTime};
 use crate::observe::audit::{Event, Kind, Outcome};
 use crate::observe::metrics::{self, metrics};
 use crate::policy;
@@ -246,6 +246,21 @@ impl AccessFilter {
         respond::told(page, style, self.access.running().team())
     }
 
+    /// Has the request of this task judged again while it goes on, and cut once it is no longer allowed.
+    ///
+    /// Without [`Cuttable`](super::Cuttable) around the proxy this does nothing.
+    pub(super) fn watch(&self, session: &Session, ctx: &AccessCtx) {
+        let Some(permit) = ctx.permit.as_ref().filter(|_| watch::is_possible()) else { return };
+        let running = Running {
+            filter: self.clone(),
+            request: session.req_header().clone(),
+            client: ctx.client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+            tls: client_tls(session).cloned(),
+            application: Arc::clone(permit.application()),
+        };
+        watch::begin(running.until_not_allowed());
+    }
+
     /// Refuses after all what was let through: counts and tells it under the id that the request has, or a new one.
     pub(super) fn refuse(&self, session: &Session, ctx: &AccessCtx, reason: Reason) -> RequestId {
         let id = ctx.id.unwrap_or_else(RequestId::random);
@@ -380,6 +395,79 @@ impl AccessFilter {
     }
 }
 
+/// A request that goes on, with everything that it was judged by.
+struct Running {
+    filter: AccessFilter,
+    request: RequestHeader,
+    client: IpAddr,
+    tls: Option<ClientTls>,
+    application: Arc<Application>,
+}
+
+/// The state of a running request.
+enum Standing {
+    Allowed,
+    /// Nothing can be said at present, as while the store cannot be read.
+    Unknown,
+    Ended(Option<Reason>),
+}
+
+impl Running {
+    /// Resolves when a new request like this one would not be allowed any more.
+    async fn until_not_allowed(self) {
+        let mut was_unknown = false;
+        loop {
+            tokio::time::sleep(JUDGED_EVERY).await;
+            let reason = match self.judge().await {
+                Standing::Allowed => {
+                    was_unknown = false;
+                    continue;
+                }
+                Standing::Unknown if !was_unknown => {
+                    was_unknown = true;
+                    continue;
+                }
+                Standing::Unknown => None,
+                Standing::Ended(reason) => reason,
+            };
+            tracing::info!(
+                application = self.application.settings().name,
+                reason = reason.map(Reason::id),
+                "cut a running request that is no longer allowed"
+            );
+            return;
+        }
+    }
+
+    async fn judge(&self) -> Standing {
+        let mut tried = Vec::new();
+        loop {
+            let need = match self.decide() {
+                Decision::Forward(permit) if permit.application().aud() == self.application.aud() => {
+                    return Standing::Allowed;
+                }
+                Decision::Resolve(need) if tried.len() < MAX_NEEDS && !tried.contains(&need) => need,
+                Decision::Resolve(_) | Decision::Unavailable(_) => return Standing::Unknown,
+                Decision::LogIn(challenge) => return Standing::Ended(Some(challenge.reason)),
+                Decision::Deny(refusal) => return Standing::Ended(Some(refusal.reason)),
+                Decision::Refuse(reason) => return Standing::Ended(Some(reason)),
+                Decision::Forward(_) | Decision::Preflight(_) | Decision::Handle { .. } => {
+                    return Standing::Ended(None);
+                }
+            };
+            tried.push(need.clone());
+            self.filter.access.resolve(need).await;
+        }
+    }
+
+    fn decide(&self) -> Decision {
+        match view(&self.request, self.client, self.tls.as_ref(), &self.filter.settings) {
+            Ok(request) => decide(&self.filter.access.running(), &request, UnixTime::now()),
+            Err(reason) => Decision::Refuse(reason),
+        }
+    }
+}
+
 /// In which way this client can be told that something went wrong.
 pub(super) fn style(session: &Session) -> Style {
     let request = session.req_header();
@@ -505,3 +593,5 @@ fn permitted<'a>(permit: &'a Permit, event: Event<'a>) -> Event<'a> {
 /// Keys, an assertion, and the records of a few logins.
 const MAX_NEEDS: usize = 6;
 const FORM_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often running requests are judged again. Twice in a row the answer may be unknown.
+const JUDGED_EVERY: Duration = Duration::from_secs(10);

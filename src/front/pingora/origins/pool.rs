@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use pingora::prelude::{Error, HttpPeer};
 use pingora::protocols::ALPN;
+use pingora::upstreams::peer::HttpUpstreamRequestPolicy;
 use smallvec::SmallVec;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -361,6 +362,8 @@ fn template(target: &Target, settings: &PoolSettings) -> HttpPeer {
     };
     options.verify_cert = settings.tls_verify;
     options.verify_hostname = settings.tls_verify;
+    // Upgrades go through `tunnel.rs` only.
+    options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
     Trust::set(settings.trust.as_ref(), &mut peer);
     peer
 }
@@ -390,6 +393,8 @@ mod tests {
             connect_timeout: Duration::from_secs(5),
             read_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(5),
+            tunnel_timeout: Duration::from_secs(5),
+            upgrades: Vec::new(),
             host_header: None,
             tls_verify: true,
             tls_server_name: None,
