@@ -56,6 +56,7 @@ mod login;
 #[cfg(feature = "control")]
 pub mod observe;
 #[cfg(feature = "control")]
+mod pages;
 mod portal;
 #[cfg(feature = "control")]
 pub mod store;

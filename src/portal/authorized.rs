@@ -5,14 +5,15 @@ use http::{Response, StatusCode, header};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::pages::{Handover as HandoverPage, LoginLoop, LostCookie};
-use super::{PortalRequest, answer, respond};
+use super::{PortalRequest, respond};
 use crate::control::Access;
 use crate::cookie::{self, SameSite, SetCookie};
 use crate::engine::Snapshot;
 use crate::login::{self, AppSession, Conflict, Handover, ReturnTo};
 use crate::model::{Aud, Reason, UnixTime};
 use crate::observe::metrics::Login as Outcome;
+use crate::pages::answer;
+use crate::pages::{Handover as HandoverPage, LoginLoop, LostCookie};
 
 /// `authorized` on an application's host: the hand-over arrives and becomes the application's session.
 pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Response<Bytes> {

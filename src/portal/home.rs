@@ -1,10 +1,11 @@
 use bytes::Bytes;
 use http::Response;
 
-use super::pages::{Home, LoggedOut};
-use super::{PortalRequest, answer, respond};
+use super::{PortalRequest, respond};
 use crate::control::Access;
 use crate::login::LOGGED_OUT;
+use crate::pages::answer;
+use crate::pages::{Home, LoggedOut};
 use crate::route::Endpoint;
 
 /// The team domain's own page: what this host is, and as whom the browser is signed in.

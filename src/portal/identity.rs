@@ -2,10 +2,11 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::{PortalRequest, answer, respond};
+use super::{PortalRequest, respond};
 use crate::control::{Access, SignedIn};
 use crate::engine::Snapshot;
 use crate::model::{Aud, Identity, Reason};
+use crate::pages::answer;
 
 /// `get-identity` (§2.4): who the browser's session says it is. Claims, never tokens, and only to this site's own pages.
 pub(super) async fn get_identity(access: &Access, request: &PortalRequest) -> Response<Bytes> {

@@ -7,8 +7,7 @@ use http::{HeaderValue, Method, Response, StatusCode, header};
 use serde::Deserialize;
 
 use super::errand::Errand;
-use super::pages::{Link, LoginChooser};
-use super::{PortalRequest, answer, respond};
+use super::{PortalRequest, respond};
 use crate::control::{Access, Login, Organisation, Services};
 use crate::cookie;
 use crate::engine::{Application, Snapshot};
@@ -17,6 +16,8 @@ use crate::login::{Conflict, Flow, FlowCookies, Handover, ReturnTo, State, Terms
 use crate::model::{Aud, Authority, IdpId, Reason};
 use crate::observe::audit::Via;
 use crate::observe::metrics;
+use crate::pages::answer;
+use crate::pages::{Link, LoginChooser};
 use crate::policy::{Fact, Facts, Outcome, Who};
 use crate::route::Endpoint;
 

@@ -5,14 +5,15 @@ use http::{HeaderMap, Method, Response, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::pages::{Link, LoggedOut, LogoutConfirm};
-use super::{PortalRequest, answer, respond};
+use super::{PortalRequest, respond};
 use crate::control::{Access, Services, SignedIn};
 use crate::cookie::{self, SameSite, SetCookie};
 use crate::engine::Snapshot;
 use crate::idp::Provider;
 use crate::login::{AppSession, Landing, ReturnTo};
 use crate::model::{IdentityNonce, IdpId, UnixTime};
+use crate::pages::answer;
+use crate::pages::{Link, LoggedOut, LogoutConfirm};
 use crate::route::Endpoint;
 
 /// `logout`: ends the login that the browser's session came from, for every application. `returnTo` names where to go after

@@ -3,7 +3,6 @@
 //! Decides which step of a login a browser may take. Trusts sealed values of this team and verified tokens. Never sends a
 //! browser anywhere but to a known application, a configured identity provider or the team domain itself.
 
-pub(crate) mod answer;
 pub(crate) mod authorized;
 mod callback;
 mod errand;
@@ -12,7 +11,6 @@ pub(crate) mod identity;
 mod idp_test;
 mod login;
 mod logout;
-pub(crate) mod pages;
 mod provider_error;
 mod refresh;
 mod respond;
@@ -29,6 +27,7 @@ use serde_json::json;
 
 use crate::control::Access;
 use crate::model::{RequestId, Support, UnixTime};
+use crate::pages::answer;
 use crate::route::Endpoint;
 
 /// A request to one of our own endpoints, taken out of the native one.

@@ -6,10 +6,10 @@
 use bytes::Bytes;
 use http::{Response, StatusCode};
 
-use super::pages::{ErrorPage, TELL_THE_ADMINISTRATOR};
 use super::{PortalRequest, respond};
 use crate::idp::{Callback, LoginFailure};
 use crate::model::chain;
+use crate::pages::{ErrorPage, TELL_THE_ADMINISTRATOR};
 
 /// Logs the error that a callback brings, if it brings one.
 pub(super) fn log(reason: &'static str, request: &PortalRequest) -> Option<&'static str> {

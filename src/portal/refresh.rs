@@ -2,11 +2,12 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 
 use super::errand::Errand;
-use super::pages::{ErrorPage, IdentityRefreshed};
-use super::{PortalRequest, answer, login, respond};
+use super::{PortalRequest, login, respond};
 use crate::control::{Access, Login, organisation_aud};
 use crate::idp::Hints;
 use crate::login::{ReturnTo, State};
+use crate::pages::answer;
+use crate::pages::{ErrorPage, IdentityRefreshed};
 use crate::route::Endpoint;
 
 /// `refresh-identity` (§2.2): asks the provider anew who the person of this session is. What it says holds for all their

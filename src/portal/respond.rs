@@ -1,10 +1,11 @@
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
-use super::pages::{Denied, ErrorPage, Link, TELL_THE_ADMINISTRATOR, TRY_AGAIN};
-use super::{PortalRequest, answer};
+use super::PortalRequest;
 use crate::idp::{Blame, LoginFailure};
 use crate::model::{Identity, Reason};
+use crate::pages::answer;
+use crate::pages::{Denied, ErrorPage, Link, TELL_THE_ADMINISTRATOR, TRY_AGAIN};
 
 pub(super) fn not_found(request: &PortalRequest) -> Response<Bytes> {
     shown(ErrorPage::application_not_found(&request.id.to_string()), request)

@@ -6,12 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::callback::{Answer, conclude, late, lost_cookie};
 use super::errand::Errand;
-use super::pages::{SENDING_POLICY, SamlRequest};
-use super::{PortalRequest, answer, respond};
+use super::{PortalRequest, respond};
 use crate::control::Access;
 use crate::idp::{LoginFailure, Profile, Provider, Saml, SamlPending};
 use crate::login::{Flow, FlowCookies, State, is_flow};
 use crate::model::IdentityNonce;
+use crate::pages::answer;
+use crate::pages::{SENDING_POLICY, SamlRequest};
 use crate::route::Endpoint;
 use crate::saml::{Message, SamlError};
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// The rows, from the ground up.
 const LAYERS: [&[&str]; 8] = [
     &["model"],
-    &["cookie", "policy", "route", "token"],
+    &["cookie", "pages", "policy", "route", "token"],
     &["oidc", "saml", "session"],
     &["engine"],
     &["config", "geo", "http_client", "idp", "store"],

@@ -17,9 +17,10 @@ use crate::login;
 use crate::model::{ClientTls, Reason, RequestId, RequestView, UnixTime};
 use crate::observe::audit::{Event, Kind, Outcome};
 use crate::observe::metrics::{self, metrics};
+use crate::pages::ErrorPage;
+use crate::pages::answer;
 use crate::policy;
-use crate::portal::pages::ErrorPage;
-use crate::portal::{self, PortalRequest, answer};
+use crate::portal::{self, PortalRequest};
 
 /// The Access check, for a `ProxyHttp` of one's own.
 ///

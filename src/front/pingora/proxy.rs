@@ -19,7 +19,7 @@ use super::progress::Progress;
 use super::{AccessCtx, AccessFilter, respond, response, tunnel};
 use crate::model::{Reason, RequestId};
 use crate::observe::metrics::{InFlight, UpstreamError, metrics};
-use crate::portal::pages::{ErrorPage, Link, TRY_AGAIN};
+use crate::pages::{ErrorPage, Link, TRY_AGAIN};
 
 /// The standalone proxy: the Access check in front of the origins that the configuration names.
 pub struct AccessProxy {

@@ -9,8 +9,8 @@ use pingora::protocols::http::HttpTask;
 use crate::engine::{Refusal, Style, Team};
 use crate::login::ReturnTo;
 use crate::model::{Reason, RequestId, RequestView};
-use crate::portal::answer;
-use crate::portal::pages::{Denied, ErrorPage, Link, TRY_AGAIN};
+use crate::pages::answer;
+use crate::pages::{Denied, ErrorPage, Link, TRY_AGAIN};
 
 /// The one table from refusals to status codes, told in that style.
 pub(super) fn refused(reason: Reason, style: Style, id: RequestId, team: &Team) -> Response<Bytes> {

@@ -8,7 +8,7 @@ use crate::model::Support;
 
 /// Any failure that one sentence explains. The constructors have the words for those we know.
 #[derive(Debug, Clone, Template)]
-#[template(path = "error.html", config = "src/portal/askama.toml")]
+#[template(path = "error.html", config = "src/pages/askama.toml")]
 pub(crate) struct ErrorPage<'a> {
     /// The status to answer with, also shown.
     pub(crate) status: StatusCode,
