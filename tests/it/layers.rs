@@ -16,10 +16,8 @@ const LAYERS: [&[&str]; 8] = [
 ];
 
 /// Modules of one row that know each other, and why. This list may only shrink.
-const MUTUAL: [(&str, &str, &str); 2] = [
-    ("control", "portal", "the portal is run on the control runtime, and asks it for sessions, keys and identities"),
-    ("login", "portal", "a refused request is answered with the portal's pages; the portal takes the steps of a login"),
-];
+const MUTUAL: [(&str, &str, &str); 1] =
+    [("control", "portal", "the portal is run on the control runtime, and asks it for sessions, keys and identities")];
 
 /// Modules that know a higher row, and why. This list may only shrink.
 const UPWARD: [(&str, &str, &str); 0] = [];
