@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// The rows, from the ground up.
-const LAYERS: [&[&str]; 8] = [
+const LAYERS: [&[&str]; 9] = [
     &["model"],
     &["cookie", "pages", "policy", "route", "token"],
     &["oidc", "saml", "session"],
     &["engine"],
     &["config", "geo", "http_client", "idp", "store"],
     &["control", "login", "observe", "portal"],
+    &["gate"],
     &["front"],
     &["app", "demo", "review"],
 ];

@@ -16,7 +16,6 @@ mod request;
 mod respond;
 mod response;
 mod tunnel;
-mod upstream;
 mod watch;
 
 pub use filter::{AccessCtx, AccessFilter, FilterSettings, ListenerSettings};

@@ -17,6 +17,7 @@ use super::hsts::{self, HstsBuilder, HstsListener};
 use super::origins::{Attempts, OriginPool, cause};
 use super::progress::Progress;
 use super::{AccessCtx, AccessFilter, respond, response, tunnel};
+use crate::gate;
 use crate::model::{Reason, RequestId};
 use crate::observe::metrics::{InFlight, UpstreamError, metrics};
 use crate::pages::{ErrorPage, Link, TRY_AGAIN};
@@ -305,7 +306,8 @@ impl ProxyHttp for AccessProxy {
         }
         log_failure(session, ctx, error, id);
         let status = page.status.as_u16();
-        let retry = respond::retry(session, page.status);
+        let request = session.req_header();
+        let retry = gate::retry(&request.method, &request.uri, page.status);
         let retry = retry.as_deref().map(|href| Link { href, label: TRY_AGAIN });
         let response = self.filter.told(page.with_retry(retry).with_reason(reason), style(session));
         session.set_keepalive(None);
