@@ -23,6 +23,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use url::Url;
 
+use super::documents::document;
 use super::{Access, Login, SigningKeys};
 use crate::config::Config;
 use crate::engine::Application;
@@ -30,7 +31,6 @@ use crate::http_client::{HttpClient, HttpError, MAX_DOCUMENT};
 use crate::model::{Aud, FetchBudget, Identity, IdentityNonce, RequestId, UnixTime, fill_random, hex};
 use crate::observe::metrics::{Evaluation, metrics};
 use crate::policy::{evaluation_key, evaluations};
-use crate::portal::identity::document;
 use crate::store::StoreError;
 use crate::token::{
     EVALUATION_LIFETIME, EvaluationClaims, EvaluationError, KeyError, KeySet, SigningKeyError, read_evaluation,

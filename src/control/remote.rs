@@ -14,12 +14,11 @@ use url::Url;
 use super::Access;
 use crate::cookie;
 use crate::engine::{IdentityState, IssuerKeys};
-use crate::login::ReturnTo;
+use crate::login::{Claim, Granted, Refused, ReturnTo};
 use crate::model::{
     Aud, Email, FetchBudget, Group, Groups, Identity, IdentityNonce, IdpId, IdpRef, Secret, UnixTime, UserId, json,
 };
 use crate::observe::metrics::{Fetch, metrics};
-use crate::portal::authorized::{Claim, Granted, Refused};
 use crate::token::KeySet;
 
 /// Where another team's keys are, and how long they are trusted.

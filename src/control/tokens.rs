@@ -8,11 +8,11 @@ use serde::Serialize;
 
 use super::Access;
 use super::access::{Login, organisation_aud};
+use super::documents::{account_id, country, document};
 use crate::cookie::{self, SameSite, SetCookie};
 use crate::engine::{Application, Snapshot};
 use crate::model::{Aud, Identity, IdentityNonce, UnixTime};
 use crate::policy::Truth;
-use crate::portal::identity::{account_id, country, document};
 use crate::session::Presented;
 use crate::store::StoreError;
 use crate::token::{Claims, Kind, OrganisationClaims, ServiceClaims};

@@ -21,11 +21,12 @@ pub(crate) use self::running::Standing;
 use crate::control::Access;
 use crate::engine::{Application, Decision, Need, Permit, Refusal, Snapshot, Style, decide};
 use crate::login;
+use crate::login::PortalRequest;
 use crate::model::{Reason, RequestId, RequestView, UnixTime};
 use crate::observe::audit::Outcome;
 use crate::observe::metrics::{self, metrics};
 use crate::pages::{ErrorPage, answer};
-use crate::portal::{self, PortalRequest};
+use crate::portal;
 
 /// The Access check.
 #[derive(Clone, Debug)]

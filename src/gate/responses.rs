@@ -6,8 +6,7 @@ use http::{Method, Response, StatusCode, Uri, header};
 use crate::engine::{Refusal, Style, Team};
 use crate::login::ReturnTo;
 use crate::model::{Reason, RequestId, RequestView};
-use crate::pages::answer;
-use crate::pages::{Denied, ErrorPage, Link, TRY_AGAIN};
+use crate::pages::{Denied, ErrorPage, Link, TRY_AGAIN, answer};
 
 /// The one table from refusals to status codes, told in that style.
 pub(super) fn refused(reason: Reason, style: Style, id: RequestId, team: &Team) -> Response<Bytes> {

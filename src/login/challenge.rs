@@ -8,8 +8,10 @@ use serde_json::json;
 use super::{AppSession, Conflict, LOGGED_OUT, ReturnTo, ReturnToError};
 use crate::engine::{Application, Challenge, Style, Team};
 use crate::model::{Reason, RequestId, RequestView, UnixTime};
-use crate::pages::answer::{self, redirect};
-use crate::pages::{ErrorPage, Link, LoggedOut, LoginLoop, LostCookie, ResendForm};
+use crate::pages::{
+    ErrorPage, Link, LoggedOut, LoginLoop, LostCookie, ResendForm,
+    answer::{self, redirect},
+};
 use crate::route::Endpoint;
 
 /// Answers a request that needs a login, in the way its client can follow.

@@ -3,17 +3,16 @@ use http::{Method, Response, StatusCode, header};
 
 use super::errand::Errand;
 use super::login::arrive;
-use super::{PortalRequest, idp_test, login, provider_error, refresh, respond};
+use super::{idp_test, login, provider_error, refresh, respond};
 use crate::control::{Access, Becomes, NoLogin};
 use crate::cookie::FLOW_PREFIX;
 use crate::engine::{Application, Snapshot};
 use crate::idp::{Callback, LoginFailure, Pending, Profile};
-use crate::login::{Flow, FlowCookies, State};
+use crate::login::{Flow, FlowCookies, PortalRequest, State};
 use crate::model::{IdentityNonce, IdpId, Secret, chain};
 use crate::observe::audit::Via;
 use crate::observe::metrics::Login as Outcome;
-use crate::pages::answer;
-use crate::pages::{LoginLoop, LostCookie};
+use crate::pages::{LoginLoop, LostCookie, answer};
 
 /// `callback`: what the provider said, brought back by the browser.
 pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Response<Bytes> {

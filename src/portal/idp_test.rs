@@ -3,14 +3,13 @@ use http::{Response, StatusCode};
 use serde_json::json;
 
 use super::errand::Errand;
-use super::{PortalRequest, login, respond};
+use super::{login, respond};
 use crate::control::{Access, organisation_aud};
 use crate::engine::Snapshot;
 use crate::idp::{Hints, LoginFailure, Profile, Provider};
-use crate::login::{ReturnTo, State, TestLink};
+use crate::login::{PortalRequest, ReturnTo, State, TestLink};
 use crate::model::{GroupsSource, IdpId, causes};
-use crate::pages::answer;
-use crate::pages::{ErrorPage, IdpTestFailed, IdpTestWorks};
+use crate::pages::{ErrorPage, IdpTestFailed, IdpTestWorks, answer};
 use crate::route::Endpoint;
 
 /// `test-idp/<provider>` (§1.5): a login that ends on a page about itself and makes no session. Only with a link that an

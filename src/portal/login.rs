@@ -7,17 +7,16 @@ use http::{HeaderValue, Method, Response, StatusCode, header};
 use serde::Deserialize;
 
 use super::errand::Errand;
-use super::{PortalRequest, respond};
+use super::respond;
 use crate::control::{Access, Login, Organisation, Services};
 use crate::cookie;
 use crate::engine::{Application, Snapshot};
 use crate::idp::{Attempt, Begun, Hints, LoginFailure, Prompt, Provider};
-use crate::login::{Conflict, Flow, FlowCookies, Handover, ReturnTo, State, Terms};
+use crate::login::{Conflict, Flow, FlowCookies, Handover, PortalRequest, ReturnTo, State, Terms};
 use crate::model::{Aud, Authority, IdpId, Reason};
 use crate::observe::audit::Via;
 use crate::observe::metrics;
-use crate::pages::answer;
-use crate::pages::{Link, LoginChooser};
+use crate::pages::{Link, LoginChooser, answer};
 use crate::policy::{Fact, Facts, Outcome, Who};
 use crate::route::Endpoint;
 

@@ -3,11 +3,11 @@
 //! Decides which step of a login a browser may take. Trusts sealed values of this team and verified tokens. Never sends a
 //! browser anywhere but to a known application, a configured identity provider or the team domain itself.
 
-pub(crate) mod authorized;
+mod authorized;
 mod callback;
 mod errand;
 mod home;
-pub(crate) mod identity;
+mod identity;
 mod idp_test;
 mod login;
 mod logout;
@@ -17,39 +17,14 @@ mod respond;
 #[cfg(feature = "saml")]
 mod saml;
 
-use std::borrow::Cow;
-use std::net::IpAddr;
-use std::sync::Arc;
-
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 use serde_json::json;
 
 use crate::control::Access;
-use crate::model::{RequestId, Support, UnixTime};
+use crate::login::PortalRequest;
 use crate::pages::answer;
 use crate::route::Endpoint;
-
-/// A request to one of our own endpoints, taken out of the native one.
-#[derive(Debug)]
-pub(crate) struct PortalRequest {
-    pub(crate) endpoint: Endpoint,
-    pub(crate) on_team: bool,
-    pub(crate) method: Method,
-    /// Canonical.
-    pub(crate) host: String,
-    /// Canonical.
-    pub(crate) path: String,
-    pub(crate) query: Option<String>,
-    pub(crate) headers: HeaderMap,
-    pub(crate) client: IpAddr,
-    /// Empty unless the method is POST; at most [`max_body`] bytes.
-    pub(crate) body: Bytes,
-    pub(crate) id: RequestId,
-    /// Whom pages name for help.
-    pub(crate) support: Option<Arc<Support>>,
-    pub(crate) now: UnixTime,
-}
 
 /// The endpoints take forms of a few fields.
 const MAX_BODY: usize = 24 * 1024;
@@ -62,20 +37,6 @@ pub(crate) fn max_body(access: &Access, request: &PortalRequest) -> usize {
     }
     let _ = (access, request);
     MAX_BODY
-}
-
-impl PortalRequest {
-    /// The value of a query parameter; `None` also where it stands twice.
-    fn parameter(&self, name: &str) -> Option<Cow<'_, str>> {
-        let query = self.query.as_deref().unwrap_or_default();
-        let mut found = url::form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| *key == *name);
-        let value = found.next().map(|(_, value)| value);
-        value.filter(|_| found.next().is_none())
-    }
-
-    fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).and_then(|value| value.to_str().ok())
-    }
 }
 
 /// Answers a request to one of our own endpoints.

@@ -6,8 +6,9 @@
 use bytes::Bytes;
 use http::{Response, StatusCode};
 
-use super::{PortalRequest, respond};
+use super::respond;
 use crate::idp::{Callback, LoginFailure};
+use crate::login::PortalRequest;
 use crate::model::chain;
 use crate::pages::{ErrorPage, TELL_THE_ADMINISTRATOR};
 

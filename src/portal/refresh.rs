@@ -2,12 +2,11 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 
 use super::errand::Errand;
-use super::{PortalRequest, login, respond};
+use super::{login, respond};
 use crate::control::{Access, Login, organisation_aud};
 use crate::idp::Hints;
-use crate::login::{ReturnTo, State};
-use crate::pages::answer;
-use crate::pages::{ErrorPage, IdentityRefreshed};
+use crate::login::{PortalRequest, ReturnTo, State};
+use crate::pages::{ErrorPage, IdentityRefreshed, answer};
 use crate::route::Endpoint;
 
 /// `refresh-identity` (§2.2): asks the provider anew who the person of this session is. What it says holds for all their

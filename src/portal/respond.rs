@@ -1,11 +1,10 @@
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
-use super::PortalRequest;
 use crate::idp::{Blame, LoginFailure};
+use crate::login::PortalRequest;
 use crate::model::{Identity, Reason};
-use crate::pages::answer;
-use crate::pages::{Denied, ErrorPage, Link, TELL_THE_ADMINISTRATOR, TRY_AGAIN};
+use crate::pages::{Denied, ErrorPage, Link, TELL_THE_ADMINISTRATOR, TRY_AGAIN, answer};
 
 pub(super) fn not_found(request: &PortalRequest) -> Response<Bytes> {
     shown(ErrorPage::application_not_found(&request.id.to_string()), request)

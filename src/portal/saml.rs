@@ -6,13 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::callback::{Answer, conclude, late, lost_cookie};
 use super::errand::Errand;
-use super::{PortalRequest, respond};
+use super::respond;
 use crate::control::Access;
 use crate::idp::{LoginFailure, Profile, Provider, Saml, SamlPending};
-use crate::login::{Flow, FlowCookies, State, is_flow};
+use crate::login::{Flow, FlowCookies, PortalRequest, State, is_flow};
 use crate::model::IdentityNonce;
-use crate::pages::answer;
-use crate::pages::{SENDING_POLICY, SamlRequest};
+use crate::pages::{SENDING_POLICY, SamlRequest, answer};
 use crate::route::Endpoint;
 use crate::saml::{Message, SamlError};
 
