@@ -170,6 +170,9 @@ pub enum EmailFailure {
     /// No claim holds one.
     #[error("the identity provider gave no e-mail address")]
     Missing,
+    /// The claim that should hold it is not a string.
+    #[error("the claim for the e-mail address is not a string")]
+    Unreadable,
     /// The provider says that it does not know whose it is.
     #[error("the identity provider has not verified the e-mail address")]
     Unverified,
@@ -190,9 +193,9 @@ pub enum GroupsFailure {
     /// Okta would not fill the claim, because too many groups match its filter.
     #[error("the filter of the groups claim matches too many groups of this person for Okta to send any")]
     Overfull,
-    /// The provider says that the groups are to be had in another place, where nobody asks.
-    #[error("the provider sends a reference in place of the groups (`_claim_names`), as it does for too many of them")]
-    Elsewhere,
+    /// The provider has no groups API, as all but Okta.
+    #[error("the provider has no groups API")]
+    NoApi,
     /// The groups API gave no answer.
     #[error("the groups API cannot be reached")]
     Unreachable(#[source] HttpError),
