@@ -48,6 +48,7 @@ mod reasons;
 mod refusals;
 mod review;
 mod saml;
+mod saml_errors;
 mod saml_identity;
 mod simplesamlphp;
 mod store;
