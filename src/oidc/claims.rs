@@ -237,6 +237,12 @@ pub fn merge(
         }
         name.filter(|name| !name.is_empty())
     });
+    for name in [email_claim, "email_verified", "amr"] {
+        let referring = || sources().find(|(_, claims)| is_elsewhere(claims, name));
+        if let (None, Some((source, _))) = (find(name), referring()) {
+            unread(name, source, "a reference in `_claim_names`");
+        }
+    }
     // A claim that is not there has no value, unless there is a reference to it. A value beside a reference may be a part.
     let mut kept = Map::new();
     for name in wanted {
