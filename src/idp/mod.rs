@@ -10,6 +10,7 @@ mod connection;
 mod documents;
 mod failure;
 mod groups;
+mod meaning;
 mod okta;
 #[cfg(feature = "saml")]
 mod saml;
@@ -287,7 +288,7 @@ impl Provider {
     pub async fn look_up(&self, subject: &str, now: UnixTime) -> Result<Standing, GroupsFailure> {
         match self.directory() {
             Some(directory) => directory.look_up(subject, now).await,
-            None => Err(GroupsFailure::Elsewhere),
+            None => Err(GroupsFailure::NoApi),
         }
     }
 

@@ -4,6 +4,7 @@ mod absent_groups;
 mod advice;
 mod attempts;
 mod bad_days;
+mod check;
 mod clients;
 mod conformance;
 mod directory;
