@@ -30,6 +30,9 @@ pub(super) struct Reader<'a> {
     empty: DeTable<'static>,
     errors: RefCell<Vec<(usize, Problem)>>,
     warnings: RefCell<Vec<(usize, Problem)>>,
+    /// Keys that were read, for the test of `docs/configuration.md`.
+    #[cfg(test)]
+    asked: RefCell<std::collections::BTreeSet<String>>,
 }
 
 /// Where something stands: the byte in the file, and the way to the key.
@@ -61,7 +64,18 @@ impl<'a> Reader<'a> {
     pub(super) fn new(text: &'a str, file: &'a Path, env: &'a dyn Environment, embedded: bool) -> Self {
         let (errors, warnings) = (RefCell::default(), RefCell::default());
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Self { text, lines, file, env, embedded, empty: DeTable::new(), errors, warnings }
+        Self {
+            text,
+            lines,
+            file,
+            env,
+            embedded,
+            empty: DeTable::new(),
+            errors,
+            warnings,
+            #[cfg(test)]
+            asked: RefCell::default(),
+        }
     }
 
     pub(super) fn env(&self) -> &'a dyn Environment {
@@ -122,6 +136,12 @@ impl<'a> Reader<'a> {
         Problem { file: self.file.into(), position, key: one_line(&place.key), message: one_line(message) }
     }
 
+    /// Returns every key that was read, such as `applications.policies.name`.
+    #[cfg(test)]
+    pub(super) fn asked(&self) -> std::collections::BTreeSet<String> {
+        self.asked.borrow().clone()
+    }
+
     /// Line and column of a byte, both from 1.
     pub(super) fn position(&self, offset: usize) -> (usize, usize) {
         let line = self.lines.partition_point(|start| *start <= offset);
@@ -138,6 +158,12 @@ impl Place {
         let parent = &self.key;
         let key = if bare { format!("{parent}{dot}{key}") } else { format!("{parent}{dot}{key:?}") };
         Self { offset, key }
+    }
+
+    #[cfg(test)]
+    fn without_indices(&self) -> String {
+        let parts = self.key.split('[').map(|part| part.split_once(']').map_or(part, |(_, rest)| rest));
+        parts.collect()
     }
 }
 
@@ -256,6 +282,8 @@ impl<'a> Table<'a> {
 
     pub(super) fn item(&mut self, key: &'static str) -> Option<Item<'a>> {
         self.asked.push(key);
+        #[cfg(test)]
+        self.reader.asked.borrow_mut().insert(self.place.child(key, 0).without_indices());
         let (_, value) = self.entries.get_key_value(key)?;
         let place = self.place.child(key, value.span().start);
         Some(Item { reader: self.reader, value: value.get_ref(), place })
