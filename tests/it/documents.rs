@@ -1,0 +1,132 @@
+//! Checks of the documents: `docs/attacks.md` against the tests that it names, and the links of every page.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+#[test]
+fn attacks_page_has_every_number_and_its_tests() {
+    let (functions, mut numbered) = functions();
+    for number in numbers_of_the_decision_table() {
+        numbered.entry(number).or_default().insert("every_case".to_owned());
+    }
+    let path = root().join("docs/attacks.md");
+    let page = read(&path);
+    let mut rows = BTreeSet::new();
+    let mut fresh = String::new();
+    for line in page.lines() {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let row = match cells.as_slice() {
+            ["", number, attack, answer, tests, ""] if is_number(&number.to_lowercase()) => {
+                assert!(rows.insert(number.to_lowercase()), "{number} is there twice");
+                let kept = tests.split('`').skip(1).step_by(2).filter(|name| functions.contains(*name));
+                let mut names: BTreeSet<String> = kept.map(str::to_owned).collect();
+                names.retain(|name| name != "every_case" && numbers(name).is_empty());
+                names.extend(numbered.get(&number.to_lowercase()).into_iter().flatten().cloned());
+                let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+                assert!(!names.is_empty(), "no test of {number}");
+                format!("| {number} | {attack} | {answer} | {} |", names.join(" "))
+            }
+            _ => line.to_owned(),
+        };
+        fresh += &row;
+        fresh.push('\n');
+    }
+    let missing: Vec<_> = numbered.keys().filter(|number| !rows.contains(*number)).collect();
+    assert!(missing.is_empty(), "not in docs/attacks.md: {missing:?}");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&path, &fresh).unwrap();
+        return;
+    }
+    for (fresh, line) in fresh.lines().zip(page.lines()) {
+        assert_eq!(fresh, line, "UPDATE_GOLDEN=1 writes the tests anew");
+    }
+}
+
+/// Returns the names of all functions of the code and its tests, and those with the numbers of attacks by number.
+fn functions() -> (BTreeSet<String>, BTreeMap<String, BTreeSet<String>>) {
+    let (mut names, mut numbered) = (BTreeSet::new(), BTreeMap::<_, BTreeSet<String>>::new());
+    for file in ["src", "tests"].into_iter().flat_map(|folder| files(&root().join(folder), "rs")) {
+        for part in read(&file).split("fn ").skip(1) {
+            let end = part.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(part.len());
+            let name = part[..end].to_owned();
+            for number in numbers(&name) {
+                numbered.entry(number).or_default().insert(name.clone());
+            }
+            names.insert(name);
+        }
+    }
+    (names, numbered)
+}
+
+/// Returns the numbers that a test's name begins with: `h01_h06_every_spelling` has two, and `b64` none.
+fn numbers(name: &str) -> Vec<String> {
+    let found: Vec<_> = name.split('_').take_while(|part| is_number(part)).map(str::to_owned).collect();
+    if found.len() < name.split('_').count() { found } else { Vec::new() }
+}
+
+fn numbers_of_the_decision_table() -> BTreeSet<String> {
+    let table = read(&root().join("tests/cases/decisions.toml"));
+    let names = table.lines().filter_map(|line| line.strip_prefix('"')?.split(' ').next());
+    names.filter(|word| is_number(word)).map(str::to_owned).collect()
+}
+
+/// A letter and two digits.
+fn is_number(word: &str) -> bool {
+    matches!(word.as_bytes(), [b'a'..=b'z', b'0'..=b'9', b'0'..=b'9'])
+}
+
+#[test]
+fn links_of_documents_lead_somewhere() {
+    let mut pages = files(&root().join("docs"), "md");
+    pages.extend(
+        ["README.md", "ARCHITECTURE.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(|p| root().join(p)),
+    );
+    let mut checked = 0;
+    for page in &pages {
+        let text = read(page);
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.contains("://") || link.starts_with("mailto:") {
+                continue;
+            }
+            let (file, anchor) = link.split_once('#').map_or((link, None), |(file, anchor)| (file, Some(anchor)));
+            let target = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
+            assert!(target.exists(), "{}: there is no `{file}`", page.display());
+            if let Some(anchor) = anchor {
+                let found = read(&target).lines().any(|line| line.starts_with('#') && self::anchor(line) == anchor);
+                assert!(found, "{}: `{link}` names no heading", page.display());
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked > 40, "{checked}");
+}
+
+/// Returns the anchor that a heading gets on the hosting platforms of Git.
+fn anchor(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = text.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() {
+            if !entry.ends_with("node_modules") && !entry.ends_with(".tools") {
+                found.extend(files(&entry, extension));
+            }
+        } else if entry.extension().is_some_and(|found| found == extension) {
+            found.push(entry);
+        }
+    }
+    found
+}
+
+fn root() -> PathBuf {
+    env!("CARGO_MANIFEST_DIR").into()
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
