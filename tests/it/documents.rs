@@ -78,12 +78,8 @@ fn is_number(word: &str) -> bool {
 
 #[test]
 fn links_of_documents_lead_somewhere() {
-    let mut pages = files(&root().join("docs"), "md");
-    pages.extend(
-        ["README.md", "ARCHITECTURE.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(|p| root().join(p)),
-    );
     let mut checked = 0;
-    for page in &pages {
+    for page in &pages() {
         let text = read(page);
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             if link.contains("://") || link.starts_with("mailto:") {
@@ -100,6 +96,43 @@ fn links_of_documents_lead_somewhere() {
         }
     }
     assert!(checked > 40, "{checked}");
+}
+
+#[test]
+fn files_named_in_documents_exist() {
+    let mut checked = 0;
+    for page in pages() {
+        let text = read(&page);
+        for span in text.split('`').skip(1).step_by(2).filter(|span| is_source_path(span)) {
+            for path in expanded(span) {
+                let found = [root(), root().join("src")].iter().any(|folder| folder.join(&path).exists());
+                assert!(found, "{}: there is no `{path}`", page.display());
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 40, "{checked}");
+}
+
+/// Returns `true` for a path with a folder, such as `engine/decide.rs` or `front/pingora/{tunnel,watch}.rs`.
+fn is_source_path(span: &str) -> bool {
+    let path = span.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-{},".contains(&b));
+    path && span.contains('/') && !span.starts_with(['/', '.']) && span.ends_with(".rs")
+}
+
+fn expanded(span: &str) -> Vec<String> {
+    match span.split_once('{').and_then(|(start, rest)| Some((start, rest.split_once('}')?))) {
+        Some((start, (names, end))) => names.split(',').map(|name| format!("{start}{name}{end}")).collect(),
+        None => vec![span.to_owned()],
+    }
+}
+
+fn pages() -> Vec<PathBuf> {
+    let mut pages = files(&root().join("docs"), "md");
+    let more =
+        ["README.md", "ARCHITECTURE.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "tests/saml/README.md"];
+    pages.extend(more.map(|page| root().join(page)));
+    pages
 }
 
 /// Returns the anchor that a heading gets on the hosting platforms of Git.
