@@ -1,4 +1,4 @@
-//! Checks of the documents: `docs/attacks.md` against the tests that it names, and the links of every page.
+//! Checks of the documents against the code: attacks and their tests, names on the wire, files and links.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -74,6 +74,30 @@ fn numbers_of_the_decision_table() -> BTreeSet<String> {
 /// A letter and two digits.
 fn is_number(word: &str) -> bool {
     matches!(word.as_bytes(), [b'a'..=b'z', b'0'..=b'9', b'0'..=b'9'])
+}
+
+#[test]
+fn wire_page_names_every_cookie_header_and_endpoint() {
+    let page = read(&root().join("docs/wire.md")).to_lowercase();
+    let (mut names, mut endpoints) = (BTreeSet::new(), BTreeSet::new());
+    for file in files(&root().join("src"), "rs") {
+        let text = read(&file);
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        let is_test = file.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs");
+        for word in code.split('"').skip(1).step_by(2).filter(|_| !is_test) {
+            let plain = word.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+            let ours = ["cf-", "cf_", "__host-"].iter().any(|start| word.to_lowercase().starts_with(start));
+            if plain && ours {
+                names.insert(word.to_lowercase());
+            }
+            if file.ends_with("route/endpoint.rs") && plain && !word.is_empty() {
+                endpoints.insert(word.to_owned());
+            }
+        }
+    }
+    assert!(names.len() > 12 && endpoints.len() > 8, "{names:?} {endpoints:?}");
+    let missing: Vec<_> = names.iter().chain(&endpoints).filter(|name| !page.contains(name.as_str())).collect();
+    assert!(missing.is_empty(), "not in docs/wire.md: {missing:?}");
 }
 
 #[test]
