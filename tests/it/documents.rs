@@ -84,7 +84,9 @@ fn wire_page_names_every_cookie_header_and_endpoint() {
         let text = read(&file);
         let code = text.split("#[cfg(test)]").next().unwrap();
         let is_test = file.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs");
-        for word in code.split('"').skip(1).step_by(2).filter(|_| !is_test) {
+        // Every quote may begin a literal: some are characters.
+        let literals = code.split('"').skip(1).filter(|_| !is_test);
+        for word in literals {
             let plain = word.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
             let ours = ["cf-", "cf_", "__host-"].iter().any(|start| word.to_lowercase().starts_with(start));
             if plain && ours {
@@ -98,6 +100,19 @@ fn wire_page_names_every_cookie_header_and_endpoint() {
     assert!(names.len() > 12 && endpoints.len() > 8, "{names:?} {endpoints:?}");
     let missing: Vec<_> = names.iter().chain(&endpoints).filter(|name| !page.contains(name.as_str())).collect();
     assert!(missing.is_empty(), "not in docs/wire.md: {missing:?}");
+}
+
+#[test]
+fn operations_page_names_every_metric() {
+    let page = read(&root().join("docs/operations.md"));
+    let code = read(&root().join("src/observe/metrics.rs"));
+    let calls = ["counters(", "named("].into_iter().flat_map(|call| code.split(call).skip(1));
+    let name =
+        |call: &str| call.trim_start().strip_prefix('"').and_then(|rest| rest.split('"').next()).map(str::to_owned);
+    let names: BTreeSet<String> = calls.filter_map(name).collect();
+    assert!(names.len() > 15, "{names:?}");
+    let missing: Vec<_> = names.iter().filter(|name| !page.contains(&format!("`{name}`"))).collect();
+    assert!(missing.is_empty(), "not in docs/operations.md: {missing:?}");
 }
 
 #[test]
