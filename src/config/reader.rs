@@ -33,6 +33,9 @@ pub(super) struct Reader<'a> {
     errors: RefCell<Vec<(usize, Problem)>>,
     warnings: RefCell<Vec<(usize, Problem)>>,
     authorities: RefCell<Vec<AuthorityFile>>,
+    /// Keys that were read, for the test of `docs/configuration.md`.
+    #[cfg(test)]
+    asked: RefCell<std::collections::BTreeSet<String>>,
 }
 
 /// Where something stands: the byte in the file, and the way to the key.
@@ -64,7 +67,19 @@ impl<'a> Reader<'a> {
     pub(super) fn new(text: &'a str, file: &'a Path, env: &'a dyn Environment, embedded: bool) -> Self {
         let (errors, warnings, authorities) = (RefCell::default(), RefCell::default(), RefCell::default());
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Self { text, lines, file, env, embedded, empty: DeTable::new(), errors, warnings, authorities }
+        Self {
+            text,
+            lines,
+            file,
+            env,
+            embedded,
+            empty: DeTable::new(),
+            errors,
+            warnings,
+            authorities,
+            #[cfg(test)]
+            asked: RefCell::default(),
+        }
     }
 
     pub(super) fn env(&self) -> &'a dyn Environment {
@@ -136,6 +151,12 @@ impl<'a> Reader<'a> {
         Problem { file: self.file.into(), position, key: one_line(&place.key), message: one_line(message) }
     }
 
+    /// Returns every key that was read, such as `applications.policies.name`.
+    #[cfg(test)]
+    pub(super) fn asked(&self) -> std::collections::BTreeSet<String> {
+        self.asked.borrow().clone()
+    }
+
     /// Line and column of a byte, both from 1.
     pub(super) fn position(&self, offset: usize) -> (usize, usize) {
         let line = self.lines.partition_point(|start| *start <= offset);
@@ -152,6 +173,12 @@ impl Place {
         let parent = &self.key;
         let key = if bare { format!("{parent}{dot}{key}") } else { format!("{parent}{dot}{key:?}") };
         Self { offset, key }
+    }
+
+    #[cfg(test)]
+    fn without_indices(&self) -> String {
+        let parts = self.key.split('[').map(|part| part.split_once(']').map_or(part, |(_, rest)| rest));
+        parts.collect()
     }
 }
 
@@ -270,6 +297,8 @@ impl<'a> Table<'a> {
 
     pub(super) fn item(&mut self, key: &'static str) -> Option<Item<'a>> {
         self.asked.push(key);
+        #[cfg(test)]
+        self.reader.asked.borrow_mut().insert(self.place.child(key, 0).without_indices());
         let (_, value) = self.entries.get_key_value(key)?;
         let place = self.place.child(key, value.span().start);
         Some(Item { reader: self.reader, value: value.get_ref(), place })

@@ -1,6 +1,7 @@
 mod docs;
 mod garbage;
 mod outgoing;
+mod reference;
 #[cfg(feature = "saml")]
 mod saml;
 mod size;

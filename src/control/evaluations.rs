@@ -1,5 +1,5 @@
-//! What services of one's own say of a person (`external_evaluation`, access-behaviour §7.4): asked when somebody is about to
-//! get an application's token, and never on a request.
+//! Answers of evaluation services about users (`external_evaluation`, `docs/wire.md` 10). A service is asked before an
+//! application token is issued, never on a request.
 //!
 //! Decides which answers count. Trusts an answer that the service's key signed, for the question that was asked, within a
 //! minute: it is yes or no. Everything else (no connection, no time, another status, a redirect, a wrong signature, another

@@ -195,8 +195,10 @@ impl Access {
     }
 }
 
-/// Reads a `get-identity` document (§2.4), in which groups are names or objects. A member that is absent or cannot be read is
-/// unknown and not empty, for an empty list would help against rules that deny or exclude. User, address and provider are required.
+/// Reads a `get-identity` document (`docs/wire.md` 2.6), in which groups are names or objects.
+///
+/// A member that is absent or cannot be read is unknown, not empty: an empty list would defeat rules that deny or exclude.
+/// The user, the email address and the provider are required.
 fn read_identity(document: &[u8], now: UnixTime) -> Result<Identity, String> {
     let document: Map<String, Value> =
         json::document(document).map_err(|error| format!("the identity cannot be read: {error}"))?;

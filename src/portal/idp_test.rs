@@ -12,8 +12,9 @@ use crate::model::{GroupsSource, IdpId, causes};
 use crate::pages::{ErrorPage, IdpTestFailed, IdpTestWorks, answer};
 use crate::route::Endpoint;
 
-/// `test-idp/<provider>` (§1.5): a login that ends on a page about itself and makes no session. Only with a link that an
-/// administrator made: what a provider says of itself and of a person's groups is not for everybody.
+/// Answers `test-idp/<provider>` (`docs/wire.md` 2.8): a login that ends on a page about itself and opens no session.
+///
+/// It needs a link that an administrator made, because the page shows the provider's errors and the user's groups.
 pub(super) async fn test_idp(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let idp = request.path.strip_prefix(Endpoint::PREFIX).and_then(|rest| rest.strip_prefix("/test-idp/"));
     let idp = IdpId(idp.unwrap_or_default().into());

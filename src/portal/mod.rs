@@ -104,7 +104,7 @@ const fn methods(endpoint: Endpoint, on_team: bool) -> Option<&'static str> {
     }
 }
 
-/// Who signs people in for a page (§2.2), for everybody: the redirect to the login says as much.
+/// Returns which team signs users in for a page (`docs/wire.md` 2.10). It is public: the redirect to the login reveals the same.
 fn protected_resource(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let snapshot = access.snapshot();
     let page = request.path.strip_prefix(Endpoint::PROTECTED_RESOURCE).filter(|page| !page.is_empty()).unwrap_or("/");
@@ -122,7 +122,7 @@ fn protected_resource(access: &Access, request: &PortalRequest) -> Response<Byte
     response
 }
 
-/// The public keys (§2.3), for everybody.
+/// Returns the public keys (`docs/wire.md` 2.5).
 fn certs(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let Some(document) = access.jwks() else { return respond::unavailable(request) };
     let mut response = Response::new(document);

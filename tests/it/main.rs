@@ -21,6 +21,7 @@ mod certificates;
 mod configuration;
 mod countries;
 mod dead_ends;
+mod documents;
 mod edge;
 mod embedding;
 mod endpoints;

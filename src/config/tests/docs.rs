@@ -118,6 +118,17 @@ fn every_message_of_the_saml_table_is_said() {
 }
 
 #[test]
+fn readme_example_is_valid() {
+    let readme = include_str!("../../../README.md");
+    let (_, example) = readme.split_once("```toml\n").unwrap();
+    let lines: Vec<&str> = example.lines().take_while(|line| line.trim() != "```").map(str::trim_start).collect();
+    let text = lines.join("\n");
+    let loaded = super::super::parse(&text, std::path::Path::new("portcullis.toml"), &super::super::Offline);
+    let loaded = loaded.unwrap_or_else(|errors| panic!("{text}\n{errors}"));
+    assert_eq!((loaded.warnings, loaded.config.applications.len()), (vec![], 1));
+}
+
+#[test]
 fn every_example_can_be_read() {
     let mut rules = 0;
     for example in examples() {
