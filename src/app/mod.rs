@@ -237,7 +237,7 @@ fn acceptor(address: SocketAddr, files: &config::Tls, control: &Control) -> Resu
     let mut settings = TlsSettings::with_callbacks(Box::new(after))
         .map_err(|error| RunError::Listen { address: address.to_string(), reason: error.to_string() })?;
     settings.set_client_cert_verifier(verifier);
-    settings.set_cert_resolver(tls::resolver(files, control.access(), control.runtime())?);
+    settings.set_cert_resolver(tls::resolver(files, Arc::downgrade(control.access()), &control.background())?);
     settings.enable_h2();
     let mut acceptor = settings.build();
     // Pingora offers HTTP/2 and 1.1. Clients of HTTP/1.0 that name it would get no connection otherwise (RFC 7301 3.2).

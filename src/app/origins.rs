@@ -6,11 +6,10 @@ use aws_lc_rs::digest;
 use http::HeaderValue;
 use pingora::utils::tls::WrappedX509;
 use rustls::pki_types::CertificateDer;
-use tokio::runtime::Handle;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::config::{Application, Config, OriginScheme};
-use crate::control::OriginSource;
+use crate::control::{Background, OriginSource};
 use crate::engine::Origins;
 use crate::front::pingora::{Check, OriginContext, OriginPool, PoolSettings, Protocol, Target, Trust};
 
@@ -24,14 +23,14 @@ pub(super) struct Pools {
 
 #[async_trait]
 impl OriginSource for Pools {
-    async fn origins(&self, config: &Config, runtime: &Handle) -> HashMap<String, Origins> {
+    async fn origins(&self, config: &Config, background: &Background) -> HashMap<String, Origins> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut pools = HashMap::new();
         for application in &config.applications {
             let settings = settings(config, application);
             let pool = match kept.get(&application.id) {
                 Some(pool) if *pool.settings() == settings => Arc::clone(pool),
-                _ => OriginPool::start(settings, &self.context, runtime),
+                _ => OriginPool::start(settings, &self.context, background),
             };
             pools.insert(application.id.clone(), pool);
         }

@@ -26,8 +26,9 @@ mod team;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use rustls::pki_types::CertificateDer;
 use toml::de::{DeTable, DeValue};
 
 use crate::model::ServiceToken;
@@ -103,6 +104,21 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
     /// Line and column of each listener's certificate, for messages about it; none for a listener without TLS.
     pub certificates: Vec<Option<(usize, usize)>>,
+    /// The files of certificate authorities, for messages about them.
+    pub authorities: Vec<AuthorityFile>,
+}
+
+/// A file of certificate authorities, and the key that names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthorityFile {
+    /// The way to the key.
+    pub key: String,
+    /// Line and column of the value.
+    pub position: Option<(usize, usize)>,
+    /// The file.
+    pub path: PathBuf,
+    /// Its certificates, in their order.
+    pub certificates: Vec<CertificateDer<'static>>,
 }
 
 /// Reads a configuration file of at most 4 MiB.
@@ -151,9 +167,10 @@ fn parse_for(text: &str, file: &Path, env: &dyn Environment, embedded: bool) -> 
     let config = if mistakes.is_empty() { read(&reader, document.get_ref()) } else { None };
     let failed = reader.has_errors();
     let certificates = certificate_places(document.get_ref()).map(|at| at.map(|at| reader.position(at))).collect();
+    let authorities = reader.authorities();
     let (errors, warnings) = reader.outcome();
     match config {
-        Some(config) if !failed => Ok(Loaded { config, warnings, certificates }),
+        Some(config) if !failed => Ok(Loaded { config, warnings, certificates, authorities }),
         _ => Err(Errors(errors)),
     }
 }

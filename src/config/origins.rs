@@ -259,7 +259,10 @@ pub(super) fn authorities(item: &Item<'_>) -> Option<Vec<CertificateDer<'static>
         Ok(list) if list.iter().any(|c| RootCertStore::empty().add(c.clone()).is_err()) => {
             item.error(&format!("`{shown}` holds a certificate that is damaged, or cannot be an authority"));
         }
-        Ok(list) => return Some(list),
+        Ok(list) => {
+            item.reader().read_authorities(item.place(), path.clone(), list.clone());
+            return Some(list);
+        }
     }
     None
 }

@@ -1,5 +1,8 @@
 use std::path::PathBuf;
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
 use super::reader::Table;
 use super::secrets;
 use super::server::Insecure;
@@ -16,7 +19,15 @@ pub struct Outgoing {
 
 impl Outgoing {
     pub(super) fn read(table: &mut Table<'_>, insecure: &Insecure) -> Self {
-        let ca = table.item("ca").and_then(|_| table.pem_file("ca", "-----BEGIN CERTIFICATE-----", "certificate"));
+        let item = table.item("ca");
+        let ca = item.as_ref().and_then(|_| table.pem_file("ca", "-----BEGIN CERTIFICATE-----", "certificate"));
+        if let (Some(item), Some(path)) = (item, &ca)
+            && let Ok(content) = item.reader().env().read(path)
+        {
+            // What is damaged in it ends the start, with a message of its own.
+            let certificates = CertificateDer::pem_slice_iter(content.text.expose().as_bytes()).filter_map(Result::ok);
+            item.reader().read_authorities(item.place(), path.clone(), certificates.collect());
+        }
         let written = table.item("https_proxy");
         let credentials = table.item("https_proxy_credentials");
         let direct = table.item("no_proxy");

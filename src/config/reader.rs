@@ -8,8 +8,10 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
 use toml::de::{DeTable, DeValue};
 
+use super::AuthorityFile;
 use super::errors::{Problem, did_you_mean, one_line};
 use super::secrets::{self, Environment};
 use crate::model::duration;
@@ -30,6 +32,7 @@ pub(super) struct Reader<'a> {
     empty: DeTable<'static>,
     errors: RefCell<Vec<(usize, Problem)>>,
     warnings: RefCell<Vec<(usize, Problem)>>,
+    authorities: RefCell<Vec<AuthorityFile>>,
 }
 
 /// Where something stands: the byte in the file, and the way to the key.
@@ -59,9 +62,9 @@ pub(super) struct Table<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(text: &'a str, file: &'a Path, env: &'a dyn Environment, embedded: bool) -> Self {
-        let (errors, warnings) = (RefCell::default(), RefCell::default());
+        let (errors, warnings, authorities) = (RefCell::default(), RefCell::default(), RefCell::default());
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Self { text, lines, file, env, embedded, empty: DeTable::new(), errors, warnings }
+        Self { text, lines, file, env, embedded, empty: DeTable::new(), errors, warnings, authorities }
     }
 
     pub(super) fn env(&self) -> &'a dyn Environment {
@@ -92,6 +95,17 @@ impl<'a> Reader<'a> {
         if self.warnings.borrow().len() < MOST_PROBLEMS {
             self.warnings.borrow_mut().push((place.offset, self.problem(place, message)));
         }
+    }
+
+    /// Records the content of a file of certificate authorities, for messages about it.
+    pub(super) fn read_authorities(&self, place: &Place, path: PathBuf, certificates: Vec<CertificateDer<'static>>) {
+        let (key, position) = (one_line(&place.key), Some(self.position(place.offset)));
+        self.authorities.borrow_mut().push(AuthorityFile { key, position, path, certificates });
+    }
+
+    /// The files of certificate authorities that were read.
+    pub(super) fn authorities(&self) -> Vec<AuthorityFile> {
+        self.authorities.take()
     }
 
     /// A mistake in the syntax, before there are keys.

@@ -34,4 +34,4 @@ pub use remote::RemoteTeam;
 pub use signing_keys::{SigningKeys, SigningKeysError};
 pub use start::{Control, ControlError, NoOrigins, OriginSource, http_client};
 pub use tasks::{Tasks, watch_configuration};
-pub use vital::{Ended, Running, Vital};
+pub use vital::{Background, Ended, Running, Vital};

@@ -70,7 +70,7 @@ impl LoginFailure {
                 "have the provider send `email_verified`, or write `email_verified = \"optional\"` if users cannot enter \
                  addresses there themselves"
             }
-            Self::Email(EmailFailure::Malformed(_)) => {
+            Self::Email(EmailFailure::Malformed(_) | EmailFailure::Unreadable) => {
                 "set `email_claim_name` to the claim that holds an address; this one holds something else"
             }
             Self::Groups(failure) => failure.advice(),
@@ -88,7 +88,7 @@ impl GroupsFailure {
             Self::Overfull => {
                 "set `api_token`, and `groups_scope = false` or no filter of the groups claim; or let the filter match fewer groups"
             }
-            Self::Elsewhere => "have the provider send fewer groups, by a filter in its settings for this application",
+            Self::NoApi => "groups of this provider are read at login alone",
             Self::Refused { status: StatusCode::UNAUTHORIZED, .. } => {
                 "Okta does not know the `api_token`: it was revoked, or has not been used for 30 days; make a new one"
             }
@@ -131,7 +131,8 @@ impl Provider {
                 }
                 None => {
                     "have the provider send the groups, in the claim that `groups_claim_name` names (`groups`, if it is not set); \
-                     if it does, and leaves the claim out for users in no group, set `absent_groups = \"empty\"`"
+                     if it does, and leaves the claim out for users in no group, set `absent_groups = \"empty\"`; if the log names \
+                     a reference (`_claim_names`), have it send fewer groups"
                 }
             },
             #[cfg(feature = "saml")]

@@ -19,8 +19,8 @@ use super::{Attempt, Begun, ClientSettings, GroupsMissing, OidcSettings, OktaSet
 use crate::http_client::{HttpClient, MAX_BODY, Response};
 use crate::model::{AbsentGroups, Email, Groups, GroupsSeen, GroupsSource, IdpRef, Secret, UnixTime};
 use crate::oidc::{
-    self, Callback, ClaimedGroups, Credentials, EmailVerification, Expected, FlowSecrets, GroupsClaim, Hints, Metadata,
-    NamedGroups, Prompt, UserClaims, VerifiedIdToken,
+    self, Callback, ClaimedEmail, ClaimedGroups, Credentials, EmailVerification, Expected, FlowSecrets, GroupsClaim,
+    Hints, Metadata, Prompt, UserClaims, VerifiedIdToken,
 };
 
 /// A provider that speaks OpenID Connect: Okta, or any other.
@@ -232,7 +232,8 @@ impl Connection {
             other => (other?, false),
         };
         let email_claim = self.settings.email_claim_name.as_deref().unwrap_or("email");
-        let claimed = oidc::merge(&id_token, userinfo.as_ref(), email_claim, &self.settings.claims)?;
+        let (groups_claim, wanted) = (&self.groups_claim, &self.settings.claims);
+        let claimed = oidc::merge(&id_token, userinfo.as_ref(), email_claim, groups_claim, wanted);
         for claim in &claimed.unreadable {
             warn!(idp = %self.settings.id.0, claim, "ignoring an unreadable claim; its value is unknown");
         }
@@ -242,20 +243,22 @@ impl Connection {
             (Some(false), _) => return Err(LoginFailure::Email(EmailFailure::Unverified)),
             (None, EmailVerification::Required) => return Err(LoginFailure::Email(EmailFailure::Unconfirmed)),
         }
-        let email = claimed.email.as_deref().ok_or(LoginFailure::Email(EmailFailure::Missing))?;
-        let email = Email::parse(email).map_err(|e| LoginFailure::Email(e.into()))?;
-        let told = Told { groups: claimed.groups, source: claimed.groups_source, missing: None };
-        let told = self.told(told, &id_token.claims, userinfo.as_ref());
+        let email = match &claimed.email {
+            ClaimedEmail::Claimed(text) => Email::parse(text).map_err(EmailFailure::from),
+            ClaimedEmail::Absent => Err(EmailFailure::Missing),
+            ClaimedEmail::Unreadable => Err(EmailFailure::Unreadable),
+        };
+        let email = email.map_err(LoginFailure::Email)?;
+        let (claimed_groups, missing) = self.absence(claimed.groups, &id_token.claims, userinfo.as_ref());
         // Okta could not fill the claim, so whatever it holds now is not all of it.
         overfull |= pending.attempt.without_groups;
-        let claimed_groups = if overfull { ClaimedGroups::Elsewhere } else { told.groups };
+        let claimed_groups = if overfull { ClaimedGroups::Elsewhere } else { claimed_groups };
         let (groups, groups_seen) = match &self.directory {
-            Some(directory) => directory.groups(claimed_groups, told.source, &claimed.subject, now).await,
-            None => claimed_only(claimed_groups, told.source, now),
+            Some(directory) => directory.groups(claimed_groups, claimed.groups_source, &claimed.subject, now).await,
+            None => Ok(claimed_only(claimed_groups, claimed.groups_source, now)),
         }
         .map_err(LoginFailure::Groups)?;
-        let missing =
-            told.missing.filter(|missing| groups == Groups::Unknown || *missing == GroupsMissing::TakenAsNone);
+        let missing = missing.filter(|missing| groups == Groups::Unknown || *missing == GroupsMissing::TakenAsNone);
         let mut claims = claimed.claims;
         groups.tell(&mut claims);
         Ok(Profile {
@@ -392,36 +395,25 @@ impl Connection {
         Ok(Some(claims))
     }
 
-    /// Reads the configured groups claim in place of `groups`, and applies `absent_groups` to a claim that neither document has.
-    fn told(&self, merged: Told, id_token: &UserClaims, userinfo: Option<&UserClaims>) -> Told {
-        let (groups, source) = match self.groups_claim.named(id_token, userinfo) {
-            None => (merged.groups, merged.source),
-            Some(NamedGroups::Names(names, source)) => (ClaimedGroups::Claimed(names), source),
-            Some(NamedGroups::Elsewhere) => (ClaimedGroups::Elsewhere, merged.source),
-            Some(NamedGroups::Absent | NamedGroups::Unreadable) => (ClaimedGroups::Absent, merged.source),
-        };
-        if !matches!(groups, ClaimedGroups::Absent | ClaimedGroups::Unreadable) {
-            return Told { groups, source, missing: None };
-        }
+    /// Returns why the claims hold no groups, and applies `absent_groups` to a claim that neither document has.
+    fn absence(
+        &self,
+        groups: ClaimedGroups,
+        id_token: &UserClaims,
+        userinfo: Option<&UserClaims>,
+    ) -> (ClaimedGroups, Option<GroupsMissing>) {
         let documents = || [Some(id_token), userinfo].into_iter().flatten();
-        let missing = if documents().any(GroupsClaim::are_left_out_of) {
-            GroupsMissing::Reference
-        } else if groups == ClaimedGroups::Unreadable {
-            GroupsMissing::Unreadable
-        } else if !documents().all(|claims| self.groups_claim.is_absent_from(claims)) {
-            let (idp, claim) = (&*self.settings.id.0, self.groups_claim.name());
-            warn!(idp, claim, "the groups claim is not a list of names; the groups of this user are unknown");
-            GroupsMissing::Unreadable
-        } else if self.absent_groups == AbsentGroups::Unknown {
-            GroupsMissing::LeftOut
-        } else if userinfo.is_none() {
-            GroupsMissing::NoUserinfo
-        } else {
-            GroupsMissing::TakenAsNone
+        let left_out = documents().any(GroupsClaim::are_left_out_of);
+        let missing = match groups {
+            ClaimedGroups::Claimed(_) => return (groups, None),
+            ClaimedGroups::Elsewhere => GroupsMissing::Reference,
+            ClaimedGroups::Absent | ClaimedGroups::Unreadable if left_out => GroupsMissing::Reference,
+            ClaimedGroups::Unreadable => GroupsMissing::Unreadable,
+            ClaimedGroups::Absent if self.absent_groups == AbsentGroups::Unknown => GroupsMissing::LeftOut,
+            ClaimedGroups::Absent if userinfo.is_none() => GroupsMissing::NoUserinfo,
+            ClaimedGroups::Absent => return (ClaimedGroups::Claimed(Vec::new()), Some(GroupsMissing::TakenAsNone)),
         };
-        let none = missing == GroupsMissing::TakenAsNone;
-        let groups = if none { ClaimedGroups::Claimed(Vec::new()) } else { groups };
-        Told { groups, source, missing: Some(missing) }
+        (groups, Some(missing))
     }
 
     /// Whether an ID token says all that was asked for but the groups, and those can be read.
@@ -450,23 +442,11 @@ fn other_than_json(headers: &HeaderMap, body: &[u8]) -> Option<OtherBody> {
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// Groups as the ID token and the userinfo answer state them.
-struct Told {
-    groups: ClaimedGroups,
-    source: GroupsSource,
-    missing: Option<GroupsMissing>,
-}
-
 /// Where nothing but claims tells groups: what is claimed is all of them, and what is not claimed is unknown.
-fn claimed_only(
-    claimed: ClaimedGroups,
-    source: GroupsSource,
-    now: UnixTime,
-) -> Result<(Groups, Option<GroupsSeen>), GroupsFailure> {
+fn claimed_only(claimed: ClaimedGroups, source: GroupsSource, now: UnixTime) -> (Groups, Option<GroupsSeen>) {
     match claimed {
-        ClaimedGroups::Claimed(names) => Ok(whole(names, source, now)),
-        ClaimedGroups::Elsewhere => Err(GroupsFailure::Elsewhere),
-        ClaimedGroups::Absent | ClaimedGroups::Unreadable => Ok((Groups::Unknown, None)),
+        ClaimedGroups::Claimed(names) => whole(names, source, now),
+        ClaimedGroups::Elsewhere | ClaimedGroups::Absent | ClaimedGroups::Unreadable => (Groups::Unknown, None),
     }
 }
 

@@ -170,6 +170,9 @@ pub enum EmailFailure {
     /// No claim holds one.
     #[error("the identity provider gave no e-mail address")]
     Missing,
+    /// The claim that should hold it is not a string.
+    #[error("the claim for the e-mail address is not a string")]
+    Unreadable,
     /// The provider says that it does not know whose it is.
     #[error("the identity provider has not verified the e-mail address")]
     Unverified,
@@ -190,9 +193,9 @@ pub enum GroupsFailure {
     /// Okta would not fill the claim, because too many groups match its filter.
     #[error("the filter of the groups claim matches too many groups of this person for Okta to send any")]
     Overfull,
-    /// The provider says that the groups are to be had in another place, where nobody asks.
-    #[error("the provider sends a reference in place of the groups (`_claim_names`), as it does for too many of them")]
-    Elsewhere,
+    /// The provider has no groups API, as all but Okta.
+    #[error("the provider has no groups API")]
+    NoApi,
     /// The groups API gave no answer.
     #[error("the groups API cannot be reached")]
     Unreachable(#[source] HttpError),
@@ -382,6 +385,7 @@ impl LoginFailure {
             Self::Saml(error) => match error {
                 // What answers no login of this browser's, or one that is over.
                 SamlError::Early { .. } => Blame::Provider,
+                SamlError::Status { message, .. } if is_expired_status(message.as_deref()) => Blame::Browser,
                 SamlError::Over { .. }
                 | SamlError::Unsolicited
                 | SamlError::Request
@@ -402,11 +406,30 @@ impl LoginFailure {
     }
 
     /// Returns `true` if the provider's refusal may be the user's own choice: it says so, or gives no other reason. Providers
-    /// have one code (`access_denied`) for a user who cancels and for one who may not.
+    /// have one code for a user who cancels and for one who may not: `access_denied`, or in SAML `RequestDenied` (Keycloak for
+    /// the one, AD FS for the other) and `AuthnFailed`.
     pub fn may_be_cancelled(&self) -> bool {
-        let Self::ProviderError { error, description } = self else { return false };
-        let said = description.as_deref().unwrap_or_default().to_ascii_lowercase();
-        error == "access_denied" && (said.is_empty() || CANCELLED.iter().any(|words| said.contains(words)))
+        let named = |said: Option<&str>| {
+            let said = said.unwrap_or_default().to_ascii_lowercase();
+            CANCELLED.iter().any(|words| said.contains(words))
+        };
+        let unexplained = |said: Option<&str>| said.is_none_or(|said| said.trim().is_empty());
+        match self {
+            Self::ProviderError { error, description } => {
+                let said = description.as_deref();
+                error == "access_denied" && (unexplained(said) || named(said))
+            }
+            #[cfg(feature = "saml")]
+            Self::Saml(SamlError::Status { code, message }) => {
+                let said = message.as_deref();
+                match code.as_str() {
+                    "RequestDenied" | "AuthnFailed" => unexplained(said) || named(said),
+                    // The status of the Swedish federation, which SAML has none of its own for.
+                    code => code.ends_with("/cancel"),
+                }
+            }
+            _ => false,
+        }
     }
 
     /// One sentence for the person.
@@ -417,15 +440,13 @@ impl LoginFailure {
                 "Your identity provider has not verified your email address."
             }
             Self::Email(_) => "Your identity provider gave no usable email address.",
-            Self::ProviderError { .. } if self.may_be_cancelled() => {
-                "The sign-in was cancelled, or your identity provider refused it."
-            }
-            Self::ProviderError { error, .. } if error == "access_denied" => {
-                "Your identity provider refused the login. You may not be assigned to this application there."
-            }
-            Self::ProviderError { error, description } if is_expired(error, description.as_deref()) => {
-                "Signing in at your identity provider took too long. Try again."
-            }
+            _ if self.may_be_cancelled() => "The sign-in was cancelled, or your identity provider refused it.",
+            Self::ProviderError { error, .. } if error == "access_denied" => NOT_ASSIGNED,
+            #[cfg(feature = "saml")]
+            Self::Saml(SamlError::Status { code, .. }) if code == "RequestDenied" => NOT_ASSIGNED,
+            Self::ProviderError { error, description } if is_expired(error, description.as_deref()) => TOOK_TOO_LONG,
+            #[cfg(feature = "saml")]
+            Self::Saml(SamlError::Status { message, .. }) if is_expired_status(message.as_deref()) => TOOK_TOO_LONG,
             #[cfg(feature = "saml")]
             Self::Saml(SamlError::Status { .. }) => "Your identity provider refused the login.",
             #[cfg(feature = "saml")]
@@ -450,7 +471,13 @@ impl LoginFailure {
 
 /// The answer of Keycloak if its sign-in page was open for too long, or was left behind in another tab. A new login works.
 pub(super) fn is_expired(error: &str, description: Option<&str>) -> bool {
-    error == "temporarily_unavailable" && description == Some("authentication_expired")
+    error == "temporarily_unavailable" && description == Some(EXPIRED)
+}
+
+/// The same answer over SAML, with the status `AuthnFailed`.
+#[cfg(feature = "saml")]
+fn is_expired_status(message: Option<&str>) -> bool {
+    message == Some(EXPIRED)
 }
 
 /// RFC 6749 §4.1.2.1
@@ -533,6 +560,11 @@ impl fmt::Display for Endpoint {
 const CANCELLED: [&str; 7] =
     ["cancel", "abort", "declin", "resource owner", "user denied", "user has denied", "did not authorize"];
 
+/// What Keycloak says of a sign-in page that was open for too long.
+const EXPIRED: &str = "authentication_expired";
+const TOOK_TOO_LONG: &str = "Signing in at your identity provider took too long. Try again.";
+const NOT_ASSIGNED: &str =
+    "Your identity provider refused the login. You may not be assigned to this application there.";
 const SKEW: &str = "The clocks of this service and of the identity provider differ too much.";
 /// Beyond this an ID token is old or forged rather than told by another clock, in seconds.
 const MAX_SKEW_TOLD: u64 = 600;

@@ -287,7 +287,7 @@ impl Provider {
     pub async fn look_up(&self, subject: &str, now: UnixTime) -> Result<Standing, GroupsFailure> {
         match self.directory() {
             Some(directory) => directory.look_up(subject, now).await,
-            None => Err(GroupsFailure::Elsewhere),
+            None => Err(GroupsFailure::NoApi),
         }
     }
 

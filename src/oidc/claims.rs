@@ -4,8 +4,8 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use super::VerifiedIdToken;
 use super::lenient::{shape, strings, truth};
+use super::{GroupsClaim, NamedGroups, VerifiedIdToken};
 use crate::model::{GroupsSource, UnixTime, is_groups};
 
 /// The claims of an ID token or of a userinfo answer, as they came. No name stands twice.
@@ -18,7 +18,7 @@ pub struct Profile {
     /// Who, at this provider.
     pub subject: String,
     /// The address, not looked at yet.
-    pub email: Option<String>,
+    pub email: ClaimedEmail,
     /// The provider's word for exactly that address (`email_verified`); `None` if it gives none. A value that cannot be read is
     /// `Some(false)`.
     pub email_verified: Option<bool>,
@@ -46,6 +46,17 @@ pub enum EmailVerification {
     Required,
 }
 
+/// The claim that holds the email address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClaimedEmail {
+    /// A string, which need not be an address.
+    Claimed(String),
+    /// Neither document has the claim.
+    Absent,
+    /// The claim is not a string.
+    Unreadable,
+}
+
 /// What the claims say of groups. None of it is yet what a person's groups are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClaimedGroups {
@@ -53,7 +64,7 @@ pub enum ClaimedGroups {
     Claimed(Vec<String>),
     /// Nothing.
     Absent,
-    /// That they are to be had in another place (OpenID Connect Core 5.6.2, "distributed claims").
+    /// A reference to another place (OpenID Connect Core 5.6.2, "distributed claims"). A list beside it may be a part of them.
     Elsewhere,
     /// A value that is not a list of strings. It may hold any group, so the groups are unknown and not empty.
     Unreadable,
@@ -71,9 +82,6 @@ pub enum ClaimsError {
     /// Core 5.3.2: the userinfo answer is about somebody else, or does not say about whom.
     #[error("the userinfo answer is about somebody else than the ID token")]
     Subject,
-    /// A claim has a type that it must not have.
-    #[error("the claim `{0}` has a wrong type")]
-    Type(&'static str),
 }
 
 impl UserClaims {
@@ -90,8 +98,22 @@ impl UserClaims {
         self.0.get(name).filter(|value| !value.is_null())
     }
 
+    /// The names of the claims that a reference stands for (OpenID Connect Core 5.6.2).
+    pub(super) fn references(&self) -> impl Iterator<Item = &str> {
+        self.get(CLAIM_NAMES).and_then(Value::as_object).into_iter().flat_map(Map::keys).map(String::as_str)
+    }
+
     pub(super) const fn as_map(&self) -> &Map<String, Value> {
         &self.0
+    }
+}
+
+impl ClaimedEmail {
+    fn as_str(&self) -> Option<&str> {
+        match self {
+            Self::Claimed(text) => Some(text),
+            Self::Absent | Self::Unreadable => None,
+        }
     }
 }
 
@@ -137,65 +159,63 @@ pub fn userinfo(is_json: bool, body: &[u8], subject: &str) -> Result<UserClaims,
 
 /// One picture of both: the ID token's word stands, and the userinfo answer fills in what a thin token leaves out.
 ///
-/// `email_claim` names the claim that holds the address, `wanted` the claims to be kept for policies and origins. What
-/// speaks against an address counts, whichever of the two says it.
-///
-/// # Errors
-/// [`ClaimsError::Type`]
+/// `email_claim` and `groups_claim` name the claims that hold the address and the groups, `wanted` the claims to be kept for
+/// policies and origins. No other claim is read. What speaks against an address counts, whichever of the two says it.
 pub fn merge(
     id_token: &VerifiedIdToken,
     userinfo: Option<&UserClaims>,
     email_claim: &str,
+    groups_claim: &GroupsClaim,
     wanted: &[String],
-) -> Result<Profile, ClaimsError> {
+) -> Profile {
     let both = [(ID_TOKEN, Some(&id_token.claims)), (USERINFO, userinfo)];
     let sources = || both.iter().filter_map(|(source, claims)| Some((*source, (*claims)?)));
     let find = |name: &str| sources().find_map(|(source, claims)| Some((source, claims.get(name)?)));
     let mut unreadable = Vec::new();
-    let mut unread = |name: &str, source: &str, value: &Value| {
-        unreadable.push(format!("`{}` in the {source}: {}", super::callback::tame(name, 64), shape(value)));
+    let mut unread = |name: &str, source: &str, found: &str| {
+        unreadable.push(format!("`{}` in the {source}: {found}", super::callback::tame(name, 64)));
     };
 
     let email = match find(email_claim) {
-        Some((_, Value::String(email))) => Some(email.clone()),
-        Some(_) => return Err(ClaimsError::Type("email")),
-        None => None,
+        Some((_, Value::String(email))) => ClaimedEmail::Claimed(email.clone()),
+        Some((source, value)) => {
+            unread(email_claim, source, shape(value));
+            ClaimedEmail::Unreadable
+        }
+        None => ClaimedEmail::Absent,
     };
     let mut email_verified = None;
     for (source, claims) in sources() {
         let Some(value) = claims.get("email_verified") else { continue };
         let verified = truth(value).unwrap_or_else(|| {
-            unread("email_verified", source, value);
+            unread("email_verified", source, shape(value));
             false
         });
         // One source vouches for its own address, and not for another address of the other source.
-        let other = claims.get(email_claim).is_some_and(|own| own.as_str() != email.as_deref());
+        let other = claims.get(email_claim).is_some_and(|own| own.as_str() != email.as_str());
         if !verified || !other {
             email_verified = Some(email_verified.unwrap_or(true) && verified);
         }
     }
 
-    let mut groups_source = GroupsSource::Userinfo;
-    let mut groups = ClaimedGroups::Absent;
-    for (source, claims) in sources() {
-        let name = groups_name(claims);
-        if let Some(value) = claims.get(name) {
-            groups_source = if source == ID_TOKEN { GroupsSource::IdToken } else { GroupsSource::Userinfo };
-            groups = strings(value).map_or(ClaimedGroups::Unreadable, ClaimedGroups::Claimed);
-            if groups == ClaimedGroups::Unreadable {
-                unread(name, source, value);
-            }
-            break;
+    let named = groups_claim.named(&id_token.claims, userinfo);
+    let (mut groups, groups_source) = match named.unwrap_or_else(|| by_any_letters(&id_token.claims, userinfo)) {
+        NamedGroups::Names(names, source) => (ClaimedGroups::Claimed(names), source),
+        NamedGroups::Absent => (ClaimedGroups::Absent, GroupsSource::Userinfo),
+        NamedGroups::Elsewhere(source) => {
+            unread(groups_claim.name(), document(source), "a reference in `_claim_names`");
+            (ClaimedGroups::Elsewhere, source)
         }
-    }
-    if groups == ClaimedGroups::Absent && sources().any(|(_, claims)| is_elsewhere(claims, "groups")) {
-        groups = ClaimedGroups::Elsewhere;
-    }
+        NamedGroups::Unreadable(source, found) => {
+            unread(groups_claim.name(), document(source), found);
+            (ClaimedGroups::Unreadable, source)
+        }
+    };
     // References that cannot be read may be to any claim.
     let mut lost = false;
     for (source, claims) in sources() {
         if let Some(names) = claims.get(CLAIM_NAMES).filter(|names| !names.is_object()) {
-            unread(CLAIM_NAMES, source, names);
+            unread(CLAIM_NAMES, source, shape(names));
             lost = true;
         }
     }
@@ -206,27 +226,59 @@ pub fn merge(
     let amr = find("amr").and_then(|(source, value)| {
         let methods = strings(value);
         if methods.is_none() {
-            unread("amr", source, value);
+            unread("amr", source, shape(value));
         }
         methods
     });
-    // A claim that is not there has no value, unless it is to be had in another place.
-    let kept = |name: &str| match find(name) {
-        Some((_, value)) => Some(value.clone()),
-        None if lost || sources().any(|(_, claims)| is_elsewhere(claims, name)) => None,
-        None => Some(Value::Null),
-    };
-    Ok(Profile {
+    let name = find("name").and_then(|(source, value)| {
+        let name = value.as_str();
+        if name.is_none() {
+            unread("name", source, shape(value));
+        }
+        name.filter(|name| !name.is_empty())
+    });
+    // A claim that is not there has no value, unless there is a reference to it. A value beside a reference may be a part.
+    let mut kept = Map::new();
+    for name in wanted {
+        if let Some((source, _)) = sources().find(|(_, claims)| is_elsewhere(claims, name)) {
+            if !is_groups(name) {
+                unread(name, source, "a reference in `_claim_names`");
+            }
+            continue;
+        }
+        match find(name) {
+            Some((_, value)) => drop(kept.insert(name.clone(), value.clone())),
+            None if lost => {}
+            None => drop(kept.insert(name.clone(), Value::Null)),
+        }
+    }
+    Profile {
         subject: id_token.subject.clone(),
         email,
         email_verified,
-        name: find("name").and_then(|(_, name)| name.as_str()).filter(|name| !name.is_empty()).map(str::to_owned),
+        name: name.map(str::to_owned),
         groups,
         groups_source,
         amr,
-        claims: wanted.iter().filter_map(|name| Some((name.clone(), kept(name)?))).collect(),
+        claims: kept,
         unreadable,
-    })
+    }
+}
+
+/// Reads the claim `groups`, in any letters. A reference to it counts before a list, in whichever document it is.
+fn by_any_letters(id_token: &UserClaims, userinfo: Option<&UserClaims>) -> NamedGroups {
+    let sources = || GroupsClaim::sources(id_token, userinfo);
+    if let Some((_, source)) = sources().find(|(claims, _)| claims.references().any(|name| is_groups(name))) {
+        return NamedGroups::Elsewhere(source);
+    }
+    let found = sources().find_map(|(claims, source)| Some((claims.get(groups_name(claims))?, source)));
+    match found {
+        None => NamedGroups::Absent,
+        Some((value, source)) => match strings(value) {
+            Some(names) => NamedGroups::Names(names, source),
+            None => NamedGroups::Unreadable(source, shape(value)),
+        },
+    }
 }
 
 /// What the claim is called here: `groups`, by whatever letters.
@@ -238,9 +290,16 @@ fn groups_name(claims: &UserClaims) -> &str {
     }
 }
 
-/// Returns `true` if there is a reference in place of the claim (OpenID Connect Core 5.6.2).
+/// Returns `true` if there is a reference to the claim (OpenID Connect Core 5.6.2).
 fn is_elsewhere(claims: &UserClaims, name: &str) -> bool {
-    claims.get(CLAIM_NAMES).and_then(Value::as_object).is_some_and(|names| names.contains_key(name))
+    claims.references().any(|referred| referred == name)
+}
+
+const fn document(source: GroupsSource) -> &'static str {
+    match source {
+        GroupsSource::IdToken => ID_TOKEN,
+        _ => USERINFO,
+    }
 }
 
 /// A NumericDate (RFC 7519 §2), which may have a fraction.

@@ -23,9 +23,10 @@ mod tokens;
 #[cfg(feature = "control")]
 pub(crate) use callback::tame;
 pub use callback::{Callback, CallbackError};
-pub use claims::{ClaimedGroups, ClaimsError, EmailVerification, Profile, UserClaims, merge, userinfo};
+pub use claims::{ClaimedEmail, ClaimedGroups, ClaimsError, EmailVerification, Profile, UserClaims, merge, userinfo};
 pub use credentials::{ClientAuth, ClientKey, ClientKeyError, Credentials};
-pub use groups_claim::{GroupsClaim, NamedGroups};
+pub use groups_claim::GroupsClaim;
+use groups_claim::NamedGroups;
 pub use id_token::{Expected, IdTokenError, VerifiedIdToken, verify};
 pub use keys::{ALGORITHMS, KeySet, KeysError};
 pub use metadata::{Endpoints, Metadata, MetadataError};

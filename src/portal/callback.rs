@@ -4,6 +4,7 @@ use http::{Method, Response, StatusCode, header};
 use super::errand::Errand;
 use super::login::arrive;
 use super::pages::{LoginLoop, LostCookie};
+use super::provider_error::Reported;
 use super::{PortalRequest, answer, idp_test, login, provider_error, refresh, respond};
 use crate::control::{Access, Becomes, NoLogin};
 use crate::cookie::FLOW_PREFIX;
@@ -30,7 +31,8 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
         Some(flow) if !state.has_expired(request.now) && access.use_up(&state.flow) => flow,
         other => {
             let lost = other.is_none() && !state.has_expired(request.now) && !access.is_used_up(&state.flow);
-            return late(access, &snapshot, &errand, &state, lost, request).await;
+            let reported = Reported::in_query(request);
+            return late(access, &snapshot, &errand, (&state, reported.as_ref()), lost, request).await;
         }
     };
     let outcome = finish(access, &sealed, &flow.pending, request).await.map(Some);
@@ -142,15 +144,19 @@ async fn finish(
     provider.finish(&state, pending, &callback, request.now, services.leeway, Some(request.client)).await
 }
 
-/// The browser came too late, or again, or without its cookie. With a live session it just goes on.
+/// The browser came too late, or again, or without its cookie. With a live session it just goes on. The login that a reported
+/// error ends may be over here already; the operator still needs the reason.
 pub(super) async fn late(
     access: &Access,
     snapshot: &Snapshot,
     errand: &Errand,
-    state: &State,
+    (state, reported): (&State, Option<&Reported>),
     lost: bool,
     request: &PortalRequest,
 ) -> Response<Bytes> {
+    if let Some(reported) = reported {
+        reported.log(if lost { "flow_cookie_missing" } else { "login_expired" }, request);
+    }
     let again = errand.again(access);
     if let Errand::Application(destination) = errand {
         match access.organisation_session(&request.headers, request.now).await {
@@ -170,8 +176,6 @@ pub(super) async fn late(
             );
         }
     }
-    // The login that an error ends may be over here already; the operator still needs the reason.
-    provider_error::log(if lost { "flow_cookie_missing" } else { "login_expired" }, request);
     if !lost {
         access.login_refused("login_expired", Outcome::Invalid, errand.application(), request);
         return respond::expired(request, again.as_deref());

@@ -49,7 +49,7 @@ pub use decrypt::{DecryptionKey, DecryptionKeyError};
 pub use error::{SamlError, Step};
 pub use provider::{Binding, HeaderAttribute, ServiceProvider, Settings, SettingsError};
 pub use request::{AuthnRequest, Message, RequestError};
-pub use verify::{Expected, Verified};
+pub use verify::{Expected, Verified, reported_error};
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -49,6 +49,7 @@ mod refusals;
 mod responses;
 mod review;
 mod saml;
+mod saml_errors;
 mod saml_identity;
 mod simplesamlphp;
 mod store;

@@ -73,6 +73,38 @@ fn a_refusal_without_another_reason_may_be_a_cancelled_login() {
 
 #[cfg(feature = "saml")]
 #[test]
+fn saml_refusal_without_another_reason_may_be_a_cancelled_login() {
+    use crate::saml::SamlError;
+    let refused = |code: &str, message: Option<&str>| {
+        LoginFailure::from(SamlError::Status { code: code.to_owned(), message: message.map(str::to_owned) })
+    };
+    for (code, said) in [
+        ("RequestDenied", None),
+        ("AuthnFailed", None),
+        ("AuthnFailed", Some("User canceled")),
+        ("AuthnFailed", Some("The user aborted the authentication")),
+        ("http://id.elegnamnden.se/status/1.0/cancel", Some("Avbruten")),
+    ] {
+        let failure = refused(code, said);
+        assert!(failure.may_be_cancelled() && failure.blame() == Blame::Person, "{code}: {said:?}");
+        assert!(failure.sentence().contains("cancelled"), "{code}: {said:?}");
+    }
+    for (code, said) in [
+        ("RequestDenied", Some("User is not assigned to the application.")),
+        ("AuthnFailed", Some("The password has expired.")),
+        ("Responder", None),
+        ("NoPassive", None),
+    ] {
+        let failure = refused(code, said);
+        assert!(!failure.may_be_cancelled() && failure.advice().is_some(), "{code}: {said:?}");
+    }
+    let expired = refused("AuthnFailed", Some("authentication_expired"));
+    assert_eq!((expired.blame(), expired.may_be_cancelled()), (Blame::Browser, false));
+    assert!(expired.sentence().contains("took too long"));
+}
+
+#[cfg(feature = "saml")]
+#[test]
 fn an_assertion_that_is_over_is_no_matter_of_clocks() {
     use crate::saml::{SamlError, Step as SamlStep};
     let over = LoginFailure::from(SamlError::Over { seconds: 120 });

@@ -7,11 +7,15 @@ use super::*;
 use crate::model::UnixTime;
 use crate::oidc::claims;
 
-fn merged(id_token: Value, userinfo: Value) -> Result<Profile, ClaimsError> {
+fn merged(id_token: Value, userinfo: Value) -> Profile {
+    merged_with(&GroupsClaim::default(), id_token, userinfo)
+}
+
+fn merged_with(groups_claim: &GroupsClaim, id_token: Value, userinfo: Value) -> Profile {
     let claims = UserClaims::parse(id_token.to_string().as_bytes()).unwrap();
     let userinfo = UserClaims::parse(userinfo.to_string().as_bytes()).unwrap();
     let wanted = ["department".to_owned(), "missing".to_owned(), "level".to_owned()];
-    merge(&VerifiedIdToken { subject: "00u1".into(), claims }, Some(&userinfo), "email", &wanted)
+    merge(&VerifiedIdToken { subject: "00u1".into(), claims }, Some(&userinfo), "email", groups_claim, &wanted)
 }
 
 #[test]
@@ -19,21 +23,20 @@ fn claims_of_thin_tokens_are_filled_in() {
     let profile = merged(
         json!({"email": "a@corp.example", "amr": ["pwd", "mfa"], "department": null, "level": 3}),
         json!({"email": "b@corp.example", "email_verified": "true", "name": "Ann", "groups": ["x", "y"], "department": ["R"], "locale": 1}),
-    )
-    .unwrap();
-    assert_eq!(profile.email.as_deref(), Some("a@corp.example"));
+    );
+    assert_eq!(profile.email, ClaimedEmail::Claimed("a@corp.example".into()));
     assert_eq!((profile.email_verified, profile.name.as_deref()), (None, Some("Ann")), "verified is another address");
     assert_eq!(profile.groups, ClaimedGroups::Claimed(vec!["x".into(), "y".into()]));
     assert_eq!(profile.amr, Some(vec!["pwd".into(), "mfa".into()]));
     assert_eq!(Value::Object(profile.claims), json!({"department": ["R"], "level": 3, "missing": null}));
-    let groups = |claims: Value| merged(json!({}), claims).map(|profile| profile.groups);
-    assert_eq!(groups(json!({})), Ok(ClaimedGroups::Absent));
-    assert_eq!(groups(json!({"groups": null})), Ok(ClaimedGroups::Absent));
-    assert_eq!(groups(json!({"groups": []})), Ok(ClaimedGroups::Claimed(vec![])));
-    assert_eq!(groups(json!({"groups": "x"})), Ok(ClaimedGroups::Claimed(vec!["x".into()])));
-    assert_eq!(groups(json!({"_claim_names": {"groups": "src1"}})), Ok(ClaimedGroups::Elsewhere));
+    let groups = |claims: Value| merged(json!({}), claims).groups;
+    assert_eq!(groups(json!({})), ClaimedGroups::Absent);
+    assert_eq!(groups(json!({"groups": null})), ClaimedGroups::Absent);
+    assert_eq!(groups(json!({"groups": []})), ClaimedGroups::Claimed(vec![]));
+    assert_eq!(groups(json!({"groups": "x"})), ClaimedGroups::Claimed(vec!["x".into()]));
+    assert_eq!(groups(json!({"_claim_names": {"groups": "src1"}})), ClaimedGroups::Elsewhere);
     for odd in [json!({"x": 1}), json!(1), json!(["x", 1]), json!([["x"]])] {
-        assert_eq!(groups(json!({"groups": odd})), Ok(ClaimedGroups::Unreadable), "{odd}");
+        assert_eq!(groups(json!({"groups": odd})), ClaimedGroups::Unreadable, "{odd}");
     }
 }
 
@@ -48,56 +51,74 @@ fn unreadable_groups_are_unknown_and_named_in_the_log() {
         (json!(["x", null]), "a list with null in it"),
         (json!([["x"]]), "a list with a list in it"),
     ] {
-        let profile = merged(json!({"email": "a@b.c"}), json!({"groups": odd})).unwrap();
+        let profile = merged(json!({"email": "a@b.c"}), json!({"groups": odd}));
         assert_eq!(profile.groups, ClaimedGroups::Unreadable, "{odd}");
         assert_eq!(profile.unreadable, [format!("`groups` in the userinfo answer: {shape}")]);
         // Another list beside it does not make it known.
-        let profile = merged(json!({"groups": odd}), json!({"groups": ["x"]})).unwrap();
+        let profile = merged(json!({"groups": odd}), json!({"groups": ["x"]}));
         assert_eq!(profile.groups, ClaimedGroups::Unreadable, "{odd}");
     }
-    let profile = merged(json!({"amr": 7, "name": ["Ann"]}), json!({})).unwrap();
+    let profile = merged(json!({"amr": 7, "name": ["Ann"]}), json!({}));
     assert_eq!((profile.amr, profile.name), (None, None));
-    assert_eq!(profile.unreadable, ["`amr` in the ID token: a number"]);
+    assert_eq!(profile.unreadable, ["`amr` in the ID token: a number", "`name` in the ID token: a list of strings"]);
     // A reference that cannot be read may be to the groups.
     for names in [json!("groups"), json!(["groups"]), json!(1)] {
-        let profile = merged(json!({"_claim_names": names}), json!({})).unwrap();
+        let profile = merged(json!({"_claim_names": names}), json!({}));
         assert_eq!((profile.groups, profile.claims.get("missing")), (ClaimedGroups::Unreadable, None), "{names}");
     }
-    let null = merged(json!({"_claim_names": {"groups": null}}), json!({})).unwrap();
+    let null = merged(json!({"_claim_names": {"groups": null}}), json!({}));
     assert_eq!(null.groups, ClaimedGroups::Elsewhere);
-    assert_eq!(merged(json!({"_claim_names": {"x": "y"}}), json!({})).unwrap().groups, ClaimedGroups::Absent);
+    assert_eq!(null.unreadable, ["`groups` in the ID token: a reference in `_claim_names`"]);
+    // A value beside a reference may be a part of it.
+    let part = merged(json!({"level": 3, "department": "R"}), json!({"_claim_names": {"level": "src1"}}));
+    assert_eq!(Value::Object(part.claims), json!({"department": "R", "missing": null}));
+    assert_eq!(part.unreadable, ["`level` in the userinfo answer: a reference in `_claim_names`"]);
+    assert_eq!(merged(json!({"_claim_names": {"x": "y"}}), json!({})).groups, ClaimedGroups::Absent);
 }
 
 #[test]
 fn r11_doubt_of_either_source_counts() {
-    let verified = |a: Value, b: Value| {
-        merged(json!({"email_verified": a}), json!({"email_verified": b})).map(|p| p.email_verified)
-    };
-    assert_eq!(verified(json!(null), json!(null)), Ok(None));
-    assert_eq!(verified(json!(true), json!(null)), Ok(Some(true)));
-    assert_eq!(verified(json!(true), json!(false)), Ok(Some(false)));
-    assert_eq!(verified(json!("false"), json!(true)), Ok(Some(false)));
+    let verified =
+        |a: Value, b: Value| merged(json!({"email_verified": a}), json!({"email_verified": b})).email_verified;
+    assert_eq!(verified(json!(null), json!(null)), None);
+    assert_eq!(verified(json!(true), json!(null)), Some(true));
+    assert_eq!(verified(json!(true), json!(false)), Some(false));
+    assert_eq!(verified(json!("false"), json!(true)), Some(false));
     for spelling in ["true", "True", "TRUE"] {
-        assert_eq!(verified(json!(spelling), json!(null)), Ok(Some(true)), "{spelling}");
+        assert_eq!(verified(json!(spelling), json!(null)), Some(true), "{spelling}");
     }
-    assert_eq!(verified(json!(true), json!("False")), Ok(Some(false)));
+    assert_eq!(verified(json!(true), json!("False")), Some(false));
     for unreadable in [json!(1), json!("1"), json!("yes"), json!(""), json!(" true"), json!([true]), json!({})] {
-        assert_eq!(verified(unreadable.clone(), json!(null)), Ok(Some(false)), "{unreadable}");
-        assert_eq!(verified(unreadable.clone(), json!(true)), Ok(Some(false)), "{unreadable}");
-        assert_eq!(verified(json!(true), unreadable.clone()), Ok(Some(false)), "{unreadable}");
+        assert_eq!(verified(unreadable.clone(), json!(null)), Some(false), "{unreadable}");
+        assert_eq!(verified(unreadable.clone(), json!(true)), Some(false), "{unreadable}");
+        assert_eq!(verified(json!(true), unreadable.clone()), Some(false), "{unreadable}");
     }
-    assert!(merged(json!({"email": ["a@b.c"]}), json!({})).is_err());
+    let list = merged(json!({"email": ["a@b.c"]}), json!({"email": "a@b.c"}));
+    assert_eq!(
+        (list.email, list.unreadable),
+        (ClaimedEmail::Unreadable, vec!["`email` in the ID token: a list of strings".into()])
+    );
 }
 
 #[test]
 fn verification_of_another_address_does_not_count() {
-    let verified = |id_token: Value, userinfo: Value| merged(id_token, userinfo).unwrap().email_verified;
+    let verified = |id_token: Value, userinfo: Value| merged(id_token, userinfo).email_verified;
     let (ann, bob) = ("ann@corp.example", "bob@corp.example");
     assert_eq!(verified(json!({"email": ann}), json!({"email": ann, "email_verified": true})), Some(true));
     assert_eq!(verified(json!({"email": ann}), json!({"email_verified": true})), Some(true));
     assert_eq!(verified(json!({"email": ann}), json!({"email": bob, "email_verified": true})), None);
     assert_eq!(verified(json!({"email": ann}), json!({"email": bob, "email_verified": false})), Some(false));
     assert_eq!(verified(json!({"email": ann, "email_verified": true}), json!({"email": bob})), Some(true));
+}
+
+#[test]
+fn claim_that_is_not_the_groups_claim_is_not_read() {
+    let roles = GroupsClaim::new(Some("roles".into()));
+    let profile = merged_with(&roles, json!({"groups": 7, "_claim_names": {"groups": "src1"}}), json!({"roles": "x"}));
+    assert_eq!((profile.groups, profile.unreadable), (ClaimedGroups::Claimed(vec!["x".into()]), vec![]));
+    let profile = merged_with(&roles, json!({"groups": ["x"]}), json!({"roles": 7}));
+    assert_eq!(profile.groups, ClaimedGroups::Unreadable);
+    assert_eq!(profile.unreadable, ["`roles` in the userinfo answer: no list of names"]);
 }
 
 #[test]
@@ -120,7 +141,7 @@ fn core_5_3_2_userinfo_is_about_the_same_person() {
 
 proptest! {
     #[test]
-    fn no_claims_panic(name in "email|email_verified|groups|Groups|amr|name|_claim_names|department", a in odd_value(), b in odd_value()) {
+    fn no_claims_panic(name in "email|email_verified|groups|Groups|amr|name|_claim_names|_claim_sources|department", a in odd_value(), b in odd_value()) {
         let _ = merged(json!({ name.clone(): a }), json!({ name: b }));
     }
 }

@@ -325,3 +325,20 @@ fn what_can_be_mended_at_the_provider_is_said_to_be() {
     assert!(nowhere.advice().unwrap().contains("ACS"), "{nowhere}");
     assert!(SamlError::NotFresh.advice().unwrap().contains("ForceAuthn"));
 }
+
+#[test]
+fn error_without_request_or_address_keeps_its_status() {
+    let failed = swap(&response(), "status:Success", "status:RequestDenied");
+    let refused =
+        |message: &str| ServiceProvider::new(settings()).unwrap().verify(&field(message), &EXPECTED).unwrap_err();
+    let (to, at) =
+        (format!(r#" InResponseTo="{}""#, crate::saml::testing::REQUEST), format!(r#" Destination="{ACS}""#));
+    for left_out in [&to, &at] {
+        let error = refused(&failed.replacen(left_out.as_str(), "", 1));
+        assert_eq!(error.registered_status(), Some("RequestDenied"), "{left_out}: {error}");
+        let success = refused(&response().replacen(left_out.as_str(), "", 1));
+        assert!(matches!(success, SamlError::Unsolicited | SamlError::Destination(_)), "{left_out}: {success}");
+    }
+    let elsewhere = refused(&failed.replacen(&at, r#" Destination="https://other.example/""#, 1));
+    assert!(matches!(elsewhere, SamlError::Destination(_)), "{elsewhere}");
+}
