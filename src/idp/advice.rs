@@ -70,6 +70,10 @@ impl LoginFailure {
                 "have the provider send `email_verified`, or write `email_verified = \"optional\"` if users cannot enter \
                  addresses there themselves"
             }
+            Self::Email(EmailFailure::ScopeNotGranted) => {
+                "have the provider grant the scope `email` to this application, or take it out of `scopes` if it is of no use \
+                 there; if this is about one user alone, the request may have been changed in their browser"
+            }
             Self::Email(EmailFailure::Malformed(_) | EmailFailure::Unreadable) => {
                 "set `email_claim_name` to the claim that holds an address; this one holds something else"
             }
@@ -164,6 +168,14 @@ impl Provider {
                     "There is no `{claim}` in the ID token, and the provider has no userinfo endpoint that may have it. So the \
                      groups are unknown in spite of `absent_groups = \"empty\"`, and rules on groups let nobody in. To change \
                      that, have the provider send `{claim}` to everybody, empty if need be."
+                ));
+            }
+            Some(GroupsMissing::ScopeNotGranted) => {
+                return Some(format!(
+                    "There is no `{claim}` in {place}, and the token answer does not name every requested scope (`scope`). A user \
+                     can take a scope out of the request in their browser. So the groups are unknown in spite of \
+                     `absent_groups = \"empty\"`, and rules on groups let nobody in. To change that, set `pushed_requests = true`, \
+                     or have the provider grant and return every one of `scopes`."
                 ));
             }
             Some(GroupsMissing::Reference) => {

@@ -9,7 +9,7 @@ use openidconnect::core::CoreTokenType;
 use openidconnect::{AsyncHttpClient as _, HttpRequest, OAuth2TokenResponse as _, RequestTokenError};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use tracing::warn;
+use tracing::{info, warn};
 use url::Url;
 
 use super::documents::Documents;
@@ -19,8 +19,8 @@ use super::{Attempt, Begun, ClientSettings, GroupsMissing, OidcSettings, OktaSet
 use crate::http_client::{HttpClient, MAX_BODY, Response};
 use crate::model::{AbsentGroups, Email, Groups, GroupsSeen, GroupsSource, IdpRef, Secret, UnixTime};
 use crate::oidc::{
-    self, Callback, ClaimedEmail, ClaimedGroups, Credentials, EmailVerification, Expected, FlowSecrets, GroupsClaim,
-    Hints, Metadata, Prompt, UserClaims, VerifiedIdToken,
+    self, Absence, AnsweredScopes, Callback, ClaimedEmail, ClaimedGroups, Credentials, EmailVerification, Expected,
+    FlowSecrets, Grant, GroupsClaim, Hints, Metadata, Prompt, UserClaims, VerifiedIdToken,
 };
 
 /// A provider that speaks OpenID Connect: Okta, or any other.
@@ -40,6 +40,7 @@ pub(super) struct Connection {
 pub(super) struct Tokens {
     id_token: String,
     access_token: String,
+    scopes: AnsweredScopes,
 }
 
 impl Connection {
@@ -139,18 +140,25 @@ impl Connection {
             max_age: self.settings.max_age,
             ..hints
         };
+        let scopes = self.scopes(attempt);
+        let mut url = oidc::authorization_url(&client, &secrets, &scopes, hints);
+        let mut pushed_scopes = None;
+        if let Some(endpoint) = metadata.pushed(self.settings.pushed_requests)? {
+            let request_uri = self.push(&client, &metadata, endpoint, &url, now).await?;
+            url = oidc::pushed_url(&metadata, &self.settings.client_id, &request_uri);
+            pushed_scopes = Some(scopes.join(" "));
+        }
+        let FlowSecrets { state: _, nonce, pkce_verifier } = secrets;
+        let (idp, issuer) = (self.settings.id.clone(), metadata.issuer().to_owned());
+        Ok(Begun { url, pending: Pending { nonce, pkce_verifier, idp, issuer, pushed_scopes, attempt } })
+    }
+
+    fn scopes(&self, attempt: Attempt) -> Cow<'_, [String]> {
         let mut scopes = Cow::from(&self.scopes);
         if attempt.without_groups {
             scopes.to_mut().retain(|scope| scope != GROUPS_SCOPE);
         }
-        let mut url = oidc::authorization_url(&client, &secrets, &scopes, hints);
-        if let Some(endpoint) = metadata.pushed(self.settings.pushed_requests)? {
-            let request_uri = self.push(&client, &metadata, endpoint, &url, now).await?;
-            url = oidc::pushed_url(&metadata, &self.settings.client_id, &request_uri);
-        }
-        let FlowSecrets { state: _, nonce, pkce_verifier } = secrets;
-        let (idp, issuer) = (self.settings.id.clone(), metadata.issuer().to_owned());
-        Ok(Begun { url, pending: Pending { nonce, pkce_verifier, idp, issuer, attempt } })
+        scopes
     }
 
     /// Leaves the request of a login at the provider; what it answers is the request's name (RFC 9126 §2.2).
@@ -233,12 +241,23 @@ impl Connection {
         };
         let email_claim = self.settings.email_claim_name.as_deref().unwrap_or("email");
         let (groups_claim, wanted) = (&self.groups_claim, &self.settings.claims);
-        let claimed = oidc::merge(&id_token, userinfo.as_ref(), email_claim, groups_claim, wanted);
+        let grant = Grant::new(&self.scopes(pending.attempt), &tokens.scopes, pending.pushed_scopes.as_deref());
+        let absence = match userinfo {
+            Some(_) if grant.is_complete() => Absence::Proven,
+            _ => Absence::Unproven,
+        };
+        let claimed = oidc::merge(&id_token, userinfo.as_ref(), email_claim, groups_claim, wanted, absence);
         for claim in &claimed.unreadable {
             warn!(idp = %self.settings.id.0, claim, "ignoring an unreadable claim; its value is unknown");
         }
+        for claim in &claimed.unproven {
+            info!(idp = %self.settings.id.0, claim, "{ABSENCE_UNPROVEN}");
+        }
         // Okta vouches for the addresses of its directory and need not say so.
         match (claimed.email_verified, self.settings.email_verified) {
+            (None, EmailVerification::Optional) if grant.lacks(EMAIL_SCOPE) => {
+                return Err(LoginFailure::Email(EmailFailure::ScopeNotGranted));
+            }
             (Some(true), _) | (None, EmailVerification::Optional) => {}
             (Some(false), _) => return Err(LoginFailure::Email(EmailFailure::Unverified)),
             (None, EmailVerification::Required) => return Err(LoginFailure::Email(EmailFailure::Unconfirmed)),
@@ -249,7 +268,7 @@ impl Connection {
             ClaimedEmail::Unreadable => Err(EmailFailure::Unreadable),
         };
         let email = email.map_err(LoginFailure::Email)?;
-        let (claimed_groups, missing) = self.absence(claimed.groups, &id_token.claims, userinfo.as_ref());
+        let (claimed_groups, missing) = self.absence(claimed.groups, &id_token.claims, userinfo.as_ref(), &grant);
         // Okta could not fill the claim, so whatever it holds now is not all of it.
         overfull |= pending.attempt.without_groups;
         let claimed_groups = if overfull { ClaimedGroups::Elsewhere } else { claimed_groups };
@@ -331,7 +350,7 @@ impl Connection {
         let id_token = response.id_token().ok_or_else(|| failed(Some("no ID token".to_owned())))?.to_owned();
         let access_token = Some(response.access_token().secret().clone()).filter(|token| !token.is_empty());
         let access_token = access_token.ok_or_else(|| failed(Some("no access token".to_owned())))?;
-        Ok(Tokens { id_token, access_token })
+        Ok(Tokens { id_token, access_token, scopes: response.granted().clone() })
     }
 
     /// If none of the known keys signed the token, they are fetched once more, as often as the budget allows.
@@ -401,6 +420,7 @@ impl Connection {
         groups: ClaimedGroups,
         id_token: &UserClaims,
         userinfo: Option<&UserClaims>,
+        grant: &Grant,
     ) -> (ClaimedGroups, Option<GroupsMissing>) {
         let documents = || [Some(id_token), userinfo].into_iter().flatten();
         let left_out = documents().any(GroupsClaim::are_left_out_of);
@@ -411,6 +431,8 @@ impl Connection {
             ClaimedGroups::Unreadable => GroupsMissing::Unreadable,
             ClaimedGroups::Absent if self.absent_groups == AbsentGroups::Unknown => GroupsMissing::LeftOut,
             ClaimedGroups::Absent if userinfo.is_none() => GroupsMissing::NoUserinfo,
+            ClaimedGroups::Absent if !grant.is_complete() => GroupsMissing::ScopeNotGranted,
+            ClaimedGroups::Absent if !grant.is_complete() => GroupsMissing::ScopeNotGranted,
             ClaimedGroups::Absent => return (ClaimedGroups::Claimed(Vec::new()), Some(GroupsMissing::TakenAsNone)),
         };
         (groups, Some(missing))
@@ -458,3 +480,7 @@ fn says_too_many_groups(answer: &Response) -> bool {
 /// What Okta is asked for: without `groups` there is no groups claim.
 const OKTA_SCOPES: [&str; 4] = ["openid", "profile", "email", GROUPS_SCOPE];
 const GROUPS_SCOPE: &str = "groups";
+/// OpenID Connect Core 5.4: leads to `email` and `email_verified`.
+const EMAIL_SCOPE: &str = "email";
+const ABSENCE_UNPROVEN: &str = "the claim is unknown: it is absent, and there is no userinfo answer or not every requested scope is \
+                                known to be granted";

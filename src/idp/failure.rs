@@ -179,6 +179,9 @@ pub enum EmailFailure {
     /// The provider sends no `email_verified`, and the configuration requires it.
     #[error("the identity provider sends no `email_verified`, which the configuration requires")]
     Unconfirmed,
+    /// The provider sends no `email_verified`, and may have left it out because the user took the scope out of the request.
+    #[error("the identity provider sends no `email_verified`, and did not grant the scope `email`")]
+    ScopeNotGranted,
     /// It is no address.
     #[error(transparent)]
     Malformed(#[from] EmailError),
@@ -436,7 +439,7 @@ impl LoginFailure {
     pub fn sentence(&self) -> &'static str {
         match self {
             Self::Groups(_) => "Failed to fetch user/group information from the identity provider",
-            Self::Email(EmailFailure::Unverified | EmailFailure::Unconfirmed) => {
+            Self::Email(EmailFailure::Unverified | EmailFailure::Unconfirmed | EmailFailure::ScopeNotGranted) => {
                 "Your identity provider has not verified your email address."
             }
             Self::Email(_) => "Your identity provider gave no usable email address.",

@@ -8,6 +8,7 @@ mod clients;
 mod conformance;
 mod directory;
 mod groups;
+mod scopes;
 mod stand_in;
 
 use super::*;

@@ -30,10 +30,21 @@ pub struct Profile {
     pub groups_source: GroupsSource,
     /// Authentication methods (RFC 8176).
     pub amr: Option<Vec<String>>,
-    /// The claims that were asked for by name; null where the provider said nothing of one.
+    /// The claims that were asked for by name. One that the user does not have is null, and one that is unknown is not in it.
     pub claims: Map<String, Value>,
+    /// The claims that were asked for and are unknown because their absence is not proven.
+    pub unproven: Vec<String>,
     /// The claims that are present and cannot be read, for the log: name, source and JSON type, without the value.
     pub unreadable: Vec<String>,
+}
+
+/// The meaning of a claim that was asked for and that neither document has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absence {
+    /// The user does not have it: both documents were read, and every scope was granted.
+    Proven,
+    /// It is unknown.
+    Unproven,
 }
 
 /// The evidence that a login requires for its email address.
@@ -167,6 +178,7 @@ pub fn merge(
     email_claim: &str,
     groups_claim: &GroupsClaim,
     wanted: &[String],
+    absence: Absence,
 ) -> Profile {
     let both = [(ID_TOKEN, Some(&id_token.claims)), (USERINFO, userinfo)];
     let sources = || both.iter().filter_map(|(source, claims)| Some((*source, (*claims)?)));
@@ -237,8 +249,8 @@ pub fn merge(
         }
         name.filter(|name| !name.is_empty())
     });
-    // A claim that is not there has no value, unless there is a reference to it. A value beside a reference may be a part.
-    let mut kept = Map::new();
+    // A value beside a reference may be a part.
+    let (mut kept, mut unproven) = (Map::new(), Vec::new());
     for name in wanted {
         if let Some((source, _)) = sources().find(|(_, claims)| is_elsewhere(claims, name)) {
             if !is_groups(name) {
@@ -249,6 +261,7 @@ pub fn merge(
         match find(name) {
             Some((_, value)) => drop(kept.insert(name.clone(), value.clone())),
             None if lost => {}
+            None if absence == Absence::Unproven => unproven.push(name.clone()),
             None => drop(kept.insert(name.clone(), Value::Null)),
         }
     }
@@ -261,6 +274,7 @@ pub fn merge(
         groups_source,
         amr,
         claims: kept,
+        unproven,
         unreadable,
     }
 }

@@ -12,6 +12,7 @@
 mod callback;
 mod claims;
 mod credentials;
+mod grant;
 mod groups_claim;
 mod id_token;
 mod keys;
@@ -23,8 +24,11 @@ mod tokens;
 #[cfg(feature = "control")]
 pub(crate) use callback::tame;
 pub use callback::{Callback, CallbackError};
-pub use claims::{ClaimedEmail, ClaimedGroups, ClaimsError, EmailVerification, Profile, UserClaims, merge, userinfo};
+pub use claims::{
+    Absence, ClaimedEmail, ClaimedGroups, ClaimsError, EmailVerification, Profile, UserClaims, merge, userinfo,
+};
 pub use credentials::{ClientAuth, ClientKey, ClientKeyError, Credentials};
+pub use grant::Grant;
 pub use groups_claim::GroupsClaim;
 use groups_claim::NamedGroups;
 pub use id_token::{Expected, IdTokenError, VerifiedIdToken, verify};
@@ -35,7 +39,7 @@ pub use request::{
     Client, CodeTokenRequest, FlowSecrets, Hints, authorization_url, client, code_request, end_session_url,
     pushed_request, pushed_url,
 };
-pub use tokens::TokenResponse;
+pub use tokens::{AnsweredScopes, TokenResponse};
 
 #[cfg(test)]
 pub(crate) mod testing;

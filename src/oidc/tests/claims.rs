@@ -15,7 +15,8 @@ fn merged_with(groups_claim: &GroupsClaim, id_token: Value, userinfo: Value) -> 
     let claims = UserClaims::parse(id_token.to_string().as_bytes()).unwrap();
     let userinfo = UserClaims::parse(userinfo.to_string().as_bytes()).unwrap();
     let wanted = ["department".to_owned(), "missing".to_owned(), "level".to_owned()];
-    merge(&VerifiedIdToken { subject: "00u1".into(), claims }, Some(&userinfo), "email", groups_claim, &wanted)
+    let id_token = VerifiedIdToken { subject: "00u1".into(), claims };
+    merge(&id_token, Some(&userinfo), "email", groups_claim, &wanted, Absence::Proven)
 }
 
 #[test]
