@@ -234,11 +234,7 @@ impl Connection {
         let code = callback.code(state, metadata.issuer(), metadata.iss_promised())?;
         let tokens = self.exchange(&metadata, code, pending, now).await?;
         let id_token = self.verify(&metadata, &tokens, pending, now, leeway).await?;
-        let (userinfo, mut overfull) = match self.userinfo(&metadata, &tokens, &id_token).await {
-            // The groups are all that is missing, and there is another way to them.
-            Err(LoginFailure::Groups(GroupsFailure::Overfull)) if self.suffices(&id_token) => (None, true),
-            other => (other?, false),
-        };
+        let userinfo = self.userinfo(&metadata, &tokens, &id_token).await?;
         let email_claim = self.settings.email_claim_name.as_deref().unwrap_or("email");
         let (groups_claim, wanted) = (&self.groups_claim, &self.settings.claims);
         let grant = Grant::new(&self.scopes(pending.attempt), &tokens.scopes, pending.pushed_scopes.as_deref());
@@ -270,8 +266,7 @@ impl Connection {
         let email = email.map_err(LoginFailure::Email)?;
         let (claimed_groups, missing) = self.absence(claimed.groups, &id_token.claims, userinfo.as_ref(), &grant);
         // Okta could not fill the claim, so whatever it holds now is not all of it.
-        overfull |= pending.attempt.without_groups;
-        let claimed_groups = if overfull { ClaimedGroups::Elsewhere } else { claimed_groups };
+        let claimed_groups = if pending.attempt.without_groups { ClaimedGroups::Elsewhere } else { claimed_groups };
         let (groups, groups_seen) = match &self.directory {
             Some(directory) => directory.groups(claimed_groups, claimed.groups_source, &claimed.subject, now).await,
             None => Ok(claimed_only(claimed_groups, claimed.groups_source, now)),
@@ -432,18 +427,9 @@ impl Connection {
             ClaimedGroups::Absent if self.absent_groups == AbsentGroups::Unknown => GroupsMissing::LeftOut,
             ClaimedGroups::Absent if userinfo.is_none() => GroupsMissing::NoUserinfo,
             ClaimedGroups::Absent if !grant.is_complete() => GroupsMissing::ScopeNotGranted,
-            ClaimedGroups::Absent if !grant.is_complete() => GroupsMissing::ScopeNotGranted,
             ClaimedGroups::Absent => return (ClaimedGroups::Claimed(Vec::new()), Some(GroupsMissing::TakenAsNone)),
         };
         (groups, Some(missing))
-    }
-
-    /// Whether an ID token says all that was asked for but the groups, and those can be read.
-    fn suffices(&self, id_token: &VerifiedIdToken) -> bool {
-        let wanted = self.settings.claims.iter().map(String::as_str);
-        let mut wanted = wanted.chain([self.settings.email_claim_name.as_deref().unwrap_or("email")]);
-        self.directory.as_ref().is_some_and(Directory::has_token)
-            && wanted.all(|name| id_token.claims.get(name).is_some())
     }
 }
 
