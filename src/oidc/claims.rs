@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::lenient::{shape, strings, truth};
 use super::{GroupsClaim, NamedGroups, VerifiedIdToken};
-use crate::model::{GroupsSource, UnixTime, is_groups};
+use crate::model::{GroupsSource, UnixTime, is_groups, is_nearly};
 
 /// The claims of an ID token or of a userinfo answer, as they came. No name stands twice.
 #[derive(Clone, PartialEq, Eq)]
@@ -112,6 +112,17 @@ impl UserClaims {
     /// The names of the claims that a reference stands for (OpenID Connect Core 5.6.2).
     pub(super) fn references(&self) -> impl Iterator<Item = &str> {
         self.get(CLAIM_NAMES).and_then(Value::as_object).into_iter().flat_map(Map::keys).map(String::as_str)
+    }
+
+    /// Returns `true` if there is a reference to the claim, or to one that it is nested in.
+    pub(super) fn refer_to(&self, name: &str) -> bool {
+        let leads_to =
+            |claim: &str| name.strip_prefix(claim).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        self.references().any(leads_to)
+    }
+
+    fn has_nearly(&self, name: &str) -> bool {
+        self.0.iter().any(|(member, value)| !value.is_null() && is_nearly(member, name))
     }
 
     pub(super) const fn as_map(&self) -> &Map<String, Value> {
@@ -252,17 +263,23 @@ pub fn merge(
     // A value beside a reference may be a part.
     let (mut kept, mut unproven) = (Map::new(), Vec::new());
     for name in wanted {
-        if let Some((source, _)) = sources().find(|(_, claims)| is_elsewhere(claims, name)) {
+        if let Some((source, _)) = sources().find(|(_, claims)| claims.refer_to(name)) {
             if !is_groups(name) {
                 unread(name, source, "a reference in `_claim_names`");
             }
             continue;
         }
+        let near = || sources().find(|(_, claims)| claims.has_nearly(name));
         match find(name) {
             Some((_, value)) => drop(kept.insert(name.clone(), value.clone())),
+            // The groups take its place once they are known.
+            None if is_groups(name) => drop(kept.insert(name.clone(), Value::Null)),
             None if lost => {}
-            None if absence == Absence::Unproven => unproven.push(name.clone()),
-            None => drop(kept.insert(name.clone(), Value::Null)),
+            None => match near() {
+                Some((source, _)) => unread(name, source, NEARLY),
+                None if absence == Absence::Unproven => unproven.push(name.clone()),
+                None => drop(kept.insert(name.clone(), Value::Null)),
+            },
         }
     }
     Profile {
@@ -304,11 +321,6 @@ fn groups_name(claims: &UserClaims) -> &str {
     }
 }
 
-/// Returns `true` if there is a reference to the claim (OpenID Connect Core 5.6.2).
-fn is_elsewhere(claims: &UserClaims, name: &str) -> bool {
-    claims.references().any(|referred| referred == name)
-}
-
 const fn document(source: GroupsSource) -> &'static str {
     match source {
         GroupsSource::IdToken => ID_TOKEN,
@@ -328,5 +340,8 @@ pub(super) fn whole_seconds(value: &Value) -> Option<UnixTime> {
 const ID_TOKEN: &str = "ID token";
 const USERINFO: &str = "userinfo answer";
 
+/// The fault of a claim in other letters than those of the configuration.
+pub(super) const NEARLY: &str = "a claim of nearly this name";
+
 /// Holds the references to claims that are elsewhere.
-const CLAIM_NAMES: &str = "_claim_names";
+pub(super) const CLAIM_NAMES: &str = "_claim_names";

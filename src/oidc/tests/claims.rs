@@ -78,6 +78,18 @@ fn unreadable_groups_are_unknown_and_named_in_the_log() {
 }
 
 #[test]
+fn claim_of_nearly_the_wanted_name_is_unknown() {
+    for near in ["Missing", "MISSING", " missing"] {
+        let profile = merged(json!({}), json!({ near: "x" }));
+        assert_eq!(profile.claims.get("missing"), None, "{near}");
+        assert_eq!(profile.unreadable, ["`missing` in the userinfo answer: a claim of nearly this name"]);
+    }
+    let exact = merged(json!({"Level": 1}), json!({"level": 2}));
+    assert_eq!((exact.claims.get("level"), exact.unreadable.len()), (Some(&json!(2)), 0));
+    assert_eq!(merged(json!({"Missing": null}), json!({})).claims.get("missing"), Some(&Value::Null));
+}
+
+#[test]
 fn r11_doubt_of_either_source_counts() {
     let verified =
         |a: Value, b: Value| merged(json!({"email_verified": a}), json!({"email_verified": b})).email_verified;
