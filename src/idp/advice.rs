@@ -186,9 +186,14 @@ impl Provider {
                 ));
             }
             Some(GroupsMissing::Unreadable) => {
+                let (fault, advice) = match &self.kind {
+                    Kind::Oidc(_) => ("is not a list of names", "an array of strings, under exactly that name"),
+                    #[cfg(feature = "saml")]
+                    Kind::Saml(_) => ("cannot be read", "values of text alone, without line breaks around them"),
+                };
                 return Some(format!(
-                    "`{claim}` is not a list of names. So the groups are unknown, whatever `absent_groups` is, and rules on \
-                     groups let nobody in. To change that, have the provider send an array of strings."
+                    "`{claim}` {fault}; the log names the fault. So the groups are unknown, whatever `absent_groups` is, and rules \
+                     on groups let nobody in. To change that, have the provider send {advice}."
                 ));
             }
         };
