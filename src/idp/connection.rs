@@ -19,8 +19,8 @@ use super::{Attempt, Begun, ClientSettings, GroupsMissing, OidcSettings, OktaSet
 use crate::http_client::{HttpClient, MAX_BODY, Response};
 use crate::model::{AbsentGroups, Email, Groups, GroupsSeen, GroupsSource, IdpRef, Secret, UnixTime};
 use crate::oidc::{
-    self, Absence, AnsweredScopes, Callback, ClaimedEmail, ClaimedGroups, Credentials, EmailVerification, Expected,
-    FlowSecrets, Grant, GroupsClaim, Hints, Metadata, Prompt, UserClaims, VerifiedIdToken,
+    self, Absence, AnsweredScopes, Callback, ClaimedEmail, ClaimedGroups, Credentials, EmailVerification, ErrorAnswer,
+    Expected, FlowSecrets, Grant, GroupsClaim, Hints, Metadata, Prompt, UserClaims, VerifiedIdToken,
 };
 
 /// A provider that speaks OpenID Connect: Okta, or any other.
@@ -192,14 +192,7 @@ impl Connection {
             return Err(LoginFailure::NotJson { endpoint: named, status, found });
         }
         if status != StatusCode::CREATED {
-            #[derive(Deserialize)]
-            struct Refused {
-                error: String,
-                error_description: Option<String>,
-            }
-            let said = serde_json::from_slice::<Refused>(&answer.body);
-            let said = said.map(|r| format!("{} {}", r.error, r.error_description.unwrap_or_default()));
-            let error = said.ok().map(|said| oidc::tame(said.trim_end(), 300));
+            let error = serde_json::from_slice::<ErrorAnswer>(&answer.body).ok().and_then(|answer| answer.told());
             return Err(LoginFailure::PushedRequest { status, error });
         }
         let pushed: Pushed =
@@ -328,14 +321,10 @@ impl Connection {
         };
         let response: oidc::TokenResponse = result.map_err(|error| match error {
             RequestTokenError::Request(source) => LoginFailure::Unreachable { endpoint: Endpoint::Token, source },
-            RequestTokenError::ServerResponse(said) => {
-                let description = said.error_description().map(String::as_str).unwrap_or_default();
-                if is_too_many_groups(description) {
-                    return LoginFailure::Groups(GroupsFailure::Overfull);
-                }
-                let said = format!("{} {description}", said.error().as_ref());
-                failed(Some(oidc::tame(said.trim_end(), 300)))
-            }
+            RequestTokenError::ServerResponse(answer) => match answer.told() {
+                Some(told) if is_too_many_groups(&told) => LoginFailure::Groups(GroupsFailure::Overfull),
+                told => failed(told),
+            },
             // The answer itself is not kept: there may be a token in it.
             RequestTokenError::Parse(..) | RequestTokenError::Other(_) => failed(None),
         })?;

@@ -2,6 +2,7 @@
 
 mod absent_groups;
 mod advice;
+mod answers;
 mod attempts;
 mod bad_days;
 mod clients;

@@ -39,7 +39,7 @@ pub use request::{
     Client, CodeTokenRequest, FlowSecrets, Hints, authorization_url, client, code_request, end_session_url,
     pushed_request, pushed_url,
 };
-pub use tokens::{AnsweredScopes, TokenResponse};
+pub use tokens::{AnsweredScopes, ErrorAnswer, TokenResponse};
 
 #[cfg(test)]
 pub(crate) mod testing;

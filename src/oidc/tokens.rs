@@ -2,10 +2,11 @@ use std::fmt;
 use std::time::Duration;
 
 use openidconnect::core::CoreTokenType;
-use openidconnect::{AccessToken, OAuth2TokenResponse, RefreshToken, Scope};
+use openidconnect::{AccessToken, ErrorResponse, OAuth2TokenResponse, RefreshToken, Scope};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
 use serde_json::{Map, Value};
 
+use super::callback::tame;
 use super::lenient::strings;
 use crate::model::json::Object;
 
@@ -71,6 +72,45 @@ impl AnsweredScopes {
     }
 }
 
+/// The answer of an endpoint that refuses (RFC 6749 5.2), read member by member.
+#[derive(Clone, Debug, Default)]
+pub struct ErrorAnswer {
+    error: Option<String>,
+    description: Option<String>,
+}
+
+impl ErrorAnswer {
+    /// Returns the error code and the explanation for logs, cut and without control characters. `None` if there are neither.
+    pub fn told(&self) -> Option<String> {
+        let parts = [&self.error, &self.description].map(|part| part.as_deref().unwrap_or_default());
+        let told = parts.join(" ");
+        Some(tame(told.trim(), MAX_TOLD)).filter(|told| !told.is_empty())
+    }
+}
+
+impl<'de> Deserialize<'de> for ErrorAnswer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Object(members) = Object::<Map<String, Value>>::deserialize(deserializer)?;
+        let text = |name| members.get(name).and_then(Value::as_str).map(str::to_owned);
+        Ok(Self { error: text("error"), description: text("error_description") })
+    }
+}
+
+/// Wanted by `openidconnect` and never done.
+impl Serialize for ErrorAnswer {
+    fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(ser::Error::custom("errors are not written down"))
+    }
+}
+
+impl fmt::Display for ErrorAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.told().as_deref().unwrap_or("no error code"))
+    }
+}
+
+impl ErrorResponse for ErrorAnswer {}
+
 /// Wanted by `openidconnect` and never done: tokens are not written down.
 impl Serialize for TokenResponse {
     fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
@@ -108,6 +148,8 @@ impl OAuth2TokenResponse for TokenResponse {
         None
     }
 }
+
+const MAX_TOLD: usize = 300;
 
 #[cfg(test)]
 mod tests {
