@@ -45,7 +45,7 @@ pub(super) struct Tokens {
 
 impl Connection {
     pub(super) fn okta(settings: OktaSettings, http: HttpClient, redirect_uri: Url) -> Self {
-        let documents = Documents::new(http.clone(), &settings.issuer(), None, settings.client.ages);
+        let documents = Documents::new(http.clone(), &settings.issuer(), None, &settings.client);
         let directory = Some(Directory::new(&settings, http.clone()));
         let wanted = |scope: &&str| settings.groups_scope || *scope != GROUPS_SCOPE;
         let scopes = OKTA_SCOPES.into_iter().filter(wanted).map(str::to_owned).collect();
@@ -65,7 +65,7 @@ impl Connection {
 
     pub(super) fn oidc(settings: OidcSettings, http: HttpClient, redirect_uri: Url) -> Self {
         let OidcSettings { client: settings, issuer, endpoints, scopes, groups_claim, absent_groups } = settings;
-        let documents = Documents::new(http.clone(), &issuer, endpoints, settings.ages);
+        let documents = Documents::new(http.clone(), &issuer, endpoints, &settings);
         Self {
             kind: super::KIND_OIDC,
             scopes,

@@ -38,6 +38,15 @@ pub struct Endpoints {
     pub userinfo: Option<Url>,
 }
 
+/// The endpoints that a configuration uses beside those that every login does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Used {
+    /// The one for pushed authorization requests. It is used as well if the provider requires that.
+    pub pushed_requests: bool,
+    /// The one for logouts.
+    pub provider_logout: bool,
+}
+
 /// Why a discovery document is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum MetadataError {
@@ -138,12 +147,13 @@ impl Metadata {
             return Err(MetadataError::Issuer { expected: issuer.to_owned(), found });
         }
         // RFC 9700 §2.1.1: a provider that lists its methods and leaves S256 out would not check our challenge.
-        let challenges = members.optional("code_challenge_methods_supported", strings);
-        if challenges.is_some_and(|all| !all.iter().any(|method| method == "S256")) {
+        if members.optional("code_challenge_methods_supported", names_s256) == Some(false) {
             return Err(MetadataError::Unsupported("PKCE with S256"));
         }
         let plain = issuer.starts_with("http:");
         let secure = |value: &Value| Url::parse(value.as_str()?).ok().filter(|url| is_secure(url, plain));
+        // A promise that cannot be read is taken for one: without it a callback that names no issuer would pass.
+        let iss_promised = members.get(ISS_PROMISE).is_some() && members.optional(ISS_PROMISE, truth).unwrap_or(true);
         let metadata = Self {
             issuer: IssuerUrl::new(issuer.to_owned()).map_err(|e| MetadataError::Malformed(e.to_string()))?,
             authorization: AuthUrl::from_url(members.needed("authorization_endpoint")?),
@@ -158,8 +168,7 @@ impl Metadata {
             pushed_required: members.optional("require_pushed_authorization_requests", truth).unwrap_or(false),
             // OpenID Connect RP-Initiated Logout 1.0 §2.1
             end_session: members.optional("end_session_endpoint", secure),
-            // RFC 9207 §3
-            iss_promised: members.optional("authorization_response_iss_parameter_supported", truth).unwrap_or(false),
+            iss_promised,
             unreadable: members.unreadable,
         };
         metadata.secured()
@@ -260,12 +269,15 @@ impl Metadata {
         &self.unreadable
     }
 
-    /// Scheme, host and port of each endpoint: what must not change under a constant issuer.
-    pub fn origins(&self) -> BTreeSet<String> {
-        self.endpoints().map(|(_, url)| url.origin().ascii_serialization()).collect()
+    /// Scheme, host and port of each endpoint that is used. They must not change under a constant issuer.
+    pub fn origins(&self, used: Used) -> BTreeSet<String> {
+        let pushed = self.pushed.as_ref().filter(|_| used.pushed_requests || self.pushed_required);
+        let end_session = self.end_session.as_ref().filter(|_| used.provider_logout);
+        let all = self.of_every_login().map(|(_, url)| url).chain(pushed).chain(end_session);
+        all.map(|url| url.origin().ascii_serialization()).collect()
     }
 
-    fn endpoints(&self) -> impl Iterator<Item = (&'static str, &Url)> {
+    fn of_every_login(&self) -> impl Iterator<Item = (&'static str, &Url)> {
         [
             ("authorization_endpoint", self.authorization.url()),
             ("token_endpoint", self.token.url()),
@@ -273,11 +285,28 @@ impl Metadata {
         ]
         .into_iter()
         .chain(self.userinfo.as_ref().map(|url| ("userinfo_endpoint", url)))
-        .chain(self.pushed.as_ref().map(|url| ("pushed_authorization_request_endpoint", url)))
-        .chain(self.end_session.as_ref().map(|url| ("end_session_endpoint", url)))
     }
+
+    fn endpoints(&self) -> impl Iterator<Item = (&'static str, &Url)> {
+        self.of_every_login()
+            .chain(self.pushed.as_ref().map(|url| ("pushed_authorization_request_endpoint", url)))
+            .chain(self.end_session.as_ref().map(|url| ("end_session_endpoint", url)))
+    }
+}
+
+/// `None` if no method can be read.
+fn names_s256(methods: &Value) -> Option<bool> {
+    let all = match methods {
+        Value::Array(all) => all.as_slice(),
+        one => std::slice::from_ref(one),
+    };
+    let mut names = all.iter().filter_map(Value::as_str).peekable();
+    (all.is_empty() || names.peek().is_some()).then(|| names.any(|name| name == "S256"))
 }
 
 fn is_secure(url: &Url, plain: bool) -> bool {
     url.scheme() == "https" || plain && url.scheme() == "http"
 }
+
+/// RFC 9207 3
+const ISS_PROMISE: &str = "authorization_response_iss_parameter_supported";

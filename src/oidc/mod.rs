@@ -33,7 +33,7 @@ pub use groups_claim::GroupsClaim;
 use groups_claim::NamedGroups;
 pub use id_token::{Expected, IdTokenError, VerifiedIdToken, verify};
 pub use keys::{ALGORITHMS, KeySet, KeysError};
-pub use metadata::{Endpoints, Metadata, MetadataError};
+pub use metadata::{Endpoints, Metadata, MetadataError, Used};
 pub use openidconnect::core::CoreAuthPrompt as Prompt;
 pub use request::{
     Client, CodeTokenRequest, FlowSecrets, Hints, authorization_url, client, code_request, end_session_url,

@@ -1,11 +1,63 @@
-//! Error answers in other shapes than RFC 6749 has.
+//! Documents that change or cannot be fetched, and error answers in other shapes than RFC 6749 has.
+
+use std::time::Duration;
 
 use serde_json::json;
 
 use super::stand_in::{Reply, StandIn, begin, provider};
 use super::*;
+use crate::oidc::testing::{jwks, rsa};
 
+const KEYS: &str = "/oauth2/v1/keys";
 const TOKEN: &str = "/oauth2/v1/token";
+
+#[tokio::test]
+async fn failed_fetch_after_a_change_of_keys_is_soon_made_again() {
+    let op = StandIn::start().await;
+    let ages = Ages { cooldown: Duration::from_secs(600), failure: Duration::from_millis(50), ..op.client().ages };
+    let provider = provider(OktaSettings { client: ClientSettings { ages, ..op.client() }, ..op.settings() });
+    assert!(op.login(&provider).await.is_ok());
+    {
+        let mut state = op.state();
+        (state.key, state.jwks) = (rsa(1), jwks(&[rsa(1).jwk(Some("k1"))]));
+        state.header["kid"] = json!("k1");
+    }
+    op.reply(KEYS, &[Reply::html(503)]);
+    assert!(matches!(op.login(&provider).await, Err(LoginFailure::Answer { endpoint: Endpoint::Keys, .. })));
+    op.state().replies.clear();
+    tokio::time::sleep(ages.failure * 3).await;
+    let ended = op.login(&provider).await;
+    assert!(ended.is_ok(), "{ended:?}");
+}
+
+#[tokio::test]
+async fn endpoint_that_no_login_uses_may_be_anywhere() {
+    for member in ["pushed_authorization_request_endpoint", "end_session_endpoint"] {
+        for used in [false, true] {
+            let op = StandIn::start().await;
+            let ages = Ages {
+                fresh: Duration::from_millis(20),
+                stale: Duration::from_millis(300),
+                failure: Duration::from_millis(10),
+                ..op.client().ages
+            };
+            let mut client = ClientSettings { ages, ..op.client() };
+            client.provider_logout = used && member == "end_session_endpoint";
+            let moving = provider(OktaSettings { client, ..op.settings() });
+            assert!(op.login(&moving).await.is_ok());
+            op.state().metadata[member] = json!("http://elsewhere.example/x");
+            if used && member != "end_session_endpoint" {
+                op.state().metadata["require_pushed_authorization_requests"] = json!(true);
+            }
+            tokio::time::sleep(ages.stale + Duration::from_millis(50)).await;
+            let ended = op.login(&moving).await;
+            match used {
+                false => assert!(ended.is_ok(), "{member}: {ended:?}"),
+                true => assert!(matches!(ended, Err(LoginFailure::Moved { .. })), "{member}: {ended:?}"),
+            }
+        }
+    }
+}
 
 #[tokio::test]
 async fn odd_error_answers_keep_their_code() {
