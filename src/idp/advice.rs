@@ -65,8 +65,8 @@ impl LoginFailure {
                 "give the person an address at the provider, let it send the claim, or set `email_claim_name` to the one that \
                  holds it"
             }
-            Self::Email(EmailFailure::Unverified) => "have the person's address verified at the provider",
-            Self::Email(EmailFailure::Unconfirmed) => {
+            Self::Email(EmailFailure::Unverified(_)) => "have the person's address verified at the provider",
+            Self::Email(EmailFailure::Unconfirmed(_)) => {
                 "have the provider send `email_verified`, or write `email_verified = \"optional\"` if users cannot enter \
                  addresses there themselves"
             }

@@ -242,21 +242,22 @@ impl Connection {
         for claim in &claimed.unproven {
             info!(idp = %self.settings.id.0, claim, "{ABSENCE_UNPROVEN}");
         }
+        let email = match &claimed.email {
+            ClaimedEmail::Claimed(text) => text,
+            ClaimedEmail::Absent => return Err(LoginFailure::Email(EmailFailure::Missing)),
+            ClaimedEmail::Unreadable => return Err(LoginFailure::Email(EmailFailure::Unreadable)),
+        };
         // Okta vouches for the addresses of its directory and need not say so.
+        let shown = || oidc::tame(email, LONGEST_ADDRESS);
         match (claimed.email_verified, self.settings.email_verified) {
             (None, EmailVerification::Optional) if grant.lacks(EMAIL_SCOPE) => {
                 return Err(LoginFailure::Email(EmailFailure::ScopeNotGranted));
             }
             (Some(true), _) | (None, EmailVerification::Optional) => {}
-            (Some(false), _) => return Err(LoginFailure::Email(EmailFailure::Unverified)),
-            (None, EmailVerification::Required) => return Err(LoginFailure::Email(EmailFailure::Unconfirmed)),
+            (Some(false), _) => return Err(LoginFailure::Email(EmailFailure::Unverified(shown()))),
+            (None, EmailVerification::Required) => return Err(LoginFailure::Email(EmailFailure::Unconfirmed(shown()))),
         }
-        let email = match &claimed.email {
-            ClaimedEmail::Claimed(text) => Email::parse(text).map_err(EmailFailure::from),
-            ClaimedEmail::Absent => Err(EmailFailure::Missing),
-            ClaimedEmail::Unreadable => Err(EmailFailure::Unreadable),
-        };
-        let email = email.map_err(LoginFailure::Email)?;
+        let email = Email::parse(email).map_err(|e| LoginFailure::Email(e.into()))?;
         let (claimed_groups, missing) = self.absence(claimed.groups, &id_token.claims, userinfo.as_ref(), &grant);
         // Okta could not fill the claim, so whatever it holds now is not all of it.
         let claimed_groups = if pending.attempt.without_groups { ClaimedGroups::Elsewhere } else { claimed_groups };
@@ -451,6 +452,9 @@ fn says_too_many_groups(answer: &Response) -> bool {
     let challenges = answer.headers.get_all(header::WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
     is_too_many_groups(&String::from_utf8_lossy(&answer.body)) || challenges.into_iter().any(is_too_many_groups)
 }
+
+/// RFC 5321 4.5.3.1.3, without the angle brackets.
+const LONGEST_ADDRESS: usize = 254;
 
 /// What Okta is asked for: without `groups` there is no groups claim.
 const OKTA_SCOPES: [&str; 4] = ["openid", "profile", "email", GROUPS_SCOPE];

@@ -164,8 +164,8 @@ pub enum IssuerMismatch {
     Callback,
 }
 
-/// Why an address is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+/// Why an address is refused. `Display` holds no address: the user is not known.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum EmailFailure {
     /// No claim holds one.
     #[error("the identity provider gave no e-mail address")]
@@ -173,12 +173,12 @@ pub enum EmailFailure {
     /// The claim that should hold it is not a string.
     #[error("the claim for the e-mail address is not a string")]
     Unreadable,
-    /// The provider says that it does not know whose it is.
+    /// The provider says that it does not know whose this address is.
     #[error("the identity provider has not verified the e-mail address")]
-    Unverified,
-    /// The provider sends no `email_verified`, and the configuration requires it.
+    Unverified(String),
+    /// The provider sends no `email_verified` for this address, and the configuration requires it.
     #[error("the identity provider sends no `email_verified`, which the configuration requires")]
-    Unconfirmed,
+    Unconfirmed(String),
     /// The provider sends no `email_verified`, and may have left it out because the user took the scope out of the request.
     #[error("the identity provider sends no `email_verified`, and did not grant the scope `email`")]
     ScopeNotGranted,
@@ -435,11 +435,19 @@ impl LoginFailure {
         }
     }
 
+    /// The address that the provider has not verified, for the page that its user sees.
+    pub fn unverified_address(&self) -> Option<&str> {
+        match self {
+            Self::Email(EmailFailure::Unverified(address) | EmailFailure::Unconfirmed(address)) => Some(address),
+            _ => None,
+        }
+    }
+
     /// One sentence for the person.
     pub fn sentence(&self) -> &'static str {
         match self {
             Self::Groups(_) => "Failed to fetch user/group information from the identity provider",
-            Self::Email(EmailFailure::Unverified | EmailFailure::Unconfirmed | EmailFailure::ScopeNotGranted) => {
+            Self::Email(EmailFailure::Unverified(_) | EmailFailure::Unconfirmed(_) | EmailFailure::ScopeNotGranted) => {
                 "Your identity provider has not verified your email address."
             }
             Self::Email(_) => "Your identity provider gave no usable email address.",

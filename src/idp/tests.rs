@@ -5,6 +5,7 @@ mod advice;
 mod answers;
 mod attempts;
 mod bad_days;
+mod check;
 mod clients;
 mod conformance;
 mod directory;

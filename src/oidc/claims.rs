@@ -260,6 +260,12 @@ pub fn merge(
         }
         name.filter(|name| !name.is_empty())
     });
+    for name in [email_claim, "email_verified", "amr"] {
+        let referring = || sources().find(|(_, claims)| claims.refer_to(name));
+        if let (None, Some((source, _))) = (find(name), referring()) {
+            unread(name, source, "a reference in `_claim_names`");
+        }
+    }
     // A value beside a reference may be a part.
     let (mut kept, mut unproven) = (Map::new(), Vec::new());
     for name in wanted {

@@ -66,7 +66,7 @@ impl Errand {
         if !matches!(self, Self::Test) {
             access.login_unavailable(idp, self.application(), request);
         }
-        respond::unavailable(request)
+        respond::unavailable_then(request, self.again(access).as_deref())
     }
 
     /// Nobody was logged in.

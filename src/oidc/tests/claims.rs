@@ -125,6 +125,16 @@ fn verification_of_another_address_does_not_count() {
 }
 
 #[test]
+fn referenced_claims_are_unknown_and_named_in_the_log() {
+    let profile = merged(json!({"_claim_names": {"email": "src1", "amr": "src1", "birthdate": "src1"}}), json!({}));
+    assert_eq!((profile.email, profile.amr), (ClaimedEmail::Absent, None));
+    let named = ["email", "amr"].map(|name| format!("`{name}` in the ID token: a reference in `_claim_names`"));
+    assert_eq!(profile.unreadable, named);
+    let filled = merged(json!({"_claim_names": {"email": "src1"}}), json!({"email": "a@b.c"}));
+    assert_eq!((filled.email, filled.unreadable), (ClaimedEmail::Claimed("a@b.c".into()), vec![]));
+}
+
+#[test]
 fn claim_that_is_not_the_groups_claim_is_not_read() {
     let roles = GroupsClaim::new(Some("roles".into()));
     let profile = merged_with(&roles, json!({"groups": 7, "_claim_names": {"groups": "src1"}}), json!({"roles": "x"}));
