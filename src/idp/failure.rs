@@ -435,6 +435,17 @@ impl LoginFailure {
         }
     }
 
+    /// Returns `true` if a login with another account of the provider may succeed: the provider refused this one, or the fault
+    /// is in its email address.
+    pub const fn may_be_of_the_account(&self) -> bool {
+        match self {
+            Self::ProviderError { .. } | Self::Email(_) => true,
+            #[cfg(feature = "saml")]
+            Self::Saml(SamlError::Status { .. } | SamlError::NoEmail(_) | SamlError::BadEmail(_)) => true,
+            _ => false,
+        }
+    }
+
     /// The address that the provider has not verified, for the page that its user sees.
     pub fn unverified_address(&self) -> Option<&str> {
         match self {

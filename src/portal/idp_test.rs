@@ -21,11 +21,15 @@ pub(super) async fn test_idp(access: &Access, request: &PortalRequest) -> Respon
     let services = access.services();
     let provider = services.providers.iter().find(|provider| *provider.id() == idp);
     let good = TestLink::is_good(access.seal(), &link, &idp, request.now);
+    // The id is that of the address until a provider has it, and so is not shown.
+    let command = provider.map_or_else(
+        || "Make another one with `portcullis idp test`.".to_owned(),
+        |provider| format!("Make another one with `portcullis idp test {}`.", provider.id().0),
+    );
     let Some(provider) = provider.filter(|_| good) else {
         let id = request.id.to_string();
         let sentence = "Links to test an identity provider are good for ten minutes.";
         let page = ErrorPage::new(StatusCode::FORBIDDEN, "This link is not good, or not any more.", sentence, &id);
-        let command = format!("Make another one with `portcullis idp test {}`.", idp.0);
         return respond::shown(page.with_hint(&command).with_reason("test_link"), request);
     };
     let (aud, to) = (organisation_aud(&access.snapshot()), ReturnTo::parse(&request.path));
