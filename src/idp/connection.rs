@@ -135,11 +135,13 @@ impl Connection {
         let metadata = self.documents.metadata().await?;
         let secrets = FlowSecrets::random(Secret::new(state));
         let client = self.client(&metadata)?;
-        let hints = Hints {
-            prompt: hints.prompt.or_else(|| self.settings.prompt.clone()),
-            max_age: self.settings.max_age,
-            ..hints
+        let prompt = match (&self.settings.prompt, hints.prompt) {
+            // The configured one leads to another account too, and the provider may support no other.
+            (Some(configured @ (Prompt::SelectAccount | Prompt::Login)), _) => Some(configured.clone()),
+            (_, Some(Prompt::Login)) => Some(metadata.account_prompt()),
+            (configured, wanted) => wanted.or_else(|| configured.clone()),
         };
+        let hints = Hints { prompt, max_age: self.settings.max_age, ..hints };
         let scopes = self.scopes(attempt);
         let mut url = oidc::authorization_url(&client, &secrets, &scopes, hints);
         let mut pushed_scopes = None;

@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 
+use openidconnect::core::CoreAuthPrompt;
 use openidconnect::{AuthType, AuthUrl, IssuerUrl, TokenUrl};
 use serde_json::{Map, Value};
 use thiserror::Error;
@@ -21,6 +22,7 @@ pub struct Metadata {
     pushed: Option<Url>,
     pushed_required: bool,
     end_session: Option<Url>,
+    prompts: Option<Vec<String>>,
     iss_promised: bool,
     unreadable: Vec<String>,
 }
@@ -168,6 +170,8 @@ impl Metadata {
             pushed_required: members.optional("require_pushed_authorization_requests", truth).unwrap_or(false),
             // OpenID Connect RP-Initiated Logout 1.0 §2.1
             end_session: members.optional("end_session_endpoint", secure),
+            // Initiating User Registration via OpenID Connect 1.0, 3
+            prompts: members.optional("prompt_values_supported", strings),
             iss_promised,
             unreadable: members.unreadable,
         };
@@ -190,6 +194,7 @@ impl Metadata {
             pushed: None,
             pushed_required: false,
             end_session: None,
+            prompts: None,
             iss_promised: false,
             unreadable: Vec::new(),
         };
@@ -241,6 +246,16 @@ impl Metadata {
             _ if !wanted && !self.pushed_required => Ok(None),
             Some(url) => Ok(Some(url)),
             None => Err(MetadataError::Unsupported("pushed authorization requests")),
+        }
+    }
+
+    /// Returns the prompt that leads to another account: `select_account` if the provider supports it and not `login`.
+    pub fn account_prompt(&self) -> CoreAuthPrompt {
+        let supports = |prompt: &str| self.prompts.as_ref().is_some_and(|all| all.iter().any(|one| one == prompt));
+        if supports("select_account") && !supports("login") {
+            CoreAuthPrompt::SelectAccount
+        } else {
+            CoreAuthPrompt::Login
         }
     }
 
