@@ -1,4 +1,4 @@
-//! What the team domain and the application hosts answer under `/cdn-cgi/access/`, and in place of an application.
+//! The answers of the team domain and of application hosts under `/cdn-cgi/access/`, and in place of an application.
 //!
 //! Decides which step of a login a browser may take. Trusts sealed values of this team and verified tokens. Never sends a
 //! browser anywhere but to a known application, a configured identity provider or the team domain itself.
@@ -55,7 +55,7 @@ pub(crate) struct PortalRequest {
 /// The endpoints take forms of a few fields.
 const MAX_BODY: usize = 24 * 1024;
 
-/// How long a request's body may be, in bytes.
+/// Returns the longest body that the request may have, in bytes.
 pub(crate) fn max_body(access: &Access, request: &PortalRequest) -> usize {
     #[cfg(feature = "saml")]
     if request.endpoint == Endpoint::Callback && request.on_team && saml::is_here(access) {
@@ -112,7 +112,7 @@ pub(crate) async fn handle(access: &Access, request: &PortalRequest) -> Response
         Endpoint::Home => home::home(access, request).await,
         Endpoint::Unknown => respond::not_found(request),
     };
-    // What was posted stays here (RFC 9110 15.4.4).
+    // A posted body stays here (RFC 9110 15.4.4).
     if request.method == Method::POST && response.status() == StatusCode::FOUND {
         *response.status_mut() = StatusCode::SEE_OTHER;
     }
@@ -144,7 +144,7 @@ const fn methods(endpoint: Endpoint, on_team: bool) -> Option<&'static str> {
     }
 }
 
-/// Who signs people in for a page (§2.2), for everybody: the redirect to the login says as much.
+/// Names the team domain that signs users in for a page. It is for everybody: the redirect to the login holds it too.
 fn protected_resource(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let snapshot = access.snapshot();
     let page = request.path.strip_prefix(Endpoint::PROTECTED_RESOURCE).filter(|page| !page.is_empty()).unwrap_or("/");
