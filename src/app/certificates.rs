@@ -116,8 +116,8 @@ fn examine(path: &Path, loaded: &Loaded, env: &dyn Environment, now: UnixTime) -
     findings
 }
 
-/// Names the authorities of a file that are no longer or not yet valid, or end soon. Certificates of clients and origins are
-/// checked against them whatever their own time is, so none is an error; whoever else holds the same authority may reject it.
+/// Lists the authorities of a file that are expired, not yet valid, or about to expire. None is an error: TLS does not check the
+/// validity of a trusted authority.
 fn authority_remarks(file: &Path, certificates: &[CertificateDer<'_>], now: UnixTime) -> Vec<String> {
     let now = i64::try_from(now.0).unwrap_or(i64::MAX);
     let remark = |(index, der): (usize, &CertificateDer<'_>)| {
@@ -265,7 +265,7 @@ fn time(
         .map(|when| (Severity::Warning, format!("the certificate `{file}` expires {when}, on {}; renew it", date(end))))
 }
 
-/// Says in how many days a certificate ends, if that is soon.
+/// The number of days until the end of a certificate, in words, if the end is near.
 fn ends_soon(end: i64, now: i64) -> Option<String> {
     let left = Duration::from_secs(end.saturating_sub(now).unsigned_abs());
     let days = left.as_secs() / 86_400;

@@ -1,6 +1,7 @@
 use http::StatusCode;
 
-use super::failure::{EmailFailure, Endpoint, GroupsFailure, IssuerMismatch, LoginFailure, is_expired, is_outage};
+use super::failure::{EmailFailure, Endpoint, GroupsFailure, IssuerMismatch, LoginFailure};
+use super::meaning::{is_expired, is_outage};
 use super::{GroupsMissing, Kind, Profile, Provider};
 use crate::model::Groups;
 use crate::oidc::ClaimsError;

@@ -13,7 +13,8 @@ use tracing::{info, warn};
 use url::Url;
 
 use super::documents::Documents;
-use super::failure::{EmailFailure, Endpoint, GroupsFailure, LoginFailure, OtherBody, is_expired, is_too_many_groups};
+use super::failure::{EmailFailure, Endpoint, GroupsFailure, LoginFailure, OtherBody, is_too_many_groups};
+use super::meaning::is_expired;
 use super::okta::{Directory, whole};
 use super::{Attempt, Begun, ClientSettings, GroupsMissing, OidcSettings, OktaSettings, Pending, Profile};
 use crate::http_client::{HttpClient, MAX_BODY, Response};

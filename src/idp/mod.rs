@@ -10,6 +10,7 @@ mod connection;
 mod documents;
 mod failure;
 mod groups;
+mod meaning;
 mod okta;
 #[cfg(feature = "saml")]
 mod saml;

@@ -109,7 +109,7 @@ impl UserClaims {
         self.0.get(name).filter(|value| !value.is_null())
     }
 
-    /// The names of the claims that a reference stands for (OpenID Connect Core 5.6.2).
+    /// The names of the claims that are replaced by a reference (OpenID Connect Core 5.6.2).
     pub(super) fn references(&self) -> impl Iterator<Item = &str> {
         self.get(CLAIM_NAMES).and_then(Value::as_object).into_iter().flat_map(Map::keys).map(String::as_str)
     }
@@ -182,7 +182,7 @@ pub fn userinfo(is_json: bool, body: &[u8], subject: &str) -> Result<UserClaims,
 /// One picture of both: the ID token's word stands, and the userinfo answer fills in what a thin token leaves out.
 ///
 /// `email_claim` and `groups_claim` name the claims that hold the address and the groups, `wanted` the claims to be kept for
-/// policies and origins. No other claim is read. What speaks against an address counts, whichever of the two says it.
+/// policies and origins. No other claim is read. Doubt about an address counts in either document.
 pub fn merge(
     id_token: &VerifiedIdToken,
     userinfo: Option<&UserClaims>,
@@ -305,7 +305,7 @@ pub fn merge(
 /// Reads the claim `groups`, in any letters. A reference to it counts before a list, in whichever document it is.
 fn by_any_letters(id_token: &UserClaims, userinfo: Option<&UserClaims>) -> NamedGroups {
     let sources = || GroupsClaim::sources(id_token, userinfo);
-    if let Some((_, source)) = sources().find(|(claims, _)| claims.references().any(|name| is_groups(name))) {
+    if let Some((_, source)) = sources().find(|(claims, _)| claims.references().any(is_groups)) {
         return NamedGroups::Elsewhere(source);
     }
     let found = sources().find_map(|(claims, source)| Some((claims.get(groups_name(claims))?, source)));

@@ -39,8 +39,8 @@ impl GroupsClaim {
 
     /// Reads the groups if the configuration names their claim; `None` if it does not.
     ///
-    /// A reference in either document counts before a list, which may be a part. Then the ID token is read first. The names are
-    /// a string, an array of strings, or the keys of an object whose values are objects, as in
+    /// A reference in either document counts before a list, which may be a part. Then the ID token is read first. The names
+    /// are a string, an array of strings, or the keys of an object whose values are objects, as in
     /// `{"admin": {"orgid": "org.example"}}`.
     pub(super) fn named(&self, id_token: &UserClaims, userinfo: Option<&UserClaims>) -> Option<NamedGroups> {
         let name = self.0.as_deref()?;
