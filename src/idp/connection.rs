@@ -31,7 +31,7 @@ pub(super) struct Connection {
     scopes: Vec<String>,
     groups_claim: GroupsClaim,
     absent_groups: AbsentGroups,
-    /// Who tells groups that no claim holds; nobody, but at Okta.
+    /// The source of groups that no claim holds; only Okta has one.
     directory: Option<Directory>,
     pub(super) http: HttpClient,
     pub(super) redirect_uri: Url,
@@ -203,7 +203,7 @@ impl Connection {
         Ok(pushed.request_uri)
     }
 
-    /// Where to send the browser to end the provider's session too, if that is wanted and can be.
+    /// Returns the URL that ends the provider's session too, if that is configured and the provider supports it.
     pub(super) async fn end_session(&self, id_token: &Secret, back: &Url, state: &str) -> Option<Url> {
         if !self.settings.provider_logout {
             return None;
@@ -443,7 +443,7 @@ fn other_than_json(headers: &HeaderMap, body: &[u8]) -> Option<OtherBody> {
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// Where nothing but claims tells groups: what is claimed is all of them, and what is not claimed is unknown.
+/// Returns the groups of a provider without an API: claimed groups are all of them, and others are unknown.
 fn claimed_only(claimed: ClaimedGroups, source: GroupsSource, now: UnixTime) -> (Groups, Option<GroupsSeen>) {
     match claimed {
         ClaimedGroups::Claimed(names) => whole(names, source, now),
@@ -459,7 +459,7 @@ fn says_too_many_groups(answer: &Response) -> bool {
 /// RFC 5321 4.5.3.1.3, without the angle brackets.
 const LONGEST_ADDRESS: usize = 254;
 
-/// What Okta is asked for: without `groups` there is no groups claim.
+/// The scopes of Okta: without `groups` there is no groups claim.
 const OKTA_SCOPES: [&str; 4] = ["openid", "profile", "email", GROUPS_SCOPE];
 const GROUPS_SCOPE: &str = "groups";
 /// OpenID Connect Core 5.4: leads to `email` and `email_verified`.

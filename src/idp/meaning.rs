@@ -5,7 +5,7 @@ use super::failure::{Blame, EmailFailure, Endpoint, IssuerMismatch, LoginFailure
 use crate::saml::{SamlError, Step as SamlStep};
 
 impl LoginFailure {
-    /// How far the login went.
+    /// The step that failed.
     pub fn step(&self) -> Step {
         match self {
             Self::Unreachable { endpoint, .. } | Self::Answer { endpoint, .. } | Self::NotJson { endpoint, .. } => {
@@ -95,7 +95,7 @@ impl LoginFailure {
             Self::SamlRequest(_) => Blame::Provider,
             #[cfg(feature = "saml")]
             Self::Saml(error) => match error {
-                // What answers no login of this browser's, or one that is over.
+                // A response that answers no login of this browser, or one that is over.
                 SamlError::Early { .. } => Blame::Provider,
                 SamlError::Status { message, .. } if is_expired_status(message.as_deref()) => Blame::Browser,
                 SamlError::Over { .. }
@@ -220,7 +220,7 @@ pub(super) fn is_outage(error: &str) -> bool {
 const CANCELLED: [&str; 7] =
     ["cancel", "abort", "declin", "resource owner", "user denied", "user has denied", "did not authorize"];
 
-/// What Keycloak says of a sign-in page that was open for too long.
+/// Keycloak's description for a sign-in page that was open for too long.
 const EXPIRED: &str = "authentication_expired";
 const TOOK_TOO_LONG: &str = "Signing in at your identity provider took too long. Try again.";
 const NOT_ASSIGNED: &str =

@@ -10,7 +10,7 @@ use super::Credentials;
 use super::lenient::{shape, strings, truth};
 use crate::model::json;
 
-/// What a provider says of itself (OpenID Connect Discovery 1.0 §3), as far as logins need it.
+/// The discovery document of a provider (OpenID Connect Discovery 1.0 3), as far as logins need it.
 #[derive(Clone, Debug)]
 pub struct Metadata {
     pub(super) issuer: IssuerUrl,
@@ -30,13 +30,13 @@ pub struct Metadata {
 /// Endpoints that stand in the configuration, of a provider that publishes no discovery document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoints {
-    /// Where the browser is sent.
+    /// The authorization endpoint.
     pub authorization: Url,
-    /// Where a code becomes tokens.
+    /// The token endpoint.
     pub token: Url,
     /// The JWKS.
     pub jwks: Url,
-    /// Where claims are asked for, if anywhere.
+    /// The userinfo endpoint, if there is one.
     pub userinfo: Option<Url>,
 }
 
@@ -72,7 +72,7 @@ pub enum MetadataError {
 }
 
 impl MetadataError {
-    /// What an operator can do about it.
+    /// The remedy, for the operator.
     pub const fn advice(&self) -> &'static str {
         match self {
             Self::Malformed(_) => {
@@ -128,7 +128,7 @@ impl Members {
 }
 
 impl Metadata {
-    /// Where the document of `issuer` is (OpenID Connect Discovery 1.0 §4.1). `None` where the issuer is not an address.
+    /// The URL of the document of `issuer` (OpenID Connect Discovery 1.0 4.1). `None` if the issuer is not a URL.
     pub fn location(issuer: &str) -> Option<Url> {
         Url::parse(&format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'))).ok()
     }
@@ -178,7 +178,7 @@ impl Metadata {
         metadata.secured()
     }
 
-    /// What the configuration says of a provider.
+    /// The metadata of a provider whose endpoints are configured.
     ///
     /// # Errors
     /// [`MetadataError::Malformed`] where the issuer is not an address, [`MetadataError::Insecure`].
@@ -212,12 +212,12 @@ impl Metadata {
         Ok(metadata)
     }
 
-    /// Who it is from.
+    /// The issuer.
     pub fn issuer(&self) -> &str {
         self.issuer.as_str()
     }
 
-    /// How the client shows its credentials.
+    /// The authentication method of the client.
     ///
     /// # Errors
     /// [`MetadataError::Unsupported`] where the provider takes none of this kind.
@@ -232,12 +232,12 @@ impl Metadata {
         }
     }
 
-    /// Where codes become tokens.
+    /// The token endpoint.
     pub fn token(&self) -> &Url {
         self.token.url()
     }
 
-    /// Where a login's request can be left before the browser comes (RFC 9126); where it must be, whatever `wanted` says.
+    /// The endpoint for pushed requests (RFC 9126), if `wanted` or the provider requires them.
     ///
     /// # Errors
     /// [`MetadataError::Unsupported`] where it is wanted and the provider has no such endpoint.
@@ -259,22 +259,22 @@ impl Metadata {
         }
     }
 
-    /// Where the provider's own session ends (OpenID Connect RP-Initiated Logout 1.0).
+    /// The endpoint that ends the provider's session (OpenID Connect RP-Initiated Logout 1.0).
     pub const fn end_session(&self) -> Option<&Url> {
         self.end_session.as_ref()
     }
 
-    /// Where claims are asked for.
+    /// The userinfo endpoint.
     pub const fn userinfo(&self) -> Option<&Url> {
         self.userinfo.as_ref()
     }
 
-    /// Where its keys are.
+    /// The URL of the JWKS.
     pub const fn jwks(&self) -> &Url {
         &self.jwks
     }
 
-    /// Whether it names itself in every authorization response (RFC 9207).
+    /// Returns `true` if the provider names itself in every authorization response (RFC 9207).
     pub const fn iss_promised(&self) -> bool {
         self.iss_promised
     }
