@@ -220,6 +220,10 @@ pub fn merge(
             email_verified = Some(email_verified.unwrap_or(true) && verified);
         }
     }
+    // The value behind a reference is unknown, and may be false.
+    if find("email_verified").is_none() && sources().any(|(_, claims)| claims.refer_to("email_verified")) {
+        email_verified = Some(false);
+    }
 
     let named = groups_claim.named(&id_token.claims, userinfo);
     let (mut groups, groups_source) = match named.unwrap_or_else(|| by_any_letters(&id_token.claims, userinfo)) {

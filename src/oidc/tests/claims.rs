@@ -106,6 +106,9 @@ fn r11_doubt_of_either_source_counts() {
         assert_eq!(verified(unreadable.clone(), json!(true)), Some(false), "{unreadable}");
         assert_eq!(verified(json!(true), unreadable.clone()), Some(false), "{unreadable}");
     }
+    let reference = json!({"_claim_names": {"email_verified": "src1"}});
+    assert_eq!(merged(json!({}), reference.clone()).email_verified, Some(false));
+    assert_eq!(merged(reference, json!({"email_verified": true})).email_verified, Some(true));
     let list = merged(json!({"email": ["a@b.c"]}), json!({"email": "a@b.c"}));
     assert_eq!(
         (list.email, list.unreadable),
