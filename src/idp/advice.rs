@@ -3,7 +3,7 @@ use http::StatusCode;
 use super::failure::{EmailFailure, Endpoint, GroupsFailure, IssuerMismatch, LoginFailure};
 use super::meaning::{is_expired, is_outage};
 use super::{GroupsMissing, Kind, Profile, Provider};
-use crate::model::Groups;
+use crate::model::{Groups, is_groups};
 use crate::oidc::ClaimsError;
 
 impl LoginFailure {
@@ -176,7 +176,7 @@ impl Provider {
                     "There is no `{claim}` in {place}, and the token answer does not name every requested scope (`scope`). A user \
                      can take a scope out of the request in their browser. So the groups are unknown in spite of \
                      `absent_groups = \"empty\"`, and rules on groups let nobody in. To change that, set `pushed_requests = true`, \
-                     or have the provider grant and return every one of `scopes`."
+                     or have the provider grant and return every one of `scopes`; take those out that it does not know."
                 ));
             }
             Some(GroupsMissing::Reference) => {
@@ -200,6 +200,23 @@ impl Provider {
         };
         let advice = self.advice_without_groups();
         Some(format!("{found}, so the groups are unknown and rules on groups let nobody in. To change that, {advice}."))
+    }
+
+    /// Explains to an operator which claims of a login are unknown, if any of those that were asked for is.
+    pub fn note_on_claims(&self, profile: &Profile) -> Option<String> {
+        // An attribute of an assertion that is absent is always unknown.
+        self.connection()?;
+        let asked =
+            self.may_be_missing().into_iter().filter(|name| !profile.claims.contains_key(*name) && !is_groups(name));
+        let names: Vec<_> = asked.map(|name| format!("`{name}`")).collect();
+        (!names.is_empty()).then(|| {
+            format!(
+                "Unknown: {}. The claim is absent or cannot be read; the log has the reason. An absent claim counts as without a value \
+                 only if there is a userinfo answer, and the token answer names every requested scope or the request was pushed \
+                 (`pushed_requests = true`). A rule that excludes a value of an unknown claim denies.",
+                names.join(", ")
+            )
+        })
     }
 }
 

@@ -68,13 +68,14 @@ pub(super) fn works(
         .map(|(name, value)| (name.as_str(), (!value.is_null()).then(|| value.to_string())))
         .collect();
     let mut claims: Vec<_> = claims.iter().map(|(name, value)| (*name, value.as_deref())).collect();
-    // Of attributes that an assertion does not have nothing is known, so they are not among the claims.
+    // Unknown ones are not among the claims of the profile.
     let asked = provider.map(Provider::may_be_missing).unwrap_or_default().into_iter();
     claims.extend(asked.filter(|name| !profile.claims.contains_key(*name)).map(|name| (name, None)));
     claims.sort_unstable();
     claims.dedup();
     let mut notes = Vec::new();
     notes.extend(provider.and_then(|provider| provider.note_on_groups(profile)));
+    notes.extend(provider.and_then(|provider| provider.note_on_claims(profile)));
     if provider.is_some_and(|provider| !provider.tells_all_groups()) {
         notes.push("There is no `api_token`, so people in 100 groups or more cannot log in.".to_owned());
     }

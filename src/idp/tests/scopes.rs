@@ -96,7 +96,10 @@ async fn claim_of_a_scope_that_is_not_granted_is_unknown() {
     let op = without_groups().await;
     let claims = |provider: &Provider, profile: Profile| {
         assert_eq!(provider.may_be_missing(), ["department"]);
-        profile.claims.get("department").cloned()
+        let found = profile.claims.get("department").cloned();
+        let note = provider.note_on_claims(&profile);
+        assert_eq!(note.is_some_and(|note| note.contains("Unknown: `department`.")), found.is_none());
+        found
     };
     for provider in [with(&op, |_| {}), provider(op.settings())] {
         assert_eq!(claims(&provider, op.login(&provider).await.unwrap()), Some(Value::Null));
