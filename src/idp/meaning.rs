@@ -89,7 +89,7 @@ impl LoginFailure {
             | Self::NotJson { .. }
             | Self::ClientKey(_)
             | Self::Groups(_) => Blame::Provider,
-            Self::ProviderError { error, description } if is_expired(error, description.as_deref()) => Blame::Browser,
+            _ if self.is_expired() => Blame::Browser,
             Self::ProviderError { error, .. } if is_outage(error) => Blame::Provider,
             #[cfg(feature = "saml")]
             Self::SamlRequest(_) => Blame::Provider,
@@ -97,7 +97,6 @@ impl LoginFailure {
             Self::Saml(error) => match error {
                 // A response that answers no login of this browser, or one that is over.
                 SamlError::Early { .. } => Blame::Provider,
-                SamlError::Status { message, .. } if is_expired_status(message.as_deref()) => Blame::Browser,
                 SamlError::Over { .. }
                 | SamlError::Unsolicited
                 | SamlError::Request
@@ -155,6 +154,16 @@ impl LoginFailure {
         }
     }
 
+    /// Returns `true` if the sign-in page of the provider expired. A new login works.
+    pub fn is_expired(&self) -> bool {
+        match self {
+            Self::ProviderError { error, description } => is_expired(error, description.as_deref()),
+            #[cfg(feature = "saml")]
+            Self::Saml(SamlError::Status { message, .. }) => is_expired_status(message.as_deref()),
+            _ => false,
+        }
+    }
+
     /// The address that the provider has not verified, for the page that its user sees.
     pub fn unverified_address(&self) -> Option<&str> {
         match self {
@@ -175,9 +184,7 @@ impl LoginFailure {
             Self::ProviderError { error, .. } if error == "access_denied" => NOT_ASSIGNED,
             #[cfg(feature = "saml")]
             Self::Saml(SamlError::Status { code, .. }) if code == "RequestDenied" => NOT_ASSIGNED,
-            Self::ProviderError { error, description } if is_expired(error, description.as_deref()) => TOOK_TOO_LONG,
-            #[cfg(feature = "saml")]
-            Self::Saml(SamlError::Status { message, .. }) if is_expired_status(message.as_deref()) => TOOK_TOO_LONG,
+            _ if self.is_expired() => "Signing in at your identity provider took too long. Try again.",
             #[cfg(feature = "saml")]
             Self::Saml(SamlError::Status { .. }) => "Your identity provider refused the login.",
             #[cfg(feature = "saml")]
@@ -222,7 +229,6 @@ const CANCELLED: [&str; 7] =
 
 /// Keycloak's description for a sign-in page that was open for too long.
 const EXPIRED: &str = "authentication_expired";
-const TOOK_TOO_LONG: &str = "Signing in at your identity provider took too long. Try again.";
 const NOT_ASSIGNED: &str =
     "Your identity provider refused the login. You may not be assigned to this application there.";
 const SKEW: &str = "The clocks of this service and of the identity provider differ too much.";

@@ -2,7 +2,7 @@ use bytes::Bytes;
 use http::{Method, Response, StatusCode, header};
 
 use super::errand::Errand;
-use super::login::arrive;
+use super::login::{Destination, arrive};
 use super::pages::{LoginLoop, LostCookie};
 use super::provider_error::Reported;
 use super::{PortalRequest, answer, idp_test, login, provider_error, refresh, respond};
@@ -63,7 +63,7 @@ async fn again(
     Some(login::send_again(access, provider, state, attempt, errand, request).await)
 }
 
-fn remove_flow(flow: &str, response: &mut Response<Bytes>, request: &PortalRequest) {
+pub(super) fn remove_flow(flow: &str, response: &mut Response<Bytes>, request: &PortalRequest) {
     if let Some(removal) = FlowCookies::removal(flow, request.now) {
         response.headers_mut().append(header::SET_COOKIE, removal);
     }
@@ -170,10 +170,7 @@ pub(super) async fn late(
         // from the provider the browser sends no session, so that what it has shows there alone.
         let many = FlowCookies::of(&request.headers, access.seal()).are_many() || request.method == Method::POST;
         if lost && !state.second && many {
-            return answer::redirect(
-                StatusCode::FOUND,
-                &format!("{}&second=1", login::again(&access.services(), destination)),
-            );
+            return once_more(access, destination);
         }
     }
     if !lost {
@@ -181,6 +178,12 @@ pub(super) async fn late(
         return respond::expired(request, again.as_deref());
     }
     lost_cookie(access, errand.application(), &state.flow, again.as_deref(), request)
+}
+
+/// Begins the login again. The new one has `State::second`, so that this happens once.
+pub(super) fn once_more(access: &Access, destination: &Destination) -> Response<Bytes> {
+    let again = login::again(&access.services(), destination);
+    answer::redirect(StatusCode::FOUND, &format!("{again}&second=1"))
 }
 
 /// The browser did not bring back the cookie of its flow.

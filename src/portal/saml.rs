@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::{Deserialize, Serialize};
 
-use super::callback::{Answer, conclude, late, lost_cookie};
+use super::callback::{Answer, conclude, late, lost_cookie, once_more, remove_flow};
 use super::errand::Errand;
 use super::pages::{SENDING_POLICY, SamlRequest};
 use super::provider_error::Reported;
@@ -12,7 +12,7 @@ use super::{PortalRequest, answer, respond};
 use crate::control::Access;
 use crate::idp::{LoginFailure, Profile, Provider, Saml, SamlPending};
 use crate::login::{Flow, FlowCookies, State, is_flow};
-use crate::model::IdentityNonce;
+use crate::model::{IdentityNonce, chain};
 use crate::observe::metrics::Login as Outcome;
 use crate::route::Endpoint;
 use crate::saml::{Message, SamlError};
@@ -117,6 +117,16 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
         }
     };
     let outcome = finish(access, &pending, saml_response.clone(), request).await;
+    if let (Err(failure), Errand::Application(destination)) = (&outcome, &errand)
+        && failure.is_expired()
+        && !state.second
+    {
+        let (idp, error) = (&*pending.idp.0, chain(failure));
+        tracing::info!(request_id = %request.id, idp, error, "a login is begun once more");
+        let mut response = once_more(access, destination);
+        remove_flow(&state.flow, &mut response, request);
+        return response;
+    }
     conclude(access, &snapshot, &errand, Answer { outcome, idp: &pending.idp, before }, &state.flow, request).await
 }
 

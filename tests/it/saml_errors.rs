@@ -127,3 +127,28 @@ async fn refusal_with_a_reason_is_no_cancelled_login() {
     assert!(page.response.text().contains("You may not be assigned"), "{}", page.response.text());
     world.proxy.logged(0, &["\"WARN\"", "assign the person"]).await;
 }
+
+/// Keycloak's answer for a tab that was left open: the next login works, without a password.
+#[tokio::test]
+async fn expired_sign_in_page_begins_the_login_once_more() {
+    let world = world().await;
+    let mut browser = world.browser();
+    let (to, relay_state) = begin(&mut browser).await;
+    let expired = |to: &str| {
+        failed(&format!(r#"InResponseTo="{to}""#), &within("Responder", &urn("AuthnFailed")), "authentication_expired")
+    };
+    let again = browser.post_until(ACS, &form(&expired(&to), &relay_state), SSO).await;
+    let (to, relay_state) = request(&again);
+    let mut other = browser.clone();
+    let page = browser.post_from_elsewhere(ACS, &form(&response(&to, &Statement::alice()), &relay_state)).await;
+    assert_eq!((page.url.as_str(), page.response.status), (WIKI, 200), "{:#?}", browser.trail);
+    // Not for ever.
+    let (to, relay_state) = {
+        let (to, relay_state) = begin(&mut other).await;
+        request(&other.post_until(ACS, &form(&expired(&to), &relay_state), SSO).await)
+    };
+    let page = other.post_from_elsewhere(ACS, &form(&expired(&to), &relay_state)).await;
+    let text = page.response.text();
+    assert!(page.response.status == 400 && text.contains("took too long"), "{text}");
+    assert!(browser::link(&text, "Try again</a>").is_some(), "{text}");
+}
