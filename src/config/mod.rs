@@ -59,39 +59,39 @@ use server::Listener;
 /// Everything that a configuration file says, with the defaults filled in and paths made relative to its folder.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Who issues the tokens.
+    /// The issuer of tokens.
     pub team: Team,
-    /// Where this node keeps what must survive a restart.
+    /// The store of everything that must survive a restart.
     pub store: StoreConfig,
-    /// Where connections are accepted; at least one, unless the configuration is for a proxy of somebody's own.
+    /// The listeners; at least one, unless the configuration is for an embedding proxy.
     pub listen: Vec<Listen>,
-    /// Where plain HTTP is redirected to HTTPS; nowhere by default.
+    /// The listeners that redirect plain HTTP to HTTPS; none by default.
     pub redirects: Vec<RedirectListener>,
-    /// Where metrics and health are served, on plain HTTP and to anybody; nowhere by default.
+    /// The address of metrics and health, on plain HTTP and for every client; none by default.
     pub metrics: Option<SocketAddr>,
-    /// Where people log in; empty for a remote team.
+    /// The identity providers; none for a remote team.
     pub identity_providers: Vec<IdentityProvider>,
-    /// What they get to.
+    /// The applications.
     pub applications: Vec<Application>,
     /// Lists, for use in rules.
     pub lists: Vec<List>,
     /// Access groups, for use in policies. None is part of itself, and those that rules name are all here.
     pub groups: Vec<AccessGroup>,
-    /// Where countries are looked up; nowhere by default.
+    /// The database of countries; none by default.
     pub geo: Option<Geo>,
-    /// What programs show instead of a login; none for a remote team.
+    /// The service tokens; none for a remote team.
     pub service_tokens: Vec<ServiceToken>,
-    /// Who signs the certificates of clients, and where those count.
+    /// The authorities of client certificates, and the hosts that these count for.
     pub certificates: Vec<ClientAuthority>,
     /// The settings of calls to identity providers and other services.
     pub outgoing: Outgoing,
-    /// What a request may cost.
+    /// The limits of requests.
     pub limits: Limits,
-    /// How the process runs.
+    /// The settings of the process.
     pub server: ServerSettings,
-    /// What the audit log holds.
+    /// The settings of the audit log.
     pub audit: Audit,
-    /// What was weakened on purpose.
+    /// The checks that were switched off.
     pub insecure: Insecure,
 }
 

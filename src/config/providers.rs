@@ -287,7 +287,8 @@ impl OidcConfig {
                  `email_verified = \"optional\"`"
             } else {
                 "an email address is accepted also if the provider does not send `email_verified`; if users can enter \
-                 addresses there themselves, write `email_verified = \"required\"`, else `email_verified = \"optional\"`"
+                 addresses there themselves, write `email_verified = \"required\"`, else `email_verified = \"optional\"`; unless `pushed_requests = true`, \
+                 users can have it left out"
             };
             table.reader().warn(table.place(), message);
         }

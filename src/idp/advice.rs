@@ -3,7 +3,7 @@ use http::StatusCode;
 use super::failure::{EmailFailure, Endpoint, GroupsFailure, IssuerMismatch, LoginFailure};
 use super::meaning::{is_expired, is_outage};
 use super::{GroupsMissing, Kind, Profile, Provider};
-use crate::model::Groups;
+use crate::model::{Groups, is_groups};
 use crate::oidc::ClaimsError;
 
 impl LoginFailure {
@@ -70,6 +70,10 @@ impl LoginFailure {
             Self::Email(EmailFailure::Unconfirmed(_)) => {
                 "have the provider send `email_verified`, or write `email_verified = \"optional\"` if users cannot enter \
                  addresses there themselves"
+            }
+            Self::Email(EmailFailure::ScopeNotGranted) => {
+                "have the provider grant the scope `email` to this application, or take it out of `scopes` if it is of no use \
+                 there; if this is about one user alone, the request may have been changed in their browser"
             }
             Self::Email(EmailFailure::Malformed(_) | EmailFailure::Unreadable) => {
                 "set `email_claim_name` to the claim that holds an address; this one holds something else"
@@ -167,6 +171,14 @@ impl Provider {
                      that, have the provider send `{claim}` to everybody, empty if need be."
                 ));
             }
+            Some(GroupsMissing::ScopeNotGranted) => {
+                return Some(format!(
+                    "There is no `{claim}` in {place}, and the token answer does not name every requested scope (`scope`). A user \
+                     can take a scope out of the request in their browser. So the groups are unknown in spite of \
+                     `absent_groups = \"empty\"`, and rules on groups let nobody in. To change that, set `pushed_requests = true`, \
+                     or have the provider grant and return every one of `scopes`; take those out that it does not know."
+                ));
+            }
             Some(GroupsMissing::Reference) => {
                 return Some(format!(
                     "There is a reference in {place} in place of `{claim}` (such as `_claim_names`), or an attribute by a similar \
@@ -175,14 +187,36 @@ impl Provider {
                 ));
             }
             Some(GroupsMissing::Unreadable) => {
+                let (fault, advice) = match &self.kind {
+                    Kind::Oidc(_) => ("is not a list of names", "an array of strings, under exactly that name"),
+                    #[cfg(feature = "saml")]
+                    Kind::Saml(_) => ("cannot be read", "values of text alone, without line breaks around them"),
+                };
                 return Some(format!(
-                    "`{claim}` is not a list of names. So the groups are unknown, whatever `absent_groups` is, and rules on \
-                     groups let nobody in. To change that, have the provider send an array of strings."
+                    "`{claim}` {fault}; the log names the fault. So the groups are unknown, whatever `absent_groups` is, and rules \
+                     on groups let nobody in. To change that, have the provider send {advice}."
                 ));
             }
         };
         let advice = self.advice_without_groups();
         Some(format!("{found}, so the groups are unknown and rules on groups let nobody in. To change that, {advice}."))
+    }
+
+    /// Explains to an operator which claims of a login are unknown, if any of those that were asked for is.
+    pub fn note_on_claims(&self, profile: &Profile) -> Option<String> {
+        // An attribute of an assertion that is absent is always unknown.
+        self.connection()?;
+        let asked =
+            self.may_be_missing().into_iter().filter(|name| !profile.claims.contains_key(*name) && !is_groups(name));
+        let names: Vec<_> = asked.map(|name| format!("`{name}`")).collect();
+        (!names.is_empty()).then(|| {
+            format!(
+                "Unknown: {}. The claim is absent or cannot be read; the log has the reason. An absent claim counts as without a value \
+                 only if there is a userinfo answer, and the token answer names every requested scope or the request was pushed \
+                 (`pushed_requests = true`). A rule that excludes a value of an unknown claim denies.",
+                names.join(", ")
+            )
+        })
     }
 }
 

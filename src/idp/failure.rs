@@ -17,16 +17,16 @@ pub enum LoginFailure {
     /// The provider gave no answer.
     #[error("the identity provider's {endpoint} cannot be reached")]
     Unreachable {
-        /// What was called.
+        /// The endpoint.
         endpoint: Endpoint,
-        /// How that failed.
+        /// The failure of the call.
         #[source]
         source: HttpError,
     },
     /// The provider answered with something else than what the endpoint is for.
     #[error("the identity provider's {endpoint} answered with {status}")]
     Answer {
-        /// What was called.
+        /// The endpoint.
         endpoint: Endpoint,
         /// Its status.
         status: StatusCode,
@@ -81,7 +81,7 @@ pub enum LoginFailure {
     /// An endpoint that speaks JSON answered with something else, most often a page of something before the provider.
     #[error("the identity provider's {endpoint} answered with {status} and {found} in place of JSON")]
     NotJson {
-        /// What was called.
+        /// The endpoint.
         endpoint: Endpoint,
         /// Its status.
         status: StatusCode,
@@ -133,7 +133,7 @@ pub enum OtherBody {
     Unknown,
 }
 
-/// What of the provider was called.
+/// An endpoint of the provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// `/.well-known/openid-configuration`
@@ -148,7 +148,7 @@ pub enum Endpoint {
     Pushed,
 }
 
-/// Where another issuer was named.
+/// The source of another issuer than the configured one.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum IssuerMismatch {
     /// In the discovery document.
@@ -179,6 +179,9 @@ pub enum EmailFailure {
     /// The provider sends no `email_verified` for this address, and the configuration requires it.
     #[error("the identity provider sends no `email_verified`, which the configuration requires")]
     Unconfirmed(String),
+    /// The provider sends no `email_verified`, and may have left it out because the user took the scope out of the request.
+    #[error("the identity provider sends no `email_verified`, and did not grant the scope `email`")]
+    ScopeNotGranted,
     /// It is no address.
     #[error(transparent)]
     Malformed(#[from] EmailError),
@@ -216,10 +219,10 @@ pub enum GroupsFailure {
         /// By the provider's word.
         seconds: u64,
     },
-    /// What it answered is not a list of groups.
+    /// The answer is not a list of groups.
     #[error("the groups API did not answer with a list of groups")]
     NotGroups,
-    /// What it answered is not a user.
+    /// The answer is not a user.
     #[error("the users API did not answer with a user")]
     NotUser,
     /// The next page would be on another host, which must not see the API token.
@@ -233,25 +236,25 @@ pub enum GroupsFailure {
     Subject,
 }
 
-/// Whose fault it is, as far as it matters for an answer.
+/// The side that a failure is the fault of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
     /// Nobody can log in now, or not this way; another try later may help. 503.
     Provider,
     /// This person is refused. 403.
     Person,
-    /// What the browser brought is no good; a new login may help. 400.
+    /// The browser brought something malformed or outdated; a new login may help. 400.
     Browser,
 }
 
 /// The steps of a login at a provider, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
-    /// What the provider says of itself.
+    /// The discovery document.
     Discovery,
     /// Sending somebody there.
     Request,
-    /// What the person and the provider did.
+    /// The sign-in at the provider.
     SignIn,
     /// Coming back.
     Callback,
@@ -259,7 +262,7 @@ pub enum Step {
     Token,
     /// The provider's keys.
     Keys,
-    /// What was signed.
+    /// The verification of the ID token.
     IdToken,
     /// The claims.
     Claims,

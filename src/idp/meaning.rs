@@ -5,7 +5,7 @@ use super::failure::{Blame, EmailFailure, Endpoint, IssuerMismatch, LoginFailure
 use crate::saml::{SamlError, Step as SamlStep};
 
 impl LoginFailure {
-    /// How far the login went.
+    /// The step that failed.
     pub fn step(&self) -> Step {
         match self {
             Self::Unreachable { endpoint, .. } | Self::Answer { endpoint, .. } | Self::NotJson { endpoint, .. } => {
@@ -95,7 +95,7 @@ impl LoginFailure {
             Self::SamlRequest(_) => Blame::Provider,
             #[cfg(feature = "saml")]
             Self::Saml(error) => match error {
-                // What answers no login of this browser's, or one that is over.
+                // A response that answers no login of this browser, or one that is over.
                 SamlError::Early { .. } => Blame::Provider,
                 SamlError::Over { .. }
                 | SamlError::Unsolicited
@@ -143,6 +143,17 @@ impl LoginFailure {
         }
     }
 
+    /// Returns `true` if a login with another account of the provider may succeed: the provider refused this one, or the fault
+    /// is in its email address.
+    pub const fn may_be_of_the_account(&self) -> bool {
+        match self {
+            Self::ProviderError { .. } | Self::Email(_) => true,
+            #[cfg(feature = "saml")]
+            Self::Saml(SamlError::Status { .. } | SamlError::NoEmail(_) | SamlError::BadEmail(_)) => true,
+            _ => false,
+        }
+    }
+
     /// Returns `true` if the sign-in page of the provider expired. A new login works.
     pub fn is_expired(&self) -> bool {
         match self {
@@ -165,7 +176,7 @@ impl LoginFailure {
     pub fn sentence(&self) -> &'static str {
         match self {
             Self::Groups(_) => "Failed to fetch user/group information from the identity provider",
-            Self::Email(EmailFailure::Unverified(_) | EmailFailure::Unconfirmed(_)) => {
+            Self::Email(EmailFailure::Unverified(_) | EmailFailure::Unconfirmed(_) | EmailFailure::ScopeNotGranted) => {
                 "Your identity provider has not verified your email address."
             }
             Self::Email(_) => "Your identity provider gave no usable email address.",
@@ -216,7 +227,7 @@ pub(super) fn is_outage(error: &str) -> bool {
 const CANCELLED: [&str; 7] =
     ["cancel", "abort", "declin", "resource owner", "user denied", "user has denied", "did not authorize"];
 
-/// What Keycloak says of a sign-in page that was open for too long.
+/// Keycloak's description for a sign-in page that was open for too long.
 const EXPIRED: &str = "authentication_expired";
 const NOT_ASSIGNED: &str =
     "Your identity provider refused the login. You may not be assigned to this application there.";

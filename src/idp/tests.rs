@@ -2,6 +2,7 @@
 
 mod absent_groups;
 mod advice;
+mod answers;
 mod attempts;
 mod bad_days;
 mod check;
@@ -9,6 +10,7 @@ mod clients;
 mod conformance;
 mod directory;
 mod groups;
+mod scopes;
 mod stand_in;
 
 use super::*;

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::lenient::{shape, strings, truth};
 use super::{GroupsClaim, NamedGroups, VerifiedIdToken};
-use crate::model::{GroupsSource, UnixTime, is_groups};
+use crate::model::{GroupsSource, UnixTime, is_groups, is_nearly};
 
 /// The claims of an ID token or of a userinfo answer, as they came. No name stands twice.
 #[derive(Clone, PartialEq, Eq)]
@@ -30,10 +30,21 @@ pub struct Profile {
     pub groups_source: GroupsSource,
     /// Authentication methods (RFC 8176).
     pub amr: Option<Vec<String>>,
-    /// The claims that were asked for by name; null where the provider said nothing of one.
+    /// The claims that were asked for by name. One that the user does not have is null, and one that is unknown is not in it.
     pub claims: Map<String, Value>,
+    /// The claims that were asked for and are unknown because their absence is not proven.
+    pub unproven: Vec<String>,
     /// The claims that are present and cannot be read, for the log: name, source and JSON type, without the value.
     pub unreadable: Vec<String>,
+}
+
+/// The meaning of a claim that was asked for and that neither document has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absence {
+    /// The user does not have it: both documents were read, and every scope was granted.
+    Proven,
+    /// It is unknown.
+    Unproven,
 }
 
 /// The evidence that a login requires for its email address.
@@ -103,6 +114,17 @@ impl UserClaims {
         self.get(CLAIM_NAMES).and_then(Value::as_object).into_iter().flat_map(Map::keys).map(String::as_str)
     }
 
+    /// Returns `true` if there is a reference to the claim, or to one that it is nested in.
+    pub(super) fn refer_to(&self, name: &str) -> bool {
+        let leads_to =
+            |claim: &str| name.strip_prefix(claim).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        self.references().any(leads_to)
+    }
+
+    fn has_nearly(&self, name: &str) -> bool {
+        self.0.iter().any(|(member, value)| !value.is_null() && is_nearly(member, name))
+    }
+
     pub(super) const fn as_map(&self) -> &Map<String, Value> {
         &self.0
     }
@@ -167,6 +189,7 @@ pub fn merge(
     email_claim: &str,
     groups_claim: &GroupsClaim,
     wanted: &[String],
+    absence: Absence,
 ) -> Profile {
     let both = [(ID_TOKEN, Some(&id_token.claims)), (USERINFO, userinfo)];
     let sources = || both.iter().filter_map(|(source, claims)| Some((*source, (*claims)?)));
@@ -196,6 +219,10 @@ pub fn merge(
         if !verified || !other {
             email_verified = Some(email_verified.unwrap_or(true) && verified);
         }
+    }
+    // The value behind a reference is unknown, and may be false.
+    if find("email_verified").is_none() && sources().any(|(_, claims)| claims.refer_to("email_verified")) {
+        email_verified = Some(false);
     }
 
     let named = groups_claim.named(&id_token.claims, userinfo);
@@ -238,24 +265,31 @@ pub fn merge(
         name.filter(|name| !name.is_empty())
     });
     for name in [email_claim, "email_verified", "amr"] {
-        let referring = || sources().find(|(_, claims)| is_elsewhere(claims, name));
+        let referring = || sources().find(|(_, claims)| claims.refer_to(name));
         if let (None, Some((source, _))) = (find(name), referring()) {
             unread(name, source, "a reference in `_claim_names`");
         }
     }
-    // A claim that is not there has no value, unless there is a reference to it. A value beside a reference may be a part.
-    let mut kept = Map::new();
+    // A value beside a reference may be a part.
+    let (mut kept, mut unproven) = (Map::new(), Vec::new());
     for name in wanted {
-        if let Some((source, _)) = sources().find(|(_, claims)| is_elsewhere(claims, name)) {
+        if let Some((source, _)) = sources().find(|(_, claims)| claims.refer_to(name)) {
             if !is_groups(name) {
                 unread(name, source, "a reference in `_claim_names`");
             }
             continue;
         }
+        let near = || sources().find(|(_, claims)| claims.has_nearly(name));
         match find(name) {
             Some((_, value)) => drop(kept.insert(name.clone(), value.clone())),
+            // The groups take its place once they are known.
+            None if is_groups(name) => drop(kept.insert(name.clone(), Value::Null)),
             None if lost => {}
-            None => drop(kept.insert(name.clone(), Value::Null)),
+            None => match near() {
+                Some((source, _)) => unread(name, source, NEARLY),
+                None if absence == Absence::Unproven => unproven.push(name.clone()),
+                None => drop(kept.insert(name.clone(), Value::Null)),
+            },
         }
     }
     Profile {
@@ -267,6 +301,7 @@ pub fn merge(
         groups_source,
         amr,
         claims: kept,
+        unproven,
         unreadable,
     }
 }
@@ -296,11 +331,6 @@ fn groups_name(claims: &UserClaims) -> &str {
     }
 }
 
-/// Returns `true` if there is a reference to the claim (OpenID Connect Core 5.6.2).
-fn is_elsewhere(claims: &UserClaims, name: &str) -> bool {
-    claims.references().any(|referred| referred == name)
-}
-
 const fn document(source: GroupsSource) -> &'static str {
     match source {
         GroupsSource::IdToken => ID_TOKEN,
@@ -320,5 +350,8 @@ pub(super) fn whole_seconds(value: &Value) -> Option<UnixTime> {
 const ID_TOKEN: &str = "ID token";
 const USERINFO: &str = "userinfo answer";
 
+/// The fault of a claim in other letters than those of the configuration.
+pub(super) const NEARLY: &str = "a claim of nearly this name";
+
 /// Holds the references to claims that are elsewhere.
-const CLAIM_NAMES: &str = "_claim_names";
+pub(super) const CLAIM_NAMES: &str = "_claim_names";

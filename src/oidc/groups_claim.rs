@@ -1,7 +1,9 @@
 use serde_json::{Map, Value};
 
 use super::UserClaims;
-use crate::model::GroupsSource;
+use super::claims::{CLAIM_NAMES, NEARLY};
+use super::lenient::strings;
+use crate::model::{GroupsSource, is_nearly};
 
 /// The claim that lists the groups of a user: `groups` in any letters, or the one that the configuration names.
 ///
@@ -43,7 +45,7 @@ impl GroupsClaim {
     pub(super) fn named(&self, id_token: &UserClaims, userinfo: Option<&UserClaims>) -> Option<NamedGroups> {
         let name = self.0.as_deref()?;
         for (claims, source) in Self::sources(id_token, userinfo) {
-            if is_elsewhere(claims, name) {
+            if claims.refer_to(name) {
                 return Some(NamedGroups::Elsewhere(source));
             }
         }
@@ -59,7 +61,9 @@ impl GroupsClaim {
                 Found::Absent => {}
             }
         }
-        Some(NamedGroups::Absent)
+        // The configuration may have misspelt a claim that is there, so its groups are not none.
+        let near = Self::sources(id_token, userinfo).find(|(claims, _)| has_nearly(claims.as_map(), name));
+        Some(near.map_or(NamedGroups::Absent, |(_, source)| NamedGroups::Unreadable(source, NEARLY)))
     }
 
     /// The documents in the order in which they are read.
@@ -74,7 +78,7 @@ impl GroupsClaim {
     /// Returns `true` if the document says that claims are left out of it: `_claim_names` and `_claim_sources` (OpenID Connect
     /// Core 5.6.2), or `hasgroups` of Microsoft Entra ID.
     pub fn are_left_out_of(claims: &UserClaims) -> bool {
-        ["_claim_names", "_claim_sources", "hasgroups"].iter().any(|name| claims.as_map().contains_key(*name))
+        [CLAIM_NAMES, "_claim_sources", "hasgroups"].iter().any(|name| claims.as_map().contains_key(*name))
     }
 }
 
@@ -109,19 +113,24 @@ fn find<'a>(object: &'a Map<String, Value>, name: &str) -> Found<'a> {
 /// was granted in; without any there may be no membership.
 fn names(value: &Value) -> Option<Vec<String>> {
     match value {
-        Value::String(one) => Some(vec![one.clone()]),
-        Value::Array(all) => all.iter().map(|one| one.as_str().map(str::to_owned)).collect(),
         Value::Object(all) => {
             let granted = |detail: &Value| detail.as_object().is_some_and(|detail| !detail.is_empty());
             all.iter().map(|(name, detail)| granted(detail).then(|| name.clone())).collect()
         }
-        _ => None,
+        other => strings(other),
     }
 }
 
-fn is_elsewhere(claims: &UserClaims, name: &str) -> bool {
-    let leads_to = |claim: &str| name.strip_prefix(claim).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-    claims.references().any(leads_to)
+/// Returns `true` if a member has nearly that name, or each step of the path to it does.
+fn has_nearly(object: &Map<String, Value>, name: &str) -> bool {
+    let mut members = object.iter().filter(|(_, value)| !value.is_null());
+    members.any(|(member, value)| {
+        let mut steps = name.match_indices('.').filter_map(|(dot, _)| Some((name.get(..dot)?, name.get(dot + 1..)?)));
+        is_nearly(member, name)
+            || steps.any(|(step, rest)| {
+                is_nearly(member, step) && value.as_object().is_none_or(|inner| has_nearly(inner, rest))
+            })
+    })
 }
 
 #[cfg(test)]
@@ -137,6 +146,10 @@ mod tests {
     fn named(name: &str, id_token: &Value, userinfo: &Value) -> NamedGroups {
         let claim = GroupsClaim::new(Some(name.to_owned()));
         claim.named(&claims(id_token), Some(&claims(userinfo))).unwrap()
+    }
+
+    fn near() -> NamedGroups {
+        NamedGroups::Unreadable(GroupsSource::IdToken, "a claim of nearly this name")
     }
 
     fn no_list() -> NamedGroups {
@@ -159,7 +172,18 @@ mod tests {
             ("a.b", json!({"a.b": ["whole"], "a": {"b": ["path"]}}), found(&["whole"])),
             ("a.b", json!({"a.b": null, "a": {"b": ["path"]}}), found(&["path"])),
             ("r.my.app.roles", json!({"r": {"my.app": {"roles": ["a"]}}}), found(&["a"])),
-            ("roles", json!({"Roles": ["a"]}), NamedGroups::Absent),
+            ("roles", json!({"Roles": ["a"]}), near()),
+            ("Roles", json!({"roles": []}), near()),
+            ("roles", json!({" roles ": ["a"]}), near()),
+            ("realm_access.roles", json!({"realm_access": {"Roles": ["a"]}}), near()),
+            ("realm_access.roles", json!({"Realm_Access": {"roles": ["a"]}}), near()),
+            ("realm_access.roles", json!({"Realm_Access": ["roles"]}), near()),
+            ("realm_access.roles", json!({"REALM_ACCESS.ROLES": ["a"]}), near()),
+            ("Größe", json!({"GRÖßE": ["a"]}), near()),
+            ("realm_access.roles", json!({"Realm_Access": {"groups": ["a"]}}), NamedGroups::Absent),
+            ("roles", json!({"Roles": null}), NamedGroups::Absent),
+            ("roles", json!({"Roles": ["a"], "roles": ["b"]}), found(&["b"])),
+            ("roles", json!({"role": ["a"], "rolesx": 1}), NamedGroups::Absent),
             ("roles", json!({"groups": ["a"]}), NamedGroups::Absent),
             ("a.b", json!({"a": {}}), NamedGroups::Absent),
             ("a.b", json!({"a": null}), NamedGroups::Absent),
@@ -204,6 +228,7 @@ mod tests {
         assert_eq!(named("r", &json!({"r": null}), &json!({"r": ["b"]})), in_userinfo);
         assert_eq!(named("r", &json!({"r": ["a"]}), &json!({"r": ["b"]})), found(&["a"]));
         assert_eq!(named("r", &json!({"r": 1}), &json!({"r": ["b"]})), no_list());
+        assert_eq!(named("r", &json!({"R": ["a"]}), &json!({"r": ["b"]})), in_userinfo, "the exact name counts first");
         let reference = json!({"_claim_names": {"r": "src1"}});
         let elsewhere = NamedGroups::Elsewhere(GroupsSource::IdToken);
         assert_eq!(named("r", &reference, &json!({})), elsewhere);

@@ -1,4 +1,4 @@
-//! What the team domain and the application hosts answer under `/cdn-cgi/access/`, and in place of an application.
+//! The answers of the team domain and of application hosts under `/cdn-cgi/access/`, and in place of an application.
 //!
 //! Decides which step of a login a browser may take. Trusts sealed values of this team and verified tokens. Never sends a
 //! browser anywhere but to a known application, a configured identity provider or the team domain itself.
@@ -29,7 +29,7 @@ use crate::route::Endpoint;
 /// The endpoints take forms of a few fields.
 const MAX_BODY: usize = 24 * 1024;
 
-/// How long a request's body may be, in bytes.
+/// Returns the longest body that the request may have, in bytes.
 pub(crate) fn max_body(access: &Access, request: &PortalRequest) -> usize {
     #[cfg(feature = "saml")]
     if request.endpoint == Endpoint::Callback && request.on_team && saml::is_here(access) {
@@ -72,7 +72,7 @@ pub(crate) async fn handle(access: &Access, request: &PortalRequest) -> Response
         Endpoint::Home => home::home(access, request).await,
         Endpoint::Unknown => respond::not_found(request),
     };
-    // What was posted stays here (RFC 9110 15.4.4).
+    // A posted body stays here (RFC 9110 15.4.4).
     if request.method == Method::POST && response.status() == StatusCode::FOUND {
         *response.status_mut() = StatusCode::SEE_OTHER;
     }

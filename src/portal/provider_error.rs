@@ -12,7 +12,7 @@ use crate::control::Access;
 use crate::idp::{Callback, LoginFailure};
 use crate::login::PortalRequest;
 use crate::model::chain;
-use crate::pages::{ErrorPage, TELL_THE_ADMINISTRATOR};
+use crate::pages::ErrorPage;
 
 /// An error that a browser brings from a provider. It is not verified.
 pub(super) struct Reported {
@@ -59,15 +59,23 @@ impl Reported {
             }
         };
         let page = ErrorPage::new(StatusCode::BAD_REQUEST, "Signing in failed.", &sentence, &id);
-        respond::shown(page.with_hint(TELL_THE_ADMINISTRATOR).with_reason(reason), request)
+        respond::shown(page.with_hint(OPEN_AGAIN).with_reason(reason), request)
     }
 }
 
 /// 400: a callback whose `state` is absent or was not made here.
 pub(super) fn without_state(reason: &'static str, request: &PortalRequest) -> Response<Bytes> {
-    let Some(reported) = Reported::in_query(request) else { return respond::bad_request(request, reason) };
+    let Some(reported) = Reported::in_query(request) else {
+        let id = request.id.to_string();
+        let sentence = "No sign-in that began here belongs to this address.";
+        let page = ErrorPage::new(StatusCode::BAD_REQUEST, "Signing in failed.", sentence, &id);
+        return respond::shown(page.with_hint(OPEN_AGAIN).with_reason(reason), request);
+    };
     reported.log(reason, request);
     reported.page(reason, request)
 }
 
 const OF_NO_LOGIN: &str = "a callback brought an error that belongs to no login in progress; it is not verified";
+/// There is no link: which application it is, is not known.
+const OPEN_AGAIN: &str = "Open the application again at its own address. If that does not help, give your administrator the request id \
+                          below.";

@@ -65,7 +65,7 @@ pub(super) fn failed(request: &PortalRequest, failure: &LoginFailure, ways: Ways
         }
         (_, Blame::Person) => ErrorPage::new(StatusCode::FORBIDDEN, "Signing in failed.", sentence, &id)
             .with_hint(TELL_THE_ADMINISTRATOR)
-            .with_switch(ways.switch),
+            .with_switch(ways.switch.filter(|_| failure.may_be_of_the_account())),
         (_, Blame::Browser) => ErrorPage::new(StatusCode::BAD_REQUEST, "Signing in failed.", failure.sentence(), &id),
     };
     let response = shown(page.with_retry(again).with_reason(failure.id()), request);

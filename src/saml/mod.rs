@@ -43,7 +43,7 @@ mod signature;
 mod tree;
 mod verify;
 
-pub use assertion::SamlIdentity;
+pub use assertion::{NoGroups, SamlIdentity};
 pub use certificate::{CertificateError, CertificateInfo};
 pub use decrypt::{DecryptionKey, DecryptionKeyError};
 pub use error::{SamlError, Step};

@@ -123,6 +123,16 @@ async fn unreadable_groups_are_never_none() {
 }
 
 #[tokio::test]
+async fn groups_claim_of_nearly_the_configured_name_is_unknown() {
+    let op = StandIn::start().await;
+    let provider = named(&op, Some("Roles"), AbsentGroups::Empty);
+    op.state().userinfo["roles"] = json!(["contractors"]);
+    assert_eq!(login(&op, &provider).await, (None, Some(GroupsMissing::Unreadable)));
+    op.state().userinfo["roles"] = Value::Null;
+    assert_eq!(login(&op, &provider).await, (Some(vec![]), Some(GroupsMissing::TakenAsNone)));
+}
+
+#[tokio::test]
 async fn nested_claim_holds_the_groups() {
     let op = StandIn::start().await;
     let keycloak = named(&op, Some("realm_access.roles"), AbsentGroups::Unknown);

@@ -3,7 +3,7 @@
 use http::StatusCode;
 
 use super::*;
-use crate::oidc::{IdTokenError, KeysError, MetadataError};
+use crate::oidc::{ClaimsError, IdTokenError, KeysError, MetadataError};
 
 fn token(status: u16, error: Option<&str>) -> LoginFailure {
     let status = StatusCode::from_u16(status).unwrap();
@@ -41,6 +41,28 @@ fn each_mistake_of_a_configuration_is_named_with_its_remedy() {
         assert!(!failure.to_string().contains(advice), "what is wrong, and what to do, are told apart: {failure}");
     }
     assert_eq!(refused("of_their_own").advice(), None, "nobody knows");
+}
+
+#[test]
+fn another_account_helps_if_this_one_was_refused() {
+    for failure in [
+        refused("access_denied"),
+        LoginFailure::Email(EmailFailure::Missing),
+        LoginFailure::Email(EmailFailure::Unconfirmed(String::new())),
+        #[cfg(feature = "saml")]
+        LoginFailure::Saml(crate::saml::SamlError::Status { code: "RequestDenied".into(), message: None }),
+    ] {
+        assert_eq!((failure.blame(), failure.may_be_of_the_account()), (Blame::Person, true), "{failure:?}");
+    }
+    for failure in [
+        LoginFailure::IdToken(IdTokenError::UnknownKey),
+        LoginFailure::Userinfo(ClaimsError::NotJson),
+        LoginFailure::SubjectMismatch,
+        #[cfg(feature = "saml")]
+        LoginFailure::Saml(crate::saml::SamlError::Unsigned),
+    ] {
+        assert_eq!((failure.blame(), failure.may_be_of_the_account()), (Blame::Person, false), "{failure:?}");
+    }
 }
 
 #[test]

@@ -15,7 +15,8 @@ fn merged_with(groups_claim: &GroupsClaim, id_token: Value, userinfo: Value) -> 
     let claims = UserClaims::parse(id_token.to_string().as_bytes()).unwrap();
     let userinfo = UserClaims::parse(userinfo.to_string().as_bytes()).unwrap();
     let wanted = ["department".to_owned(), "missing".to_owned(), "level".to_owned()];
-    merge(&VerifiedIdToken { subject: "00u1".into(), claims }, Some(&userinfo), "email", groups_claim, &wanted)
+    let id_token = VerifiedIdToken { subject: "00u1".into(), claims };
+    merge(&id_token, Some(&userinfo), "email", groups_claim, &wanted, Absence::Proven)
 }
 
 #[test]
@@ -77,6 +78,18 @@ fn unreadable_groups_are_unknown_and_named_in_the_log() {
 }
 
 #[test]
+fn claim_of_nearly_the_wanted_name_is_unknown() {
+    for near in ["Missing", "MISSING", " missing"] {
+        let profile = merged(json!({}), json!({ near: "x" }));
+        assert_eq!(profile.claims.get("missing"), None, "{near}");
+        assert_eq!(profile.unreadable, ["`missing` in the userinfo answer: a claim of nearly this name"]);
+    }
+    let exact = merged(json!({"Level": 1}), json!({"level": 2}));
+    assert_eq!((exact.claims.get("level"), exact.unreadable.len()), (Some(&json!(2)), 0));
+    assert_eq!(merged(json!({"Missing": null}), json!({})).claims.get("missing"), Some(&Value::Null));
+}
+
+#[test]
 fn r11_doubt_of_either_source_counts() {
     let verified =
         |a: Value, b: Value| merged(json!({"email_verified": a}), json!({"email_verified": b})).email_verified;
@@ -93,6 +106,9 @@ fn r11_doubt_of_either_source_counts() {
         assert_eq!(verified(unreadable.clone(), json!(true)), Some(false), "{unreadable}");
         assert_eq!(verified(json!(true), unreadable.clone()), Some(false), "{unreadable}");
     }
+    let reference = json!({"_claim_names": {"email_verified": "src1"}});
+    assert_eq!(merged(json!({}), reference.clone()).email_verified, Some(false));
+    assert_eq!(merged(reference, json!({"email_verified": true})).email_verified, Some(true));
     let list = merged(json!({"email": ["a@b.c"]}), json!({"email": "a@b.c"}));
     assert_eq!(
         (list.email, list.unreadable),
