@@ -325,3 +325,29 @@ async fn proxy_protocol_comes_before_tls() {
     let stream = TcpStream::connect(world.proxy.address).await.unwrap();
     assert!(connector.connect(name, stream).await.is_err(), "TLS without a header");
 }
+
+#[tokio::test]
+async fn forwarded_for_behind_proxy_protocol_is_ignored() {
+    // The balancer is in the middle of a network whose other machines are clients.
+    let world = behind_a_balancer(false, "127.0.0.0/8\", \"10.0.0.0/8\", \"2001:db8::/32").await;
+    let local = [b"\r\n\r\n\0\r\nQUIT\n".as_slice(), &[0x20, 0x11, 0, 12], &[10, 9, 9, 9, 127, 0, 0, 1, 1, 2, 1, 187]];
+    let headers: [&[u8]; 5] = [
+        b"PROXY TCP4 10.9.9.9 127.0.0.1 12345 443\r\n",
+        b"PROXY TCP4 127.0.0.1 127.0.0.1 12345 443\r\n",
+        b"PROXY TCP6 2001:db8::9 ::1 12345 443\r\n",
+        b"PROXY UNKNOWN\r\n",
+        &local.concat(),
+    ];
+    for header in headers {
+        for forged in ["203.0.113.7", "203.0.113.7, 10.1.1.1", "203.0.113.7, 127.0.0.1"] {
+            let line = format!("X-Forwarded-For: {forged}");
+            let request = raw::request("GET", "near.localhost", "/", &[&line]);
+            let mut connection = Connection::plain(world.proxy.address).await;
+            connection.send([header, request.as_bytes()].concat()).await;
+            let status = connection.response("GET").await.map(|answer| answer.status);
+            let header = String::from_utf8_lossy(header);
+            assert!(matches!(status, Some(302 | 401 | 403)), "{header:?} with {forged}: {status:?}");
+        }
+    }
+    world.origin.assert_untouched("forged addresses");
+}
