@@ -119,6 +119,7 @@ async fn a_schema_that_stopped_half_way_is_finished() {
 /// Takes the schema back to that of the second release.
 async fn take_back(store: &SqliteStore) {
     for statement in [
+        "DROP TRIGGER IF EXISTS identities_revision",
         "DROP TABLE clock",
         "DROP TABLE probe",
         "DROP INDEX revocations_subject",
@@ -178,6 +179,36 @@ async fn revocations_and_logins_of_the_release_before_keep_their_meaning() {
     let new = IdentityNonce::random();
     assert_eq!(store.insert_identity(&new, &alice, ever).await.unwrap(), 2);
     assert!(store.update_identity(&new, &alice, ever).await.unwrap());
+}
+
+#[tokio::test]
+async fn login_of_the_release_before_keeps_its_order() {
+    // As that release writes a login and updates its record.
+    const LOGIN: &str = "INSERT INTO identities (nonce, identity, expires) VALUES ($1, $2, $3) \
+        ON CONFLICT (nonce) DO UPDATE SET identity = excluded.identity, expires = excluded.expires";
+    let dir = dir();
+    let store = sqlite(&dir).await;
+    let alice = identity("alice@example.com");
+    let ever = UnixTime(u64::MAX);
+    let user = Revocation::User { user: alice.user.clone(), before: NOW };
+    let (early, late) = (IdentityNonce::random(), IdentityNonce::random());
+    let write = async |nonce: &IdentityNonce| {
+        let login = sqlx::query(LOGIN).bind(nonce.as_str()).bind(serde_json::to_string(&alice).unwrap());
+        login.bind(i64::MAX).execute(store.database()).await.unwrap();
+    };
+    write(&early).await;
+    store.revoke(&user, ever).await.unwrap();
+    store.revoke(&user, ever).await.unwrap();
+    write(&late).await;
+    write(&early).await;
+    let revision = async |nonce: &IdentityNonce| store.identity(nonce).await.unwrap().unwrap().revision;
+    assert_eq!((revision(&early).await, revision(&late).await), (0, 2));
+    assert!(!store.update_identity(&early, &alice, ever).await.unwrap(), "revoked since");
+    assert!(store.update_identity(&late, &alice, ever).await.unwrap(), "a login after the logout");
+    store.revoke(&user, ever).await.unwrap();
+    write(&late).await;
+    assert_eq!(revision(&late).await, 2, "an update is no new login");
+    assert!(!store.update_identity(&late, &alice, ever).await.unwrap());
 }
 
 /// Nothing that writes succeeds, and nothing says that there is nothing.
