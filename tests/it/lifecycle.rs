@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
+use crate::support::certs::Certificate;
 use crate::support::portcullis::{Config, Process, free_address};
 use crate::support::raw::{self, Connection};
 use crate::support::{APPLICATIONS, World, at};
@@ -180,6 +181,70 @@ async fn failed_upgrade_leaves_the_pid_file_alone() {
     assert_eq!(fs::read_to_string(world.proxy.path("pid")).unwrap(), pid);
     let answer = world.raw(raw::request("GET", "open.localhost", "/", &[])).await.unwrap();
     assert_eq!(answer.status, 200);
+}
+
+/// Starts a successor, which fails, and expects that the running process serves on.
+async fn assert_outlives_its_successor(world: &mut World, words: &[&str]) {
+    let before = world.proxy.log().len();
+    let child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .args(["run", "-c", "portcullis.toml", "--upgrade"])
+        .current_dir(world.proxy.path(""))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut successor = Process(child);
+    world.proxy.signal("QUIT");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while successor.0.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < deadline, "the successor lives on");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mut errors = String::new();
+    std::io::Read::read_to_string(successor.0.stderr.as_mut().unwrap(), &mut errors).unwrap();
+    assert_eq!(successor.0.wait().unwrap().code(), Some(2), "{errors}");
+    assert!(words.iter().all(|word| errors.contains(word)) && !errors.contains("panicked"), "{errors}");
+    world.proxy.logged_within(Duration::from_secs(30), before, &["this process serves on"]).await;
+    // A drain would have begun by now, and closes the listeners after five seconds.
+    for _ in 0..7 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(world.proxy.readyz().await, Some(200));
+        let mut connection = world.proxy.connect("open.test").await;
+        connection.send("GET / HTTP/1.1\r\nHost: open.test\r\n\r\n").await;
+        let answer = connection.response("GET").await.expect("a response");
+        assert_eq!(answer.status, 200);
+        assert!(!answer.headers.lists("connection", "close"), "{:?}", answer.headers);
+    }
+}
+
+#[tokio::test]
+async fn failed_upgrade_leaves_the_running_process_serving() {
+    let server = "[server]\nupgrade_socket = \"upgrade.sock\"";
+    let mut world = World::with(&format!("{server}\n{APPLICATIONS}"), |config| config.tls = true).await;
+    let key = fs::read(world.proxy.path("key.pem")).unwrap();
+    fs::write(world.proxy.path("key.pem"), Certificate::new(&["open.test"]).key_pem).unwrap();
+    assert_outlives_its_successor(&mut world, &["key.pem"]).await;
+    fs::write(world.proxy.path("key.pem"), key).unwrap();
+
+    world.proxy.config.rest = world.proxy.config.rest.replace(server, &format!("{server}\npid_file = \"missing/pid\""));
+    world.proxy.write_config();
+    assert_outlives_its_successor(&mut world, &["missing/pid"]).await;
+    world.proxy.config.rest = world.proxy.config.rest.replace("\npid_file = \"missing/pid\"", "");
+
+    // A listener that only the successor has.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let more = format!("\n[[listen]]\naddress = \"{address}\"\nredirect_to_https = true\n");
+    world.proxy.config.rest.push_str(&more);
+    world.proxy.write_config();
+    assert_outlives_its_successor(&mut world, &[&address.to_string(), "another process uses it"]).await;
+
+    // With all of that mended, the next one succeeds.
+    world.proxy.config.rest = world.proxy.config.rest.replace(&more, "");
+    world.proxy.write_config();
+    drop(taken);
+    world.proxy.upgrade().await;
+    assert_eq!(world.proxy.readyz().await, Some(200));
 }
 
 #[tokio::test]
