@@ -351,3 +351,46 @@ async fn forwarded_for_behind_proxy_protocol_is_ignored() {
     }
     world.origin.assert_untouched("forged addresses");
 }
+
+/// An HTTP/2 connection whose streams never have room for a body.
+async fn without_window(
+    address: std::net::SocketAddr,
+) -> (h2::client::SendRequest<Bytes>, tokio::task::JoinHandle<()>) {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let mut builder = h2::client::Builder::new();
+    let (client, connection) = builder.initial_window_size(0).handshake(stream).await.unwrap();
+    let connection = tokio::spawn(async move {
+        let _end = connection.await;
+    });
+    (client, connection)
+}
+
+#[tokio::test]
+async fn client_that_takes_no_body_is_not_waited_for() {
+    let (proxy, _origin, _idp, redirect) = with_redirect(SHORT).await;
+    for (address, target) in [
+        (redirect, "http://nobody.test/"),
+        (proxy.metrics, "http://localhost/metrics"),
+        (proxy.metrics, "http://localhost/readyz"),
+        (proxy.metrics, "http://localhost/"),
+    ] {
+        for _ in 0..2 {
+            let (mut client, connection) = without_window(address).await;
+            let (answer, _) = client.send_request(http::Request::get(target).body(()).unwrap(), true).unwrap();
+            // The stream ends first, then the idle connection.
+            let answer = tokio::time::timeout(Duration::from_secs(20), answer).await.expect("no head").unwrap();
+            let ended = tokio::time::timeout(Duration::from_secs(20), connection).await;
+            ended
+                .unwrap_or_else(|_| panic!("the connection stays open after {} at {target}", answer.status()))
+                .unwrap();
+        }
+    }
+    // The same over HTTP/1.1: more responses than the kernel stores.
+    let mut stream = TcpStream::connect(proxy.metrics).await.unwrap();
+    let requests = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1000);
+    let closed = async {
+        use tokio::io::AsyncWriteExt;
+        while stream.write_all(requests.as_bytes()).await.is_ok() {}
+    };
+    tokio::time::timeout(Duration::from_secs(30), closed).await.expect("the connection stays open");
+}

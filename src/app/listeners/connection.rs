@@ -226,8 +226,9 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connections<A> {
             match accepted {
                 Ok(Some(H2Accept::Session(session))) => {
                     let (app, draining) = (Arc::clone(&self.app), self.terms.draining.clone());
-                    let (open, body_timeout) = (streams.open(), self.terms.timeouts.body);
+                    let (open, Timeouts { header, body, .. }) = (streams.open(), self.terms.timeouts);
                     tokio::spawn(async move {
+                        let deadline = Instant::now() + header;
                         let _open = open;
                         let progress = Arc::new(Progress::default());
                         let session = ServerSession::new_http2(session);
@@ -235,7 +236,8 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connections<A> {
                             biased;
                             _ = progress.track(app.process_new_http(session, &draining)) => {}
                             // Dropping the session resets the stream.
-                            () = stalled_body(&progress, body_timeout) => {}
+                            () = stalled_body(&progress, body) => {}
+                            () = late_head(&progress, deadline) => {}
                         }
                     });
                 }
@@ -262,6 +264,8 @@ fn http2_options() -> H2Options {
 }
 
 /// Completes when the head of the request is late. The timer is not set if the head is there at the first poll, as usual.
+///
+/// An application that does not report the head has until then for its whole response, which a client may not take.
 async fn late_head(progress: &Progress, deadline: Instant) {
     if !progress.has_head() {
         sleep(remaining(deadline)).await;
