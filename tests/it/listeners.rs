@@ -394,3 +394,24 @@ async fn client_that_takes_no_body_is_not_waited_for() {
     };
     tokio::time::timeout(Duration::from_secs(30), closed).await.expect("the connection stays open");
 }
+
+#[tokio::test]
+async fn upload_is_no_gap_while_the_proxy_connects() {
+    let silent = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let origin = format!("https://127.0.0.1:{}", silent.local_addr().unwrap().port());
+    let application = APPLICATIONS.replace(
+        "domain = \"open.$TLD\"\norigin = \"$ORIGIN\"",
+        &format!("domain = \"open.$TLD\"\norigin = \"{origin}\"\norigin_settings = {{ connect_timeout = \"4s\" }}"),
+    );
+    assert!(application.contains(&origin));
+    let world = World::with(&format!("{application}{SHORT}"), |_| ()).await;
+    let stream = TcpStream::connect(world.proxy.address).await.unwrap();
+    let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+    let _driver = tokio::spawn(connection);
+    let request = http::Request::post("http://open.localhost/upload").body(()).unwrap();
+    let (answer, mut body) = client.send_request(request, false).unwrap();
+    body.send_data(Bytes::from_static(b"hello"), false).unwrap();
+    // The gap is as long as the proxy reads nothing, and that is no fault of the client.
+    let answer = tokio::time::timeout(Duration::from_secs(20), answer).await.expect("no answer");
+    assert!(matches!(answer.expect("a response, no reset").status().as_u16(), 502 | 504));
+}

@@ -277,15 +277,14 @@ async fn late_head(progress: &Progress, deadline: Instant) {
 
 /// Completes when an awaited body has not moved for that time. Requests without a body set no timer.
 async fn stalled_body(progress: &Progress, most: Duration) {
-    // The request is polled first and shares the task, so this is polled again when the head is there.
-    poll_fn(|_| if progress.has_head() { Poll::Ready(()) } else { Poll::Pending }).await;
-    while let Some(gap) = progress.body_gap() {
+    loop {
+        // The request is polled first and shares the task, so this is polled again when it begins to read a body.
+        let gap = poll_fn(|_| progress.body_gap().map_or(Poll::Pending, Poll::Ready)).await;
         match most.checked_sub(gap) {
             None | Some(Duration::ZERO) => return,
             Some(rest) => sleep(rest).await,
         }
     }
-    std::future::pending().await
 }
 
 async fn within<F: Future>(deadline: Instant, future: F) -> Option<F::Output> {

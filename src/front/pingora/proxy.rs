@@ -193,6 +193,7 @@ impl ProxyHttp for AccessProxy {
         if let Some(pool) = ctx.pool() {
             pool.connected(&ctx.attempts, reused);
         }
+        Progress::report_reading();
         Ok(())
     }
 
