@@ -300,14 +300,18 @@ async fn open_files_are_raised_and_some_kept_for_the_metrics() {
     }
 }
 
-#[tokio::test]
-async fn http2_windows_are_wide_and_bounded() {
+/// The HTTP/2 windows that a fresh connection to that address has: of its streams, and of itself.
+async fn windows(address: SocketAddr) -> (TcpStream, u32, u32) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let world = World::start().await;
-    let mut stream = TcpStream::connect(world.proxy.address).await.unwrap();
-    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
-    let (mut of_a_stream, mut of_the_connection) = (65_535, 65_535);
-    while of_a_stream == 65_535 || of_the_connection == 65_535 {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    // SETTINGS, and PINGs: the window of the connection comes with the first answer, so before the second.
+    let ping = b"\0\0\x08\x06\0\0\0\0\0portcull";
+    stream
+        .write_all(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".as_slice(), ping].concat())
+        .await
+        .unwrap();
+    let (mut of_a_stream, mut of_the_connection, mut answers) = (65_535, 65_535, 0);
+    loop {
         let mut head = [0; 9];
         stream.read_exact(&mut head).await.unwrap();
         let mut frame = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
@@ -315,9 +319,41 @@ async fn http2_windows_are_wide_and_bounded() {
         let number = |bytes: &[u8]| u32::from_be_bytes(bytes.try_into().unwrap());
         match head[3] {
             4 => frame.chunks(6).filter(|s| s[..2] == [0, 4]).for_each(|s| of_a_stream = number(&s[2..])),
+            6 if answers > 0 => return (stream, of_a_stream, of_the_connection),
+            6 => {
+                answers += 1;
+                stream.write_all(ping).await.unwrap();
+            }
             8 => of_the_connection += number(&frame),
             _ => {}
         }
     }
+}
+
+#[tokio::test]
+async fn http2_windows_are_wide_and_bounded() {
+    let world = World::start().await;
+    let (_stream, of_a_stream, of_the_connection) = windows(world.proxy.address).await;
     assert_eq!((of_a_stream, of_the_connection), (6 << 20, 8 << 20));
+}
+
+#[tokio::test]
+async fn http2_windows_of_all_connections_are_bounded_together() {
+    let world = World::start().await;
+    let (mut open, mut total, mut least) = (Vec::new(), 0, u32::MAX);
+    for _ in 0..400 {
+        let (stream, _, window) = windows(world.proxy.address).await;
+        total += u64::from(window);
+        least = least.min(window);
+        open.push(stream);
+    }
+    assert!(total <= (512 << 20) + 400 * 65_535, "{total} bytes");
+    assert!((65_535..128 << 10).contains(&least), "{least}");
+    drop(open);
+    // What was given out comes back.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while windows(world.proxy.address).await.2 < 8 << 20 {
+        assert!(Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }

@@ -29,6 +29,7 @@ use tokio::sync::Notify;
 
 use super::descriptors::Descriptors;
 use super::proxy_protocol::{self, ProxyProtocolError};
+use super::windows::WINDOWS;
 use crate::config::Limits;
 use crate::front::pingora::Progress;
 
@@ -204,7 +205,9 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connections<A> {
             proxy_digest: stream.get_proxy_digest(),
             socket_digest: stream.get_socket_digest(),
         });
-        let Some(Ok(mut connection)) = within(deadline, server::handshake(stream, Some(http2_options()))).await else {
+        let window = WINDOWS.grant();
+        let options = http2_options(window.size());
+        let Some(Ok(mut connection)) = within(deadline, server::handshake(stream, Some(options))).await else {
             return;
         };
         let streams = Arc::new(Streams::default());
@@ -255,11 +258,11 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connections<A> {
 
 /// The settings of a client's HTTP/2 connection.
 ///
-/// The windows bound what is stored of bodies that the origin has not taken yet: [`CONNECTION_WINDOW`] for each connection. It is
-/// wider than the window of a stream, so that one stalled upload does not hold up the others.
-fn http2_options() -> H2Options {
+/// The windows bound what is stored of bodies that the origin has not taken yet: `window` for the connection. As long as few
+/// connections are open it is wider than the window of a stream, so that one stalled upload does not hold up the others.
+fn http2_options(window: u32) -> H2Options {
     let mut options = server::default_h2_options();
-    options.initial_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
+    options.initial_window_size(STREAM_WINDOW).initial_connection_window_size(window);
     options
 }
 
@@ -344,6 +347,5 @@ const HEAD_CAPACITY: usize = 4096;
 /// Bytes of one upload that may be under way. The peer learns of free space once half of it is free, so at 50 ms of round-trip
 /// time this moves 60 to 120 MiB/s.
 const STREAM_WINDOW: u32 = 6 * 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
 /// Requests of one connection that are too malformed to become a session; as in Pingora.
 const MOST_REJECTED: usize = 32;

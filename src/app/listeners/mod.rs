@@ -9,6 +9,7 @@ mod proxy_protocol;
 mod redirect;
 mod sockets;
 mod successor;
+mod windows;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
