@@ -300,6 +300,44 @@ async fn open_files_are_raised_and_some_kept_for_the_metrics() {
     }
 }
 
+#[tokio::test]
+async fn request_without_a_free_descriptor_gets_503() {
+    let world = World::with(APPLICATIONS, |config| config.open_files = Some((100, 160))).await;
+    let (mut first, mut second) =
+        (world.proxy.connect("open.localhost").await, world.proxy.connect("open.localhost").await);
+    let mut idle = Vec::new();
+    // An error ends the client's connection, whose descriptor is then free again.
+    for (kept, line, kind) in
+        [(&mut first, "Accept: text/html", "text/html"), (&mut second, "Sec-Fetch-Mode: cors", "application/json")]
+    {
+        loop {
+            let mut connection = Connection::plain(world.proxy.address).await;
+            connection.send("GET / HTTP/1.1\r\nHost: nobody.localhost\r\n\r\n").await;
+            let is_served = connection.response("GET").await.is_some();
+            idle.push(connection);
+            if !is_served {
+                break;
+            }
+            assert!(idle.len() < 400, "no limit of open files");
+        }
+        kept.send(format!("GET /page HTTP/1.1\r\nHost: open.localhost\r\n{line}\r\n\r\n")).await;
+        let answer = kept.response("GET").await.expect("a response");
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        assert_eq!(answer.headers.one("retry-after"), Some("5"));
+        assert!(
+            answer.headers.one("content-type").is_some_and(|found| found.starts_with(kind)),
+            "{:?}",
+            answer.headers
+        );
+        assert!(answer.text().contains("overloaded"), "{}", answer.text());
+        let again = answer.text().contains("href=\"/page\"");
+        assert_eq!(again, kind == "text/html", "a way to try again: {}", answer.text());
+    }
+    let metrics = world.proxy.metrics().await;
+    let line = "portcullis_upstream_errors_total{kind=\"no_descriptor\"} 2";
+    assert!(metrics.lines().any(|one| one == line), "{metrics}");
+}
+
 /// The HTTP/2 windows that a fresh connection to that address has: of its streams, and of itself.
 async fn windows(address: SocketAddr) -> (TcpStream, u32, u32) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -188,6 +188,7 @@ impl ProxyHttp for AccessProxy {
     ) -> Result<()> {
         // The last descriptors are for the listener of the metrics.
         if !reused && self.settings.reserved_descriptor.is_some_and(|reserved| descriptor >= reserved) {
+            metrics().upstream_error(UpstreamError::NoDescriptor);
             return Error::e_explain(ErrorType::HTTPStatus(503), "the process has no file descriptors left");
         }
         if let Some(pool) = ctx.pool() {
@@ -284,6 +285,7 @@ impl ProxyHttp for AccessProxy {
             (ErrorType::HTTPStatus(503), _) if ctx.no_origin => {
                 (ErrorPage::upstream_unhealthy(&text), "origin_unhealthy")
             }
+            (ErrorType::HTTPStatus(503), _) => (ErrorPage::overloaded(&text), "overloaded"),
             (ErrorType::HTTPStatus(413), _) => (ErrorPage::content_too_large(&text), Reason::BodyTooLarge.id()),
             (ErrorType::HTTPStatus(400..500), _) => (ErrorPage::bad_request(&text), "bad_request"),
             (
