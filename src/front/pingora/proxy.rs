@@ -260,7 +260,7 @@ impl ProxyHttp for AccessProxy {
         Ok(())
     }
 
-    /// Nothing was sent yet, so whatever the method another address or origin may be tried. Once bytes were sent, Pingora's
+    /// Nothing was sent yet, so whatever the method another address or origin may be tried. Once bytes were sent,
     /// `error_while_proxy` repeats only idempotent requests, and only if a kept connection turned out to be closed.
     fn fail_to_connect(
         &self,
@@ -272,6 +272,28 @@ impl ProxyHttp for AccessProxy {
         let ProxyCtx { access, attempts, .. } = ctx;
         let again = pool(access).is_some_and(|pool| pool.failed(attempts, &error));
         error.set_retry(again);
+        error
+    }
+
+    /// Repeats idempotent requests if the origin has closed a kept connection, like Pingora's own. Pingora sees that in reads alone,
+    /// and a part of the body may meet the closed connection first.
+    fn error_while_proxy(
+        &self,
+        peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        _ctx: &mut ProxyCtx,
+        reused: bool,
+    ) -> Box<Error> {
+        let mut error = error.more_context(format!("Peer: {peer}"));
+        let is_repeatable = session.req_header().method.is_idempotent()
+            && !session.as_ref().retry_buffer_truncated()
+            && session.response_written().is_none();
+        match (error.etype(), error.esource()) {
+            _ if !is_repeatable => error.set_retry(false),
+            (ErrorType::WriteError, ErrorSource::Upstream) => error.set_retry(reused),
+            _ => error.retry.decide_reuse(reused),
+        }
         error
     }
 
