@@ -11,6 +11,8 @@ mod shutdown;
 mod test_link;
 mod tls;
 
+use std::fs::File;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -115,11 +117,13 @@ pub fn run(options: &Options) -> Result<(), RunError> {
     let sockets = if options.upgrade { None } else { Some(Sockets::bind(&addresses(&loaded.config))?) };
     let control = Control::start(&loaded.config, Pools::default())?;
     control.follow(&options.config, certificates::load_and_log);
+    // What can fail fails before the listeners are taken over.
+    let prepared = Prepared::new(&loaded.config, &control)?;
     let sockets = match sockets {
         Some(sockets) => sockets,
         None => Sockets::take_over(&upgrade_socket(&loaded.config), &addresses(&loaded.config))?,
     };
-    serve(control, &loaded.config, sockets, descriptors, Vec::new())
+    serve(control, &loaded.config, prepared, sockets, descriptors, Vec::new())
 }
 
 /// Runs the self-contained demonstration until it is told to stop: everything on the loopback address, nothing kept.
@@ -135,8 +139,47 @@ pub fn demo(port: u16) -> Result<(), RunError> {
     let descriptors = Descriptors::raise();
     let sockets = Sockets::bind(&addresses(&config))?;
     let control = Control::start(&config, Pools::default())?;
+    let prepared = Prepared::new(&config, &control)?;
     show(&demo.banner());
-    serve(control, &config, sockets, descriptors, demo.services())
+    serve(control, &config, prepared, sockets, descriptors, demo.services())
+}
+
+/// Everything that may fail and needs no listeners.
+struct Prepared {
+    /// The TLS sides of `[[listen]]`, in its order.
+    acceptors: Vec<Option<Acceptor>>,
+    pid_file: Option<PidFile>,
+}
+
+impl Prepared {
+    fn new(config: &Config, control: &Control) -> Result<Self, RunError> {
+        let of = |listen: &config::Listen| {
+            listen.tls.as_ref().map(|files| acceptor(listen.address, files, control)).transpose()
+        };
+        let acceptors = config.listen.iter().map(of).collect::<Result<_, _>>()?;
+        let pid_file = config.server.pid_file.as_deref().map(PidFile::open).transpose()?;
+        Ok(Self { acceptors, pid_file })
+    }
+}
+
+/// The file for the process id. Pingora writes one for daemons only.
+struct PidFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl PidFile {
+    /// Opens the file, and leaves its content: a failed upgrade must not change it.
+    fn open(path: &Path) -> Result<Self, RunError> {
+        let opened = File::options().write(true).create(true).truncate(false).open(path);
+        let file = opened.map_err(|source| RunError::PidFile { path: path.to_owned(), source })?;
+        Ok(Self { path: path.to_owned(), file })
+    }
+
+    fn write(mut self) -> Result<(), RunError> {
+        let written = self.file.set_len(0).and_then(|()| writeln!(self.file, "{}", std::process::id()));
+        written.map_err(|source| RunError::PidFile { path: self.path, source })
+    }
 }
 
 /// Every address that the process listens on.
@@ -153,11 +196,12 @@ fn show(text: &str) {
 fn serve(
     mut control: Control,
     config: &Config,
+    prepared: Prepared,
     sockets: Sockets,
     descriptors: Descriptors,
     more: Vec<Box<dyn ServiceWithDependents>>,
 ) -> Result<(), RunError> {
-    let served = serve_until_the_end(&mut control, config, sockets, descriptors, more);
+    let served = serve_until_the_end(&mut control, config, prepared, sockets, descriptors, more);
     control.stop(Duration::from_secs(1));
     if served.is_ok() {
         tracing::info!("stopped");
@@ -168,10 +212,12 @@ fn serve(
 fn serve_until_the_end(
     control: &mut Control,
     config: &Config,
-    sockets: Sockets,
+    Prepared { acceptors, pid_file }: Prepared,
+    mut sockets: Sockets,
     descriptors: Descriptors,
     more: Vec<Box<dyn ServiceWithDependents>>,
 ) -> Result<(), RunError> {
+    let successor = sockets.successor();
     let mut server = Server::new_with_opt_and_conf(Opt::default(), server_conf(config));
     server.bootstrap();
     let (lifecycle, sockets, descriptors) =
@@ -187,8 +233,7 @@ fn serve_until_the_end(
     let proxy = AccessProxy::new(filter).with_settings(proxy_settings(config, &descriptors));
     let proxy = Arc::new(Cuttable::new(http_proxy(&server.configuration, proxy)));
     let mut front = ListenerGroup::new("proxy", None, Arc::clone(&sockets), control.vital().clone());
-    for listen in &config.listen {
-        let tls = listen.tls.as_ref().map(|files| acceptor(listen.address, files, control)).transpose()?;
+    for (listen, tls) in config.listen.iter().zip(acceptors) {
         let proxies = listen.proxy_protocol.then_some(&listen.trusted_proxies);
         front.add(listen.address, Arc::clone(&proxy), terms(tls, proxies, Some(&descriptors)));
     }
@@ -209,10 +254,8 @@ fn serve_until_the_end(
     for service in more {
         server.add_service(Watched::new(service, control.vital().clone()));
     }
-    if let Some(path) = &config.server.pid_file {
-        // Pingora writes one for daemons only. Not before the listeners are here: a failed upgrade leaves the file alone.
-        std::fs::write(path, format!("{}\n", std::process::id()))
-            .map_err(|source| RunError::PidFile { path: path.clone(), source })?;
+    if let Some(file) = pid_file {
+        file.write()?;
     }
     tracing::info!(
         listeners = ?config.listen.iter().map(|l| l.address.to_string()).collect::<Vec<_>>(),
@@ -220,8 +263,8 @@ fn serve_until_the_end(
         applications = config.applications.len(),
         "serving",
     );
-    let signals =
-        Signals { lifecycle, lame_duck: config.server.lame_duck, upgrade_socket: upgrade_socket(config), sockets };
+    let lame_duck = config.server.lame_duck;
+    let signals = Signals { lifecycle, lame_duck, upgrade_socket: upgrade_socket(config), sockets, successor };
     let (_, closed) = Vital::new();
     let ended = control.ended().unwrap_or(closed);
     match shutdown::run(server, signals, config.server.grace_period, (control.vital(), ended), control.runtime()) {

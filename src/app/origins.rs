@@ -1,5 +1,5 @@
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use async_trait::async_trait;
 use aws_lc_rs::digest;
@@ -14,28 +14,31 @@ use crate::engine::Origins;
 use crate::front::pingora::{Check, OriginContext, OriginPool, PoolSettings, Protocol, Target, Trust};
 
 /// A pool for each application, of the origins that the configuration names. One whose settings stay the same is kept over
-/// a reload, with what it knows of names and health. Nothing here waits for the network.
+/// a reload, with its names and health. Nothing here waits for the network.
 #[derive(Debug, Default)]
 pub(super) struct Pools {
-    kept: Mutex<HashMap<String, Arc<OriginPool>>>,
+    /// Pools by the application's id. Only a running configuration keeps them alive: those of a rejected one end with it.
+    started: Mutex<Vec<(String, Weak<OriginPool>)>>,
     context: OriginContext,
 }
 
 #[async_trait]
 impl OriginSource for Pools {
     async fn origins(&self, config: &Config, background: &Background) -> HashMap<String, Origins> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut pools = HashMap::new();
+        let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+        started.retain(|(_, pool)| pool.strong_count() > 0);
+        let mut origins = HashMap::new();
         for application in &config.applications {
             let settings = settings(config, application);
-            let pool = match kept.get(&application.id) {
-                Some(pool) if *pool.settings() == settings => Arc::clone(pool),
-                _ => OriginPool::start(settings, &self.context, background),
-            };
-            pools.insert(application.id.clone(), pool);
+            let of_application = started.iter().filter(|(id, _)| *id == application.id);
+            let kept = of_application.filter_map(|(_, pool)| pool.upgrade()).find(|pool| *pool.settings() == settings);
+            let pool = kept.unwrap_or_else(|| {
+                let pool = OriginPool::start(settings, &self.context, background);
+                started.push((application.id.clone(), Arc::downgrade(&pool)));
+                pool
+            });
+            origins.insert(application.id.clone(), Origins::new(pool));
         }
-        let origins = pools.iter().map(|(id, pool)| (id.clone(), Origins::new(Arc::clone(pool)))).collect();
-        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = pools;
         origins
     }
 }
@@ -89,5 +92,64 @@ fn settings(config: &Config, application: &Application) -> PoolSettings {
             expect: check.expect.clone(),
         }),
         max_body: application.max_body.or(config.limits.max_body),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::Handle;
+
+    use crate::control::Vital;
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{self, System};
+
+    const CONFIG: &str = r#"
+        [insecure]
+        plain_http = true
+        inline_secrets = true
+        memory_store = true
+        [[listen]]
+        address = "127.0.0.1:8080"
+        [team]
+        domain = "access.localhost:8080"
+        [[identity_providers]]
+        id = "okta"
+        name = "Okta"
+        type = "okta"
+        config = { client_id = "id", client_secret = "example-secret", okta_account = "https://dev-1.okta.com" }
+        [[applications]]
+        domain = "app.localhost"
+        origin = "http://127.0.0.1:9"
+        [[applications.policies]]
+        name = "all"
+        decision = "allow"
+        include = [{ everyone = {} }]
+    "#;
+
+    async fn pool(pools: &Pools, text: &str) -> Arc<OriginPool> {
+        let config =
+            config::parse(text, Path::new("portcullis.toml"), &System).unwrap_or_else(|e| panic!("{e}")).config;
+        let mut made = pools.origins(&config, &Background::new(Handle::current(), Vital::new().0)).await;
+        assert_eq!(made.len(), 1);
+        let origins = made.drain().next().unwrap().1;
+        Arc::clone(origins.get::<Arc<OriginPool>>().unwrap())
+    }
+
+    #[tokio::test]
+    async fn pool_in_use_is_kept_over_a_rejected_reload() {
+        let pools = Pools::default();
+        let running = pool(&pools, CONFIG).await;
+        assert!(Arc::ptr_eq(&running, &pool(&pools, CONFIG).await));
+        let changed = CONFIG.replace("127.0.0.1:9\"", "127.0.0.1:10\"");
+        // Nothing uses what a rejected configuration made.
+        let rejected = Arc::downgrade(&pool(&pools, &changed).await);
+        assert!(rejected.upgrade().is_none(), "its pool ends");
+        assert!(Arc::ptr_eq(&running, &pool(&pools, CONFIG).await), "with what it knows of names and health");
+        let replaced = pool(&pools, &changed).await;
+        assert!(!Arc::ptr_eq(&running, &replaced));
+        drop(running);
+        assert!(Arc::ptr_eq(&replaced, &pool(&pools, &changed).await));
     }
 }

@@ -1,6 +1,6 @@
 //! The end of the process: by a signal, by a successor, or because something that it needs has ended.
 //!
-//! Decides what each signal does and how long the rest may take. Trusts a successor that took the listeners. Never ends a
+//! Decides what each signal does and how long the rest may take. Trusts a successor that serves. Never ends a
 //! process that serves because an upgrade failed, and never lets one live on that serves nothing.
 
 use std::io;
@@ -17,7 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
-use super::listeners::SocketTable;
+use super::listeners::{SocketTable, Successor, is_serving};
 use crate::control::{Ended, Vital};
 use crate::observe::metrics::metrics;
 
@@ -62,6 +62,8 @@ pub(super) struct Signals {
     /// The socket at which a successor waits for the listeners.
     pub(super) upgrade_socket: PathBuf,
     pub(super) sockets: Arc<SocketTable>,
+    /// The successor that this process is.
+    pub(super) successor: Option<Successor>,
 }
 
 #[async_trait]
@@ -87,11 +89,13 @@ impl Signals {
         loop {
             tokio::select! {
                 _ = interrupt.recv() => return ShutdownSignal::FastShutdown,
-                _ = quit.recv() => {
-                    if self.hand_over().await {
+                _ = quit.recv() => tokio::select! {
+                    has_ended = self.hand_over() => if has_ended {
                         return ShutdownSignal::GracefulTerminate;
-                    }
-                }
+                    },
+                    _ = interrupt.recv() => return ShutdownSignal::FastShutdown,
+                    _ = terminate.recv() => break,
+                },
                 _ = terminate.recv() => break,
             }
         }
@@ -111,7 +115,7 @@ impl Signals {
         ShutdownSignal::GracefulTerminate
     }
 
-    /// Hands the listeners to a successor, and returns `true` if one has taken them.
+    /// Hands the listeners to a successor, and returns `true` once it serves.
     async fn hand_over(&self) -> bool {
         let Some(table) = self.sockets.table() else {
             tracing::error!("SIGQUIT came before the listeners were ready; this process serves on");
@@ -125,6 +129,13 @@ impl Signals {
             fds.send_to_sock(path.as_str())
         });
         let error = match handed.await {
+            Ok(Ok(_)) if !is_serving(&self.upgrade_socket).await => {
+                tracing::error!(
+                    "the successor has the listeners but does not serve; this process serves on. The successor's own output \
+                     has the cause"
+                );
+                return false;
+            }
             Ok(Ok(_)) => {
                 tracing::info!("a successor has taken the listeners over");
                 // Both accept until the successor has surely begun to. `/readyz` stays as it is: it is answered by both.
@@ -162,13 +173,14 @@ pub(super) enum End {
 /// Where there is no thread to be had.
 pub(super) fn run(
     server: Server,
-    signals: Signals,
+    mut signals: Signals,
     grace: Duration,
     (vital, mut ended): (&Vital, Ended),
     runtime: &Handle,
 ) -> io::Result<End> {
     let mut phases = server.watch_execution_phase();
     let lifecycle = Arc::clone(&signals.lifecycle);
+    let mut successor = signals.successor.take();
     let watched = vital.watch("server");
     Builder::new().name("server".to_owned()).spawn(move || {
         let _watched = watched;
@@ -192,6 +204,12 @@ pub(super) fn run(
                 return Ok(if is_stopping() { End::Stopped } else { End::Lost("server") });
             }
             Err(name) if !is_stopping() => return Ok(End::Lost(name)),
+            // Every service has its threads.
+            Ok(Ok(ExecutionPhase::Running)) => {
+                if let Some(successor) = successor.take() {
+                    runtime.spawn(successor.serves());
+                }
+            }
             Ok(Ok(_) | Err(RecvError::Lagged(_))) | Err(_) => {}
         }
     }

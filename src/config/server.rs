@@ -33,7 +33,8 @@ pub struct Listen {
     pub tls: Option<Tls>,
     /// The proxies whose `X-Forwarded-For` is believed. Nobody's is, by default.
     pub trusted_proxies: Vec<IpNet>,
-    /// Requires a PROXY protocol header, version 1 or 2, from one of `trusted_proxies` at the start of each connection.
+    /// Requires a PROXY protocol header, version 1 or 2, from one of `trusted_proxies` at the start of each connection. The
+    /// address in it is the client's, and `X-Forwarded-For` is ignored.
     pub proxy_protocol: bool,
     /// The `Strict-Transport-Security` header of every response (RFC 6797 6.1); not sent by default.
     pub hsts: Option<Hsts>,

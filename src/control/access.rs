@@ -459,8 +459,14 @@ impl Access {
         result
     }
 
+    /// The time from which on a revocation that is made now concerns nothing any more. If this machine's clock is behind, the
+    /// store's time counts: deletions go by that.
+    pub(super) fn forget_from(&self, now: UnixTime) -> UnixTime {
+        now.max(self.store_watch.time()).after(LONGEST_LIVED)
+    }
+
     pub(super) async fn revoke(&self, revocation: Revocation, now: UnixTime) -> Result<(), StoreError> {
-        let forget = now.after(LONGEST_LIVED);
+        let forget = self.forget_from(now);
         let revision = self.store.revoke(&revocation, forget).await.inspect_err(|error| self.store_failed(error))?;
         self.publisher.apply(&self.snapshot, [Revoked { revision, revocation, ordered: true, expires: forget }]);
         Ok(())

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Access;
-use super::access::{LONGEST_LIVED, Login, organisation_aud};
+use super::access::{Login, organisation_aud};
 use crate::engine::IdentityState;
 use crate::idp::Profile;
 use crate::login::PortalRequest;
@@ -254,7 +254,7 @@ impl Access {
         let sessions: HashSet<_> = beside.chain([nonce]).collect();
         let others = sessions.iter().filter_map(|other| Some(self.known_identity(*other)?.user.clone()));
         let users = others.chain([identity.user.clone()]).collect();
-        let forget = now.after(LONGEST_LIVED);
+        let forget = self.forget_from(now);
         {
             let mut all = self.unpersisted.lock();
             all.entry(nonce).or_insert_with(|| Revoked { user: identity.user.clone(), users, at: now, failed: false });

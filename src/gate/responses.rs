@@ -87,16 +87,13 @@ fn answered(page: ErrorPage<'_>, reason: Reason, style: Style, team: &Team) -> R
         let scheme = "Cloudflare-Access error=\"invalid_service_token\"";
         response.headers_mut().insert(header::WWW_AUTHENTICATE, http::HeaderValue::from_static(scheme));
     }
-    if response.status() == StatusCode::SERVICE_UNAVAILABLE {
-        response.headers_mut().insert(header::RETRY_AFTER, http::HeaderValue::from_static("5"));
-    }
     response
 }
 
 /// An error in the form that the client reads: people a page, scripts JSON, gRPC its own status.
 pub(super) fn told(page: ErrorPage<'_>, style: Style, team: &Team) -> Response<Bytes> {
     let error = || page.status.canonical_reason().unwrap_or("Error").to_ascii_lowercase().replace(' ', "_");
-    match style {
+    let mut response = match style {
         Style::Grpc => answer::grpc(page.status, page.reason.unwrap_or_default()),
         Style::Json => {
             let body = serde_json::json!({"error": error(), "reason": page.reason, "request_id": page.request_id});
@@ -105,7 +102,11 @@ pub(super) fn told(page: ErrorPage<'_>, style: Style, team: &Team) -> Response<B
         Style::Redirect | Style::Page | Style::Upgrade => {
             answer::page(page.with_support(team.support.as_deref()).page())
         }
+    };
+    if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(header::RETRY_AFTER, http::HeaderValue::from_static("5"));
     }
+    response
 }
 
 /// The answer to somebody who may not: people get a page with the way to another account, scripts and programs JSON.

@@ -171,6 +171,8 @@ labels! {
         Protocol = "protocol",
         /// No origin of the application is healthy.
         NoPeer = "no_peer",
+        /// The process has no file descriptors left.
+        NoDescriptor = "no_descriptor",
         /// Anything else.
         Other = "other",
     }

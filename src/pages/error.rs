@@ -152,6 +152,17 @@ impl<'a> ErrorPage<'a> {
         .with_hint("Try again in a minute.")
     }
 
+    /// 503: the process has as many connections as it can have.
+    pub(crate) fn overloaded(request_id: &'a str) -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Too many connections at once.",
+            "This service cannot reach the application right now; your sign-in is not the problem.",
+            request_id,
+        )
+        .with_hint("Try again in a minute.")
+    }
+
     /// 504: the application's origin took longer than its time limit.
     pub(crate) fn upstream_too_slow(request_id: &'a str) -> Self {
         Self::new(

@@ -1,8 +1,8 @@
 use sqlx::{Connection as _, SqliteConnection};
 
 /// The tables, step by step. A step is never changed once released, and never takes away what the release before it reads:
-/// during an upgrade both run on one file. The types and statements are ones that PostgreSQL has too; binary values are
-/// base64 text because the two spell theirs differently.
+/// during an upgrade both run on one file. The types and statements are ones that PostgreSQL has too, but for the trigger, which
+/// serves such upgrades alone; binary values are base64 text because the two spell theirs differently.
 const STEPS: &[&[&str]] = &[
     &[
         "CREATE TABLE secrets (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
@@ -26,7 +26,7 @@ const STEPS: &[&[&str]] = &[
         "CREATE INDEX logout_hints_expires ON logout_hints (expires)",
     ],
     &[
-        // Logins of the release before have 0 and so come before every revocation that has an order.
+        // The logins so far have 0 and so come before every revocation that has an order.
         "ALTER TABLE identities ADD COLUMN revision BIGINT NOT NULL DEFAULT 0",
         // Revocations of the release before cover logins by time. One that its process makes during the upgrade has the default:
         // its revision is later than every login of that release.
@@ -36,6 +36,12 @@ const STEPS: &[&[&str]] = &[
         "CREATE TABLE clock (seen BIGINT)",
         "INSERT INTO clock (seen) SELECT MAX(made) FROM signing_keys",
         "CREATE TABLE probe (filler TEXT NOT NULL)",
+    ],
+    &[
+        // A login that the release before writes, during an upgrade or after one that failed, is as late in the order as one of
+        // this release. Its updates do not come here: they conflict with the row that is there.
+        "CREATE TRIGGER identities_revision AFTER INSERT ON identities WHEN NEW.revision = 0 \
+     BEGIN UPDATE identities SET revision = (SELECT latest FROM revision) WHERE nonce = NEW.nonce; END",
     ],
 ];
 

@@ -4,6 +4,7 @@ mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -28,9 +29,12 @@ use writer::Writer;
 /// once, since one that comes undone would let somebody back in. What is deleted is overwritten.
 pub struct SqliteStore {
     path: PathBuf,
+    file: FileId,
     readers: SqlitePool,
     writer: Writer,
     is_new: bool,
+    /// Whether older content was found in the file.
+    went_back: AtomicBool,
 }
 
 impl SqliteStore {
@@ -75,7 +79,7 @@ impl SqliteStore {
             })
             .connect_lazy_with(options.clone());
         let writer = Writer::new(path.into(), file, connection, options, wait);
-        Ok(Self { path: path.into(), readers, writer, is_new })
+        Ok(Self { path: path.into(), file, readers, writer, is_new, went_back: AtomicBool::new(false) })
     }
 
     /// Returns `true` if there was no store in the file before.
@@ -129,9 +133,21 @@ impl SqliteStore {
         *self.writer.fault.lock().unwrap() = fault;
     }
 
+    /// Takes a connection that reads.
+    ///
+    /// # Errors
+    /// If there is none, if another file is at the path, or if the content was replaced by an older one. What other processes
+    /// revoke is then not in the file that is open here, or has revisions that were followed already.
     async fn reader(&self, operation: &'static str) -> Result<Reader, StoreError> {
+        if self.went_back.load(Ordering::Relaxed) || self.file.may_be_replaced_at(&self.path) {
+            return Err(self.lost());
+        }
         let connection = self.readers.acquire().await.map_err(failure(operation))?;
         Ok(Reader { connection, operation })
+    }
+
+    fn lost(&self) -> StoreError {
+        StoreError::Lost { path: self.path.clone() }
     }
 }
 
@@ -406,15 +422,27 @@ impl Store for SqliteStore {
 
     async fn revocations_after(&self, revision: u64) -> Result<Vec<Revoked>, StoreError> {
         let mut reader = self.reader("read the revocations").await?;
-        let rows = sqlx::query_as(
-            "SELECT revision, kind, subject, before, expires, ordered FROM revocations WHERE revision > $1 \
-             ORDER BY revision LIMIT $2",
-        )
-        .bind(i64::try_from(revision).unwrap_or(i64::MAX))
-        .bind(TAIL as i64)
-        .fetch_all(&mut *reader.connection)
-        .await;
-        let rows: Vec<RevocationRow> = reader.finish(rows)?;
+        let followed = i64::try_from(revision).ok();
+        let read = async {
+            let latest: i64 =
+                sqlx::query_scalar("SELECT latest FROM revision").fetch_one(&mut *reader.connection).await?;
+            let rows: Vec<RevocationRow> = sqlx::query_as(
+                "SELECT revision, kind, subject, before, expires, ordered FROM revocations WHERE revision > $1 \
+                 ORDER BY revision LIMIT $2",
+            )
+            .bind(followed.unwrap_or(i64::MAX))
+            .bind(TAIL as i64)
+            .fetch_all(&mut *reader.connection)
+            .await?;
+            Ok((latest, rows))
+        };
+        let read = read.await;
+        let (latest, rows) = reader.finish(read)?;
+        // The counter never goes back, so this is older content. It stays that when the counter is where it was.
+        if followed.is_some_and(|followed| latest < followed) {
+            self.went_back.store(true, Ordering::Relaxed);
+            return Err(self.lost());
+        }
         rows.into_iter().map(|row| revoked(row).ok_or(StoreError::Malformed { what: "revocation" })).collect()
     }
 

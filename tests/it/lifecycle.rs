@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
+use crate::support::certs::Certificate;
 use crate::support::portcullis::{Config, Process, free_address};
 use crate::support::raw::{self, Connection};
 use crate::support::{APPLICATIONS, World, at};
@@ -182,6 +183,70 @@ async fn failed_upgrade_leaves_the_pid_file_alone() {
     assert_eq!(answer.status, 200);
 }
 
+/// Starts a successor, which fails, and expects that the running process serves on.
+async fn assert_outlives_its_successor(world: &mut World, words: &[&str]) {
+    let before = world.proxy.log().len();
+    let child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .args(["run", "-c", "portcullis.toml", "--upgrade"])
+        .current_dir(world.proxy.path(""))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut successor = Process(child);
+    world.proxy.signal("QUIT");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while successor.0.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < deadline, "the successor lives on");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mut errors = String::new();
+    std::io::Read::read_to_string(successor.0.stderr.as_mut().unwrap(), &mut errors).unwrap();
+    assert_eq!(successor.0.wait().unwrap().code(), Some(2), "{errors}");
+    assert!(words.iter().all(|word| errors.contains(word)) && !errors.contains("panicked"), "{errors}");
+    world.proxy.logged_within(Duration::from_secs(30), before, &["this process serves on"]).await;
+    // A drain would have begun by now, and closes the listeners after five seconds.
+    for _ in 0..7 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(world.proxy.readyz().await, Some(200));
+        let mut connection = world.proxy.connect("open.test").await;
+        connection.send("GET / HTTP/1.1\r\nHost: open.test\r\n\r\n").await;
+        let answer = connection.response("GET").await.expect("a response");
+        assert_eq!(answer.status, 200);
+        assert!(!answer.headers.lists("connection", "close"), "{:?}", answer.headers);
+    }
+}
+
+#[tokio::test]
+async fn failed_upgrade_leaves_the_running_process_serving() {
+    let server = "[server]\nupgrade_socket = \"upgrade.sock\"";
+    let mut world = World::with(&format!("{server}\n{APPLICATIONS}"), |config| config.tls = true).await;
+    let key = fs::read(world.proxy.path("key.pem")).unwrap();
+    fs::write(world.proxy.path("key.pem"), Certificate::new(&["open.test"]).key_pem).unwrap();
+    assert_outlives_its_successor(&mut world, &["key.pem"]).await;
+    fs::write(world.proxy.path("key.pem"), key).unwrap();
+
+    world.proxy.config.rest = world.proxy.config.rest.replace(server, &format!("{server}\npid_file = \"missing/pid\""));
+    world.proxy.write_config();
+    assert_outlives_its_successor(&mut world, &["missing/pid"]).await;
+    world.proxy.config.rest = world.proxy.config.rest.replace("\npid_file = \"missing/pid\"", "");
+
+    // A listener that only the successor has.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let more = format!("\n[[listen]]\naddress = \"{address}\"\nredirect_to_https = true\n");
+    world.proxy.config.rest.push_str(&more);
+    world.proxy.write_config();
+    assert_outlives_its_successor(&mut world, &[&address.to_string(), "another process uses it"]).await;
+
+    // With all of that mended, the next one succeeds.
+    world.proxy.config.rest = world.proxy.config.rest.replace(&more, "");
+    world.proxy.write_config();
+    drop(taken);
+    world.proxy.upgrade().await;
+    assert_eq!(world.proxy.readyz().await, Some(200));
+}
+
 #[tokio::test]
 async fn upgrade_socket_that_cannot_be_made_is_reported() {
     let folder = tempfile::tempdir().unwrap();
@@ -236,13 +301,55 @@ async fn open_files_are_raised_and_some_kept_for_the_metrics() {
 }
 
 #[tokio::test]
-async fn http2_windows_are_wide_and_bounded() {
+async fn request_without_a_free_descriptor_gets_503() {
+    let world = World::with(APPLICATIONS, |config| config.open_files = Some((100, 160))).await;
+    let (mut first, mut second) =
+        (world.proxy.connect("open.localhost").await, world.proxy.connect("open.localhost").await);
+    let mut idle = Vec::new();
+    // An error ends the client's connection, whose descriptor is then free again.
+    for (kept, line, kind) in
+        [(&mut first, "Accept: text/html", "text/html"), (&mut second, "Sec-Fetch-Mode: cors", "application/json")]
+    {
+        loop {
+            let mut connection = Connection::plain(world.proxy.address).await;
+            connection.send("GET / HTTP/1.1\r\nHost: nobody.localhost\r\n\r\n").await;
+            let is_served = connection.response("GET").await.is_some();
+            idle.push(connection);
+            if !is_served {
+                break;
+            }
+            assert!(idle.len() < 400, "no limit of open files");
+        }
+        kept.send(format!("GET /page HTTP/1.1\r\nHost: open.localhost\r\n{line}\r\n\r\n")).await;
+        let answer = kept.response("GET").await.expect("a response");
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        assert_eq!(answer.headers.one("retry-after"), Some("5"));
+        assert!(
+            answer.headers.one("content-type").is_some_and(|found| found.starts_with(kind)),
+            "{:?}",
+            answer.headers
+        );
+        assert!(answer.text().contains("overloaded"), "{}", answer.text());
+        let again = answer.text().contains("href=\"/page\"");
+        assert_eq!(again, kind == "text/html", "a way to try again: {}", answer.text());
+    }
+    let metrics = world.proxy.metrics().await;
+    let line = "portcullis_upstream_errors_total{kind=\"no_descriptor\"} 2";
+    assert!(metrics.lines().any(|one| one == line), "{metrics}");
+}
+
+/// The HTTP/2 windows that a fresh connection to that address has: of its streams, and of itself.
+async fn windows(address: SocketAddr) -> (TcpStream, u32, u32) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let world = World::start().await;
-    let mut stream = TcpStream::connect(world.proxy.address).await.unwrap();
-    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
-    let (mut of_a_stream, mut of_the_connection) = (65_535, 65_535);
-    while of_a_stream == 65_535 || of_the_connection == 65_535 {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    // SETTINGS, and PINGs: the window of the connection comes with the first answer, so before the second.
+    let ping = b"\0\0\x08\x06\0\0\0\0\0portcull";
+    stream
+        .write_all(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".as_slice(), ping].concat())
+        .await
+        .unwrap();
+    let (mut of_a_stream, mut of_the_connection, mut answers) = (65_535, 65_535, 0);
+    loop {
         let mut head = [0; 9];
         stream.read_exact(&mut head).await.unwrap();
         let mut frame = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
@@ -250,9 +357,41 @@ async fn http2_windows_are_wide_and_bounded() {
         let number = |bytes: &[u8]| u32::from_be_bytes(bytes.try_into().unwrap());
         match head[3] {
             4 => frame.chunks(6).filter(|s| s[..2] == [0, 4]).for_each(|s| of_a_stream = number(&s[2..])),
+            6 if answers > 0 => return (stream, of_a_stream, of_the_connection),
+            6 => {
+                answers += 1;
+                stream.write_all(ping).await.unwrap();
+            }
             8 => of_the_connection += number(&frame),
             _ => {}
         }
     }
+}
+
+#[tokio::test]
+async fn http2_windows_are_wide_and_bounded() {
+    let world = World::start().await;
+    let (_stream, of_a_stream, of_the_connection) = windows(world.proxy.address).await;
     assert_eq!((of_a_stream, of_the_connection), (6 << 20, 8 << 20));
+}
+
+#[tokio::test]
+async fn http2_windows_of_all_connections_are_bounded_together() {
+    let world = World::start().await;
+    let (mut open, mut total, mut least) = (Vec::new(), 0, u32::MAX);
+    for _ in 0..400 {
+        let (stream, _, window) = windows(world.proxy.address).await;
+        total += u64::from(window);
+        least = least.min(window);
+        open.push(stream);
+    }
+    assert!(total <= (512 << 20) + 400 * 65_535, "{total} bytes");
+    assert!((65_535..128 << 10).contains(&least), "{least}");
+    drop(open);
+    // What was given out comes back.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while windows(world.proxy.address).await.2 < 8 << 20 {
+        assert!(Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }

@@ -325,3 +325,93 @@ async fn proxy_protocol_comes_before_tls() {
     let stream = TcpStream::connect(world.proxy.address).await.unwrap();
     assert!(connector.connect(name, stream).await.is_err(), "TLS without a header");
 }
+
+#[tokio::test]
+async fn forwarded_for_behind_proxy_protocol_is_ignored() {
+    // The balancer is in the middle of a network whose other machines are clients.
+    let world = behind_a_balancer(false, "127.0.0.0/8\", \"10.0.0.0/8\", \"2001:db8::/32").await;
+    let local = [b"\r\n\r\n\0\r\nQUIT\n".as_slice(), &[0x20, 0x11, 0, 12], &[10, 9, 9, 9, 127, 0, 0, 1, 1, 2, 1, 187]];
+    let headers: [&[u8]; 5] = [
+        b"PROXY TCP4 10.9.9.9 127.0.0.1 12345 443\r\n",
+        b"PROXY TCP4 127.0.0.1 127.0.0.1 12345 443\r\n",
+        b"PROXY TCP6 2001:db8::9 ::1 12345 443\r\n",
+        b"PROXY UNKNOWN\r\n",
+        &local.concat(),
+    ];
+    for header in headers {
+        for forged in ["203.0.113.7", "203.0.113.7, 10.1.1.1", "203.0.113.7, 127.0.0.1"] {
+            let line = format!("X-Forwarded-For: {forged}");
+            let request = raw::request("GET", "near.localhost", "/", &[&line]);
+            let mut connection = Connection::plain(world.proxy.address).await;
+            connection.send([header, request.as_bytes()].concat()).await;
+            let status = connection.response("GET").await.map(|answer| answer.status);
+            let header = String::from_utf8_lossy(header);
+            assert!(matches!(status, Some(302 | 401 | 403)), "{header:?} with {forged}: {status:?}");
+        }
+    }
+    world.origin.assert_untouched("forged addresses");
+}
+
+/// An HTTP/2 connection whose streams never have room for a body.
+async fn without_window(
+    address: std::net::SocketAddr,
+) -> (h2::client::SendRequest<Bytes>, tokio::task::JoinHandle<()>) {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let mut builder = h2::client::Builder::new();
+    let (client, connection) = builder.initial_window_size(0).handshake(stream).await.unwrap();
+    let connection = tokio::spawn(async move {
+        let _end = connection.await;
+    });
+    (client, connection)
+}
+
+#[tokio::test]
+async fn client_that_takes_no_body_is_not_waited_for() {
+    let (proxy, _origin, _idp, redirect) = with_redirect(SHORT).await;
+    for (address, target) in [
+        (redirect, "http://nobody.test/"),
+        (proxy.metrics, "http://localhost/metrics"),
+        (proxy.metrics, "http://localhost/readyz"),
+        (proxy.metrics, "http://localhost/"),
+    ] {
+        for _ in 0..2 {
+            let (mut client, connection) = without_window(address).await;
+            let (answer, _) = client.send_request(http::Request::get(target).body(()).unwrap(), true).unwrap();
+            // The stream ends first, then the idle connection.
+            let answer = tokio::time::timeout(Duration::from_secs(20), answer).await.expect("no head").unwrap();
+            let ended = tokio::time::timeout(Duration::from_secs(20), connection).await;
+            ended
+                .unwrap_or_else(|_| panic!("the connection stays open after {} at {target}", answer.status()))
+                .unwrap();
+        }
+    }
+    // The same over HTTP/1.1: more responses than the kernel stores.
+    let mut stream = TcpStream::connect(proxy.metrics).await.unwrap();
+    let requests = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1000);
+    let closed = async {
+        use tokio::io::AsyncWriteExt;
+        while stream.write_all(requests.as_bytes()).await.is_ok() {}
+    };
+    tokio::time::timeout(Duration::from_secs(30), closed).await.expect("the connection stays open");
+}
+
+#[tokio::test]
+async fn upload_is_no_gap_while_the_proxy_connects() {
+    let silent = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let origin = format!("https://127.0.0.1:{}", silent.local_addr().unwrap().port());
+    let application = APPLICATIONS.replace(
+        "domain = \"open.$TLD\"\norigin = \"$ORIGIN\"",
+        &format!("domain = \"open.$TLD\"\norigin = \"{origin}\"\norigin_settings = {{ connect_timeout = \"4s\" }}"),
+    );
+    assert!(application.contains(&origin));
+    let world = World::with(&format!("{application}{SHORT}"), |_| ()).await;
+    let stream = TcpStream::connect(world.proxy.address).await.unwrap();
+    let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+    let _driver = tokio::spawn(connection);
+    let request = http::Request::post("http://open.localhost/upload").body(()).unwrap();
+    let (answer, mut body) = client.send_request(request, false).unwrap();
+    body.send_data(Bytes::from_static(b"hello"), false).unwrap();
+    // The gap is as long as the proxy reads nothing, and that is no fault of the client.
+    let answer = tokio::time::timeout(Duration::from_secs(20), answer).await.expect("no answer");
+    assert!(matches!(answer.expect("a response, no reset").status().as_u16(), 502 | 504));
+}

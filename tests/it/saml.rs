@@ -1,10 +1,13 @@
 //! Logins over SAML, with the binary.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use url::Url;
 
 use crate::support::browser;
+use crate::support::evaluator::{Evaluator, Reply, answer};
 use crate::support::saml::{self, ACS, SSO, Statement, form, id, log_in, request, response};
 use crate::support::{Browser, World};
 
@@ -359,4 +362,49 @@ async fn address_beyond_six_kibibytes_is_named_before_a_login_over_saml() {
         "{}",
         page.response.text()
     );
+}
+
+#[tokio::test]
+async fn login_over_http2_may_take_longer_than_a_gap_in_a_body() {
+    let service = Evaluator::start().await;
+    service.answers(|question| {
+        std::thread::sleep(Duration::from_millis(2500));
+        Reply::signed(&answer(question, true))
+    });
+    let url = &service.url;
+    let rule = format!(
+        r#"
+policies = [{{ name = "asked", decision = "allow", include = [
+  {{ external_evaluation = {{ evaluate_url = "{url}/evaluate?tenant=1", keys_url = "{url}/keys" }} }},
+] }}]
+[limits]
+body_timeout = "1s"
+"#
+    );
+    let world = saml::world("attributes = [\"department\"]", &rule).await;
+    let mut browser = world.browser();
+    let (to, relay_state) = begin(&mut browser).await;
+    let cookies = browser.cookies.iter().filter(|cookie| cookie.name.starts_with("__Host-CF_Session"));
+    let cookies: Vec<_> = cookies.map(|cookie| format!("{}={}", cookie.name, cookie.value)).collect();
+    let stream = tokio::net::TcpStream::connect(world.proxy.address).await.unwrap();
+    let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+    let _driver = tokio::spawn(connection);
+    let request = http::Request::post(ACS)
+        .header("sec-fetch-site", "cross-site")
+        .header("sec-fetch-mode", "navigate")
+        .header("sec-fetch-dest", "document")
+        .header("content-type", "application/x-www-form-urlencoded")
+        .header("cookie", cookies.join("; "))
+        .body(())
+        .unwrap();
+    let (response, mut body) = client.send_request(request, false).unwrap();
+    body.send_data(form(&response_to(&to), &relay_state).into(), true).unwrap();
+    let response = tokio::time::timeout(Duration::from_secs(20), response).await.unwrap();
+    let response = response.expect("a response, no reset");
+    assert_eq!(response.status(), 303, "{response:?}");
+    assert_eq!(service.questions().len(), 1);
+}
+
+fn response_to(to: &str) -> String {
+    response(to, &Statement::alice())
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use sqlx::SqlitePool;
 
 use crate::support::portcullis::find;
-use crate::support::{Person, Portcullis, World};
+use crate::support::{APPLICATIONS, Person, Portcullis, World};
 
 const WIKI: &str = "http://wiki.localhost/page";
 const LOGOUT: &str = "http://wiki.localhost/cdn-cgi/access/logout";
@@ -114,6 +114,27 @@ async fn store_that_is_deleted_while_in_use_is_reported() {
     std::fs::rename(&aside, &file).unwrap();
     assert_eq!(alice.request("GET", LOGOUT, NAVIGATION, b"").await.status, 302);
     until_readiness(&world.proxy, |body| body == "ready\n").await;
+}
+
+#[tokio::test]
+async fn session_ends_after_the_store_file_is_replaced() {
+    let world = World::with(APPLICATIONS, |config| config.store = "max_stale = \"10s\"").await;
+    let mut alice = world.signed_in(Person::alice(), WIKI).await;
+    let file = world.proxy.path("portcullis.db");
+    // A backup, which another process would use from here on: what it revokes is never seen in the old file.
+    let backup = world.proxy.path("backup");
+    let database = database(&world.proxy).await;
+    sqlx::query(sqlx::AssertSqlSafe(format!("VACUUM INTO '{}'", backup.display()))).execute(&database).await.unwrap();
+    database.close().await;
+    std::fs::set_permissions(&backup, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    std::fs::rename(&backup, &file).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while alice.fetch("GET", WIKI, &[], b"").await.status != 503 {
+        assert!(Instant::now() < deadline, "the session goes on, whatever was revoked in the new store");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(world.proxy.readiness().await.0, 503);
+    world.proxy.logged(0, &["deleted or replaced", "portcullis.db"]).await;
 }
 
 #[tokio::test]

@@ -29,6 +29,7 @@ use tokio::sync::Notify;
 
 use super::descriptors::Descriptors;
 use super::proxy_protocol::{self, ProxyProtocolError};
+use super::windows::WINDOWS;
 use crate::config::Limits;
 use crate::front::pingora::Progress;
 
@@ -204,7 +205,9 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connections<A> {
             proxy_digest: stream.get_proxy_digest(),
             socket_digest: stream.get_socket_digest(),
         });
-        let Some(Ok(mut connection)) = within(deadline, server::handshake(stream, Some(http2_options()))).await else {
+        let window = WINDOWS.grant();
+        let options = http2_options(window.size());
+        let Some(Ok(mut connection)) = within(deadline, server::handshake(stream, Some(options))).await else {
             return;
         };
         let streams = Arc::new(Streams::default());
@@ -226,8 +229,9 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connections<A> {
             match accepted {
                 Ok(Some(H2Accept::Session(session))) => {
                     let (app, draining) = (Arc::clone(&self.app), self.terms.draining.clone());
-                    let (open, body_timeout) = (streams.open(), self.terms.timeouts.body);
+                    let (open, Timeouts { header, body, .. }) = (streams.open(), self.terms.timeouts);
                     tokio::spawn(async move {
+                        let deadline = Instant::now() + header;
                         let _open = open;
                         let progress = Arc::new(Progress::default());
                         let session = ServerSession::new_http2(session);
@@ -235,7 +239,8 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connections<A> {
                             biased;
                             _ = progress.track(app.process_new_http(session, &draining)) => {}
                             // Dropping the session resets the stream.
-                            () = stalled_body(&progress, body_timeout) => {}
+                            () = stalled_body(&progress, body) => {}
+                            () = late_head(&progress, deadline) => {}
                         }
                     });
                 }
@@ -253,15 +258,17 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connections<A> {
 
 /// The settings of a client's HTTP/2 connection.
 ///
-/// The windows bound what is stored of bodies that the origin has not taken yet: [`CONNECTION_WINDOW`] for each connection. It is
-/// wider than the window of a stream, so that one stalled upload does not hold up the others.
-fn http2_options() -> H2Options {
+/// The windows bound what is stored of bodies that the origin has not taken yet: `window` for the connection. As long as few
+/// connections are open it is wider than the window of a stream, so that one stalled upload does not hold up the others.
+fn http2_options(window: u32) -> H2Options {
     let mut options = server::default_h2_options();
-    options.initial_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
+    options.initial_window_size(STREAM_WINDOW).initial_connection_window_size(window);
     options
 }
 
 /// Completes when the head of the request is late. The timer is not set if the head is there at the first poll, as usual.
+///
+/// An application that does not report the head has until then for its whole response, which a client may not take.
 async fn late_head(progress: &Progress, deadline: Instant) {
     if !progress.has_head() {
         sleep(remaining(deadline)).await;
@@ -273,15 +280,14 @@ async fn late_head(progress: &Progress, deadline: Instant) {
 
 /// Completes when an awaited body has not moved for that time. Requests without a body set no timer.
 async fn stalled_body(progress: &Progress, most: Duration) {
-    // The request is polled first and shares the task, so this is polled again when the head is there.
-    poll_fn(|_| if progress.has_head() { Poll::Ready(()) } else { Poll::Pending }).await;
-    while let Some(gap) = progress.body_gap() {
+    loop {
+        // The request is polled first and shares the task, so this is polled again when it begins to read a body.
+        let gap = poll_fn(|_| progress.body_gap().map_or(Poll::Pending, Poll::Ready)).await;
         match most.checked_sub(gap) {
             None | Some(Duration::ZERO) => return,
             Some(rest) => sleep(rest).await,
         }
     }
-    std::future::pending().await
 }
 
 async fn within<F: Future>(deadline: Instant, future: F) -> Option<F::Output> {
@@ -341,6 +347,5 @@ const HEAD_CAPACITY: usize = 4096;
 /// Bytes of one upload that may be under way. The peer learns of free space once half of it is free, so at 50 ms of round-trip
 /// time this moves 60 to 120 MiB/s.
 const STREAM_WINDOW: u32 = 6 * 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
 /// Requests of one connection that are too malformed to become a session; as in Pingora.
 const MOST_REJECTED: usize = 32;

@@ -8,6 +8,8 @@ mod descriptors;
 mod proxy_protocol;
 mod redirect;
 mod sockets;
+mod successor;
+mod windows;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -26,6 +28,7 @@ pub(super) use descriptors::Descriptors;
 pub(super) use redirect::Redirect;
 pub(super) use sockets::Sockets;
 pub use sockets::{ListenError, TakeOverError};
+pub(super) use successor::{Successor, is_serving};
 
 /// Several listeners on the threads of one service.
 pub(super) struct ListenerGroup {

@@ -9,10 +9,13 @@ use std::path::{Path, PathBuf};
 use pingora::server::{Fds, ListenFds};
 use thiserror::Error;
 
+use super::successor::Successor;
+
 /// Bound sockets that no service has yet.
 pub(in crate::app) struct Sockets {
     bound: Vec<(SocketAddr, TcpListener)>,
     inherited: Fds,
+    successor: Option<Successor>,
 }
 
 /// Addresses that cannot be listened on.
@@ -63,14 +66,18 @@ impl Sockets {
     pub(in crate::app) fn take_over(path: &Path, addresses: &[SocketAddr]) -> Result<Self, TakeOverError> {
         // Pingora panics if it cannot bind the socket.
         let _stale = std::fs::remove_file(path);
-        UnixListener::bind(path).map_err(|source| TakeOverError::Socket { path: path.to_owned(), source })?;
+        let failed = |source| TakeOverError::Socket { path: path.to_owned(), source };
+        UnixListener::bind(path).map_err(failed)?;
+        // Before the hand-over: the predecessor looks for it right after.
+        let successor = Successor::bind(path).map_err(failed)?;
         let mut inherited = Fds::new();
-        inherited
-            .get_from_sock(path.display().to_string().as_str())
-            .map_err(|error| TakeOverError::NoPredecessor { path: path.to_owned(), source: error.into() })?;
+        if let Err(error) = inherited.get_from_sock(path.display().to_string().as_str()) {
+            successor.withdraw();
+            return Err(TakeOverError::NoPredecessor { path: path.to_owned(), source: error.into() });
+        }
         // Clients of a socket without an acceptor would wait for ever.
         inherited.close_unclaimed(&addresses.iter().map(ToString::to_string).collect::<HashSet<_>>());
-        Ok(Self::bind_missing(addresses, inherited)?)
+        Ok(Self { successor: Some(successor), ..Self::bind_missing(addresses, inherited)? })
     }
 
     fn bind_missing(addresses: &[SocketAddr], inherited: Fds) -> Result<Self, ListenError> {
@@ -85,7 +92,12 @@ impl Sockets {
                 Err(error) => failed.push((*address, error)),
             }
         }
-        if failed.is_empty() { Ok(Self { bound, inherited }) } else { Err(ListenError(failed)) }
+        if failed.is_empty() { Ok(Self { bound, inherited, successor: None }) } else { Err(ListenError(failed)) }
+    }
+
+    /// The successor that this process is, if it took the listeners over from a running one.
+    pub(in crate::app) const fn successor(&mut self) -> Option<Successor> {
+        self.successor.take()
     }
 
     /// Adds them to the table in which Pingora's services look for their sockets, and which an upgrade hands over.

@@ -274,3 +274,23 @@ async fn clock_that_was_ahead_for_one_prune_forgets_nothing() {
         assert!(is_let_in(&access, &good).await, "no identity is lost");
     }
 }
+
+#[tokio::test]
+async fn revocation_by_a_clock_that_is_behind_outlives_the_tokens() {
+    let dir = tempfile::tempdir().unwrap();
+    let stores: [Arc<dyn Store>; 2] = [Arc::new(MemoryStore::new()), open(&dir).await];
+    for store in stores {
+        let access = process(Arc::clone(&store)).await;
+        let behind = UnixTime(UnixTime::now().0 - 100 * 24 * 3600);
+        let (first, second) = (log_in(&access, None).await, log_in(&access, None).await);
+        access.end_session(first.nonce, behind).await.unwrap();
+        access.end_sessions_whatever(second.nonce, &second.identity, behind).await;
+        let token = token(&access, &second, UnixTime::now()).await;
+        access.prune(UnixTime::now()).await;
+        let left = store.revocations_after(0).await.unwrap();
+        assert_eq!(left.len(), 3, "{left:?}");
+        let until = UnixTime::now().after(std::time::Duration::from_secs(60 * 24 * 3600));
+        assert!(left.iter().all(|revoked| revoked.expires > until), "{left:?}");
+        assert!(token.is_none());
+    }
+}

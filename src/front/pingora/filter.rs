@@ -51,7 +51,9 @@ impl From<&Config> for FilterSettings {
     fn from(config: &Config) -> Self {
         let listeners = config.listen.iter().map(|listen| ListenerSettings {
             address: listen.address,
-            trusted_proxies: listen.trusted_proxies.clone(),
+            // With PROXY protocol the peer's address is the client's own, announced by the proxies. A client in one of their
+            // networks is no proxy.
+            trusted_proxies: if listen.proxy_protocol { Vec::new() } else { listen.trusted_proxies.clone() },
         });
         let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         Self {

@@ -13,6 +13,8 @@ tokio::task_local! {
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     has_head: AtomicBool,
+    /// Whether a part of the body is still to come.
+    has_body: AtomicBool,
     /// Milliseconds since `START` at which the awaited body last moved; 0 if no body is awaited.
     body_moved: AtomicU64,
 }
@@ -26,6 +28,11 @@ impl Progress {
     /// Starts over for the next request of the connection.
     pub(crate) fn restart(&self) {
         self.has_head.store(false, Ordering::Relaxed);
+        self.end_body();
+    }
+
+    fn end_body(&self) {
+        self.has_body.store(false, Ordering::Relaxed);
         self.body_moved.store(0, Ordering::Relaxed);
     }
 
@@ -42,26 +49,38 @@ impl Progress {
         }
     }
 
-    pub(super) fn report_head(awaits_body: bool) {
+    pub(super) fn report_head(has_body: bool) {
         Self::report(|progress| {
             progress.has_head.store(true, Ordering::Relaxed);
-            progress.body_moved.store(if awaits_body { now() } else { 0 }, Ordering::Relaxed);
+            progress.has_body.store(has_body, Ordering::Relaxed);
+            progress.body_moved.store(0, Ordering::Relaxed);
+        });
+    }
+
+    /// Reports that the body is read from now on. Until then a client that has filled the windows can send no more.
+    pub(super) fn report_reading() {
+        Self::report(|progress| {
+            if progress.has_body.load(Ordering::Relaxed) {
+                progress.body_moved.store(now(), Ordering::Relaxed);
+            }
         });
     }
 
     /// Reports a part of the body, or its end.
     pub(super) fn report_body(is_end: bool) {
         Self::report(|progress| {
-            // Once it is not awaited any more, it stays so.
-            if progress.body_moved.load(Ordering::Relaxed) != 0 {
-                progress.body_moved.store(if is_end { 0 } else { now() }, Ordering::Relaxed);
+            if is_end {
+                progress.end_body();
+            } else if progress.body_moved.load(Ordering::Relaxed) != 0 {
+                // Once it is not awaited any more, it stays so.
+                progress.body_moved.store(now(), Ordering::Relaxed);
             }
         });
     }
 
     /// Reports that the origin responds. From here on the exchange may go both ways, as with gRPC, and a client may rest.
     pub(super) fn report_response() {
-        Self::report(|progress| progress.body_moved.store(0, Ordering::Relaxed));
+        Self::report(Self::end_body);
     }
 
     fn report(change: impl FnOnce(&Self)) {

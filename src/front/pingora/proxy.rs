@@ -189,11 +189,13 @@ impl ProxyHttp for AccessProxy {
     ) -> Result<()> {
         // The last descriptors are for the listener of the metrics.
         if !reused && self.settings.reserved_descriptor.is_some_and(|reserved| descriptor >= reserved) {
+            metrics().upstream_error(UpstreamError::NoDescriptor);
             return Error::e_explain(ErrorType::HTTPStatus(503), "the process has no file descriptors left");
         }
         if let Some(pool) = ctx.pool() {
             pool.connected(&ctx.attempts, reused);
         }
+        Progress::report_reading();
         Ok(())
     }
 
@@ -259,7 +261,7 @@ impl ProxyHttp for AccessProxy {
         Ok(())
     }
 
-    /// Nothing was sent yet, so whatever the method another address or origin may be tried. Once bytes were sent, Pingora's
+    /// Nothing was sent yet, so whatever the method another address or origin may be tried. Once bytes were sent,
     /// `error_while_proxy` repeats only idempotent requests, and only if a kept connection turned out to be closed.
     fn fail_to_connect(
         &self,
@@ -274,6 +276,28 @@ impl ProxyHttp for AccessProxy {
         error
     }
 
+    /// Repeats idempotent requests if the origin has closed a kept connection, like Pingora's own. Pingora sees that in reads alone,
+    /// and a part of the body may meet the closed connection first.
+    fn error_while_proxy(
+        &self,
+        peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        _ctx: &mut ProxyCtx,
+        reused: bool,
+    ) -> Box<Error> {
+        let mut error = error.more_context(format!("Peer: {peer}"));
+        let is_repeatable = session.req_header().method.is_idempotent()
+            && !session.as_ref().retry_buffer_truncated()
+            && session.response_written().is_none();
+        match (error.etype(), error.esource()) {
+            _ if !is_repeatable => error.set_retry(false),
+            (ErrorType::WriteError, ErrorSource::Upstream) => error.set_retry(reused),
+            _ => error.retry.decide_reuse(reused),
+        }
+        error
+    }
+
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut ProxyCtx) -> FailToProxy {
         let id = match error.etype() {
             ErrorType::HTTPStatus(413) => self.filter.refuse(session, &ctx.access, Reason::BodyTooLarge),
@@ -284,6 +308,7 @@ impl ProxyHttp for AccessProxy {
             (ErrorType::HTTPStatus(503), _) if ctx.no_origin => {
                 (ErrorPage::upstream_unhealthy(&text), "origin_unhealthy")
             }
+            (ErrorType::HTTPStatus(503), _) => (ErrorPage::overloaded(&text), "overloaded"),
             (ErrorType::HTTPStatus(413), _) => (ErrorPage::content_too_large(&text), Reason::BodyTooLarge.id()),
             (ErrorType::HTTPStatus(400..500), _) => (ErrorPage::bad_request(&text), "bad_request"),
             (

@@ -8,6 +8,7 @@ use pingora::prelude::{Result, Session};
 use smallvec::SmallVec;
 
 use super::filter::{FilterSettings, ListenerSettings};
+use super::progress::Progress;
 use crate::model::{Authority, CleanPath, ClientTls, Reason, RequestView};
 use crate::route::Endpoint;
 
@@ -147,12 +148,16 @@ fn parse_hop(hop: &str) -> Option<IpAddr> {
 pub(super) async fn read_form(session: &mut Session, method: &Method, max: usize) -> Result<Option<Bytes>> {
     let mut body = Vec::new();
     if *method == Method::POST {
+        Progress::report_reading();
         while let Some(part) = session.read_request_body().await? {
+            Progress::report_body(false);
             body.extend_from_slice(&part);
             if body.len() > max {
-                return Ok(None);
+                break;
             }
         }
     }
-    Ok(Some(body.into()))
+    // Nothing more of it is awaited, however long the answer takes.
+    Progress::report_body(true);
+    Ok((body.len() <= max).then(|| body.into()))
 }

@@ -26,6 +26,14 @@ impl FileId {
     pub(super) fn is_at(self, path: &Path) -> bool {
         Self::of(path).is_ok_and(|found| found == self)
     }
+
+    /// Returns `true` if the path may lead to another file now. If it leads to none, no other process writes anywhere else.
+    pub(super) fn may_be_replaced_at(self, path: &Path) -> bool {
+        match Self::of(path) {
+            Ok(found) => found != self,
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        }
+    }
 }
 
 /// Creates the file if it is missing, with no rights for others from its first moment; SQLite itself would go by the umask.

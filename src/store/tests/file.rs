@@ -119,6 +119,7 @@ async fn a_schema_that_stopped_half_way_is_finished() {
 /// Takes the schema back to that of the second release.
 async fn take_back(store: &SqliteStore) {
     for statement in [
+        "DROP TRIGGER IF EXISTS identities_revision",
         "DROP TABLE clock",
         "DROP TABLE probe",
         "DROP INDEX revocations_subject",
@@ -178,6 +179,36 @@ async fn revocations_and_logins_of_the_release_before_keep_their_meaning() {
     let new = IdentityNonce::random();
     assert_eq!(store.insert_identity(&new, &alice, ever).await.unwrap(), 2);
     assert!(store.update_identity(&new, &alice, ever).await.unwrap());
+}
+
+#[tokio::test]
+async fn login_of_the_release_before_keeps_its_order() {
+    // As that release writes a login and updates its record.
+    const LOGIN: &str = "INSERT INTO identities (nonce, identity, expires) VALUES ($1, $2, $3) \
+        ON CONFLICT (nonce) DO UPDATE SET identity = excluded.identity, expires = excluded.expires";
+    let dir = dir();
+    let store = sqlite(&dir).await;
+    let alice = identity("alice@example.com");
+    let ever = UnixTime(u64::MAX);
+    let user = Revocation::User { user: alice.user.clone(), before: NOW };
+    let (early, late) = (IdentityNonce::random(), IdentityNonce::random());
+    let write = async |nonce: &IdentityNonce| {
+        let login = sqlx::query(LOGIN).bind(nonce.as_str()).bind(serde_json::to_string(&alice).unwrap());
+        login.bind(i64::MAX).execute(store.database()).await.unwrap();
+    };
+    write(&early).await;
+    store.revoke(&user, ever).await.unwrap();
+    store.revoke(&user, ever).await.unwrap();
+    write(&late).await;
+    write(&early).await;
+    let revision = async |nonce: &IdentityNonce| store.identity(nonce).await.unwrap().unwrap().revision;
+    assert_eq!((revision(&early).await, revision(&late).await), (0, 2));
+    assert!(!store.update_identity(&early, &alice, ever).await.unwrap(), "revoked since");
+    assert!(store.update_identity(&late, &alice, ever).await.unwrap(), "a login after the logout");
+    store.revoke(&user, ever).await.unwrap();
+    write(&late).await;
+    assert_eq!(revision(&late).await, 2, "an update is no new login");
+    assert!(!store.update_identity(&late, &alice, ever).await.unwrap());
 }
 
 /// Nothing that writes succeeds, and nothing says that there is nothing.
@@ -371,9 +402,41 @@ async fn deleted_or_replaced_file_takes_no_writes() {
     std::fs::write(path(&dir), "").unwrap();
     set_mode(&path(&dir), 0o600);
     assert!(matches!(store.probe().await, Err(StoreError::Lost { .. })), "another file at the path");
+    let lost = |what: &str, read: Result<(), StoreError>| {
+        assert!(matches!(read, Err(StoreError::Lost { .. })), "{what}: {read:?}");
+    };
+    // Whatever else writes from now on writes there.
+    lost("revocations", store.revocations_after(0).await.map(drop));
+    lost("identity", store.identity(&IdentityNonce::random()).await.map(drop));
+    lost("signing keys", store.signing_keys().await.map(drop));
+    lost("secret", store.secret("s").await.map(drop));
+    lost("user", store.user(&okta(), "a").await.map(drop));
     std::fs::rename(&aside, path(&dir)).unwrap();
     store.probe().await.unwrap();
     assert_eq!(store.write_failure(), None);
+    assert_eq!(store.revocations_after(0).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn older_content_in_the_same_file_gives_no_revocations() {
+    let dir = dir();
+    let store = sqlite(&dir).await;
+    for _ in 0..3 {
+        store.revoke(&user_revocation("u"), NOW).await.unwrap();
+    }
+    assert_eq!(store.revocations_after(3).await.unwrap(), []);
+    // A backup of the time before, restored over the file. Its next revocations have revisions that were followed already.
+    for statement in ["UPDATE revision SET latest = 1", "DELETE FROM revocations WHERE revision > 1"] {
+        sqlx::query(statement).execute(store.database()).await.unwrap();
+    }
+    let error = store.revocations_after(3).await.unwrap_err();
+    assert!(matches!(error, StoreError::Lost { .. }), "{error:?}");
+    for _ in 0..3 {
+        store.revoke(&user_revocation("v"), NOW).await.unwrap();
+    }
+    let error = store.revocations_after(3).await.unwrap_err();
+    assert!(matches!(error, StoreError::Lost { .. }), "revocations 2 and 3 were missed: {error:?}");
+    assert_eq!(sqlite(&dir).await.revocations_after(0).await.unwrap().len(), 4, "after a restart");
 }
 
 #[tokio::test]

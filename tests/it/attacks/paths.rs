@@ -1,5 +1,7 @@
 //! The path that was judged is the path that is forwarded.
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use super::{APP, cookie_line, forwarded_as_sent, malformed, member, refused_everywhere};
 use crate::support::{APPLICATIONS, World, assert_refused, leads_to_login, raw};
 
@@ -21,6 +23,47 @@ async fn p03_fragments_after_empty_lines_are_malformed() {
         let answer = world.raw(request).await;
         assert!(answer.as_ref().is_none_or(|a| a.status == 400), "{start:?}: {answer:?}");
         world.origin.assert_untouched(start);
+    }
+}
+
+/// The protocol library drops a fragment before the request is seen, so neither the check nor the origin gets it.
+#[tokio::test]
+async fn p03_fragments_over_http2_reach_neither_check_nor_origin() {
+    let world = World::start().await;
+    for (target, forwarded) in [
+        ("/public/#/../admin", Some("/public/")),
+        ("/public/a?x=1#/../../admin", Some("/public/a?x=1")),
+        ("/public/#?x=/../admin", Some("/public/")),
+        ("/admin#/../public/", None),
+        ("/#/../public/", None),
+    ] {
+        let mut stream = tokio::net::TcpStream::connect(world.proxy.address).await.unwrap();
+        // `h2` itself would drop the fragment, so the frames are written by hand: HEADERS with literal fields (RFC 7541 6.2.2).
+        let mut fields = vec![0x82, 0x86];
+        for (index, value) in [(1, "app.localhost"), (4, target)] {
+            fields.extend([index, u8::try_from(value.len()).unwrap()]);
+            fields.extend(value.bytes());
+        }
+        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0".to_vec();
+        bytes.extend([u8::try_from(fields.len()).unwrap(), 1, 5, 0, 0, 0, 1]);
+        bytes.extend(fields);
+        stream.write_all(&bytes).await.unwrap();
+        // Up to the head of the response.
+        loop {
+            let mut head = [0; 9];
+            stream.read_exact(&mut head).await.unwrap();
+            let mut frame = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+            stream.read_exact(&mut frame).await.unwrap();
+            if head[3] == 1 {
+                break;
+            }
+            assert_ne!(head[3], 7, "{target}: GOAWAY");
+        }
+        match forwarded {
+            Some(path) => assert_eq!(world.origin.last().target, path, "{target}"),
+            None => world.origin.assert_untouched(target),
+        }
+        world.origin.forget();
     }
 }
 
