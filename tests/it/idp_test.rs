@@ -123,7 +123,7 @@ async fn without_a_good_link_nobody_is_sent_anywhere() {
     let (proxy, _origin) = start(&okta.issuer, |_| ()).await;
     let good = link(&proxy, "okta");
     let (place, seal) = good.split_once("?link=").unwrap();
-    let other = place.replace("/okta", "/other");
+    let other = place.replace("/okta", "/call-0800");
     for url in [
         place.to_owned(),
         format!("{place}?link="),
@@ -135,6 +135,8 @@ async fn without_a_good_link_nobody_is_sent_anywhere() {
         let text = page.response.text();
         assert_eq!(page.response.status, 403, "{url}: {text}");
         assert!(text.contains("portcullis idp test") && text.contains("test_link"), "{url}: {text}");
+        assert_eq!(text.contains("portcullis idp test okta"), !url.contains("/call-0800"), "{url}: {text}");
+        assert!(!text.contains("call-0800"), "an id that is not configured is not shown: {text}");
     }
     let at_the_application = good.replace("access.localhost", "wiki.localhost");
     assert_eq!(Browser::new(&proxy).open(&at_the_application).await.response.status, 404);

@@ -78,6 +78,7 @@ async fn error_without_state_keeps_its_reason() {
         let text = answer.text();
         assert_eq!(answer.status, 400, "{query}: {text}");
         assert!(text.contains(on_page) && text.contains("login_state"), "{query}: {text}");
+        assert!(text.contains("Open the application again at its own address."), "{query}: {text}");
         for words in ["0800", "locked", "not assigned", "forged"] {
             assert!(!text.contains(words), "a page shows no text that anybody can write: {text}");
         }

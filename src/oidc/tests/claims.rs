@@ -90,6 +90,20 @@ fn claim_of_nearly_the_wanted_name_is_unknown() {
 }
 
 #[test]
+fn unproven_absence_leaves_all_but_the_groups_out() {
+    let claims = UserClaims::parse(br#"{"level": 3}"#).unwrap();
+    let id_token = VerifiedIdToken { subject: "00u1".into(), claims };
+    let wanted = ["level", "department", "groups"].map(str::to_owned);
+    let merged = |absence| merge(&id_token, None, "email", &GroupsClaim::default(), &wanted, absence);
+    // The groups take the place of the null if a directory has them, and are taken out if it does not.
+    let unproven = merged(Absence::Unproven);
+    assert_eq!(Value::Object(unproven.claims), json!({"level": 3, "groups": null}));
+    assert_eq!(unproven.unproven, ["department"]);
+    let proven = merged(Absence::Proven);
+    assert_eq!(Value::Object(proven.claims), json!({"level": 3, "department": null, "groups": null}));
+}
+
+#[test]
 fn r11_doubt_of_either_source_counts() {
     let verified =
         |a: Value, b: Value| merged(json!({"email_verified": a}), json!({"email_verified": b})).email_verified;
