@@ -8,10 +8,11 @@ use moka::sync::Cache;
 use super::Access;
 use crate::login::State;
 use crate::model::{UnixTime, UserId};
+use crate::store::StoreError;
 
 #[derive(Debug)]
 pub(super) struct Flows {
-    /// Flows and hand-overs that were used, for as long as they could be used again.
+    /// Names that this process saw used, for as long as they could be used again. The store decides.
     used: Cache<String, ()>,
     /// When users signed out last, for as long as it may explain a session that is gone.
     signed_out: Cache<UserId, UnixTime>,
@@ -41,9 +42,21 @@ impl Flows {
 }
 
 impl Access {
-    /// Uses something up; false where it was used before.
-    pub(crate) fn use_up(&self, id: &str) -> bool {
-        self.flows.used.entry_by_ref(id).or_insert(()).is_fresh()
+    /// Uses up a name for the whole team, until `until`. Returns `false` if it was used before, at any process on the store.
+    ///
+    /// # Errors
+    /// If the store does not accept it. Whether it is used is then unknown, so it must not be granted anything.
+    pub(crate) async fn use_up(&self, name: &str, until: UnixTime) -> Result<bool, StoreError> {
+        if self.is_used_up(name) {
+            return Ok(false);
+        }
+        let is_first = self
+            .store
+            .first_use(name, until.after(CLOCK_DIFFERENCE))
+            .await
+            .inspect_err(|error| self.store_failed(error))?;
+        self.flows.used.insert(name.to_owned(), ());
+        Ok(is_first)
     }
 
     /// Remembers that a user signed out, so that the next login is not taken for one of a loop.
@@ -56,8 +69,9 @@ impl Access {
         self.flows.signed_out.get(user)
     }
 
-    pub(crate) fn is_used_up(&self, id: &str) -> bool {
-        self.flows.used.contains_key(id)
+    /// Returns `true` if this process knows that the name was used.
+    pub(crate) fn is_used_up(&self, name: &str) -> bool {
+        self.flows.used.contains_key(name)
     }
 
     /// Remembers what a login is for.
@@ -78,13 +92,10 @@ impl Access {
         let _turn = tokio::time::timeout(VERIFYING_WAIT, self.flows.verifying.acquire()).await.ok()?.ok()?;
         tokio::task::spawn_blocking(work).await.ok()
     }
-
-    /// Remembers that something was used, on every node; `None` where the store does not answer.
-    pub(crate) async fn first_use(&self, name: &str, until: UnixTime) -> Option<bool> {
-        self.store.first_use(name, until).await.map_err(|error| self.store_failed(&error)).ok()
-    }
 }
 
+/// The store forgets a name only after a process with a slow clock, too, sees that it has expired.
+const CLOCK_DIFFERENCE: Duration = Duration::from_secs(600);
 /// Longer than any flow or hand-over lives.
 const USED_FOR: Duration = Duration::from_secs(1800);
 const MAX_USED: u64 = 1_000_000;

@@ -66,6 +66,11 @@ impl State {
         key.open(STATE, text)
     }
 
+    /// The end of the time in which the flow may be finished.
+    pub(crate) fn ends(&self) -> UnixTime {
+        self.began.after(LIFETIME)
+    }
+
     /// Whether it is too late to finish the flow.
     pub(crate) fn has_expired(&self, now: UnixTime) -> bool {
         now.since(self.began) >= LIFETIME || self.began > now.after(Duration::from_secs(60))

@@ -57,6 +57,11 @@ impl Handover {
         Ok(format!("{base}/cdn-cgi/access/authorized?nonce={}&state={state}", self.id))
     }
 
+    /// The end of the time in which it may be used.
+    pub(crate) const fn expires(&self) -> UnixTime {
+        self.expires
+    }
+
     /// Reads one that is still good.
     pub(crate) fn open(key: &SealingKey, id: &str, state: &str, now: UnixTime) -> Result<Self, SealError> {
         let handover: Self = key.open(PURPOSE, state)?;

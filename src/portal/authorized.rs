@@ -166,7 +166,8 @@ pub(super) async fn redeemed(access: &Access, request: &PortalRequest) -> Respon
 async fn redeem(access: &Access, claim: &Claim<'_>, now: UnixTime) -> Result<Granted, Refused> {
     let handover = Handover::open(access.seal(), claim.nonce, claim.state, now).map_err(|_| Refused::Invalid)?;
     // Used up by the first to show it, whoever that is: what another browser shows was overheard.
-    let first = access.use_up(&handover.id);
+    let used = access.use_up(&format!("hand-over {}", handover.id), handover.expires()).await;
+    let is_first = used.map_err(|_| Refused::Unavailable)?;
     let snapshot = access.snapshot();
     let application = snapshot.application(&handover.aud).ok_or(Refused::Invalid)?;
     let here = handover.host == claim.host && application.settings().domain.covers_host(claim.host);
@@ -178,7 +179,7 @@ async fn redeem(access: &Access, claim: &Claim<'_>, now: UnixTime) -> Result<Gra
         return Err(Refused::Unbound(handover.aud));
     }
     let nonce = handover.nonce().map_err(|_| Refused::Invalid)?;
-    if !first {
+    if !is_first {
         return Err(Refused::Used(handover.to));
     }
     let token = access.application_token(application, nonce, handover.made(), handover.session_expires, now).await;

@@ -10,10 +10,11 @@ use crate::cookie::FLOW_PREFIX;
 use crate::engine::{Application, Snapshot};
 use crate::idp::{Callback, LoginFailure, Pending, Profile};
 use crate::login::{Flow, FlowCookies, PortalRequest, State};
-use crate::model::{IdentityNonce, IdpId, Secret, chain};
+use crate::model::{IdentityNonce, IdpId, Secret, UnixTime, chain};
 use crate::observe::audit::Via;
 use crate::observe::metrics::Login as Outcome;
 use crate::pages::{LoginLoop, LostCookie, answer};
+use crate::store::StoreError;
 
 /// `callback`: what the provider said, brought back by the browser.
 pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Response<Bytes> {
@@ -26,11 +27,12 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
     let state = access.begun(&state.flow).unwrap_or(state);
     let Some(errand) = Errand::of(&snapshot, &state) else { return respond::not_found(request) };
     let flow = Flow::<Pending>::of(&request.headers, access.seal(), &state.flow, &sealed);
-    // A flow is over when its time is, or when it was used: one call of the provider, however often the browser comes.
-    let flow = match flow {
-        Some(flow) if !state.has_expired(request.now) && access.use_up(&state.flow) => flow,
-        other => {
-            let lost = other.is_none() && !state.has_expired(request.now) && !access.is_used_up(&state.flow);
+    let Ok(used) = UsedFlow::of(access, flow, &state, request.now).await else {
+        return errand.unavailable(access, None, request);
+    };
+    let flow = match used {
+        UsedFlow::First(flow) => flow,
+        UsedFlow::Over { lost } => {
             let reported = Reported::in_query(request);
             return late(access, &snapshot, &errand, (&state, reported.as_ref()), lost, request).await;
         }
@@ -44,6 +46,37 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
     }
     let answer = Answer { outcome, idp: &flow.pending.idp, before: None };
     conclude(access, &snapshot, &errand, answer, &state.flow, request).await
+}
+
+/// A flow that a browser brings back.
+pub(super) enum UsedFlow<P> {
+    /// It comes back for the first time: one call of the provider, however often the browser comes.
+    First(Flow<P>),
+    /// It cannot be finished. `lost` is `true` if only its cookie is missing.
+    Over { lost: bool },
+}
+
+impl<P> UsedFlow<P> {
+    /// Uses the flow up.
+    ///
+    /// # Errors
+    /// If the store does not accept that.
+    pub(super) async fn of(
+        access: &Access,
+        flow: Option<Flow<P>>,
+        state: &State,
+        now: UnixTime,
+    ) -> Result<Self, StoreError> {
+        let name = format!("flow {}", state.flow);
+        if state.has_expired(now) {
+            return Ok(Self::Over { lost: false });
+        }
+        Ok(match flow {
+            None => Self::Over { lost: !access.is_used_up(&name) },
+            Some(flow) if access.use_up(&name, state.ends()).await? => Self::First(flow),
+            Some(_) => Self::Over { lost: false },
+        })
+    }
 }
 
 /// Begins the login once more if that may mend the failure, and was not done before.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::{Deserialize, Serialize};
 
-use super::callback::{Answer, conclude, late, lost_cookie, once_more, remove_flow};
+use super::callback::{Answer, UsedFlow, conclude, late, lost_cookie, once_more, remove_flow};
 use super::errand::Errand;
 use super::provider_error::Reported;
 use super::respond;
@@ -108,10 +108,12 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
         return lost_cookie(access, None, &relay_state, Some(&home), request);
     };
     let Some(errand) = Errand::of(&snapshot, &state) else { return respond::not_found(request) };
-    let Kept { pending, before, .. } = match flow {
-        Some(flow) if !state.has_expired(request.now) && access.use_up(&state.flow) => flow.pending,
-        other => {
-            let lost = other.is_none() && !state.has_expired(request.now) && !access.is_used_up(&state.flow);
+    let Ok(used) = UsedFlow::of(access, flow, &state, request.now).await else {
+        return errand.unavailable(access, None, request);
+    };
+    let Kept { pending, before, .. } = match used {
+        UsedFlow::First(flow) => flow.pending,
+        UsedFlow::Over { lost } => {
             let reported = reported(access, Some(saml_response)).await;
             return late(access, &snapshot, &errand, (&state, reported.as_ref()), lost, request).await;
         }
@@ -150,7 +152,7 @@ async fn finish(
     });
     let Some(answer) = verified.await.transpose()? else { return Ok(None) };
     let (name, until) = answer.once();
-    let Some(first) = access.first_use(name, until).await else { return Ok(None) };
+    let Ok(first) = access.use_up(name, until).await else { return Ok(None) };
     answer.profile(first).map(Some)
 }
 

@@ -40,6 +40,7 @@ mod logs;
 mod matrix;
 mod okta;
 mod okta_sessions;
+mod once;
 mod origins;
 mod outgoing;
 mod programs;
