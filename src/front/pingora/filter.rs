@@ -9,7 +9,8 @@ use pingora::http::RequestHeader;
 use pingora::prelude::{Error, ErrorType, Result, Session};
 
 use super::request::{client, client_tls, has_fragment, read_form, view};
-use super::{respond, upstream, watch};
+use super::watch::{self, JUDGED_EVERY, Judge, Standing};
+use super::{respond, upstream};
 use crate::config::Config;
 use crate::control::Access;
 use crate::engine::{Application, Challenge, Decision, Need, Permit, Program, Refusal, Snapshot, Style, decide};
@@ -258,7 +259,7 @@ impl AccessFilter {
             tls: client_tls(session).cloned(),
             application: Arc::clone(permit.application()),
         };
-        watch::begin(running.until_not_allowed());
+        watch::begin(running, JUDGED_EVERY);
     }
 
     /// Refuses after all what was let through: counts and tells it under the id that the request has, or a new one.
@@ -404,41 +405,7 @@ struct Running {
     application: Arc<Application>,
 }
 
-/// The state of a running request.
-enum Standing {
-    Allowed,
-    /// Nothing can be said at present, as while the store cannot be read.
-    Unknown,
-    Ended(Option<Reason>),
-}
-
-impl Running {
-    /// Resolves when a new request like this one would not be allowed any more.
-    async fn until_not_allowed(self) {
-        let mut was_unknown = false;
-        loop {
-            tokio::time::sleep(JUDGED_EVERY).await;
-            let reason = match self.judge().await {
-                Standing::Allowed => {
-                    was_unknown = false;
-                    continue;
-                }
-                Standing::Unknown if !was_unknown => {
-                    was_unknown = true;
-                    continue;
-                }
-                Standing::Unknown => None,
-                Standing::Ended(reason) => reason,
-            };
-            tracing::info!(
-                application = self.application.settings().name,
-                reason = reason.map(Reason::id),
-                "cut a running request that is no longer allowed"
-            );
-            return;
-        }
-    }
-
+impl Judge for Running {
     async fn judge(&self) -> Standing {
         let mut tried = Vec::new();
         loop {
@@ -447,6 +414,11 @@ impl Running {
                     return Standing::Allowed;
                 }
                 Decision::Resolve(need) if tried.len() < MAX_NEEDS && !tried.contains(&need) => need,
+                // Both have been out of reach for longer than a new request may rely on them.
+                Decision::Unavailable(Refusal {
+                    reason: reason @ (Reason::KeysUnavailable | Reason::RevocationsUnavailable),
+                    ..
+                }) => return Standing::Ended(Some(reason)),
                 Decision::Resolve(_) | Decision::Unavailable(_) => return Standing::Unknown,
                 Decision::LogIn(challenge) => return Standing::Ended(Some(challenge.reason)),
                 Decision::Deny(refusal) => return Standing::Ended(Some(refusal.reason)),
@@ -460,6 +432,16 @@ impl Running {
         }
     }
 
+    fn record_cut(&self, reason: Option<Reason>) {
+        tracing::info!(
+            application = self.application.settings().name,
+            reason = reason.map(Reason::id),
+            "cut a running request that is no longer allowed"
+        );
+    }
+}
+
+impl Running {
     fn decide(&self) -> Decision {
         match view(&self.request, self.client, self.tls.as_ref(), &self.filter.settings) {
             Ok(request) => decide(&self.filter.access.running(), &request, UnixTime::now()),
@@ -593,5 +575,3 @@ fn permitted<'a>(permit: &'a Permit, event: Event<'a>) -> Event<'a> {
 /// Keys, an assertion, and the records of a few logins.
 const MAX_NEEDS: usize = 6;
 const FORM_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often running requests are judged again. Twice in a row the answer may be unknown.
-const JUDGED_EVERY: Duration = Duration::from_secs(10);
