@@ -53,4 +53,5 @@ mod saml_identity;
 mod simplesamlphp;
 mod store;
 mod support;
+mod tunnel_flow;
 mod tunnels;

@@ -12,6 +12,7 @@ mod origins;
 #[cfg_attr(not(feature = "standalone"), expect(dead_code, reason = "only our own listeners bound their clients' time"))]
 mod progress;
 mod proxy;
+mod relay;
 mod request;
 mod respond;
 mod response;

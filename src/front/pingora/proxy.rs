@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, header};
+use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::v1::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
@@ -49,7 +50,7 @@ impl Default for ProxySettings {
 /// A request's context.
 #[derive(Debug, Default)]
 pub struct ProxyCtx {
-    access: AccessCtx,
+    pub(super) access: AccessCtx,
     body_bytes: u64,
     attempts: Attempts,
     no_origin: bool,
@@ -62,6 +63,14 @@ impl ProxyCtx {
     pub(super) fn pool(&self) -> Option<&Arc<OriginPool>> {
         pool(&self.access)
     }
+
+    /// Leaves origins that speak HTTP/2 alone out of further attempts.
+    pub(super) fn require_http1(&mut self) {
+        let Self { access, attempts, .. } = self;
+        if let Some(pool) = pool(access) {
+            pool.require_http1(attempts);
+        }
+    }
 }
 
 fn pool(access: &AccessCtx) -> Option<&Arc<OriginPool>> {
@@ -72,6 +81,17 @@ impl AccessProxy {
     /// A proxy behind that filter.
     pub fn new(filter: AccessFilter) -> Self {
         Self { filter, settings: ProxySettings::default(), upgrades: Connector::new(None) }
+    }
+
+    /// Sets the options of connections that switch protocols: those that Pingora uses for the other ones.
+    #[must_use]
+    pub fn with_connector_options(self, options: ConnectorOptions) -> Self {
+        Self { upgrades: Connector::new(Some(options)), ..self }
+    }
+
+    /// The longest time in which a client takes nothing of a response.
+    pub(super) const fn body_timeout(&self) -> Duration {
+        self.settings.body_timeout
     }
 
     /// Replaces the default settings.

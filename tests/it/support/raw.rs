@@ -121,6 +121,19 @@ impl Connection {
         bytes
     }
 
+    /// Sends bytes, and reads as many at the same time.
+    pub async fn exchange_bytes(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut received = vec![0; bytes.len()];
+        let (mut reader, mut writer) = tokio::io::split(&mut self.0);
+        let write = async {
+            writer.write_all(bytes).await?;
+            writer.flush().await
+        };
+        let both = async { tokio::try_join!(write, reader.read_exact(&mut received)) };
+        timeout(4 * PATIENCE, both).await.expect("the bytes do not come back").unwrap();
+        received
+    }
+
     /// Ends this side of the connection; the other one can still send.
     pub async fn finish(&mut self) {
         let _closed = self.0.shutdown().await;
