@@ -48,6 +48,7 @@ mod reasons;
 mod refusals;
 mod responses;
 mod review;
+mod running_requests;
 mod saml;
 mod saml_identity;
 mod simplesamlphp;

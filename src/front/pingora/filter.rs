@@ -9,7 +9,7 @@ use pingora::http::RequestHeader;
 use pingora::prelude::{Error, ErrorType, Result, Session};
 
 use super::request::{client, client_tls, has_fragment, read_form, view};
-use super::watch::{self, JUDGED_EVERY, Judge, Standing};
+use super::watch::{Judge, Standing, WatchState};
 use super::{respond, upstream};
 use crate::config::Config;
 use crate::control::Access;
@@ -25,7 +25,9 @@ use crate::portal::{self, PortalRequest, answer};
 /// The Access check, for a `ProxyHttp` of one's own.
 ///
 /// Call [`AccessFilter::request_filter`] from `request_filter`, and [`AccessFilter::upstream_request_filter`] from
-/// `upstream_request_filter`. `examples/embed.rs` is the whole of it.
+/// `upstream_request_filter`. Requests that go on for long end with the access only if its `request_body_filter`,
+/// `response_filter` and `response_body_filter` are called, too, and [`Cuttable`](super::Cuttable) is around the proxy.
+/// `examples/embed.rs` is the whole of it.
 #[derive(Clone, Debug)]
 pub struct AccessFilter {
     access: Arc<Access>,
@@ -99,6 +101,7 @@ pub struct AccessCtx {
     plain_http: bool,
     rewritten: Option<Box<Rewritten>>,
     id: Option<RequestId>,
+    pub(super) watch: WatchState,
 }
 
 /// What was judged, where it differs from what was sent.
@@ -126,6 +129,7 @@ impl AccessCtx {
         self.plain_http = plain_http;
         self.rewritten = rewritten;
         self.id = id;
+        self.watch = WatchState::admitted();
         false
     }
 }
@@ -247,19 +251,16 @@ impl AccessFilter {
         respond::told(page, style, self.access.running().team())
     }
 
-    /// Has the request of this task judged again while it goes on, and cut once it is no longer allowed.
-    ///
-    /// Without [`Cuttable`](super::Cuttable) around the proxy this does nothing.
-    pub(super) fn watch(&self, session: &Session, ctx: &AccessCtx) {
-        let Some(permit) = ctx.permit.as_ref().filter(|_| watch::is_possible()) else { return };
-        let running = Running {
+    /// Copies what a request is judged by, for its watch. From here on the request has an id.
+    pub(super) fn copy_running(&self, session: &Session, ctx: &mut AccessCtx) -> Option<Running> {
+        Some(Running {
             filter: self.clone(),
             request: session.req_header().clone(),
             client: ctx.client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
             tls: client_tls(session).cloned(),
-            application: Arc::clone(permit.application()),
-        };
-        watch::begin(running, JUDGED_EVERY);
+            permit: ctx.permit.as_ref()?.for_the_log(),
+            id: *ctx.id.get_or_insert_with(RequestId::random),
+        })
     }
 
     /// Refuses after all what was let through: counts and tells it under the id that the request has, or a new one.
@@ -397,56 +398,74 @@ impl AccessFilter {
 }
 
 /// A request that goes on, with everything that it was judged by.
-struct Running {
+pub(super) struct Running {
     filter: AccessFilter,
     request: RequestHeader,
     client: IpAddr,
     tls: Option<ClientTls>,
-    application: Arc<Application>,
+    /// The permit that it was let through with.
+    permit: Permit,
+    id: RequestId,
 }
 
 impl Judge for Running {
     async fn judge(&self) -> Standing {
         let mut tried = Vec::new();
         loop {
-            let need = match self.decide() {
-                Decision::Forward(permit) if permit.application().aud() == self.application.aud() => {
-                    return Standing::Allowed;
+            match self.evaluate() {
+                Ok(standing) => return standing,
+                Err(need) if tried.len() < MAX_NEEDS && !tried.contains(&need) => {
+                    tried.push(need.clone());
+                    self.filter.access.resolve(need).await;
                 }
-                Decision::Resolve(need) if tried.len() < MAX_NEEDS && !tried.contains(&need) => need,
-                // Both have been out of reach for longer than a new request may rely on them.
-                Decision::Unavailable(Refusal {
-                    reason: reason @ (Reason::KeysUnavailable | Reason::RevocationsUnavailable),
-                    ..
-                }) => return Standing::Ended(Some(reason)),
-                Decision::Resolve(_) | Decision::Unavailable(_) => return Standing::Unknown,
-                Decision::LogIn(challenge) => return Standing::Ended(Some(challenge.reason)),
-                Decision::Deny(refusal) => return Standing::Ended(Some(refusal.reason)),
-                Decision::Refuse(reason) => return Standing::Ended(Some(reason)),
-                Decision::Forward(_) | Decision::Preflight(_) | Decision::Handle { .. } => {
-                    return Standing::Ended(None);
-                }
-            };
-            tried.push(need.clone());
-            self.filter.access.resolve(need).await;
+                Err(_) => return Standing::Unknown,
+            }
         }
     }
 
     fn record_cut(&self, reason: Option<Reason>) {
+        metrics().cut(reason);
+        let (name, reason) = (&self.permit.application().settings().name, reason.map(Reason::id));
         tracing::info!(
-            application = self.application.settings().name,
-            reason = reason.map(Reason::id),
+            request_id = %self.id,
+            application = name,
+            reason,
             "cut a running request that is no longer allowed"
         );
+        if let Ok(request) = view(&self.request, self.client, self.tls.as_ref(), &self.filter.settings) {
+            let ended = event(&self.filter.access.running(), Outcome::Ended, &request, self.id);
+            Event { reason, ..permitted(&self.permit, ended) }.emit();
+        }
     }
 }
 
 impl Running {
-    fn decide(&self) -> Decision {
-        match view(&self.request, self.client, self.tls.as_ref(), &self.filter.settings) {
-            Ok(request) => decide(&self.filter.access.running(), &request, UnixTime::now()),
-            Err(reason) => Decision::Refuse(reason),
-        }
+    /// Evaluates the request as a new one, without waiting for what is missing.
+    pub(super) fn judge_now(&self) -> Standing {
+        self.evaluate().unwrap_or(Standing::Unknown)
+    }
+
+    fn evaluate(&self) -> Result<Standing, Need> {
+        let request = match view(&self.request, self.client, self.tls.as_ref(), &self.filter.settings) {
+            Ok(request) => request,
+            Err(reason) => return Ok(Standing::Ended(Some(reason))),
+        };
+        Ok(match decide(&self.filter.access.running(), &request, UnixTime::now()) {
+            Decision::Forward(permit) if permit.application().aud() == self.permit.application().aud() => {
+                Standing::Allowed
+            }
+            Decision::Resolve(need) => return Err(need),
+            // Both have been out of reach for longer than a new request may rely on them.
+            Decision::Unavailable(Refusal {
+                reason: reason @ (Reason::KeysUnavailable | Reason::RevocationsUnavailable),
+                ..
+            }) => Standing::Ended(Some(reason)),
+            Decision::Unavailable(_) => Standing::Unknown,
+            Decision::LogIn(challenge) => Standing::Ended(Some(challenge.reason)),
+            Decision::Deny(refusal) => Standing::Ended(Some(refusal.reason)),
+            Decision::Refuse(reason) => Standing::Ended(Some(reason)),
+            Decision::Forward(_) | Decision::Preflight(_) | Decision::Handle { .. } => Standing::Ended(None),
+        })
     }
 }
 

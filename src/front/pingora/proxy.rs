@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, header};
+use http::{StatusCode, header};
 use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::v1::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -54,8 +54,6 @@ pub struct ProxyCtx {
     body_bytes: u64,
     attempts: Attempts,
     no_origin: bool,
-    /// Whether the request is judged again while it goes on.
-    is_watched: bool,
     _in_flight: InFlight,
 }
 
@@ -99,25 +97,12 @@ impl AccessProxy {
     pub fn with_settings(self, settings: ProxySettings) -> Self {
         Self { settings, ..self }
     }
-
-    /// Has the request judged again while it goes on, so that it ends with what allowed it.
-    fn watch(&self, session: &Session, ctx: &mut ProxyCtx) {
-        if !std::mem::replace(&mut ctx.is_watched, true) {
-            self.filter.watch(session, &ctx.access);
-        }
-    }
 }
 
 impl std::fmt::Debug for AccessProxy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AccessProxy").field("filter", &self.filter).finish_non_exhaustive()
     }
-}
-
-/// Returns `true` if a message with these headers may go on for long: its length is unknown, or large.
-fn may_last(headers: &HeaderMap) -> bool {
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    length.is_none_or(|length| length > LARGE)
 }
 
 #[async_trait]
@@ -167,7 +152,7 @@ impl ProxyHttp for AccessProxy {
             && let Some(pool) = ctx.pool().filter(|pool| pool.settings().speaks_http1())
             && let Some(offer) = tunnel::offered(session.req_header(), &pool.settings().upgrades)
         {
-            self.watch(session, ctx);
+            self.filter.watch(session, &mut ctx.access);
             Box::pin(self.upgrade(session, ctx, &offer)).await?;
             return Ok(true);
         }
@@ -242,9 +227,7 @@ impl ProxyHttp for AccessProxy {
         if end_of_stream && body.as_ref().is_some_and(Bytes::is_empty) {
             *body = None;
         }
-        if !end_of_stream && !ctx.is_watched && may_last(&session.req_header().headers) {
-            self.watch(session, ctx);
-        }
+        self.filter.request_body_filter(session, end_of_stream, &mut ctx.access)?;
         ctx.body_bytes = ctx.body_bytes.saturating_add(body.as_ref().map_or(0, |part| part.len() as u64));
         let limit = ctx.pool().and_then(|pool| pool.settings().max_body);
         if limit.is_some_and(|limit| ctx.body_bytes > limit) {
@@ -271,11 +254,18 @@ impl ProxyHttp for AccessProxy {
         response: &mut ResponseHeader,
         ctx: &mut ProxyCtx,
     ) -> Result<()> {
-        response::edit(session, response)?;
-        if !ctx.is_watched && !response.status.is_informational() && may_last(&response.headers) {
-            self.watch(session, ctx);
-        }
-        Ok(())
+        self.filter.response_filter(session, response, &mut ctx.access)?;
+        response::edit(session, response)
+    }
+
+    fn response_body_filter(
+        &self,
+        session: &mut Session,
+        _body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        ctx: &mut ProxyCtx,
+    ) -> Result<Option<Duration>> {
+        self.filter.response_body_filter(session, &mut ctx.access).map(|()| None)
     }
 
     /// Nothing was sent yet, so whatever the method another address or origin may be tried. Once bytes were sent, Pingora's
@@ -304,6 +294,11 @@ impl ProxyHttp for AccessProxy {
                 (ErrorPage::upstream_unhealthy(&text), "origin_unhealthy")
             }
             (ErrorType::HTTPStatus(413), _) => (ErrorPage::content_too_large(&text), Reason::BodyTooLarge.id()),
+            (ErrorType::HTTPStatus(403), _) => {
+                let sentence = "This request is not allowed any more: the access ended while it was under way.";
+                let page = ErrorPage::new(StatusCode::FORBIDDEN, "Not allowed", sentence, &text);
+                (page, ctx.access.ended().unwrap_or(Reason::NoPolicyApplied).id())
+            }
             (ErrorType::HTTPStatus(400..500), _) => (ErrorPage::bad_request(&text), "bad_request"),
             (
                 ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout,
@@ -323,7 +318,10 @@ impl ProxyHttp for AccessProxy {
         if *error.esource() == ErrorSource::Upstream {
             metrics().upstream_error(upstream_error(error.etype()));
         }
-        log_failure(session, ctx, error, id);
+        // A request that is no longer allowed is in the log already.
+        if *error.etype() != ErrorType::HTTPStatus(403) {
+            log_failure(session, ctx, error, id);
+        }
         let status = page.status.as_u16();
         let retry = respond::retry(session, page.status);
         let retry = retry.as_deref().map(|href| Link { href, label: TRY_AGAIN });
@@ -388,9 +386,6 @@ fn log_failure(session: &Session, ctx: &ProxyCtx, error: &Error, id: RequestId) 
         "a request was not proxied to its end",
     );
 }
-
-/// Longer messages are judged again on their way.
-const LARGE: u64 = 1 << 20;
 
 const fn upstream_error(kind: &ErrorType) -> UpstreamError {
     match kind {

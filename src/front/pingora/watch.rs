@@ -1,7 +1,8 @@
 //! The end of running requests: a request that goes on for long is allowed only for as long as a new one would be.
 //!
 //! Decides when a running request is judged again and when it is cut. Trusts the engine, which answers as for a new request.
-//! Never prolongs a request.
+//! Never prolongs a request. A message of known and small length begins no watch unless it takes long all the same; any other
+//! one copies the request's head for its watch.
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -11,12 +12,17 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use http::{HeaderMap, StatusCode, header};
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
+use pingora::http::ResponseHeader;
+use pingora::prelude::{Error, ErrorType, Result, Session};
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::H2Options;
 use pingora::server::ShutdownWatch;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::response::is_bodiless;
+use super::{AccessCtx, AccessFilter};
 use crate::model::Reason;
 
 /// A running request that can be judged again.
@@ -39,6 +45,121 @@ pub(super) enum Standing {
     Ended(Option<Reason>),
 }
 
+/// The progress of the watch over a request, in its context.
+#[derive(Debug, Default)]
+pub(super) struct WatchState {
+    /// The last judgement, until the request is watched.
+    judged: Option<Instant>,
+    is_watched: bool,
+    /// The reason of the end, if the request has ended.
+    ended: Option<Reason>,
+}
+
+impl WatchState {
+    pub(super) fn admitted() -> Self {
+        Self { judged: Some(Instant::now()), ..Self::default() }
+    }
+
+    fn is_overdue(&self) -> bool {
+        !self.is_watched && self.judged.is_some_and(|judged| judged.elapsed() >= JUDGED_EVERY)
+    }
+}
+
+/// Requests that go on for long. Each function belongs into the hook of `ProxyHttp` that has its name.
+///
+/// A message of unknown length or over 1 MiB begins a watch at once: it is judged every 10 seconds, and cut within 30 seconds of
+/// the end of the access. Everything else is judged again when it moves after more than 10 seconds: no part of it passes
+/// then that a new request would not get. Only [`Cuttable`] can end requests that rest.
+impl AccessFilter {
+    /// Looks after the request body.
+    ///
+    /// # Errors
+    /// [`ErrorType::HTTPStatus`] 403 if the request is no longer allowed.
+    pub fn request_body_filter(&self, session: &Session, end_of_stream: bool, ctx: &mut AccessCtx) -> Result<()> {
+        if !end_of_stream && may_last(&session.req_header().headers) {
+            self.watch(session, ctx);
+        }
+        self.judge_if_overdue(session, ctx)
+    }
+
+    /// Looks after the response. Call it before the response is used.
+    ///
+    /// # Errors
+    /// As [`AccessFilter::request_body_filter`].
+    pub fn response_filter(&self, session: &Session, response: &ResponseHeader, ctx: &mut AccessCtx) -> Result<()> {
+        self.judge_if_overdue(session, ctx)?;
+        let is_tunnel = response.status == StatusCode::SWITCHING_PROTOCOLS;
+        if is_tunnel || !is_bodiless(&session.req_header().method, response.status) && may_last(&response.headers) {
+            self.watch(session, ctx);
+        }
+        Ok(())
+    }
+
+    /// Looks after a part of the response body.
+    ///
+    /// # Errors
+    /// As [`AccessFilter::request_body_filter`].
+    pub fn response_body_filter(&self, session: &Session, ctx: &mut AccessCtx) -> Result<()> {
+        self.judge_if_overdue(session, ctx)
+    }
+
+    /// Has the request judged again every 10 seconds from now on, and cut once it is no longer allowed.
+    ///
+    /// Without [`Cuttable`] around the proxy this does nothing.
+    pub fn watch(&self, session: &Session, ctx: &mut AccessCtx) {
+        self.begin_watch(session, ctx, JUDGED_EVERY);
+    }
+
+    fn begin_watch(&self, session: &Session, ctx: &mut AccessCtx, first: Duration) {
+        if ctx.watch.is_watched || !is_possible() {
+            return;
+        }
+        if let Some(running) = self.copy_running(session, ctx) {
+            ctx.watch.is_watched = true;
+            begin(running, first);
+        }
+    }
+
+    fn judge_if_overdue(&self, session: &Session, ctx: &mut AccessCtx) -> Result<()> {
+        if !ctx.watch.is_overdue() {
+            return Ok(());
+        }
+        let Some(running) = self.copy_running(session, ctx) else {
+            return Error::e_explain(ErrorType::HTTPStatus(500), "no permit");
+        };
+        ctx.watch.judged = Some(Instant::now());
+        let reason = match running.judge_now() {
+            Standing::Allowed => {
+                self.begin_watch(session, ctx, JUDGED_EVERY);
+                return Ok(());
+            }
+            // The watch can wait for what is missing. This function cannot.
+            Standing::Unknown if is_possible() => {
+                self.begin_watch(session, ctx, Duration::ZERO);
+                return Ok(());
+            }
+            Standing::Unknown => None,
+            Standing::Ended(reason) => reason,
+        };
+        running.record_cut(reason);
+        ctx.watch.ended = reason;
+        Error::e_explain(ErrorType::HTTPStatus(403), "the request is no longer allowed")
+    }
+}
+
+impl AccessCtx {
+    /// The reason for which a running request has ended.
+    pub(super) const fn ended(&self) -> Option<Reason> {
+        self.watch.ended
+    }
+}
+
+/// Returns `true` if a message with these headers may go on for long: its length is unknown, or large.
+fn may_last(headers: &HeaderMap) -> bool {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    length.is_none_or(|length| length > LARGE)
+}
+
 /// Resolves when the request has to end.
 type Watch = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -56,8 +177,9 @@ tokio::task_local! {
 
 /// An HTTP application whose running requests can be cut.
 ///
-/// Wrap Pingora's `HttpProxy` in it. A request that is cut is dropped together with its connection to the origin: over HTTP/1.1
-/// the client's connection closes, over HTTP/2 its stream is reset and others go on.
+/// Wrap Pingora's `HttpProxy` in it, and call the hooks of [`AccessFilter`] for running requests. A request that is cut is
+/// dropped together with its connection to the origin: over HTTP/1.1 the client's connection closes, over HTTP/2 its stream
+/// is reset and others go on, at the client and at the origin.
 #[derive(Debug)]
 pub struct Cuttable<A>(Arc<A>);
 
@@ -159,6 +281,8 @@ async fn until_ended(request: &impl Judge, first: Duration, every: Duration) -> 
     }
 }
 
+/// The length of a message in bytes above which it is watched.
+const LARGE: u64 = 1 << 20;
 /// The interval in which running requests are judged again, and the most time for one judgement.
 pub(super) const JUDGED_EVERY: Duration = Duration::from_secs(10);
 

@@ -145,6 +145,13 @@ impl Connection {
         timeout(limit, async { while let Ok(1..) = self.0.read(&mut bytes).await {} }).await.is_ok()
     }
 
+    /// Reads until the peer ends the connection: the bytes, and whether the end was clean. `None` if it does not end in time.
+    pub async fn rest_within(&mut self, limit: Duration) -> Option<(Vec<u8>, bool)> {
+        let mut bytes = Vec::new();
+        let end = timeout(limit, self.0.read_to_end(&mut bytes)).await.ok()?;
+        Some((bytes, end.is_ok()))
+    }
+
     /// Whether the peer closes without sending more.
     pub async fn is_closed(&mut self) -> bool {
         let mut byte = [0];
