@@ -179,7 +179,8 @@ tokio::task_local! {
 ///
 /// Wrap Pingora's `HttpProxy` in it, and call the hooks of [`AccessFilter`] for running requests. A request that is cut is
 /// dropped together with its connection to the origin: over HTTP/1.1 the client's connection closes, over HTTP/2 its stream
-/// is reset and others go on, at the client and at the origin.
+/// is reset and others go on, at the client and at the origin. Pingora keeps an HTTP/2 connection to an origin whose last
+/// stream was cut until another request takes it or the origin closes it.
 #[derive(Debug)]
 pub struct Cuttable<A>(Arc<A>);
 
