@@ -87,11 +87,6 @@ impl AccessProxy {
         Self { upgrades: Connector::new(Some(options)), ..self }
     }
 
-    /// The longest time in which a client takes nothing of a response.
-    pub(super) const fn body_timeout(&self) -> Duration {
-        self.settings.body_timeout
-    }
-
     /// Replaces the default settings.
     #[must_use]
     pub fn with_settings(self, settings: ProxySettings) -> Self {
@@ -307,6 +302,11 @@ impl ProxyHttp for AccessProxy {
             (_, ErrorSource::Upstream) => (ErrorPage::upstream_unreachable(&text), "origin_unreachable"),
             // The client is gone: there is nobody to tell.
             (ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed, ErrorSource::Downstream) => {
+                return FailToProxy { error_code: 0, can_reuse_downstream: false };
+            }
+            // The client reads no more: a page would wait for it again.
+            (ErrorType::WriteTimedout, ErrorSource::Downstream) => {
+                log_failure(session, ctx, error, id);
                 return FailToProxy { error_code: 0, can_reuse_downstream: false };
             }
             (ErrorType::ReadTimedout, ErrorSource::Downstream) => {

@@ -16,11 +16,10 @@ use pingora::prelude::{Error, ErrorType, ProxyHttp, Result, Session};
 use pingora::protocols::ALPN;
 use pingora::protocols::http::HttpTask;
 use pingora::protocols::http::v1::client::HttpSession as Origin;
-use tokio::time::timeout;
 
 use super::proxy::{AccessProxy, ProxyCtx};
 use super::relay::{End, IdleLimits, relay};
-use super::response;
+use super::{respond, response};
 use crate::config::UNJUDGED_UPGRADES;
 
 /// The protocols to offer the origin, if the request asks for any that may be tunnelled.
@@ -105,10 +104,7 @@ impl AccessProxy {
                     return Err(Error::explain(ErrorType::InvalidHTTPHeader, why).into_up());
                 }
                 let patience = origin.read_timeout;
-                let written = session.write_response_header(response, false);
-                timeout(self.body_timeout(), written).await.map_err(|_| {
-                    Error::explain(ErrorType::WriteTimedout, "the client takes no response").into_down()
-                })??;
+                respond::write(session, vec![HttpTask::Header(response, false)]).await?;
                 let open = ctx.pool().map_or(Duration::from_secs(3600), |pool| pool.settings().tunnel_timeout);
                 let limits = IdleLimits { open, half_closed: patience.unwrap_or(open).min(open) };
                 match relay(session, origin, limits).await? {
@@ -173,7 +169,7 @@ impl AccessProxy {
                     }
                     HttpTask::Header(mut response, _) if response.status.is_informational() => {
                         response::edit(session, &mut response)?;
-                        session.write_response_tasks(vec![HttpTask::Header(response, false)]).await?;
+                        respond::write(session, vec![HttpTask::Header(response, false)]).await?;
                     }
                     HttpTask::Header(response, ends) => {
                         return Ok(Outcome::Answered(Answer { response, ends, request_body: body }));
@@ -230,7 +226,7 @@ impl AccessProxy {
             response.insert_header(header::TRANSFER_ENCODING, "chunked")?;
         }
         self.response_filter(session, &mut response, ctx).await?;
-        let mut done = session.write_response_tasks(vec![HttpTask::Header(response, ends)]).await?;
+        let mut done = respond::write(session, vec![HttpTask::Header(response, ends)]).await?;
         while !done {
             tokio::select! {
                 // After the body this waits for the client to leave.
@@ -245,7 +241,7 @@ impl AccessProxy {
                 },
                 task = origin.read_response_task() => {
                     let task = task.map_err(|error| error.into_up())?;
-                    done = session.write_response_tasks(vec![task]).await?;
+                    done = respond::write(session, vec![task]).await?;
                 }
             }
         }
