@@ -71,6 +71,12 @@ async fn slow_requests_of_any_length_end_with_the_access() {
         assert_eq!(told, (Some("session_revoked"), Some("alice@example.com"), Some("App"), Some("members")));
         assert!(find(event, "request_id").is_some() && find(event, "path").unwrap().starts_with("/origin/"), "{event}");
     }
+    let ids: Vec<_> = events.iter().filter_map(|event| find(event, "request_id")).collect();
+    assert!(
+        ids.iter().any(|id| refused.text().contains(id)),
+        "the page has another id than {ids:?}: {}",
+        refused.text()
+    );
     let line = "portcullis_requests_cut_total{reason=\"session_revoked\"} 3";
     let metrics = world.proxy.metrics().await;
     assert!(metrics.lines().any(|one| one == line), "{metrics}");

@@ -122,6 +122,11 @@ impl AccessCtx {
         self.id
     }
 
+    /// Notes that the request has ended, under the id of its event.
+    pub(super) fn end(&mut self, id: RequestId) {
+        self.id = Some(id);
+    }
+
     /// Takes the permit in; not answered here, as `request_filter` says it.
     fn admit(&mut self, admitted: Admitted) -> bool {
         let Admitted { permit, plain_http, rewritten, id } = admitted;
@@ -251,15 +256,15 @@ impl AccessFilter {
         respond::told(page, style, self.access.running().team())
     }
 
-    /// Copies what a request is judged by, for its watch. From here on the request has an id.
-    pub(super) fn copy_running(&self, session: &Session, ctx: &mut AccessCtx) -> Option<Running> {
+    /// Copies what a request is judged by, for its watch.
+    pub(super) fn copy_running(&self, session: &Session, ctx: &AccessCtx) -> Option<Running> {
         Some(Running {
             filter: self.clone(),
             request: session.req_header().clone(),
             client: ctx.client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
             tls: client_tls(session).cloned(),
             permit: ctx.permit.as_ref()?.for_the_log(),
-            id: *ctx.id.get_or_insert_with(RequestId::random),
+            id: ctx.id,
         })
     }
 
@@ -405,7 +410,7 @@ pub(super) struct Running {
     tls: Option<ClientTls>,
     /// The permit that it was let through with.
     permit: Permit,
-    id: RequestId,
+    id: Option<RequestId>,
 }
 
 impl Judge for Running {
@@ -423,19 +428,21 @@ impl Judge for Running {
         }
     }
 
-    fn record_cut(&self, reason: Option<Reason>) {
+    fn record_cut(&self, reason: Option<Reason>) -> RequestId {
+        let id = self.id.unwrap_or_else(RequestId::random);
         metrics().cut(reason);
         let (name, reason) = (&self.permit.application().settings().name, reason.map(Reason::id));
         tracing::info!(
-            request_id = %self.id,
+            request_id = %id,
             application = name,
             reason,
             "cut a running request that is no longer allowed"
         );
         if let Ok(request) = view(&self.request, self.client, self.tls.as_ref(), &self.filter.settings) {
-            let ended = event(&self.filter.access.running(), Outcome::Ended, &request, self.id);
+            let ended = event(&self.filter.access.running(), Outcome::Ended, &request, id);
             Event { reason, ..permitted(&self.permit, ended) }.emit();
         }
+        id
     }
 }
 

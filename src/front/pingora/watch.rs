@@ -23,15 +23,15 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::response::is_bodiless;
 use super::{AccessCtx, AccessFilter};
-use crate::model::Reason;
+use crate::model::{Reason, RequestId};
 
 /// A running request that can be judged again.
 pub(super) trait Judge: Send + Sync + 'static {
     /// Evaluates the request as a new one.
     fn judge(&self) -> impl Future<Output = Standing> + Send;
 
-    /// Records that the request is cut.
-    fn record_cut(&self, reason: Option<Reason>);
+    /// Records that the request is cut, and returns the id of the record.
+    fn record_cut(&self, reason: Option<Reason>) -> RequestId;
 }
 
 /// The state of a running request.
@@ -71,7 +71,7 @@ impl WatchState {
 /// the end of the access. Everything else is judged again when it moves after more than 10 seconds: no part of it passes
 /// then that a new request would not get. Only [`Cuttable`] can end requests that rest.
 impl AccessFilter {
-    /// Looks after the request body.
+    /// Judges the request while its body is forwarded.
     ///
     /// # Errors
     /// [`ErrorType::HTTPStatus`] 403 if the request is no longer allowed.
@@ -82,7 +82,7 @@ impl AccessFilter {
         self.judge_if_overdue(session, ctx)
     }
 
-    /// Looks after the response. Call it before the response is used.
+    /// Judges the request when its response is there, before anything of it is used.
     ///
     /// # Errors
     /// As [`AccessFilter::request_body_filter`].
@@ -95,7 +95,7 @@ impl AccessFilter {
         Ok(())
     }
 
-    /// Looks after a part of the response body.
+    /// Judges the request while the body of its response is forwarded.
     ///
     /// # Errors
     /// As [`AccessFilter::request_body_filter`].
@@ -141,7 +141,7 @@ impl AccessFilter {
             Standing::Unknown => None,
             Standing::Ended(reason) => reason,
         };
-        running.record_cut(reason);
+        ctx.end(running.record_cut(reason));
         ctx.watch.ended = reason;
         Error::e_explain(ErrorType::HTTPStatus(403), "the request is no longer allowed")
     }
@@ -320,8 +320,9 @@ mod tests {
             }
         }
 
-        fn record_cut(&self, reason: Option<Reason>) {
+        fn record_cut(&self, reason: Option<Reason>) -> RequestId {
             *self.cut.lock().unwrap() = Some(reason);
+            RequestId::random()
         }
     }
 
