@@ -11,13 +11,17 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use pingora::http::RequestHeader;
-use pingora::prelude::{Error, ErrorType, HttpPeer, ProxyHttp, Result, Server, Session, http_proxy_service};
+use bytes::Bytes;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::prelude::{Error, ErrorType, HttpPeer, ProxyHttp, Result, Server, Session};
+use pingora::proxy::http_proxy;
+use pingora::services::listening::Service;
 use portcullis::config::{self, System};
 use portcullis::control::{Control, NoOrigins};
-use portcullis::front::pingora::{AccessCtx, AccessFilter, FilterSettings};
+use portcullis::front::pingora::{AccessCtx, AccessFilter, Cuttable, FilterSettings};
 
 struct MyProxy {
     access: AccessFilter,
@@ -50,6 +54,36 @@ impl ProxyHttp for MyProxy {
     ) -> Result<()> {
         self.access.upstream_request_filter(session, request, ctx)
     }
+
+    // From here on: requests that go on for long end when the access does.
+    async fn request_body_filter(
+        &self,
+        session: &mut Session,
+        _body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        ctx: &mut AccessCtx,
+    ) -> Result<()> {
+        self.access.request_body_filter(session, end_of_stream, ctx)
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut AccessCtx,
+    ) -> Result<()> {
+        self.access.response_filter(session, response, ctx)
+    }
+
+    fn response_body_filter(
+        &self,
+        session: &mut Session,
+        _body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        ctx: &mut AccessCtx,
+    ) -> Result<Option<Duration>> {
+        self.access.response_body_filter(session, ctx).map(|()| None)
+    }
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -61,7 +95,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut server = Server::new(None)?;
     server.bootstrap();
-    let mut proxy = http_proxy_service(&server.configuration, MyProxy { access });
+    // `Cuttable` ends also what rests, as a tunnel without traffic.
+    let proxy = Cuttable::new(http_proxy(&server.configuration, MyProxy { access }));
+    let mut proxy = Service::new("proxy".to_owned(), proxy);
     proxy.add_tcp("127.0.0.1:8000");
     server.add_service(proxy);
     server.run_forever()

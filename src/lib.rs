@@ -3,12 +3,14 @@
 //!
 //! # In a proxy of your own
 //!
-//! [`front::pingora::AccessFilter`] is two calls in a `ProxyHttp`; `examples/embed.rs` is all of it. With these lines in
-//! `Cargo.toml`, a Rust toolchain and a C compiler are enough:
+//! [`front::pingora::AccessFilter`] is two calls in a `ProxyHttp`, and three more for requests that go on for long: they end
+//! with the access only if these are made and [`front::pingora::Cuttable`] is around the proxy. `examples/embed.rs` is all
+//! of it. With these lines in `Cargo.toml`, a Rust toolchain and a C compiler are enough:
 //!
 //! ```toml
 //! [dependencies]
 //! async-trait = "0.1"
+//! bytes = "1"
 //! # Add the TLS back end of your choice, such as "rustls".
 //! pingora = { version = "0.9.1", default-features = false, features = ["proxy"] }
 //! portcullis = { path = "../portcullis", default-features = false, features = ["pingora"] }

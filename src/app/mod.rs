@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use ipnet::IpNet;
+use pingora::connectors::ConnectorOptions;
 use pingora::listeners::tls::{Acceptor, TlsSettings};
 use pingora::proxy::http_proxy;
 use pingora::server::Server;
@@ -230,7 +231,9 @@ fn serve_until_the_end(
         draining: lifecycle.draining(),
     };
     let filter = AccessFilter::new(Arc::clone(control.access()), FilterSettings::from(config));
-    let proxy = AccessProxy::new(filter).with_settings(proxy_settings(config, &descriptors));
+    let proxy = AccessProxy::new(filter)
+        .with_settings(proxy_settings(config, &descriptors))
+        .with_connector_options(ConnectorOptions::from_server_conf(&server.configuration));
     let proxy = Arc::new(Cuttable::new(http_proxy(&server.configuration, proxy)));
     let mut front = ListenerGroup::new("proxy", None, Arc::clone(&sockets), control.vital().clone());
     for (listen, tls) in config.listen.iter().zip(acceptors) {

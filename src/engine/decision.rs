@@ -67,6 +67,18 @@ impl Permit {
         Self { takes_authorization, ..self }
     }
 
+    /// A copy for the log of what becomes of the same request. Permits cannot be cloned: each is for one request.
+    pub(crate) fn for_the_log(&self) -> Self {
+        Self {
+            application: Arc::clone(&self.application),
+            session: self.session.clone(),
+            program: self.program.clone(),
+            assertion: None,
+            takes_authorization: self.takes_authorization,
+            verdict: self.verdict,
+        }
+    }
+
     /// Where it goes.
     pub const fn application(&self) -> &Arc<Application> {
         &self.application

@@ -107,6 +107,28 @@ pub(super) fn refused_later(
     }
 }
 
+/// A running request that is cut.
+pub(super) fn cut(
+    snapshot: &Snapshot,
+    request: Option<&RequestView<'_>>,
+    permit: &Permit,
+    reason: Option<Reason>,
+    id: RequestId,
+) {
+    metrics().cut(reason);
+    let (name, reason) = (&permit.application().settings().name, reason.map(Reason::id));
+    tracing::info!(
+        request_id = %id,
+        application = name,
+        reason,
+        "cut a running request that is no longer allowed"
+    );
+    if let Some(request) = request {
+        let ended = event(snapshot, Outcome::Ended, request, id);
+        Event { reason, ..permitted(permit, ended) }.emit();
+    }
+}
+
 fn count_shadow(application: &Application, shadow: Option<(&str, policy::Outcome)>) {
     if let Some((name, outcome)) = shadow {
         metrics().shadow(&application.settings().name, name, outcome.as_str());

@@ -19,7 +19,7 @@ pub(crate) use self::headers::edit;
 pub(crate) use self::responses::retry;
 pub(crate) use self::running::Standing;
 use crate::control::Access;
-use crate::engine::{Application, Decision, Need, Permit, Refusal, Snapshot, Style, decide};
+use crate::engine::{Decision, Need, Permit, Refusal, Snapshot, Style, decide};
 use crate::login;
 use crate::login::PortalRequest;
 use crate::model::{Reason, RequestId, RequestView, UnixTime};
@@ -237,11 +237,6 @@ impl Gate {
     /// Returns the response that tells of an error, with the team's support.
     pub(crate) fn told(&self, page: ErrorPage<'_>, style: Style) -> Response<Bytes> {
         responses::told(page, style, self.access.running().team())
-    }
-
-    /// Judges a running request as a new one.
-    pub(crate) async fn judge(&self, request: &RequestView<'_>, application: &Application) -> Standing {
-        running::judge(&self.access, request, application).await
     }
 }
 

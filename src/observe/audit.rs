@@ -90,6 +90,8 @@ pub enum Outcome {
     Refused,
     /// It could not be decided.
     Unavailable,
+    /// It was let through, and cut once a new request would not have been.
+    Ended,
 }
 
 /// How a login came to know the person.
@@ -130,6 +132,7 @@ impl Outcome {
             Self::Allowed => "allowed",
             Self::Refused => "refused",
             Self::Unavailable => "unavailable",
+            Self::Ended => "ended",
         }
     }
 }

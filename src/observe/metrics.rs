@@ -16,6 +16,7 @@ use crate::store::StoreError;
 #[derive(Debug)]
 pub struct Metrics {
     requests: IntCounterVec,
+    cuts: IntCounterVec,
     shadows: IntCounterVec,
     service_tokens: IntCounterVec,
     request: [[OnceLock<IntCounter>; PLACES]; Decision::ALL.len()],
@@ -208,6 +209,7 @@ impl Metrics {
         let metrics = Self {
             request: Default::default(),
             requests: counters("requests_total", "Requests by decision and reason.", &["decision", "reason"]),
+            cuts: counters("requests_cut_total", "Running requests that were cut, by reason.", &["reason"]),
             shadows: counters(
                 "shadow_policies_total",
                 "Requests that a shadow policy would have decided, by application, policy and outcome.",
@@ -284,6 +286,11 @@ impl Metrics {
             Some(place) => place.get_or_init(bind).inc(),
             None => bind().inc(),
         }
+    }
+
+    /// Counts a running request that was cut. Without a reason it could not be judged, or is another application's by now.
+    pub fn cut(&self, reason: Option<Reason>) {
+        self.cuts.with_label_values(&[reason.map_or(NO_REASON, Reason::id)]).inc();
     }
 
     /// Counts a request that a shadow policy would have decided.

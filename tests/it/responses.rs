@@ -36,7 +36,7 @@ struct Row {
     absent: &'static [&'static str],
 }
 
-const ROWS: [Row; 14] = [
+const ROWS: [Row; 19] = [
     Row {
         from_origin: "HTTP/1.1 200 OK\r\nConnection: keep-alive, X-Hop\r\nX-Hop: a\r\nKeep-Alive: timeout=5\r\n\
                       Proxy-Connection: keep-alive\r\nProxy-Authenticate: Basic\r\nTE: trailers\r\nContent-Length: 2\r\n\r\nok",
@@ -89,6 +89,32 @@ const ROWS: [Row; 14] = [
         status: 502,
         body: "",
         absent: &[],
+    },
+    // Without `chunked` at the end only the connection's end would end the body.
+    Row { from_origin: "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nok", status: 502, body: "", absent: &[] },
+    Row {
+        from_origin: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, identity\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        status: 502,
+        body: "",
+        absent: &[],
+    },
+    Row {
+        from_origin: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        status: 502,
+        body: "",
+        absent: &[],
+    },
+    Row {
+        from_origin: "HTTP/1.1 200 OK\r\nTransfer-Encoding: identity, Chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        status: 200,
+        body: "ok",
+        absent: &[],
+    },
+    Row {
+        from_origin: "HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: gzip\r\nETag: \"a\"\r\n\r\n",
+        status: 304,
+        body: "",
+        absent: &["transfer-encoding"],
     },
     Row {
         from_origin: "HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: Identity\r\nETag: \"a\"\r\n\r\n",

@@ -9,27 +9,33 @@ use crate::support::switcher::{Manner, Switcher};
 use crate::support::{APPLICATIONS, Idp, Person, World, at};
 
 /// An open application at `origin`.
-async fn open_at(origin: &str, settings: &str) -> (Portcullis, Idp) {
+pub(super) async fn open_at(origin: &str, settings: &str) -> (Portcullis, Idp) {
+    open_with(&format!("\"{origin}\""), settings, "").await
+}
+
+/// An open application at one or several origins, with `more` at the end of the configuration.
+pub(super) async fn open_with(origin: &str, settings: &str, more: &str) -> (Portcullis, Idp) {
     let idp = Idp::start().await;
     let applications = format!(
         r#"
 [[applications]]
 name = "Open"
 domain = "open.localhost"
-origin = "{origin}"
+origin = {origin}
 origin_settings = {{ {settings} }}
 max_body = "1KiB"
 [[applications.policies]]
 name = "all"
 decision = "bypass"
 include = [{{ everyone = {{}} }}]
+{more}
 "#
     );
     let config = Config::new(&idp.issuer, &applications);
     (Portcullis::start(at(config, "")).await, idp)
 }
 
-fn upgrade(method: &str, protocol: &str, lines: &[&str]) -> String {
+pub(super) fn upgrade(method: &str, protocol: &str, lines: &[&str]) -> String {
     let lines: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
     format!(
         "{method} /exec?command=sh HTTP/1.1\r\nHost: open.localhost\r\nConnection: keep-alive, Upgrade\r\n\
@@ -37,7 +43,7 @@ fn upgrade(method: &str, protocol: &str, lines: &[&str]) -> String {
     )
 }
 
-async fn switched(proxy: &Portcullis, request: &str) -> Connection {
+pub(super) async fn switched(proxy: &Portcullis, request: &str) -> Connection {
     let mut connection = Connection::plain(proxy.address).await;
     connection.send(request).await;
     let answer = connection.response_head().await.unwrap_or_else(|| panic!("no answer to {request}"));
@@ -150,6 +156,9 @@ async fn answer_that_refuses_the_upgrade_is_forwarded() {
 async fn broken_answer_to_an_upgrade_is_a_gateway_error() {
     for (manner, status) in [
         (Manner::Fixed("HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n"), 502),
+        (Manner::Fixed("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\r\n"), 502),
+        (Manner::Fixed("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nUpgrade: h2c\r\n\r\n"), 502),
+        (Manner::Fixed("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket, h2c\r\n\r\n"), 502),
         (Manner::Fixed("HTTP/1.0 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"), 502),
         (Manner::Fixed("nonsense\r\n\r\n"), 502),
         (Manner::Silent, 504),
@@ -329,7 +338,7 @@ async fn http2_stream_ends_alone_with_its_session() {
     let mut staying = response.await.unwrap().into_body();
     browser.open("https://access.test/cdn-cgi/access/logout").await;
     let end = tokio::time::timeout(Duration::from_secs(30), ending.data()).await.expect("the stream goes on");
-    assert!(end.as_ref().is_none_or(|end| end.is_err()), "{end:?}");
+    assert!(end.as_ref().is_some_and(|end| end.is_err()), "a cut looks like an end: {end:?}");
     sending.send_data("hello".into(), false).unwrap();
     assert_eq!(staying.data().await.unwrap().unwrap(), "hello");
 }

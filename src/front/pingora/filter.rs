@@ -9,10 +9,11 @@ use pingora::http::RequestHeader;
 use pingora::prelude::{Error, ErrorType, ErrorType::InvalidHTTPHeader, OrErr, Result, Session};
 
 use super::request::{client, client_tls, has_fragment, read_form, view};
-use super::{respond, watch};
+use super::respond;
+use super::watch::{Judge, WatchState};
 use crate::config::Config;
 use crate::control::Access;
-use crate::engine::{Application, Need, Permit, Style};
+use crate::engine::{Need, Permit, Style};
 use crate::gate::{self, Forwarded, Gate, Malformed, Reply, Standing};
 use crate::model::{ClientTls, Reason, RequestId, RequestView, UnixTime};
 use crate::pages::ErrorPage;
@@ -20,7 +21,9 @@ use crate::pages::ErrorPage;
 /// The Access check, for a `ProxyHttp` of one's own.
 ///
 /// Call [`AccessFilter::request_filter`] from `request_filter`, and [`AccessFilter::upstream_request_filter`] from
-/// `upstream_request_filter`. `examples/embed.rs` is the whole of it.
+/// `upstream_request_filter`. Requests that go on for long end with the access only if its `request_body_filter`,
+/// `response_filter` and `response_body_filter` are called, too, and [`Cuttable`](super::Cuttable) is around the proxy.
+/// `examples/embed.rs` is the whole of it.
 #[derive(Clone, Debug)]
 pub struct AccessFilter {
     gate: Gate,
@@ -92,6 +95,7 @@ pub(super) fn is_bound_to(address: SocketAddr, local: &SocketAddr) -> bool {
 pub struct AccessCtx {
     client: Option<IpAddr>,
     forwarded: Option<Forwarded>,
+    pub(super) watch: WatchState,
 }
 
 impl AccessCtx {
@@ -108,6 +112,18 @@ impl AccessCtx {
         match &self.forwarded {
             Some(forwarded) => forwarded.id,
             None => None,
+        }
+    }
+
+    fn admit(&mut self, forwarded: Forwarded) {
+        self.forwarded = Some(forwarded);
+        self.watch = WatchState::admitted();
+    }
+
+    /// Notes that the request has ended, under the id of its event.
+    pub(super) fn end(&mut self, id: RequestId) {
+        if let Some(forwarded) = &mut self.forwarded {
+            forwarded.id = Some(id);
         }
     }
 }
@@ -133,7 +149,7 @@ impl AccessFilter {
         };
         match checked {
             Ok(Reply::Forward(forwarded)) => {
-                ctx.forwarded = Some(forwarded);
+                ctx.admit(forwarded);
                 Ok(false)
             }
             // What waits is boxed, so that the future of a request that is forwarded stays small.
@@ -158,7 +174,7 @@ impl AccessFilter {
         };
         let (response, id) = match reply {
             Reply::Forward(forwarded) => {
-                ctx.forwarded = Some(forwarded);
+                ctx.admit(forwarded);
                 return Ok(false);
             }
             Reply::Respond(response, id) => (response, id),
@@ -237,19 +253,16 @@ impl AccessFilter {
         self.gate.told(page, style)
     }
 
-    /// Has the request of this task judged again while it goes on, and cut once it is no longer allowed.
-    ///
-    /// Without [`Cuttable`](super::Cuttable) around the proxy this does nothing.
-    pub(super) fn watch(&self, session: &Session, ctx: &AccessCtx) {
-        let Some(permit) = ctx.permit().filter(|_| watch::is_possible()) else { return };
-        let running = Running {
+    /// Copies what a request is judged by, for its watch.
+    pub(super) fn copy_running(&self, session: &Session, ctx: &AccessCtx) -> Option<Running> {
+        Some(Running {
             filter: self.clone(),
             request: session.req_header().clone(),
             client: ctx.client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
             tls: client_tls(session).cloned(),
-            application: Arc::clone(permit.application()),
-        };
-        watch::begin(running.until_not_allowed());
+            permit: ctx.permit()?.for_the_log(),
+            id: ctx.request_id(),
+        })
     }
 
     /// Refuses after all what was let through: counts and tells it under the id that the request has, or a new one.
@@ -261,46 +274,40 @@ impl AccessFilter {
 }
 
 /// A request that goes on, with everything that it was judged by.
-struct Running {
+pub(super) struct Running {
     filter: AccessFilter,
     request: RequestHeader,
     client: IpAddr,
     tls: Option<ClientTls>,
-    application: Arc<Application>,
+    /// The permit that it was let through with.
+    permit: Permit,
+    id: Option<RequestId>,
 }
 
-impl Running {
-    /// Resolves when a new request like this one would not be allowed any more.
-    async fn until_not_allowed(self) {
-        let mut was_unknown = false;
-        loop {
-            tokio::time::sleep(JUDGED_EVERY).await;
-            let reason = match self.judge().await {
-                Standing::Allowed => {
-                    was_unknown = false;
-                    continue;
-                }
-                Standing::Unknown if !was_unknown => {
-                    was_unknown = true;
-                    continue;
-                }
-                Standing::Unknown => None,
-                Standing::Ended(reason) => reason,
-            };
-            tracing::info!(
-                application = self.application.settings().name,
-                reason = reason.map(Reason::id),
-                "cut a running request that is no longer allowed"
-            );
-            return;
+impl Judge for Running {
+    async fn judge(&self) -> Standing {
+        match self.view() {
+            Ok(request) => self.filter.gate.judge(&request, &self.permit).await,
+            Err(reason) => Standing::Ended(Some(reason)),
         }
     }
 
-    async fn judge(&self) -> Standing {
-        match view(&self.request, self.client, self.tls.as_ref(), &self.filter.settings) {
-            Ok(request) => self.filter.gate.judge(&request, &self.application).await,
+    fn record_cut(&self, reason: Option<Reason>) -> RequestId {
+        self.filter.gate.record_cut(self.view().ok().as_ref(), &self.permit, reason, self.id)
+    }
+}
+
+impl Running {
+    /// Judges the request as a new one, without waiting for what is missing.
+    pub(super) fn judge_now(&self) -> Standing {
+        match self.view() {
+            Ok(request) => self.filter.gate.judge_now(&request, &self.permit).unwrap_or(Standing::Unknown),
             Err(reason) => Standing::Ended(Some(reason)),
         }
+    }
+
+    fn view(&self) -> Result<RequestView<'_>, Reason> {
+        view(&self.request, self.client, self.tls.as_ref(), &self.filter.settings)
     }
 }
 
@@ -311,5 +318,3 @@ pub(super) fn style(session: &Session) -> Style {
 }
 
 const FORM_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often running requests are judged again. Twice in a row the answer may be unknown.
-const JUDGED_EVERY: Duration = Duration::from_secs(10);

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, header};
+use http::{StatusCode, header};
+use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::v1::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
@@ -50,18 +51,24 @@ impl Default for ProxySettings {
 /// A request's context.
 #[derive(Debug, Default)]
 pub struct ProxyCtx {
-    access: AccessCtx,
+    pub(super) access: AccessCtx,
     body_bytes: u64,
     attempts: Attempts,
     no_origin: bool,
-    /// Whether the request is judged again while it goes on.
-    is_watched: bool,
     _in_flight: InFlight,
 }
 
 impl ProxyCtx {
     pub(super) fn pool(&self) -> Option<&Arc<OriginPool>> {
         pool(&self.access)
+    }
+
+    /// Leaves origins that speak HTTP/2 alone out of further attempts.
+    pub(super) fn require_http1(&mut self) {
+        let Self { access, attempts, .. } = self;
+        if let Some(pool) = pool(access) {
+            pool.require_http1(attempts);
+        }
     }
 }
 
@@ -75,17 +82,16 @@ impl AccessProxy {
         Self { filter, settings: ProxySettings::default(), upgrades: Connector::new(None) }
     }
 
+    /// Sets the options of connections that switch protocols: those that Pingora uses for the other ones.
+    #[must_use]
+    pub fn with_connector_options(self, options: ConnectorOptions) -> Self {
+        Self { upgrades: Connector::new(Some(options)), ..self }
+    }
+
     /// Replaces the default settings.
     #[must_use]
     pub fn with_settings(self, settings: ProxySettings) -> Self {
         Self { settings, ..self }
-    }
-
-    /// Has the request judged again while it goes on, so that it ends with what allowed it.
-    fn watch(&self, session: &Session, ctx: &mut ProxyCtx) {
-        if !std::mem::replace(&mut ctx.is_watched, true) {
-            self.filter.watch(session, &ctx.access);
-        }
     }
 }
 
@@ -93,12 +99,6 @@ impl std::fmt::Debug for AccessProxy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AccessProxy").field("filter", &self.filter).finish_non_exhaustive()
     }
-}
-
-/// Returns `true` if a message with these headers may go on for long: its length is unknown, or large.
-fn may_last(headers: &HeaderMap) -> bool {
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    length.is_none_or(|length| length > LARGE)
 }
 
 #[async_trait]
@@ -148,7 +148,7 @@ impl ProxyHttp for AccessProxy {
             && let Some(pool) = ctx.pool().filter(|pool| pool.settings().speaks_http1())
             && let Some(offer) = tunnel::offered(session.req_header(), &pool.settings().upgrades)
         {
-            self.watch(session, ctx);
+            self.filter.watch(session, &mut ctx.access);
             Box::pin(self.upgrade(session, ctx, &offer)).await?;
             return Ok(true);
         }
@@ -225,9 +225,7 @@ impl ProxyHttp for AccessProxy {
         if end_of_stream && body.as_ref().is_some_and(Bytes::is_empty) {
             *body = None;
         }
-        if !end_of_stream && !ctx.is_watched && may_last(&session.req_header().headers) {
-            self.watch(session, ctx);
-        }
+        self.filter.request_body_filter(session, end_of_stream, &mut ctx.access)?;
         ctx.body_bytes = ctx.body_bytes.saturating_add(body.as_ref().map_or(0, |part| part.len() as u64));
         let limit = ctx.pool().and_then(|pool| pool.settings().max_body);
         if limit.is_some_and(|limit| ctx.body_bytes > limit) {
@@ -254,11 +252,18 @@ impl ProxyHttp for AccessProxy {
         response: &mut ResponseHeader,
         ctx: &mut ProxyCtx,
     ) -> Result<()> {
-        response::edit(session, response)?;
-        if !ctx.is_watched && !response.status.is_informational() && may_last(&response.headers) {
-            self.watch(session, ctx);
-        }
-        Ok(())
+        self.filter.response_filter(session, response, &mut ctx.access)?;
+        response::edit(session, response)
+    }
+
+    fn response_body_filter(
+        &self,
+        session: &mut Session,
+        _body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        ctx: &mut ProxyCtx,
+    ) -> Result<Option<Duration>> {
+        self.filter.response_body_filter(session, &mut ctx.access).map(|()| None)
     }
 
     /// Nothing was sent yet, so whatever the method another address or origin may be tried. Once bytes were sent,
@@ -310,6 +315,11 @@ impl ProxyHttp for AccessProxy {
             }
             (ErrorType::HTTPStatus(503), _) => (ErrorPage::overloaded(&text), "overloaded"),
             (ErrorType::HTTPStatus(413), _) => (ErrorPage::content_too_large(&text), Reason::BodyTooLarge.id()),
+            (ErrorType::HTTPStatus(403), _) => {
+                let sentence = "This request is not allowed any more: the access ended while it was under way.";
+                let page = ErrorPage::new(StatusCode::FORBIDDEN, "Not allowed", sentence, &text);
+                (page, ctx.access.ended().unwrap_or(Reason::NoPolicyApplied).id())
+            }
             (ErrorType::HTTPStatus(400..500), _) => (ErrorPage::bad_request(&text), "bad_request"),
             (
                 ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout,
@@ -318,6 +328,11 @@ impl ProxyHttp for AccessProxy {
             (_, ErrorSource::Upstream) => (ErrorPage::upstream_unreachable(&text), "origin_unreachable"),
             // The client is gone: there is nobody to tell.
             (ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed, ErrorSource::Downstream) => {
+                return FailToProxy { error_code: 0, can_reuse_downstream: false };
+            }
+            // The client reads no more: a page would wait for it again.
+            (ErrorType::WriteTimedout, ErrorSource::Downstream) => {
+                log_failure(session, ctx, error, id);
                 return FailToProxy { error_code: 0, can_reuse_downstream: false };
             }
             (ErrorType::ReadTimedout, ErrorSource::Downstream) => {
@@ -329,7 +344,10 @@ impl ProxyHttp for AccessProxy {
         if *error.esource() == ErrorSource::Upstream {
             metrics().upstream_error(upstream_error(error.etype()));
         }
-        log_failure(session, ctx, error, id);
+        // A request that is no longer allowed is in the log already.
+        if *error.etype() != ErrorType::HTTPStatus(403) {
+            log_failure(session, ctx, error, id);
+        }
         let status = page.status.as_u16();
         let request = session.req_header();
         let retry = gate::retry(&request.method, &request.uri, page.status);
@@ -395,9 +413,6 @@ fn log_failure(session: &Session, ctx: &ProxyCtx, error: &Error, id: RequestId) 
         "a request was not proxied to its end",
     );
 }
-
-/// Longer messages are judged again on their way.
-const LARGE: u64 = 1 << 20;
 
 const fn upstream_error(kind: &ErrorType) -> UpstreamError {
     match kind {

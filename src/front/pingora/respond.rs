@@ -3,7 +3,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, Response, StatusCode, header};
 use pingora::http::ResponseHeader;
-use pingora::prelude::{Result, Session};
+use pingora::prelude::{Error, ErrorType, Result, Session};
 use pingora::protocols::http::HttpTask;
 
 use crate::model::RequestId;
@@ -33,8 +33,20 @@ pub(super) async fn send(session: &mut Session, response: Response<Bytes>, id: R
     if !empty {
         tasks.push(HttpTask::Body(Some(body), true));
     }
-    session.write_response_tasks(tasks).await?;
+    write(session, tasks).await?;
     Ok(())
+}
+
+/// Writes parts of a response; `true` if it is complete.
+///
+/// Pingora limits the time for bodies alone: without a limit for the head a client that never reads keeps its connection.
+///
+/// # Errors
+/// If writing fails or takes longer than the session's write timeout.
+pub(super) async fn write(session: &mut Session, tasks: Vec<HttpTask>) -> Result<bool> {
+    let limit = session.as_downstream().get_write_timeout().unwrap_or(WRITE_TIME);
+    let too_slow = |_| Error::explain(ErrorType::WriteTimedout, "the client takes no response").into_down();
+    tokio::time::timeout(limit, session.write_response_tasks(tasks)).await.map_err(too_slow)?
 }
 
 /// Reads what the client still sends after its response, for a bounded time and length.
@@ -63,3 +75,25 @@ const REST_BYTES: usize = 1 << 20;
 const REST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest time to read one for.
 const REST_TIME: Duration = Duration::from_secs(5);
+/// The longest time for a part of a response, if the session has no limit of its own.
+const WRITE_TIME: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn response_to_a_client_that_never_reads_times_out() {
+        let (mut client, server) = tokio::io::duplex(256);
+        client.write_all(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let mut session = Session::new_h1(Box::new(server));
+        assert!(session.read_request().await.unwrap());
+        session.set_write_timeout(Some(Duration::from_millis(20)));
+        let response = Response::builder().header("x-large", "a".repeat(4000)).body(Bytes::new()).unwrap();
+        let sent = send(&mut session, response, RequestId::random());
+        let sent = tokio::time::timeout(Duration::from_secs(10), sent).await.expect("the write goes on");
+        assert_eq!(sent.unwrap_err().etype(), &ErrorType::WriteTimedout);
+    }
+}

@@ -25,16 +25,20 @@ pub(super) fn edit(session: &mut Session, response: &mut ResponseHeader) -> Resu
     let keeps_upgrade = response.status == StatusCode::UPGRADE_REQUIRED;
     strip_hop_by_hop(response, keeps_upgrade);
     merge_content_length(response)?;
-    let bodiless = session.req_header().method == Method::HEAD
-        || matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    if is_identity(&response.headers) {
-        if !closes && !bodiless {
-            return refuse("`Transfer-Encoding: identity` on a connection that stays open has no end");
+    let bodiless = is_bodiless(&session.req_header().method, response.status);
+    match coding(&response.headers) {
+        Coding::Usual => {}
+        Coding::Identity | Coding::Endless if bodiless => {
+            response.remove_header(&header::TRANSFER_ENCODING);
         }
-        response.remove_header(&header::TRANSFER_ENCODING);
-        if !bodiless {
+        Coding::Identity if closes => {
+            response.remove_header(&header::TRANSFER_ENCODING);
             response.set_version(Version::HTTP_11);
             response.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+        }
+        Coding::Identity => return refuse("`Transfer-Encoding: identity` on a connection that stays open has no end"),
+        Coding::Endless => {
+            return refuse("a `Transfer-Encoding` whose last coding is not `chunked` has no reliable end");
         }
     }
     let final_response = !response.status.is_informational();
@@ -95,10 +99,35 @@ fn merge_content_length(response: &mut ResponseHeader) -> Result<()> {
     response.insert_header(header::CONTENT_LENGTH, length)
 }
 
-/// Returns `true` if the only transfer coding is `identity`, which RFC 9112 no longer knows.
-fn is_identity(headers: &HeaderMap) -> bool {
-    let mut lines = headers.get_all(header::TRANSFER_ENCODING).into_iter().peekable();
-    lines.peek().is_some() && lines.all(|line| line.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity"))
+/// Returns `true` if a response has no body whatever its fields are (RFC 9112 6.3).
+pub(super) fn is_bodiless(method: &Method, status: StatusCode) -> bool {
+    *method == Method::HEAD
+        || status.is_informational()
+        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
+/// The transfer codings of a response, as far as its end depends on them.
+enum Coding {
+    /// None, or `chunked` as the last one.
+    Usual,
+    /// `identity` alone, which RFC 9112 no longer knows.
+    Identity,
+    /// Another one is the last: only the end of the connection ends the body (RFC 9112 6.3).
+    Endless,
+}
+
+fn coding(headers: &HeaderMap) -> Coding {
+    let lines = headers.get_all(header::TRANSFER_ENCODING).into_iter();
+    let mut codings = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let Some(first) = codings.next() else { return Coding::Usual };
+    let is_identity = |coding: &[u8]| coding.eq_ignore_ascii_case(b"identity");
+    let (last, only_identity) =
+        codings.fold((first, is_identity(first)), |(_, only), coding| (coding, only && is_identity(coding)));
+    match last {
+        _ if only_identity => Coding::Identity,
+        last if last.eq_ignore_ascii_case(b"chunked") => Coding::Usual,
+        _ => Coding::Endless,
+    }
 }
 
 /// Returns `true` if the client speaks HTTP/1.0 or less.

@@ -9,16 +9,17 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::prelude::{Error, ErrorType, ProxyHttp, Result, Session};
 use pingora::protocols::ALPN;
 use pingora::protocols::http::HttpTask;
 use pingora::protocols::http::v1::client::HttpSession as Origin;
-use tokio::time::Instant;
 
 use super::proxy::{AccessProxy, ProxyCtx};
-use super::response;
+use super::relay::{End, IdleLimits, relay};
+use super::{respond, response};
 use crate::config::UNJUDGED_UPGRADES;
 
 /// The protocols to offer the origin, if the request asks for any that may be tunnelled.
@@ -54,18 +55,37 @@ fn may_tunnel(protocol: &[u8]) -> bool {
 enum Outcome {
     /// The origin switches protocols.
     Switched(Box<ResponseHeader>),
-    /// The origin answers as to any other request; `true` if the response has no body.
-    Answered(Box<ResponseHeader>, bool),
+    /// The origin answers as to any other request.
+    Answered(Answer),
+}
+
+/// The head of a response that refuses the upgrade.
+struct Answer {
+    response: Box<ResponseHeader>,
+    /// Whether the response has no body.
+    ends: bool,
+    request_body: RequestBody,
+}
+
+/// The progress of the request body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RequestBody {
+    /// There is more to forward.
+    Open,
+    /// The origin has it whole.
+    Sent,
+    /// The origin stopped reading it, as one may that refuses. Its response is still to come.
+    Unwanted,
 }
 
 impl AccessProxy {
     /// Offers the upgrade to an origin, and runs the tunnel or forwards the answer. The response is written when this returns.
     ///
     /// # Errors
-    /// If no origin answers, as for any request. A tunnel that breaks is not an error.
+    /// If no origin answers, as for any request, or the tunnel does not end by itself. Pingora then drops the connection: after
+    /// `Ok` it would flush it first, without a limit of time.
     pub(super) async fn upgrade(&self, session: &mut Session, ctx: &mut ProxyCtx, offer: &HeaderValue) -> Result<()> {
         let mut origin = self.connect(session, ctx).await?;
-        let patience = origin.read_timeout;
         let mut request = head(session)?;
         self.upstream_request_filter(session, &mut request, ctx).await?;
         if request.uri.authority().is_some()
@@ -77,27 +97,30 @@ impl AccessProxy {
         request.insert_header(header::UPGRADE, offer.clone())?;
         origin.write_request_header(Box::new(request)).await.map_err(|error| error.into_up())?;
         match self.exchange(session, ctx, &mut origin).await? {
-            Outcome::Answered(response, end) => self.answer(session, ctx, &mut origin, response, end).await,
+            Outcome::Answered(answer) => self.answer(session, ctx, &mut origin, answer).await,
             Outcome::Switched(response) => {
-                let chosen = response.headers.get(header::UPGRADE);
-                if chosen.is_some_and(|chosen| !contains(offer, chosen)) {
+                if !was_offered(offer, &response.headers) {
                     let why = "the origin switched to a protocol that it was not offered";
                     return Err(Error::explain(ErrorType::InvalidHTTPHeader, why).into_up());
                 }
-                // The client may rest, and so may the origin: what ends a resting tunnel is `tunnel_timeout`.
-                session.set_read_timeout(None);
-                origin.read_timeout = None;
-                session.write_response_header(response, false).await?;
-                origin.maybe_upgrade_body_writer();
-                let rest = ctx.pool().map_or(Duration::from_secs(3600), |pool| pool.settings().tunnel_timeout);
-                relay(session, &mut origin, rest, patience.unwrap_or(rest).min(rest)).await;
-                Ok(())
+                let patience = origin.read_timeout;
+                respond::write(session, vec![HttpTask::Header(response, false)]).await?;
+                let open = ctx.pool().map_or(Duration::from_secs(3600), |pool| pool.settings().tunnel_timeout);
+                let limits = IdleLimits { open, half_closed: patience.unwrap_or(open).min(open) };
+                match relay(session, origin, limits).await? {
+                    End::Complete => Ok(()),
+                    End::Idle => {
+                        log_idle(session, ctx);
+                        Err(Error::explain(ErrorType::ConnectionClosed, "nothing moved in the tunnel").into_down())
+                    }
+                }
             }
         }
     }
 
     /// A fresh HTTP/1.1 connection to one of the origins.
     async fn connect(&self, session: &mut Session, ctx: &mut ProxyCtx) -> Result<Origin> {
+        ctx.require_http1();
         for _ in 0..MAX_TRIES {
             let mut peer = self.upstream_peer(session, ctx).await?;
             // Only HTTP/1.1 switches protocols.
@@ -123,34 +146,22 @@ impl AccessProxy {
 
     /// Sends the body and reads until the final response head. Interim responses are passed on.
     async fn exchange(&self, session: &mut Session, ctx: &mut ProxyCtx, origin: &mut Origin) -> Result<Outcome> {
-        let mut sent = session.as_downstream_mut().is_body_done();
-        if sent {
+        let mut body = RequestBody::Open;
+        if session.as_downstream_mut().is_body_done() {
             origin.finish_body().await.map_err(|error| error.into_up())?;
+            body = RequestBody::Sent;
         }
         loop {
             tokio::select! {
-                // Nothing is read beyond the body: such bytes belong to the tunnel.
-                part = session.read_request_body(), if !sent => {
-                    let mut part = part.map_err(|error| error.into_down())?;
-                    sent = part.is_none() || session.as_downstream_mut().is_body_done();
-                    self.request_body_filter(session, &mut part, sent, ctx).await?;
-                    let written = async {
-                        if let Some(part) = part.filter(|part| !part.is_empty()) {
-                            origin.write_body(&part).await?;
-                        }
-                        if sent {
-                            origin.finish_body().await?;
-                        }
-                        Ok::<(), Box<Error>>(())
-                    };
-                    // An origin that refuses may stop reading: its answer is still to come.
-                    if written.await.is_err() {
-                        sent = true;
-                    }
+                // Nothing is read beyond the body: such bytes belong to the tunnel. A client that leaves meanwhile is noticed
+                // after `read_timeout`, at the latest.
+                part = session.read_request_body(), if body == RequestBody::Open => {
+                    let part = part.map_err(|error| error.into_down())?;
+                    body = self.forward(session, ctx, origin, part).await?;
                 }
                 task = origin.read_response_task() => match task.map_err(|error| error.into_up())? {
                     HttpTask::Header(response, _) if response.status == StatusCode::SWITCHING_PROTOCOLS => {
-                        if !origin.was_upgraded() || !sent {
+                        if !origin.was_upgraded() || body != RequestBody::Sent {
                             let why = "the origin switched protocols before the request was complete";
                             return Err(Error::explain(ErrorType::InvalidHTTPHeader, why).into_up());
                         }
@@ -158,9 +169,11 @@ impl AccessProxy {
                     }
                     HttpTask::Header(mut response, _) if response.status.is_informational() => {
                         response::edit(session, &mut response)?;
-                        session.write_response_tasks(vec![HttpTask::Header(response, false)]).await?;
+                        respond::write(session, vec![HttpTask::Header(response, false)]).await?;
                     }
-                    HttpTask::Header(response, end) => return Ok(Outcome::Answered(response, end)),
+                    HttpTask::Header(response, ends) => {
+                        return Ok(Outcome::Answered(Answer { response, ends, request_body: body }));
+                    }
                     _ => {
                         let why = "the origin sent a body without a head";
                         return Err(Error::explain(ErrorType::InvalidHTTPHeader, why).into_up());
@@ -170,28 +183,67 @@ impl AccessProxy {
         }
     }
 
-    /// Forwards a response that refuses the upgrade.
+    /// Forwards a part of the request body, or its end.
+    async fn forward(
+        &self,
+        session: &mut Session,
+        ctx: &mut ProxyCtx,
+        origin: &mut Origin,
+        mut part: Option<Bytes>,
+    ) -> Result<RequestBody> {
+        let ends = part.is_none() || session.as_downstream_mut().is_body_done();
+        self.request_body_filter(session, &mut part, ends, ctx).await?;
+        let written = async {
+            if let Some(part) = part.filter(|part| !part.is_empty()) {
+                origin.write_body(&part).await?;
+            }
+            if ends {
+                origin.finish_body().await?;
+            }
+            Ok::<(), Box<Error>>(())
+        };
+        Ok(match written.await {
+            Err(_) => RequestBody::Unwanted,
+            Ok(()) if ends => RequestBody::Sent,
+            Ok(()) => RequestBody::Open,
+        })
+    }
+
+    /// Forwards a response that refuses the upgrade, and the rest of the request body meanwhile.
     async fn answer(
         &self,
         session: &mut Session,
         ctx: &mut ProxyCtx,
         origin: &mut Origin,
-        mut response: Box<ResponseHeader>,
-        end: bool,
+        answer: Answer,
     ) -> Result<()> {
-        let bodiless = session.req_header().method == Method::HEAD
-            || matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let Answer { mut response, ends, request_body: mut body } = answer;
+        let bodiless = response::is_bodiless(&session.req_header().method, response.status);
         let framed =
             [header::CONTENT_LENGTH, header::TRANSFER_ENCODING].iter().any(|name| response.headers.contains_key(name));
-        if !end && !bodiless && !framed {
+        if !ends && !bodiless && !framed {
             response.set_version(Version::HTTP_11);
             response.insert_header(header::TRANSFER_ENCODING, "chunked")?;
         }
         self.response_filter(session, &mut response, ctx).await?;
-        let mut done = session.write_response_tasks(vec![HttpTask::Header(response, end)]).await?;
+        let mut done = respond::write(session, vec![HttpTask::Header(response, ends)]).await?;
         while !done {
-            let task = origin.read_response_task().await.map_err(|error| error.into_up())?;
-            done = session.write_response_tasks(vec![task]).await?;
+            tokio::select! {
+                // After the body this waits for the client to leave.
+                part = session.as_downstream_mut().read_body_or_idle(false), if body != RequestBody::Unwanted => match part {
+                    Ok(part) => body = self.forward(session, ctx, origin, part).await?,
+                    // The client has sent its next request already, which is not read.
+                    Err(error) if *error.etype() == ErrorType::ConnectError => {
+                        session.set_keepalive(None);
+                        body = RequestBody::Unwanted;
+                    }
+                    Err(error) => return Err(error.into_down()),
+                },
+                task = origin.read_response_task() => {
+                    let task = task.map_err(|error| error.into_up())?;
+                    done = respond::write(session, vec![task]).await?;
+                }
+            }
         }
         Ok(())
     }
@@ -228,49 +280,25 @@ fn named(headers: &HeaderMap) -> Result<Vec<HeaderName>> {
     Ok(named)
 }
 
-/// Returns `true` if the origin's choice is one of the protocols that it was offered.
-fn contains(offer: &HeaderValue, chosen: &HeaderValue) -> bool {
-    let chosen = chosen.as_bytes().trim_ascii();
-    offer.as_bytes().split(|byte| *byte == b',').any(|offered| offered.trim_ascii().eq_ignore_ascii_case(chosen))
+/// Returns `true` if the origin names its choice, as RFC 9110 7.8 requires, and was offered all that it names.
+fn was_offered(offer: &HeaderValue, response: &HeaderMap) -> bool {
+    let listed = |lines: &HeaderValue, protocol: &[u8]| {
+        lines.as_bytes().split(|byte| *byte == b',').any(|one| one.trim_ascii().eq_ignore_ascii_case(protocol))
+    };
+    let lines = response.get_all(header::UPGRADE).into_iter();
+    let mut chosen =
+        lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii).peekable();
+    chosen.peek().is_some() && chosen.all(|protocol| listed(offer, protocol))
 }
 
-/// Moves bytes both ways until both sides have ended, one breaks, or nothing moves for `rest`.
-///
-/// The end of one side is passed on and the other direction goes on, as `docker attach` needs; from then on `after_half` counts.
-async fn relay(session: &mut Session, origin: &mut Origin, rest: Duration, after_half: Duration) {
-    let (mut client_ended, mut origin_ended) = (false, false);
-    let mut moved = Instant::now();
-    while !(client_ended && origin_ended) {
-        let rest = if client_ended || origin_ended { after_half } else { rest };
-        tokio::select! {
-            part = session.read_request_body(), if !client_ended => match part {
-                Ok(Some(part)) => if origin.write_body(&part).await.is_err() { return },
-                Ok(None) => {
-                    client_ended = true;
-                    origin.shutdown().await;
-                }
-                Err(_) => return,
-            },
-            task = origin.read_response_task(), if !origin_ended => {
-                let (part, end) = match task {
-                    Ok(HttpTask::UpgradedBody(part, end)) => (part, end),
-                    Ok(HttpTask::Done) => (None, true),
-                    _ => return,
-                };
-                if let Some(part) = part.filter(|part| !part.is_empty())
-                    && session.write_response_body(Some(part), false).await.is_err()
-                {
-                    return;
-                }
-                if end {
-                    origin_ended = true;
-                    session.as_downstream_mut().shutdown().await;
-                }
-            }
-            () = tokio::time::sleep_until(moved + rest) => return,
-        }
-        moved = Instant::now();
-    }
+fn log_idle(session: &Session, ctx: &ProxyCtx) {
+    let permit = ctx.access.permit();
+    tracing::info!(
+        request_id = ctx.access.request_id().map(tracing::field::display),
+        application = permit.map(|permit| permit.application().settings().name.as_str()),
+        path = session.req_header().uri.path(),
+        "closed a tunnel in which nothing moved for `tunnel_timeout`"
+    );
 }
 
 /// Protocols that need no configuration: WebSocket, `kubectl exec` and its kin, `docker attach`.

@@ -205,7 +205,8 @@ async fn serve(stream: impl Io + 'static, http2: bool, shared: Arc<Shared>) {
 }
 
 /// Answers one request: `/origin/hang` never, `/origin/close` by closing, `/origin/half` with half a body,
-/// `/origin/slow` after two seconds, `/origin/stream` piece by piece as the test releases them, `/origin/upload` with the
+/// `/origin/slow` after two seconds, or as many as its query says, `/origin/drip` as `/origin/stream` with a known length,
+/// `/origin/stream` piece by piece as the test releases them, `/origin/upload` with the
 /// length it counted as it came, `/origin/close-once` by closing the first time, `/origin/malformed` with a header that is
 /// none, `/origin/ws` with an upgrade that repeats every byte, `/origin/status/N` with `N`,
 /// `/origin/cookies` with many cookies.
@@ -234,8 +235,18 @@ async fn behave(stream: &mut BufReader<impl Io>, head: &Head, seen: &Seen, share
             Err(std::io::ErrorKind::ConnectionReset.into())
         }
         "/origin/slow" => {
-            tokio::time::sleep(Duration::from_secs(2)).await;
+            let seconds = seen.target.split_once('?').and_then(|(_, query)| query.parse().ok()).unwrap_or(2);
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
             respond(stream, seen, 200, "", b"slow").await
+        }
+        "/origin/drip" => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n").await?;
+            for piece in [b"one", b"two"] {
+                stream.flush().await?;
+                shared.released.acquire().await.map_err(std::io::Error::other)?.forget();
+                stream.write_all(piece).await?;
+            }
+            stream.flush().await
         }
         "/origin/stream" => {
             stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await?;

@@ -121,6 +121,19 @@ impl Connection {
         bytes
     }
 
+    /// Sends bytes, and reads as many at the same time.
+    pub async fn exchange_bytes(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut received = vec![0; bytes.len()];
+        let (mut reader, mut writer) = tokio::io::split(&mut self.0);
+        let write = async {
+            writer.write_all(bytes).await?;
+            writer.flush().await
+        };
+        let both = async { tokio::try_join!(write, reader.read_exact(&mut received)) };
+        timeout(4 * PATIENCE, both).await.expect("the bytes do not come back").unwrap();
+        received
+    }
+
     /// Ends this side of the connection; the other one can still send.
     pub async fn finish(&mut self) {
         let _closed = self.0.shutdown().await;
@@ -130,6 +143,13 @@ impl Connection {
     pub async fn closes_within(&mut self, limit: Duration) -> bool {
         let mut bytes = [0; 1024];
         timeout(limit, async { while let Ok(1..) = self.0.read(&mut bytes).await {} }).await.is_ok()
+    }
+
+    /// Reads until the peer ends the connection: the bytes, and whether the end was clean. `None` if it does not end in time.
+    pub async fn rest_within(&mut self, limit: Duration) -> Option<(Vec<u8>, bool)> {
+        let mut bytes = Vec::new();
+        let end = timeout(limit, self.0.read_to_end(&mut bytes)).await.ok()?;
+        Some((bytes, end.is_ok()))
     }
 
     /// Whether the peer closes without sending more.

@@ -19,6 +19,14 @@ pub enum Manner {
     Hasty,
     /// Reads until the client's half ends, then sends all of it, then ends.
     Reply,
+    /// The same as `Echo`, but reads nothing for three seconds after the 101.
+    Late,
+    /// Answers 101, then sends that many bytes and ends.
+    Burst(usize),
+    /// Answers 101, then resets the connection at the first byte.
+    Reset,
+    /// Answers 200 after the head, and then with the length of the body, once it is there.
+    Early,
     /// Sends these bytes in place of a 101, and keeps the connection open.
     Fixed(&'static str),
     /// Never answers.
@@ -78,6 +86,12 @@ async fn serve(stream: TcpStream, manner: Manner, seen: Record) -> Option<()> {
     }
     let head = wire::read_head(&mut stream).await.ok()??;
     let framing = wire::framing(&head.headers, Framing::Length(0));
+    if matches!(manner, Manner::Early) {
+        stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await.ok()?;
+        let length = wire::read_body(&mut stream, framing).await.ok()?.len().to_string();
+        let answer = format!("{:x}\r\n{length}\r\n0\r\n\r\n", length.len());
+        return stream.write_all(answer.as_bytes()).await.ok();
+    }
     let body = wire::read_body(&mut stream, framing).await.ok()?;
     let protocol = head.headers.one("upgrade").unwrap_or_default().split(',').next().unwrap_or_default().to_owned();
     seen.lock().unwrap().push((head, body));
@@ -96,8 +110,19 @@ async fn serve(stream: TcpStream, manner: Manner, seen: Record) -> Option<()> {
             stream.write_all(answer.as_bytes()).await.ok()?;
             return None;
         }
-        Manner::Hasty => {}
-        Manner::Echo | Manner::Reply => stream.write_all(switched(&protocol).as_bytes()).await.ok()?,
+        Manner::Hasty | Manner::Early => {}
+        Manner::Echo | Manner::Reply | Manner::Late | Manner::Burst(_) | Manner::Reset => {
+            stream.write_all(switched(&protocol).as_bytes()).await.ok()?
+        }
+    }
+    match manner {
+        Manner::Late => tokio::time::sleep(Duration::from_secs(3)).await,
+        Manner::Burst(length) => return stream.write_all(&vec![7; length]).await.ok(),
+        Manner::Reset => {
+            stream.read_u8().await.ok()?;
+            return stream.get_ref().set_zero_linger().ok();
+        }
+        _ => {}
     }
     let (mut bytes, mut all) = (vec![0; 16 * 1024], Vec::new());
     loop {

@@ -144,6 +144,12 @@ impl OriginPool {
         Some(self.peer_at(member, address))
     }
 
+    /// Leaves members that speak HTTP/2 alone out of the attempts.
+    pub(in crate::front::pingora) fn require_http1(&self, attempts: &mut Attempts) {
+        let members = self.members.iter().enumerate();
+        attempts.members.extend(members.filter(|(_, member)| !member.speaks_http1()).map(|(index, _)| index));
+    }
+
     /// The member whose turn it is among those that are usable. One that is set aside is better than none.
     fn select(&self, tried: &[usize]) -> Option<usize> {
         let now = self.now();
@@ -278,6 +284,11 @@ impl Member {
             healthy: AtomicBool::new(true),
             set_aside_until: AtomicU64::new(0),
         }
+    }
+
+    /// Returns `true` unless HTTP/2 is the only protocol.
+    const fn speaks_http1(&self) -> bool {
+        !matches!(self.template.options.alpn, ALPN::H2)
     }
 
     fn is_usable(&self) -> bool {
