@@ -45,6 +45,20 @@ async fn a_dead_provider_is_told_of_quickly() {
 }
 
 #[tokio::test]
+async fn redirected_document_is_named_with_its_new_address() {
+    for (path, endpoint) in [(DISCOVERY, Endpoint::Discovery), (KEYS, Endpoint::Keys)] {
+        let op = StandIn::start().await;
+        let moved = Reply { headers: vec![("location", "https://new.example/realm/doc".into())], ..Reply::html(301) };
+        op.reply(path, &[moved]);
+        let failure = op.login(&op.provider()).await.unwrap_err();
+        assert!(matches!(&failure, LoginFailure::Redirect { endpoint: at, .. } if *at == endpoint), "{failure:?}");
+        assert!(failure.to_string().contains("301 Moved Permanently, which leads to `https://new.example/realm/doc`"));
+        assert!(failure.advice().unwrap().starts_with("redirects are not followed"), "{failure}");
+        assert_eq!((failure.id(), failure.blame()), ("idp_unreachable", Blame::Provider));
+    }
+}
+
+#[tokio::test]
 async fn nobody_listens() {
     let mut settings = StandIn::start().await.settings();
     settings.okta_account = Url::parse("http://127.0.0.1:1").unwrap();
