@@ -59,7 +59,7 @@ impl LoginFailure {
             Self::IdToken(error) => return error.advice(),
             Self::ClockSkew { .. } => "let both clocks be set by NTP",
             Self::Userinfo(ClaimsError::NotJson) => {
-                "turn signing and encryption of the userinfo answer off in the provider's settings for this application"
+                "turn encryption of the userinfo answer off in the provider's settings for this application"
             }
             Self::Userinfo(_) => "look at the claims in the provider's settings for this application",
             Self::SubjectMismatch => {
