@@ -22,6 +22,7 @@ use crate::oidc::{
     self, Callback, ClaimedGroups, ClaimsError, Credentials, EmailVerification, Expected, FlowSecrets, GroupsClaim,
     Hints, Metadata, NamedGroups, Prompt, UserClaims, VerifiedIdToken,
 };
+use crate::policy::is_comparable;
 
 /// A provider that speaks OpenID Connect: Okta, or any other.
 pub(super) struct Connection {
@@ -236,6 +237,9 @@ impl Connection {
         let claimed = oidc::merge(&id_token, userinfo.as_ref(), email_claim, &self.settings.claims)?;
         for claim in &claimed.unreadable {
             warn!(idp = %self.settings.id.0, claim, "ignoring an unreadable claim; its value is unknown");
+        }
+        for (claim, _) in claimed.claims.iter().filter(|(_, value)| !is_comparable(value)) {
+            warn!(idp = %self.settings.id.0, claim, "a claim holds a value that rules cannot compare; rules about it are unknown");
         }
         // Okta vouches for the addresses of its directory and need not say so.
         match (claimed.email_verified, self.settings.email_verified) {

@@ -297,7 +297,7 @@ fn times(claims: &UserClaims, expected: &Expected<'_>) -> Result<(), IdTokenErro
     let leeway = expected.leeway.min(MAX_LEEWAY);
     let latest = expected.now.after(leeway);
     // Over from the beginning: no clock is wrong then.
-    if exp <= iat && iat.after(leeway) > expected.now {
+    if exp <= iat && exp.after(leeway) <= expected.now && iat.after(leeway) > expected.now {
         return Err(IdTokenError::Claim("exp"));
     }
     if iat > latest || nbf > latest || exp.after(leeway) <= expected.now {

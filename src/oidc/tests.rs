@@ -116,6 +116,7 @@ fn r08_core_3_1_3_7_each_step() {
         ("iat", json!(1_799_999_999.75)),
         ("auth_time", json!(0)),
         ("azp", json!("")),
+        ("exp", json!(NOW.0 - 30)),
         ("at_hash", json!("")),
         ("name", json!(null)),
         ("locale", json!(["not", "a", "locale"])),
