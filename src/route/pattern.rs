@@ -2,7 +2,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::readings::{Alphabet, covers, is_blank, is_droppable};
+use super::readings::{Alphabet, covers, is_blank, is_droppable, is_trimmable};
 use crate::model::{CleanPath, Host, Symbol};
 
 /// Where an application is: `host` or `host/path`, each with wildcards.
@@ -145,7 +145,7 @@ fn has_trimmable_ends(path: &CleanPath<'_>) -> bool {
     let mut segments = symbols.split(|symbol| *symbol == Symbol::Separator).skip(1).peekable();
     while let Some(segment) = segments.next() {
         let begins_with_blank = segment.first().copied().is_some_and(is_blank);
-        let is_trimmed = segment.last().is_some_and(|last| *last == Symbol::Letter(b'.') || is_blank(*last));
+        let is_trimmed = segment.last().copied().is_some_and(is_trimmable);
         if begins_with_blank || is_trimmed || segment.is_empty() && segments.peek().is_some() {
             return true;
         }

@@ -376,7 +376,17 @@ decision = "bypass"
 include = [{ portcullis_method = { methods = ["POST"] } }]
 "#;
     let world = World::with(&format!("{APPLICATIONS}{hooks}"), |_| ()).await;
-    for name in ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "x_http_method_override"] {
+    for name in [
+        "X-HTTP-Method-Override",
+        "X-HTTP-Method",
+        "X-Method-Override",
+        "x_http_method_override",
+        "X-HTTP-Verb",
+        "X-Original-Method",
+        "X.Method",
+        "HTTP-Method-Override",
+        "_method",
+    ] {
         let line = format!("{name}: DELETE");
         let answer =
             world.raw(raw::request("POST", "hooks.localhost", "/", &[&line, "Content-Length: 0"])).await.unwrap();
@@ -393,9 +403,14 @@ include = [{ portcullis_method = { methods = ["POST"] } }]
         assert!(seen.headers.0.iter().any(|(_, value)| value == "DELETE"), "{name}: {seen:?}");
         world.origin.forget();
     }
-    for query in
-        ["_method=DELETE", "a=b&_method=DELETE", "a=b;_method=DELETE", "%5Fmethod=DELETE", "X-HTTP-Method-Override=PUT"]
-    {
+    for query in [
+        "_method%00=DELETE",
+        "_method=DELETE",
+        "a=b&_method=DELETE",
+        "a=b;_method=DELETE",
+        "%5Fmethod=DELETE",
+        "X-HTTP-Method-Override=PUT",
+    ] {
         let target = format!("/?{query}");
         let answer = world.raw(raw::request("POST", "hooks.localhost", &target, &["Content-Length: 0"])).await.unwrap();
         assert_eq!(answer.status, 405, "{query}");
