@@ -2,7 +2,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::readings::{Alphabet, covers, is_blank, is_droppable, is_trimmable};
+use super::readings::{Alphabet, covers, decoded, folded, is_blank, is_droppable, is_trimmable};
 use crate::model::{CleanPath, Host, Symbol};
 
 /// Where an application is: `host` or `host/path`, each with wildcards.
@@ -73,6 +73,14 @@ impl Domain {
     /// The path with its stars; `/` for all paths.
     pub fn path(&self) -> &str {
         &self.path
+    }
+
+    /// The domain as an origin reads it that ignores case, to compare it with other domains.
+    pub fn without_case(&self) -> String {
+        let path = CleanPath::parse(&self.path).unwrap_or_default();
+        let letters = path.symbols().filter_map(|(symbol, _)| decoded(symbol));
+        let letters = letters.filter_map(|unit| char::from_u32(folded(unit)));
+        self.host.chars().chain(letters).collect()
     }
 
     /// Returns `true` if a plain path is covered.
@@ -204,6 +212,21 @@ mod tests {
                 assert!(!domain.covers_path(path), "{pattern} does not cover {path}");
             }
         }
+    }
+
+    #[test]
+    fn domains_without_case_are_compared_by_their_letters() {
+        let without_case = |text: &str| Domain::parse(text).unwrap().without_case();
+        for (one, other) in [
+            ("h.x/Wiki", "H.x/wiki"),
+            ("h.x/b%C3%BCro", "h.x/B%C3%9Cro"),
+            ("h.x/My%20Files/*", "h.x/my%20files/*"),
+            ("h.x/%EF%BD%97iki", "h.x/wiki"),
+        ] {
+            assert_eq!(without_case(one), without_case(other), "{one} {other}");
+        }
+        assert_ne!(without_case("h.x/wiki"), without_case("h.x/wik"));
+        assert_ne!(without_case("h.x/%C3%BC"), without_case("h.x/u"));
     }
 
     #[test]

@@ -33,7 +33,7 @@ impl PathCase {
 
 /// Maps the spellings of a character that some origins take for the same to one: letters in either case, also if only one of
 /// the cases is ASCII (`K` and the Kelvin sign), and full-width forms, which Windows maps to ASCII.
-fn folded(unit: Unit) -> Unit {
+pub(super) fn folded(unit: Unit) -> Unit {
     let Some(character) = char::from_u32(unit) else { return unit };
     if character.is_ascii() {
         return Unit::from(character.to_ascii_lowercase());
@@ -320,7 +320,7 @@ const FULL_WIDTH_LAST: Unit = 0xff5e;
 const ESCAPE: usize = 3;
 
 /// A part of a name after decoding.
-fn decoded(symbol: Symbol) -> Option<Unit> {
+pub(super) fn decoded(symbol: Symbol) -> Option<Unit> {
     match symbol {
         Symbol::Letter(octet) | Symbol::Escaped(octet @ ..0x80) => Some(Unit::from(octet)),
         Symbol::Escaped(octet) => Some(OCTET | Unit::from(octet)),
