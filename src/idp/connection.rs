@@ -12,7 +12,7 @@ use serde::de::IgnoredAny;
 use tracing::warn;
 use url::Url;
 
-use super::documents::Documents;
+use super::documents::{Documents, refused};
 use super::failure::{EmailFailure, Endpoint, GroupsFailure, LoginFailure, OtherBody, is_expired, is_too_many_groups};
 use super::okta::{Directory, whole};
 use super::{Attempt, Begun, ClientSettings, GroupsMissing, OidcSettings, OktaSettings, Pending, Profile};
@@ -408,7 +408,7 @@ impl Connection {
             StatusCode::BAD_REQUEST if says_too_many_groups(&answer) => {
                 return Err(LoginFailure::Groups(GroupsFailure::Overfull));
             }
-            status => return Err(LoginFailure::Answer { endpoint, status }),
+            _ => return Err(refused(endpoint, &answer)),
         }
         if let Some(token) = compact_jws(&answer.body) {
             return self.signed_userinfo(metadata, token, expected, &id_token.subject).await.map(Some);
