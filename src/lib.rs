@@ -46,6 +46,8 @@ pub mod config;
 #[cfg(feature = "control")]
 pub mod control;
 #[cfg(feature = "control")]
+mod gate;
+#[cfg(feature = "control")]
 pub mod geo;
 #[cfg(feature = "control")]
 pub mod http_client;
@@ -56,6 +58,7 @@ mod login;
 #[cfg(feature = "control")]
 pub mod observe;
 #[cfg(feature = "control")]
+mod pages;
 mod portal;
 #[cfg(feature = "control")]
 pub mod store;

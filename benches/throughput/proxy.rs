@@ -19,7 +19,7 @@ use pingora::proxy::ProxyServiceBuilder;
 use pingora::server::configuration::{Opt, ServerConf};
 use pingora::server::{RunArgs, Server};
 use portcullis::config::Config;
-use portcullis::control::{Access, Tasks, Vital, compile};
+use portcullis::control::{Access, Background, Tasks, Vital, compile};
 use portcullis::engine::{Known, Origins};
 use portcullis::front::pingora::{
     AccessFilter, AccessProxy, FilterSettings, OriginContext, OriginPool, PoolSettings, Protocol, Target,
@@ -147,7 +147,8 @@ fn checked(config: &Config, port: u16) -> Result<(), Box<dyn Error>> {
     let http = HttpClient::new(&Roots::default(), Timeouts::default())?;
     let known = Arc::new(Known::new(usize::try_from(config.server.sessions_cached)?));
     let application = config.applications.first().ok_or("no application")?;
-    let pool = OriginPool::start(pool_settings(application), &OriginContext::default(), runtime.handle());
+    let background = Background::new(runtime.handle().clone(), Vital::new().0);
+    let pool = OriginPool::start(pool_settings(application), &OriginContext::default(), &background);
     let entered = runtime.enter();
     let (snapshot, services) = compile(config, 1, known, &http, |_| Origins::new(Arc::clone(&pool)))?;
     let started = Access::start(snapshot, services, Arc::new(store), http, runtime.handle().clone());
@@ -168,6 +169,8 @@ fn pool_settings(application: &portcullis::config::Application) -> PoolSettings 
         connect_timeout: origin.connect_timeout,
         read_timeout: origin.read_timeout,
         idle_timeout: origin.idle_timeout,
+        tunnel_timeout: origin.idle_timeout,
+        upgrades: Vec::new(),
         host_header: None,
         tls_verify: true,
         tls_server_name: None,

@@ -1,4 +1,5 @@
-//! The certificates of listeners: what `check`, start, reload and renewal report about them.
+//! The certificates of listeners, and the certificate authorities that files hold: what `check`, start, reload and renewal report
+//! about them.
 //!
 //! Decides whether a pair of files can be served, and what clients will make of the certificate. Trusts the files. Never keeps
 //! a configuration from being loaded: a reload may close an application, which must not wait for a certificate. Never shows a
@@ -16,7 +17,7 @@ use rustls::sign::CertifiedKey;
 use thiserror::Error;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
-use crate::config::{self, Config, Environment, Errors, FileContent, Loaded, Problem, Tls};
+use crate::config::{self, AuthorityFile, Config, Environment, Errors, FileContent, Loaded, Problem, Tls};
 use crate::control::Access;
 use crate::model::{UnixTime, chain};
 
@@ -66,7 +67,7 @@ pub enum Severity {
     Error,
 }
 
-/// Loads a configuration as [`config::load`] does, and examines the certificates of its listeners.
+/// Loads a configuration as [`config::load`] does, and examines the certificates of its listeners and its authorities.
 ///
 /// # Errors
 /// Every mistake of the file. What is wrong with a certificate is a finding and no mistake of the file.
@@ -105,7 +106,44 @@ fn examine(path: &Path, loaded: &Loaded, env: &dyn Environment, now: UnixTime) -
         };
         findings.extend(found.into_iter().map(finding));
     }
+    for AuthorityFile { key, position, path: file, certificates } in &loaded.authorities {
+        let finding = |message: String| Finding {
+            severity: Severity::Warning,
+            problem: Problem::at_key(path, *position, key, &message),
+        };
+        findings.extend(authority_remarks(file, certificates, now).into_iter().map(finding));
+    }
     findings
+}
+
+/// Lists the authorities of a file that are expired, not yet valid, or about to expire. None is an error: TLS does not check the
+/// validity of a trusted authority.
+fn authority_remarks(file: &Path, certificates: &[CertificateDer<'_>], now: UnixTime) -> Vec<String> {
+    let now = i64::try_from(now.0).unwrap_or(i64::MAX);
+    let remark = |(index, der): (usize, &CertificateDer<'_>)| {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        let validity = certificate.validity();
+        let (start, end) = (validity.not_before.timestamp(), validity.not_after.timestamp());
+        let shown = match certificates.len() {
+            1 => format!("the certificate authority `{}`", file.display()),
+            _ => format!("the certificate authority {} of `{}`", index + 1, file.display()),
+        };
+        if now > end {
+            Some(format!("{shown} expired on {}; replace it", date(end)))
+        } else if now < start {
+            Some(format!("{shown} is valid only from {} on", date(start)))
+        } else {
+            ends_soon(end, now).map(|when| format!("{shown} expires {when}, on {}; replace it", date(end)))
+        }
+    };
+    let mut remarks: Vec<_> = certificates.iter().enumerate().filter_map(remark).collect();
+    let more = remarks.len().saturating_sub(LISTED);
+    if more > 0 {
+        remarks.truncate(LISTED);
+        let file = file.display();
+        remarks.push(format!("{more} more certificate authorities of `{file}` are not valid, or will soon not be"));
+    }
+    remarks
 }
 
 /// The hosts that browsers reach here; `*` stands for a part of a label.
@@ -223,6 +261,12 @@ fn time(
         let message = format!("the certificate `{file}` is valid only from {} on; clients reject it", date(start));
         return Some((Severity::Error, message));
     }
+    ends_soon(end, now)
+        .map(|when| (Severity::Warning, format!("the certificate `{file}` expires {when}, on {}; renew it", date(end))))
+}
+
+/// The number of days until the end of a certificate, in words, if the end is near.
+fn ends_soon(end: i64, now: i64) -> Option<String> {
     let left = Duration::from_secs(end.saturating_sub(now).unsigned_abs());
     let days = left.as_secs() / 86_400;
     let when = match days {
@@ -230,8 +274,7 @@ fn time(
         1 => "in 1 day".to_owned(),
         _ => format!("in {days} days"),
     };
-    (left < WARN_BEFORE)
-        .then(|| (Severity::Warning, format!("the certificate `{file}` expires {when}, on {}; renew it", date(end))))
+    (left < WARN_BEFORE).then_some(when)
 }
 
 fn names(

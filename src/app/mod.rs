@@ -23,12 +23,13 @@ use pingora::proxy::http_proxy;
 use pingora::server::Server;
 use pingora::server::configuration::{Opt, ServerConf};
 use pingora::services::ServiceWithDependents;
+use rustls::ServerConfig;
 use thiserror::Error;
 
 use crate::config::{self, Config, Errors, StoreConfig, System};
 use crate::control::{Control, ControlError, Vital};
 use crate::demo::{Demo, PortTaken, Ports};
-use crate::front::pingora::{AccessFilter, AccessProxy, FilterSettings, HstsListener, ProxySettings};
+use crate::front::pingora::{AccessFilter, AccessProxy, Cuttable, FilterSettings, HstsListener, ProxySettings};
 use crate::token::SigningKeyError;
 pub use certificates::{CertificateError, Finding, Severity, load};
 pub use check_store::{StoreProblem, check_store};
@@ -188,7 +189,7 @@ fn serve_until_the_end(
     };
     let filter = AccessFilter::new(Arc::clone(control.access()), FilterSettings::from(config));
     let proxy = AccessProxy::new(filter).with_settings(proxy_settings(config, &descriptors));
-    let proxy = Arc::new(http_proxy(&server.configuration, proxy));
+    let proxy = Arc::new(Cuttable::new(http_proxy(&server.configuration, proxy)));
     let mut front = ListenerGroup::new("proxy", None, Arc::clone(&sockets), control.vital().clone());
     for listen in &config.listen {
         let tls = listen.tls.as_ref().map(|files| acceptor(listen.address, files, control)).transpose()?;
@@ -240,9 +241,14 @@ fn acceptor(address: SocketAddr, files: &config::Tls, control: &Control) -> Resu
     let mut settings = TlsSettings::with_callbacks(Box::new(after))
         .map_err(|error| RunError::Listen { address: address.to_string(), reason: error.to_string() })?;
     settings.set_client_cert_verifier(verifier);
-    settings.set_cert_resolver(tls::resolver(files, control.access(), control.runtime())?);
+    settings.set_cert_resolver(tls::resolver(files, Arc::downgrade(control.access()), &control.background())?);
     settings.enable_h2();
-    Ok(settings.build())
+    let mut acceptor = settings.build();
+    // Pingora offers HTTP/2 and 1.1. Clients of HTTP/1.0 that name it would get no connection otherwise (RFC 7301 3.2).
+    let mut tls = ServerConfig::clone(acceptor.acceptor.config());
+    tls.alpn_protocols.push(b"http/1.0".to_vec());
+    acceptor.acceptor = Arc::new(tls).into();
+    Ok(acceptor)
 }
 
 fn proxy_settings(config: &Config, descriptors: &Descriptors) -> ProxySettings {

@@ -6,11 +6,10 @@ use aws_lc_rs::digest;
 use http::HeaderValue;
 use pingora::utils::tls::WrappedX509;
 use rustls::pki_types::CertificateDer;
-use tokio::runtime::Handle;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::config::{Application, Config, OriginScheme};
-use crate::control::OriginSource;
+use crate::control::{Background, OriginSource};
 use crate::engine::Origins;
 use crate::front::pingora::{Check, OriginContext, OriginPool, PoolSettings, Protocol, Target, Trust};
 
@@ -24,14 +23,14 @@ pub(super) struct Pools {
 
 #[async_trait]
 impl OriginSource for Pools {
-    async fn origins(&self, config: &Config, runtime: &Handle) -> HashMap<String, Origins> {
+    async fn origins(&self, config: &Config, background: &Background) -> HashMap<String, Origins> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut pools = HashMap::new();
         for application in &config.applications {
             let settings = settings(config, application);
             let pool = match kept.get(&application.id) {
                 Some(pool) if *pool.settings() == settings => Arc::clone(pool),
-                _ => OriginPool::start(settings, &self.context, runtime),
+                _ => OriginPool::start(settings, &self.context, background),
             };
             pools.insert(application.id.clone(), pool);
         }
@@ -78,6 +77,8 @@ fn settings(config: &Config, application: &Application) -> PoolSettings {
         connect_timeout: origin.connect_timeout,
         read_timeout: origin.read_timeout,
         idle_timeout: origin.idle_timeout,
+        tunnel_timeout: origin.tunnel_timeout,
+        upgrades: origin.upgrades.clone(),
         host_header: origin.host_header.as_deref().and_then(|host| HeaderValue::try_from(host).ok()),
         tls_verify: origin.tls_verify,
         tls_server_name: origin.tls_server_name.clone(),

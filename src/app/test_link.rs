@@ -29,8 +29,8 @@ pub enum TestLinkError {
     Runtime(#[source] std::io::Error),
 }
 
-/// Links to try a team's identity providers out in a browser, each good for ten minutes (§1.5). They are sealed with the
-/// secret in the store, so they are as good as the access to its file.
+/// Returns links that test a team's identity providers in a browser, each valid for ten minutes (`docs/wire.md` 2.8). They
+/// are sealed with the store's secret, so access to the store's file is enough to make one.
 ///
 /// # Errors
 /// See [`TestLinkError`].

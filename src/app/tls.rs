@@ -7,19 +7,19 @@ use rustls::sign::CertifiedKey;
 
 use super::certificates::{self, CertificateError, Severity, WARN_BEFORE};
 use crate::config::{System, Tls};
-use crate::control::Access;
+use crate::control::{Access, Background};
 use crate::model::{UnixTime, chain};
 use crate::observe::metrics::metrics;
 
 /// The certificate of a listener, which is read again when its files change: a renewal needs no restart.
 pub(super) fn resolver(
     files: &Tls,
-    access: &Arc<Access>,
-    runtime: &tokio::runtime::Handle,
+    access: Weak<Access>,
+    background: &Background,
 ) -> Result<Arc<dyn ResolvesServerCert>, CertificateError> {
     let current = Arc::new(Current(ArcSwap::from_pointee(certificates::read(files, &System)?)));
     measure(files, &current);
-    runtime.spawn(follow(Arc::downgrade(&current), files.clone(), Arc::downgrade(access)));
+    background.spawn("certificates", follow(Arc::downgrade(&current), files.clone(), access));
     Ok(current)
 }
 
@@ -95,3 +95,41 @@ async fn follow(current: Weak<Current>, files: Tls, access: Weak<Access>) {
 
 /// How late a renewed certificate may be served.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::{Handle, Runtime};
+
+    use super::*;
+    use crate::control::Vital;
+
+    fn files(folder: &std::path::Path) -> Tls {
+        let made = rcgen::generate_simple_self_signed(vec!["wiki.example.com".to_owned()]).unwrap();
+        let files = Tls { certificate: folder.join("tls.crt"), key: folder.join("tls.key") };
+        std::fs::write(&files.certificate, made.cert.pem()).unwrap();
+        std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
+        files
+    }
+
+    #[tokio::test]
+    async fn follower_that_ends_on_its_own_is_reported() {
+        let (folder, runtime) = (tempfile::tempdir().unwrap(), Runtime::new().unwrap());
+        let (vital, mut ended) = Vital::new();
+        let background = Background::new(runtime.handle().clone(), vital);
+        let resolver = resolver(&files(folder.path()), Weak::new(), &background).unwrap();
+        assert!(ended.try_recv().is_err());
+        runtime.shutdown_background();
+        assert_eq!(ended.recv().await, Some("certificates"));
+        drop(resolver);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn follower_of_a_listener_that_is_gone_ends_without_a_report() {
+        let folder = tempfile::tempdir().unwrap();
+        let (vital, mut ended) = Vital::new();
+        let background = Background::new(Handle::current(), vital);
+        drop(resolver(&files(folder.path()), Weak::new(), &background).unwrap());
+        drop(background);
+        assert_eq!(ended.recv().await, None);
+    }
+}

@@ -265,11 +265,8 @@ fn aud(
 }
 
 fn allowed_idps(table: &mut Table<'_>, around: &Surroundings<'_, '_>) -> Vec<IdpId> {
-    let known = &around.names.providers;
-    let known = known.iter().flatten().map(|id| format!("`{id}`")).collect::<Vec<_>>().join(", ");
     let read = |text: &str| match rules::unknown_provider(text, around.names) {
-        Some(message) if known.is_empty() || message.contains("did you mean") => Err(message),
-        Some(message) => Err(format!("{message}; choose from {known}")),
+        Some(message) => Err(message),
         None => Ok(IdpId(text.into())),
     };
     table.list("allowed_idps").iter().filter_map(|item| item.parse(read)).collect()

@@ -47,6 +47,9 @@ impl fmt::Display for Problem {
 #[error("{}", .0.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct Errors(pub Vec<Problem>);
 
+/// The most names of a list in a message.
+const LISTED: usize = 10;
+
 /// Longer than any honest message; input that is echoed can be of any length.
 const LONGEST_MESSAGE: usize = 600;
 
@@ -66,6 +69,23 @@ pub(super) fn one_line(text: &str) -> String {
 /// The candidate that was probably meant: `; did you mean …?`, ready to be appended to a message, or nothing.
 pub(super) fn did_you_mean<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> String {
     nearest(word, candidates).map(|c| format!("; did you mean `{c}`?")).unwrap_or_default()
+}
+
+/// What to write in place of a name that nothing has: the candidate that was probably meant, or else all of them; ready to be
+/// appended to a message.
+pub(super) fn instead<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> String {
+    let candidates: Vec<&str> = candidates.into_iter().collect();
+    let meant = did_you_mean(word, candidates.iter().copied());
+    if !meant.is_empty() {
+        return meant;
+    }
+    let shown: Vec<_> = candidates.iter().take(LISTED).map(|candidate| format!("`{candidate}`")).collect();
+    let shown = shown.join(", ");
+    match candidates.len().saturating_sub(LISTED) {
+        _ if candidates.is_empty() => "; none is defined".to_owned(),
+        0 => format!("; choose from {shown}"),
+        more => format!("; choose from {shown} and {more} more"),
+    }
 }
 
 /// The closest candidate within a third of the word's length.
@@ -132,5 +152,15 @@ mod tests {
     fn echoed_input_stays_on_its_line() {
         assert_eq!(one_line("a\nb\x1b[2J\tc"), "a\\nb\\u{1b}[2J\\tc");
         assert_eq!(one_line(&"ä".repeat(10_000)).chars().count(), LONGEST_MESSAGE + 1);
+    }
+
+    #[test]
+    fn name_that_nothing_has_is_answered_with_those_that_exist() {
+        assert_eq!(instead("okat", ["okta", "keycloak"]), "; did you mean `okta`?");
+        assert_eq!(instead("github", ["okta", "keycloak"]), "; choose from `okta`, `keycloak`");
+        assert_eq!(instead("github", []), "; none is defined");
+        let many: Vec<String> = (0..12).map(|n| format!("provider-{n}")).collect();
+        let said = instead("x", many.iter().map(String::as_str));
+        assert!(said.ends_with("`provider-9` and 2 more") && !said.contains("provider-10"), "{said}");
     }
 }

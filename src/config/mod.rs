@@ -26,8 +26,9 @@ mod team;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use rustls::pki_types::CertificateDer;
 use toml::de::{DeTable, DeValue};
 
 use crate::model::ServiceToken;
@@ -39,6 +40,7 @@ pub use cors::{Allowed, Cors};
 pub use domain::Domain;
 pub use errors::{Errors, Problem};
 pub use geo::Geo;
+pub(crate) use origins::UNJUDGED_UPGRADES;
 pub use origins::{HealthCheck, Origin, OriginScheme, OriginSettings};
 pub use outgoing::Outgoing;
 pub use providers::{ClientConfig, ClientCredentials, IdentityProvider, IdpKind, OidcConfig, OktaConfig};
@@ -57,39 +59,39 @@ use server::Listener;
 /// Everything that a configuration file says, with the defaults filled in and paths made relative to its folder.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Who issues the tokens.
+    /// The issuer of tokens.
     pub team: Team,
-    /// Where this node keeps what must survive a restart.
+    /// The store of everything that must survive a restart.
     pub store: StoreConfig,
-    /// Where connections are accepted; at least one, unless the configuration is for a proxy of somebody's own.
+    /// The listeners; at least one, unless the configuration is for an embedding proxy.
     pub listen: Vec<Listen>,
-    /// Where plain HTTP is redirected to HTTPS; nowhere by default.
+    /// The listeners that redirect plain HTTP to HTTPS; none by default.
     pub redirects: Vec<RedirectListener>,
-    /// Where metrics and health are served, on plain HTTP and to anybody; nowhere by default.
+    /// The address of metrics and health, on plain HTTP and for every client; none by default.
     pub metrics: Option<SocketAddr>,
-    /// Where people log in; empty for a remote team.
+    /// The identity providers; none for a remote team.
     pub identity_providers: Vec<IdentityProvider>,
-    /// What they get to.
+    /// The applications.
     pub applications: Vec<Application>,
     /// Lists, for use in rules.
     pub lists: Vec<List>,
     /// Access groups, for use in policies. None is part of itself, and those that rules name are all here.
     pub groups: Vec<AccessGroup>,
-    /// Where countries are looked up; nowhere by default.
+    /// The database of countries; none by default.
     pub geo: Option<Geo>,
-    /// What programs show instead of a login; none for a remote team.
+    /// The service tokens; none for a remote team.
     pub service_tokens: Vec<ServiceToken>,
-    /// Who signs the certificates of clients, and where those count.
+    /// The authorities of client certificates, and the hosts that these count for.
     pub certificates: Vec<ClientAuthority>,
     /// The settings of calls to identity providers and other services.
     pub outgoing: Outgoing,
-    /// What a request may cost.
+    /// The limits of requests.
     pub limits: Limits,
-    /// How the process runs.
+    /// The settings of the process.
     pub server: ServerSettings,
-    /// What the audit log holds.
+    /// The settings of the audit log.
     pub audit: Audit,
-    /// What was weakened on purpose.
+    /// The checks that were switched off.
     pub insecure: Insecure,
 }
 
@@ -102,6 +104,21 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
     /// Line and column of each listener's certificate, for messages about it; none for a listener without TLS.
     pub certificates: Vec<Option<(usize, usize)>>,
+    /// The files of certificate authorities, for messages about them.
+    pub authorities: Vec<AuthorityFile>,
+}
+
+/// A file of certificate authorities, and the key that names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthorityFile {
+    /// The way to the key.
+    pub key: String,
+    /// Line and column of the value.
+    pub position: Option<(usize, usize)>,
+    /// The file.
+    pub path: PathBuf,
+    /// Its certificates, in their order.
+    pub certificates: Vec<CertificateDer<'static>>,
 }
 
 /// Reads a configuration file of at most 4 MiB.
@@ -150,9 +167,10 @@ fn parse_for(text: &str, file: &Path, env: &dyn Environment, embedded: bool) -> 
     let config = if mistakes.is_empty() { read(&reader, document.get_ref()) } else { None };
     let failed = reader.has_errors();
     let certificates = certificate_places(document.get_ref()).map(|at| at.map(|at| reader.position(at))).collect();
+    let authorities = reader.authorities();
     let (errors, warnings) = reader.outcome();
     match config {
-        Some(config) if !failed => Ok(Loaded { config, warnings, certificates }),
+        Some(config) if !failed => Ok(Loaded { config, warnings, certificates, authorities }),
         _ => Err(Errors(errors)),
     }
 }

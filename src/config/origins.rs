@@ -53,6 +53,10 @@ pub struct OriginSettings {
     pub read_timeout: Duration,
     /// How long an unused connection is kept; 60 s by default.
     pub idle_timeout: Duration,
+    /// How long a tunnel (WebSocket and other upgrades) may rest in both directions; 1 h by default.
+    pub tunnel_timeout: Duration,
+    /// Protocols that requests may switch to beside `websocket`, `SPDY/3.1` and `tcp`, as `Upgrade` names them.
+    pub upgrades: Vec<String>,
     /// The `Host` to send; the client's by default.
     pub host_header: Option<String>,
     /// Whether the origin's certificate must be right; `false` needs `[insecure] origin_tls_unverified`.
@@ -158,6 +162,8 @@ impl OriginSettings {
             table.duration("connect_timeout", Duration::from_secs(5), least..=Duration::from_secs(300));
         let read_timeout = table.duration("read_timeout", Duration::from_secs(60), least..=hour * 24);
         let idle_timeout = table.duration("idle_timeout", Duration::from_secs(60), least..=hour);
+        let tunnel_timeout = table.duration("tunnel_timeout", hour, least..=hour * 24 * 30);
+        let upgrades = table.list("upgrades").iter().filter_map(|item| item.parse(upgrade)).collect();
         let host_header = table.item("host_header").and_then(|item| item.parse(host_header));
         let tls_verify = table.flag("tls_verify", true);
         if let (false, false, Some(item)) = (tls_verify, insecure.origin_tls_unverified, table.item("tls_verify")) {
@@ -174,7 +180,18 @@ impl OriginSettings {
         });
         let ca = table.item("ca").and_then(|item| authorities(&item));
         let health_check = table.item("health_check").and_then(|item| item.table(HealthCheck::read));
-        Self { connect_timeout, read_timeout, idle_timeout, host_header, tls_verify, ca, tls_server_name, health_check }
+        Self {
+            connect_timeout,
+            read_timeout,
+            idle_timeout,
+            tunnel_timeout,
+            upgrades,
+            host_header,
+            tls_verify,
+            ca,
+            tls_server_name,
+            health_check,
+        }
     }
 }
 
@@ -242,7 +259,10 @@ pub(super) fn authorities(item: &Item<'_>) -> Option<Vec<CertificateDer<'static>
         Ok(list) if list.iter().any(|c| RootCertStore::empty().add(c.clone()).is_err()) => {
             item.error(&format!("`{shown}` holds a certificate that is damaged, or cannot be an authority"));
         }
-        Ok(list) => return Some(list),
+        Ok(list) => {
+            item.reader().read_authorities(item.place(), path.clone(), list.clone());
+            return Some(list);
+        }
     }
     None
 }
@@ -253,6 +273,24 @@ fn tls_server_name(text: &str) -> Result<String, String> {
         Err(_) => Err(format!("`{text}` is not a name in a certificate, like `wiki.internal`")),
     }
 }
+
+/// A protocol as `Upgrade` names it (RFC 9110 7.8): a name, perhaps with a version.
+fn upgrade(text: &str) -> Result<String, String> {
+    let is_token = |text: &str| {
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+    };
+    let (name, version) = text.split_once('/').map_or((text, None), |(name, version)| (name, Some(version)));
+    if !is_token(name) || version.is_some_and(|version| !is_token(version)) {
+        return Err(format!("`{text}` is not a protocol like `websocket` or `SPDY/3.1`"));
+    }
+    if UNJUDGED_UPGRADES.iter().any(|unjudged| name.eq_ignore_ascii_case(unjudged)) {
+        return Err(format!("`{text}` cannot be allowed: requests inside the tunnel would not be checked"));
+    }
+    Ok(text.to_owned())
+}
+
+/// Names of protocols in which further requests would pass without a check.
+pub(crate) const UNJUDGED_UPGRADES: [&str; 4] = ["h2c", "h2", "http", "tls"];
 
 fn host_header(text: &str) -> Result<String, String> {
     match Authority::parse(text) {

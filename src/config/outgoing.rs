@@ -1,5 +1,8 @@
 use std::path::PathBuf;
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
 use super::reader::Table;
 use super::secrets;
 use super::server::Insecure;
@@ -16,7 +19,15 @@ pub struct Outgoing {
 
 impl Outgoing {
     pub(super) fn read(table: &mut Table<'_>, insecure: &Insecure) -> Self {
-        let ca = table.item("ca").and_then(|_| table.pem_file("ca", "-----BEGIN CERTIFICATE-----", "certificate"));
+        let item = table.item("ca");
+        let ca = item.as_ref().and_then(|_| table.pem_file("ca", "-----BEGIN CERTIFICATE-----", "certificate"));
+        if let (Some(item), Some(path)) = (item, &ca)
+            && let Ok(content) = item.reader().env().read(path)
+        {
+            // A damaged certificate ends the start, with a message of its own.
+            let certificates = CertificateDer::pem_slice_iter(content.text.expose().as_bytes()).filter_map(Result::ok);
+            item.reader().read_authorities(item.place(), path.clone(), certificates.collect());
+        }
         let written = table.item("https_proxy");
         let credentials = table.item("https_proxy_credentials");
         let direct = table.item("no_proxy");
@@ -43,7 +54,7 @@ impl Outgoing {
         };
         let direct = match direct {
             Some(item) => item.list().unwrap_or_default().iter().filter_map(|item| item.parse(Direct::parse)).collect(),
-            None => direct_by_environment(table),
+            None => direct_by_environment(table, proxy.is_some()),
         };
         Self { proxy: proxy.map(|proxy| proxy.with_direct(direct)), ca }
     }
@@ -66,10 +77,23 @@ fn from_environment(table: &Table<'_>) -> Option<Proxy> {
     Proxy::parse(&value).map_err(refused).ok()
 }
 
-/// What is no host in there is passed over: other programs understand more than this one.
-fn direct_by_environment(table: &Table<'_>) -> Vec<Direct> {
-    let value = variable(table, ["NO_PROXY", "no_proxy"]).map(|(_, value)| value).unwrap_or_default();
-    value.split([',', ' ', '\t']).filter_map(|entry| Direct::parse(entry).ok()).collect()
+/// Reads the entries that are hosts. Other software understands more forms, so the rest is a warning and no error.
+fn direct_by_environment(table: &Table<'_>, proxied: bool) -> Vec<Direct> {
+    let Some((name, value)) = variable(table, ["NO_PROXY", "no_proxy"]) else { return Vec::new() };
+    let entries: Vec<_> = value.split([',', ' ', '\t', '\r', '\n']).filter(|entry| !entry.is_empty()).collect();
+    let unread = |(index, entry): (usize, &&str)| Direct::parse(entry).err().map(|_| format!("{}", index + 1));
+    let unread: Vec<_> = entries.iter().enumerate().filter_map(unread).collect();
+    if proxied && !unread.is_empty() {
+        let numbers = unread.join(", ");
+        table.reader().warn(
+            table.place(),
+            &format!(
+                "the environment variable `{name}` has entries that are not a host, a domain, an IP address or a network, and are \
+                 ignored: number {numbers}; correct them, or set `no_proxy`"
+            ),
+        );
+    }
+    entries.iter().filter_map(|entry| Direct::parse(entry).ok()).collect()
 }
 
 /// The first of these variables that is set to something.

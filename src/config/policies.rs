@@ -1,7 +1,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use super::errors::did_you_mean;
+use super::errors::{did_you_mean, instead};
 use super::reader::{self, Item, Place, Reader, Table, Unique};
 use super::rules::{Clauses, Names, bare, is_about_people};
 use crate::model::duration;
@@ -36,8 +36,8 @@ impl Reusable {
     fn named(&self, id: &Item<'_>) -> Option<Policy> {
         let text = id.text()?;
         if !self.ids.contains(text) {
-            let meant = did_you_mean(text, self.ids.iter().map(String::as_str));
-            id.error(&format!("no policy of `[[policies]]` has the id `{text}`{meant}"));
+            let instead = instead(text, self.ids.iter().map(String::as_str));
+            id.error(&format!("no policy of `[[policies]]` has the id `{text}`{instead}"));
         }
         self.by_id.get(text).cloned()
     }

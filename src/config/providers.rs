@@ -281,8 +281,15 @@ impl OidcConfig {
         let client = ClientConfig::read(table, insecure, "provider_logout");
         if table.item("email_verified").is_none() {
             // Okta assigns its addresses itself and sends no claim; nothing is known of other providers.
-            let message = "an email address is accepted also if the provider does not send `email_verified`; if users can enter \
-                           addresses there themselves, write `email_verified = \"required\"`, else `email_verified = \"optional\"`";
+            let other = table.item("email_claim_name").is_some_and(|item| item.value().as_str() != Some("email"));
+            let message = if other {
+                "no provider vouches for another claim than `email`; if users cannot enter this one there themselves, write \
+                 `email_verified = \"optional\"`"
+            } else {
+                "an email address is accepted also if the provider does not send `email_verified`; if users can enter \
+                 addresses there themselves, write `email_verified = \"required\"`, else `email_verified = \"optional\"`; unless `pushed_requests = true`, \
+                 users can have it left out"
+            };
             table.reader().warn(table.place(), message);
         }
         let issuer = table.needed("issuer", "\"https://login.example.com\"");

@@ -8,8 +8,10 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
 use toml::de::{DeTable, DeValue};
 
+use super::AuthorityFile;
 use super::errors::{Problem, did_you_mean, one_line};
 use super::secrets::{self, Environment};
 use crate::model::duration;
@@ -30,6 +32,10 @@ pub(super) struct Reader<'a> {
     empty: DeTable<'static>,
     errors: RefCell<Vec<(usize, Problem)>>,
     warnings: RefCell<Vec<(usize, Problem)>>,
+    authorities: RefCell<Vec<AuthorityFile>>,
+    /// Keys that were read, for the test of `docs/configuration.md`.
+    #[cfg(test)]
+    asked: RefCell<std::collections::BTreeSet<String>>,
 }
 
 /// Where something stands: the byte in the file, and the way to the key.
@@ -59,9 +65,21 @@ pub(super) struct Table<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(text: &'a str, file: &'a Path, env: &'a dyn Environment, embedded: bool) -> Self {
-        let (errors, warnings) = (RefCell::default(), RefCell::default());
+        let (errors, warnings, authorities) = (RefCell::default(), RefCell::default(), RefCell::default());
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Self { text, lines, file, env, embedded, empty: DeTable::new(), errors, warnings }
+        Self {
+            text,
+            lines,
+            file,
+            env,
+            embedded,
+            empty: DeTable::new(),
+            errors,
+            warnings,
+            authorities,
+            #[cfg(test)]
+            asked: RefCell::default(),
+        }
     }
 
     pub(super) fn env(&self) -> &'a dyn Environment {
@@ -94,6 +112,17 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Records the content of a file of certificate authorities, for messages about it.
+    pub(super) fn read_authorities(&self, place: &Place, path: PathBuf, certificates: Vec<CertificateDer<'static>>) {
+        let (key, position) = (one_line(&place.key), Some(self.position(place.offset)));
+        self.authorities.borrow_mut().push(AuthorityFile { key, position, path, certificates });
+    }
+
+    /// The files of certificate authorities that were read.
+    pub(super) fn authorities(&self) -> Vec<AuthorityFile> {
+        self.authorities.take()
+    }
+
     /// A mistake in the syntax, before there are keys.
     pub(super) fn syntax(&self, offset: usize, message: &str) {
         self.error(&Place { offset, key: String::new() }, message);
@@ -122,6 +151,12 @@ impl<'a> Reader<'a> {
         Problem { file: self.file.into(), position, key: one_line(&place.key), message: one_line(message) }
     }
 
+    /// Returns every key that was read, such as `applications.policies.name`.
+    #[cfg(test)]
+    pub(super) fn asked(&self) -> std::collections::BTreeSet<String> {
+        self.asked.borrow().clone()
+    }
+
     /// Line and column of a byte, both from 1.
     pub(super) fn position(&self, offset: usize) -> (usize, usize) {
         let line = self.lines.partition_point(|start| *start <= offset);
@@ -138,6 +173,12 @@ impl Place {
         let parent = &self.key;
         let key = if bare { format!("{parent}{dot}{key}") } else { format!("{parent}{dot}{key:?}") };
         Self { offset, key }
+    }
+
+    #[cfg(test)]
+    fn without_indices(&self) -> String {
+        let parts = self.key.split('[').map(|part| part.split_once(']').map_or(part, |(_, rest)| rest));
+        parts.collect()
     }
 }
 
@@ -256,6 +297,8 @@ impl<'a> Table<'a> {
 
     pub(super) fn item(&mut self, key: &'static str) -> Option<Item<'a>> {
         self.asked.push(key);
+        #[cfg(test)]
+        self.reader.asked.borrow_mut().insert(self.place.child(key, 0).without_indices());
         let (_, value) = self.entries.get_key_value(key)?;
         let place = self.place.child(key, value.span().start);
         Some(Item { reader: self.reader, value: value.get_ref(), place })

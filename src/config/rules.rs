@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use serde_json::Value;
 use toml::de::DeValue;
 
-use super::errors::did_you_mean;
+use super::errors::{did_you_mean, instead};
 use super::evaluations::Evaluations;
 use super::reader::{self, Item, Place, Reader, Table, Unique};
 use super::service_tokens;
@@ -236,6 +236,7 @@ fn rule(item: &Item<'_>, names: &Names<'_>) -> Option<Rule> {
     };
     let Some((_, fields)) = SELECTORS.iter().find(|(known, _)| known == selector) else {
         let meant = did_you_mean(selector, SELECTORS.iter().map(|(known, _)| *known));
+        let meant = if meant.is_empty() { "; docs/policies.md lists them" } else { &meant };
         let message = format!("there is no selector `{selector}`{meant}");
         item.reader().error(place, &message);
         return None;
@@ -310,12 +311,10 @@ fn meaning(rule: &Rule, body: &Item<'_>, names: &Names<'_>) -> bool {
         Rule::Email { email } => wrong("email", email_mistake(email)),
         Rule::EmailDomain { domain } => wrong("domain", domain_mistake(domain)),
         Rule::Group { id } => {
-            let unknown = || format!("no group has the id `{id}`{}", did_you_mean(id, names.groups.iter().copied()));
+            let unknown = || format!("no group has the id `{id}`{}", instead(id, names.groups.iter().copied()));
             wrong("id", (!names.groups.contains(id.as_str())).then(unknown))
         }
-        Rule::EmailList { id } => {
-            wrong("id", unknown_list(id, &names.email_lists, &names.ip_lists, "addresses of people"))
-        }
+        Rule::EmailList { id } => wrong("id", unknown_list(id, &names.email_lists, &names.ip_lists, "email addresses")),
         Rule::IpList { id } => wrong("id", unknown_list(id, &names.ip_lists, &names.email_lists, "networks")),
         Rule::LoginMethod { id } => wrong("id", unknown_provider(&id.0, names)),
         Rule::Okta { name: text, identity_provider_id: idp }
@@ -386,15 +385,15 @@ fn unknown_list(id: &str, fitting: &BTreeSet<String>, other: &BTreeSet<String>, 
     if other.contains(id) {
         return Some(format!("the list `{id}` does not hold {what}"));
     }
-    let meant = did_you_mean(id, fitting.iter().map(String::as_str));
-    Some(format!("no list has the id `{id}`{meant}"))
+    let instead = instead(id, fitting.iter().map(String::as_str));
+    Some(format!("no list of {what} has the id `{id}`{instead}"))
 }
 
 /// What to say of an identity provider that there is not.
 pub(super) fn unknown_provider(id: &str, names: &Names<'_>) -> Option<String> {
     let known = names.providers.as_ref()?;
-    let meant = did_you_mean(id, known.iter().copied());
-    (!known.contains(id)).then(|| format!("no identity provider has the id `{id}`{meant}"))
+    (!known.contains(id))
+        .then(|| format!("no identity provider has the id `{id}`{}", instead(id, known.iter().copied())))
 }
 
 fn email_mistake(email: &str) -> Option<String> {

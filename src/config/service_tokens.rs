@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use toml::de::{DeTable, DeValue};
 
 use super::Domain;
-use super::errors::did_you_mean;
+use super::errors::instead;
 use super::reader::{self, Item, Place, Reader, Table, Unique};
 use super::rules::Names;
 use crate::model::{ClientId, SecretDigest, ServiceToken, UnixTime};
@@ -119,14 +119,14 @@ pub(super) fn application_ids(document: &DeTable<'_>) -> BTreeSet<String> {
 
 /// What to say of a service token that there is not.
 pub(super) fn unknown_token(id: &str, names: &Names<'_>) -> Option<String> {
-    let meant = did_you_mean(id, names.service_tokens.iter().copied());
-    (!names.service_tokens.contains(id)).then(|| format!("no service token has the id `{id}`{meant}"))
+    let instead = || instead(id, names.service_tokens.iter().copied());
+    (!names.service_tokens.contains(id)).then(|| format!("no service token has the id `{id}`{}", instead()))
 }
 
 /// What to say of an application that there is not.
 pub(super) fn unknown_application(id: &str, names: &Names<'_>) -> Option<String> {
-    let meant = did_you_mean(id, names.applications.iter().map(String::as_str));
-    (!names.applications.contains(id)).then(|| format!("no application has the id `{id}`{meant}"))
+    let instead = || instead(id, names.applications.iter().map(String::as_str));
+    (!names.applications.contains(id)).then(|| format!("no application has the id `{id}`{}", instead()))
 }
 
 /// Reports rules about programs where they can mean nothing.

@@ -1,6 +1,7 @@
 mod docs;
 mod garbage;
 mod outgoing;
+mod reference;
 #[cfg(feature = "saml")]
 mod saml;
 mod size;
@@ -313,6 +314,7 @@ fn the_example_s_comments_are_right() {
         "domain = \"access.example.com:8443\"",
         "origin_settings = { ca",
         "origin_settings = { health_check",
+        "origin_settings = { upgrades",
         "api_token",
         "groups_",
         "private_key",

@@ -18,11 +18,11 @@ use crate::cookie::{self, SealError, SealingKey};
 use crate::engine::{IdentityState, IssuerKeys, Known, Need, Snapshot};
 use crate::http_client::HttpClient;
 use crate::idp::Provider;
-use crate::model::{Aud, Email, FetchBudget, Identity, IdentityNonce, LoginOrder, Reason, Secret, UnixTime, UserId};
+use crate::login::PortalRequest;
+use crate::model::{Aud, Email, FetchBudget, Identity, IdentityNonce, LoginOrder, Secret, UnixTime, UserId};
 use crate::observe::audit::{RunningSample, Sample};
-use crate::observe::metrics::{self, metrics};
+use crate::observe::metrics::metrics;
 use crate::policy::Truth;
-use crate::portal::{self, PortalRequest};
 use crate::session::Presented;
 use crate::store::{Revocation, Revoked, Store, StoreError};
 use crate::token::{Claims, KeyError, KeySet, Kind, Outlook, UnverifiedToken};
@@ -262,21 +262,9 @@ impl Access {
         }
     }
 
-    /// Answers a request to one of our own endpoints, on the control runtime, and counts it: a refusal by policy says its
-    /// reason in the answer's extensions.
-    pub(crate) async fn handle(self: &Arc<Self>, request: PortalRequest) -> Option<http::Response<Bytes>> {
-        let access = Arc::clone(self);
-        let answered = self.runtime.spawn(async move { portal::handle(&access, &request).await }).await;
-        let answered = answered.map_err(|error| tracing::error!(%error, "an endpoint failed")).ok();
-        let (decision, reason) = match &answered {
-            None => (metrics::Decision::Unavailable, Some(Reason::Internal)),
-            Some(answer) => match answer.extensions().get::<Reason>() {
-                Some(reason) => (metrics::Decision::Deny, Some(*reason)),
-                None => (metrics::Decision::Endpoint, None),
-            },
-        };
-        metrics().request(decision, reason);
-        answered
+    /// The runtime that everything which waits runs on.
+    pub(crate) const fn runtime(&self) -> &tokio::runtime::Handle {
+        &self.runtime
     }
 
     pub(crate) const fn seal(&self) -> &SealingKey {

@@ -1,5 +1,5 @@
-//! What services of one's own say of a person (`external_evaluation`, access-behaviour §7.4): asked when somebody is about to
-//! get an application's token, and never on a request.
+//! Answers of evaluation services about users (`external_evaluation`, `docs/wire.md` 10). A service is asked before an
+//! application token is issued, never on a request.
 //!
 //! Decides which answers count. Trusts an answer that the service's key signed, for the question that was asked, within a
 //! minute: it is yes or no. Everything else (no connection, no time, another status, a redirect, a wrong signature, another
@@ -23,6 +23,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use url::Url;
 
+use super::documents::document;
 use super::{Access, Login, SigningKeys};
 use crate::config::Config;
 use crate::engine::Application;
@@ -30,7 +31,6 @@ use crate::http_client::{HttpClient, HttpError, MAX_DOCUMENT};
 use crate::model::{Aud, FetchBudget, Identity, IdentityNonce, RequestId, UnixTime, fill_random, hex};
 use crate::observe::metrics::{Evaluation, metrics};
 use crate::policy::{evaluation_key, evaluations};
-use crate::portal::identity::document;
 use crate::store::StoreError;
 use crate::token::{
     EVALUATION_LIFETIME, EvaluationClaims, EvaluationError, KeyError, KeySet, SigningKeyError, read_evaluation,

@@ -7,9 +7,9 @@ use super::Access;
 use super::access::{LONGEST_LIVED, Login, organisation_aud};
 use crate::engine::IdentityState;
 use crate::idp::Profile;
+use crate::login::PortalRequest;
 use crate::model::{Identity, IdentityNonce, UnixTime, UserId};
 use crate::policy::Truth;
-use crate::portal::PortalRequest;
 use crate::session::Presented;
 use crate::store::{Revocation, StoreError};
 

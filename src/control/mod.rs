@@ -6,6 +6,7 @@
 
 mod access;
 mod compile;
+mod documents;
 mod evaluations;
 mod flows;
 mod geo;
@@ -27,6 +28,7 @@ pub(crate) use access::sealing_key;
 pub use access::{Access, Services, StartError};
 pub(crate) use access::{Login, Organisation, SignedIn, organisation_aud};
 pub use compile::{CompileError, compile, providers, snapshot};
+pub(crate) use documents::document;
 pub use evaluations::Evaluations;
 pub use geo::{CountryFile, CountryFileError};
 pub(crate) use logins::{Becomes, NoLogin};
@@ -34,4 +36,4 @@ pub use remote::RemoteTeam;
 pub use signing_keys::{SigningKeys, SigningKeysError};
 pub use start::{Control, ControlError, NoOrigins, OriginSource, http_client};
 pub use tasks::{Tasks, watch_configuration};
-pub use vital::{Ended, Running, Vital};
+pub use vital::{Background, Ended, Running, Vital};

@@ -3,11 +3,11 @@
 use super::{Access, SignedIn};
 use crate::engine::Application;
 use crate::idp::{Blame, LoginFailure, Profile, Provider};
+use crate::login::PortalRequest;
 use crate::model::{Email, Identity, IdpId, Reason, RequestId, UserId};
 use crate::observe::audit::{Event, Kind, Outcome, Via};
 use crate::observe::metrics::{Login, Logout, metrics};
 use crate::policy::Verdict;
-use crate::portal::PortalRequest;
 use crate::store::StoreError;
 
 fn event<'a>(access: &Access, kind: Kind, outcome: Outcome, request: &'a PortalRequest) -> Event<'a> {

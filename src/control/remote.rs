@@ -14,12 +14,11 @@ use url::Url;
 use super::Access;
 use crate::cookie;
 use crate::engine::{IdentityState, IssuerKeys};
-use crate::login::ReturnTo;
+use crate::login::{Claim, Granted, Refused, ReturnTo};
 use crate::model::{
     Aud, Email, FetchBudget, Group, Groups, Identity, IdentityNonce, IdpId, IdpRef, Secret, UnixTime, UserId, json,
 };
 use crate::observe::metrics::{Fetch, metrics};
-use crate::portal::authorized::{Claim, Granted, Refused};
 use crate::token::KeySet;
 
 /// Where another team's keys are, and how long they are trusted.
@@ -196,8 +195,10 @@ impl Access {
     }
 }
 
-/// Reads a `get-identity` document (§2.4), in which groups are names or objects. A member that is absent or cannot be read is
-/// unknown and not empty, for an empty list would help against rules that deny or exclude. User, address and provider are required.
+/// Reads a `get-identity` document (`docs/wire.md` 2.6), in which groups are names or objects.
+///
+/// A member that is absent or cannot be read is unknown, not empty: an empty list would defeat rules that deny or exclude.
+/// The user, the email address and the provider are required.
 fn read_identity(document: &[u8], now: UnixTime) -> Result<Identity, String> {
     let document: Map<String, Value> =
         json::document(document).map_err(|error| format!("the identity cannot be read: {error}"))?;

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use thiserror::Error;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use super::{Access, CompileError, Ended, StartError, Tasks, Vital, compile, watch_configuration};
+use super::{Access, Background, CompileError, Ended, StartError, Tasks, Vital, compile, watch_configuration};
 use crate::config::{Config, Environment, Errors, Limits, Loaded, StoreConfig, System};
 use crate::engine::{Known, Origins};
 use crate::http_client::{HttpClient, Roots, RootsError, Timeouts};
@@ -33,8 +33,8 @@ pub struct Control {
 /// Makes a front's origins of what the configuration says of them, at start and at each reload.
 #[async_trait]
 pub trait OriginSource: std::fmt::Debug + Send + Sync + 'static {
-    /// Origins by the application's id. `runtime` is where what tends them should run.
-    async fn origins(&self, config: &Config, runtime: &Handle) -> HashMap<String, Origins>;
+    /// Origins by the application's id. `background` is for the tasks that keep them up to date.
+    async fn origins(&self, config: &Config, background: &Background) -> HashMap<String, Origins>;
 }
 
 /// For a proxy that picks its peers itself.
@@ -43,7 +43,7 @@ pub struct NoOrigins;
 
 #[async_trait]
 impl OriginSource for NoOrigins {
-    async fn origins(&self, _config: &Config, _runtime: &Handle) -> HashMap<String, Origins> {
+    async fn origins(&self, _config: &Config, _background: &Background) -> HashMap<String, Origins> {
         HashMap::new()
     }
 }
@@ -87,8 +87,9 @@ impl Control {
         let known = Arc::new(Known::new(usize::try_from(config.server.sessions_cached).unwrap_or(usize::MAX)));
         let origins: Arc<dyn OriginSource> = Arc::new(origins);
         let (vital, ended) = Vital::new();
+        let background = Background::new(runtime.handle().clone(), vital.clone());
         let (access, tasks) = runtime.block_on(async {
-            let made = origins.origins(config, runtime.handle()).await;
+            let made = origins.origins(config, &background).await;
             let (snapshot, services) = compile(config, 1, known, &http, |application| of(&made, &application.id))?;
             let store: Arc<dyn Store> = match &config.store {
                 StoreConfig::Memory => Arc::new(MemoryStore::new()),
@@ -131,6 +132,11 @@ impl Control {
         &self.vital
     }
 
+    /// For tasks that the process cannot do without.
+    pub fn background(&self) -> Background {
+        Background::new(self.runtime().clone(), self.vital.clone())
+    }
+
     /// The receiver of those reports; `None` from the second call on.
     pub const fn ended(&mut self) -> Option<Ended> {
         self.ended.take()
@@ -141,11 +147,11 @@ impl Control {
     /// says so.
     pub fn follow(&self, file: &Path, load: fn(&Path, &dyn Environment) -> Result<Loaded, Errors>) {
         let (access, http, origins) = (Arc::clone(&self.access), self.http.clone(), Arc::clone(&self.origins));
-        let (started, handle, file) = (Arc::clone(&self.started), self.runtime.handle().clone(), file.to_owned());
+        let (started, background, file) = (Arc::clone(&self.started), self.background(), file.to_owned());
         let running = self.vital.watch("configuration");
         self.runtime.spawn(async move {
             let _running = running;
-            let changed = || async { reload(&access, &http, &*origins, &started, &handle, &file, load).await };
+            let changed = || async { reload(&access, &http, &*origins, &started, &background, &file, load).await };
             watch_configuration(&file, || access.services().watched.clone(), changed).await;
         });
     }
@@ -170,7 +176,7 @@ async fn reload(
     http: &HttpClient,
     origins: &dyn OriginSource,
     started: &Config,
-    runtime: &Handle,
+    background: &Background,
     file: &Path,
     load: fn(&Path, &dyn Environment) -> Result<Loaded, Errors>,
 ) {
@@ -192,7 +198,7 @@ async fn reload(
         );
         return;
     }
-    let made = origins.origins(&loaded.config, runtime).await;
+    let made = origins.origins(&loaded.config, background).await;
     let known = Arc::clone(access.snapshot().known());
     match compile(&loaded.config, access.next_generation(), known, http, |application| of(&made, &application.id)) {
         Ok((snapshot, services)) => {

@@ -8,17 +8,17 @@ use serde::Serialize;
 
 use super::Access;
 use super::access::{Login, organisation_aud};
+use super::documents::{account_id, country, document};
 use crate::cookie::{self, SameSite, SetCookie};
 use crate::engine::{Application, Snapshot};
 use crate::model::{Aud, Identity, IdentityNonce, UnixTime};
 use crate::policy::Truth;
-use crate::portal::identity::{account_id, country, document};
 use crate::session::Presented;
 use crate::store::StoreError;
 use crate::token::{Claims, Kind, OrganisationClaims, ServiceClaims};
 
 impl Access {
-    /// The organisation session as a cookie for the team domain (§4.4); `None` where it cannot be signed.
+    /// Returns the organisation session as a cookie for the team domain (`docs/wire.md` 5.4); `None` if it cannot be signed.
     pub(crate) fn organisation_cookie(&self, login: &Login, now: UnixTime) -> Option<HeaderValue> {
         let snapshot = self.snapshot();
         let aud = organisation_aud(&snapshot);
@@ -39,7 +39,7 @@ impl Access {
         cookie.to_header()
     }
 
-    /// An application's token (§4.2) for a hand-over that was made at `since`; `None` if its login is over.
+    /// Returns an application token (`docs/wire.md` 5.2) for a hand-over that was made at `since`; `None` if its login is over.
     ///
     /// # Errors
     /// If the store does not answer.
@@ -66,8 +66,8 @@ impl Access {
         Ok(self.sign(&claims(&snapshot, Kind::App, application.aud(), nonce, &identity, expires, now)))
     }
 
-    /// Signs what an application's origin is told of a program (§4.3), once for all that ask at the same time. Does nothing
-    /// on a node that has no keys of its own: then no such program is let in.
+    /// Signs the assertion that tells an origin which service client a request is from (`docs/wire.md` 5.3). Concurrent requests
+    /// share one signature. A node without signing keys signs none, so it admits no such service client.
     pub(super) async fn assert_program(&self, aud: &Aud, common_name: &str, expires: UnixTime) {
         let _one = self.asserting.lock().await;
         let (snapshot, now, of) = (self.snapshot(), UnixTime::now(), (aud, common_name));

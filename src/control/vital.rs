@@ -1,3 +1,4 @@
+use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// Reports threads and tasks that the process cannot do without, when one of them ends.
@@ -12,6 +13,37 @@ pub type Ended = UnboundedReceiver<&'static str>;
 pub struct Running {
     name: &'static str,
     ended: UnboundedSender<&'static str>,
+    finished: bool,
+}
+
+/// The runtime of background tasks, and the reporter of those that end before their work is done.
+#[derive(Clone, Debug)]
+pub struct Background {
+    runtime: Handle,
+    vital: Vital,
+}
+
+impl Background {
+    /// Runs tasks on `runtime`, and reports to `vital`.
+    pub const fn new(runtime: Handle, vital: Vital) -> Self {
+        Self { runtime, vital }
+    }
+
+    /// Starts a task. Its return is the end of its work; a panic is reported under `name`, and so is a lost runtime.
+    pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let running = self.vital.watch(name);
+        self.runtime.spawn(async move {
+            task.await;
+            running.finish();
+        });
+    }
+}
+
+impl Running {
+    /// Ends without a report.
+    pub fn finish(mut self) {
+        self.finished = true;
+    }
 }
 
 impl Vital {
@@ -23,14 +55,16 @@ impl Vital {
 
     /// Reports `name` when the value is dropped, also by a panic.
     pub fn watch(&self, name: &'static str) -> Running {
-        Running { name, ended: self.0.clone() }
+        Running { name, ended: self.0.clone(), finished: false }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Without a receiver the process is ending anyway.
-        let _reported = self.ended.send(self.name);
+        if !self.finished {
+            // Without a receiver the process is ending anyway.
+            let _reported = self.ended.send(self.name);
+        }
     }
 }
 
@@ -52,5 +86,16 @@ mod tests {
         });
         assert!(task.await.is_err());
         assert_eq!(ended.recv().await, Some("two"));
+    }
+
+    #[tokio::test]
+    async fn background_task_that_panics_is_reported_and_one_that_returns_is_not() {
+        let (vital, mut ended) = Vital::new();
+        let background = Background::new(Handle::current(), vital);
+        background.spawn("finished", async {});
+        background.spawn("lost", async { panic!("on purpose") });
+        assert_eq!(ended.recv().await, Some("lost"));
+        drop(background);
+        assert_eq!(ended.recv().await, None, "all have ended");
     }
 }

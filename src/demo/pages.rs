@@ -10,7 +10,7 @@ use serde::Serialize;
 
 /// The portal's style, so that the demo looks like the product, and what its own pages need beyond it.
 pub(super) const STYLE: &str =
-    concat!(include_str!("../portal/templates/style.css"), include_str!("templates/demo.css"));
+    concat!(include_str!("../pages/templates/style.css"), include_str!("templates/demo.css"));
 
 /// A page that runs no script and loads nothing.
 pub(super) fn html(status: StatusCode, template: &impl Template) -> Response<Bytes> {

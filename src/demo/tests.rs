@@ -96,7 +96,7 @@ async fn everybody_sees_what_the_table_says() {
         for (place, application) in APPLICATIONS.iter().enumerate() {
             let sees = match &profile {
                 _ if set.first(&compiled[place], &facts).verdict.is_some() => Sees::Opens,
-                Err(LoginFailure::Email(EmailFailure::Unverified)) => Sees::NoLogin,
+                Err(LoginFailure::Email(EmailFailure::Unverified(_))) => Sees::NoLogin,
                 Err(failure) => panic!("{}: {failure}", person.name),
                 Ok(profile) => {
                     let identity = profile.clone().into_identity(UserId("u".into()));

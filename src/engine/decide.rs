@@ -89,7 +89,7 @@ fn forward(permit: Permit, learnt: &Learnt<'_>) -> Decision {
     Decision::Forward(permit.taking_authorization(learnt.takes_authorization()))
 }
 
-/// Lets a program in. Its origin is told which it is by a token of ours (§4.3), which must be there before anything is sent.
+/// Admits a service client. The token that names it to the origin (`docs/wire.md` 5.3) must exist before anything is sent.
 fn service_auth(
     snapshot: &Snapshot,
     application: &Arc<Application>,

@@ -196,8 +196,8 @@ pub enum Need {
         /// The token, in clear.
         token: Secret,
     },
-    /// What tells an application's origin which program comes (§4.3). Signing takes long, so it is done once for many
-    /// requests.
+    /// The token that names a service client to an application's origin (`docs/wire.md` 5.3). Signing is slow, so many
+    /// requests share one.
     Assertion {
         /// For which application.
         aud: Aud,

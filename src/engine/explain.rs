@@ -45,7 +45,7 @@ pub fn explain(
             return Explanation { application: None, walk: None, outcome, reason };
         }
     };
-    // Whoever shows a service token is asked about by the policies for programs alone, and no cookie is looked at (§9.1).
+    // With a service token only bypass and Service Auth policies apply, and cookies are not examined (`docs/wire.md` 8).
     let is_program = matches!(facts.service_token, Fact::Present(_));
     let visitor = visitor.filter(|_| !is_program);
     let is_linked = matches!(facts.linked_app, Fact::Present(_)) && !application.asks.linked.is_empty();

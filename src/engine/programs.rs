@@ -27,7 +27,7 @@ pub enum Program {
 }
 
 impl Program {
-    /// What an origin is told it is called (§4.3); nothing for what has no name of its own.
+    /// Returns the `common_name` for the origin (`docs/wire.md` 5.3); `None` for a credential that has no name.
     pub(super) fn common_name(&self) -> Option<&str> {
         match self {
             Self::ServiceToken(token) => Some(token.client_id.as_str()),
@@ -167,8 +167,8 @@ impl<'a> Learnt<'a> {
         }
     }
 
-    /// Why a service token that was shown lets nobody in, and whose it is. It comes before cookies: whoever shows one is no
-    /// browser, and must learn that it is no good (§9.1).
+    /// Returns why the service token in the request admits nobody, and which one it is. It is judged before cookies: the sender
+    /// is a service client and must learn that its token is rejected (`docs/wire.md` 8).
     pub(super) fn refusal(&self) -> Option<(Reason, Option<Program>)> {
         let program = |token: &Arc<ServiceToken>| Program::ServiceToken(Arc::clone(token));
         match &self.token {

@@ -46,10 +46,12 @@ pub enum HttpError {
         source: Arc<reqwest::Error>,
     },
     /// No TLS, most often a certificate that no root of ours signed.
-    #[error("`{host}` could not be connected to over TLS: {reason}")]
+    #[error("`{host}` could not be connected to over TLS{}: {reason}", through(.proxy.as_deref()))]
     Tls {
         /// The host.
         host: Box<str>,
+        /// The proxy, without credentials. If it is reached over TLS itself, the reason may be about it.
+        proxy: Option<Box<str>>,
         /// What TLS said.
         reason: Box<str>,
         /// The chain.
@@ -57,10 +59,12 @@ pub enum HttpError {
         source: Arc<reqwest::Error>,
     },
     /// It took too long.
-    #[error("`{host}` took too long to {step}")]
+    #[error("`{host}` took too long to {step}{}", through(.proxy.as_deref()))]
     Timeout {
         /// The host.
         host: Box<str>,
+        /// The proxy, without credentials.
+        proxy: Option<Box<str>>,
         /// To do what.
         step: Step,
     },
@@ -114,15 +118,19 @@ impl HttpError {
             Self::Resolve { .. } => {
                 "check the spelling of the host, and this machine's resolver (`getent hosts <host>`)"
             }
-            Self::Connect { .. } | Self::Timeout { step: Step::Connect, .. } => {
+            Self::Connect { .. } | Self::Timeout { step: Step::Connect, proxy: None, .. } => {
                 "let this machine connect there: check the port, firewalls and routes; if a proxy leads there, name it in \
                  `HTTPS_PROXY` or as `https_proxy` under `[outgoing]`"
             }
-            Self::Proxy { .. } => {
+            Self::Proxy { .. } | Self::Timeout { step: Step::Connect, proxy: Some(_), .. } => {
                 "check that the proxy listens at that address and lets this machine `CONNECT` to the host and its port; its \
                  credentials are `https_proxy_credentials`, or stand in `HTTPS_PROXY`. What needs no proxy belongs into `no_proxy`"
             }
-            Self::Tls { .. } => {
+            Self::Tls { proxy: Some(_), .. } => {
+                "the certificate is that of the host, of a proxy that intercepts the connection, or of the proxy itself if its address \
+                 begins with `https://`: name the authority it comes from as `ca` under `[outgoing]`, or have it be for that name"
+            }
+            Self::Tls { proxy: None, .. } => {
                 "if its certificate comes from an authority of your own, name that one as `ca` under `[outgoing]`, or install it on \
                  this machine (or name a file with all that are to be trusted in `SSL_CERT_FILE`); if not, the certificate is for another name or out of date, or \
                  something between intercepts the connection"
@@ -150,18 +158,19 @@ impl HttpError {
     /// The chain of causes is kept, without the address that the client would write into it.
     pub(super) fn sort(host: &str, step: Step, proxy: Option<&Proxy>, error: reqwest::Error) -> Self {
         let (host, source) = (Box::from(host), Arc::new(error.without_url()));
+        let proxy = proxy.map(|proxy| Box::from(proxy.to_string()));
         if source.is_timeout() {
             let step = if source.is_connect() { Step::Connect } else { step };
-            return Self::Timeout { host, step };
+            return Self::Timeout { host, proxy, step };
         }
         if source.is_builder() {
             return Self::Url { host };
         }
         if let Some(reason) = tls_reason(&source) {
-            return Self::Tls { host, reason, source };
+            return Self::Tls { host, proxy, reason, source };
         }
         if let Some(proxy) = proxy.filter(|_| source.is_dns() || source.is_connect()) {
-            return Self::Proxy { host, proxy: proxy.to_string().into(), source };
+            return Self::Proxy { host, proxy, source };
         }
         if source.is_dns() {
             return Self::Resolve { host, source };
@@ -171,6 +180,10 @@ impl HttpError {
         }
         Self::Protocol { host, step, source }
     }
+}
+
+fn through(proxy: Option<&str>) -> String {
+    proxy.map(|proxy| format!(" through the proxy `{proxy}`")).unwrap_or_default()
 }
 
 /// An `io::Error` does not name what it wraps as its source, but as what it wraps.

@@ -1,9 +1,11 @@
 use http::StatusCode;
 
-use super::failure::{EmailFailure, Endpoint, GroupsFailure, IssuerMismatch, LoginFailure, is_expired, is_outage};
+use super::failure::{EmailFailure, Endpoint, GroupsFailure, IssuerMismatch, LoginFailure};
+use super::meaning::{is_expired, is_outage};
 use super::{GroupsMissing, Kind, Profile, Provider};
-use crate::model::Groups;
+use crate::model::{Groups, is_groups};
 use crate::oidc::ClaimsError;
+use crate::policy::is_comparable;
 
 impl LoginFailure {
     /// What the operator can do about it, where there is something: the hint of the log line.
@@ -73,12 +75,16 @@ impl LoginFailure {
                 "give the person an address at the provider, let it send the claim, or set `email_claim_name` to the one that \
                  holds it"
             }
-            Self::Email(EmailFailure::Unverified) => "have the person's address verified at the provider",
-            Self::Email(EmailFailure::Unconfirmed) => {
+            Self::Email(EmailFailure::Unverified(_)) => "have the person's address verified at the provider",
+            Self::Email(EmailFailure::Unconfirmed(_)) => {
                 "have the provider send `email_verified`, or write `email_verified = \"optional\"` if users cannot enter \
                  addresses there themselves"
             }
-            Self::Email(EmailFailure::Malformed(_)) => {
+            Self::Email(EmailFailure::ScopeNotGranted) => {
+                "have the provider grant the scope `email` to this application, or take it out of `scopes` if it is of no use \
+                 there; if this is about one user alone, the request may have been changed in their browser"
+            }
+            Self::Email(EmailFailure::Malformed(_) | EmailFailure::Unreadable) => {
                 "set `email_claim_name` to the claim that holds an address; this one holds something else"
             }
             Self::Groups(failure) => failure.advice(),
@@ -96,7 +102,7 @@ impl GroupsFailure {
             Self::Overfull => {
                 "set `api_token`, and `groups_scope = false` or no filter of the groups claim; or let the filter match fewer groups"
             }
-            Self::Elsewhere => "have the provider send fewer groups, by a filter in its settings for this application",
+            Self::NoApi => "groups of this provider are read at login alone",
             Self::Refused { status: StatusCode::UNAUTHORIZED, .. } => {
                 "Okta does not know the `api_token`: it was revoked, or has not been used for 30 days; make a new one"
             }
@@ -139,7 +145,8 @@ impl Provider {
                 }
                 None => {
                     "have the provider send the groups, in the claim that `groups_claim_name` names (`groups`, if it is not set); \
-                     if it does, and leaves the claim out for users in no group, set `absent_groups = \"empty\"`"
+                     if it does, and leaves the claim out for users in no group, set `absent_groups = \"empty\"`; if the log names \
+                     a reference (`_claim_names`), have it send fewer groups"
                 }
             },
             #[cfg(feature = "saml")]
@@ -173,6 +180,14 @@ impl Provider {
                      that, have the provider send `{claim}` to everybody, empty if need be."
                 ));
             }
+            Some(GroupsMissing::ScopeNotGranted) => {
+                return Some(format!(
+                    "There is no `{claim}` in {place}, and the token answer does not name every requested scope (`scope`). A user \
+                     can take a scope out of the request in their browser. So the groups are unknown in spite of \
+                     `absent_groups = \"empty\"`, and rules on groups let nobody in. To change that, set `pushed_requests = true`, \
+                     or have the provider grant and return every one of `scopes`; take those out that it does not know."
+                ));
+            }
             Some(GroupsMissing::Reference) => {
                 return Some(format!(
                     "There is a reference in {place} in place of `{claim}` (such as `_claim_names`), or an attribute by a similar \
@@ -181,14 +196,36 @@ impl Provider {
                 ));
             }
             Some(GroupsMissing::Unreadable) => {
+                let (fault, advice) = match &self.kind {
+                    Kind::Oidc(_) => ("is not a list of names", "an array of strings, under exactly that name"),
+                    #[cfg(feature = "saml")]
+                    Kind::Saml(_) => ("cannot be read", "values of text alone, without line breaks around them"),
+                };
                 return Some(format!(
-                    "`{claim}` is not a list of names. So the groups are unknown, whatever `absent_groups` is, and rules on \
-                     groups let nobody in. To change that, have the provider send an array of strings."
+                    "`{claim}` {fault}; the log names the fault. So the groups are unknown, whatever `absent_groups` is, and rules \
+                     on groups let nobody in. To change that, have the provider send {advice}."
                 ));
             }
         };
         let advice = self.advice_without_groups();
         Some(format!("{found}, so the groups are unknown and rules on groups let nobody in. To change that, {advice}."))
+    }
+
+    /// Explains to an operator which claims of a login are unknown, if any of those that were asked for is.
+    pub fn note_on_claims(&self, profile: &Profile) -> Option<String> {
+        // An attribute of an assertion that is absent is always unknown.
+        self.connection()?;
+        let is_known = |name: &str| profile.claims.get(name).is_some_and(is_comparable);
+        let asked = self.may_be_missing().into_iter().filter(|name| !is_known(name) && !is_groups(name));
+        let names: Vec<_> = asked.map(|name| format!("`{name}`")).collect();
+        (!names.is_empty()).then(|| {
+            format!(
+                "Unknown: {}. The claim is absent, cannot be read, or holds a value that rules cannot compare; the log has the \
+                 reason. An absent claim counts as without a value only if there is a userinfo answer, and the token answer names \
+                 every requested scope or the request was pushed (`pushed_requests = true`). A rule that excludes a value of an unknown claim denies.",
+                names.join(", ")
+            )
+        })
     }
 }
 

@@ -8,19 +8,20 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use openidconnect::core::CoreTokenType;
 use openidconnect::{AsyncHttpClient as _, HttpRequest, OAuth2TokenResponse as _, RequestTokenError};
 use serde::Deserialize;
-use tracing::warn;
+use tracing::{info, warn};
 use url::Url;
 
 use super::body::{BYTE_ORDER_MARK, JSON, compact_jws, other_than_json, says_too_many_groups};
 use super::documents::{Documents, refused};
-use super::failure::{EmailFailure, Endpoint, GroupsFailure, LoginFailure, is_expired, is_too_many_groups};
+use super::failure::{EmailFailure, Endpoint, GroupsFailure, LoginFailure, is_too_many_groups};
+use super::meaning::is_expired;
 use super::okta::{Directory, whole};
 use super::{Attempt, Begun, ClientSettings, GroupsMissing, OidcSettings, OktaSettings, Pending, Profile};
 use crate::http_client::{HttpClient, MAX_BODY};
-use crate::model::{AbsentGroups, Email, Groups, GroupsSeen, GroupsSource, IdpRef, Secret, UnixTime, json};
+use crate::model::{AbsentGroups, Email, Groups, GroupsSeen, GroupsSource, IdpRef, Secret, UnixTime, is_groups, json};
 use crate::oidc::{
-    self, Callback, ClaimedGroups, ClaimsError, Credentials, EmailVerification, Expected, FlowSecrets, GroupsClaim,
-    Hints, Metadata, NamedGroups, Prompt, UserClaims, VerifiedIdToken,
+    self, Absence, AnsweredScopes, Callback, ClaimedEmail, ClaimedGroups, ClaimsError, Credentials, EmailVerification,
+    ErrorAnswer, Expected, FlowSecrets, Grant, GroupsClaim, Hints, Metadata, Prompt, UserClaims, VerifiedIdToken,
 };
 use crate::policy::is_comparable;
 
@@ -31,7 +32,7 @@ pub(super) struct Connection {
     scopes: Vec<String>,
     groups_claim: GroupsClaim,
     absent_groups: AbsentGroups,
-    /// Who tells groups that no claim holds; nobody, but at Okta.
+    /// The source of groups that no claim holds; only Okta has one.
     directory: Option<Directory>,
     pub(super) http: HttpClient,
     pub(super) redirect_uri: Url,
@@ -41,11 +42,12 @@ pub(super) struct Connection {
 pub(super) struct Tokens {
     id_token: String,
     access_token: String,
+    scopes: AnsweredScopes,
 }
 
 impl Connection {
     pub(super) fn okta(settings: OktaSettings, http: HttpClient, redirect_uri: Url) -> Self {
-        let documents = Documents::new(http.clone(), &settings.issuer(), None, settings.client.ages);
+        let documents = Documents::new(http.clone(), &settings.issuer(), None, &settings.client);
         let directory = Some(Directory::new(&settings, http.clone()));
         let wanted = |scope: &&str| settings.groups_scope || *scope != GROUPS_SCOPE;
         let scopes = OKTA_SCOPES.into_iter().filter(wanted).map(str::to_owned).collect();
@@ -65,7 +67,7 @@ impl Connection {
 
     pub(super) fn oidc(settings: OidcSettings, http: HttpClient, redirect_uri: Url) -> Self {
         let OidcSettings { client: settings, issuer, endpoints, scopes, groups_claim, absent_groups } = settings;
-        let documents = Documents::new(http.clone(), &issuer, endpoints, settings.ages);
+        let documents = Documents::new(http.clone(), &issuer, endpoints, &settings);
         Self {
             kind: super::KIND_OIDC,
             scopes,
@@ -135,23 +137,32 @@ impl Connection {
         let metadata = self.documents.metadata().await?;
         let secrets = FlowSecrets::random(Secret::new(state));
         let client = self.client(&metadata)?;
-        let hints = Hints {
-            prompt: hints.prompt.or_else(|| self.settings.prompt.clone()),
-            max_age: self.settings.max_age,
-            ..hints
+        let prompt = match (&self.settings.prompt, hints.prompt) {
+            // The configured one leads to another account too, and the provider may support no other.
+            (Some(configured @ (Prompt::SelectAccount | Prompt::Login)), _) => Some(configured.clone()),
+            (_, Some(Prompt::Login)) => Some(metadata.account_prompt()),
+            (configured, wanted) => wanted.or_else(|| configured.clone()),
         };
+        let hints = Hints { prompt, max_age: self.settings.max_age, ..hints };
+        let scopes = self.scopes(attempt);
+        let mut url = oidc::authorization_url(&client, &secrets, &scopes, hints);
+        let mut pushed_scopes = None;
+        if let Some(endpoint) = metadata.pushed(self.settings.pushed_requests)? {
+            let request_uri = self.push(&client, &metadata, endpoint, &url, now).await?;
+            url = oidc::pushed_url(&metadata, &self.settings.client_id, &request_uri);
+            pushed_scopes = Some(scopes.join(" "));
+        }
+        let FlowSecrets { state: _, nonce, pkce_verifier } = secrets;
+        let (idp, issuer) = (self.settings.id.clone(), metadata.issuer().to_owned());
+        Ok(Begun { url, pending: Pending { nonce, pkce_verifier, idp, issuer, pushed_scopes, attempt } })
+    }
+
+    fn scopes(&self, attempt: Attempt) -> Cow<'_, [String]> {
         let mut scopes = Cow::from(&self.scopes);
         if attempt.without_groups {
             scopes.to_mut().retain(|scope| scope != GROUPS_SCOPE);
         }
-        let mut url = oidc::authorization_url(&client, &secrets, &scopes, hints);
-        if let Some(endpoint) = metadata.pushed(self.settings.pushed_requests)? {
-            let request_uri = self.push(&client, &metadata, endpoint, &url, now).await?;
-            url = oidc::pushed_url(&metadata, &self.settings.client_id, &request_uri);
-        }
-        let FlowSecrets { state: _, nonce, pkce_verifier } = secrets;
-        let (idp, issuer) = (self.settings.id.clone(), metadata.issuer().to_owned());
-        Ok(Begun { url, pending: Pending { nonce, pkce_verifier, idp, issuer, attempt } })
+        scopes
     }
 
     /// Leaves the request of a login at the provider; what it answers is the request's name (RFC 9126 §2.2).
@@ -185,14 +196,7 @@ impl Connection {
             return Err(LoginFailure::NotJson { endpoint: named, status, found });
         }
         if status != StatusCode::CREATED {
-            #[derive(Deserialize)]
-            struct Refused {
-                error: String,
-                error_description: Option<String>,
-            }
-            let said = serde_json::from_slice::<Refused>(&answer.body);
-            let said = said.map(|r| format!("{} {}", r.error, r.error_description.unwrap_or_default()));
-            let error = said.ok().map(|said| oidc::tame(said.trim_end(), 300));
+            let error = serde_json::from_slice::<ErrorAnswer>(&answer.body).ok().and_then(|answer| answer.told());
             return Err(LoginFailure::PushedRequest { status, error });
         }
         let pushed: Pushed =
@@ -200,7 +204,7 @@ impl Connection {
         Ok(pushed.request_uri)
     }
 
-    /// Where to send the browser to end the provider's session too, if that is wanted and can be.
+    /// Returns the URL that ends the provider's session too, if that is configured and the provider supports it.
     pub(super) async fn end_session(&self, id_token: &Secret, back: &Url, state: &str) -> Option<Url> {
         if !self.settings.provider_logout {
             return None;
@@ -228,39 +232,49 @@ impl Connection {
         let tokens = self.exchange(&metadata, code, pending, now).await?;
         let id_token = self.verify(&metadata, &tokens, pending, now, leeway).await?;
         let expected = self.expected(&metadata, &tokens, pending, now, leeway);
-        let (userinfo, mut overfull) = match self.userinfo(&metadata, &tokens, &id_token, &expected).await {
-            // The groups are all that is missing, and there is another way to them.
-            Err(LoginFailure::Groups(GroupsFailure::Overfull)) if self.suffices(&id_token) => (None, true),
-            other => (other?, false),
-        };
+        let userinfo = self.userinfo(&metadata, &tokens, &id_token, &expected).await?;
         let email_claim = self.settings.email_claim_name.as_deref().unwrap_or("email");
-        let claimed = oidc::merge(&id_token, userinfo.as_ref(), email_claim, &self.settings.claims)?;
+        let (groups_claim, wanted) = (&self.groups_claim, &self.settings.claims);
+        let grant = Grant::new(&self.scopes(pending.attempt), &tokens.scopes, pending.pushed_scopes.as_deref());
+        let absence = match userinfo {
+            Some(_) if grant.is_complete() => Absence::Proven,
+            _ => Absence::Unproven,
+        };
+        let claimed = oidc::merge(&id_token, userinfo.as_ref(), email_claim, groups_claim, wanted, absence);
         for claim in &claimed.unreadable {
             warn!(idp = %self.settings.id.0, claim, "ignoring an unreadable claim; its value is unknown");
         }
-        for (claim, _) in claimed.claims.iter().filter(|(_, value)| !is_comparable(value)) {
+        for (claim, _) in claimed.claims.iter().filter(|(name, value)| !is_groups(name) && !is_comparable(value)) {
             warn!(idp = %self.settings.id.0, claim, "a claim holds a value that rules cannot compare; rules about it are unknown");
         }
-        // Okta vouches for the addresses of its directory and need not say so.
-        match (claimed.email_verified, self.settings.email_verified) {
-            (Some(true), _) | (None, EmailVerification::Optional) => {}
-            (Some(false), _) => return Err(LoginFailure::Email(EmailFailure::Unverified)),
-            (None, EmailVerification::Required) => return Err(LoginFailure::Email(EmailFailure::Unconfirmed)),
+        for claim in &claimed.unproven {
+            info!(idp = %self.settings.id.0, claim, "{ABSENCE_UNPROVEN}");
         }
-        let email = claimed.email.as_deref().ok_or(LoginFailure::Email(EmailFailure::Missing))?;
+        let email = match &claimed.email {
+            ClaimedEmail::Claimed(text) => text,
+            ClaimedEmail::Absent => return Err(LoginFailure::Email(EmailFailure::Missing)),
+            ClaimedEmail::Unreadable => return Err(LoginFailure::Email(EmailFailure::Unreadable)),
+        };
+        // Okta vouches for the addresses of its directory and need not say so.
+        let shown = || oidc::tame(email, LONGEST_ADDRESS);
+        match (claimed.email_verified, self.settings.email_verified) {
+            (None, EmailVerification::Optional) if grant.lacks(EMAIL_SCOPE) => {
+                return Err(LoginFailure::Email(EmailFailure::ScopeNotGranted));
+            }
+            (Some(true), _) | (None, EmailVerification::Optional) => {}
+            (Some(false), _) => return Err(LoginFailure::Email(EmailFailure::Unverified(shown()))),
+            (None, EmailVerification::Required) => return Err(LoginFailure::Email(EmailFailure::Unconfirmed(shown()))),
+        }
         let email = Email::parse(email).map_err(|e| LoginFailure::Email(e.into()))?;
-        let told = Told { groups: claimed.groups, source: claimed.groups_source, missing: None };
-        let told = self.told(told, &id_token.claims, userinfo.as_ref());
+        let (claimed_groups, missing) = self.absence(claimed.groups, &id_token.claims, userinfo.as_ref(), &grant);
         // Okta could not fill the claim, so whatever it holds now is not all of it.
-        overfull |= pending.attempt.without_groups;
-        let claimed_groups = if overfull { ClaimedGroups::Elsewhere } else { told.groups };
+        let claimed_groups = if pending.attempt.without_groups { ClaimedGroups::Elsewhere } else { claimed_groups };
         let (groups, groups_seen) = match &self.directory {
-            Some(directory) => directory.groups(claimed_groups, told.source, &claimed.subject, now).await,
-            None => claimed_only(claimed_groups, told.source, now),
+            Some(directory) => directory.groups(claimed_groups, claimed.groups_source, &claimed.subject, now).await,
+            None => Ok(claimed_only(claimed_groups, claimed.groups_source, now)),
         }
         .map_err(LoginFailure::Groups)?;
-        let missing =
-            told.missing.filter(|missing| groups == Groups::Unknown || *missing == GroupsMissing::TakenAsNone);
+        let missing = missing.filter(|missing| groups == Groups::Unknown || *missing == GroupsMissing::TakenAsNone);
         let mut claims = claimed.claims;
         groups.tell(&mut claims);
         Ok(Profile {
@@ -321,14 +335,10 @@ impl Connection {
         };
         let response: oidc::TokenResponse = result.map_err(|error| match error {
             RequestTokenError::Request(source) => LoginFailure::Unreachable { endpoint: Endpoint::Token, source },
-            RequestTokenError::ServerResponse(said) => {
-                let description = said.error_description().map(String::as_str).unwrap_or_default();
-                if is_too_many_groups(description) {
-                    return LoginFailure::Groups(GroupsFailure::Overfull);
-                }
-                let said = format!("{} {description}", said.error().as_ref());
-                failed(Some(oidc::tame(said.trim_end(), 300)))
-            }
+            RequestTokenError::ServerResponse(answer) => match answer.told() {
+                Some(told) if is_too_many_groups(&told) => LoginFailure::Groups(GroupsFailure::Overfull),
+                told => failed(told),
+            },
             // The answer itself is not kept: there may be a token in it.
             RequestTokenError::Parse(..) | RequestTokenError::Other(_) => failed(None),
         })?;
@@ -338,7 +348,7 @@ impl Connection {
         let id_token = response.id_token().ok_or_else(|| failed(Some("no ID token".to_owned())))?.to_owned();
         let access_token = Some(response.access_token().secret().clone()).filter(|token| !token.is_empty());
         let access_token = access_token.ok_or_else(|| failed(Some("no access token".to_owned())))?;
-        Ok(Tokens { id_token, access_token })
+        Ok(Tokens { id_token, access_token, scopes: response.granted().clone() })
     }
 
     /// If none of the known keys signed the token, they are fetched once more, as often as the budget allows.
@@ -435,67 +445,45 @@ impl Connection {
         }
     }
 
-    /// Reads the configured groups claim in place of `groups`, and applies `absent_groups` to a claim that neither document has.
-    fn told(&self, merged: Told, id_token: &UserClaims, userinfo: Option<&UserClaims>) -> Told {
-        let (groups, source) = match self.groups_claim.named(id_token, userinfo) {
-            None => (merged.groups, merged.source),
-            Some(NamedGroups::Names(names, source)) => (ClaimedGroups::Claimed(names), source),
-            Some(NamedGroups::Elsewhere) => (ClaimedGroups::Elsewhere, merged.source),
-            Some(NamedGroups::Absent | NamedGroups::Unreadable) => (ClaimedGroups::Absent, merged.source),
-        };
-        if !matches!(groups, ClaimedGroups::Absent | ClaimedGroups::Unreadable) {
-            return Told { groups, source, missing: None };
-        }
+    /// Returns why the claims hold no groups, and applies `absent_groups` to a claim that neither document has.
+    fn absence(
+        &self,
+        groups: ClaimedGroups,
+        id_token: &UserClaims,
+        userinfo: Option<&UserClaims>,
+        grant: &Grant,
+    ) -> (ClaimedGroups, Option<GroupsMissing>) {
         let documents = || [Some(id_token), userinfo].into_iter().flatten();
-        let missing = if documents().any(GroupsClaim::are_left_out_of) {
-            GroupsMissing::Reference
-        } else if groups == ClaimedGroups::Unreadable {
-            GroupsMissing::Unreadable
-        } else if !documents().all(|claims| self.groups_claim.is_absent_from(claims)) {
-            let (idp, claim) = (&*self.settings.id.0, self.groups_claim.name());
-            warn!(idp, claim, "the groups claim is not a list of names; the groups of this user are unknown");
-            GroupsMissing::Unreadable
-        } else if self.absent_groups == AbsentGroups::Unknown {
-            GroupsMissing::LeftOut
-        } else if userinfo.is_none() {
-            GroupsMissing::NoUserinfo
-        } else {
-            GroupsMissing::TakenAsNone
+        let left_out = documents().any(GroupsClaim::are_left_out_of);
+        let missing = match groups {
+            ClaimedGroups::Claimed(_) => return (groups, None),
+            ClaimedGroups::Elsewhere => GroupsMissing::Reference,
+            ClaimedGroups::Absent | ClaimedGroups::Unreadable if left_out => GroupsMissing::Reference,
+            ClaimedGroups::Unreadable => GroupsMissing::Unreadable,
+            ClaimedGroups::Absent if self.absent_groups == AbsentGroups::Unknown => GroupsMissing::LeftOut,
+            ClaimedGroups::Absent if userinfo.is_none() => GroupsMissing::NoUserinfo,
+            ClaimedGroups::Absent if !grant.is_complete() => GroupsMissing::ScopeNotGranted,
+            ClaimedGroups::Absent => return (ClaimedGroups::Claimed(Vec::new()), Some(GroupsMissing::TakenAsNone)),
         };
-        let none = missing == GroupsMissing::TakenAsNone;
-        let groups = if none { ClaimedGroups::Claimed(Vec::new()) } else { groups };
-        Told { groups, source, missing: Some(missing) }
-    }
-
-    /// Whether an ID token says all that was asked for but the groups, and those can be read.
-    fn suffices(&self, id_token: &VerifiedIdToken) -> bool {
-        let wanted = self.settings.claims.iter().map(String::as_str);
-        let mut wanted = wanted.chain([self.settings.email_claim_name.as_deref().unwrap_or("email")]);
-        self.directory.as_ref().is_some_and(Directory::has_token)
-            && wanted.all(|name| id_token.claims.get(name).is_some())
+        (groups, Some(missing))
     }
 }
 
-/// Groups as the ID token and the userinfo answer state them.
-struct Told {
-    groups: ClaimedGroups,
-    source: GroupsSource,
-    missing: Option<GroupsMissing>,
-}
-
-/// Where nothing but claims tells groups: what is claimed is all of them, and what is not claimed is unknown.
-fn claimed_only(
-    claimed: ClaimedGroups,
-    source: GroupsSource,
-    now: UnixTime,
-) -> Result<(Groups, Option<GroupsSeen>), GroupsFailure> {
+/// Returns the groups of a provider without an API: claimed groups are all of them, and others are unknown.
+fn claimed_only(claimed: ClaimedGroups, source: GroupsSource, now: UnixTime) -> (Groups, Option<GroupsSeen>) {
     match claimed {
-        ClaimedGroups::Claimed(names) => Ok(whole(names, source, now)),
-        ClaimedGroups::Elsewhere => Err(GroupsFailure::Elsewhere),
-        ClaimedGroups::Absent | ClaimedGroups::Unreadable => Ok((Groups::Unknown, None)),
+        ClaimedGroups::Claimed(names) => whole(names, source, now),
+        ClaimedGroups::Elsewhere | ClaimedGroups::Absent | ClaimedGroups::Unreadable => (Groups::Unknown, None),
     }
 }
 
-/// What Okta is asked for: without `groups` there is no groups claim.
+/// RFC 5321 4.5.3.1.3, without the angle brackets.
+const LONGEST_ADDRESS: usize = 254;
+
+/// The scopes of Okta: without `groups` there is no groups claim.
 const OKTA_SCOPES: [&str; 4] = ["openid", "profile", "email", GROUPS_SCOPE];
 const GROUPS_SCOPE: &str = "groups";
+/// OpenID Connect Core 5.4: leads to `email` and `email_verified`.
+const EMAIL_SCOPE: &str = "email";
+const ABSENCE_UNPROVEN: &str = "the claim is unknown: it is absent, and there is no userinfo answer or not every requested scope is \
+                                known to be granted";

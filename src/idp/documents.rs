@@ -7,10 +7,11 @@ use moka::Expiry;
 use moka::future::Cache;
 use tracing::warn;
 
+use super::ClientSettings;
 use super::failure::{Endpoint, LoginFailure};
 use crate::http_client::{HttpClient, MAX_DOCUMENT, Response};
 use crate::model::FetchBudget;
-use crate::oidc::{self, Endpoints, KeySet, Metadata, MetadataError};
+use crate::oidc::{self, Endpoints, KeySet, Metadata, MetadataError, Used};
 
 /// How long what a provider publishes is believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +39,8 @@ impl Default for Ages {
 
 /// What one provider publishes: its discovery document and its keys, by issuer.
 ///
-/// However many logins need a document at once, one fetch serves them all. Endpoints are pinned to the origins that the
-/// first document named: a provider whose token endpoint moves to another host, under the same issuer, is not followed
+/// However many logins need a document at once, one fetch serves them all. Endpoints that are used are pinned to the origins that
+/// the first document named: a provider whose token endpoint moves to another host, under the same issuer, is not followed
 /// there with a client secret. The last good document stays until it is stale; a reload of the configuration unpins.
 pub(super) struct Documents {
     http: HttpClient,
@@ -48,13 +49,17 @@ pub(super) struct Documents {
     fixed: Option<Endpoints>,
     metadata: Kept<Metadata>,
     keys: Kept<KeySet>,
+    /// The endpoints that logins or logouts use beside those that every login does.
+    used: Used,
     pinned: OnceLock<BTreeSet<String>>,
 }
 
 impl Documents {
-    pub(super) fn new(http: HttpClient, issuer: &str, fixed: Option<Endpoints>, ages: Ages) -> Self {
+    pub(super) fn new(http: HttpClient, issuer: &str, fixed: Option<Endpoints>, settings: &ClientSettings) -> Self {
+        let ClientSettings { ages, pushed_requests, provider_logout, .. } = *settings;
+        let used = Used { pushed_requests, provider_logout };
         let (metadata, keys) = (Kept::new(ages), Kept::new(ages));
-        Self { http, issuer: issuer.into(), fixed, metadata, keys, pinned: OnceLock::new() }
+        Self { http, issuer: issuer.into(), fixed, metadata, keys, used, pinned: OnceLock::new() }
     }
 
     pub(super) fn issuer(&self) -> &str {
@@ -103,7 +108,7 @@ impl Documents {
         for member in metadata.unreadable() {
             warn!(issuer = &*self.issuer, member, "ignoring an unreadable member of the discovery document");
         }
-        let origins = metadata.origins();
+        let origins = metadata.origins(self.used);
         let pinned = self.pinned.get_or_init(|| origins.clone());
         if *pinned != origins {
             let list = |origins: &BTreeSet<String>| origins.iter().cloned().collect::<Vec<_>>().join(", ");
@@ -176,7 +181,10 @@ impl<T: Send + Sync + 'static> Kept<T> {
     fn new(ages: Ages) -> Self {
         Self {
             known: Cache::builder().max_capacity(MAX_ISSUERS).time_to_live(ages.stale).build(),
-            attempts: Cache::builder().max_capacity(2 * MAX_ISSUERS).expire_after(Memory(ages)).build(),
+            attempts: Cache::builder()
+                .max_capacity(2 * MAX_ISSUERS)
+                .expire_after(Memory { failure: ages.failure })
+                .build(),
             fresh: ages.fresh,
             budget: Mutex::new(FetchBudget::new(ages.cooldown, Instant::now())),
         }
@@ -249,20 +257,19 @@ impl<T: Send + Sync + 'static> Kept<T> {
 }
 
 /// How long the end of a fetch is remembered.
-struct Memory(Ages);
+struct Memory {
+    failure: Duration,
+}
 
 impl<T> Expiry<(Box<str>, Trigger), Result<Arc<T>, LoginFailure>> for Memory {
     fn expire_after_create(
         &self,
-        (_, trigger): &(Box<str>, Trigger),
+        _: &(Box<str>, Trigger),
         end: &Result<Arc<T>, LoginFailure>,
         _: Instant,
     ) -> Option<Duration> {
-        Some(match (trigger, end) {
-            (_, Ok(_)) => Duration::ZERO,
-            (Trigger::Age, Err(_)) => self.0.failure,
-            (Trigger::UnknownKey, Err(_)) => self.0.cooldown,
-        })
+        // The budget bounds the fetches that tokens cause, so their failures need no longer memory.
+        Some(if end.is_ok() { Duration::ZERO } else { self.failure })
     }
 }
 

@@ -8,7 +8,7 @@ use crate::http_client::HttpError;
 use crate::model::EmailError;
 use crate::oidc::{CallbackError, ClaimsError, ClientKeyError, IdTokenError, KeysError, MetadataError};
 #[cfg(feature = "saml")]
-use crate::saml::{SamlError, Step as SamlStep};
+use crate::saml::SamlError;
 
 /// Why nobody was logged in. Holds no secret, code or token; what the provider said in it is cut and without control
 /// characters. `Display` is for the operator, [`LoginFailure::sentence`] for the person.
@@ -17,16 +17,16 @@ pub enum LoginFailure {
     /// The provider gave no answer.
     #[error("the identity provider's {endpoint} cannot be reached")]
     Unreachable {
-        /// What was called.
+        /// The endpoint.
         endpoint: Endpoint,
-        /// How that failed.
+        /// The failure of the call.
         #[source]
         source: HttpError,
     },
     /// The provider answered with something else than what the endpoint is for.
     #[error("the identity provider's {endpoint} answered with {status}")]
     Answer {
-        /// What was called.
+        /// The endpoint.
         endpoint: Endpoint,
         /// Its status.
         status: StatusCode,
@@ -91,7 +91,7 @@ pub enum LoginFailure {
     /// An endpoint that speaks JSON answered with something else, most often a page of something before the provider.
     #[error("the identity provider's {endpoint} answered with {status} and {found} in place of JSON")]
     NotJson {
-        /// What was called.
+        /// The endpoint.
         endpoint: Endpoint,
         /// Its status.
         status: StatusCode,
@@ -143,7 +143,7 @@ pub enum OtherBody {
     Unknown,
 }
 
-/// What of the provider was called.
+/// An endpoint of the provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// `/.well-known/openid-configuration`
@@ -158,7 +158,7 @@ pub enum Endpoint {
     Pushed,
 }
 
-/// Where another issuer was named.
+/// The source of another issuer than the configured one.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum IssuerMismatch {
     /// In the discovery document.
@@ -174,18 +174,24 @@ pub enum IssuerMismatch {
     Callback,
 }
 
-/// Why an address is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+/// Why an address is refused. `Display` holds no address: the user is not known.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum EmailFailure {
     /// No claim holds one.
     #[error("the identity provider gave no e-mail address")]
     Missing,
-    /// The provider says that it does not know whose it is.
+    /// The claim that should hold it is not a string.
+    #[error("the claim for the e-mail address is not a string")]
+    Unreadable,
+    /// The provider does not vouch for this address.
     #[error("the identity provider has not verified the e-mail address")]
-    Unverified,
-    /// The provider sends no `email_verified`, and the configuration requires it.
+    Unverified(String),
+    /// The provider sends no `email_verified` for this address, and the configuration requires it.
     #[error("the identity provider sends no `email_verified`, which the configuration requires")]
-    Unconfirmed,
+    Unconfirmed(String),
+    /// The provider sends no `email_verified`, and may have left it out because the user took the scope out of the request.
+    #[error("the identity provider sends no `email_verified`, and did not grant the scope `email`")]
+    ScopeNotGranted,
     /// It is no address.
     #[error(transparent)]
     Malformed(#[from] EmailError),
@@ -200,9 +206,9 @@ pub enum GroupsFailure {
     /// Okta would not fill the claim, because too many groups match its filter.
     #[error("the filter of the groups claim matches too many groups of this person for Okta to send any")]
     Overfull,
-    /// The provider says that the groups are to be had in another place, where nobody asks.
-    #[error("the provider sends a reference in place of the groups (`_claim_names`), as it does for too many of them")]
-    Elsewhere,
+    /// The provider has no groups API, as all but Okta.
+    #[error("the provider has no groups API")]
+    NoApi,
     /// The groups API gave no answer.
     #[error("the groups API cannot be reached")]
     Unreachable(#[source] HttpError),
@@ -223,10 +229,10 @@ pub enum GroupsFailure {
         /// By the provider's word.
         seconds: u64,
     },
-    /// What it answered is not a list of groups.
+    /// The answer is not a list of groups.
     #[error("the groups API did not answer with a list of groups")]
     NotGroups,
-    /// What it answered is not a user.
+    /// The answer is not a user.
     #[error("the users API did not answer with a user")]
     NotUser,
     /// The next page would be on another host, which must not see the API token.
@@ -240,25 +246,25 @@ pub enum GroupsFailure {
     Subject,
 }
 
-/// Whose fault it is, as far as it matters for an answer.
+/// The side that a failure is the fault of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
     /// Nobody can log in now, or not this way; another try later may help. 503.
     Provider,
     /// This person is refused. 403.
     Person,
-    /// What the browser brought is no good; a new login may help. 400.
+    /// The browser brought something malformed or outdated; a new login may help. 400.
     Browser,
 }
 
 /// The steps of a login at a provider, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
-    /// What the provider says of itself.
+    /// The discovery document.
     Discovery,
     /// Sending somebody there.
     Request,
-    /// What the person and the provider did.
+    /// The sign-in at the provider.
     SignIn,
     /// Coming back.
     Callback,
@@ -266,7 +272,7 @@ pub enum Step {
     Token,
     /// The provider's keys.
     Keys,
-    /// What was signed.
+    /// The verification of the ID token.
     IdToken,
     /// The claims.
     Claims,
@@ -297,177 +303,6 @@ impl Step {
             Self::Groups => "learning the groups",
         }
     }
-}
-
-impl LoginFailure {
-    /// How far the login went.
-    pub fn step(&self) -> Step {
-        match self {
-            Self::Unreachable { endpoint, .. }
-            | Self::Answer { endpoint, .. }
-            | Self::Redirect { endpoint, .. }
-            | Self::NotJson { endpoint, .. } => match endpoint {
-                Endpoint::Discovery => Step::Discovery,
-                Endpoint::Keys => Step::Keys,
-                Endpoint::Token => Step::Token,
-                Endpoint::Userinfo => Step::Claims,
-                Endpoint::Pushed => Step::Request,
-            },
-            Self::Discovery(_) | Self::Moved { .. } | Self::Issuer(IssuerMismatch::Discovery { .. }) => Step::Discovery,
-            Self::PushedRequest { .. } => Step::Request,
-            #[cfg(feature = "saml")]
-            Self::SamlRequest(_) => Step::Request,
-            Self::ProviderError { .. } => Step::SignIn,
-            Self::Issuer(IssuerMismatch::Callback) | Self::Callback(_) | Self::Flow => Step::Callback,
-            Self::TokenEndpoint { .. } | Self::ClientKey(_) => Step::Token,
-            Self::Keys(_) => Step::Keys,
-            Self::IdToken(_) | Self::ClockSkew { .. } => Step::IdToken,
-            Self::Userinfo(_) | Self::SubjectMismatch => Step::Claims,
-            #[cfg(feature = "saml")]
-            Self::Saml(SamlError::Status { .. }) => Step::SignIn,
-            #[cfg(feature = "saml")]
-            Self::Saml(error) => Step::Saml(error.step()),
-            Self::Email(_) => Step::Email,
-            Self::Groups(_) => Step::Groups,
-        }
-    }
-
-    /// Stands on pages, in logs and in metrics; it never changes its meaning.
-    pub const fn id(&self) -> &'static str {
-        match self {
-            Self::Unreachable { .. } | Self::Answer { .. } | Self::Redirect { .. } => "idp_unreachable",
-            Self::Discovery(_) | Self::Moved { .. } => "idp_discovery",
-            Self::Keys(_) => "idp_keys",
-            Self::Issuer(_) => "idp_issuer",
-            Self::Callback(_) | Self::Flow => "login_callback",
-            Self::ProviderError { .. } => "idp_refused",
-            Self::PushedRequest { .. } | Self::NotJson { endpoint: Endpoint::Pushed, .. } => "idp_request",
-            Self::TokenEndpoint { .. } | Self::NotJson { .. } => "idp_token",
-            Self::ClientKey(_) => "client_key",
-            Self::IdToken(_) => "id_token_invalid",
-            Self::ClockSkew { .. } => "clock_skew",
-            Self::Userinfo(_) => "idp_userinfo",
-            Self::SubjectMismatch => "subject_mismatch",
-            #[cfg(feature = "saml")]
-            Self::SamlRequest(_) => "saml_request",
-            #[cfg(feature = "saml")]
-            Self::Saml(error) => match error.step() {
-                SamlStep::Parse | SamlStep::Shape => "saml_malformed",
-                SamlStep::Response => match error {
-                    SamlError::Status { .. } => "idp_refused",
-                    SamlError::Unsolicited => "saml_unsolicited",
-                    _ => "saml_response",
-                },
-                SamlStep::Decryption => "saml_encryption",
-                SamlStep::Signature => "saml_signature",
-                SamlStep::Conditions => match error {
-                    SamlError::Early { .. } => "clock_skew",
-                    _ => "saml_conditions",
-                },
-                SamlStep::Identity => "saml_identity",
-            },
-            Self::Email(_) => "email_refused",
-            Self::Groups(_) => "groups_unavailable",
-        }
-    }
-
-    /// For the one table that makes statuses of failures.
-    pub fn blame(&self) -> Blame {
-        match self {
-            Self::Unreachable { .. }
-            | Self::Answer { .. }
-            | Self::Redirect { .. }
-            | Self::Discovery(_)
-            | Self::Moved { .. }
-            | Self::Keys(_)
-            | Self::Issuer(IssuerMismatch::Discovery { .. })
-            | Self::ClockSkew { .. }
-            | Self::PushedRequest { .. }
-            | Self::NotJson { .. }
-            | Self::ClientKey(_)
-            | Self::Groups(_) => Blame::Provider,
-            Self::ProviderError { error, description } if is_expired(error, description.as_deref()) => Blame::Browser,
-            Self::ProviderError { error, .. } if is_outage(error) => Blame::Provider,
-            #[cfg(feature = "saml")]
-            Self::SamlRequest(_) => Blame::Provider,
-            #[cfg(feature = "saml")]
-            Self::Saml(error) => match error {
-                // What answers no login of this browser's, or one that is over.
-                SamlError::Early { .. } => Blame::Provider,
-                SamlError::Over { .. }
-                | SamlError::Unsolicited
-                | SamlError::Request
-                | SamlError::Replayed
-                | SamlError::SessionOver => Blame::Browser,
-                _ => Blame::Person,
-            },
-            // Of all errors only this one is about the code; the others are about our configuration or the provider.
-            Self::TokenEndpoint { error: Some(error), .. } if error.starts_with("invalid_grant") => Blame::Browser,
-            Self::TokenEndpoint { .. } => Blame::Provider,
-            Self::Issuer(IssuerMismatch::Callback) | Self::Callback(_) | Self::Flow => Blame::Browser,
-            Self::ProviderError { .. }
-            | Self::IdToken(_)
-            | Self::Userinfo(_)
-            | Self::SubjectMismatch
-            | Self::Email(_) => Blame::Person,
-        }
-    }
-
-    /// Returns `true` if the provider's refusal may be the user's own choice: it says so, or gives no other reason. Providers
-    /// have one code (`access_denied`) for a user who cancels and for one who may not.
-    pub fn may_be_cancelled(&self) -> bool {
-        let Self::ProviderError { error, description } = self else { return false };
-        let said = description.as_deref().unwrap_or_default().to_ascii_lowercase();
-        error == "access_denied" && (said.is_empty() || CANCELLED.iter().any(|words| said.contains(words)))
-    }
-
-    /// One sentence for the person.
-    pub fn sentence(&self) -> &'static str {
-        match self {
-            Self::Groups(_) => "Failed to fetch user/group information from the identity provider",
-            Self::Email(EmailFailure::Unverified | EmailFailure::Unconfirmed) => {
-                "Your identity provider has not verified your email address."
-            }
-            Self::Email(_) => "Your identity provider gave no usable email address.",
-            Self::ProviderError { .. } if self.may_be_cancelled() => {
-                "The sign-in was cancelled, or your identity provider refused it."
-            }
-            Self::ProviderError { error, .. } if error == "access_denied" => {
-                "Your identity provider refused the login. You may not be assigned to this application there."
-            }
-            Self::ProviderError { error, description } if is_expired(error, description.as_deref()) => {
-                "Signing in at your identity provider took too long. Try again."
-            }
-            #[cfg(feature = "saml")]
-            Self::Saml(SamlError::Status { .. }) => "Your identity provider refused the login.",
-            #[cfg(feature = "saml")]
-            Self::Saml(SamlError::Unsolicited) => {
-                "Sign-ins that begin at the identity provider are not taken: open the application at its own address."
-            }
-            #[cfg(feature = "saml")]
-            Self::Saml(SamlError::NoEmail(_) | SamlError::BadEmail(_)) => {
-                "Your identity provider gave no usable email address."
-            }
-            #[cfg(feature = "saml")]
-            Self::Saml(SamlError::Early { .. }) => SKEW,
-            Self::ClockSkew { .. } => SKEW,
-            _ => match self.blame() {
-                Blame::Provider => "The identity provider cannot be used at the moment.",
-                Blame::Person => "The identity provider's answer could not be accepted.",
-                Blame::Browser => "This login has expired or was not begun in this browser.",
-            },
-        }
-    }
-}
-
-/// The answer of Keycloak if its sign-in page was open for too long, or was left behind in another tab. A new login works.
-pub(super) fn is_expired(error: &str, description: Option<&str>) -> bool {
-    error == "temporarily_unavailable" && description == Some("authentication_expired")
-}
-
-/// RFC 6749 §4.1.2.1
-pub(super) fn is_outage(error: &str) -> bool {
-    matches!(error, "server_error" | "temporarily_unavailable")
 }
 
 impl From<MetadataError> for LoginFailure {
@@ -541,10 +376,5 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// The words of Okta, Entra, Auth0, Keycloak and others for when a user cancels or does not consent.
-const CANCELLED: [&str; 7] =
-    ["cancel", "abort", "declin", "resource owner", "user denied", "user has denied", "did not authorize"];
-
-const SKEW: &str = "The clocks of this service and of the identity provider differ too much.";
 /// Beyond this an ID token is old or forged rather than told by another clock, in seconds.
 const MAX_SKEW_TOLD: u64 = 600;

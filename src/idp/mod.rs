@@ -11,6 +11,7 @@ mod connection;
 mod documents;
 mod failure;
 mod groups;
+mod meaning;
 mod okta;
 #[cfg(feature = "saml")]
 mod saml;
@@ -75,6 +76,9 @@ pub struct Pending {
     pub idp: IdpId,
     /// Who that was at the time.
     pub issuer: String,
+    /// The scopes of a request that was left at the provider (RFC 9126), which no user could change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pushed_scopes: Option<String>,
     /// Which attempt at the login this is.
     #[serde(default, skip_serializing_if = "Attempt::is_first")]
     pub attempt: Attempt,
@@ -143,6 +147,8 @@ pub enum GroupsMissing {
     TakenAsNone,
     /// They were left out of the ID token, and there is no userinfo endpoint that may have them.
     NoUserinfo,
+    /// They were left out, and the provider is not known to have granted every scope: the user may have taken one out.
+    ScopeNotGranted,
     /// A reference stands in their place, such as `_claim_names`.
     Reference,
     /// They are not a list of names.
@@ -203,11 +209,10 @@ impl Provider {
         }
     }
 
-    /// The claims that were asked for and are not in a [`Profile`] where they did not come, because nothing is known of them
-    /// then.
+    /// Returns the claims that were asked for. One that is not in a [`Profile`] is unknown.
     pub fn may_be_missing(&self) -> Vec<&str> {
         match &self.kind {
-            Kind::Oidc(_) => Vec::new(),
+            Kind::Oidc(connection) => connection.settings().claims.iter().map(String::as_str).collect(),
             #[cfg(feature = "saml")]
             Kind::Saml(saml) => saml.provider().attributes().collect(),
         }
@@ -288,7 +293,7 @@ impl Provider {
     pub async fn look_up(&self, subject: &str, now: UnixTime) -> Result<Standing, GroupsFailure> {
         match self.directory() {
             Some(directory) => directory.look_up(subject, now).await,
-            None => Err(GroupsFailure::Elsewhere),
+            None => Err(GroupsFailure::NoApi),
         }
     }
 

@@ -67,7 +67,7 @@ impl Directory {
     /// | --- | --- | --- |
     /// | fewer than 100 | these; with a refresh the API's list | these |
     /// | 100 or more | the API's list | the login fails |
-    /// | absent or unreadable | the API's list | unknown |
+    /// | absent, unreadable or a reference | the API's list | unknown |
     ///
     /// Okta leaves the claim out where it is empty, but also where nobody set up a filter for it, and by some accounts where
     /// it would be too long. That the scope was granted does not tell these apart, so an absent claim is not an empty one:
@@ -84,8 +84,8 @@ impl Directory {
     ) -> Result<(Groups, Option<GroupsSeen>), GroupsFailure> {
         let without_api = match claimed {
             ClaimedGroups::Claimed(names) if names.len() < CLAIM_CAPACITY => Ok(whole(names, source, now)),
-            ClaimedGroups::Claimed(_) | ClaimedGroups::Elsewhere => Err(GroupsFailure::TooMany),
-            ClaimedGroups::Absent | ClaimedGroups::Unreadable => Ok((Groups::Unknown, None)),
+            ClaimedGroups::Claimed(_) => Err(GroupsFailure::TooMany),
+            ClaimedGroups::Elsewhere | ClaimedGroups::Absent | ClaimedGroups::Unreadable => Ok((Groups::Unknown, None)),
         };
         let suffices = matches!(&without_api, Ok((Groups::Known(_), _))) && self.refresh.is_none();
         match &self.token {

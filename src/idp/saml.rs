@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{GroupsMissing, KIND_SAML, LoginFailure, Profile};
 use crate::model::{AbsentGroups, Groups, GroupsSeen, GroupsSource, IdpId, IdpRef, UnixTime};
-use crate::saml::{AuthnRequest, Expected, Message, RequestError, ServiceProvider, Verified};
+use crate::saml::{AuthnRequest, Expected, Message, NoGroups, RequestError, ServiceProvider, Verified};
 use crate::token::SigningKey;
 
 /// A SAML connection. Nothing of it waits: the browser carries every message.
@@ -147,12 +147,12 @@ impl SamlAnswer {
         for fault in &identity.unreadable {
             tracing::warn!(idp = %idp.id.0, fault, "ignoring an unreadable attribute; its value is unknown");
         }
-        let groups_missing = match (&identity.groups, identity.groups_left_out, absent_groups) {
-            (Groups::Known(_), _, _) => None,
-            (Groups::Unknown, false, _) => Some(GroupsMissing::Reference),
-            (Groups::Unknown, true, AbsentGroups::Unknown) => Some(GroupsMissing::LeftOut),
-            (Groups::Unknown, true, AbsentGroups::Empty) => Some(GroupsMissing::TakenAsNone),
-        };
+        let groups_missing = identity.no_groups.map(|reason| match (reason, absent_groups) {
+            (NoGroups::Unreadable, _) => GroupsMissing::Unreadable,
+            (NoGroups::Similar, _) => GroupsMissing::Reference,
+            (NoGroups::LeftOut, AbsentGroups::Unknown) => GroupsMissing::LeftOut,
+            (NoGroups::LeftOut, AbsentGroups::Empty) => GroupsMissing::TakenAsNone,
+        });
         if groups_missing == Some(GroupsMissing::TakenAsNone) {
             identity.groups = Groups::Known(Vec::new());
         }

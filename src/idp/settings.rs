@@ -6,18 +6,18 @@ use super::{Ages, Prompt};
 use crate::model::{AbsentGroups, IdpId, Secret};
 use crate::oidc::{ClientAuth, Credentials, EmailVerification, Endpoints, GroupsClaim};
 
-/// What every OpenID Connect connection says of us and of the logins we want.
+/// The client of an OpenID Connect connection, and the logins that it requests.
 #[derive(Clone, Debug)]
 pub struct ClientSettings {
-    /// What rules and `allowed_idps` refer to.
+    /// The id that rules and `allowed_idps` refer to.
     pub id: IdpId,
-    /// What the login page calls it.
+    /// The name on the login page.
     pub name: String,
     /// Our name at the provider.
     pub client_id: String,
-    /// How we prove that we are that client.
+    /// The secret or key that authenticates the client.
     pub credentials: Credentials,
-    /// How that is done at the token endpoint; `None` lets the discovery document decide.
+    /// The authentication method at the token endpoint; `None` lets the discovery document decide.
     pub auth_method: Option<ClientAuth>,
     /// The other clients that ID tokens may be for as well; `None` allows any, if `azp` names this client.
     pub trusted_audiences: Option<Vec<String>>,
@@ -27,22 +27,22 @@ pub struct ClientSettings {
     pub email_claim_name: Option<String>,
     /// The evidence that a login requires for its email address.
     pub email_verified: EmailVerification,
-    /// What every login asks for, where it does not ask for something else itself.
+    /// The `prompt` of every login that sets none itself.
     pub prompt: Option<Prompt>,
-    /// How long ago people may have shown their credentials to the provider.
+    /// The longest time since the user showed credentials to the provider.
     pub max_age: Option<Duration>,
-    /// Whether the request of a login is left at the provider before the browser goes there (RFC 9126).
+    /// `true` if the request of a login is sent to the provider before the browser goes there (RFC 9126).
     pub pushed_requests: bool,
-    /// Whether a logout ends the provider's session too.
+    /// `true` if a logout ends the provider's session too.
     pub provider_logout: bool,
-    /// How long what the provider publishes is believed.
+    /// The lifetimes of the provider's documents.
     pub ages: Ages,
 }
 
 /// An Okta connection, in the words of Access's `config`.
 #[derive(Clone, Debug)]
 pub struct OktaSettings {
-    /// What it has in common with all others.
+    /// The settings that all connections have.
     pub client: ClientSettings,
     /// `https://<name>.okta.com`, and never the `-admin` host.
     pub okta_account: Url,
@@ -50,24 +50,24 @@ pub struct OktaSettings {
     pub authorization_server_id: Option<String>,
     /// For reading all groups of a person where the claim cannot hold them. Reading rights are enough.
     pub api_token: Option<Secret>,
-    /// Whether logins request the scope `groups`. Without it all groups come from the API, and Okta cannot fail over too many.
+    /// `true` if logins request the scope `groups`. Without it all groups come from the API, and Okta cannot fail over too many.
     pub groups_scope: bool,
-    /// Whether, and how, changes of groups reach people who are logged in.
+    /// The terms on which changes of groups reach users who are logged in; `None` if they do not.
     pub refresh: Option<RefreshTerms>,
-    /// How long reading all pages of groups may take.
+    /// The time limit for reading all pages of groups.
     pub groups_budget: Duration,
 }
 
 /// Any other OpenID Connect provider.
 #[derive(Clone, Debug)]
 pub struct OidcSettings {
-    /// What it has in common with all others.
+    /// The settings that all connections have.
     pub client: ClientSettings,
-    /// Who signs the ID tokens, byte for byte.
+    /// The issuer of the ID tokens, byte for byte.
     pub issuer: String,
     /// Its endpoints, where the configuration names them and no discovery document is asked for.
     pub endpoints: Option<Endpoints>,
-    /// What to ask for; `openid` is always among it.
+    /// The scopes to request; `openid` is always requested.
     pub scopes: Vec<String>,
     /// The claim that lists the groups.
     pub groups_claim: GroupsClaim,
@@ -75,12 +75,12 @@ pub struct OidcSettings {
     pub absent_groups: AbsentGroups,
 }
 
-/// How fresh the groups of people with living sessions are kept.
+/// The ages of the groups of users who are logged in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RefreshTerms {
-    /// How old they may become before they are read again.
+    /// The age at which they are read again.
     pub every: Duration,
-    /// How old they may become while they cannot be read; from then on they are unknown.
+    /// The age at which they become unknown, if they cannot be read.
     pub max_stale: Duration,
 }
 

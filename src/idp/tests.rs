@@ -2,12 +2,15 @@
 
 mod absent_groups;
 mod advice;
+mod answers;
 mod attempts;
 mod bad_days;
+mod check;
 mod clients;
 mod conformance;
 mod directory;
 mod groups;
+mod scopes;
 mod stand_in;
 
 use super::*;

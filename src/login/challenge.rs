@@ -8,8 +8,10 @@ use serde_json::json;
 use super::{AppSession, Conflict, LOGGED_OUT, ReturnTo, ReturnToError};
 use crate::engine::{Application, Challenge, Style, Team};
 use crate::model::{Reason, RequestId, RequestView, UnixTime};
-use crate::portal::answer::{self, redirect};
-use crate::portal::pages::{ErrorPage, Link, LoggedOut, LoginLoop, LostCookie, ResendForm};
+use crate::pages::{
+    ErrorPage, Link, LoggedOut, LoginLoop, LostCookie, ResendForm,
+    answer::{self, redirect},
+};
 use crate::route::Endpoint;
 
 /// Answers a request that needs a login, in the way its client can follow.
@@ -171,7 +173,7 @@ fn name_application(headers: &mut HeaderMap, application: &Application, host: &s
     }
 }
 
-/// Where a client learns who signs people in for this page (§2.1, in the words of RFC 9728 §5.1).
+/// Where a client learns who signs people in for this page (`docs/wire.md` 2.10, RFC 9728 5.1).
 fn name_metadata(headers: &mut HeaderMap, team: &Team, host: &str, path: &str) {
     // A path may hold what would end the quoted string, and be longer than clients read.
     let path = ReturnTo::parse(path);

@@ -5,8 +5,7 @@ use http::{HeaderMap, Response, header};
 
 use crate::cookie::{self, SameSite, SetCookie};
 use crate::model::{RequestId, Support, UnixTime};
-use crate::portal::answer;
-use crate::portal::pages::CookieConflict;
+use crate::pages::{CookieConflict, answer};
 
 /// A browser that sent one of our cookies twice, with values of different logins.
 ///

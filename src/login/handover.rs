@@ -83,6 +83,51 @@ impl Handover {
 const PURPOSE: &str = "handover";
 const LIFETIME: Duration = Duration::from_secs(60);
 
+/// A hand-over as a browser brings it.
+pub(crate) struct Claim<'a> {
+    pub(crate) nonce: &'a str,
+    pub(crate) state: &'a str,
+    pub(crate) app_session: &'a str,
+    pub(crate) host: &'a str,
+}
+
+impl Claim<'_> {
+    /// Whether it is worth a look.
+    pub(crate) fn is_plausible(&self) -> bool {
+        [self.nonce, self.state].iter().all(|sealed| (1..=MAX_SEALED).contains(&sealed.len()))
+    }
+}
+
+/// In bytes; with the longest page's address, all of it backslashes, it is 17 KB.
+const MAX_SEALED: usize = 18 * 1024;
+
+/// The session that a hand-over gives.
+#[derive(Deserialize)]
+pub(crate) struct Granted {
+    pub(crate) aud: Aud,
+    #[serde(rename = "redirect_url")]
+    pub(crate) to: ReturnTo,
+    pub(crate) token: String,
+    pub(crate) expires: UnixTime,
+    /// When the user signed out last, if that was a moment ago.
+    #[serde(default)]
+    pub(crate) signed_out: Option<UnixTime>,
+}
+
+/// The reason for which a hand-over gives no session.
+pub(crate) enum Refused {
+    /// It is not a hand-over, or not for this host.
+    Invalid,
+    /// It is bound to another cookie than the browser's, for that application.
+    Unbound(Aud),
+    /// It was used.
+    Used(ReturnTo),
+    /// The login behind it is over.
+    Over(ReturnTo),
+    /// It could not be checked.
+    Unavailable,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,6 +10,7 @@ mod challenge;
 mod conflict;
 mod flow;
 mod handover;
+mod request;
 mod return_to;
 mod test_link;
 
@@ -19,7 +20,8 @@ pub(crate) use conflict::Conflict;
 #[cfg(feature = "saml")]
 pub(crate) use flow::is_flow;
 pub(crate) use flow::{Flow, FlowCookies, State};
-pub(crate) use handover::{Handover, Terms};
+pub(crate) use handover::{Claim, Granted, Handover, Refused, Terms};
+pub(crate) use request::PortalRequest;
 pub(crate) use return_to::{Landing, ReturnTo, ReturnToError};
 pub(crate) use test_link::TestLink;
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::cookie::SealingKey;
 use crate::model::{IdpId, UnixTime};
 
-/// Leave to try an identity provider out (§1.5): for ten minutes, for whoever has the link. No session comes of it.
+/// Permission to test an identity provider (`docs/wire.md` 2.8), for ten minutes and anyone with the link. It opens no session.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct TestLink {
     #[serde(rename = "i")]

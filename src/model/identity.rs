@@ -147,6 +147,13 @@ pub(crate) fn is_groups(name: &str) -> bool {
     name.eq_ignore_ascii_case("groups")
 }
 
+/// Returns `true` if the names differ at most in case and in the white space around them.
+#[cfg(any(feature = "oidc", feature = "saml"))]
+pub(crate) fn is_nearly(name: &str, other: &str) -> bool {
+    let folded = |name: &str| name.trim().to_lowercase();
+    folded(name) == folded(other)
+}
+
 /// How a person's groups came to be known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupsSeen {

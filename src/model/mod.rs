@@ -28,6 +28,8 @@ pub use client_certificate::{ClientCertificate, ClientTls, Fingerprint};
 pub use email::{Email, EmailDomain, EmailError};
 pub use host::{Authority, Host, HostError};
 pub(crate) use identity::is_groups;
+#[cfg(any(feature = "oidc", feature = "saml"))]
+pub(crate) use identity::is_nearly;
 pub use identity::{AbsentGroups, Group, Groups, GroupsSeen, GroupsSource, Identity, IdpRef, LoginOrder, SentHeader};
 #[cfg(any(feature = "oidc", feature = "saml"))]
 pub(crate) use ids::fill_random;

@@ -2,7 +2,7 @@ use url::Url;
 
 use super::Email;
 
-/// Whom users can ask for help: a text, a link, or both. Pages show it wherever a user is refused or something fails.
+/// The contact for users who need help: a text, a link, or both. Pages show it wherever a user is refused or something fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Support {
     text: Option<Box<str>>,

@@ -4,9 +4,9 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use super::VerifiedIdToken;
-use super::groups_claim::Found;
+use super::groups_claim::{self, Found, NOT_AN_OBJECT};
 use super::lenient::{shape, strings, truth};
+use super::{GroupsClaim, NamedGroups, VerifiedIdToken};
 use crate::model::{GroupsSource, UnixTime, is_groups, json};
 
 /// The claims of an ID token or of a userinfo answer, as they came. No name stands twice.
@@ -19,7 +19,7 @@ pub struct Profile {
     /// Who, at this provider.
     pub subject: String,
     /// The address, not looked at yet.
-    pub email: Option<String>,
+    pub email: ClaimedEmail,
     /// The provider's word for exactly that address (`email_verified`); `None` if it gives none. A value that cannot be read is
     /// `Some(false)`.
     pub email_verified: Option<bool>,
@@ -31,10 +31,21 @@ pub struct Profile {
     pub groups_source: GroupsSource,
     /// Authentication methods (RFC 8176).
     pub amr: Option<Vec<String>>,
-    /// The claims that were asked for by name; null where the provider said nothing of one.
+    /// The claims that were asked for by name. One that the user does not have is null, and one that is unknown is not in it.
     pub claims: Map<String, Value>,
+    /// The claims that were asked for and are unknown because their absence is not proven.
+    pub unproven: Vec<String>,
     /// The claims that are present and cannot be read, for the log: name, source and JSON type, without the value.
     pub unreadable: Vec<String>,
+}
+
+/// The meaning of a claim that was asked for and that neither document has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absence {
+    /// The user does not have it: both documents were read, and every scope was granted.
+    Proven,
+    /// It is unknown.
+    Unproven,
 }
 
 /// The evidence that a login requires for its email address.
@@ -47,6 +58,17 @@ pub enum EmailVerification {
     Required,
 }
 
+/// The claim that holds the email address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClaimedEmail {
+    /// A string, which need not be an address.
+    Claimed(String),
+    /// Neither document has the claim.
+    Absent,
+    /// The claim is not a string.
+    Unreadable,
+}
+
 /// What the claims say of groups. None of it is yet what a person's groups are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClaimedGroups {
@@ -54,7 +76,7 @@ pub enum ClaimedGroups {
     Claimed(Vec<String>),
     /// Nothing.
     Absent,
-    /// That they are to be had in another place (OpenID Connect Core 5.6.2, "distributed claims").
+    /// A reference to another place (OpenID Connect Core 5.6.2, "distributed claims"). A list beside it may be a part of them.
     Elsewhere,
     /// A value that is not a list of strings. It may hold any group, so the groups are unknown and not empty.
     Unreadable,
@@ -78,9 +100,6 @@ pub enum ClaimsError {
     /// Core 5.3.2: the userinfo answer is about somebody else, or does not say about whom.
     #[error("the userinfo answer is about somebody else than the ID token")]
     Subject,
-    /// A claim has a type that it must not have.
-    #[error("the claim `{0}` has a wrong type")]
-    Type(&'static str),
 }
 
 impl UserClaims {
@@ -97,13 +116,38 @@ impl UserClaims {
         self.0.get(name).filter(|value| !value.is_null())
     }
 
-    /// The claim of that whole name, or the nested one at the end of the path; see [`GroupsClaim`](super::GroupsClaim).
-    pub(super) fn find(&self, name: &str) -> Found<'_> {
-        super::groups_claim::find(&self.0, name)
+    /// The claim of that whole name, or the nested one at the end of the path; see [`GroupsClaim`].
+    fn find(&self, name: &str) -> Found<'_> {
+        groups_claim::find(&self.0, name)
+    }
+
+    /// The names of the claims that are replaced by a reference (OpenID Connect Core 5.6.2).
+    pub(super) fn references(&self) -> impl Iterator<Item = &str> {
+        self.get(CLAIM_NAMES).and_then(Value::as_object).into_iter().flat_map(Map::keys).map(String::as_str)
+    }
+
+    /// Returns `true` if there is a reference to the claim, or to one that it is nested in.
+    pub(super) fn refer_to(&self, name: &str) -> bool {
+        let leads_to =
+            |claim: &str| name.strip_prefix(claim).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        self.references().any(leads_to)
+    }
+
+    fn has_nearly(&self, name: &str) -> bool {
+        groups_claim::has_nearly(&self.0, name)
     }
 
     pub(super) const fn as_map(&self) -> &Map<String, Value> {
         &self.0
+    }
+}
+
+impl ClaimedEmail {
+    fn as_str(&self) -> Option<&str> {
+        match self {
+            Self::Claimed(text) => Some(text),
+            Self::Absent | Self::Unreadable => None,
+        }
     }
 }
 
@@ -149,68 +193,72 @@ pub fn userinfo(is_json: bool, body: &[u8], subject: &str) -> Result<UserClaims,
 
 /// One picture of both: the ID token's word stands, and the userinfo answer fills in what a thin token leaves out.
 ///
-/// `email_claim` names the claim that holds the address, `wanted` the claims to be kept for policies and origins. What
-/// speaks against an address counts, whichever of the two says it.
-///
-/// # Errors
-/// [`ClaimsError::Type`]
+/// `email_claim` and `groups_claim` name the claims that hold the address and the groups, `wanted` the claims to be kept for
+/// policies and origins. No other claim is read. Doubt about an address counts in either document.
 pub fn merge(
     id_token: &VerifiedIdToken,
     userinfo: Option<&UserClaims>,
     email_claim: &str,
+    groups_claim: &GroupsClaim,
     wanted: &[String],
-) -> Result<Profile, ClaimsError> {
+    absence: Absence,
+) -> Profile {
     let both = [(ID_TOKEN, Some(&id_token.claims)), (USERINFO, userinfo)];
     let sources = || both.iter().filter_map(|(source, claims)| Some((*source, (*claims)?)));
     let find = |name: &str| sources().find_map(|(source, claims)| Some((source, claims.get(name)?)));
     let mut unreadable = Vec::new();
-    let mut unread = |name: &str, source: &str, value: &Value| {
-        unreadable.push(format!("`{}` in the {source}: {}", super::callback::tame(name, 64), shape(value)));
+    let mut unread = |name: &str, source: &str, found: &str| {
+        unreadable.push(format!("`{}` in the {source}: {found}", super::callback::tame(name, 64)));
     };
 
-    // An empty one says nothing, as null does.
-    let address =
-        |claims: &UserClaims| claims.get(email_claim).filter(|value| value.as_str() != Some("")).map(one_address);
-    let email = match sources().find_map(|(_, claims)| address(claims)) {
-        Some(Some(email)) => Some(email),
-        Some(None) => return Err(ClaimsError::Type("email")),
-        None => None,
+    // An empty one is absent, as null is.
+    let stated = |claims| Some(UserClaims::get(claims, email_claim)?).filter(|value| value.as_str() != Some(""));
+    let email = match sources().find_map(|(source, claims)| Some((source, stated(claims)?))) {
+        Some((source, value)) => one_address(value).map_or_else(
+            || {
+                unread(email_claim, source, shape(value));
+                ClaimedEmail::Unreadable
+            },
+            ClaimedEmail::Claimed,
+        ),
+        None => ClaimedEmail::Absent,
     };
     let mut email_verified = None;
     for (source, claims) in sources() {
         let Some(value) = claims.get("email_verified") else { continue };
         let verified = truth(value).unwrap_or_else(|| {
-            unread("email_verified", source, value);
+            unread("email_verified", source, shape(value));
             false
         });
         // One source vouches for its own address, and not for another address of the other source.
-        let other = address(claims).is_some_and(|own| own != email);
+        let other = claims.get(email_claim).is_some_and(|own| one_address(own).as_deref() != email.as_str());
         if !verified || !other {
             email_verified = Some(email_verified.unwrap_or(true) && verified);
         }
     }
+    // The value behind a reference is unknown, and may be false.
+    if find("email_verified").is_none() && sources().any(|(_, claims)| claims.refer_to("email_verified")) {
+        email_verified = Some(false);
+    }
 
-    let mut groups_source = GroupsSource::Userinfo;
-    let mut groups = ClaimedGroups::Absent;
-    for (source, claims) in sources() {
-        let name = groups_name(claims);
-        if let Some(value) = claims.get(name) {
-            groups_source = if source == ID_TOKEN { GroupsSource::IdToken } else { GroupsSource::Userinfo };
-            groups = strings(value).map_or(ClaimedGroups::Unreadable, ClaimedGroups::Claimed);
-            if groups == ClaimedGroups::Unreadable {
-                unread(name, source, value);
-            }
-            break;
+    let named = groups_claim.named(&id_token.claims, userinfo);
+    let (mut groups, groups_source) = match named.unwrap_or_else(|| by_any_letters(&id_token.claims, userinfo)) {
+        NamedGroups::Names(names, source) => (ClaimedGroups::Claimed(names), source),
+        NamedGroups::Absent => (ClaimedGroups::Absent, GroupsSource::Userinfo),
+        NamedGroups::Elsewhere(source) => {
+            unread(groups_claim.name(), document(source), "a reference in `_claim_names`");
+            (ClaimedGroups::Elsewhere, source)
         }
-    }
-    if groups == ClaimedGroups::Absent && sources().any(|(_, claims)| is_elsewhere(claims, "groups")) {
-        groups = ClaimedGroups::Elsewhere;
-    }
+        NamedGroups::Unreadable(source, found) => {
+            unread(groups_claim.name(), document(source), found);
+            (ClaimedGroups::Unreadable, source)
+        }
+    };
     // References that cannot be read may be to any claim.
     let mut lost = false;
     for (source, claims) in sources() {
         if let Some(names) = claims.get(CLAIM_NAMES).filter(|names| !names.is_object()) {
-            unread(CLAIM_NAMES, source, names);
+            unread(CLAIM_NAMES, source, shape(names));
             lost = true;
         }
     }
@@ -221,28 +269,75 @@ pub fn merge(
     let amr = find("amr").and_then(|(source, value)| {
         let methods = strings(value);
         if methods.is_none() {
-            unread("amr", source, value);
+            unread("amr", source, shape(value));
         }
         methods
     });
-    // A claim that is not there has no value, unless it is to be had in another place.
-    let kept = |name: &str| match sources().map(|(_, claims)| claims.find(name)).find(|found| *found != Found::Absent) {
-        Some(Found::Value(value)) => Some(value.clone()),
-        Some(Found::Unreadable) => None,
-        _ if lost || sources().any(|(_, claims)| is_elsewhere(claims, name)) => None,
-        _ => Some(Value::Null),
-    };
-    Ok(Profile {
+    let name = find("name").and_then(|(source, value)| {
+        let name = value.as_str();
+        if name.is_none() {
+            unread("name", source, shape(value));
+        }
+        name.filter(|name| !name.is_empty())
+    });
+    for name in [email_claim, "email_verified", "amr"] {
+        let referring = || sources().find(|(_, claims)| claims.refer_to(name));
+        if let (None, Some((source, _))) = (find(name), referring()) {
+            unread(name, source, "a reference in `_claim_names`");
+        }
+    }
+    // A value beside a reference may be a part.
+    let (mut kept, mut unproven) = (Map::new(), Vec::new());
+    for name in wanted {
+        if let Some((source, _)) = sources().find(|(_, claims)| claims.refer_to(name)) {
+            if !is_groups(name) {
+                unread(name, source, "a reference in `_claim_names`");
+            }
+            continue;
+        }
+        let near = || sources().find(|(_, claims)| claims.has_nearly(name));
+        let mut found = sources().map(|(source, claims)| (source, claims.find(name)));
+        match found.find(|(_, found)| *found != Found::Absent) {
+            Some((_, Found::Value(value))) => drop(kept.insert(name.clone(), value.clone())),
+            Some((source, Found::Unreadable)) => unread(name, source, NOT_AN_OBJECT),
+            // The groups take its place once they are known.
+            _ if is_groups(name) => drop(kept.insert(name.clone(), Value::Null)),
+            _ if lost => {}
+            _ => match near() {
+                Some((source, _)) => unread(name, source, NEARLY),
+                None if absence == Absence::Unproven => unproven.push(name.clone()),
+                None => drop(kept.insert(name.clone(), Value::Null)),
+            },
+        }
+    }
+    Profile {
         subject: id_token.subject.clone(),
         email,
         email_verified,
-        name: find("name").and_then(|(_, name)| name.as_str()).filter(|name| !name.is_empty()).map(str::to_owned),
+        name: name.map(str::to_owned),
         groups,
         groups_source,
         amr,
-        claims: wanted.iter().filter_map(|name| Some((name.clone(), kept(name)?))).collect(),
+        claims: kept,
+        unproven,
         unreadable,
-    })
+    }
+}
+
+/// Reads the claim `groups`, in any letters. A reference to it counts before a list, in whichever document it is.
+fn by_any_letters(id_token: &UserClaims, userinfo: Option<&UserClaims>) -> NamedGroups {
+    let sources = || GroupsClaim::sources(id_token, userinfo);
+    if let Some((_, source)) = sources().find(|(claims, _)| claims.references().any(is_groups)) {
+        return NamedGroups::Elsewhere(source);
+    }
+    let found = sources().find_map(|(claims, source)| Some((claims.get(groups_name(claims))?, source)));
+    match found {
+        None => NamedGroups::Absent,
+        Some((value, source)) => match strings(value) {
+            Some(names) => NamedGroups::Names(names, source),
+            None => NamedGroups::Unreadable(source, shape(value)),
+        },
+    }
 }
 
 /// The address in a string, or in a list that holds nothing else: Azure AD B2C sends `emails`.
@@ -259,11 +354,11 @@ fn groups_name(claims: &UserClaims) -> &str {
     }
 }
 
-/// Returns `true` if there is a reference in place of the claim (OpenID Connect Core 5.6.2).
-fn is_elsewhere(claims: &UserClaims, name: &str) -> bool {
-    let leads_to =
-        |claim: &String| name.strip_prefix(claim.as_str()).is_some_and(|r| r.is_empty() || r.starts_with('.'));
-    claims.get(CLAIM_NAMES).and_then(Value::as_object).is_some_and(|names| names.keys().any(leads_to))
+const fn document(source: GroupsSource) -> &'static str {
+    match source {
+        GroupsSource::IdToken => ID_TOKEN,
+        _ => USERINFO,
+    }
 }
 
 /// A NumericDate (RFC 7519 §2), which may have a fraction.
@@ -278,5 +373,8 @@ pub(super) fn whole_seconds(value: &Value) -> Option<UnixTime> {
 const ID_TOKEN: &str = "ID token";
 const USERINFO: &str = "userinfo answer";
 
+/// The fault of a claim in other letters than those of the configuration.
+pub(super) const NEARLY: &str = "a claim of nearly this name";
+
 /// Holds the references to claims that are elsewhere.
-const CLAIM_NAMES: &str = "_claim_names";
+pub(super) const CLAIM_NAMES: &str = "_claim_names";

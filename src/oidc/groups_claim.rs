@@ -1,7 +1,9 @@
 use serde_json::{Map, Value};
 
 use super::UserClaims;
-use crate::model::{GroupsSource, is_groups};
+use super::claims::{CLAIM_NAMES, NEARLY};
+use super::lenient::strings;
+use crate::model::{GroupsSource, is_nearly};
 
 /// The claim that lists the groups of a user: `groups` in any letters, or the one that the configuration names.
 ///
@@ -10,17 +12,18 @@ use crate::model::{GroupsSource, is_groups};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupsClaim(Option<String>);
 
-/// Groups in a claim that the configuration names.
+/// The groups as one claim states them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NamedGroups {
+pub(super) enum NamedGroups {
     /// All the names, and the document that they are in.
     Names(Vec<String>, GroupsSource),
     /// Neither document has the claim.
     Absent,
-    /// A reference to another place (OpenID Connect Core 5.6.2).
-    Elsewhere,
-    /// The claim is there and is not a list of names. Nothing is known of the groups then.
-    Unreadable,
+    /// A reference to another place (OpenID Connect Core 5.6.2), and the document that it is in.
+    Elsewhere(GroupsSource),
+    /// The claim is there and is not a list of names: the document that it is in, and what was found. Nothing is known of the
+    /// groups then.
+    Unreadable(GroupsSource, &'static str),
 }
 
 impl GroupsClaim {
@@ -36,37 +39,46 @@ impl GroupsClaim {
 
     /// Reads the groups if the configuration names their claim; `None` if it does not.
     ///
-    /// The ID token is read first. The names are a string, an array of strings, or the keys of an object whose values are
-    /// objects, as in `{"admin": {"orgid": "org.example"}}`.
-    pub fn named(&self, id_token: &UserClaims, userinfo: Option<&UserClaims>) -> Option<NamedGroups> {
+    /// A reference in either document counts before a list, which may be a part. Then the ID token is read first. The names
+    /// are a string, an array of strings, or the keys of an object whose values are objects, as in
+    /// `{"admin": {"orgid": "org.example"}}`.
+    pub(super) fn named(&self, id_token: &UserClaims, userinfo: Option<&UserClaims>) -> Option<NamedGroups> {
         let name = self.0.as_deref()?;
-        let sources = [(Some(id_token), GroupsSource::IdToken), (userinfo, GroupsSource::Userinfo)];
-        for (claims, source) in sources {
-            match claims.map_or(Found::Absent, |claims| find(claims.as_map(), name)) {
+        for (claims, source) in Self::sources(id_token, userinfo) {
+            if claims.refer_to(name) {
+                return Some(NamedGroups::Elsewhere(source));
+            }
+        }
+        for (claims, source) in Self::sources(id_token, userinfo) {
+            match find(claims.as_map(), name) {
                 Found::Value(value) => {
                     let names = names(value).map(|names| NamedGroups::Names(names, source));
-                    return Some(names.unwrap_or(NamedGroups::Unreadable));
+                    return Some(names.unwrap_or(NamedGroups::Unreadable(source, "no list of names")));
                 }
-                Found::Unreadable => return Some(NamedGroups::Unreadable),
+                Found::Unreadable => {
+                    return Some(NamedGroups::Unreadable(source, NOT_AN_OBJECT));
+                }
                 Found::Absent => {}
             }
         }
-        let elsewhere = [Some(id_token), userinfo].into_iter().flatten().any(|claims| is_elsewhere(claims, name));
-        Some(if elsewhere { NamedGroups::Elsewhere } else { NamedGroups::Absent })
+        // The configuration may have misspelt a claim that is there, so its groups are not none.
+        let near = Self::sources(id_token, userinfo).find(|(claims, _)| has_nearly(claims.as_map(), name));
+        Some(near.map_or(NamedGroups::Absent, |(_, source)| NamedGroups::Unreadable(source, NEARLY)))
     }
 
-    /// Returns `true` if the document has no such claim, in whatever form.
-    pub fn is_absent_from(&self, claims: &UserClaims) -> bool {
-        match &self.0 {
-            Some(name) => matches!(find(claims.as_map(), name), Found::Absent),
-            None => !claims.as_map().iter().any(|(name, value)| is_groups(name) && !value.is_null()),
-        }
+    /// The documents in the order in which they are read.
+    pub(super) fn sources<'a>(
+        id_token: &'a UserClaims,
+        userinfo: Option<&'a UserClaims>,
+    ) -> impl Iterator<Item = (&'a UserClaims, GroupsSource)> {
+        let userinfo = userinfo.map(|claims| (claims, GroupsSource::Userinfo));
+        std::iter::once((id_token, GroupsSource::IdToken)).chain(userinfo)
     }
 
-    /// Returns `true` if the document says that claims are left out of it: `_claim_names` (OpenID Connect Core 5.6.2), or
-    /// `hasgroups` of Microsoft Entra ID.
+    /// Returns `true` if the document says that claims are left out of it: `_claim_names` and `_claim_sources` (OpenID Connect
+    /// Core 5.6.2), or `hasgroups` of Microsoft Entra ID.
     pub fn are_left_out_of(claims: &UserClaims) -> bool {
-        claims.as_map().contains_key("_claim_names") || claims.as_map().contains_key("hasgroups")
+        [CLAIM_NAMES, "_claim_sources", "hasgroups"].iter().any(|name| claims.as_map().contains_key(*name))
     }
 }
 
@@ -103,22 +115,28 @@ pub(super) fn find<'a>(object: &'a Map<String, Value>, name: &str) -> Found<'a> 
 /// was granted in; without any there may be no membership.
 fn names(value: &Value) -> Option<Vec<String>> {
     match value {
-        Value::String(one) => Some(vec![one.clone()]),
-        Value::Array(all) => all.iter().map(|one| one.as_str().map(str::to_owned)).collect(),
         Value::Object(all) => {
             let granted = |detail: &Value| detail.as_object().is_some_and(|detail| !detail.is_empty());
             all.iter().map(|(name, detail)| granted(detail).then(|| name.clone())).collect()
         }
-        _ => None,
+        other => strings(other),
     }
 }
 
-fn is_elsewhere(claims: &UserClaims, name: &str) -> bool {
-    let Some(Value::Object(references)) = claims.get("_claim_names") else { return false };
-    let leads_to =
-        |claim: &String| name.strip_prefix(claim.as_str()).is_some_and(|r| r.is_empty() || r.starts_with('.'));
-    references.keys().any(leads_to)
+/// Returns `true` if a member has nearly that name, or each step of the path to it does.
+pub(super) fn has_nearly(object: &Map<String, Value>, name: &str) -> bool {
+    let mut members = object.iter().filter(|(_, value)| !value.is_null());
+    members.any(|(member, value)| {
+        let mut steps = name.match_indices('.').filter_map(|(dot, _)| Some((name.get(..dot)?, name.get(dot + 1..)?)));
+        is_nearly(member, name)
+            || steps.any(|(step, rest)| {
+                is_nearly(member, step) && value.as_object().is_none_or(|inner| has_nearly(inner, rest))
+            })
+    })
 }
+
+/// The fault of a path that leads through a value without members.
+pub(super) const NOT_AN_OBJECT: &str = "a step of the path is not an object";
 
 #[cfg(test)]
 mod tests {
@@ -133,6 +151,14 @@ mod tests {
     fn named(name: &str, id_token: &Value, userinfo: &Value) -> NamedGroups {
         let claim = GroupsClaim::new(Some(name.to_owned()));
         claim.named(&claims(id_token), Some(&claims(userinfo))).unwrap()
+    }
+
+    fn near() -> NamedGroups {
+        NamedGroups::Unreadable(GroupsSource::IdToken, "a claim of nearly this name")
+    }
+
+    fn no_list() -> NamedGroups {
+        NamedGroups::Unreadable(GroupsSource::IdToken, "no list of names")
     }
 
     fn found(names: &[&str]) -> NamedGroups {
@@ -151,15 +177,30 @@ mod tests {
             ("a.b", json!({"a.b": ["whole"], "a": {"b": ["path"]}}), found(&["whole"])),
             ("a.b", json!({"a.b": null, "a": {"b": ["path"]}}), found(&["path"])),
             ("r.my.app.roles", json!({"r": {"my.app": {"roles": ["a"]}}}), found(&["a"])),
-            ("roles", json!({"Roles": ["a"]}), NamedGroups::Absent),
+            ("roles", json!({"Roles": ["a"]}), near()),
+            ("Roles", json!({"roles": []}), near()),
+            ("roles", json!({" roles ": ["a"]}), near()),
+            ("realm_access.roles", json!({"realm_access": {"Roles": ["a"]}}), near()),
+            ("realm_access.roles", json!({"Realm_Access": {"roles": ["a"]}}), near()),
+            ("realm_access.roles", json!({"Realm_Access": ["roles"]}), near()),
+            ("realm_access.roles", json!({"REALM_ACCESS.ROLES": ["a"]}), near()),
+            ("Größe", json!({"GRÖßE": ["a"]}), near()),
+            ("realm_access.roles", json!({"Realm_Access": {"groups": ["a"]}}), NamedGroups::Absent),
+            ("roles", json!({"Roles": null}), NamedGroups::Absent),
+            ("roles", json!({"Roles": ["a"], "roles": ["b"]}), found(&["b"])),
+            ("roles", json!({"role": ["a"], "rolesx": 1}), NamedGroups::Absent),
             ("roles", json!({"groups": ["a"]}), NamedGroups::Absent),
             ("a.b", json!({"a": {}}), NamedGroups::Absent),
             ("a.b", json!({"a": null}), NamedGroups::Absent),
-            ("a.b", json!({"a": ["b"]}), NamedGroups::Unreadable),
-            ("a.b", json!({"a": {"b": 7}}), NamedGroups::Unreadable),
-            ("roles", json!({"roles": ["a", 1]}), NamedGroups::Unreadable),
-            ("roles", json!({"roles": [{"name": "a"}]}), NamedGroups::Unreadable),
-            ("roles", json!({"roles": true}), NamedGroups::Unreadable),
+            (
+                "a.b",
+                json!({"a": ["b"]}),
+                NamedGroups::Unreadable(GroupsSource::IdToken, "a step of the path is not an object"),
+            ),
+            ("a.b", json!({"a": {"b": 7}}), no_list()),
+            ("roles", json!({"roles": ["a", 1]}), no_list()),
+            ("roles", json!({"roles": [{"name": "a"}]}), no_list()),
+            ("roles", json!({"roles": true}), no_list()),
             ("roles", json!({"roles": []}), found(&[])),
             (".", json!({"": {"": ["a"]}}), found(&["a"])),
         ] {
@@ -176,10 +217,10 @@ mod tests {
                 found(&["admin", "user"]),
             ),
             (json!({}), found(&[])),
-            (json!({"admin": {}}), NamedGroups::Unreadable),
-            (json!({"admin": {"1": "a.example"}, "user": null}), NamedGroups::Unreadable),
-            (json!({"admin": false}), NamedGroups::Unreadable),
-            (json!({"admin": ["1"]}), NamedGroups::Unreadable),
+            (json!({"admin": {}}), no_list()),
+            (json!({"admin": {"1": "a.example"}, "user": null}), no_list()),
+            (json!({"admin": false}), no_list()),
+            (json!({"admin": ["1"]}), no_list()),
         ] {
             assert_eq!(named(claim, &json!({ claim: roles }), &json!({})), expected, "{roles}");
         }
@@ -191,24 +232,27 @@ mod tests {
         assert_eq!(named("r", &json!({}), &json!({"r": ["b"]})), in_userinfo);
         assert_eq!(named("r", &json!({"r": null}), &json!({"r": ["b"]})), in_userinfo);
         assert_eq!(named("r", &json!({"r": ["a"]}), &json!({"r": ["b"]})), found(&["a"]));
-        assert_eq!(named("r", &json!({"r": 1}), &json!({"r": ["b"]})), NamedGroups::Unreadable);
+        assert_eq!(named("r", &json!({"r": 1}), &json!({"r": ["b"]})), no_list());
+        assert_eq!(named("r", &json!({"R": ["a"]}), &json!({"r": ["b"]})), in_userinfo, "the exact name counts first");
         let reference = json!({"_claim_names": {"r": "src1"}});
-        assert_eq!(named("r", &reference, &json!({})), NamedGroups::Elsewhere);
-        assert_eq!(named("r.x", &reference, &json!({})), NamedGroups::Elsewhere);
+        let elsewhere = NamedGroups::Elsewhere(GroupsSource::IdToken);
+        assert_eq!(named("r", &reference, &json!({})), elsewhere);
+        assert_eq!(named("r.x", &reference, &json!({})), elsewhere);
+        assert_eq!(named("r", &reference, &json!({"r": ["perhaps a part"]})), elsewhere);
+        let beside = json!({"r": [], "_claim_names": {"r": "src1"}});
+        assert_eq!(named("r", &json!({"r": ["a"]}), &beside), NamedGroups::Elsewhere(GroupsSource::Userinfo));
         assert_eq!(named("rx", &reference, &json!({})), NamedGroups::Absent);
         assert_eq!(GroupsClaim::default().named(&claims(&json!({"groups": ["a"]})), None), None);
     }
 
     #[test]
-    fn absence_is_the_lack_of_any_form_of_the_claim() {
-        let default = GroupsClaim::default();
-        for present in [json!({"groups": []}), json!({"Groups": 7}), json!({"GROUPS": {"a": 1}})] {
-            assert!(!default.is_absent_from(&claims(&present)), "{present}");
-        }
-        assert!(default.is_absent_from(&claims(&json!({"groups": null, "roles": ["a"]}))));
-        let named = GroupsClaim::new(Some("a.b".to_owned()));
-        assert!(!named.is_absent_from(&claims(&json!({"a": 1}))) && named.is_absent_from(&claims(&json!({"a": {}}))));
-        for left_out in [json!({"_claim_names": {}}), json!({"_claim_names": null}), json!({"hasgroups": true})] {
+    fn claims_are_left_out_if_a_document_says_so() {
+        for left_out in [
+            json!({"_claim_names": {}}),
+            json!({"_claim_names": null}),
+            json!({"hasgroups": true}),
+            json!({"_claim_sources": {}}),
+        ] {
             assert!(GroupsClaim::are_left_out_of(&claims(&left_out)), "{left_out}");
         }
         assert!(!GroupsClaim::are_left_out_of(&claims(&json!({"groups": null}))));

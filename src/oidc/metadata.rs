@@ -1,15 +1,16 @@
 use std::collections::BTreeSet;
 
+use openidconnect::core::CoreAuthPrompt;
 use openidconnect::{AuthType, AuthUrl, IssuerUrl, TokenUrl};
 use serde_json::{Map, Value};
 use thiserror::Error;
 use url::Url;
 
 use super::Credentials;
-use super::lenient::{names, shape, truth};
+use super::lenient::{names, shape, strings, truth};
 use crate::model::json;
 
-/// What a provider says of itself (OpenID Connect Discovery 1.0 §3), as far as logins need it.
+/// The discovery document of a provider (OpenID Connect Discovery 1.0 3), as far as logins need it.
 #[derive(Clone, Debug)]
 pub struct Metadata {
     pub(super) issuer: IssuerUrl,
@@ -21,6 +22,7 @@ pub struct Metadata {
     pushed: Option<Url>,
     pushed_required: bool,
     end_session: Option<Url>,
+    prompts: Option<Vec<String>>,
     iss_promised: bool,
     unreadable: Vec<String>,
 }
@@ -28,14 +30,23 @@ pub struct Metadata {
 /// Endpoints that stand in the configuration, of a provider that publishes no discovery document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoints {
-    /// Where the browser is sent.
+    /// The authorization endpoint.
     pub authorization: Url,
-    /// Where a code becomes tokens.
+    /// The token endpoint.
     pub token: Url,
     /// The JWKS.
     pub jwks: Url,
-    /// Where claims are asked for, if anywhere.
+    /// The userinfo endpoint, if there is one.
     pub userinfo: Option<Url>,
+}
+
+/// The endpoints that a configuration uses beside those that every login does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Used {
+    /// The one for pushed authorization requests. It is used as well if the provider requires that.
+    pub pushed_requests: bool,
+    /// The one for logouts.
+    pub provider_logout: bool,
 }
 
 /// Why a discovery document is refused.
@@ -61,7 +72,7 @@ pub enum MetadataError {
 }
 
 impl MetadataError {
-    /// What an operator can do about it.
+    /// The remedy, for the operator.
     pub const fn advice(&self) -> &'static str {
         match self {
             Self::Malformed(_) => {
@@ -117,7 +128,7 @@ impl Members {
 }
 
 impl Metadata {
-    /// Where the document of `issuer` is (OpenID Connect Discovery 1.0 §4.1). `None` where the issuer is not an address.
+    /// The URL of the document of `issuer` (OpenID Connect Discovery 1.0 4.1). `None` if the issuer is not a URL.
     pub fn location(issuer: &str) -> Option<Url> {
         Url::parse(&format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'))).ok()
     }
@@ -138,12 +149,13 @@ impl Metadata {
             return Err(MetadataError::Issuer { expected: issuer.to_owned(), found });
         }
         // RFC 9700 §2.1.1: a provider that lists its methods and leaves S256 out would not check our challenge.
-        let challenges = members.optional("code_challenge_methods_supported", names).flatten();
-        if challenges.is_some_and(|all| !all.iter().any(|method| method == "S256")) {
+        if members.optional("code_challenge_methods_supported", lists_s256).flatten() == Some(false) {
             return Err(MetadataError::Unsupported("PKCE with S256"));
         }
         let plain = issuer.starts_with("http:");
         let secure = |value: &Value| Url::parse(value.as_str()?).ok().filter(|url| is_secure(url, plain));
+        // A promise that cannot be read is taken for one: without it a callback that names no issuer would pass.
+        let iss_promised = members.get(ISS_PROMISE).is_some() && members.optional(ISS_PROMISE, truth).unwrap_or(true);
         let metadata = Self {
             issuer: IssuerUrl::new(issuer.to_owned()).map_err(|e| MetadataError::Malformed(e.to_string()))?,
             authorization: AuthUrl::from_url(members.needed("authorization_endpoint")?),
@@ -158,14 +170,15 @@ impl Metadata {
             pushed_required: members.optional("require_pushed_authorization_requests", truth).unwrap_or(false),
             // OpenID Connect RP-Initiated Logout 1.0 §2.1
             end_session: members.optional("end_session_endpoint", secure),
-            // RFC 9207 §3
-            iss_promised: members.optional("authorization_response_iss_parameter_supported", truth).unwrap_or(false),
+            // Initiating User Registration via OpenID Connect 1.0, 3
+            prompts: members.optional("prompt_values_supported", strings),
+            iss_promised,
             unreadable: members.unreadable,
         };
         metadata.secured()
     }
 
-    /// What the configuration says of a provider.
+    /// The metadata of a provider whose endpoints are configured.
     ///
     /// # Errors
     /// [`MetadataError::Malformed`] where the issuer is not an address, [`MetadataError::Insecure`].
@@ -181,6 +194,7 @@ impl Metadata {
             pushed: None,
             pushed_required: false,
             end_session: None,
+            prompts: None,
             iss_promised: false,
             unreadable: Vec::new(),
         };
@@ -198,12 +212,12 @@ impl Metadata {
         Ok(metadata)
     }
 
-    /// Who it is from.
+    /// The issuer.
     pub fn issuer(&self) -> &str {
         self.issuer.as_str()
     }
 
-    /// How the client shows its credentials.
+    /// The authentication method of the client.
     ///
     /// # Errors
     /// [`MetadataError::Unsupported`] where the provider takes none of this kind.
@@ -218,12 +232,12 @@ impl Metadata {
         }
     }
 
-    /// Where codes become tokens.
+    /// The token endpoint.
     pub fn token(&self) -> &Url {
         self.token.url()
     }
 
-    /// Where a login's request can be left before the browser comes (RFC 9126); where it must be, whatever `wanted` says.
+    /// The endpoint for pushed requests (RFC 9126), if `wanted` or the provider requires them.
     ///
     /// # Errors
     /// [`MetadataError::Unsupported`] where it is wanted and the provider has no such endpoint.
@@ -235,22 +249,32 @@ impl Metadata {
         }
     }
 
-    /// Where the provider's own session ends (OpenID Connect RP-Initiated Logout 1.0).
+    /// Returns the prompt that leads to another account: `select_account` if the provider supports it and not `login`.
+    pub fn account_prompt(&self) -> CoreAuthPrompt {
+        let supports = |prompt: &str| self.prompts.as_ref().is_some_and(|all| all.iter().any(|one| one == prompt));
+        if supports("select_account") && !supports("login") {
+            CoreAuthPrompt::SelectAccount
+        } else {
+            CoreAuthPrompt::Login
+        }
+    }
+
+    /// The endpoint that ends the provider's session (OpenID Connect RP-Initiated Logout 1.0).
     pub const fn end_session(&self) -> Option<&Url> {
         self.end_session.as_ref()
     }
 
-    /// Where claims are asked for.
+    /// The userinfo endpoint.
     pub const fn userinfo(&self) -> Option<&Url> {
         self.userinfo.as_ref()
     }
 
-    /// Where its keys are.
+    /// The URL of the JWKS.
     pub const fn jwks(&self) -> &Url {
         &self.jwks
     }
 
-    /// Whether it names itself in every authorization response (RFC 9207).
+    /// Returns `true` if the provider names itself in every authorization response (RFC 9207).
     pub const fn iss_promised(&self) -> bool {
         self.iss_promised
     }
@@ -260,12 +284,15 @@ impl Metadata {
         &self.unreadable
     }
 
-    /// Scheme, host and port of each endpoint: what must not change under a constant issuer.
-    pub fn origins(&self) -> BTreeSet<String> {
-        self.endpoints().map(|(_, url)| url.origin().ascii_serialization()).collect()
+    /// Scheme, host and port of each endpoint that is used. They must not change under a constant issuer.
+    pub fn origins(&self, used: Used) -> BTreeSet<String> {
+        let pushed = self.pushed.as_ref().filter(|_| used.pushed_requests || self.pushed_required);
+        let end_session = self.end_session.as_ref().filter(|_| used.provider_logout);
+        let all = self.of_every_login().map(|(_, url)| url).chain(pushed).chain(end_session);
+        all.map(|url| url.origin().ascii_serialization()).collect()
     }
 
-    fn endpoints(&self) -> impl Iterator<Item = (&'static str, &Url)> {
+    fn of_every_login(&self) -> impl Iterator<Item = (&'static str, &Url)> {
         [
             ("authorization_endpoint", self.authorization.url()),
             ("token_endpoint", self.token.url()),
@@ -273,11 +300,35 @@ impl Metadata {
         ]
         .into_iter()
         .chain(self.userinfo.as_ref().map(|url| ("userinfo_endpoint", url)))
-        .chain(self.pushed.as_ref().map(|url| ("pushed_authorization_request_endpoint", url)))
-        .chain(self.end_session.as_ref().map(|url| ("end_session_endpoint", url)))
+    }
+
+    fn endpoints(&self) -> impl Iterator<Item = (&'static str, &Url)> {
+        self.of_every_login()
+            .chain(self.pushed.as_ref().map(|url| ("pushed_authorization_request_endpoint", url)))
+            .chain(self.end_session.as_ref().map(|url| ("end_session_endpoint", url)))
+    }
+}
+
+/// Returns `Some(Some(true))` if the list contains S256. `Some(None)` is a list without elements, which means the same as no
+/// list (RFC 8414 2), and `None` one of which no element can be read.
+fn lists_s256(methods: &Value) -> Option<Option<bool>> {
+    let (names, is_whole): (Vec<&str>, bool) = match methods {
+        Value::String(text) => (text.split_ascii_whitespace().collect(), true),
+        Value::Array(all) => {
+            let texts = all.iter().filter_map(Value::as_str).filter(|name| !name.is_empty());
+            (texts.collect(), all.iter().all(Value::is_string))
+        }
+        _ => return None,
+    };
+    match names.is_empty() {
+        true => is_whole.then_some(None),
+        false => Some(Some(names.contains(&"S256"))),
     }
 }
 
 fn is_secure(url: &Url, plain: bool) -> bool {
     url.scheme() == "https" || plain && url.scheme() == "http"
 }
+
+/// RFC 9207 3
+const ISS_PROMISE: &str = "authorization_response_iss_parameter_supported";

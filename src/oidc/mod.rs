@@ -12,6 +12,7 @@
 mod callback;
 mod claims;
 mod credentials;
+mod grant;
 mod groups_claim;
 mod id_token;
 mod keys;
@@ -23,18 +24,22 @@ mod tokens;
 #[cfg(feature = "control")]
 pub(crate) use callback::tame;
 pub use callback::{Callback, CallbackError};
-pub use claims::{ClaimedGroups, ClaimsError, EmailVerification, Profile, UserClaims, merge, userinfo};
+pub use claims::{
+    Absence, ClaimedEmail, ClaimedGroups, ClaimsError, EmailVerification, Profile, UserClaims, merge, userinfo,
+};
 pub use credentials::{ClientAuth, ClientKey, ClientKeyError, Credentials};
-pub use groups_claim::{GroupsClaim, NamedGroups};
+pub use grant::Grant;
+pub use groups_claim::GroupsClaim;
+use groups_claim::NamedGroups;
 pub use id_token::{Expected, IdTokenError, VerifiedIdToken, signed_userinfo, verify};
 pub use keys::{ALGORITHMS, KeySet, KeysError};
-pub use metadata::{Endpoints, Metadata, MetadataError};
+pub use metadata::{Endpoints, Metadata, MetadataError, Used};
 pub use openidconnect::core::CoreAuthPrompt as Prompt;
 pub use request::{
     Client, CodeTokenRequest, FlowSecrets, Hints, authorization_url, client, code_request, end_session_url,
     pushed_request, pushed_url,
 };
-pub use tokens::TokenResponse;
+pub use tokens::{AnsweredScopes, ErrorAnswer, TokenResponse};
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -3,19 +3,19 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use openidconnect::core::{
-    CoreAuthDisplay, CoreAuthPrompt, CoreAuthenticationFlow, CoreErrorResponseType, CoreGenderClaim, CoreJsonWebKey,
+    CoreAuthDisplay, CoreAuthPrompt, CoreAuthenticationFlow, CoreGenderClaim, CoreJsonWebKey,
     CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm, CoreRevocableToken, CoreRevocationErrorResponse,
     CoreTokenIntrospectionResponse,
 };
 use openidconnect::{
     AuthType, AuthorizationCode, ClientId, ClientSecret, CsrfToken, EndpointNotSet, EndpointSet, IdToken,
-    JsonWebKeySet, LoginHint, Nonce, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, Scope, StandardErrorResponse,
+    JsonWebKeySet, LoginHint, Nonce, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, Scope,
 };
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::credentials::{ASSERTION_TYPE, ClientKeyError};
-use super::{ClientAuth, Credentials, Metadata, MetadataError, TokenResponse};
+use super::{ClientAuth, Credentials, ErrorAnswer, Metadata, MetadataError, TokenResponse};
 use crate::model::{Secret, UnixTime, fill_random};
 
 /// The client of one provider, as `openidconnect` knows it.
@@ -26,7 +26,7 @@ pub type Client = openidconnect::Client<
     CoreJweContentEncryptionAlgorithm,
     CoreJsonWebKey,
     CoreAuthPrompt,
-    StandardErrorResponse<CoreErrorResponseType>,
+    ErrorAnswer,
     TokenResponse,
     CoreTokenIntrospectionResponse,
     CoreRevocableToken,
@@ -40,8 +40,7 @@ pub type Client = openidconnect::Client<
 >;
 
 /// The exchange of a code, ready to be sent.
-pub type CodeTokenRequest<'a> =
-    openidconnect::CodeTokenRequest<'a, StandardErrorResponse<CoreErrorResponseType>, TokenResponse>;
+pub type CodeTokenRequest<'a> = openidconnect::CodeTokenRequest<'a, ErrorAnswer, TokenResponse>;
 
 /// Stands where `openidconnect` would want the types of claims that it is not asked to read.
 #[derive(Clone, Debug, Deserialize, Serialize)]

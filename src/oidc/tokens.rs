@@ -2,22 +2,41 @@ use std::fmt;
 use std::time::Duration;
 
 use openidconnect::core::CoreTokenType;
-use openidconnect::{AccessToken, OAuth2TokenResponse, RefreshToken, Scope};
+use openidconnect::{AccessToken, ErrorResponse, OAuth2TokenResponse, RefreshToken, Scope};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
 use serde_json::{Map, Value};
 
+use super::callback::tame;
+use super::lenient::strings;
 use crate::model::json::Object;
 
-/// The answer of a token endpoint (OpenID Connect Core 3.1.3.3), read member by member. Lifetime, scope and refresh token are not
-/// used, and so not read.
+/// The answer of a token endpoint (OpenID Connect Core 3.1.3.3), read member by member. Lifetime and refresh token are not used,
+/// and so not read.
 #[derive(Clone)]
 pub struct TokenResponse {
     access_token: AccessToken,
     token_type: CoreTokenType,
     id_token: Option<String>,
+    scopes: AnsweredScopes,
+}
+
+/// The scopes of a token answer (RFC 6749 5.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AnsweredScopes {
+    /// There is no `scope`: the grant is what was requested, as the provider received it.
+    AsRequested,
+    /// These alone.
+    These(Vec<String>),
+    /// `scope` cannot be read.
+    Unreadable,
 }
 
 impl TokenResponse {
+    /// The scopes that the provider granted.
+    pub const fn granted(&self) -> &AnsweredScopes {
+        &self.scopes
+    }
+
     /// Still to be verified. `None` if there is none that is a string.
     pub fn id_token(&self) -> Option<&str> {
         self.id_token.as_deref()
@@ -41,9 +60,59 @@ impl<'de> Deserialize<'de> for TokenResponse {
             access_token: AccessToken::new(text("access_token").unwrap_or_default().to_owned()),
             token_type,
             id_token: text("id_token").map(str::to_owned),
+            scopes: AnsweredScopes::read(members.get("scope")),
         })
     }
 }
+
+impl AnsweredScopes {
+    /// Reads the list of RFC 6749 3.3, also if it is an array.
+    fn read(value: Option<&Value>) -> Self {
+        let Some(value) = value.filter(|value| !value.is_null()) else { return Self::AsRequested };
+        let Some(texts) = strings(value) else { return Self::Unreadable };
+        let all = texts.iter().flat_map(|text| text.split(' ')).filter(|scope| !scope.is_empty());
+        Self::These(all.map(str::to_owned).collect())
+    }
+}
+
+/// The answer of an endpoint that refuses (RFC 6749 5.2), read member by member.
+#[derive(Clone, Debug, Default)]
+pub struct ErrorAnswer {
+    error: Option<String>,
+    description: Option<String>,
+}
+
+impl ErrorAnswer {
+    /// Returns the error code and the explanation for logs, cut and without control characters. `None` if there are neither.
+    pub fn told(&self) -> Option<String> {
+        let parts = [&self.error, &self.description].map(|part| part.as_deref().unwrap_or_default());
+        let told = parts.join(" ");
+        Some(tame(told.trim(), MAX_TOLD)).filter(|told| !told.is_empty())
+    }
+}
+
+impl<'de> Deserialize<'de> for ErrorAnswer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Object(members) = Object::<Map<String, Value>>::deserialize(deserializer)?;
+        let text = |name| members.get(name).and_then(Value::as_str).map(str::to_owned);
+        Ok(Self { error: text("error"), description: text("error_description") })
+    }
+}
+
+/// Wanted by `openidconnect` and never done.
+impl Serialize for ErrorAnswer {
+    fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(ser::Error::custom("errors are not written down"))
+    }
+}
+
+impl fmt::Display for ErrorAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.told().as_deref().unwrap_or("no error code"))
+    }
+}
+
+impl ErrorResponse for ErrorAnswer {}
 
 /// Wanted by `openidconnect` and never done: tokens are not written down.
 impl Serialize for TokenResponse {
@@ -83,6 +152,8 @@ impl OAuth2TokenResponse for TokenResponse {
     }
 }
 
+const MAX_TOLD: usize = 300;
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -90,7 +161,7 @@ mod tests {
     use super::*;
 
     fn read(json: &str) -> Option<(String, bool, Option<String>)> {
-        let TokenResponse { access_token, token_type, id_token } = serde_json::from_str(json).ok()?;
+        let TokenResponse { access_token, token_type, id_token, .. } = serde_json::from_str(json).ok()?;
         Some((access_token.secret().clone(), token_type == CoreTokenType::Bearer, id_token))
     }
 

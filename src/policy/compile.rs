@@ -108,7 +108,7 @@ pub struct PolicySet {
 /// One application's policies. Evaluated together with the [`PolicySet`] that made them.
 #[derive(Debug)]
 pub struct Policies {
-    /// Bypass and Service Auth, in the order written; they come first (§7.1).
+    /// Bypass and Service Auth, in the order written; they come first (`docs/wire.md` 9).
     pub(super) first: Box<[CompiledPolicy]>,
     /// Allow and deny.
     pub(super) rest: Box<[CompiledPolicy]>,

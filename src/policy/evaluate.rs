@@ -198,7 +198,7 @@ impl PolicySet {
         First { verdict, shadow: found.shadow }
     }
 
-    /// The first allow or deny policy that applies; deny where none does (§7.1).
+    /// Returns the verdict of the first allow or deny policy that applies; deny if none does (`docs/wire.md` 9).
     ///
     /// An allow applies where its clauses are true; a deny applies unless they are false.
     pub fn evaluate(&self, policies: &Policies, standing: &Standing, facts: &Facts<'_>) -> Verdict {

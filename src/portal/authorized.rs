@@ -2,17 +2,16 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use http::{Response, StatusCode, header};
-use serde::Deserialize;
 use serde_json::json;
 
-use super::pages::{Handover as HandoverPage, LoginLoop, LostCookie};
-use super::{PortalRequest, answer, respond};
+use super::respond;
 use crate::control::Access;
 use crate::cookie::{self, SameSite, SetCookie};
 use crate::engine::Snapshot;
-use crate::login::{self, AppSession, Conflict, Handover, ReturnTo};
-use crate::model::{Aud, Reason, UnixTime};
+use crate::login::{self, AppSession, Claim, Conflict, Granted, Handover, PortalRequest, Refused, ReturnTo};
+use crate::model::{Reason, UnixTime};
 use crate::observe::metrics::Login as Outcome;
+use crate::pages::{Handover as HandoverPage, LoginLoop, LostCookie, answer};
 
 /// `authorized` on an application's host: the hand-over arrives and becomes the application's session.
 pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Response<Bytes> {
@@ -162,51 +161,6 @@ pub(super) async fn redeemed(access: &Access, request: &PortalRequest) -> Respon
             refused(StatusCode::SERVICE_UNAVAILABLE, "unavailable", None)
         }
     }
-}
-
-/// A hand-over as a browser brings it.
-pub(crate) struct Claim<'a> {
-    pub(crate) nonce: &'a str,
-    pub(crate) state: &'a str,
-    pub(crate) app_session: &'a str,
-    pub(crate) host: &'a str,
-}
-
-impl Claim<'_> {
-    /// Whether it is worth a look.
-    fn is_plausible(&self) -> bool {
-        [self.nonce, self.state].iter().all(|sealed| (1..=MAX_SEALED).contains(&sealed.len()))
-    }
-}
-
-/// In bytes; with the longest page's address, all of it backslashes, it is 17 KB.
-const MAX_SEALED: usize = 18 * 1024;
-
-/// What a hand-over is worth.
-#[derive(Deserialize)]
-pub(crate) struct Granted {
-    pub(crate) aud: Aud,
-    #[serde(rename = "redirect_url")]
-    pub(crate) to: ReturnTo,
-    pub(crate) token: String,
-    pub(crate) expires: UnixTime,
-    /// When the user signed out last, if that was a moment ago.
-    #[serde(default)]
-    pub(crate) signed_out: Option<UnixTime>,
-}
-
-/// Why it is worth nothing.
-pub(crate) enum Refused {
-    /// It is not one, or not for this host.
-    Invalid,
-    /// It is bound to another cookie than the browser's, for that application.
-    Unbound(Aud),
-    /// It was used.
-    Used(ReturnTo),
-    /// The login behind it is over.
-    Over(ReturnTo),
-    /// It could not be told.
-    Unavailable,
 }
 
 async fn redeem(access: &Access, claim: &Claim<'_>, now: UnixTime) -> Result<Granted, Refused> {

@@ -2,17 +2,18 @@ use bytes::Bytes;
 use http::{Method, Response, StatusCode, header};
 
 use super::errand::Errand;
-use super::login::arrive;
-use super::pages::{LoginLoop, LostCookie};
-use super::{PortalRequest, answer, idp_test, login, provider_error, refresh, respond};
+use super::login::{Destination, arrive};
+use super::provider_error::Reported;
+use super::{idp_test, login, provider_error, refresh, respond};
 use crate::control::{Access, Becomes, NoLogin};
 use crate::cookie::FLOW_PREFIX;
 use crate::engine::{Application, Snapshot};
 use crate::idp::{Callback, LoginFailure, Pending, Profile};
-use crate::login::{Flow, FlowCookies, State};
+use crate::login::{Flow, FlowCookies, PortalRequest, State};
 use crate::model::{IdentityNonce, IdpId, Secret, chain};
 use crate::observe::audit::Via;
 use crate::observe::metrics::Login as Outcome;
+use crate::pages::{LoginLoop, LostCookie, answer};
 
 /// `callback`: what the provider said, brought back by the browser.
 pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Response<Bytes> {
@@ -30,7 +31,8 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
         Some(flow) if !state.has_expired(request.now) && access.use_up(&state.flow) => flow,
         other => {
             let lost = other.is_none() && !state.has_expired(request.now) && !access.is_used_up(&state.flow);
-            return late(access, &snapshot, &errand, &state, lost, request).await;
+            let reported = Reported::in_query(request);
+            return late(access, &snapshot, &errand, (&state, reported.as_ref()), lost, request).await;
         }
     };
     let outcome = finish(access, &sealed, &flow.pending, request).await.map(Some);
@@ -61,7 +63,7 @@ async fn again(
     Some(login::send_again(access, provider, state, attempt, errand, request).await)
 }
 
-fn remove_flow(flow: &str, response: &mut Response<Bytes>, request: &PortalRequest) {
+pub(super) fn remove_flow(flow: &str, response: &mut Response<Bytes>, request: &PortalRequest) {
     if let Some(removal) = FlowCookies::removal(flow, request.now) {
         response.headers_mut().append(header::SET_COOKIE, removal);
     }
@@ -142,15 +144,19 @@ async fn finish(
     provider.finish(&state, pending, &callback, request.now, services.leeway, Some(request.client)).await
 }
 
-/// The browser came too late, or again, or without its cookie. With a live session it just goes on.
+/// The browser came too late, or again, or without its cookie. With a live session it just goes on. The login that a reported
+/// error ends may be over here already; the operator still needs the reason.
 pub(super) async fn late(
     access: &Access,
     snapshot: &Snapshot,
     errand: &Errand,
-    state: &State,
+    (state, reported): (&State, Option<&Reported>),
     lost: bool,
     request: &PortalRequest,
 ) -> Response<Bytes> {
+    if let Some(reported) = reported {
+        reported.log(if lost { "flow_cookie_missing" } else { "login_expired" }, request);
+    }
     let again = errand.again(access);
     if let Errand::Application(destination) = errand {
         match access.organisation_session(&request.headers, request.now).await {
@@ -164,19 +170,20 @@ pub(super) async fn late(
         // from the provider the browser sends no session, so that what it has shows there alone.
         let many = FlowCookies::of(&request.headers, access.seal()).are_many() || request.method == Method::POST;
         if lost && !state.second && many {
-            return answer::redirect(
-                StatusCode::FOUND,
-                &format!("{}&second=1", login::again(&access.services(), destination)),
-            );
+            return once_more(access, destination);
         }
     }
-    // The login that an error ends may be over here already; the operator still needs the reason.
-    provider_error::log(if lost { "flow_cookie_missing" } else { "login_expired" }, request);
     if !lost {
         access.login_refused("login_expired", Outcome::Invalid, errand.application(), request);
         return respond::expired(request, again.as_deref());
     }
     lost_cookie(access, errand.application(), &state.flow, again.as_deref(), request)
+}
+
+/// Begins the login again. The new one has `State::second`, so that this happens once.
+pub(super) fn once_more(access: &Access, destination: &Destination) -> Response<Bytes> {
+    let again = login::again(&access.services(), destination);
+    answer::redirect(StatusCode::FOUND, &format!("{again}&second=1"))
 }
 
 /// The browser did not bring back the cookie of its flow.

@@ -5,11 +5,11 @@ use http::Response;
 
 use super::login::{self, Destination};
 use super::respond::WaysOn;
-use super::{PortalRequest, idp_test, refresh, respond};
+use super::{idp_test, refresh, respond};
 use crate::control::{Access, organisation_aud};
 use crate::engine::{Application, Snapshot};
 use crate::idp::LoginFailure;
-use crate::login::State;
+use crate::login::{PortalRequest, State};
 use crate::model::{CleanPath, IdpId};
 use crate::route::Endpoint;
 
@@ -66,7 +66,7 @@ impl Errand {
         if !matches!(self, Self::Test) {
             access.login_unavailable(idp, self.application(), request);
         }
-        respond::unavailable(request)
+        respond::unavailable_then(request, self.again(access).as_deref())
     }
 
     /// Nobody was logged in.

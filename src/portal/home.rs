@@ -1,10 +1,10 @@
 use bytes::Bytes;
 use http::Response;
 
-use super::pages::{Home, LoggedOut};
-use super::{PortalRequest, answer, respond};
+use super::respond;
 use crate::control::Access;
-use crate::login::LOGGED_OUT;
+use crate::login::{LOGGED_OUT, PortalRequest};
+use crate::pages::{Home, LoggedOut, answer};
 use crate::route::Endpoint;
 
 /// The team domain's own page: what this host is, and as whom the browser is signed in.

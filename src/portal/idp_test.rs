@@ -3,17 +3,18 @@ use http::{Response, StatusCode};
 use serde_json::json;
 
 use super::errand::Errand;
-use super::pages::{ErrorPage, IdpTestFailed, IdpTestWorks};
-use super::{PortalRequest, answer, login, respond};
+use super::{login, respond};
 use crate::control::{Access, organisation_aud};
 use crate::engine::Snapshot;
 use crate::idp::{Hints, LoginFailure, Profile, Provider};
-use crate::login::{ReturnTo, State, TestLink};
+use crate::login::{PortalRequest, ReturnTo, State, TestLink};
 use crate::model::{GroupsSource, IdpId, causes};
+use crate::pages::{ErrorPage, IdpTestFailed, IdpTestWorks, answer};
 use crate::route::Endpoint;
 
-/// `test-idp/<provider>` (§1.5): a login that ends on a page about itself and makes no session. Only with a link that an
-/// administrator made: what a provider says of itself and of a person's groups is not for everybody.
+/// Answers `test-idp/<provider>` (`docs/wire.md` 2.8): a login that ends on a page about itself and opens no session.
+///
+/// It needs a link that an administrator made, because the page shows the provider's errors and the user's groups.
 pub(super) async fn test_idp(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let idp = request.path.strip_prefix(Endpoint::PREFIX).and_then(|rest| rest.strip_prefix("/test-idp/"));
     let idp = IdpId(idp.unwrap_or_default().into());
@@ -21,11 +22,15 @@ pub(super) async fn test_idp(access: &Access, request: &PortalRequest) -> Respon
     let services = access.services();
     let provider = services.providers.iter().find(|provider| *provider.id() == idp);
     let good = TestLink::is_good(access.seal(), &link, &idp, request.now);
+    // The id is that of the address until a provider has it, and so is not shown.
+    let command = provider.map_or_else(
+        || "Make another one with `portcullis idp test`.".to_owned(),
+        |provider| format!("Make another one with `portcullis idp test {}`.", provider.id().0),
+    );
     let Some(provider) = provider.filter(|_| good) else {
         let id = request.id.to_string();
         let sentence = "Links to test an identity provider are good for ten minutes.";
         let page = ErrorPage::new(StatusCode::FORBIDDEN, "This link is not good, or not any more.", sentence, &id);
-        let command = format!("Make another one with `portcullis idp test {}`.", idp.0);
         return respond::shown(page.with_hint(&command).with_reason("test_link"), request);
     };
     let (aud, to) = (organisation_aud(&access.snapshot()), ReturnTo::parse(&request.path));
@@ -64,13 +69,14 @@ pub(super) fn works(
         .map(|(name, value)| (name.as_str(), (!value.is_null()).then(|| value.to_string())))
         .collect();
     let mut claims: Vec<_> = claims.iter().map(|(name, value)| (*name, value.as_deref())).collect();
-    // Of attributes that an assertion does not have nothing is known, so they are not among the claims.
+    // Unknown ones are not among the claims of the profile.
     let asked = provider.map(Provider::may_be_missing).unwrap_or_default().into_iter();
     claims.extend(asked.filter(|name| !profile.claims.contains_key(*name)).map(|name| (name, None)));
     claims.sort_unstable();
     claims.dedup();
     let mut notes = Vec::new();
     notes.extend(provider.and_then(|provider| provider.note_on_groups(profile)));
+    notes.extend(provider.and_then(|provider| provider.note_on_claims(profile)));
     if provider.is_some_and(|provider| !provider.tells_all_groups()) {
         notes.push("There is no `api_token`, so people in 100 groups or more cannot log in.".to_owned());
     }

@@ -7,16 +7,16 @@ use http::{HeaderValue, Method, Response, StatusCode, header};
 use serde::Deserialize;
 
 use super::errand::Errand;
-use super::pages::{Link, LoginChooser};
-use super::{PortalRequest, answer, respond};
+use super::respond;
 use crate::control::{Access, Login, Organisation, Services};
 use crate::cookie;
 use crate::engine::{Application, Snapshot};
 use crate::idp::{Attempt, Begun, Hints, LoginFailure, Prompt, Provider};
-use crate::login::{Conflict, Flow, FlowCookies, Handover, ReturnTo, State, Terms};
+use crate::login::{Conflict, Flow, FlowCookies, Handover, PortalRequest, ReturnTo, ReturnToError, State, Terms};
 use crate::model::{Aud, Authority, IdpId, Reason};
 use crate::observe::audit::Via;
 use crate::observe::metrics;
+use crate::pages::{ErrorPage, Link, LoginChooser, answer};
 use crate::policy::{Fact, Facts, Outcome, Who};
 use crate::route::Endpoint;
 
@@ -34,6 +34,13 @@ pub(super) struct Destination {
 pub(super) async fn login(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let snapshot = access.snapshot();
     let Some(mut destination) = destination(&snapshot, request) else { return respond::not_found(request) };
+    // The browser would end on the front page, and the user would not know why.
+    let page = request.parameter("redirect_url");
+    if page.is_some_and(|page| ReturnTo::read(&page) == Err(ReturnToError::TooLong)) {
+        let (login, id) = (again(&access.services(), &destination), request.id.to_string());
+        let page = ErrorPage::login_target_too_long(&login, &id).with_reason(Reason::TargetTooLong.id());
+        return respond::shown(page, request);
+    }
     let switching = request.parameter("switch").is_some();
     // What the last login left open may be known to the provider by now, and the session here would say the same again.
     let anew = switching || request.parameter("anew").is_some();

@@ -5,14 +5,14 @@ use http::{HeaderMap, Method, Response, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::pages::{Link, LoggedOut, LogoutConfirm};
-use super::{PortalRequest, answer, respond};
+use super::respond;
 use crate::control::{Access, Services, SignedIn};
 use crate::cookie::{self, SameSite, SetCookie};
 use crate::engine::Snapshot;
 use crate::idp::Provider;
-use crate::login::{AppSession, Landing, ReturnTo};
+use crate::login::{AppSession, Landing, PortalRequest, ReturnTo};
 use crate::model::{IdentityNonce, IdpId, UnixTime};
+use crate::pages::{Link, LoggedOut, LogoutConfirm, answer};
 use crate::route::Endpoint;
 
 /// `logout`: ends the login that the browser's session came from, for every application. `returnTo` names where to go after

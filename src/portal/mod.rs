@@ -1,61 +1,35 @@
-//! What the team domain and the application hosts answer under `/cdn-cgi/access/`, and in place of an application.
+//! The answers of the team domain and of application hosts under `/cdn-cgi/access/`, and in place of an application.
 //!
 //! Decides which step of a login a browser may take. Trusts sealed values of this team and verified tokens. Never sends a
 //! browser anywhere but to a known application, a configured identity provider or the team domain itself.
 
-pub(crate) mod answer;
-pub(crate) mod authorized;
+mod authorized;
 mod callback;
 mod errand;
 mod home;
-pub(crate) mod identity;
+mod identity;
 mod idp_test;
 mod login;
 mod logout;
-pub(crate) mod pages;
 mod provider_error;
 mod refresh;
 mod respond;
 #[cfg(feature = "saml")]
 mod saml;
 
-use std::borrow::Cow;
-use std::net::IpAddr;
-use std::sync::Arc;
-
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 use serde_json::json;
 
 use crate::control::Access;
-use crate::model::{RequestId, Support, UnixTime};
+use crate::login::PortalRequest;
+use crate::pages::answer;
 use crate::route::Endpoint;
-
-/// A request to one of our own endpoints, taken out of the native one.
-#[derive(Debug)]
-pub(crate) struct PortalRequest {
-    pub(crate) endpoint: Endpoint,
-    pub(crate) on_team: bool,
-    pub(crate) method: Method,
-    /// Canonical.
-    pub(crate) host: String,
-    /// Canonical.
-    pub(crate) path: String,
-    pub(crate) query: Option<String>,
-    pub(crate) headers: HeaderMap,
-    pub(crate) client: IpAddr,
-    /// Empty unless the method is POST; at most [`max_body`] bytes.
-    pub(crate) body: Bytes,
-    pub(crate) id: RequestId,
-    /// Whom pages name for help.
-    pub(crate) support: Option<Arc<Support>>,
-    pub(crate) now: UnixTime,
-}
 
 /// The endpoints take forms of a few fields.
 const MAX_BODY: usize = 24 * 1024;
 
-/// How long a request's body may be, in bytes.
+/// Returns the longest body that the request may have, in bytes.
 pub(crate) fn max_body(access: &Access, request: &PortalRequest) -> usize {
     #[cfg(feature = "saml")]
     if request.endpoint == Endpoint::Callback && request.on_team && saml::is_here(access) {
@@ -63,20 +37,6 @@ pub(crate) fn max_body(access: &Access, request: &PortalRequest) -> usize {
     }
     let _ = (access, request);
     MAX_BODY
-}
-
-impl PortalRequest {
-    /// The value of a query parameter; `None` also where it stands twice.
-    fn parameter(&self, name: &str) -> Option<Cow<'_, str>> {
-        let query = self.query.as_deref().unwrap_or_default();
-        let mut found = url::form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| *key == *name);
-        let value = found.next().map(|(_, value)| value);
-        value.filter(|_| found.next().is_none())
-    }
-
-    fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).and_then(|value| value.to_str().ok())
-    }
 }
 
 /// Answers a request to one of our own endpoints.
@@ -112,7 +72,7 @@ pub(crate) async fn handle(access: &Access, request: &PortalRequest) -> Response
         Endpoint::Home => home::home(access, request).await,
         Endpoint::Unknown => respond::not_found(request),
     };
-    // What was posted stays here (RFC 9110 15.4.4).
+    // A posted body stays here (RFC 9110 15.4.4).
     if request.method == Method::POST && response.status() == StatusCode::FOUND {
         *response.status_mut() = StatusCode::SEE_OTHER;
     }
@@ -144,7 +104,7 @@ const fn methods(endpoint: Endpoint, on_team: bool) -> Option<&'static str> {
     }
 }
 
-/// Who signs people in for a page (§2.2), for everybody: the redirect to the login says as much.
+/// Returns which team signs users in for a page (`docs/wire.md` 2.10). It is public: the redirect to the login reveals the same.
 fn protected_resource(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let snapshot = access.snapshot();
     let page = request.path.strip_prefix(Endpoint::PROTECTED_RESOURCE).filter(|page| !page.is_empty()).unwrap_or("/");
@@ -162,7 +122,7 @@ fn protected_resource(access: &Access, request: &PortalRequest) -> Response<Byte
     response
 }
 
-/// The public keys (§2.3), for everybody.
+/// Returns the public keys (`docs/wire.md` 2.5).
 fn certs(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let Some(document) = access.jwks() else { return respond::unavailable(request) };
     let mut response = Response::new(document);

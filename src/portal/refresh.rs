@@ -2,15 +2,15 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 
 use super::errand::Errand;
-use super::pages::{ErrorPage, IdentityRefreshed};
-use super::{PortalRequest, answer, login, respond};
+use super::{login, respond};
 use crate::control::{Access, Login, organisation_aud};
 use crate::idp::Hints;
-use crate::login::{ReturnTo, State};
+use crate::login::{PortalRequest, ReturnTo, State};
+use crate::pages::{ErrorPage, IdentityRefreshed, answer};
 use crate::route::Endpoint;
 
-/// `refresh-identity` (§2.2): asks the provider anew who the person of this session is. What it says holds for all their
-/// sessions of this login from the next request on.
+/// Answers `refresh-identity` (`docs/wire.md` 2.7): reads the identity of this session from the provider again. All sessions of
+/// the login use the new one from the next request on.
 pub(super) async fn refresh_identity(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let id = request.id.to_string();
     let Ok(session) = access.organisation_session(&request.headers, request.now).await else {

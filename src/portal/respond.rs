@@ -1,10 +1,10 @@
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 
-use super::pages::{Denied, ErrorPage, Link, TELL_THE_ADMINISTRATOR, TRY_AGAIN};
-use super::{PortalRequest, answer};
 use crate::idp::{Blame, LoginFailure};
+use crate::login::{PortalRequest, ReturnTo};
 use crate::model::{Identity, Reason};
+use crate::pages::{Denied, ErrorPage, Link, TELL_THE_ADMINISTRATOR, TRY_AGAIN, answer};
 
 pub(super) fn not_found(request: &PortalRequest) -> Response<Bytes> {
     shown(ErrorPage::application_not_found(&request.id.to_string()), request)
@@ -18,8 +18,20 @@ pub(super) fn internal(request: &PortalRequest) -> Response<Bytes> {
     shown(ErrorPage::internal(&request.id.to_string()), request)
 }
 
+/// 503: the page leads to the same address, if following a link can repeat the request.
 pub(super) fn unavailable(request: &PortalRequest) -> Response<Bytes> {
-    later(shown(ErrorPage::unavailable(&request.id.to_string()), request))
+    let here = match &request.query {
+        Some(query) => format!("{}?{query}", request.path),
+        None => request.path.clone(),
+    };
+    let again = matches!(request.method, Method::GET | Method::HEAD).then(|| ReturnTo::parse(&here));
+    unavailable_then(request, again.as_ref().map(ReturnTo::as_str))
+}
+
+/// 503, with the way to begin again.
+pub(super) fn unavailable_then(request: &PortalRequest, again: Option<&str>) -> Response<Bytes> {
+    let retry = again.map(|href| Link { href, label: TRY_AGAIN });
+    later(shown(ErrorPage::unavailable(&request.id.to_string()).with_retry(retry), request))
 }
 
 pub(super) fn expired(request: &PortalRequest, again: Option<&str>) -> Response<Bytes> {
@@ -39,6 +51,11 @@ pub(super) struct WaysOn<'a> {
 pub(super) fn failed(request: &PortalRequest, failure: &LoginFailure, ways: WaysOn<'_>) -> Response<Bytes> {
     let id = request.id.to_string();
     let again = ways.again.map(|href| Link { href, label: TRY_AGAIN });
+    let unverified = failure.unverified_address().map(|address| {
+        // The user may have several addresses, and has to know which one to verify.
+        format!("Your identity provider has not verified your email address {address}.")
+    });
+    let sentence = unverified.as_deref().unwrap_or_else(|| failure.sentence());
     let page = match (failure, failure.blame()) {
         (LoginFailure::Groups(_), _) => ErrorPage::groups_unavailable(&id),
         (_, Blame::Provider) => {
@@ -46,9 +63,9 @@ pub(super) fn failed(request: &PortalRequest, failure: &LoginFailure, ways: Ways
             let page = ErrorPage::new(StatusCode::SERVICE_UNAVAILABLE, title, failure.sentence(), &id);
             page.with_hint(TELL_THE_ADMINISTRATOR)
         }
-        (_, Blame::Person) => ErrorPage::new(StatusCode::FORBIDDEN, "Signing in failed.", failure.sentence(), &id)
+        (_, Blame::Person) => ErrorPage::new(StatusCode::FORBIDDEN, "Signing in failed.", sentence, &id)
             .with_hint(TELL_THE_ADMINISTRATOR)
-            .with_switch(ways.switch),
+            .with_switch(ways.switch.filter(|_| failure.may_be_of_the_account())),
         (_, Blame::Browser) => ErrorPage::new(StatusCode::BAD_REQUEST, "Signing in failed.", failure.sentence(), &id),
     };
     let response = shown(page.with_retry(again).with_reason(failure.id()), request);

@@ -4,14 +4,16 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::{Deserialize, Serialize};
 
-use super::callback::{Answer, conclude, late, lost_cookie};
+use super::callback::{Answer, conclude, late, lost_cookie, once_more, remove_flow};
 use super::errand::Errand;
-use super::pages::{SENDING_POLICY, SamlRequest};
-use super::{PortalRequest, answer, respond};
+use super::provider_error::Reported;
+use super::respond;
 use crate::control::Access;
 use crate::idp::{LoginFailure, Profile, Provider, Saml, SamlPending};
-use crate::login::{Flow, FlowCookies, State, is_flow};
-use crate::model::IdentityNonce;
+use crate::login::{Flow, FlowCookies, PortalRequest, State, is_flow};
+use crate::model::{IdentityNonce, chain};
+use crate::observe::metrics::Login as Outcome;
+use crate::pages::{SENDING_POLICY, SamlRequest, answer};
 use crate::route::Endpoint;
 use crate::saml::{Message, SamlError};
 
@@ -84,8 +86,14 @@ pub(super) async fn begin(
 /// `callback`, by POST: the assertion consumer service (SAML Profiles 4.1.4.3).
 pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let snapshot = access.snapshot();
-    let form = Form::read(&request.body).filter(|form| is_flow(&form.relay_state));
-    let Some(Form { saml_response, relay_state }) = form else {
+    let form = Form::read(&request.body);
+    let (saml_response, relay_state) = (form.saml_response, form.relay_state.filter(|name| is_flow(name)));
+    let (Some(saml_response), Some(relay_state)) = (&saml_response, relay_state) else {
+        if let Some(reported) = reported(access, saml_response.as_deref()).await {
+            access.login_refused(NO_STATE, Outcome::Invalid, None, request);
+            reported.log(NO_STATE, request);
+            return reported.page(NO_STATE, request);
+        }
         // Most of these are logins that began at the provider, by a tile there.
         access.login_failed(&LoginFailure::Saml(SamlError::Unsolicited), None, None, request);
         return respond::failed(request, &LoginFailure::Saml(SamlError::Unsolicited), respond::WaysOn::default());
@@ -93,6 +101,9 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
     let flow = Flow::<Kept>::named(&request.headers, access.seal(), &relay_state);
     let state = access.begun(&relay_state).or_else(|| flow.as_ref().map(|flow| flow.pending.state.clone()));
     let Some(state) = state else {
+        if let Some(reported) = reported(access, Some(saml_response)).await {
+            reported.log("flow_cookie_missing", request);
+        }
         let home = access.services().team_url.clone();
         return lost_cookie(access, None, &relay_state, Some(&home), request);
     };
@@ -101,11 +112,27 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
         Some(flow) if !state.has_expired(request.now) && access.use_up(&state.flow) => flow.pending,
         other => {
             let lost = other.is_none() && !state.has_expired(request.now) && !access.is_used_up(&state.flow);
-            return late(access, &snapshot, &errand, &state, lost, request).await;
+            let reported = reported(access, Some(saml_response)).await;
+            return late(access, &snapshot, &errand, (&state, reported.as_ref()), lost, request).await;
         }
     };
-    let outcome = finish(access, &pending, saml_response, request).await;
+    let outcome = finish(access, &pending, saml_response.clone(), request).await;
+    if let (Err(failure), Errand::Application(destination)) = (&outcome, &errand)
+        && failure.is_expired()
+        && !state.second
+    {
+        let (idp, error) = (&*pending.idp.0, chain(failure));
+        tracing::info!(request_id = %request.id, idp, error, "a login is begun once more");
+        let mut response = once_more(access, destination);
+        remove_flow(&state.flow, &mut response, request);
+        return response;
+    }
     conclude(access, &snapshot, &errand, Answer { outcome, idp: &pending.idp, before }, &state.flow, request).await
+}
+
+/// The error in a response that belongs to no login.
+async fn reported(access: &Access, response: Option<&str>) -> Option<Reported> {
+    Reported::in_response(access, response?).await
 }
 
 /// `None` where it is our own store that fails, or this node that has too much to do.
@@ -175,22 +202,25 @@ fn text(body: String, kind: &'static str) -> Response<Bytes> {
     response
 }
 
+/// The fields of a response, each if it is there once.
 struct Form {
-    saml_response: String,
-    relay_state: String,
+    saml_response: Option<String>,
+    relay_state: Option<String>,
 }
 
 impl Form {
-    /// Both fields, each once.
-    fn read(body: &[u8]) -> Option<Self> {
+    fn read(body: &[u8]) -> Self {
         let one = |name: &str| {
             let mut found = url::form_urlencoded::parse(body).filter(|(key, _)| *key == *name);
             let value = found.next().map(|(_, value)| value.into_owned());
             value.filter(|_| found.next().is_none())
         };
-        Some(Self { saml_response: one("SAMLResponse")?, relay_state: one("RelayState")? })
+        Self { saml_response: one("SAMLResponse"), relay_state: one("RelayState") }
     }
 }
+
+/// The reason of a response without the name of its flow.
+const NO_STATE: &str = "login_state";
 
 /// A SAML response of 256 KiB, in base64, with what forms escape of that.
 pub(super) const MAX_RESPONSE: usize = 512 * 1024;

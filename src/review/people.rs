@@ -31,7 +31,7 @@ pub struct Person {
 }
 
 impl Person {
-    /// Reads what `/cdn-cgi/access/get-identity` shows (access-behaviour §2.4).
+    /// Reads the document of `/cdn-cgi/access/get-identity` (`docs/wire.md` 2.6).
     ///
     /// # Errors
     /// Where it has no address.

@@ -154,7 +154,7 @@ fn places_that_are_no_applications_are_what_the_engine_says_they_are() {
 fn an_identity_is_read_as_the_endpoint_shows_it() {
     let world = grafana();
     let identity = person(Some(&["R&D <x>"])).identity(&world.config).unwrap();
-    let document = crate::portal::identity::document(&identity, &world.snapshot);
+    let document = crate::control::document(&identity, &world.snapshot);
     let read = Person::from_identity(&document).unwrap();
     assert_eq!(read.identity(&world.config).unwrap().groups, identity.groups);
     assert_eq!((read.email.as_str(), read.idp.as_deref()), ("alice@example.com", Some("okta")));

@@ -12,7 +12,7 @@ use super::error::{ENDLESS, EmailSource, SPACE_AROUND, tame};
 use super::signature::Signed;
 use super::tree::{self, ASSERTION};
 use super::{Expected, SamlError, ServiceProvider};
-use crate::model::{Email, Group, Groups, UnixTime};
+use crate::model::{Email, Group, Groups, UnixTime, is_nearly};
 
 /// Who somebody is, as an assertion says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,8 +26,8 @@ pub struct SamlIdentity {
     /// The values of the groups attribute. Unknown where the assertion has none: whether somebody is in no group or the
     /// provider does not say, it does not tell.
     pub groups: Groups,
-    /// `true` if the assertion has neither that attribute, by whatever letters, nor a reference in its place.
-    pub groups_left_out: bool,
+    /// Why they are unknown, if they are.
+    pub no_groups: Option<NoGroups>,
     /// The attributes that were asked for, each with its values in their order; `None` where the assertion has none of that
     /// name, or one that cannot be read.
     pub attributes: BTreeMap<String, Option<Vec<String>>>,
@@ -38,6 +38,17 @@ pub struct SamlIdentity {
     pub session_ends: Option<UnixTime>,
     /// The attributes that are present and cannot be read, for the log: each with the fault, without the value.
     pub unreadable: Vec<String>,
+}
+
+/// The reason for which an assertion holds no groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoGroups {
+    /// It has neither the attribute, in any letters, nor a reference in its place.
+    LeftOut,
+    /// It has an attribute of a similar name, or a reference.
+    Similar,
+    /// It has the attribute, and that cannot be read.
+    Unreadable,
 }
 
 impl SamlIdentity {
@@ -87,14 +98,21 @@ pub(super) fn read(signed: &Signed, provider: &ServiceProvider, expected: &Expec
     let attributes = Attributes { statements: &parts.attributes };
     let (subject, email) = person(name_id, &attributes, provider)?;
     let mut unreadable = Vec::new();
+    let groups = groups(attributes.known(provider.groups_attribute(), &mut unreadable));
+    let no_groups = match groups {
+        Groups::Known(_) => None,
+        Groups::Unknown if !unreadable.is_empty() => Some(NoGroups::Unreadable),
+        Groups::Unknown if attributes.lack(provider.groups_attribute())? => Some(NoGroups::LeftOut),
+        Groups::Unknown => Some(NoGroups::Similar),
+    };
     Ok(Read {
         id,
         expires: confirmed.max(valid),
         identity: SamlIdentity {
             subject,
             email,
-            groups: groups(attributes.known(provider.groups_attribute(), &mut unreadable)),
-            groups_left_out: attributes.lack(provider.groups_attribute())?,
+            groups,
+            no_groups,
             attributes: provider
                 .attributes()
                 .map(|name| (name.to_owned(), attributes.known(name, &mut unreadable)))
@@ -303,7 +321,11 @@ impl Spaces {
     fn spoil(self, text: &str) -> bool {
         match self {
             Self::Refused => text.trim() != text,
-            Self::Literal => text.trim_matches(['\t', '\r', '\n']) != text,
+            Self::Literal => {
+                let (start, end) = (text.len() - text.trim_start().len(), text.trim_end().len());
+                let around = [text.get(..start), text.get(end..)].into_iter().flatten();
+                around.into_iter().any(|space| space.contains(['\t', '\r', '\n']))
+            }
         }
     }
 }
@@ -360,7 +382,7 @@ impl Attributes<'_, '_, '_> {
         for statement in self.statements {
             for attribute in tree::elements(*statement)? {
                 let names = ["Name", "FriendlyName"].into_iter().filter_map(|kind| attribute.attribute(kind));
-                let mut names = names.filter(|found| found.eq_ignore_ascii_case(name) || *found == GROUPS_LINK);
+                let mut names = names.filter(|found| is_nearly(found, name) || *found == GROUPS_LINK);
                 if names.next().is_some() || !tree::is(attribute, ASSERTION, "Attribute") {
                     return Ok(false);
                 }

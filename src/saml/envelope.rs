@@ -63,19 +63,27 @@ impl<'n, 'i> Envelope<'n, 'i> {
         if self.root.attribute("Version") != Some("2.0") {
             return Err(SamlError::Shape("the response is not of version 2.0"));
         }
+        let status = self.status();
         match self.root.attribute("InResponseTo") {
             Some(id) if id == expected.request_id => {}
             Some(_) => return Err(SamlError::Request),
-            None => return Err(SamlError::Unsolicited),
+            // Providers may leave it and the address out of errors, as Keycloak does; an error lets nobody in.
+            None => return Err(status.err().unwrap_or(SamlError::Unsolicited)),
         }
         match self.root.attribute("Destination") {
             Some(destination) if destination == provider.acs() => {}
-            other => return Err(SamlError::Destination(tame(other.unwrap_or_default()))),
+            Some(other) => return Err(SamlError::Destination(tame(other))),
+            None => return Err(status.err().unwrap_or_else(|| SamlError::Destination(String::new()))),
         }
         if let Some(issuer) = self.issuer {
             provider.check_issuer(issuer)?;
         }
         // Last, so that what a page shows of it is at least addressed to this login.
+        status
+    }
+
+    /// SAML Core 3.2.2.1 to 3.2.2.3.
+    pub(super) fn status(&self) -> Result<(), SamlError> {
         success(self.status)
     }
 
@@ -117,7 +125,6 @@ fn ids(document: &Document<'_>) -> Result<(), SamlError> {
     Ok(())
 }
 
-/// SAML Core 3.2.2.1 to 3.2.2.3.
 fn success(status: Node<'_, '_>) -> Result<(), SamlError> {
     let wrong = "the status is not as SAML has it";
     let names = [(PROTOCOL, "StatusCode"), (PROTOCOL, "StatusMessage"), (PROTOCOL, "StatusDetail")];

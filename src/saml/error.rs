@@ -234,6 +234,12 @@ impl SamlError {
         }
     }
 
+    /// Returns the status code of the provider if it is one of SAML Core 3.2.2.2: those are safe to show, whoever sent them.
+    pub fn registered_status(&self) -> Option<&'static str> {
+        let Self::Status { code, .. } = self else { return None };
+        STATUS_CODES.into_iter().find(|registered| registered == code)
+    }
+
     /// What an operator can do about it, where there is something.
     pub fn advice(&self) -> Option<&'static str> {
         Some(match self {
@@ -337,5 +343,30 @@ pub(super) fn tame(text: &str) -> String {
 pub(super) const ENDLESS: [&str; 2] = ["its confirmation has no end", "its conditions have no end"];
 /// A fault that people can mend.
 pub(super) const SPACE_AROUND: &str = "has a value with white space around it";
+/// SAML Core 3.2.2.2, without the common part of the URN and without `Success`.
+const STATUS_CODES: [&str; 22] = [
+    "AuthnFailed",
+    "InvalidAttrNameOrValue",
+    "InvalidNameIDPolicy",
+    "NoAuthnContext",
+    "NoAvailableIDP",
+    "NoPassive",
+    "NoSupportedIDP",
+    "PartialLogout",
+    "ProxyCountExceeded",
+    "RequestDenied",
+    "RequestUnsupported",
+    "RequestVersionDeprecated",
+    "RequestVersionTooHigh",
+    "RequestVersionTooLow",
+    "Requester",
+    "ResourceNotRecognized",
+    "Responder",
+    "TooManyResponses",
+    "UnknownAttrProfile",
+    "UnknownPrincipal",
+    "UnsupportedBinding",
+    "VersionMismatch",
+];
 /// How many characters of a message are quoted.
 const QUOTED: usize = 200;

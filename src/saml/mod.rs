@@ -43,13 +43,13 @@ mod signature;
 mod tree;
 mod verify;
 
-pub use assertion::SamlIdentity;
+pub use assertion::{NoGroups, SamlIdentity};
 pub use certificate::{CertificateError, CertificateInfo};
 pub use decrypt::{DecryptionKey, DecryptionKeyError};
 pub use error::{SamlError, Step};
 pub use provider::{Binding, HeaderAttribute, ServiceProvider, Settings, SettingsError};
 pub use request::{AuthnRequest, Message, RequestError};
-pub use verify::{Expected, Verified};
+pub use verify::{Expected, Verified, reported_error};
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -52,6 +52,14 @@ impl Verified {
     }
 }
 
+/// Returns the error that a response reports ([`SamlError::Status`]), whether or not it answers a request. It is not verified.
+pub fn reported_error(response: &str) -> Option<SamlError> {
+    let text = gate::open(response).ok()?;
+    let document = tree::parse(&text).ok()?;
+    let status = Envelope::read(&document).ok()?.status();
+    status.err().filter(|error| matches!(error, SamlError::Status { .. }))
+}
+
 impl ServiceProvider {
     /// Checks what a browser posted to the ACS: `SAMLResponse`, as it stood in the form.
     ///

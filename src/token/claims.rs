@@ -66,8 +66,9 @@ pub struct OrganisationClaims<'a> {
     pub identity: Option<&'a Value>,
 }
 
-/// What an origin is told of a program (§4.3). Written for origins and never read: it has nobody's address, and so it is no
-/// session.
+/// The claims of the token that names a service client to an origin (`docs/wire.md` 5.3).
+///
+/// It has no email address, so it is never a session.
 #[derive(Clone, Debug, Serialize)]
 pub struct ServiceClaims<'a> {
     /// `https://<team domain>`.

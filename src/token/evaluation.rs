@@ -6,10 +6,10 @@ use thiserror::Error;
 use super::{KeySet, TokenError, UnverifiedToken};
 use crate::model::{UnixTime, json};
 
-/// What a service of one's own is asked about somebody (access-behaviour §7.4).
+/// The claims of a request to an evaluation service (`docs/wire.md` 10).
 ///
-/// It is signed with the key of the session tokens and must never be taken for one: it is for the service and no application
-/// (`aud`), has no `type`, and names the person only within `identity`.
+/// The key also signs session tokens, so nothing may mistake this for one: `aud` is the service and no application, there is
+/// no `type`, and the user is named within `identity` only.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct EvaluationClaims<'a> {
     /// `https://<team domain>`.
@@ -22,7 +22,7 @@ pub struct EvaluationClaims<'a> {
     pub exp: UnixTime,
     /// To be repeated in the answer.
     pub nonce: &'a str,
-    /// The `get-identity` document (§2.4).
+    /// The `get-identity` document (`docs/wire.md` 2.6).
     pub identity: &'a Value,
 }
 

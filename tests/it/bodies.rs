@@ -6,7 +6,7 @@ use bytes::Bytes;
 use h2::SendStream;
 
 use crate::support::origin::Origin;
-use crate::support::portcullis::{Config, Portcullis};
+use crate::support::portcullis::{Config, Portcullis, free_address};
 use crate::support::raw::{self, Connection2};
 use crate::support::recorder::{Recorder, When};
 use crate::support::{Idp, at};
@@ -16,8 +16,36 @@ const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 /// An open application at `origin`, over TLS, so that clients may speak HTTP/2.
 async fn open_at(origin: &str, keys: &str) -> (Portcullis, Idp) {
     let idp = Idp::start().await;
+    let dead = free_address();
     let applications = format!(
         r#"
+[[applications]]
+name = "Dead"
+domain = "dead.test"
+origin = "http://{dead}"
+[[applications.policies]]
+name = "all"
+decision = "bypass"
+include = [{{ everyone = {{}} }}]
+
+[[applications]]
+name = "Closed"
+domain = "closed.test"
+origin = "http://{dead}"
+[[applications.policies]]
+name = "members"
+decision = "allow"
+include = [{{ everyone = {{}} }}]
+
+[[applications]]
+name = "Denied"
+domain = "denied.test"
+origin = "http://{dead}"
+[[applications.policies]]
+name = "none"
+decision = "non_identity"
+include = [{{ any_valid_service_token = {{}} }}]
+
 [[applications]]
 name = "Open"
 domain = "open.test"
@@ -252,4 +280,100 @@ async fn refused_or_failed_upload_never_spoils_the_pooled_connection() {
         let text = String::from_utf8_lossy(bytes);
         assert!(!text.contains("0\r\n\r\n"), "an interrupted body must not look complete: {text}");
     }
+}
+
+#[tokio::test]
+async fn refused_grpc_call_ends_with_its_head() {
+    let origin = Recorder::start(OK, When::Complete).await;
+    let (proxy, _idp) = open_at(&origin.url(), "max_body = \"1KiB\"").await;
+    let mut connection = proxy.connect2("open.test").await;
+    for (host, path, length, status) in [
+        ("closed.test", "/t.T/Unary", 10, "16"),
+        ("denied.test", "/t.T/Unary", 10, "7"),
+        ("dead.test", "/t.T/Unary", 10, "14"),
+        ("open.test", "/t.T/Unary", 5000, "8"),
+        ("open.test", "/%zz", 10, "3"),
+        ("nobody.test", "/t.T/Unary", 10, "12"),
+    ] {
+        let request = http::Request::post(format!("https://{host}{path}"));
+        let request =
+            request.header("content-type", "application/grpc+proto").header("te", "trailers").body(()).unwrap();
+        let (response, mut body) = connection.begin(request).await;
+        body.send_data(Bytes::from(vec![0; length]), true).unwrap();
+        let response = tokio::time::timeout(Duration::from_secs(15), response).await.unwrap().unwrap();
+        let fields = ["grpc-status", "content-type"].map(|name| response.headers()[name].to_str().unwrap());
+        assert_eq!((response.status().as_u16(), fields), (200, [status, "application/grpc"]), "{host}{path}");
+        assert!(response.headers().contains_key("grpc-message") && !response.headers().contains_key("content-length"));
+        // A call that has data after the head, even empty data, is `UNKNOWN` or `INTERNAL` to gRPC clients.
+        assert!(response.body().is_end_stream(), "{host}{path}: END_STREAM is not on HEADERS");
+    }
+}
+
+/// Sends half of an upload, reads the whole answer, then sends the rest. The stream must not be cut in between.
+async fn answered_midway(connection: &mut Connection2, host: &str) -> (u16, String) {
+    let request = http::Request::post(format!("https://{host}/upload")).body(()).unwrap();
+    let (response, mut body) = connection.begin(request).await;
+    body.send_data(Bytes::from(vec![b'a'; 20_000]), false).unwrap();
+    let response = tokio::time::timeout(Duration::from_secs(15), response).await.expect("no answer").unwrap();
+    let (head, mut incoming) = response.into_parts();
+    let mut received = Vec::new();
+    while let Some(piece) = incoming.data().await {
+        received.extend_from_slice(&piece.unwrap());
+    }
+    for end in [false, true] {
+        pause().await;
+        let sent = body.send_data(Bytes::from(vec![b'a'; 20_000]), end);
+        assert!(sent.is_ok(), "{host}: the stream is cut while the client still sends: {sent:?}");
+    }
+    (head.status.as_u16(), String::from_utf8_lossy(&received).into_owned())
+}
+
+#[tokio::test]
+async fn answer_that_comes_before_the_end_of_an_upload_is_not_lost() {
+    let early = "HTTP/1.1 413 Payload Too Large\r\ncontent-length: 5\r\n\r\nearly";
+    for when in [When::HeadAndClose, When::Head] {
+        let origin = Recorder::start(early, when).await;
+        let (proxy, _idp) = open_at(&origin.url(), "").await;
+        let mut connection = proxy.connect2("open.test").await;
+        for _ in 0..3 {
+            assert_eq!(answered_midway(&mut connection, "open.test").await, (413, "early".to_owned()));
+        }
+    }
+    let origin = Recorder::start(OK, When::Complete).await;
+    let (proxy, _idp) = open_at(&origin.url(), "max_body = \"10KiB\"").await;
+    let mut connection = proxy.connect2("open.test").await;
+    for (host, status) in
+        [("closed.test", 401), ("denied.test", 403), ("dead.test", 502), ("open.test", 413), ("nobody.test", 404)]
+    {
+        let (answered, body) = answered_midway(&mut connection, host).await;
+        assert_eq!(answered, status, "{host}");
+        assert!(!body.is_empty(), "{host}");
+    }
+}
+
+#[tokio::test]
+async fn http1_upload_gets_its_refusal() {
+    let origin = Recorder::start(OK, When::Complete).await;
+    let (proxy, _idp) = open_at(&origin.url(), "max_body = \"10KiB\"").await;
+    for (host, status) in [("closed.test", 401), ("dead.test", 502), ("open.test", 413)] {
+        for _ in 0..5 {
+            let mut connection = proxy.connect("open.test").await;
+            let head = format!("POST /upload HTTP/1.1\r\nHost: {host}\r\nContent-Length: 600000\r\n\r\n");
+            connection.send(head).await;
+            pause().await;
+            connection.send(vec![b'a'; 600_000]).await;
+            let answer = connection.response("POST").await.map(|answer| (answer.status, answer.body.is_empty()));
+            assert_eq!(answer, Some((status, false)), "{host}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn refused_client_that_never_ends_its_upload_is_not_waited_for() {
+    let origin = Recorder::start(OK, When::Complete).await;
+    let (proxy, _idp) = open_at(&origin.url(), "").await;
+    let mut connection = proxy.connect("open.test").await;
+    connection.send("POST /upload HTTP/1.1\r\nHost: closed.test\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    assert_eq!(connection.response("POST").await.map(|answer| answer.status), Some(401));
+    assert!(connection.is_closed().await);
 }

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use pingora::proxy::http_proxy_service;
 use pingora::server::configuration::{Opt, ServerConf};
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
-use portcullis::control::{Access, Evaluations, RemoteTeam, Services};
+use portcullis::control::{Access, Background, Evaluations, RemoteTeam, Services, Vital};
 use portcullis::engine::{Known, Origins, Snapshot};
 use portcullis::front::pingora::{
     AccessFilter, AccessProxy, FilterSettings, ListenerSettings, OriginContext, OriginPool, PoolSettings, Protocol,
@@ -382,6 +382,8 @@ pub fn pool(origin: SocketAddr) -> Arc<OriginPool> {
         connect_timeout: patience,
         read_timeout: patience,
         idle_timeout: patience,
+        tunnel_timeout: patience,
+        upgrades: Vec::new(),
         host_header: None,
         tls_verify: true,
         tls_server_name: None,
@@ -389,7 +391,7 @@ pub fn pool(origin: SocketAddr) -> Arc<OriginPool> {
         health_check: None,
         max_body: None,
     };
-    OriginPool::start(settings, &OriginContext::default(), &Handle::current())
+    OriginPool::start(settings, &OriginContext::default(), &Background::new(Handle::current(), Vital::new().0))
 }
 
 const LOGOUT: &str = "https://access.example.com/cdn-cgi/access/logout";

@@ -120,6 +120,105 @@ fn expired_intermediate_is_a_warning() {
     assert_said(&said, 0, "warning: ", &["the intermediate certificate 2 of"]);
 }
 
+/// A configuration with a file of certificate authorities wherever there can be one.
+fn with_authorities() -> String {
+    format!(
+        r#"
+[outgoing]
+ca = "outgoing.pem"
+
+[[certificates]]
+name = "Devices"
+ca = "devices.pem"
+associated_hostnames = ["wiki.test"]
+
+{}
+
+[[applications]]
+domain = "tls.$TLD"
+origin = "https://127.0.0.1:9"
+origin_settings = {{ ca = "origins.pem" }}
+"#,
+        APPLICATIONS
+    )
+}
+
+#[test]
+fn end_of_certificate_authorities_is_a_warning_wherever_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = Certificate::valid(&HOSTS, -DAY, 365 * DAY);
+    let authority = |start, end| Certificate::valid(&["Example CA"], start, end).pem;
+    let good = authority(-DAY, 365 * DAY);
+    let mut config = Config::new("http://127.0.0.1:9", &with_authorities());
+    config.tls = true;
+    let text = at(config, "http://127.0.0.1:8").text(free_address(), free_address());
+    let run = |files: [(&str, &str); 3], strict: bool| {
+        let own = [("portcullis.toml", text.as_str()), ("cert.pem", &listener.pem), ("key.pem", &listener.key_pem)];
+        for (name, content) in own.into_iter().chain(files) {
+            std::fs::write(folder.path().join(name), content).unwrap();
+        }
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        command.args(["check", "-c", "portcullis.toml"]).current_dir(folder.path());
+        let output = if strict { command.arg("--strict") } else { &mut command }.output().unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        let about: Vec<_> =
+            said.lines().filter(|line| line.contains("certificate authorit")).map(str::to_owned).collect();
+        (output.status.code(), about)
+    };
+    let keys = [
+        ("outgoing.pem", "outgoing.ca: "),
+        ("devices.pem", "certificates[0].ca: "),
+        ("origins.pem", ".origin_settings.ca: "),
+    ];
+    let (code, said) = run(keys.map(|(file, _)| (file, good.as_str())), false);
+    assert_eq!((code, said), (Some(0), vec![]));
+    for (start, end, words) in [
+        (-30 * DAY, -DAY, "expired on 20"),
+        (-30 * DAY, 13 * DAY + 3600, "expires in 13 days, on 20"),
+        (DAY, 30 * DAY, "is valid only from 20"),
+    ] {
+        let bad = authority(start, end);
+        let (code, said) = run(keys.map(|(file, _)| (file, bad.as_str())), false);
+        assert_eq!((code, said.len()), (Some(0), 3), "{said:#?}");
+        for (file, key) in keys {
+            let right = |line: &String| {
+                line.starts_with("warning: portcullis.toml:")
+                    && line.contains(key)
+                    && line.contains(&format!("{file}` {words}"))
+            };
+            assert!(said.iter().any(right), "{file} {words}: {said:#?}");
+        }
+        // One of several is named by its place.
+        let (_, said) = run(keys.map(|(file, _)| (file, good.as_str())), true);
+        assert!(said.is_empty(), "{said:#?}");
+        let bundle = [good.as_str(), bad.as_str()].concat();
+        let (code, said) = run(keys.map(|(file, _)| (file, bundle.as_str())), true);
+        assert_eq!((code, said.len()), (Some(2), 3), "{said:#?}");
+        assert!(said.iter().all(|line| line.contains("the certificate authority 2 of `")), "{said:#?}");
+    }
+    let many = authority(-30 * DAY, -DAY).repeat(8);
+    let (_, said) = run([("outgoing.pem", &many), ("devices.pem", &good), ("origins.pem", &good)], false);
+    assert!(said.len() == 6 && said[5].contains("3 more certificate authorities of `outgoing.pem`"), "{said:#?}");
+}
+
+#[tokio::test]
+async fn start_and_reload_report_certificate_authorities() {
+    let idp = Idp::start().await;
+    let mut config = Config::new(&idp.issuer, &with_authorities());
+    config.tls = true;
+    let good = Certificate::valid(&["Example CA"], -DAY, 365 * DAY).pem;
+    let ending = Certificate::valid(&["Example CA"], -30 * DAY, 3 * DAY + 3600).pem;
+    config.files = vec![("outgoing.pem", good.clone()), ("devices.pem", good), ("origins.pem", ending.clone())];
+    let mut proxy = Portcullis::start(at(config, "http://127.0.0.1:8")).await;
+    proxy.logged(0, &["WARN", "origin_settings.ca", "`origins.pem` expires in 3 days"]).await;
+    assert!(!proxy.log().contains("`devices.pem` expires"));
+    let after = proxy.log().len();
+    std::fs::write(proxy.path("devices.pem"), ending).unwrap();
+    proxy.config.rest += "\n# changed\n";
+    proxy.write_config();
+    proxy.logged(after, &["WARN", "certificates[0].ca", "`devices.pem` expires in 3 days"]).await;
+}
+
 #[tokio::test]
 async fn start_reload_and_renewal_report_what_check_reports() {
     let idp = Idp::start().await;

@@ -1,7 +1,9 @@
 //! What an operator is told about a configuration file.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
+use crate::support::certs::Certificate;
 use crate::support::portcullis::{Config, free_address};
 use crate::support::{APPLICATIONS, World, at};
 
@@ -35,6 +37,64 @@ fn a_good_file_is_good_and_every_weakening_is_named() {
     assert!(!said.contains('\u{1b}'), "colours are for terminals: {said}");
     let (code, said) = check_with(&good(), &["--strict"]);
     assert!(code == Some(2) && said.starts_with("error: ") && !said.contains(": good: "), "{said}");
+}
+
+/// A configuration without any warning but those of this provider's `config`, and its folder.
+fn strict_with_oidc(more: &str) -> (tempfile::TempDir, std::process::Output) {
+    let folder = tempfile::tempdir().unwrap();
+    let certificate = Certificate::valid(&["access.test", "app.test"], -60, 365 * 86_400);
+    let text = format!(
+        r#"
+[team]
+domain = "access.test"
+[store]
+path = "portcullis.db"
+[[listen]]
+address = "0.0.0.0:443"
+tls = {{ certificate = "cert.pem", key = "key.pem" }}
+[[identity_providers]]
+id = "login"
+name = "Login"
+type = "oidc"
+[identity_providers.config]
+client_id = "id"
+client_secret = "env:TEST_CLIENT_SECRET"
+issuer = "https://login.example.com"
+{more}
+[[applications]]
+domain = "app.test"
+origin = "http://127.0.0.1:9000"
+policies = [{{ name = "staff", decision = "allow", include = [{{ email_domain = {{ domain = "example.com" }} }}] }}]
+"#
+    );
+    for (name, content) in
+        [("portcullis.toml", text.as_str()), ("cert.pem", &certificate.pem), ("key.pem", &certificate.key_pem)]
+    {
+        let file = folder.path().join(name);
+        std::fs::write(&file, content).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+    let command = command.args(["check", "--strict", "-c", "portcullis.toml"]).current_dir(folder.path());
+    let output = command.env("TEST_CLIENT_SECRET", "example-secret").output().unwrap();
+    (folder, output)
+}
+
+#[test]
+fn stated_email_verification_passes_a_strict_check() {
+    for (more, code, says) in [
+        ("", 2, "write `email_verified = \"required\"`, else `email_verified = \"optional\"`"),
+        ("email_verified = \"optional\"", 0, ": good: 1 application, 1 identity provider"),
+        ("email_verified = \"required\"", 0, ": good: "),
+        ("email_claim_name = \"upn\"", 2, "write `email_verified = \"optional\"`"),
+        ("email_claim_name = \"upn\"\nemail_verified = \"optional\"", 0, ": good: "),
+        ("email_verified = true", 2, "email_verified"),
+    ] {
+        let (_folder, output) = strict_with_oidc(more);
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{more}: {said}");
+        assert!(said.contains(says), "{more}: {said}");
+    }
 }
 
 #[test]

@@ -3,9 +3,10 @@
 use url::Url;
 
 use crate::support::portcullis::free_address;
-use crate::support::{APPLICATIONS, Browser, Person, World, browser, raw};
+use crate::support::{APPLICATIONS, Browser, Idp, Person, World, browser, raw, start};
 
 const WIKI: &str = "http://wiki.localhost/page?a=1";
+const LOGOUT: &str = "http://access.localhost/cdn-cgi/access/logout";
 const SWITCH: &str = "Sign in with another account</a>";
 const SUPPORT: &str = "support_text = \"The help desk knows more.\"\nsupport_url = \"mailto:help@example.com\"";
 
@@ -63,6 +64,90 @@ async fn an_unverified_address_can_be_changed() {
     assert!(page.response.status == 403 && text.contains("email_refused"), "{text}");
     let switch = Url::parse(&browser::link(&text, SWITCH).unwrap()).unwrap();
     assert!(switch.query_pairs().any(|(name, _)| name == "switch"), "{switch}");
+}
+
+#[tokio::test]
+async fn page_of_an_unverified_address_names_it() {
+    let world = World::start().await;
+    let odd = "bob<b>\u{202e}@example.com";
+    for (address, on_page) in [("bob@example.com", "bob@example.com"), (odd, "bob&#60;b&#62; @example.com")] {
+        let unverified = |claims: &mut serde_json::Map<String, serde_json::Value>| {
+            claims.insert("email".into(), address.into());
+            claims.insert("email_verified".into(), false.into());
+        };
+        world.idp.script(|script| {
+            script.claims = Box::new(unverified);
+            script.profile = Box::new(unverified);
+        });
+        let page = world.browser().open(WIKI).await;
+        let text = page.response.text();
+        assert!(page.response.status == 403 && text.contains("email_refused"), "{text}");
+        assert!(text.contains(on_page) && text.contains("has not verified your email address"), "{text}");
+    }
+    let log = world.proxy.log();
+    assert!(!log.contains("bob"), "the log names no user who was not let in: {log}");
+
+    let world = World::with(APPLICATIONS, |config| config.provider = ", email_verified = \"required\"".into()).await;
+    world.idp.script(|script| script.person = Person::bob());
+    let page = world.browser().open(WIKI).await;
+    let text = page.response.text();
+    assert!(page.response.status == 403 && text.contains(&Person::bob().email), "{text}");
+}
+
+/// The page that a login failed on has a link, and no script, that leads to the same login.
+#[tokio::test]
+async fn page_of_an_unreachable_provider_offers_to_try_again() {
+    let nobody = free_address();
+    let (proxy, _origin) = start(&format!("http://{nobody}"), |_| ()).await;
+    let mut browser = Browser::new(&proxy);
+    let page = browser.open(WIKI).await;
+    let text = page.response.text();
+    assert_eq!(page.response.status, 503, "{text}");
+    let again = browser::link(&text, "Try again</a>").unwrap_or_else(|| panic!("{text}"));
+    assert!(again.starts_with("http://access.localhost/cdn-cgi/access/login/wiki.localhost?"), "{again}");
+    assert!(!text.contains("<script"), "{text}");
+    let _idp = Idp::start_at(nobody).await;
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let mut page = browser.open(&again).await;
+    while page.response.status != 200 {
+        assert!(std::time::Instant::now() < deadline, "{:#?}", browser.trail);
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        page = browser.open(&again).await;
+    }
+    assert_eq!(page.url.as_str(), WIKI, "{:#?}", browser.trail);
+}
+
+/// The store can break at every step; the page then leads to the same address, and only after a GET.
+#[tokio::test]
+async fn page_of_a_broken_store_offers_to_try_again() {
+    let mut world = World::start().await;
+    let mut alice = world.signed_in(Person::alice(), WIKI).await;
+    let from_elsewhere = ["Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"];
+    let confirm = alice.request("GET", LOGOUT, &from_elsewhere, b"").await.text();
+    let csrf = confirm.split("name=\"csrf\" value=\"").nth(1).unwrap_or_else(|| panic!("{confirm}"));
+    let csrf = format!("csrf={}", csrf.split('"').next().unwrap());
+    // The new process remembers nobody.
+    world.proxy.stop().await;
+    world.proxy.run().await;
+    let url = format!("sqlite://{}", world.proxy.path("portcullis.db").display());
+    let database = sqlx::SqlitePool::connect(&url).await.unwrap();
+    sqlx::query("ALTER TABLE identities RENAME TO elsewhere").execute(&database).await.unwrap();
+    let login = "/cdn-cgi/access/login/wiki.localhost?redirect_url=https%3A%2F%2Fevil.example%2F&a=%22%3E";
+    for path in ["/", login, "/cdn-cgi/access/logout?returnTo=//evil.example", "/cdn-cgi/access/refresh-identity"] {
+        let answer = alice.request("GET", &format!("http://access.localhost{path}"), &[], b"").await;
+        let text = answer.text();
+        assert_eq!(answer.status, 503, "{path}: {text}");
+        assert_eq!(browser::link(&text, "Try again</a>").as_deref(), Some(path), "{text}");
+    }
+    let posted =
+        alice.request("POST", LOGOUT, &["Content-Type: application/x-www-form-urlencoded"], csrf.as_bytes()).await;
+    assert_eq!((posted.status, browser::link(&posted.text(), "Try again</a>")), (503, None), "{}", posted.text());
+    // A login that is under way begins anew: its own address is used up.
+    let page = world.browser().open(WIKI).await;
+    let text = page.response.text();
+    assert_eq!(page.response.status, 503, "{text}");
+    let again = browser::link(&text, "Try again</a>").unwrap();
+    assert!(again.contains("/cdn-cgi/access/login/wiki.localhost?"), "{again}");
 }
 
 #[tokio::test]

@@ -1,21 +1,20 @@
-//! A crate outside the repository that depends on the library, with exactly the lines that the README gives.
+//! A crate outside the repository that depends on the library, with exactly the lines of `docs/embedding.md`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The lines for `Cargo.toml`, as the README has them.
-fn lines_of_readme() -> String {
-    let readme = include_str!("../../README.md");
-    let (_, section) = readme.split_once("## In a proxy of your own").expect("the section");
-    let (_, block) = section.split_once("```toml\n").expect("the lines");
+/// Returns the lines for `Cargo.toml` of `docs/embedding.md`.
+fn documented_lines() -> String {
+    let page = include_str!("../../docs/embedding.md");
+    let (_, block) = page.split_once("```toml\n").expect("the lines");
     block.split_once("```").expect("their end").0.to_owned()
 }
 
 #[test]
-fn front_page_of_the_library_has_the_lines_of_the_readme() {
+fn front_page_of_the_library_has_the_documented_lines() {
     let page = include_str!("../../src/lib.rs").lines().filter_map(|line| line.strip_prefix("//!"));
     let page: String = page.map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line))).collect();
-    assert!(page.contains(&format!("```toml\n{}```", lines_of_readme())), "{page}");
+    assert!(page.contains(&format!("```toml\n{}```", documented_lines())), "{page}");
 }
 
 #[test]
@@ -23,7 +22,7 @@ fn crate_outside_the_repository_builds_and_runs() {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = tempfile::tempdir().unwrap();
     // The real path instead of a link: then what is compiled is the same in every run, and compiled once.
-    let lines = lines_of_readme().replace("../portcullis", repository.to_str().unwrap());
+    let lines = documented_lines().replace("../portcullis", repository.to_str().unwrap());
     assert_eq!(lines.matches(repository.to_str().unwrap()).count(), 2, "{lines}");
     // The profile is that of the repository, so that dependencies are shared with its own build.
     let manifest = format!(

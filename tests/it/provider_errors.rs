@@ -113,3 +113,24 @@ async fn web_page_of_the_token_endpoint_is_named() {
     world.proxy.logged(before, &["a login failed", "200 OK and a web page in place of JSON", "curl"]).await;
     world.origin.assert_untouched("a login that failed");
 }
+
+/// The overage of Microsoft Entra ID, and of others that keep tokens small.
+#[tokio::test]
+async fn referenced_groups_end_no_login_that_needs_none() {
+    let world = World::start().await;
+    world.idp.script(|script| {
+        script.claims = Box::new(|claims| {
+            claims.insert("_claim_names".into(), serde_json::json!({"groups": "src1"}));
+            claims.insert("_claim_sources".into(), serde_json::json!({"src1": {"endpoint": "https://graph.test/x"}}));
+        });
+        script.profile = Box::new(|profile| drop(profile.insert("groups".into(), serde_json::json!([]))));
+    });
+    let mut browser = world.browser();
+    let page = browser.open("http://app.localhost/page").await;
+    assert_eq!(page.response.status, 200, "{:#?}", browser.trail);
+    world.proxy.logged(0, &["\"WARN\"", "`groups` in the ID token: a reference in `_claim_names`"]).await;
+    world.origin.last();
+    let page = browser.open(WIKI).await;
+    let text = page.response.text();
+    assert!(page.response.status == 403 && text.contains("identity_incomplete"), "unknown and not empty: {text}");
+}

@@ -320,3 +320,43 @@ async fn who_signs_in_as_somebody_else_over_saml_signs_the_first_out() {
     let mut alices = alices;
     assert_eq!(alices.fetch("GET", WIKI, &[], b"").await.status, 401, "in another tab");
 }
+
+/// RelayState has no room for an address, and a cookie has little.
+#[tokio::test]
+async fn long_and_odd_addresses_survive_a_login_over_saml() {
+    let world = world("").await;
+    let at = |bytes: usize, mark: &str| format!("/app?g={mark}{}", "a".repeat(bytes - "/app?g=".len() - mark.len()));
+    let odd = ["/page?b=\\c", "/page?q=caf%E9", "/caf%E9/page?q=%E9%5C", "/page?q=a\\b%E4&path=C:\\x"];
+    let long = [at(1000, ""), at(2049, ""), at(3000, "\\"), at(4096, "%E9"), at(6144, "%E9\\")];
+    for page in odd.iter().map(|page| (*page).to_owned()).chain(long) {
+        let url = format!("http://wiki.localhost{page}");
+        let arrived = log_in(&mut world.browser(), &url, &Statement::alice()).await;
+        let what = format!("{} bytes: {:.60}", page.len(), page);
+        assert_eq!(arrived.response.status, 200, "{what}: {}", arrived.response.text());
+        let target = world.origin.last().target;
+        assert!(target == page, "{what}, at the origin {} bytes: {target:.60}", target.len());
+    }
+}
+
+#[tokio::test]
+async fn address_beyond_six_kibibytes_is_named_before_a_login_over_saml() {
+    let world = world("").await;
+    let mut browser = world.browser();
+    let page = browser.open(&format!("http://wiki.localhost/app?g={}", "a".repeat(6144))).await;
+    let text = page.response.text();
+    assert_eq!(page.response.status, 414, "{text}");
+    assert!(text.contains("too long to come back to") && text.contains("target_too_long"), "{text}");
+    let login = browser::link(&text, "Sign in</a>").unwrap();
+    let (to, relay_state) = request(&browser.open_until(&login, SSO).await);
+    let page = browser.post_from_elsewhere(ACS, &form(&response(&to, &Statement::alice()), &relay_state)).await;
+    assert_eq!((page.url.as_str(), page.response.status), ("http://wiki.localhost/", 200), "{:#?}", browser.trail);
+    // A login that begins at its own address, as links to it do.
+    let login =
+        format!("http://access.localhost/cdn-cgi/access/login/wiki.localhost?redirect_url=/{}", "a".repeat(6144));
+    let page = world.browser().open(&login).await;
+    assert!(
+        page.response.status == 414 && page.response.text().contains("target_too_long"),
+        "{}",
+        page.response.text()
+    );
+}

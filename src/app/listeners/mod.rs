@@ -137,7 +137,8 @@ impl ServiceWithDependents for ListenerGroup {
         // The sockets accept since they were bound; what connected meanwhile has waited.
         ready.notify_ready();
         while let Some(ended) = serving.join_next().await {
-            if ended.is_err() {
+            // Without a shutdown a listener serves for ever, so this one has lost its tasks.
+            if ended.is_err() || !*shutdown.borrow() {
                 return;
             }
         }

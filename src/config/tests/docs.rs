@@ -63,6 +63,15 @@ fn every_example_of_a_provider_can_be_read() {
     }
 }
 
+#[test]
+fn oidc_provider_in_the_sample_file_can_be_read() {
+    let sample = include_str!("../../../conf/portcullis.toml");
+    let lines: Vec<_> = sample.lines().filter_map(|line| line.strip_prefix("#   ")).collect();
+    let text = lines.join("\n");
+    let mut oidc = text.split("[[identity_providers]]").filter(|provider| provider.contains("type = \"oidc\""));
+    check("", "", &format!("[[identity_providers]]{}", oidc.next().unwrap()));
+}
+
 fn every_example_of_saml_can_be_read(page: &'static str) {
     let pem = include_str!("../../../tests/saml/keys/idp.crt");
     let certificate: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
@@ -115,6 +124,17 @@ fn every_message_of_the_saml_table_is_said() {
         }
     }
     assert!(messages > 15, "{messages}");
+}
+
+#[test]
+fn readme_example_is_valid() {
+    let readme = include_str!("../../../README.md");
+    let (_, example) = readme.split_once("```toml\n").unwrap();
+    let lines: Vec<&str> = example.lines().take_while(|line| line.trim() != "```").map(str::trim_start).collect();
+    let text = lines.join("\n");
+    let loaded = super::super::parse(&text, std::path::Path::new("portcullis.toml"), &super::super::Offline);
+    let loaded = loaded.unwrap_or_else(|errors| panic!("{text}\n{errors}"));
+    assert_eq!((loaded.warnings, loaded.config.applications.len()), (vec![], 1));
 }
 
 #[test]

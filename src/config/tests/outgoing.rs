@@ -38,6 +38,23 @@ fn environment_names_the_proxy_unless_the_file_does() {
 }
 
 #[test]
+fn unreadable_entries_of_no_proxy_are_one_warning() {
+    let warnings = |text: &str, no_proxy: &'static str| {
+        let mut fake = Fake::new();
+        fake.variables.extend([("HTTPS_PROXY", "http://p.example:1"), ("NO_PROXY", no_proxy)]);
+        let loaded = parse(&complete(text), Path::new("conf/portcullis.toml"), &fake).unwrap();
+        let all = loaded.warnings.iter().map(ToString::to_string);
+        all.filter(|warning| warning.contains("NO_PROXY")).collect::<Vec<_>>()
+    };
+    let all = warnings("", "http://idp.corp, a.test,,10.*\nb.test secret:pass@x");
+    let [one] = all.as_slice() else { panic!("{all:?}") };
+    assert!(one.contains("outgoing") && one.contains("number 1, 3, 5;") && !one.contains("secret"), "{one}");
+    assert!(warnings("", "a.test,*.b.test, 10.0.0.0/8 ,localhost,[::1]:443,").is_empty());
+    assert!(warnings("[outgoing]\nno_proxy = [\"c.test\"]", "10.*").is_empty(), "the file counts instead");
+    assert!(warnings("[outgoing]\nhttps_proxy = \"none\"", "10.*").is_empty(), "there is no proxy");
+}
+
+#[test]
 fn odd_proxy_of_the_environment_is_an_error_that_hides_it() {
     let said = read_with("", &[("HTTPS_PROXY", "socks5://ann:hunter2@proxy.example")]).unwrap_err();
     assert!(said.contains("outgoing") && said.contains("`HTTPS_PROXY`") && said.contains("SOCKS"), "{said}");

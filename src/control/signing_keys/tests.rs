@@ -196,7 +196,7 @@ fn header(token: &str) -> Value {
 }
 
 #[tokio::test]
-async fn certs_has_the_shape_of_access_behaviour_2_3_and_survives_a_restart() {
+async fn certs_document_has_its_shape_and_survives_a_restart() {
     let store = MemoryStore::new();
     let keys = SigningKeys::load_or_create(&store, LIFETIME, START, START).await.unwrap();
     let certs: Value = serde_json::from_slice(&keys.jwks()).unwrap();

@@ -14,7 +14,9 @@ mod progress;
 mod proxy;
 mod request;
 mod respond;
-mod upstream;
+mod response;
+mod tunnel;
+mod watch;
 
 pub use filter::{AccessCtx, AccessFilter, FilterSettings, ListenerSettings};
 pub use hsts::HstsListener;
@@ -22,3 +24,4 @@ pub use origins::{Check, OriginContext, OriginPool, PoolSettings, Protocol, Targ
 #[cfg(feature = "standalone")]
 pub(crate) use progress::Progress;
 pub use proxy::{AccessProxy, ProxyCtx, ProxySettings};
+pub use watch::Cuttable;

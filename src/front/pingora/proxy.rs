@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header;
+use http::{HeaderMap, header};
+use pingora::connectors::http::v1::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
-use pingora::modules::http::compression::ResponseCompressionBuilder;
 use pingora::prelude::{Error, ErrorSource, ErrorType, HttpPeer, ProxyHttp, Result, Session};
 use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyWarnLogContext};
@@ -16,16 +16,18 @@ use super::filter::style;
 use super::hsts::{self, HstsBuilder, HstsListener};
 use super::origins::{Attempts, OriginPool, cause};
 use super::progress::Progress;
-use super::{AccessCtx, AccessFilter, respond};
+use super::{AccessCtx, AccessFilter, respond, response, tunnel};
+use crate::gate;
 use crate::model::{Reason, RequestId};
 use crate::observe::metrics::{InFlight, UpstreamError, metrics};
-use crate::portal::pages::{ErrorPage, Link, TRY_AGAIN};
+use crate::pages::{ErrorPage, Link, TRY_AGAIN};
 
 /// The standalone proxy: the Access check in front of the origins that the configuration names.
-#[derive(Debug)]
 pub struct AccessProxy {
-    filter: AccessFilter,
+    pub(super) filter: AccessFilter,
     settings: ProxySettings,
+    /// Makes the connections that switch protocols; they are never shared.
+    pub(super) upgrades: Connector,
 }
 
 /// The settings of the standalone proxy that are not about access.
@@ -52,11 +54,13 @@ pub struct ProxyCtx {
     body_bytes: u64,
     attempts: Attempts,
     no_origin: bool,
+    /// Whether the request is judged again while it goes on.
+    is_watched: bool,
     _in_flight: InFlight,
 }
 
 impl ProxyCtx {
-    fn pool(&self) -> Option<&Arc<OriginPool>> {
+    pub(super) fn pool(&self) -> Option<&Arc<OriginPool>> {
         pool(&self.access)
     }
 }
@@ -68,7 +72,7 @@ fn pool(access: &AccessCtx) -> Option<&Arc<OriginPool>> {
 impl AccessProxy {
     /// A proxy behind that filter.
     pub fn new(filter: AccessFilter) -> Self {
-        Self { filter, settings: ProxySettings::default() }
+        Self { filter, settings: ProxySettings::default(), upgrades: Connector::new(None) }
     }
 
     /// Replaces the default settings.
@@ -76,6 +80,25 @@ impl AccessProxy {
     pub fn with_settings(self, settings: ProxySettings) -> Self {
         Self { settings, ..self }
     }
+
+    /// Has the request judged again while it goes on, so that it ends with what allowed it.
+    fn watch(&self, session: &Session, ctx: &mut ProxyCtx) {
+        if !std::mem::replace(&mut ctx.is_watched, true) {
+            self.filter.watch(session, &ctx.access);
+        }
+    }
+}
+
+impl std::fmt::Debug for AccessProxy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AccessProxy").field("filter", &self.filter).finish_non_exhaustive()
+    }
+}
+
+/// Returns `true` if a message with these headers may go on for long: its length is unknown, or large.
+fn may_last(headers: &HeaderMap) -> bool {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    length.is_none_or(|length| length > LARGE)
 }
 
 #[async_trait]
@@ -87,7 +110,7 @@ impl ProxyHttp for AccessProxy {
     }
 
     fn init_downstream_modules(&self, modules: &mut HttpModules) {
-        modules.add_module(ResponseCompressionBuilder::enable(0));
+        modules.add_module(Box::new(response::OldClients));
         if !self.settings.hsts.is_empty() {
             modules.add_module(Box::new(HstsBuilder));
         }
@@ -101,22 +124,32 @@ impl ProxyHttp for AccessProxy {
         }
         // Pingora reads the rest of a body that nobody wants, for as long as single bytes of it arrive.
         session.set_total_drain_timeout(Some(self.settings.body_timeout));
-        // A client that stops in the middle of a body, or stops reading, is not waited for. A tunnel may rest.
-        if !session.req_header().headers.contains_key(header::UPGRADE) {
-            session.set_read_timeout(Some(self.settings.body_timeout));
-            session.set_write_timeout(Some(self.settings.body_timeout));
+        // A client that stops in the middle of a body, or stops reading, is not waited for.
+        session.set_read_timeout(Some(self.settings.body_timeout));
+        session.set_write_timeout(Some(self.settings.body_timeout));
+        if response::is_old(session.req_header()) {
+            // RFC 9110 15.2: no interim responses to HTTP/1.0 clients.
+            session.as_downstream_mut().set_ignore_info_resp(true);
         }
         if self.filter.request_filter(session, &mut ctx.access).await? {
             return Ok(true);
         }
-        let Some(limit) = ctx.pool().and_then(|pool| pool.settings().max_body) else { return Ok(false) };
+        let limit = ctx.pool().and_then(|pool| pool.settings().max_body);
         let declared = session.req_header().headers.get(header::CONTENT_LENGTH);
         let declared = declared.and_then(|length| length.to_str().ok()).and_then(|length| length.parse::<u64>().ok());
-        if declared.is_some_and(|declared| declared > limit) {
+        if limit.zip(declared).is_some_and(|(limit, declared)| declared > limit) {
             let id = self.filter.refuse(session, &ctx.access, Reason::BodyTooLarge);
             let response = self.filter.refused(Reason::BodyTooLarge, style(session), id);
             // Boxed, so that the future of a request that goes on stays small: it is moved with each of them.
             Box::pin(respond::send(session, response, id)).await?;
+            return Ok(true);
+        }
+        if session.req_header().headers.contains_key(header::UPGRADE)
+            && let Some(pool) = ctx.pool().filter(|pool| pool.settings().speaks_http1())
+            && let Some(offer) = tunnel::offered(session.req_header(), &pool.settings().upgrades)
+        {
+            self.watch(session, ctx);
+            Box::pin(self.upgrade(session, ctx, &offer)).await?;
             return Ok(true);
         }
         Ok(false)
@@ -179,7 +212,7 @@ impl ProxyHttp for AccessProxy {
 
     async fn request_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         end_of_stream: bool,
         ctx: &mut ProxyCtx,
@@ -189,6 +222,9 @@ impl ProxyHttp for AccessProxy {
         // ends the body again (cloudflare/pingora#935). The second end would be read as the next request on that connection.
         if end_of_stream && body.as_ref().is_some_and(Bytes::is_empty) {
             *body = None;
+        }
+        if !end_of_stream && !ctx.is_watched && may_last(&session.req_header().headers) {
+            self.watch(session, ctx);
         }
         ctx.body_bytes = ctx.body_bytes.saturating_add(body.as_ref().map_or(0, |part| part.len() as u64));
         let limit = ctx.pool().and_then(|pool| pool.settings().max_body);
@@ -206,6 +242,19 @@ impl ProxyHttp for AccessProxy {
     ) -> Result<()> {
         if !response.status.is_informational() {
             Progress::report_response();
+        }
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut ProxyCtx,
+    ) -> Result<()> {
+        response::edit(session, response)?;
+        if !ctx.is_watched && !response.status.is_informational() && may_last(&response.headers) {
+            self.watch(session, ctx);
         }
         Ok(())
     }
@@ -257,7 +306,8 @@ impl ProxyHttp for AccessProxy {
         }
         log_failure(session, ctx, error, id);
         let status = page.status.as_u16();
-        let retry = respond::retry(session, page.status);
+        let request = session.req_header();
+        let retry = gate::retry(&request.method, &request.uri, page.status);
         let retry = retry.as_deref().map(|href| Link { href, label: TRY_AGAIN });
         let response = self.filter.told(page.with_retry(retry).with_reason(reason), style(session));
         session.set_keepalive(None);
@@ -268,6 +318,13 @@ impl ProxyHttp for AccessProxy {
             tracing::debug!(%error, "the error could not be told");
         }
         FailToProxy { error_code: status, can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, _ctx: &mut ProxyCtx) {
+        let client_is_gone = error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
+        if !client_is_gone && !session.as_downstream_mut().is_body_done() {
+            Box::pin(respond::read_rest(session)).await;
+        }
     }
 
     /// For Pingora's own log lines: no query, which may hold a code.
@@ -313,6 +370,9 @@ fn log_failure(session: &Session, ctx: &ProxyCtx, error: &Error, id: RequestId) 
         "a request was not proxied to its end",
     );
 }
+
+/// Longer messages are judged again on their way.
+const LARGE: u64 = 1 << 20;
 
 const fn upstream_error(kind: &ErrorType) -> UpstreamError {
     match kind {

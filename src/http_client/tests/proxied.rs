@@ -103,6 +103,8 @@ async fn https_goes_by_connect_and_is_verified_end_to_end() {
     // A proxy that connects to another server gets nothing from it accepted.
     let other_name = body(&client, "https://other.example.test").await;
     assert!(matches!(other_name, Err(HttpError::Tls { .. })), "{other_name:?}");
+    let said = other_name.unwrap_err().to_string();
+    assert!(said.contains(&format!("through the proxy `http://127.0.0.1:{}`", proxy.port)), "{said}");
     let (_, other_ca) = tls_server();
     let other_authority = body(&through(proxy.proxy(), &other_ca), "https://idp.example.test").await;
     assert!(matches!(other_authority, Err(HttpError::Tls { .. })), "{other_authority:?}");
@@ -166,5 +168,27 @@ async fn refusal_of_the_proxy_is_told_without_credentials() {
     assert!(matches!(failure, HttpError::Proxy { .. }) && failure.advice().is_some(), "{failure:?}");
     let nowhere = Proxy::parse("http://proxy.invalid:3128").unwrap();
     let failure = body(&through(nowhere, &ca), "https://idp.example.test").await.unwrap_err();
-    assert!(matches!(failure, HttpError::Proxy { .. } | HttpError::Timeout { .. }), "{failure:?}");
+    assert!(failure.to_string().contains("`http://proxy.invalid:3128`"), "{failure:?}");
+}
+
+#[tokio::test]
+async fn proxy_that_is_silent_or_untrusted_is_named() {
+    let (port, ca) = tls_server();
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = Proxy::parse(&format!("http://127.0.0.1:{}", silent.local_addr().unwrap().port())).unwrap();
+    let timeouts = Timeouts { connect: Duration::from_millis(300), total: Duration::from_secs(5) };
+    let name = silent.to_string();
+    let client = HttpClient::with_proxy(&Roots::default(), timeouts, Some(silent)).unwrap();
+    let failure = body(&client, "https://idp.example.test").await.unwrap_err();
+    assert!(matches!(failure, HttpError::Timeout { step: Step::Connect, .. }), "{failure:?}");
+    assert!(failure.to_string().contains(&format!("through the proxy `{name}`")), "{failure}");
+    let advice = failure.advice().unwrap();
+    assert!(advice.contains("`CONNECT`") && !advice.contains("if a proxy leads there"), "{advice}");
+
+    // Its certificate is for another name.
+    let untrusted = Proxy::parse(&format!("https://127.0.0.1:{port}")).unwrap();
+    let failure = body(&through(untrusted, &ca), "https://idp.example.test").await.unwrap_err();
+    assert!(matches!(failure, HttpError::Tls { .. }), "{failure:?}");
+    assert!(failure.to_string().contains(&format!("through the proxy `https://127.0.0.1:{port}`")), "{failure}");
+    assert!(failure.advice().unwrap().contains("the proxy itself"));
 }

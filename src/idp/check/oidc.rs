@@ -199,7 +199,7 @@ impl Connection {
     async fn check_credentials(&self, metadata: &Metadata, now: UnixTime, report: &mut Report<'_>) {
         let FlowSecrets { nonce, pkce_verifier, .. } = FlowSecrets::random(random());
         let (idp, issuer) = (self.settings().id.clone(), metadata.issuer().to_owned());
-        let pending = Pending { nonce, pkce_verifier, idp, issuer, attempt: Attempt::default() };
+        let pending = Pending { nonce, pkce_verifier, idp, issuer, pushed_scopes: None, attempt: Attempt::default() };
         let failure = match self.exchange(metadata, &random(), &pending, now).await {
             Ok(_) => {
                 return report.warning(Step::Credentials, "the token endpoint took a code that nobody gave out", None);

@@ -54,6 +54,12 @@ async fn absent_groups_stay_unknown_beside_a_reference() {
         (json!({"_claim_names": {}}), json!({})),
         (json!({}), json!({"_claim_names": ["groups"]})),
         (json!({"hasgroups": true}), json!({})),
+        (json!({"_claim_sources": {"src1": {"endpoint": "https://graph.example/groups"}}}), json!({})),
+        (json!({"_claim_names": {"groups": "src1"}}), json!({})),
+        (json!({}), json!({"_claim_names": {"Groups": "src1"}})),
+        (json!({"_claim_names": {"groups": "src1"}}), json!({"groups": []})),
+        (json!({"_claim_names": {"groups": "src1"}}), json!({"groups": ["perhaps a part"]})),
+        (json!({"groups": []}), json!({"_claim_names": {"groups": "src1"}})),
     ] {
         op.state().id_token = in_id_token.clone();
         let mut userinfo = json!({"sub": "00u1", "email": "ann@corp.example"});
@@ -62,10 +68,34 @@ async fn absent_groups_stay_unknown_beside_a_reference() {
         let found = login(&op, &provider).await;
         assert_eq!(found, (None, Some(GroupsMissing::Reference)), "{in_id_token} {in_userinfo}");
     }
-    op.state().userinfo = json!({"sub": "00u1", "email": "ann@corp.example", "_claim_names": {"groups": "src1"}});
-    op.state().id_token = json!({});
+    let note = provider.note_on_groups(&op.login(&provider).await.unwrap()).unwrap();
+    assert!(note.contains("`_claim_names`") && note.contains("unknown"), "{note}");
+}
+
+#[tokio::test]
+async fn reference_to_a_configured_groups_claim_is_unknown() {
+    let op = StandIn::start().await;
+    let provider = named(&op, Some("realm_access.roles"), AbsentGroups::Empty);
+    for reference in ["realm_access.roles", "realm_access"] {
+        op.state().userinfo["_claim_names"] = json!({ reference: "src1" });
+        assert_eq!(login(&op, &provider).await, (None, Some(GroupsMissing::Reference)), "{reference}");
+    }
+}
+
+#[tokio::test]
+async fn claim_that_is_not_the_groups_claim_ends_no_login() {
+    let op = StandIn::start().await;
+    let provider = named(&op, Some("roles"), AbsentGroups::Empty);
+    op.state().userinfo["roles"] = json!(["staff"]);
+    for unused in [json!(7), json!([{"id": 1}]), json!({"a": null}), json!(true)] {
+        op.state().userinfo["groups"] = unused.clone();
+        op.state().id_token = json!({"groups": unused, "name": 7, "amr": {}, "acr": [1], "email_verified": null});
+        assert_eq!(login(&op, &provider).await, (Some(vec!["staff".to_owned()]), None), "{unused}");
+    }
+    op.state().id_token = json!({"email": ["ann@corp.example", "bob@corp.example"]});
     let failure = op.login(&provider).await.unwrap_err();
-    assert!(matches!(failure, LoginFailure::Groups(GroupsFailure::Elsewhere)), "{failure:?}");
+    assert!(matches!(failure, LoginFailure::Email(EmailFailure::Unreadable)), "{failure:?}");
+    assert!(failure.advice().is_some_and(|advice| advice.contains("`email_claim_name`")));
 }
 
 #[tokio::test]
@@ -90,6 +120,16 @@ async fn unreadable_groups_are_never_none() {
     }
     let note = provider.note_on_groups(&op.login(&provider).await.unwrap()).unwrap();
     assert!(note.contains("`realm_access.roles` is not a list"), "{note}");
+}
+
+#[tokio::test]
+async fn groups_claim_of_nearly_the_configured_name_is_unknown() {
+    let op = StandIn::start().await;
+    let provider = named(&op, Some("Roles"), AbsentGroups::Empty);
+    op.state().userinfo["roles"] = json!(["contractors"]);
+    assert_eq!(login(&op, &provider).await, (None, Some(GroupsMissing::Unreadable)));
+    op.state().userinfo["roles"] = Value::Null;
+    assert_eq!(login(&op, &provider).await, (Some(vec![]), Some(GroupsMissing::TakenAsNone)));
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use http::StatusCode;
 
 use super::*;
-use crate::oidc::{IdTokenError, KeysError, MetadataError};
+use crate::oidc::{ClaimsError, IdTokenError, KeysError, MetadataError};
 
 fn token(status: u16, error: Option<&str>) -> LoginFailure {
     let status = StatusCode::from_u16(status).unwrap();
@@ -44,6 +44,28 @@ fn each_mistake_of_a_configuration_is_named_with_its_remedy() {
 }
 
 #[test]
+fn another_account_helps_if_this_one_was_refused() {
+    for failure in [
+        refused("access_denied"),
+        LoginFailure::Email(EmailFailure::Missing),
+        LoginFailure::Email(EmailFailure::Unconfirmed(String::new())),
+        #[cfg(feature = "saml")]
+        LoginFailure::Saml(crate::saml::SamlError::Status { code: "RequestDenied".into(), message: None }),
+    ] {
+        assert_eq!((failure.blame(), failure.may_be_of_the_account()), (Blame::Person, true), "{failure:?}");
+    }
+    for failure in [
+        LoginFailure::IdToken(IdTokenError::UnknownKey),
+        LoginFailure::Userinfo(ClaimsError::NotJson),
+        LoginFailure::SubjectMismatch,
+        #[cfg(feature = "saml")]
+        LoginFailure::Saml(crate::saml::SamlError::Unsigned),
+    ] {
+        assert_eq!((failure.blame(), failure.may_be_of_the_account()), (Blame::Person, false), "{failure:?}");
+    }
+}
+
+#[test]
 fn a_refusal_without_another_reason_may_be_a_cancelled_login() {
     let denied = |error: &str, description: Option<&str>| LoginFailure::ProviderError {
         error: error.to_owned(),
@@ -69,6 +91,38 @@ fn a_refusal_without_another_reason_may_be_a_cancelled_login() {
     ] {
         assert!(!denied(error, said).may_be_cancelled(), "{error}: {said:?}");
     }
+}
+
+#[cfg(feature = "saml")]
+#[test]
+fn saml_refusal_without_another_reason_may_be_a_cancelled_login() {
+    use crate::saml::SamlError;
+    let refused = |code: &str, message: Option<&str>| {
+        LoginFailure::from(SamlError::Status { code: code.to_owned(), message: message.map(str::to_owned) })
+    };
+    for (code, said) in [
+        ("RequestDenied", None),
+        ("AuthnFailed", None),
+        ("AuthnFailed", Some("User canceled")),
+        ("AuthnFailed", Some("The user aborted the authentication")),
+        ("http://id.elegnamnden.se/status/1.0/cancel", Some("Avbruten")),
+    ] {
+        let failure = refused(code, said);
+        assert!(failure.may_be_cancelled() && failure.blame() == Blame::Person, "{code}: {said:?}");
+        assert!(failure.sentence().contains("cancelled"), "{code}: {said:?}");
+    }
+    for (code, said) in [
+        ("RequestDenied", Some("User is not assigned to the application.")),
+        ("AuthnFailed", Some("The password has expired.")),
+        ("Responder", None),
+        ("NoPassive", None),
+    ] {
+        let failure = refused(code, said);
+        assert!(!failure.may_be_cancelled() && failure.advice().is_some(), "{code}: {said:?}");
+    }
+    let expired = refused("AuthnFailed", Some("authentication_expired"));
+    assert_eq!((expired.blame(), expired.may_be_cancelled()), (Blame::Browser, false));
+    assert!(expired.sentence().contains("took too long"));
 }
 
 #[cfg(feature = "saml")]

@@ -150,6 +150,7 @@ fn first_attempt_takes_no_room_in_the_cookie() {
         pkce_verifier: Secret::new("v"),
         idp: IdpId("a".into()),
         issuer: "i".into(),
+        pushed_scopes: None,
         attempt: Attempt::default(),
     };
     let text = serde_json::to_string(&pending).unwrap();

@@ -390,7 +390,7 @@ async fn r11_addresses() {
         ..op.settings()
     });
     let unverified =
-        |login: Result<Profile, LoginFailure>| matches!(login, Err(LoginFailure::Email(EmailFailure::Unverified)));
+        |login: Result<Profile, LoginFailure>| matches!(login, Err(LoginFailure::Email(EmailFailure::Unverified(_))));
     for verified in [json!(false), json!("False"), json!(0), json!("no"), json!([])] {
         op.state().id_token = json!({"email_verified": verified});
         assert!(unverified(op.login(&op.provider()).await) && unverified(op.login(&strict).await), "{verified}");
@@ -402,7 +402,7 @@ async fn r11_addresses() {
     op.state().id_token = json!({});
     assert!(op.login(&op.provider()).await.is_ok());
     let failure = op.login(&strict).await.unwrap_err();
-    assert!(matches!(failure, LoginFailure::Email(EmailFailure::Unconfirmed)));
+    assert!(matches!(failure, LoginFailure::Email(EmailFailure::Unconfirmed(_))));
     assert_eq!((failure.blame(), failure.id()), (Blame::Person, "email_refused"));
     let upn = provider(OktaSettings {
         client: ClientSettings { email_claim_name: Some("upn".into()), ..op.client() },

@@ -124,10 +124,36 @@ async fn what_a_login_asks_of_the_provider() {
     assert_eq!(query(&url, "max_age").as_deref(), Some("3600"));
     let hints = Hints { prompt: Some(Prompt::Login), login_hint: Some("ann@corp.example".into()), ..Hints::default() };
     let url = okta.begin("state", hints, NOW).await.unwrap().url;
-    assert_eq!(query(&url, "prompt").as_deref(), Some("login"), "a login's own wish stands above");
+    assert_eq!(query(&url, "prompt").as_deref(), Some("select_account"), "the configured one leads to another account");
     assert_eq!(query(&url, "login_hint").as_deref(), Some("ann@corp.example"));
     let url = begin(&op.provider()).await.unwrap().url;
     assert_eq!((query(&url, "prompt"), query(&url, "max_age"), query(&url, "login_hint")), (None, None, None));
+}
+
+#[tokio::test]
+async fn another_account_is_prompted_for_as_the_provider_supports() {
+    let (consent, select, login) = (Prompt::Consent, Prompt::SelectAccount, Prompt::Login);
+    for (configured, supported, expected) in [
+        (None, Value::Null, "login"),
+        (Some(consent), Value::Null, "login"),
+        (Some(select.clone()), Value::Null, "select_account"),
+        (Some(login.clone()), json!(["select_account"]), "login"),
+        (Some(select), json!(["login"]), "select_account"),
+        (None, json!(["none", "select_account"]), "select_account"),
+        (None, json!(["login", "select_account"]), "login"),
+        (None, json!(["none"]), "login"),
+        (None, json!(7), "login"),
+    ] {
+        let op = StandIn::start().await;
+        op.state().metadata["prompt_values_supported"] = supported.clone();
+        let client = ClientSettings { prompt: configured.clone(), ..op.client() };
+        let okta = provider(OktaSettings { client, ..op.settings() });
+        let hints = || Hints { prompt: Some(login.clone()), ..Hints::default() };
+        let begun = okta.begin("state", hints(), NOW).await.unwrap();
+        assert_eq!(query(&begun.url, "prompt").as_deref(), Some(expected), "{configured:?} {supported}");
+        let again = okta.begin_again("state", begun.pending.attempt, NOW).await.unwrap();
+        assert_eq!(query(&again.url, "prompt").as_deref(), Some(expected), "{configured:?} {supported}, again");
+    }
 }
 
 #[tokio::test]
@@ -219,9 +245,10 @@ async fn oidcc_client_test_distributed_claims() {
     op.state().userinfo["groups"] = Value::Null;
     op.state().userinfo["_claim_names"] = json!({"groups": "src1"});
     op.state().userinfo["_claim_sources"] = json!({"src1": {"endpoint": format!("{}/elsewhere", op.origin)}});
-    let failure = op.login(&generic(&op, |_| {})).await.unwrap_err();
-    assert!(matches!(failure, LoginFailure::Groups(GroupsFailure::Elsewhere)), "{failure:?}");
-    assert!(matches!(op.login(&op.provider()).await, Err(LoginFailure::Groups(GroupsFailure::TooMany))));
+    for provider in [generic(&op, |_| {}), op.provider()] {
+        let profile = op.login(&provider).await.unwrap();
+        assert_eq!((profile.groups, profile.groups_missing), (Groups::Unknown, Some(GroupsMissing::Reference)));
+    }
     assert_eq!(op.calls("/elsewhere"), 0);
 }
 

@@ -194,7 +194,7 @@ fn every_failure_says_what_to_do() {
         (GroupsFailure::RateLimited { seconds: 9 }, "Rate Limits"),
         (GroupsFailure::NotGroups, "ThreatInsight"),
         (GroupsFailure::Timeout(Duration::ZERO), "ThreatInsight"),
-        (GroupsFailure::Elsewhere, "fewer groups"),
+        (GroupsFailure::NoApi, "at login"),
     ] {
         assert!(failure.advice().contains(word), "{failure}: {}", failure.advice());
     }

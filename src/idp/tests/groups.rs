@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use super::stand_in::{Reply, StandIn, begin, finish};
+use super::stand_in::{Reply, StandIn, Started, begin, finish};
 use super::*;
 
 const API: &str = "/api/v1/users/00u1/groups";
@@ -69,7 +69,8 @@ async fn groups_of_the_id_token_suffice() {
     op.state().id_token = json!({"groups": ["x", "y"]});
     assert_eq!(known(op.login(&op.provider()).await), 2);
     op.state().id_token = json!({"_claim_names": {"groups": "src1"}});
-    assert!(matches!(failure(op.login(&op.provider()).await), GroupsFailure::TooMany));
+    assert_eq!(op.login(&op.provider()).await.unwrap().groups, Groups::Unknown);
+    assert_eq!(known(op.login(&op.provider_with_token()).await), 0, "the API has the list");
 }
 
 #[tokio::test]
@@ -109,20 +110,29 @@ async fn okta_s_own_words_for_too_many_groups() {
 }
 
 #[tokio::test]
-async fn userinfo_that_cannot_hold_the_groups_does_not_hide_them() {
+async fn userinfo_that_cannot_hold_the_groups_is_read_without_them() {
     let words = "The groups claim matched too many groups and must be configured to match fewer groups";
     let body = Reply::json(400, &json!({"error": "invalid_request", "error_description": words}));
     let challenge = format!("Bearer error=\"invalid_request\", error_description=\"{words}\"");
     let header = Reply { headers: vec![("www-authenticate", challenge)], ..Reply::html(400) };
     for reply in [body, header] {
         let op = person(450, Value::Null).await;
-        op.state().id_token = json!({"department": "eng"});
+        // All that is wanted but what userinfo has against it.
+        op.state().id_token = json!({"department": "eng", "email": "ann@corp.example"});
         op.reply("/oauth2/v1/userinfo", &[reply]);
         assert!(matches!(failure(op.login(&op.provider()).await), GroupsFailure::Overfull));
-        assert_eq!(known(op.login(&op.provider_with_token()).await), 450);
-        op.state().id_token = json!({});
-        let lacking = failure(op.login(&op.provider_with_token()).await);
-        assert!(matches!(lacking, GroupsFailure::Overfull), "a claim that userinfo would have had is not made up");
+        let provider = op.provider_with_token();
+        let begun = begin(&provider).await.unwrap();
+        let refused = finish(&provider, &begun, &op.authorize(&begun)).await.unwrap_err();
+        let attempt = provider.next_attempt(&refused, &begun.pending).unwrap();
+        op.state().replies.clear();
+        for (email_verified, ends) in [(json!(false), None), (Value::Null, Some(450))] {
+            op.state().userinfo["email_verified"] = email_verified;
+            let Begun { url, pending } = provider.begin_again("again", attempt, NOW).await.unwrap();
+            let second = Started { url, state: Secret::new("again"), pending };
+            let ended = finish(&provider, &second, &op.authorize(&second)).await;
+            assert_eq!(ended.ok().map(|profile| profile.groups.known().unwrap().len()), ends);
+        }
     }
     let op = person(450, Value::Null).await;
     op.reply("/oauth2/v1/userinfo", &[Reply::json(400, &json!({"error": "invalid_request"}))]);

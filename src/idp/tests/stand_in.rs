@@ -61,8 +61,10 @@ pub(super) struct State {
     pub(super) assertions: HashSet<String>,
     /// Requests that were left here, by their names.
     pub(super) pushed: HashMap<String, HashMap<String, String>>,
-    /// Logins that were begun: code, nonce and challenge.
-    flows: HashMap<String, (String, String)>,
+    /// `scope` of the token answer: `None` repeats what the request had, and null leaves it out.
+    pub(super) scope: Option<Value>,
+    /// Logins that were begun: code, nonce, challenge and scope.
+    flows: HashMap<String, (String, String, String)>,
 }
 
 pub(super) struct StandIn {
@@ -122,6 +124,7 @@ impl StandIn {
             client_key: None,
             assertions: HashSet::new(),
             pushed: HashMap::new(),
+            scope: None,
             flows: HashMap::new(),
         };
         let stand_in = Self { origin, state: Arc::new(Mutex::new(state)) };
@@ -201,8 +204,23 @@ impl StandIn {
             query = state.pushed.remove(name).unwrap();
         }
         let code = format!("code-{}", state.flows.len());
-        state.flows.insert(code.clone(), (query["nonce"].clone(), query["code_challenge"].clone()));
+        let flow = ["nonce", "code_challenge", "scope"].map(|name| query[name].clone());
+        state.flows.insert(code.clone(), flow.into());
         format!("code={code}&state={}", query["state"])
+    }
+
+    /// A login whose user changes the scopes in the address of the request, if they are there.
+    pub(super) async fn login_with_scopes(&self, provider: &Provider, scopes: &str) -> Result<Profile, LoginFailure> {
+        let mut begun = begin(provider).await?;
+        let query: Vec<(String, String)> = begun.url.query_pairs().into_owned().collect();
+        let changed = query.into_iter().map(|(name, value)| match name.as_str() {
+            "scope" => (name, scopes.to_owned()),
+            _ => (name, value),
+        });
+        let mut url = begun.url.clone();
+        url.query_pairs_mut().clear().extend_pairs(changed);
+        begun.url = url;
+        finish(provider, &begun, &self.authorize(&begun)).await
     }
 
     pub(super) async fn login(&self, provider: &Provider) -> Result<Profile, LoginFailure> {
@@ -368,7 +386,7 @@ fn token(request: &Request, state: &mut State) -> Reply {
         return Reply::json(401, &json!({"error": "invalid_client"}));
     }
     // A code is good once.
-    let Some((nonce, challenge)) = state.flows.remove(&form("code")) else { return refuse("invalid_grant") };
+    let Some((nonce, challenge, scope)) = state.flows.remove(&form("code")) else { return refuse("invalid_grant") };
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, form("code_verifier").as_bytes());
     let redirect = form("redirect_uri") == "https://team.example/cdn-cgi/access/callback";
     if b64(digest.as_ref()) != challenge || !redirect || form("grant_type") != "authorization_code" {
@@ -383,11 +401,12 @@ fn token(request: &Request, state: &mut State) -> Reply {
     }
     claims.as_object_mut().unwrap().retain(|_, value| !value.is_null());
     let id_token = state.key.sign(&state.header, &claims.to_string());
-    let scope = "openid profile email groups";
-    Reply::json(
-        200,
-        &json!({"access_token": state.access_token, "token_type": "bearer", "expires_in": 3600, "scope": scope, "id_token": id_token}),
-    )
+    let scope = state.scope.clone().unwrap_or_else(|| json!(scope));
+    let mut tokens = json!({
+        "access_token": state.access_token, "token_type": "bearer", "expires_in": 3600, "scope": scope, "id_token": id_token,
+    });
+    tokens.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+    Reply::json(200, &tokens)
 }
 
 fn groups(request: &Request, state: &State) -> Reply {

@@ -130,10 +130,30 @@ fn discovery_4_3_and_rfc9700_2_1_1() {
     }
     for (name, value) in [
         ("code_challenge_methods_supported", json!(["plain"])),
+        ("code_challenge_methods_supported", json!("plain")),
         ("code_challenge_methods_supported", json!("plain S512")),
+        ("code_challenge_methods_supported", json!(["plain S256"])),
+        ("code_challenge_methods_supported", json!(["plain", null])),
         ("token_endpoint", Value::Null),
     ] {
         assert!(matches!(metadata(&[(name, value)]), Err(MetadataError::Unsupported(_))), "{name}");
+    }
+    for listed in [json!(["plain", "S256"]), json!("S256"), json!([null, "S256"]), json!(7)] {
+        assert!(metadata(&[("code_challenge_methods_supported", listed.clone())]).is_ok(), "{listed}");
+    }
+    // RFC 9207 3: a promise that cannot be read is one.
+    for (promise, promised) in [
+        (json!(true), true),
+        (json!("True"), true),
+        (json!(1), true),
+        (json!([true]), true),
+        (json!("yes"), true),
+        (json!(false), false),
+        (json!("false"), false),
+        (json!(null), false),
+    ] {
+        let read = metadata(&[("authorization_response_iss_parameter_supported", promise.clone())]).unwrap();
+        assert_eq!(read.iss_promised(), promised, "{promise}");
     }
     for garbage in ["", "<html>", "[]", "{}", "null"] {
         assert!(matches!(Metadata::read(garbage.as_bytes(), ISSUER), Err(MetadataError::Malformed(_))));

@@ -1,5 +1,4 @@
-//! The policy language as it is written down (access-behaviour §7), as plainly as can be: nothing is compiled, nothing is
-//! remembered. `None` is unknown.
+//! A plain implementation of the policy language of `docs/policies.md`, without compilation or caches. `None` is unknown.
 
 use std::net::IpAddr;
 

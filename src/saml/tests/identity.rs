@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::model::{Group, Groups, UnixTime};
 use crate::saml::testing::{ACS, ALICE, EXPECTED, ISSUER, NOW, SIGNERS, Sign, field, response, settings, swap};
-use crate::saml::{SamlError, SamlIdentity, ServiceProvider, Settings};
+use crate::saml::{NoGroups, SamlError, SamlIdentity, ServiceProvider, Settings};
 
 const GROUPS: &str = r#"<saml2:Attribute Name="groups"><saml2:AttributeValue xmlns:xs="http://www.w3.org/2001/XMLSchema" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="xs:string">Everyone</saml2:AttributeValue><saml2:AttributeValue>R&amp;D &lt;x&gt;</saml2:AttributeValue><saml2:AttributeValue>Vertrieb, Köln</saml2:AttributeValue></saml2:Attribute>"#;
 const START: &str = "<saml2:AttributeStatement>";
@@ -67,7 +67,8 @@ fn missing_groups_are_unknown_and_empty_ones_are_none() {
 
 #[test]
 fn groups_are_left_out_if_nothing_stands_for_them() {
-    let left_out = |groups: &str| read(settings(), &swap(&response(), GROUPS, groups)).unwrap().groups_left_out;
+    let no_groups = |groups: &str| read(settings(), &swap(&response(), GROUPS, groups)).unwrap().no_groups;
+    let left_out = |groups: &str| no_groups(groups) == Some(NoGroups::LeftOut);
     let attribute = |names: &str| {
         format!("<saml2:Attribute {names}><saml2:AttributeValue>x</saml2:AttributeValue></saml2:Attribute>")
     };
@@ -75,12 +76,16 @@ fn groups_are_left_out_if_nothing_stands_for_them() {
     for present in [
         "Name=\"groups\"",
         "Name=\"Groups\"",
+        "Name=\" groups \"",
         "Name=\"urn:oid:1.3.6.1.4.1.5923.1.5.1.1\" FriendlyName=\"groups\"",
         "Name=\"http://schemas.microsoft.com/claims/groups.link\"",
     ] {
         assert!(!left_out(&attribute(present)), "{present}");
     }
-    assert!(!left_out("<saml2:Attribute Name=\"groups\"/>"));
+    assert_eq!(no_groups("<saml2:Attribute Name=\"groups\"/>"), None);
+    assert_eq!(no_groups(&attribute("Name=\"Groups\"")), Some(NoGroups::Similar));
+    let layout = attribute("Name=\"groups\"").replace(">x<", ">\nx<");
+    assert_eq!(no_groups(&layout), Some(NoGroups::Unreadable));
 }
 
 #[test]
@@ -122,7 +127,19 @@ fn spaces_around_a_group_or_attribute_are_part_of_it() {
 
 #[test]
 fn groups_and_attributes_that_cannot_be_read_are_unknown() {
-    for value in ["\n  contractors\n", "&#9;x", "x&#13;", "x\n", "<x/>", "a<saml2:x/>"] {
+    for value in [
+        "\n  contractors\n",
+        " \ncontractors\n ",
+        " &#9;x",
+        "x&#13; ",
+        "\u{a0}\n x",
+        "&#9;x",
+        "x&#13;",
+        "x\n",
+        " \n ",
+        "<x/>",
+        "a<saml2:x/>",
+    ] {
         let values = format!(
             "<saml2:AttributeValue>a</saml2:AttributeValue><saml2:AttributeValue>{value}</saml2:AttributeValue>"
         );
@@ -324,4 +341,21 @@ fn what_can_be_mended_at_the_provider_is_said_to_be() {
     let nowhere = refused(&format!(r#" Recipient="{ACS}""#), "");
     assert!(nowhere.advice().unwrap().contains("ACS"), "{nowhere}");
     assert!(SamlError::NotFresh.advice().unwrap().contains("ForceAuthn"));
+}
+
+#[test]
+fn error_without_request_or_address_keeps_its_status() {
+    let failed = swap(&response(), "status:Success", "status:RequestDenied");
+    let refused =
+        |message: &str| ServiceProvider::new(settings()).unwrap().verify(&field(message), &EXPECTED).unwrap_err();
+    let (to, at) =
+        (format!(r#" InResponseTo="{}""#, crate::saml::testing::REQUEST), format!(r#" Destination="{ACS}""#));
+    for left_out in [&to, &at] {
+        let error = refused(&failed.replacen(left_out.as_str(), "", 1));
+        assert_eq!(error.registered_status(), Some("RequestDenied"), "{left_out}: {error}");
+        let success = refused(&response().replacen(left_out.as_str(), "", 1));
+        assert!(matches!(success, SamlError::Unsolicited | SamlError::Destination(_)), "{left_out}: {success}");
+    }
+    let elsewhere = refused(&failed.replacen(&at, r#" Destination="https://other.example/""#, 1));
+    assert!(matches!(elsewhere, SamlError::Destination(_)), "{elsewhere}");
 }

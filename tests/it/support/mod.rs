@@ -12,6 +12,7 @@ pub mod raw;
 pub mod recorder;
 pub mod saml;
 pub mod simplesamlphp;
+pub mod switcher;
 pub mod wire;
 
 pub use self::browser::Browser;

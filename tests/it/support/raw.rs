@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use rustls::ClientConfig;
@@ -92,7 +93,7 @@ impl Connection {
     /// Reads the answer to a request with `method`. `None` when the connection ended without one.
     pub async fn response(&mut self, method: &str) -> Option<Response> {
         let mut response = self.response_head().await?;
-        let bodiless = method == "HEAD" || matches!(response.status, 101 | 204 | 304);
+        let bodiless = method == "HEAD" || matches!(response.status, 100..=199 | 204 | 304);
         let framing = if bodiless { Framing::Length(0) } else { wire::framing(&response.headers, Framing::UntilClose) };
         let read = timeout(PATIENCE, wire::read_body(&mut self.0, framing)).await.expect("the answer does not end");
         response.body = read.unwrap_or_default();
@@ -118,6 +119,17 @@ impl Connection {
         let mut bytes = vec![0; length];
         timeout(PATIENCE, self.0.read_exact(&mut bytes)).await.expect("the bytes do not come").unwrap();
         bytes
+    }
+
+    /// Ends this side of the connection; the other one can still send.
+    pub async fn finish(&mut self) {
+        let _closed = self.0.shutdown().await;
+    }
+
+    /// Whether the peer closes within that time, whatever it sends before.
+    pub async fn closes_within(&mut self, limit: Duration) -> bool {
+        let mut bytes = [0; 1024];
+        timeout(limit, async { while let Ok(1..) = self.0.read(&mut bytes).await {} }).await.is_ok()
     }
 
     /// Whether the peer closes without sending more.

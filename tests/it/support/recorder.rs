@@ -17,6 +17,8 @@ pub enum When {
     Complete,
     /// After the whole request, but only for the first one of each connection; at the second the connection is closed.
     FirstOnly,
+    /// After the head of the request; the body is read afterwards.
+    Head,
     /// After the head of the request; the connection is then closed without reading on.
     HeadAndClose,
 }
@@ -85,17 +87,19 @@ impl Drop for Recorder {
 }
 
 async fn serve(mut stream: TcpStream, record: Arc<Mutex<Vec<Vec<u8>>>>, index: usize, answer: Vec<u8>, when: When) {
-    let (mut unread, mut requests) = (Vec::new(), 0);
+    let (mut unread, mut answered, mut requests) = (Vec::new(), false, 0);
     loop {
-        if when == When::HeadAndClose && find(&unread, b"\r\n\r\n").is_some() {
-            let _written = stream.write_all(&answer).await;
-            let _closed = stream.shutdown().await;
-            return;
+        if matches!(when, When::Head | When::HeadAndClose) && !answered && find(&unread, b"\r\n\r\n").is_some() {
+            answered = stream.write_all(&answer).await.is_ok();
+            if when == When::HeadAndClose {
+                let _closed = stream.shutdown().await;
+                return;
+            }
         }
         if let Some(length) = request_length(&unread) {
             unread.drain(..length);
             requests += 1;
-            if stream.write_all(&answer).await.is_err() {
+            if !std::mem::take(&mut answered) && stream.write_all(&answer).await.is_err() {
                 return;
             }
             continue;

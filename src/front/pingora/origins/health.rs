@@ -49,6 +49,7 @@ pub(super) async fn follow(pool: Weak<OriginPool>, check: Check, checks: Arc<Che
             });
         }
         drop(current);
+        // A panic of one check ends this task, which is reported: nothing would check the member again.
         running.join_all().await;
         tokio::time::sleep(check.interval).await;
     }

@@ -39,8 +39,19 @@ pub struct PoolSettings {
     pub trust: Option<Trust>,
     /// How to find out which of them work.
     pub health_check: Option<Check>,
+    /// How long a tunnel may rest.
+    pub tunnel_timeout: Duration,
+    /// Protocols that requests may switch to, beside the built-in ones.
+    pub upgrades: Vec<String>,
     /// The longest request body, in bytes.
     pub max_body: Option<u64>,
+}
+
+impl PoolSettings {
+    /// Returns `true` if some origin speaks HTTP/1.1, in which alone a request can switch protocols.
+    pub(super) fn speaks_http1(&self) -> bool {
+        self.targets.iter().any(|target| matches!(target.protocol, Protocol::Http | Protocol::Https))
+    }
 }
 
 /// The certificate authorities of one application's origins, which vouch for nobody else's.

@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
+
+use crate::control::Background;
 
 /// The host names of all pools: each is looked up once, however many origins have it.
 #[derive(Clone, Debug)]
@@ -47,9 +48,9 @@ impl Names {
         Self(Arc::new(Inner { known: Mutex::default(), lookups, ended: watch::Sender::new(()), resolve }))
     }
 
-    /// Returns the host with the addresses that are known, and keeps them up to date on `runtime` for as long as the host is
-    /// in use. IP addresses (IPv6 in brackets) and `localhost` names need no lookup.
-    pub(super) fn get(&self, host: &str, runtime: &Handle) -> Arc<Name> {
+    /// Returns the host with the addresses that are known, and keeps them up to date in the background for as long as the
+    /// host is in use. IP addresses (IPv6 in brackets) and `localhost` names need no lookup.
+    pub(super) fn get(&self, host: &str, background: &Background) -> Arc<Name> {
         if let Ok(address) = host.trim_matches(['[', ']']).parse() {
             return Arc::new(Name::fixed(vec![address]));
         }
@@ -63,7 +64,7 @@ impl Names {
         }
         let name = Arc::new(Name { addresses: ArcSwap::default(), looked_up: watch::Sender::new(false) });
         known.insert(host.into(), Arc::downgrade(&name));
-        runtime.spawn(follow(Arc::clone(&self.0), host.into(), Arc::downgrade(&name)));
+        background.spawn("origin names", follow(Arc::clone(&self.0), host.into(), Arc::downgrade(&name)));
         name
     }
 
@@ -176,7 +177,15 @@ const CONCURRENT: usize = 64;
 
 #[cfg(test)]
 mod tests {
+    use tokio::runtime::{Handle, Runtime};
+
     use super::*;
+    use crate::control::{Ended, Vital};
+
+    fn background() -> (Background, Ended) {
+        let (vital, ended) = Vital::new();
+        (Background::new(Handle::current(), vital), ended)
+    }
 
     fn addresses(text: &str) -> Vec<IpAddr> {
         text.split_whitespace().map(|address| address.parse().unwrap()).collect()
@@ -205,7 +214,7 @@ mod tests {
             ("localhost", "127.0.0.1 ::1"),
             ("app.localhost", "127.0.0.1 ::1"),
         ] {
-            let name = names.get(host, &Handle::current());
+            let name = names.get(host, &background().0);
             assert_eq!((name.addresses().to_vec(), name.is_pending()), (addresses(known), false), "{host}");
         }
         assert!(names.0.known.lock().unwrap().is_empty());
@@ -234,8 +243,8 @@ mod tests {
     #[tokio::test]
     async fn one_name_is_looked_up_once_for_all() {
         let names = Names::new(partly_silent);
-        let first = names.get("known.example", &Handle::current());
-        let second = names.get("known.example", &Handle::current());
+        let first = names.get("known.example", &background().0);
+        let second = names.get("known.example", &background().0);
         assert!(Arc::ptr_eq(&first, &second));
         looked_up(&names, &first).await;
         assert_eq!(*first.addresses().to_vec(), addresses("10.0.0.1 ::1"));
@@ -244,12 +253,33 @@ mod tests {
     #[tokio::test]
     async fn silent_names_hold_up_no_others() {
         let names = Names::new(partly_silent);
-        let silent: Vec<_> = (0..20).map(|i| names.get(&format!("silent{i}.example"), &Handle::current())).collect();
+        let silent: Vec<_> = (0..20).map(|i| names.get(&format!("silent{i}.example"), &background().0)).collect();
         for (host, found) in [("known.example", "10.0.0.1 ::1"), ("empty.example", ""), ("unknown.example", "")] {
-            let name = names.get(host, &Handle::current());
+            let name = names.get(host, &background().0);
             looked_up(&names, &name).await;
             assert_eq!(*name.addresses().to_vec(), addresses(found), "{host}");
         }
         assert!(silent.iter().all(|name| name.is_pending()), "they are still being looked up");
+    }
+
+    #[tokio::test]
+    async fn lookups_that_end_on_their_own_are_reported() {
+        let runtime = Runtime::new().unwrap();
+        let (vital, mut ended) = Vital::new();
+        let names = Names::new(partly_silent);
+        let name = names.get("known.example", &Background::new(runtime.handle().clone(), vital));
+        looked_up(&names, &name).await;
+        assert!(ended.try_recv().is_err());
+        runtime.shutdown_background();
+        assert_eq!(ended.recv().await, Some("origin names"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lookups_of_a_name_out_of_use_end_without_a_report() {
+        let (background, mut ended) = background();
+        let names = Names::new(|_| Ok(vec![Ipv4Addr::LOCALHOST.into()]));
+        drop(names.get("known.example", &background));
+        drop(background);
+        assert_eq!(ended.recv().await, None);
     }
 }

@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 
 use pingora::prelude::{Error, HttpPeer};
 use pingora::protocols::ALPN;
+use pingora::upstreams::peer::HttpUpstreamRequestPolicy;
 use smallvec::SmallVec;
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::health::{self, Checks};
 use super::names::{Name, Names};
 use super::{PoolSettings, Protocol, Target, Trust, failure};
+use crate::control::Background;
 
 /// State that the pools of all applications share. It outlives a reload, so that the addresses of known hosts do, too.
 #[derive(Debug, Default)]
@@ -70,10 +71,9 @@ impl Attempts {
 }
 
 impl OriginPool {
-    /// Creates a pool. Its names are resolved and its members are checked on `runtime`, in the background, for as long as it
-    /// lives.
-    pub fn start(settings: PoolSettings, context: &OriginContext, runtime: &Handle) -> Arc<Self> {
-        let member = |target: &Target| Member::new(target, &settings, context.names.get(&target.host, runtime));
+    /// Creates a pool. Its names are resolved and its members are checked in the background, for as long as it lives.
+    pub fn start(settings: PoolSettings, context: &OriginContext, background: &Background) -> Arc<Self> {
+        let member = |target: &Target| Member::new(target, &settings, context.names.get(&target.host, background));
         let pool = Arc::new(Self {
             members: settings.targets.iter().map(member).collect(),
             settings,
@@ -82,7 +82,8 @@ impl OriginPool {
             names_ended: context.names.ended(),
         });
         if let Some(check) = pool.settings.health_check.clone() {
-            runtime.spawn(health::follow(Arc::downgrade(&pool), check, Arc::clone(&context.checks)));
+            let checks = health::follow(Arc::downgrade(&pool), check, Arc::clone(&context.checks));
+            background.spawn("health checks", checks);
         }
         pool
     }
@@ -361,6 +362,8 @@ fn template(target: &Target, settings: &PoolSettings) -> HttpPeer {
     };
     options.verify_cert = settings.tls_verify;
     options.verify_hostname = settings.tls_verify;
+    // Upgrades go through `tunnel.rs` only.
+    options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
     Trust::set(settings.trust.as_ref(), &mut peer);
     peer
 }
@@ -380,7 +383,10 @@ const LEAST_SHARE: Duration = Duration::from_secs(2);
 mod tests {
     use pingora::prelude::ErrorType;
 
+    use tokio::runtime::Handle;
+
     use super::*;
+    use crate::control::Vital;
 
     async fn pool(hosts: &[&str]) -> Arc<OriginPool> {
         let target = |host: &&str| Target { host: (*host).to_owned(), port: 8080, protocol: Protocol::Http };
@@ -390,6 +396,8 @@ mod tests {
             connect_timeout: Duration::from_secs(5),
             read_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(5),
+            tunnel_timeout: Duration::from_secs(5),
+            upgrades: Vec::new(),
             host_header: None,
             tls_verify: true,
             tls_server_name: None,
@@ -397,7 +405,7 @@ mod tests {
             health_check: None,
             max_body: None,
         };
-        OriginPool::start(settings, &OriginContext::default(), &Handle::current())
+        OriginPool::start(settings, &OriginContext::default(), &Background::new(Handle::current(), Vital::new().0))
     }
 
     fn next(pool: &OriginPool, attempts: &mut Attempts) -> String {

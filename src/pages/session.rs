@@ -7,7 +7,7 @@ use super::{Link, Page, STYLE, render};
 
 /// The end of a logout.
 #[derive(Debug, Clone, Template)]
-#[template(path = "logged_out.html", config = "src/portal/askama.toml")]
+#[template(path = "logged_out.html", config = "src/pages/askama.toml")]
 pub(crate) struct LoggedOut<'a> {
     /// What the provider is called, where its session ended too.
     pub(crate) also_at: Option<&'a str>,
@@ -28,7 +28,7 @@ impl LoggedOut<'_> {
 
 /// The end of a refresh of one's identity.
 #[derive(Debug, Clone, Template)]
-#[template(path = "identity_refreshed.html", config = "src/portal/askama.toml")]
+#[template(path = "identity_refreshed.html", config = "src/pages/askama.toml")]
 pub(crate) struct IdentityRefreshed<'a> {
     /// The email of who is signed in.
     pub(crate) signed_in_as: &'a str,
@@ -47,7 +47,7 @@ impl IdentityRefreshed<'_> {
 
 /// Asks before signing out, because a link on another site can lead here.
 #[derive(Debug, Clone, Template)]
-#[template(path = "logout_confirm.html", config = "src/portal/askama.toml")]
+#[template(path = "logout_confirm.html", config = "src/pages/askama.toml")]
 pub(crate) struct LogoutConfirm<'a> {
     /// Where the form is posted; the policy allows this page's own host only.
     pub(crate) action: &'a str,

@@ -1,13 +1,13 @@
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
-use super::pages::{self, Page};
+use super::{Page, security_headers};
 
 /// An HTML page with its headers.
 pub(crate) fn page(page: Page) -> Response<Bytes> {
     let mut response = Response::new(page.body);
     *response.status_mut() = page.status;
-    response.headers_mut().extend(pages::security_headers());
+    response.headers_mut().extend(security_headers());
     response
 }
 
@@ -70,7 +70,7 @@ pub(crate) fn empty(status: StatusCode) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    for (name, value) in pages::security_headers() {
+    for (name, value) in security_headers() {
         if matches!(
             name,
             header::CACHE_CONTROL | header::EXPIRES | header::REFERRER_POLICY | header::X_CONTENT_TYPE_OPTIONS

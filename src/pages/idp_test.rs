@@ -7,7 +7,7 @@ use super::{Page, STYLE, marked, render};
 
 /// The login went well.
 #[derive(Debug, Clone, Template)]
-#[template(path = "idp_test_works.html", config = "src/portal/askama.toml")]
+#[template(path = "idp_test_works.html", config = "src/pages/askama.toml")]
 pub(crate) struct IdpTestWorks<'a> {
     /// What the provider is called.
     pub(crate) provider: &'a str,
@@ -39,7 +39,7 @@ impl IdpTestWorks<'_> {
 
 /// The login failed.
 #[derive(Debug, Clone, Template)]
-#[template(path = "idp_test_failed.html", config = "src/portal/askama.toml")]
+#[template(path = "idp_test_failed.html", config = "src/pages/askama.toml")]
 pub(crate) struct IdpTestFailed<'a> {
     /// What the provider is called.
     pub(crate) provider: &'a str,

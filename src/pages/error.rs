@@ -8,19 +8,19 @@ use crate::model::Support;
 
 /// Any failure that one sentence explains. The constructors have the words for those we know.
 #[derive(Debug, Clone, Template)]
-#[template(path = "error.html", config = "src/portal/askama.toml")]
+#[template(path = "error.html", config = "src/pages/askama.toml")]
 pub(crate) struct ErrorPage<'a> {
     /// The status to answer with, also shown.
     pub(crate) status: StatusCode,
-    /// What happened, in a few words.
+    /// The event, in a few words.
     pub(crate) title: &'a str,
-    /// What that means, in one sentence.
+    /// Its meaning, in one sentence.
     pub(crate) sentence: &'a str,
-    /// What to do about it.
+    /// The remedy.
     pub(crate) hint: Option<&'a str>,
-    /// Where to try again.
+    /// The link to try again.
     pub(crate) retry: Option<Link<'a>>,
-    /// Where to sign in with another account, if the account is what was refused: the main way on.
+    /// The link to sign in with another account, if this account was refused: the main way on.
     pub(crate) switch_account: Option<&'a str>,
     /// Whom to ask.
     pub(crate) support: Option<&'a Support>,

@@ -1,30 +1,29 @@
+//! The headers that an origin is sent, from those that the client sent.
+
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
-use pingora::http::RequestHeader;
-use pingora::prelude::{ErrorType::InvalidHTTPHeader, OrErr, Result};
+use http::header::InvalidHeaderValue;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use smallvec::SmallVec;
 
+use super::Forwarded;
 use crate::cookie;
 use crate::engine::{Permit, is_method_override};
-use crate::model::RequestId;
 
-/// Strips, then sets: on every request, those without a session too. The id is that of the
-/// request's audit event.
+/// Removes what clients must not send, then sets what the check says: on every request, those without a session too.
 ///
-/// The names go out in lower case, as from HTTP/2, whatever the client speaks. Keeping how each was spelt takes a second map
-/// beside the first, and writing in both cost more than the whole decision.
-pub(super) fn edit(
-    request: &mut RequestHeader,
-    permit: &Permit,
+/// `authority` is that of the target, which stands for a missing `Host`; `is_tls` is `true` if the client came over TLS.
+///
+/// # Errors
+/// If a value cannot be a header. Then nothing may be forwarded.
+pub(crate) fn edit(
+    headers: &mut HeaderMap,
+    authority: Option<&str>,
+    forwarded: &Forwarded,
     client: Option<IpAddr>,
-    secure: bool,
-    id: Option<RequestId>,
-) -> Result<()> {
-    let (none, ()) = Request::new(()).into_parts();
-    let mut parts: http::request::Parts = std::mem::replace(request, none.into()).into();
-    let authority = parts.uri.authority().map(|authority| HeaderValue::try_from(authority.as_str()));
-    let headers = &mut parts.headers;
+    is_tls: bool,
+) -> Result<(), InvalidHeaderValue> {
+    let Forwarded { permit, id, plain_http, .. } = forwarded;
     strip(headers, |name| permit.application().is_reserved(name));
     if permit.application().asks_for_method() {
         strip(headers, is_method_override);
@@ -43,18 +42,20 @@ pub(super) fn edit(
         headers.remove(header::AUTHORIZATION);
     }
     if let Some(id) = id {
-        headers.insert(RAY, HeaderValue::try_from(id.to_string()).or_err(InvalidHTTPHeader, "the request id")?);
+        headers.insert(RAY, HeaderValue::try_from(id.to_string())?);
     }
     if let Some(client) = client {
-        let client = HeaderValue::from_bytes(&address(client));
-        headers.insert(FORWARDED_FOR, client.or_err(InvalidHTTPHeader, "the client's address")?);
+        headers.insert(FORWARDED_FOR, HeaderValue::from_bytes(&address(client))?);
     }
-    let host = headers.get(header::HOST).cloned().map(Ok).or(authority);
+    let host = match headers.get(header::HOST) {
+        Some(host) => Some(host.clone()),
+        None => authority.map(HeaderValue::try_from).transpose()?,
+    };
     if let Some(host) = host {
-        headers.insert(FORWARDED_HOST, host.or_err(InvalidHTTPHeader, "the request's authority")?);
+        headers.insert(FORWARDED_HOST, host);
     }
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(if secure { "https" } else { "http" }));
-    *request = parts.into();
+    let is_https = is_tls || !plain_http;
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(if is_https { "https" } else { "http" }));
     Ok(())
 }
 

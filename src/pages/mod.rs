@@ -5,6 +5,7 @@
 //! [`security_headers`] lets a browser run no script and load nothing. Links are the exception that escaping cannot
 //! judge, so the caller builds them from typed URLs. Never fetches, logs or keeps anything.
 
+pub(crate) mod answer;
 mod error;
 mod idp_test;
 mod session;
@@ -59,7 +60,7 @@ pub(crate) struct Link<'a> {
 
 /// The login chooser: one button for each identity provider.
 #[derive(Debug, Clone, Template)]
-#[template(path = "login.html", config = "src/portal/askama.toml")]
+#[template(path = "login.html", config = "src/pages/askama.toml")]
 pub(crate) struct LoginChooser<'a> {
     /// Whose login this is.
     pub(crate) team: &'a str,
@@ -80,7 +81,7 @@ impl LoginChooser<'_> {
 
 /// The team domain's own page.
 #[derive(Debug, Clone, Template)]
-#[template(path = "home.html", config = "src/portal/askama.toml")]
+#[template(path = "home.html", config = "src/pages/askama.toml")]
 pub(crate) struct Home<'a> {
     /// Whose login this is.
     pub(crate) team: &'a str,
@@ -101,7 +102,7 @@ impl Home<'_> {
 
 /// A refusal by policy.
 #[derive(Debug, Clone, Template)]
-#[template(path = "denied.html", config = "src/portal/askama.toml")]
+#[template(path = "denied.html", config = "src/pages/askama.toml")]
 pub(crate) struct Denied<'a> {
     /// What was asked for.
     pub(crate) application: &'a str,
@@ -132,7 +133,7 @@ impl Denied<'_> {
 
 /// A login stopped because it went round in circles.
 #[derive(Debug, Clone, Template)]
-#[template(path = "login_loop.html", config = "src/portal/askama.toml")]
+#[template(path = "login_loop.html", config = "src/pages/askama.toml")]
 pub(crate) struct LoginLoop<'a> {
     /// The name of the cookie that was set and never came back.
     pub(crate) cookie: &'a str,
@@ -157,7 +158,7 @@ impl LoginLoop<'_> {
 
 /// A login stopped because the browser keeps sending a cookie of two logins.
 #[derive(Debug, Clone, Template)]
-#[template(path = "cookie_conflict.html", config = "src/portal/askama.toml")]
+#[template(path = "cookie_conflict.html", config = "src/pages/askama.toml")]
 pub(crate) struct CookieConflict<'a> {
     /// The name of the cookie.
     pub(crate) cookie: &'a str,
@@ -221,7 +222,7 @@ impl LostCookie {
 /// from the identity provider's site and leave the cookie behind; a page of the application's own host that moves on
 /// does not.
 #[derive(Debug, Clone, Template)]
-#[template(path = "handover.html", config = "src/portal/askama.toml")]
+#[template(path = "handover.html", config = "src/pages/askama.toml")]
 pub(crate) struct Handover<'a> {
     /// What is being opened.
     pub(crate) application: &'a str,
@@ -240,7 +241,7 @@ impl Handover<'_> {
 
 /// For a form sent without a session: a redirect to the login would lose what was typed.
 #[derive(Debug, Clone, Template)]
-#[template(path = "resend_form.html", config = "src/portal/askama.toml")]
+#[template(path = "resend_form.html", config = "src/pages/askama.toml")]
 pub(crate) struct ResendForm<'a> {
     /// What the form was for.
     pub(crate) application: &'a str,
@@ -260,7 +261,7 @@ impl ResendForm<'_> {
 /// A form on its way to an identity provider, by the browser.
 #[cfg(feature = "saml")]
 #[derive(Debug, Clone, Template)]
-#[template(path = "saml_request.html", config = "src/portal/askama.toml")]
+#[template(path = "saml_request.html", config = "src/pages/askama.toml")]
 pub(crate) struct SamlRequest<'a> {
     /// What the login page calls the provider.
     pub(crate) provider: &'a str,

@@ -1,0 +1,47 @@
+//! The identity as Access's documents have it: in `get-identity`, in the organisation's token and for evaluations.
+
+use serde_json::{Value, json};
+
+use crate::engine::Snapshot;
+use crate::model::{Aud, Identity};
+
+/// The document. What nothing here can know (devices) is empty, as Access has it where it does not know.
+pub(crate) fn document(identity: &Identity, snapshot: &Snapshot) -> Value {
+    let Identity {
+        user,
+        subject: _,
+        email,
+        name,
+        idp,
+        groups,
+        groups_seen: _,
+        amr,
+        claims: _,
+        evaluations: _,
+        headers: _,
+        beside: _,
+        session_ends: _,
+        at,
+        ip,
+        revision: _,
+    } = identity;
+    json!({
+        "id": user, "name": name.as_deref().unwrap_or(email.as_str()), "email": email, "user_uuid": user,
+        "amr": amr.clone().unwrap_or_default(), "oidc_fields": identity.claims_made(), "groups": groups.known(), "idp": idp,
+        "geo": {"country": country(snapshot, identity)}, "account_id": account_id(snapshot.issuer()),
+        "iat": at, "ip": ip, "auth_status": "NONE", "common_name": "", "service_token_id": "", "service_token_status": false,
+        "is_warp": false, "is_gateway": false, "gateway_account_id": "", "device_id": "", "device_sessions": {}, "devicePosture": {},
+        "mtls_auth": {"cert_issuer_ski": "", "cert_presented": false, "cert_serial": "", "cert_issuer_dn": "", "auth_status": "NONE"},
+        "version": 2,
+    })
+}
+
+/// Where the login came from; empty where that is not known.
+pub(crate) fn country(snapshot: &Snapshot, identity: &Identity) -> String {
+    snapshot.country_of(identity.ip).map(String::from).unwrap_or_default()
+}
+
+/// What stands for the account of a team: 32 hexadecimal digits, the same on all its nodes for as long as its domain is.
+pub(crate) fn account_id(issuer: &str) -> String {
+    Aud::derive(&["account", issuer]).as_str().get(..32).unwrap_or_default().to_owned()
+}

@@ -1,0 +1,156 @@
+//! Response heads from origins, made fit for the client's connection.
+//!
+//! Decides which fields belong to the connection to the origin and so end here (RFC 9110 7.6.1), and which responses have
+//! no reliable end. Trusts Pingora's parsing and its choice of the framing. Never touches the body.
+
+use std::any::Any;
+
+use async_trait::async_trait;
+use http::{HeaderMap, HeaderName, Method, StatusCode, Version, header};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::{HttpModule, HttpModuleBuilder, Module};
+use pingora::prelude::{Error, ErrorType, Result, Session};
+use smallvec::SmallVec;
+
+/// Removes what belongs to the connection to the origin, and settles the framing toward the client.
+///
+/// # Errors
+/// If the response cannot be forwarded: a 101 that nobody asked for, or framing without a reliable end.
+pub(super) fn edit(session: &mut Session, response: &mut ResponseHeader) -> Result<()> {
+    // Requests that may switch protocols take another way (`tunnel.rs`).
+    if response.status == StatusCode::SWITCHING_PROTOCOLS {
+        return refuse("the origin switched protocols without being asked to");
+    }
+    let closes = closes(response);
+    let keeps_upgrade = response.status == StatusCode::UPGRADE_REQUIRED;
+    strip_hop_by_hop(response, keeps_upgrade);
+    merge_content_length(response)?;
+    let bodiless = session.req_header().method == Method::HEAD
+        || matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if is_identity(&response.headers) {
+        if !closes && !bodiless {
+            return refuse("`Transfer-Encoding: identity` on a connection that stays open has no end");
+        }
+        response.remove_header(&header::TRANSFER_ENCODING);
+        if !bodiless {
+            response.set_version(Version::HTTP_11);
+            response.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+        }
+    }
+    let final_response = !response.status.is_informational();
+    if final_response && is_old(session.req_header()) && !response.headers.contains_key(header::CONTENT_LENGTH) {
+        // Only the end of the connection ends such a body (RFC 9112 6.3).
+        session.set_keepalive(None);
+    }
+    Ok(())
+}
+
+fn refuse(why: &'static str) -> Result<()> {
+    Err(Error::explain(ErrorType::InvalidHTTPHeader, why).into_up())
+}
+
+/// Returns `true` if the origin closes its connection after this response.
+fn closes(response: &ResponseHeader) -> bool {
+    let lists = |token: &[u8]| tokens(&response.headers).any(|listed| listed.eq_ignore_ascii_case(token));
+    lists(b"close") || response.version < Version::HTTP_11 && !lists(b"keep-alive")
+}
+
+/// The options of all `Connection` fields.
+pub(super) fn tokens(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let lines = headers.get_all(header::CONNECTION).into_iter();
+    lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii).filter(|t| !t.is_empty())
+}
+
+fn strip_hop_by_hop(response: &mut ResponseHeader, keeps_upgrade: bool) {
+    let named: SmallVec<[HeaderName; 4]> =
+        tokens(&response.headers).filter_map(|token| HeaderName::from_bytes(token).ok()).collect();
+    for name in &named {
+        // Without its framing the response would have another body. `Upgrade` is handled below.
+        if !matches!(*name, header::CONTENT_LENGTH | header::TRANSFER_ENCODING | header::UPGRADE) {
+            response.remove_header(name);
+        }
+    }
+    for name in [header::CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, header::PROXY_AUTHENTICATE, header::TE] {
+        response.remove_header(&name);
+    }
+    // A 426 has to name the protocols (RFC 9110 15.5.22).
+    if !keeps_upgrade {
+        response.remove_header(&header::UPGRADE);
+    }
+}
+
+/// Merges equal values of `Content-Length` into one (RFC 9110 8.6): HTTP/2 clients reject two.
+fn merge_content_length(response: &mut ResponseHeader) -> Result<()> {
+    let mut lines = response.headers.get_all(header::CONTENT_LENGTH).into_iter();
+    let Some(first) = lines.next() else { return Ok(()) };
+    if lines.next().is_none() && !first.as_bytes().contains(&b',') {
+        return Ok(());
+    }
+    let lines = response.headers.get_all(header::CONTENT_LENGTH).into_iter();
+    let mut values = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let Some(length) = values.next().map(<[u8]>::to_vec) else { return Ok(()) };
+    if values.any(|other| other != length) {
+        return refuse("different values of `Content-Length`");
+    }
+    response.insert_header(header::CONTENT_LENGTH, length)
+}
+
+/// Returns `true` if the only transfer coding is `identity`, which RFC 9112 no longer knows.
+fn is_identity(headers: &HeaderMap) -> bool {
+    let mut lines = headers.get_all(header::TRANSFER_ENCODING).into_iter().peekable();
+    lines.peek().is_some() && lines.all(|line| line.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity"))
+}
+
+/// Returns `true` if the client speaks HTTP/1.0 or less.
+pub(super) fn is_old(request: &RequestHeader) -> bool {
+    request.version < Version::HTTP_11
+}
+
+/// Builds an [`OldClient`] for each request. Takes the place of Pingora's own module, which would compress nothing here.
+#[derive(Debug)]
+pub(super) struct OldClients;
+
+impl HttpModuleBuilder for OldClients {
+    fn init(&self) -> Module {
+        Box::new(OldClient::default())
+    }
+}
+
+/// Keeps from HTTP/1.0 clients what only HTTP/1.1 knows.
+///
+/// A module, because Pingora announces chunks to HTTP/1.1 connections after the response filters have run.
+#[derive(Debug, Default)]
+struct OldClient {
+    is_old: bool,
+}
+
+#[async_trait]
+impl HttpModule for OldClient {
+    async fn request_header_filter(&mut self, request: &mut RequestHeader) -> Result<()> {
+        self.is_old = is_old(request);
+        if self.is_old {
+            // Both are to be ignored in HTTP/1.0 (RFC 9110 7.8 and 10.1.1).
+            request.remove_header(&header::EXPECT);
+            request.remove_header(&header::UPGRADE);
+        }
+        Ok(())
+    }
+
+    async fn response_header_filter(&mut self, response: &mut ResponseHeader, _end: bool) -> Result<()> {
+        if self.is_old {
+            response.remove_header(&header::TRANSFER_ENCODING);
+        }
+        Ok(())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+}
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");

@@ -1,0 +1,354 @@
+//! Protocol upgrades: WebSocket and what else switches protocols on the client's connection (RFC 9110 7.8).
+//!
+//! Decides which protocols may be switched to, and when a tunnel ends. Trusts the permit that the request already has, and
+//! uses the same hooks for peers and headers as every request. Never offers the origin a protocol in which further requests
+//! could arrive unjudged: HTTP/2, HTTP and TLS.
+//!
+//! Pingora could tunnel by itself, but then loses the tunnel if the origin's 101 is read before the end of the empty request
+//! body (cloudflare/pingora#946), closes it while one side only listens, and at the first half that ends.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::prelude::{Error, ErrorType, ProxyHttp, Result, Session};
+use pingora::protocols::ALPN;
+use pingora::protocols::http::HttpTask;
+use pingora::protocols::http::v1::client::HttpSession as Origin;
+use tokio::time::Instant;
+
+use super::proxy::{AccessProxy, ProxyCtx};
+use super::response;
+use crate::config::UNJUDGED_UPGRADES;
+
+/// The protocols to offer the origin, if the request asks for any that may be tunnelled.
+///
+/// `further` are the configured protocols beside the built-in ones.
+pub(super) fn offered(request: &RequestHeader, further: &[String]) -> Option<HeaderValue> {
+    if request.version != Version::HTTP_11
+        || !response::tokens(&request.headers).any(|t| t.eq_ignore_ascii_case(b"upgrade"))
+    {
+        return None;
+    }
+    let lines = request.headers.get_all(header::UPGRADE).into_iter();
+    let asked = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let built_in = TUNNELLED.into_iter().chain(further.iter().map(String::as_str));
+    let mut offer = Vec::new();
+    for protocol in asked.filter(|protocol| may_tunnel(protocol)) {
+        if let Some(known) = built_in.clone().find(|known| known.as_bytes().eq_ignore_ascii_case(protocol)) {
+            // In the spelling that the specification of each protocol uses, as origins compare it.
+            offer.extend_from_slice(if offer.is_empty() { b"" } else { b", " });
+            offer.extend_from_slice(known.as_bytes());
+        }
+    }
+    (!offer.is_empty()).then(|| HeaderValue::from_bytes(&offer).ok()).flatten()
+}
+
+/// Returns `true` unless the protocol carries requests that would not be judged.
+fn may_tunnel(protocol: &[u8]) -> bool {
+    let name = protocol.split(|byte| *byte == b'/').next().unwrap_or_default();
+    !UNJUDGED_UPGRADES.iter().any(|unjudged| name.eq_ignore_ascii_case(unjudged.as_bytes()))
+}
+
+/// What came of the offer.
+enum Outcome {
+    /// The origin switches protocols.
+    Switched(Box<ResponseHeader>),
+    /// The origin answers as to any other request; `true` if the response has no body.
+    Answered(Box<ResponseHeader>, bool),
+}
+
+impl AccessProxy {
+    /// Offers the upgrade to an origin, and runs the tunnel or forwards the answer. The response is written when this returns.
+    ///
+    /// # Errors
+    /// If no origin answers, as for any request. A tunnel that breaks is not an error.
+    pub(super) async fn upgrade(&self, session: &mut Session, ctx: &mut ProxyCtx, offer: &HeaderValue) -> Result<()> {
+        let mut origin = self.connect(session, ctx).await?;
+        let patience = origin.read_timeout;
+        let mut request = head(session)?;
+        self.upstream_request_filter(session, &mut request, ctx).await?;
+        if request.uri.authority().is_some()
+            && let Some(target) = request.uri.path_and_query().cloned()
+        {
+            request.set_uri(target.into());
+        }
+        request.insert_header(header::CONNECTION, "Upgrade")?;
+        request.insert_header(header::UPGRADE, offer.clone())?;
+        origin.write_request_header(Box::new(request)).await.map_err(|error| error.into_up())?;
+        match self.exchange(session, ctx, &mut origin).await? {
+            Outcome::Answered(response, end) => self.answer(session, ctx, &mut origin, response, end).await,
+            Outcome::Switched(response) => {
+                let chosen = response.headers.get(header::UPGRADE);
+                if chosen.is_some_and(|chosen| !contains(offer, chosen)) {
+                    let why = "the origin switched to a protocol that it was not offered";
+                    return Err(Error::explain(ErrorType::InvalidHTTPHeader, why).into_up());
+                }
+                // The client may rest, and so may the origin: what ends a resting tunnel is `tunnel_timeout`.
+                session.set_read_timeout(None);
+                origin.read_timeout = None;
+                session.write_response_header(response, false).await?;
+                origin.maybe_upgrade_body_writer();
+                let rest = ctx.pool().map_or(Duration::from_secs(3600), |pool| pool.settings().tunnel_timeout);
+                relay(session, &mut origin, rest, patience.unwrap_or(rest).min(rest)).await;
+                Ok(())
+            }
+        }
+    }
+
+    /// A fresh HTTP/1.1 connection to one of the origins.
+    async fn connect(&self, session: &mut Session, ctx: &mut ProxyCtx) -> Result<Origin> {
+        for _ in 0..MAX_TRIES {
+            let mut peer = self.upstream_peer(session, ctx).await?;
+            // Only HTTP/1.1 switches protocols.
+            peer.options.alpn = ALPN::H1;
+            match self.upgrades.get_http_session(&*peer).await {
+                Ok((mut origin, reused)) => {
+                    let descriptor = origin.stream().id();
+                    self.connected_to_upstream(session, reused, &peer, descriptor, None, ctx).await?;
+                    origin.read_timeout = peer.options.read_timeout;
+                    origin.write_timeout = peer.options.write_timeout;
+                    return Ok(origin);
+                }
+                Err(error) => {
+                    let error = self.fail_to_connect(session, &peer, ctx, error.into_up());
+                    if !error.retry() {
+                        return Err(error.into_up());
+                    }
+                }
+            }
+        }
+        Err(Error::explain(ErrorType::ConnectError, "no origin could be reached").into_up())
+    }
+
+    /// Sends the body and reads until the final response head. Interim responses are passed on.
+    async fn exchange(&self, session: &mut Session, ctx: &mut ProxyCtx, origin: &mut Origin) -> Result<Outcome> {
+        let mut sent = session.as_downstream_mut().is_body_done();
+        if sent {
+            origin.finish_body().await.map_err(|error| error.into_up())?;
+        }
+        loop {
+            tokio::select! {
+                // Nothing is read beyond the body: such bytes belong to the tunnel.
+                part = session.read_request_body(), if !sent => {
+                    let mut part = part.map_err(|error| error.into_down())?;
+                    sent = part.is_none() || session.as_downstream_mut().is_body_done();
+                    self.request_body_filter(session, &mut part, sent, ctx).await?;
+                    let written = async {
+                        if let Some(part) = part.filter(|part| !part.is_empty()) {
+                            origin.write_body(&part).await?;
+                        }
+                        if sent {
+                            origin.finish_body().await?;
+                        }
+                        Ok::<(), Box<Error>>(())
+                    };
+                    // An origin that refuses may stop reading: its answer is still to come.
+                    if written.await.is_err() {
+                        sent = true;
+                    }
+                }
+                task = origin.read_response_task() => match task.map_err(|error| error.into_up())? {
+                    HttpTask::Header(response, _) if response.status == StatusCode::SWITCHING_PROTOCOLS => {
+                        if !origin.was_upgraded() || !sent {
+                            let why = "the origin switched protocols before the request was complete";
+                            return Err(Error::explain(ErrorType::InvalidHTTPHeader, why).into_up());
+                        }
+                        return Ok(Outcome::Switched(response));
+                    }
+                    HttpTask::Header(mut response, _) if response.status.is_informational() => {
+                        response::edit(session, &mut response)?;
+                        session.write_response_tasks(vec![HttpTask::Header(response, false)]).await?;
+                    }
+                    HttpTask::Header(response, end) => return Ok(Outcome::Answered(response, end)),
+                    _ => {
+                        let why = "the origin sent a body without a head";
+                        return Err(Error::explain(ErrorType::InvalidHTTPHeader, why).into_up());
+                    }
+                },
+            }
+        }
+    }
+
+    /// Forwards a response that refuses the upgrade.
+    async fn answer(
+        &self,
+        session: &mut Session,
+        ctx: &mut ProxyCtx,
+        origin: &mut Origin,
+        mut response: Box<ResponseHeader>,
+        end: bool,
+    ) -> Result<()> {
+        let bodiless = session.req_header().method == Method::HEAD
+            || matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let framed =
+            [header::CONTENT_LENGTH, header::TRANSFER_ENCODING].iter().any(|name| response.headers.contains_key(name));
+        if !end && !bodiless && !framed {
+            response.set_version(Version::HTTP_11);
+            response.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+        }
+        self.response_filter(session, &mut response, ctx).await?;
+        let mut done = session.write_response_tasks(vec![HttpTask::Header(response, end)]).await?;
+        while !done {
+            let task = origin.read_response_task().await.map_err(|error| error.into_up())?;
+            done = session.write_response_tasks(vec![task]).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The head that goes to the origin, without what belongs to the client's connection (RFC 9110 7.6.1).
+fn head(session: &mut Session) -> Result<RequestHeader> {
+    let mut request = session.req_header().clone();
+    for name in named(&request.headers)? {
+        request.remove_header(&name);
+    }
+    for name in HOP_BY_HOP {
+        request.remove_header(&name);
+    }
+    if !session.as_downstream_mut().is_body_empty() && !request.headers.contains_key(header::CONTENT_LENGTH) {
+        request.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+    }
+    Ok(request)
+}
+
+/// The fields that `Connection` names. Those that every origin relies on must not be named.
+fn named(headers: &HeaderMap) -> Result<Vec<HeaderName>> {
+    let mut named = Vec::new();
+    for token in response::tokens(headers) {
+        let name = HeaderName::from_bytes(token).ok().filter(|name| {
+            let protected = matches!(name.as_str(), "host" | "content-length" | "cookie" | "authorization");
+            !protected && !name.as_str().starts_with("x-forwarded-")
+        });
+        match name {
+            Some(name) if named.len() < MAX_NAMED => named.push(name),
+            _ => return Err(Error::explain(ErrorType::InvalidHTTPHeader, "malformed `Connection` header").into_down()),
+        }
+    }
+    Ok(named)
+}
+
+/// Returns `true` if the origin's choice is one of the protocols that it was offered.
+fn contains(offer: &HeaderValue, chosen: &HeaderValue) -> bool {
+    let chosen = chosen.as_bytes().trim_ascii();
+    offer.as_bytes().split(|byte| *byte == b',').any(|offered| offered.trim_ascii().eq_ignore_ascii_case(chosen))
+}
+
+/// Moves bytes both ways until both sides have ended, one breaks, or nothing moves for `rest`.
+///
+/// The end of one side is passed on and the other direction goes on, as `docker attach` needs; from then on `after_half` counts.
+async fn relay(session: &mut Session, origin: &mut Origin, rest: Duration, after_half: Duration) {
+    let (mut client_ended, mut origin_ended) = (false, false);
+    let mut moved = Instant::now();
+    while !(client_ended && origin_ended) {
+        let rest = if client_ended || origin_ended { after_half } else { rest };
+        tokio::select! {
+            part = session.read_request_body(), if !client_ended => match part {
+                Ok(Some(part)) => if origin.write_body(&part).await.is_err() { return },
+                Ok(None) => {
+                    client_ended = true;
+                    origin.shutdown().await;
+                }
+                Err(_) => return,
+            },
+            task = origin.read_response_task(), if !origin_ended => {
+                let (part, end) = match task {
+                    Ok(HttpTask::UpgradedBody(part, end)) => (part, end),
+                    Ok(HttpTask::Done) => (None, true),
+                    _ => return,
+                };
+                if let Some(part) = part.filter(|part| !part.is_empty())
+                    && session.write_response_body(Some(part), false).await.is_err()
+                {
+                    return;
+                }
+                if end {
+                    origin_ended = true;
+                    session.as_downstream_mut().shutdown().await;
+                }
+            }
+            () = tokio::time::sleep_until(moved + rest) => return,
+        }
+        moved = Instant::now();
+    }
+}
+
+/// Protocols that need no configuration: WebSocket, `kubectl exec` and its kin, `docker attach`.
+const TUNNELLED: [&str; 3] = ["websocket", "SPDY/3.1", "tcp"];
+const HOP_BY_HOP: [HeaderName; 10] = [
+    header::CONNECTION,
+    header::UPGRADE,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("http2-settings"),
+];
+const MAX_NAMED: usize = 10;
+const MAX_TRIES: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offer(version: Version, lines: &[(&str, &str)], further: &[&str]) -> Option<String> {
+        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+        request.set_version(version);
+        for (name, value) in lines {
+            request.append_header((*name).to_owned(), *value).unwrap();
+        }
+        let further: Vec<_> = further.iter().map(|token| (*token).to_owned()).collect();
+        offered(&request, &further).map(|offer| offer.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn only_tunnelled_protocols_are_offered() {
+        for (upgrade, expected) in [
+            ("websocket", Some("websocket")),
+            ("WebSocket", Some("websocket")),
+            ("SPDY/3.1", Some("SPDY/3.1")),
+            ("tcp", Some("tcp")),
+            ("h2c, websocket", Some("websocket")),
+            ("websocket, tcp", Some("websocket, tcp")),
+            ("own/2", Some("own/2")),
+            ("own/1", None),
+            ("h2c", None),
+            ("H2C", None),
+            ("h2c/1", None),
+            ("h2", None),
+            ("HTTP/2.0", None),
+            ("http/3", None),
+            ("TLS/1.3", None),
+            ("tls", None),
+            ("unknown", None),
+            ("", None),
+        ] {
+            let lines = [("upgrade", upgrade), ("connection", "keep-alive, Upgrade")];
+            // Forbidden protocols stay forbidden if they are configured.
+            let further = ["own/2", "h2c", "HTTP/2.0", "tls", "h2", "h2c/1", "http/3", "TLS/1.3"];
+            assert_eq!(offer(Version::HTTP_11, &lines, &further).as_deref(), expected, "{upgrade}");
+        }
+    }
+
+    #[test]
+    fn upgrade_without_http11_or_connection_option_is_ignored() {
+        assert_eq!(offer(Version::HTTP_11, &[("upgrade", "websocket")], &[]), None);
+        assert_eq!(offer(Version::HTTP_11, &[("upgrade", "websocket"), ("connection", "close")], &[]), None);
+        let lines = [("upgrade", "websocket"), ("connection", "upgrade")];
+        assert_eq!(offer(Version::HTTP_10, &lines, &[]), None);
+        assert_eq!(offer(Version::HTTP_2, &lines, &[]), None);
+        assert_eq!(offer(Version::HTTP_11, &lines, &[]).as_deref(), Some("websocket"));
+    }
+
+    #[test]
+    fn connection_must_not_name_what_origins_rely_on() {
+        let headers = |value: &str| HeaderMap::from_iter([(header::CONNECTION, HeaderValue::try_from(value).unwrap())]);
+        for refused in ["upgrade, host", "X-Forwarded-For", "cookie", "a b", "\"x\"", "a,b,c,d,e,f,g,h,i,j,k"] {
+            assert!(named(&headers(refused)).is_err(), "{refused}");
+        }
+        assert_eq!(named(&headers("Upgrade, X-Hop")).unwrap(), ["upgrade", "x-hop"]);
+    }
+}

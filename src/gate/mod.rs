@@ -1,0 +1,278 @@
+//! The Access check as every front uses it: from a request to what a front has to do with it.
+//!
+//! Decides which response stands for each decision of the engine, what the origin is sent, and what is counted and audited. Trusts
+//! the engine's decision and the front's [`RequestView`]. Never returns leave to forward without a permit, and never waits unless
+//! the engine has to learn something first.
+
+mod audit;
+mod headers;
+mod responses;
+mod running;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
+
+pub(crate) use self::headers::edit;
+pub(crate) use self::responses::retry;
+pub(crate) use self::running::Standing;
+use crate::control::Access;
+use crate::engine::{Application, Decision, Need, Permit, Refusal, Snapshot, Style, decide};
+use crate::login;
+use crate::login::PortalRequest;
+use crate::model::{Reason, RequestId, RequestView, UnixTime};
+use crate::observe::audit::Outcome;
+use crate::observe::metrics::{self, metrics};
+use crate::pages::{ErrorPage, answer};
+use crate::portal;
+
+/// The Access check.
+#[derive(Clone, Debug)]
+pub(crate) struct Gate {
+    access: Arc<Access>,
+}
+
+/// What a front has to do with a request.
+pub(crate) enum Reply {
+    /// Send it to the origin.
+    Forward(Forwarded),
+    /// Send this response.
+    Respond(Response<Bytes>, RequestId),
+    /// Read its body, if it has one, and give it to [`Gate::handle`].
+    Portal(Box<PortalRequest>),
+}
+
+/// A request that may go to the origin.
+#[derive(Debug)]
+pub(crate) struct Forwarded {
+    pub(crate) permit: Permit,
+    /// The judged target and host, if they differ from those that were sent.
+    pub(crate) rewritten: Option<Box<Rewritten>>,
+    /// The id of the request's audit event, if it has one.
+    pub(crate) id: Option<RequestId>,
+    /// `true` if the team is on plain HTTP, in the snapshot that judged.
+    pub(crate) plain_http: bool,
+}
+
+/// What the origin is sent in place of what the client sent.
+#[derive(Debug, Default)]
+pub(crate) struct Rewritten {
+    pub(crate) target: Option<Uri>,
+    pub(crate) host: Option<HeaderValue>,
+}
+
+/// A request that is no [`RequestView`], for its refusal.
+pub(crate) struct Malformed<'a> {
+    pub(crate) method: &'a Method,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) client: IpAddr,
+}
+
+impl Gate {
+    pub(crate) const fn new(access: Arc<Access>) -> Self {
+        Self { access }
+    }
+
+    /// Checks a request without waiting.
+    ///
+    /// # Errors
+    /// If the engine has to learn something first; [`Gate::check_after`] goes on from there.
+    pub(crate) fn check(&self, request: &RequestView<'_>, now: UnixTime) -> Result<Reply, Need> {
+        self.attempt(request, now, &[])
+    }
+
+    /// Learns what [`Gate::check`] needs, and checks the request again.
+    pub(crate) async fn check_after(&self, need: Need, request: &RequestView<'_>, now: UnixTime) -> Reply {
+        let (mut need, mut learned) = (need, Vec::new());
+        // It ends: `attempt` needs nothing twice, and no more than `MAX_NEEDS` things.
+        loop {
+            learned.push(need.clone());
+            self.access.resolve(need).await;
+            match self.attempt(request, now, &learned) {
+                Ok(reply) => return reply,
+                Err(next) => need = next,
+            }
+        }
+    }
+
+    fn attempt(&self, request: &RequestView<'_>, now: UnixTime, learned: &[Need]) -> Result<Reply, Need> {
+        let snapshot = self.access.running();
+        Ok(match decide(&snapshot, request, now) {
+            Decision::Forward(permit) => self.forward(&snapshot, request, permit),
+            Decision::Resolve(need) if learned.len() < MAX_NEEDS && !learned.contains(&need) => return Err(need),
+            Decision::Handle { endpoint, on_team } => Reply::Portal(Box::new(PortalRequest {
+                endpoint,
+                on_team,
+                method: request.method.clone(),
+                host: request.authority.host.to_string(),
+                path: request.path.normalized().into_owned(),
+                query: request.query.map(str::to_owned),
+                headers: request.headers.clone(),
+                client: request.client,
+                body: Bytes::new(),
+                id: RequestId::random(),
+                support: snapshot.team().support.clone(),
+                now,
+            })),
+            Decision::Preflight(application) => {
+                metrics().request(metrics::Decision::Endpoint, None);
+                let mut response = answer::empty(StatusCode::NO_CONTENT);
+                if let Some(cors) = &application.settings().cors {
+                    response.headers_mut().extend(cors.preflight(request.headers));
+                }
+                Reply::Respond(response, RequestId::random())
+            }
+            decision => {
+                let id = RequestId::random();
+                Reply::Respond(self.answer_to(&snapshot, request, decision, id, now), id)
+            }
+        })
+    }
+
+    fn forward(&self, snapshot: &Snapshot, request: &RequestView<'_>, permit: Permit) -> Reply {
+        let is_sampled = permit.is_authenticated() && self.access.samples();
+        let id = audit::forwarded(snapshot, request, &permit, is_sampled);
+        let plain_http = snapshot.team().plain_http;
+        match rewritten(request, snapshot.team().port.is_none()) {
+            Ok(rewritten) => Reply::Forward(Forwarded { permit, rewritten, id, plain_http }),
+            Err(reason) => {
+                let id = id.unwrap_or_else(RequestId::random);
+                Reply::Respond(self.refused(reason, Style::of(request), id), id)
+            }
+        }
+    }
+
+    /// Everything that is neither forwarded nor handled.
+    fn answer_to(
+        &self,
+        snapshot: &Snapshot,
+        request: &RequestView<'_>,
+        decision: Decision,
+        id: RequestId,
+        now: UnixTime,
+    ) -> Response<Bytes> {
+        let (team, style) = (snapshot.team(), Style::of(request));
+        match decision {
+            Decision::LogIn(challenge) => {
+                audit::challenged(snapshot, &challenge, request, id);
+                login::respond(team, &challenge, request, id, now)
+            }
+            Decision::Deny(refusal) => {
+                audit::refused(snapshot, metrics::Decision::Deny, Outcome::Refused, &refusal, request, id);
+                let login = login_again(snapshot, &refusal, request, now);
+                responses::denied(&refusal, &login, request, team, id)
+            }
+            Decision::Unavailable(refusal) => {
+                audit::refused(snapshot, metrics::Decision::Unavailable, Outcome::Unavailable, &refusal, request, id);
+                responses::unavailable(refusal.reason, request, team, id)
+            }
+            Decision::Refuse(reason) => {
+                audit::rejected(snapshot, reason, request, id);
+                self.refused(reason, style, id)
+            }
+            // What is not there after it was to be learned cannot be.
+            Decision::Resolve(_) => {
+                audit::unresolved(snapshot, request, id);
+                responses::unavailable(Reason::IdentityUnavailable, request, team, id)
+            }
+            Decision::Forward(_) | Decision::Preflight(_) | Decision::Handle { .. } => {
+                self.refused(Reason::Internal, style, id)
+            }
+        }
+    }
+
+    /// Refuses a request that could not be read.
+    pub(crate) fn reject(&self, reason: Reason, request: &Malformed<'_>) -> Reply {
+        let id = RequestId::random();
+        audit::malformed(&self.access.running(), reason, request, id);
+        let style = Style::asked(request.method, request.headers);
+        Reply::Respond(self.refused(reason, style, id), id)
+    }
+
+    /// Refuses after all what was forwarded: counts and audits it under the id that the request has, or a new one.
+    ///
+    /// `request` is what the front reads of it now, if it still can.
+    pub(crate) fn refuse(
+        &self,
+        forwarded: Option<&Forwarded>,
+        request: Option<&RequestView<'_>>,
+        reason: Reason,
+    ) -> RequestId {
+        let id = forwarded.and_then(|forwarded| forwarded.id).unwrap_or_else(RequestId::random);
+        let permitted = forwarded.map(|forwarded| &forwarded.permit).zip(request);
+        audit::refused_later(&self.access.running(), permitted, reason, id);
+        id
+    }
+
+    /// Returns the most bytes that the body of a request to one of our endpoints may have.
+    pub(crate) fn max_body(&self, request: &PortalRequest) -> usize {
+        portal::max_body(&self.access, request)
+    }
+
+    /// Answers a request to one of our endpoints, on the control runtime, and counts it: a refusal by policy has its reason in
+    /// the response's extensions.
+    pub(crate) async fn handle(&self, request: PortalRequest) -> Response<Bytes> {
+        let (id, style) = (request.id, Style::asked(&request.method, &request.headers));
+        let access = Arc::clone(&self.access);
+        let answered = self.access.runtime().spawn(async move { portal::handle(&access, &request).await }).await;
+        let answered = answered.map_err(|error| tracing::error!(%error, "an endpoint failed")).ok();
+        let (decision, reason) = match &answered {
+            None => (metrics::Decision::Unavailable, Some(Reason::Internal)),
+            Some(answer) => match answer.extensions().get::<Reason>() {
+                Some(reason) => (metrics::Decision::Deny, Some(*reason)),
+                None => (metrics::Decision::Endpoint, None),
+            },
+        };
+        metrics().request(decision, reason);
+        answered.unwrap_or_else(|| self.refused(Reason::Internal, style, id))
+    }
+
+    /// Returns the response to a refused request, with the team's support.
+    pub(crate) fn refused(&self, reason: Reason, style: Style, id: RequestId) -> Response<Bytes> {
+        responses::refused(reason, style, id, self.access.running().team())
+    }
+
+    /// Returns the response that tells of an error, with the team's support.
+    pub(crate) fn told(&self, page: ErrorPage<'_>, style: Style) -> Response<Bytes> {
+        responses::told(page, style, self.access.running().team())
+    }
+
+    /// Judges a running request as a new one.
+    pub(crate) async fn judge(&self, request: &RequestView<'_>, application: &Application) -> Standing {
+        running::judge(&self.access, request, application).await
+    }
+}
+
+/// What the origin gets in place of what was sent, where it differs.
+fn rewritten(request: &RequestView<'_>, default_port: bool) -> Result<Option<Box<Rewritten>>, Reason> {
+    let host = request.authority.rewritten(default_port);
+    if host.is_none() && !request.path.is_rewritten() {
+        return Ok(None);
+    }
+    let mut rewritten = Box::<Rewritten>::default();
+    if request.path.is_rewritten() {
+        let path = request.path.as_str();
+        let target = request.query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+        rewritten.target = Some(target.parse().map_err(|_| Reason::PathAmbiguous)?);
+    }
+    // A target that is a path alone carries no authority: HTTP/2 takes it from the header then.
+    let host = host.or_else(|| rewritten.target.as_ref().map(|_| request.authority.text(default_port)));
+    if let Some(host) = host {
+        rewritten.host = Some(HeaderValue::try_from(host).map_err(|_| Reason::HostMalformed)?);
+    }
+    Ok(Some(rewritten))
+}
+
+/// The login of the page that the user may not see.
+fn login_again(snapshot: &Snapshot, refusal: &Refusal, request: &RequestView<'_>, now: UnixTime) -> String {
+    let Some(application) = &refusal.application else { return "/".to_owned() };
+    let to = login::ReturnTo::parse(request.path.as_str());
+    let host = request.authority.host.as_ref();
+    let session = login::AppSession::of(request.headers);
+    login::login_url(snapshot.team(), application, host, &to, session.as_ref(), now)
+}
+
+/// Keys, an assertion, and the records of a few logins.
+const MAX_NEEDS: usize = 6;
