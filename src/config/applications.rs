@@ -90,7 +90,7 @@ struct Paths(HashMap<String, (String, PathCase)>);
 impl Paths {
     fn note(&mut self, domain: &Domain, case: PathCase, item: &Item<'_>) {
         let canonical = domain.canonical();
-        let (other, others_case) = match self.0.entry(canonical.to_ascii_lowercase()) {
+        let (other, others_case) = match self.0.entry(domain.pattern.without_case()) {
             Entry::Vacant(free) => {
                 free.insert((canonical, case));
                 return;

@@ -1,4 +1,4 @@
-use crate::model::{Authority, CleanPath, Host, Symbol};
+use crate::model::{Authority, CleanPath, Host, Symbol, is_ignorable};
 use crate::route;
 
 /// The place an application is at: a host and perhaps a path, each with wildcards (`domain`).
@@ -115,6 +115,12 @@ fn path_pattern(text: &str) -> Result<String, String> {
     for (symbol, written) in path.symbols() {
         let written = String::from_utf8_lossy(written);
         match symbol {
+            Symbol::Escaped(octet) if !octet.is_ascii() => {
+                return Err(format!("`{text}` holds `{written}`, which is not UTF-8 and which some origins drop"));
+            }
+            Symbol::Character(character) if is_ignorable(character) => {
+                return Err(format!("`{text}` holds `{written}`, an invisible character that some origins drop"));
+            }
             Symbol::EscapedSeparator | Symbol::Suffix | Symbol::End => {
                 let written = if matches!(&*written.to_ascii_lowercase(), ";" | "%2f") {
                     "`;` or `%2F`".to_owned()

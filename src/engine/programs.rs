@@ -236,11 +236,16 @@ fn linked<'a>(
     let (mut found, mut unknown, mut takes_authorization) = (None, None, false);
     for (token, is_bearer) in [(only(headers, &TOKEN_HEADER), false), (bearer, true)] {
         let Some(token) = token else { continue };
+        // Whatever the scheme, and however often the header stands there.
+        let in_authorization = || {
+            let mut lines = headers.get_all(http::header::AUTHORIZATION).into_iter();
+            is_bearer || lines.any(|line| memchr::memmem::find(line.as_bytes(), token).is_some())
+        };
         let candidates = places.iter().filter_map(|place| snapshot.applications().get(*place));
         match session_of(snapshot, candidates, token, now) {
             Ok((session, application)) => {
                 // Good at another application, so it must not reach this one's origin, whether it counts here or not.
-                takes_authorization |= is_bearer;
+                takes_authorization |= in_authorization();
                 if found.is_some() {
                     continue;
                 }
@@ -252,7 +257,7 @@ fn linked<'a>(
             }
             Err(Missing::Need(need)) => return Err(need),
             Err(Missing::Unavailable(reason)) => {
-                takes_authorization |= is_bearer;
+                takes_authorization |= in_authorization();
                 unknown = Some(reason);
             }
             Err(Missing::Because(_)) => {}

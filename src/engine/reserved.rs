@@ -30,9 +30,24 @@ pub fn is_reserved(name: &str) -> bool {
 
 /// Whether a header asks an origin to take the request for one with another method.
 pub fn is_method_override(name: &str) -> bool {
-    let overrides = [&b"x-http-method-override"[..], b"x-http-method", b"x-method-override"];
-    overrides.iter().any(|ours| like(name.as_bytes(), ours, false))
+    METHOD_OVERRIDES.iter().any(|ours| like(name.as_bytes(), ours, false))
 }
+
+/// The names by which frameworks and gateways take another method, with `-` for what is no letter and no digit.
+const METHOD_OVERRIDES: [&[u8]; 12] = [
+    b"x-http-method-override",
+    b"x-http-method",
+    b"x-method-override",
+    b"x-method",
+    b"x-http-verb-override",
+    b"x-http-verb",
+    b"x-verb-override",
+    b"x-original-method",
+    b"x-rewrite-method",
+    b"http-method-override",
+    b"method-override",
+    b"-method",
+];
 
 /// Returns `true` if a query has a parameter that asks an origin to take the request for one with another method.
 pub(super) fn overrides_method(query: &str) -> bool {
@@ -41,9 +56,10 @@ pub(super) fn overrides_method(query: &str) -> bool {
     parameters.into_iter().any(|(name, _)| {
         // PHP drops leading blanks, and reads `_method[x]` as `_method`.
         let name = name.trim_start();
+        // To PHP, a name ends at its first zero byte.
+        let name = name.split('\0').next().unwrap_or_default();
         let name = name.get(1..).and_then(|rest| rest.find('[')).map_or(name, |at| name.get(..=at).unwrap_or(name));
-        is_method_override(name)
-            || [&b"-method"[..], b"-httpmethod"].iter().any(|ours| like(name.as_bytes(), ours, false))
+        is_method_override(name) || like(name.as_bytes(), b"-httpmethod", false)
     })
 }
 
@@ -77,6 +93,10 @@ mod tests {
             ".method=PUT",
             "+_method=PUT",
             "_method[]=PUT",
+            "_method%00x=PUT",
+            "%20_method%00=PUT",
+            "X-HTTP-Verb=PUT",
+            "method-override=PUT",
             "_method",
             "X-HTTP-Method-Override=PUT",
             "x_http_method=PUT",

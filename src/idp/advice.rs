@@ -5,6 +5,7 @@ use super::meaning::{is_expired, is_outage};
 use super::{GroupsMissing, Kind, Profile, Provider};
 use crate::model::{Groups, is_groups};
 use crate::oidc::ClaimsError;
+use crate::policy::is_comparable;
 
 impl LoginFailure {
     /// What the operator can do about it, where there is something: the hint of the log line.
@@ -20,6 +21,14 @@ impl LoginFailure {
             }
             Self::Answer { .. } => {
                 "the identity provider, or something before it, is out of order; its status page and its own log say more"
+            }
+            Self::Redirect { endpoint: Endpoint::Discovery, .. } => {
+                "redirects are not followed: configure the issuer whose discovery document is at that address, without \
+                 `/.well-known/openid-configuration`"
+            }
+            Self::Redirect { .. } => {
+                "redirects are not followed: have the provider name the address itself, in its discovery document or in \
+                 the configuration"
             }
             Self::Discovery(error) => error.advice(),
             Self::Moved { .. } => "reload the configuration, if the provider announced that it would move",
@@ -52,7 +61,7 @@ impl LoginFailure {
             Self::IdToken(error) => return error.advice(),
             Self::ClockSkew { .. } => "let both clocks be set by NTP",
             Self::Userinfo(ClaimsError::NotJson) => {
-                "turn signing and encryption of the userinfo answer off in the provider's settings for this application"
+                "turn encryption of the userinfo answer off in the provider's settings for this application"
             }
             Self::Userinfo(_) => "look at the claims in the provider's settings for this application",
             Self::SubjectMismatch => {
@@ -206,14 +215,14 @@ impl Provider {
     pub fn note_on_claims(&self, profile: &Profile) -> Option<String> {
         // An attribute of an assertion that is absent is always unknown.
         self.connection()?;
-        let asked =
-            self.may_be_missing().into_iter().filter(|name| !profile.claims.contains_key(*name) && !is_groups(name));
+        let is_known = |name: &str| profile.claims.get(name).is_some_and(is_comparable);
+        let asked = self.may_be_missing().into_iter().filter(|name| !is_known(name) && !is_groups(name));
         let names: Vec<_> = asked.map(|name| format!("`{name}`")).collect();
         (!names.is_empty()).then(|| {
             format!(
-                "Unknown: {}. The claim is absent or cannot be read; the log has the reason. An absent claim counts as without a value \
-                 only if there is a userinfo answer, and the token answer names every requested scope or the request was pushed \
-                 (`pushed_requests = true`). A rule that excludes a value of an unknown claim denies.",
+                "Unknown: {}. The claim is absent, cannot be read, or holds a value that rules cannot compare; the log has the \
+                 reason. An absent claim counts as without a value only if there is a userinfo answer, and the token answer names \
+                 every requested scope or the request was pushed (`pushed_requests = true`). A rule that excludes a value of an unknown claim denies.",
                 names.join(", ")
             )
         })

@@ -8,21 +8,22 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use openidconnect::core::CoreTokenType;
 use openidconnect::{AsyncHttpClient as _, HttpRequest, OAuth2TokenResponse as _, RequestTokenError};
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use tracing::{info, warn};
 use url::Url;
 
-use super::documents::Documents;
-use super::failure::{EmailFailure, Endpoint, GroupsFailure, LoginFailure, OtherBody, is_too_many_groups};
+use super::body::{BYTE_ORDER_MARK, JSON, compact_jws, other_than_json, says_too_many_groups};
+use super::documents::{Documents, refused};
+use super::failure::{EmailFailure, Endpoint, GroupsFailure, LoginFailure, is_too_many_groups};
 use super::meaning::is_expired;
 use super::okta::{Directory, whole};
 use super::{Attempt, Begun, ClientSettings, GroupsMissing, OidcSettings, OktaSettings, Pending, Profile};
-use crate::http_client::{HttpClient, MAX_BODY, Response};
-use crate::model::{AbsentGroups, Email, Groups, GroupsSeen, GroupsSource, IdpRef, Secret, UnixTime};
+use crate::http_client::{HttpClient, MAX_BODY};
+use crate::model::{AbsentGroups, Email, Groups, GroupsSeen, GroupsSource, IdpRef, Secret, UnixTime, is_groups, json};
 use crate::oidc::{
-    self, Absence, AnsweredScopes, Callback, ClaimedEmail, ClaimedGroups, Credentials, EmailVerification, ErrorAnswer,
-    Expected, FlowSecrets, Grant, GroupsClaim, Hints, Metadata, Prompt, UserClaims, VerifiedIdToken,
+    self, Absence, AnsweredScopes, Callback, ClaimedEmail, ClaimedGroups, ClaimsError, Credentials, EmailVerification,
+    ErrorAnswer, Expected, FlowSecrets, Grant, GroupsClaim, Hints, Metadata, Prompt, UserClaims, VerifiedIdToken,
 };
+use crate::policy::is_comparable;
 
 /// A provider that speaks OpenID Connect: Okta, or any other.
 pub(super) struct Connection {
@@ -230,7 +231,8 @@ impl Connection {
         let code = callback.code(state, metadata.issuer(), metadata.iss_promised())?;
         let tokens = self.exchange(&metadata, code, pending, now).await?;
         let id_token = self.verify(&metadata, &tokens, pending, now, leeway).await?;
-        let userinfo = self.userinfo(&metadata, &tokens, &id_token).await?;
+        let expected = self.expected(&metadata, &tokens, pending, now, leeway);
+        let userinfo = self.userinfo(&metadata, &tokens, &id_token, &expected).await?;
         let email_claim = self.settings.email_claim_name.as_deref().unwrap_or("email");
         let (groups_claim, wanted) = (&self.groups_claim, &self.settings.claims);
         let grant = Grant::new(&self.scopes(pending.attempt), &tokens.scopes, pending.pushed_scopes.as_deref());
@@ -241,6 +243,9 @@ impl Connection {
         let claimed = oidc::merge(&id_token, userinfo.as_ref(), email_claim, groups_claim, wanted, absence);
         for claim in &claimed.unreadable {
             warn!(idp = %self.settings.id.0, claim, "ignoring an unreadable claim; its value is unknown");
+        }
+        for (claim, _) in claimed.claims.iter().filter(|(name, value)| !is_groups(name) && !is_comparable(value)) {
+            warn!(idp = %self.settings.id.0, claim, "a claim holds a value that rules cannot compare; rules about it are unknown");
         }
         for claim in &claimed.unproven {
             info!(idp = %self.settings.id.0, claim, "{ABSENCE_UNPROVEN}");
@@ -306,6 +311,11 @@ impl Connection {
             let (http, status, other) = (self.http.clone(), Arc::clone(&status), Arc::clone(&other));
             async move {
                 let mut answer = http.call(request).await?;
+                if let Cow::Owned(mended) = json::mended(answer.body()) {
+                    *answer.body_mut() = mended.into_bytes();
+                } else if let Some(rest) = answer.body().strip_prefix(BYTE_ORDER_MARK) {
+                    *answer.body_mut() = rest.to_vec();
+                }
                 status.store(answer.status().as_u16(), Ordering::Relaxed);
                 match other_than_json(answer.headers(), answer.body()) {
                     Some(found) => drop(other.set(found)),
@@ -350,16 +360,7 @@ impl Connection {
         now: UnixTime,
         leeway: Duration,
     ) -> Result<VerifiedIdToken, LoginFailure> {
-        let expected = Expected {
-            issuer: metadata.issuer(),
-            client_id: &self.settings.client_id,
-            trusted_audiences: self.settings.trusted_audiences.as_deref(),
-            nonce: &pending.nonce,
-            access_token: &tokens.access_token,
-            now,
-            max_age: self.settings.max_age,
-            leeway,
-        };
+        let expected = self.expected(metadata, tokens, pending, now, leeway);
         let keys = self.documents.keys(metadata).await?;
         match oidc::verify(&tokens.id_token, &keys, &expected) {
             Err(error) if error.may_be_rotation() => {
@@ -370,12 +371,33 @@ impl Connection {
         }
     }
 
+    fn expected<'a>(
+        &'a self,
+        metadata: &'a Metadata,
+        tokens: &'a Tokens,
+        pending: &'a Pending,
+        now: UnixTime,
+        leeway: Duration,
+    ) -> Expected<'a> {
+        Expected {
+            issuer: metadata.issuer(),
+            client_id: &self.settings.client_id,
+            trusted_audiences: self.settings.trusted_audiences.as_deref(),
+            nonce: &pending.nonce,
+            access_token: &tokens.access_token,
+            now,
+            max_age: self.settings.max_age,
+            leeway,
+        }
+    }
+
     /// Asked at every login: a thin ID token does not tell what it leaves out.
     async fn userinfo(
         &self,
         metadata: &Metadata,
         tokens: &Tokens,
         id_token: &VerifiedIdToken,
+        expected: &Expected<'_>,
     ) -> Result<Option<UserClaims>, LoginFailure> {
         let endpoint = Endpoint::Userinfo;
         let Some(url) = metadata.userinfo() else { return Ok(None) };
@@ -396,10 +418,31 @@ impl Connection {
             StatusCode::BAD_REQUEST if says_too_many_groups(&answer) => {
                 return Err(LoginFailure::Groups(GroupsFailure::Overfull));
             }
-            status => return Err(LoginFailure::Answer { endpoint, status }),
+            _ => return Err(refused(endpoint, &answer)),
+        }
+        if let Some(token) = compact_jws(&answer.body) {
+            return self.signed_userinfo(metadata, token, expected, &id_token.subject).await.map(Some);
         }
         let claims = oidc::userinfo(answer.is_type("application/json"), &answer.body, &id_token.subject)?;
         Ok(Some(claims))
+    }
+
+    /// As for an ID token, the keys are fetched once more if none of the known ones signed it.
+    async fn signed_userinfo(
+        &self,
+        metadata: &Metadata,
+        token: &str,
+        expected: &Expected<'_>,
+        subject: &str,
+    ) -> Result<UserClaims, LoginFailure> {
+        let keys = self.documents.keys(metadata).await?;
+        match oidc::signed_userinfo(token, &keys, expected, subject) {
+            Err(ClaimsError::Signature) => {
+                let keys = self.documents.rotated_keys(metadata, &keys).await?;
+                Ok(oidc::signed_userinfo(token, &keys, expected, subject)?)
+            }
+            result => Ok(result?),
+        }
     }
 
     /// Returns why the claims hold no groups, and applies `absent_groups` to a claim that neither document has.
@@ -426,34 +469,12 @@ impl Connection {
     }
 }
 
-/// Returns the kind of an answer that is not JSON.
-fn other_than_json(headers: &HeaderMap, body: &[u8]) -> Option<OtherBody> {
-    if serde_json::from_slice::<IgnoredAny>(body).is_ok() {
-        return None;
-    }
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let content_type = content_type.to_ascii_lowercase();
-    let text = body.trim_ascii_start();
-    Some(match content_type.starts_with("text/html") || text.starts_with(b"<") {
-        _ if text.is_empty() => OtherBody::Empty,
-        true => OtherBody::Page,
-        false => OtherBody::Unknown,
-    })
-}
-
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
-
 /// Returns the groups of a provider without an API: claimed groups are all of them, and others are unknown.
 fn claimed_only(claimed: ClaimedGroups, source: GroupsSource, now: UnixTime) -> (Groups, Option<GroupsSeen>) {
     match claimed {
         ClaimedGroups::Claimed(names) => whole(names, source, now),
         ClaimedGroups::Elsewhere | ClaimedGroups::Absent | ClaimedGroups::Unreadable => (Groups::Unknown, None),
     }
-}
-
-fn says_too_many_groups(answer: &Response) -> bool {
-    let challenges = answer.headers.get_all(header::WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
-    is_too_many_groups(&String::from_utf8_lossy(&answer.body)) || challenges.into_iter().any(is_too_many_groups)
 }
 
 /// RFC 5321 4.5.3.1.3, without the angle brackets.

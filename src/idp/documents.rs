@@ -2,16 +2,16 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, header};
 use moka::Expiry;
 use moka::future::Cache;
 use tracing::warn;
 
 use super::ClientSettings;
 use super::failure::{Endpoint, LoginFailure};
-use crate::http_client::{HttpClient, MAX_DOCUMENT};
+use crate::http_client::{HttpClient, MAX_DOCUMENT, Response};
 use crate::model::FetchBudget;
-use crate::oidc::{Endpoints, KeySet, Metadata, MetadataError, Used};
+use crate::oidc::{self, Endpoints, KeySet, Metadata, MetadataError, Used};
 
 /// How long what a provider publishes is believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,8 +134,17 @@ impl Documents {
             .map_err(|source| LoginFailure::Unreachable { endpoint, source })?;
         match answer.status {
             StatusCode::OK => Ok(answer.body),
-            status => Err(LoginFailure::Answer { endpoint, status }),
+            _ => Err(refused(endpoint, &answer)),
         }
+    }
+}
+
+/// The failure of an answer with another status than 200.
+pub(super) fn refused(endpoint: Endpoint, answer: &Response) -> LoginFailure {
+    let status = answer.status;
+    match answer.headers.get(header::LOCATION).map(|to| to.to_str().unwrap_or_default()) {
+        Some(to) if status.is_redirection() => LoginFailure::Redirect { endpoint, status, to: oidc::tame(to, 200) },
+        _ => LoginFailure::Answer { endpoint, status },
     }
 }
 

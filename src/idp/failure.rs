@@ -31,6 +31,16 @@ pub enum LoginFailure {
         /// Its status.
         status: StatusCode,
     },
+    /// A document is at another address. Redirects are not followed: the issuer is configured, and so are its endpoints.
+    #[error("the identity provider's {endpoint} answered with {status}, which leads to `{to}`")]
+    Redirect {
+        /// What was called.
+        endpoint: Endpoint,
+        /// Its status.
+        status: StatusCode,
+        /// The new address, as the provider wrote it: cut, and without control characters.
+        to: String,
+    },
     /// The discovery document is unusable.
     #[error("the identity provider cannot be used as it describes itself")]
     Discovery(#[source] MetadataError),

@@ -8,15 +8,16 @@ impl LoginFailure {
     /// The step that failed.
     pub fn step(&self) -> Step {
         match self {
-            Self::Unreachable { endpoint, .. } | Self::Answer { endpoint, .. } | Self::NotJson { endpoint, .. } => {
-                match endpoint {
-                    Endpoint::Discovery => Step::Discovery,
-                    Endpoint::Keys => Step::Keys,
-                    Endpoint::Token => Step::Token,
-                    Endpoint::Userinfo => Step::Claims,
-                    Endpoint::Pushed => Step::Request,
-                }
-            }
+            Self::Unreachable { endpoint, .. }
+            | Self::Answer { endpoint, .. }
+            | Self::Redirect { endpoint, .. }
+            | Self::NotJson { endpoint, .. } => match endpoint {
+                Endpoint::Discovery => Step::Discovery,
+                Endpoint::Keys => Step::Keys,
+                Endpoint::Token => Step::Token,
+                Endpoint::Userinfo => Step::Claims,
+                Endpoint::Pushed => Step::Request,
+            },
             Self::Discovery(_) | Self::Moved { .. } | Self::Issuer(IssuerMismatch::Discovery { .. }) => Step::Discovery,
             Self::PushedRequest { .. } => Step::Request,
             #[cfg(feature = "saml")]
@@ -39,7 +40,7 @@ impl LoginFailure {
     /// Stands on pages, in logs and in metrics; it never changes its meaning.
     pub const fn id(&self) -> &'static str {
         match self {
-            Self::Unreachable { .. } | Self::Answer { .. } => "idp_unreachable",
+            Self::Unreachable { .. } | Self::Answer { .. } | Self::Redirect { .. } => "idp_unreachable",
             Self::Discovery(_) | Self::Moved { .. } => "idp_discovery",
             Self::Keys(_) => "idp_keys",
             Self::Issuer(_) => "idp_issuer",
@@ -80,6 +81,7 @@ impl LoginFailure {
         match self {
             Self::Unreachable { .. }
             | Self::Answer { .. }
+            | Self::Redirect { .. }
             | Self::Discovery(_)
             | Self::Moved { .. }
             | Self::Keys(_)

@@ -4,9 +4,10 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+use super::groups_claim::{self, Found, NOT_AN_OBJECT};
 use super::lenient::{shape, strings, truth};
 use super::{GroupsClaim, NamedGroups, VerifiedIdToken};
-use crate::model::{GroupsSource, UnixTime, is_groups, is_nearly};
+use crate::model::{GroupsSource, UnixTime, is_groups, json};
 
 /// The claims of an ID token or of a userinfo answer, as they came. No name stands twice.
 #[derive(Clone, PartialEq, Eq)]
@@ -87,9 +88,15 @@ pub enum ClaimsError {
     /// Not a JSON object, or a claim that stands twice.
     #[error("the claims are malformed")]
     Malformed,
-    /// A signed or encrypted userinfo answer, which was not asked for, or no JSON at all.
+    /// An encrypted userinfo answer, one that is signed in a way that is not accepted, or no JSON at all.
     #[error("the userinfo endpoint did not answer with JSON")]
     NotJson,
+    /// A signed userinfo answer by a key that is not in the JWKS, or whose signature does not fit.
+    #[error("the userinfo answer is not signed by a key that the provider publishes")]
+    Signature,
+    /// A signed userinfo answer of another issuer, for another client, or whose time is over.
+    #[error("the signed userinfo answer is from another issuer, for another client, or expired")]
+    Foreign,
     /// Core 5.3.2: the userinfo answer is about somebody else, or does not say about whom.
     #[error("the userinfo answer is about somebody else than the ID token")]
     Subject,
@@ -101,12 +108,17 @@ impl UserClaims {
     /// # Errors
     /// [`ClaimsError::Malformed`]
     pub fn parse(json: &[u8]) -> Result<Self, ClaimsError> {
-        serde_json::from_slice(json).map_err(|_| ClaimsError::Malformed)
+        serde_json::from_str(&json::mended(json)).map_err(|_| ClaimsError::Malformed)
     }
 
     /// The claim, where it has a value: `null` says nothing (Core 5.3.2).
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.0.get(name).filter(|value| !value.is_null())
+    }
+
+    /// The claim of that whole name, or the nested one at the end of the path; see [`GroupsClaim`].
+    fn find(&self, name: &str) -> Found<'_> {
+        groups_claim::find(&self.0, name)
     }
 
     /// The names of the claims that are replaced by a reference (OpenID Connect Core 5.6.2).
@@ -122,7 +134,7 @@ impl UserClaims {
     }
 
     fn has_nearly(&self, name: &str) -> bool {
-        self.0.iter().any(|(member, value)| !value.is_null() && is_nearly(member, name))
+        groups_claim::has_nearly(&self.0, name)
     }
 
     pub(super) const fn as_map(&self) -> &Map<String, Value> {
@@ -199,12 +211,16 @@ pub fn merge(
         unreadable.push(format!("`{}` in the {source}: {found}", super::callback::tame(name, 64)));
     };
 
-    let email = match find(email_claim) {
-        Some((_, Value::String(email))) => ClaimedEmail::Claimed(email.clone()),
-        Some((source, value)) => {
-            unread(email_claim, source, shape(value));
-            ClaimedEmail::Unreadable
-        }
+    // An empty one is absent, as null is.
+    let stated = |claims| Some(UserClaims::get(claims, email_claim)?).filter(|value| value.as_str() != Some(""));
+    let email = match sources().find_map(|(source, claims)| Some((source, stated(claims)?))) {
+        Some((source, value)) => one_address(value).map_or_else(
+            || {
+                unread(email_claim, source, shape(value));
+                ClaimedEmail::Unreadable
+            },
+            ClaimedEmail::Claimed,
+        ),
         None => ClaimedEmail::Absent,
     };
     let mut email_verified = None;
@@ -215,7 +231,7 @@ pub fn merge(
             false
         });
         // One source vouches for its own address, and not for another address of the other source.
-        let other = claims.get(email_claim).is_some_and(|own| own.as_str() != email.as_str());
+        let other = claims.get(email_claim).is_some_and(|own| one_address(own).as_deref() != email.as_str());
         if !verified || !other {
             email_verified = Some(email_verified.unwrap_or(true) && verified);
         }
@@ -280,12 +296,14 @@ pub fn merge(
             continue;
         }
         let near = || sources().find(|(_, claims)| claims.has_nearly(name));
-        match find(name) {
-            Some((_, value)) => drop(kept.insert(name.clone(), value.clone())),
+        let mut found = sources().map(|(source, claims)| (source, claims.find(name)));
+        match found.find(|(_, found)| *found != Found::Absent) {
+            Some((_, Found::Value(value))) => drop(kept.insert(name.clone(), value.clone())),
+            Some((source, Found::Unreadable)) => unread(name, source, NOT_AN_OBJECT),
             // The groups take its place once they are known.
-            None if is_groups(name) => drop(kept.insert(name.clone(), Value::Null)),
-            None if lost => {}
-            None => match near() {
+            _ if is_groups(name) => drop(kept.insert(name.clone(), Value::Null)),
+            _ if lost => {}
+            _ => match near() {
                 Some((source, _)) => unread(name, source, NEARLY),
                 None if absence == Absence::Unproven => unproven.push(name.clone()),
                 None => drop(kept.insert(name.clone(), Value::Null)),
@@ -320,6 +338,11 @@ fn by_any_letters(id_token: &UserClaims, userinfo: Option<&UserClaims>) -> Named
             None => NamedGroups::Unreadable(source, shape(value)),
         },
     }
+}
+
+/// The address in a string, or in a list that holds nothing else: Azure AD B2C sends `emails`.
+fn one_address(value: &Value) -> Option<String> {
+    strings(value).filter(|all| all.len() == 1).and_then(|all| all.into_iter().next())
 }
 
 /// What the claim is called here: `groups`, by whatever letters.

@@ -56,7 +56,7 @@ impl GroupsClaim {
                     return Some(names.unwrap_or(NamedGroups::Unreadable(source, "no list of names")));
                 }
                 Found::Unreadable => {
-                    return Some(NamedGroups::Unreadable(source, "a step of the path is not an object"));
+                    return Some(NamedGroups::Unreadable(source, NOT_AN_OBJECT));
                 }
                 Found::Absent => {}
             }
@@ -82,7 +82,9 @@ impl GroupsClaim {
     }
 }
 
-enum Found<'a> {
+/// The outcome of a search for a claim.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Found<'a> {
     Value(&'a Value),
     Absent,
     /// A step of the path leads into something that is not an object.
@@ -90,7 +92,7 @@ enum Found<'a> {
 }
 
 /// The member of that whole name, or else the one at the end of the path. `null` is absent (OpenID Connect Core 5.3.2).
-fn find<'a>(object: &'a Map<String, Value>, name: &str) -> Found<'a> {
+pub(super) fn find<'a>(object: &'a Map<String, Value>, name: &str) -> Found<'a> {
     if let Some(value) = object.get(name).filter(|value| !value.is_null()) {
         return Found::Value(value);
     }
@@ -122,7 +124,7 @@ fn names(value: &Value) -> Option<Vec<String>> {
 }
 
 /// Returns `true` if a member has nearly that name, or each step of the path to it does.
-fn has_nearly(object: &Map<String, Value>, name: &str) -> bool {
+pub(super) fn has_nearly(object: &Map<String, Value>, name: &str) -> bool {
     let mut members = object.iter().filter(|(_, value)| !value.is_null());
     members.any(|(member, value)| {
         let mut steps = name.match_indices('.').filter_map(|(dot, _)| Some((name.get(..dot)?, name.get(dot + 1..)?)));
@@ -132,6 +134,9 @@ fn has_nearly(object: &Map<String, Value>, name: &str) -> bool {
             })
     })
 }
+
+/// The fault of a path that leads through a value without members.
+pub(super) const NOT_AN_OBJECT: &str = "a step of the path is not an object";
 
 #[cfg(test)]
 mod tests {

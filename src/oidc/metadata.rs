@@ -7,7 +7,7 @@ use thiserror::Error;
 use url::Url;
 
 use super::Credentials;
-use super::lenient::{shape, strings, truth};
+use super::lenient::{names, shape, strings, truth};
 use crate::model::json;
 
 /// The discovery document of a provider (OpenID Connect Discovery 1.0 3), as far as logins need it.
@@ -138,7 +138,7 @@ impl Metadata {
     /// # Errors
     /// See [`MetadataError`].
     pub fn read(document: &[u8], issuer: &str) -> Result<Self, MetadataError> {
-        let all = json::document(document)
+        let all = json::document(json::mended(document).as_bytes())
             .map_err(|e| MetadataError::Malformed(super::callback::tame(&e.to_string(), 200)))?;
         let mut members = Members { all, unreadable: Vec::new() };
         // Discovery 1.0 §4.3: exactly, byte for byte.
@@ -149,7 +149,7 @@ impl Metadata {
             return Err(MetadataError::Issuer { expected: issuer.to_owned(), found });
         }
         // RFC 9700 §2.1.1: a provider that lists its methods and leaves S256 out would not check our challenge.
-        if members.optional("code_challenge_methods_supported", names_s256) == Some(false) {
+        if members.optional("code_challenge_methods_supported", lists_s256).flatten() == Some(false) {
             return Err(MetadataError::Unsupported("PKCE with S256"));
         }
         let plain = issuer.starts_with("http:");
@@ -162,7 +162,7 @@ impl Metadata {
             token: TokenUrl::from_url(
                 members.endpoint("token_endpoint")?.ok_or(MetadataError::Unsupported("the code flow"))?,
             ),
-            methods: members.optional("token_endpoint_auth_methods_supported", strings),
+            methods: members.optional("token_endpoint_auth_methods_supported", names).flatten(),
             userinfo: members.endpoint("userinfo_endpoint")?,
             jwks: members.needed("jwks_uri")?,
             // RFC 9126 §5
@@ -309,14 +309,21 @@ impl Metadata {
     }
 }
 
-/// `None` if no method can be read.
-fn names_s256(methods: &Value) -> Option<bool> {
-    let all = match methods {
-        Value::Array(all) => all.as_slice(),
-        one => std::slice::from_ref(one),
+/// Returns `Some(Some(true))` if the list contains S256. `Some(None)` is a list without elements, which means the same as no
+/// list (RFC 8414 2), and `None` one of which no element can be read.
+fn lists_s256(methods: &Value) -> Option<Option<bool>> {
+    let (names, is_whole): (Vec<&str>, bool) = match methods {
+        Value::String(text) => (text.split_ascii_whitespace().collect(), true),
+        Value::Array(all) => {
+            let texts = all.iter().filter_map(Value::as_str).filter(|name| !name.is_empty());
+            (texts.collect(), all.iter().all(Value::is_string))
+        }
+        _ => return None,
     };
-    let mut names = all.iter().filter_map(Value::as_str).peekable();
-    (all.is_empty() || names.peek().is_some()).then(|| names.any(|name| name == "S256"))
+    match names.is_empty() {
+        true => is_whole.then_some(None),
+        false => Some(Some(names.contains(&"S256"))),
+    }
 }
 
 fn is_secure(url: &Url, plain: bool) -> bool {

@@ -31,7 +31,7 @@ pub use credentials::{ClientAuth, ClientKey, ClientKeyError, Credentials};
 pub use grant::Grant;
 pub use groups_claim::GroupsClaim;
 use groups_claim::NamedGroups;
-pub use id_token::{Expected, IdTokenError, VerifiedIdToken, verify};
+pub use id_token::{Expected, IdTokenError, VerifiedIdToken, signed_userinfo, verify};
 pub use keys::{ALGORITHMS, KeySet, KeysError};
 pub use metadata::{Endpoints, Metadata, MetadataError, Used};
 pub use openidconnect::core::CoreAuthPrompt as Prompt;

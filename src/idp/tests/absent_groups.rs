@@ -92,7 +92,7 @@ async fn claim_that_is_not_the_groups_claim_ends_no_login() {
         op.state().id_token = json!({"groups": unused, "name": 7, "amr": {}, "acr": [1], "email_verified": null});
         assert_eq!(login(&op, &provider).await, (Some(vec!["staff".to_owned()]), None), "{unused}");
     }
-    op.state().id_token = json!({"email": ["ann@corp.example"]});
+    op.state().id_token = json!({"email": ["ann@corp.example", "bob@corp.example"]});
     let failure = op.login(&provider).await.unwrap_err();
     assert!(matches!(failure, LoginFailure::Email(EmailFailure::Unreadable)), "{failure:?}");
     assert!(failure.advice().is_some_and(|advice| advice.contains("`email_claim_name`")));

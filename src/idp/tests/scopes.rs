@@ -117,6 +117,19 @@ async fn claim_of_a_scope_that_is_not_granted_is_unknown() {
 }
 
 #[tokio::test]
+async fn claim_that_rules_cannot_compare_is_named_as_unknown() {
+    let op = without_groups().await;
+    let provider = with(&op, |_| {});
+    for value in [json!([{"name": "R&D"}]), json!({"name": "R&D"}), json!([["R&D"]]), json!(["R&D", null])] {
+        op.state().userinfo["department"] = value.clone();
+        let profile = op.login(&provider).await.unwrap();
+        assert_eq!(profile.claims.get("department"), Some(&value));
+        let note = provider.note_on_claims(&profile);
+        assert!(note.is_some_and(|note| note.starts_with("Unknown: `department`.")), "{value}");
+    }
+}
+
+#[tokio::test]
 async fn address_is_not_verified_without_the_scope_email() {
     let op = without_groups().await;
     op.state().userinfo["preferred_username"] = json!("ann@corp.example");

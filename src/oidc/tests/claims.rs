@@ -123,11 +123,120 @@ fn r11_doubt_of_either_source_counts() {
     let reference = json!({"_claim_names": {"email_verified": "src1"}});
     assert_eq!(merged(json!({}), reference.clone()).email_verified, Some(false));
     assert_eq!(merged(reference, json!({"email_verified": true})).email_verified, Some(true));
-    let list = merged(json!({"email": ["a@b.c"]}), json!({"email": "a@b.c"}));
+    let list = merged(json!({"email": ["a@b.c", "b@b.c"]}), json!({"email": "a@b.c"}));
     assert_eq!(
         (list.email, list.unreadable),
         (ClaimedEmail::Unreadable, vec!["`email` in the ID token: a list of strings".into()])
     );
+}
+
+#[test]
+fn address_may_be_alone_in_a_list() {
+    let email = |id_token: Value, userinfo: Value| {
+        let profile = merged(id_token, userinfo);
+        (profile.email, profile.email_verified)
+    };
+    let ann = |verified| (ClaimedEmail::Claimed("a@b.c".to_owned()), verified);
+    assert_eq!(email(json!({"email": ["a@b.c"]}), json!({})), ann(None));
+    let verified = json!({"email": "a@b.c", "email_verified": true});
+    assert_eq!(email(json!({"email": ["a@b.c"]}), verified.clone()), ann(Some(true)));
+    for odd in [json!(["a@b.c", "b@b.c"]), json!([]), json!([["a@b.c"]]), json!({"a": "a@b.c"}), json!(7)] {
+        assert_eq!(email(json!({"email": odd}), verified.clone()).0, ClaimedEmail::Unreadable, "{odd}");
+        assert_eq!(email(verified.clone(), json!({"email": odd})), ann(Some(true)), "{odd}");
+    }
+}
+
+#[test]
+fn empty_address_is_absent_and_vouches_for_no_other() {
+    let email = |id_token: Value, userinfo: Value| {
+        let profile = merged(id_token, userinfo);
+        (profile.email, profile.email_verified)
+    };
+    let ann = |verified| (ClaimedEmail::Claimed("a@b.c".to_owned()), verified);
+    let verified = json!({"email": "a@b.c", "email_verified": true});
+    assert_eq!(email(json!({"email": ""}), verified.clone()), ann(Some(true)));
+    assert_eq!(email(json!({"email": "", "email_verified": false}), verified), ann(Some(false)));
+    assert_eq!(email(json!({"email": "", "email_verified": true}), json!({"email": "a@b.c"})), ann(None));
+    assert_eq!(email(json!({"email": ""}), json!({})), (ClaimedEmail::Absent, None));
+}
+
+#[test]
+fn wanted_claim_may_be_nested() {
+    let both = |id_token: Value, userinfo: Value| {
+        let claims = UserClaims::parse(id_token.to_string().as_bytes()).unwrap();
+        let userinfo = UserClaims::parse(userinfo.to_string().as_bytes()).unwrap();
+        let wanted = ["realm_access.roles".to_owned()];
+        let token = VerifiedIdToken { subject: "00u1".into(), claims };
+        merge(&token, Some(&userinfo), "email", &GroupsClaim::default(), &wanted, Absence::Proven)
+    };
+    let kept = |id_token: Value, userinfo: Value| both(id_token, userinfo).claims.remove("realm_access.roles");
+    let none = json!({});
+    assert_eq!(kept(json!({"realm_access": {"roles": ["a"]}}), none.clone()), Some(json!(["a"])));
+    assert_eq!(kept(none.clone(), json!({"realm_access": {"roles": "a"}})), Some(json!("a")));
+    assert_eq!(kept(json!({"realm_access.roles": 1, "realm_access": {"roles": 2}}), none.clone()), Some(json!(1)));
+    assert_eq!(kept(json!({"realm_access": {}}), none.clone()), Some(Value::Null));
+    assert_eq!(kept(json!({"_claim_names": {"realm": "s"}}), none.clone()), Some(Value::Null));
+    // Unknown, and named in the log.
+    let roles = json!({"realm_access": {"roles": "a"}});
+    for (id_token, userinfo, fault) in [
+        (json!({"realm_access": ["roles"]}), &roles, "ID token: a step of the path is not an object"),
+        (json!({"_claim_names": {"realm_access": "s"}}), &none, "ID token: a reference in `_claim_names`"),
+        (json!({"_claim_names": {"realm_access": "s"}}), &roles, "ID token: a reference in `_claim_names`"),
+        (json!({"Realm_Access": {"roles": ["a"]}}), &none, "ID token: a claim of nearly this name"),
+        (json!({"realm_access": {"Roles": ["a"]}}), &none, "ID token: a claim of nearly this name"),
+    ] {
+        let profile = both(id_token.clone(), userinfo.clone());
+        assert_eq!(profile.claims.get("realm_access.roles"), None, "{id_token}");
+        assert_eq!(profile.unreadable, [format!("`realm_access.roles` in the {fault}")], "{id_token}");
+    }
+}
+
+#[test]
+fn bad_characters_of_a_claim_end_no_login() {
+    let claims =
+        UserClaims::parse(b"\xef\xbb\xbf{\"name\":\"Ada \\ud83d\",\"nick\":\"caf\xe9\",\"groups\":[\"a\"]}").unwrap();
+    assert_eq!(claims.get("name"), Some(&json!("Ada \u{fffd}")));
+    assert_eq!(claims.get("nick"), Some(&json!("caf\u{fffd}")));
+    // Two names that become one are still a name that stands twice.
+    assert!(UserClaims::parse(b"{\"a\\ud800\":1,\"a\\ud801\":2}").is_err());
+}
+
+#[test]
+fn core_5_3_2_signed_userinfo_is_verified() {
+    let keys = one_key();
+    let expected = |claims: Value, key: &TestKey, header: Value| {
+        with_expected(60, |expected| signed_userinfo(&key.sign(&header, &claims.to_string()), &keys, expected, "00u1"))
+    };
+    let rs256 = json!({"alg": "RS256", "kid": "a"});
+    let good = |claims: Value| expected(claims, &rsa(0), rs256.clone());
+    for claims in [
+        json!({"sub": "00u1", "iss": ISSUER, "aud": "client"}),
+        json!({"sub": "00u1", "iss": ISSUER, "aud": ["other", "client"], "exp": NOW.0 + 60}),
+        json!({"sub": "00u1"}),
+    ] {
+        assert!(good(claims.clone()).is_ok(), "{claims}");
+    }
+    for (claims, error) in [
+        (json!({"sub": "00u2", "iss": ISSUER, "aud": "client"}), ClaimsError::Subject),
+        (json!({"iss": ISSUER, "aud": "client"}), ClaimsError::Subject),
+        (json!({"sub": "00u1", "iss": "https://evil.example", "aud": "client"}), ClaimsError::Foreign),
+        (json!({"sub": "00u1", "iss": [ISSUER], "aud": "client"}), ClaimsError::Foreign),
+        (json!({"sub": "00u1", "iss": ISSUER, "aud": "other"}), ClaimsError::Foreign),
+        (json!({"sub": "00u1", "iss": ISSUER, "aud": {"client": 1}}), ClaimsError::Foreign),
+        (json!({"sub": "00u1", "exp": NOW.0 - 3600}), ClaimsError::Foreign),
+        (json!({"sub": "00u1", "exp": "soon"}), ClaimsError::Foreign),
+        (json!(["sub"]), ClaimsError::Malformed),
+    ] {
+        assert_eq!(good(claims.clone()), Err(error), "{claims}");
+    }
+    let claims = json!({"sub": "00u1"});
+    assert_eq!(expected(claims.clone(), &rsa(1), rs256), Err(ClaimsError::Signature));
+    let unknown = json!({"alg": "RS256", "kid": "b"});
+    assert_eq!(expected(claims.clone(), &rsa(0), unknown), Err(ClaimsError::Signature));
+    for alg in ["none", "HS256"] {
+        let header = json!({"alg": alg, "kid": "a"});
+        assert_eq!(expected(claims.clone(), &rsa(0), header), Err(ClaimsError::NotJson), "{alg}");
+    }
 }
 
 #[test]
