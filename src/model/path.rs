@@ -212,7 +212,7 @@ fn refuse_hidden(segment: &str) -> Result<(), PathError> {
     }
     // Some origins drop what is not UTF-8.
     let text: String = octets.utf8_chunks().map(|chunk| chunk.valid()).collect();
-    let is_hidden = |piece: &str| piece.contains('.') && piece.bytes().all(|byte| matches!(byte, b'.' | b' '));
+    let is_hidden = |piece: &str| piece.contains('.') && piece.chars().all(|c| c == '.' || c.is_whitespace());
     // Three dots and more are a name.
     let is_name = |text: &str| text.len() == segment.len() && text.bytes().all(|byte| byte == b'.');
     if !is_name(&text) && text.split('/').any(is_hidden) {

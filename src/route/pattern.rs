@@ -2,7 +2,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::readings::covers;
+use super::readings::{Alphabet, covers, is_blank, is_droppable};
 use crate::model::{CleanPath, Host, Symbol};
 
 /// Where an application is: `host` or `host/path`, each with wildcards.
@@ -77,12 +77,12 @@ impl Domain {
 
     /// Returns `true` if a plain path is covered.
     pub fn covers_path(&self, path: &str) -> bool {
-        covers(self.path.as_bytes(), path.as_bytes(), b'*', b'/', |one, other| one == other)
+        covers(self.path.as_bytes(), path.as_bytes(), &Alphabet::PLAIN, |one, other| one == other)
     }
 
     /// Returns `true` if a plain path is covered when case is ignored.
     pub(super) fn covers_any_case(&self, path: &str) -> bool {
-        covers(self.path.as_bytes(), path.as_bytes(), b'*', b'/', |one, other| one.eq_ignore_ascii_case(&other))
+        covers(self.path.as_bytes(), path.as_bytes(), &Alphabet::PLAIN, |one, other| one.eq_ignore_ascii_case(&other))
     }
 
     /// Whether a canonical host is covered.
@@ -128,16 +128,29 @@ fn covers_label(pattern: &str, label: &str) -> bool {
 
 /// Returns `true` if all origins read the path of a domain alike, up to its case.
 fn is_certain(path: &CleanPath<'_>) -> bool {
-    let trims = |segment: &str| segment.ends_with('.') || segment.starts_with("%20") || segment.ends_with("%20");
     let is_certain = |(symbol, written): (Symbol, &[u8])| match symbol {
         Symbol::Letter(_) => written.len() == 1,
         // What needs no escape must have none, so that both spellings are compared.
-        Symbol::Escaped(octet) => written.len() == 3 && !matches!(octet, b'%' | 0x21..0x7f),
-        Symbol::Character(_) | Symbol::Separator => true,
+        Symbol::Escaped(octet) => written.len() == 3 && !matches!(octet, b'%' | 0x21..0x7f) && !is_droppable(symbol),
+        Symbol::Character(_) => !is_droppable(symbol),
+        Symbol::Separator => true,
         Symbol::EscapedSeparator | Symbol::Suffix | Symbol::End => false,
     };
-    let text = path.as_str();
-    !text.contains("//") && !text.split('/').any(trims) && path.symbols().all(is_certain)
+    path.symbols().all(is_certain) && !has_trimmable_ends(path)
+}
+
+/// Returns `true` if a segment is empty, or begins or ends with what some origins drop there.
+fn has_trimmable_ends(path: &CleanPath<'_>) -> bool {
+    let symbols: Vec<Symbol> = path.symbols().map(|(symbol, _)| symbol).collect();
+    let mut segments = symbols.split(|symbol| *symbol == Symbol::Separator).skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        let begins_with_blank = segment.first().copied().is_some_and(is_blank);
+        let is_trimmed = segment.last().is_some_and(|last| *last == Symbol::Letter(b'.') || is_blank(*last));
+        if begins_with_blank || is_trimmed || segment.is_empty() && segments.peek().is_some() {
+            return true;
+        }
+    }
+    false
 }
 
 #[cfg(test)]
@@ -222,6 +235,11 @@ mod tests {
             "h.x/a%3Fb",
             "h.x/%61",
             "h.x/a//b",
+            "h.x/%FF",
+            "h.x/a%C3b",
+            "h.x/a%C2%AD",
+            "h.x/a%C2%A0",
+            "h.x/%E3%80%80a/b",
         ] {
             assert!(Domain::parse(bad).is_err(), "{bad}");
         }

@@ -27,9 +27,24 @@ pub enum PathCase {
 
 impl PathCase {
     fn same(self, one: Unit, other: Unit) -> bool {
-        let folded = |unit: Unit| u8::try_from(unit).map_or(unit, |octet| Unit::from(octet.to_ascii_lowercase()));
         one == other || self == Self::Insensitive && folded(one) == folded(other)
     }
+}
+
+/// Maps the spellings of a character that some origins take for the same to one: letters in either case, also if only one of
+/// the cases is ASCII (`K` and the Kelvin sign), and full-width forms, which Windows maps to ASCII.
+fn folded(unit: Unit) -> Unit {
+    let Some(character) = char::from_u32(unit) else { return unit };
+    if character.is_ascii() {
+        return Unit::from(character.to_ascii_lowercase());
+    }
+    let narrow = match unit {
+        FULL_WIDTH_FIRST..=FULL_WIDTH_LAST => unit - FULL_WIDTH_FIRST + Unit::from(b'!'),
+        _ => unit,
+    };
+    // The first character of a longer mapping is the simple one, which origins use.
+    let upper = char::from_u32(narrow).and_then(|character| character.to_uppercase().next());
+    upper.and_then(|upper| upper.to_lowercase().next()).map_or(unit, Unit::from)
 }
 
 /// A pattern of paths, ready for matching.
@@ -111,7 +126,7 @@ impl Pattern {
                         stay |= if modes & (NAME | TRIM) != 0 { TRIM } else { 0 };
                         stay |= if modes & (EDGE | EDGE_TRIM) != 0 { EDGE_TRIM } else { 0 };
                     }
-                    if symbol == BLANK {
+                    if is_blank(symbol) {
                         stay |= modes & EDGE;
                     }
                 }
@@ -210,14 +225,21 @@ impl CertainPath {
         let mut units = SmallVec::with_capacity(symbols.len());
         // Whether the rest of the segment may be dropped; whether nothing certain of it was read.
         let (mut is_dropped, mut is_edge) = (false, false);
+        // The first slash of those that may be merged with the next one.
+        let mut run: Option<usize> = None;
         for ((symbol, length), is_trimmed) in symbols.into_iter().zip(lengths).zip(trimmed) {
             let unit = match symbol {
                 // After a segment that may vanish, a separator may be merged with the one before.
                 Symbol::Separator => {
                     is_dropped = false;
-                    if std::mem::replace(&mut is_edge, true) { UNCERTAIN } else { SLASH }
+                    let before = run.filter(|_| is_edge);
+                    is_edge = true;
+                    units.truncate(before.unwrap_or(units.len()));
+                    run = Some(units.len());
+                    if before.is_some() { SLASHES } else { SLASH }
                 }
                 Symbol::EscapedSeparator => {
+                    run = run.filter(|_| is_edge);
                     is_edge = true;
                     UNCERTAIN
                 }
@@ -231,9 +253,9 @@ impl CertainPath {
                     break;
                 }
                 _ if is_dropped || is_trimmed => UNCERTAIN,
-                BLANK if is_edge => UNCERTAIN,
+                _ if is_edge && is_blank(symbol) || is_droppable(symbol) => UNCERTAIN,
                 Symbol::Letter(_) | Symbol::Escaped(_) | Symbol::Character(_) => {
-                    is_edge &= is_droppable(symbol);
+                    is_edge = false;
                     // After one decoding, an escape of an escape is another text.
                     let is_nested = match symbol {
                         Symbol::Escaped(_) => length > ESCAPE,
@@ -250,7 +272,7 @@ impl CertainPath {
 
     /// Returns `true` only if the pattern covers every reading, letters compared with their case.
     pub(super) fn is_covered(&self, pattern: &Pattern) -> bool {
-        covers(&pattern.units, &self.0, STAR, SLASH, |one, other| one == other)
+        covers(&pattern.units, &self.0, &ALPHABET, |one, other| one == other)
     }
 }
 
@@ -287,9 +309,15 @@ const OCTET: Unit = 1 << 24;
 const ESCAPED: Unit = 1 << 25;
 const STAR: Unit = 1 << 26;
 const UNCERTAIN: Unit = 1 << 27;
+/// One slash or several, and what may vanish between them.
+const SLASHES: Unit = 1 << 28;
+const ALPHABET: Alphabet<Unit> = Alphabet { star: STAR, slash: SLASH, slashes: SLASHES };
+/// The full-width form of `!`, the first of the printable characters of ASCII.
+const FULL_WIDTH_FIRST: Unit = 0xff01;
+/// The full-width form of `~`, the last of them.
+const FULL_WIDTH_LAST: Unit = 0xff5e;
 /// The bytes of an escape that is not nested.
 const ESCAPE: usize = 3;
-const BLANK: Symbol = Symbol::Escaped(b' ');
 
 /// A part of a name after decoding.
 fn decoded(symbol: Symbol) -> Option<Unit> {
@@ -308,7 +336,8 @@ fn undecoded(symbol: Symbol) -> Option<Unit> {
     decoded(symbol).map(|unit| unit | mark)
 }
 
-fn is_droppable(symbol: Symbol) -> bool {
+/// Returns `true` for a part of a name that some origins drop.
+pub(super) fn is_droppable(symbol: Symbol) -> bool {
     match symbol {
         Symbol::Escaped(octet) => octet >= 0x80,
         Symbol::Character(character) => is_ignorable(character),
@@ -316,35 +345,68 @@ fn is_droppable(symbol: Symbol) -> bool {
     }
 }
 
-const fn is_trimmable(symbol: Symbol) -> bool {
-    matches!(symbol, Symbol::Letter(b'.') | BLANK)
+/// Returns `true` for a blank, which some origins drop at either end of a segment.
+pub(super) fn is_blank(symbol: Symbol) -> bool {
+    match symbol {
+        Symbol::Escaped(octet) => octet == b' ',
+        Symbol::Character(character) => character.is_whitespace(),
+        _ => false,
+    }
+}
+
+fn is_trimmable(symbol: Symbol) -> bool {
+    symbol == Symbol::Letter(b'.') || is_blank(symbol)
+}
+
+/// The special characters of patterns and texts.
+pub(super) struct Alphabet<T> {
+    /// Any text, in a pattern.
+    pub(super) star: T,
+    /// The end of a segment.
+    pub(super) slash: T,
+    /// In a text, one slash or several with text between them.
+    pub(super) slashes: T,
+}
+
+impl Alphabet<u8> {
+    /// The alphabet of plain paths, in which every slash is one slash.
+    pub(super) const PLAIN: Self = Self { star: b'*', slash: b'/', slashes: b'/' };
 }
 
 /// Returns `true` if a pattern covers a text: all of it, or up to a slash.
 pub(super) fn covers<T: Copy + PartialEq>(
     pattern: &[T],
     path: &[T],
-    star: T,
-    slash: T,
+    alphabet: &Alphabet<T>,
     same: impl Fn(T, T) -> bool + Copy,
 ) -> bool {
-    let equal = |one: &[T], other: &[T]| one.len() == other.len() && one.iter().zip(other).all(|(a, b)| same(*a, *b));
-    let after = |text: &'_ [T], at: usize, piece: &[T]| -> Option<usize> {
-        let end = at.checked_add(piece.len())?;
-        equal(text.get(at..end)?, piece).then_some(end)
+    let Alphabet { star, slash, slashes } = *alphabet;
+    // Whatever text a run of slashes is, it begins and ends with a slash. The rest of it belongs to what follows the piece, or to
+    // the star before it.
+    let equal = |text: &[T], piece: &[T], is_after_star: bool| {
+        let alike = |(at, (theirs, ours)): (usize, (&T, &T))| {
+            same(*ours, *theirs)
+                || *ours == slash && *theirs == slashes && (at + 1 == piece.len() || at == 0 && is_after_star)
+        };
+        text.len() == piece.len() && text.iter().zip(piece).enumerate().all(alike)
     };
-    let at_boundary =
-        |end: usize, piece: &[T]| path.get(end).is_none_or(|next| *next == slash) || piece.last() == Some(&slash);
+    let after = |at: usize, piece: &[T], is_after_star: bool| -> Option<usize> {
+        let end = at.checked_add(piece.len())?;
+        equal(path.get(at..end)?, piece, is_after_star).then_some(end)
+    };
+    let at_boundary = |end: usize, piece: &[T]| {
+        path.get(end).is_none_or(|next| *next == slash || *next == slashes) || piece.last() == Some(&slash)
+    };
     let mut pieces = pattern.split(|unit| *unit == star);
     let first = pieces.next().unwrap_or_default();
-    let Some(mut at) = after(path, 0, first) else { return false };
+    let Some(mut at) = after(0, first, false) else { return false };
     let Some(last) = pieces.next_back() else { return at_boundary(at, first) };
     // Text between two stars is taken at its first occurrence: that leaves the most for the rest.
     for piece in pieces {
-        match (at..=path.len()).find_map(|from| after(path, from, piece)) {
+        match (at..=path.len()).find_map(|from| after(from, piece, true)) {
             Some(end) => at = end,
             None => return false,
         }
     }
-    last.is_empty() || (at..=path.len()).any(|from| after(path, from, last).is_some_and(|end| at_boundary(end, last)))
+    last.is_empty() || (at..=path.len()).any(|from| after(from, last, true).is_some_and(|end| at_boundary(end, last)))
 }

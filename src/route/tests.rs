@@ -94,8 +94,9 @@ fn all_readings_of_a_path_are_compared_with_a_star() {
         "/files/a.pdf%3Fx",
         "/files;a/x;.pdf",
         "/a1%2Fb",
-        "/a1/;x/b",
         "/a1/b%20",
+        "/a1/%2Fb",
+        "/a//b%2F",
     ] {
         assert_eq!(route(&router, path), Err(PathError::Ambiguous), "{path}");
     }
@@ -110,6 +111,60 @@ fn all_readings_of_a_path_are_compared_with_a_star() {
     ] {
         assert_eq!(route(&router, path), Ok(Some(application)), "{path}");
     }
+}
+
+#[test]
+fn merged_slashes_beside_a_star_lead_to_one_application() {
+    let router = insensitive(&["h.x", "h.x/x*/b", "h.x/a/*/b", "h.x/c/"]);
+    for (path, application) in [
+        ("/x1//b", 1),
+        ("/x//b", 1),
+        ("/x1///b//c", 1),
+        ("/x1/b//", 1),
+        ("/x1/;v=1/b", 1),
+        ("/x1/%20/b/d", 1),
+        ("/x1/...//b", 1),
+        ("/x1%2F/b", 1),
+        ("/x1/%2F;v/b", 1),
+        ("/x1/%ff/b", 1),
+        ("/x1;v%2Fy/b", 1),
+        ("/a//y/b", 2),
+        ("/a/y//b", 2),
+        ("/c//d", 3),
+        ("/d//b", 0),
+    ] {
+        assert_eq!(route(&router, path), Ok(Some(application)), "{path}");
+    }
+    for path in ["/a//b", "/a/;/b", "/a/%20/b", "/x1/%2Fb", "/x1//b;y", "/x1//%2Fb", "/c;/%2F"] {
+        assert_eq!(route(&router, path), Err(PathError::Ambiguous), "{path}");
+    }
+}
+
+#[test]
+fn case_and_blanks_beyond_ascii_are_readings() {
+    let router = insensitive(&["h.x", "h.x/admin", "h.x/kiosk", "h.x/%C3%A4"]);
+    for path in [
+        "/%C3%84",
+        "/%EF%BD%81dmin",
+        "/%EF%BC%A1DMIN",
+        "/adm%C4%B1n",
+        "/ADM%C4%B0N",
+        "/%E2%84%AAiosk",
+        "/kio%C5%BFk",
+        "/admin%C2%A0",
+        "/admin%E3%80%80.%20",
+        "/%E2%80%89admin/x",
+        "/%E3%80%80//admin",
+    ] {
+        assert_eq!(route(&router, path), Err(PathError::Ambiguous), "{path}");
+    }
+    for (path, application) in
+        [("/%C3%A4/%C3%84", 3), ("/%C3%B6", 0), ("/admin/a%C2%A0", 1), ("/%EF%BD%81dministration", 0)]
+    {
+        assert_eq!(route(&router, path), Ok(Some(application)), "{path}");
+    }
+    let sensitive = super::tests::router(&[("h.x", PathCase::Sensitive), ("h.x/admin", PathCase::Insensitive)]);
+    assert_eq!(route(&sensitive, "/%EF%BD%81dmin"), Ok(Some(0)));
 }
 
 #[test]
@@ -197,14 +252,16 @@ fn of_reading(domains: &[&str], path: &[u8]) -> Option<usize> {
     let covers = |domain: &&str| {
         let pattern = domain.trim_start_matches(HOST);
         let pattern = if pattern.is_empty() { "/" } else { pattern };
-        readings::covers(pattern.as_bytes(), path, b'*', b'/', |one, other| one.eq_ignore_ascii_case(&other))
+        let same = |one: u8, other: u8| one.eq_ignore_ascii_case(&other);
+        readings::covers(pattern.as_bytes(), path, &readings::Alphabet::PLAIN, same)
     };
     let mut covering: Vec<_> = domains.iter().enumerate().filter(|(_, domain)| covers(domain)).collect();
     covering.sort_by_key(|(_, domain)| Domain::parse(domain).unwrap().specificity());
     covering.first().map(|(at, _)| *at)
 }
 
-const DOMAINS: [&str; 6] = ["h.x", "h.x/admin", "h.x/admin/open", "h.x/files/*.pdf", "h.x/a*/b", "h.x/pub*"];
+const DOMAINS: [&str; 8] =
+    ["h.x", "h.x/admin", "h.x/admin/open", "h.x/files/*.pdf", "h.x/a*/b", "h.x/pub*", "h.x/files/*/b/*", "h.x/x/"];
 
 const NAME: &str = "(admin|ADMIN|Adm%69n|open|files|a1|x|b|b|pub|Pub|x\\.pdf|\\.pdf|%20|%FF|%C3%A4)?";
 const DISGUISE: &str = "(;|;x|:s|::\\$DATA|%3b|%253B|%3A|\\.|%2e|%20|%2520|%FF|%3F|%23|\\.pdf|;\\.pdf){0,2}";
