@@ -4,6 +4,7 @@
 //! Trusts nothing of the path: a path that origins read in several ways is routed only if all readings lead to one
 //! application. Never sees a query, a header or a port.
 
+mod case;
 mod endpoint;
 mod pattern;
 mod readings;
@@ -11,6 +12,7 @@ mod router;
 #[cfg(test)]
 mod tests;
 
+pub use case::{CaseRivals, case_rivals};
 pub use endpoint::Endpoint;
 pub use pattern::{Domain, DomainError};
 pub use readings::PathCase;

@@ -9,7 +9,9 @@
 //! - [`CertainPath::is_covered`] returns `true` only if the pattern covers every reading. It matches the pattern against the
 //!   symbols that no reading changes.
 //!
-//! If the most specific pattern that may cover a path does so certainly, then every reading leads to its application.
+//! If the most specific pattern that may cover a path does so certainly, then every reading leads to its application. Patterns
+//! that differ only in case are the exception: an origin that ignores case serves the paths of both. The router rejects those,
+//! see [`case_rivals`](super::case_rivals).
 
 use smallvec::SmallVec;
 
@@ -83,6 +85,11 @@ impl Pattern {
         }
         let is_open = after_star || path.as_str().ends_with('/');
         Self { steps: steps.into(), is_open, units: units.into() }
+    }
+
+    /// Returns `true` if the pattern has a character that [`PathCase::Insensitive`] replaces by another one.
+    pub(super) fn has_case(&self) -> bool {
+        self.steps.iter().any(|step| folded(step.decoded) != step.decoded)
     }
 
     /// Returns `true` if the pattern covers at least one reading of the path.
