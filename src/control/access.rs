@@ -25,7 +25,7 @@ use crate::policy::Truth;
 use crate::portal::{self, PortalRequest};
 use crate::session::Presented;
 use crate::store::{Revocation, Revoked, Store, StoreError};
-use crate::token::{Claims, KeyError, KeySet, Kind, Outlook, UnverifiedToken};
+use crate::token::{Candidate, Candidates, Claims, KeyError, KeySet, Kind};
 
 /// The living whole behind a front: what the engine reads, and everything that waits.
 pub struct Access {
@@ -386,27 +386,21 @@ impl Access {
         fits: impl Fn(&Claims) -> bool,
         now: UnixTime,
     ) -> Result<Tokens<'a>, StoreError> {
-        let keys = self.known.keys(snapshot.issuer()).filter(|keys| now < keys.good_until);
-        let keys = keys.as_ref().and_then(|keys| keys.keys.as_ref());
-        // As the engine does it: a signature is checked once, and only where it can make a difference.
-        let mut checked: Vec<&str> = Vec::new();
-        let mut too_many = false;
-        let presented = cookie::values(headers, cookie::AUTHORIZATION);
-        let verified = presented.filter_map(|token| {
-            let (keys, unverified) = (keys?, UnverifiedToken::parse(token).ok()?);
-            let open = unverified.outlook(keys, snapshot.issuer(), &fits, now) == Outlook::Open;
-            if !open || checked.contains(&token) {
-                return None;
+        let (mut verified, mut too_many) = (Vec::new(), false);
+        let issuer = self.known.keys(snapshot.issuer()).filter(|keys| now < keys.good_until);
+        if let Some(keys) = issuer.as_ref().and_then(|issuer| issuer.keys.as_ref()) {
+            let mut candidates = Candidates::default();
+            for token in cookie::octets(headers, cookie::AUTHORIZATION) {
+                match candidates.judge(token, Some(keys), snapshot.issuer(), &fits, now) {
+                    Candidate::Unverified { text, token } => {
+                        let token = token.verify(keys, snapshot.issuer(), now, snapshot.team().leeway);
+                        verified.extend(token.ok().map(|token| (text, token.into_claims())));
+                    }
+                    Candidate::Hopeless => {}
+                    Candidate::TooMany => too_many = true,
+                }
             }
-            if checked.len() == MAX_COOKIES {
-                too_many = true;
-                return None;
-            }
-            checked.push(token);
-            let verified = unverified.verify(keys, snapshot.issuer(), now, snapshot.team().leeway).ok()?;
-            Some((token, verified.into_claims()))
-        });
-        let verified: Vec<_> = verified.collect();
+        }
         let mut valid = Vec::with_capacity(verified.len());
         for (token, claims) in verified {
             if !self.is_revoked(&claims, now).await? {
@@ -499,6 +493,4 @@ impl std::fmt::Debug for Access {
 pub(super) const LONGEST_LIVED: Duration = Duration::from_secs(61 * 24 * 3600);
 const ASKING: Duration = Duration::from_secs(60);
 const MAX_ASKED_ABOUT: u64 = 1_000_000;
-/// The most signatures that are checked for one request.
-const MAX_COOKIES: usize = 32;
 const RETRY_IDENTITY: Duration = Duration::from_secs(2);
