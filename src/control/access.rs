@@ -111,6 +111,14 @@ struct Tokens<'a> {
     too_many: bool,
 }
 
+/// The logins that a browser has a session of on one host.
+pub(crate) struct Logins {
+    /// Each once: one, unless another host of the domain set a cookie for this one.
+    pub(crate) found: Vec<SignedIn>,
+    /// `true` if more tokens came than are verified, so that there may be other logins.
+    pub(crate) are_incomplete: bool,
+}
+
 /// Whose session a browser has.
 pub(crate) struct SignedIn {
     pub(crate) nonce: IdentityNonce,
@@ -359,14 +367,13 @@ impl Access {
         })
     }
 
-    /// Returns the logins that a browser has a session of on this host, each once: one, unless another host of the domain set
-    /// a cookie for this one.
+    /// Returns the logins that a browser has a session of on this host.
     ///
     /// # Errors
     /// If a revocation can be decided only with the login's record, and the store does not answer.
-    pub(crate) async fn signed_in(&self, request: &PortalRequest) -> Result<Vec<SignedIn>, StoreError> {
+    pub(crate) async fn signed_in(&self, request: &PortalRequest) -> Result<Logins, StoreError> {
         let snapshot = self.snapshot();
-        let Tokens { valid, .. } = self.tokens(&snapshot, &request.headers, |_| true, request.now).await?;
+        let Tokens { valid, too_many } = self.tokens(&snapshot, &request.headers, |_| true, request.now).await?;
         let mut logins: Vec<SignedIn> = Vec::new();
         for (token, claims) in valid {
             let nonce = claims.identity_nonce.as_deref().and_then(|n| IdentityNonce::parse(n).ok());
@@ -375,7 +382,7 @@ impl Access {
             let (user, issued, expires) = (UserId(claims.sub.into()), claims.iat, claims.exp);
             logins.push(SignedIn { nonce, email, user, issued, expires, token: Secret::new(token) });
         }
-        Ok(logins)
+        Ok(Logins { found: logins, are_incomplete: too_many })
     }
 
     /// Returns every valid token among a request's cookies that was not revoked and fits, with its claims.

@@ -25,7 +25,7 @@ mod vital;
 #[cfg(feature = "standalone")]
 pub(crate) use access::sealing_key;
 pub use access::{Access, Services, StartError};
-pub(crate) use access::{Login, Organisation, SignedIn, organisation_aud};
+pub(crate) use access::{Login, Logins, Organisation, SignedIn, organisation_aud};
 pub use compile::{CompileError, compile, providers, snapshot};
 pub use evaluations::Evaluations;
 pub use geo::{CountryFile, CountryFileError};

@@ -117,6 +117,8 @@ labels! {
         Success = "success",
         /// The store did not answer.
         Unavailable = "unavailable",
+        /// More tokens came than are verified.
+        Invalid = "invalid",
     }
 }
 
