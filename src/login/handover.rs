@@ -81,7 +81,7 @@ impl Handover {
 }
 
 const PURPOSE: &str = "handover";
-const LIFETIME: Duration = Duration::from_secs(60);
+pub(super) const LIFETIME: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {

@@ -5,6 +5,7 @@ use crate::support::{APPLICATIONS, Browser, Person, World, raw};
 
 const PAGE: &str = "http://app.localhost/wiki/page";
 const AUTHORIZATION: &str = "CF_Authorization";
+const APP_SESSION: &str = "CF_AppSession";
 
 /// A token of another user's login, for the application.
 async fn mallorys(world: &World) -> String {
@@ -16,6 +17,17 @@ async fn mallorys(world: &World) -> String {
 fn forgeries(token: &str, number: usize) -> Vec<String> {
     let (message, signature) = token.rsplit_once('.').unwrap();
     (0..number).map(|i| format!("{message}.{i:04}{}", &signature[4..])).collect()
+}
+
+/// A value of `CF_AppSession` that claims nine logins in a row for `app.localhost`, the last of them at that time.
+async fn looping(world: &World, at: &str) -> String {
+    let answer = world.raw(raw::request("GET", "app.localhost", "/", &["Sec-Fetch-Mode: cors"])).await.unwrap();
+    let aud = answer.headers.one("cf-access-aud").unwrap();
+    format!("n0123456789abcdef.9.{at}.{}", &aud[..8])
+}
+
+fn now() -> String {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs().to_string()
 }
 
 /// Whom the origin was told of, with each request since the last look.
@@ -164,6 +176,72 @@ async fn s05_a_logout_ends_every_session_that_the_browser_shows() {
     let line = format!("Cookie: {AUTHORIZATION}={own}");
     let answer = world.raw(raw::request("GET", "app.localhost", "/", &[&line, "Sec-Fetch-Mode: cors"])).await.unwrap();
     assert_eq!((answer.status, answer.json()["reason"].as_str()), (401, Some("session_revoked")));
+}
+
+#[tokio::test]
+async fn s05_a_tossed_count_of_logins_locks_nobody_out() {
+    let world = World::start().await;
+    let later = looping(&world, "99999999999").await;
+    for own in [true, false] {
+        for path in ["/wiki", "/"] {
+            let mut bob = member(&world).await;
+            bob.cookies.retain(|cookie| cookie.name != AUTHORIZATION && (own || cookie.name != APP_SESSION));
+            bob.toss("localhost", path, APP_SESSION, &later);
+            let page = bob.open(PAGE).await;
+            assert_eq!((page.url.as_str(), page.response.status), (PAGE, 200), "{own} {path}: {:#?}", bob.trail);
+        }
+    }
+    // A count of this moment stops one login, and the page ends it.
+    let mut bob = member(&world).await;
+    bob.cookies.retain(|cookie| cookie.name != AUTHORIZATION && cookie.name != APP_SESSION);
+    bob.toss("localhost", "/wiki", APP_SESSION, &looping(&world, &now()).await);
+    let page = bob.open(PAGE).await;
+    assert_eq!(page.response.status, 400, "{:#?}", bob.trail);
+    assert!(page.response.text().contains("login_loop"));
+    let page = bob.open(PAGE).await;
+    assert_eq!((page.url.as_str(), page.response.status), (PAGE, 200), "{:#?}", bob.trail);
+    // Beside one's own it counts for nothing.
+    let mut bob = member(&world).await;
+    bob.cookies.retain(|cookie| cookie.name != AUTHORIZATION);
+    bob.toss("localhost", "/wiki", APP_SESSION, &looping(&world, &now()).await);
+    let page = bob.open(PAGE).await;
+    assert_eq!((page.url.as_str(), page.response.status), (PAGE, 200), "{:#?}", bob.trail);
+    assert!(bob.cookies.iter().all(|cookie| !cookie.is_domain), "{:#?}", bob.cookies);
+}
+
+#[tokio::test]
+async fn s05_a_tossed_binding_that_returns_is_no_endless_loop() {
+    let world = World::start().await;
+    let mut bob = member(&world).await;
+    let authorized = "http://app.localhost/cdn-cgi/access/authorized";
+    let lose = |bob: &mut Browser| {
+        bob.cookies.retain(|cookie| cookie.name != AUTHORIZATION || cookie.host != "app.localhost");
+        bob.cookies.retain(|cookie| !cookie.is_domain);
+        bob.toss("app.localhost", "/wiki/page", APP_SESSION, "n0123456789abcdef");
+    };
+    lose(&mut bob);
+    let first = bob.open_until(PAGE, authorized).await;
+    assert!(first.as_str().starts_with(authorized), "{:#?}", bob.trail);
+    bob.open_until(first.as_str(), PAGE).await;
+    lose(&mut bob);
+    let page = bob.open(PAGE).await;
+    assert_eq!(page.response.status, 400, "{:#?}", bob.trail);
+    assert!(page.response.text().contains(APP_SESSION), "{}", page.response.text());
+}
+
+#[tokio::test]
+async fn s05_two_tossed_cookies_are_both_expired() {
+    let world = World::start().await;
+    let planted = mallorys(&world).await;
+    for path in ["/cdn-cgi", "/"] {
+        let mut bob = member(&world).await;
+        bob.toss("localhost", "/", AUTHORIZATION, &planted);
+        bob.toss("localhost", path, APP_SESSION, "n0123456789abcdef");
+        let page = bob.open(PAGE).await;
+        assert_eq!((page.url.as_str(), page.response.status), (PAGE, 200), "{path}: {:#?}", bob.trail);
+        assert_eq!(told(&world), ["bob@example.com"], "{path}");
+        assert!(bob.cookies.iter().all(|cookie| !cookie.is_domain), "{path}");
+    }
 }
 
 #[tokio::test]
