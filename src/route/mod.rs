@@ -6,6 +6,7 @@
 
 mod case;
 mod endpoint;
+mod fault;
 mod pattern;
 mod readings;
 mod router;
@@ -14,6 +15,7 @@ mod tests;
 
 pub use case::{CaseRivals, case_rivals};
 pub use endpoint::Endpoint;
+pub use fault::PathFault;
 pub use pattern::{Domain, DomainError};
 pub use readings::PathCase;
 pub use router::Router;
