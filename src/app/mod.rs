@@ -110,6 +110,10 @@ pub fn run(options: &Options) -> Result<(), RunError> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    // A certificate that cannot be served ends the start before a client can connect, and before a store is made.
+    for files in loaded.config.listen.iter().filter_map(|listen| listen.tls.as_ref()) {
+        certificates::read(files, &System)?;
+    }
     let descriptors = Descriptors::raise();
     // Before the store is touched: a second process by mistake ends here.
     let sockets = if options.upgrade { None } else { Some(Sockets::bind(&addresses(&loaded.config))?) };

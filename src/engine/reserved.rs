@@ -32,9 +32,24 @@ pub fn is_reserved(name: &str) -> bool {
 
 /// Whether a header asks an origin to take the request for one with another method.
 pub fn is_method_override(name: &str) -> bool {
-    let overrides = [&b"x-http-method-override"[..], b"x-http-method", b"x-method-override"];
-    overrides.iter().any(|ours| like(name.as_bytes(), ours, false))
+    METHOD_OVERRIDES.iter().any(|ours| like(name.as_bytes(), ours, false))
 }
+
+/// The names by which frameworks and gateways take another method, with `-` for what is no letter and no digit.
+const METHOD_OVERRIDES: [&[u8]; 12] = [
+    b"x-http-method-override",
+    b"x-http-method",
+    b"x-method-override",
+    b"x-method",
+    b"x-http-verb-override",
+    b"x-http-verb",
+    b"x-verb-override",
+    b"x-original-method",
+    b"x-rewrite-method",
+    b"http-method-override",
+    b"method-override",
+    b"-method",
+];
 
 /// Returns `true` if a query has a parameter that asks an origin to take the request for one with another method.
 pub(super) fn overrides_method(query: &str) -> bool {
@@ -51,7 +66,7 @@ fn is_method_parameter(name: &str) -> bool {
     // PHP drops leading blanks. It reads `_method[x]` as `_method`, and qs and Rack read `[_method]` so.
     let name = name.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '[' | ']'));
     let name = name.split(['[', ']']).next().unwrap_or_default().trim_end();
-    is_method_override(name) || [&b"-method"[..], b"-httpmethod"].iter().any(|ours| like(name.as_bytes(), ours, false))
+    is_method_override(name) || like(name.as_bytes(), b"-httpmethod", false)
 }
 
 /// Decodes `%u005F`, as ASP.NET does. The URL standard knows no such escape.
@@ -111,6 +126,10 @@ mod tests {
             ".method=PUT",
             "+_method=PUT",
             "_method[]=PUT",
+            "_method%00x=PUT",
+            "%20_method%00=PUT",
+            "X-HTTP-Verb=PUT",
+            "method-override=PUT",
             "_method",
             "X-HTTP-Method-Override=PUT",
             "x_http_method=PUT",

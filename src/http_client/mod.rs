@@ -188,7 +188,7 @@ impl<'c> AsyncHttpClient<'c> for HttpClient {
 pub const MAX_BODY: usize = 1024 * 1024;
 
 /// The limit for a JWKS or a discovery document.
-pub const MAX_DOCUMENT: usize = 256 * 1024;
+pub const MAX_DOCUMENT: usize = MAX_BODY;
 
 #[cfg(test)]
 mod tests;

@@ -20,6 +20,14 @@ impl LoginFailure {
             Self::Answer { .. } => {
                 "the identity provider, or something before it, is out of order; its status page and its own log say more"
             }
+            Self::Redirect { endpoint: Endpoint::Discovery, .. } => {
+                "redirects are not followed: configure the issuer whose discovery document is at that address, without \
+                 `/.well-known/openid-configuration`"
+            }
+            Self::Redirect { .. } => {
+                "redirects are not followed: have the provider name the address itself, in its discovery document or in \
+                 the configuration"
+            }
             Self::Discovery(error) => error.advice(),
             Self::Moved { .. } => "reload the configuration, if the provider announced that it would move",
             Self::Keys(_) => {
@@ -51,7 +59,7 @@ impl LoginFailure {
             Self::IdToken(error) => return error.advice(),
             Self::ClockSkew { .. } => "let both clocks be set by NTP",
             Self::Userinfo(ClaimsError::NotJson) => {
-                "turn signing and encryption of the userinfo answer off in the provider's settings for this application"
+                "turn encryption of the userinfo answer off in the provider's settings for this application"
             }
             Self::Userinfo(_) => "look at the claims in the provider's settings for this application",
             Self::SubjectMismatch => {

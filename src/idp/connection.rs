@@ -17,11 +17,12 @@ use super::failure::{EmailFailure, Endpoint, GroupsFailure, LoginFailure, OtherB
 use super::okta::{Directory, whole};
 use super::{Attempt, Begun, ClientSettings, GroupsMissing, OidcSettings, OktaSettings, Pending, Profile};
 use crate::http_client::{HttpClient, MAX_BODY, Response};
-use crate::model::{AbsentGroups, Email, Groups, GroupsSeen, GroupsSource, IdpRef, Secret, UnixTime};
+use crate::model::{AbsentGroups, Email, Groups, GroupsSeen, GroupsSource, IdpRef, Secret, UnixTime, json};
 use crate::oidc::{
-    self, Callback, ClaimedGroups, Credentials, EmailVerification, Expected, FlowSecrets, GroupsClaim, Hints, Metadata,
-    NamedGroups, Prompt, UserClaims, VerifiedIdToken,
+    self, Callback, ClaimedGroups, ClaimsError, Credentials, EmailVerification, Expected, FlowSecrets, GroupsClaim,
+    Hints, Metadata, NamedGroups, Prompt, UserClaims, VerifiedIdToken,
 };
+use crate::policy::is_comparable;
 
 /// A provider that speaks OpenID Connect: Okta, or any other.
 pub(super) struct Connection {
@@ -226,7 +227,8 @@ impl Connection {
         let code = callback.code(state, metadata.issuer(), metadata.iss_promised())?;
         let tokens = self.exchange(&metadata, code, pending, now).await?;
         let id_token = self.verify(&metadata, &tokens, pending, now, leeway).await?;
-        let (userinfo, mut overfull) = match self.userinfo(&metadata, &tokens, &id_token).await {
+        let expected = self.expected(&metadata, &tokens, pending, now, leeway);
+        let (userinfo, mut overfull) = match self.userinfo(&metadata, &tokens, &id_token, &expected).await {
             // The groups are all that is missing, and there is another way to them.
             Err(LoginFailure::Groups(GroupsFailure::Overfull)) if self.suffices(&id_token) => (None, true),
             other => (other?, false),
@@ -235,6 +237,9 @@ impl Connection {
         let claimed = oidc::merge(&id_token, userinfo.as_ref(), email_claim, &self.settings.claims)?;
         for claim in &claimed.unreadable {
             warn!(idp = %self.settings.id.0, claim, "ignoring an unreadable claim; its value is unknown");
+        }
+        for (claim, _) in claimed.claims.iter().filter(|(_, value)| !is_comparable(value)) {
+            warn!(idp = %self.settings.id.0, claim, "a claim holds a value that rules cannot compare; rules about it are unknown");
         }
         // Okta vouches for the addresses of its directory and need not say so.
         match (claimed.email_verified, self.settings.email_verified) {
@@ -292,6 +297,11 @@ impl Connection {
             let (http, status, other) = (self.http.clone(), Arc::clone(&status), Arc::clone(&other));
             async move {
                 let mut answer = http.call(request).await?;
+                if let Cow::Owned(mended) = json::mended(answer.body()) {
+                    *answer.body_mut() = mended.into_bytes();
+                } else if let Some(rest) = answer.body().strip_prefix(BYTE_ORDER_MARK) {
+                    *answer.body_mut() = rest.to_vec();
+                }
                 status.store(answer.status().as_u16(), Ordering::Relaxed);
                 match other_than_json(answer.headers(), answer.body()) {
                     Some(found) => drop(other.set(found)),
@@ -340,16 +350,7 @@ impl Connection {
         now: UnixTime,
         leeway: Duration,
     ) -> Result<VerifiedIdToken, LoginFailure> {
-        let expected = Expected {
-            issuer: metadata.issuer(),
-            client_id: &self.settings.client_id,
-            trusted_audiences: self.settings.trusted_audiences.as_deref(),
-            nonce: &pending.nonce,
-            access_token: &tokens.access_token,
-            now,
-            max_age: self.settings.max_age,
-            leeway,
-        };
+        let expected = self.expected(metadata, tokens, pending, now, leeway);
         let keys = self.documents.keys(metadata).await?;
         match oidc::verify(&tokens.id_token, &keys, &expected) {
             Err(error) if error.may_be_rotation() => {
@@ -360,12 +361,33 @@ impl Connection {
         }
     }
 
+    fn expected<'a>(
+        &'a self,
+        metadata: &'a Metadata,
+        tokens: &'a Tokens,
+        pending: &'a Pending,
+        now: UnixTime,
+        leeway: Duration,
+    ) -> Expected<'a> {
+        Expected {
+            issuer: metadata.issuer(),
+            client_id: &self.settings.client_id,
+            trusted_audiences: self.settings.trusted_audiences.as_deref(),
+            nonce: &pending.nonce,
+            access_token: &tokens.access_token,
+            now,
+            max_age: self.settings.max_age,
+            leeway,
+        }
+    }
+
     /// Asked at every login: a thin ID token does not tell what it leaves out.
     async fn userinfo(
         &self,
         metadata: &Metadata,
         tokens: &Tokens,
         id_token: &VerifiedIdToken,
+        expected: &Expected<'_>,
     ) -> Result<Option<UserClaims>, LoginFailure> {
         let endpoint = Endpoint::Userinfo;
         let Some(url) = metadata.userinfo() else { return Ok(None) };
@@ -388,8 +410,29 @@ impl Connection {
             }
             status => return Err(LoginFailure::Answer { endpoint, status }),
         }
+        if let Some(token) = compact_jws(&answer.body) {
+            return self.signed_userinfo(metadata, token, expected, &id_token.subject).await.map(Some);
+        }
         let claims = oidc::userinfo(answer.is_type("application/json"), &answer.body, &id_token.subject)?;
         Ok(Some(claims))
+    }
+
+    /// As for an ID token, the keys are fetched once more if none of the known ones signed it.
+    async fn signed_userinfo(
+        &self,
+        metadata: &Metadata,
+        token: &str,
+        expected: &Expected<'_>,
+        subject: &str,
+    ) -> Result<UserClaims, LoginFailure> {
+        let keys = self.documents.keys(metadata).await?;
+        match oidc::signed_userinfo(token, &keys, expected, subject) {
+            Err(ClaimsError::Signature) => {
+                let keys = self.documents.rotated_keys(metadata, &keys).await?;
+                Ok(oidc::signed_userinfo(token, &keys, expected, subject)?)
+            }
+            result => Ok(result?),
+        }
     }
 
     /// Reads the configured groups claim in place of `groups`, and applies `absent_groups` to a claim that neither document has.
@@ -433,6 +476,13 @@ impl Connection {
     }
 }
 
+/// The body, if it is a signed token in compact form (RFC 7515 3.1), whatever its content type is.
+fn compact_jws(body: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(body).ok()?.trim_ascii();
+    let is_part = |part: &str| part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    (text.split('.').count() == 3 && text.split('.').all(is_part)).then_some(text)
+}
+
 /// Returns the kind of an answer that is not JSON.
 fn other_than_json(headers: &HeaderMap, body: &[u8]) -> Option<OtherBody> {
     if serde_json::from_slice::<IgnoredAny>(body).is_ok() {
@@ -447,6 +497,8 @@ fn other_than_json(headers: &HeaderMap, body: &[u8]) -> Option<OtherBody> {
         false => OtherBody::Unknown,
     })
 }
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, header};
 use moka::Expiry;
 use moka::future::Cache;
 use tracing::warn;
@@ -10,7 +10,7 @@ use tracing::warn;
 use super::failure::{Endpoint, LoginFailure};
 use crate::http_client::{HttpClient, MAX_DOCUMENT};
 use crate::model::FetchBudget;
-use crate::oidc::{Endpoints, KeySet, Metadata, MetadataError};
+use crate::oidc::{self, Endpoints, KeySet, Metadata, MetadataError};
 
 /// How long what a provider publishes is believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,6 +129,10 @@ impl Documents {
             .map_err(|source| LoginFailure::Unreachable { endpoint, source })?;
         match answer.status {
             StatusCode::OK => Ok(answer.body),
+            status if status.is_redirection() && answer.headers.contains_key(header::LOCATION) => {
+                let to = answer.headers.get(header::LOCATION).and_then(|to| to.to_str().ok()).unwrap_or_default();
+                Err(LoginFailure::Redirect { endpoint, status, to: oidc::tame(to, 200) })
+            }
             status => Err(LoginFailure::Answer { endpoint, status }),
         }
     }

@@ -31,6 +31,16 @@ pub enum LoginFailure {
         /// Its status.
         status: StatusCode,
     },
+    /// A document is at another address. Redirects are not followed: the issuer is configured, and so are its endpoints.
+    #[error("the identity provider's {endpoint} answered with {status}, which leads to `{to}`")]
+    Redirect {
+        /// What was called.
+        endpoint: Endpoint,
+        /// Its status.
+        status: StatusCode,
+        /// The new address, as the provider wrote it: cut, and without control characters.
+        to: String,
+    },
     /// The discovery document is unusable.
     #[error("the identity provider cannot be used as it describes itself")]
     Discovery(#[source] MetadataError),
@@ -293,15 +303,16 @@ impl LoginFailure {
     /// How far the login went.
     pub fn step(&self) -> Step {
         match self {
-            Self::Unreachable { endpoint, .. } | Self::Answer { endpoint, .. } | Self::NotJson { endpoint, .. } => {
-                match endpoint {
-                    Endpoint::Discovery => Step::Discovery,
-                    Endpoint::Keys => Step::Keys,
-                    Endpoint::Token => Step::Token,
-                    Endpoint::Userinfo => Step::Claims,
-                    Endpoint::Pushed => Step::Request,
-                }
-            }
+            Self::Unreachable { endpoint, .. }
+            | Self::Answer { endpoint, .. }
+            | Self::Redirect { endpoint, .. }
+            | Self::NotJson { endpoint, .. } => match endpoint {
+                Endpoint::Discovery => Step::Discovery,
+                Endpoint::Keys => Step::Keys,
+                Endpoint::Token => Step::Token,
+                Endpoint::Userinfo => Step::Claims,
+                Endpoint::Pushed => Step::Request,
+            },
             Self::Discovery(_) | Self::Moved { .. } | Self::Issuer(IssuerMismatch::Discovery { .. }) => Step::Discovery,
             Self::PushedRequest { .. } => Step::Request,
             #[cfg(feature = "saml")]
@@ -324,7 +335,7 @@ impl LoginFailure {
     /// Stands on pages, in logs and in metrics; it never changes its meaning.
     pub const fn id(&self) -> &'static str {
         match self {
-            Self::Unreachable { .. } | Self::Answer { .. } => "idp_unreachable",
+            Self::Unreachable { .. } | Self::Answer { .. } | Self::Redirect { .. } => "idp_unreachable",
             Self::Discovery(_) | Self::Moved { .. } => "idp_discovery",
             Self::Keys(_) => "idp_keys",
             Self::Issuer(_) => "idp_issuer",
@@ -365,6 +376,7 @@ impl LoginFailure {
         match self {
             Self::Unreachable { .. }
             | Self::Answer { .. }
+            | Self::Redirect { .. }
             | Self::Discovery(_)
             | Self::Moved { .. }
             | Self::Keys(_)

@@ -33,8 +33,8 @@ pub use identity::{AbsentGroups, Group, Groups, GroupsSeen, GroupsSource, Identi
 pub(crate) use ids::fill_random;
 pub(crate) use ids::hex;
 pub use ids::{Aud, IdentityNonce, IdpId, InvalidId, RequestId, UserId};
-pub(crate) use path::is_ignorable;
 pub use path::{CleanPath, PathError, Symbol};
+pub(crate) use path::{FULL_WIDTH_DOT, is_ignorable};
 pub use reason::Reason;
 pub use request::RequestView;
 pub use secret::Secret;

@@ -8,6 +8,7 @@ mod symbol;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use symbol::FULL_WIDTH_DOT;
 pub use symbol::Symbol;
 use symbol::{Symbols, from_hex, is_unreserved};
 
@@ -203,6 +204,7 @@ fn refuse_hidden(segment: &str) -> Result<(), PathError> {
         match symbol?.0 {
             Symbol::Letter(octet) | Symbol::Escaped(octet) => octets.push(octet),
             Symbol::Character(character) if is_ignorable(character) => {}
+            Symbol::Character(FULL_WIDTH_DOT) => octets.push(b'.'),
             Symbol::Character(character) => octets.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
             Symbol::Separator | Symbol::EscapedSeparator | Symbol::Suffix | Symbol::End => octets.push(b'/'),
         }

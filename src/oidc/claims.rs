@@ -5,8 +5,9 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use super::VerifiedIdToken;
+use super::groups_claim::Found;
 use super::lenient::{shape, strings, truth};
-use crate::model::{GroupsSource, UnixTime, is_groups};
+use crate::model::{GroupsSource, UnixTime, is_groups, json};
 
 /// The claims of an ID token or of a userinfo answer, as they came. No name stands twice.
 #[derive(Clone, PartialEq, Eq)]
@@ -65,9 +66,15 @@ pub enum ClaimsError {
     /// Not a JSON object, or a claim that stands twice.
     #[error("the claims are malformed")]
     Malformed,
-    /// A signed or encrypted userinfo answer, which was not asked for, or no JSON at all.
+    /// An encrypted userinfo answer, one that is signed in a way that is not accepted, or no JSON at all.
     #[error("the userinfo endpoint did not answer with JSON")]
     NotJson,
+    /// A signed userinfo answer by a key that is not in the JWKS, or whose signature does not fit.
+    #[error("the userinfo answer is not signed by a key that the provider publishes")]
+    Signature,
+    /// A signed userinfo answer of another issuer, for another client, or whose time is over.
+    #[error("the signed userinfo answer is from another issuer, for another client, or expired")]
+    Foreign,
     /// Core 5.3.2: the userinfo answer is about somebody else, or does not say about whom.
     #[error("the userinfo answer is about somebody else than the ID token")]
     Subject,
@@ -82,12 +89,17 @@ impl UserClaims {
     /// # Errors
     /// [`ClaimsError::Malformed`]
     pub fn parse(json: &[u8]) -> Result<Self, ClaimsError> {
-        serde_json::from_slice(json).map_err(|_| ClaimsError::Malformed)
+        serde_json::from_str(&json::mended(json)).map_err(|_| ClaimsError::Malformed)
     }
 
     /// The claim, where it has a value: `null` says nothing (Core 5.3.2).
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.0.get(name).filter(|value| !value.is_null())
+    }
+
+    /// The claim of that whole name, or the nested one at the end of the path; see [`GroupsClaim`](super::GroupsClaim).
+    pub(super) fn find(&self, name: &str) -> Found<'_> {
+        super::groups_claim::find(&self.0, name)
     }
 
     pub(super) const fn as_map(&self) -> &Map<String, Value> {
@@ -156,9 +168,12 @@ pub fn merge(
         unreadable.push(format!("`{}` in the {source}: {}", super::callback::tame(name, 64), shape(value)));
     };
 
-    let email = match find(email_claim) {
-        Some((_, Value::String(email))) => Some(email.clone()),
-        Some(_) => return Err(ClaimsError::Type("email")),
+    // An empty one says nothing, as null does.
+    let address =
+        |claims: &UserClaims| claims.get(email_claim).filter(|value| value.as_str() != Some("")).map(one_address);
+    let email = match sources().find_map(|(_, claims)| address(claims)) {
+        Some(Some(email)) => Some(email),
+        Some(None) => return Err(ClaimsError::Type("email")),
         None => None,
     };
     let mut email_verified = None;
@@ -169,7 +184,7 @@ pub fn merge(
             false
         });
         // One source vouches for its own address, and not for another address of the other source.
-        let other = claims.get(email_claim).is_some_and(|own| own.as_str() != email.as_deref());
+        let other = address(claims).is_some_and(|own| own != email);
         if !verified || !other {
             email_verified = Some(email_verified.unwrap_or(true) && verified);
         }
@@ -211,10 +226,11 @@ pub fn merge(
         methods
     });
     // A claim that is not there has no value, unless it is to be had in another place.
-    let kept = |name: &str| match find(name) {
-        Some((_, value)) => Some(value.clone()),
-        None if lost || sources().any(|(_, claims)| is_elsewhere(claims, name)) => None,
-        None => Some(Value::Null),
+    let kept = |name: &str| match sources().map(|(_, claims)| claims.find(name)).find(|found| *found != Found::Absent) {
+        Some(Found::Value(value)) => Some(value.clone()),
+        Some(Found::Unreadable) => None,
+        _ if lost || sources().any(|(_, claims)| is_elsewhere(claims, name)) => None,
+        _ => Some(Value::Null),
     };
     Ok(Profile {
         subject: id_token.subject.clone(),
@@ -229,6 +245,11 @@ pub fn merge(
     })
 }
 
+/// The address in a string, or in a list that holds nothing else: Azure AD B2C sends `emails`.
+fn one_address(value: &Value) -> Option<String> {
+    strings(value).filter(|all| all.len() == 1).and_then(|all| all.into_iter().next())
+}
+
 /// What the claim is called here: `groups`, by whatever letters.
 fn groups_name(claims: &UserClaims) -> &str {
     let named = |name: &&String| is_groups(name);
@@ -240,7 +261,9 @@ fn groups_name(claims: &UserClaims) -> &str {
 
 /// Returns `true` if there is a reference in place of the claim (OpenID Connect Core 5.6.2).
 fn is_elsewhere(claims: &UserClaims, name: &str) -> bool {
-    claims.get(CLAIM_NAMES).and_then(Value::as_object).is_some_and(|names| names.contains_key(name))
+    let leads_to =
+        |claim: &String| name.strip_prefix(claim.as_str()).is_some_and(|r| r.is_empty() || r.starts_with('.'));
+    claims.get(CLAIM_NAMES).and_then(Value::as_object).is_some_and(|names| names.keys().any(leads_to))
 }
 
 /// A NumericDate (RFC 7519 §2), which may have a fraction.

@@ -70,7 +70,9 @@ impl GroupsClaim {
     }
 }
 
-enum Found<'a> {
+/// The outcome of a search for a claim.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Found<'a> {
     Value(&'a Value),
     Absent,
     /// A step of the path leads into something that is not an object.
@@ -78,7 +80,7 @@ enum Found<'a> {
 }
 
 /// The member of that whole name, or else the one at the end of the path. `null` is absent (OpenID Connect Core 5.3.2).
-fn find<'a>(object: &'a Map<String, Value>, name: &str) -> Found<'a> {
+pub(super) fn find<'a>(object: &'a Map<String, Value>, name: &str) -> Found<'a> {
     if let Some(value) = object.get(name).filter(|value| !value.is_null()) {
         return Found::Value(value);
     }

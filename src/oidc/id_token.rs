@@ -10,7 +10,7 @@ use subtle::ConstantTimeEq as _;
 use thiserror::Error;
 
 use super::KeySet;
-use super::claims::{UserClaims, whole_seconds};
+use super::claims::{ClaimsError, UserClaims, whole_seconds};
 use super::keys::{Algorithm, Verification};
 use crate::model::{Secret, UnixTime, json};
 
@@ -157,11 +157,8 @@ struct Header {
     enc: Option<IgnoredAny>,
 }
 
-/// OpenID Connect Core 3.1.3.7, with the signature first: no claim is read of a token that nobody signed.
-///
-/// # Errors
-/// See [`IdTokenError`].
-pub fn verify(token: &str, keys: &KeySet, expected: &Expected<'_>) -> Result<VerifiedIdToken, IdTokenError> {
+/// Verifies the signature of a token and returns its payload, and the algorithm that it was signed with.
+fn signed(token: &str, keys: &KeySet) -> Result<(Algorithm, Vec<u8>), IdTokenError> {
     if token.len() > MAX_ID_TOKEN {
         return Err(IdTokenError::TooLong);
     }
@@ -184,12 +181,50 @@ pub fn verify(token: &str, keys: &KeySet, expected: &Expected<'_>) -> Result<Ver
     let algorithm = Algorithm::parse(&header.alg).ok_or(IdTokenError::Header)?;
     // (6)
     match keys.verify(algorithm, header.kid.as_deref(), message.as_bytes(), &decode(signature)?) {
-        Verification::Good => {}
-        Verification::UnknownKey => return Err(IdTokenError::UnknownKey),
-        Verification::Bad => return Err(IdTokenError::Signature),
-        Verification::Ambiguous => return Err(IdTokenError::AmbiguousKey),
+        Verification::Good => Ok((algorithm, decode(payload)?)),
+        Verification::UnknownKey => Err(IdTokenError::UnknownKey),
+        Verification::Bad => Err(IdTokenError::Signature),
+        Verification::Ambiguous => Err(IdTokenError::AmbiguousKey),
     }
-    let claims = UserClaims::parse(&decode(payload)?).map_err(|_| IdTokenError::Malformed)?;
+}
+
+/// Reads a userinfo answer that is a signed token (OpenID Connect Core 5.3.2): signed by the provider, and for this client.
+///
+/// # Errors
+/// [`ClaimsError::Signature`] if the keys may be old; see [`ClaimsError`] for the others.
+pub fn signed_userinfo(
+    token: &str,
+    keys: &KeySet,
+    expected: &Expected<'_>,
+    subject: &str,
+) -> Result<UserClaims, ClaimsError> {
+    let (_, payload) = signed(token, keys).map_err(|error| match error {
+        error if error.may_be_rotation() => ClaimsError::Signature,
+        IdTokenError::Malformed | IdTokenError::TooLong => ClaimsError::Malformed,
+        _ => ClaimsError::NotJson,
+    })?;
+    let claims = super::userinfo(true, &payload, subject)?;
+    let is_ours = |audience: &Value| match audience {
+        Value::String(one) => one == expected.client_id,
+        Value::Array(all) => all.iter().any(|one| one == expected.client_id),
+        _ => false,
+    };
+    // The two should be there; a provider that leaves them out signs a bare answer.
+    let is_foreign = claims.get("iss").is_some_and(|iss| iss.as_str() != Some(expected.issuer))
+        || claims.get("aud").is_some_and(|audience| !is_ours(audience));
+    let is_over = claims.get("exp").is_some_and(|exp| {
+        whole_seconds(exp).is_none_or(|exp| exp.after(expected.leeway.min(MAX_LEEWAY)) <= expected.now)
+    });
+    if is_foreign || is_over { Err(ClaimsError::Foreign) } else { Ok(claims) }
+}
+
+/// OpenID Connect Core 3.1.3.7, with the signature first: no claim is read of a token that nobody signed.
+///
+/// # Errors
+/// See [`IdTokenError`].
+pub fn verify(token: &str, keys: &KeySet, expected: &Expected<'_>) -> Result<VerifiedIdToken, IdTokenError> {
+    let (algorithm, payload) = signed(token, keys)?;
+    let claims = UserClaims::parse(&payload).map_err(|_| IdTokenError::Malformed)?;
     // (2)
     if text(&claims, "iss")? != expected.issuer {
         return Err(IdTokenError::Issuer);
@@ -208,7 +243,7 @@ pub fn verify(token: &str, keys: &KeySet, expected: &Expected<'_>) -> Result<Ver
         }
     }
     // 3.1.3.8: where there is an `at_hash`, it must fit.
-    if claims.get("at_hash").is_some() {
+    if claims.get("at_hash").is_some_and(|hash| hash.as_str() != Some("")) {
         let hash = digest::digest(algorithm.digest(), expected.access_token.as_bytes());
         let half = hash.as_ref().get(..hash.as_ref().len() / 2).unwrap_or_default();
         if !same(text(&claims, "at_hash")?, &URL_SAFE_NO_PAD.encode(half)) {
@@ -236,7 +271,7 @@ fn audience(claims: &UserClaims, expected: &Expected<'_>) -> Result<(), IdTokenE
         return Err(IdTokenError::Audience);
     }
     let mut others = audiences.iter().filter(|audience| **audience != expected.client_id).peekable();
-    match claims.get("azp") {
+    match claims.get("azp").filter(|azp| azp.as_str() != Some("")) {
         None if others.peek().is_some() => return Err(IdTokenError::AuthorizedParty { absent: true }),
         None => {}
         Some(Value::String(azp)) if azp == expected.client_id => {}
@@ -261,6 +296,10 @@ fn times(claims: &UserClaims, expected: &Expected<'_>) -> Result<(), IdTokenErro
     let nbf = time("nbf")?.unwrap_or(iat);
     let leeway = expected.leeway.min(MAX_LEEWAY);
     let latest = expected.now.after(leeway);
+    // Over from the beginning: no clock is wrong then.
+    if exp <= iat && exp.after(leeway) <= expected.now && iat.after(leeway) > expected.now {
+        return Err(IdTokenError::Claim("exp"));
+    }
     if iat > latest || nbf > latest || exp.after(leeway) <= expected.now {
         let seconds = |time: UnixTime| i64::try_from(time.0).unwrap_or(i64::MAX);
         let stamp = if nbf > latest { iat.max(nbf) } else { iat };

@@ -123,8 +123,8 @@ impl KeySet {
         self.keys.iter().map(name).collect()
     }
 
-    /// Without a `kid`, exactly one key may fit the algorithm (OpenID Connect Core 10.1). Of one name, at most [`MAX_TRIED`] keys
-    /// that fit the algorithm are tried.
+    /// Without a `kid`, exactly one key may fit the algorithm (OpenID Connect Core 10.1); one that is listed twice is one key. Of
+    /// one name, at most [`MAX_TRIED`] keys that fit the algorithm are tried. If no key has the name, those without any are.
     pub(super) fn verify(
         &self,
         algorithm: Algorithm,
@@ -132,8 +132,10 @@ impl KeySet {
         message: &[u8],
         signature: &[u8],
     ) -> Verification {
-        let named = |key: &&Key| kid.is_none_or(|kid| key.kid.as_deref() == Some(kid));
-        let fitting: Vec<&Key> = self.keys.iter().filter(named).filter(|key| key.fits(algorithm)).collect();
+        let mut fitting = self.fitting(algorithm, |key| kid.is_none_or(|kid| key.kid.as_deref() == Some(kid)));
+        if fitting.is_empty() {
+            fitting = self.fitting(algorithm, |key| key.kid.is_none());
+        }
         match fitting.as_slice() {
             [] => Verification::UnknownKey,
             [_, _, ..] if kid.is_none() => Verification::Ambiguous,
@@ -141,6 +143,29 @@ impl KeySet {
                 Verification::Good
             }
             _ => Verification::Bad,
+        }
+    }
+}
+
+impl KeySet {
+    /// The keys that may have signed by this algorithm, each once.
+    fn fitting(&self, algorithm: Algorithm, is_wanted: impl Fn(&Key) -> bool) -> Vec<&Key> {
+        let mut fitting: Vec<&Key> = Vec::new();
+        for key in self.keys.iter().filter(|key| key.fits(algorithm) && is_wanted(key)) {
+            if !fitting.iter().any(|known| known.material.bytes() == key.material.bytes()) {
+                fitting.push(key);
+            }
+        }
+        fitting
+    }
+}
+
+impl Material {
+    /// The public key.
+    fn bytes(&self) -> (&[u8], &[u8]) {
+        match self {
+            Self::Rsa(RsaPublicKeyComponents { n, e }) => (n, e),
+            Self::Curve(_, key) => (key.as_ref(), &[]),
         }
     }
 }
@@ -275,7 +300,7 @@ fn curve(jwk: Jwk<'_>) -> Result<&str, UnusableKey> {
 }
 
 /// Enough for any rotation, and a bound on what a hostile document can make us hold.
-const MAX_KEYS: usize = 64;
+const MAX_KEYS: usize = 1024;
 
 /// How many keys one ID token may be tried with.
 const MAX_TRIED: usize = 4;

@@ -21,6 +21,18 @@ pub(super) fn strings(value: &Value) -> Option<Vec<String>> {
     }
 }
 
+/// Reads a list of names in a discovery document, as [`strings`] does. A string may hold several, separated by spaces.
+///
+/// `Some(None)` is a list without elements, which means the same as no list (RFC 8414 2).
+pub(super) fn names(value: &Value) -> Option<Option<Vec<String>>> {
+    let all = match value {
+        Value::String(text) => text.split_ascii_whitespace().map(str::to_owned).collect(),
+        _ => strings(value)?,
+    };
+    let all: Vec<String> = all.into_iter().filter(|name| !name.is_empty()).collect();
+    Some(Some(all).filter(|all| !all.is_empty()))
+}
+
 /// Names the type of a value, and for a list the first element that is not a string. Holds nothing of the value.
 pub(super) fn shape(value: &Value) -> &'static str {
     match value {

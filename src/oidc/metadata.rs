@@ -6,7 +6,7 @@ use thiserror::Error;
 use url::Url;
 
 use super::Credentials;
-use super::lenient::{shape, strings, truth};
+use super::lenient::{names, shape, truth};
 use crate::model::json;
 
 /// What a provider says of itself (OpenID Connect Discovery 1.0 §3), as far as logins need it.
@@ -127,7 +127,7 @@ impl Metadata {
     /// # Errors
     /// See [`MetadataError`].
     pub fn read(document: &[u8], issuer: &str) -> Result<Self, MetadataError> {
-        let all = json::document(document)
+        let all = json::document(json::mended(document).as_bytes())
             .map_err(|e| MetadataError::Malformed(super::callback::tame(&e.to_string(), 200)))?;
         let mut members = Members { all, unreadable: Vec::new() };
         // Discovery 1.0 §4.3: exactly, byte for byte.
@@ -138,7 +138,7 @@ impl Metadata {
             return Err(MetadataError::Issuer { expected: issuer.to_owned(), found });
         }
         // RFC 9700 §2.1.1: a provider that lists its methods and leaves S256 out would not check our challenge.
-        let challenges = members.optional("code_challenge_methods_supported", strings);
+        let challenges = members.optional("code_challenge_methods_supported", names).flatten();
         if challenges.is_some_and(|all| !all.iter().any(|method| method == "S256")) {
             return Err(MetadataError::Unsupported("PKCE with S256"));
         }
@@ -150,7 +150,7 @@ impl Metadata {
             token: TokenUrl::from_url(
                 members.endpoint("token_endpoint")?.ok_or(MetadataError::Unsupported("the code flow"))?,
             ),
-            methods: members.optional("token_endpoint_auth_methods_supported", strings),
+            methods: members.optional("token_endpoint_auth_methods_supported", names).flatten(),
             userinfo: members.endpoint("userinfo_endpoint")?,
             jwks: members.needed("jwks_uri")?,
             // RFC 9126 §5

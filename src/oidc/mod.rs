@@ -26,7 +26,7 @@ pub use callback::{Callback, CallbackError};
 pub use claims::{ClaimedGroups, ClaimsError, EmailVerification, Profile, UserClaims, merge, userinfo};
 pub use credentials::{ClientAuth, ClientKey, ClientKeyError, Credentials};
 pub use groups_claim::{GroupsClaim, NamedGroups};
-pub use id_token::{Expected, IdTokenError, VerifiedIdToken, verify};
+pub use id_token::{Expected, IdTokenError, VerifiedIdToken, signed_userinfo, verify};
 pub use keys::{ALGORITHMS, KeySet, KeysError};
 pub use metadata::{Endpoints, Metadata, MetadataError};
 pub use openidconnect::core::CoreAuthPrompt as Prompt;

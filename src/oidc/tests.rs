@@ -21,20 +21,21 @@ fn claims() -> Value {
     })
 }
 
-fn check_with(token: &str, keys: &KeySet, leeway: u64) -> Result<VerifiedIdToken, IdTokenError> {
-    let nonce = Secret::new("n-0");
-    let leeway = Duration::from_secs(leeway);
-    let expected = Expected {
+fn with_expected<T>(leeway: u64, check: impl FnOnce(&Expected<'_>) -> T) -> T {
+    check(&Expected {
         issuer: ISSUER,
         client_id: "client",
         trusted_audiences: None,
-        nonce: &nonce,
+        nonce: &Secret::new("n-0"),
         access_token: ACCESS_TOKEN,
         now: NOW,
         max_age: None,
-        leeway,
-    };
-    verify(token, keys, &expected)
+        leeway: Duration::from_secs(leeway),
+    })
+}
+
+fn check_with(token: &str, keys: &KeySet, leeway: u64) -> Result<VerifiedIdToken, IdTokenError> {
+    with_expected(leeway, |expected| verify(token, keys, expected))
 }
 
 fn check(token: &str, keys: &KeySet) -> Result<VerifiedIdToken, IdTokenError> {
@@ -90,6 +91,8 @@ fn r08_core_3_1_3_7_each_step() {
         ("iat", Some(json!("1800000000")), Claim("iat")),
         ("exp", None, Claim("exp")),
         ("exp", Some(json!(-1)), Claim("exp")),
+        // Over from the beginning, which no clock explains.
+        ("exp", Some(json!(NOW.0 - 400)), Claim("exp")),
         ("nbf", Some(json!("soon")), Claim("nbf")),
         ("nonce", None, Nonce),
         ("nonce", Some(json!("n-1")), Nonce),
@@ -112,6 +115,10 @@ fn r08_core_3_1_3_7_each_step() {
         ("azp", json!("client")),
         ("iat", json!(1_799_999_999.75)),
         ("auth_time", json!(0)),
+        ("azp", json!("")),
+        ("exp", json!(NOW.0 - 30)),
+        ("at_hash", json!("")),
+        ("name", json!(null)),
         ("locale", json!(["not", "a", "locale"])),
     ] {
         assert!(check(&changed(name, Some(value.clone())), &keys).is_ok(), "{name} = {value}");
@@ -288,13 +295,21 @@ fn j11_kid_absent() {
     assert!(check(&token, &keys(&[encryption, ps512, ec("ES256").jwk(None), good.clone()])).is_ok());
     // OpenID Connect Core 10.1: of several that may have signed it, the token must name one.
     for several in
-        [vec![other.clone(), good.clone()], vec![good.clone(), other.clone()], vec![good.clone(), good.clone()]]
+        [vec![other.clone(), good.clone()], vec![good.clone(), other.clone()], vec![good.clone(), rsa(1).jwk(None)]]
     {
         assert_eq!(check(&token, &keys(&several)).unwrap_err(), IdTokenError::AmbiguousKey);
+    }
+    // One key that is listed twice is one key.
+    for twice in [vec![good.clone(), good.clone()], vec![good.clone(), rsa(0).jwk(Some("b")), rsa(0).jwk(None)]] {
+        assert!(check(&token, &keys(&twice)).is_ok());
     }
     let named = rsa(0).sign(&json!({"alg": "RS256", "kid": "a"}), &claims().to_string());
     assert!(check(&named, &keys(&[other.clone(), good])).is_ok());
     assert!(check(&token, &keys(std::slice::from_ref(&other))).unwrap_err().may_be_rotation());
+    // A key without a name may be the one that is named.
+    assert!(check(&named, &keys(&[other.clone(), rsa(0).jwk(None)])).is_ok());
+    assert!(check(&named, &keys(&[rsa(1).jwk(None)])).unwrap_err().may_be_rotation());
+    assert_eq!(check(&named, &keys(&[rsa(1).jwk(Some("a")), rsa(0).jwk(None)])).unwrap_err(), IdTokenError::Signature);
     // A new key under the old name.
     let old = keys(&[rsa(1).jwk(Some("a"))]);
     assert!(check(&named, &old).unwrap_err().may_be_rotation());

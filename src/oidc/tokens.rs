@@ -27,11 +27,14 @@ impl TokenResponse {
 impl<'de> Deserialize<'de> for TokenResponse {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Object(members) = Object::<Map<String, Value>>::deserialize(deserializer)?;
-        let text = |name| members.get(name).and_then(Value::as_str);
+        // No token has blanks at its ends.
+        let text = |name| members.get(name).and_then(Value::as_str).map(str::trim_ascii);
         let token_type = match members.get("token_type") {
             // RFC 6749 5.1 requires it, and there is no other type in use.
             None | Some(Value::Null) => CoreTokenType::Bearer,
-            Some(Value::String(name)) if name.eq_ignore_ascii_case("bearer") => CoreTokenType::Bearer,
+            Some(Value::String(name)) if name.is_empty() || name.eq_ignore_ascii_case("bearer") => {
+                CoreTokenType::Bearer
+            }
             Some(_) => CoreTokenType::Extension("another".to_owned()),
         };
         Ok(Self {
@@ -102,14 +105,21 @@ mod tests {
             r#""token_type":"Bearer","scope":null,"expires_in":null,"refresh_token":7"#,
             r#""token_type":null,"expires_in":-1,"session_state":{}"#,
             r#""not-before-policy":0"#,
+            r#""token_type":"""#,
         ] {
             assert_eq!(read(&format!(r#"{{"access_token":"at","id_token":"it",{rest}}}"#)), good, "{rest}");
         }
     }
 
     #[test]
+    fn blanks_around_a_token_are_dropped() {
+        let odd = "{\"access_token\":\"at\\n\",\"id_token\":\" it\\r\\n\"}";
+        assert_eq!(read(odd), Some(("at".to_owned(), true, Some("it".to_owned()))));
+    }
+
+    #[test]
     fn another_token_type_is_not_bearer() {
-        for other in [r#""DPoP""#, r#""mac""#, r#""""#, "1", r#"["Bearer"]"#, "{}", "true", r#""bearer ""#] {
+        for other in [r#""DPoP""#, r#""mac""#, r#"" ""#, "1", r#"["Bearer"]"#, "{}", "true", r#""bearer ""#] {
             let (_, bearer, _) = read(&format!(r#"{{"access_token":"at","token_type":{other}}}"#)).unwrap();
             assert!(!bearer, "{other}");
         }

@@ -233,14 +233,34 @@ fn is_known(family: &Family, email: Option<&Email>, identity: Option<&Identity>)
         // Another provider's groups are not this one's, whatever their names, and known not to be.
         (Family::Groups(idp), Some(identity)) => identity.idp.id != *idp || identity.groups != Groups::Unknown,
         // Those that were asked for are there, null where the provider says all that it will and said nothing of them.
-        (Family::Claims(idp, name), Some(identity)) => identity.idp.id != *idp || identity.claims.contains_key(&**name),
+        (Family::Claims(idp, name), Some(identity)) => {
+            identity.idp.id != *idp || identity.claims.get(&**name).is_some_and(is_comparable)
+        }
         (Family::Methods, Some(identity)) => identity.amr.is_some(),
         (Family::Evaluation(key), Some(identity)) => identity.evaluations.contains_key(&**key),
     }
 }
 
+/// Returns `true` if rules can compare the value of a claim: null, a scalar, a list of scalars, or an object whose keys are
+/// names. Anything else may hold any value, so rules about it are unknown.
+pub fn is_comparable(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+        Value::Array(values) => {
+            values.iter().all(|value| matches!(value, Value::Bool(_) | Value::Number(_) | Value::String(_)))
+        }
+        Value::Object(names) => names.values().all(is_granted),
+    }
+}
+
+/// Returns `true` for the value of a key that is a name: a detail, such as the organisations that a role was granted in. Without
+/// any it may not be granted.
+fn is_granted(detail: &Value) -> bool {
+    detail.as_object().is_some_and(|detail| !detail.is_empty())
+}
+
 /// The values of a claim as rules compare them: texts as they are, numbers and booleans as JSON writes them, each value of a
-/// list. An object equals nothing.
+/// list, and the keys of an object. What can be compared counts, even if the rest cannot be.
 fn for_each_text(value: Option<&Value>, mut each: impl FnMut(&str)) {
     let mut one = |value: &Value| match value {
         Value::String(text) => each(text),
@@ -249,6 +269,9 @@ fn for_each_text(value: Option<&Value>, mut each: impl FnMut(&str)) {
     };
     match value {
         Some(Value::Array(values)) => values.iter().for_each(one),
+        Some(Value::Object(names)) => {
+            names.iter().filter(|(_, detail)| is_granted(detail)).for_each(|(name, _)| each(name))
+        }
         Some(value) => one(value),
         None => {}
     }

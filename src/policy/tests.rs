@@ -116,6 +116,55 @@ fn alice() -> Asked {
     }
 }
 
+#[test]
+fn claims_that_cannot_be_compared_are_unknown() {
+    let role = json!({"oidc": {"claim_name": "role", "claim_value": "contractor", "identity_provider_id": "okta"}});
+    let answer = |claim: &Value, excluded: bool| {
+        let everyone = json!({"everyone": {}});
+        let (include, exclude) = if excluded { (&everyone, vec![&role]) } else { (&role, vec![]) };
+        let policy = json!({"id": "p", "name": "p", "decision": "allow", "include": [include], "exclude": exclude});
+        let case = Case::new(json!([]), json!([]), json!([policy]));
+        let (outcome, _, unknown, _) =
+            case.answer(&who(|identity| drop(identity.claims.insert("role".into(), claim.clone()))));
+        (outcome == Outcome::Allow, unknown)
+    };
+    for has in [
+        json!("contractor"),
+        json!(["contractor"]),
+        json!(["contractor", 7, true]),
+        json!(["contractor", null, {}]),
+        json!({"contractor": {"1": "org"}}),
+        json!({"contractor": {"1": "org"}, "x": null}),
+    ] {
+        assert_eq!((answer(&has, false), answer(&has, true)), ((true, false), (false, false)), "{has}");
+    }
+    for has_not in [
+        json!(null),
+        json!("Contractor"),
+        json!("x,contractor"),
+        json!(""),
+        json!(7),
+        json!(true),
+        json!([]),
+        json!(["x", 7]),
+        json!({}),
+        json!({"x": {"1": "org"}}),
+    ] {
+        assert_eq!((answer(&has_not, false), answer(&has_not, true)), ((false, false), (true, false)), "{has_not}");
+    }
+    for may in [
+        json!({"contractor": 1}),
+        json!({"contractor": {}}),
+        json!({"name": "contractor"}),
+        json!({"x": {"1": "org"}, "contractor": null}),
+        json!(["x", {"name": "contractor"}]),
+        json!(["x", null]),
+        json!([["contractor"]]),
+    ] {
+        assert_eq!((answer(&may, false), answer(&may, true)), ((false, true), (false, true)), "{may}");
+    }
+}
+
 fn who(change: impl FnOnce(&mut Identity)) -> Asked {
     let mut identity = identity();
     change(&mut identity);

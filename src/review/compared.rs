@@ -1,6 +1,6 @@
 use super::ask::{Answer, World};
 use crate::model::{Groups, Identity};
-use crate::policy::{About, Rule, evaluation_key};
+use crate::policy::{About, Rule, evaluation_key, is_comparable};
 
 /// What a rule was compared with, for people.
 pub(super) fn compared(rule: &Rule, world: &World, answer: &Answer) -> String {
@@ -52,6 +52,9 @@ fn with_person(rule: &Rule, identity: &Identity) -> String {
         Rule::Oidc { claim_name: name, .. } | Rule::Saml { attribute_name: name, .. } => match claims.get(name) {
             None => format!("`{name}` is not known"),
             Some(serde_json::Value::Null) => format!("no `{name}` was given"),
+            Some(value) if !is_comparable(value) => {
+                format!("`{name}` cannot be compared: {}", short(&value.to_string()))
+            }
             Some(value) => short(&value.to_string()),
         },
         Rule::AuthMethod { .. } => match amr {

@@ -1,4 +1,4 @@
-use super::readings::{is_blank, is_droppable};
+use super::readings::{is_blank, is_droppable, is_trimmable};
 use crate::model::{CleanPath, PathError, Symbol};
 
 /// Why a path cannot be that of a domain. Each path of a domain has one reading, up to its case, and one spelling.
@@ -52,7 +52,7 @@ fn trimmed(path: &CleanPath<'_>) -> Option<PathFault> {
     let symbols: Vec<(Symbol, &[u8])> = path.symbols().collect();
     let is_trimmed = |segment: &&[(Symbol, &[u8])]| {
         let begins_with_blank = segment.first().is_some_and(|(first, _)| is_blank(*first));
-        begins_with_blank || segment.last().is_some_and(|(last, _)| *last == Symbol::Letter(b'.') || is_blank(*last))
+        begins_with_blank || segment.last().is_some_and(|(last, _)| is_trimmable(*last))
     };
     let segment = symbols.split(|(symbol, _)| *symbol == Symbol::Separator).find(is_trimmed)?;
     Some(PathFault::Trimmed(segment.iter().map(|(_, written)| text(written)).collect()))

@@ -15,7 +15,7 @@
 
 use smallvec::SmallVec;
 
-use crate::model::{CleanPath, Symbol, is_ignorable};
+use crate::model::{CleanPath, FULL_WIDTH_DOT, Symbol, is_ignorable};
 
 /// The way in which an origin compares the letters of a path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -361,8 +361,8 @@ pub(super) fn is_blank(symbol: Symbol) -> bool {
     }
 }
 
-fn is_trimmable(symbol: Symbol) -> bool {
-    symbol == Symbol::Letter(b'.') || is_blank(symbol)
+pub(super) fn is_trimmable(symbol: Symbol) -> bool {
+    matches!(symbol, Symbol::Letter(b'.') | Symbol::Character(FULL_WIDTH_DOT)) || is_blank(symbol)
 }
 
 /// The special characters of patterns and texts.

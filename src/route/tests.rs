@@ -155,12 +155,23 @@ fn case_and_blanks_beyond_ascii_are_readings() {
         "/admin%E3%80%80.%20",
         "/%E2%80%89admin/x",
         "/%E3%80%80//admin",
+        "/admin%EF%BC%8E",
+        "/admin%EF%BC%8F",
+        "/%EF%BC%BCadmin/x",
+        "/admin%EF%BC%9Bx",
+        "/admin%EF%BC%9A%EF%BC%9A$DATA",
+        "/admin%EF%BC%9Fx",
+        "/admin%EF%BC%83",
     ] {
         assert_eq!(route(&router, path), Err(PathError::Ambiguous), "{path}");
     }
-    for (path, application) in
-        [("/%C3%A4/%C3%84", 3), ("/%C3%B6", 0), ("/admin/a%C2%A0", 1), ("/%EF%BD%81dministration", 0)]
-    {
+    for (path, application) in [
+        ("/%C3%A4/%C3%84", 3),
+        ("/%C3%B6", 0),
+        ("/admin/a%C2%A0", 1),
+        ("/%EF%BD%81dministration", 0),
+        ("/a%EF%BC%8Fb", 0),
+    ] {
         assert_eq!(route(&router, path), Ok(Some(application)), "{path}");
     }
     let sensitive = super::tests::router(&[("h.x", PathCase::Sensitive), ("h.x/admin", PathCase::Insensitive)]);

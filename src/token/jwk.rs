@@ -16,7 +16,7 @@ pub(crate) fn elements(document: &[u8]) -> serde_json::Result<Vec<Value>> {
     struct Document {
         keys: Vec<Value>,
     }
-    json::document(document).map(|Document { keys }| keys)
+    json::document(json::mended(document).as_bytes()).map(|Document { keys }| keys)
 }
 
 /// One JSON Web Key (RFC 7517 4). Each member is read when it is needed.
@@ -70,8 +70,12 @@ impl<'a> Jwk<'a> {
         }
         match self.0.get("key_ops") {
             None | Some(Value::Null) => Ok(()),
-            Some(Value::Array(operations)) if operations.iter().any(|one| one == "verify") => Ok(()),
-            Some(Value::Array(_)) => Err(UnusableKey::Purpose("key_ops")),
+            // A list without elements is as good as none.
+            Some(Value::Array(operations)) if operations.is_empty() || operations.iter().any(|one| one == "verify") => {
+                Ok(())
+            }
+            Some(Value::String(operation)) if operation.is_empty() || operation == "verify" => Ok(()),
+            Some(Value::Array(_) | Value::String(_)) => Err(UnusableKey::Purpose("key_ops")),
             Some(_) => Err(UnusableKey::Member("key_ops")),
         }
     }
@@ -103,9 +107,9 @@ impl<'a> Jwk<'a> {
         Ok(self.bytes(name)?.into_iter().skip_while(|byte| *byte == 0).collect())
     }
 
-    /// Bytes in base64url; padding and the alphabet of plain base64 are accepted, for they leave no doubt.
+    /// Bytes in base64url; padding, line breaks and the alphabet of plain base64 are accepted, for they leave no doubt.
     pub(crate) fn bytes(self, name: &'static str) -> Result<Vec<u8>, UnusableKey> {
-        let text = self.text(name)?.ok_or(UnusableKey::Member(name))?;
+        let text: String = self.text(name)?.ok_or(UnusableKey::Member(name))?.split_ascii_whitespace().collect();
         let engine = if text.contains(['+', '/']) { &PLAIN } else { &URL };
         engine.decode(text).map_err(|_| UnusableKey::Member(name))
     }

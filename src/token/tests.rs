@@ -205,7 +205,7 @@ fn malformed_elements_of_a_jwks_spoil_no_other_key() {
         1, null, "key", [], {}, ["RSA", KEY.kid()], {"kid": 7, "kty": "RSA", "n": n, "e": e},
         {"kty": 5, "kid": "k"}, {"kty": "RSA", "kid": KEY.kid(), "n": 7, "e": e}, {"kty": "RSA", "kid": KEY.kid(), "n": n, "e": null},
         {"kty": "RSA", "kid": KEY.kid(), "n": n, "e": e, "use": ["sig"]}, {"kty": "RSA", "kid": KEY.kid(), "n": n, "e": e, "alg": 1},
-        {"kty": "RSA", "kid": KEY.kid(), "n": n, "e": e, "key_ops": "verify"}, {"kty": "AKP", "kid": "pq", "alg": "ML-DSA-65"},
+        {"kty": "RSA", "kid": KEY.kid(), "n": n, "e": e, "key_ops": "sign"}, {"kty": "AKP", "kid": "pq", "alg": "ML-DSA-65"},
         {"kty": "OKP", "crv": "Ed25519", "kid": "ed", "x": "AAAA"},
     ]);
     let mut all = odd.as_array().unwrap().clone();

@@ -92,6 +92,27 @@ fn certificate_must_fit_its_key() {
 }
 
 #[test]
+fn unusable_certificate_ends_the_start_before_anything_is_made() {
+    let [one, two] = [(); 2].map(|()| Certificate::valid(&HOSTS, -DAY, 365 * DAY));
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = Config::new("http://127.0.0.1:9", APPLICATIONS);
+    config.tls = true;
+    // The address of the first listener is taken, which a start notices when it binds.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let text = at(config, "http://127.0.0.1:8").text(taken.local_addr().unwrap(), free_address());
+    for (name, content) in [("portcullis.toml", &text), ("cert.pem", &one.pem), ("key.pem", &two.key_pem)] {
+        std::fs::write(folder.path().join(name), content).unwrap();
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+    let output = command.args(["run", "-c", "portcullis.toml"]).current_dir(folder.path()).output().unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    let last = said.lines().last().unwrap_or_default();
+    assert!(last.starts_with("error: the key `key.pem` does not fit the certificate `cert.pem`"), "{said}");
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(!folder.path().join("portcullis.db").exists(), "a store was made");
+}
+
+#[test]
 fn expired_intermediate_is_a_warning() {
     let leaf = Certificate::valid(&HOSTS, -DAY, 365 * DAY);
     let issuer = Certificate::valid(&["issuer.test"], -30 * DAY, -DAY);

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::support::portcullis::Config;
 use crate::support::{APPLICATIONS, Person, World, idp, raw};
 
 /// Every way to write the names of the identity headers that somebody behind us may read as ours.
@@ -193,6 +194,36 @@ include = [{{ ip = {{ ip = "{range}" }} }}]
 fn from(host: &str, chain: &[u8]) -> Vec<u8> {
     let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nX-Forwarded-For: ");
     [head.as_bytes(), chain, b"\r\n\r\n"].concat()
+}
+
+#[tokio::test]
+async fn every_spelling_of_a_forwarded_address_is_read() {
+    let trust = |config: &mut Config| config.listen = r#"trusted_proxies = ["127.0.0.1"]"#.into();
+    let world = World::with(APPLICATIONS, trust).await;
+    for (chain, client) in [
+        ("203.0.113.9", "203.0.113.9"),
+        ("203.0.113.9:51234", "203.0.113.9"),
+        ("2001:DB8:0:0::7", "2001:db8::7"),
+        ("[2001:db8::7]", "2001:db8::7"),
+        ("[2001:db8::7]:51234", "2001:db8::7"),
+        (" [2001:db8::7] , [::ffff:127.0.0.1]", "2001:db8::7"),
+        ("[::ffff:203.0.113.9]", "203.0.113.9"),
+        ("[203.0.113.9]", "0.0.0.0"),
+        ("[[2001:db8::7]]", "0.0.0.0"),
+        ("[2001:db8::7", "0.0.0.0"),
+        ("2001:db8::7]", "0.0.0.0"),
+        ("[fe80::1%25eth0]", "0.0.0.0"),
+        ("\"203.0.113.9\"", "0.0.0.0"),
+        ("203.0.113.9, unknown", "0.0.0.0"),
+        ("unknown, 203.0.113.9", "203.0.113.9"),
+        ("203.0.113.9,", "0.0.0.0"),
+        ("203.0.113.009", "0.0.0.0"),
+    ] {
+        world.origin.forget();
+        let answer = world.raw(from("open.localhost", chain.as_bytes())).await.unwrap();
+        assert_eq!(answer.status, 200, "{chain:?}");
+        assert_eq!(world.origin.last().headers.all("x-forwarded-for"), [client], "{chain:?}");
+    }
 }
 
 #[tokio::test]

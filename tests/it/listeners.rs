@@ -79,6 +79,21 @@ async fn tls_connections_end_by_themselves() {
 }
 
 #[tokio::test]
+async fn client_that_leaves_before_the_handshake_is_no_news() {
+    let world = World::with(APPLICATIONS, |config| config.tls = true).await;
+    let after = world.proxy.log().len();
+    drop(Connection::plain(world.proxy.address).await);
+    let line = world.proxy.logged(after, &["a client left before its first request"]).await;
+    assert!(line.contains("DEBUG"), "{line}");
+    let after = world.proxy.log().len();
+    let mut other = Connection::plain(world.proxy.address).await;
+    other.send("GET / HTTP/1.1\r\nHost: open.test\r\n\r\n").await;
+    let line = world.proxy.logged(after, &["the TLS handshake failed"]).await;
+    assert!(line.contains("INFO"), "{line}");
+    assert_eq!(world.proxy.log().matches("a connection was not accepted").count(), 1);
+}
+
+#[tokio::test]
 async fn http2_connections_end_by_themselves() {
     let world = impatient(false).await;
     let connect = async || {

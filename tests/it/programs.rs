@@ -600,6 +600,22 @@ async fn linked_token_in_both_headers_reaches_no_origin() {
         assert!(!seen.headers.0.iter().any(|(_, value)| value.contains(token)), "{lines:?}: {seen:?}");
         world.origin.forget();
     }
+    for value in [
+        format!("{token}"),
+        format!("Token {token}"),
+        format!("Bearer\t{token}"),
+        format!("Bearer \"{token}\""),
+        format!("Bearer of-the-application, Bearer {token}"),
+    ] {
+        let line = format!("Authorization: {value}");
+        for lines in [&[ours.as_str(), &line][..], &[&ours, "Authorization: Bearer of-the-application", &line]] {
+            let answer = ask(&world, "behind.localhost", lines).await;
+            assert_eq!(answer.status, 200, "{lines:?}");
+            let seen = world.origin.last();
+            assert!(!seen.headers.0.iter().any(|(_, value)| value.contains(token)), "{lines:?}: {seen:?}");
+            world.origin.forget();
+        }
+    }
     // Another credential of the application is passed on.
     let answer = ask(&world, "behind.localhost", &[&ours, "Authorization: Bearer of-the-application"]).await;
     assert_eq!(answer.status, 200);

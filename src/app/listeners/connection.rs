@@ -102,7 +102,9 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Connections<A> {
         match within(deadline, self.open(stream)).await {
             Some(Ok(Opened::Http1(stream, head))) => self.serve_http1(stream, head, deadline, stopping).await,
             Some(Ok(Opened::Http2(stream))) => self.serve_http2(stream, deadline).await,
-            Some(Err(OpenError::Closed)) => {}
+            Some(Err(OpenError::Closed)) => {
+                tracing::debug!(client = peer.map(tracing::field::display), "a client left before its first request");
+            }
             Some(Err(error)) => {
                 let peer = peer.map(tracing::field::display);
                 tracing::info!(client = peer, error = crate::model::chain(&error), "a connection was not accepted");
@@ -124,6 +126,12 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connections<A> {
             proxy_protocol::accept(&mut stream, trusted).await?;
         }
         if let Some(acceptor) = &self.terms.tls {
+            // Load balancers and browsers open connections that they do not use.
+            let mut hello = BytesMut::with_capacity(HEAD_CAPACITY);
+            if stream.read_buf(&mut hello).await.unwrap_or(0) == 0 {
+                return Err(OpenError::Closed);
+            }
+            stream.rewind(&hello);
             let stream: Stream = Box::new(acceptor.tls_handshake(stream).await.map_err(OpenError::Tls)?);
             return Ok(match stream.selected_alpn_proto() {
                 Some(ALPN::H2) => Opened::Http2(stream),

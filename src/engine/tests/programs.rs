@@ -177,8 +177,8 @@ fn linked_token_is_taken_from_every_authorization_line() {
 fn linked_token_behind_many_forged_ones_reaches_no_origin() {
     let open = open_behind(&node());
     let token = MINT.token(WORLD.person("alice"), "wiki", "");
-    let (message, signature) = token.rsplit_once('.').unwrap();
-    let forged = (0..500).map(|i| format!("{message}.{i:04}{}", &signature[4..])).collect::<Vec<_>>().join(" ");
+    let (message, _) = token.rsplit_once('.').unwrap();
+    let forged = (0..500).map(|i| format!("{message}.{i:04}{}", "A".repeat(342 - 4))).collect::<Vec<_>>().join(" ");
     assert!(takes(&open, &[], &[format!("Bearer {forged} {token}")]));
 }
 

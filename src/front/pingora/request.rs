@@ -139,6 +139,9 @@ const OWN_TARGET_BYTES: usize = 24 * 1024;
 
 fn parse_hop(hop: &str) -> Option<IpAddr> {
     let hop = hop.trim();
+    // Some proxies write the brackets of an IPv6 address also without a port.
+    let hop =
+        hop.strip_prefix('[').and_then(|hop| hop.strip_suffix(']')).filter(|hop| hop.contains(':')).unwrap_or(hop);
     let ip = hop.parse::<IpAddr>().or_else(|_| hop.parse::<std::net::SocketAddr>().map(|addr| addr.ip()));
     ip.ok().map(|ip| ip.to_canonical())
 }

@@ -104,9 +104,10 @@ impl Connection {
                 Some(hints.join(", and "))
             }
             // No such custom server; the account itself has one.
-            (LoginFailure::Answer { .. } | LoginFailure::Discovery(_), Some(account))
-                if self.documents.issuer() != account =>
-            {
+            (
+                LoginFailure::Answer { .. } | LoginFailure::Redirect { .. } | LoginFailure::Discovery(_),
+                Some(account),
+            ) if self.documents.issuer() != account => {
                 let answer = self.http.get(&Metadata::location(account)?, HeaderMap::new(), MAX_DOCUMENT).await.ok()?;
                 let there = answer.status == StatusCode::OK && Metadata::read(&answer.body, account).is_ok();
                 let hint = "the org authorization server answers: leave `authorization_server_id` out, or look it up in Okta \

@@ -45,6 +45,20 @@ async fn a_dead_provider_is_told_of_quickly() {
 }
 
 #[tokio::test]
+async fn redirected_document_is_named_with_its_new_address() {
+    for (path, endpoint) in [(DISCOVERY, Endpoint::Discovery), (KEYS, Endpoint::Keys)] {
+        let op = StandIn::start().await;
+        let moved = Reply { headers: vec![("location", "https://new.example/realm/doc".into())], ..Reply::html(301) };
+        op.reply(path, &[moved]);
+        let failure = op.login(&op.provider()).await.unwrap_err();
+        assert!(matches!(&failure, LoginFailure::Redirect { endpoint: at, .. } if *at == endpoint), "{failure:?}");
+        assert!(failure.to_string().contains("301 Moved Permanently, which leads to `https://new.example/realm/doc`"));
+        assert!(failure.advice().unwrap().starts_with("redirects are not followed"), "{failure}");
+        assert_eq!((failure.id(), failure.blame()), ("idp_unreachable", Blame::Provider));
+    }
+}
+
+#[tokio::test]
 async fn nobody_listens() {
     let mut settings = StandIn::start().await.settings();
     settings.okta_account = Url::parse("http://127.0.0.1:1").unwrap();
@@ -209,6 +223,8 @@ async fn odd_token_answers_are_read_member_by_member() {
         &|answer| answer["token_type"] = json!("BEARER"),
         &|answer| answer["refresh_token"] = json!(7),
     ];
+    let marked = Reply { body: format!("\u{feff}{}", answer(&|_| ())), ..Reply::html(200) };
+    assert!(login(marked).await.is_ok(), "a byte order mark");
     for change in changes {
         let body = answer(change);
         assert!(login(Reply::json(200, &body)).await.is_ok(), "{body}");
@@ -250,6 +266,38 @@ async fn odd_documents_stop_no_login() {
     op.reply("/oauth2/v1/userinfo", &[Reply::html(200)]);
     let failure = op.login(&op.provider()).await.unwrap_err();
     assert!(matches!(failure, LoginFailure::Userinfo(ClaimsError::NotJson)), "{failure:?}");
+}
+
+#[tokio::test]
+async fn signed_userinfo_is_read_with_the_keys_of_the_provider() {
+    let op = StandIn::start().await;
+    let provider = op.provider();
+    let reply = |key: &crate::oidc::testing::TestKey, kid: &str, aud: &str| {
+        let mut claims = op.state().userinfo.clone();
+        claims["iss"] = json!(op.origin);
+        claims["aud"] = json!(aud);
+        let body = key.sign(&json!({"alg": "RS256", "kid": kid}), &claims.to_string());
+        let headers = vec![("content-type", "application/jwt".to_owned())];
+        op.reply("/oauth2/v1/userinfo", &[Reply { body: format!("{body}\n"), headers, ..Reply::html(200) }]);
+    };
+    let client = op.settings().client.client_id.clone();
+    reply(&rsa(0), "k0", &client);
+    let profile = op.login(&provider).await.unwrap();
+    assert_eq!(profile.email.as_str(), "ann@corp.example");
+    // A key that is new since the ID token was verified.
+    op.state().jwks = jwks(&[rsa(0).jwk(Some("k0")), rsa(1).jwk(Some("k1"))]);
+    reply(&rsa(1), "k1", &client);
+    assert!(op.login(&provider).await.is_ok());
+    reply(&rsa(0), "k1", &client);
+    let failure = op.login(&provider).await.unwrap_err();
+    assert!(matches!(failure, LoginFailure::Userinfo(ClaimsError::Signature)), "{failure:?}");
+    reply(&rsa(0), "k0", "another-client");
+    let failure = op.login(&provider).await.unwrap_err();
+    assert!(matches!(failure, LoginFailure::Userinfo(ClaimsError::Foreign)), "{failure:?}");
+    let body = "eyJhbGciOiJSU0EtT0FFUCJ9.AA.AA.AA.AA".to_owned();
+    op.reply("/oauth2/v1/userinfo", &[Reply { body, ..Reply::html(200) }]);
+    let failure = op.login(&provider).await.unwrap_err();
+    assert!(failure.advice().unwrap().contains("encryption"), "{failure:?}");
 }
 
 #[tokio::test]
@@ -321,7 +369,7 @@ async fn r11_addresses() {
         "attacker@evil.example@corp.example",
         "ann@corp.example\0@evil.example",
         "ann",
-        "",
+        " ",
         "ann@%63orp.example",
         "ann@ｃorp.example",
         "ann@corp。example",

@@ -13,13 +13,25 @@ pub enum Symbol {
     Character(char),
     /// A slash. Some origins merge several.
     Separator,
-    /// An escaped slash or backslash: a separator for origins that decode first, part of a name for the others.
+    /// An escaped slash or backslash: a separator for origins that decode first, part of a name for the others. The full-width
+    /// forms are such, too.
     EscapedSeparator,
-    /// `;` or `:`, escaped or not. Some origins drop the rest of the segment: parameters, or a stream of a file on Windows.
+    /// `;` or `:`, escaped or not, or full-width. Some origins drop the rest of the segment: parameters, or a stream of a file
+    /// on Windows.
     Suffix,
-    /// An escaped `?` or `#`. The path ends here for origins that decode before they split.
+    /// An escaped `?` or `#`, or a full-width one. The path ends here for origins that decode before they split.
     End,
 }
+
+/// To Windows programs that do not use Unicode, full-width forms are ASCII ("best fit").
+const FULL_WIDTH_SLASH: char = '\u{ff0f}';
+const FULL_WIDTH_BACKSLASH: char = '\u{ff3c}';
+const FULL_WIDTH_SEMICOLON: char = '\u{ff1b}';
+const FULL_WIDTH_COLON: char = '\u{ff1a}';
+const FULL_WIDTH_QUESTION_MARK: char = '\u{ff1f}';
+const FULL_WIDTH_NUMBER_SIGN: char = '\u{ff03}';
+/// A dot that may end a segment, or be part of a dot segment.
+pub(crate) const FULL_WIDTH_DOT: char = '\u{ff0e}';
 
 /// Reads a path symbol by symbol, each with the bytes that it was written with.
 #[derive(Clone, Debug)]
@@ -67,7 +79,13 @@ fn character(bytes: &[u8]) -> Option<(Symbol, &[u8])> {
         length += 1;
     }
     let first = octets.get(..length)?.utf8_chunks().next()?.valid().chars().next()?;
-    Some((Symbol::Character(first), *ends.get(first.len_utf8() - 1)?))
+    let symbol = match first {
+        FULL_WIDTH_SLASH | FULL_WIDTH_BACKSLASH => Symbol::EscapedSeparator,
+        FULL_WIDTH_SEMICOLON | FULL_WIDTH_COLON => Symbol::Suffix,
+        FULL_WIDTH_QUESTION_MARK | FULL_WIDTH_NUMBER_SIGN => Symbol::End,
+        other => Symbol::Character(other),
+    };
+    Some((symbol, *ends.get(first.len_utf8() - 1)?))
 }
 
 /// Reads an escape behind its `%`.

@@ -31,7 +31,7 @@ fn core_3_1_3_7_4_several_audiences_need_azp() {
     assert_eq!(check_trusting(&json!(["account", "project", "client"]), Some("client"), None), Ok(()));
     assert_eq!(check_trusting(&several, None, None), Err(AuthorizedParty { absent: true }));
     assert_eq!(check_trusting(&several, Some("account"), None), Err(AuthorizedParty { absent: false }));
-    assert_eq!(check_trusting(&several, Some(""), None), Err(AuthorizedParty { absent: false }));
+    assert_eq!(check_trusting(&several, Some(""), None), Err(AuthorizedParty { absent: true }));
     assert_eq!(check_trusting(&several, Some("Client"), None), Err(AuthorizedParty { absent: false }));
     // `azp` alone makes no audience.
     for aud in [json!(["account", "other"]), json!("account"), json!([]), json!(["client", 7])] {

@@ -86,7 +86,91 @@ fn r11_doubt_of_either_source_counts() {
         assert_eq!(verified(unreadable.clone(), json!(true)), Ok(Some(false)), "{unreadable}");
         assert_eq!(verified(json!(true), unreadable.clone()), Ok(Some(false)), "{unreadable}");
     }
-    assert!(merged(json!({"email": ["a@b.c"]}), json!({})).is_err());
+}
+
+#[test]
+fn address_may_be_alone_in_a_list() {
+    let email = |id_token: Value, userinfo: Value| {
+        merged(id_token, userinfo).map(|profile| (profile.email.unwrap_or_default(), profile.email_verified))
+    };
+    let ann = |verified| Ok(("a@b.c".to_owned(), verified));
+    assert_eq!(email(json!({"email": ["a@b.c"]}), json!({})), ann(None));
+    let verified = json!({"email": "a@b.c", "email_verified": true});
+    assert_eq!(email(json!({"email": ["a@b.c"]}), verified.clone()), ann(Some(true)));
+    // An empty one says nothing.
+    assert_eq!(email(json!({"email": ""}), verified.clone()), ann(Some(true)));
+    assert_eq!(email(json!({"email": "", "email_verified": false}), verified), ann(Some(false)));
+    assert_eq!(email(json!({"email": ""}), json!({})), Ok((String::new(), None)));
+    for odd in [json!(["a@b.c", "b@b.c"]), json!([]), json!([["a@b.c"]]), json!({"a": "a@b.c"}), json!(7)] {
+        assert_eq!(email(json!({"email": odd}), json!({"email": "a@b.c"})), Err(ClaimsError::Type("email")), "{odd}");
+    }
+}
+
+#[test]
+fn wanted_claim_may_be_nested() {
+    let kept = |id_token: Value, userinfo: Value| {
+        let claims = UserClaims::parse(id_token.to_string().as_bytes()).unwrap();
+        let userinfo = UserClaims::parse(userinfo.to_string().as_bytes()).unwrap();
+        let wanted = ["realm_access.roles".to_owned()];
+        let token = VerifiedIdToken { subject: "00u1".into(), claims };
+        merge(&token, Some(&userinfo), "email", &wanted).unwrap().claims.remove("realm_access.roles")
+    };
+    let none = json!({});
+    assert_eq!(kept(json!({"realm_access": {"roles": ["a"]}}), none.clone()), Some(json!(["a"])));
+    assert_eq!(kept(none.clone(), json!({"realm_access": {"roles": "a"}})), Some(json!("a")));
+    assert_eq!(kept(json!({"realm_access.roles": 1, "realm_access": {"roles": 2}}), none.clone()), Some(json!(1)));
+    assert_eq!(kept(json!({"realm_access": {}}), none.clone()), Some(Value::Null));
+    assert_eq!(kept(json!({"realm_access": ["roles"]}), json!({"realm_access": {"roles": "a"}})), None, "unknown");
+    assert_eq!(kept(json!({"_claim_names": {"realm_access": "s"}}), none.clone()), None, "elsewhere");
+    assert_eq!(kept(json!({"_claim_names": {"realm": "s"}}), none), Some(Value::Null));
+}
+
+#[test]
+fn bad_characters_of_a_claim_end_no_login() {
+    let claims =
+        UserClaims::parse(b"\xef\xbb\xbf{\"name\":\"Ada \\ud83d\",\"nick\":\"caf\xe9\",\"groups\":[\"a\"]}").unwrap();
+    assert_eq!(claims.get("name"), Some(&json!("Ada \u{fffd}")));
+    assert_eq!(claims.get("nick"), Some(&json!("caf\u{fffd}")));
+    // Two names that become one are still a name that stands twice.
+    assert!(UserClaims::parse(b"{\"a\\ud800\":1,\"a\\ud801\":2}").is_err());
+}
+
+#[test]
+fn core_5_3_2_signed_userinfo_is_verified() {
+    let keys = one_key();
+    let expected = |claims: Value, key: &TestKey, header: Value| {
+        with_expected(60, |expected| signed_userinfo(&key.sign(&header, &claims.to_string()), &keys, expected, "00u1"))
+    };
+    let rs256 = json!({"alg": "RS256", "kid": "a"});
+    let good = |claims: Value| expected(claims, &rsa(0), rs256.clone());
+    for claims in [
+        json!({"sub": "00u1", "iss": ISSUER, "aud": "client"}),
+        json!({"sub": "00u1", "iss": ISSUER, "aud": ["other", "client"], "exp": NOW.0 + 60}),
+        json!({"sub": "00u1"}),
+    ] {
+        assert!(good(claims.clone()).is_ok(), "{claims}");
+    }
+    for (claims, error) in [
+        (json!({"sub": "00u2", "iss": ISSUER, "aud": "client"}), ClaimsError::Subject),
+        (json!({"iss": ISSUER, "aud": "client"}), ClaimsError::Subject),
+        (json!({"sub": "00u1", "iss": "https://evil.example", "aud": "client"}), ClaimsError::Foreign),
+        (json!({"sub": "00u1", "iss": [ISSUER], "aud": "client"}), ClaimsError::Foreign),
+        (json!({"sub": "00u1", "iss": ISSUER, "aud": "other"}), ClaimsError::Foreign),
+        (json!({"sub": "00u1", "iss": ISSUER, "aud": {"client": 1}}), ClaimsError::Foreign),
+        (json!({"sub": "00u1", "exp": NOW.0 - 3600}), ClaimsError::Foreign),
+        (json!({"sub": "00u1", "exp": "soon"}), ClaimsError::Foreign),
+        (json!(["sub"]), ClaimsError::Malformed),
+    ] {
+        assert_eq!(good(claims.clone()), Err(error), "{claims}");
+    }
+    let claims = json!({"sub": "00u1"});
+    assert_eq!(expected(claims.clone(), &rsa(1), rs256), Err(ClaimsError::Signature));
+    let unknown = json!({"alg": "RS256", "kid": "b"});
+    assert_eq!(expected(claims.clone(), &rsa(0), unknown), Err(ClaimsError::Signature));
+    for alg in ["none", "HS256"] {
+        let header = json!({"alg": alg, "kid": "a"});
+        assert_eq!(expected(claims.clone(), &rsa(0), header), Err(ClaimsError::NotJson), "{alg}");
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ fn a_jwks_gives_what_is_good_in_it() {
         json!({"kty": "RSA", "kid": "a", "n": good["n"], "e": "AQAC"}),
         json!({"kty": "RSA", "kid": "a", "use": "enc", "n": good["n"], "e": "AQAB"}),
         json!({"kty": "RSA", "kid": "a", "key_ops": ["sign"], "n": good["n"], "e": "AQAB"}),
+        json!({"kty": "RSA", "kid": "a", "key_ops": "sign", "n": good["n"], "e": "AQAB"}),
         json!({"kty": "RSA", "kid": "a", "alg": "RSA-OAEP", "n": good["n"], "e": "AQAB"}),
         json!({"kty": "EC", "kid": "a", "crv": "P-256", "x": b64(&[1; 32]), "y": b64(&[1; 32])}),
         json!({"kty": "EC", "kid": "a", "crv": "P-256", "x": "AQAB", "y": "AQAB"}),
@@ -27,6 +28,10 @@ fn a_jwks_gives_what_is_good_in_it() {
         assert!(matches!(&error, KeysError::NoUsableKey(reasons) if reasons.len() == 1), "{jwk}: {error}");
     }
     assert!(check(&signed(&claims()), &keys(&[&broken[..], &[good]].concat())).is_ok());
+    // A large set, in which the key is the last one.
+    let mut many: Vec<Value> = (0..300).map(|n| rsa(1).jwk(Some(&format!("k{n}")))).collect();
+    many.push(rsa(0).jwk(Some("a")));
+    assert!(check(&signed(&claims()), &keys(&many)).is_ok());
     for document in ["", "{}", "[]", "<html>", "{\"keys\":{}}", "null"] {
         assert_eq!(KeySet::from_jwks(document.as_bytes()).unwrap_err(), KeysError::Malformed, "{document}");
     }
@@ -55,6 +60,7 @@ fn spellings_of_a_jwk_are_one_key() {
     let decode = |value: &Value| URL_SAFE_NO_PAD.decode(value.as_str().unwrap()).unwrap();
     let good = rsa(0).jwk(Some("a"));
     let n = decode(&good["n"]);
+    let n64 = good["n"].as_str().unwrap();
     let changed = |members: &[(&str, Value)]| {
         let mut jwk = good.clone();
         for (name, value) in members {
@@ -70,6 +76,10 @@ fn spellings_of_a_jwk_are_one_key() {
         vec![("use", json!("")), ("alg", json!("")), ("key_ops", Value::Null)],
         vec![("use", Value::Null), ("alg", Value::Null), ("x5c", json!([""])), ("exp", json!("")), ("crv", json!(""))],
         vec![("key_ops", json!(["verify", 7])), ("x5t", json!(7))],
+        vec![("key_ops", json!([]))],
+        vec![("key_ops", json!("verify"))],
+        vec![("kid", Value::Null)],
+        vec![("n", json!(format!("{}\n {}\r\n", &n64[..40], &n64[40..])))],
     ] {
         assert!(check(&signed(&claims()), &changed(&members)).is_ok(), "{members:?}");
     }
@@ -120,7 +130,7 @@ fn discovery_4_3_and_rfc9700_2_1_1() {
     }
     for (name, value) in [
         ("code_challenge_methods_supported", json!(["plain"])),
-        ("code_challenge_methods_supported", json!([])),
+        ("code_challenge_methods_supported", json!("plain S512")),
         ("token_endpoint", Value::Null),
     ] {
         assert!(matches!(metadata(&[(name, value)]), Err(MetadataError::Unsupported(_))), "{name}");
@@ -157,6 +167,12 @@ fn discovery_members_that_are_not_used_stop_no_login() {
         ("userinfo_endpoint", json!("")),
         ("code_challenge_methods_supported", Value::Null),
         ("code_challenge_methods_supported", json!("S256")),
+        // RFC 8414 2: lists without elements are left out.
+        ("code_challenge_methods_supported", json!([])),
+        ("code_challenge_methods_supported", json!([""])),
+        ("code_challenge_methods_supported", json!("plain S256")),
+        ("code_challenge_methods_supported", json!(["S256", "S256"])),
+        ("token_endpoint_auth_methods_supported", json!([])),
         ("token_endpoint_auth_methods_supported", json!("client_secret_post")),
     ] {
         let read = metadata(&[(name, value.clone())]).unwrap_or_else(|error| panic!("{name} = {value}: {error}"));
@@ -189,7 +205,14 @@ fn discovery_members_that_are_not_used_stop_no_login() {
     };
     assert_eq!(credentials(json!("client_secret_post")).as_deref(), Ok("RequestBody"));
     assert_eq!(credentials(json!({})).as_deref(), Ok("BasicAuth"), "unknown is not none");
+    assert_eq!(credentials(json!([])).as_deref(), Ok("BasicAuth"));
+    assert_eq!(credentials(json!([""])).as_deref(), Ok("BasicAuth"));
+    assert_eq!(credentials(json!("none client_secret_post")).as_deref(), Ok("RequestBody"));
     assert!(credentials(json!(["none"])).is_err());
+    let odd = document().to_string().replacen('{', r#"{"op_name": "Caf\ud83d","#, 1).into_bytes();
+    assert!(Metadata::read(&odd, ISSUER).is_ok());
+    let latin1: Vec<u8> = odd.iter().map(|byte| if *byte == b'C' { 0xe9 } else { *byte }).collect();
+    assert!(Metadata::read(&latin1, ISSUER).is_ok());
 }
 
 proptest! {

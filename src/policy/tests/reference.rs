@@ -119,7 +119,15 @@ impl World<'_> {
                     return Some(false);
                 }
                 let found = identity.claims.get(name)?;
-                Some(found.as_array().map_or_else(|| is(found), |all| all.iter().any(is)))
+                let is_scalar = |found: &Value| !(found.is_null() || found.is_array() || found.is_object());
+                let detail = |found: &Value| found.as_object().is_some_and(|detail| !detail.is_empty());
+                let (holds, all) = match found {
+                    Value::Null => (false, true),
+                    Value::Array(values) => (values.iter().any(is), values.iter().all(is_scalar)),
+                    Value::Object(names) => (names.get(value).is_some_and(detail), names.values().all(detail)),
+                    one => (is(one), true),
+                };
+                if holds || all { Some(holds) } else { None }
             }
             Rule::LoginMethod { id } => Some(identity?.idp.id == *id),
             Rule::AuthMethod { auth_method } => Some(identity?.amr.as_ref()?.contains(auth_method)),

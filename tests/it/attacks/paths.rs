@@ -172,6 +172,11 @@ async fn p12_dots_and_blanks_at_the_end_of_a_segment_lead_nowhere_else() {
         b"/admin.%20.",
         b"/public.",
         b"/public/..%20/admin",
+        b"/admin%C2%A0",
+        b"/admin%E3%80%80.",
+        b"/%E2%80%89admin",
+        b"/admin%2e%20;x",
+        b"/admin%00",
     ])
     .await;
     forwarded_as_sent(&["/a%20/b", "/a./b.", "/a%20.%20", "/.../a", "/%20a"]).await;
@@ -200,6 +205,10 @@ async fn p13_case_leads_to_no_other_application() {
         b"/ad%ffmin",
         b"/admin%3Fx",
         b"/admin%23",
+        b"/%61dmin::$DATA",
+        b"/adm%C4%B1n",
+        b"/%EF%BD%81dmin",
+        b"/P%C3%BCblic/..;/admin",
     ])
     .await;
     refused_everywhere(&["/ADMIN/x", "/PUBLIC/../admin", "/Public"]).await;
@@ -316,6 +325,26 @@ async fn p17_hosts_that_disagree_are_malformed() {
 }
 
 #[tokio::test]
+async fn p17_http2_authority_and_host_that_disagree_are_malformed() {
+    let world = World::start().await;
+    for (authority, host) in [
+        ("open.localhost", "app.localhost"),
+        ("app.localhost", "open.localhost"),
+        ("open.localhost", "open.localhost:81"),
+        ("open.localhost", "open.localhost, app.localhost"),
+        ("open.localhost", ""),
+        ("user@open.localhost", "open.localhost"),
+    ] {
+        let mut connection = raw::Connection2::plain(world.proxy.address).await;
+        let uri = format!("http://{authority}/");
+        let request = http::Request::get(uri).header("host", host).body(()).unwrap();
+        let status = connection.request(request, b"").await.ok().map(|answer| answer.head.status.as_u16());
+        assert!(status.is_none_or(|status| matches!(status, 400 | 421)), "{authority} {host}: {status:?}");
+        world.origin.assert_untouched(authority);
+    }
+}
+
+#[tokio::test]
 async fn p18_hosts_are_compared_in_their_canonical_form() {
     let world = World::start().await;
     for host in ["APP.LocalHost", "app.localhost.", "app.localhost:80", "APP.localhost.:80"] {
@@ -328,7 +357,7 @@ async fn p18_hosts_are_compared_in_their_canonical_form() {
         }
         world.origin.forget();
     }
-    for host in ["app.localhost:81", "app.localhost:x", "app..localhost", ".app.localhost"] {
+    for host in ["app.localhost:81", "app.localhost:443", "app.localhost:x", "app..localhost", ".app.localhost"] {
         let answer = world.raw(raw::request("GET", host, "/public/", &[])).await;
         assert!(answer.as_ref().is_none_or(|a| matches!(a.status, 400 | 404 | 421)), "{host}: {answer:?}");
         world.origin.assert_untouched(host);
@@ -347,7 +376,17 @@ decision = "bypass"
 include = [{ portcullis_method = { methods = ["POST"] } }]
 "#;
     let world = World::with(&format!("{APPLICATIONS}{hooks}"), |_| ()).await;
-    for name in ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "x_http_method_override"] {
+    for name in [
+        "X-HTTP-Method-Override",
+        "X-HTTP-Method",
+        "X-Method-Override",
+        "x_http_method_override",
+        "X-HTTP-Verb",
+        "X-Original-Method",
+        "X.Method",
+        "HTTP-Method-Override",
+        "_method",
+    ] {
         let line = format!("{name}: DELETE");
         let answer =
             world.raw(raw::request("POST", "hooks.localhost", "/", &[&line, "Content-Length: 0"])).await.unwrap();
@@ -364,9 +403,14 @@ include = [{ portcullis_method = { methods = ["POST"] } }]
         assert!(seen.headers.0.iter().any(|(_, value)| value == "DELETE"), "{name}: {seen:?}");
         world.origin.forget();
     }
-    for query in
-        ["_method=DELETE", "a=b&_method=DELETE", "a=b;_method=DELETE", "%5Fmethod=DELETE", "X-HTTP-Method-Override=PUT"]
-    {
+    for query in [
+        "_method%00=DELETE",
+        "_method=DELETE",
+        "a=b&_method=DELETE",
+        "a=b;_method=DELETE",
+        "%5Fmethod=DELETE",
+        "X-HTTP-Method-Override=PUT",
+    ] {
         let target = format!("/?{query}");
         let answer = world.raw(raw::request("POST", "hooks.localhost", &target, &["Content-Length: 0"])).await.unwrap();
         assert_eq!(answer.status, 405, "{query}");
@@ -410,6 +454,33 @@ async fn p22_options_is_judged_like_any_other_method() {
     let answer = world.raw(raw::request("OPTIONS", "app.localhost", "*", &[])).await;
     assert_refused(answer.as_ref(), "OPTIONS *");
     world.origin.assert_untouched("OPTIONS *");
+}
+
+#[tokio::test]
+async fn p22_a_real_preflight_passes_without_an_identity() {
+    let applications =
+        APPLICATIONS.replacen("domain = \"app.$TLD\"", "domain = \"app.$TLD\"\noptions_preflight_bypass = true", 1);
+    let world = World::with(&applications, |_| ()).await;
+    let cookie = cookie_line(&member(&world).await);
+    let forged = "Cf-Access-Authenticated-User-Email: root@example.com";
+    let preflight = ["Origin: https://front.example", "Access-Control-Request-Method: DELETE", forged, &cookie];
+    let answer = world.raw(raw::request("OPTIONS", "app.localhost", "/", &preflight)).await.unwrap();
+    let seen = world.origin.last();
+    assert_eq!((answer.status, seen.assertion()), (200, None));
+    assert_eq!(seen.headers.one("cf-access-authenticated-user-email"), None);
+    assert!(seen.cookies().is_empty(), "{seen:?}");
+    world.origin.forget();
+    for lines in
+        [&preflight[..1], &preflight[1..2], &["Access-Control-Request-Method: DELETE", "X-Forwarded-User: root"]]
+    {
+        let answer = world.raw(raw::request("OPTIONS", "app.localhost", "/", lines)).await;
+        assert_refused(answer.as_ref(), "half a preflight");
+        world.origin.assert_untouched("half a preflight");
+    }
+    // The application that covers `/admin` does not let preflights pass.
+    let answer = world.raw(raw::request("OPTIONS", "app.localhost", "/admin", &preflight)).await;
+    assert_refused(answer.as_ref(), "a preflight of another application");
+    world.origin.assert_untouched("a preflight of another application");
 }
 
 #[tokio::test]

@@ -179,7 +179,16 @@ pub struct Connection2 {
 impl Connection2 {
     /// Connects, asking for `host`.
     pub async fn tls(address: SocketAddr, host: &str, config: &Arc<ClientConfig>) -> Self {
-        let (send, connection) = h2::client::handshake(tls(address, host, config).await).await.unwrap();
+        Self::over(tls(address, host, config).await).await
+    }
+
+    /// Connects without TLS, with prior knowledge.
+    pub async fn plain(address: SocketAddr) -> Self {
+        Self::over(TcpStream::connect(address).await.unwrap()).await
+    }
+
+    async fn over(stream: impl Io + 'static) -> Self {
+        let (send, connection) = h2::client::handshake(stream).await.unwrap();
         let driver = tokio::spawn(async move {
             // The end of the connection shows in the streams.
             let _end = connection.await;
