@@ -118,7 +118,12 @@ fn path_pattern(text: &str) -> Result<String, String> {
             PathFault::NeedlessEscape(character) => {
                 format!("`{text}` escapes what needs no escape; write `{character}`")
             }
-            PathFault::Dropped(written) => format!("`{text}` holds `{written}`, which some origins drop"),
+            PathFault::NotUtf8(written) => {
+                format!("`{text}` holds `{written}`, which is not UTF-8 and which some origins drop")
+            }
+            PathFault::Invisible(written) => {
+                format!("`{text}` holds `{written}`, an invisible character that some origins drop")
+            }
         });
     }
     if let Some(path) = text.strip_suffix('/') {

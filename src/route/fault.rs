@@ -18,8 +18,10 @@ pub enum PathFault {
     Unnameable(String),
     /// An escape of a character that needs none. Origins that do not decode it see another path.
     NeedlessEscape(char),
-    /// A part that some origins drop: an octet that is not UTF-8, or an invisible character.
-    Dropped(String),
+    /// An octet that is not UTF-8, which some origins drop.
+    NotUtf8(String),
+    /// An invisible character, which some origins drop.
+    Invisible(String),
 }
 
 impl PathFault {
@@ -63,8 +65,9 @@ fn of_symbol(symbol: Symbol, written: &[u8]) -> Option<PathFault> {
         Symbol::EscapedSeparator | Symbol::Suffix | Symbol::End => Some(PathFault::Ambiguous(text(written))),
         Symbol::Escaped(b'%' | b'*') => Some(PathFault::Unnameable(text(written))),
         Symbol::Escaped(octet @ 0x21..0x7f) => Some(PathFault::NeedlessEscape(char::from(octet))),
-        Symbol::Escaped(_) | Symbol::Character(_) => is_droppable(symbol).then(|| PathFault::Dropped(text(written))),
-        Symbol::Letter(_) | Symbol::Separator => None,
+        Symbol::Escaped(_) if is_droppable(symbol) => Some(PathFault::NotUtf8(text(written))),
+        Symbol::Character(_) if is_droppable(symbol) => Some(PathFault::Invisible(text(written))),
+        Symbol::Escaped(_) | Symbol::Character(_) | Symbol::Letter(_) | Symbol::Separator => None,
     }
 }
 

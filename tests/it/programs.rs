@@ -601,7 +601,7 @@ async fn linked_token_in_both_headers_reaches_no_origin() {
         world.origin.forget();
     }
     for value in [
-        format!("{token}"),
+        token.to_owned(),
         format!("Token {token}"),
         format!("Bearer\t{token}"),
         format!("Bearer \"{token}\""),

@@ -60,7 +60,7 @@ fn spellings_of_a_jwk_are_one_key() {
     let decode = |value: &Value| URL_SAFE_NO_PAD.decode(value.as_str().unwrap()).unwrap();
     let good = rsa(0).jwk(Some("a"));
     let n = decode(&good["n"]);
-    let n64 = good["n"].as_str().unwrap();
+    let lines = format!("{}\r\n", good["n"].as_str().unwrap().replace('A', "A\n "));
     let changed = |members: &[(&str, Value)]| {
         let mut jwk = good.clone();
         for (name, value) in members {
@@ -79,7 +79,7 @@ fn spellings_of_a_jwk_are_one_key() {
         vec![("key_ops", json!([]))],
         vec![("key_ops", json!("verify"))],
         vec![("kid", Value::Null)],
-        vec![("n", json!(format!("{}\n {}\r\n", &n64[..40], &n64[40..])))],
+        vec![("n", json!(lines))],
     ] {
         assert!(check(&signed(&claims()), &changed(&members)).is_ok(), "{members:?}");
     }
