@@ -8,15 +8,15 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use openidconnect::core::CoreTokenType;
 use openidconnect::{AsyncHttpClient as _, HttpRequest, OAuth2TokenResponse as _, RequestTokenError};
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use tracing::warn;
 use url::Url;
 
-use super::documents::Documents;
-use super::failure::{EmailFailure, Endpoint, GroupsFailure, LoginFailure, OtherBody, is_expired, is_too_many_groups};
+use super::body::{BYTE_ORDER_MARK, JSON, compact_jws, other_than_json, says_too_many_groups};
+use super::documents::{Documents, refused};
+use super::failure::{EmailFailure, Endpoint, GroupsFailure, LoginFailure, is_expired, is_too_many_groups};
 use super::okta::{Directory, whole};
 use super::{Attempt, Begun, ClientSettings, GroupsMissing, OidcSettings, OktaSettings, Pending, Profile};
-use crate::http_client::{HttpClient, MAX_BODY, Response};
+use crate::http_client::{HttpClient, MAX_BODY};
 use crate::model::{AbsentGroups, Email, Groups, GroupsSeen, GroupsSource, IdpRef, Secret, UnixTime, json};
 use crate::oidc::{
     self, Callback, ClaimedGroups, ClaimsError, Credentials, EmailVerification, Expected, FlowSecrets, GroupsClaim,
@@ -408,7 +408,7 @@ impl Connection {
             StatusCode::BAD_REQUEST if says_too_many_groups(&answer) => {
                 return Err(LoginFailure::Groups(GroupsFailure::Overfull));
             }
-            status => return Err(LoginFailure::Answer { endpoint, status }),
+            _ => return Err(refused(endpoint, &answer)),
         }
         if let Some(token) = compact_jws(&answer.body) {
             return self.signed_userinfo(metadata, token, expected, &id_token.subject).await.map(Some);
@@ -476,32 +476,6 @@ impl Connection {
     }
 }
 
-/// The body, if it is a signed token in compact form (RFC 7515 3.1), whatever its content type is.
-fn compact_jws(body: &[u8]) -> Option<&str> {
-    let text = std::str::from_utf8(body).ok()?.trim_ascii();
-    let is_part = |part: &str| part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
-    (text.split('.').count() == 3 && text.split('.').all(is_part)).then_some(text)
-}
-
-/// Returns the kind of an answer that is not JSON.
-fn other_than_json(headers: &HeaderMap, body: &[u8]) -> Option<OtherBody> {
-    if serde_json::from_slice::<IgnoredAny>(body).is_ok() {
-        return None;
-    }
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let content_type = content_type.to_ascii_lowercase();
-    let text = body.trim_ascii_start();
-    Some(match content_type.starts_with("text/html") || text.starts_with(b"<") {
-        _ if text.is_empty() => OtherBody::Empty,
-        true => OtherBody::Page,
-        false => OtherBody::Unknown,
-    })
-}
-
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
-
 /// Groups as the ID token and the userinfo answer state them.
 struct Told {
     groups: ClaimedGroups,
@@ -520,11 +494,6 @@ fn claimed_only(
         ClaimedGroups::Elsewhere => Err(GroupsFailure::Elsewhere),
         ClaimedGroups::Absent | ClaimedGroups::Unreadable => Ok((Groups::Unknown, None)),
     }
-}
-
-fn says_too_many_groups(answer: &Response) -> bool {
-    let challenges = answer.headers.get_all(header::WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
-    is_too_many_groups(&String::from_utf8_lossy(&answer.body)) || challenges.into_iter().any(is_too_many_groups)
 }
 
 /// What Okta is asked for: without `groups` there is no groups claim.

@@ -8,7 +8,7 @@ use moka::future::Cache;
 use tracing::warn;
 
 use super::failure::{Endpoint, LoginFailure};
-use crate::http_client::{HttpClient, MAX_DOCUMENT};
+use crate::http_client::{HttpClient, MAX_DOCUMENT, Response};
 use crate::model::FetchBudget;
 use crate::oidc::{self, Endpoints, KeySet, Metadata, MetadataError};
 
@@ -129,12 +129,17 @@ impl Documents {
             .map_err(|source| LoginFailure::Unreachable { endpoint, source })?;
         match answer.status {
             StatusCode::OK => Ok(answer.body),
-            status if status.is_redirection() && answer.headers.contains_key(header::LOCATION) => {
-                let to = answer.headers.get(header::LOCATION).and_then(|to| to.to_str().ok()).unwrap_or_default();
-                Err(LoginFailure::Redirect { endpoint, status, to: oidc::tame(to, 200) })
-            }
-            status => Err(LoginFailure::Answer { endpoint, status }),
+            _ => Err(refused(endpoint, &answer)),
         }
+    }
+}
+
+/// The failure of an answer with another status than 200.
+pub(super) fn refused(endpoint: Endpoint, answer: &Response) -> LoginFailure {
+    let status = answer.status;
+    match answer.headers.get(header::LOCATION).map(|to| to.to_str().unwrap_or_default()) {
+        Some(to) if status.is_redirection() => LoginFailure::Redirect { endpoint, status, to: oidc::tame(to, 200) },
+        _ => LoginFailure::Answer { endpoint, status },
     }
 }
 

@@ -5,6 +5,7 @@
 //! calls the token endpoint twice for one login, and never guesses: groups that could not be learned are unknown, not none.
 
 mod advice;
+mod body;
 pub mod check;
 mod connection;
 mod documents;

@@ -46,7 +46,8 @@ async fn a_dead_provider_is_told_of_quickly() {
 
 #[tokio::test]
 async fn redirected_document_is_named_with_its_new_address() {
-    for (path, endpoint) in [(DISCOVERY, Endpoint::Discovery), (KEYS, Endpoint::Keys)] {
+    let userinfo = "/oauth2/v1/userinfo";
+    for (path, endpoint) in [(DISCOVERY, Endpoint::Discovery), (KEYS, Endpoint::Keys), (userinfo, Endpoint::Userinfo)] {
         let op = StandIn::start().await;
         let moved = Reply { headers: vec![("location", "https://new.example/realm/doc".into())], ..Reply::html(301) };
         op.reply(path, &[moved]);
