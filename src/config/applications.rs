@@ -1,5 +1,4 @@
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::certificates::{self, ClientAuthority};
@@ -16,7 +15,7 @@ use super::team::Team;
 use crate::cookie::SameSite;
 use crate::model::{Aud, IdpId};
 use crate::policy::{List, Policy, PolicyDecision, Rule};
-use crate::route::PathCase;
+use crate::route::{CaseRivals, PathCase, case_rivals};
 
 /// Something that people get to through the proxy (`[[applications]]`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,38 +74,44 @@ pub(super) struct Surroundings<'s, 'a> {
     pub(super) certificates: &'s [ClientAuthority],
 }
 
-struct Seen {
+struct Seen<'a> {
     ids: Unique,
     names: Unique,
     places: Unique,
     auds: Unique,
-    paths: Paths,
+    paths: Paths<'a>,
 }
 
-/// The paths of the applications on each host, to find two that differ only in case.
+/// The domains of the applications, to find those that only the case of a path tells apart.
 #[derive(Default)]
-struct Paths(HashMap<String, (String, PathCase)>);
+struct Paths<'a>(Vec<(Domain, PathCase, Item<'a>)>);
 
-impl Paths {
-    fn note(&mut self, domain: &Domain, case: PathCase, item: &Item<'_>) {
-        let canonical = domain.canonical();
-        let (other, others_case) = match self.0.entry(domain.pattern.without_case()) {
-            Entry::Vacant(free) => {
-                free.insert((canonical, case));
-                return;
+impl Paths<'_> {
+    /// Reports every application all of whose requests are refused.
+    fn report(&self) {
+        let domains: Vec<_> = self.0.iter().map(|(domain, ..)| &domain.pattern).collect();
+        let mut reported = BTreeSet::new();
+        for CaseRivals { domain, rival } in case_rivals(&domains) {
+            let (Some((refused, case, _)), Some((other, ..))) = (self.0.get(domain), self.0.get(rival)) else {
+                continue;
+            };
+            let is_refused = *case == PathCase::Insensitive && other.pattern.covers_host(refused.pattern.host());
+            let (first, later) = (domain.min(rival), domain.max(rival));
+            if is_refused
+                && reported.insert((first, later))
+                && let Some((_, _, item)) = self.0.get(later)
+            {
+                let (refused, other) = (refused.canonical(), other.canonical());
+                item.error(&format!(
+                    "only case keeps `{refused}` from being part of `{other}`, so all requests to it are refused; write both in the \
+                     same case, or add `case_sensitive_paths = true` to both applications if their origins tell such paths apart"
+                ));
             }
-            Entry::Occupied(taken) => taken.get().clone(),
-        };
-        if other != canonical && (case, others_case) != (PathCase::Sensitive, PathCase::Sensitive) {
-            item.warn(&format!(
-                "`{canonical}` and `{other}` differ only in case, so requests to one of them are refused; if the origins \
-                 tell them apart, add `case_sensitive_paths = true` to both applications"
-            ));
         }
     }
 }
 
-pub(super) fn read_all(table: &mut Table<'_>, around: &Surroundings<'_, '_>) -> Vec<Application> {
+pub(super) fn read_all<'a>(table: &mut Table<'a>, around: &Surroundings<'_, '_>) -> Vec<Application> {
     let mut seen = Seen {
         ids: Unique::new("application has the id"),
         names: Unique::new("application has the name"),
@@ -120,11 +125,14 @@ pub(super) fn read_all(table: &mut Table<'_>, around: &Surroundings<'_, '_>) -> 
             .reader()
             .warn(table.place(), "there are no applications, so there is nothing to reach; add `[[applications]]`");
     }
-    list.iter().filter_map(|item| item.table(|table| Application::read(table, around, &mut seen)).flatten()).collect()
+    let read = |item: &Item<'a>| item.table(|table| Application::read(table, around, &mut seen)).flatten();
+    let applications = list.iter().filter_map(read).collect();
+    seen.paths.report();
+    applications
 }
 
 impl Application {
-    fn read(table: &mut Table<'_>, around: &Surroundings<'_, '_>, seen: &mut Seen) -> Option<Self> {
+    fn read<'a>(table: &mut Table<'a>, around: &Surroundings<'_, '_>, seen: &mut Seen<'a>) -> Option<Self> {
         table.foreign(&[
             ("type", "every application here is `self_hosted`; leave this out"),
             ("origins", "this is called `origin`, one address or a list of them"),
@@ -138,7 +146,7 @@ impl Application {
         let path_case =
             if table.flag("case_sensitive_paths", false) { PathCase::Sensitive } else { PathCase::Insensitive };
         if let Some(spot) = &spot {
-            seen.paths.note(&spot.domain, path_case, &spot.item);
+            seen.paths.0.push((spot.domain.clone(), path_case, spot.item.clone()));
         }
         let origins = Origin::read_all(table, around.listen);
         let insecure = around.insecure;
@@ -195,7 +203,7 @@ struct Spot<'a> {
 }
 
 impl<'a> Spot<'a> {
-    fn read(item: Item<'a>, around: &Surroundings<'_, '_>, seen: &mut Seen) -> Option<Self> {
+    fn read(item: Item<'a>, around: &Surroundings<'_, '_>, seen: &mut Seen<'_>) -> Option<Self> {
         let domain = item.parse(Domain::parse)?;
         let is_free = seen.places.claim(item.reader(), &domain.canonical(), item.place());
         let host = domain.pattern.host();
@@ -241,7 +249,7 @@ fn identify(
 fn aud(
     table: &mut Table<'_>,
     around: &Surroundings<'_, '_>,
-    seen: &mut Seen,
+    seen: &mut Seen<'_>,
     id: Option<&str>,
     spot: Option<&Spot<'_>>,
 ) -> Option<Aud> {

@@ -1,5 +1,5 @@
-use crate::model::{Authority, CleanPath, Host, Symbol, is_ignorable};
-use crate::route;
+use crate::model::{Authority, Host};
+use crate::route::{self, PathFault};
 
 /// The place an application is at: a host and perhaps a path, each with wildcards (`domain`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,46 +97,34 @@ fn path_pattern(text: &str) -> Result<String, String> {
     if text.chars().any(|c| !c.is_ascii_graphic()) {
         return Err(encoded());
     }
-    if text.split('/').any(|segment| segment.matches('*').count() > 1) {
-        return Err(format!("`{text}` has more than one `*` between two slashes"));
-    }
-    let path = CleanPath::parse(text).map_err(|e| format!("`{text}` is a path that no request can have: {e}"))?;
-    let mut shortest = path.normalized().into_owned();
-    while let Some(at) = shortest.find("//") {
-        shortest.remove(at);
-    }
-    if shortest != text {
-        return Err(format!("paths are compared in their shortest form; write `{shortest}` for `{text}`"));
-    }
-    let trims = |segment: &str| segment.ends_with('.') || segment.starts_with("%20") || segment.ends_with("%20");
-    if let Some(segment) = text.split('/').find(|segment| trims(segment)) {
-        return Err(format!("`{segment}` begins or ends with a dot or a blank, which some origins drop"));
-    }
-    for (symbol, written) in path.symbols() {
-        let written = String::from_utf8_lossy(written);
-        match symbol {
-            Symbol::Escaped(octet) if !octet.is_ascii() => {
-                return Err(format!("`{text}` holds `{written}`, which is not UTF-8 and which some origins drop"));
+    if let Some(fault) = PathFault::of(text) {
+        return Err(match fault {
+            PathFault::Stars => format!("`{text}` has more than one `*` between two slashes"),
+            PathFault::Refused(error) => format!("`{text}` is a path that no request can have: {error}"),
+            PathFault::Spelling(spelling) => {
+                format!("paths are compared in one spelling, the shortest; write `{spelling}` for `{text}`")
             }
-            Symbol::Character(character) if is_ignorable(character) => {
-                return Err(format!("`{text}` holds `{written}`, an invisible character that some origins drop"));
+            PathFault::Trimmed(segment) => {
+                format!("`{segment}` begins or ends with a dot or a blank, which some origins drop")
             }
-            Symbol::EscapedSeparator | Symbol::Suffix | Symbol::End => {
-                let written = if matches!(&*written.to_ascii_lowercase(), ";" | "%2f") {
-                    "`;` or `%2F`".to_owned()
-                } else {
-                    format!("`{written}`")
+            PathFault::Ambiguous(written) => {
+                let written = match &*written.to_ascii_lowercase() {
+                    ";" | "%2f" => "`;` or `%2F`".to_owned(),
+                    _ => format!("`{written}`"),
                 };
-                return Err(format!("`{text}` holds {written}, which origins read in more than one way"));
+                format!("`{text}` holds {written}, which origins read in more than one way")
             }
-            Symbol::Escaped(b'%' | b'*') => {
-                return Err(format!("`{text}` holds `{written}`, which no pattern can name"));
+            PathFault::Unnameable(written) => format!("`{text}` holds `{written}`, which no pattern can name"),
+            PathFault::NeedlessEscape(character) => {
+                format!("`{text}` escapes what needs no escape; write `{character}`")
             }
-            Symbol::Escaped(octet @ 0x21..0x7f) => {
-                return Err(format!("`{text}` escapes what needs no escape; write `{}`", char::from(octet)));
+            PathFault::NotUtf8(written) => {
+                format!("`{text}` holds `{written}`, which is not UTF-8 and which some origins drop")
             }
-            Symbol::Escaped(_) | Symbol::Character(_) | Symbol::Letter(_) | Symbol::Separator => {}
-        }
+            PathFault::Invisible(written) => {
+                format!("`{text}` holds `{written}`, an invisible character that some origins drop")
+            }
+        });
     }
     if let Some(path) = text.strip_suffix('/') {
         return Err(format!(

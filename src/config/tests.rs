@@ -427,6 +427,24 @@ fn domains_in_canonical_form() {
 }
 
 #[test]
+fn domains_that_case_keeps_apart_are_accepted_if_origins_do() {
+    let application = |domain: &str, is_sensitive: bool| {
+        format!(
+            "[[applications]]\ndomain = \"{domain}\"\norigin = \"http://127.0.0.1:8080\"\ncase_sensitive_paths = {is_sensitive}\n\
+             policies = [{{ name = \"p\", decision = \"deny\", include = [{{ everyone = {{}} }}] }}]\n"
+        )
+    };
+    let two = |one: (&str, bool), other: (&str, bool)| {
+        rendered(&(application(one.0, one.1) + &application(other.0, other.1)))
+    };
+    assert_eq!(two(("h.example.com/Docs", true), ("h.example.com/docs", true)), "");
+    assert_eq!(two(("h.example.com/docs", false), ("h.example.com/Docs/public", true)), "");
+    assert_eq!(two(("h.example.com/docs", false), ("g.example.com/Docs", false)), "");
+    assert_eq!(two(("h.example.com", false), ("h.example.com/Docs", false)), "");
+    assert!(two(("h.example.com/docs", false), ("h.example.com/Docs", false)).contains("refused"));
+}
+
+#[test]
 fn every_selector_has_its_fields() {
     let value = |field: &str| match field.trim_start_matches('?') {
         "ip" => json!("10.0.0.0/8"),

@@ -25,7 +25,7 @@ use crate::observe::metrics::metrics;
 use crate::policy::Truth;
 use crate::session::Presented;
 use crate::store::{Revocation, Revoked, Store, StoreError};
-use crate::token::{Claims, KeyError, KeySet, Kind, Outlook, UnverifiedToken};
+use crate::token::{Candidate, Candidates, Claims, KeyError, KeySet, Kind};
 
 /// The living whole behind a front: what the engine reads, and everything that waits.
 pub struct Access {
@@ -109,6 +109,14 @@ struct Tokens<'a> {
     valid: Vec<(&'a str, Claims)>,
     /// `true` if there were more than are checked.
     too_many: bool,
+}
+
+/// The logins that a browser has a session of on one host.
+pub(crate) struct Logins {
+    /// Each once: one, unless another host of the domain set a cookie for this one.
+    pub(crate) found: Vec<SignedIn>,
+    /// `true` if more tokens came than are verified, so that there may be other logins.
+    pub(crate) are_incomplete: bool,
 }
 
 /// Whose session a browser has.
@@ -347,14 +355,13 @@ impl Access {
         })
     }
 
-    /// Returns the logins that a browser has a session of on this host, each once: one, unless another host of the domain set
-    /// a cookie for this one.
+    /// Returns the logins that a browser has a session of on this host.
     ///
     /// # Errors
     /// If a revocation can be decided only with the login's record, and the store does not answer.
-    pub(crate) async fn signed_in(&self, request: &PortalRequest) -> Result<Vec<SignedIn>, StoreError> {
+    pub(crate) async fn signed_in(&self, request: &PortalRequest) -> Result<Logins, StoreError> {
         let snapshot = self.snapshot();
-        let Tokens { valid, .. } = self.tokens(&snapshot, &request.headers, |_| true, request.now).await?;
+        let Tokens { valid, too_many } = self.tokens(&snapshot, &request.headers, |_| true, request.now).await?;
         let mut logins: Vec<SignedIn> = Vec::new();
         for (token, claims) in valid {
             let nonce = claims.identity_nonce.as_deref().and_then(|n| IdentityNonce::parse(n).ok());
@@ -363,7 +370,7 @@ impl Access {
             let (user, issued, expires) = (UserId(claims.sub.into()), claims.iat, claims.exp);
             logins.push(SignedIn { nonce, email, user, issued, expires, token: Secret::new(token) });
         }
-        Ok(logins)
+        Ok(Logins { found: logins, are_incomplete: too_many })
     }
 
     /// Returns every valid token among a request's cookies that was not revoked and fits, with its claims.
@@ -374,27 +381,21 @@ impl Access {
         fits: impl Fn(&Claims) -> bool,
         now: UnixTime,
     ) -> Result<Tokens<'a>, StoreError> {
-        let keys = self.known.keys(snapshot.issuer()).filter(|keys| now < keys.good_until);
-        let keys = keys.as_ref().and_then(|keys| keys.keys.as_ref());
-        // As the engine does it: a signature is checked once, and only where it can make a difference.
-        let mut checked: Vec<&str> = Vec::new();
-        let mut too_many = false;
-        let presented = cookie::values(headers, cookie::AUTHORIZATION);
-        let verified = presented.filter_map(|token| {
-            let (keys, unverified) = (keys?, UnverifiedToken::parse(token).ok()?);
-            let open = unverified.outlook(keys, snapshot.issuer(), &fits, now) == Outlook::Open;
-            if !open || checked.contains(&token) {
-                return None;
+        let (mut verified, mut too_many) = (Vec::new(), false);
+        let issuer = self.known.keys(snapshot.issuer()).filter(|keys| now < keys.good_until);
+        if let Some(keys) = issuer.as_ref().and_then(|issuer| issuer.keys.as_ref()) {
+            let mut candidates = Candidates::default();
+            for token in cookie::octets(headers, cookie::AUTHORIZATION) {
+                match candidates.judge(token, Some(keys), snapshot.issuer(), &fits, now) {
+                    Candidate::Unverified { text, token } => {
+                        let token = token.verify(keys, snapshot.issuer(), now, snapshot.team().leeway);
+                        verified.extend(token.ok().map(|token| (text, token.into_claims())));
+                    }
+                    Candidate::Hopeless => {}
+                    Candidate::TooMany => too_many = true,
+                }
             }
-            if checked.len() == MAX_COOKIES {
-                too_many = true;
-                return None;
-            }
-            checked.push(token);
-            let verified = unverified.verify(keys, snapshot.issuer(), now, snapshot.team().leeway).ok()?;
-            Some((token, verified.into_claims()))
-        });
-        let verified: Vec<_> = verified.collect();
+        }
         let mut valid = Vec::with_capacity(verified.len());
         for (token, claims) in verified {
             if !self.is_revoked(&claims, now).await? {
@@ -493,6 +494,4 @@ impl std::fmt::Debug for Access {
 pub(super) const LONGEST_LIVED: Duration = Duration::from_secs(61 * 24 * 3600);
 const ASKING: Duration = Duration::from_secs(60);
 const MAX_ASKED_ABOUT: u64 = 1_000_000;
-/// The most signatures that are checked for one request.
-const MAX_COOKIES: usize = 32;
 const RETRY_IDENTITY: Duration = Duration::from_secs(2);

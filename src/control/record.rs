@@ -240,6 +240,13 @@ impl Access {
         failed.emit();
     }
 
+    /// Logs a logout that may have ended too little: more tokens came than are verified.
+    pub(crate) fn logout_incomplete(&self, request: &PortalRequest) {
+        metrics().logout(Logout::Invalid);
+        let reason = Some(Reason::SessionConflict.id());
+        Event { reason, ..event(self, Kind::Logout, Outcome::Refused, request) }.emit();
+    }
+
     pub(super) fn store_failed(&self, error: &StoreError) {
         metrics().store_error(error);
         self.show_store_health();

@@ -22,11 +22,12 @@ pub const BINDING: &str = "CF_Binding";
 /// Binds one login flow to the browser, on the team domain: the prefix, followed by the flow's id.
 pub const FLOW_PREFIX: &str = "__Host-CF_Session_";
 
-/// Marks a browser whose cookies were just expired because they came from two logins.
+/// Marks a browser whose cookies were just expired because they came from two logins: the prefix, followed by the cookie.
 pub const CONFLICT: &str = "__Host-CF_Conflict";
 
 /// Whether a cookie is ours and no origin's business.
 pub fn is_ours(name: &str) -> bool {
-    matches!(name, AUTHORIZATION | APP_SESSION | BINDING | CONFLICT | "CF_Session" | "CF_Device")
+    matches!(name, AUTHORIZATION | APP_SESSION | BINDING | "CF_Session" | "CF_Device")
         || name.starts_with(FLOW_PREFIX)
+        || name.starts_with(CONFLICT)
 }

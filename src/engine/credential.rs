@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName};
-use smallvec::SmallVec;
 
 use super::decide::{Missing, judged, remembered, session_of};
 use super::{Application, Snapshot};
 use crate::cookie;
 use crate::model::{Reason, UnixTime};
 use crate::session::Session;
-use crate::token::{Claims, Kind, Outlook, UnverifiedToken};
+use crate::token::{Candidate, Candidates, Claims, Kind};
 
 /// Returns the session that a request's credential opens at an application.
 ///
@@ -46,12 +45,20 @@ fn of_cookies(
 ) -> Result<Arc<Session>, Missing> {
     let mut found: Option<Arc<Session>> = None;
     let mut missing = Missing::Because(Reason::NoSession);
-    let mut unseen = Unseen::default();
+    let mut candidates = Candidates::default();
     for token in cookie::octets(headers, cookie::AUTHORIZATION) {
         let known = remembered(snapshot, token);
-        let session = match known {
-            None if !unseen.takes(token, snapshot, application, now)? => Err(Missing::Because(Reason::SessionInvalid)),
-            known => judged(snapshot, std::iter::once(application), token, known, now),
+        let candidate = match known {
+            Some(_) => None,
+            None => Some(unseen(&mut candidates, token, snapshot, |claims| fits(claims, application), now)),
+        };
+        let session = match candidate {
+            // Nobody can know which login is the browser's own.
+            Some(Candidate::TooMany) => return Err(Missing::Because(Reason::SessionConflict)),
+            Some(Candidate::Hopeless) => Err(Missing::Because(Reason::SessionInvalid)),
+            Some(Candidate::Unverified { .. }) | None => {
+                judged(snapshot, std::iter::once(application), token, known, now)
+            }
         };
         match (session, found.take()) {
             (Ok((session, _)), None) => found = Some(session),
@@ -65,7 +72,7 @@ fn of_cookies(
             }
         }
     }
-    match (found, unseen.expired) {
+    match (found, candidates.expired()) {
         // A token that may turn out to be another login decides first.
         (Some(session), _) if !missing.may_be_a_session() => Ok(session),
         (None, Some(token)) => {
@@ -76,52 +83,24 @@ fn of_cookies(
     }
 }
 
-/// The cookies whose signature this node has not checked before.
-///
-/// A check costs as much as hundreds of look-ups, and another host of the domain can set as many cookies as a browser keeps.
-/// So what cannot verify is passed over unchecked, and a token is checked once. Beyond [`MAX_CHECKS`] others nobody can know
-/// which login is the browser's own, which is answered like two logins.
-#[derive(Default)]
-struct Unseen<'h> {
-    checked: SmallVec<[&'h [u8]; 4]>,
-    /// One whose time is over. Its signature matters only for the reason that is given.
-    expired: Option<&'h [u8]>,
+/// Judges whether a token that this node has not verified is worth a verification.
+pub(super) fn unseen<'h>(
+    candidates: &mut Candidates<'h>,
+    token: &'h [u8],
+    snapshot: &Snapshot,
+    fits: impl FnOnce(&Claims) -> bool,
+    now: UnixTime,
+) -> Candidate<'h> {
+    let issuer = snapshot.keys().keys();
+    // Without keys nothing is verified, and the first token says so.
+    let keys = issuer.as_ref().and_then(|issuer| issuer.keys.as_ref());
+    candidates.judge(token, keys, snapshot.issuer(), fits, now)
 }
 
-impl<'h> Unseen<'h> {
-    /// Returns `true` if the token is worth a verification.
-    fn takes(
-        &mut self,
-        token: &'h [u8],
-        snapshot: &Snapshot,
-        application: &Application,
-        now: UnixTime,
-    ) -> Result<bool, Missing> {
-        let text = std::str::from_utf8(token).ok().and_then(|text| UnverifiedToken::parse(text).ok());
-        let Some(unverified) = text else { return Ok(false) };
-        let issuer = snapshot.keys().keys();
-        // Without keys nothing is verified, and the first token says so.
-        let Some(keys) = issuer.as_ref().and_then(|issuer| issuer.keys.as_ref()) else { return Ok(true) };
-        // As `Session::new` and the audience check will want it.
-        let fits = |claims: &Claims| {
-            let here = claims.aud.iter().any(|aud| aud == application.aud().as_str());
-            here && claims.kind == Kind::App && claims.email.is_some()
-        };
-        match unverified.outlook(keys, snapshot.issuer(), fits, now) {
-            Outlook::Hopeless => Ok(false),
-            Outlook::Expired => {
-                self.expired.get_or_insert(token);
-                Ok(false)
-            }
-            Outlook::UnknownKey => Ok(true),
-            Outlook::Open if self.checked.contains(&token) => Ok(false),
-            Outlook::Open if self.checked.len() == MAX_CHECKS => Err(Missing::Because(Reason::SessionConflict)),
-            Outlook::Open => {
-                self.checked.push(token);
-                Ok(true)
-            }
-        }
-    }
+/// Returns `true` if a token has the claims without which it opens no session at an application.
+pub(super) fn fits(claims: &Claims, application: &Application) -> bool {
+    let here = claims.aud.iter().any(|aud| aud == application.aud().as_str());
+    here && claims.kind == Kind::App && claims.email.is_some()
 }
 
 /// As good as the cookie; used by cloudflared and by service clients.
@@ -129,6 +108,3 @@ pub(super) const TOKEN_HEADER: HeaderName = HeaderName::from_static("cf-access-t
 
 /// Stands for a credential that is present and cannot be read.
 const TWO_HEADERS: &[u8] = b"";
-
-/// The most signatures that are checked for one request, in the time of two handshakes or so.
-const MAX_CHECKS: usize = 32;

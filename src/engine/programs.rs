@@ -1,14 +1,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
 
-use super::credential::TOKEN_HEADER;
-use super::decide::{Missing, session_of};
+use super::credential::{self, TOKEN_HEADER};
+use super::decide::{Missing, judged, remembered};
 use super::{Application, Need, Snapshot, authorities};
 use crate::model::{ClientCertificate, ClientId, Reason, RequestView, SecretDigest, ServiceToken, UnixTime};
 use crate::policy::{Fact, Facts, Outcome, Truth, Verdict};
 use crate::session::Session;
+use crate::token::{Candidate, Candidates, Claims};
 
 /// Who came without a login.
 #[derive(Clone, Debug)]
@@ -123,12 +125,13 @@ impl<'a> Learnt<'a> {
         } else {
             Fact::Unknown
         };
-        // What is wrong with one credential is not made good by another.
-        let (linked, takes_authorization) = if asks.linked.is_empty() || matches!(token, Shown::Bad(..)) {
+        let (linked, takes_authorization) = if asks.linked.is_empty() {
             (Linked::Nothing, false)
         } else {
             linked(snapshot, &asks.linked, request, now)?
         };
+        // What is wrong with one credential is not made good by another.
+        let linked = if matches!(token, Shown::Bad(..)) { Linked::Nothing } else { linked };
         Ok(Self { token, certificate, linked, takes_authorization, of_programs: asks.certificate_of_programs })
     }
 
@@ -224,7 +227,10 @@ fn stands(
 }
 
 /// The token of one of those applications, as `Cf-Access-Token` or as `Authorization: Bearer`. What is no such token, or a bad
-/// one, is none: both headers are for other credentials too. Returns also `true` if `Authorization` holds such a token.
+/// one, is none: both headers are for other credentials too.
+///
+/// Returns also `true` if `Authorization` holds such a token, in any form. It must not reach this application's origin, whether
+/// it counts here or not.
 fn linked<'a>(
     snapshot: &'a Snapshot,
     places: &[usize],
@@ -232,21 +238,31 @@ fn linked<'a>(
     now: UnixTime,
 ) -> Result<(Linked<'a>, bool), Need> {
     let headers = request.headers;
-    let bearer = only(headers, &http::header::AUTHORIZATION).and_then(bearer);
+    let applications = || places.iter().filter_map(|place| snapshot.applications().get(*place));
+    let bearer = only(headers, &AUTHORIZATION).and_then(bearer);
+    let in_lines = headers.get_all(&AUTHORIZATION).into_iter().flat_map(|line| possible_tokens(line.as_bytes()));
+    let in_lines = in_lines.map(|token| (token, true));
+    let ours = only(headers, &TOKEN_HEADER).map(|token| (token, false));
+    let mut candidates = Candidates::default();
     let (mut found, mut unknown, mut takes_authorization) = (None, None, false);
-    for (token, is_bearer) in [(only(headers, &TOKEN_HEADER), false), (bearer, true)] {
-        let Some(token) = token else { continue };
-        // Whatever the scheme, and however often the header stands there.
-        let in_authorization = || {
-            let mut lines = headers.get_all(http::header::AUTHORIZATION).into_iter();
-            is_bearer || lines.any(|line| memchr::memmem::find(line.as_bytes(), token).is_some())
-        };
-        let candidates = places.iter().filter_map(|place| snapshot.applications().get(*place));
-        match session_of(snapshot, candidates, token, now) {
+    for (token, is_authorization) in ours.into_iter().chain(in_lines) {
+        let known = remembered(snapshot, token);
+        if known.is_none() && is_authorization {
+            let fits = |claims: &Claims| applications().any(|application| credential::fits(claims, application));
+            match credential::unseen(&mut candidates, token, snapshot, fits, now) {
+                Candidate::Unverified { .. } => {}
+                Candidate::Hopeless => continue,
+                Candidate::TooMany => {
+                    takes_authorization = true;
+                    break;
+                }
+            }
+        }
+        let counts = !is_authorization || bearer == Some(token);
+        match judged(snapshot, applications(), token, known, now) {
             Ok((session, application)) => {
-                // Good at another application, so it must not reach this one's origin, whether it counts here or not.
-                takes_authorization |= in_authorization();
-                if found.is_some() {
+                takes_authorization |= is_authorization;
+                if found.is_some() || !counts {
                     continue;
                 }
                 match stands(snapshot, application, &session, request, now) {
@@ -257,8 +273,10 @@ fn linked<'a>(
             }
             Err(Missing::Need(need)) => return Err(need),
             Err(Missing::Unavailable(reason)) => {
-                takes_authorization |= in_authorization();
-                unknown = Some(reason);
+                takes_authorization |= is_authorization;
+                if counts {
+                    unknown = Some(reason);
+                }
             }
             Err(Missing::Because(_)) => {}
         }
@@ -275,6 +293,12 @@ fn linked<'a>(
 fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h [u8]> {
     let mut lines = headers.get_all(name).into_iter();
     lines.next().filter(|_| lines.next().is_none()).map(http::HeaderValue::as_bytes)
+}
+
+/// Yields the texts of a header that may be a token (RFC 7515 7.1), whatever is around them.
+fn possible_tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    value.split(move |byte| !is_part(byte)).filter(|text| text.contains(&b'.'))
 }
 
 /// RFC 6750 §2.1; the scheme in any case (RFC 9110 §11.1).

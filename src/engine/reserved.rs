@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 /// Whether a request header belongs to us, whoever sent it: identity and forwarding headers that origins believe, the id that
 /// is in the audit trail, and those by which some origins take another path than the one that was judged.
 ///
@@ -54,13 +56,44 @@ pub(super) fn overrides_method(query: &str) -> bool {
     // Some origins separate parameters with `;`.
     let parameters = query.split([';']).flat_map(|part| url::form_urlencoded::parse(part.as_bytes()));
     parameters.into_iter().any(|(name, _)| {
-        // PHP drops leading blanks, and reads `_method[x]` as `_method`.
-        let name = name.trim_start();
-        // To PHP, a name ends at its first zero byte.
-        let name = name.split('\0').next().unwrap_or_default();
-        let name = name.get(1..).and_then(|rest| rest.find('[')).map_or(name, |at| name.get(..=at).unwrap_or(name));
-        is_method_override(name) || like(name.as_bytes(), b"-httpmethod", false)
+        let name = with_code_units(&name);
+        // PHP ends a name at a NUL, other origins drop it, and no form sends one.
+        name.contains('\0') || is_method_parameter(&name)
     })
+}
+
+fn is_method_parameter(name: &str) -> bool {
+    // PHP drops leading blanks. It reads `_method[x]` as `_method`, and qs and Rack read `[_method]` so.
+    let name = name.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '[' | ']'));
+    let name = name.split(['[', ']']).next().unwrap_or_default().trim_end();
+    is_method_override(name) || like(name.as_bytes(), b"-httpmethod", false)
+}
+
+/// Decodes `%u005F`, as ASP.NET does. The URL standard knows no such escape.
+fn with_code_units(name: &str) -> Cow<'_, str> {
+    if !name.contains("%u") && !name.contains("%U") {
+        return Cow::Borrowed(name);
+    }
+    let mut decoded = String::with_capacity(name.len());
+    let mut rest = name;
+    while let Some((before, after)) = rest.split_once('%') {
+        decoded.push_str(before);
+        let digits = after.strip_prefix(['u', 'U']).and_then(|after| after.split_at_checked(4));
+        let unit =
+            digits.and_then(|(digits, after)| Some((char::from_u32(u32::from_str_radix(digits, 16).ok()?)?, after)));
+        rest = match unit {
+            Some((unit, after)) => {
+                decoded.push(unit);
+                after
+            }
+            None => {
+                decoded.push('%');
+                after
+            }
+        };
+    }
+    decoded.push_str(rest);
+    Cow::Owned(decoded)
 }
 
 /// Whether some origins read a header's name as `ours`.
@@ -102,10 +135,31 @@ mod tests {
             "x_http_method=PUT",
             "$httpMethod=PUT",
             "%24httpMethod=PUT",
+            "_method%00x=DELETE",
+            "_method%00=DELETE",
+            "_me%00thod=DELETE",
+            "%00_method=DELETE",
+            "[_method]=DELETE",
+            "+[_method]=DELETE",
+            "_method]=DELETE",
+            "_method[=DELETE",
+            "_method+[a]=DELETE",
+            "%u005fmethod=DELETE",
+            "X-HTTP-Method-Overrid%u0065=PUT",
+            "X-HTTP-Method-Override%u0000y=PUT",
         ] {
             assert!(overrides_method(query), "{query}");
         }
-        for query in ["", "method=DELETE", "a=_method", "payment_method=card", "_methods=1", "a_method=1"] {
+        for query in [
+            "",
+            "method=DELETE",
+            "a=_method",
+            "payment_method=card",
+            "_methods=1",
+            "a_method=1",
+            "order[_method]=card",
+            "%u00e9=1",
+        ] {
             assert!(!overrides_method(query), "{query}");
         }
     }

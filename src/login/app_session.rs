@@ -92,8 +92,9 @@ impl AppSession {
         self.rounds >= most && self.is_recent(aud, now)
     }
 
+    /// The clocks of two nodes differ a little. A later time was not written by one of them, and would hold for ever.
     fn is_recent(&self, aud: &Aud, now: UnixTime) -> bool {
-        self.aud == beginning(aud) && now.since(self.at) < LOOP_WINDOW
+        self.aud == beginning(aud) && now.since(self.at) < LOOP_WINDOW && self.at.since(now) < LOOP_WINDOW
     }
 
     pub(crate) fn to_header(&self, now: UnixTime) -> Option<HeaderValue> {
@@ -151,6 +152,19 @@ mod tests {
         let header = twice.to_header(now).unwrap();
         let value = header.to_str().unwrap().split([';', '=']).nth(1).unwrap().to_owned();
         assert_eq!(AppSession::parse(&value), Some(twice));
+    }
+
+    #[test]
+    fn login_from_the_future_is_not_counted() {
+        let aud = Aud::derive(&["a"]);
+        let planted = AppSession::parse(&format!("n0123456789abcdef.9.99999999999.{}", beginning(&aud))).unwrap();
+        for now in [UnixTime(1_000), UnixTime(1_800_000_000)] {
+            assert!(!planted.loops(&aud, LOST, now) && !planted.loops(&aud, Reason::SessionRevoked, now));
+            assert_eq!(planted.completed(&aud, None, now).rounds, 1);
+        }
+        // The clock of another node may be a little ahead.
+        let twice = AppSession { rounds: 2, at: UnixTime(1_003), ..planted };
+        assert!(twice.loops(&aud, LOST, UnixTime(1_000)));
     }
 
     #[test]

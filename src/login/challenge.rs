@@ -6,6 +6,7 @@ use percent_encoding::{AsciiSet, utf8_percent_encode};
 use serde_json::json;
 
 use super::{AppSession, Conflict, LOGGED_OUT, ReturnTo, ReturnToError};
+use crate::cookie::{APP_SESSION, AUTHORIZATION};
 use crate::engine::{Application, Challenge, Style, Team};
 use crate::model::{Reason, RequestId, RequestView, UnixTime};
 use crate::pages::{
@@ -29,8 +30,15 @@ pub(crate) fn respond(
         Some(query) => format!("{}?{}", request.path.as_str(), utf8_percent_encode(query, AS_IT_IS)),
         None => request.path.as_str().to_owned(),
     };
-    let conflict = Conflict { cookie: crate::cookie::AUTHORIZATION, host, path: request.path.as_str(), now };
-    let conflict = (challenge.reason == Reason::SessionConflict).then_some(conflict);
+    let conflict_of = |cookie| Conflict { cookie, host, path: request.path.as_str(), now };
+    let begins_login = challenge.style == Style::Redirect && request.query != Some(LOGGED_OUT);
+    // The login would be bound to a cookie that another host of the domain may have set.
+    let is_ambiguous = begins_login && AppSession::is_ambiguous(request.headers);
+    let conflict = match challenge.reason {
+        Reason::SessionConflict => Some(conflict_of(AUTHORIZATION)),
+        _ if is_ambiguous => Some(conflict_of(APP_SESSION)),
+        _ => None,
+    };
     if let Some(conflict) = conflict
         && challenge.style == Style::Redirect
         && conflict.came_back(request.headers)
@@ -38,12 +46,13 @@ pub(crate) fn respond(
         let url = format!("{}{}", team.url_of(host), ReturnTo::parse(&here).as_str());
         let mut response = conflict.page(&url, team.support.as_deref(), id);
         // The next login begins with a click, so it is not one of a loop.
-        let counted = AppSession::of(request.headers).map(|session| session.restarted());
+        let counted = AppSession::of(request.headers).filter(|_| !is_ambiguous).map(|session| session.restarted());
         if let Some(cookie) = counted.and_then(|session| session.to_header(now)) {
             response.headers_mut().append(header::SET_COOKIE, cookie);
         }
         return response;
     }
+    let mut binding = None;
     let mut response = match challenge.style {
         // Back to the provider at once would end a logout as a login.
         Style::Redirect if request.query == Some(LOGGED_OUT) && is_signed_out(challenge.reason) => {
@@ -62,21 +71,23 @@ pub(crate) fn respond(
             )
         }
         Style::Redirect => {
-            let session = AppSession::of(request.headers).unwrap_or_else(AppSession::random);
+            let session = AppSession::of(request.headers).filter(|_| !is_ambiguous);
+            let session = session.unwrap_or_else(AppSession::random);
             if conflict.is_none() && session.loops(application.aud(), challenge.reason, now) {
-                return match challenge.reason {
+                let mut response = match challenge.reason {
                     Reason::NoSession => loop_page(team, application, host, &here, id),
                     // What came back is no cookie that was lost.
                     reason => not_accepted(team, application, host, &here, reason, id),
                 };
+                // Another host of the domain may have set the count.
+                conflict_of(APP_SESSION).expire(response.headers_mut());
+                return response;
             }
             let url = login_url(team, application, host, &ReturnTo::parse(&here), Some(&session), now);
             let mut response = redirect(StatusCode::FOUND, &url);
             let allowed = HeaderValue::from_static("true");
             response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, allowed);
-            if let Some(cookie) = session.to_header(now) {
-                response.headers_mut().append(header::SET_COOKIE, cookie);
-            }
+            binding = session.to_header(now);
             response
         }
         Style::Page => {
@@ -112,6 +123,10 @@ pub(crate) fn respond(
         if challenge.style == Style::Redirect {
             conflict.mark(response.headers_mut());
         }
+    }
+    // After the expiry of its namesakes.
+    if let Some(binding) = binding {
+        response.headers_mut().append(header::SET_COOKIE, binding);
     }
     if response.status().is_redirection() || response.status() == StatusCode::UNAUTHORIZED {
         name_metadata(response.headers_mut(), team, host, request.path.as_str());
@@ -215,7 +230,7 @@ fn loop_page(team: &Team, application: &Application, host: &str, here: &str, id:
         causes.insert(0, LostCookie::PlainHttp);
     }
     let page = LoginLoop {
-        cookie: crate::cookie::AUTHORIZATION,
+        cookie: AUTHORIZATION,
         causes: &causes,
         start_again: Some(&url),
         support: team.support.as_deref(),

@@ -3,14 +3,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Response, header};
 
+use super::{flow, handover};
 use crate::cookie::{self, SameSite, SetCookie};
 use crate::model::{RequestId, Support, UnixTime};
 use crate::pages::{CookieConflict, answer};
+use crate::route::Endpoint;
 
 /// A browser that sent one of our cookies twice, with values of different logins.
 ///
 /// Any host of the same domain can set a cookie for this one, so neither value can be trusted to be the browser's own. Both
 /// are expired and the login begins anew. If they come back within [`MARKED`], a page explains it instead of another login.
+/// Each cookie has a mark of its own, so that two of them are expired one after the other. So has a cookie that only comes to
+/// our endpoints, because no answer to another path expires it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Conflict<'a> {
     /// The name of the cookie.
@@ -23,7 +27,8 @@ pub(crate) struct Conflict<'a> {
 impl Conflict<'_> {
     /// Returns `true` if this browser's cookies were expired a moment ago, and came back.
     pub(crate) fn came_back(&self, headers: &HeaderMap) -> bool {
-        let marks = cookie::values(headers, cookie::CONFLICT).filter_map(|value| value.parse().ok().map(UnixTime));
+        let name = self.mark_name();
+        let marks = cookie::values(headers, &name).filter_map(|value| value.parse().ok().map(UnixTime));
         marks.into_iter().any(|at| at <= self.now && self.now.since(at) < MARKED)
     }
 
@@ -37,7 +42,7 @@ impl Conflict<'_> {
     /// Marks the browser, for [`Conflict::came_back`].
     pub(crate) fn mark(&self, headers: &mut HeaderMap) {
         let mark = SetCookie {
-            name: cookie::CONFLICT,
+            name: &self.mark_name(),
             value: &self.now.to_string(),
             path: "/",
             expires: self.now.after(MARKED),
@@ -48,6 +53,11 @@ impl Conflict<'_> {
         if let Some(mark) = mark.to_header() {
             headers.append(header::SET_COOKIE, mark);
         }
+    }
+
+    fn mark_name(&self) -> String {
+        let place = if self.path.starts_with(Endpoint::PREFIX) { "login" } else { "page" };
+        format!("{}_{}_{place}", cookie::CONFLICT, self.cookie)
     }
 
     /// Returns the page that names the cookie and the way out.
@@ -68,5 +78,56 @@ impl Conflict<'_> {
     }
 }
 
-/// The time that a browser stays marked. A login takes less; the next attempt after it may try once more.
-const MARKED: Duration = Duration::from_secs(60);
+/// The time that a browser stays marked: as long as a login may take. The next attempt after it may try once more.
+const MARKED: Duration = Duration::from_secs(flow::LIFETIME.as_secs() + handover::LIFETIME.as_secs() + 60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conflict(cookie: &'static str, path: &'static str, now: u64) -> Conflict<'static> {
+        Conflict { cookie, host: "app.example.com", path, now: UnixTime(now) }
+    }
+
+    /// The request headers of a browser that these conflicts marked.
+    fn marked(conflicts: &[Conflict<'_>]) -> HeaderMap {
+        let mut set = HeaderMap::new();
+        conflicts.iter().for_each(|conflict| conflict.mark(&mut set));
+        let pair = |line: &http::HeaderValue| line.to_str().unwrap().split(';').next().unwrap().to_owned();
+        let pairs: Vec<_> = set.get_all(header::SET_COOKIE).iter().map(pair).collect();
+        [(header::COOKIE, pairs.join("; ").parse().unwrap())].into_iter().collect()
+    }
+
+    #[test]
+    fn conflict_of_one_cookie_marks_no_other() {
+        let session = conflict(cookie::AUTHORIZATION, "/wiki", 1_000);
+        let page = conflict(cookie::APP_SESSION, "/wiki", 1_000);
+        let handover = conflict(cookie::APP_SESSION, "/cdn-cgi/access/authorized", 1_000);
+        let all = [session, page, handover];
+        for (at, one) in all.iter().enumerate() {
+            let headers = marked(&[*one]);
+            for (other_at, other) in all.iter().enumerate() {
+                assert_eq!(other.came_back(&headers), at == other_at, "{one:?} {other:?}");
+            }
+        }
+        let headers = marked(&all);
+        assert!(all.iter().all(|conflict| conflict.came_back(&headers)), "a mark replaces no other: {headers:?}");
+        assert!(
+            headers
+                .get(header::COOKIE)
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .split("; ")
+                .all(|pair| { cookie::is_ours(pair.split('=').next().unwrap()) })
+        );
+    }
+
+    #[test]
+    fn mark_outlasts_a_slow_login() {
+        let headers = marked(&[conflict(cookie::AUTHORIZATION, "/", 1_000)]);
+        assert!(conflict(cookie::AUTHORIZATION, "/", 1_000 + 600 + 60).came_back(&headers));
+        assert!(!conflict(cookie::AUTHORIZATION, "/", 1_000 + 3_600).came_back(&headers));
+        assert!(!conflict(cookie::AUTHORIZATION, "/", 999).came_back(&headers));
+    }
+}

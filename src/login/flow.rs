@@ -202,7 +202,7 @@ const STATE: &str = "state";
 #[cfg(feature = "saml")]
 const SHORT: usize = 128;
 /// How long somebody may take at the provider.
-const LIFETIME: Duration = Duration::from_secs(600);
+pub(super) const LIFETIME: Duration = Duration::from_secs(600);
 const COOKIE_LIFETIME: Duration = Duration::from_secs(900);
 /// More would not fit into what servers on the way take as one header.
 const MAX_FLOWS: usize = 5;

@@ -86,7 +86,7 @@ impl Handover {
 }
 
 const PURPOSE: &str = "handover";
-const LIFETIME: Duration = Duration::from_secs(60);
+pub(super) const LIFETIME: Duration = Duration::from_secs(60);
 
 /// A hand-over as a browser brings it.
 pub(crate) struct Claim<'a> {

@@ -118,6 +118,8 @@ labels! {
         Success = "success",
         /// The store did not answer.
         Unavailable = "unavailable",
+        /// More tokens came than are verified.
+        Invalid = "invalid",
     }
 }
 

@@ -97,6 +97,17 @@ impl<'a> ErrorPage<'a> {
         )
     }
 
+    /// 400: a logout could not check all sign-in cookies of the browser.
+    pub(crate) fn logout_incomplete(request_id: &'a str) -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "You may still be signed in",
+            "Your browser sent so many sign-in cookies that not all of them were checked.",
+            request_id,
+        )
+        .with_hint("Delete the cookies of this site in your browser\u{2019}s settings. Then sign in and out again.")
+    }
+
     /// 421: the host asked for is not the one the connection was opened for.
     pub(crate) fn misdirected(request_id: &'a str) -> Self {
         Self::new(

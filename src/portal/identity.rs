@@ -3,7 +3,7 @@ use http::{Response, StatusCode};
 use serde_json::json;
 
 use super::respond;
-use crate::control::{Access, SignedIn, document};
+use crate::control::{Access, Logins, SignedIn, document};
 use crate::login::PortalRequest;
 use crate::model::Reason;
 use crate::pages::answer;
@@ -17,8 +17,10 @@ pub(super) async fn get_identity(access: &Access, request: &PortalRequest) -> Re
     if !matches!(request.header("sec-fetch-site"), None | Some("same-origin" | "same-site" | "none")) {
         return refused(StatusCode::FORBIDDEN, "cross_site");
     }
-    let Ok(mut logins) = access.signed_in(request).await else { return respond::unavailable(request) };
-    if logins.len() > 1 {
+    let Ok(Logins { found: mut logins, are_incomplete }) = access.signed_in(request).await else {
+        return respond::unavailable(request);
+    };
+    if logins.len() > 1 || are_incomplete {
         return refused(StatusCode::UNAUTHORIZED, Reason::SessionConflict.id());
     }
     let Some(SignedIn { nonce, issued, expires, token, .. }) = logins.pop() else {

@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::respond;
-use crate::control::{Access, Services, SignedIn};
+use crate::control::{Access, Logins, Services, SignedIn};
 use crate::cookie::{self, SameSite, SetCookie};
 use crate::engine::Snapshot;
 use crate::idp::Provider;
-use crate::login::{AppSession, Landing, PortalRequest, ReturnTo};
-use crate::model::{IdentityNonce, IdpId, UnixTime};
-use crate::pages::{Link, LoggedOut, LogoutConfirm, answer};
+use crate::login::{AppSession, Conflict, Landing, PortalRequest, ReturnTo};
+use crate::model::{IdentityNonce, IdpId, Reason, UnixTime};
+use crate::pages::{ErrorPage, Link, LoggedOut, LogoutConfirm, answer};
 use crate::route::Endpoint;
 
 /// `logout`: ends the login that the browser's session came from, for every application. `returnTo` names where to go after
@@ -20,11 +20,18 @@ use crate::route::Endpoint;
 pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let wanted = request.parameter("returnTo");
     let wanted = wanted.and_then(|to| Landing::parse(&to, &request.host, &access.snapshot()));
-    let Ok(logins) = access.signed_in(request).await else {
+    let Ok(Logins { found: logins, are_incomplete }) = access.signed_in(request).await else {
         access.logout_unavailable(None, request);
         return respond::unavailable(request);
     };
-    let Some(&SignedIn { nonce, .. }) = logins.first().filter(|_| access.services().remote.is_none()) else {
+    let is_remote = access.services().remote.is_some();
+    let Some(&SignedIn { nonce, .. }) = logins.first().filter(|_| !is_remote) else {
+        if are_incomplete && !is_remote {
+            return match intent(access, request, &logins) {
+                Intent::SignOut | Intent::Ask => incomplete(access, request),
+                Intent::Refuse => answer::empty(StatusCode::FORBIDDEN),
+            };
+        }
         // The cookie of an application on a path does not come here, and a team elsewhere ends its own sessions.
         return if request.on_team {
             signed_out(access, request, wanted)
@@ -53,6 +60,9 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
         access.remember_sign_out(&login.user, request.now);
         access.logged_out(login.email.as_ref(), &login.user, request);
     }
+    if are_incomplete {
+        return incomplete(access, request);
+    }
     if let Some(identity) = identity {
         let to = wanted.as_ref().map(|to| to.as_str().to_owned());
         let leave = Leave { nonce, idp: identity.idp.id.clone(), to, expires: request.now.after(LEAVE_WITHIN) };
@@ -68,6 +78,17 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
         }
     }
     signed_out(access, request, wanted)
+}
+
+/// The end of a logout that may not have found the browser's own session: an error, with every cookie of that name expired.
+fn incomplete(access: &Access, request: &PortalRequest) -> Response<Bytes> {
+    access.logout_incomplete(request);
+    let id = request.id.to_string();
+    let page = ErrorPage::logout_incomplete(&id).with_reason(Reason::SessionConflict.id());
+    let mut response = answer::page(page.with_support(request.support.as_deref()).page());
+    let (cookie, now) = (cookie::AUTHORIZATION, request.now);
+    Conflict { cookie, host: &request.host, path: &request.path, now }.expire(response.headers_mut());
+    response
 }
 
 /// Leave to have the provider end its session too. A page may have it: no token of the provider's is in it.

@@ -4,14 +4,18 @@
 //! Trusts nothing of the path: a path that origins read in several ways is routed only if all readings lead to one
 //! application. Never sees a query, a header or a port.
 
+mod case;
 mod endpoint;
+mod fault;
 mod pattern;
 mod readings;
 mod router;
 #[cfg(test)]
 mod tests;
 
+pub use case::{CaseRivals, case_rivals};
 pub use endpoint::Endpoint;
+pub use fault::PathFault;
 pub use pattern::{Domain, DomainError};
 pub use readings::PathCase;
 pub use router::Router;

@@ -9,7 +9,9 @@
 //! - [`CertainPath::is_covered`] returns `true` only if the pattern covers every reading. It matches the pattern against the
 //!   symbols that no reading changes.
 //!
-//! If the most specific pattern that may cover a path does so certainly, then every reading leads to its application.
+//! If the most specific pattern that may cover a path does so certainly, then every reading leads to its application. Patterns
+//! that differ only in case are the exception: an origin that ignores case serves the paths of both. The router rejects those,
+//! see [`case_rivals`](super::case_rivals).
 
 use smallvec::SmallVec;
 
@@ -33,7 +35,7 @@ impl PathCase {
 
 /// Maps the spellings of a character that some origins take for the same to one: letters in either case, also if only one of
 /// the cases is ASCII (`K` and the Kelvin sign), and full-width forms, which Windows maps to ASCII.
-pub(super) fn folded(unit: Unit) -> Unit {
+fn folded(unit: Unit) -> Unit {
     let Some(character) = char::from_u32(unit) else { return unit };
     if character.is_ascii() {
         return Unit::from(character.to_ascii_lowercase());
@@ -83,6 +85,11 @@ impl Pattern {
         }
         let is_open = after_star || path.as_str().ends_with('/');
         Self { steps: steps.into(), is_open, units: units.into() }
+    }
+
+    /// Returns `true` if the pattern has a character that [`PathCase::Insensitive`] replaces by another one.
+    pub(super) fn has_case(&self) -> bool {
+        self.steps.iter().any(|step| folded(step.decoded) != step.decoded)
     }
 
     /// Returns `true` if the pattern covers at least one reading of the path.
@@ -320,7 +327,7 @@ const FULL_WIDTH_LAST: Unit = 0xff5e;
 const ESCAPE: usize = 3;
 
 /// A part of a name after decoding.
-pub(super) fn decoded(symbol: Symbol) -> Option<Unit> {
+fn decoded(symbol: Symbol) -> Option<Unit> {
     match symbol {
         Symbol::Letter(octet) | Symbol::Escaped(octet @ ..0x80) => Some(Unit::from(octet)),
         Symbol::Escaped(octet) => Some(OCTET | Unit::from(octet)),

@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use foldhash::quality::RandomState;
 
 use super::readings::{CertainPath, Pattern};
-use super::{Domain, PathCase};
+use super::{Domain, PathCase, case_rivals};
 use crate::model::{CleanPath, PathError};
 
 /// Finds the application of a host and a path. The cost does not depend on how many applications there are on other hosts.
@@ -24,6 +24,15 @@ struct Claim {
     application: usize,
     /// The place in the order of specificity over all domains.
     rank: usize,
+    /// The domains that cover all of its paths if case is ignored, and not otherwise.
+    rivals: Box<[Domain]>,
+}
+
+impl Claim {
+    /// Returns `true` if an origin of that host which ignores case could be asked for a path of another application.
+    fn has_rival_on(&self, host: &str) -> bool {
+        self.rivals.iter().any(|rival| rival.covers_host(host))
+    }
 }
 
 impl Router {
@@ -31,10 +40,17 @@ impl Router {
     /// in the list.
     pub fn new<'a>(domains: impl IntoIterator<Item = (&'a Domain, PathCase)>) -> Self {
         let mut domains: Vec<_> = domains.into_iter().enumerate().collect();
+        let mut rivals: HashMap<usize, Vec<Domain>> = HashMap::new();
+        let all: Vec<&Domain> = domains.iter().map(|(_, (domain, _))| *domain).collect();
+        for pair in case_rivals(&all) {
+            rivals.entry(pair.domain).or_default().extend(all.get(pair.rival).copied().cloned());
+        }
         domains.sort_by_key(|(_, (domain, _))| domain.specificity());
         let mut router = Self::default();
         for (rank, (application, (domain, case))) in domains.into_iter().enumerate() {
-            let claim = Claim { domain: domain.clone(), pattern: Pattern::of(domain.path()), case, application, rank };
+            let rivals = rivals.remove(&application).unwrap_or_default().into();
+            let pattern = Pattern::of(domain.path());
+            let claim = Claim { domain: domain.clone(), pattern, case, application, rank, rivals };
             match domain.host().split_once('.') {
                 _ if domain.exact_host().is_some() => router.exact.entry(domain.host().into()).or_default().push(claim),
                 Some((_, rest)) if !rest.contains('*') => {
@@ -54,7 +70,8 @@ impl Router {
     /// The application of a canonical host and a path.
     ///
     /// # Errors
-    /// [`PathError::Ambiguous`] if two readings of the path lead to different applications.
+    /// [`PathError::Ambiguous`] if two readings of the path lead to different applications, or if only its case tells which one
+    /// it leads to and the origin was not declared case-sensitive.
     pub fn route(&self, host: &str, path: &CleanPath<'_>) -> Result<Option<usize>, PathError> {
         // Its path has no say if the most specific application covers all paths.
         if let [only] = self.exact(host)
@@ -70,12 +87,14 @@ impl Router {
                     PathCase::Sensitive => self.first(host, |claim| claim.domain.covers_path(text)),
                 },
                 |claim| claim.domain.covers_path(text),
+                host,
             );
         }
         let certain = CertainPath::of(path);
         choose(
             |case| self.first(host, |claim| claim.pattern.may_cover(path, case)),
             |claim| certain.is_covered(&claim.pattern),
+            host,
         )
     }
 
@@ -113,10 +132,11 @@ impl Router {
 fn choose<'a>(
     first: impl Fn(PathCase) -> Option<&'a Claim>,
     is_certain: impl Fn(&Claim) -> bool,
+    host: &str,
 ) -> Result<Option<usize>, PathError> {
     match first(PathCase::Insensitive) {
         None => Ok(None),
-        Some(claim) if is_certain(claim) => Ok(Some(claim.application)),
+        Some(claim) if is_certain(claim) && !claim.has_rival_on(host) => Ok(Some(claim.application)),
         // The origin that would get the request may tell the two paths apart.
         Some(_) => match first(PathCase::Sensitive) {
             Some(claim) if claim.case == PathCase::Sensitive && is_certain(claim) => Ok(Some(claim.application)),

@@ -211,8 +211,41 @@ fn a_case_sensitive_origin_gets_what_differs_only_in_case() {
     let both = [("h.x/Wiki", PathCase::Sensitive), ("h.x/wiki", PathCase::Sensitive)];
     assert_eq!(route(&super::tests::router(&both), "/Wiki/x"), Ok(Some(0)));
     assert_eq!(route(&super::tests::router(&both), "/wiki/x"), Ok(Some(1)));
-    let neither = insensitive(&["h.x/Wiki", "h.x/wiki"]);
-    assert!(route(&neither, "/Wiki").is_err() || route(&neither, "/wiki").is_err());
+}
+
+#[test]
+fn patterns_that_differ_only_in_case_are_refused() {
+    let declared = |domains: &[(&str, PathCase)]| super::tests::router(domains);
+    for domains in
+        [["h.x/Wiki", "h.x/wiki"], ["h.x/wiki", "h.x/Wiki"], ["h.x/Wiki", "*.x/wiki"], ["*.x/Wiki", "h*.x/wiki"]]
+    {
+        let router = insensitive(&domains);
+        for path in ["/Wiki", "/wiki", "/Wiki/secret", "/wiki/secret", "/Wiki/a;b//%2Fc", "/WIKI"] {
+            assert_eq!(route(&router, path), Err(PathError::Ambiguous), "{domains:?} {path}");
+        }
+    }
+    for (one, other, path) in [
+        ("h.x/docs", "h.x/Docs/public", "/Docs/public/x"),
+        ("h.x/Docs", "h.x/docs/public", "/docs/public"),
+        ("h.x/docs", "h.x/Docs/*.pdf", "/Docs/a.pdf"),
+        ("h.x/docs/*", "h.x/Docs/a*", "/Docs/abc"),
+        ("h.x/%C3%A4", "h.x/%C3%84", "/%C3%84/x"),
+        ("h.x/My%20Files", "h.x/my%20files", "/my%20files/x"),
+        ("h.x/kiosk", "h.x/%E2%84%AAiosk", "/%E2%84%AAiosk"),
+        ("h.x/wiki", "h.x/%EF%BD%97iki", "/%EF%BD%97iki"),
+    ] {
+        for domains in [[one, other, "h.x"], ["h.x", other, one]] {
+            assert_eq!(route(&insensitive(&domains), path), Err(PathError::Ambiguous), "{domains:?} {path}");
+        }
+    }
+    let router =
+        insensitive(&["h.x", "h.x/docs", "h.x/Docs/public", "h.x/admin", "h.x/*.JPG", "g.x/Admin", "*.y/DOCS"]);
+    for (path, application) in [("/docs/a", 1), ("/admin/a.jpg", 3), ("/admin/Public", 3), ("/Public", 0)] {
+        assert_eq!(route(&router, path), Ok(Some(application)), "{path}");
+    }
+    let one = declared(&[("h.x/Wiki", PathCase::Sensitive), ("h.x/wiki", PathCase::Insensitive)]);
+    assert_eq!(route(&one, "/Wiki/x"), Ok(Some(0)));
+    assert_eq!(route(&one, "/wiki/x"), Err(PathError::Ambiguous));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Decides whether a string is a token that a known key of the expected issuer signed, for this moment. Trusts the keys it
 //! is given and nothing in the token. Never falls back: RS256 or nothing, and a claim of the wrong type is fatal.
 
+mod candidates;
 mod claims;
 mod evaluation;
 pub(crate) mod jwk;
@@ -10,6 +11,7 @@ mod keys;
 mod sign;
 mod verify;
 
+pub use candidates::{Candidate, Candidates};
 pub use claims::{Claims, Kind, OrganisationClaims, ServiceClaims};
 pub use evaluation::{EVALUATION_LIFETIME, EvaluationClaims, EvaluationError, read_evaluation};
 pub use jwk::UnusableKey;

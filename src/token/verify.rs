@@ -130,7 +130,7 @@ impl<'a> UnverifiedToken<'a> {
         let payload = decode(self.payload).ok();
         let claims = payload.and_then(|payload| serde_json::from_slice::<Claims>(&payload).ok());
         let (Ok(key), Some(claims)) = (self.key(keys), claims) else { return Outlook::Hopeless };
-        if claims.iss != issuer || !fits(&claims) {
+        if claims.iss != issuer || !fits(&claims) || !SIGNATURE_LENGTHS.contains(&self.signature.len()) {
             return Outlook::Hopeless;
         }
         match key {
@@ -188,6 +188,9 @@ impl<'a> UnverifiedToken<'a> {
         Ok(header.kid.as_deref().and_then(|kid| keys.find(kid)))
     }
 }
+
+/// The lengths of an RS256 signature in base64url, of keys of 2048 to 8192 bits.
+const SIGNATURE_LENGTHS: std::ops::RangeInclusive<usize> = 342..=1366;
 
 fn decode(part: &str) -> Result<Vec<u8>, TokenError> {
     URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)

@@ -150,7 +150,7 @@ async fn token_issued_where_the_logout_is_not_known_ends_once_it_is() {
     assert!(!is_let_in(&two, &late).await);
     assert_eq!(token(&two, &telephone, made).await, None, "nor is a hand-over worth anything");
     assert!(two.organisation_session(&request(Some(&cookie)).headers, UnixTime::now()).await.unwrap().is_none());
-    assert!(two.signed_in(&request(Some(&cookie))).await.unwrap().is_empty());
+    assert!(two.signed_in(&request(Some(&cookie))).await.unwrap().found.is_empty());
 
     let third = process(open(&dir).await).await;
     assert!(!is_let_in(&third, &late).await, "after a restart");

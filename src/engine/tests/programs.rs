@@ -135,6 +135,74 @@ fn another_application_s_token_is_no_business_of_the_origin() {
     }
 }
 
+#[test]
+fn linked_token_is_taken_from_every_authorization_line() {
+    let node = node();
+    let open = open_behind(&node);
+    let token = MINT.token(WORLD.person("alice"), "wiki", "");
+    let [bearer, basic] = [format!("Bearer {token}"), "Basic YTpi".to_owned()];
+    let odd = [
+        format!("bearer  {token}"),
+        format!("Bearer\t{token}"),
+        format!("Token {token}"),
+        format!("Bearer {token}, {basic}"),
+    ];
+    let lines = [
+        vec![bearer.clone(), bearer.clone()],
+        vec![basic.clone(), bearer.clone()],
+        vec![bearer.clone(), basic.clone()],
+    ];
+    for lines in odd.into_iter().map(|line| vec![line]).chain(lines) {
+        for with in [&["header alice wiki"][..], &["cookie alice behind"]] {
+            assert!(takes(&node, with, &lines), "{with:?} {lines:?}");
+        }
+        for with in [&[][..], &["service ci wrong"], &["service late"]] {
+            assert!(takes(&open, with, &lines), "{with:?} {lines:?}");
+        }
+    }
+    assert!(takes(&open, &["service ci wrong"], &[bearer]));
+    let none: [&[String]; 4] = [
+        &[],
+        &[basic.clone(), basic],
+        &[format!("Bearer {}", MINT.token(WORLD.person("alice"), "app", ""))],
+        &[format!("Bearer {}", MINT.token(WORLD.person("alice"), "wiki", "forged"))],
+    ];
+    for lines in none {
+        assert!(!takes(&node, &["header alice wiki"], lines), "{lines:?}");
+        assert!(!takes(&open, &["service ci wrong"], lines), "{lines:?}");
+    }
+}
+
+#[test]
+fn linked_token_behind_many_forged_ones_reaches_no_origin() {
+    let open = open_behind(&node());
+    let token = MINT.token(WORLD.person("alice"), "wiki", "");
+    let (message, _) = token.rsplit_once('.').unwrap();
+    let forged = (0..500).map(|i| format!("{message}.{i:04}{}", "A".repeat(342 - 4))).collect::<Vec<_>>().join(" ");
+    assert!(takes(&open, &[], &[format!("Bearer {forged} {token}")]));
+}
+
+/// The application behind the wiki, open to everybody.
+fn open_behind(node: &Snapshot) -> Snapshot {
+    let mut applications = WORLD.applications.clone();
+    let behind = applications.iter_mut().find(|app| app.name == "behind").unwrap();
+    let policy = json!({"name": "open", "decision": "bypass", "include": [{"everyone": {}}]});
+    behind.policies.insert(0, serde_json::from_value(policy).unwrap());
+    compile(2, cases::TEAM_DOMAIN, &applications, node.known())
+}
+
+/// Returns `true` if the permit for a request with these `Authorization` lines withholds them from the origin.
+fn takes(node: &Snapshot, with: &[&str], lines: &[String]) -> bool {
+    let mut request = get("behind", with);
+    for line in lines {
+        request.headers.append(http::header::AUTHORIZATION, line.parse().unwrap());
+    }
+    match request.decide(node, NOW).unwrap() {
+        Decision::Forward(permit) => permit.takes_authorization(),
+        other => panic!("{}", say(&other)),
+    }
+}
+
 /// What a connection shows, in the words of the table below.
 fn shown(what: &str) -> Option<ClientTls> {
     let certificate = |name: &str, root: &[u8], expires| {

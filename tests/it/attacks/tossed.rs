@@ -1,15 +1,33 @@
 //! Cookies that another host of the same domain set for ours: no browser becomes somebody else, and no user is locked out.
 
 use super::member;
-use crate::support::{Browser, Person, World, raw};
+use crate::support::{APPLICATIONS, Browser, Person, World, raw};
 
 const PAGE: &str = "http://app.localhost/wiki/page";
 const AUTHORIZATION: &str = "CF_Authorization";
+const APP_SESSION: &str = "CF_AppSession";
 
 /// A token of another user's login, for the application.
 async fn mallorys(world: &World) -> String {
     let mallory = world.signed_in(Person::alice(), "http://app.localhost/").await;
     mallory.cookie("app.localhost", AUTHORIZATION).unwrap().to_owned()
+}
+
+/// Tokens of that login that only a look at the signature tells from valid ones, each another one.
+fn forgeries(token: &str, number: usize) -> Vec<String> {
+    let (message, _) = token.rsplit_once('.').unwrap();
+    (0..number).map(|i| format!("{message}.{i:04}{}", "A".repeat(342 - 4))).collect()
+}
+
+/// A value of `CF_AppSession` that claims nine logins in a row for `app.localhost`, the last of them at that time.
+async fn looping(world: &World, at: &str) -> String {
+    let answer = world.raw(raw::request("GET", "app.localhost", "/", &["Sec-Fetch-Mode: cors"])).await.unwrap();
+    let aud = answer.headers.one("cf-access-aud").unwrap();
+    format!("n0123456789abcdef.9.{at}.{}", &aud[..8])
+}
+
+fn now() -> String {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs().to_string()
 }
 
 /// Whom the origin was told of, with each request since the last look.
@@ -158,4 +176,130 @@ async fn s05_a_logout_ends_every_session_that_the_browser_shows() {
     let line = format!("Cookie: {AUTHORIZATION}={own}");
     let answer = world.raw(raw::request("GET", "app.localhost", "/", &[&line, "Sec-Fetch-Mode: cors"])).await.unwrap();
     assert_eq!((answer.status, answer.json()["reason"].as_str()), (401, Some("session_revoked")));
+}
+
+#[tokio::test]
+async fn s05_a_tossed_count_of_logins_locks_nobody_out() {
+    let world = World::start().await;
+    let later = looping(&world, "99999999999").await;
+    for own in [true, false] {
+        for path in ["/wiki", "/"] {
+            let mut bob = member(&world).await;
+            bob.cookies.retain(|cookie| cookie.name != AUTHORIZATION && (own || cookie.name != APP_SESSION));
+            bob.toss("localhost", path, APP_SESSION, &later);
+            let page = bob.open(PAGE).await;
+            assert_eq!((page.url.as_str(), page.response.status), (PAGE, 200), "{own} {path}: {:#?}", bob.trail);
+        }
+    }
+    // A count of this moment stops one login, and the page ends it.
+    let mut bob = member(&world).await;
+    bob.cookies.retain(|cookie| cookie.name != AUTHORIZATION && cookie.name != APP_SESSION);
+    bob.toss("localhost", "/wiki", APP_SESSION, &looping(&world, &now()).await);
+    let page = bob.open(PAGE).await;
+    assert_eq!(page.response.status, 400, "{:#?}", bob.trail);
+    assert!(page.response.text().contains("login_loop"));
+    let page = bob.open(PAGE).await;
+    assert_eq!((page.url.as_str(), page.response.status), (PAGE, 200), "{:#?}", bob.trail);
+    // Beside one's own it counts for nothing.
+    let mut bob = member(&world).await;
+    bob.cookies.retain(|cookie| cookie.name != AUTHORIZATION);
+    bob.toss("localhost", "/wiki", APP_SESSION, &looping(&world, &now()).await);
+    let page = bob.open(PAGE).await;
+    assert_eq!((page.url.as_str(), page.response.status), (PAGE, 200), "{:#?}", bob.trail);
+    assert!(bob.cookies.iter().all(|cookie| !cookie.is_domain), "{:#?}", bob.cookies);
+}
+
+#[tokio::test]
+async fn s05_a_tossed_binding_that_returns_is_no_endless_loop() {
+    let world = World::start().await;
+    let mut bob = member(&world).await;
+    let authorized = "http://app.localhost/cdn-cgi/access/authorized";
+    let lose = |bob: &mut Browser| {
+        bob.cookies.retain(|cookie| cookie.name != AUTHORIZATION || cookie.host != "app.localhost");
+        bob.cookies.retain(|cookie| !cookie.is_domain);
+        bob.toss("app.localhost", "/wiki/page", APP_SESSION, "n0123456789abcdef");
+    };
+    lose(&mut bob);
+    let first = bob.open_until(PAGE, authorized).await;
+    assert!(first.as_str().starts_with(authorized), "{:#?}", bob.trail);
+    bob.open_until(first.as_str(), PAGE).await;
+    lose(&mut bob);
+    let page = bob.open(PAGE).await;
+    assert_eq!(page.response.status, 400, "{:#?}", bob.trail);
+    assert!(page.response.text().contains(APP_SESSION), "{}", page.response.text());
+}
+
+#[tokio::test]
+async fn s05_two_tossed_cookies_are_both_expired() {
+    let world = World::start().await;
+    let planted = mallorys(&world).await;
+    for path in ["/cdn-cgi", "/"] {
+        let mut bob = member(&world).await;
+        bob.toss("localhost", "/", AUTHORIZATION, &planted);
+        bob.toss("localhost", path, APP_SESSION, "n0123456789abcdef");
+        let page = bob.open(PAGE).await;
+        assert_eq!((page.url.as_str(), page.response.status), (PAGE, 200), "{path}: {:#?}", bob.trail);
+        assert_eq!(told(&world), ["bob@example.com"], "{path}");
+        assert!(bob.cookies.iter().all(|cookie| !cookie.is_domain), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn s05_forged_tokens_keep_no_logout_from_its_session() {
+    let world = World::start().await;
+    let bob = member(&world).await;
+    let own = bob.cookie("app.localhost", AUTHORIZATION).unwrap();
+    let mut cookies: Vec<_> = forgeries(own, 60).iter().map(|forged| format!("{AUTHORIZATION}={forged}")).collect();
+    cookies.push(format!("{AUTHORIZATION}={own}"));
+    let lines = [&format!("Cookie: {}", cookies.join("; ")), "Sec-Fetch-Site: same-origin", "Sec-Fetch-Mode: navigate"];
+    let identity = raw::request("GET", "app.localhost", "/cdn-cgi/access/get-identity", &lines[..1]);
+    let answer = world.raw(identity).await.unwrap();
+    assert_eq!((answer.status, answer.json()["email"].as_str()), (200, Some("bob@example.com")));
+    let answer = world.raw(raw::request("GET", "app.localhost", "/wiki", &lines)).await.unwrap();
+    assert_eq!(answer.status, 200);
+    let logout = raw::request("GET", "app.localhost", "/cdn-cgi/access/logout", &lines);
+    assert_eq!(world.raw(logout).await.unwrap().status, 302);
+    assert_eq!(reason(&world, own).await, "session_revoked");
+}
+
+#[tokio::test]
+async fn s05_a_logout_that_cannot_find_the_session_is_no_success() {
+    let limits = "[limits]\nheader_bytes = \"1MiB\"\n";
+    let world = World::with(&format!("{APPLICATIONS}\n{limits}"), |_| ()).await;
+    let bob = member(&world).await;
+    for (host, logout) in [("app.localhost", 1), ("access.localhost", 2)] {
+        let own = bob.cookie(host, AUTHORIZATION).unwrap();
+        let mut cookies: Vec<_> =
+            forgeries(own, 300).iter().map(|forged| format!("{AUTHORIZATION}={forged}")).collect();
+        cookies.push(format!("{AUTHORIZATION}={own}"));
+        let cookies = format!("Cookie: {}", cookies.join("; "));
+        let identity = raw::request("GET", host, "/cdn-cgi/access/get-identity", &[&cookies]);
+        let answer = world.raw(identity).await.unwrap();
+        assert_eq!((answer.status, answer.json()["error"].as_str()), (401, Some("session_conflict")), "{host}");
+        let lines = |site: &'static str| {
+            [cookies.clone(), format!("Sec-Fetch-Site: {site}"), "Sec-Fetch-Mode: navigate".to_owned()]
+        };
+        let send = |site| {
+            let lines = lines(site);
+            let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+            world.raw(raw::request("GET", host, "/cdn-cgi/access/logout", &lines))
+        };
+        let answer = send("same-origin").await.unwrap();
+        assert_eq!(answer.status, 400, "{host}");
+        assert!(answer.text().contains("session_conflict"), "{}", answer.text());
+        let expired = answer.headers.all("set-cookie");
+        assert!(expired.iter().any(|line| line.starts_with("CF_Authorization=;") && line.contains("Domain=localhost")));
+        let metric = format!("portcullis_logouts_total{{outcome=\"invalid\"}} {logout}");
+        assert!(world.proxy.metrics().await.contains(&metric), "{metric}");
+    }
+    let own = bob.cookie("app.localhost", AUTHORIZATION).unwrap();
+    let line = format!("Cookie: {AUTHORIZATION}={own}");
+    assert_eq!(world.raw(raw::request("GET", "app.localhost", "/wiki", &[&line])).await.unwrap().status, 200);
+}
+
+/// The reason for which a session is refused.
+async fn reason(world: &World, token: &str) -> String {
+    let line = format!("Cookie: {AUTHORIZATION}={token}");
+    let answer = world.raw(raw::request("GET", "app.localhost", "/", &[&line, "Sec-Fetch-Mode: cors"])).await.unwrap();
+    answer.json()["reason"].as_str().unwrap_or_default().to_owned()
 }
