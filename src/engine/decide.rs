@@ -3,6 +3,7 @@ use std::sync::Arc;
 use http::Method;
 
 use super::challenge::is_preflight;
+use super::other_target;
 use super::programs::Learnt;
 use super::reserved::overrides_method;
 use super::{
@@ -79,7 +80,11 @@ pub(super) fn place<'a>(snapshot: &'a Snapshot, request: &RequestView<'_>) -> Re
         {
             Err(Decision::Refuse(Reason::MethodRefused))
         }
-        Ok(Route::Application(application)) => Ok(application),
+        Ok(Route::Application(application)) if other_target::stay_inside(snapshot, application, request) => {
+            Ok(application)
+        }
+        // The origin would act on what another application protects.
+        Ok(Route::Application(_)) => Err(Decision::Refuse(Reason::PathAmbiguous)),
         Ok(Route::Nowhere) => Err(Decision::Refuse(Reason::NoApplication)),
         Err(_) => Err(Decision::Refuse(Reason::PathAmbiguous)),
     }
@@ -145,13 +150,13 @@ fn no_session(
     }
 }
 
-enum Route<'a> {
+pub(super) enum Route<'a> {
     Endpoint { endpoint: Endpoint, on_team: bool },
     Application(&'a Arc<Application>),
     Nowhere,
 }
 
-fn route<'a>(snapshot: &'a Snapshot, host: &str, path: &CleanPath<'_>) -> Result<Route<'a>, PathError> {
+pub(super) fn route<'a>(snapshot: &'a Snapshot, host: &str, path: &CleanPath<'_>) -> Result<Route<'a>, PathError> {
     let on_team = *host == *snapshot.team().domain.as_str();
     match Endpoint::of(path)? {
         Some(endpoint) if on_team || snapshot.router().knows_host(host) => Ok(Route::Endpoint { endpoint, on_team }),

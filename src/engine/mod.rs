@@ -13,6 +13,7 @@ mod decide;
 mod decision;
 mod explain;
 mod known;
+mod other_target;
 mod programs;
 mod reserved;
 mod snapshot;

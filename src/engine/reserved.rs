@@ -8,7 +8,10 @@ pub fn is_reserved(name: &str) -> bool {
     let bytes = name.as_bytes();
     match bytes.first() {
         Some(b'c' | b'C') => {
-            like(bytes, b"cf-access-", true) || like(bytes, b"cf-connecting-ip", true) || like(bytes, b"cf-ray", false)
+            like(bytes, b"cf-access-", true)
+                || like(bytes, b"cf-connecting-ip", true)
+                || like(bytes, b"cf-ray", false)
+                || like(bytes, b"client-ip", false)
         }
         Some(b'x' | b'X') => {
             like(bytes, b"x-forwarded-", true)
@@ -20,12 +23,29 @@ pub fn is_reserved(name: &str) -> bool {
                     "x-original-host",
                     "x-client-ip",
                     "x-cluster-client-ip",
+                    "x-azure-clientip",
+                    "x-script-name",
+                    "x-path-info",
+                    "x-traversal-path",
+                    "x-request-uri",
+                    "x-original-path",
+                    "x-override-url",
+                    "x-http-path-override",
+                    "x-envoy-original-path",
+                    "x-host",
+                    "x-http-host-override",
+                    "x-accel-mapping",
+                    "x-sendfile-type",
                 ]
                 .iter()
                 .any(|ours| like(bytes, ours.as_bytes(), false))
         }
         Some(b't' | b'T') => like(bytes, b"true-client-ip", false),
-        Some(b'f' | b'F') => like(bytes, b"forwarded", false),
+        Some(b'f' | b'F') => like(bytes, b"forwarded", false) || like(bytes, b"fastly-client-ip", false),
+        // Gunicorn and other WSGI servers take these in place of the path, as names of CGI's variables (RFC 3875 4.1).
+        Some(b's' | b'S') => like(bytes, b"script-name", false),
+        Some(b'p' | b'P') => like(bytes, b"path-info", false) || like(bytes, b"path-translated", false),
+        Some(b'r' | b'R') => like(bytes, b"request-uri", false),
         _ => false,
     }
 }
@@ -194,6 +214,19 @@ mod tests {
             "cf-ray",
             "CF_RAY",
             "Cf.Ray",
+            "SCRIPT_NAME",
+            "script-name",
+            "Path_Info",
+            "PATH_TRANSLATED",
+            "Request-Uri",
+            "X-Script-Name",
+            "x_script_name",
+            "X-Traversal-Path",
+            "X-Override-Url",
+            "X-HTTP-Host-Override",
+            "Client_IP",
+            "Fastly-Client-IP",
+            "X-Accel-Mapping",
         ] {
             assert!(is_reserved(name), "{name}");
         }

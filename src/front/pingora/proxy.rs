@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::v1::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -101,6 +101,18 @@ impl std::fmt::Debug for AccessProxy {
     }
 }
 
+/// Reads `Content-Length`. A sender must not forward one that is no number (RFC 9110 8.6), and origins read lists differently.
+fn declared_length(headers: &HeaderMap) -> Result<Option<u64>> {
+    let mut lines = headers.get_all(header::CONTENT_LENGTH).into_iter();
+    let Some(line) = lines.next() else { return Ok(None) };
+    let digits = Some(line.as_bytes()).filter(|digits| digits.iter().all(u8::is_ascii_digit) && lines.next().is_none());
+    let length = digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+    match length {
+        Some(length) => Ok(Some(length)),
+        None => Err(Error::explain(ErrorType::HTTPStatus(400), "malformed `Content-Length`").into_down()),
+    }
+}
+
 #[async_trait]
 impl ProxyHttp for AccessProxy {
     type CTX = ProxyCtx;
@@ -135,8 +147,7 @@ impl ProxyHttp for AccessProxy {
             return Ok(true);
         }
         let limit = ctx.pool().and_then(|pool| pool.settings().max_body);
-        let declared = session.req_header().headers.get(header::CONTENT_LENGTH);
-        let declared = declared.and_then(|length| length.to_str().ok()).and_then(|length| length.parse::<u64>().ok());
+        let declared = declared_length(&session.req_header().headers)?;
         if limit.zip(declared).is_some_and(|(limit, declared)| declared > limit) {
             let id = self.filter.refuse(session, &ctx.access, Reason::BodyTooLarge);
             let response = self.filter.refused(Reason::BodyTooLarge, style(session), id);

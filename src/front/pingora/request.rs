@@ -1,7 +1,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, header};
+use http::{HeaderMap, HeaderValue, Method, header};
 use ipnet::IpNet;
 use pingora::http::RequestHeader;
 use pingora::prelude::{Result, Session};
@@ -20,7 +20,7 @@ pub(super) fn view<'a>(
     limits: &FilterSettings,
 ) -> Result<RequestView<'a>, Reason> {
     let bytes: usize = request.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    if bytes > limits.max_header_bytes || request.headers.len() > limits.max_headers {
+    if bytes > limits.max_header_bytes || has_too_many(&request.headers, limits.max_headers) {
         return Err(Reason::HeadersTooLarge);
     }
     let is_ours = request.uri.path().starts_with(Endpoint::PREFIX);
@@ -64,6 +64,11 @@ pub(super) fn view<'a>(
     }
     let path = CleanPath::parse(path).map_err(|_| Reason::PathAmbiguous)?;
     Ok(RequestView { method: &request.method, authority, path, query, headers: &request.headers, client, tls })
+}
+
+/// Returns `true` if there are more header lines than that. Cookies count once: HTTP/2 clients send each in a line (RFC 9113 8.2.3).
+fn has_too_many(headers: &HeaderMap, most: usize) -> bool {
+    headers.len() > most && headers.len() - headers.get_all(header::COOKIE).iter().count().saturating_sub(1) > most
 }
 
 /// The target behind scheme and authority, where a client sent these too (RFC 9112 3.2.2). They must be what `Host` names.

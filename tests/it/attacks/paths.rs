@@ -598,3 +598,82 @@ async fn p17_an_absolute_form_with_an_equal_host_is_a_request() {
         world.origin.assert_untouched(target);
     }
 }
+
+/// `COPY` and `MOVE` name a second path, which the origin acts on.
+#[tokio::test]
+async fn second_path_in_a_header_must_lead_to_the_same_application() {
+    let world = World::start().await;
+    let own = "app.localhost";
+    for (header, is_refused) in [
+        ("Destination: http://app.localhost/admin/pwned", true),
+        ("Destination: https://app.localhost/admin", true),
+        ("Destination: /admin/pwned", true),
+        ("destination: http://elsewhere.test/admin/pwned", true),
+        ("Destination: http://app.localhost/public/../admin", true),
+        ("Destination: http://app.localhost/public/%2e%2e/admin", true),
+        ("Destination: //app.localhost/admin", true),
+        ("Destination: http://app.localhost", true),
+        ("Destination: http://wiki.localhost/public/x", true),
+        ("Destination: http://app.localhost/ADMIN/x", true),
+        ("Destination: http://user@app.localhost/public/x", true),
+        ("Destination: ", true),
+        ("x-amz-copy-source: admin/secret", true),
+        ("X-Copy-From: /admin/secret", true),
+        ("Destination: http://app.localhost/public/y", false),
+        ("Destination: /public/y?x=/admin", false),
+        ("Destination: http://origin.internal/public/y", false),
+        ("x-amz-copy-source: public/y", false),
+    ] {
+        for method in ["COPY", "MOVE", "PUT", "POST"] {
+            let request = raw::request(method, own, "/public/x", &[header, "Content-Length: 0"]);
+            let answer = world.raw(request).await.unwrap();
+            assert_eq!(answer.status, if is_refused { 400 } else { 200 }, "{method} {header}");
+            if is_refused {
+                world.origin.assert_untouched(header);
+            }
+            world.origin.forget();
+        }
+    }
+}
+
+#[tokio::test]
+async fn headers_in_place_of_the_path_reach_no_origin() {
+    let world = World::start().await;
+    for name in
+        ["SCRIPT_NAME", "Script-Name", "PATH_INFO", "X-Script-Name", "X_Traversal_Path", "Request-Uri", "Client-IP"]
+    {
+        let line = format!("{name}: /public");
+        let answer = world.raw(raw::request("GET", "app.localhost", "/public/admin", &[&line])).await.unwrap();
+        assert_eq!(answer.status, 200, "{name}");
+        let seen = world.origin.last();
+        assert!(!seen.headers.0.iter().any(|(_, value)| value == "/public"), "{name}: {seen:?}");
+        world.origin.forget();
+    }
+}
+
+#[tokio::test]
+async fn malformed_content_length_reaches_no_origin() {
+    let world = World::start().await;
+    for lines in [
+        &["Content-Length: 5, 5"][..],
+        &["Content-Length: 5", "Content-Length: 5"],
+        &["Content-Length: +5"],
+        &["Content-Length: 5;"],
+        &["Content-Length: 99999999999999999999999"],
+    ] {
+        let answer = world.raw(raw::request("POST", "app.localhost", "/public/x", lines) + "hello").await;
+        assert!(answer.as_ref().is_none_or(|answer| answer.status == 400), "{lines:?}: {answer:?}");
+        world.origin.assert_untouched(lines[0]);
+    }
+}
+
+#[tokio::test]
+async fn cookies_in_many_lines_count_as_one_header() {
+    let world = World::start().await;
+    for (lines, status) in [(100, 200), (250, 200)] {
+        let cookies: Vec<String> = (0..lines).map(|index| format!("Cookie: a{index}=1")).collect();
+        let cookies: Vec<&str> = cookies.iter().map(String::as_str).collect();
+        let answer = world.raw(raw::request("GET", "app.localhost", "/public/x", &cookies)).await.unwrap();
+        assert_eq!(answer.status, status, "{lines} lines");
+    }
+}

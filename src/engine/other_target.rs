@@ -1,0 +1,63 @@
+//! Requests that name a second resource in a header, as `COPY` and `MOVE` do.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use http::Method;
+
+use super::decide::{Route, route};
+use super::{Application, Snapshot};
+use crate::model::{Authority, CleanPath, RequestView};
+
+/// Returns `true` if every resource that the request names in a header belongs to the application, too.
+///
+/// An origin acts on that resource, so the policies of another application must not be evaded by it.
+pub(super) fn stay_inside(snapshot: &Snapshot, application: &Arc<Application>, request: &RequestView<'_>) -> bool {
+    if matches!(*request.method, Method::GET | Method::HEAD) {
+        return true;
+    }
+    OTHER_TARGETS.into_iter().flat_map(|name| request.headers.get_all(name)).all(|value| {
+        let target = value.to_str().ok().and_then(Target::parse);
+        target.is_some_and(|target| target.is_inside(snapshot, application, &request.authority.host))
+    })
+}
+
+/// The resource that a header names.
+struct Target<'a> {
+    authority: Option<Authority<'a>>,
+    path: Cow<'a, str>,
+}
+
+impl<'a> Target<'a> {
+    fn parse(text: &'a str) -> Option<Self> {
+        let text = text.split(['?', '#']).next().unwrap_or_default();
+        if text.starts_with("//") {
+            // A network-path reference to some, a path with an empty segment to others.
+            return None;
+        }
+        let Some((_, rest)) = text.split_once("://") else {
+            // S3 and Swift take a bucket without a slash in front.
+            let path = if text.starts_with('/') { Cow::Borrowed(text) } else { Cow::Owned(format!("/{text}")) };
+            return Some(Self { authority: None, path });
+        };
+        let (authority, path) = rest.split_at_checked(rest.find('/').unwrap_or(rest.len()))?;
+        let path = if path.is_empty() { "/" } else { path };
+        Some(Self { authority: Some(Authority::parse(authority).ok()?), path: Cow::Borrowed(path) })
+    }
+
+    /// Origins that serve one host take the path alone, so it counts for the request's host in any case.
+    fn is_inside(&self, snapshot: &Snapshot, application: &Arc<Application>, host: &str) -> bool {
+        let Ok(path) = CleanPath::parse(&self.path) else { return false };
+        let is_ours = |found: &Arc<Application>| Arc::ptr_eq(found, application);
+        let here = matches!(route(snapshot, host, &path), Ok(Route::Application(found)) if is_ours(found));
+        let there = self.authority.as_ref().is_none_or(|authority| match route(snapshot, &authority.host, &path) {
+            Ok(Route::Application(found)) => is_ours(found),
+            Ok(Route::Nowhere) => true,
+            Ok(Route::Endpoint { .. }) | Err(_) => false,
+        });
+        here && there
+    }
+}
+
+/// `Destination` of WebDAV (RFC 4918 10.3), and the sources of copies in S3 and Swift.
+const OTHER_TARGETS: [&str; 3] = ["destination", "x-amz-copy-source", "x-copy-from"];
