@@ -23,13 +23,15 @@ pub enum Symbol {
     End,
 }
 
-/// To Windows programs that do not use Unicode, full-width forms are ASCII ("best fit").
-const FULL_WIDTH_SLASH: char = '\u{ff0f}';
-const FULL_WIDTH_BACKSLASH: char = '\u{ff3c}';
+/// Characters that are slashes or backslashes to Windows programs that do not use Unicode ("best fit" of code pages): full-width
+/// forms, fraction and division slash, set minus, and the signs of yen and won.
+const SLASHES: [char; 7] = ['\u{ff0f}', '\u{ff3c}', '\u{2044}', '\u{2215}', '\u{2216}', '\u{a5}', '\u{20a9}'];
 const FULL_WIDTH_SEMICOLON: char = '\u{ff1b}';
 const FULL_WIDTH_COLON: char = '\u{ff1a}';
 const FULL_WIDTH_QUESTION_MARK: char = '\u{ff1f}';
 const FULL_WIDTH_NUMBER_SIGN: char = '\u{ff03}';
+/// A dot to the same programs.
+const ONE_DOT_LEADER: char = '\u{2024}';
 /// A dot that may end a segment, or be part of a dot segment.
 pub(crate) const FULL_WIDTH_DOT: char = '\u{ff0e}';
 
@@ -80,7 +82,8 @@ fn character(bytes: &[u8]) -> Option<(Symbol, &[u8])> {
     }
     let first = octets.get(..length)?.utf8_chunks().next()?.valid().chars().next()?;
     let symbol = match first {
-        FULL_WIDTH_SLASH | FULL_WIDTH_BACKSLASH => Symbol::EscapedSeparator,
+        slash if SLASHES.contains(&slash) => Symbol::EscapedSeparator,
+        ONE_DOT_LEADER => Symbol::Character(FULL_WIDTH_DOT),
         FULL_WIDTH_SEMICOLON | FULL_WIDTH_COLON => Symbol::Suffix,
         FULL_WIDTH_QUESTION_MARK | FULL_WIDTH_NUMBER_SIGN => Symbol::End,
         other => Symbol::Character(other),
