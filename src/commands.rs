@@ -25,7 +25,7 @@ pub(crate) struct Explain {
     /// The configuration file.
     #[arg(short, long, default_value = "portcullis.toml")]
     config: PathBuf,
-    /// Answer in JSON, for tools.
+    /// Print JSON.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -35,56 +35,56 @@ pub(crate) struct Explain {
 }
 
 #[derive(Args)]
-#[command(next_help_heading = "The person, if anybody; what is not said is not known")]
+#[command(next_help_heading = "User (unspecified facts are unknown)")]
 struct WhoArgs {
-    /// The e-mail address.
+    /// The email address.
     #[arg(long)]
     email: Option<String>,
-    /// A file with what `/cdn-cgi/access/get-identity` shows; `-` for standard input.
+    /// A file with the output of `/cdn-cgi/access/get-identity`; `-` for standard input.
     #[arg(long, value_name = "FILE", conflicts_with = "email")]
     identity: Option<PathBuf>,
     /// The id of the identity provider.
     #[arg(long)]
     idp: Option<String>,
-    /// A group; say it again for each.
+    /// A group; repeatable.
     #[arg(long = "group", value_name = "NAME")]
     groups: Vec<String>,
-    /// In no group at all.
+    /// The user is in no group.
     #[arg(long, conflicts_with = "groups")]
     no_groups: bool,
-    /// A claim or attribute; say it again for each, and for each value. Others are absent then.
+    /// A claim or attribute; repeatable. With it, all other claims are absent.
     #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = claim)]
     claims: Vec<(String, String)>,
-    /// An authentication method, such as `mfa`; say it again for each.
+    /// An authentication method, such as `mfa`; repeatable.
     #[arg(long, value_name = "METHOD")]
     amr: Vec<String>,
-    /// What the service at that URL says at login (`external_evaluation`); say it again for each.
+    /// The answer of the service at this URL at login (`external_evaluation`); repeatable.
     #[arg(long = "evaluation", value_name = "URL=true|false", value_parser = evaluation)]
     evaluations: Vec<(String, bool)>,
 }
 
 #[derive(Args)]
-#[command(next_help_heading = "The request")]
+#[command(next_help_heading = "Request")]
 struct RequestArgs {
-    /// The method; `GET` where nothing is said.
+    /// The method [default: GET].
     #[arg(long)]
     method: Option<String>,
-    /// The address that it comes from.
+    /// The client's IP address.
     #[arg(long)]
     ip: Option<IpAddr>,
-    /// The country; where nothing is said, that of the address.
+    /// The country [default: that of the IP address].
     #[arg(long)]
     country: Option<String>,
-    /// When, such as `2026-05-04T08:30:00Z`; now, where nothing is said.
+    /// The time, such as `2026-05-04T08:30:00Z` [default: now].
     #[arg(long)]
     at: Option<jiff::Timestamp>,
-    /// The id of the service token that it presents.
+    /// The id of the service token in the request.
     #[arg(long, value_name = "ID")]
     service_token: Option<String>,
-    /// The common name of the client certificate that it presents.
+    /// The common name of the client certificate.
     #[arg(long, value_name = "NAME")]
     certificate: Option<String>,
-    /// The id of the application whose token it presents.
+    /// The id of the application that issued the token in the request.
     #[arg(long, value_name = "ID")]
     linked_app: Option<String>,
 }
@@ -92,13 +92,13 @@ struct RequestArgs {
 /// What `test` takes.
 #[derive(Args)]
 pub(crate) struct Test {
-    /// Files of tests.
+    /// Test files.
     #[arg(required = true)]
     files: Vec<PathBuf>,
-    /// The configuration file, in place of the one that a file of tests names.
+    /// The configuration file, instead of the one named in the test file.
     #[arg(short, long)]
     config: Option<PathBuf>,
-    /// Write a report in JUnit's XML there, too.
+    /// Also write a JUnit XML report to FILE.
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
 }
@@ -106,15 +106,14 @@ pub(crate) struct Test {
 /// What `diff` takes.
 #[derive(Args)]
 pub(crate) struct Compare {
-    /// The configuration file as it was.
+    /// The old configuration file.
     old: PathBuf,
-    /// The configuration file as it will be.
+    /// The new configuration file.
     new: PathBuf,
-    /// Ask again what was asked according to this audit log, in JSON; without it, everybody whom the configurations name is
-    /// tried.
+    /// Replay the requests of this JSON audit log [default: try all users that the configurations distinguish].
     #[arg(long, value_name = "FILE")]
     audit: Option<PathBuf>,
-    /// Answer in JSON, for tools.
+    /// Print JSON.
     #[arg(long)]
     json: bool,
 }

@@ -16,9 +16,9 @@ use portcullis::observe::logging::{self, Format};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// An access proxy: nobody reaches the origin without a session from your identity provider.
+/// A self-hosted access proxy that speaks the wire of Cloudflare Access.
 #[derive(Parser)]
-#[command(version, about)]
+#[command(version)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -31,41 +31,41 @@ enum Command {
         /// The configuration file.
         #[arg(short, long, default_value = "portcullis.toml")]
         config: PathBuf,
-        /// Take the listeners over from the running process (then send it SIGQUIT).
+        /// Take over the listeners of the running process (then send it SIGQUIT).
         #[arg(long)]
         upgrade: bool,
         /// Write the log as text instead of JSON.
         #[arg(long)]
         text_log: bool,
     },
-    /// Check a configuration file, and say everything that is wrong with it.
+    /// Validate a configuration file and report every mistake.
     Check {
         /// The configuration file.
         #[arg(short, long, default_value = "portcullis.toml")]
         config: PathBuf,
-        /// Take warnings for mistakes.
+        /// Treat warnings as mistakes.
         #[arg(long)]
         strict: bool,
     },
-    /// Say what would happen to a request, and why: every policy and every rule on the way.
+    /// Show how a request would be decided, and why.
     Explain(Box<commands::Explain>),
-    /// Make policy tests: people, requests, and what is expected of them.
+    /// Run policy tests.
     Test(commands::Test),
-    /// Say who and what changes from one configuration to another.
+    /// Show who gains or loses access between two configurations.
     Diff(commands::Compare),
-    /// Look after identity providers.
+    /// Check and test identity providers.
     Idp {
         #[command(subcommand)]
         command: commands::Idp,
     },
-    /// What programs show instead of a login.
+    /// Create service tokens.
     ServiceToken {
         #[command(subcommand)]
         command: ServiceToken,
     },
-    /// Run the proxy, an application and an identity provider on this machine, to look around.
+    /// Run the proxy, four applications and an identity provider on this machine.
     Demo {
-        /// The first of three ports on the loopback address: the proxy's, the identity provider's and the application's.
+        /// First of three loopback ports: proxy, identity provider, applications.
         #[arg(short, long, default_value_t = 8000)]
         port: u16,
     },
@@ -73,9 +73,9 @@ enum Command {
 
 #[derive(Subcommand)]
 enum ServiceToken {
-    /// Make a pair: print the secret, this once, and what the configuration must say of it.
+    /// Create a service token; print its secret (once) and its configuration section.
     New {
-        /// What people call it.
+        /// The name in logs.
         name: String,
     },
 }

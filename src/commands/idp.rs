@@ -18,28 +18,28 @@ use super::{failed, warn};
 /// What `idp` takes.
 #[derive(Subcommand)]
 pub(crate) enum Idp {
-    /// Try everything about identity providers that needs no browser, and say what to change.
+    /// Test everything about identity providers that needs no browser.
     Check(Check),
-    /// Make a link, good for ten minutes, to a login that tries an identity provider out and shows what comes of it.
+    /// Print a link, valid for ten minutes, to a test login.
     Test(Test),
 }
 
 #[derive(Args)]
 pub(crate) struct Check {
-    /// The ids of identity providers; all of them, where nothing is said.
+    /// Ids of identity providers [default: all].
     #[arg(value_name = "ID")]
     ids: Vec<String>,
     /// The configuration file.
     #[arg(short, long, default_value = "portcullis.toml")]
     config: PathBuf,
-    /// Answer in JSON, for tools.
+    /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args)]
 pub(crate) struct Test {
-    /// The ids of identity providers; all of them, where nothing is said.
+    /// Ids of identity providers [default: all].
     #[arg(value_name = "ID")]
     ids: Vec<String>,
     /// The configuration file.

@@ -179,7 +179,7 @@ fn read<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Option<Config>
     reader.root(document, |table| {
         let insecure = table.section("insecure", Insecure::read).unwrap_or_default();
         let Listeners { serving: listen, redirects, unencrypted, redirecting } = listeners(table, &insecure);
-        let team = table.needed("team", "{ domain = \"access.example.com\" }");
+        let team = table.needed_section("team", "`[team]` with `domain = \"access.example.com\"`");
         let remote = team.as_ref().is_some_and(|team| team.get("certs_url").is_some());
         let team = team.and_then(|item| item.table(|table| Team::read(table, &insecure)).flatten());
         let team = team.map(|(mut team, place)| {
@@ -272,8 +272,10 @@ struct Listeners {
 
 fn listeners(table: &mut Table<'_>, insecure: &Insecure) -> Listeners {
     let mut addresses = reader::Unique::new("listener has the address");
-    let item = table
-        .needed_standalone("listen", "[{ address = \"0.0.0.0:443\", tls = { certificate = \"…\", key = \"…\" } }]");
+    let example =
+        "`[[listen]]` with `address = \"0.0.0.0:443\"` and `tls = { certificate = \"tls.crt\", key = \"tls.key\" }`";
+    let embedded = table.reader().is_embedded();
+    let item = if embedded { table.item("listen") } else { table.needed_section("listen", example) };
     let list = item.as_ref().and_then(Item::list).unwrap_or_default();
     if let (Some(item), true) = (&item, list.is_empty() && item.as_ref().is_some_and(|item| item.value().is_array())) {
         item.error("this list is empty; add a listener");
@@ -316,7 +318,9 @@ fn identity_providers(table: &mut Table<'_>, insecure: &Insecure, remote: bool) 
             item.error("with `certs_url` people log in at the team that it belongs to; leave one of the two out");
         }
         None if !remote => {
-            table.needed("identity_providers", "[{ id = \"okta\", name = \"Okta\", type = \"okta\", config = { … } }]");
+            let example = "`[[identity_providers]]` with `id = \"okta\"`, `name = \"Okta\"`, `type = \"okta\"` and \
+                           `config = { client_id = \"…\", client_secret = \"env:OKTA_CLIENT_SECRET\", okta_account = \"https://….okta.com\" }`";
+            table.needed_section("identity_providers", example);
         }
         _ => {}
     }

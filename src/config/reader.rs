@@ -304,12 +304,22 @@ impl<'a> Table<'a> {
         Some(Item { reader: self.reader, value: value.get_ref(), place })
     }
 
-    /// A key that must be there; the example says what could be written.
+    /// Returns the value of a required key. The error for a missing one shows the example.
     pub(super) fn needed(&mut self, key: &'static str, example: &str) -> Option<Item<'a>> {
+        self.needed_or(key, || format!("write for example `{key} = {example}`"))
+    }
+
+    /// Returns a required section of the file. The error for a missing one shows a header and keys: unlike `key = …`, these
+    /// work at the end of any file.
+    pub(super) fn needed_section(&mut self, key: &'static str, example: &str) -> Option<Item<'a>> {
+        self.needed_or(key, || format!("add for example a section {example}"))
+    }
+
+    fn needed_or(&mut self, key: &'static str, remedy: impl FnOnce() -> String) -> Option<Item<'a>> {
         let item = self.item(key);
         if item.is_none() {
             let place = self.place.child(key, self.place.offset);
-            self.reader.error(&place, &format!("this is missing; write for example `{key} = {example}`"));
+            self.reader.error(&place, &format!("this is missing; {}", remedy()));
         }
         item
     }

@@ -81,7 +81,7 @@ pub(super) struct Clauses {
 
 impl Clauses {
     pub(super) fn read(table: &mut Table<'_>, names: &Names<'_>) -> Self {
-        let item = table.needed("include", "[{ everyone = {} }]");
+        let item = table.needed("include", "[{ email_domain = { domain = \"example.com\" } }]");
         if item.as_ref().and_then(|item| item.value().as_array()).is_some_and(|list| list.is_empty()) {
             let message = "an empty list includes nobody; name at least one rule, such as `{ everyone = {} }`";
             item.as_ref().inspect(|item| item.error(message));

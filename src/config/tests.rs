@@ -517,6 +517,26 @@ fn whoever_can_read_a_secret_is_told() {
 }
 
 #[test]
+fn suggested_sections_work_at_the_end_of_a_file() {
+    let apps = "[[applications]]\ndomain = \"wiki.example.com\"\norigin = \"http://127.0.0.1:8080\"\n[[applications.policies]]\n\
+                name = \"staff\"\ndecision = \"allow\"\n";
+    let read = |text: &str| parse(text, Path::new("conf/portcullis.toml"), &Fake::new());
+    let errors = read(apps).unwrap_err().to_string();
+    let mut file = apps.to_owned();
+    let mut missing: Vec<_> = errors.lines().filter_map(|line| line.split_once("this is missing; ")).collect();
+    assert_eq!(missing.len(), 4, "{errors}");
+    // The suggestion for the policy continues the last section of the file.
+    missing.sort_by_key(|(_, remedy)| remedy.starts_with("add"));
+    for (_, remedy) in missing {
+        for written in remedy.split('`').skip(1).step_by(2) {
+            file += &written.replace('…', "a");
+            file.push('\n');
+        }
+    }
+    read(&file).unwrap_or_else(|errors| panic!("{errors}\n{file}"));
+}
+
+#[test]
 fn whoever_embeds_the_check_needs_no_listener_and_no_origin() {
     let text = "[team]\ndomain = \"access.example.com\"\n[[identity_providers]]\nid = \"okta\"\nname = \"Okta\"\ntype = \"okta\"\n\
                 config = { client_id = \"a\", client_secret = \"env:OKTA_CLIENT_SECRET\", okta_account = \"https://dev-1.okta.com\" }\n\

@@ -23,12 +23,10 @@ pub(super) fn text(ports: Ports) -> String {
         }
         text.push('\n');
     }
-    let _ = write!(
-        text,
-        "\n  To be somebody else: {}/cdn-cgi/access/logout\n  \
+    text.push_str(
+        "\n  To be another user: *Sign out* on any application's page.\n  \
          Chrome, Edge and Firefox know *.localhost names; other browsers may not.\n  \
          Ctrl-C ends it, and everything is forgotten.\n",
-        ports.team()
     );
     text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
