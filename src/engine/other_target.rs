@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::Method;
 
 use super::decide::{Route, route};
+use super::reserved::is_spelt;
 use super::{Application, Snapshot};
 use crate::model::{Authority, CleanPath, RequestView};
 
@@ -16,7 +17,8 @@ pub(super) fn stay_inside(snapshot: &Snapshot, application: &Arc<Application>, r
     if matches!(*request.method, Method::GET | Method::HEAD) {
         return true;
     }
-    OTHER_TARGETS.into_iter().flat_map(|name| request.headers.get_all(name)).all(|value| {
+    let names_target = |name: &str| OTHER_TARGETS.iter().any(|ours| is_spelt(name, ours));
+    request.headers.iter().filter(|(name, _)| names_target(name.as_str())).all(|(_, value)| {
         let target = value.to_str().ok().and_then(Target::parse);
         target.is_some_and(|target| target.is_inside(snapshot, application, &request.authority.host))
     })
@@ -30,9 +32,15 @@ struct Target<'a> {
 
 impl<'a> Target<'a> {
     fn parse(text: &'a str) -> Option<Self> {
-        let text = text.split(['?', '#']).next().unwrap_or_default();
-        if text.starts_with("//") {
-            // A network-path reference to some, a path with an empty segment to others.
+        // An origin that does not cut off the query would read it as a part of the path. No resource has a fragment.
+        let (text, query) = text.split_once('?').unwrap_or((text, ""));
+        if text.contains('#') || query.contains(['/', '\\', '%', '#']) {
+            return None;
+        }
+        // `//host/path` and `http:/path` are references to some origins, and paths to others.
+        let has_prefix =
+            |prefix: &str| text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+        if has_prefix("//") || !text.contains("://") && (has_prefix("http:") || has_prefix("https:")) {
             return None;
         }
         let Some((_, rest)) = text.split_once("://") else {
