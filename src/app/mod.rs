@@ -122,7 +122,7 @@ pub fn run(options: &Options) -> Result<(), RunError> {
     let sockets = if options.upgrade { None } else { Some(Sockets::bind(&addresses(&loaded.config))?) };
     let control = Control::start(&loaded.config, Pools::default())?;
     control.follow(&options.config, certificates::load_and_log);
-    // What can fail fails before the listeners are taken over.
+    // Everything that can fail comes before the take-over of the listeners.
     let prepared = Prepared::new(&loaded.config, &control)?;
     let sockets = match sockets {
         Some(sockets) => sockets,
@@ -311,7 +311,7 @@ fn proxy_settings(config: &Config, descriptors: &Descriptors) -> ProxySettings {
     }
 }
 
-/// Pingora's own place is in /tmp, where anybody could wait for the listeners; this one is beside the store.
+/// Returns the socket for upgrades, beside the store. Pingora's default is in /tmp, where any user could wait for the listeners.
 fn upgrade_socket(config: &Config) -> PathBuf {
     let beside = match &config.store {
         StoreConfig::Sqlite { path, .. } => path.clone(),

@@ -71,8 +71,7 @@ pub(super) fn did_you_mean<'c>(word: &str, candidates: impl IntoIterator<Item = 
     nearest(word, candidates).map(|c| format!("; did you mean `{c}`?")).unwrap_or_default()
 }
 
-/// What to write in place of a name that nothing has: the candidate that was probably meant, or else all of them; ready to be
-/// appended to a message.
+/// Returns the correction of an unknown name, to be appended to a message: the candidate that was probably meant, or all of them.
 pub(super) fn instead<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> String {
     let candidates: Vec<&str> = candidates.into_iter().collect();
     let meant = did_you_mean(word, candidates.iter().copied());

@@ -53,7 +53,7 @@ pub struct OriginSettings {
     pub read_timeout: Duration,
     /// How long an unused connection is kept; 60 s by default.
     pub idle_timeout: Duration,
-    /// How long a tunnel (WebSocket and other upgrades) may rest in both directions; 1 h by default.
+    /// The longest time that a tunnel (WebSocket and other upgrades) may rest in both directions; 1 h by default.
     pub tunnel_timeout: Duration,
     /// Protocols that requests may switch to beside `websocket`, `SPDY/3.1` and `tcp`, as `Upgrade` names them.
     pub upgrades: Vec<String>,

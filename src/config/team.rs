@@ -24,7 +24,7 @@ pub struct Team {
     pub certs_url: Option<Url>,
     /// How far clocks may differ; 60 s by default, at most 300 s.
     pub clock_leeway: Duration,
-    /// Whom users can ask for help, on every page that refuses or fails.
+    /// The contact for users, on every page that refuses or fails.
     pub support: Option<Support>,
     /// How old the keys may be while they cannot be fetched; 24 h by default, from 5 min to 7 days.
     pub jwks_max_stale: Duration,

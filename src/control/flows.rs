@@ -16,8 +16,8 @@ pub(super) struct Flows {
     used: Cache<String, ()>,
     /// When users signed out last, for as long as it may explain a session that is gone.
     signed_out: Cache<UserId, UnixTime>,
-    /// What logins are for whose provider brings back no more than the name of the flow, or that lead to a long address. A
-    /// convenience: all but the long address is with the browser too.
+    /// States of logins with a long address, or whose provider returns only the name of the flow. The browser has everything
+    /// but the long address, too.
     begun: Cache<String, State>,
     /// Turns at the signatures of SAML responses, which anybody may have verified.
     #[cfg(feature = "saml")]

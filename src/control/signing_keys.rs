@@ -94,8 +94,8 @@ pub struct Actions {
     pub delete: Vec<Box<str>>,
 }
 
-/// What the keys need at that moment, where tokens live for `lifetime`. Nothing, once its actions are done. `seen` is the store's
-/// own time: a key is deleted only if it is over by that time too.
+/// Returns the actions that the keys need now, if tokens live for `lifetime`; none once these are done. `seen` is the store's
+/// own time: a key is deleted only if it has expired by that time, too.
 pub fn plan(keys: &[KeyFacts], lifetime: Duration, now: UnixTime, seen: UnixTime) -> Actions {
     let published_for = lifetime.max(PUBLISHED_FOR);
     let is_over = |key: &KeyFacts| key.retired.is_some_and(|at| at.after(published_for) <= now.min(seen));

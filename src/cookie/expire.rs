@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use cookie::{Cookie, Expiration, SameSite, time};
 use http::HeaderValue;
 
-/// Returns `Set-Cookie` values that make a browser forget a cookie it sent with a request, whoever set it.
+/// Returns `Set-Cookie` values that make a browser forget a cookie of a request, even if another host set it.
 ///
 /// A cookie is replaced only by one with the same name, `Domain` and `Path` (RFC 6265 5.3). A request does not show the last
 /// two, so each combination is expired that could have brought the cookie here: no `Domain`, the host and each of its parent

@@ -15,7 +15,7 @@ pub(super) struct Asks {
     pub(super) linked: Box<[usize]>,
     /// The providers whose groups they ask for.
     pub(super) groups: HashSet<IdpId>,
-    /// Whether any of them, or of the applications whose tokens they ask for, asks for the method.
+    /// `true` if a policy, or one of an application whose tokens they accept, depends on the method.
     pub(super) method: bool,
     /// Whether only programs can come in: there is a policy for them, and none for people who log in.
     pub(super) only_programs: bool,

@@ -53,7 +53,7 @@ fn of_cookies(
             None => Some(unseen(&mut candidates, token, snapshot, |claims| fits(claims, application), now)),
         };
         let session = match candidate {
-            // Nobody can know which login is the browser's own.
+            // The browser's own login cannot be told from the others.
             Some(Candidate::TooMany) => return Err(Missing::Because(Reason::SessionConflict)),
             Some(Candidate::Hopeless) => Err(Missing::Because(Reason::SessionInvalid)),
             Some(Candidate::Unverified { .. }) | None => {

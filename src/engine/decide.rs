@@ -177,7 +177,7 @@ fn preflight(application: &Arc<Application>, request: &RequestView<'_>) -> Decis
     if settings.cors.is_some() {
         Decision::Preflight(Arc::clone(application))
     } else if settings.options_preflight_bypass {
-        // Nobody's identity is checked, so the origin must not take the request for one that does more.
+        // No identity is checked, so the origin must not take the request for one that does more.
         if request.query.is_some_and(overrides_method) {
             return Decision::Refuse(Reason::MethodRefused);
         }

@@ -130,7 +130,7 @@ impl<'a> Learnt<'a> {
         } else {
             linked(snapshot, &asks.linked, request, now)?
         };
-        // What is wrong with one credential is not made good by another.
+        // A valid credential does not make up for an invalid one.
         let linked = if matches!(token, Shown::Bad(..)) { Linked::Nothing } else { linked };
         Ok(Self { token, certificate, linked, takes_authorization, of_programs: asks.certificate_of_programs })
     }

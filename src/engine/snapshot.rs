@@ -25,7 +25,7 @@ pub struct Team {
     pub plain_http: bool,
     /// Seconds of difference between clocks that are forgiven.
     pub leeway: u64,
-    /// Whom users can ask for help.
+    /// The contact for users.
     pub support: Option<Arc<Support>>,
 }
 

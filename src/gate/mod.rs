@@ -34,7 +34,7 @@ pub(crate) struct Gate {
     access: Arc<Access>,
 }
 
-/// What a front has to do with a request.
+/// The next step of a front with a request.
 pub(crate) enum Reply {
     /// Send it to the origin.
     Forward(Forwarded),
@@ -56,7 +56,7 @@ pub(crate) struct Forwarded {
     pub(crate) plain_http: bool,
 }
 
-/// What the origin is sent in place of what the client sent.
+/// Parts of the request that replace those of the client.
 #[derive(Debug, Default)]
 pub(crate) struct Rewritten {
     pub(crate) target: Option<Uri>,
@@ -172,7 +172,7 @@ impl Gate {
                 audit::rejected(snapshot, reason, request, id);
                 self.refused(reason, style, id)
             }
-            // What is not there after it was to be learned cannot be.
+            // It was to be learned and is still missing.
             Decision::Resolve(_) => {
                 audit::unresolved(snapshot, request, id);
                 responses::unavailable(Reason::IdentityUnavailable, request, team, id)
@@ -240,7 +240,7 @@ impl Gate {
     }
 }
 
-/// What the origin gets in place of what was sent, where it differs.
+/// Returns the judged target and host, if they differ from those that were sent.
 fn rewritten(request: &RequestView<'_>, default_port: bool) -> Result<Option<Box<Rewritten>>, Reason> {
     let host = request.authority.rewritten(default_port);
     if host.is_none() && !request.path.is_rewritten() {

@@ -67,7 +67,7 @@ fn error_page(reason: Reason, id: &str) -> ErrorPage<'_> {
             let sentence = "This request is not allowed here.";
             ErrorPage::new(StatusCode::FORBIDDEN, "Not allowed", sentence, id)
         }
-        // Without an application there is no login to send anybody to; and the check must never end here otherwise.
+        // Without an application there is no login to redirect to. The other reasons cannot occur here.
         Reason::NoSession
         | Reason::SessionExpired
         | Reason::SessionRevoked
@@ -109,7 +109,7 @@ pub(super) fn told(page: ErrorPage<'_>, style: Style, team: &Team) -> Response<B
     response
 }
 
-/// The answer to somebody who may not: people get a page with the way to another account, scripts and programs JSON.
+/// Returns the response to a denied request: a page with the way to another account for browsers, JSON for other clients.
 pub(super) fn denied(
     refusal: &Refusal,
     login: &str,
@@ -125,7 +125,7 @@ pub(super) fn denied(
         (None, Style::Redirect | Style::Page) if refusal.reason == Reason::ServiceAuthRequired => {
             refused(refusal.reason, style, id, team)
         }
-        // Nobody logged in, so it is no browser that must be told.
+        // Without a session the client is not a browser that needs a page.
         (None, Style::Grpc) => refused(refusal.reason, style, id, team),
         (None, _) => refused(refusal.reason, Style::Json, id, team),
         (Some(_), Style::Grpc) => answer::grpc(StatusCode::FORBIDDEN, refusal.reason.id()),

@@ -188,7 +188,7 @@ fn name_application(headers: &mut HeaderMap, application: &Application, host: &s
     }
 }
 
-/// Where a client learns who signs people in for this page (`docs/wire.md` 2.10, RFC 9728 5.1).
+/// Names the document with the team that signs users in for this page (`docs/wire.md` 2.10, RFC 9728 5.1).
 fn name_metadata(headers: &mut HeaderMap, team: &Team, host: &str, path: &str) {
     // A path may hold what would end the quoted string, and be longer than clients read.
     let path = ReturnTo::parse(path);

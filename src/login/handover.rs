@@ -97,7 +97,7 @@ pub(crate) struct Claim<'a> {
 }
 
 impl Claim<'_> {
-    /// Whether it is worth a look.
+    /// Returns `true` if its lengths are possible.
     pub(crate) fn is_plausible(&self) -> bool {
         [self.nonce, self.state].iter().all(|sealed| (1..=MAX_SEALED).contains(&sealed.len()))
     }

@@ -24,7 +24,7 @@ pub(crate) struct PortalRequest {
     /// Empty unless the method is POST; as long as the endpoint takes at most.
     pub(crate) body: Bytes,
     pub(crate) id: RequestId,
-    /// Whom pages name for help.
+    /// The contact that pages name.
     pub(crate) support: Option<Arc<Support>>,
     pub(crate) now: UnixTime,
 }

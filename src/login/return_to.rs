@@ -24,7 +24,7 @@ impl ReturnTo {
         let path = CleanPath::parse(path).map_err(|_| ReturnToError::Malformed)?;
         // Browsers confine a cookie to a path by its text. In this form it begins as its application's path does.
         let mut to = path.normalized().into_owned();
-        // `//host` and `/\\host` never come out of a clean path, and nobody shall decode one from it.
+        // `//host` and `/\\host` never come out of a clean path, and must not be decoded from one.
         if to.get(1..4).is_some_and(|start| matches!(&*start.to_ascii_lowercase(), "%2f" | "%5c")) {
             return Err(ReturnToError::Malformed);
         }

@@ -218,7 +218,7 @@ pub fn signed_userinfo(
     if is_foreign || is_over { Err(ClaimsError::Foreign) } else { Ok(claims) }
 }
 
-/// OpenID Connect Core 3.1.3.7, with the signature first: no claim is read of a token that nobody signed.
+/// OpenID Connect Core 3.1.3.7, with the signature first: no claim of an unsigned token is read.
 ///
 /// # Errors
 /// See [`IdTokenError`].

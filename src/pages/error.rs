@@ -22,7 +22,7 @@ pub(crate) struct ErrorPage<'a> {
     pub(crate) retry: Option<Link<'a>>,
     /// The link to sign in with another account, if this account was refused: the main way on.
     pub(crate) switch_account: Option<&'a str>,
-    /// Whom to ask.
+    /// The contact for users.
     pub(crate) support: Option<&'a Support>,
     /// The reason id, as in the audit event.
     pub(crate) reason: Option<&'a str>,
@@ -242,7 +242,7 @@ impl<'a> ErrorPage<'a> {
         Self { switch_account, ..self }
     }
 
-    /// Says whom to ask.
+    /// Sets the contact for users.
     pub(crate) fn with_support(self, support: Option<&'a Support>) -> Self {
         Self { support, ..self }
     }

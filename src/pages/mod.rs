@@ -116,7 +116,7 @@ pub(crate) struct Denied<'a> {
     pub(crate) groups_unknown: bool,
     /// Where to sign in as somebody else.
     pub(crate) switch_account: Option<&'a str>,
-    /// Whom to ask.
+    /// The contact for users.
     pub(crate) support: Option<&'a Support>,
     /// The reason id, as in the audit event.
     pub(crate) reason: Option<&'a str>,
@@ -139,9 +139,9 @@ pub(crate) struct LoginLoop<'a> {
     pub(crate) cookie: &'a str,
     /// Why that may be, the likeliest first.
     pub(crate) causes: &'a [LostCookie],
-    /// Where to start the login anew.
+    /// The URL that starts the login anew.
     pub(crate) start_again: Option<&'a str>,
-    /// Whom to ask.
+    /// The contact for users.
     pub(crate) support: Option<&'a Support>,
     /// The reason id, as in the audit event.
     pub(crate) reason: Option<&'a str>,
@@ -166,9 +166,9 @@ pub(crate) struct CookieConflict<'a> {
     pub(crate) host: &'a str,
     /// The domain above, if other hosts of it can set cookies for this one.
     pub(crate) domain: Option<&'a str>,
-    /// Where to start the login anew.
+    /// The URL that starts the login anew.
     pub(crate) start_again: &'a str,
-    /// Whom to ask.
+    /// The contact for users.
     pub(crate) support: Option<&'a Support>,
     /// The reason id, as in the log.
     pub(crate) reason: &'a str,
@@ -337,7 +337,7 @@ pub(crate) const TRY_AGAIN: &str = "Try again";
 /// The next step of a user whom the policies refuse.
 const ASK_FOR_ACCESS: &str = "To get access, ask your administrator. Name the application and the request id below.";
 
-/// Whom to ask.
+/// The contact for users.
 pub(crate) const TELL_THE_ADMINISTRATOR: &str = "If it keeps happening, give your administrator the request id below.";
 
 /// Sends the one form of a page.

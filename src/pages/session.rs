@@ -13,7 +13,7 @@ pub(crate) struct LoggedOut<'a> {
     pub(crate) also_at: Option<&'a str>,
     /// The way back to the application.
     pub(crate) back: Option<Link<'a>>,
-    /// Where to sign in with another account, which the provider would not offer by itself.
+    /// The URL for another account, which the provider would not offer by itself.
     pub(crate) switch_account: Option<&'a str>,
     /// Names this request in the log.
     pub(crate) request_id: &'a str,

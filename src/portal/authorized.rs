@@ -107,8 +107,8 @@ pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Resp
     response
 }
 
-/// Expires both cookies of a browser that shows two, and begins a login anew. Either of them may bind the hand-over to somebody
-/// else's login, which another host of the domain planted together with the cookie.
+/// Expires both cookies of a browser that shows two, and begins a login anew. Either of them may bind the hand-over to another
+/// user's login, which another host of the domain planted together with the cookie.
 fn conflict(
     access: &Access,
     snapshot: &Snapshot,

@@ -38,7 +38,7 @@ pub(super) fn expired(request: &PortalRequest, again: Option<&str>) -> Response<
     shown(ErrorPage::login_expired(again, &request.id.to_string()).with_reason("login_expired"), request)
 }
 
-/// Where a user whose login failed can go on.
+/// The links for a user whose login failed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct WaysOn<'a> {
     /// The same login from the beginning.

@@ -62,7 +62,7 @@ pub(super) struct Pattern {
 #[derive(Debug)]
 struct Step {
     decoded: Unit,
-    /// Whether any text may come before it.
+    /// `true` if any text may come before it.
     after_star: bool,
 }
 

@@ -234,7 +234,7 @@ impl SamlError {
         }
     }
 
-    /// Returns the status code of the provider if it is one of SAML Core 3.2.2.2: those are safe to show, whoever sent them.
+    /// Returns the status code of the provider if it is one of SAML Core 3.2.2.2: those are safe to show even if forged.
     pub fn registered_status(&self) -> Option<&'static str> {
         let Self::Status { code, .. } = self else { return None };
         STATUS_CODES.into_iter().find(|registered| registered == code)

@@ -33,7 +33,7 @@ pub struct SqliteStore {
     readers: SqlitePool,
     writer: Writer,
     is_new: bool,
-    /// Whether older content was found in the file.
+    /// `true` if older content was found in the file.
     went_back: AtomicBool,
 }
 

@@ -1,4 +1,4 @@
-//! What an operator learns about the certificates of listeners: from `check`, at the start, and at a renewal.
+//! Reports about the certificates of listeners: by `check`, at the start, and at a renewal.
 
 use std::process::Command;
 use std::time::Duration;

@@ -10,7 +10,7 @@ const LOGOUT: &str = "http://access.localhost/cdn-cgi/access/logout";
 const SWITCH: &str = "Sign in with another account</a>";
 const SUPPORT: &str = "support_text = \"The help desk knows more.\"\nsupport_url = \"mailto:help@example.com\"";
 
-/// Whether the provider was asked to have the user sign in anew.
+/// Returns `true` if the provider was asked to have the user sign in anew.
 fn asked_for_the_account(browser: &Browser) -> bool {
     let authorize = browser.trail.iter().find(|(url, _)| url.path() == "/oauth2/v1/authorize");
     let (url, _) = authorize.unwrap_or_else(|| panic!("the provider was not asked: {:#?}", browser.trail));
@@ -126,7 +126,7 @@ async fn page_of_a_broken_store_offers_to_try_again() {
     let confirm = alice.request("GET", LOGOUT, &from_elsewhere, b"").await.text();
     let csrf = confirm.split("name=\"csrf\" value=\"").nth(1).unwrap_or_else(|| panic!("{confirm}"));
     let csrf = format!("csrf={}", csrf.split('"').next().unwrap());
-    // The new process remembers nobody.
+    // The new process remembers no session.
     world.proxy.stop().await;
     world.proxy.run().await;
     let url = format!("sqlite://{}", world.proxy.path("portcullis.db").display());

@@ -68,7 +68,7 @@ opt-level = 3
     assert!(!ran.status.success() && said.contains("/nonexistent.toml"), "{said}");
 }
 
-/// What the crate itself leaves in the shared folder: it has another path in each run, and nobody needs it again.
+/// Removes the crate's own files from the shared folder: its path differs in each run, and they are not needed again.
 struct Rest(PathBuf);
 
 impl Drop for Rest {

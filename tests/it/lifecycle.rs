@@ -388,7 +388,7 @@ async fn http2_windows_of_all_connections_are_bounded_together() {
     assert!(total <= (512 << 20) + 400 * 65_535, "{total} bytes");
     assert!((65_535..128 << 10).contains(&least), "{least}");
     drop(open);
-    // What was given out comes back.
+    // Dropped windows return to the budget.
     let deadline = Instant::now() + Duration::from_secs(20);
     while windows(world.proxy.address).await.2 < 8 << 20 {
         assert!(Instant::now() < deadline);

@@ -342,7 +342,7 @@ async fn renewal_at_a_process_that_has_not_heard_of_the_logout_ends_too() {
         assert_eq!(telephone.open(WIKI).await.response.status, 200, "{:#?}", telephone.trail);
         let mut desk = world.signed_in(Person::alice(), "http://app.localhost/").await;
         desk.request("GET", "http://app.localhost/cdn-cgi/access/logout", NAVIGATION, b"").await;
-        // What the other process grants until it has heard of it ends with the login.
+        // Tokens that the other process grants before it knows of the logout end with the login.
         forget_application(&mut telephone);
         let before = world.idp.count("/oauth2/v1/authorize");
         telephone.open(WIKI).await;

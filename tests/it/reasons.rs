@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// What stands before a reason id in the code.
+/// The text before a reason id in the code.
 const BEFORE: &[&str] = &[
     "with_reason(\"",
     "login_refused(\"",
@@ -41,7 +41,7 @@ fn okta_table_quotes_only_what_users_and_operators_see() {
     let known = ids_of_the_code();
     let mut quoted = 0;
     for cell in rows.map(|row| row.split('|').nth(1).unwrap().trim().to_owned()) {
-        // What Okta itself says is not in our code.
+        // Okta's own texts are not in our code.
         let cell = cell.split("Okta's ").next().unwrap();
         let words = cell.split('*').skip(1).step_by(2).map(str::to_owned);
         for words in words.map(|words| words.trim_end_matches('.').to_owned()) {

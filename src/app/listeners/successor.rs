@@ -95,7 +95,7 @@ mod tests {
         let (waited, ()) = tokio::join!(is_serving(&socket), failed);
         assert!(!waited, "it ended while the predecessor waited");
         assert!(!is_serving(&socket).await, "it had ended before");
-        // What is left of it does not hinder the next one.
+        // Its remains do not hinder the next one.
         Successor::bind(&socket).unwrap().withdraw();
         assert!(!beside(&socket).exists());
     }

@@ -182,7 +182,7 @@ fn linked_token_behind_many_forged_ones_reaches_no_origin() {
     assert!(takes(&open, &[], &[format!("Bearer {forged} {token}")]));
 }
 
-/// The application behind the wiki, open to everybody.
+/// The application behind the wiki, open to all users.
 fn open_behind(node: &Snapshot) -> Snapshot {
     let mut applications = WORLD.applications.clone();
     let behind = applications.iter_mut().find(|app| app.name == "behind").unwrap();

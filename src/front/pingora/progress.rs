@@ -13,7 +13,7 @@ tokio::task_local! {
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     has_head: AtomicBool,
-    /// Whether a part of the body is still to come.
+    /// `true` while a part of the body is still to come.
     has_body: AtomicBool,
     /// Milliseconds since `START` at which the awaited body last moved; 0 if no body is awaited.
     body_moved: AtomicU64,

@@ -134,7 +134,7 @@ impl ProxyHttp for AccessProxy {
         if !self.settings.hsts.is_empty() {
             hsts::activate(session, &self.settings.hsts);
         }
-        // Pingora reads the rest of a body that nobody wants, for as long as single bytes of it arrive.
+        // Pingora reads the rest of an unwanted body as long as single bytes of it arrive.
         session.set_total_drain_timeout(Some(self.settings.body_timeout));
         // A client that stops in the middle of a body, or stops reading, is not waited for.
         session.set_read_timeout(Some(self.settings.body_timeout));

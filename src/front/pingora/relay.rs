@@ -49,7 +49,7 @@ pub(super) async fn relay(session: &mut Session, mut origin: Origin, limits: Idl
     session.set_read_timeout(None);
     session.set_write_timeout(None);
     origin.read_timeout = None;
-    // What the origin sent together with its 101 is in Pingora's reader, and only there.
+    // Bytes that came together with the 101 are in Pingora's reader, and only there.
     let early = poll_once(origin.read_response_task()).await.transpose().map_err(|error| error.into_up())?;
     let down = match early {
         Some(HttpTask::UpgradedBody(Some(part), _)) => Step::Write(part),

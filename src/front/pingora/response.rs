@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 /// Removes what belongs to the connection to the origin, and settles the framing toward the client.
 ///
 /// # Errors
-/// If the response cannot be forwarded: a 101 that nobody asked for, or framing without a reliable end.
+/// If the response cannot be forwarded: an unrequested 101, or framing without a reliable end.
 pub(super) fn edit(session: &mut Session, response: &mut ResponseHeader) -> Result<()> {
     // Requests that may switch protocols take another way (`tunnel.rs`).
     if response.status == StatusCode::SWITCHING_PROTOCOLS {

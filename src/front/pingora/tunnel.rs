@@ -51,7 +51,7 @@ fn may_tunnel(protocol: &[u8]) -> bool {
     !UNJUDGED_UPGRADES.iter().any(|unjudged| name.eq_ignore_ascii_case(unjudged.as_bytes()))
 }
 
-/// What came of the offer.
+/// The result of an offer.
 enum Outcome {
     /// The origin switches protocols.
     Switched(Box<ResponseHeader>),
@@ -62,7 +62,7 @@ enum Outcome {
 /// The head of a response that refuses the upgrade.
 struct Answer {
     response: Box<ResponseHeader>,
-    /// Whether the response has no body.
+    /// `true` if the response has no body.
     ends: bool,
     request_body: RequestBody,
 }

@@ -157,7 +157,7 @@ type Watch = Pin<Box<dyn Future<Output = ()> + Send>>;
 #[derive(Default)]
 struct Slot {
     watch: Option<Watch>,
-    /// Whether the watch was begun after the last poll.
+    /// `true` if the watch was begun after the last poll.
     is_new: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What `idp check` advises about an API token.
+//! The advice of `idp check` about an API token.
 
 use serde_json::json;
 

@@ -55,7 +55,7 @@ impl Line {
     }
 
     fn text(&mut self, field: &Field, value: &str) {
-        // Where a `log` record was made; `target` has the rest.
+        // The source line of a `log` record; `target` has the rest.
         if field.name().starts_with("log.") {
             return;
         }

@@ -437,7 +437,7 @@ include = [{ portcullis_method = { methods = ["POST"] } }]
         let seen = world.origin.last();
         assert!(!seen.headers.0.iter().any(|(_, value)| value == "DELETE"), "{name}: {seen:?}");
         world.origin.forget();
-        // Where no rule asks for the method, the header is the application's.
+        // If no rule depends on the method, the header is the application's.
         world
             .raw(raw::request("POST", "open.localhost", "/?_method=DELETE", &[&line, "Content-Length: 0"]))
             .await

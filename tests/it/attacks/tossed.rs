@@ -1,4 +1,4 @@
-//! Cookies that another host of the same domain set for ours: no browser becomes somebody else, and no user is locked out.
+//! Cookies that another host of the same domain set for ours: no browser becomes another user, and no user is locked out.
 
 use super::member;
 use crate::support::{APPLICATIONS, Browser, Person, World, raw};
@@ -30,7 +30,7 @@ fn now() -> String {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs().to_string()
 }
 
-/// Whom the origin was told of, with each request since the last look.
+/// The users that the origin saw, one for each request since the last call.
 fn told(world: &World) -> Vec<String> {
     let seen = world.origin.seen();
     world.origin.forget();

@@ -35,7 +35,7 @@ pub struct Browser {
 pub struct Kept {
     /// The host that it is for, or the domain.
     pub host: String,
-    /// Whether it is for all hosts of that domain. Only other sites set such cookies.
+    /// `true` if it is for all hosts of that domain. Only other sites set such cookies.
     pub is_domain: bool,
     /// Its name.
     pub name: String,

@@ -139,7 +139,7 @@ impl Connection {
         let _closed = self.0.shutdown().await;
     }
 
-    /// Whether the peer closes within that time, whatever it sends before.
+    /// Returns `true` if the peer closes within that time, even if it sends something before.
     pub async fn closes_within(&mut self, limit: Duration) -> bool {
         let mut bytes = [0; 1024];
         timeout(limit, async { while let Ok(1..) = self.0.read(&mut bytes).await {} }).await.is_ok()

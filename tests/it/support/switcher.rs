@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::wire::{self, Framing, Head};
 
-/// How the origin treats the request for an upgrade.
+/// The origin's response to the request for an upgrade.
 #[derive(Debug, Clone)]
 pub enum Manner {
     /// Reads the request, answers 101 with the first protocol it was offered, and repeats every byte.

@@ -16,7 +16,7 @@ pub(super) use self::failure::cause;
 pub(super) use self::pool::Attempts;
 pub use self::pool::{OriginContext, OriginPool};
 
-/// How the origins of an application are spoken to.
+/// The settings for connections to the origins of an application.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolSettings {
     /// The application's name, for the log.
@@ -27,19 +27,19 @@ pub struct PoolSettings {
     pub connect_timeout: Duration,
     /// Between two pieces of an answer.
     pub read_timeout: Duration,
-    /// How long an unused connection is kept.
+    /// The longest time that an unused connection is kept.
     pub idle_timeout: Duration,
     /// The `Host` that the origin is sent; the client's where `None`.
     pub host_header: Option<HeaderValue>,
-    /// Whether the origin's certificate is checked.
+    /// `true` if the origin's certificate is verified.
     pub tls_verify: bool,
     /// The name that TLS asks for and that the certificate must be for; the host of the target if `None`.
     pub tls_server_name: Option<String>,
-    /// Whom the origin's certificate must come from; those of the connector where `None`.
+    /// The authorities for the origin's certificate; those of the connector if `None`.
     pub trust: Option<Trust>,
-    /// How to find out which of them work.
+    /// The health check, if there is one.
     pub health_check: Option<Check>,
-    /// How long a tunnel may rest.
+    /// The longest time that a tunnel may rest.
     pub tunnel_timeout: Duration,
     /// Protocols that requests may switch to, beside the built-in ones.
     pub upgrades: Vec<String>,
@@ -54,7 +54,7 @@ impl PoolSettings {
     }
 }
 
-/// The certificate authorities of one application's origins, which vouch for nobody else's.
+/// The certificate authorities for the origins of one application only.
 #[derive(Clone)]
 pub struct Trust {
     authorities: Arc<CaType>,
@@ -101,11 +101,11 @@ pub struct Target {
     pub host: String,
     /// Port.
     pub port: u16,
-    /// What it speaks.
+    /// Its protocol.
     pub protocol: Protocol,
 }
 
-/// What an origin speaks.
+/// The protocol of an origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// HTTP/1.1 in clear.
@@ -129,7 +129,7 @@ impl Protocol {
 pub struct Check {
     /// A path to ask for; a TCP connection is enough where `None`.
     pub path: Option<Uri>,
-    /// How often.
+    /// The time between two checks.
     pub interval: Duration,
     /// The statuses of a healthy origin; any 2xx if empty.
     pub expect: Vec<u16>,

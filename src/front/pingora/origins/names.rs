@@ -170,7 +170,7 @@ fn merge(known: &[IpAddr], found: &[IpAddr]) -> Vec<IpAddr> {
     }
 }
 
-/// How late a change of a name's addresses may be noticed.
+/// The interval of lookups: a change of a name's addresses is noticed this late.
 const LOOKUP_EVERY: Duration = Duration::from_secs(15);
 /// A fraction of the 512 threads that a runtime has for blocking calls.
 const CONCURRENT: usize = 64;

@@ -59,7 +59,7 @@ pub(in crate::front::pingora) struct Attempts {
     addresses: SmallVec<[IpAddr; 2]>,
     /// Members that failed at every address.
     members: SmallVec<[usize; 2]>,
-    /// Whether an attempt ended before the request was sent, without a word about the origin.
+    /// `true` if an attempt ended before the request was sent, for a reason that does not concern the origin.
     repeated: bool,
 }
 
