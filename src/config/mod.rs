@@ -14,6 +14,7 @@ mod geo;
 mod origins;
 mod outgoing;
 mod policies;
+mod provider_urls;
 mod providers;
 mod reader;
 mod rules;

@@ -1,7 +1,8 @@
 use http::HeaderName;
 use url::Url;
 
-use super::providers::{OKTA_DOMAINS, absent_groups, administered, endpoint};
+use super::provider_urls::{OKTA_DOMAINS, administered, endpoint};
+use super::providers::absent_groups;
 use super::reader::{self, Item, Table, Unique};
 use super::secrets;
 use super::server::Insecure;

@@ -10,6 +10,7 @@ mod clients;
 mod conformance;
 mod directory;
 mod groups;
+mod keys;
 mod scopes;
 mod stand_in;
 

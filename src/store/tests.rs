@@ -1,3 +1,4 @@
+mod faults;
 mod file;
 
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,0 +1,81 @@
+//! Key sets of a provider that change, or cannot be read.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::stand_in::{Reply, StandIn, provider};
+use super::*;
+use crate::oidc::IdTokenError;
+use crate::oidc::testing::{jwks, rsa};
+
+const KEYS: &str = "/oauth2/v1/keys";
+
+#[tokio::test]
+async fn garbage_for_keys() {
+    let op = StandIn::start().await;
+    let big = Reply { body: " ".repeat(300 * 1024), ..Reply::html(200) };
+    let oct = json!({"keys": [{"kty": "oct", "kid": "k0", "k": "AAAA"}]});
+    for reply in [Reply::html(200), Reply::json(200, &json!({"keys": []})), Reply::json(200, &oct), big, Reply::hang()]
+    {
+        op.reply(KEYS, &[reply]);
+        let failure = op.login(&op.provider()).await.unwrap_err();
+        assert!(matches!(failure, LoginFailure::Keys(_) | LoginFailure::Unreachable { endpoint: Endpoint::Keys, .. }));
+        assert_eq!(failure.blame(), Blame::Provider);
+    }
+}
+
+#[tokio::test]
+async fn j09_unknown_keys_cost_one_fetch_per_cooldown() {
+    let op = StandIn::start().await;
+    let provider = op.provider();
+    assert!(op.login(&provider).await.is_ok());
+    for n in 0..20 {
+        op.state().header["kid"] = json!(format!("random-{n}"));
+        let failure = op.login(&provider).await.unwrap_err();
+        assert!(matches!(failure, LoginFailure::IdToken(IdTokenError::UnknownKey)));
+    }
+    assert!(op.calls(KEYS) <= 4, "{} fetches", op.calls(KEYS));
+}
+
+#[tokio::test]
+async fn changed_keys_are_fetched_under_any_name() {
+    let op = StandIn::start().await;
+    let cooldown = Ages { cooldown: Duration::from_secs(600), ..op.client().ages };
+    let provider = provider(OktaSettings { client: ClientSettings { ages: cooldown, ..op.client() }, ..op.settings() });
+    let sign_with = |index: usize, kid: &str| {
+        let mut state = op.state();
+        (state.key, state.jwks) = (rsa(index), jwks(&[rsa(index).jwk(Some(kid))]));
+        state.header["kid"] = json!(kid);
+    };
+    assert!(op.login(&provider).await.is_ok());
+    // A new key under the old name, and soon another one under another name.
+    sign_with(1, "k0");
+    assert!(op.login(&provider).await.is_ok());
+    sign_with(0, "k1");
+    assert!(op.login(&provider).await.is_ok());
+    assert_eq!(op.calls(KEYS), 3);
+    // The third change within the cooldown waits, and costs no fetch however many try.
+    sign_with(1, "k1");
+    for _ in 0..20 {
+        let failure = op.login(&provider).await.unwrap_err();
+        assert!(matches!(failure, LoginFailure::IdToken(IdTokenError::Signature)), "{failure:?}");
+        assert!(failure.advice().unwrap().contains("30 s"));
+    }
+    assert_eq!(op.calls(KEYS), 3);
+}
+
+#[tokio::test]
+async fn logins_at_once_after_a_change_of_keys_cost_one_fetch() {
+    let op = StandIn::start().await;
+    let provider = op.provider();
+    assert!(op.login(&provider).await.is_ok());
+    {
+        let mut state = op.state();
+        (state.key, state.jwks) = (rsa(1), jwks(&[rsa(1).jwk(Some("k0"))]));
+    }
+    let login = || op.login(&provider);
+    let logins: [_; 4] = tokio::join!(login(), login(), login(), login()).into();
+    assert!(logins.iter().all(Result::is_ok), "{logins:?}");
+    assert_eq!(op.calls(KEYS), 2);
+}
