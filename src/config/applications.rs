@@ -7,11 +7,12 @@ use super::domain::Domain;
 use super::origins::{Origin, OriginSettings};
 use super::policies::{self, Reusable};
 use super::providers::IdentityProvider;
-use super::reader::{self, Item, Table, Unique};
+use super::reader::{Item, Table, Unique};
 use super::rules::{self, Names};
 use super::server::{Insecure, Listen};
 use super::service_tokens;
 use super::team::Team;
+use super::values;
 use crate::cookie::SameSite;
 use crate::model::{Aud, IdpId};
 use crate::policy::{List, Policy, PolicyDecision, Rule};
@@ -140,8 +141,8 @@ impl Application {
             ("destinations", "write an application for each domain"),
         ]);
         let spot = table.needed("domain", "\"app.example.com\"").and_then(|item| Spot::read(item, around, seen));
-        let id = identify(table, "id", reader::id, &mut seen.ids, spot.as_ref(), Domain::canonical);
-        let name = identify(table, "name", reader::label, &mut seen.names, spot.as_ref(), |domain| domain.text.clone());
+        let id = identify(table, "id", values::id, &mut seen.ids, spot.as_ref(), Domain::canonical);
+        let name = identify(table, "name", values::label, &mut seen.names, spot.as_ref(), |domain| domain.text.clone());
         let aud = aud(table, around, seen, id.as_deref(), spot.as_ref());
         let path_case =
             if table.flag("case_sensitive_paths", false) { PathCase::Sensitive } else { PathCase::Insensitive };

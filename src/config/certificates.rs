@@ -4,8 +4,9 @@ use rustls::pki_types::CertificateDer;
 
 use super::Domain;
 use super::origins;
-use super::reader::{self, Item, Place, Reader, Table, Unique};
+use super::reader::{Item, Place, Reader, Table, Unique};
 use super::server::Listen;
+use super::values;
 use crate::policy::{Policy, Rule};
 use crate::route;
 
@@ -37,7 +38,7 @@ pub(super) fn read_all(table: &mut Table<'_>, listen: &[Listen]) -> Vec<ClientAu
 
 fn read(table: &mut Table<'_>, names: &mut Unique) -> Option<ClientAuthority> {
     table.foreign(&[("certificate", "this is called `ca` and names a file in PEM form")]);
-    let name = table.needed("name", "\"Devices\"").and_then(|item| item.claim(reader::label, names));
+    let name = table.needed("name", "\"Devices\"").and_then(|item| item.claim(values::label, names));
     let ca = table.needed("ca", "\"devices-ca.pem\"").and_then(|item| {
         let file = item.reader().resolve(item.text()?);
         // Where it does not run, who its clients are does not matter.

@@ -24,6 +24,7 @@ mod secrets;
 mod server;
 mod service_tokens;
 mod team;
+mod values;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::SocketAddr;

@@ -2,8 +2,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::errors::{did_you_mean, instead};
-use super::reader::{self, Item, Place, Reader, Table, Unique};
+use super::reader::{Item, Place, Reader, Table, Unique};
 use super::rules::{Clauses, Names, bare, is_about_people};
+use super::values;
 use crate::model::duration;
 use crate::policy::{Advisor, List, Policy, PolicyDecision, Rule};
 
@@ -20,7 +21,7 @@ impl Reusable {
         let mut reusable = Self { by_id: HashMap::new(), ids: BTreeSet::new() };
         for item in table.list("policies") {
             let policy = item.table(|table| {
-                table.needed("id", "\"staff\"").and_then(|item| item.claim(reader::id, &mut seen));
+                table.needed("id", "\"staff\"").and_then(|item| item.claim(values::id, &mut seen));
                 policy(table, names)
             });
             reusable.ids.extend(item.get("id").and_then(|id| id.value().as_str().map(str::to_owned)));
@@ -92,8 +93,8 @@ fn policy(table: &mut Table<'_>, names: &Names<'_>) -> Option<Policy> {
         ("purpose_justification_required", "asking for a reason is not there yet; leave this out"),
         ("approval_required", "asking for approval is not there yet; leave this out"),
     ]);
-    let id = table.item("id").map(|item| item.parse(reader::id));
-    let name = table.needed("name", "\"engineers\"").and_then(|item| item.parse(reader::label));
+    let id = table.item("id").map(|item| item.parse(values::id));
+    let name = table.needed("name", "\"engineers\"").and_then(|item| item.parse(values::label));
     let decision = table.needed("decision", "\"allow\"").and_then(|item| item.parse(decision));
     let session_duration = session_duration(table);
     let clauses = Clauses::read(table, names);

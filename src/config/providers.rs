@@ -4,11 +4,12 @@ use http::HeaderName;
 use url::Url;
 
 use super::provider_urls::{LIKE, endpoint, issuer_address, okta_account};
-use super::reader::{self, Item, Table, Unique};
+use super::reader::{Item, Table, Unique};
 #[cfg(feature = "saml")]
 use super::saml::SamlConfig;
 use super::secrets;
 use super::server::Insecure;
+use super::values;
 use crate::model::{AbsentGroups, IdpId, Secret};
 use crate::oidc::{ClientAuth, ClientKey, EmailVerification, Endpoints, Prompt};
 
@@ -188,8 +189,8 @@ pub(super) fn read_all(table: &mut Table<'_>, insecure: &Insecure) -> Vec<Identi
 impl IdentityProvider {
     fn read(table: &mut Table<'_>, insecure: &Insecure, ids: &mut Unique, names: &mut Unique) -> Option<Self> {
         table.foreign(&[("scim_config", "provisioning over SCIM is not there yet; leave this out")]);
-        let id = table.needed("id", "\"okta\"").and_then(|item| item.claim(reader::id, ids));
-        let name = table.needed("name", "\"Okta\"").and_then(|item| item.claim(reader::label, names));
+        let id = table.needed("id", "\"okta\"").and_then(|item| item.claim(values::id, ids));
+        let name = table.needed("name", "\"Okta\"").and_then(|item| item.claim(values::label, names));
         let written = table.needed("type", "\"okta\"");
         let kind = written.as_ref().and_then(|item| item.parse(kind));
         let example =
@@ -402,7 +403,7 @@ pub(super) fn absent_groups(table: &mut Table<'_>) -> AbsentGroups {
 fn server_id(text: &str) -> Result<String, String> {
     match text.trim_end_matches('/').rsplit_once("/oauth2/") {
         Some((_, id)) => Err(format!("`{text}` is the `Issuer URI` of a server; write its last part, `{id}`")),
-        None => reader::id(text),
+        None => values::id(text),
     }
 }
 

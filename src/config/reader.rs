@@ -14,6 +14,7 @@ use toml::de::{DeTable, DeValue};
 use super::AuthorityFile;
 use super::errors::{Problem, did_you_mean, one_line};
 use super::secrets::{self, Environment};
+use super::values;
 use crate::model::duration;
 
 /// More than anybody reads; a file that is no configuration at all has one on every line.
@@ -347,7 +348,7 @@ impl<'a> Table<'a> {
 
     /// A short text for people: not empty, one line.
     pub(super) fn label(&mut self, key: &'static str) -> Option<String> {
-        self.item(key)?.parse(label)
+        self.item(key)?.parse(values::label)
     }
 
     pub(super) fn flag(&mut self, key: &'static str, default: bool) -> bool {
@@ -398,7 +399,7 @@ impl<'a> Table<'a> {
         let item = self.item(key)?;
         let number = match item.value {
             DeValue::Integer(number) => u64::from_str_radix(number.as_str(), number.radix()).ok(),
-            DeValue::String(text) => bytes(text),
+            DeValue::String(text) => values::bytes(text),
             _ => {
                 item.wrong_type("a number of bytes, such as `65536` or `\"64KiB\"`");
                 return None;
@@ -467,38 +468,7 @@ impl<'a> Table<'a> {
     }
 }
 
-/// Whether a text can be shown to people as a name.
-pub(super) fn label(text: &str) -> Result<String, String> {
-    let odd = text.trim().is_empty() || text.chars().any(char::is_control) || text.chars().count() > 350;
-    if odd { Err("this must be one line of 1 to 350 characters".to_owned()) } else { Ok(text.to_owned()) }
-}
-
-/// Whether a text can serve as an id: something to refer to, in rules, logs and addresses.
-pub(super) fn id(text: &str) -> Result<String, String> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    if (1..=64).contains(&text.len()) && text.bytes().all(plain) {
-        return Ok(text.to_owned());
-    }
-    Err(format!("`{text}` is not an id; use 1 to 64 letters of `a`-`z`, `A`-`Z`, `0`-`9`, `-`, `_` and `.`"))
-}
-
-fn bytes(text: &str) -> Option<u64> {
-    let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at_checked(at)?;
-    let unit = match unit.trim_start() {
-        "" | "B" => 1,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        "kB" => 1_000,
-        "MB" => 1_000_000,
-        "GB" => 1_000_000_000,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(unit)
-}
-
-/// Names that must be different, and where each was first used.
+/// Names that must be different, with the place of the first use of each.
 #[derive(Debug)]
 pub(super) struct Unique {
     what: &'static str,
@@ -511,7 +481,7 @@ impl Unique {
         Self { what, seen: HashMap::new() }
     }
 
-    /// Whether it is the first; otherwise that is reported.
+    /// Returns `true` if it is the first; otherwise reports it.
     pub(super) fn claim(&mut self, reader: &Reader<'_>, name: &str, place: &Place) -> bool {
         if let Some(first) = self.seen.get(name) {
             let (what, line) = (self.what, reader.line(first));

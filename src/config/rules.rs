@@ -5,8 +5,9 @@ use toml::de::DeValue;
 
 use super::errors::{did_you_mean, instead};
 use super::evaluations::Evaluations;
-use super::reader::{self, Item, Place, Reader, Table, Unique};
+use super::reader::{Item, Place, Reader, Table, Unique};
 use super::service_tokens;
+use super::values;
 use crate::model::{Email, EmailDomain};
 use crate::policy::{About, AccessGroup, Advisor, IpRange, List, ListItems, PolicySet, Rule, UnknownName};
 
@@ -108,8 +109,8 @@ pub(super) fn read_lists(table: &mut Table<'_>, names: &mut Names<'_>) -> Vec<Li
     let mut lists = Vec::new();
     for item in table.list("lists") {
         let list = item.table(|table| {
-            let id = table.needed("id", "\"contractors\"").and_then(|item| item.claim(reader::id, &mut ids));
-            let label = table.item("name").map(|item| item.claim(reader::label, &mut labels));
+            let id = table.needed("id", "\"contractors\"").and_then(|item| item.claim(values::id, &mut ids));
+            let label = table.item("name").map(|item| item.claim(values::label, &mut labels));
             let emails = table.item("emails").is_some().then(|| table.list("emails"));
             let ips = table.item("ips").is_some().then(|| table.list("ips"));
             let items = match (emails, ips) {
@@ -149,8 +150,8 @@ pub(super) fn read_groups(table: &mut Table<'_>, names: &mut Names<'_>, lists: &
     let mut places = HashMap::new();
     for item in table.list("groups") {
         let group = item.table(|table| {
-            let id = table.needed("id", "\"engineers\"").and_then(|item| item.claim(reader::id, &mut ids));
-            let label = table.item("name").map(|item| item.claim(reader::label, &mut labels));
+            let id = table.needed("id", "\"engineers\"").and_then(|item| item.claim(values::id, &mut ids));
+            let label = table.item("name").map(|item| item.claim(values::label, &mut labels));
             let clauses = Clauses::read(table, names);
             let id = id?;
             let name = label.unwrap_or_else(|| Some(id.clone()))?;

@@ -3,9 +3,10 @@ use url::Url;
 
 use super::provider_urls::{OKTA_DOMAINS, administered, endpoint};
 use super::providers::absent_groups;
-use super::reader::{self, Item, Table, Unique};
+use super::reader::{Item, Table, Unique};
 use super::secrets;
 use super::server::Insecure;
+use super::values;
 use crate::engine::{is_method_override, is_reserved};
 use crate::model::{AbsentGroups, Secret};
 use crate::saml::{Binding, DecryptionKey, DecryptionKeyError, HeaderAttribute, ServiceProvider, Settings};
@@ -61,7 +62,7 @@ impl SamlConfig {
         let key = |item: &Item<'_>| item.table(|table| EncryptionKey::read(table, insecure)).flatten();
         let groups = table.item("groups_attribute_name").and_then(name);
         let sso_target_url = sso.and_then(|item| item.parse(|text| address(text, insecure)));
-        let issuer_url: Option<String> = issuer.as_ref().and_then(|item| item.parse(reader::label));
+        let issuer_url: Option<String> = issuer.as_ref().and_then(|item| item.parse(values::label));
         let by_https = issuer_url.as_ref().and_then(|text| text.strip_prefix("https://www.okta.com/"));
         if let (Some(item), Some(key)) = (&issuer, by_https) {
             item.warn(&format!(

@@ -4,8 +4,9 @@ use toml::de::{DeTable, DeValue};
 
 use super::Domain;
 use super::errors::instead;
-use super::reader::{self, Item, Place, Reader, Table, Unique};
+use super::reader::{Item, Place, Reader, Table, Unique};
 use super::rules::Names;
+use super::values;
 use crate::model::{ClientId, SecretDigest, ServiceToken, UnixTime};
 use crate::policy::{Policy, PolicyDecision, Rule};
 
@@ -37,8 +38,8 @@ fn read(table: &mut Table<'_>, seen: &mut Seen) -> Option<ServiceToken> {
         ("client_secret", "the secret is for the program alone; write its SHA-256 as `client_secret_sha256`"),
         ("duration", "write the end itself, such as `expires_at = \"2027-01-01T00:00:00Z\"`"),
     ]);
-    let id = table.needed("id", "\"ci\"").and_then(|item| item.claim(reader::id, &mut seen.ids));
-    let name = table.item("name").map(|item| item.claim(reader::label, &mut seen.names));
+    let id = table.needed("id", "\"ci\"").and_then(|item| item.claim(values::id, &mut seen.ids));
+    let name = table.item("name").map(|item| item.claim(values::label, &mut seen.names));
     let client_id = table.needed("client_id", "\"<32 hexadecimal digits>.access\"").and_then(|item| {
         let read = |text: &str| {
             ClientId::parse(text).map_err(|_| {

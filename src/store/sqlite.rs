@@ -1,24 +1,24 @@
 mod file;
+mod open;
+mod reader;
 mod rows;
 mod writer;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use sqlx::pool::PoolConnection;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection as _, Sqlite};
+use sqlx::Connection as _;
+use sqlx::sqlite::SqlitePool;
 use zeroize::Zeroizing;
 
-use super::schema::{self, SchemaError};
 use super::{BATCH, CLOCK_STEP, Pruned, Revocation, Revoked, Store, StoreError, StoredKey, TAIL, new_secret, new_user};
 use crate::model::{Identity, IdentityNonce, IdpId, Secret, UnixTime, UserId};
-use file::{FileId, check_private, create_private, failure, unusable};
+use file::{FileId, failure};
+use reader::Reader;
 use rows::{IdentityRow, RevocationRow, is_covered, moment, read_identity, revoked, seconds, to_text};
 use writer::Writer;
 
@@ -38,82 +38,9 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the store in that file, creates it if it is missing, and brings it to the schema of this release.
-    ///
-    /// # Errors
-    /// If the file cannot be opened, is open to others than its owner, or is not a store that this release knows.
-    pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        Self::open_with(path, WAIT).await
-    }
-
-    /// `wait`: how long a call waits for another process's lock, or for its turn.
-    pub(super) async fn open_with(path: &Path, wait: Duration) -> Result<Self, StoreError> {
-        let failed = |source: std::io::Error| StoreError::Open { path: path.into(), source: source.into() };
-        create_private(path).map_err(failed)?;
-        check_private(path)?;
-        let options = options(path)
-            .busy_timeout(wait)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Normal)
-            .pragma("wal_autocheckpoint", LOG_PAGES)
-            .pragma("secure_delete", "ON");
-        let opened = async {
-            let mut connection = options.connect().await?;
-            let is_new = schema::migrate(&mut connection).await?;
-            Ok::<_, SchemaError>((connection, is_new))
-        };
-        let (connection, is_new) = opened.await.map_err(|error| unusable(path, error))?;
-        // After the first write: some file systems give a file another number when it is opened for writing.
-        let file = FileId::of(path).map_err(failed)?;
-        let at = path.to_path_buf();
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .acquire_timeout(wait)
-            .max_lifetime(None)
-            .idle_timeout(None)
-            .test_before_acquire(false)
-            .after_connect(move |_, _| {
-                // A reader of another file would miss rows that the writer wrote.
-                let lost = (!file.is_at(&at)).then(|| StoreError::Lost { path: at.clone() });
-                Box::pin(async move { lost.map_or(Ok(()), |lost| Err(sqlx::Error::Configuration(lost.into()))) })
-            })
-            .connect_lazy_with(options.clone());
-        let writer = Writer::new(path.into(), file, connection, options, wait);
-        Ok(Self { path: path.into(), file, readers, writer, is_new, went_back: AtomicBool::new(false) })
-    }
-
     /// Returns `true` if there was no store in the file before.
     pub const fn is_new(&self) -> bool {
         self.is_new
-    }
-
-    /// Checks the file as [`SqliteStore::open`] does, and changes nothing: neither the file nor its schema. A file that is
-    /// missing or empty is accepted if its folder exists, because the first start creates the store.
-    ///
-    /// # Errors
-    /// Those of [`SqliteStore::open`].
-    pub async fn check(path: &Path) -> Result<(), StoreError> {
-        let failed = |source: std::io::Error| StoreError::Open { path: path.into(), source: source.into() };
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-            return Err(failed(std::io::Error::other(format!("there is no folder `{}`", folder.display()))));
-        }
-        check_private(path)?;
-        match std::fs::metadata(path) {
-            Ok(found) if found.len() == 0 => return Ok(()),
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(failed(error)),
-        }
-        let checked = async {
-            // `immutable`: no side files, no locks. It is for a file that no process uses: pages could change meanwhile.
-            let is_idle = !file::beside(path, "-wal").exists();
-            let options = options(path).read_only(true).immutable(is_idle).busy_timeout(WAIT);
-            let mut connection = options.connect().await?;
-            schema::check(&mut connection).await?;
-            Ok::<_, SchemaError>(connection.close().await?)
-        };
-        checked.await.map_err(|error| unusable(path, error))
     }
 
     /// Writes everything out and closes the file. Calls after this fail.
@@ -148,30 +75,6 @@ impl SqliteStore {
 
     fn lost(&self) -> StoreError {
         StoreError::Lost { path: self.path.clone() }
-    }
-}
-
-fn options(path: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(path)
-        .create_if_missing(false)
-        .pragma("trusted_schema", "OFF")
-        .disable_statement_logging()
-}
-
-/// A connection that reads, for one operation.
-struct Reader {
-    connection: PoolConnection<Sqlite>,
-    operation: &'static str,
-}
-
-impl Reader {
-    /// Gives the connection back, or closes it if it saw an error.
-    fn finish<T>(mut self, done: Result<T, sqlx::Error>) -> Result<T, StoreError> {
-        if done.is_err() {
-            self.connection.close_on_drop();
-        }
-        done.map_err(failure(self.operation))
     }
 }
 
@@ -521,14 +424,5 @@ impl std::fmt::Debug for SqliteStore {
     }
 }
 
-/// Enough for logins; requests never come here.
-const READERS: u32 = 4;
-
-/// Longer than any commit, shorter than a person waits.
-const WAIT: Duration = Duration::from_secs(5);
-
 /// In bytes: with its pages it is more than a logout writes.
 const PROBE: usize = 8 * 1024;
-
-/// The write-ahead log is written back at that many pages of 4 KB, so that it stays small on a small disk.
-const LOG_PAGES: &str = "200";
