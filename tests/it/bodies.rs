@@ -6,60 +6,37 @@ use bytes::Bytes;
 use h2::SendStream;
 
 use crate::support::origin::Origin;
-use crate::support::portcullis::{Config, Portcullis, free_address};
+use crate::support::portcullis::free_address;
 use crate::support::raw::{self, Connection2};
 use crate::support::recorder::{Recorder, When};
-use crate::support::{Idp, at};
+use crate::support::{Idp, Portcullis, before, open_application};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 /// An open application at `origin`, over TLS, so that clients may speak HTTP/2.
 async fn open_at(origin: &str, keys: &str) -> (Portcullis, Idp) {
-    let idp = Idp::start().await;
-    let dead = free_address();
-    let applications = format!(
-        r#"
+    let dead = format!("\"http://{}\"", free_address());
+    let with_policy = |name: &str, decision: &str, rule: &str| {
+        format!(
+            r#"
 [[applications]]
-name = "Dead"
-domain = "dead.test"
-origin = "http://{dead}"
+name = "{name}"
+domain = "{name}.$TLD"
+origin = {dead}
 [[applications.policies]]
-name = "all"
-decision = "bypass"
-include = [{{ everyone = {{}} }}]
-
-[[applications]]
-name = "Closed"
-domain = "closed.test"
-origin = "http://{dead}"
-[[applications.policies]]
-name = "members"
-decision = "allow"
-include = [{{ everyone = {{}} }}]
-
-[[applications]]
-name = "Denied"
-domain = "denied.test"
-origin = "http://{dead}"
-[[applications.policies]]
-name = "none"
-decision = "non_identity"
-include = [{{ any_valid_service_token = {{}} }}]
-
-[[applications]]
-name = "Open"
-domain = "open.test"
-origin = "{origin}"
-{keys}
-[[applications.policies]]
-name = "all"
-decision = "bypass"
-include = [{{ everyone = {{}} }}]
+name = "only"
+decision = "{decision}"
+include = [{{ {rule} = {{}} }}]
 "#
-    );
-    let mut config = Config::new(&idp.issuer, &applications);
-    config.tls = true;
-    (Portcullis::start(at(config, "")).await, idp)
+        )
+    };
+    let applications = [
+        open_application("dead", &dead, ""),
+        with_policy("closed", "allow", "everyone"),
+        with_policy("denied", "non_identity", "any_valid_service_token"),
+        open_application("open", &format!("\"{origin}\""), keys),
+    ];
+    before(&applications.concat(), |config| config.tls = true).await
 }
 
 /// Pause between two frames, so that they arrive as two reads.

@@ -8,11 +8,15 @@ const WIKI: &str = "http://wiki.localhost/page";
 const CALLBACK: &str = "http://access.localhost/cdn-cgi/access/callback";
 const AUTHORIZED: &str = "http://wiki.localhost/cdn-cgi/access/authorized";
 
-/// Another process on the store of the world's proxy.
-async fn another_process(world: &World) -> Portcullis {
+/// Another process on the store of a world, and a browser there that is sent to sign in as Alice.
+async fn two_processes() -> (World, Portcullis, Browser) {
+    let world = World::start().await;
     let mut config = world.proxy.config.clone();
     config.store_path = Some(world.proxy.path("portcullis.db"));
-    Portcullis::start(config).await
+    let other = Portcullis::start(config).await;
+    world.idp.script(|script| script.person = Person::alice());
+    let browser = world.browser();
+    (world, other, browser)
 }
 
 /// A copy of the browser for which the team and the application are at that address.
@@ -26,10 +30,7 @@ fn at(browser: &Browser, address: SocketAddr) -> Browser {
 
 #[tokio::test]
 async fn login_flow_is_used_up_at_every_process() {
-    let world = World::start().await;
-    let other = another_process(&world).await;
-    world.idp.script(|script| script.person = Person::alice());
-    let mut here = world.browser();
+    let (world, other, mut here) = two_processes().await;
     let callback = here.open_until(WIKI, CALLBACK).await;
     let mut there = at(&here, other.address);
     assert_eq!(here.open(callback.as_str()).await.response.status, 200, "{:#?}", here.trail);
@@ -42,10 +43,7 @@ async fn login_flow_is_used_up_at_every_process() {
 
 #[tokio::test]
 async fn login_may_end_at_another_process() {
-    let world = World::start().await;
-    let other = another_process(&world).await;
-    world.idp.script(|script| script.person = Person::alice());
-    let mut here = world.browser();
+    let (_world, other, mut here) = two_processes().await;
     let callback = here.open_until(WIKI, CALLBACK).await;
     let mut there = at(&here, other.address);
     assert_eq!(there.open(callback.as_str()).await.response.status, 200, "{:#?}", there.trail);
@@ -53,10 +51,7 @@ async fn login_may_end_at_another_process() {
 
 #[tokio::test]
 async fn hand_over_is_used_up_at_every_process() {
-    let world = World::start().await;
-    let other = another_process(&world).await;
-    world.idp.script(|script| script.person = Person::alice());
-    let mut here = world.browser();
+    let (_world, other, mut here) = two_processes().await;
     let authorized = here.open_until(WIKI, AUTHORIZED).await;
     let mut there = at(&here, other.address);
     let granted = here.fetch("GET", authorized.as_str(), &[], b"").await;

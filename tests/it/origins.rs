@@ -8,31 +8,17 @@ use tokio::task::JoinSet;
 
 use crate::support::certs::Certificate;
 use crate::support::origin::Origin;
-use crate::support::portcullis::{Config, Portcullis, find, free_address};
+use crate::support::portcullis::{Portcullis, find, free_address};
 use crate::support::raw::{self, Connection};
-use crate::support::{Idp, at};
+use crate::support::{self, Idp, open_application};
 
 /// An application without a login at `NAME.localhost`.
 fn open(name: &str, origins: &[&str], keys: &str) -> String {
-    format!(
-        r#"
-[[applications]]
-name = "{name}"
-domain = "{name}.$TLD"
-origin = {origins:?}
-{keys}
-[[applications.policies]]
-name = "all"
-decision = "bypass"
-include = [{{ everyone = {{}} }}]
-"#
-    )
+    open_application(name, &format!("{origins:?}"), keys)
 }
 
 async fn before(rest: &str) -> (Portcullis, Idp) {
-    let idp = Idp::start().await;
-    let config = Config::new(&idp.issuer, rest);
-    (Portcullis::start(at(config, "")).await, idp)
+    support::before(rest, |_| ()).await
 }
 
 async fn status(proxy: &Portcullis, name: &str, path: &str) -> u16 {

@@ -7,31 +7,11 @@ use crate::support::origin::Origin;
 use crate::support::portcullis::{Config, Portcullis, free_address};
 use crate::support::raw::{self, Connection};
 use crate::support::wire::Framing;
-use crate::support::{APPLICATIONS, Idp, Person, World, at};
+use crate::support::{APPLICATIONS, Idp, Person, World, at, before, open_application};
 
 /// One open application at these origins, with further keys.
 fn open_at(origins: &str, keys: &str) -> String {
-    format!(
-        r#"
-[[applications]]
-name = "Open"
-domain = "open.$TLD"
-origin = {origins}
-{keys}
-[[applications.policies]]
-name = "all"
-decision = "bypass"
-include = [{{ everyone = {{}} }}]
-"#
-    )
-}
-
-/// A proxy before something that is not the usual origin.
-async fn before(rest: &str, change: impl FnOnce(&mut Config)) -> (Portcullis, Idp) {
-    let idp = Idp::start().await;
-    let mut config = Config::new(&idp.issuer, rest);
-    change(&mut config);
-    (Portcullis::start(at(config, "")).await, idp)
+    open_application("Open", origins, keys)
 }
 
 fn get(host: &str, path: &str) -> http::Request<()> {

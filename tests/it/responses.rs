@@ -3,29 +3,13 @@
 use std::time::Duration;
 
 use crate::support::origin::Origin;
-use crate::support::portcullis::{Config, Portcullis};
 use crate::support::raw;
 use crate::support::recorder::{Recorder, When};
-use crate::support::{Idp, at};
+use crate::support::{Idp, Portcullis, before, open_application};
 
 /// An open application at `origin`, over TLS.
 async fn open_at(origin: &str) -> (Portcullis, Idp) {
-    let idp = Idp::start().await;
-    let applications = format!(
-        r#"
-[[applications]]
-name = "Open"
-domain = "open.test"
-origin = "{origin}"
-[[applications.policies]]
-name = "all"
-decision = "bypass"
-include = [{{ everyone = {{}} }}]
-"#
-    );
-    let mut config = Config::new(&idp.issuer, &applications);
-    config.tls = true;
-    (Portcullis::start(at(config, "")).await, idp)
+    before(&open_application("Open", &format!("\"{origin}\""), ""), |config| config.tls = true).await
 }
 
 /// A response of the origin that must arrive as this status and body, without the named fields.

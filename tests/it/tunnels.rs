@@ -6,7 +6,7 @@ use crate::support::origin::Origin;
 use crate::support::portcullis::{Config, Portcullis};
 use crate::support::raw::{self, Connection};
 use crate::support::switcher::{Manner, Switcher};
-use crate::support::{APPLICATIONS, Idp, Person, World, at};
+use crate::support::{APPLICATIONS, Idp, Person, World, at, before, open_application};
 
 /// An open application at `origin`.
 pub(super) async fn open_at(origin: &str, settings: &str) -> (Portcullis, Idp) {
@@ -15,24 +15,8 @@ pub(super) async fn open_at(origin: &str, settings: &str) -> (Portcullis, Idp) {
 
 /// An open application at one or several origins, with `more` at the end of the configuration.
 pub(super) async fn open_with(origin: &str, settings: &str, more: &str) -> (Portcullis, Idp) {
-    let idp = Idp::start().await;
-    let applications = format!(
-        r#"
-[[applications]]
-name = "Open"
-domain = "open.localhost"
-origin = {origin}
-origin_settings = {{ {settings} }}
-max_body = "1KiB"
-[[applications.policies]]
-name = "all"
-decision = "bypass"
-include = [{{ everyone = {{}} }}]
-{more}
-"#
-    );
-    let config = Config::new(&idp.issuer, &applications);
-    (Portcullis::start(at(config, "")).await, idp)
+    let keys = format!("origin_settings = {{ {settings} }}\nmax_body = \"1KiB\"");
+    before(&(open_application("Open", origin, &keys) + more), |_| ()).await
 }
 
 pub(super) fn upgrade(method: &str, protocol: &str, lines: &[&str]) -> String {

@@ -172,6 +172,32 @@ pub fn at(mut config: Config, origin: &str) -> Config {
     config
 }
 
+/// An application without a login at `name.$TLD`, with further keys. `origins` is a value in TOML.
+pub fn open_application(name: &str, origins: &str, keys: &str) -> String {
+    let host = name.to_lowercase();
+    format!(
+        r#"
+[[applications]]
+name = "{name}"
+domain = "{host}.$TLD"
+origin = {origins}
+{keys}
+[[applications.policies]]
+name = "all"
+decision = "bypass"
+include = [{{ everyone = {{}} }}]
+"#
+    )
+}
+
+/// A proxy in front of something that is not the usual origin.
+pub async fn before(rest: &str, change: impl FnOnce(&mut Config)) -> (Portcullis, Idp) {
+    let idp = Idp::start().await;
+    let mut config = Config::new(&idp.issuer, rest);
+    change(&mut config);
+    (Portcullis::start(at(config, "")).await, idp)
+}
+
 /// The answer must be a refusal: the way to the login, or 400, 401, 403, 404, 405, 421 or 431; never an allow and never a 5xx.
 /// `None` (the connection was closed) is one too.
 #[track_caller]
