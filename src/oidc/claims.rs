@@ -7,7 +7,7 @@ use thiserror::Error;
 use super::groups_claim::{self, Found, NOT_AN_OBJECT};
 use super::lenient::{shape, strings, truth};
 use super::{GroupsClaim, NamedGroups, VerifiedIdToken};
-use crate::model::{GroupsSource, UnixTime, is_groups, json};
+use crate::model::{GroupsSource, UnixTime, is_groups, is_nearly, json};
 
 /// The claims of an ID token or of a userinfo answer, as they came. No name stands twice.
 #[derive(Clone, PartialEq, Eq)]
@@ -133,8 +133,9 @@ impl UserClaims {
         self.references().any(leads_to)
     }
 
-    fn has_nearly(&self, name: &str) -> bool {
-        groups_claim::has_nearly(&self.0, name)
+    /// Returns `true` if a claim, or a reference to one, has nearly that name.
+    pub(super) fn has_nearly(&self, name: &str) -> bool {
+        groups_claim::has_nearly(&self.0, name) || self.references().any(|reference| is_nearly(reference, name))
     }
 
     pub(super) const fn as_map(&self) -> &Map<String, Value> {

@@ -62,7 +62,7 @@ impl GroupsClaim {
             }
         }
         // The configuration may have misspelt a claim that is there, so its groups are not none.
-        let near = Self::sources(id_token, userinfo).find(|(claims, _)| has_nearly(claims.as_map(), name));
+        let near = Self::sources(id_token, userinfo).find(|(claims, _)| claims.has_nearly(name));
         Some(near.map_or(NamedGroups::Absent, |(_, source)| NamedGroups::Unreadable(source, NEARLY)))
     }
 
@@ -185,6 +185,7 @@ mod tests {
             ("realm_access.roles", json!({"Realm_Access": ["roles"]}), near()),
             ("realm_access.roles", json!({"REALM_ACCESS.ROLES": ["a"]}), near()),
             ("Größe", json!({"GRÖßE": ["a"]}), near()),
+            ("roles", json!({"_claim_names": {"Roles": "src1"}}), near()),
             ("realm_access.roles", json!({"Realm_Access": {"groups": ["a"]}}), NamedGroups::Absent),
             ("roles", json!({"Roles": null}), NamedGroups::Absent),
             ("roles", json!({"Roles": ["a"], "roles": ["b"]}), found(&["b"])),

@@ -84,6 +84,8 @@ fn claim_of_nearly_the_wanted_name_is_unknown() {
         assert_eq!(profile.claims.get("missing"), None, "{near}");
         assert_eq!(profile.unreadable, ["`missing` in the userinfo answer: a claim of nearly this name"]);
     }
+    let reference = merged(json!({"_claim_names": {"Missing": "src1"}}), json!({}));
+    assert_eq!((reference.claims.get("missing"), reference.unreadable.len()), (None, 1));
     let exact = merged(json!({"Level": 1}), json!({"level": 2}));
     assert_eq!((exact.claims.get("level"), exact.unreadable.len()), (Some(&json!(2)), 0));
     assert_eq!(merged(json!({"Missing": null}), json!({})).claims.get("missing"), Some(&Value::Null));
