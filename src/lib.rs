@@ -29,7 +29,7 @@
 #[cfg(test)]
 extern crate self as portcullis;
 
-// Layers 0 to 3: pure, without a runtime. `oidc` and `saml` have features of their own, for what they bring along.
+// Rows 0 to 3: pure, without a runtime. `oidc` and `saml` have features of their own, for what they bring along.
 pub mod cookie;
 pub mod engine;
 pub mod model;
@@ -42,7 +42,7 @@ pub mod saml;
 pub mod session;
 pub mod token;
 
-// Layers 4 and 5: what waits.
+// Rows 4 to 8: the control path, our endpoints and the check.
 #[cfg(feature = "control")]
 pub mod config;
 #[cfg(feature = "control")]
@@ -61,11 +61,12 @@ mod login;
 pub mod observe;
 #[cfg(feature = "control")]
 mod pages;
+#[cfg(feature = "control")]
 mod portal;
 #[cfg(feature = "control")]
 pub mod store;
 
-// Layers 6 and 7: fronts, and the standalone proxy.
+// Rows 9 and 10: fronts, and the standalone proxy.
 #[cfg(feature = "standalone")]
 pub mod app;
 #[cfg(feature = "standalone")]

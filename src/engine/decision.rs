@@ -68,6 +68,7 @@ impl Permit {
     }
 
     /// A copy for the log of what becomes of the same request. Permits cannot be cloned: each is for one request.
+    #[cfg(feature = "pingora")]
     pub(crate) fn for_the_log(&self) -> Self {
         Self {
             application: Arc::clone(&self.application),

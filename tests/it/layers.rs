@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 /// The rows, from the ground up.
 const LAYERS: [&[&str]; 11] = [
     &["model"],
-    &["cookie", "pages", "policy", "route", "token"],
+    &["cookie", "policy", "route", "token"],
     &["oidc", "saml", "session"],
     &["engine"],
-    &["config", "geo", "http_client", "idp", "observe", "store"],
+    &["config", "geo", "http_client", "idp", "observe", "pages", "store"],
     &["login"],
     &["control"],
     &["portal"],
