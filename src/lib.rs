@@ -29,15 +29,15 @@
 #[cfg(test)]
 extern crate self as portcullis;
 
-// Rows 0 to 3: pure, without a runtime. `oidc` and `saml` have features of their own, for what they bring along.
+// Rows 0 to 3: pure, without a runtime. `oidc` and `saml` bring dependencies along, hence their feature.
 pub mod cookie;
 pub mod engine;
 pub mod model;
-#[cfg(feature = "oidc")]
+#[cfg(feature = "protocols")]
 pub mod oidc;
 pub mod policy;
 pub mod route;
-#[cfg(feature = "saml")]
+#[cfg(feature = "protocols")]
 pub mod saml;
 pub mod session;
 pub mod token;

@@ -18,7 +18,6 @@ mod provider_urls;
 mod providers;
 mod reader;
 mod rules;
-#[cfg(feature = "saml")]
 mod saml;
 mod secrets;
 mod server;
@@ -46,7 +45,6 @@ pub(crate) use origins::UNJUDGED_UPGRADES;
 pub use origins::{HealthCheck, Origin, OriginScheme, OriginSettings};
 pub use outgoing::Outgoing;
 pub use providers::{ClientConfig, ClientCredentials, IdentityProvider, IdpKind, OidcConfig, OktaConfig};
-#[cfg(feature = "saml")]
 pub use saml::{EncryptionKey, SamlConfig};
 pub use secrets::{Environment, FileContent, Offline, System};
 pub use server::{Audit, Hsts, Insecure, Limits, Listen, RedirectListener, ServerSettings, StoreConfig, Tls};

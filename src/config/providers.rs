@@ -5,7 +5,6 @@ use url::Url;
 
 use super::provider_urls::{LIKE, endpoint, issuer_address, okta_account};
 use super::reader::{Item, Table, Unique};
-#[cfg(feature = "saml")]
 use super::saml::SamlConfig;
 use super::secrets;
 use super::server::Insecure;
@@ -32,7 +31,6 @@ pub enum IdpKind {
     /// Any other OpenID Connect provider.
     Oidc(Box<OidcConfig>),
     /// Any provider, over SAML 2.0.
-    #[cfg(feature = "saml")]
     Saml(Box<SamlConfig>),
 }
 
@@ -117,7 +115,6 @@ impl IdentityProvider {
         match &self.kind {
             IdpKind::Okta(okta) => &okta.client.claims,
             IdpKind::Oidc(oidc) => &oidc.client.claims,
-            #[cfg(feature = "saml")]
             IdpKind::Saml(saml) => &saml.attributes,
         }
     }
@@ -127,7 +124,6 @@ impl IdentityProvider {
     pub const fn says_all_it_will(&self) -> bool {
         match &self.kind {
             IdpKind::Okta(_) | IdpKind::Oidc(_) => true,
-            #[cfg(feature = "saml")]
             IdpKind::Saml(_) => false,
         }
     }
@@ -136,7 +132,6 @@ impl IdentityProvider {
     pub fn sent_headers(&self) -> Vec<HeaderName> {
         match &self.kind {
             IdpKind::Okta(_) | IdpKind::Oidc(_) => Vec::new(),
-            #[cfg(feature = "saml")]
             IdpKind::Saml(saml) => saml.header_attributes.iter().map(|sent| sent.header.clone()).collect(),
         }
     }
@@ -146,7 +141,6 @@ impl IdentityProvider {
         match &self.kind {
             IdpKind::Okta(_) => "okta",
             IdpKind::Oidc(_) => "oidc",
-            #[cfg(feature = "saml")]
             IdpKind::Saml(_) => SAML,
         }
     }
@@ -155,16 +149,11 @@ impl IdentityProvider {
 const SAML: &str = "saml";
 
 /// For messages.
-const THERE: &str = if cfg!(feature = "saml") {
-    "write `okta`, or `oidc` or `saml` for whatever speaks OpenID Connect or SAML"
-} else {
-    "write `okta`, or `oidc` for whatever speaks OpenID Connect"
-};
+const THERE: &str =
+    "write `okta`, or `oidc` or `saml` for whatever speaks OpenID Connect or SAML";
 
 /// Kinds that Cloudflare Access has.
 const ELSEWHERE: &[&str] = &[
-    #[cfg(not(feature = "saml"))]
-    SAML,
     "azureAD",
     "onetimepin",
     "google",
@@ -202,7 +191,6 @@ impl IdentityProvider {
         }
         let read = |table: &mut Table<'_>| match kind {
             Some(Type::Oidc) => OidcConfig::read(table, insecure).map(|oidc| IdpKind::Oidc(Box::new(oidc))),
-            #[cfg(feature = "saml")]
             Some(Type::Saml) => SamlConfig::read(table, insecure).map(|saml| IdpKind::Saml(Box::new(saml))),
             Some(Type::Okta) | None => OktaConfig::read(table, insecure).map(|okta| IdpKind::Okta(Box::new(okta))),
         };
@@ -411,7 +399,6 @@ fn server_id(text: &str) -> Result<String, String> {
 enum Type {
     Okta,
     Oidc,
-    #[cfg(feature = "saml")]
     Saml,
 }
 
@@ -419,7 +406,6 @@ fn kind(text: &str) -> Result<Type, String> {
     match text {
         "okta" => Ok(Type::Okta),
         "oidc" => Ok(Type::Oidc),
-        #[cfg(feature = "saml")]
         SAML => Ok(Type::Saml),
         _ if text.eq_ignore_ascii_case("okta") => Err(format!("`{text}` is not a type; write `okta`")),
         _ if ELSEWHERE.contains(&text) => {

@@ -122,7 +122,6 @@ pub(super) fn read(item: &Item<'_>, inline_allowed: bool) -> Option<Secret> {
 }
 
 /// The same for what may have several lines, such as PEM.
-#[cfg(feature = "saml")]
 pub(super) fn read_lines(item: &Item<'_>, inline_allowed: bool) -> Option<Secret> {
     read_as(item, inline_allowed, true)
 }

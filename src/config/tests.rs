@@ -3,7 +3,6 @@ mod example;
 mod garbage;
 mod outgoing;
 mod reference;
-#[cfg(feature = "saml")]
 mod saml;
 mod size;
 

@@ -280,7 +280,6 @@ impl Access {
     }
 
     /// The team's signing keys; a remote team's are not ours.
-    #[cfg(feature = "saml")]
     pub(crate) fn signing(&self) -> Option<Arc<SigningKeys>> {
         self.signing.load_full()
     }

@@ -10,7 +10,6 @@ use crate::engine::{
     ApplicationSettings, Authority, CookieAttributes, Cors, Known, Origins, Root, Snapshot, SnapshotError, Team,
 };
 use crate::http_client::HttpClient;
-#[cfg(feature = "saml")]
 use crate::idp::Saml;
 use crate::idp::{
     Ages, ClientKey, ClientKeyError, ClientSettings, Credentials, GroupsClaim, OidcSettings, OktaSettings, Provider,
@@ -19,7 +18,6 @@ use crate::idp::{
 use crate::model::SentHeader;
 use crate::observe::audit::Sample;
 use crate::route::Endpoint;
-#[cfg(feature = "saml")]
 use crate::saml::{DecryptionKeyError, ServiceProvider, SettingsError};
 
 /// Why a configuration that was read cannot be run.
@@ -35,11 +33,9 @@ pub enum CompileError {
     #[error(transparent)]
     Countries(#[from] CountryFileError),
     /// A SAML connection.
-    #[cfg(feature = "saml")]
     #[error("a SAML identity provider cannot be used")]
     Saml(#[from] SettingsError),
     /// What SAML assertions are encrypted for.
-    #[cfg(feature = "saml")]
     #[error(transparent)]
     DecryptionKey(#[from] DecryptionKeyError),
     /// The private key of a client.
@@ -166,7 +162,6 @@ fn provider(idp: &config::IdentityProvider, http: &HttpClient, callback: &Url) -
             };
             Provider::oidc(settings, http, callback)
         }
-        #[cfg(feature = "saml")]
         IdpKind::Saml(saml) => {
             let agreed = ServiceProvider::new(saml.settings(callback, saml.decryption_keys()?))?;
             let connection = Saml::new(idp.id.clone(), idp.name.clone(), agreed, saml.sign_request);

@@ -20,7 +20,6 @@ pub(super) struct Flows {
     /// but the long address, too.
     begun: Cache<String, State>,
     /// Turns at the signatures of SAML responses, which anybody may have verified.
-    #[cfg(feature = "saml")]
     verifying: tokio::sync::Semaphore,
 }
 
@@ -35,7 +34,6 @@ impl Flows {
             used: used.eviction_policy(EvictionPolicy::lru()).build(),
             signed_out: Cache::builder().time_to_live(SIGNED_OUT_FOR).max_capacity(MAX_SIGNED_OUT).build(),
             begun: begun.eviction_policy(EvictionPolicy::lru()).build(),
-            #[cfg(feature = "saml")]
             verifying: tokio::sync::Semaphore::new(VERIFYING),
         }
     }
@@ -85,7 +83,6 @@ impl Access {
     }
 }
 
-#[cfg(feature = "saml")]
 impl Access {
     /// Does what takes the processor for long, out of the way of all that waits; `None` where too many others do.
     pub(crate) async fn verify<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
@@ -103,7 +100,5 @@ const MAX_USED: u64 = 1_000_000;
 const SIGNED_OUT_FOR: Duration = Duration::from_secs(60);
 const MAX_SIGNED_OUT: u64 = 100_000;
 const MAX_BEGUN_BYTES: u64 = 16 << 20;
-#[cfg(feature = "saml")]
 const VERIFYING: usize = 2;
-#[cfg(feature = "saml")]
 const VERIFYING_WAIT: Duration = Duration::from_secs(5);

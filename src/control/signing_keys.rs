@@ -181,7 +181,6 @@ impl SigningKeys {
     }
 
     /// The key that signs, for what is no token.
-    #[cfg(feature = "saml")]
     pub(crate) const fn signer(&self) -> &SigningKey {
         &self.signer
     }

@@ -67,9 +67,7 @@ impl LoginFailure {
             Self::SubjectMismatch => {
                 "the provider names people differently in the ID token and at the userinfo endpoint: let both have one `sub`"
             }
-            #[cfg(feature = "saml")]
             Self::SamlRequest(_) => return None,
-            #[cfg(feature = "saml")]
             Self::Saml(error) => return error.advice(),
             Self::Email(EmailFailure::Missing) => {
                 "give the person an address at the provider, let it send the claim, or set `email_claim_name` to the one that \
@@ -149,7 +147,6 @@ impl Provider {
                      a reference (`_claim_names`), have it send fewer groups"
                 }
             },
-            #[cfg(feature = "saml")]
             Kind::Saml(_) => {
                 "have the provider send the groups, as the attribute that `groups_attribute_name` names (`groups`, if it is \
                  not set); in Okta, Group Attribute Statements: `groups`, Matches regex, `.*`. If it does, and leaves the \
@@ -162,7 +159,6 @@ impl Provider {
     pub fn note_on_groups(&self, profile: &Profile) -> Option<String> {
         let (place, claim) = match &self.kind {
             Kind::Oidc(connection) => ("the ID token and the userinfo answer", connection.groups_claim()),
-            #[cfg(feature = "saml")]
             Kind::Saml(saml) => ("the assertion", saml.provider().groups_attribute()),
         };
         let found = match profile.groups_missing {
@@ -198,7 +194,6 @@ impl Provider {
             Some(GroupsMissing::Unreadable) => {
                 let (fault, advice) = match &self.kind {
                     Kind::Oidc(_) => ("is not a list of names", "an array of strings, under exactly that name"),
-                    #[cfg(feature = "saml")]
                     Kind::Saml(_) => ("cannot be read", "values of text alone, without line breaks around them"),
                 };
                 return Some(format!(

@@ -7,7 +7,6 @@ use thiserror::Error;
 use crate::http_client::HttpError;
 use crate::model::EmailError;
 use crate::oidc::{CallbackError, ClaimsError, ClientKeyError, IdTokenError, KeysError, MetadataError};
-#[cfg(feature = "saml")]
 use crate::saml::SamlError;
 
 /// Why nobody was logged in. Holds no secret, code or token; what the provider said in it is cut and without control
@@ -117,11 +116,9 @@ pub enum LoginFailure {
     #[error("the ID token and the userinfo answer are about different people")]
     SubjectMismatch,
     /// The SAML request cannot be made.
-    #[cfg(feature = "saml")]
     #[error("the SAML request cannot be made")]
     SamlRequest(#[source] crate::saml::RequestError),
     /// The SAML response proves nothing.
-    #[cfg(feature = "saml")]
     #[error("the SAML response is refused at the step `{}`", .0.step().as_str())]
     Saml(#[from] SamlError),
     /// There is no address to know the person by.
@@ -277,7 +274,6 @@ pub enum Step {
     /// The claims.
     Claims,
     /// A SAML response, as far as it got.
-    #[cfg(feature = "saml")]
     Saml(crate::saml::Step),
     /// The address.
     Email,
@@ -297,7 +293,6 @@ impl Step {
             Self::Keys => "reading the provider's signing keys (JWKS)",
             Self::IdToken => "verifying the ID token",
             Self::Claims => "reading the claims",
-            #[cfg(feature = "saml")]
             Self::Saml(step) => step.in_words(),
             Self::Email => "finding the email address",
             Self::Groups => "learning the groups",

@@ -1,7 +1,6 @@
 //! The meaning of a failed login: its step, its reason id, the cause, and the sentence for the user.
 
 use super::failure::{Blame, EmailFailure, Endpoint, IssuerMismatch, LoginFailure, Step};
-#[cfg(feature = "saml")]
 use crate::saml::{SamlError, Step as SamlStep};
 
 impl LoginFailure {
@@ -20,7 +19,6 @@ impl LoginFailure {
             },
             Self::Discovery(_) | Self::Moved { .. } | Self::Issuer(IssuerMismatch::Discovery { .. }) => Step::Discovery,
             Self::PushedRequest { .. } => Step::Request,
-            #[cfg(feature = "saml")]
             Self::SamlRequest(_) => Step::Request,
             Self::ProviderError { .. } => Step::SignIn,
             Self::Issuer(IssuerMismatch::Callback) | Self::Callback(_) | Self::Flow => Step::Callback,
@@ -28,9 +26,7 @@ impl LoginFailure {
             Self::Keys(_) => Step::Keys,
             Self::IdToken(_) | Self::ClockSkew { .. } => Step::IdToken,
             Self::Userinfo(_) | Self::SubjectMismatch => Step::Claims,
-            #[cfg(feature = "saml")]
             Self::Saml(SamlError::Status { .. }) => Step::SignIn,
-            #[cfg(feature = "saml")]
             Self::Saml(error) => Step::Saml(error.step()),
             Self::Email(_) => Step::Email,
             Self::Groups(_) => Step::Groups,
@@ -53,9 +49,7 @@ impl LoginFailure {
             Self::ClockSkew { .. } => "clock_skew",
             Self::Userinfo(_) => "idp_userinfo",
             Self::SubjectMismatch => "subject_mismatch",
-            #[cfg(feature = "saml")]
             Self::SamlRequest(_) => "saml_request",
-            #[cfg(feature = "saml")]
             Self::Saml(error) => match error.step() {
                 SamlStep::Parse | SamlStep::Shape => "saml_malformed",
                 SamlStep::Response => match error {
@@ -93,9 +87,7 @@ impl LoginFailure {
             | Self::Groups(_) => Blame::Provider,
             _ if self.is_expired() => Blame::Browser,
             Self::ProviderError { error, .. } if is_outage(error) => Blame::Provider,
-            #[cfg(feature = "saml")]
             Self::SamlRequest(_) => Blame::Provider,
-            #[cfg(feature = "saml")]
             Self::Saml(error) => match error {
                 // A response that answers no login of this browser, or one that is over.
                 SamlError::Early { .. } => Blame::Provider,
@@ -132,7 +124,6 @@ impl LoginFailure {
                 let said = description.as_deref();
                 error == "access_denied" && (unexplained(said) || named(said))
             }
-            #[cfg(feature = "saml")]
             Self::Saml(SamlError::Status { code, message }) => {
                 let said = message.as_deref();
                 match code.as_str() {
@@ -150,7 +141,6 @@ impl LoginFailure {
     pub const fn may_be_of_the_account(&self) -> bool {
         match self {
             Self::ProviderError { .. } | Self::Email(_) => true,
-            #[cfg(feature = "saml")]
             Self::Saml(SamlError::Status { .. } | SamlError::NoEmail(_) | SamlError::BadEmail(_)) => true,
             _ => false,
         }
@@ -160,7 +150,6 @@ impl LoginFailure {
     pub fn is_expired(&self) -> bool {
         match self {
             Self::ProviderError { error, description } => is_expired(error, description.as_deref()),
-            #[cfg(feature = "saml")]
             Self::Saml(SamlError::Status { message, .. }) => is_expired_status(message.as_deref()),
             _ => false,
         }
@@ -184,20 +173,15 @@ impl LoginFailure {
             Self::Email(_) => "Your identity provider gave no usable email address.",
             _ if self.may_be_cancelled() => "The sign-in was cancelled, or your identity provider refused it.",
             Self::ProviderError { error, .. } if error == "access_denied" => NOT_ASSIGNED,
-            #[cfg(feature = "saml")]
             Self::Saml(SamlError::Status { code, .. }) if code == "RequestDenied" => NOT_ASSIGNED,
             _ if self.is_expired() => "Signing in at your identity provider took too long. Try again.",
-            #[cfg(feature = "saml")]
             Self::Saml(SamlError::Status { .. }) => "Your identity provider refused the login.",
-            #[cfg(feature = "saml")]
             Self::Saml(SamlError::Unsolicited) => {
                 "Sign-ins that begin at the identity provider are not taken: open the application at its own address."
             }
-            #[cfg(feature = "saml")]
             Self::Saml(SamlError::NoEmail(_) | SamlError::BadEmail(_)) => {
                 "Your identity provider gave no usable email address."
             }
-            #[cfg(feature = "saml")]
             Self::Saml(SamlError::Early { .. }) => SKEW,
             Self::ClockSkew { .. } => SKEW,
             _ => match self.blame() {
@@ -215,7 +199,6 @@ pub(super) fn is_expired(error: &str, description: Option<&str>) -> bool {
 }
 
 /// The same answer over SAML, with the status `AuthnFailed`.
-#[cfg(feature = "saml")]
 fn is_expired_status(message: Option<&str>) -> bool {
     message == Some(EXPIRED)
 }

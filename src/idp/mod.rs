@@ -13,7 +13,6 @@ mod failure;
 mod groups;
 mod meaning;
 mod okta;
-#[cfg(feature = "saml")]
 mod saml;
 mod settings;
 
@@ -28,7 +27,6 @@ use url::Url;
 pub use documents::Ages;
 pub use failure::{Blame, EmailFailure, Endpoint, GroupsFailure, IssuerMismatch, LoginFailure, OtherBody, Step};
 pub use okta::Standing;
-#[cfg(feature = "saml")]
 pub use saml::{Saml, SamlAnswer, SamlPending};
 pub use settings::{ClientSettings, OidcSettings, OktaSettings, RefreshTerms};
 
@@ -50,7 +48,6 @@ pub struct Provider {
 
 enum Kind {
     Oidc(Box<Connection>),
-    #[cfg(feature = "saml")]
     Saml(Box<Saml>),
 }
 
@@ -168,13 +165,11 @@ impl Provider {
     }
 
     /// A SAML connection. Its logins go by [`Provider::saml`].
-    #[cfg(feature = "saml")]
     pub fn of_saml(saml: Saml) -> Self {
         Self { kind: Kind::Saml(Box::new(saml)) }
     }
 
     /// Where this is a SAML connection, itself: it works by messages that browsers post, and without a callback's query.
-    #[cfg(feature = "saml")]
     pub fn saml(&self) -> Option<&Saml> {
         match &self.kind {
             Kind::Oidc(_) => None,
@@ -186,7 +181,6 @@ impl Provider {
     pub const fn id(&self) -> &IdpId {
         match &self.kind {
             Kind::Oidc(connection) => &connection.settings().id,
-            #[cfg(feature = "saml")]
             Kind::Saml(saml) => saml.id(),
         }
     }
@@ -195,7 +189,6 @@ impl Provider {
     pub fn name(&self) -> &str {
         match &self.kind {
             Kind::Oidc(connection) => &connection.settings().name,
-            #[cfg(feature = "saml")]
             Kind::Saml(saml) => saml.name(),
         }
     }
@@ -204,7 +197,6 @@ impl Provider {
     pub fn idp_ref(&self) -> IdpRef {
         match &self.kind {
             Kind::Oidc(connection) => connection.idp_ref(),
-            #[cfg(feature = "saml")]
             Kind::Saml(saml) => saml.idp_ref(),
         }
     }
@@ -213,7 +205,6 @@ impl Provider {
     pub fn may_be_missing(&self) -> Vec<&str> {
         match &self.kind {
             Kind::Oidc(connection) => connection.settings().claims.iter().map(String::as_str).collect(),
-            #[cfg(feature = "saml")]
             Kind::Saml(saml) => saml.provider().attributes().collect(),
         }
     }
@@ -225,7 +216,6 @@ impl Provider {
     pub async fn begin(&self, state: &str, hints: Hints, now: UnixTime) -> Result<Begun, LoginFailure> {
         match &self.kind {
             Kind::Oidc(connection) => connection.begin(state, hints, now).await,
-            #[cfg(feature = "saml")]
             Kind::Saml(_) => Err(LoginFailure::Flow),
         }
     }
@@ -245,7 +235,6 @@ impl Provider {
     pub async fn begin_again(&self, state: &str, attempt: Attempt, now: UnixTime) -> Result<Begun, LoginFailure> {
         match &self.kind {
             Kind::Oidc(connection) => connection.begin_again(state, attempt, now).await,
-            #[cfg(feature = "saml")]
             Kind::Saml(_) => Err(LoginFailure::Flow),
         }
     }
@@ -266,7 +255,6 @@ impl Provider {
     ) -> Result<Profile, LoginFailure> {
         match &self.kind {
             Kind::Oidc(connection) => connection.finish(state, pending, callback, now, leeway, client_ip).await,
-            #[cfg(feature = "saml")]
             Kind::Saml(_) => Err(LoginFailure::Flow),
         }
     }
@@ -315,11 +303,9 @@ impl Provider {
 
     /// Tries everything that needs no browser, one step after the other. `tell` learns of each as it ends.
     /// A SAML provider is called by `http`; all others by what their logins use.
-    #[cfg_attr(not(feature = "saml"), expect(unused_variables, reason = "only SAML has no client of its own"))]
     pub async fn check(&self, http: &HttpClient, now: UnixTime, tell: &mut (dyn FnMut(Finding) + Send)) {
         match &self.kind {
             Kind::Oidc(connection) => connection.check(now, tell).await,
-            #[cfg(feature = "saml")]
             Kind::Saml(saml) => saml.check(http, now, tell).await,
         }
     }
@@ -328,7 +314,6 @@ impl Provider {
     pub fn registration(&self) -> Registration {
         match &self.kind {
             Kind::Oidc(connection) => connection.registration(),
-            #[cfg(feature = "saml")]
             Kind::Saml(saml) => saml.registration(),
         }
     }
@@ -340,7 +325,6 @@ impl Provider {
     const fn connection(&self) -> Option<&Connection> {
         match &self.kind {
             Kind::Oidc(connection) => Some(connection),
-            #[cfg(feature = "saml")]
             Kind::Saml(_) => None,
         }
     }
@@ -395,7 +379,6 @@ fn exposed<S: Serializer>(secret: &Secret, serializer: S) -> Result<S::Ok, S::Er
 /// The type of an Okta connection, as Access writes it.
 const KIND_OKTA: &str = "okta";
 /// Any SAML connection.
-#[cfg(feature = "saml")]
 const KIND_SAML: &str = "saml";
 /// The type of any other OpenID Connect connection.
 const KIND_OIDC: &str = "oidc";

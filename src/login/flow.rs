@@ -43,7 +43,6 @@ impl State {
     }
 
     /// The same, with the application's front page for the page, where that makes it small.
-    #[cfg(feature = "saml")]
     pub(crate) fn shortened(&self) -> Self {
         if self.to.as_str().len() > SHORT { self.to_front_page() } else { self.clone() }
     }
@@ -104,7 +103,6 @@ impl<P: Serialize + for<'de> Deserialize<'de>> Flow<P> {
 
     /// The cookie to set where the provider makes the browser come back by a form, which is no navigation to browsers that
     /// ask where a cookie may go. What it holds is of no use without the name of the flow, nor to anybody who sends it here.
-    #[cfg(feature = "saml")]
     pub(crate) fn to_cookie_for_forms(&self, key: &SealingKey, id: &str, now: UnixTime) -> Option<HeaderValue> {
         let (name, value) = (format!("{FLOW_PREFIX}{id}"), key.seal(&purpose(id), self).ok()?);
         let cookie = SetCookie { same_site: SameSite::None, ..flow_cookie(&name, &value, now) };
@@ -112,7 +110,6 @@ impl<P: Serialize + for<'de> Deserialize<'de>> Flow<P> {
     }
 
     /// The flow of that name, where this browser began it.
-    #[cfg(feature = "saml")]
     pub(crate) fn named(headers: &HeaderMap, key: &SealingKey, id: &str) -> Option<Self> {
         let name = format!("{FLOW_PREFIX}{id}");
         cookie::values(headers, &name).find_map(|value| key.open::<Self>(&purpose(id), value).ok())
@@ -199,7 +196,6 @@ fn purpose(id: &str) -> String {
 
 const STATE: &str = "state";
 /// Five cookies with it, and all that is in them beside it, have less than 4 KiB.
-#[cfg(feature = "saml")]
 const SHORT: usize = 128;
 /// How long somebody may take at the provider.
 pub(super) const LIFETIME: Duration = Duration::from_secs(600);

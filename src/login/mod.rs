@@ -17,7 +17,6 @@ mod test_link;
 pub(crate) use app_session::AppSession;
 pub(crate) use challenge::{login_url, respond};
 pub(crate) use conflict::Conflict;
-#[cfg(feature = "saml")]
 pub(crate) use flow::is_flow;
 pub(crate) use flow::{Flow, FlowCookies, State};
 pub(crate) use handover::{Claim, Granted, Handover, Refused, Terms};

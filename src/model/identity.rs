@@ -148,7 +148,7 @@ pub(crate) fn is_groups(name: &str) -> bool {
 }
 
 /// Returns `true` if the names differ at most in case and in the white space around them.
-#[cfg(any(feature = "oidc", feature = "saml"))]
+#[cfg(feature = "protocols")]
 pub(crate) fn is_nearly(name: &str, other: &str) -> bool {
     let folded = |name: &str| name.trim().to_lowercase();
     folded(name) == folded(other)

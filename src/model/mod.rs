@@ -28,10 +28,10 @@ pub use client_certificate::{ClientCertificate, ClientTls, Fingerprint};
 pub use email::{Email, EmailDomain, EmailError};
 pub use host::{Authority, Host, HostError};
 pub(crate) use identity::is_groups;
-#[cfg(any(feature = "oidc", feature = "saml"))]
+#[cfg(feature = "protocols")]
 pub(crate) use identity::is_nearly;
 pub use identity::{AbsentGroups, Group, Groups, GroupsSeen, GroupsSource, Identity, IdpRef, LoginOrder, SentHeader};
-#[cfg(any(feature = "oidc", feature = "saml"))]
+#[cfg(feature = "protocols")]
 pub(crate) use ids::fill_random;
 pub(crate) use ids::hex;
 pub use ids::{Aud, IdentityNonce, IdpId, InvalidId, RequestId, UserId};

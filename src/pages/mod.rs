@@ -259,7 +259,6 @@ impl ResendForm<'_> {
 }
 
 /// A form on its way to an identity provider, by the browser.
-#[cfg(feature = "saml")]
 #[derive(Debug, Clone, Template)]
 #[template(path = "saml_request.html", config = "src/pages/askama.toml")]
 pub(crate) struct SamlRequest<'a> {
@@ -275,7 +274,6 @@ pub(crate) struct SamlRequest<'a> {
     pub(crate) request_id: &'a str,
 }
 
-#[cfg(feature = "saml")]
 impl SamlRequest<'_> {
     /// 200 with the form; to be sent under [`SENDING_POLICY`].
     pub(crate) fn page(&self) -> Page {
@@ -341,12 +339,10 @@ const ASK_FOR_ACCESS: &str = "To get access, ask your administrator. Name the ap
 pub(crate) const TELL_THE_ADMINISTRATOR: &str = "If it keeps happening, give your administrator the request id below.";
 
 /// Sends the one form of a page.
-#[cfg(feature = "saml")]
 const SUBMIT: &str = "document.forms[0].submit()";
 
 /// For the page that sends a form to an identity provider: with that script, and to wherever the provider leads on, for
 /// browsers hold `form-action` against redirects too.
-#[cfg(feature = "saml")]
 pub(crate) static SENDING_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     let hash = |text: &str| STANDARD.encode(digest::digest(&digest::SHA256, text.as_bytes()));
     let policy = format!(

@@ -84,7 +84,6 @@ fn pages(text: &str, href: &str) -> Vec<(&'static str, Page)> {
             }
             .page(),
         ),
-        #[cfg(feature = "saml")]
         (
             "saml_request",
             SamlRequest { provider: text, action: href, saml_request: text, relay_state: text, request_id: id }.page(),

@@ -152,7 +152,6 @@ pub(super) async fn send(
     if !is_a_page(request) {
         return answer::empty(StatusCode::FORBIDDEN);
     }
-    #[cfg(feature = "saml")]
     if let Some(saml) = provider.saml() {
         let fresh = hints.prompt == Some(Prompt::Login);
         return super::saml::begin(access, saml, state, fresh, errand, request).await;

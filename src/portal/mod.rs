@@ -14,7 +14,6 @@ mod logout;
 mod provider_error;
 mod refresh;
 mod respond;
-#[cfg(feature = "saml")]
 mod saml;
 
 use bytes::Bytes;
@@ -31,18 +30,15 @@ const MAX_BODY: usize = 24 * 1024;
 
 /// Returns the longest body that the request may have, in bytes.
 pub(crate) fn max_body(access: &Access, request: &PortalRequest) -> usize {
-    #[cfg(feature = "saml")]
     if request.endpoint == Endpoint::Callback && request.on_team && saml::is_here(access) {
         return saml::MAX_RESPONSE;
     }
-    let _ = (access, request);
     MAX_BODY
 }
 
 /// Answers a request to one of our own endpoints.
 pub(crate) async fn handle(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let Some(allowed) = methods(request.endpoint, request.on_team) else { return respond::not_found(request) };
-    #[cfg(feature = "saml")]
     let allowed = if request.endpoint == Endpoint::Callback && saml::is_here(access) { "GET, POST" } else { allowed };
     if !allowed.split(", ").any(|method| request.method == *method) {
         let mut response = answer::empty(StatusCode::METHOD_NOT_ALLOWED);
@@ -51,15 +47,10 @@ pub(crate) async fn handle(access: &Access, request: &PortalRequest) -> Response
     }
     let mut response = match request.endpoint {
         Endpoint::Login => login::login(access, request).await,
-        #[cfg(feature = "saml")]
         Endpoint::Callback if request.method == Method::POST => saml::callback(access, request).await,
         Endpoint::Callback => callback::callback(access, request).await,
-        #[cfg(feature = "saml")]
         Endpoint::SamlMetadata => saml::metadata(access, request),
-        #[cfg(feature = "saml")]
         Endpoint::PublicCert => saml::public_cert(access, request),
-        #[cfg(not(feature = "saml"))]
-        Endpoint::SamlMetadata | Endpoint::PublicCert => respond::not_found(request),
         Endpoint::Authorized if request.on_team => authorized::redeemed(access, request).await,
         Endpoint::Authorized => authorized::authorized(access, request).await,
         Endpoint::Logout => logout::logout(access, request).await,

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 
 use super::respond;
-#[cfg(feature = "saml")]
 use crate::control::Access;
 use crate::idp::{Callback, LoginFailure};
 use crate::login::PortalRequest;
@@ -30,7 +29,6 @@ impl Reported {
     }
 
     /// The error in a SAML response, if it is one.
-    #[cfg(feature = "saml")]
     pub(super) async fn in_response(access: &Access, response: &str) -> Option<Self> {
         let response = response.to_owned();
         let error = access.verify(move || crate::saml::reported_error(&response)).await??;

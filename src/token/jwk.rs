@@ -90,7 +90,7 @@ impl<'a> Jwk<'a> {
     }
 
     /// An uncompressed point (SEC 1 2.3.3). RFC 7518 6.2.1.2 wants coordinates of full width; a shorter one has lost zeros.
-    #[cfg(feature = "oidc")]
+    #[cfg(feature = "protocols")]
     pub(crate) fn point(self, width: usize) -> Result<Vec<u8>, UnusableKey> {
         let mut point = vec![4];
         for name in ["x", "y"] {

@@ -58,9 +58,7 @@ fn every_example_of_a_provider_can_be_read() {
         read += 1;
     }
     assert!(read >= 6, "{read}");
-    if cfg!(feature = "saml") {
-        every_example_of_saml_can_be_read(saml);
-    }
+    every_example_of_saml_can_be_read(saml);
 }
 
 #[test]
@@ -105,7 +103,6 @@ fn check(provider: &str, base: &str, example: &str) {
 }
 
 /// What a login's failure says in the log is what the table explains.
-#[cfg(feature = "saml")]
 #[test]
 fn every_message_of_the_saml_table_is_said() {
     let said = [

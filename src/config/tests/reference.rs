@@ -140,7 +140,7 @@ fn messages(document: &Table, row: &Row, value: &Value) -> Vec<String> {
 }
 
 fn providers() -> &'static [&'static str] {
-    if cfg!(feature = "saml") { &["okta", "oidc", "saml"] } else { &["okta", "oidc"] }
+    &["okta", "oidc", "saml"]
 }
 
 #[test]

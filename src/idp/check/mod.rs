@@ -4,7 +4,6 @@
 //! change. Never logs anybody in, never shows a credential, and never calls anything that a login or a refresh would not.
 
 mod oidc;
-#[cfg(feature = "saml")]
 mod saml;
 
 use std::borrow::Cow;

@@ -33,7 +33,6 @@ fn each_mistake_of_a_configuration_is_named_with_its_remedy() {
         (LoginFailure::ClockSkew { seconds: 90 }, "NTP"),
         (LoginFailure::Email(EmailFailure::Missing), "email_claim_name"),
         (LoginFailure::Groups(GroupsFailure::TooMany), "api_token"),
-        #[cfg(feature = "saml")]
         (LoginFailure::Saml(crate::saml::SamlError::Unsigned), "signing of the assertion"),
     ] {
         let advice = failure.advice().unwrap_or_default();
@@ -49,7 +48,6 @@ fn another_account_helps_if_this_one_was_refused() {
         refused("access_denied"),
         LoginFailure::Email(EmailFailure::Missing),
         LoginFailure::Email(EmailFailure::Unconfirmed(String::new())),
-        #[cfg(feature = "saml")]
         LoginFailure::Saml(crate::saml::SamlError::Status { code: "RequestDenied".into(), message: None }),
     ] {
         assert_eq!((failure.blame(), failure.may_be_of_the_account()), (Blame::Person, true), "{failure:?}");
@@ -58,7 +56,6 @@ fn another_account_helps_if_this_one_was_refused() {
         LoginFailure::IdToken(IdTokenError::UnknownKey),
         LoginFailure::Userinfo(ClaimsError::NotJson),
         LoginFailure::SubjectMismatch,
-        #[cfg(feature = "saml")]
         LoginFailure::Saml(crate::saml::SamlError::Unsigned),
     ] {
         assert_eq!((failure.blame(), failure.may_be_of_the_account()), (Blame::Person, false), "{failure:?}");
@@ -93,7 +90,6 @@ fn a_refusal_without_another_reason_may_be_a_cancelled_login() {
     }
 }
 
-#[cfg(feature = "saml")]
 #[test]
 fn saml_refusal_without_another_reason_may_be_a_cancelled_login() {
     use crate::saml::SamlError;
@@ -125,7 +121,6 @@ fn saml_refusal_without_another_reason_may_be_a_cancelled_login() {
     assert!(expired.sentence().contains("took too long"));
 }
 
-#[cfg(feature = "saml")]
 #[test]
 fn an_assertion_that_is_over_is_no_matter_of_clocks() {
     use crate::saml::{SamlError, Step as SamlStep};
