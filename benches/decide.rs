@@ -2,7 +2,11 @@
 //!
 //! The last line is JSON with the medians of the headline case, 20 groups and one policy, in nanoseconds. `verify_ns` is the
 //! bare RS256 verification by aws-lc-rs with a parsed key, which the first sight of a token cannot do without.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark stops where its world is not as made")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a benchmark stops where its world is not as made"
+)]
 #![expect(clippy::print_stdout, reason = "the report")]
 
 use std::hint::black_box;
@@ -18,11 +22,12 @@ use criterion::{BatchSize, Criterion};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use portcullis::cookie::SameSite;
 use portcullis::engine::{
-    ApplicationSettings, CookieAttributes, Decision, IdentityState, IssuerKeys, Known, Origins, Snapshot, Team, decide,
+    ApplicationSettings, CookieAttributes, Decision, IdentityState, IssuerKeys, Known, Origins,
+    Snapshot, Team, decide,
 };
 use portcullis::model::{
-    Aud, Authority, CleanPath, Email, Group, Groups, Host, Identity, IdentityNonce, IdpId, IdpRef, RequestView,
-    UnixTime, UserId,
+    Aud, Authority, CleanPath, Email, Group, Groups, Host, Identity, IdentityNonce, IdpId, IdpRef,
+    RequestView, UnixTime, UserId,
 };
 use portcullis::policy::{List, Policy, Who};
 use portcullis::route::{Domain, PathCase};
@@ -72,14 +77,23 @@ const OUTPUT: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/decide");
 fn one_session(criterion: &mut Criterion, key: &SigningKey) -> u64 {
     let mut group = criterion.benchmark_group("repeat");
     let mut most = 0;
-    for (groups, policies) in GROUPS.iter().flat_map(|g| POLICIES.iter().map(move |p| (*g, *p))) {
+    for (groups, policies) in GROUPS
+        .iter()
+        .flat_map(|g| POLICIES.iter().map(move |p| (*g, *p)))
+    {
         let world = World::new(key, groups, policies, 1_000);
         let request = Request::new(Some(&world.token(key, 0)));
         assert!(matches!(world.ask(&request), Decision::Forward(_)));
-        let counted = allocation_counter::measure(|| drop(black_box(world.ask(black_box(&request)))));
-        assert_eq!(counted.count_total, 0, "{groups} groups, {policies} policies");
+        let counted =
+            allocation_counter::measure(|| drop(black_box(world.ask(black_box(&request)))));
+        assert_eq!(
+            counted.count_total, 0,
+            "{groups} groups, {policies} policies"
+        );
         most = most.max(counted.count_total);
-        group.bench_function(name(groups, policies), |b| b.iter(|| world.ask(black_box(&request))));
+        group.bench_function(name(groups, policies), |b| {
+            b.iter(|| world.ask(black_box(&request)))
+        });
     }
     most
 }
@@ -93,11 +107,19 @@ fn many_sessions(criterion: &mut Criterion, key: &SigningKey) {
     let world = World::new(key, 20, 1, count);
     let tokens = sign(&world, key, count);
     let mut group = criterion.benchmark_group(format!("repeat, {count} sessions at random"));
-    for (groups, policies) in GROUPS.iter().flat_map(|g| POLICIES.iter().map(move |p| (*g, *p))) {
+    for (groups, policies) in GROUPS
+        .iter()
+        .flat_map(|g| POLICIES.iter().map(move |p| (*g, *p)))
+    {
         let world = World::new(key, groups, policies, 2 * count);
         for (nonce, token) in &tokens {
-            world.known.set_identity(*nonce, IdentityState::Known(Arc::clone(&world.identity)));
-            assert!(matches!(world.ask(&Request::new(Some(token))), Decision::Forward(_)));
+            world
+                .known
+                .set_identity(*nonce, IdentityState::Known(Arc::clone(&world.identity)));
+            assert!(matches!(
+                world.ask(&Request::new(Some(token))),
+                Decision::Forward(_)
+            ));
         }
         assert_eq!(world.known.sessions(), count);
         let mut seed = 88_172_645_463_325_252_u64;
@@ -108,7 +130,11 @@ fn many_sessions(criterion: &mut Criterion, key: &SigningKey) {
             Request::new(Some(&tokens[usize::try_from(seed).unwrap() % count].1))
         };
         group.bench_function(name(groups, policies), |b| {
-            b.iter_batched_ref(&mut next, |request| world.ask(request), BatchSize::NumIterations(16));
+            b.iter_batched_ref(
+                &mut next,
+                |request| world.ask(request),
+                BatchSize::NumIterations(16),
+            );
         });
     }
 }
@@ -120,20 +146,33 @@ fn curves(criterion: &mut Criterion, key: &SigningKey) {
     for policies in CURVE {
         let world = World::new(key, 500, policies, 1_000);
         let request = world.seen(key);
-        group.bench_function(policies.to_string(), |b| b.iter(|| world.ask(black_box(&request))));
+        group.bench_function(policies.to_string(), |b| {
+            b.iter(|| world.ask(black_box(&request)))
+        });
     }
     drop(group);
 
     let mut group = criterion.benchmark_group("open policies");
     for policies in CURVE {
         // All of them are about the person's group, and only the last about the network that the request comes from.
-        let policies =
-            (0..policies).map(|i| allow_from(if i + 1 == policies { "203.0.113.0/24" } else { "192.0.2.0/24" }, i));
+        let policies = (0..policies).map(|i| {
+            allow_from(
+                if i + 1 == policies {
+                    "203.0.113.0/24"
+                } else {
+                    "192.0.2.0/24"
+                },
+                i,
+            )
+        });
         let world = World::with_policies(key, 500, (&[], policies.collect()), 1_000, true);
         let request = world.seen(key);
-        let counted = allocation_counter::measure(|| drop(black_box(world.ask(black_box(&request)))));
+        let counted =
+            allocation_counter::measure(|| drop(black_box(world.ask(black_box(&request)))));
         assert_eq!(counted.count_total, 0);
-        group.bench_function(world.policies().to_string(), |b| b.iter(|| world.ask(black_box(&request))));
+        group.bench_function(world.policies().to_string(), |b| {
+            b.iter(|| world.ask(black_box(&request)))
+        });
     }
     drop(group);
 
@@ -144,11 +183,21 @@ fn curves(criterion: &mut Criterion, key: &SigningKey) {
             .chain(["203.0.113.7".to_owned()])
             .collect();
         let lists: Vec<List> =
-            serde_json::from_value(json!([{"id": "nets", "name": "nets", "items": {"ip": ips}}])).unwrap();
-        let policy = json!({"name": "x", "decision": "allow", "include": [{"ip_list": {"id": "nets"}}]});
-        let world = World::with_policies(key, 20, (&lists, vec![serde_json::from_value(policy).unwrap()]), 1_000, true);
+            serde_json::from_value(json!([{"id": "nets", "name": "nets", "items": {"ip": ips}}]))
+                .unwrap();
+        let policy =
+            json!({"name": "x", "decision": "allow", "include": [{"ip_list": {"id": "nets"}}]});
+        let world = World::with_policies(
+            key,
+            20,
+            (&lists, vec![serde_json::from_value(policy).unwrap()]),
+            1_000,
+            true,
+        );
         let request = world.seen(key);
-        group.bench_function(nets.to_string(), |b| b.iter(|| world.ask(black_box(&request))));
+        group.bench_function(nets.to_string(), |b| {
+            b.iter(|| world.ask(black_box(&request)))
+        });
     }
     drop(group);
 
@@ -156,7 +205,10 @@ fn curves(criterion: &mut Criterion, key: &SigningKey) {
     for policies in CURVE {
         let world = World::new(key, 500, policies, 1_000);
         let (set, application) = (world.snapshot.policies(), &world.snapshot.applications()[0]);
-        let who = Who::Person { email: &world.identity.email, identity: Some(&world.identity) };
+        let who = Who::Person {
+            email: &world.identity.email,
+            identity: Some(&world.identity),
+        };
         group.bench_function(policies.to_string(), |b| {
             b.iter(|| set.standing(application.policies(), &set.person(black_box(who))));
         });
@@ -176,7 +228,10 @@ fn other_answers(criterion: &mut Criterion, key: &SigningKey) {
     // The signature of another token: only the verification tells.
     let (head, _) = good.rsplit_once('.').unwrap();
     let other = world.token(key, 1);
-    let forged = Request::new(Some(&format!("{head}.{}", other.rsplit_once('.').unwrap().1)));
+    let forged = Request::new(Some(&format!(
+        "{head}.{}",
+        other.rsplit_once('.').unwrap().1
+    )));
     assert!(matches!(world.ask(&forged), Decision::LogIn(_)));
     group.bench_function("forged token", |b| b.iter(|| world.ask(black_box(&forged))));
 
@@ -194,10 +249,17 @@ fn first_sight(criterion: &mut Criterion, key: &SigningKey) {
     let mut group = criterion.benchmark_group("first sight");
     for (groups, policies) in [(20, 1), (500, 1_000)] {
         let world = World::new(key, groups, policies, 1);
-        let requests: Vec<_> = (0..512).map(|i| Request::new(Some(&world.token(key, i)))).collect();
+        let requests: Vec<_> = (0..512)
+            .map(|i| Request::new(Some(&world.token(key, i))))
+            .collect();
         let mut turn = requests.iter().cycle();
-        group.bench_function(name(groups, policies), |b| b.iter(|| world.ask(black_box(turn.next().unwrap()))));
-        assert!(world.known.sessions() < 100, "the tokens of a round must be gone before the next");
+        group.bench_function(name(groups, policies), |b| {
+            b.iter(|| world.ask(black_box(turn.next().unwrap())))
+        });
+        assert!(
+            world.known.sessions() < 100,
+            "the tokens of a round must be gone before the next"
+        );
     }
 }
 
@@ -206,12 +268,19 @@ fn parts(criterion: &mut Criterion, key: &SigningKey) {
     let token = world.token(key, 0);
     let request = Request::new(Some(&token));
     let mut group = criterion.benchmark_group("parts");
-    group.bench_function("request view", |b| b.iter(|| black_box(black_box(&request).view()).path.is_rewritten()));
+    group.bench_function("request view", |b| {
+        b.iter(|| black_box(black_box(&request).view()).path.is_rewritten())
+    });
 
     let jwk = key.to_jwk();
     let part = |name: &str| URL_SAFE_NO_PAD.decode(jwk[name].as_str().unwrap()).unwrap();
-    let components = RsaPublicKeyComponents { n: part("n"), e: part("e") };
-    let parsed: ParsedPublicKey = components.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256).unwrap();
+    let components = RsaPublicKeyComponents {
+        n: part("n"),
+        e: part("e"),
+    };
+    let parsed: ParsedPublicKey = components
+        .to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256)
+        .unwrap();
     let (message, signature) = token.rsplit_once('.').unwrap();
     let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
     let verify = || parsed.verify_sig(black_box(message.as_bytes()), black_box(&signature));
@@ -226,9 +295,14 @@ fn name(groups: usize, policies: usize) -> String {
 /// The median that criterion wrote down; nothing where it measured nothing.
 fn median(id: &str) -> Option<f64> {
     let (group, function) = id.split_once('/')?;
-    let file = Path::new(OUTPUT).join(group).join(function).join("new/estimates.json");
+    let file = Path::new(OUTPUT)
+        .join(group)
+        .join(function)
+        .join("new/estimates.json");
     let estimates: Value = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
-    estimates["median"]["point_estimate"].as_f64().map(|ns| (ns * 10.0).round() / 10.0)
+    estimates["median"]["point_estimate"]
+        .as_f64()
+        .map(|ns| (ns * 10.0).round() / 10.0)
 }
 
 /// A team with one application, whose last policy lets the person in.
@@ -245,7 +319,13 @@ impl World {
         Self::with_membership(key, groups, policies, sessions, true)
     }
 
-    fn with_membership(key: &SigningKey, groups: usize, policies: usize, sessions: usize, member: bool) -> Self {
+    fn with_membership(
+        key: &SigningKey,
+        groups: usize,
+        policies: usize,
+        sessions: usize,
+        member: bool,
+    ) -> Self {
         let policies = (0..policies).map(|i| allow(i + 1 == policies, i)).collect();
         Self::with_policies(key, groups, (&[], policies), sessions, member)
     }
@@ -275,7 +355,11 @@ impl World {
             session_duration: Duration::from_secs(86_400),
             allowed_idps: Vec::new(),
             auto_redirect_to_identity: false,
-            cookie: CookieAttributes { same_site: SameSite::Lax, http_only: true, path: false },
+            cookie: CookieAttributes {
+                same_site: SameSite::Lax,
+                http_only: true,
+                path: false,
+            },
             cors: None,
             path_case: PathCase::default(),
             options_preflight_bypass: false,
@@ -285,12 +369,22 @@ impl World {
             policies,
             origins: Origins::new(0_usize),
         };
-        let snapshot = Snapshot::compile(1, team, (lists, &[]), vec![application], Arc::clone(&known)).unwrap();
-        let set = KeySet::from_jwks(json!({"keys": [key.to_jwk()]}).to_string().as_bytes()).unwrap();
+        let snapshot =
+            Snapshot::compile(1, team, (lists, &[]), vec![application], Arc::clone(&known))
+                .unwrap();
+        let set =
+            KeySet::from_jwks(json!({"keys": [key.to_jwk()]}).to_string().as_bytes()).unwrap();
         let later = NOW.after(Duration::from_secs(3_600));
-        let keys = IssuerKeys { keys: Some(set), good_until: later, retry_from: later };
+        let keys = IssuerKeys {
+            keys: Some(set),
+            good_until: later,
+            retry_from: later,
+        };
         known.set_keys(snapshot.issuer(), keys);
-        let named = |i: usize| Group { id: format!("00g{i:017}"), name: format!("Engineering Team {i:04}") };
+        let named = |i: usize| Group {
+            id: format!("00g{i:017}"),
+            name: format!("Engineering Team {i:04}"),
+        };
         let mut memberships: Vec<_> = (1..groups).map(named).collect();
         memberships.push(if member { named(0) } else { named(groups) });
         let identity = Arc::new(Identity {
@@ -298,7 +392,10 @@ impl World {
             subject: "00u1a2b3c4d5e6f7g8h9".into(),
             email: Email::parse(EMAIL).unwrap(),
             name: Some("Alice Liddell".into()),
-            idp: IdpRef { id: IdpId("okta".into()), kind: "okta".into() },
+            idp: IdpRef {
+                id: IdpId("okta".into()),
+                kind: "okta".into(),
+            },
             groups: Groups::Known(memberships),
             groups_seen: None,
             amr: None,
@@ -313,7 +410,13 @@ impl World {
         });
         let nonce = IdentityNonce::parse("0123456789abcdef").unwrap();
         known.set_identity(nonce, IdentityState::Known(Arc::clone(&identity)));
-        Self { snapshot, known, aud, identity, nonce }
+        Self {
+            snapshot,
+            known,
+            aud,
+            identity,
+            nonce,
+        }
     }
 
     /// An application token of about 1.2 KB.
@@ -354,7 +457,11 @@ const USER: &str = "7c0a1f0e-8c7e-5d9c-a3f1-2b6c8d4e9f10";
 
 /// Lets a group in: for the last policy one that the person is in, for the others ones that nobody is in.
 fn allow(last: bool, place: usize) -> Policy {
-    let group = if last { "Engineering Team 0000".to_owned() } else { format!("Some Other Team {place}") };
+    let group = if last {
+        "Engineering Team 0000".to_owned()
+    } else {
+        format!("Some Other Team {place}")
+    };
     serde_json::from_value(json!({
         "name": format!("policy {place}"), "decision": "allow",
         "include": [{"okta": {"name": group, "identity_provider_id": "okta"}}],
@@ -400,8 +507,14 @@ impl Request {
         );
         for (name, value) in [
             ("host", HOST),
-            ("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"),
-            ("accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"),
+            (
+                "user-agent",
+                "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+            ),
+            (
+                "accept",
+                "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+            ),
             ("accept-language", "en-US,en;q=0.5"),
             ("accept-encoding", "gzip, deflate, br, zstd"),
             ("referer", "https://wiki.example.com/spaces/engineering"),
@@ -412,10 +525,18 @@ impl Request {
             ("priority", "u=0, i"),
             ("cookie", &cookies),
         ] {
-            headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+            headers.insert(
+                HeaderName::from_static(name),
+                HeaderValue::from_str(value).unwrap(),
+            );
         }
         let authority = Authority::parse(HOST).unwrap();
-        Self { method: Method::GET, headers, authority, path: CleanPath::parse(PATH).unwrap() }
+        Self {
+            method: Method::GET,
+            headers,
+            authority,
+            path: CleanPath::parse(PATH).unwrap(),
+        }
     }
 
     /// As a front makes it of a native request.

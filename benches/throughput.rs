@@ -97,7 +97,11 @@ fn options(arguments: &[String]) -> Result<Options, Box<dyn Error>> {
             .map_err(|e| format!("`{name}`: {e}")),
         None => Ok::<f64, String>(otherwise),
     };
-    let (rounds, seconds, sessions) = if quick { (6.0, 0.5, 2_000.0) } else { (24.0, 1.2, 100_000.0) };
+    let (rounds, seconds, sessions) = if quick {
+        (6.0, 0.5, 2_000.0)
+    } else {
+        (24.0, 1.2, 100_000.0)
+    };
     Ok(Options {
         rounds: number("--rounds", rounds)? as usize,
         time: Duration::from_secs_f64(number("--seconds", seconds)?),
@@ -116,22 +120,35 @@ struct World {
 
 async fn world(sessions: usize) -> Result<World, Box<dyn Error>> {
     let store = MemoryStore::new();
-    let signing = SigningKeys::load_or_create(&store, Duration::ZERO, UnixTime::now(), UnixTime::now()).await?;
+    let signing =
+        SigningKeys::load_or_create(&store, Duration::ZERO, UnixTime::now(), UnixTime::now())
+            .await?;
     let config = people::config(80, 81)?;
     let aud = &config.applications.first().ok_or("no application")?.aud;
     let numbers = (0..sessions).chain([OUTSIDER]);
-    let people: Vec<_> = numbers.map(|number| Person { nonce: IdentityNonce::random(), number }).collect();
+    let people: Vec<_> = numbers
+        .map(|number| Person {
+            nonce: IdentityNonce::random(),
+            number,
+        })
+        .collect();
     let told = |done: usize| {
         if done.is_multiple_of(20_000) {
             eprintln!("signed {done} of {} tokens", people.len());
         }
     };
     let tokens = people::tokens(&signing, &config, aud, &people, told)?;
-    Ok(World { keys: store.signing_keys().await?, people, tokens })
+    Ok(World {
+        keys: store.signing_keys().await?,
+        people,
+        tokens,
+    })
 }
 
 fn bench(options: &Options) -> Result<(), Box<dyn Error>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         if options.instructions {
             return instructions::count(&world(1).await?).await;
@@ -180,16 +197,33 @@ fn bench(options: &Options) -> Result<(), Box<dyn Error>> {
 }
 
 fn memory(when: &str, sides: &[Side; 3]) {
-    let [bare, _, checked] = sides.each_ref().map(|side| machine::memory(side.proxy.pid()));
-    println!("memory {when}: bare {bare} MiB, checked {checked} MiB (with the store, which is in its memory here)");
+    let [bare, _, checked] = sides
+        .each_ref()
+        .map(|side| machine::memory(side.proxy.pid()));
+    println!(
+        "memory {when}: bare {bare} MiB, checked {checked} MiB (with the store, which is in its memory here)"
+    );
 }
 
 /// The check is one: it refuses what it must, and the origin hears of nobody but those who may.
-async fn prove(port: u16, origin: &Origin, one: &[String], outsider: &str) -> Result<(), Box<dyn Error>> {
+async fn prove(
+    port: u16,
+    origin: &Origin,
+    one: &[String],
+    outsider: &str,
+) -> Result<(), Box<dyn Error>> {
     let good = one.first().ok_or("no tokens")?;
     let middle = good.rfind('.').map_or(0, |dot| dot + 20);
-    let broken: String =
-        good.char_indices().map(|(at, c)| if at == middle { if c == 'A' { 'B' } else { 'A' } } else { c }).collect();
+    let broken: String = good
+        .char_indices()
+        .map(|(at, c)| {
+            if at == middle {
+                if c == 'A' { 'B' } else { 'A' }
+            } else {
+                c
+            }
+        })
+        .collect();
     for (what, token, status) in [
         ("no cookie", None, "302"),
         ("a broken signature", Some(broken.as_str()), "302"),
@@ -209,8 +243,13 @@ async fn prove(port: u16, origin: &Origin, one: &[String], outsider: &str) -> Re
         && received.contains("cf-access-authenticated-user-email: person.000000@example.com\r\n")
         && received.contains("cookie: theme=dark\r\n");
     if !head.starts_with("HTTP/1.1 200") || requests != 1 || !forwarded {
-        return Err(format!("a good session did not reach the origin as it should: {head}\n{received}").into());
+        return Err(format!(
+            "a good session did not reach the origin as it should: {head}\n{received}"
+        )
+        .into());
     }
-    println!("a good session: 200, the origin got assertion, address, and the application's cookie alone");
+    println!(
+        "a good session: 200, the origin got assertion, address, and the application's cookie alone"
+    );
     Ok(())
 }

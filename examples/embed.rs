@@ -39,11 +39,19 @@ impl ProxyHttp for MyProxy {
         self.access.request_filter(session, ctx).await
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut AccessCtx) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(
+        &self,
+        _session: &mut Session,
+        ctx: &mut AccessCtx,
+    ) -> Result<Box<HttpPeer>> {
         if ctx.permit().is_none() {
             return Error::e_explain(ErrorType::HTTPStatus(500), "no permit");
         }
-        Ok(Box::new(HttpPeer::new("127.0.0.1:8080", false, String::new())))
+        Ok(Box::new(HttpPeer::new(
+            "127.0.0.1:8080",
+            false,
+            String::new(),
+        )))
     }
 
     async fn upstream_request_filter(
@@ -82,12 +90,18 @@ impl ProxyHttp for MyProxy {
         _end_of_stream: bool,
         ctx: &mut AccessCtx,
     ) -> Result<Option<Duration>> {
-        self.access.response_body_filter(session, ctx).map(|()| None)
+        self.access
+            .response_body_filter(session, ctx)
+            .map(|()| None)
     }
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let file = PathBuf::from(std::env::args().nth(1).unwrap_or_else(|| "portcullis.toml".to_owned()));
+    let file = PathBuf::from(
+        std::env::args()
+            .nth(1)
+            .unwrap_or_else(|| "portcullis.toml".to_owned()),
+    );
     let config = config::load_embedded(&file, &System)?.config;
     let control = Control::start(&config, NoOrigins)?;
     control.follow(&file, config::load_embedded);

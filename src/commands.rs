@@ -130,13 +130,21 @@ pub(crate) fn explain(command: Explain) -> ExitCode {
 }
 
 fn explained(command: Explain) -> Result<String, String> {
-    let Explain { what, config, json, who, request } = command;
+    let Explain {
+        what,
+        config,
+        json,
+        who,
+        request,
+    } = command;
     let world = load(&config)?;
     let identity = who.identity(&world)?;
     let answer = world.ask(identity.as_ref(), &request.asked(what)?, UnixTime::now())?;
     let view = View::new(&world, &answer);
     if json {
-        serde_json::to_string_pretty(&view).map(|json| json + "\n").map_err(|e| e.to_string())
+        serde_json::to_string_pretty(&view)
+            .map(|json| json + "\n")
+            .map_err(|e| e.to_string())
     } else {
         Ok(view.to_string())
     }
@@ -153,10 +161,22 @@ pub(crate) fn test(command: Test) -> ExitCode {
 
 /// Whether all of them passed.
 fn tested(command: Test) -> Result<bool, String> {
-    let Test { files, config, junit } = command;
-    let suites = files.iter().map(|file| Suite::read(file)).collect::<Result<Vec<_>, _>>()?;
+    let Test {
+        files,
+        config,
+        junit,
+    } = command;
+    let suites = files
+        .iter()
+        .map(|file| Suite::read(file))
+        .collect::<Result<Vec<_>, _>>()?;
     let mut worlds: BTreeMap<PathBuf, (World, HashSet<(String, String)>)> = BTreeMap::new();
-    let of = |suite: &Suite| config.clone().or_else(|| suite.config()).unwrap_or_else(|| "portcullis.toml".into());
+    let of = |suite: &Suite| {
+        config
+            .clone()
+            .or_else(|| suite.config())
+            .unwrap_or_else(|| "portcullis.toml".into())
+    };
     for file in suites.iter().map(of) {
         if !worlds.contains_key(&file) {
             worlds.insert(file.clone(), (load(&file)?, HashSet::new()));
@@ -165,7 +185,9 @@ fn tested(command: Test) -> Result<bool, String> {
     let now = UnixTime::now();
     let (mut ended, mut passed, mut failed) = (Vec::new(), 0, 0);
     for suite in &suites {
-        let Some((world, decided)) = worlds.get_mut(&of(suite)) else { continue };
+        let Some((world, decided)) = worlds.get_mut(&of(suite)) else {
+            continue;
+        };
         anstream::println!("{}", suite.file().display());
         let results = suite.run(world, now, decided);
         for result in &results {
@@ -174,20 +196,32 @@ fn tested(command: Test) -> Result<bool, String> {
             } else {
                 failed += 1
             }
-            anstream::println!("{}", review::Line { suite, world, result });
+            anstream::println!(
+                "{}",
+                review::Line {
+                    suite,
+                    world,
+                    result
+                }
+            );
         }
         ended.push((suite, results));
     }
     for (world, decided) in worlds.values() {
         for (application, policy) in review::untested(world, decided) {
-            anstream::println!("note: no test of `{application}` is decided by the policy `{policy}`");
+            anstream::println!(
+                "note: no test of `{application}` is decided by the policy `{policy}`"
+            );
         }
     }
     if let Some(file) = junit {
         let world = |suite: &Suite| worlds.get(&of(suite)).map(|(world, _)| world);
-        let report = ended.into_iter().filter_map(|(suite, ended)| Some((suite, world(suite)?, ended)));
+        let report = ended
+            .into_iter()
+            .filter_map(|(suite, ended)| Some((suite, world(suite)?, ended)));
         let report = review::junit(&report.collect::<Vec<_>>())?;
-        std::fs::write(&file, report).map_err(|e| format!("`{}` cannot be written: {e}", file.display()))?;
+        std::fs::write(&file, report)
+            .map_err(|e| format!("`{}` cannot be written: {e}", file.display()))?;
     }
     anstream::println!("{passed} passed, {failed} failed");
     Ok(failed == 0)
@@ -195,19 +229,39 @@ fn tested(command: Test) -> Result<bool, String> {
 
 /// Says what changes from one configuration to another: 0 where nothing does, 1 where something does.
 pub(crate) fn diff(command: Compare) -> ExitCode {
-    let Compare { old, new, audit, json } = command;
-    let diff = load(&old).and_then(|old| Ok((old, load(&new)?))).and_then(|(old, new)| match audit {
-        Some(log) => Diff::of_log(&old, &new, &log, UnixTime::now()),
-        None => Diff::of_names(&old, &new, UnixTime::now()),
-    });
+    let Compare {
+        old,
+        new,
+        audit,
+        json,
+    } = command;
+    let diff =
+        load(&old)
+            .and_then(|old| Ok((old, load(&new)?)))
+            .and_then(|(old, new)| match audit {
+                Some(log) => Diff::of_log(&old, &new, &log, UnixTime::now()),
+                None => Diff::of_names(&old, &new, UnixTime::now()),
+            });
     let told = diff.and_then(|diff| {
-        let json = json.then(|| serde_json::to_string_pretty(&diff).map(|json| json + "\n")).transpose();
-        json.map(|json| (diff.changes.is_empty(), json.unwrap_or_else(|| diff.to_string()))).map_err(|e| e.to_string())
+        let json = json
+            .then(|| serde_json::to_string_pretty(&diff).map(|json| json + "\n"))
+            .transpose();
+        json.map(|json| {
+            (
+                diff.changes.is_empty(),
+                json.unwrap_or_else(|| diff.to_string()),
+            )
+        })
+        .map_err(|e| e.to_string())
     });
     match told {
         Ok((same, text)) => {
             anstream::print!("{text}");
-            if same { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            if same {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
         }
         Err(message) => failed(&message),
     }
@@ -215,12 +269,26 @@ pub(crate) fn diff(command: Compare) -> ExitCode {
 
 impl WhoArgs {
     fn identity(self, world: &World) -> Result<Option<Identity>, String> {
-        let Self { email, identity, idp, groups, no_groups, claims, amr, evaluations } = self;
+        let Self {
+            email,
+            identity,
+            idp,
+            groups,
+            no_groups,
+            claims,
+            amr,
+            evaluations,
+        } = self;
         let mut person = match (&email, &identity) {
-            (Some(email), _) => Person { email: email.clone(), ..Person::default() },
+            (Some(email), _) => Person {
+                email: email.clone(),
+                ..Person::default()
+            },
             (None, Some(file)) => document(file)?,
             (None, None)
-                if idp.is_some() || no_groups || !(groups.is_empty() && claims.is_empty() && amr.is_empty()) =>
+                if idp.is_some()
+                    || no_groups
+                    || !(groups.is_empty() && claims.is_empty() && amr.is_empty()) =>
             {
                 return Err("say who it is, with `--email` or `--identity`".to_owned());
             }
@@ -235,7 +303,9 @@ impl WhoArgs {
         if !claims.is_empty() {
             let known = person.claims.get_or_insert_with(Map::new);
             for (name, value) in claims {
-                let values = known.entry(name).or_insert_with(|| Value::Array(Vec::new()));
+                let values = known
+                    .entry(name)
+                    .or_insert_with(|| Value::Array(Vec::new()));
                 match values {
                     Value::Array(values) => values.push(value.into()),
                     other => *other = Value::Array(vec![other.take(), value.into()]),
@@ -250,7 +320,15 @@ impl WhoArgs {
 
 impl RequestArgs {
     fn asked(self, url: String) -> Result<Asked, String> {
-        let Self { method, ip, country, at, service_token, certificate, linked_app } = self;
+        let Self {
+            method,
+            ip,
+            country,
+            at,
+            service_token,
+            certificate,
+            linked_app,
+        } = self;
         Ok(Asked {
             url,
             method: method.map(Verb::try_from).transpose()?,
@@ -265,10 +343,14 @@ impl RequestArgs {
 }
 
 fn document(file: &Path) -> Result<Person, String> {
-    let text =
-        if file == Path::new("-") { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
+    let text = if file == Path::new("-") {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        std::fs::read_to_string(file)
+    };
     let text = text.map_err(|e| format!("`{}` cannot be read: {e}", file.display()))?;
-    let document = serde_json::from_str(&text).map_err(|e| format!("`{}` is not JSON: {e}", file.display()))?;
+    let document = serde_json::from_str(&text)
+        .map_err(|e| format!("`{}` is not JSON: {e}", file.display()))?;
     Person::from_identity(&document).map_err(|e| format!("`{}`: {e}", file.display()))
 }
 
@@ -278,8 +360,15 @@ fn claim(text: &str) -> Result<(String, String), String> {
 }
 
 fn evaluation(text: &str) -> Result<(String, bool), String> {
-    let (url, answer) = text.rsplit_once('=').ok_or("write it as `https://…=true`")?;
-    Ok((url.to_owned(), answer.parse().map_err(|_| "the answer is `true` or `false`")?))
+    let (url, answer) = text
+        .rsplit_once('=')
+        .ok_or("write it as `https://…=true`")?;
+    Ok((
+        url.to_owned(),
+        answer
+            .parse()
+            .map_err(|_| "the answer is `true` or `false`")?,
+    ))
 }
 
 fn load(file: &Path) -> Result<World, String> {
@@ -289,7 +378,9 @@ fn load(file: &Path) -> Result<World, String> {
 }
 
 fn warn(warnings: &[impl ToString]) {
-    warnings.iter().for_each(|warning| say(Level::Warning, &warning.to_string()));
+    warnings
+        .iter()
+        .for_each(|warning| say(Level::Warning, &warning.to_string()));
 }
 
 fn failed(message: &str) -> ExitCode {

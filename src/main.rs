@@ -84,7 +84,11 @@ fn main() -> ExitCode {
     // The one place that chooses the cryptography of the whole process. A second choice is none: nothing came before.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let outcome = match Cli::parse().command {
-        Command::Run { config, upgrade, text_log } => {
+        Command::Run {
+            config,
+            upgrade,
+            text_log,
+        } => {
             let format = if text_log { Format::Text } else { Format::Json };
             logged(format, || app::run(&Options { config, upgrade }))
         }
@@ -93,7 +97,9 @@ fn main() -> ExitCode {
         Command::Test(command) => return commands::test(command),
         Command::Diff(command) => return commands::diff(command),
         Command::Idp { command } => return commands::idp(command),
-        Command::ServiceToken { command: ServiceToken::New { name } } => match NewServiceToken::new(&name) {
+        Command::ServiceToken {
+            command: ServiceToken::New { name },
+        } => match NewServiceToken::new(&name) {
             Ok(token) => {
                 anstream::print!("{token}");
                 Ok(())
@@ -111,7 +117,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn logged<E: std::error::Error>(format: Format, run: impl FnOnce() -> Result<(), E>) -> Result<(), String> {
+fn logged<E: std::error::Error>(
+    format: Format,
+    run: impl FnOnce() -> Result<(), E>,
+) -> Result<(), String> {
     let logging = logging::init(format).map_err(|e| chain(&e))?;
     let outcome = run().map_err(|e| chain(&e));
     logging.flush(Duration::from_secs(1));
@@ -126,16 +135,35 @@ fn check(file: &std::path::Path, strict: bool) -> ExitCode {
                 say(warning, &problem.to_string());
             }
             for Finding { severity, problem } in &certificates {
-                say(if *severity == Severity::Error { Level::Error } else { warning }, &problem.to_string());
+                say(
+                    if *severity == Severity::Error {
+                        Level::Error
+                    } else {
+                        warning
+                    },
+                    &problem.to_string(),
+                );
             }
             let store = app::check_store(&loaded.config);
             if let Some(problem) = &store {
-                let level = if problem.is_error { Level::Error } else { warning };
-                say(level, &format!("{}: store.path: {}", file.display(), problem.message));
+                let level = if problem.is_error {
+                    Level::Error
+                } else {
+                    warning
+                };
+                say(
+                    level,
+                    &format!("{}: store.path: {}", file.display(), problem.message),
+                );
             }
-            let broken = certificates.iter().any(|finding| finding.severity == Severity::Error)
+            let broken = certificates
+                .iter()
+                .any(|finding| finding.severity == Severity::Error)
                 || store.as_ref().is_some_and(|problem| problem.is_error);
-            if broken || strict && !(loaded.warnings.is_empty() && certificates.is_empty() && store.is_none()) {
+            if broken
+                || strict
+                    && !(loaded.warnings.is_empty() && certificates.is_empty() && store.is_none())
+            {
                 return ExitCode::from(2);
             }
             let applications = count(loaded.config.applications.len(), "application");

@@ -16,7 +16,10 @@ const MORE: usize = 2_500;
 pub(crate) async fn count(world: &World) -> Result<(), Box<dyn Error>> {
     let bare = per_request("bare", world).await?;
     let checked = per_request("checked", world).await?;
-    println!("instructions per request: bare {bare}, checked {checked}, added {}", checked.saturating_sub(bare));
+    println!(
+        "instructions per request: bare {bare}, checked {checked}, added {}",
+        checked.saturating_sub(bare)
+    );
     Ok(())
 }
 
@@ -29,7 +32,12 @@ async fn per_request(variant: &str, world: &World) -> Result<u64, Box<dyn Error>
 
 async fn total(variant: &str, world: &World, requests: usize) -> Result<u64, Box<dyn Error>> {
     let account = std::env::temp_dir().join(format!("throughput.{variant}.{requests}.callgrind"));
-    let wrapper = ["valgrind", "--tool=callgrind", "-q", &format!("--callgrind-out-file={}", account.display())];
+    let wrapper = [
+        "valgrind",
+        "--tool=callgrind",
+        "-q",
+        &format!("--callgrind-out-file={}", account.display()),
+    ];
     let wrapper: Vec<String> = wrapper.map(str::to_owned).to_vec();
     let origin = Origin::start().await?;
     let people = (variant == "checked").then_some((world.keys.as_slice(), world.people.as_slice()));
@@ -37,7 +45,8 @@ async fn total(variant: &str, world: &World, requests: usize) -> Result<u64, Box
     let token = world.tokens.first().ok_or("no tokens")?;
     // The first sight is over before the connections all ask at once, so that it costs both runs the same.
     side.warm_up(&Arc::new(vec![token.clone()])).await?;
-    side.warm_up(&Arc::new(vec![token.clone(); requests])).await?;
+    side.warm_up(&Arc::new(vec![token.clone(); requests]))
+        .await?;
     side.proxy.finish()?;
     println!("{variant}, {requests} requests: see {}", account.display());
     instructions(&account)
@@ -45,6 +54,9 @@ async fn total(variant: &str, world: &World, requests: usize) -> Result<u64, Box
 
 fn instructions(account: &PathBuf) -> Result<u64, Box<dyn Error>> {
     let text = std::fs::read_to_string(account)?;
-    let total = text.lines().find_map(|line| line.strip_prefix("totals: ").or_else(|| line.strip_prefix("summary: ")));
+    let total = text.lines().find_map(|line| {
+        line.strip_prefix("totals: ")
+            .or_else(|| line.strip_prefix("summary: "))
+    });
     Ok(total.ok_or("callgrind wrote no total")?.trim().parse()?)
 }

@@ -31,7 +31,12 @@ impl Origin {
     pub(crate) async fn start() -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let port = listener.local_addr()?.port();
-        let origin = Self { port, answered: Arc::default(), last: Arc::default(), watched: 100 };
+        let origin = Self {
+            port,
+            answered: Arc::default(),
+            last: Arc::default(),
+            watched: 100,
+        };
         let serving = origin.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -44,7 +49,9 @@ impl Origin {
 
     async fn serve(self, mut stream: TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
-        let answer = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {BODY}\r\n\r\n");
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {BODY}\r\n\r\n"
+        );
         let answer = [answer.into_bytes(), vec![b'x'; BODY]].concat();
         let mut buffer = Vec::with_capacity(8192);
         while stream.read_buf(&mut buffer).await? > 0 {
@@ -62,7 +69,11 @@ impl Origin {
 
     /// How many requests came here, and the head of the last one of those that were looked at.
     pub(crate) fn seen(&self) -> (u64, String) {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let last = self
+            .last
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         (self.answered.load(Ordering::Relaxed), last)
     }
 }
@@ -149,7 +160,11 @@ impl Browsers {
     }
 
     /// All of them at once; gives how long each request took, in nanoseconds.
-    pub(crate) async fn send(&mut self, tokens: &Arc<Vec<String>>, plan: Plan) -> io::Result<Vec<u32>> {
+    pub(crate) async fn send(
+        &mut self,
+        tokens: &Arc<Vec<String>>,
+        plan: Plan,
+    ) -> io::Result<Vec<u32>> {
         let mut running = JoinSet::new();
         for mut browser in self.0.drain(..) {
             let tokens = Arc::clone(tokens);
@@ -176,8 +191,10 @@ impl Browser {
                 let mut now = Instant::now();
                 while now < end {
                     // Knuth's MMIX generator; its upper half is good enough to choose with.
-                    self.random =
-                        self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    self.random = self
+                        .random
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1_442_695_040_888_963_407);
                     let at = (self.random >> 32) as usize % tokens.len().max(1);
                     self.exchange(tokens.get(at).map(String::as_str)).await?;
                     let after = Instant::now();

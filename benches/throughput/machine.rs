@@ -10,17 +10,26 @@ pub(crate) struct Spent(HashMap<String, u64>);
 
 impl Spent {
     pub(crate) fn of(pid: u32) -> Self {
-        let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        let tasks = fs::read_dir(format!("/proc/{pid}/task"))
+            .into_iter()
+            .flatten()
+            .flatten();
         let spent = |task: fs::DirEntry| {
             let times = fs::read_to_string(task.path().join("schedstat")).ok()?;
-            Some((task.file_name().to_string_lossy().into_owned(), times.split(' ').next()?.parse().ok()?))
+            Some((
+                task.file_name().to_string_lossy().into_owned(),
+                times.split(' ').next()?.parse().ok()?,
+            ))
         };
         Self(tasks.filter_map(spent).collect())
     }
 
     /// Since then. A thread that ended in between takes what it spent in between with it.
     pub(crate) fn since(&self, earlier: &Self) -> u64 {
-        self.0.iter().map(|(task, now)| now.saturating_sub(earlier.0.get(task).copied().unwrap_or(0))).sum()
+        self.0
+            .iter()
+            .map(|(task, now)| now.saturating_sub(earlier.0.get(task).copied().unwrap_or(0)))
+            .sum()
     }
 }
 
@@ -35,11 +44,20 @@ impl Machine {
     pub(crate) fn now() -> Option<Self> {
         let stat = fs::read_to_string("/proc/stat").ok()?;
         // user nice system idle iowait irq softirq steal; what follows is in the first two already.
-        let fields: Vec<u64> =
-            stat.lines().next()?.split_whitespace().skip(1).take(8).filter_map(|f| f.parse().ok()).collect();
+        let fields: Vec<u64> = stat
+            .lines()
+            .next()?
+            .split_whitespace()
+            .skip(1)
+            .take(8)
+            .filter_map(|f| f.parse().ok())
+            .collect();
         let all: u64 = fields.iter().sum();
         let idle: u64 = fields.iter().skip(3).take(2).sum();
-        Some(Self { busy: all - idle, all })
+        Some(Self {
+            busy: all - idle,
+            all,
+        })
     }
 
     /// The share of others since then, where `ours` nanoseconds were spent by our own processes.
@@ -54,7 +72,9 @@ impl Machine {
 pub(crate) fn memory(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).and_then(|kib| kib.parse::<u64>().ok());
+    let kib = line
+        .and_then(|line| line.trim().strip_suffix(" kB"))
+        .and_then(|kib| kib.parse::<u64>().ok());
     kib.unwrap_or(0) / 1024
 }
 
@@ -67,13 +87,19 @@ pub(crate) fn load() -> String {
 /// Whether processes can be kept on cores of their own.
 pub(crate) fn can_pin() -> bool {
     let two = std::thread::available_parallelism().is_ok_and(|cores| cores.get() >= 2);
-    two && Command::new("taskset").args(["-c", "1", "true"]).status().is_ok_and(|status| status.success())
+    two && Command::new("taskset")
+        .args(["-c", "1", "true"])
+        .status()
+        .is_ok_and(|status| status.success())
 }
 
 /// Keeps this process, all its threads, on core 1.
 pub(crate) fn pin_me() {
     let pid = std::process::id().to_string();
-    let _ = Command::new("taskset").args(["-a", "-c", "-p", "1", &pid]).stdout(std::process::Stdio::null()).status();
+    let _ = Command::new("taskset")
+        .args(["-a", "-c", "-p", "1", &pid])
+        .stdout(std::process::Stdio::null())
+        .status();
 }
 
 const TICK_NANOS: f64 = 1e7;

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use portcullis::config::{self, Config, System};
 use portcullis::control::SigningKeys;
-use portcullis::model::{Aud, Email, Group, Groups, Identity, IdentityNonce, IdpId, IdpRef, UnixTime, UserId};
+use portcullis::model::{
+    Aud, Email, Group, Groups, Identity, IdentityNonce, IdpId, IdpRef, UnixTime, UserId,
+};
 use portcullis::token::{Claims, Kind};
 
 pub(crate) const HOST: &str = "wiki.bench.localhost";
@@ -63,7 +65,11 @@ fn group_name(number: usize) -> String {
 }
 
 fn email(number: usize) -> String {
-    if number == OUTSIDER { "outsider@example.com".to_owned() } else { format!("person.{number:06}@example.com") }
+    if number == OUTSIDER {
+        "outsider@example.com".to_owned()
+    } else {
+        format!("person.{number:06}@example.com")
+    }
 }
 
 fn user(number: usize) -> UserId {
@@ -72,14 +78,24 @@ fn user(number: usize) -> UserId {
 
 /// The record that a login would have left.
 pub(crate) fn identity(number: usize) -> Result<Identity, Box<dyn Error>> {
-    let group = |number| Group { id: format!("00g{number:017}"), name: group_name(number) };
+    let group = |number| Group {
+        id: format!("00g{number:017}"),
+        name: group_name(number),
+    };
     Ok(Identity {
         user: user(number),
         subject: format!("00u{number:017}"),
         email: Email::parse(&email(number))?,
         name: Some(format!("Person {number}")),
-        idp: IdpRef { id: IdpId("okta".into()), kind: "okta".to_owned() },
-        groups: Groups::Known(if number == OUTSIDER { Vec::new() } else { (0..GROUPS).map(group).collect() }),
+        idp: IdpRef {
+            id: IdpId("okta".into()),
+            kind: "okta".to_owned(),
+        },
+        groups: Groups::Known(if number == OUTSIDER {
+            Vec::new()
+        } else {
+            (0..GROUPS).map(group).collect()
+        }),
         groups_seen: None,
         amr: Some(vec!["pwd".to_owned(), "mfa".to_owned()]),
         evaluations: std::collections::BTreeMap::new(),
@@ -94,7 +110,12 @@ pub(crate) fn identity(number: usize) -> Result<Identity, Box<dyn Error>> {
 }
 
 /// An application's token as `authorized` hands it out.
-pub(crate) fn token(keys: &SigningKeys, config: &Config, aud: &Aud, person: &Person) -> Result<String, Box<dyn Error>> {
+pub(crate) fn token(
+    keys: &SigningKeys,
+    config: &Config,
+    aud: &Aud,
+    person: &Person,
+) -> Result<String, Box<dyn Error>> {
     let now = UnixTime::now();
     let claims = Claims {
         iss: config.team.url(),
@@ -133,7 +154,17 @@ pub(crate) fn tokens(
     let parts: Vec<Result<Vec<String>, String>> = std::thread::scope(|scope| {
         let parts = people.chunks(people.len().div_ceil(threads).max(1));
         let running: Vec<_> = parts.map(|part| scope.spawn(|| sign(part))).collect();
-        running.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err("a thread died".to_owned()))).collect()
+        running
+            .into_iter()
+            .map(|thread| {
+                thread
+                    .join()
+                    .unwrap_or_else(|_| Err("a thread died".to_owned()))
+            })
+            .collect()
     });
-    Ok(parts.into_iter().collect::<Result<Vec<_>, String>>()?.concat())
+    Ok(parts
+        .into_iter()
+        .collect::<Result<Vec<_>, String>>()?
+        .concat())
 }

@@ -2,7 +2,10 @@
 //!
 //! What is not the check is the same on both sides: worker threads, connection pool, protocols of the listener, timeouts of
 //! the client and of the peer, allocator.
-#![expect(clippy::disallowed_types, reason = "the bare proxy is a `ProxyHttp` of its own")]
+#![expect(
+    clippy::disallowed_types,
+    reason = "the bare proxy is a `ProxyHttp` of its own"
+)]
 
 use std::error::Error;
 use std::io::BufRead as _;
@@ -22,7 +25,8 @@ use portcullis::config::Config;
 use portcullis::control::{Access, Background, Tasks, Vital, compile};
 use portcullis::engine::{Known, Origins};
 use portcullis::front::pingora::{
-    AccessFilter, AccessProxy, FilterSettings, OriginContext, OriginPool, PoolSettings, Protocol, Target,
+    AccessFilter, AccessProxy, FilterSettings, OriginContext, OriginPool, PoolSettings, Protocol,
+    Target,
 };
 use portcullis::http_client::{HttpClient, Roots, Timeouts};
 use portcullis::model::{IdentityNonce, Secret, UnixTime};
@@ -44,7 +48,9 @@ impl Proxy {
         wrapper: &[String],
     ) -> Result<Self, Box<dyn Error>> {
         // Nobody else takes a port that was free a moment ago: the system gives them out in turn.
-        let port = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let port = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
+            .local_addr()?
+            .port();
         let me = std::env::current_exe()?;
         let mut command = match wrapper.split_first() {
             Some((program, arguments)) => {
@@ -55,8 +61,13 @@ impl Proxy {
             None => Command::new(me),
         };
         let variant = if checked.is_some() { "checked" } else { "bare" };
-        command.args(["proxy", variant, &port.to_string(), &origin.to_string()]).stdin(Stdio::piped());
-        let mut proxy = Self { child: command.spawn()?, port };
+        command
+            .args(["proxy", variant, &port.to_string(), &origin.to_string()])
+            .stdin(Stdio::piped());
+        let mut proxy = Self {
+            child: command.spawn()?,
+            port,
+        };
         if let (Some((keys, people)), Some(stdin)) = (checked, proxy.child.stdin.as_mut()) {
             tell(stdin, keys, people)?;
         }
@@ -84,8 +95,20 @@ impl Drop for Proxy {
 fn tell(to: impl std::io::Write, keys: &[StoredKey], people: &[Person]) -> std::io::Result<()> {
     use std::io::Write as _;
     let mut to = std::io::BufWriter::new(to);
-    for StoredKey { kid, pkcs8, certificate_pem: _, made, retired } in keys {
-        writeln!(to, "key {kid} {made} {} {}", retired.map_or(u64::MAX, |at| at.0), pkcs8.expose())?;
+    for StoredKey {
+        kid,
+        pkcs8,
+        certificate_pem: _,
+        made,
+        retired,
+    } in keys
+    {
+        writeln!(
+            to,
+            "key {kid} {made} {} {}",
+            retired.map_or(u64::MAX, |at| at.0),
+            pkcs8.expose()
+        )?;
     }
     for Person { nonce, number } in people {
         writeln!(to, "person {} {number}", nonce.as_str())?;
@@ -96,7 +119,9 @@ fn tell(to: impl std::io::Write, keys: &[StoredKey], people: &[Person]) -> std::
 
 /// The program of such a process: serves until the one that started it is gone.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Box<dyn Error>> {
-    let [variant, port, origin] = arguments else { return Err("proxy VARIANT PORT ORIGIN".into()) };
+    let [variant, port, origin] = arguments else {
+        return Err("proxy VARIANT PORT ORIGIN".into());
+    };
     let (port, origin) = (port.parse()?, origin.parse()?);
     let config = people::config(port, origin)?;
     match variant.as_str() {
@@ -118,7 +143,11 @@ struct Bare {
 impl ProxyHttp for Bare {
     type CTX = ();
     fn new_ctx(&self) {}
-    async fn upstream_peer(&self, session: &mut Session, _ctx: &mut ()) -> pingora::Result<Box<HttpPeer>> {
+    async fn upstream_peer(
+        &self,
+        session: &mut Session,
+        _ctx: &mut (),
+    ) -> pingora::Result<Box<HttpPeer>> {
         session.set_read_timeout(Some(CLIENT_TIMEOUT));
         session.set_write_timeout(Some(CLIENT_TIMEOUT));
         Ok(Box::new(self.peer.clone()))
@@ -140,29 +169,49 @@ fn bare_peer(config: &Config, origin: u16) -> Option<HttpPeer> {
 
 /// The product, put together as its binary does it, with sessions that somebody has had for a while.
 fn checked(config: &Config, port: u16) -> Result<(), Box<dyn Error>> {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("control").enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("control")
+        .enable_all()
+        .build()?;
     let store = MemoryStore::new();
     runtime.block_on(furnish(&store))?;
     let http = HttpClient::new(&Roots::default(), Timeouts::default())?;
     let known = Arc::new(Known::new(usize::try_from(config.server.sessions_cached)?));
     let application = config.applications.first().ok_or("no application")?;
     let background = Background::new(runtime.handle().clone(), Vital::new().0);
-    let pool = OriginPool::start(pool_settings(application), &OriginContext::default(), &background);
+    let pool = OriginPool::start(
+        pool_settings(application),
+        &OriginContext::default(),
+        &background,
+    );
     let entered = runtime.enter();
-    let (snapshot, services) = compile(config, 1, known, &http, |_| Origins::new(Arc::clone(&pool)))?;
-    let started = Access::start(snapshot, services, Arc::new(store), http, runtime.handle().clone());
+    let (snapshot, services) =
+        compile(config, 1, known, &http, |_| Origins::new(Arc::clone(&pool)))?;
+    let started = Access::start(
+        snapshot,
+        services,
+        Arc::new(store),
+        http,
+        runtime.handle().clone(),
+    );
     let access = runtime.block_on(started)?;
     let _tasks = Tasks::spawn(&access, &Vital::new().0);
     drop(entered);
-    serve(AccessProxy::new(AccessFilter::new(access, FilterSettings::from(config))), port);
+    serve(
+        AccessProxy::new(AccessFilter::new(access, FilterSettings::from(config))),
+        port,
+    );
     Ok(())
 }
 
 fn pool_settings(application: &portcullis::config::Application) -> PoolSettings {
     let origin = &application.origin_settings;
-    let target =
-        |o: &portcullis::config::Origin| Target { host: o.host.clone(), port: o.port, protocol: Protocol::Http };
+    let target = |o: &portcullis::config::Origin| Target {
+        host: o.host.clone(),
+        port: o.port,
+        protocol: Protocol::Http,
+    };
     PoolSettings {
         application: application.name.clone(),
         targets: application.origins.iter().map(target).collect(),
@@ -199,7 +248,9 @@ async fn furnish(store: &MemoryStore) -> Result<(), Box<dyn Error>> {
             }
             ["person", nonce, number] => {
                 let identity = people::identity(number.parse()?)?;
-                store.insert_identity(&IdentityNonce::parse(nonce)?, &identity, expires).await?;
+                store
+                    .insert_identity(&IdentityNonce::parse(nonce)?, &identity, expires)
+                    .await?;
             }
             _ => return Ok(()),
         }
@@ -212,22 +263,35 @@ where
     P::CTX: Send + Sync,
 {
     std::thread::spawn(end_with_parent);
-    let conf = ServerConf { threads: 1, upstream_keepalive_pool_size: 512, ..ServerConf::default() };
+    let conf = ServerConf {
+        threads: 1,
+        upstream_keepalive_pool_size: 512,
+        ..ServerConf::default()
+    };
     let mut server = Server::new_with_opt_and_conf(Opt::default(), conf);
     server.bootstrap();
     let mut options = HttpServerOptions::default();
     options.h2c = true;
-    let mut service = ProxyServiceBuilder::new(&server.configuration, proxy).server_options(options).build();
+    let mut service = ProxyServiceBuilder::new(&server.configuration, proxy)
+        .server_options(options)
+        .build();
     service.add_tcp(&format!("127.0.0.1:{port}"));
     server.add_service(service);
     server.run(RunArgs::default());
 }
 
 /// The standard input stays open for as long as there is somebody to serve.
-#[expect(clippy::exit, reason = "there is nobody left to tell, and nothing to keep")]
+#[expect(
+    clippy::exit,
+    reason = "there is nobody left to tell, and nothing to keep"
+)]
 fn end_with_parent() {
     let mut rest = String::new();
-    while std::io::stdin().lock().read_line(&mut rest).is_ok_and(|read| read > 0) {
+    while std::io::stdin()
+        .lock()
+        .read_line(&mut rest)
+        .is_ok_and(|read| read > 0)
+    {
         rest.clear();
     }
     std::process::exit(0);

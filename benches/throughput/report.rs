@@ -23,17 +23,42 @@ impl Five {
             let (low, high) = (value(place.floor()), value(place.ceil()));
             low + (high - low) * place.fract()
         };
-        Self { lowest: at(0.0), q1: at(0.25), median: at(0.5), q3: at(0.75), highest: at(1.0) }
+        Self {
+            lowest: at(0.0),
+            q1: at(0.25),
+            median: at(0.5),
+            q3: at(0.75),
+            highest: at(1.0),
+        }
     }
 
     fn json(self) -> String {
-        let number = |n: f64| if n.is_finite() { format!("{n:.4}") } else { "null".to_owned() };
-        format!("[{},{},{}]", number(self.q1), number(self.median), number(self.q3))
+        let number = |n: f64| {
+            if n.is_finite() {
+                format!("{n:.4}")
+            } else {
+                "null".to_owned()
+            }
+        };
+        format!(
+            "[{},{},{}]",
+            number(self.q1),
+            number(self.median),
+            number(self.q3)
+        )
     }
 
     fn row(self, digits: usize) -> String {
-        let Self { lowest, q1, median, q3, highest } = self;
-        format!("{median:9.digits$}  {q1:9.digits$}  {q3:9.digits$}  {lowest:9.digits$}  {highest:9.digits$}")
+        let Self {
+            lowest,
+            q1,
+            median,
+            q3,
+            highest,
+        } = self;
+        format!(
+            "{median:9.digits$}  {q1:9.digits$}  {q3:9.digits$}  {lowest:9.digits$}  {highest:9.digits$}"
+        )
     }
 }
 
@@ -69,7 +94,9 @@ pub(crate) fn table(phase: &Phase, goal: f64) -> String {
             text.push_str(&format!("    {name:<26}{row}\n"));
         }
     };
-    section("processor time/request, µs", 2, &|m| m.nanos_per_request() / 1e3);
+    section("processor time/request, µs", 2, &|m| {
+        m.nanos_per_request() / 1e3
+    });
     section("requests/s", 0, &|m| m.per_second());
     section("latency p50, µs", 0, &|m| m.percentiles[0]);
     section("latency p90, µs", 0, &|m| m.percentiles[1]);
@@ -77,15 +104,23 @@ pub(crate) fn table(phase: &Phase, goal: f64) -> String {
     text.push_str(&format!("  {:<28}{HEADINGS}\n", "ratios, per round"));
     let ratios = Five::of(kept().map(ratio));
     let added = |r: &Round| {
-        (r.checked.nanos_per_request() - (r.bare.nanos_per_request() + r.bare_again.nanos_per_request()) / 2.0) / 1e3
+        (r.checked.nanos_per_request()
+            - (r.bare.nanos_per_request() + r.bare_again.nanos_per_request()) / 2.0)
+            / 1e3
     };
     for (name, five) in [
         ("bare again / bare", Five::of(kept().map(noise))),
         ("checked / bare", ratios),
-        ("checked / bare, none left out", Five::of(phase.rounds.iter().map(ratio))),
+        (
+            "checked / bare, none left out",
+            Five::of(phase.rounds.iter().map(ratio)),
+        ),
         ("added to both bares' mean, µs", Five::of(kept().map(added))),
     ] {
-        text.push_str(&format!("    {name:<30}{}\n", five.row(3).trim_start_matches("    ")));
+        text.push_str(&format!(
+            "    {name:<30}{}\n",
+            five.row(3).trim_start_matches("    ")
+        ));
     }
     let verdict = match ratios {
         Five { q3, .. } if q3 <= goal => "met",

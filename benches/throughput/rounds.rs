@@ -21,7 +21,10 @@ impl Side {
     }
 
     /// Sends every token once.
-    pub(crate) async fn warm_up(&mut self, tokens: &Arc<Vec<String>>) -> Result<(), Box<dyn Error>> {
+    pub(crate) async fn warm_up(
+        &mut self,
+        tokens: &Arc<Vec<String>>,
+    ) -> Result<(), Box<dyn Error>> {
         tokio::time::timeout(LONGEST, self.browsers.send(tokens, Plan::EachOnce)).await??;
         Ok(())
     }
@@ -34,16 +37,24 @@ impl Side {
         let before = Spent::of(self.proxy.pid());
         let begin = Instant::now();
         let plan = Plan::AtRandom(begin + time);
-        let mut latencies = tokio::time::timeout(LONGEST, self.browsers.send(tokens, plan)).await??;
+        let mut latencies =
+            tokio::time::timeout(LONGEST, self.browsers.send(tokens, plan)).await??;
         let seconds = begin.elapsed().as_secs_f64();
         let spent = Spent::of(self.proxy.pid()).since(&before);
         latencies.sort_unstable();
         let percentile = |part: f64| {
             let place = part * latencies.len().saturating_sub(1) as f64;
-            latencies.get(place as usize).map_or(f64::NAN, |nanos| f64::from(*nanos) / 1e3)
+            latencies
+                .get(place as usize)
+                .map_or(f64::NAN, |nanos| f64::from(*nanos) / 1e3)
         };
         let percentiles = [0.5, 0.9, 0.99].map(percentile);
-        Ok(Measure { requests: latencies.len(), seconds, spent, percentiles })
+        Ok(Measure {
+            requests: latencies.len(),
+            seconds,
+            spent,
+            percentiles,
+        })
     }
 }
 
@@ -99,7 +110,9 @@ pub(crate) struct Phase {
 
 impl Phase {
     pub(crate) fn kept(&self) -> impl Iterator<Item = &Round> {
-        self.rounds.iter().filter(|round| round.others <= self.most_others)
+        self.rounds
+            .iter()
+            .filter(|round| round.others <= self.most_others)
     }
 
     pub(crate) fn left_out(&self) -> usize {
@@ -113,9 +126,18 @@ impl Phase {
         tokens: &Arc<Vec<String>>,
         (wanted, time, most_others): (usize, Duration, f64),
     ) -> Result<Self, Box<dyn Error>> {
-        let mut phase = Self { name, rounds: Vec::new(), most_others, load_before: load(), load_after: String::new() };
+        let mut phase = Self {
+            name,
+            rounds: Vec::new(),
+            most_others,
+            load_before: load(),
+            load_after: String::new(),
+        };
         while phase.kept().count() < wanted && phase.rounds.len() < 3 * wanted {
-            let order = ORDERS.get(phase.rounds.len() % ORDERS.len()).copied().unwrap_or([0, 1, 2]);
+            let order = ORDERS
+                .get(phase.rounds.len() % ORDERS.len())
+                .copied()
+                .unwrap_or([0, 1, 2]);
             phase.rounds.push(round(sides, order, tokens, time).await?);
         }
         phase.load_after = load();
@@ -130,19 +152,37 @@ async fn round(
     time: Duration,
 ) -> Result<Round, Box<dyn Error>> {
     let machine = || Machine::now().ok_or("`/proc/stat` cannot be read");
-    let (me, before, spent_before) = (std::process::id(), machine()?, Spent::of(std::process::id()));
+    let (me, before, spent_before) = (
+        std::process::id(),
+        machine()?,
+        Spent::of(std::process::id()),
+    );
     let mut measures = [None, None, None];
     for number in order {
         if let (Some(side), Some(place)) = (sides.get_mut(number), measures.get_mut(number)) {
             *place = Some(side.measure(tokens, time).await?);
         }
     }
-    let [Some(bare), Some(bare_again), Some(checked)] = measures else { return Err("a round is not whole".into()) };
+    let [Some(bare), Some(bare_again), Some(checked)] = measures else {
+        return Err("a round is not whole".into());
+    };
     let ours = Spent::of(me).since(&spent_before) + bare.spent + bare_again.spent + checked.spent;
     let others = machine()?.others_since(before, ours);
-    Ok(Round { bare, bare_again, checked, others })
+    Ok(Round {
+        bare,
+        bare_again,
+        checked,
+        others,
+    })
 }
 
 /// Each proxy is as often the first as the second and the last, and follows each other as often.
-const ORDERS: [[usize; 3]; 6] = [[0, 2, 1], [1, 2, 0], [2, 0, 1], [0, 1, 2], [1, 0, 2], [2, 1, 0]];
+const ORDERS: [[usize; 3]; 6] = [
+    [0, 2, 1],
+    [1, 2, 0],
+    [2, 0, 1],
+    [0, 1, 2],
+    [1, 0, 2],
+    [2, 1, 0],
+];
 const LONGEST: Duration = Duration::from_secs(180);

@@ -17,7 +17,9 @@ use rustls::sign::CertifiedKey;
 use thiserror::Error;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
-use crate::config::{self, AuthorityFile, Config, Environment, Errors, FileContent, Loaded, Problem, Tls};
+use crate::config::{
+    self, AuthorityFile, Config, Environment, Errors, FileContent, Loaded, Problem, Tls,
+};
 use crate::control::Access;
 use crate::model::{UnixTime, chain};
 
@@ -106,34 +108,56 @@ fn examine(path: &Path, loaded: &Loaded, env: &dyn Environment, now: UnixTime) -
         };
         findings.extend(found.into_iter().map(finding));
     }
-    for AuthorityFile { key, position, path: file, certificates } in &loaded.authorities {
+    for AuthorityFile {
+        key,
+        position,
+        path: file,
+        certificates,
+    } in &loaded.authorities
+    {
         let finding = |message: String| Finding {
             severity: Severity::Warning,
             problem: Problem::at_key(path, *position, key, &message),
         };
-        findings.extend(authority_remarks(file, certificates, now).into_iter().map(finding));
+        findings.extend(
+            authority_remarks(file, certificates, now)
+                .into_iter()
+                .map(finding),
+        );
     }
     findings
 }
 
 /// Lists the authorities of a file that are expired, not yet valid, or about to expire. None is an error: TLS does not check the
 /// validity of a trusted authority.
-fn authority_remarks(file: &Path, certificates: &[CertificateDer<'_>], now: UnixTime) -> Vec<String> {
+fn authority_remarks(
+    file: &Path,
+    certificates: &[CertificateDer<'_>],
+    now: UnixTime,
+) -> Vec<String> {
     let now = i64::try_from(now.0).unwrap_or(i64::MAX);
     let remark = |(index, der): (usize, &CertificateDer<'_>)| {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
         let validity = certificate.validity();
-        let (start, end) = (validity.not_before.timestamp(), validity.not_after.timestamp());
+        let (start, end) = (
+            validity.not_before.timestamp(),
+            validity.not_after.timestamp(),
+        );
         let shown = match certificates.len() {
             1 => format!("the certificate authority `{}`", file.display()),
-            _ => format!("the certificate authority {} of `{}`", index + 1, file.display()),
+            _ => format!(
+                "the certificate authority {} of `{}`",
+                index + 1,
+                file.display()
+            ),
         };
         if now > end {
             Some(format!("{shown} expired on {}; replace it", date(end)))
         } else if now < start {
             Some(format!("{shown} is valid only from {} on", date(start)))
         } else {
-            ends_soon(end, now).map(|when| format!("{shown} expires {when}, on {}; replace it", date(end)))
+            ends_soon(end, now)
+                .map(|when| format!("{shown} expires {when}, on {}; replace it", date(end)))
         }
     };
     let mut remarks: Vec<_> = certificates.iter().enumerate().filter_map(remark).collect();
@@ -141,23 +165,39 @@ fn authority_remarks(file: &Path, certificates: &[CertificateDer<'_>], now: Unix
     if more > 0 {
         remarks.truncate(LISTED);
         let file = file.display();
-        remarks.push(format!("{more} more certificate authorities of `{file}` are not valid, or will soon not be"));
+        remarks.push(format!(
+            "{more} more certificate authorities of `{file}` are not valid, or will soon not be"
+        ));
     }
     remarks
 }
 
 /// The hosts that browsers reach here; `*` stands for a part of a label.
 fn hosts_of_config(config: &Config) -> Vec<String> {
-    let team = config.team.certs_url.is_none().then(|| config.team.domain.as_str());
-    let applications = config.applications.iter().map(|application| application.domain.pattern.host());
+    let team = config
+        .team
+        .certs_url
+        .is_none()
+        .then(|| config.team.domain.as_str());
+    let applications = config
+        .applications
+        .iter()
+        .map(|application| application.domain.pattern.host());
     unique(team.into_iter().chain(applications))
 }
 
 /// The same for the running configuration.
 pub(super) fn hosts_of(access: &Access) -> Vec<String> {
     let snapshot = access.snapshot();
-    let team = access.services().remote.is_none().then(|| snapshot.team().domain.as_str());
-    let applications = snapshot.applications().iter().map(|application| application.settings().domain.host());
+    let team = access
+        .services()
+        .remote
+        .is_none()
+        .then(|| snapshot.team().domain.as_str());
+    let applications = snapshot
+        .applications()
+        .iter()
+        .map(|application| application.settings().domain.host());
     unique(team.into_iter().chain(applications))
 }
 
@@ -170,41 +210,67 @@ fn unique<'a>(hosts: impl Iterator<Item = &'a str>) -> Vec<String> {
 
 /// Reads a pair of files that TLS can serve.
 pub(super) fn read(files: &Tls, env: &dyn Environment) -> Result<CertifiedKey, CertificateError> {
-    let unreadable = |path: &Path, reason: String| CertificateError::Read { path: path.to_owned(), reason };
-    let content = |path: &Path| env.read(path).map_err(|error| unreadable(path, error.to_string()));
+    let unreadable = |path: &Path, reason: String| CertificateError::Read {
+        path: path.to_owned(),
+        reason,
+    };
+    let content = |path: &Path| {
+        env.read(path)
+            .map_err(|error| unreadable(path, error.to_string()))
+    };
     let (certificate, key) = (content(&files.certificate)?, content(&files.key)?);
-    let certificates = CertificateDer::pem_slice_iter(pem(&certificate)).collect::<Result<Vec<_>, _>>();
-    let certificates = certificates.map_err(|error| unreadable(&files.certificate, error.to_string()))?;
+    let certificates =
+        CertificateDer::pem_slice_iter(pem(&certificate)).collect::<Result<Vec<_>, _>>();
+    let certificates =
+        certificates.map_err(|error| unreadable(&files.certificate, error.to_string()))?;
     if certificates.is_empty() {
-        return Err(unreadable(&files.certificate, "it holds no certificate".to_owned()));
+        return Err(unreadable(
+            &files.certificate,
+            "it holds no certificate".to_owned(),
+        ));
     }
     if key.text.expose().contains("ENCRYPTED") {
         return Err(CertificateError::Encrypted(files.key.clone()));
     }
-    let key = PrivateKeyDer::from_pem_slice(pem(&key)).map_err(|error| unreadable(&files.key, error.to_string()))?;
+    let key = PrivateKeyDer::from_pem_slice(pem(&key))
+        .map_err(|error| unreadable(&files.key, error.to_string()))?;
     let provider = aws_lc_rs::default_provider();
     CertifiedKey::from_der(certificates.clone(), key.clone_key(), &provider).map_err(|source| {
         let fits = |certificate: &CertificateDer<'static>| {
             CertifiedKey::from_der(vec![certificate.clone()], key.clone_key(), &provider).is_ok()
         };
         let hint = match certificates.iter().position(fits) {
-            Some(index) => format!("; its own certificate is the {}. in the file and must be the first", index + 1),
+            Some(index) => format!(
+                "; its own certificate is the {}. in the file and must be the first",
+                index + 1
+            ),
             None => String::new(),
         };
         let (certificate, key) = (files.certificate.clone(), files.key.clone());
-        CertificateError::Mismatch { certificate, key, hint: hint.into(), source: Box::new(source) }
+        CertificateError::Mismatch {
+            certificate,
+            key,
+            hint: hint.into(),
+            source: Box::new(source),
+        }
     })
 }
 
 /// Editors of some systems begin a file with a byte order mark.
 fn pem(content: &FileContent) -> &[u8] {
-    content.text.expose().trim_start_matches('\u{feff}').as_bytes()
+    content
+        .text
+        .expose()
+        .trim_start_matches('\u{feff}')
+        .as_bytes()
 }
 
 /// The end of a certificate's validity: of the listener's own, not of its issuers.
 pub(super) fn not_after(certificates: &[CertificateDer<'_>]) -> Option<UnixTime> {
     let (_, leaf) = X509Certificate::from_der(certificates.first()?).ok()?;
-    u64::try_from(leaf.validity().not_after.timestamp()).ok().map(UnixTime)
+    u64::try_from(leaf.validity().not_after.timestamp())
+        .ok()
+        .map(UnixTime)
 }
 
 /// Describes what clients make of a certificate: its time, its names and its issuers.
@@ -218,8 +284,15 @@ pub(super) fn remarks(
     let mut remarks = Vec::new();
     for (index, der) in certificates.iter().enumerate() {
         let Ok((_, certificate)) = X509Certificate::from_der(der) else {
-            let severity = if index == 0 { Severity::Error } else { Severity::Warning };
-            remarks.push((severity, format!("certificate {} of `{shown}` is malformed", index + 1)));
+            let severity = if index == 0 {
+                Severity::Error
+            } else {
+                Severity::Warning
+            };
+            remarks.push((
+                severity,
+                format!("certificate {} of `{shown}` is malformed", index + 1),
+            ));
             continue;
         };
         remarks.extend(time(&certificate, index, &shown, now));
@@ -237,7 +310,10 @@ fn time(
     now: UnixTime,
 ) -> Option<(Severity, String)> {
     let validity = certificate.validity();
-    let (start, end) = (validity.not_before.timestamp(), validity.not_after.timestamp());
+    let (start, end) = (
+        validity.not_before.timestamp(),
+        validity.not_after.timestamp(),
+    );
     let now = i64::try_from(now.0).unwrap_or(i64::MAX);
     if index > 0 {
         let valid = start <= now && now <= end;
@@ -254,15 +330,28 @@ fn time(
     if now > end {
         return Some((
             Severity::Error,
-            format!("the certificate `{file}` expired on {}; clients reject it", date(end)),
+            format!(
+                "the certificate `{file}` expired on {}; clients reject it",
+                date(end)
+            ),
         ));
     }
     if now < start {
-        let message = format!("the certificate `{file}` is valid only from {} on; clients reject it", date(start));
+        let message = format!(
+            "the certificate `{file}` is valid only from {} on; clients reject it",
+            date(start)
+        );
         return Some((Severity::Error, message));
     }
-    ends_soon(end, now)
-        .map(|when| (Severity::Warning, format!("the certificate `{file}` expires {when}, on {}; renew it", date(end))))
+    ends_soon(end, now).map(|when| {
+        (
+            Severity::Warning,
+            format!(
+                "the certificate `{file}` expires {when}, on {}; renew it",
+                date(end)
+            ),
+        )
+    })
 }
 
 /// The number of days until the end of a certificate, in words, if the end is near.
@@ -284,34 +373,60 @@ fn names(
     hosts: &[String],
 ) -> Option<(Severity, String)> {
     let Ok(parsed) = ParsedCertificate::try_from(der) else {
-        return Some((Severity::Error, format!("the certificate `{file}` is malformed")));
+        return Some((
+            Severity::Error,
+            format!("the certificate `{file}` is malformed"),
+        ));
     };
     let covers = |host: &str| {
         // A name that the wildcard stands for, and that hardly any certificate lists by itself.
         let name = host.replace('*', "any-name-at-all");
         // A host that cannot be in a certificate is none that browsers reach over TLS.
-        ServerName::try_from(name.as_str())
-            .map_or(true, |name| rustls::client::verify_server_name(&parsed, &name).is_ok())
+        ServerName::try_from(name.as_str()).map_or(true, |name| {
+            rustls::client::verify_server_name(&parsed, &name).is_ok()
+        })
     };
-    let missing: Vec<&str> = hosts.iter().map(String::as_str).filter(|host| !covers(host)).collect();
+    let missing: Vec<&str> = hosts
+        .iter()
+        .map(String::as_str)
+        .filter(|host| !covers(host))
+        .collect();
     if missing.is_empty() {
         return None;
     }
     let listed = certificate.subject_alternative_name().ok().flatten();
-    let listed = listed.map(|extension| &extension.value.general_names[..]).unwrap_or_default();
+    let listed = listed
+        .map(|extension| &extension.value.general_names[..])
+        .unwrap_or_default();
     let listed: Vec<&str> = listed
         .iter()
-        .filter_map(|name| if let GeneralName::DNSName(name) = name { Some(*name) } else { None })
+        .filter_map(|name| {
+            if let GeneralName::DNSName(name) = name {
+                Some(*name)
+            } else {
+                None
+            }
+        })
         .collect();
     let known = match listed.as_slice() {
         [] => "it lists no host name (subjectAltName)".to_owned(),
         names => format!("it is for {}", list(names)),
     };
-    Some((Severity::Warning, format!("the certificate `{file}` is not valid for {}; {known}", list(&missing))))
+    Some((
+        Severity::Warning,
+        format!(
+            "the certificate `{file}` is not valid for {}; {known}",
+            list(&missing)
+        ),
+    ))
 }
 
 fn list(names: &[&str]) -> String {
-    let shown: Vec<_> = names.iter().take(LISTED).map(|name| format!("`{name}`")).collect();
+    let shown: Vec<_> = names
+        .iter()
+        .take(LISTED)
+        .map(|name| format!("`{name}`"))
+        .collect();
     match names.len().saturating_sub(LISTED) {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
@@ -319,7 +434,10 @@ fn list(names: &[&str]) -> String {
 }
 
 fn date(seconds: i64) -> String {
-    jiff::Timestamp::from_second(seconds).map_or_else(|_| "a date that is out of range".to_owned(), |at| at.to_string())
+    jiff::Timestamp::from_second(seconds).map_or_else(
+        |_| "a date that is out of range".to_owned(),
+        |at| at.to_string(),
+    )
 }
 
 /// The time before the end of a certificate in which warnings are logged.
@@ -336,9 +454,18 @@ mod tests {
         let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
         let made = rcgen::generate_simple_self_signed(names).unwrap();
         let alone = |host: &str| {
-            let remarks =
-                remarks(Path::new("tls.crt"), &[made.cert.der().clone()], &[host.to_owned()], UnixTime(1_800_000_000));
-            assert!(remarks.iter().all(|(severity, _)| *severity == Severity::Warning), "{remarks:?}");
+            let remarks = remarks(
+                Path::new("tls.crt"),
+                &[made.cert.der().clone()],
+                &[host.to_owned()],
+                UnixTime(1_800_000_000),
+            );
+            assert!(
+                remarks
+                    .iter()
+                    .all(|(severity, _)| *severity == Severity::Warning),
+                "{remarks:?}"
+            );
             !remarks.is_empty()
         };
         hosts.iter().copied().filter(|host| alone(host)).collect()
@@ -354,16 +481,34 @@ mod tests {
             "a.b.example.com",
             "*.b.example.com",
         ];
-        assert_eq!(missing(&["*.example.com"], &hosts), ["example.com", "a.b.example.com", "*.b.example.com"]);
-        assert_eq!(missing(&["example.com", "*.example.com", "*.b.example.com"], &hosts), [""; 0]);
+        assert_eq!(
+            missing(&["*.example.com"], &hosts),
+            ["example.com", "a.b.example.com", "*.b.example.com"]
+        );
+        assert_eq!(
+            missing(&["example.com", "*.example.com", "*.b.example.com"], &hosts),
+            [""; 0]
+        );
         let listed = ["wiki.example.com", "a.b.example.com"];
-        assert_eq!(missing(&listed, &hosts), ["*.example.com", "app-*.example.com", "example.com", "*.b.example.com"]);
+        assert_eq!(
+            missing(&listed, &hosts),
+            [
+                "*.example.com",
+                "app-*.example.com",
+                "example.com",
+                "*.b.example.com"
+            ]
+        );
     }
 
     #[test]
     fn long_lists_are_cut() {
         let names: Vec<String> = (0..100).map(|i| format!("host{i}.example.com")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        assert!(list(&names).ends_with("`host4.example.com` and 95 more"), "{}", list(&names));
+        assert!(
+            list(&names).ends_with("`host4.example.com` and 95 more"),
+            "{}",
+            list(&names)
+        );
     }
 }

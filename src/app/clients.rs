@@ -17,7 +17,10 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{self, CertificateDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
+    SignatureScheme,
+};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::control::Access;
@@ -28,7 +31,11 @@ use crate::model::{ClientCertificate, ClientTls, Fingerprint, UnixTime};
 pub(super) fn of(access: &Arc<Access>) -> (Arc<Verifier>, AfterHandshake) {
     let built = Built::new(Arc::clone(access.snapshot().authorities()));
     let hints = built.subjects();
-    let verifier = Arc::new(Verifier { access: Arc::clone(access), built: ArcSwap::from_pointee(built), hints });
+    let verifier = Arc::new(Verifier {
+        access: Arc::clone(access),
+        built: ArcSwap::from_pointee(built),
+        hints,
+    });
     (Arc::clone(&verifier), AfterHandshake(verifier))
 }
 
@@ -57,14 +64,19 @@ impl Built {
             }
             match verifier(root) {
                 Some(verifier) => roots.push((root.fingerprint, verifier)),
-                None => tracing::error!("a certificate authority for clients cannot be used: nobody comes by it"),
+                None => tracing::error!(
+                    "a certificate authority for clients cannot be used: nobody comes by it"
+                ),
             }
         }
         Self { of, roots }
     }
 
     fn subjects(&self) -> Vec<DistinguishedName> {
-        self.roots.iter().flat_map(|(_, verifier)| verifier.root_hint_subjects().to_vec()).collect()
+        self.roots
+            .iter()
+            .flat_map(|(_, verifier)| verifier.root_hint_subjects().to_vec())
+            .collect()
     }
 
     /// The authorities that a chain leads to, or why it leads to none.
@@ -84,7 +96,11 @@ impl Built {
                 Err(error) => why = error,
             }
         }
-        if found.is_empty() { Err(why) } else { Ok(found) }
+        if found.is_empty() {
+            Err(why)
+        } else {
+            Ok(found)
+        }
     }
 }
 
@@ -92,7 +108,9 @@ fn verifier(root: &engine::Root) -> Option<Arc<dyn ClientCertVerifier>> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from(root.der.to_vec())).ok()?;
     let provider = Arc::new(aws_lc_rs::default_provider());
-    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().ok()
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .ok()
 }
 
 impl Verifier {
@@ -105,9 +123,20 @@ impl Verifier {
         }
         let same = built.of == *running.authorities();
         let of = Arc::clone(running.authorities());
-        let fresh = if same { Built { of, roots: built.roots.clone() } } else { Built::new(of) };
+        let fresh = if same {
+            Built {
+                of,
+                roots: built.roots.clone(),
+            }
+        } else {
+            Built::new(of)
+        };
         let fresh = Arc::new(fresh);
-        let hinted = |subject: &DistinguishedName| self.hints.iter().any(|hint| hint.as_ref() == subject.as_ref());
+        let hinted = |subject: &DistinguishedName| {
+            self.hints
+                .iter()
+                .any(|hint| hint.as_ref() == subject.as_ref())
+        };
         if !same && !fresh.subjects().iter().all(hinted) {
             tracing::warn!(
                 "there is a new certificate authority for clients: those who choose by what TLS asks for will not show its \
@@ -133,16 +162,23 @@ impl Verifier {
             );
             return None;
         };
-        Some(ClientCertificate { common_name, expires: UnixTime(not_after).after(SECOND), roots })
+        Some(ClientCertificate {
+            common_name,
+            expires: UnixTime(not_after).after(SECOND),
+            roots,
+        })
     }
 }
 
 /// The subject's common name; empty where there is none. Several, and what some would read only in part, are nobody's name.
 fn common_name(certificate: &X509Certificate<'_>) -> Option<Box<str>> {
     let mut names = certificate.subject().iter_common_name();
-    let Some(name) = names.next() else { return Some("".into()) };
+    let Some(name) = names.next() else {
+        return Some("".into());
+    };
     let name = name.as_str().ok().filter(|_| names.next().is_none())?;
-    let fine = !name.is_empty() && name.len() <= LONGEST_NAME && !name.chars().any(char::is_control);
+    let fine =
+        !name.is_empty() && name.len() <= LONGEST_NAME && !name.chars().any(char::is_control);
     fine.then(|| name.into())
 }
 
@@ -193,7 +229,9 @@ impl ClientCertVerifier for Verifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
+        aws_lc_rs::default_provider()
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
 
@@ -202,13 +240,20 @@ pub(super) struct AfterHandshake(Arc<Verifier>);
 
 #[async_trait]
 impl TlsAccept for AfterHandshake {
-    async fn handshake_complete_callback(&self, tls: &TlsRef) -> Option<Arc<dyn Any + Send + Sync>> {
+    async fn handshake_complete_callback(
+        &self,
+        tls: &TlsRef,
+    ) -> Option<Arc<dyn Any + Send + Sync>> {
         // Where nobody asked, nothing is left, and nothing is known.
         if self.0.current().roots.is_empty() {
             return None;
         }
-        let certificate = tls.peer_cert_chain_der().and_then(|chain| self.0.learn(chain, UnixTime::now()));
-        Some(Arc::new(ClientTls { certificate: certificate.map(Arc::new) }))
+        let certificate = tls
+            .peer_cert_chain_der()
+            .and_then(|chain| self.0.learn(chain, UnixTime::now()));
+        Some(Arc::new(ClientTls {
+            certificate: certificate.map(Arc::new),
+        }))
     }
 }
 

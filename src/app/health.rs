@@ -21,27 +21,43 @@ impl ServeHttp for Health {
         let (status, kind, body) = match session.req_header().uri.path() {
             "/metrics" => (StatusCode::OK, metrics::CONTENT_TYPE, metrics::text()),
             "/healthz" => (StatusCode::OK, TEXT, "ok\n".to_owned()),
-            "/readyz" if self.lifecycle.is_lame_duck() => {
-                (StatusCode::SERVICE_UNAVAILABLE, TEXT, "shutting down\n".to_owned())
-            }
+            "/readyz" if self.lifecycle.is_lame_duck() => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                TEXT,
+                "shutting down\n".to_owned(),
+            ),
             "/readyz" => match self.access.is_missing() {
-                None => (StatusCode::OK, TEXT, ready(self.access.store_write_failure().as_deref())),
-                Some(missing) => (StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{missing}\n")),
+                None => (
+                    StatusCode::OK,
+                    TEXT,
+                    ready(self.access.store_write_failure().as_deref()),
+                ),
+                Some(missing) => (
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    TEXT,
+                    format!("{missing}\n"),
+                ),
             },
             _ => (StatusCode::NOT_FOUND, TEXT, "not found\n".to_owned()),
         };
         let mut response = Response::new(body.into_bytes());
         *response.status_mut() = status;
         let length = response.body().len();
-        response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
-        response.headers_mut().insert(http::header::CONTENT_LENGTH, length.into());
+        response.headers_mut().insert(
+            http::header::CONTENT_TYPE,
+            http::HeaderValue::from_static(kind),
+        );
+        response
+            .headers_mut()
+            .insert(http::header::CONTENT_LENGTH, length.into());
         response
     }
 }
 
 /// Sessions go on while the store takes no writes, so that this is no reason to send requests elsewhere.
 fn ready(write_failure: Option<&str>) -> String {
-    let failure = write_failure.map(|cause| format!("the store takes no writes: {}\n", cause.replace('\n', " ")));
+    let failure = write_failure
+        .map(|cause| format!("the store takes no writes: {}\n", cause.replace('\n', " ")));
     format!("ready\n{}", failure.unwrap_or_default())
 }
 

@@ -32,12 +32,16 @@ use thiserror::Error;
 use crate::config::{self, Config, Errors, StoreConfig, System};
 use crate::control::{Control, ControlError, Vital};
 use crate::demo::{Demo, PortTaken, Ports};
-use crate::front::pingora::{AccessFilter, AccessProxy, Cuttable, FilterSettings, HstsListener, ProxySettings};
+use crate::front::pingora::{
+    AccessFilter, AccessProxy, Cuttable, FilterSettings, HstsListener, ProxySettings,
+};
 use crate::token::SigningKeyError;
 pub use certificates::{CertificateError, Finding, Severity, load};
 pub use check_store::{StoreProblem, check_store};
 use health::Health;
-use listeners::{Descriptors, ListenerGroup, Redirect, SocketTable, Sockets, Terms, Timeouts, Watched};
+use listeners::{
+    Descriptors, ListenerGroup, Redirect, SocketTable, Sockets, Terms, Timeouts, Watched,
+};
 pub use listeners::{ListenError, TakeOverError};
 use origins::Pools;
 pub use service_token::NewServiceToken;
@@ -114,12 +118,21 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         tracing::warn!("{warning}");
     }
     // A certificate that cannot be served ends the start before a client can connect, and before a store is made.
-    for files in loaded.config.listen.iter().filter_map(|listen| listen.tls.as_ref()) {
+    for files in loaded
+        .config
+        .listen
+        .iter()
+        .filter_map(|listen| listen.tls.as_ref())
+    {
         certificates::read(files, &System)?;
     }
     let descriptors = Descriptors::raise();
     // Before the store is touched: a second process by mistake ends here.
-    let sockets = if options.upgrade { None } else { Some(Sockets::bind(&addresses(&loaded.config))?) };
+    let sockets = if options.upgrade {
+        None
+    } else {
+        Some(Sockets::bind(&addresses(&loaded.config))?)
+    };
     let control = Control::start(&loaded.config, Pools::default())?;
     control.follow(&options.config, certificates::load_and_log);
     // Everything that can fail comes before the take-over of the listeners.
@@ -128,7 +141,14 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         Some(sockets) => sockets,
         None => Sockets::take_over(&upgrade_socket(&loaded.config), &addresses(&loaded.config))?,
     };
-    serve(control, &loaded.config, prepared, sockets, descriptors, Vec::new())
+    serve(
+        control,
+        &loaded.config,
+        prepared,
+        sockets,
+        descriptors,
+        Vec::new(),
+    )
 }
 
 /// Runs the self-contained demonstration until it is told to stop: everything on the loopback address, nothing kept.
@@ -146,7 +166,14 @@ pub fn demo(port: u16) -> Result<(), RunError> {
     let control = Control::start(&config, Pools::default())?;
     let prepared = Prepared::new(&config, &control)?;
     show(&demo.banner());
-    serve(control, &config, prepared, sockets, descriptors, demo.services())
+    serve(
+        control,
+        &config,
+        prepared,
+        sockets,
+        descriptors,
+        demo.services(),
+    )
 }
 
 /// Everything that may fail and needs no listeners.
@@ -159,11 +186,23 @@ struct Prepared {
 impl Prepared {
     fn new(config: &Config, control: &Control) -> Result<Self, RunError> {
         let of = |listen: &config::Listen| {
-            listen.tls.as_ref().map(|files| acceptor(listen.address, files, control)).transpose()
+            listen
+                .tls
+                .as_ref()
+                .map(|files| acceptor(listen.address, files, control))
+                .transpose()
         };
         let acceptors = config.listen.iter().map(of).collect::<Result<_, _>>()?;
-        let pid_file = config.server.pid_file.as_deref().map(PidFile::open).transpose()?;
-        Ok(Self { acceptors, pid_file })
+        let pid_file = config
+            .server
+            .pid_file
+            .as_deref()
+            .map(PidFile::open)
+            .transpose()?;
+        Ok(Self {
+            acceptors,
+            pid_file,
+        })
     }
 }
 
@@ -176,24 +215,46 @@ struct PidFile {
 impl PidFile {
     /// Opens the file, and leaves its content: a failed upgrade must not change it.
     fn open(path: &Path) -> Result<Self, RunError> {
-        let opened = File::options().write(true).create(true).truncate(false).open(path);
-        let file = opened.map_err(|source| RunError::PidFile { path: path.to_owned(), source })?;
-        Ok(Self { path: path.to_owned(), file })
+        let opened = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path);
+        let file = opened.map_err(|source| RunError::PidFile {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+        })
     }
 
     fn write(mut self) -> Result<(), RunError> {
-        let written = self.file.set_len(0).and_then(|()| writeln!(self.file, "{}", std::process::id()));
-        written.map_err(|source| RunError::PidFile { path: self.path, source })
+        let written = self
+            .file
+            .set_len(0)
+            .and_then(|()| writeln!(self.file, "{}", std::process::id()));
+        written.map_err(|source| RunError::PidFile {
+            path: self.path,
+            source,
+        })
     }
 }
 
 /// Every address that the process listens on.
 fn addresses(config: &Config) -> Vec<SocketAddr> {
     let serving = config.listen.iter().map(|listen| listen.address);
-    serving.chain(config.redirects.iter().map(|redirect| redirect.address)).chain(config.metrics).collect()
+    serving
+        .chain(config.redirects.iter().map(|redirect| redirect.address))
+        .chain(config.metrics)
+        .collect()
 }
 
-#[expect(clippy::print_stdout, reason = "this is what the person at the terminal reads")]
+#[expect(
+    clippy::print_stdout,
+    reason = "this is what the person at the terminal reads"
+)]
 fn show(text: &str) {
     println!("{text}");
 }
@@ -217,7 +278,10 @@ fn serve(
 fn serve_until_the_end(
     control: &mut Control,
     config: &Config,
-    Prepared { acceptors, pid_file }: Prepared,
+    Prepared {
+        acceptors,
+        pid_file,
+    }: Prepared,
     mut sockets: Sockets,
     descriptors: Descriptors,
     more: Vec<Box<dyn ServiceWithDependents>>,
@@ -225,8 +289,11 @@ fn serve_until_the_end(
     let successor = sockets.successor();
     let mut server = Server::new_with_opt_and_conf(Opt::default(), server_conf(config));
     server.bootstrap();
-    let (lifecycle, sockets, descriptors) =
-        (Arc::new(Lifecycle::default()), Arc::new(SocketTable::new(sockets)), Arc::new(descriptors));
+    let (lifecycle, sockets, descriptors) = (
+        Arc::new(Lifecycle::default()),
+        Arc::new(SocketTable::new(sockets)),
+        Arc::new(descriptors),
+    );
     let terms = |tls, proxies: Option<&Vec<IpNet>>, descriptors: Option<&Arc<Descriptors>>| Terms {
         timeouts: Timeouts::from(&config.limits),
         tls,
@@ -239,21 +306,41 @@ fn serve_until_the_end(
         .with_settings(proxy_settings(config, &descriptors))
         .with_connector_options(ConnectorOptions::from_server_conf(&server.configuration));
     let proxy = Arc::new(Cuttable::new(http_proxy(&server.configuration, proxy)));
-    let mut front = ListenerGroup::new("proxy", None, Arc::clone(&sockets), control.vital().clone());
+    let mut front =
+        ListenerGroup::new("proxy", None, Arc::clone(&sockets), control.vital().clone());
     for (listen, tls) in config.listen.iter().zip(acceptors) {
         let proxies = listen.proxy_protocol.then_some(&listen.trusted_proxies);
-        front.add(listen.address, Arc::clone(&proxy), terms(tls, proxies, Some(&descriptors)));
+        front.add(
+            listen.address,
+            Arc::clone(&proxy),
+            terms(tls, proxies, Some(&descriptors)),
+        );
     }
     for listen in &config.redirects {
-        let redirect = Arc::new(Redirect::new(Arc::clone(control.access()), listen.acme_challenges.clone()));
+        let redirect = Arc::new(Redirect::new(
+            Arc::clone(control.access()),
+            listen.acme_challenges.clone(),
+        ));
         let proxies = listen.proxy_protocol.then_some(&listen.trusted_proxies);
-        front.add(listen.address, redirect, terms(None, proxies, Some(&descriptors)));
+        front.add(
+            listen.address,
+            redirect,
+            terms(None, proxies, Some(&descriptors)),
+        );
     }
     let front = server.add_service(front);
     if let Some(address) = config.metrics {
-        let health = Health { access: Arc::clone(control.access()), lifecycle: Arc::clone(&lifecycle) };
+        let health = Health {
+            access: Arc::clone(control.access()),
+            lifecycle: Arc::clone(&lifecycle),
+        };
         // Its own thread: it answers also while the proxy's are busy.
-        let mut group = ListenerGroup::new("health", Some(1), Arc::clone(&sockets), control.vital().clone());
+        let mut group = ListenerGroup::new(
+            "health",
+            Some(1),
+            Arc::clone(&sockets),
+            control.vital().clone(),
+        );
         group.add(address, Arc::new(health), terms(None, None, None));
         // Nobody is told that the proxy is ready before it listens.
         server.add_service(group).add_dependency(&front);
@@ -271,10 +358,22 @@ fn serve_until_the_end(
         "serving",
     );
     let lame_duck = config.server.lame_duck;
-    let signals = Signals { lifecycle, lame_duck, upgrade_socket: upgrade_socket(config), sockets, successor };
+    let signals = Signals {
+        lifecycle,
+        lame_duck,
+        upgrade_socket: upgrade_socket(config),
+        sockets,
+        successor,
+    };
     let (_, closed) = Vital::new();
     let ended = control.ended().unwrap_or(closed);
-    match shutdown::run(server, signals, config.server.grace_period, (control.vital(), ended), control.runtime()) {
+    match shutdown::run(
+        server,
+        signals,
+        config.server.grace_period,
+        (control.vital(), ended),
+        control.runtime(),
+    ) {
         Ok(End::Stopped) => Ok(()),
         Ok(End::Lost(name)) => Err(RunError::Lost(name)),
         Err(error) => Err(RunError::Thread(error)),
@@ -282,12 +381,23 @@ fn serve_until_the_end(
 }
 
 /// The TLS side of a listener.
-fn acceptor(address: SocketAddr, files: &config::Tls, control: &Control) -> Result<Acceptor, RunError> {
+fn acceptor(
+    address: SocketAddr,
+    files: &config::Tls,
+    control: &Control,
+) -> Result<Acceptor, RunError> {
     let (verifier, after) = clients::of(control.access());
-    let mut settings = TlsSettings::with_callbacks(Box::new(after))
-        .map_err(|error| RunError::Listen { address: address.to_string(), reason: error.to_string() })?;
+    let mut settings =
+        TlsSettings::with_callbacks(Box::new(after)).map_err(|error| RunError::Listen {
+            address: address.to_string(),
+            reason: error.to_string(),
+        })?;
     settings.set_client_cert_verifier(verifier);
-    settings.set_cert_resolver(tls::resolver(files, Arc::downgrade(control.access()), &control.background())?);
+    settings.set_cert_resolver(tls::resolver(
+        files,
+        Arc::downgrade(control.access()),
+        &control.background(),
+    )?);
     settings.enable_h2();
     let mut acceptor = settings.build();
     // Pingora offers HTTP/2 and 1.1. Clients of HTTP/1.0 that name it would get no connection otherwise (RFC 7301 3.2).
@@ -300,9 +410,18 @@ fn acceptor(address: SocketAddr, files: &config::Tls, control: &Control) -> Resu
 fn proxy_settings(config: &Config, descriptors: &Descriptors) -> ProxySettings {
     let hsts = config.listen.iter().filter_map(|listen| {
         let hsts = listen.hsts.filter(|_| listen.tls.is_some())?;
-        let subdomains = if hsts.include_subdomains { "; includeSubDomains" } else { "" };
-        let header = HeaderValue::try_from(format!("max-age={}{subdomains}", hsts.max_age.as_secs())).ok()?;
-        Some(HstsListener { address: listen.address, header })
+        let subdomains = if hsts.include_subdomains {
+            "; includeSubDomains"
+        } else {
+            ""
+        };
+        let header =
+            HeaderValue::try_from(format!("max-age={}{subdomains}", hsts.max_age.as_secs()))
+                .ok()?;
+        Some(HstsListener {
+            address: listen.address,
+            header,
+        })
     });
     ProxySettings {
         body_timeout: config.limits.body_timeout,
@@ -315,9 +434,15 @@ fn proxy_settings(config: &Config, descriptors: &Descriptors) -> ProxySettings {
 fn upgrade_socket(config: &Config) -> PathBuf {
     let beside = match &config.store {
         StoreConfig::Sqlite { path, .. } => path.clone(),
-        StoreConfig::Memory => std::env::temp_dir().join(format!("portcullis-{}", std::process::id())),
+        StoreConfig::Memory => {
+            std::env::temp_dir().join(format!("portcullis-{}", std::process::id()))
+        }
     };
-    config.server.upgrade_socket.clone().unwrap_or_else(|| beside.with_extension("upgrade"))
+    config
+        .server
+        .upgrade_socket
+        .clone()
+        .unwrap_or_else(|| beside.with_extension("upgrade"))
 }
 
 fn server_conf(config: &Config) -> ServerConf {

@@ -11,7 +11,9 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use crate::config::{Application, Config, OriginScheme};
 use crate::control::{Background, OriginSource};
 use crate::engine::Origins;
-use crate::front::pingora::{Check, OriginContext, OriginPool, PoolSettings, Protocol, Target, Trust};
+use crate::front::pingora::{
+    Check, OriginContext, OriginPool, PoolSettings, Protocol, Target, Trust,
+};
 
 /// A pool for each application, of the origins that the configuration names. One whose settings stay the same is kept over
 /// a reload, with its names and health. Nothing here waits for the network.
@@ -31,7 +33,9 @@ impl OriginSource for Pools {
         for application in &config.applications {
             let settings = settings(config, application);
             let of_application = started.iter().filter(|(id, _)| *id == application.id);
-            let kept = of_application.filter_map(|(_, pool)| pool.upgrade()).find(|pool| *pool.settings() == settings);
+            let kept = of_application
+                .filter_map(|(_, pool)| pool.upgrade())
+                .find(|pool| *pool.settings() == settings);
             let pool = kept.unwrap_or_else(|| {
                 let pool = OriginPool::start(settings, &self.context, background);
                 started.push((application.id.clone(), Arc::downgrade(&pool)));
@@ -47,7 +51,9 @@ impl OriginSource for Pools {
 /// not stand in for those that were named.
 fn trust(application: &str, certificates: &[CertificateDer<'_>]) -> Trust {
     let read = |certificate: &CertificateDer<'_>| {
-        WrappedX509::try_new(certificate.to_vec(), |raw| X509Certificate::from_der(raw).map(|(_, read)| read))
+        WrappedX509::try_new(certificate.to_vec(), |raw| {
+            X509Certificate::from_der(raw).map(|(_, read)| read)
+        })
     };
     let authorities = certificates.iter().map(read).collect::<Result<Arc<[_]>, _>>().unwrap_or_else(|error| {
         tracing::error!(application, %error, "a certificate authority of its origins cannot be used: they are not trusted");
@@ -82,10 +88,16 @@ fn settings(config: &Config, application: &Application) -> PoolSettings {
         idle_timeout: origin.idle_timeout,
         tunnel_timeout: origin.tunnel_timeout,
         upgrades: origin.upgrades.clone(),
-        host_header: origin.host_header.as_deref().and_then(|host| HeaderValue::try_from(host).ok()),
+        host_header: origin
+            .host_header
+            .as_deref()
+            .and_then(|host| HeaderValue::try_from(host).ok()),
         tls_verify: origin.tls_verify,
         tls_server_name: origin.tls_server_name.clone(),
-        trust: origin.ca.as_deref().map(|certificates| trust(&application.name, certificates)),
+        trust: origin
+            .ca
+            .as_deref()
+            .map(|certificates| trust(&application.name, certificates)),
         health_check: origin.health_check.as_ref().map(|check| Check {
             path: check.path.as_deref().and_then(|path| path.parse().ok()),
             interval: check.interval,
@@ -129,9 +141,12 @@ mod tests {
     "#;
 
     async fn pool(pools: &Pools, text: &str) -> Arc<OriginPool> {
-        let config =
-            config::parse(text, Path::new("portcullis.toml"), &System).unwrap_or_else(|e| panic!("{e}")).config;
-        let mut made = pools.origins(&config, &Background::new(Handle::current(), Vital::new().0)).await;
+        let config = config::parse(text, Path::new("portcullis.toml"), &System)
+            .unwrap_or_else(|e| panic!("{e}"))
+            .config;
+        let mut made = pools
+            .origins(&config, &Background::new(Handle::current(), Vital::new().0))
+            .await;
         assert_eq!(made.len(), 1);
         let origins = made.drain().next().unwrap().1;
         Arc::clone(origins.get::<Arc<OriginPool>>().unwrap())
@@ -146,7 +161,10 @@ mod tests {
         // Nothing uses what a rejected configuration made.
         let rejected = Arc::downgrade(&pool(&pools, &changed).await);
         assert!(rejected.upgrade().is_none(), "its pool ends");
-        assert!(Arc::ptr_eq(&running, &pool(&pools, CONFIG).await), "with what it knows of names and health");
+        assert!(
+            Arc::ptr_eq(&running, &pool(&pools, CONFIG).await),
+            "with what it knows of names and health"
+        );
         let replaced = pool(&pools, &changed).await;
         assert!(!Arc::ptr_eq(&running, &replaced));
         drop(running);

@@ -21,30 +21,57 @@ impl NewServiceToken {
     /// Where the operating system gives no randomness.
     pub fn new(name: &str) -> Result<Self, Unspecified> {
         let (client_id, secret) = ServiceToken::new_pair()?;
-        Ok(Self { name: name.to_owned(), client_id, secret })
+        Ok(Self {
+            name: name.to_owned(),
+            client_id,
+            secret,
+        })
     }
 
     /// What rules call it: the name, in letters that an id may have.
     fn id(&self) -> String {
-        let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+        let plain = |c: char| {
+            if c.is_ascii_alphanumeric() {
+                c.to_ascii_lowercase()
+            } else {
+                '-'
+            }
+        };
         let words: String = self.name.chars().map(plain).collect();
         let id: Vec<&str> = words.split('-').filter(|word| !word.is_empty()).collect();
         let id: String = id.join("-").chars().take(64).collect();
-        if id.is_empty() { "service-token".to_owned() } else { id }
+        if id.is_empty() {
+            "service-token".to_owned()
+        } else {
+            id
+        }
     }
 }
 
 impl fmt::Display for NewServiceToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, client_id, secret } = self;
+        let Self {
+            name,
+            client_id,
+            secret,
+        } = self;
         let name = toml::Value::String(name.clone());
         let digest = SecretDigest::of(secret.expose().as_bytes());
         writeln!(f, "# For the program. The secret is not shown again.")?;
         writeln!(f, "CF-Access-Client-Id: {}", client_id.as_str())?;
         writeln!(f, "CF-Access-Client-Secret: {}", secret.expose())?;
         writeln!(f, "\n# For the configuration.")?;
-        writeln!(f, "[[service_tokens]]\nid = \"{}\"\nname = {name}", self.id())?;
-        writeln!(f, "client_id = \"{}\"\nclient_secret_sha256 = \"{}\"", client_id.as_str(), digest.to_hex())
+        writeln!(
+            f,
+            "[[service_tokens]]\nid = \"{}\"\nname = {name}",
+            self.id()
+        )?;
+        writeln!(
+            f,
+            "client_id = \"{}\"\nclient_secret_sha256 = \"{}\"",
+            client_id.as_str(),
+            digest.to_hex()
+        )
     }
 }
 
@@ -66,11 +93,23 @@ mod tests {
             let (program, configuration) = shown.split_once("\n\n").unwrap();
             let read: toml::Table = toml::from_str(configuration).unwrap();
             let read = &read["service_tokens"][0];
-            assert_eq!((read["id"].as_str(), read["name"].as_str()), (Some(id), Some(name)));
-            let value = |header| program.lines().find_map(|line| line.strip_prefix(header)).unwrap();
+            assert_eq!(
+                (read["id"].as_str(), read["name"].as_str()),
+                (Some(id), Some(name))
+            );
+            let value = |header| {
+                program
+                    .lines()
+                    .find_map(|line| line.strip_prefix(header))
+                    .unwrap()
+            };
             let secret = value("CF-Access-Client-Secret: ");
-            assert_eq!(read["client_id"].as_str(), Some(value("CF-Access-Client-Id: ")));
-            let digest = SecretDigest::parse(read["client_secret_sha256"].as_str().unwrap()).unwrap();
+            assert_eq!(
+                read["client_id"].as_str(),
+                Some(value("CF-Access-Client-Id: "))
+            );
+            let digest =
+                SecretDigest::parse(read["client_secret_sha256"].as_str().unwrap()).unwrap();
             assert_eq!(digest, SecretDigest::of(secret.as_bytes()));
             assert!(!configuration.contains(secret) && !format!("{token:?}").contains(secret));
         }

@@ -11,7 +11,9 @@ use std::thread::{Builder, sleep};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use pingora::server::{ExecutionPhase, Fds, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
+use pingora::server::{
+    ExecutionPhase, Fds, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch,
+};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::broadcast::error::RecvError;
@@ -69,7 +71,11 @@ pub(super) struct Signals {
 #[async_trait]
 impl ShutdownSignalWatch for Signals {
     async fn recv(&self) -> ShutdownSignal {
-        let signals = (signal(SignalKind::quit()), signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+        let signals = (
+            signal(SignalKind::quit()),
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+        );
         let end = match signals {
             (Ok(mut quit), Ok(mut terminate), Ok(mut interrupt)) => {
                 self.wait(&mut quit, &mut terminate, &mut interrupt).await
@@ -85,7 +91,12 @@ impl ShutdownSignalWatch for Signals {
 }
 
 impl Signals {
-    async fn wait(&self, quit: &mut Signal, terminate: &mut Signal, interrupt: &mut Signal) -> ShutdownSignal {
+    async fn wait(
+        &self,
+        quit: &mut Signal,
+        terminate: &mut Signal,
+        interrupt: &mut Signal,
+    ) -> ShutdownSignal {
         loop {
             tokio::select! {
                 _ = interrupt.recv() => return ShutdownSignal::FastShutdown,
@@ -184,7 +195,9 @@ pub(super) fn run(
     let watched = vital.watch("server");
     Builder::new().name("server".to_owned()).spawn(move || {
         let _watched = watched;
-        server.run(RunArgs { shutdown_signal: Box::new(signals) });
+        server.run(RunArgs {
+            shutdown_signal: Box::new(signals),
+        });
     })?;
     let is_stopping = || lifecycle.stopping.load(Ordering::Acquire);
     loop {
@@ -201,7 +214,11 @@ pub(super) fn run(
                 return Ok(End::Stopped);
             }
             Ok(Ok(ExecutionPhase::Terminated) | Err(RecvError::Closed)) => {
-                return Ok(if is_stopping() { End::Stopped } else { End::Lost("server") });
+                return Ok(if is_stopping() {
+                    End::Stopped
+                } else {
+                    End::Lost("server")
+                });
             }
             Err(name) if !is_stopping() => return Ok(End::Lost(name)),
             // Every service has its threads.
@@ -227,7 +244,10 @@ fn finish(grace: Duration) {
     }
     let left = metrics().in_flight();
     if left > 0 {
-        tracing::warn!(requests = left, "the grace period is over, and requests are cut off");
+        tracing::warn!(
+            requests = left,
+            "the grace period is over, and requests are cut off"
+        );
     }
 }
 

@@ -10,10 +10,14 @@ use crate::store::{SqliteStore, StoreError};
 #[derive(Debug, Error)]
 pub enum TestLinkError {
     /// Another team's login side has the providers.
-    #[error("this node has no identity providers: people log in at `{0}`, and the link is made there")]
+    #[error(
+        "this node has no identity providers: people log in at `{0}`, and the link is made there"
+    )]
     Remote(String),
     /// Nobody but the running process knows the secret.
-    #[error("`[store]` is in memory, so nobody but the running process could make a link; give it a `path`")]
+    #[error(
+        "`[store]` is in memory, so nobody but the running process could make a link; give it a `path`"
+    )]
     Memory,
     /// There is no store yet.
     #[error("there is no store `{0}` yet; start `portcullis run` with this configuration first")]
@@ -38,11 +42,15 @@ pub fn test_links(config: &Config, idps: &[IdpId]) -> Result<Vec<String>, TestLi
     if config.team.certs_url.is_some() {
         return Err(TestLinkError::Remote(config.team.url()));
     }
-    let StoreConfig::Sqlite { path, .. } = &config.store else { return Err(TestLinkError::Memory) };
+    let StoreConfig::Sqlite { path, .. } = &config.store else {
+        return Err(TestLinkError::Memory);
+    };
     if !path.exists() {
         return Err(TestLinkError::NotRun(path.display().to_string()));
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     runtime.map_err(TestLinkError::Runtime)?.block_on(async {
         let store = SqliteStore::open(path).await?;
         let key = sealing_key(&store).await?;

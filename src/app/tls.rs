@@ -17,9 +17,14 @@ pub(super) fn resolver(
     access: Weak<Access>,
     background: &Background,
 ) -> Result<Arc<dyn ResolvesServerCert>, CertificateError> {
-    let current = Arc::new(Current(ArcSwap::from_pointee(certificates::read(files, &System)?)));
+    let current = Arc::new(Current(ArcSwap::from_pointee(certificates::read(
+        files, &System,
+    )?)));
     measure(files, &current);
-    background.spawn("certificates", follow(Arc::downgrade(&current), files.clone(), access));
+    background.spawn(
+        "certificates",
+        follow(Arc::downgrade(&current), files.clone(), access),
+    );
     Ok(current)
 }
 
@@ -58,12 +63,21 @@ fn measure(files: &Tls, current: &Current) {
 
 /// Serves renewed files, and reports on the certificate when it changes and when its end comes near.
 async fn follow(current: Weak<Current>, files: Tls, access: Weak<Access>) {
-    let contents = |files: &Tls| (std::fs::read(&files.certificate).ok(), std::fs::read(&files.key).ok());
+    let contents = |files: &Tls| {
+        (
+            std::fs::read(&files.certificate).ok(),
+            std::fs::read(&files.key).ok(),
+        )
+    };
     let mut seen = contents(&files);
-    let mut stage = current.upgrade().map(|current| Stage::of(&current, UnixTime::now()));
+    let mut stage = current
+        .upgrade()
+        .map(|current| Stage::of(&current, UnixTime::now()));
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        let (Some(current), Some(access)) = (current.upgrade(), access.upgrade()) else { return };
+        let (Some(current), Some(access)) = (current.upgrade(), access.upgrade()) else {
+            return;
+        };
         let found = contents(&files);
         let mut renewed = false;
         if found != seen {
@@ -75,7 +89,9 @@ async fn follow(current: Weak<Current>, files: Tls, access: Weak<Access>) {
                     renewed = true;
                     tracing::info!(certificate = %files.certificate.display(), "the certificate was read again");
                 }
-                Err(error) => tracing::error!(error = chain(&error), "the running certificate stays"),
+                Err(error) => {
+                    tracing::error!(error = chain(&error), "the running certificate stays")
+                }
             }
         }
         let now = UnixTime::now();
@@ -83,7 +99,9 @@ async fn follow(current: Weak<Current>, files: Tls, access: Weak<Access>) {
         if renewed || next != stage {
             stage = next;
             let hosts = certificates::hosts_of(&access);
-            for (severity, message) in certificates::remarks(&files.certificate, &current.0.load().cert, &hosts, now) {
+            for (severity, message) in
+                certificates::remarks(&files.certificate, &current.0.load().cert, &hosts, now)
+            {
                 match severity {
                     Severity::Error => tracing::error!("{message}"),
                     Severity::Warning => tracing::warn!("{message}"),
@@ -105,7 +123,10 @@ mod tests {
 
     fn files(folder: &std::path::Path) -> Tls {
         let made = rcgen::generate_simple_self_signed(vec!["wiki.example.com".to_owned()]).unwrap();
-        let files = Tls { certificate: folder.join("tls.crt"), key: folder.join("tls.key") };
+        let files = Tls {
+            certificate: folder.join("tls.crt"),
+            key: folder.join("tls.key"),
+        };
         std::fs::write(&files.certificate, made.cert.pem()).unwrap();
         std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
         files

@@ -69,12 +69,22 @@ pub(crate) fn run(command: Idp) -> ExitCode {
 
 /// 0 where logins can work with all of them, as far as that can be told; 1 where they cannot.
 fn check(command: &Check) -> Result<ExitCode, String> {
-    let mut config = config::load(&command.config, &System).map_err(|errors| errors.to_string())?.config;
+    let mut config = config::load(&command.config, &System)
+        .map_err(|errors| errors.to_string())?
+        .config;
     if config.team.certs_url.is_some() {
-        return Err("with `certs_url` people log in at another team; check its identity providers there".to_owned());
+        return Err(
+            "with `certs_url` people log in at another team; check its identity providers there"
+                .to_owned(),
+        );
     }
-    config.identity_providers = chosen(&config, &command.ids)?.into_iter().cloned().collect();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    config.identity_providers = chosen(&config, &command.ids)?
+        .into_iter()
+        .cloned()
+        .collect();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     let runtime = runtime.map_err(|e| format!("the runtime cannot be made: {e}"))?;
     let http = control::http_client(&config).map_err(|e| chain(&e))?;
     let good = runtime.block_on(async {
@@ -83,7 +93,13 @@ fn check(command: &Check) -> Result<ExitCode, String> {
     });
     // A resolver that does not answer holds nobody up.
     runtime.shutdown_background();
-    good.map(|good| if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    good.map(|good| {
+        if good {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }
+    })
 }
 
 fn test(command: &Test) -> Result<ExitCode, String> {
@@ -91,9 +107,14 @@ fn test(command: &Test) -> Result<ExitCode, String> {
     let loaded = config::load(&command.config, &Offline).map_err(|errors| errors.to_string())?;
     warn(&loaded.warnings);
     let providers = chosen(&loaded.config, &command.ids)?;
-    let ids: Vec<_> = providers.iter().map(|provider| provider.id.clone()).collect();
+    let ids: Vec<_> = providers
+        .iter()
+        .map(|provider| provider.id.clone())
+        .collect();
     let links = app::test_links(&loaded.config, &ids).map_err(|error| chain(&error))?;
-    anstream::println!("Open this within ten minutes, and sign in as somebody who may. No session comes of it.");
+    anstream::println!(
+        "Open this within ten minutes, and sign in as somebody who may. No session comes of it."
+    );
     for (provider, link) in providers.iter().zip(links) {
         anstream::println!("\n{}\n  {link}", provider.name);
     }
@@ -107,7 +128,12 @@ fn chosen<'a>(config: &'a Config, ids: &[String]) -> Result<Vec<&'a IdentityProv
         return Ok(all.iter().collect());
     }
     let one = |id: &String| {
-        let known = || all.iter().map(|provider| format!("`{}`", provider.id.0)).collect::<Vec<_>>().join(", ");
+        let known = || {
+            all.iter()
+                .map(|provider| format!("`{}`", provider.id.0))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
         let found = all.iter().find(|provider| *provider.id.0 == **id);
         found.ok_or_else(|| format!("there is no identity provider `{id}`; there is {}", known()))
     };
@@ -134,8 +160,17 @@ async fn check_all(providers: &[Provider], http: &HttpClient, json: bool) -> Res
         if !json {
             show_registration(&register);
         }
-        let good = steps.iter().all(|finding| finding.outcome != Outcome::Failed);
-        all.push(Checked { id: &provider.id().0, name: provider.name(), kind, good, steps, register });
+        let good = steps
+            .iter()
+            .all(|finding| finding.outcome != Outcome::Failed);
+        all.push(Checked {
+            id: &provider.id().0,
+            name: provider.name(),
+            kind,
+            good,
+            steps,
+            register,
+        });
     }
     if json {
         let text = serde_json::to_string_pretty(&all).map_err(|e| e.to_string())?;
@@ -151,7 +186,11 @@ fn show(finding: &Finding) {
         Outcome::Failed => ("✗", AnsiColor::Red.on_default().bold()),
         Outcome::Skipped => ("–", Style::new().dimmed()),
     };
-    anstream::println!("  {style}{mark}{style:#} {:<18} {}", finding.step.as_str(), finding.found);
+    anstream::println!(
+        "  {style}{mark}{style:#} {:<18} {}",
+        finding.step.as_str(),
+        finding.found
+    );
     if let Some(advice) = &finding.advice {
         anstream::println!("      → {advice}");
     }
@@ -159,11 +198,21 @@ fn show(finding: &Finding) {
 
 fn show_registration(registration: &Registration) {
     let lines = match registration {
-        Registration::Oidc { sign_in_redirect_uri, sign_out_redirect_uri } => vec![
+        Registration::Oidc {
+            sign_in_redirect_uri,
+            sign_out_redirect_uri,
+        } => vec![
             ("Sign-in redirect URI", Some(sign_in_redirect_uri.as_str())),
-            ("Sign-out redirect URI", sign_out_redirect_uri.as_ref().map(|url| url.as_str())),
+            (
+                "Sign-out redirect URI",
+                sign_out_redirect_uri.as_ref().map(|url| url.as_str()),
+            ),
         ],
-        Registration::Saml { acs_url, entity_id, metadata_url } => vec![
+        Registration::Saml {
+            acs_url,
+            entity_id,
+            metadata_url,
+        } => vec![
             ("Single sign-on URL (ACS)", Some(acs_url.as_str())),
             ("Audience (SP entity id)", Some(entity_id.as_str())),
             ("SP metadata", metadata_url.as_ref().map(|url| url.as_str())),

@@ -93,10 +93,13 @@ impl Paths<'_> {
         let domains: Vec<_> = self.0.iter().map(|(domain, ..)| &domain.pattern).collect();
         let mut reported = BTreeSet::new();
         for CaseRivals { domain, rival } in case_rivals(&domains) {
-            let (Some((refused, case, _)), Some((other, ..))) = (self.0.get(domain), self.0.get(rival)) else {
+            let (Some((refused, case, _)), Some((other, ..))) =
+                (self.0.get(domain), self.0.get(rival))
+            else {
                 continue;
             };
-            let is_refused = *case == PathCase::Insensitive && other.pattern.covers_host(refused.pattern.host());
+            let is_refused =
+                *case == PathCase::Insensitive && other.pattern.covers_host(refused.pattern.host());
             let (first, later) = (domain.min(rival), domain.max(rival));
             if is_refused
                 && reported.insert((first, later))
@@ -112,7 +115,10 @@ impl Paths<'_> {
     }
 }
 
-pub(super) fn read_all<'a>(table: &mut Table<'a>, around: &Surroundings<'_, '_>) -> Vec<Application> {
+pub(super) fn read_all<'a>(
+    table: &mut Table<'a>,
+    around: &Surroundings<'_, '_>,
+) -> Vec<Application> {
     let mut seen = Seen {
         ids: Unique::new("application has the id"),
         names: Unique::new("application has the name"),
@@ -122,50 +128,104 @@ pub(super) fn read_all<'a>(table: &mut Table<'a>, around: &Surroundings<'_, '_>)
     };
     let list = table.list("applications");
     if list.is_empty() {
-        table
-            .reader()
-            .warn(table.place(), "there are no applications, so there is nothing to reach; add `[[applications]]`");
+        table.reader().warn(
+            table.place(),
+            "there are no applications, so there is nothing to reach; add `[[applications]]`",
+        );
     }
-    let read = |item: &Item<'a>| item.table(|table| Application::read(table, around, &mut seen)).flatten();
+    let read = |item: &Item<'a>| {
+        item.table(|table| Application::read(table, around, &mut seen))
+            .flatten()
+    };
     let applications = list.iter().filter_map(read).collect();
     seen.paths.report();
     applications
 }
 
 impl Application {
-    fn read<'a>(table: &mut Table<'a>, around: &Surroundings<'_, '_>, seen: &mut Seen<'a>) -> Option<Self> {
+    fn read<'a>(
+        table: &mut Table<'a>,
+        around: &Surroundings<'_, '_>,
+        seen: &mut Seen<'a>,
+    ) -> Option<Self> {
         table.foreign(&[
-            ("type", "every application here is `self_hosted`; leave this out"),
-            ("origins", "this is called `origin`, one address or a list of them"),
-            ("self_hosted_domains", "write an application for each domain"),
+            (
+                "type",
+                "every application here is `self_hosted`; leave this out",
+            ),
+            (
+                "origins",
+                "this is called `origin`, one address or a list of them",
+            ),
+            (
+                "self_hosted_domains",
+                "write an application for each domain",
+            ),
             ("destinations", "write an application for each domain"),
         ]);
-        let spot = table.needed("domain", "\"app.example.com\"").and_then(|item| Spot::read(item, around, seen));
-        let id = identify(table, "id", values::id, &mut seen.ids, spot.as_ref(), Domain::canonical);
-        let name = identify(table, "name", values::label, &mut seen.names, spot.as_ref(), |domain| domain.text.clone());
+        let spot = table
+            .needed("domain", "\"app.example.com\"")
+            .and_then(|item| Spot::read(item, around, seen));
+        let id = identify(
+            table,
+            "id",
+            values::id,
+            &mut seen.ids,
+            spot.as_ref(),
+            Domain::canonical,
+        );
+        let name = identify(
+            table,
+            "name",
+            values::label,
+            &mut seen.names,
+            spot.as_ref(),
+            |domain| domain.text.clone(),
+        );
         let aud = aud(table, around, seen, id.as_deref(), spot.as_ref());
-        let path_case =
-            if table.flag("case_sensitive_paths", false) { PathCase::Sensitive } else { PathCase::Insensitive };
+        let path_case = if table.flag("case_sensitive_paths", false) {
+            PathCase::Sensitive
+        } else {
+            PathCase::Insensitive
+        };
         if let Some(spot) = &spot {
-            seen.paths.0.push((spot.domain.clone(), path_case, spot.item.clone()));
+            seen.paths
+                .0
+                .push((spot.domain.clone(), path_case, spot.item.clone()));
         }
         let origins = Origin::read_all(table, around.listen);
         let insecure = around.insecure;
-        let origin_settings = table.section("origin_settings", |table| OriginSettings::read(table, insecure, &origins));
-        let session_duration = policies::session_duration(table).unwrap_or(Duration::from_secs(86_400));
+        let origin_settings = table.section("origin_settings", |table| {
+            OriginSettings::read(table, insecure, &origins)
+        });
+        let session_duration =
+            policies::session_duration(table).unwrap_or(Duration::from_secs(86_400));
         let allowed_idps = allowed_idps(table, around);
         let auto_redirect_to_identity = auto_redirect(table, &allowed_idps, around);
-        let same_site = [("none", SameSite::None), ("lax", SameSite::Lax), ("strict", SameSite::Strict)];
-        let same_site_cookie_attribute = table.choice("same_site_cookie_attribute", SameSite::None, &same_site);
+        let same_site = [
+            ("none", SameSite::None),
+            ("lax", SameSite::Lax),
+            ("strict", SameSite::Strict),
+        ];
+        let same_site_cookie_attribute =
+            table.choice("same_site_cookie_attribute", SameSite::None, &same_site);
         let http_only_cookie_attribute = table.flag("http_only_cookie_attribute", true);
-        let path_cookie_attribute =
-            table.item("path_cookie_attribute").is_some().then(|| table.flag("path_cookie_attribute", false));
-        let cors_headers = table.item("cors_headers").and_then(|item| item.table(Cors::read));
+        let path_cookie_attribute = table
+            .item("path_cookie_attribute")
+            .is_some()
+            .then(|| table.flag("path_cookie_attribute", false));
+        let cors_headers = table
+            .item("cors_headers")
+            .and_then(|item| item.table(Cors::read));
         let options_preflight_bypass = table.flag("options_preflight_bypass", false);
-        if let (true, Some(_), Some(item)) =
-            (options_preflight_bypass, &cors_headers, table.item("options_preflight_bypass"))
-        {
-            item.error("with `cors_headers` preflights are answered here; leave one of the two out");
+        if let (true, Some(_), Some(item)) = (
+            options_preflight_bypass,
+            &cors_headers,
+            table.item("options_preflight_bypass"),
+        ) {
+            item.error(
+                "with `cors_headers` preflights are answered here; leave one of the two out",
+            );
         }
         let pass_cookies = table.flag("pass_cookies", false);
         let max_body = table.size("max_body", 0..=u64::MAX);
@@ -206,7 +266,9 @@ struct Spot<'a> {
 impl<'a> Spot<'a> {
     fn read(item: Item<'a>, around: &Surroundings<'_, '_>, seen: &mut Seen<'_>) -> Option<Self> {
         let domain = item.parse(Domain::parse)?;
-        let is_free = seen.places.claim(item.reader(), &domain.canonical(), item.place());
+        let is_free = seen
+            .places
+            .claim(item.reader(), &domain.canonical(), item.place());
         let host = domain.pattern.host();
         if around.team.is_some_and(|team| team.domain.as_str() == host) && !around.remote {
             item.error(&format!(
@@ -222,7 +284,11 @@ impl<'a> Spot<'a> {
                 "`{host}` covers every name right under `{last}`; if anybody else can have one, they can take over sessions"
             ));
         }
-        Some(Self { domain, item, is_free })
+        Some(Self {
+            domain,
+            item,
+            is_free,
+        })
     }
 }
 
@@ -254,9 +320,15 @@ fn aud(
     id: Option<&str>,
     spot: Option<&Spot<'_>>,
 ) -> Option<Aud> {
-    let item = if around.remote { table.needed("aud", "\"<64 hexadecimal digits>\"") } else { table.item("aud") };
+    let item = if around.remote {
+        table.needed("aud", "\"<64 hexadecimal digits>\"")
+    } else {
+        table.item("aud")
+    };
     let read = |text: &str| {
-        Aud::parse(text).map_err(|_| format!("`{text}` is not an audience; it has 64 digits of `0`-`9` and `a`-`f`"))
+        Aud::parse(text).map_err(|_| {
+            format!("`{text}` is not an audience; it has 64 digits of `0`-`9` and `a`-`f`")
+        })
     };
     // One application of the real Access has one audience for all its domains.
     if around.remote {
@@ -266,7 +338,10 @@ fn aud(
         Some(item) => (item.parse(read)?, item),
         None => {
             let spot = spot.filter(|spot| spot.is_free)?;
-            (Aud::derive(&[around.team?.domain.as_str(), id?]), spot.item.clone())
+            (
+                Aud::derive(&[around.team?.domain.as_str(), id?]),
+                spot.item.clone(),
+            )
         }
     };
     seen.auds.claim(at.reader(), aud.as_str(), at.place());
@@ -278,13 +353,21 @@ fn allowed_idps(table: &mut Table<'_>, around: &Surroundings<'_, '_>) -> Vec<Idp
         Some(message) => Err(message),
         None => Ok(IdpId(text.into())),
     };
-    table.list("allowed_idps").iter().filter_map(|item| item.parse(read)).collect()
+    table
+        .list("allowed_idps")
+        .iter()
+        .filter_map(|item| item.parse(read))
+        .collect()
 }
 
 fn auto_redirect(table: &mut Table<'_>, allowed: &[IdpId], around: &Surroundings<'_, '_>) -> bool {
     let on = table.flag("auto_redirect_to_identity", false);
     let providers = around.names.providers.as_ref().map_or(1, BTreeSet::len);
-    let choices = if table.list("allowed_idps").is_empty() { providers } else { allowed.len() };
+    let choices = if table.list("allowed_idps").is_empty() {
+        providers
+    } else {
+        allowed.len()
+    };
     if let (true, 2.., Some(item)) = (on, choices, table.item("auto_redirect_to_identity")) {
         item.error(&format!(
             "there are {choices} identity providers to choose from, so somebody must choose; name exactly one in `allowed_idps`"
@@ -308,12 +391,24 @@ fn policies(
         }
     }
     for (policy, place) in &policies {
-        let everybody = policy.include.contains(&Rule::Everyone {}) && policy.require.is_empty() && !policy.shadow;
+        let everybody = policy.include.contains(&Rule::Everyone {})
+            && policy.require.is_empty()
+            && !policy.shadow;
         if everybody && policy.decision == PolicyDecision::Allow {
-            let through = around.providers.iter().filter(|p| allowed.is_empty() || allowed.contains(&p.id));
+            let through = around
+                .providers
+                .iter()
+                .filter(|p| allowed.is_empty() || allowed.contains(&p.id));
             let through = through.map(|p| format!("`{}`", p.name)).collect::<Vec<_>>();
-            let through = if through.is_empty() { "the team domain".to_owned() } else { through.join(" or ") };
-            reader.warn(place, &format!("this lets in anyone who can log in through {through}"));
+            let through = if through.is_empty() {
+                "the team domain".to_owned()
+            } else {
+                through.join(" or ")
+            };
+            reader.warn(
+                place,
+                &format!("this lets in anyone who can log in through {through}"),
+            );
         } else if everybody && policy.decision == PolicyDecision::Bypass {
             reader.warn(place, "this lets in anyone at all, without a login");
         }

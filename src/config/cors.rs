@@ -56,7 +56,13 @@ impl Cors {
             _ => {}
         }
         let max_age = table.item("max_age").and_then(|item| max_age(&item));
-        Self { origins, methods, headers, allow_credentials, max_age }
+        Self {
+            origins,
+            methods,
+            headers,
+            allow_credentials,
+            max_age,
+        }
     }
 }
 
@@ -70,13 +76,19 @@ fn allowed<T>(
     let list = table.item(these);
     match list {
         Some(list) if every => {
-            list.error(&format!("`{all}` already allows every one; leave one of the two out"));
+            list.error(&format!(
+                "`{all}` already allows every one; leave one of the two out"
+            ));
             Allowed::All
         }
         _ if every => Allowed::All,
-        Some(list) => {
-            Allowed::These(list.list().unwrap_or_default().iter().filter_map(|item| item.parse(parse)).collect())
-        }
+        Some(list) => Allowed::These(
+            list.list()
+                .unwrap_or_default()
+                .iter()
+                .filter_map(|item| item.parse(parse))
+                .collect(),
+        ),
         None => Allowed::These(Vec::new()),
     }
 }
@@ -85,14 +97,32 @@ fn origin(text: &str) -> Result<String, String> {
     let like = "a site like `https://app.example.com`";
     match text {
         "*" => return Err("write `allow_all_origins = true` for all sites".to_owned()),
-        "null" => return Err(format!("`null` is what any sandboxed page sends; name {like}")),
-        _ if text.contains('*') => return Err(format!("`{text}`: there are no wildcards here; name each site")),
+        "null" => {
+            return Err(format!(
+                "`null` is what any sandboxed page sends; name {like}"
+            ));
+        }
+        _ if text.contains('*') => {
+            return Err(format!(
+                "`{text}`: there are no wildcards here; name each site"
+            ));
+        }
         _ => {}
     }
-    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-    let Some(url) = url else { return Err(format!("`{text}` is not {like}")) };
+    let url = Url::parse(text)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https"));
+    let Some(url) = url else {
+        return Err(format!("`{text}` is not {like}"));
+    };
     let origin = url.origin().ascii_serialization();
-    if origin == text { Ok(origin) } else { Err(format!("`{text}` is not what browsers send; write `{origin}`")) }
+    if origin == text {
+        Ok(origin)
+    } else {
+        Err(format!(
+            "`{text}` is not what browsers send; write `{origin}`"
+        ))
+    }
 }
 
 fn method(text: &str) -> Result<Method, String> {
@@ -107,18 +137,27 @@ fn method(text: &str) -> Result<Method, String> {
         Method::TRACE,
         Method::PATCH,
     ];
-    METHODS.into_iter().find(|method| method.as_str() == text).ok_or_else(|| {
-        let upper = text.to_ascii_uppercase();
-        let known = METHODS.iter().any(|method| method.as_str() == upper);
-        let instead = if known { format!("; write `{upper}`") } else { String::new() };
-        format!("`{text}` is not a method like `GET` or `POST`{instead}")
-    })
+    METHODS
+        .into_iter()
+        .find(|method| method.as_str() == text)
+        .ok_or_else(|| {
+            let upper = text.to_ascii_uppercase();
+            let known = METHODS.iter().any(|method| method.as_str() == upper);
+            let instead = if known {
+                format!("; write `{upper}`")
+            } else {
+                String::new()
+            };
+            format!("`{text}` is not a method like `GET` or `POST`{instead}")
+        })
 }
 
 fn header(text: &str) -> Result<HeaderName, String> {
     match text {
         "*" => Err("write `allow_all_headers = true` for all headers".to_owned()),
-        _ => HeaderName::try_from(text).map_err(|_| format!("`{text}` is not the name of a header")),
+        _ => {
+            HeaderName::try_from(text).map_err(|_| format!("`{text}` is not the name of a header"))
+        }
     }
 }
 
@@ -127,9 +166,13 @@ fn max_age(item: &Item<'_>) -> Option<i32> {
         item.wrong_type("a number of seconds from -1 to 86400");
         return None;
     };
-    let seconds = i32::from_str_radix(number.as_str(), number.radix()).ok().filter(|n| (-1..=86_400).contains(n));
+    let seconds = i32::from_str_radix(number.as_str(), number.radix())
+        .ok()
+        .filter(|n| (-1..=86_400).contains(n));
     if seconds.is_none() {
-        item.error(&format!("`{number}` must be a number of seconds from -1 to 86400"));
+        item.error(&format!(
+            "`{number}` must be a number of seconds from -1 to 86400"
+        ));
     }
     seconds
 }

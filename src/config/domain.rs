@@ -20,10 +20,14 @@ impl Domain {
     /// A message that says what is wrong and what would be right.
     pub fn parse(text: &str) -> Result<Self, String> {
         if let Some((_, rest)) = text.split_once("://") {
-            return Err(format!("`{text}` is an address; write it without the scheme, `{rest}`"));
+            return Err(format!(
+                "`{text}` is an address; write it without the scheme, `{rest}`"
+            ));
         }
         if let Some((before, _)) = text.split_once(['?', '#']) {
-            return Err(format!("`{text}`: queries and fragments choose no application; write `{before}`"));
+            return Err(format!(
+                "`{text}`: queries and fragments choose no application; write `{before}`"
+            ));
         }
         let (host, path) = match text.find('/').and_then(|at| text.split_at_checked(at)) {
             Some((host, path)) => (host, Some(path)),
@@ -34,7 +38,10 @@ impl Domain {
             canonical.push_str(&path_pattern(path)?);
         }
         let pattern = route::Domain::parse(&canonical).map_err(|e| format!("`{text}`: {e}"))?;
-        Ok(Self { text: text.to_owned(), pattern })
+        Ok(Self {
+            text: text.to_owned(),
+            pattern,
+        })
     }
 
     /// Host and path in canonical form.
@@ -47,11 +54,15 @@ fn host_pattern(text: &str) -> Result<String, String> {
     if let Some((host, port)) = text.rsplit_once(':')
         && port.bytes().all(|b| b.is_ascii_digit())
     {
-        return Err(format!("an application has no port, all are reached on that of the team domain; write `{host}`"));
+        return Err(format!(
+            "an application has no port, all are reached on that of the team domain; write `{host}`"
+        ));
     }
     let malformed = || format!("`{text}` is not a host like `app.example.com` or `*.example.com`");
     if !text.contains('*') {
-        return Host::parse(text).map(|host| host.as_str().to_owned()).map_err(|_| malformed());
+        return Host::parse(text)
+            .map(|host| host.as_str().to_owned())
+            .map_err(|_| malformed());
     }
     let labels: Vec<&str> = text.strip_suffix('.').unwrap_or(text).split('.').collect();
     if labels.iter().any(|label| label.matches('*').count() > 1) {
@@ -63,7 +74,10 @@ fn host_pattern(text: &str) -> Result<String, String> {
         ));
     }
     // A label with a wildcard must be plain letters otherwise: what `*` stands for is not known, so nor is its A-label.
-    let stand_ins: Vec<&str> = labels.iter().map(|label| if label.contains('*') { "x" } else { label }).collect();
+    let stand_ins: Vec<&str> = labels
+        .iter()
+        .map(|label| if label.contains('*') { "x" } else { label })
+        .collect();
     let host = Host::parse(&stand_ins.join(".")).map_err(|_| malformed())?;
     let canonical: Vec<&str> = host.as_str().split('.').collect();
     if canonical.len() != labels.len() {
@@ -76,7 +90,12 @@ fn host_pattern(text: &str) -> Result<String, String> {
             _ => Err(malformed()),
         },
     };
-    Ok(labels.iter().zip(canonical).map(label).collect::<Result<Vec<_>, _>>()?.join("."))
+    Ok(labels
+        .iter()
+        .zip(canonical)
+        .map(label)
+        .collect::<Result<Vec<_>, _>>()?
+        .join("."))
 }
 
 fn path_pattern(text: &str) -> Result<String, String> {
@@ -100,9 +119,13 @@ fn path_pattern(text: &str) -> Result<String, String> {
     if let Some(fault) = PathFault::of(text) {
         return Err(match fault {
             PathFault::Stars => format!("`{text}` has more than one `*` between two slashes"),
-            PathFault::Refused(error) => format!("`{text}` is a path that no request can have: {error}"),
+            PathFault::Refused(error) => {
+                format!("`{text}` is a path that no request can have: {error}")
+            }
             PathFault::Spelling(spelling) => {
-                format!("paths are compared in one spelling, the shortest; write `{spelling}` for `{text}`")
+                format!(
+                    "paths are compared in one spelling, the shortest; write `{spelling}` for `{text}`"
+                )
             }
             PathFault::Trimmed(segment) => {
                 format!("`{segment}` begins or ends with a dot or a blank, which some origins drop")
@@ -114,12 +137,16 @@ fn path_pattern(text: &str) -> Result<String, String> {
                 };
                 format!("`{text}` holds {written}, which origins read in more than one way")
             }
-            PathFault::Unnameable(written) => format!("`{text}` holds `{written}`, which no pattern can name"),
+            PathFault::Unnameable(written) => {
+                format!("`{text}` holds `{written}`, which no pattern can name")
+            }
             PathFault::NeedlessEscape(character) => {
                 format!("`{text}` escapes what needs no escape; write `{character}`")
             }
             PathFault::NotUtf8(written) => {
-                format!("`{text}` holds `{written}`, which is not UTF-8 and which some origins drop")
+                format!(
+                    "`{text}` holds `{written}`, which is not UTF-8 and which some origins drop"
+                )
             }
             PathFault::Invisible(written) => {
                 format!("`{text}` holds `{written}`, an invisible character that some origins drop")
@@ -132,7 +159,9 @@ fn path_pattern(text: &str) -> Result<String, String> {
         ));
     }
     if text == "/cdn-cgi/access" || text.starts_with("/cdn-cgi/access/") {
-        return Err("what is under `/cdn-cgi/access` is never passed on to an application".to_owned());
+        return Err(
+            "what is under `/cdn-cgi/access` is never passed on to an application".to_owned(),
+        );
     }
     Ok(text.to_owned())
 }

@@ -19,13 +19,28 @@ pub struct Problem {
 impl Problem {
     /// Something at a key that is found after the file was read.
     #[cfg(feature = "standalone")]
-    pub(crate) fn at_key(file: &Path, position: Option<(usize, usize)>, key: &str, message: &str) -> Self {
-        Self { file: file.into(), position, key: key.to_owned(), message: one_line(message) }
+    pub(crate) fn at_key(
+        file: &Path,
+        position: Option<(usize, usize)>,
+        key: &str,
+        message: &str,
+    ) -> Self {
+        Self {
+            file: file.into(),
+            position,
+            key: key.to_owned(),
+            message: one_line(message),
+        }
     }
 
     /// A mistake of the file as a whole.
     pub(crate) fn of_file(file: &Path, message: &str) -> Self {
-        Self { file: file.into(), position: None, key: String::new(), message: one_line(message) }
+        Self {
+            file: file.into(),
+            position: None,
+            key: String::new(),
+            message: one_line(message),
+        }
     }
 }
 
@@ -61,14 +76,23 @@ pub(super) fn one_line(text: &str) -> String {
             line.push('…');
             break;
         }
-        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+        if c.is_control() {
+            line.extend(c.escape_default())
+        } else {
+            line.push(c)
+        }
     }
     line
 }
 
 /// The candidate that was probably meant: `; did you mean …?`, ready to be appended to a message, or nothing.
-pub(super) fn did_you_mean<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> String {
-    nearest(word, candidates).map(|c| format!("; did you mean `{c}`?")).unwrap_or_default()
+pub(super) fn did_you_mean<'c>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'c str>,
+) -> String {
+    nearest(word, candidates)
+        .map(|c| format!("; did you mean `{c}`?"))
+        .unwrap_or_default()
 }
 
 /// Returns the correction of an unknown name, to be appended to a message: the candidate that was probably meant, or all of them.
@@ -78,7 +102,11 @@ pub(super) fn instead<'c>(word: &str, candidates: impl IntoIterator<Item = &'c s
     if !meant.is_empty() {
         return meant;
     }
-    let shown: Vec<_> = candidates.iter().take(LISTED).map(|candidate| format!("`{candidate}`")).collect();
+    let shown: Vec<_> = candidates
+        .iter()
+        .take(LISTED)
+        .map(|candidate| format!("`{candidate}`"))
+        .collect();
     let shown = shown.join(", ");
     match candidates.len().saturating_sub(LISTED) {
         _ if candidates.is_empty() => "; none is defined".to_owned(),
@@ -88,19 +116,29 @@ pub(super) fn instead<'c>(word: &str, candidates: impl IntoIterator<Item = &'c s
 }
 
 /// The closest candidate within a third of the word's length.
-pub(super) fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+pub(super) fn nearest<'c>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'c str>,
+) -> Option<&'c str> {
     let allowed = (word.chars().count() / 3).clamp(1, 4);
     candidates
         .into_iter()
         .map(|candidate| (distance(word, candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= allowed && *distance < candidate.chars().count())
+        .filter(|(distance, candidate)| {
+            *distance <= allowed && *distance < candidate.chars().count()
+        })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }
 
 /// How many letters must be added, dropped, replaced or swapped with their neighbour; case does not count.
 fn distance(a: &str, b: &str) -> usize {
-    let letters = |text: &str| text.chars().take(65).flat_map(char::to_lowercase).collect::<Vec<_>>();
+    let letters = |text: &str| {
+        text.chars()
+            .take(65)
+            .flat_map(char::to_lowercase)
+            .collect::<Vec<_>>()
+    };
     let (a, b) = (letters(a), letters(b));
     if a.len() > 64 || b.len() > 64 {
         return usize::MAX;
@@ -111,7 +149,9 @@ fn distance(a: &str, b: &str) -> usize {
         row.push(i + 1);
         for (j, y) in b.iter().enumerate() {
             let at = |row: &[usize], j: usize| row.get(j).copied().unwrap_or(usize::MAX - 1);
-            let mut best = (at(&last, j) + usize::from(x != y)).min(at(&last, j + 1) + 1).min(at(&row, j) + 1);
+            let mut best = (at(&last, j) + usize::from(x != y))
+                .min(at(&last, j + 1) + 1)
+                .min(at(&row, j) + 1);
             let swapped = i > 0 && j > 0 && a.get(i - 1) == Some(y) && b.get(j - 1) == Some(x);
             if swapped {
                 best = best.min(at(&before, j - 1) + 1);
@@ -150,16 +190,28 @@ mod tests {
     #[test]
     fn echoed_input_stays_on_its_line() {
         assert_eq!(one_line("a\nb\x1b[2J\tc"), "a\\nb\\u{1b}[2J\\tc");
-        assert_eq!(one_line(&"ä".repeat(10_000)).chars().count(), LONGEST_MESSAGE + 1);
+        assert_eq!(
+            one_line(&"ä".repeat(10_000)).chars().count(),
+            LONGEST_MESSAGE + 1
+        );
     }
 
     #[test]
     fn name_that_nothing_has_is_answered_with_those_that_exist() {
-        assert_eq!(instead("okat", ["okta", "keycloak"]), "; did you mean `okta`?");
-        assert_eq!(instead("github", ["okta", "keycloak"]), "; choose from `okta`, `keycloak`");
+        assert_eq!(
+            instead("okat", ["okta", "keycloak"]),
+            "; did you mean `okta`?"
+        );
+        assert_eq!(
+            instead("github", ["okta", "keycloak"]),
+            "; choose from `okta`, `keycloak`"
+        );
         assert_eq!(instead("github", []), "; none is defined");
         let many: Vec<String> = (0..12).map(|n| format!("provider-{n}")).collect();
         let said = instead("x", many.iter().map(String::as_str));
-        assert!(said.ends_with("`provider-9` and 2 more") && !said.contains("provider-10"), "{said}");
+        assert!(
+            said.ends_with("`provider-9` and 2 more") && !said.contains("provider-10"),
+            "{said}"
+        );
     }
 }

@@ -18,13 +18,19 @@ pub(super) struct Evaluations {
 
 impl Evaluations {
     pub(super) fn new(plain_http: bool, remote: bool) -> Self {
-        Self { plain_http, remote, keys: RefCell::default() }
+        Self {
+            plain_http,
+            remote,
+            keys: RefCell::default(),
+        }
     }
 
     /// Whether a rule that names these two can be asked; reports why not.
     pub(super) fn meaning(&self, evaluate_url: &str, keys_url: &str, body: &Item<'_>) -> bool {
         let wrong = |field: &str, message: &str| {
-            body.get(field).unwrap_or_else(|| body.clone()).error(message);
+            body.get(field)
+                .unwrap_or_else(|| body.clone())
+                .error(message);
             false
         };
         for (field, url) in [("evaluate_url", evaluate_url), ("keys_url", keys_url)] {
@@ -35,13 +41,20 @@ impl Evaluations {
         let mut keys = self.keys.borrow_mut();
         let fresh = !keys.contains_key(evaluate_url);
         if fresh && keys.len() >= MOST_SERVICES {
-            return wrong("evaluate_url", &format!("more than {MOST_SERVICES} services are asked about people"));
+            return wrong(
+                "evaluate_url",
+                &format!("more than {MOST_SERVICES} services are asked about people"),
+            );
         }
-        let known = keys.entry(evaluate_url.to_owned()).or_insert_with(|| keys_url.to_owned());
+        let known = keys
+            .entry(evaluate_url.to_owned())
+            .or_insert_with(|| keys_url.to_owned());
         if known != keys_url {
             return wrong(
                 "keys_url",
-                &format!("`{evaluate_url}` has its keys at `{known}` in another rule; there is one answer"),
+                &format!(
+                    "`{evaluate_url}` has its keys at `{known}` in another rule; there is one answer"
+                ),
             );
         }
         if self.remote && fresh {
@@ -61,10 +74,14 @@ impl Evaluations {
             _ => return Some(format!("`{text}` is not {like}")),
         };
         if !url.username().is_empty() || url.password().is_some() {
-            return Some("this holds a user name or password; who asks is proved by a signature".to_owned());
+            return Some(
+                "this holds a user name or password; who asks is proved by a signature".to_owned(),
+            );
         }
         if url.fragment().is_some() {
-            return Some(format!("`{text}` has a fragment (`#…`), which is never sent; leave it out"));
+            return Some(format!(
+                "`{text}` has a fragment (`#…`), which is never sent; leave it out"
+            ));
         }
         if url.scheme() == "http" && !self.plain_http {
             return Some(format!(

@@ -44,10 +44,14 @@ pub use geo::Geo;
 pub(crate) use origins::UNJUDGED_UPGRADES;
 pub use origins::{HealthCheck, Origin, OriginScheme, OriginSettings};
 pub use outgoing::Outgoing;
-pub use providers::{ClientConfig, ClientCredentials, IdentityProvider, IdpKind, OidcConfig, OktaConfig};
+pub use providers::{
+    ClientConfig, ClientCredentials, IdentityProvider, IdpKind, OidcConfig, OktaConfig,
+};
 pub use saml::{EncryptionKey, SamlConfig};
 pub use secrets::{Environment, FileContent, Offline, System};
-pub use server::{Audit, Hsts, Insecure, Limits, Listen, RedirectListener, ServerSettings, StoreConfig, Tls};
+pub use server::{
+    Audit, Hsts, Insecure, Limits, Listen, RedirectListener, ServerSettings, StoreConfig, Tls,
+};
 pub use team::Team;
 
 use evaluations::Evaluations;
@@ -140,7 +144,8 @@ pub fn load_embedded(path: &Path, env: &dyn Environment) -> Result<Loaded, Error
 
 fn load_for(path: &Path, env: &dyn Environment, embedded: bool) -> Result<Loaded, Errors> {
     let of_file = |message: &str| Errors(vec![Problem::of_file(path, message)]);
-    let unreadable = |e: std::io::Error| of_file(&format!("the file cannot be read: {}", secrets::plain(&e)));
+    let unreadable =
+        |e: std::io::Error| of_file(&format!("the file cannot be read: {}", secrets::plain(&e)));
     if std::fs::metadata(path).map_err(unreadable)?.len() > secrets::LARGEST_FILE {
         return Err(of_file("the file is larger than 4 MiB"));
     }
@@ -157,20 +162,36 @@ pub fn parse(text: &str, file: &Path, env: &dyn Environment) -> Result<Loaded, E
     parse_for(text, file, env, false)
 }
 
-fn parse_for(text: &str, file: &Path, env: &dyn Environment, embedded: bool) -> Result<Loaded, Errors> {
+fn parse_for(
+    text: &str,
+    file: &Path,
+    env: &dyn Environment,
+    embedded: bool,
+) -> Result<Loaded, Errors> {
     let reader = Reader::new(text, file, env, embedded);
     let (document, mistakes) = DeTable::parse_recoverable(text);
     for mistake in &mistakes {
         let offset = mistake.span().map_or(text.len(), |span| span.start);
         reader.syntax(offset, &format!("this is not TOML: {}", mistake.message()));
     }
-    let config = if mistakes.is_empty() { read(&reader, document.get_ref()) } else { None };
+    let config = if mistakes.is_empty() {
+        read(&reader, document.get_ref())
+    } else {
+        None
+    };
     let failed = reader.has_errors();
-    let certificates = certificate_places(document.get_ref()).map(|at| at.map(|at| reader.position(at))).collect();
+    let certificates = certificate_places(document.get_ref())
+        .map(|at| at.map(|at| reader.position(at)))
+        .collect();
     let authorities = reader.authorities();
     let (errors, warnings) = reader.outcome();
     match config {
-        Some(config) if !failed => Ok(Loaded { config, warnings, certificates, authorities }),
+        Some(config) if !failed => Ok(Loaded {
+            config,
+            warnings,
+            certificates,
+            authorities,
+        }),
         _ => Err(Errors(errors)),
     }
 }
@@ -272,23 +293,38 @@ struct Listeners {
 
 fn listeners(table: &mut Table<'_>, insecure: &Insecure) -> Listeners {
     let mut addresses = reader::Unique::new("listener has the address");
-    let example =
-        "`[[listen]]` with `address = \"0.0.0.0:443\"` and `tls = { certificate = \"tls.crt\", key = \"tls.key\" }`";
+    let example = "`[[listen]]` with `address = \"0.0.0.0:443\"` and `tls = { certificate = \"tls.crt\", key = \"tls.key\" }`";
     let embedded = table.reader().is_embedded();
-    let item = if embedded { table.item("listen") } else { table.needed_section("listen", example) };
+    let item = if embedded {
+        table.item("listen")
+    } else {
+        table.needed_section("listen", example)
+    };
     let list = item.as_ref().and_then(Item::list).unwrap_or_default();
-    if let (Some(item), true) = (&item, list.is_empty() && item.as_ref().is_some_and(|item| item.value().is_array())) {
+    if let (Some(item), true) = (
+        &item,
+        list.is_empty() && item.as_ref().is_some_and(|item| item.value().is_array()),
+    ) {
         item.error("this list is empty; add a listener");
     }
-    let mut read =
-        Listeners { serving: Vec::new(), redirects: Vec::new(), unencrypted: Vec::new(), redirecting: Vec::new() };
+    let mut read = Listeners {
+        serving: Vec::new(),
+        redirects: Vec::new(),
+        unencrypted: Vec::new(),
+        redirecting: Vec::new(),
+    };
     let mut failed = false;
     for item in &list {
-        let Some(listener) = item.table(|table| Listener::read(table, insecure)).flatten() else {
+        let Some(listener) = item
+            .table(|table| Listener::read(table, insecure))
+            .flatten()
+        else {
             failed = true;
             continue;
         };
-        let place = item.get("address").map_or_else(|| item.place().clone(), |item| item.place().clone());
+        let place = item
+            .get("address")
+            .map_or_else(|| item.place().clone(), |item| item.place().clone());
         addresses.claim(item.reader(), &listener.address().to_string(), &place);
         match listener {
             Listener::Serving(listen) => {
@@ -303,15 +339,23 @@ fn listeners(table: &mut Table<'_>, insecure: &Insecure) -> Listeners {
             }
         }
     }
-    if let (Some(item), true, false, false) = (&item, read.serving.is_empty(), read.redirects.is_empty(), failed)
-        && !item.reader().is_embedded()
+    if let (Some(item), true, false, false) = (
+        &item,
+        read.serving.is_empty(),
+        read.redirects.is_empty(),
+        failed,
+    ) && !item.reader().is_embedded()
     {
         item.error("every listener here only redirects; add one with `tls` to redirect to");
     }
     read
 }
 
-fn identity_providers(table: &mut Table<'_>, insecure: &Insecure, remote: bool) -> Vec<IdentityProvider> {
+fn identity_providers(
+    table: &mut Table<'_>,
+    insecure: &Insecure,
+    remote: bool,
+) -> Vec<IdentityProvider> {
     let item = table.item("identity_providers");
     match item {
         Some(item) if remote => {
@@ -329,9 +373,16 @@ fn identity_providers(table: &mut Table<'_>, insecure: &Insecure, remote: bool) 
 
 /// The byte in the file at which each listener's certificate is named.
 fn certificate_places<'a>(document: &'a DeTable<'a>) -> impl Iterator<Item = Option<usize>> + 'a {
-    let list = document.get("listen").and_then(|list| list.get_ref().as_array());
+    let list = document
+        .get("listen")
+        .and_then(|list| list.get_ref().as_array());
     list.into_iter().flat_map(|list| list.iter()).map(|listen| {
-        let tls = listen.get_ref().as_table()?.get("tls")?.get_ref().as_table()?;
+        let tls = listen
+            .get_ref()
+            .as_table()?
+            .get("tls")?
+            .get_ref()
+            .as_table()?;
         Some(tls.get("certificate")?.span().start)
     })
 }
@@ -339,8 +390,11 @@ fn certificate_places<'a>(document: &'a DeTable<'a>) -> impl Iterator<Item = Opt
 /// The ids that tables in a list have, however much else is wrong with them.
 fn ids<'a>(document: &'a DeTable<'a>, key: &str) -> BTreeSet<&'a str> {
     let list = document.get(key).and_then(|list| list.get_ref().as_array());
-    let id = |item: &'a toml::Spanned<DeValue<'a>>| item.get_ref().as_table()?.get("id")?.get_ref().as_str();
-    list.map(|list| list.iter().filter_map(id).collect()).unwrap_or_default()
+    let id = |item: &'a toml::Spanned<DeValue<'a>>| {
+        item.get_ref().as_table()?.get("id")?.get_ref().as_str()
+    };
+    list.map(|list| list.iter().filter_map(id).collect())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

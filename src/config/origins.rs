@@ -84,11 +84,19 @@ pub struct HealthCheck {
 impl Origin {
     /// Reads one address or a list of them.
     pub(super) fn read_all(table: &mut Table<'_>, listen: &[Listen]) -> Vec<Self> {
-        let Some(item) = table.needed_standalone("origin", "\"http://127.0.0.1:8080\"") else { return Vec::new() };
+        let Some(item) = table.needed_standalone("origin", "\"http://127.0.0.1:8080\"") else {
+            return Vec::new();
+        };
         if item.value().as_array().is_some_and(|list| list.is_empty()) {
-            item.error("this list is empty; write for example `origin = \"http://127.0.0.1:8080\"`");
+            item.error(
+                "this list is empty; write for example `origin = \"http://127.0.0.1:8080\"`",
+            );
         }
-        let list = if item.value().is_str() { vec![item] } else { item.list().unwrap_or_default() };
+        let list = if item.value().is_str() {
+            vec![item]
+        } else {
+            item.list().unwrap_or_default()
+        };
         let read = |item: &Item<'_>| {
             let origin = item.parse(Self::parse)?;
             if listen.iter().any(|listen| origin.leads_to(listen)) {
@@ -111,7 +119,9 @@ impl Origin {
         if self.host == "localhost" || self.host.ends_with(".localhost") {
             return ours.is_unspecified() || ours.is_loopback();
         }
-        let Ok(theirs) = self.host.trim_matches(['[', ']']).parse::<IpAddr>() else { return false };
+        let Ok(theirs) = self.host.trim_matches(['[', ']']).parse::<IpAddr>() else {
+            return false;
+        };
         theirs == ours || (ours.is_unspecified() && theirs.is_loopback())
     }
 
@@ -121,16 +131,30 @@ impl Origin {
     /// A message that says what is wrong and what would be right.
     pub fn parse(text: &str) -> Result<Self, String> {
         let Some((scheme, rest)) = text.split_once("://") else {
-            return Err(format!("`{text}` has no scheme; write `http://{text}` or `https://{text}`"));
+            return Err(format!(
+                "`{text}` has no scheme; write `http://{text}` or `https://{text}`"
+            ));
         };
         let (kind, equivalent) = match scheme.to_ascii_lowercase().as_str() {
             "http" => (OriginScheme::Http, "http"),
             "https" => (OriginScheme::Https, "https"),
             "h2c" => (OriginScheme::H2c, "http"),
             "h2" => (OriginScheme::H2, "https"),
-            "ws" => return Err(format!("WebSocket needs no scheme of its own; write `http://{rest}`")),
-            "wss" => return Err(format!("WebSocket needs no scheme of its own; write `https://{rest}`")),
-            "grpc" => return Err(format!("gRPC is HTTP/2; write `h2c://{rest}`, or `h2://{rest}` with TLS")),
+            "ws" => {
+                return Err(format!(
+                    "WebSocket needs no scheme of its own; write `http://{rest}`"
+                ));
+            }
+            "wss" => {
+                return Err(format!(
+                    "WebSocket needs no scheme of its own; write `https://{rest}`"
+                ));
+            }
+            "grpc" => {
+                return Err(format!(
+                    "gRPC is HTTP/2; write `h2c://{rest}`, or `h2://{rest}` with TLS"
+                ));
+            }
             "grpcs" => return Err(format!("gRPC is HTTP/2; write `h2://{rest}`")),
             _ => {
                 return Err(format!(
@@ -140,33 +164,58 @@ impl Origin {
         };
         let malformed = || format!("`{text}` is not an address like `http://127.0.0.1:8080`");
         let url = Url::parse(&format!("{equivalent}://{rest}")).map_err(|_| malformed())?;
-        let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return Err(malformed()) };
+        let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
+            return Err(malformed());
+        };
         let address = format!("{host}:{port}");
         if port == 0 {
             return Err(malformed());
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(format!("an origin's address holds no user name or password; write `{scheme}://{address}`"));
+            return Err(format!(
+                "an origin's address holds no user name or password; write `{scheme}://{address}`"
+            ));
         }
         if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
-            return Err(format!("paths go to the origin as they come; write `{scheme}://{address}`"));
+            return Err(format!(
+                "paths go to the origin as they come; write `{scheme}://{address}`"
+            ));
         }
-        Ok(Self { scheme: kind, host: host.to_owned(), port, address })
+        Ok(Self {
+            scheme: kind,
+            host: host.to_owned(),
+            port,
+            address,
+        })
     }
 }
 
 impl OriginSettings {
     pub(super) fn read(table: &mut Table<'_>, insecure: &Insecure, origins: &[Origin]) -> Self {
         let (least, hour) = (Duration::from_millis(100), Duration::from_secs(3600));
-        let connect_timeout =
-            table.duration("connect_timeout", Duration::from_secs(5), least..=Duration::from_secs(300));
-        let read_timeout = table.duration("read_timeout", Duration::from_secs(60), least..=hour * 24);
+        let connect_timeout = table.duration(
+            "connect_timeout",
+            Duration::from_secs(5),
+            least..=Duration::from_secs(300),
+        );
+        let read_timeout =
+            table.duration("read_timeout", Duration::from_secs(60), least..=hour * 24);
         let idle_timeout = table.duration("idle_timeout", Duration::from_secs(60), least..=hour);
         let tunnel_timeout = table.duration("tunnel_timeout", hour, least..=hour * 24 * 30);
-        let upgrades = table.list("upgrades").iter().filter_map(|item| item.parse(upgrade)).collect();
-        let host_header = table.item("host_header").and_then(|item| item.parse(host_header));
+        let upgrades = table
+            .list("upgrades")
+            .iter()
+            .filter_map(|item| item.parse(upgrade))
+            .collect();
+        let host_header = table
+            .item("host_header")
+            .and_then(|item| item.parse(host_header));
         let tls_verify = table.flag("tls_verify", true);
-        if let (false, false, Some(item)) = (tls_verify, insecure.origin_tls_unverified, table.item("tls_verify")) {
+        if let (false, false, Some(item)) = (
+            tls_verify,
+            insecure.origin_tls_unverified,
+            table.item("tls_verify"),
+        ) {
             item.error(
                 "anybody on the way could pose as the origin; name its certificate authority in `ca` (or set \
                  `origin_tls_unverified = true` under `[insecure]`)",
@@ -179,7 +228,9 @@ impl OriginSettings {
             item.parse(tls_server_name)
         });
         let ca = table.item("ca").and_then(|item| authorities(&item));
-        let health_check = table.item("health_check").and_then(|item| item.table(HealthCheck::read));
+        let health_check = table
+            .item("health_check")
+            .and_then(|item| item.table(HealthCheck::read));
         Self {
             connect_timeout,
             read_timeout,
@@ -201,8 +252,13 @@ impl HealthCheck {
         let without_path = path.is_none();
         let path = path.and_then(|item: Item<'_>| {
             item.parse(|text| {
-                let fine = text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
-                if fine { Ok(text.to_owned()) } else { Err(format!("`{text}` is not a path like `/healthz`")) }
+                let fine = text.starts_with('/')
+                    && text.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
+                if fine {
+                    Ok(text.to_owned())
+                } else {
+                    Err(format!("`{text}` is not a path like `/healthz`"))
+                }
             })
         });
         let expect = table.item("expect").map(|item| {
@@ -213,14 +269,21 @@ impl HealthCheck {
         });
         let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3600));
         let interval = table.duration("interval", Duration::from_secs(10), second..=hour);
-        Self { path, expect: expect.unwrap_or_default(), interval }
+        Self {
+            path,
+            expect: expect.unwrap_or_default(),
+            interval,
+        }
     }
 }
 
 /// One status or a list of them.
 fn statuses(item: &Item<'_>) -> Vec<u16> {
     let read = |item: &Item<'_>| {
-        let number = item.value().as_integer().and_then(|n| u16::from_str_radix(n.as_str(), n.radix()).ok());
+        let number = item
+            .value()
+            .as_integer()
+            .and_then(|n| u16::from_str_radix(n.as_str(), n.radix()).ok());
         let status = number.filter(|status| (100..600).contains(status));
         if status.is_none() {
             item.error("this must be a status from 100 to 599, such as `204`, or a list of them");
@@ -231,7 +294,9 @@ fn statuses(item: &Item<'_>) -> Vec<u16> {
         return read(item).into_iter().collect();
     };
     if list.is_empty() {
-        item.error("this list is empty; write for example `expect = 204`, or leave this out for any 2xx");
+        item.error(
+            "this list is empty; write for example `expect = 204`, or leave this out for any 2xx",
+        );
     }
     list.iter().filter_map(read).collect()
 }
@@ -250,7 +315,8 @@ pub(super) fn authorities(item: &Item<'_>) -> Option<Vec<CertificateDer<'static>
             return None;
         }
     };
-    let read = CertificateDer::pem_slice_iter(content.text.expose().as_bytes()).collect::<Result<Vec<_>, _>>();
+    let read = CertificateDer::pem_slice_iter(content.text.expose().as_bytes())
+        .collect::<Result<Vec<_>, _>>();
     match read {
         Err(_) => item.error(&format!("`{shown}` is damaged: it does not read as PEM")),
         Ok(list) if list.is_empty() => item.error(&format!(
@@ -270,21 +336,35 @@ pub(super) fn authorities(item: &Item<'_>) -> Option<Vec<CertificateDer<'static>
 fn tls_server_name(text: &str) -> Result<String, String> {
     match ServerName::try_from(text) {
         Ok(_) => Ok(text.to_owned()),
-        Err(_) => Err(format!("`{text}` is not a name in a certificate, like `wiki.internal`")),
+        Err(_) => Err(format!(
+            "`{text}` is not a name in a certificate, like `wiki.internal`"
+        )),
     }
 }
 
 /// A protocol as `Upgrade` names it (RFC 9110 7.8): a name, perhaps with a version.
 fn upgrade(text: &str) -> Result<String, String> {
     let is_token = |text: &str| {
-        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+        !text.is_empty()
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
     };
-    let (name, version) = text.split_once('/').map_or((text, None), |(name, version)| (name, Some(version)));
+    let (name, version) = text
+        .split_once('/')
+        .map_or((text, None), |(name, version)| (name, Some(version)));
     if !is_token(name) || version.is_some_and(|version| !is_token(version)) {
-        return Err(format!("`{text}` is not a protocol like `websocket` or `SPDY/3.1`"));
+        return Err(format!(
+            "`{text}` is not a protocol like `websocket` or `SPDY/3.1`"
+        ));
     }
-    if UNJUDGED_UPGRADES.iter().any(|unjudged| name.eq_ignore_ascii_case(unjudged)) {
-        return Err(format!("`{text}` cannot be allowed: requests inside the tunnel would not be checked"));
+    if UNJUDGED_UPGRADES
+        .iter()
+        .any(|unjudged| name.eq_ignore_ascii_case(unjudged))
+    {
+        return Err(format!(
+            "`{text}` cannot be allowed: requests inside the tunnel would not be checked"
+        ));
     }
     Ok(text.to_owned())
 }
@@ -295,6 +375,8 @@ pub(crate) const UNJUDGED_UPGRADES: [&str; 4] = ["h2c", "h2", "http", "tls"];
 fn host_header(text: &str) -> Result<String, String> {
     match Authority::parse(text) {
         Ok(_) => Ok(text.to_owned()),
-        Err(e) => Err(format!("`{text}` is not a host like `wiki.internal` or `wiki.internal:8080`: {e}")),
+        Err(e) => Err(format!(
+            "`{text}` is not a host like `wiki.internal` or `wiki.internal:8080`: {e}"
+        )),
     }
 }

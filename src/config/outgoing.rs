@@ -20,50 +20,76 @@ pub struct Outgoing {
 impl Outgoing {
     pub(super) fn read(table: &mut Table<'_>, insecure: &Insecure) -> Self {
         let item = table.item("ca");
-        let ca = item.as_ref().and_then(|_| table.pem_file("ca", "-----BEGIN CERTIFICATE-----", "certificate"));
+        let ca = item
+            .as_ref()
+            .and_then(|_| table.pem_file("ca", "-----BEGIN CERTIFICATE-----", "certificate"));
         if let (Some(item), Some(path)) = (item, &ca)
             && let Ok(content) = item.reader().env().read(path)
         {
             // A damaged certificate ends the start, with a message of its own.
-            let certificates = CertificateDer::pem_slice_iter(content.text.expose().as_bytes()).filter_map(Result::ok);
-            item.reader().read_authorities(item.place(), path.clone(), certificates.collect());
+            let certificates = CertificateDer::pem_slice_iter(content.text.expose().as_bytes())
+                .filter_map(Result::ok);
+            item.reader()
+                .read_authorities(item.place(), path.clone(), certificates.collect());
         }
         let written = table.item("https_proxy");
         let credentials = table.item("https_proxy_credentials");
         let direct = table.item("no_proxy");
-        let none = written.as_ref().is_some_and(|item| item.value().as_str() == Some("none"));
+        let none = written
+            .as_ref()
+            .is_some_and(|item| item.value().as_str() == Some("none"));
         let proxy = match &written {
             Some(_) if none => None,
             Some(item) => item.parse(proxy),
             None => from_environment(table),
         };
         if let (Some(item), true) = (&credentials, written.is_none() || none) {
-            item.error("these are for a proxy that `https_proxy` names; write that too, or leave this out");
+            item.error(
+                "these are for a proxy that `https_proxy` names; write that too, or leave this out",
+            );
         }
         if let (Some(item), true) = (&direct, none) {
             item.error("there is no proxy; leave this out");
         }
-        let secret = credentials.as_ref().and_then(|item| secrets::read(item, insecure.inline_secrets));
+        let secret = credentials
+            .as_ref()
+            .and_then(|item| secrets::read(item, insecure.inline_secrets));
         let proxy = match (proxy, secret) {
             (Some(proxy), Some(_)) if table.reader().env().is_offline() => Some(proxy),
             (Some(proxy), Some(secret)) => {
                 let with = proxy.with_credentials(&secret);
-                with.map_err(|error| credentials.iter().for_each(|item| item.error(&error.to_string()))).ok()
+                with.map_err(|error| {
+                    credentials
+                        .iter()
+                        .for_each(|item| item.error(&error.to_string()))
+                })
+                .ok()
             }
             (proxy, _) => proxy,
         };
         let direct = match direct {
-            Some(item) => item.list().unwrap_or_default().iter().filter_map(|item| item.parse(Direct::parse)).collect(),
+            Some(item) => item
+                .list()
+                .unwrap_or_default()
+                .iter()
+                .filter_map(|item| item.parse(Direct::parse))
+                .collect(),
             None => direct_by_environment(table, proxy.is_some()),
         };
-        Self { proxy: proxy.map(|proxy| proxy.with_direct(direct)), ca }
+        Self {
+            proxy: proxy.map(|proxy| proxy.with_direct(direct)),
+            ca,
+        }
     }
 }
 
 fn proxy(text: &str) -> Result<Proxy, String> {
     let proxy = Proxy::parse(text).map_err(|error| format!("{error}, or `none`"))?;
     if proxy.has_credentials() {
-        return Err("an address in this file holds no credentials; write them as `https_proxy_credentials`".to_owned());
+        return Err(
+            "an address in this file holds no credentials; write them as `https_proxy_credentials`"
+                .to_owned(),
+        );
     }
     Ok(proxy)
 }
@@ -71,7 +97,9 @@ fn proxy(text: &str) -> Result<Proxy, String> {
 fn from_environment(table: &Table<'_>) -> Option<Proxy> {
     let (name, value) = variable(table, ["HTTPS_PROXY", "https_proxy"])?;
     let refused = |error: ProxyError| {
-        let message = format!("the environment variable `{name}` cannot be used: {error}; or set `https_proxy`");
+        let message = format!(
+            "the environment variable `{name}` cannot be used: {error}; or set `https_proxy`"
+        );
         table.reader().error(table.place(), &message);
     };
     Proxy::parse(&value).map_err(refused).ok()
@@ -79,9 +107,16 @@ fn from_environment(table: &Table<'_>) -> Option<Proxy> {
 
 /// Reads the entries that are hosts. Other software understands more forms, so the rest is a warning and no error.
 fn direct_by_environment(table: &Table<'_>, proxied: bool) -> Vec<Direct> {
-    let Some((name, value)) = variable(table, ["NO_PROXY", "no_proxy"]) else { return Vec::new() };
-    let entries: Vec<_> = value.split([',', ' ', '\t', '\r', '\n']).filter(|entry| !entry.is_empty()).collect();
-    let unread = |(index, entry): (usize, &&str)| Direct::parse(entry).err().map(|_| format!("{}", index + 1));
+    let Some((name, value)) = variable(table, ["NO_PROXY", "no_proxy"]) else {
+        return Vec::new();
+    };
+    let entries: Vec<_> = value
+        .split([',', ' ', '\t', '\r', '\n'])
+        .filter(|entry| !entry.is_empty())
+        .collect();
+    let unread = |(index, entry): (usize, &&str)| {
+        Direct::parse(entry).err().map(|_| format!("{}", index + 1))
+    };
     let unread: Vec<_> = entries.iter().enumerate().filter_map(unread).collect();
     if proxied && !unread.is_empty() {
         let numbers = unread.join(", ");
@@ -93,7 +128,10 @@ fn direct_by_environment(table: &Table<'_>, proxied: bool) -> Vec<Direct> {
             ),
         );
     }
-    entries.iter().filter_map(|entry| Direct::parse(entry).ok()).collect()
+    entries
+        .iter()
+        .filter_map(|entry| Direct::parse(entry).ok())
+        .collect()
 }
 
 /// The first of these variables that is set to something.
@@ -102,6 +140,11 @@ fn variable(table: &Table<'_>, names: [&'static str; 2]) -> Option<(&'static str
     if env.is_offline() {
         return None;
     }
-    let value = |name| env.variable(name).ok().filter(|value| !value.trim().is_empty()).map(|value| (name, value));
+    let value = |name| {
+        env.variable(name)
+            .ok()
+            .filter(|value| !value.trim().is_empty())
+            .map(|value| (name, value))
+    };
     names.into_iter().find_map(value)
 }

@@ -18,16 +18,26 @@ pub(super) struct Reusable {
 impl Reusable {
     pub(super) fn read(table: &mut Table<'_>, names: &Names<'_>, advisor: &Advisor<'_>) -> Self {
         let mut seen = Unique::new("policy has the id");
-        let mut reusable = Self { by_id: HashMap::new(), ids: BTreeSet::new() };
+        let mut reusable = Self {
+            by_id: HashMap::new(),
+            ids: BTreeSet::new(),
+        };
         for item in table.list("policies") {
             let policy = item.table(|table| {
-                table.needed("id", "\"staff\"").and_then(|item| item.claim(values::id, &mut seen));
+                table
+                    .needed("id", "\"staff\"")
+                    .and_then(|item| item.claim(values::id, &mut seen));
                 policy(table, names)
             });
-            reusable.ids.extend(item.get("id").and_then(|id| id.value().as_str().map(str::to_owned)));
+            reusable.ids.extend(
+                item.get("id")
+                    .and_then(|id| id.value().as_str().map(str::to_owned)),
+            );
             if let Some(policy) = policy.flatten() {
                 advise(&item, &policy, advisor);
-                reusable.by_id.extend(policy.id.clone().map(|id| (id, policy)));
+                reusable
+                    .by_id
+                    .extend(policy.id.clone().map(|id| (id, policy)));
             }
         }
         reusable
@@ -38,7 +48,9 @@ impl Reusable {
         let text = id.text()?;
         if !self.ids.contains(text) {
             let instead = instead(text, self.ids.iter().map(String::as_str));
-            id.error(&format!("no policy of `[[policies]]` has the id `{text}`{instead}"));
+            id.error(&format!(
+                "no policy of `[[policies]]` has the id `{text}`{instead}"
+            ));
         }
         self.by_id.get(text).cloned()
     }
@@ -76,7 +88,10 @@ pub(super) fn read_all(
     }
     let bare: Vec<Policy> = policies.iter().map(|(policy, _)| policy.clone()).collect();
     for (place, advice) in advisor.order(&bare) {
-        policies.get(place).into_iter().for_each(|(_, place)| reader.warn(place, &advice));
+        policies
+            .get(place)
+            .into_iter()
+            .for_each(|(_, place)| reader.warn(place, &advice));
     }
     policies
 }
@@ -88,21 +103,44 @@ fn advise(item: &Item<'_>, policy: &Policy, advisor: &Advisor<'_>) {
 /// Reads one policy.
 fn policy(table: &mut Table<'_>, names: &Names<'_>) -> Option<Policy> {
     table.foreign(&[
-        ("precedence", "policies are asked in the order they are written in; leave this out"),
-        ("isolation_required", "browser isolation needs Cloudflare's browsers; leave this out"),
-        ("purpose_justification_required", "asking for a reason is not there yet; leave this out"),
-        ("approval_required", "asking for approval is not there yet; leave this out"),
+        (
+            "precedence",
+            "policies are asked in the order they are written in; leave this out",
+        ),
+        (
+            "isolation_required",
+            "browser isolation needs Cloudflare's browsers; leave this out",
+        ),
+        (
+            "purpose_justification_required",
+            "asking for a reason is not there yet; leave this out",
+        ),
+        (
+            "approval_required",
+            "asking for approval is not there yet; leave this out",
+        ),
     ]);
     let id = table.item("id").map(|item| item.parse(values::id));
-    let name = table.needed("name", "\"engineers\"").and_then(|item| item.parse(values::label));
-    let decision = table.needed("decision", "\"allow\"").and_then(|item| item.parse(decision));
+    let name = table
+        .needed("name", "\"engineers\"")
+        .and_then(|item| item.parse(values::label));
+    let decision = table
+        .needed("decision", "\"allow\"")
+        .and_then(|item| item.parse(decision));
     let session_duration = session_duration(table);
     let clauses = Clauses::read(table, names);
-    if matches!(decision, Some(PolicyDecision::Bypass | PolicyDecision::NonIdentity)) {
+    if matches!(
+        decision,
+        Some(PolicyDecision::Bypass | PolicyDecision::NonIdentity)
+    ) {
         refuse_identity(table.reader(), &clauses, names);
     }
     let shadow = table.flag("shadow", false);
-    let Clauses { include, require, exclude } = clauses;
+    let Clauses {
+        include,
+        require,
+        exclude,
+    } = clauses;
     Some(Policy {
         id: id.flatten(),
         name: name?,
@@ -125,7 +163,9 @@ fn decision(text: &str) -> Result<PolicyDecision, String> {
         "service_auth" => Err("`service_auth` is called `non_identity`".to_owned()),
         _ => {
             let meant = did_you_mean(text, ["allow", "deny", "non_identity", "bypass"]);
-            Err(format!("`{text}` is none of `allow`, `deny`, `non_identity`, `bypass`{meant}"))
+            Err(format!(
+                "`{text}` is none of `allow`, `deny`, `non_identity`, `bypass`{meant}"
+            ))
         }
     }
 }
@@ -133,24 +173,39 @@ fn decision(text: &str) -> Result<PolicyDecision, String> {
 /// From one minute to 30 days.
 pub(super) fn session_duration(table: &mut Table<'_>) -> Option<Duration> {
     let item = table.item("session_duration")?;
-    if item.value().as_str().is_some_and(|text| duration::parse(text).is_ok_and(|d| d.is_zero())) {
+    if item
+        .value()
+        .as_str()
+        .is_some_and(|text| duration::parse(text).is_ok_and(|d| d.is_zero()))
+    {
         item.error("`0s` would end every session before its first page; the least is `1m`");
         return None;
     }
     let minute = Duration::from_secs(60);
-    Some(table.duration("session_duration", minute, minute..=Duration::from_secs(30 * 86_400)))
+    Some(table.duration(
+        "session_duration",
+        minute,
+        minute..=Duration::from_secs(30 * 86_400),
+    ))
 }
 
 /// A bypass or a Service Auth policy applies before anybody has logged in.
 fn refuse_identity(reader: &Reader<'_>, clauses: &Clauses, names: &Names<'_>) {
     for (rule, place) in clauses.all() {
-        let asks = "who somebody is, and this policy is decided before anybody logs in; use `allow`";
+        let asks =
+            "who somebody is, and this policy is decided before anybody logs in; use `allow`";
         match rule {
             Rule::Group { id } if names.about_identity.contains(id) => {
-                reader.error(place, &format!("the group `{id}` asks {asks}, or a group without such rules"));
+                reader.error(
+                    place,
+                    &format!("the group `{id}` asks {asks}, or a group without such rules"),
+                );
             }
             rule if is_about_people(rule) => {
-                reader.error(place, &format!("`{}` asks {asks}, or a rule such as `ip`", rule.selector()));
+                reader.error(
+                    place,
+                    &format!("`{}` asks {asks}, or a rule such as `ip`", rule.selector()),
+                );
             }
             _ => {}
         }

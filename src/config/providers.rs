@@ -132,7 +132,11 @@ impl IdentityProvider {
     pub fn sent_headers(&self) -> Vec<HeaderName> {
         match &self.kind {
             IdpKind::Okta(_) | IdpKind::Oidc(_) => Vec::new(),
-            IdpKind::Saml(saml) => saml.header_attributes.iter().map(|sent| sent.header.clone()).collect(),
+            IdpKind::Saml(saml) => saml
+                .header_attributes
+                .iter()
+                .map(|sent| sent.header.clone())
+                .collect(),
         }
     }
 
@@ -149,8 +153,7 @@ impl IdentityProvider {
 const SAML: &str = "saml";
 
 /// For messages.
-const THERE: &str =
-    "write `okta`, or `oidc` or `saml` for whatever speaks OpenID Connect or SAML";
+const THERE: &str = "write `okta`, or `oidc` or `saml` for whatever speaks OpenID Connect or SAML";
 
 /// Kinds that Cloudflare Access has.
 const ELSEWHERE: &[&str] = &[
@@ -168,51 +171,93 @@ const ELSEWHERE: &[&str] = &[
 ];
 
 pub(super) fn read_all(table: &mut Table<'_>, insecure: &Insecure) -> Vec<IdentityProvider> {
-    let (mut ids, mut names) =
-        (Unique::new("identity provider has the id"), Unique::new("identity provider has the name"));
+    let (mut ids, mut names) = (
+        Unique::new("identity provider has the id"),
+        Unique::new("identity provider has the name"),
+    );
     let providers = table.list("identity_providers");
-    let read = |item: &Item<'_>| item.table(|t| IdentityProvider::read(t, insecure, &mut ids, &mut names)).flatten();
+    let read = |item: &Item<'_>| {
+        item.table(|t| IdentityProvider::read(t, insecure, &mut ids, &mut names))
+            .flatten()
+    };
     providers.iter().filter_map(read).collect()
 }
 
 impl IdentityProvider {
-    fn read(table: &mut Table<'_>, insecure: &Insecure, ids: &mut Unique, names: &mut Unique) -> Option<Self> {
-        table.foreign(&[("scim_config", "provisioning over SCIM is not there yet; leave this out")]);
-        let id = table.needed("id", "\"okta\"").and_then(|item| item.claim(values::id, ids));
-        let name = table.needed("name", "\"Okta\"").and_then(|item| item.claim(values::label, names));
+    fn read(
+        table: &mut Table<'_>,
+        insecure: &Insecure,
+        ids: &mut Unique,
+        names: &mut Unique,
+    ) -> Option<Self> {
+        table.foreign(&[(
+            "scim_config",
+            "provisioning over SCIM is not there yet; leave this out",
+        )]);
+        let id = table
+            .needed("id", "\"okta\"")
+            .and_then(|item| item.claim(values::id, ids));
+        let name = table
+            .needed("name", "\"Okta\"")
+            .and_then(|item| item.claim(values::label, names));
         let written = table.needed("type", "\"okta\"");
         let kind = written.as_ref().and_then(|item| item.parse(kind));
-        let example =
-            "{ client_id = \"…\", client_secret = \"env:OKTA_CLIENT_SECRET\", okta_account = \"https://….okta.com\" }";
+        let example = "{ client_id = \"…\", client_secret = \"env:OKTA_CLIENT_SECRET\", okta_account = \"https://….okta.com\" }";
         let config = table.needed("config", example);
         // Of a kind that is not there yet, the keys are not either. Whatever else was written, Okta was meant.
-        if written.and_then(|item| item.value().as_str()).is_some_and(|kind| ELSEWHERE.contains(&kind)) {
+        if written
+            .and_then(|item| item.value().as_str())
+            .is_some_and(|kind| ELSEWHERE.contains(&kind))
+        {
             return None;
         }
         let read = |table: &mut Table<'_>| match kind {
-            Some(Type::Oidc) => OidcConfig::read(table, insecure).map(|oidc| IdpKind::Oidc(Box::new(oidc))),
-            Some(Type::Saml) => SamlConfig::read(table, insecure).map(|saml| IdpKind::Saml(Box::new(saml))),
-            Some(Type::Okta) | None => OktaConfig::read(table, insecure).map(|okta| IdpKind::Okta(Box::new(okta))),
+            Some(Type::Oidc) => {
+                OidcConfig::read(table, insecure).map(|oidc| IdpKind::Oidc(Box::new(oidc)))
+            }
+            Some(Type::Saml) => {
+                SamlConfig::read(table, insecure).map(|saml| IdpKind::Saml(Box::new(saml)))
+            }
+            Some(Type::Okta) | None => {
+                OktaConfig::read(table, insecure).map(|okta| IdpKind::Okta(Box::new(okta)))
+            }
         };
         let config = config.and_then(|item| item.table(read).flatten());
-        kind.and(Some(Self { id: IdpId(id?.into()), name: name?, kind: config? }))
+        kind.and(Some(Self {
+            id: IdpId(id?.into()),
+            name: name?,
+            kind: config?,
+        }))
     }
 }
 
 impl ClientConfig {
     /// `logout`: what ending the provider's session is called at this kind.
     fn read(table: &mut Table<'_>, insecure: &Insecure, logout: &'static str) -> Option<Self> {
-        let client_id = table.needed("client_id", "\"0oa…\"").and_then(|item| item.parse(word));
+        let client_id = table
+            .needed("client_id", "\"0oa…\"")
+            .and_then(|item| item.parse(word));
         let credentials = ClientCredentials::read(table, insecure);
         let auth_method = auth_method(table);
         let trusted = table.item("trusted_audiences").and_then(|item| item.list());
-        let trusted_audiences = trusted.map(|all| all.iter().filter_map(|item| item.parse(word)).collect());
-        let claims = table.list("claims").iter().filter_map(|item| item.parse(word)).collect();
-        let email_claim_name = table.item("email_claim_name").and_then(|item| item.parse(word));
+        let trusted_audiences =
+            trusted.map(|all| all.iter().filter_map(|item| item.parse(word)).collect());
+        let claims = table
+            .list("claims")
+            .iter()
+            .filter_map(|item| item.parse(word))
+            .collect();
+        let email_claim_name = table
+            .item("email_claim_name")
+            .and_then(|item| item.parse(word));
         let email_verified = table.item("email_verified");
-        let required = email_verified.as_ref().and_then(|item| item.parse(email_verification));
+        let required = email_verified
+            .as_ref()
+            .and_then(|item| item.parse(email_verification));
         if let (Some(item), Some(EmailVerification::Required)) = (&email_verified, required)
-            && let Some(claim) = email_claim_name.as_deref().filter(|claim| *claim != "email")
+            && let Some(claim) = email_claim_name
+                .as_deref()
+                .filter(|claim| *claim != "email")
         {
             // OpenID Connect Core 5.1: it is about `email` and about no other claim.
             item.error(&format!(
@@ -221,7 +266,11 @@ impl ClientConfig {
         }
         let prompt = table.item("prompt").and_then(|item| item.parse(prompt));
         let has_max_age = table.item("max_age").is_some();
-        let max_age = table.duration("max_age", LONGEST_LOGIN, Duration::from_secs(60)..=LONGEST_LOGIN);
+        let max_age = table.duration(
+            "max_age",
+            LONGEST_LOGIN,
+            Duration::from_secs(60)..=LONGEST_LOGIN,
+        );
         let pushed_requests = table.flag("pushed_requests", false);
         let provider_logout = table.flag(logout, false);
         Some(Self {
@@ -267,11 +316,20 @@ impl ClientCredentials {
 
 impl OidcConfig {
     fn read(table: &mut Table<'_>, insecure: &Insecure) -> Option<Self> {
-        table.foreign(&[PKCE, REDIRECT, ("okta_account", "Okta is a type of its own; write `type = \"okta\"`")]);
+        table.foreign(&[
+            PKCE,
+            REDIRECT,
+            (
+                "okta_account",
+                "Okta is a type of its own; write `type = \"okta\"`",
+            ),
+        ]);
         let client = ClientConfig::read(table, insecure, "provider_logout");
         if table.item("email_verified").is_none() {
             // Okta assigns its addresses itself and sends no claim; nothing is known of other providers.
-            let other = table.item("email_claim_name").is_some_and(|item| item.value().as_str() != Some("email"));
+            let other = table
+                .item("email_claim_name")
+                .is_some_and(|item| item.value().as_str() != Some("email"));
             let message = if other {
                 "no provider vouches for another claim than `email`; if users cannot enter this one there themselves, write \
                  `email_verified = \"optional\"`"
@@ -284,11 +342,24 @@ impl OidcConfig {
         }
         let issuer = table.needed("issuer", "\"https://login.example.com\"");
         let issuer = issuer.and_then(|item| item.parse(|text| issuer_address(text, insecure)));
-        let mut address = |name| table.item(name).and_then(|item| item.parse(|text| endpoint(text, LIKE, insecure)));
-        let (auth, token, certs) = (address("auth_url"), address("token_url"), address("certs_url"));
+        let mut address = |name| {
+            table
+                .item(name)
+                .and_then(|item| item.parse(|text| endpoint(text, LIKE, insecure)))
+        };
+        let (auth, token, certs) = (
+            address("auth_url"),
+            address("token_url"),
+            address("certs_url"),
+        );
         let userinfo = address("userinfo_url");
         let endpoints = match (auth, token, certs) {
-            (Some(authorization), Some(token), Some(jwks)) => Some(Endpoints { authorization, token, jwks, userinfo }),
+            (Some(authorization), Some(token), Some(jwks)) => Some(Endpoints {
+                authorization,
+                token,
+                jwks,
+                userinfo,
+            }),
             (None, None, None) if userinfo.is_none() => None,
             _ => {
                 let message = "`auth_url`, `token_url` and `certs_url` belong together: write all three, or none of them and let \
@@ -297,17 +368,34 @@ impl OidcConfig {
                 return None;
             }
         };
-        let mut scopes: Vec<String> = table.list("scopes").iter().filter_map(|item| item.parse(word)).collect();
+        let mut scopes: Vec<String> = table
+            .list("scopes")
+            .iter()
+            .filter_map(|item| item.parse(word))
+            .collect();
         if scopes.is_empty() {
             scopes = ["openid", "profile", "email"].map(str::to_owned).into();
         }
-        let groups_claim_name = table.item("groups_claim_name").and_then(|item| item.parse(word));
+        let groups_claim_name = table
+            .item("groups_claim_name")
+            .and_then(|item| item.parse(word));
         let absent_groups = absent_groups(table);
-        let no_userinfo = endpoints.as_ref().is_some_and(|endpoints| endpoints.userinfo.is_none());
-        if let (AbsentGroups::Empty, true, Some(item)) = (absent_groups, no_userinfo, table.item("absent_groups")) {
+        let no_userinfo = endpoints
+            .as_ref()
+            .is_some_and(|endpoints| endpoints.userinfo.is_none());
+        if let (AbsentGroups::Empty, true, Some(item)) =
+            (absent_groups, no_userinfo, table.item("absent_groups"))
+        {
             item.error("an ID token alone may leave groups out; this needs `userinfo_url` beside the other addresses");
         }
-        Some(Self { client: client?, issuer: issuer?, endpoints, scopes, groups_claim_name, absent_groups })
+        Some(Self {
+            client: client?,
+            issuer: issuer?,
+            endpoints,
+            scopes,
+            groups_claim_name,
+            absent_groups,
+        })
     }
 }
 
@@ -338,9 +426,15 @@ impl OktaConfig {
                 "without this scope Okta sends no groups, so they come from its API, which needs an `api_token`",
             );
         }
-        let authorization_server_id = table.item("authorization_server_id").and_then(|item| item.parse(server_id));
+        let authorization_server_id = table
+            .item("authorization_server_id")
+            .and_then(|item| item.parse(server_id));
         let refresh = table.item("groups_refresh");
-        let every = table.duration("groups_refresh", LONGEST_REFRESH, Duration::from_secs(1)..=LONGEST_REFRESH);
+        let every = table.duration(
+            "groups_refresh",
+            LONGEST_REFRESH,
+            Duration::from_secs(1)..=LONGEST_REFRESH,
+        );
         let stale = table.item("groups_max_stale");
         let least = refresh.as_ref().map_or(Duration::ZERO, |_| every);
         let max_stale = table.duration("groups_max_stale", every * 4, least..=LONGEST_REFRESH * 4);
@@ -348,7 +442,9 @@ impl OktaConfig {
             (Some(refresh), _) if !has_token => {
                 refresh.error("groups are read again from Okta's API, which needs an `api_token`");
             }
-            (None, Some(stale)) => stale.error("this is for groups that are read again; write `groups_refresh` too"),
+            (None, Some(stale)) => {
+                stale.error("this is for groups that are read again; write `groups_refresh` too")
+            }
             _ => {}
         }
         Some(Self {
@@ -370,9 +466,15 @@ fn auth_method(table: &mut Table<'_>) -> Option<ClientAuth> {
         ("client_secret_post", ClientAuth::ClientSecretPost),
         ("private_key_jwt", ClientAuth::PrivateKeyJwt),
     ];
-    let method = table.choice(AUTH_METHOD, None, &words.map(|(word, method)| (word, Some(method))))?;
+    let method = table.choice(
+        AUTH_METHOD,
+        None,
+        &words.map(|(word, method)| (word, Some(method))),
+    )?;
     match (method, table.item("private_key").is_some()) {
-        (ClientAuth::PrivateKeyJwt, false) => item.error("this needs a `private_key`, in place of `client_secret`"),
+        (ClientAuth::PrivateKeyJwt, false) => {
+            item.error("this needs a `private_key`, in place of `client_secret`")
+        }
         (ClientAuth::ClientSecretBasic | ClientAuth::ClientSecretPost, true) => {
             item.error("this needs a `client_secret`, in place of `private_key`");
         }
@@ -384,13 +486,18 @@ fn auth_method(table: &mut Table<'_>) -> Option<ClientAuth> {
 const AUTH_METHOD: &str = "token_endpoint_auth_method";
 
 pub(super) fn absent_groups(table: &mut Table<'_>) -> AbsentGroups {
-    let words = [("unknown", AbsentGroups::Unknown), ("empty", AbsentGroups::Empty)];
+    let words = [
+        ("unknown", AbsentGroups::Unknown),
+        ("empty", AbsentGroups::Empty),
+    ];
     table.choice("absent_groups", AbsentGroups::Unknown, &words)
 }
 
 fn server_id(text: &str) -> Result<String, String> {
     match text.trim_end_matches('/').rsplit_once("/oauth2/") {
-        Some((_, id)) => Err(format!("`{text}` is the `Issuer URI` of a server; write its last part, `{id}`")),
+        Some((_, id)) => Err(format!(
+            "`{text}` is the `Issuer URI` of a server; write its last part, `{id}`"
+        )),
         None => values::id(text),
     }
 }
@@ -407,11 +514,15 @@ fn kind(text: &str) -> Result<Type, String> {
         "okta" => Ok(Type::Okta),
         "oidc" => Ok(Type::Oidc),
         SAML => Ok(Type::Saml),
-        _ if text.eq_ignore_ascii_case("okta") => Err(format!("`{text}` is not a type; write `okta`")),
-        _ if ELSEWHERE.contains(&text) => {
-            Err(format!("identity providers of type `{text}` are not there yet; {THERE}"))
+        _ if text.eq_ignore_ascii_case("okta") => {
+            Err(format!("`{text}` is not a type; write `okta`"))
         }
-        _ => Err(format!("`{text}` is not a type of identity provider; {THERE}")),
+        _ if ELSEWHERE.contains(&text) => Err(format!(
+            "identity providers of type `{text}` are not there yet; {THERE}"
+        )),
+        _ => Err(format!(
+            "`{text}` is not a type of identity provider; {THERE}"
+        )),
     }
 }
 
@@ -420,8 +531,12 @@ fn prompt(text: &str) -> Result<Prompt, String> {
         "login" => Ok(Prompt::Login),
         "select_account" => Ok(Prompt::SelectAccount),
         "consent" => Ok(Prompt::Consent),
-        "none" => Err("with `none` nobody could sign in at the provider; leave `prompt` out".to_owned()),
-        _ => Err(format!("`{text}` is none of `login`, `select_account`, `consent`")),
+        "none" => {
+            Err("with `none` nobody could sign in at the provider; leave `prompt` out".to_owned())
+        }
+        _ => Err(format!(
+            "`{text}` is none of `login`, `select_account`, `consent`"
+        )),
     }
 }
 
@@ -434,13 +549,23 @@ fn email_verification(text: &str) -> Result<EmailVerification, String> {
 }
 
 fn word(text: &str) -> Result<String, String> {
-    let odd = text.is_empty() || text.len() > 255 || text.chars().any(|c| c.is_whitespace() || c.is_control());
-    if odd { Err(format!("`{text}` must be 1 to 255 characters without spaces")) } else { Ok(text.to_owned()) }
+    let odd = text.is_empty()
+        || text.len() > 255
+        || text.chars().any(|c| c.is_whitespace() || c.is_control());
+    if odd {
+        Err(format!(
+            "`{text}` must be 1 to 255 characters without spaces"
+        ))
+    } else {
+        Ok(text.to_owned())
+    }
 }
 
 const PKCE: (&str, &str) = ("pkce_enabled", "PKCE is always on; leave this out");
-const REDIRECT: (&str, &str) =
-    ("redirect_url", "this is always `/cdn-cgi/access/callback` on the team domain; leave this out");
+const REDIRECT: (&str, &str) = (
+    "redirect_url",
+    "this is always `/cdn-cgi/access/callback` on the team domain; leave this out",
+);
 
 /// Whoever wants to be asked less often than once in thirty days does not want to be asked.
 const LONGEST_LOGIN: Duration = Duration::from_secs(30 * 24 * 3600);

@@ -65,9 +65,17 @@ pub(super) struct Table<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(text: &'a str, file: &'a Path, env: &'a dyn Environment, embedded: bool) -> Self {
-        let (errors, warnings, authorities) = (RefCell::default(), RefCell::default(), RefCell::default());
-        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+    pub(super) fn new(
+        text: &'a str,
+        file: &'a Path,
+        env: &'a dyn Environment,
+        embedded: bool,
+    ) -> Self {
+        let (errors, warnings, authorities) =
+            (RefCell::default(), RefCell::default(), RefCell::default());
+        let lines = std::iter::once(0)
+            .chain(text.match_indices('\n').map(|(at, _)| at + 1))
+            .collect();
         Self {
             text,
             lines,
@@ -97,26 +105,52 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads the whole file.
-    pub(super) fn root<T>(&'a self, entries: &'a DeTable<'a>, read: impl FnOnce(&mut Table<'a>) -> T) -> T {
-        Table::read(self, entries, Place { offset: 0, key: String::new() }, read)
+    pub(super) fn root<T>(
+        &'a self,
+        entries: &'a DeTable<'a>,
+        read: impl FnOnce(&mut Table<'a>) -> T,
+    ) -> T {
+        Table::read(
+            self,
+            entries,
+            Place {
+                offset: 0,
+                key: String::new(),
+            },
+            read,
+        )
     }
 
     pub(super) fn error(&self, place: &Place, message: &str) {
         if self.errors.borrow().len() < MOST_PROBLEMS {
-            self.errors.borrow_mut().push((place.offset, self.problem(place, message)));
+            self.errors
+                .borrow_mut()
+                .push((place.offset, self.problem(place, message)));
         }
     }
 
     pub(super) fn warn(&self, place: &Place, message: &str) {
         if self.warnings.borrow().len() < MOST_PROBLEMS {
-            self.warnings.borrow_mut().push((place.offset, self.problem(place, message)));
+            self.warnings
+                .borrow_mut()
+                .push((place.offset, self.problem(place, message)));
         }
     }
 
     /// Records the content of a file of certificate authorities, for messages about it.
-    pub(super) fn read_authorities(&self, place: &Place, path: PathBuf, certificates: Vec<CertificateDer<'static>>) {
+    pub(super) fn read_authorities(
+        &self,
+        place: &Place,
+        path: PathBuf,
+        certificates: Vec<CertificateDer<'static>>,
+    ) {
         let (key, position) = (one_line(&place.key), Some(self.position(place.offset)));
-        self.authorities.borrow_mut().push(AuthorityFile { key, position, path, certificates });
+        self.authorities.borrow_mut().push(AuthorityFile {
+            key,
+            position,
+            path,
+            certificates,
+        });
     }
 
     /// The files of certificate authorities that were read.
@@ -126,7 +160,13 @@ impl<'a> Reader<'a> {
 
     /// A mistake in the syntax, before there are keys.
     pub(super) fn syntax(&self, offset: usize, message: &str) {
-        self.error(&Place { offset, key: String::new() }, message);
+        self.error(
+            &Place {
+                offset,
+                key: String::new(),
+            },
+            message,
+        );
     }
 
     pub(super) fn line(&self, place: &Place) -> usize {
@@ -149,7 +189,12 @@ impl<'a> Reader<'a> {
 
     fn problem(&self, place: &Place, message: &str) -> Problem {
         let position = Some(self.position(place.offset));
-        Problem { file: self.file.into(), position, key: one_line(&place.key), message: one_line(message) }
+        Problem {
+            file: self.file.into(),
+            position,
+            key: one_line(&place.key),
+            message: one_line(message),
+        }
     }
 
     /// Returns every key that was read, such as `applications.policies.name`.
@@ -161,7 +206,11 @@ impl<'a> Reader<'a> {
     /// Line and column of a byte, both from 1.
     pub(super) fn position(&self, offset: usize) -> (usize, usize) {
         let line = self.lines.partition_point(|start| *start <= offset);
-        let start = self.lines.get(line.saturating_sub(1)).copied().unwrap_or_default();
+        let start = self
+            .lines
+            .get(line.saturating_sub(1))
+            .copied()
+            .unwrap_or_default();
         let before = self.text.get(start..offset).unwrap_or_default();
         (line, before.chars().count() + 1)
     }
@@ -169,16 +218,26 @@ impl<'a> Reader<'a> {
 
 impl Place {
     fn child(&self, key: &str, offset: usize) -> Self {
-        let bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+        let bare = !key.is_empty()
+            && key
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
         let dot = if self.key.is_empty() { "" } else { "." };
         let parent = &self.key;
-        let key = if bare { format!("{parent}{dot}{key}") } else { format!("{parent}{dot}{key:?}") };
+        let key = if bare {
+            format!("{parent}{dot}{key}")
+        } else {
+            format!("{parent}{dot}{key:?}")
+        };
         Self { offset, key }
     }
 
     #[cfg(test)]
     fn without_indices(&self) -> String {
-        let parts = self.key.split('[').map(|part| part.split_once(']').map_or(part, |(_, rest)| rest));
+        let parts = self
+            .key
+            .split('[')
+            .map(|part| part.split_once(']').map_or(part, |(_, rest)| rest));
         parts.collect()
     }
 }
@@ -213,12 +272,21 @@ impl<'a> Item<'a> {
     }
 
     /// Text that means something; where it does not, the error says why.
-    pub(super) fn parse<T, E: Display>(&self, parse: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
-        parse(self.text()?).map_err(|e| self.error(&e.to_string())).ok()
+    pub(super) fn parse<T, E: Display>(
+        &self,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        parse(self.text()?)
+            .map_err(|e| self.error(&e.to_string()))
+            .ok()
     }
 
     /// Text that nothing else of its kind may have.
-    pub(super) fn claim(&self, rule: fn(&str) -> Result<String, String>, seen: &mut Unique) -> Option<String> {
+    pub(super) fn claim(
+        &self,
+        rule: fn(&str) -> Result<String, String>,
+        seen: &mut Unique,
+    ) -> Option<String> {
         let text = self.parse(rule)?;
         seen.claim(self.reader, &text, &self.place);
         Some(text)
@@ -232,7 +300,10 @@ impl<'a> Item<'a> {
         let item = |(i, value): (usize, &'a toml::Spanned<DeValue<'a>>)| Self {
             reader: self.reader,
             value: value.get_ref(),
-            place: Place { offset: value.span().start, key: format!("{}[{i}]", self.place.key) },
+            place: Place {
+                offset: value.span().start,
+                key: format!("{}[{i}]", self.place.key),
+            },
         };
         Some(array.iter().enumerate().map(item).collect())
     }
@@ -249,7 +320,11 @@ impl<'a> Item<'a> {
     pub(super) fn get(&self, key: &str) -> Option<Self> {
         let (key, value) = self.value.as_table()?.get_key_value(key)?;
         let place = self.place.child(key.get_ref(), value.span().start);
-        Some(Self { reader: self.reader, value: value.get_ref(), place })
+        Some(Self {
+            reader: self.reader,
+            value: value.get_ref(),
+            place,
+        })
     }
 
     /// The keys, where this is a table, each with its place.
@@ -258,7 +333,10 @@ impl<'a> Item<'a> {
             let name: &'a std::borrow::Cow<'a, str> = key.get_ref();
             (name.as_ref(), self.place.child(name, key.span().start))
         };
-        self.value.as_table().map(|table| table.iter().map(key).collect()).unwrap_or_default()
+        self.value
+            .as_table()
+            .map(|table| table.iter().map(key).collect())
+            .unwrap_or_default()
     }
 
     pub(super) fn wrong_type(&self, wanted: &str) {
@@ -276,8 +354,19 @@ impl<'a> Item<'a> {
 }
 
 impl<'a> Table<'a> {
-    fn read<T>(reader: &'a Reader<'a>, entries: &'a DeTable<'a>, place: Place, read: impl FnOnce(&mut Self) -> T) -> T {
-        let mut table = Self { reader, entries, place, asked: Vec::new(), foreign: &[] };
+    fn read<T>(
+        reader: &'a Reader<'a>,
+        entries: &'a DeTable<'a>,
+        place: Place,
+        read: impl FnOnce(&mut Self) -> T,
+    ) -> T {
+        let mut table = Self {
+            reader,
+            entries,
+            place,
+            asked: Vec::new(),
+            foreign: &[],
+        };
         let value = read(&mut table);
         table.report_unknown();
         value
@@ -299,10 +388,17 @@ impl<'a> Table<'a> {
     pub(super) fn item(&mut self, key: &'static str) -> Option<Item<'a>> {
         self.asked.push(key);
         #[cfg(test)]
-        self.reader.asked.borrow_mut().insert(self.place.child(key, 0).without_indices());
+        self.reader
+            .asked
+            .borrow_mut()
+            .insert(self.place.child(key, 0).without_indices());
         let (_, value) = self.entries.get_key_value(key)?;
         let place = self.place.child(key, value.span().start);
-        Some(Item { reader: self.reader, value: value.get_ref(), place })
+        Some(Item {
+            reader: self.reader,
+            value: value.get_ref(),
+            place,
+        })
     }
 
     /// Returns the value of a required key. The error for a missing one shows the example.
@@ -316,22 +412,39 @@ impl<'a> Table<'a> {
         self.needed_or(key, || format!("add for example a section {example}"))
     }
 
-    fn needed_or(&mut self, key: &'static str, remedy: impl FnOnce() -> String) -> Option<Item<'a>> {
+    fn needed_or(
+        &mut self,
+        key: &'static str,
+        remedy: impl FnOnce() -> String,
+    ) -> Option<Item<'a>> {
         let item = self.item(key);
         if item.is_none() {
             let place = self.place.child(key, self.place.offset);
-            self.reader.error(&place, &format!("this is missing; {}", remedy()));
+            self.reader
+                .error(&place, &format!("this is missing; {}", remedy()));
         }
         item
     }
 
     /// A value that is missed only where the proxy is ours: whoever embeds the check may do without.
-    pub(super) fn needed_standalone(&mut self, key: &'static str, example: &str) -> Option<Item<'a>> {
-        if self.reader.is_embedded() { self.item(key) } else { self.needed(key, example) }
+    pub(super) fn needed_standalone(
+        &mut self,
+        key: &'static str,
+        example: &str,
+    ) -> Option<Item<'a>> {
+        if self.reader.is_embedded() {
+            self.item(key)
+        } else {
+            self.needed(key, example)
+        }
     }
 
     /// A table that may be left out: then every key in it is.
-    pub(super) fn section<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Table<'a>) -> T) -> Option<T> {
+    pub(super) fn section<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&mut Table<'a>) -> T,
+    ) -> Option<T> {
         match self.item(key) {
             Some(item) => item.table(read),
             None => {
@@ -343,7 +456,9 @@ impl<'a> Table<'a> {
 
     /// The items of a list; none where there is no such key.
     pub(super) fn list(&mut self, key: &'static str) -> Vec<Item<'a>> {
-        self.item(key).and_then(|item| item.list()).unwrap_or_default()
+        self.item(key)
+            .and_then(|item| item.list())
+            .unwrap_or_default()
     }
 
     /// A short text for people: not empty, one line.
@@ -352,7 +467,9 @@ impl<'a> Table<'a> {
     }
 
     pub(super) fn flag(&mut self, key: &'static str, default: bool) -> bool {
-        let Some(item) = self.item(key) else { return default };
+        let Some(item) = self.item(key) else {
+            return default;
+        };
         item.value.as_bool().unwrap_or_else(|| {
             item.wrong_type("`true` or `false`");
             default
@@ -365,31 +482,55 @@ impl<'a> Table<'a> {
         default: Duration,
         range: RangeInclusive<Duration>,
     ) -> Duration {
-        let Some(item) = self.item(key) else { return default };
+        let Some(item) = self.item(key) else {
+            return default;
+        };
         let read = |text: &str| {
-            let days = text.strip_suffix('d').and_then(|days| days.parse::<u64>().ok());
+            let days = text
+                .strip_suffix('d')
+                .and_then(|days| days.parse::<u64>().ok());
             if let Some(hours) = days.and_then(|days| days.checked_mul(24)) {
-                return Err(format!("`{text}` is not a duration, days are not in the language; write `{hours}h`"));
+                return Err(format!(
+                    "`{text}` is not a duration, days are not in the language; write `{hours}h`"
+                ));
             }
             let read = duration::parse(text)?;
-            let (least, most) = (duration::format(*range.start()), duration::format(*range.end()));
+            let (least, most) = (
+                duration::format(*range.start()),
+                duration::format(*range.end()),
+            );
             match range.contains(&read) {
                 true => Ok(read),
-                false => Err(format!("`{text}` is outside of what is allowed here, from `{least}` to `{most}`")),
+                false => Err(format!(
+                    "`{text}` is outside of what is allowed here, from `{least}` to `{most}`"
+                )),
             }
         };
         item.parse(read).unwrap_or(default)
     }
 
-    pub(super) fn number(&mut self, key: &'static str, default: u64, range: RangeInclusive<u64>) -> u64 {
-        let Some(item) = self.item(key) else { return default };
+    pub(super) fn number(
+        &mut self,
+        key: &'static str,
+        default: u64,
+        range: RangeInclusive<u64>,
+    ) -> u64 {
+        let Some(item) = self.item(key) else {
+            return default;
+        };
         let Some(number) = item.value.as_integer() else {
             item.wrong_type("a whole number");
             return default;
         };
-        let read = u64::from_str_radix(number.as_str(), number.radix()).ok().filter(|n| range.contains(n));
+        let read = u64::from_str_radix(number.as_str(), number.radix())
+            .ok()
+            .filter(|n| range.contains(n));
         read.unwrap_or_else(|| {
-            item.error(&format!("`{number}` must be from {} to {}", range.start(), range.end()));
+            item.error(&format!(
+                "`{number}` must be from {} to {}",
+                range.start(),
+                range.end()
+            ));
             default
         })
     }
@@ -410,18 +551,31 @@ impl<'a> Table<'a> {
                 u64::MAX => String::new(),
                 most => format!(" from {} to {most}", range.start()),
             };
-            item.error(&format!("this must be a number of bytes{range}, such as `65536` or `\"64KiB\"`"));
+            item.error(&format!(
+                "this must be a number of bytes{range}, such as `65536` or `\"64KiB\"`"
+            ));
         }
         number
     }
 
     /// One of a few words.
-    pub(super) fn choice<T: Copy>(&mut self, key: &'static str, default: T, words: &[(&str, T)]) -> T {
-        let Some(item) = self.item(key) else { return default };
+    pub(super) fn choice<T: Copy>(
+        &mut self,
+        key: &'static str,
+        default: T,
+        words: &[(&str, T)],
+    ) -> T {
+        let Some(item) = self.item(key) else {
+            return default;
+        };
         let read = |text: &str| match words.iter().find(|(word, _)| *word == text) {
             Some((_, value)) => Ok(*value),
             None => {
-                let all = words.iter().map(|(word, _)| format!("`{word}`")).collect::<Vec<_>>().join(", ");
+                let all = words
+                    .iter()
+                    .map(|(word, _)| format!("`{word}`"))
+                    .collect::<Vec<_>>()
+                    .join(", ");
                 let meant = did_you_mean(text, words.iter().map(|(word, _)| *word));
                 Err(format!("`{text}` is none of {all}{meant}"))
             }
@@ -430,14 +584,23 @@ impl<'a> Table<'a> {
     }
 
     /// A file that must be there, read once to see that it can be, and that it holds what it should.
-    pub(super) fn pem_file(&mut self, key: &'static str, marker: &str, what: &str) -> Option<PathBuf> {
+    pub(super) fn pem_file(
+        &mut self,
+        key: &'static str,
+        marker: &str,
+        what: &str,
+    ) -> Option<PathBuf> {
         let item = self.needed(key, "\"…\"")?;
         let path = self.reader.resolve(item.text()?);
         if self.reader.env.is_offline() {
             return Some(path);
         }
         match self.reader.env.read(&path) {
-            Err(e) => item.error(&format!("`{}` cannot be read: {}", path.display(), secrets::plain(&e))),
+            Err(e) => item.error(&format!(
+                "`{}` cannot be read: {}",
+                path.display(),
+                secrets::plain(&e)
+            )),
             Ok(content) if !content.text.expose().contains(marker) => {
                 item.error(&format!(
                     "`{}` holds no {what} in PEM form, which has a line with `{marker}`",
@@ -445,7 +608,10 @@ impl<'a> Table<'a> {
                 ));
             }
             Ok(content) if content.world_readable && marker.contains("PRIVATE") => {
-                item.warn(&format!("every user of this machine can read `{}`; `chmod 600` it", path.display()));
+                item.warn(&format!(
+                    "every user of this machine can read `{}`; `chmod 600` it",
+                    path.display()
+                ));
             }
             Ok(_) => {}
         }
@@ -461,9 +627,13 @@ impl<'a> Table<'a> {
             let why = self.foreign.iter().find(|(foreign, _)| *foreign == name);
             let message = match why {
                 Some((_, why)) => (*why).to_owned(),
-                None => format!("there is no key `{name}` here{}", did_you_mean(name, self.asked.iter().copied())),
+                None => format!(
+                    "there is no key `{name}` here{}",
+                    did_you_mean(name, self.asked.iter().copied())
+                ),
             };
-            self.reader.error(&self.place.child(name, key.span().start), &message);
+            self.reader
+                .error(&self.place.child(name, key.span().start), &message);
         }
     }
 }
@@ -478,14 +648,20 @@ pub(super) struct Unique {
 impl Unique {
     /// `what` completes "another … `x`".
     pub(super) fn new(what: &'static str) -> Self {
-        Self { what, seen: HashMap::new() }
+        Self {
+            what,
+            seen: HashMap::new(),
+        }
     }
 
     /// Returns `true` if it is the first; otherwise reports it.
     pub(super) fn claim(&mut self, reader: &Reader<'_>, name: &str, place: &Place) -> bool {
         if let Some(first) = self.seen.get(name) {
             let (what, line) = (self.what, reader.line(first));
-            reader.error(place, &format!("another {what} `{name}`, on line {line}; each needs its own"));
+            reader.error(
+                place,
+                &format!("another {what} `{name}`, on line {line}; each needs its own"),
+            );
             return false;
         }
         self.seen.insert(name.to_owned(), place.clone());

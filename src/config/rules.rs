@@ -9,7 +9,9 @@ use super::reader::{Item, Place, Reader, Table, Unique};
 use super::service_tokens;
 use super::values;
 use crate::model::{Email, EmailDomain};
-use crate::policy::{About, AccessGroup, Advisor, IpRange, List, ListItems, PolicySet, Rule, UnknownName};
+use crate::policy::{
+    About, AccessGroup, Advisor, IpRange, List, ListItems, PolicySet, Rule, UnknownName,
+};
 
 /// The selectors there are, each with its fields; a question mark stands before one that may be left out.
 pub(super) const SELECTORS: &[(&str, &[&str])] = &[
@@ -22,10 +24,19 @@ pub(super) const SELECTORS: &[(&str, &[&str])] = &[
     ("geo", &["country_code"]),
     ("group", &["id"]),
     ("okta", &["name", "identity_provider_id"]),
-    ("saml", &["attribute_name", "attribute_value", "identity_provider_id"]),
-    ("oidc", &["claim_name", "claim_value", "identity_provider_id"]),
+    (
+        "saml",
+        &["attribute_name", "attribute_value", "identity_provider_id"],
+    ),
+    (
+        "oidc",
+        &["claim_name", "claim_value", "identity_provider_id"],
+    ),
     ("azureAD", &["id", "identity_provider_id"]),
-    ("github-organization", &["name", "?team", "identity_provider_id"]),
+    (
+        "github-organization",
+        &["name", "?team", "identity_provider_id"],
+    ),
     ("gsuite", &["email", "identity_provider_id"]),
     ("login_method", &["id"]),
     ("auth_method", &["auth_method"]),
@@ -82,20 +93,36 @@ pub(super) struct Clauses {
 
 impl Clauses {
     pub(super) fn read(table: &mut Table<'_>, names: &Names<'_>) -> Self {
-        let item = table.needed("include", "[{ email_domain = { domain = \"example.com\" } }]");
-        if item.as_ref().and_then(|item| item.value().as_array()).is_some_and(|list| list.is_empty()) {
+        let item = table.needed(
+            "include",
+            "[{ email_domain = { domain = \"example.com\" } }]",
+        );
+        if item
+            .as_ref()
+            .and_then(|item| item.value().as_array())
+            .is_some_and(|list| list.is_empty())
+        {
             let message = "an empty list includes nobody; name at least one rule, such as `{ everyone = {} }`";
             item.as_ref().inspect(|item| item.error(message));
         }
         let rules = |list: Vec<Item<'_>>| -> Vec<(Rule, Place)> {
-            list.iter().filter_map(|item| Some((rule(item, names)?, item.place().clone()))).collect()
+            list.iter()
+                .filter_map(|item| Some((rule(item, names)?, item.place().clone())))
+                .collect()
         };
         let include = rules(item.and_then(|item| item.list()).unwrap_or_default());
-        Self { include, require: rules(table.list("require")), exclude: rules(table.list("exclude")) }
+        Self {
+            include,
+            require: rules(table.list("require")),
+            exclude: rules(table.list("exclude")),
+        }
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = &(Rule, Place)> {
-        self.include.iter().chain(&self.require).chain(&self.exclude)
+        self.include
+            .iter()
+            .chain(&self.require)
+            .chain(&self.exclude)
     }
 }
 
@@ -105,17 +132,25 @@ pub(super) fn bare(rules: Vec<(Rule, Place)>) -> Vec<Rule> {
 
 /// Reads the lists, and notes what each of them holds.
 pub(super) fn read_lists(table: &mut Table<'_>, names: &mut Names<'_>) -> Vec<List> {
-    let (mut ids, mut labels) = (Unique::new("list has the id"), Unique::new("list has the name"));
+    let (mut ids, mut labels) = (
+        Unique::new("list has the id"),
+        Unique::new("list has the name"),
+    );
     let mut lists = Vec::new();
     for item in table.list("lists") {
         let list = item.table(|table| {
-            let id = table.needed("id", "\"contractors\"").and_then(|item| item.claim(values::id, &mut ids));
-            let label = table.item("name").map(|item| item.claim(values::label, &mut labels));
+            let id = table
+                .needed("id", "\"contractors\"")
+                .and_then(|item| item.claim(values::id, &mut ids));
+            let label = table
+                .item("name")
+                .map(|item| item.claim(values::label, &mut labels));
             let emails = table.item("emails").is_some().then(|| table.list("emails"));
             let ips = table.item("ips").is_some().then(|| table.list("ips"));
             let items = match (emails, ips) {
                 (Some(emails), None) => {
-                    let email = |text: &str| email_mistake(text).map_or_else(|| Ok(text.to_owned()), Err);
+                    let email =
+                        |text: &str| email_mistake(text).map_or_else(|| Ok(text.to_owned()), Err);
                     ListItems::Email(emails.iter().filter_map(|item| item.parse(email)).collect())
                 }
                 (None, Some(ips)) => {
@@ -123,7 +158,9 @@ pub(super) fn read_lists(table: &mut Table<'_>, names: &mut Names<'_>) -> Vec<Li
                     ListItems::Ip(ips.iter().filter_map(|item| item.parse(range)).collect())
                 }
                 _ => {
-                    table.reader().error(table.place(), "a list has either `emails` or `ips`");
+                    table
+                        .reader()
+                        .error(table.place(), "a list has either `emails` or `ips`");
                     return None;
                 }
             };
@@ -143,32 +180,59 @@ pub(super) fn read_lists(table: &mut Table<'_>, names: &mut Names<'_>) -> Vec<Li
 }
 
 /// Reads the Access groups, and notes which of them ask about identity.
-pub(super) fn read_groups(table: &mut Table<'_>, names: &mut Names<'_>, lists: &[List]) -> Vec<AccessGroup> {
+pub(super) fn read_groups(
+    table: &mut Table<'_>,
+    names: &mut Names<'_>,
+    lists: &[List],
+) -> Vec<AccessGroup> {
     let reader = table.reader();
-    let (mut ids, mut labels) = (Unique::new("group has the id"), Unique::new("group has the name"));
+    let (mut ids, mut labels) = (
+        Unique::new("group has the id"),
+        Unique::new("group has the name"),
+    );
     let mut groups = Vec::new();
     let mut places = HashMap::new();
     for item in table.list("groups") {
         let group = item.table(|table| {
-            let id = table.needed("id", "\"engineers\"").and_then(|item| item.claim(values::id, &mut ids));
-            let label = table.item("name").map(|item| item.claim(values::label, &mut labels));
+            let id = table
+                .needed("id", "\"engineers\"")
+                .and_then(|item| item.claim(values::id, &mut ids));
+            let label = table
+                .item("name")
+                .map(|item| item.claim(values::label, &mut labels));
             let clauses = Clauses::read(table, names);
             let id = id?;
             let name = label.unwrap_or_else(|| Some(id.clone()))?;
-            let Clauses { include, require, exclude } = clauses;
-            let group =
-                AccessGroup { id, name, include: bare(include), require: bare(require), exclude: bare(exclude) };
+            let Clauses {
+                include,
+                require,
+                exclude,
+            } = clauses;
+            let group = AccessGroup {
+                id,
+                name,
+                include: bare(include),
+                require: bare(require),
+                exclude: bare(exclude),
+            };
             Some(group)
         });
         if let Some(group) = group.flatten() {
-            places.entry(group.id.clone()).or_insert_with(|| item.place().clone());
+            places
+                .entry(group.id.clone())
+                .or_insert_with(|| item.place().clone());
             groups.push(group);
         }
     }
     report_cycles(reader, &groups, &places);
     let advisor = Advisor::new(lists);
-    for (group, place) in groups.iter().filter_map(|group| Some((group, places.get(&group.id)?))) {
-        advisor.group(group).inspect(|advice| reader.warn(place, advice));
+    for (group, place) in groups
+        .iter()
+        .filter_map(|group| Some((group, places.get(&group.id)?)))
+    {
+        advisor
+            .group(group)
+            .inspect(|advice| reader.warn(place, advice));
     }
     names.about_identity = about_identity(&groups);
     groups
@@ -184,10 +248,17 @@ fn report_cycles(reader: &Reader<'_>, groups: &[AccessGroup], places: &HashMap<S
         }
     }
     for _ in 0..MOST_CYCLES {
-        let Err(UnknownName::Cycle(way)) = PolicySet::check(&groups) else { return };
-        let [.., from, to] = way.as_slice() else { return };
+        let Err(UnknownName::Cycle(way)) = PolicySet::check(&groups) else {
+            return;
+        };
+        let [.., from, to] = way.as_slice() else {
+            return;
+        };
         if let Some(place) = places.get(to) {
-            reader.error(place, &format!("this group contains itself: {}", way.join(" → ")));
+            reader.error(
+                place,
+                &format!("this group contains itself: {}", way.join(" → ")),
+            );
         }
         for group in groups.iter_mut().filter(|group| group.id == *from) {
             for list in [&mut group.include, &mut group.require, &mut group.exclude] {
@@ -206,7 +277,12 @@ fn about_identity(groups: &[AccessGroup]) -> HashSet<String> {
     let mut parents: HashMap<&str, Vec<&str>> = HashMap::new();
     let mut pending = Vec::new();
     for group in groups {
-        for rule in group.include.iter().chain(&group.require).chain(&group.exclude) {
+        for rule in group
+            .include
+            .iter()
+            .chain(&group.require)
+            .chain(&group.exclude)
+        {
             match rule {
                 Rule::Group { id } => parents.entry(id).or_default().push(&group.id),
                 rule if is_about_people(rule) => pending.push(group.id.as_str()),
@@ -232,27 +308,51 @@ fn rule(item: &Item<'_>, names: &Names<'_>) -> Option<Rule> {
     let keys = item.keys();
     let [(selector, place)] = keys.as_slice() else {
         let found = table.len();
-        item.error(&format!("a rule has exactly one selector and this has {found}; write a rule for each"));
+        item.error(&format!(
+            "a rule has exactly one selector and this has {found}; write a rule for each"
+        ));
         return None;
     };
     let Some((_, fields)) = SELECTORS.iter().find(|(known, _)| known == selector) else {
         let meant = did_you_mean(selector, SELECTORS.iter().map(|(known, _)| *known));
-        let meant = if meant.is_empty() { "; docs/policies.md lists them" } else { &meant };
+        let meant = if meant.is_empty() {
+            "; docs/policies.md lists them"
+        } else {
+            &meant
+        };
         let message = format!("there is no selector `{selector}`{meant}");
         item.reader().error(place, &message);
         return None;
     };
-    let needed: Vec<&str> = fields.iter().copied().filter(|field| !field.starts_with('?')).collect();
-    let fields: Vec<&str> = fields.iter().map(|field| field.trim_start_matches('?')).collect();
+    let needed: Vec<&str> = fields
+        .iter()
+        .copied()
+        .filter(|field| !field.starts_with('?'))
+        .collect();
+    let fields: Vec<&str> = fields
+        .iter()
+        .map(|field| field.trim_start_matches('?'))
+        .collect();
     let body = item.get(selector)?;
     if !body.value().is_table() {
-        let fields = fields.iter().map(|field| format!("{field} = \"…\"")).collect::<Vec<_>>().join(", ");
-        body.wrong_type(&format!("a table, as in `{selector} = {{ {fields} }}`").replace("{  }", "{}"));
+        let fields = fields
+            .iter()
+            .map(|field| format!("{field} = \"…\""))
+            .collect::<Vec<_>>()
+            .join(", ");
+        body.wrong_type(
+            &format!("a table, as in `{selector} = {{ {fields} }}`").replace("{  }", "{}"),
+        );
         return None;
     }
-    if let Some((key, place)) = body.keys().into_iter().find(|(key, _)| !fields.contains(key)) {
+    if let Some((key, place)) = body
+        .keys()
+        .into_iter()
+        .find(|(key, _)| !fields.contains(key))
+    {
         let meant = did_you_mean(key, fields.iter().copied());
-        item.reader().error(&place, &format!("`{selector}` has no `{key}`{meant}"));
+        item.reader()
+            .error(&place, &format!("`{selector}` has no `{key}`{meant}"));
         return None;
     }
     if let Some(field) = needed.iter().find(|field| body.get(field).is_none()) {
@@ -268,7 +368,11 @@ fn rule(item: &Item<'_>, names: &Names<'_>) -> Option<Rule> {
         Some(Ok(rule)) => meaning(&rule, &body, names).then_some(rule),
         Some(Err(e)) => {
             // One field is one place; where there are more, their table is.
-            let at = if let [field] = fields.as_slice() { body.get(field) } else { None };
+            let at = if let [field] = fields.as_slice() {
+                body.get(field)
+            } else {
+                None
+            };
             at.unwrap_or(body).error(&e.to_string());
             None
         }
@@ -283,11 +387,17 @@ fn json(value: &DeValue<'_>, depth: usize) -> Option<Value> {
     let depth = depth.checked_sub(1)?;
     Some(match value {
         DeValue::String(text) => Value::String(text.clone().into_owned()),
-        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix()).ok()?.into(),
+        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+            .ok()?
+            .into(),
         DeValue::Float(number) => number.as_str().parse::<f64>().ok()?.into(),
         DeValue::Boolean(flag) => Value::Bool(*flag),
         DeValue::Datetime(date) => Value::String(date.to_string()),
-        DeValue::Array(list) => list.iter().map(|v| json(v.get_ref(), depth)).collect::<Option<Vec<_>>>()?.into(),
+        DeValue::Array(list) => list
+            .iter()
+            .map(|v| json(v.get_ref(), depth))
+            .collect::<Option<Vec<_>>>()?
+            .into(),
         DeValue::Table(table) => {
             let entry = |(k, v): (&toml::Spanned<_>, &toml::Spanned<DeValue<'_>>)| {
                 let key: &std::borrow::Cow<'_, str> = k.get_ref();
@@ -302,7 +412,9 @@ fn json(value: &DeValue<'_>, depth: usize) -> Option<Value> {
 fn meaning(rule: &Rule, body: &Item<'_>, names: &Names<'_>) -> bool {
     let wrong = |field: &str, message: Option<String>| match message {
         Some(message) => {
-            body.get(field).unwrap_or_else(|| body.clone()).error(&message);
+            body.get(field)
+                .unwrap_or_else(|| body.clone())
+                .error(&message);
             false
         }
         None => true,
@@ -312,22 +424,50 @@ fn meaning(rule: &Rule, body: &Item<'_>, names: &Names<'_>) -> bool {
         Rule::Email { email } => wrong("email", email_mistake(email)),
         Rule::EmailDomain { domain } => wrong("domain", domain_mistake(domain)),
         Rule::Group { id } => {
-            let unknown = || format!("no group has the id `{id}`{}", instead(id, names.groups.iter().copied()));
+            let unknown = || {
+                format!(
+                    "no group has the id `{id}`{}",
+                    instead(id, names.groups.iter().copied())
+                )
+            };
             wrong("id", (!names.groups.contains(id.as_str())).then(unknown))
         }
-        Rule::EmailList { id } => wrong("id", unknown_list(id, &names.email_lists, &names.ip_lists, "email addresses")),
-        Rule::IpList { id } => wrong("id", unknown_list(id, &names.ip_lists, &names.email_lists, "networks")),
+        Rule::EmailList { id } => wrong(
+            "id",
+            unknown_list(id, &names.email_lists, &names.ip_lists, "email addresses"),
+        ),
+        Rule::IpList { id } => wrong(
+            "id",
+            unknown_list(id, &names.ip_lists, &names.email_lists, "networks"),
+        ),
         Rule::LoginMethod { id } => wrong("id", unknown_provider(&id.0, names)),
-        Rule::Okta { name: text, identity_provider_id: idp }
-        | Rule::Saml { attribute_name: text, identity_provider_id: idp, .. }
-        | Rule::Oidc { claim_name: text, identity_provider_id: idp, .. } => {
+        Rule::Okta {
+            name: text,
+            identity_provider_id: idp,
+        }
+        | Rule::Saml {
+            attribute_name: text,
+            identity_provider_id: idp,
+            ..
+        }
+        | Rule::Oidc {
+            claim_name: text,
+            identity_provider_id: idp,
+            ..
+        } => {
             let field = match rule {
                 Rule::Okta { .. } => "name",
                 Rule::Saml { .. } => "attribute_name",
                 _ => "claim_name",
             };
-            let named = wrong(field, text.is_empty().then(|| "the name is empty".to_owned()));
-            let claims = names.claims.get(&*idp.0).filter(|_| !matches!(rule, Rule::Okta { .. }) && named);
+            let named = wrong(
+                field,
+                text.is_empty().then(|| "the name is empty".to_owned()),
+            );
+            let claims = names
+                .claims
+                .get(&*idp.0)
+                .filter(|_| !matches!(rule, Rule::Okta { .. }) && named);
             let not_asked = claims.filter(|claims| !claims.contains(text)).map(|_| {
                 let (what, list) = match rule {
                     Rule::Saml { .. } => ("attribute", "attributes"),
@@ -338,14 +478,28 @@ fn meaning(rule: &Rule, body: &Item<'_>, names: &Names<'_>) -> bool {
             let asked = wrong(field, not_asked);
             wrong("identity_provider_id", unknown_provider(&idp.0, names)) && named && asked
         }
-        Rule::AzureAd { identity_provider_id: idp, .. }
-        | Rule::GithubOrganization { identity_provider_id: idp, .. }
-        | Rule::Gsuite { identity_provider_id: idp, .. }
-        | Rule::AuthContext { identity_provider_id: idp, .. } => {
+        Rule::AzureAd {
+            identity_provider_id: idp,
+            ..
+        }
+        | Rule::GithubOrganization {
+            identity_provider_id: idp,
+            ..
+        }
+        | Rule::Gsuite {
+            identity_provider_id: idp,
+            ..
+        }
+        | Rule::AuthContext {
+            identity_provider_id: idp,
+            ..
+        } => {
             elsewhere(rule, body);
             wrong("identity_provider_id", unknown_provider(&idp.0, names))
         }
-        Rule::DevicePosture { .. } | Rule::UserRiskScore { .. } | Rule::CloudflareAccountMember { .. } => {
+        Rule::DevicePosture { .. }
+        | Rule::UserRiskScore { .. }
+        | Rule::CloudflareAccountMember { .. } => {
             elsewhere(rule, body);
             true
         }
@@ -357,16 +511,28 @@ fn meaning(rule: &Rule, body: &Item<'_>, names: &Names<'_>) -> bool {
             let none = "nothing here knows which country an address is in; add `[geo]` with `database = \"GeoLite2-Country.mmdb\"`";
             wrong("country_code", (!names.countries).then(|| none.to_owned()))
         }
-        Rule::ExternalEvaluation { evaluate_url, keys_url } => names.evaluations.meaning(evaluate_url, keys_url, body),
-        Rule::ServiceToken { token_id } => wrong("token_id", service_tokens::unknown_token(token_id, names)),
-        Rule::LinkedAppToken { app_uid } => wrong("app_uid", service_tokens::unknown_application(app_uid, names)),
+        Rule::ExternalEvaluation {
+            evaluate_url,
+            keys_url,
+        } => names.evaluations.meaning(evaluate_url, keys_url, body),
+        Rule::ServiceToken { token_id } => {
+            wrong("token_id", service_tokens::unknown_token(token_id, names))
+        }
+        Rule::LinkedAppToken { app_uid } => wrong(
+            "app_uid",
+            service_tokens::unknown_application(app_uid, names),
+        ),
         Rule::CommonName { common_name } => {
             let none = common_name.is_empty() || common_name.chars().any(char::is_control);
-            wrong("common_name", none.then(|| "no certificate that is taken has such a common name".to_owned()))
+            wrong(
+                "common_name",
+                none.then(|| "no certificate that is taken has such a common name".to_owned()),
+            )
         }
-        Rule::AuthMethod { .. } | Rule::PortcullisTime(_) | Rule::Certificate {} | Rule::AnyValidServiceToken {} => {
-            true
-        }
+        Rule::AuthMethod { .. }
+        | Rule::PortcullisTime(_)
+        | Rule::Certificate {}
+        | Rule::AnyValidServiceToken {} => true,
     }
 }
 
@@ -379,7 +545,12 @@ fn elsewhere(rule: &Rule, body: &Item<'_>) {
     body.reader().warn(body.place(), &message);
 }
 
-fn unknown_list(id: &str, fitting: &BTreeSet<String>, other: &BTreeSet<String>, what: &str) -> Option<String> {
+fn unknown_list(
+    id: &str,
+    fitting: &BTreeSet<String>,
+    other: &BTreeSet<String>,
+    what: &str,
+) -> Option<String> {
     if fitting.contains(id) {
         return None;
     }
@@ -393,28 +564,44 @@ fn unknown_list(id: &str, fitting: &BTreeSet<String>, other: &BTreeSet<String>, 
 /// What to say of an identity provider that there is not.
 pub(super) fn unknown_provider(id: &str, names: &Names<'_>) -> Option<String> {
     let known = names.providers.as_ref()?;
-    (!known.contains(id))
-        .then(|| format!("no identity provider has the id `{id}`{}", instead(id, known.iter().copied())))
+    (!known.contains(id)).then(|| {
+        format!(
+            "no identity provider has the id `{id}`{}",
+            instead(id, known.iter().copied())
+        )
+    })
 }
 
 fn email_mistake(email: &str) -> Option<String> {
     if let Some(("" | "*", domain)) = email.rsplit_once('@') {
         let instead = format!("{{ email_domain = {{ domain = \"{domain}\" }} }}");
-        return Some(format!("`{email}` is not one address; for everybody there write `{instead}`"));
+        return Some(format!(
+            "`{email}` is not one address; for everybody there write `{instead}`"
+        ));
     }
     if email.contains('*') {
-        return Some(format!("`{email}`: there are no wildcards here; write a rule for each address"));
+        return Some(format!(
+            "`{email}`: there are no wildcards here; write a rule for each address"
+        ));
     }
     let error = Email::parse(email).err()?;
-    Some(format!("`{email}` is not an address like `alice@example.com`: {error}"))
+    Some(format!(
+        "`{email}` is not an address like `alice@example.com`: {error}"
+    ))
 }
 
 fn domain_mistake(domain: &str) -> Option<String> {
     if let Some((_, host)) = domain.rsplit_once('@') {
-        return Some(format!("`{domain}` must be what stands after the `@`; write `{host}`"));
+        return Some(format!(
+            "`{domain}` must be what stands after the `@`; write `{host}`"
+        ));
     }
     if domain.contains('*') {
-        return Some(format!("`{domain}`: there are no wildcards here; write a rule for each domain"));
+        return Some(format!(
+            "`{domain}`: there are no wildcards here; write a rule for each domain"
+        ));
     }
-    EmailDomain::parse(domain).err().map(|e| format!("`{domain}` is not a domain like `example.com`: {e}"))
+    EmailDomain::parse(domain)
+        .err()
+        .map(|e| format!("`{domain}` is not a domain like `example.com`: {e}"))
 }

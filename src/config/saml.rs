@@ -9,7 +9,9 @@ use super::server::Insecure;
 use super::values;
 use crate::engine::{is_method_override, is_reserved};
 use crate::model::{AbsentGroups, Secret};
-use crate::saml::{Binding, DecryptionKey, DecryptionKeyError, HeaderAttribute, ServiceProvider, Settings};
+use crate::saml::{
+    Binding, DecryptionKey, DecryptionKeyError, HeaderAttribute, ServiceProvider, Settings,
+};
 
 /// A SAML application at an identity provider (`config`), in the words of Access.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,41 +52,78 @@ pub struct EncryptionKey {
 impl SamlConfig {
     pub(super) fn read(table: &mut Table<'_>, insecure: &Insecure) -> Option<Self> {
         table.foreign(&[
-            ("enable_encryption", "write `encryption_keys = [{ key = \"file:…\", certificate = \"MIID…\" }]` instead"),
-            ("okta_account", "this is of Okta over OpenID Connect; for that, write `type = \"okta\"`"),
-            ("redirect_url", "this is always `/cdn-cgi/access/callback` on the team domain; leave this out"),
+            (
+                "enable_encryption",
+                "write `encryption_keys = [{ key = \"file:…\", certificate = \"MIID…\" }]` instead",
+            ),
+            (
+                "okta_account",
+                "this is of Okta over OpenID Connect; for that, write `type = \"okta\"`",
+            ),
+            (
+                "redirect_url",
+                "this is always `/cdn-cgi/access/callback` on the team domain; leave this out",
+            ),
         ]);
         let issuer = table.needed("issuer_url", "\"http://www.okta.com/exk…\"");
-        let sso = table.needed("sso_target_url", "\"https://dev-1.okta.com/app/…/sso/saml\"");
+        let sso = table.needed(
+            "sso_target_url",
+            "\"https://dev-1.okta.com/app/…/sso/saml\"",
+        );
         let certificates = table.needed("idp_public_certs", "[\"MIID…\"]");
-        let listed = certificates.as_ref().and_then(Item::list).unwrap_or_default();
+        let listed = certificates
+            .as_ref()
+            .and_then(Item::list)
+            .unwrap_or_default();
         let name = |item: Item<'_>| item.parse(attribute);
-        let key = |item: &Item<'_>| item.table(|table| EncryptionKey::read(table, insecure)).flatten();
+        let key = |item: &Item<'_>| {
+            item.table(|table| EncryptionKey::read(table, insecure))
+                .flatten()
+        };
         let groups = table.item("groups_attribute_name").and_then(name);
         let sso_target_url = sso.and_then(|item| item.parse(|text| address(text, insecure)));
         let issuer_url: Option<String> = issuer.as_ref().and_then(|item| item.parse(values::label));
-        let by_https = issuer_url.as_ref().and_then(|text| text.strip_prefix("https://www.okta.com/"));
+        let by_https = issuer_url
+            .as_ref()
+            .and_then(|text| text.strip_prefix("https://www.okta.com/"));
         if let (Some(item), Some(key)) = (&issuer, by_https) {
             item.warn(&format!(
                 "the `Issuer` of an Okta application begins with `http:`; is it `http://www.okta.com/{key}`?"
             ));
         }
-        let (sign_request, force_authn) = (table.flag("sign_request", false), table.flag("force_authn", false));
+        let (sign_request, force_authn) = (
+            table.flag("sign_request", false),
+            table.flag("force_authn", false),
+        );
         let email_attribute_name = table.item("email_attribute_name").and_then(name);
-        let attributes = table.list("attributes").into_iter().filter_map(name).collect();
+        let attributes = table
+            .list("attributes")
+            .into_iter()
+            .filter_map(name)
+            .collect();
         let mut sent = Unique::new("header");
         let header = |item: &Item<'_>| item.table(|table| sent_header(table, &mut sent)).flatten();
         let listed_headers = table.list("header_attributes");
         if listed_headers.len() > MAX_SENT {
-            table.reader().error(table.place(), &format!("there are more than {MAX_SENT} `header_attributes`"));
+            table.reader().error(
+                table.place(),
+                &format!("there are more than {MAX_SENT} `header_attributes`"),
+            );
         }
         let header_attributes = listed_headers.iter().filter_map(header).collect();
-        let encryption_keys = table.list("encryption_keys").iter().filter_map(key).collect();
+        let encryption_keys = table
+            .list("encryption_keys")
+            .iter()
+            .filter_map(key)
+            .collect();
         let certificates = certificates?;
         let read = Self {
             issuer_url: issuer_url?,
             sso_target_url: sso_target_url?,
-            idp_public_certs: listed.iter().filter_map(|item| item.text().map(str::to_owned)).collect(),
+            idp_public_certs: listed
+                .iter()
+                .filter_map(|item| item.text().map(str::to_owned))
+                .collect(),
             sign_request,
             force_authn,
             email_attribute_name,
@@ -111,7 +150,11 @@ impl SamlConfig {
             idp_entity_id: self.issuer_url.clone(),
             sso_url: self.sso_target_url.clone(),
             certificates: self.idp_public_certs.clone(),
-            binding: if self.sign_request { Binding::Post } else { Binding::Redirect },
+            binding: if self.sign_request {
+                Binding::Post
+            } else {
+                Binding::Redirect
+            },
             force_authn: self.force_authn,
             email_attribute: self.email_attribute_name.clone(),
             groups_attribute: self.groups_attribute_name.clone(),
@@ -126,7 +169,10 @@ impl SamlConfig {
     /// # Errors
     /// Where one cannot be used, which was looked at when the file was read.
     pub(crate) fn decryption_keys(&self) -> Result<Vec<DecryptionKey>, DecryptionKeyError> {
-        self.encryption_keys.iter().map(|key| DecryptionKey::new(&key.key, &key.certificate)).collect()
+        self.encryption_keys
+            .iter()
+            .map(|key| DecryptionKey::new(&key.key, &key.certificate))
+            .collect()
     }
 }
 
@@ -137,7 +183,10 @@ impl EncryptionKey {
             .and_then(|item| secrets::read_lines(&item, insecure.inline_secrets));
         let certificate = table.needed("certificate", "\"MIID…\"");
         let certificate = certificate.as_ref().and_then(Item::text).map(str::to_owned);
-        let read = Self { key: key?, certificate: certificate? };
+        let read = Self {
+            key: key?,
+            certificate: certificate?,
+        };
         match DecryptionKey::new(&read.key, &read.certificate) {
             // Where secrets are not at hand, something else stands for them.
             Err(error) if !table.reader().env().is_offline() => {
@@ -158,7 +207,9 @@ fn address(text: &str, insecure: &Insecure) -> Result<Url, String> {
         ));
     }
     let domain = host.split_once('.').map(|(_, domain)| domain);
-    if domain.is_some_and(|domain| OKTA_DOMAINS.contains(&domain)) && url.path().ends_with("/metadata") {
+    if domain.is_some_and(|domain| OKTA_DOMAINS.contains(&domain))
+        && url.path().ends_with("/metadata")
+    {
         return Err(format!(
             "`{text}` is Okta's `Metadata URL`; copy the `Sign on URL`, which is under `More details`"
         ));
@@ -171,7 +222,11 @@ fn address(text: &str, insecure: &Insecure) -> Result<Url, String> {
 
 fn attribute(text: &str) -> Result<String, String> {
     let odd = text.trim().is_empty() || text.len() > 255 || text.chars().any(char::is_control);
-    if odd { Err(format!("`{text}` must be 1 to 255 characters")) } else { Ok(text.to_owned()) }
+    if odd {
+        Err(format!("`{text}` must be 1 to 255 characters"))
+    } else {
+        Ok(text.to_owned())
+    }
 }
 
 fn sent_header(table: &mut Table<'_>, seen: &mut Unique) -> Option<HeaderAttribute> {
@@ -179,24 +234,33 @@ fn sent_header(table: &mut Table<'_>, seen: &mut Unique) -> Option<HeaderAttribu
     let header = table.needed("header_name", "\"X-Department\"");
     let attribute = name.and_then(|item| item.parse(attribute));
     let header = header.and_then(|item| item.claim(header_name, seen));
-    Some(HeaderAttribute { attribute: attribute?, header: HeaderName::from_bytes(header?.as_bytes()).ok()? })
+    Some(HeaderAttribute {
+        attribute: attribute?,
+        header: HeaderName::from_bytes(header?.as_bytes()).ok()?,
+    })
 }
 
 /// In lower case. Whatever is not a letter, a digit or `-` some origins take for `-`.
 fn header_name(text: &str) -> Result<String, String> {
     let name = text.to_ascii_lowercase();
-    let letters = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let letters = name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     if !letters
         || name.len() > 64
         || !name.starts_with(|first: char| first.is_ascii_alphabetic())
         || name.ends_with('-')
     {
-        return Err(format!("`{text}` must be 1 to 64 letters, digits and `-`, and begin with a letter"));
+        return Err(format!(
+            "`{text}` must be 1 to 64 letters, digits and `-`, and begin with a letter"
+        ));
     }
-    let taken =
-        TAKEN.binary_search(&name.as_str()).is_ok() || TAKEN_FAMILIES.iter().any(|start| name.starts_with(start));
+    let taken = TAKEN.binary_search(&name.as_str()).is_ok()
+        || TAKEN_FAMILIES.iter().any(|start| name.starts_with(start));
     if taken || is_reserved(&name) || is_method_override(&name) {
-        return Err(format!("`{text}` means something else to proxies or origins; use a name such as `X-Department`"));
+        return Err(format!(
+            "`{text}` means something else to proxies or origins; use a name such as `X-Department`"
+        ));
     }
     Ok(name)
 }

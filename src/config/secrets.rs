@@ -47,7 +47,10 @@ impl Environment for Offline {
     }
 
     fn read(&self, _path: &Path) -> io::Result<FileContent> {
-        Ok(FileContent { text: Secret::new(ELSEWHERE), world_readable: false })
+        Ok(FileContent {
+            text: Secret::new(ELSEWHERE),
+            world_readable: false,
+        })
     }
 
     fn bytes(&self, _path: &Path, _most: u64) -> io::Result<Vec<u8>> {
@@ -84,10 +87,14 @@ impl Environment for System {
         let (bytes, metadata) = whole(path, LARGEST_FILE)?;
         let bytes = Zeroizing::new(bytes);
         #[cfg(unix)]
-        let world_readable = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o004 != 0;
+        let world_readable =
+            std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o004 != 0;
         #[cfg(not(unix))]
         let world_readable = false;
-        Ok(FileContent { text: Secret::new(String::from_utf8_lossy(&bytes)), world_readable })
+        Ok(FileContent {
+            text: Secret::new(String::from_utf8_lossy(&bytes)),
+            world_readable,
+        })
     }
 
     fn bytes(&self, path: &Path, most: u64) -> io::Result<Vec<u8>> {
@@ -99,7 +106,10 @@ fn whole(path: &Path, most: u64) -> io::Result<(Vec<u8>, Metadata)> {
     use io::Read as _;
     let regular = |metadata: Metadata| match metadata.is_file() {
         true => Ok(metadata),
-        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")),
+        false => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is not a regular file",
+        )),
     };
     // To open a pipe is to wait for its other end.
     regular(std::fs::metadata(path)?)?;
@@ -150,7 +160,11 @@ fn read_as(item: &Item<'_>, inline_allowed: bool, lines: bool) -> Option<Secret>
 
 /// Reads a private key, which has many lines and so is always a file's.
 pub(super) fn read_key(item: &Item<'_>) -> Option<Secret> {
-    let Some(path) = item.text()?.strip_prefix("file:").filter(|path| !path.is_empty()) else {
+    let Some(path) = item
+        .text()?
+        .strip_prefix("file:")
+        .filter(|path| !path.is_empty())
+    else {
         item.error("a private key is a file; write `file:PATH`, such as `file:/etc/portcullis/okta-key.pem`");
         return None;
     };
@@ -158,12 +172,19 @@ pub(super) fn read_key(item: &Item<'_>) -> Option<Secret> {
     match item.reader().env().read(&path) {
         Ok(content) => {
             if content.world_readable {
-                item.warn(&format!("every user of this machine can read `{}`; `chmod 600` it", path.display()));
+                item.warn(&format!(
+                    "every user of this machine can read `{}`; `chmod 600` it",
+                    path.display()
+                ));
             }
             Some(Secret::new(unmarked(content.text.expose())))
         }
         Err(e) => {
-            item.error(&format!("the file `{}` cannot be read: {}", path.display(), plain(&e)));
+            item.error(&format!(
+                "the file `{}` cannot be read: {}",
+                path.display(),
+                plain(&e)
+            ));
             None
         }
     }
@@ -176,7 +197,12 @@ fn from_variable(item: &Item<'_>, name: &str, lines: bool) -> Option<Secret> {
         return None;
     }
     match item.reader().env().variable(name) {
-        Ok(value) => trimmed(item, &Secret::new(value), &format!("the environment variable `{name}`"), lines),
+        Ok(value) => trimmed(
+            item,
+            &Secret::new(value),
+            &format!("the environment variable `{name}`"),
+            lines,
+        ),
         Err(VarError::NotPresent) => {
             item.error(&format!("the environment variable `{name}` is not set"));
             None
@@ -190,7 +216,9 @@ fn from_variable(item: &Item<'_>, name: &str, lines: bool) -> Option<Secret> {
 
 fn from_file(item: &Item<'_>, path: &str, lines: bool) -> Option<Secret> {
     if path.is_empty() {
-        item.error("`file:` must be followed by a path, such as `file:/etc/portcullis/okta-secret`");
+        item.error(
+            "`file:` must be followed by a path, such as `file:/etc/portcullis/okta-secret`",
+        );
         return None;
     }
     let path = item.reader().resolve(path);
@@ -198,12 +226,23 @@ fn from_file(item: &Item<'_>, path: &str, lines: bool) -> Option<Secret> {
         Ok(content) => {
             if content.world_readable {
                 let shown = path.display();
-                item.warn(&format!("every user of this machine can read `{shown}`; `chmod 600` it"));
+                item.warn(&format!(
+                    "every user of this machine can read `{shown}`; `chmod 600` it"
+                ));
             }
-            trimmed(item, &content.text, &format!("the file `{}`", path.display()), lines)
+            trimmed(
+                item,
+                &content.text,
+                &format!("the file `{}`", path.display()),
+                lines,
+            )
         }
         Err(e) => {
-            item.error(&format!("the file `{}` cannot be read: {}", path.display(), plain(&e)));
+            item.error(&format!(
+                "the file `{}` cannot be read: {}",
+                path.display(),
+                plain(&e)
+            ));
             None
         }
     }
@@ -221,7 +260,10 @@ fn trimmed(item: &Item<'_>, value: &Secret, whence: &str, lines: bool) -> Option
         item.error(&format!("{whence} is empty"));
         return None;
     }
-    if value.chars().any(|c| c.is_control() && !(lines && matches!(c, '\r' | '\n'))) {
+    if value
+        .chars()
+        .any(|c| c.is_control() && !(lines && matches!(c, '\r' | '\n')))
+    {
         item.error(&format!("{whence} holds more than one line"));
         return None;
     }

@@ -143,8 +143,14 @@ impl Insecure {
             on
         };
         Self {
-            plain_http: switch("plain_http", "pages, cookies and tokens may cross the network unencrypted"),
-            inline_secrets: switch("inline_secrets", "whoever can read this file may find secrets in it"),
+            plain_http: switch(
+                "plain_http",
+                "pages, cookies and tokens may cross the network unencrypted",
+            ),
+            inline_secrets: switch(
+                "inline_secrets",
+                "whoever can read this file may find secrets in it",
+            ),
             insecure_identity_providers: switch(
                 "insecure_identity_providers",
                 "whoever is between here and an identity provider or evaluation service on plain HTTP can log in as anybody",
@@ -153,7 +159,10 @@ impl Insecure {
                 "origin_tls_unverified",
                 "applications may send requests to an origin without knowing that it is the right one",
             ),
-            memory_store: switch("memory_store", "a restart may end every session and replace every key"),
+            memory_store: switch(
+                "memory_store",
+                "a restart may end every session and replace every key",
+            ),
         }
     }
 }
@@ -161,12 +170,20 @@ impl Insecure {
 impl StoreConfig {
     pub(super) fn read(table: &mut Table<'_>, insecure: &Insecure) -> Self {
         let path = table.item("path");
-        let (seconds, hours) = (Duration::from_secs, |hours: u64| Duration::from_secs(hours * 3600));
+        let (seconds, hours) = (Duration::from_secs, |hours: u64| {
+            Duration::from_secs(hours * 3600)
+        });
         let max_stale = table.duration("max_stale", seconds(60), seconds(10)..=hours(24));
         let memory = table.flag("memory", false);
         if !memory {
-            let path = path.as_ref().and_then(Item::text).unwrap_or("portcullis.db");
-            return Self::Sqlite { path: table.reader().resolve(path), max_stale };
+            let path = path
+                .as_ref()
+                .and_then(Item::text)
+                .unwrap_or("portcullis.db");
+            return Self::Sqlite {
+                path: table.reader().resolve(path),
+                max_stale,
+            };
         }
         if let Some(item) = table.item("max_stale") {
             item.error("a store in memory is never out of reach; leave this out");
@@ -193,7 +210,10 @@ impl Listener {
         if table.flag("redirect_to_https", false) {
             return RedirectListener::read(table).map(Self::Redirecting);
         }
-        table.foreign(&[("acme_challenges", "challenges are served by a listener with `redirect_to_https = true`")]);
+        table.foreign(&[(
+            "acme_challenges",
+            "challenges are served by a listener with `redirect_to_https = true`",
+        )]);
         Listen::read(table, insecure).map(Self::Serving)
     }
 
@@ -211,16 +231,26 @@ impl RedirectListener {
             ("tls", "a listener with `redirect_to_https` is for plain HTTP; leave one of the two out"),
             ("hsts", "browsers ignore it on plain HTTP (RFC 6797 8.1); set it on the listener with `tls`"),
         ]);
-        let address = table.needed("address", "\"0.0.0.0:80\"").and_then(|item| item.parse(socket_address));
+        let address = table
+            .needed("address", "\"0.0.0.0:80\"")
+            .and_then(|item| item.parse(socket_address));
         let (trusted_proxies, proxy_protocol) = proxies(table);
         let acme_challenges = table.item("acme_challenges").and_then(|item| {
             let folder = item.reader().resolve(item.text()?);
             if !item.reader().env().is_offline() && !folder.is_dir() {
-                item.error(&format!("`{}` is not a folder; create it, or correct the path", folder.display()));
+                item.error(&format!(
+                    "`{}` is not a folder; create it, or correct the path",
+                    folder.display()
+                ));
             }
             Some(folder)
         });
-        Some(Self { address: address?, trusted_proxies, proxy_protocol, acme_challenges })
+        Some(Self {
+            address: address?,
+            trusted_proxies,
+            proxy_protocol,
+            acme_challenges,
+        })
     }
 }
 
@@ -229,7 +259,11 @@ fn proxies(table: &mut Table<'_>) -> (Vec<IpNet>, bool) {
     let list = table.list("trusted_proxies");
     let trusted: Vec<IpNet> = list.iter().filter_map(|item| item.parse(proxy)).collect();
     let proxy_protocol = table.flag("proxy_protocol", false);
-    if let (true, true, Some(item)) = (proxy_protocol, list.is_empty(), table.item("proxy_protocol")) {
+    if let (true, true, Some(item)) = (
+        proxy_protocol,
+        list.is_empty(),
+        table.item("proxy_protocol"),
+    ) {
         item.error("no peer may send the header; name the load balancers in `trusted_proxies`");
     }
     (trusted, proxy_protocol)
@@ -238,14 +272,23 @@ fn proxies(table: &mut Table<'_>) -> (Vec<IpNet>, bool) {
 impl Hsts {
     fn read(table: &mut Table<'_>) -> Self {
         let hours = |hours: u64| Duration::from_secs(hours * 3600);
-        let max_age = table.duration("max_age", hours(365 * 24), Duration::ZERO..=hours(3650 * 24));
-        Self { max_age, include_subdomains: table.flag("include_subdomains", false) }
+        let max_age = table.duration(
+            "max_age",
+            hours(365 * 24),
+            Duration::ZERO..=hours(3650 * 24),
+        );
+        Self {
+            max_age,
+            include_subdomains: table.flag("include_subdomains", false),
+        }
     }
 }
 
 impl Listen {
     fn read(table: &mut Table<'_>, insecure: &Insecure) -> Option<Self> {
-        let address = table.needed("address", "\"0.0.0.0:443\"").and_then(|item| item.parse(socket_address));
+        let address = table
+            .needed("address", "\"0.0.0.0:443\"")
+            .and_then(|item| item.parse(socket_address));
         let tls = table.item("tls");
         if tls.is_none() && !insecure.plain_http {
             table.reader().error(
@@ -262,15 +305,25 @@ impl Listen {
         });
         let tls = tls.and_then(|item| item.table(Tls::read).flatten());
         let (trusted_proxies, proxy_protocol) = proxies(table);
-        Some(Self { address: address?, tls, trusted_proxies, proxy_protocol, hsts })
+        Some(Self {
+            address: address?,
+            tls,
+            trusted_proxies,
+            proxy_protocol,
+            hsts,
+        })
     }
 }
 
 impl Tls {
     fn read(table: &mut Table<'_>) -> Option<Self> {
-        let certificate = table.pem_file("certificate", "-----BEGIN CERTIFICATE-----", "certificate");
+        let certificate =
+            table.pem_file("certificate", "-----BEGIN CERTIFICATE-----", "certificate");
         let key = table.pem_file("key", "PRIVATE KEY-----", "private key");
-        Some(Self { certificate: certificate?, key: key? })
+        Some(Self {
+            certificate: certificate?,
+            key: key?,
+        })
     }
 }
 
@@ -278,12 +331,20 @@ impl Limits {
     pub(super) fn read(table: &mut Table<'_>) -> Self {
         let seconds = Duration::from_secs;
         Self {
-            header_timeout: table.duration("header_timeout", seconds(10), seconds(1)..=seconds(300)),
+            header_timeout: table.duration(
+                "header_timeout",
+                seconds(10),
+                seconds(1)..=seconds(300),
+            ),
             idle_timeout: table.duration("idle_timeout", seconds(75), seconds(1)..=seconds(3600)),
             body_timeout: table.duration("body_timeout", seconds(60), seconds(1)..=seconds(3600)),
-            header_bytes: table.size("header_bytes", 8 * 1024..=1024 * 1024).unwrap_or(64 * 1024),
+            header_bytes: table
+                .size("header_bytes", 8 * 1024..=1024 * 1024)
+                .unwrap_or(64 * 1024),
             header_count: table.number("header_count", 128, 16..=256),
-            target_bytes: table.size("target_bytes", 1024..=64 * 1024).unwrap_or(16 * 1024),
+            target_bytes: table
+                .size("target_bytes", 1024..=64 * 1024)
+                .unwrap_or(16 * 1024),
             max_body: table.size("max_body", 0..=u64::MAX),
         }
     }
@@ -297,7 +358,11 @@ impl ServerSettings {
         let grace_period = table.duration("grace_period", Duration::from_secs(5), zero..=hour);
         let lame_duck = table.duration("lame_duck", Duration::from_secs(5), zero..=hour);
         let sessions_cached = table.number("sessions_cached", 200_000, 1_000..=100_000_000);
-        let mut path = |key| table.item(key).and_then(|item| item.text().map(|path| item.reader().resolve(path)));
+        let mut path = |key| {
+            table
+                .item(key)
+                .and_then(|item| item.text().map(|path| item.reader().resolve(path)))
+        };
         Self {
             threads: usize::try_from(threads).unwrap_or(cores),
             grace_period,
@@ -311,8 +376,14 @@ impl ServerSettings {
 
 impl Audit {
     pub(super) fn read(table: &mut Table<'_>) -> Self {
-        let allow_sample = table.item("allow_sample").and_then(|item| share(&item)).unwrap_or(0.0);
-        Self { allow_sample, identity: table.flag("identity", true) }
+        let allow_sample = table
+            .item("allow_sample")
+            .and_then(|item| share(&item))
+            .unwrap_or(0.0);
+        Self {
+            allow_sample,
+            identity: table.flag("identity", true),
+        }
     }
 }
 
@@ -320,7 +391,9 @@ pub(super) fn metrics(table: &mut Table<'_>, taken: &[SocketAddr]) -> Option<Soc
     let item = table.needed("address", "\"127.0.0.1:9090\"")?;
     let address = item.parse(socket_address)?;
     if taken.contains(&address) {
-        item.error(&format!("`{address}` already serves applications; metrics need an address of their own"));
+        item.error(&format!(
+            "`{address}` already serves applications; metrics need an address of their own"
+        ));
     }
     Some(address)
 }
@@ -359,13 +432,17 @@ fn socket_address(text: &str) -> Result<SocketAddr, String> {
         _ if text.parse::<IpAddr>().is_ok() => "; add a port".to_owned(),
         _ => String::new(),
     };
-    Err(format!("`{text}` is not an IP address with a port, like `127.0.0.1:8080`{instead}"))
+    Err(format!(
+        "`{text}` is not an IP address with a port, like `127.0.0.1:8080`{instead}"
+    ))
 }
 
 fn proxy(text: &str) -> Result<IpNet, String> {
     let net = IpRange::try_from(text.to_owned())?.net();
     match net.prefix_len() {
-        0 => Err(format!("`{text}` is everybody: any client could say where it comes from; name the proxies in front")),
+        0 => Err(format!(
+            "`{text}` is everybody: any client could say where it comes from; name the proxies in front"
+        )),
         _ => Ok(net),
     }
 }

@@ -24,7 +24,9 @@ pub(super) fn read_all(table: &mut Table<'_>, remote: bool) -> Vec<ServiceToken>
         clients: Unique::new("service token has the client id"),
     };
     let list = table.list("service_tokens");
-    list.iter().filter_map(|item| item.table(|table| read(table, &mut seen)).flatten()).collect()
+    list.iter()
+        .filter_map(|item| item.table(|table| read(table, &mut seen)).flatten())
+        .collect()
 }
 
 struct Seen {
@@ -35,11 +37,21 @@ struct Seen {
 
 fn read(table: &mut Table<'_>, seen: &mut Seen) -> Option<ServiceToken> {
     table.foreign(&[
-        ("client_secret", "the secret is for the program alone; write its SHA-256 as `client_secret_sha256`"),
-        ("duration", "write the end itself, such as `expires_at = \"2027-01-01T00:00:00Z\"`"),
+        (
+            "client_secret",
+            "the secret is for the program alone; write its SHA-256 as `client_secret_sha256`",
+        ),
+        (
+            "duration",
+            "write the end itself, such as `expires_at = \"2027-01-01T00:00:00Z\"`",
+        ),
     ]);
-    let id = table.needed("id", "\"ci\"").and_then(|item| item.claim(values::id, &mut seen.ids));
-    let name = table.item("name").map(|item| item.claim(values::label, &mut seen.names));
+    let id = table
+        .needed("id", "\"ci\"")
+        .and_then(|item| item.claim(values::id, &mut seen.ids));
+    let name = table
+        .item("name")
+        .map(|item| item.claim(values::label, &mut seen.names));
     let client_id = table.needed("client_id", "\"<32 hexadecimal digits>.access\"").and_then(|item| {
         let read = |text: &str| {
             ClientId::parse(text).map_err(|_| {
@@ -72,10 +84,16 @@ fn read(table: &mut Table<'_>, seen: &mut Seen) -> Option<ServiceToken> {
 /// One, or two while one takes the other's place.
 fn secrets(table: &mut Table<'_>) -> Option<Vec<SecretDigest>> {
     let item = table.needed("client_secret_sha256", "\"<64 hexadecimal digits>\"")?;
-    let list = if item.value().is_array() { item.list()? } else { vec![item.clone()] };
+    let list = if item.value().is_array() {
+        item.list()?
+    } else {
+        vec![item.clone()]
+    };
     if !(1..=2).contains(&list.len()) {
         let found = list.len();
-        item.error(&format!("these are {found}; write one, or two while one takes the other's place"));
+        item.error(&format!(
+            "these are {found}; write one, or two while one takes the other's place"
+        ));
         return None;
     }
     let digests: Vec<_> = list.iter().map(|item| item.parse(digest)).collect();
@@ -89,9 +107,9 @@ fn digest(text: &str) -> Result<SecretDigest, &'static str> {
             Err("this is the SHA-256 of nothing: whoever knows the client id would be let in")
         }
         Ok(digest) => Ok(digest),
-        Err(_) => {
-            Err("this is no SHA-256, which has 64 hexadecimal digits; `portcullis service-token new` makes a pair")
-        }
+        Err(_) => Err(
+            "this is no SHA-256, which has 64 hexadecimal digits; `portcullis service-token new` makes a pair",
+        ),
     }
 }
 
@@ -101,45 +119,71 @@ fn moment(item: &Item<'_>) -> Option<UnixTime> {
         DeValue::Datetime(moment) => moment.to_string(),
         _ => item.text()?.to_owned(),
     };
-    let read = text.parse::<jiff::Timestamp>().ok().and_then(|at| u64::try_from(at.as_second()).ok());
+    let read = text
+        .parse::<jiff::Timestamp>()
+        .ok()
+        .and_then(|at| u64::try_from(at.as_second()).ok());
     if read.is_none() {
-        item.error(&format!("`{text}` is not a moment like `2027-01-01T00:00:00Z` (RFC 3339, with its offset)"));
+        item.error(&format!(
+            "`{text}` is not a moment like `2027-01-01T00:00:00Z` (RFC 3339, with its offset)"
+        ));
     }
     read.map(UnixTime)
 }
 
 /// The ids of the applications, given or not, however much else is wrong with them.
 pub(super) fn application_ids(document: &DeTable<'_>) -> BTreeSet<String> {
-    let list = document.get("applications").and_then(|list| list.get_ref().as_array());
+    let list = document
+        .get("applications")
+        .and_then(|list| list.get_ref().as_array());
     let id = |item: &toml::Spanned<DeValue<'_>>| {
         let text = |key| item.get_ref().as_table()?.get(key)?.get_ref().as_str();
-        text("id").map(str::to_owned).or_else(|| Some(Domain::parse(text("domain")?).ok()?.canonical()))
+        text("id")
+            .map(str::to_owned)
+            .or_else(|| Some(Domain::parse(text("domain")?).ok()?.canonical()))
     };
-    list.map(|list| list.iter().filter_map(id).collect()).unwrap_or_default()
+    list.map(|list| list.iter().filter_map(id).collect())
+        .unwrap_or_default()
 }
 
 /// What to say of a service token that there is not.
 pub(super) fn unknown_token(id: &str, names: &Names<'_>) -> Option<String> {
     let instead = || instead(id, names.service_tokens.iter().copied());
-    (!names.service_tokens.contains(id)).then(|| format!("no service token has the id `{id}`{}", instead()))
+    (!names.service_tokens.contains(id))
+        .then(|| format!("no service token has the id `{id}`{}", instead()))
 }
 
 /// What to say of an application that there is not.
 pub(super) fn unknown_application(id: &str, names: &Names<'_>) -> Option<String> {
     let instead = || instead(id, names.applications.iter().map(String::as_str));
-    (!names.applications.contains(id)).then(|| format!("no application has the id `{id}`{}", instead()))
+    (!names.applications.contains(id))
+        .then(|| format!("no application has the id `{id}`{}", instead()))
 }
 
 /// Reports rules about programs where they can mean nothing.
-pub(super) fn report_misplaced(reader: &Reader<'_>, (policy, place): &(Policy, Place), remote: bool) {
-    let rules = policy.include.iter().chain(&policy.require).chain(&policy.exclude);
+pub(super) fn report_misplaced(
+    reader: &Reader<'_>,
+    (policy, place): &(Policy, Place),
+    remote: bool,
+) {
+    let rules = policy
+        .include
+        .iter()
+        .chain(&policy.require)
+        .chain(&policy.exclude);
     let programs = policy.decision == PolicyDecision::NonIdentity;
-    let people = matches!(policy.decision, PolicyDecision::Allow | PolicyDecision::Deny);
+    let people = matches!(
+        policy.decision,
+        PolicyDecision::Allow | PolicyDecision::Deny
+    );
     for rule in rules {
         let selector = rule.selector();
         match rule {
             Rule::LinkedAppToken { .. } if !programs => {
-                reader.error(place, &format!("`{selector}` lets in programs; the decision must be `non_identity`"));
+                reader.error(
+                    place,
+                    &format!("`{selector}` lets in programs; the decision must be `non_identity`"),
+                );
             }
             Rule::ServiceToken { .. } | Rule::AnyValidServiceToken {} if people => {
                 let message = format!(

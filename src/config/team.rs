@@ -51,11 +51,16 @@ impl Team {
         let name = table.label("name");
         let hours = |hours: u64| Duration::from_secs(hours * 3600);
         let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
-        let session_duration = table.duration("session_duration", hours(24), minutes(15)..=hours(720));
-        let certs_url = table.item("certs_url").and_then(|item| certs_url(&item, insecure));
+        let session_duration =
+            table.duration("session_duration", hours(24), minutes(15)..=hours(720));
+        let certs_url = table
+            .item("certs_url")
+            .and_then(|item| certs_url(&item, insecure));
         let clock_leeway = table.duration("clock_leeway", minutes(1), Duration::ZERO..=minutes(5));
         let support_text = table.label("support_text");
-        let support_url = table.item("support_url").and_then(|item| item.parse(Support::parse_url));
+        let support_url = table
+            .item("support_url")
+            .and_then(|item| item.parse(Support::parse_url));
         let jwks_max_stale = table.duration("jwks_max_stale", hours(24), minutes(5)..=hours(168));
         let ((domain, port), place) = domain?;
         let team = Self {
@@ -73,7 +78,13 @@ impl Team {
     }
 
     /// What only the listeners tell: the scheme, and whether browsers will find one where they are sent.
-    pub(super) fn meet(&mut self, reader: &Reader<'_>, place: &Place, listen: &[Listen], insecure: &Insecure) {
+    pub(super) fn meet(
+        &mut self,
+        reader: &Reader<'_>,
+        place: &Place,
+        listen: &[Listen],
+        insecure: &Insecure,
+    ) {
         let fronted = listen.iter().any(|l| !l.trusted_proxies.is_empty());
         let encrypted = listen.iter().any(|l| l.tls.is_some());
         self.plain_http = insecure.plain_http && !encrypted && !fronted;
@@ -92,8 +103,13 @@ impl Team {
         if listen.is_empty() || fronted || listen.iter().any(|l| l.address.port() == port) {
             return;
         }
-        let there = listen.iter().map(|l| l.address.port()).find(|port| *port != usual);
-        let instead = there.map(|port| format!("{}:{port}", self.domain)).unwrap_or_else(|| self.domain.to_string());
+        let there = listen
+            .iter()
+            .map(|l| l.address.port())
+            .find(|port| *port != usual);
+        let instead = there
+            .map(|port| format!("{}:{port}", self.domain))
+            .unwrap_or_else(|| self.domain.to_string());
         let message = format!(
             "browsers are sent to `{}`, port {port}, where no listener is; if nothing in front of this node maps that port, \
              write `{instead}`",

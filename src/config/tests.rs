@@ -46,8 +46,12 @@ struct Fake {
 
 impl Fake {
     fn new() -> Self {
-        let variables =
-            [("OKTA_CLIENT_SECRET", HIDDEN), ("EMPTY", "\n"), ("TWO_LINES", "a\nb"), ("PROXY_CREDENTIALS", "ann:word")];
+        let variables = [
+            ("OKTA_CLIENT_SECRET", HIDDEN),
+            ("EMPTY", "\n"),
+            ("TWO_LINES", "a\nb"),
+            ("PROXY_CREDENTIALS", "ann:word"),
+        ];
         let variables = variables.into();
         let files = [
             ("conf/tls.crt", (CERTIFICATE, true)),
@@ -63,23 +67,37 @@ impl Fake {
             ("conf/devices-ca.pem", (AUTHORITY, true)),
             ("conf/corporate-ca.pem", (AUTHORITY, true)),
         ];
-        Self { variables, files: files.into_iter().map(|(path, file)| (path.into(), file)).collect() }
+        Self {
+            variables,
+            files: files
+                .into_iter()
+                .map(|(path, file)| (path.into(), file))
+                .collect(),
+        }
     }
 }
 
 impl Environment for Fake {
     fn variable(&self, name: &str) -> Result<String, VarError> {
-        self.variables.get(name).map(|value| (*value).to_owned()).ok_or(VarError::NotPresent)
+        self.variables
+            .get(name)
+            .map(|value| (*value).to_owned())
+            .ok_or(VarError::NotPresent)
     }
 
     fn read(&self, path: &Path) -> io::Result<FileContent> {
         let (text, world_readable) = self.files.get(path).ok_or(io::ErrorKind::NotFound)?;
-        Ok(FileContent { text: Secret::new(*text), world_readable: *world_readable })
+        Ok(FileContent {
+            text: Secret::new(*text),
+            world_readable: *world_readable,
+        })
     }
 
     fn bytes(&self, path: &Path, _most: u64) -> io::Result<Vec<u8>> {
         match path.to_str() {
-            Some("conf/countries.mmdb") => Ok(include_bytes!("../../tests/geo/countries.mmdb").to_vec()),
+            Some("conf/countries.mmdb") => {
+                Ok(include_bytes!("../../tests/geo/countries.mmdb").to_vec())
+            }
             Some("conf/asn.mmdb") => Ok(include_bytes!("../../tests/geo/asn.mmdb").to_vec()),
             Some("conf/page.mmdb") => Ok(b"<html>".to_vec()),
             _ => Err(io::ErrorKind::NotFound.into()),
@@ -110,14 +128,21 @@ fn complete(part: &str) -> String {
              \"staff\", decision = \"allow\", include = [{ email_domain = { domain = \"example.com\" } }] }]\n",
         ),
     ];
-    let missing = sections.iter().filter(|(header, _)| !part.contains(header)).map(|(_, section)| *section);
+    let missing = sections
+        .iter()
+        .filter(|(header, _)| !part.contains(header))
+        .map(|(_, section)| *section);
     format!("{part}\n{}", missing.collect::<String>())
 }
 
 fn rendered(part: &str) -> String {
     let short = |text: String| text.replace("conf/portcullis.toml:", "");
     match read(&complete(part)) {
-        Ok(loaded) => loaded.warnings.iter().map(|w| short(format!("warning: {w}\n"))).collect(),
+        Ok(loaded) => loaded
+            .warnings
+            .iter()
+            .map(|w| short(format!("warning: {w}\n")))
+            .collect(),
         Err(errors) => short(format!("{errors}\n")),
     }
 }
@@ -156,18 +181,35 @@ fn secret_is_read_without_byte_order_mark_and_line_end() {
         let mut env = Fake::new();
         env.files.insert("conf/marked".into(), (text, false));
         env.variables.insert("MARKED", text);
-        let loaded =
-            parse(&part(secret), Path::new("conf/portcullis.toml"), &env).map_err(|errors| errors.to_string())?;
-        let IdpKind::Okta(okta) = &loaded.config.identity_providers[0].kind else { panic!() };
-        let ClientCredentials::Secret(secret) = &okta.client.credentials else { panic!() };
+        let loaded = parse(&part(secret), Path::new("conf/portcullis.toml"), &env)
+            .map_err(|errors| errors.to_string())?;
+        let IdpKind::Okta(okta) = &loaded.config.identity_providers[0].kind else {
+            panic!()
+        };
+        let ClientCredentials::Secret(secret) = &okta.client.credentials else {
+            panic!()
+        };
         Ok::<_, String>(secret.expose().to_owned())
     };
     for secret in ["file:marked", "env:MARKED"] {
-        for text in ["s3cret +/", "s3cret +/\n", "s3cret +/\r\n", "\u{feff}s3cret +/", "\u{feff}s3cret +/\r\n"] {
-            assert_eq!(read(text, secret).as_deref(), Ok("s3cret +/"), "{text:?} in {secret}");
+        for text in [
+            "s3cret +/",
+            "s3cret +/\n",
+            "s3cret +/\r\n",
+            "\u{feff}s3cret +/",
+            "\u{feff}s3cret +/\r\n",
+        ] {
+            assert_eq!(
+                read(text, secret).as_deref(),
+                Ok("s3cret +/"),
+                "{text:?} in {secret}"
+            );
         }
         for text in ["\u{feff}", "\u{feff}\r\n", "\n"] {
-            assert!(read(text, secret).unwrap_err().contains("is empty"), "{text:?} in {secret}");
+            assert!(
+                read(text, secret).unwrap_err().contains("is empty"),
+                "{text:?} in {secret}"
+            );
         }
     }
 }
@@ -201,7 +243,11 @@ decision = "block"
 include = [{ emial = { email = "a@b.c" } }, { okta = { name = "Eng", identity_provider_id = "okto" } }]
 "#;
     let errors = read(text).unwrap_err();
-    let found: Vec<_> = errors.0.iter().map(|p| (p.position.unwrap().0, p.key.as_str())).collect();
+    let found: Vec<_> = errors
+        .0
+        .iter()
+        .map(|p| (p.position.unwrap().0, p.key.as_str()))
+        .collect();
     assert_eq!(
         found,
         [
@@ -220,7 +266,10 @@ include = [{ emial = { email = "a@b.c" } }, { okta = { name = "Eng", identity_pr
             (21, "applications[0].session_duration"),
             (24, "applications[0].policies[0].decision"),
             (25, "applications[0].policies[0].include[0].emial"),
-            (25, "applications[0].policies[0].include[1].okta.identity_provider_id"),
+            (
+                25,
+                "applications[0].policies[0].include[1].okta.identity_provider_id"
+            ),
         ]
     );
     assert_eq!(errors.to_string().lines().count(), found.len());
@@ -255,7 +304,10 @@ policies = []
 "#
     );
     let config = read(&text).unwrap_or_else(|e| panic!("{e}")).config;
-    assert_eq!((config.identity_providers.len(), config.applications.len()), (0, 2));
+    assert_eq!(
+        (config.identity_providers.len(), config.applications.len()),
+        (0, 2)
+    );
     let without = text.replace(&format!("aud = \"{aud}\"\n"), "");
     assert_eq!(read(&without).unwrap_err().0.len(), 2);
 }
@@ -263,16 +315,34 @@ policies = []
 #[test]
 fn the_scheme_and_port_that_browsers_use() {
     let url = |domain: &str, listen: &str| {
-        let text = format!("[insecure]\nplain_http = true\n[team]\ndomain = \"{domain}\"\n[[listen]]\n{listen}");
+        let text = format!(
+            "[insecure]\nplain_http = true\n[team]\ndomain = \"{domain}\"\n[[listen]]\n{listen}"
+        );
         read(&complete(&text)).unwrap().config.team.url()
     };
     let tls = "tls = { certificate = \"tls.crt\", key = \"tls.key\" }";
-    assert_eq!(url("a.localhost:8080", "address = \"127.0.0.1:8080\""), "http://a.localhost:8080");
-    assert_eq!(url("A.localhost:80", "address = \"127.0.0.1:80\""), "http://a.localhost");
-    assert_eq!(url("a.b.c:8443", &format!("address = \"0.0.0.0:8443\"\n{tls}")), "https://a.b.c:8443");
-    assert_eq!(url("a.b.c:443", &format!("address = \"0.0.0.0:443\"\n{tls}")), "https://a.b.c");
+    assert_eq!(
+        url("a.localhost:8080", "address = \"127.0.0.1:8080\""),
+        "http://a.localhost:8080"
+    );
+    assert_eq!(
+        url("A.localhost:80", "address = \"127.0.0.1:80\""),
+        "http://a.localhost"
+    );
+    assert_eq!(
+        url("a.b.c:8443", &format!("address = \"0.0.0.0:8443\"\n{tls}")),
+        "https://a.b.c:8443"
+    );
+    assert_eq!(
+        url("a.b.c:443", &format!("address = \"0.0.0.0:443\"\n{tls}")),
+        "https://a.b.c"
+    );
     let fronted = "address = \"127.0.0.1:8080\"\ntrusted_proxies = [\"127.0.0.1\"]";
-    assert_eq!(url("a.b.c", fronted), "https://a.b.c", "the proxy in front has the certificate");
+    assert_eq!(
+        url("a.b.c", fronted),
+        "https://a.b.c",
+        "the proxy in front has the certificate"
+    );
 }
 
 #[test]
@@ -285,7 +355,11 @@ fn domains_in_canonical_form() {
         ("*.Example.com/Alpha", "*.example.com", Some("/Alpha")),
         ("*Test-*.example.com", "", None),
         ("*test.bücher.example", "*test.xn--bcher-kva.example", None),
-        ("a.*.example.com/foo*/bar", "a.*.example.com", Some("/foo*/bar")),
+        (
+            "a.*.example.com/foo*/bar",
+            "a.*.example.com",
+            Some("/foo*/bar"),
+        ),
         ("example.com/alpha/*", "example.com", Some("/alpha/*")),
         ("*", "", None),
         ("app.*", "", None),
@@ -301,7 +375,9 @@ fn domains_in_canonical_form() {
         assert_eq!(
             parsed.map(|d| (
                 d.pattern.host().to_owned(),
-                Some(d.pattern.path()).filter(|p| *p != "/").map(str::to_owned)
+                Some(d.pattern.path())
+                    .filter(|p| *p != "/")
+                    .map(str::to_owned)
             )),
             expected,
             "{text}"
@@ -320,10 +396,25 @@ fn domains_that_case_keeps_apart_are_accepted_if_origins_do() {
     let two = |one: (&str, bool), other: (&str, bool)| {
         rendered(&(application(one.0, one.1) + &application(other.0, other.1)))
     };
-    assert_eq!(two(("h.example.com/Docs", true), ("h.example.com/docs", true)), "");
-    assert_eq!(two(("h.example.com/docs", false), ("h.example.com/Docs/public", true)), "");
-    assert_eq!(two(("h.example.com/docs", false), ("g.example.com/Docs", false)), "");
-    assert_eq!(two(("h.example.com", false), ("h.example.com/Docs", false)), "");
+    assert_eq!(
+        two(("h.example.com/Docs", true), ("h.example.com/docs", true)),
+        ""
+    );
+    assert_eq!(
+        two(
+            ("h.example.com/docs", false),
+            ("h.example.com/Docs/public", true)
+        ),
+        ""
+    );
+    assert_eq!(
+        two(("h.example.com/docs", false), ("g.example.com/Docs", false)),
+        ""
+    );
+    assert_eq!(
+        two(("h.example.com", false), ("h.example.com/Docs", false)),
+        ""
+    );
     assert!(two(("h.example.com/docs", false), ("h.example.com/Docs", false)).contains("refused"));
 }
 
@@ -342,26 +433,54 @@ fn every_selector_has_its_fields() {
     };
     for (selector, fields) in rules::SELECTORS {
         let body = |fields: &[&str]| -> serde_json::Map<_, _> {
-            fields.iter().map(|field| (field.trim_start_matches('?').to_owned(), value(field))).collect()
+            fields
+                .iter()
+                .map(|field| (field.trim_start_matches('?').to_owned(), value(field)))
+                .collect()
         };
-        let read = |fields: &[&str]| serde_json::from_value::<Rule>(json!({ *selector: body(fields) }));
+        let read =
+            |fields: &[&str]| serde_json::from_value::<Rule>(json!({ *selector: body(fields) }));
         assert_eq!(read(fields).unwrap().selector(), *selector);
         for left_out in *fields {
-            let rest: Vec<_> = fields.iter().copied().filter(|field| field != left_out).collect();
-            assert_eq!(read(&rest).is_ok(), left_out.starts_with('?'), "{selector} without {left_out}");
+            let rest: Vec<_> = fields
+                .iter()
+                .copied()
+                .filter(|field| field != left_out)
+                .collect();
+            assert_eq!(
+                read(&rest).is_ok(),
+                left_out.starts_with('?'),
+                "{selector} without {left_out}"
+            );
         }
     }
-    let error = serde_json::from_str::<Rule>(r#"{"?":{}}"#).unwrap_err().to_string();
-    assert_eq!(error.matches('`').count() / 2 - 1, rules::SELECTORS.len(), "one is not listed: {error}");
+    let error = serde_json::from_str::<Rule>(r#"{"?":{}}"#)
+        .unwrap_err()
+        .to_string();
+    assert_eq!(
+        error.matches('`').count() / 2 - 1,
+        rules::SELECTORS.len(),
+        "one is not listed: {error}"
+    );
 }
 
 #[test]
 fn no_secret_shows() {
-    let text = EXAMPLE.replace("# api_token = \"env:OKTA_API_TOKEN\"", "api_token = \"file:secret\"");
+    let text = EXAMPLE.replace(
+        "# api_token = \"env:OKTA_API_TOKEN\"",
+        "api_token = \"file:secret\"",
+    );
     let loaded = read(&text).unwrap();
-    let IdpKind::Okta(okta) = &loaded.config.identity_providers[0].kind else { panic!() };
-    let ClientCredentials::Secret(secret) = &okta.client.credentials else { panic!() };
-    assert_eq!((secret.expose(), okta.api_token.as_ref().unwrap().expose()), (HIDDEN, HIDDEN));
+    let IdpKind::Okta(okta) = &loaded.config.identity_providers[0].kind else {
+        panic!()
+    };
+    let ClientCredentials::Secret(secret) = &okta.client.credentials else {
+        panic!()
+    };
+    assert_eq!(
+        (secret.expose(), okta.api_token.as_ref().unwrap().expose()),
+        (HIDDEN, HIDDEN)
+    );
     assert!(!format!("{loaded:?} {loaded:#?}").contains(HIDDEN));
 }
 
@@ -369,17 +488,38 @@ fn no_secret_shows() {
 fn files_are_read_from_where_they_are() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("portcullis.toml");
-    assert!(load(&file, &System).unwrap_err().to_string().ends_with("the file cannot be read: there is no such file"));
+    assert!(
+        load(&file, &System)
+            .unwrap_err()
+            .to_string()
+            .ends_with("the file cannot be read: there is no such file")
+    );
     assert!(load(folder.path(), &System).is_err());
     std::fs::write(&file, b"\xff").unwrap();
-    assert!(load(&file, &System).unwrap_err().to_string().ends_with("the file is not UTF-8"));
-    for (name, content) in [("tls.crt", CERTIFICATE), ("tls.key", KEY), ("secret", "hunter2-and-then-some\n")] {
+    assert!(
+        load(&file, &System)
+            .unwrap_err()
+            .to_string()
+            .ends_with("the file is not UTF-8")
+    );
+    for (name, content) in [
+        ("tls.crt", CERTIFICATE),
+        ("tls.key", KEY),
+        ("secret", "hunter2-and-then-some\n"),
+    ] {
         std::fs::write(folder.path().join(name), content).unwrap();
     }
-    let text = EXAMPLE.replace("/etc/portcullis/", "").replace("env:OKTA_CLIENT_SECRET", "file:secret");
+    let text = EXAMPLE
+        .replace("/etc/portcullis/", "")
+        .replace("env:OKTA_CLIENT_SECRET", "file:secret");
     std::fs::write(&file, &text).unwrap();
-    let config = load(&file, &System).unwrap_or_else(|e| panic!("{e}")).config;
-    assert_eq!(config.listen[0].tls.as_ref().unwrap().key, folder.path().join("tls.key"));
+    let config = load(&file, &System)
+        .unwrap_or_else(|e| panic!("{e}"))
+        .config;
+    assert_eq!(
+        config.listen[0].tls.as_ref().unwrap().key,
+        folder.path().join("tls.key")
+    );
     std::fs::remove_file(folder.path().join("secret")).unwrap();
     let errors = load(&file, &System).unwrap_err();
     assert_eq!(errors.0.len(), 1, "{errors}");
@@ -406,7 +546,10 @@ fn suggested_sections_work_at_the_end_of_a_file() {
     let read = |text: &str| parse(text, Path::new("conf/portcullis.toml"), &Fake::new());
     let errors = read(apps).unwrap_err().to_string();
     let mut file = apps.to_owned();
-    let mut missing: Vec<_> = errors.lines().filter_map(|line| line.split_once("this is missing; ")).collect();
+    let mut missing: Vec<_> = errors
+        .lines()
+        .filter_map(|line| line.split_once("this is missing; "))
+        .collect();
     assert_eq!(missing.len(), 4, "{errors}");
     // The suggestion for the policy continues the last section of the file.
     missing.sort_by_key(|(_, remedy)| remedy.starts_with("add"));
@@ -424,18 +567,34 @@ fn whoever_embeds_the_check_needs_no_listener_and_no_origin() {
     let text = "[team]\ndomain = \"access.example.com\"\n[[identity_providers]]\nid = \"okta\"\nname = \"Okta\"\ntype = \"okta\"\n\
                 config = { client_id = \"a\", client_secret = \"env:OKTA_CLIENT_SECRET\", okta_account = \"https://dev-1.okta.com\" }\n\
                 [[applications]]\ndomain = \"wiki.example.com\"\n";
-    let read = |embedded| parse_for(text, Path::new("conf/portcullis.toml"), &Fake::new(), embedded);
+    let read = |embedded| {
+        parse_for(
+            text,
+            Path::new("conf/portcullis.toml"),
+            &Fake::new(),
+            embedded,
+        )
+    };
     let config = read(true).unwrap().config;
     assert!(config.listen.is_empty() && config.applications[0].origins.is_empty());
     assert_eq!(config.team.url(), "https://access.example.com");
     let missing = read(false).unwrap_err().to_string();
     assert!(
-        missing.contains(" listen: this is missing") && missing.contains("applications[0].origin: this is missing"),
+        missing.contains(" listen: this is missing")
+            && missing.contains("applications[0].origin: this is missing"),
         "{missing}"
     );
-    let wrong = parse_for("[[listen]]\n[team]\n", Path::new("x.toml"), &Fake::new(), true).unwrap_err().to_string();
+    let wrong = parse_for(
+        "[[listen]]\n[team]\n",
+        Path::new("x.toml"),
+        &Fake::new(),
+        true,
+    )
+    .unwrap_err()
+    .to_string();
     assert!(
-        wrong.contains("team.domain: this is missing") && wrong.contains("listen[0].address: this is missing"),
+        wrong.contains("team.domain: this is missing")
+            && wrong.contains("listen[0].address: this is missing"),
         "{wrong}"
     );
 }

@@ -2,8 +2,13 @@
 
 /// Reads a name for people.
 pub(super) fn label(text: &str) -> Result<String, String> {
-    let odd = text.trim().is_empty() || text.chars().any(char::is_control) || text.chars().count() > 350;
-    if odd { Err("this must be one line of 1 to 350 characters".to_owned()) } else { Ok(text.to_owned()) }
+    let odd =
+        text.trim().is_empty() || text.chars().any(char::is_control) || text.chars().count() > 350;
+    if odd {
+        Err("this must be one line of 1 to 350 characters".to_owned())
+    } else {
+        Ok(text.to_owned())
+    }
 }
 
 /// Reads an id: a reference in rules, logs and URLs.
@@ -12,12 +17,16 @@ pub(super) fn id(text: &str) -> Result<String, String> {
     if (1..=64).contains(&text.len()) && text.bytes().all(plain) {
         return Ok(text.to_owned());
     }
-    Err(format!("`{text}` is not an id; use 1 to 64 letters of `a`-`z`, `A`-`Z`, `0`-`9`, `-`, `_` and `.`"))
+    Err(format!(
+        "`{text}` is not an id; use 1 to 64 letters of `a`-`z`, `A`-`Z`, `0`-`9`, `-`, `_` and `.`"
+    ))
 }
 
 /// Reads a number of bytes with its unit, such as `10MiB`.
 pub(super) fn bytes(text: &str) -> Option<u64> {
-    let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let at = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at_checked(at)?;
     let unit = match unit.trim_start() {
         "" | "B" => 1,

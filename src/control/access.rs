@@ -19,7 +19,9 @@ use crate::engine::{IdentityState, IssuerKeys, Known, Need, Snapshot};
 use crate::http_client::HttpClient;
 use crate::idp::Provider;
 use crate::login::PortalRequest;
-use crate::model::{Aud, Email, FetchBudget, Identity, IdentityNonce, LoginOrder, Secret, UnixTime, UserId};
+use crate::model::{
+    Aud, Email, FetchBudget, Identity, IdentityNonce, LoginOrder, Secret, UnixTime, UserId,
+};
 use crate::observe::audit::{RunningSample, Sample};
 use crate::observe::metrics::metrics;
 use crate::policy::Truth;
@@ -163,7 +165,13 @@ impl Access {
         let store_watch = StoreWatch::start(&*store, now).await;
         let signing = match services.remote {
             None => Some(Arc::new(
-                SigningKeys::load_or_create(&*store, services.token_lifetime, now, store_watch.time()).await?,
+                SigningKeys::load_or_create(
+                    &*store,
+                    services.token_lifetime,
+                    now,
+                    store_watch.time(),
+                )
+                .await?,
             )),
             Some(_) => None,
         };
@@ -181,7 +189,10 @@ impl Access {
             publisher: Publisher::default(),
             signing: ArcSwapOption::new(None),
             remote_jwks: ArcSwapOption::new(None),
-            fetching: tokio::sync::Mutex::new(FetchBudget::new(super::remote::COOLDOWN, Instant::now())),
+            fetching: tokio::sync::Mutex::new(FetchBudget::new(
+                super::remote::COOLDOWN,
+                Instant::now(),
+            )),
             asserting: tokio::sync::Mutex::new(()),
             asking: moka::sync::Cache::builder().time_to_idle(ASKING).build(),
             asked_about: asked_about.eviction_policy(EvictionPolicy::lru()).build(),
@@ -235,7 +246,9 @@ impl Access {
         }
         self.sample.set(services.sample);
         self.services.store(Arc::new(services));
-        self.publisher.publish(&self.snapshot, |revocations| snapshot.with_revocations(revocations));
+        self.publisher.publish(&self.snapshot, |revocations| {
+            snapshot.with_revocations(revocations)
+        });
     }
 
     /// Whether requests can be decided: the team's keys and what was revoked are known, and not too old.
@@ -259,8 +272,16 @@ impl Access {
         let learned = self.runtime.spawn(async move {
             match need {
                 Need::Keys => access.refresh_remote_keys().await,
-                Need::Identity { nonce, issued, token } => access.learn_identity(nonce, issued, &token).await,
-                Need::Assertion { aud, common_name, expires } => {
+                Need::Identity {
+                    nonce,
+                    issued,
+                    token,
+                } => access.learn_identity(nonce, issued, &token).await,
+                Need::Assertion {
+                    aud,
+                    common_name,
+                    expires,
+                } => {
                     access.assert_program(&aud, &common_name, expires).await;
                 }
             }
@@ -287,7 +308,12 @@ impl Access {
     /// The `certs` document.
     pub(crate) fn jwks(&self) -> Option<Bytes> {
         let own = self.signing.load().as_ref().map(|keys| keys.jwks());
-        own.or_else(|| self.remote_jwks.load().as_ref().map(|jwks| (**jwks).clone()))
+        own.or_else(|| {
+            self.remote_jwks
+                .load()
+                .as_ref()
+                .map(|jwks| (**jwks).clone())
+        })
     }
 
     /// Puts signing keys in place, and their public halves where the engine looks for them.
@@ -300,7 +326,14 @@ impl Access {
     fn publish_keys_of(&self, issuer: &str, keys: &SigningKeys) -> Result<(), KeyError> {
         let never = UnixTime(u64::MAX);
         let public = KeySet::from_jwks(&keys.jwks())?;
-        self.known.set_keys(issuer, IssuerKeys { keys: Some(public), good_until: never, retry_from: never });
+        self.known.set_keys(
+            issuer,
+            IssuerKeys {
+                keys: Some(public),
+                good_until: never,
+                retry_from: never,
+            },
+        );
         Ok(())
     }
 
@@ -323,26 +356,44 @@ impl Access {
     ///
     /// # Errors
     /// If the store does not answer, or has not for too long.
-    pub(crate) async fn organisation(&self, headers: &HeaderMap, now: UnixTime) -> Result<Organisation, StoreError> {
+    pub(crate) async fn organisation(
+        &self,
+        headers: &HeaderMap,
+        now: UnixTime,
+    ) -> Result<Organisation, StoreError> {
         if !self.known.revocations_are_good(now) {
             return Err(StoreError::Stale);
         }
         let snapshot = self.snapshot();
         let ours = organisation_aud(&snapshot);
-        let is_ours = |claims: &Claims| claims.kind == Kind::Org && claims.aud.iter().any(|a| *a == *ours.as_str());
+        let is_ours = |claims: &Claims| {
+            claims.kind == Kind::Org && claims.aud.iter().any(|a| *a == *ours.as_str())
+        };
         let Tokens { valid, too_many } = self.tokens(&snapshot, headers, is_ours, now).await?;
         let mut found: Option<Login> = None;
         for (_, claims) in valid {
-            let Some(nonce) = claims.identity_nonce.as_deref().and_then(|n| IdentityNonce::parse(n).ok()) else {
+            let Some(nonce) = claims
+                .identity_nonce
+                .as_deref()
+                .and_then(|n| IdentityNonce::parse(n).ok())
+            else {
                 continue;
             };
-            let Some(identity) = self.identity(nonce, now).await? else { continue };
+            let Some(identity) = self.identity(nonce, now).await? else {
+                continue;
+            };
             let expires = identity.ends_by(claims.exp);
             if now >= expires {
                 continue;
             }
             match &mut found {
-                None => found = Some(Login { nonce, identity, expires }),
+                None => {
+                    found = Some(Login {
+                        nonce,
+                        identity,
+                        expires,
+                    })
+                }
                 Some(login) if login.nonce == nonce => login.expires = login.expires.max(expires),
                 Some(_) => return Ok(Organisation::Conflict),
             }
@@ -360,16 +411,35 @@ impl Access {
     /// If a revocation can be decided only with the login's record, and the store does not answer.
     pub(crate) async fn signed_in(&self, request: &PortalRequest) -> Result<Logins, StoreError> {
         let snapshot = self.snapshot();
-        let Tokens { valid, too_many } = self.tokens(&snapshot, &request.headers, |_| true, request.now).await?;
+        let Tokens { valid, too_many } = self
+            .tokens(&snapshot, &request.headers, |_| true, request.now)
+            .await?;
         let mut logins: Vec<SignedIn> = Vec::new();
         for (token, claims) in valid {
-            let nonce = claims.identity_nonce.as_deref().and_then(|n| IdentityNonce::parse(n).ok());
-            let Some(nonce) = nonce.filter(|nonce| logins.iter().all(|login| login.nonce != *nonce)) else { continue };
+            let nonce = claims
+                .identity_nonce
+                .as_deref()
+                .and_then(|n| IdentityNonce::parse(n).ok());
+            let Some(nonce) =
+                nonce.filter(|nonce| logins.iter().all(|login| login.nonce != *nonce))
+            else {
+                continue;
+            };
             let email = claims.email.and_then(|email| Email::parse(&email).ok());
             let (user, issued, expires) = (UserId(claims.sub.into()), claims.iat, claims.exp);
-            logins.push(SignedIn { nonce, email, user, issued, expires, token: Secret::new(token) });
+            logins.push(SignedIn {
+                nonce,
+                email,
+                user,
+                issued,
+                expires,
+                token: Secret::new(token),
+            });
         }
-        Ok(Logins { found: logins, are_incomplete: too_many })
+        Ok(Logins {
+            found: logins,
+            are_incomplete: too_many,
+        })
     }
 
     /// Returns every valid token among a request's cookies that was not revoked and fits, with its claims.
@@ -381,13 +451,17 @@ impl Access {
         now: UnixTime,
     ) -> Result<Tokens<'a>, StoreError> {
         let (mut verified, mut too_many) = (Vec::new(), false);
-        let issuer = self.known.keys(snapshot.issuer()).filter(|keys| now < keys.good_until);
+        let issuer = self
+            .known
+            .keys(snapshot.issuer())
+            .filter(|keys| now < keys.good_until);
         if let Some(keys) = issuer.as_ref().and_then(|issuer| issuer.keys.as_ref()) {
             let mut candidates = Candidates::default();
             for token in cookie::octets(headers, cookie::AUTHORIZATION) {
                 match candidates.judge(token, Some(keys), snapshot.issuer(), &fits, now) {
                     Candidate::Unverified { text, token } => {
-                        let token = token.verify(keys, snapshot.issuer(), now, snapshot.team().leeway);
+                        let token =
+                            token.verify(keys, snapshot.issuer(), now, snapshot.team().leeway);
                         verified.extend(token.ok().map(|token| (text, token.into_claims())));
                     }
                     Candidate::Hopeless => {}
@@ -406,15 +480,31 @@ impl Access {
 
     /// Returns `true` if a revocation covers the token. The record of its login is read only if that depends on it.
     async fn is_revoked(&self, claims: &Claims, now: UnixTime) -> Result<bool, StoreError> {
-        let nonce = claims.identity_nonce.as_deref().and_then(|n| IdentityNonce::parse(n).ok());
-        let aud: Vec<Aud> = claims.aud.iter().filter_map(|a| Aud::parse(a).ok()).collect();
+        let nonce = claims
+            .identity_nonce
+            .as_deref()
+            .and_then(|n| IdentityNonce::parse(n).ok());
+        let aud: Vec<Aud> = claims
+            .aud
+            .iter()
+            .filter_map(|a| Aud::parse(a).ok())
+            .collect();
         let (user, issued) = (UserId(claims.sub.as_str().into()), claims.iat);
         let cover = |login| {
-            let presented = Presented { nonce, user: &user, aud: &aud, issued, login };
+            let presented = Presented {
+                nonce,
+                user: &user,
+                aud: &aud,
+                issued,
+                login,
+            };
             self.running().revocations().cover(presented)
         };
         let Some(nonce) = nonce else {
-            return Ok(cover(Some(LoginOrder { revision: 0, at: issued })) != Truth::False);
+            return Ok(cover(Some(LoginOrder {
+                revision: 0,
+                at: issued,
+            })) != Truth::False);
         };
         let covered = match cover(self.known_identity(nonce).map(|identity| identity.order())) {
             Truth::Unknown => match self.identity(nonce, now).await? {
@@ -446,14 +536,26 @@ impl Access {
         if self.services().remote.is_some() {
             return Ok(None);
         }
-        let found = self.store.identity(&nonce).await.inspect_err(|error| self.store_failed(error));
+        let found = self
+            .store
+            .identity(&nonce)
+            .await
+            .inspect_err(|error| self.store_failed(error));
         let (state, result) = match found {
             Ok(Some(identity)) => match self.freshened(nonce, Arc::new(identity), now).await {
-                Some(identity) => (IdentityState::Known(Arc::clone(&identity)), Ok(Some(identity))),
+                Some(identity) => (
+                    IdentityState::Known(Arc::clone(&identity)),
+                    Ok(Some(identity)),
+                ),
                 None => (IdentityState::Missing, Ok(None)),
             },
             Ok(None) => (IdentityState::Missing, Ok(None)),
-            Err(error) => (IdentityState::Unavailable { retry_from: now.after(RETRY_IDENTITY) }, Err(error)),
+            Err(error) => (
+                IdentityState::Unavailable {
+                    retry_from: now.after(RETRY_IDENTITY),
+                },
+                Err(error),
+            ),
         };
         self.known.found_identity(nonce, state);
         result
@@ -465,10 +567,26 @@ impl Access {
         now.max(self.store_watch.time()).after(LONGEST_LIVED)
     }
 
-    pub(super) async fn revoke(&self, revocation: Revocation, now: UnixTime) -> Result<(), StoreError> {
+    pub(super) async fn revoke(
+        &self,
+        revocation: Revocation,
+        now: UnixTime,
+    ) -> Result<(), StoreError> {
         let forget = self.forget_from(now);
-        let revision = self.store.revoke(&revocation, forget).await.inspect_err(|error| self.store_failed(error))?;
-        self.publisher.apply(&self.snapshot, [Revoked { revision, revocation, ordered: true, expires: forget }]);
+        let revision = self
+            .store
+            .revoke(&revocation, forget)
+            .await
+            .inspect_err(|error| self.store_failed(error))?;
+        self.publisher.apply(
+            &self.snapshot,
+            [Revoked {
+                revision,
+                revocation,
+                ordered: true,
+                expires: forget,
+            }],
+        );
         Ok(())
     }
 }
@@ -485,7 +603,9 @@ pub(crate) fn organisation_aud(snapshot: &Snapshot) -> Aud {
 
 impl std::fmt::Debug for Access {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Access").field("generation", &self.snapshot.load().generation()).finish_non_exhaustive()
+        f.debug_struct("Access")
+            .field("generation", &self.snapshot.load().generation())
+            .finish_non_exhaustive()
     }
 }
 

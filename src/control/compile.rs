@@ -5,15 +5,18 @@ use thiserror::Error;
 use url::Url;
 
 use super::{CountryFile, CountryFileError, Evaluations, RemoteTeam, Services};
-use crate::config::{self, ClientConfig, ClientCredentials, Config, IdpKind, OidcConfig, OktaConfig, StoreConfig};
+use crate::config::{
+    self, ClientConfig, ClientCredentials, Config, IdpKind, OidcConfig, OktaConfig, StoreConfig,
+};
 use crate::engine::{
-    ApplicationSettings, Authority, CookieAttributes, Cors, Known, Origins, Root, Snapshot, SnapshotError, Team,
+    ApplicationSettings, Authority, CookieAttributes, Cors, Known, Origins, Root, Snapshot,
+    SnapshotError, Team,
 };
 use crate::http_client::HttpClient;
 use crate::idp::Saml;
 use crate::idp::{
-    Ages, ClientKey, ClientKeyError, ClientSettings, Credentials, GroupsClaim, OidcSettings, OktaSettings, Provider,
-    RefreshTerms,
+    Ages, ClientKey, ClientKeyError, ClientSettings, Credentials, GroupsClaim, OidcSettings,
+    OktaSettings, Provider, RefreshTerms,
 };
 use crate::model::SentHeader;
 use crate::observe::audit::Sample;
@@ -55,20 +58,33 @@ pub fn compile(
     origins: impl Fn(&config::Application) -> Origins,
 ) -> Result<(Snapshot, Services), CompileError> {
     let snapshot = snapshot(config, generation, known, origins)?;
-    let countries = config.geo.as_ref().map(|geo| CountryFile::open(&geo.database).map(Arc::new)).transpose()?;
+    let countries = config
+        .geo
+        .as_ref()
+        .map(|geo| CountryFile::open(&geo.database).map(Arc::new))
+        .transpose()?;
     let snapshot = snapshot.with_countries(countries.clone().map(|countries| countries as _));
-    let longest = config
-        .applications
-        .iter()
-        .flat_map(|a| a.policies.iter().filter_map(|p| p.session_duration).chain([a.session_duration]));
+    let longest = config.applications.iter().flat_map(|a| {
+        a.policies
+            .iter()
+            .filter_map(|p| p.session_duration)
+            .chain([a.session_duration])
+    });
     let longest = longest.max().unwrap_or_default();
     let revocations_max_stale = match &config.store {
-        StoreConfig::Sqlite { max_stale, .. } if config.team.certs_url.is_none() => Some(*max_stale),
+        StoreConfig::Sqlite { max_stale, .. } if config.team.certs_url.is_none() => {
+            Some(*max_stale)
+        }
         StoreConfig::Sqlite { .. } | StoreConfig::Memory => None,
     };
     let services = Services {
         providers: providers(config, http)?,
-        remote: config.team.certs_url.clone().map(|certs_url| remote(config, certs_url)).transpose()?,
+        remote: config
+            .team
+            .certs_url
+            .clone()
+            .map(|certs_url| remote(config, certs_url))
+            .transpose()?,
         team_url: config.team.url(),
         team_session: config.team.session_duration,
         identity_lifetime: config.team.session_duration + longest + SLACK,
@@ -79,7 +95,11 @@ pub fn compile(
         audit_identity: config.audit.identity,
         evaluations: Evaluations::new(config),
         countries,
-        watched: config.certificates.iter().map(|authority| authority.file.clone()).collect(),
+        watched: config
+            .certificates
+            .iter()
+            .map(|authority| authority.file.clone())
+            .collect(),
     };
     Ok((snapshot, services))
 }
@@ -89,8 +109,16 @@ pub fn compile(
 /// # Errors
 /// As for [`compile`].
 pub fn providers(config: &Config, http: &HttpClient) -> Result<Vec<Provider>, CompileError> {
-    let callback = Url::parse(&format!("{}{}/callback", config.team.url(), Endpoint::PREFIX))?;
-    config.identity_providers.iter().map(|idp| provider(idp, http, &callback)).collect()
+    let callback = Url::parse(&format!(
+        "{}{}/callback",
+        config.team.url(),
+        Endpoint::PREFIX
+    ))?;
+    config
+        .identity_providers
+        .iter()
+        .map(|idp| provider(idp, http, &callback))
+        .collect()
 }
 
 /// The part of it that decides: no provider, no store.
@@ -112,15 +140,27 @@ pub fn snapshot(
         support: config.team.support.clone().map(Arc::new),
     };
     let sent = sent_headers(config);
-    let applications = config.applications.iter().map(|a| application(config, a, origins(a), &sent)).collect();
-    let snapshot = Snapshot::compile(generation, team, (&config.lists, &config.groups), applications, known)?;
+    let applications = config
+        .applications
+        .iter()
+        .map(|a| application(config, a, origins(a), &sent))
+        .collect();
+    let snapshot = Snapshot::compile(
+        generation,
+        team,
+        (&config.lists, &config.groups),
+        applications,
+        known,
+    )?;
     let authority = |authority: &config::ClientAuthority| Authority {
         name: authority.name.clone(),
         roots: authority.roots.iter().map(|root| Root::new(root)).collect(),
         hosts: authority.hosts.clone(),
     };
     let authorities = config.certificates.iter().map(authority);
-    Ok(snapshot.with_service_tokens(config.service_tokens.iter().cloned()).with_authorities(authorities))
+    Ok(snapshot
+        .with_service_tokens(config.service_tokens.iter().cloned())
+        .with_authorities(authorities))
 }
 
 fn remote(config: &Config, certs_url: Url) -> Result<RemoteTeam, url::ParseError> {
@@ -133,12 +173,22 @@ fn remote(config: &Config, certs_url: Url) -> Result<RemoteTeam, url::ParseError
     })
 }
 
-fn provider(idp: &config::IdentityProvider, http: &HttpClient, callback: &Url) -> Result<Provider, CompileError> {
+fn provider(
+    idp: &config::IdentityProvider,
+    http: &HttpClient,
+    callback: &Url,
+) -> Result<Provider, CompileError> {
     let (http, callback) = (http.clone(), callback.clone());
     Ok(match &idp.kind {
         IdpKind::Okta(okta) => {
-            let OktaConfig { client, okta_account, api_token, groups_scope, authorization_server_id, groups_refresh } =
-                &**okta;
+            let OktaConfig {
+                client,
+                okta_account,
+                api_token,
+                groups_scope,
+                authorization_server_id,
+                groups_refresh,
+            } = &**okta;
             let settings = OktaSettings {
                 client: client_settings(idp, client)?,
                 okta_account: okta_account.clone(),
@@ -151,7 +201,14 @@ fn provider(idp: &config::IdentityProvider, http: &HttpClient, callback: &Url) -
             Provider::okta(settings, http, callback)
         }
         IdpKind::Oidc(oidc) => {
-            let OidcConfig { client, issuer, endpoints, scopes, groups_claim_name, absent_groups } = &**oidc;
+            let OidcConfig {
+                client,
+                issuer,
+                endpoints,
+                scopes,
+                groups_claim_name,
+                absent_groups,
+            } = &**oidc;
             let settings = OidcSettings {
                 client: client_settings(idp, client)?,
                 issuer: issuer.clone(),
@@ -170,7 +227,10 @@ fn provider(idp: &config::IdentityProvider, http: &HttpClient, callback: &Url) -
     })
 }
 
-fn client_settings(idp: &config::IdentityProvider, client: &ClientConfig) -> Result<ClientSettings, ClientKeyError> {
+fn client_settings(
+    idp: &config::IdentityProvider,
+    client: &ClientConfig,
+) -> Result<ClientSettings, ClientKeyError> {
     let ClientConfig {
         client_id,
         credentials,
@@ -190,7 +250,9 @@ fn client_settings(idp: &config::IdentityProvider, client: &ClientConfig) -> Res
         client_id: client_id.clone(),
         credentials: match credentials {
             ClientCredentials::Secret(secret) => Credentials::Secret(secret.clone()),
-            ClientCredentials::Key { pem, id } => Credentials::Key(Arc::new(ClientKey::from_pem(pem, id.clone())?)),
+            ClientCredentials::Key { pem, id } => {
+                Credentials::Key(Arc::new(ClientKey::from_pem(pem, id.clone())?))
+            }
         },
         auth_method: *auth_method,
         trusted_audiences: trusted_audiences.clone(),
@@ -209,7 +271,12 @@ fn client_settings(idp: &config::IdentityProvider, client: &ClientConfig) -> Res
 fn sent_headers(config: &Config) -> Arc<[SentHeader]> {
     let providers = config.identity_providers.iter();
     providers
-        .flat_map(|idp| idp.sent_headers().into_iter().map(|name| SentHeader { idp: idp.id.clone(), name }))
+        .flat_map(|idp| {
+            idp.sent_headers().into_iter().map(|name| SentHeader {
+                idp: idp.id.clone(),
+                name,
+            })
+        })
         .collect()
 }
 
@@ -245,7 +312,11 @@ fn application(
     let path = path_cookie_attribute.unwrap_or(domain.path() != "/");
     // Everybody's provider means every one there is: who came through one that was taken away is out.
     let allowed = match allowed_idps.as_slice() {
-        [] if config.team.certs_url.is_none() => config.identity_providers.iter().map(|idp| idp.id.clone()).collect(),
+        [] if config.team.certs_url.is_none() => config
+            .identity_providers
+            .iter()
+            .map(|idp| idp.id.clone())
+            .collect(),
         named => named.to_vec(),
     };
     ApplicationSettings {
@@ -273,10 +344,21 @@ fn application(
 }
 
 fn cors(cors: &config::Cors) -> Cors {
-    let config::Cors { origins, methods, headers, allow_credentials, max_age } = cors;
+    let config::Cors {
+        origins,
+        methods,
+        headers,
+        allow_credentials,
+        max_age,
+    } = cors;
     Cors {
         allow_all_origins: origins.listed().is_none(),
-        allowed_origins: origins.listed().unwrap_or_default().iter().map(|o| o.to_ascii_lowercase()).collect(),
+        allowed_origins: origins
+            .listed()
+            .unwrap_or_default()
+            .iter()
+            .map(|o| o.to_ascii_lowercase())
+            .collect(),
         allowed_methods: methods.listed().map(<[_]>::to_vec),
         allowed_headers: headers.listed().map(<[_]>::to_vec),
         allow_credentials: *allow_credentials,

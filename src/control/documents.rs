@@ -38,10 +38,17 @@ pub(crate) fn document(identity: &Identity, snapshot: &Snapshot) -> Value {
 
 /// Returns the country of a login, or an empty string if it is unknown.
 pub(crate) fn country(snapshot: &Snapshot, identity: &Identity) -> String {
-    snapshot.country_of(identity.ip).map(String::from).unwrap_or_default()
+    snapshot
+        .country_of(identity.ip)
+        .map(String::from)
+        .unwrap_or_default()
 }
 
 /// Returns a team's account id: 32 hexadecimal digits, the same on all its nodes as long as its domain is.
 pub(crate) fn account_id(issuer: &str) -> String {
-    Aud::derive(&["account", issuer]).as_str().get(..32).unwrap_or_default().to_owned()
+    Aud::derive(&["account", issuer])
+        .as_str()
+        .get(..32)
+        .unwrap_or_default()
+        .to_owned()
 }

@@ -28,12 +28,15 @@ use super::{Access, Login, SigningKeys};
 use crate::config::Config;
 use crate::engine::Application;
 use crate::http_client::{HttpClient, HttpError, MAX_DOCUMENT};
-use crate::model::{Aud, FetchBudget, Identity, IdentityNonce, RequestId, UnixTime, fill_random, hex};
+use crate::model::{
+    Aud, FetchBudget, Identity, IdentityNonce, RequestId, UnixTime, fill_random, hex,
+};
 use crate::observe::metrics::{Evaluation, metrics};
 use crate::policy::{evaluation_key, evaluations};
 use crate::store::StoreError;
 use crate::token::{
-    EVALUATION_LIFETIME, EvaluationClaims, EvaluationError, KeyError, KeySet, SigningKeyError, read_evaluation,
+    EVALUATION_LIFETIME, EvaluationClaims, EvaluationError, KeyError, KeySet, SigningKeyError,
+    read_evaluation,
 };
 
 /// The services that each application's policies ask, also through Access groups.
@@ -97,12 +100,18 @@ impl Evaluations {
             let (evaluate, keys) = (Url::parse(evaluate_url).ok()?, Url::parse(keys_url).ok()?);
             let key = evaluation_key(evaluate_url, keys_url);
             let fresh = || Arc::new(Service::new(evaluate_url, key, evaluate, keys));
-            Some(Arc::clone(services.entry((evaluate_url, keys_url)).or_insert_with(fresh)))
+            Some(Arc::clone(
+                services
+                    .entry((evaluate_url, keys_url))
+                    .or_insert_with(fresh),
+            ))
         };
         let mut all = HashMap::new();
         for application in &config.applications {
-            let asked: Vec<_> =
-                evaluations(&application.policies, &config.groups).into_iter().filter_map(&mut of).collect();
+            let asked: Vec<_> = evaluations(&application.policies, &config.groups)
+                .into_iter()
+                .filter_map(&mut of)
+                .collect();
             if !asked.is_empty() {
                 all.insert(application.aud.clone(), asked);
             }
@@ -121,7 +130,10 @@ impl Evaluations {
 
 /// Room for answers.
 pub(super) fn answers() -> Answers {
-    Cache::builder().max_capacity(MOST_ANSWERS).expire_after(Memory).build()
+    Cache::builder()
+        .max_capacity(MOST_ANSWERS)
+        .expire_after(Memory)
+        .build()
 }
 
 /// A failure is not repeated at once, and not kept for long.
@@ -157,7 +169,10 @@ impl Access {
             return Ok(Arc::clone(&login.identity));
         }
         let Some(signing) = self.signing.load_full() else {
-            return Ok(Arc::new(Identity { evaluations: BTreeMap::new(), ..(*login.identity).clone() }));
+            return Ok(Arc::new(Identity {
+                evaluations: BTreeMap::new(),
+                ..(*login.identity).clone()
+            }));
         };
         let snapshot = self.snapshot();
         let question = Arc::new(Question {
@@ -170,7 +185,11 @@ impl Access {
         });
         let mut asking = JoinSet::new();
         for service in asked {
-            let (answers, question, service) = (self.answers.clone(), Arc::clone(&question), Arc::clone(service));
+            let (answers, question, service) = (
+                self.answers.clone(),
+                Arc::clone(&question),
+                Arc::clone(service),
+            );
             let key = (login.nonce, login.identity.at, service.key.clone());
             asking.spawn(async move {
                 let answer = answers.get_with(key, question.ask(&service)).await;
@@ -188,12 +207,19 @@ impl Access {
             }
         }
         self.keep_answers(login.nonce, &answers, now).await?;
-        Ok(Arc::new(Identity { evaluations: answers, ..(*login.identity).clone() }))
+        Ok(Arc::new(Identity {
+            evaluations: answers,
+            ..(*login.identity).clone()
+        }))
     }
 
     /// Whether every service that the application's policies ask has answered of that person.
     pub(crate) fn all_answered(&self, application: &Application, identity: &Identity) -> bool {
-        self.services().evaluations.of(application.aud()).iter().all(|s| identity.evaluations.contains_key(&s.key))
+        self.services()
+            .evaluations
+            .of(application.aud())
+            .iter()
+            .all(|s| identity.evaluations.contains_key(&s.key))
     }
 
     /// Writes answers into the record behind a login, where they are others than before.
@@ -206,7 +232,9 @@ impl Access {
         let one = self.asking.get_with(nonce, Arc::default);
         let _one = one.lock().await;
         // The login may have ended meanwhile: then there is nobody to keep them for.
-        let Some(identity) = self.identity(nonce, now).await? else { return Ok(()) };
+        let Some(identity) = self.identity(nonce, now).await? else {
+            return Ok(());
+        };
         let services = self.services();
         let mut evaluations = identity.evaluations.clone();
         evaluations.retain(|key, _| services.evaluations.have(key));
@@ -214,8 +242,13 @@ impl Access {
         if evaluations == identity.evaluations {
             return Ok(());
         }
-        let identity = Arc::new(Identity { evaluations, ..(*identity).clone() });
-        let kept = self.update_record(nonce, identity, now.after(services.identity_lifetime)).await;
+        let identity = Arc::new(Identity {
+            evaluations,
+            ..(*identity).clone()
+        });
+        let kept = self
+            .update_record(nonce, identity, now.after(services.identity_lifetime))
+            .await;
         kept.inspect_err(|error| self.store_failed(error)).map(drop)
     }
 }
@@ -268,14 +301,21 @@ impl Question {
         let token = self.signing.sign(&claims).map_err(NoAnswer::Sign)?;
         let body = json!({ "token": token }).to_string();
         let json = HeaderValue::from_static("application/json");
-        let headers = [(header::CONTENT_TYPE, json.clone()), (header::ACCEPT, json)].into_iter().collect();
-        let answered = self.http.post(&service.evaluate_url, headers, body.into(), MAX_ANSWER).await;
+        let headers = [(header::CONTENT_TYPE, json.clone()), (header::ACCEPT, json)]
+            .into_iter()
+            .collect();
+        let answered = self
+            .http
+            .post(&service.evaluate_url, headers, body.into(), MAX_ANSWER)
+            .await;
         let answered = answered.map_err(NoAnswer::Service)?;
         if answered.status != StatusCode::OK {
             return Err(NoAnswer::Status(answered.status));
         }
-        let Answer { token } = crate::model::json::object(&answered.body).map_err(|_| NoAnswer::Malformed)?;
-        let read = |keys: &KeySet| read_evaluation(&token, keys, &nonce, UnixTime::now(), self.leeway);
+        let Answer { token } =
+            crate::model::json::object(&answered.body).map_err(|_| NoAnswer::Malformed)?;
+        let read =
+            |keys: &KeySet| read_evaluation(&token, keys, &nonce, UnixTime::now(), self.leeway);
         let keys = service.keys(&self.http, None).await?;
         match read(&keys) {
             Err(EvaluationError::Token(error)) if error.may_be_rotation() => {
@@ -289,7 +329,13 @@ impl Question {
 
 impl Service {
     fn new(name: &str, key: String, evaluate_url: Url, keys_url: Url) -> Self {
-        Self { name: name.to_owned(), key, evaluate_url, keys_url, keys: Mutex::default() }
+        Self {
+            name: name.to_owned(),
+            key,
+            evaluate_url,
+            keys_url,
+            keys: Mutex::default(),
+        }
     }
 
     /// For the log: without a query, which may hold what nobody else should know.
@@ -300,7 +346,11 @@ impl Service {
     }
 
     /// The keys; others than `but`, if those are old enough that there may be others.
-    async fn keys(&self, http: &HttpClient, but: Option<&Arc<KeySet>>) -> Result<Arc<KeySet>, NoAnswer> {
+    async fn keys(
+        &self,
+        http: &HttpClient,
+        but: Option<&Arc<KeySet>>,
+    ) -> Result<Arc<KeySet>, NoAnswer> {
         let mut keys = self.keys.lock().await;
         if let Some((known, at)) = &keys.known
             && at.elapsed() < FRESH
@@ -308,10 +358,18 @@ impl Service {
         {
             return Ok(Arc::clone(known));
         }
-        let last = keys.known.as_ref().filter(|(_, at)| at.elapsed() < STALE).map(|(known, _)| Arc::clone(known));
+        let last = keys
+            .known
+            .as_ref()
+            .filter(|(_, at)| at.elapsed() < STALE)
+            .map(|(known, _)| Arc::clone(known));
         // Before the fetch: a fetch that is given up counts too.
         let now = Instant::now();
-        if !keys.budget.get_or_insert_with(|| FetchBudget::new(COOLDOWN, now)).take(now) {
+        if !keys
+            .budget
+            .get_or_insert_with(|| FetchBudget::new(COOLDOWN, now))
+            .take(now)
+        {
             return last.ok_or(NoAnswer::KeysTried);
         }
         match (self.fetch(http).await, last) {
@@ -322,7 +380,11 @@ impl Service {
             }
             (Err(error), Some(last)) => {
                 let (url, error) = (self.shown(), crate::model::chain(&error));
-                tracing::warn!(url, error, "the keys of an external evaluation stay as they were");
+                tracing::warn!(
+                    url,
+                    error,
+                    "the keys of an external evaluation stay as they were"
+                );
                 Ok(last)
             }
             (Err(error), None) => Err(error),
@@ -330,7 +392,10 @@ impl Service {
     }
 
     async fn fetch(&self, http: &HttpClient) -> Result<KeySet, NoAnswer> {
-        let answer = http.get(&self.keys_url, HeaderMap::new(), MAX_DOCUMENT).await.map_err(NoAnswer::Keys)?;
+        let answer = http
+            .get(&self.keys_url, HeaderMap::new(), MAX_DOCUMENT)
+            .await
+            .map_err(NoAnswer::Keys)?;
         match answer.status {
             StatusCode::OK => KeySet::from_jwks(&answer.body).map_err(NoAnswer::NoKeys),
             status => Err(NoAnswer::KeysStatus(status)),

@@ -25,14 +25,19 @@ pub(super) struct Flows {
 
 impl Flows {
     pub(super) fn new() -> Self {
-        let used = Cache::builder().time_to_live(USED_FOR).max_capacity(MAX_USED);
+        let used = Cache::builder()
+            .time_to_live(USED_FOR)
+            .max_capacity(MAX_USED);
         let begun = Cache::builder()
             .time_to_live(USED_FOR)
             .weigher(|_, state: &State| u32::try_from(state.size()).unwrap_or(u32::MAX))
             .max_capacity(MAX_BEGUN_BYTES);
         Self {
             used: used.eviction_policy(EvictionPolicy::lru()).build(),
-            signed_out: Cache::builder().time_to_live(SIGNED_OUT_FOR).max_capacity(MAX_SIGNED_OUT).build(),
+            signed_out: Cache::builder()
+                .time_to_live(SIGNED_OUT_FOR)
+                .max_capacity(MAX_SIGNED_OUT)
+                .build(),
             begun: begun.eviction_policy(EvictionPolicy::lru()).build(),
             verifying: tokio::sync::Semaphore::new(VERIFYING),
         }
@@ -85,8 +90,14 @@ impl Access {
 
 impl Access {
     /// Does what takes the processor for long, out of the way of all that waits; `None` where too many others do.
-    pub(crate) async fn verify<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-        let _turn = tokio::time::timeout(VERIFYING_WAIT, self.flows.verifying.acquire()).await.ok()?.ok()?;
+    pub(crate) async fn verify<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let _turn = tokio::time::timeout(VERIFYING_WAIT, self.flows.verifying.acquire())
+            .await
+            .ok()?
+            .ok()?;
         tokio::task::spawn_blocking(work).await.ok()
     }
 }

@@ -52,7 +52,11 @@ impl CountryFile {
     pub fn open(path: &Path) -> Result<Self, CountryFileError> {
         // Before it is read: what changes meanwhile is read again.
         let seen = Mutex::new(Stamp::of(path));
-        Ok(Self { path: path.to_owned(), current: ArcSwap::from_pointee(read(path)?), seen })
+        Ok(Self {
+            path: path.to_owned(),
+            current: ArcSwap::from_pointee(read(path)?),
+            seen,
+        })
     }
 
     /// Reads it again where it has changed. One that cannot be used leaves the one before in place, and the log says why.
@@ -72,7 +76,10 @@ impl CountryFile {
                 metrics().country_database(Reload::Applied);
             }
             Err(error) => {
-                tracing::error!(error = crate::model::chain(&error), "the running database of countries stays");
+                tracing::error!(
+                    error = crate::model::chain(&error),
+                    "the running database of countries stays"
+                );
                 metrics().country_database(Reload::Rejected);
             }
         }
@@ -86,9 +93,16 @@ impl Countries for CountryFile {
 }
 
 fn read(path: &Path) -> Result<Database, CountryFileError> {
-    let bytes =
-        System.bytes(path, LARGEST).map_err(|source| CountryFileError::Read { path: path.to_owned(), source })?;
-    Database::new(bytes).map_err(|source| CountryFileError::Use { path: path.to_owned(), source })
+    let bytes = System
+        .bytes(path, LARGEST)
+        .map_err(|source| CountryFileError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+    Database::new(bytes).map_err(|source| CountryFileError::Use {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// What tells one content of a file from another without reading it: it is large, and links lead to it that are turned over
@@ -105,14 +119,23 @@ impl Stamp {
     fn of(path: &Path) -> Option<Self> {
         let metadata = std::fs::metadata(path).ok()?;
         let changed = changed(&metadata);
-        Some(Self { length: metadata.len(), modified: metadata.modified().ok(), changed })
+        Some(Self {
+            length: metadata.len(),
+            modified: metadata.modified().ok(),
+            changed,
+        })
     }
 }
 
 #[cfg(unix)]
 fn changed(metadata: &Metadata) -> (u64, u64, i64, i64) {
     use std::os::unix::fs::MetadataExt as _;
-    (metadata.dev(), metadata.ino(), metadata.ctime(), metadata.ctime_nsec())
+    (
+        metadata.dev(),
+        metadata.ino(),
+        metadata.ctime(),
+        metadata.ctime_nsec(),
+    )
 }
 
 #[cfg(not(unix))]
@@ -129,17 +152,27 @@ mod tests {
     const ASN: &[u8] = include_bytes!("../../tests/geo/asn.mmdb");
 
     fn country(file: &CountryFile) -> Option<String> {
-        file.country("192.0.2.1".parse().unwrap()).map(|country| country.to_string())
+        file.country("192.0.2.1".parse().unwrap())
+            .map(|country| country.to_string())
     }
 
     #[test]
     fn what_cannot_be_used_leaves_the_one_before() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("countries.mmdb");
-        assert!(matches!(CountryFile::open(&path), Err(CountryFileError::Read { .. })));
-        assert!(matches!(CountryFile::open(folder.path()), Err(CountryFileError::Read { .. })));
+        assert!(matches!(
+            CountryFile::open(&path),
+            Err(CountryFileError::Read { .. })
+        ));
+        assert!(matches!(
+            CountryFile::open(folder.path()),
+            Err(CountryFileError::Read { .. })
+        ));
         std::fs::write(&path, ASN).unwrap();
-        assert!(matches!(CountryFile::open(&path), Err(CountryFileError::Use { .. })));
+        assert!(matches!(
+            CountryFile::open(&path),
+            Err(CountryFileError::Use { .. })
+        ));
         std::fs::write(&path, COUNTRIES).unwrap();
         let file = CountryFile::open(&path).unwrap();
         assert_eq!(country(&file).as_deref(), Some("DE"));
@@ -160,7 +193,10 @@ mod tests {
     #[test]
     fn a_link_that_is_turned_over_is_a_change() {
         let folder = tempfile::tempdir().unwrap();
-        let (data, path) = (folder.path().join("..data"), folder.path().join("countries.mmdb"));
+        let (data, path) = (
+            folder.path().join("..data"),
+            folder.path().join("countries.mmdb"),
+        );
         for (version, content) in [("1", COUNTRIES), ("2", MOVED)] {
             std::fs::create_dir(folder.path().join(version)).unwrap();
             std::fs::write(folder.path().join(version).join("countries.mmdb"), content).unwrap();

@@ -12,7 +12,10 @@ impl Access {
     pub(super) fn logout_hint(&self, nonce: IdentityNonce, id_token: &Secret) -> Option<String> {
         if id_token.expose().len() > MAX_HINT {
             let bytes = id_token.expose().len();
-            tracing::warn!(bytes, "the ID token is too long to end the provider's session with it");
+            tracing::warn!(
+                bytes,
+                "the ID token is too long to end the provider's session with it"
+            );
             return None;
         }
         self.seal().seal(&purpose(nonce), &id_token.expose()).ok()
@@ -28,8 +31,15 @@ impl Access {
         state: &str,
     ) -> Option<Url> {
         let hint = self.store.take_logout_hint(&nonce).await;
-        let hint = hint.map_err(|error| self.store_failed(&error)).ok().flatten()?;
-        let hint: Secret = self.seal().open::<String>(&purpose(nonce), &hint).ok()?.into();
+        let hint = hint
+            .map_err(|error| self.store_failed(&error))
+            .ok()
+            .flatten()?;
+        let hint: Secret = self
+            .seal()
+            .open::<String>(&purpose(nonce), &hint)
+            .ok()?
+            .into();
         provider.end_session(&hint, back, state).await
     }
 }

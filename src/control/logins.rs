@@ -60,12 +60,16 @@ impl Access {
             }
             // Who logs in over their own session goes on with it, under one name: what is in other tabs, and on other hosts of
             // this browser, then ends with it.
-            let own = others.iter().position(|other| other.identity.user == identity.user);
+            let own = others
+                .iter()
+                .position(|other| other.identity.user == identity.user);
             let own = own.map(|place| others.swap_remove(place));
             // Applications may each have a provider of their own: the same person may be logged in through several.
             let same_person = |other: &Login| other.identity.email == identity.email;
             let elsewhere = |other: &Login| other.identity.idp.id != identity.idp.id;
-            let (beside, ended): (Vec<_>, Vec<_>) = others.into_iter().partition(|o| same_person(o) && elsewhere(o));
+            let (beside, ended): (Vec<_>, Vec<_>) = others
+                .into_iter()
+                .partition(|o| same_person(o) && elsewhere(o));
             identity.beside = beside.iter().map(|other| other.nonce).collect();
             let continued = match &own {
                 Some(own) => self.continue_login(own.nonce, &identity, expires).await?,
@@ -83,13 +87,21 @@ impl Access {
             for other in ended {
                 self.end_session(other.nonce, now).await?;
             }
-            let all: Vec<_> = beside.iter().map(|other| other.nonce).chain([nonce]).collect();
+            let all: Vec<_> = beside
+                .iter()
+                .map(|other| other.nonce)
+                .chain([nonce])
+                .collect();
             for Login { nonce: one, .. } in beside {
                 let others = all.iter().copied().filter(|other| *other != one).collect();
                 self.stand_beside(one, others, expires).await?;
             }
             let expires = identity.ends_by(team_session);
-            Ok::<_, StoreError>(Some(Login { nonce, identity, expires }))
+            Ok::<_, StoreError>(Some(Login {
+                nonce,
+                identity,
+                expires,
+            }))
         };
         match kept.await {
             Ok(login) => login.ok_or(NoLogin::Over),
@@ -107,9 +119,16 @@ impl Access {
         expires: UnixTime,
     ) -> Result<(IdentityNonce, Arc<Identity>), StoreError> {
         let nonce = IdentityNonce::random();
-        let revision = self.store.insert_identity(&nonce, &identity, expires).await?;
-        let identity = Arc::new(Identity { revision, ..identity });
-        self.known.set_identity(nonce, IdentityState::Known(Arc::clone(&identity)));
+        let revision = self
+            .store
+            .insert_identity(&nonce, &identity, expires)
+            .await?;
+        let identity = Arc::new(Identity {
+            revision,
+            ..identity
+        });
+        self.known
+            .set_identity(nonce, IdentityState::Known(Arc::clone(&identity)));
         Ok((nonce, identity))
     }
 
@@ -124,9 +143,15 @@ impl Access {
         // Answers about this person may be on their way into the record.
         let one = self.asking.get_with(nonce, Arc::default);
         let _one = one.lock().await;
-        let Some(last) = self.record(nonce).await? else { return Ok(None) };
+        let Some(last) = self.record(nonce).await? else {
+            return Ok(None);
+        };
         let evaluations = last.evaluations.clone();
-        let identity = Identity { evaluations, revision: last.revision, ..identity.clone() };
+        let identity = Identity {
+            evaluations,
+            revision: last.revision,
+            ..identity.clone()
+        };
         self.update_record(nonce, Arc::new(identity), expires).await
     }
 
@@ -138,8 +163,13 @@ impl Access {
         identity: Arc<Identity>,
         expires: UnixTime,
     ) -> Result<Option<Arc<Identity>>, StoreError> {
-        if self.store.update_identity(&nonce, &identity, expires).await? {
-            self.known.set_identity(nonce, IdentityState::Known(Arc::clone(&identity)));
+        if self
+            .store
+            .update_identity(&nonce, &identity, expires)
+            .await?
+        {
+            self.known
+                .set_identity(nonce, IdentityState::Known(Arc::clone(&identity)));
             Ok(Some(identity))
         } else {
             // Another process has revoked the login. Its sessions here end now, before that is followed.
@@ -155,12 +185,18 @@ impl Access {
         request: &PortalRequest,
     ) -> Result<Vec<Login>, StoreError> {
         let now = request.now;
-        let session = match (self.organisation_session(&request.headers, now).await?, before) {
+        let session = match (
+            self.organisation_session(&request.headers, now).await?,
+            before,
+        ) {
             (None, Some(before)) => self.living(before, now).await?,
             (session, _) => session,
         };
         let mut logins: Vec<Login> = session.into_iter().collect();
-        let beside = logins.first().map(|login| login.identity.beside.clone()).unwrap_or_default();
+        let beside = logins
+            .first()
+            .map(|login| login.identity.beside.clone())
+            .unwrap_or_default();
         for nonce in beside.into_iter().take(MAX_BESIDE) {
             logins.extend(self.living(nonce, now).await?);
         }
@@ -168,9 +204,15 @@ impl Access {
     }
 
     /// The login of that name, if it was not ended.
-    async fn living(&self, nonce: IdentityNonce, now: UnixTime) -> Result<Option<Login>, StoreError> {
+    async fn living(
+        &self,
+        nonce: IdentityNonce,
+        now: UnixTime,
+    ) -> Result<Option<Login>, StoreError> {
         let snapshot = self.snapshot();
-        let Some(identity) = self.record(nonce).await? else { return Ok(None) };
+        let Some(identity) = self.record(nonce).await? else {
+            return Ok(None);
+        };
         let presented = Presented {
             nonce: Some(nonce),
             user: &identity.user,
@@ -179,7 +221,11 @@ impl Access {
             login: Some(identity.order()),
         };
         let lives = snapshot.revocations().cover(presented) == Truth::False;
-        Ok(lives.then_some(Login { nonce, identity, expires: now }))
+        Ok(lives.then_some(Login {
+            nonce,
+            identity,
+            expires: now,
+        }))
     }
 
     /// The record behind a login as it was written, whatever became of the person since.
@@ -200,13 +246,23 @@ impl Access {
         let one = self.asking.get_with(nonce, Arc::default);
         let _one = one.lock().await;
         let known = matches!(self.known.identity(&nonce), Some(IdentityState::Known(_)));
-        let Some(identity) = self.record(nonce).await? else { return Ok(()) };
+        let Some(identity) = self.record(nonce).await? else {
+            return Ok(());
+        };
         if identity.beside == others {
             return Ok(());
         }
-        let identity = Identity { beside: others, ..Identity::clone(&identity) };
+        let identity = Identity {
+            beside: others,
+            ..Identity::clone(&identity)
+        };
         // What nobody looked at since it was written must be looked at when it is used.
-        if self.update_record(nonce, Arc::new(identity), expires).await?.is_some() && !known {
+        if self
+            .update_record(nonce, Arc::new(identity), expires)
+            .await?
+            .is_some()
+            && !known
+        {
             self.known.forget_identity(&nonce);
         }
         Ok(())
@@ -216,7 +272,11 @@ impl Access {
     ///
     /// # Errors
     /// Where the store does not answer; then nothing was ended.
-    pub(crate) async fn end_session(&self, nonce: IdentityNonce, now: UnixTime) -> Result<(), StoreError> {
+    pub(crate) async fn end_session(
+        &self,
+        nonce: IdentityNonce,
+        now: UnixTime,
+    ) -> Result<(), StoreError> {
         self.revoke(Revocation::Session(nonce), now).await
     }
 
@@ -230,12 +290,23 @@ impl Access {
         user: &UserId,
         now: UnixTime,
     ) -> Result<(), StoreError> {
-        let stored = self.store.identity(&nonce).await.inspect_err(|error| self.store_failed(error))?;
+        let stored = self
+            .store
+            .identity(&nonce)
+            .await
+            .inspect_err(|error| self.store_failed(error))?;
         // What was read of the store while another login came to stand beside this one may be all that is known here.
         let known = self.known_identity(nonce);
-        let beside = stored.iter().chain(known.as_deref()).flat_map(|identity| identity.beside.iter().copied());
+        let beside = stored
+            .iter()
+            .chain(known.as_deref())
+            .flat_map(|identity| identity.beside.iter().copied());
         for beside in beside.collect::<HashSet<_>>() {
-            match self.record(beside).await.inspect_err(|error| self.store_failed(error))? {
+            match self
+                .record(beside)
+                .await
+                .inspect_err(|error| self.store_failed(error))?
+            {
                 Some(other) => self.revoke_all(ends(beside, &other.user, now), now).await?,
                 None => self.end_session(beside, now).await?,
             }
@@ -247,19 +318,36 @@ impl Access {
     /// The same, even if the store takes no writes: here at once, for every login of these users, and in the store as soon as
     /// it accepts it. Only if this process ends before that, a restart brings them back. `identity` is the record as it was
     /// found, which need not be known here yet.
-    pub(super) async fn end_sessions_whatever(&self, nonce: IdentityNonce, identity: &Identity, now: UnixTime) {
+    pub(super) async fn end_sessions_whatever(
+        &self,
+        nonce: IdentityNonce,
+        identity: &Identity,
+        now: UnixTime,
+    ) {
         let known = self.known_identity(nonce);
-        let beside =
-            known.as_deref().into_iter().chain([identity]).flat_map(|identity| identity.beside.iter().copied());
+        let beside = known
+            .as_deref()
+            .into_iter()
+            .chain([identity])
+            .flat_map(|identity| identity.beside.iter().copied());
         let sessions: HashSet<_> = beside.chain([nonce]).collect();
-        let others = sessions.iter().filter_map(|other| Some(self.known_identity(*other)?.user.clone()));
+        let others = sessions
+            .iter()
+            .filter_map(|other| Some(self.known_identity(*other)?.user.clone()));
         let users = others.chain([identity.user.clone()]).collect();
         let forget = self.forget_from(now);
         {
             let mut all = self.unpersisted.lock();
-            all.entry(nonce).or_insert_with(|| Revoked { user: identity.user.clone(), users, at: now, failed: false });
+            all.entry(nonce).or_insert_with(|| Revoked {
+                user: identity.user.clone(),
+                users,
+                at: now,
+                failed: false,
+            });
             self.publisher.change(&self.snapshot, |revocations| {
-                sessions.into_iter().for_each(|session| revocations.end_session(session, forget));
+                sessions
+                    .into_iter()
+                    .for_each(|session| revocations.end_session(session, forget));
                 revocations.set_pending(pending(&all));
             });
         }
@@ -273,24 +361,42 @@ impl Access {
         let _one = self.unpersisted.writing.lock().await;
         let unpersisted = self.unpersisted.lock().clone();
         let mut outcome = Ok(());
-        for (nonce, Revoked { user, at, failed, .. }) in unpersisted {
+        for (
+            nonce,
+            Revoked {
+                user, at, failed, ..
+            },
+        ) in unpersisted
+        {
             // One that cannot be stored must not keep the others out of the store.
             if let Err(error) = self.end_sessions(nonce, &user, at).await {
-                self.unpersisted.lock().entry(nonce).and_modify(|one| one.failed = true);
+                self.unpersisted
+                    .lock()
+                    .entry(nonce)
+                    .and_modify(|one| one.failed = true);
                 outcome = Err(error);
                 continue;
             }
             let mut all = self.unpersisted.lock();
             all.remove(&nonce);
-            self.publisher.change(&self.snapshot, |revocations| revocations.set_pending(pending(&all)));
+            self.publisher.change(&self.snapshot, |revocations| {
+                revocations.set_pending(pending(&all))
+            });
             if failed {
-                tracing::info!(user = &*user.0, "the store has accepted a revocation that it did not accept before");
+                tracing::info!(
+                    user = &*user.0,
+                    "the store has accepted a revocation that it did not accept before"
+                );
             }
         }
         outcome
     }
 
-    async fn revoke_all(&self, revocations: [Revocation; 2], now: UnixTime) -> Result<(), StoreError> {
+    async fn revoke_all(
+        &self,
+        revocations: [Revocation; 2],
+        now: UnixTime,
+    ) -> Result<(), StoreError> {
         for revocation in revocations {
             self.revoke(revocation, now).await?;
         }
@@ -307,7 +413,13 @@ impl Access {
 
 /// The revocations that a logout makes.
 fn ends(nonce: IdentityNonce, user: &UserId, now: UnixTime) -> [Revocation; 2] {
-    [Revocation::Session(nonce), Revocation::User { user: user.clone(), before: now }]
+    [
+        Revocation::Session(nonce),
+        Revocation::User {
+            user: user.clone(),
+            before: now,
+        },
+    ]
 }
 
 /// Revocations applied here that the store has not accepted yet, by the login that they began with.
@@ -330,7 +442,9 @@ struct Revoked {
 impl Unpersisted {
     /// Returns `true` if one of them is of that user.
     fn concern(&self, user: &UserId) -> bool {
-        self.lock().values().any(|revoked| revoked.users.contains(user))
+        self.lock()
+            .values()
+            .any(|revoked| revoked.users.contains(user))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<IdentityNonce, Revoked>> {
@@ -339,7 +453,8 @@ impl Unpersisted {
 }
 
 fn pending(all: &HashMap<IdentityNonce, Revoked>) -> impl Iterator<Item = UserId> {
-    all.values().flat_map(|revoked| revoked.users.iter().cloned())
+    all.values()
+        .flat_map(|revoked| revoked.users.iter().cloned())
 }
 
 /// More providers than anybody uses at once.

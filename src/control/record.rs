@@ -10,14 +10,22 @@ use crate::observe::metrics::{Login, Logout, metrics};
 use crate::policy::Verdict;
 use crate::store::StoreError;
 
-fn event<'a>(access: &Access, kind: Kind, outcome: Outcome, request: &'a PortalRequest) -> Event<'a> {
+fn event<'a>(
+    access: &Access,
+    kind: Kind,
+    outcome: Outcome,
+    request: &'a PortalRequest,
+) -> Event<'a> {
     Event {
         client: Some(request.client),
         country: access.running().country_of(Some(request.client)),
         method: Some(request.method.as_str()),
         host: Some(&request.host),
         path: Some(&request.path),
-        user_agent: request.headers.get(http::header::USER_AGENT).map(http::HeaderValue::as_bytes),
+        user_agent: request
+            .headers
+            .get(http::header::USER_AGENT)
+            .map(http::HeaderValue::as_bytes),
         ..Event::new(kind, outcome, request.id)
     }
 }
@@ -57,8 +65,13 @@ const fn silent(via: Via) -> Option<&'static str> {
 
 /// The shadow policy that would have decided at login. Where policies ask for a certificate it shows on the application's host
 /// alone what they would have done, and is counted there.
-fn counted_shadow<'a>(verdict: &Verdict, application: &'a Application) -> Option<(&'a str, &'static str)> {
-    let (place, outcome) = verdict.shadow.filter(|_| !application.asks_for_certificates())?;
+fn counted_shadow<'a>(
+    verdict: &Verdict,
+    application: &'a Application,
+) -> Option<(&'a str, &'static str)> {
+    let (place, outcome) = verdict
+        .shadow
+        .filter(|_| !application.asks_for_certificates())?;
     let (name, _) = application.policy(place)?;
     metrics().shadow(&application.settings().name, name, outcome.as_str());
     Some((name, outcome.as_str()))
@@ -75,9 +88,22 @@ impl Access {
         request: &PortalRequest,
     ) {
         metrics().login(Login::Success, silent(via));
-        let login = known(self, Kind::Login, Outcome::Allowed, application, identity, request);
+        let login = known(
+            self,
+            Kind::Login,
+            Outcome::Allowed,
+            application,
+            identity,
+            request,
+        );
         let shadow = counted_shadow(verdict, application);
-        Event { via: Some(via), identity: self.told_by(via, identity), shadow, ..login }.emit();
+        Event {
+            via: Some(via),
+            identity: self.told_by(via, identity),
+            shadow,
+            ..login
+        }
+        .emit();
     }
 
     /// A login that the provider or its answers ended. The operator gets the whole chain under the request id of the page.
@@ -98,7 +124,12 @@ impl Access {
     }
 
     /// A provider was tried out, and does not work.
-    pub(crate) fn provider_test_failed(&self, failure: &LoginFailure, idp: &IdpId, request: &PortalRequest) {
+    pub(crate) fn provider_test_failed(
+        &self,
+        failure: &LoginFailure,
+        idp: &IdpId,
+        request: &PortalRequest,
+    ) {
         self.failed(Kind::IdpTest, failure, Some(idp), None, request);
     }
 
@@ -114,7 +145,11 @@ impl Access {
             Blame::Provider => Outcome::Unavailable,
             Blame::Person | Blame::Browser => Outcome::Refused,
         };
-        let failed = Event { reason: Some(failure.id()), idp, ..event(self, kind, outcome, request) };
+        let failed = Event {
+            reason: Some(failure.id()),
+            idp,
+            ..event(self, kind, outcome, request)
+        };
         of(application, failed).emit();
         let chain = crate::model::chain(failure);
         let idp = idp.map(|idp| &*idp.0);
@@ -137,7 +172,14 @@ impl Access {
         request: &PortalRequest,
     ) {
         metrics().login(counted, Some(reason));
-        of(application, Event { reason: Some(reason), ..event(self, Kind::Login, Outcome::Refused, request) }).emit();
+        of(
+            application,
+            Event {
+                reason: Some(reason),
+                ..event(self, Kind::Login, Outcome::Refused, request)
+            },
+        )
+        .emit();
     }
 
     /// Logs that the policies do not let a user in at the end of a login.
@@ -153,16 +195,32 @@ impl Access {
         metrics().login(Login::Refused, Some(reason));
         let denied = Event {
             reason: Some(reason),
-            policy: verdict.policy.and_then(|place| application.policy(place)).map(|(name, _)| name),
+            policy: verdict
+                .policy
+                .and_then(|place| application.policy(place))
+                .map(|(name, _)| name),
             shadow: counted_shadow(verdict, application),
             via: Some(via),
             identity: self.told_by(via, identity),
-            ..known(self, Kind::Login, Outcome::Refused, application, identity, request)
+            ..known(
+                self,
+                Kind::Login,
+                Outcome::Refused,
+                application,
+                identity,
+                request,
+            )
         };
         if reason == Reason::IdentityIncomplete.id() && application.misses_groups(identity) {
             let services = self.services();
-            let provider = services.providers.iter().find(|provider| *provider.id() == identity.idp.id);
-            let (idp, hint) = (&*identity.idp.id.0, provider.map(Provider::advice_without_groups));
+            let provider = services
+                .providers
+                .iter()
+                .find(|provider| *provider.id() == identity.idp.id);
+            let (idp, hint) = (
+                &*identity.idp.id.0,
+                provider.map(Provider::advice_without_groups),
+            );
             let error = "no groups are known of this person, and the policies ask for them";
             tracing::warn!(request_id = %request.id, reason, idp, error, hint, "a login could not be decided");
         }
@@ -186,7 +244,12 @@ impl Access {
     /// Somebody tried a provider out, and it works.
     pub(crate) fn provider_tested(&self, profile: &Profile, request: &PortalRequest) {
         let (email, idp) = (Some(&profile.email), Some(&profile.idp.id));
-        Event { email, idp, ..event(self, Kind::IdpTest, Outcome::Allowed, request) }.emit();
+        Event {
+            email,
+            idp,
+            ..event(self, Kind::IdpTest, Outcome::Allowed, request)
+        }
+        .emit();
     }
 
     /// The provider no longer has somebody, and so all their sessions ended.
@@ -212,7 +275,12 @@ impl Access {
 
     pub(crate) fn logged_out(&self, email: Option<&Email>, user: &UserId, request: &PortalRequest) {
         metrics().logout(Logout::Success);
-        Event { email, user: Some(user), ..event(self, Kind::Logout, Outcome::Allowed, request) }.emit();
+        Event {
+            email,
+            user: Some(user),
+            ..event(self, Kind::Logout, Outcome::Allowed, request)
+        }
+        .emit();
     }
 
     /// A login that ended because a store, ours or that of the team elsewhere, did not answer.
@@ -222,10 +290,22 @@ impl Access {
         application: Option<&Application>,
         request: &PortalRequest,
     ) {
-        let reason = if self.services().remote.is_some() { TEAM_UNAVAILABLE } else { STORE_UNAVAILABLE };
+        let reason = if self.services().remote.is_some() {
+            TEAM_UNAVAILABLE
+        } else {
+            STORE_UNAVAILABLE
+        };
         metrics().login(Login::Unavailable, Some(reason));
         let failed = event(self, Kind::Login, Outcome::Unavailable, request);
-        of(application, Event { reason: Some(reason), idp, ..failed }).emit();
+        of(
+            application,
+            Event {
+                reason: Some(reason),
+                idp,
+                ..failed
+            },
+        )
+        .emit();
     }
 
     /// A logout that ended nothing, or not everything, because the store did not answer.
@@ -244,7 +324,11 @@ impl Access {
     pub(crate) fn logout_incomplete(&self, request: &PortalRequest) {
         metrics().logout(Logout::Invalid);
         let reason = Some(Reason::SessionConflict.id());
-        Event { reason, ..event(self, Kind::Logout, Outcome::Refused, request) }.emit();
+        Event {
+            reason,
+            ..event(self, Kind::Logout, Outcome::Refused, request)
+        }
+        .emit();
     }
 
     pub(super) fn store_failed(&self, error: &StoreError) {

@@ -40,8 +40,16 @@ impl Access {
     }
 
     fn pause(&self) -> Duration {
-        let terms = self.services().providers.iter().filter_map(Provider::refresh).map(|terms| terms.every).min();
-        terms.map_or(LONGEST_PAUSE, |every| (every / 20).clamp(SHORTEST_PAUSE, LONGEST_PAUSE))
+        let terms = self
+            .services()
+            .providers
+            .iter()
+            .filter_map(Provider::refresh)
+            .map(|terms| terms.every)
+            .min();
+        terms.map_or(LONGEST_PAUSE, |every| {
+            (every / 20).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
+        })
     }
 
     /// Takes away groups that are older than they may be.
@@ -49,14 +57,17 @@ impl Access {
         let services = self.services();
         let mut old = self.known.identities();
         old.retain(|(_, identity)| {
-            refreshed_by(&services, identity).is_some_and(|(_, terms)| is_older(identity, terms.max_stale, now))
+            refreshed_by(&services, identity)
+                .is_some_and(|(_, terms)| is_older(identity, terms.max_stale, now))
         });
         if old.is_empty() {
             return;
         }
         let living = self.watched(now);
         for (nonce, identity) in old {
-            let Some((_, terms)) = refreshed_by(&services, &identity) else { continue };
+            let Some((_, terms)) = refreshed_by(&services, &identity) else {
+                continue;
+            };
             if living(&nonce, &identity) {
                 self.outdate(nonce, terms, now).await;
             } else {
@@ -81,23 +92,32 @@ impl Access {
                 issued: identity.at,
                 login: Some(identity.order()),
             };
-            here.contains(nonce) || elsewhere && snapshot.revocations().cover(presented) == Truth::False
+            here.contains(nonce)
+                || elsewhere && snapshot.revocations().cover(presented) == Truth::False
         }
     }
 
     /// Reads the groups again of everybody who has a living session and whose groups are due.
     async fn refresh_groups(self: Arc<Self>, now: UnixTime) {
         let services = self.services();
-        if services.providers.iter().all(|provider| provider.refresh().is_none()) {
+        if services
+            .providers
+            .iter()
+            .all(|provider| provider.refresh().is_none())
+        {
             return;
         }
         let living = self.watched(now);
         let mut due = People::new();
         for (nonce, identity) in self.known.identities() {
-            let Some((provider, terms)) = refreshed_by(&services, &identity) else { continue };
+            let Some((provider, terms)) = refreshed_by(&services, &identity) else {
+                continue;
+            };
             let is_due = is_older(&identity, jittered(terms.every, &nonce), now);
             if is_due && is_time(provider, terms, &identity, now) && living(&nonce, &identity) {
-                due.entry((identity.idp.id.clone(), identity.subject.clone())).or_default().push((nonce, identity));
+                due.entry((identity.idp.id.clone(), identity.subject.clone()))
+                    .or_default()
+                    .push((nonce, identity));
             }
         }
         drop(living);
@@ -108,11 +128,22 @@ impl Access {
             }
             let (access, services) = (Arc::clone(&self), Arc::clone(&services));
             looking.spawn(async move {
-                let Some(provider) = services.providers.iter().find(|provider| *provider.id() == idp) else { return };
+                let Some(provider) = services
+                    .providers
+                    .iter()
+                    .find(|provider| *provider.id() == idp)
+                else {
+                    return;
+                };
                 let now = UnixTime::now();
-                let Some(terms) = provider.refresh() else { return };
+                let Some(terms) = provider.refresh() else {
+                    return;
+                };
                 // What was found out about the account since the round began goes for everybody.
-                let looked = match logins.iter().any(|(_, identity)| is_time(provider, terms, identity, now)) {
+                let looked = match logins
+                    .iter()
+                    .any(|(_, identity)| is_time(provider, terms, identity, now))
+                {
                     true => Some(provider.look_up(&subject, now).await),
                     false => None,
                 };
@@ -142,9 +173,12 @@ impl Access {
         for (nonce, identity) in logins {
             match &looked {
                 Some(Ok(Standing::Active(groups))) => {
-                    self.renew(*nonce, Groups::Known(groups.clone()), asked).await;
+                    self.renew(*nonce, Groups::Known(groups.clone()), asked)
+                        .await;
                 }
-                Some(Ok(Standing::Gone(how))) => self.ended_by_provider(*nonce, identity, how, now).await,
+                Some(Ok(Standing::Gone(how))) => {
+                    self.ended_by_provider(*nonce, identity, how, now).await
+                }
                 // They stand for as long as they may.
                 Some(Err(_)) | None => {}
             }
@@ -159,17 +193,23 @@ impl Access {
         now: UnixTime,
     ) -> Option<Arc<Identity>> {
         let services = self.services();
-        let Some((provider, terms)) = refreshed_by(&services, &identity) else { return Some(identity) };
+        let Some((provider, terms)) = refreshed_by(&services, &identity) else {
+            return Some(identity);
+        };
         if !is_older(&identity, terms.max_stale, now) {
             return Some(identity);
         }
         // Somebody waits for this one.
         let looked = match provider.is_failing(now) {
             true => None,
-            false => tokio::time::timeout(PATIENCE, provider.look_up(&identity.subject, now)).await.ok(),
+            false => tokio::time::timeout(PATIENCE, provider.look_up(&identity.subject, now))
+                .await
+                .ok(),
         };
         match looked {
-            Some(Ok(Standing::Active(groups))) => Some(with_groups(&identity, Groups::Known(groups), now)),
+            Some(Ok(Standing::Active(groups))) => {
+                Some(with_groups(&identity, Groups::Known(groups), now))
+            }
             Some(Ok(Standing::Gone(how))) => {
                 self.ended_by_provider(nonce, &identity, how, now).await;
                 None
@@ -183,7 +223,9 @@ impl Access {
         // Whoever writes a record holds this, so that no change takes another back.
         let one = self.asking.get_with(nonce, Arc::default);
         let _one = one.lock().await;
-        let Some(IdentityState::Known(identity)) = self.known.identity(&nonce) else { return };
+        let Some(IdentityState::Known(identity)) = self.known.identity(&nonce) else {
+            return;
+        };
         if identity.groups_seen.is_some_and(|seen| seen.at > asked) {
             return;
         }
@@ -198,7 +240,8 @@ impl Access {
         let until = identity.at.after(self.services().identity_lifetime);
         if let Err(error) = self.update_record(nonce, Arc::clone(&renewed), until).await {
             self.store_failed(&error);
-            self.known.set_identity(nonce, IdentityState::Known(renewed));
+            self.known
+                .set_identity(nonce, IdentityState::Known(renewed));
         }
     }
 
@@ -206,33 +249,52 @@ impl Access {
     async fn outdate(&self, nonce: IdentityNonce, terms: RefreshTerms, now: UnixTime) {
         let one = self.asking.get_with(nonce, Arc::default);
         let _one = one.lock().await;
-        let Some(IdentityState::Known(identity)) = self.known.identity(&nonce) else { return };
-        if matches!(identity.groups, Groups::Known(_)) && is_older(&identity, terms.max_stale, now) {
+        let Some(IdentityState::Known(identity)) = self.known.identity(&nonce) else {
+            return;
+        };
+        if matches!(identity.groups, Groups::Known(_)) && is_older(&identity, terms.max_stale, now)
+        {
             tracing::warn!(
                 user = &*identity.user.0,
                 idp = &*identity.idp.id.0,
                 "the groups of somebody who is logged in are too old and so unknown"
             );
-            self.known.set_identity(nonce, IdentityState::Known(with_groups(&identity, Groups::Unknown, now)));
+            self.known.set_identity(
+                nonce,
+                IdentityState::Known(with_groups(&identity, Groups::Unknown, now)),
+            );
         }
     }
 
-    async fn ended_by_provider(&self, nonce: IdentityNonce, identity: &Identity, how: &'static str, now: UnixTime) {
+    async fn ended_by_provider(
+        &self,
+        nonce: IdentityNonce,
+        identity: &Identity,
+        how: &'static str,
+        now: UnixTime,
+    ) {
         self.end_sessions_whatever(nonce, identity, now).await;
         self.signed_out_by_provider(identity, how);
     }
 }
 
 /// Who keeps somebody's groups fresh, if anybody does.
-fn refreshed_by<'a>(services: &'a Services, identity: &Identity) -> Option<(&'a Provider, RefreshTerms)> {
-    let provider = services.providers.iter().find(|provider| *provider.id() == identity.idp.id)?;
+fn refreshed_by<'a>(
+    services: &'a Services,
+    identity: &Identity,
+) -> Option<(&'a Provider, RefreshTerms)> {
+    let provider = services
+        .providers
+        .iter()
+        .find(|provider| *provider.id() == identity.idp.id)?;
     provider.refresh().map(|terms| (provider, terms))
 }
 
 /// Whether the directory may be asked about somebody whose groups are due. Whoever is half way to the bound is asked about
 /// though others use the rate limit up, or those others could take everybody's groups away.
 fn is_time(provider: &Provider, terms: RefreshTerms, identity: &Identity, now: UnixTime) -> bool {
-    !provider.is_failing(now) && (!provider.is_quiet(now) || is_older(identity, terms.max_stale / 2, now))
+    !provider.is_failing(now)
+        && (!provider.is_quiet(now) || is_older(identity, terms.max_stale / 2, now))
 }
 
 /// Groups that are unknown are older than anything.
@@ -250,10 +312,18 @@ fn jittered(every: Duration, nonce: &IdentityNonce) -> Duration {
 }
 
 fn with_groups(identity: &Identity, groups: Groups, now: UnixTime) -> Arc<Identity> {
-    let seen = matches!(groups, Groups::Known(_)).then_some(GroupsSeen { source: GroupsSource::Api, at: now });
+    let seen = matches!(groups, Groups::Known(_)).then_some(GroupsSeen {
+        source: GroupsSource::Api,
+        at: now,
+    });
     let mut claims = identity.claims.clone();
     groups.tell(&mut claims);
-    Arc::new(Identity { groups, groups_seen: seen, claims, ..identity.clone() })
+    Arc::new(Identity {
+        groups,
+        groups_seen: seen,
+        claims,
+        ..identity.clone()
+    })
 }
 
 /// Between two looks at whose groups are due.

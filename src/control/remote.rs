@@ -16,7 +16,8 @@ use crate::cookie;
 use crate::engine::{IdentityState, IssuerKeys};
 use crate::login::{Claim, Granted, Refused, ReturnTo};
 use crate::model::{
-    Aud, Email, FetchBudget, Group, Groups, Identity, IdentityNonce, IdpId, IdpRef, Secret, UnixTime, UserId, json,
+    Aud, Email, FetchBudget, Group, Groups, Identity, IdentityNonce, IdpId, IdpRef, Secret,
+    UnixTime, UserId, json,
 };
 use crate::observe::metrics::{Fetch, metrics};
 use crate::token::KeySet;
@@ -38,11 +39,16 @@ impl Access {
     /// Fetches the keys of a remote team: one fetch at a time, and no more than the budget allows. On failure the last good
     /// ones stay until their bound.
     pub(super) async fn refresh_remote_keys(&self) {
-        let Some(remote) = self.services().remote.clone() else { return };
+        let Some(remote) = self.services().remote.clone() else {
+            return;
+        };
         let issuer = self.snapshot().issuer().to_owned();
         let mut budget = self.fetching.lock().await;
         let last = self.known.keys(&issuer);
-        if last.as_ref().is_some_and(|last| UnixTime::now() < last.retry_from) {
+        if last
+            .as_ref()
+            .is_some_and(|last| UnixTime::now() < last.retry_from)
+        {
             return;
         }
         let retry_from = |budget: &mut FetchBudget| {
@@ -53,7 +59,14 @@ impl Access {
             // The clock was set forward.
             if let Some(last) = last {
                 let (keys, good_until) = (last.keys.clone(), last.good_until);
-                self.known.set_keys(&issuer, IssuerKeys { keys, good_until, retry_from: retry_from(&mut budget) });
+                self.known.set_keys(
+                    &issuer,
+                    IssuerKeys {
+                        keys,
+                        good_until,
+                        retry_from: retry_from(&mut budget),
+                    },
+                );
             }
             return;
         }
@@ -68,12 +81,22 @@ impl Access {
         let keys = match fetched {
             Ok((keys, document)) => {
                 self.remote_jwks.store(Some(Arc::new(document)));
-                IssuerKeys { keys: Some(keys), good_until: now.after(remote.max_stale), retry_from }
+                IssuerKeys {
+                    keys: Some(keys),
+                    good_until: now.after(remote.max_stale),
+                    retry_from,
+                }
             }
             Err((_, error)) => {
                 tracing::warn!(url = %remote.certs_url, error, "the team's keys could not be fetched");
-                let (keys, good_until) = last.map_or((None, UnixTime(0)), |last| (last.keys.clone(), last.good_until));
-                IssuerKeys { keys, good_until, retry_from }
+                let (keys, good_until) = last.map_or((None, UnixTime(0)), |last| {
+                    (last.keys.clone(), last.good_until)
+                });
+                IssuerKeys {
+                    keys,
+                    good_until,
+                    retry_from,
+                }
             }
         };
         self.known.set_keys(&issuer, keys);
@@ -81,9 +104,13 @@ impl Access {
 
     async fn fetch_keys(&self, url: &Url) -> Result<(KeySet, Bytes), (Fetch, String)> {
         let response = self.http.get(url, HeaderMap::new(), MAX_DOCUMENT).await;
-        let response = response.map_err(|error| (Fetch::Unreachable, crate::model::chain(&error)))?;
+        let response =
+            response.map_err(|error| (Fetch::Unreachable, crate::model::chain(&error)))?;
         if response.status != StatusCode::OK {
-            return Err((Fetch::Unreachable, format!("the answer has status {}", response.status)));
+            return Err((
+                Fetch::Unreachable,
+                format!("the answer has status {}", response.status),
+            ));
         }
         match KeySet::from_jwks(&response.body) {
             Ok(keys) => Ok((keys, response.body)),
@@ -92,19 +119,28 @@ impl Access {
     }
 
     /// Learns the identity behind a token: from the store, or from the team that signed it, which wants to see the token.
-    pub(crate) async fn learn_identity(&self, nonce: IdentityNonce, issued: UnixTime, token: &Secret) {
+    pub(crate) async fn learn_identity(
+        &self,
+        nonce: IdentityNonce,
+        issued: UnixTime,
+        token: &Secret,
+    ) {
         let one = self.asking.get_with(nonce, Arc::default);
         let _one = one.lock().await;
         let now = UnixTime::now();
         let last = self.known.identity(&nonce);
         match &last {
             Some(IdentityState::Known(_) | IdentityState::Missing) => return,
-            Some(IdentityState::Borrowed { recheck: until, .. } | IdentityState::Unavailable { retry_from: until })
-                if now < *until =>
-            {
+            Some(
+                IdentityState::Borrowed { recheck: until, .. }
+                | IdentityState::Unavailable { retry_from: until },
+            ) if now < *until => {
                 return;
             }
-            Some(IdentityState::Refused { issued: refused, recheck }) if issued <= *refused && now < *recheck => return,
+            Some(IdentityState::Refused {
+                issued: refused,
+                recheck,
+            }) if issued <= *refused && now < *recheck => return,
             _ => {}
         }
         let Some(remote) = self.services().remote.clone() else {
@@ -113,25 +149,33 @@ impl Access {
             return;
         };
         let state = match self.ask_identity(&remote.identity_url, token, now).await {
-            Ok(Some(identity)) => {
-                IdentityState::Borrowed { identity: Arc::new(identity), recheck: now.after(ASK_AGAIN) }
-            }
+            Ok(Some(identity)) => IdentityState::Borrowed {
+                identity: Arc::new(identity),
+                recheck: now.after(ASK_AGAIN),
+            },
             Ok(None) => {
                 let issued = match last {
                     Some(IdentityState::Refused { issued: before, .. }) => issued.max(before),
                     _ => issued,
                 };
-                IdentityState::Refused { issued, recheck: now.after(ASK_AGAIN) }
+                IdentityState::Refused {
+                    issued,
+                    recheck: now.after(ASK_AGAIN),
+                }
             }
             Err(error) => {
                 tracing::warn!(url = %remote.identity_url, error, "an identity could not be learned");
                 let recheck = now.after(RETRY_IDENTITY);
                 match last {
                     // The last answer stays until its bound.
-                    Some(IdentityState::Borrowed { identity, .. }) if now.since(identity.at) < remote.max_stale => {
+                    Some(IdentityState::Borrowed { identity, .. })
+                        if now.since(identity.at) < remote.max_stale =>
+                    {
                         IdentityState::Borrowed { identity, recheck }
                     }
-                    _ => IdentityState::Unavailable { retry_from: recheck },
+                    _ => IdentityState::Unavailable {
+                        retry_from: recheck,
+                    },
                 }
             }
         };
@@ -140,13 +184,17 @@ impl Access {
 
     /// Somebody asks who is behind a session, as edge nodes do: it lives there until it ends.
     pub(crate) fn ask_about(&self, nonce: IdentityNonce, until: UnixTime) {
-        let later = |before: Option<Entry<_, UnixTime>>| before.map_or(until, |before| until.max(before.into_value()));
+        let later = |before: Option<Entry<_, UnixTime>>| {
+            before.map_or(until, |before| until.max(before.into_value()))
+        };
         self.asked_about.entry(nonce).and_upsert_with(later);
     }
 
     /// Has the team say what a hand-over that a browser brought to this node is worth.
     pub(crate) async fn redeem_remotely(&self, claim: &Claim<'_>) -> Result<Granted, Refused> {
-        let Some(remote) = self.services().remote.clone() else { return Err(Refused::Invalid) };
+        let Some(remote) = self.services().remote.clone() else {
+            return Err(Refused::Invalid);
+        };
         let form = url::form_urlencoded::Serializer::new(String::new())
             .append_pair("nonce", claim.nonce)
             .append_pair("state", claim.state)
@@ -155,7 +203,10 @@ impl Access {
             .finish();
         let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
         let headers = [(header::CONTENT_TYPE, kind)].into_iter().collect();
-        let answer = self.http.post(&remote.authorized_url, headers, form.into(), MAX_DOCUMENT).await;
+        let answer = self
+            .http
+            .post(&remote.authorized_url, headers, form.into(), MAX_DOCUMENT)
+            .await;
         let answer = answer.map_err(|error| {
             tracing::warn!(url = %remote.authorized_url, error = crate::model::chain(&error), "a hand-over could not be redeemed");
             Refused::Unavailable
@@ -164,12 +215,19 @@ impl Access {
         struct Elsewhere {
             redirect_url: ReturnTo,
         }
-        let to = || json::object::<Elsewhere>(&answer.body).map(|e| e.redirect_url).map_err(|_| Refused::Invalid);
+        let to = || {
+            json::object::<Elsewhere>(&answer.body)
+                .map(|e| e.redirect_url)
+                .map_err(|_| Refused::Invalid)
+        };
         #[derive(Deserialize)]
         struct Unbound {
             aud: Aud,
         }
-        let unbound = || json::object::<Unbound>(&answer.body).map_or(Refused::Invalid, |u| Refused::Unbound(u.aud));
+        let unbound = || {
+            json::object::<Unbound>(&answer.body)
+                .map_or(Refused::Invalid, |u| Refused::Unbound(u.aud))
+        };
         match answer.status {
             StatusCode::OK => json::object(&answer.body).map_err(|_| Refused::Unavailable),
             StatusCode::CONFLICT => Err(Refused::Used(to()?)),
@@ -180,12 +238,21 @@ impl Access {
         }
     }
 
-    async fn ask_identity(&self, url: &Url, token: &Secret, now: UnixTime) -> Result<Option<Identity>, String> {
+    async fn ask_identity(
+        &self,
+        url: &Url,
+        token: &Secret,
+        now: UnixTime,
+    ) -> Result<Option<Identity>, String> {
         let cookie = HeaderValue::try_from(format!("{}={}", cookie::AUTHORIZATION, token.expose()));
         let mut cookie = cookie.map_err(|_| "the token cannot stand in a header".to_owned())?;
         cookie.set_sensitive(true);
         let headers = [(header::COOKIE, cookie)].into_iter().collect();
-        let response = self.http.get(url, headers, MAX_DOCUMENT).await.map_err(|error| crate::model::chain(&error))?;
+        let response = self
+            .http
+            .get(url, headers, MAX_DOCUMENT)
+            .await
+            .map_err(|error| crate::model::chain(&error))?;
         match response.status {
             StatusCode::OK => read_identity(&response.body, now).map(Some),
             // Any other refusal may be somebody's on the way, and says nothing of the token.
@@ -200,38 +267,69 @@ impl Access {
 /// A member that is absent or cannot be read is unknown, not empty: an empty list would defeat rules that deny or exclude.
 /// The user, the email address and the provider are required.
 fn read_identity(document: &[u8], now: UnixTime) -> Result<Identity, String> {
-    let document: Map<String, Value> =
-        json::document(document).map_err(|error| format!("the identity cannot be read: {error}"))?;
+    let document: Map<String, Value> = json::document(document)
+        .map_err(|error| format!("the identity cannot be read: {error}"))?;
     let get = |name: &str| document.get(name).filter(|value| !value.is_null());
     let needed = |name: &'static str| {
-        let text = get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let text = get(name)
+            .and_then(Value::as_str)
+            .filter(|text| !text.is_empty());
         text.ok_or_else(|| format!("the identity has no `{name}`"))
     };
     let user = needed("user_uuid")?;
-    let email = Email::parse(needed("email")?).map_err(|error| format!("the identity's `email`: {error}"))?;
-    let idp = |name: &str| get("idp").and_then(|idp| idp.get(name)).and_then(Value::as_str);
-    let id = idp("id").filter(|id| !id.is_empty()).ok_or("the identity names no identity provider")?;
+    let email = Email::parse(needed("email")?)
+        .map_err(|error| format!("the identity's `email`: {error}"))?;
+    let idp = |name: &str| {
+        get("idp")
+            .and_then(|idp| idp.get(name))
+            .and_then(Value::as_str)
+    };
+    let id = idp("id")
+        .filter(|id| !id.is_empty())
+        .ok_or("the identity names no identity provider")?;
     let kind = idp("type").ok_or("the identity names no type of identity provider")?;
     let group = |group: &Value| match group {
-        Value::String(name) => Some(Group { id: name.clone(), name: name.clone() }),
+        Value::String(name) => Some(Group {
+            id: name.clone(),
+            name: name.clone(),
+        }),
         Value::Object(members) => {
             let name = members.get("name")?.as_str()?.to_owned();
-            let id = members.get("id").and_then(Value::as_str).map_or_else(|| name.clone(), str::to_owned);
+            let id = members
+                .get("id")
+                .and_then(Value::as_str)
+                .map_or_else(|| name.clone(), str::to_owned);
             Some(Group { id, name })
         }
         _ => None,
     };
-    let groups = get("groups").and_then(|groups| groups.as_array()?.iter().map(group).collect::<Option<Vec<_>>>());
+    let groups = get("groups").and_then(|groups| {
+        groups
+            .as_array()?
+            .iter()
+            .map(group)
+            .collect::<Option<Vec<_>>>()
+    });
     let amr = get("amr").and_then(|methods| {
-        methods.as_array()?.iter().map(|method| method.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()
+        methods
+            .as_array()?
+            .iter()
+            .map(|method| method.as_str().map(str::to_owned))
+            .collect::<Option<Vec<_>>>()
     });
     for (name, read) in [
         ("groups", groups.is_some()),
         ("amr", amr.is_some()),
-        ("oidc_fields", get("oidc_fields").is_some_and(Value::is_object)),
+        (
+            "oidc_fields",
+            get("oidc_fields").is_some_and(Value::is_object),
+        ),
     ] {
         if !read && get(name).is_some() {
-            tracing::warn!(member = name, "ignoring an unreadable member of an identity; its value is unknown");
+            tracing::warn!(
+                member = name,
+                "ignoring an unreadable member of an identity; its value is unknown"
+            );
         }
     }
     Ok(Identity {
@@ -239,7 +337,10 @@ fn read_identity(document: &[u8], now: UnixTime) -> Result<Identity, String> {
         user: UserId(user.into()),
         email,
         name: get("name").and_then(Value::as_str).map(str::to_owned),
-        idp: IdpRef { id: IdpId(id.into()), kind: kind.to_owned() },
+        idp: IdpRef {
+            id: IdpId(id.into()),
+            kind: kind.to_owned(),
+        },
         groups: groups.map_or(Groups::Unknown, Groups::Known),
         groups_seen: None,
         // There it is empty where it is not known.
@@ -247,7 +348,10 @@ fn read_identity(document: &[u8], now: UnixTime) -> Result<Identity, String> {
         evaluations: BTreeMap::new(),
         beside: Vec::new(),
         session_ends: None,
-        claims: get("oidc_fields").and_then(Value::as_object).cloned().unwrap_or_default(),
+        claims: get("oidc_fields")
+            .and_then(Value::as_object)
+            .cloned()
+            .unwrap_or_default(),
         // The document has none, and this node knows none of their names.
         headers: Vec::new(),
         at: now,
@@ -291,29 +395,63 @@ mod tests {
         }
         let groups = |value: Value| read(&[("/groups", value)]).unwrap().groups;
         assert_eq!(groups(json!(null)), Groups::Unknown);
-        assert_eq!(groups(json!([])), Groups::Known(Vec::new()), "what the team writes where somebody is in none");
+        assert_eq!(
+            groups(json!([])),
+            Groups::Known(Vec::new()),
+            "what the team writes where somebody is in none"
+        );
     }
 
     #[test]
     fn unreadable_members_of_an_identity_are_unknown() {
-        for groups in
-            [json!(["Eng", 7]), json!([{"id": "x"}]), json!([["id", "name"]]), json!("Eng"), json!({}), json!([null])]
-        {
-            assert_eq!(read(&[("/groups", groups.clone())]).unwrap().groups, Groups::Unknown, "{groups}");
+        for groups in [
+            json!(["Eng", 7]),
+            json!([{"id": "x"}]),
+            json!([["id", "name"]]),
+            json!("Eng"),
+            json!({}),
+            json!([null]),
+        ] {
+            assert_eq!(
+                read(&[("/groups", groups.clone())]).unwrap().groups,
+                Groups::Unknown,
+                "{groups}"
+            );
         }
-        let named = read(&[("/groups", json!([{"id": 7, "name": "Eng"}, {"name": "Ops"}]))]).unwrap().groups;
-        let group = |name: &str| Group { id: name.to_owned(), name: name.to_owned() };
+        let named = read(&[(
+            "/groups",
+            json!([{"id": 7, "name": "Eng"}, {"name": "Ops"}]),
+        )])
+        .unwrap()
+        .groups;
+        let group = |name: &str| Group {
+            id: name.to_owned(),
+            name: name.to_owned(),
+        };
         assert_eq!(named, Groups::Known(vec![group("Eng"), group("Ops")]));
         assert_eq!(read(&[("/amr", json!(["sms", 7]))]).unwrap().amr, None);
         let document = json!({
             "user_uuid": "u", "email": "a@b.c", "name": 7, "id": null, "oidc_fields": null, "idp": {"id": "okta", "type": "okta"},
         });
-        let identity = read_identity(format!("\u{feff}{document}").as_bytes(), UnixTime(0)).unwrap();
-        assert_eq!((identity.name, identity.claims.len(), identity.subject.as_str()), (None, 0, "u"));
-        for (pointer, value) in
-            [("/email", json!("alice@%65xample.com")), ("/email", json!(7)), ("/user_uuid", json!(""))]
-        {
-            assert!(read(&[(pointer, value.clone())]).is_err(), "{pointer} {value}");
+        let identity =
+            read_identity(format!("\u{feff}{document}").as_bytes(), UnixTime(0)).unwrap();
+        assert_eq!(
+            (
+                identity.name,
+                identity.claims.len(),
+                identity.subject.as_str()
+            ),
+            (None, 0, "u")
+        );
+        for (pointer, value) in [
+            ("/email", json!("alice@%65xample.com")),
+            ("/email", json!(7)),
+            ("/user_uuid", json!("")),
+        ] {
+            assert!(
+                read(&[(pointer, value.clone())]).is_err(),
+                "{pointer} {value}"
+            );
         }
         for odd in ["", "[]", "null", r#"["u","a@b.c"]"#] {
             assert!(read_identity(odd.as_bytes(), UnixTime(0)).is_err(), "{odd}");
@@ -330,7 +468,10 @@ mod tests {
             ("/idp", json!({})),
             ("/idp", json!(["okta", "okta"])),
         ] {
-            assert!(read(&[(pointer, value.clone())]).is_err(), "{pointer} {value}");
+            assert!(
+                read(&[(pointer, value.clone())]).is_err(),
+                "{pointer} {value}"
+            );
         }
     }
 }

@@ -22,13 +22,21 @@ struct State {
 
 impl Publisher {
     /// Publishes a snapshot with all revocations in it.
-    pub(super) fn publish(&self, snapshot: &ArcSwap<Snapshot>, make: impl FnOnce(Arc<Revocations>) -> Snapshot) {
+    pub(super) fn publish(
+        &self,
+        snapshot: &ArcSwap<Snapshot>,
+        make: impl FnOnce(Arc<Revocations>) -> Snapshot,
+    ) {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         snapshot.store(Arc::new(make(Arc::clone(&state.revocations))));
     }
 
     /// Publishes the running snapshot with other revocations.
-    pub(super) fn change(&self, snapshot: &ArcSwap<Snapshot>, change: impl FnOnce(&mut Revocations)) {
+    pub(super) fn change(
+        &self,
+        snapshot: &ArcSwap<Snapshot>,
+        change: impl FnOnce(&mut Revocations),
+    ) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         change(Arc::make_mut(&mut state.revocations));
         let revocations = Arc::clone(&state.revocations);
@@ -36,16 +44,32 @@ impl Publisher {
     }
 
     /// Publishes the running snapshot with more revocations of the store.
-    pub(super) fn apply(&self, snapshot: &ArcSwap<Snapshot>, more: impl IntoIterator<Item = Revoked>) {
+    pub(super) fn apply(
+        &self,
+        snapshot: &ArcSwap<Snapshot>,
+        more: impl IntoIterator<Item = Revoked>,
+    ) {
         self.change(snapshot, |all| {
-            for Revoked { revision, revocation, ordered, expires } in more {
+            for Revoked {
+                revision,
+                revocation,
+                ordered,
+                expires,
+            } in more
+            {
                 match revocation {
                     Revocation::Session(nonce) => all.end_session(nonce, expires),
                     Revocation::User { user, before } => {
-                        let until = if ordered { Until::Revision(revision) } else { Until::Second(before) };
+                        let until = if ordered {
+                            Until::Revision(revision)
+                        } else {
+                            Until::Second(before)
+                        };
                         all.end_user(user, until, expires);
                     }
-                    Revocation::Application { aud, before } => all.end_application(aud, before, expires),
+                    Revocation::Application { aud, before } => {
+                        all.end_application(aud, before, expires)
+                    }
                 }
             }
         });
@@ -59,11 +83,17 @@ impl Publisher {
     }
 
     fn revision(&self) -> u64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).revision
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .revision
     }
 
     fn set_revision(&self, revision: u64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).revision = revision;
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .revision = revision;
     }
 }
 
@@ -72,13 +102,20 @@ impl Access {
     /// may be out of date, and no longer where there is no next time.
     pub(super) async fn tail_revocations(&self, now: UnixTime) -> Result<(), StoreError> {
         loop {
-            let new = self.store.revocations_after(self.publisher.revision()).await?;
-            let Some(last) = new.last().map(|revoked| revoked.revision) else { break };
+            let new = self
+                .store
+                .revocations_after(self.publisher.revision())
+                .await?;
+            let Some(last) = new.last().map(|revoked| revoked.revision) else {
+                break;
+            };
             self.publisher.apply(&self.snapshot, new);
             self.publisher.set_revision(last);
         }
         let max_stale = self.services().revocations_max_stale;
-        self.known.set_revocations_good_until(max_stale.map_or(UnixTime(u64::MAX), |most| now.after(most)));
+        self.known.set_revocations_good_until(
+            max_stale.map_or(UnixTime(u64::MAX), |most| now.after(most)),
+        );
         metrics().revocations_followed(now);
         Ok(())
     }

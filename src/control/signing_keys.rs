@@ -28,7 +28,9 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_RSA_SHA256, date_time_ymd};
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_RSA_SHA256, date_time_ymd,
+};
 use serde::Serialize;
 use serde_json::json;
 use thiserror::Error;
@@ -98,7 +100,10 @@ pub struct Actions {
 /// own time: a key is deleted only if it has expired by that time, too.
 pub fn plan(keys: &[KeyFacts], lifetime: Duration, now: UnixTime, seen: UnixTime) -> Actions {
     let published_for = lifetime.max(PUBLISHED_FOR);
-    let is_over = |key: &KeyFacts| key.retired.is_some_and(|at| at.after(published_for) <= now.min(seen));
+    let is_over = |key: &KeyFacts| {
+        key.retired
+            .is_some_and(|at| at.after(published_for) <= now.min(seen))
+    };
     let (over, stay): (Vec<_>, Vec<_>) = keys.iter().cloned().partition(is_over);
     let make = PUBLISHED.saturating_sub(stay.len());
     // With none left the choice is among keys that have no name yet: the next plan sees them.
@@ -155,16 +160,24 @@ impl SigningKeys {
     async fn prepare(keys: Vec<StoredKey>, now: UnixTime) -> Result<Self, SigningKeysError> {
         blocking(move || {
             let facts = facts(&keys);
-            let signing = signer(&facts, now).map(|key| key.kid.clone()).unwrap_or_default();
+            let signing = signer(&facts, now)
+                .map(|key| key.kid.clone())
+                .unwrap_or_default();
             let mut pairs = keys
                 .iter()
-                .map(|key| Ok((SigningKey::from_pkcs8(&key.pkcs8)?, key.certificate_pem.as_str())))
+                .map(|key| {
+                    Ok((
+                        SigningKey::from_pkcs8(&key.pkcs8)?,
+                        key.certificate_pem.as_str(),
+                    ))
+                })
                 .collect::<Result<Vec<_>, SigningKeyError>>()?;
             pairs.sort_by_key(|(pair, _)| pair.kid() != &*signing);
             let jwks = document(&pairs);
             let kids = pairs.iter().map(|(pair, _)| pair.kid().into()).collect();
             let signer = pairs.into_iter().next().map(|(pair, _)| pair);
-            let signer = signer.ok_or_else(|| SigningKeysError::Make("the store keeps none".into()))?;
+            let signer =
+                signer.ok_or_else(|| SigningKeysError::Make("the store keeps none".into()))?;
             Ok(Self { signer, jwks, kids })
         })
         .await
@@ -206,14 +219,25 @@ async fn execute(
     keys: &[StoredKey],
     now: UnixTime,
 ) -> Result<(), SigningKeysError> {
-    let Actions { make, schedule, delete } = actions;
+    let Actions {
+        make,
+        schedule,
+        delete,
+    } = actions;
     for _ in 0..make {
-        store.put_signing_key(&blocking(move || generate(now)).await?).await?;
+        store
+            .put_signing_key(&blocking(move || generate(now)).await?)
+            .await?;
     }
     if let Some((kid, end)) = schedule
         && let Some(key) = keys.iter().find(|key| key.kid == kid)
     {
-        store.put_signing_key(&StoredKey { retired: Some(end), ..key.clone() }).await?;
+        store
+            .put_signing_key(&StoredKey {
+                retired: Some(end),
+                ..key.clone()
+            })
+            .await?;
     }
     for kid in delete {
         store.delete_signing_key(&kid).await?;
@@ -225,7 +249,13 @@ fn generate(now: UnixTime) -> Result<StoredKey, SigningKeysError> {
     let key = SigningKey::generate()?;
     let pkcs8 = key.to_pkcs8()?;
     let certificate_pem = certify(&pkcs8, key.kid(), now).map_err(SigningKeysError::Make)?;
-    Ok(StoredKey { kid: key.kid().into(), pkcs8, certificate_pem, made: now, retired: None })
+    Ok(StoredKey {
+        kid: key.kid().into(),
+        pkcs8,
+        certificate_pem,
+        made: now,
+        retired: None,
+    })
 }
 
 /// An envelope for the public key: verifiers look at nothing else in it, so its dates only must not stand in the way.
@@ -243,7 +273,10 @@ fn certify(pkcs8: &Secret, kid: &str, now: UnixTime) -> Result<String, Cause> {
 }
 
 fn document(keys: &[(SigningKey, &str)]) -> Bytes {
-    let certificates: Vec<_> = keys.iter().map(|(key, pem)| json!({"kid": key.kid(), "cert": pem})).collect();
+    let certificates: Vec<_> = keys
+        .iter()
+        .map(|(key, pem)| json!({"kid": key.kid(), "cert": pem}))
+        .collect();
     let document = json!({
         "keys": keys.iter().map(|(key, _)| key.to_jwk()).collect::<Vec<_>>(),
         "public_cert": certificates.first(),
@@ -253,13 +286,21 @@ fn document(keys: &[(SigningKey, &str)]) -> Bytes {
 }
 
 fn facts(keys: &[StoredKey]) -> Vec<KeyFacts> {
-    keys.iter().map(|key| KeyFacts { kid: key.kid.clone(), made: key.made, retired: key.retired }).collect()
+    keys.iter()
+        .map(|key| KeyFacts {
+            kid: key.kid.clone(),
+            made: key.made,
+            retired: key.retired,
+        })
+        .collect()
 }
 
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, SigningKeysError> + Send + 'static,
 ) -> Result<T, SigningKeysError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| SigningKeysError::Make(error.into()))?
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| SigningKeysError::Make(error.into()))?
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use thiserror::Error;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use super::{Access, Background, CompileError, Ended, StartError, Tasks, Vital, compile, watch_configuration};
+use super::{
+    Access, Background, CompileError, Ended, StartError, Tasks, Vital, compile, watch_configuration,
+};
 use crate::config::{Config, Environment, Errors, Limits, Loaded, StoreConfig, System};
 use crate::engine::{Known, Origins};
 use crate::http_client::{HttpClient, Roots, RootsError, Timeouts};
@@ -43,7 +45,11 @@ pub struct NoOrigins;
 
 #[async_trait]
 impl OriginSource for NoOrigins {
-    async fn origins(&self, _config: &Config, _background: &Background) -> HashMap<String, Origins> {
+    async fn origins(
+        &self,
+        _config: &Config,
+        _background: &Background,
+    ) -> HashMap<String, Origins> {
         HashMap::new()
     }
 }
@@ -84,13 +90,17 @@ impl Control {
         if let Some(proxy) = &config.outgoing.proxy {
             tracing::info!(%proxy, credentials = proxy.has_credentials(), "https calls of other services go through a proxy");
         }
-        let known = Arc::new(Known::new(usize::try_from(config.server.sessions_cached).unwrap_or(usize::MAX)));
+        let known = Arc::new(Known::new(
+            usize::try_from(config.server.sessions_cached).unwrap_or(usize::MAX),
+        ));
         let origins: Arc<dyn OriginSource> = Arc::new(origins);
         let (vital, ended) = Vital::new();
         let background = Background::new(runtime.handle().clone(), vital.clone());
         let (access, tasks) = runtime.block_on(async {
             let made = origins.origins(config, &background).await;
-            let (snapshot, services) = compile(config, 1, known, &http, |application| of(&made, &application.id))?;
+            let (snapshot, services) = compile(config, 1, known, &http, |application| {
+                of(&made, &application.id)
+            })?;
             let store: Arc<dyn Store> = match &config.store {
                 StoreConfig::Memory => Arc::new(MemoryStore::new()),
                 StoreConfig::Sqlite { path, .. } => {
@@ -101,7 +111,14 @@ impl Control {
                     Arc::new(store)
                 }
             };
-            let access = Access::start(snapshot, services, store, http.clone(), runtime.handle().clone()).await?;
+            let access = Access::start(
+                snapshot,
+                services,
+                store,
+                http.clone(),
+                runtime.handle().clone(),
+            )
+            .await?;
             let tasks = Tasks::spawn(&access, &vital);
             Ok::<_, ControlError>((access, tasks))
         })?;
@@ -146,12 +163,31 @@ impl Control {
     /// in the log why not. What is read only at the start, such as the listeners, stays as it is; where it changed the log
     /// says so.
     pub fn follow(&self, file: &Path, load: fn(&Path, &dyn Environment) -> Result<Loaded, Errors>) {
-        let (access, http, origins) = (Arc::clone(&self.access), self.http.clone(), Arc::clone(&self.origins));
-        let (started, background, file) = (Arc::clone(&self.started), self.background(), file.to_owned());
+        let (access, http, origins) = (
+            Arc::clone(&self.access),
+            self.http.clone(),
+            Arc::clone(&self.origins),
+        );
+        let (started, background, file) = (
+            Arc::clone(&self.started),
+            self.background(),
+            file.to_owned(),
+        );
         let running = self.vital.watch("configuration");
         self.runtime.spawn(async move {
             let _running = running;
-            let changed = || async { reload(&access, &http, &*origins, &started, &background, &file, load).await };
+            let changed = || async {
+                reload(
+                    &access,
+                    &http,
+                    &*origins,
+                    &started,
+                    &background,
+                    &file,
+                    load,
+                )
+                .await
+            };
             watch_configuration(&file, || access.services().watched.clone(), changed).await;
         });
     }
@@ -167,7 +203,9 @@ impl Control {
 /// # Errors
 /// See [`RootsError`].
 pub fn http_client(config: &Config) -> Result<HttpClient, RootsError> {
-    let roots = Roots { extra: config.outgoing.ca.clone() };
+    let roots = Roots {
+        extra: config.outgoing.ca.clone(),
+    };
     HttpClient::with_proxy(&roots, Timeouts::default(), config.outgoing.proxy.clone())
 }
 
@@ -191,7 +229,13 @@ async fn reload(
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    if access.services().remote.as_ref().map(|remote| &remote.certs_url) != loaded.config.team.certs_url.as_ref() {
+    if access
+        .services()
+        .remote
+        .as_ref()
+        .map(|remote| &remote.certs_url)
+        != loaded.config.team.certs_url.as_ref()
+    {
         metrics().reload(Reload::Rejected);
         tracing::error!(
             "the configuration was not reloaded: `team.certs_url` changes at a restart; the running one stays"
@@ -200,11 +244,20 @@ async fn reload(
     }
     let made = origins.origins(&loaded.config, background).await;
     let known = Arc::clone(access.snapshot().known());
-    match compile(&loaded.config, access.next_generation(), known, http, |application| of(&made, &application.id)) {
+    match compile(
+        &loaded.config,
+        access.next_generation(),
+        known,
+        http,
+        |application| of(&made, &application.id),
+    ) {
         Ok((snapshot, services)) => {
             access.replace(snapshot, services);
             metrics().reload(Reload::Applied);
-            tracing::info!(applications = loaded.config.applications.len(), "the configuration was reloaded");
+            tracing::info!(
+                applications = loaded.config.applications.len(),
+                "the configuration was reloaded"
+            );
             let waiting = waiting(started, &loaded.config);
             if !waiting.is_empty() {
                 tracing::warn!("changes of {} take effect at a restart", waiting.join(", "));
@@ -219,25 +272,37 @@ async fn reload(
 
 /// The sections that say something else than at the start, and are read only then.
 fn waiting(started: &Config, now: &Config) -> Vec<&'static str> {
-    let limits = |config: &Config| Limits { max_body: None, ..config.limits.clone() };
+    let limits = |config: &Config| Limits {
+        max_body: None,
+        ..config.limits.clone()
+    };
     let store = |config: &Config| match &config.store {
         StoreConfig::Sqlite { path, .. } => Some(path.clone()),
         StoreConfig::Memory => None,
     };
     let changed = [
-        ("`[[listen]]`", started.listen != now.listen || started.redirects != now.redirects),
+        (
+            "`[[listen]]`",
+            started.listen != now.listen || started.redirects != now.redirects,
+        ),
         ("`[metrics]`", started.metrics != now.metrics),
         ("`[store]`", store(started) != store(now)),
         ("`[limits]`", limits(started) != limits(now)),
         ("`[server]`", started.server != now.server),
         ("`[outgoing]`", started.outgoing != now.outgoing),
     ];
-    changed.into_iter().filter(|(_, changed)| *changed).map(|(section, _)| section).collect()
+    changed
+        .into_iter()
+        .filter(|(_, changed)| *changed)
+        .map(|(section, _)| section)
+        .collect()
 }
 
 /// Without any, a front that takes its origins from the permit forwards nothing.
 fn of(made: &HashMap<String, Origins>, application: &str) -> Origins {
-    made.get(application).cloned().unwrap_or_else(|| Origins::new(()))
+    made.get(application)
+        .cloned()
+        .unwrap_or_else(|| Origins::new(()))
 }
 
 #[cfg(test)]
@@ -277,30 +342,56 @@ trusted_proxies = ["10.0.0.0/8"]
 domain = "app.localhost"
 origin = "http://127.0.0.1:9"
 "#;
-        let read =
-            |text: &str| config::parse(text, Path::new("x.toml"), &System).unwrap_or_else(|e| panic!("{e}")).config;
+        let read = |text: &str| {
+            config::parse(text, Path::new("x.toml"), &System)
+                .unwrap_or_else(|e| panic!("{e}"))
+                .config
+        };
         let started = read(text);
         for (line, other, said) in [
             ("name = \"Okta\"", "name = \"Another\"", &[][..]),
             ("max_stale = \"60s\"", "max_stale = \"90s\"", &[]),
             ("max_body = \"1MiB\"", "max_body = \"2MiB\"", &[]),
             ("allow_sample = 0.5", "allow_sample = 1", &[]),
-            ("domain = \"app.localhost\"", "domain = \"other.localhost\"", &[]),
+            (
+                "domain = \"app.localhost\"",
+                "domain = \"other.localhost\"",
+                &[],
+            ),
             ("\"10.0.0.0/8\"", "\"10.1.0.0/16\"", &["`[[listen]]`"]),
             ("127.0.0.1:9090", "127.0.0.1:9091", &["`[metrics]`"]),
-            ("path = \"portcullis.db\"", "path = \"other.db\"", &["`[store]`"]),
+            (
+                "path = \"portcullis.db\"",
+                "path = \"other.db\"",
+                &["`[store]`"],
+            ),
             ("header_count = 100", "header_count = 101", &["`[limits]`"]),
-            ("[server]\ngrace_period = \"5s\"", "[server]\ngrace_period = \"6s\"", &["`[server]`"]),
-            ("[server]\n", "[outgoing]\nhttps_proxy = \"http://192.0.2.1:3128\"\n[server]\n", &["`[outgoing]`"]),
+            (
+                "[server]\ngrace_period = \"5s\"",
+                "[server]\ngrace_period = \"6s\"",
+                &["`[server]`"],
+            ),
+            (
+                "[server]\n",
+                "[outgoing]\nhttps_proxy = \"http://192.0.2.1:3128\"\n[server]\n",
+                &["`[outgoing]`"],
+            ),
         ] {
             assert!(text.contains(line), "{line}");
-            assert_eq!(waiting(&started, &read(&text.replace(line, other))), said, "{other}");
+            assert_eq!(
+                waiting(&started, &read(&text.replace(line, other))),
+                said,
+                "{other}"
+            );
         }
         let all = text
             .replace("header_count = 100", "")
             .replace("5s", "7s")
             .replace("[metrics]\naddress = \"127.0.0.1:9090\"", "");
-        assert_eq!(waiting(&started, &read(&all)), ["`[metrics]`", "`[limits]`", "`[server]`"]);
+        assert_eq!(
+            waiting(&started, &read(&all)),
+            ["`[metrics]`", "`[limits]`", "`[server]`"]
+        );
         assert_eq!(waiting(&started, &started), [""; 0]);
     }
 }

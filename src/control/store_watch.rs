@@ -40,7 +40,11 @@ impl StoreWatch {
     }
 
     /// Advances the store's time towards the clock.
-    pub(super) async fn advance(&self, store: &dyn Store, now: UnixTime) -> Result<UnixTime, StoreError> {
+    pub(super) async fn advance(
+        &self,
+        store: &dyn Store,
+        now: UnixTime,
+    ) -> Result<UnixTime, StoreError> {
         let time = store.advance_clock(now).await?;
         self.time.store(time.0, Ordering::Relaxed);
         let behind = now.since(time);
@@ -77,9 +81,15 @@ impl Access {
                 }
             }
             Err(error) => {
-                if failures.fetch_add(1, Ordering::Relaxed).is_multiple_of(LOG_EVERY) {
+                if failures
+                    .fetch_add(1, Ordering::Relaxed)
+                    .is_multiple_of(LOG_EVERY)
+                {
                     let error = chain(&error);
-                    tracing::error!(error, "the store takes no writes: logins and logouts fail, sessions go on");
+                    tracing::error!(
+                        error,
+                        "the store takes no writes: logins and logouts fail, sessions go on"
+                    );
                 }
             }
         }

@@ -29,10 +29,18 @@ impl Tasks {
             access,
             |access| async move { access.rotate_signing_keys().await },
         ));
-        tasks.spawn(every(REMOTE_KEYS_EVERY, access, |access| async move { access.refresh_remote_keys().await }));
-        tasks.spawn(every(COUNTRIES_EVERY, access, |access| async move { access.look_at_countries().await }));
-        tasks.spawn(every(PRUNE_EVERY, access, |access| async move { access.prune(UnixTime::now()).await }));
-        tasks.spawn(every(WATCH_EVERY, access, |access| async move { access.watch_store().await }));
+        tasks.spawn(every(REMOTE_KEYS_EVERY, access, |access| async move {
+            access.refresh_remote_keys().await
+        }));
+        tasks.spawn(every(COUNTRIES_EVERY, access, |access| async move {
+            access.look_at_countries().await
+        }));
+        tasks.spawn(every(PRUNE_EVERY, access, |access| async move {
+            access.prune(UnixTime::now()).await
+        }));
+        tasks.spawn(every(WATCH_EVERY, access, |access| async move {
+            access.watch_store().await
+        }));
         tasks.spawn(Arc::clone(access).keep_groups_fresh());
         tasks.spawn(Arc::clone(access).keep_groups_no_longer());
         let mut supervisor = JoinSet::new();
@@ -67,20 +75,32 @@ impl Access {
             return;
         }
         let now = UnixTime::now();
-        match SigningKeys::load_or_create(&*self.store, services.token_lifetime, now, self.store_watch.time()).await {
+        match SigningKeys::load_or_create(
+            &*self.store,
+            services.token_lifetime,
+            now,
+            self.store_watch.time(),
+        )
+        .await
+        {
             Ok(keys) => {
                 if let Err(error) = self.publish_signing_keys(Arc::new(keys)) {
                     tracing::error!(%error, "the signing keys could not be published");
                 }
             }
             Err(error) => {
-                tracing::error!(error = crate::model::chain(&error), "the signing keys could not be refreshed")
+                tracing::error!(
+                    error = crate::model::chain(&error),
+                    "the signing keys could not be refreshed"
+                )
             }
         }
     }
 
     async fn look_at_countries(&self) {
-        let Some(countries) = self.services().countries.clone() else { return };
+        let Some(countries) = self.services().countries.clone() else {
+            return;
+        };
         let looked = tokio::task::spawn_blocking(move || countries.look());
         if let Err(error) = looked.await {
             tracing::error!(%error, "the running database of countries stays");
@@ -111,7 +131,12 @@ pub async fn watch_configuration<F: Future<Output = ()>>(
     others: impl Fn() -> Vec<PathBuf>,
     mut changed: impl FnMut() -> F,
 ) {
-    let contents = || others().into_iter().map(|file| (std::fs::read(&file).ok(), file)).collect::<Vec<_>>();
+    let contents = || {
+        others()
+            .into_iter()
+            .map(|file| (std::fs::read(&file).ok(), file))
+            .collect::<Vec<_>>()
+    };
     let mut seen_others = contents();
     let (sender, mut events) = mpsc::unbounded_channel();
     let watcher = watch(file, sender);
@@ -155,7 +180,10 @@ pub async fn watch_configuration<F: Future<Output = ()>>(
     }
 }
 
-fn watch(file: &Path, sender: mpsc::UnboundedSender<()>) -> notify::Result<notify::RecommendedWatcher> {
+fn watch(
+    file: &Path,
+    sender: mpsc::UnboundedSender<()>,
+) -> notify::Result<notify::RecommendedWatcher> {
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         if event.is_ok_and(|event| !event.kind.is_access()) {
             let _ = sender.send(());

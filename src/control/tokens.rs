@@ -22,11 +22,32 @@ impl Access {
     pub(crate) fn organisation_cookie(&self, login: &Login, now: UnixTime) -> Option<HeaderValue> {
         let snapshot = self.snapshot();
         let aud = organisation_aud(&snapshot);
-        let claims = claims(&snapshot, Kind::Org, &aud, login.nonce, &login.identity, login.expires, now);
-        let (account_id, identity) = (account_id(snapshot.issuer()), document(&login.identity, &snapshot));
-        let token = |identity| self.sign(&OrganisationClaims { claims: &claims, account_id: &account_id, identity });
+        let claims = claims(
+            &snapshot,
+            Kind::Org,
+            &aud,
+            login.nonce,
+            &login.identity,
+            login.expires,
+            now,
+        );
+        let (account_id, identity) = (
+            account_id(snapshot.issuer()),
+            document(&login.identity, &snapshot),
+        );
+        let token = |identity| {
+            self.sign(&OrganisationClaims {
+                claims: &claims,
+                account_id: &account_id,
+                identity,
+            })
+        };
         let whole = token(Some(&identity))?;
-        let token = if whole.len() <= MAX_ORGANISATION_TOKEN { whole } else { token(None)? };
+        let token = if whole.len() <= MAX_ORGANISATION_TOKEN {
+            whole
+        } else {
+            token(None)?
+        };
         let cookie = SetCookie {
             name: cookie::AUTHORIZATION,
             value: &token,
@@ -51,7 +72,9 @@ impl Access {
         expires: UnixTime,
         now: UnixTime,
     ) -> Result<Option<String>, StoreError> {
-        let Some(identity) = self.identity(nonce, now).await? else { return Ok(None) };
+        let Some(identity) = self.identity(nonce, now).await? else {
+            return Ok(None);
+        };
         let snapshot = self.snapshot();
         let presented = Presented {
             nonce: Some(nonce),
@@ -63,7 +86,15 @@ impl Access {
         if snapshot.revocations().cover(presented) != Truth::False {
             return Ok(None);
         }
-        Ok(self.sign(&claims(&snapshot, Kind::App, application.aud(), nonce, &identity, expires, now)))
+        Ok(self.sign(&claims(
+            &snapshot,
+            Kind::App,
+            application.aud(),
+            nonce,
+            &identity,
+            expires,
+            now,
+        )))
     }
 
     /// Signs the assertion that tells an origin which service client a request is from (`docs/wire.md` 5.3). Concurrent requests
@@ -83,16 +114,25 @@ impl Access {
             common_name,
             sub: "",
         };
-        let Some(token) = self.sign(&claims).and_then(|token| HeaderValue::try_from(token).ok()) else { return };
+        let Some(token) = self
+            .sign(&claims)
+            .and_then(|token| HeaderValue::try_from(token).ok())
+        else {
+            return;
+        };
         // Early enough that an origin which takes its time does not find it too old.
         let margin = (expires.since(now) / 4).min(RENEW_BEFORE);
         let renew_from = UnixTime(expires.0.saturating_sub(margin.as_secs()));
-        self.known.set_assertion(snapshot.issuer(), of, token, renew_from);
+        self.known
+            .set_assertion(snapshot.issuer(), of, token, renew_from);
     }
 
     fn sign(&self, claims: &impl Serialize) -> Option<String> {
         let signing = self.signing.load_full()?;
-        signing.sign(claims).map_err(|error| tracing::error!(%error, "a token could not be signed")).ok()
+        signing
+            .sign(claims)
+            .map_err(|error| tracing::error!(%error, "a token could not be signed"))
+            .ok()
     }
 }
 
@@ -117,7 +157,9 @@ fn claims(
         email: Some(identity.email.as_str().to_owned()),
         identity_nonce: Some(nonce.as_str().to_owned()),
         country: app.then(|| country(snapshot, identity)),
-        custom: app.then(|| identity.claims_made()).filter(|claims| !claims.is_empty()),
+        custom: app
+            .then(|| identity.claims_made())
+            .filter(|claims| !claims.is_empty()),
     }
 }
 

@@ -55,7 +55,11 @@ impl Vital {
 
     /// Reports `name` when the value is dropped, also by a panic.
     pub fn watch(&self, name: &'static str) -> Running {
-        Running { name, ended: self.0.clone(), finished: false }
+        Running {
+            name,
+            ended: self.0.clone(),
+            finished: false,
+        }
     }
 }
 

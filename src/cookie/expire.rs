@@ -12,9 +12,17 @@ use http::HeaderValue;
 /// The answer must stay small enough for proxies on the way. Of more than 24 combinations, those for the root and for the whole
 /// path come first.
 pub fn expire_everywhere(name: &str, host: &str, path: &str) -> Vec<HeaderValue> {
-    let domains: Vec<_> = [None].into_iter().chain(domains(host).map(Some)).take(MAX_DOMAINS).collect();
-    let combinations = paths(path).into_iter().flat_map(|path| domains.iter().map(move |domain| (*domain, path)));
-    let lines = combinations.take(MAX_LINES).filter_map(|(domain, path)| expired(name, domain, path));
+    let domains: Vec<_> = [None]
+        .into_iter()
+        .chain(domains(host).map(Some))
+        .take(MAX_DOMAINS)
+        .collect();
+    let combinations = paths(path)
+        .into_iter()
+        .flat_map(|path| domains.iter().map(move |domain| (*domain, path)));
+    let lines = combinations
+        .take(MAX_LINES)
+        .filter_map(|(domain, path)| expired(name, domain, path));
     let within = |bytes: &mut usize, line: HeaderValue| {
         *bytes += line.len();
         (*bytes <= MAX_BYTES).then_some(line)
@@ -27,27 +35,43 @@ fn domains(host: &str) -> impl Iterator<Item = &str> {
     let host = host.trim_end_matches('.');
     let is_address = host.starts_with('[') || host.parse::<IpAddr>().is_ok();
     let first = Some(host).filter(|host| !is_address && !host.is_empty());
-    std::iter::successors(first, |domain| domain.split_once('.').map(|(_, parent)| parent))
+    std::iter::successors(first, |domain| {
+        domain.split_once('.').map(|(_, parent)| parent)
+    })
 }
 
 /// Returns the values of `Path` that cover a path (RFC 6265 5.1.4).
 fn paths(path: &str) -> Vec<&str> {
     // A `;` would end the attribute. Nothing covers such a path that could be written down.
-    let path = path.split(|c: char| c == ';' || !c.is_ascii_graphic()).next().unwrap_or_default();
+    let path = path
+        .split(|c: char| c == ';' || !c.is_ascii_graphic())
+        .next()
+        .unwrap_or_default();
     let mut prefixes = vec!["/", path];
     for (at, _) in path.match_indices('/').skip(1) {
         prefixes.extend(path.get(..at).into_iter().chain(path.get(..=at)));
     }
     let mut seen = std::collections::HashSet::new();
-    prefixes.retain(|prefix| prefix.starts_with('/') && prefix.len() <= MAX_PATH && seen.insert(*prefix));
+    prefixes.retain(|prefix| {
+        prefix.starts_with('/') && prefix.len() <= MAX_PATH && seen.insert(*prefix)
+    });
     prefixes
 }
 
 /// `SameSite=None`, because browsers take nothing else in an answer to a request from another site.
 fn expired(name: &str, domain: Option<&str>, path: &str) -> Option<HeaderValue> {
-    let cookie = Cookie::build((name, "")).path(path).secure(true).same_site(SameSite::None);
-    let cookie = cookie.expires(Expiration::from(time::OffsetDateTime::UNIX_EPOCH)).max_age(time::Duration::ZERO);
-    let cookie = if let Some(domain) = domain { cookie.domain(domain) } else { cookie };
+    let cookie = Cookie::build((name, ""))
+        .path(path)
+        .secure(true)
+        .same_site(SameSite::None);
+    let cookie = cookie
+        .expires(Expiration::from(time::OffsetDateTime::UNIX_EPOCH))
+        .max_age(time::Duration::ZERO);
+    let cookie = if let Some(domain) = domain {
+        cookie.domain(domain)
+    } else {
+        cookie
+    };
     HeaderValue::try_from(cookie.build().to_string()).ok()
 }
 
@@ -65,20 +89,31 @@ mod tests {
         let lines = expire_everywhere("CF_Authorization", host, path);
         let lines = lines.iter().map(|line| line.to_str().unwrap().to_owned());
         let of = |line: &str, name: &str| {
-            line.split("; ").find_map(|part| part.strip_prefix(name)?.strip_prefix('=')).unwrap_or("-").to_owned()
+            line.split("; ")
+                .find_map(|part| part.strip_prefix(name)?.strip_prefix('='))
+                .unwrap_or("-")
+                .to_owned()
         };
-        lines.map(|line| format!("{} {}", of(&line, "Domain"), of(&line, "Path"))).collect()
+        lines
+            .map(|line| format!("{} {}", of(&line, "Domain"), of(&line, "Path")))
+            .collect()
     }
 
     #[test]
     fn every_domain_and_path_that_covers_the_request_is_expired() {
         let wiki = ["-", "wiki.example.com", "example.com", "com"];
         let expected = |paths: &[&str]| -> Vec<String> {
-            paths.iter().flat_map(|path| wiki.iter().map(move |domain| format!("{domain} {path}"))).collect()
+            paths
+                .iter()
+                .flat_map(|path| wiki.iter().map(move |domain| format!("{domain} {path}")))
+                .collect()
         };
         assert_eq!(told("wiki.example.com", "/"), expected(&["/"]));
         assert_eq!(told("wiki.example.com", "/a"), expected(&["/", "/a"]));
-        assert_eq!(told("wiki.example.com", "/a/b"), expected(&["/", "/a/b", "/a", "/a/"]));
+        assert_eq!(
+            told("wiki.example.com", "/a/b"),
+            expected(&["/", "/a/b", "/a", "/a/"])
+        );
     }
 
     #[test]
@@ -99,7 +134,12 @@ mod tests {
     #[test]
     fn no_request_makes_the_answer_large() {
         let host = vec!["a"; 120].join(".");
-        for path in ["/".repeat(9_000), "/a".repeat(4_000), format!("/{}", "a".repeat(9_000)), "/ü;x=y/z".to_owned()] {
+        for path in [
+            "/".repeat(9_000),
+            "/a".repeat(4_000),
+            format!("/{}", "a".repeat(9_000)),
+            "/ü;x=y/z".to_owned(),
+        ] {
             let lines = expire_everywhere("CF_Authorization", &host, &path);
             let bytes: usize = lines.iter().map(HeaderValue::len).sum();
             assert!(
@@ -112,7 +152,11 @@ mod tests {
 
     #[test]
     fn a_path_cannot_add_an_attribute() {
-        for line in expire_everywhere("CF_Authorization", "wiki.example.com", "/a;Domain=evil.example/b") {
+        for line in expire_everywhere(
+            "CF_Authorization",
+            "wiki.example.com",
+            "/a;Domain=evil.example/b",
+        ) {
             assert!(!line.to_str().unwrap().contains("evil"), "{line:?}");
         }
     }

@@ -10,7 +10,10 @@ pub fn values<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item =
 
 /// The same, whatever the values are.
 pub fn octets<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-    let lines = headers.get_all(COOKIE).into_iter().flat_map(|line| pairs(line.as_bytes()));
+    let lines = headers
+        .get_all(COOKIE)
+        .into_iter()
+        .flat_map(|line| pairs(line.as_bytes()));
     lines.filter_map(move |pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
 }
 
@@ -23,7 +26,11 @@ pub fn without(headers: &HeaderMap, drop: impl Fn(&str) -> bool) -> Option<Optio
     };
     let mut changes = false;
     let mut kept: SmallVec<[u8; 256]> = SmallVec::new();
-    for pair in headers.get_all(COOKIE).into_iter().flat_map(|line| pairs(line.as_bytes())) {
+    for pair in headers
+        .get_all(COOKIE)
+        .into_iter()
+        .flat_map(|line| pairs(line.as_bytes()))
+    {
         if dropped(pair) {
             changes = true;
             continue;
@@ -33,7 +40,13 @@ pub fn without(headers: &HeaderMap, drop: impl Fn(&str) -> bool) -> Option<Optio
         }
         kept.extend_from_slice(pair);
     }
-    let line = || if kept.is_empty() { None } else { HeaderValue::from_bytes(&kept).ok() };
+    let line = || {
+        if kept.is_empty() {
+            None
+        } else {
+            HeaderValue::from_bytes(&kept).ok()
+        }
+    };
     changes.then(line)
 }
 
@@ -61,14 +74,24 @@ mod tests {
     use super::*;
 
     fn headers(lines: &[&str]) -> HeaderMap {
-        lines.iter().map(|line| (COOKIE, HeaderValue::from_bytes(line.as_bytes()).unwrap())).collect()
+        lines
+            .iter()
+            .map(|line| (COOKIE, HeaderValue::from_bytes(line.as_bytes()).unwrap()))
+            .collect()
     }
 
     #[test]
     fn s05_only_whole_names_in_their_place() {
-        let found = |lines: &[&str]| values(&headers(lines), "CF_Authorization").map(str::to_owned).collect::<Vec<_>>();
+        let found = |lines: &[&str]| {
+            values(&headers(lines), "CF_Authorization")
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(found(&["CF_Authorization=a"]), ["a"]);
-        assert_eq!(found(&["x=1;CF_Authorization=a=b; y=2", "CF_Authorization=c"]), ["a=b", "c"]);
+        assert_eq!(
+            found(&["x=1;CF_Authorization=a=b; y=2", "CF_Authorization=c"]),
+            ["a=b", "c"]
+        );
         assert_eq!(found(&["CF_Authorization="]), [""]);
         for line in [
             "",
@@ -90,15 +113,22 @@ mod tests {
     #[test]
     fn ours_are_taken_out_and_nothing_else() {
         let left = |lines: &[&str]| {
-            without(&headers(lines), super::super::is_ours).map(|line| line.map(|l| l.to_str().unwrap().to_owned()))
+            without(&headers(lines), super::super::is_ours)
+                .map(|line| line.map(|l| l.to_str().unwrap().to_owned()))
         };
         assert_eq!(left(&["a=1; b=2"]), None);
         assert_eq!(left(&[]), None);
         assert_eq!(left(&["CF_Authorization=x"]), Some(None));
         assert_eq!(
-            left(&["a=1; CF_Authorization=x; b=\"2; c\"", "CF_AppSession=y; d=3"]),
+            left(&[
+                "a=1; CF_Authorization=x; b=\"2; c\"",
+                "CF_AppSession=y; d=3"
+            ]),
             Some(Some("a=1; b=\"2; c\"; d=3".to_owned()))
         );
-        assert_eq!(left(&["CF_Binding=x; CF_AuthorizationX=1"]), Some(Some("CF_AuthorizationX=1".to_owned())));
+        assert_eq!(
+            left(&["CF_Binding=x; CF_AuthorizationX=1"]),
+            Some(Some("CF_AuthorizationX=1".to_owned()))
+        );
     }
 }

@@ -27,7 +27,9 @@ pub const CONFLICT: &str = "__Host-CF_Conflict";
 
 /// Whether a cookie is ours and no origin's business.
 pub fn is_ours(name: &str) -> bool {
-    matches!(name, AUTHORIZATION | APP_SESSION | BINDING | "CF_Session" | "CF_Device")
-        || name.starts_with(FLOW_PREFIX)
+    matches!(
+        name,
+        AUTHORIZATION | APP_SESSION | BINDING | "CF_Session" | "CF_Device"
+    ) || name.starts_with(FLOW_PREFIX)
         || name.starts_with(CONFLICT)
 }

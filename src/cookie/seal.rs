@@ -21,7 +21,9 @@ impl SealingKey {
     /// # Errors
     /// Never with 32 bytes.
     pub fn new(secret: &[u8; 32]) -> Result<Self, SealError> {
-        RandomizedNonceKey::new(&AES_256_GCM, secret).map(Self).map_err(|_| SealError)
+        RandomizedNonceKey::new(&AES_256_GCM, secret)
+            .map(Self)
+            .map_err(|_| SealError)
     }
 
     /// Seals a value: base64url of nonce, ciphertext and tag.
@@ -30,7 +32,10 @@ impl SealingKey {
     /// Where the value cannot be written as JSON, or the machine gives no randomness.
     pub fn seal(&self, purpose: &str, value: &impl Serialize) -> Result<String, SealError> {
         let mut data = serde_json::to_vec(value).map_err(|_| SealError)?;
-        let nonce = self.0.seal_in_place_append_tag(Aad::from(purpose.as_bytes()), &mut data).map_err(|_| SealError)?;
+        let nonce = self
+            .0
+            .seal_in_place_append_tag(Aad::from(purpose.as_bytes()), &mut data)
+            .map_err(|_| SealError)?;
         let mut sealed = nonce.as_ref().to_vec();
         sealed.append(&mut data);
         Ok(URL_SAFE_NO_PAD.encode(sealed))
@@ -44,7 +49,10 @@ impl SealingKey {
         let mut sealed = URL_SAFE_NO_PAD.decode(text).map_err(|_| SealError)?;
         let (nonce, data) = sealed.split_at_mut_checked(NONCE_BYTES).ok_or(SealError)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| SealError)?;
-        let plain = self.0.open_in_place(nonce, Aad::from(purpose.as_bytes()), data).map_err(|_| SealError)?;
+        let plain = self
+            .0
+            .open_in_place(nonce, Aad::from(purpose.as_bytes()), data)
+            .map_err(|_| SealError)?;
         serde_json::from_slice(plain).map_err(|_| SealError)
     }
 }
@@ -62,12 +70,24 @@ mod tests {
         assert_ne!(sealed, key.seal("flow", &"secret").unwrap());
         assert_eq!(key.open::<String>("flow", &sealed).unwrap(), "secret");
         assert!(key.open::<String>("code", &sealed).is_err());
-        assert!(SealingKey::new(&[8; 32]).unwrap().open::<String>("flow", &sealed).is_err());
+        assert!(
+            SealingKey::new(&[8; 32])
+                .unwrap()
+                .open::<String>("flow", &sealed)
+                .is_err()
+        );
         for at in 0..sealed.len() {
             let mut bytes = sealed.clone().into_bytes();
             bytes[at] ^= 1;
-            assert!(key.open::<String>("flow", std::str::from_utf8(&bytes).unwrap()).is_err(), "byte {at}");
-            assert!(key.open::<String>("flow", sealed.split_at(at).0).is_err(), "cut at {at}");
+            assert!(
+                key.open::<String>("flow", std::str::from_utf8(&bytes).unwrap())
+                    .is_err(),
+                "byte {at}"
+            );
+            assert!(
+                key.open::<String>("flow", sealed.split_at(at).0).is_err(),
+                "cut at {at}"
+            );
         }
     }
 }

@@ -48,7 +48,10 @@ impl SetCookie<'_> {
 
     /// The header's value that makes the browser forget the cookie.
     pub fn to_removal(&self) -> Option<HeaderValue> {
-        Self { value: "", ..*self }.build(Expiration::from(time::OffsetDateTime::UNIX_EPOCH), Duration::ZERO)
+        Self { value: "", ..*self }.build(
+            Expiration::from(time::OffsetDateTime::UNIX_EPOCH),
+            Duration::ZERO,
+        )
     }
 
     /// Whether browsers keep it: they drop one above 4096 bytes without a word (RFC 6265bis §5.7).
@@ -68,7 +71,9 @@ impl SetCookie<'_> {
             .http_only(self.http_only)
             .same_site(same_site)
             .expires(expires)
-            .max_age(time::Duration::seconds(i64::try_from(max_age.as_secs()).unwrap_or(i64::MAX)))
+            .max_age(time::Duration::seconds(
+                i64::try_from(max_age.as_secs()).unwrap_or(i64::MAX),
+            ))
             .build();
         HeaderValue::try_from(cookie.to_string()).ok()
     }
@@ -99,8 +104,16 @@ mod tests {
         assert!(!text.contains("Domain"));
         let gone = COOKIE.to_removal().unwrap();
         assert!(
-            gone.to_str().unwrap().starts_with("CF_Authorization=; ") && gone.to_str().unwrap().contains("Max-Age=0")
+            gone.to_str().unwrap().starts_with("CF_Authorization=; ")
+                && gone.to_str().unwrap().contains("Max-Age=0")
         );
-        assert!(SetCookie { value: "a\r\nx: y", ..COOKIE }.to_header().is_none());
+        assert!(
+            SetCookie {
+                value: "a\r\nx: y",
+                ..COOKIE
+            }
+            .to_header()
+            .is_none()
+        );
     }
 }

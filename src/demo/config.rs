@@ -3,8 +3,15 @@ use super::{Credentials, Ports, loopback};
 
 /// The configuration file that an operator would write for this, with every weakening that the demo needs.
 pub(super) fn text(ports: Ports, credentials: &Credentials) -> String {
-    let Credentials { client_id, client_secret, api_token } = credentials;
-    let applications: String = APPLICATIONS.iter().map(|application| describe(application, ports)).collect();
+    let Credentials {
+        client_id,
+        client_secret,
+        api_token,
+    } = credentials;
+    let applications: String = APPLICATIONS
+        .iter()
+        .map(|application| describe(application, ports))
+        .collect();
     format!(
         r#"[team]
 name = "Portcullis demo"
@@ -45,7 +52,13 @@ api_token = "{api_token}"
 }
 
 fn describe(application: &Application, ports: Ports) -> String {
-    let Application { label, name, who, decision, include } = application;
+    let Application {
+        label,
+        name,
+        who,
+        decision,
+        include,
+    } = application;
     let refusal = match application.is_guarded() {
         true => format!("custom_deny_message = \"This demo application is for {who}.\"\n"),
         false => String::new(),

@@ -40,8 +40,16 @@ impl Demo {
     /// Where the machine gives no randomness for a key.
     pub fn new(ports: Ports) -> Result<Self, SigningKeyError> {
         let credentials = Credentials::random();
-        let provider = Arc::new(DemoProvider::new(ports.issuer(), ports.callback(), credentials.clone())?);
-        Ok(Self { ports, credentials, provider })
+        let provider = Arc::new(DemoProvider::new(
+            ports.issuer(),
+            ports.callback(),
+            credentials.clone(),
+        )?);
+        Ok(Self {
+            ports,
+            credentials,
+            provider,
+        })
     }
 
     /// The proxy's configuration, in TOML. It holds this run's secrets, so it is not for printing.
@@ -57,8 +65,16 @@ impl Demo {
     /// The identity provider and the origin, each on its port of 127.0.0.1, to be added to the server that runs the proxy.
     pub fn services(&self) -> Vec<Box<dyn ServiceWithDependents>> {
         vec![
-            serve::service("demo provider", self.ports.provider, Arc::clone(&self.provider)),
-            serve::service("demo origin", self.ports.origin, Arc::new(DemoOrigin::new(self.ports))),
+            serve::service(
+                "demo provider",
+                self.ports.provider,
+                Arc::clone(&self.provider),
+            ),
+            serve::service(
+                "demo origin",
+                self.ports.origin,
+                Arc::new(DemoOrigin::new(self.ports)),
+            ),
         ]
     }
 }
@@ -89,7 +105,11 @@ impl Ports {
     /// This port for the proxy and the two that follow for the rest; `None` for 0 and where there are no two more.
     pub const fn starting_at(proxy: u16) -> Option<Self> {
         match (proxy, proxy.checked_add(1), proxy.checked_add(2)) {
-            (1.., Some(provider), Some(origin)) => Some(Self { proxy, provider, origin }),
+            (1.., Some(provider), Some(origin)) => Some(Self {
+                proxy,
+                provider,
+                origin,
+            }),
             _ => None,
         }
     }
@@ -148,7 +168,11 @@ struct Credentials {
 
 impl Credentials {
     fn random() -> Self {
-        Self { client_id: "0oademo", client_secret: Secret::new(random()), api_token: Secret::new(random()) }
+        Self {
+            client_id: "0oademo",
+            client_secret: Secret::new(random()),
+            api_token: Secret::new(random()),
+        }
     }
 }
 

@@ -69,8 +69,10 @@ impl DemoOrigin {
             href: self.ports.application(each.label),
             current: each.name == application,
         });
-        let assertion = assertion(request.headers())
-            .map(|(header, claims)| Pretty { header: format!("{header:#}"), claims: format!("{claims:#}") });
+        let assertion = assertion(request.headers()).map(|(header, claims)| Pretty {
+            header: format!("{header:#}"),
+            claims: format!("{claims:#}"),
+        });
         let page = Received {
             applications: links.collect(),
             application,
@@ -79,7 +81,9 @@ impl DemoOrigin {
             team: self.ports.team(),
             method: request.method().as_str(),
             target: target(request),
-            headers: fields(request.headers()).map(|(name, value)| Field::new(name, value)).collect(),
+            headers: fields(request.headers())
+                .map(|(name, value)| Field::new(name, value))
+                .collect(),
             body_bytes: request.body().len(),
         };
         pages::html(StatusCode::OK, &page)
@@ -104,7 +108,8 @@ impl Field {
 }
 
 fn describe(request: &Request<Bytes>) -> Value {
-    let assertion = assertion(request.headers()).map(|(header, claims)| json!({"header": header, "claims": claims}));
+    let assertion = assertion(request.headers())
+        .map(|(header, claims)| json!({"header": header, "claims": claims}));
     json!({
         "application": application(request),
         "email": email(request.headers()),
@@ -118,28 +123,44 @@ fn describe(request: &Request<Bytes>) -> Value {
 
 /// The application whose host was asked for.
 fn application(request: &Request<Bytes>) -> &'static str {
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let host = request
+        .headers()
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok())
+        .unwrap_or_default();
     let label = host.split('.').next().unwrap_or_default();
-    APPLICATIONS.iter().find(|each| each.label == label).map_or("The demo’s origin", |each| each.name)
+    APPLICATIONS
+        .iter()
+        .find(|each| each.label == label)
+        .map_or("The demo’s origin", |each| each.name)
 }
 
 fn email(headers: &HeaderMap) -> Option<String> {
-    headers.get("cf-access-authenticated-user-email").map(|value| shown(value.as_bytes()))
+    headers
+        .get("cf-access-authenticated-user-email")
+        .map(|value| shown(value.as_bytes()))
 }
 
 /// Header and claims, where there is an assertion in the form of one (RFC 7515 §7.1).
 fn assertion(headers: &HeaderMap) -> Option<(Value, Value)> {
     let token = headers.get("cf-access-jwt-assertion")?.to_str().ok()?;
-    let mut parts = token.split('.').map(|part| serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).ok()?).ok());
+    let mut parts = token
+        .split('.')
+        .map(|part| serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).ok()?).ok());
     Some((parts.next()??, parts.next()??))
 }
 
 fn target(request: &Request<Bytes>) -> &str {
-    request.uri().path_and_query().map_or("*", http::uri::PathAndQuery::as_str)
+    request
+        .uri()
+        .path_and_query()
+        .map_or("*", http::uri::PathAndQuery::as_str)
 }
 
 fn fields(headers: &HeaderMap) -> impl Iterator<Item = (String, String)> {
-    headers.iter().map(|(name, value)| (name.to_string(), shown(value.as_bytes())))
+    headers
+        .iter()
+        .map(|(name, value)| (name.to_string(), shown(value.as_bytes())))
 }
 
 /// Bytes as text, for whatever is not UTF-8.
@@ -148,10 +169,16 @@ fn shown(bytes: &[u8]) -> String {
 }
 
 fn wants_json(headers: &HeaderMap) -> bool {
-    let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    accept
-        .flat_map(|value| value.split(','))
-        .any(|range| range.split(';').next().is_some_and(|range| range.trim().eq_ignore_ascii_case("application/json")))
+    let accept = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    accept.flat_map(|value| value.split(',')).any(|range| {
+        range
+            .split(';')
+            .next()
+            .is_some_and(|range| range.trim().eq_ignore_ascii_case("application/json"))
+    })
 }
 
 /// Values of more characters than this are shortened, to so many.

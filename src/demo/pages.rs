@@ -9,8 +9,10 @@ use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
 /// The portal's style, so that the demo looks like the product, and what its own pages need beyond it.
-pub(super) const STYLE: &str =
-    concat!(include_str!("../pages/templates/style.css"), include_str!("templates/demo.css"));
+pub(super) const STYLE: &str = concat!(
+    include_str!("../pages/templates/style.css"),
+    include_str!("templates/demo.css")
+);
 
 /// A page that runs no script and loads nothing.
 pub(super) fn html(status: StatusCode, template: &impl Template) -> Response<Bytes> {
@@ -18,25 +20,42 @@ pub(super) fn html(status: StatusCode, template: &impl Template) -> Response<Byt
     let body = template.render().unwrap_or_default();
     let mut response = with_type(status, "text/html; charset=utf-8", body.into());
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY.clone());
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        CONTENT_SECURITY_POLICY.clone(),
+    );
+    headers.insert(
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    );
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     response
 }
 
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Bytes> {
     // What is serialised here has text for keys, and so cannot fail.
-    with_type(status, "application/json", serde_json::to_vec_pretty(value).unwrap_or_default().into())
+    with_type(
+        status,
+        "application/json",
+        serde_json::to_vec_pretty(value).unwrap_or_default().into(),
+    )
 }
 
 pub(super) fn text(status: StatusCode, text: &'static str) -> Response<Bytes> {
-    with_type(status, "text/plain; charset=utf-8", Bytes::from_static(text.as_bytes()))
+    with_type(
+        status,
+        "text/plain; charset=utf-8",
+        Bytes::from_static(text.as_bytes()),
+    )
 }
 
 /// To another origin or path. An address that no header can hold is a fault of ours.
 pub(super) fn redirect(to: &str) -> Response<Bytes> {
     let Ok(location) = HeaderValue::try_from(to) else {
-        return text(StatusCode::INTERNAL_SERVER_ERROR, "the address to go to is malformed\n");
+        return text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the address to go to is malformed\n",
+        );
     };
     with_header(text(StatusCode::FOUND, ""), header::LOCATION, location)
 }
@@ -46,7 +65,11 @@ pub(super) fn method_not_allowed(allow: &'static str) -> Response<Bytes> {
     with_header(response, header::ALLOW, HeaderValue::from_static(allow))
 }
 
-pub(super) fn with_header(mut response: Response<Bytes>, name: HeaderName, value: HeaderValue) -> Response<Bytes> {
+pub(super) fn with_header(
+    mut response: Response<Bytes>,
+    name: HeaderName,
+    value: HeaderValue,
+) -> Response<Bytes> {
     response.headers_mut().insert(name, value);
     response
 }
@@ -57,13 +80,18 @@ fn with_type(status: StatusCode, content_type: &'static str, body: Bytes) -> Res
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
     response
 }
 
 static CONTENT_SECURITY_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     let hash = STANDARD.encode(digest::digest(&digest::SHA256, STYLE.as_bytes()));
     let rest = "img-src data:; form-action 'none'; frame-ancestors 'none'; base-uri 'none'";
-    HeaderValue::try_from(format!("default-src 'none'; style-src 'sha256-{hash}'; {rest}"))
-        .unwrap_or(HeaderValue::from_static("default-src 'none'"))
+    HeaderValue::try_from(format!(
+        "default-src 'none'; style-src 'sha256-{hash}'; {rest}"
+    ))
+    .unwrap_or(HeaderValue::from_static("default-src 'none'"))
 });

@@ -157,13 +157,24 @@ impl Person {
         let [before, after] = self.groups;
         let named = |names: &'static [&'static str]| names.iter().map(|name| (*name).to_owned());
         let projects = (1..=self.projects).map(|number| format!("Project {number:03}"));
-        named(before).chain(projects).chain(named(after)).map(DemoGroup::new).collect()
+        named(before)
+            .chain(projects)
+            .chain(named(after))
+            .map(DemoGroup::new)
+            .collect()
     }
 
     /// What a login gets them, by name.
     pub(super) fn opens(&self) -> Vec<&'static str> {
-        let opens = |(sees, application): &(&Sees, &Application)| **sees == Sees::Opens && application.is_guarded();
-        self.sees.iter().zip(&APPLICATIONS).filter(opens).map(|(_, application)| application.name).collect()
+        let opens = |(sees, application): &(&Sees, &Application)| {
+            **sees == Sees::Opens && application.is_guarded()
+        };
+        self.sees
+            .iter()
+            .zip(&APPLICATIONS)
+            .filter(opens)
+            .map(|(_, application)| application.name)
+            .collect()
     }
 }
 
@@ -177,7 +188,10 @@ impl Application {
 impl DemoGroup {
     fn new(name: String) -> Self {
         let word: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
-        Self { id: format!("00gdemo{:0>13}", word.to_lowercase()), name }
+        Self {
+            id: format!("00gdemo{:0>13}", word.to_lowercase()),
+            name,
+        }
     }
 }
 

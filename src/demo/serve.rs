@@ -21,7 +21,11 @@ pub(super) trait Handler: Send + Sync + 'static {
 }
 
 /// A service on this port of 127.0.0.1.
-pub(super) fn service(name: &str, port: u16, handler: Arc<impl Handler>) -> Box<dyn ServiceWithDependents> {
+pub(super) fn service(
+    name: &str,
+    port: u16,
+    handler: Arc<impl Handler>,
+) -> Box<dyn ServiceWithDependents> {
     let mut service = Service::new(name.to_owned(), Adapter(handler));
     service.add_tcp(&loopback(port).to_string());
     service.threads = Some(1);
@@ -44,9 +48,15 @@ impl<H: Handler> ServeHttp for Adapter<H> {
             }
         };
         let (mut parts, body) = response.into_parts();
-        parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        parts
+            .headers
+            .insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
         // RFC 9110 §9.3.2: the answer to HEAD has the header fields alone.
-        let body = if session.req_header().method == Method::HEAD { Vec::new() } else { body.into() };
+        let body = if session.req_header().method == Method::HEAD {
+            Vec::new()
+        } else {
+            body.into()
+        };
         Response::from_parts(parts, body)
     }
 }
@@ -55,7 +65,11 @@ impl<H: Handler> ServeHttp for Adapter<H> {
 async fn body(session: &mut ServerSession) -> Result<Bytes, StatusCode> {
     let read = async {
         let mut body = BytesMut::new();
-        while let Some(part) = session.read_request_body().await.map_err(|_| StatusCode::BAD_REQUEST)? {
+        while let Some(part) = session
+            .read_request_body()
+            .await
+            .map_err(|_| StatusCode::BAD_REQUEST)?
+        {
             if body.len().saturating_add(part.len()) > MAX_BODY {
                 return Err(StatusCode::PAYLOAD_TOO_LARGE);
             }
@@ -63,7 +77,9 @@ async fn body(session: &mut ServerSession) -> Result<Bytes, StatusCode> {
         }
         Ok(body.freeze())
     };
-    tokio::time::timeout(BODY_TIME, read).await.unwrap_or(Err(StatusCode::REQUEST_TIMEOUT))
+    tokio::time::timeout(BODY_TIME, read)
+        .await
+        .unwrap_or(Err(StatusCode::REQUEST_TIMEOUT))
 }
 
 const MAX_BODY: usize = 64 * 1024;

@@ -16,19 +16,33 @@ use super::serve::Handler as _;
 use super::*;
 use crate::config::{ClientCredentials, Config, IdentityProvider, IdpKind, StoreConfig, System};
 use crate::http_client::{HttpClient, Roots, Timeouts};
-use crate::idp::{Ages, Callback, ClientSettings, EmailFailure, Hints, LoginFailure, OktaSettings, Profile, Provider};
+use crate::idp::{
+    Ages, Callback, ClientSettings, EmailFailure, Hints, LoginFailure, OktaSettings, Profile,
+    Provider,
+};
 use crate::model::{Groups, UnixTime, UserId};
 use crate::policy::{Facts, Outcome, PolicySet, Who};
 
-const PORTS: Ports = Ports { proxy: 8000, provider: 8001, origin: 8002 };
+const PORTS: Ports = Ports {
+    proxy: 8000,
+    provider: 8001,
+    origin: 8002,
+};
 
 fn configuration(demo: &Demo) -> Config {
-    crate::config::parse(&demo.config(), Path::new("demo.toml"), &System).unwrap().config
+    crate::config::parse(&demo.config(), Path::new("demo.toml"), &System)
+        .unwrap()
+        .config
 }
 
 /// The demo's provider, as the product knows it from the demo's configuration.
 fn okta(config: &Config, ports: Ports) -> Provider {
-    let IdentityProvider { id, name, kind: IdpKind::Okta(okta) } = config.identity_providers[0].clone() else {
+    let IdentityProvider {
+        id,
+        name,
+        kind: IdpKind::Okta(okta),
+    } = config.identity_providers[0].clone()
+    else {
         panic!()
     };
     let settings = OktaSettings {
@@ -65,13 +79,35 @@ fn okta(config: &Config, ports: Ports) -> Provider {
 /// A whole login: the product's side over HTTP, and a browser that only follows the link with the person's name.
 async fn log_in(demo: &Demo, provider: &Provider, login: &str) -> Result<Profile, LoginFailure> {
     let now = UnixTime::now();
-    let begun = provider.begin("state", Hints::default(), now).await.unwrap();
-    let target = format!("{}?{}&person={login}", begun.url.path(), begun.url.query().unwrap());
+    let begun = provider
+        .begin("state", Hints::default(), now)
+        .await
+        .unwrap();
+    let target = format!(
+        "{}?{}&person={login}",
+        begun.url.path(),
+        begun.url.query().unwrap()
+    );
     let host = demo.ports.issuer().replace("http://", "");
-    let request = Request::get(target).header("host", host).body(Bytes::new()).unwrap();
-    let location = demo.provider.handle(&request, now).headers()["location"].to_str().unwrap().to_owned();
+    let request = Request::get(target)
+        .header("host", host)
+        .body(Bytes::new())
+        .unwrap();
+    let location = demo.provider.handle(&request, now).headers()["location"]
+        .to_str()
+        .unwrap()
+        .to_owned();
     let callback = Callback::parse(location.split_once('?').unwrap().1).unwrap();
-    provider.finish(&Secret::new("state"), &begun.pending, &callback, now, Duration::from_secs(60), None).await
+    provider
+        .finish(
+            &Secret::new("state"),
+            &begun.pending,
+            &callback,
+            now,
+            Duration::from_secs(60),
+            None,
+        )
+        .await
 }
 
 /// The rows of the table are what comes of the product's own login and of the policies of the configuration.
@@ -79,19 +115,41 @@ async fn log_in(demo: &Demo, provider: &Provider, login: &str) -> Result<Profile
 async fn everybody_sees_what_the_table_says() {
     let (demo, running) = Running::start();
     let config = configuration(&demo);
-    let policies = config.applications.iter().map(|application| application.policies.as_slice());
+    let policies = config
+        .applications
+        .iter()
+        .map(|application| application.policies.as_slice());
     let (set, compiled) = PolicySet::compile(&config.lists, &config.groups, policies).unwrap();
     assert_eq!(compiled.len(), APPLICATIONS.len());
     running.ready(demo.ports.provider).await;
     let provider = okta(&config, demo.ports);
-    let facts = Facts::new("127.0.0.1".parse().unwrap(), &http::Method::GET, UnixTime::now(), None);
+    let facts = Facts::new(
+        "127.0.0.1".parse().unwrap(),
+        &http::Method::GET,
+        UnixTime::now(),
+        None,
+    );
 
     for person in &PEOPLE {
         let profile = log_in(&demo, &provider, person.login).await;
         if let Ok(profile) = &profile {
-            let names: Vec<_> = person.groups().into_iter().map(|group| group.name).collect();
-            let Groups::Known(groups) = &profile.groups else { panic!("{} has unknown groups", person.name) };
-            assert_eq!(groups.iter().map(|group| group.name.clone()).collect::<Vec<_>>(), names, "{}", person.name);
+            let names: Vec<_> = person
+                .groups()
+                .into_iter()
+                .map(|group| group.name)
+                .collect();
+            let Groups::Known(groups) = &profile.groups else {
+                panic!("{} has unknown groups", person.name)
+            };
+            assert_eq!(
+                groups
+                    .iter()
+                    .map(|group| group.name.clone())
+                    .collect::<Vec<_>>(),
+                names,
+                "{}",
+                person.name
+            );
         }
         for (place, application) in APPLICATIONS.iter().enumerate() {
             let sees = match &profile {
@@ -100,18 +158,35 @@ async fn everybody_sees_what_the_table_says() {
                 Err(failure) => panic!("{}: {failure}", person.name),
                 Ok(profile) => {
                     let identity = profile.clone().into_identity(UserId("u".into()));
-                    let person = set.person(Who::Person { email: &identity.email, identity: Some(&identity) });
-                    match set.evaluate(&compiled[place], &set.standing(&compiled[place], &person), &facts).outcome {
+                    let person = set.person(Who::Person {
+                        email: &identity.email,
+                        identity: Some(&identity),
+                    });
+                    match set
+                        .evaluate(
+                            &compiled[place],
+                            &set.standing(&compiled[place], &person),
+                            &facts,
+                        )
+                        .outcome
+                    {
                         Outcome::Allow => Sees::Opens,
                         Outcome::Bypass | Outcome::ServiceAuth | Outcome::Deny => Sees::Refused,
                     }
                 }
             };
-            assert_eq!(person.sees[place], sees, "{} at {}", person.name, application.name);
+            assert_eq!(
+                person.sees[place], sees,
+                "{} at {}",
+                person.name, application.name
+            );
         }
     }
     let cancelled = log_in(&demo, &provider, "nobody").await.unwrap_err();
-    assert!(matches!(cancelled, LoginFailure::ProviderError { .. }), "{cancelled:?}");
+    assert!(
+        matches!(cancelled, LoginFailure::ProviderError { .. }),
+        "{cancelled:?}"
+    );
     running.stop().await;
 }
 
@@ -119,11 +194,20 @@ async fn everybody_sees_what_the_table_says() {
 fn each_person_is_a_case_of_their_own() {
     let carol = Person::by_login("carol").unwrap().groups();
     assert_eq!(carol.len(), 150);
-    assert!(carol.iter().position(|group| group.name == "Vault keepers").unwrap() >= 100);
+    assert!(
+        carol
+            .iter()
+            .position(|group| group.name == "Vault keepers")
+            .unwrap()
+            >= 100
+    );
     assert!(Person::by_login("zed").unwrap().groups().is_empty());
     let subjects: HashSet<_> = PEOPLE.iter().map(Person::subject).collect();
     assert_eq!(subjects.len(), PEOPLE.len());
-    assert!(subjects.iter().all(|subject| subject.len() == 20), "{subjects:?}");
+    assert!(
+        subjects.iter().all(|subject| subject.len() == 20),
+        "{subjects:?}"
+    );
     let ids: HashSet<_> = carol.iter().map(|group| &group.id).collect();
     assert_eq!(ids.len(), 150);
 }
@@ -133,10 +217,22 @@ fn the_configuration_has_everything_on_loopback() {
     let demo = Demo::new(PORTS).unwrap();
     let config = configuration(&demo);
     assert_eq!(config.team.url(), PORTS.team());
-    assert_eq!(config.listen.iter().map(|listen| listen.address).collect::<Vec<_>>(), [loopback(8000)]);
+    assert_eq!(
+        config
+            .listen
+            .iter()
+            .map(|listen| listen.address)
+            .collect::<Vec<_>>(),
+        [loopback(8000)]
+    );
     assert_eq!(config.store, StoreConfig::Memory);
     for (application, described) in config.applications.iter().zip(&APPLICATIONS) {
-        assert_eq!(config.team.application_url(application.domain.pattern.host()), PORTS.application(described.label));
+        assert_eq!(
+            config
+                .team
+                .application_url(application.domain.pattern.host()),
+            PORTS.application(described.label)
+        );
         assert_eq!(application.origins[0].address, "127.0.0.1:8002");
     }
 }
@@ -158,10 +254,16 @@ fn the_banner_fits_a_terminal() {
     }
     assert!(banner.lines().count() <= 24, "{banner}");
     for application in &APPLICATIONS {
-        assert!(banner.contains(&format!("http://{}.localhost:65000 ", application.label)), "{banner}");
+        assert!(
+            banner.contains(&format!("http://{}.localhost:65000 ", application.label)),
+            "{banner}"
+        );
     }
     for person in &PEOPLE {
-        assert!(banner.contains(person.name) && banner.contains(person.about), "{banner}");
+        assert!(
+            banner.contains(person.name) && banner.contains(person.about),
+            "{banner}"
+        );
     }
 }
 
@@ -171,22 +273,33 @@ fn ports_follow_one_another() {
     assert_eq!(Ports::starting_at(0), None);
     assert_eq!(Ports::starting_at(65_534), None);
     let plain = Ports { proxy: 80, ..PORTS };
-    assert_eq!(plain.callback(), "http://team.localhost/cdn-cgi/access/callback");
+    assert_eq!(
+        plain.callback(),
+        "http://team.localhost/cdn-cgi/access/callback"
+    );
 }
 
 #[test]
 fn a_port_in_use_is_named() {
     let taken = TcpListener::bind(loopback(0)).unwrap();
     let port = taken.local_addr().unwrap().port();
-    let ports = Ports { origin: port, ..free() };
+    let ports = Ports {
+        origin: port,
+        ..free()
+    };
     assert_eq!(ports.check().unwrap_err().port, port);
 }
 
 /// Ports that nobody has right now.
 fn free() -> Ports {
-    let listeners: [TcpListener; 3] = std::array::from_fn(|_| TcpListener::bind(loopback(0)).unwrap());
+    let listeners: [TcpListener; 3] =
+        std::array::from_fn(|_| TcpListener::bind(loopback(0)).unwrap());
     let [proxy, provider, origin] = listeners.map(|listener| listener.local_addr().unwrap().port());
-    Ports { proxy, provider, origin }
+    Ports {
+        proxy,
+        provider,
+        origin,
+    }
 }
 
 /// The services of a demo, as the server would run them.
@@ -242,7 +355,9 @@ async fn exchange(port: u16, request: &[u8]) -> String {
         let _ = stream.write_all(request).await;
         let _ = stream.read_to_end(&mut answer).await;
     };
-    tokio::time::timeout(Duration::from_secs(10), exchange).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(10), exchange)
+        .await
+        .unwrap();
     String::from_utf8(answer).unwrap()
 }
 
@@ -251,22 +366,48 @@ async fn the_services_answer_on_their_ports() {
     let (demo, running) = Running::start();
     let ports = demo.ports;
     let host = ports.issuer().replace("http://", "");
-    let get = format!("GET /.well-known/openid-configuration HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    let get = format!(
+        "GET /.well-known/openid-configuration HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"
+    );
     let answer = exchange(ports.provider, get.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-    assert!(answer.contains(&format!("\"issuer\": \"http://{host}\"")), "{answer}");
+    assert!(
+        answer.contains(&format!("\"issuer\": \"http://{host}\"")),
+        "{answer}"
+    );
 
     let answer = exchange(ports.provider, get.replace("GET", "HEAD").as_bytes()).await;
-    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\n"), "{answer}");
-    assert!(!answer.to_lowercase().contains("content-length: 0"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\n"),
+        "{answer}"
+    );
+    assert!(
+        !answer.to_lowercase().contains("content-length: 0"),
+        "{answer}"
+    );
 
-    let answer = exchange(ports.origin, b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
-    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\nok\n"), "{answer}");
+    let answer = exchange(
+        ports.origin,
+        b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+    )
+    .await;
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\nok\n"),
+        "{answer}"
+    );
 
     let post = "POST / HTTP/1.1\r\nhost: x\r\naccept: application/json\r\nconnection: close\r\ncontent-length: ";
-    let answer = exchange(ports.origin, format!("{post}65537\r\n\r\n{}", "a".repeat(65_537)).as_bytes()).await;
+    let answer = exchange(
+        ports.origin,
+        format!("{post}65537\r\n\r\n{}", "a".repeat(65_537)).as_bytes(),
+    )
+    .await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
-    let answer = exchange(ports.origin, format!("{post}65536\r\n\r\n{}", "a".repeat(65_536)).as_bytes()).await;
+    let answer = exchange(
+        ports.origin,
+        format!("{post}65536\r\n\r\n{}", "a".repeat(65_536)).as_bytes(),
+    )
+    .await;
     assert!(answer.contains("\"body_bytes\": 65536"), "{answer}");
     running.stop().await;
 }

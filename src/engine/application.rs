@@ -95,8 +95,18 @@ pub struct Application {
 }
 
 impl Application {
-    pub(super) const fn new(place: usize, settings: ApplicationSettings, policies: Policies, asks: Asks) -> Self {
-        Self { place, settings, policies, asks }
+    pub(super) const fn new(
+        place: usize,
+        settings: ApplicationSettings,
+        policies: Policies,
+        asks: Asks,
+    ) -> Self {
+        Self {
+            place,
+            settings,
+            policies,
+            asks,
+        }
     }
 
     /// As configured.
@@ -130,7 +140,12 @@ impl Application {
 
     /// Whether a request header belongs to us, whoever sent it and however it is spelt.
     pub fn is_reserved(&self, name: &str) -> bool {
-        is_reserved(name) || self.settings.sent_headers.iter().any(|ours| is_spelt(name, ours.name.as_str()))
+        is_reserved(name)
+            || self
+                .settings
+                .sent_headers
+                .iter()
+                .any(|ours| is_spelt(name, ours.name.as_str()))
     }
 
     /// Whether its policies ask for a client certificate, which is known of requests to it alone.
@@ -150,8 +165,15 @@ impl Application {
 
     /// The shortest that a session of it may last, where it is not known which policy opens it.
     pub fn shortest_session(&self) -> Duration {
-        let policies = self.settings.policies.iter().filter_map(|policy| policy.session_duration);
-        policies.chain([self.settings.session_duration]).min().unwrap_or_default()
+        let policies = self
+            .settings
+            .policies
+            .iter()
+            .filter_map(|policy| policy.session_duration);
+        policies
+            .chain([self.settings.session_duration])
+            .min()
+            .unwrap_or_default()
     }
 
     /// The name of the policy at a place of the list, and its session duration.
@@ -165,9 +187,16 @@ impl Application {
         // Browsers compare escapes as text, and clients write them in either case.
         let literal = path.split(['*', '%']).next().unwrap_or("/");
         // A cookie's path must end where a segment ends (RFC 6265 §5.1.4).
-        let whole =
-            if literal.len() == path.len() { literal } else { literal.rsplit_once('/').map_or("/", |(dir, _)| dir) };
-        if self.settings.cookie.path && !whole.is_empty() { whole } else { "/" }
+        let whole = if literal.len() == path.len() {
+            literal
+        } else {
+            literal.rsplit_once('/').map_or("/", |(dir, _)| dir)
+        };
+        if self.settings.cookie.path && !whole.is_empty() {
+            whole
+        } else {
+            "/"
+        }
     }
 }
 
@@ -192,16 +221,26 @@ impl Cors {
     /// The headers that let a script of the request's origin read an answer of ours; empty where it may not.
     pub fn headers(&self, request: &HeaderMap) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        let Some(origin) = request.get(header::ORIGIN) else { return headers };
-        let named = origin.to_str().is_ok_and(|o| self.allowed_origins.contains(&o.to_ascii_lowercase()));
+        let Some(origin) = request.get(header::ORIGIN) else {
+            return headers;
+        };
+        let named = origin
+            .to_str()
+            .is_ok_and(|o| self.allowed_origins.contains(&o.to_ascii_lowercase()));
         headers.insert(header::VARY, HeaderValue::from_static("Origin"));
         if named {
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
             if self.allow_credentials {
-                headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+                headers.insert(
+                    header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+                    HeaderValue::from_static("true"),
+                );
             }
         } else if self.allow_all_origins && !self.allow_credentials {
-            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+            headers.insert(
+                header::ACCESS_CONTROL_ALLOW_ORIGIN,
+                HeaderValue::from_static("*"),
+            );
         }
         headers
     }
@@ -244,9 +283,18 @@ mod tests {
     #[test]
     fn a_preflight_is_told_of_no_header_where_none_is_allowed() {
         let request: HeaderMap = [
-            (header::ORIGIN, HeaderValue::from_static("https://front.example.com")),
-            (header::ACCESS_CONTROL_REQUEST_METHOD, HeaderValue::from_static("GET")),
-            (header::ACCESS_CONTROL_REQUEST_HEADERS, HeaderValue::from_static("")),
+            (
+                header::ORIGIN,
+                HeaderValue::from_static("https://front.example.com"),
+            ),
+            (
+                header::ACCESS_CONTROL_REQUEST_METHOD,
+                HeaderValue::from_static("GET"),
+            ),
+            (
+                header::ACCESS_CONTROL_REQUEST_HEADERS,
+                HeaderValue::from_static(""),
+            ),
         ]
         .into_iter()
         .collect();
@@ -258,7 +306,10 @@ mod tests {
         };
         for none in [Some(Vec::new()), None] {
             let answer = named(none).preflight(&request);
-            assert!(!answer.contains_key(header::ACCESS_CONTROL_ALLOW_HEADERS), "{answer:?}");
+            assert!(
+                !answer.contains_key(header::ACCESS_CONTROL_ALLOW_HEADERS),
+                "{answer:?}"
+            );
             assert_eq!(answer[header::ACCESS_CONTROL_ALLOW_METHODS], "GET");
         }
         let answer = named(Some(vec![header::CONTENT_TYPE])).preflight(&request);

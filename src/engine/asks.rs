@@ -24,20 +24,36 @@ pub(super) struct Asks {
 impl Asks {
     /// Of each application, in their order. Every group is looked at once for each application, however groups are nested.
     pub(super) fn of(applications: &[ApplicationSettings], groups: &[AccessGroup]) -> Vec<Self> {
-        let groups: HashMap<&str, &AccessGroup> = groups.iter().map(|group| (group.id.as_str(), group)).collect();
-        let places: HashMap<&str, usize> =
-            applications.iter().enumerate().map(|(place, a)| (a.id.as_str(), place)).collect();
-        let mut asks: Vec<Self> = applications.iter().map(|application| one(application, &groups, &places)).collect();
+        let groups: HashMap<&str, &AccessGroup> = groups
+            .iter()
+            .map(|group| (group.id.as_str(), group))
+            .collect();
+        let places: HashMap<&str, usize> = applications
+            .iter()
+            .enumerate()
+            .map(|(place, a)| (a.id.as_str(), place))
+            .collect();
+        let mut asks: Vec<Self> = applications
+            .iter()
+            .map(|application| one(application, &groups, &places))
+            .collect();
         // The policies of a linked application are evaluated with the method of the request.
         let own: Vec<bool> = asks.iter().map(|asks| asks.method).collect();
         for asks in &mut asks {
-            asks.method |= asks.linked.iter().any(|place| own.get(*place) == Some(&true));
+            asks.method |= asks
+                .linked
+                .iter()
+                .any(|place| own.get(*place) == Some(&true));
         }
         asks
     }
 }
 
-fn one(application: &ApplicationSettings, groups: &HashMap<&str, &AccessGroup>, places: &HashMap<&str, usize>) -> Asks {
+fn one(
+    application: &ApplicationSettings,
+    groups: &HashMap<&str, &AccessGroup>,
+    places: &HashMap<&str, usize>,
+) -> Asks {
     let mut asks = Asks::default();
     let mut linked = Vec::new();
     let (mut programs, mut people) = (false, false);
@@ -46,27 +62,47 @@ fn one(application: &ApplicationSettings, groups: &HashMap<&str, &AccessGroup>, 
         programs |= of_programs && !policy.shadow;
         people |= policy.decision == PolicyDecision::Allow && !policy.shadow;
         let mut seen = HashSet::new();
-        let mut pending: Vec<&Rule> = policy.include.iter().chain(&policy.require).chain(&policy.exclude).collect();
+        let mut pending: Vec<&Rule> = policy
+            .include
+            .iter()
+            .chain(&policy.require)
+            .chain(&policy.exclude)
+            .collect();
         while let Some(rule) = pending.pop() {
             match rule {
                 Rule::Certificate {} | Rule::CommonName { .. } => {
                     asks.certificate = true;
                     asks.certificate_of_programs |= of_programs;
                 }
-                Rule::Okta { identity_provider_id, .. } => {
+                Rule::Okta {
+                    identity_provider_id,
+                    ..
+                } => {
                     asks.groups.insert(identity_provider_id.clone());
                 }
-                Rule::Oidc { claim_name: name, identity_provider_id, .. }
-                | Rule::Saml { attribute_name: name, identity_provider_id, .. }
-                    if is_groups(name) =>
-                {
+                Rule::Oidc {
+                    claim_name: name,
+                    identity_provider_id,
+                    ..
+                }
+                | Rule::Saml {
+                    attribute_name: name,
+                    identity_provider_id,
+                    ..
+                } if is_groups(name) => {
                     asks.groups.insert(identity_provider_id.clone());
                 }
                 Rule::PortcullisMethod { .. } => asks.method = true,
-                Rule::LinkedAppToken { app_uid } => linked.extend(places.get(app_uid.as_str()).copied()),
+                Rule::LinkedAppToken { app_uid } => {
+                    linked.extend(places.get(app_uid.as_str()).copied())
+                }
                 Rule::Group { id } if seen.insert(id.as_str()) => {
                     let group = groups.get(id.as_str());
-                    pending.extend(group.iter().flat_map(|g| g.include.iter().chain(&g.require).chain(&g.exclude)));
+                    pending.extend(
+                        group
+                            .iter()
+                            .flat_map(|g| g.include.iter().chain(&g.require).chain(&g.exclude)),
+                    );
                 }
                 _ => {}
             }
@@ -74,5 +110,9 @@ fn one(application: &ApplicationSettings, groups: &HashMap<&str, &AccessGroup>, 
     }
     linked.sort_unstable();
     linked.dedup();
-    Asks { linked: linked.into(), only_programs: programs && !people, ..asks }
+    Asks {
+        linked: linked.into(),
+        only_programs: programs && !people,
+        ..asks
+    }
 }

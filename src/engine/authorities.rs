@@ -27,7 +27,10 @@ pub struct Root {
 impl Root {
     /// Takes a certificate in DER form.
     pub fn new(der: &[u8]) -> Self {
-        Self { der: der.into(), fingerprint: Fingerprint::of(der) }
+        Self {
+            der: der.into(),
+            fingerprint: Fingerprint::of(der),
+        }
     }
 }
 
@@ -40,17 +43,30 @@ pub(super) fn certificate<'a>(
     now: UnixTime,
 ) -> Fact<&'a Arc<ClientCertificate>> {
     let here = || of_host(authorities, host);
-    let Some(tls) = tls.filter(|_| here().next().is_some()) else { return Fact::Unknown };
+    let Some(tls) = tls.filter(|_| here().next().is_some()) else {
+        return Fact::Unknown;
+    };
     let good = |certificate: &&Arc<ClientCertificate>| {
         let leads_to = |root: &Root| certificate.roots.contains(&root.fingerprint);
         now < certificate.expires && here().any(|authority| authority.roots.iter().any(leads_to))
     };
-    tls.certificate.as_ref().filter(good).map_or(Fact::Absent, Fact::Present)
+    tls.certificate
+        .as_ref()
+        .filter(good)
+        .map_or(Fact::Absent, Fact::Present)
 }
 
 /// The authorities whose certificates count on a host.
-pub(super) fn of_host<'a>(authorities: &'a [Authority], host: &'a str) -> impl Iterator<Item = &'a Authority> {
-    authorities.iter().filter(move |authority| authority.hosts.iter().any(|domain| domain.covers_host(host)))
+pub(super) fn of_host<'a>(
+    authorities: &'a [Authority],
+    host: &'a str,
+) -> impl Iterator<Item = &'a Authority> {
+    authorities.iter().filter(move |authority| {
+        authority
+            .hosts
+            .iter()
+            .any(|domain| domain.covers_host(host))
+    })
 }
 
 #[cfg(test)]
@@ -63,11 +79,22 @@ mod tests {
         let authority = |name: &str, roots, hosts: &[&str]| Authority {
             name: name.into(),
             roots,
-            hosts: hosts.iter().map(|host| Domain::parse(host).unwrap()).collect(),
+            hosts: hosts
+                .iter()
+                .map(|host| Domain::parse(host).unwrap())
+                .collect(),
         };
         let authorities = [
-            authority("devices", vec![root(b"one"), root(b"next")], &["a.example.com", "*.dev.example.com"]),
-            authority("partners", vec![root(b"two")], &["b.example.com", "a.example.com"]),
+            authority(
+                "devices",
+                vec![root(b"one"), root(b"next")],
+                &["a.example.com", "*.dev.example.com"],
+            ),
+            authority(
+                "partners",
+                vec![root(b"two")],
+                &["b.example.com", "a.example.com"],
+            ),
         ];
         let shown = |roots: &[&[u8]]| ClientTls {
             certificate: Some(Arc::new(ClientCertificate {
@@ -84,7 +111,12 @@ mod tests {
             }
             .to_owned()
         };
-        let (one, next, two, none) = (shown(&[b"one"]), shown(&[b"next"]), shown(&[b"two"]), ClientTls::default());
+        let (one, next, two, none) = (
+            shown(&[b"one"]),
+            shown(&[b"next"]),
+            shown(&[b"two"]),
+            ClientTls::default(),
+        );
         for (tls, host, now, expected) in [
             (Some(&one), "a.example.com", 1, "present"),
             (Some(&next), "x.dev.example.com", 1, "present"),

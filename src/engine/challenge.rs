@@ -25,7 +25,9 @@ impl Challenge {
     /// The name of the shadow policy that would have decided, and how.
     pub fn shadow(&self) -> Option<(&str, Outcome)> {
         let (place, outcome) = self.shadow?;
-        self.application.policy(place).map(|(name, _)| (name, outcome))
+        self.application
+            .policy(place)
+            .map(|(name, _)| (name, outcome))
     }
 }
 
@@ -53,7 +55,9 @@ impl Style {
     /// Same for a request that could not be read as a whole.
     pub fn asked(method: &Method, headers: &HeaderMap) -> Self {
         let safe = matches!(*method, Method::GET | Method::HEAD);
-        let is_grpc = || text(headers, "content-type").is_some_and(|value| value.starts_with("application/grpc"));
+        let is_grpc = || {
+            text(headers, "content-type").is_some_and(|value| value.starts_with("application/grpc"))
+        };
         // gRPC is POST alone, and its answers are 200: that must never be said to another method, least of all to `CONNECT`.
         if *method == Method::POST && is_grpc() {
             return Self::Grpc;
@@ -96,7 +100,10 @@ enum Accepts {
 
 impl Accepts {
     fn of(headers: &HeaderMap) -> Self {
-        let lines = headers.get_all(header::ACCEPT).into_iter().filter_map(|line| line.to_str().ok());
+        let lines = headers
+            .get_all(header::ACCEPT)
+            .into_iter()
+            .filter_map(|line| line.to_str().ok());
         let mut accepts = Self::Anything;
         for range in lines.flat_map(|line| line.split(',')) {
             let mut parts = range.split(';').map(str::trim);
@@ -117,7 +124,9 @@ impl Accepts {
 
 /// Returns `true` for `q=0`, which means "not acceptable" (RFC 9110 12.4.2).
 fn is_weight_of_zero(parameter: &str) -> bool {
-    let weight = parameter.split_once('=').filter(|(name, _)| name.eq_ignore_ascii_case("q"));
+    let weight = parameter
+        .split_once('=')
+        .filter(|(name, _)| name.eq_ignore_ascii_case("q"));
     weight.is_some_and(|(_, value)| value.parse() == Ok(0.0_f32))
 }
 
@@ -129,5 +138,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 pub(super) fn is_preflight(request: &RequestView<'_>) -> bool {
     *request.method == Method::OPTIONS
         && request.headers.contains_key(header::ORIGIN)
-        && request.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+        && request
+            .headers
+            .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }

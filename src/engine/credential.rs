@@ -21,7 +21,9 @@ pub(super) fn session(
     headers: &HeaderMap,
     now: UnixTime,
 ) -> Result<Arc<Session>, Missing> {
-    let Some(token) = header(headers) else { return of_cookies(snapshot, application, headers, now) };
+    let Some(token) = header(headers) else {
+        return of_cookies(snapshot, application, headers, now);
+    };
     session_of(snapshot, std::iter::once(application), token, now).map(|(session, _)| session)
 }
 
@@ -29,7 +31,11 @@ pub(super) fn session(
 fn header(headers: &HeaderMap) -> Option<&[u8]> {
     let mut lines = headers.get_all(&TOKEN_HEADER).into_iter();
     let first = lines.next()?;
-    Some(if lines.next().is_none() { first.as_bytes() } else { TWO_HEADERS })
+    Some(if lines.next().is_none() {
+        first.as_bytes()
+    } else {
+        TWO_HEADERS
+    })
 }
 
 /// Returns the session of the one login that the cookies hold a valid token of.
@@ -50,7 +56,13 @@ fn of_cookies(
         let known = remembered(snapshot, token);
         let candidate = match known {
             Some(_) => None,
-            None => Some(unseen(&mut candidates, token, snapshot, |claims| fits(claims, application), now)),
+            None => Some(unseen(
+                &mut candidates,
+                token,
+                snapshot,
+                |claims| fits(claims, application),
+                now,
+            )),
         };
         let session = match candidate {
             // The browser's own login cannot be told from the others.
@@ -77,7 +89,9 @@ fn of_cookies(
         (Some(session), _) if !missing.may_be_a_session() => Ok(session),
         (None, Some(token)) => {
             let expired = session_of(snapshot, std::iter::once(application), token, now);
-            Err(expired.err().map_or(missing.clone(), |reason| missing.or(reason)))
+            Err(expired
+                .err()
+                .map_or(missing.clone(), |reason| missing.or(reason)))
         }
         _ => Err(missing),
     }
@@ -99,7 +113,10 @@ pub(super) fn unseen<'h>(
 
 /// Returns `true` if a token has the claims without which it opens no session at an application.
 pub(super) fn fits(claims: &Claims, application: &Application) -> bool {
-    let here = claims.aud.iter().any(|aud| aud == application.aud().as_str());
+    let here = claims
+        .aud
+        .iter()
+        .any(|aud| aud == application.aud().as_str());
     here && claims.kind == Kind::App && claims.email.is_some()
 }
 

@@ -7,7 +7,8 @@ use super::other_target;
 use super::programs::Learnt;
 use super::reserved::overrides_method;
 use super::{
-    Application, Challenge, Decision, IdentityState, Need, Permit, Program, Refusal, Snapshot, Style, credential,
+    Application, Challenge, Decision, IdentityState, Need, Permit, Program, Refusal, Snapshot,
+    Style, credential,
 };
 use crate::model::{CleanPath, IdentityNonce, PathError, Reason, RequestView, Secret, UnixTime};
 use crate::policy::{Facts, First, Outcome, Truth, Verdict};
@@ -43,33 +44,58 @@ pub fn decide(snapshot: &Snapshot, request: &RequestView<'_>, now: UnixTime) -> 
         return preflight(application, request);
     }
     if let Some((reason, program)) = learnt.refusal() {
-        return Decision::Deny(Refusal { program, shadow, ..Refusal::new(reason, application) });
+        return Decision::Deny(Refusal {
+            program,
+            shadow,
+            ..Refusal::new(reason, application)
+        });
     }
     let session = match credential::session(snapshot, application, request.headers, now) {
         Ok(session) => session,
         Err(Missing::Need(need)) => return Decision::Resolve(need),
         Err(Missing::Unavailable(reason)) => {
-            return Decision::Unavailable(Refusal { shadow, ..Refusal::new(reason, application) });
+            return Decision::Unavailable(Refusal {
+                shadow,
+                ..Refusal::new(reason, application)
+            });
         }
-        Err(Missing::Because(reason)) => return no_session(application, (reason, shadow), &learnt, request),
+        Err(Missing::Because(reason)) => {
+            return no_session(application, (reason, shadow), &learnt, request);
+        }
     };
     match application.admits(session.identity().map(|identity| &identity.idp.id)) {
         Truth::True => permit(snapshot, application, session, &facts, shadow, &learnt),
         // Nothing is said against the person: another provider may let them in.
-        Truth::False => no_session(application, (Reason::SessionInvalid, shadow), &learnt, request),
+        Truth::False => no_session(
+            application,
+            (Reason::SessionInvalid, shadow),
+            &learnt,
+            request,
+        ),
         Truth::Unknown => {
             let refusal = Refusal::new(Reason::IdentityUnavailable, application);
-            Decision::Unavailable(Refusal { session: Some(session), shadow, ..refusal })
+            Decision::Unavailable(Refusal {
+                session: Some(session),
+                shadow,
+                ..refusal
+            })
         }
     }
 }
 
 /// The application that a request is for; or the decision, where it is for none.
-pub(super) fn place<'a>(snapshot: &'a Snapshot, request: &RequestView<'_>) -> Result<&'a Arc<Application>, Decision> {
+pub(super) fn place<'a>(
+    snapshot: &'a Snapshot,
+    request: &RequestView<'_>,
+) -> Result<&'a Arc<Application>, Decision> {
     if matches!(*request.method, Method::TRACE | Method::CONNECT) {
         return Err(Decision::Refuse(Reason::MethodRefused));
     }
-    if request.authority.port.is_some_and(|port| !snapshot.team().is_served_on(port)) {
+    if request
+        .authority
+        .port
+        .is_some_and(|port| !snapshot.team().is_served_on(port))
+    {
         return Err(Decision::Refuse(Reason::PortUnknown));
     }
     match route(snapshot, &request.authority.host, &request.path) {
@@ -80,7 +106,9 @@ pub(super) fn place<'a>(snapshot: &'a Snapshot, request: &RequestView<'_>) -> Re
         {
             Err(Decision::Refuse(Reason::MethodRefused))
         }
-        Ok(Route::Application(application)) if other_target::stay_inside(snapshot, application, request) => {
+        Ok(Route::Application(application))
+            if other_target::stay_inside(snapshot, application, request) =>
+        {
             Ok(application)
         }
         // The origin would act on what another application protects.
@@ -107,13 +135,22 @@ fn service_auth(
         None => None,
         Some(common_name) => {
             let of = (application.aud(), common_name);
-            let Some(assertion) = snapshot.known().assertion(of, snapshot.keys().key_set(), now) else {
+            let Some(assertion) = snapshot
+                .known()
+                .assertion(of, snapshot.keys().key_set(), now)
+            else {
                 let policy = verdict.policy.and_then(|place| application.policy(place));
-                let lasts = policy.and_then(|(_, lasts)| lasts).unwrap_or(application.settings().session_duration);
+                let lasts = policy
+                    .and_then(|(_, lasts)| lasts)
+                    .unwrap_or(application.settings().session_duration);
                 let ends = program.as_ref().and_then(Program::expires);
                 let expires = ends.map_or(now.after(lasts), |ends| ends.min(now.after(lasts)));
                 let (aud, common_name) = (application.aud().clone(), common_name.into());
-                return Decision::Resolve(Need::Assertion { aud, common_name, expires });
+                return Decision::Resolve(Need::Assertion {
+                    aud,
+                    common_name,
+                    expires,
+                });
             };
             Some(assertion)
         }
@@ -131,21 +168,37 @@ fn no_session(
     request: &RequestView<'_>,
 ) -> Decision {
     if let Some(reason) = learnt.undecided() {
-        return Decision::Unavailable(Refusal { shadow, ..Refusal::new(reason, application) });
+        return Decision::Unavailable(Refusal {
+            shadow,
+            ..Refusal::new(reason, application)
+        });
     }
     match learnt.program() {
         // A login would not help: it is known who that is, and they may not.
         Some(program @ Program::LinkedApp { .. }) => {
             let refusal = Refusal::new(Reason::NoPolicyApplied, application);
-            Decision::Deny(Refusal { program: Some(program), shadow, ..refusal })
+            Decision::Deny(Refusal {
+                program: Some(program),
+                shadow,
+                ..refusal
+            })
         }
         program if application.asks.only_programs => {
             let refusal = Refusal::new(Reason::ServiceAuthRequired, application);
-            Decision::Deny(Refusal { program, shadow, ..refusal })
+            Decision::Deny(Refusal {
+                program,
+                shadow,
+                ..refusal
+            })
         }
         _ => {
             let application = Arc::clone(application);
-            Decision::LogIn(Challenge { application, reason, style: Style::of(request), shadow })
+            Decision::LogIn(Challenge {
+                application,
+                reason,
+                style: Style::of(request),
+                shadow,
+            })
         }
     }
 }
@@ -156,18 +209,30 @@ pub(super) enum Route<'a> {
     Nowhere,
 }
 
-pub(super) fn route<'a>(snapshot: &'a Snapshot, host: &str, path: &CleanPath<'_>) -> Result<Route<'a>, PathError> {
+pub(super) fn route<'a>(
+    snapshot: &'a Snapshot,
+    host: &str,
+    path: &CleanPath<'_>,
+) -> Result<Route<'a>, PathError> {
     let on_team = *host == *snapshot.team().domain.as_str();
     match Endpoint::of(path)? {
-        Some(endpoint) if on_team || snapshot.router().knows_host(host) => Ok(Route::Endpoint { endpoint, on_team }),
+        Some(endpoint) if on_team || snapshot.router().knows_host(host) => {
+            Ok(Route::Endpoint { endpoint, on_team })
+        }
         Some(_) => Ok(Route::Nowhere),
         None if on_team => {
-            let endpoint = if path.as_str() == "/" { Endpoint::Home } else { Endpoint::Unknown };
+            let endpoint = if path.as_str() == "/" {
+                Endpoint::Home
+            } else {
+                Endpoint::Unknown
+            };
             Ok(Route::Endpoint { endpoint, on_team })
         }
         None => {
             let found = snapshot.router().route(host, path)?;
-            Ok(found.and_then(|i| snapshot.applications().get(i)).map_or(Route::Nowhere, Route::Application))
+            Ok(found
+                .and_then(|i| snapshot.applications().get(i))
+                .map_or(Route::Nowhere, Route::Application))
         }
     }
 }
@@ -200,16 +265,27 @@ fn permit(
         Some(standing) => set.evaluate(policies, standing, facts),
         None => set.evaluate(policies, &set.standing(policies, session.answers()), facts),
     };
-    let verdict = Verdict { shadow: shadow.or(verdict.shadow), ..verdict };
+    let verdict = Verdict {
+        shadow: shadow.or(verdict.shadow),
+        ..verdict
+    };
     match verdict {
-        Verdict { outcome: Outcome::Allow, .. } => {
-            forward(Permit::new(Arc::clone(application), Some(session), Some(verdict)), learnt)
-        }
+        Verdict {
+            outcome: Outcome::Allow,
+            ..
+        } => forward(
+            Permit::new(Arc::clone(application), Some(session), Some(verdict)),
+            learnt,
+        ),
         // Whose record cannot be had is not judged. A record that leaves something open is: asking again would not help.
-        Verdict { unknown: true, .. } if session.identity().is_none() => {
-            Decision::Unavailable(Refusal::from_verdict(Arc::clone(application), session, verdict))
-        }
-        _ => Decision::Deny(Refusal::from_verdict(Arc::clone(application), session, verdict)),
+        Verdict { unknown: true, .. } if session.identity().is_none() => Decision::Unavailable(
+            Refusal::from_verdict(Arc::clone(application), session, verdict),
+        ),
+        _ => Decision::Deny(Refusal::from_verdict(
+            Arc::clone(application),
+            session,
+            verdict,
+        )),
     }
 }
 
@@ -227,7 +303,11 @@ pub(super) enum Missing {
 impl Missing {
     /// Returns the more informative of two reasons.
     pub(super) fn or(self, other: Self) -> Self {
-        if other.weight() > self.weight() { other } else { self }
+        if other.weight() > self.weight() {
+            other
+        } else {
+            self
+        }
     }
 
     /// Returns `true` if the credential may be a valid one.
@@ -255,12 +335,21 @@ pub(super) fn session_of<'a>(
     token: &[u8],
     now: UnixTime,
 ) -> Result<(Arc<Session>, &'a Arc<Application>), Missing> {
-    judged(snapshot, applications, token, remembered(snapshot, token), now)
+    judged(
+        snapshot,
+        applications,
+        token,
+        remembered(snapshot, token),
+        now,
+    )
 }
 
 /// Returns the session of a token that this node verified before, with the keys that count now.
 pub(super) fn remembered(snapshot: &Snapshot, token: &[u8]) -> Option<Arc<Session>> {
-    snapshot.known().session(token).filter(|session| session.was_verified_with(snapshot.keys().key_set()))
+    snapshot
+        .known()
+        .session(token)
+        .filter(|session| session.was_verified_with(snapshot.keys().key_set()))
 }
 
 /// The same as [`session_of`], after a look at what is remembered.
@@ -281,7 +370,8 @@ pub(super) fn judged<'a>(
         return Err(Missing::Because(Reason::SessionExpired));
     }
     // In the order of the first sight, so that what was seen before makes no difference to the answer.
-    let Some(application) = applications.find(|application| session.is_for(application.aud())) else {
+    let Some(application) = applications.find(|application| session.is_for(application.aud()))
+    else {
         return Err(Missing::Because(Reason::SessionInvalid));
     };
     if !snapshot.keys().is_good(now) {
@@ -310,11 +400,17 @@ fn first_sight<'a>(
     now: UnixTime,
 ) -> Result<Arc<Session>, Missing> {
     let invalid = Missing::Because(Reason::SessionInvalid);
-    let Ok(text) = std::str::from_utf8(token) else { return Err(invalid) };
-    let Ok(unverified) = UnverifiedToken::parse(text) else { return Err(invalid) };
+    let Ok(text) = std::str::from_utf8(token) else {
+        return Err(invalid);
+    };
+    let Ok(unverified) = UnverifiedToken::parse(text) else {
+        return Err(invalid);
+    };
     let context = snapshot.context();
     let issuer = snapshot.keys().keys();
-    let Some(issuer) = &*issuer else { return Err(Missing::Need(Need::Keys)) };
+    let Some(issuer) = &*issuer else {
+        return Err(Missing::Need(Need::Keys));
+    };
     let may_ask = now >= issuer.retry_from;
     let keys = match &issuer.keys {
         Some(keys) if now < issuer.good_until => keys,
@@ -327,16 +423,30 @@ fn first_sight<'a>(
         Err(TokenError::Expired) => return Err(Missing::Because(Reason::SessionExpired)),
         Err(_) => return Err(invalid),
     };
-    let for_it =
-        |application: &&Arc<Application>| verified.claims().aud.iter().any(|a| a == application.aud().as_str());
-    let Some(application) = applications.find(for_it) else { return Err(invalid) };
-    let nonce = verified.claims().identity_nonce.as_deref().map(IdentityNonce::parse);
-    let Ok(nonce) = nonce.transpose() else { return Err(invalid) };
+    let for_it = |application: &&Arc<Application>| {
+        verified
+            .claims()
+            .aud
+            .iter()
+            .any(|a| a == application.aud().as_str())
+    };
+    let Some(application) = applications.find(for_it) else {
+        return Err(invalid);
+    };
+    let nonce = verified
+        .claims()
+        .identity_nonce
+        .as_deref()
+        .map(IdentityNonce::parse);
+    let Ok(nonce) = nonce.transpose() else {
+        return Err(invalid);
+    };
     if !snapshot.known().revocations_are_good(now) {
         return Err(Missing::Unavailable(Reason::RevocationsUnavailable));
     }
     let learned = identity(snapshot, nonce, verified.claims().iat, text, now)?;
-    let session = Arc::new(Session::new(text, verified, learned, context(application)).map_err(|_| invalid)?);
+    let session =
+        Arc::new(Session::new(text, verified, learned, context(application)).map_err(|_| invalid)?);
     snapshot.known().remember(token, Arc::clone(&session));
     Ok(session)
 }
@@ -350,13 +460,17 @@ fn renewed(
 ) -> Result<Arc<Session>, Missing> {
     let invalid = Missing::Because(Reason::SessionInvalid);
     let context = snapshot.context()(application);
-    let Ok(token) = session.assertion().to_str() else { return Err(invalid) };
+    let Ok(token) = session.assertion().to_str() else {
+        return Err(invalid);
+    };
     let learned = identity(snapshot, session.nonce(), session.issued(), token, now)?;
     if session.confirm(&learned, context.generation, context.identity_changes) {
         return Ok(session);
     }
     let renewed = Arc::new(session.renewed(learned, context).map_err(|_| invalid)?);
-    snapshot.known().remember(token.as_bytes(), Arc::clone(&renewed));
+    snapshot
+        .known()
+        .remember(token.as_bytes(), Arc::clone(&renewed));
     Ok(renewed)
 }
 
@@ -368,21 +482,37 @@ fn identity(
     token: &str,
     now: UnixTime,
 ) -> Result<Learned, Missing> {
-    let Some(nonce) = nonce else { return Ok(Learned::default()) };
+    let Some(nonce) = nonce else {
+        return Ok(Learned::default());
+    };
     match snapshot.known().identity(&nonce) {
-        Some(IdentityState::Known(identity)) => Ok(Learned { identity: Some(identity), recheck: None }),
-        Some(IdentityState::Borrowed { identity, recheck }) if now < recheck => {
-            Ok(Learned { identity: Some(identity), recheck: Some(recheck) })
-        }
+        Some(IdentityState::Known(identity)) => Ok(Learned {
+            identity: Some(identity),
+            recheck: None,
+        }),
+        Some(IdentityState::Borrowed { identity, recheck }) if now < recheck => Ok(Learned {
+            identity: Some(identity),
+            recheck: Some(recheck),
+        }),
         Some(IdentityState::Missing) => Err(Missing::Because(Reason::SessionRevoked)),
-        Some(IdentityState::Refused { issued: refused, recheck }) if issued <= refused && now < recheck => {
-            Err(Missing::Because(Reason::SessionRevoked))
-        }
-        Some(IdentityState::Unavailable { retry_from }) if now < retry_from => {
-            Ok(Learned { identity: None, recheck: Some(retry_from) })
-        }
-        Some(IdentityState::Borrowed { .. } | IdentityState::Refused { .. } | IdentityState::Unavailable { .. })
-        | None => Err(Missing::Need(Need::Identity { nonce, issued, token: Secret::new(token) })),
+        Some(IdentityState::Refused {
+            issued: refused,
+            recheck,
+        }) if issued <= refused && now < recheck => Err(Missing::Because(Reason::SessionRevoked)),
+        Some(IdentityState::Unavailable { retry_from }) if now < retry_from => Ok(Learned {
+            identity: None,
+            recheck: Some(retry_from),
+        }),
+        Some(
+            IdentityState::Borrowed { .. }
+            | IdentityState::Refused { .. }
+            | IdentityState::Unavailable { .. },
+        )
+        | None => Err(Missing::Need(Need::Identity {
+            nonce,
+            issued,
+            token: Secret::new(token),
+        })),
     }
 }
 

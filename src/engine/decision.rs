@@ -54,17 +54,35 @@ impl Permit {
         verdict: Option<Verdict>,
     ) -> Self {
         let (program, assertion, takes_authorization) = (None, None, false);
-        Self { application, session, program, assertion, takes_authorization, verdict }
+        Self {
+            application,
+            session,
+            program,
+            assertion,
+            takes_authorization,
+            verdict,
+        }
     }
 
     /// For whoever came without a login.
-    pub(super) fn of_program(self, program: Option<Program>, assertion: Option<Arc<Assertion>>) -> Self {
-        Self { program, assertion, ..self }
+    pub(super) fn of_program(
+        self,
+        program: Option<Program>,
+        assertion: Option<Arc<Assertion>>,
+    ) -> Self {
+        Self {
+            program,
+            assertion,
+            ..self
+        }
     }
 
     /// Says that `Authorization` was meant for us.
     pub(super) fn taking_authorization(self, takes_authorization: bool) -> Self {
-        Self { takes_authorization, ..self }
+        Self {
+            takes_authorization,
+            ..self
+        }
     }
 
     /// A copy for the log of what becomes of the same request. Permits cannot be cloned: each is for one request.
@@ -97,7 +115,10 @@ impl Permit {
 
     /// Whether somebody was recognised: a person or a program, or a place that needs no more. Nobody is on bypassed requests.
     pub fn is_authenticated(&self) -> bool {
-        self.session.is_some() || self.verdict.is_some_and(|verdict| verdict.outcome == Outcome::ServiceAuth)
+        self.session.is_some()
+            || self
+                .verdict
+                .is_some_and(|verdict| verdict.outcome == Outcome::ServiceAuth)
     }
 
     /// What tells the origin who it is, signed for this application alone.
@@ -123,13 +144,18 @@ impl Permit {
 
     /// The name of the policy that let it through.
     pub fn policy(&self) -> Option<&str> {
-        self.verdict?.policy.and_then(|place| self.application.policy(place)).map(|(name, _)| name)
+        self.verdict?
+            .policy
+            .and_then(|place| self.application.policy(place))
+            .map(|(name, _)| name)
     }
 
     /// The shadow policy that would have decided, and how.
     pub fn shadow(&self) -> Option<(&str, Outcome)> {
         let (place, outcome) = self.verdict?.shadow?;
-        self.application.policy(place).map(|(name, _)| (name, outcome))
+        self.application
+            .policy(place)
+            .map(|(name, _)| (name, outcome))
     }
 }
 
@@ -154,13 +180,26 @@ impl Refusal {
     /// One that no policy decided.
     pub(super) fn new(reason: Reason, application: &Arc<Application>) -> Self {
         let application = Some(Arc::clone(application));
-        Self { reason, application, session: None, program: None, policy: None, shadow: None }
+        Self {
+            reason,
+            application,
+            session: None,
+            program: None,
+            policy: None,
+            shadow: None,
+        }
     }
 
-    pub(super) fn from_verdict(application: Arc<Application>, session: Arc<Session>, verdict: Verdict) -> Self {
+    pub(super) fn from_verdict(
+        application: Arc<Application>,
+        session: Arc<Session>,
+        verdict: Verdict,
+    ) -> Self {
         debug_assert_eq!(verdict.outcome, Outcome::Deny);
         let reason = match verdict {
-            Verdict { unknown: true, .. } if session.identity().is_none() => Reason::IdentityUnavailable,
+            Verdict { unknown: true, .. } if session.identity().is_none() => {
+                Reason::IdentityUnavailable
+            }
             verdict => Reason::of_denial(&verdict),
         };
         Self {
@@ -176,7 +215,10 @@ impl Refusal {
     /// The name of the shadow policy that would have decided, and how.
     pub fn shadow(&self) -> Option<(&str, Outcome)> {
         let (place, outcome) = self.shadow?;
-        self.application.as_ref()?.policy(place).map(|(name, _)| (name, outcome))
+        self.application
+            .as_ref()?
+            .policy(place)
+            .map(|(name, _)| (name, outcome))
     }
 
     /// Whose session it is: at this application, or at another whose token was shown.
@@ -221,7 +263,10 @@ pub enum Need {
     },
 }
 
-fn whose<'a>(session: Option<&'a Arc<Session>>, program: Option<&'a Program>) -> Option<&'a Arc<Session>> {
+fn whose<'a>(
+    session: Option<&'a Arc<Session>>,
+    program: Option<&'a Program>,
+) -> Option<&'a Arc<Session>> {
     session.or(match program {
         Some(Program::LinkedApp { session, .. }) => Some(session),
         Some(Program::ServiceToken(_) | Program::Certificate(_)) | None => None,

@@ -22,7 +22,12 @@ pub struct Explanation {
 impl Explanation {
     /// A request that no application is asked about.
     pub const fn refused(reason: Reason) -> Self {
-        Self { application: None, walk: None, outcome: "refuse", reason: Some(reason) }
+        Self {
+            application: None,
+            walk: None,
+            outcome: "refuse",
+            reason: Some(reason),
+        }
     }
 }
 
@@ -42,31 +47,54 @@ pub fn explain(
                 Decision::Refuse(reason) => ("refuse", Some(reason)),
                 _ => ("refuse", Some(Reason::Internal)),
             };
-            return Explanation { application: None, walk: None, outcome, reason };
+            return Explanation {
+                application: None,
+                walk: None,
+                outcome,
+                reason,
+            };
         }
     };
     // With a service token only bypass and Service Auth policies apply, and cookies are not examined (`docs/wire.md` 8).
     let is_program = matches!(facts.service_token, Fact::Present(_));
     let visitor = visitor.filter(|_| !is_program);
-    let is_linked = matches!(facts.linked_app, Fact::Present(_)) && !application.asks.linked.is_empty();
+    let is_linked =
+        matches!(facts.linked_app, Fact::Present(_)) && !application.asks.linked.is_empty();
     let person = visitor.map(|who| snapshot.policies().person(who));
-    let walk = snapshot.policies().walk(&application.policies, person.as_ref(), facts);
+    let walk = snapshot
+        .policies()
+        .walk(&application.policies, person.as_ref(), facts);
     let identity = match visitor {
         Some(Who::Person { identity, .. }) => identity,
         _ => None,
     };
     let admits = application.admits(identity.map(|identity| &identity.idp.id));
     let (outcome, reason) = match walk.verdict {
-        Some(Verdict { outcome: outcome @ (Outcome::Bypass | Outcome::ServiceAuth), .. }) => (outcome.as_str(), None),
+        Some(Verdict {
+            outcome: outcome @ (Outcome::Bypass | Outcome::ServiceAuth),
+            ..
+        }) => (outcome.as_str(), None),
         // A login would not help: it is known who that is, and they may not.
         None if is_program || is_linked => (Outcome::Deny.as_str(), Some(Reason::NoPolicyApplied)),
-        None if application.asks.only_programs => (Outcome::Deny.as_str(), Some(Reason::ServiceAuthRequired)),
+        None if application.asks.only_programs => {
+            (Outcome::Deny.as_str(), Some(Reason::ServiceAuthRequired))
+        }
         None => ("log_in", Some(Reason::NoSession)),
         Some(_) if admits == Truth::False => ("log_in", Some(Reason::SessionInvalid)),
         Some(_) if admits == Truth::Unknown => ("unavailable", Some(Reason::IdentityUnavailable)),
-        Some(Verdict { outcome: Outcome::Allow, .. }) => (Outcome::Allow.as_str(), None),
-        Some(Verdict { unknown: true, .. }) if identity.is_none() => ("unavailable", Some(Reason::IdentityUnavailable)),
+        Some(Verdict {
+            outcome: Outcome::Allow,
+            ..
+        }) => (Outcome::Allow.as_str(), None),
+        Some(Verdict { unknown: true, .. }) if identity.is_none() => {
+            ("unavailable", Some(Reason::IdentityUnavailable))
+        }
         Some(verdict) => (Outcome::Deny.as_str(), Some(Reason::of_denial(&verdict))),
     };
-    Explanation { application: Some(application), walk: Some(walk), outcome, reason }
+    Explanation {
+        application: Some(application),
+        walk: Some(walk),
+        outcome,
+        reason,
+    }
 }

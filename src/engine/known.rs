@@ -144,7 +144,9 @@ impl Known {
 
     /// The keys of an issuer.
     pub fn keys(&self, issuer: &str) -> Option<Arc<IssuerKeys>> {
-        self.issuers.get(issuer).and_then(|issuer| issuer.keys.load_full())
+        self.issuers
+            .get(issuer)
+            .and_then(|issuer| issuer.keys.load_full())
     }
 
     /// Publishes the keys of an issuer.
@@ -171,8 +173,11 @@ impl Known {
     /// Publishes what the store said of an identity record, unless it has become known in the meantime: what a login just
     /// wrote is newer than what was read before.
     pub fn found_identity(&self, nonce: IdentityNonce, state: IdentityState) {
-        let known = |old: &IdentityState| matches!(old, IdentityState::Known(_) | IdentityState::Missing);
-        self.identities.entry(nonce).or_insert_with_if(|| state, |old| !known(old));
+        let known =
+            |old: &IdentityState| matches!(old, IdentityState::Known(_) | IdentityState::Missing);
+        self.identities
+            .entry(nonce)
+            .or_insert_with_if(|| state, |old| !known(old));
         self.identity_changes.fetch_add(1, Ordering::Release);
     }
 
@@ -200,8 +205,14 @@ impl Known {
 
     /// The logins that have a session here whose time is not over and that nobody ended.
     pub fn living(&self, revocations: &Revocations, now: UnixTime) -> HashSet<IdentityNonce> {
-        let lives = |session: &Session| !session.has_expired(now) && session.is_revoked(revocations) == Truth::False;
-        self.sessions.iter().filter(|(_, session)| lives(session)).filter_map(|(_, session)| session.nonce()).collect()
+        let lives = |session: &Session| {
+            !session.has_expired(now) && session.is_revoked(revocations) == Truth::False
+        };
+        self.sessions
+            .iter()
+            .filter(|(_, session)| lives(session))
+            .filter_map(|(_, session)| session.nonce())
+            .collect()
     }
 
     pub(super) fn identity_changes(&self) -> u64 {
@@ -229,13 +240,27 @@ impl Known {
     ) {
         token.set_sensitive(true);
         let key = self.hasher.hash_one((aud, common_name));
-        let (aud, common_name, key_set) = (aud.clone(), common_name.into(), self.issuer(issuer).key_set());
-        self.assertions.insert(key, Arc::new(Assertion { aud, common_name, token, renew_from, key_set }));
+        let (aud, common_name, key_set) = (
+            aud.clone(),
+            common_name.into(),
+            self.issuer(issuer).key_set(),
+        );
+        self.assertions.insert(
+            key,
+            Arc::new(Assertion {
+                aud,
+                common_name,
+                token,
+                renew_from,
+                key_set,
+            }),
+        );
     }
 
     /// Whether there is one that need not be renewed yet.
     pub fn has_assertion(&self, issuer: &str, of: (&Aud, &str), now: UnixTime) -> bool {
-        self.assertion(of, self.issuer(issuer).key_set(), now).is_some()
+        self.assertion(of, self.issuer(issuer).key_set(), now)
+            .is_some()
     }
 
     pub(super) fn assertion(
@@ -244,7 +269,9 @@ impl Known {
         key_set: u64,
         now: UnixTime,
     ) -> Option<Arc<Assertion>> {
-        let found = self.assertions.get(&self.hasher.hash_one((aud, common_name)))?;
+        let found = self
+            .assertions
+            .get(&self.hasher.hash_one((aud, common_name)))?;
         let fits = found.aud == *aud && *found.common_name == *common_name;
         (fits && found.key_set == key_set && now < found.renew_from).then_some(found)
     }
@@ -255,7 +282,9 @@ impl Known {
     }
 
     pub(super) fn session(&self, token: &[u8]) -> Option<Arc<Session>> {
-        self.sessions.get(&self.hash(token)).filter(|session| session.is_of(token))
+        self.sessions
+            .get(&self.hash(token))
+            .filter(|session| session.is_of(token))
     }
 
     pub(super) fn remember(&self, token: &[u8], session: Arc<Session>) {
@@ -269,13 +298,16 @@ impl Known {
     /// Of the end of the token, where the signature is, which tells tokens apart as well as the whole does. Seeded per
     /// process. Two tokens with one hash take each other's place and nothing else: the whole token is compared.
     fn hash(&self, token: &[u8]) -> u64 {
-        self.hasher.hash_one(token.last_chunk::<64>().map_or(token, <[u8; 64]>::as_slice))
+        self.hasher
+            .hash_one(token.last_chunk::<64>().map_or(token, <[u8; 64]>::as_slice))
     }
 }
 
 impl std::fmt::Debug for Known {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Known").field("sessions", &self.sessions.len()).finish_non_exhaustive()
+        f.debug_struct("Known")
+            .field("sessions", &self.sessions.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -291,7 +323,9 @@ impl Hasher for AsItIs {
         self.0
     }
     fn write(&mut self, bytes: &[u8]) {
-        self.0 = bytes.iter().fold(self.0, |hash, byte| hash.rotate_left(8) ^ u64::from(*byte));
+        self.0 = bytes
+            .iter()
+            .fold(self.0, |hash, byte| hash.rotate_left(8) ^ u64::from(*byte));
     }
     fn write_u64(&mut self, hash: u64) {
         self.0 = hash;

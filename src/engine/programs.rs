@@ -7,7 +7,9 @@ use http::{HeaderMap, HeaderName};
 use super::credential::{self, TOKEN_HEADER};
 use super::decide::{Missing, judged, remembered};
 use super::{Application, Need, Snapshot, authorities};
-use crate::model::{ClientCertificate, ClientId, Reason, RequestView, SecretDigest, ServiceToken, UnixTime};
+use crate::model::{
+    ClientCertificate, ClientId, Reason, RequestView, SecretDigest, ServiceToken, UnixTime,
+};
 use crate::policy::{Fact, Facts, Outcome, Truth, Verdict};
 use crate::session::Session;
 use crate::token::{Candidate, Candidates, Claims};
@@ -34,9 +36,8 @@ impl Program {
         match self {
             Self::ServiceToken(token) => Some(token.client_id.as_str()),
             // Nor for a certificate that is called what only a service token may be.
-            Self::Certificate(certificate) => {
-                Some(&*certificate.common_name).filter(|name| !name.is_empty() && ClientId::parse(name).is_err())
-            }
+            Self::Certificate(certificate) => Some(&*certificate.common_name)
+                .filter(|name| !name.is_empty() && ClientId::parse(name).is_err()),
             Self::LinkedApp { .. } => None,
         }
     }
@@ -57,7 +58,12 @@ pub(super) struct ServiceTokens(HashMap<Box<str>, Arc<ServiceToken>>);
 
 impl ServiceTokens {
     pub(super) fn new(tokens: impl IntoIterator<Item = ServiceToken>) -> Self {
-        Self(tokens.into_iter().map(|token| (token.client_id.as_str().into(), Arc::new(token))).collect())
+        Self(
+            tokens
+                .into_iter()
+                .map(|token| (token.client_id.as_str().into(), Arc::new(token)))
+                .collect(),
+        )
     }
 
     /// What a request shows in the two headers of a service token. What is in its address or its cookies is none.
@@ -65,13 +71,19 @@ impl ServiceTokens {
         if !headers.contains_key(&CLIENT_ID) && !headers.contains_key(&CLIENT_SECRET) {
             return Shown::Nothing;
         }
-        let token = only(headers, &CLIENT_ID).and_then(|id| std::str::from_utf8(id).ok()).and_then(|id| self.0.get(id));
+        let token = only(headers, &CLIENT_ID)
+            .and_then(|id| std::str::from_utf8(id).ok())
+            .and_then(|id| self.0.get(id));
         // Also where there is no such token, so that one that there is not takes as long.
-        let secret = only(headers, &CLIENT_SECRET).filter(|secret| secret.len() <= MAX_SECRET).map(SecretDigest::of);
+        let secret = only(headers, &CLIENT_SECRET)
+            .filter(|secret| secret.len() <= MAX_SECRET)
+            .map(SecretDigest::of);
         match (token, secret) {
             (Some(token), Some(secret)) if token.has_secret(&secret) => match () {
                 () if !token.enabled => Shown::Bad(Reason::ServiceTokenDisabled, Some(token)),
-                () if token.has_expired(now) => Shown::Bad(Reason::ServiceTokenExpired, Some(token)),
+                () if token.has_expired(now) => {
+                    Shown::Bad(Reason::ServiceTokenExpired, Some(token))
+                }
                 () => Shown::Good(token),
             },
             _ => Shown::Bad(Reason::ServiceTokenInvalid, token),
@@ -121,7 +133,12 @@ impl<'a> Learnt<'a> {
         let asks = &application.asks;
         let token = snapshot.service_tokens().shown(request.headers, now);
         let certificate = if asks.certificate {
-            authorities::certificate(snapshot.authorities(), &request.authority.host, request.tls, now)
+            authorities::certificate(
+                snapshot.authorities(),
+                &request.authority.host,
+                request.tls,
+                now,
+            )
         } else {
             Fact::Unknown
         };
@@ -131,12 +148,27 @@ impl<'a> Learnt<'a> {
             linked(snapshot, &asks.linked, request, now)?
         };
         // A valid credential does not make up for an invalid one.
-        let linked = if matches!(token, Shown::Bad(..)) { Linked::Nothing } else { linked };
-        Ok(Self { token, certificate, linked, takes_authorization, of_programs: asks.certificate_of_programs })
+        let linked = if matches!(token, Shown::Bad(..)) {
+            Linked::Nothing
+        } else {
+            linked
+        };
+        Ok(Self {
+            token,
+            certificate,
+            linked,
+            takes_authorization,
+            of_programs: asks.certificate_of_programs,
+        })
     }
 
     /// The same as policies ask for it.
-    pub(super) fn facts<'f>(&'f self, snapshot: &'f Snapshot, request: &RequestView<'f>, now: UnixTime) -> Facts<'f> {
+    pub(super) fn facts<'f>(
+        &'f self,
+        snapshot: &'f Snapshot,
+        request: &RequestView<'f>,
+        now: UnixTime,
+    ) -> Facts<'f> {
         let service_token = match &self.token {
             Shown::Good(token) => Fact::Present(&*token.id),
             // Whoever shows a bad one is refused where one without any would be let in, and let in nowhere else.
@@ -153,16 +185,30 @@ impl<'a> Learnt<'a> {
             Linked::Unknown(_) => Fact::Unknown,
         };
         let facts = Facts::new(request.client, request.method, now, snapshot.countries());
-        Facts { service_token, certificate, linked_app, ..facts }
+        Facts {
+            service_token,
+            certificate,
+            linked_app,
+            ..facts
+        }
     }
 
     /// Who came without a login: what was shown on purpose comes before what the connection happens to have.
     pub(super) fn program(&self) -> Option<Program> {
         match (&self.token, &self.linked, &self.certificate) {
             (Shown::Good(token), _, _) => Some(Program::ServiceToken(Arc::clone(token))),
-            (_, Linked::Good { application, session, .. }, _) => {
-                Some(Program::LinkedApp { application: Arc::clone(application), session: Arc::clone(session) })
-            }
+            (
+                _,
+                Linked::Good {
+                    application,
+                    session,
+                    ..
+                },
+                _,
+            ) => Some(Program::LinkedApp {
+                application: Arc::clone(application),
+                session: Arc::clone(session),
+            }),
             (_, _, Fact::Present(certificate)) if self.of_programs => {
                 Some(Program::Certificate(Arc::clone(certificate)))
             }
@@ -220,7 +266,10 @@ fn stands(
         None => set.evaluate(policies, &set.standing(policies, session.answers()), &facts),
     };
     match verdict {
-        Verdict { outcome: Outcome::Allow, .. } => Truth::True,
+        Verdict {
+            outcome: Outcome::Allow,
+            ..
+        } => Truth::True,
         Verdict { unknown: true, .. } if session.identity().is_none() => Truth::Unknown,
         _ => Truth::False,
     }
@@ -238,9 +287,16 @@ fn linked<'a>(
     now: UnixTime,
 ) -> Result<(Linked<'a>, bool), Need> {
     let headers = request.headers;
-    let applications = || places.iter().filter_map(|place| snapshot.applications().get(*place));
+    let applications = || {
+        places
+            .iter()
+            .filter_map(|place| snapshot.applications().get(*place))
+    };
     let bearer = only(headers, &AUTHORIZATION).and_then(bearer);
-    let in_lines = headers.get_all(&AUTHORIZATION).into_iter().flat_map(|line| possible_tokens(line.as_bytes()));
+    let in_lines = headers
+        .get_all(&AUTHORIZATION)
+        .into_iter()
+        .flat_map(|line| possible_tokens(line.as_bytes()));
     let in_lines = in_lines.map(|token| (token, true));
     let ours = only(headers, &TOKEN_HEADER).map(|token| (token, false));
     let mut candidates = Candidates::default();
@@ -248,7 +304,9 @@ fn linked<'a>(
     for (token, is_authorization) in ours.into_iter().chain(in_lines) {
         let known = remembered(snapshot, token);
         if known.is_none() && is_authorization {
-            let fits = |claims: &Claims| applications().any(|application| credential::fits(claims, application));
+            let fits = |claims: &Claims| {
+                applications().any(|application| credential::fits(claims, application))
+            };
             match credential::unseen(&mut candidates, token, snapshot, fits, now) {
                 Candidate::Unverified { .. } => {}
                 Candidate::Hopeless => continue,
@@ -282,7 +340,10 @@ fn linked<'a>(
         }
     }
     let shown = match (found, unknown) {
-        (Some((application, session)), _) => Linked::Good { application, session },
+        (Some((application, session)), _) => Linked::Good {
+            application,
+            session,
+        },
         (None, Some(reason)) => Linked::Unknown(reason),
         (None, None) => Linked::Nothing,
     };
@@ -292,19 +353,26 @@ fn linked<'a>(
 /// The value of a header that stands once.
 fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h [u8]> {
     let mut lines = headers.get_all(name).into_iter();
-    lines.next().filter(|_| lines.next().is_none()).map(http::HeaderValue::as_bytes)
+    lines
+        .next()
+        .filter(|_| lines.next().is_none())
+        .map(http::HeaderValue::as_bytes)
 }
 
 /// Yields the texts of a header that may be a token (RFC 7515 7.1), whatever is around them.
 fn possible_tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    value.split(move |byte| !is_part(byte)).filter(|text| text.contains(&b'.'))
+    value
+        .split(move |byte| !is_part(byte))
+        .filter(|text| text.contains(&b'.'))
 }
 
 /// RFC 6750 §2.1; the scheme in any case (RFC 9110 §11.1).
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(BEARER.len())?;
-    scheme.eq_ignore_ascii_case(BEARER).then(|| token.trim_ascii())
+    scheme
+        .eq_ignore_ascii_case(BEARER)
+        .then(|| token.trim_ascii())
 }
 
 const BEARER: &[u8] = b"Bearer ";

@@ -41,10 +41,14 @@ pub fn is_reserved(name: &str) -> bool {
                 .any(|ours| like(bytes, ours.as_bytes(), false))
         }
         Some(b't' | b'T') => like(bytes, b"true-client-ip", false),
-        Some(b'f' | b'F') => like(bytes, b"forwarded", false) || like(bytes, b"fastly-client-ip", false),
+        Some(b'f' | b'F') => {
+            like(bytes, b"forwarded", false) || like(bytes, b"fastly-client-ip", false)
+        }
         // Gunicorn and other WSGI servers take these in place of the path, as names of CGI's variables (RFC 3875 4.1).
         Some(b's' | b'S') => like(bytes, b"script-name", false),
-        Some(b'p' | b'P') => like(bytes, b"path-info", false) || like(bytes, b"path-translated", false),
+        Some(b'p' | b'P') => {
+            like(bytes, b"path-info", false) || like(bytes, b"path-translated", false)
+        }
         Some(b'r' | b'R') => like(bytes, b"request-uri", false),
         _ => false,
     }
@@ -52,7 +56,9 @@ pub fn is_reserved(name: &str) -> bool {
 
 /// Whether a header asks an origin to take the request for one with another method.
 pub fn is_method_override(name: &str) -> bool {
-    METHOD_OVERRIDES.iter().any(|ours| like(name.as_bytes(), ours, false))
+    METHOD_OVERRIDES
+        .iter()
+        .any(|ours| like(name.as_bytes(), ours, false))
 }
 
 /// The names by which frameworks and gateways take another method, with `-` for what is no letter and no digit.
@@ -74,7 +80,9 @@ const METHOD_OVERRIDES: [&[u8]; 12] = [
 /// Returns `true` if a query has a parameter that asks an origin to take the request for one with another method.
 pub(super) fn overrides_method(query: &str) -> bool {
     // Some origins separate parameters with `;`.
-    let parameters = query.split([';']).flat_map(|part| url::form_urlencoded::parse(part.as_bytes()));
+    let parameters = query
+        .split([';'])
+        .flat_map(|part| url::form_urlencoded::parse(part.as_bytes()));
     parameters.into_iter().any(|(name, _)| {
         let name = with_code_units(&name);
         // PHP ends a name at a NUL, other origins drop it, and no form sends one.
@@ -98,9 +106,15 @@ fn with_code_units(name: &str) -> Cow<'_, str> {
     let mut rest = name;
     while let Some((before, after)) = rest.split_once('%') {
         decoded.push_str(before);
-        let digits = after.strip_prefix(['u', 'U']).and_then(|after| after.split_at_checked(4));
-        let unit =
-            digits.and_then(|(digits, after)| Some((char::from_u32(u32::from_str_radix(digits, 16).ok()?)?, after)));
+        let digits = after
+            .strip_prefix(['u', 'U'])
+            .and_then(|after| after.split_at_checked(4));
+        let unit = digits.and_then(|(digits, after)| {
+            Some((
+                char::from_u32(u32::from_str_radix(digits, 16).ok()?)?,
+                after,
+            ))
+        });
         rest = match unit {
             Some((unit, after)) => {
                 decoded.push(unit);
@@ -118,11 +132,19 @@ fn with_code_units(name: &str) -> Cow<'_, str> {
 
 /// Whether some origins read a header's name as `ours`.
 pub(super) fn is_spelt(name: &str, ours: &str) -> bool {
-    name.len() == ours.len() && name.bytes().zip(ours.bytes()).all(|(n, o)| folded(n) == folded(o))
+    name.len() == ours.len()
+        && name
+            .bytes()
+            .zip(ours.bytes())
+            .all(|(n, o)| folded(n) == folded(o))
 }
 
 const fn folded(byte: u8) -> u8 {
-    if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' }
+    if byte.is_ascii_alphanumeric() {
+        byte.to_ascii_lowercase()
+    } else {
+        b'-'
+    }
 }
 
 fn like(name: &[u8], ours: &[u8], prefix: bool) -> bool {

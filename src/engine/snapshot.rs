@@ -8,7 +8,9 @@ use super::known::Issuer;
 use super::programs::ServiceTokens;
 use super::{Application, ApplicationSettings, Authority, Known};
 use crate::model::{Aud, Host, ServiceToken, Support};
-use crate::policy::{AccessGroup, Countries, Country, Facts, First, List, PolicySet, UnknownName, Verdict, Who};
+use crate::policy::{
+    AccessGroup, Countries, Country, Facts, First, List, PolicySet, UnknownName, Verdict, Who,
+};
 use crate::route::Router;
 use crate::session::{Context, Revocations};
 
@@ -89,7 +91,11 @@ impl Snapshot {
         applications: Vec<ApplicationSettings>,
         known: Arc<Known>,
     ) -> Result<Self, SnapshotError> {
-        let (set, policies) = PolicySet::compile(lists, groups, applications.iter().map(|a| a.policies.as_slice()))?;
+        let (set, policies) = PolicySet::compile(
+            lists,
+            groups,
+            applications.iter().map(|a| a.policies.as_slice()),
+        )?;
         let router = Router::new(applications.iter().map(|a| (&a.domain, a.path_case)));
         let asks = Asks::of(&applications, groups);
         let applications = applications
@@ -101,7 +107,15 @@ impl Snapshot {
             .collect();
         let issuer: Box<str> = team.url().into();
         let keys = known.issuer(&issuer);
-        let compiled = Compiled { generation, team, issuer, router, applications, policies: set, keys };
+        let compiled = Compiled {
+            generation,
+            team,
+            issuer,
+            router,
+            applications,
+            policies: set,
+            keys,
+        };
         Ok(Self {
             compiled: Arc::new(compiled),
             revocations: Arc::default(),
@@ -121,13 +135,19 @@ impl Snapshot {
     /// The same with these service tokens and no others.
     #[must_use]
     pub fn with_service_tokens(self, tokens: impl IntoIterator<Item = ServiceToken>) -> Self {
-        Self { service_tokens: Arc::new(ServiceTokens::new(tokens)), ..self }
+        Self {
+            service_tokens: Arc::new(ServiceTokens::new(tokens)),
+            ..self
+        }
     }
 
     /// The same with these authorities for client certificates and no others.
     #[must_use]
     pub fn with_authorities(self, authorities: impl IntoIterator<Item = Authority>) -> Self {
-        Self { authorities: authorities.into_iter().collect(), ..self }
+        Self {
+            authorities: authorities.into_iter().collect(),
+            ..self
+        }
     }
 
     pub(super) fn service_tokens(&self) -> &ServiceTokens {
@@ -141,7 +161,9 @@ impl Snapshot {
 
     /// Whether clients are asked for a certificate on that host.
     pub fn takes_certificates(&self, host: &str) -> bool {
-        super::authorities::of_host(self.authorities(), host).next().is_some()
+        super::authorities::of_host(self.authorities(), host)
+            .next()
+            .is_some()
     }
 
     /// Where countries are looked up.
@@ -157,7 +179,10 @@ impl Snapshot {
     /// The same with other revocations.
     #[must_use]
     pub fn with_revocations(&self, revocations: Arc<Revocations>) -> Self {
-        Self { revocations, ..self.clone() }
+        Self {
+            revocations,
+            ..self.clone()
+        }
     }
 
     /// The team.
@@ -212,7 +237,10 @@ impl Snapshot {
         let rest = || set.evaluate(policies, &set.standing(policies, &set.person(who)), facts);
         verdict.unwrap_or_else(|| {
             let verdict = rest();
-            Verdict { shadow: shadow.or(verdict.shadow), ..verdict }
+            Verdict {
+                shadow: shadow.or(verdict.shadow),
+                ..verdict
+            }
         })
     }
 

@@ -31,7 +31,12 @@ const NOW: UnixTime = UnixTime(1_800_000_000);
 static WORLD: LazyLock<World> = LazyLock::new(cases::world);
 static MINT: LazyLock<Mint> = LazyLock::new(|| {
     let key = || SigningKey::generate().unwrap();
-    Mint { now: NOW, issuer: format!("https://{}", cases::TEAM_DOMAIN), key: key(), stranger: key() }
+    Mint {
+        now: NOW,
+        issuer: format!("https://{}", cases::TEAM_DOMAIN),
+        key: key(),
+        stranger: key(),
+    }
 });
 
 fn after(seconds: u64) -> UnixTime {
@@ -43,9 +48,20 @@ fn good_keys() -> IssuerKeys {
 }
 
 fn compile(generation: u64, domain: &str, apps: &[App], known: &Arc<Known>) -> Snapshot {
-    let applications = apps.iter().map(|app| app.settings(Origins::new(()))).collect();
-    let snapshot = Snapshot::compile(generation, team(domain), (&[], &WORLD.groups), applications, Arc::clone(known));
-    snapshot.unwrap().with_service_tokens(WORLD.service_tokens.iter().map(|token| token.settings(NOW)))
+    let applications = apps
+        .iter()
+        .map(|app| app.settings(Origins::new(())))
+        .collect();
+    let snapshot = Snapshot::compile(
+        generation,
+        team(domain),
+        (&[], &WORLD.groups),
+        applications,
+        Arc::clone(known),
+    );
+    snapshot
+        .unwrap()
+        .with_service_tokens(WORLD.service_tokens.iter().map(|token| token.settings(NOW)))
 }
 
 static ASSERTIONS: LazyLock<cases::Assertions> = LazyLock::new(|| WORLD.assertions(&MINT));
@@ -53,7 +69,9 @@ static ASSERTIONS: LazyLock<cases::Assertions> = LazyLock::new(|| WORLD.assertio
 /// As if every program had been there before.
 fn tell_of_programs(snapshot: &Snapshot) {
     for (aud, name, token) in ASSERTIONS.iter() {
-        snapshot.known().set_assertion(snapshot.issuer(), (aud, name), token.clone(), after(3_600));
+        snapshot
+            .known()
+            .set_assertion(snapshot.issuer(), (aud, name), token.clone(), after(3_600));
     }
 }
 
@@ -69,7 +87,10 @@ fn node() -> Snapshot {
     let snapshot = compile(1, cases::TEAM_DOMAIN, &WORLD.applications, &known);
     known.set_keys(snapshot.issuer(), good_keys());
     tell_of_programs(&snapshot);
-    WORLD.people.iter().for_each(|person| record(&known, person));
+    WORLD
+        .people
+        .iter()
+        .for_each(|person| record(&known, person));
     snapshot
 }
 
@@ -87,16 +108,32 @@ struct Raw<'a> {
 impl Raw<'_> {
     /// What the engine says, in the words of the table.
     fn ask(&self, snapshot: &Snapshot, now: UnixTime) -> String {
-        self.decide(snapshot, now).map_or_else(|reason| format!("refuse {reason}"), |decision| say(&decision))
+        self.decide(snapshot, now).map_or_else(
+            |reason| format!("refuse {reason}"),
+            |decision| say(&decision),
+        )
     }
 
     /// As a front does it: what cannot be read is refused before it is judged.
     fn decide(&self, snapshot: &Snapshot, now: UnixTime) -> Result<Decision, Reason> {
         let authority = Authority::parse(self.host).map_err(|_| Reason::HostMalformed)?;
         let path = CleanPath::parse(self.path).map_err(|_| Reason::PathAmbiguous)?;
-        let (method, query, headers, client) = (&self.method, self.query, &self.headers, self.client);
+        let (method, query, headers, client) =
+            (&self.method, self.query, &self.headers, self.client);
         let tls = self.tls.as_ref();
-        Ok(decide(snapshot, &RequestView { method, authority, path, query, headers, client, tls }, now))
+        Ok(decide(
+            snapshot,
+            &RequestView {
+                method,
+                authority,
+                path,
+                query,
+                headers,
+                client,
+                tls,
+            },
+            now,
+        ))
     }
 }
 
@@ -132,11 +169,14 @@ fn say(decision: &Decision) -> String {
             let person = match permit.program() {
                 Some(Program::ServiceToken(token)) => token.client_id.as_str(),
                 Some(Program::Certificate(certificate)) => &certificate.common_name,
-                Some(Program::LinkedApp { .. }) | None => {
-                    permit.session().and_then(|s| s.email()).map_or("nobody", |email| email.as_str())
-                }
+                Some(Program::LinkedApp { .. }) | None => permit
+                    .session()
+                    .and_then(|s| s.email())
+                    .map_or("nobody", |email| email.as_str()),
             };
-            let policy = permit.policy().map_or(String::new(), |policy| format!(" by `{policy}`"));
+            let policy = permit
+                .policy()
+                .map_or(String::new(), |policy| format!(" by `{policy}`"));
             format!("forward {} as {person}{policy}", name(permit.application()))
         }
         Decision::LogIn(Challenge { reason, style, .. }) => {
@@ -163,10 +203,15 @@ fn say(decision: &Decision) -> String {
                 Endpoint::Home => "home",
                 Endpoint::Unknown => "unknown",
             };
-            format!("handle {endpoint}{}", if *on_team { " on team" } else { "" })
+            format!(
+                "handle {endpoint}{}",
+                if *on_team { " on team" } else { "" }
+            )
         }
         Decision::Resolve(Need::Keys) => "resolve keys".to_owned(),
         Decision::Resolve(Need::Identity { .. }) => "resolve identity".to_owned(),
-        Decision::Resolve(Need::Assertion { common_name, .. }) => format!("resolve assertion of {common_name}"),
+        Decision::Resolve(Need::Assertion { common_name, .. }) => {
+            format!("resolve assertion of {common_name}")
+        }
     }
 }

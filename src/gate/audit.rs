@@ -26,10 +26,21 @@ pub(super) fn forwarded(
 }
 
 /// A challenge is no event, unless a shadow policy would have made another decision of it.
-pub(super) fn challenged(snapshot: &Snapshot, challenge: &Challenge, request: &RequestView<'_>, id: RequestId) {
+pub(super) fn challenged(
+    snapshot: &Snapshot,
+    challenge: &Challenge,
+    request: &RequestView<'_>,
+    id: RequestId,
+) {
     metrics().request(metrics::Decision::Login, Some(challenge.reason));
-    let Some((policy, outcome)) = challenge.shadow() else { return };
-    let Challenge { application, reason, .. } = challenge;
+    let Some((policy, outcome)) = challenge.shadow() else {
+        return;
+    };
+    let Challenge {
+        application,
+        reason,
+        ..
+    } = challenge;
     count_shadow(application, Some((policy, outcome)));
     let told = Event {
         reason: Some(reason.id()),
@@ -60,9 +71,17 @@ pub(super) fn refused(
         aud: application.map(|a| a.aud().as_str()),
         email: refusal.email(),
         user: refusal.user(),
-        policy: application.zip(refusal.policy).and_then(|(a, place)| a.policy(place)).map(|(name, _)| name),
-        shadow: refusal.shadow().map(|(name, outcome)| (name, outcome.as_str())),
-        ..of_program(refusal.program.as_ref(), event(snapshot, outcome, request, id))
+        policy: application
+            .zip(refusal.policy)
+            .and_then(|(a, place)| a.policy(place))
+            .map(|(name, _)| name),
+        shadow: refusal
+            .shadow()
+            .map(|(name, outcome)| (name, outcome.as_str())),
+        ..of_program(
+            refusal.program.as_ref(),
+            event(snapshot, outcome, request, id),
+        )
     };
     refused.emit();
     if let Some(Program::ServiceToken(token)) = &refusal.program {
@@ -71,17 +90,38 @@ pub(super) fn refused(
 }
 
 /// A request that no application and no endpoint of ours answers.
-pub(super) fn rejected(snapshot: &Snapshot, reason: Reason, request: &RequestView<'_>, id: RequestId) {
+pub(super) fn rejected(
+    snapshot: &Snapshot,
+    reason: Reason,
+    request: &RequestView<'_>,
+    id: RequestId,
+) {
     metrics().request(metrics::Decision::Deny, Some(reason));
-    Event { reason: Some(reason.id()), ..event(snapshot, Outcome::Refused, request, id) }.emit();
+    Event {
+        reason: Some(reason.id()),
+        ..event(snapshot, Outcome::Refused, request, id)
+    }
+    .emit();
 }
 
 pub(super) fn unresolved(snapshot: &Snapshot, request: &RequestView<'_>, id: RequestId) {
-    metrics().request(metrics::Decision::Unavailable, Some(Reason::IdentityUnavailable));
-    Event { reason: Some("unresolved"), ..event(snapshot, Outcome::Unavailable, request, id) }.emit();
+    metrics().request(
+        metrics::Decision::Unavailable,
+        Some(Reason::IdentityUnavailable),
+    );
+    Event {
+        reason: Some("unresolved"),
+        ..event(snapshot, Outcome::Unavailable, request, id)
+    }
+    .emit();
 }
 
-pub(super) fn malformed(snapshot: &Snapshot, reason: Reason, request: &Malformed<'_>, id: RequestId) {
+pub(super) fn malformed(
+    snapshot: &Snapshot,
+    reason: Reason,
+    request: &Malformed<'_>,
+    id: RequestId,
+) {
     metrics().request(metrics::Decision::Deny, Some(reason));
     let refused = Event {
         reason: Some(reason.id()),
@@ -103,7 +143,11 @@ pub(super) fn refused_later(
     metrics().request(metrics::Decision::Deny, Some(reason));
     if let Some((permit, request)) = permitted_as {
         let refused = permitted(permit, event(snapshot, Outcome::Refused, request, id));
-        Event { reason: Some(reason.id()), ..refused }.emit();
+        Event {
+            reason: Some(reason.id()),
+            ..refused
+        }
+        .emit();
     }
 }
 
@@ -116,7 +160,10 @@ pub(super) fn cut(
     id: RequestId,
 ) {
     metrics().cut(reason);
-    let (name, reason) = (&permit.application().settings().name, reason.map(Reason::id));
+    let (name, reason) = (
+        &permit.application().settings().name,
+        reason.map(Reason::id),
+    );
     tracing::info!(
         request_id = %id,
         application = name,
@@ -125,7 +172,11 @@ pub(super) fn cut(
     );
     if let Some(request) = request {
         let ended = event(snapshot, Outcome::Ended, request, id);
-        Event { reason, ..permitted(permit, ended) }.emit();
+        Event {
+            reason,
+            ..permitted(permit, ended)
+        }
+        .emit();
     }
 }
 
@@ -139,22 +190,37 @@ fn count_shadow(application: &Application, shadow: Option<(&str, policy::Outcome
 fn of_program<'a>(program: Option<&'a Program>, event: Event<'a>) -> Event<'a> {
     match program {
         None => event,
-        Some(Program::ServiceToken(token)) => Event { service_token: Some((&token.id, &token.name)), ..event },
-        Some(Program::Certificate(certificate)) => Event { common_name: Some(&certificate.common_name), ..event },
-        Some(Program::LinkedApp { application, .. }) => {
-            Event { linked_application: Some(&application.settings().name), ..event }
-        }
+        Some(Program::ServiceToken(token)) => Event {
+            service_token: Some((&token.id, &token.name)),
+            ..event
+        },
+        Some(Program::Certificate(certificate)) => Event {
+            common_name: Some(&certificate.common_name),
+            ..event
+        },
+        Some(Program::LinkedApp { application, .. }) => Event {
+            linked_application: Some(&application.settings().name),
+            ..event
+        },
     }
 }
 
-fn event<'a>(snapshot: &Snapshot, outcome: Outcome, request: &'a RequestView<'_>, id: RequestId) -> Event<'a> {
+fn event<'a>(
+    snapshot: &Snapshot,
+    outcome: Outcome,
+    request: &'a RequestView<'_>,
+    id: RequestId,
+) -> Event<'a> {
     Event {
         client: Some(request.client),
         country: snapshot.country_of(Some(request.client)),
         method: Some(request.method.as_str()),
         host: Some(&request.authority.host),
         path: Some(request.path.as_str()),
-        user_agent: request.headers.get(http::header::USER_AGENT).map(http::HeaderValue::as_bytes),
+        user_agent: request
+            .headers
+            .get(http::header::USER_AGENT)
+            .map(http::HeaderValue::as_bytes),
         ..Event::new(Kind::Access, outcome, id)
     }
 }
@@ -167,7 +233,9 @@ fn permitted<'a>(permit: &'a Permit, event: Event<'a>) -> Event<'a> {
         email: permit.email(),
         user: permit.user(),
         policy: permit.policy(),
-        shadow: permit.shadow().map(|(name, outcome)| (name, outcome.as_str())),
+        shadow: permit
+            .shadow()
+            .map(|(name, outcome)| (name, outcome.as_str())),
         ..of_program(permit.program(), event)
     }
 }

@@ -23,7 +23,12 @@ pub(crate) fn edit(
     client: Option<IpAddr>,
     is_tls: bool,
 ) -> Result<(), InvalidHeaderValue> {
-    let Forwarded { permit, id, plain_http, .. } = forwarded;
+    let Forwarded {
+        permit,
+        id,
+        plain_http,
+        ..
+    } = forwarded;
     strip(headers, |name| permit.application().is_reserved(name));
     if permit.application().asks_for_method() {
         strip(headers, is_method_override);
@@ -35,7 +40,11 @@ pub(crate) fn edit(
     if let Some(email) = permit.session().and_then(|session| session.email_header()) {
         headers.insert(EMAIL, email.clone());
     }
-    for (name, value) in permit.session().map(|session| session.headers()).unwrap_or_default() {
+    for (name, value) in permit
+        .session()
+        .map(|session| session.headers())
+        .unwrap_or_default()
+    {
         headers.append(name, value.clone());
     }
     if permit.takes_authorization() {
@@ -55,12 +64,19 @@ pub(crate) fn edit(
         headers.insert(FORWARDED_HOST, host);
     }
     let is_https = is_tls || !plain_http;
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(if is_https { "https" } else { "http" }));
+    headers.insert(
+        FORWARDED_PROTO,
+        HeaderValue::from_static(if is_https { "https" } else { "http" }),
+    );
     Ok(())
 }
 
 fn strip(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
-    let names: SmallVec<[HeaderName; 8]> = headers.keys().filter(|name| unwanted(name.as_str())).cloned().collect();
+    let names: SmallVec<[HeaderName; 8]> = headers
+        .keys()
+        .filter(|name| unwanted(name.as_str()))
+        .cloned()
+        .collect();
     for name in &names {
         headers.remove(name);
     }
@@ -91,7 +107,9 @@ fn strip_cookies(headers: &mut HeaderMap, permit: &Permit) {
 
 /// An address as text. It is written on every request, and formatting would cost more than all else that is done with it.
 fn address(client: IpAddr) -> SmallVec<[u8; 40]> {
-    let IpAddr::V4(client) = client else { return client.to_string().into_bytes().into() };
+    let IpAddr::V4(client) = client else {
+        return client.to_string().into_bytes().into();
+    };
     let mut text = SmallVec::new();
     for octet in client.octets() {
         if !text.is_empty() {
@@ -122,7 +140,8 @@ mod tests {
     #[test]
     fn addresses_are_written_as_everywhere() {
         let all_octets = (0..=255_u8).map(|octet| IpAddr::from([octet, 255 - octet, 0, octet / 2]));
-        let others = ["2001:db8::1", "::1", "fe80::aaaa:bbbb:cccc:dddd"].map(|text| text.parse().unwrap());
+        let others =
+            ["2001:db8::1", "::1", "fe80::aaaa:bbbb:cccc:dddd"].map(|text| text.parse().unwrap());
         for client in all_octets.chain(others) {
             assert_eq!(address(client).as_slice(), client.to_string().as_bytes());
         }

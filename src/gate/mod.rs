@@ -84,7 +84,12 @@ impl Gate {
     }
 
     /// Learns what [`Gate::check`] needs, and checks the request again.
-    pub(crate) async fn check_after(&self, need: Need, request: &RequestView<'_>, now: UnixTime) -> Reply {
+    pub(crate) async fn check_after(
+        &self,
+        need: Need,
+        request: &RequestView<'_>,
+        now: UnixTime,
+    ) -> Reply {
         let (mut need, mut learned) = (need, Vec::new());
         // It ends: `attempt` needs nothing twice, and no more than `MAX_NEEDS` things.
         loop {
@@ -97,11 +102,18 @@ impl Gate {
         }
     }
 
-    fn attempt(&self, request: &RequestView<'_>, now: UnixTime, learned: &[Need]) -> Result<Reply, Need> {
+    fn attempt(
+        &self,
+        request: &RequestView<'_>,
+        now: UnixTime,
+        learned: &[Need],
+    ) -> Result<Reply, Need> {
         let snapshot = self.access.running();
         Ok(match decide(&snapshot, request, now) {
             Decision::Forward(permit) => self.forward(&snapshot, request, permit),
-            Decision::Resolve(need) if learned.len() < MAX_NEEDS && !learned.contains(&need) => return Err(need),
+            Decision::Resolve(need) if learned.len() < MAX_NEEDS && !learned.contains(&need) => {
+                return Err(need);
+            }
             Decision::Handle { endpoint, on_team } => Reply::Portal(Box::new(PortalRequest {
                 endpoint,
                 on_team,
@@ -120,7 +132,9 @@ impl Gate {
                 metrics().request(metrics::Decision::Endpoint, None);
                 let mut response = answer::empty(StatusCode::NO_CONTENT);
                 if let Some(cors) = &application.settings().cors {
-                    response.headers_mut().extend(cors.preflight(request.headers));
+                    response
+                        .headers_mut()
+                        .extend(cors.preflight(request.headers));
                 }
                 Reply::Respond(response, RequestId::random())
             }
@@ -136,7 +150,12 @@ impl Gate {
         let id = audit::forwarded(snapshot, request, &permit, is_sampled);
         let plain_http = snapshot.team().plain_http;
         match rewritten(request, snapshot.team().port.is_none()) {
-            Ok(rewritten) => Reply::Forward(Forwarded { permit, rewritten, id, plain_http }),
+            Ok(rewritten) => Reply::Forward(Forwarded {
+                permit,
+                rewritten,
+                id,
+                plain_http,
+            }),
             Err(reason) => {
                 let id = id.unwrap_or_else(RequestId::random);
                 Reply::Respond(self.refused(reason, Style::of(request), id), id)
@@ -160,12 +179,26 @@ impl Gate {
                 login::respond(team, &challenge, request, id, now)
             }
             Decision::Deny(refusal) => {
-                audit::refused(snapshot, metrics::Decision::Deny, Outcome::Refused, &refusal, request, id);
+                audit::refused(
+                    snapshot,
+                    metrics::Decision::Deny,
+                    Outcome::Refused,
+                    &refusal,
+                    request,
+                    id,
+                );
                 let login = login_again(snapshot, &refusal, request, now);
                 responses::denied(&refusal, &login, request, team, id)
             }
             Decision::Unavailable(refusal) => {
-                audit::refused(snapshot, metrics::Decision::Unavailable, Outcome::Unavailable, &refusal, request, id);
+                audit::refused(
+                    snapshot,
+                    metrics::Decision::Unavailable,
+                    Outcome::Unavailable,
+                    &refusal,
+                    request,
+                    id,
+                );
                 responses::unavailable(refusal.reason, request, team, id)
             }
             Decision::Refuse(reason) => {
@@ -200,7 +233,9 @@ impl Gate {
         request: Option<&RequestView<'_>>,
         reason: Reason,
     ) -> RequestId {
-        let id = forwarded.and_then(|forwarded| forwarded.id).unwrap_or_else(RequestId::random);
+        let id = forwarded
+            .and_then(|forwarded| forwarded.id)
+            .unwrap_or_else(RequestId::random);
         let permitted = forwarded.map(|forwarded| &forwarded.permit).zip(request);
         audit::refused_later(&self.access.running(), permitted, reason, id);
         id
@@ -216,8 +251,14 @@ impl Gate {
     pub(crate) async fn handle(&self, request: PortalRequest) -> Response<Bytes> {
         let (id, style) = (request.id, Style::asked(&request.method, &request.headers));
         let access = Arc::clone(&self.access);
-        let answered = self.access.runtime().spawn(async move { portal::handle(&access, &request).await }).await;
-        let answered = answered.map_err(|error| tracing::error!(%error, "an endpoint failed")).ok();
+        let answered = self
+            .access
+            .runtime()
+            .spawn(async move { portal::handle(&access, &request).await })
+            .await;
+        let answered = answered
+            .map_err(|error| tracing::error!(%error, "an endpoint failed"))
+            .ok();
         let (decision, reason) = match &answered {
             None => (metrics::Decision::Unavailable, Some(Reason::Internal)),
             Some(answer) => match answer.extensions().get::<Reason>() {
@@ -241,7 +282,10 @@ impl Gate {
 }
 
 /// Returns the judged target and host, if they differ from those that were sent.
-fn rewritten(request: &RequestView<'_>, default_port: bool) -> Result<Option<Box<Rewritten>>, Reason> {
+fn rewritten(
+    request: &RequestView<'_>,
+    default_port: bool,
+) -> Result<Option<Box<Rewritten>>, Reason> {
     let host = request.authority.rewritten(default_port);
     if host.is_none() && !request.path.is_rewritten() {
         return Ok(None);
@@ -249,11 +293,18 @@ fn rewritten(request: &RequestView<'_>, default_port: bool) -> Result<Option<Box
     let mut rewritten = Box::<Rewritten>::default();
     if request.path.is_rewritten() {
         let path = request.path.as_str();
-        let target = request.query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+        let target = request
+            .query
+            .map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
         rewritten.target = Some(target.parse().map_err(|_| Reason::PathAmbiguous)?);
     }
     // A target that is a path alone carries no authority: HTTP/2 takes it from the header then.
-    let host = host.or_else(|| rewritten.target.as_ref().map(|_| request.authority.text(default_port)));
+    let host = host.or_else(|| {
+        rewritten
+            .target
+            .as_ref()
+            .map(|_| request.authority.text(default_port))
+    });
     if let Some(host) = host {
         rewritten.host = Some(HeaderValue::try_from(host).map_err(|_| Reason::HostMalformed)?);
     }
@@ -261,12 +312,26 @@ fn rewritten(request: &RequestView<'_>, default_port: bool) -> Result<Option<Box
 }
 
 /// The login of the page that the user may not see.
-fn login_again(snapshot: &Snapshot, refusal: &Refusal, request: &RequestView<'_>, now: UnixTime) -> String {
-    let Some(application) = &refusal.application else { return "/".to_owned() };
+fn login_again(
+    snapshot: &Snapshot,
+    refusal: &Refusal,
+    request: &RequestView<'_>,
+    now: UnixTime,
+) -> String {
+    let Some(application) = &refusal.application else {
+        return "/".to_owned();
+    };
     let to = login::ReturnTo::parse(request.path.as_str());
     let host = request.authority.host.as_ref();
     let session = login::AppSession::of(request.headers);
-    login::login_url(snapshot.team(), application, host, &to, session.as_ref(), now)
+    login::login_url(
+        snapshot.team(),
+        application,
+        host,
+        &to,
+        session.as_ref(),
+        now,
+    )
 }
 
 /// Keys, an assertion, and the records of a few logins.

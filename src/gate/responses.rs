@@ -15,22 +15,37 @@ pub(super) fn refused(reason: Reason, style: Style, id: RequestId, team: &Team) 
 }
 
 /// The same for a request that could not be decided, with a way to try again.
-pub(super) fn unavailable(reason: Reason, request: &RequestView<'_>, team: &Team, id: RequestId) -> Response<Bytes> {
+pub(super) fn unavailable(
+    reason: Reason,
+    request: &RequestView<'_>,
+    team: &Team,
+    id: RequestId,
+) -> Response<Bytes> {
     let id = id.to_string();
     let here = match request.query {
         Some(query) => format!("{}?{query}", request.path.as_str()),
         None => request.path.as_str().to_owned(),
     };
     let retry = link_to(request.method, &here);
-    let retry = retry.as_deref().map(|href| Link { href, label: TRY_AGAIN });
-    answered(error_page(reason, &id).with_retry(retry), reason, Style::of(request), team)
+    let retry = retry.as_deref().map(|href| Link {
+        href,
+        label: TRY_AGAIN,
+    });
+    answered(
+        error_page(reason, &id).with_retry(retry),
+        reason,
+        Style::of(request),
+        team,
+    )
 }
 
 /// The page that a request failed on, for a button that tries again: only what can be sent again by following a link, and
 /// may then have another answer.
 pub(crate) fn retry(method: &Method, target: &Uri, status: StatusCode) -> Option<String> {
-    let passes =
-        matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT);
+    let passes = matches!(
+        status,
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
+    );
     let here = target.path_and_query().filter(|_| passes)?;
     link_to(method, here.as_str())
 }
@@ -50,12 +65,19 @@ fn error_page(reason: Reason, id: &str) -> ErrorPage<'_> {
         Reason::NoApplication => ErrorPage::application_not_found(id),
         Reason::MethodRefused => {
             let sentence = "This method is not served here.";
-            ErrorPage::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", sentence, id)
+            ErrorPage::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "Method not allowed",
+                sentence,
+                id,
+            )
         }
         Reason::KeysUnavailable | Reason::RevocationsUnavailable | Reason::IdentityUnavailable => {
             ErrorPage::unavailable(id)
         }
-        Reason::ServiceTokenInvalid | Reason::ServiceTokenExpired | Reason::ServiceTokenDisabled => {
+        Reason::ServiceTokenInvalid
+        | Reason::ServiceTokenExpired
+        | Reason::ServiceTokenDisabled => {
             let sentence = "The service token is not accepted.";
             ErrorPage::new(StatusCode::UNAUTHORIZED, "Unauthorized", sentence, id)
         }
@@ -63,7 +85,10 @@ fn error_page(reason: Reason, id: &str) -> ErrorPage<'_> {
             let sentence = "This is for programs, and nobody can log in here.";
             ErrorPage::new(StatusCode::FORBIDDEN, "Not allowed", sentence, id)
         }
-        Reason::PreflightRefused | Reason::PolicyDenied | Reason::NoPolicyApplied | Reason::IdentityIncomplete => {
+        Reason::PreflightRefused
+        | Reason::PolicyDenied
+        | Reason::NoPolicyApplied
+        | Reason::IdentityIncomplete => {
             let sentence = "This request is not allowed here.";
             ErrorPage::new(StatusCode::FORBIDDEN, "Not allowed", sentence, id)
         }
@@ -81,18 +106,29 @@ fn answered(page: ErrorPage<'_>, reason: Reason, style: Style, team: &Team) -> R
     let mut response = told(page.with_reason(reason.id()), style, team);
     if response.status() == StatusCode::METHOD_NOT_ALLOWED {
         let allowed = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
-        response.headers_mut().insert(header::ALLOW, http::HeaderValue::from_static(allowed));
+        response
+            .headers_mut()
+            .insert(header::ALLOW, http::HeaderValue::from_static(allowed));
     }
     if response.status() == StatusCode::UNAUTHORIZED {
         let scheme = "Cloudflare-Access error=\"invalid_service_token\"";
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, http::HeaderValue::from_static(scheme));
+        response.headers_mut().insert(
+            header::WWW_AUTHENTICATE,
+            http::HeaderValue::from_static(scheme),
+        );
     }
     response
 }
 
 /// An error in the form that the client reads: people a page, scripts JSON, gRPC its own status.
 pub(super) fn told(page: ErrorPage<'_>, style: Style, team: &Team) -> Response<Bytes> {
-    let error = || page.status.canonical_reason().unwrap_or("Error").to_ascii_lowercase().replace(' ', "_");
+    let error = || {
+        page.status
+            .canonical_reason()
+            .unwrap_or("Error")
+            .to_ascii_lowercase()
+            .replace(' ', "_")
+    };
     let mut response = match style {
         Style::Grpc => answer::grpc(page.status, page.reason.unwrap_or_default()),
         Style::Json => {
@@ -104,7 +140,9 @@ pub(super) fn told(page: ErrorPage<'_>, style: Style, team: &Team) -> Response<B
         }
     };
     if response.status() == StatusCode::SERVICE_UNAVAILABLE {
-        response.headers_mut().insert(header::RETRY_AFTER, http::HeaderValue::from_static("5"));
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, http::HeaderValue::from_static("5"));
     }
     response
 }
@@ -118,10 +156,14 @@ pub(super) fn denied(
     id: RequestId,
 ) -> Response<Bytes> {
     let style = Style::of(request);
-    let Some(application) = &refusal.application else { return refused(refusal.reason, style, id, team) };
+    let Some(application) = &refusal.application else {
+        return refused(refusal.reason, style, id, team);
+    };
     let settings = application.settings();
     let mut response = match (&refusal.session, style) {
-        (None, _) if refusal.reason == Reason::PreflightRefused => return refused(refusal.reason, style, id, team),
+        (None, _) if refusal.reason == Reason::PreflightRefused => {
+            return refused(refusal.reason, style, id, team);
+        }
         (None, Style::Redirect | Style::Page) if refusal.reason == Reason::ServiceAuthRequired => {
             refused(refusal.reason, style, id, team)
         }
@@ -131,17 +173,21 @@ pub(super) fn denied(
         (Some(_), Style::Grpc) => answer::grpc(StatusCode::FORBIDDEN, refusal.reason.id()),
         (Some(_), Style::Json) => {
             let (reason, id) = (refusal.reason.id(), id.to_string());
-            let body = serde_json::json!({"error": "access_denied", "reason": reason, "request_id": id});
+            let body =
+                serde_json::json!({"error": "access_denied", "reason": reason, "request_id": id});
             answer::json(StatusCode::FORBIDDEN, &body)
         }
         (Some(session), Style::Redirect | Style::Page | Style::Upgrade) => {
-            let anew = (refusal.reason == Reason::IdentityIncomplete).then(|| format!("{login}&anew=1"));
+            let anew =
+                (refusal.reason == Reason::IdentityIncomplete).then(|| format!("{login}&anew=1"));
             let page = Denied {
                 application: &settings.name,
                 signed_in_as: session.email().map(crate::model::Email::as_str),
                 message: settings.custom_deny_message.as_deref(),
                 undecided: anew.as_deref(),
-                groups_unknown: session.identity().is_some_and(|identity| application.misses_groups(identity)),
+                groups_unknown: session
+                    .identity()
+                    .is_some_and(|identity| application.misses_groups(identity)),
                 switch_account: Some(&format!("{login}&switch=1")),
                 support: team.support.as_deref(),
                 reason: Some(refusal.reason.id()),
@@ -153,9 +199,10 @@ pub(super) fn denied(
     if let Some(cors) = &settings.cors {
         response.headers_mut().extend(cors.headers(request.headers));
     }
-    for (name, value) in
-        [("cf-access-aud", settings.aud.as_str()), ("cf-access-domain", request.authority.host.as_ref())]
-    {
+    for (name, value) in [
+        ("cf-access-aud", settings.aud.as_str()),
+        ("cf-access-domain", request.authority.host.as_ref()),
+    ] {
         if let Ok(value) = http::HeaderValue::try_from(value) {
             response.headers_mut().insert(name, value);
         }

@@ -35,21 +35,31 @@ impl Gate {
     ///
     /// # Errors
     /// If something has to be learned first.
-    pub(crate) fn judge_now(&self, request: &RequestView<'_>, permit: &Permit) -> Result<Standing, Need> {
-        Ok(match decide(&self.access.running(), request, UnixTime::now()) {
-            Decision::Forward(now) if now.application().aud() == permit.application().aud() => Standing::Allowed,
-            Decision::Resolve(need) => return Err(need),
-            // Both have been out of reach for longer than a new request may rely on them.
-            Decision::Unavailable(Refusal {
-                reason: reason @ (Reason::KeysUnavailable | Reason::RevocationsUnavailable),
-                ..
-            }) => Standing::Ended(Some(reason)),
-            Decision::Unavailable(_) => Standing::Unknown,
-            Decision::LogIn(challenge) => Standing::Ended(Some(challenge.reason)),
-            Decision::Deny(refusal) => Standing::Ended(Some(refusal.reason)),
-            Decision::Refuse(reason) => Standing::Ended(Some(reason)),
-            Decision::Forward(_) | Decision::Preflight(_) | Decision::Handle { .. } => Standing::Ended(None),
-        })
+    pub(crate) fn judge_now(
+        &self,
+        request: &RequestView<'_>,
+        permit: &Permit,
+    ) -> Result<Standing, Need> {
+        Ok(
+            match decide(&self.access.running(), request, UnixTime::now()) {
+                Decision::Forward(now) if now.application().aud() == permit.application().aud() => {
+                    Standing::Allowed
+                }
+                Decision::Resolve(need) => return Err(need),
+                // Both have been out of reach for longer than a new request may rely on them.
+                Decision::Unavailable(Refusal {
+                    reason: reason @ (Reason::KeysUnavailable | Reason::RevocationsUnavailable),
+                    ..
+                }) => Standing::Ended(Some(reason)),
+                Decision::Unavailable(_) => Standing::Unknown,
+                Decision::LogIn(challenge) => Standing::Ended(Some(challenge.reason)),
+                Decision::Deny(refusal) => Standing::Ended(Some(refusal.reason)),
+                Decision::Refuse(reason) => Standing::Ended(Some(reason)),
+                Decision::Forward(_) | Decision::Preflight(_) | Decision::Handle { .. } => {
+                    Standing::Ended(None)
+                }
+            },
+        )
     }
 
     /// Records that a running request is cut, under the id that it has or a new one. Returns that id.

@@ -39,14 +39,23 @@ impl Database {
         // Leaves without data count too, so that the search ends after that many steps whatever the tree is.
         let networks = reader.networks(WithinOptions::default().include_networks_without_data());
         let mut known = false;
-        for network in networks.map_err(DatabaseError::Damaged)?.take(MOST_LOOKED_AT) {
+        for network in networks
+            .map_err(DatabaseError::Damaged)?
+            .take(MOST_LOOKED_AT)
+        {
             let network = network.map_err(DatabaseError::Damaged)?;
             if matches!(network.decode_path::<&str>(&COUNTRY), Ok(Some(_))) {
                 known = true;
                 break;
             }
         }
-        if known { Ok(Self(reader)) } else { Err(DatabaseError::Other(reader.metadata().database_type.clone())) }
+        if known {
+            Ok(Self(reader))
+        } else {
+            Err(DatabaseError::Other(
+                reader.metadata().database_type.clone(),
+            ))
+        }
     }
 
     /// What it calls itself, such as `GeoLite2-Country`.
@@ -57,7 +66,12 @@ impl Database {
 
 impl Countries for Database {
     fn country(&self, ip: IpAddr) -> Option<Country> {
-        let code = self.0.lookup(ip.to_canonical()).ok()?.decode_path::<&str>(&COUNTRY).ok()?;
+        let code = self
+            .0
+            .lookup(ip.to_canonical())
+            .ok()?
+            .decode_path::<&str>(&COUNTRY)
+            .ok()?;
         code.and_then(Country::parse)
     }
 }
@@ -68,7 +82,8 @@ impl std::fmt::Debug for Database {
     }
 }
 
-const COUNTRY: [PathElement<'static>; 2] = [PathElement::Key("country"), PathElement::Key("iso_code")];
+const COUNTRY: [PathElement<'static>; 2] =
+    [PathElement::Key("country"), PathElement::Key("iso_code")];
 
 /// In a database of countries or cities the first networks have one.
 const MOST_LOOKED_AT: usize = 100_000;
@@ -83,7 +98,9 @@ mod tests {
     const ASN: &[u8] = include_bytes!("../../tests/geo/asn.mmdb");
 
     fn ask(database: &Database, ip: &str) -> Option<String> {
-        database.country(ip.parse().unwrap()).map(|country| country.to_string())
+        database
+            .country(ip.parse().unwrap())
+            .map(|country| country.to_string())
     }
 
     #[test]
@@ -116,9 +133,17 @@ mod tests {
     #[test]
     fn a_look_up_takes_no_memory() {
         let database = Database::new(COUNTRIES.to_vec()).unwrap();
-        for ip in ["192.0.2.1", "192.0.2.129", "198.51.100.65", "203.0.113.1", "2001:db8:1::9", "::1"] {
+        for ip in [
+            "192.0.2.1",
+            "192.0.2.129",
+            "198.51.100.65",
+            "203.0.113.1",
+            "2001:db8:1::9",
+            "::1",
+        ] {
             let ip = ip.parse().unwrap();
-            let counted = allocation_counter::measure(|| _ = std::hint::black_box(database.country(ip)));
+            let counted =
+                allocation_counter::measure(|| _ = std::hint::black_box(database.country(ip)));
             assert_eq!(counted.count_total, 0, "{ip}");
         }
     }
@@ -135,15 +160,25 @@ mod tests {
         html.extend_from_slice(b"\xab\xcd\xefMaxMind.com");
         assert!(error(&html).contains("damaged"));
         for cut in 0..COUNTRIES.len() {
-            assert!(Database::new(COUNTRIES[..cut].to_vec()).is_err(), "cut at {cut}");
+            assert!(
+                Database::new(COUNTRIES[..cut].to_vec()).is_err(),
+                "cut at {cut}"
+            );
         }
     }
 
     /// No byte of a file, and no two, make a look-up panic, hang or take memory: whoever made the file is not asked for care.
     #[test]
     fn flipped_bytes_give_a_country_or_none() {
-        let addresses =
-            ["192.0.2.1", "192.0.2.200", "198.51.100.1", "198.51.100.70", "203.0.113.1", "::1", "2001:db8:1::1"];
+        let addresses = [
+            "192.0.2.1",
+            "192.0.2.200",
+            "198.51.100.1",
+            "198.51.100.70",
+            "203.0.113.1",
+            "::1",
+            "2001:db8:1::1",
+        ];
         let addresses = addresses.map(|ip| ip.parse::<IpAddr>().unwrap());
         let (mut good, mut bad, began) = (0, 0, Instant::now());
         let mut try_one = |bytes: Vec<u8>| match Database::new(bytes) {

@@ -118,11 +118,21 @@ impl HttpError {
             Self::Resolve { .. } => {
                 "check the spelling of the host, and this machine's resolver (`getent hosts <host>`)"
             }
-            Self::Connect { .. } | Self::Timeout { step: Step::Connect, proxy: None, .. } => {
+            Self::Connect { .. }
+            | Self::Timeout {
+                step: Step::Connect,
+                proxy: None,
+                ..
+            } => {
                 "let this machine connect there: check the port, firewalls and routes; if a proxy leads there, name it in \
                  `HTTPS_PROXY` or as `https_proxy` under `[outgoing]`"
             }
-            Self::Proxy { .. } | Self::Timeout { step: Step::Connect, proxy: Some(_), .. } => {
+            Self::Proxy { .. }
+            | Self::Timeout {
+                step: Step::Connect,
+                proxy: Some(_),
+                ..
+            } => {
                 "check that the proxy listens at that address and lets this machine `CONNECT` to the host and its port; its \
                  credentials are `https_proxy_credentials`, or stand in `HTTPS_PROXY`. What needs no proxy belongs into `no_proxy`"
             }
@@ -156,21 +166,39 @@ impl HttpError {
     }
 
     /// The chain of causes is kept, without the address that the client would write into it.
-    pub(super) fn sort(host: &str, step: Step, proxy: Option<&Proxy>, error: reqwest::Error) -> Self {
+    pub(super) fn sort(
+        host: &str,
+        step: Step,
+        proxy: Option<&Proxy>,
+        error: reqwest::Error,
+    ) -> Self {
         let (host, source) = (Box::from(host), Arc::new(error.without_url()));
         let proxy = proxy.map(|proxy| Box::from(proxy.to_string()));
         if source.is_timeout() {
-            let step = if source.is_connect() { Step::Connect } else { step };
+            let step = if source.is_connect() {
+                Step::Connect
+            } else {
+                step
+            };
             return Self::Timeout { host, proxy, step };
         }
         if source.is_builder() {
             return Self::Url { host };
         }
         if let Some(reason) = tls_reason(&source) {
-            return Self::Tls { host, proxy, reason, source };
+            return Self::Tls {
+                host,
+                proxy,
+                reason,
+                source,
+            };
         }
         if let Some(proxy) = proxy.filter(|_| source.is_dns() || source.is_connect()) {
-            return Self::Proxy { host, proxy, source };
+            return Self::Proxy {
+                host,
+                proxy,
+                source,
+            };
         }
         if source.is_dns() {
             return Self::Resolve { host, source };
@@ -183,7 +211,9 @@ impl HttpError {
 }
 
 fn through(proxy: Option<&str>) -> String {
-    proxy.map(|proxy| format!(" through the proxy `{proxy}`")).unwrap_or_default()
+    proxy
+        .map(|proxy| format!(" through the proxy `{proxy}`"))
+        .unwrap_or_default()
 }
 
 /// An `io::Error` does not name what it wraps as its source, but as what it wraps.
@@ -194,7 +224,10 @@ fn tls_reason(error: &reqwest::Error) -> Option<Box<str>> {
         if let Some(tls) = error.downcast_ref::<rustls::Error>() {
             return Some(tls.to_string().into());
         }
-        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        next = match error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+        {
             Some(wrapped) => Some(wrapped as &(dyn StdError + 'static)),
             None => error.source(),
         };

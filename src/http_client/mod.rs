@@ -36,7 +36,10 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { connect: Duration::from_secs(5), total: Duration::from_secs(10) }
+        Self {
+            connect: Duration::from_secs(5),
+            total: Duration::from_secs(10),
+        }
     }
 }
 
@@ -61,8 +64,15 @@ pub struct Response {
 impl Response {
     /// Whether the body says that it is of this media type, parameters aside. One that does not say is not.
     pub fn is_type(&self, essence: &str) -> bool {
-        let value = self.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        value.split(';').next().is_some_and(|found| found.trim().eq_ignore_ascii_case(essence))
+        let value = self
+            .headers
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        value
+            .split(';')
+            .next()
+            .is_some_and(|found| found.trim().eq_ignore_ascii_case(essence))
     }
 }
 
@@ -79,7 +89,11 @@ impl HttpClient {
     ///
     /// # Errors
     /// As for [`HttpClient::new`]; and if no header can carry the credentials of the proxy.
-    pub fn with_proxy(roots: &Roots, timeouts: Timeouts, proxy: Option<Proxy>) -> Result<Self, RootsError> {
+    pub fn with_proxy(
+        roots: &Roots,
+        timeouts: Timeouts,
+        proxy: Option<Proxy>,
+    ) -> Result<Self, RootsError> {
         // First of all none, or reqwest would ask the environment.
         let mut builder = reqwest::Client::builder().no_proxy();
         if let Some(proxy) = &proxy {
@@ -100,7 +114,10 @@ impl HttpClient {
             .user_agent(concat!("portcullis/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|e| RootsError::Client(e.without_url()))?;
-        Ok(Self { inner, proxy: proxy.map(Arc::new) })
+        Ok(Self {
+            inner,
+            proxy: proxy.map(Arc::new),
+        })
     }
 
     /// The proxy that calls of this URL go through.
@@ -112,15 +129,27 @@ impl HttpClient {
     ///
     /// # Errors
     /// See [`HttpError`]. A status is never an error.
-    pub async fn get(&self, url: &Url, headers: HeaderMap, limit: usize) -> Result<Response, HttpError> {
-        self.send(Method::GET, url, headers, Bytes::new(), limit).await
+    pub async fn get(
+        &self,
+        url: &Url,
+        headers: HeaderMap,
+        limit: usize,
+    ) -> Result<Response, HttpError> {
+        self.send(Method::GET, url, headers, Bytes::new(), limit)
+            .await
     }
 
     /// A POST of `body`, whose type `headers` name.
     ///
     /// # Errors
     /// See [`HttpError`]. A status is never an error.
-    pub async fn post(&self, url: &Url, headers: HeaderMap, body: Bytes, limit: usize) -> Result<Response, HttpError> {
+    pub async fn post(
+        &self,
+        url: &Url,
+        headers: HeaderMap,
+        body: Bytes,
+        limit: usize,
+    ) -> Result<Response, HttpError> {
         self.send(Method::POST, url, headers, body, limit).await
     }
 
@@ -142,21 +171,40 @@ impl HttpClient {
             *request.body_mut() = Some(body.into());
         }
         let proxy = self.proxy_for(url);
-        let response = self.inner.execute(request).await.map_err(|e| HttpError::sort(host, Step::Answer, proxy, e))?;
+        let response = self
+            .inner
+            .execute(request)
+            .await
+            .map_err(|e| HttpError::sort(host, Step::Answer, proxy, e))?;
         let (status, headers) = (response.status(), response.headers().clone());
         let body = read(response, host, limit).await?;
-        Ok(Response { status, headers, body })
+        Ok(Response {
+            status,
+            headers,
+            body,
+        })
     }
 }
 
-async fn read(mut response: reqwest::Response, host: &str, limit: usize) -> Result<Bytes, HttpError> {
-    let too_large = || HttpError::TooLarge { host: host.into(), limit };
+async fn read(
+    mut response: reqwest::Response,
+    host: &str,
+    limit: usize,
+) -> Result<Bytes, HttpError> {
+    let too_large = || HttpError::TooLarge {
+        host: host.into(),
+        limit,
+    };
     let announced = response.content_length().unwrap_or(0);
     if usize::try_from(announced).map_or(true, |length| length > limit) {
         return Err(too_large());
     }
     let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(|e| HttpError::sort(host, Step::Body, None, e))? {
+    while let Some(chunk) = response
+        .chunk()
+        .await
+        .map_err(|e| HttpError::sort(host, Step::Body, None, e))?
+    {
         if body.len().saturating_add(chunk.len()) > limit {
             return Err(too_large());
         }
@@ -173,9 +221,12 @@ impl<'c> AsyncHttpClient<'c> for HttpClient {
     fn call(&'c self, request: HttpRequest) -> Self::Future {
         Box::pin(async move {
             let (parts, body) = request.into_parts();
-            let url = Url::parse(&parts.uri.to_string())
-                .map_err(|_| HttpError::Url { host: parts.uri.host().unwrap_or_default().into() })?;
-            let answer = self.send(parts.method, &url, parts.headers, body.into(), MAX_BODY).await?;
+            let url = Url::parse(&parts.uri.to_string()).map_err(|_| HttpError::Url {
+                host: parts.uri.host().unwrap_or_default().into(),
+            })?;
+            let answer = self
+                .send(parts.method, &url, parts.headers, body.into(), MAX_BODY)
+                .await?;
             let mut response = HttpResponse::new(answer.body.to_vec());
             *response.status_mut() = answer.status;
             *response.headers_mut() = answer.headers;

@@ -62,7 +62,11 @@ impl Proxy {
     /// See [`ProxyError`].
     pub fn parse(text: &str) -> Result<Self, ProxyError> {
         let text = text.trim();
-        let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+        let with_scheme = if text.contains("://") {
+            text.to_owned()
+        } else {
+            format!("http://{text}")
+        };
         let mut url = Url::parse(&with_scheme).map_err(|_| ProxyError::Malformed)?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(ProxyError::Scheme);
@@ -75,10 +79,21 @@ impl Proxy {
         }
         let decoded = |part: &str| percent_encoding::percent_decode_str(part).collect::<Vec<u8>>();
         let credentials = (!url.username().is_empty() || url.password().is_some()).then(|| {
-            [&decoded(url.username()), b":".as_slice(), &decoded(url.password().unwrap_or_default())].concat()
+            [
+                &decoded(url.username()),
+                b":".as_slice(),
+                &decoded(url.password().unwrap_or_default()),
+            ]
+            .concat()
         });
-        url.set_username("").and_then(|()| url.set_password(None)).map_err(|()| ProxyError::Malformed)?;
-        let proxy = Self { url, authorization: None, direct: Vec::new() };
+        url.set_username("")
+            .and_then(|()| url.set_password(None))
+            .map_err(|()| ProxyError::Malformed)?;
+        let proxy = Self {
+            url,
+            authorization: None,
+            direct: Vec::new(),
+        };
         match credentials {
             Some(credentials) => proxy.with_authorization(&credentials),
             None => Ok(proxy),
@@ -99,7 +114,10 @@ impl Proxy {
             return Err(ProxyError::Credentials);
         }
         let authorization = Secret::new(format!("Basic {}", STANDARD.encode(credentials)));
-        Ok(Self { authorization: Some(authorization), ..self })
+        Ok(Self {
+            authorization: Some(authorization),
+            ..self
+        })
     }
 
     /// The same, save for calls of these hosts.
@@ -132,7 +150,8 @@ impl Proxy {
 
     pub(super) fn into_reqwest(self) -> Result<reqwest::Proxy, ProxyError> {
         let authorization = self.authorization.as_ref().map(|secret| {
-            let mut header = HeaderValue::try_from(secret.expose()).map_err(|_| ProxyError::Credentials)?;
+            let mut header =
+                HeaderValue::try_from(secret.expose()).map_err(|_| ProxyError::Credentials)?;
             header.set_sensitive(true);
             Ok(header)
         });
@@ -162,21 +181,39 @@ impl Direct {
         let malformed = || format!("`{text}` is not a host, a domain, an IP address or a network");
         let entry = text.trim();
         if entry == "*" {
-            return Ok(Self { hosts: Hosts::All, port: None });
+            return Ok(Self {
+                hosts: Hosts::All,
+                port: None,
+            });
         }
         if let Ok(net) = entry.parse::<IpNet>() {
-            return Ok(Self { hosts: Hosts::Net(net), port: None });
+            return Ok(Self {
+                hosts: Hosts::Net(net),
+                port: None,
+            });
         }
         if let Ok(ip) = entry.parse::<IpAddr>() {
-            return Ok(Self { hosts: Hosts::Net(ip.to_canonical().into()), port: None });
+            return Ok(Self {
+                hosts: Hosts::Net(ip.to_canonical().into()),
+                port: None,
+            });
         }
         let (host, port) = match entry.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => {
-                (host, Some(port.parse::<u16>().ok().filter(|port| *port != 0).ok_or_else(malformed)?))
-            }
+            Some((host, port)) if !port.ends_with(']') => (
+                host,
+                Some(
+                    port.parse::<u16>()
+                        .ok()
+                        .filter(|port| *port != 0)
+                        .ok_or_else(malformed)?,
+                ),
+            ),
             _ => (entry, None),
         };
-        let host = host.strip_prefix("*.").or_else(|| host.strip_prefix('.')).unwrap_or(host);
+        let host = host
+            .strip_prefix("*.")
+            .or_else(|| host.strip_prefix('.'))
+            .unwrap_or(host);
         let host = host.strip_suffix('.').unwrap_or(host);
         let hosts = match Host::parse(host).map_err(|_| malformed())? {
             Host::Domain(domain) if domain.contains('*') => return Err(malformed()),
@@ -188,7 +225,10 @@ impl Direct {
     }
 
     fn covers(&self, url: &Url) -> bool {
-        if self.port.is_some_and(|port| url.port_or_known_default() != Some(port)) {
+        if self
+            .port
+            .is_some_and(|port| url.port_or_known_default() != Some(port))
+        {
             return false;
         }
         let ip = match url.host() {
@@ -220,20 +260,46 @@ mod tests {
     #[test]
     fn address_is_read_and_shown_without_credentials() {
         for (text, shown, credentials) in [
-            ("http://proxy.example:3128", "http://proxy.example:3128", None),
-            ("http://proxy.example:3128/", "http://proxy.example:3128", None),
+            (
+                "http://proxy.example:3128",
+                "http://proxy.example:3128",
+                None,
+            ),
+            (
+                "http://proxy.example:3128/",
+                "http://proxy.example:3128",
+                None,
+            ),
             ("proxy.example:3128", "http://proxy.example:3128", None),
             ("https://proxy.example", "https://proxy.example", None),
-            ("http://ann:s%40cret@proxy.example:1", "http://proxy.example:1", Some("ann:s@cret")),
-            ("ann:secret@10.0.0.1:1", "http://10.0.0.1:1", Some("ann:secret")),
-            ("http://ann@proxy.example:1", "http://proxy.example:1", Some("ann:")),
+            (
+                "http://ann:s%40cret@proxy.example:1",
+                "http://proxy.example:1",
+                Some("ann:s@cret"),
+            ),
+            (
+                "ann:secret@10.0.0.1:1",
+                "http://10.0.0.1:1",
+                Some("ann:secret"),
+            ),
+            (
+                "http://ann@proxy.example:1",
+                "http://proxy.example:1",
+                Some("ann:"),
+            ),
         ] {
             let proxy = Proxy::parse(text).unwrap();
             assert_eq!(proxy.to_string(), shown, "{text}");
-            let expected = credentials.map(|pair| Secret::new(format!("Basic {}", STANDARD.encode(pair))));
+            let expected =
+                credentials.map(|pair| Secret::new(format!("Basic {}", STANDARD.encode(pair))));
             assert_eq!(proxy.authorization, expected, "{text}");
             let told = format!("{proxy:?}{proxy}");
-            assert!(["ann:", "s@cret", "YW5u"].iter().all(|part| !told.contains(part)), "{told}");
+            assert!(
+                ["ann:", "s@cret", "YW5u"]
+                    .iter()
+                    .all(|part| !told.contains(part)),
+                "{told}"
+            );
         }
         for (text, error) in [
             ("", ProxyError::Malformed),
@@ -243,21 +309,37 @@ mod tests {
             ("socks5://proxy.example:1080", ProxyError::Scheme),
             ("http://proxy.example/path", ProxyError::Path),
             ("http://proxy.example/?x", ProxyError::Path),
-            ("http://a%0d%0ab:secret@proxy.example", ProxyError::Credentials),
+            (
+                "http://a%0d%0ab:secret@proxy.example",
+                ProxyError::Credentials,
+            ),
         ] {
             assert_eq!(Proxy::parse(text).unwrap_err(), error, "{text}");
         }
         let proxy = Proxy::parse("proxy.example").unwrap();
-        assert!(proxy.clone().with_credentials(&Secret::new("no-colon")).is_err());
-        assert!(proxy.with_credentials(&Secret::new("ann:se:cret")).unwrap().has_credentials());
+        assert!(
+            proxy
+                .clone()
+                .with_credentials(&Secret::new("no-colon"))
+                .is_err()
+        );
+        assert!(
+            proxy
+                .with_credentials(&Secret::new("ann:se:cret"))
+                .unwrap()
+                .has_credentials()
+        );
     }
 
     #[test]
     fn only_https_calls_that_leave_the_machine_are_served() {
         let proxy = Proxy::parse("http://proxy.example:3128").unwrap();
-        for url in
-            ["https://idp.example", "https://idp.example:8443/x", "https://192.0.2.1", "https://localhost.example"]
-        {
+        for url in [
+            "https://idp.example",
+            "https://idp.example:8443/x",
+            "https://192.0.2.1",
+            "https://localhost.example",
+        ] {
             assert!(serves(&proxy, url), "{url}");
         }
         for url in [
@@ -283,26 +365,76 @@ mod tests {
         for (entry, direct, proxied) in [
             (
                 "corp.example",
-                vec!["https://corp.example", "https://a.b.corp.example:1", "https://corp.example./"],
-                vec!["https://xcorp.example", "https://corp.example.evil.test", "https://example"],
+                vec![
+                    "https://corp.example",
+                    "https://a.b.corp.example:1",
+                    "https://corp.example./",
+                ],
+                vec![
+                    "https://xcorp.example",
+                    "https://corp.example.evil.test",
+                    "https://example",
+                ],
             ),
-            (".corp.example", vec!["https://corp.example", "https://a.corp.example"], vec!["https://xcorp.example"]),
-            ("*.Corp.Example", vec!["https://a.corp.example"], vec!["https://xcorp.example"]),
-            ("bücher.example", vec!["https://xn--bcher-kva.example"], vec!["https://bucher.example"]),
-            ("corp.example:8443", vec!["https://a.corp.example:8443"], vec!["https://corp.example"]),
-            ("corp.example:443", vec!["https://corp.example"], vec!["https://corp.example:8443"]),
+            (
+                ".corp.example",
+                vec!["https://corp.example", "https://a.corp.example"],
+                vec!["https://xcorp.example"],
+            ),
+            (
+                "*.Corp.Example",
+                vec!["https://a.corp.example"],
+                vec!["https://xcorp.example"],
+            ),
+            (
+                "bücher.example",
+                vec!["https://xn--bcher-kva.example"],
+                vec!["https://bucher.example"],
+            ),
+            (
+                "corp.example:8443",
+                vec!["https://a.corp.example:8443"],
+                vec!["https://corp.example"],
+            ),
+            (
+                "corp.example:443",
+                vec!["https://corp.example"],
+                vec!["https://corp.example:8443"],
+            ),
             (
                 "10.0.0.0/8",
                 vec!["https://10.1.2.3", "https://[::ffff:10.1.2.3]"],
                 vec!["https://11.0.0.1", "https://a.example"],
             ),
-            ("192.0.2.7", vec!["https://192.0.2.7"], vec!["https://192.0.2.70"]),
-            ("192.0.2.7:8443", vec!["https://192.0.2.7:8443"], vec!["https://192.0.2.7"]),
-            ("[2001:db8::1]:8443", vec!["https://[2001:db8::1]:8443"], vec!["https://[2001:db8::1]"]),
-            ("2001:db8::/32", vec!["https://[2001:db8::1]"], vec!["https://[2001:db9::1]"]),
-            ("*", vec!["https://idp.example", "https://192.0.2.1"], vec![]),
+            (
+                "192.0.2.7",
+                vec!["https://192.0.2.7"],
+                vec!["https://192.0.2.70"],
+            ),
+            (
+                "192.0.2.7:8443",
+                vec!["https://192.0.2.7:8443"],
+                vec!["https://192.0.2.7"],
+            ),
+            (
+                "[2001:db8::1]:8443",
+                vec!["https://[2001:db8::1]:8443"],
+                vec!["https://[2001:db8::1]"],
+            ),
+            (
+                "2001:db8::/32",
+                vec!["https://[2001:db8::1]"],
+                vec!["https://[2001:db9::1]"],
+            ),
+            (
+                "*",
+                vec!["https://idp.example", "https://192.0.2.1"],
+                vec![],
+            ),
         ] {
-            let proxy = Proxy::parse("proxy.example").unwrap().with_direct(vec![Direct::parse(entry).unwrap()]);
+            let proxy = Proxy::parse("proxy.example")
+                .unwrap()
+                .with_direct(vec![Direct::parse(entry).unwrap()]);
             for url in direct {
                 assert!(!serves(&proxy, url), "{entry}: {url}");
             }
@@ -310,9 +442,16 @@ mod tests {
                 assert!(serves(&proxy, url), "{entry}: {url}");
             }
         }
-        for entry in
-            ["", ".", "a b", "corp.example:x", "corp.example:0", "a.*.example", "http://corp.example", "10.0.0.0/99"]
-        {
+        for entry in [
+            "",
+            ".",
+            "a b",
+            "corp.example:x",
+            "corp.example:0",
+            "a.*.example",
+            "http://corp.example",
+            "10.0.0.0/99",
+        ] {
             assert!(Direct::parse(entry).is_err(), "{entry}");
         }
     }

@@ -22,7 +22,10 @@ impl Resolve for Resolver {
 /// What the system's resolver says.
 pub async fn addresses(host: &str) -> io::Result<Vec<IpAddr>> {
     if is_localhost(host) {
-        return Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]);
+        return Ok(vec![
+            IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ]);
     }
     let mut found = Vec::new();
     for address in tokio::net::lookup_host((host, 0)).await? {
@@ -49,7 +52,12 @@ mod tests {
         for name in ["localhost", "idp.localhost", "a.b.LocalHost", "localhost."] {
             assert!(is_localhost(name), "{name}");
         }
-        for name in ["localhost.example", "notlocalhost", "", "localhost.evil.com."] {
+        for name in [
+            "localhost.example",
+            "notlocalhost",
+            "",
+            "localhost.evil.com.",
+        ] {
             assert!(!is_localhost(name), "{name}");
         }
     }

@@ -12,7 +12,11 @@ use super::*;
 /// Answers every connection with these bytes; counts them.
 async fn server(answer: impl Into<Vec<u8>>) -> (u16, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (port, count, answer) = (listener.local_addr().unwrap().port(), Arc::new(AtomicUsize::new(0)), answer.into());
+    let (port, count, answer) = (
+        listener.local_addr().unwrap().port(),
+        Arc::new(AtomicUsize::new(0)),
+        answer.into(),
+    );
     let counted = Arc::clone(&count);
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
@@ -26,28 +30,49 @@ async fn server(answer: impl Into<Vec<u8>>) -> (u16, Arc<AtomicUsize>) {
 }
 
 fn client() -> HttpClient {
-    let timeouts = Timeouts { connect: Duration::from_millis(300), total: Duration::from_millis(300) };
+    let timeouts = Timeouts {
+        connect: Duration::from_millis(300),
+        total: Duration::from_millis(300),
+    };
     HttpClient::new(&Roots::default(), timeouts).unwrap()
 }
 
 async fn get(url: &str, limit: usize) -> Result<Response, HttpError> {
-    client().get(&Url::parse(url).unwrap(), HeaderMap::new(), limit).await
+    client()
+        .get(&Url::parse(url).unwrap(), HeaderMap::new(), limit)
+        .await
 }
 
 #[tokio::test]
 async fn an_answer_by_a_name_under_localhost() {
-    let (port, _) = server("HTTP/1.1 404 x\r\ncontent-type: Text/HTML; charset=x\r\ncontent-length: 2\r\n\r\nhi").await;
-    let response = get(&format!("http://deep.idp.localhost:{port}/"), 2).await.unwrap();
-    assert_eq!((response.status.as_u16(), response.body.as_ref()), (404, b"hi".as_slice()));
+    let (port, _) = server(
+        "HTTP/1.1 404 x\r\ncontent-type: Text/HTML; charset=x\r\ncontent-length: 2\r\n\r\nhi",
+    )
+    .await;
+    let response = get(&format!("http://deep.idp.localhost:{port}/"), 2)
+        .await
+        .unwrap();
+    assert_eq!(
+        (response.status.as_u16(), response.body.as_ref()),
+        (404, b"hi".as_slice())
+    );
     assert!(response.is_type("text/html") && !response.is_type("application/json"));
 }
 
 #[tokio::test]
 async fn no_redirect_is_followed() {
     let (there, visits) = server("HTTP/1.1 200 x\r\ncontent-length: 0\r\n\r\n").await;
-    let (port, _) =
-        server(format!("HTTP/1.1 302 x\r\nlocation: http://127.0.0.1:{there}/\r\ncontent-length: 0\r\n\r\n")).await;
-    assert_eq!(get(&format!("http://127.0.0.1:{port}/"), 9).await.unwrap().status, StatusCode::FOUND);
+    let (port, _) = server(format!(
+        "HTTP/1.1 302 x\r\nlocation: http://127.0.0.1:{there}/\r\ncontent-length: 0\r\n\r\n"
+    ))
+    .await;
+    assert_eq!(
+        get(&format!("http://127.0.0.1:{port}/"), 9)
+            .await
+            .unwrap()
+            .status,
+        StatusCode::FOUND
+    );
     assert_eq!(visits.load(Ordering::Relaxed), 0);
 }
 
@@ -55,13 +80,21 @@ async fn no_redirect_is_followed() {
 async fn a_body_has_a_limit_announced_or_not() {
     for head in ["content-length: 11", "connection: close"] {
         let (port, _) = server(format!("HTTP/1.1 200 x\r\n{head}\r\n\r\nhello world")).await;
-        let failure = get(&format!("http://127.0.0.1:{port}/"), 10).await.unwrap_err();
-        assert!(matches!(failure, HttpError::TooLarge { limit: 10, .. }), "{head}: {failure:?}");
+        let failure = get(&format!("http://127.0.0.1:{port}/"), 10)
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(failure, HttpError::TooLarge { limit: 10, .. }),
+            "{head}: {failure:?}"
+        );
     }
     let (port, _) =
         server("HTTP/1.1 200 x\r\ntransfer-encoding: chunked\r\n\r\n6\r\nhello \r\n5\r\nworld\r\n0\r\n\r\n").await;
     let url = format!("http://127.0.0.1:{port}/");
-    assert!(matches!(get(&url, 10).await, Err(HttpError::TooLarge { .. })));
+    assert!(matches!(
+        get(&url, 10).await,
+        Err(HttpError::TooLarge { .. })
+    ));
     assert_eq!(get(&url, 11).await.unwrap().body.as_ref(), b"hello world");
 }
 
@@ -74,17 +107,59 @@ async fn failures_are_told_apart_and_tell_no_query() {
     let hanging = listener.local_addr().unwrap().port();
     type Check = fn(&HttpError) -> bool;
     let cases: [(String, Check); 8] = [
-        (format!("http://127.0.0.1:{silent}"), |e| matches!(e, HttpError::Protocol { step: Step::Answer, .. })),
-        (format!("http://127.0.0.1:{garbage}"), |e| matches!(e, HttpError::Protocol { step: Step::Answer, .. })),
-        (format!("http://127.0.0.1:{short}"), |e| matches!(e, HttpError::Protocol { step: Step::Body, .. })),
-        (format!("http://127.0.0.1:{hanging}"), |e| matches!(e, HttpError::Timeout { step: Step::Answer, .. })),
-        ("http://127.0.0.1:1".into(), |e| matches!(e, HttpError::Connect { .. })),
-        (format!("https://127.0.0.1:{garbage}"), |e| matches!(e, HttpError::Tls { .. })),
-        ("http://name.invalid".into(), |e| matches!(e, HttpError::Resolve { .. } | HttpError::Timeout { .. })),
-        ("ftp://127.0.0.1".into(), |e| matches!(e, HttpError::Url { .. })),
+        (format!("http://127.0.0.1:{silent}"), |e| {
+            matches!(
+                e,
+                HttpError::Protocol {
+                    step: Step::Answer,
+                    ..
+                }
+            )
+        }),
+        (format!("http://127.0.0.1:{garbage}"), |e| {
+            matches!(
+                e,
+                HttpError::Protocol {
+                    step: Step::Answer,
+                    ..
+                }
+            )
+        }),
+        (format!("http://127.0.0.1:{short}"), |e| {
+            matches!(
+                e,
+                HttpError::Protocol {
+                    step: Step::Body,
+                    ..
+                }
+            )
+        }),
+        (format!("http://127.0.0.1:{hanging}"), |e| {
+            matches!(
+                e,
+                HttpError::Timeout {
+                    step: Step::Answer,
+                    ..
+                }
+            )
+        }),
+        ("http://127.0.0.1:1".into(), |e| {
+            matches!(e, HttpError::Connect { .. })
+        }),
+        (format!("https://127.0.0.1:{garbage}"), |e| {
+            matches!(e, HttpError::Tls { .. })
+        }),
+        ("http://name.invalid".into(), |e| {
+            matches!(e, HttpError::Resolve { .. } | HttpError::Timeout { .. })
+        }),
+        ("ftp://127.0.0.1".into(), |e| {
+            matches!(e, HttpError::Url { .. })
+        }),
     ];
     for (origin, check) in cases {
-        let failure = get(&format!("{origin}/path?code=topsecret"), 99).await.unwrap_err();
+        let failure = get(&format!("{origin}/path?code=topsecret"), 99)
+            .await
+            .unwrap_err();
         assert!(check(&failure), "{origin}: {failure:?}");
         let mut told = format!("{failure} {failure:?}");
         let mut next = failure.source();
@@ -92,7 +167,10 @@ async fn failures_are_told_apart_and_tell_no_query() {
             told += &format!(" {cause} {cause:?}");
             next = cause.source();
         }
-        assert!(!told.contains("topsecret") && !told.contains("/path"), "{told}");
+        assert!(
+            !told.contains("topsecret") && !told.contains("/path"),
+            "{told}"
+        );
     }
     assert_eq!(tries.load(Ordering::Relaxed), 1, "never a second time");
 }
@@ -102,12 +180,17 @@ async fn failures_are_told_apart_and_tell_no_query() {
 async fn an_extra_root_and_nothing_less() {
     let key = rcgen::generate_simple_self_signed(vec!["idp.localhost".to_owned()]).unwrap();
     let (cert, secret) = (key.cert.der().clone(), key.signing_key.serialize_der());
-    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![cert], rustls::pki_types::PrivateKeyDer::Pkcs8(secret.into()))
-        .unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(
+        rustls::crypto::aws_lc_rs::default_provider(),
+    ))
+    .with_safe_default_protocol_versions()
+    .unwrap()
+    .with_no_client_auth()
+    .with_single_cert(
+        vec![cert],
+        rustls::pki_types::PrivateKeyDer::Pkcs8(secret.into()),
+    )
+    .unwrap();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
@@ -118,23 +201,53 @@ async fn an_extra_root_and_nothing_less() {
             let mut tls = rustls::Stream::new(&mut tls, &mut stream);
             let mut request = [0; 1024];
             if std::io::Read::read(&mut tls, &mut request).is_ok() {
-                let _ = std::io::Write::write_all(&mut tls, b"HTTP/1.1 200 x\r\ncontent-length: 2\r\n\r\nok");
+                let _ = std::io::Write::write_all(
+                    &mut tls,
+                    b"HTTP/1.1 200 x\r\ncontent-length: 2\r\n\r\nok",
+                );
             }
         }
     });
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("ca.pem");
     std::fs::write(&path, key.cert.pem()).unwrap();
-    let trusting = HttpClient::new(&Roots { extra: Some(path.clone()) }, Timeouts::default()).unwrap();
+    let trusting = HttpClient::new(
+        &Roots {
+            extra: Some(path.clone()),
+        },
+        Timeouts::default(),
+    )
+    .unwrap();
     let at = |name: &str| Url::parse(&format!("https://{name}:{port}/")).unwrap();
-    assert_eq!(trusting.get(&at("idp.localhost"), HeaderMap::new(), 9).await.unwrap().body.as_ref(), b"ok");
-    let other_name = trusting.get(&at("other.localhost"), HeaderMap::new(), 9).await;
-    assert!(matches!(other_name, Err(HttpError::Tls { .. })), "{other_name:?}");
-    let stranger = client().get(&at("idp.localhost"), HeaderMap::new(), 9).await;
-    assert!(matches!(stranger, Err(HttpError::Tls { .. })), "{stranger:?}");
+    assert_eq!(
+        trusting
+            .get(&at("idp.localhost"), HeaderMap::new(), 9)
+            .await
+            .unwrap()
+            .body
+            .as_ref(),
+        b"ok"
+    );
+    let other_name = trusting
+        .get(&at("other.localhost"), HeaderMap::new(), 9)
+        .await;
+    assert!(
+        matches!(other_name, Err(HttpError::Tls { .. })),
+        "{other_name:?}"
+    );
+    let stranger = client()
+        .get(&at("idp.localhost"), HeaderMap::new(), 9)
+        .await;
+    assert!(
+        matches!(stranger, Err(HttpError::Tls { .. })),
+        "{stranger:?}"
+    );
 
     std::fs::write(&path, "nothing").unwrap();
     let roots = |path| HttpClient::new(&Roots { extra: Some(path) }, Timeouts::default());
     assert!(matches!(roots(path.clone()), Err(RootsError::Empty { .. })));
-    assert!(matches!(roots(path.join("missing")), Err(RootsError::Read { .. })));
+    assert!(matches!(
+        roots(path.join("missing")),
+        Err(RootsError::Read { .. })
+    ));
 }

@@ -59,11 +59,17 @@ pub(super) fn config(roots: &Roots) -> Result<ClientConfig, RootsError> {
     let mut store = RootCertStore::empty();
     store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if let Some(path) = &roots.extra {
-        let unreadable = |source| RootsError::Read { path: path.clone(), source };
+        let unreadable = |source| RootsError::Read {
+            path: path.clone(),
+            source,
+        };
         let mut any = false;
         for certificate in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
             let certificate = certificate.map_err(unreadable)?;
-            store.add(certificate).map_err(|source| RootsError::Root { path: path.clone(), source })?;
+            store.add(certificate).map_err(|source| RootsError::Root {
+                path: path.clone(),
+                source,
+            })?;
             any = true;
         }
         if !any {

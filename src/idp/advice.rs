@@ -12,17 +12,26 @@ impl LoginFailure {
     pub fn advice(&self) -> Option<&'static str> {
         Some(match self {
             Self::Unreachable { source, .. } => return source.advice(),
-            Self::Answer { endpoint: Endpoint::Discovery, status: StatusCode::NOT_FOUND } => {
+            Self::Answer {
+                endpoint: Endpoint::Discovery,
+                status: StatusCode::NOT_FOUND,
+            } => {
                 "there is no discovery document: check `okta_account` and `authorization_server_id`, or `issuer`"
             }
-            Self::Answer { endpoint: Endpoint::Userinfo, status: StatusCode::FORBIDDEN } => {
+            Self::Answer {
+                endpoint: Endpoint::Userinfo,
+                status: StatusCode::FORBIDDEN,
+            } => {
                 "the provider does not let its access token read claims: grant the application the scopes `openid`, `profile` \
                  and `email`"
             }
             Self::Answer { .. } => {
                 "the identity provider, or something before it, is out of order; its status page and its own log say more"
             }
-            Self::Redirect { endpoint: Endpoint::Discovery, .. } => {
+            Self::Redirect {
+                endpoint: Endpoint::Discovery,
+                ..
+            } => {
                 "redirects are not followed: configure the issuer whose discovery document is at that address, without \
                  `/.well-known/openid-configuration`"
             }
@@ -31,7 +40,9 @@ impl LoginFailure {
                  the configuration"
             }
             Self::Discovery(error) => error.advice(),
-            Self::Moved { .. } => "reload the configuration, if the provider announced that it would move",
+            Self::Moved { .. } => {
+                "reload the configuration, if the provider announced that it would move"
+            }
             Self::Keys(_) => {
                 "look at `jwks_uri` of the discovery document, or `certs_url`: is it this provider's JWKS?"
             }
@@ -43,12 +54,17 @@ impl LoginFailure {
                 "begin anew; if it happens to everybody, `issuer` is not the one that the provider answers as"
             }
             Self::Callback(_) | Self::Flow => "begin anew, at the address of the application",
-            Self::ProviderError { error, description } if is_expired(error, description.as_deref()) => {
+            Self::ProviderError { error, description }
+                if is_expired(error, description.as_deref()) =>
+            {
                 "begin anew: the provider's sign-in page was open for too long, or in several tabs at once"
             }
             Self::ProviderError { error, .. } => return error_advice(error, None),
             Self::TokenEndpoint { status, error } | Self::PushedRequest { status, error } => {
-                let error = error.as_deref().and_then(|said| said.split(' ').next()).unwrap_or_default();
+                let error = error
+                    .as_deref()
+                    .and_then(|said| said.split(' ').next())
+                    .unwrap_or_default();
                 return error_advice(error, Some(*status));
             }
             Self::NotJson { status, .. } => {
@@ -57,13 +73,17 @@ impl LoginFailure {
                      this machine and the provider (a proxy, a firewall, a page to sign in at); `curl` to that address shows it",
                 ));
             }
-            Self::ClientKey(_) => "make a new key, RSA with 2048 bits or P-256, and register its public half",
+            Self::ClientKey(_) => {
+                "make a new key, RSA with 2048 bits or P-256, and register its public half"
+            }
             Self::IdToken(error) => return error.advice(),
             Self::ClockSkew { .. } => "let both clocks be set by NTP",
             Self::Userinfo(ClaimsError::NotJson) => {
                 "turn encryption of the userinfo answer off in the provider's settings for this application"
             }
-            Self::Userinfo(_) => "look at the claims in the provider's settings for this application",
+            Self::Userinfo(_) => {
+                "look at the claims in the provider's settings for this application"
+            }
             Self::SubjectMismatch => {
                 "the provider names people differently in the ID token and at the userinfo endpoint: let both have one `sub`"
             }
@@ -73,7 +93,9 @@ impl LoginFailure {
                 "give the person an address at the provider, let it send the claim, or set `email_claim_name` to the one that \
                  holds it"
             }
-            Self::Email(EmailFailure::Unverified(_)) => "have the person's address verified at the provider",
+            Self::Email(EmailFailure::Unverified(_)) => {
+                "have the person's address verified at the provider"
+            }
             Self::Email(EmailFailure::Unconfirmed(_)) => {
                 "have the provider send `email_verified`, or write `email_verified = \"optional\"` if users cannot enter \
                  addresses there themselves"
@@ -101,18 +123,28 @@ impl GroupsFailure {
                 "set `api_token`, and `groups_scope = false` or no filter of the groups claim; or let the filter match fewer groups"
             }
             Self::NoApi => "groups of this provider are read at login alone",
-            Self::Refused { status: StatusCode::UNAUTHORIZED, .. } => {
+            Self::Refused {
+                status: StatusCode::UNAUTHORIZED,
+                ..
+            } => {
                 "Okta does not know the `api_token`: it was revoked, or has not been used for 30 days; make a new one"
             }
-            Self::Refused { status: StatusCode::NOT_FOUND, .. } | Self::Subject => {
+            Self::Refused {
+                status: StatusCode::NOT_FOUND,
+                ..
+            }
+            | Self::Subject => {
                 "Okta does not know the user under the subject of the ID token; is `okta_account` the right one?"
             }
-            Self::RateLimited { .. } | Self::Refused { status: StatusCode::TOO_MANY_REQUESTS, .. } => {
-                "the account's rate limit is used up: look at Reports > Rate Limits in Okta"
-            }
-            Self::Refused { status: StatusCode::FORBIDDEN, code: Some(_) } => {
-                "the `api_token` may not read groups: make it as a read-only administrator"
-            }
+            Self::RateLimited { .. }
+            | Self::Refused {
+                status: StatusCode::TOO_MANY_REQUESTS,
+                ..
+            } => "the account's rate limit is used up: look at Reports > Rate Limits in Okta",
+            Self::Refused {
+                status: StatusCode::FORBIDDEN,
+                code: Some(_),
+            } => "the `api_token` may not read groups: make it as a read-only administrator",
             Self::Unreachable(_)
             | Self::Timeout(_)
             | Self::Refused { .. }
@@ -158,7 +190,10 @@ impl Provider {
     /// Explains to an operator why a login brought no groups, and how that is taken.
     pub fn note_on_groups(&self, profile: &Profile) -> Option<String> {
         let (place, claim) = match &self.kind {
-            Kind::Oidc(connection) => ("the ID token and the userinfo answer", connection.groups_claim()),
+            Kind::Oidc(connection) => (
+                "the ID token and the userinfo answer",
+                connection.groups_claim(),
+            ),
             Kind::Saml(saml) => ("the assertion", saml.provider().groups_attribute()),
         };
         let found = match profile.groups_missing {
@@ -193,8 +228,14 @@ impl Provider {
             }
             Some(GroupsMissing::Unreadable) => {
                 let (fault, advice) = match &self.kind {
-                    Kind::Oidc(_) => ("is not a list of names", "an array of strings, under exactly that name"),
-                    Kind::Saml(_) => ("cannot be read", "values of text alone, without line breaks around them"),
+                    Kind::Oidc(_) => (
+                        "is not a list of names",
+                        "an array of strings, under exactly that name",
+                    ),
+                    Kind::Saml(_) => (
+                        "cannot be read",
+                        "values of text alone, without line breaks around them",
+                    ),
                 };
                 return Some(format!(
                     "`{claim}` {fault}; the log names the fault. So the groups are unknown, whatever `absent_groups` is, and rules \
@@ -203,7 +244,9 @@ impl Provider {
             }
         };
         let advice = self.advice_without_groups();
-        Some(format!("{found}, so the groups are unknown and rules on groups let nobody in. To change that, {advice}."))
+        Some(format!(
+            "{found}, so the groups are unknown and rules on groups let nobody in. To change that, {advice}."
+        ))
     }
 
     /// Explains to an operator which claims of a login are unknown, if any of those that were asked for is.
@@ -211,7 +254,10 @@ impl Provider {
         // An attribute of an assertion that is absent is always unknown.
         self.connection()?;
         let is_known = |name: &str| profile.claims.get(name).is_some_and(is_comparable);
-        let asked = self.may_be_missing().into_iter().filter(|name| !is_known(name) && !is_groups(name));
+        let asked = self
+            .may_be_missing()
+            .into_iter()
+            .filter(|name| !is_known(name) && !is_groups(name));
         let names: Vec<_> = asked.map(|name| format!("`{name}`")).collect();
         (!names.is_empty()).then(|| {
             format!(
@@ -249,7 +295,9 @@ fn error_advice(error: &str, status: Option<StatusCode>) -> Option<&'static str>
         ("invalid_request" | "invalid_redirect_uri", Some(_)) => {
             "register the team domain's `/cdn-cgi/access/callback` as a redirect URI of the application, letter by letter"
         }
-        (error, _) if is_outage(error) => "the identity provider failed; its own log and status page say why",
+        (error, _) if is_outage(error) => {
+            "the identity provider failed; its own log and status page say why"
+        }
         (_, Some(status)) if status.is_server_error() => {
             "the identity provider failed; its own log and status page say why"
         }

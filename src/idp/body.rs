@@ -9,7 +9,10 @@ use crate::http_client::Response;
 /// The body, if it is a signed token in compact form (RFC 7515 3.1), whatever its content type is.
 pub(super) fn compact_jws(body: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(body).ok()?.trim_ascii();
-    let is_part = |part: &str| part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    let is_part = |part: &str| {
+        part.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
     (text.split('.').count() == 3 && text.split('.').all(is_part)).then_some(text)
 }
 
@@ -18,14 +21,19 @@ pub(super) fn other_than_json(headers: &HeaderMap, body: &[u8]) -> Option<OtherB
     if serde_json::from_slice::<IgnoredAny>(body).is_ok() {
         return None;
     }
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let content_type = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     let content_type = content_type.to_ascii_lowercase();
     let text = body.trim_ascii_start();
-    Some(match content_type.starts_with("text/html") || text.starts_with(b"<") {
-        _ if text.is_empty() => OtherBody::Empty,
-        true => OtherBody::Page,
-        false => OtherBody::Unknown,
-    })
+    Some(
+        match content_type.starts_with("text/html") || text.starts_with(b"<") {
+            _ if text.is_empty() => OtherBody::Empty,
+            true => OtherBody::Page,
+            false => OtherBody::Unknown,
+        },
+    )
 }
 
 /// In front of a document that some editors wrote.
@@ -36,6 +44,11 @@ pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json"
 
 /// Returns `true` if Okta could not fill the groups claim, in its own words.
 pub(super) fn says_too_many_groups(answer: &Response) -> bool {
-    let challenges = answer.headers.get_all(header::WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
-    is_too_many_groups(&String::from_utf8_lossy(&answer.body)) || challenges.into_iter().any(is_too_many_groups)
+    let challenges = answer
+        .headers
+        .get_all(header::WWW_AUTHENTICATE)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    is_too_many_groups(&String::from_utf8_lossy(&answer.body))
+        || challenges.into_iter().any(is_too_many_groups)
 }

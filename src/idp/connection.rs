@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use openidconnect::core::CoreTokenType;
-use openidconnect::{AsyncHttpClient as _, HttpRequest, OAuth2TokenResponse as _, RequestTokenError};
+use openidconnect::{
+    AsyncHttpClient as _, HttpRequest, OAuth2TokenResponse as _, RequestTokenError,
+};
 use serde::Deserialize;
 use tracing::{info, warn};
 use url::Url;
@@ -16,12 +18,18 @@ use super::documents::{Documents, refused};
 use super::failure::{EmailFailure, Endpoint, GroupsFailure, LoginFailure, is_too_many_groups};
 use super::meaning::is_expired;
 use super::okta::{Directory, whole};
-use super::{Attempt, Begun, ClientSettings, GroupsMissing, OidcSettings, OktaSettings, Pending, Profile};
+use super::{
+    Attempt, Begun, ClientSettings, GroupsMissing, OidcSettings, OktaSettings, Pending, Profile,
+};
 use crate::http_client::{HttpClient, MAX_BODY};
-use crate::model::{AbsentGroups, Email, Groups, GroupsSeen, GroupsSource, IdpRef, Secret, UnixTime, is_groups, json};
+use crate::model::{
+    AbsentGroups, Email, Groups, GroupsSeen, GroupsSource, IdpRef, Secret, UnixTime, is_groups,
+    json,
+};
 use crate::oidc::{
-    self, Absence, AnsweredScopes, Callback, ClaimedEmail, ClaimedGroups, ClaimsError, Credentials, EmailVerification,
-    ErrorAnswer, Expected, FlowSecrets, Grant, GroupsClaim, Hints, Metadata, Prompt, UserClaims, VerifiedIdToken,
+    self, Absence, AnsweredScopes, Callback, ClaimedEmail, ClaimedGroups, ClaimsError, Credentials,
+    EmailVerification, ErrorAnswer, Expected, FlowSecrets, Grant, GroupsClaim, Hints, Metadata,
+    Prompt, UserClaims, VerifiedIdToken,
 };
 use crate::policy::is_comparable;
 
@@ -50,7 +58,11 @@ impl Connection {
         let documents = Documents::new(http.clone(), &settings.issuer(), None, &settings.client);
         let directory = Some(Directory::new(&settings, http.clone()));
         let wanted = |scope: &&str| settings.groups_scope || *scope != GROUPS_SCOPE;
-        let scopes = OKTA_SCOPES.into_iter().filter(wanted).map(str::to_owned).collect();
+        let scopes = OKTA_SCOPES
+            .into_iter()
+            .filter(wanted)
+            .map(str::to_owned)
+            .collect();
         Self {
             kind: super::KIND_OKTA,
             scopes,
@@ -66,7 +78,14 @@ impl Connection {
     }
 
     pub(super) fn oidc(settings: OidcSettings, http: HttpClient, redirect_uri: Url) -> Self {
-        let OidcSettings { client: settings, issuer, endpoints, scopes, groups_claim, absent_groups } = settings;
+        let OidcSettings {
+            client: settings,
+            issuer,
+            endpoints,
+            scopes,
+            groups_claim,
+            absent_groups,
+        } = settings;
         let documents = Documents::new(http.clone(), &issuer, endpoints, &settings);
         Self {
             kind: super::KIND_OIDC,
@@ -94,16 +113,38 @@ impl Connection {
     }
 
     pub(super) fn idp_ref(&self) -> IdpRef {
-        IdpRef { id: self.settings.id.clone(), kind: self.kind.to_owned() }
+        IdpRef {
+            id: self.settings.id.clone(),
+            kind: self.kind.to_owned(),
+        }
     }
 
     fn client(&self, metadata: &Metadata) -> Result<oidc::Client, LoginFailure> {
-        let ClientSettings { client_id, credentials, auth_method, .. } = &self.settings;
-        Ok(oidc::client(metadata, client_id, credentials, *auth_method, &self.redirect_uri)?)
+        let ClientSettings {
+            client_id,
+            credentials,
+            auth_method,
+            ..
+        } = &self.settings;
+        Ok(oidc::client(
+            metadata,
+            client_id,
+            credentials,
+            *auth_method,
+            &self.redirect_uri,
+        )?)
     }
 
-    pub(super) async fn begin(&self, state: &str, hints: Hints, now: UnixTime) -> Result<Begun, LoginFailure> {
-        let attempt = Attempt { prompted: hints.prompt == Some(Prompt::Login), ..Attempt::default() };
+    pub(super) async fn begin(
+        &self,
+        state: &str,
+        hints: Hints,
+        now: UnixTime,
+    ) -> Result<Begun, LoginFailure> {
+        let attempt = Attempt {
+            prompted: hints.prompt == Some(Prompt::Login),
+            ..Attempt::default()
+        };
         self.request(state, hints, attempt, now).await
     }
 
@@ -113,37 +154,65 @@ impl Connection {
         attempt: Attempt,
         now: UnixTime,
     ) -> Result<Begun, LoginFailure> {
-        let hints = Hints { prompt: attempt.prompted.then_some(Prompt::Login), ..Hints::default() };
+        let hints = Hints {
+            prompt: attempt.prompted.then_some(Prompt::Login),
+            ..Hints::default()
+        };
         self.request(state, hints, attempt, now).await
     }
 
-    pub(super) fn next_attempt(&self, failure: &LoginFailure, pending: &Pending) -> Option<Attempt> {
+    pub(super) fn next_attempt(
+        &self,
+        failure: &LoginFailure,
+        pending: &Pending,
+    ) -> Option<Attempt> {
         let attempt = pending.attempt;
         match failure {
             LoginFailure::Groups(GroupsFailure::Overfull) if !attempt.without_groups => {
                 let useful = self.directory.as_ref().is_some_and(Directory::has_token)
                     && self.scopes.iter().any(|scope| scope == GROUPS_SCOPE);
                 // The user has just shown the credentials they wanted to.
-                useful.then_some(Attempt { without_groups: true, prompted: false, ..attempt })
+                useful.then_some(Attempt {
+                    without_groups: true,
+                    prompted: false,
+                    ..attempt
+                })
             }
-            LoginFailure::ProviderError { error, description } if is_expired(error, description.as_deref()) => {
-                (!attempt.after_expiry).then_some(Attempt { after_expiry: true, ..attempt })
+            LoginFailure::ProviderError { error, description }
+                if is_expired(error, description.as_deref()) =>
+            {
+                (!attempt.after_expiry).then_some(Attempt {
+                    after_expiry: true,
+                    ..attempt
+                })
             }
             _ => None,
         }
     }
 
-    async fn request(&self, state: &str, hints: Hints, attempt: Attempt, now: UnixTime) -> Result<Begun, LoginFailure> {
+    async fn request(
+        &self,
+        state: &str,
+        hints: Hints,
+        attempt: Attempt,
+        now: UnixTime,
+    ) -> Result<Begun, LoginFailure> {
         let metadata = self.documents.metadata().await?;
         let secrets = FlowSecrets::random(Secret::new(state));
         let client = self.client(&metadata)?;
         let prompt = match (&self.settings.prompt, hints.prompt) {
             // The configured one leads to another account too, and the provider may support no other.
-            (Some(configured @ (Prompt::SelectAccount | Prompt::Login)), _) => Some(configured.clone()),
+            (Some(configured @ (Prompt::SelectAccount | Prompt::Login)), _) => {
+                Some(configured.clone())
+            }
             (_, Some(Prompt::Login)) => Some(metadata.account_prompt()),
             (configured, wanted) => wanted.or_else(|| configured.clone()),
         };
-        let hints = Hints { prompt, max_age: self.settings.max_age, ..hints };
+        let hints = Hints {
+            prompt,
+            max_age: self.settings.max_age,
+            ..hints
+        };
         let scopes = self.scopes(attempt);
         let mut url = oidc::authorization_url(&client, &secrets, &scopes, hints);
         let mut pushed_scopes = None;
@@ -152,9 +221,23 @@ impl Connection {
             url = oidc::pushed_url(&metadata, &self.settings.client_id, &request_uri);
             pushed_scopes = Some(scopes.join(" "));
         }
-        let FlowSecrets { state: _, nonce, pkce_verifier } = secrets;
+        let FlowSecrets {
+            state: _,
+            nonce,
+            pkce_verifier,
+        } = secrets;
         let (idp, issuer) = (self.settings.id.clone(), metadata.issuer().to_owned());
-        Ok(Begun { url, pending: Pending { nonce, pkce_verifier, idp, issuer, pushed_scopes, attempt } })
+        Ok(Begun {
+            url,
+            pending: Pending {
+                nonce,
+                pkce_verifier,
+                idp,
+                issuer,
+                pushed_scopes,
+                attempt,
+            },
+        })
     }
 
     fn scopes(&self, attempt: Attempt) -> Cow<'_, [String]> {
@@ -179,39 +262,73 @@ impl Connection {
             request_uri: String,
         }
         let named = Endpoint::Pushed;
-        let (authorization, form) = oidc::pushed_request(client, &self.settings.credentials, metadata, login, now)?;
+        let (authorization, form) =
+            oidc::pushed_request(client, &self.settings.credentials, metadata, login, now)?;
         let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/x-www-form-urlencoded"),
+        );
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         if let Some(authorization) = authorization {
-            let refused = |_| LoginFailure::Answer { endpoint: named, status: StatusCode::UNAUTHORIZED };
-            let mut authorization = HeaderValue::try_from(authorization.expose()).map_err(refused)?;
+            let refused = |_| LoginFailure::Answer {
+                endpoint: named,
+                status: StatusCode::UNAUTHORIZED,
+            };
+            let mut authorization =
+                HeaderValue::try_from(authorization.expose()).map_err(refused)?;
             authorization.set_sensitive(true);
             headers.insert(header::AUTHORIZATION, authorization);
         }
-        let answer = self.http.post(endpoint, headers, form.expose().to_owned().into(), MAX_BODY).await;
-        let answer = answer.map_err(|source| LoginFailure::Unreachable { endpoint: named, source })?;
+        let answer = self
+            .http
+            .post(endpoint, headers, form.expose().to_owned().into(), MAX_BODY)
+            .await;
+        let answer = answer.map_err(|source| LoginFailure::Unreachable {
+            endpoint: named,
+            source,
+        })?;
         let status = answer.status;
         if let Some(found) = other_than_json(&answer.headers, &answer.body) {
-            return Err(LoginFailure::NotJson { endpoint: named, status, found });
+            return Err(LoginFailure::NotJson {
+                endpoint: named,
+                status,
+                found,
+            });
         }
         if status != StatusCode::CREATED {
-            let error = serde_json::from_slice::<ErrorAnswer>(&answer.body).ok().and_then(|answer| answer.told());
+            let error = serde_json::from_slice::<ErrorAnswer>(&answer.body)
+                .ok()
+                .and_then(|answer| answer.told());
             return Err(LoginFailure::PushedRequest { status, error });
         }
         let pushed: Pushed =
-            serde_json::from_slice(&answer.body).map_err(|_| LoginFailure::PushedRequest { status, error: None })?;
+            serde_json::from_slice(&answer.body).map_err(|_| LoginFailure::PushedRequest {
+                status,
+                error: None,
+            })?;
         Ok(pushed.request_uri)
     }
 
     /// Returns the URL that ends the provider's session too, if that is configured and the provider supports it.
-    pub(super) async fn end_session(&self, id_token: &Secret, back: &Url, state: &str) -> Option<Url> {
+    pub(super) async fn end_session(
+        &self,
+        id_token: &Secret,
+        back: &Url,
+        state: &str,
+    ) -> Option<Url> {
         if !self.settings.provider_logout {
             return None;
         }
         let metadata = self.documents.metadata().await.ok()?;
         let endpoint = metadata.end_session()?;
-        Some(oidc::end_session_url(endpoint, id_token, &self.settings.client_id, back, state))
+        Some(oidc::end_session_url(
+            endpoint,
+            id_token,
+            &self.settings.client_id,
+            back,
+            state,
+        ))
     }
 
     pub(super) async fn finish(
@@ -230,21 +347,40 @@ impl Connection {
         let metadata = self.documents.metadata().await?;
         let code = callback.code(state, metadata.issuer(), metadata.iss_promised())?;
         let tokens = self.exchange(&metadata, code, pending, now).await?;
-        let id_token = self.verify(&metadata, &tokens, pending, now, leeway).await?;
+        let id_token = self
+            .verify(&metadata, &tokens, pending, now, leeway)
+            .await?;
         let expected = self.expected(&metadata, &tokens, pending, now, leeway);
-        let userinfo = self.userinfo(&metadata, &tokens, &id_token, &expected).await?;
+        let userinfo = self
+            .userinfo(&metadata, &tokens, &id_token, &expected)
+            .await?;
         let email_claim = self.settings.email_claim_name.as_deref().unwrap_or("email");
         let (groups_claim, wanted) = (&self.groups_claim, &self.settings.claims);
-        let grant = Grant::new(&self.scopes(pending.attempt), &tokens.scopes, pending.pushed_scopes.as_deref());
+        let grant = Grant::new(
+            &self.scopes(pending.attempt),
+            &tokens.scopes,
+            pending.pushed_scopes.as_deref(),
+        );
         let absence = match userinfo {
             Some(_) if grant.is_complete() => Absence::Proven,
             _ => Absence::Unproven,
         };
-        let claimed = oidc::merge(&id_token, userinfo.as_ref(), email_claim, groups_claim, wanted, absence);
+        let claimed = oidc::merge(
+            &id_token,
+            userinfo.as_ref(),
+            email_claim,
+            groups_claim,
+            wanted,
+            absence,
+        );
         for claim in &claimed.unreadable {
             warn!(idp = %self.settings.id.0, claim, "ignoring an unreadable claim; its value is unknown");
         }
-        for (claim, _) in claimed.claims.iter().filter(|(name, value)| !is_groups(name) && !is_comparable(value)) {
+        for (claim, _) in claimed
+            .claims
+            .iter()
+            .filter(|(name, value)| !is_groups(name) && !is_comparable(value))
+        {
             warn!(idp = %self.settings.id.0, claim, "a claim holds a value that rules cannot compare; rules about it are unknown");
         }
         for claim in &claimed.unproven {
@@ -263,18 +399,30 @@ impl Connection {
             }
             (Some(true), _) | (None, EmailVerification::Optional) => {}
             (Some(false), _) => return Err(LoginFailure::Email(EmailFailure::Unverified(shown()))),
-            (None, EmailVerification::Required) => return Err(LoginFailure::Email(EmailFailure::Unconfirmed(shown()))),
+            (None, EmailVerification::Required) => {
+                return Err(LoginFailure::Email(EmailFailure::Unconfirmed(shown())));
+            }
         }
         let email = Email::parse(email).map_err(|e| LoginFailure::Email(e.into()))?;
-        let (claimed_groups, missing) = self.absence(claimed.groups, &id_token.claims, userinfo.as_ref(), &grant);
+        let (claimed_groups, missing) =
+            self.absence(claimed.groups, &id_token.claims, userinfo.as_ref(), &grant);
         // Okta could not fill the claim, so whatever it holds now is not all of it.
-        let claimed_groups = if pending.attempt.without_groups { ClaimedGroups::Elsewhere } else { claimed_groups };
+        let claimed_groups = if pending.attempt.without_groups {
+            ClaimedGroups::Elsewhere
+        } else {
+            claimed_groups
+        };
         let (groups, groups_seen) = match &self.directory {
-            Some(directory) => directory.groups(claimed_groups, claimed.groups_source, &claimed.subject, now).await,
+            Some(directory) => {
+                directory
+                    .groups(claimed_groups, claimed.groups_source, &claimed.subject, now)
+                    .await
+            }
             None => Ok(claimed_only(claimed_groups, claimed.groups_source, now)),
         }
         .map_err(LoginFailure::Groups)?;
-        let missing = missing.filter(|missing| groups == Groups::Unknown || *missing == GroupsMissing::TakenAsNone);
+        let missing = missing
+            .filter(|missing| groups == Groups::Unknown || *missing == GroupsMissing::TakenAsNone);
         let mut claims = claimed.claims;
         groups.tell(&mut claims);
         Ok(Profile {
@@ -291,7 +439,10 @@ impl Connection {
             at: now,
             ip: client_ip,
             session_ends: None,
-            id_token: self.settings.provider_logout.then(|| Secret::new(tokens.id_token)),
+            id_token: self
+                .settings
+                .provider_logout
+                .then(|| Secret::new(tokens.id_token)),
         })
     }
 
@@ -306,9 +457,16 @@ impl Connection {
         let (status, other) = (Arc::new(AtomicU16::new(0)), Arc::new(OnceLock::new()));
         let client = self.client(metadata)?;
         let credentials: &Credentials = &self.settings.credentials;
-        let request = oidc::code_request(&client, credentials, metadata, (code, &pending.pkce_verifier), now)?;
+        let request = oidc::code_request(
+            &client,
+            credentials,
+            metadata,
+            (code, &pending.pkce_verifier),
+            now,
+        )?;
         let send = |request: HttpRequest| {
-            let (http, status, other) = (self.http.clone(), Arc::clone(&status), Arc::clone(&other));
+            let (http, status, other) =
+                (self.http.clone(), Arc::clone(&status), Arc::clone(&other));
             async move {
                 let mut answer = http.call(request).await?;
                 if let Cow::Owned(mended) = json::mended(answer.body()) {
@@ -327,16 +485,26 @@ impl Connection {
         };
         let result = request.request_async(&send).await;
         let failed = |error| {
-            let status = StatusCode::from_u16(status.load(Ordering::Relaxed)).unwrap_or(StatusCode::BAD_GATEWAY);
+            let status = StatusCode::from_u16(status.load(Ordering::Relaxed))
+                .unwrap_or(StatusCode::BAD_GATEWAY);
             match other.get() {
-                Some(found) => LoginFailure::NotJson { endpoint: Endpoint::Token, status, found: *found },
+                Some(found) => LoginFailure::NotJson {
+                    endpoint: Endpoint::Token,
+                    status,
+                    found: *found,
+                },
                 None => LoginFailure::TokenEndpoint { status, error },
             }
         };
         let response: oidc::TokenResponse = result.map_err(|error| match error {
-            RequestTokenError::Request(source) => LoginFailure::Unreachable { endpoint: Endpoint::Token, source },
+            RequestTokenError::Request(source) => LoginFailure::Unreachable {
+                endpoint: Endpoint::Token,
+                source,
+            },
             RequestTokenError::ServerResponse(answer) => match answer.told() {
-                Some(told) if is_too_many_groups(&told) => LoginFailure::Groups(GroupsFailure::Overfull),
+                Some(told) if is_too_many_groups(&told) => {
+                    LoginFailure::Groups(GroupsFailure::Overfull)
+                }
                 told => failed(told),
             },
             // The answer itself is not kept: there may be a token in it.
@@ -345,10 +513,19 @@ impl Connection {
         if !matches!(response.token_type(), CoreTokenType::Bearer) {
             return Err(failed(Some("a token type other than bearer".to_owned())));
         }
-        let id_token = response.id_token().ok_or_else(|| failed(Some("no ID token".to_owned())))?.to_owned();
-        let access_token = Some(response.access_token().secret().clone()).filter(|token| !token.is_empty());
-        let access_token = access_token.ok_or_else(|| failed(Some("no access token".to_owned())))?;
-        Ok(Tokens { id_token, access_token, scopes: response.granted().clone() })
+        let id_token = response
+            .id_token()
+            .ok_or_else(|| failed(Some("no ID token".to_owned())))?
+            .to_owned();
+        let access_token =
+            Some(response.access_token().secret().clone()).filter(|token| !token.is_empty());
+        let access_token =
+            access_token.ok_or_else(|| failed(Some("no access token".to_owned())))?;
+        Ok(Tokens {
+            id_token,
+            access_token,
+            scopes: response.granted().clone(),
+        })
     }
 
     /// If none of the known keys signed the token, they are fetched once more, as often as the budget allows.
@@ -400,10 +577,14 @@ impl Connection {
         expected: &Expected<'_>,
     ) -> Result<Option<UserClaims>, LoginFailure> {
         let endpoint = Endpoint::Userinfo;
-        let Some(url) = metadata.userinfo() else { return Ok(None) };
-        let mut authorization = HeaderValue::try_from(format!("Bearer {}", tokens.access_token)).map_err(|_| {
-            LoginFailure::TokenEndpoint { status: StatusCode::OK, error: Some("no usable token".into()) }
-        })?;
+        let Some(url) = metadata.userinfo() else {
+            return Ok(None);
+        };
+        let mut authorization = HeaderValue::try_from(format!("Bearer {}", tokens.access_token))
+            .map_err(|_| LoginFailure::TokenEndpoint {
+                status: StatusCode::OK,
+                error: Some("no usable token".into()),
+            })?;
         authorization.set_sensitive(true);
         let mut headers = HeaderMap::new();
         headers.insert(header::AUTHORIZATION, authorization);
@@ -421,9 +602,16 @@ impl Connection {
             _ => return Err(refused(endpoint, &answer)),
         }
         if let Some(token) = compact_jws(&answer.body) {
-            return self.signed_userinfo(metadata, token, expected, &id_token.subject).await.map(Some);
+            return self
+                .signed_userinfo(metadata, token, expected, &id_token.subject)
+                .await
+                .map(Some);
         }
-        let claims = oidc::userinfo(answer.is_type("application/json"), &answer.body, &id_token.subject)?;
+        let claims = oidc::userinfo(
+            answer.is_type("application/json"),
+            &answer.body,
+            &id_token.subject,
+        )?;
         Ok(Some(claims))
     }
 
@@ -458,22 +646,37 @@ impl Connection {
         let missing = match groups {
             ClaimedGroups::Claimed(_) => return (groups, None),
             ClaimedGroups::Elsewhere => GroupsMissing::Reference,
-            ClaimedGroups::Absent | ClaimedGroups::Unreadable if left_out => GroupsMissing::Reference,
+            ClaimedGroups::Absent | ClaimedGroups::Unreadable if left_out => {
+                GroupsMissing::Reference
+            }
             ClaimedGroups::Unreadable => GroupsMissing::Unreadable,
-            ClaimedGroups::Absent if self.absent_groups == AbsentGroups::Unknown => GroupsMissing::LeftOut,
+            ClaimedGroups::Absent if self.absent_groups == AbsentGroups::Unknown => {
+                GroupsMissing::LeftOut
+            }
             ClaimedGroups::Absent if userinfo.is_none() => GroupsMissing::NoUserinfo,
             ClaimedGroups::Absent if !grant.is_complete() => GroupsMissing::ScopeNotGranted,
-            ClaimedGroups::Absent => return (ClaimedGroups::Claimed(Vec::new()), Some(GroupsMissing::TakenAsNone)),
+            ClaimedGroups::Absent => {
+                return (
+                    ClaimedGroups::Claimed(Vec::new()),
+                    Some(GroupsMissing::TakenAsNone),
+                );
+            }
         };
         (groups, Some(missing))
     }
 }
 
 /// Returns the groups of a provider without an API: claimed groups are all of them, and others are unknown.
-fn claimed_only(claimed: ClaimedGroups, source: GroupsSource, now: UnixTime) -> (Groups, Option<GroupsSeen>) {
+fn claimed_only(
+    claimed: ClaimedGroups,
+    source: GroupsSource,
+    now: UnixTime,
+) -> (Groups, Option<GroupsSeen>) {
     match claimed {
         ClaimedGroups::Claimed(names) => whole(names, source, now),
-        ClaimedGroups::Elsewhere | ClaimedGroups::Absent | ClaimedGroups::Unreadable => (Groups::Unknown, None),
+        ClaimedGroups::Elsewhere | ClaimedGroups::Absent | ClaimedGroups::Unreadable => {
+            (Groups::Unknown, None)
+        }
     }
 }
 

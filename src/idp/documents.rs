@@ -55,11 +55,32 @@ pub(super) struct Documents {
 }
 
 impl Documents {
-    pub(super) fn new(http: HttpClient, issuer: &str, fixed: Option<Endpoints>, settings: &ClientSettings) -> Self {
-        let ClientSettings { ages, pushed_requests, provider_logout, .. } = *settings;
-        let used = Used { pushed_requests, provider_logout };
+    pub(super) fn new(
+        http: HttpClient,
+        issuer: &str,
+        fixed: Option<Endpoints>,
+        settings: &ClientSettings,
+    ) -> Self {
+        let ClientSettings {
+            ages,
+            pushed_requests,
+            provider_logout,
+            ..
+        } = *settings;
+        let used = Used {
+            pushed_requests,
+            provider_logout,
+        };
         let (metadata, keys) = (Kept::new(ages), Kept::new(ages));
-        Self { http, issuer: issuer.into(), fixed, metadata, keys, used, pinned: OnceLock::new() }
+        Self {
+            http,
+            issuer: issuer.into(),
+            fixed,
+            metadata,
+            keys,
+            used,
+            pinned: OnceLock::new(),
+        }
     }
 
     pub(super) fn issuer(&self) -> &str {
@@ -93,7 +114,9 @@ impl Documents {
         metadata: &Metadata,
         failed: &Arc<KeySet>,
     ) -> Result<Arc<KeySet>, LoginFailure> {
-        self.keys.replace(&self.issuer, failed, self.fetch_keys(metadata)).await
+        self.keys
+            .replace(&self.issuer, failed, self.fetch_keys(metadata))
+            .await
     }
 
     async fn fetch_metadata(&self) -> Result<Metadata, LoginFailure> {
@@ -101,18 +124,28 @@ impl Documents {
             return Ok(Metadata::fixed(&self.issuer, endpoints.clone())?);
         }
         let location = Metadata::location(&self.issuer).ok_or_else(|| {
-            LoginFailure::Discovery(MetadataError::Malformed(format!("`{}` is not an address", self.issuer)))
+            LoginFailure::Discovery(MetadataError::Malformed(format!(
+                "`{}` is not an address",
+                self.issuer
+            )))
         })?;
         let body = self.fetch(Endpoint::Discovery, &location).await?;
         let metadata = Metadata::read(&body, &self.issuer)?;
         for member in metadata.unreadable() {
-            warn!(issuer = &*self.issuer, member, "ignoring an unreadable member of the discovery document");
+            warn!(
+                issuer = &*self.issuer,
+                member, "ignoring an unreadable member of the discovery document"
+            );
         }
         let origins = metadata.origins(self.used);
         let pinned = self.pinned.get_or_init(|| origins.clone());
         if *pinned != origins {
-            let list = |origins: &BTreeSet<String>| origins.iter().cloned().collect::<Vec<_>>().join(", ");
-            return Err(LoginFailure::Moved { from: list(pinned), to: list(&origins) });
+            let list =
+                |origins: &BTreeSet<String>| origins.iter().cloned().collect::<Vec<_>>().join(", ");
+            return Err(LoginFailure::Moved {
+                from: list(pinned),
+                to: list(&origins),
+            });
         }
         Ok(metadata)
     }
@@ -121,12 +154,19 @@ impl Documents {
         let body = self.fetch(Endpoint::Keys, metadata.jwks()).await?;
         let keys = KeySet::from_jwks(&body).map_err(LoginFailure::Keys)?;
         for key in keys.unreadable() {
-            warn!(issuer = &*self.issuer, key, "ignoring an unusable key of the JWKS");
+            warn!(
+                issuer = &*self.issuer,
+                key, "ignoring an unusable key of the JWKS"
+            );
         }
         Ok(keys)
     }
 
-    async fn fetch(&self, endpoint: Endpoint, url: &url::Url) -> Result<bytes::Bytes, LoginFailure> {
+    async fn fetch(
+        &self,
+        endpoint: Endpoint,
+        url: &url::Url,
+    ) -> Result<bytes::Bytes, LoginFailure> {
         let answer = self
             .http
             .get(url, HeaderMap::new(), MAX_DOCUMENT)
@@ -142,8 +182,16 @@ impl Documents {
 /// The failure of an answer with another status than 200.
 pub(super) fn refused(endpoint: Endpoint, answer: &Response) -> LoginFailure {
     let status = answer.status;
-    match answer.headers.get(header::LOCATION).map(|to| to.to_str().unwrap_or_default()) {
-        Some(to) if status.is_redirection() => LoginFailure::Redirect { endpoint, status, to: oidc::tame(to, 200) },
+    match answer
+        .headers
+        .get(header::LOCATION)
+        .map(|to| to.to_str().unwrap_or_default())
+    {
+        Some(to) if status.is_redirection() => LoginFailure::Redirect {
+            endpoint,
+            status,
+            to: oidc::tame(to, 200),
+        },
         _ => LoginFailure::Answer { endpoint, status },
     }
 }
@@ -166,7 +214,10 @@ struct Dated<T> {
 
 impl<T> Clone for Dated<T> {
     fn clone(&self) -> Self {
-        Self { value: Arc::clone(&self.value), at: self.at }
+        Self {
+            value: Arc::clone(&self.value),
+            at: self.at,
+        }
     }
 }
 
@@ -180,10 +231,15 @@ enum Trigger {
 impl<T: Send + Sync + 'static> Kept<T> {
     fn new(ages: Ages) -> Self {
         Self {
-            known: Cache::builder().max_capacity(MAX_ISSUERS).time_to_live(ages.stale).build(),
+            known: Cache::builder()
+                .max_capacity(MAX_ISSUERS)
+                .time_to_live(ages.stale)
+                .build(),
             attempts: Cache::builder()
                 .max_capacity(2 * MAX_ISSUERS)
-                .expire_after(Memory { failure: ages.failure })
+                .expire_after(Memory {
+                    failure: ages.failure,
+                })
                 .build(),
             fresh: ages.fresh,
             budget: Mutex::new(FetchBudget::new(ages.cooldown, Instant::now())),
@@ -214,18 +270,37 @@ impl<T: Send + Sync + 'static> Kept<T> {
         failed: &Arc<T>,
         fetch: impl Future<Output = Result<T, LoginFailure>>,
     ) -> Result<Arc<T>, LoginFailure> {
-        if let Some(known) = self.known.get(issuer).await.filter(|known| !Arc::ptr_eq(&known.value, failed)) {
+        if let Some(known) = self
+            .known
+            .get(issuer)
+            .await
+            .filter(|known| !Arc::ptr_eq(&known.value, failed))
+        {
             return Ok(known.value);
         }
         let budgeted = async {
             // Another login may have fetched it between the look above and this attempt.
-            if let Some(known) = self.known.get(issuer).await.filter(|known| !Arc::ptr_eq(&known.value, failed)) {
+            if let Some(known) = self
+                .known
+                .get(issuer)
+                .await
+                .filter(|known| !Arc::ptr_eq(&known.value, failed))
+            {
                 return Ok(Arc::clone(&known.value));
             }
-            let allowed = self.budget.lock().is_ok_and(|mut budget| budget.take(Instant::now()));
-            if allowed { self.fetched(issuer, fetch).await } else { Ok(Arc::clone(failed)) }
+            let allowed = self
+                .budget
+                .lock()
+                .is_ok_and(|mut budget| budget.take(Instant::now()));
+            if allowed {
+                self.fetched(issuer, fetch).await
+            } else {
+                Ok(Arc::clone(failed))
+            }
         };
-        self.attempts.get_with((issuer.into(), Trigger::UnknownKey), Box::pin(budgeted)).await
+        self.attempts
+            .get_with((issuer.into(), Trigger::UnknownKey), Box::pin(budgeted))
+            .await
     }
 
     async fn renew(
@@ -235,7 +310,12 @@ impl<T: Send + Sync + 'static> Kept<T> {
         fetch: impl Future<Output = Result<T, LoginFailure>>,
     ) -> Result<Arc<T>, LoginFailure> {
         // Boxed, because a login's future holds several of these.
-        self.attempts.get_with((issuer.into(), trigger), Box::pin(self.fetched(issuer, fetch))).await
+        self.attempts
+            .get_with(
+                (issuer.into(), trigger),
+                Box::pin(self.fetched(issuer, fetch)),
+            )
+            .await
     }
 
     async fn fetched(
@@ -250,7 +330,10 @@ impl<T: Send + Sync + 'static> Kept<T> {
                 "the identity provider could not be asked"
             );
         })?);
-        let dated = Dated { value: Arc::clone(&value), at: Instant::now() };
+        let dated = Dated {
+            value: Arc::clone(&value),
+            at: Instant::now(),
+        };
         self.known.insert(issuer.into(), dated).await;
         Ok(value)
     }
@@ -269,7 +352,11 @@ impl<T> Expiry<(Box<str>, Trigger), Result<Arc<T>, LoginFailure>> for Memory {
         _: Instant,
     ) -> Option<Duration> {
         // The budget bounds the fetches that tokens cause, so their failures need no longer memory.
-        Some(if end.is_ok() { Duration::ZERO } else { self.failure })
+        Some(if end.is_ok() {
+            Duration::ZERO
+        } else {
+            self.failure
+        })
     }
 }
 

@@ -6,7 +6,9 @@ use thiserror::Error;
 
 use crate::http_client::HttpError;
 use crate::model::EmailError;
-use crate::oidc::{CallbackError, ClaimsError, ClientKeyError, IdTokenError, KeysError, MetadataError};
+use crate::oidc::{
+    CallbackError, ClaimsError, ClientKeyError, IdTokenError, KeysError, MetadataError,
+};
 use crate::saml::SamlError;
 
 /// Why nobody was logged in. Holds no secret, code or token; what the provider said in it is cut and without control
@@ -44,7 +46,9 @@ pub enum LoginFailure {
     #[error("the identity provider cannot be used as it describes itself")]
     Discovery(#[source] MetadataError),
     /// Endpoints moved to another host while the issuer stayed the same. A configuration reload accepts that.
-    #[error("the identity provider's endpoints moved from {from} to {to}; reload the configuration to accept that")]
+    #[error(
+        "the identity provider's endpoints moved from {from} to {to}; reload the configuration to accept that"
+    )]
     Moved {
         /// The origins that were first seen.
         from: String,
@@ -88,7 +92,9 @@ pub enum LoginFailure {
         error: Option<String>,
     },
     /// An endpoint that speaks JSON answered with something else, most often a page of something before the provider.
-    #[error("the identity provider's {endpoint} answered with {status} and {found} in place of JSON")]
+    #[error(
+        "the identity provider's {endpoint} answered with {status} and {found} in place of JSON"
+    )]
     NotJson {
         /// The endpoint.
         endpoint: Endpoint,
@@ -201,7 +207,9 @@ pub enum GroupsFailure {
     #[error("the groups claim holds as many groups as fit, so some may be missing")]
     TooMany,
     /// Okta would not fill the claim, because too many groups match its filter.
-    #[error("the filter of the groups claim matches too many groups of this person for Okta to send any")]
+    #[error(
+        "the filter of the groups claim matches too many groups of this person for Okta to send any"
+    )]
     Overfull,
     /// The provider has no groups API, as all but Okta.
     #[error("the provider has no groups API")]
@@ -303,7 +311,9 @@ impl Step {
 impl From<MetadataError> for LoginFailure {
     fn from(error: MetadataError) -> Self {
         match error {
-            MetadataError::Issuer { expected, found } => Self::Issuer(IssuerMismatch::Discovery { expected, found }),
+            MetadataError::Issuer { expected, found } => {
+                Self::Issuer(IssuerMismatch::Discovery { expected, found })
+            }
             other => Self::Discovery(other),
         }
     }
@@ -313,13 +323,16 @@ impl From<CallbackError> for LoginFailure {
     fn from(error: CallbackError) -> Self {
         match error {
             CallbackError::Issuer => Self::Issuer(IssuerMismatch::Callback),
-            CallbackError::Provider { description: Some(text), .. } if is_too_many_groups(&text) => {
-                Self::Groups(GroupsFailure::Overfull)
+            CallbackError::Provider {
+                description: Some(text),
+                ..
+            } if is_too_many_groups(&text) => Self::Groups(GroupsFailure::Overfull),
+            CallbackError::Provider { error, description } => {
+                Self::ProviderError { error, description }
             }
-            CallbackError::Provider { error, description } => Self::ProviderError { error, description },
-            other @ (CallbackError::TooLong | CallbackError::Parameter(_) | CallbackError::State) => {
-                Self::Callback(other)
-            }
+            other @ (CallbackError::TooLong
+            | CallbackError::Parameter(_)
+            | CallbackError::State) => Self::Callback(other),
         }
     }
 }
@@ -328,7 +341,9 @@ impl From<IdTokenError> for LoginFailure {
     fn from(error: IdTokenError) -> Self {
         match error {
             IdTokenError::Time { seconds } if seconds.unsigned_abs() <= MAX_SKEW_TOLD => {
-                Self::ClockSkew { seconds: seconds.unsigned_abs() }
+                Self::ClockSkew {
+                    seconds: seconds.unsigned_abs(),
+                }
             }
             other => Self::IdToken(other),
         }

@@ -58,21 +58,34 @@ struct ApiError {
 }
 
 impl GroupsApi<'_> {
-    pub(super) async fn read(&self, subject: &str, now: UnixTime) -> Result<Vec<Group>, GroupsFailure> {
+    pub(super) async fn read(
+        &self,
+        subject: &str,
+        now: UnixTime,
+    ) -> Result<Vec<Group>, GroupsFailure> {
         let first = self.first_page(subject)?;
         let pages = self.pages(first, now);
-        tokio::time::timeout(self.budget, pages).await.unwrap_or(Err(GroupsFailure::Timeout(self.budget)))
+        tokio::time::timeout(self.budget, pages)
+            .await
+            .unwrap_or(Err(GroupsFailure::Timeout(self.budget)))
     }
 
     /// Whether somebody is no longer there, and how.
     ///
     /// Okta's word for it, or that it knows nobody of this name; a 404 of anybody else's says nothing. Who is locked out has
     /// mistyped a password, or somebody else has for them: their sessions go on.
-    pub(super) async fn gone(&self, subject: &str, now: UnixTime) -> Result<Option<&'static str>, GroupsFailure> {
+    pub(super) async fn gone(
+        &self,
+        subject: &str,
+        now: UnixTime,
+    ) -> Result<Option<&'static str>, GroupsFailure> {
         let url = self.url(&["api", "v1", "users", subject], subject)?;
         let answer = match self.one(&url, now).await {
             Ok(answer) => answer,
-            Err(GroupsFailure::Refused { status: StatusCode::NOT_FOUND, code: Some(code) }) if code == NOT_FOUND => {
+            Err(GroupsFailure::Refused {
+                status: StatusCode::NOT_FOUND,
+                code: Some(code),
+            }) if code == NOT_FOUND => {
                 return Ok(Some("deleted"));
             }
             Err(failure) => return Err(failure),
@@ -80,7 +93,8 @@ impl GroupsApi<'_> {
         if !answer.is_type("application/json") {
             return Err(GroupsFailure::NotUser);
         }
-        let user: ApiUser = serde_json::from_slice(&answer.body).map_err(|_| GroupsFailure::NotUser)?;
+        let user: ApiUser =
+            serde_json::from_slice(&answer.body).map_err(|_| GroupsFailure::NotUser)?;
         Ok(match user.status.as_str() {
             "DEPROVISIONED" => Some("deactivated"),
             "SUSPENDED" => Some("suspended"),
@@ -90,8 +104,13 @@ impl GroupsApi<'_> {
 
     /// Whose the token is.
     pub(super) async fn owner(&self, now: UnixTime) -> Result<Owner, GroupsFailure> {
-        let answer = self.one(&self.url(&["api", "v1", "users", "me"], "me")?, now).await?;
-        let owner = answer.is_type("application/json").then(|| serde_json::from_slice(&answer.body).ok()).flatten();
+        let answer = self
+            .one(&self.url(&["api", "v1", "users", "me"], "me")?, now)
+            .await?;
+        let owner = answer
+            .is_type("application/json")
+            .then(|| serde_json::from_slice(&answer.body).ok())
+            .flatten();
         owner.ok_or(GroupsFailure::NotUser)
     }
 
@@ -100,8 +119,13 @@ impl GroupsApi<'_> {
         let mut url = self.first_page(subject)?;
         url.set_query(Some("limit=1"));
         let answer = self.one(&url, now).await?;
-        let list = answer.is_type("application/json") && serde_json::from_slice::<Vec<ApiGroup>>(&answer.body).is_ok();
-        if list { Ok(()) } else { Err(GroupsFailure::NotGroups) }
+        let list = answer.is_type("application/json")
+            && serde_json::from_slice::<Vec<ApiGroup>>(&answer.body).is_ok();
+        if list {
+            Ok(())
+        } else {
+            Err(GroupsFailure::NotGroups)
+        }
     }
 
     async fn one(&self, url: &Url, now: UnixTime) -> Result<Response, GroupsFailure> {
@@ -117,8 +141,12 @@ impl GroupsApi<'_> {
             if !answer.is_type("application/json") {
                 return Err(GroupsFailure::NotGroups);
             }
-            let found: Vec<ApiGroup> = serde_json::from_slice(&answer.body).map_err(|_| GroupsFailure::NotGroups)?;
-            groups.extend(found.into_iter().map(|group| Group { id: group.id, name: group.profile.name }));
+            let found: Vec<ApiGroup> =
+                serde_json::from_slice(&answer.body).map_err(|_| GroupsFailure::NotGroups)?;
+            groups.extend(found.into_iter().map(|group| Group {
+                id: group.id,
+                name: group.profile.name,
+            }));
             match next_page(&answer.headers, &page)? {
                 Some(next) => page = next,
                 None => return Ok(groups),
@@ -156,30 +184,48 @@ impl GroupsApi<'_> {
             StatusCode::OK => Ok(answer),
             status => {
                 let code = serde_json::from_slice::<ApiError>(&answer.body).ok();
-                Err(GroupsFailure::Refused { status, code: code.map(|e| crate::oidc::tame(&e.code, 32)) })
+                Err(GroupsFailure::Refused {
+                    status,
+                    code: code.map(|e| crate::oidc::tame(&e.code, 32)),
+                })
             }
         }
     }
 
     /// The rate limit is everybody's who uses this Okta account. From half of it on only those are asked about who wait.
     fn be_modest(&self, headers: &HeaderMap, now: UnixTime) {
-        let number = |name| headers.get(name).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-        let limit = (number("x-rate-limit-limit"), number("x-rate-limit-remaining"), number("x-rate-limit-reset"));
+        let number = |name| {
+            headers
+                .get(name)
+                .and_then(|value| value.to_str().ok()?.parse::<u64>().ok())
+        };
+        let limit = (
+            number("x-rate-limit-limit"),
+            number("x-rate-limit-remaining"),
+            number("x-rate-limit-reset"),
+        );
         if let (Some(limit), Some(remaining), Some(reset)) = limit
             && remaining < limit / 2
         {
-            self.quiet_until.fetch_max(reset.min(now.after(WINDOW).0), Ordering::Relaxed);
+            self.quiet_until
+                .fetch_max(reset.min(now.after(WINDOW).0), Ordering::Relaxed);
         }
     }
 
     async fn call(&self, url: &Url) -> Result<Response, GroupsFailure> {
         let mut headers = HeaderMap::new();
         let mut authorization = HeaderValue::try_from(format!("SSWS {}", self.token.expose()))
-            .map_err(|_| GroupsFailure::Refused { status: StatusCode::UNAUTHORIZED, code: None })?;
+            .map_err(|_| GroupsFailure::Refused {
+                status: StatusCode::UNAUTHORIZED,
+                code: None,
+            })?;
         authorization.set_sensitive(true);
         headers.insert(header::AUTHORIZATION, authorization);
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-        self.http.get(url, headers, MAX_BODY).await.map_err(GroupsFailure::Unreachable)
+        self.http
+            .get(url, headers, MAX_BODY)
+            .await
+            .map_err(GroupsFailure::Unreachable)
     }
 
     fn first_page(&self, subject: &str) -> Result<Url, GroupsFailure> {
@@ -194,17 +240,31 @@ impl GroupsApi<'_> {
             return Err(GroupsFailure::Subject);
         }
         let mut url = self.account.clone();
-        url.path_segments_mut().map_err(|()| GroupsFailure::Subject)?.pop_if_empty().extend(path);
+        url.path_segments_mut()
+            .map_err(|()| GroupsFailure::Subject)?
+            .pop_if_empty()
+            .extend(path);
         Ok(url)
     }
 }
 
 /// Returns the wait until a rate limit ends.
 fn rate_limit(answer: &Response, now: UnixTime) -> Result<Duration, GroupsFailure> {
-    let reset = answer.headers.get("x-rate-limit-reset").and_then(|value| value.to_str().ok()?.parse().ok());
-    let Some(reset) = reset else { return Ok(ONE_SECOND) };
+    let reset = answer
+        .headers
+        .get("x-rate-limit-reset")
+        .and_then(|value| value.to_str().ok()?.parse().ok());
+    let Some(reset) = reset else {
+        return Ok(ONE_SECOND);
+    };
     let wait = UnixTime(reset).since(now);
-    if wait > MAX_WAIT { Err(GroupsFailure::RateLimited { seconds: wait.as_secs() }) } else { Ok(wait.max(ONE_SECOND)) }
+    if wait > MAX_WAIT {
+        Err(GroupsFailure::RateLimited {
+            seconds: wait.as_secs(),
+        })
+    } else {
+        Ok(wait.max(ONE_SECOND))
+    }
 }
 
 /// RFC 8288 §3: the target of the link whose relation is `next`. Only on the same origin, for the token goes along.
@@ -217,7 +277,11 @@ fn next_page(headers: &HeaderMap, page: &Url) -> Result<Option<Url>, GroupsFailu
             if parameters.split([';', ',']).any(is_next) {
                 let next = page.join(target).map_err(|_| GroupsFailure::NotGroups)?;
                 let same = next.origin() == page.origin();
-                return if same { Ok(Some(next)) } else { Err(GroupsFailure::ForeignPage) };
+                return if same {
+                    Ok(Some(next))
+                } else {
+                    Err(GroupsFailure::ForeignPage)
+                };
             }
             rest = after;
         }
@@ -226,10 +290,14 @@ fn next_page(headers: &HeaderMap, page: &Url) -> Result<Option<Url>, GroupsFailu
 }
 
 fn is_next(parameter: &str) -> bool {
-    let Some((name, value)) = parameter.split_once('=') else { return false };
+    let Some((name, value)) = parameter.split_once('=') else {
+        return false;
+    };
     let relations = value.trim().trim_matches('"');
     name.trim().eq_ignore_ascii_case("rel")
-        && relations.split(' ').any(|relation| relation.eq_ignore_ascii_case("next"))
+        && relations
+            .split(' ')
+            .any(|relation| relation.eq_ignore_ascii_case("next"))
 }
 
 /// Ten thousand groups, by Okta's pages.

@@ -17,11 +17,15 @@ impl LoginFailure {
                 Endpoint::Userinfo => Step::Claims,
                 Endpoint::Pushed => Step::Request,
             },
-            Self::Discovery(_) | Self::Moved { .. } | Self::Issuer(IssuerMismatch::Discovery { .. }) => Step::Discovery,
+            Self::Discovery(_)
+            | Self::Moved { .. }
+            | Self::Issuer(IssuerMismatch::Discovery { .. }) => Step::Discovery,
             Self::PushedRequest { .. } => Step::Request,
             Self::SamlRequest(_) => Step::Request,
             Self::ProviderError { .. } => Step::SignIn,
-            Self::Issuer(IssuerMismatch::Callback) | Self::Callback(_) | Self::Flow => Step::Callback,
+            Self::Issuer(IssuerMismatch::Callback) | Self::Callback(_) | Self::Flow => {
+                Step::Callback
+            }
             Self::TokenEndpoint { .. } | Self::ClientKey(_) => Step::Token,
             Self::Keys(_) => Step::Keys,
             Self::IdToken(_) | Self::ClockSkew { .. } => Step::IdToken,
@@ -36,13 +40,19 @@ impl LoginFailure {
     /// Stands on pages, in logs and in metrics; it never changes its meaning.
     pub const fn id(&self) -> &'static str {
         match self {
-            Self::Unreachable { .. } | Self::Answer { .. } | Self::Redirect { .. } => "idp_unreachable",
+            Self::Unreachable { .. } | Self::Answer { .. } | Self::Redirect { .. } => {
+                "idp_unreachable"
+            }
             Self::Discovery(_) | Self::Moved { .. } => "idp_discovery",
             Self::Keys(_) => "idp_keys",
             Self::Issuer(_) => "idp_issuer",
             Self::Callback(_) | Self::Flow => "login_callback",
             Self::ProviderError { .. } => "idp_refused",
-            Self::PushedRequest { .. } | Self::NotJson { endpoint: Endpoint::Pushed, .. } => "idp_request",
+            Self::PushedRequest { .. }
+            | Self::NotJson {
+                endpoint: Endpoint::Pushed,
+                ..
+            } => "idp_request",
             Self::TokenEndpoint { .. } | Self::NotJson { .. } => "idp_token",
             Self::ClientKey(_) => "client_key",
             Self::IdToken(_) => "id_token_invalid",
@@ -99,9 +109,13 @@ impl LoginFailure {
                 _ => Blame::Person,
             },
             // Of all errors only this one is about the code; the others are about our configuration or the provider.
-            Self::TokenEndpoint { error: Some(error), .. } if error.starts_with("invalid_grant") => Blame::Browser,
+            Self::TokenEndpoint {
+                error: Some(error), ..
+            } if error.starts_with("invalid_grant") => Blame::Browser,
             Self::TokenEndpoint { .. } => Blame::Provider,
-            Self::Issuer(IssuerMismatch::Callback) | Self::Callback(_) | Self::Flow => Blame::Browser,
+            Self::Issuer(IssuerMismatch::Callback) | Self::Callback(_) | Self::Flow => {
+                Blame::Browser
+            }
             Self::ProviderError { .. }
             | Self::IdToken(_)
             | Self::Userinfo(_)
@@ -141,7 +155,9 @@ impl LoginFailure {
     pub const fn may_be_of_the_account(&self) -> bool {
         match self {
             Self::ProviderError { .. } | Self::Email(_) => true,
-            Self::Saml(SamlError::Status { .. } | SamlError::NoEmail(_) | SamlError::BadEmail(_)) => true,
+            Self::Saml(
+                SamlError::Status { .. } | SamlError::NoEmail(_) | SamlError::BadEmail(_),
+            ) => true,
             _ => false,
         }
     }
@@ -158,7 +174,9 @@ impl LoginFailure {
     /// The address that the provider has not verified, for the page that its user sees.
     pub fn unverified_address(&self) -> Option<&str> {
         match self {
-            Self::Email(EmailFailure::Unverified(address) | EmailFailure::Unconfirmed(address)) => Some(address),
+            Self::Email(EmailFailure::Unverified(address) | EmailFailure::Unconfirmed(address)) => {
+                Some(address)
+            }
             _ => None,
         }
     }
@@ -167,14 +185,20 @@ impl LoginFailure {
     pub fn sentence(&self) -> &'static str {
         match self {
             Self::Groups(_) => "Failed to fetch user/group information from the identity provider",
-            Self::Email(EmailFailure::Unverified(_) | EmailFailure::Unconfirmed(_) | EmailFailure::ScopeNotGranted) => {
-                "Your identity provider has not verified your email address."
-            }
+            Self::Email(
+                EmailFailure::Unverified(_)
+                | EmailFailure::Unconfirmed(_)
+                | EmailFailure::ScopeNotGranted,
+            ) => "Your identity provider has not verified your email address.",
             Self::Email(_) => "Your identity provider gave no usable email address.",
-            _ if self.may_be_cancelled() => "The sign-in was cancelled, or your identity provider refused it.",
+            _ if self.may_be_cancelled() => {
+                "The sign-in was cancelled, or your identity provider refused it."
+            }
             Self::ProviderError { error, .. } if error == "access_denied" => NOT_ASSIGNED,
             Self::Saml(SamlError::Status { code, .. }) if code == "RequestDenied" => NOT_ASSIGNED,
-            _ if self.is_expired() => "Signing in at your identity provider took too long. Try again.",
+            _ if self.is_expired() => {
+                "Signing in at your identity provider took too long. Try again."
+            }
             Self::Saml(SamlError::Status { .. }) => "Your identity provider refused the login.",
             Self::Saml(SamlError::Unsolicited) => {
                 "Sign-ins that begin at the identity provider are not taken: open the application at its own address."
@@ -209,8 +233,15 @@ pub(super) fn is_outage(error: &str) -> bool {
 }
 
 /// The words of Okta, Entra, Auth0, Keycloak and others for when a user cancels or does not consent.
-const CANCELLED: [&str; 7] =
-    ["cancel", "abort", "declin", "resource owner", "user denied", "user has denied", "did not authorize"];
+const CANCELLED: [&str; 7] = [
+    "cancel",
+    "abort",
+    "declin",
+    "resource owner",
+    "user denied",
+    "user has denied",
+    "did not authorize",
+];
 
 /// Keycloak's description for a sign-in page that was open for too long.
 const EXPIRED: &str = "authentication_expired";

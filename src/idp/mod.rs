@@ -25,7 +25,9 @@ use serde_json::{Map, Value};
 use url::Url;
 
 pub use documents::Ages;
-pub use failure::{Blame, EmailFailure, Endpoint, GroupsFailure, IssuerMismatch, LoginFailure, OtherBody, Step};
+pub use failure::{
+    Blame, EmailFailure, Endpoint, GroupsFailure, IssuerMismatch, LoginFailure, OtherBody, Step,
+};
 pub use okta::Standing;
 pub use saml::{Saml, SamlAnswer, SamlPending};
 pub use settings::{ClientSettings, OidcSettings, OktaSettings, RefreshTerms};
@@ -36,8 +38,8 @@ use self::okta::Directory;
 use crate::http_client::HttpClient;
 use crate::model::{Email, Groups, GroupsSeen, Identity, IdpId, IdpRef, Secret, UnixTime, UserId};
 pub use crate::oidc::{
-    Callback, CallbackError, ClientAuth, ClientKey, ClientKeyError, Credentials, EmailVerification, Endpoints,
-    GroupsClaim, Hints, Prompt,
+    Callback, CallbackError, ClientAuth, ClientKey, ClientKeyError, Credentials, EmailVerification,
+    Endpoints, GroupsClaim, Hints, Prompt,
 };
 
 /// One configured identity provider, with what is known of it. Made once per configuration, within the tokio runtime that
@@ -156,17 +158,23 @@ impl Provider {
     /// An Okta account. `redirect_uri` is the callback as it is registered there. Nothing is fetched yet, so a provider that
     /// is down stops no start.
     pub fn okta(settings: OktaSettings, http: HttpClient, redirect_uri: Url) -> Self {
-        Self { kind: Kind::Oidc(Box::new(Connection::okta(settings, http, redirect_uri))) }
+        Self {
+            kind: Kind::Oidc(Box::new(Connection::okta(settings, http, redirect_uri))),
+        }
     }
 
     /// Any other OpenID Connect provider; the rest as for [`Provider::okta`].
     pub fn oidc(settings: OidcSettings, http: HttpClient, redirect_uri: Url) -> Self {
-        Self { kind: Kind::Oidc(Box::new(Connection::oidc(settings, http, redirect_uri))) }
+        Self {
+            kind: Kind::Oidc(Box::new(Connection::oidc(settings, http, redirect_uri))),
+        }
     }
 
     /// A SAML connection. Its logins go by [`Provider::saml`].
     pub fn of_saml(saml: Saml) -> Self {
-        Self { kind: Kind::Saml(Box::new(saml)) }
+        Self {
+            kind: Kind::Saml(Box::new(saml)),
+        }
     }
 
     /// Where this is a SAML connection, itself: it works by messages that browsers post, and without a callback's query.
@@ -204,7 +212,12 @@ impl Provider {
     /// Returns the claims that were asked for. One that is not in a [`Profile`] is unknown.
     pub fn may_be_missing(&self) -> Vec<&str> {
         match &self.kind {
-            Kind::Oidc(connection) => connection.settings().claims.iter().map(String::as_str).collect(),
+            Kind::Oidc(connection) => connection
+                .settings()
+                .claims
+                .iter()
+                .map(String::as_str)
+                .collect(),
             Kind::Saml(saml) => saml.provider().attributes().collect(),
         }
     }
@@ -213,7 +226,12 @@ impl Provider {
     ///
     /// # Errors
     /// Where the provider's discovery document cannot be had: [`Blame::Provider`]; and where it is of SAML.
-    pub async fn begin(&self, state: &str, hints: Hints, now: UnixTime) -> Result<Begun, LoginFailure> {
+    pub async fn begin(
+        &self,
+        state: &str,
+        hints: Hints,
+        now: UnixTime,
+    ) -> Result<Begun, LoginFailure> {
         match &self.kind {
             Kind::Oidc(connection) => connection.begin(state, hints, now).await,
             Kind::Saml(_) => Err(LoginFailure::Flow),
@@ -232,7 +250,12 @@ impl Provider {
     ///
     /// # Errors
     /// As for [`Provider::begin`].
-    pub async fn begin_again(&self, state: &str, attempt: Attempt, now: UnixTime) -> Result<Begun, LoginFailure> {
+    pub async fn begin_again(
+        &self,
+        state: &str,
+        attempt: Attempt,
+        now: UnixTime,
+    ) -> Result<Begun, LoginFailure> {
         match &self.kind {
             Kind::Oidc(connection) => connection.begin_again(state, attempt, now).await,
             Kind::Saml(_) => Err(LoginFailure::Flow),
@@ -254,7 +277,11 @@ impl Provider {
         client_ip: Option<IpAddr>,
     ) -> Result<Profile, LoginFailure> {
         match &self.kind {
-            Kind::Oidc(connection) => connection.finish(state, pending, callback, now, leeway, client_ip).await,
+            Kind::Oidc(connection) => {
+                connection
+                    .finish(state, pending, callback, now, leeway, client_ip)
+                    .await
+            }
             Kind::Saml(_) => Err(LoginFailure::Flow),
         }
     }
@@ -266,12 +293,14 @@ impl Provider {
 
     /// Whether the directory has just failed, so that it is not worth waiting for.
     pub fn is_failing(&self, now: UnixTime) -> bool {
-        self.directory().is_none_or(|directory| directory.is_failing(now))
+        self.directory()
+            .is_none_or(|directory| directory.is_failing(now))
     }
 
     /// Whether the directory should be left alone but for people who wait: its rate limit is half used up, or it fails.
     pub fn is_quiet(&self, now: UnixTime) -> bool {
-        self.directory().is_none_or(|directory| directory.is_quiet(now))
+        self.directory()
+            .is_none_or(|directory| directory.is_quiet(now))
     }
 
     /// What became of somebody who logged in, by the directory's word.
@@ -287,7 +316,8 @@ impl Provider {
 
     /// Whether logouts are to end the provider's session too.
     pub fn ends_sessions(&self) -> bool {
-        self.connection().is_some_and(|connection| connection.settings().provider_logout)
+        self.connection()
+            .is_some_and(|connection| connection.settings().provider_logout)
     }
 
     /// Where to send the browser for that; it comes back to `back` with `state`. `None` where the provider has no such place, or
@@ -303,7 +333,12 @@ impl Provider {
 
     /// Tries everything that needs no browser, one step after the other. `tell` learns of each as it ends.
     /// A SAML provider is called by `http`; all others by what their logins use.
-    pub async fn check(&self, http: &HttpClient, now: UnixTime, tell: &mut (dyn FnMut(Finding) + Send)) {
+    pub async fn check(
+        &self,
+        http: &HttpClient,
+        now: UnixTime,
+        tell: &mut (dyn FnMut(Finding) + Send),
+    ) {
         match &self.kind {
             Kind::Oidc(connection) => connection.check(now, tell).await,
             Kind::Saml(saml) => saml.check(http, now, tell).await,

@@ -47,7 +47,10 @@ impl Directory {
             budget: settings.groups_budget,
             // Without a token there is nothing to refresh from.
             refresh: settings.refresh.filter(|_| settings.api_token.is_some()),
-            reading: Cache::builder().max_capacity(MAX_READING).expire_after(AtOnce).build(),
+            reading: Cache::builder()
+                .max_capacity(MAX_READING)
+                .expire_after(AtOnce)
+                .build(),
             quiet_until: AtomicU64::new(0),
             failing_until: AtomicU64::new(0),
         }
@@ -83,15 +86,25 @@ impl Directory {
         now: UnixTime,
     ) -> Result<(Groups, Option<GroupsSeen>), GroupsFailure> {
         let without_api = match claimed {
-            ClaimedGroups::Claimed(names) if names.len() < CLAIM_CAPACITY => Ok(whole(names, source, now)),
+            ClaimedGroups::Claimed(names) if names.len() < CLAIM_CAPACITY => {
+                Ok(whole(names, source, now))
+            }
             ClaimedGroups::Claimed(_) => Err(GroupsFailure::TooMany),
-            ClaimedGroups::Elsewhere | ClaimedGroups::Absent | ClaimedGroups::Unreadable => Ok((Groups::Unknown, None)),
+            ClaimedGroups::Elsewhere | ClaimedGroups::Absent | ClaimedGroups::Unreadable => {
+                Ok((Groups::Unknown, None))
+            }
         };
         let suffices = matches!(&without_api, Ok((Groups::Known(_), _))) && self.refresh.is_none();
         match &self.token {
             Some(token) if !suffices => {
                 let groups = self.read(token, subject, now).await?;
-                Ok((Groups::Known(groups.to_vec()), Some(GroupsSeen { source: GroupsSource::Api, at: now })))
+                Ok((
+                    Groups::Known(groups.to_vec()),
+                    Some(GroupsSeen {
+                        source: GroupsSource::Api,
+                        at: now,
+                    }),
+                ))
             }
             _ => without_api,
         }
@@ -108,29 +121,47 @@ impl Directory {
     }
 
     /// Looks somebody up who is logged in.
-    pub(super) async fn look_up(&self, subject: &str, now: UnixTime) -> Result<Standing, GroupsFailure> {
-        let Some(token) = &self.token else { return Err(GroupsFailure::TooMany) };
+    pub(super) async fn look_up(
+        &self,
+        subject: &str,
+        now: UnixTime,
+    ) -> Result<Standing, GroupsFailure> {
+        let Some(token) = &self.token else {
+            return Err(GroupsFailure::TooMany);
+        };
         let looked = async {
             if let Some(gone) = self.api(token).gone(subject, now).await? {
                 return Ok(Standing::Gone(gone));
             }
-            Ok(Standing::Active(self.read(token, subject, now).await?.to_vec()))
+            Ok(Standing::Active(
+                self.read(token, subject, now).await?.to_vec(),
+            ))
         };
         let looked = looked.await;
         let quiet = looked.as_ref().err().map(|failure| match failure {
             GroupsFailure::RateLimited { seconds } => Duration::from_secs(*seconds).min(MAX_QUIET),
             // This one cannot be asked about; that says nothing of the others.
-            GroupsFailure::Subject | GroupsFailure::Refused { status: StatusCode::NOT_FOUND, .. } => Duration::ZERO,
+            GroupsFailure::Subject
+            | GroupsFailure::Refused {
+                status: StatusCode::NOT_FOUND,
+                ..
+            } => Duration::ZERO,
             _ => AFTER_A_FAILURE,
         });
         if let Some(quiet) = quiet {
-            self.failing_until.fetch_max(now.after(quiet).0, Ordering::Relaxed);
+            self.failing_until
+                .fetch_max(now.after(quiet).0, Ordering::Relaxed);
         }
         looked
     }
 
     /// All pages, once for everybody who wants them at the same time.
-    async fn read(&self, token: &Secret, subject: &str, now: UnixTime) -> Result<Arc<[Group]>, GroupsFailure> {
+    async fn read(
+        &self,
+        token: &Secret,
+        subject: &str,
+        now: UnixTime,
+    ) -> Result<Arc<[Group]>, GroupsFailure> {
         let read = async { self.api(token).read(subject, now).await.map(Arc::from) };
         // Boxed, because a login's future holds it.
         self.reading.get_with(subject.into(), Box::pin(read)).await
@@ -147,15 +178,32 @@ impl Directory {
     }
 
     fn api<'a>(&'a self, token: &'a Secret) -> GroupsApi<'a> {
-        let (http, account, budget, quiet_until) = (&self.http, &self.account, self.budget, &self.quiet_until);
-        GroupsApi { http, account, token, budget, quiet_until }
+        let (http, account, budget, quiet_until) =
+            (&self.http, &self.account, self.budget, &self.quiet_until);
+        GroupsApi {
+            http,
+            account,
+            token,
+            budget,
+            quiet_until,
+        }
     }
 }
 
 /// Groups that are known by their names alone.
-pub(super) fn whole(names: Vec<String>, source: GroupsSource, now: UnixTime) -> (Groups, Option<GroupsSeen>) {
-    let named = |name: String| Group { id: name.clone(), name };
-    (Groups::Known(names.into_iter().map(named).collect()), Some(GroupsSeen { source, at: now }))
+pub(super) fn whole(
+    names: Vec<String>,
+    source: GroupsSource,
+    now: UnixTime,
+) -> (Groups, Option<GroupsSeen>) {
+    let named = |name: String| Group {
+        id: name.clone(),
+        name,
+    };
+    (
+        Groups::Known(names.into_iter().map(named).collect()),
+        Some(GroupsSeen { source, at: now }),
+    )
 }
 
 /// What was read belongs to those who waited for it; the next login reads anew.

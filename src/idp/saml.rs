@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{GroupsMissing, KIND_SAML, LoginFailure, Profile};
 use crate::model::{AbsentGroups, Groups, GroupsSeen, GroupsSource, IdpId, IdpRef, UnixTime};
-use crate::saml::{AuthnRequest, Expected, Message, NoGroups, RequestError, ServiceProvider, Verified};
+use crate::saml::{
+    AuthnRequest, Expected, Message, NoGroups, RequestError, ServiceProvider, Verified,
+};
 use crate::token::SigningKey;
 
 /// A SAML connection. Nothing of it waits: the browser carries every message.
@@ -49,8 +51,19 @@ pub struct SamlAnswer {
 
 impl Saml {
     /// A connection that was configured.
-    pub const fn new(id: IdpId, name: String, provider: ServiceProvider, sign_request: bool) -> Self {
-        Self { id, name, provider, sign_request, absent_groups: AbsentGroups::Unknown }
+    pub const fn new(
+        id: IdpId,
+        name: String,
+        provider: ServiceProvider,
+        sign_request: bool,
+    ) -> Self {
+        Self {
+            id,
+            name,
+            provider,
+            sign_request,
+            absent_groups: AbsentGroups::Unknown,
+        }
     }
 
     /// Sets the meaning of an assertion without the groups attribute.
@@ -81,7 +94,10 @@ impl Saml {
     }
 
     pub(super) fn idp_ref(&self) -> IdpRef {
-        IdpRef { id: self.id.clone(), kind: KIND_SAML.to_owned() }
+        IdpRef {
+            id: self.id.clone(),
+            kind: KIND_SAML.to_owned(),
+        }
     }
 
     /// Begins a login: what the browser is to do, and what to seal into a cookie of its. `flow` comes back with the response,
@@ -101,10 +117,27 @@ impl Saml {
         if self.sign_request && key.is_none() {
             return Err(LoginFailure::SamlRequest(RequestError::Sign));
         }
-        let request = self.provider.start(flow, key, fresh, now).map_err(LoginFailure::SamlRequest)?;
-        let AuthnRequest { id, at, fresh, message } = request;
+        let request = self
+            .provider
+            .start(flow, key, fresh, now)
+            .map_err(LoginFailure::SamlRequest)?;
+        let AuthnRequest {
+            id,
+            at,
+            fresh,
+            message,
+        } = request;
         let entity = self.provider.idp_entity_id().to_owned();
-        Ok((message, SamlPending { request: id, at, fresh, idp: self.id.clone(), entity }))
+        Ok((
+            message,
+            SamlPending {
+                request: id,
+                at,
+                fresh,
+                idp: self.id.clone(),
+                entity,
+            },
+        ))
     }
 
     /// Checks the response to the login that `pending` is of.
@@ -123,11 +156,22 @@ impl Saml {
         if pending.idp != self.id || pending.entity != self.provider.idp_entity_id() {
             return Err(LoginFailure::Flow);
         }
-        let expected =
-            Expected { request_id: &pending.request, requested_at: pending.at, fresh: pending.fresh, now, leeway };
+        let expected = Expected {
+            request_id: &pending.request,
+            requested_at: pending.at,
+            fresh: pending.fresh,
+            now,
+            leeway,
+        };
         let verified = self.provider.verify(response, &expected)?;
         let absent_groups = self.absent_groups;
-        Ok(SamlAnswer { verified, absent_groups, idp: self.idp_ref(), at: now, ip: client_ip })
+        Ok(SamlAnswer {
+            verified,
+            absent_groups,
+            idp: self.idp_ref(),
+            at: now,
+            ip: client_ip,
+        })
     }
 }
 
@@ -142,29 +186,43 @@ impl SamlAnswer {
     /// # Errors
     /// Where it is not the first use.
     pub fn profile(self, first: bool) -> Result<Profile, LoginFailure> {
-        let Self { verified, absent_groups, idp, at, ip } = self;
+        let Self {
+            verified,
+            absent_groups,
+            idp,
+            at,
+            ip,
+        } = self;
         let mut identity = verified.identity(first)?;
         for fault in &identity.unreadable {
             tracing::warn!(idp = %idp.id.0, fault, "ignoring an unreadable attribute; its value is unknown");
         }
-        let groups_missing = identity.no_groups.map(|reason| match (reason, absent_groups) {
-            (NoGroups::Unreadable, _) => GroupsMissing::Unreadable,
-            (NoGroups::Similar, _) => GroupsMissing::Reference,
-            (NoGroups::LeftOut, AbsentGroups::Unknown) => GroupsMissing::LeftOut,
-            (NoGroups::LeftOut, AbsentGroups::Empty) => GroupsMissing::TakenAsNone,
-        });
+        let groups_missing = identity
+            .no_groups
+            .map(|reason| match (reason, absent_groups) {
+                (NoGroups::Unreadable, _) => GroupsMissing::Unreadable,
+                (NoGroups::Similar, _) => GroupsMissing::Reference,
+                (NoGroups::LeftOut, AbsentGroups::Unknown) => GroupsMissing::LeftOut,
+                (NoGroups::LeftOut, AbsentGroups::Empty) => GroupsMissing::TakenAsNone,
+            });
         if groups_missing == Some(GroupsMissing::TakenAsNone) {
             identity.groups = Groups::Known(Vec::new());
         }
         Ok(Profile {
             claims: identity.claims(),
-            headers: identity.headers.into_iter().map(|(name, value)| (name.as_str().to_owned(), value)).collect(),
+            headers: identity
+                .headers
+                .into_iter()
+                .map(|(name, value)| (name.as_str().to_owned(), value))
+                .collect(),
             subject: identity.subject,
             email: identity.email,
             name: None,
             idp,
-            groups_seen: matches!(identity.groups, Groups::Known(_))
-                .then_some(GroupsSeen { source: GroupsSource::Assertion, at }),
+            groups_seen: matches!(identity.groups, Groups::Known(_)).then_some(GroupsSeen {
+                source: GroupsSource::Assertion,
+                at,
+            }),
             groups: identity.groups,
             groups_missing,
             amr: None,

@@ -30,7 +30,12 @@ impl AppSession {
     pub(crate) fn random() -> Self {
         let mut bytes = [0; 8];
         fill_random(&mut bytes);
-        Self { id: format!("n{}", hex(&bytes)), rounds: 0, at: UnixTime(0), aud: String::new() }
+        Self {
+            id: format!("n{}", hex(&bytes)),
+            rounds: 0,
+            at: UnixTime(0),
+            aud: String::new(),
+        }
     }
 
     pub(crate) fn parse(text: &str) -> Option<Self> {
@@ -42,11 +47,18 @@ impl AppSession {
         }
         let (rounds, at, aud) = match (parts.next(), parts.next(), parts.next(), parts.next()) {
             (None, None, None, None) => (0, 0, ""),
-            (Some(rounds), Some(at), Some(aud), None) => (rounds.parse().ok()?, at.parse().ok()?, aud),
+            (Some(rounds), Some(at), Some(aud), None) => {
+                (rounds.parse().ok()?, at.parse().ok()?, aud)
+            }
             _ => return None,
         };
         let sound = aud.len() <= AUD_DIGITS && aud.bytes().all(|b| b.is_ascii_hexdigit());
-        sound.then(|| Self { id: id.to_owned(), rounds, at: UnixTime(at), aud: aud.to_owned() })
+        sound.then(|| Self {
+            id: id.to_owned(),
+            rounds,
+            at: UnixTime(at),
+            aud: aud.to_owned(),
+        })
     }
 
     /// The secret part.
@@ -67,34 +79,55 @@ impl AppSession {
     /// can have set the second one.
     pub(crate) fn is_ambiguous(headers: &HeaderMap) -> bool {
         let mut all = cookie::values(headers, cookie::APP_SESSION).filter_map(Self::parse);
-        all.next().is_some_and(|first| all.any(|other| other.id != first.id))
+        all.next()
+            .is_some_and(|first| all.any(|other| other.id != first.id))
     }
 
     /// One login more for that application, completed now. A login after the user signed out is the first one again.
     #[must_use]
     pub(crate) fn completed(&self, aud: &Aud, signed_out: Option<UnixTime>, now: UnixTime) -> Self {
         let counts = self.is_recent(aud, now) && signed_out.is_none_or(|at| at < self.at);
-        let rounds = if counts { self.rounds.saturating_add(1) } else { 1 };
-        Self { id: self.id.clone(), rounds, at: now, aud: beginning(aud).to_owned() }
+        let rounds = if counts {
+            self.rounds.saturating_add(1)
+        } else {
+            1
+        };
+        Self {
+            id: self.id.clone(),
+            rounds,
+            at: now,
+            aud: beginning(aud).to_owned(),
+        }
     }
 
     /// The same without the count: the user signed out.
     #[must_use]
     pub(crate) fn restarted(&self) -> Self {
-        Self { id: self.id.clone(), rounds: 0, at: UnixTime(0), aud: String::new() }
+        Self {
+            id: self.id.clone(),
+            rounds: 0,
+            at: UnixTime(0),
+            aud: String::new(),
+        }
     }
 
     /// Whether so many logins for that application were just completed that another one would change nothing.
     pub(crate) fn loops(&self, aud: &Aud, refused: Reason, now: UnixTime) -> bool {
         // A revoked session came back, so its cookie is not lost. Usually the user signed out elsewhere, after logins in
         // several tabs.
-        let most = if refused == Reason::SessionRevoked { MAX_ROUNDS_REVOKED } else { MAX_ROUNDS };
+        let most = if refused == Reason::SessionRevoked {
+            MAX_ROUNDS_REVOKED
+        } else {
+            MAX_ROUNDS
+        };
         self.rounds >= most && self.is_recent(aud, now)
     }
 
     /// The clocks of two nodes differ a little. A later time was not written by one of them, and would hold for ever.
     fn is_recent(&self, aud: &Aud, now: UnixTime) -> bool {
-        self.aud == beginning(aud) && now.since(self.at) < LOOP_WINDOW && self.at.since(now) < LOOP_WINDOW
+        self.aud == beginning(aud)
+            && now.since(self.at) < LOOP_WINDOW
+            && self.at.since(now) < LOOP_WINDOW
     }
 
     pub(crate) fn to_header(&self, now: UnixTime) -> Option<HeaderValue> {
@@ -150,20 +183,37 @@ mod tests {
         assert!(!loops(&twice.completed(&aud, None, UnixTime(1100)), 1100));
         assert!(fresh.has_hash(&twice.hash()));
         let header = twice.to_header(now).unwrap();
-        let value = header.to_str().unwrap().split([';', '=']).nth(1).unwrap().to_owned();
+        let value = header
+            .to_str()
+            .unwrap()
+            .split([';', '='])
+            .nth(1)
+            .unwrap()
+            .to_owned();
         assert_eq!(AppSession::parse(&value), Some(twice));
     }
 
     #[test]
     fn login_from_the_future_is_not_counted() {
         let aud = Aud::derive(&["a"]);
-        let planted = AppSession::parse(&format!("n0123456789abcdef.9.99999999999.{}", beginning(&aud))).unwrap();
+        let planted = AppSession::parse(&format!(
+            "n0123456789abcdef.9.99999999999.{}",
+            beginning(&aud)
+        ))
+        .unwrap();
         for now in [UnixTime(1_000), UnixTime(1_800_000_000)] {
-            assert!(!planted.loops(&aud, LOST, now) && !planted.loops(&aud, Reason::SessionRevoked, now));
+            assert!(
+                !planted.loops(&aud, LOST, now)
+                    && !planted.loops(&aud, Reason::SessionRevoked, now)
+            );
             assert_eq!(planted.completed(&aud, None, now).rounds, 1);
         }
         // The clock of another node may be a little ahead.
-        let twice = AppSession { rounds: 2, at: UnixTime(1_003), ..planted };
+        let twice = AppSession {
+            rounds: 2,
+            at: UnixTime(1_003),
+            ..planted
+        };
         assert!(twice.loops(&aud, LOST, UnixTime(1_000)));
     }
 
@@ -172,32 +222,70 @@ mod tests {
         let (fresh, aud) = (AppSession::random(), Aud::derive(&["a"]));
         let once = fresh.completed(&aud, None, UnixTime(1000));
         let again = once.completed(&aud, Some(UnixTime(1003)), UnixTime(1005));
-        assert!(!again.loops(&aud, LOST, UnixTime(1005)), "the user signed out in between");
+        assert!(
+            !again.loops(&aud, LOST, UnixTime(1005)),
+            "the user signed out in between"
+        );
         let lost = again.completed(&aud, Some(UnixTime(1003)), UnixTime(1007));
-        assert!(lost.loops(&aud, LOST, UnixTime(1007)), "an earlier logout does not excuse every login after it");
-        assert!(!lost.restarted().loops(&aud, LOST, UnixTime(1007)) && lost.restarted().id == fresh.id);
+        assert!(
+            lost.loops(&aud, LOST, UnixTime(1007)),
+            "an earlier logout does not excuse every login after it"
+        );
+        assert!(
+            !lost.restarted().loops(&aud, LOST, UnixTime(1007)) && lost.restarted().id == fresh.id
+        );
     }
 
     #[test]
     fn a_revoked_session_is_a_loop_later_than_a_lost_cookie() {
         let aud = Aud::derive(&["a"]);
-        let rounds = |n: u64| (0..n).fold(AppSession::random(), |s, i| s.completed(&aud, None, UnixTime(1000 + i)));
+        let rounds = |n: u64| {
+            (0..n).fold(AppSession::random(), |s, i| {
+                s.completed(&aud, None, UnixTime(1000 + i))
+            })
+        };
         let now = UnixTime(1006);
-        assert!(rounds(2).loops(&aud, LOST, now) && !rounds(3).loops(&aud, Reason::SessionRevoked, now));
+        assert!(
+            rounds(2).loops(&aud, LOST, now) && !rounds(3).loops(&aud, Reason::SessionRevoked, now)
+        );
         assert!(rounds(6).loops(&aud, Reason::SessionRevoked, now));
     }
 
     #[test]
     fn two_cookies_with_different_ids_are_ambiguous() {
         let (one, other) = (AppSession::random(), AppSession::random());
-        let counted = one.completed(&Aud::derive(&["a"]), None, UnixTime(1000)).to_header(UnixTime(1000)).unwrap();
-        let counted = counted.to_str().unwrap().split([';', '=']).nth(1).unwrap().to_owned();
+        let counted = one
+            .completed(&Aud::derive(&["a"]), None, UnixTime(1000))
+            .to_header(UnixTime(1000))
+            .unwrap();
+        let counted = counted
+            .to_str()
+            .unwrap()
+            .split([';', '='])
+            .nth(1)
+            .unwrap()
+            .to_owned();
         let is_ambiguous = |values: &[&str]| {
-            let line = values.iter().map(|v| format!("CF_AppSession={v}")).collect::<Vec<_>>().join("; ");
-            AppSession::is_ambiguous(&[(http::header::COOKIE, line.parse().unwrap())].into_iter().collect())
+            let line = values
+                .iter()
+                .map(|v| format!("CF_AppSession={v}"))
+                .collect::<Vec<_>>()
+                .join("; ");
+            AppSession::is_ambiguous(
+                &[(http::header::COOKIE, line.parse().unwrap())]
+                    .into_iter()
+                    .collect(),
+            )
         };
-        assert!(is_ambiguous(&[&one.id, &other.id]) && is_ambiguous(&["junk", &counted, &one.id, &other.id]));
-        assert!(!is_ambiguous(&[]) && !is_ambiguous(&[&one.id]) && !is_ambiguous(&[&one.id, "junk", &counted]));
+        assert!(
+            is_ambiguous(&[&one.id, &other.id])
+                && is_ambiguous(&["junk", &counted, &one.id, &other.id])
+        );
+        assert!(
+            !is_ambiguous(&[])
+                && !is_ambiguous(&[&one.id])
+                && !is_ambiguous(&[&one.id, "junk", &counted])
+        );
     }
 
     #[test]

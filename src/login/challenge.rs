@@ -27,10 +27,19 @@ pub(crate) fn respond(
     let host = request.authority.host.as_ref();
     let here = match request.query {
         // Some clients send letters beyond ASCII as they are.
-        Some(query) => format!("{}?{}", request.path.as_str(), utf8_percent_encode(query, AS_IT_IS)),
+        Some(query) => format!(
+            "{}?{}",
+            request.path.as_str(),
+            utf8_percent_encode(query, AS_IT_IS)
+        ),
         None => request.path.as_str().to_owned(),
     };
-    let conflict_of = |cookie| Conflict { cookie, host, path: request.path.as_str(), now };
+    let conflict_of = |cookie| Conflict {
+        cookie,
+        host,
+        path: request.path.as_str(),
+        now,
+    };
     let begins_login = challenge.style == Style::Redirect && request.query != Some(LOGGED_OUT);
     // The login would be bound to a cookie that another host of the domain may have set.
     let is_ambiguous = begins_login && AppSession::is_ambiguous(request.headers);
@@ -46,7 +55,9 @@ pub(crate) fn respond(
         let url = format!("{}{}", team.url_of(host), ReturnTo::parse(&here).as_str());
         let mut response = conflict.page(&url, team.support.as_deref(), id);
         // The next login begins with a click, so it is not one of a loop.
-        let counted = AppSession::of(request.headers).filter(|_| !is_ambiguous).map(|session| session.restarted());
+        let counted = AppSession::of(request.headers)
+            .filter(|_| !is_ambiguous)
+            .map(|session| session.restarted());
         if let Some(cookie) = counted.and_then(|session| session.to_header(now)) {
             response.headers_mut().append(header::SET_COOKIE, cookie);
         }
@@ -56,18 +67,35 @@ pub(crate) fn respond(
     let mut response = match challenge.style {
         // Back to the provider at once would end a logout as a login.
         Style::Redirect if request.query == Some(LOGGED_OUT) && is_signed_out(challenge.reason) => {
-            let url = login_url(team, application, host, &ReturnTo::parse(request.path.as_str()), None, now);
+            let url = login_url(
+                team,
+                application,
+                host,
+                &ReturnTo::parse(request.path.as_str()),
+                None,
+                now,
+            );
             let back = format!("{}{}", team.url_of(host), request.path.as_str());
-            let back = Some(Link { href: &back, label: "Back to the application" });
+            let back = Some(Link {
+                href: &back,
+                label: "Back to the application",
+            });
             let (switch, id) = (format!("{url}&switch=1"), id.to_string());
-            let page = LoggedOut { also_at: None, back, switch_account: Some(&switch), request_id: &id };
+            let page = LoggedOut {
+                also_at: None,
+                back,
+                switch_account: Some(&switch),
+                request_id: &id,
+            };
             with_login(answer::page(page.page()), &url)
         }
         // The browser would come back to the front page, and the user would not know why.
         Style::Redirect if ReturnTo::read(&here) == Err(ReturnToError::TooLong) => {
             let url = login_url(team, application, host, &ReturnTo::parse("/"), None, now);
             answer::page(
-                ErrorPage::login_target_too_long(&url, &id.to_string()).with_reason(Reason::TargetTooLong.id()).page(),
+                ErrorPage::login_target_too_long(&url, &id.to_string())
+                    .with_reason(Reason::TargetTooLong.id())
+                    .page(),
             )
         }
         Style::Redirect => {
@@ -83,17 +111,31 @@ pub(crate) fn respond(
                 conflict_of(APP_SESSION).expire(response.headers_mut());
                 return response;
             }
-            let url = login_url(team, application, host, &ReturnTo::parse(&here), Some(&session), now);
+            let url = login_url(
+                team,
+                application,
+                host,
+                &ReturnTo::parse(&here),
+                Some(&session),
+                now,
+            );
             let mut response = redirect(StatusCode::FOUND, &url);
             let allowed = HeaderValue::from_static("true");
-            response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, allowed);
+            response
+                .headers_mut()
+                .insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, allowed);
             binding = session.to_header(now);
             response
         }
         Style::Page => {
             let url = login_url(team, application, host, &referring_page(request), None, now);
             let name = &application.settings().name;
-            let page = ResendForm { application: name, login: &url, request_id: &id.to_string() }.page();
+            let page = ResendForm {
+                application: name,
+                login: &url,
+                request_id: &id.to_string(),
+            }
+            .page();
             with_login(answer::page(page), &url)
         }
         Style::Json => {
@@ -154,14 +196,24 @@ pub(crate) fn login_url(
         query.append_pair("meta", &meta(application, host, to, session, now));
     }
     query.append_pair("redirect_url", to.as_str());
-    format!("{}/cdn-cgi/access/login/{host}?{}", team.url(), query.finish())
+    format!(
+        "{}/cdn-cgi/access/login/{host}?{}",
+        team.url(),
+        query.finish()
+    )
 }
 
 /// What the application's host tells the team domain about the browser, in the shape of Access' `meta` token.
 ///
 /// It is not signed and nothing in it is trusted: anybody can ask an application's host for one, for their own browser. The
 /// hash in it only narrows who may redeem the hand-over, to the browser whose cookie has that hash.
-fn meta(application: &Application, host: &str, to: &ReturnTo, session: &AppSession, now: UnixTime) -> String {
+fn meta(
+    application: &Application,
+    host: &str,
+    to: &ReturnTo,
+    session: &AppSession,
+    now: UnixTime,
+) -> String {
     // Nothing reads the page here; a long one would be in the request line twice.
     let page = if to.is_long() { "/" } else { to.as_str() };
     let claims = json!({
@@ -170,7 +222,11 @@ fn meta(application: &Application, host: &str, to: &ReturnTo, session: &AppSessi
         "iat": now, "nbf": now, "exp": now.after(META_LIFETIME), "app_session_hash": session.hash(),
     });
     let header = json!({"alg": "none", "typ": "JWT"});
-    format!("{}.{}.", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims.to_string()))
+    format!(
+        "{}.{}.",
+        URL_SAFE_NO_PAD.encode(header.to_string()),
+        URL_SAFE_NO_PAD.encode(claims.to_string())
+    )
 }
 
 /// Escapes nothing of ASCII.
@@ -192,9 +248,19 @@ fn name_application(headers: &mut HeaderMap, application: &Application, host: &s
 fn name_metadata(headers: &mut HeaderMap, team: &Team, host: &str, path: &str) {
     // A path may hold what would end the quoted string, and be longer than clients read.
     let path = ReturnTo::parse(path);
-    let path = if path.is_long() { "/".to_owned() } else { path.as_str().replace('"', "%22") };
-    let at = format!("{}{}{path}", team.url_of(host), Endpoint::PROTECTED_RESOURCE);
-    if let Ok(value) = HeaderValue::try_from(format!("Cloudflare-Access resource_metadata=\"{at}\"")) {
+    let path = if path.is_long() {
+        "/".to_owned()
+    } else {
+        path.as_str().replace('"', "%22")
+    };
+    let at = format!(
+        "{}{}{path}",
+        team.url_of(host),
+        Endpoint::PROTECTED_RESOURCE
+    );
+    if let Ok(value) =
+        HeaderValue::try_from(format!("Cloudflare-Access resource_metadata=\"{at}\""))
+    {
         headers.insert(header::WWW_AUTHENTICATE, value);
     }
 }
@@ -210,8 +276,11 @@ fn with_login(mut response: Response<Bytes>, url: &str) -> Response<Bytes> {
 
 /// The page that a script or a form was on, where it is on this host: a login begun there should come back there.
 fn referring_page(request: &RequestView<'_>) -> ReturnTo {
-    let referer =
-        request.headers.get(header::REFERER).and_then(|r| r.to_str().ok()).and_then(|r| url::Url::parse(r).ok());
+    let referer = request
+        .headers
+        .get(header::REFERER)
+        .and_then(|r| r.to_str().ok())
+        .and_then(|r| url::Url::parse(r).ok());
     let here = referer.filter(|r| r.host_str() == Some(request.authority.host.as_ref()));
     let path = here.map(|url| match url.query() {
         Some(query) => format!("{}?{query}", url.path()),
@@ -220,7 +289,13 @@ fn referring_page(request: &RequestView<'_>) -> ReturnTo {
     ReturnTo::parse(path.as_deref().unwrap_or("/"))
 }
 
-fn loop_page(team: &Team, application: &Application, host: &str, here: &str, id: RequestId) -> Response<Bytes> {
+fn loop_page(
+    team: &Team,
+    application: &Application,
+    host: &str,
+    here: &str,
+    id: RequestId,
+) -> Response<Bytes> {
     let url = format!("{}{}", team.url_of(host), ReturnTo::parse(here).as_str());
     let mut causes = vec![LostCookie::Blocked, LostCookie::TooMany];
     if application.settings().cookie.same_site == crate::cookie::SameSite::Strict {

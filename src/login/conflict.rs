@@ -28,8 +28,11 @@ impl Conflict<'_> {
     /// Returns `true` if this browser's cookies were expired a moment ago, and came back.
     pub(crate) fn came_back(&self, headers: &HeaderMap) -> bool {
         let name = self.mark_name();
-        let marks = cookie::values(headers, &name).filter_map(|value| value.parse().ok().map(UnixTime));
-        marks.into_iter().any(|at| at <= self.now && self.now.since(at) < MARKED)
+        let marks =
+            cookie::values(headers, &name).filter_map(|value| value.parse().ok().map(UnixTime));
+        marks
+            .into_iter()
+            .any(|at| at <= self.now && self.now.since(at) < MARKED)
     }
 
     /// Makes the browser forget the cookie, wherever it came from.
@@ -56,22 +59,41 @@ impl Conflict<'_> {
     }
 
     fn mark_name(&self) -> String {
-        let place = if self.path.starts_with(Endpoint::PREFIX) { "login" } else { "page" };
+        let place = if self.path.starts_with(Endpoint::PREFIX) {
+            "login"
+        } else {
+            "page"
+        };
         format!("{}_{}_{place}", cookie::CONFLICT, self.cookie)
     }
 
     /// Returns the page that names the cookie and the way out.
-    pub(crate) fn page(&self, start_again: &str, support: Option<&Support>, id: RequestId) -> Response<Bytes> {
+    pub(crate) fn page(
+        &self,
+        start_again: &str,
+        support: Option<&Support>,
+        id: RequestId,
+    ) -> Response<Bytes> {
         let (cookie, host) = (self.cookie, self.host);
         tracing::warn!(
             cookie, host, request_id = %id,
             "a browser sends this cookie from two logins, and again after both were expired; another host of the domain may set it"
         );
         // The domain that hosts share with their siblings is not known here; users see the cookies of the host and above.
-        let domain = host.split_once('.').map(|(_, parent)| parent).filter(|parent| parent.contains('.'));
+        let domain = host
+            .split_once('.')
+            .map(|(_, parent)| parent)
+            .filter(|parent| parent.contains('.'));
         let id = id.to_string();
-        let page =
-            CookieConflict { cookie, host, domain, start_again, support, reason: "session_conflict", request_id: &id };
+        let page = CookieConflict {
+            cookie,
+            host,
+            domain,
+            start_again,
+            support,
+            reason: "session_conflict",
+            request_id: &id,
+        };
         let mut response = answer::page(page.page());
         self.expire(response.headers_mut());
         response
@@ -79,23 +101,34 @@ impl Conflict<'_> {
 }
 
 /// The time that a browser stays marked: as long as a login may take. The next attempt after it may try once more.
-const MARKED: Duration = Duration::from_secs(flow::LIFETIME.as_secs() + handover::LIFETIME.as_secs() + 60);
+const MARKED: Duration =
+    Duration::from_secs(flow::LIFETIME.as_secs() + handover::LIFETIME.as_secs() + 60);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn conflict(cookie: &'static str, path: &'static str, now: u64) -> Conflict<'static> {
-        Conflict { cookie, host: "app.example.com", path, now: UnixTime(now) }
+        Conflict {
+            cookie,
+            host: "app.example.com",
+            path,
+            now: UnixTime(now),
+        }
     }
 
     /// The request headers of a browser that these conflicts marked.
     fn marked(conflicts: &[Conflict<'_>]) -> HeaderMap {
         let mut set = HeaderMap::new();
-        conflicts.iter().for_each(|conflict| conflict.mark(&mut set));
-        let pair = |line: &http::HeaderValue| line.to_str().unwrap().split(';').next().unwrap().to_owned();
+        conflicts
+            .iter()
+            .for_each(|conflict| conflict.mark(&mut set));
+        let pair =
+            |line: &http::HeaderValue| line.to_str().unwrap().split(';').next().unwrap().to_owned();
         let pairs: Vec<_> = set.get_all(header::SET_COOKIE).iter().map(pair).collect();
-        [(header::COOKIE, pairs.join("; ").parse().unwrap())].into_iter().collect()
+        [(header::COOKIE, pairs.join("; ").parse().unwrap())]
+            .into_iter()
+            .collect()
     }
 
     #[test]
@@ -107,11 +140,18 @@ mod tests {
         for (at, one) in all.iter().enumerate() {
             let headers = marked(&[*one]);
             for (other_at, other) in all.iter().enumerate() {
-                assert_eq!(other.came_back(&headers), at == other_at, "{one:?} {other:?}");
+                assert_eq!(
+                    other.came_back(&headers),
+                    at == other_at,
+                    "{one:?} {other:?}"
+                );
             }
         }
         let headers = marked(&all);
-        assert!(all.iter().all(|conflict| conflict.came_back(&headers)), "a mark replaces no other: {headers:?}");
+        assert!(
+            all.iter().all(|conflict| conflict.came_back(&headers)),
+            "a mark replaces no other: {headers:?}"
+        );
         assert!(
             headers
                 .get(header::COOKIE)

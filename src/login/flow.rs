@@ -36,20 +36,41 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(aud: Aud, host: String, to: ReturnTo, app_session: Option<String>, now: UnixTime) -> Self {
+    pub(crate) fn new(
+        aud: Aud,
+        host: String,
+        to: ReturnTo,
+        app_session: Option<String>,
+        now: UnixTime,
+    ) -> Self {
         let mut id = [0; 8];
         fill_random(&mut id);
-        Self { flow: hex(&id), aud, host, to, app_session, began: now, second: false }
+        Self {
+            flow: hex(&id),
+            aud,
+            host,
+            to,
+            app_session,
+            began: now,
+            second: false,
+        }
     }
 
     /// The same, with the application's front page for the page, where that makes it small.
     pub(crate) fn shortened(&self) -> Self {
-        if self.to.as_str().len() > SHORT { self.to_front_page() } else { self.clone() }
+        if self.to.as_str().len() > SHORT {
+            self.to_front_page()
+        } else {
+            self.clone()
+        }
     }
 
     /// The same login, to the application's front page.
     pub(crate) fn to_front_page(&self) -> Self {
-        Self { to: ReturnTo::parse("/"), ..self.clone() }
+        Self {
+            to: ReturnTo::parse("/"),
+            ..self.clone()
+        }
     }
 
     /// How many bytes it takes in memory, about.
@@ -92,21 +113,45 @@ pub(crate) struct Flow<P> {
 
 impl<P: Serialize + for<'de> Deserialize<'de>> Flow<P> {
     pub(crate) fn new(state: &str, pending: P, now: UnixTime) -> Self {
-        Self { state: fingerprint(state), began: now, pending }
+        Self {
+            state: fingerprint(state),
+            began: now,
+            pending,
+        }
     }
 
     /// The cookie to set.
-    pub(crate) fn to_cookie(&self, key: &SealingKey, id: &str, now: UnixTime) -> Option<HeaderValue> {
+    pub(crate) fn to_cookie(
+        &self,
+        key: &SealingKey,
+        id: &str,
+        now: UnixTime,
+    ) -> Option<HeaderValue> {
         let value = key.seal(&purpose(id), self).ok()?;
         flow_cookie(&format!("{FLOW_PREFIX}{id}"), &value, now).to_header()
     }
 
     /// The cookie to set where the provider makes the browser come back by a form, which is no navigation to browsers that
     /// ask where a cookie may go. What it holds is of no use without the name of the flow, nor to anybody who sends it here.
-    pub(crate) fn to_cookie_for_forms(&self, key: &SealingKey, id: &str, now: UnixTime) -> Option<HeaderValue> {
-        let (name, value) = (format!("{FLOW_PREFIX}{id}"), key.seal(&purpose(id), self).ok()?);
-        let cookie = SetCookie { same_site: SameSite::None, ..flow_cookie(&name, &value, now) };
-        if cookie.fits() { cookie.to_header() } else { None }
+    pub(crate) fn to_cookie_for_forms(
+        &self,
+        key: &SealingKey,
+        id: &str,
+        now: UnixTime,
+    ) -> Option<HeaderValue> {
+        let (name, value) = (
+            format!("{FLOW_PREFIX}{id}"),
+            key.seal(&purpose(id), self).ok()?,
+        );
+        let cookie = SetCookie {
+            same_site: SameSite::None,
+            ..flow_cookie(&name, &value, now)
+        };
+        if cookie.fits() {
+            cookie.to_header()
+        } else {
+            None
+        }
     }
 
     /// The flow of that name, where this browser began it.
@@ -118,7 +163,8 @@ impl<P: Serialize + for<'de> Deserialize<'de>> Flow<P> {
     /// The flow of a `state`, where this browser began it.
     pub(crate) fn of(headers: &HeaderMap, key: &SealingKey, id: &str, state: &str) -> Option<Self> {
         let name = format!("{FLOW_PREFIX}{id}");
-        let found = cookie::values(headers, &name).find_map(|value| key.open::<Self>(&purpose(id), value).ok())?;
+        let found = cookie::values(headers, &name)
+            .find_map(|value| key.open::<Self>(&purpose(id), value).ok())?;
         (found.state == fingerprint(state)).then_some(found)
     }
 }
@@ -129,13 +175,17 @@ pub(crate) struct FlowCookies(Vec<(UnixTime, String)>);
 impl FlowCookies {
     /// Reads them; those that cannot be read count as the oldest.
     pub(crate) fn of(headers: &HeaderMap, key: &SealingKey) -> Self {
-        let lines = headers.get_all(header::COOKIE).into_iter().filter_map(|line| line.to_str().ok());
+        let lines = headers
+            .get_all(header::COOKIE)
+            .into_iter()
+            .filter_map(|line| line.to_str().ok());
         let ours = lines.flat_map(|line| line.split(';')).filter_map(|pair| {
             let (name, value) = pair.trim().split_once('=')?;
             // Others are not ours, and a name comes back in the answer.
             let id = name.strip_prefix(FLOW_PREFIX).filter(|id| is_flow(id))?;
-            let began =
-                key.open::<Flow<serde::de::IgnoredAny>>(&purpose(id), value).map_or(UnixTime(0), |flow| flow.began);
+            let began = key
+                .open::<Flow<serde::de::IgnoredAny>>(&purpose(id), value)
+                .map_or(UnixTime(0), |flow| flow.began);
             Some((began, name.to_owned()))
         });
         let mut all: Vec<_> = ours.collect();
@@ -153,7 +203,10 @@ impl FlowCookies {
     /// small.
     pub(crate) fn make_room(&self, now: UnixTime) -> impl Iterator<Item = HeaderValue> {
         let surplus = (self.0.len() + 1).saturating_sub(MAX_FLOWS);
-        self.0.iter().take(surplus.min(MAX_REMOVALS)).filter_map(move |(_, name)| removal(name, now))
+        self.0
+            .iter()
+            .take(surplus.min(MAX_REMOVALS))
+            .filter_map(move |(_, name)| removal(name, now))
     }
 
     /// The removal of one.
@@ -177,7 +230,11 @@ fn flow_cookie<'a>(name: &'a str, value: &'a str, now: UnixTime) -> SetCookie<'a
 
 /// Browsers take none that is `Lax` where the request came from another site.
 fn removal(name: &str, now: UnixTime) -> Option<HeaderValue> {
-    SetCookie { same_site: SameSite::None, ..flow_cookie(name, "", now) }.to_removal()
+    SetCookie {
+        same_site: SameSite::None,
+        ..flow_cookie(name, "", now)
+    }
+    .to_removal()
 }
 
 fn fingerprint(state: &str) -> String {
@@ -215,15 +272,30 @@ mod tests {
     }
 
     fn jar(cookies: &[HeaderValue]) -> HeaderMap {
-        let pairs: Vec<_> = cookies.iter().map(|c| c.to_str().unwrap().split(';').next().unwrap().to_owned()).collect();
-        [(header::COOKIE, HeaderValue::try_from(pairs.join("; ")).unwrap())].into_iter().collect()
+        let pairs: Vec<_> = cookies
+            .iter()
+            .map(|c| c.to_str().unwrap().split(';').next().unwrap().to_owned())
+            .collect();
+        [(
+            header::COOKIE,
+            HeaderValue::try_from(pairs.join("; ")).unwrap(),
+        )]
+        .into_iter()
+        .collect()
     }
 
     fn begin(now: UnixTime) -> (State, String, HeaderValue) {
-        let state =
-            State::new(Aud::derive(&["a"]), "a.example.com".into(), ReturnTo::parse("/x"), Some("hash".into()), now);
+        let state = State::new(
+            Aud::derive(&["a"]),
+            "a.example.com".into(),
+            ReturnTo::parse("/x"),
+            Some("hash".into()),
+            now,
+        );
         let sealed = state.seal(&key()).unwrap();
-        let cookie = Flow::new(&sealed, "verifier".to_owned(), now).to_cookie(&key(), &state.flow, now).unwrap();
+        let cookie = Flow::new(&sealed, "verifier".to_owned(), now)
+            .to_cookie(&key(), &state.flow, now)
+            .unwrap();
         (state, sealed, cookie)
     }
 
@@ -235,12 +307,32 @@ mod tests {
         let of = |headers: &HeaderMap, id: &str, state: &str| {
             Flow::<String>::of(headers, &key(), id, state).map(|f| f.pending)
         };
-        assert_eq!(of(&both, &one.flow, &one_sealed).as_deref(), Some("verifier"));
-        assert_eq!(of(&both, &two.flow, &two_sealed).as_deref(), Some("verifier"));
-        assert_eq!(of(&both, &one.flow, &two_sealed), None, "another flow's state");
-        assert_eq!(of(&jar(&[]), &one.flow, &one_sealed), None, "another browser");
-        let renamed = HeaderValue::try_from(one_cookie.to_str().unwrap().replace(&one.flow, &two.flow)).unwrap();
-        assert_eq!(of(&jar(&[renamed]), &two.flow, &one_sealed), None, "a renamed cookie");
+        assert_eq!(
+            of(&both, &one.flow, &one_sealed).as_deref(),
+            Some("verifier")
+        );
+        assert_eq!(
+            of(&both, &two.flow, &two_sealed).as_deref(),
+            Some("verifier")
+        );
+        assert_eq!(
+            of(&both, &one.flow, &two_sealed),
+            None,
+            "another flow's state"
+        );
+        assert_eq!(
+            of(&jar(&[]), &one.flow, &one_sealed),
+            None,
+            "another browser"
+        );
+        let renamed =
+            HeaderValue::try_from(one_cookie.to_str().unwrap().replace(&one.flow, &two.flow))
+                .unwrap();
+        assert_eq!(
+            of(&jar(&[renamed]), &two.flow, &one_sealed),
+            None,
+            "a renamed cookie"
+        );
         assert!(State::open(&SealingKey::new(&[2; 32]).unwrap(), &one_sealed).is_err());
         assert_eq!(State::open(&key(), &one_sealed).unwrap().to.as_str(), "/x");
         assert!(
@@ -254,30 +346,66 @@ mod tests {
     fn r15_at_most_five_and_the_oldest_go() {
         let cookies: Vec<_> = (0..7).map(|i| begin(UnixTime(NOW.0 + 10 - i))).collect();
         let removed = |n: usize| {
-            let jar = jar(&cookies.iter().take(n).map(|c| c.2.clone()).collect::<Vec<_>>());
+            let jar = jar(&cookies
+                .iter()
+                .take(n)
+                .map(|c| c.2.clone())
+                .collect::<Vec<_>>());
             let removals: Vec<_> = FlowCookies::of(&jar, &key()).make_room(NOW).collect();
             removals
                 .iter()
-                .map(|r| r.to_str().unwrap().split('=').next().unwrap().trim_start_matches(FLOW_PREFIX).to_owned())
+                .map(|r| {
+                    r.to_str()
+                        .unwrap()
+                        .split('=')
+                        .next()
+                        .unwrap()
+                        .trim_start_matches(FLOW_PREFIX)
+                        .to_owned()
+                })
                 .collect::<Vec<_>>()
         };
         assert!(removed(4).is_empty());
         assert_eq!(removed(5), [cookies[4].0.flow.clone()]);
-        assert_eq!(removed(7), [cookies[6].0.flow.clone(), cookies[5].0.flow.clone(), cookies[4].0.flow.clone()]);
+        assert_eq!(
+            removed(7),
+            [
+                cookies[6].0.flow.clone(),
+                cookies[5].0.flow.clone(),
+                cookies[4].0.flow.clone()
+            ]
+        );
         let removals = |line: &str| {
-            let jar = [(header::COOKIE, HeaderValue::try_from(line).unwrap())].into_iter().collect();
-            FlowCookies::of(&jar, &key()).make_room(NOW).map(|removal| removal.len()).collect::<Vec<_>>()
+            let jar = [(header::COOKIE, HeaderValue::try_from(line).unwrap())]
+                .into_iter()
+                .collect();
+            FlowCookies::of(&jar, &key())
+                .make_room(NOW)
+                .map(|removal| removal.len())
+                .collect::<Vec<_>>()
         };
-        let garbage = |n: usize| (0..n).map(|i| format!("__Host-CF_Session_{i:016x}=x; c=1; ")).collect::<String>();
+        let garbage = |n: usize| {
+            (0..n)
+                .map(|i| format!("__Host-CF_Session_{i:016x}=x; c=1; "))
+                .collect::<String>()
+        };
         assert_eq!(removals(&garbage(5)).len(), 1);
         assert!(
             removals(&garbage(1_500)).iter().sum::<usize>() < 2_048,
             "53 KB of invented cookies get a small answer"
         );
-        assert!(removals("__Host-CF_Session_a=x; ".repeat(400).as_str()).is_empty(), "names that are not ours");
-        assert!(removals(&format!("__Host-CF_Session_{}=x; ", "a".repeat(9_000)).repeat(6)).is_empty());
-        let all: usize =
-            cookies.iter().take(5).map(|c| c.2.to_str().unwrap().split(';').next().unwrap().len() + 2).sum();
+        assert!(
+            removals("__Host-CF_Session_a=x; ".repeat(400).as_str()).is_empty(),
+            "names that are not ours"
+        );
+        assert!(
+            removals(&format!("__Host-CF_Session_{}=x; ", "a".repeat(9_000)).repeat(6)).is_empty()
+        );
+        let all: usize = cookies
+            .iter()
+            .take(5)
+            .map(|c| c.2.to_str().unwrap().split(';').next().unwrap().len() + 2)
+            .sum();
         assert!(all < 4096, "{all} bytes");
     }
 }

@@ -44,17 +44,36 @@ pub(crate) struct Terms {
 
 impl Handover {
     pub(crate) fn new(terms: Terms, now: UnixTime) -> Self {
-        let Terms { aud, host, to, nonce, session_expires, app_session } = terms;
+        let Terms {
+            aud,
+            host,
+            to,
+            nonce,
+            session_expires,
+            app_session,
+        } = terms;
         let mut id = [0; 16];
         fill_random(&mut id);
         let nonce = nonce.as_str().to_owned();
-        Self { id: hex(&id), aud, host, to, nonce, session_expires, app_session, expires: now.after(LIFETIME) }
+        Self {
+            id: hex(&id),
+            aud,
+            host,
+            to,
+            nonce,
+            session_expires,
+            app_session,
+            expires: now.after(LIFETIME),
+        }
     }
 
     /// `https://<application host>/cdn-cgi/access/authorized?nonce=…&state=…`
     pub(crate) fn url(&self, key: &SealingKey, base: &str) -> Result<String, SealError> {
         let state = key.seal(PURPOSE, self)?;
-        Ok(format!("{base}/cdn-cgi/access/authorized?nonce={}&state={state}", self.id))
+        Ok(format!(
+            "{base}/cdn-cgi/access/authorized?nonce={}&state={state}",
+            self.id
+        ))
     }
 
     /// The end of the time in which it may be used.
@@ -63,9 +82,18 @@ impl Handover {
     }
 
     /// Reads one that is still good.
-    pub(crate) fn open(key: &SealingKey, id: &str, state: &str, now: UnixTime) -> Result<Self, SealError> {
+    pub(crate) fn open(
+        key: &SealingKey,
+        id: &str,
+        state: &str,
+        now: UnixTime,
+    ) -> Result<Self, SealError> {
         let handover: Self = key.open(PURPOSE, state)?;
-        if handover.id == id && now < handover.expires { Ok(handover) } else { Err(SealError) }
+        if handover.id == id && now < handover.expires {
+            Ok(handover)
+        } else {
+            Err(SealError)
+        }
     }
 
     /// When it was made: what ended the login since then ends it too.
@@ -75,7 +103,12 @@ impl Handover {
 
     /// The page that a hand-over leads to, for a browser of that very login. Its minute may be over: the page is all that is taken
     /// from it.
-    pub(crate) fn page(key: &SealingKey, state: &str, host: &str, login: IdentityNonce) -> Option<ReturnTo> {
+    pub(crate) fn page(
+        key: &SealingKey,
+        state: &str,
+        host: &str,
+        login: IdentityNonce,
+    ) -> Option<ReturnTo> {
         let handover: Self = key.open(PURPOSE, state).ok()?;
         (handover.host == host && handover.nonce() == Ok(login)).then_some(handover.to)
     }
@@ -99,7 +132,9 @@ pub(crate) struct Claim<'a> {
 impl Claim<'_> {
     /// Returns `true` if its lengths are possible.
     pub(crate) fn is_plausible(&self) -> bool {
-        [self.nonce, self.state].iter().all(|sealed| (1..=MAX_SEALED).contains(&sealed.len()))
+        [self.nonce, self.state]
+            .iter()
+            .all(|sealed| (1..=MAX_SEALED).contains(&sealed.len()))
     }
 }
 
@@ -156,7 +191,18 @@ mod tests {
         assert_eq!(opened.nonce().unwrap().as_str(), handover.nonce);
         assert!(Handover::open(&key, &handover.id, state, UnixTime(1060)).is_err());
         assert!(Handover::open(&key, "other", state, now).is_err());
-        assert!(Handover::open(&SealingKey::new(&[2; 32]).unwrap(), &handover.id, state, now).is_err());
-        assert!(super::super::State::open(&key, state).is_err(), "sealed for another purpose");
+        assert!(
+            Handover::open(
+                &SealingKey::new(&[2; 32]).unwrap(),
+                &handover.id,
+                state,
+                now
+            )
+            .is_err()
+        );
+        assert!(
+            super::super::State::open(&key, state).is_err(),
+            "sealed for another purpose"
+        );
     }
 }

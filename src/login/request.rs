@@ -33,7 +33,8 @@ impl PortalRequest {
     /// The value of a query parameter; `None` also where it stands twice.
     pub(crate) fn parameter(&self, name: &str) -> Option<Cow<'_, str>> {
         let query = self.query.as_deref().unwrap_or_default();
-        let mut found = url::form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| *key == *name);
+        let mut found =
+            url::form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| *key == *name);
         let value = found.next().map(|(_, value)| value);
         value.filter(|_| found.next().is_none())
     }

@@ -20,12 +20,17 @@ impl ReturnTo {
     /// # Errors
     /// Text that is too long to come back to, or that is no path.
     pub(crate) fn read(text: &str) -> Result<Self, ReturnToError> {
-        let (path, query) = text.split_once('?').map_or((text, None), |(path, query)| (path, Some(query)));
+        let (path, query) = text
+            .split_once('?')
+            .map_or((text, None), |(path, query)| (path, Some(query)));
         let path = CleanPath::parse(path).map_err(|_| ReturnToError::Malformed)?;
         // Browsers confine a cookie to a path by its text. In this form it begins as its application's path does.
         let mut to = path.normalized().into_owned();
         // `//host` and `/\\host` never come out of a clean path, and must not be decoded from one.
-        if to.get(1..4).is_some_and(|start| matches!(&*start.to_ascii_lowercase(), "%2f" | "%5c")) {
+        if to
+            .get(1..4)
+            .is_some_and(|start| matches!(&*start.to_ascii_lowercase(), "%2f" | "%5c"))
+        {
             return Err(ReturnToError::Malformed);
         }
         if let Some(query) = query {
@@ -40,7 +45,11 @@ impl ReturnTo {
                 }
             }
         }
-        if to.len() > MAX_BYTES { Err(ReturnToError::TooLong) } else { Ok(Self(to)) }
+        if to.len() > MAX_BYTES {
+            Err(ReturnToError::TooLong)
+        } else {
+            Ok(Self(to))
+        }
     }
 
     /// Returns `true` if some servers on the way would not take it as a part of an address.
@@ -86,11 +95,20 @@ impl Landing {
         let (host, page) = if text.starts_with('/') {
             (host.to_owned(), text)
         } else {
-            let rest = text.strip_prefix(if team.plain_http { "http://" } else { "https://" })?;
-            let (authority, page) = rest.split_at_checked(rest.find(['/', '?', '#']).unwrap_or(rest.len()))?;
+            let rest = text.strip_prefix(if team.plain_http {
+                "http://"
+            } else {
+                "https://"
+            })?;
+            let (authority, page) =
+                rest.split_at_checked(rest.find(['/', '?', '#']).unwrap_or(rest.len()))?;
             // It knows no user information.
             let authority = Authority::parse(authority).ok()?;
-            if !team.is_served_on(authority.port.unwrap_or(if team.plain_http { 80 } else { 443 })) {
+            if !team.is_served_on(
+                authority
+                    .port
+                    .unwrap_or(if team.plain_http { 80 } else { 443 }),
+            ) {
                 return None;
             }
             (authority.host.into_owned(), page)
@@ -100,15 +118,25 @@ impl Landing {
             return None;
         }
         let page = page.split('#').next().unwrap_or_default();
-        let page = if page.starts_with('/') { ReturnTo::parse(page) } else { ReturnTo::parse(&format!("/{page}")) };
-        Some(Self { url: format!("{}{}", team.url_of(&host), page.as_str()), host })
+        let page = if page.starts_with('/') {
+            ReturnTo::parse(page)
+        } else {
+            ReturnTo::parse(&format!("/{page}"))
+        };
+        Some(Self {
+            url: format!("{}{}", team.url_of(&host), page.as_str()),
+            host,
+        })
     }
 
     /// Where Access leaves those who sign out: the front page of the host, which is told so. `None` where there is none.
     pub(crate) fn front_page(host: &str, snapshot: &Snapshot) -> Option<Self> {
         let team = snapshot.team();
         let there = *host == *team.domain.as_str() || snapshot.router().find(host, "/").is_some();
-        there.then(|| Self { host: host.to_owned(), url: format!("{}/?{LOGGED_OUT}", team.url_of(host)) })
+        there.then(|| Self {
+            host: host.to_owned(),
+            url: format!("{}/?{LOGGED_OUT}", team.url_of(host)),
+        })
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -170,7 +198,10 @@ mod tests {
     #[test]
     fn pages_of_six_kibibytes_are_returned_to() {
         let page = |bytes: usize| format!("/{}", "a".repeat(bytes - 1));
-        assert_eq!(ReturnTo::read(&page(6144)).map(|to| to.as_str().len()), Ok(6144));
+        assert_eq!(
+            ReturnTo::read(&page(6144)).map(|to| to.as_str().len()),
+            Ok(6144)
+        );
         assert_eq!(ReturnTo::read(&page(6145)), Err(ReturnToError::TooLong));
         assert!(!ReturnTo::parse(&page(2048)).is_long() && ReturnTo::parse(&page(2049)).is_long());
     }

@@ -26,14 +26,26 @@ impl TestLink {
         idp: &IdpId,
         now: UnixTime,
     ) -> Result<String, crate::cookie::SealError> {
-        let link = key.seal(PURPOSE, &Self { idp: idp.clone(), expires: now.after(Self::LIFETIME) })?;
-        Ok(format!("{team_url}{}/test-idp/{}?link={link}", crate::route::Endpoint::PREFIX, idp.0))
+        let link = key.seal(
+            PURPOSE,
+            &Self {
+                idp: idp.clone(),
+                expires: now.after(Self::LIFETIME),
+            },
+        )?;
+        Ok(format!(
+            "{team_url}{}/test-idp/{}?link={link}",
+            crate::route::Endpoint::PREFIX,
+            idp.0
+        ))
     }
 
     /// Whether a link's text gives leave to try that provider out, now.
     pub(crate) fn is_good(key: &SealingKey, text: &str, idp: &IdpId, now: UnixTime) -> bool {
         // Whoever made it may have had another clock, but none can be good for longer.
-        let good = |link: Self| link.idp == *idp && now < link.expires && link.expires <= now.after(Self::LIFETIME * 2);
+        let good = |link: Self| {
+            link.idp == *idp && now < link.expires && link.expires <= now.after(Self::LIFETIME * 2)
+        };
         key.open(PURPOSE, text).is_ok_and(good)
     }
 }
@@ -51,15 +63,31 @@ mod tests {
         let key = SealingKey::new(&[1; 32]).unwrap();
         let (okta, other) = (IdpId("okta".into()), IdpId("other".into()));
         let url = TestLink::url(&key, "https://access.example.com", &okta, NOW).unwrap();
-        let link = url.strip_prefix("https://access.example.com/cdn-cgi/access/test-idp/okta?link=").unwrap();
+        let link = url
+            .strip_prefix("https://access.example.com/cdn-cgi/access/test-idp/okta?link=")
+            .unwrap();
         let good = |text: &str, idp: &IdpId, now| TestLink::is_good(&key, text, idp, now);
         assert!(good(link, &okta, NOW) && good(link, &okta, UnixTime(NOW.0 + 599)));
         assert!(!good(link, &okta, UnixTime(NOW.0 + 600)), "too late");
-        assert!(!good(link, &okta, UnixTime(NOW.0 - 601)), "good for longer than any");
+        assert!(
+            !good(link, &okta, UnixTime(NOW.0 - 601)),
+            "good for longer than any"
+        );
         assert!(!good(link, &other, NOW));
         assert!(!good("", &okta, NOW) && !good(&format!("{link}A"), &okta, NOW));
-        assert!(!TestLink::is_good(&SealingKey::new(&[2; 32]).unwrap(), link, &okta, NOW), "another team's");
-        let state = key.seal("state", &TestLink { idp: okta.clone(), expires: NOW.after(TestLink::LIFETIME) }).unwrap();
+        assert!(
+            !TestLink::is_good(&SealingKey::new(&[2; 32]).unwrap(), link, &okta, NOW),
+            "another team's"
+        );
+        let state = key
+            .seal(
+                "state",
+                &TestLink {
+                    idp: okta.clone(),
+                    expires: NOW.after(TestLink::LIFETIME),
+                },
+            )
+            .unwrap();
         assert!(!good(&state, &okta, NOW), "sealed for something else");
     }
 }

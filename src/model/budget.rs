@@ -14,7 +14,11 @@ impl FetchBudget {
     pub(crate) const BURST: u32 = 2;
 
     pub(crate) const fn new(interval: Duration, now: Instant) -> Self {
-        Self { interval, left: Self::BURST, since: now }
+        Self {
+            interval,
+            left: Self::BURST,
+            since: now,
+        }
     }
 
     /// Takes one fetch. Returns `false` if there is none left.
@@ -23,7 +27,9 @@ impl FetchBudget {
         if self.left == Self::BURST {
             self.since = now;
         }
-        let Some(left) = self.left.checked_sub(1) else { return false };
+        let Some(left) = self.left.checked_sub(1) else {
+            return false;
+        };
         self.left = left;
         true
     }
@@ -31,11 +37,16 @@ impl FetchBudget {
     /// Returns the time until there is a fetch to take; zero if there is one.
     pub(crate) fn wait(&mut self, now: Instant) -> Duration {
         self.earn(now);
-        if self.left > 0 { Duration::ZERO } else { (self.since + self.interval).saturating_duration_since(now) }
+        if self.left > 0 {
+            Duration::ZERO
+        } else {
+            (self.since + self.interval).saturating_duration_since(now)
+        }
     }
 
     fn earn(&mut self, now: Instant) {
-        while self.left < Self::BURST && now.saturating_duration_since(self.since) >= self.interval {
+        while self.left < Self::BURST && now.saturating_duration_since(self.since) >= self.interval
+        {
             self.left += 1;
             self.since += self.interval;
         }
@@ -61,7 +72,9 @@ mod tests {
         assert_eq!(budget.wait(at(9000)), Duration::ZERO);
         assert!(budget.take(at(9000)) && budget.take(at(9000)) && !budget.take(at(9000)));
         // A hundred calls in each of a hundred seconds.
-        let taken = (10_000..10_100).map(|second| (0..100).filter(|_| budget.take(at(second))).count()).sum::<usize>();
+        let taken = (10_000..10_100)
+            .map(|second| (0..100).filter(|_| budget.take(at(second))).count())
+            .sum::<usize>();
         assert_eq!(taken, 2 + 100 / 30);
     }
 }

@@ -16,9 +16,13 @@ pub fn parse(text: &str) -> Result<Duration, String> {
         return Err(malformed());
     }
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(malformed)?;
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit())
+            .ok_or_else(malformed)?;
         let (number, tail) = rest.split_at_checked(digits).ok_or_else(malformed)?;
-        let unit_end = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
+        let unit_end = tail
+            .find(|c: char| c.is_ascii_digit())
+            .unwrap_or(tail.len());
         let (unit, tail) = tail.split_at_checked(unit_end).ok_or_else(malformed)?;
         let nanos: u128 = match unit {
             "h" => 3_600_000_000_000,
@@ -33,7 +37,9 @@ pub fn parse(text: &str) -> Result<Duration, String> {
         total = total.saturating_add(u128::from(number) * nanos);
         rest = tail;
     }
-    u64::try_from(total).map(Duration::from_nanos).map_err(|_| format!("`{text}` is too long a time"))
+    u64::try_from(total)
+        .map(Duration::from_nanos)
+        .map_err(|_| format!("`{text}` is too long a time"))
 }
 
 /// Writes a duration so that [`parse`] reads it back.
@@ -52,14 +58,19 @@ pub fn format(duration: Duration) -> String {
 pub(crate) mod option {
     use super::{Deserialize, Deserializer, Duration, Serializer, de};
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
         Option::<String>::deserialize(deserializer)?
             .map(|text| super::parse(&text).map_err(de::Error::custom))
             .transpose()
     }
 
     #[expect(clippy::ref_option, reason = "the signature that serde calls")]
-    pub(crate) fn serialize<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(
+        duration: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         match duration {
             Some(duration) => serializer.serialize_str(&super::format(*duration)),
             None => serializer.serialize_none(),
@@ -73,13 +84,29 @@ mod tests {
 
     #[test]
     fn go_durations() {
-        for (text, seconds) in [("24h", 86_400), ("1h30m", 5_400), ("90s", 90), ("0s", 0), ("1500ms", 1)] {
+        for (text, seconds) in [
+            ("24h", 86_400),
+            ("1h30m", 5_400),
+            ("90s", 90),
+            ("0s", 0),
+            ("1500ms", 1),
+        ] {
             assert_eq!(parse(text).unwrap().as_secs(), seconds, "{text}");
         }
         for text in ["24h", "90m", "90s", "0s", "1500ms", "1500000001ns"] {
             assert_eq!(format(parse(text).unwrap()), text);
         }
-        for bad in ["", "24", "h", "1d", "-1h", "1 h", "1h ", "99999999999999999999h", "9999999999h"] {
+        for bad in [
+            "",
+            "24",
+            "h",
+            "1d",
+            "-1h",
+            "1 h",
+            "1h ",
+            "99999999999999999999h",
+            "9999999999h",
+        ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

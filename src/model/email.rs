@@ -33,7 +33,9 @@ pub enum EmailError {
     #[error("the e-mail address is too long")]
     TooLong,
     /// The domain has a label that is not made of letters, digits and hyphens (RFC 5321 2.3.5).
-    #[error("the domain of an e-mail address consists of letters, digits and hyphens, with dots between the labels")]
+    #[error(
+        "the domain of an e-mail address consists of letters, digits and hyphens, with dots between the labels"
+    )]
     Domain,
     /// The domain is not the one spelling of its name: UTS 46 would replace or drop characters of it.
     #[error(
@@ -52,7 +54,9 @@ impl Email {
         let (Some(local), Some(domain), None) = (parts.next(), parts.next(), parts.next()) else {
             return Err(EmailError::Malformed);
         };
-        let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '<' | '>' | ',' | ';' | '"' | '\\');
+        let odd = |c: char| {
+            c.is_whitespace() || c.is_control() || matches!(c, '<' | '>' | ',' | ';' | '"' | '\\')
+        };
         if local.is_empty() || local.chars().any(odd) {
             return Err(EmailError::Malformed);
         }
@@ -61,12 +65,17 @@ impl Email {
             return Err(EmailError::Invisible);
         }
         let domain = EmailDomain::parse(domain)?;
-        let local = local.chars().fold(String::with_capacity(local.len()), lower);
+        let local = local
+            .chars()
+            .fold(String::with_capacity(local.len()), lower);
         let at = local.len();
         if at + 1 + domain.as_str().len() > 254 {
             return Err(EmailError::TooLong);
         }
-        Ok(Self { text: format!("{local}@{}", domain.as_str()).into(), at })
+        Ok(Self {
+            text: format!("{local}@{}", domain.as_str()).into(),
+            at,
+        })
     }
 
     /// The canonical address.
@@ -95,12 +104,16 @@ impl EmailDomain {
         let labels: Vec<String> = lower.split('.').map(label).collect::<Result<_, _>>()?;
         let domain = labels.join(".");
         // An all-numeric last label would be an IPv4 address to others (RFC 3696 2).
-        let numeric = labels.last().is_none_or(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
+        let numeric = labels
+            .last()
+            .is_none_or(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
         if numeric || domain.len() > MAX_DOMAIN {
             return Err(EmailError::Domain);
         }
         // Labels that are valid alone may be invalid together (RFC 5893 2).
-        if labels.iter().any(|label| label.starts_with(ACE_PREFIX)) && to_ascii(&lower).as_ref() != Some(&domain) {
+        if labels.iter().any(|label| label.starts_with(ACE_PREFIX))
+            && to_ascii(&lower).as_ref() != Some(&domain)
+        {
             return Err(EmailError::Variant);
         }
         Ok(Self(domain.into()))
@@ -121,7 +134,9 @@ fn label(label: &str) -> Result<String, EmailError> {
         }
         ascii
     } else if label.starts_with(ACE_PREFIX) {
-        let unicode = to_unicode(label).filter(|unicode| !unicode.is_ascii()).ok_or(EmailError::Variant)?;
+        let unicode = to_unicode(label)
+            .filter(|unicode| !unicode.is_ascii())
+            .ok_or(EmailError::Variant)?;
         if to_ascii(&unicode).as_deref() != Some(label) {
             return Err(EmailError::Variant);
         }
@@ -129,18 +144,33 @@ fn label(label: &str) -> Result<String, EmailError> {
     } else {
         label.to_owned()
     };
-    let ldh = canonical.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'));
+    let ldh = canonical
+        .bytes()
+        .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'));
     let edges = canonical.starts_with('-') || canonical.ends_with('-');
-    if ldh && !edges && (1..=63).contains(&canonical.len()) { Ok(canonical) } else { Err(EmailError::Domain) }
+    if ldh && !edges && (1..=63).contains(&canonical.len()) {
+        Ok(canonical)
+    } else {
+        Err(EmailError::Domain)
+    }
 }
 
 fn to_ascii(text: &str) -> Option<String> {
-    let ascii = Uts46::new().to_ascii(text.as_bytes(), AsciiDenyList::STD3, Hyphens::CheckFirstLast, DnsLength::Verify);
+    let ascii = Uts46::new().to_ascii(
+        text.as_bytes(),
+        AsciiDenyList::STD3,
+        Hyphens::CheckFirstLast,
+        DnsLength::Verify,
+    );
     ascii.ok().map(std::borrow::Cow::into_owned)
 }
 
 fn to_unicode(text: &str) -> Option<String> {
-    let (unicode, result) = Uts46::new().to_unicode(text.as_bytes(), AsciiDenyList::STD3, Hyphens::CheckFirstLast);
+    let (unicode, result) = Uts46::new().to_unicode(
+        text.as_bytes(),
+        AsciiDenyList::STD3,
+        Hyphens::CheckFirstLast,
+    );
     result.ok().map(|()| unicode.into_owned())
 }
 
@@ -212,9 +242,18 @@ mod tests {
 
     #[test]
     fn r11_one_address_one_form() {
-        assert_eq!(canonical("Alice@Example.COM").as_deref(), Ok("alice@example.com"));
-        assert_eq!(Email::parse("a@bücher.example").unwrap().domain(), "xn--bcher-kva.example");
-        assert_eq!(Email::parse("JÖRG@example.com").unwrap(), Email::parse("jörg@example.com").unwrap());
+        assert_eq!(
+            canonical("Alice@Example.COM").as_deref(),
+            Ok("alice@example.com")
+        );
+        assert_eq!(
+            Email::parse("a@bücher.example").unwrap().domain(),
+            "xn--bcher-kva.example"
+        );
+        assert_eq!(
+            Email::parse("JÖRG@example.com").unwrap(),
+            Email::parse("jörg@example.com").unwrap()
+        );
         for bad in [
             "",
             "a",
@@ -233,7 +272,10 @@ mod tests {
         ] {
             assert!(Email::parse(bad).is_err(), "{bad:?}");
         }
-        assert_eq!(Email::parse(&format!("{}@b.c", "a".repeat(300))), Err(EmailError::TooLong));
+        assert_eq!(
+            Email::parse(&format!("{}@b.c", "a".repeat(300))),
+            Err(EmailError::TooLong)
+        );
     }
 
     #[test]
@@ -248,8 +290,16 @@ mod tests {
             ("\u{1c5}", "\u{1c6}"),
         ] {
             let email = Email::parse(&format!("{variant}@example.com")).unwrap();
-            assert_ne!(email, Email::parse(&format!("{letter}@example.com")).unwrap(), "{variant}");
-            assert_eq!(Email::parse(email.as_str()).unwrap(), email, "a fixed point");
+            assert_ne!(
+                email,
+                Email::parse(&format!("{letter}@example.com")).unwrap(),
+                "{variant}"
+            );
+            assert_eq!(
+                Email::parse(email.as_str()).unwrap(),
+                email,
+                "a fixed point"
+            );
         }
     }
 
@@ -279,8 +329,12 @@ mod tests {
                 "{invisible:?}"
             );
         }
-        for written in ["jörg", "müller-lüdenscheid", "用户", "אבג", "ἀρχή", "दीपक"] {
-            assert_eq!(canonical(&format!("{written}@example.com")), Ok(format!("{written}@example.com")));
+        for written in ["jörg", "müller-lüdenscheid", "用户", "אבג", "ἀρχή", "दीपक"]
+        {
+            assert_eq!(
+                canonical(&format!("{written}@example.com")),
+                Ok(format!("{written}@example.com"))
+            );
         }
     }
 
@@ -336,7 +390,11 @@ mod tests {
             "example.com#x",
             "exam\u{0}ple.com",
         ] {
-            assert!(EmailDomain::parse(domain).is_err(), "{domain:?}: {:?}", EmailDomain::parse(domain));
+            assert!(
+                EmailDomain::parse(domain).is_err(),
+                "{domain:?}: {:?}",
+                EmailDomain::parse(domain)
+            );
             assert!(canonical(&format!("alice@{domain}")).is_err(), "{domain:?}");
         }
         assert_eq!(canonical("alice@%65xample.com"), Err(EmailError::Domain));
@@ -349,14 +407,23 @@ mod tests {
             ("EXAMPLE.com", "example.com"),
             ("bücher.test", "xn--bcher-kva.test"),
             ("XN--BCHER-KVA.test", "xn--bcher-kva.test"),
-            ("mail.bücher.xn--bcher-kva.test", "mail.xn--bcher-kva.xn--bcher-kva.test"),
+            (
+                "mail.bücher.xn--bcher-kva.test",
+                "mail.xn--bcher-kva.xn--bcher-kva.test",
+            ),
             ("straße.example", "xn--strae-oqa.example"),
             ("例え.テスト", "xn--r8jz45g.xn--zckzah"),
             ("123.example", "123.example"),
             ("a--b.example", "a--b.example"),
             ("localhost", "localhost"),
         ] {
-            assert_eq!(EmailDomain::parse(domain).map(|d| d.as_str().to_owned()).as_deref(), Ok(ascii), "{domain}");
+            assert_eq!(
+                EmailDomain::parse(domain)
+                    .map(|d| d.as_str().to_owned())
+                    .as_deref(),
+                Ok(ascii),
+                "{domain}"
+            );
         }
     }
 

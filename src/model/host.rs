@@ -31,7 +31,9 @@ impl Host {
             Ok(host) => {
                 let host = host.to_string();
                 match Authority::parse(&host) {
-                    Ok(Authority { port: None, host, .. }) => Ok(Self(host.into())),
+                    Ok(Authority {
+                        port: None, host, ..
+                    }) => Ok(Self(host.into())),
                     Ok(_) => Err(HostError::Malformed),
                     Err(e) => Err(e),
                 }
@@ -67,7 +69,11 @@ impl<'a> Authority<'a> {
     /// The canonical text, where it is not what was written. A port that goes without saying is not in it.
     pub fn rewritten(&self, default_port: bool) -> Option<String> {
         let written_so = self.canonical && (self.port.is_none() || !default_port);
-        if written_so { None } else { Some(self.text(default_port)) }
+        if written_so {
+            None
+        } else {
+            Some(self.text(default_port))
+        }
     }
 
     /// The canonical text. A port that goes without saying is not in it.
@@ -86,8 +92,13 @@ impl<'a> Authority<'a> {
         let (host, port) = match text.rsplit_once(':') {
             // The last colon of an IPv6 literal is inside its brackets.
             Some((host, port)) if !port.ends_with(']') => {
-                let digits = !port.is_empty() && port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());
-                let port = port.parse::<u16>().ok().filter(|p| digits && *p != 0).ok_or(HostError::Port)?;
+                let digits =
+                    !port.is_empty() && port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());
+                let port = port
+                    .parse::<u16>()
+                    .ok()
+                    .filter(|p| digits && *p != 0)
+                    .ok_or(HostError::Port)?;
                 (host, Some(port))
             }
             _ => (text, None),
@@ -98,12 +109,23 @@ impl<'a> Authority<'a> {
             return Err(HostError::Empty);
         }
         let upper = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
-            Some(v6) => v6.parse::<std::net::Ipv6Addr>().map(|_| true).map_err(|_| HostError::Malformed)?,
+            Some(v6) => v6
+                .parse::<std::net::Ipv6Addr>()
+                .map(|_| true)
+                .map_err(|_| HostError::Malformed)?,
             None => read_name(host).ok_or(HostError::Malformed)?,
         };
-        let host = if upper { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) };
+        let host = if upper {
+            Cow::Owned(host.to_ascii_lowercase())
+        } else {
+            Cow::Borrowed(host)
+        };
         let canonical = matches!(host, Cow::Borrowed(host) if host.len() == dotted.len());
-        Ok(Self { host, port, canonical })
+        Ok(Self {
+            host,
+            port,
+            canonical,
+        })
     }
 }
 
@@ -181,7 +203,10 @@ mod tests {
 
     #[test]
     fn configuration_takes_unicode_names() {
-        assert_eq!(Host::parse("Bücher.example").unwrap().as_str(), "xn--bcher-kva.example");
+        assert_eq!(
+            Host::parse("Bücher.example").unwrap().as_str(),
+            "xn--bcher-kva.example"
+        );
         assert_eq!(Host::parse("a.example.").unwrap().as_str(), "a.example");
         assert!(Host::parse("a.example:80").is_err());
         assert!(Host::parse("").is_err());

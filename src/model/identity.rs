@@ -65,13 +65,17 @@ pub struct LoginOrder {
 impl Identity {
     /// The place of the login in the order of revocations.
     pub const fn order(&self) -> LoginOrder {
-        LoginOrder { revision: self.revision, at: self.at }
+        LoginOrder {
+            revision: self.revision,
+            at: self.at,
+        }
     }
 
     /// The claims that the provider made.
     pub fn claims_made(&self) -> Map<String, Value> {
         let made = self.claims.iter().filter(|(_, value)| !value.is_null());
-        made.map(|(name, value)| (name.clone(), value.clone())).collect()
+        made.map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
     }
 
     /// When a session ends that would last until `ours`: then, or with the provider's own.

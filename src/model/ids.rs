@@ -45,7 +45,14 @@ impl Aud {
     /// Where it is not 64 lower-case hexadecimal digits.
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
         let digits: [u8; 64] = text.as_bytes().try_into().map_err(|_| InvalidId)?;
-        if digits.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) { Ok(Self(digits)) } else { Err(InvalidId) }
+        if digits
+            .iter()
+            .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        {
+            Ok(Self(digits))
+        } else {
+            Err(InvalidId)
+        }
     }
 
     /// The tag of an application that was given none: the same for the same words, on every node and after every restart.
@@ -56,7 +63,10 @@ impl Aud {
             context.update(word.as_bytes());
         }
         let mut digits = [b'0'; 64];
-        for (place, digit) in digits.iter_mut().zip(hex(context.finish().as_ref()).bytes()) {
+        for (place, digit) in digits
+            .iter_mut()
+            .zip(hex(context.finish().as_ref()).bytes())
+        {
             *place = digit;
         }
         Self(digits)
@@ -128,7 +138,11 @@ impl IdentityNonce {
     /// Where it is not 16 ASCII letters and digits.
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
         let bytes: [u8; 16] = text.as_bytes().try_into().map_err(|_| InvalidId)?;
-        if bytes.iter().all(u8::is_ascii_alphanumeric) { Ok(Self(bytes)) } else { Err(InvalidId) }
+        if bytes.iter().all(u8::is_ascii_alphanumeric) {
+            Ok(Self(bytes))
+        } else {
+            Err(InvalidId)
+        }
     }
 
     /// The sixteen characters.
@@ -163,7 +177,10 @@ impl fmt::Display for RequestId {
 }
 
 /// Fills with the operating system's randomness.
-#[expect(clippy::panic, reason = "aws-lc aborts rather than fail here; going on with known bytes would be worse")]
+#[expect(
+    clippy::panic,
+    reason = "aws-lc aborts rather than fail here; going on with known bytes would be worse"
+)]
 pub(crate) fn fill_random(bytes: &mut [u8]) {
     if rand::fill(bytes).is_err() {
         panic!("the operating system gave no randomness");
@@ -172,10 +189,12 @@ pub(crate) fn fill_random(bytes: &mut [u8]) {
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 #[cfg(test)]
@@ -185,8 +204,15 @@ mod tests {
     #[test]
     fn an_aud_is_64_hex_and_stable() {
         let aud = Aud::derive(&["access.example.com", "wiki.example.com"]);
-        assert_eq!(aud, Aud::derive(&["access.example.com", "wiki.example.com"]));
-        assert_ne!(aud, Aud::derive(&["access.example.comw", "iki.example.com"]), "words are told apart");
+        assert_eq!(
+            aud,
+            Aud::derive(&["access.example.com", "wiki.example.com"])
+        );
+        assert_ne!(
+            aud,
+            Aud::derive(&["access.example.comw", "iki.example.com"]),
+            "words are told apart"
+        );
         assert_eq!(Aud::parse(aud.as_str()).unwrap(), aud);
         assert!(Aud::parse("ABC").is_err() && Aud::parse(&"g".repeat(64)).is_err());
     }
@@ -195,6 +221,9 @@ mod tests {
     fn a_nonce_reads_back() {
         let nonce = IdentityNonce::random();
         assert_eq!(IdentityNonce::parse(nonce.as_str()).unwrap(), nonce);
-        assert!(IdentityNonce::parse("short").is_err() && IdentityNonce::parse("0123456789abcde/").is_err());
+        assert!(
+            IdentityNonce::parse("short").is_err()
+                && IdentityNonce::parse("0123456789abcde/").is_err()
+        );
     }
 }

@@ -42,7 +42,11 @@ pub(crate) fn mended(document: &[u8]) -> Cow<'_, str> {
     let text = String::from_utf8_lossy(document.strip_prefix(b"\xef\xbb\xbf").unwrap_or(document));
     // Cheap, and true for nearly all documents.
     let is_whole = !text.contains("\\ud") && !text.contains("\\uD");
-    if is_whole { text } else { Cow::Owned(with_whole_surrogates(&text)) }
+    if is_whole {
+        text
+    } else {
+        Cow::Owned(with_whole_surrogates(&text))
+    }
 }
 
 fn with_whole_surrogates(text: &str) -> String {
@@ -88,12 +92,33 @@ mod tests {
     #[test]
     fn array_is_not_an_object() {
         let json = br#" {"a":"x","b":1,"c":[]}"#;
-        assert_eq!(object::<Pair<'_>>(json).unwrap(), Pair { a: Cow::Borrowed("x"), b: Some(1) });
-        assert!(matches!(object::<Pair<'_>>(json).unwrap().a, Cow::Borrowed(_)));
-        for other in [r#"["x",1]"#, "null", "\"x\"", "1", "", "{}", r#"{"a":"x"}{}"#, r#"{"a":"x","a":"y"}"#] {
+        assert_eq!(
+            object::<Pair<'_>>(json).unwrap(),
+            Pair {
+                a: Cow::Borrowed("x"),
+                b: Some(1)
+            }
+        );
+        assert!(matches!(
+            object::<Pair<'_>>(json).unwrap().a,
+            Cow::Borrowed(_)
+        ));
+        for other in [
+            r#"["x",1]"#,
+            "null",
+            "\"x\"",
+            "1",
+            "",
+            "{}",
+            r#"{"a":"x"}{}"#,
+            r#"{"a":"x","a":"y"}"#,
+        ] {
             assert!(object::<Pair<'_>>(other.as_bytes()).is_err(), "{other}");
         }
-        assert!(serde_json::from_str::<Pair<'_>>(r#"["x",1]"#).is_ok(), "serde alone takes it");
+        assert!(
+            serde_json::from_str::<Pair<'_>>(r#"["x",1]"#).is_ok(),
+            "serde alone takes it"
+        );
     }
 
     #[test]
@@ -104,7 +129,10 @@ mod tests {
             (b"\"caf\xe9\"", "\"caf\u{fffd}\""),
             (br#""\ud83d\ude00""#, r#""\ud83d\ude00""#),
             (br#""Ada \ud83d""#, r#""Ada \ufffd""#),
-            (br#""\ude00\ud83dx\uD83D\u0041""#, r#""\ufffd\ufffdx\ufffd\u0041""#),
+            (
+                br#""\ude00\ud83dx\uD83D\u0041""#,
+                r#""\ufffd\ufffdx\ufffd\u0041""#,
+            ),
             (br#""\\ud83d""#, r#""\\ud83d""#),
             (br#""\\\ud83d\"""#, r#""\\\ufffd\"""#),
             (br#""\ud83"#, r#""\ud83"#),

@@ -30,7 +30,9 @@ pub use host::{Authority, Host, HostError};
 pub(crate) use identity::is_groups;
 #[cfg(feature = "protocols")]
 pub(crate) use identity::is_nearly;
-pub use identity::{AbsentGroups, Group, Groups, GroupsSeen, GroupsSource, Identity, IdpRef, LoginOrder, SentHeader};
+pub use identity::{
+    AbsentGroups, Group, Groups, GroupsSeen, GroupsSource, Identity, IdpRef, LoginOrder, SentHeader,
+};
 #[cfg(feature = "protocols")]
 pub(crate) use ids::fill_random;
 pub(crate) use ids::hex;

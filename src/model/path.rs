@@ -49,7 +49,10 @@ pub enum PathError {
 impl Default for CleanPath<'_> {
     /// The path of a first page.
     fn default() -> Self {
-        Self { text: Cow::Borrowed("/"), is_plain: true }
+        Self {
+            text: Cow::Borrowed("/"),
+            is_plain: true,
+        }
     }
 }
 
@@ -63,7 +66,10 @@ impl<'a> CleanPath<'a> {
             return Err(PathError::NotAbsolute);
         }
         if is_plain(raw.as_bytes()) {
-            return Ok(Self { text: Cow::Borrowed(raw), is_plain: true });
+            return Ok(Self {
+                text: Cow::Borrowed(raw),
+                is_plain: true,
+            });
         }
         if let Some(error) = Symbols::of(raw).find_map(Result::err) {
             return Err(error);
@@ -174,7 +180,9 @@ fn resolve(raw: &str) -> Result<Cow<'_, str>, PathError> {
     if is_open {
         kept.push("");
     }
-    Ok(Cow::Owned(kept.iter().flat_map(|segment| ["/", segment]).collect()))
+    Ok(Cow::Owned(
+        kept.iter().flat_map(|segment| ["/", segment]).collect(),
+    ))
 }
 
 enum Dots {
@@ -184,8 +192,14 @@ enum Dots {
 
 fn dot_segment(segment: &str) -> Option<Dots> {
     let dot = |text: &'_ str| -> Option<usize> {
-        let escaped = text.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("%2e"));
-        if escaped { Some(3) } else { text.starts_with('.').then_some(1) }
+        let escaped = text
+            .get(..3)
+            .is_some_and(|start| start.eq_ignore_ascii_case("%2e"));
+        if escaped {
+            Some(3)
+        } else {
+            text.starts_with('.').then_some(1)
+        }
     };
     let rest = segment.get(dot(segment)?..)?;
     if rest.is_empty() {
@@ -205,8 +219,12 @@ fn refuse_hidden(segment: &str) -> Result<(), PathError> {
             Symbol::Letter(octet) | Symbol::Escaped(octet) => octets.push(octet),
             Symbol::Character(character) if is_ignorable(character) => {}
             Symbol::Character(FULL_WIDTH_DOT) => octets.push(b'.'),
-            Symbol::Character(character) => octets.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
-            Symbol::Separator | Symbol::EscapedSeparator | Symbol::Suffix | Symbol::End => octets.push(b'/'),
+            Symbol::Character(character) => {
+                octets.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes())
+            }
+            Symbol::Separator | Symbol::EscapedSeparator | Symbol::Suffix | Symbol::End => {
+                octets.push(b'/')
+            }
         }
     }
     if octets.windows(2).any(is_overlong) {
@@ -214,7 +232,8 @@ fn refuse_hidden(segment: &str) -> Result<(), PathError> {
     }
     // Some origins drop what is not UTF-8.
     let text: String = octets.utf8_chunks().map(|chunk| chunk.valid()).collect();
-    let is_hidden = |piece: &str| piece.contains('.') && piece.chars().all(|c| c == '.' || c.is_whitespace());
+    let is_hidden =
+        |piece: &str| piece.contains('.') && piece.chars().all(|c| c == '.' || c.is_whitespace());
     // Three dots and more are a name.
     let is_name = |text: &str| text.len() == segment.len() && text.bytes().all(|byte| byte == b'.');
     if !is_name(&text) && text.split('/').any(is_hidden) {

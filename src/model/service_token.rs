@@ -36,12 +36,17 @@ impl ServiceToken {
         let (mut id, mut secret) = ([0; 16], Zeroizing::new([0; 32]));
         rand::fill(&mut id)?;
         rand::fill(&mut *secret)?;
-        Ok((ClientId(format!("{}.access", hex(&id)).into()), Secret::new(hex(&*secret))))
+        Ok((
+            ClientId(format!("{}.access", hex(&id)).into()),
+            Secret::new(hex(&*secret)),
+        ))
     }
 
     /// Whether that is of a secret of this token. Takes the same time whatever is wrong.
     pub fn has_secret(&self, presented: &SecretDigest) -> bool {
-        let found = self.secrets.iter().fold(Choice::from(0), |found, secret| found | secret.0.ct_eq(&presented.0));
+        let found = self.secrets.iter().fold(Choice::from(0), |found, secret| {
+            found | secret.0.ct_eq(&presented.0)
+        });
         found.into()
     }
 
@@ -61,9 +66,18 @@ impl ClientId {
     /// # Errors
     /// Where it has another form.
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
-        let digits = text.strip_suffix(".access").filter(|digits| digits.len() == 32).ok_or(InvalidId)?;
-        let lower_hex = digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if lower_hex { Ok(Self(text.into())) } else { Err(InvalidId) }
+        let digits = text
+            .strip_suffix(".access")
+            .filter(|digits| digits.len() == 32)
+            .ok_or(InvalidId)?;
+        let lower_hex = digits
+            .bytes()
+            .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if lower_hex {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidId)
+        }
     }
 
     /// As it stands in the header.
@@ -82,10 +96,20 @@ impl SecretDigest {
     /// # Errors
     /// Where they are not that.
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
-        let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return Err(InvalidId) };
-        let digit = |b: u8| char::from(b).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        let (pairs, []) = text.as_bytes().as_chunks::<2>() else {
+            return Err(InvalidId);
+        };
+        let digit = |b: u8| {
+            char::from(b)
+                .to_digit(16)
+                .and_then(|digit| u8::try_from(digit).ok())
+        };
         let byte = |[high, low]: &[u8; 2]| Some(digit(*high)? << 4 | digit(*low)?);
-        let bytes: Vec<u8> = pairs.iter().map(byte).collect::<Option<_>>().ok_or(InvalidId)?;
+        let bytes: Vec<u8> = pairs
+            .iter()
+            .map(byte)
+            .collect::<Option<_>>()
+            .ok_or(InvalidId)?;
         bytes.try_into().map(Self).map_err(|_| InvalidId)
     }
 
@@ -119,7 +143,10 @@ mod tests {
         assert_eq!(secret.expose().len(), 64);
         let digest = SecretDigest::of(secret.expose().as_bytes());
         assert_eq!(SecretDigest::parse(&digest.to_hex()), Ok(digest.clone()));
-        assert_eq!(SecretDigest::parse(&digest.to_hex().to_uppercase()), Ok(digest.clone()));
+        assert_eq!(
+            SecretDigest::parse(&digest.to_hex().to_uppercase()),
+            Ok(digest.clone())
+        );
         let other = SecretDigest::of(b"another");
         let token = |secrets: Vec<SecretDigest>| ServiceToken {
             id: "ci".into(),
@@ -133,8 +160,15 @@ mod tests {
         assert!(has(vec![digest.clone()]) && has(vec![other.clone(), digest.clone()]));
         assert!(has(vec![digest.clone(), other.clone()]));
         assert!(!has(vec![other.clone()]) && !has(vec![]));
-        assert!(!token(vec![other.clone()]).has_expired(UnixTime(9)) && token(vec![other]).has_expired(UnixTime(10)));
-        assert!(!format!("{:?}", SecretDigest::of(b"x")).contains("2d71"), "{:?}", SecretDigest::of(b"x"));
+        assert!(
+            !token(vec![other.clone()]).has_expired(UnixTime(9))
+                && token(vec![other]).has_expired(UnixTime(10))
+        );
+        assert!(
+            !format!("{:?}", SecretDigest::of(b"x")).contains("2d71"),
+            "{:?}",
+            SecretDigest::of(b"x")
+        );
     }
 
     #[test]
@@ -152,7 +186,14 @@ mod tests {
         ] {
             assert!(ClientId::parse(&wrong).is_err(), "{wrong}");
         }
-        for wrong in ["", "00", &"0".repeat(63), &"0".repeat(65), &"g".repeat(64), &"é".repeat(32)] {
+        for wrong in [
+            "",
+            "00",
+            &"0".repeat(63),
+            &"0".repeat(65),
+            &"g".repeat(64),
+            &"é".repeat(32),
+        ] {
             assert!(SecretDigest::parse(wrong).is_err(), "{wrong}");
         }
     }

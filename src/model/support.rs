@@ -12,7 +12,10 @@ pub struct Support {
 impl Support {
     /// Returns it, if there is anything to show.
     pub fn new(text: Option<String>, url: Option<Url>) -> Option<Self> {
-        (text.is_some() || url.is_some()).then(|| Self { text: text.map(Into::into), url })
+        (text.is_some() || url.is_some()).then(|| Self {
+            text: text.map(Into::into),
+            url,
+        })
     }
 
     /// Reads the address of a page (`https:`) or of a mailbox (`mailto:`, RFC 6068, one address).
@@ -20,7 +23,9 @@ impl Support {
     /// # Errors
     /// A sentence about anything else: pages must not lead to other schemes, and not over plain HTTP.
     pub fn parse_url(text: &str) -> Result<Url, String> {
-        let url = Url::parse(text).ok().filter(|_| text.bytes().all(|b| b.is_ascii_graphic()));
+        let url = Url::parse(text)
+            .ok()
+            .filter(|_| text.bytes().all(|b| b.is_ascii_graphic()));
         let good = url.filter(|url| match url.scheme() {
             "https" => url.has_host() && url.username().is_empty() && url.password().is_none(),
             "mailto" => Email::parse(url.path()).is_ok(),
@@ -55,13 +60,20 @@ mod tests {
     fn support_url_is_https_or_mailto() {
         for (good, label) in [
             ("https://help.example.com", "help.example.com"),
-            ("https://example.com:8443/it/help/?q=access#form", "example.com:8443/it/help"),
+            (
+                "https://example.com:8443/it/help/?q=access#form",
+                "example.com:8443/it/help",
+            ),
             ("mailto:help@example.com", "help@example.com"),
             ("mailto:help@example.com?subject=Access", "help@example.com"),
         ] {
             let url = Support::parse_url(good).unwrap();
             let support = Support::new(None, Some(url)).unwrap();
-            assert_eq!((support.text(), support.link().unwrap().1), ("Need help?", label), "{good}");
+            assert_eq!(
+                (support.text(), support.link().unwrap().1),
+                ("Need help?", label),
+                "{good}"
+            );
         }
         for bad in [
             "",

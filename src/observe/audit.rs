@@ -198,9 +198,16 @@ impl<'a> Event<'a> {
         let (application, policy) = (plain(application, MOST_NAME), plain(policy, MOST_NAME));
         let service_token_id = plain(service_token.map(|(id, _)| id), MOST_NAME);
         let service_token = plain(service_token.map(|(_, name)| name), MOST_NAME);
-        let (common_name, linked_application) = (plain(common_name, MOST_NAME), plain(linked_application, MOST_NAME));
+        let (common_name, linked_application) = (
+            plain(common_name, MOST_NAME),
+            plain(linked_application, MOST_NAME),
+        );
         let shadow_policy = plain(shadow.map(|(name, _)| name), MOST_NAME);
-        let (method, host, path) = (plain(method, MOST_NAME), plain(host, MOST_HOST), plain(path, MOST_PATH));
+        let (method, host, path) = (
+            plain(method, MOST_NAME),
+            plain(host, MOST_HOST),
+            plain(path, MOST_PATH),
+        );
         let user_agent = user_agent.map(|text| self::plain(text, MOST_USER_AGENT));
         let [groups, amr, claims] = identity.map_or([const { None }; 3], facts);
         tracing::info!(
@@ -236,14 +243,24 @@ impl<'a> Event<'a> {
 }
 
 fn facts(identity: &Identity) -> [Option<String>; 3] {
-    let groups =
-        identity.groups.known().map(|groups| groups.iter().map(|group| group.name.as_str()).collect::<Vec<_>>());
-    [groups.and_then(json), identity.amr.as_ref().and_then(json), json(&identity.claims)]
+    let groups = identity.groups.known().map(|groups| {
+        groups
+            .iter()
+            .map(|group| group.name.as_str())
+            .collect::<Vec<_>>()
+    });
+    [
+        groups.and_then(json),
+        identity.amr.as_ref().and_then(json),
+        json(&identity.claims),
+    ]
 }
 
 /// JSON that is plain text too, unless it is too long: half of it would be another identity.
 fn json(value: impl serde::Serialize) -> Option<String> {
-    let text = serde_json::to_string(&value).ok().filter(|text| text.len() <= MOST_FACTS)?;
+    let text = serde_json::to_string(&value)
+        .ok()
+        .filter(|text| text.len() <= MOST_FACTS)?;
     if !text.contains(odd) {
         return Some(text);
     }
@@ -274,10 +291,20 @@ impl Sample {
     pub const ALL: Self = Self { part: 1 << 32 };
 
     /// That part of them, from 0 to 1; what lies outside is brought to the nearer end, and what is not a number to 0.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it was brought between 0 and 2^32")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "it was brought between 0 and 2^32"
+    )]
     pub fn part(rate: f64) -> Self {
-        let rate = if rate.is_nan() { 0.0 } else { rate.clamp(0.0, 1.0) };
-        Self { part: (rate * (1_u64 << 32) as f64) as u64 }
+        let rate = if rate.is_nan() {
+            0.0
+        } else {
+            rate.clamp(0.0, 1.0)
+        };
+        Self {
+            part: (rate * (1_u64 << 32) as f64) as u64,
+        }
     }
 
     /// Whether this one is told.
@@ -304,7 +331,10 @@ impl RunningSample {
 
     /// Whether this one is told.
     pub fn hit(&self) -> bool {
-        Sample { part: self.0.load(Ordering::Relaxed) }.hit()
+        Sample {
+            part: self.0.load(Ordering::Relaxed),
+        }
+        .hit()
     }
 }
 
@@ -368,24 +398,46 @@ mod tests {
 
     #[test]
     fn plain_text_is_borrowed() {
-        assert!(matches!(plain("Mozilla/5.0 (Ünïcode)".as_bytes(), 200), Cow::Borrowed(_)));
+        assert!(matches!(
+            plain("Mozilla/5.0 (Ünïcode)".as_bytes(), 200),
+            Cow::Borrowed(_)
+        ));
         assert_eq!(plain(&[b'a'; 200], 200), "a".repeat(200));
     }
 
     #[test]
     fn t12_what_moves_a_cursor_is_escaped() {
-        assert_eq!(plain(b"a\n{\"level\":\"x\"}\x1b[31m\0\x7f", 200), r#"a\u{a}{"level":"x"}\u{1b}[31m\u{0}\u{7f}"#);
-        assert_eq!(plain("\u{202e}x\u{2028}\u{85}".as_bytes(), 200), r"\u{202e}x\u{2028}\u{85}");
+        assert_eq!(
+            plain(b"a\n{\"level\":\"x\"}\x1b[31m\0\x7f", 200),
+            r#"a\u{a}{"level":"x"}\u{1b}[31m\u{0}\u{7f}"#
+        );
+        assert_eq!(
+            plain("\u{202e}x\u{2028}\u{85}".as_bytes(), 200),
+            r"\u{202e}x\u{2028}\u{85}"
+        );
         assert_eq!(plain(b"\xff\xfe", 200), "\u{fffd}\u{fffd}");
     }
 
     #[test]
     fn t12_long_text_is_cut_by_characters() {
-        assert_eq!(plain(&vec![b'a'; 65_536], 200), format!("{}…", "a".repeat(200)));
-        assert_eq!(plain("ü".repeat(201).as_bytes(), 200), format!("{}…", "ü".repeat(200)));
+        assert_eq!(
+            plain(&vec![b'a'; 65_536], 200),
+            format!("{}…", "a".repeat(200))
+        );
+        assert_eq!(
+            plain("ü".repeat(201).as_bytes(), 200),
+            format!("{}…", "ü".repeat(200))
+        );
         assert_eq!(plain("🦀".repeat(200).as_bytes(), 200), "🦀".repeat(200));
-        assert_eq!(plain(&[0; 1_000], 200), format!("{}…", r"\u{0}".repeat(200)));
-        assert_eq!(plain("🦀".repeat(300).as_bytes(), 200), format!("{}…", "🦀".repeat(200)), "no half character");
+        assert_eq!(
+            plain(&[0; 1_000], 200),
+            format!("{}…", r"\u{0}".repeat(200))
+        );
+        assert_eq!(
+            plain("🦀".repeat(300).as_bytes(), 200),
+            format!("{}…", "🦀".repeat(200)),
+            "no half character"
+        );
     }
 
     #[test]
@@ -394,7 +446,11 @@ mod tests {
         let text = json(names).unwrap();
         assert!(!text.contains(odd), "{text:?}");
         assert_eq!(serde_json::from_str::<Vec<String>>(&text).unwrap(), names);
-        assert_eq!(json(vec!["x".repeat(100); 1_000]), None, "half of the groups would be other groups");
+        assert_eq!(
+            json(vec!["x".repeat(100); 1_000]),
+            None,
+            "half of the groups would be other groups"
+        );
     }
 
     #[test]

@@ -75,7 +75,9 @@ pub struct Logging {
 /// Where the filter is malformed or the process has a log already.
 pub fn init(format: Format) -> Result<Logging, LoggingError> {
     let filter = match std::env::var(VARIABLE) {
-        Ok(value) => EnvFilter::try_new(&value).map_err(|source| LoggingError::Filter { value, source })?,
+        Ok(value) => {
+            EnvFilter::try_new(&value).map_err(|source| LoggingError::Filter { value, source })?
+        }
         Err(VarError::NotPresent) => EnvFilter::new(DEFAULT_FILTER),
         Err(VarError::NotUnicode(_)) => return Err(LoggingError::NotText),
     };
@@ -85,8 +87,10 @@ pub fn init(format: Format) -> Result<Logging, LoggingError> {
     };
     let queue = Queue::start(io::stdout()).map_err(LoggingError::Thread)?;
     let subscriber = subscriber(format, filter, queue.clone());
-    tracing::subscriber::set_global_default(subscriber).map_err(|error| LoggingError::Installed(error.into()))?;
-    log::set_boxed_logger(Box::new(Records::default())).map_err(|error| LoggingError::Installed(error.into()))?;
+    tracing::subscriber::set_global_default(subscriber)
+        .map_err(|error| LoggingError::Installed(error.into()))?;
+    log::set_boxed_logger(Box::new(Records::default()))
+        .map_err(|error| LoggingError::Installed(error.into()))?;
     log::set_max_level(LevelFilter::current().as_log());
     Ok(Logging { queue })
 }
@@ -109,14 +113,21 @@ where
 {
     let layer = fmt::layer().with_writer(writer).with_ansi(false);
     // At their loudest other crates write whole requests down, cookies and codes with them. No filter lets that out.
-    let quiet = FilterFn::new(|meta| meta.target().starts_with("portcullis") || *meta.level() <= tracing::Level::INFO);
+    let quiet = FilterFn::new(|meta| {
+        meta.target().starts_with("portcullis") || *meta.level() <= tracing::Level::INFO
+    });
     match format {
         Format::Json => {
             let layer = layer.event_format(json::Json);
             Box::new(Registry::default().with(filter).with(quiet).with(layer))
         }
         Format::Text => Box::new(Registry::default().with(filter).with(quiet).with(layer)),
-        Format::Short => Box::new(Registry::default().with(filter).with(quiet).with(layer.event_format(short::Short))),
+        Format::Short => Box::new(
+            Registry::default()
+                .with(filter)
+                .with(quiet)
+                .with(layer.event_format(short::Short)),
+        ),
     }
 }
 
@@ -131,9 +142,20 @@ impl Log for Records {
     }
 
     fn log(&self, record: &Record<'_>) {
-        let level = if is_clients_fault(record) { Level::Info } else { record.level() };
+        let level = if is_clients_fault(record) {
+            Level::Info
+        } else {
+            record.level()
+        };
         let (target, module) = (record.target(), record.module_path());
-        self.0.log(&Record::builder().args(*record.args()).level(level).target(target).module_path(module).build());
+        self.0.log(
+            &Record::builder()
+                .args(*record.args())
+                .level(level)
+                .target(target)
+                .module_path(module)
+                .build(),
+        );
     }
 
     fn flush(&self) {
@@ -144,7 +166,10 @@ impl Log for Records {
 /// Pingora calls it an error when a client breaks off a handshake, as port scanners and load balancers do all day.
 fn is_clients_fault(record: &Record<'_>) -> bool {
     record.level() == Level::Error
-        && matches!(record.target(), "pingora_core::services::listening" | "pingora_core::apps")
+        && matches!(
+            record.target(),
+            "pingora_core::services::listening" | "pingora_core::apps"
+        )
         && record.args().to_string().contains("handshake")
 }
 
@@ -159,7 +184,9 @@ enum Message {
 impl Queue {
     fn start(to: impl Write + Send + 'static) -> io::Result<Self> {
         let (sender, receiver) = sync_channel(QUEUED);
-        std::thread::Builder::new().name("log".into()).spawn(move || write_all(&receiver, to))?;
+        std::thread::Builder::new()
+            .name("log".into())
+            .spawn(move || write_all(&receiver, to))?;
         Ok(Self(sender))
     }
 }
@@ -190,7 +217,10 @@ fn write_all(queue: &Receiver<Message>, to: impl Write) {
 impl<'a> MakeWriter<'a> for Queue {
     type Writer = Line<'a>;
     fn make_writer(&'a self) -> Line<'a> {
-        Line { queue: self, text: Vec::new() }
+        Line {
+            queue: self,
+            text: Vec::new(),
+        }
     }
 }
 
@@ -214,7 +244,9 @@ impl Write for Line<'_> {
 impl Drop for Line<'_> {
     fn drop(&mut self) {
         let text = std::mem::take(&mut self.text);
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.queue.0.try_send(Message::Line(text)) {
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
+            self.queue.0.try_send(Message::Line(text))
+        {
             metrics().log_line_dropped();
         }
     }

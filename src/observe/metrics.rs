@@ -200,18 +200,38 @@ pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
 impl Metrics {
     fn new() -> Self {
-        let reloads = counters("config_reloads_total", "Reloads of the configuration by outcome.", &["outcome"]);
+        let reloads = counters(
+            "config_reloads_total",
+            "Reloads of the configuration by outcome.",
+            &["outcome"],
+        );
         let evaluations = counters(
             "external_evaluations_total",
             "Questions about people to services of one's own, by what came of them; with `unknown` nobody was helped.",
             &["outcome"],
         );
-        let logouts = counters("logouts_total", "Logouts of browsers by outcome.", &["outcome"]);
-        let upstream = counters("upstream_errors_total", "Errors of origins by kind.", &["kind"]);
+        let logouts = counters(
+            "logouts_total",
+            "Logouts of browsers by outcome.",
+            &["outcome"],
+        );
+        let upstream = counters(
+            "upstream_errors_total",
+            "Errors of origins by kind.",
+            &["kind"],
+        );
         let metrics = Self {
             request: Default::default(),
-            requests: counters("requests_total", "Requests by decision and reason.", &["decision", "reason"]),
-            cuts: counters("requests_cut_total", "Running requests that were cut, by reason.", &["reason"]),
+            requests: counters(
+                "requests_total",
+                "Requests by decision and reason.",
+                &["decision", "reason"],
+            ),
+            cuts: counters(
+                "requests_cut_total",
+                "Running requests that were cut, by reason.",
+                &["reason"],
+            ),
             shadows: counters(
                 "shadow_policies_total",
                 "Requests that a shadow policy would have decided, by application, policy and outcome.",
@@ -222,7 +242,11 @@ impl Metrics {
                 "Requests with the client id of a service token, by its id and by decision.",
                 &["service_token", "decision"],
             ),
-            logins: counters("logins_total", "Ended logins by outcome and reason.", &["outcome", "reason"]),
+            logins: counters(
+                "logins_total",
+                "Ended logins by outcome and reason.",
+                &["outcome", "reason"],
+            ),
             logouts: Logout::ALL.map(|outcome| logouts.with_label_values(&[outcome.as_str()])),
             jwks_fetched: register(IntGaugeVec::new(
                 named(
@@ -238,8 +262,16 @@ impl Metrics {
                 ),
                 &["certificate"],
             )),
-            jwks_fetches: counters("jwks_fetches_total", "Fetches of keys by outcome.", &["issuer", "outcome"]),
-            store_errors: counters("store_errors_total", "Store calls without an answer by kind.", &["kind"]),
+            jwks_fetches: counters(
+                "jwks_fetches_total",
+                "Fetches of keys by outcome.",
+                &["issuer", "outcome"],
+            ),
+            store_errors: counters(
+                "store_errors_total",
+                "Store calls without an answer by kind.",
+                &["kind"],
+            ),
             store_writable: register(IntGauge::with_opts(named(
                 "store_writable",
                 "1 if the last write to the store succeeded; 0 if not, so that logins and logouts fail.",
@@ -258,7 +290,8 @@ impl Metrics {
                 "config_generation",
                 "The live configuration, counted from 1 since the start.",
             ))),
-            evaluations: Evaluation::ALL.map(|outcome| evaluations.with_label_values(&[outcome.as_str()])),
+            evaluations: Evaluation::ALL
+                .map(|outcome| evaluations.with_label_values(&[outcome.as_str()])),
             upstream: UpstreamError::ALL.map(|kind| upstream.with_label_values(&[kind.as_str()])),
             log_lines_dropped: register(IntCounter::with_opts(named(
                 "log_lines_dropped_total",
@@ -269,10 +302,14 @@ impl Metrics {
                 "Requests that are under way, from the end of their head; tunnels for as long as they stand.",
             ))),
         };
-        metrics.requests.with_label_values(&[Decision::Allow.as_str(), NO_REASON]);
+        metrics
+            .requests
+            .with_label_values(&[Decision::Allow.as_str(), NO_REASON]);
         metrics.store_writable.set(1);
         for outcome in [Reload::Applied, Reload::Rejected] {
-            metrics.country_databases.with_label_values(&[outcome.as_str()]);
+            metrics
+                .country_databases
+                .with_label_values(&[outcome.as_str()]);
         }
         for kind in StoreError::KINDS {
             metrics.store_errors.with_label_values(&[kind]);
@@ -282,9 +319,16 @@ impl Metrics {
 
     /// Counts a request.
     pub fn request(&self, decision: Decision, reason: Option<Reason>) {
-        let bind = || self.requests.with_label_values(&[decision.as_str(), reason.map_or(NO_REASON, Reason::id)]);
+        let bind = || {
+            self.requests
+                .with_label_values(&[decision.as_str(), reason.map_or(NO_REASON, Reason::id)])
+        };
         let row = reason.map_or(0, |reason| reason as usize + 1);
-        match self.request.get(decision as usize).and_then(|rows| rows.get(row)) {
+        match self
+            .request
+            .get(decision as usize)
+            .and_then(|rows| rows.get(row))
+        {
             Some(place) => place.get_or_init(bind).inc(),
             None => bind().inc(),
         }
@@ -292,36 +336,49 @@ impl Metrics {
 
     /// Counts a running request that was cut. Without a reason it could not be judged, or is another application's by now.
     pub fn cut(&self, reason: Option<Reason>) {
-        self.cuts.with_label_values(&[reason.map_or(NO_REASON, Reason::id)]).inc();
+        self.cuts
+            .with_label_values(&[reason.map_or(NO_REASON, Reason::id)])
+            .inc();
     }
 
     /// Counts a request that a shadow policy would have decided.
     pub fn shadow(&self, application: &str, policy: &str, outcome: &'static str) {
-        self.shadows.with_label_values(&[application, policy, outcome]).inc();
+        self.shadows
+            .with_label_values(&[application, policy, outcome])
+            .inc();
     }
 
     /// Counts a request with the client id of a service token, whether it was good or not.
     pub fn service_token(&self, id: &str, decision: Decision) {
-        self.service_tokens.with_label_values(&[id, decision.as_str()]).inc();
+        self.service_tokens
+            .with_label_values(&[id, decision.as_str()])
+            .inc();
     }
 
     /// Counts an ended login; `reason` is the login's own reason id, one of a closed list. A successful one has the reason
     /// `session` where the team's session sufficed, and none where the provider was asked.
     pub fn login(&self, outcome: Login, reason: Option<&'static str>) {
-        self.logins.with_label_values(&[outcome.as_str(), reason.unwrap_or(NO_REASON)]).inc();
+        self.logins
+            .with_label_values(&[outcome.as_str(), reason.unwrap_or(NO_REASON)])
+            .inc();
     }
 
     /// The metrics of that issuer's keys.
     pub fn jwks(&self, issuer: &str) -> JwksMetrics {
         JwksMetrics {
             fetched: self.jwks_fetched.with_label_values(&[issuer]),
-            outcomes: Fetch::ALL.map(|outcome| self.jwks_fetches.with_label_values(&[issuer, outcome.as_str()])),
+            outcomes: Fetch::ALL.map(|outcome| {
+                self.jwks_fetches
+                    .with_label_values(&[issuer, outcome.as_str()])
+            }),
         }
     }
 
     /// Sets the end of the validity of the certificate in that file.
     pub fn certificate_not_after(&self, file: &str, end: UnixTime) {
-        self.certificates.with_label_values(&[file]).set(i64::try_from(end.0).unwrap_or(i64::MAX));
+        self.certificates
+            .with_label_values(&[file])
+            .set(i64::try_from(end.0).unwrap_or(i64::MAX));
     }
 
     /// Counts a store call that gave no answer.
@@ -343,7 +400,8 @@ impl Metrics {
 
     /// All revocations of the store up to that moment are known.
     pub fn revocations_followed(&self, now: UnixTime) {
-        self.revocations_followed.set(i64::try_from(now.0).unwrap_or(i64::MAX));
+        self.revocations_followed
+            .set(i64::try_from(now.0).unwrap_or(i64::MAX));
     }
 
     /// Counts a reload.
@@ -355,7 +413,9 @@ impl Metrics {
 
     /// Counts a new file of the database of countries.
     pub fn country_database(&self, outcome: Reload) {
-        self.country_databases.with_label_values(&[outcome.as_str()]).inc();
+        self.country_databases
+            .with_label_values(&[outcome.as_str()])
+            .inc();
     }
 
     /// Counts a question about a person to a service of one's own.
@@ -367,7 +427,8 @@ impl Metrics {
 
     /// Which configuration is live.
     pub fn generation(&self, generation: u64) {
-        self.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+        self.generation
+            .set(i64::try_from(generation).unwrap_or(i64::MAX));
     }
 
     /// Counts an error of an origin.
@@ -408,7 +469,10 @@ fn named(name: &str, help: &str) -> Opts {
     Opts::new(name, help).namespace("portcullis")
 }
 
-#[expect(clippy::expect_used, reason = "names and labels are constants of this file, and a test makes them all")]
+#[expect(
+    clippy::expect_used,
+    reason = "names and labels are constants of this file, and a test makes them all"
+)]
 fn register<M: Collector + Clone + 'static>(made: prometheus::Result<M>) -> M {
     let metric = made.expect("the names and labels are valid");
     if let Err(error) = prometheus::default_registry().register(Box::new(metric.clone())) {
@@ -428,7 +492,10 @@ mod tests {
 
     fn sample(name: &str) -> Option<u64> {
         let text = text();
-        let line = text.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')))?;
+        let line = text.lines().find(|line| {
+            line.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with(' '))
+        })?;
         line.rsplit(' ').next()?.parse().ok()
     }
 
@@ -448,20 +515,47 @@ mod tests {
             Some(0),
             "there from the start"
         );
-        assert_eq!(sample(r#"portcullis_requests_total{decision="deny",reason="preflight_refused"}"#), Some(2));
-        assert_eq!(sample(r#"portcullis_logins_total{outcome="invalid",reason="state"}"#), Some(1));
-        assert_eq!(sample(r#"portcullis_store_errors_total{kind="malformed"}"#), Some(1));
-        assert_eq!(sample(r#"portcullis_store_errors_total{kind="unavailable"}"#), Some(0));
-        assert_eq!(sample(r#"portcullis_config_reloads_total{outcome="rejected"}"#), Some(1));
+        assert_eq!(
+            sample(r#"portcullis_requests_total{decision="deny",reason="preflight_refused"}"#),
+            Some(2)
+        );
+        assert_eq!(
+            sample(r#"portcullis_logins_total{outcome="invalid",reason="state"}"#),
+            Some(1)
+        );
+        assert_eq!(
+            sample(r#"portcullis_store_errors_total{kind="malformed"}"#),
+            Some(1)
+        );
+        assert_eq!(
+            sample(r#"portcullis_store_errors_total{kind="unavailable"}"#),
+            Some(0)
+        );
+        assert_eq!(
+            sample(r#"portcullis_config_reloads_total{outcome="rejected"}"#),
+            Some(1)
+        );
         assert_eq!(sample("portcullis_config_generation"), Some(7));
-        assert_eq!(sample("portcullis_revocations_followed_timestamp_seconds"), Some(1_700_000_000));
-        assert_eq!(sample(r#"portcullis_upstream_errors_total{kind="no_peer"}"#), Some(1));
+        assert_eq!(
+            sample("portcullis_revocations_followed_timestamp_seconds"),
+            Some(1_700_000_000)
+        );
+        assert_eq!(
+            sample(r#"portcullis_upstream_errors_total{kind="no_peer"}"#),
+            Some(1)
+        );
     }
 
     #[test]
     fn a_request_is_under_way_until_it_is_dropped() {
         let (first, second) = (InFlight::default(), InFlight::default());
-        assert_eq!((metrics().in_flight(), sample("portcullis_requests_in_flight")), (2, Some(2)));
+        assert_eq!(
+            (
+                metrics().in_flight(),
+                sample("portcullis_requests_in_flight")
+            ),
+            (2, Some(2))
+        );
         drop(first);
         assert_eq!(metrics().in_flight(), 1);
         drop(second);
@@ -473,8 +567,13 @@ mod tests {
         let jwks = metrics().jwks("https://team.example.com");
         jwks.fetch(Fetch::Success, UnixTime(1_700_000_000));
         jwks.fetch(Fetch::Unusable, UnixTime(1_700_000_100));
-        let fetched = r#"portcullis_jwks_fetched_timestamp_seconds{issuer="https://team.example.com"}"#;
-        assert_eq!(sample(fetched), Some(1_700_000_000), "a failed fetch makes nothing younger");
+        let fetched =
+            r#"portcullis_jwks_fetched_timestamp_seconds{issuer="https://team.example.com"}"#;
+        assert_eq!(
+            sample(fetched),
+            Some(1_700_000_000),
+            "a failed fetch makes nothing younger"
+        );
         let unusable = r#"portcullis_jwks_fetches_total{issuer="https://team.example.com",outcome="unusable"}"#;
         assert_eq!(sample(unusable), Some(1));
     }

@@ -14,7 +14,10 @@ pub struct Callback {
 #[derive(Clone, Debug)]
 enum Answer {
     Code(Secret),
-    Error { error: String, description: Option<String> },
+    Error {
+        error: String,
+        description: Option<String>,
+    },
 }
 
 /// Why a callback is refused.
@@ -45,7 +48,9 @@ pub enum CallbackError {
 impl CallbackError {
     /// Returns the error code of the provider if it is a registered one: those are safe to show, whoever sent them.
     pub fn registered_code(&self) -> Option<&'static str> {
-        let Self::Provider { error, .. } = self else { return None };
+        let Self::Provider { error, .. } = self else {
+            return None;
+        };
         REGISTERED_ERRORS.into_iter().find(|code| *code == error)
     }
 }
@@ -55,8 +60,12 @@ impl Callback {
     pub fn reported_error(query: &str) -> Option<CallbackError> {
         let query = query.get(..MAX_QUERY).unwrap_or(query);
         let first = |name: &str| {
-            let mut found = url::form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name);
-            found.next().map(|(_, value)| value).filter(|value| !value.is_empty())
+            let mut found =
+                url::form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name);
+            found
+                .next()
+                .map(|(_, value)| value)
+                .filter(|value| !value.is_empty())
         };
         let error = tame(&first("error")?, 64);
         let description = first("error_description").map(|text| tame(&text, 300));
@@ -72,11 +81,14 @@ impl Callback {
             return Err(CallbackError::TooLong);
         }
         let one = |name: &'static str| -> Result<Option<String>, CallbackError> {
-            let mut found = url::form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name);
+            let mut found =
+                url::form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name);
             match (found.next(), found.next()) {
                 (None, _) => Ok(None),
                 // RFC 6749 3.1: a parameter without a value counts as omitted.
-                (Some((_, value)), None) => Ok(Some(value.into_owned()).filter(|value| !value.is_empty())),
+                (Some((_, value)), None) => {
+                    Ok(Some(value.into_owned()).filter(|value| !value.is_empty()))
+                }
                 // RFC 6749 §3.1: parameters must not stand more than once.
                 _ => Err(CallbackError::Parameter(name)),
             }
@@ -84,10 +96,17 @@ impl Callback {
         let state = Secret::new(one("state")?.ok_or(CallbackError::Parameter("state"))?);
         let answer = match (one("code")?, one("error")?) {
             (Some(code), None) => Answer::Code(Secret::new(code)),
-            (None, Some(error)) => Answer::Error { error, description: one("error_description")? },
+            (None, Some(error)) => Answer::Error {
+                error,
+                description: one("error_description")?,
+            },
             _ => return Err(CallbackError::Parameter("code")),
         };
-        Ok(Self { state, iss: one("iss")?, answer })
+        Ok(Self {
+            state,
+            iss: one("iss")?,
+            answer,
+        })
     }
 
     /// The code, where this is the answer to the login that `state` and `issuer` are of. `iss_promised`: the provider's
@@ -95,7 +114,12 @@ impl Callback {
     ///
     /// # Errors
     /// [`CallbackError::State`], [`CallbackError::Issuer`], [`CallbackError::Provider`].
-    pub fn code(&self, state: &Secret, issuer: &str, iss_promised: bool) -> Result<&Secret, CallbackError> {
+    pub fn code(
+        &self,
+        state: &Secret,
+        issuer: &str,
+        iss_promised: bool,
+    ) -> Result<&Secret, CallbackError> {
         if self.state != *state {
             return Err(CallbackError::State);
         }
@@ -118,7 +142,11 @@ impl Callback {
 /// Text of the provider's for logs and pages: one line, of bounded length.
 pub(crate) fn tame(text: &str, length: usize) -> String {
     let plain = |c: char| {
-        if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}') { ' ' } else { c }
+        if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}') {
+            ' '
+        } else {
+            c
+        }
     };
     text.chars().take(length).map(plain).collect()
 }

@@ -123,19 +123,28 @@ impl UserClaims {
 
     /// The names of the claims that are replaced by a reference (OpenID Connect Core 5.6.2).
     pub(super) fn references(&self) -> impl Iterator<Item = &str> {
-        self.get(CLAIM_NAMES).and_then(Value::as_object).into_iter().flat_map(Map::keys).map(String::as_str)
+        self.get(CLAIM_NAMES)
+            .and_then(Value::as_object)
+            .into_iter()
+            .flat_map(Map::keys)
+            .map(String::as_str)
     }
 
     /// Returns `true` if there is a reference to the claim, or to one that it is nested in.
     pub(super) fn refer_to(&self, name: &str) -> bool {
-        let leads_to =
-            |claim: &str| name.strip_prefix(claim).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        let leads_to = |claim: &str| {
+            name.strip_prefix(claim)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
         self.references().any(leads_to)
     }
 
     /// Returns `true` if a claim, or a reference to one, has nearly that name.
     pub(super) fn has_nearly(&self, name: &str) -> bool {
-        groups_claim::has_nearly(&self.0, name) || self.references().any(|reference| is_nearly(reference, name))
+        groups_claim::has_nearly(&self.0, name)
+            || self
+                .references()
+                .any(|reference| is_nearly(reference, name))
     }
 
     pub(super) const fn as_map(&self) -> &Map<String, Value> {
@@ -185,7 +194,8 @@ impl<'de> Deserialize<'de> for UserClaims {
 /// # Errors
 /// See [`ClaimsError`].
 pub fn userinfo(is_json: bool, body: &[u8], subject: &str) -> Result<UserClaims, ClaimsError> {
-    let claims = UserClaims::parse(body).map_err(|error| if is_json { error } else { ClaimsError::NotJson })?;
+    let claims = UserClaims::parse(body)
+        .map_err(|error| if is_json { error } else { ClaimsError::NotJson })?;
     if claims.get("sub").and_then(Value::as_str) != Some(subject) {
         return Err(ClaimsError::Subject);
     }
@@ -205,15 +215,24 @@ pub fn merge(
     absence: Absence,
 ) -> Profile {
     let both = [(ID_TOKEN, Some(&id_token.claims)), (USERINFO, userinfo)];
-    let sources = || both.iter().filter_map(|(source, claims)| Some((*source, (*claims)?)));
-    let find = |name: &str| sources().find_map(|(source, claims)| Some((source, claims.get(name)?)));
+    let sources = || {
+        both.iter()
+            .filter_map(|(source, claims)| Some((*source, (*claims)?)))
+    };
+    let find =
+        |name: &str| sources().find_map(|(source, claims)| Some((source, claims.get(name)?)));
     let mut unreadable = Vec::new();
     let mut unread = |name: &str, source: &str, found: &str| {
-        unreadable.push(format!("`{}` in the {source}: {found}", super::callback::tame(name, 64)));
+        unreadable.push(format!(
+            "`{}` in the {source}: {found}",
+            super::callback::tame(name, 64)
+        ));
     };
 
     // An empty one is absent, as null is.
-    let stated = |claims| Some(UserClaims::get(claims, email_claim)?).filter(|value| value.as_str() != Some(""));
+    let stated = |claims| {
+        Some(UserClaims::get(claims, email_claim)?).filter(|value| value.as_str() != Some(""))
+    };
     let email = match sources().find_map(|(source, claims)| Some((source, stated(claims)?))) {
         Some((source, value)) => one_address(value).map_or_else(
             || {
@@ -226,35 +245,46 @@ pub fn merge(
     };
     let mut email_verified = None;
     for (source, claims) in sources() {
-        let Some(value) = claims.get("email_verified") else { continue };
+        let Some(value) = claims.get("email_verified") else {
+            continue;
+        };
         let verified = truth(value).unwrap_or_else(|| {
             unread("email_verified", source, shape(value));
             false
         });
         // One source vouches for its own address, and not for another address of the other source.
-        let other = claims.get(email_claim).is_some_and(|own| one_address(own).as_deref() != email.as_str());
+        let other = claims
+            .get(email_claim)
+            .is_some_and(|own| one_address(own).as_deref() != email.as_str());
         if !verified || !other {
             email_verified = Some(email_verified.unwrap_or(true) && verified);
         }
     }
     // The value behind a reference is unknown, and may be false.
-    if find("email_verified").is_none() && sources().any(|(_, claims)| claims.refer_to("email_verified")) {
+    if find("email_verified").is_none()
+        && sources().any(|(_, claims)| claims.refer_to("email_verified"))
+    {
         email_verified = Some(false);
     }
 
     let named = groups_claim.named(&id_token.claims, userinfo);
-    let (mut groups, groups_source) = match named.unwrap_or_else(|| by_any_letters(&id_token.claims, userinfo)) {
-        NamedGroups::Names(names, source) => (ClaimedGroups::Claimed(names), source),
-        NamedGroups::Absent => (ClaimedGroups::Absent, GroupsSource::Userinfo),
-        NamedGroups::Elsewhere(source) => {
-            unread(groups_claim.name(), document(source), "a reference in `_claim_names`");
-            (ClaimedGroups::Elsewhere, source)
-        }
-        NamedGroups::Unreadable(source, found) => {
-            unread(groups_claim.name(), document(source), found);
-            (ClaimedGroups::Unreadable, source)
-        }
-    };
+    let (mut groups, groups_source) =
+        match named.unwrap_or_else(|| by_any_letters(&id_token.claims, userinfo)) {
+            NamedGroups::Names(names, source) => (ClaimedGroups::Claimed(names), source),
+            NamedGroups::Absent => (ClaimedGroups::Absent, GroupsSource::Userinfo),
+            NamedGroups::Elsewhere(source) => {
+                unread(
+                    groups_claim.name(),
+                    document(source),
+                    "a reference in `_claim_names`",
+                );
+                (ClaimedGroups::Elsewhere, source)
+            }
+            NamedGroups::Unreadable(source, found) => {
+                unread(groups_claim.name(), document(source), found);
+                (ClaimedGroups::Unreadable, source)
+            }
+        };
     // References that cannot be read may be to any claim.
     let mut lost = false;
     for (source, claims) in sources() {
@@ -331,7 +361,8 @@ fn by_any_letters(id_token: &UserClaims, userinfo: Option<&UserClaims>) -> Named
     if let Some((_, source)) = sources().find(|(claims, _)| claims.references().any(is_groups)) {
         return NamedGroups::Elsewhere(source);
     }
-    let found = sources().find_map(|(claims, source)| Some((claims.get(groups_name(claims))?, source)));
+    let found =
+        sources().find_map(|(claims, source)| Some((claims.get(groups_name(claims))?, source)));
     match found {
         None => NamedGroups::Absent,
         Some((value, source)) => match strings(value) {
@@ -343,7 +374,9 @@ fn by_any_letters(id_token: &UserClaims, userinfo: Option<&UserClaims>) -> Named
 
 /// The address in a string, or in a list that holds nothing else: Azure AD B2C sends `emails`.
 fn one_address(value: &Value) -> Option<String> {
-    strings(value).filter(|all| all.len() == 1).and_then(|all| all.into_iter().next())
+    strings(value)
+        .filter(|all| all.len() == 1)
+        .and_then(|all| all.into_iter().next())
 }
 
 /// What the claim is called here: `groups`, by whatever letters.
@@ -351,7 +384,12 @@ fn groups_name(claims: &UserClaims) -> &str {
     let named = |name: &&String| is_groups(name);
     match claims.get("groups") {
         Some(_) => "groups",
-        None => claims.0.keys().filter(named).find(|name| claims.get(name).is_some()).map_or("groups", |name| name),
+        None => claims
+            .0
+            .keys()
+            .filter(named)
+            .find(|name| claims.get(name).is_some())
+            .map_or("groups", |name| name),
     }
 }
 

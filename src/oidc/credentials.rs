@@ -53,12 +53,19 @@ impl ClientKey {
     /// See [`ClientKeyError`].
     pub fn from_pem(pem: &Secret, kid: Option<String>) -> Result<Self, ClientKeyError> {
         let pem = pem.expose().as_bytes();
-        let (key, algorithm) = match (EncodingKey::from_rsa_pem(pem), EncodingKey::from_ec_pem(pem)) {
+        let (key, algorithm) = match (
+            EncodingKey::from_rsa_pem(pem),
+            EncodingKey::from_ec_pem(pem),
+        ) {
             (Ok(key), _) => (key, Algorithm::RS256),
             (Err(_), Ok(key)) => (key, Algorithm::ES256),
             (Err(_), Err(_)) => return Err(ClientKeyError::Unusable),
         };
-        let key = Self { key, algorithm, kid };
+        let key = Self {
+            key,
+            algorithm,
+            kid,
+        };
         // Sizes and curves show only when it signs.
         key.assertion("", "", UnixTime(0))?;
         Ok(key)
@@ -68,7 +75,12 @@ impl ClientKey {
     ///
     /// # Errors
     /// [`ClientKeyError::Weak`]
-    pub fn assertion(&self, client_id: &str, audience: &str, now: UnixTime) -> Result<Secret, ClientKeyError> {
+    pub fn assertion(
+        &self,
+        client_id: &str,
+        audience: &str,
+        now: UnixTime,
+    ) -> Result<Secret, ClientKeyError> {
         #[derive(Serialize)]
         struct Assertion<'a> {
             iss: &'a str,
@@ -80,7 +92,10 @@ impl ClientKey {
         }
         let mut id = [0; 16];
         fill_random(&mut id);
-        let header = Header { kid: self.kid.clone(), ..Header::new(self.algorithm) };
+        let header = Header {
+            kid: self.kid.clone(),
+            ..Header::new(self.algorithm)
+        };
         let claims = Assertion {
             iss: client_id,
             sub: client_id,
@@ -89,13 +104,18 @@ impl ClientKey {
             iat: now,
             exp: now.after(ASSERTION_LIFETIME),
         };
-        jsonwebtoken::encode(&header, &claims, &self.key).map(Secret::new).map_err(|_| ClientKeyError::Weak)
+        jsonwebtoken::encode(&header, &claims, &self.key)
+            .map(Secret::new)
+            .map_err(|_| ClientKeyError::Weak)
     }
 }
 
 impl fmt::Debug for ClientKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientKey").field("algorithm", &self.algorithm).field("kid", &self.kid).finish_non_exhaustive()
+        f.debug_struct("ClientKey")
+            .field("algorithm", &self.algorithm)
+            .field("kid", &self.kid)
+            .finish_non_exhaustive()
     }
 }
 

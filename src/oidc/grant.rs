@@ -17,21 +17,30 @@ impl Grant {
     pub fn new(requested: &[String], answered: &AnsweredScopes, pushed: Option<&str>) -> Self {
         let granted = match answered {
             AnsweredScopes::These(scopes) => Some(scopes.clone()),
-            AnsweredScopes::AsRequested => pushed.map(|all| all.split(' ').map(str::to_owned).collect()),
+            AnsweredScopes::AsRequested => {
+                pushed.map(|all| all.split(' ').map(str::to_owned).collect())
+            }
             AnsweredScopes::Unreadable => None,
         };
-        Self { requested: requested.to_vec(), granted }
+        Self {
+            requested: requested.to_vec(),
+            granted,
+        }
     }
 
     /// Returns `true` if every requested scope that claims may be tied to is known to be granted.
     pub fn is_complete(&self) -> bool {
-        let mut tied = self.requested.iter().filter(|scope| !WITHOUT_CLAIMS.contains(&scope.as_str()));
+        let mut tied = self
+            .requested
+            .iter()
+            .filter(|scope| !WITHOUT_CLAIMS.contains(&scope.as_str()));
         tied.all(|scope| self.grants(scope).unwrap_or(false))
     }
 
     /// Returns `true` if the scope was requested and is known not to be granted.
     pub fn lacks(&self, scope: &str) -> bool {
-        self.requested.iter().any(|requested| requested == scope) && self.grants(scope) == Some(false)
+        self.requested.iter().any(|requested| requested == scope)
+            && self.grants(scope) == Some(false)
     }
 
     fn grants(&self, scope: &str) -> Option<bool> {

@@ -42,7 +42,11 @@ impl GroupsClaim {
     /// A reference in either document counts before a list, which may be a part. Then the ID token is read first. The names
     /// are a string, an array of strings, or the keys of an object whose values are objects, as in
     /// `{"admin": {"orgid": "org.example"}}`.
-    pub(super) fn named(&self, id_token: &UserClaims, userinfo: Option<&UserClaims>) -> Option<NamedGroups> {
+    pub(super) fn named(
+        &self,
+        id_token: &UserClaims,
+        userinfo: Option<&UserClaims>,
+    ) -> Option<NamedGroups> {
         let name = self.0.as_deref()?;
         for (claims, source) in Self::sources(id_token, userinfo) {
             if claims.refer_to(name) {
@@ -53,7 +57,9 @@ impl GroupsClaim {
             match find(claims.as_map(), name) {
                 Found::Value(value) => {
                     let names = names(value).map(|names| NamedGroups::Names(names, source));
-                    return Some(names.unwrap_or(NamedGroups::Unreadable(source, "no list of names")));
+                    return Some(
+                        names.unwrap_or(NamedGroups::Unreadable(source, "no list of names")),
+                    );
                 }
                 Found::Unreadable => {
                     return Some(NamedGroups::Unreadable(source, NOT_AN_OBJECT));
@@ -63,7 +69,9 @@ impl GroupsClaim {
         }
         // The configuration may have misspelt a claim that is there, so its groups are not none.
         let near = Self::sources(id_token, userinfo).find(|(claims, _)| claims.has_nearly(name));
-        Some(near.map_or(NamedGroups::Absent, |(_, source)| NamedGroups::Unreadable(source, NEARLY)))
+        Some(near.map_or(NamedGroups::Absent, |(_, source)| {
+            NamedGroups::Unreadable(source, NEARLY)
+        }))
     }
 
     /// The documents in the order in which they are read.
@@ -78,7 +86,9 @@ impl GroupsClaim {
     /// Returns `true` if the document says that claims are left out of it: `_claim_names` and `_claim_sources` (OpenID Connect
     /// Core 5.6.2), or `hasgroups` of Microsoft Entra ID.
     pub fn are_left_out_of(claims: &UserClaims) -> bool {
-        [CLAIM_NAMES, "_claim_sources", "hasgroups"].iter().any(|name| claims.as_map().contains_key(*name))
+        [CLAIM_NAMES, "_claim_sources", "hasgroups"]
+            .iter()
+            .any(|name| claims.as_map().contains_key(*name))
     }
 }
 
@@ -98,7 +108,9 @@ pub(super) fn find<'a>(object: &'a Map<String, Value>, name: &str) -> Found<'a> 
     }
     let mut outcome = Found::Absent;
     for (dot, _) in name.rmatch_indices('.') {
-        let (Some(step), Some(rest)) = (name.get(..dot), name.get(dot + 1..)) else { continue };
+        let (Some(step), Some(rest)) = (name.get(..dot), name.get(dot + 1..)) else {
+            continue;
+        };
         match object.get(step) {
             Some(Value::Object(inner)) => match find(inner, rest) {
                 Found::Absent => {}
@@ -116,8 +128,11 @@ pub(super) fn find<'a>(object: &'a Map<String, Value>, name: &str) -> Found<'a> 
 fn names(value: &Value) -> Option<Vec<String>> {
     match value {
         Value::Object(all) => {
-            let granted = |detail: &Value| detail.as_object().is_some_and(|detail| !detail.is_empty());
-            all.iter().map(|(name, detail)| granted(detail).then(|| name.clone())).collect()
+            let granted =
+                |detail: &Value| detail.as_object().is_some_and(|detail| !detail.is_empty());
+            all.iter()
+                .map(|(name, detail)| granted(detail).then(|| name.clone()))
+                .collect()
         }
         other => strings(other),
     }
@@ -127,10 +142,15 @@ fn names(value: &Value) -> Option<Vec<String>> {
 pub(super) fn has_nearly(object: &Map<String, Value>, name: &str) -> bool {
     let mut members = object.iter().filter(|(_, value)| !value.is_null());
     members.any(|(member, value)| {
-        let mut steps = name.match_indices('.').filter_map(|(dot, _)| Some((name.get(..dot)?, name.get(dot + 1..)?)));
+        let mut steps = name
+            .match_indices('.')
+            .filter_map(|(dot, _)| Some((name.get(..dot)?, name.get(dot + 1..)?)));
         is_nearly(member, name)
             || steps.any(|(step, rest)| {
-                is_nearly(member, step) && value.as_object().is_none_or(|inner| has_nearly(inner, rest))
+                is_nearly(member, step)
+                    && value
+                        .as_object()
+                        .is_none_or(|inner| has_nearly(inner, rest))
             })
     })
 }
@@ -150,7 +170,9 @@ mod tests {
 
     fn named(name: &str, id_token: &Value, userinfo: &Value) -> NamedGroups {
         let claim = GroupsClaim::new(Some(name.to_owned()));
-        claim.named(&claims(id_token), Some(&claims(userinfo))).unwrap()
+        claim
+            .named(&claims(id_token), Some(&claims(userinfo)))
+            .unwrap()
     }
 
     fn near() -> NamedGroups {
@@ -162,7 +184,10 @@ mod tests {
     }
 
     fn found(names: &[&str]) -> NamedGroups {
-        NamedGroups::Names(names.iter().map(ToString::to_string).collect(), GroupsSource::IdToken)
+        NamedGroups::Names(
+            names.iter().map(ToString::to_string).collect(),
+            GroupsSource::IdToken,
+        )
     }
 
     #[test]
@@ -171,32 +196,87 @@ mod tests {
         for (name, id_token, expected) in [
             ("roles", json!({"roles": ["a", "b"]}), found(&["a", "b"])),
             ("roles", json!({"roles": "a"}), found(&["a"])),
-            ("realm_access.roles", json!({"realm_access": {"roles": ["a"]}}), found(&["a"])),
-            ("https://ns.example/groups", json!({"https://ns.example/groups": ["a"]}), found(&["a"])),
-            ("https://ns.example/app.roles", json!({"https://ns.example/app": {"roles": ["a"]}}), found(&["a"])),
-            ("a.b", json!({"a.b": ["whole"], "a": {"b": ["path"]}}), found(&["whole"])),
-            ("a.b", json!({"a.b": null, "a": {"b": ["path"]}}), found(&["path"])),
-            ("r.my.app.roles", json!({"r": {"my.app": {"roles": ["a"]}}}), found(&["a"])),
+            (
+                "realm_access.roles",
+                json!({"realm_access": {"roles": ["a"]}}),
+                found(&["a"]),
+            ),
+            (
+                "https://ns.example/groups",
+                json!({"https://ns.example/groups": ["a"]}),
+                found(&["a"]),
+            ),
+            (
+                "https://ns.example/app.roles",
+                json!({"https://ns.example/app": {"roles": ["a"]}}),
+                found(&["a"]),
+            ),
+            (
+                "a.b",
+                json!({"a.b": ["whole"], "a": {"b": ["path"]}}),
+                found(&["whole"]),
+            ),
+            (
+                "a.b",
+                json!({"a.b": null, "a": {"b": ["path"]}}),
+                found(&["path"]),
+            ),
+            (
+                "r.my.app.roles",
+                json!({"r": {"my.app": {"roles": ["a"]}}}),
+                found(&["a"]),
+            ),
             ("roles", json!({"Roles": ["a"]}), near()),
             ("Roles", json!({"roles": []}), near()),
             ("roles", json!({" roles ": ["a"]}), near()),
-            ("realm_access.roles", json!({"realm_access": {"Roles": ["a"]}}), near()),
-            ("realm_access.roles", json!({"Realm_Access": {"roles": ["a"]}}), near()),
-            ("realm_access.roles", json!({"Realm_Access": ["roles"]}), near()),
-            ("realm_access.roles", json!({"REALM_ACCESS.ROLES": ["a"]}), near()),
+            (
+                "realm_access.roles",
+                json!({"realm_access": {"Roles": ["a"]}}),
+                near(),
+            ),
+            (
+                "realm_access.roles",
+                json!({"Realm_Access": {"roles": ["a"]}}),
+                near(),
+            ),
+            (
+                "realm_access.roles",
+                json!({"Realm_Access": ["roles"]}),
+                near(),
+            ),
+            (
+                "realm_access.roles",
+                json!({"REALM_ACCESS.ROLES": ["a"]}),
+                near(),
+            ),
             ("Größe", json!({"GRÖßE": ["a"]}), near()),
             ("roles", json!({"_claim_names": {"Roles": "src1"}}), near()),
-            ("realm_access.roles", json!({"Realm_Access": {"groups": ["a"]}}), NamedGroups::Absent),
+            (
+                "realm_access.roles",
+                json!({"Realm_Access": {"groups": ["a"]}}),
+                NamedGroups::Absent,
+            ),
             ("roles", json!({"Roles": null}), NamedGroups::Absent),
-            ("roles", json!({"Roles": ["a"], "roles": ["b"]}), found(&["b"])),
-            ("roles", json!({"role": ["a"], "rolesx": 1}), NamedGroups::Absent),
+            (
+                "roles",
+                json!({"Roles": ["a"], "roles": ["b"]}),
+                found(&["b"]),
+            ),
+            (
+                "roles",
+                json!({"role": ["a"], "rolesx": 1}),
+                NamedGroups::Absent,
+            ),
             ("roles", json!({"groups": ["a"]}), NamedGroups::Absent),
             ("a.b", json!({"a": {}}), NamedGroups::Absent),
             ("a.b", json!({"a": null}), NamedGroups::Absent),
             (
                 "a.b",
                 json!({"a": ["b"]}),
-                NamedGroups::Unreadable(GroupsSource::IdToken, "a step of the path is not an object"),
+                NamedGroups::Unreadable(
+                    GroupsSource::IdToken,
+                    "a step of the path is not an object",
+                ),
             ),
             ("a.b", json!({"a": {"b": 7}}), no_list()),
             ("roles", json!({"roles": ["a", 1]}), no_list()),
@@ -205,7 +285,11 @@ mod tests {
             ("roles", json!({"roles": []}), found(&[])),
             (".", json!({"": {"": ["a"]}}), found(&["a"])),
         ] {
-            assert_eq!(named(name, &id_token, &none), expected, "{name} in {id_token}");
+            assert_eq!(
+                named(name, &id_token, &none),
+                expected,
+                "{name} in {id_token}"
+            );
         }
     }
 
@@ -219,11 +303,18 @@ mod tests {
             ),
             (json!({}), found(&[])),
             (json!({"admin": {}}), no_list()),
-            (json!({"admin": {"1": "a.example"}, "user": null}), no_list()),
+            (
+                json!({"admin": {"1": "a.example"}, "user": null}),
+                no_list(),
+            ),
             (json!({"admin": false}), no_list()),
             (json!({"admin": ["1"]}), no_list()),
         ] {
-            assert_eq!(named(claim, &json!({ claim: roles }), &json!({})), expected, "{roles}");
+            assert_eq!(
+                named(claim, &json!({ claim: roles }), &json!({})),
+                expected,
+                "{roles}"
+            );
         }
     }
 
@@ -231,19 +322,41 @@ mod tests {
     fn userinfo_fills_in_what_the_id_token_leaves_out() {
         let in_userinfo = NamedGroups::Names(vec!["b".to_owned()], GroupsSource::Userinfo);
         assert_eq!(named("r", &json!({}), &json!({"r": ["b"]})), in_userinfo);
-        assert_eq!(named("r", &json!({"r": null}), &json!({"r": ["b"]})), in_userinfo);
-        assert_eq!(named("r", &json!({"r": ["a"]}), &json!({"r": ["b"]})), found(&["a"]));
-        assert_eq!(named("r", &json!({"r": 1}), &json!({"r": ["b"]})), no_list());
-        assert_eq!(named("r", &json!({"R": ["a"]}), &json!({"r": ["b"]})), in_userinfo, "the exact name counts first");
+        assert_eq!(
+            named("r", &json!({"r": null}), &json!({"r": ["b"]})),
+            in_userinfo
+        );
+        assert_eq!(
+            named("r", &json!({"r": ["a"]}), &json!({"r": ["b"]})),
+            found(&["a"])
+        );
+        assert_eq!(
+            named("r", &json!({"r": 1}), &json!({"r": ["b"]})),
+            no_list()
+        );
+        assert_eq!(
+            named("r", &json!({"R": ["a"]}), &json!({"r": ["b"]})),
+            in_userinfo,
+            "the exact name counts first"
+        );
         let reference = json!({"_claim_names": {"r": "src1"}});
         let elsewhere = NamedGroups::Elsewhere(GroupsSource::IdToken);
         assert_eq!(named("r", &reference, &json!({})), elsewhere);
         assert_eq!(named("r.x", &reference, &json!({})), elsewhere);
-        assert_eq!(named("r", &reference, &json!({"r": ["perhaps a part"]})), elsewhere);
+        assert_eq!(
+            named("r", &reference, &json!({"r": ["perhaps a part"]})),
+            elsewhere
+        );
         let beside = json!({"r": [], "_claim_names": {"r": "src1"}});
-        assert_eq!(named("r", &json!({"r": ["a"]}), &beside), NamedGroups::Elsewhere(GroupsSource::Userinfo));
+        assert_eq!(
+            named("r", &json!({"r": ["a"]}), &beside),
+            NamedGroups::Elsewhere(GroupsSource::Userinfo)
+        );
         assert_eq!(named("rx", &reference, &json!({})), NamedGroups::Absent);
-        assert_eq!(GroupsClaim::default().named(&claims(&json!({"groups": ["a"]})), None), None);
+        assert_eq!(
+            GroupsClaim::default().named(&claims(&json!({"groups": ["a"]})), None),
+            None
+        );
     }
 
     #[test]
@@ -254,8 +367,13 @@ mod tests {
             json!({"hasgroups": true}),
             json!({"_claim_sources": {}}),
         ] {
-            assert!(GroupsClaim::are_left_out_of(&claims(&left_out)), "{left_out}");
+            assert!(
+                GroupsClaim::are_left_out_of(&claims(&left_out)),
+                "{left_out}"
+            );
         }
-        assert!(!GroupsClaim::are_left_out_of(&claims(&json!({"groups": null}))));
+        assert!(!GroupsClaim::are_left_out_of(&claims(
+            &json!({"groups": null})
+        )));
     }
 }

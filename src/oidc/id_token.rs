@@ -63,7 +63,9 @@ pub enum IdTokenError {
     #[error("the signature of the ID token does not fit")]
     Signature,
     /// The token names no key, and several could have signed it (OpenID Connect Core 10.1).
-    #[error("the ID token names no key (`kid`), and the provider publishes several that may have signed it")]
+    #[error(
+        "the ID token names no key (`kid`), and the provider publishes several that may have signed it"
+    )]
     AmbiguousKey,
     /// A claim that must be there is not, or has the wrong type.
     #[error("the ID token has no proper `{0}`")]
@@ -101,7 +103,11 @@ pub enum IdTokenError {
 }
 
 const fn side(seconds: &i64) -> &'static str {
-    if *seconds < 0 { "behind the provider's" } else { "ahead of the provider's" }
+    if *seconds < 0 {
+        "behind the provider's"
+    } else {
+        "ahead of the provider's"
+    }
 }
 
 impl IdTokenError {
@@ -113,7 +119,9 @@ impl IdTokenError {
     /// What an operator can do about it, where there is something.
     pub fn advice(self) -> Option<&'static str> {
         Some(match self {
-            Self::TooLong => "let the provider put fewer claims into the ID token, most of all fewer groups",
+            Self::TooLong => {
+                "let the provider put fewer claims into the ID token, most of all fewer groups"
+            }
             Self::Header => {
                 "have the provider sign ID tokens, without encryption, with RS256, RS384, RS512, PS256, PS384, PS512, ES256, \
                  ES384, ES512 or EdDSA"
@@ -126,7 +134,9 @@ impl IdTokenError {
                 "have the provider name its key in the header of ID tokens (`kid`), or publish one key"
             }
             Self::Issuer => "configure the issuer that the provider's tokens name, byte for byte",
-            Self::Audience => "`client_id` must be that of the application which the tokens are for",
+            Self::Audience => {
+                "`client_id` must be that of the application which the tokens are for"
+            }
             Self::AuthorizedParty { absent: true } => {
                 "have the provider put only `client_id` into `aud`, or send `azp` with the value of `client_id`; \
                  `trusted_audiences` does not replace `azp`"
@@ -137,8 +147,12 @@ impl IdTokenError {
             Self::UntrustedAudience => {
                 "add the other audience of the provider's tokens to `trusted_audiences`, or remove that setting to accept any"
             }
-            Self::Claim("auth_time") => "with `max_age` the provider must tell when people logged in (`auth_time`)",
-            Self::LoginTooOld => "the provider did not ask again: make its own session shorter than `max_age`",
+            Self::Claim("auth_time") => {
+                "with `max_age` the provider must tell when people logged in (`auth_time`)"
+            }
+            Self::LoginTooOld => {
+                "the provider did not ask again: make its own session shorter than `max_age`"
+            }
             Self::Time { .. } => "let both clocks be set by NTP",
             Self::Malformed | Self::Claim(_) | Self::Nonce | Self::AccessToken => return None,
         })
@@ -169,18 +183,30 @@ fn signed(token: &str, keys: &KeySet) -> Result<(Algorithm, Vec<u8>), IdTokenErr
     }
     let header: Header = json::object(&decode(header)?).map_err(|_| IdTokenError::Malformed)?;
     // (1) An encrypted token is not decrypted but refused; neither is any other extension of JWS taken.
-    let extended = [&header.crit, &header.b64, &header.zip, &header.cty, &header.enc].iter().any(|m| m.is_some());
-    let foreign = header
-        .typ
-        .as_deref()
-        .is_some_and(|typ| !(typ.eq_ignore_ascii_case("JWT") || typ.eq_ignore_ascii_case("application/jwt")));
+    let extended = [
+        &header.crit,
+        &header.b64,
+        &header.zip,
+        &header.cty,
+        &header.enc,
+    ]
+    .iter()
+    .any(|m| m.is_some());
+    let foreign = header.typ.as_deref().is_some_and(|typ| {
+        !(typ.eq_ignore_ascii_case("JWT") || typ.eq_ignore_ascii_case("application/jwt"))
+    });
     if extended || foreign {
         return Err(IdTokenError::Header);
     }
     // (7) (8) Asymmetric algorithms only: a client secret is no key.
     let algorithm = Algorithm::parse(&header.alg).ok_or(IdTokenError::Header)?;
     // (6)
-    match keys.verify(algorithm, header.kid.as_deref(), message.as_bytes(), &decode(signature)?) {
+    match keys.verify(
+        algorithm,
+        header.kid.as_deref(),
+        message.as_bytes(),
+        &decode(signature)?,
+    ) {
         Verification::Good => Ok((algorithm, decode(payload)?)),
         Verification::UnknownKey => Err(IdTokenError::UnknownKey),
         Verification::Bad => Err(IdTokenError::Signature),
@@ -210,19 +236,30 @@ pub fn signed_userinfo(
         _ => false,
     };
     // The two should be there; a provider that leaves them out signs a bare answer.
-    let is_foreign = claims.get("iss").is_some_and(|iss| iss.as_str() != Some(expected.issuer))
+    let is_foreign = claims
+        .get("iss")
+        .is_some_and(|iss| iss.as_str() != Some(expected.issuer))
         || claims.get("aud").is_some_and(|audience| !is_ours(audience));
     let is_over = claims.get("exp").is_some_and(|exp| {
-        whole_seconds(exp).is_none_or(|exp| exp.after(expected.leeway.min(MAX_LEEWAY)) <= expected.now)
+        whole_seconds(exp)
+            .is_none_or(|exp| exp.after(expected.leeway.min(MAX_LEEWAY)) <= expected.now)
     });
-    if is_foreign || is_over { Err(ClaimsError::Foreign) } else { Ok(claims) }
+    if is_foreign || is_over {
+        Err(ClaimsError::Foreign)
+    } else {
+        Ok(claims)
+    }
 }
 
 /// OpenID Connect Core 3.1.3.7, with the signature first: no claim of an unsigned token is read.
 ///
 /// # Errors
 /// See [`IdTokenError`].
-pub fn verify(token: &str, keys: &KeySet, expected: &Expected<'_>) -> Result<VerifiedIdToken, IdTokenError> {
+pub fn verify(
+    token: &str,
+    keys: &KeySet,
+    expected: &Expected<'_>,
+) -> Result<VerifiedIdToken, IdTokenError> {
     let (algorithm, payload) = signed(token, keys)?;
     let claims = UserClaims::parse(&payload).map_err(|_| IdTokenError::Malformed)?;
     // (2)
@@ -232,30 +269,48 @@ pub fn verify(token: &str, keys: &KeySet, expected: &Expected<'_>) -> Result<Ver
     audience(&claims, expected)?;
     times(&claims, expected)?;
     // (11)
-    if !same(text(&claims, "nonce").map_err(|_| IdTokenError::Nonce)?, expected.nonce.expose()) {
+    if !same(
+        text(&claims, "nonce").map_err(|_| IdTokenError::Nonce)?,
+        expected.nonce.expose(),
+    ) {
         return Err(IdTokenError::Nonce);
     }
     // (12) `acr` is not asked for. (13) Without `auth_time` nobody can tell.
     if let Some(max_age) = expected.max_age {
-        let login = claims.get("auth_time").and_then(whole_seconds).ok_or(IdTokenError::Claim("auth_time"))?;
+        let login = claims
+            .get("auth_time")
+            .and_then(whole_seconds)
+            .ok_or(IdTokenError::Claim("auth_time"))?;
         if expected.now > login.after(max_age).after(expected.leeway.min(MAX_LEEWAY)) {
             return Err(IdTokenError::LoginTooOld);
         }
     }
     // 3.1.3.8: where there is an `at_hash`, it must fit.
-    if claims.get("at_hash").is_some_and(|hash| hash.as_str() != Some("")) {
+    if claims
+        .get("at_hash")
+        .is_some_and(|hash| hash.as_str() != Some(""))
+    {
         let hash = digest::digest(algorithm.digest(), expected.access_token.as_bytes());
-        let half = hash.as_ref().get(..hash.as_ref().len() / 2).unwrap_or_default();
+        let half = hash
+            .as_ref()
+            .get(..hash.as_ref().len() / 2)
+            .unwrap_or_default();
         if !same(text(&claims, "at_hash")?, &URL_SAFE_NO_PAD.encode(half)) {
             return Err(IdTokenError::AccessToken);
         }
     }
     // 2: never longer than 255 ASCII characters.
     let subject = text(&claims, "sub")?;
-    if subject.is_empty() || subject.len() > 255 || !subject.bytes().all(|b| matches!(b, 0x20..=0x7e)) {
+    if subject.is_empty()
+        || subject.len() > 255
+        || !subject.bytes().all(|b| matches!(b, 0x20..=0x7e))
+    {
         return Err(IdTokenError::Claim("sub"));
     }
-    Ok(VerifiedIdToken { subject: subject.to_owned(), claims })
+    Ok(VerifiedIdToken {
+        subject: subject.to_owned(),
+        claims,
+    })
 }
 
 /// OpenID Connect Core 3.1.3.7 (3) to (5). A token for several clients is accepted if `azp` says that it was issued to this one.
@@ -270,9 +325,14 @@ fn audience(claims: &UserClaims, expected: &Expected<'_>) -> Result<(), IdTokenE
     if !audiences.contains(&expected.client_id) {
         return Err(IdTokenError::Audience);
     }
-    let mut others = audiences.iter().filter(|audience| **audience != expected.client_id).peekable();
+    let mut others = audiences
+        .iter()
+        .filter(|audience| **audience != expected.client_id)
+        .peekable();
     match claims.get("azp").filter(|azp| azp.as_str() != Some("")) {
-        None if others.peek().is_some() => return Err(IdTokenError::AuthorizedParty { absent: true }),
+        None if others.peek().is_some() => {
+            return Err(IdTokenError::AuthorizedParty { absent: true });
+        }
         None => {}
         Some(Value::String(azp)) if azp == expected.client_id => {}
         Some(_) => return Err(IdTokenError::AuthorizedParty { absent: false }),
@@ -289,7 +349,9 @@ fn audience(claims: &UserClaims, expected: &Expected<'_>) -> Result<(), IdTokenE
 fn times(claims: &UserClaims, expected: &Expected<'_>) -> Result<(), IdTokenError> {
     let time = |name| match claims.get(name) {
         None => Ok(None),
-        Some(value) => whole_seconds(value).map(Some).ok_or(IdTokenError::Claim(name)),
+        Some(value) => whole_seconds(value)
+            .map(Some)
+            .ok_or(IdTokenError::Claim(name)),
     };
     let iat = time("iat")?.ok_or(IdTokenError::Claim("iat"))?;
     let exp = time("exp")?.ok_or(IdTokenError::Claim("exp"))?;
@@ -303,13 +365,18 @@ fn times(claims: &UserClaims, expected: &Expected<'_>) -> Result<(), IdTokenErro
     if iat > latest || nbf > latest || exp.after(leeway) <= expected.now {
         let seconds = |time: UnixTime| i64::try_from(time.0).unwrap_or(i64::MAX);
         let stamp = if nbf > latest { iat.max(nbf) } else { iat };
-        return Err(IdTokenError::Time { seconds: seconds(expected.now).saturating_sub(seconds(stamp)) });
+        return Err(IdTokenError::Time {
+            seconds: seconds(expected.now).saturating_sub(seconds(stamp)),
+        });
     }
     Ok(())
 }
 
 fn text<'a>(claims: &'a UserClaims, name: &'static str) -> Result<&'a str, IdTokenError> {
-    claims.get(name).and_then(Value::as_str).ok_or(IdTokenError::Claim(name))
+    claims
+        .get(name)
+        .and_then(Value::as_str)
+        .ok_or(IdTokenError::Claim(name))
 }
 
 fn same(a: &str, b: &str) -> bool {
@@ -317,7 +384,9 @@ fn same(a: &str, b: &str) -> bool {
 }
 
 fn decode(part: &str) -> Result<Vec<u8>, IdTokenError> {
-    URL_SAFE_NO_PAD.decode(part).map_err(|_| IdTokenError::Malformed)
+    URL_SAFE_NO_PAD
+        .decode(part)
+        .map_err(|_| IdTokenError::Malformed)
 }
 
 /// Hundreds of groups fit.

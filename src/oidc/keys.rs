@@ -1,8 +1,8 @@
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ECDSA_P521_SHA512_FIXED, ED25519, EcdsaVerificationAlgorithm,
-    ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512,
-    RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, RsaParameters,
-    RsaPublicKeyComponents,
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ECDSA_P521_SHA512_FIXED, ED25519,
+    EcdsaVerificationAlgorithm, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
+    RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256,
+    RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, RsaParameters, RsaPublicKeyComponents,
 };
 use serde_json::Value;
 use thiserror::Error;
@@ -30,7 +30,11 @@ pub enum KeysError {
 }
 
 fn because(reasons: &[String]) -> String {
-    if reasons.is_empty() { String::new() } else { format!(": {}", reasons.join("; ")) }
+    if reasons.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", reasons.join("; "))
+    }
 }
 
 /// The algorithms that an ID token may be signed with (RFC 7518 3.1, RFC 8037, RFC 9864).
@@ -49,7 +53,8 @@ pub(super) enum Algorithm {
 }
 
 /// The names of all accepted algorithms, for messages. `EdDSA` is accepted with keys of the curve Ed25519.
-pub const ALGORITHMS: &str = "RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA";
+pub const ALGORITHMS: &str =
+    "RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA";
 
 #[derive(Clone)]
 struct Key {
@@ -91,12 +96,21 @@ impl KeySet {
                 Ok(key) if keys.len() < MAX_KEYS => keys.push(key),
                 Ok(_) => break,
                 Err(reason) => {
-                    let reasons =
-                        if matches!(reason, UnusableKey::Purpose(_)) { &mut foreign } else { &mut unreadable };
+                    let reasons = if matches!(reason, UnusableKey::Purpose(_)) {
+                        &mut foreign
+                    } else {
+                        &mut unreadable
+                    };
                     if reasons.len() < MAX_REASONS {
-                        let kid =
-                            element.get("kid").and_then(Value::as_str).map(|kid| format!(" (`{}`)", tame(kid, 64)));
-                        reasons.push(format!("key {}{}: {reason}", index + 1, kid.unwrap_or_default()));
+                        let kid = element
+                            .get("kid")
+                            .and_then(Value::as_str)
+                            .map(|kid| format!(" (`{}`)", tame(kid, 64)));
+                        reasons.push(format!(
+                            "key {}{}: {reason}",
+                            index + 1,
+                            kid.unwrap_or_default()
+                        ));
                     }
                 }
             }
@@ -132,14 +146,20 @@ impl KeySet {
         message: &[u8],
         signature: &[u8],
     ) -> Verification {
-        let mut fitting = self.fitting(algorithm, |key| kid.is_none_or(|kid| key.kid.as_deref() == Some(kid)));
+        let mut fitting = self.fitting(algorithm, |key| {
+            kid.is_none_or(|kid| key.kid.as_deref() == Some(kid))
+        });
         if fitting.is_empty() {
             fitting = self.fitting(algorithm, |key| key.kid.is_none());
         }
         match fitting.as_slice() {
             [] => Verification::UnknownKey,
             [_, _, ..] if kid.is_none() => Verification::Ambiguous,
-            keys if keys.iter().take(MAX_TRIED).any(|key| key.verify(algorithm, message, signature)) => {
+            keys if keys
+                .iter()
+                .take(MAX_TRIED)
+                .any(|key| key.verify(algorithm, message, signature)) =>
+            {
                 Verification::Good
             }
             _ => Verification::Bad,
@@ -151,8 +171,15 @@ impl KeySet {
     /// The keys that may have signed by this algorithm, each once.
     fn fitting(&self, algorithm: Algorithm, is_wanted: impl Fn(&Key) -> bool) -> Vec<&Key> {
         let mut fitting: Vec<&Key> = Vec::new();
-        for key in self.keys.iter().filter(|key| key.fits(algorithm) && is_wanted(key)) {
-            if !fitting.iter().any(|known| known.material.bytes() == key.material.bytes()) {
+        for key in self
+            .keys
+            .iter()
+            .filter(|key| key.fits(algorithm) && is_wanted(key))
+        {
+            if !fitting
+                .iter()
+                .any(|known| known.material.bytes() == key.material.bytes())
+            {
                 fitting.push(key);
             }
         }
@@ -172,7 +199,9 @@ impl Material {
 
 impl std::fmt::Debug for KeySet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.keys.iter().map(|key| &key.kid)).finish()
+        f.debug_list()
+            .entries(self.keys.iter().map(|key| &key.kid))
+            .finish()
     }
 }
 
@@ -187,8 +216,12 @@ impl Key {
 
     fn verify(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
         match (&self.material, algorithm.rsa()) {
-            (Material::Rsa(key), Some(parameters)) => key.verify(parameters, message, signature).is_ok(),
-            (Material::Curve(own, key), None) if *own == algorithm => key.verify_sig(message, signature).is_ok(),
+            (Material::Rsa(key), Some(parameters)) => {
+                key.verify(parameters, message, signature).is_ok()
+            }
+            (Material::Curve(own, key), None) if *own == algorithm => {
+                key.verify_sig(message, signature).is_ok()
+            }
             _ => false,
         }
     }
@@ -263,24 +296,33 @@ fn usable(key: &Value) -> Result<Key, UnusableKey> {
         "OKP" => okp(jwk)?,
         _ => return Err(UnusableKey::Purpose("kty")),
     };
-    Ok(Key { kid: jwk.text("kid")?.map(Into::into), algorithm, material })
+    Ok(Key {
+        kid: jwk.text("kid")?.map(Into::into),
+        algorithm,
+        material,
+    })
 }
 
 /// The signature algorithm looks at the size of the modulus again; a key that could never verify should not be held.
 fn rsa(jwk: Jwk<'_>) -> Result<Material, UnusableKey> {
     let Rsa { n, e } = jwk.rsa()?;
-    Ok(Material::Rsa(RsaPublicKeyComponents { n: n.into(), e: e.into() }))
+    Ok(Material::Rsa(RsaPublicKeyComponents {
+        n: n.into(),
+        e: e.into(),
+    }))
 }
 
 /// A point that must lie on its curve.
 fn ec(jwk: Jwk<'_>) -> Result<Material, UnusableKey> {
-    let (algorithm, parameters, width): (_, &'static EcdsaVerificationAlgorithm, _) = match curve(jwk)? {
-        "P-256" => (Algorithm::Es256, &ECDSA_P256_SHA256_FIXED, 32),
-        "P-384" => (Algorithm::Es384, &ECDSA_P384_SHA384_FIXED, 48),
-        "P-521" => (Algorithm::Es512, &ECDSA_P521_SHA512_FIXED, 66),
-        _ => return Err(UnusableKey::Purpose("crv")),
-    };
-    let key = ParsedPublicKey::new(parameters, jwk.point(width)?).map_err(|_| UnusableKey::Point)?;
+    let (algorithm, parameters, width): (_, &'static EcdsaVerificationAlgorithm, _) =
+        match curve(jwk)? {
+            "P-256" => (Algorithm::Es256, &ECDSA_P256_SHA256_FIXED, 32),
+            "P-384" => (Algorithm::Es384, &ECDSA_P384_SHA384_FIXED, 48),
+            "P-521" => (Algorithm::Es512, &ECDSA_P521_SHA512_FIXED, 66),
+            _ => return Err(UnusableKey::Purpose("crv")),
+        };
+    let key =
+        ParsedPublicKey::new(parameters, jwk.point(width)?).map_err(|_| UnusableKey::Point)?;
     Ok(Material::Curve(algorithm, key))
 }
 
@@ -290,7 +332,13 @@ fn okp(jwk: Jwk<'_>) -> Result<Material, UnusableKey> {
         return Err(UnusableKey::Purpose("crv"));
     }
     // Little-endian, so a shorter one is not one that lost its leading zeros.
-    let x = jwk.bytes("x").and_then(|x| if x.len() == 32 { Ok(x) } else { Err(UnusableKey::Member("x")) })?;
+    let x = jwk.bytes("x").and_then(|x| {
+        if x.len() == 32 {
+            Ok(x)
+        } else {
+            Err(UnusableKey::Member("x"))
+        }
+    })?;
     let key = ParsedPublicKey::new(&ED25519, x).map_err(|_| UnusableKey::Point)?;
     Ok(Material::Curve(Algorithm::Ed25519, key))
 }

@@ -16,7 +16,10 @@ pub(super) fn truth(value: &Value) -> Option<bool> {
 pub(super) fn strings(value: &Value) -> Option<Vec<String>> {
     match value {
         Value::String(one) => Some(vec![one.clone()]),
-        Value::Array(all) => all.iter().map(|one| one.as_str().map(str::to_owned)).collect(),
+        Value::Array(all) => all
+            .iter()
+            .map(|one| one.as_str().map(str::to_owned))
+            .collect(),
         _ => None,
     }
 }

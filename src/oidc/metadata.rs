@@ -79,7 +79,9 @@ impl MetadataError {
                 "is it the provider's address? What is there is not a discovery document of OpenID Connect; a page to log in at, \
                  or a proxy's, is none"
             }
-            Self::Issuer { .. } => "configure the issuer that the discovery document names, byte for byte",
+            Self::Issuer { .. } => {
+                "configure the issuer that the discovery document names, byte for byte"
+            }
             Self::Insecure(_) => {
                 "all endpoints must be https addresses where the issuer is; correct them at the provider"
             }
@@ -100,19 +102,25 @@ struct Members {
 impl Members {
     /// The value; `None` if it is absent, null or an empty string.
     fn get(&self, name: &str) -> Option<&Value> {
-        self.all.get(name).filter(|value| !value.is_null() && value.as_str() != Some(""))
+        self.all
+            .get(name)
+            .filter(|value| !value.is_null() && value.as_str() != Some(""))
     }
 
     /// An endpoint that every login uses.
     fn endpoint(&self, name: &'static str) -> Result<Option<Url>, MetadataError> {
-        let Some(value) = self.get(name) else { return Ok(None) };
+        let Some(value) = self.get(name) else {
+            return Ok(None);
+        };
         let url = value.as_str().and_then(|text| Url::parse(text).ok());
-        let wrong = || MetadataError::Malformed(format!("`{name}` is not an address but {}", shape(value)));
+        let wrong =
+            || MetadataError::Malformed(format!("`{name}` is not an address but {}", shape(value)));
         url.ok_or_else(wrong).map(Some)
     }
 
     fn needed(&self, name: &'static str) -> Result<Url, MetadataError> {
-        self.endpoint(name)?.ok_or_else(|| MetadataError::Malformed(format!("`{name}` is missing")))
+        self.endpoint(name)?
+            .ok_or_else(|| MetadataError::Malformed(format!("`{name}` is missing")))
     }
 
     /// A member that not every login uses. One that cannot be read is as good as none, and is noted.
@@ -130,7 +138,11 @@ impl Members {
 impl Metadata {
     /// The URL of the document of `issuer` (OpenID Connect Discovery 1.0 4.1). `None` if the issuer is not a URL.
     pub fn location(issuer: &str) -> Option<Url> {
-        Url::parse(&format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'))).ok()
+        Url::parse(&format!(
+            "{}/.well-known/openid-configuration",
+            issuer.trim_end_matches('/')
+        ))
+        .ok()
     }
 
     /// Reads the document that was found there.
@@ -140,34 +152,57 @@ impl Metadata {
     pub fn read(document: &[u8], issuer: &str) -> Result<Self, MetadataError> {
         let all = json::document(json::mended(document).as_bytes())
             .map_err(|e| MetadataError::Malformed(super::callback::tame(&e.to_string(), 200)))?;
-        let mut members = Members { all, unreadable: Vec::new() };
+        let mut members = Members {
+            all,
+            unreadable: Vec::new(),
+        };
         // Discovery 1.0 §4.3: exactly, byte for byte.
         let found = members.get("issuer").and_then(Value::as_str);
-        let found = found.ok_or_else(|| MetadataError::Malformed("`issuer` is missing".to_owned()))?;
+        let found =
+            found.ok_or_else(|| MetadataError::Malformed("`issuer` is missing".to_owned()))?;
         if found != issuer {
             let found = super::callback::tame(found, 200);
-            return Err(MetadataError::Issuer { expected: issuer.to_owned(), found });
+            return Err(MetadataError::Issuer {
+                expected: issuer.to_owned(),
+                found,
+            });
         }
         // RFC 9700 §2.1.1: a provider that lists its methods and leaves S256 out would not check our challenge.
-        if members.optional("code_challenge_methods_supported", lists_s256).flatten() == Some(false) {
+        if members
+            .optional("code_challenge_methods_supported", lists_s256)
+            .flatten()
+            == Some(false)
+        {
             return Err(MetadataError::Unsupported("PKCE with S256"));
         }
         let plain = issuer.starts_with("http:");
-        let secure = |value: &Value| Url::parse(value.as_str()?).ok().filter(|url| is_secure(url, plain));
+        let secure = |value: &Value| {
+            Url::parse(value.as_str()?)
+                .ok()
+                .filter(|url| is_secure(url, plain))
+        };
         // A promise that cannot be read is taken for one: without it a callback that names no issuer would pass.
-        let iss_promised = members.get(ISS_PROMISE).is_some() && members.optional(ISS_PROMISE, truth).unwrap_or(true);
+        let iss_promised = members.get(ISS_PROMISE).is_some()
+            && members.optional(ISS_PROMISE, truth).unwrap_or(true);
         let metadata = Self {
-            issuer: IssuerUrl::new(issuer.to_owned()).map_err(|e| MetadataError::Malformed(e.to_string()))?,
+            issuer: IssuerUrl::new(issuer.to_owned())
+                .map_err(|e| MetadataError::Malformed(e.to_string()))?,
             authorization: AuthUrl::from_url(members.needed("authorization_endpoint")?),
             token: TokenUrl::from_url(
-                members.endpoint("token_endpoint")?.ok_or(MetadataError::Unsupported("the code flow"))?,
+                members
+                    .endpoint("token_endpoint")?
+                    .ok_or(MetadataError::Unsupported("the code flow"))?,
             ),
-            methods: members.optional("token_endpoint_auth_methods_supported", names).flatten(),
+            methods: members
+                .optional("token_endpoint_auth_methods_supported", names)
+                .flatten(),
             userinfo: members.endpoint("userinfo_endpoint")?,
             jwks: members.needed("jwks_uri")?,
             // RFC 9126 §5
             pushed: members.optional("pushed_authorization_request_endpoint", secure),
-            pushed_required: members.optional("require_pushed_authorization_requests", truth).unwrap_or(false),
+            pushed_required: members
+                .optional("require_pushed_authorization_requests", truth)
+                .unwrap_or(false),
             // OpenID Connect RP-Initiated Logout 1.0 §2.1
             end_session: members.optional("end_session_endpoint", secure),
             // Initiating User Registration via OpenID Connect 1.0, 3
@@ -183,9 +218,15 @@ impl Metadata {
     /// # Errors
     /// [`MetadataError::Malformed`] where the issuer is not an address, [`MetadataError::Insecure`].
     pub fn fixed(issuer: &str, endpoints: Endpoints) -> Result<Self, MetadataError> {
-        let Endpoints { authorization, token, jwks, userinfo } = endpoints;
+        let Endpoints {
+            authorization,
+            token,
+            jwks,
+            userinfo,
+        } = endpoints;
         let metadata = Self {
-            issuer: IssuerUrl::new(issuer.to_owned()).map_err(|e| MetadataError::Malformed(e.to_string()))?,
+            issuer: IssuerUrl::new(issuer.to_owned())
+                .map_err(|e| MetadataError::Malformed(e.to_string()))?,
             authorization: AuthUrl::from_url(authorization),
             token: TokenUrl::from_url(token),
             methods: None,
@@ -222,13 +263,21 @@ impl Metadata {
     /// # Errors
     /// [`MetadataError::Unsupported`] where the provider takes none of this kind.
     pub(super) fn auth_type(&self, credentials: &Credentials) -> Result<AuthType, MetadataError> {
-        let takes = |method| self.methods.as_ref().is_none_or(|all| all.iter().any(|one| one == method));
+        let takes = |method| {
+            self.methods
+                .as_ref()
+                .is_none_or(|all| all.iter().any(|one| one == method))
+        };
         match credentials {
             Credentials::Secret(_) if takes("client_secret_basic") => Ok(AuthType::BasicAuth),
             Credentials::Secret(_) if takes("client_secret_post") => Ok(AuthType::RequestBody),
-            Credentials::Secret(_) => Err(MetadataError::Unsupported("authentication with a client secret")),
+            Credentials::Secret(_) => Err(MetadataError::Unsupported(
+                "authentication with a client secret",
+            )),
             Credentials::Key(_) if takes("private_key_jwt") => Ok(AuthType::RequestBody),
-            Credentials::Key(_) => Err(MetadataError::Unsupported("authentication with a private key")),
+            Credentials::Key(_) => Err(MetadataError::Unsupported(
+                "authentication with a private key",
+            )),
         }
     }
 
@@ -251,7 +300,11 @@ impl Metadata {
 
     /// Returns the prompt that leads to another account: `select_account` if the provider supports it and not `login`.
     pub fn account_prompt(&self) -> CoreAuthPrompt {
-        let supports = |prompt: &str| self.prompts.as_ref().is_some_and(|all| all.iter().any(|one| one == prompt));
+        let supports = |prompt: &str| {
+            self.prompts
+                .as_ref()
+                .is_some_and(|all| all.iter().any(|one| one == prompt))
+        };
         if supports("select_account") && !supports("login") {
             CoreAuthPrompt::SelectAccount
         } else {
@@ -286,9 +339,16 @@ impl Metadata {
 
     /// Scheme, host and port of each endpoint that is used. They must not change under a constant issuer.
     pub fn origins(&self, used: Used) -> BTreeSet<String> {
-        let pushed = self.pushed.as_ref().filter(|_| used.pushed_requests || self.pushed_required);
+        let pushed = self
+            .pushed
+            .as_ref()
+            .filter(|_| used.pushed_requests || self.pushed_required);
         let end_session = self.end_session.as_ref().filter(|_| used.provider_logout);
-        let all = self.of_every_login().map(|(_, url)| url).chain(pushed).chain(end_session);
+        let all = self
+            .of_every_login()
+            .map(|(_, url)| url)
+            .chain(pushed)
+            .chain(end_session);
         all.map(|url| url.origin().ascii_serialization()).collect()
     }
 
@@ -304,8 +364,16 @@ impl Metadata {
 
     fn endpoints(&self) -> impl Iterator<Item = (&'static str, &Url)> {
         self.of_every_login()
-            .chain(self.pushed.as_ref().map(|url| ("pushed_authorization_request_endpoint", url)))
-            .chain(self.end_session.as_ref().map(|url| ("end_session_endpoint", url)))
+            .chain(
+                self.pushed
+                    .as_ref()
+                    .map(|url| ("pushed_authorization_request_endpoint", url)),
+            )
+            .chain(
+                self.end_session
+                    .as_ref()
+                    .map(|url| ("end_session_endpoint", url)),
+            )
     }
 }
 
@@ -315,7 +383,10 @@ fn lists_s256(methods: &Value) -> Option<Option<bool>> {
     let (names, is_whole): (Vec<&str>, bool) = match methods {
         Value::String(text) => (text.split_ascii_whitespace().collect(), true),
         Value::Array(all) => {
-            let texts = all.iter().filter_map(Value::as_str).filter(|name| !name.is_empty());
+            let texts = all
+                .iter()
+                .filter_map(Value::as_str)
+                .filter(|name| !name.is_empty());
             (texts.collect(), all.iter().all(Value::is_string))
         }
         _ => return None,

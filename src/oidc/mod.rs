@@ -25,7 +25,8 @@ mod tokens;
 pub(crate) use callback::tame;
 pub use callback::{Callback, CallbackError};
 pub use claims::{
-    Absence, ClaimedEmail, ClaimedGroups, ClaimsError, EmailVerification, Profile, UserClaims, merge, userinfo,
+    Absence, ClaimedEmail, ClaimedGroups, ClaimsError, EmailVerification, Profile, UserClaims,
+    merge, userinfo,
 };
 pub use credentials::{ClientAuth, ClientKey, ClientKeyError, Credentials};
 pub use grant::Grant;
@@ -36,8 +37,8 @@ pub use keys::{ALGORITHMS, KeySet, KeysError};
 pub use metadata::{Endpoints, Metadata, MetadataError, Used};
 pub use openidconnect::core::CoreAuthPrompt as Prompt;
 pub use request::{
-    Client, CodeTokenRequest, FlowSecrets, Hints, authorization_url, client, code_request, end_session_url,
-    pushed_request, pushed_url,
+    Client, CodeTokenRequest, FlowSecrets, Hints, authorization_url, client, code_request,
+    end_session_url, pushed_request, pushed_url,
 };
 pub use tokens::{AnsweredScopes, ErrorAnswer, TokenResponse};
 

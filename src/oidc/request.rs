@@ -4,12 +4,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use openidconnect::core::{
     CoreAuthDisplay, CoreAuthPrompt, CoreAuthenticationFlow, CoreGenderClaim, CoreJsonWebKey,
-    CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm, CoreRevocableToken, CoreRevocationErrorResponse,
-    CoreTokenIntrospectionResponse,
+    CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm, CoreRevocableToken,
+    CoreRevocationErrorResponse, CoreTokenIntrospectionResponse,
 };
 use openidconnect::{
-    AuthType, AuthorizationCode, ClientId, ClientSecret, CsrfToken, EndpointNotSet, EndpointSet, IdToken,
-    JsonWebKeySet, LoginHint, Nonce, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, Scope,
+    AuthType, AuthorizationCode, ClientId, ClientSecret, CsrfToken, EndpointNotSet, EndpointSet,
+    IdToken, JsonWebKeySet, LoginHint, Nonce, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl,
+    Scope,
 };
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -48,12 +49,24 @@ pub struct Unread {}
 
 impl openidconnect::AdditionalClaims for Unread {}
 
-impl openidconnect::TokenResponse<Unread, CoreGenderClaim, CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm>
-    for TokenResponse
+impl
+    openidconnect::TokenResponse<
+        Unread,
+        CoreGenderClaim,
+        CoreJweContentEncryptionAlgorithm,
+        CoreJwsSigningAlgorithm,
+    > for TokenResponse
 {
     fn id_token(
         &self,
-    ) -> Option<&IdToken<Unread, CoreGenderClaim, CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm>> {
+    ) -> Option<
+        &IdToken<
+            Unread,
+            CoreGenderClaim,
+            CoreJweContentEncryptionAlgorithm,
+            CoreJwsSigningAlgorithm,
+        >,
+    > {
         None
     }
 }
@@ -77,7 +90,11 @@ impl FlowSecrets {
             fill_random(&mut bytes);
             Secret::new(URL_SAFE_NO_PAD.encode(bytes))
         };
-        Self { state, nonce: secret(), pkce_verifier: secret() }
+        Self {
+            state,
+            nonce: secret(),
+            pkce_verifier: secret(),
+        }
     }
 }
 
@@ -110,7 +127,9 @@ pub fn client(
         JsonWebKeySet::default(),
     );
     let client = match credentials {
-        Credentials::Secret(secret) => client.set_client_secret(ClientSecret::new(secret.expose().to_owned())),
+        Credentials::Secret(secret) => {
+            client.set_client_secret(ClientSecret::new(secret.expose().to_owned()))
+        }
         Credentials::Key(_) => client,
     };
     let auth_type = match (method, credentials) {
@@ -127,8 +146,16 @@ pub fn client(
 }
 
 /// Where to send the browser: the code flow, with PKCE by S256 always (RFC 9700 §2.1.1). `openid` is among the scopes anyway.
-pub fn authorization_url(client: &Client, secrets: &FlowSecrets, scopes: &[String], hints: Hints) -> Url {
-    let (state, nonce) = (secrets.state.expose().to_owned(), secrets.nonce.expose().to_owned());
+pub fn authorization_url(
+    client: &Client,
+    secrets: &FlowSecrets,
+    scopes: &[String],
+    hints: Hints,
+) -> Url {
+    let (state, nonce) = (
+        secrets.state.expose().to_owned(),
+        secrets.nonce.expose().to_owned(),
+    );
     let verifier = PkceCodeVerifier::new(secrets.pkce_verifier.expose().to_owned());
     let mut request = client
         .authorize_url(
@@ -136,7 +163,13 @@ pub fn authorization_url(client: &Client, secrets: &FlowSecrets, scopes: &[Strin
             move || CsrfToken::new(state),
             move || Nonce::new(nonce),
         )
-        .add_scopes(scopes.iter().filter(|scope| *scope != "openid").cloned().map(Scope::new))
+        .add_scopes(
+            scopes
+                .iter()
+                .filter(|scope| *scope != "openid")
+                .cloned()
+                .map(Scope::new),
+        )
         .set_pkce_challenge(PkceCodeChallenge::from_code_verifier_sha256(&verifier));
     if let Some(prompt) = hints.prompt {
         request = request.add_prompt(prompt);
@@ -187,7 +220,11 @@ pub fn pushed_request(
     let mut form = url::form_urlencoded::Serializer::new(String::new());
     // What stands in the endpoint's own address is not part of the request.
     let of_the_endpoint: Vec<_> = metadata.authorization.url().query_pairs().collect();
-    form.extend_pairs(login.query_pairs().filter(|pair| !of_the_endpoint.contains(pair)));
+    form.extend_pairs(
+        login
+            .query_pairs()
+            .filter(|pair| !of_the_endpoint.contains(pair)),
+    );
     let mut header = None;
     if let Some(assertion) = assertion(client, credentials, metadata, now)? {
         form.append_pair("client_assertion_type", ASSERTION_TYPE);
@@ -197,7 +234,9 @@ pub fn pushed_request(
             AuthType::RequestBody => drop(form.append_pair("client_secret", secret.expose())),
             _ => {
                 // RFC 6749 §2.3.1: each encoded by itself.
-                let part = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+                let part = |text: &str| {
+                    url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>()
+                };
                 let pair = format!("{}:{}", part(client.client_id()), part(secret.expose()));
                 header = Some(Secret::new(format!("Basic {}", STANDARD.encode(pair))));
             }
@@ -209,12 +248,20 @@ pub fn pushed_request(
 /// Where to send the browser once the provider holds the request (RFC 9126 §4).
 pub fn pushed_url(metadata: &Metadata, client_id: &str, request_uri: &str) -> Url {
     let mut url = metadata.authorization.url().clone();
-    url.query_pairs_mut().append_pair("client_id", client_id).append_pair("request_uri", request_uri);
+    url.query_pairs_mut()
+        .append_pair("client_id", client_id)
+        .append_pair("request_uri", request_uri);
     url
 }
 
 /// Where to send the browser to end the provider's session too (OpenID Connect RP-Initiated Logout 1.0 §2).
-pub fn end_session_url(endpoint: &Url, id_token: &Secret, client_id: &str, back: &Url, state: &str) -> Url {
+pub fn end_session_url(
+    endpoint: &Url,
+    id_token: &Secret,
+    client_id: &str,
+    back: &Url,
+    state: &str,
+) -> Url {
     let mut url = endpoint.clone();
     url.query_pairs_mut()
         .append_pair("id_token_hint", id_token.expose())
@@ -233,6 +280,8 @@ fn assertion(
 ) -> Result<Option<Secret>, ClientKeyError> {
     match credentials {
         Credentials::Secret(_) => Ok(None),
-        Credentials::Key(key) => key.assertion(client.client_id(), metadata.token().as_str(), now).map(Some),
+        Credentials::Key(key) => key
+            .assertion(client.client_id(), metadata.token().as_str(), now)
+            .map(Some),
     }
 }

@@ -5,9 +5,10 @@ use std::sync::{Arc, OnceLock};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair, KeySize};
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair,
-    Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RSA_PSS_SHA256, RSA_PSS_SHA384,
-    RSA_PSS_SHA512, RsaEncoding,
+    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING,
+    ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256,
+    RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RSA_PSS_SHA256, RSA_PSS_SHA384, RSA_PSS_SHA512,
+    RsaEncoding,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -27,7 +28,9 @@ pub(crate) enum TestKey {
 /// RSA keys take a while, so there are two, for all tests.
 pub(crate) fn rsa(index: usize) -> TestKey {
     static KEYS: [OnceLock<Arc<KeyPair>>; 2] = [const { OnceLock::new() }; 2];
-    TestKey::Rsa(Arc::clone(KEYS[index].get_or_init(|| Arc::new(KeyPair::generate(KeySize::Rsa2048).unwrap()))))
+    TestKey::Rsa(Arc::clone(KEYS[index].get_or_init(|| {
+        Arc::new(KeyPair::generate(KeySize::Rsa2048).unwrap())
+    })))
 }
 
 pub(crate) fn ec(alg: &'static str) -> TestKey {
@@ -61,7 +64,9 @@ impl TestKey {
                 };
                 json!({"kty": "EC", "crv": crv, "x": b64(x), "y": b64(y)})
             }
-            Self::Ed(pair) => json!({"kty": "OKP", "crv": "Ed25519", "x": b64(pair.public_key().as_ref())}),
+            Self::Ed(pair) => {
+                json!({"kty": "OKP", "crv": "Ed25519", "x": b64(pair.public_key().as_ref())})
+            }
         };
         if let Some(kid) = kid {
             jwk["kid"] = json!(kid);
@@ -74,18 +79,32 @@ impl TestKey {
         use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
         use base64::engine::general_purpose::STANDARD;
         let der = match self {
-            Self::Rsa(pair) => AsDer::<Pkcs8V1Der<'_>>::as_der(&**pair).unwrap().as_ref().to_vec(),
+            Self::Rsa(pair) => AsDer::<Pkcs8V1Der<'_>>::as_der(&**pair)
+                .unwrap()
+                .as_ref()
+                .to_vec(),
             Self::Ec(_, pair) => pair.to_pkcs8v1().unwrap().as_ref().to_vec(),
             Self::Ed(pair) => pair.to_pkcs8v1().unwrap().as_ref().to_vec(),
         };
         let text = STANDARD.encode(der);
-        let lines: Vec<&str> = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
-        Secret::new(format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n")))
+        let lines: Vec<&str> = text
+            .as_bytes()
+            .chunks(64)
+            .map(|line| std::str::from_utf8(line).unwrap())
+            .collect();
+        Secret::new(format!(
+            "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
+            lines.join("\n")
+        ))
     }
 
     /// A compact JWS over exactly these bytes.
     pub(crate) fn sign(&self, header: &Value, payload: &str) -> String {
-        let message = format!("{}.{}", b64(header.to_string().as_bytes()), b64(payload.as_bytes()));
+        let message = format!(
+            "{}.{}",
+            b64(header.to_string().as_bytes()),
+            b64(payload.as_bytes())
+        );
         let rng = SystemRandom::new();
         let signature = match self {
             Self::Rsa(pair) => {
@@ -98,11 +117,16 @@ impl TestKey {
                     _ => &RSA_PKCS1_SHA256,
                 };
                 let mut signature = vec![0; pair.public_modulus_len()];
-                pair.sign(padding, &rng, message.as_bytes(), &mut signature).unwrap();
+                pair.sign(padding, &rng, message.as_bytes(), &mut signature)
+                    .unwrap();
                 signature
             }
             Self::Ed(pair) => pair.sign(message.as_bytes()).as_ref().to_vec(),
-            Self::Ec(_, pair) => pair.sign(&rng, message.as_bytes()).unwrap().as_ref().to_vec(),
+            Self::Ec(_, pair) => pair
+                .sign(&rng, message.as_bytes())
+                .unwrap()
+                .as_ref()
+                .to_vec(),
         };
         format!("{message}.{}", b64(&signature))
     }

@@ -71,7 +71,10 @@ fn changed(name: &str, value: Option<Value>) -> String {
 #[test]
 fn r08_core_3_1_3_7_each_step() {
     use IdTokenError::{AccessToken, Audience, AuthorizedParty, Claim, Issuer, Nonce};
-    let (absent, other) = (AuthorizedParty { absent: true }, AuthorizedParty { absent: false });
+    let (absent, other) = (
+        AuthorizedParty { absent: true },
+        AuthorizedParty { absent: false },
+    );
     let keys = one_key();
     assert_eq!(check(&signed(&claims()), &keys).unwrap().subject, "00u1");
     for (name, value, error) in [
@@ -103,11 +106,19 @@ fn r08_core_3_1_3_7_each_step() {
         ("sub", Some(json!(7)), Claim("sub")),
         ("sub", Some(json!("a".repeat(256))), Claim("sub")),
         ("sub", Some(json!("a\nb")), Claim("sub")),
-        ("at_hash", Some(json!("AAAAAAAAAAAAAAAAAAAAAA")), AccessToken),
+        (
+            "at_hash",
+            Some(json!("AAAAAAAAAAAAAAAAAAAAAA")),
+            AccessToken,
+        ),
         ("at_hash", Some(json!(1)), Claim("at_hash")),
     ] {
         let token = changed(name, value.clone());
-        assert_eq!(check(&token, &keys).unwrap_err(), error, "{name} = {value:?}");
+        assert_eq!(
+            check(&token, &keys).unwrap_err(),
+            error,
+            "{name} = {value:?}"
+        );
     }
     for (name, value) in [
         ("aud", json!(["client"])),
@@ -121,7 +132,10 @@ fn r08_core_3_1_3_7_each_step() {
         ("name", json!(null)),
         ("locale", json!(["not", "a", "locale"])),
     ] {
-        assert!(check(&changed(name, Some(value.clone())), &keys).is_ok(), "{name} = {value}");
+        assert!(
+            check(&changed(name, Some(value.clone())), &keys).is_ok(),
+            "{name} = {value}"
+        );
     }
 }
 
@@ -153,43 +167,83 @@ fn times_have_a_leeway_and_tell_the_skew() {
         signed(&claims)
     };
     let (keys, now) = (one_key(), NOW.0);
-    for (iat, exp) in [(now + 60, now + 3660), (now - 3600, now - 59), (now - 300, now)] {
+    for (iat, exp) in [
+        (now + 60, now + 3660),
+        (now - 3600, now - 59),
+        (now - 300, now),
+    ] {
         assert!(check(&token(iat, exp), &keys).is_ok(), "{iat} {exp}");
     }
     let skew = |seconds| IdTokenError::Time { seconds };
-    assert_eq!(check(&token(now + 61, now + 3660), &keys).unwrap_err(), skew(-61));
-    assert_eq!(check(&token(now - 360, now - 60), &keys).unwrap_err(), skew(360));
-    assert_eq!(check(&changed("nbf", Some(json!(now + 100))), &keys).unwrap_err(), skew(-100));
-    assert!(skew(-61).to_string().ends_with("this machine's clock is about 61 s behind the provider's"));
-    assert!(skew(360).to_string().ends_with("about 360 s ahead of the provider's"));
+    assert_eq!(
+        check(&token(now + 61, now + 3660), &keys).unwrap_err(),
+        skew(-61)
+    );
+    assert_eq!(
+        check(&token(now - 360, now - 60), &keys).unwrap_err(),
+        skew(360)
+    );
+    assert_eq!(
+        check(&changed("nbf", Some(json!(now + 100))), &keys).unwrap_err(),
+        skew(-100)
+    );
+    assert!(
+        skew(-61)
+            .to_string()
+            .ends_with("this machine's clock is about 61 s behind the provider's")
+    );
+    assert!(
+        skew(360)
+            .to_string()
+            .ends_with("about 360 s ahead of the provider's")
+    );
     // More leeway than 300 s is not to be had.
     assert!(check_with(&token(now + 300, now + 3600), &keys, 100_000).is_ok());
-    assert_eq!(check_with(&token(now + 301, now + 3600), &keys, 100_000).unwrap_err(), skew(-301));
+    assert_eq!(
+        check_with(&token(now + 301, now + 3600), &keys, 100_000).unwrap_err(),
+        skew(-301)
+    );
     assert!(check(&changed("exp", Some(json!(u64::MAX))), &keys).is_ok());
-    assert_eq!(check(&changed("exp", Some(json!(1e300))), &keys).unwrap_err(), IdTokenError::Claim("exp"));
+    assert_eq!(
+        check(&changed("exp", Some(json!(1e300))), &keys).unwrap_err(),
+        IdTokenError::Claim("exp")
+    );
 }
 
 #[test]
 fn j01_j02_only_what_asymmetric_keys_signed() {
     let keys = one_key();
     let (payload, rs256) = (claims().to_string(), json!({"alg": "RS256", "kid": "a"}));
-    for alg in
-        ["none", "None", "nOnE", "", "HS256", "HS384", "HS512", "rs256", "RS1", "EdDSA", "Ed448", "ES256K", "dir"]
-    {
+    for alg in [
+        "none", "None", "nOnE", "", "HS256", "HS384", "HS512", "rs256", "RS1", "EdDSA", "Ed448",
+        "ES256K", "dir",
+    ] {
         let header = json!({"alg": alg, "kid": "a"});
         for token in [
             rsa(0).sign(&header, &payload),
-            format!("{}.{}.", b64(header.to_string().as_bytes()), b64(payload.as_bytes())),
+            format!(
+                "{}.{}.",
+                b64(header.to_string().as_bytes()),
+                b64(payload.as_bytes())
+            ),
         ] {
             assert!(check(&token, &keys).is_err(), "{alg}");
         }
     }
     // The public key as an HMAC secret.
-    let Value::String(n) = &rsa(0).jwk(None)["n"] else { panic!() };
-    let message =
-        format!("{}.{}", b64(json!({"alg": "HS256", "kid": "a"}).to_string().as_bytes()), b64(payload.as_bytes()));
+    let Value::String(n) = &rsa(0).jwk(None)["n"] else {
+        panic!()
+    };
+    let message = format!(
+        "{}.{}",
+        b64(json!({"alg": "HS256", "kid": "a"}).to_string().as_bytes()),
+        b64(payload.as_bytes())
+    );
     let secret = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, n.as_bytes());
-    let token = format!("{message}.{}", b64(aws_lc_rs::hmac::sign(&secret, message.as_bytes()).as_ref()));
+    let token = format!(
+        "{message}.{}",
+        b64(aws_lc_rs::hmac::sign(&secret, message.as_bytes()).as_ref())
+    );
     assert_eq!(check(&token, &keys).unwrap_err(), IdTokenError::Header);
     // No signature, half of one, somebody else's, one over other claims.
     let good = rsa(0).sign(&rs256, &payload);
@@ -219,57 +273,120 @@ fn j04_nothing_that_changes_what_was_signed() {
     ] {
         let mut header = json!({"alg": "RS256", "kid": "a"});
         header[name] = value;
-        assert_eq!(check(&rsa(0).sign(&header, &payload), &keys).unwrap_err(), IdTokenError::Header, "{header}");
+        assert_eq!(
+            check(&rsa(0).sign(&header, &payload), &keys).unwrap_err(),
+            IdTokenError::Header,
+            "{header}"
+        );
     }
-    assert!(check(&rsa(0).sign(&json!({"alg": "RS256", "kid": "a", "typ": "jwt"}), &payload), &keys).is_ok());
-    assert_eq!(check(&"a".repeat(id_token::MAX_ID_TOKEN + 1), &keys).unwrap_err(), IdTokenError::TooLong);
+    assert!(
+        check(
+            &rsa(0).sign(&json!({"alg": "RS256", "kid": "a", "typ": "jwt"}), &payload),
+            &keys
+        )
+        .is_ok()
+    );
+    assert_eq!(
+        check(&"a".repeat(id_token::MAX_ID_TOKEN + 1), &keys).unwrap_err(),
+        IdTokenError::TooLong
+    );
     let twice = payload.replacen('{', "{\"sub\":\"root\",", 1);
     assert_eq!(
-        check(&rsa(0).sign(&json!({"alg": "RS256", "kid": "a"}), &twice), &keys).unwrap_err(),
+        check(
+            &rsa(0).sign(&json!({"alg": "RS256", "kid": "a"}), &twice),
+            &keys
+        )
+        .unwrap_err(),
         IdTokenError::Malformed
     );
-    for token in ["", ".", "..", "a.b", "a.b.c", "a.b.c.d", "e30.e30.e30", "e30.e30", "\u{e4}.\u{e4}.\u{e4}"] {
+    for token in [
+        "",
+        ".",
+        "..",
+        "a.b",
+        "a.b.c",
+        "a.b.c.d",
+        "e30.e30.e30",
+        "e30.e30",
+        "\u{e4}.\u{e4}.\u{e4}",
+    ] {
         assert!(check(token, &keys).is_err(), "{token}");
     }
 }
 
 #[test]
 fn j08_every_algorithm_with_its_own_key_only() {
-    let sign = |key: &TestKey, alg: &str| key.sign(&json!({"alg": alg, "kid": "k"}), &claims().to_string());
+    let sign = |key: &TestKey, alg: &str| {
+        key.sign(&json!({"alg": alg, "kid": "k"}), &claims().to_string())
+    };
     for alg in ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"] {
         let mut jwk = rsa(0).jwk(Some("k"));
-        assert!(check(&sign(&rsa(0), alg), &keys(std::slice::from_ref(&jwk))).is_ok(), "{alg}");
+        assert!(
+            check(&sign(&rsa(0), alg), &keys(std::slice::from_ref(&jwk))).is_ok(),
+            "{alg}"
+        );
         jwk["alg"] = json!(alg);
         assert!(check(&sign(&rsa(0), alg), &keys(&[jwk])).is_ok(), "{alg}");
         // Signed in one way and named as another.
-        for other in ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"].into_iter().filter(|other| *other != alg) {
+        for other in ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"]
+            .into_iter()
+            .filter(|other| *other != alg)
+        {
             let (message, signature) = (sign(&rsa(0), alg), sign(&rsa(0), other));
-            let mixed = format!("{}.{}", message.rsplit_once('.').unwrap().0, signature.rsplit_once('.').unwrap().1);
-            assert_eq!(check(&mixed, &one_key_named("k")).unwrap_err(), IdTokenError::Signature, "{alg} as {other}");
+            let mixed = format!(
+                "{}.{}",
+                message.rsplit_once('.').unwrap().0,
+                signature.rsplit_once('.').unwrap().1
+            );
+            assert_eq!(
+                check(&mixed, &one_key_named("k")).unwrap_err(),
+                IdTokenError::Signature,
+                "{alg} as {other}"
+            );
         }
     }
     let key = ed();
     let set = keys(&[key.jwk(Some("k"))]);
     for alg in ["EdDSA", "Ed25519"] {
         assert!(check(&sign(&key, alg), &set).is_ok(), "{alg}");
-        assert_eq!(check(&sign(&ed(), alg), &set).unwrap_err(), IdTokenError::Signature, "{alg}");
+        assert_eq!(
+            check(&sign(&ed(), alg), &set).unwrap_err(),
+            IdTokenError::Signature,
+            "{alg}"
+        );
         let zero = sign(&key, alg).rsplit_once('.').unwrap().0.to_owned() + "." + &b64(&[0; 64]);
         assert!(check(&zero, &set).is_err());
     }
-    assert_eq!(check(&sign(&key, "ES256"), &set).unwrap_err(), IdTokenError::UnknownKey);
-    for (name, value) in
-        [("crv", json!("Ed448")), ("crv", json!("X25519")), ("x", json!(b64(&[1; 31]))), ("x", json!("AAAA"))]
-    {
+    assert_eq!(
+        check(&sign(&key, "ES256"), &set).unwrap_err(),
+        IdTokenError::UnknownKey
+    );
+    for (name, value) in [
+        ("crv", json!("Ed448")),
+        ("crv", json!("X25519")),
+        ("x", json!(b64(&[1; 31]))),
+        ("x", json!("AAAA")),
+    ] {
         let mut jwk = key.jwk(Some("k"));
         jwk[name] = value.clone();
-        assert!(KeySet::from_jwks(jwks(&[jwk]).as_bytes()).is_err(), "{name} = {value}");
+        assert!(
+            KeySet::from_jwks(jwks(&[jwk]).as_bytes()).is_err(),
+            "{name} = {value}"
+        );
     }
     for alg in ["ES256", "ES384", "ES512"] {
         let key = ec(alg);
         let set = keys(&[key.jwk(Some("k"))]);
         assert!(check(&sign(&key, alg), &set).is_ok(), "{alg}");
-        for other in ["ES256", "ES384", "ES512", "RS256"].into_iter().filter(|other| *other != alg) {
-            assert_eq!(check(&sign(&key, other), &set).unwrap_err(), IdTokenError::UnknownKey, "{alg} as {other}");
+        for other in ["ES256", "ES384", "ES512", "RS256"]
+            .into_iter()
+            .filter(|other| *other != alg)
+        {
+            assert_eq!(
+                check(&sign(&key, other), &set).unwrap_err(),
+                IdTokenError::UnknownKey,
+                "{alg} as {other}"
+            );
         }
         let zero = sign(&key, alg).rsplit_once('.').unwrap().0.to_owned() + "." + &b64(&[0; 64]);
         assert!(check(&zero, &set).is_err());
@@ -278,7 +395,10 @@ fn j08_every_algorithm_with_its_own_key_only() {
     let mut jwk = rsa(0).jwk(Some("k"));
     jwk["alg"] = json!("RS256");
     assert!(check(&sign(&rsa(0), "RS256"), &keys(&[jwk.clone()])).is_ok());
-    assert_eq!(check(&sign(&rsa(0), "RS512"), &keys(&[jwk])).unwrap_err(), IdTokenError::UnknownKey);
+    assert_eq!(
+        check(&sign(&rsa(0), "RS512"), &keys(&[jwk])).unwrap_err(),
+        IdTokenError::UnknownKey
+    );
 }
 
 #[test]
@@ -292,24 +412,49 @@ fn j11_kid_absent() {
     encryption["use"] = json!("enc");
     let mut ps512 = other.clone();
     ps512["alg"] = json!("PS512");
-    assert!(check(&token, &keys(&[encryption, ps512, ec("ES256").jwk(None), good.clone()])).is_ok());
+    assert!(
+        check(
+            &token,
+            &keys(&[encryption, ps512, ec("ES256").jwk(None), good.clone()])
+        )
+        .is_ok()
+    );
     // OpenID Connect Core 10.1: of several that may have signed it, the token must name one.
-    for several in
-        [vec![other.clone(), good.clone()], vec![good.clone(), other.clone()], vec![good.clone(), rsa(1).jwk(None)]]
-    {
-        assert_eq!(check(&token, &keys(&several)).unwrap_err(), IdTokenError::AmbiguousKey);
+    for several in [
+        vec![other.clone(), good.clone()],
+        vec![good.clone(), other.clone()],
+        vec![good.clone(), rsa(1).jwk(None)],
+    ] {
+        assert_eq!(
+            check(&token, &keys(&several)).unwrap_err(),
+            IdTokenError::AmbiguousKey
+        );
     }
     // One key that is listed twice is one key.
-    for twice in [vec![good.clone(), good.clone()], vec![good.clone(), rsa(0).jwk(Some("b")), rsa(0).jwk(None)]] {
+    for twice in [
+        vec![good.clone(), good.clone()],
+        vec![good.clone(), rsa(0).jwk(Some("b")), rsa(0).jwk(None)],
+    ] {
         assert!(check(&token, &keys(&twice)).is_ok());
     }
     let named = rsa(0).sign(&json!({"alg": "RS256", "kid": "a"}), &claims().to_string());
     assert!(check(&named, &keys(&[other.clone(), good])).is_ok());
-    assert!(check(&token, &keys(std::slice::from_ref(&other))).unwrap_err().may_be_rotation());
+    assert!(
+        check(&token, &keys(std::slice::from_ref(&other)))
+            .unwrap_err()
+            .may_be_rotation()
+    );
     // A key without a name may be the one that is named.
     assert!(check(&named, &keys(&[other.clone(), rsa(0).jwk(None)])).is_ok());
-    assert!(check(&named, &keys(&[rsa(1).jwk(None)])).unwrap_err().may_be_rotation());
-    assert_eq!(check(&named, &keys(&[rsa(1).jwk(Some("a")), rsa(0).jwk(None)])).unwrap_err(), IdTokenError::Signature);
+    assert!(
+        check(&named, &keys(&[rsa(1).jwk(None)]))
+            .unwrap_err()
+            .may_be_rotation()
+    );
+    assert_eq!(
+        check(&named, &keys(&[rsa(1).jwk(Some("a")), rsa(0).jwk(None)])).unwrap_err(),
+        IdTokenError::Signature
+    );
     // A new key under the old name.
     let old = keys(&[rsa(1).jwk(Some("a"))]);
     assert!(check(&named, &old).unwrap_err().may_be_rotation());
@@ -318,11 +463,25 @@ fn j11_kid_absent() {
 #[test]
 fn r02_r04_callbacks() {
     let (state, issuer) = (Secret::new("s-0"), ISSUER);
-    let code =
-        |query: &str, promised| Callback::parse(query)?.code(&state, issuer, promised).map(|c| c.expose().to_owned());
-    assert_eq!(code("code=c%2B1&state=s-0&session_state=x", false).as_deref(), Ok("c+1"));
-    assert_eq!(code("code=c&state=s-0&iss=https%3A%2F%2Facme.okta.com", true).as_deref(), Ok("c"));
-    for query in ["code=c&state=s-1", "code=c&state=s-", "code=c&state=s-00", "error=access_denied&state=evil"] {
+    let code = |query: &str, promised| {
+        Callback::parse(query)?
+            .code(&state, issuer, promised)
+            .map(|c| c.expose().to_owned())
+    };
+    assert_eq!(
+        code("code=c%2B1&state=s-0&session_state=x", false).as_deref(),
+        Ok("c+1")
+    );
+    assert_eq!(
+        code("code=c&state=s-0&iss=https%3A%2F%2Facme.okta.com", true).as_deref(),
+        Ok("c")
+    );
+    for query in [
+        "code=c&state=s-1",
+        "code=c&state=s-",
+        "code=c&state=s-00",
+        "error=access_denied&state=evil",
+    ] {
         assert_eq!(code(query, false), Err(CallbackError::State), "{query}");
     }
     for query in [
@@ -337,28 +496,68 @@ fn r02_r04_callbacks() {
         "code=c&state=s-0&iss=a&iss=b",
         "%00=&&&=",
     ] {
-        assert!(matches!(code(query, false), Err(CallbackError::Parameter(_))), "{query}");
+        assert!(
+            matches!(code(query, false), Err(CallbackError::Parameter(_))),
+            "{query}"
+        );
     }
-    assert_eq!(code(&format!("code={}&state=s-0", "c".repeat(9000)), false), Err(CallbackError::TooLong));
+    assert_eq!(
+        code(&format!("code={}&state=s-0", "c".repeat(9000)), false),
+        Err(CallbackError::TooLong)
+    );
     // RFC 6749 3.1
-    assert_eq!(code("code=c&state=s-0&error=&iss=", false).as_deref(), Ok("c"));
-    assert_eq!(code("code=c&state=s-0&iss=", true), Err(CallbackError::Issuer));
+    assert_eq!(
+        code("code=c&state=s-0&error=&iss=", false).as_deref(),
+        Ok("c")
+    );
+    assert_eq!(
+        code("code=c&state=s-0&iss=", true),
+        Err(CallbackError::Issuer)
+    );
     let query = "error=access_denied&error_description=&state=s-0";
-    let denied = CallbackError::Provider { error: "access_denied".into(), description: None };
+    let denied = CallbackError::Provider {
+        error: "access_denied".into(),
+        description: None,
+    };
     assert_eq!(code(query, false), Err(denied));
     // RFC 9207
     assert_eq!(code("code=c&state=s-0", true), Err(CallbackError::Issuer));
-    for iss in ["https%3A%2F%2Fevil.example", "https%3A%2F%2Facme.okta.com%2F"] {
-        assert_eq!(code(&format!("code=c&state=s-0&iss={iss}"), false), Err(CallbackError::Issuer));
-        assert_eq!(code(&format!("error=access_denied&state=s-0&iss={iss}"), false), Err(CallbackError::Issuer));
+    for iss in [
+        "https%3A%2F%2Fevil.example",
+        "https%3A%2F%2Facme.okta.com%2F",
+    ] {
+        assert_eq!(
+            code(&format!("code=c&state=s-0&iss={iss}"), false),
+            Err(CallbackError::Issuer)
+        );
+        assert_eq!(
+            code(&format!("error=access_denied&state=s-0&iss={iss}"), false),
+            Err(CallbackError::Issuer)
+        );
     }
-    let query = "error=<script>alert(1)</script>&error_description=%0d%0aSet-Cookie:x=1%E2%80%AE&state=s-0";
-    let Err(CallbackError::Provider { error, description }) = code(query, false) else { panic!() };
-    assert_eq!((error.as_str(), description.as_deref()), ("<script>alert(1)</script>", Some("  Set-Cookie:x=1 ")));
-    let long = format!("error={0}&error_description={0}&state=s-0", "\u{e4}".repeat(2000));
-    let Err(CallbackError::Provider { error, description }) = code(&long, false) else { panic!() };
-    assert_eq!((error.chars().count(), description.unwrap().chars().count()), (64, 300));
-    assert!(!format!("{:?}", Callback::parse("code=topsecret&state=verysecret")).contains("secret\""));
+    let query =
+        "error=<script>alert(1)</script>&error_description=%0d%0aSet-Cookie:x=1%E2%80%AE&state=s-0";
+    let Err(CallbackError::Provider { error, description }) = code(query, false) else {
+        panic!()
+    };
+    assert_eq!(
+        (error.as_str(), description.as_deref()),
+        ("<script>alert(1)</script>", Some("  Set-Cookie:x=1 "))
+    );
+    let long = format!(
+        "error={0}&error_description={0}&state=s-0",
+        "\u{e4}".repeat(2000)
+    );
+    let Err(CallbackError::Provider { error, description }) = code(&long, false) else {
+        panic!()
+    };
+    assert_eq!(
+        (error.chars().count(), description.unwrap().chars().count()),
+        (64, 300)
+    );
+    assert!(
+        !format!("{:?}", Callback::parse("code=topsecret&state=verysecret")).contains("secret\"")
+    );
 }
 
 fn document() -> Value {
@@ -388,15 +587,28 @@ fn metadata(changes: &[(&str, Value)]) -> Result<Metadata, MetadataError> {
 fn the_authorization_request() {
     let secrets = FlowSecrets::random(Secret::new("state"));
     let redirect = Url::parse("https://team.example/cdn-cgi/access/callback").unwrap();
-    let client = client(&metadata(&[]).unwrap(), "client", &secret(), None, &redirect).unwrap();
+    let client = client(
+        &metadata(&[]).unwrap(),
+        "client",
+        &secret(),
+        None,
+        &redirect,
+    )
+    .unwrap();
     let scopes = ["openid", "profile", "email", "groups"].map(str::to_owned);
     let url = authorization_url(&client, &secrets, &scopes, Hints::default());
     let query: Vec<(String, String)> = url.query_pairs().into_owned().collect();
     let get = |name: &str| {
-        let mut all = query.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        let mut all = query
+            .iter()
+            .filter(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str());
         (all.next(), all.next())
     };
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, secrets.pkce_verifier.expose().as_bytes());
+    let digest = aws_lc_rs::digest::digest(
+        &aws_lc_rs::digest::SHA256,
+        secrets.pkce_verifier.expose().as_bytes(),
+    );
     for (name, value) in [
         ("brand", "1"),
         ("response_type", "code"),
@@ -411,9 +623,16 @@ fn the_authorization_request() {
         assert_eq!(get(name), (Some(value), None), "{name}");
     }
     assert_eq!(get("prompt"), (None, None));
-    assert!(url.as_str().starts_with("https://acme.okta.com/oauth2/v1/authorize?") && !url.as_str().contains("plain"));
+    assert!(
+        url.as_str()
+            .starts_with("https://acme.okta.com/oauth2/v1/authorize?")
+            && !url.as_str().contains("plain")
+    );
     assert_eq!(secrets.pkce_verifier.expose().len(), 43, "RFC 7636 §4.1");
-    assert_ne!(FlowSecrets::random(Secret::new("state")), FlowSecrets::random(Secret::new("state")));
+    assert_ne!(
+        FlowSecrets::random(Secret::new("state")),
+        FlowSecrets::random(Secret::new("state"))
+    );
     let hints = Hints {
         prompt: Some(openidconnect::core::CoreAuthPrompt::Login),
         login_hint: Some("a@b.c&prompt=none".into()),

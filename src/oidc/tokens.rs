@@ -47,7 +47,12 @@ impl<'de> Deserialize<'de> for TokenResponse {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Object(members) = Object::<Map<String, Value>>::deserialize(deserializer)?;
         // No token has blanks at its ends.
-        let text = |name| members.get(name).and_then(Value::as_str).map(str::trim_ascii);
+        let text = |name| {
+            members
+                .get(name)
+                .and_then(Value::as_str)
+                .map(str::trim_ascii)
+        };
         let token_type = match members.get("token_type") {
             // RFC 6749 5.1 requires it, and there is no other type in use.
             None | Some(Value::Null) => CoreTokenType::Bearer,
@@ -68,9 +73,16 @@ impl<'de> Deserialize<'de> for TokenResponse {
 impl AnsweredScopes {
     /// Reads the list of RFC 6749 3.3, also if it is an array.
     fn read(value: Option<&Value>) -> Self {
-        let Some(value) = value.filter(|value| !value.is_null()) else { return Self::AsRequested };
-        let Some(texts) = strings(value) else { return Self::Unreadable };
-        let all = texts.iter().flat_map(|text| text.split(' ')).filter(|scope| !scope.is_empty());
+        let Some(value) = value.filter(|value| !value.is_null()) else {
+            return Self::AsRequested;
+        };
+        let Some(texts) = strings(value) else {
+            return Self::Unreadable;
+        };
+        let all = texts
+            .iter()
+            .flat_map(|text| text.split(' '))
+            .filter(|scope| !scope.is_empty());
         Self::These(all.map(str::to_owned).collect())
     }
 }
@@ -85,7 +97,8 @@ pub struct ErrorAnswer {
 impl ErrorAnswer {
     /// Returns the error code and the explanation for logs, cut and without control characters. `None` if there are neither.
     pub fn told(&self) -> Option<String> {
-        let parts = [&self.error, &self.description].map(|part| part.as_deref().unwrap_or_default());
+        let parts =
+            [&self.error, &self.description].map(|part| part.as_deref().unwrap_or_default());
         let told = parts.join(" ");
         Some(tame(told.trim(), MAX_TOLD)).filter(|told| !told.is_empty())
     }
@@ -95,7 +108,10 @@ impl<'de> Deserialize<'de> for ErrorAnswer {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Object(members) = Object::<Map<String, Value>>::deserialize(deserializer)?;
         let text = |name| members.get(name).and_then(Value::as_str).map(str::to_owned);
-        Ok(Self { error: text("error"), description: text("error_description") })
+        Ok(Self {
+            error: text("error"),
+            description: text("error_description"),
+        })
     }
 }
 
@@ -161,8 +177,17 @@ mod tests {
     use super::*;
 
     fn read(json: &str) -> Option<(String, bool, Option<String>)> {
-        let TokenResponse { access_token, token_type, id_token, .. } = serde_json::from_str(json).ok()?;
-        Some((access_token.secret().clone(), token_type == CoreTokenType::Bearer, id_token))
+        let TokenResponse {
+            access_token,
+            token_type,
+            id_token,
+            ..
+        } = serde_json::from_str(json).ok()?;
+        Some((
+            access_token.secret().clone(),
+            token_type == CoreTokenType::Bearer,
+            id_token,
+        ))
     }
 
     #[test]
@@ -178,20 +203,39 @@ mod tests {
             r#""not-before-policy":0"#,
             r#""token_type":"""#,
         ] {
-            assert_eq!(read(&format!(r#"{{"access_token":"at","id_token":"it",{rest}}}"#)), good, "{rest}");
+            assert_eq!(
+                read(&format!(
+                    r#"{{"access_token":"at","id_token":"it",{rest}}}"#
+                )),
+                good,
+                "{rest}"
+            );
         }
     }
 
     #[test]
     fn blanks_around_a_token_are_dropped() {
         let odd = "{\"access_token\":\"at\\n\",\"id_token\":\" it\\r\\n\"}";
-        assert_eq!(read(odd), Some(("at".to_owned(), true, Some("it".to_owned()))));
+        assert_eq!(
+            read(odd),
+            Some(("at".to_owned(), true, Some("it".to_owned())))
+        );
     }
 
     #[test]
     fn another_token_type_is_not_bearer() {
-        for other in [r#""DPoP""#, r#""mac""#, r#"" ""#, "1", r#"["Bearer"]"#, "{}", "true", r#""bearer ""#] {
-            let (_, bearer, _) = read(&format!(r#"{{"access_token":"at","token_type":{other}}}"#)).unwrap();
+        for other in [
+            r#""DPoP""#,
+            r#""mac""#,
+            r#"" ""#,
+            "1",
+            r#"["Bearer"]"#,
+            "{}",
+            "true",
+            r#""bearer ""#,
+        ] {
+            let (_, bearer, _) =
+                read(&format!(r#"{{"access_token":"at","token_type":{other}}}"#)).unwrap();
             assert!(!bearer, "{other}");
         }
     }
@@ -204,11 +248,21 @@ mod tests {
                 Some((String::new(), true, None))
             );
         }
-        for no_object in ["", "[]", "null", r#""at""#, r#"["at","Bearer","it"]"#, "<html>"] {
+        for no_object in [
+            "",
+            "[]",
+            "null",
+            r#""at""#,
+            r#"["at","Bearer","it"]"#,
+            "<html>",
+        ] {
             assert_eq!(read(no_object), None, "{no_object}");
         }
-        let response: TokenResponse = serde_json::from_str(r#"{"access_token":"at","id_token":"it"}"#).unwrap();
-        assert!(serde_json::to_string(&response).is_err() && !format!("{response:?}").contains("at"));
+        let response: TokenResponse =
+            serde_json::from_str(r#"{"access_token":"at","id_token":"it"}"#).unwrap();
+        assert!(
+            serde_json::to_string(&response).is_err() && !format!("{response:?}").contains("at")
+        );
     }
 
     proptest! {

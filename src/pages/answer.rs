@@ -27,7 +27,10 @@ pub(crate) fn redirect(status: StatusCode, to: &str) -> Response<Bytes> {
 pub(crate) fn json(status: StatusCode, body: &serde_json::Value) -> Response<Bytes> {
     let mut response = empty(status);
     *response.body_mut() = Bytes::from(body.to_string());
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
     response
 }
 
@@ -35,8 +38,14 @@ pub(crate) fn json(status: StatusCode, body: &serde_json::Value) -> Response<Byt
 pub(crate) fn grpc(status: StatusCode, message: &str) -> Response<Bytes> {
     let mut response = empty(StatusCode::OK);
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(HeaderName::from_static("grpc-status"), HeaderValue::from_static(grpc_status(status)));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/grpc"),
+    );
+    headers.insert(
+        HeaderName::from_static("grpc-status"),
+        HeaderValue::from_static(grpc_status(status)),
+    );
     if let Ok(message) = HeaderValue::try_from(message) {
         headers.insert(HeaderName::from_static("grpc-message"), message);
     }
@@ -73,7 +82,10 @@ pub(crate) fn empty(status: StatusCode) -> Response<Bytes> {
     for (name, value) in security_headers() {
         if matches!(
             name,
-            header::CACHE_CONTROL | header::EXPIRES | header::REFERRER_POLICY | header::X_CONTENT_TYPE_OPTIONS
+            header::CACHE_CONTROL
+                | header::EXPIRES
+                | header::REFERRER_POLICY
+                | header::X_CONTENT_TYPE_OPTIONS
         ) {
             headers.insert(name, value);
         }

@@ -32,14 +32,34 @@ pub(crate) struct ErrorPage<'a> {
 
 impl<'a> ErrorPage<'a> {
     /// An error in the caller's own words.
-    pub(crate) fn new(status: StatusCode, title: &'a str, sentence: &'a str, request_id: &'a str) -> Self {
+    pub(crate) fn new(
+        status: StatusCode,
+        title: &'a str,
+        sentence: &'a str,
+        request_id: &'a str,
+    ) -> Self {
         let (hint, retry, switch_account, support, reason) = (None, None, None, None, None);
-        Self { status, title, sentence, hint, retry, switch_account, support, reason, request_id }
+        Self {
+            status,
+            title,
+            sentence,
+            hint,
+            retry,
+            switch_account,
+            support,
+            reason,
+            request_id,
+        }
     }
 
     /// 400: the request is malformed, or not one we can judge.
     pub(crate) fn bad_request(request_id: &'a str) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "Bad request", "The request was malformed and went no further.", request_id)
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "Bad request",
+            "The request was malformed and went no further.",
+            request_id,
+        )
     }
 
     /// 404: no application claims this host and path.
@@ -55,7 +75,12 @@ impl<'a> ErrorPage<'a> {
 
     /// 408: the request did not end in time.
     pub(crate) fn request_too_slow(request_id: &'a str) -> Self {
-        Self::new(StatusCode::REQUEST_TIMEOUT, "Request too slow", "What you sent did not arrive in time.", request_id)
+        Self::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "Request too slow",
+            "What you sent did not arrive in time.",
+            request_id,
+        )
     }
 
     /// 413: the request body is over the limit.
@@ -87,7 +112,10 @@ impl<'a> ErrorPage<'a> {
             request_id,
         )
         .with_hint("Sign in first, then open the address again.")
-        .with_retry(Some(Link { href: login, label: "Sign in" }))
+        .with_retry(Some(Link {
+            href: login,
+            label: "Sign in",
+        }))
     }
 
     /// 400: the path leads to different applications, depending on who reads it.
@@ -199,8 +227,16 @@ impl<'a> ErrorPage<'a> {
     /// 400: the login was left open too long, or its state was already used.
     pub(crate) fn login_expired(start_again: Option<&'a str>, request_id: &'a str) -> Self {
         let sentence = "It was open for too long, or had already been used.";
-        let page = Self::new(StatusCode::BAD_REQUEST, "This sign-in has expired.", sentence, request_id);
-        page.with_retry(start_again.map(|href| Link { href, label: START_AGAIN }))
+        let page = Self::new(
+            StatusCode::BAD_REQUEST,
+            "This sign-in has expired.",
+            sentence,
+            request_id,
+        );
+        page.with_retry(start_again.map(|href| Link {
+            href,
+            label: START_AGAIN,
+        }))
     }
 
     /// 403: signing in works, and what comes of it is refused here each time.
@@ -212,7 +248,10 @@ impl<'a> ErrorPage<'a> {
             request_id,
         )
         .with_hint("Ask your administrator to check this server's clock, and its log.")
-        .with_retry(Some(Link { href: start_again, label: START_AGAIN }))
+        .with_retry(Some(Link {
+            href: start_again,
+            label: START_AGAIN,
+        }))
     }
 
     /// 503: the identity provider did not tell who the user is or which groups they are in. The title is the text
@@ -229,7 +268,10 @@ impl<'a> ErrorPage<'a> {
 
     /// Says what to do about it.
     pub(crate) fn with_hint(self, hint: &'a str) -> Self {
-        Self { hint: Some(hint), ..self }
+        Self {
+            hint: Some(hint),
+            ..self
+        }
     }
 
     /// Offers a way to try again, where there is one.
@@ -239,7 +281,10 @@ impl<'a> ErrorPage<'a> {
 
     /// Offers to sign in with another account.
     pub(crate) fn with_switch(self, switch_account: Option<&'a str>) -> Self {
-        Self { switch_account, ..self }
+        Self {
+            switch_account,
+            ..self
+        }
     }
 
     /// Sets the contact for users.
@@ -249,7 +294,10 @@ impl<'a> ErrorPage<'a> {
 
     /// Names the reason, as in the audit event.
     pub(crate) fn with_reason(self, reason: &'a str) -> Self {
-        Self { reason: Some(reason), ..self }
+        Self {
+            reason: Some(reason),
+            ..self
+        }
     }
 
     /// The page, with the error's own status.

@@ -37,15 +37,33 @@ pub(crate) struct Page {
 /// them) and what a browser may do with it, which is to show it and to follow its links and forms.
 pub(crate) fn security_headers() -> [(HeaderName, HeaderValue); 8] {
     [
-        (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
-        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY.clone()),
-        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/html; charset=utf-8"),
+        ),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            CONTENT_SECURITY_POLICY.clone(),
+        ),
+        (
+            header::REFERRER_POLICY,
+            HeaderValue::from_static("no-referrer"),
+        ),
+        (
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        ),
         (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
         // Whoever opened this page as a window must not read where it is.
-        (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
+        (
+            HeaderName::from_static("cross-origin-opener-policy"),
+            HeaderValue::from_static("same-origin"),
+        ),
         (header::CACHE_CONTROL, HeaderValue::from_static(NO_STORE)),
-        (header::EXPIRES, HeaderValue::from_static("Thu, 01 Jan 1970 00:00:01 GMT")),
+        (
+            header::EXPIRES,
+            HeaderValue::from_static("Thu, 01 Jan 1970 00:00:01 GMT"),
+        ),
     ]
 }
 
@@ -204,16 +222,24 @@ impl LostCookie {
     /// The cause in a sentence, with what to do where the user can do something.
     pub(crate) fn sentence(self) -> &'static str {
         match self {
-            Self::Blocked => "Cookies are turned off for this site, or a browser extension removes them.",
+            Self::Blocked => {
+                "Cookies are turned off for this site, or a browser extension removes them."
+            }
             Self::ThirdParty => {
                 "The application is embedded in another site, and your browser blocks third-party cookies. Open it in its own tab."
             }
             Self::SameSite => {
                 "The cookie is set to SameSite=Strict, and you came from another site. Type the address instead."
             }
-            Self::PlainHttp => "The page was opened with http://, and the cookie is only sent with https://.",
-            Self::HostChanged => "A proxy on the way changes the host name, so the cookie belongs to another address.",
-            Self::TooMany => "This site has stored too many cookies in your browser. Delete them and start again.",
+            Self::PlainHttp => {
+                "The page was opened with http://, and the cookie is only sent with https://."
+            }
+            Self::HostChanged => {
+                "A proxy on the way changes the host name, so the cookie belongs to another address."
+            }
+            Self::TooMany => {
+                "This site has stored too many cookies in your browser. Delete them and start again."
+            }
         }
     }
 }
@@ -299,11 +325,19 @@ fn marked(text: &str) -> String {
     };
     let mut parts: Vec<&str> = text.split('`').collect();
     // The last backtick of an odd number marks nothing.
-    let rest = if parts.len().is_multiple_of(2) { parts.pop() } else { None };
+    let rest = if parts.len().is_multiple_of(2) {
+        parts.pop()
+    } else {
+        None
+    };
     let mut html = String::with_capacity(text.len() + 16);
     for (place, part) in parts.into_iter().enumerate() {
         let part = escaped(part);
-        html += &if place.is_multiple_of(2) { part } else { format!("<code>{part}</code>") };
+        html += &if place.is_multiple_of(2) {
+            part
+        } else {
+            format!("<code>{part}</code>")
+        };
     }
     if let Some(rest) = rest {
         html.push('`');
@@ -314,15 +348,19 @@ fn marked(text: &str) -> String {
 
 fn render(status: StatusCode, template: &impl Template) -> Page {
     // Writing to a string cannot fail; were it to, the status is what keeps a refusal a refusal.
-    let body = template.render().map_or(Bytes::from_static(UNRENDERED), Bytes::from);
+    let body = template
+        .render()
+        .map_or(Bytes::from_static(UNRENDERED), Bytes::from);
     Page { status, body }
 }
 
-const UNRENDERED: &[u8] = b"<!doctype html><html lang=\"en\"><title>Error</title><h1>Something went wrong</h1>";
+const UNRENDERED: &[u8] =
+    b"<!doctype html><html lang=\"en\"><title>Error</title><h1>Something went wrong</h1>";
 
 const STYLE: &str = include_str!("templates/style.css");
 
-const NO_STORE: &str = "private, max-age=0, no-store, no-cache, must-revalidate, post-check=0, pre-check=0";
+const NO_STORE: &str =
+    "private, max-age=0, no-store, no-cache, must-revalidate, post-check=0, pre-check=0";
 
 /// The words of Access, which people search for.
 const NO_GROUPS: &str = "Failed to fetch user/group information from the identity provider";
@@ -333,10 +371,12 @@ const START_AGAIN: &str = "Start again";
 pub(crate) const TRY_AGAIN: &str = "Try again";
 
 /// The next step of a user whom the policies refuse.
-const ASK_FOR_ACCESS: &str = "To get access, ask your administrator. Name the application and the request id below.";
+const ASK_FOR_ACCESS: &str =
+    "To get access, ask your administrator. Name the application and the request id below.";
 
 /// The contact for users.
-pub(crate) const TELL_THE_ADMINISTRATOR: &str = "If it keeps happening, give your administrator the request id below.";
+pub(crate) const TELL_THE_ADMINISTRATOR: &str =
+    "If it keeps happening, give your administrator the request id below.";
 
 /// Sends the one form of a page.
 const SUBMIT: &str = "document.forms[0].submit()";

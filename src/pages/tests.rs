@@ -21,7 +21,9 @@ const CAUSES: [LostCookie; 6] = [
 fn pages(text: &str, href: &str) -> Vec<(&'static str, Page)> {
     let link = Link { href, label: text };
     let id = text;
-    let error = ErrorPage::new(StatusCode::IM_A_TEAPOT, text, text, id).with_hint(text).with_retry(Some(link));
+    let error = ErrorPage::new(StatusCode::IM_A_TEAPOT, text, text, id)
+        .with_hint(text)
+        .with_retry(Some(link));
     let denied = Denied {
         application: text,
         signed_in_as: Some(text),
@@ -34,31 +36,103 @@ fn pages(text: &str, href: &str) -> Vec<(&'static str, Page)> {
         request_id: id,
     };
     vec![
-        ("login", LoginChooser { team: text, application: text, providers: &[link; 3], request_id: id }.page()),
-        ("home", Home { team: text, signed_in_as: Some(text), sign_out: href, request_id: id }.page()),
-        ("home_of_nobody", Home { team: text, signed_in_as: None, sign_out: href, request_id: id }.page()),
+        (
+            "login",
+            LoginChooser {
+                team: text,
+                application: text,
+                providers: &[link; 3],
+                request_id: id,
+            }
+            .page(),
+        ),
+        (
+            "home",
+            Home {
+                team: text,
+                signed_in_as: Some(text),
+                sign_out: href,
+                request_id: id,
+            }
+            .page(),
+        ),
+        (
+            "home_of_nobody",
+            Home {
+                team: text,
+                signed_in_as: None,
+                sign_out: href,
+                request_id: id,
+            }
+            .page(),
+        ),
         ("denied", denied.page()),
-        ("undecided", Denied { undecided: Some(href), ..denied.clone() }.page()),
-        ("undecided_groups", Denied { undecided: Some(href), groups_unknown: true, ..denied.clone() }.page()),
+        (
+            "undecided",
+            Denied {
+                undecided: Some(href),
+                ..denied.clone()
+            }
+            .page(),
+        ),
+        (
+            "undecided_groups",
+            Denied {
+                undecided: Some(href),
+                groups_unknown: true,
+                ..denied.clone()
+            }
+            .page(),
+        ),
         (
             "denied_before_login",
-            Denied { signed_in_as: None, message: None, switch_account: None, reason: None, ..denied }.page(),
+            Denied {
+                signed_in_as: None,
+                message: None,
+                switch_account: None,
+                reason: None,
+                ..denied
+            }
+            .page(),
         ),
-        ("error", error.with_switch(Some(href)).with_reason(text).page()),
+        (
+            "error",
+            error.with_switch(Some(href)).with_reason(text).page(),
+        ),
         ("bad_request", ErrorPage::bad_request(id).page()),
-        ("application_not_found", ErrorPage::application_not_found(id).page()),
+        (
+            "application_not_found",
+            ErrorPage::application_not_found(id).page(),
+        ),
         ("content_too_large", ErrorPage::content_too_large(id).page()),
         ("misdirected", ErrorPage::misdirected(id).page()),
         ("headers_too_large", ErrorPage::headers_too_large(id).page()),
         ("internal", ErrorPage::internal(id).page()),
-        ("upstream_unreachable", ErrorPage::upstream_unreachable(id).page()),
-        ("upstream_unhealthy", ErrorPage::upstream_unhealthy(id).page()),
+        (
+            "upstream_unreachable",
+            ErrorPage::upstream_unreachable(id).page(),
+        ),
+        (
+            "upstream_unhealthy",
+            ErrorPage::upstream_unhealthy(id).page(),
+        ),
         ("overloaded", ErrorPage::overloaded(id).page()),
         ("upstream_too_slow", ErrorPage::upstream_too_slow(id).page()),
         ("unavailable", ErrorPage::unavailable(id).page()),
-        ("login_expired", ErrorPage::login_expired(Some(href), id).page()),
-        ("session_not_accepted", ErrorPage::session_not_accepted(href, id).page()),
-        ("groups_unavailable", ErrorPage::groups_unavailable(id).with_retry(Some(link)).page()),
+        (
+            "login_expired",
+            ErrorPage::login_expired(Some(href), id).page(),
+        ),
+        (
+            "session_not_accepted",
+            ErrorPage::session_not_accepted(href, id).page(),
+        ),
+        (
+            "groups_unavailable",
+            ErrorPage::groups_unavailable(id)
+                .with_retry(Some(link))
+                .page(),
+        ),
         (
             "cookie_conflict",
             CookieConflict {
@@ -86,14 +160,44 @@ fn pages(text: &str, href: &str) -> Vec<(&'static str, Page)> {
         ),
         (
             "saml_request",
-            SamlRequest { provider: text, action: href, saml_request: text, relay_state: text, request_id: id }.page(),
+            SamlRequest {
+                provider: text,
+                action: href,
+                saml_request: text,
+                relay_state: text,
+                request_id: id,
+            }
+            .page(),
         ),
         (
             "logged_out",
-            LoggedOut { also_at: Some(text), back: Some(link), switch_account: Some(href), request_id: id }.page(),
+            LoggedOut {
+                also_at: Some(text),
+                back: Some(link),
+                switch_account: Some(href),
+                request_id: id,
+            }
+            .page(),
         ),
-        ("logged_out_here", LoggedOut { also_at: None, back: None, switch_account: None, request_id: id }.page()),
-        ("identity_refreshed", IdentityRefreshed { signed_in_as: text, groups: Some(3), request_id: id }.page()),
+        (
+            "logged_out_here",
+            LoggedOut {
+                also_at: None,
+                back: None,
+                switch_account: None,
+                request_id: id,
+            }
+            .page(),
+        ),
+        (
+            "identity_refreshed",
+            IdentityRefreshed {
+                signed_in_as: text,
+                groups: Some(3),
+                request_id: id,
+            }
+            .page(),
+        ),
         (
             "idp_test_works",
             IdpTestWorks {
@@ -120,9 +224,33 @@ fn pages(text: &str, href: &str) -> Vec<(&'static str, Page)> {
             }
             .page(),
         ),
-        ("logout_confirm", LogoutConfirm { action: href, csrf: text, request_id: id }.page()),
-        ("handover", Handover { application: text, href, request_id: id }.page()),
-        ("resend_form", ResendForm { application: text, login: href, request_id: id }.page()),
+        (
+            "logout_confirm",
+            LogoutConfirm {
+                action: href,
+                csrf: text,
+                request_id: id,
+            }
+            .page(),
+        ),
+        (
+            "handover",
+            Handover {
+                application: text,
+                href,
+                request_id: id,
+            }
+            .page(),
+        ),
+        (
+            "resend_form",
+            ResendForm {
+                application: text,
+                login: href,
+                request_id: id,
+            }
+            .page(),
+        ),
     ]
 }
 
@@ -135,8 +263,16 @@ fn text_stays_text_in_every_field() {
     let text = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>&";
     let escaped = "&#60;script&#62;alert(1)&#60;/script&#62;&#34;&#39;&#62;&#60;img src=x onerror=alert(1)&#62;&#38;";
     for ((name, plain), (_, hostile)) in pages(MARKER, "/next").iter().zip(&pages(text, "/next")) {
-        assert_eq!(html(hostile), html(plain).replace(MARKER, escaped), "{name}");
-        assert_eq!(start_tags(html(hostile)).len(), start_tags(html(plain)).len(), "{name}");
+        assert_eq!(
+            html(hostile),
+            html(plain).replace(MARKER, escaped),
+            "{name}"
+        );
+        assert_eq!(
+            start_tags(html(hostile)).len(),
+            start_tags(html(plain)).len(),
+            "{name}"
+        );
     }
 }
 
@@ -145,7 +281,10 @@ fn a_link_cannot_leave_its_attribute() {
     let href = "/next?a=1&b=\" onclick=\"alert(1)\"><script>alert(1)</script><a href='";
     for ((name, plain), (_, hostile)) in pages("text", "/next").iter().zip(&pages("text", href)) {
         let (plain, hostile) = (html(plain), html(hostile));
-        let expected: BTreeSet<_> = destinations(plain).iter().map(|_| href.to_owned()).collect();
+        let expected: BTreeSet<_> = destinations(plain)
+            .iter()
+            .map(|_| href.to_owned())
+            .collect();
         assert_eq!(destinations(hostile), expected, "{name}");
         assert_eq!(start_tags(hostile).len(), start_tags(plain).len(), "{name}");
     }
@@ -191,21 +330,39 @@ fn no_page_runs_or_loads_anything() {
         assert!(!sent.to_ascii_lowercase().contains("<script"), "{name}");
         for (element, attributes) in start_tags(html) {
             for (key, value) in attributes {
-                assert!(!key.starts_with("on"), "{name}: `{key}` on `{element}` is a script");
-                assert_ne!(key, "style", "{name}: the policy forbids the style of `{element}`");
+                assert!(
+                    !key.starts_with("on"),
+                    "{name}: `{key}` on `{element}` is a script"
+                );
+                assert_ne!(
+                    key, "style",
+                    "{name}: the policy forbids the style of `{element}`"
+                );
                 assert_ne!(key, "src", "{name}: `{element}` loads `{value}`");
-                assert!(element != "link" || key != "href" || value.starts_with("data:"), "{name} loads `{value}`");
+                assert!(
+                    element != "link" || key != "href" || value.starts_with("data:"),
+                    "{name} loads `{value}`"
+                );
             }
         }
-        assert!(!STYLE.contains("url(") && !STYLE.contains("@import"), "the style loads something");
+        assert!(
+            !STYLE.contains("url(") && !STYLE.contains("@import"),
+            "the style loads something"
+        );
     }
 }
 
 #[test]
 fn every_page_names_its_request() {
     for (name, page) in &pages(MARKER, "/next") {
-        let footer = html(page).split_once("<footer>").expect("there is a footer").1;
-        assert!(footer.contains(&format!("request id <code>{MARKER}</code>")), "{name}");
+        let footer = html(page)
+            .split_once("<footer>")
+            .expect("there is a footer")
+            .1;
+        assert!(
+            footer.contains(&format!("request id <code>{MARKER}</code>")),
+            "{name}"
+        );
     }
 }
 
@@ -214,16 +371,26 @@ fn every_page_has_its_landmarks() {
     for (name, page) in &pages("text", "/next") {
         let tags = start_tags(html(page));
         for element in ["html", "title", "header", "main", "h1", "footer"] {
-            assert_eq!(tags.iter().filter(|(name, _)| *name == element).count(), 1, "{name}: `{element}`");
+            assert_eq!(
+                tags.iter().filter(|(name, _)| *name == element).count(),
+                1,
+                "{name}: `{element}`"
+            );
         }
         assert!(tags.contains(&("html", vec![("lang", "en")])), "{name}");
-        assert!(html(page).starts_with("<!doctype html>"), "{name} is in quirks mode");
+        assert!(
+            html(page).starts_with("<!doctype html>"),
+            "{name} is in quirks mode"
+        );
     }
 }
 
 #[test]
 fn every_page_has_its_status() {
-    let statuses: Vec<_> = pages("text", "/next").iter().map(|(name, p)| (*name, p.status.as_u16())).collect();
+    let statuses: Vec<_> = pages("text", "/next")
+        .iter()
+        .map(|(name, p)| (*name, p.status.as_u16()))
+        .collect();
     assert_eq!(
         statuses,
         [
@@ -268,16 +435,34 @@ fn every_page_has_its_status() {
 fn the_words_users_search_for_are_exact() {
     let all = pages("CF_Authorization", "/next");
     for (page, words) in [
-        ("application_not_found", "<h1>Unable to find your Access application!</h1>"),
+        (
+            "application_not_found",
+            "<h1>Unable to find your Access application!</h1>",
+        ),
         ("home", "<h1>You are signed in.</h1>"),
         ("home_of_nobody", "<h1>This is where you sign in.</h1>"),
         ("denied", "<h1>That account does not have access.</h1>"),
-        ("unavailable", "<h1>Signing in is not possible right now.</h1>"),
+        (
+            "unavailable",
+            "<h1>Signing in is not possible right now.</h1>",
+        ),
         ("login_expired", "<h1>This sign-in has expired.</h1>"),
-        ("session_not_accepted", "<h1>Your sign-in is not accepted here.</h1>"),
-        ("groups_unavailable", "<h1>Failed to fetch user/group information from the identity provider</h1>"),
-        ("login_loop", "<h1>Your browser did not return the cookie <code>CF_Authorization</code>.</h1>"),
-        ("undecided", "<h1>It could not be decided whether you have access.</h1>"),
+        (
+            "session_not_accepted",
+            "<h1>Your sign-in is not accepted here.</h1>",
+        ),
+        (
+            "groups_unavailable",
+            "<h1>Failed to fetch user/group information from the identity provider</h1>",
+        ),
+        (
+            "login_loop",
+            "<h1>Your browser did not return the cookie <code>CF_Authorization</code>.</h1>",
+        ),
+        (
+            "undecided",
+            "<h1>It could not be decided whether you have access.</h1>",
+        ),
         (
             "undecided_groups",
             "<p>Failed to fetch user/group information from the identity provider. Without it nobody can tell.</p>",
@@ -287,7 +472,10 @@ fn the_words_users_search_for_are_exact() {
         ("logout_confirm", "<h1>Sign out of all applications?</h1>"),
         ("resend_form", "<h1>Sign in, then send the form again.</h1>"),
     ] {
-        let (_, found) = all.iter().find(|(name, _)| *name == page).expect("the page exists");
+        let (_, found) = all
+            .iter()
+            .find(|(name, _)| *name == page)
+            .expect("the page exists");
         assert!(html(found).contains(words), "{page}: {}", html(found));
     }
 }
@@ -306,7 +494,11 @@ fn nobody_signed_in_is_not_spoken_of_as_an_account() {
         request_id: MARKER,
     };
     let page = denied.page();
-    assert!(!html(&page).contains("account") && !html(&page).contains("Signed in as"), "{}", html(&page));
+    assert!(
+        !html(&page).contains("account") && !html(&page).contains("Signed in as"),
+        "{}",
+        html(&page)
+    );
 }
 
 #[test]
@@ -325,8 +517,14 @@ fn support_is_on_every_page_that_refuses_or_fails() {
         reason: None,
         request_id: MARKER,
     };
-    let loops =
-        LoginLoop { cookie: "c", causes: &CAUSES, start_again: None, support, reason: None, request_id: MARKER };
+    let loops = LoginLoop {
+        cookie: "c",
+        causes: &CAUSES,
+        start_again: None,
+        support,
+        reason: None,
+        request_id: MARKER,
+    };
     let conflict = CookieConflict {
         cookie: "c",
         host: "h",
@@ -338,40 +536,67 @@ fn support_is_on_every_page_that_refuses_or_fails() {
     };
     for page in [
         denied.page(),
-        Denied { message: Some("No."), ..denied }.page(),
+        Denied {
+            message: Some("No."),
+            ..denied
+        }
+        .page(),
         loops.page(),
         conflict.page(),
-        ErrorPage::upstream_unreachable(MARKER).with_support(support).page(),
+        ErrorPage::upstream_unreachable(MARKER)
+            .with_support(support)
+            .page(),
     ] {
         let html = html(&page);
-        assert!(html.contains("Ask the &#60;help desk&#62;. <a href="), "{html}");
-        assert!(html.contains(r#"href="https://help.example.com/access?a=1&#38;b=2""#), "{html}");
-        assert!(html.contains("<bdi>help.example.com/access</bdi></a>"), "{html}");
+        assert!(
+            html.contains("Ask the &#60;help desk&#62;. <a href="),
+            "{html}"
+        );
+        assert!(
+            html.contains(r#"href="https://help.example.com/access?a=1&#38;b=2""#),
+            "{html}"
+        );
+        assert!(
+            html.contains("<bdi>help.example.com/access</bdi></a>"),
+            "{html}"
+        );
     }
 }
 
 #[test]
 fn a_denial_without_a_message_names_the_next_step() {
     let all = pages("text", "/next");
-    let shows = |page: &str| html(&all.iter().find(|(name, _)| *name == page).unwrap().1).contains(ASK_FOR_ACCESS);
+    let shows = |page: &str| {
+        html(&all.iter().find(|(name, _)| *name == page).unwrap().1).contains(ASK_FOR_ACCESS)
+    };
     assert!(shows("denied_before_login") && !shows("denied") && !shows("undecided"));
 }
 
 #[test]
 fn a_refused_account_is_offered_another_one_first() {
     let page = ErrorPage::new(StatusCode::FORBIDDEN, "t", "s", MARKER).with_switch(Some("/switch"));
-    let page = page.with_retry(Some(Link { href: "/again", label: TRY_AGAIN })).page();
+    let page = page
+        .with_retry(Some(Link {
+            href: "/again",
+            label: TRY_AGAIN,
+        }))
+        .page();
     let html = html(&page);
     let (switch, again) = (html.find("/switch").unwrap(), html.find("/again").unwrap());
-    assert!(switch < again && html.contains(r#"class="button main" href="/switch""#), "{html}");
+    assert!(
+        switch < again && html.contains(r#"class="button main" href="/switch""#),
+        "{html}"
+    );
     assert!(html.contains(r#"class="button" href="/again""#), "{html}");
 }
 
 #[test]
 fn a_logout_says_that_the_provider_may_remember() {
     let all = pages("text", "/next");
-    let shows =
-        |page: &str| html(&all.iter().find(|(name, _)| *name == page).unwrap().1).contains("may still be signed in");
+    let shows = |page: &str| {
+        html(&all.iter().find(|(name, _)| *name == page).unwrap().1)
+            .contains("may still be signed in")
+    };
     assert!(shows("logged_out_here") && !shows("logged_out"));
 }
 
@@ -379,7 +604,10 @@ fn a_logout_says_that_the_provider_may_remember() {
 fn names_between_backticks_are_code() {
     for (text, html) in [
         ("plain", "plain"),
-        ("set `client_id` or `issuer`", "set <code>client_id</code> or <code>issuer</code>"),
+        (
+            "set `client_id` or `issuer`",
+            "set <code>client_id</code> or <code>issuer</code>",
+        ),
         ("`<b>` & \"`", "<code>&#60;b&#62;</code> &#38; &#34;`"),
         ("an odd ` one", "an odd ` one"),
         ("`", "`"),
@@ -396,8 +624,16 @@ fn reason_ids_are_shown_where_given() {
         let shown = html(page).contains("reason <code>group_not_allowed</code>");
         assert_eq!(
             shown,
-            ["denied", "undecided", "undecided_groups", "error", "cookie_conflict", "login_loop", "idp_test_failed"]
-                .contains(name),
+            [
+                "denied",
+                "undecided",
+                "undecided_groups",
+                "error",
+                "cookie_conflict",
+                "login_loop",
+                "idp_test_failed"
+            ]
+            .contains(name),
             "{name}"
         );
     }
@@ -406,8 +642,10 @@ fn reason_ids_are_shown_where_given() {
 #[test]
 fn policy_allows_exactly_the_style_in_the_page() {
     let headers = security_headers();
-    let (_, policy) =
-        headers.iter().find(|(name, _)| name == header::CONTENT_SECURITY_POLICY).expect("there is a policy");
+    let (_, policy) = headers
+        .iter()
+        .find(|(name, _)| name == header::CONTENT_SECURITY_POLICY)
+        .expect("there is a policy");
     for (name, page) in &pages("text", "/next") {
         let (_, after) = html(page).split_once("<style>").expect("there is a style");
         let (style, after) = after.split_once("</style>").expect("the style is closed");
@@ -428,7 +666,10 @@ fn policy_allows_exactly_the_style_in_the_page() {
 
 #[test]
 fn headers_forbid_storing_framing_and_guessing() {
-    let headers: Vec<_> = security_headers().iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect();
+    let headers: Vec<_> = security_headers()
+        .iter()
+        .map(|(n, v)| format!("{n}: {}", v.to_str().unwrap()))
+        .collect();
     for line in [
         "content-type: text/html; charset=utf-8",
         "referrer-policy: no-referrer",
@@ -438,6 +679,9 @@ fn headers_forbid_storing_framing_and_guessing() {
         "cache-control: private, max-age=0, no-store, no-cache, must-revalidate, post-check=0, pre-check=0",
         "expires: Thu, 01 Jan 1970 00:00:01 GMT",
     ] {
-        assert!(headers.contains(&line.to_owned()), "{line} is missing from {headers:#?}");
+        assert!(
+            headers.contains(&line.to_owned()),
+            "{line} is missing from {headers:#?}"
+        );
     }
 }

@@ -23,8 +23,14 @@ const BUDGET: usize = 2_000_000;
 impl<'a> Advisor<'a> {
     /// An advisor who knows these lists.
     pub fn new(lists: &'a [List]) -> Self {
-        let lists = lists.iter().map(|list| (list.id.as_str(), &list.items)).collect();
-        Self { lists, budget: Cell::new(BUDGET) }
+        let lists = lists
+            .iter()
+            .map(|list| (list.id.as_str(), &list.items))
+            .collect();
+        Self {
+            lists,
+            budget: Cell::new(BUDGET),
+        }
     }
 
     /// Why a policy can never apply to anybody, and what would help.
@@ -39,15 +45,27 @@ impl<'a> Advisor<'a> {
 
     /// The policies of an application that are never reached, by their places, with what keeps them from it.
     pub fn order(&self, policies: &[Policy]) -> Vec<(usize, String)> {
-        let early = |policy: &Policy| matches!(policy.decision, PolicyDecision::Bypass | PolicyDecision::NonIdentity);
-        let mut order: Vec<(usize, &Policy)> = policies.iter().enumerate().filter(|(_, p)| !p.shadow).collect();
+        let early = |policy: &Policy| {
+            matches!(
+                policy.decision,
+                PolicyDecision::Bypass | PolicyDecision::NonIdentity
+            )
+        };
+        let mut order: Vec<(usize, &Policy)> = policies
+            .iter()
+            .enumerate()
+            .filter(|(_, p)| !p.shadow)
+            .collect();
         order.sort_by_key(|(_, policy)| !early(policy));
         let mut found = Vec::new();
         for (at, (place, later)) in order.iter().enumerate() {
             if self.budget.get() == 0 {
                 break;
             }
-            let first = order.iter().take(at).find(|(_, first)| self.is_part(later, first));
+            let first = order
+                .iter()
+                .take(at)
+                .find(|(_, first)| self.is_part(later, first));
             if let Some((_, first)) = first {
                 found.push((*place, never_reached(first, later)));
             }
@@ -72,14 +90,18 @@ impl<'a> Advisor<'a> {
                 ));
             }
         }
-        if let Some(rule) = require.iter().find(|required| exclude.iter().any(|rule| self.covers(rule, required))) {
+        if let Some(rule) = require
+            .iter()
+            .find(|required| exclude.iter().any(|rule| self.covers(rule, required)))
+        {
             return Some(format!(
                 "what the `{}` of `require` asks for, `exclude` keeps out; so this applies to nobody",
                 rule.selector()
             ));
         }
         let is_kept_out = |rule: &Rule| {
-            exclude.iter().any(|out| self.covers(out, rule)) || require.iter().any(|all| self.contradict(all, rule))
+            exclude.iter().any(|out| self.covers(out, rule))
+                || require.iter().any(|all| self.contradict(all, rule))
         };
         (!include.is_empty() && include.iter().all(is_kept_out))
             .then(|| "whoever `include` names, `require` or `exclude` keeps out; so this applies to nobody".to_owned())
@@ -90,7 +112,11 @@ impl<'a> Advisor<'a> {
         if !self.step() {
             return false;
         }
-        let narrows = |rule: &Rule| part.require.iter().any(|required| self.covers(rule, required));
+        let narrows = |rule: &Rule| {
+            part.require
+                .iter()
+                .any(|required| self.covers(rule, required))
+        };
         let required = whole.require.iter().all(narrows);
         let kept_out = |rule: &Rule| part.exclude.iter().any(|out| self.covers(out, rule));
         let included = |rule: &Rule| whole.include.iter().any(|wide| self.covers(wide, rule));
@@ -110,7 +136,9 @@ impl<'a> Advisor<'a> {
             return true;
         }
         match (a, b) {
-            (Rule::Email { email: a }, Rule::Email { email: b }) => Email::parse(a).ok() != Email::parse(b).ok(),
+            (Rule::Email { email: a }, Rule::Email { email: b }) => {
+                Email::parse(a).ok() != Email::parse(b).ok()
+            }
             (Rule::Email { email }, Rule::EmailDomain { domain })
             | (Rule::EmailDomain { domain }, Rule::Email { email }) => !is_of(email, domain),
             (Rule::EmailDomain { domain: a }, Rule::EmailDomain { domain: b }) => {
@@ -140,23 +168,27 @@ impl<'a> Advisor<'a> {
             (Rule::EmailList { id }, Rule::Email { email }) => match self.items(id) {
                 Some(ListItems::Email(emails)) => {
                     let email = Email::parse(email).ok();
-                    email.is_some() && emails.iter().any(|listed| self.step() && Email::parse(listed).ok() == email)
+                    email.is_some()
+                        && emails
+                            .iter()
+                            .any(|listed| self.step() && Email::parse(listed).ok() == email)
                 }
                 _ => false,
             },
             (Rule::Ip { ip: whole }, Rule::Ip { ip: part }) => whole.net().contains(&part.net()),
             (Rule::IpList { id }, Rule::Ip { ip }) => match self.items(id) {
-                Some(ListItems::Ip(ranges)) => {
-                    ranges.iter().any(|range| self.step() && range.net().contains(&ip.net()))
-                }
+                Some(ListItems::Ip(ranges)) => ranges
+                    .iter()
+                    .any(|range| self.step() && range.net().contains(&ip.net())),
                 _ => false,
             },
             (Rule::AnyValidServiceToken {}, Rule::ServiceToken { .. })
             | (Rule::Certificate {}, Rule::CommonName { .. }) => true,
             (Rule::LoginMethod { id }, part) => provider(part) == Some(id),
-            (Rule::PortcullisMethod { methods: whole }, Rule::PortcullisMethod { methods: part }) => {
-                part.iter().all(|verb| whole.contains(verb))
-            }
+            (
+                Rule::PortcullisMethod { methods: whole },
+                Rule::PortcullisMethod { methods: part },
+            ) => part.iter().all(|verb| whole.contains(verb)),
             _ => false,
         }
     }
@@ -175,7 +207,10 @@ impl<'a> Advisor<'a> {
 fn never_reached(first: &Policy, later: &Policy) -> String {
     let name = &first.name;
     match (first.decision, later.decision) {
-        (PolicyDecision::Allow | PolicyDecision::Bypass | PolicyDecision::NonIdentity, PolicyDecision::Deny) => {
+        (
+            PolicyDecision::Allow | PolicyDecision::Bypass | PolicyDecision::NonIdentity,
+            PolicyDecision::Deny,
+        ) => {
             format!(
                 "this keeps nobody out: `{name}` lets everybody in whom it names, and is asked before it; {}",
                 if first.decision == PolicyDecision::Allow {
@@ -186,9 +221,13 @@ fn never_reached(first: &Policy, later: &Policy) -> String {
             )
         }
         (PolicyDecision::Deny, PolicyDecision::Allow) => {
-            format!("this lets nobody in: `{name}`, which is asked before it, denies everybody whom it names")
+            format!(
+                "this lets nobody in: `{name}`, which is asked before it, denies everybody whom it names"
+            )
         }
-        _ => format!("this is never reached: `{name}`, which is asked before it, applies wherever this does"),
+        _ => format!(
+            "this is never reached: `{name}`, which is asked before it, applies wherever this does"
+        ),
     }
 }
 
@@ -196,9 +235,18 @@ fn never_reached(first: &Policy, later: &Policy) -> String {
 const fn provider(rule: &Rule) -> Option<&IdpId> {
     match rule {
         Rule::LoginMethod { id } => Some(id),
-        Rule::Okta { identity_provider_id, .. }
-        | Rule::Saml { identity_provider_id, .. }
-        | Rule::Oidc { identity_provider_id, .. } => Some(identity_provider_id),
+        Rule::Okta {
+            identity_provider_id,
+            ..
+        }
+        | Rule::Saml {
+            identity_provider_id,
+            ..
+        }
+        | Rule::Oidc {
+            identity_provider_id,
+            ..
+        } => Some(identity_provider_id),
         _ => None,
     }
 }
@@ -221,8 +269,7 @@ mod tests {
     use super::*;
 
     fn policy(decision: &str, include: Value, require: Value, exclude: Value) -> Policy {
-        let policy =
-            json!({"name": decision, "decision": decision, "include": include, "require": require, "exclude": exclude});
+        let policy = json!({"name": decision, "decision": decision, "include": include, "require": require, "exclude": exclude});
         serde_json::from_value(policy).unwrap()
     }
 
@@ -250,29 +297,123 @@ mod tests {
         let method = |methods: &[&str]| json!({"portcullis_method": {"methods": methods}});
         let domain = |domain: &str| json!({"email_domain": {"domain": domain}});
         for (include, require, exclude, never) in [
-            (everyone.clone(), json!([geo("DE"), geo("FR")]), json!([]), true),
-            (everyone.clone(), json!([geo("DE"), geo("de")]), json!([]), false),
-            (everyone.clone(), json!([geo("DE")]), json!([geo("FR")]), false),
-            (everyone.clone(), json!([geo("DE")]), json!([geo("DE")]), true),
-            (everyone.clone(), json!([okta("a", "okta"), okta("b", "okta")]), json!([]), false),
-            (everyone.clone(), json!([okta("a", "okta"), okta("b", "other")]), json!([]), true),
-            (everyone.clone(), json!([okta("a", "okta"), {"login_method": {"id": "other"}}]), json!([]), true),
-            (everyone.clone(), json!([ip("10.0.0.0/8"), ip("10.1.0.0/16")]), json!([]), false),
-            (everyone.clone(), json!([ip("10.0.0.0/8"), ip("2001:db8::/32")]), json!([]), true),
-            (everyone.clone(), json!([method(&["GET", "HEAD"]), method(&["POST"])]), json!([]), true),
-            (everyone.clone(), json!([method(&["GET", "HEAD"]), method(&["GET"])]), json!([]), false),
+            (
+                everyone.clone(),
+                json!([geo("DE"), geo("FR")]),
+                json!([]),
+                true,
+            ),
+            (
+                everyone.clone(),
+                json!([geo("DE"), geo("de")]),
+                json!([]),
+                false,
+            ),
+            (
+                everyone.clone(),
+                json!([geo("DE")]),
+                json!([geo("FR")]),
+                false,
+            ),
+            (
+                everyone.clone(),
+                json!([geo("DE")]),
+                json!([geo("DE")]),
+                true,
+            ),
+            (
+                everyone.clone(),
+                json!([okta("a", "okta"), okta("b", "okta")]),
+                json!([]),
+                false,
+            ),
+            (
+                everyone.clone(),
+                json!([okta("a", "okta"), okta("b", "other")]),
+                json!([]),
+                true,
+            ),
+            (
+                everyone.clone(),
+                json!([okta("a", "okta"), {"login_method": {"id": "other"}}]),
+                json!([]),
+                true,
+            ),
+            (
+                everyone.clone(),
+                json!([ip("10.0.0.0/8"), ip("10.1.0.0/16")]),
+                json!([]),
+                false,
+            ),
+            (
+                everyone.clone(),
+                json!([ip("10.0.0.0/8"), ip("2001:db8::/32")]),
+                json!([]),
+                true,
+            ),
+            (
+                everyone.clone(),
+                json!([method(&["GET", "HEAD"]), method(&["POST"])]),
+                json!([]),
+                true,
+            ),
+            (
+                everyone.clone(),
+                json!([method(&["GET", "HEAD"]), method(&["GET"])]),
+                json!([]),
+                false,
+            ),
             (everyone.clone(), json!([]), everyone.clone(), true),
-            (json!([email("a@b.example"), email("c@b.example")]), json!([domain("d.example")]), json!([]), true),
-            (json!([email("a@b.example"), email("c@d.example")]), json!([domain("D.example")]), json!([]), false),
-            (json!([email("a@b.example")]), json!([]), json!([domain("b.example")]), true),
-            (json!([email("a@b.example")]), json!([email("A@B.example")]), json!([]), false),
-            (json!([email("ALICE@example.com")]), json!([]), json!([{"email_list": {"id": "staff"}}]), true),
-            (json!([ip("203.0.113.7")]), json!([]), json!([{"ip_list": {"id": "offices"}}]), true),
-            (json!([{"group": {"id": "x"}}]), json!([]), json!([{"group": {"id": "y"}}]), false),
+            (
+                json!([email("a@b.example"), email("c@b.example")]),
+                json!([domain("d.example")]),
+                json!([]),
+                true,
+            ),
+            (
+                json!([email("a@b.example"), email("c@d.example")]),
+                json!([domain("D.example")]),
+                json!([]),
+                false,
+            ),
+            (
+                json!([email("a@b.example")]),
+                json!([]),
+                json!([domain("b.example")]),
+                true,
+            ),
+            (
+                json!([email("a@b.example")]),
+                json!([email("A@B.example")]),
+                json!([]),
+                false,
+            ),
+            (
+                json!([email("ALICE@example.com")]),
+                json!([]),
+                json!([{"email_list": {"id": "staff"}}]),
+                true,
+            ),
+            (
+                json!([ip("203.0.113.7")]),
+                json!([]),
+                json!([{"ip_list": {"id": "offices"}}]),
+                true,
+            ),
+            (
+                json!([{"group": {"id": "x"}}]),
+                json!([]),
+                json!([{"group": {"id": "y"}}]),
+                false,
+            ),
         ] {
             let policy = policy("allow", include, require, exclude);
             let lists = lists();
-            assert_eq!(Advisor::new(&lists).policy(&policy).is_some(), never, "{policy:?}");
+            assert_eq!(
+                Advisor::new(&lists).policy(&policy).is_some(),
+                never,
+                "{policy:?}"
+            );
         }
     }
 
@@ -294,29 +435,70 @@ mod tests {
         );
         assert_eq!(unreached(&[deny_eng.clone(), allow_all.clone()]), []);
 
-        let bypass_office = policy("bypass", json!([{"ip_list": {"id": "offices"}}]), none(), none());
-        let deny_one = policy("deny", json!([{"ip": {"ip": "203.0.113.7"}}]), none(), none());
+        let bypass_office = policy(
+            "bypass",
+            json!([{"ip_list": {"id": "offices"}}]),
+            none(),
+            none(),
+        );
+        let deny_one = policy(
+            "deny",
+            json!([{"ip": {"ip": "203.0.113.7"}}]),
+            none(),
+            none(),
+        );
         let found = unreached(&[deny_one, bypass_office]);
-        assert!(matches!(found.as_slice(), [(0, advice)] if advice.contains("always asked first")), "{found:?}");
+        assert!(
+            matches!(found.as_slice(), [(0, advice)] if advice.contains("always asked first")),
+            "{found:?}"
+        );
 
         let allow_eng_here = policy("allow", eng(), json!([geo("DE")]), none());
-        assert_eq!(unreached(&[deny_eng.clone(), allow_eng_here.clone()]).len(), 1);
-        assert_eq!(unreached(&[allow_eng_here.clone(), deny_eng.clone()]), [], "it names more");
+        assert_eq!(
+            unreached(&[deny_eng.clone(), allow_eng_here.clone()]).len(),
+            1
+        );
+        assert_eq!(
+            unreached(&[allow_eng_here.clone(), deny_eng.clone()]),
+            [],
+            "it names more"
+        );
         let but = policy("allow", everyone(), none(), json!([okta("Bad", "okta")]));
-        assert_eq!(unreached(&[but.clone(), deny_eng.clone()]), [], "some of them are left");
+        assert_eq!(
+            unreached(&[but.clone(), deny_eng.clone()]),
+            [],
+            "some of them are left"
+        );
         let eng_but = policy("allow", eng(), none(), json!([okta("Bad", "okta")]));
         assert_eq!(unreached(&[but, eng_but]).len(), 1);
-        let shadow = Policy { shadow: true, ..allow_all };
-        assert_eq!(unreached(&[shadow, deny_eng]), [], "a shadow reaches nothing");
+        let shadow = Policy {
+            shadow: true,
+            ..allow_all
+        };
+        assert_eq!(
+            unreached(&[shadow, deny_eng]),
+            [],
+            "a shadow reaches nothing"
+        );
     }
 
     #[test]
     fn it_ends_in_time() {
-        let rules: Vec<Value> = (0..20_000).map(|i| json!({"email": {"email": format!("p{i}@example.com")}})).collect();
-        let large = policy("allow", json!(rules), json!([{"email_domain": {"domain": "other.example"}}]), json!(rules));
+        let rules: Vec<Value> = (0..20_000)
+            .map(|i| json!({"email": {"email": format!("p{i}@example.com")}}))
+            .collect();
+        let large = policy(
+            "allow",
+            json!(rules),
+            json!([{"email_domain": {"domain": "other.example"}}]),
+            json!(rules),
+        );
         let lists = lists();
         let advisor = Advisor::new(&lists);
         // Whatever it says, it says it soon.
-        let _ = (advisor.policy(&large), advisor.order(&[large.clone(), large]));
+        let _ = (
+            advisor.policy(&large),
+            advisor.order(&[large.clone(), large]),
+        );
     }
 }

@@ -74,7 +74,9 @@ pub(super) struct Clauses {
 impl Clauses {
     /// Whether any request can make a difference.
     pub(super) fn ask_requests(&self) -> bool {
-        [&self.include, &self.require, &self.exclude].iter().any(|clause| !clause.request.is_empty())
+        [&self.include, &self.require, &self.exclude]
+            .iter()
+            .any(|clause| !clause.request.is_empty())
     }
 
     fn tests(&self) -> impl Iterator<Item = &Test> {
@@ -84,7 +86,13 @@ impl Clauses {
     }
 
     pub(super) fn groups(&self) -> impl Iterator<Item = usize> {
-        self.tests().filter_map(|test| if let Ask::Group(number) = test.ask { Some(number) } else { None })
+        self.tests().filter_map(|test| {
+            if let Ask::Group(number) = test.ask {
+                Some(number)
+            } else {
+                None
+            }
+        })
     }
 }
 
@@ -135,7 +143,11 @@ impl PolicySet {
         let ordered = order(groups)?;
         let mut compiler = Compiler {
             lists,
-            numbers: ordered.iter().enumerate().map(|(number, group)| (group.id.as_str(), number)).collect(),
+            numbers: ordered
+                .iter()
+                .enumerate()
+                .map(|(number, group)| (group.id.as_str(), number))
+                .collect(),
             groups: Vec::with_capacity(ordered.len()),
             names: Names::default(),
             nets: HashMap::new(),
@@ -144,10 +156,19 @@ impl PolicySet {
             let clauses = compiler.clauses(&group.include, &group.require, &group.exclude)?;
             compiler.groups.push(clauses);
         }
-        let mut applications =
-            applications.into_iter().map(|policies| compiler.policies(policies)).collect::<Result<Vec<_>, _>>()?;
-        let group_ids = ordered.iter().map(|group| group.id.as_str().into()).collect();
-        let set = Self { groups: compiler.groups.into(), group_ids, names: compiler.names };
+        let mut applications = applications
+            .into_iter()
+            .map(|policies| compiler.policies(policies))
+            .collect::<Result<Vec<_>, _>>()?;
+        let group_ids = ordered
+            .iter()
+            .map(|group| group.id.as_str().into())
+            .collect();
+        let set = Self {
+            groups: compiler.groups.into(),
+            group_ids,
+            names: compiler.names,
+        };
         let nobody = set.person(Who::Unknown);
         for policies in &mut applications {
             policies.nobody = set.first_standing(policies, &nobody);
@@ -177,7 +198,9 @@ impl PolicySet {
 impl Policies {
     /// The name of the policy at a place, and the session duration it sets.
     pub fn describe(&self, place: usize) -> Option<(&str, Option<Duration>)> {
-        self.names.get(place).map(|(name, duration)| (name.as_ref(), *duration))
+        self.names
+            .get(place)
+            .map(|(name, duration)| (name.as_ref(), *duration))
     }
 }
 
@@ -195,24 +218,59 @@ impl Compiler<'_> {
         let (mut first, mut rest) = (Vec::new(), Vec::new());
         for (place, policy) in policies.iter().enumerate() {
             let clauses = self.clauses(&policy.include, &policy.require, &policy.exclude)?;
-            let early = matches!(policy.decision, PolicyDecision::Bypass | PolicyDecision::NonIdentity);
+            let early = matches!(
+                policy.decision,
+                PolicyDecision::Bypass | PolicyDecision::NonIdentity
+            );
             let list = if early { &mut first } else { &mut rest };
-            list.push(CompiledPolicy { decision: policy.decision, shadow: policy.shadow, place, clauses });
+            list.push(CompiledPolicy {
+                decision: policy.decision,
+                shadow: policy.shadow,
+                place,
+                clauses,
+            });
         }
-        let mut pending: Vec<usize> = first.iter().chain(&rest).flat_map(|policy| policy.clauses.groups()).collect();
+        let mut pending: Vec<usize> = first
+            .iter()
+            .chain(&rest)
+            .flat_map(|policy| policy.clauses.groups())
+            .collect();
         let mut groups = BTreeSet::new();
         while let Some(number) = pending.pop() {
             if groups.insert(number) {
-                pending.extend(self.groups.get(number).into_iter().flat_map(Clauses::groups));
+                pending.extend(
+                    self.groups
+                        .get(number)
+                        .into_iter()
+                        .flat_map(Clauses::groups),
+                );
             }
         }
-        let names = policies.iter().map(|p| (p.name.as_str().into(), p.session_duration)).collect();
+        let names = policies
+            .iter()
+            .map(|p| (p.name.as_str().into(), p.session_duration))
+            .collect();
         let groups = groups.into_iter().collect();
-        Ok(Policies { first: first.into(), rest: rest.into(), groups, nobody: Standing::default(), names })
+        Ok(Policies {
+            first: first.into(),
+            rest: rest.into(),
+            groups,
+            nobody: Standing::default(),
+            names,
+        })
     }
 
-    fn clauses(&mut self, include: &[Rule], require: &[Rule], exclude: &[Rule]) -> Result<Clauses, UnknownName> {
-        Ok(Clauses { include: self.clause(include)?, require: self.clause(require)?, exclude: self.clause(exclude)? })
+    fn clauses(
+        &mut self,
+        include: &[Rule],
+        require: &[Rule],
+        exclude: &[Rule],
+    ) -> Result<Clauses, UnknownName> {
+        Ok(Clauses {
+            include: self.clause(include)?,
+            require: self.clause(require)?,
+            exclude: self.clause(exclude)?,
+        })
     }
 
     fn clause(&mut self, rules: &[Rule]) -> Result<Clause, UnknownName> {
@@ -227,13 +285,21 @@ impl Compiler<'_> {
             if of_person { &mut person } else { &mut request }.push(Test { ask, rule });
         }
         request.sort_by_key(|test| test.ask.cost());
-        Ok(Clause { person: person.into(), request: request.into() })
+        Ok(Clause {
+            person: person.into(),
+            request: request.into(),
+        })
     }
 
     fn ask(&mut self, rule: &Rule) -> Result<Ask, UnknownName> {
         if let Rule::EmailList { id } = rule {
-            let listed = self.lists.iter().any(|list| list.id == *id && matches!(list.items, ListItems::Email(_)));
-            listed.then_some(()).ok_or_else(|| UnknownName::List(id.clone()))?;
+            let listed = self
+                .lists
+                .iter()
+                .any(|list| list.id == *id && matches!(list.items, ListItems::Email(_)));
+            listed
+                .then_some(())
+                .ok_or_else(|| UnknownName::List(id.clone()))?;
         }
         if let Some(question) = self.names.question(rule, self.lists) {
             return Ok(Ask::Person(question));

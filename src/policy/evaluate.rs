@@ -63,7 +63,12 @@ pub struct Facts<'a> {
 impl<'a> Facts<'a> {
     /// A request of which nothing else is known: whether it presents a service token, a certificate or another application's
     /// token is for whoever looked to say.
-    pub const fn new(ip: IpAddr, method: &'a Method, now: UnixTime, countries: Option<&'a dyn Countries>) -> Self {
+    pub const fn new(
+        ip: IpAddr,
+        method: &'a Method,
+        now: UnixTime,
+        countries: Option<&'a dyn Countries>,
+    ) -> Self {
         Self {
             ip: Some(ip),
             method,
@@ -77,7 +82,10 @@ impl<'a> Facts<'a> {
     }
 
     fn is_in(&self, country: Country) -> Truth {
-        let found = self.country.get_or_init(|| self.countries.and_then(|countries| countries.country(self.ip?)));
+        let found = self.country.get_or_init(|| {
+            self.countries
+                .and_then(|countries| countries.country(self.ip?))
+        });
         found.map(|found| found == country).into()
     }
 }
@@ -165,7 +173,9 @@ impl Reason {
     pub const fn of_denial(verdict: &Verdict) -> Self {
         match verdict {
             Verdict { unknown: true, .. } => Self::IdentityIncomplete,
-            Verdict { policy: Some(_), .. } => Self::PolicyDenied,
+            Verdict {
+                policy: Some(_), ..
+            } => Self::PolicyDenied,
             Verdict { policy: None, .. } => Self::NoPolicyApplied,
         }
     }
@@ -191,11 +201,18 @@ impl PolicySet {
     /// The first bypass or Service Auth policy that applies. Both may ask nothing about people, so nobody is known here.
     pub fn first(&self, policies: &Policies, facts: &Facts<'_>) -> First {
         if policies.first.is_empty() {
-            return First { verdict: None, shadow: None };
+            return First {
+                verdict: None,
+                shadow: None,
+            };
         }
         let found = self.decide(&policies.first, &policies.nobody, facts, &mut Untraced);
-        let verdict = matches!(found.outcome, Outcome::Bypass | Outcome::ServiceAuth).then_some(found);
-        First { verdict, shadow: found.shadow }
+        let verdict =
+            matches!(found.outcome, Outcome::Bypass | Outcome::ServiceAuth).then_some(found);
+        First {
+            verdict,
+            shadow: found.shadow,
+        }
     }
 
     /// Returns the verdict of the first allow or deny policy that applies; deny if none does (`docs/wire.md` 9).
@@ -209,17 +226,35 @@ impl PolicySet {
     /// where `person` is `None`; there is a verdict then only if it needs no login.
     pub fn walk(&self, policies: &Policies, person: Option<&Person>, facts: &Facts<'_>) -> Walk {
         let mut first = Record::default();
-        let nobody = self.stand(&policies.first, &policies.groups, &self.person(Who::Unknown), &mut first);
+        let nobody = self.stand(
+            &policies.first,
+            &policies.groups,
+            &self.person(Who::Unknown),
+            &mut first,
+        );
         let early = self.decide(&policies.first, &nobody, facts, &mut first);
-        let verdict = matches!(early.outcome, Outcome::Bypass | Outcome::ServiceAuth).then_some(early);
+        let verdict =
+            matches!(early.outcome, Outcome::Bypass | Outcome::ServiceAuth).then_some(early);
         let (mut rest, mut later) = (Record::default(), None);
         if let Some(person) = person {
             let standing = self.stand(&policies.rest, &policies.groups, person, &mut rest);
             let found = self.decide(&policies.rest, &standing, facts, &mut rest);
-            later = Some(Verdict { shadow: early.shadow.or(found.shadow), ..found });
+            later = Some(Verdict {
+                shadow: early.shadow.or(found.shadow),
+                ..found
+            });
         }
-        let groups = policies.groups.iter().map(|number| (self.group_id(*number).into(), *number)).collect();
-        Walk { verdict: verdict.or(later), first, rest, groups }
+        let groups = policies
+            .groups
+            .iter()
+            .map(|number| (self.group_id(*number).into(), *number))
+            .collect();
+        Walk {
+            verdict: verdict.or(later),
+            first,
+            rest,
+            groups,
+        }
     }
 
     pub(super) fn stand<T: Trace>(
@@ -233,7 +268,9 @@ impl PolicySet {
         let mut settled: SmallVec<[(usize, Truth); 8]> = SmallVec::new();
         let mut standing = Standing::default();
         for number in groups {
-            let Some(clauses) = self.groups.get(*number) else { continue };
+            let Some(clauses) = self.groups.get(*number) else {
+                continue;
+            };
             let half = half(clauses, person, &settled, Subject::Group(*number), trace);
             match half.settled(clauses.ask_requests(), !clauses.include.request.is_empty()) {
                 Some(truth) if !clauses.ask_requests() => {
@@ -246,7 +283,13 @@ impl PolicySet {
         }
         for (place, policy) in policies.iter().enumerate() {
             let clauses = &policy.clauses;
-            let half = half(clauses, person, &settled, Subject::Policy(policy.place), trace);
+            let half = half(
+                clauses,
+                person,
+                &settled,
+                Subject::Policy(policy.place),
+                trace,
+            );
             let truth = half.settled(clauses.ask_requests(), !clauses.include.request.is_empty());
             if T::ON || truth != Some(Truth::False) {
                 standing.policies.push((place, half));
@@ -265,19 +308,29 @@ impl PolicySet {
         }
         let mut needed = Bits::new(self.groups.len());
         let need = |clauses: &Clauses, needed: &mut Bits| {
-            clauses.groups().filter_map(|number| u32::try_from(number).ok()).for_each(|number| needed.insert(number));
+            clauses
+                .groups()
+                .filter_map(|number| u32::try_from(number).ok())
+                .for_each(|number| needed.insert(number));
         };
-        for policy in standing.policies.iter().filter_map(|(place, _)| policies.get(*place)) {
+        for policy in standing
+            .policies
+            .iter()
+            .filter_map(|(place, _)| policies.get(*place))
+        {
             need(&policy.clauses, &mut needed);
         }
-        let is_needed = |needed: &Bits, number: usize| u32::try_from(number).is_ok_and(|n| needed.contains(n));
+        let is_needed =
+            |needed: &Bits, number: usize| u32::try_from(number).is_ok_and(|n| needed.contains(n));
         // Those that contain a group come after it.
         for (number, _) in standing.groups.iter().rev() {
             if let (true, Some(clauses)) = (is_needed(&needed, *number), self.groups.get(*number)) {
                 need(clauses, &mut needed);
             }
         }
-        standing.groups.retain(|(number, _)| is_needed(&needed, *number));
+        standing
+            .groups
+            .retain(|(number, _)| is_needed(&needed, *number));
     }
 
     pub(super) fn decide<T: Trace>(
@@ -290,15 +343,31 @@ impl PolicySet {
         let mut groups: Groups = SmallVec::new();
         for (number, half) in &standing.groups {
             let truth = match self.groups.get(*number) {
-                Some(clauses) => whole(clauses, *half, facts, &groups, Subject::Group(*number), trace),
+                Some(clauses) => whole(
+                    clauses,
+                    *half,
+                    facts,
+                    &groups,
+                    Subject::Group(*number),
+                    trace,
+                ),
                 None => Truth::Unknown,
             };
             groups.push((*number, truth));
         }
         let (mut unknown, mut shadow, mut verdict) = (false, None, None);
         for (place, half) in &standing.policies {
-            let Some(policy) = policies.get(*place) else { continue };
-            let truth = whole(&policy.clauses, *half, facts, &groups, Subject::Policy(policy.place), trace);
+            let Some(policy) = policies.get(*place) else {
+                continue;
+            };
+            let truth = whole(
+                &policy.clauses,
+                *half,
+                facts,
+                &groups,
+                Subject::Policy(policy.place),
+                trace,
+            );
             let outcome = match (policy.decision, truth) {
                 (PolicyDecision::Allow, Truth::True) => Outcome::Allow,
                 (PolicyDecision::Bypass, Truth::True) => Outcome::Bypass,
@@ -315,12 +384,22 @@ impl PolicySet {
                 continue;
             }
             let unknown = outcome == Outcome::Deny && (unknown || truth == Truth::Unknown);
-            verdict = verdict.or(Some(Verdict { outcome, policy: Some(policy.place), unknown, shadow }));
+            verdict = verdict.or(Some(Verdict {
+                outcome,
+                policy: Some(policy.place),
+                unknown,
+                shadow,
+            }));
             if !T::ON {
                 break;
             }
         }
-        verdict.unwrap_or(Verdict { outcome: Outcome::Deny, policy: None, unknown, shadow })
+        verdict.unwrap_or(Verdict {
+            outcome: Outcome::Deny,
+            policy: None,
+            unknown,
+            shadow,
+        })
     }
 }
 
@@ -342,7 +421,9 @@ fn half<T: Trace>(
     };
     let mut any = |kind, clause: &Clause| match kind {
         Kind::Require => all(&clause.person, Truth::True, ask, (subject, kind), trace),
-        Kind::Include | Kind::Exclude => any(&clause.person, Truth::False, ask, (subject, kind), trace),
+        Kind::Include | Kind::Exclude => {
+            any(&clause.person, Truth::False, ask, (subject, kind), trace)
+        }
     };
     Half {
         include: any(Kind::Include, &clauses.include),
@@ -373,12 +454,30 @@ fn whole<T: Trace>(
         Ask::Country(country) => facts.is_in(*country),
         Ask::Everyone | Ask::Person(_) | Ask::Never => Truth::Unknown,
     };
-    let include = any(&clauses.include.request, half.include, ask, (subject, Kind::Include), trace);
+    let include = any(
+        &clauses.include.request,
+        half.include,
+        ask,
+        (subject, Kind::Include),
+        trace,
+    );
     if include == Truth::False && !T::ON {
         return Truth::False;
     }
-    let require = all(&clauses.require.request, half.require, ask, (subject, Kind::Require), trace);
-    let exclude = any(&clauses.exclude.request, half.exclude, ask, (subject, Kind::Exclude), trace);
+    let require = all(
+        &clauses.require.request,
+        half.require,
+        ask,
+        (subject, Kind::Require),
+        trace,
+    );
+    let exclude = any(
+        &clauses.exclude.request,
+        half.exclude,
+        ask,
+        (subject, Kind::Exclude),
+        trace,
+    );
     let truth = include.and(require).and(exclude.not());
     trace.whole(subject, truth);
     truth
@@ -423,5 +522,9 @@ fn all<T: Trace>(
 }
 
 fn known(groups: &[(usize, Truth)], number: usize) -> Truth {
-    groups.binary_search_by_key(&number, |(n, _)| *n).ok().and_then(|at| groups.get(at)).map_or(Truth::Unknown, |g| g.1)
+    groups
+        .binary_search_by_key(&number, |(n, _)| *n)
+        .ok()
+        .and_then(|at| groups.get(at))
+        .map_or(Truth::Unknown, |g| g.1)
 }

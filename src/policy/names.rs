@@ -91,44 +91,90 @@ impl Names {
         let question = match rule {
             // What is no address equals none; configuration reports it.
             Rule::Email { email } => {
-                let email = Email::parse(email).map_or(email.as_str().into(), |e| e.as_str().into());
+                let email =
+                    Email::parse(email).map_or(email.as_str().into(), |e| e.as_str().into());
                 self.numbered(Family::Email, |names| &mut names.emails, email)
             }
             Rule::EmailDomain { domain } => {
-                let domain = EmailDomain::parse(domain).map_or(domain.as_str().into(), |d| d.as_str().into());
+                let domain = EmailDomain::parse(domain)
+                    .map_or(domain.as_str().into(), |d| d.as_str().into());
                 self.numbered(Family::Email, |names| &mut names.domains, domain)
             }
             Rule::EmailList { id } => {
                 let fresh = !self.lists.contains_key(id.as_str());
-                let question = self.numbered(Family::Email, |names| &mut names.lists, id.as_str().into());
+                let question =
+                    self.numbered(Family::Email, |names| &mut names.lists, id.as_str().into());
                 let list = lists.iter().find(|list| list.id == *id);
-                if let (true, Some(List { items: ListItems::Email(emails), .. })) = (fresh, list) {
+                if let (
+                    true,
+                    Some(List {
+                        items: ListItems::Email(emails),
+                        ..
+                    }),
+                ) = (fresh, list)
+                {
                     for email in emails.iter().filter_map(|email| Email::parse(email).ok()) {
-                        self.listed.entry(email.as_str().into()).or_default().push(question.number);
+                        self.listed
+                            .entry(email.as_str().into())
+                            .or_default()
+                            .push(question.number);
                     }
                 }
                 question
             }
-            Rule::LoginMethod { id } => self.numbered(Family::Provider, |names| &mut names.providers, id.clone()),
-            Rule::Okta { name, identity_provider_id: idp } => {
-                let family = Family::Groups(idp.clone());
-                self.numbered(family, |names| names.groups.entry(idp.clone()).or_default(), name.as_str().into())
+            Rule::LoginMethod { id } => {
+                self.numbered(Family::Provider, |names| &mut names.providers, id.clone())
             }
-            Rule::Oidc { claim_name: name, claim_value: value, identity_provider_id: idp }
-            | Rule::Saml { attribute_name: name, attribute_value: value, identity_provider_id: idp } => {
+            Rule::Okta {
+                name,
+                identity_provider_id: idp,
+            } => {
+                let family = Family::Groups(idp.clone());
+                self.numbered(
+                    family,
+                    |names| names.groups.entry(idp.clone()).or_default(),
+                    name.as_str().into(),
+                )
+            }
+            Rule::Oidc {
+                claim_name: name,
+                claim_value: value,
+                identity_provider_id: idp,
+            }
+            | Rule::Saml {
+                attribute_name: name,
+                attribute_value: value,
+                identity_provider_id: idp,
+            } => {
                 let family = Family::Claims(idp.clone(), name.as_str().into());
                 self.numbered(
                     family,
-                    |names| names.claims.entry(idp.clone()).or_default().entry(name.as_str().into()).or_default(),
+                    |names| {
+                        names
+                            .claims
+                            .entry(idp.clone())
+                            .or_default()
+                            .entry(name.as_str().into())
+                            .or_default()
+                    },
                     value.as_str().into(),
                 )
             }
-            Rule::AuthMethod { auth_method } => {
-                self.numbered(Family::Methods, |names| &mut names.methods, auth_method.as_str().into())
-            }
-            Rule::ExternalEvaluation { evaluate_url, keys_url } => {
+            Rule::AuthMethod { auth_method } => self.numbered(
+                Family::Methods,
+                |names| &mut names.methods,
+                auth_method.as_str().into(),
+            ),
+            Rule::ExternalEvaluation {
+                evaluate_url,
+                keys_url,
+            } => {
                 let key: Box<str> = evaluation_key(evaluate_url, keys_url).into();
-                self.numbered(Family::Evaluation(key.clone()), |names| &mut names.evaluations, key)
+                self.numbered(
+                    Family::Evaluation(key.clone()),
+                    |names| &mut names.evaluations,
+                    key,
+                )
             }
             Rule::Everyone {}
             | Rule::Group { .. }
@@ -155,8 +201,12 @@ impl Names {
 
     /// The groups of a provider's that are asked about, in their order.
     pub(super) fn groups(&self, idp: &IdpId) -> Vec<&str> {
-        let mut names: Vec<&str> =
-            self.groups.get(idp).into_iter().flat_map(|names| names.keys().map(|n| &**n)).collect();
+        let mut names: Vec<&str> = self
+            .groups
+            .get(idp)
+            .into_iter()
+            .flat_map(|names| names.keys().map(|n| &**n))
+            .collect();
         names.sort_unstable();
         names
     }
@@ -186,12 +236,22 @@ impl Names {
     }
 
     fn of(&self, number: u32) -> Question {
-        Question { number, family: self.families.get(number as usize).copied().unwrap_or(u32::MAX) }
+        Question {
+            number,
+            family: self
+                .families
+                .get(number as usize)
+                .copied()
+                .unwrap_or(u32::MAX),
+        }
     }
 
     /// Answers everything for somebody. It costs what is known of them, not what could be asked.
     pub(super) fn person(&self, who: Who<'_>) -> Person {
-        let mut person = Person { holds: Bits::new(self.families.len()), unknown: Bits::new(self.known.len()) };
+        let mut person = Person {
+            holds: Bits::new(self.families.len()),
+            unknown: Bits::new(self.known.len()),
+        };
         let (email, identity) = match who {
             Who::Unknown => (None, None),
             Who::Person { email, identity } => (Some(email), identity),
@@ -201,21 +261,43 @@ impl Names {
                 person.unknown.insert(*number);
             }
         }
-        let mut hold = |number: Option<&u32>| number.into_iter().for_each(|number| person.holds.insert(*number));
+        let mut hold = |number: Option<&u32>| {
+            number
+                .into_iter()
+                .for_each(|number| person.holds.insert(*number))
+        };
         if let Some(email) = email {
             hold(self.emails.get(email.as_str()));
             hold(self.domains.get(email.domain()));
-            self.listed.get(email.as_str()).into_iter().flatten().for_each(|number| hold(Some(number)));
+            self.listed
+                .get(email.as_str())
+                .into_iter()
+                .flatten()
+                .for_each(|number| hold(Some(number)));
         }
-        let Some(Identity { idp, groups, claims, amr, evaluations, .. }) = identity else { return person };
+        let Some(Identity {
+            idp,
+            groups,
+            claims,
+            amr,
+            evaluations,
+            ..
+        }) = identity
+        else {
+            return person;
+        };
         hold(self.providers.get(&idp.id));
         if let (Groups::Known(groups), Some(names)) = (groups, self.groups.get(&idp.id)) {
-            groups.iter().for_each(|Group { name, .. }| hold(names.get(name.as_str())));
+            groups
+                .iter()
+                .for_each(|Group { name, .. }| hold(names.get(name.as_str())));
         }
         for (name, values) in self.claims.get(&idp.id).into_iter().flatten() {
             for_each_text(claims.get(&**name), |text| hold(values.get(text)));
         }
-        amr.iter().flatten().for_each(|method| hold(self.methods.get(method.as_str())));
+        amr.iter()
+            .flatten()
+            .for_each(|method| hold(self.methods.get(method.as_str())));
         for (key, holds) in evaluations {
             if *holds {
                 hold(self.evaluations.get(key.as_str()));
@@ -231,7 +313,9 @@ fn is_known(family: &Family, email: Option<&Email>, identity: Option<&Identity>)
         (_, None) => false,
         (Family::Provider, Some(_)) => true,
         // Another provider's groups are not this one's, whatever their names, and known not to be.
-        (Family::Groups(idp), Some(identity)) => identity.idp.id != *idp || identity.groups != Groups::Unknown,
+        (Family::Groups(idp), Some(identity)) => {
+            identity.idp.id != *idp || identity.groups != Groups::Unknown
+        }
         // Those that were asked for are there, null where the provider says all that it will and said nothing of them.
         (Family::Claims(idp, name), Some(identity)) => {
             identity.idp.id != *idp || identity.claims.get(&**name).is_some_and(is_comparable)
@@ -246,9 +330,9 @@ fn is_known(family: &Family, email: Option<&Email>, identity: Option<&Identity>)
 pub fn is_comparable(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
-        Value::Array(values) => {
-            values.iter().all(|value| matches!(value, Value::Bool(_) | Value::Number(_) | Value::String(_)))
-        }
+        Value::Array(values) => values
+            .iter()
+            .all(|value| matches!(value, Value::Bool(_) | Value::Number(_) | Value::String(_))),
         Value::Object(names) => names.values().all(is_granted),
     }
 }
@@ -269,9 +353,10 @@ fn for_each_text(value: Option<&Value>, mut each: impl FnMut(&str)) {
     };
     match value {
         Some(Value::Array(values)) => values.iter().for_each(one),
-        Some(Value::Object(names)) => {
-            names.iter().filter(|(_, detail)| is_granted(detail)).for_each(|(name, _)| each(name))
-        }
+        Some(Value::Object(names)) => names
+            .iter()
+            .filter(|(_, detail)| is_granted(detail))
+            .for_each(|(name, _)| each(name)),
         Some(value) => one(value),
         None => {}
     }

@@ -21,7 +21,10 @@ impl Nets {
         let (mut v4, mut v6) = (Ipv4Net::aggregate(&v4), Ipv6Net::aggregate(&v6));
         v4.sort_unstable_by_key(Ipv4Net::network);
         v6.sort_unstable_by_key(Ipv6Net::network);
-        Self { v4: v4.into(), v6: v6.into() }
+        Self {
+            v4: v4.into(),
+            v6: v6.into(),
+        }
     }
 
     /// The last net that begins at or before the address is the only one that can hold it.
@@ -29,11 +32,17 @@ impl Nets {
         match ip {
             IpAddr::V4(ip) => {
                 let after = self.v4.partition_point(|net| net.network() <= ip);
-                after.checked_sub(1).and_then(|at| self.v4.get(at)).is_some_and(|net| net.contains(&ip))
+                after
+                    .checked_sub(1)
+                    .and_then(|at| self.v4.get(at))
+                    .is_some_and(|net| net.contains(&ip))
             }
             IpAddr::V6(ip) => {
                 let after = self.v6.partition_point(|net| net.network() <= ip);
-                after.checked_sub(1).and_then(|at| self.v6.get(at)).is_some_and(|net| net.contains(&ip))
+                after
+                    .checked_sub(1)
+                    .and_then(|at| self.v6.get(at))
+                    .is_some_and(|net| net.contains(&ip))
             }
         }
     }

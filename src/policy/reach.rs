@@ -11,19 +11,36 @@ pub fn evaluation_key(evaluate_url: &str, keys_url: &str) -> String {
 
 /// The services that an application's policies ask at login, also through Access groups: where each is asked, and where its
 /// keys are.
-pub fn evaluations<'a>(policies: &'a [Policy], groups: &'a [AccessGroup]) -> BTreeSet<(&'a str, &'a str)> {
+pub fn evaluations<'a>(
+    policies: &'a [Policy],
+    groups: &'a [AccessGroup],
+) -> BTreeSet<(&'a str, &'a str)> {
     let (mut found, mut seen) = (BTreeSet::new(), HashSet::new());
-    let clauses = policies.iter().map(|Policy { include, require, exclude, .. }| [include, require, exclude]);
+    let clauses = policies.iter().map(
+        |Policy {
+             include,
+             require,
+             exclude,
+             ..
+         }| [include, require, exclude],
+    );
     let mut pending: Vec<&[Rule]> = clauses.flatten().map(Vec::as_slice).collect();
     while let Some(rules) = pending.pop() {
         for rule in rules {
             match rule {
-                Rule::ExternalEvaluation { evaluate_url, keys_url } => {
+                Rule::ExternalEvaluation {
+                    evaluate_url,
+                    keys_url,
+                } => {
                     found.insert((evaluate_url.as_str(), keys_url.as_str()));
                 }
                 Rule::Group { id } if seen.insert(id.as_str()) => {
                     let inner = groups.iter().filter(|group| group.id == *id);
-                    pending.extend(inner.flat_map(|g| [&g.include, &g.require, &g.exclude]).map(Vec::as_slice));
+                    pending.extend(
+                        inner
+                            .flat_map(|g| [&g.include, &g.require, &g.exclude])
+                            .map(Vec::as_slice),
+                    );
                 }
                 _ => {}
             }
@@ -40,7 +57,8 @@ mod tests {
 
     #[test]
     fn what_is_asked_through_groups_is_asked_once() {
-        let ask = |name: &str| json!({"external_evaluation": {"evaluate_url": name, "keys_url": "keys"}});
+        let ask =
+            |name: &str| json!({"external_evaluation": {"evaluate_url": name, "keys_url": "keys"}});
         let group = |id: &str, include: serde_json::Value| -> AccessGroup {
             serde_json::from_value(json!({"id": id, "name": id, "include": include})).unwrap()
         };
@@ -56,7 +74,10 @@ mod tests {
             {"name": "s", "decision": "allow", "include": [ask("s")], "shadow": true},
         ]))
         .unwrap();
-        let found: Vec<_> = evaluations(&policies, &groups).into_iter().map(|(url, _)| url).collect();
+        let found: Vec<_> = evaluations(&policies, &groups)
+            .into_iter()
+            .map(|(url, _)| url)
+            .collect();
         assert_eq!(found, ["a", "b", "c", "s"]);
     }
 }

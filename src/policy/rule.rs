@@ -285,7 +285,11 @@ pub struct Policy {
     #[serde(default)]
     pub exclude: Vec<Rule>,
     /// How long a session opened by this policy lasts; the application's duration where it says nothing.
-    #[serde(default, with = "crate::model::duration::option", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        with = "crate::model::duration::option",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub session_duration: Option<Duration>,
     /// Evaluated and counted, never enforced. An extension: Cloudflare Access has nothing like it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -337,7 +341,8 @@ mod tests {
 
     #[test]
     fn ranges_of_mapped_addresses_are_ranges_of_ipv4() {
-        let net = |text: &str| IpRange::try_from(text.to_owned()).map(|range| range.net().to_string());
+        let net =
+            |text: &str| IpRange::try_from(text.to_owned()).map(|range| range.net().to_string());
         for (text, expected) in [
             ("::ffff:203.0.113.9", "203.0.113.9/32"),
             ("::ffff:203.0.113.0/120", "203.0.113.0/24"),
@@ -348,7 +353,12 @@ mod tests {
         ] {
             assert_eq!(net(text).as_deref(), Ok(expected), "{text}");
         }
-        for refused in ["::ffff:0:0/95", "::ffff:203.0.113.9/120", "::ffff:203.0.113.0/129", "::ffff:203.0.113"] {
+        for refused in [
+            "::ffff:0:0/95",
+            "::ffff:203.0.113.9/120",
+            "::ffff:203.0.113.0/129",
+            "::ffff:203.0.113",
+        ] {
             assert!(net(refused).is_err(), "{refused}");
         }
     }

@@ -39,11 +39,26 @@ impl Case {
 
     fn of(lists: Vec<List>, groups: Vec<AccessGroup>, policies: Vec<Policy>) -> Self {
         let (set, mut all) = PolicySet::compile(&lists, &groups, [policies.as_slice()]).unwrap();
-        Self { lists, groups, policies, set, compiled: all.remove(0) }
+        Self {
+            lists,
+            groups,
+            policies,
+            set,
+            compiled: all.remove(0),
+        }
     }
 
     fn ask(&self, asked: &Asked) -> Answer {
-        let Asked { person, ip, method, now, country, service_token, certificate, linked_app } = asked;
+        let Asked {
+            person,
+            ip,
+            method,
+            now,
+            country,
+            service_token,
+            certificate,
+            linked_app,
+        } = asked;
         let atlas = Atlas(*country);
         let facts = Facts {
             service_token: *service_token,
@@ -59,20 +74,47 @@ impl Case {
         let First { verdict, shadow } = self.set.first(&self.compiled, &facts);
         let who = person
             .as_ref()
-            .map_or(Who::Unknown, |(email, identity)| Who::Person { email, identity: identity.as_ref() });
+            .map_or(Who::Unknown, |(email, identity)| Who::Person {
+                email,
+                identity: identity.as_ref(),
+            });
         let standing = self.set.standing(&self.compiled, &self.set.person(who));
-        let verdict = verdict.unwrap_or_else(|| self.set.evaluate(&self.compiled, &standing, &facts));
-        let walk = self.set.walk(&self.compiled, Some(&self.set.person(who)), &facts);
-        let verdict = Verdict { shadow: shadow.or(verdict.shadow), ..verdict };
-        assert_eq!(walk.verdict, Some(verdict), "explained otherwise than decided");
-        (verdict.outcome, verdict.policy, verdict.unknown, shadow.or(verdict.shadow))
+        let verdict =
+            verdict.unwrap_or_else(|| self.set.evaluate(&self.compiled, &standing, &facts));
+        let walk = self
+            .set
+            .walk(&self.compiled, Some(&self.set.person(who)), &facts);
+        let verdict = Verdict {
+            shadow: shadow.or(verdict.shadow),
+            ..verdict
+        };
+        assert_eq!(
+            walk.verdict,
+            Some(verdict),
+            "explained otherwise than decided"
+        );
+        (
+            verdict.outcome,
+            verdict.policy,
+            verdict.unknown,
+            shadow.or(verdict.shadow),
+        )
     }
 
     /// Both evaluators, which must agree.
     fn answer(&self, asked: &Asked) -> Answer {
         let answer = self.ask(asked);
-        let world = World { lists: &self.lists, groups: &self.groups };
-        assert_eq!(answer, world.answer(&self.policies, asked), "{asked:?} {:?} {:?}", self.policies, self.groups);
+        let world = World {
+            lists: &self.lists,
+            groups: &self.groups,
+        };
+        assert_eq!(
+            answer,
+            world.answer(&self.policies, asked),
+            "{asked:?} {:?} {:?}",
+            self.policies,
+            self.groups
+        );
         answer
     }
 }
@@ -83,12 +125,21 @@ fn identity() -> Identity {
         subject: "s".into(),
         email: Email::parse("alice@example.com").unwrap(),
         name: None,
-        idp: IdpRef { id: IdpId("okta".into()), kind: "okta".into() },
+        idp: IdpRef {
+            id: IdpId("okta".into()),
+            kind: "okta".into(),
+        },
         groups: groups(&["Eng"]),
         groups_seen: None,
         amr: Some(vec!["pwd".into(), "mfa".into()]),
-        claims: json!({"dept": ["eng", "ops"], "level": 3, "admin": true, "none": null}).as_object().unwrap().clone(),
-        evaluations: BTreeMap::from([("https://a.example/ https://a.example/keys".to_owned(), true)]),
+        claims: json!({"dept": ["eng", "ops"], "level": 3, "admin": true, "none": null})
+            .as_object()
+            .unwrap()
+            .clone(),
+        evaluations: BTreeMap::from([(
+            "https://a.example/ https://a.example/keys".to_owned(),
+            true,
+        )]),
         beside: Vec::new(),
         session_ends: None,
         headers: Vec::new(),
@@ -99,7 +150,15 @@ fn identity() -> Identity {
 }
 
 fn groups(names: &[&str]) -> Groups {
-    Groups::Known(names.iter().map(|name| Group { id: (*name).into(), name: (*name).into() }).collect())
+    Groups::Known(
+        names
+            .iter()
+            .map(|name| Group {
+                id: (*name).into(),
+                name: (*name).into(),
+            })
+            .collect(),
+    )
 }
 
 /// Alice in the office, on a Monday at noon in London.
@@ -121,11 +180,16 @@ fn claims_that_cannot_be_compared_are_unknown() {
     let role = json!({"oidc": {"claim_name": "role", "claim_value": "contractor", "identity_provider_id": "okta"}});
     let answer = |claim: &Value, excluded: bool| {
         let everyone = json!({"everyone": {}});
-        let (include, exclude) = if excluded { (&everyone, vec![&role]) } else { (&role, vec![]) };
+        let (include, exclude) = if excluded {
+            (&everyone, vec![&role])
+        } else {
+            (&role, vec![])
+        };
         let policy = json!({"id": "p", "name": "p", "decision": "allow", "include": [include], "exclude": exclude});
         let case = Case::new(json!([]), json!([]), json!([policy]));
-        let (outcome, _, unknown, _) =
-            case.answer(&who(|identity| drop(identity.claims.insert("role".into(), claim.clone()))));
+        let (outcome, _, unknown, _) = case.answer(&who(|identity| {
+            drop(identity.claims.insert("role".into(), claim.clone()))
+        }));
         (outcome == Outcome::Allow, unknown)
     };
     for has in [
@@ -136,7 +200,11 @@ fn claims_that_cannot_be_compared_are_unknown() {
         json!({"contractor": {"1": "org"}}),
         json!({"contractor": {"1": "org"}, "x": null}),
     ] {
-        assert_eq!((answer(&has, false), answer(&has, true)), ((true, false), (false, false)), "{has}");
+        assert_eq!(
+            (answer(&has, false), answer(&has, true)),
+            ((true, false), (false, false)),
+            "{has}"
+        );
     }
     for has_not in [
         json!(null),
@@ -150,7 +218,11 @@ fn claims_that_cannot_be_compared_are_unknown() {
         json!({}),
         json!({"x": {"1": "org"}}),
     ] {
-        assert_eq!((answer(&has_not, false), answer(&has_not, true)), ((false, false), (true, false)), "{has_not}");
+        assert_eq!(
+            (answer(&has_not, false), answer(&has_not, true)),
+            ((false, false), (true, false)),
+            "{has_not}"
+        );
     }
     for may in [
         json!({"contractor": 1}),
@@ -161,14 +233,21 @@ fn claims_that_cannot_be_compared_are_unknown() {
         json!(["x", null]),
         json!([["contractor"]]),
     ] {
-        assert_eq!((answer(&may, false), answer(&may, true)), ((false, true), (false, true)), "{may}");
+        assert_eq!(
+            (answer(&may, false), answer(&may, true)),
+            ((false, true), (false, true)),
+            "{may}"
+        );
     }
 }
 
 fn who(change: impl FnOnce(&mut Identity)) -> Asked {
     let mut identity = identity();
     change(&mut identity);
-    Asked { person: Some((identity.email.clone(), Some(identity))), ..alice() }
+    Asked {
+        person: Some((identity.email.clone(), Some(identity))),
+        ..alice()
+    }
 }
 
 fn unlearned() -> Asked {
@@ -178,7 +257,10 @@ fn unlearned() -> Asked {
 }
 
 fn nobody() -> Asked {
-    Asked { person: None, ..alice() }
+    Asked {
+        person: None,
+        ..alice()
+    }
 }
 
 /// A rule that is true of Alice, who it is false of, and of whom nobody knows.
@@ -191,12 +273,33 @@ fn selectors() -> Vec<(Value, Asked, Option<Asked>)> {
     };
     let bob = || {
         let email = Email::parse("bob@sub.example.com").unwrap();
-        Asked { person: Some((email.clone(), Some(Identity { email, ..identity() }))), ..alice() }
+        Asked {
+            person: Some((
+                email.clone(),
+                Some(Identity {
+                    email,
+                    ..identity()
+                }),
+            )),
+            ..alice()
+        }
     };
     vec![
-        (json!({"email": {"email": "ALICE@Example.com"}}), bob(), Some(nobody())),
-        (json!({"email_domain": {"domain": "EXAMPLE.com"}}), bob(), Some(nobody())),
-        (json!({"email_list": {"id": "people"}}), bob(), Some(nobody())),
+        (
+            json!({"email": {"email": "ALICE@Example.com"}}),
+            bob(),
+            Some(nobody()),
+        ),
+        (
+            json!({"email_domain": {"domain": "EXAMPLE.com"}}),
+            bob(),
+            Some(nobody()),
+        ),
+        (
+            json!({"email_list": {"id": "people"}}),
+            bob(),
+            Some(nobody()),
+        ),
         (
             json!({"ip": {"ip": "203.0.113.0/24"}}),
             other(|a| a.ip = "198.51.100.1".parse().ok()),
@@ -212,8 +315,16 @@ fn selectors() -> Vec<(Value, Asked, Option<Asked>)> {
             other(|a| a.country = Country::parse("FR")),
             Some(other(|a| a.country = None)),
         ),
-        (okta("Eng"), who(|i| i.groups = groups(&["eng", "Engineering"])), Some(who(|i| i.groups = Groups::Unknown))),
-        (okta("Eng"), who(|i| i.idp.id = IdpId("other".into())), Some(unlearned())),
+        (
+            okta("Eng"),
+            who(|i| i.groups = groups(&["eng", "Engineering"])),
+            Some(who(|i| i.groups = Groups::Unknown)),
+        ),
+        (
+            okta("Eng"),
+            who(|i| i.idp.id = IdpId("other".into())),
+            Some(unlearned()),
+        ),
         (
             json!({"oidc": {"claim_name": "dept", "claim_value": "eng", "identity_provider_id": "okta"}}),
             who(|i| i.claims["dept"] = json!(null)),
@@ -224,7 +335,11 @@ fn selectors() -> Vec<(Value, Asked, Option<Asked>)> {
             who(|i| i.idp.id = IdpId("other".into())),
             Some(unlearned()),
         ),
-        (json!({"login_method": {"id": "okta"}}), who(|i| i.idp.id = IdpId("other".into())), Some(unlearned())),
+        (
+            json!({"login_method": {"id": "okta"}}),
+            who(|i| i.idp.id = IdpId("other".into())),
+            Some(unlearned()),
+        ),
         (
             json!({"auth_method": {"auth_method": "mfa"}}),
             who(|i| i.amr = Some(vec!["MFA".into()])),
@@ -240,7 +355,8 @@ fn selectors() -> Vec<(Value, Asked, Option<Asked>)> {
             who(|i| i.evaluations.values_mut().for_each(|holds| *holds = false)),
             // What was said under other keys, by whoever has them.
             Some(who(|i| {
-                i.evaluations = BTreeMap::from([("https://a.example/ https://a.example/old".to_owned(), true)])
+                i.evaluations =
+                    BTreeMap::from([("https://a.example/ https://a.example/old".to_owned(), true)])
             })),
         ),
         (
@@ -268,13 +384,21 @@ fn selectors() -> Vec<(Value, Asked, Option<Asked>)> {
             other(|a| a.linked_app = Fact::Absent),
             Some(other(|a| a.linked_app = Fact::Unknown)),
         ),
-        (json!({"portcullis_method": {"methods": ["GET", "HEAD"]}}), other(|a| a.method = Method::POST), None),
+        (
+            json!({"portcullis_method": {"methods": ["GET", "HEAD"]}}),
+            other(|a| a.method = Method::POST),
+            None,
+        ),
         (
             json!({"portcullis_time": {"from": "08:00", "to": "18:00", "days": ["mon"], "time_zone": "Europe/London"}}),
             other(|a| a.now = UnixTime(a.now.0 + 86_400)),
             None,
         ),
-        (json!({"group": {"id": "eng"}}), who(|i| i.groups = groups(&[])), Some(who(|i| i.groups = Groups::Unknown))),
+        (
+            json!({"group": {"id": "eng"}}),
+            who(|i| i.groups = groups(&[])),
+            Some(who(|i| i.groups = Groups::Unknown)),
+        ),
         (
             json!({"group": {"id": "office"}}),
             other(|a| a.ip = "198.51.100.1".parse().ok()),
@@ -305,9 +429,11 @@ fn access_groups() -> Value {
 fn truth_tables() {
     let everyone = json!({"everyone": {}});
     for (rule, no, unknown) in selectors() {
-        for (clause, if_true, if_false) in
-            [("include", true, false), ("require", true, false), ("exclude", false, true)]
-        {
+        for (clause, if_true, if_false) in [
+            ("include", true, false),
+            ("require", true, false),
+            ("exclude", false, true),
+        ] {
             for decision in ["allow", "deny"] {
                 let mut subject = json!({"name": "p", "decision": decision, "include": [everyone]});
                 subject[clause] = json!([rule]);
@@ -315,11 +441,19 @@ fn truth_tables() {
                 let last = json!({"name": "q", "decision": fallback, "include": [everyone]});
                 let case = Case::new(lists(), access_groups(), json!([subject, last]));
                 let decided = |asked: &Asked| case.answer(asked).1 == Some(0);
-                assert_eq!(decided(&alice()), if_true, "true: {clause} {decision} {rule}");
+                assert_eq!(
+                    decided(&alice()),
+                    if_true,
+                    "true: {clause} {decision} {rule}"
+                );
                 assert_eq!(decided(&no), if_false, "false: {clause} {decision} {rule}");
                 if let Some(unknown) = &unknown {
                     // An allow does not apply, a deny does: both times the outcome is a refusal.
-                    assert_eq!(case.answer(unknown).0, Outcome::Deny, "unknown: {clause} {decision} {rule}");
+                    assert_eq!(
+                        case.answer(unknown).0,
+                        Outcome::Deny,
+                        "unknown: {clause} {decision} {rule}"
+                    );
                 }
             }
         }
@@ -338,7 +472,8 @@ fn what_asks_elsewhere_is_never_known() {
         json!({"cloudflare_account_member": {"account_id": "c"}}),
     ] {
         for clause in ["include", "require", "exclude"] {
-            let mut policy = json!({"name": "p", "decision": "allow", "include": [{"everyone": {}}]});
+            let mut policy =
+                json!({"name": "p", "decision": "allow", "include": [{"everyone": {}}]});
             policy[clause] = json!([rule]);
             let answer = Case::new(json!([]), json!([]), json!([policy])).answer(&alice());
             assert_eq!(answer, (Outcome::Deny, None, true, None), "{clause} {rule}");
@@ -350,38 +485,90 @@ fn what_asks_elsewhere_is_never_known() {
 fn bypass_and_service_auth_come_first_and_shadows_only_tell() {
     let everyone = json!({"everyone": {}});
     let office = json!({"ip": {"ip": "203.0.113.0/24"}});
-    let named =
-        |name: &str, decision: &str, rule: &Value| json!({"name": name, "decision": decision, "include": [rule]});
-    let (allow, deny) = (named("a", "allow", &everyone), named("d", "deny", &everyone));
-    let (bypass, auth) = (named("b", "bypass", &office), named("s", "non_identity", &office));
+    let named = |name: &str, decision: &str, rule: &Value| json!({"name": name, "decision": decision, "include": [rule]});
+    let (allow, deny) = (
+        named("a", "allow", &everyone),
+        named("d", "deny", &everyone),
+    );
+    let (bypass, auth) = (
+        named("b", "bypass", &office),
+        named("s", "non_identity", &office),
+    );
     let ask = |policies: Value| Case::new(json!([]), json!([]), policies).answer(&alice());
-    assert_eq!(ask(json!([allow, deny])), (Outcome::Allow, Some(0), false, None));
-    assert_eq!(ask(json!([deny, allow, bypass])), (Outcome::Bypass, Some(2), false, None));
-    assert_eq!(ask(json!([auth, bypass])), (Outcome::ServiceAuth, Some(0), false, None));
+    assert_eq!(
+        ask(json!([allow, deny])),
+        (Outcome::Allow, Some(0), false, None)
+    );
+    assert_eq!(
+        ask(json!([deny, allow, bypass])),
+        (Outcome::Bypass, Some(2), false, None)
+    );
+    assert_eq!(
+        ask(json!([auth, bypass])),
+        (Outcome::ServiceAuth, Some(0), false, None)
+    );
     let shadow = |mut policy: Value| {
         policy["shadow"] = json!(true);
         policy
     };
     let would = |place, outcome| Some((place, outcome));
-    assert_eq!(ask(json!([shadow(deny.clone()), allow])), (Outcome::Allow, Some(1), false, would(0, Outcome::Deny)));
-    assert_eq!(ask(json!([shadow(allow.clone())])), (Outcome::Deny, None, false, would(0, Outcome::Allow)));
-    assert_eq!(ask(json!([allow, shadow(bypass)])), (Outcome::Allow, Some(0), false, would(1, Outcome::Bypass)));
-    assert_eq!(ask(json!([allow, shadow(deny)])), (Outcome::Allow, Some(0), false, None), "too late to matter");
+    assert_eq!(
+        ask(json!([shadow(deny.clone()), allow])),
+        (Outcome::Allow, Some(1), false, would(0, Outcome::Deny))
+    );
+    assert_eq!(
+        ask(json!([shadow(allow.clone())])),
+        (Outcome::Deny, None, false, would(0, Outcome::Allow))
+    );
+    assert_eq!(
+        ask(json!([allow, shadow(bypass)])),
+        (Outcome::Allow, Some(0), false, would(1, Outcome::Bypass))
+    );
+    assert_eq!(
+        ask(json!([allow, shadow(deny)])),
+        (Outcome::Allow, Some(0), false, None),
+        "too late to matter"
+    );
 }
 
 #[test]
 fn no_include_applies_to_nobody() {
-    let case = Case::new(json!([]), json!([]), json!([{"name": "p", "decision": "allow", "include": []}]));
+    let case = Case::new(
+        json!([]),
+        json!([]),
+        json!([{"name": "p", "decision": "allow", "include": []}]),
+    );
     assert_eq!(case.answer(&alice()), (Outcome::Deny, None, false, None));
 }
 
 #[test]
 fn names_and_values_are_compared_byte_for_byte() {
-    for name in ["On Call, EU", "Ops/Prod", "a\"b\\c", "R&D <x>", "Größe", "日本語グループ", " "] {
+    for name in [
+        "On Call, EU",
+        "Ops/Prod",
+        "a\"b\\c",
+        "R&D <x>",
+        "Größe",
+        "日本語グループ",
+        " ",
+    ] {
         let rule = json!({"okta": {"name": name, "identity_provider_id": "okta"}});
-        let case = Case::new(json!([]), json!([]), json!([{"name": "p", "decision": "allow", "include": [rule]}]));
-        assert_eq!(case.answer(&who(|i| i.groups = groups(&[name]))).0, Outcome::Allow, "{name}");
-        assert_eq!(case.answer(&who(|i| i.groups = groups(&[&format!("{name} ")]))).0, Outcome::Deny, "{name}");
+        let case = Case::new(
+            json!([]),
+            json!([]),
+            json!([{"name": "p", "decision": "allow", "include": [rule]}]),
+        );
+        assert_eq!(
+            case.answer(&who(|i| i.groups = groups(&[name]))).0,
+            Outcome::Allow,
+            "{name}"
+        );
+        assert_eq!(
+            case.answer(&who(|i| i.groups = groups(&[&format!("{name} ")])))
+                .0,
+            Outcome::Deny,
+            "{name}"
+        );
     }
     for (claim, value, holds) in [
         ("dept", "ops", true),
@@ -394,15 +581,27 @@ fn names_and_values_are_compared_byte_for_byte() {
         ("none", "", false),
     ] {
         let rule = json!({"oidc": {"claim_name": claim, "claim_value": value, "identity_provider_id": "okta"}});
-        let case = Case::new(json!([]), json!([]), json!([{"name": "p", "decision": "allow", "include": [rule]}]));
-        assert_eq!(case.answer(&alice()).0 == Outcome::Allow, holds, "{claim} {value}");
+        let case = Case::new(
+            json!([]),
+            json!([]),
+            json!([{"name": "p", "decision": "allow", "include": [rule]}]),
+        );
+        assert_eq!(
+            case.answer(&alice()).0 == Outcome::Allow,
+            holds,
+            "{claim} {value}"
+        );
     }
 }
 
 #[test]
 fn a_mapped_address_is_the_address() {
     let rule = json!({"ip": {"ip": "::ffff:203.0.113.0/120"}});
-    let case = Case::new(json!([]), json!([]), json!([{"name": "p", "decision": "allow", "include": [rule]}]));
+    let case = Case::new(
+        json!([]),
+        json!([]),
+        json!([{"name": "p", "decision": "allow", "include": [rule]}]),
+    );
     assert_eq!(case.answer(&alice()).0, Outcome::Allow);
 }
 
@@ -412,15 +611,41 @@ fn a_window_may_go_past_midnight_and_knows_summer_time() {
         let window = json!({"from": from, "to": to, "days": days, "time_zone": "Europe/Berlin"});
         let window: TimeWindow = serde_json::from_value(window).unwrap();
         let now: jiff::Timestamp = now.parse().unwrap();
-        window.holds(UnixTime(now.as_second().try_into().unwrap())).unwrap()
+        window
+            .holds(UnixTime(now.as_second().try_into().unwrap()))
+            .unwrap()
     };
     // Friday the 24th of July 2026: 22:30 in Berlin is 20:30 in Greenwich.
-    assert!(holds("22:00", "06:00", json!(["fri"]), "2026-07-24T20:30:00Z"));
-    assert!(!holds("22:00", "06:00", json!(["fri"]), "2026-07-24T19:30:00Z"));
-    assert!(holds("22:00", "06:00", json!(["fri"]), "2026-07-25T03:59:59Z"), "until Saturday morning");
-    assert!(!holds("22:00", "06:00", json!(["fri"]), "2026-07-25T04:00:00Z"));
-    assert!(!holds("22:00", "06:00", json!(["sat"]), "2026-07-25T03:00:00Z"), "which is still Friday's");
-    assert!(holds("08:00", "18:00", json!([]), "2026-01-15T07:00:00Z"), "one hour in winter");
+    assert!(holds(
+        "22:00",
+        "06:00",
+        json!(["fri"]),
+        "2026-07-24T20:30:00Z"
+    ));
+    assert!(!holds(
+        "22:00",
+        "06:00",
+        json!(["fri"]),
+        "2026-07-24T19:30:00Z"
+    ));
+    assert!(
+        holds("22:00", "06:00", json!(["fri"]), "2026-07-25T03:59:59Z"),
+        "until Saturday morning"
+    );
+    assert!(!holds(
+        "22:00",
+        "06:00",
+        json!(["fri"]),
+        "2026-07-25T04:00:00Z"
+    ));
+    assert!(
+        !holds("22:00", "06:00", json!(["sat"]), "2026-07-25T03:00:00Z"),
+        "which is still Friday's"
+    );
+    assert!(
+        holds("08:00", "18:00", json!([]), "2026-01-15T07:00:00Z"),
+        "one hour in winter"
+    );
     assert!(!holds("08:00", "18:00", json!([]), "2026-01-15T06:59:59Z"));
     for (field, bad) in [
         ("from", json!("8:00")),
@@ -432,24 +657,39 @@ fn a_window_may_go_past_midnight_and_knows_summer_time() {
     ] {
         let mut window = json!({"from": "08:00", "to": "18:00", "time_zone": "Europe/Berlin"});
         window[field] = bad;
-        assert!(serde_json::from_value::<TimeWindow>(window.clone()).is_err(), "{window}");
+        assert!(
+            serde_json::from_value::<TimeWindow>(window.clone()).is_err(),
+            "{window}"
+        );
     }
 }
 
 #[test]
 fn groups_nest_deeply_and_never_loop() {
     let group = |id: &str, inner: &str| json!({"id": id, "name": id, "include": [{"group": {"id": inner}}]});
-    let check = |groups: Value| PolicySet::check(&serde_json::from_value::<Vec<AccessGroup>>(groups).unwrap());
+    let check = |groups: Value| {
+        PolicySet::check(&serde_json::from_value::<Vec<AccessGroup>>(groups).unwrap())
+    };
     assert_eq!(
         check(json!([group("a", "b"), group("b", "c"), group("c", "b")])),
         Err(UnknownName::Cycle(vec!["b".into(), "c".into(), "b".into()]))
     );
-    assert_eq!(check(json!([group("a", "a")])), Err(UnknownName::Cycle(vec!["a".into(), "a".into()])));
-    assert_eq!(check(json!([group("a", "x")])), Err(UnknownName::Group("x".into())));
+    assert_eq!(
+        check(json!([group("a", "a")])),
+        Err(UnknownName::Cycle(vec!["a".into(), "a".into()]))
+    );
+    assert_eq!(
+        check(json!([group("a", "x")])),
+        Err(UnknownName::Group("x".into()))
+    );
     // The same group twice is no cycle.
     let leaf = json!({"id": "c", "name": "c", "include": [{"everyone": {}}]});
-    assert_eq!(check(json!([group("a", "c"), group("b", "c"), leaf])), Ok(()));
-    let policy = json!([{"name": "p", "decision": "allow", "include": [{"group": {"id": "nope"}}]}]);
+    assert_eq!(
+        check(json!([group("a", "c"), group("b", "c"), leaf])),
+        Ok(())
+    );
+    let policy =
+        json!([{"name": "p", "decision": "allow", "include": [{"group": {"id": "nope"}}]}]);
     let policy: Vec<Policy> = serde_json::from_value(policy).unwrap();
     assert!(PolicySet::compile(&[], &[], [policy.as_slice()]).is_err());
 
@@ -460,5 +700,12 @@ fn groups_nest_deeply_and_never_loop() {
     let policy = json!([{"name": "p", "decision": "allow", "include": [{"group": {"id": "0"}}]}]);
     let case = Case::new(json!([]), json!(groups), policy);
     assert_eq!(case.ask(&alice()).0, Outcome::Allow);
-    assert_eq!(case.ask(&Asked { ip: "203.0.113.8".parse().ok(), ..alice() }).0, Outcome::Deny);
+    assert_eq!(
+        case.ask(&Asked {
+            ip: "203.0.113.8".parse().ok(),
+            ..alice()
+        })
+        .0,
+        Outcome::Deny
+    );
 }

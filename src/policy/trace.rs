@@ -81,13 +81,17 @@ impl Walk {
     /// What a policy or group came to; `None` where it was not asked, because nobody has logged in.
     pub fn truth(&self, part: Part<'_>) -> Option<Truth> {
         let subject = self.subject(part)?;
-        self.records().find_map(|record| record.wholes.get(&subject)).copied()
+        self.records()
+            .find_map(|record| record.wholes.get(&subject))
+            .copied()
     }
 
     /// What the rule at that place of a clause came to.
     pub fn rule(&self, part: Part<'_>, clause: Clause, rule: usize) -> Option<Truth> {
         let subject = self.subject(part)?;
-        self.records().find_map(|record| record.rules.get(&(subject, clause, rule))).copied()
+        self.records()
+            .find_map(|record| record.rules.get(&(subject, clause, rule)))
+            .copied()
     }
 
     /// Groups may have been asked twice; what is known of the person is in the second.

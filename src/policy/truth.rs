@@ -61,6 +61,8 @@ impl Bits {
     }
 
     pub(super) fn contains(&self, bit: u32) -> bool {
-        self.0.get(bit as usize / 64).is_some_and(|word| word >> (bit % 64) & 1 == 1)
+        self.0
+            .get(bit as usize / 64)
+            .is_some_and(|word| word >> (bit % 64) & 1 == 1)
     }
 }

@@ -26,24 +26,33 @@ impl IpRange {
 impl TryFrom<String> for IpRange {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
-        let net = text
-            .parse::<IpNet>()
-            .ok()
-            .or_else(|| text.parse().ok().map(|ip: std::net::IpAddr| IpNet::from(ip.to_canonical())));
-        let net =
-            net.ok_or_else(|| format!("`{text}` is neither an IP address nor a network like `203.0.113.0/24`"))?;
+        let net = text.parse::<IpNet>().ok().or_else(|| {
+            text.parse()
+                .ok()
+                .map(|ip: std::net::IpAddr| IpNet::from(ip.to_canonical()))
+        });
+        let net = net.ok_or_else(|| {
+            format!("`{text}` is neither an IP address nor a network like `203.0.113.0/24`")
+        })?;
         let net = match net {
             IpNet::V6(v6) => match (v6.addr().to_ipv4_mapped(), v6.prefix_len().checked_sub(96)) {
-                (Some(v4), Some(prefix)) => {
-                    ipnet::Ipv4Net::new(v4, prefix).map(IpNet::V4).map_err(|_| format!("`{text}` is no network"))?
+                (Some(v4), Some(prefix)) => ipnet::Ipv4Net::new(v4, prefix)
+                    .map(IpNet::V4)
+                    .map_err(|_| format!("`{text}` is no network"))?,
+                (Some(_), None) => {
+                    return Err(format!(
+                        "`{text}` holds IPv4 and IPv6 addresses, write two rules"
+                    ));
                 }
-                (Some(_), None) => return Err(format!("`{text}` holds IPv4 and IPv6 addresses, write two rules")),
                 (None, _) => net,
             },
             IpNet::V4(_) => net,
         };
         if net.trunc() != net {
-            return Err(format!("`{text}` has bits beyond its prefix, write `{}`", net.trunc()));
+            return Err(format!(
+                "`{text}` has bits beyond its prefix, write `{}`",
+                net.trunc()
+            ));
         }
         Ok(Self { text, net })
     }
@@ -75,7 +84,8 @@ impl Country {
 impl TryFrom<String> for Country {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
-        Self::parse(&text).ok_or_else(|| format!("`{text}` is no country code of two letters, such as `DE`"))
+        Self::parse(&text)
+            .ok_or_else(|| format!("`{text}` is no country code of two letters, such as `DE`"))
     }
 }
 
@@ -87,7 +97,9 @@ impl From<Country> for String {
 
 impl fmt::Display for Country {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|letter| write!(f, "{}", char::from(*letter)))
+        self.0
+            .iter()
+            .try_for_each(|letter| write!(f, "{}", char::from(*letter)))
     }
 }
 
@@ -106,8 +118,14 @@ impl TryFrom<String> for Verb {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
         let capitals = !text.is_empty() && text.bytes().all(|b| b.is_ascii_uppercase());
-        let method = if capitals { Method::from_bytes(text.as_bytes()).ok() } else { None };
-        method.map(Self).ok_or_else(|| format!("`{text}` is no method in capitals, such as `GET`"))
+        let method = if capitals {
+            Method::from_bytes(text.as_bytes()).ok()
+        } else {
+            None
+        };
+        method
+            .map(Self)
+            .ok_or_else(|| format!("`{text}` is no method in capitals, such as `GET`"))
     }
 }
 
@@ -152,8 +170,11 @@ impl TimeWindow {
         let now = jiff::Timestamp::from_second(i64::try_from(now.0).ok()?).ok()?;
         let now = self.zone.to_datetime(now);
         let (time, today) = (now.time(), now.weekday());
-        let begins =
-            |day: Weekday| self.days.get(usize::from(day.to_monday_zero_offset().unsigned_abs())) == Some(&true);
+        let begins = |day: Weekday| {
+            self.days
+                .get(usize::from(day.to_monday_zero_offset().unsigned_abs()))
+                == Some(&true)
+        };
         let yesterday = today.previous();
         Some(if self.from < self.to {
             begins(today) && self.from <= time && time < self.to
@@ -167,7 +188,11 @@ impl TimeWindow {
     /// The day and the time of day there, for people; `None` where the calendar ends.
     pub fn local(&self, now: UnixTime) -> Option<String> {
         let now = jiff::Timestamp::from_second(i64::try_from(now.0).ok()?).ok()?;
-        Some(format!("{} in {}", self.zone.to_datetime(now).strftime("%a %H:%M"), self.text.time_zone))
+        Some(format!(
+            "{} in {}",
+            self.zone.to_datetime(now).strftime("%a %H:%M"),
+            self.text.time_zone
+        ))
     }
 }
 
@@ -176,11 +201,13 @@ impl TryFrom<TimeWindowText> for TimeWindow {
     fn try_from(text: TimeWindowText) -> Result<Self, String> {
         let time = |at: &str| {
             let (hour, minute) = at.split_once(':')?;
-            let two = |digits: &str| digits.len() == 2 && digits.bytes().all(|b| b.is_ascii_digit());
+            let two =
+                |digits: &str| digits.len() == 2 && digits.bytes().all(|b| b.is_ascii_digit());
             let whole = two(hour) && two(minute);
             whole.then(|| Time::new(hour.parse().ok()?, minute.parse().ok()?, 0, 0).ok())?
         };
-        let clock = |at: &str| time(at).ok_or_else(|| format!("`{at}` is no time of day such as `08:00`"));
+        let clock =
+            |at: &str| time(at).ok_or_else(|| format!("`{at}` is no time of day such as `08:00`"));
         let (from, to) = (clock(&text.from)?, clock(&text.to)?);
         if from == to {
             return Err(format!(
@@ -194,9 +221,19 @@ impl TryFrom<TimeWindowText> for TimeWindow {
             let slot = place.and_then(|place| days.get_mut(place));
             *slot.ok_or_else(|| format!("`{day}` is none of `{}`", DAYS.join("`, `")))? = true;
         }
-        let zone = TimeZone::get(&text.time_zone)
-            .map_err(|_| format!("there is no time zone `{}`; one is called `Europe/Berlin`", text.time_zone))?;
-        Ok(Self { text, from, to, days, zone })
+        let zone = TimeZone::get(&text.time_zone).map_err(|_| {
+            format!(
+                "there is no time zone `{}`; one is called `Europe/Berlin`",
+                text.time_zone
+            )
+        })?;
+        Ok(Self {
+            text,
+            from,
+            to,
+            days,
+            zone,
+        })
     }
 }
 

@@ -8,7 +8,9 @@ use super::respond;
 use crate::control::Access;
 use crate::cookie::{self, SameSite, SetCookie};
 use crate::engine::Snapshot;
-use crate::login::{self, AppSession, Claim, Conflict, Granted, Handover, PortalRequest, Refused, ReturnTo};
+use crate::login::{
+    self, AppSession, Claim, Conflict, Granted, Handover, PortalRequest, Refused, ReturnTo,
+};
 use crate::model::{Reason, UnixTime};
 use crate::observe::metrics::Login as Outcome;
 use crate::pages::{Handover as HandoverPage, LoginLoop, LostCookie, answer};
@@ -17,14 +19,21 @@ use crate::pages::{Handover as HandoverPage, LoginLoop, LostCookie, answer};
 pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let (id, now) = (request.id, request.now);
     let snapshot = access.snapshot();
-    let (nonce, state) =
-        (request.parameter("nonce").unwrap_or_default(), request.parameter("state").unwrap_or_default());
+    let (nonce, state) = (
+        request.parameter("nonce").unwrap_or_default(),
+        request.parameter("state").unwrap_or_default(),
+    );
     if AppSession::is_ambiguous(&request.headers) {
         return conflict(access, &snapshot, (&nonce, &state), request);
     }
     let session = AppSession::of(&request.headers);
     let app_session = session.as_ref().map_or("", AppSession::id);
-    let claim = Claim { nonce: &nonce, state: &state, app_session, host: &request.host };
+    let claim = Claim {
+        nonce: &nonce,
+        state: &state,
+        app_session,
+        host: &request.host,
+    };
     let redeemed = match (access.services().remote.is_some(), &session) {
         // A browser without the cookie gets nothing for it, and neither does anybody after that.
         (false, _) => redeem(access, &claim, now).await,
@@ -39,24 +48,43 @@ pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Resp
     let granted = match redeemed {
         Ok(granted) => granted,
         // The same page twice, by the back button for instance: the session that came of it is there, or a new login begins.
-        Err(Refused::Used(to)) => return answer::redirect(StatusCode::FOUND, &page(&snapshot, request, &to)),
+        Err(Refused::Used(to)) => {
+            return answer::redirect(StatusCode::FOUND, &page(&snapshot, request, &to));
+        }
         // Tabs that were opened at once in a fresh browser got a cookie each, and the last one stayed. The team domain knows
         // whether it is the same browser, and hands over once more.
         Err(Refused::Unbound(aud)) => {
-            let application = snapshot.application(&aud).filter(|a| a.settings().domain.covers_host(&request.host));
+            let application = snapshot
+                .application(&aud)
+                .filter(|a| a.settings().domain.covers_host(&request.host));
             let Some(application) = application else {
                 access.login_refused("handover_invalid", Outcome::Invalid, None, request);
                 return respond::bad_request(request, "handover_invalid");
             };
             let front = ReturnTo::parse("/");
-            let login = login::login_url(snapshot.team(), application, &request.host, &front, Some(&session), now);
+            let login = login::login_url(
+                snapshot.team(),
+                application,
+                &request.host,
+                &front,
+                Some(&session),
+                now,
+            );
             let handover: String = url::form_urlencoded::byte_serialize(state.as_bytes()).collect();
             return answer::redirect(StatusCode::FOUND, &format!("{login}&handover={handover}"));
         }
         Err(Refused::Over(to)) => {
             let path = to.as_str().split('?').next().unwrap_or_default();
-            let application = snapshot.router().find(&request.host, path).and_then(|i| snapshot.applications().get(i));
-            access.login_refused("login_expired", Outcome::Invalid, application.map(AsRef::as_ref), request);
+            let application = snapshot
+                .router()
+                .find(&request.host, path)
+                .and_then(|i| snapshot.applications().get(i));
+            access.login_refused(
+                "login_expired",
+                Outcome::Invalid,
+                application.map(AsRef::as_ref),
+                request,
+            );
             return respond::expired(request, Some(&page(&snapshot, request, &to)));
         }
         Err(Refused::Unavailable) => {
@@ -69,7 +97,8 @@ pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Resp
         }
     };
     let application = snapshot.application(&granted.aud);
-    let Some(application) = application.filter(|a| a.settings().domain.covers_host(&request.host)) else {
+    let Some(application) = application.filter(|a| a.settings().domain.covers_host(&request.host))
+    else {
         access.login_refused("handover_invalid", Outcome::Invalid, None, request);
         return respond::bad_request(request, "handover_invalid");
     };
@@ -83,17 +112,31 @@ pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Resp
         http_only: attributes.http_only,
         same_site: attributes.same_site,
     };
-    let (name, page) = (&application.settings().name, page(&snapshot, request, &granted.to));
+    let (name, page) = (
+        &application.settings().name,
+        page(&snapshot, request, &granted.to),
+    );
     // A chain of redirects that began elsewhere brings no Strict cookie; a page of this host begins a chain of its own.
     let mut response = match attributes.same_site {
-        SameSite::Strict => {
-            answer::page(HandoverPage { application: name, href: &page, request_id: &id.to_string() }.page())
-        }
+        SameSite::Strict => answer::page(
+            HandoverPage {
+                application: name,
+                href: &page,
+                request_id: &id.to_string(),
+            }
+            .page(),
+        ),
         SameSite::None | SameSite::Lax => answer::redirect(StatusCode::FOUND, &page),
     };
     let headers = response.headers_mut();
     // A login that cannot be kept must not begin a loop.
-    match (cookie.fits(), cookie.to_header(), session.completed(&granted.aud, granted.signed_out, now).to_header(now)) {
+    match (
+        cookie.fits(),
+        cookie.to_header(),
+        session
+            .completed(&granted.aud, granted.signed_out, now)
+            .to_header(now),
+    ) {
         (true, Some(cookie), Some(session)) => {
             headers.append(header::SET_COOKIE, cookie);
             headers.append(header::SET_COOKIE, session);
@@ -116,10 +159,26 @@ fn conflict(
     request: &PortalRequest,
 ) -> Response<Bytes> {
     let handover = Handover::open(access.seal(), nonce, state, request.now).ok();
-    let to = handover.filter(|handover| handover.host == request.host).map(|handover| handover.to);
-    let page = page(snapshot, request, &to.unwrap_or_else(|| ReturnTo::parse("/")));
-    let conflict = Conflict { cookie: cookie::APP_SESSION, host: &request.host, path: &request.path, now: request.now };
-    access.login_refused(Reason::SessionConflict.id(), Outcome::Invalid, None, request);
+    let to = handover
+        .filter(|handover| handover.host == request.host)
+        .map(|handover| handover.to);
+    let page = page(
+        snapshot,
+        request,
+        &to.unwrap_or_else(|| ReturnTo::parse("/")),
+    );
+    let conflict = Conflict {
+        cookie: cookie::APP_SESSION,
+        host: &request.host,
+        path: &request.path,
+        now: request.now,
+    };
+    access.login_refused(
+        Reason::SessionConflict.id(),
+        Outcome::Invalid,
+        None,
+        request,
+    );
     if conflict.came_back(&request.headers) {
         return conflict.page(&page, request.support.as_deref(), request.id);
     }
@@ -141,10 +200,19 @@ pub(super) async fn redeemed(access: &Access, request: &PortalRequest) -> Respon
         host: field("hostname"),
     };
     let refused = |status: StatusCode, error: &str, to: Option<&ReturnTo>| {
-        answer::json(status, &json!({"error": error, "redirect_url": to.map(ReturnTo::as_str)}))
+        answer::json(
+            status,
+            &json!({"error": error, "redirect_url": to.map(ReturnTo::as_str)}),
+        )
     };
     match redeem(access, &claim, request.now).await {
-        Ok(Granted { aud, to, token, expires, signed_out }) => {
+        Ok(Granted {
+            aud,
+            to,
+            token,
+            expires,
+            signed_out,
+        }) => {
             let granted = json!({
                 "aud": aud.as_str(), "redirect_url": to.as_str(), "token": token, "expires": expires, "signed_out": signed_out,
             });
@@ -152,9 +220,10 @@ pub(super) async fn redeemed(access: &Access, request: &PortalRequest) -> Respon
         }
         Err(Refused::Used(to)) => refused(StatusCode::CONFLICT, "used", Some(&to)),
         Err(Refused::Over(to)) => refused(StatusCode::GONE, "over", Some(&to)),
-        Err(Refused::Unbound(aud)) => {
-            answer::json(StatusCode::FORBIDDEN, &json!({"error": "unbound", "aud": aud.as_str()}))
-        }
+        Err(Refused::Unbound(aud)) => answer::json(
+            StatusCode::FORBIDDEN,
+            &json!({"error": "unbound", "aud": aud.as_str()}),
+        ),
         Err(Refused::Invalid) => refused(StatusCode::BAD_REQUEST, "invalid", None),
         Err(Refused::Unavailable) => {
             access.login_unavailable(None, None, request);
@@ -164,14 +233,20 @@ pub(super) async fn redeemed(access: &Access, request: &PortalRequest) -> Respon
 }
 
 async fn redeem(access: &Access, claim: &Claim<'_>, now: UnixTime) -> Result<Granted, Refused> {
-    let handover = Handover::open(access.seal(), claim.nonce, claim.state, now).map_err(|_| Refused::Invalid)?;
+    let handover = Handover::open(access.seal(), claim.nonce, claim.state, now)
+        .map_err(|_| Refused::Invalid)?;
     // Used up by the first to show it, whoever that is: what another browser shows was overheard.
-    let used = access.use_up(&format!("hand-over {}", handover.id), handover.expires()).await;
+    let used = access
+        .use_up(&format!("hand-over {}", handover.id), handover.expires())
+        .await;
     let is_first = used.map_err(|_| Refused::Unavailable)?;
     let snapshot = access.snapshot();
-    let application = snapshot.application(&handover.aud).ok_or(Refused::Invalid)?;
+    let application = snapshot
+        .application(&handover.aud)
+        .ok_or(Refused::Invalid)?;
     let here = handover.host == claim.host && application.settings().domain.covers_host(claim.host);
-    let bound = AppSession::parse(claim.app_session).is_some_and(|session| session.has_hash(&handover.app_session));
+    let bound = AppSession::parse(claim.app_session)
+        .is_some_and(|session| session.has_hash(&handover.app_session));
     if !here {
         return Err(Refused::Invalid);
     }
@@ -182,11 +257,27 @@ async fn redeem(access: &Access, claim: &Claim<'_>, now: UnixTime) -> Result<Gra
     if !is_first {
         return Err(Refused::Used(handover.to));
     }
-    let token = access.application_token(application, nonce, handover.made(), handover.session_expires, now).await;
-    let token = token.map_err(|_| Refused::Unavailable)?.ok_or_else(|| Refused::Over(handover.to.clone()))?;
+    let token = access
+        .application_token(
+            application,
+            nonce,
+            handover.made(),
+            handover.session_expires,
+            now,
+        )
+        .await;
+    let token = token
+        .map_err(|_| Refused::Unavailable)?
+        .ok_or_else(|| Refused::Over(handover.to.clone()))?;
     let identity = access.identity(nonce, now).await.ok().flatten();
     let signed_out = identity.and_then(|identity| access.signed_out(&identity.user));
-    Ok(Granted { aud: handover.aud, to: handover.to, token, expires: handover.session_expires, signed_out })
+    Ok(Granted {
+        aud: handover.aud,
+        to: handover.to,
+        token,
+        expires: handover.session_expires,
+        signed_out,
+    })
 }
 
 fn page(snapshot: &Snapshot, request: &PortalRequest, to: &ReturnTo) -> String {
@@ -194,7 +285,11 @@ fn page(snapshot: &Snapshot, request: &PortalRequest, to: &ReturnTo) -> String {
 }
 
 fn cookie_missing(snapshot: &Snapshot, request: &PortalRequest) -> Response<Bytes> {
-    let mut causes = vec![LostCookie::Blocked, LostCookie::ThirdParty, LostCookie::TooMany];
+    let mut causes = vec![
+        LostCookie::Blocked,
+        LostCookie::ThirdParty,
+        LostCookie::TooMany,
+    ];
     if snapshot.team().plain_http {
         causes.insert(0, LostCookie::PlainHttp);
     }

@@ -25,7 +25,9 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
         return provider_error::without_state("login_state", request);
     };
     let state = access.begun(&state.flow).unwrap_or(state);
-    let Some(errand) = Errand::of(&snapshot, &state) else { return respond::not_found(request) };
+    let Some(errand) = Errand::of(&snapshot, &state) else {
+        return respond::not_found(request);
+    };
     let flow = Flow::<Pending>::of(&request.headers, access.seal(), &state.flow, &sealed);
     let Ok(used) = UsedFlow::of(access, flow, &state, request.now).await else {
         return errand.unavailable(access, None, request);
@@ -34,17 +36,32 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
         UsedFlow::First(flow) => flow,
         UsedFlow::Over { lost } => {
             let reported = Reported::in_query(request);
-            return late(access, &snapshot, &errand, (&state, reported.as_ref()), lost, request).await;
+            return late(
+                access,
+                &snapshot,
+                &errand,
+                (&state, reported.as_ref()),
+                lost,
+                request,
+            )
+            .await;
         }
     };
-    let outcome = finish(access, &sealed, &flow.pending, request).await.map(Some);
+    let outcome = finish(access, &sealed, &flow.pending, request)
+        .await
+        .map(Some);
     if let Err(failure) = &outcome
-        && let Some(mut response) = again(access, failure, &flow.pending, &state, &errand, request).await
+        && let Some(mut response) =
+            again(access, failure, &flow.pending, &state, &errand, request).await
     {
         remove_flow(&state.flow, &mut response, request);
         return response;
     }
-    let answer = Answer { outcome, idp: &flow.pending.idp, before: None };
+    let answer = Answer {
+        outcome,
+        idp: &flow.pending.idp,
+        before: None,
+    };
     conclude(access, &snapshot, &errand, answer, &state.flow, request).await
 }
 
@@ -72,7 +89,9 @@ impl<P> UsedFlow<P> {
             return Ok(Self::Over { lost: false });
         }
         Ok(match flow {
-            None => Self::Over { lost: !access.is_used_up(&name) },
+            None => Self::Over {
+                lost: !access.is_used_up(&name),
+            },
             Some(flow) if access.use_up(&name, state.ends()).await? => Self::First(flow),
             Some(_) => Self::Over { lost: false },
         })
@@ -89,7 +108,10 @@ async fn again(
     request: &PortalRequest,
 ) -> Option<Response<Bytes>> {
     let services = access.services();
-    let provider = services.providers.iter().find(|provider| *provider.id() == pending.idp)?;
+    let provider = services
+        .providers
+        .iter()
+        .find(|provider| *provider.id() == pending.idp)?;
     let attempt = provider.next_attempt(failure, pending)?;
     let (idp, error, hint) = (&*pending.idp.0, chain(failure), failure.advice());
     tracing::info!(request_id = %request.id, idp, error, hint, "a login is begun once more");
@@ -117,7 +139,11 @@ pub(super) async fn conclude(
     access: &Access,
     snapshot: &Snapshot,
     errand: &Errand,
-    Answer { outcome, idp, before }: Answer<'_>,
+    Answer {
+        outcome,
+        idp,
+        before,
+    }: Answer<'_>,
     flow: &str,
     request: &PortalRequest,
 ) -> Response<Bytes> {
@@ -153,9 +179,21 @@ async fn arrived(
         }
         Err(NoLogin::Store) => return errand.unavailable(access, Some(&idp), request),
     };
-    let Some(cookie) = access.organisation_cookie(&login, request.now) else { return respond::internal(request) };
+    let Some(cookie) = access.organisation_cookie(&login, request.now) else {
+        return respond::internal(request);
+    };
     let mut response = match destination {
-        Some(destination) => arrive(access, snapshot, destination, &login, Via::Provider, request).await,
+        Some(destination) => {
+            arrive(
+                access,
+                snapshot,
+                destination,
+                &login,
+                Via::Provider,
+                request,
+            )
+            .await
+        }
         None => refresh::refreshed(access, &login, request),
     };
     response.headers_mut().append(header::SET_COOKIE, cookie);
@@ -170,11 +208,23 @@ async fn finish(
     request: &PortalRequest,
 ) -> Result<Profile, LoginFailure> {
     let services = access.services();
-    let provider = services.providers.iter().find(|provider| *provider.id() == pending.idp);
+    let provider = services
+        .providers
+        .iter()
+        .find(|provider| *provider.id() == pending.idp);
     let provider = provider.ok_or(LoginFailure::Flow)?;
     let callback = Callback::parse(request.query.as_deref().unwrap_or_default())?;
     let state = Secret::new(state);
-    provider.finish(&state, pending, &callback, request.now, services.leeway, Some(request.client)).await
+    provider
+        .finish(
+            &state,
+            pending,
+            &callback,
+            request.now,
+            services.leeway,
+            Some(request.client),
+        )
+        .await
 }
 
 /// The browser came too late, or again, or without its cookie. With a live session it just goes on. The login that a reported
@@ -188,11 +238,21 @@ pub(super) async fn late(
     request: &PortalRequest,
 ) -> Response<Bytes> {
     if let Some(reported) = reported {
-        reported.log(if lost { "flow_cookie_missing" } else { "login_expired" }, request);
+        reported.log(
+            if lost {
+                "flow_cookie_missing"
+            } else {
+                "login_expired"
+            },
+            request,
+        );
     }
     let again = errand.again(access);
     if let Errand::Application(destination) = errand {
-        match access.organisation_session(&request.headers, request.now).await {
+        match access
+            .organisation_session(&request.headers, request.now)
+            .await
+        {
             Ok(Some(login)) if destination.application.allows_idp(&login.identity.idp.id) => {
                 return arrive(access, snapshot, destination, &login, Via::Session, request).await;
             }
@@ -201,16 +261,28 @@ pub(super) async fn late(
         }
         // With many tabs the oldest flows lose their cookies to newer ones. Theirs begins once more, by itself, once. With a form
         // from the provider the browser sends no session, so that what it has shows there alone.
-        let many = FlowCookies::of(&request.headers, access.seal()).are_many() || request.method == Method::POST;
+        let many = FlowCookies::of(&request.headers, access.seal()).are_many()
+            || request.method == Method::POST;
         if lost && !state.second && many {
             return once_more(access, destination);
         }
     }
     if !lost {
-        access.login_refused("login_expired", Outcome::Invalid, errand.application(), request);
+        access.login_refused(
+            "login_expired",
+            Outcome::Invalid,
+            errand.application(),
+            request,
+        );
         return respond::expired(request, again.as_deref());
     }
-    lost_cookie(access, errand.application(), &state.flow, again.as_deref(), request)
+    lost_cookie(
+        access,
+        errand.application(),
+        &state.flow,
+        again.as_deref(),
+        request,
+    )
 }
 
 /// Begins the login again. The new one has `State::second`, so that this happens once.
@@ -227,10 +299,19 @@ pub(super) fn lost_cookie(
     again: Option<&str>,
     request: &PortalRequest,
 ) -> Response<Bytes> {
-    access.login_refused("flow_cookie_missing", Outcome::Invalid, application, request);
+    access.login_refused(
+        "flow_cookie_missing",
+        Outcome::Invalid,
+        application,
+        request,
+    );
     let page = LoginLoop {
         cookie: &format!("{FLOW_PREFIX}{flow}"),
-        causes: &[LostCookie::Blocked, LostCookie::TooMany, LostCookie::HostChanged],
+        causes: &[
+            LostCookie::Blocked,
+            LostCookie::TooMany,
+            LostCookie::HostChanged,
+        ],
         start_again: again,
         support: request.support.as_deref(),
         reason: Some("flow_cookie_missing"),

@@ -36,12 +36,16 @@ impl Errand {
             };
         }
         let application = snapshot.application(&state.aud)?;
-        let destination = application.settings().domain.covers_host(&state.host).then(|| Destination {
-            application: Arc::clone(application),
-            host: state.host.clone(),
-            to: state.to.clone(),
-            app_session: state.app_session.clone(),
-        });
+        let destination = application
+            .settings()
+            .domain
+            .covers_host(&state.host)
+            .then(|| Destination {
+                application: Arc::clone(application),
+                host: state.host.clone(),
+                to: state.to.clone(),
+                app_session: state.app_session.clone(),
+            });
         destination.map(Self::Application)
     }
 
@@ -62,7 +66,12 @@ impl Errand {
     }
 
     /// The login ended because the store did not answer.
-    pub(super) fn unavailable(&self, access: &Access, idp: Option<&IdpId>, request: &PortalRequest) -> Response<Bytes> {
+    pub(super) fn unavailable(
+        &self,
+        access: &Access,
+        idp: Option<&IdpId>,
+        request: &PortalRequest,
+    ) -> Response<Bytes> {
         if !matches!(self, Self::Test) {
             access.login_unavailable(idp, self.application(), request);
         }
@@ -81,7 +90,17 @@ impl Errand {
         }
         access.login_failed(failure, Some(idp), self.application(), request);
         let again = self.again(access);
-        let switch = self.application().and(again.as_ref()).map(|again| format!("{again}&switch=1"));
-        respond::failed(request, failure, WaysOn { again: again.as_deref(), switch: switch.as_deref() })
+        let switch = self
+            .application()
+            .and(again.as_ref())
+            .map(|again| format!("{again}&switch=1"));
+        respond::failed(
+            request,
+            failure,
+            WaysOn {
+                again: again.as_deref(),
+                switch: switch.as_deref(),
+            },
+        )
     }
 }

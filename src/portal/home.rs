@@ -10,12 +10,23 @@ use crate::route::Endpoint;
 /// The team domain's own page: what this host is, and as whom the browser is signed in.
 pub(super) async fn home(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let snapshot = access.snapshot();
-    let Ok(login) = access.organisation_session(&request.headers, request.now).await else {
+    let Ok(login) = access
+        .organisation_session(&request.headers, request.now)
+        .await
+    else {
         return respond::unavailable(request);
     };
     let id = request.id.to_string();
     if login.is_none() && request.query.as_deref() == Some(LOGGED_OUT) {
-        return answer::page(LoggedOut { also_at: None, back: None, switch_account: None, request_id: &id }.page());
+        return answer::page(
+            LoggedOut {
+                also_at: None,
+                back: None,
+                switch_account: None,
+                request_id: &id,
+            }
+            .page(),
+        );
     }
     let page = Home {
         team: &snapshot.team().name,

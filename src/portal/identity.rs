@@ -12,24 +12,43 @@ use crate::pages::answer;
 /// only to pages of the same site.
 pub(super) async fn get_identity(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let refused = |status: StatusCode, error: &str| {
-        answer::json(status, &json!({"error": error, "request_id": request.id.to_string()}))
+        answer::json(
+            status,
+            &json!({"error": error, "request_id": request.id.to_string()}),
+        )
     };
-    if !matches!(request.header("sec-fetch-site"), None | Some("same-origin" | "same-site" | "none")) {
+    if !matches!(
+        request.header("sec-fetch-site"),
+        None | Some("same-origin" | "same-site" | "none")
+    ) {
         return refused(StatusCode::FORBIDDEN, "cross_site");
     }
-    let Ok(Logins { found: mut logins, are_incomplete }) = access.signed_in(request).await else {
+    let Ok(Logins {
+        found: mut logins,
+        are_incomplete,
+    }) = access.signed_in(request).await
+    else {
         return respond::unavailable(request);
     };
     if logins.len() > 1 || are_incomplete {
         return refused(StatusCode::UNAUTHORIZED, Reason::SessionConflict.id());
     }
-    let Some(SignedIn { nonce, issued, expires, token, .. }) = logins.pop() else {
+    let Some(SignedIn {
+        nonce,
+        issued,
+        expires,
+        token,
+        ..
+    }) = logins.pop()
+    else {
         return refused(StatusCode::UNAUTHORIZED, "no_session");
     };
     access.ask_about(nonce, expires);
     access.learn_identity(nonce, issued, &token).await;
     match access.identity(nonce, request.now).await {
-        Ok(Some(identity)) => answer::json(StatusCode::OK, &document(&identity, &access.snapshot())),
+        Ok(Some(identity)) => {
+            answer::json(StatusCode::OK, &document(&identity, &access.snapshot()))
+        }
         Ok(None) => refused(StatusCode::UNAUTHORIZED, "no_session"),
         Err(_) => respond::unavailable(request),
     }

@@ -16,26 +16,53 @@ use crate::route::Endpoint;
 ///
 /// It needs a link that an administrator made, because the page shows the provider's errors and the user's groups.
 pub(super) async fn test_idp(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    let idp = request.path.strip_prefix(Endpoint::PREFIX).and_then(|rest| rest.strip_prefix("/test-idp/"));
+    let idp = request
+        .path
+        .strip_prefix(Endpoint::PREFIX)
+        .and_then(|rest| rest.strip_prefix("/test-idp/"));
     let idp = IdpId(idp.unwrap_or_default().into());
     let link = request.parameter("link").unwrap_or_default();
     let services = access.services();
-    let provider = services.providers.iter().find(|provider| *provider.id() == idp);
+    let provider = services
+        .providers
+        .iter()
+        .find(|provider| *provider.id() == idp);
     let good = TestLink::is_good(access.seal(), &link, &idp, request.now);
     // The id is that of the address until a provider has it, and so is not shown.
     let command = provider.map_or_else(
         || "Make another one with `portcullis idp test`.".to_owned(),
-        |provider| format!("Make another one with `portcullis idp test {}`.", provider.id().0),
+        |provider| {
+            format!(
+                "Make another one with `portcullis idp test {}`.",
+                provider.id().0
+            )
+        },
     );
     let Some(provider) = provider.filter(|_| good) else {
         let id = request.id.to_string();
         let sentence = "Links to test an identity provider are good for ten minutes.";
-        let page = ErrorPage::new(StatusCode::FORBIDDEN, "This link is not good, or not any more.", sentence, &id);
+        let page = ErrorPage::new(
+            StatusCode::FORBIDDEN,
+            "This link is not good, or not any more.",
+            sentence,
+            &id,
+        );
         return respond::shown(page.with_hint(&command).with_reason("test_link"), request);
     };
-    let (aud, to) = (organisation_aud(&access.snapshot()), ReturnTo::parse(&request.path));
+    let (aud, to) = (
+        organisation_aud(&access.snapshot()),
+        ReturnTo::parse(&request.path),
+    );
     let state = State::new(aud, request.host.clone(), to, None, request.now);
-    login::send(access, provider, state, Hints::default(), &Errand::Test, request).await
+    login::send(
+        access,
+        provider,
+        state,
+        Hints::default(),
+        &Errand::Test,
+        request,
+    )
+    .await
 }
 
 /// Back from the provider, as somebody.
@@ -47,19 +74,33 @@ pub(super) fn works(
 ) -> Response<Bytes> {
     access.provider_tested(profile, request);
     let services = access.services();
-    let provider = services.providers.iter().find(|provider| *provider.id() == profile.idp.id);
+    let provider = services
+        .providers
+        .iter()
+        .find(|provider| *provider.id() == profile.idp.id);
     let named: Vec<&str> = snapshot.policies().group_names(&profile.idp.id);
-    let known = profile.groups.known().unwrap_or_default().iter().map(|group| group.name.as_str());
+    let known = profile
+        .groups
+        .known()
+        .unwrap_or_default()
+        .iter()
+        .map(|group| group.name.as_str());
     let mut groups: Vec<(&str, bool)> = known.map(|name| (name, named.contains(&name))).collect();
     groups.sort_unstable_by_key(|(name, named)| (!named, *name));
-    let others: Vec<&str> = named.into_iter().filter(|name| groups.iter().all(|(group, _)| group != name)).collect();
+    let others: Vec<&str> = named
+        .into_iter()
+        .filter(|name| groups.iter().all(|(group, _)| group != name))
+        .collect();
     let source = profile.groups_seen.as_ref().map(|seen| source(seen.source));
     let count = source.map(|source| format!("{}, from {source}", groups.len()));
     let methods = profile.amr.as_ref().map(|amr| amr.join(", "));
     let facts = [
         ("Email address", Some(profile.email.as_str())),
         ("Name", profile.name.as_deref()),
-        ("The provider's name for the account", Some(profile.subject.as_str())),
+        (
+            "The provider's name for the account",
+            Some(profile.subject.as_str()),
+        ),
         ("Groups", count.as_deref()),
         ("Authentication methods", methods.as_deref()),
     ];
@@ -68,17 +109,29 @@ pub(super) fn works(
         .iter()
         .map(|(name, value)| (name.as_str(), (!value.is_null()).then(|| value.to_string())))
         .collect();
-    let mut claims: Vec<_> = claims.iter().map(|(name, value)| (*name, value.as_deref())).collect();
+    let mut claims: Vec<_> = claims
+        .iter()
+        .map(|(name, value)| (*name, value.as_deref()))
+        .collect();
     // Unknown ones are not among the claims of the profile.
-    let asked = provider.map(Provider::may_be_missing).unwrap_or_default().into_iter();
-    claims.extend(asked.filter(|name| !profile.claims.contains_key(*name)).map(|name| (name, None)));
+    let asked = provider
+        .map(Provider::may_be_missing)
+        .unwrap_or_default()
+        .into_iter();
+    claims.extend(
+        asked
+            .filter(|name| !profile.claims.contains_key(*name))
+            .map(|name| (name, None)),
+    );
     claims.sort_unstable();
     claims.dedup();
     let mut notes = Vec::new();
     notes.extend(provider.and_then(|provider| provider.note_on_groups(profile)));
     notes.extend(provider.and_then(|provider| provider.note_on_claims(profile)));
     if provider.is_some_and(|provider| !provider.tells_all_groups()) {
-        notes.push("There is no `api_token`, so people in 100 groups or more cannot log in.".to_owned());
+        notes.push(
+            "There is no `api_token`, so people in 100 groups or more cannot log in.".to_owned(),
+        );
     }
     let notes: Vec<&str> = notes.iter().map(String::as_str).collect();
     let page = IdpTestWorks {
@@ -102,7 +155,10 @@ pub(super) fn failed(
 ) -> Response<Bytes> {
     access.provider_test_failed(failure, idp, request);
     let services = access.services();
-    let provider = services.providers.iter().find(|provider| provider.id() == idp);
+    let provider = services
+        .providers
+        .iter()
+        .find(|provider| provider.id() == idp);
     let causes: Vec<_> = causes(failure).collect();
     let page = IdpTestFailed {
         provider: provider.map_or("", |provider| provider.name()),

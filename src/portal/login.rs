@@ -12,7 +12,9 @@ use crate::control::{Access, Login, Organisation, Services};
 use crate::cookie;
 use crate::engine::{Application, Snapshot};
 use crate::idp::{Attempt, Begun, Hints, LoginFailure, Prompt, Provider};
-use crate::login::{Conflict, Flow, FlowCookies, Handover, PortalRequest, ReturnTo, ReturnToError, State, Terms};
+use crate::login::{
+    Conflict, Flow, FlowCookies, Handover, PortalRequest, ReturnTo, ReturnToError, State, Terms,
+};
 use crate::model::{Aud, Authority, IdpId, Reason};
 use crate::observe::audit::Via;
 use crate::observe::metrics;
@@ -33,25 +35,46 @@ pub(super) struct Destination {
 /// `login/<host>`: straight on where the team knows the browser already, otherwise to a provider.
 pub(super) async fn login(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let snapshot = access.snapshot();
-    let Some(mut destination) = destination(&snapshot, request) else { return respond::not_found(request) };
+    let Some(mut destination) = destination(&snapshot, request) else {
+        return respond::not_found(request);
+    };
     // The browser would end on the front page, and the user would not know why.
     let page = request.parameter("redirect_url");
     if page.is_some_and(|page| ReturnTo::read(&page) == Err(ReturnToError::TooLong)) {
-        let (login, id) = (again(&access.services(), &destination), request.id.to_string());
-        let page = ErrorPage::login_target_too_long(&login, &id).with_reason(Reason::TargetTooLong.id());
+        let (login, id) = (
+            again(&access.services(), &destination),
+            request.id.to_string(),
+        );
+        let page =
+            ErrorPage::login_target_too_long(&login, &id).with_reason(Reason::TargetTooLong.id());
         return respond::shown(page, request);
     }
     let switching = request.parameter("switch").is_some();
     // What the last login left open may be known to the provider by now, and the session here would say the same again.
     let anew = switching || request.parameter("anew").is_some();
-    let known = if anew { Ok(Organisation::Nobody) } else { access.organisation(&request.headers, request.now).await };
+    let known = if anew {
+        Ok(Organisation::Nobody)
+    } else {
+        access.organisation(&request.headers, request.now).await
+    };
     let mut response = match known {
-        Ok(Organisation::SignedIn(login)) if destination.application.allows_idp(&login.identity.idp.id) => {
+        Ok(Organisation::SignedIn(login))
+            if destination.application.allows_idp(&login.identity.idp.id) =>
+        {
             // Only the browser that a hand-over was made for learns which page it leads to.
             let handover = request.parameter("handover");
-            let page = handover.and_then(|h| Handover::page(access.seal(), &h, &destination.host, login.nonce));
+            let page = handover
+                .and_then(|h| Handover::page(access.seal(), &h, &destination.host, login.nonce));
             destination.to = page.unwrap_or(destination.to);
-            arrive(access, &snapshot, &destination, &login, Via::Session, request).await
+            arrive(
+                access,
+                &snapshot,
+                &destination,
+                &login,
+                Via::Session,
+                request,
+            )
+            .await
         }
         Ok(Organisation::Conflict) => conflict(access, &destination, request).await,
         Ok(_) => choose(access, &destination, request, switching).await,
@@ -67,9 +90,17 @@ pub(super) async fn login(access: &Access, request: &PortalRequest) -> Response<
 }
 
 /// Expires both organisation sessions of a browser that shows two, and begins a login.
-async fn conflict(access: &Access, destination: &Destination, request: &PortalRequest) -> Response<Bytes> {
-    let conflict =
-        Conflict { cookie: cookie::AUTHORIZATION, host: &request.host, path: &request.path, now: request.now };
+async fn conflict(
+    access: &Access,
+    destination: &Destination,
+    request: &PortalRequest,
+) -> Response<Bytes> {
+    let conflict = Conflict {
+        cookie: cookie::AUTHORIZATION,
+        host: &request.host,
+        path: &request.path,
+        now: request.now,
+    };
     if conflict.came_back(&request.headers) {
         access.login_refused(
             Reason::SessionConflict.id(),
@@ -77,7 +108,11 @@ async fn conflict(access: &Access, destination: &Destination, request: &PortalRe
             Some(&destination.application),
             request,
         );
-        return conflict.page(&again(&access.services(), destination), request.support.as_deref(), request.id);
+        return conflict.page(
+            &again(&access.services(), destination),
+            request.support.as_deref(),
+            request.id,
+        );
     }
     let mut response = choose(access, destination, request, false).await;
     conflict.expire(response.headers_mut());
@@ -94,8 +129,11 @@ async fn choose(
 ) -> Response<Bytes> {
     let services = access.services();
     let settings = destination.application.settings();
-    let allowed: Vec<&Provider> =
-        services.providers.iter().filter(|p| destination.application.allows_idp(p.id())).collect();
+    let allowed: Vec<&Provider> = services
+        .providers
+        .iter()
+        .filter(|p| destination.application.allows_idp(p.id()))
+        .collect();
     let chosen = request.parameter("idp").map(|id| IdpId(id.as_ref().into()));
     let provider = match (chosen, allowed.as_slice()) {
         (Some(chosen), allowed) => match allowed.iter().find(|p| *p.id() == chosen) {
@@ -110,12 +148,19 @@ async fn choose(
         return begin(access, provider, destination, request, switching).await;
     }
     let again = |provider: &Provider| {
-        let mut query = url::form_urlencoded::Serializer::new(request.query.clone().unwrap_or_default());
+        let mut query =
+            url::form_urlencoded::Serializer::new(request.query.clone().unwrap_or_default());
         query.append_pair("idp", &provider.id().0);
         format!("{}?{}", request.path, query.finish())
     };
-    let hrefs: Vec<_> = allowed.iter().map(|provider| (again(provider), provider.name())).collect();
-    let providers: Vec<_> = hrefs.iter().map(|(href, label)| Link { href, label }).collect();
+    let hrefs: Vec<_> = allowed
+        .iter()
+        .map(|provider| (again(provider), provider.name()))
+        .collect();
+    let providers: Vec<_> = hrefs
+        .iter()
+        .map(|(href, label)| Link { href, label })
+        .collect();
     let snapshot = access.snapshot();
     let page = LoginChooser {
         team: &snapshot.team().name,
@@ -133,11 +178,33 @@ async fn begin(
     request: &PortalRequest,
     switching: bool,
 ) -> Response<Bytes> {
-    let Destination { application, host, to, app_session } = destination.clone();
-    let mut state = State::new(application.aud().clone(), host, to, app_session, request.now);
+    let Destination {
+        application,
+        host,
+        to,
+        app_session,
+    } = destination.clone();
+    let mut state = State::new(
+        application.aud().clone(),
+        host,
+        to,
+        app_session,
+        request.now,
+    );
     state.second = request.parameter("second").is_some();
-    let hints = Hints { prompt: switching.then_some(Prompt::Login), ..Hints::default() };
-    send(access, provider, state, hints, &Errand::Application(destination.clone()), request).await
+    let hints = Hints {
+        prompt: switching.then_some(Prompt::Login),
+        ..Hints::default()
+    };
+    send(
+        access,
+        provider,
+        state,
+        hints,
+        &Errand::Application(destination.clone()),
+        request,
+    )
+    .await
 }
 
 /// Sends the browser to the provider, with its half of the flow in a cookie.
@@ -157,7 +224,9 @@ pub(super) async fn send(
         return super::saml::begin(access, saml, state, fresh, errand, request).await;
     }
     let state = without_long_address(access, state);
-    let Ok(sealed) = state.seal(access.seal()) else { return respond::internal(request) };
+    let Ok(sealed) = state.seal(access.seal()) else {
+        return respond::internal(request);
+    };
     let begun = provider.begin(&sealed, hints, request.now).await;
     sent(access, provider, (state, sealed), begun, errand, request)
 }
@@ -171,10 +240,22 @@ pub(super) async fn send_again(
     errand: &Errand,
     request: &PortalRequest,
 ) -> Response<Bytes> {
-    let State { aud, host, to, app_session, second, .. } = failed.clone();
-    let state = State { second, ..State::new(aud, host, to, app_session, request.now) };
+    let State {
+        aud,
+        host,
+        to,
+        app_session,
+        second,
+        ..
+    } = failed.clone();
+    let state = State {
+        second,
+        ..State::new(aud, host, to, app_session, request.now)
+    };
     let state = without_long_address(access, state);
-    let Ok(sealed) = state.seal(access.seal()) else { return respond::internal(request) };
+    let Ok(sealed) = state.seal(access.seal()) else {
+        return respond::internal(request);
+    };
     let begun = provider.begin_again(&sealed, attempt, request.now).await;
     sent(access, provider, (state, sealed), begun, errand, request)
 }
@@ -221,24 +302,51 @@ pub(super) async fn arrive(
     via: Via,
     request: &PortalRequest,
 ) -> Response<Bytes> {
-    let Destination { application, host, to, app_session } = destination;
-    let Ok(identity) = &access.evaluated(application, login, request.id, request.now).await else {
+    let Destination {
+        application,
+        host,
+        to,
+        app_session,
+    } = destination;
+    let Ok(identity) = &access
+        .evaluated(application, login, request.id, request.now)
+        .await
+    else {
         access.login_unavailable(Some(&login.identity.idp.id), Some(application), request);
         return respond::unavailable(request);
     };
     // Whoever comes from a login opens a page, and is a browser: no program.
-    let facts = Facts::new(request.client, &Method::GET, request.now, snapshot.countries());
-    let facts = Facts { service_token: Fact::Absent, linked_app: Fact::Absent, ..facts };
-    let who = Who::Person { email: &identity.email, identity: Some(identity) };
+    let facts = Facts::new(
+        request.client,
+        &Method::GET,
+        request.now,
+        snapshot.countries(),
+    );
+    let facts = Facts {
+        service_token: Fact::Absent,
+        linked_app: Fact::Absent,
+        ..facts
+    };
+    let who = Who::Person {
+        email: &identity.email,
+        identity: Some(identity),
+    };
     let verdict = snapshot.judge(application, who, &facts);
     // Which certificate the browser shows to the application's host shows there, on every request.
     // What a service has to say does not.
-    let shows_there =
-        verdict.unknown && application.asks_for_certificates() && access.all_answered(application, identity);
+    let shows_there = verdict.unknown
+        && application.asks_for_certificates()
+        && access.all_answered(application, identity);
     if verdict.outcome == Outcome::Deny && !shows_there {
         access.denied_at_login(&verdict, application, identity, via, request);
         let again = again(&access.services(), destination);
-        return respond::denied(request, application, identity, &again, Reason::of_denial(&verdict));
+        return respond::denied(
+            request,
+            application,
+            identity,
+            &again,
+            Reason::of_denial(&verdict),
+        );
     }
     let base = snapshot.team().url_of(host);
     let page = format!("{base}{}", to.as_str());
@@ -246,11 +354,16 @@ pub(super) async fn arrive(
     if app_session.is_some() || via == Via::Provider {
         access.logged_in(&verdict, application, identity, via, request);
     }
-    let Some(app_session) = app_session else { return answer::redirect(StatusCode::FOUND, &page) };
+    let Some(app_session) = app_session else {
+        return answer::redirect(StatusCode::FOUND, &page);
+    };
     let lasts = if verdict.outcome == Outcome::Deny {
         application.shortest_session()
     } else {
-        let policy = verdict.policy.and_then(|place| application.policy(place)).and_then(|(_, duration)| duration);
+        let policy = verdict
+            .policy
+            .and_then(|place| application.policy(place))
+            .and_then(|(_, duration)| duration);
         policy.unwrap_or(application.settings().session_duration)
     };
     let handover = Handover::new(
@@ -281,26 +394,52 @@ fn is_a_page(request: &PortalRequest) -> bool {
 
 /// The login of the same page, from the beginning.
 pub(super) fn again(services: &Services, destination: &Destination) -> String {
-    let Destination { application, host, to, .. } = destination;
+    let Destination {
+        application,
+        host,
+        to,
+        ..
+    } = destination;
     let mut query = url::form_urlencoded::Serializer::new(String::new());
-    query.append_pair("kid", application.aud().as_str()).append_pair("redirect_url", to.as_str());
-    format!("{}{}/login/{host}?{}", services.team_url, Endpoint::PREFIX, query.finish())
+    query
+        .append_pair("kid", application.aud().as_str())
+        .append_pair("redirect_url", to.as_str());
+    format!(
+        "{}{}/login/{host}?{}",
+        services.team_url,
+        Endpoint::PREFIX,
+        query.finish()
+    )
 }
 
 fn destination(snapshot: &Snapshot, request: &PortalRequest) -> Option<Destination> {
-    let named = request.path.strip_prefix(Endpoint::PREFIX)?.strip_prefix("/login/")?;
-    let (host, path) = named.find('/').and_then(|at| named.split_at_checked(at)).unwrap_or((named, "/"));
+    let named = request
+        .path
+        .strip_prefix(Endpoint::PREFIX)?
+        .strip_prefix("/login/")?;
+    let (host, path) = named
+        .find('/')
+        .and_then(|at| named.split_at_checked(at))
+        .unwrap_or((named, "/"));
     let host = Authority::parse(host).ok()?.host.into_owned();
     let application = match request.parameter("kid") {
         Some(kid) => snapshot.application(&Aud::parse(&kid).ok()?)?,
-        None => snapshot.applications().get(snapshot.router().find(&host, path)?)?,
+        None => snapshot
+            .applications()
+            .get(snapshot.router().find(&host, path)?)?,
     };
-    application.settings().domain.covers_host(&host).then(|| Destination {
-        application: Arc::clone(application),
-        host,
-        to: ReturnTo::parse(request.parameter("redirect_url").as_deref().unwrap_or(path)),
-        app_session: request.parameter("meta").and_then(|meta| app_session_hash(&meta)),
-    })
+    application
+        .settings()
+        .domain
+        .covers_host(&host)
+        .then(|| Destination {
+            application: Arc::clone(application),
+            host,
+            to: ReturnTo::parse(request.parameter("redirect_url").as_deref().unwrap_or(path)),
+            app_session: request
+                .parameter("meta")
+                .and_then(|meta| app_session_hash(&meta)),
+        })
 }
 
 /// The hash in a `meta` token. Why its signature would prove nothing is said where it is made, and so nothing would its `exp`:
@@ -311,7 +450,9 @@ fn app_session_hash(meta: &str) -> Option<String> {
         app_session_hash: String,
     }
     let payload = URL_SAFE_NO_PAD.decode(meta.split('.').nth(1)?).ok()?;
-    let Meta { app_session_hash: hash } = serde_json::from_slice(&payload).ok()?;
+    let Meta {
+        app_session_hash: hash,
+    } = serde_json::from_slice(&payload).ok()?;
     let hex = hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit());
     hex.then_some(hash)
 }

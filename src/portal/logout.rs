@@ -20,7 +20,11 @@ use crate::route::Endpoint;
 pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let wanted = request.parameter("returnTo");
     let wanted = wanted.and_then(|to| Landing::parse(&to, &request.host, &access.snapshot()));
-    let Ok(Logins { found: logins, are_incomplete }) = access.signed_in(request).await else {
+    let Ok(Logins {
+        found: logins,
+        are_incomplete,
+    }) = access.signed_in(request).await
+    else {
         access.logout_unavailable(None, request);
         return respond::unavailable(request);
     };
@@ -42,9 +46,18 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
     match intent(access, request, &logins) {
         Intent::SignOut => {}
         Intent::Ask => {
-            let Ok(csrf) = access.seal().seal(PURPOSE, &nonce.as_str()) else { return respond::internal(request) };
-            let action = wanted.map_or_else(|| request.path.clone(), |to| with_return_to(&request.path, &to));
-            let page = LogoutConfirm { action: &action, csrf: &csrf, request_id: &request.id.to_string() };
+            let Ok(csrf) = access.seal().seal(PURPOSE, &nonce.as_str()) else {
+                return respond::internal(request);
+            };
+            let action = wanted.map_or_else(
+                || request.path.clone(),
+                |to| with_return_to(&request.path, &to),
+            );
+            let page = LogoutConfirm {
+                action: &action,
+                csrf: &csrf,
+                request_id: &request.id.to_string(),
+            };
             return answer::page(page.page());
         }
         Intent::Refuse => return answer::empty(StatusCode::FORBIDDEN),
@@ -53,7 +66,11 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
     let identity = access.identity(nonce, request.now).await.ok().flatten();
     // One of several logins was planted by another host. Which one cannot be known, so none of them stays.
     for login in &logins {
-        if access.end_sessions(login.nonce, &login.user, request.now).await.is_err() {
+        if access
+            .end_sessions(login.nonce, &login.user, request.now)
+            .await
+            .is_err()
+        {
             access.logout_unavailable(Some(login), request);
             return respond::unavailable(request);
         }
@@ -65,8 +82,15 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
     }
     if let Some(identity) = identity {
         let to = wanted.as_ref().map(|to| to.as_str().to_owned());
-        let leave = Leave { nonce, idp: identity.idp.id.clone(), to, expires: request.now.after(LEAVE_WITHIN) };
-        let script = request.header("sec-fetch-mode").is_some_and(|mode| mode != "navigate");
+        let leave = Leave {
+            nonce,
+            idp: identity.idp.id.clone(),
+            to,
+            expires: request.now.after(LEAVE_WITHIN),
+        };
+        let script = request
+            .header("sec-fetch-mode")
+            .is_some_and(|mode| mode != "navigate");
         // A form may lead to no other host, redirects included (CSP, `form-action`).
         let response = match script || request.method == Method::POST {
             true => way_to_provider(access, &leave, request),
@@ -87,7 +111,13 @@ fn incomplete(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let page = ErrorPage::logout_incomplete(&id).with_reason(Reason::SessionConflict.id());
     let mut response = answer::page(page.with_support(request.support.as_deref()).page());
     let (cookie, now) = (cookie::AUTHORIZATION, request.now);
-    Conflict { cookie, host: &request.host, path: &request.path, now }.expire(response.headers_mut());
+    Conflict {
+        cookie,
+        host: &request.host,
+        path: &request.path,
+        now,
+    }
+    .expire(response.headers_mut());
     response
 }
 
@@ -102,7 +132,10 @@ struct Leave {
 
 impl Leave {
     fn provider<'a>(&self, services: &'a Services) -> Option<&'a Provider> {
-        let provider = services.providers.iter().find(|provider| *provider.id() == self.idp);
+        let provider = services
+            .providers
+            .iter()
+            .find(|provider| *provider.id() == self.idp);
         provider.filter(|provider| provider.ends_sessions())
     }
 }
@@ -115,14 +148,31 @@ struct Left {
 }
 
 /// A page with a link, which leads on to the provider.
-fn way_to_provider(access: &Access, leave: &Leave, request: &PortalRequest) -> Option<Response<Bytes>> {
+fn way_to_provider(
+    access: &Access,
+    leave: &Leave,
+    request: &PortalRequest,
+) -> Option<Response<Bytes>> {
     let services = access.services();
     let label = format!("Sign out of {} too", leave.provider(&services)?.name());
     let sealed = access.seal().seal(LEAVE, leave).ok()?;
-    let href = format!("{}{}/logged-out?leave={sealed}", services.team_url, Endpoint::PREFIX);
-    let back = Some(Link { href: &href, label: &label });
+    let href = format!(
+        "{}{}/logged-out?leave={sealed}",
+        services.team_url,
+        Endpoint::PREFIX
+    );
+    let back = Some(Link {
+        href: &href,
+        label: &label,
+    });
     Some(answer::page(
-        LoggedOut { also_at: None, back, switch_account: None, request_id: &request.id.to_string() }.page(),
+        LoggedOut {
+            also_at: None,
+            back,
+            switch_account: None,
+            request_id: &request.id.to_string(),
+        }
+        .page(),
     ))
 }
 
@@ -130,10 +180,20 @@ fn way_to_provider(access: &Access, leave: &Leave, request: &PortalRequest) -> O
 async fn to_provider(access: &Access, leave: &Leave) -> Option<Response<Bytes>> {
     let services = access.services();
     let provider = leave.provider(&services)?;
-    let left = Left { provider: provider.name().to_owned(), to: leave.to.clone() };
+    let left = Left {
+        provider: provider.name().to_owned(),
+        to: leave.to.clone(),
+    };
     let state = access.seal().seal(LEFT, &left).ok()?;
-    let back = Url::parse(&format!("{}{}/logged-out", services.team_url, Endpoint::PREFIX)).ok()?;
-    let url = access.leave_provider(leave.nonce, provider, &back, &state).await?;
+    let back = Url::parse(&format!(
+        "{}{}/logged-out",
+        services.team_url,
+        Endpoint::PREFIX
+    ))
+    .ok()?;
+    let url = access
+        .leave_provider(leave.nonce, provider, &back, &state)
+        .await?;
     Some(answer::redirect(StatusCode::FOUND, url.as_str()))
 }
 
@@ -141,7 +201,9 @@ async fn to_provider(access: &Access, leave: &Leave) -> Option<Response<Bytes>> 
 /// somebody else loses nothing; a `state` that is not ours is as good as none.
 /// With `leave` it is the way there, for whom a link was put on a page.
 pub(super) async fn logged_out(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    let leave = request.parameter("leave").and_then(|leave| access.seal().open::<Leave>(LEAVE, &leave).ok());
+    let leave = request
+        .parameter("leave")
+        .and_then(|leave| access.seal().open::<Leave>(LEAVE, &leave).ok());
     let leave = leave.filter(|leave| request.now < leave.expires);
     if let Some(leave) = &leave
         && let Some(response) = to_provider(access, leave).await
@@ -150,11 +212,24 @@ pub(super) async fn logged_out(access: &Access, request: &PortalRequest) -> Resp
     }
     let state = request.parameter("state").unwrap_or_default();
     let left = access.seal().open::<Left>(LEFT, &state).ok();
-    let to = leave.and_then(|leave| leave.to).or_else(|| left.as_ref()?.to.clone());
+    let to = leave
+        .and_then(|leave| leave.to)
+        .or_else(|| left.as_ref()?.to.clone());
     let to = to.and_then(|to| Landing::parse(&to, &request.host, &access.snapshot()));
-    let back = to.as_ref().map(|to| Link { href: to.as_str(), label: "Continue" });
+    let back = to.as_ref().map(|to| Link {
+        href: to.as_str(),
+        label: "Continue",
+    });
     let also_at = left.as_ref().map(|left| left.provider.as_str());
-    answer::page(LoggedOut { also_at, back, switch_account: None, request_id: &request.id.to_string() }.page())
+    answer::page(
+        LoggedOut {
+            also_at,
+            back,
+            switch_account: None,
+            request_id: &request.id.to_string(),
+        }
+        .page(),
+    )
 }
 
 enum Intent {
@@ -168,13 +243,24 @@ fn intent(access: &Access, request: &PortalRequest, logins: &[SignedIn]) -> Inte
     let site = request.header("sec-fetch-site");
     if request.method == Method::POST {
         let fields = url::form_urlencoded::parse(&request.body);
-        let csrf = fields.into_iter().find(|(name, _)| name == "csrf").map(|(_, value)| value.into_owned());
+        let csrf = fields
+            .into_iter()
+            .find(|(name, _)| name == "csrf")
+            .map(|(_, value)| value.into_owned());
         let ours = csrf
             .and_then(|csrf| access.seal().open::<String>(PURPOSE, &csrf).ok())
             .is_some_and(|n| logins.iter().any(|login| n == login.nonce.as_str()));
-        return if ours && matches!(site, None | Some("same-origin")) { Intent::SignOut } else { Intent::Refuse };
+        return if ours && matches!(site, None | Some("same-origin")) {
+            Intent::SignOut
+        } else {
+            Intent::Refuse
+        };
     }
-    match (site, request.header("sec-fetch-mode"), request.header("sec-fetch-dest")) {
+    match (
+        site,
+        request.header("sec-fetch-mode"),
+        request.header("sec-fetch-dest"),
+    ) {
         (_, Some(mode), _) if mode != "navigate" => {
             if site == Some("same-origin") {
                 Intent::SignOut
@@ -182,17 +268,30 @@ fn intent(access: &Access, request: &PortalRequest, logins: &[SignedIn]) -> Inte
                 Intent::Refuse
             }
         }
-        (None | Some("same-origin" | "same-site" | "none"), _, None | Some("document" | "empty")) => Intent::SignOut,
+        (
+            None | Some("same-origin" | "same-site" | "none"),
+            _,
+            None | Some("document" | "empty"),
+        ) => Intent::SignOut,
         (_, _, None | Some("document")) => Intent::Ask,
         _ => Intent::Refuse,
     }
 }
 
 /// Forgets the cookies of this host and goes on to where the session is, and from there to where a logout here would end.
-fn to_the_team(access: &Access, request: &PortalRequest, wanted: Option<Landing>) -> Response<Bytes> {
+fn to_the_team(
+    access: &Access,
+    request: &PortalRequest,
+    wanted: Option<Landing>,
+) -> Response<Bytes> {
     let site = request.header("sec-fetch-site");
-    let navigates = request.header("sec-fetch-mode").is_none_or(|mode| mode == "navigate");
-    let document = matches!(request.header("sec-fetch-dest"), None | Some("document" | "empty"));
+    let navigates = request
+        .header("sec-fetch-mode")
+        .is_none_or(|mode| mode == "navigate");
+    let document = matches!(
+        request.header("sec-fetch-dest"),
+        None | Some("document" | "empty")
+    );
     if !document || !navigates && site != Some("same-origin") {
         return answer::empty(StatusCode::FORBIDDEN);
     }
@@ -215,26 +314,50 @@ fn with_return_to(logout: &str, to: &Landing) -> String {
 }
 
 /// The end of a logout: where one wanted to go, or where Access leaves one; a page where that cannot be followed.
-fn signed_out(access: &Access, request: &PortalRequest, wanted: Option<Landing>) -> Response<Bytes> {
+fn signed_out(
+    access: &Access,
+    request: &PortalRequest,
+    wanted: Option<Landing>,
+) -> Response<Bytes> {
     let snapshot = access.snapshot();
     let asked = wanted.is_some();
     let landing = wanted.or_else(|| Landing::front_page(&request.host, &snapshot));
-    let script = request.header("sec-fetch-mode").is_some_and(|mode| mode != "navigate");
+    let script = request
+        .header("sec-fetch-mode")
+        .is_some_and(|mode| mode != "navigate");
     let form = request.method == Method::POST;
     // A form may lead to no other host, redirects included (CSP, `form-action`).
-    let followed = landing.as_ref().filter(|to| !script && (!form || to.is_on(&request.host)));
+    let followed = landing
+        .as_ref()
+        .filter(|to| !script && (!form || to.is_on(&request.host)));
     let mut response = match followed {
         Some(to) if form => answer::redirect(StatusCode::SEE_OTHER, to.as_str()),
         Some(to) => answer::redirect(StatusCode::FOUND, to.as_str()),
         None => {
-            let front = format!("{}{}", snapshot.team().url_of(&request.host), ReturnTo::parse("/").as_str());
+            let front = format!(
+                "{}{}",
+                snapshot.team().url_of(&request.host),
+                ReturnTo::parse("/").as_str()
+            );
             let back = match &landing {
-                Some(to) if asked => Some(Link { href: to.as_str(), label: "Continue" }),
+                Some(to) if asked => Some(Link {
+                    href: to.as_str(),
+                    label: "Continue",
+                }),
                 _ if request.on_team => None,
-                _ => Some(Link { href: &front, label: "Back to the application" }),
+                _ => Some(Link {
+                    href: &front,
+                    label: "Back to the application",
+                }),
             };
             answer::page(
-                LoggedOut { also_at: None, back, switch_account: None, request_id: &request.id.to_string() }.page(),
+                LoggedOut {
+                    also_at: None,
+                    back,
+                    switch_account: None,
+                    request_id: &request.id.to_string(),
+                }
+                .page(),
             )
         }
     };
@@ -243,8 +366,10 @@ fn signed_out(access: &Access, request: &PortalRequest, wanted: Option<Landing>)
 }
 
 fn forget_cookies(snapshot: &Snapshot, request: &PortalRequest, headers: &mut HeaderMap) {
-    let paths =
-        snapshot.applications().iter().filter(|a| !request.on_team && a.settings().domain.covers_host(&request.host));
+    let paths = snapshot
+        .applications()
+        .iter()
+        .filter(|a| !request.on_team && a.settings().domain.covers_host(&request.host));
     let mut paths: Vec<&str> = paths.map(|a| a.cookie_path()).chain(["/"]).collect();
     paths.sort_unstable();
     paths.dedup();

@@ -38,16 +38,26 @@ pub(crate) fn max_body(access: &Access, request: &PortalRequest) -> usize {
 
 /// Answers a request to one of our own endpoints.
 pub(crate) async fn handle(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    let Some(allowed) = methods(request.endpoint, request.on_team) else { return respond::not_found(request) };
-    let allowed = if request.endpoint == Endpoint::Callback && saml::is_here(access) { "GET, POST" } else { allowed };
+    let Some(allowed) = methods(request.endpoint, request.on_team) else {
+        return respond::not_found(request);
+    };
+    let allowed = if request.endpoint == Endpoint::Callback && saml::is_here(access) {
+        "GET, POST"
+    } else {
+        allowed
+    };
     if !allowed.split(", ").any(|method| request.method == *method) {
         let mut response = answer::empty(StatusCode::METHOD_NOT_ALLOWED);
-        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+        response
+            .headers_mut()
+            .insert(header::ALLOW, HeaderValue::from_static(allowed));
         return response;
     }
     let mut response = match request.endpoint {
         Endpoint::Login => login::login(access, request).await,
-        Endpoint::Callback if request.method == Method::POST => saml::callback(access, request).await,
+        Endpoint::Callback if request.method == Method::POST => {
+            saml::callback(access, request).await
+        }
         Endpoint::Callback => callback::callback(access, request).await,
         Endpoint::SamlMetadata => saml::metadata(access, request),
         Endpoint::PublicCert => saml::public_cert(access, request),
@@ -73,10 +83,19 @@ pub(crate) async fn handle(access: &Access, request: &PortalRequest) -> Response
 /// The methods of an endpoint, as `Allow` lists them; `None` where there is no such endpoint.
 const fn methods(endpoint: Endpoint, on_team: bool) -> Option<&'static str> {
     match (endpoint, on_team) {
-        (Endpoint::Login | Endpoint::Home | Endpoint::SamlMetadata | Endpoint::PublicCert, true)
+        (
+            Endpoint::Login | Endpoint::Home | Endpoint::SamlMetadata | Endpoint::PublicCert,
+            true,
+        )
         | (Endpoint::Authorized | Endpoint::ProtectedResource, false)
         | (Endpoint::Certs | Endpoint::GetIdentity, _) => Some("GET, HEAD"),
-        (Endpoint::Callback | Endpoint::RefreshIdentity | Endpoint::TestIdp | Endpoint::LoggedOut, true) => Some("GET"),
+        (
+            Endpoint::Callback
+            | Endpoint::RefreshIdentity
+            | Endpoint::TestIdp
+            | Endpoint::LoggedOut,
+            true,
+        ) => Some("GET"),
         (Endpoint::Authorized, true) => Some("POST"),
         (Endpoint::Logout, _) => Some("GET, POST"),
         (
@@ -98,7 +117,11 @@ const fn methods(endpoint: Endpoint, on_team: bool) -> Option<&'static str> {
 /// Returns which team signs users in for a page (`docs/wire.md` 2.10). It is public: the redirect to the login reveals the same.
 fn protected_resource(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let snapshot = access.snapshot();
-    let page = request.path.strip_prefix(Endpoint::PROTECTED_RESOURCE).filter(|page| !page.is_empty()).unwrap_or("/");
+    let page = request
+        .path
+        .strip_prefix(Endpoint::PROTECTED_RESOURCE)
+        .filter(|page| !page.is_empty())
+        .unwrap_or("/");
     if snapshot.router().find(&request.host, page).is_none() {
         return respond::not_found(request);
     }
@@ -109,13 +132,18 @@ fn protected_resource(access: &Access, request: &PortalRequest) -> Response<Byte
         "authentication_methods": [{"name": "cloudflared"}],
     });
     let mut response = answer::json(StatusCode::OK, &document);
-    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    response.headers_mut().insert(
+        header::ACCESS_CONTROL_ALLOW_ORIGIN,
+        HeaderValue::from_static("*"),
+    );
     response
 }
 
 /// Returns the public keys (`docs/wire.md` 2.5).
 fn certs(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    let Some(document) = access.jwks() else { return respond::unavailable(request) };
+    let Some(document) = access.jwks() else {
+        return respond::unavailable(request);
+    };
     let mut response = Response::new(document);
     for (name, value) in [
         (header::CONTENT_TYPE, "application/json"),
@@ -123,7 +151,9 @@ fn certs(access: &Access, request: &PortalRequest) -> Response<Bytes> {
         (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ] {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
     }
     response
 }

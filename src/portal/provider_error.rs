@@ -25,15 +25,23 @@ impl Reported {
     pub(super) fn in_query(request: &PortalRequest) -> Option<Self> {
         let error = Callback::reported_error(request.query.as_deref()?)?;
         let code = error.registered_code();
-        Some(Self { failure: LoginFailure::from(error), code })
+        Some(Self {
+            failure: LoginFailure::from(error),
+            code,
+        })
     }
 
     /// The error in a SAML response, if it is one.
     pub(super) async fn in_response(access: &Access, response: &str) -> Option<Self> {
         let response = response.to_owned();
-        let error = access.verify(move || crate::saml::reported_error(&response)).await??;
+        let error = access
+            .verify(move || crate::saml::reported_error(&response))
+            .await??;
         let code = error.registered_status();
-        Some(Self { failure: LoginFailure::Saml(error), code })
+        Some(Self {
+            failure: LoginFailure::Saml(error),
+            code,
+        })
     }
 
     /// Logs the error, with a hint unless the user may have cancelled.
@@ -51,12 +59,22 @@ impl Reported {
     pub(super) fn page(&self, reason: &'static str, request: &PortalRequest) -> Response<Bytes> {
         let id = request.id.to_string();
         let sentence = match self.code {
-            None => "The identity provider refused the login, and did not return which login it was.".to_owned(),
+            None => {
+                "The identity provider refused the login, and did not return which login it was."
+                    .to_owned()
+            }
             Some(code) => {
-                format!("The identity provider refused the login ({code}), and did not return which login it was.")
+                format!(
+                    "The identity provider refused the login ({code}), and did not return which login it was."
+                )
             }
         };
-        let page = ErrorPage::new(StatusCode::BAD_REQUEST, "Signing in failed.", &sentence, &id);
+        let page = ErrorPage::new(
+            StatusCode::BAD_REQUEST,
+            "Signing in failed.",
+            &sentence,
+            &id,
+        );
         respond::shown(page.with_hint(OPEN_AGAIN).with_reason(reason), request)
     }
 }
@@ -73,7 +91,8 @@ pub(super) fn without_state(reason: &'static str, request: &PortalRequest) -> Re
     reported.page(reason, request)
 }
 
-const OF_NO_LOGIN: &str = "a callback brought an error that belongs to no login in progress; it is not verified";
+const OF_NO_LOGIN: &str =
+    "a callback brought an error that belongs to no login in progress; it is not verified";
 /// There is no link: which application it is, is not known.
 const OPEN_AGAIN: &str = "Open the application again at its own address. If that does not help, give your administrator the request id \
                           below.";

@@ -7,11 +7,17 @@ use crate::model::{Identity, Reason};
 use crate::pages::{Denied, ErrorPage, Link, TELL_THE_ADMINISTRATOR, TRY_AGAIN, answer};
 
 pub(super) fn not_found(request: &PortalRequest) -> Response<Bytes> {
-    shown(ErrorPage::application_not_found(&request.id.to_string()), request)
+    shown(
+        ErrorPage::application_not_found(&request.id.to_string()),
+        request,
+    )
 }
 
 pub(super) fn bad_request(request: &PortalRequest, reason: &str) -> Response<Bytes> {
-    shown(ErrorPage::bad_request(&request.id.to_string()).with_reason(reason), request)
+    shown(
+        ErrorPage::bad_request(&request.id.to_string()).with_reason(reason),
+        request,
+    )
 }
 
 pub(super) fn internal(request: &PortalRequest) -> Response<Bytes> {
@@ -24,18 +30,28 @@ pub(super) fn unavailable(request: &PortalRequest) -> Response<Bytes> {
         Some(query) => format!("{}?{query}", request.path),
         None => request.path.clone(),
     };
-    let again = matches!(request.method, Method::GET | Method::HEAD).then(|| ReturnTo::parse(&here));
+    let again =
+        matches!(request.method, Method::GET | Method::HEAD).then(|| ReturnTo::parse(&here));
     unavailable_then(request, again.as_ref().map(ReturnTo::as_str))
 }
 
 /// 503, with the way to begin again.
 pub(super) fn unavailable_then(request: &PortalRequest, again: Option<&str>) -> Response<Bytes> {
-    let retry = again.map(|href| Link { href, label: TRY_AGAIN });
-    later(shown(ErrorPage::unavailable(&request.id.to_string()).with_retry(retry), request))
+    let retry = again.map(|href| Link {
+        href,
+        label: TRY_AGAIN,
+    });
+    later(shown(
+        ErrorPage::unavailable(&request.id.to_string()).with_retry(retry),
+        request,
+    ))
 }
 
 pub(super) fn expired(request: &PortalRequest, again: Option<&str>) -> Response<Bytes> {
-    shown(ErrorPage::login_expired(again, &request.id.to_string()).with_reason("login_expired"), request)
+    shown(
+        ErrorPage::login_expired(again, &request.id.to_string()).with_reason("login_expired"),
+        request,
+    )
 }
 
 /// The links for a user whose login failed.
@@ -48,9 +64,16 @@ pub(super) struct WaysOn<'a> {
 }
 
 /// The page of a login that failed: what to do about it is in the operator's log, under the same request id.
-pub(super) fn failed(request: &PortalRequest, failure: &LoginFailure, ways: WaysOn<'_>) -> Response<Bytes> {
+pub(super) fn failed(
+    request: &PortalRequest,
+    failure: &LoginFailure,
+    ways: WaysOn<'_>,
+) -> Response<Bytes> {
     let id = request.id.to_string();
-    let again = ways.again.map(|href| Link { href, label: TRY_AGAIN });
+    let again = ways.again.map(|href| Link {
+        href,
+        label: TRY_AGAIN,
+    });
     let unverified = failure.unverified_address().map(|address| {
         // The user may have several addresses, and has to know which one to verify.
         format!("Your identity provider has not verified your email address {address}.")
@@ -60,16 +83,32 @@ pub(super) fn failed(request: &PortalRequest, failure: &LoginFailure, ways: Ways
         (LoginFailure::Groups(_), _) => ErrorPage::groups_unavailable(&id),
         (_, Blame::Provider) => {
             let title = "Signing in is not possible right now.";
-            let page = ErrorPage::new(StatusCode::SERVICE_UNAVAILABLE, title, failure.sentence(), &id);
+            let page = ErrorPage::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                title,
+                failure.sentence(),
+                &id,
+            );
             page.with_hint(TELL_THE_ADMINISTRATOR)
         }
-        (_, Blame::Person) => ErrorPage::new(StatusCode::FORBIDDEN, "Signing in failed.", sentence, &id)
-            .with_hint(TELL_THE_ADMINISTRATOR)
-            .with_switch(ways.switch.filter(|_| failure.may_be_of_the_account())),
-        (_, Blame::Browser) => ErrorPage::new(StatusCode::BAD_REQUEST, "Signing in failed.", failure.sentence(), &id),
+        (_, Blame::Person) => {
+            ErrorPage::new(StatusCode::FORBIDDEN, "Signing in failed.", sentence, &id)
+                .with_hint(TELL_THE_ADMINISTRATOR)
+                .with_switch(ways.switch.filter(|_| failure.may_be_of_the_account()))
+        }
+        (_, Blame::Browser) => ErrorPage::new(
+            StatusCode::BAD_REQUEST,
+            "Signing in failed.",
+            failure.sentence(),
+            &id,
+        ),
     };
     let response = shown(page.with_retry(again).with_reason(failure.id()), request);
-    if response.status() == StatusCode::SERVICE_UNAVAILABLE { later(response) } else { response }
+    if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+        later(response)
+    } else {
+        response
+    }
 }
 
 /// Somebody is known, and may not; `login` is the way to the same page by way of the login.
@@ -102,6 +141,8 @@ pub(super) fn shown(page: ErrorPage<'_>, request: &PortalRequest) -> Response<By
 }
 
 fn later(mut response: Response<Bytes>) -> Response<Bytes> {
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    response
+        .headers_mut()
+        .insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
     response
 }

@@ -31,7 +31,11 @@ struct Kept {
 
 /// Whether any provider is of SAML.
 pub(super) fn is_here(access: &Access) -> bool {
-    access.services().providers.iter().any(|provider| provider.saml().is_some())
+    access
+        .services()
+        .providers
+        .iter()
+        .any(|provider| provider.saml().is_some())
 }
 
 /// Sends the browser to the provider. `fresh`: where somebody wants to be somebody else.
@@ -43,7 +47,10 @@ pub(super) async fn begin(
     errand: &Errand,
     request: &PortalRequest,
 ) -> Response<Bytes> {
-    let Ok(before) = access.organisation_session(&request.headers, request.now).await else {
+    let Ok(before) = access
+        .organisation_session(&request.headers, request.now)
+        .await
+    else {
         return errand.unavailable(access, Some(saml.id()), request);
     };
     let before = before.map(|login| login.nonce);
@@ -56,12 +63,26 @@ pub(super) async fn begin(
     // RelayState has no room for what the login is for. The browser keeps it, but for a long address: that is here alone.
     access.remember_begun(&state);
     let id = state.flow.clone();
-    let flow = Flow::new(&id, Kept { pending, state: state.shortened(), before }, request.now);
+    let flow = Flow::new(
+        &id,
+        Kept {
+            pending,
+            state: state.shortened(),
+            before,
+        },
+        request.now,
+    );
     let cookie = flow.to_cookie_for_forms(access.seal(), &id, request.now);
-    let Some(cookie) = cookie else { return respond::internal(request) };
+    let Some(cookie) = cookie else {
+        return respond::internal(request);
+    };
     let mut response = match message {
         Message::Redirect(url) => answer::redirect(StatusCode::FOUND, url.as_str()),
-        Message::Post { action, saml_request, relay_state } => {
+        Message::Post {
+            action,
+            saml_request,
+            relay_state,
+        } => {
             let page = SamlRequest {
                 provider: saml.name(),
                 action: action.as_str(),
@@ -70,9 +91,14 @@ pub(super) async fn begin(
                 request_id: &request.id.to_string(),
             };
             let mut response = answer::page(page.page());
-            response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, SENDING_POLICY.clone());
+            response
+                .headers_mut()
+                .insert(header::CONTENT_SECURITY_POLICY, SENDING_POLICY.clone());
             // Providers may look where a form comes from; of the page they learn nothing by it.
-            response.headers_mut().insert(header::REFERRER_POLICY, HeaderValue::from_static("strict-origin"));
+            response.headers_mut().insert(
+                header::REFERRER_POLICY,
+                HeaderValue::from_static("strict-origin"),
+            );
             response
         }
     };
@@ -87,7 +113,10 @@ pub(super) async fn begin(
 pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let snapshot = access.snapshot();
     let form = Form::read(&request.body);
-    let (saml_response, relay_state) = (form.saml_response, form.relay_state.filter(|name| is_flow(name)));
+    let (saml_response, relay_state) = (
+        form.saml_response,
+        form.relay_state.filter(|name| is_flow(name)),
+    );
     let (Some(saml_response), Some(relay_state)) = (&saml_response, relay_state) else {
         if let Some(reported) = reported(access, saml_response.as_deref()).await {
             access.login_refused(NO_STATE, Outcome::Invalid, None, request);
@@ -95,11 +124,22 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
             return reported.page(NO_STATE, request);
         }
         // Most of these are logins that began at the provider, by a tile there.
-        access.login_failed(&LoginFailure::Saml(SamlError::Unsolicited), None, None, request);
-        return respond::failed(request, &LoginFailure::Saml(SamlError::Unsolicited), respond::WaysOn::default());
+        access.login_failed(
+            &LoginFailure::Saml(SamlError::Unsolicited),
+            None,
+            None,
+            request,
+        );
+        return respond::failed(
+            request,
+            &LoginFailure::Saml(SamlError::Unsolicited),
+            respond::WaysOn::default(),
+        );
     };
     let flow = Flow::<Kept>::named(&request.headers, access.seal(), &relay_state);
-    let state = access.begun(&relay_state).or_else(|| flow.as_ref().map(|flow| flow.pending.state.clone()));
+    let state = access
+        .begun(&relay_state)
+        .or_else(|| flow.as_ref().map(|flow| flow.pending.state.clone()));
     let Some(state) = state else {
         if let Some(reported) = reported(access, Some(saml_response)).await {
             reported.log("flow_cookie_missing", request);
@@ -107,15 +147,27 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
         let home = access.services().team_url.clone();
         return lost_cookie(access, None, &relay_state, Some(&home), request);
     };
-    let Some(errand) = Errand::of(&snapshot, &state) else { return respond::not_found(request) };
+    let Some(errand) = Errand::of(&snapshot, &state) else {
+        return respond::not_found(request);
+    };
     let Ok(used) = UsedFlow::of(access, flow, &state, request.now).await else {
         return errand.unavailable(access, None, request);
     };
-    let Kept { pending, before, .. } = match used {
+    let Kept {
+        pending, before, ..
+    } = match used {
         UsedFlow::First(flow) => flow.pending,
         UsedFlow::Over { lost } => {
             let reported = reported(access, Some(saml_response)).await;
-            return late(access, &snapshot, &errand, (&state, reported.as_ref()), lost, request).await;
+            return late(
+                access,
+                &snapshot,
+                &errand,
+                (&state, reported.as_ref()),
+                lost,
+                request,
+            )
+            .await;
         }
     };
     let outcome = finish(access, &pending, saml_response.clone(), request).await;
@@ -129,7 +181,19 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
         remove_flow(&state.flow, &mut response, request);
         return response;
     }
-    conclude(access, &snapshot, &errand, Answer { outcome, idp: &pending.idp, before }, &state.flow, request).await
+    conclude(
+        access,
+        &snapshot,
+        &errand,
+        Answer {
+            outcome,
+            idp: &pending.idp,
+            before,
+        },
+        &state.flow,
+        request,
+    )
+    .await
 }
 
 /// The error in a response that belongs to no login.
@@ -144,15 +208,29 @@ async fn finish(
     response: String,
     request: &PortalRequest,
 ) -> Result<Option<Profile>, LoginFailure> {
-    let (services, pending, now, client) = (access.services(), pending.clone(), request.now, request.client);
+    let (services, pending, now, client) = (
+        access.services(),
+        pending.clone(),
+        request.now,
+        request.client,
+    );
     let verified = access.verify(move || {
-        let provider = services.providers.iter().find(|provider| *provider.id() == pending.idp);
-        let saml = provider.and_then(Provider::saml).ok_or(LoginFailure::Flow)?;
+        let provider = services
+            .providers
+            .iter()
+            .find(|provider| *provider.id() == pending.idp);
+        let saml = provider
+            .and_then(Provider::saml)
+            .ok_or(LoginFailure::Flow)?;
         saml.finish(&pending, &response, now, services.leeway, client)
     });
-    let Some(answer) = verified.await.transpose()? else { return Ok(None) };
+    let Some(answer) = verified.await.transpose()? else {
+        return Ok(None);
+    };
     let (name, until) = answer.once();
-    let Ok(first) = access.use_up(name, until).await else { return Ok(None) };
+    let Ok(first) = access.use_up(name, until).await else {
+        return Ok(None);
+    };
     answer.profile(first).map(Some)
 }
 
@@ -160,13 +238,22 @@ async fn finish(
 pub(super) fn metadata(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let services = access.services();
     let mut all = services.providers.iter().filter_map(Provider::saml);
-    let named = request.path.strip_prefix(Endpoint::PREFIX).and_then(|rest| rest.strip_suffix("/saml-metadata"));
+    let named = request
+        .path
+        .strip_prefix(Endpoint::PREFIX)
+        .and_then(|rest| rest.strip_suffix("/saml-metadata"));
     let saml = match named.map(|id| id.trim_start_matches('/')) {
         None | Some("") => all.next().filter(|_| all.next().is_none()),
         Some(id) => all.find(|saml| *saml.id().0 == *id),
     };
-    let Some(saml) = saml else { return respond::not_found(request) };
-    let certificates = if saml.signs() { certificates(access) } else { Vec::new() };
+    let Some(saml) = saml else {
+        return respond::not_found(request);
+    };
+    let certificates = if saml.signs() {
+        certificates(access)
+    } else {
+        Vec::new()
+    };
     let pems: Vec<&str> = certificates.iter().map(String::as_str).collect();
     match saml.provider().metadata(&pems) {
         Ok(document) => text(document, "application/samlmetadata+xml"),
@@ -193,14 +280,26 @@ fn certificates(access: &Access) -> Vec<String> {
     struct Published {
         cert: String,
     }
-    let document = access.signing().and_then(|keys| serde_json::from_slice::<Document>(&keys.jwks()).ok());
-    document.map(|document| document.public_certs.into_iter().map(|one| one.cert).collect()).unwrap_or_default()
+    let document = access
+        .signing()
+        .and_then(|keys| serde_json::from_slice::<Document>(&keys.jwks()).ok());
+    document
+        .map(|document| {
+            document
+                .public_certs
+                .into_iter()
+                .map(|one| one.cert)
+                .collect()
+        })
+        .unwrap_or_default()
 }
 
 fn text(body: String, kind: &'static str) -> Response<Bytes> {
     let mut response = answer::empty(StatusCode::OK);
     *response.body_mut() = body.into();
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     response
 }
 
@@ -217,7 +316,10 @@ impl Form {
             let value = found.next().map(|(_, value)| value.into_owned());
             value.filter(|_| found.next().is_none())
         };
-        Self { saml_response: one("SAMLResponse"), relay_state: one("RelayState") }
+        Self {
+            saml_response: one("SAMLResponse"),
+            relay_state: one("RelayState"),
+        }
     }
 }
 

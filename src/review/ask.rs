@@ -71,7 +71,9 @@ impl TryFrom<Written> for Moment {
             Written::Text(text) => text,
             Written::Date(date) => date.to_string(),
         };
-        text.parse().map(Self).map_err(|_| format!("`{text}` is no moment like `2026-05-04T08:30:00Z`"))
+        text.parse()
+            .map(Self)
+            .map_err(|_| format!("`{text}` is no moment like `2026-05-04T08:30:00Z`"))
     }
 }
 
@@ -100,8 +102,16 @@ impl Answer {
     /// The name of the policy that decided; none where no policy did.
     pub fn policy(&self) -> Option<&str> {
         let place = self.explanation.walk.as_ref()?.verdict?.policy?;
-        let decides = matches!(self.explanation.outcome, "allow" | "non_identity" | "bypass" | "deny");
-        self.explanation.application.as_ref()?.policy(place).filter(|_| decides).map(|(name, _)| name)
+        let decides = matches!(
+            self.explanation.outcome,
+            "allow" | "non_identity" | "bypass" | "deny"
+        );
+        self.explanation
+            .application
+            .as_ref()?
+            .policy(place)
+            .filter(|_| decides)
+            .map(|(name, _)| name)
     }
 }
 
@@ -122,24 +132,45 @@ impl World {
         let mut notes = Vec::new();
         let countries = config.geo.as_ref().and_then(|geo| {
             let opened = control::CountryFile::open(&geo.database);
-            opened.map_err(|error| notes.push(format!("{error}, so countries are known only where they are said"))).ok()
+            opened
+                .map_err(|error| {
+                    notes.push(format!(
+                        "{error}, so countries are known only where they are said"
+                    ))
+                })
+                .ok()
         });
         let snapshot = snapshot.with_countries(countries.map(|countries| Arc::new(countries) as _));
-        Ok(Self { config, snapshot, notes })
+        Ok(Self {
+            config,
+            snapshot,
+            notes,
+        })
     }
 
     /// What a request of somebody comes to.
     ///
     /// # Errors
     /// What is wrong with the description of the request.
-    pub fn ask(&self, identity: Option<&Identity>, asked: &Asked, now: UnixTime) -> Result<Answer, String> {
+    pub fn ask(
+        &self,
+        identity: Option<&Identity>,
+        asked: &Asked,
+        now: UnixTime,
+    ) -> Result<Answer, String> {
         let url = self.url(&asked.url)?;
         let authority = url.authority().map_or("", http::uri::Authority::as_str);
-        let authority = Authority::parse(authority).map_err(|e| format!("`{authority}` is no host: {e}"))?;
+        let authority =
+            Authority::parse(authority).map_err(|e| format!("`{authority}` is no host: {e}"))?;
         let path = CleanPath::parse(url.path());
-        let method = asked.method.as_ref().map_or(Method::GET, |verb| verb.0.clone());
+        let method = asked
+            .method
+            .as_ref()
+            .map_or(Method::GET, |verb| verb.0.clone());
         let now = match asked.at {
-            Some(Moment(at)) => UnixTime(u64::try_from(at.as_second()).map_err(|_| format!("`{at}` is before 1970"))?),
+            Some(Moment(at)) => UnixTime(
+                u64::try_from(at.as_second()).map_err(|_| format!("`{at}` is before 1970"))?,
+            ),
             None => now,
         };
         let headers = HeaderMap::new();
@@ -147,9 +178,14 @@ impl World {
         let client = ip.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
         let present = |text: &'_ Option<String>| text.clone();
         let presented = [&asked.service_token, &asked.certificate, &asked.linked_app].map(present);
-        let [service_token, certificate, linked_app] =
-            presented.each_ref().map(|text| text.as_deref().map_or(Fact::Absent, Fact::Present));
-        let certificate = if self.snapshot.takes_certificates(&authority.host) { certificate } else { Fact::Unknown };
+        let [service_token, certificate, linked_app] = presented
+            .each_ref()
+            .map(|text| text.as_deref().map_or(Fact::Absent, Fact::Present));
+        let certificate = if self.snapshot.takes_certificates(&authority.host) {
+            certificate
+        } else {
+            Fact::Unknown
+        };
         let facts = Facts {
             ip,
             service_token,
@@ -160,12 +196,22 @@ impl World {
         if asked.country.is_some() {
             let _ = facts.country.set(asked.country);
         }
-        let visitor = identity.map(|identity| Who::Person { email: &identity.email, identity: Some(identity) });
+        let visitor = identity.map(|identity| Who::Person {
+            email: &identity.email,
+            identity: Some(identity),
+        });
         let explanation = match path {
             Ok(path) => {
                 let query = url.query();
-                let request =
-                    RequestView { method: &method, authority, path, query, headers: &headers, client, tls: None };
+                let request = RequestView {
+                    method: &method,
+                    authority,
+                    path,
+                    query,
+                    headers: &headers,
+                    client,
+                    tls: None,
+                };
                 engine::explain(&self.snapshot, &request, visitor, &facts)
             }
             // As a front answers it, before anything is decided.
@@ -193,9 +239,14 @@ impl World {
         if let Some(application) = self.snapshot.applications().iter().find(named) {
             return self.first_page(application);
         }
-        let whole = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
+        let whole = if text.contains("://") {
+            text.to_owned()
+        } else {
+            format!("https://{text}")
+        };
         let url = whole.parse::<Uri>().ok().filter(|url| {
-            matches!(url.scheme_str(), Some("https" | "http")) && url.host().is_some_and(|host| host.contains('.'))
+            matches!(url.scheme_str(), Some("https" | "http"))
+                && url.host().is_some_and(|host| host.contains('.'))
         });
         url.ok_or_else(|| {
             let ids = self.snapshot.applications().iter().map(|a| format!("`{}`", a.settings().id));
@@ -209,9 +260,16 @@ impl World {
         let host = url.host().unwrap_or_default().to_ascii_lowercase();
         let covers = |other: &&Arc<Application>| {
             let domain = &other.settings().domain;
-            other.aud() != application.aud() && domain.covers_host(&host) && domain.covers_path(url.path())
+            other.aud() != application.aud()
+                && domain.covers_host(&host)
+                && domain.covers_path(url.path())
         };
-        self.snapshot.applications().iter().filter(covers).map(|other| other.settings().domain.to_string()).collect()
+        self.snapshot
+            .applications()
+            .iter()
+            .filter(covers)
+            .map(|other| other.settings().domain.to_string())
+            .collect()
     }
 
     /// A page of an application; `x` stands for its stars.
@@ -220,7 +278,10 @@ impl World {
     /// Where the application's domain gives no URL.
     pub(super) fn first_page(&self, application: &Application) -> Result<Uri, String> {
         let domain = &application.settings().domain;
-        let base = self.snapshot.team().url_of(&domain.host().replace('*', "x"));
+        let base = self
+            .snapshot
+            .team()
+            .url_of(&domain.host().replace('*', "x"));
         let page = format!("{base}{}", domain.path().replace('*', "x"));
         page.parse().map_err(|e| format!("`{page}`: {e}"))
     }

@@ -8,24 +8,31 @@ pub(super) fn compared(rule: &Rule, world: &World, answer: &Answer) -> String {
     match (rule, &answer.identity) {
         (Rule::Everyone {}, _) => "anybody".to_owned(),
         (Rule::Group { .. }, _) => "see below".to_owned(),
-        (Rule::Ip { .. } | Rule::IpList { .. }, _) => {
-            answer.ip.map_or_else(|| "the address is not known".to_owned(), |ip| ip.to_string())
-        }
+        (Rule::Ip { .. } | Rule::IpList { .. }, _) => answer.ip.map_or_else(
+            || "the address is not known".to_owned(),
+            |ip| ip.to_string(),
+        ),
         (Rule::Geo { .. }, _) => match (answer.country, answer.ip) {
             (Some(country), _) => country.to_string(),
-            (None, Some(ip)) if world.snapshot.countries().is_some() => format!("the database does not have {ip}"),
+            (None, Some(ip)) if world.snapshot.countries().is_some() => {
+                format!("the database does not have {ip}")
+            }
             (None, Some(_)) => "there is no database of countries".to_owned(),
             (None, None) => "the country is not known".to_owned(),
         },
         (Rule::PortcullisMethod { .. }, _) => answer.method.to_string(),
-        (Rule::PortcullisTime(window), _) => {
-            window.local(answer.at).unwrap_or_else(|| "the time is not known".to_owned())
+        (Rule::PortcullisTime(window), _) => window
+            .local(answer.at)
+            .unwrap_or_else(|| "the time is not known".to_owned()),
+        (Rule::Certificate {} | Rule::CommonName { .. }, _) => {
+            presented(certificate.as_deref(), "client certificate")
         }
-        (Rule::Certificate {} | Rule::CommonName { .. }, _) => presented(certificate.as_deref(), "client certificate"),
         (Rule::ServiceToken { .. } | Rule::AnyValidServiceToken {}, _) => {
             presented(service_token.as_deref(), "service token")
         }
-        (Rule::LinkedAppToken { .. }, _) => presented(linked_app.as_deref(), "token of another application"),
+        (Rule::LinkedAppToken { .. }, _) => {
+            presented(linked_app.as_deref(), "token of another application")
+        }
         (rule, _) if rule.about() == About::Elsewhere => "no such service is here".to_owned(),
         (_, None) => "nobody has logged in".to_owned(),
         (rule, Some(identity)) => with_person(rule, identity),
@@ -33,11 +40,28 @@ pub(super) fn compared(rule: &Rule, world: &World, answer: &Answer) -> String {
 }
 
 fn with_person(rule: &Rule, identity: &Identity) -> String {
-    let Identity { email, idp, groups, claims, amr, evaluations, .. } = identity;
+    let Identity {
+        email,
+        idp,
+        groups,
+        claims,
+        amr,
+        evaluations,
+        ..
+    } = identity;
     let of = match rule {
-        Rule::Okta { identity_provider_id, .. }
-        | Rule::Oidc { identity_provider_id, .. }
-        | Rule::Saml { identity_provider_id, .. } => Some(identity_provider_id),
+        Rule::Okta {
+            identity_provider_id,
+            ..
+        }
+        | Rule::Oidc {
+            identity_provider_id,
+            ..
+        }
+        | Rule::Saml {
+            identity_provider_id,
+            ..
+        } => Some(identity_provider_id),
         _ => None,
     };
     if of.is_some_and(|of| *of != idp.id) {
@@ -47,9 +71,18 @@ fn with_person(rule: &Rule, identity: &Identity) -> String {
         Rule::LoginMethod { .. } => idp.id.0.to_string(),
         Rule::Okta { .. } => match groups {
             Groups::Unknown => "the groups are not known".to_owned(),
-            Groups::Known(groups) => some(groups.iter().map(|group| group.name.as_str()), "in no group"),
+            Groups::Known(groups) => some(
+                groups.iter().map(|group| group.name.as_str()),
+                "in no group",
+            ),
         },
-        Rule::Oidc { claim_name: name, .. } | Rule::Saml { attribute_name: name, .. } => match claims.get(name) {
+        Rule::Oidc {
+            claim_name: name, ..
+        }
+        | Rule::Saml {
+            attribute_name: name,
+            ..
+        } => match claims.get(name) {
             None => format!("`{name}` is not known"),
             Some(serde_json::Value::Null) => format!("no `{name}` was given"),
             Some(value) if !is_comparable(value) => {
@@ -61,12 +94,13 @@ fn with_person(rule: &Rule, identity: &Identity) -> String {
             None => "the methods are not known".to_owned(),
             Some(methods) => some(methods.iter().map(String::as_str), "no method was given"),
         },
-        Rule::ExternalEvaluation { evaluate_url, keys_url } => {
-            match evaluations.get(&evaluation_key(evaluate_url, keys_url)) {
-                None => "no answer is known".to_owned(),
-                Some(answer) => format!("answered {answer}"),
-            }
-        }
+        Rule::ExternalEvaluation {
+            evaluate_url,
+            keys_url,
+        } => match evaluations.get(&evaluation_key(evaluate_url, keys_url)) {
+            None => "no answer is known".to_owned(),
+            Some(answer) => format!("answered {answer}"),
+        },
         _ => email.as_str().to_owned(),
     }
 }
@@ -89,7 +123,11 @@ fn some<'a>(names: impl ExactSizeIterator<Item = &'a str>, none: &str) -> String
 /// On one line, and no longer than anybody reads.
 fn short(text: &str) -> String {
     const MOST: usize = 80;
-    let mut line: String = text.chars().take(MOST).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    let mut line: String = text
+        .chars()
+        .take(MOST)
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect();
     if text.chars().count() > MOST {
         line.push('…');
     }

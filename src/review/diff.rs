@@ -70,20 +70,30 @@ impl Label {
             Self::Person(email) => return email,
             Self::Nobody(rules) => ("nobody logged in".to_owned(), rules),
             Self::Through(idp, rules) if !rules.is_empty() => {
-                let through = idp.filter(|_| several_providers).map(|idp| format!(" through {idp}"));
+                let through = idp
+                    .filter(|_| several_providers)
+                    .map(|idp| format!(" through {idp}"));
                 return Vec::from_iter(rules).join(" + ") + &through.unwrap_or_default();
             }
-            Self::Through(Some(idp), rules) if several_providers => (format!("anybody through {idp}"), rules),
+            Self::Through(Some(idp), rules) if several_providers => {
+                (format!("anybody through {idp}"), rules)
+            }
             Self::Through(_, rules) => ("anybody".to_owned(), rules),
         };
-        [who].into_iter().chain(rules).collect::<Vec<_>>().join(" + ")
+        [who]
+            .into_iter()
+            .chain(rules)
+            .collect::<Vec<_>>()
+            .join(" + ")
     }
 
     /// Whether whatever holds for the other holds for this one all the more.
     fn is_more_than(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Nobody(more), Self::Nobody(less)) => more.is_superset(less) && more != less,
-            (Self::Through(a, more), Self::Through(b, less)) => a == b && more.is_superset(less) && more != less,
+            (Self::Through(a, more), Self::Through(b, less)) => {
+                a == b && more.is_superset(less) && more != less
+            }
             _ => false,
         }
     }
@@ -106,17 +116,29 @@ impl Diff {
         let several = providers(old, new);
         for page in &pages {
             // Whose page it is may be what changes.
-            let asked = Asked { url: page.clone(), ..Asked::default() };
-            let owner = |world: &World| Ok::<_, String>(world.ask(None, &asked, now)?.explanation.application);
+            let asked = Asked {
+                url: page.clone(),
+                ..Asked::default()
+            };
+            let owner = |world: &World| {
+                Ok::<_, String>(world.ask(None, &asked, now)?.explanation.application)
+            };
             let owners = [owner(old)?, owner(new)?];
             let written: Vec<_> = worlds
                 .iter()
                 .zip(&owners)
-                .filter_map(|(world, owner)| Some((&world.config, owner.as_ref()?.settings().policies.as_slice())))
+                .filter_map(|(world, owner)| {
+                    Some((
+                        &world.config,
+                        owner.as_ref()?.settings().policies.as_slice(),
+                    ))
+                })
                 .collect();
             let (named, is_all) = witnesses(&written, now);
             if !is_all {
-                let note = format!("{page}: its policies name more than was tried; replay an audit log, too");
+                let note = format!(
+                    "{page}: its policies name more than was tried; replay an audit log, too"
+                );
                 comparison.diff.notes.push(note);
             }
             for witness in &named {
@@ -134,12 +156,20 @@ impl Diff {
     /// # Errors
     /// Where the log cannot be read, or holds no audit events.
     pub fn of_log(old: &World, new: &World, log: &Path, now: UnixTime) -> Result<Self, String> {
-        let Log { requests, strangers, linked } = Log::read(log)?;
+        let Log {
+            requests,
+            strangers,
+            linked,
+        } = Log::read(log)?;
         let mut comparison = Comparison::new(old, new, now);
         let mut unreadable = 0;
         for replayed in &requests {
-            let label =
-                replayed.person.as_ref().map_or(Label::Nobody(BTreeSet::new()), |p| Label::Person(p.email.clone()));
+            let label = replayed
+                .person
+                .as_ref()
+                .map_or(Label::Nobody(BTreeSet::new()), |p| {
+                    Label::Person(p.email.clone())
+                });
             let asked = comparison.ask(replayed.person.as_ref(), &replayed.asked, label);
             unreadable += usize::from(asked.is_err());
         }
@@ -148,7 +178,9 @@ impl Diff {
             diff.notes.push(format!("{strangers} requests were not tried: their people's logins are not in the log, or without groups (`[audit] identity`)"));
         }
         if linked > 0 {
-            diff.notes.push(format!("{linked} requests with the token of another application were not tried"));
+            diff.notes.push(format!(
+                "{linked} requests with the token of another application were not tried"
+            ));
         }
         if unreadable > 0 {
             diff.notes.push(format!("{unreadable} requests were not tried: their application or identity provider is in neither configuration"));
@@ -168,9 +200,21 @@ struct Comparison<'a> {
 
 impl<'a> Comparison<'a> {
     fn new(old: &'a World, new: &'a World, now: UnixTime) -> Self {
-        let notes = old.notes.iter().chain(new.notes.iter().filter(|note| !old.notes.contains(note)));
-        let diff = Diff { notes: notes.cloned().collect(), ..Diff::default() };
-        Self { old, new, now, diff, found: Found::new() }
+        let notes = old
+            .notes
+            .iter()
+            .chain(new.notes.iter().filter(|note| !old.notes.contains(note)));
+        let diff = Diff {
+            notes: notes.cloned().collect(),
+            ..Diff::default()
+        };
+        Self {
+            old,
+            new,
+            now,
+            diff,
+            found: Found::new(),
+        }
     }
 
     /// Asks one question of both.
@@ -178,30 +222,62 @@ impl<'a> Comparison<'a> {
         let (old, new, now) = (self.old, self.new, self.now);
         // Each configuration has its own providers, claims and services; a provider that only one has is still somebody's.
         let identity = |one: &World, other: &World| {
-            person.map(|person| person.identity(&one.config).or_else(|_| person.identity(&other.config))).transpose()
+            person
+                .map(|person| {
+                    person
+                        .identity(&one.config)
+                        .or_else(|_| person.identity(&other.config))
+                })
+                .transpose()
         };
-        let (was, is) = answers((old, identity(old, new)?), (new, identity(new, old)?), asked, now)?;
+        let (was, is) = answers(
+            (old, identity(old, new)?),
+            (new, identity(new, old)?),
+            asked,
+            now,
+        )?;
         self.diff.tried += 1;
         let outcome = |answer: &Answer| {
-            (answer.explanation.outcome, answer.explanation.reason.filter(|_| answer.policy().is_none()))
+            (
+                answer.explanation.outcome,
+                answer
+                    .explanation
+                    .reason
+                    .filter(|_| answer.policy().is_none()),
+            )
         };
         if outcome(&was).0 == outcome(&is).0 {
             self.diff.same_outcome += usize::from(was.policy() != is.policy());
             return Ok(());
         }
         let in_words = |answer: &Answer| match outcome(answer) {
-            (outcome @ ("deny" | "refuse" | "unavailable"), Some(reason)) => format!("{outcome} ({reason})"),
+            (outcome @ ("deny" | "refuse" | "unavailable"), Some(reason)) => {
+                format!("{outcome} ({reason})")
+            }
             (outcome, _) => told(outcome, answer.policy()),
         };
-        let opens = |answer: &Answer| matches!(answer.explanation.outcome, "allow" | "bypass" | "non_identity");
+        let opens = |answer: &Answer| {
+            matches!(
+                answer.explanation.outcome,
+                "allow" | "bypass" | "non_identity"
+            )
+        };
         let access = match (opens(&was), opens(&is)) {
             (false, true) => Access::Gained,
             (true, false) => Access::Lost,
             _ => Access::Other,
         };
-        let named = [&was, &is].into_iter().find_map(|answer| answer.explanation.application.as_ref());
-        let application = named.map_or_else(|| was.url.to_string(), |application| application.settings().name.clone());
-        let who = self.found.entry((application, access, in_words(&was), in_words(&is))).or_default();
+        let named = [&was, &is]
+            .into_iter()
+            .find_map(|answer| answer.explanation.application.as_ref());
+        let application = named.map_or_else(
+            || was.url.to_string(),
+            |application| application.settings().name.clone(),
+        );
+        let who = self
+            .found
+            .entry((application, access, in_words(&was), in_words(&is)))
+            .or_default();
         *who.entry(label).or_default() += 1;
         Ok(())
     }
@@ -212,8 +288,17 @@ impl<'a> Comparison<'a> {
             .found
             .into_iter()
             .map(|((application, access, old, new), who)| {
-                let who = who.into_iter().map(|(label, times)| (label.in_words(several), times)).collect();
-                Change { application, old, new, access, who }
+                let who = who
+                    .into_iter()
+                    .map(|(label, times)| (label.in_words(several), times))
+                    .collect();
+                Change {
+                    application,
+                    old,
+                    new,
+                    access,
+                    who,
+                }
             })
             .collect();
         self.diff
@@ -229,34 +314,66 @@ fn answers(
 ) -> Result<(Answer, Answer), String> {
     match old.ask(was_identity.as_ref(), asked, now) {
         Ok(was) => {
-            let asked = Asked { url: was.url.to_string(), ..asked.clone() };
+            let asked = Asked {
+                url: was.url.to_string(),
+                ..asked.clone()
+            };
             Ok((was, new.ask(is_identity.as_ref(), &asked, now)?))
         }
         Err(_) => {
             let is = new.ask(is_identity.as_ref(), asked, now)?;
-            let asked = Asked { url: is.url.to_string(), ..asked.clone() };
+            let asked = Asked {
+                url: is.url.to_string(),
+                ..asked.clone()
+            };
             Ok((old.ask(was_identity.as_ref(), &asked, now)?, is))
         }
     }
 }
 
 fn providers(old: &World, new: &World) -> BTreeSet<String> {
-    [old, new].iter().flat_map(|world| &world.config.identity_providers).map(|idp| idp.id.0.to_string()).collect()
+    [old, new]
+        .iter()
+        .flat_map(|world| &world.config.identity_providers)
+        .map(|idp| idp.id.0.to_string())
+        .collect()
 }
 
 /// Who is tried for a witness: somebody who logged in, through each provider where nothing says through which; and nobody
 /// who did, where something of it is about the request.
-fn visitors(providers: &BTreeSet<String>, witness: &Witness, page: &str) -> Vec<(Label, Option<Person>, Asked)> {
-    let Witness { rules, person, asked, is_request } = witness;
-    let asked = Asked { url: page.to_owned(), ..asked.clone() };
+fn visitors(
+    providers: &BTreeSet<String>,
+    witness: &Witness,
+    page: &str,
+) -> Vec<(Label, Option<Person>, Asked)> {
+    let Witness {
+        rules,
+        person,
+        asked,
+        is_request,
+    } = witness;
+    let asked = Asked {
+        url: page.to_owned(),
+        ..asked.clone()
+    };
     let mut all = Vec::new();
     if *is_request || rules.is_empty() {
         all.push((Label::Nobody(rules.clone()), None, asked.clone()));
     }
-    let through = person.idp.as_ref().map_or_else(|| Vec::from_iter(providers), |idp| vec![idp]);
+    let through = person
+        .idp
+        .as_ref()
+        .map_or_else(|| Vec::from_iter(providers), |idp| vec![idp]);
     for idp in through {
-        let person = Person { idp: Some(idp.clone()), ..person.clone() };
-        all.push((Label::Through(person.idp.clone(), rules.clone()), Some(person), asked.clone()));
+        let person = Person {
+            idp: Some(idp.clone()),
+            ..person.clone()
+        };
+        all.push((
+            Label::Through(person.idp.clone(), rules.clone()),
+            Some(person),
+            asked.clone(),
+        ));
     }
     all
 }

@@ -19,9 +19,10 @@ pub fn junit(files: &[(&Suite, &World, Vec<Ended>)]) -> Result<String, String> {
                     let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
                     let (message, detail) = match failure {
                         Failure::Malformed(message) => (message.clone(), String::new()),
-                        Failure::Otherwise(answer, was) => {
-                            (format!("expected {}, was {was}", test.expected), View::new(world, answer).to_string())
-                        }
+                        Failure::Otherwise(answer, was) => (
+                            format!("expected {}, was {was}", test.expected),
+                            View::new(world, answer).to_string(),
+                        ),
                     };
                     status.set_message(message).set_description(detail);
                     status

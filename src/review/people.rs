@@ -37,18 +37,29 @@ impl Person {
     /// Where it has no address.
     pub fn from_identity(document: &Value) -> Result<Self, String> {
         let email = document.get("email").and_then(Value::as_str);
-        let email = email.ok_or("the identity has no `email`; is it what `/cdn-cgi/access/get-identity` shows?")?;
+        let email = email.ok_or(
+            "the identity has no `email`; is it what `/cdn-cgi/access/get-identity` shows?",
+        )?;
         let texts = |list: &Value| -> Option<Vec<String>> {
             let text = |item: &Value| item.get("name").unwrap_or(item).as_str().map(str::to_owned);
             list.as_array()?.iter().map(text).collect()
         };
         Ok(Self {
             email: email.to_owned(),
-            idp: document.pointer("/idp/id").and_then(Value::as_str).map(str::to_owned),
+            idp: document
+                .pointer("/idp/id")
+                .and_then(Value::as_str)
+                .map(str::to_owned),
             groups: document.get("groups").and_then(texts),
             // There it is empty where it is not known.
-            amr: document.get("amr").and_then(texts).filter(|list| !list.is_empty()),
-            claims: document.get("oidc_fields").and_then(Value::as_object).cloned(),
+            amr: document
+                .get("amr")
+                .and_then(texts)
+                .filter(|list| !list.is_empty()),
+            claims: document
+                .get("oidc_fields")
+                .and_then(Value::as_object)
+                .cloned(),
             evaluations: BTreeMap::new(),
         })
     }
@@ -58,15 +69,28 @@ impl Person {
     /// # Errors
     /// What is wrong with the description.
     pub fn identity(&self, config: &Config) -> Result<Identity, String> {
-        let email = Email::parse(&self.email).map_err(|e| format!("`{}` is no address: {e}", self.email))?;
+        let email = Email::parse(&self.email)
+            .map_err(|e| format!("`{}` is no address: {e}", self.email))?;
         let (id, kind) = provider(self.idp.as_deref(), config)?;
         let mut claims = Map::new();
         if let Some(given) = &self.claims {
-            claims.extend(asked_for(config, &id).into_iter().map(|name| (name, Value::Null)));
+            claims.extend(
+                asked_for(config, &id)
+                    .into_iter()
+                    .map(|name| (name, Value::Null)),
+            );
             claims.extend(given.clone());
         }
         let groups = self.groups.as_ref().map(|names| {
-            Groups::Known(names.iter().map(|name| Group { id: name.clone(), name: name.clone() }).collect())
+            Groups::Known(
+                names
+                    .iter()
+                    .map(|name| Group {
+                        id: name.clone(),
+                        name: name.clone(),
+                    })
+                    .collect(),
+            )
         });
         Ok(Identity {
             user: UserId(email.as_str().into()),
@@ -93,8 +117,15 @@ impl Person {
         if self.evaluations.is_empty() {
             return BTreeMap::new();
         }
-        let asked = config.applications.iter().flat_map(|a| evaluations(&a.policies, &config.groups));
-        asked.filter_map(|(url, keys)| Some((evaluation_key(url, keys), *self.evaluations.get(url)?))).collect()
+        let asked = config
+            .applications
+            .iter()
+            .flat_map(|a| evaluations(&a.policies, &config.groups));
+        asked
+            .filter_map(|(url, keys)| {
+                Some((evaluation_key(url, keys), *self.evaluations.get(url)?))
+            })
+            .collect()
     }
 }
 
@@ -105,21 +136,34 @@ fn provider(id: Option<&str>, config: &Config) -> Result<(IdpId, String), String
         (Some(id), []) => Ok((IdpId(id.into()), "unknown".to_owned())),
         (None, []) => Err("say through which identity provider they come (`idp`)".to_owned()),
         (None, [one]) => Ok((one.id.clone(), one.type_name().to_owned())),
-        (None, many) => Err(format!("say through which identity provider they come (`idp`): {}", names(many))),
+        (None, many) => Err(format!(
+            "say through which identity provider they come (`idp`): {}",
+            names(many)
+        )),
         (Some(id), many) => match many.iter().find(|provider| *provider.id.0 == *id) {
             Some(provider) => Ok((provider.id.clone(), provider.type_name().to_owned())),
-            None => Err(format!("no identity provider has the id `{id}`; there is {}", names(many))),
+            None => Err(format!(
+                "no identity provider has the id `{id}`; there is {}",
+                names(many)
+            )),
         },
     }
 }
 
 fn names(providers: &[crate::config::IdentityProvider]) -> String {
-    providers.iter().map(|provider| format!("`{}`", provider.id.0)).collect::<Vec<_>>().join(", ")
+    providers
+        .iter()
+        .map(|provider| format!("`{}`", provider.id.0))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// The claims that a provider is asked for.
 fn asked_for(config: &Config, id: &IdpId) -> Vec<String> {
-    let provider = config.identity_providers.iter().find(|provider| provider.id == *id);
+    let provider = config
+        .identity_providers
+        .iter()
+        .find(|provider| provider.id == *id);
     provider
         .filter(|provider| provider.says_all_it_will())
         .map(|provider| provider.claims().to_vec())

@@ -61,7 +61,9 @@ impl Log {
         let unreadable = |e: std::io::Error| format!("`{}` cannot be read: {e}", file.display());
         let (mut log, mut people, mut events) = (Self::default(), HashMap::new(), 0);
         for line in BufReader::new(std::fs::File::open(file).map_err(unreadable)?).split(b'\n') {
-            let Ok(event) = serde_json::from_slice::<Event>(&line.map_err(unreadable)?) else { continue };
+            let Ok(event) = serde_json::from_slice::<Event>(&line.map_err(unreadable)?) else {
+                continue;
+            };
             if event.target == crate::observe::audit::TARGET {
                 events += 1;
                 log.take(event, &mut people);
@@ -79,9 +81,16 @@ impl Log {
 
     fn take(&mut self, event: Event, people: &mut HashMap<String, Person>) {
         let whole = |host: &str, path: &str| format!("https://{host}{path}");
-        let url = match (event.event.as_str(), &event.application, &event.host, &event.path) {
+        let url = match (
+            event.event.as_str(),
+            &event.application,
+            &event.host,
+            &event.path,
+        ) {
             ("login", Some(application), _, _) => application.clone(),
-            ("access", _, Some(host), Some(path)) if !path.starts_with("/cdn-cgi/access/") => whole(host, path),
+            ("access", _, Some(host), Some(path)) if !path.starts_with("/cdn-cgi/access/") => {
+                whole(host, path)
+            }
             // Denied at login.
             ("access", Some(application), _, _) => application.clone(),
             _ => return,
@@ -104,7 +113,10 @@ impl Log {
                 }
             },
         };
-        let method = event.method.filter(|_| !is_login).and_then(|method| Verb::try_from(method).ok());
+        let method = event
+            .method
+            .filter(|_| !is_login)
+            .and_then(|method| Verb::try_from(method).ok());
         let asked = Asked {
             url,
             method,

@@ -62,7 +62,10 @@ struct Test {
 }
 
 #[derive(Clone, Debug, Deserialize)]
-#[serde(untagged, expecting = "this is text in quotes, or a list of such texts")]
+#[serde(
+    untagged,
+    expecting = "this is text in quotes, or a list of such texts"
+)]
 enum Several {
     One(String),
     Many(Vec<String>),
@@ -154,32 +157,51 @@ impl Suite {
     /// # Errors
     /// What is wrong with it, and in which line.
     pub fn read(file: &Path) -> Result<Self, String> {
-        let text = std::fs::read_to_string(file).map_err(|e| format!("`{}` cannot be read: {e}", file.display()))?;
+        let text = std::fs::read_to_string(file)
+            .map_err(|e| format!("`{}` cannot be read: {e}", file.display()))?;
         Self::parse(file, text)
     }
 
     pub(super) fn parse(file: &Path, text: String) -> Result<Self, String> {
         let document: Document = toml::from_str(&text).map_err(|e| {
             let line = e.span().map_or(1, |span| line(&text, span.start));
-            format!("{}:{line}: {}", file.display(), e.message().replace('\n', ", "))
+            format!(
+                "{}:{line}: {}",
+                file.display(),
+                e.message().replace('\n', ", ")
+            )
         })?;
         let is_empty = |several: &Several| several.as_slice().is_empty();
         for test in &document.tests {
             let (at, test) = (line(&text, test.span().start), test.get_ref());
             if is_empty(&test.url) || test.person.as_ref().is_some_and(is_empty) {
-                return Err(format!("{}:{at}: `{}` tests nothing: a list in it is empty", file.display(), test.name));
+                return Err(format!(
+                    "{}:{at}: `{}` tests nothing: a list in it is empty",
+                    file.display(),
+                    test.name
+                ));
             }
         }
         if document.tests.is_empty() {
-            return Err(format!("{}: there are no tests in it; add `[[tests]]`", file.display()));
+            return Err(format!(
+                "{}: there are no tests in it; add `[[tests]]`",
+                file.display()
+            ));
         }
-        Ok(Self { file: file.into(), text, document })
+        Ok(Self {
+            file: file.into(),
+            text,
+            document,
+        })
     }
 
     /// The configuration that it names.
     pub fn config(&self) -> Option<PathBuf> {
         let folder = self.file.parent().unwrap_or(Path::new(""));
-        self.document.config.as_ref().map(|config| folder.join(config))
+        self.document
+            .config
+            .as_ref()
+            .map(|config| folder.join(config))
     }
 
     /// Its file.
@@ -188,17 +210,31 @@ impl Suite {
     }
 
     /// Makes every test, and notes the applications and places of the policies that decided one.
-    pub fn run(&self, world: &World, now: UnixTime, decided: &mut HashSet<(String, String)>) -> Vec<Ended> {
-        let person = |(name, person): (&String, &Person)| (name.clone(), person.identity(&world.config));
-        let people: BTreeMap<String, Result<Identity, String>> = self.document.people.iter().map(person).collect();
+    pub fn run(
+        &self,
+        world: &World,
+        now: UnixTime,
+        decided: &mut HashSet<(String, String)>,
+    ) -> Vec<Ended> {
+        let person =
+            |(name, person): (&String, &Person)| (name.clone(), person.identity(&world.config));
+        let people: BTreeMap<String, Result<Identity, String>> =
+            self.document.people.iter().map(person).collect();
         let mut all = Vec::new();
         for test in &self.document.tests {
             let line = line(&self.text, test.span().start);
             let test = test.get_ref();
-            let visitors =
-                test.person.as_ref().map_or(vec![None], |people| people.as_slice().iter().map(Some).collect());
-            let (urls, several) = (test.url.as_slice(), visitors.len() * test.url.as_slice().len() > 1);
-            for (visitor, url) in visitors.iter().flat_map(|visitor| urls.iter().map(move |url| (visitor, url))) {
+            let visitors = test.person.as_ref().map_or(vec![None], |people| {
+                people.as_slice().iter().map(Some).collect()
+            });
+            let (urls, several) = (
+                test.url.as_slice(),
+                visitors.len() * test.url.as_slice().len() > 1,
+            );
+            for (visitor, url) in visitors
+                .iter()
+                .flat_map(|visitor| urls.iter().map(move |url| (visitor, url)))
+            {
                 let name = match visitor {
                     Some(person) if several => format!("{}: {person}, {url}", test.name),
                     None if several => format!("{}: {url}", test.name),
@@ -207,24 +243,39 @@ impl Suite {
                 let identity = match visitor.map(|name| (name, people.get(name))) {
                     None => Ok(None),
                     Some((_, Some(Ok(identity)))) => Ok(Some(identity)),
-                    Some((name, Some(Err(message)))) => Err(format!("the person `{name}`: {message}")),
-                    Some((name, None)) => Err(format!("there is nobody called `{name}` in `people`")),
+                    Some((name, Some(Err(message)))) => {
+                        Err(format!("the person `{name}`: {message}"))
+                    }
+                    Some((name, None)) => {
+                        Err(format!("there is nobody called `{name}` in `people`"))
+                    }
                 };
-                let answer = identity.and_then(|identity| world.ask(identity, &test.asked(url), now));
+                let answer =
+                    identity.and_then(|identity| world.ask(identity, &test.asked(url), now));
                 let failure = match answer {
                     Err(message) => Some(Failure::Malformed(message)),
                     Ok(answer) => {
                         let (outcome, policy) = (answer.explanation.outcome, answer.policy());
-                        if let (Some(application), Some(policy)) = (&answer.explanation.application, policy) {
+                        if let (Some(application), Some(policy)) =
+                            (&answer.explanation.application, policy)
+                        {
                             decided.insert((application.settings().id.clone(), policy.to_owned()));
                         }
                         let fits = outcome == test.expect.as_str()
-                            && test.policy.as_deref().is_none_or(|expected| policy == Some(expected));
+                            && test
+                                .policy
+                                .as_deref()
+                                .is_none_or(|expected| policy == Some(expected));
                         let was = told(outcome, policy);
                         (!fits).then(|| Failure::Otherwise(Box::new(answer), was))
                     }
                 };
-                all.push(Ended { name, line, expected: told(test.expect.as_str(), test.policy.as_deref()), failure });
+                all.push(Ended {
+                    name,
+                    line,
+                    expected: told(test.expect.as_str(), test.policy.as_deref()),
+                    failure,
+                });
             }
         }
         all
@@ -263,7 +314,10 @@ pub fn untested(world: &World, decided: &HashSet<(String, String)>) -> Vec<(Stri
 
 /// An outcome and its policy, in words.
 pub(super) fn told(outcome: &str, policy: Option<&str>) -> String {
-    policy.map_or_else(|| outcome.to_owned(), |policy| format!("{outcome} by `{policy}`"))
+    policy.map_or_else(
+        || outcome.to_owned(),
+        |policy| format!("{outcome} by `{policy}`"),
+    )
 }
 
 fn line(text: &str, offset: usize) -> usize {

@@ -64,36 +64,95 @@ fn grafana() -> World {
 
 fn person(groups: Option<&[&str]>) -> Person {
     let groups = groups.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
-    Person { email: "Alice@Example.com".to_owned(), groups, claims: Some(serde_json::Map::new()), ..Person::default() }
+    Person {
+        email: "Alice@Example.com".to_owned(),
+        groups,
+        claims: Some(serde_json::Map::new()),
+        ..Person::default()
+    }
 }
 
 fn ask(world: &World, person: Option<&Person>, url: &str) -> Answer {
     let identity = person.map(|person| person.identity(&world.config).unwrap());
-    world.ask(identity.as_ref(), &Asked { url: url.to_owned(), ..Asked::default() }, NOW).unwrap()
+    world
+        .ask(
+            identity.as_ref(),
+            &Asked {
+                url: url.to_owned(),
+                ..Asked::default()
+            },
+            NOW,
+        )
+        .unwrap()
 }
 
 fn shown(world: &World, answer: &Answer) -> (String, Value) {
     let view = View::new(world, answer);
     let text = view.to_string();
-    (anstream::adapter::strip_str(&text).to_string(), serde_json::to_value(&view).unwrap())
+    (
+        anstream::adapter::strip_str(&text).to_string(),
+        serde_json::to_value(&view).unwrap(),
+    )
 }
 
 #[test]
 fn a_decision_is_explained_rule_by_rule() {
     let world = grafana();
-    let answer = ask(&world, Some(&person(Some(&["R&D <x>"]))), "https://GRAFANA.example.com/d/1?x=1");
+    let answer = ask(
+        &world,
+        Some(&person(Some(&["R&D <x>"]))),
+        "https://GRAFANA.example.com/d/1?x=1",
+    );
     let (text, json) = shown(&world, &answer);
-    assert!(text.starts_with("ALLOW by the policy `engineers`\n"), "{text}");
-    assert!(text.contains("Grafana (grafana.example.com), the most specific; also covered by *.example.com"), "{text}");
-    let order: Vec<_> = json["policies"].as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap()).collect();
-    assert_eq!(order, ["probes", "no contractors", "engineers"], "bypass is asked first, wherever it stands");
-    assert_eq!(json["policies"][0]["applies"], "unknown", "nobody said where from");
+    assert!(
+        text.starts_with("ALLOW by the policy `engineers`\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains(
+            "Grafana (grafana.example.com), the most specific; also covered by *.example.com"
+        ),
+        "{text}"
+    );
+    let order: Vec<_> = json["policies"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| p["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        order,
+        ["probes", "no contractors", "engineers"],
+        "bypass is asked first, wherever it stands"
+    );
+    assert_eq!(
+        json["policies"][0]["applies"], "unknown",
+        "nobody said where from"
+    );
     assert_eq!(json["policies"][1]["include"][0]["compared"], "R&D <x>");
-    assert_eq!((&json["policies"][2]["decides"], &json["outcome"]), (&json!(true), &json!("allow")));
-    let groups: Vec<_> = json["groups"].as_array().unwrap().iter().map(|g| g["id"].as_str().unwrap()).collect();
-    assert_eq!(groups, ["board", "engineers"], "each after those that it contains");
-    assert_eq!(json["groups"][0]["include"][0]["compared"], "no `dept` was given");
-    assert_eq!(json["person"], json!({"email": "alice@example.com", "idp": "okta", "groups": ["R&D <x>"]}));
+    assert_eq!(
+        (&json["policies"][2]["decides"], &json["outcome"]),
+        (&json!(true), &json!("allow"))
+    );
+    let groups: Vec<_> = json["groups"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|g| g["id"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        groups,
+        ["board", "engineers"],
+        "each after those that it contains"
+    );
+    assert_eq!(
+        json["groups"][0]["include"][0]["compared"],
+        "no `dept` was given"
+    );
+    assert_eq!(
+        json["person"],
+        json!({"email": "alice@example.com", "idp": "okta", "groups": ["R&D <x>"]})
+    );
 }
 
 #[test]
@@ -101,51 +160,102 @@ fn what_is_not_said_is_not_known() {
     let world = grafana();
     let answer = ask(&world, Some(&person(None)), "grafana");
     let (text, json) = shown(&world, &answer);
-    assert!(text.starts_with("DENY by the policy `no contractors`, because something is not known\n"), "{text}");
-    assert_eq!((&json["reason"], &json["unknown"]), (&json!("identity_incomplete"), &json!(true)));
+    assert!(
+        text.starts_with("DENY by the policy `no contractors`, because something is not known\n"),
+        "{text}"
+    );
+    assert_eq!(
+        (&json["reason"], &json["unknown"]),
+        (&json!("identity_incomplete"), &json!(true))
+    );
     assert!(text.contains("the groups are not known"), "{text}");
 }
 
 #[test]
 fn services_are_named_by_where_they_are_asked() {
     let rule = r#"{ external_evaluation = { evaluate_url = "https://risk.example.com/", keys_url = "https://risk.example.com/keys" } }"#;
-    let world = world(&format!("{START}{}", GRAFANA.replace(r#"{ group = { id = "engineers" } }"#, rule)));
+    let world = world(&format!(
+        "{START}{}",
+        GRAFANA.replace(r#"{ group = { id = "engineers" } }"#, rule)
+    ));
     let said = |answer| Person {
         evaluations: [("https://risk.example.com/".to_owned(), answer)].into(),
         ..person(Some(&["R&D <x>"]))
     };
     let (text, _) = shown(&world, &ask(&world, Some(&said(true)), "grafana"));
-    assert!(text.starts_with("ALLOW by the policy `engineers`\n") && text.contains("answered true"), "{text}");
+    assert!(
+        text.starts_with("ALLOW by the policy `engineers`\n") && text.contains("answered true"),
+        "{text}"
+    );
     let (text, _) = shown(&world, &ask(&world, Some(&said(false)), "grafana"));
-    assert!(text.starts_with("DENY") && text.contains("answered false"), "{text}");
+    assert!(
+        text.starts_with("DENY") && text.contains("answered false"),
+        "{text}"
+    );
 }
 
 #[test]
 fn those_who_have_not_logged_in_are_told_what_happens_first() {
     let world = grafana();
     let (text, json) = shown(&world, &ask(&world, None, "Grafana"));
-    assert_eq!((&json["outcome"], &json["policies"][2]["applies"]), (&json!("log_in"), &json!("not asked")));
-    assert!(text.starts_with("LOG IN: what happens then depends on who they are\n"), "{text}");
-    let from_office = Asked { url: "grafana".to_owned(), ip: "::ffff:203.0.113.9".parse().ok(), ..Asked::default() };
+    assert_eq!(
+        (&json["outcome"], &json["policies"][2]["applies"]),
+        (&json!("log_in"), &json!("not asked"))
+    );
+    assert!(
+        text.starts_with("LOG IN: what happens then depends on who they are\n"),
+        "{text}"
+    );
+    let from_office = Asked {
+        url: "grafana".to_owned(),
+        ip: "::ffff:203.0.113.9".parse().ok(),
+        ..Asked::default()
+    };
     let answer = world.ask(None, &from_office, NOW).unwrap();
-    assert_eq!((answer.explanation.outcome, answer.policy()), ("bypass", Some("probes")));
+    assert_eq!(
+        (answer.explanation.outcome, answer.policy()),
+        ("bypass", Some("probes"))
+    );
 }
 
 #[test]
 fn places_that_are_no_applications_are_what_the_engine_says_they_are() {
     let world = grafana();
     for (url, outcome, reason) in [
-        ("https://access.example.com/cdn-cgi/access/certs", "handle", Value::Null),
-        ("https://grafana.example.com/cdn-cgi/access/logout", "handle", Value::Null),
+        (
+            "https://access.example.com/cdn-cgi/access/certs",
+            "handle",
+            Value::Null,
+        ),
+        (
+            "https://grafana.example.com/cdn-cgi/access/logout",
+            "handle",
+            Value::Null,
+        ),
         ("https://elsewhere.test/", "refuse", json!("no_application")),
-        ("https://grafana.example.com/%2e%2e%2f", "refuse", json!("path_ambiguous")),
-        ("https://grafana.example.com:8443/", "refuse", json!("port_unknown")),
+        (
+            "https://grafana.example.com/%2e%2e%2f",
+            "refuse",
+            json!("path_ambiguous"),
+        ),
+        (
+            "https://grafana.example.com:8443/",
+            "refuse",
+            json!("port_unknown"),
+        ),
     ] {
         let (_, json) = shown(&world, &ask(&world, None, url));
-        assert_eq!((json["outcome"].as_str(), &json["reason"]), (Some(outcome), &reason), "{url}");
+        assert_eq!(
+            (json["outcome"].as_str(), &json["reason"]),
+            (Some(outcome), &reason),
+            "{url}"
+        );
     }
     for url in ["nothing", "ftp://grafana.example.com/", ""] {
-        let asked = Asked { url: url.to_owned(), ..Asked::default() };
+        let asked = Asked {
+            url: url.to_owned(),
+            ..Asked::default()
+        };
         assert!(world.ask(None, &asked, NOW).is_err(), "{url}");
     }
 }
@@ -156,8 +266,14 @@ fn an_identity_is_read_as_the_endpoint_shows_it() {
     let identity = person(Some(&["R&D <x>"])).identity(&world.config).unwrap();
     let document = crate::control::document(&identity, &world.snapshot);
     let read = Person::from_identity(&document).unwrap();
-    assert_eq!(read.identity(&world.config).unwrap().groups, identity.groups);
-    assert_eq!((read.email.as_str(), read.idp.as_deref()), ("alice@example.com", Some("okta")));
+    assert_eq!(
+        read.identity(&world.config).unwrap().groups,
+        identity.groups
+    );
+    assert_eq!(
+        (read.email.as_str(), read.idp.as_deref()),
+        ("alice@example.com", Some("okta"))
+    );
     assert_eq!(read.amr, None, "empty there is not known here");
     let unknown = Person::from_identity(&json!({"email": "a@b.c", "groups": null})).unwrap();
     assert_eq!(unknown.groups, None);
@@ -168,7 +284,11 @@ fn an_identity_is_read_as_the_endpoint_shows_it() {
 fn a_person_comes_through_a_provider_that_there_is() {
     let world = grafana();
     for (idp, email) in [(Some("okat"), "a@b.c"), (None, "a@b@c")] {
-        let person = Person { idp: idp.map(str::to_owned), email: email.to_owned(), ..Person::default() };
+        let person = Person {
+            idp: idp.map(str::to_owned),
+            email: email.to_owned(),
+            ..Person::default()
+        };
         assert!(person.identity(&world.config).is_err(), "{idp:?} {email}");
     }
 }
@@ -179,7 +299,10 @@ fn a_log_is_asked_again() {
     let file = folder.path().join("audit.log");
     let event = |fields: Value| {
         let mut event = json!({"timestamp": "2026-05-04T08:30:00.5Z", "level": "INFO", "target": "portcullis::audit"});
-        event.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        event
+            .as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
         event.to_string()
     };
     let login = |user: &str, groups: &str| {
@@ -203,17 +326,33 @@ fn a_log_is_asked_again() {
         login("erin", "[]").replace("claims", "nothing"),
         login("bob", r#"["R&D <x>", "Contractors"]"#)
             .replace(r#""claims":"{}""#, r#""claims":{}"#)
-            .replace(r#""[\"R&D <x>\", \"Contractors\"]""#, r#"["R&D <x>", "Contractors"]"#),
+            .replace(
+                r#""[\"R&D <x>\", \"Contractors\"]""#,
+                r#"["R&D <x>", "Contractors"]"#,
+            ),
         page("alice"),
         page("bob"),
         page("bob"),
     ];
     std::fs::write(&file, lines.join("\n")).unwrap();
     let old = format!("{START}{GRAFANA}");
-    let deny = GRAFANA.lines().find(|line| line.contains("no contractors")).unwrap();
+    let deny = GRAFANA
+        .lines()
+        .find(|line| line.contains("no contractors"))
+        .unwrap();
     let (old, new) = (world(&old), world(&old.replace(deny, "")));
     let diff = Diff::of_log(&old, &new, &file, NOW).unwrap();
-    let [Change { application, access: Access::Gained, who, .. }] = diff.changes.as_slice() else { panic!("{diff:?}") };
+    let [
+        Change {
+            application,
+            access: Access::Gained,
+            who,
+            ..
+        },
+    ] = diff.changes.as_slice()
+    else {
+        panic!("{diff:?}")
+    };
     assert_eq!(
         (application.as_str(), who.iter().collect::<Vec<_>>()),
         ("Grafana", vec![(&"bob@example.com".to_owned(), &3)])
@@ -224,7 +363,15 @@ fn a_log_is_asked_again() {
         "dave's login is not in the log, erin's says nothing: {:?}",
         diff.notes
     );
-    assert!(diff.notes[0].starts_with("2 requests were not tried"), "{:?}", diff.notes);
+    assert!(
+        diff.notes[0].starts_with("2 requests were not tried"),
+        "{:?}",
+        diff.notes
+    );
     std::fs::write(&file, "x\n").unwrap();
-    assert!(Diff::of_log(&old, &new, &file, NOW).unwrap_err().contains("has no audit events"));
+    assert!(
+        Diff::of_log(&old, &new, &file, NOW)
+            .unwrap_err()
+            .contains("has no audit events")
+    );
 }

@@ -20,14 +20,27 @@ impl fmt::Display for View<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.headline())?;
         writeln!(f)?;
-        if let Some(ApplicationView { name, domain, over, .. }) = &self.application {
+        if let Some(ApplicationView {
+            name, domain, over, ..
+        }) = &self.application
+        {
             write!(f, "  application  {name} ({domain})")?;
             if !over.is_empty() {
-                write!(f, ", the most specific; also covered by {}", over.join(", "))?;
+                write!(
+                    f,
+                    ", the most specific; also covered by {}",
+                    over.join(", ")
+                )?;
             }
             writeln!(f)?;
         }
-        let RequestView { url, method, ip, country, at } = &self.request;
+        let RequestView {
+            url,
+            method,
+            ip,
+            country,
+            at,
+        } = &self.request;
         write!(f, "  request      {method} {url}")?;
         ip.map_or(Ok(()), |ip| write!(f, " from {ip}"))?;
         country.map_or(Ok(()), |country| write!(f, " in {country}"))?;
@@ -53,9 +66,18 @@ impl fmt::Display for View<'_> {
                 "unknown" => format!("{OPEN}may apply, something is not known{OPEN:#}"),
                 other => format!("{QUIET}{other}{QUIET:#}"),
             };
-            let shadow = if policy.shadow { " (shadow: only told)" } else { "" };
+            let shadow = if policy.shadow {
+                " (shadow: only told)"
+            } else {
+                ""
+            };
             let decision = word(policy.decision);
-            writeln!(f, "\n  {}. {decision} `{}`{shadow}: {applies}", number + 1, policy.name)?;
+            writeln!(
+                f,
+                "\n  {}. {decision} `{}`{shadow}: {applies}",
+                number + 1,
+                policy.name
+            )?;
             rules(f, &policy.rules)?;
         }
         for group in &self.groups {
@@ -84,16 +106,28 @@ pub struct Line<'a> {
 
 impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Ended { name, line, expected, failure } = self.result;
-        let Some(failure) = failure else { return write!(f, "  {GOOD}✓{GOOD:#} {name}") };
-        writeln!(f, "  {BAD}✗ {name}{BAD:#}  {}:{line}", self.suite.file().display())?;
+        let Ended {
+            name,
+            line,
+            expected,
+            failure,
+        } = self.result;
+        let Some(failure) = failure else {
+            return write!(f, "  {GOOD}✓{GOOD:#} {name}");
+        };
+        writeln!(
+            f,
+            "  {BAD}✗ {name}{BAD:#}  {}:{line}",
+            self.suite.file().display()
+        )?;
         match failure {
             Failure::Malformed(message) => write!(f, "      {message}"),
             Failure::Otherwise(answer, was) => {
                 writeln!(f, "      expected {GOOD}{expected}{GOOD:#}")?;
                 writeln!(f, "      was      {BAD}{was}{BAD:#}\n")?;
                 let walk = View::new(self.world, answer).to_string();
-                walk.lines().try_for_each(|line| writeln!(f, "      {line}"))
+                walk.lines()
+                    .try_for_each(|line| writeln!(f, "      {line}"))
             }
         }
     }
@@ -104,7 +138,14 @@ impl fmt::Display for Diff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const FEW: usize = 20;
         let mut before = "";
-        for Change { application, old, new, access, who } in &self.changes {
+        for Change {
+            application,
+            old,
+            new,
+            access,
+            who,
+        } in &self.changes
+        {
             if before != application {
                 writeln!(f, "{application}")?;
                 before = application;
@@ -116,7 +157,11 @@ impl fmt::Display for Diff {
             };
             writeln!(f, "  {style}{what}{style:#}: {old} → {new}")?;
             for (who, times) in who.iter().take(FEW) {
-                let times = if *times > 1 { format!(" ({times} times)") } else { String::new() };
+                let times = if *times > 1 {
+                    format!(" ({times} times)")
+                } else {
+                    String::new()
+                };
                 writeln!(f, "      {who}{times}")?;
             }
             match who.len().saturating_sub(FEW) {
@@ -127,7 +172,12 @@ impl fmt::Display for Diff {
         for note in &self.notes {
             writeln!(f, "note: {note}")?;
         }
-        let Self { tried, same_outcome, changes, .. } = self;
+        let Self {
+            tried,
+            same_outcome,
+            changes,
+            ..
+        } = self;
         let changes = match changes.len() {
             0 => format!("{GOOD}nothing changes{GOOD:#}"),
             1 => "1 change".to_owned(),
@@ -144,7 +194,11 @@ impl fmt::Display for Diff {
 impl View<'_> {
     /// The answer in one line.
     pub fn headline(&self) -> String {
-        let unknown = if self.unknown { ", because something is not known" } else { "" };
+        let unknown = if self.unknown {
+            ", because something is not known"
+        } else {
+            ""
+        };
         let by = |what: &str, style: Style| match self.policy {
             Some(policy) => format!("{style}{what}{style:#} by the policy `{policy}`{unknown}"),
             None => format!("{style}{what}{style:#}: no policy applies{unknown}"),
@@ -155,16 +209,25 @@ impl View<'_> {
             "non_identity" => by("SERVICE AUTH", GOOD),
             "deny" => by("DENY", BAD),
             "log_in" if self.person.is_some() => {
-                format!("{OPEN}LOG IN{OPEN:#}: the application wants people to come through another identity provider")
+                format!(
+                    "{OPEN}LOG IN{OPEN:#}: the application wants people to come through another identity provider"
+                )
             }
             "log_in" => format!("{OPEN}LOG IN{OPEN:#}: what happens then depends on who they are"),
-            "handle" => format!("{OPEN}HANDLED{OPEN:#} here: this is one of the proxy's own endpoints"),
-            "unavailable" => format!("{BAD}UNAVAILABLE{BAD:#}: something that the decision needs is not known"),
+            "handle" => {
+                format!("{OPEN}HANDLED{OPEN:#} here: this is one of the proxy's own endpoints")
+            }
+            "unavailable" => {
+                format!("{BAD}UNAVAILABLE{BAD:#}: something that the decision needs is not known")
+            }
             _ => format!("{BAD}REFUSED{BAD:#}: {}", self.reason.unwrap_or("internal")),
         };
         match &self.shadow {
             Some(shadow) => {
-                format!("{told} (the shadow policy `{}` would have been first: {})", shadow.policy, shadow.outcome)
+                format!(
+                    "{told} (the shadow policy `{}` would have been first: {})",
+                    shadow.policy, shadow.outcome
+                )
             }
             None => told,
         }
@@ -183,14 +246,32 @@ pub(super) const fn word(decision: PolicyDecision) -> &'static str {
 
 /// The moment as it is written in UTC.
 pub(super) fn moment(at: u64) -> String {
-    let moment = i64::try_from(at).ok().and_then(|at| jiff::Timestamp::from_second(at).ok());
+    let moment = i64::try_from(at)
+        .ok()
+        .and_then(|at| jiff::Timestamp::from_second(at).ok());
     moment.map_or_else(|| UnixTime(at).to_string(), |moment| moment.to_string())
 }
 
 fn rules(f: &mut fmt::Formatter<'_>, rules: &Rules<'_>) -> fmt::Result {
-    let Rules { include, require, exclude } = rules;
-    for (clause, rules) in [("include", include), ("require", require), ("exclude", exclude)] {
-        for (at, RuleView { rule, holds, compared }) in rules.iter().enumerate() {
+    let Rules {
+        include,
+        require,
+        exclude,
+    } = rules;
+    for (clause, rules) in [
+        ("include", include),
+        ("require", require),
+        ("exclude", exclude),
+    ] {
+        for (
+            at,
+            RuleView {
+                rule,
+                holds,
+                compared,
+            },
+        ) in rules.iter().enumerate()
+        {
             let clause = if at == 0 { clause } else { "" };
             let (style, mark) = match *holds {
                 "true" => (GOOD, '✓'),
@@ -199,7 +280,10 @@ fn rules(f: &mut fmt::Formatter<'_>, rules: &Rules<'_>) -> fmt::Result {
                 _ => (QUIET, '·'),
             };
             let rule = brief(rule);
-            writeln!(f, "       {clause:<8} {style}{mark}{style:#} {rule:<34} {QUIET}{compared}{QUIET:#}")?;
+            writeln!(
+                f,
+                "       {clause:<8} {style}{mark}{style:#} {rule:<34} {QUIET}{compared}{QUIET:#}"
+            )?;
         }
     }
     Ok(())
@@ -210,17 +294,28 @@ const PROVIDER: &str = "identity_provider_id";
 /// A rule in a few words: the selector and its values.
 pub(super) fn brief(rule: &Rule) -> String {
     let json = serde_json::to_value(rule).unwrap_or_default();
-    let fields = json.as_object().and_then(|rule| rule.values().next()).and_then(Value::as_object);
+    let fields = json
+        .as_object()
+        .and_then(|rule| rule.values().next())
+        .and_then(Value::as_object);
     let mut text = rule.selector().to_owned();
     let mut fields: Vec<_> = fields.into_iter().flatten().collect();
     fields.sort_by_key(|(name, _)| *name == PROVIDER);
     for (name, value) in fields {
         let value = match value {
             Value::String(text) => text.clone(),
-            Value::Array(list) => list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "),
+            Value::Array(list) => list
+                .iter()
+                .filter_map(Value::as_str)
+                .collect::<Vec<_>>()
+                .join(", "),
             other => other.to_string(),
         };
-        let quoted = if value.contains(' ') { format!("`{value}`") } else { value };
+        let quoted = if value.contains(' ') {
+            format!("`{value}`")
+        } else {
+            value
+        };
         let between = if name == PROVIDER { " of " } else { " " };
         text.push_str(between);
         text.push_str(&quoted);

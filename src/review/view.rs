@@ -6,7 +6,9 @@ use serde::Serialize;
 use super::ask::{Answer, World};
 use super::compared::compared;
 use crate::model::Identity;
-use crate::policy::{AccessGroup, Clause, Country, Part, Policy, PolicyDecision, Rule, Truth, Verdict, Walk};
+use crate::policy::{
+    AccessGroup, Clause, Country, Part, Policy, PolicyDecision, Rule, Truth, Verdict, Walk,
+};
 
 /// An answer for people and tools: the decision, and the walk to it.
 #[derive(Debug, Serialize)]
@@ -161,14 +163,25 @@ impl<'a> View<'a> {
             policies: Vec::new(),
             groups: Vec::new(),
         };
-        let (Some(application), Some(walk)) = (&explanation.application, &explanation.walk) else { return view };
+        let (Some(application), Some(walk)) = (&explanation.application, &explanation.walk) else {
+            return view;
+        };
         let policies = &application.settings().policies;
-        let name = |place: usize| policies.get(place).map_or("", |policy| policy.name.as_str());
+        let name = |place: usize| {
+            policies
+                .get(place)
+                .map_or("", |policy| policy.name.as_str())
+        };
         let decides = matches!(view.outcome, "allow" | "non_identity" | "bypass" | "deny");
-        let decided = verdict.and_then(|verdict| verdict.policy).filter(|_| decides);
+        let decided = verdict
+            .and_then(|verdict| verdict.policy)
+            .filter(|_| decides);
         let shadow = verdict.and_then(|Verdict { shadow, .. }| shadow);
         view.policy = decided.map(name);
-        view.shadow = shadow.map(|(place, outcome)| ShadowView { policy: name(place), outcome: outcome.as_str() });
+        view.shadow = shadow.map(|(place, outcome)| ShadowView {
+            policy: name(place),
+            outcome: outcome.as_str(),
+        });
         let settings = application.settings();
         view.application = Some(ApplicationView {
             id: &settings.id,
@@ -176,7 +189,12 @@ impl<'a> View<'a> {
             domain: settings.domain.to_string(),
             over: world.less_specific(application, &answer.url),
         });
-        let early = |policy: &Policy| matches!(policy.decision, PolicyDecision::Bypass | PolicyDecision::NonIdentity);
+        let early = |policy: &Policy| {
+            matches!(
+                policy.decision,
+                PolicyDecision::Bypass | PolicyDecision::NonIdentity
+            )
+        };
         let mut order: Vec<_> = policies.iter().enumerate().collect();
         order.sort_by_key(|(_, policy)| !early(policy));
         for (place, policy) in order {
@@ -236,32 +254,58 @@ impl<'a> Rules<'a> {
 
 /// The groups that policies ask for, themselves or through others, each after those that it contains.
 fn asked_groups<'a>(groups: &'a [AccessGroup], policies: &[Policy]) -> Vec<&'a AccessGroup> {
-    let by_id: HashMap<&str, &AccessGroup> = groups.iter().map(|group| (group.id.as_str(), group)).collect();
+    let by_id: HashMap<&str, &AccessGroup> = groups
+        .iter()
+        .map(|group| (group.id.as_str(), group))
+        .collect();
     let named = |rules: [&'_ Vec<Rule>; 3]| -> Vec<String> {
-        let id = |rule: &Rule| if let Rule::Group { id } = rule { Some(id.clone()) } else { None };
+        let id = |rule: &Rule| {
+            if let Rule::Group { id } = rule {
+                Some(id.clone())
+            } else {
+                None
+            }
+        };
         rules.into_iter().flatten().filter_map(id).collect()
     };
     let mut pending: Vec<(String, bool)> = Vec::new();
-    let children = |pending: &mut Vec<_>, rules| pending.extend(named(rules).into_iter().rev().map(|id| (id, false)));
+    let children = |pending: &mut Vec<_>, rules| {
+        pending.extend(named(rules).into_iter().rev().map(|id| (id, false)))
+    };
     for policy in policies.iter().rev() {
-        children(&mut pending, [&policy.include, &policy.require, &policy.exclude]);
+        children(
+            &mut pending,
+            [&policy.include, &policy.require, &policy.exclude],
+        );
     }
     let (mut seen, mut ordered) = (HashMap::new(), Vec::new());
     while let Some((id, is_open)) = pending.pop() {
-        let Some(group) = by_id.get(id.as_str()) else { continue };
+        let Some(group) = by_id.get(id.as_str()) else {
+            continue;
+        };
         if is_open {
             ordered.push(*group);
         } else if seen.insert(id.clone(), ()).is_none() {
             pending.push((id, true));
-            children(&mut pending, [&group.include, &group.require, &group.exclude]);
+            children(
+                &mut pending,
+                [&group.include, &group.require, &group.exclude],
+            );
         }
     }
     ordered
 }
 
 fn person(identity: &Identity) -> PersonView<'_> {
-    let groups = identity.groups.known().map(|groups| groups.iter().map(|group| group.name.as_str()).collect());
-    PersonView { email: identity.email.as_str(), idp: &identity.idp.id.0, groups }
+    let groups = identity
+        .groups
+        .known()
+        .map(|groups| groups.iter().map(|group| group.name.as_str()).collect());
+    PersonView {
+        email: identity.email.as_str(),
+        idp: &identity.idp.id.0,
+        groups,
+    }
 }
 
 const fn word(truth: Option<Truth>) -> &'static str {

@@ -42,20 +42,29 @@ pub(super) fn witnesses(written: &[Written<'_>], now: UnixTime) -> (Vec<Witness>
     for (config, policies) in written {
         let mut names = Names::new(config, now);
         is_all &= names.traits(policies, &mut traits);
-        let ways: Vec<Vec<Chosen>> = policies.iter().map(|policy| names.ways_into(policy)).collect();
+        let ways: Vec<Vec<Chosen>> = policies
+            .iter()
+            .map(|policy| names.ways_into(policy))
+            .collect();
         is_all &= ways.iter().all(|ways| ways.len() < MOST_WAYS);
         // Those whom most depends on come first.
         let firsts: Vec<&Chosen> = ways.iter().filter_map(|ways| ways.first()).collect();
         seeds.extend(firsts.iter().copied().cloned());
         seeds.extend(ways.iter().flat_map(|ways| ways.iter().skip(1)).cloned());
-        let pairs = firsts.iter().flat_map(|one| firsts.iter().map(move |other| (*one, *other)));
+        let pairs = firsts
+            .iter()
+            .flat_map(|one| firsts.iter().map(move |other| (*one, *other)));
         for (one, other) in pairs {
             if seeds.len() > MOST_WITNESSES {
                 is_all = false;
                 break;
             }
             let mut both = one.clone();
-            both.extend(other.iter().map(|(slot, quality)| (slot.clone(), Rc::clone(quality))));
+            both.extend(
+                other
+                    .iter()
+                    .map(|(slot, quality)| (slot.clone(), Rc::clone(quality))),
+            );
             seeds.push(both);
         }
     }
@@ -75,7 +84,10 @@ pub(super) fn witnesses(written: &[Written<'_>], now: UnixTime) -> (Vec<Witness>
             let mut chosen = seed.clone();
             chosen.insert(quality.slot.clone(), Rc::clone(quality));
             keep(&chosen);
-            if seed.get(&quality.slot).is_some_and(|had| had.label == *label) {
+            if seed
+                .get(&quality.slot)
+                .is_some_and(|had| had.label == *label)
+            {
                 chosen.remove(&quality.slot);
                 keep(&chosen);
             }
@@ -116,13 +128,22 @@ impl Quality {
         };
         let at = if let Rule::PortcullisTime(window) = &rule {
             // A week has every minute of every day.
-            let mut moments = (0..7 * 24 * 60).map(|minute| UnixTime(now.0.saturating_add(minute * 60)));
+            let mut moments =
+                (0..7 * 24 * 60).map(|minute| UnixTime(now.0.saturating_add(minute * 60)));
             let moment = moments.find(|moment| window.holds(*moment) == Some(holds));
-            moment.and_then(|moment| jiff::Timestamp::from_second(i64::try_from(moment.0).ok()?).ok()).map(Moment)
+            moment
+                .and_then(|moment| jiff::Timestamp::from_second(i64::try_from(moment.0).ok()?).ok())
+                .map(Moment)
         } else {
             None
         };
-        Rc::new(Self { slot: slot.to_owned(), label: label.clone(), rule, holds, at })
+        Rc::new(Self {
+            slot: slot.to_owned(),
+            label: label.clone(),
+            rule,
+            holds,
+            at,
+        })
     }
 }
 
@@ -141,8 +162,16 @@ struct Names<'a> {
 impl<'a> Names<'a> {
     fn new(config: &'a Config, now: UnixTime) -> Self {
         Self {
-            groups: config.groups.iter().map(|group| (group.id.as_str(), group)).collect(),
-            lists: config.lists.iter().map(|list| (list.id.as_str(), list)).collect(),
+            groups: config
+                .groups
+                .iter()
+                .map(|group| (group.id.as_str(), group))
+                .collect(),
+            lists: config
+                .lists
+                .iter()
+                .map(|list| (list.id.as_str(), list))
+                .collect(),
             ways: HashMap::new(),
             now,
         }
@@ -150,13 +179,26 @@ impl<'a> Names<'a> {
 
     /// Everything that policies name, themselves or through groups; whether there was room for all of it.
     fn traits(&self, policies: &'a [Policy], traits: &mut BTreeMap<String, Rc<Quality>>) -> bool {
-        let clauses = |policy: &'a Policy| policy.include.iter().chain(&policy.require).chain(&policy.exclude);
+        let clauses = |policy: &'a Policy| {
+            policy
+                .include
+                .iter()
+                .chain(&policy.require)
+                .chain(&policy.exclude)
+        };
         let mut pending: Vec<&Rule> = policies.iter().flat_map(clauses).collect();
         let mut seen = HashSet::new();
         while let Some(rule) = pending.pop() {
             if let Rule::Group { id } = rule {
-                let group = self.groups.get(id.as_str()).filter(|_| seen.insert(id.as_str()));
-                pending.extend(group.iter().flat_map(|g| g.include.iter().chain(&g.require).chain(&g.exclude)));
+                let group = self
+                    .groups
+                    .get(id.as_str())
+                    .filter(|_| seen.insert(id.as_str()));
+                pending.extend(
+                    group
+                        .iter()
+                        .flat_map(|g| g.include.iter().chain(&g.require).chain(&g.exclude)),
+                );
                 continue;
             }
             for quality in self.qualities(rule) {
@@ -175,19 +217,41 @@ impl<'a> Names<'a> {
         let holds = |rule: Rule| Quality::new(rule, true, self.now);
         match rule {
             Rule::Everyone {} | Rule::Group { .. } => Vec::new(),
-            Rule::EmailList { id } | Rule::IpList { id } => match self.lists.get(id.as_str()).map(|list| &list.items) {
-                Some(ListItems::Email(emails)) => {
-                    emails.iter().map(|email| holds(Rule::Email { email: email.clone() })).collect()
+            Rule::EmailList { id } | Rule::IpList { id } => {
+                match self.lists.get(id.as_str()).map(|list| &list.items) {
+                    Some(ListItems::Email(emails)) => emails
+                        .iter()
+                        .map(|email| {
+                            holds(Rule::Email {
+                                email: email.clone(),
+                            })
+                        })
+                        .collect(),
+                    Some(ListItems::Ip(ranges)) => ranges
+                        .iter()
+                        .flat_map(|range| ends(range.net()))
+                        .map(holds)
+                        .collect(),
+                    None => Vec::new(),
                 }
-                Some(ListItems::Ip(ranges)) => ranges.iter().flat_map(|range| ends(range.net())).map(holds).collect(),
-                None => Vec::new(),
-            },
+            }
             Rule::Ip { ip } => ends(ip.net()).map(holds).collect(),
             Rule::PortcullisMethod { methods } => {
-                let one = |verb: &Verb| holds(Rule::PortcullisMethod { methods: vec![verb.clone()] });
-                methods.iter().map(one).chain([Quality::new(rule.clone(), false, self.now)]).collect()
+                let one = |verb: &Verb| {
+                    holds(Rule::PortcullisMethod {
+                        methods: vec![verb.clone()],
+                    })
+                };
+                methods
+                    .iter()
+                    .map(one)
+                    .chain([Quality::new(rule.clone(), false, self.now)])
+                    .collect()
             }
-            Rule::PortcullisTime(_) => vec![holds(rule.clone()), Quality::new(rule.clone(), false, self.now)],
+            Rule::PortcullisTime(_) => vec![
+                holds(rule.clone()),
+                Quality::new(rule.clone(), false, self.now),
+            ],
             rule => vec![holds(rule.clone())],
         }
     }
@@ -200,12 +264,21 @@ impl<'a> Names<'a> {
     fn clauses(&mut self, include: &'a [Rule], require: &'a [Rule], depth: usize) -> Vec<Chosen> {
         let mut required = Chosen::new();
         for rule in require {
-            required.extend(self.ways(rule, depth).into_iter().next().unwrap_or_default());
+            required.extend(
+                self.ways(rule, depth)
+                    .into_iter()
+                    .next()
+                    .unwrap_or_default(),
+            );
         }
         let mut ways = Vec::new();
         for rule in include {
             for mut way in self.ways(rule, depth) {
-                way.extend(required.iter().map(|(slot, quality)| (slot.clone(), Rc::clone(quality))));
+                way.extend(
+                    required
+                        .iter()
+                        .map(|(slot, quality)| (slot.clone(), Rc::clone(quality))),
+                );
                 ways.push(way);
             }
             if ways.len() >= MOST_WAYS {
@@ -221,13 +294,20 @@ impl<'a> Names<'a> {
             let one = |quality: Rc<Quality>| Chosen::from([(quality.slot.clone(), quality)]);
             return match rule {
                 Rule::Everyone {} => vec![Chosen::new()],
-                rule => self.qualities(rule).into_iter().filter(|quality| quality.holds).map(one).collect(),
+                rule => self
+                    .qualities(rule)
+                    .into_iter()
+                    .filter(|quality| quality.holds)
+                    .map(one)
+                    .collect(),
             };
         };
         if let Some(ways) = self.ways.get(id.as_str()) {
             return ways.clone();
         }
-        let (Some(group), Some(depth)) = (self.groups.get(id.as_str()).copied(), depth.checked_sub(1)) else {
+        let (Some(group), Some(depth)) =
+            (self.groups.get(id.as_str()).copied(), depth.checked_sub(1))
+        else {
             return Vec::new();
         };
         let ways = self.clauses(&group.include, &group.require, depth);
@@ -254,17 +334,26 @@ impl Neutral {
                 // An attribute that an assertion does not have is one of which nothing is known.
                 Rule::Saml { attribute_name, .. } => {
                     let claims = person.claims.get_or_insert_default();
-                    claims.entry(attribute_name).or_insert_with(|| Value::Array(Vec::new()));
+                    claims
+                        .entry(attribute_name)
+                        .or_insert_with(|| Value::Array(Vec::new()));
                 }
                 Rule::Geo { country_code } => drop(countries.insert(*country_code)),
                 _ => {}
             }
         }
         // Codes that ISO 3166-1 leaves to its users.
-        let country = (b'A'..=b'Z').filter_map(|letter| Country::parse(&format!("X{}", char::from(letter))));
-        let country = country.into_iter().find(|country| !countries.contains(country));
+        let country =
+            (b'A'..=b'Z').filter_map(|letter| Country::parse(&format!("X{}", char::from(letter))));
+        let country = country
+            .into_iter()
+            .find(|country| !countries.contains(country));
         let asks = written.iter().any(|(config, _)| config.geo.is_some());
-        let asked = Asked { ip: Some(NOWHERE), country: country.filter(|_| asks), ..Asked::default() };
+        let asked = Asked {
+            ip: Some(NOWHERE),
+            country: country.filter(|_| asks),
+            ..Asked::default()
+        };
         Self { person, asked }
     }
 
@@ -273,27 +362,63 @@ impl Neutral {
         for quality in chosen.values() {
             apply(quality, &mut person, &mut asked);
         }
-        let is_request = chosen.values().any(|quality| quality.rule.about() == About::Request);
-        Witness { rules: chosen.values().map(|quality| quality.label.clone()).collect(), person, asked, is_request }
+        let is_request = chosen
+            .values()
+            .any(|quality| quality.rule.about() == About::Request);
+        Witness {
+            rules: chosen
+                .values()
+                .map(|quality| quality.label.clone())
+                .collect(),
+            person,
+            asked,
+            is_request,
+        }
     }
 }
 
-fn apply(Quality { rule, holds, at, .. }: &Quality, person: &mut Person, asked: &mut Asked) {
+fn apply(
+    Quality {
+        rule, holds, at, ..
+    }: &Quality,
+    person: &mut Person,
+    asked: &mut Asked,
+) {
     match rule {
         Rule::Email { email } => person.email.clone_from(email),
         Rule::EmailDomain { domain } => person.email = format!("anyone@{domain}"),
-        Rule::Okta { name, identity_provider_id: idp } => {
+        Rule::Okta {
+            name,
+            identity_provider_id: idp,
+        } => {
             person.idp = Some(idp.0.to_string());
             person.groups.get_or_insert_default().push(name.clone());
         }
-        Rule::Oidc { claim_name: name, claim_value: value, identity_provider_id: idp }
-        | Rule::Saml { attribute_name: name, attribute_value: value, identity_provider_id: idp } => {
+        Rule::Oidc {
+            claim_name: name,
+            claim_value: value,
+            identity_provider_id: idp,
+        }
+        | Rule::Saml {
+            attribute_name: name,
+            attribute_value: value,
+            identity_provider_id: idp,
+        } => {
             person.idp = Some(idp.0.to_string());
-            let values = person.claims.get_or_insert_default().entry(name).or_insert_with(|| Value::Array(Vec::new()));
-            values.as_array_mut().into_iter().for_each(|values| values.push(value.as_str().into()));
+            let values = person
+                .claims
+                .get_or_insert_default()
+                .entry(name)
+                .or_insert_with(|| Value::Array(Vec::new()));
+            values
+                .as_array_mut()
+                .into_iter()
+                .for_each(|values| values.push(value.as_str().into()));
         }
         Rule::LoginMethod { id } => person.idp = Some(id.0.to_string()),
-        Rule::AuthMethod { auth_method } => person.amr.get_or_insert_default().push(auth_method.clone()),
+        Rule::AuthMethod { auth_method } => {
+            person.amr.get_or_insert_default().push(auth_method.clone())
+        }
         Rule::ExternalEvaluation { evaluate_url, .. } => {
             person.evaluations.insert(evaluate_url.clone(), true);
         }
@@ -301,9 +426,13 @@ fn apply(Quality { rule, holds, at, .. }: &Quality, person: &mut Person, asked: 
         Rule::Geo { country_code } => asked.country = Some(*country_code),
         Rule::PortcullisMethod { methods } if *holds => asked.method = methods.first().cloned(),
         Rule::PortcullisMethod { methods } => {
-            let others =
-                ["GET", "POST", "DELETE", "PURGE"].iter().filter_map(|verb| Verb::try_from((*verb).to_owned()).ok());
-            asked.method = others.into_iter().find(|verb| !methods.contains(verb)).or(asked.method.take());
+            let others = ["GET", "POST", "DELETE", "PURGE"]
+                .iter()
+                .filter_map(|verb| Verb::try_from((*verb).to_owned()).ok());
+            asked.method = others
+                .into_iter()
+                .find(|verb| !methods.contains(verb))
+                .or(asked.method.take());
         }
         Rule::PortcullisTime(_) => asked.at = *at,
         Rule::Certificate {} => asked.certificate = Some("client.example".to_owned()),
@@ -344,5 +473,9 @@ const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 254));
 fn ends(net: IpNet) -> impl Iterator<Item = Rule> {
     let last = (net.network() != net.broadcast()).then(|| net.broadcast());
     let ends = [net.network()].into_iter().chain(last);
-    ends.filter_map(|ip| Some(Rule::Ip { ip: IpRange::try_from(ip.to_string()).ok()? }))
+    ends.filter_map(|ip| {
+        Some(Rule::Ip {
+            ip: IpRange::try_from(ip.to_string()).ok()?,
+        })
+    })
 }

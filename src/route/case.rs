@@ -19,7 +19,12 @@ pub struct CaseRivals {
 pub fn case_rivals(domains: &[&Domain]) -> Vec<CaseRivals> {
     let patterns = domains.iter().enumerate().map(|(index, domain)| {
         let pattern = Pattern::of(domain.path());
-        Entry { index, domain, has_case: pattern.has_case(), pattern }
+        Entry {
+            index,
+            domain,
+            has_case: pattern.has_case(),
+            pattern,
+        }
     });
     let (mut exact, mut wild) = (HashMap::<&str, Vec<Entry<'_>>>::new(), Vec::new());
     for entry in patterns {
@@ -31,7 +36,10 @@ pub fn case_rivals(domains: &[&Domain]) -> Vec<CaseRivals> {
     let mut rivals = Vec::new();
     let mut compare = |one: &Entry<'_>, other: &Entry<'_>| {
         if one.is_rivalled_by(other) {
-            rivals.push(CaseRivals { domain: one.index, rival: other.index });
+            rivals.push(CaseRivals {
+                domain: one.index,
+                rival: other.index,
+            });
         }
     };
     for on_host in exact.values().chain([&wild]) {
@@ -76,6 +84,7 @@ fn may_share_a_host(one: &Domain, other: &Domain) -> bool {
 /// The paths of a domain have one reading, up to their case; so has its pattern when it is read as a path.
 fn covers_in_other_case(pattern: &Pattern, domain: &Domain) -> bool {
     CleanPath::parse(domain.path()).is_ok_and(|path| {
-        pattern.may_cover(&path, super::PathCase::Insensitive) && !pattern.may_cover(&path, super::PathCase::Sensitive)
+        pattern.may_cover(&path, super::PathCase::Insensitive)
+            && !pattern.may_cover(&path, super::PathCase::Sensitive)
     })
 }

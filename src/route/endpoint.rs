@@ -43,7 +43,8 @@ impl Endpoint {
     pub const PREFIX: &'static str = "/cdn-cgi/access";
 
     /// Where the metadata of an application's page is, before the page's own path.
-    pub const PROTECTED_RESOURCE: &'static str = "/.well-known/cloudflare-access-protected-resource";
+    pub const PROTECTED_RESOURCE: &'static str =
+        "/.well-known/cloudflare-access-protected-resource";
 
     /// The endpoint of a path; `None` if the path is an application's.
     ///
@@ -61,10 +62,14 @@ impl Endpoint {
                 endpoint => Ok(endpoint),
             };
         }
-        let mut reached = RESERVED_PATTERNS.iter().filter(|pattern| pattern.may_cover(path, PathCase::Insensitive));
+        let mut reached = RESERVED_PATTERNS
+            .iter()
+            .filter(|pattern| pattern.may_cover(path, PathCase::Insensitive));
         match reached.next() {
             None => Ok(None),
-            Some(pattern) if CertainPath::of(path).is_covered(pattern) => Ok(Self::named(&path.normalized())),
+            Some(pattern) if CertainPath::of(path).is_covered(pattern) => {
+                Ok(Self::named(&path.normalized()))
+            }
             Some(_) => Err(PathError::Ambiguous),
         }
     }
@@ -84,12 +89,18 @@ impl Endpoint {
             "get-identity" => Self::GetIdentity,
             "public-cert" => Self::PublicCert,
             "saml-metadata" => Self::SamlMetadata,
-            of if of.strip_suffix("/saml-metadata").is_some_and(|id| !id.is_empty() && !id.contains('/')) => {
+            of if of
+                .strip_suffix("/saml-metadata")
+                .is_some_and(|id| !id.is_empty() && !id.contains('/')) =>
+            {
                 Self::SamlMetadata
             }
             "refresh-identity" => Self::RefreshIdentity,
             "logged-out" => Self::LoggedOut,
-            test if test.strip_prefix("test-idp/").is_some_and(|id| !id.is_empty() && !id.contains('/')) => {
+            test if test
+                .strip_prefix("test-idp/")
+                .is_some_and(|id| !id.is_empty() && !id.contains('/')) =>
+            {
                 Self::TestIdp
             }
             login if login == "login" || login.starts_with("login/") => Self::Login,
@@ -110,9 +121,15 @@ mod tests {
     #[test]
     fn endpoints() {
         for (path, endpoint) in [
-            ("/cdn-cgi/access/login/wiki.example.com", Some(Endpoint::Login)),
+            (
+                "/cdn-cgi/access/login/wiki.example.com",
+                Some(Endpoint::Login),
+            ),
             ("/cdn-cgi/access/certs", Some(Endpoint::Certs)),
-            ("/cdn-cgi/access/refresh-identity", Some(Endpoint::RefreshIdentity)),
+            (
+                "/cdn-cgi/access/refresh-identity",
+                Some(Endpoint::RefreshIdentity),
+            ),
             ("/cdn-cgi/access/logged-out", Some(Endpoint::LoggedOut)),
             ("/cdn-cgi/access/test-idp/okta", Some(Endpoint::TestIdp)),
             ("/cdn-cgi/access/test-idp/", Some(Endpoint::Unknown)),
@@ -120,22 +137,41 @@ mod tests {
             ("/cdn-cgi/access/certs/", Some(Endpoint::Unknown)),
             ("/cdn-cgi/access", Some(Endpoint::Unknown)),
             ("/cdn-cgi/access/public-cert", Some(Endpoint::PublicCert)),
-            ("/cdn-cgi/access/saml-metadata", Some(Endpoint::SamlMetadata)),
-            ("/cdn-cgi/access/okta/saml-metadata", Some(Endpoint::SamlMetadata)),
+            (
+                "/cdn-cgi/access/saml-metadata",
+                Some(Endpoint::SamlMetadata),
+            ),
+            (
+                "/cdn-cgi/access/okta/saml-metadata",
+                Some(Endpoint::SamlMetadata),
+            ),
             ("/cdn-cgi/access//saml-metadata", Some(Endpoint::Unknown)),
             ("/cdn-cgi/access/a/b/saml-metadata", Some(Endpoint::Unknown)),
             ("/cdn-cgi/accessory", None),
             ("/cdn-cgi/trace", None),
             ("/x/cdn-cgi/access/certs", None),
-            ("/.well-known/cloudflare-access-protected-resource", Some(Endpoint::ProtectedResource)),
-            ("/.well-known/cloudflare-access-protected-resource/", Some(Endpoint::ProtectedResource)),
-            ("/.well-known/cloudflare-access-protected-resource/a/b", Some(Endpoint::ProtectedResource)),
+            (
+                "/.well-known/cloudflare-access-protected-resource",
+                Some(Endpoint::ProtectedResource),
+            ),
+            (
+                "/.well-known/cloudflare-access-protected-resource/",
+                Some(Endpoint::ProtectedResource),
+            ),
+            (
+                "/.well-known/cloudflare-access-protected-resource/a/b",
+                Some(Endpoint::ProtectedResource),
+            ),
             ("/.well-known/cloudflare-access-protected-resources", None),
             ("/.well-known/oauth-protected-resource", None),
             ("/.well-known/", None),
             ("/x/.well-known/cloudflare-access-protected-resource/", None),
         ] {
-            assert_eq!(Endpoint::of(&CleanPath::parse(path).unwrap()), Ok(endpoint), "{path}");
+            assert_eq!(
+                Endpoint::of(&CleanPath::parse(path).unwrap()),
+                Ok(endpoint),
+                "{path}"
+            );
         }
     }
 
@@ -156,7 +192,11 @@ mod tests {
             "/%20/cdn-cgi/access",
             "/.well-known%2Fcloudflare-access-protected-resource",
         ] {
-            assert_eq!(Endpoint::of(&CleanPath::parse(path).unwrap()), Err(PathError::Ambiguous), "{path}");
+            assert_eq!(
+                Endpoint::of(&CleanPath::parse(path).unwrap()),
+                Err(PathError::Ambiguous),
+                "{path}"
+            );
         }
         for (path, endpoint) in [
             ("/cdn-cgi/%61ccess/certs", Some(Endpoint::Certs)),
@@ -165,7 +205,11 @@ mod tests {
             ("/a//b%2Fc;d:e.", None),
             ("/x%2Fcdn-cgi/access", None),
         ] {
-            assert_eq!(Endpoint::of(&CleanPath::parse(path).unwrap()), Ok(endpoint), "{path}");
+            assert_eq!(
+                Endpoint::of(&CleanPath::parse(path).unwrap()),
+                Ok(endpoint),
+                "{path}"
+            );
         }
     }
 }

@@ -27,7 +27,10 @@ pub enum PathFault {
 impl PathFault {
     /// Returns the first fault of a path.
     pub fn of(text: &str) -> Option<Self> {
-        if text.split('/').any(|segment| segment.matches('*').count() > 1) {
+        if text
+            .split('/')
+            .any(|segment| segment.matches('*').count() > 1)
+        {
             return Some(Self::Stars);
         }
         let path = match CleanPath::parse(text) {
@@ -41,12 +44,18 @@ impl PathFault {
         if shortest != text {
             return Some(Self::Spelling(shortest));
         }
-        trimmed(&path).or_else(|| path.symbols().find_map(|(symbol, written)| of_symbol(symbol, written))).or_else(
-            || {
-                let spelling: String = path.symbols().map(|(symbol, written)| spelling(symbol, written)).collect();
+        trimmed(&path)
+            .or_else(|| {
+                path.symbols()
+                    .find_map(|(symbol, written)| of_symbol(symbol, written))
+            })
+            .or_else(|| {
+                let spelling: String = path
+                    .symbols()
+                    .map(|(symbol, written)| spelling(symbol, written))
+                    .collect();
                 (spelling != text).then_some(Self::Spelling(spelling))
-            },
-        )
+            })
     }
 }
 
@@ -56,13 +65,19 @@ fn trimmed(path: &CleanPath<'_>) -> Option<PathFault> {
         let begins_with_blank = segment.first().is_some_and(|(first, _)| is_blank(*first));
         begins_with_blank || segment.last().is_some_and(|(last, _)| is_trimmable(*last))
     };
-    let segment = symbols.split(|(symbol, _)| *symbol == Symbol::Separator).find(is_trimmed)?;
-    Some(PathFault::Trimmed(segment.iter().map(|(_, written)| text(written)).collect()))
+    let segment = symbols
+        .split(|(symbol, _)| *symbol == Symbol::Separator)
+        .find(is_trimmed)?;
+    Some(PathFault::Trimmed(
+        segment.iter().map(|(_, written)| text(written)).collect(),
+    ))
 }
 
 fn of_symbol(symbol: Symbol, written: &[u8]) -> Option<PathFault> {
     match symbol {
-        Symbol::EscapedSeparator | Symbol::Suffix | Symbol::End => Some(PathFault::Ambiguous(text(written))),
+        Symbol::EscapedSeparator | Symbol::Suffix | Symbol::End => {
+            Some(PathFault::Ambiguous(text(written)))
+        }
         Symbol::Escaped(b'%' | b'*') => Some(PathFault::Unnameable(text(written))),
         Symbol::Escaped(octet @ 0x21..0x7f) => Some(PathFault::NeedlessEscape(char::from(octet))),
         Symbol::Escaped(_) if is_droppable(symbol) => Some(PathFault::NotUtf8(text(written))),

@@ -39,7 +39,10 @@ impl Domain {
     /// # Errors
     /// See [`DomainError`].
     pub fn parse(text: &str) -> Result<Self, DomainError> {
-        let (host, path) = text.find('/').and_then(|at| text.split_at_checked(at)).unwrap_or((text, "/"));
+        let (host, path) = text
+            .find('/')
+            .and_then(|at| text.split_at_checked(at))
+            .unwrap_or((text, "/"));
         if text.contains(['?', '#', ':']) {
             return Err(DomainError::Shape);
         }
@@ -48,7 +51,10 @@ impl Domain {
             Host::parse(&host.replace('*', "x")).map_err(|_| DomainError::Host)?;
             host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
         } else {
-            Host::parse(host).map_err(|_| DomainError::Host)?.as_str().to_owned()
+            Host::parse(host)
+                .map_err(|_| DomainError::Host)?
+                .as_str()
+                .to_owned()
         };
         let path = if path == "/*" { "/" } else { path };
         match PathFault::of(path) {
@@ -59,7 +65,10 @@ impl Domain {
         if host.split('.').any(|label| label.matches('*').count() > 1) {
             return Err(DomainError::Stars);
         }
-        Ok(Self { host: host.into(), path: path.into() })
+        Ok(Self {
+            host: host.into(),
+            path: path.into(),
+        })
     }
 
     /// The host, in lower case, with its stars.
@@ -79,12 +88,22 @@ impl Domain {
 
     /// Returns `true` if a plain path is covered.
     pub fn covers_path(&self, path: &str) -> bool {
-        covers(self.path.as_bytes(), path.as_bytes(), &Alphabet::PLAIN, |one, other| one == other)
+        covers(
+            self.path.as_bytes(),
+            path.as_bytes(),
+            &Alphabet::PLAIN,
+            |one, other| one == other,
+        )
     }
 
     /// Returns `true` if a plain path is covered when case is ignored.
     pub(super) fn covers_any_case(&self, path: &str) -> bool {
-        covers(self.path.as_bytes(), path.as_bytes(), &Alphabet::PLAIN, |one, other| one.eq_ignore_ascii_case(&other))
+        covers(
+            self.path.as_bytes(),
+            path.as_bytes(),
+            &Alphabet::PLAIN,
+            |one, other| one.eq_ignore_ascii_case(&other),
+        )
     }
 
     /// Whether a canonical host is covered.
@@ -115,7 +134,11 @@ impl Domain {
 impl fmt::Display for Domain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.host)?;
-        if *self.path == *"/" { Ok(()) } else { f.write_str(&self.path) }
+        if *self.path == *"/" {
+            Ok(())
+        } else {
+            f.write_str(&self.path)
+        }
     }
 }
 
@@ -123,7 +146,9 @@ fn covers_label(pattern: &str, label: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == label,
         Some((before, after)) => {
-            label.len() >= before.len() + after.len() && label.starts_with(before) && label.ends_with(after)
+            label.len() >= before.len() + after.len()
+                && label.starts_with(before)
+                && label.ends_with(after)
         }
     }
 }
@@ -135,14 +160,26 @@ mod tests {
     #[test]
     fn hosts_as_access_matches_them() {
         for (pattern, yes, no) in [
-            ("a.example.com", vec!["a.example.com"], vec!["b.example.com", "example.com", "x.a.example.com"]),
-            ("*.example.com", vec!["a.example.com"], vec!["example.com", "a.b.example.com", ".example.com.evil"]),
+            (
+                "a.example.com",
+                vec!["a.example.com"],
+                vec!["b.example.com", "example.com", "x.a.example.com"],
+            ),
+            (
+                "*.example.com",
+                vec!["a.example.com"],
+                vec!["example.com", "a.b.example.com", ".example.com.evil"],
+            ),
             (
                 "*test.example.com",
                 vec!["test.example.com", "alphatest.example.com"],
                 vec!["tests.example.com", "a.test.example.com"],
             ),
-            ("a.*.example.com", vec!["a.b.example.com"], vec!["a.example.com", "b.b.example.com"]),
+            (
+                "a.*.example.com",
+                vec!["a.b.example.com"],
+                vec!["a.example.com", "b.b.example.com"],
+            ),
             ("APP.Example.COM.", vec!["app.example.com"], vec![]),
         ] {
             let domain = Domain::parse(pattern).unwrap();
@@ -160,16 +197,36 @@ mod tests {
         for (pattern, yes, no) in [
             ("h.x", vec!["/", "/a", "/a/b"], vec![]),
             ("h.x/*", vec!["/", "/a"], vec![]),
-            ("h.x/alpha", vec!["/alpha", "/alpha/", "/alpha/b"], vec!["/alphabet", "/", "/a", "/ALPHA"]),
-            ("h.x/alpha/", vec!["/alpha/", "/alpha/b"], vec!["/alpha", "/alphabet"]),
-            ("h.x/alpha/*", vec!["/alpha/b", "/alpha/"], vec!["/alpha", "/alphabet"]),
+            (
+                "h.x/alpha",
+                vec!["/alpha", "/alpha/", "/alpha/b"],
+                vec!["/alphabet", "/", "/a", "/ALPHA"],
+            ),
+            (
+                "h.x/alpha/",
+                vec!["/alpha/", "/alpha/b"],
+                vec!["/alpha", "/alphabet"],
+            ),
+            (
+                "h.x/alpha/*",
+                vec!["/alpha/b", "/alpha/"],
+                vec!["/alpha", "/alphabet"],
+            ),
             (
                 "h.x/foo*/bar",
                 vec!["/food/stuff/bar", "/foo/bar", "/food/bar/x"],
                 vec!["/food/barn", "/fo/bar", "/food"],
             ),
-            ("h.x/a*/b*/c", vec!["/a1/b2/c", "/a/x/b/y/c"], vec!["/a/c", "/a/b/cd"]),
-            ("h.x/a*b", vec!["/ab", "/axxb", "/axb/c", "/abb"], vec!["/abc", "/ba"]),
+            (
+                "h.x/a*/b*/c",
+                vec!["/a1/b2/c", "/a/x/b/y/c"],
+                vec!["/a/c", "/a/b/cd"],
+            ),
+            (
+                "h.x/a*b",
+                vec!["/ab", "/axxb", "/axb/c", "/abb"],
+                vec!["/abc", "/ba"],
+            ),
         ] {
             let domain = Domain::parse(pattern).unwrap();
             for path in yes {
@@ -220,9 +277,19 @@ mod tests {
         ] {
             assert!(Domain::parse(bad).is_err(), "{bad}");
         }
-        assert_eq!(Domain::parse("h.x/").unwrap(), Domain::parse("h.x").unwrap());
+        assert_eq!(
+            Domain::parse("h.x/").unwrap(),
+            Domain::parse("h.x").unwrap()
+        );
         assert_eq!(Domain::parse("h.x/*").unwrap().to_string(), "h.x");
-        for good in ["h.x/My%20Files", "h.x/%C3%A4", "h.x/report.*", "h.x/@scope", "h.x/.well-known", "h.x/a[b]"] {
+        for good in [
+            "h.x/My%20Files",
+            "h.x/%C3%A4",
+            "h.x/report.*",
+            "h.x/@scope",
+            "h.x/.well-known",
+            "h.x/a[b]",
+        ] {
             assert!(Domain::parse(good).is_ok(), "{good}");
         }
     }

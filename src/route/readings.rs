@@ -36,7 +36,9 @@ impl PathCase {
 /// Maps the spellings of a character that some origins take for the same to one: letters in either case, also if only one of
 /// the cases is ASCII (`K` and the Kelvin sign), and full-width forms, which Windows maps to ASCII.
 fn folded(unit: Unit) -> Unit {
-    let Some(character) = char::from_u32(unit) else { return unit };
+    let Some(character) = char::from_u32(unit) else {
+        return unit;
+    };
     if character.is_ascii() {
         return Unit::from(character.to_ascii_lowercase());
     }
@@ -46,7 +48,9 @@ fn folded(unit: Unit) -> Unit {
     };
     // The first character of a longer mapping is the simple one, which origins use.
     let upper = char::from_u32(narrow).and_then(|character| character.to_uppercase().next());
-    upper.and_then(|upper| upper.to_lowercase().next()).map_or(unit, Unit::from)
+    upper
+        .and_then(|upper| upper.to_lowercase().next())
+        .map_or(unit, Unit::from)
 }
 
 /// A pattern of paths, ready for matching.
@@ -79,17 +83,28 @@ impl Pattern {
                 units.push(STAR);
                 continue;
             }
-            let (Some(decoded), Some(unit)) = (decoded(symbol), undecoded(symbol)) else { continue };
+            let (Some(decoded), Some(unit)) = (decoded(symbol), undecoded(symbol)) else {
+                continue;
+            };
             units.push(unit);
-            steps.push(Step { decoded, after_star: std::mem::take(&mut after_star) });
+            steps.push(Step {
+                decoded,
+                after_star: std::mem::take(&mut after_star),
+            });
         }
         let is_open = after_star || path.as_str().ends_with('/');
-        Self { steps: steps.into(), is_open, units: units.into() }
+        Self {
+            steps: steps.into(),
+            is_open,
+            units: units.into(),
+        }
     }
 
     /// Returns `true` if the pattern has a character that [`PathCase::Insensitive`] replaces by another one.
     pub(super) fn has_case(&self) -> bool {
-        self.steps.iter().any(|step| folded(step.decoded) != step.decoded)
+        self.steps
+            .iter()
+            .any(|step| folded(step.decoded) != step.decoded)
     }
 
     /// Returns `true` if the pattern covers at least one reading of the path.
@@ -114,10 +129,19 @@ impl Pattern {
     }
 
     /// Follows one symbol from all states; returns `true` once the pattern is fulfilled whatever follows.
-    fn advance(&self, now: &States, next: &mut States, symbol: Symbol, written: &[u8], case: PathCase) -> bool {
+    fn advance(
+        &self,
+        now: &States,
+        next: &mut States,
+        symbol: Symbol,
+        written: &[u8],
+        case: PathCase,
+    ) -> bool {
         let mut done = false;
         for (at, &modes) in now.iter().enumerate().filter(|(_, modes)| **modes != 0) {
-            let read = |next: &mut States, unit: Option<Unit>, mode: u8| self.read(next, at, unit, mode, case);
+            let read = |next: &mut States, unit: Option<Unit>, mode: u8| {
+                self.read(next, at, unit, mode, case)
+            };
             // Of those that are in front of the symbol in a reading, the ones that are in a name, or after a separator.
             let is_reading = modes & (NAME | EDGE) != 0;
             let mut stay = modes & (DROP | EDGE_DROP);
@@ -131,7 +155,11 @@ impl Pattern {
                     }
                     if is_trimmable(symbol) {
                         stay |= if modes & (NAME | TRIM) != 0 { TRIM } else { 0 };
-                        stay |= if modes & (EDGE | EDGE_TRIM) != 0 { EDGE_TRIM } else { 0 };
+                        stay |= if modes & (EDGE | EDGE_TRIM) != 0 {
+                            EDGE_TRIM
+                        } else {
+                            0
+                        };
                     }
                     if is_blank(symbol) {
                         stay |= modes & EDGE;
@@ -143,11 +171,19 @@ impl Pattern {
                         stay = 0;
                     }
                     // Several separators may be merged.
-                    stay |= if modes & (EDGE | EDGE_DROP | EDGE_TRIM) != 0 { EDGE } else { 0 };
+                    stay |= if modes & (EDGE | EDGE_DROP | EDGE_TRIM) != 0 {
+                        EDGE
+                    } else {
+                        0
+                    };
                 }
                 Symbol::Suffix => {
                     stay |= if modes & (NAME | TRIM) != 0 { DROP } else { 0 };
-                    stay |= if modes & (EDGE | EDGE_TRIM) != 0 { EDGE_DROP } else { 0 };
+                    stay |= if modes & (EDGE | EDGE_TRIM) != 0 {
+                        EDGE_DROP
+                    } else {
+                        0
+                    };
                     if is_reading {
                         done |= read(next, None, NAME);
                     }
@@ -165,8 +201,17 @@ impl Pattern {
     }
 
     /// Reads a character, `None` for one that no pattern names; returns `true` once the pattern is fulfilled.
-    fn read(&self, next: &mut States, at: usize, unit: Option<Unit>, mode: u8, case: PathCase) -> bool {
-        let Some(step) = self.steps.get(at) else { return unit == Some(SLASH) };
+    fn read(
+        &self,
+        next: &mut States,
+        at: usize,
+        unit: Option<Unit>,
+        mode: u8,
+        case: PathCase,
+    ) -> bool {
+        let Some(step) = self.steps.get(at) else {
+            return unit == Some(SLASH);
+        };
         if step.after_star
             && let Some(states) = next.get_mut(at)
         {
@@ -199,7 +244,9 @@ impl Pattern {
             }
             now = after;
         }
-        next.iter_mut().zip(&now).for_each(|(next, now)| *next |= now);
+        next.iter_mut()
+            .zip(&now)
+            .for_each(|(next, now)| *next |= now);
         done
     }
 }
@@ -226,8 +273,10 @@ pub(super) struct CertainPath(SmallVec<[Unit; 128]>);
 
 impl CertainPath {
     pub(super) fn of(path: &CleanPath<'_>) -> Self {
-        let (symbols, lengths): (SmallVec<[Symbol; 128]>, SmallVec<[usize; 128]>) =
-            path.symbols().map(|(symbol, written)| (symbol, written.len())).unzip();
+        let (symbols, lengths): (SmallVec<[Symbol; 128]>, SmallVec<[usize; 128]>) = path
+            .symbols()
+            .map(|(symbol, written)| (symbol, written.len()))
+            .unzip();
         let trimmed = trimmed(&symbols);
         let mut units = SmallVec::with_capacity(symbols.len());
         // Whether the rest of the segment may be dropped; whether nothing certain of it was read.
@@ -269,7 +318,9 @@ impl CertainPath {
                         Symbol::Character(character) => length > ESCAPE * character.len_utf8(),
                         _ => false,
                     };
-                    undecoded(symbol).filter(|_| !is_nested).unwrap_or(UNCERTAIN)
+                    undecoded(symbol)
+                        .filter(|_| !is_nested)
+                        .unwrap_or(UNCERTAIN)
                 }
             };
             units.push(unit);
@@ -279,7 +330,9 @@ impl CertainPath {
 
     /// Returns `true` only if the pattern covers every reading, letters compared with their case.
     pub(super) fn is_covered(&self, pattern: &Pattern) -> bool {
-        covers(&pattern.units, &self.0, &ALPHABET, |one, other| one == other)
+        covers(&pattern.units, &self.0, &ALPHABET, |one, other| {
+            one == other
+        })
     }
 }
 
@@ -318,7 +371,11 @@ const STAR: Unit = 1 << 26;
 const UNCERTAIN: Unit = 1 << 27;
 /// One slash or several, and what may vanish between them.
 const SLASHES: Unit = 1 << 28;
-const ALPHABET: Alphabet<Unit> = Alphabet { star: STAR, slash: SLASH, slashes: SLASHES };
+const ALPHABET: Alphabet<Unit> = Alphabet {
+    star: STAR,
+    slash: SLASH,
+    slashes: SLASHES,
+};
 /// The full-width form of `!`, the first of the printable characters of ASCII.
 const FULL_WIDTH_FIRST: Unit = 0xff01;
 /// The full-width form of `~`, the last of them.
@@ -339,7 +396,11 @@ fn decoded(symbol: Symbol) -> Option<Unit> {
 
 /// A part of a name, for origins that do not decode it and those that do.
 fn undecoded(symbol: Symbol) -> Option<Unit> {
-    let mark = if matches!(symbol, Symbol::Escaped(_) | Symbol::Character(_)) { ESCAPED } else { 0 };
+    let mark = if matches!(symbol, Symbol::Escaped(_) | Symbol::Character(_)) {
+        ESCAPED
+    } else {
+        0
+    };
     decoded(symbol).map(|unit| unit | mark)
 }
 
@@ -362,7 +423,10 @@ pub(super) fn is_blank(symbol: Symbol) -> bool {
 }
 
 pub(super) fn is_trimmable(symbol: Symbol) -> bool {
-    matches!(symbol, Symbol::Letter(b'.') | Symbol::Character(FULL_WIDTH_DOT)) || is_blank(symbol)
+    matches!(
+        symbol,
+        Symbol::Letter(b'.') | Symbol::Character(FULL_WIDTH_DOT)
+    ) || is_blank(symbol)
 }
 
 /// The special characters of patterns and texts.
@@ -377,7 +441,11 @@ pub(super) struct Alphabet<T> {
 
 impl Alphabet<u8> {
     /// The alphabet of plain paths, in which every slash is one slash.
-    pub(super) const PLAIN: Self = Self { star: b'*', slash: b'/', slashes: b'/' };
+    pub(super) const PLAIN: Self = Self {
+        star: b'*',
+        slash: b'/',
+        slashes: b'/',
+    };
 }
 
 /// Returns `true` if a pattern covers a text: all of it, or up to a slash.
@@ -387,13 +455,19 @@ pub(super) fn covers<T: Copy + PartialEq>(
     alphabet: &Alphabet<T>,
     same: impl Fn(T, T) -> bool + Copy,
 ) -> bool {
-    let Alphabet { star, slash, slashes } = *alphabet;
+    let Alphabet {
+        star,
+        slash,
+        slashes,
+    } = *alphabet;
     // Whatever text a run of slashes is, it begins and ends with a slash. The rest of it belongs to what follows the piece, or to
     // the star before it.
     let equal = |text: &[T], piece: &[T], is_after_star: bool| {
         let alike = |(at, (theirs, ours)): (usize, (&T, &T))| {
             same(*ours, *theirs)
-                || *ours == slash && *theirs == slashes && (at + 1 == piece.len() || at == 0 && is_after_star)
+                || *ours == slash
+                    && *theirs == slashes
+                    && (at + 1 == piece.len() || at == 0 && is_after_star)
         };
         text.len() == piece.len() && text.iter().zip(piece).enumerate().all(alike)
     };
@@ -402,12 +476,18 @@ pub(super) fn covers<T: Copy + PartialEq>(
         equal(path.get(at..end)?, piece, is_after_star).then_some(end)
     };
     let at_boundary = |end: usize, piece: &[T]| {
-        path.get(end).is_none_or(|next| *next == slash || *next == slashes) || piece.last() == Some(&slash)
+        path.get(end)
+            .is_none_or(|next| *next == slash || *next == slashes)
+            || piece.last() == Some(&slash)
     };
     let mut pieces = pattern.split(|unit| *unit == star);
     let first = pieces.next().unwrap_or_default();
-    let Some(mut at) = after(0, first, false) else { return false };
-    let Some(last) = pieces.next_back() else { return at_boundary(at, first) };
+    let Some(mut at) = after(0, first, false) else {
+        return false;
+    };
+    let Some(last) = pieces.next_back() else {
+        return at_boundary(at, first);
+    };
     // Text between two stars is taken at its first occurrence: that leaves the most for the rest.
     for piece in pieces {
         match (at..=path.len()).find_map(|from| after(from, piece, true)) {
@@ -415,5 +495,7 @@ pub(super) fn covers<T: Copy + PartialEq>(
             None => return false,
         }
     }
-    last.is_empty() || (at..=path.len()).any(|from| after(from, last, true).is_some_and(|end| at_boundary(end, last)))
+    last.is_empty()
+        || (at..=path.len())
+            .any(|from| after(from, last, true).is_some_and(|end| at_boundary(end, last)))
 }

@@ -43,19 +43,35 @@ impl Router {
         let mut rivals: HashMap<usize, Vec<Domain>> = HashMap::new();
         let all: Vec<&Domain> = domains.iter().map(|(_, (domain, _))| *domain).collect();
         for pair in case_rivals(&all) {
-            rivals.entry(pair.domain).or_default().extend(all.get(pair.rival).copied().cloned());
+            rivals
+                .entry(pair.domain)
+                .or_default()
+                .extend(all.get(pair.rival).copied().cloned());
         }
         domains.sort_by_key(|(_, (domain, _))| domain.specificity());
         let mut router = Self::default();
         for (rank, (application, (domain, case))) in domains.into_iter().enumerate() {
             let rivals = rivals.remove(&application).unwrap_or_default().into();
             let pattern = Pattern::of(domain.path());
-            let claim = Claim { domain: domain.clone(), pattern, case, application, rank, rivals };
+            let claim = Claim {
+                domain: domain.clone(),
+                pattern,
+                case,
+                application,
+                rank,
+                rivals,
+            };
             match domain.host().split_once('.') {
-                _ if domain.exact_host().is_some() => router.exact.entry(domain.host().into()).or_default().push(claim),
-                Some((_, rest)) if !rest.contains('*') => {
-                    router.first_label.entry(rest.into()).or_default().push(claim)
-                }
+                _ if domain.exact_host().is_some() => router
+                    .exact
+                    .entry(domain.host().into())
+                    .or_default()
+                    .push(claim),
+                Some((_, rest)) if !rest.contains('*') => router
+                    .first_label
+                    .entry(rest.into())
+                    .or_default()
+                    .push(claim),
                 _ => router.elsewhere.push(claim),
             }
         }
@@ -64,7 +80,9 @@ impl Router {
 
     /// The application of a canonical host and the text of a path; `None` if the path could not be routed.
     pub fn find(&self, host: &str, path: &str) -> Option<usize> {
-        CleanPath::parse(path).ok().and_then(|path| self.route(host, &path).ok().flatten())
+        CleanPath::parse(path)
+            .ok()
+            .and_then(|path| self.route(host, &path).ok().flatten())
     }
 
     /// The application of a canonical host and a path.
@@ -83,7 +101,9 @@ impl Router {
             let text = path.as_str();
             return choose(
                 |case| match case {
-                    PathCase::Insensitive => self.first(host, |claim| claim.domain.covers_any_case(text)),
+                    PathCase::Insensitive => {
+                        self.first(host, |claim| claim.domain.covers_any_case(text))
+                    }
                     PathCase::Sensitive => self.first(host, |claim| claim.domain.covers_path(text)),
                 },
                 |claim| claim.domain.covers_path(text),
@@ -111,7 +131,12 @@ impl Router {
 
     /// Whether any application is on this host.
     pub fn knows_host(&self, host: &str) -> bool {
-        let covered = || self.wild(host).into_iter().flatten().any(|claim| claim.domain.covers_host(host));
+        let covered = || {
+            self.wild(host)
+                .into_iter()
+                .flatten()
+                .any(|claim| claim.domain.covers_host(host))
+        };
         !self.exact(host).is_empty() || covered()
     }
 
@@ -123,7 +148,13 @@ impl Router {
     /// What may claim this host among others, each list in the order of specificity.
     fn wild(&self, host: &str) -> [&[Claim]; 2] {
         let rest = host.split_once('.').map_or("", |(_, rest)| rest);
-        [self.first_label.get(rest).map(Vec::as_slice).unwrap_or_default(), &self.elsewhere]
+        [
+            self.first_label
+                .get(rest)
+                .map(Vec::as_slice)
+                .unwrap_or_default(),
+            &self.elsewhere,
+        ]
     }
 }
 
@@ -136,10 +167,14 @@ fn choose<'a>(
 ) -> Result<Option<usize>, PathError> {
     match first(PathCase::Insensitive) {
         None => Ok(None),
-        Some(claim) if is_certain(claim) && !claim.has_rival_on(host) => Ok(Some(claim.application)),
+        Some(claim) if is_certain(claim) && !claim.has_rival_on(host) => {
+            Ok(Some(claim.application))
+        }
         // The origin that would get the request may tell the two paths apart.
         Some(_) => match first(PathCase::Sensitive) {
-            Some(claim) if claim.case == PathCase::Sensitive && is_certain(claim) => Ok(Some(claim.application)),
+            Some(claim) if claim.case == PathCase::Sensitive && is_certain(claim) => {
+                Ok(Some(claim.application))
+            }
             _ => Err(PathError::Ambiguous),
         },
     }
@@ -187,7 +222,11 @@ mod tests {
                 ("x.y", "/", None),
                 ("other", "/", None),
             ] {
-                assert_eq!(router.find(host, path).map(|i| order[i]), expected, "{host}{path}");
+                assert_eq!(
+                    router.find(host, path).map(|i| order[i]),
+                    expected,
+                    "{host}{path}"
+                );
             }
         }
     }

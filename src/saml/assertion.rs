@@ -59,7 +59,10 @@ impl SamlIdentity {
             [one] => Value::String(one.clone()),
             values => values.iter().cloned().map(Value::String).collect(),
         };
-        self.attributes.iter().filter_map(|(name, values)| Some((name.clone(), claim(values.as_ref()?)))).collect()
+        self.attributes
+            .iter()
+            .filter_map(|(name, values)| Some((name.clone(), claim(values.as_ref()?))))
+            .collect()
     }
 }
 
@@ -71,7 +74,11 @@ pub(super) struct Read {
 }
 
 /// SAML Profiles 4.1.4.2 and 4.1.4.3, SAML Core 2.3 to 2.7.
-pub(super) fn read(signed: &Signed, provider: &ServiceProvider, expected: &Expected<'_>) -> Result<Read, SamlError> {
+pub(super) fn read(
+    signed: &Signed,
+    provider: &ServiceProvider,
+    expected: &Expected<'_>,
+) -> Result<Read, SamlError> {
     let document = tree::parse(signed.as_str())?;
     let root = document.root_element();
     let assertion = if tree::is(root, ASSERTION, "Assertion") {
@@ -84,8 +91,14 @@ pub(super) fn read(signed: &Signed, provider: &ServiceProvider, expected: &Expec
     };
     let parts = Parts::of(assertion)?;
     let version = assertion.attribute("Version") == Some("2.0");
-    let id = assertion.attribute("ID").filter(|id| !id.is_empty() && version);
-    let id = id.ok_or(SamlError::Shape("the assertion has no id, or is not of version 2.0"))?.to_owned();
+    let id = assertion
+        .attribute("ID")
+        .filter(|id| !id.is_empty() && version);
+    let id = id
+        .ok_or(SamlError::Shape(
+            "the assertion has no id, or is not of version 2.0",
+        ))?
+        .to_owned();
     provider.check_issuer(parts.issuer)?;
 
     let clock = Clock { expected };
@@ -95,7 +108,9 @@ pub(super) fn read(signed: &Signed, provider: &ServiceProvider, expected: &Expec
     let valid = conditions(parts.conditions, provider, &clock)?;
     let session_ends = session(&parts.authentications, &clock)?;
 
-    let attributes = Attributes { statements: &parts.attributes };
+    let attributes = Attributes {
+        statements: &parts.attributes,
+    };
     let (subject, email) = person(name_id, &attributes, provider)?;
     let mut unreadable = Vec::new();
     let groups = groups(attributes.known(provider.groups_attribute(), &mut unreadable));
@@ -135,20 +150,33 @@ struct Parts<'n, 'i> {
 impl<'n, 'i> Parts<'n, 'i> {
     /// SAML Core 2.3.3, in its order. Advice is not taken, and authorization decisions are not ours to read.
     fn of(assertion: Node<'n, 'i>) -> Result<Self, SamlError> {
-        let wrong = SamlError::Shape("the assertion has a part that is missing, twice there, or not understood");
+        let wrong = SamlError::Shape(
+            "the assertion has a part that is missing, twice there, or not understood",
+        );
         let children = tree::elements(assertion)?;
-        let [issuer, subject, conditions, statements @ ..] = children.as_slice() else { return Err(wrong) };
+        let [issuer, subject, conditions, statements @ ..] = children.as_slice() else {
+            return Err(wrong);
+        };
         let named = |node: &Node<'_, '_>, name| tree::is(*node, ASSERTION, name);
-        let (authentications, rest): (Vec<Node<'_, '_>>, Vec<_>) =
-            statements.iter().partition(|statement| named(statement, "AuthnStatement"));
+        let (authentications, rest): (Vec<Node<'_, '_>>, Vec<_>) = statements
+            .iter()
+            .partition(|statement| named(statement, "AuthnStatement"));
         let known = named(issuer, "Issuer")
             && named(subject, "Subject")
             && named(conditions, "Conditions")
-            && rest.iter().all(|statement| named(statement, "AttributeStatement"));
+            && rest
+                .iter()
+                .all(|statement| named(statement, "AttributeStatement"));
         if !known {
             return Err(wrong);
         }
-        Ok(Self { issuer: *issuer, subject: *subject, conditions: *conditions, authentications, attributes: rest })
+        Ok(Self {
+            issuer: *issuer,
+            subject: *subject,
+            conditions: *conditions,
+            authentications,
+            attributes: rest,
+        })
     }
 }
 
@@ -159,14 +187,26 @@ struct Clock<'a> {
 impl Clock<'_> {
     fn begun(&self, time: UnixTime) -> Result<(), SamlError> {
         let now = self.expected.now;
-        let behind = SamlError::Early { seconds: time.since(now).as_secs() };
-        if time <= now.after(self.expected.leeway()) { Ok(()) } else { Err(behind) }
+        let behind = SamlError::Early {
+            seconds: time.since(now).as_secs(),
+        };
+        if time <= now.after(self.expected.leeway()) {
+            Ok(())
+        } else {
+            Err(behind)
+        }
     }
 
     fn not_over(&self, time: UnixTime) -> Result<(), SamlError> {
         let now = self.expected.now;
-        let over = SamlError::Over { seconds: now.since(time).as_secs() };
-        if time.after(self.expected.leeway()) > now { Ok(()) } else { Err(over) }
+        let over = SamlError::Over {
+            seconds: now.since(time).as_secs(),
+        };
+        if time.after(self.expected.leeway()) > now {
+            Ok(())
+        } else {
+            Err(over)
+        }
     }
 
     fn window(&self, node: Node<'_, '_>, endless: &'static str) -> Result<UnixTime, SamlError> {
@@ -191,7 +231,9 @@ impl NameId {
     fn subject(self, email: &Email) -> String {
         let name = match self.format.as_deref() {
             Some(TRANSIENT) => return email.as_str().to_owned(),
-            Some(EMAIL_ADDRESS) => Email::parse(&self.value).map_or(self.value, |address| address.as_str().to_owned()),
+            Some(EMAIL_ADDRESS) => {
+                Email::parse(&self.value).map_or(self.value, |address| address.as_str().to_owned())
+            }
             _ => self.value,
         };
         let plain = |text: &str| text.replace('%', "%25").replace('!', "%21");
@@ -212,35 +254,57 @@ fn name_id(subject: Node<'_, '_>, provider: &ServiceProvider) -> Result<NameId, 
         return Err(SamlError::Subject("the name id is encrypted on its own"));
     }
     if !tree::is(*name, ASSERTION, "NameID")
-        || !rest.iter().all(|node| tree::is(*node, ASSERTION, "SubjectConfirmation"))
+        || !rest
+            .iter()
+            .all(|node| tree::is(*node, ASSERTION, "SubjectConfirmation"))
     {
         return Err(SamlError::Subject("it has not exactly one name id"));
     }
     let value = tree::text(*name)?;
-    let usable = |text: &str| text.len() <= MAX_NAME && !text.contains(char::is_control) && text.trim() == text;
+    let usable = |text: &str| {
+        text.len() <= MAX_NAME && !text.contains(char::is_control) && text.trim() == text
+    };
     if value.is_empty() || !usable(&value) {
-        return Err(SamlError::Subject("the name id is empty, too long, or has spaces around it"));
+        return Err(SamlError::Subject(
+            "the name id is empty, too long, or has spaces around it",
+        ));
     }
     // SAML Core 8.3.7: the two sides' own names are what is meant where there is none.
-    let qualifier =
-        |qualifier: &str, own: &str| name.attribute(qualifier).filter(|said| *said != own).unwrap_or_default();
+    let qualifier = |qualifier: &str, own: &str| {
+        name.attribute(qualifier)
+            .filter(|said| *said != own)
+            .unwrap_or_default()
+    };
     let qualifiers = [
         qualifier("NameQualifier", provider.idp_entity_id()).to_owned(),
         qualifier("SPNameQualifier", provider.entity_id()).to_owned(),
     ];
     if !qualifiers.iter().all(|text| usable(text)) {
-        return Err(SamlError::Subject("a qualifier of the name id is too long, or has spaces around it"));
+        return Err(SamlError::Subject(
+            "a qualifier of the name id is too long, or has spaces around it",
+        ));
     }
     let qualifiers = Some(qualifiers).filter(|both| both.iter().any(|text| !text.is_empty()));
-    Ok(NameId { value, format: name.attribute("Format").map(str::to_owned), qualifiers })
+    Ok(NameId {
+        value,
+        format: name.attribute("Format").map(str::to_owned),
+        qualifiers,
+    })
 }
 
 /// SAML Profiles 4.1.4.2: a bearer, who brings it here, in answer to this request, in time. Of several confirmations one is
 /// enough. Gives its end.
-fn confirmed(subject: Node<'_, '_>, provider: &ServiceProvider, clock: &Clock<'_>) -> Result<UnixTime, SamlError> {
+fn confirmed(
+    subject: Node<'_, '_>,
+    provider: &ServiceProvider,
+    clock: &Clock<'_>,
+) -> Result<UnixTime, SamlError> {
     let confirm = |node: Node<'_, '_>| -> Result<UnixTime, SamlError> {
-        let [data] =
-            tree::sequence(node, [(ASSERTION, "SubjectConfirmationData")], "a confirmation has parts of its own")?;
+        let [data] = tree::sequence(
+            node,
+            [(ASSERTION, "SubjectConfirmationData")],
+            "a confirmation has parts of its own",
+        )?;
         let data = data.ok_or(SamlError::Bearer("it does not say to whom and until when"))?;
         match data.attribute("InResponseTo") {
             Some(id) if id == clock.expected.request_id => {}
@@ -253,7 +317,9 @@ fn confirmed(subject: Node<'_, '_>, provider: &ServiceProvider, clock: &Clock<'_
         }
         clock.window(data, ENDLESS[0])
     };
-    let bearers = tree::elements(subject)?.into_iter().filter(|node| node.attribute("Method") == Some(BEARER));
+    let bearers = tree::elements(subject)?
+        .into_iter()
+        .filter(|node| node.attribute("Method") == Some(BEARER));
     let mut outcome = Err(SamlError::Bearer("it has no confirmation by bearer"));
     for bearer in bearers {
         outcome = confirm(bearer);
@@ -265,24 +331,46 @@ fn confirmed(subject: Node<'_, '_>, provider: &ServiceProvider, clock: &Clock<'_
 }
 
 /// SAML Core 2.5.1. Gives the end.
-fn conditions(node: Node<'_, '_>, provider: &ServiceProvider, clock: &Clock<'_>) -> Result<UnixTime, SamlError> {
+fn conditions(
+    node: Node<'_, '_>,
+    provider: &ServiceProvider,
+    clock: &Clock<'_>,
+) -> Result<UnixTime, SamlError> {
     let end = clock.window(node, ENDLESS[1])?;
     let mut restricted = false;
     for condition in tree::elements(node)? {
         if tree::is(condition, ASSERTION, "AudienceRestriction") {
-            let audiences =
-                tree::all(condition, ASSERTION, "Audience", "an audience restriction has parts of its own")?;
-            let audiences = audiences.into_iter().map(tree::text).collect::<Result<Vec<_>, _>>()?;
-            if !audiences.iter().any(|audience| audience == provider.entity_id()) {
-                return Err(SamlError::Audience(tame(audiences.first().map_or("", String::as_str))));
+            let audiences = tree::all(
+                condition,
+                ASSERTION,
+                "Audience",
+                "an audience restriction has parts of its own",
+            )?;
+            let audiences = audiences
+                .into_iter()
+                .map(tree::text)
+                .collect::<Result<Vec<_>, _>>()?;
+            if !audiences
+                .iter()
+                .any(|audience| audience == provider.entity_id())
+            {
+                return Err(SamlError::Audience(tame(
+                    audiences.first().map_or("", String::as_str),
+                )));
             }
             restricted = true;
-        } else if !tree::is(condition, ASSERTION, "OneTimeUse") && !tree::is(condition, ASSERTION, "ProxyRestriction") {
+        } else if !tree::is(condition, ASSERTION, "OneTimeUse")
+            && !tree::is(condition, ASSERTION, "ProxyRestriction")
+        {
             return Err(SamlError::Condition);
         }
     }
     // Nothing is kept for later, and nobody is vouched for to others, so the other two are met.
-    if restricted { Ok(end) } else { Err(SamlError::Bearer("it names no audience")) }
+    if restricted {
+        Ok(end)
+    } else {
+        Err(SamlError::Bearer("it names no audience"))
+    }
 }
 
 /// SAML Core 2.7.2. Gives the end of the provider's session, where it has one.
@@ -324,7 +412,9 @@ impl Spaces {
             Self::Literal => {
                 let (start, end) = (text.len() - text.trim_start().len(), text.trim_end().len());
                 let around = [text.get(..start), text.get(end..)].into_iter().flatten();
-                around.into_iter().any(|space| space.contains(['\t', '\r', '\n']))
+                around
+                    .into_iter()
+                    .any(|space| space.contains(['\t', '\r', '\n']))
             }
         }
     }
@@ -347,14 +437,19 @@ impl Attributes<'_, '_, '_> {
     /// The values of all attributes of that name, in their order, to the letter; a nil is none. Attributes that are not
     /// configured are not read.
     fn find(&self, name: &str, spaces: Spaces) -> Result<Option<Vec<String>>, SamlError> {
-        let fault = |fault| SamlError::Attribute { name: tame(name), fault };
+        let fault = |fault| SamlError::Attribute {
+            name: tame(name),
+            fault,
+        };
         let mut found: Option<Vec<String>> = None;
         for statement in self.statements {
             for attribute in tree::elements(*statement)? {
                 if tree::is(attribute, ASSERTION, "EncryptedAttribute") {
                     return Err(fault("may be among those that are encrypted on their own"));
                 }
-                if !tree::is(attribute, ASSERTION, "Attribute") || attribute.attribute("Name") != Some(name) {
+                if !tree::is(attribute, ASSERTION, "Attribute")
+                    || attribute.attribute("Name") != Some(name)
+                {
                     continue;
                 }
                 let values = found.get_or_insert_default();
@@ -363,7 +458,8 @@ impl Attributes<'_, '_, '_> {
                     if matches!(value.attribute((XSI, "nil")), Some("true" | "1")) {
                         continue;
                     }
-                    let text = tree::text(value).map_err(|_| fault("has a value that is not text"))?;
+                    let text =
+                        tree::text(value).map_err(|_| fault("has a value that is not text"))?;
                     if spaces.spoil(&text) {
                         return Err(fault(SPACE_AROUND));
                     }
@@ -381,8 +477,11 @@ impl Attributes<'_, '_, '_> {
     fn lack(&self, name: &str) -> Result<bool, SamlError> {
         for statement in self.statements {
             for attribute in tree::elements(*statement)? {
-                let names = ["Name", "FriendlyName"].into_iter().filter_map(|kind| attribute.attribute(kind));
-                let mut names = names.filter(|found| is_nearly(found, name) || *found == GROUPS_LINK);
+                let names = ["Name", "FriendlyName"]
+                    .into_iter()
+                    .filter_map(|kind| attribute.attribute(kind));
+                let mut names =
+                    names.filter(|found| is_nearly(found, name) || *found == GROUPS_LINK);
                 if names.next().is_some() || !tree::is(attribute, ASSERTION, "Attribute") {
                     return Ok(false);
                 }
@@ -403,8 +502,12 @@ fn person(
     let name = configured.unwrap_or(EMAIL);
     let (values, source) = match attributes.find(name, Spaces::Refused)? {
         Some(values) => (values, EmailSource::Attribute(name.to_owned())),
-        None if configured.is_some() => return Err(SamlError::NoEmail(EmailSource::Attribute(name.to_owned()))),
-        None if name_id.format.as_deref() == Some(EMAIL_ADDRESS) => (vec![name_id.value.clone()], EmailSource::NameId),
+        None if configured.is_some() => {
+            return Err(SamlError::NoEmail(EmailSource::Attribute(name.to_owned())));
+        }
+        None if name_id.format.as_deref() == Some(EMAIL_ADDRESS) => {
+            (vec![name_id.value.clone()], EmailSource::NameId)
+        }
         None => return Err(SamlError::NoEmail(EmailSource::NameId)),
     };
     let email = match values.as_slice() {
@@ -416,9 +519,18 @@ fn person(
 }
 
 fn groups(names: Option<Vec<String>>) -> Groups {
-    let group = |name: String| Group { id: name.clone(), name };
+    let group = |name: String| Group {
+        id: name.clone(),
+        name,
+    };
     names.map_or(Groups::Unknown, |names| {
-        Groups::Known(names.into_iter().filter(|name| !name.is_empty()).map(group).collect())
+        Groups::Known(
+            names
+                .into_iter()
+                .filter(|name| !name.is_empty())
+                .map(group)
+                .collect(),
+        )
     })
 }
 
@@ -429,11 +541,20 @@ fn headers(
 ) -> Result<Vec<(HeaderName, String)>, SamlError> {
     let (mut headers, mut room) = (Vec::new(), MAX_HEADER_BYTES);
     for wanted in provider.header_attributes() {
-        let fault = |fault| SamlError::Attribute { name: tame(&wanted.attribute), fault };
-        for value in attributes.find(&wanted.attribute, Spaces::Refused)?.unwrap_or_default() {
-            HeaderValue::from_bytes(value.as_bytes()).map_err(|_| fault("has a value that no header can carry"))?;
-            room =
-                room.checked_sub(value.len()).filter(|_| headers.len() < MAX_HEADERS).ok_or_else(|| fault(TOO_LONG))?;
+        let fault = |fault| SamlError::Attribute {
+            name: tame(&wanted.attribute),
+            fault,
+        };
+        for value in attributes
+            .find(&wanted.attribute, Spaces::Refused)?
+            .unwrap_or_default()
+        {
+            HeaderValue::from_bytes(value.as_bytes())
+                .map_err(|_| fault("has a value that no header can carry"))?;
+            room = room
+                .checked_sub(value.len())
+                .filter(|_| headers.len() < MAX_HEADERS)
+                .ok_or_else(|| fault(TOO_LONG))?;
             headers.push((wanted.header.clone(), value));
         }
     }
@@ -442,10 +563,17 @@ fn headers(
 
 /// SAML Core 1.3.3: a moment in UTC; fractions of a second are dropped.
 fn time(node: Node<'_, '_>, name: &str) -> Result<Option<UnixTime>, SamlError> {
-    let Some(text) = node.attribute(name) else { return Ok(None) };
-    let parsed = text.parse::<Timestamp>().ok().filter(|_| text.len() <= 40 && text.contains('T'));
+    let Some(text) = node.attribute(name) else {
+        return Ok(None);
+    };
+    let parsed = text
+        .parse::<Timestamp>()
+        .ok()
+        .filter(|_| text.len() <= 40 && text.contains('T'));
     let seconds = parsed.and_then(|time| u64::try_from(time.as_second()).ok());
-    seconds.map(|seconds| Some(UnixTime(seconds))).ok_or(SamlError::Shape("a time is not one"))
+    seconds
+        .map(|seconds| Some(UnixTime(seconds)))
+        .ok_or(SamlError::Shape("a time is not one"))
 }
 
 const XSI: &str = "http://www.w3.org/2001/XMLSchema-instance";
@@ -457,7 +585,8 @@ const EMAIL: &str = "email";
 /// Sent by Microsoft Entra ID in place of too many groups.
 const GROUPS_LINK: &str = "http://schemas.microsoft.com/claims/groups.link";
 const UNDATED: &str = "a time is missing";
-const TOO_LONG: &str = "has, with those before it, more values than fit into the headers of a request";
+const TOO_LONG: &str =
+    "has, with those before it, more values than fit into the headers of a request";
 /// Every request of the person carries them, and origins take 8 KiB of headers in all, some of them.
 const MAX_HEADER_BYTES: usize = 4096;
 const MAX_HEADERS: usize = 64;

@@ -16,7 +16,12 @@ pub(super) fn canonical(
     without: Option<Node<'_, '_>>,
     inclusive: &[&str],
 ) -> Result<String, SamlError> {
-    let mut writer = Writer { out: String::with_capacity(8 * 1024), without, inclusive, rendered: Vec::new() };
+    let mut writer = Writer {
+        out: String::with_capacity(8 * 1024),
+        without,
+        inclusive,
+        rendered: Vec::new(),
+    };
     writer.element(apex)?;
     Ok(writer.out)
 }
@@ -37,13 +42,18 @@ impl<'n, 'i> Writer<'n, 'i, '_> {
         self.out.push('<');
         self.out.push_str(name);
         for (prefix, uri) in self.namespaces(node, name) {
-            self.out.push_str(if prefix.is_empty() { " xmlns" } else { " xmlns:" });
+            self.out.push_str(if prefix.is_empty() {
+                " xmlns"
+            } else {
+                " xmlns:"
+            });
             self.out.push_str(prefix);
             self.value(uri);
             self.rendered.push((prefix, uri));
         }
         let mut attributes: Vec<_> = node.attributes().collect();
-        attributes.sort_by_key(|attribute| (attribute.namespace().unwrap_or_default(), attribute.name()));
+        attributes
+            .sort_by_key(|attribute| (attribute.namespace().unwrap_or_default(), attribute.name()));
         for attribute in attributes {
             self.out.push(' ');
             self.out.push_str(qualified(node, attribute));
@@ -71,10 +81,18 @@ impl<'n, 'i> Writer<'n, 'i, '_> {
     /// listed ones that are in scope, where the output does not have them already.
     fn namespaces(&self, node: Node<'n, 'i>, name: &'n str) -> Vec<(&'n str, &'n str)> {
         let mut used = vec![prefix(name)];
-        used.extend(node.attributes().map(|attribute| prefix(qualified(node, attribute))).filter(|p| !p.is_empty()));
+        used.extend(
+            node.attributes()
+                .map(|attribute| prefix(qualified(node, attribute)))
+                .filter(|p| !p.is_empty()),
+        );
         for namespace in node.namespaces() {
             let declared = namespace.name().unwrap_or_default();
-            if self.inclusive.contains(&if declared.is_empty() { "#default" } else { declared }) {
+            if self.inclusive.contains(&if declared.is_empty() {
+                "#default"
+            } else {
+                declared
+            }) {
                 used.push(declared);
             }
         }
@@ -86,7 +104,12 @@ impl<'n, 'i> Writer<'n, 'i, '_> {
                 .namespaces()
                 .find(|found| found.name().unwrap_or_default() == prefix)
                 .map_or("", |found| found.uri());
-            let before = self.rendered.iter().rev().find(|(found, _)| *found == prefix).map_or("", |(_, uri)| uri);
+            let before = self
+                .rendered
+                .iter()
+                .rev()
+                .find(|(found, _)| *found == prefix)
+                .map_or("", |(_, uri)| uri);
             (uri != before).then_some((prefix, uri))
         });
         new.collect()
@@ -123,12 +146,21 @@ impl<'n, 'i> Writer<'n, 'i, '_> {
 
 /// An element's name with its prefix, as it stands in the message.
 fn name<'n>(node: Node<'n, '_>) -> &'n str {
-    let tag = node.document().input_text().get(node.range().start + 1..).unwrap_or_default();
-    tag.split([' ', '\t', '\r', '\n', '/', '>']).next().unwrap_or_default()
+    let tag = node
+        .document()
+        .input_text()
+        .get(node.range().start + 1..)
+        .unwrap_or_default();
+    tag.split([' ', '\t', '\r', '\n', '/', '>'])
+        .next()
+        .unwrap_or_default()
 }
 
 fn qualified<'n>(node: Node<'n, '_>, attribute: Attribute<'n, '_>) -> &'n str {
-    node.document().input_text().get(attribute.range_qname()).unwrap_or_default()
+    node.document()
+        .input_text()
+        .get(attribute.range_qname())
+        .unwrap_or_default()
 }
 
 fn prefix(name: &str) -> &str {

@@ -1,5 +1,7 @@
 use aws_lc_rs::digest;
-use aws_lc_rs::signature::{RsaParameters, RsaPublicKeyComponents, RsaSubjectPublicKey as RsaPublicKey};
+use aws_lc_rs::signature::{
+    RsaParameters, RsaPublicKeyComponents, RsaSubjectPublicKey as RsaPublicKey,
+};
 use thiserror::Error;
 use x509_parser::prelude::{ASN1Time, FromDer as _, X509Certificate};
 use x509_parser::public_key::PublicKey;
@@ -49,13 +51,25 @@ impl Certificate {
     /// # Errors
     /// See [`CertificateError`].
     pub(super) fn parse(text: &str) -> Result<Self, CertificateError> {
-        let der = base64(body(text)?).filter(|der| !der.is_empty()).ok_or(CertificateError::Encoding)?;
-        let (_, certificate) = X509Certificate::from_der(&der).map_err(|_| CertificateError::Malformed)?;
-        let Ok(PublicKey::RSA(key)) = certificate.public_key().parsed() else { return Err(CertificateError::Key) };
-        let integer = |bytes: &[u8]| bytes.iter().copied().skip_while(|byte| *byte == 0).collect::<Vec<_>>();
+        let der = base64(body(text)?)
+            .filter(|der| !der.is_empty())
+            .ok_or(CertificateError::Encoding)?;
+        let (_, certificate) =
+            X509Certificate::from_der(&der).map_err(|_| CertificateError::Malformed)?;
+        let Ok(PublicKey::RSA(key)) = certificate.public_key().parsed() else {
+            return Err(CertificateError::Key);
+        };
+        let integer = |bytes: &[u8]| {
+            bytes
+                .iter()
+                .copied()
+                .skip_while(|byte| *byte == 0)
+                .collect::<Vec<_>>()
+        };
         let (n, e) = (integer(key.modulus), integer(key.exponent));
         let odd = e.last().is_some_and(|byte| byte & 1 == 1);
-        let sound = (256..=1024).contains(&n.len()) && (1..=4).contains(&e.len()) && odd && *e != [1];
+        let sound =
+            (256..=1024).contains(&n.len()) && (1..=4).contains(&e.len()) && odd && *e != [1];
         let time = |at: ASN1Time| UnixTime(u64::try_from(at.timestamp()).unwrap_or(0));
         let about = CertificateInfo {
             subject: tame(&certificate.subject().to_string()),
@@ -63,7 +77,14 @@ impl Certificate {
             not_before: time(certificate.validity().not_before),
             not_after: time(certificate.validity().not_after),
         };
-        if sound { Ok(Self { key: RsaPublicKeyComponents { n, e }, about }) } else { Err(CertificateError::Key) }
+        if sound {
+            Ok(Self {
+                key: RsaPublicKeyComponents { n, e },
+                about,
+            })
+        } else {
+            Err(CertificateError::Key)
+        }
     }
 
     pub(super) const fn about(&self) -> &CertificateInfo {
@@ -73,10 +94,16 @@ impl Certificate {
     /// Whether it holds this public key.
     pub(super) fn is_of(&self, key: &RsaPublicKey) -> bool {
         let (n, e) = (key.modulus(), key.exponent());
-        self.key.n == n.big_endian_without_leading_zero() && self.key.e == e.big_endian_without_leading_zero()
+        self.key.n == n.big_endian_without_leading_zero()
+            && self.key.e == e.big_endian_without_leading_zero()
     }
 
-    pub(super) fn verifies(&self, parameters: &'static RsaParameters, message: &[u8], signature: &[u8]) -> bool {
+    pub(super) fn verifies(
+        &self,
+        parameters: &'static RsaParameters,
+        message: &[u8],
+        signature: &[u8],
+    ) -> bool {
         self.key.verify(parameters, message, signature).is_ok()
     }
 }

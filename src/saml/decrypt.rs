@@ -3,8 +3,8 @@
 
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::rsa::{
-    OAEP_SHA1_MGF1SHA1, OAEP_SHA256_MGF1SHA256, OAEP_SHA384_MGF1SHA384, OAEP_SHA512_MGF1SHA512, OaepAlgorithm,
-    OaepPrivateDecryptingKey, PrivateDecryptingKey,
+    OAEP_SHA1_MGF1SHA1, OAEP_SHA256_MGF1SHA256, OAEP_SHA384_MGF1SHA384, OAEP_SHA512_MGF1SHA512,
+    OaepAlgorithm, OaepPrivateDecryptingKey, PrivateDecryptingKey,
 };
 use aws_lc_rs::signature::{KeyPair as _, RsaKeyPair};
 use roxmltree::Node;
@@ -45,18 +45,26 @@ impl DecryptionKey {
     /// See [`DecryptionKeyError`].
     pub fn new(pkcs8: &Secret, certificate: &str) -> Result<Self, DecryptionKeyError> {
         let body = pkcs8.expose().trim();
-        let body = body.strip_prefix("-----BEGIN PRIVATE KEY-----").unwrap_or(body);
-        let body = body.strip_suffix("-----END PRIVATE KEY-----").unwrap_or(body);
+        let body = body
+            .strip_prefix("-----BEGIN PRIVATE KEY-----")
+            .unwrap_or(body);
+        let body = body
+            .strip_suffix("-----END PRIVATE KEY-----")
+            .unwrap_or(body);
         let der = Zeroizing::new(base64(body).ok_or(DecryptionKeyError::Key)?);
         let pair = RsaKeyPair::from_pkcs8(&der).map_err(|_| DecryptionKeyError::Key)?;
         let key = PrivateDecryptingKey::from_pkcs8(&der).map_err(|_| DecryptionKeyError::Key)?;
         let key = OaepPrivateDecryptingKey::new(key).map_err(|_| DecryptionKeyError::Key)?;
-        let shown = certificate::Certificate::parse(certificate).map_err(DecryptionKeyError::Certificate)?;
+        let shown = certificate::Certificate::parse(certificate)
+            .map_err(DecryptionKeyError::Certificate)?;
         if !shown.is_of(pair.public_key()) {
             return Err(DecryptionKeyError::Pair);
         }
         let body = certificate::body(certificate).map_err(DecryptionKeyError::Certificate)?;
-        Ok(Self { key, certificate: body.split_ascii_whitespace().collect() })
+        Ok(Self {
+            key,
+            certificate: body.split_ascii_whitespace().collect(),
+        })
     }
 
     /// The base64 inside the certificate.
@@ -72,17 +80,29 @@ impl std::fmt::Debug for DecryptionKey {
 }
 
 /// What is in an `EncryptedAssertion` (SAML Core 2.3.4). Text; whether it is an assertion is still to be seen.
-pub(super) fn decrypt(encrypted: Node<'_, '_>, keys: &[DecryptionKey]) -> Result<Zeroizing<String>, SamlError> {
+pub(super) fn decrypt(
+    encrypted: Node<'_, '_>,
+    keys: &[DecryptionKey],
+) -> Result<Zeroizing<String>, SamlError> {
     if keys.is_empty() {
         return Err(SamlError::Encrypted);
     }
-    let [Some(data), _] = tree::sequence(encrypted, [(XENC, "EncryptedData"), (XENC, "EncryptedKey")], WRONG)? else {
+    let [Some(data), _] = tree::sequence(
+        encrypted,
+        [(XENC, "EncryptedData"), (XENC, "EncryptedKey")],
+        WRONG,
+    )?
+    else {
         return Err(SamlError::Shape(WRONG));
     };
     // The key stands inside, or beside with a reference to it. There is one; where it stands does not matter.
-    let mut wrapped = encrypted.descendants().filter(|node| tree::is(*node, XENC, "EncryptedKey"));
+    let mut wrapped = encrypted
+        .descendants()
+        .filter(|node| tree::is(*node, XENC, "EncryptedKey"));
     let (Some(wrapped), None) = (wrapped.next(), wrapped.next()) else {
-        return Err(SamlError::Shape("an encrypted assertion has not exactly one key"));
+        return Err(SamlError::Shape(
+            "an encrypted assertion has not exactly one key",
+        ));
     };
     let data = Cipher::read(data)?;
     let algorithm = match data.algorithm {
@@ -94,12 +114,25 @@ pub(super) fn decrypt(encrypted: Node<'_, '_>, keys: &[DecryptionKey]) -> Result
     let transport = oaep(&wrapped)?;
     for key in keys {
         let mut secret = Zeroizing::new(vec![0; key.key.min_output_size()]);
-        let Ok(secret) = key.key.decrypt(transport, &wrapped.value, &mut secret, None) else { continue };
-        let Ok(opener) = UnboundKey::new(algorithm, secret) else { continue };
+        let Ok(secret) = key
+            .key
+            .decrypt(transport, &wrapped.value, &mut secret, None)
+        else {
+            continue;
+        };
+        let Ok(opener) = UnboundKey::new(algorithm, secret) else {
+            continue;
+        };
         let mut value = Zeroizing::new(data.value.clone());
-        let Some((nonce, sealed)) = value.split_at_mut_checked(NONCE_LEN) else { continue };
-        let Ok(nonce) = Nonce::try_assume_unique_for_key(nonce) else { continue };
-        let Ok(plain) = LessSafeKey::new(opener).open_in_place(nonce, Aad::empty(), sealed) else { continue };
+        let Some((nonce, sealed)) = value.split_at_mut_checked(NONCE_LEN) else {
+            continue;
+        };
+        let Ok(nonce) = Nonce::try_assume_unique_for_key(nonce) else {
+            continue;
+        };
+        let Ok(plain) = LessSafeKey::new(opener).open_in_place(nonce, Aad::empty(), sealed) else {
+            continue;
+        };
         let text = std::str::from_utf8(plain).map_err(|_| SamlError::Decryption)?;
         return Ok(Zeroizing::new(text.to_owned()));
     }
@@ -130,20 +163,33 @@ impl<'n, 'i> Cipher<'n, 'i> {
             return Err(SamlError::Shape(WRONG));
         };
         let value = base64(&tree::text(value)?).ok_or(SamlError::Decryption)?;
-        Ok(Self { algorithm: method.attribute("Algorithm").unwrap_or_default(), method, value })
+        Ok(Self {
+            algorithm: method.attribute("Algorithm").unwrap_or_default(),
+            method,
+            value,
+        })
     }
 }
 
 /// XML Encryption 5.5.2. The one hash is used for both purposes, or it is not taken. SHA-1 is what the specification, Okta and
 /// most others mean by OAEP without more words, and no weakness of OAEP.
 fn oaep(key: &Cipher<'_, '_>) -> Result<&'static OaepAlgorithm, SamlError> {
-    let names = [(XENC, "OAEPparams"), (DSIG, "DigestMethod"), (XENC11, "MGF")];
+    let names = [
+        (XENC, "OAEPparams"),
+        (DSIG, "DigestMethod"),
+        (XENC11, "MGF"),
+    ];
     let [parameters, digest, mask] = tree::sequence(key.method, names, WRONG)?;
-    let digest = digest.and_then(|node| node.attribute("Algorithm")).unwrap_or(SHA1);
-    let mask = mask.and_then(|node| node.attribute("Algorithm")).unwrap_or(MGF1_SHA1);
+    let digest = digest
+        .and_then(|node| node.attribute("Algorithm"))
+        .unwrap_or(SHA1);
+    let mask = mask
+        .and_then(|node| node.attribute("Algorithm"))
+        .unwrap_or(MGF1_SHA1);
     let refused = |what: &str| Err(SamlError::Cipher(tame(what)));
     match key.algorithm {
-        "http://www.w3.org/2001/04/xmlenc#rsa-oaep-mgf1p" | "http://www.w3.org/2009/xmlenc11#rsa-oaep" => {}
+        "http://www.w3.org/2001/04/xmlenc#rsa-oaep-mgf1p"
+        | "http://www.w3.org/2009/xmlenc11#rsa-oaep" => {}
         other => return refused(other),
     }
     if parameters.is_some() {
@@ -151,15 +197,18 @@ fn oaep(key: &Cipher<'_, '_>) -> Result<&'static OaepAlgorithm, SamlError> {
     }
     match (digest, mask) {
         (SHA1, MGF1_SHA1) => Ok(&OAEP_SHA1_MGF1SHA1),
-        ("http://www.w3.org/2001/04/xmlenc#sha256", "http://www.w3.org/2009/xmlenc11#mgf1sha256") => {
-            Ok(&OAEP_SHA256_MGF1SHA256)
-        }
-        ("http://www.w3.org/2001/04/xmldsig-more#sha384", "http://www.w3.org/2009/xmlenc11#mgf1sha384") => {
-            Ok(&OAEP_SHA384_MGF1SHA384)
-        }
-        ("http://www.w3.org/2001/04/xmlenc#sha512", "http://www.w3.org/2009/xmlenc11#mgf1sha512") => {
-            Ok(&OAEP_SHA512_MGF1SHA512)
-        }
+        (
+            "http://www.w3.org/2001/04/xmlenc#sha256",
+            "http://www.w3.org/2009/xmlenc11#mgf1sha256",
+        ) => Ok(&OAEP_SHA256_MGF1SHA256),
+        (
+            "http://www.w3.org/2001/04/xmldsig-more#sha384",
+            "http://www.w3.org/2009/xmlenc11#mgf1sha384",
+        ) => Ok(&OAEP_SHA384_MGF1SHA384),
+        (
+            "http://www.w3.org/2001/04/xmlenc#sha512",
+            "http://www.w3.org/2009/xmlenc11#mgf1sha512",
+        ) => Ok(&OAEP_SHA512_MGF1SHA512),
         (digest, mask) => refused(&format!("{digest} with {mask}")),
     }
 }

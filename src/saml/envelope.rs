@@ -44,8 +44,11 @@ impl<'n, 'i> Envelope<'n, 'i> {
             (ASSERTION, "Assertion"),
             (ASSERTION, "EncryptedAssertion"),
         ];
-        let [issuer, signature, status, plain, encrypted] =
-            tree::sequence(root, names, "the response has an element that has no place there, or twice")?;
+        let [issuer, signature, status, plain, encrypted] = tree::sequence(
+            root,
+            names,
+            "the response has an element that has no place there, or twice",
+        )?;
         let status = status.ok_or(SamlError::Shape("the response has no status"))?;
         let content = match (plain, encrypted) {
             (Some(assertion), None) => Some(Content::Plain(assertion, signature_in(assertion))),
@@ -53,13 +56,23 @@ impl<'n, 'i> Envelope<'n, 'i> {
             (None, None) => None,
             (Some(_), Some(_)) => return Err(SamlError::Shape("the response has two assertions")),
         };
-        let envelope = Self { root, issuer, status, signature, content };
+        let envelope = Self {
+            root,
+            issuer,
+            status,
+            signature,
+            content,
+        };
         envelope.no_others()?;
         Ok(envelope)
     }
 
     /// SAML Core 3.2.2 and Profiles 4.1.4.3. None of it is proof unless the response is signed; the assertion says it again.
-    pub(super) fn check(&self, provider: &ServiceProvider, expected: &Expected<'_>) -> Result<(), SamlError> {
+    pub(super) fn check(
+        &self,
+        provider: &ServiceProvider,
+        expected: &Expected<'_>,
+    ) -> Result<(), SamlError> {
         if self.root.attribute("Version") != Some("2.0") {
             return Err(SamlError::Shape("the response is not of version 2.0"));
         }
@@ -73,7 +86,11 @@ impl<'n, 'i> Envelope<'n, 'i> {
         match self.root.attribute("Destination") {
             Some(destination) if destination == provider.acs() => {}
             Some(other) => return Err(SamlError::Destination(tame(other))),
-            None => return Err(status.err().unwrap_or_else(|| SamlError::Destination(String::new()))),
+            None => {
+                return Err(status
+                    .err()
+                    .unwrap_or_else(|| SamlError::Destination(String::new())));
+            }
         }
         if let Some(issuer) = self.issuer {
             provider.check_issuer(issuer)?;
@@ -94,13 +111,26 @@ impl<'n, 'i> Envelope<'n, 'i> {
             None => (None, None),
         };
         let known = [Some(self.root), assertion, self.signature, inner];
-        let misplaced = self.root.descendants().filter(|node| !known.contains(&Some(*node))).find(|node| {
-            ["Response", "Assertion", "EncryptedAssertion", "Signature", "Extensions", "Object"]
+        let misplaced = self
+            .root
+            .descendants()
+            .filter(|node| !known.contains(&Some(*node)))
+            .find(|node| {
+                [
+                    "Response",
+                    "Assertion",
+                    "EncryptedAssertion",
+                    "Signature",
+                    "Extensions",
+                    "Object",
+                ]
                 .iter()
                 .any(|name| node.tag_name().name().eq_ignore_ascii_case(name))
-        });
+            });
         match misplaced {
-            Some(_) => Err(SamlError::Shape("an assertion or a signature stands where none belongs")),
+            Some(_) => Err(SamlError::Shape(
+                "an assertion or a signature stands where none belongs",
+            )),
             None => Ok(()),
         }
     }
@@ -108,7 +138,9 @@ impl<'n, 'i> Envelope<'n, 'i> {
 
 /// The first signature among the children; a second one is one too many elsewhere.
 fn signature_in<'n, 'i>(assertion: Node<'n, 'i>) -> Option<Node<'n, 'i>> {
-    assertion.children().find(|child| tree::is(*child, DSIG, "Signature"))
+    assertion
+        .children()
+        .find(|child| tree::is(*child, DSIG, "Signature"))
 }
 
 /// Every id, however it is spelt, stands once.
@@ -116,7 +148,10 @@ fn ids(document: &Document<'_>) -> Result<(), SamlError> {
     let mut seen = HashSet::new();
     for node in document.root().descendants() {
         for attribute in node.attributes() {
-            let id = matches!(attribute.name(), "ID" | "Id" | "id" | "iD" | "AssertionID" | "ResponseID");
+            let id = matches!(
+                attribute.name(),
+                "ID" | "Id" | "id" | "iD" | "AssertionID" | "ResponseID"
+            );
             if id && !seen.insert(attribute.value()) {
                 return Err(SamlError::DuplicateId);
             }
@@ -127,8 +162,14 @@ fn ids(document: &Document<'_>) -> Result<(), SamlError> {
 
 fn success(status: Node<'_, '_>) -> Result<(), SamlError> {
     let wrong = "the status is not as SAML has it";
-    let names = [(PROTOCOL, "StatusCode"), (PROTOCOL, "StatusMessage"), (PROTOCOL, "StatusDetail")];
-    let [Some(code), message, _] = tree::sequence(status, names, wrong)? else { return Err(SamlError::Shape(wrong)) };
+    let names = [
+        (PROTOCOL, "StatusCode"),
+        (PROTOCOL, "StatusMessage"),
+        (PROTOCOL, "StatusDetail"),
+    ];
+    let [Some(code), message, _] = tree::sequence(status, names, wrong)? else {
+        return Err(SamlError::Shape(wrong));
+    };
     let value = |code: Node<'_, '_>| code.attribute("Value").unwrap_or_default().to_owned();
     let [second] = tree::sequence(code, [(PROTOCOL, "StatusCode")], wrong)?;
     if value(code) == format!("{STATUS}Success") {
@@ -136,8 +177,15 @@ fn success(status: Node<'_, '_>) -> Result<(), SamlError> {
     }
     let specific = second.map_or_else(|| value(code), value);
     let short = specific.strip_prefix(STATUS).unwrap_or(&specific);
-    let message = message.map(tree::text).transpose()?.map(|text| tame(&text)).filter(|text| !text.is_empty());
-    Err(SamlError::Status { code: tame(short), message })
+    let message = message
+        .map(tree::text)
+        .transpose()?
+        .map(|text| tame(&text))
+        .filter(|text| !text.is_empty());
+    Err(SamlError::Status {
+        code: tame(short),
+        message,
+    })
 }
 
 const STATUS: &str = "urn:oasis:names:tc:SAML:2.0:status:";

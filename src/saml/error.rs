@@ -58,7 +58,10 @@ pub enum SamlError {
     #[error("the signature is of a kind that is not taken: `{0}`")]
     Algorithm(String),
     /// No configured certificate verifies it.
-    #[error("no configured certificate verifies the signature{}", shown(certificate))]
+    #[error(
+        "no configured certificate verifies the signature{}",
+        shown(certificate)
+    )]
     Signature {
         /// The SHA-256 of the certificate that the message names, in hexadecimal. It is not trusted; it tells an operator
         /// what was rotated.
@@ -155,7 +158,9 @@ impl fmt::Display for EmailSource {
 fn searched(source: &EmailSource) -> String {
     match source {
         EmailSource::Attribute(_) => source.to_string(),
-        EmailSource::NameId => "an attribute `email`, and the name id is not of the format `emailAddress`".to_owned(),
+        EmailSource::NameId => {
+            "an attribute `email`, and the name id is not of the format `emailAddress`".to_owned()
+        }
     }
 }
 
@@ -210,17 +215,23 @@ impl SamlError {
     /// How far it went.
     pub const fn step(&self) -> Step {
         match self {
-            Self::TooLong | Self::Encoding | Self::Forbidden(_) | Self::TooMany(_) | Self::Malformed { .. } => {
-                Step::Parse
-            }
+            Self::TooLong
+            | Self::Encoding
+            | Self::Forbidden(_)
+            | Self::TooMany(_)
+            | Self::Malformed { .. } => Step::Parse,
             Self::Shape(_) | Self::DuplicateId => Step::Shape,
-            Self::Status { .. } | Self::Destination(_) | Self::Unsolicited | Self::Request | Self::Issuer(_) => {
-                Step::Response
-            }
+            Self::Status { .. }
+            | Self::Destination(_)
+            | Self::Unsolicited
+            | Self::Request
+            | Self::Issuer(_) => Step::Response,
             Self::Encrypted | Self::Cipher(_) | Self::Decryption => Step::Decryption,
-            Self::Unsigned | Self::Algorithm(_) | Self::Signature { .. } | Self::Reference | Self::Digest => {
-                Step::Signature
-            }
+            Self::Unsigned
+            | Self::Algorithm(_)
+            | Self::Signature { .. }
+            | Self::Reference
+            | Self::Digest => Step::Signature,
             Self::Audience(_)
             | Self::Recipient(_)
             | Self::Early { .. }
@@ -230,20 +241,28 @@ impl SamlError {
             | Self::Bearer(_)
             | Self::Condition
             | Self::Replayed => Step::Conditions,
-            Self::Subject(_) | Self::NoEmail(_) | Self::BadEmail(_) | Self::Attribute { .. } => Step::Identity,
+            Self::Subject(_) | Self::NoEmail(_) | Self::BadEmail(_) | Self::Attribute { .. } => {
+                Step::Identity
+            }
         }
     }
 
     /// Returns the status code of the provider if it is one of SAML Core 3.2.2.2: those are safe to show even if forged.
     pub fn registered_status(&self) -> Option<&'static str> {
-        let Self::Status { code, .. } = self else { return None };
-        STATUS_CODES.into_iter().find(|registered| registered == code)
+        let Self::Status { code, .. } = self else {
+            return None;
+        };
+        STATUS_CODES
+            .into_iter()
+            .find(|registered| registered == code)
     }
 
     /// What an operator can do about it, where there is something.
     pub fn advice(&self) -> Option<&'static str> {
         Some(match self {
-            Self::Unsigned => "turn on signing of the assertion in the identity provider's application",
+            Self::Unsigned => {
+                "turn on signing of the assertion in the identity provider's application"
+            }
             Self::Algorithm(algorithm) if algorithm.ends_with("sha1") => {
                 "set the signature algorithm to RSA-SHA256 and the digest algorithm to SHA256 in the identity provider's application"
             }
@@ -253,7 +272,9 @@ impl SamlError {
             Self::Signature { .. } => {
                 "copy the identity provider's current signing certificate to `idp_public_certs`; it can stand beside the old one"
             }
-            Self::Issuer(_) => "set `issuer_url` to the identity provider's entity id, byte for byte",
+            Self::Issuer(_) => {
+                "set `issuer_url` to the identity provider's entity id, byte for byte"
+            }
             Self::Audience(_) => {
                 "set the audience (SP entity id) in the identity provider's application to the team domain's `/cdn-cgi/access/callback`"
             }
@@ -265,7 +286,9 @@ impl SamlError {
                  link the address of the application"
             }
             Self::Early { .. } => "set both clocks by NTP",
-            Self::Over { .. } => "begin anew; where it happens to everybody, set both clocks by NTP",
+            Self::Over { .. } => {
+                "begin anew; where it happens to everybody, set both clocks by NTP"
+            }
             Self::NotFresh => {
                 "have the identity provider heed ForceAuthn (in Okta, Honor Force Authentication), or take `force_authn` away"
             }
@@ -282,7 +305,9 @@ impl SamlError {
             Self::Cipher(_) => {
                 "set the encryption algorithm to AES256-GCM and the key transport to RSA-OAEP in the identity provider's application"
             }
-            Self::Decryption => "give the identity provider the encryption certificate that the metadata shows now",
+            Self::Decryption => {
+                "give the identity provider the encryption certificate that the metadata shows now"
+            }
             Self::NoEmail(EmailSource::NameId) => {
                 "add an attribute statement `email` with the person's e-mail address, or set the name id format to EmailAddress \
                  in the identity provider's application"
@@ -290,7 +315,10 @@ impl SamlError {
             Self::NoEmail(EmailSource::Attribute(_)) => {
                 "add an attribute statement with the person's e-mail address, or set `email_attribute_name` to the one that has it"
             }
-            Self::Attribute { fault: SPACE_AROUND, .. } => {
+            Self::Attribute {
+                fault: SPACE_AROUND,
+                ..
+            } => {
                 "take the white space away at the identity provider: rules compare values to the letter"
             }
             Self::Status { code, .. } => return status_advice(code),
@@ -303,9 +331,15 @@ impl SamlError {
 fn status_advice(code: &str) -> Option<&'static str> {
     Some(match code {
         "AuthnFailed" => "the identity provider could not log the person in; its own log says why",
-        "RequestDenied" => "assign the person, or a group of theirs, to the application at the identity provider",
-        "NoPassive" | "NoAuthnContext" => "the identity provider could not log the person in as it was asked to",
-        "InvalidNameIDPolicy" => "set the name id format to EmailAddress in the identity provider's application",
+        "RequestDenied" => {
+            "assign the person, or a group of theirs, to the application at the identity provider"
+        }
+        "NoPassive" | "NoAuthnContext" => {
+            "the identity provider could not log the person in as it was asked to"
+        }
+        "InvalidNameIDPolicy" => {
+            "set the name id format to EmailAddress in the identity provider's application"
+        }
         "RequestUnsupported" | "UnsupportedBinding" => {
             "the identity provider does not take this kind of request; check `sso_target_url` and `sign_request`"
         }
@@ -320,23 +354,38 @@ fn status_advice(code: &str) -> Option<&'static str> {
 }
 
 fn addressed(to: &str, other: &str, none: &str) -> String {
-    if to.is_empty() { none.to_owned() } else { format!("{other}: `{to}`") }
+    if to.is_empty() {
+        none.to_owned()
+    } else {
+        format!("{other}: `{to}`")
+    }
 }
 
 fn text(message: &Option<String>) -> String {
-    message.as_deref().map(|text| format!(": `{text}`")).unwrap_or_default()
+    message
+        .as_deref()
+        .map(|text| format!(": `{text}`"))
+        .unwrap_or_default()
 }
 
 fn shown(certificate: &Option<String>) -> String {
-    certificate.as_deref().map(|print| format!("; the response names one with the SHA-256 {print}")).unwrap_or_default()
+    certificate
+        .as_deref()
+        .map(|print| format!("; the response names one with the SHA-256 {print}"))
+        .unwrap_or_default()
 }
 
 /// Text of the message's for logs and pages: one line, of bounded length.
 pub(super) fn tame(text: &str) -> String {
     let odd = |c: char| {
-        c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        c.is_control()
+            || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
-    text.trim().chars().take(QUOTED).map(|c| if odd(c) { ' ' } else { c }).collect()
+    text.trim()
+        .chars()
+        .take(QUOTED)
+        .map(|c| if odd(c) { ' ' } else { c })
+        .collect()
 }
 
 /// What a confirmation and conditions lack that have no end.

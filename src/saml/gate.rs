@@ -15,7 +15,8 @@ pub(super) fn open(field: &str) -> Result<String, SamlError> {
     if field.len() > MAX_FIELD {
         return Err(SamlError::TooLong);
     }
-    let mut text = String::from_utf8(base64(field).ok_or(SamlError::Encoding)?).map_err(|_| SamlError::Encoding)?;
+    let mut text = String::from_utf8(base64(field).ok_or(SamlError::Encoding)?)
+        .map_err(|_| SamlError::Encoding)?;
     // One byte order mark is not part of the document (XML 1.0 4.3.3).
     if text.starts_with(BYTE_ORDER_MARK) {
         text.remove(0);
@@ -50,34 +51,57 @@ pub(super) fn check(text: &str) -> Result<(), SamlError> {
 
 /// Base64 as SAML and XML Signature have it: in lines, or in one.
 pub(super) fn base64(text: &str) -> Option<Vec<u8>> {
-    let packed: Vec<u8> = text.bytes().filter(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n')).collect();
+    let packed: Vec<u8> = text
+        .bytes()
+        .filter(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
+        .collect();
     STANDARD.decode(packed).ok()
 }
 
 /// Returns the text after `<?xml … ?>`, whose encoding may only be UTF-8.
 fn after_declaration(text: &str) -> Result<&str, SamlError> {
-    let Some(rest) = text.strip_prefix("<?xml").filter(|rest| rest.starts_with(SPACE)) else {
+    let Some(rest) = text
+        .strip_prefix("<?xml")
+        .filter(|rest| rest.starts_with(SPACE))
+    else {
         return Ok(text);
     };
     let malformed = SamlError::Malformed { line: 1, column: 1 };
     let (declaration, body) = rest.split_once("?>").ok_or(malformed.clone())?;
     // XML 1.0 2.8: `version`, then perhaps `encoding`, then perhaps `standalone`, each after white space.
     let (version, rest) = pseudo_attribute(declaration, "version").ok_or(malformed.clone())?;
-    let (encoding, rest) = pseudo_attribute(rest, "encoding").map_or((None, rest), |(name, rest)| (Some(name), rest));
-    let (standalone, rest) = pseudo_attribute(rest, "standalone").map_or((None, rest), |(is, rest)| (Some(is), rest));
+    let (encoding, rest) =
+        pseudo_attribute(rest, "encoding").map_or((None, rest), |(name, rest)| (Some(name), rest));
+    let (standalone, rest) =
+        pseudo_attribute(rest, "standalone").map_or((None, rest), |(is, rest)| (Some(is), rest));
     if encoding.is_some_and(|name| !name.eq_ignore_ascii_case("UTF-8")) {
         return Err(SamlError::Encoding);
     }
-    let minor = version.strip_prefix("1.").is_some_and(|minor| minor.bytes().all(|byte| byte.is_ascii_digit()));
+    let minor = version
+        .strip_prefix("1.")
+        .is_some_and(|minor| minor.bytes().all(|byte| byte.is_ascii_digit()));
     let known = minor && version.len() > 2 && matches!(standalone, None | Some("yes" | "no"));
-    if known && rest.trim_matches(SPACE).is_empty() { Ok(body) } else { Err(malformed) }
+    if known && rest.trim_matches(SPACE).is_empty() {
+        Ok(body)
+    } else {
+        Err(malformed)
+    }
 }
 
 /// Reads white space, the name, `=` and a quoted value. Returns the value and what follows.
 fn pseudo_attribute<'a>(text: &'a str, name: &str) -> Option<(&'a str, &'a str)> {
-    let value = text.strip_prefix(SPACE)?.trim_start_matches(SPACE).strip_prefix(name)?;
-    let value = value.trim_start_matches(SPACE).strip_prefix('=')?.trim_start_matches(SPACE);
-    let quote = value.chars().next().filter(|quote| matches!(quote, '"' | '\''))?;
+    let value = text
+        .strip_prefix(SPACE)?
+        .trim_start_matches(SPACE)
+        .strip_prefix(name)?;
+    let value = value
+        .trim_start_matches(SPACE)
+        .strip_prefix('=')?
+        .trim_start_matches(SPACE);
+    let quote = value
+        .chars()
+        .next()
+        .filter(|quote| matches!(quote, '"' | '\''))?;
     value.strip_prefix(quote)?.split_once(quote)
 }
 
@@ -98,7 +122,11 @@ fn measure(body: &[u8]) -> Result<(), SamlError> {
             return Err(SamlError::TooMany("attributes on an element"));
         }
         let scope = attributes_open + tag.attributes;
-        work += if tag.attributes == 0 { scope } else { scope * scope };
+        work += if tag.attributes == 0 {
+            scope
+        } else {
+            scope * scope
+        };
         if work > MAX_WORK {
             return Err(SamlError::TooMany("attributes in scope of its elements"));
         }
@@ -110,7 +138,9 @@ fn measure(body: &[u8]) -> Result<(), SamlError> {
             return Err(SamlError::TooMany("elements within each other"));
         }
         if attributes_open > MAX_ATTRIBUTES_OPEN {
-            return Err(SamlError::TooMany("attributes on elements within each other"));
+            return Err(SamlError::TooMany(
+                "attributes on elements within each other",
+            ));
         }
         rest = rest.get(tag.length..).unwrap_or_default();
     }
@@ -130,7 +160,13 @@ fn tag(text: &[u8]) -> Tag {
         match (quote, *byte) {
             (Some(open), byte) if open == byte => quote = None,
             (Some(_), _) => {}
-            (None, b'>') => return Tag { length, attributes, empty: before == b'/' },
+            (None, b'>') => {
+                return Tag {
+                    length,
+                    attributes,
+                    empty: before == b'/',
+                };
+            }
             (None, byte @ (b'"' | b'\'')) => {
                 quote = Some(byte);
                 attributes += 1;
@@ -139,7 +175,11 @@ fn tag(text: &[u8]) -> Tag {
         }
         before = *byte;
     }
-    Tag { length: text.len(), attributes, empty: true }
+    Tag {
+        length: text.len(),
+        attributes,
+        empty: true,
+    }
 }
 
 /// XML 1.0 2.3.

@@ -18,7 +18,11 @@ impl ServiceProvider {
         for key in self.decryption_keys() {
             keys.push_str(&descriptor("encryption", key.certificate(), METHODS));
         }
-        let (entity, acs, signed) = (escape(self.entity_id()), escape(self.acs()), !signing.is_empty());
+        let (entity, acs, signed) = (
+            escape(self.entity_id()),
+            escape(self.acs()),
+            !signing.is_empty(),
+        );
         Ok(format!(
             r#"<?xml version="1.0" encoding="UTF-8"?>
 <md:EntityDescriptor xmlns:md="urn:oasis:names:tc:SAML:2.0:metadata" xmlns:ds="http://www.w3.org/2000/09/xmldsig#" entityID="{entity}">

@@ -101,17 +101,33 @@ impl ServiceProvider {
         if !(1..=1024).contains(&settings.idp_entity_id.chars().count()) {
             return Err(SettingsError::EntityId);
         }
-        let named =
-            [&settings.groups_attribute].into_iter().chain(&settings.email_attribute).chain(&settings.attributes);
-        let sent = settings.header_attributes.iter().map(|sent| &sent.attribute);
+        let named = [&settings.groups_attribute]
+            .into_iter()
+            .chain(&settings.email_attribute)
+            .chain(&settings.attributes);
+        let sent = settings
+            .header_attributes
+            .iter()
+            .map(|sent| &sent.attribute);
         if named.chain(sent).any(|name| name.is_empty()) {
             return Err(SettingsError::NoName);
         }
         let read = |(at, text): (usize, &String)| {
-            Certificate::parse(text).map_err(|source| SettingsError::Certificate { place: at + 1, source })
+            Certificate::parse(text).map_err(|source| SettingsError::Certificate {
+                place: at + 1,
+                source,
+            })
         };
-        let certificates = settings.certificates.iter().enumerate().map(read).collect::<Result<_, _>>()?;
-        Ok(Self { settings, certificates })
+        let certificates = settings
+            .certificates
+            .iter()
+            .enumerate()
+            .map(read)
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            settings,
+            certificates,
+        })
     }
 
     /// How requests travel.
@@ -183,7 +199,11 @@ impl ServiceProvider {
     pub(super) fn check_issuer(&self, issuer: Node<'_, '_>) -> Result<(), SamlError> {
         let name = tree::text(issuer)?;
         let entity = matches!(issuer.attribute("Format"), None | Some(ENTITY));
-        if entity && name == self.idp_entity_id() { Ok(()) } else { Err(SamlError::Issuer(tame(&name))) }
+        if entity && name == self.idp_entity_id() {
+            Ok(())
+        } else {
+            Err(SamlError::Issuer(tame(&name)))
+        }
     }
 }
 

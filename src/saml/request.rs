@@ -68,12 +68,17 @@ impl ServiceProvider {
         let id = format!("_{}", hex(&random));
         let fresh = fresh || self.force_authn();
         let message = match self.binding() {
-            Binding::Redirect => {
-                Message::Redirect(self.redirect(&self.request(&id, fresh, now, ""), relay_state, key)?)
-            }
+            Binding::Redirect => Message::Redirect(self.redirect(
+                &self.request(&id, fresh, now, ""),
+                relay_state,
+                key,
+            )?),
             Binding::Post => {
                 let plain = self.request(&id, fresh, now, "");
-                let signature = key.map(|key| enveloped(&plain, &id, key)).transpose()?.unwrap_or_default();
+                let signature = key
+                    .map(|key| enveloped(&plain, &id, key))
+                    .transpose()?
+                    .unwrap_or_default();
                 Message::Post {
                     action: self.sso_url().clone(),
                     saml_request: STANDARD.encode(self.request(&id, fresh, now, &signature)),
@@ -81,7 +86,12 @@ impl ServiceProvider {
                 }
             }
         };
-        Ok(AuthnRequest { id, at: now, fresh, message })
+        Ok(AuthnRequest {
+            id,
+            at: now,
+            fresh,
+            message,
+        })
     }
 
     /// SAML Core 3.4.1. Nothing is asked of the name id: providers refuse formats that they do not know.
@@ -95,13 +105,24 @@ impl ServiceProvider {
     }
 
     /// SAML Bindings 3.4.4.1: the message deflated, and the signature over the parameters as they stand in the address.
-    fn redirect(&self, request: &str, relay_state: &str, key: Option<&SigningKey>) -> Result<Url, RequestError> {
+    fn redirect(
+        &self,
+        request: &str,
+        relay_state: &str,
+        key: Option<&SigningKey>,
+    ) -> Result<Url, RequestError> {
         let encode = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
         let message = STANDARD.encode(stored(request.as_bytes()));
-        let mut query = format!("SAMLRequest={}&RelayState={}", encode(&message), encode(relay_state));
+        let mut query = format!(
+            "SAMLRequest={}&RelayState={}",
+            encode(&message),
+            encode(relay_state)
+        );
         if let Some(key) = key {
             query = format!("{query}&SigAlg={}", encode(RSA_SHA256));
-            let signature = key.sign_bytes(query.as_bytes()).map_err(|_| RequestError::Sign)?;
+            let signature = key
+                .sign_bytes(query.as_bytes())
+                .map_err(|_| RequestError::Sign)?;
             query = format!("{query}&Signature={}", encode(&STANDARD.encode(signature)));
         }
         let mut url = self.sso_url().clone();
@@ -125,9 +146,13 @@ fn enveloped(request: &str, id: &str, key: &SigningKey) -> Result<String, Reques
         )
     };
     let declaration = format!(r#" xmlns:ds="{DSIG}""#);
-    let value = key.sign_bytes(info(&declaration).as_bytes()).map_err(|_| RequestError::Sign)?;
+    let value = key
+        .sign_bytes(info(&declaration).as_bytes())
+        .map_err(|_| RequestError::Sign)?;
     let (info, value) = (info(""), STANDARD.encode(value));
-    Ok(format!("<ds:Signature{declaration}>{info}<ds:SignatureValue>{value}</ds:SignatureValue></ds:Signature>"))
+    Ok(format!(
+        "<ds:Signature{declaration}>{info}<ds:SignatureValue>{value}</ds:SignatureValue></ds:Signature>"
+    ))
 }
 
 /// RFC 1951 3.2.4: stored blocks, which every inflater reads. A request is some 700 bytes, of which compression would save
@@ -147,12 +172,19 @@ fn stored(bytes: &[u8]) -> Vec<u8> {
 
 /// SAML Core 1.3.3.
 pub(super) fn instant(time: UnixTime) -> String {
-    i64::try_from(time.0).ok().and_then(|s| Timestamp::from_second(s).ok()).unwrap_or(Timestamp::UNIX_EPOCH).to_string()
+    i64::try_from(time.0)
+        .ok()
+        .and_then(|s| Timestamp::from_second(s).ok())
+        .unwrap_or(Timestamp::UNIX_EPOCH)
+        .to_string()
 }
 
 /// For attribute values and text, and in both as canonicalisation has it for what stands in an address.
 pub(super) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }
 
 const RSA_SHA256: &str = "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256";

@@ -3,7 +3,8 @@
 
 use aws_lc_rs::digest;
 use aws_lc_rs::signature::{
-    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, RsaParameters,
+    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512,
+    RsaParameters,
 };
 use roxmltree::Node;
 
@@ -26,9 +27,16 @@ impl Signed {
 }
 
 /// Verifies a signature over the element that it stands in.
-pub(super) fn verify(signature: Node<'_, '_>, certificates: &[Certificate]) -> Result<Signed, SamlError> {
+pub(super) fn verify(
+    signature: Node<'_, '_>,
+    certificates: &[Certificate],
+) -> Result<Signed, SamlError> {
     let parent = signature.parent_element().ok_or(SamlError::Reference)?;
-    let names = [(DSIG, "SignedInfo"), (DSIG, "SignatureValue"), (DSIG, "KeyInfo")];
+    let names = [
+        (DSIG, "SignedInfo"),
+        (DSIG, "SignatureValue"),
+        (DSIG, "KeyInfo"),
+    ];
     let [Some(info), Some(value), key_info] = tree::sequence(signature, names, WRONG)? else {
         return Err(SamlError::Shape(WRONG));
     };
@@ -41,13 +49,21 @@ pub(super) fn verify(signature: Node<'_, '_>, certificates: &[Certificate]) -> R
 
     let value = base64(&tree::text(value)?).ok_or(SamlError::Signature { certificate: None })?;
     let parameters = rsa(&info.method)?;
-    if !certificates.iter().any(|known| known.verifies(parameters, info_bytes.as_bytes(), &value)) {
-        return Err(SamlError::Signature { certificate: key_info.and_then(named_certificate) });
+    if !certificates
+        .iter()
+        .any(|known| known.verifies(parameters, info_bytes.as_bytes(), &value))
+    {
+        return Err(SamlError::Signature {
+            certificate: key_info.and_then(named_certificate),
+        });
     }
 
     // From here on `info` is what somebody with the key wrote.
     let algorithm = hash(&info.reference.digest_method)?;
-    let id = parent.attribute("ID").filter(|id| !id.is_empty()).ok_or(SamlError::Reference)?;
+    let id = parent
+        .attribute("ID")
+        .filter(|id| !id.is_empty())
+        .ok_or(SamlError::Reference)?;
     if info.reference.uri.strip_prefix('#') != Some(id) {
         return Err(SamlError::Reference);
     }
@@ -74,13 +90,21 @@ struct Reference {
 
 impl SignedInfo {
     fn read(info: Node<'_, '_>) -> Result<Self, SamlError> {
-        let names = [(DSIG, "CanonicalizationMethod"), (DSIG, "SignatureMethod"), (DSIG, "Reference")];
-        let [Some(canonicalisation), Some(method), Some(reference)] = tree::sequence(info, names, WRONG)? else {
+        let names = [
+            (DSIG, "CanonicalizationMethod"),
+            (DSIG, "SignatureMethod"),
+            (DSIG, "Reference"),
+        ];
+        let [Some(canonicalisation), Some(method), Some(reference)] =
+            tree::sequence(info, names, WRONG)?
+        else {
             return Err(SamlError::Shape(WRONG));
         };
         // `HMACOutputLength` is the one parameter that there could be.
         if !tree::elements(method)?.is_empty() {
-            return Err(SamlError::Algorithm("parameters of the signature method".to_owned()));
+            return Err(SamlError::Algorithm(
+                "parameters of the signature method".to_owned(),
+            ));
         }
         Ok(Self {
             prefixes: exclusive(canonicalisation)?,
@@ -92,19 +116,30 @@ impl SignedInfo {
 
 impl Reference {
     fn read(reference: Node<'_, '_>) -> Result<Self, SamlError> {
-        let names = [(DSIG, "Transforms"), (DSIG, "DigestMethod"), (DSIG, "DigestValue")];
-        let [Some(transforms), Some(digest_method), Some(value)] = tree::sequence(reference, names, WRONG)? else {
+        let names = [
+            (DSIG, "Transforms"),
+            (DSIG, "DigestMethod"),
+            (DSIG, "DigestValue"),
+        ];
+        let [Some(transforms), Some(digest_method), Some(value)] =
+            tree::sequence(reference, names, WRONG)?
+        else {
             return Err(SamlError::Shape(WRONG));
         };
         let transforms = tree::all(transforms, DSIG, "Transform", WRONG)?;
         let [enveloped, canonicalisation] = transforms.as_slice() else {
-            return Err(SamlError::Algorithm(format!("{} transforms", transforms.len())));
+            return Err(SamlError::Algorithm(format!(
+                "{} transforms",
+                transforms.len()
+            )));
         };
         if algorithm(*enveloped)? != ENVELOPED || !tree::elements(*enveloped)?.is_empty() {
             return Err(SamlError::Algorithm(tame(algorithm(*enveloped)?)));
         }
         if !tree::elements(digest_method)?.is_empty() {
-            return Err(SamlError::Algorithm("parameters of the digest method".to_owned()));
+            return Err(SamlError::Algorithm(
+                "parameters of the digest method".to_owned(),
+            ));
         }
         Ok(Self {
             uri: reference.attribute("URI").unwrap_or_default().to_owned(),
@@ -125,7 +160,9 @@ fn exclusive(method: Node<'_, '_>) -> Result<Vec<String>, SamlError> {
     if list.is_some_and(|list| list.has_children()) {
         return Err(SamlError::Shape(WRONG));
     }
-    let list = list.and_then(|list| list.attribute("PrefixList")).unwrap_or_default();
+    let list = list
+        .and_then(|list| list.attribute("PrefixList"))
+        .unwrap_or_default();
     let prefixes: Vec<_> = list.split_ascii_whitespace().map(str::to_owned).collect();
     if prefixes.len() > MAX_PREFIXES {
         Err(SamlError::TooMany("namespace prefixes in a signature"))
@@ -159,7 +196,9 @@ fn hash(method: &str) -> Result<&'static digest::Algorithm, SamlError> {
 
 /// For the message to an operator alone.
 fn named_certificate(key_info: Node<'_, '_>) -> Option<String> {
-    let found = key_info.descendants().find(|node| tree::is(*node, DSIG, "X509Certificate"))?;
+    let found = key_info
+        .descendants()
+        .find(|node| tree::is(*node, DSIG, "X509Certificate"))?;
     Some(fingerprint(&base64(&tree::text(found).ok()?)?))
 }
 

@@ -5,8 +5,12 @@ use std::time::Duration;
 
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, Algorithm, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::rsa::{OAEP_SHA1_MGF1SHA1, OaepAlgorithm, OaepPublicEncryptingKey, PublicEncryptingKey};
-use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RsaEncoding, RsaKeyPair};
+use aws_lc_rs::rsa::{
+    OAEP_SHA1_MGF1SHA1, OaepAlgorithm, OaepPublicEncryptingKey, PublicEncryptingKey,
+};
+use aws_lc_rs::signature::{
+    RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RsaEncoding, RsaKeyPair,
+};
 use aws_lc_rs::{digest, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -39,7 +43,9 @@ pub(crate) fn settings() -> Settings {
     Settings {
         acs: ACS.parse().unwrap(),
         idp_entity_id: ISSUER.to_owned(),
-        sso_url: "https://dev-1.okta.com/app/portcullis/exk1/sso/saml".parse().unwrap(),
+        sso_url: "https://dev-1.okta.com/app/portcullis/exk1/sso/saml"
+            .parse()
+            .unwrap(),
         certificates: vec![include_str!("../../tests/saml/keys/idp.crt").to_owned()],
         binding: Binding::Redirect,
         force_authn: false,
@@ -60,8 +66,16 @@ pub(crate) fn provider() -> ServiceProvider {
 
 /// A provider that assertions may be encrypted for, and one that knows the next certificate too.
 pub(crate) fn encrypting() -> ServiceProvider {
-    let certificates = vec![SIGNERS.idp.certificate.to_owned(), SIGNERS.next.certificate.to_owned()];
-    ServiceProvider::new(Settings { certificates, decryption_keys: vec![sp_key()], ..settings() }).unwrap()
+    let certificates = vec![
+        SIGNERS.idp.certificate.to_owned(),
+        SIGNERS.next.certificate.to_owned(),
+    ];
+    ServiceProvider::new(Settings {
+        certificates,
+        decryption_keys: vec![sp_key()],
+        ..settings()
+    })
+    .unwrap()
 }
 
 pub(crate) fn sp_key() -> DecryptionKey {
@@ -81,9 +95,15 @@ pub(crate) struct Signers {
 }
 
 pub(crate) static SIGNERS: LazyLock<Signers> = LazyLock::new(|| {
-    let key = |pem: &str, certificate| Key { pair: RsaKeyPair::from_pkcs8(&der(pem)).unwrap(), certificate };
+    let key = |pem: &str, certificate| Key {
+        pair: RsaKeyPair::from_pkcs8(&der(pem)).unwrap(),
+        certificate,
+    };
     Signers {
-        idp: key(include_str!("../../tests/saml/keys/idp.key"), include_str!("../../tests/saml/keys/idp.crt")),
+        idp: key(
+            include_str!("../../tests/saml/keys/idp.key"),
+            include_str!("../../tests/saml/keys/idp.crt"),
+        ),
         next: key(
             include_str!("../../tests/saml/keys/idp-next.key"),
             include_str!("../../tests/saml/keys/idp-next.crt"),
@@ -96,7 +116,10 @@ pub(crate) static SIGNERS: LazyLock<Signers> = LazyLock::new(|| {
 });
 
 fn der(pem: &str) -> Vec<u8> {
-    let body: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
+    let body: String = pem
+        .lines()
+        .filter(|line| !line.starts_with("-----"))
+        .collect();
     STANDARD.decode(body).unwrap()
 }
 
@@ -148,18 +171,31 @@ impl Sign {
     /// Signs the element of that id, and puts the signature behind its issuer.
     pub(crate) fn sign(&self, xml: &str, id: &str) -> String {
         let document = Document::parse(xml).unwrap();
-        let node = document.descendants().find(|node| node.attribute("ID") == Some(id)).unwrap();
+        let node = document
+            .descendants()
+            .find(|node| node.attribute("ID") == Some(id))
+            .unwrap();
         let prefixes: Vec<_> = self.prefixes.split_whitespace().collect();
         let bytes = canonical(node, None, &prefixes).unwrap();
-        let uri = self.reference.map_or_else(|| format!("#{id}"), str::to_owned);
-        let issuer = node.children().find(|child| child.tag_name().name() == "Issuer").unwrap();
+        let uri = self
+            .reference
+            .map_or_else(|| format!("#{id}"), str::to_owned);
+        let issuer = node
+            .children()
+            .find(|child| child.tag_name().name() == "Issuer")
+            .unwrap();
         let (before, after) = xml.split_at(issuer.range().end);
         format!("{before}{}{after}", self.signature(&uri, &bytes))
     }
 
     /// A signature element over some bytes.
     pub(crate) fn signature(&self, uri: &str, bytes: &str) -> String {
-        let Self { canonicalisation, method, digest, .. } = self;
+        let Self {
+            canonicalisation,
+            method,
+            digest,
+            ..
+        } = self;
         let list = format!(
             r#"<ec:InclusiveNamespaces xmlns:ec="{EXC_C14N}" PrefixList="{}"></ec:InclusiveNamespaces>"#,
             self.prefixes
@@ -182,7 +218,8 @@ impl Sign {
                 r#"<ds:SignedInfo{declaration}><ds:CanonicalizationMethod Algorithm="{canonicalisation}"></ds:CanonicalizationMethod><ds:SignatureMethod Algorithm="{method}"></ds:SignatureMethod><ds:Reference URI="{uri}"><ds:Transforms>{transforms}</ds:Transforms><ds:DigestMethod Algorithm="{digest}"></ds:DigestMethod><ds:DigestValue>{value}</ds:DigestValue></ds:Reference></ds:SignedInfo>"#
             )
         };
-        let signature = STANDARD.encode(self.sign_bytes(info(&format!(r#" xmlns:ds="{DSIG}""#)).as_bytes()));
+        let signature =
+            STANDARD.encode(self.sign_bytes(info(&format!(r#" xmlns:ds="{DSIG}""#)).as_bytes()));
         let certificate = certificate::body(self.key.certificate).unwrap();
         format!(
             r#"<ds:Signature xmlns:ds="{DSIG}">{}<ds:SignatureValue>{signature}</ds:SignatureValue><ds:KeyInfo><ds:X509Data><ds:X509Certificate>{certificate}</ds:X509Certificate></ds:X509Data></ds:KeyInfo></ds:Signature>"#,
@@ -202,7 +239,10 @@ impl Sign {
             _ => &RSA_PKCS1_SHA256,
         };
         let mut signature = vec![0; self.key.pair.public_modulus_len()];
-        self.key.pair.sign(encoding, &SystemRandom::new(), bytes, &mut signature).unwrap();
+        self.key
+            .pair
+            .sign(encoding, &SystemRandom::new(), bytes, &mut signature)
+            .unwrap();
         signature
     }
 }
@@ -242,23 +282,44 @@ impl Encrypt {
     /// An `EncryptedAssertion` around some text.
     pub(crate) fn encrypted(&self, plain: &str) -> String {
         let (algorithm, secret): (&'static Algorithm, &[u8]) =
-            if self.cipher.ends_with("aes128-gcm") { (&AES_128_GCM, &[7; 16]) } else { (&AES_256_GCM, &[7; 32]) };
+            if self.cipher.ends_with("aes128-gcm") {
+                (&AES_128_GCM, &[7; 16])
+            } else {
+                (&AES_256_GCM, &[7; 32])
+            };
         let mut sealed = plain.as_bytes().to_vec();
         let key = LessSafeKey::new(UnboundKey::new(algorithm, secret).unwrap());
-        key.seal_in_place_append_tag(Nonce::assume_unique_for_key([9; 12]), Aad::empty(), &mut sealed).unwrap();
+        key.seal_in_place_append_tag(
+            Nonce::assume_unique_for_key([9; 12]),
+            Aad::empty(),
+            &mut sealed,
+        )
+        .unwrap();
         let value = STANDARD.encode([&[9; 12], sealed.as_slice()].concat());
         let der = der(self.certificate);
         let (_, certificate) = X509Certificate::from_der(&der).unwrap();
         let public = PublicEncryptingKey::from_der(certificate.public_key().raw).unwrap();
         let mut wrapped = vec![0; 256];
-        OaepPublicEncryptingKey::new(public).unwrap().encrypt(self.oaep, secret, &mut wrapped, None).unwrap();
-        let Self { cipher, transport, parameters, .. } = self;
+        OaepPublicEncryptingKey::new(public)
+            .unwrap()
+            .encrypt(self.oaep, secret, &mut wrapped, None)
+            .unwrap();
+        let Self {
+            cipher,
+            transport,
+            parameters,
+            ..
+        } = self;
         let key = format!(
             r#"<xenc:EncryptedKey xmlns:xenc="{XENC}" Id="key"><xenc:EncryptionMethod Algorithm="{transport}">{parameters}</xenc:EncryptionMethod><xenc:CipherData><xenc:CipherValue>{}</xenc:CipherValue></xenc:CipherData></xenc:EncryptedKey>"#,
             STANDARD.encode(wrapped)
         );
         let reference = r##"<ds:RetrievalMethod Type="http://www.w3.org/2001/04/xmlenc#EncryptedKey" URI="#key"/>"##;
-        let (inside, beside) = if self.beside { (reference, key.as_str()) } else { (key.as_str(), "") };
+        let (inside, beside) = if self.beside {
+            (reference, key.as_str())
+        } else {
+            (key.as_str(), "")
+        };
         format!(
             r#"<saml2:EncryptedAssertion xmlns:saml2="urn:oasis:names:tc:SAML:2.0:assertion"><xenc:EncryptedData xmlns:xenc="{XENC}" Type="http://www.w3.org/2001/04/xmlenc#Element"><xenc:EncryptionMethod Algorithm="{cipher}"/><ds:KeyInfo xmlns:ds="{DSIG}">{inside}</ds:KeyInfo><xenc:CipherData><xenc:CipherValue>{value}</xenc:CipherValue></xenc:CipherData></xenc:EncryptedData>{beside}</saml2:EncryptedAssertion>"#
         )
@@ -278,8 +339,12 @@ pub(crate) fn swap(xml: &str, from: &str, to: &str) -> String {
 
 /// The first part that begins and ends like this.
 pub(crate) fn part(xml: &str, start: &str, end: &str) -> String {
-    let (_, rest) = xml.split_once(start).unwrap_or_else(|| panic!("`{start}` is not in {xml}"));
-    let (inner, _) = rest.split_once(end).unwrap_or_else(|| panic!("`{end}` does not follow in {xml}"));
+    let (_, rest) = xml
+        .split_once(start)
+        .unwrap_or_else(|| panic!("`{start}` is not in {xml}"));
+    let (inner, _) = rest
+        .split_once(end)
+        .unwrap_or_else(|| panic!("`{end}` does not follow in {xml}"));
     format!("{start}{inner}{end}")
 }
 

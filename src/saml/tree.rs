@@ -12,11 +12,18 @@ pub(super) const EXC_C14N: &str = "http://www.w3.org/2001/10/xml-exc-c14n#";
 
 /// The one way in which text becomes a tree.
 pub(super) fn parse(text: &str) -> Result<Document<'_>, SamlError> {
-    let options = ParsingOptions { allow_dtd: false, nodes_limit: MAX_NODES, ..ParsingOptions::default() };
+    let options = ParsingOptions {
+        allow_dtd: false,
+        nodes_limit: MAX_NODES,
+        ..ParsingOptions::default()
+    };
     Document::parse_with_options(text, options).map_err(|error| match error {
         roxmltree::Error::NodesLimitReached => SamlError::TooMany("elements"),
         // What it says may quote the message at any length.
-        error => SamlError::Malformed { line: error.pos().row, column: error.pos().col },
+        error => SamlError::Malformed {
+            line: error.pos().row,
+            column: error.pos().col,
+        },
     })
 }
 
@@ -39,13 +46,14 @@ pub(super) fn elements<'a, 'i>(node: Node<'a, 'i>) -> Result<Vec<Node<'a, 'i>>, 
 
 /// The text of an element that holds nothing else.
 pub(super) fn text(node: Node<'_, '_>) -> Result<String, SamlError> {
-    node.children().try_fold(String::new(), |mut text, child| match child.text() {
-        Some(part) if child.is_text() => {
-            text.push_str(part);
-            Ok(text)
-        }
-        _ => Err(SamlError::Shape("there is an element where text belongs")),
-    })
+    node.children()
+        .try_fold(String::new(), |mut text, child| match child.text() {
+            Some(part) if child.is_text() => {
+                text.push_str(part);
+                Ok(text)
+            }
+            _ => Err(SamlError::Shape("there is an element where text belongs")),
+        })
 }
 
 /// The children, which must be among `names` in that order and each at most once.
@@ -57,7 +65,9 @@ pub(super) fn sequence<'a, 'i, const N: usize>(
     let mut found = [None; N];
     let mut slots = names.iter().zip(found.iter_mut());
     for child in elements(node)? {
-        let slot = slots.by_ref().find(|((namespace, name), _)| is(child, namespace, name));
+        let slot = slots
+            .by_ref()
+            .find(|((namespace, name), _)| is(child, namespace, name));
         *slot.ok_or(SamlError::Shape(wrong))?.1 = Some(child);
     }
     Ok(found)
@@ -71,12 +81,17 @@ pub(super) fn all<'a, 'i>(
     wrong: &'static str,
 ) -> Result<Vec<Node<'a, 'i>>, SamlError> {
     let found = elements(node)?;
-    if found.iter().all(|child| is(*child, namespace, name)) { Ok(found) } else { Err(SamlError::Shape(wrong)) }
+    if found.iter().all(|child| is(*child, namespace, name)) {
+        Ok(found)
+    } else {
+        Err(SamlError::Shape(wrong))
+    }
 }
 
 /// XML's own white space, and no other.
 fn blank(text: &str) -> bool {
-    text.bytes().all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
+    text.bytes()
+        .all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
 }
 
 const MAX_NODES: u32 = 16 * 1024;

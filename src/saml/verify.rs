@@ -48,7 +48,11 @@ impl Verified {
     /// # Errors
     /// [`SamlError::Replayed`] where it is not the first time.
     pub fn identity(self, first: bool) -> Result<SamlIdentity, SamlError> {
-        if first { Ok(self.identity) } else { Err(SamlError::Replayed) }
+        if first {
+            Ok(self.identity)
+        } else {
+            Err(SamlError::Replayed)
+        }
     }
 }
 
@@ -57,7 +61,9 @@ pub fn reported_error(response: &str) -> Option<SamlError> {
     let text = gate::open(response).ok()?;
     let document = tree::parse(&text).ok()?;
     let status = Envelope::read(&document).ok()?.status();
-    status.err().filter(|error| matches!(error, SamlError::Status { .. }))
+    status
+        .err()
+        .filter(|error| matches!(error, SamlError::Status { .. }))
 }
 
 impl ServiceProvider {
@@ -70,14 +76,19 @@ impl ServiceProvider {
         let document = tree::parse(&text)?;
         let envelope = Envelope::read(&document)?;
         envelope.check(self, expected)?;
-        let outer =
-            envelope.signature.map(|signature| signature::verify(signature, self.certificates())).transpose()?;
+        let outer = envelope
+            .signature
+            .map(|signature| signature::verify(signature, self.certificates()))
+            .transpose()?;
         if let Some(signed) = &outer {
             // Again, on what was signed.
             let document = tree::parse(signed.as_str())?;
             Envelope::read(&document)?.check(self, expected)?;
         }
-        let signed = match envelope.content.ok_or(SamlError::Shape("the response has no assertion"))? {
+        let signed = match envelope
+            .content
+            .ok_or(SamlError::Shape("the response has no assertion"))?
+        {
             Content::Plain(_, Some(inner)) => signature::verify(inner, self.certificates())?,
             Content::Plain(_, None) => outer.ok_or(SamlError::Unsigned)?,
             Content::Encrypted(encrypted) => self.decrypted(&text, encrypted, expected)?,
@@ -104,17 +115,28 @@ impl ServiceProvider {
         let envelope = Envelope::read(&document)?;
         envelope.check(self, expected)?;
         match envelope.content {
-            Some(Content::Plain(_, Some(signature))) => signature::verify(signature, self.certificates()),
+            Some(Content::Plain(_, Some(signature))) => {
+                signature::verify(signature, self.certificates())
+            }
             Some(Content::Plain(_, None)) => Err(SamlError::Unsigned),
-            Some(Content::Encrypted(_)) | None => Err(SamlError::Shape("what was encrypted is not an assertion")),
+            Some(Content::Encrypted(_)) | None => {
+                Err(SamlError::Shape("what was encrypted is not an assertion"))
+            }
         }
     }
 
     fn verified(&self, read: Read, expected: &Expected<'_>) -> Verified {
         let once = fingerprint(format!("{} {}", read.id, self.idp_entity_id()).as_bytes());
         // After a day the login that it answers is long over.
-        let until = read.expires.after(expected.leeway()).min(expected.now.after(REMEMBERED));
-        Verified { identity: read.identity, once, until }
+        let until = read
+            .expires
+            .after(expected.leeway())
+            .min(expected.now.after(REMEMBERED));
+        Verified {
+            identity: read.identity,
+            once,
+            until,
+        }
     }
 }
 

@@ -98,12 +98,21 @@ impl Person {
         if identity.as_ref().is_some_and(|i| i.email != *email) {
             return Err(NotASession);
         }
-        let answers = context.policies.person(Who::Person { email, identity: identity.as_deref() });
+        let answers = context.policies.person(Who::Person {
+            email,
+            identity: identity.as_deref(),
+        });
         let (place, policies) = context.application;
         let standing = (place, context.policies.standing(policies, &answers));
-        let headers = identity.as_ref().map(|identity| headers(identity, context.sent_headers)).transpose()?;
+        let headers = identity
+            .as_ref()
+            .map(|identity| headers(identity, context.sent_headers))
+            .transpose()?;
         Ok(Self {
-            login: identity.as_ref().map(|identity| identity.order()).or(without_record),
+            login: identity
+                .as_ref()
+                .map(|identity| identity.order())
+                .or(without_record),
             identity,
             answers,
             standing,
@@ -117,10 +126,19 @@ impl Person {
 
 /// A name that is no longer configured is nobody's, and so is not sent: clients might send it as well. One that another
 /// provider has is not this one's to set.
-fn headers(identity: &Identity, sent: &[SentHeader]) -> Result<Box<[(HeaderName, HeaderValue)]>, NotASession> {
+fn headers(
+    identity: &Identity,
+    sent: &[SentHeader],
+) -> Result<Box<[(HeaderName, HeaderValue)]>, NotASession> {
     let header = |(name, value): &(String, String)| {
-        let SentHeader { name, .. } = sent.iter().find(|sent| sent.idp == identity.idp.id && sent.name == **name)?;
-        Some(HeaderValue::from_bytes(value.as_bytes()).map(|value| (name.clone(), value)).map_err(|_| NotASession))
+        let SentHeader { name, .. } = sent
+            .iter()
+            .find(|sent| sent.idp == identity.idp.id && sent.name == **name)?;
+        Some(
+            HeaderValue::from_bytes(value.as_bytes())
+                .map(|value| (name.clone(), value))
+                .map_err(|_| NotASession),
+        )
     };
     identity.headers.iter().filter_map(header).collect()
 }
@@ -129,7 +147,10 @@ fn headers(identity: &Identity, sent: &[SentHeader]) -> Result<Box<[(HeaderName,
 const fn without_record(nonce: Option<IdentityNonce>, issued: UnixTime) -> Option<LoginOrder> {
     match nonce {
         Some(_) => None,
-        None => Some(LoginOrder { revision: 0, at: issued }),
+        None => Some(LoginOrder {
+            revision: 0,
+            at: issued,
+        }),
     }
 }
 
@@ -144,17 +165,33 @@ impl Session {
         learned: Learned,
         context: Context<'_>,
     ) -> Result<Self, NotASession> {
-        let Claims { kind, aud, sub, email, identity_nonce, iat, exp, .. } = verified.into_claims();
+        let Claims {
+            kind,
+            aud,
+            sub,
+            email,
+            identity_nonce,
+            iat,
+            exp,
+            ..
+        } = verified.into_claims();
         let email = Email::parse(&email.ok_or(NotASession)?).map_err(|_| NotASession)?;
-        let nonce = identity_nonce.map(|n| IdentityNonce::parse(&n)).transpose().map_err(|_| NotASession)?;
-        let aud: SmallVec<[Aud; 1]> =
-            aud.iter().map(|a| Aud::parse(a)).collect::<Result<_, _>>().map_err(|_| NotASession)?;
+        let nonce = identity_nonce
+            .map(|n| IdentityNonce::parse(&n))
+            .transpose()
+            .map_err(|_| NotASession)?;
+        let aud: SmallVec<[Aud; 1]> = aud
+            .iter()
+            .map(|a| Aud::parse(a))
+            .collect::<Result<_, _>>()
+            .map_err(|_| NotASession)?;
         if kind != Kind::App || sub.is_empty() || aud.is_empty() {
             return Err(NotASession);
         }
         let mut assertion = HeaderValue::try_from(token).map_err(|_| NotASession)?;
         assertion.set_sensitive(true);
-        let email_header = HeaderValue::from_bytes(email.as_str().as_bytes()).map_err(|_| NotASession)?;
+        let email_header =
+            HeaderValue::from_bytes(email.as_str().as_bytes()).map_err(|_| NotASession)?;
         Ok(Self {
             person: Person::new(&email, learned, without_record(nonce, iat), context)?,
             assertion,
@@ -184,7 +221,12 @@ impl Session {
             issued: self.issued,
             expires: self.expires,
             key_set: self.key_set,
-            person: Person::new(&self.email, learned, without_record(self.nonce, self.issued), context)?,
+            person: Person::new(
+                &self.email,
+                learned,
+                without_record(self.nonce, self.issued),
+                context,
+            )?,
         })
     }
 
@@ -232,9 +274,12 @@ impl Session {
             (None, None) => true,
             _ => false,
         };
-        let confirmed = same && self.person.recheck == learned.recheck && self.person.generation == generation;
+        let confirmed =
+            same && self.person.recheck == learned.recheck && self.person.generation == generation;
         if confirmed {
-            self.person.identity_changes.store(identity_changes, Ordering::Relaxed);
+            self.person
+                .identity_changes
+                .store(identity_changes, Ordering::Relaxed);
         }
         confirmed
     }

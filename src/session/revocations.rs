@@ -78,8 +78,16 @@ impl Revocations {
     /// Revokes the earlier logins of a user, whenever their tokens were issued.
     pub fn end_user(&mut self, user: UserId, until: Until, forget: UnixTime) {
         let end = match until {
-            Until::Revision(revision) => UserEnd { revision, forget, ..UserEnd::default() },
-            Until::Second(before) => UserEnd { before: Some(before), forget, ..UserEnd::default() },
+            Until::Revision(revision) => UserEnd {
+                revision,
+                forget,
+                ..UserEnd::default()
+            },
+            Until::Second(before) => UserEnd {
+                before: Some(before),
+                forget,
+                ..UserEnd::default()
+            },
         };
         self.recent.users.entry(user).or_default().extend(end);
         self.settle();
@@ -87,7 +95,11 @@ impl Revocations {
 
     /// Revokes the tokens of an application that were issued up to and at that second.
     pub fn end_application(&mut self, aud: Aud, before: UnixTime, forget: UnixTime) {
-        self.recent.applications.entry(aud).or_default().extend(Before { before, forget });
+        self.recent
+            .applications
+            .entry(aud)
+            .or_default()
+            .extend(Before { before, forget });
         self.settle();
     }
 
@@ -102,7 +114,12 @@ impl Revocations {
         if !self.pending.is_empty() && self.pending.contains(token.user) {
             return Truth::True;
         }
-        match (self.recent.cover(token), self.settled.as_ref().map_or(Truth::False, |settled| settled.cover(token))) {
+        match (
+            self.recent.cover(token),
+            self.settled
+                .as_ref()
+                .map_or(Truth::False, |settled| settled.cover(token)),
+        ) {
             (Truth::True, _) | (_, Truth::True) => Truth::True,
             (Truth::False, Truth::False) => Truth::False,
             (Truth::Unknown, _) | (_, Truth::Unknown) => Truth::Unknown,
@@ -111,7 +128,11 @@ impl Revocations {
 
     /// Whether any can be forgotten.
     pub fn are_any_over(&self, now: UnixTime) -> bool {
-        self.recent.is_any_over(now) || self.settled.as_ref().is_some_and(|settled| settled.is_any_over(now))
+        self.recent.is_any_over(now)
+            || self
+                .settled
+                .as_ref()
+                .is_some_and(|settled| settled.is_any_over(now))
     }
 
     /// Forgets those whose time is over.
@@ -125,11 +146,18 @@ impl Revocations {
     }
 
     fn settle(&mut self) {
-        let (recent, settled) = (self.recent.len(), self.settled.as_ref().map_or(0, |settled| settled.len()));
+        let (recent, settled) = (
+            self.recent.len(),
+            self.settled.as_ref().map_or(0, |settled| settled.len()),
+        );
         if recent < LEAST_SETTLED || recent.saturating_mul(recent) < settled {
             return;
         }
-        let mut all = self.settled.take().map(Arc::unwrap_or_clone).unwrap_or_default();
+        let mut all = self
+            .settled
+            .take()
+            .map(Arc::unwrap_or_clone)
+            .unwrap_or_default();
         all.absorb(std::mem::take(&mut self.recent));
         self.settled = Some(Arc::new(all));
     }
@@ -140,17 +168,30 @@ impl Ended {
         self.sessions.len() + self.users.len() + self.applications.len()
     }
 
-    fn cover(&self, Presented { nonce, user, aud, issued, login }: Presented<'_>) -> Truth {
+    fn cover(
+        &self,
+        Presented {
+            nonce,
+            user,
+            aud,
+            issued,
+            login,
+        }: Presented<'_>,
+    ) -> Truth {
         let ended = |at: Option<&Before>| at.is_some_and(|at| issued <= at.before);
-        if (!self.sessions.is_empty() && nonce.is_some_and(|nonce| self.sessions.contains_key(&nonce)))
-            || (!self.applications.is_empty() && aud.iter().any(|aud| ended(self.applications.get(aud))))
+        if (!self.sessions.is_empty()
+            && nonce.is_some_and(|nonce| self.sessions.contains_key(&nonce)))
+            || (!self.applications.is_empty()
+                && aud.iter().any(|aud| ended(self.applications.get(aud))))
         {
             return Truth::True;
         }
         if self.users.is_empty() {
             return Truth::False;
         }
-        self.users.get(user).map_or(Truth::False, |end| end.covers(login, issued))
+        self.users
+            .get(user)
+            .map_or(Truth::False, |end| end.covers(login, issued))
     }
 
     fn absorb(&mut self, other: Self) {
@@ -158,8 +199,14 @@ impl Ended {
             let at = self.sessions.entry(nonce).or_default();
             *at = forget.max(*at);
         }
-        other.users.into_iter().for_each(|(user, end)| self.users.entry(user).or_default().extend(end));
-        other.applications.into_iter().for_each(|(aud, at)| self.applications.entry(aud).or_default().extend(at));
+        other
+            .users
+            .into_iter()
+            .for_each(|(user, end)| self.users.entry(user).or_default().extend(end));
+        other
+            .applications
+            .into_iter()
+            .for_each(|(aud, at)| self.applications.entry(aud).or_default().extend(at));
     }
 
     fn is_any_over(&self, now: UnixTime) -> bool {
@@ -187,9 +234,15 @@ impl UserEnd {
     }
 
     fn covers(&self, login: Option<LoginOrder>, issued: UnixTime) -> Truth {
-        let Some(LoginOrder { revision, at }) = login else { return Truth::Unknown };
+        let Some(LoginOrder { revision, at }) = login else {
+            return Truth::Unknown;
+        };
         let by_time = revision == 0 && self.before.is_some_and(|before| issued.min(at) <= before);
-        if revision < self.revision || by_time { Truth::True } else { Truth::False }
+        if revision < self.revision || by_time {
+            Truth::True
+        } else {
+            Truth::False
+        }
     }
 }
 

@@ -4,7 +4,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use zeroize::Zeroizing;
 
-use super::{BATCH, CLOCK_STEP, Pruned, Revocation, Revoked, Store, StoreError, StoredKey, TAIL, new_secret, new_user};
+use super::{
+    BATCH, CLOCK_STEP, Pruned, Revocation, Revoked, Store, StoreError, StoredKey, TAIL, new_secret,
+    new_user,
+};
 use crate::model::{Identity, IdentityNonce, IdpId, UnixTime, UserId};
 
 /// A store that forgets everything when the process ends: for the demo, and for tests.
@@ -26,11 +29,13 @@ struct Tables {
 
 impl Tables {
     fn covers(&self, nonce: &IdentityNonce, login: &Identity) -> bool {
-        self.revocations.iter().any(|(revision, (revocation, _))| match revocation {
-            Revocation::Session(ended) => ended == nonce,
-            Revocation::User { user, .. } => *user == login.user && login.revision < *revision,
-            Revocation::Application { .. } => false,
-        })
+        self.revocations
+            .iter()
+            .any(|(revision, (revocation, _))| match revocation {
+                Revocation::Session(ended) => ended == nonce,
+                Revocation::User { user, .. } => *user == login.user && login.revision < *revision,
+                Revocation::Application { .. } => false,
+            })
     }
 }
 
@@ -49,7 +54,12 @@ impl MemoryStore {
 #[async_trait]
 impl Store for MemoryStore {
     async fn secret(&self, name: &str) -> Result<Zeroizing<[u8; 32]>, StoreError> {
-        Ok(self.tables().secrets.entry(name.into()).or_insert_with(new_secret).clone())
+        Ok(self
+            .tables()
+            .secrets
+            .entry(name.into())
+            .or_insert_with(new_secret)
+            .clone())
     }
 
     async fn signing_keys(&self) -> Result<Vec<StoredKey>, StoreError> {
@@ -76,7 +86,16 @@ impl Store for MemoryStore {
     ) -> Result<u64, StoreError> {
         let mut tables = self.tables();
         let revision = tables.revision;
-        tables.identities.insert(*nonce, (Identity { revision, ..identity.clone() }, expires));
+        tables.identities.insert(
+            *nonce,
+            (
+                Identity {
+                    revision,
+                    ..identity.clone()
+                },
+                expires,
+            ),
+        );
         Ok(revision)
     }
 
@@ -87,21 +106,43 @@ impl Store for MemoryStore {
         expires: UnixTime,
     ) -> Result<bool, StoreError> {
         let mut tables = self.tables();
-        let Some((login, _)) = tables.identities.get(nonce) else { return Ok(false) };
+        let Some((login, _)) = tables.identities.get(nonce) else {
+            return Ok(false);
+        };
         if tables.covers(nonce, login) {
             return Ok(false);
         }
         let revision = login.revision;
-        tables.identities.insert(*nonce, (Identity { revision, ..identity.clone() }, expires));
+        tables.identities.insert(
+            *nonce,
+            (
+                Identity {
+                    revision,
+                    ..identity.clone()
+                },
+                expires,
+            ),
+        );
         Ok(true)
     }
 
     async fn identity(&self, nonce: &IdentityNonce) -> Result<Option<Identity>, StoreError> {
-        Ok(self.tables().identities.get(nonce).map(|(identity, _)| identity.clone()))
+        Ok(self
+            .tables()
+            .identities
+            .get(nonce)
+            .map(|(identity, _)| identity.clone()))
     }
 
-    async fn put_logout_hint(&self, nonce: &IdentityNonce, hint: &str, expires: UnixTime) -> Result<(), StoreError> {
-        self.tables().hints.insert(*nonce, (hint.to_owned(), expires));
+    async fn put_logout_hint(
+        &self,
+        nonce: &IdentityNonce,
+        hint: &str,
+        expires: UnixTime,
+    ) -> Result<(), StoreError> {
+        self.tables()
+            .hints
+            .insert(*nonce, (hint.to_owned(), expires));
         Ok(())
     }
 
@@ -110,19 +151,28 @@ impl Store for MemoryStore {
     }
 
     async fn user(&self, idp: &IdpId, subject: &str) -> Result<UserId, StoreError> {
-        Ok(self.tables().users.entry((idp.clone(), subject.into())).or_insert_with(new_user).clone())
+        Ok(self
+            .tables()
+            .users
+            .entry((idp.clone(), subject.into()))
+            .or_insert_with(new_user)
+            .clone())
     }
 
     async fn revoke(&self, revocation: &Revocation, expires: UnixTime) -> Result<u64, StoreError> {
         let mut tables = self.tables();
         tables.revision += 1;
         let revision = tables.revision;
-        tables.revocations.insert(revision, (revocation.clone(), expires));
+        tables
+            .revocations
+            .insert(revision, (revocation.clone(), expires));
         Ok(revision)
     }
 
     async fn revocations_after(&self, revision: u64) -> Result<Vec<Revoked>, StoreError> {
-        let Some(next) = revision.checked_add(1) else { return Ok(Vec::new()) };
+        let Some(next) = revision.checked_add(1) else {
+            return Ok(Vec::new());
+        };
         let tables = self.tables();
         let later = tables.revocations.range(next..).take(TAIL);
         let read = |(revision, (revocation, expires)): (&u64, &(Revocation, UnixTime))| Revoked {
@@ -145,7 +195,9 @@ impl Store for MemoryStore {
 
     async fn advance_clock(&self, now: UnixTime) -> Result<UnixTime, StoreError> {
         let mut tables = self.tables();
-        let seen = tables.clock.map_or(now, |seen| seen.after(CLOCK_STEP).min(now));
+        let seen = tables
+            .clock
+            .map_or(now, |seen| seen.after(CLOCK_STEP).min(now));
         tables.clock = Some(seen);
         Ok(seen)
     }
@@ -153,8 +205,13 @@ impl Store for MemoryStore {
     async fn prune(&self, now: UnixTime) -> Result<Pruned, StoreError> {
         let mut tables = self.tables();
         let over = |expires: &UnixTime| *expires <= now;
-        let identities: Vec<_> =
-            tables.identities.iter().filter(|(_, (_, at))| over(at)).map(|(nonce, _)| *nonce).take(BATCH).collect();
+        let identities: Vec<_> = tables
+            .identities
+            .iter()
+            .filter(|(_, (_, at))| over(at))
+            .map(|(nonce, _)| *nonce)
+            .take(BATCH)
+            .collect();
         for nonce in &identities {
             tables.identities.remove(nonce);
         }
@@ -169,8 +226,13 @@ impl Store for MemoryStore {
         for revision in &revocations {
             tables.revocations.remove(revision);
         }
-        let uses: Vec<_> =
-            tables.uses.iter().filter(|(_, at)| over(at)).map(|(name, _)| name.clone()).take(BATCH).collect();
+        let uses: Vec<_> = tables
+            .uses
+            .iter()
+            .filter(|(_, at)| over(at))
+            .map(|(name, _)| name.clone())
+            .take(BATCH)
+            .collect();
         for name in &uses {
             tables.uses.remove(name);
         }

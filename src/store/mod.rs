@@ -65,7 +65,12 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     async fn identity(&self, nonce: &IdentityNonce) -> Result<Option<Identity>, StoreError>;
 
     /// Keeps what the end of a login will need of its provider, sealed, in place of an earlier one under the same nonce.
-    async fn put_logout_hint(&self, nonce: &IdentityNonce, hint: &str, expires: UnixTime) -> Result<(), StoreError>;
+    async fn put_logout_hint(
+        &self,
+        nonce: &IdentityNonce,
+        hint: &str,
+        expires: UnixTime,
+    ) -> Result<(), StoreError>;
 
     /// What [`Store::put_logout_hint`] kept; it is gone afterwards.
     async fn take_logout_hint(&self, nonce: &IdentityNonce) -> Result<Option<String>, StoreError>;
@@ -171,7 +176,9 @@ pub struct Pruned {
 impl Pruned {
     /// Whether a batch was filled, so that there may be more to delete.
     pub const fn is_full(self) -> bool {
-        self.identities >= BATCH as u64 || self.revocations >= BATCH as u64 || self.uses >= BATCH as u64
+        self.identities >= BATCH as u64
+            || self.revocations >= BATCH as u64
+            || self.uses >= BATCH as u64
     }
 }
 
@@ -244,7 +251,10 @@ impl StoreError {
     /// A word for metrics.
     pub const fn kind(&self) -> &'static str {
         match self {
-            Self::Open { .. } | Self::Exposed { .. } | Self::Foreign { .. } | Self::Newer { .. } => "open",
+            Self::Open { .. }
+            | Self::Exposed { .. }
+            | Self::Foreign { .. }
+            | Self::Newer { .. } => "open",
             Self::Lost { .. } | Self::Unavailable { .. } | Self::Stale => "unavailable",
             Self::Malformed { .. } => "malformed",
         }
@@ -258,7 +268,12 @@ pub type Cause = Box<dyn Error + Send + Sync>;
 fn new_user() -> UserId {
     let mut bytes = [0_u8; 16];
     crate::model::fill_random(&mut bytes);
-    UserId(uuid::Builder::from_random_bytes(bytes).into_uuid().to_string().into())
+    UserId(
+        uuid::Builder::from_random_bytes(bytes)
+            .into_uuid()
+            .to_string()
+            .into(),
+    )
 }
 
 fn new_secret() -> Zeroizing<[u8; 32]> {

@@ -67,14 +67,22 @@ impl From<sqlx::Error> for SchemaError {
 pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<bool, SchemaError> {
     let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
     let tables: Vec<String> =
-        sqlx::query_scalar("SELECT name FROM sqlite_master WHERE type = 'table'").fetch_all(&mut *tx).await?;
+        sqlx::query_scalar("SELECT name FROM sqlite_master WHERE type = 'table'")
+            .fetch_all(&mut *tx)
+            .await?;
     if tables.is_empty() {
-        sqlx::query("CREATE TABLE portcullis_schema (version BIGINT NOT NULL)").execute(&mut *tx).await?;
-        sqlx::query("INSERT INTO portcullis_schema (version) VALUES (0)").execute(&mut *tx).await?;
+        sqlx::query("CREATE TABLE portcullis_schema (version BIGINT NOT NULL)")
+            .execute(&mut *tx)
+            .await?;
+        sqlx::query("INSERT INTO portcullis_schema (version) VALUES (0)")
+            .execute(&mut *tx)
+            .await?;
     } else if !tables.iter().any(|name| name == "portcullis_schema") {
         return Err(SchemaError::Foreign);
     }
-    let found: i64 = sqlx::query_scalar("SELECT version FROM portcullis_schema").fetch_one(&mut *tx).await?;
+    let found: i64 = sqlx::query_scalar("SELECT version FROM portcullis_schema")
+        .fetch_one(&mut *tx)
+        .await?;
     let done = usize::try_from(found).map_err(|_| SchemaError::Foreign)?;
     if found > KNOWN {
         return Err(SchemaError::Newer(found));
@@ -83,7 +91,10 @@ pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<bool, S
         sqlx::query(*statement).execute(&mut *tx).await?;
     }
     if found < KNOWN {
-        sqlx::query("UPDATE portcullis_schema SET version = $1").bind(KNOWN).execute(&mut *tx).await?;
+        sqlx::query("UPDATE portcullis_schema SET version = $1")
+            .bind(KNOWN)
+            .execute(&mut *tx)
+            .await?;
     }
     tx.commit().await?;
     Ok(tables.is_empty())
@@ -92,13 +103,21 @@ pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<bool, S
 /// Checks the schema and changes nothing.
 pub(super) async fn check(connection: &mut SqliteConnection) -> Result<(), SchemaError> {
     let tables: Vec<String> =
-        sqlx::query_scalar("SELECT name FROM sqlite_master WHERE type = 'table'").fetch_all(&mut *connection).await?;
+        sqlx::query_scalar("SELECT name FROM sqlite_master WHERE type = 'table'")
+            .fetch_all(&mut *connection)
+            .await?;
     if tables.is_empty() {
         return Ok(());
     }
     if !tables.iter().any(|name| name == "portcullis_schema") {
         return Err(SchemaError::Foreign);
     }
-    let found: i64 = sqlx::query_scalar("SELECT version FROM portcullis_schema").fetch_one(connection).await?;
-    if found > KNOWN { Err(SchemaError::Newer(found)) } else { Ok(()) }
+    let found: i64 = sqlx::query_scalar("SELECT version FROM portcullis_schema")
+        .fetch_one(connection)
+        .await?;
+    if found > KNOWN {
+        Err(SchemaError::Newer(found))
+    } else {
+        Ok(())
+    }
 }

@@ -15,11 +15,16 @@ use sqlx::Connection as _;
 use sqlx::sqlite::SqlitePool;
 use zeroize::Zeroizing;
 
-use super::{BATCH, CLOCK_STEP, Pruned, Revocation, Revoked, Store, StoreError, StoredKey, TAIL, new_secret, new_user};
+use super::{
+    BATCH, CLOCK_STEP, Pruned, Revocation, Revoked, Store, StoreError, StoredKey, TAIL, new_secret,
+    new_user,
+};
 use crate::model::{Identity, IdentityNonce, IdpId, Secret, UnixTime, UserId};
 use file::{FileId, failure};
 use reader::Reader;
-use rows::{IdentityRow, RevocationRow, is_covered, moment, read_identity, revoked, seconds, to_text};
+use rows::{
+    IdentityRow, RevocationRow, is_covered, moment, read_identity, revoked, seconds, to_text,
+};
 use writer::Writer;
 
 /// The embedded store: one SQLite file, readable by its owner alone, on a local disk (its write-ahead log shares memory
@@ -70,11 +75,16 @@ impl SqliteStore {
             return Err(self.lost());
         }
         let connection = self.readers.acquire().await.map_err(failure(operation))?;
-        Ok(Reader { connection, operation })
+        Ok(Reader {
+            connection,
+            operation,
+        })
     }
 
     fn lost(&self) -> StoreError {
-        StoreError::Lost { path: self.path.clone() }
+        StoreError::Lost {
+            path: self.path.clone(),
+        }
     }
 }
 
@@ -83,7 +93,10 @@ impl Store for SqliteStore {
     async fn secret(&self, name: &str) -> Result<Zeroizing<[u8; 32]>, StoreError> {
         const READ: &str = "SELECT value FROM secrets WHERE name = $1";
         let mut reader = self.reader("read a secret").await?;
-        let found = sqlx::query_scalar(READ).bind(name).fetch_optional(&mut *reader.connection).await;
+        let found = sqlx::query_scalar(READ)
+            .bind(name)
+            .fetch_optional(&mut *reader.connection)
+            .await;
         let mut found: Option<String> = reader.finish(found)?;
         if found.is_none() {
             let made = Zeroizing::new(URL_SAFE_NO_PAD.encode(new_secret()));
@@ -126,7 +139,13 @@ impl Store for SqliteStore {
                 retired: retired.map(moment).map_or(Some(None), |at| at.map(Some))?,
             })
         };
-        rows.into_iter().map(|row| read(row).ok_or(StoreError::Malformed { what: "signing key" })).collect()
+        rows.into_iter()
+            .map(|row| {
+                read(row).ok_or(StoreError::Malformed {
+                    what: "signing key",
+                })
+            })
+            .collect()
     }
 
     async fn put_signing_key(&self, key: &StoredKey) -> Result<(), StoreError> {
@@ -170,7 +189,9 @@ impl Store for SqliteStore {
         let mut lease = self.writer.lease(OPERATION).await?;
         let kept = async {
             let mut tx = lease.connection()?.begin_with("BEGIN IMMEDIATE").await?;
-            let revision: i64 = sqlx::query_scalar("SELECT latest FROM revision").fetch_one(&mut *tx).await?;
+            let revision: i64 = sqlx::query_scalar("SELECT latest FROM revision")
+                .fetch_one(&mut *tx)
+                .await?;
             sqlx::query("INSERT INTO identities (nonce, identity, expires, revision) VALUES ($1, $2, $3, $4)")
                 .bind(nonce.as_str())
                 .bind(text)
@@ -233,7 +254,12 @@ impl Store for SqliteStore {
         found.map(read_identity).transpose()
     }
 
-    async fn put_logout_hint(&self, nonce: &IdentityNonce, hint: &str, expires: UnixTime) -> Result<(), StoreError> {
+    async fn put_logout_hint(
+        &self,
+        nonce: &IdentityNonce,
+        hint: &str,
+        expires: UnixTime,
+    ) -> Result<(), StoreError> {
         let mut lease = self.writer.lease("keep a logout hint").await?;
         let kept = async {
             sqlx::query(
@@ -265,7 +291,11 @@ impl Store for SqliteStore {
     async fn user(&self, idp: &IdpId, subject: &str) -> Result<UserId, StoreError> {
         const READ: &str = "SELECT id FROM users WHERE idp = $1 AND subject = $2";
         let mut reader = self.reader("read a user").await?;
-        let found = sqlx::query_scalar(READ).bind(&*idp.0).bind(subject).fetch_optional(&mut *reader.connection).await;
+        let found = sqlx::query_scalar(READ)
+            .bind(&*idp.0)
+            .bind(subject)
+            .fetch_optional(&mut *reader.connection)
+            .await;
         let found: Option<String> = reader.finish(found)?;
         if let Some(id) = found {
             return Ok(UserId(id.into()));
@@ -281,7 +311,11 @@ impl Store for SqliteStore {
             .bind(&*new_user().0)
             .execute(&mut *writer)
             .await?;
-            sqlx::query_scalar(READ).bind(&*idp.0).bind(subject).fetch_one(writer).await
+            sqlx::query_scalar(READ)
+                .bind(&*idp.0)
+                .bind(subject)
+                .fetch_one(writer)
+                .await
         };
         let kept = kept.await;
         let id: String = lease.finish(kept).await?;
@@ -297,11 +331,14 @@ impl Store for SqliteStore {
         let mut lease = self.writer.lease("keep a revocation").await?;
         let kept = async {
             let writer = lease.connection()?;
-            sqlx::query("PRAGMA synchronous = FULL").execute(&mut *writer).await?;
-            let mut tx = writer.begin_with("BEGIN IMMEDIATE").await?;
-            let revision: i64 = sqlx::query_scalar("UPDATE revision SET latest = latest + 1 RETURNING latest")
-                .fetch_one(&mut *tx)
+            sqlx::query("PRAGMA synchronous = FULL")
+                .execute(&mut *writer)
                 .await?;
+            let mut tx = writer.begin_with("BEGIN IMMEDIATE").await?;
+            let revision: i64 =
+                sqlx::query_scalar("UPDATE revision SET latest = latest + 1 RETURNING latest")
+                    .fetch_one(&mut *tx)
+                    .await?;
             sqlx::query(
                 "INSERT INTO revocations (revision, kind, subject, before, expires, ordered) \
                  VALUES ($1, $2, $3, $4, $5, 1)",
@@ -315,7 +352,9 @@ impl Store for SqliteStore {
             .await?;
             tx.commit().await?;
             // The revocation is stored. If this fails the connection stays careful, which costs time and nothing else.
-            let _ = sqlx::query("PRAGMA synchronous = NORMAL").execute(writer).await;
+            let _ = sqlx::query("PRAGMA synchronous = NORMAL")
+                .execute(writer)
+                .await;
             Ok(revision)
         };
         let kept = kept.await;
@@ -327,8 +366,9 @@ impl Store for SqliteStore {
         let mut reader = self.reader("read the revocations").await?;
         let followed = i64::try_from(revision).ok();
         let read = async {
-            let latest: i64 =
-                sqlx::query_scalar("SELECT latest FROM revision").fetch_one(&mut *reader.connection).await?;
+            let latest: i64 = sqlx::query_scalar("SELECT latest FROM revision")
+                .fetch_one(&mut *reader.connection)
+                .await?;
             let rows: Vec<RevocationRow> = sqlx::query_as(
                 "SELECT revision, kind, subject, before, expires, ordered FROM revocations WHERE revision > $1 \
                  ORDER BY revision LIMIT $2",
@@ -346,17 +386,21 @@ impl Store for SqliteStore {
             self.went_back.store(true, Ordering::Relaxed);
             return Err(self.lost());
         }
-        rows.into_iter().map(|row| revoked(row).ok_or(StoreError::Malformed { what: "revocation" })).collect()
+        rows.into_iter()
+            .map(|row| revoked(row).ok_or(StoreError::Malformed { what: "revocation" }))
+            .collect()
     }
 
     async fn first_use(&self, name: &str, expires: UnixTime) -> Result<bool, StoreError> {
         let mut lease = self.writer.lease("remember a use").await?;
         let inserted = async {
-            sqlx::query("INSERT INTO uses (name, expires) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
-                .bind(name)
-                .bind(seconds(expires))
-                .execute(lease.connection()?)
-                .await
+            sqlx::query(
+                "INSERT INTO uses (name, expires) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING",
+            )
+            .bind(name)
+            .bind(seconds(expires))
+            .execute(lease.connection()?)
+            .await
         };
         let inserted = inserted.await;
         Ok(lease.finish(inserted).await?.rows_affected() == 1)
@@ -385,10 +429,12 @@ impl Store for SqliteStore {
              (SELECT revision FROM revocations WHERE expires <= $1 ORDER BY expires LIMIT $2)";
         const HINTS: &str = "DELETE FROM logout_hints WHERE nonce IN \
              (SELECT nonce FROM logout_hints WHERE expires <= $1 ORDER BY expires LIMIT $2)";
-        const USES: &str =
-            "DELETE FROM uses WHERE name IN (SELECT name FROM uses WHERE expires <= $1 ORDER BY expires LIMIT $2)";
+        const USES: &str = "DELETE FROM uses WHERE name IN (SELECT name FROM uses WHERE expires <= $1 ORDER BY expires LIMIT $2)";
         let mut gone = [0; 4];
-        for (statement, gone) in [IDENTITIES, REVOCATIONS, USES, HINTS].into_iter().zip(&mut gone) {
+        for (statement, gone) in [IDENTITIES, REVOCATIONS, USES, HINTS]
+            .into_iter()
+            .zip(&mut gone)
+        {
             let mut lease = self.writer.lease("prune").await?;
             let deleted = async {
                 let delete = sqlx::query(statement).bind(seconds(now)).bind(BATCH as i64);
@@ -398,14 +444,21 @@ impl Store for SqliteStore {
             *gone = lease.finish(deleted).await?.rows_affected();
         }
         let [identities, revocations, uses, _hints] = gone;
-        Ok(Pruned { identities, revocations, uses })
+        Ok(Pruned {
+            identities,
+            revocations,
+            uses,
+        })
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
         let mut lease = self.writer.lease("write").await?;
         let probed = async {
             let mut tx = lease.connection()?.begin_with("BEGIN IMMEDIATE").await?;
-            sqlx::query("INSERT INTO probe (filler) VALUES ($1)").bind("x".repeat(PROBE)).execute(&mut *tx).await?;
+            sqlx::query("INSERT INTO probe (filler) VALUES ($1)")
+                .bind("x".repeat(PROBE))
+                .execute(&mut *tx)
+                .await?;
             sqlx::query("DELETE FROM probe").execute(&mut *tx).await?;
             tx.commit().await
         };

@@ -24,7 +24,9 @@ fn path(dir: &TempDir) -> PathBuf {
 }
 
 async fn sqlite(dir: &TempDir) -> SqliteStore {
-    SqliteStore::open_with(&path(dir), Duration::from_secs(5)).await.unwrap()
+    SqliteStore::open_with(&path(dir), Duration::from_secs(5))
+        .await
+        .unwrap()
 }
 
 fn dir() -> TempDir {
@@ -41,14 +43,22 @@ fn identity(email: &str) -> Identity {
         subject: "00u1".into(),
         email: Email::parse(email).unwrap(),
         name: Some("Ålice \"A\" O'Hara; DROP TABLE users".into()),
-        idp: IdpRef { id: okta(), kind: "okta".into() },
-        groups: Groups::Known(vec![Group { id: "00g1".into(), name: "engineering".into() }]),
+        idp: IdpRef {
+            id: okta(),
+            kind: "okta".into(),
+        },
+        groups: Groups::Known(vec![Group {
+            id: "00g1".into(),
+            name: "engineering".into(),
+        }]),
         groups_seen: None,
         amr: Some(vec!["mfa".into()]),
         evaluations: std::collections::BTreeMap::new(),
         beside: Vec::new(),
         session_ends: None,
-        claims: [("department".to_owned(), json!({"nested": [1, null, "🦀"]}))].into_iter().collect(),
+        claims: [("department".to_owned(), json!({"nested": [1, null, "🦀"]}))]
+            .into_iter()
+            .collect(),
         headers: vec![("x-department".to_owned(), "Köln, R&D".to_owned())],
         at: NOW,
         ip: Some("2001:db8::1".parse().unwrap()),
@@ -67,7 +77,10 @@ fn key(kid: &str, made: u64, retired: Option<u64>) -> StoredKey {
 }
 
 fn user_revocation(id: &str) -> Revocation {
-    Revocation::User { user: UserId(id.into()), before: NOW }
+    Revocation::User {
+        user: UserId(id.into()),
+        before: NOW,
+    }
 }
 
 #[tokio::test]
@@ -90,11 +103,17 @@ async fn signing_keys_come_newest_first() {
             store.put_signing_key(&key).await.unwrap();
         }
         let kept = store.signing_keys().await.unwrap();
-        assert_eq!(kept, [key("c", 2, None), key("b", 2, None), key("a", 1, Some(9))]);
+        assert_eq!(
+            kept,
+            [key("c", 2, None), key("b", 2, None), key("a", 1, Some(9))]
+        );
         store.put_signing_key(&key("b", 2, Some(50))).await.unwrap();
         store.delete_signing_key("c").await.unwrap();
         store.delete_signing_key("c").await.unwrap();
-        assert_eq!(store.signing_keys().await.unwrap(), [key("b", 2, Some(50)), key("a", 1, Some(9))]);
+        assert_eq!(
+            store.signing_keys().await.unwrap(),
+            [key("b", 2, Some(50)), key("a", 1, Some(9))]
+        );
     }
 }
 
@@ -104,9 +123,18 @@ async fn an_identity_comes_back_whole() {
     for store in stores(&dir).await {
         let nonce = IdentityNonce::random();
         assert_eq!(store.identity(&nonce).await.unwrap(), None);
-        store.insert_identity(&nonce, &identity("alice@example.com"), UnixTime(u64::MAX)).await.unwrap();
-        assert_eq!(store.identity(&nonce).await.unwrap(), Some(identity("alice@example.com")));
-        let unknown = Identity { groups: Groups::Unknown, ..identity("bob@example.com") };
+        store
+            .insert_identity(&nonce, &identity("alice@example.com"), UnixTime(u64::MAX))
+            .await
+            .unwrap();
+        assert_eq!(
+            store.identity(&nonce).await.unwrap(),
+            Some(identity("alice@example.com"))
+        );
+        let unknown = Identity {
+            groups: Groups::Unknown,
+            ..identity("bob@example.com")
+        };
         assert!(store.update_identity(&nonce, &unknown, NOW).await.unwrap());
         assert_eq!(
             store.identity(&nonce).await.unwrap(),
@@ -115,7 +143,11 @@ async fn an_identity_comes_back_whole() {
         );
         let other = IdentityNonce::random();
         assert!(!store.update_identity(&other, &unknown, NOW).await.unwrap());
-        assert_eq!(store.identity(&other).await.unwrap(), None, "an update makes no record");
+        assert_eq!(
+            store.identity(&other).await.unwrap(),
+            None,
+            "an update makes no record"
+        );
     }
 }
 
@@ -125,29 +157,67 @@ async fn login_is_ordered_by_the_revision_it_began_at() {
     for store in stores(&dir).await {
         let ever = UnixTime(u64::MAX);
         let alice = identity("alice@example.com");
-        let user = Revocation::User { user: alice.user.clone(), before: NOW };
+        let user = Revocation::User {
+            user: alice.user.clone(),
+            before: NOW,
+        };
         let (before, after) = (IdentityNonce::random(), IdentityNonce::random());
-        assert_eq!(store.insert_identity(&before, &alice, ever).await.unwrap(), 0);
+        assert_eq!(
+            store.insert_identity(&before, &alice, ever).await.unwrap(),
+            0
+        );
         let first = store.revoke(&user, ever).await.unwrap();
         assert_eq!(
-            store.insert_identity(&after, &Identity { revision: 99, ..alice.clone() }, ever).await.unwrap(),
+            store
+                .insert_identity(
+                    &after,
+                    &Identity {
+                        revision: 99,
+                        ..alice.clone()
+                    },
+                    ever
+                )
+                .await
+                .unwrap(),
             first
         );
-        store.revoke(&user_revocation("somebody else"), ever).await.unwrap();
+        store
+            .revoke(&user_revocation("somebody else"), ever)
+            .await
+            .unwrap();
 
-        assert!(!store.update_identity(&before, &alice, ever).await.unwrap(), "no update brings it back");
+        assert!(
+            !store.update_identity(&before, &alice, ever).await.unwrap(),
+            "no update brings it back"
+        );
         // Neither a clock nor a revision that the caller names makes a difference.
-        let claimed = Identity { at: UnixTime(u64::MAX >> 1), revision: 99, ..alice.clone() };
-        assert!(!store.update_identity(&before, &claimed, ever).await.unwrap());
+        let claimed = Identity {
+            at: UnixTime(u64::MAX >> 1),
+            revision: 99,
+            ..alice.clone()
+        };
+        assert!(
+            !store
+                .update_identity(&before, &claimed, ever)
+                .await
+                .unwrap()
+        );
         assert!(store.update_identity(&after, &claimed, ever).await.unwrap());
         let kept = store.identity(&after).await.unwrap().unwrap();
-        assert_eq!((kept.revision, kept.at), (first, claimed.at), "an update keeps the place in the order");
+        assert_eq!(
+            (kept.revision, kept.at),
+            (first, claimed.at),
+            "an update keeps the place in the order"
+        );
         store.revoke(&user, ever).await.unwrap();
         assert!(!store.update_identity(&after, &claimed, ever).await.unwrap());
 
         let session = IdentityNonce::random();
         store.insert_identity(&session, &alice, ever).await.unwrap();
-        store.revoke(&Revocation::Session(session), ever).await.unwrap();
+        store
+            .revoke(&Revocation::Session(session), ever)
+            .await
+            .unwrap();
         assert!(!store.update_identity(&session, &alice, ever).await.unwrap());
     }
 }
@@ -158,12 +228,20 @@ async fn time_of_the_store_follows_the_clock_in_steps() {
     for store in stores(&dir).await {
         let step = CLOCK_STEP.as_secs();
         let advance = async |now: u64| store.advance_clock(UnixTime(now)).await.unwrap().0;
-        assert_eq!(advance(NOW.0).await, NOW.0, "a new store believes the clock");
+        assert_eq!(
+            advance(NOW.0).await,
+            NOW.0,
+            "a new store believes the clock"
+        );
         assert_eq!(advance(NOW.0 + step).await, NOW.0 + step);
         let ahead = NOW.0 + 62 * 24 * 3600;
         assert_eq!(advance(ahead).await, NOW.0 + 2 * step);
         assert_eq!(advance(ahead).await, NOW.0 + 3 * step);
-        assert_eq!(advance(NOW.0 + 5).await, NOW.0 + 5, "it is never ahead of the clock");
+        assert_eq!(
+            advance(NOW.0 + 5).await,
+            NOW.0 + 5,
+            "it is never ahead of the clock"
+        );
     }
 }
 
@@ -172,12 +250,25 @@ async fn a_logout_hint_is_given_once() {
     let dir = dir();
     for store in stores(&dir).await {
         let (one, other) = (IdentityNonce::random(), IdentityNonce::random());
-        store.put_logout_hint(&one, "first", UnixTime(u64::MAX)).await.unwrap();
-        store.put_logout_hint(&one, "second", UnixTime(u64::MAX)).await.unwrap();
+        store
+            .put_logout_hint(&one, "first", UnixTime(u64::MAX))
+            .await
+            .unwrap();
+        store
+            .put_logout_hint(&one, "second", UnixTime(u64::MAX))
+            .await
+            .unwrap();
         store.put_logout_hint(&other, "old", NOW).await.unwrap();
         store.prune(NOW).await.unwrap();
-        assert_eq!(store.take_logout_hint(&other).await.unwrap(), None, "its time is over");
-        assert_eq!(store.take_logout_hint(&one).await.unwrap().as_deref(), Some("second"));
+        assert_eq!(
+            store.take_logout_hint(&other).await.unwrap(),
+            None,
+            "its time is over"
+        );
+        assert_eq!(
+            store.take_logout_hint(&one).await.unwrap().as_deref(),
+            Some("second")
+        );
         assert_eq!(store.take_logout_hint(&one).await.unwrap(), None);
     }
 }
@@ -187,12 +278,31 @@ async fn a_user_is_one_per_provider_and_subject() {
     let dir = dir();
     for store in stores(&dir).await {
         let alice = store.user(&okta(), "00u1").await.unwrap();
-        assert_eq!(uuid::Uuid::parse_str(&alice.0).unwrap().get_version_num(), 4);
+        assert_eq!(
+            uuid::Uuid::parse_str(&alice.0).unwrap().get_version_num(),
+            4
+        );
         assert_eq!(store.user(&okta(), "00u1").await.unwrap(), alice);
-        assert_ne!(store.user(&okta(), "00U1").await.unwrap(), alice, "subjects are compared byte for byte");
-        assert_ne!(store.user(&IdpId("other".into()), "00u1").await.unwrap(), alice);
-        let odd = store.user(&okta(), "'; DROP TABLE users; --\0é").await.unwrap();
-        assert_eq!(store.user(&okta(), "'; DROP TABLE users; --\0é").await.unwrap(), odd);
+        assert_ne!(
+            store.user(&okta(), "00U1").await.unwrap(),
+            alice,
+            "subjects are compared byte for byte"
+        );
+        assert_ne!(
+            store.user(&IdpId("other".into()), "00u1").await.unwrap(),
+            alice
+        );
+        let odd = store
+            .user(&okta(), "'; DROP TABLE users; --\0é")
+            .await
+            .unwrap();
+        assert_eq!(
+            store
+                .user(&okta(), "'; DROP TABLE users; --\0é")
+                .await
+                .unwrap(),
+            odd
+        );
     }
 }
 
@@ -209,14 +319,30 @@ async fn revocations_are_tailed_in_order() {
         ];
         let mut revisions = Vec::new();
         for revocation in &all {
-            revisions.push(store.revoke(revocation, NOW.after(Duration::from_secs(60))).await.unwrap());
+            revisions.push(
+                store
+                    .revoke(revocation, NOW.after(Duration::from_secs(60)))
+                    .await
+                    .unwrap(),
+            );
         }
         assert!(revisions.is_sorted_by(|a, b| a < b) && revisions[0] > 0);
         let seen = store.revocations_after(0).await.unwrap();
-        assert_eq!(seen.iter().map(|one| one.revocation.clone()).collect::<Vec<_>>(), all);
-        assert_eq!(seen.iter().map(|one| one.revision).collect::<Vec<_>>(), revisions);
+        assert_eq!(
+            seen.iter()
+                .map(|one| one.revocation.clone())
+                .collect::<Vec<_>>(),
+            all
+        );
+        assert_eq!(
+            seen.iter().map(|one| one.revision).collect::<Vec<_>>(),
+            revisions
+        );
         assert!(seen.iter().all(|one| one.expires == UnixTime(NOW.0 + 60)));
-        assert_eq!(store.revocations_after(revisions[0]).await.unwrap(), seen[1..]);
+        assert_eq!(
+            store.revocations_after(revisions[0]).await.unwrap(),
+            seen[1..]
+        );
         assert_eq!(store.revocations_after(revisions[2]).await.unwrap(), []);
         assert_eq!(store.revocations_after(u64::MAX).await.unwrap(), []);
     }
@@ -227,11 +353,17 @@ async fn a_tail_comes_in_bounded_parts() {
     let dir = dir();
     for store in stores(&dir).await {
         for at in 0..TAIL + 5 {
-            store.revoke(&user_revocation(&at.to_string()), NOW).await.unwrap();
+            store
+                .revoke(&user_revocation(&at.to_string()), NOW)
+                .await
+                .unwrap();
         }
         let first = store.revocations_after(0).await.unwrap();
         assert_eq!(first.len(), TAIL);
-        let rest = store.revocations_after(first[TAIL - 1].revision).await.unwrap();
+        let rest = store
+            .revocations_after(first[TAIL - 1].revision)
+            .await
+            .unwrap();
         assert_eq!(rest.len(), 5);
         assert_eq!(rest[4].revocation, user_revocation(&(TAIL + 4).to_string()));
     }
@@ -253,7 +385,12 @@ async fn a_use_is_the_first_once() {
         }
         assert_eq!(first, 1);
         assert!(store.first_use("another", NOW).await.unwrap());
-        assert!(!store.first_use("assertion", UnixTime(NOW.0 + 900)).await.unwrap());
+        assert!(
+            !store
+                .first_use("assertion", UnixTime(NOW.0 + 900))
+                .await
+                .unwrap()
+        );
     }
 }
 
@@ -262,25 +399,48 @@ async fn pruning_takes_what_is_over_and_no_more() {
     let dir = dir();
     for store in stores(&dir).await {
         let (old, new) = (IdentityNonce::random(), IdentityNonce::random());
-        store.insert_identity(&old, &identity("a@example.com"), NOW).await.unwrap();
-        store.insert_identity(&new, &identity("b@example.com"), UnixTime(NOW.0 + 1)).await.unwrap();
+        store
+            .insert_identity(&old, &identity("a@example.com"), NOW)
+            .await
+            .unwrap();
+        store
+            .insert_identity(&new, &identity("b@example.com"), UnixTime(NOW.0 + 1))
+            .await
+            .unwrap();
         store.revoke(&user_revocation("old"), NOW).await.unwrap();
-        store.revoke(&user_revocation("new"), UnixTime(NOW.0 + 1)).await.unwrap();
+        store
+            .revoke(&user_revocation("new"), UnixTime(NOW.0 + 1))
+            .await
+            .unwrap();
         let last = store.revoke(&user_revocation("last"), NOW).await.unwrap();
         assert!(
-            store.first_use("old", NOW).await.unwrap() && store.first_use("new", UnixTime(NOW.0 + 1)).await.unwrap()
+            store.first_use("old", NOW).await.unwrap()
+                && store.first_use("new", UnixTime(NOW.0 + 1)).await.unwrap()
         );
         let gone = store.prune(NOW).await.unwrap();
-        assert_eq!(gone, Pruned { identities: 1, revocations: 2, uses: 1 });
+        assert_eq!(
+            gone,
+            Pruned {
+                identities: 1,
+                revocations: 2,
+                uses: 1
+            }
+        );
         assert!(!gone.is_full());
         assert_eq!(store.prune(NOW).await.unwrap(), Pruned::default());
         assert_eq!(store.identity(&old).await.unwrap(), None);
         assert!(store.identity(&new).await.unwrap().is_some());
         assert!(store.first_use("old", NOW).await.unwrap(), "forgotten");
         assert!(!store.first_use("new", NOW).await.unwrap(), "remembered");
-        assert_eq!(store.revocations_after(0).await.unwrap()[0].revocation, user_revocation("new"));
+        assert_eq!(
+            store.revocations_after(0).await.unwrap()[0].revocation,
+            user_revocation("new")
+        );
         let next = store.revoke(&user_revocation("next"), NOW).await.unwrap();
-        assert!(next > last, "a revision is never used twice, or who has seen the first would miss the second");
+        assert!(
+            next > last,
+            "a revision is never used twice, or who has seen the first would miss the second"
+        );
     }
 }
 
@@ -289,7 +449,10 @@ async fn a_prune_is_bounded() {
     let dir = dir();
     for store in stores(&dir).await {
         for _ in 0..BATCH + 3 {
-            store.insert_identity(&IdentityNonce::random(), &identity("a@example.com"), NOW).await.unwrap();
+            store
+                .insert_identity(&IdentityNonce::random(), &identity("a@example.com"), NOW)
+                .await
+                .unwrap();
         }
         let first = store.prune(NOW).await.unwrap();
         assert!(first.identities == BATCH as u64 && first.is_full());
@@ -304,9 +467,12 @@ async fn concurrent_callers_get_one_value() {
         let calls: Vec<_> = (0..100)
             .map(|_| {
                 let store = Arc::clone(&store);
-                tokio::spawn(
-                    async move { (store.secret("s").await.unwrap(), store.user(&okta(), "00u1").await.unwrap()) },
-                )
+                tokio::spawn(async move {
+                    (
+                        store.secret("s").await.unwrap(),
+                        store.user(&okta(), "00u1").await.unwrap(),
+                    )
+                })
             })
             .collect();
         let mut got = Vec::new();
@@ -344,8 +510,13 @@ async fn a_thousand_calls_at_once() {
                     match at % 5 {
                         0 => {
                             let nonce = IdentityNonce::random();
-                            store.insert_identity(&nonce, &identity("a@example.com"), NOW).await?;
-                            assert!(store.identity(&nonce).await?.is_some(), "a login reads what it wrote");
+                            store
+                                .insert_identity(&nonce, &identity("a@example.com"), NOW)
+                                .await?;
+                            assert!(
+                                store.identity(&nonce).await?.is_some(),
+                                "a login reads what it wrote"
+                            );
                         }
                         1 => drop(store.user(&okta(), &at.to_string()).await?),
                         2 => drop(store.revoke(&user_revocation(&at.to_string()), NOW).await?),
@@ -360,7 +531,14 @@ async fn a_thousand_calls_at_once() {
             call.await.unwrap().unwrap();
         }
         assert_eq!(store.revocations_after(0).await.unwrap().len(), 200);
-        assert_eq!(store.prune(NOW).await.unwrap(), Pruned { identities: 200, revocations: 200, uses: 0 });
+        assert_eq!(
+            store.prune(NOW).await.unwrap(),
+            Pruned {
+                identities: 200,
+                revocations: 200,
+                uses: 0
+            }
+        );
     }
 }
 
@@ -369,19 +547,31 @@ async fn a_restart_keeps_everything() {
     let dir = dir();
     let nonce = IdentityNonce::random();
     let store = sqlite(&dir).await;
-    let (secret, user) = (store.secret("s").await.unwrap(), store.user(&okta(), "00u1").await.unwrap());
-    store.insert_identity(&nonce, &identity("alice@example.com"), NOW).await.unwrap();
+    let (secret, user) = (
+        store.secret("s").await.unwrap(),
+        store.user(&okta(), "00u1").await.unwrap(),
+    );
+    store
+        .insert_identity(&nonce, &identity("alice@example.com"), NOW)
+        .await
+        .unwrap();
     store.put_signing_key(&key("a", 1, Some(2))).await.unwrap();
     let revision = store.revoke(&user_revocation("u"), NOW).await.unwrap();
     // Not closed: a process that is killed closes nothing.
     let again = sqlite(&dir).await;
-    assert_eq!(again.revocations_after(0).await.unwrap()[0].revision, revision);
+    assert_eq!(
+        again.revocations_after(0).await.unwrap()[0].revision,
+        revision
+    );
     store.close().await;
     again.close().await;
     let again = sqlite(&dir).await;
     assert_eq!(again.secret("s").await.unwrap(), secret);
     assert_eq!(again.user(&okta(), "00u1").await.unwrap(), user);
-    assert_eq!(again.identity(&nonce).await.unwrap(), Some(identity("alice@example.com")));
+    assert_eq!(
+        again.identity(&nonce).await.unwrap(),
+        Some(identity("alice@example.com"))
+    );
     assert_eq!(again.signing_keys().await.unwrap(), [key("a", 1, Some(2))]);
     assert_eq!(again.revocations_after(0).await.unwrap().len(), 1);
     assert!(again.revoke(&user_revocation("v"), NOW).await.unwrap() > revision);

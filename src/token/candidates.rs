@@ -40,9 +40,16 @@ impl<'h> Candidates<'h> {
         fits: impl FnOnce(&Claims) -> bool,
         now: UnixTime,
     ) -> Candidate<'h> {
-        let parsed = std::str::from_utf8(token).ok().and_then(|text| Some((text, UnverifiedToken::parse(text).ok()?)));
-        let Some((text, unverified)) = parsed else { return Candidate::Hopeless };
-        let candidate = Candidate::Unverified { text, token: unverified };
+        let parsed = std::str::from_utf8(token)
+            .ok()
+            .and_then(|text| Some((text, UnverifiedToken::parse(text).ok()?)));
+        let Some((text, unverified)) = parsed else {
+            return Candidate::Hopeless;
+        };
+        let candidate = Candidate::Unverified {
+            text,
+            token: unverified,
+        };
         let Some(keys) = keys else { return candidate };
         match unverified.outlook(keys, issuer, fits, now) {
             Outlook::Hopeless => Candidate::Hopeless,

@@ -30,7 +30,11 @@ pub struct Claims {
     #[serde(deserialize_with = "date")]
     pub iat: UnixTime,
     /// Before this it is not good.
-    #[serde(default, deserialize_with = "optional_date", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "optional_date",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub nbf: Option<UnixTime>,
     /// Which of the two tokens it is. Cloudflare's service tokens and ours always say.
     #[serde(rename = "type")]
@@ -111,7 +115,9 @@ impl<'de> Deserialize<'de> for NumericDate {
                 Ok(NumericDate(UnixTime(seconds)))
             }
             fn visit_f64<E: de::Error>(self, seconds: f64) -> Result<NumericDate, E> {
-                UnixTime::from_fraction(seconds).map(NumericDate).ok_or_else(|| E::custom("not a time"))
+                UnixTime::from_fraction(seconds)
+                    .map(NumericDate)
+                    .ok_or_else(|| E::custom("not a time"))
             }
         }
         deserializer.deserialize_any(Seconds)

@@ -68,13 +68,18 @@ pub fn read_evaluation(
         exp: UnixTime,
         nonce: String,
     }
-    let signed = UnverifiedToken::parse(token).and_then(|token| token.signed(keys)).map_err(EvaluationError::Token)?;
+    let signed = UnverifiedToken::parse(token)
+        .and_then(|token| token.signed(keys))
+        .map_err(EvaluationError::Token)?;
     let answer: Answer = json::object(&signed).map_err(|_| EvaluationError::Claims)?;
     let same: bool = answer.nonce.as_bytes().ct_eq(nonce.as_bytes()).into();
     if !same {
         return Err(EvaluationError::Nonce);
     }
-    let (latest, longest) = (now.0.saturating_add(leeway), now.0.saturating_add(leeway + EVALUATION_LIFETIME));
+    let (latest, longest) = (
+        now.0.saturating_add(leeway),
+        now.0.saturating_add(leeway + EVALUATION_LIFETIME),
+    );
     let begun = answer.iat.0 <= latest && answer.iat <= answer.exp;
     if !begun || answer.exp.0.saturating_add(leeway) <= now.0 || answer.exp.0 > longest {
         return Err(EvaluationError::Time);
@@ -129,21 +134,45 @@ mod tests {
 
     #[test]
     fn what_is_neither_is_no_answer() {
-        for success in [json!("true"), json!(1), json!(null), json!([true]), json!({})] {
-            assert_eq!(with("success", success.clone()), Err(EvaluationError::Claims), "{success}");
+        for success in [
+            json!("true"),
+            json!(1),
+            json!(null),
+            json!([true]),
+            json!({}),
+        ] {
+            assert_eq!(
+                with("success", success.clone()),
+                Err(EvaluationError::Claims),
+                "{success}"
+            );
         }
         for name in ["success", "iat", "exp", "nonce"] {
             let mut claims = good();
             claims.as_object_mut().unwrap().remove(name);
-            assert_eq!(read(&KEY.sign(&claims).unwrap()), Err(EvaluationError::Claims), "no {name}");
+            assert_eq!(
+                read(&KEY.sign(&claims).unwrap()),
+                Err(EvaluationError::Claims),
+                "no {name}"
+            );
         }
-        assert_eq!(with("exp", json!("1800000060")), Err(EvaluationError::Claims));
+        assert_eq!(
+            with("exp", json!("1800000060")),
+            Err(EvaluationError::Claims)
+        );
         assert_eq!(with("iat", json!(-1.5)), Err(EvaluationError::Claims));
         let array = json!([true, NOW.0, NOW.0 + 60, "n"]);
-        assert_eq!(read(&KEY.sign(&array).unwrap()), Err(EvaluationError::Claims));
+        assert_eq!(
+            read(&KEY.sign(&array).unwrap()),
+            Err(EvaluationError::Claims)
+        );
         assert_eq!(with("nonce", json!(["n"])), Err(EvaluationError::Claims));
         for nonce in ["", "N", "n ", "nn"] {
-            assert_eq!(with("nonce", json!(nonce)), Err(EvaluationError::Nonce), "{nonce}");
+            assert_eq!(
+                with("nonce", json!(nonce)),
+                Err(EvaluationError::Nonce),
+                "{nonce}"
+            );
         }
         struct Twice;
         impl Serialize for Twice {
@@ -157,7 +186,10 @@ mod tests {
                 map.end()
             }
         }
-        assert_eq!(read(&KEY.sign(&Twice).unwrap()), Err(EvaluationError::Claims));
+        assert_eq!(
+            read(&KEY.sign(&Twice).unwrap()),
+            Err(EvaluationError::Claims)
+        );
     }
 
     #[test]
@@ -175,7 +207,11 @@ mod tests {
             let mut claims = good();
             claims["iat"] = json!(NOW.0.saturating_add_signed(iat));
             claims["exp"] = json!(NOW.0.saturating_add_signed(exp));
-            assert_eq!(read(&KEY.sign(&claims).unwrap()), expected, "{iat} to {exp}");
+            assert_eq!(
+                read(&KEY.sign(&claims).unwrap()),
+                expected,
+                "{iat} to {exp}"
+            );
         }
         assert_eq!(with("exp", json!(u64::MAX)), Err(EvaluationError::Time));
         assert_eq!(with("iat", json!(u64::MAX)), Err(EvaluationError::Time));
@@ -184,12 +220,18 @@ mod tests {
     #[test]
     fn only_the_service_s_key_answers() {
         let token = OTHER.sign(&good()).unwrap();
-        assert_eq!(read(&token), Err(EvaluationError::Token(TokenError::UnknownKey)));
+        assert_eq!(
+            read(&token),
+            Err(EvaluationError::Token(TokenError::UnknownKey))
+        );
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let header = |alg: &str| json!({"alg": alg, "kid": KEY.kid()});
         let (_, foreign) = token.rsplit_once('.').unwrap();
         let unsigned = format!("{}.{}", part(&header("RS256")), part(&good()));
-        assert_eq!(read(&format!("{unsigned}.{foreign}")), Err(EvaluationError::Token(TokenError::Signature)));
+        assert_eq!(
+            read(&format!("{unsigned}.{foreign}")),
+            Err(EvaluationError::Token(TokenError::Signature))
+        );
         let none = format!("{}.{}.AA", part(&header("none")), part(&good()));
         assert_eq!(read(&none), Err(EvaluationError::Token(TokenError::Header)));
         assert_eq!(
@@ -201,9 +243,15 @@ mod tests {
         let jwk = KEY.to_jwk().to_string();
         let secret = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, jwk.as_bytes());
         let tag = URL_SAFE_NO_PAD.encode(aws_lc_rs::hmac::sign(&secret, message.as_bytes()));
-        assert_eq!(read(&format!("{message}.{tag}")), Err(EvaluationError::Token(TokenError::Header)));
+        assert_eq!(
+            read(&format!("{message}.{tag}")),
+            Err(EvaluationError::Token(TokenError::Header))
+        );
         for garbage in ["", "a", "a.b.c", "null"] {
-            assert!(matches!(read(garbage), Err(EvaluationError::Token(_))), "{garbage}");
+            assert!(
+                matches!(read(garbage), Err(EvaluationError::Token(_))),
+                "{garbage}"
+            );
         }
     }
 
@@ -218,7 +266,12 @@ mod tests {
             identity: &json!({"email": "alice@example.com"}),
         };
         let token = KEY.sign(&claims).unwrap();
-        let verified = UnverifiedToken::parse(&token).unwrap().verify(&keys(), "https://access.example.com", NOW, 0);
+        let verified = UnverifiedToken::parse(&token).unwrap().verify(
+            &keys(),
+            "https://access.example.com",
+            NOW,
+            0,
+        );
         assert_eq!(verified.unwrap_err(), TokenError::Malformed);
     }
 }

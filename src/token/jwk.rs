@@ -58,7 +58,9 @@ impl<'a> Jwk<'a> {
     pub(crate) fn text(self, name: &'static str) -> Result<Option<&'a str>, UnusableKey> {
         match self.0.get(name) {
             None | Some(Value::Null) => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text.as_str()).filter(|text| !text.is_empty() || name == "kid")),
+            Some(Value::String(text)) => {
+                Ok(Some(text.as_str()).filter(|text| !text.is_empty() || name == "kid"))
+            }
             Some(_) => Err(UnusableKey::Member(name)),
         }
     }
@@ -71,10 +73,14 @@ impl<'a> Jwk<'a> {
         match self.0.get("key_ops") {
             None | Some(Value::Null) => Ok(()),
             // A list without elements is as good as none.
-            Some(Value::Array(operations)) if operations.is_empty() || operations.iter().any(|one| one == "verify") => {
+            Some(Value::Array(operations))
+                if operations.is_empty() || operations.iter().any(|one| one == "verify") =>
+            {
                 Ok(())
             }
-            Some(Value::String(operation)) if operation.is_empty() || operation == "verify" => Ok(()),
+            Some(Value::String(operation)) if operation.is_empty() || operation == "verify" => {
+                Ok(())
+            }
             Some(Value::Array(_) | Value::String(_)) => Err(UnusableKey::Purpose("key_ops")),
             Some(_) => Err(UnusableKey::Member("key_ops")),
         }
@@ -86,7 +92,11 @@ impl<'a> Jwk<'a> {
         let bits = n.len() * 8 - n.first().map_or(0, |first| first.leading_zeros() as usize);
         let odd = e.last().is_some_and(|last| last & 1 == 1);
         let sound = (2048..=8192).contains(&bits) && (1..=4).contains(&e.len()) && odd && *e != [1];
-        if sound { Ok(Rsa { n, e }) } else { Err(UnusableKey::Weak) }
+        if sound {
+            Ok(Rsa { n, e })
+        } else {
+            Err(UnusableKey::Weak)
+        }
     }
 
     /// An uncompressed point (SEC 1 2.3.3). RFC 7518 6.2.1.2 wants coordinates of full width; a shorter one has lost zeros.
@@ -95,7 +105,9 @@ impl<'a> Jwk<'a> {
         let mut point = vec![4];
         for name in ["x", "y"] {
             let coordinate = self.integer(name)?;
-            let zeros = width.checked_sub(coordinate.len()).ok_or(UnusableKey::Member(name))?;
+            let zeros = width
+                .checked_sub(coordinate.len())
+                .ok_or(UnusableKey::Member(name))?;
             point.extend(std::iter::repeat_n(0, zeros));
             point.extend(coordinate);
         }
@@ -104,13 +116,25 @@ impl<'a> Jwk<'a> {
 
     /// An unsigned big-endian integer, without leading zeros.
     fn integer(self, name: &'static str) -> Result<Vec<u8>, UnusableKey> {
-        Ok(self.bytes(name)?.into_iter().skip_while(|byte| *byte == 0).collect())
+        Ok(self
+            .bytes(name)?
+            .into_iter()
+            .skip_while(|byte| *byte == 0)
+            .collect())
     }
 
     /// Bytes in base64url; padding, line breaks and the alphabet of plain base64 are accepted, for they leave no doubt.
     pub(crate) fn bytes(self, name: &'static str) -> Result<Vec<u8>, UnusableKey> {
-        let text: String = self.text(name)?.ok_or(UnusableKey::Member(name))?.split_ascii_whitespace().collect();
-        let engine = if text.contains(['+', '/']) { &PLAIN } else { &URL };
+        let text: String = self
+            .text(name)?
+            .ok_or(UnusableKey::Member(name))?
+            .split_ascii_whitespace()
+            .collect();
+        let engine = if text.contains(['+', '/']) {
+            &PLAIN
+        } else {
+            &URL
+        };
         engine.decode(text).map_err(|_| UnusableKey::Member(name))
     }
 }

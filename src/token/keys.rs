@@ -15,8 +15,12 @@ pub struct KeySet {
 /// The same keys under the same names in the same order; a new key under an old name is another set.
 impl PartialEq for KeySet {
     fn eq(&self, other: &Self) -> bool {
-        let all =
-            |set: &Self| set.keys.iter().map(|(kid, key)| (kid.clone(), key.as_ref().to_vec())).collect::<Vec<_>>();
+        let all = |set: &Self| {
+            set.keys
+                .iter()
+                .map(|(kid, key)| (kid.clone(), key.as_ref().to_vec()))
+                .collect::<Vec<_>>()
+        };
         all(self) == all(other)
     }
 }
@@ -42,13 +46,24 @@ impl KeySet {
     /// Where it is not a JWKS, or where nothing is left.
     pub fn from_jwks(document: &[u8]) -> Result<Self, KeyError> {
         let elements = jwk::elements(document).map_err(KeyError::Malformed)?;
-        let keys: Vec<_> = elements.iter().filter_map(|key| usable(key).ok()).take(MAX_KEYS).collect();
-        if keys.is_empty() { Err(KeyError::NoUsableKey) } else { Ok(Self { keys }) }
+        let keys: Vec<_> = elements
+            .iter()
+            .filter_map(|key| usable(key).ok())
+            .take(MAX_KEYS)
+            .collect();
+        if keys.is_empty() {
+            Err(KeyError::NoUsableKey)
+        } else {
+            Ok(Self { keys })
+        }
     }
 
     /// The key of that name.
     pub(super) fn find(&self, kid: &str) -> Option<&ParsedPublicKey> {
-        self.keys.iter().find(|(name, _)| **name == *kid).map(|(_, key)| key)
+        self.keys
+            .iter()
+            .find(|(name, _)| **name == *kid)
+            .map(|(_, key)| key)
     }
 
     /// The names of all keys, in the order of the document.
@@ -66,7 +81,10 @@ impl std::fmt::Debug for KeySet {
 fn usable(key: &Value) -> Result<(Box<str>, ParsedPublicKey), UnusableKey> {
     let jwk = Jwk::new(key)?;
     jwk.verifies_signatures()?;
-    let kid = jwk.text("kid")?.filter(|kid| !kid.is_empty()).ok_or(UnusableKey::Member("kid"))?;
+    let kid = jwk
+        .text("kid")?
+        .filter(|kid| !kid.is_empty())
+        .ok_or(UnusableKey::Member("kid"))?;
     if jwk.text("kty")? != Some("RSA") {
         return Err(UnusableKey::Purpose("kty"));
     }
@@ -75,7 +93,8 @@ fn usable(key: &Value) -> Result<(Box<str>, ParsedPublicKey), UnusableKey> {
     }
     let Rsa { n, e } = jwk.rsa()?;
     let key = RsaPublicKeyComponents { n, e }.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256);
-    key.map(|key| (kid.into(), key)).map_err(|_| UnusableKey::Weak)
+    key.map(|key| (kid.into(), key))
+        .map_err(|_| UnusableKey::Weak)
 }
 
 /// Enough for any rotation, and a bound on what a hostile document can make us hold.

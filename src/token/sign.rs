@@ -27,7 +27,8 @@ impl SigningKey {
     /// # Errors
     /// Where the machine gives no randomness.
     pub fn generate() -> Result<Self, SigningKeyError> {
-        let pair = KeyPair::generate(KeySize::Rsa2048).map_err(|_| SigningKeyError("could not be made"))?;
+        let pair = KeyPair::generate(KeySize::Rsa2048)
+            .map_err(|_| SigningKeyError("could not be made"))?;
         Ok(Self::with_pair(pair))
     }
 
@@ -37,13 +38,19 @@ impl SigningKey {
     /// Where that is not a base64 PKCS#8 RSA key.
     pub fn from_pkcs8(text: &Secret) -> Result<Self, SigningKeyError> {
         let malformed = SigningKeyError("is not a base64 PKCS#8 RSA key");
-        let der = Zeroizing::new(URL_SAFE_NO_PAD.decode(text.expose()).map_err(|_| malformed)?);
-        let pair = KeyPair::from_pkcs8(&der).map_err(|_| SigningKeyError("is not a base64 PKCS#8 RSA key"))?;
+        let der = Zeroizing::new(
+            URL_SAFE_NO_PAD
+                .decode(text.expose())
+                .map_err(|_| malformed)?,
+        );
+        let pair = KeyPair::from_pkcs8(&der)
+            .map_err(|_| SigningKeyError("is not a base64 PKCS#8 RSA key"))?;
         Ok(Self::with_pair(pair))
     }
 
     fn with_pair(pair: KeyPair) -> Self {
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, pair.public_key().as_ref());
+        let digest =
+            aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, pair.public_key().as_ref());
         let kid = crate::model::hex(digest.as_ref()).into();
         Self { pair, kid }
     }
@@ -53,7 +60,10 @@ impl SigningKey {
     /// # Errors
     /// Where the key cannot be written out.
     pub fn to_pkcs8(&self) -> Result<Secret, SigningKeyError> {
-        let der: Pkcs8V1Der<'_> = self.pair.as_der().map_err(|_| SigningKeyError("could not be written out"))?;
+        let der: Pkcs8V1Der<'_> = self
+            .pair
+            .as_der()
+            .map_err(|_| SigningKeyError("could not be written out"))?;
         Ok(Secret::new(URL_SAFE_NO_PAD.encode(der.as_ref())))
     }
 
@@ -81,7 +91,11 @@ impl SigningKey {
         let failed = |_| SigningKeyError("could not sign");
         let header = json!({"alg": "RS256", "kid": self.kid, "typ": "JWT"});
         let payload = serde_json::to_vec(claims).map_err(failed)?;
-        let mut token = format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(payload));
+        let mut token = format!(
+            "{}.{}",
+            URL_SAFE_NO_PAD.encode(header.to_string()),
+            URL_SAFE_NO_PAD.encode(payload)
+        );
         let signature = self.sign_bytes(token.as_bytes())?;
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(signature, &mut token);
@@ -96,7 +110,12 @@ impl SigningKey {
         let mut signature = vec![0; self.pair.public_modulus_len()];
         let random = aws_lc_rs::rand::SystemRandom::new();
         self.pair
-            .sign(&aws_lc_rs::signature::RSA_PKCS1_SHA256, &random, message, &mut signature)
+            .sign(
+                &aws_lc_rs::signature::RSA_PKCS1_SHA256,
+                &random,
+                message,
+                &mut signature,
+            )
             .map_err(|_| SigningKeyError("could not sign"))?;
         Ok(signature)
     }

@@ -42,11 +42,19 @@ fn signed(claims: &Value) -> Result<VerifiedToken, TokenError> {
 fn with_header(header: &Value) -> String {
     let payload = URL_SAFE_NO_PAD.encode(good().to_string());
     let message = format!("{}.{payload}", URL_SAFE_NO_PAD.encode(header.to_string()));
-    let pkcs8 = URL_SAFE_NO_PAD.decode(KEY.to_pkcs8().unwrap().expose()).unwrap();
+    let pkcs8 = URL_SAFE_NO_PAD
+        .decode(KEY.to_pkcs8().unwrap().expose())
+        .unwrap();
     let pair = aws_lc_rs::signature::RsaKeyPair::from_pkcs8(&pkcs8).unwrap();
     let mut signature = vec![0; pair.public_modulus_len()];
     let rng = aws_lc_rs::rand::SystemRandom::new();
-    pair.sign(&aws_lc_rs::signature::RSA_PKCS1_SHA256, &rng, message.as_bytes(), &mut signature).unwrap();
+    pair.sign(
+        &aws_lc_rs::signature::RSA_PKCS1_SHA256,
+        &rng,
+        message.as_bytes(),
+        &mut signature,
+    )
+    .unwrap();
     format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
 
@@ -55,7 +63,10 @@ fn a_good_token_reads_back() {
     let token = signed(&good()).unwrap();
     assert_eq!(token.claims().email.as_deref(), Some("a@b.c"));
     assert_eq!(token.claims().kind, Kind::App);
-    assert_eq!(signed(&with("aud", json!("a"))).unwrap().claims().aud, ["a"]);
+    assert_eq!(
+        signed(&with("aud", json!("a"))).unwrap().claims().aud,
+        ["a"]
+    );
 }
 
 use crate::token::Kind;
@@ -63,7 +74,12 @@ use crate::token::Kind;
 #[test]
 fn j01_j02_j04_headers_refused() {
     let kid = KEY.kid();
-    assert!(verify(&with_header(&json!({"alg": "RS256", "kid": kid, "typ": "JWT"}))).is_ok());
+    assert!(
+        verify(&with_header(
+            &json!({"alg": "RS256", "kid": kid, "typ": "JWT"})
+        ))
+        .is_ok()
+    );
     assert!(verify(&with_header(&json!({"alg": "RS256", "kid": kid}))).is_ok());
     for header in [
         json!({"alg": "none", "kid": kid}),
@@ -81,24 +97,48 @@ fn j01_j02_j04_headers_refused() {
         json!({"alg": "RS256", "kid": kid, "typ": "logout+jwt"}),
         json!({"alg": "RS256", "kid": kid, "typ": "at+jwt"}),
     ] {
-        assert_eq!(verify(&with_header(&header)).unwrap_err(), TokenError::Header, "{header}");
+        assert_eq!(
+            verify(&with_header(&header)).unwrap_err(),
+            TokenError::Header,
+            "{header}"
+        );
     }
-    for header in
-        [json!({"kid": kid}), json!({"alg": 1, "kid": kid}), json!({"alg": "RS256", "kid": 1}), json!([]), json!("x")]
-    {
-        assert_eq!(verify(&with_header(&header)).unwrap_err(), TokenError::Malformed, "{header}");
+    for header in [
+        json!({"kid": kid}),
+        json!({"alg": 1, "kid": kid}),
+        json!({"alg": "RS256", "kid": 1}),
+        json!([]),
+        json!("x"),
+    ] {
+        assert_eq!(
+            verify(&with_header(&header)).unwrap_err(),
+            TokenError::Malformed,
+            "{header}"
+        );
     }
-    for header in
-        [json!({"alg": "RS256"}), json!({"alg": "RS256", "kid": ""}), json!({"alg": "RS256", "kid": "../../x"})]
-    {
-        assert_eq!(verify(&with_header(&header)).unwrap_err(), TokenError::UnknownKey, "{header}");
+    for header in [
+        json!({"alg": "RS256"}),
+        json!({"alg": "RS256", "kid": ""}),
+        json!({"alg": "RS256", "kid": "../../x"}),
+    ] {
+        assert_eq!(
+            verify(&with_header(&header)).unwrap_err(),
+            TokenError::UnknownKey,
+            "{header}"
+        );
     }
     let unsigned = |alg: &str| {
         let header = URL_SAFE_NO_PAD.encode(json!({"alg": alg, "kid": kid}).to_string());
         format!("{header}.{}.", URL_SAFE_NO_PAD.encode(good().to_string()))
     };
-    assert_eq!(verify(&unsigned("none")).unwrap_err(), TokenError::Malformed);
-    assert_eq!(verify(&format!("{}AA", unsigned("RS256"))).unwrap_err(), TokenError::Signature);
+    assert_eq!(
+        verify(&unsigned("none")).unwrap_err(),
+        TokenError::Malformed
+    );
+    assert_eq!(
+        verify(&format!("{}AA", unsigned("RS256"))).unwrap_err(),
+        TokenError::Signature
+    );
 }
 
 #[test]
@@ -108,10 +148,19 @@ fn foreign_keys_are_refused() {
     let mut forged = OTHER.to_jwk();
     forged["kid"] = json!(KEY.kid());
     let parsed = UnverifiedToken::parse(&token).unwrap();
-    assert!(parsed.verify(&jwks(json!([OTHER.to_jwk()])).unwrap(), ISSUER, NOW, 0).is_ok());
+    assert!(
+        parsed
+            .verify(&jwks(json!([OTHER.to_jwk()])).unwrap(), ISSUER, NOW, 0)
+            .is_ok()
+    );
     let ours = KEY.sign(&good()).unwrap();
     let parsed = UnverifiedToken::parse(&ours).unwrap();
-    assert_eq!(parsed.verify(&jwks(json!([forged])).unwrap(), ISSUER, NOW, 0).unwrap_err(), TokenError::Signature);
+    assert_eq!(
+        parsed
+            .verify(&jwks(json!([forged])).unwrap(), ISSUER, NOW, 0)
+            .unwrap_err(),
+        TokenError::Signature
+    );
 }
 
 #[test]
@@ -122,7 +171,12 @@ fn rfc7519_4_1_times_and_issuer() {
     assert_eq!(refused("nbf", json!(NOW.0 + 61)), TokenError::NotYet);
     assert_eq!(refused("iat", json!(NOW.0 + 61)), TokenError::NotYet);
     assert!(signed(&with("iat", json!(NOW.0 + 60))).is_ok());
-    for iss in ["https://access.example.com/", "https://ACCESS.example.com", "", "https://evil.example"] {
+    for iss in [
+        "https://access.example.com/",
+        "https://ACCESS.example.com",
+        "",
+        "https://evil.example",
+    ] {
         assert_eq!(refused("iss", json!(iss)), TokenError::Issuer);
     }
 }
@@ -154,12 +208,20 @@ fn a_wrong_type_is_fatal() {
         ("identity_nonce", json!(7)),
         ("custom", json!("x")),
     ] {
-        assert_eq!(signed(&with(key, value.clone())).unwrap_err(), TokenError::Malformed, "{key}: {value}");
+        assert_eq!(
+            signed(&with(key, value.clone())).unwrap_err(),
+            TokenError::Malformed,
+            "{key}: {value}"
+        );
     }
     for key in ["iss", "aud", "exp", "iat", "type"] {
         let mut claims = good();
         claims.as_object_mut().unwrap().remove(key);
-        assert_eq!(signed(&claims).unwrap_err(), TokenError::Malformed, "no {key}");
+        assert_eq!(
+            signed(&claims).unwrap_err(),
+            TokenError::Malformed,
+            "no {key}"
+        );
     }
     struct Twice;
     impl serde::Serialize for Twice {
@@ -173,25 +235,59 @@ fn a_wrong_type_is_fatal() {
             map.end()
         }
     }
-    assert_eq!(verify(&KEY.sign(&Twice).unwrap()).unwrap_err(), TokenError::Malformed);
+    assert_eq!(
+        verify(&KEY.sign(&Twice).unwrap()).unwrap_err(),
+        TokenError::Malformed
+    );
 }
 
 #[test]
 fn rfc7519_2_dates_may_have_a_fraction() {
     let now = 1_800_000_000.0;
     let verified = |name: &str, value: f64| signed(&with(name, json!(value)));
-    assert_eq!(verified("exp", now + 59.5).unwrap().claims().exp, UnixTime(NOW.0 + 59));
-    assert_eq!(verified("exp", now + 0.9).unwrap_err(), TokenError::Expired, "the fraction extends nothing");
-    assert_eq!(verified("iat", now - 0.25).unwrap().claims().iat, UnixTime(NOW.0 - 1));
+    assert_eq!(
+        verified("exp", now + 59.5).unwrap().claims().exp,
+        UnixTime(NOW.0 + 59)
+    );
+    assert_eq!(
+        verified("exp", now + 0.9).unwrap_err(),
+        TokenError::Expired,
+        "the fraction extends nothing"
+    );
+    assert_eq!(
+        verified("iat", now - 0.25).unwrap().claims().iat,
+        UnixTime(NOW.0 - 1)
+    );
     assert_eq!(verified("nbf", now + 0.5).unwrap().claims().nbf, Some(NOW));
     assert_eq!(verified("nbf", now + 61.5).unwrap_err(), TokenError::NotYet);
-    assert!(signed(&with("nbf", Value::Null)).unwrap().claims().nbf.is_none());
+    assert!(
+        signed(&with("nbf", Value::Null))
+            .unwrap()
+            .claims()
+            .nbf
+            .is_none()
+    );
 }
 
 #[test]
 fn array_in_place_of_claims_or_header_is_rejected() {
-    let claims = json!([ISSUER, ["a"], NOW.0 + 60, NOW.0, NOW.0, "app", "u", "a@b.c", "0123456789abcdef", null, null]);
-    assert!(serde_json::from_value::<Claims>(claims.clone()).is_ok(), "serde alone takes it");
+    let claims = json!([
+        ISSUER,
+        ["a"],
+        NOW.0 + 60,
+        NOW.0,
+        NOW.0,
+        "app",
+        "u",
+        "a@b.c",
+        "0123456789abcdef",
+        null,
+        null
+    ]);
+    assert!(
+        serde_json::from_value::<Claims>(claims.clone()).is_ok(),
+        "serde alone takes it"
+    );
     assert_eq!(signed(&claims).unwrap_err(), TokenError::Malformed);
     let header = with_header(&json!(["RS256", KEY.kid(), null, null, null, null, null]));
     assert_eq!(verify(&header).unwrap_err(), TokenError::Malformed);
@@ -214,7 +310,12 @@ fn malformed_elements_of_a_jwks_spoil_no_other_key() {
     let set = jwks(Value::Array(all)).unwrap();
     assert_eq!(set.kids().collect::<Vec<_>>(), [KEY.kid()]);
     let token = KEY.sign(&with("sub", json!("u"))).unwrap();
-    assert!(UnverifiedToken::parse(&token).unwrap().verify(&set, ISSUER, NOW, 60).is_ok());
+    assert!(
+        UnverifiedToken::parse(&token)
+            .unwrap()
+            .verify(&set, ISSUER, NOW, 60)
+            .is_ok()
+    );
     let document = format!("\u{feff}{}", json!({"keys": [KEY.to_jwk()], "more": 1}));
     assert!(KeySet::from_jwks(document.as_bytes()).is_ok());
 }
@@ -263,7 +364,10 @@ fn j08_weak_keys_are_not_loaded() {
         json!({"kty": "EC", "kid": "k", "crv": "P-256", "x": "AAAA", "y": "AAAA"}),
         json!({"kty": "ML-DSA", "kid": "k"}),
     ] {
-        assert!(matches!(jwks(json!([bad])), Err(KeyError::NoUsableKey)), "{bad}");
+        assert!(
+            matches!(jwks(json!([bad])), Err(KeyError::NoUsableKey)),
+            "{bad}"
+        );
     }
     for garbage in ["", "{}", "[]", "<html>", r#"{"keys":1}"#, r#"{"keys":[1]}"#] {
         assert!(KeySet::from_jwks(garbage.as_bytes()).is_err(), "{garbage}");
@@ -276,7 +380,9 @@ fn s01_every_flipped_bit_is_refused() {
     for at in 0..token.len() {
         let mut bytes = token.clone().into_bytes();
         bytes[at] ^= 1;
-        let Ok(text) = String::from_utf8(bytes) else { continue };
+        let Ok(text) = String::from_utf8(bytes) else {
+            continue;
+        };
         assert!(verify(&text).is_err(), "byte {at}");
     }
     for cut in 0..token.len() {
@@ -293,7 +399,10 @@ fn s01_every_flipped_bit_is_refused() {
     ] {
         assert!(verify(&mangled).is_err(), "{mangled}");
     }
-    assert_eq!(UnverifiedToken::parse(&"a.".repeat(9000)).err(), Some(TokenError::TooLong));
+    assert_eq!(
+        UnverifiedToken::parse(&"a.".repeat(9000)).err(),
+        Some(TokenError::TooLong)
+    );
 }
 
 proptest! {

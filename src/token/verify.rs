@@ -117,20 +117,40 @@ impl<'a> UnverifiedToken<'a> {
         }
         let (message, signature) = text.rsplit_once('.').ok_or(TokenError::Malformed)?;
         let (header, payload) = message.split_once('.').ok_or(TokenError::Malformed)?;
-        if payload.contains('.') || [header, payload, signature].iter().any(|part| part.is_empty()) {
+        if payload.contains('.')
+            || [header, payload, signature]
+                .iter()
+                .any(|part| part.is_empty())
+        {
             return Err(TokenError::Malformed);
         }
-        Ok(Self { message, header, payload, signature })
+        Ok(Self {
+            message,
+            header,
+            payload,
+            signature,
+        })
     }
 
     /// Returns what [`UnverifiedToken::verify`] can at best find, at a fraction of the cost of a signature check.
     ///
     /// `fits` judges the claims beside `iss` and `exp`.
-    pub fn outlook(&self, keys: &KeySet, issuer: &str, fits: impl FnOnce(&Claims) -> bool, now: UnixTime) -> Outlook {
+    pub fn outlook(
+        &self,
+        keys: &KeySet,
+        issuer: &str,
+        fits: impl FnOnce(&Claims) -> bool,
+        now: UnixTime,
+    ) -> Outlook {
         let payload = decode(self.payload).ok();
         let claims = payload.and_then(|payload| serde_json::from_slice::<Claims>(&payload).ok());
-        let (Ok(key), Some(claims)) = (self.key(keys), claims) else { return Outlook::Hopeless };
-        if claims.iss != issuer || !fits(&claims) || !SIGNATURE_LENGTHS.contains(&self.signature.len()) {
+        let (Ok(key), Some(claims)) = (self.key(keys), claims) else {
+            return Outlook::Hopeless;
+        };
+        if claims.iss != issuer
+            || !fits(&claims)
+            || !SIGNATURE_LENGTHS.contains(&self.signature.len())
+        {
             return Outlook::Hopeless;
         }
         match key {
@@ -147,9 +167,16 @@ impl<'a> UnverifiedToken<'a> {
     ///
     /// # Errors
     /// See [`TokenError`].
-    pub fn verify(self, keys: &KeySet, issuer: &str, now: UnixTime, leeway: u64) -> Result<VerifiedToken, TokenError> {
+    pub fn verify(
+        self,
+        keys: &KeySet,
+        issuer: &str,
+        now: UnixTime,
+        leeway: u64,
+    ) -> Result<VerifiedToken, TokenError> {
         // RFC 7519 §7.2 (10)
-        let claims: Claims = json::object(&self.signed(keys)?).map_err(|_| TokenError::Malformed)?;
+        let claims: Claims =
+            json::object(&self.signed(keys)?).map_err(|_| TokenError::Malformed)?;
         if claims.iss != issuer {
             return Err(TokenError::Issuer);
         }
@@ -171,7 +198,8 @@ impl<'a> UnverifiedToken<'a> {
         let key = self.key(keys)?.ok_or(TokenError::UnknownKey)?;
         // RFC 7515 §5.2 (8)
         let signature = decode(self.signature)?;
-        key.verify_sig(self.message.as_bytes(), &signature).map_err(|_| TokenError::Signature)?;
+        key.verify_sig(self.message.as_bytes(), &signature)
+            .map_err(|_| TokenError::Signature)?;
         decode(self.payload)
     }
 
@@ -180,8 +208,13 @@ impl<'a> UnverifiedToken<'a> {
         // RFC 7515 §5.2 (2)-(4)
         let header = decode(self.header)?;
         let header: Header<'_> = json::object(&header).map_err(|_| TokenError::Malformed)?;
-        let extended = [&header.crit, &header.b64, &header.zip, &header.cty].iter().any(|member| member.is_some());
-        let foreign = header.typ.as_deref().is_some_and(|typ| !typ.eq_ignore_ascii_case("JWT"));
+        let extended = [&header.crit, &header.b64, &header.zip, &header.cty]
+            .iter()
+            .any(|member| member.is_some());
+        let foreign = header
+            .typ
+            .as_deref()
+            .is_some_and(|typ| !typ.eq_ignore_ascii_case("JWT"));
         if header.alg != "RS256" || extended || foreign {
             return Err(TokenError::Header);
         }
@@ -193,7 +226,9 @@ impl<'a> UnverifiedToken<'a> {
 const SIGNATURE_LENGTHS: std::ops::RangeInclusive<usize> = 342..=1366;
 
 fn decode(part: &str) -> Result<Vec<u8>, TokenError> {
-    URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)
+    URL_SAFE_NO_PAD
+        .decode(part)
+        .map_err(|_| TokenError::Malformed)
 }
 
 #[cfg(test)]

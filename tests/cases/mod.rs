@@ -11,10 +11,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use portcullis::cookie::SameSite;
-use portcullis::engine::{ApplicationSettings, CookieAttributes, Cors, IdentityState, IssuerKeys, Origins, Team};
+use portcullis::engine::{
+    ApplicationSettings, CookieAttributes, Cors, IdentityState, IssuerKeys, Origins, Team,
+};
 use portcullis::model::{
-    Aud, ClientId, Email, Group, Groups, Host, Identity, IdentityNonce, IdpId, IdpRef, SecretDigest, ServiceToken,
-    UnixTime, UserId,
+    Aud, ClientId, Email, Group, Groups, Host, Identity, IdentityNonce, IdpId, IdpRef,
+    SecretDigest, ServiceToken, UnixTime, UserId,
 };
 use portcullis::policy::{AccessGroup, Policy, PolicyDecision};
 use portcullis::route::{Domain, PathCase};
@@ -85,7 +87,10 @@ impl Token {
             id: self.id.as_str().into(),
             name: self.id.as_str().into(),
             client_id: ClientId::parse(&self.client_id).unwrap(),
-            secrets: vec![SecretDigest::of(b"the next one"), SecretDigest::of(self.secret.as_bytes())],
+            secrets: vec![
+                SecretDigest::of(b"the next one"),
+                SecretDigest::of(self.secret.as_bytes()),
+            ],
             expires_at: self.expires.map(|seconds| UnixTime(now.0 + seconds)),
             enabled: !self.disabled,
         }
@@ -111,7 +116,9 @@ impl Token {
             _ => panic!("`{flaw}` is no flaw"),
         };
         ids.iter().for_each(|id| add("cf-access-client-id", id));
-        secrets.iter().for_each(|secret| add("cf-access-client-secret", secret));
+        secrets
+            .iter()
+            .for_each(|secret| add("cf-access-client-secret", secret));
     }
 }
 
@@ -155,7 +162,10 @@ pub(crate) fn world() -> World {
 impl App {
     /// As the configuration would describe it.
     pub(crate) fn settings(&self, origins: Origins) -> ApplicationSettings {
-        let cors = Cors { allowed_origins: ["https://a.example".to_owned()].into(), ..Cors::default() };
+        let cors = Cors {
+            allowed_origins: ["https://a.example".to_owned()].into(),
+            ..Cors::default()
+        };
         ApplicationSettings {
             id: self.name.clone(),
             aud: aud(&self.name),
@@ -164,7 +174,11 @@ impl App {
             session_duration: LIFETIME,
             allowed_idps: self.allowed_idps.clone(),
             auto_redirect_to_identity: false,
-            cookie: CookieAttributes { same_site: SameSite::Lax, http_only: true, path: false },
+            cookie: CookieAttributes {
+                same_site: SameSite::Lax,
+                http_only: true,
+                path: false,
+            },
             cors: self.cors.then_some(cors),
             path_case: PathCase::Insensitive,
             options_preflight_bypass: self.options_preflight_bypass,
@@ -183,28 +197,40 @@ impl Case {
         let mut words = self.send.splitn(3, ' ');
         let mut word = || words.next().unwrap();
         let (method, host, target) = (word(), word(), word());
-        let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+        let (path, query) = target
+            .split_once('?')
+            .map_or((target, None), |(path, query)| (path, Some(query)));
         (method, host, path, query)
     }
 }
 
 impl World {
     pub(crate) fn person(&self, name: &str) -> &Person {
-        self.people.iter().find(|person| person.name == name).unwrap_or_else(|| panic!("nobody is called `{name}`"))
+        self.people
+            .iter()
+            .find(|person| person.name == name)
+            .unwrap_or_else(|| panic!("nobody is called `{name}`"))
     }
 
     /// The headers of a case, credentials included.
     pub(crate) fn headers(&self, case: &Case, mint: &Mint) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in &case.headers {
-            headers.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
+            headers.append(
+                name.parse::<HeaderName>().unwrap(),
+                HeaderValue::from_str(value).unwrap(),
+            );
         }
         let mut cookies = vec!["theme=dark".to_owned()];
         for credential in &case.with {
             let (place, what) = credential.split_once(' ').unwrap();
             if place == "service" {
                 let (id, flaw) = what.split_once(' ').unwrap_or((what, ""));
-                self.service_tokens.iter().find(|token| token.id == id).unwrap().show(flaw, &mut headers);
+                self.service_tokens
+                    .iter()
+                    .find(|token| token.id == id)
+                    .unwrap()
+                    .show(flaw, &mut headers);
                 continue;
             }
             let value = match what.strip_prefix("raw") {
@@ -219,16 +245,24 @@ impl World {
             match place {
                 "cookie" => cookies.push(cookie),
                 "line" => drop(headers.append("cookie", HeaderValue::from_str(&cookie).unwrap())),
-                "header" => drop(headers.append("cf-access-token", HeaderValue::from_str(&value).unwrap())),
+                "header" => {
+                    drop(headers.append("cf-access-token", HeaderValue::from_str(&value).unwrap()))
+                }
                 "bearer" => {
                     let value = HeaderValue::from_str(&format!("bearer {value}")).unwrap();
                     headers.append("authorization", value);
                 }
-                "assertion" => drop(headers.append("cf-access-jwt-assertion", HeaderValue::from_str(&value).unwrap())),
+                "assertion" => drop(headers.append(
+                    "cf-access-jwt-assertion",
+                    HeaderValue::from_str(&value).unwrap(),
+                )),
                 _ => panic!("`{credential}` names no place"),
             }
         }
-        headers.append("cookie", HeaderValue::from_str(&cookies.join("; ")).unwrap());
+        headers.append(
+            "cookie",
+            HeaderValue::from_str(&cookies.join("; ")).unwrap(),
+        );
         headers
     }
 }
@@ -239,14 +273,27 @@ pub(crate) type Assertions = Vec<(Aud, String, HeaderValue)>;
 impl World {
     /// Everything that origins may be told of programs.
     pub(crate) fn assertions(&self, mint: &Mint) -> Assertions {
-        let for_programs = |app: &&App| app.policies.iter().any(|p| p.decision == PolicyDecision::NonIdentity);
+        let for_programs = |app: &&App| {
+            app.policies
+                .iter()
+                .any(|p| p.decision == PolicyDecision::NonIdentity)
+        };
         let told = |app: &App, token: &Token| {
             let claims = json!({"aud": [aud(&app.name)], "type": "app", "common_name": token.client_id, "sub": ""});
             let signed = mint.key.sign(&claims).unwrap();
-            (aud(&app.name), token.client_id.clone(), HeaderValue::from_str(&signed).unwrap())
+            (
+                aud(&app.name),
+                token.client_id.clone(),
+                HeaderValue::from_str(&signed).unwrap(),
+            )
         };
         let apps = self.applications.iter().filter(for_programs);
-        apps.flat_map(|app| self.service_tokens.iter().map(move |token| told(app, token))).collect()
+        apps.flat_map(|app| {
+            self.service_tokens
+                .iter()
+                .map(move |token| told(app, token))
+        })
+        .collect()
     }
 }
 
@@ -270,17 +317,22 @@ impl Person {
     }
 
     pub(crate) fn identity(&self) -> Identity {
-        let named = |name: &String| Group { id: format!("id of {name}"), name: name.clone() };
+        let named = |name: &String| Group {
+            id: format!("id of {name}"),
+            name: name.clone(),
+        };
         Identity {
             user: self.user(),
             subject: format!("00u{}", self.name),
             email: Email::parse(&self.email).unwrap(),
             name: None,
-            idp: IdpRef { id: IdpId(self.idp.as_str().into()), kind: "okta".into() },
-            groups: self
-                .groups
-                .as_ref()
-                .map_or(Groups::Unknown, |names| Groups::Known(names.iter().map(named).collect())),
+            idp: IdpRef {
+                id: IdpId(self.idp.as_str().into()),
+                kind: "okta".into(),
+            },
+            groups: self.groups.as_ref().map_or(Groups::Unknown, |names| {
+                Groups::Known(names.iter().map(named).collect())
+            }),
             groups_seen: None,
             amr: None,
             evaluations: BTreeMap::new(),
@@ -303,7 +355,14 @@ pub(crate) fn aud(application: &str) -> Aud {
 /// The team of that domain.
 pub(crate) fn team(domain: &str) -> Team {
     let domain = Host::parse(domain).unwrap();
-    Team { name: "Example".into(), domain, port: None, plain_http: false, leeway: LEEWAY, support: None }
+    Team {
+        name: "Example".into(),
+        domain,
+        port: None,
+        plain_http: false,
+        leeway: LEEWAY,
+        support: None,
+    }
 }
 
 /// Public keys under the names that are given.
@@ -313,7 +372,12 @@ pub(crate) fn key_set(keys: &[(&str, &SigningKey)]) -> KeySet {
         jwk["kid"] = json!(kid);
         jwk
     };
-    KeySet::from_jwks(json!({"keys": keys.iter().map(jwk).collect::<Vec<_>>()}).to_string().as_bytes()).unwrap()
+    KeySet::from_jwks(
+        json!({"keys": keys.iter().map(jwk).collect::<Vec<_>>()})
+            .to_string()
+            .as_bytes(),
+    )
+    .unwrap()
 }
 
 /// Makes the tokens of the table.
@@ -333,7 +397,11 @@ impl Mint {
         let now = self.now;
         let good_until = now.after(2 * LIFETIME);
         let (kid, key, other) = (self.key.kid(), &self.key, &self.stranger);
-        let good = IssuerKeys { keys: Some(key_set(&[(kid, key)])), good_until, retry_from };
+        let good = IssuerKeys {
+            keys: Some(key_set(&[(kid, key)])),
+            good_until,
+            retry_from,
+        };
         let with = |keys: &[(&str, &SigningKey)]| Some(key_set(keys));
         Some(match state {
             ""
@@ -343,12 +411,27 @@ impl Mint {
             | "heidi revoked"
             | "application revoked"
             | "revocations stale" => good,
-            "may fetch" => IssuerKeys { retry_from: now, ..good },
-            "keys stale" => IssuerKeys { good_until: now, ..good },
+            "may fetch" => IssuerKeys {
+                retry_from: now,
+                ..good
+            },
+            "keys stale" => IssuerKeys {
+                good_until: now,
+                ..good
+            },
             "keys failing" => IssuerKeys { keys: None, ..good },
-            "keys changed" => IssuerKeys { keys: with(&[("other", other)]), ..good },
-            "keys changed, names kept" => IssuerKeys { keys: with(&[(kid, other)]), ..good },
-            "key added" => IssuerKeys { keys: with(&[("other", other), (kid, key)]), ..good },
+            "keys changed" => IssuerKeys {
+                keys: with(&[("other", other)]),
+                ..good
+            },
+            "keys changed, names kept" => IssuerKeys {
+                keys: with(&[(kid, other)]),
+                ..good
+            },
+            "key added" => IssuerKeys {
+                keys: with(&[("other", other), (kid, key)]),
+                ..good
+            },
             "keys unseen" => return None,
             _ => panic!("no node is in the state `{state}`"),
         })
@@ -398,7 +481,8 @@ impl Mint {
             "none" => String::new(),
             "hs256" => {
                 let secret = self.key.to_jwk().to_string();
-                let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, secret.as_bytes());
+                let key =
+                    aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, secret.as_bytes());
                 URL_SAFE_NO_PAD.encode(aws_lc_rs::hmac::sign(&key, message.as_bytes()))
             }
             "forged" => sign(key, &format!("{message}.")),
@@ -425,11 +509,19 @@ fn encode(value: &Value) -> String {
 
 /// RS256, over anything: also over what `SigningKey::sign` would never write.
 fn sign(key: &SigningKey, message: &str) -> String {
-    let pkcs8 = URL_SAFE_NO_PAD.decode(key.to_pkcs8().unwrap().expose()).unwrap();
+    let pkcs8 = URL_SAFE_NO_PAD
+        .decode(key.to_pkcs8().unwrap().expose())
+        .unwrap();
     let pair = aws_lc_rs::signature::RsaKeyPair::from_pkcs8(&pkcs8).unwrap();
     let mut signature = vec![0; pair.public_modulus_len()];
     let rng = aws_lc_rs::rand::SystemRandom::new();
-    pair.sign(&aws_lc_rs::signature::RSA_PKCS1_SHA256, &rng, message.as_bytes(), &mut signature).unwrap();
+    pair.sign(
+        &aws_lc_rs::signature::RSA_PKCS1_SHA256,
+        &rng,
+        message.as_bytes(),
+        &mut signature,
+    )
+    .unwrap();
     URL_SAFE_NO_PAD.encode(signature)
 }
 

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::support::portcullis::free_address;
-use crate::support::{APPLICATIONS, Answer, Browser, Idp, Okta, Person, World, assert_refused, idp, raw, start};
+use crate::support::{
+    APPLICATIONS, Answer, Browser, Idp, Okta, Person, World, assert_refused, idp, raw, start,
+};
 
 const WIKI: &str = "http://wiki.localhost/page";
 
@@ -14,17 +16,29 @@ async fn with_the_provider_down_at_start_the_proxy_starts_and_logins_say_so() {
     let nobody = free_address();
     let (proxy, _origin) = start(&format!("http://{nobody}"), |_| ()).await;
     let mut browser = Browser::new(&proxy);
-    assert_eq!(browser.open("http://open.localhost/").await.response.status, 200, "open routes are open");
+    assert_eq!(
+        browser.open("http://open.localhost/").await.response.status,
+        200,
+        "open routes are open"
+    );
     let page = browser.open(WIKI).await;
     assert_eq!(page.response.status, 503, "{:#?}", browser.trail);
     assert!(page.response.text().contains("<html"), "a page for people");
-    assert!(page.response.headers.one("retry-after").is_some(), "{:?}", page.response.headers);
+    assert!(
+        page.response.headers.one("retry-after").is_some(),
+        "{:?}",
+        page.response.headers
+    );
     assert_eq!(browser.cookie("wiki.localhost", "CF_Authorization"), None);
 
     let _idp = Idp::start_at(nobody).await;
     let deadline = Instant::now() + Duration::from_secs(30);
     while browser.open(WIKI).await.response.status != 200 {
-        assert!(Instant::now() < deadline, "thirty seconds after the provider came back: {:#?}", browser.trail);
+        assert!(
+            Instant::now() < deadline,
+            "thirty seconds after the provider came back: {:#?}",
+            browser.trail
+        );
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
@@ -45,11 +59,23 @@ async fn with_the_provider_gone_sessions_go_on() {
     assert_eq!(browser.fetch("GET", WIKI, &[], b"").await.status, 200);
     world.proxy.stop().await;
     world.proxy.run().await;
-    assert_eq!(browser.fetch("GET", WIKI, &[], b"").await.status, 200, "after a restart too");
+    assert_eq!(
+        browser.fetch("GET", WIKI, &[], b"").await.status,
+        200,
+        "after a restart too"
+    );
     let page = browser.open("http://app.localhost/").await;
-    assert_eq!(page.response.status, 200, "a second application needs no provider: {:#?}", browser.trail);
+    assert_eq!(
+        page.response.status, 200,
+        "a second application needs no provider: {:#?}",
+        browser.trail
+    );
     let page = world.browser().open(WIKI).await;
-    assert!(matches!(page.response.status, 502 | 503), "a new login: {}", page.response.status);
+    assert!(
+        matches!(page.response.status, 502 | 503),
+        "a new login: {}",
+        page.response.status
+    );
 }
 
 /// What a JWKS endpoint answers on its bad days.
@@ -62,12 +88,19 @@ fn bad_key_sets() -> Vec<Answer> {
         Answer::Text(200, "null".into()),
         Answer::Text(200, String::new()),
         Answer::Text(200, "\u{0}\u{1}garbage".into()),
-        Answer::Text(200, r#"{"keys":[{"kty":"oct","k":"AA","kid":"provider-key","alg":"HS256"}]}"#.into()),
         Answer::Text(
             200,
-            r#"{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB","kid":"provider-key","alg":"RS256"}]}"#.into(),
+            r#"{"keys":[{"kty":"oct","k":"AA","kid":"provider-key","alg":"HS256"}]}"#.into(),
         ),
-        Answer::Text(200, format!("{}{}", "[".repeat(100_000), "]".repeat(100_000))),
+        Answer::Text(
+            200,
+            r#"{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB","kid":"provider-key","alg":"RS256"}]}"#
+                .into(),
+        ),
+        Answer::Text(
+            200,
+            format!("{}{}", "[".repeat(100_000), "]".repeat(100_000)),
+        ),
         Answer::Text(200, format!(r#"{{"keys":["{}"]}}"#, "a".repeat(5_000_000))),
         Answer::Text(404, "{}".into()),
         Answer::Text(500, "{}".into()),
@@ -90,12 +123,27 @@ async fn a_bad_key_set_keeps_the_last_good_one() {
         });
         let started = Instant::now();
         let page = world.browser().open(WIKI).await;
-        assert!(matches!(page.response.status, 400 | 401 | 403 | 502 | 503), "{name}: {}", page.response.status);
-        assert!(started.elapsed() < Duration::from_secs(12), "{name} took {:?}", started.elapsed());
+        assert!(
+            matches!(page.response.status, 400 | 401 | 403 | 502 | 503),
+            "{name}: {}",
+            page.response.status
+        );
+        assert!(
+            started.elapsed() < Duration::from_secs(12),
+            "{name} took {:?}",
+            started.elapsed()
+        );
         world.idp.script(|script| script.header = Box::new(|_| ()));
         let page = world.browser().open(WIKI).await;
-        assert_eq!(page.response.status, 200, "{name}: the last good set is still good");
-        assert_eq!(browser.fetch("GET", WIKI, &[], b"").await.status, 200, "{name}");
+        assert_eq!(
+            page.response.status, 200,
+            "{name}: the last good set is still good"
+        );
+        assert_eq!(
+            browser.fetch("GET", WIKI, &[], b"").await.status,
+            200,
+            "{name}"
+        );
     }
 }
 
@@ -108,7 +156,12 @@ async fn a_key_set_that_was_never_good_lets_nobody_in() {
         let (proxy, origin) = start(&provider.issuer, |_| ()).await;
         let mut browser = Browser::new(&proxy);
         let page = browser.open(WIKI).await;
-        assert!(matches!(page.response.status, 502 | 503), "{name}: {} {:#?}", page.response.status, browser.trail);
+        assert!(
+            matches!(page.response.status, 502 | 503),
+            "{name}: {} {:#?}",
+            page.response.status,
+            browser.trail
+        );
         origin.assert_untouched(&name);
     }
 }
@@ -138,17 +191,28 @@ async fn discovery_that_is_none_is_a_503() {
         let started = Instant::now();
         let page = browser.open(WIKI).await;
         assert_eq!(page.response.status, 503, "{name}: {:#?}", browser.trail);
-        assert!(started.elapsed() < Duration::from_secs(12), "{name} took {:?}", started.elapsed());
+        assert!(
+            started.elapsed() < Duration::from_secs(12),
+            "{name} took {:?}",
+            started.elapsed()
+        );
         origin.assert_untouched(&name);
     }
-    assert_eq!(provider.count("/oauth2/v1/authorize"), 0, "nobody is sent to a provider that is not itself");
+    assert_eq!(
+        provider.count("/oauth2/v1/authorize"),
+        0,
+        "nobody is sent to a provider that is not itself"
+    );
 }
 
 #[tokio::test]
 async fn a_flood_of_unknown_keys_is_one_fetch() {
     let world = World::start().await;
     let mut browser = world.signed_in(Person::alice(), WIKI).await;
-    let before = (world.idp.count("/oauth2/v1/keys"), world.idp.count("/.well-known/openid-configuration"));
+    let before = (
+        world.idp.count("/oauth2/v1/keys"),
+        world.idp.count("/.well-known/openid-configuration"),
+    );
     let started = Instant::now();
     let mut floods = Vec::new();
     for worker in 0..4 {
@@ -174,9 +238,17 @@ async fn a_flood_of_unknown_keys_is_one_fetch() {
         flood.await.unwrap();
     }
     world.origin.assert_untouched("a flood of unknown keys");
-    assert!(world.idp.count("/oauth2/v1/keys") <= before.0 + 1, "the provider's keys were asked for");
+    assert!(
+        world.idp.count("/oauth2/v1/keys") <= before.0 + 1,
+        "the provider's keys were asked for"
+    );
     assert!(world.idp.count("/.well-known/openid-configuration") <= before.1 + 1);
-    assert_eq!(browser.fetch("GET", WIKI, &[], b"").await.status, 200, "in {:?}", started.elapsed());
+    assert_eq!(
+        browser.fetch("GET", WIKI, &[], b"").await.status,
+        200,
+        "in {:?}",
+        started.elapsed()
+    );
 }
 
 #[tokio::test]
@@ -191,10 +263,17 @@ async fn unknown_keys_in_logins_are_one_fetch_per_cooldown() {
     });
     for _ in 0..10 {
         let page = world.browser().open(WIKI).await;
-        assert!(matches!(page.response.status, 400 | 401 | 403 | 502 | 503), "{}", page.response.status);
+        assert!(
+            matches!(page.response.status, 400 | 401 | 403 | 502 | 503),
+            "{}",
+            page.response.status
+        );
     }
     let fetched = world.idp.count("/oauth2/v1/keys") - before;
-    assert!(fetched <= 2, "{fetched} fetches for ten logins in one cooldown");
+    assert!(
+        fetched <= 2,
+        "{fetched} fetches for ten logins in one cooldown"
+    );
 }
 
 #[tokio::test]
@@ -208,7 +287,11 @@ async fn a_clock_that_is_off_by_less_than_the_leeway_is_forgiven_and_five_minute
         let mut browser = Browser::new(&proxy);
         let page = browser.open_as(WIKI, "alice@example.com").await;
         if allowed {
-            assert_eq!(page.response.status, 200, "skew {skew}: {:#?}", browser.trail);
+            assert_eq!(
+                page.response.status, 200,
+                "skew {skew}: {:#?}",
+                browser.trail
+            );
         } else {
             assert!(
                 matches!(page.response.status, 400 | 401 | 403 | 502 | 503),
@@ -256,11 +339,23 @@ async fn malformed_callbacks_are_refusals() {
             for query in queries {
                 let target = format!("/cdn-cgi/access/{endpoint}{query}");
                 for method in ["GET", "HEAD", "POST", "DELETE"] {
-                    let lines: &[&str] = if method == "POST" { &["Content-Length: 0"] } else { &[] };
+                    let lines: &[&str] = if method == "POST" {
+                        &["Content-Length: 0"]
+                    } else {
+                        &[]
+                    };
                     let answer = world.raw(raw::request(method, host, &target, lines)).await;
                     let Some(answer) = answer else { continue };
-                    assert!(answer.status < 500, "{method} {host}{target:.100}: {}", answer.status);
-                    let session = answer.headers.all("set-cookie").iter().any(|c| c.starts_with("CF_Authorization=ey"));
+                    assert!(
+                        answer.status < 500,
+                        "{method} {host}{target:.100}: {}",
+                        answer.status
+                    );
+                    let session = answer
+                        .headers
+                        .all("set-cookie")
+                        .iter()
+                        .any(|c| c.starts_with("CF_Authorization=ey"));
                     assert!(!session, "{method} {host}{target:.100}");
                 }
             }
@@ -290,15 +385,40 @@ async fn while_nobody_can_say_what_was_revoked_sessions_wait() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    sqlx::query("ALTER TABLE revocations RENAME TO elsewhere").execute(&database).await.unwrap();
-    assert_eq!(alice.fetch("GET", WIKI, &[], b"").await.status, 200, "not at once");
+    sqlx::query("ALTER TABLE revocations RENAME TO elsewhere")
+        .execute(&database)
+        .await
+        .unwrap();
+    assert_eq!(
+        alice.fetch("GET", WIKI, &[], b"").await.status,
+        200,
+        "not at once"
+    );
     let answer = until(&mut alice, 503).await;
-    assert!(answer.text().contains("revocations_unavailable"), "{}", answer.text());
+    assert!(
+        answer.text().contains("revocations_unavailable"),
+        "{}",
+        answer.text()
+    );
     let open = raw::request("GET", "open.localhost", "/", &[]);
-    assert_eq!(world.raw(open).await.unwrap().status, 200, "open routes are open");
-    let ready = raw::exchange(world.proxy.metrics, raw::request("GET", "localhost", "/readyz", &[])).await;
+    assert_eq!(
+        world.raw(open).await.unwrap().status,
+        200,
+        "open routes are open"
+    );
+    let ready = raw::exchange(
+        world.proxy.metrics,
+        raw::request("GET", "localhost", "/readyz", &[]),
+    )
+    .await;
     let ready = ready.unwrap();
-    assert_eq!((ready.status, ready.text().as_str()), (503, "what was revoked is not known\n"));
-    sqlx::query("ALTER TABLE elsewhere RENAME TO revocations").execute(&database).await.unwrap();
+    assert_eq!(
+        (ready.status, ready.text().as_str()),
+        (503, "what was revoked is not known\n")
+    );
+    sqlx::query("ALTER TABLE elsewhere RENAME TO revocations")
+        .execute(&database)
+        .await
+        .unwrap();
     until(&mut alice, 200).await;
 }

@@ -19,8 +19,8 @@ use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use portcullis::control::{Access, Background, Evaluations, RemoteTeam, Services, Vital};
 use portcullis::engine::{Known, Origins, Snapshot};
 use portcullis::front::pingora::{
-    AccessFilter, AccessProxy, FilterSettings, ListenerSettings, OriginContext, OriginPool, PoolSettings, Protocol,
-    Target,
+    AccessFilter, AccessProxy, FilterSettings, ListenerSettings, OriginContext, OriginPool,
+    PoolSettings, Protocol, Target,
 };
 use portcullis::http_client::{HttpClient, Roots, Timeouts};
 use portcullis::model::UnixTime;
@@ -61,23 +61,41 @@ async fn every_case_is_answered_as_the_engine_decides_it() {
     }
     for (id, case) in &world.cases {
         let expected = shown(id, case);
-        let seen = if case.with.iter().any(|with| with.ends_with(" ending") || with.ends_with(" early")) {
+        let seen = if case
+            .with
+            .iter()
+            .any(|with| with.ends_with(" ending") || with.ends_with(" early"))
+        {
             front.within_a_second(&world, case, &mut mint).await
         } else {
             mint.now = start;
             front.ask(&world, case, &mint).await
         };
         if seen != expected {
-            wrong.push(format!("{id}: `{}` is due as `{expected}` and came as `{seen}`", case.send));
+            wrong.push(format!(
+                "{id}: `{}` is due as `{expected}` and came as `{seen}`",
+                case.send
+            ));
         }
     }
-    assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), world.cases.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {} cases:\n{}",
+        wrong.len(),
+        world.cases.len(),
+        wrong.join("\n")
+    );
 }
 
 /// Two keys, and the clock of the world: the front reads no other.
 fn mint() -> Mint {
     let key = || SigningKey::generate().unwrap();
-    Mint { now: UnixTime::now(), issuer: format!("https://{TEAM_DOMAIN}"), key: key(), stranger: key() }
+    Mint {
+        now: UnixTime::now(),
+        issuer: format!("https://{TEAM_DOMAIN}"),
+        key: key(),
+        stranger: key(),
+    }
 }
 
 /// What the decision of a case looks like from outside. Where something must be learned first, it cannot be here: the team
@@ -108,7 +126,11 @@ fn shown(id: &str, case: &Case) -> String {
                 "headers_too_large" => 431,
                 _ => panic!("{id}: no status is known for `{reason}`"),
             };
-            if TURNED_AWAY_BEFORE.contains(&id) { format!("{status}") } else { format!("{status} {reason}") }
+            if TURNED_AWAY_BEFORE.contains(&id) {
+                format!("{status}")
+            } else {
+                format!("{status} {reason}")
+            }
         }
         // What the endpoints of a node say whose team is out of reach, and which never had the team's keys as a document.
         ["handle", "login", "on", "team"] => "200 page".to_owned(),
@@ -130,7 +152,9 @@ fn describe(answer: &Response) -> String {
     let kind = answer.headers.one("content-type").unwrap_or_default();
     let reason = match kind {
         "application/json" => answer.json()["reason"].as_str().map(str::to_owned),
-        _ => text.split_once("reason <code>").and_then(|(_, rest)| Some(rest.split_once('<')?.0.to_owned())),
+        _ => text
+            .split_once("reason <code>")
+            .and_then(|(_, rest)| Some(rest.split_once('<')?.0.to_owned())),
     };
     let with_login = answer.headers.one("cf-access-login-url").is_some();
     let what = match (status, reason) {
@@ -138,24 +162,35 @@ fn describe(answer: &Response) -> String {
         (302, _) => {
             let location = Url::parse(answer.location()).unwrap();
             let host = location.path().strip_prefix("/cdn-cgi/access/login/");
-            match host.filter(|_| location.origin().ascii_serialization() == format!("https://{TEAM_DOMAIN}")) {
+            match host.filter(|_| {
+                location.origin().ascii_serialization() == format!("https://{TEAM_DOMAIN}")
+            }) {
                 Some(host) => format!("to the login of {host}"),
                 None => format!("to {location}"),
             }
         }
         (200, _) if kind == "application/grpc" => {
-            format!("grpc-status {}", answer.headers.one("grpc-status").unwrap_or_default())
+            format!(
+                "grpc-status {}",
+                answer.headers.one("grpc-status").unwrap_or_default()
+            )
         }
         (401, None) if with_login && text.is_empty() => "empty".to_owned(),
         (401, Some(reason)) if kind == "application/json" => {
-            assert_ne!(with_login, reason.starts_with("service_token_"), "programs log in nowhere");
+            assert_ne!(
+                with_login,
+                reason.starts_with("service_token_"),
+                "programs log in nowhere"
+            );
             format!("json {reason}")
         }
         (401, None) if kind == "application/json" => "json".to_owned(),
         (401, None) if with_login && text.contains("<html") => "page".to_owned(),
         (200, None) if text.contains("<html") => "page".to_owned(),
         (200, None) if kind == "application/json" => "json".to_owned(),
-        (204, _) if answer.headers.one("access-control-allow-origin").is_some() => "preflight".to_owned(),
+        (204, _) if answer.headers.one("access-control-allow-origin").is_some() => {
+            "preflight".to_owned()
+        }
         (_, Some(reason)) => reason,
         (_, None) => String::new(),
     };
@@ -182,27 +217,51 @@ impl Front {
         for app in &world.applications {
             origins.insert(app.name.clone(), Origin::start().await);
         }
-        let states: BTreeSet<_> = world.cases.values().map(|case| case.node.as_str()).collect();
+        let states: BTreeSet<_> = world
+            .cases
+            .values()
+            .map(|case| case.node.as_str())
+            .collect();
         let (mut services, mut proxies) = (BTreeMap::new(), Vec::new());
         for state in states {
             let access = node(world, mint, state, &origins, &team_url).await;
             let address = free_address();
             let trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
-            let listeners = vec![ListenerSettings { address, trusted_proxies }];
-            let filter = AccessFilter::new(access, FilterSettings { listeners, ..FilterSettings::default() });
+            let listeners = vec![ListenerSettings {
+                address,
+                trusted_proxies,
+            }];
+            let filter = AccessFilter::new(
+                access,
+                FilterSettings {
+                    listeners,
+                    ..FilterSettings::default()
+                },
+            );
             services.insert(state.to_owned(), address);
             proxies.push((address, AccessProxy::new(filter)));
         }
-        Self { services, origins, _team: team, _served: Served::start(proxies).await }
+        Self {
+            services,
+            origins,
+            _team: team,
+            _served: Served::start(proxies).await,
+        }
     }
 
     /// Sends a case as a client does that comes through a proxy which says where it came from; and says what came of it.
     async fn ask(&self, world: &World, case: &Case, mint: &Mint) -> String {
         let (method, host, path, query) = case.target();
         let target = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
-        let mut lines: Vec<_> =
-            world.headers(case, mint).iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect();
-        lines.push(format!("X-Forwarded-For: {}", case.from.unwrap_or(world.client)));
+        let mut lines: Vec<_> = world
+            .headers(case, mint)
+            .iter()
+            .map(|(n, v)| format!("{n}: {}", v.to_str().unwrap()))
+            .collect();
+        lines.push(format!(
+            "X-Forwarded-For: {}",
+            case.from.unwrap_or(world.client)
+        ));
         let lines: Vec<_> = lines.iter().map(String::as_str).collect();
         let mut request = raw::request(method, host, &target, &lines);
         if case.headers.contains_key("upgrade") {
@@ -220,12 +279,32 @@ impl Front {
         match arrived.as_slice() {
             [] if !from_origin => describe(&answer),
             [(app, seen)] if from_origin => {
-                let person = seen.headers.one("cf-access-authenticated-user-email").map(str::to_owned);
+                let person = seen
+                    .headers
+                    .one("cf-access-authenticated-user-email")
+                    .map(str::to_owned);
                 let told = seen.assertion().map(|token| open_token(token).1);
-                let program = told.as_ref().and_then(|told| Some(told["common_name"].as_str()?.to_owned()));
-                assert_eq!(person.is_some() || program.is_some(), told.is_some(), "{}: {:?}", case.send, seen.headers);
-                assert!(!format!("{:?}", seen.headers).contains("the secret of"), "{}: {:?}", case.send, seen.headers);
-                format!("{} of {app} as {}", answer.status, person.or(program).as_deref().unwrap_or("nobody"))
+                let program = told
+                    .as_ref()
+                    .and_then(|told| Some(told["common_name"].as_str()?.to_owned()));
+                assert_eq!(
+                    person.is_some() || program.is_some(),
+                    told.is_some(),
+                    "{}: {:?}",
+                    case.send,
+                    seen.headers
+                );
+                assert!(
+                    !format!("{:?}", seen.headers).contains("the secret of"),
+                    "{}: {:?}",
+                    case.send,
+                    seen.headers
+                );
+                format!(
+                    "{} of {app} as {}",
+                    answer.status,
+                    person.or(program).as_deref().unwrap_or("nobody")
+                )
             }
             _ => format!("{} while the origins received {arrived:?}", answer.status),
         }
@@ -256,11 +335,17 @@ impl Served {
         let addresses: Vec<_> = proxies.iter().map(|(address, _)| *address).collect();
         let (stop, stopped) = oneshot::channel();
         let server = std::thread::spawn(move || serve(proxies, stopped));
-        let served = Self { stop: Some(stop), server: Some(server) };
+        let served = Self {
+            stop: Some(stop),
+            server: Some(server),
+        };
         let began = Instant::now();
         for address in addresses {
             while tokio::net::TcpStream::connect(address).await.is_err() {
-                assert!(began.elapsed() < Duration::from_secs(30), "nothing listens on {address}");
+                assert!(
+                    began.elapsed() < Duration::from_secs(30),
+                    "nothing listens on {address}"
+                );
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
@@ -271,13 +356,19 @@ impl Served {
 impl Drop for Served {
     fn drop(&mut self) {
         drop(self.stop.take());
-        let ended = self.server.take().is_some_and(|server| server.join().is_ok());
+        let ended = self
+            .server
+            .take()
+            .is_some_and(|server| server.join().is_ok());
         assert!(ended || std::thread::panicking(), "the server ended badly");
     }
 }
 
 fn serve(proxies: Vec<(SocketAddr, AccessProxy)>, stopped: oneshot::Receiver<()>) {
-    let conf = ServerConf { threads: 1, ..ServerConf::default() };
+    let conf = ServerConf {
+        threads: 1,
+        ..ServerConf::default()
+    };
     let mut server = Server::new_with_opt_and_conf(Opt::default(), conf);
     server.bootstrap();
     for (address, proxy) in proxies {
@@ -285,7 +376,9 @@ fn serve(proxies: Vec<(SocketAddr, AccessProxy)>, stopped: oneshot::Receiver<()>
         service.add_tcp(&address.to_string());
         server.add_service(service);
     }
-    server.run(RunArgs { shutdown_signal: Box::new(Stop(Mutex::new(Some(stopped)))) });
+    server.run(RunArgs {
+        shutdown_signal: Box::new(Stop(Mutex::new(Some(stopped)))),
+    });
 }
 
 /// Ends the server when the other end of the channel is dropped.
@@ -304,7 +397,13 @@ impl ShutdownSignalWatch for Stop {
 
 /// A node of a team that is out of reach, with what it knows in a state of the table. Whatever it may not ask for again, it
 /// may not for longer than the test takes.
-async fn node(world: &World, mint: &Mint, state: &str, origins: &BTreeMap<String, Origin>, team: &str) -> Arc<Access> {
+async fn node(
+    world: &World,
+    mint: &Mint,
+    state: &str,
+    origins: &BTreeMap<String, Origin>,
+    team: &str,
+) -> Arc<Access> {
     let retry_from = mint.now.after(LIFETIME);
     let known = Arc::new(Known::new(1_000));
     if let Some(keys) = mint.keys(state, retry_from) {
@@ -319,24 +418,48 @@ async fn node(world: &World, mint: &Mint, state: &str, origins: &BTreeMap<String
     for app in &world.applications {
         applications.push(app.settings(Origins::new(pool(origins[&app.name].address))));
     }
-    let snapshot = Snapshot::compile(1, table::team(TEAM_DOMAIN), (&[], &world.groups), applications, known).unwrap();
-    let snapshot = snapshot.with_service_tokens(world.service_tokens.iter().map(|token| token.settings(mint.now)));
+    let snapshot = Snapshot::compile(
+        1,
+        table::team(TEAM_DOMAIN),
+        (&[], &world.groups),
+        applications,
+        known,
+    )
+    .unwrap();
+    let snapshot = snapshot.with_service_tokens(
+        world
+            .service_tokens
+            .iter()
+            .map(|token| token.settings(mint.now)),
+    );
     // It can sign nothing itself, and says so where what it was told is of other keys.
-    for (aud, name, token) in world.assertions(mint).into_iter().filter(|_| state.is_empty()) {
-        snapshot.known().set_assertion(snapshot.issuer(), (&aud, &name), token, retry_from);
+    for (aud, name, token) in world
+        .assertions(mint)
+        .into_iter()
+        .filter(|_| state.is_empty())
+    {
+        snapshot
+            .known()
+            .set_assertion(snapshot.issuer(), (&aud, &name), token, retry_from);
     }
     assert_eq!(snapshot.issuer(), mint.issuer);
 
     let store = MemoryStore::new();
     let alice = world.person("alice");
-    let user = |name: &str| Revocation::User { user: world.person(name).user(), before: mint.now };
+    let user = |name: &str| Revocation::User {
+        user: world.person(name).user(),
+        before: mint.now,
+    };
     let ended = match state {
         "session revoked" => vec![Revocation::Session(alice.nonce())],
         // The first has the revision of the logins, the second a later one.
         "user revoked" => vec![user("alice"), user("alice")],
         "user formerly revoked" => vec![user("alice")],
         "heidi revoked" => vec![user("heidi"), user("heidi")],
-        "application revoked" => vec![Revocation::Application { aud: aud("wiki"), before: mint.now }],
+        "application revoked" => vec![Revocation::Application {
+            aud: aud("wiki"),
+            before: mint.now,
+        }],
         _ => Vec::new(),
     };
     for ended in ended {
@@ -365,9 +488,14 @@ async fn node(world: &World, mint: &Mint, state: &str, origins: &BTreeMap<String
         watched: Vec::new(),
     };
     let http = HttpClient::new(&Roots::default(), Timeouts::default()).unwrap();
-    let access = Access::start(snapshot, services, Arc::new(store), http, Handle::current()).await.unwrap();
+    let access = Access::start(snapshot, services, Arc::new(store), http, Handle::current())
+        .await
+        .unwrap();
     if state == "revocations stale" {
-        access.snapshot().known().set_revocations_good_until(mint.now);
+        access
+            .snapshot()
+            .known()
+            .set_revocations_good_until(mint.now);
     }
     access
 }
@@ -375,7 +503,11 @@ async fn node(world: &World, mint: &Mint, state: &str, origins: &BTreeMap<String
 /// One origin, as a front has it.
 pub fn pool(origin: SocketAddr) -> Arc<OriginPool> {
     let patience = Duration::from_secs(10);
-    let target = Target { host: origin.ip().to_string(), port: origin.port(), protocol: Protocol::Http };
+    let target = Target {
+        host: origin.ip().to_string(),
+        port: origin.port(),
+        protocol: Protocol::Http,
+    };
     let settings = PoolSettings {
         application: "Wiki".to_owned(),
         targets: vec![target],
@@ -391,7 +523,11 @@ pub fn pool(origin: SocketAddr) -> Arc<OriginPool> {
         health_check: None,
         max_body: None,
     };
-    OriginPool::start(settings, &OriginContext::default(), &Background::new(Handle::current(), Vital::new().0))
+    OriginPool::start(
+        settings,
+        &OriginContext::default(),
+        &Background::new(Handle::current(), Vital::new().0),
+    )
 }
 
 const LOGOUT: &str = "https://access.example.com/cdn-cgi/access/logout";

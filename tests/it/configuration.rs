@@ -16,27 +16,52 @@ fn check_with(text: &str, more: &[&str]) -> (Option<i32>, String) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("portcullis.toml");
     std::fs::write(&file, text).unwrap();
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_portcullis")).args(["check", "-c"]).arg(&file).args(more).output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .args(["check", "-c"])
+        .arg(&file)
+        .args(more)
+        .output()
+        .unwrap();
     let said = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8(said).unwrap())
 }
 
 fn good() -> String {
-    at(Config::new("http://127.0.0.1:9", APPLICATIONS), "http://127.0.0.1:8").text(free_address(), free_address())
+    at(
+        Config::new("http://127.0.0.1:9", APPLICATIONS),
+        "http://127.0.0.1:8",
+    )
+    .text(free_address(), free_address())
 }
 
 #[test]
 fn a_good_file_is_good_and_every_weakening_is_named() {
     let (code, said) = check(&good());
     assert_eq!(code, Some(0), "{said}");
-    for switch in ["plain_http", "inline_secrets", "insecure_identity_providers"] {
-        assert!(said.lines().any(|line| line.starts_with("warning: ") && line.contains(switch)), "{said}");
+    for switch in [
+        "plain_http",
+        "inline_secrets",
+        "insecure_identity_providers",
+    ] {
+        assert!(
+            said.lines()
+                .any(|line| line.starts_with("warning: ") && line.contains(switch)),
+            "{said}"
+        );
     }
-    assert!(said.ends_with(": good: 6 applications, 1 identity provider\n"), "{said}");
-    assert!(!said.contains('\u{1b}'), "colours are for terminals: {said}");
+    assert!(
+        said.ends_with(": good: 6 applications, 1 identity provider\n"),
+        "{said}"
+    );
+    assert!(
+        !said.contains('\u{1b}'),
+        "colours are for terminals: {said}"
+    );
     let (code, said) = check_with(&good(), &["--strict"]);
-    assert!(code == Some(2) && said.starts_with("error: ") && !said.contains(": good: "), "{said}");
+    assert!(
+        code == Some(2) && said.starts_with("error: ") && !said.contains(": good: "),
+        "{said}"
+    );
 }
 
 /// A configuration without any warning but those of this provider's `config`, and its folder.
@@ -67,27 +92,50 @@ origin = "http://127.0.0.1:9000"
 policies = [{{ name = "staff", decision = "allow", include = [{{ email_domain = {{ domain = "example.com" }} }}] }}]
 "#
     );
-    for (name, content) in
-        [("portcullis.toml", text.as_str()), ("cert.pem", &certificate.pem), ("key.pem", &certificate.key_pem)]
-    {
+    for (name, content) in [
+        ("portcullis.toml", text.as_str()),
+        ("cert.pem", &certificate.pem),
+        ("key.pem", &certificate.key_pem),
+    ] {
         let file = folder.path().join(name);
         std::fs::write(&file, content).unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
     }
     let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
-    let command = command.args(["check", "--strict", "-c", "portcullis.toml"]).current_dir(folder.path());
-    let output = command.env("TEST_CLIENT_SECRET", "example-secret").output().unwrap();
+    let command = command
+        .args(["check", "--strict", "-c", "portcullis.toml"])
+        .current_dir(folder.path());
+    let output = command
+        .env("TEST_CLIENT_SECRET", "example-secret")
+        .output()
+        .unwrap();
     (folder, output)
 }
 
 #[test]
 fn stated_email_verification_passes_a_strict_check() {
     for (more, code, says) in [
-        ("", 2, "write `email_verified = \"required\"`, else `email_verified = \"optional\"`"),
-        ("email_verified = \"optional\"", 0, ": good: 1 application, 1 identity provider"),
+        (
+            "",
+            2,
+            "write `email_verified = \"required\"`, else `email_verified = \"optional\"`",
+        ),
+        (
+            "email_verified = \"optional\"",
+            0,
+            ": good: 1 application, 1 identity provider",
+        ),
         ("email_verified = \"required\"", 0, ": good: "),
-        ("email_claim_name = \"upn\"", 2, "write `email_verified = \"optional\"`"),
-        ("email_claim_name = \"upn\"\nemail_verified = \"optional\"", 0, ": good: "),
+        (
+            "email_claim_name = \"upn\"",
+            2,
+            "write `email_verified = \"optional\"`",
+        ),
+        (
+            "email_claim_name = \"upn\"\nemail_verified = \"optional\"",
+            0,
+            ": good: ",
+        ),
         ("email_verified = true", 2, "email_verified"),
     ] {
         let (_folder, output) = strict_with_oidc(more);
@@ -101,15 +149,27 @@ fn stated_email_verification_passes_a_strict_check() {
 fn every_mistake_is_told_at_once_with_its_place() {
     let text = good()
         .replace("[metrics]", "[metrics]\ncolour = 3")
-        .replacen("identity_provider_id = \"okta\"", "identity_provider_id = \"okat\"", 1)
+        .replacen(
+            "identity_provider_id = \"okta\"",
+            "identity_provider_id = \"okat\"",
+            1,
+        )
         .replace("domain = \"pay.localhost\"", "domain = \"wiki.localhost\"")
         .replace("[insecure]", "[insecure]\norigin_tls_unverified = 7");
     let (code, said) = check(&text);
     assert_eq!(code, Some(2), "{said}");
-    for word in ["metrics.colour", "okat", "wiki.localhost", "origin_tls_unverified"] {
+    for word in [
+        "metrics.colour",
+        "okat",
+        "wiki.localhost",
+        "origin_tls_unverified",
+    ] {
         assert!(said.contains(word), "`{word}` is not in:\n{said}");
     }
-    let places = said.lines().filter(|line| line.starts_with("error: ") && line.contains("portcullis.toml:")).count();
+    let places = said
+        .lines()
+        .filter(|line| line.starts_with("error: ") && line.contains("portcullis.toml:"))
+        .count();
     assert!(places >= 4, "each with file and line:\n{said}");
 }
 
@@ -117,33 +177,56 @@ fn every_mistake_is_told_at_once_with_its_place() {
 fn a_secret_in_clear_is_refused_and_not_repeated() {
     let (code, said) = check(&good().replace("inline_secrets = true", "inline_secrets = false"));
     assert_eq!(code, Some(2), "{said}");
-    assert!(said.contains("client_secret") && !said.contains(crate::support::okta::CLIENT_SECRET), "{said}");
+    assert!(
+        said.contains("client_secret") && !said.contains(crate::support::okta::CLIENT_SECRET),
+        "{said}"
+    );
 }
 
 #[test]
 fn p26_a_missing_file_and_a_missing_secret_are_mistakes() {
-    let (code, said) = check(&good().replace(crate::support::okta::CLIENT_SECRET, "env:PORTCULLIS_TEST_NOT_SET"));
+    let (code, said) = check(&good().replace(
+        crate::support::okta::CLIENT_SECRET,
+        "env:PORTCULLIS_TEST_NOT_SET",
+    ));
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("PORTCULLIS_TEST_NOT_SET"), "{said}");
     for command in ["check", "run"] {
-        let missing =
-            Command::new(env!("CARGO_BIN_EXE_portcullis")).args([command, "-c", "/nonexistent.toml"]).output();
+        let missing = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+            .args([command, "-c", "/nonexistent.toml"])
+            .output();
         let missing = missing.unwrap();
         assert_eq!((missing.status.code(), missing.stdout.len()), (Some(2), 0));
         let said = String::from_utf8(missing.stderr).unwrap();
-        assert_eq!(said, "error: /nonexistent.toml: the file cannot be read: there is no such file\n", "once");
+        assert_eq!(
+            said, "error: /nonexistent.toml: the file cannot be read: there is no such file\n",
+            "once"
+        );
     }
 }
 
 #[test]
 fn a_file_in_which_nobody_gets_anywhere_says_so() {
-    let (start, _) = good().split_once("[[applications]]").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    let (start, _) = good()
+        .split_once("[[applications]]")
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        .unwrap();
     let (code, said) = check(&start);
-    assert!(code == Some(0) && said.contains("warning: ") && said.contains("there are no applications"), "{said}");
-    let (code, said) =
-        check(&format!("{start}\n[[applications]]\ndomain = \"a.localhost\"\norigin = \"http://127.0.0.1:8\""));
-    assert!(code == Some(0) && said.contains("this application has no policies"), "{said}");
-    assert!(said.ends_with(": good: 1 application, 1 identity provider\n"), "{said}");
+    assert!(
+        code == Some(0) && said.contains("warning: ") && said.contains("there are no applications"),
+        "{said}"
+    );
+    let (code, said) = check(&format!(
+        "{start}\n[[applications]]\ndomain = \"a.localhost\"\norigin = \"http://127.0.0.1:8\""
+    ));
+    assert!(
+        code == Some(0) && said.contains("this application has no policies"),
+        "{said}"
+    );
+    assert!(
+        said.ends_with(": good: 1 application, 1 identity provider\n"),
+        "{said}"
+    );
 }
 
 #[tokio::test]
@@ -154,7 +237,10 @@ async fn what_a_reload_cannot_change_is_named_in_the_log() {
     let after = world.proxy.log().len();
     world.proxy.write_config();
     let line = world.proxy.logged(after, &["WARN", "restart"]).await;
-    assert!(line.contains("`[[listen]]`, `[limits]`") && !line.contains("[server]"), "{line}");
+    assert!(
+        line.contains("`[[listen]]`, `[limits]`") && !line.contains("[server]"),
+        "{line}"
+    );
 }
 
 #[test]
@@ -164,7 +250,10 @@ fn store_that_run_would_refuse_is_an_error_of_check() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("portcullis.db");
     let text = |path: &std::path::Path| {
-        let mut config = at(Config::new("http://127.0.0.1:9", APPLICATIONS), "http://127.0.0.1:8");
+        let mut config = at(
+            Config::new("http://127.0.0.1:9", APPLICATIONS),
+            "http://127.0.0.1:8",
+        );
         config.store_path = Some(path.to_owned());
         config.text(free_address(), free_address())
     };
@@ -176,7 +265,17 @@ fn store_that_run_would_refuse_is_an_error_of_check() {
     said(&path, 0, &[": good: "]);
     assert!(!path.exists(), "check creates nothing");
     let missing = folder.path().join("missing/portcullis.db");
-    said(&missing, 0, &["warning: ", "store.path: ", "there is no folder `", "`[store] path`", ": good: "]);
+    said(
+        &missing,
+        0,
+        &[
+            "warning: ",
+            "store.path: ",
+            "there is no folder `",
+            "`[store] path`",
+            ": good: ",
+        ],
+    );
     assert_eq!(check_with(&text(&missing), &["--strict"]).0, Some(2));
     std::fs::write(&path, "a letter ".repeat(500)).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();

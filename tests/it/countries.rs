@@ -28,7 +28,9 @@ database = "$DATABASE"
 "#;
 
 fn database(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/geo").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/geo")
+        .join(name)
 }
 
 #[tokio::test]
@@ -36,23 +38,46 @@ async fn a_new_database_is_taken_without_a_restart_and_a_bad_one_is_not() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("countries.mmdb");
     fs::copy(database("countries.mmdb"), &file).unwrap();
-    let applications = format!("{APPLICATIONS}{}", SWISS.replace("$DATABASE", file.to_str().unwrap()));
+    let applications = format!(
+        "{APPLICATIONS}{}",
+        SWISS.replace("$DATABASE", file.to_str().unwrap())
+    );
     let world = World::with(&applications, |_| ()).await;
-    let swiss = async || world.raw(raw::request("GET", "swiss.localhost", "/", &[])).await.unwrap();
-    assert!(leads_to_login(&swiss().await), "where this machine is, this database does not say");
+    let swiss = async || {
+        world
+            .raw(raw::request("GET", "swiss.localhost", "/", &[]))
+            .await
+            .unwrap()
+    };
+    assert!(
+        leads_to_login(&swiss().await),
+        "where this machine is, this database does not say"
+    );
 
     let after = world.proxy.log().len();
     fs::copy(database("asn.mmdb"), &file).unwrap();
-    let line =
-        world.proxy.logged_within(Duration::from_secs(20), after, &["ERROR", "database of countries stays"]).await;
-    assert!(line.contains("countries.mmdb") && line.contains("Test-ASN"), "{line}");
+    let line = world
+        .proxy
+        .logged_within(
+            Duration::from_secs(20),
+            after,
+            &["ERROR", "database of countries stays"],
+        )
+        .await;
+    assert!(
+        line.contains("countries.mmdb") && line.contains("Test-ASN"),
+        "{line}"
+    );
     assert!(leads_to_login(&swiss().await));
 
     fs::copy(database("moved.mmdb"), folder.path().join("new")).unwrap();
     fs::rename(folder.path().join("new"), &file).unwrap();
     let began = Instant::now();
     while swiss().await.status != 200 {
-        assert!(began.elapsed() < Duration::from_secs(20), "a new database is not taken");
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "a new database is not taken"
+        );
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     let metrics = world.proxy.metrics().await;
@@ -62,10 +87,23 @@ async fn a_new_database_is_taken_without_a_restart_and_a_bad_one_is_not() {
     }
 
     // From now on it is known where people are: their tokens say so, and so does the audit trail.
-    let mut alice = world.signed_in(Person::alice(), "http://wiki.localhost/page").await;
+    let mut alice = world
+        .signed_in(Person::alice(), "http://wiki.localhost/page")
+        .await;
     let (_, app) = open_token(alice.cookie("wiki.localhost", "CF_Authorization").unwrap());
-    let identity = alice.fetch("GET", "http://wiki.localhost/cdn-cgi/access/get-identity", &[], b"").await.json();
-    assert_eq!((&app["country"], &identity["geo"]), (&json!("CH"), &json!({"country": "CH"})));
+    let identity = alice
+        .fetch(
+            "GET",
+            "http://wiki.localhost/cdn-cgi/access/get-identity",
+            &[],
+            b"",
+        )
+        .await
+        .json();
+    assert_eq!(
+        (&app["country"], &identity["geo"]),
+        (&json!("CH"), &json!({"country": "CH"}))
+    );
     alice.open("http://pay.localhost/").await;
     let events = world.proxy.events("login");
     assert_eq!(events.len(), 2, "{events:#?}");

@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 fn attacks_page_has_every_number_and_its_tests() {
     let (functions, mut numbered) = functions();
     for number in numbers_of_the_decision_table() {
-        numbered.entry(number).or_default().insert("every_case".to_owned());
+        numbered
+            .entry(number)
+            .or_default()
+            .insert("every_case".to_owned());
     }
     let path = root().join("docs/attacks.md");
     let page = read(&path);
@@ -18,11 +21,24 @@ fn attacks_page_has_every_number_and_its_tests() {
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
         let row = match cells.as_slice() {
             ["", number, attack, answer, tests, ""] if is_number(&number.to_lowercase()) => {
-                assert!(rows.insert(number.to_lowercase()), "{number} is there twice");
-                let kept = tests.split('`').skip(1).step_by(2).filter(|name| functions.contains(*name));
+                assert!(
+                    rows.insert(number.to_lowercase()),
+                    "{number} is there twice"
+                );
+                let kept = tests
+                    .split('`')
+                    .skip(1)
+                    .step_by(2)
+                    .filter(|name| functions.contains(*name));
                 let mut names: BTreeSet<String> = kept.map(str::to_owned).collect();
                 names.retain(|name| name != "every_case" && numbers(name).is_empty());
-                names.extend(numbered.get(&number.to_lowercase()).into_iter().flatten().cloned());
+                names.extend(
+                    numbered
+                        .get(&number.to_lowercase())
+                        .into_iter()
+                        .flatten()
+                        .cloned(),
+                );
                 let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
                 assert!(!names.is_empty(), "no test of {number}");
                 format!("| {number} | {attack} | {answer} | {} |", names.join(" "))
@@ -32,7 +48,10 @@ fn attacks_page_has_every_number_and_its_tests() {
         fresh += &row;
         fresh.push('\n');
     }
-    let missing: Vec<_> = numbered.keys().filter(|number| !rows.contains(*number)).collect();
+    let missing: Vec<_> = numbered
+        .keys()
+        .filter(|number| !rows.contains(*number))
+        .collect();
     assert!(missing.is_empty(), "not in docs/attacks.md: {missing:?}");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         fs::write(&path, &fresh).unwrap();
@@ -46,9 +65,14 @@ fn attacks_page_has_every_number_and_its_tests() {
 /// Returns the names of all functions of the code and its tests, and those with the numbers of attacks by number.
 fn functions() -> (BTreeSet<String>, BTreeMap<String, BTreeSet<String>>) {
     let (mut names, mut numbered) = (BTreeSet::new(), BTreeMap::<_, BTreeSet<String>>::new());
-    for file in ["src", "tests"].into_iter().flat_map(|folder| files(&root().join(folder), "rs")) {
+    for file in ["src", "tests"]
+        .into_iter()
+        .flat_map(|folder| files(&root().join(folder), "rs"))
+    {
         for part in read(&file).split("fn ").skip(1) {
-            let end = part.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(part.len());
+            let end = part
+                .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+                .unwrap_or(part.len());
             let name = part[..end].to_owned();
             for number in numbers(&name) {
                 numbered.entry(number).or_default().insert(name.clone());
@@ -61,14 +85,27 @@ fn functions() -> (BTreeSet<String>, BTreeMap<String, BTreeSet<String>>) {
 
 /// Returns the numbers that a test's name begins with: `h01_h06_every_spelling` has two, and `b64` none.
 fn numbers(name: &str) -> Vec<String> {
-    let found: Vec<_> = name.split('_').take_while(|part| is_number(part)).map(str::to_owned).collect();
-    if found.len() < name.split('_').count() { found } else { Vec::new() }
+    let found: Vec<_> = name
+        .split('_')
+        .take_while(|part| is_number(part))
+        .map(str::to_owned)
+        .collect();
+    if found.len() < name.split('_').count() {
+        found
+    } else {
+        Vec::new()
+    }
 }
 
 fn numbers_of_the_decision_table() -> BTreeSet<String> {
     let table = read(&root().join("tests/cases/decisions.toml"));
-    let names = table.lines().filter_map(|line| line.strip_prefix('"')?.split(' ').next());
-    names.filter(|word| is_number(word)).map(str::to_owned).collect()
+    let names = table
+        .lines()
+        .filter_map(|line| line.strip_prefix('"')?.split(' ').next());
+    names
+        .filter(|word| is_number(word))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// A letter and two digits.
@@ -83,12 +120,18 @@ fn wire_page_names_every_cookie_header_and_endpoint() {
     for file in files(&root().join("src"), "rs") {
         let text = read(&file);
         let code = text.split("#[cfg(test)]").next().unwrap();
-        let is_test = file.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs");
+        let is_test = file
+            .components()
+            .any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs");
         // Every quote may begin a literal: some are characters.
         let literals = code.split('"').skip(1).filter(|_| !is_test);
         for word in literals {
-            let plain = word.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
-            let ours = ["cf-", "cf_", "__host-"].iter().any(|start| word.to_lowercase().starts_with(start));
+            let plain = word
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+            let ours = ["cf-", "cf_", "__host-"]
+                .iter()
+                .any(|start| word.to_lowercase().starts_with(start));
             if plain && ours {
                 names.insert(word.to_lowercase());
             }
@@ -97,8 +140,15 @@ fn wire_page_names_every_cookie_header_and_endpoint() {
             }
         }
     }
-    assert!(names.len() > 12 && endpoints.len() > 8, "{names:?} {endpoints:?}");
-    let missing: Vec<_> = names.iter().chain(&endpoints).filter(|name| !page.contains(name.as_str())).collect();
+    assert!(
+        names.len() > 12 && endpoints.len() > 8,
+        "{names:?} {endpoints:?}"
+    );
+    let missing: Vec<_> = names
+        .iter()
+        .chain(&endpoints)
+        .filter(|name| !page.contains(name.as_str()))
+        .collect();
     assert!(missing.is_empty(), "not in docs/wire.md: {missing:?}");
 }
 
@@ -106,12 +156,21 @@ fn wire_page_names_every_cookie_header_and_endpoint() {
 fn operations_page_names_every_metric() {
     let page = read(&root().join("docs/operations.md"));
     let code = read(&root().join("src/observe/metrics.rs"));
-    let calls = ["counters(", "named("].into_iter().flat_map(|call| code.split(call).skip(1));
-    let name =
-        |call: &str| call.trim_start().strip_prefix('"').and_then(|rest| rest.split('"').next()).map(str::to_owned);
+    let calls = ["counters(", "named("]
+        .into_iter()
+        .flat_map(|call| code.split(call).skip(1));
+    let name = |call: &str| {
+        call.trim_start()
+            .strip_prefix('"')
+            .and_then(|rest| rest.split('"').next())
+            .map(str::to_owned)
+    };
     let names: BTreeSet<String> = calls.filter_map(name).collect();
     assert!(names.len() > 15, "{names:?}");
-    let missing: Vec<_> = names.iter().filter(|name| !page.contains(&format!("`{name}`"))).collect();
+    let missing: Vec<_> = names
+        .iter()
+        .filter(|name| !page.contains(&format!("`{name}`")))
+        .collect();
     assert!(missing.is_empty(), "not in docs/operations.md: {missing:?}");
 }
 
@@ -120,15 +179,27 @@ fn links_of_documents_lead_somewhere() {
     let mut checked = 0;
     for page in &pages() {
         let text = read(page);
-        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+        for link in text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
             if link.contains("://") || link.starts_with("mailto:") {
                 continue;
             }
-            let (file, anchor) = link.split_once('#').map_or((link, None), |(file, anchor)| (file, Some(anchor)));
-            let target = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
+            let (file, anchor) = link
+                .split_once('#')
+                .map_or((link, None), |(file, anchor)| (file, Some(anchor)));
+            let target = if file.is_empty() {
+                page.clone()
+            } else {
+                page.parent().unwrap().join(file)
+            };
             assert!(target.exists(), "{}: there is no `{file}`", page.display());
             if let Some(anchor) = anchor {
-                let found = read(&target).lines().any(|line| line.starts_with('#') && self::anchor(line) == anchor);
+                let found = read(&target)
+                    .lines()
+                    .any(|line| line.starts_with('#') && self::anchor(line) == anchor);
                 assert!(found, "{}: `{link}` names no heading", page.display());
             }
             checked += 1;
@@ -142,9 +213,16 @@ fn files_named_in_documents_exist() {
     let mut checked = 0;
     for page in pages() {
         let text = read(&page);
-        for span in text.split('`').skip(1).step_by(2).filter(|span| is_source_path(span)) {
+        for span in text
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter(|span| is_source_path(span))
+        {
             for path in expanded(span) {
-                let found = [root(), root().join("src")].iter().any(|folder| folder.join(&path).exists());
+                let found = [root(), root().join("src")]
+                    .iter()
+                    .any(|folder| folder.join(&path).exists());
                 assert!(found, "{}: there is no `{path}`", page.display());
                 checked += 1;
             }
@@ -155,21 +233,35 @@ fn files_named_in_documents_exist() {
 
 /// Returns `true` for a path with a folder, such as `engine/decide.rs` or `front/pingora/{tunnel,watch}.rs`.
 fn is_source_path(span: &str) -> bool {
-    let path = span.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-{},".contains(&b));
+    let path = span
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"/._-{},".contains(&b));
     path && span.contains('/') && !span.starts_with(['/', '.']) && span.ends_with(".rs")
 }
 
 fn expanded(span: &str) -> Vec<String> {
-    match span.split_once('{').and_then(|(start, rest)| Some((start, rest.split_once('}')?))) {
-        Some((start, (names, end))) => names.split(',').map(|name| format!("{start}{name}{end}")).collect(),
+    match span
+        .split_once('{')
+        .and_then(|(start, rest)| Some((start, rest.split_once('}')?)))
+    {
+        Some((start, (names, end))) => names
+            .split(',')
+            .map(|name| format!("{start}{name}{end}"))
+            .collect(),
         None => vec![span.to_owned()],
     }
 }
 
 fn pages() -> Vec<PathBuf> {
     let mut pages = files(&root().join("docs"), "md");
-    let more =
-        ["README.md", "ARCHITECTURE.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "tests/saml/README.md"];
+    let more = [
+        "README.md",
+        "ARCHITECTURE.md",
+        "SECURITY.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "tests/saml/README.md",
+    ];
     pages.extend(more.map(|page| root().join(page)));
     pages
 }
@@ -177,13 +269,18 @@ fn pages() -> Vec<PathBuf> {
 /// Returns the anchor that a heading gets on the hosting platforms of Git.
 fn anchor(heading: &str) -> String {
     let text = heading.trim_start_matches('#').trim().to_lowercase();
-    let kept = text.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    let kept = text
+        .chars()
+        .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
     kept.map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
 fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+    for entry in fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+    {
         if entry.is_dir() {
             if !entry.ends_with("node_modules") && !entry.ends_with(".tools") {
                 found.extend(files(&entry, extension));

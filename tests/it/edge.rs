@@ -41,7 +41,9 @@ fn node_config(team: &World) -> Config {
     let port = team.proxy.address.port();
     let mut config = Config::new("http://127.0.0.1:9", &applications());
     config.domain = Some(format!("access.localhost:{port}"));
-    config.certs_url = Some(format!("http://access.localhost:{port}/cdn-cgi/access/certs"));
+    config.certs_url = Some(format!(
+        "http://access.localhost:{port}/cdn-cgi/access/certs"
+    ));
     config
 }
 
@@ -53,11 +55,19 @@ struct Edge {
 }
 
 async fn edge() -> Edge {
-    let team = World::with(&applications(), |config| config.domain = Some("access.localhost:$PORT".to_owned())).await;
+    let team = World::with(&applications(), |config| {
+        config.domain = Some("access.localhost:$PORT".to_owned())
+    })
+    .await;
     let port = team.proxy.address.port();
     let origin = Origin::start().await;
     let node = Portcullis::start(at(node_config(&team), &origin.url("http"))).await;
-    Edge { team, node, origin, wiki: format!("http://wiki.localhost:{port}/page?x=1") }
+    Edge {
+        team,
+        node,
+        origin,
+        wiki: format!("http://wiki.localhost:{port}/page?x=1"),
+    }
 }
 
 impl Edge {
@@ -73,9 +83,17 @@ async fn people_log_in_at_the_team_and_arrive_at_the_edge() {
     let edge = edge().await;
     let mut alice = edge.browser();
     let page = alice.open(&edge.wiki).await;
-    assert_eq!((page.url.as_str(), page.response.status), (edge.wiki.as_str(), 200), "{:#?}", alice.trail);
+    assert_eq!(
+        (page.url.as_str(), page.response.status),
+        (edge.wiki.as_str(), 200),
+        "{:#?}",
+        alice.trail
+    );
     let seen = edge.origin.last();
-    assert_eq!(seen.headers.one("cf-access-authenticated-user-email"), Some("alice@example.com"));
+    assert_eq!(
+        seen.headers.one("cf-access-authenticated-user-email"),
+        Some("alice@example.com")
+    );
     edge.team.origin.assert_untouched("a request to the edge");
 
     // The groups came from the team: somebody without them is refused there, before any session.
@@ -86,7 +104,11 @@ async fn people_log_in_at_the_team_and_arrive_at_the_edge() {
     edge.origin.assert_untouched("somebody without the group");
 
     // Another browser cannot use what was made for this one.
-    let used: Vec<_> = alice.trail.iter().filter(|(url, _)| url.path().ends_with("/authorized")).collect();
+    let used: Vec<_> = alice
+        .trail
+        .iter()
+        .filter(|(url, _)| url.path().ends_with("/authorized"))
+        .collect();
     let (used, _) = used.first().unwrap();
     let answer = edge.browser().request("GET", used.as_str(), &[], b"").await;
     assert_eq!(answer.status, 400);
@@ -99,20 +121,37 @@ async fn the_edge_goes_on_without_the_team_and_learns_of_a_logout() {
     let mut alice = edge.browser();
     assert_eq!(alice.open(&edge.wiki).await.response.status, 200);
     let mut again = alice.clone();
-    let team = edge.wiki.replace("wiki.", "access.").replace("/page?x=1", "/cdn-cgi/access/logout");
+    let team = edge
+        .wiki
+        .replace("wiki.", "access.")
+        .replace("/page?x=1", "/cdn-cgi/access/logout");
     assert_eq!(again.open(&team).await.response.status, 200);
     let began = Instant::now();
     // The session cookie is still there; what ended is the login behind it.
     while alice.fetch("GET", &edge.wiki, &[], b"").await.status != 401 {
-        assert!(began.elapsed() < Duration::from_secs(40), "a login that was ended goes on");
+        assert!(
+            began.elapsed() < Duration::from_secs(40),
+            "a login that was ended goes on"
+        );
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 
-    edge.team.idp.script(|script| script.person = Person::alice());
+    edge.team
+        .idp
+        .script(|script| script.person = Person::alice());
     let mut alice = edge.browser();
-    assert_eq!(alice.open(&edge.wiki).await.response.status, 200, "{:#?}", alice.trail);
+    assert_eq!(
+        alice.open(&edge.wiki).await.response.status,
+        200,
+        "{:#?}",
+        alice.trail
+    );
     edge.team.proxy.stop().await;
-    assert_eq!(alice.fetch("GET", &edge.wiki, &[], b"").await.status, 200, "a session goes on without the team");
+    assert_eq!(
+        alice.fetch("GET", &edge.wiki, &[], b"").await.status,
+        200,
+        "a session goes on without the team"
+    );
 }
 
 #[tokio::test]
@@ -120,25 +159,64 @@ async fn token_renewed_at_the_edge_just_before_a_logout_ends_with_its_login() {
     let edge = edge().await;
     let (mut telephone, mut desk) = (edge.browser(), edge.browser());
     for browser in [&mut telephone, &mut desk] {
-        assert_eq!(browser.open(&edge.wiki).await.response.status, 200, "{:#?}", browser.trail);
+        assert_eq!(
+            browser.open(&edge.wiki).await.response.status,
+            200,
+            "{:#?}",
+            browser.trail
+        );
     }
     let handover = edge.wiki.replace("/page?x=1", "/cdn-cgi/access/authorized");
-    let only_team = |browser: &mut Browser| browser.cookies.retain(|cookie| cookie.host == "access.localhost");
+    let only_team = |browser: &mut Browser| {
+        browser
+            .cookies
+            .retain(|cookie| cookie.host == "access.localhost")
+    };
     let mut waiting = telephone.clone();
     only_team(&mut waiting);
     let waiting_at = waiting.open_until(&edge.wiki, &handover).await;
     only_team(&mut telephone);
-    assert_eq!(telephone.open(&edge.wiki).await.response.status, 200, "{:#?}", telephone.trail);
-    let team = edge.wiki.replace("wiki.", "access.").replace("/page?x=1", "/cdn-cgi/access/logout");
+    assert_eq!(
+        telephone.open(&edge.wiki).await.response.status,
+        200,
+        "{:#?}",
+        telephone.trail
+    );
+    let team = edge
+        .wiki
+        .replace("wiki.", "access.")
+        .replace("/page?x=1", "/cdn-cgi/access/logout");
     assert_eq!(desk.open(&team).await.response.status, 200);
-    let answer = waiting.request("GET", waiting_at.as_str(), &["Sec-Fetch-Mode: navigate"], b"").await;
-    assert!(!answer.headers.all("set-cookie").iter().any(|c| c.starts_with("CF_Authorization=e")), "{answer:?}");
+    let answer = waiting
+        .request(
+            "GET",
+            waiting_at.as_str(),
+            &["Sec-Fetch-Mode: navigate"],
+            b"",
+        )
+        .await;
+    assert!(
+        !answer
+            .headers
+            .all("set-cookie")
+            .iter()
+            .any(|c| c.starts_with("CF_Authorization=e")),
+        "{answer:?}"
+    );
     let began = Instant::now();
     while telephone.fetch("GET", &edge.wiki, &[], b"").await.status != 401 {
-        assert!(began.elapsed() < Duration::from_secs(40), "a login that was ended goes on");
+        assert!(
+            began.elapsed() < Duration::from_secs(40),
+            "a login that was ended goes on"
+        );
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
-    assert_eq!(telephone.open(&edge.wiki).await.response.status, 200, "a new login: {:#?}", telephone.trail);
+    assert_eq!(
+        telephone.open(&edge.wiki).await.response.status,
+        200,
+        "a new login: {:#?}",
+        telephone.trail
+    );
 }
 
 #[tokio::test]
@@ -154,21 +232,51 @@ async fn the_first_request_of_a_cold_node_learns_the_keys_and_then_the_identity(
     let text = at(node_config(&edge.team), &edge.origin.url("http")).text(address, metrics);
     let file = edge.node.path("cold.toml");
     std::fs::write(&file, text).unwrap();
-    let config = portcullis::config::load(&file, &portcullis::config::System).unwrap().config;
+    let config = portcullis::config::load(&file, &portcullis::config::System)
+        .unwrap()
+        .config;
     let http = HttpClient::new(&Roots::default(), Timeouts::default()).unwrap();
     let pool = crate::cases::pool(edge.origin.address);
-    let made = compile(&config, 1, Arc::new(Known::new(10)), &http, |_| Origins::new(Arc::clone(&pool))).unwrap();
-    let access = Access::start(made.0, made.1, Arc::new(MemoryStore::new()), http, Handle::current()).await.unwrap();
+    let made = compile(&config, 1, Arc::new(Known::new(10)), &http, |_| {
+        Origins::new(Arc::clone(&pool))
+    })
+    .unwrap();
+    let access = Access::start(
+        made.0,
+        made.1,
+        Arc::new(MemoryStore::new()),
+        http,
+        Handle::current(),
+    )
+    .await
+    .unwrap();
     assert!(!access.is_ready(), "it knows no keys");
-    let listeners = vec![ListenerSettings { address, trusted_proxies: Vec::new() }];
-    let filter = AccessFilter::new(Arc::clone(&access), FilterSettings { listeners, ..FilterSettings::default() });
+    let listeners = vec![ListenerSettings {
+        address,
+        trusted_proxies: Vec::new(),
+    }];
+    let filter = AccessFilter::new(
+        Arc::clone(&access),
+        FilterSettings {
+            listeners,
+            ..FilterSettings::default()
+        },
+    );
     let _served = Served::start(vec![(address, AccessProxy::new(filter))]).await;
 
     let host = edge.wiki.split('/').nth(2).unwrap();
     let line = format!("Cookie: CF_Authorization={token}");
-    let answer = raw::exchange(address, raw::request("GET", host, "/page", &[&line])).await.unwrap();
+    let answer = raw::exchange(address, raw::request("GET", host, "/page", &[&line]))
+        .await
+        .unwrap();
     assert_eq!(answer.status, 200, "{}", answer.text());
-    assert_eq!(edge.origin.last().headers.one("cf-access-authenticated-user-email"), Some("alice@example.com"));
+    assert_eq!(
+        edge.origin
+            .last()
+            .headers
+            .one("cf-access-authenticated-user-email"),
+        Some("alice@example.com")
+    );
     assert!(access.is_ready());
 }
 
@@ -185,7 +293,11 @@ async fn changed_keys_of_the_team_reach_the_edge_under_any_name() {
         jwk
     };
     let kid = evaluator::KEY.kid();
-    team.publishes(&[json!(7), json!({"kid": 7, "kty": "RSA"}), named(&evaluator::STRANGER, kid)]);
+    team.publishes(&[
+        json!(7),
+        json!({"kid": 7, "kty": "RSA"}),
+        named(&evaluator::STRANGER, kid),
+    ]);
     let node = Portcullis::start(at(config, &origin.url("http"))).await;
     let claims = json!({
         "iss": "http://access.localhost:9", "aud": ["e".repeat(64)], "sub": "u", "email": "alice@example.com", "type": "app",
@@ -193,15 +305,26 @@ async fn changed_keys_of_the_team_reach_the_edge_under_any_name() {
     });
     let ask = async |key: &SigningKey| {
         let line = format!("Cookie: CF_Authorization={}", key.sign(&claims).unwrap());
-        let request = raw::request("GET", "wiki.localhost", "/page", &[&line, "Sec-Fetch-Mode: navigate"]);
+        let request = raw::request(
+            "GET",
+            "wiki.localhost",
+            "/page",
+            &[&line, "Sec-Fetch-Mode: navigate"],
+        );
         let answer = raw::exchange(node.address, request).await.unwrap();
-        (answer.status, answer.text().contains("identity_unavailable"))
+        (
+            answer.status,
+            answer.text().contains("identity_unavailable"),
+        )
     };
     team.publishes(&[named(&evaluator::KEY, kid), json!("key"), json!(null)]);
     let began = Instant::now();
     // Once the token is verified, the team would be asked for the identity, and there is none to ask.
     while ask(&evaluator::KEY).await != (503, true) {
-        assert!(began.elapsed() < Duration::from_secs(20), "the new key is not learnt");
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "the new key is not learnt"
+        );
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     assert!(team.key_fetches() <= 3, "{} fetches", team.key_fetches());
@@ -210,7 +333,11 @@ async fn changed_keys_of_the_team_reach_the_edge_under_any_name() {
     for _ in 0..40 {
         assert_eq!(ask(&evaluator::STRANGER).await, (302, false));
     }
-    assert!(team.key_fetches() <= fetched + 1, "{} fetches", team.key_fetches());
+    assert!(
+        team.key_fetches() <= fetched + 1,
+        "{} fetches",
+        team.key_fetches()
+    );
     assert_eq!(ask(&evaluator::KEY).await, (503, true));
 }
 
@@ -220,23 +347,41 @@ async fn another_team_s_keys_are_not_taken_at_a_reload() {
     let mut alice = edge.browser();
     assert_eq!(alice.open(&edge.wiki).await.response.status, 200);
     let good = edge.node.config.certs_url.clone();
-    for changed in [Some("http://127.0.0.1:9/cdn-cgi/access/certs".to_owned()), None] {
+    for changed in [
+        Some("http://127.0.0.1:9/cdn-cgi/access/certs".to_owned()),
+        None,
+    ] {
         let after = edge.node.log().len();
         edge.node.config.certs_url = changed;
         edge.node.config.rest = edge.node.config.rest.replace("Engineering", "Nobody");
         edge.node.write_config();
         edge.node.signal("HUP");
-        edge.node.logged(after, &["ERROR", "was not reloaded", "certs_url"]).await;
-        assert_eq!(alice.fetch("GET", &edge.wiki, &[], b"").await.status, 200, "nothing of it holds");
+        edge.node
+            .logged(after, &["ERROR", "was not reloaded", "certs_url"])
+            .await;
+        assert_eq!(
+            alice.fetch("GET", &edge.wiki, &[], b"").await.status,
+            200,
+            "nothing of it holds"
+        );
     }
     let metrics = edge.node.metrics().await;
-    assert!(metrics.contains(r#"portcullis_config_reloads_total{outcome="applied"} 0"#), "{metrics}");
+    assert!(
+        metrics.contains(r#"portcullis_config_reloads_total{outcome="applied"} 0"#),
+        "{metrics}"
+    );
     let after = edge.node.log().len();
     edge.node.config.certs_url = good;
     edge.node.write_config();
     edge.node.signal("HUP");
-    edge.node.logged(after, &["the configuration was reloaded"]).await;
-    assert_eq!(alice.fetch("GET", &edge.wiki, &[], b"").await.status, 403, "with the old one the rest holds");
+    edge.node
+        .logged(after, &["the configuration was reloaded"])
+        .await;
+    assert_eq!(
+        alice.fetch("GET", &edge.wiki, &[], b"").await.status,
+        403,
+        "with the old one the rest holds"
+    );
 }
 
 #[tokio::test]
@@ -245,25 +390,46 @@ async fn a_token_that_the_team_no_longer_takes_says_nothing_of_the_next_one() {
     let mut alice = edge.browser();
     assert_eq!(alice.open(&edge.wiki).await.response.status, 200);
     // The application's sessions end, the one at the team domain goes on.
-    let url = format!("sqlite://{}", edge.team.proxy.path("portcullis.db").display());
+    let url = format!(
+        "sqlite://{}",
+        edge.team.proxy.path("portcullis.db").display()
+    );
     let database = sqlx::SqlitePool::connect(&url).await.unwrap();
     let ended = "INSERT INTO revocations (revision, kind, subject, before, expires) \
                  VALUES ((SELECT latest FROM revision), 'application', $1, $2, $3)";
     let mut change = database.begin().await.unwrap();
-    sqlx::query("UPDATE revision SET latest = latest + 1").execute(&mut *change).await.unwrap();
-    let ended = sqlx::query(ended).bind("e".repeat(64)).bind(idp::now()).bind(idp::now() + 3600);
+    sqlx::query("UPDATE revision SET latest = latest + 1")
+        .execute(&mut *change)
+        .await
+        .unwrap();
+    let ended = sqlx::query(ended)
+        .bind("e".repeat(64))
+        .bind(idp::now())
+        .bind(idp::now() + 3600);
     ended.execute(&mut *change).await.unwrap();
     change.commit().await.unwrap();
 
     let began = Instant::now();
     while alice.fetch("GET", &edge.wiki, &[], b"").await.status != 401 {
-        assert!(began.elapsed() < Duration::from_secs(40), "sessions that were ended go on");
+        assert!(
+            began.elapsed() < Duration::from_secs(40),
+            "sessions that were ended go on"
+        );
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     let asked = edge.team.idp.count("/oauth2/v1/authorize");
     let page = alice.open(&edge.wiki).await;
-    assert_eq!((page.url.as_str(), page.response.status), (edge.wiki.as_str(), 200), "{:#?}", alice.trail);
-    assert_eq!(edge.team.idp.count("/oauth2/v1/authorize"), asked, "the team knew her");
+    assert_eq!(
+        (page.url.as_str(), page.response.status),
+        (edge.wiki.as_str(), 200),
+        "{:#?}",
+        alice.trail
+    );
+    assert_eq!(
+        edge.team.idp.count("/oauth2/v1/authorize"),
+        asked,
+        "the team knew her"
+    );
     assert_eq!(alice.fetch("GET", &edge.wiki, &[], b"").await.status, 200);
 }
 
@@ -271,42 +437,101 @@ async fn a_token_that_the_team_no_longer_takes_says_nothing_of_the_next_one() {
 async fn a_node_that_takes_no_session_of_its_team_says_so_instead_of_asking_for_ever() {
     let mut edge = edge().await;
     let mut config = node_config(&edge.team);
-    config.rest = config.rest.replace(r#"allowed_idps = ["okta"]"#, r#"allowed_idps = ["elsewhere"]"#);
+    config.rest = config.rest.replace(
+        r#"allowed_idps = ["okta"]"#,
+        r#"allowed_idps = ["elsewhere"]"#,
+    );
     edge.node = Portcullis::start(at(config, &edge.origin.url("http"))).await;
     let mut alice = edge.browser();
     let page = alice.open(&edge.wiki).await;
     let text = page.response.text();
     assert_eq!(page.response.status, 403, "{:#?}", alice.trail);
-    assert!(text.contains("<html") && text.contains("clock") && text.contains("session_not_accepted"), "{text}");
-    let arrivals = alice.trail.iter().filter(|(url, _)| url.path().ends_with("/authorized")).count();
+    assert!(
+        text.contains("<html") && text.contains("clock") && text.contains("session_not_accepted"),
+        "{text}"
+    );
+    let arrivals = alice
+        .trail
+        .iter()
+        .filter(|(url, _)| url.path().ends_with("/authorized"))
+        .count();
     assert_eq!(arrivals, 2, "{:#?}", alice.trail);
-    edge.origin.assert_untouched("sessions that are not accepted");
-    edge.node.logged(0, &["WARN", "session_not_accepted", "session_invalid", "clock"]).await;
+    edge.origin
+        .assert_untouched("sessions that are not accepted");
+    edge.node
+        .logged(
+            0,
+            &["WARN", "session_not_accepted", "session_invalid", "clock"],
+        )
+        .await;
 }
 
 #[tokio::test]
 async fn what_cannot_be_a_hand_over_is_refused_without_the_team() {
     let mut edge = edge().await;
     let host = edge.wiki.split('/').nth(2).unwrap().to_owned();
-    let (long, session) = ("a".repeat(18 * 1024 + 1), "Cookie: CF_AppSession=n0123456789abcdef");
+    let (long, session) = (
+        "a".repeat(18 * 1024 + 1),
+        "Cookie: CF_AppSession=n0123456789abcdef",
+    );
     let ask = async |query: &str, lines: &[&str]| {
         let target = format!("/cdn-cgi/access/authorized{query}");
-        raw::exchange(edge.node.address, raw::request("GET", &host, &target, lines)).await.unwrap()
+        raw::exchange(
+            edge.node.address,
+            raw::request("GET", &host, &target, lines),
+        )
+        .await
+        .unwrap()
     };
-    let (mut alice, longest) = (edge.browser(), format!("{}{}", edge.wiki, "a".repeat(2048 - "/page?x=1".len())));
+    let (mut alice, longest) = (
+        edge.browser(),
+        format!("{}{}", edge.wiki, "a".repeat(2048 - "/page?x=1".len())),
+    );
     let page = alice.open(&longest).await;
-    assert_eq!((page.url.as_str(), page.response.status), (longest.as_str(), 200), "{:#?}", alice.trail);
-    let arrived = alice.trail.iter().find(|(url, _)| url.path().ends_with("/authorized")).unwrap();
-    let longest = arrived.0.query_pairs().map(|(_, value)| value.len()).max().unwrap();
+    assert_eq!(
+        (page.url.as_str(), page.response.status),
+        (longest.as_str(), 200),
+        "{:#?}",
+        alice.trail
+    );
+    let arrived = alice
+        .trail
+        .iter()
+        .find(|(url, _)| url.path().ends_with("/authorized"))
+        .unwrap();
+    let longest = arrived
+        .0
+        .query_pairs()
+        .map(|(_, value)| value.len())
+        .max()
+        .unwrap();
     assert!((3000..4096).contains(&longest), "{longest}");
     edge.team.proxy.stop().await;
-    assert_eq!(ask("?nonce=x&state=y", &[session]).await.status, 503, "the team is asked");
-    for query in ["", "?nonce=x", "?nonce=x&state=", "?nonce=&state=y", &format!("?nonce=x&state={long}")] {
+    assert_eq!(
+        ask("?nonce=x&state=y", &[session]).await.status,
+        503,
+        "the team is asked"
+    );
+    for query in [
+        "",
+        "?nonce=x",
+        "?nonce=x&state=",
+        "?nonce=&state=y",
+        &format!("?nonce=x&state={long}"),
+    ] {
         let answer = ask(query, &[session]).await;
         assert_eq!(answer.status, 400, "{query:.40}");
-        assert!(answer.text().contains("handover_invalid"), "{}", answer.text());
+        assert!(
+            answer.text().contains("handover_invalid"),
+            "{}",
+            answer.text()
+        );
     }
     let answer = ask("?nonce=x&state=y", &[]).await;
     assert_eq!(answer.status, 400);
-    assert!(answer.text().contains("app_session_missing"), "{}", answer.text());
+    assert!(
+        answer.text().contains("app_session_missing"),
+        "{}",
+        answer.text()
+    );
 }

@@ -15,8 +15,15 @@ use crate::support::{APPLICATIONS, World, at};
 /// Runs the proxy until it ends, in a folder of its own.
 fn run_to_the_end(listen: SocketAddr, metrics: SocketAddr, rest: &str) -> Output {
     let folder = tempfile::tempdir().unwrap();
-    let config = at(Config::new("http://127.0.0.1:9", APPLICATIONS), "http://127.0.0.1:8");
-    fs::write(folder.path().join("portcullis.toml"), config.text(listen, metrics) + rest).unwrap();
+    let config = at(
+        Config::new("http://127.0.0.1:9", APPLICATIONS),
+        "http://127.0.0.1:8",
+    );
+    fs::write(
+        folder.path().join("portcullis.toml"),
+        config.text(listen, metrics) + rest,
+    )
+    .unwrap();
     let child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
         .args(["run", "-c", "portcullis.toml"])
         .current_dir(folder.path())
@@ -35,21 +42,43 @@ fn run_to_the_end(listen: SocketAddr, metrics: SocketAddr, rest: &str) -> Output
         stream.unwrap().read_to_end(&mut all).unwrap();
         all
     };
-    let stdout = read(process.0.stdout.as_mut().map(|s| s as &mut dyn std::io::Read));
-    let stderr = read(process.0.stderr.as_mut().map(|s| s as &mut dyn std::io::Read));
-    Output { status: process.0.wait().unwrap(), stdout, stderr }
+    let stdout = read(
+        process
+            .0
+            .stdout
+            .as_mut()
+            .map(|s| s as &mut dyn std::io::Read),
+    );
+    let stderr = read(
+        process
+            .0
+            .stderr
+            .as_mut()
+            .map(|s| s as &mut dyn std::io::Read),
+    );
+    Output {
+        status: process.0.wait().unwrap(),
+        stdout,
+        stderr,
+    }
 }
 
 fn assert_start_fails(output: &Output, address: SocketAddr, words: &[&str]) {
     let errors = String::from_utf8(output.stderr.clone()).unwrap();
     let log = String::from_utf8(output.stdout.clone()).unwrap();
     assert_eq!(output.status.code(), Some(2), "{errors}{log}");
-    let lines: Vec<_> = errors.lines().filter(|line| line.starts_with("error: ")).collect();
+    let lines: Vec<_> = errors
+        .lines()
+        .filter(|line| line.starts_with("error: "))
+        .collect();
     assert_eq!(lines.len(), 1, "one error: {errors}");
     for word in words.iter().copied().chain([address.to_string().as_str()]) {
         assert!(lines[0].contains(word), "`{word}` is not in: {errors}");
     }
-    assert!(!log.contains("\"serving\"") && !errors.contains("panicked"), "{errors}{log}");
+    assert!(
+        !log.contains("\"serving\"") && !errors.contains("panicked"),
+        "{errors}{log}"
+    );
 }
 
 #[test]
@@ -63,17 +92,34 @@ fn listener_that_cannot_be_bound_ends_the_start() {
     // Reserved for documentation (RFC 5737), so no interface has it.
     let foreign = SocketAddr::from(([192, 0, 2, 1], free_address().port()));
     let output = run_to_the_end(foreign, free_address(), "");
-    assert_start_fails(&output, foreign, &["no interface of this machine has this IP address", "0.0.0.0"]);
+    assert_start_fails(
+        &output,
+        foreign,
+        &[
+            "no interface of this machine has this IP address",
+            "0.0.0.0",
+        ],
+    );
 }
 
 /// Runs a shell line that ends in the proxy, and returns its status once it ends, or `None` if it is ready before.
 async fn run_with_little_memory(kilobytes: u32) -> Option<std::process::ExitStatus> {
     let folder = tempfile::tempdir().unwrap();
     let (listen, metrics) = (free_address(), free_address());
-    let config = at(Config::new("http://127.0.0.1:9", APPLICATIONS), "http://127.0.0.1:8");
-    fs::write(folder.path().join("portcullis.toml"), config.text(listen, metrics)).unwrap();
+    let config = at(
+        Config::new("http://127.0.0.1:9", APPLICATIONS),
+        "http://127.0.0.1:8",
+    );
+    fs::write(
+        folder.path().join("portcullis.toml"),
+        config.text(listen, metrics),
+    )
+    .unwrap();
     let child = Command::new("sh")
-        .args(["-c", &format!("ulimit -v {kilobytes} && exec \"$0\" run -c portcullis.toml")])
+        .args([
+            "-c",
+            &format!("ulimit -v {kilobytes} && exec \"$0\" run -c portcullis.toml"),
+        ])
         .arg(env!("CARGO_BIN_EXE_portcullis"))
         .current_dir(folder.path())
         .stdout(Stdio::null())
@@ -86,13 +132,22 @@ async fn run_with_little_memory(kilobytes: u32) -> Option<std::process::ExitStat
         if let Some(status) = process.0.try_wait().unwrap() {
             return Some(status);
         }
-        let connected = TcpStream::connect(metrics).await.is_ok() && TcpStream::connect(listen).await.is_ok();
-        if connected && raw::exchange(metrics, raw::request("GET", "localhost", "/readyz", &[])).await.is_some() {
-            let answer = raw::exchange(listen, raw::request("GET", "open.localhost", "/", &[])).await;
+        let connected =
+            TcpStream::connect(metrics).await.is_ok() && TcpStream::connect(listen).await.is_ok();
+        if connected
+            && raw::exchange(metrics, raw::request("GET", "localhost", "/readyz", &[]))
+                .await
+                .is_some()
+        {
+            let answer =
+                raw::exchange(listen, raw::request("GET", "open.localhost", "/", &[])).await;
             assert!(answer.is_some(), "it is ready and serves nothing");
             return None;
         }
-        assert!(Instant::now() < deadline, "with {kilobytes} KiB it neither serves nor ends");
+        assert!(
+            Instant::now() < deadline,
+            "with {kilobytes} KiB it neither serves nor ends"
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -111,12 +166,20 @@ async fn start_without_enough_memory_ends_or_serves() {
 
 #[tokio::test]
 async fn sigterm_fails_readyz_while_connections_are_accepted() {
-    let mut world = World::with(&format!("[server]\nlame_duck = \"3s\"\n{APPLICATIONS}"), |_| ()).await;
+    let mut world = World::with(
+        &format!("[server]\nlame_duck = \"3s\"\n{APPLICATIONS}"),
+        |_| (),
+    )
+    .await;
     let request = "GET / HTTP/1.1\r\nHost: open.localhost\r\n\r\n";
     let mut kept = world.proxy.connect("open.localhost").await;
     kept.send(request).await;
     let answer = kept.response("GET").await.unwrap();
-    assert!(!answer.headers.lists("connection", "close"), "{:?}", answer.headers);
+    assert!(
+        !answer.headers.lists("connection", "close"),
+        "{:?}",
+        answer.headers
+    );
     let stream = TcpStream::connect(world.proxy.address).await.unwrap();
     let (client, connection) = h2::client::handshake(stream).await.unwrap();
     let ended = tokio::spawn(connection);
@@ -126,24 +189,46 @@ async fn sigterm_fails_readyz_while_connections_are_accepted() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     kept.send(request).await;
-    let answer = kept.response("GET").await.expect("a kept connection is still served");
+    let answer = kept
+        .response("GET")
+        .await
+        .expect("a kept connection is still served");
     assert_eq!(answer.status, 200);
-    assert!(answer.headers.lists("connection", "close"), "{:?}", answer.headers);
+    assert!(
+        answer.headers.lists("connection", "close"),
+        "{:?}",
+        answer.headers
+    );
     assert!(kept.is_closed().await);
     let mut fresh = world.proxy.connect("open.localhost").await;
     fresh.send(request).await;
-    let answer = fresh.response("GET").await.expect("a new connection is still served");
+    let answer = fresh
+        .response("GET")
+        .await
+        .expect("a new connection is still served");
     assert_eq!(answer.status, 200);
-    assert!(answer.headers.lists("connection", "close"), "{:?}", answer.headers);
+    assert!(
+        answer.headers.lists("connection", "close"),
+        "{:?}",
+        answer.headers
+    );
     // GOAWAY: the connection ends although the client keeps it.
-    tokio::time::timeout(Duration::from_secs(20), ended).await.expect("no GOAWAY").unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(20), ended)
+        .await
+        .expect("no GOAWAY")
+        .unwrap()
+        .unwrap();
     drop(client);
     assert!(world.proxy.ended(Duration::from_secs(30)).await.success());
 }
 
 #[tokio::test]
 async fn second_sigterm_ends_the_lame_duck_time() {
-    let mut world = World::with(&format!("[server]\nlame_duck = \"1h\"\n{APPLICATIONS}"), |_| ()).await;
+    let mut world = World::with(
+        &format!("[server]\nlame_duck = \"1h\"\n{APPLICATIONS}"),
+        |_| (),
+    )
+    .await;
     world.proxy.signal("TERM");
     world.proxy.logged(0, &["/readyz fails from now on"]).await;
     world.proxy.signal("TERM");
@@ -155,13 +240,22 @@ async fn sigquit_without_a_successor_changes_nothing() {
     let server = "[server]\nupgrade_socket = \"upgrade.sock\"\npid_file = \"pid\"";
     let mut world = World::with(&format!("{server}\n{APPLICATIONS}"), |_| ()).await;
     world.proxy.signal("QUIT");
-    world.proxy.logged_within(Duration::from_secs(30), 0, &["no successor waits"]).await;
+    world
+        .proxy
+        .logged_within(Duration::from_secs(30), 0, &["no successor waits"])
+        .await;
     assert_eq!(world.proxy.readyz().await, Some(200));
-    let answer = world.raw(raw::request("GET", "open.localhost", "/", &[])).await.unwrap();
+    let answer = world
+        .raw(raw::request("GET", "open.localhost", "/", &[]))
+        .await
+        .unwrap();
     assert_eq!(answer.status, 200);
     // The next one finds a successor.
     world.proxy.upgrade().await;
-    let answer = world.raw(raw::request("GET", "open.localhost", "/", &[])).await.unwrap();
+    let answer = world
+        .raw(raw::request("GET", "open.localhost", "/", &[]))
+        .await
+        .unwrap();
     assert_eq!(answer.status, 200);
 }
 
@@ -177,9 +271,17 @@ async fn failed_upgrade_leaves_the_pid_file_alone() {
         .unwrap();
     let errors = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{errors}");
-    assert!(errors.contains("SIGQUIT") && errors.contains("upgrade.sock") && !errors.contains("panicked"), "{errors}");
+    assert!(
+        errors.contains("SIGQUIT")
+            && errors.contains("upgrade.sock")
+            && !errors.contains("panicked"),
+        "{errors}"
+    );
     assert_eq!(fs::read_to_string(world.proxy.path("pid")).unwrap(), pid);
-    let answer = world.raw(raw::request("GET", "open.localhost", "/", &[])).await.unwrap();
+    let answer = world
+        .raw(raw::request("GET", "open.localhost", "/", &[]))
+        .await
+        .unwrap();
     assert_eq!(answer.status, 200);
 }
 
@@ -203,33 +305,60 @@ async fn assert_outlives_its_successor(world: &mut World, words: &[&str]) {
     let mut errors = String::new();
     std::io::Read::read_to_string(successor.0.stderr.as_mut().unwrap(), &mut errors).unwrap();
     assert_eq!(successor.0.wait().unwrap().code(), Some(2), "{errors}");
-    assert!(words.iter().all(|word| errors.contains(word)) && !errors.contains("panicked"), "{errors}");
-    world.proxy.logged_within(Duration::from_secs(30), before, &["this process serves on"]).await;
+    assert!(
+        words.iter().all(|word| errors.contains(word)) && !errors.contains("panicked"),
+        "{errors}"
+    );
+    world
+        .proxy
+        .logged_within(Duration::from_secs(30), before, &["this process serves on"])
+        .await;
     // A drain would have begun by now, and closes the listeners after five seconds.
     for _ in 0..7 {
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(world.proxy.readyz().await, Some(200));
         let mut connection = world.proxy.connect("open.test").await;
-        connection.send("GET / HTTP/1.1\r\nHost: open.test\r\n\r\n").await;
+        connection
+            .send("GET / HTTP/1.1\r\nHost: open.test\r\n\r\n")
+            .await;
         let answer = connection.response("GET").await.expect("a response");
         assert_eq!(answer.status, 200);
-        assert!(!answer.headers.lists("connection", "close"), "{:?}", answer.headers);
+        assert!(
+            !answer.headers.lists("connection", "close"),
+            "{:?}",
+            answer.headers
+        );
     }
 }
 
 #[tokio::test]
 async fn failed_upgrade_leaves_the_running_process_serving() {
     let server = "[server]\nupgrade_socket = \"upgrade.sock\"";
-    let mut world = World::with(&format!("{server}\n{APPLICATIONS}"), |config| config.tls = true).await;
+    let mut world = World::with(&format!("{server}\n{APPLICATIONS}"), |config| {
+        config.tls = true
+    })
+    .await;
     let key = fs::read(world.proxy.path("key.pem")).unwrap();
-    fs::write(world.proxy.path("key.pem"), Certificate::new(&["open.test"]).key_pem).unwrap();
+    fs::write(
+        world.proxy.path("key.pem"),
+        Certificate::new(&["open.test"]).key_pem,
+    )
+    .unwrap();
     assert_outlives_its_successor(&mut world, &["key.pem"]).await;
     fs::write(world.proxy.path("key.pem"), key).unwrap();
 
-    world.proxy.config.rest = world.proxy.config.rest.replace(server, &format!("{server}\npid_file = \"missing/pid\""));
+    world.proxy.config.rest = world
+        .proxy
+        .config
+        .rest
+        .replace(server, &format!("{server}\npid_file = \"missing/pid\""));
     world.proxy.write_config();
     assert_outlives_its_successor(&mut world, &["missing/pid"]).await;
-    world.proxy.config.rest = world.proxy.config.rest.replace("\npid_file = \"missing/pid\"", "");
+    world.proxy.config.rest = world
+        .proxy
+        .config
+        .rest
+        .replace("\npid_file = \"missing/pid\"", "");
 
     // A listener that only the successor has.
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -237,7 +366,11 @@ async fn failed_upgrade_leaves_the_running_process_serving() {
     let more = format!("\n[[listen]]\naddress = \"{address}\"\nredirect_to_https = true\n");
     world.proxy.config.rest.push_str(&more);
     world.proxy.write_config();
-    assert_outlives_its_successor(&mut world, &[&address.to_string(), "another process uses it"]).await;
+    assert_outlives_its_successor(
+        &mut world,
+        &[&address.to_string(), "another process uses it"],
+    )
+    .await;
 
     // With all of that mended, the next one succeeds.
     world.proxy.config.rest = world.proxy.config.rest.replace(&more, "");
@@ -250,8 +383,12 @@ async fn failed_upgrade_leaves_the_running_process_serving() {
 #[tokio::test]
 async fn upgrade_socket_that_cannot_be_made_is_reported() {
     let folder = tempfile::tempdir().unwrap();
-    let config = at(Config::new("http://127.0.0.1:9", APPLICATIONS), "http://127.0.0.1:8");
-    let text = config.text(free_address(), free_address()) + "\n[server]\nupgrade_socket = \"missing/upgrade.sock\"\n";
+    let config = at(
+        Config::new("http://127.0.0.1:9", APPLICATIONS),
+        "http://127.0.0.1:8",
+    );
+    let text = config.text(free_address(), free_address())
+        + "\n[server]\nupgrade_socket = \"missing/upgrade.sock\"\n";
     fs::write(folder.path().join("portcullis.toml"), text).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_portcullis"))
         .args(["run", "-c", "portcullis.toml", "--upgrade"])
@@ -260,18 +397,26 @@ async fn upgrade_socket_that_cannot_be_made_is_reported() {
         .unwrap();
     let errors = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{errors}");
-    assert!(errors.contains("missing/upgrade.sock") && !errors.contains("panicked"), "{errors}");
+    assert!(
+        errors.contains("missing/upgrade.sock") && !errors.contains("panicked"),
+        "{errors}"
+    );
 }
 
 #[tokio::test]
 async fn open_files_are_raised_and_some_kept_for_the_metrics() {
     let (soft, hard) = (100, 160);
-    let world = World::with(APPLICATIONS, |config| config.open_files = Some((soft, hard))).await;
+    let world = World::with(APPLICATIONS, |config| {
+        config.open_files = Some((soft, hard))
+    })
+    .await;
     let mut idle = Vec::new();
     let mut served = 0;
     for _ in 0..hard + 40 {
         let mut connection = Connection::plain(world.proxy.address).await;
-        connection.send("GET / HTTP/1.1\r\nHost: nobody.localhost\r\n\r\n").await;
+        connection
+            .send("GET / HTTP/1.1\r\nHost: nobody.localhost\r\n\r\n")
+            .await;
         if connection.response("GET").await.is_some() {
             served += 1;
         }
@@ -286,12 +431,20 @@ async fn open_files_are_raised_and_some_kept_for_the_metrics() {
     let metrics = world.proxy.metrics().await;
     assert!(metrics.contains("portcullis_"), "{metrics}");
     let log = world.proxy.log();
-    assert_eq!(log.lines().filter(|line| line.contains("new connections are closed")).count(), 1, "{log}");
+    assert_eq!(
+        log.lines()
+            .filter(|line| line.contains("new connections are closed"))
+            .count(),
+        1,
+        "{log}"
+    );
     drop(idle);
     // They are free again.
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
-        let answer = world.raw(raw::request("GET", "open.localhost", "/", &[])).await;
+        let answer = world
+            .raw(raw::request("GET", "open.localhost", "/", &[]))
+            .await;
         if answer.is_some_and(|answer| answer.status == 200) {
             return;
         }
@@ -303,16 +456,21 @@ async fn open_files_are_raised_and_some_kept_for_the_metrics() {
 #[tokio::test]
 async fn request_without_a_free_descriptor_gets_503() {
     let world = World::with(APPLICATIONS, |config| config.open_files = Some((100, 160))).await;
-    let (mut first, mut second) =
-        (world.proxy.connect("open.localhost").await, world.proxy.connect("open.localhost").await);
+    let (mut first, mut second) = (
+        world.proxy.connect("open.localhost").await,
+        world.proxy.connect("open.localhost").await,
+    );
     let mut idle = Vec::new();
     // An error ends the client's connection, whose descriptor is then free again.
-    for (kept, line, kind) in
-        [(&mut first, "Accept: text/html", "text/html"), (&mut second, "Sec-Fetch-Mode: cors", "application/json")]
-    {
+    for (kept, line, kind) in [
+        (&mut first, "Accept: text/html", "text/html"),
+        (&mut second, "Sec-Fetch-Mode: cors", "application/json"),
+    ] {
         loop {
             let mut connection = Connection::plain(world.proxy.address).await;
-            connection.send("GET / HTTP/1.1\r\nHost: nobody.localhost\r\n\r\n").await;
+            connection
+                .send("GET / HTTP/1.1\r\nHost: nobody.localhost\r\n\r\n")
+                .await;
             let is_served = connection.response("GET").await.is_some();
             idle.push(connection);
             if !is_served {
@@ -320,18 +478,29 @@ async fn request_without_a_free_descriptor_gets_503() {
             }
             assert!(idle.len() < 400, "no limit of open files");
         }
-        kept.send(format!("GET /page HTTP/1.1\r\nHost: open.localhost\r\n{line}\r\n\r\n")).await;
+        kept.send(format!(
+            "GET /page HTTP/1.1\r\nHost: open.localhost\r\n{line}\r\n\r\n"
+        ))
+        .await;
         let answer = kept.response("GET").await.expect("a response");
         assert_eq!(answer.status, 503, "{}", answer.text());
         assert_eq!(answer.headers.one("retry-after"), Some("5"));
         assert!(
-            answer.headers.one("content-type").is_some_and(|found| found.starts_with(kind)),
+            answer
+                .headers
+                .one("content-type")
+                .is_some_and(|found| found.starts_with(kind)),
             "{:?}",
             answer.headers
         );
         assert!(answer.text().contains("overloaded"), "{}", answer.text());
         let again = answer.text().contains("href=\"/page\"");
-        assert_eq!(again, kind == "text/html", "a way to try again: {}", answer.text());
+        assert_eq!(
+            again,
+            kind == "text/html",
+            "a way to try again: {}",
+            answer.text()
+        );
     }
     let metrics = world.proxy.metrics().await;
     let line = "portcullis_upstream_errors_total{kind=\"no_descriptor\"} 2";
@@ -345,7 +514,13 @@ async fn windows(address: SocketAddr) -> (TcpStream, u32, u32) {
     // SETTINGS, and PINGs: the window of the connection comes with the first answer, so before the second.
     let ping = b"\0\0\x08\x06\0\0\0\0\0portcull";
     stream
-        .write_all(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".as_slice(), ping].concat())
+        .write_all(
+            &[
+                b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".as_slice(),
+                ping,
+            ]
+            .concat(),
+        )
         .await
         .unwrap();
     let (mut of_a_stream, mut of_the_connection, mut answers) = (65_535, 65_535, 0);
@@ -356,7 +531,10 @@ async fn windows(address: SocketAddr) -> (TcpStream, u32, u32) {
         stream.read_exact(&mut frame).await.unwrap();
         let number = |bytes: &[u8]| u32::from_be_bytes(bytes.try_into().unwrap());
         match head[3] {
-            4 => frame.chunks(6).filter(|s| s[..2] == [0, 4]).for_each(|s| of_a_stream = number(&s[2..])),
+            4 => frame
+                .chunks(6)
+                .filter(|s| s[..2] == [0, 4])
+                .for_each(|s| of_a_stream = number(&s[2..])),
             6 if answers > 0 => return (stream, of_a_stream, of_the_connection),
             6 => {
                 answers += 1;

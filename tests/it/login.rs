@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use crate::support::portcullis::{Config, Portcullis, find};
 use crate::support::{
-    APPLICATIONS, Browser, Okta, Origin, Person, World, browser, leads_to_login, okta, open_token, start,
+    APPLICATIONS, Browser, Okta, Origin, Person, World, browser, leads_to_login, okta, open_token,
+    start,
 };
 
 const WIKI: &str = "http://wiki.localhost/page?q=1&r=a%20b";
@@ -21,14 +22,29 @@ async fn with_okta(change: impl FnOnce(&mut Config)) -> (Portcullis, Okta, Origi
 
 /// What an origin does to know who is there: the assertion verified with the published keys.
 async fn verified_at(proxy: &Portcullis, assertion: &str) -> Value {
-    let certs = Browser::new(proxy).fetch("GET", "http://access.localhost/cdn-cgi/access/certs", &[], b"").await.json();
+    let certs = Browser::new(proxy)
+        .fetch(
+            "GET",
+            "http://access.localhost/cdn-cgi/access/certs",
+            &[],
+            b"",
+        )
+        .await
+        .json();
     let kid = open_token(assertion).0["kid"].as_str().unwrap().to_owned();
     let keys = certs["keys"].as_array().unwrap();
-    let key = keys.iter().find(|key| key["kid"] == kid.as_str()).expect("the assertion's key is published");
-    let key = DecodingKey::from_rsa_components(key["n"].as_str().unwrap(), key["e"].as_str().unwrap()).unwrap();
+    let key = keys
+        .iter()
+        .find(|key| key["kid"] == kid.as_str())
+        .expect("the assertion's key is published");
+    let key =
+        DecodingKey::from_rsa_components(key["n"].as_str().unwrap(), key["e"].as_str().unwrap())
+            .unwrap();
     let mut validation = Validation::new(Algorithm::RS256);
     validation.validate_aud = false;
-    jsonwebtoken::decode::<Value>(assertion, &key, &validation).expect("the assertion verifies").claims
+    jsonwebtoken::decode::<Value>(assertion, &key, &validation)
+        .expect("the assertion verifies")
+        .claims
 }
 
 #[tokio::test]
@@ -36,27 +52,55 @@ async fn a_member_of_the_group_reaches_the_page_first_asked_for() {
     let (proxy, okta, origin) = with_okta(|_| ()).await;
     let mut browser = Browser::new(&proxy);
     let page = browser.open_as(WIKI, "alice@example.com").await;
-    assert_eq!((page.url.as_str(), page.response.status), (WIKI, 200), "{:#?}", browser.trail);
+    assert_eq!(
+        (page.url.as_str(), page.response.status),
+        (WIKI, 200),
+        "{:#?}",
+        browser.trail
+    );
     assert_eq!(page.response.json()["target"], "/page?q=1&r=a%20b");
 
-    assert_eq!(origin.seen().len(), 1, "only the last request is for the origin");
+    assert_eq!(
+        origin.seen().len(),
+        1,
+        "only the last request is for the origin"
+    );
     let seen = origin.last();
-    assert_eq!(seen.headers.one("cf-access-authenticated-user-email"), Some("alice@example.com"));
+    assert_eq!(
+        seen.headers.one("cf-access-authenticated-user-email"),
+        Some("alice@example.com")
+    );
     let claims = verified_at(&proxy, seen.assertion().unwrap()).await;
     assert_eq!(claims["iss"], "http://access.localhost");
     assert_eq!(claims["type"], "app");
     assert_eq!(claims["email"], "alice@example.com");
-    assert!(claims["sub"].as_str().is_some_and(|sub| uuid::Uuid::parse_str(sub).is_ok()), "{claims}");
+    assert!(
+        claims["sub"]
+            .as_str()
+            .is_some_and(|sub| uuid::Uuid::parse_str(sub).is_ok()),
+        "{claims}"
+    );
     let audience = claims["aud"][0].as_str().unwrap();
-    assert!(audience.len() == 64 && audience.bytes().all(|b| b.is_ascii_hexdigit()), "{claims}");
+    assert!(
+        audience.len() == 64 && audience.bytes().all(|b| b.is_ascii_hexdigit()),
+        "{claims}"
+    );
     let lifetime = claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap();
     assert!(
         (8 * 3600 - 5..=8 * 3600).contains(&lifetime),
         "the application's session duration, counted from the login: {lifetime}"
     );
-    assert_eq!(claims["groups"], Value::Null, "groups are in the identity record, not in the cookie");
+    assert_eq!(
+        claims["groups"],
+        Value::Null,
+        "groups are in the identity record, not in the cookie"
+    );
 
-    assert_eq!(okta.count("/oauth2/v1/token").await, 1, "one code, one call");
+    assert_eq!(
+        okta.count("/oauth2/v1/token").await,
+        1,
+        "one code, one call"
+    );
     assert_eq!(okta.count("/oauth2/v1/userinfo").await, 1);
     assert_eq!(proxy.events("login").len(), 1);
 }
@@ -73,8 +117,16 @@ async fn the_first_redirect_has_the_shape_that_clients_parse() {
     let query: std::collections::HashMap<_, _> = location.query_pairs().into_owned().collect();
     assert_eq!(query["kid"].len(), 64);
     assert_eq!(query["redirect_url"], "/page?q=1&r=a%20b");
-    assert!(answer.headers.lists("cache-control", "no-store"), "{:?}", answer.headers);
-    assert!(browser.cookie("wiki.localhost", "CF_AppSession").is_some(), "{:?}", answer.headers);
+    assert!(
+        answer.headers.lists("cache-control", "no-store"),
+        "{:?}",
+        answer.headers
+    );
+    assert!(
+        browser.cookie("wiki.localhost", "CF_AppSession").is_some(),
+        "{:?}",
+        answer.headers
+    );
     world.origin.assert_untouched("a request without a session");
 }
 
@@ -87,9 +139,17 @@ async fn somebody_in_the_wrong_group_is_refused_and_the_origin_never_hears_of_it
     assert!(page.response.text().contains("<html"), "a page for people");
     origin.assert_untouched("a login of somebody who may not");
     let refusals = proxy.events("login");
-    assert_eq!((refusals.len(), find(&refusals[0], "outcome")), (1, Some("refused")), "{refusals:?}");
+    assert_eq!(
+        (refusals.len(), find(&refusals[0], "outcome")),
+        (1, Some("refused")),
+        "{refusals:?}"
+    );
     let page = browser.open("http://pay.localhost/").await;
-    assert_eq!(page.response.status, 200, "the same login is good where its groups are: {:#?}", browser.trail);
+    assert_eq!(
+        page.response.status, 200,
+        "the same login is good where its groups are: {:#?}",
+        browser.trail
+    );
 }
 
 #[tokio::test]
@@ -104,10 +164,20 @@ async fn one_login_is_enough_for_a_second_application() {
         "{:#?}",
         browser.trail
     );
-    assert_eq!(world.idp.count("/oauth2/v1/authorize"), logins, "the provider was not asked again");
-    let (wiki, app) =
-        (browser.cookie("wiki.localhost", "CF_Authorization"), browser.cookie("app.localhost", "CF_Authorization"));
-    assert_ne!(wiki.unwrap(), app.unwrap(), "each application has its own token");
+    assert_eq!(
+        world.idp.count("/oauth2/v1/authorize"),
+        logins,
+        "the provider was not asked again"
+    );
+    let (wiki, app) = (
+        browser.cookie("wiki.localhost", "CF_Authorization"),
+        browser.cookie("app.localhost", "CF_Authorization"),
+    );
+    assert_ne!(
+        wiki.unwrap(),
+        app.unwrap(),
+        "each application has its own token"
+    );
 }
 
 #[tokio::test]
@@ -116,14 +186,33 @@ async fn the_chooser_lists_the_providers_where_nothing_is_automatic() {
     let world = World::with(&applications, |_| ()).await;
     let mut browser = world.browser();
     let page = browser.open(WIKI).await;
-    assert_eq!((page.url.host_str(), page.response.status), (Some("access.localhost"), 200));
-    assert_eq!(page.response.headers.one("cf-access-domain"), Some("wiki.localhost"));
-    let policy = page.response.headers.one("content-security-policy").unwrap();
-    assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
-    let choice = browser::link(&page.response.text(), "Example Okta").expect("the provider is on the page");
+    assert_eq!(
+        (page.url.host_str(), page.response.status),
+        (Some("access.localhost"), 200)
+    );
+    assert_eq!(
+        page.response.headers.one("cf-access-domain"),
+        Some("wiki.localhost")
+    );
+    let policy = page
+        .response
+        .headers
+        .one("content-security-policy")
+        .unwrap();
+    assert!(
+        policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"),
+        "{policy}"
+    );
+    let choice =
+        browser::link(&page.response.text(), "Example Okta").expect("the provider is on the page");
     let choice = page.url.join(&choice).unwrap();
     let page = browser.open(choice.as_str()).await;
-    assert_eq!((page.url.as_str(), page.response.status), (WIKI, 200), "{:#?}", browser.trail);
+    assert_eq!(
+        (page.url.as_str(), page.response.status),
+        (WIKI, 200),
+        "{:#?}",
+        browser.trail
+    );
 }
 
 #[tokio::test]
@@ -141,15 +230,29 @@ async fn every_tab_lands_on_its_own_page_whatever_the_order() {
     for tab in [2, 11, 0, 7, 5, 10, 3, 8, 1, 9, 6, 4] {
         let (url, waiting) = &tabs[tab];
         let page = browser.open(waiting.as_str()).await;
-        assert_eq!((page.url.as_str(), page.response.status), (url.as_str(), 200), "{:#?}", browser.trail);
+        assert_eq!(
+            (page.url.as_str(), page.response.status),
+            (url.as_str(), 200),
+            "{:#?}",
+            browser.trail
+        );
     }
     assert!(flow_cookies(&browser) <= 5, "{:?}", browser.cookies);
 }
 
 /// The cookies of logins under way: what the team domain set beside the session.
 fn flow_cookies(browser: &Browser) -> usize {
-    let team = browser.cookies.iter().filter(|c| c.host == "access.localhost");
-    team.filter(|c| !matches!(c.name.as_str(), "CF_Authorization" | "CF_Session" | "CF_Device")).count()
+    let team = browser
+        .cookies
+        .iter()
+        .filter(|c| c.host == "access.localhost");
+    team.filter(|c| {
+        !matches!(
+            c.name.as_str(),
+            "CF_Authorization" | "CF_Session" | "CF_Device"
+        )
+    })
+    .count()
 }
 
 #[tokio::test]
@@ -157,12 +260,28 @@ async fn at_most_five_flows_are_kept_and_their_cookies_stay_small() {
     let world = World::start().await;
     let mut browser = world.browser();
     for tab in 0..50 {
-        browser.open_until(&format!("http://wiki.localhost/tab/{tab}"), &world.idp.issuer).await;
-        assert!(flow_cookies(&browser) <= 5, "after {tab}: {:?}", browser.cookies);
+        browser
+            .open_until(
+                &format!("http://wiki.localhost/tab/{tab}"),
+                &world.idp.issuer,
+            )
+            .await;
+        assert!(
+            flow_cookies(&browser) <= 5,
+            "after {tab}: {:?}",
+            browser.cookies
+        );
     }
-    for host in ["http://access.localhost/cdn-cgi/access/callback", "http://wiki.localhost/"] {
+    for host in [
+        "http://access.localhost/cdn-cgi/access/callback",
+        "http://wiki.localhost/",
+    ] {
         let line = browser.cookies_for(&url::Url::parse(host).unwrap(), false);
-        assert!(line.len() < 4096, "{} bytes of cookies at {host}", line.len());
+        assert!(
+            line.len() < 4096,
+            "{} bytes of cookies at {host}",
+            line.len()
+        );
     }
 }
 
@@ -170,14 +289,27 @@ async fn at_most_five_flows_are_kept_and_their_cookies_stay_small() {
 async fn a_flow_that_is_gone_goes_to_the_page_when_there_is_a_session() {
     let world = World::start().await;
     let mut browser = world.browser();
-    let waiting = browser.open_until("http://wiki.localhost/late", &world.idp.issuer).await;
-    let flows: Vec<_> =
-        browser.cookies.iter().filter(|c| c.host == "access.localhost").map(|c| c.name.clone()).collect();
+    let waiting = browser
+        .open_until("http://wiki.localhost/late", &world.idp.issuer)
+        .await;
+    let flows: Vec<_> = browser
+        .cookies
+        .iter()
+        .filter(|c| c.host == "access.localhost")
+        .map(|c| c.name.clone())
+        .collect();
     let page = browser.open(WIKI).await;
     assert_eq!(page.response.status, 200);
-    browser.cookies.retain(|c| !flows.contains(&c.name) || c.name == "CF_Authorization" || c.name == "CF_Session");
+    browser.cookies.retain(|c| {
+        !flows.contains(&c.name) || c.name == "CF_Authorization" || c.name == "CF_Session"
+    });
     let page = browser.open(waiting.as_str()).await;
-    assert_eq!((page.url.as_str(), page.response.status), ("http://wiki.localhost/late", 200), "{:#?}", browser.trail);
+    assert_eq!(
+        (page.url.as_str(), page.response.status),
+        ("http://wiki.localhost/late", 200),
+        "{:#?}",
+        browser.trail
+    );
 }
 
 #[tokio::test]
@@ -187,13 +319,24 @@ async fn a_browser_without_cookies_is_stopped_by_a_page_that_names_the_cookie() 
     let mut url = WIKI.to_owned();
     for _ in 0..20 {
         browser.cookies.clear();
-        let answer = browser.request("GET", &url, &["Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"], b"").await;
+        let answer = browser
+            .request(
+                "GET",
+                &url,
+                &["Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"],
+                b"",
+            )
+            .await;
         if !matches!(answer.status, 302 | 303) {
             assert_eq!(answer.status, 400);
             assert!(answer.text().contains("cookie"), "{}", answer.text());
             return world.origin.assert_untouched("a login without cookies");
         }
-        url = url::Url::parse(&url).unwrap().join(answer.location()).unwrap().into();
+        url = url::Url::parse(&url)
+            .unwrap()
+            .join(answer.location())
+            .unwrap()
+            .into();
     }
     panic!("twenty hops without an end");
 }
@@ -205,12 +348,19 @@ async fn a_browser_that_loses_the_session_cookie_is_stopped_in_the_third_round()
     let (mut url, mut rounds) = (url::Url::parse(WIKI).unwrap(), 0);
     for _ in 0..40 {
         rounds += usize::from(url.as_str() == WIKI);
-        let answer = browser.request("GET", url.as_str(), &["Sec-Fetch-Mode: navigate"], b"").await;
-        browser.cookies.retain(|c| !(c.host == "wiki.localhost" && c.name == "CF_Authorization"));
+        let answer = browser
+            .request("GET", url.as_str(), &["Sec-Fetch-Mode: navigate"], b"")
+            .await;
+        browser
+            .cookies
+            .retain(|c| !(c.host == "wiki.localhost" && c.name == "CF_Authorization"));
         if !matches!(answer.status, 302 | 303) {
             let text = answer.text();
             assert_eq!((answer.status, rounds), (400, 3), "{text}");
-            assert!(text.contains("<code>CF_Authorization</code>") && text.contains("login_loop"), "{text}");
+            assert!(
+                text.contains("<code>CF_Authorization</code>") && text.contains("login_loop"),
+                "{text}"
+            );
             return world.origin.assert_untouched("a loop");
         }
         url = url.join(answer.location()).unwrap();
@@ -226,20 +376,40 @@ async fn a_host_whose_clock_is_far_behind_gets_its_hand_over() {
     let login = browser.open_until(WIKI, "http://access.localhost/").await;
     let (mut query, mut meta) = (Vec::new(), None);
     for (name, value) in login.query_pairs().into_owned() {
-        if name == "meta" { meta = Some(value) } else { query.push((name, value)) }
+        if name == "meta" {
+            meta = Some(value)
+        } else {
+            query.push((name, value))
+        }
     }
     let (header, mut claims) = open_token(meta.unwrap().trim_end_matches('.'));
     for name in ["iat", "nbf", "exp"] {
         claims[name] = json!(claims[name].as_i64().unwrap() - 3600);
     }
     let encoded = |value: &Value| base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
-    query.push(("meta".to_owned(), format!("{}.{}.", encoded(&header), encoded(&claims))));
+    query.push((
+        "meta".to_owned(),
+        format!("{}.{}.", encoded(&header), encoded(&claims)),
+    ));
     let mut login = login;
     login.query_pairs_mut().clear().extend_pairs(query);
     let page = browser.open(login.as_str()).await;
-    assert_eq!((page.url.as_str(), page.response.status), (WIKI, 200), "{:#?}", browser.trail);
-    let arrivals = browser.trail.iter().filter(|(url, _)| url.path().ends_with("/authorized")).count();
-    let logins = browser.trail.iter().filter(|(url, _)| url.path().contains("/login/")).count();
+    assert_eq!(
+        (page.url.as_str(), page.response.status),
+        (WIKI, 200),
+        "{:#?}",
+        browser.trail
+    );
+    let arrivals = browser
+        .trail
+        .iter()
+        .filter(|(url, _)| url.path().ends_with("/authorized"))
+        .count();
+    let logins = browser
+        .trail
+        .iter()
+        .filter(|(url, _)| url.path().contains("/login/"))
+        .count();
     assert_eq!((logins, arrivals), (1, 1), "{:#?}", browser.trail);
 }
 
@@ -249,15 +419,36 @@ async fn logout_kills_the_token_everywhere() {
     let mut browser = world.signed_in(Person::alice(), WIKI).await;
     browser.open("http://app.localhost/").await;
     let stolen = browser.clone();
-    let page = browser.open("http://wiki.localhost/cdn-cgi/access/logout").await;
-    assert!(page.response.text().contains("You are signed out."), "{:#?}", browser.trail);
-    assert_eq!(browser.cookie("wiki.localhost", "CF_Authorization"), None, "the cookie is deleted");
+    let page = browser
+        .open("http://wiki.localhost/cdn-cgi/access/logout")
+        .await;
+    assert!(
+        page.response.text().contains("You are signed out."),
+        "{:#?}",
+        browser.trail
+    );
+    assert_eq!(
+        browser.cookie("wiki.localhost", "CF_Authorization"),
+        None,
+        "the cookie is deleted"
+    );
     world.origin.forget();
     for url in [WIKI, "http://app.localhost/"] {
         let answer = stolen.clone().fetch("GET", url, &[], b"").await;
-        assert_eq!(answer.status, 401, "{url} with a token from before the logout");
+        assert_eq!(
+            answer.status, 401,
+            "{url} with a token from before the logout"
+        );
     }
-    let answer = stolen.clone().request("GET", "http://pay.localhost/", &["Sec-Fetch-Mode: navigate"], b"").await;
+    let answer = stolen
+        .clone()
+        .request(
+            "GET",
+            "http://pay.localhost/",
+            &["Sec-Fetch-Mode: navigate"],
+            b"",
+        )
+        .await;
     assert!(leads_to_login(&answer));
     world.origin.assert_untouched("a logout");
     assert_eq!(world.proxy.events("logout").len(), 1);
@@ -273,7 +464,11 @@ async fn nobody_logs_in_again_after_a_restart() {
     let answer = browser.fetch("GET", WIKI, &[], b"").await;
     assert_eq!(answer.status, 200, "the token is still good");
     let page = browser.open("http://app.localhost/admin").await;
-    assert_eq!(page.response.status, 200, "and so are the organisation session and the groups: {:#?}", browser.trail);
+    assert_eq!(
+        page.response.status, 200,
+        "and so are the organisation session and the groups: {:#?}",
+        browser.trail
+    );
     assert_eq!(world.idp.count("/oauth2/v1/authorize"), asked);
 }
 
@@ -281,16 +476,25 @@ async fn nobody_logs_in_again_after_a_restart() {
 async fn the_store_is_for_its_owner_alone() {
     use std::os::unix::fs::PermissionsExt;
     let world = World::start().await;
-    let mode = std::fs::metadata(world.proxy.path("portcullis.db")).unwrap().permissions().mode();
+    let mode = std::fs::metadata(world.proxy.path("portcullis.db"))
+        .unwrap()
+        .permissions()
+        .mode();
     assert_eq!(mode & 0o777, 0o600);
 }
 
 #[tokio::test]
 async fn an_expired_token_is_renewed_without_the_provider_while_the_organisation_session_lives() {
-    let applications = APPLICATIONS.replace(r#"session_duration = "8h""#, r#"session_duration = "1m""#);
+    let applications =
+        APPLICATIONS.replace(r#"session_duration = "8h""#, r#"session_duration = "1m""#);
     let world = World::with(&applications, |_| ()).await;
     let mut browser = world.signed_in(Person::alice(), WIKI).await;
-    let kept = format!("Cookie: CF_Authorization={}", browser.cookie("wiki.localhost", "CF_Authorization").unwrap());
+    let kept = format!(
+        "Cookie: CF_Authorization={}",
+        browser
+            .cookie("wiki.localhost", "CF_Authorization")
+            .unwrap()
+    );
     // A minute is the shortest session that can be configured.
     tokio::time::sleep(std::time::Duration::from_secs(62)).await;
     // A browser drops the cookie with the token; a thief does not.
@@ -298,7 +502,12 @@ async fn an_expired_token_is_renewed_without_the_provider_while_the_organisation
     assert_eq!(answer.status, 401, "no leeway on our own sessions");
     let asked = world.idp.count("/oauth2/v1/authorize");
     let page = browser.open(WIKI).await;
-    assert_eq!((page.url.as_str(), page.response.status), (WIKI, 200), "{:#?}", browser.trail);
+    assert_eq!(
+        (page.url.as_str(), page.response.status),
+        (WIKI, 200),
+        "{:#?}",
+        browser.trail
+    );
     assert_eq!(world.idp.count("/oauth2/v1/authorize"), asked);
 }
 
@@ -309,11 +518,20 @@ async fn login_and_authorized_answer_head() {
     let answer = browser.request("HEAD", WIKI, &[], b"").await;
     assert_eq!(answer.status, 302, "the application");
     let login = browser.request("HEAD", answer.location(), &[], b"").await;
-    assert!(matches!(login.status, 200 | 302), "the login page: {}", login.status);
-    assert_eq!(login.headers.one("cf-access-domain"), Some("wiki.localhost"));
+    assert!(
+        matches!(login.status, 200 | 302),
+        "the login page: {}",
+        login.status
+    );
+    assert_eq!(
+        login.headers.one("cf-access-domain"),
+        Some("wiki.localhost")
+    );
 
     // A command-line client with an organisation token and no browser walks this way with `HEAD` alone.
-    let mut browser = world.signed_in(Person::alice(), "http://app.localhost/").await;
+    let mut browser = world
+        .signed_in(Person::alice(), "http://app.localhost/")
+        .await;
     let mut url = WIKI.to_owned();
     let mut trail = Vec::new();
     loop {
@@ -321,12 +539,24 @@ async fn login_and_authorized_answer_head() {
         trail.push((url.clone(), answer.status));
         let authorized = url.contains("/cdn-cgi/access/authorized");
         if authorized {
-            let cookie = answer.headers.all("set-cookie").into_iter().find(|c| c.starts_with("CF_Authorization="));
-            assert!(cookie.is_some_and(|c| c.contains("Expires=")), "{trail:#?}: {:?}", answer.headers);
+            let cookie = answer
+                .headers
+                .all("set-cookie")
+                .into_iter()
+                .find(|c| c.starts_with("CF_Authorization="));
+            assert!(
+                cookie.is_some_and(|c| c.contains("Expires=")),
+                "{trail:#?}: {:?}",
+                answer.headers
+            );
             break;
         }
         assert!(trail.len() < 6 && answer.status == 302, "{trail:#?}");
-        url = url::Url::parse(&url).unwrap().join(answer.location()).unwrap().into();
+        url = url::Url::parse(&url)
+            .unwrap()
+            .join(answer.location())
+            .unwrap()
+            .into();
     }
 }
 
@@ -334,11 +564,24 @@ async fn login_and_authorized_answer_head() {
 async fn the_header_is_as_good_as_the_cookie() {
     let world = World::start().await;
     let browser = world.signed_in(Person::alice(), WIKI).await;
-    let token = browser.cookie("wiki.localhost", "CF_Authorization").unwrap();
+    let token = browser
+        .cookie("wiki.localhost", "CF_Authorization")
+        .unwrap();
     let line = format!("cf-access-token: {token}");
-    assert_eq!(world.browser().fetch("GET", WIKI, &[&line], b"").await.status, 200);
     assert_eq!(
-        world.browser().fetch("GET", "http://pay.localhost/", &[&line], b"").await.status,
+        world
+            .browser()
+            .fetch("GET", WIKI, &[&line], b"")
+            .await
+            .status,
+        200
+    );
+    assert_eq!(
+        world
+            .browser()
+            .fetch("GET", "http://pay.localhost/", &[&line], b"")
+            .await
+            .status,
         401,
         "another application"
     );
@@ -348,15 +591,38 @@ async fn the_header_is_as_good_as_the_cookie() {
 async fn certs_have_two_keys_and_a_certificate_for_each() {
     let world = World::start().await;
     for host in ["access.localhost", "wiki.localhost"] {
-        let answer = world.browser().fetch("GET", &format!("http://{host}/cdn-cgi/access/certs"), &[], b"").await;
+        let answer = world
+            .browser()
+            .fetch(
+                "GET",
+                &format!("http://{host}/cdn-cgi/access/certs"),
+                &[],
+                b"",
+            )
+            .await;
         let certs = answer.json();
-        assert_eq!((answer.status, certs["keys"].as_array().unwrap().len()), (200, 2), "{certs}");
-        for (key, certificate) in
-            certs["keys"].as_array().unwrap().iter().zip(certs["public_certs"].as_array().unwrap())
+        assert_eq!(
+            (answer.status, certs["keys"].as_array().unwrap().len()),
+            (200, 2),
+            "{certs}"
+        );
+        for (key, certificate) in certs["keys"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .zip(certs["public_certs"].as_array().unwrap())
         {
-            assert_eq!((&key["kty"], &key["alg"], &key["use"]), (&json!("RSA"), &json!("RS256"), &json!("sig")));
+            assert_eq!(
+                (&key["kty"], &key["alg"], &key["use"]),
+                (&json!("RSA"), &json!("RS256"), &json!("sig"))
+            );
             assert_eq!(key["kid"], certificate["kid"]);
-            assert!(certificate["cert"].as_str().unwrap().starts_with("-----BEGIN CERTIFICATE-----"));
+            assert!(
+                certificate["cert"]
+                    .as_str()
+                    .unwrap()
+                    .starts_with("-----BEGIN CERTIFICATE-----")
+            );
         }
     }
 }
@@ -368,14 +634,28 @@ async fn get_identity_gives_groups_and_never_a_token() {
     let url = "http://wiki.localhost/cdn-cgi/access/get-identity";
     let answer = browser.fetch("GET", url, &[], b"").await;
     let identity = answer.json();
-    assert_eq!((answer.status, &identity["email"]), (200, &json!("alice@example.com")));
+    assert_eq!(
+        (answer.status, &identity["email"]),
+        (200, &json!("alice@example.com"))
+    );
     assert_eq!(identity["idp"]["type"], "okta");
     let groups = identity["groups"].as_array().unwrap();
-    assert!(groups.iter().any(|group| group["name"] == "Engineering"), "{identity}");
+    assert!(
+        groups.iter().any(|group| group["name"] == "Engineering"),
+        "{identity}"
+    );
     assert!(answer.headers.lists("cache-control", "no-store"));
-    assert!(!answer.text().contains("eyJ"), "a token in {}", answer.text());
+    assert!(
+        !answer.text().contains("eyJ"),
+        "a token in {}",
+        answer.text()
+    );
     let answer = world.browser().fetch("GET", url, &[], b"").await;
-    assert!(matches!(answer.status, 400..=403), "without a session: {}", answer.status);
+    assert!(
+        matches!(answer.status, 400..=403),
+        "without a session: {}",
+        answer.status
+    );
 }
 
 #[tokio::test]
@@ -390,12 +670,20 @@ async fn more_than_a_hundred_groups_are_all_read_or_the_login_fails() {
         okta.control(json!({ "overLimit": over_limit })).await;
         let mut browser = Browser::new(&proxy);
         let page = browser.open_as(WIKI, "carol@example.com").await;
-        assert_eq!((page.url.as_str(), page.response.status), (WIKI, 200), "{over_limit}: {:#?}", browser.trail);
+        assert_eq!(
+            (page.url.as_str(), page.response.status),
+            (WIKI, 200),
+            "{over_limit}: {:#?}",
+            browser.trail
+        );
     }
     origin.forget();
     for over_limit in ["truncate", "omit"] {
-        okta.control(json!({ "overLimit": over_limit, "api": { "faults": vec!["html"; 8] } })).await;
-        let page = Browser::new(&proxy).open_as(WIKI, "carol@example.com").await;
+        okta.control(json!({ "overLimit": over_limit, "api": { "faults": vec!["html"; 8] } }))
+            .await;
+        let page = Browser::new(&proxy)
+            .open_as(WIKI, "carol@example.com")
+            .await;
         assert!(
             matches!(page.response.status, 403 | 502 | 503),
             "{over_limit}, and no groups API: {}",
@@ -404,11 +692,19 @@ async fn more_than_a_hundred_groups_are_all_read_or_the_login_fails() {
         okta.control(json!({ "api": { "faults": [] } })).await;
     }
     for (over_limit, thin) in [("error-token", false), ("error-authorize", true)] {
-        okta.control(json!({ "overLimit": over_limit, "thin": thin, "api": { "faults": vec!["html"; 8] } })).await;
+        okta.control(
+            json!({ "overLimit": over_limit, "thin": thin, "api": { "faults": vec!["html"; 8] } }),
+        )
+        .await;
         let mut browser = Browser::new(&proxy);
         let page = browser.open_as(WIKI, "carol@example.com").await;
         let page = browser.sign_in(&page, "carol@example.com").await;
-        assert_eq!(page.response.status, 503, "{over_limit}: {}", page.response.text());
+        assert_eq!(
+            page.response.status,
+            503,
+            "{over_limit}: {}",
+            page.response.text()
+        );
         okta.control(json!({ "api": { "faults": [] } })).await;
     }
     origin.assert_untouched("logins whose groups are unknown");
@@ -416,31 +712,61 @@ async fn more_than_a_hundred_groups_are_all_read_or_the_login_fails() {
 
 #[tokio::test]
 async fn exactly_a_hundred_groups_are_not_believed() {
-    let (proxy, okta, _origin) = with_okta(|config| config.api_token = Some(okta::API_TOKEN.to_owned())).await;
+    let (proxy, okta, _origin) =
+        with_okta(|config| config.api_token = Some(okta::API_TOKEN.to_owned())).await;
     let groups = "/api/v1/users/00u3hundred00000d7/groups";
-    Browser::new(&proxy).open_as("http://app.localhost/", "hundred@example.com").await;
-    assert!(okta.count(groups).await >= 1, "a hundred may be a hundred of more");
-    Browser::new(&proxy).open_as("http://app.localhost/", "alice@example.com").await;
-    assert_eq!(okta.count("/api/v1/users/00u1alice0000000d7/groups").await, 0, "five are five");
+    Browser::new(&proxy)
+        .open_as("http://app.localhost/", "hundred@example.com")
+        .await;
+    assert!(
+        okta.count(groups).await >= 1,
+        "a hundred may be a hundred of more"
+    );
+    Browser::new(&proxy)
+        .open_as("http://app.localhost/", "alice@example.com")
+        .await;
+    assert_eq!(
+        okta.count("/api/v1/users/00u1alice0000000d7/groups").await,
+        0,
+        "five are five"
+    );
 }
 
 #[tokio::test]
 async fn fat_tokens_rotated_keys_and_odd_names_are_all_the_same() {
     let (proxy, okta, origin) =
-        with_okta(|config| config.rest = APPLICATIONS.replace("Engineering", "日本語グループ")).await;
+        with_okta(|config| config.rest = APPLICATIONS.replace("Engineering", "日本語グループ"))
+            .await;
     for thin in [true, false] {
-        okta.control(json!({ "thin": thin, "rotate": "drop" })).await;
+        okta.control(json!({ "thin": thin, "rotate": "drop" }))
+            .await;
         let mut browser = Browser::new(&proxy);
         let page = browser.open_as(WIKI, "unicode@example.com").await;
-        assert_eq!((page.url.as_str(), page.response.status), (WIKI, 200), "thin {thin}: {:#?}", browser.trail);
+        assert_eq!(
+            (page.url.as_str(), page.response.status),
+            (WIKI, 200),
+            "thin {thin}: {:#?}",
+            browser.trail
+        );
     }
     origin.forget();
     let page = Browser::new(&proxy).open_as(WIKI, "zero@example.com").await;
     // Without an API token nobody can tell no groups from too many.
-    assert!(matches!(page.response.status, 403 | 503), "{}", page.response.status);
-    okta.control(json!({ "disable": "alice@example.com" })).await;
-    let page = Browser::new(&proxy).open_as("http://app.localhost/", "alice@example.com").await;
-    assert!(matches!(page.response.status, 400..=403), "the provider refused: {}", page.response.status);
+    assert!(
+        matches!(page.response.status, 403 | 503),
+        "{}",
+        page.response.status
+    );
+    okta.control(json!({ "disable": "alice@example.com" }))
+        .await;
+    let page = Browser::new(&proxy)
+        .open_as("http://app.localhost/", "alice@example.com")
+        .await;
+    assert!(
+        matches!(page.response.status, 400..=403),
+        "the provider refused: {}",
+        page.response.status
+    );
     origin.assert_untouched("people who may not");
 }
 
@@ -450,7 +776,10 @@ async fn audit_events_say_who_and_where() {
     world.signed_in(Person::alice(), WIKI).await;
     let event = world.proxy.events("login").pop().unwrap();
     let text = event.to_string();
-    assert!(text.contains("alice@example.com") && text.contains("okta"), "{text}");
+    assert!(
+        text.contains("alice@example.com") && text.contains("okta"),
+        "{text}"
+    );
     world.idp.script(|script| script.person = Person::bob());
     world.browser().open(WIKI).await;
     let event = world.proxy.events("login").pop().unwrap();
@@ -465,13 +794,26 @@ async fn tabs_opened_at_once_in_a_fresh_browser_land_on_their_own_pages() {
     // The browser asks for all of them before the first answer comes, and keeps the cookie of the last one.
     let mut logins = Vec::new();
     for page in ["http://wiki.localhost/one", "http://wiki.localhost/two?x=1"] {
-        let answer = world.browser().request("GET", page, &["Sec-Fetch-Mode: navigate"], b"").await;
+        let answer = world
+            .browser()
+            .request("GET", page, &["Sec-Fetch-Mode: navigate"], b"")
+            .await;
         logins.push((page, answer.location().to_owned()));
     }
-    assert_eq!(browser.open(WIKI).await.response.status, 200, "{:#?}", browser.trail);
+    assert_eq!(
+        browser.open(WIKI).await.response.status,
+        200,
+        "{:#?}",
+        browser.trail
+    );
     for (page, login) in logins {
         let landed = browser.open(&login).await;
-        assert_eq!((landed.url.as_str(), landed.response.status), (page, 200), "{:#?}", browser.trail);
+        assert_eq!(
+            (landed.url.as_str(), landed.response.status),
+            (page, 200),
+            "{:#?}",
+            browser.trail
+        );
     }
 }
 
@@ -486,23 +828,44 @@ auto_redirect_to_identity = true
 policies = [{ name = "two factors", decision = "allow", include = [{ auth_method = { auth_method = "mfa" } }] }]
 "#;
     let world = World::with(application, |_| ()).await;
-    world.idp.script(|script| script.claims = Box::new(|claims| drop(claims.remove("amr"))));
+    world
+        .idp
+        .script(|script| script.claims = Box::new(|claims| drop(claims.remove("amr"))));
     let mut alice = world.browser();
     let page = alice.open("http://vault.localhost/page").await;
     let text = page.response.text();
-    assert!(page.response.status == 403 && text.contains("It could not be decided"), "{text}");
-    world.idp.script(|script| script.claims = Box::new(|claims| drop(claims.insert("amr".into(), ["mfa"].into()))));
+    assert!(
+        page.response.status == 403 && text.contains("It could not be decided"),
+        "{text}"
+    );
+    world.idp.script(|script| {
+        script.claims = Box::new(|claims| drop(claims.insert("amr".into(), ["mfa"].into())))
+    });
     let again = crate::support::browser::link(&text, "Try again").unwrap();
     let page = alice.open(&again).await;
-    assert_eq!((page.url.as_str(), page.response.status), ("http://vault.localhost/page", 200), "{:#?}", alice.trail);
-    let prompted = alice.trail.iter().any(|(url, _)| url.query_pairs().any(|(name, _)| name == "prompt"));
+    assert_eq!(
+        (page.url.as_str(), page.response.status),
+        ("http://vault.localhost/page", 200),
+        "{:#?}",
+        alice.trail
+    );
+    let prompted = alice
+        .trail
+        .iter()
+        .any(|(url, _)| url.query_pairs().any(|(name, _)| name == "prompt"));
     assert!(!prompted, "whoever is signed in there is asked for nothing");
 }
 
 #[tokio::test]
 async fn addresses_of_six_kibibytes_survive_a_login() {
     let world = World::start().await;
-    for piece in ["(filters:!(),query:(x:%27a%27))&_a=b", "%27", "&", "a", "\\"] {
+    for piece in [
+        "(filters:!(),query:(x:%27a%27))&_a=b",
+        "%27",
+        "&",
+        "a",
+        "\\",
+    ] {
         let mut target = "/app/kibana?_g=".to_owned();
         while target.len() + piece.len() <= 6 * 1024 {
             target.push_str(piece);
@@ -510,7 +873,12 @@ async fn addresses_of_six_kibibytes_survive_a_login() {
         let url = format!("http://wiki.localhost{target}");
         let mut browser = world.browser();
         let page = browser.open(&url).await;
-        assert_eq!(page.response.status, 200, "{piece}: {:#?}", browser.trail.last());
+        assert_eq!(
+            page.response.status,
+            200,
+            "{piece}: {:#?}",
+            browser.trail.last()
+        );
         assert_eq!(world.origin.last().target, target, "{piece}");
     }
 }
@@ -518,9 +886,14 @@ async fn addresses_of_six_kibibytes_survive_a_login() {
 #[tokio::test]
 async fn paths_arrive_as_sent_after_a_login() {
     let world = World::start().await;
-    for target in ["/a%2fb//c;d:e/f%20/g%5Ch%252fi?x=C:\\dir", "/caf%E9/https://img.test/a.png"] {
+    for target in [
+        "/a%2fb//c;d:e/f%20/g%5Ch%252fi?x=C:\\dir",
+        "/caf%E9/https://img.test/a.png",
+    ] {
         let mut browser = world.browser();
-        let page = browser.open(&format!("http://wiki.localhost{target}")).await;
+        let page = browser
+            .open(&format!("http://wiki.localhost{target}"))
+            .await;
         assert_eq!(page.response.status, 200, "{target}: {:#?}", browser.trail);
         assert_eq!(world.origin.last().target, target);
     }
@@ -530,10 +903,18 @@ async fn paths_arrive_as_sent_after_a_login() {
 async fn a_longer_address_is_named_before_the_login() {
     let world = World::start().await;
     let mut browser = world.browser();
-    let page = browser.open(&format!("http://wiki.localhost/?{}", "a".repeat(6 * 1024))).await;
+    let page = browser
+        .open(&format!("http://wiki.localhost/?{}", "a".repeat(6 * 1024)))
+        .await;
     assert_eq!(page.response.status, 414);
     let text = page.response.text();
-    assert!(text.contains("too long to come back to") && text.contains("target_too_long"), "{text}");
-    assert!(text.contains("http://access.localhost/cdn-cgi/access/login/wiki.localhost?"), "{text}");
+    assert!(
+        text.contains("too long to come back to") && text.contains("target_too_long"),
+        "{text}"
+    );
+    assert!(
+        text.contains("http://access.localhost/cdn-cgi/access/login/wiki.localhost?"),
+        "{text}"
+    );
     world.origin.assert_untouched("a long address");
 }

@@ -9,7 +9,11 @@ use crate::support::{APPLICATIONS, Browser, Person, Portcullis, World, browser};
 const WIKI: &str = "http://wiki.localhost/page";
 const LOGOUT: &str = "http://wiki.localhost/cdn-cgi/access/logout";
 const LANDING: &str = "http://wiki.localhost/?__cf_access_message=logged_out";
-const NAVIGATION: &[&str] = &["Sec-Fetch-Site: same-origin", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"];
+const NAVIGATION: &[&str] = &[
+    "Sec-Fetch-Site: same-origin",
+    "Sec-Fetch-Mode: navigate",
+    "Sec-Fetch-Dest: document",
+];
 
 fn to(logout: &str, target: &str) -> String {
     let mut url = Url::parse(logout).unwrap();
@@ -23,12 +27,26 @@ async fn a_logout_ends_on_the_front_page_which_signs_nobody_in_again() {
     let mut alice = world.signed_in(Person::alice(), WIKI).await;
     let asked = world.idp.count("/oauth2/v1/authorize");
     let page = alice.open(LOGOUT).await;
-    assert_eq!((page.url.as_str(), page.response.status), (LANDING, 401), "{:#?}", alice.trail);
+    assert_eq!(
+        (page.url.as_str(), page.response.status),
+        (LANDING, 401),
+        "{:#?}",
+        alice.trail
+    );
     assert!(page.response.text().contains("You are signed out."));
-    assert_eq!(world.idp.count("/oauth2/v1/authorize"), asked, "the provider would have signed them in again at once");
+    assert_eq!(
+        world.idp.count("/oauth2/v1/authorize"),
+        asked,
+        "the provider would have signed them in again at once"
+    );
     let back = browser::link(&page.response.text(), "Back to the application").unwrap();
     let page = alice.open(&back).await;
-    assert_eq!((page.url.as_str(), page.response.status), ("http://wiki.localhost/", 200), "{:#?}", alice.trail);
+    assert_eq!(
+        (page.url.as_str(), page.response.status),
+        ("http://wiki.localhost/", 200),
+        "{:#?}",
+        alice.trail
+    );
 
     // With a session the query means nothing, and for a script there is no redirect to lose itself in.
     assert_eq!(alice.open(LANDING).await.response.status, 200);
@@ -37,8 +55,15 @@ async fn a_logout_ends_on_the_front_page_which_signs_nobody_in_again() {
     assert_eq!(alice.fetch("GET", WIKI, &[], b"").await.status, 401);
 
     let mut alice = world.signed_in(Person::alice(), WIKI).await;
-    let page = alice.open("http://access.localhost/cdn-cgi/access/logout").await;
-    assert_eq!(page.url.as_str(), "http://access.localhost/?__cf_access_message=logged_out", "{:#?}", alice.trail);
+    let page = alice
+        .open("http://access.localhost/cdn-cgi/access/logout")
+        .await;
+    assert_eq!(
+        page.url.as_str(),
+        "http://access.localhost/?__cf_access_message=logged_out",
+        "{:#?}",
+        alice.trail
+    );
     assert!(page.response.text().contains("You are signed out."));
 }
 
@@ -46,15 +71,22 @@ async fn a_logout_ends_on_the_front_page_which_signs_nobody_in_again() {
 async fn signing_in_and_out_again_and_again_is_no_loop() {
     let world = World::start().await;
     world.idp.script(|script| script.person = Person::alice());
-    for logout in
-        [LOGOUT, "http://access.localhost/cdn-cgi/access/logout", "http://app.localhost/cdn-cgi/access/logout"]
-    {
+    for logout in [
+        LOGOUT,
+        "http://access.localhost/cdn-cgi/access/logout",
+        "http://app.localhost/cdn-cgi/access/logout",
+    ] {
         let mut alice = world.browser();
         for round in 0..6 {
             for page in [WIKI, "http://app.localhost/"] {
                 let opened = alice.open(page).await;
                 let status = opened.response.status;
-                assert_eq!((opened.url.as_str(), status), (page, 200), "{logout}, round {round}: {:#?}", alice.trail);
+                assert_eq!(
+                    (opened.url.as_str(), status),
+                    (page, 200),
+                    "{logout}, round {round}: {:#?}",
+                    alice.trail
+                );
             }
             alice.open(logout).await;
         }
@@ -74,7 +106,12 @@ async fn logins_in_two_tabs_and_a_logout_are_no_loop() {
         assert_eq!(alice.open(other.as_str()).await.response.status, 200);
         alice.open(logout).await;
         let page = alice.open(WIKI).await;
-        assert_eq!((page.url.as_str(), page.response.status), (WIKI, 200), "{logout}: {:#?}", alice.trail);
+        assert_eq!(
+            (page.url.as_str(), page.response.status),
+            (WIKI, 200),
+            "{logout}: {:#?}",
+            alice.trail
+        );
     }
 }
 
@@ -84,20 +121,45 @@ async fn return_to_leads_to_what_is_known() {
     let known = [
         ("/goodbye?x=1", "http://wiki.localhost/goodbye?x=1"),
         ("http://app.localhost", "http://app.localhost/"),
-        ("http://app.localhost/a/../b?c=d#e", "http://app.localhost/b?c=d"),
+        (
+            "http://app.localhost/a/../b?c=d#e",
+            "http://app.localhost/b?c=d",
+        ),
         ("http://APP.localhost:80?c=d", "http://app.localhost/?c=d"),
         ("http://access.localhost/", "http://access.localhost/"),
     ];
     for (target, expected) in known {
         let mut alice = world.signed_in(Person::alice(), WIKI).await;
-        let answer = alice.request("GET", &to(LOGOUT, target), NAVIGATION, b"").await;
-        assert_eq!((answer.status, answer.location()), (302, expected), "{target}");
-        assert_eq!(alice.cookie("wiki.localhost", "CF_Authorization"), None, "{target}");
+        let answer = alice
+            .request("GET", &to(LOGOUT, target), NAVIGATION, b"")
+            .await;
+        assert_eq!(
+            (answer.status, answer.location()),
+            (302, expected),
+            "{target}"
+        );
+        assert_eq!(
+            alice.cookie("wiki.localhost", "CF_Authorization"),
+            None,
+            "{target}"
+        );
         // Without a session here it goes there by way of the team, which knows best whether there is one.
-        let answer = alice.request("GET", &to(LOGOUT, target), NAVIGATION, b"").await;
-        assert_eq!(answer.location(), to("http://access.localhost/cdn-cgi/access/logout", expected), "{target}");
-        let answer = alice.request("GET", answer.location(), &NAVIGATION[1..], b"").await;
-        assert_eq!((answer.status, answer.location()), (302, expected), "{target}");
+        let answer = alice
+            .request("GET", &to(LOGOUT, target), NAVIGATION, b"")
+            .await;
+        assert_eq!(
+            answer.location(),
+            to("http://access.localhost/cdn-cgi/access/logout", expected),
+            "{target}"
+        );
+        let answer = alice
+            .request("GET", answer.location(), &NAVIGATION[1..], b"")
+            .await;
+        assert_eq!(
+            (answer.status, answer.location()),
+            (302, expected),
+            "{target}"
+        );
     }
 }
 
@@ -140,33 +202,80 @@ async fn r01_return_to_leads_nowhere_else() {
     ];
     let mut nobody = world.browser();
     for target in evil {
-        let answer =
-            nobody.request("GET", &to("http://access.localhost/cdn-cgi/access/logout", target), NAVIGATION, b"").await;
+        let answer = nobody
+            .request(
+                "GET",
+                &to("http://access.localhost/cdn-cgi/access/logout", target),
+                NAVIGATION,
+                b"",
+            )
+            .await;
         let landing = "http://access.localhost/?__cf_access_message=logged_out";
-        assert_eq!((answer.status, answer.location()), (302, landing), "{target:?}");
-        assert!(!answer.headers.all("set-cookie").iter().any(|c| c.starts_with("x=")), "{target:?}");
+        assert_eq!(
+            (answer.status, answer.location()),
+            (302, landing),
+            "{target:?}"
+        );
+        assert!(
+            !answer
+                .headers
+                .all("set-cookie")
+                .iter()
+                .any(|c| c.starts_with("x=")),
+            "{target:?}"
+        );
     }
     let twice = format!("{LOGOUT}?returnTo=%2Fa&returnTo=http%3A%2F%2Fevil.example");
     let mut alice = world.signed_in(Person::alice(), WIKI).await;
-    assert_eq!(alice.request("GET", &twice, NAVIGATION, b"").await.location(), LANDING);
+    assert_eq!(
+        alice
+            .request("GET", &twice, NAVIGATION, b"")
+            .await
+            .location(),
+        LANDING
+    );
 }
 
 #[tokio::test]
 async fn another_site_can_only_ask_and_the_answer_keeps_the_way_on() {
     let world = World::start().await;
-    let lines = ["Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"];
-    for (target, follows) in [("/bye", Some("http://wiki.localhost/bye")), ("http://app.localhost/", None)] {
+    let lines = [
+        "Sec-Fetch-Site: cross-site",
+        "Sec-Fetch-Mode: navigate",
+        "Sec-Fetch-Dest: document",
+    ];
+    for (target, follows) in [
+        ("/bye", Some("http://wiki.localhost/bye")),
+        ("http://app.localhost/", None),
+    ] {
         let mut alice = world.signed_in(Person::alice(), WIKI).await;
         let answer = alice.request("GET", &to(LOGOUT, target), &lines, b"").await;
         let text = answer.text();
         assert_eq!(answer.status, 200);
-        assert_eq!(alice.fetch("GET", WIKI, &[], b"").await.status, 200, "nothing has ended yet");
-        let form = Url::parse(LOGOUT).unwrap().join(&browser::link(&text, "Sign out</button>").unwrap()).unwrap();
-        let csrf = text.split(r#"name="csrf" value=""#).nth(1).unwrap().split('"').next().unwrap();
+        assert_eq!(
+            alice.fetch("GET", WIKI, &[], b"").await.status,
+            200,
+            "nothing has ended yet"
+        );
+        let form = Url::parse(LOGOUT)
+            .unwrap()
+            .join(&browser::link(&text, "Sign out</button>").unwrap())
+            .unwrap();
+        let csrf = text
+            .split(r#"name="csrf" value=""#)
+            .nth(1)
+            .unwrap()
+            .split('"')
+            .next()
+            .unwrap();
         let body = format!("csrf={csrf}");
-        let refused = alice.request("POST", form.as_str(), &lines, body.as_bytes()).await;
+        let refused = alice
+            .request("POST", form.as_str(), &lines, body.as_bytes())
+            .await;
         assert_eq!(refused.status, 403, "the form is for this site alone");
-        let answer = alice.request("POST", form.as_str(), NAVIGATION, body.as_bytes()).await;
+        let answer = alice
+            .request("POST", form.as_str(), NAVIGATION, body.as_bytes())
+            .await;
         match follows {
             Some(location) => assert_eq!((answer.status, answer.location()), (303, location)),
             None => {
@@ -175,7 +284,10 @@ async fn another_site_can_only_ask_and_the_answer_keeps_the_way_on() {
                     (200, None),
                     "a form leads to no other host"
                 );
-                assert_eq!(browser::link(&answer.text(), "Continue").as_deref(), Some(target));
+                assert_eq!(
+                    browser::link(&answer.text(), "Continue").as_deref(),
+                    Some(target)
+                );
             }
         }
         assert_eq!(alice.fetch("GET", WIKI, &[], b"").await.status, 401);
@@ -186,23 +298,41 @@ async fn another_site_can_only_ask_and_the_answer_keeps_the_way_on() {
 async fn a_session_on_a_path_ends_by_way_of_the_team() {
     let (_, admin) = APPLICATIONS.rsplit_once("[[applications]]\n").unwrap();
     let world = World::with(&format!("[[applications]]\n{admin}"), |_| ()).await;
-    let mut alice = world.signed_in(Person::alice(), "http://app.localhost/admin/x").await;
+    let mut alice = world
+        .signed_in(Person::alice(), "http://app.localhost/admin/x")
+        .await;
     let stolen = alice.clone();
-    let answer = alice.request("GET", "http://app.localhost/cdn-cgi/access/logout", NAVIGATION, b"").await;
+    let answer = alice
+        .request(
+            "GET",
+            "http://app.localhost/cdn-cgi/access/logout",
+            NAVIGATION,
+            b"",
+        )
+        .await;
     // There is no front page here to come back to.
     let team = "http://access.localhost/cdn-cgi/access/logout";
     assert_eq!((answer.status, answer.location()), (302, team));
     let forgotten = answer.headers.all("set-cookie");
     for path in ["Path=/admin;", "Path=/;"] {
         assert!(
-            forgotten.iter().any(|c| c.starts_with("CF_Authorization=;") && format!("{c};").contains(path)),
+            forgotten
+                .iter()
+                .any(|c| c.starts_with("CF_Authorization=;") && format!("{c};").contains(path)),
             "{forgotten:?}"
         );
     }
     assert_eq!(alice.cookie("app.localhost", "CF_Authorization"), None);
     let page = alice.open(team).await;
-    assert!(page.response.text().contains("You are signed out."), "{:#?}", alice.trail);
-    let answer = stolen.clone().fetch("GET", "http://app.localhost/admin/x", &[], b"").await;
+    assert!(
+        page.response.text().contains("You are signed out."),
+        "{:#?}",
+        alice.trail
+    );
+    let answer = stolen
+        .clone()
+        .fetch("GET", "http://app.localhost/admin/x", &[], b"")
+        .await;
     assert_eq!(answer.status, 401, "a token from before the logout");
     assert_eq!(world.proxy.events("logout").len(), 1);
 }
@@ -211,15 +341,44 @@ async fn a_session_on_a_path_ends_by_way_of_the_team() {
 async fn a_logout_signs_the_person_out_of_every_browser() {
     let world = World::start().await;
     let mut telephone = world.signed_in(Person::alice(), WIKI).await;
-    let mut desk = world.signed_in(Person::alice(), "http://app.localhost/").await;
-    let mut bob = world.signed_in(Person::bob(), "http://pay.localhost/").await;
-    desk.open("http://app.localhost/cdn-cgi/access/logout").await;
-    assert_eq!(desk.fetch("GET", "http://app.localhost/", &[], b"").await.status, 401);
-    assert_eq!(telephone.fetch("GET", WIKI, &[], b"").await.status, 401, "the other browser's token");
-    assert_eq!(bob.fetch("GET", "http://pay.localhost/", &[], b"").await.status, 200, "somebody else's is good");
+    let mut desk = world
+        .signed_in(Person::alice(), "http://app.localhost/")
+        .await;
+    let mut bob = world
+        .signed_in(Person::bob(), "http://pay.localhost/")
+        .await;
+    desk.open("http://app.localhost/cdn-cgi/access/logout")
+        .await;
+    assert_eq!(
+        desk.fetch("GET", "http://app.localhost/", &[], b"")
+            .await
+            .status,
+        401
+    );
+    assert_eq!(
+        telephone.fetch("GET", WIKI, &[], b"").await.status,
+        401,
+        "the other browser's token"
+    );
+    assert_eq!(
+        bob.fetch("GET", "http://pay.localhost/", &[], b"")
+            .await
+            .status,
+        200,
+        "somebody else's is good"
+    );
     let asked = world.idp.count("/oauth2/v1/authorize");
     world.idp.script(|script| script.person = Person::alice());
-    assert_eq!(telephone.open("http://app.localhost/").await.response.status, 200, "{:#?}", telephone.trail);
+    assert_eq!(
+        telephone
+            .open("http://app.localhost/")
+            .await
+            .response
+            .status,
+        200,
+        "{:#?}",
+        telephone.trail
+    );
     assert_eq!(
         world.idp.count("/oauth2/v1/authorize"),
         asked + 1,
@@ -233,9 +392,14 @@ async fn a_logout_everywhere_ends_what_is_still_on_its_way() {
     let begin = "http://wiki.localhost/cdn-cgi/access/authorized";
     let mut elsewhere = world.browser();
     let waiting = elsewhere.open_until(WIKI, begin).await;
-    let mut desk = world.signed_in(Person::alice(), "http://app.localhost/").await;
-    desk.open("http://app.localhost/cdn-cgi/access/logout").await;
-    let answer = elsewhere.request("GET", waiting.as_str(), &["Sec-Fetch-Mode: navigate"], b"").await;
+    let mut desk = world
+        .signed_in(Person::alice(), "http://app.localhost/")
+        .await;
+    desk.open("http://app.localhost/cdn-cgi/access/logout")
+        .await;
+    let answer = elsewhere
+        .request("GET", waiting.as_str(), &["Sec-Fetch-Mode: navigate"], b"")
+        .await;
     assert_eq!(answer.headers.one("set-cookie"), None, "{answer:?}");
     assert_eq!(elsewhere.cookie("wiki.localhost", "CF_Authorization"), None);
 }
@@ -245,24 +409,49 @@ async fn a_logout_everywhere_ends_what_is_still_on_its_way() {
 async fn another_site_cannot_take_the_cookies_of_a_path() {
     let world = World::start().await;
     let logout = "http://wiki.localhost/cdn-cgi/access/logout";
-    let ask = |lines: &'static [&'static str]| async { world.browser().request("GET", logout, lines, b"").await };
-    let script = ask(&["Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: cors", "Sec-Fetch-Dest: empty"]).await;
-    assert_eq!((script.status, script.headers.one("set-cookie")), (403, None));
-    let link = ask(&["Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"]).await;
+    let ask = |lines: &'static [&'static str]| async {
+        world.browser().request("GET", logout, lines, b"").await
+    };
+    let script = ask(&[
+        "Sec-Fetch-Site: cross-site",
+        "Sec-Fetch-Mode: cors",
+        "Sec-Fetch-Dest: empty",
+    ])
+    .await;
+    assert_eq!(
+        (script.status, script.headers.one("set-cookie")),
+        (403, None)
+    );
+    let link = ask(&[
+        "Sec-Fetch-Site: cross-site",
+        "Sec-Fetch-Mode: navigate",
+        "Sec-Fetch-Dest: document",
+    ])
+    .await;
     assert_eq!((link.status, link.headers.one("set-cookie")), (302, None));
     let own = ask(NAVIGATION).await;
-    assert!(own.status == 302 && own.headers.one("set-cookie").is_some(), "{own:?}");
+    assert!(
+        own.status == 302 && own.headers.one("set-cookie").is_some(),
+        "{own:?}"
+    );
 }
 
 /// Keeps the cookies of the team domain alone, so that no page accuses the browser of losing the others.
 fn forget_application(browser: &mut Browser) {
-    browser.cookies.retain(|cookie| cookie.host == "access.localhost");
+    browser
+        .cookies
+        .retain(|cookie| cookie.host == "access.localhost");
 }
 
 /// Renews the application session: the login goes on, the token is new.
 async fn renew(browser: &mut Browser, url: &str) {
     forget_application(browser);
-    assert_eq!(browser.open(url).await.response.status, 200, "{:#?}", browser.trail);
+    assert_eq!(
+        browser.open(url).await.response.status,
+        200,
+        "{:#?}",
+        browser.trail
+    );
 }
 
 #[tokio::test]
@@ -271,23 +460,38 @@ async fn token_renewed_in_the_second_of_a_logout_ends_with_its_login() {
     let mut stolen = Vec::new();
     for _ in 0..4 {
         let mut telephone = world.signed_in(Person::alice(), WIKI).await;
-        let mut desk = world.signed_in(Person::alice(), "http://app.localhost/").await;
+        let mut desk = world
+            .signed_in(Person::alice(), "http://app.localhost/")
+            .await;
         renew(&mut telephone, WIKI).await;
-        desk.open("http://app.localhost/cdn-cgi/access/logout").await;
+        desk.open("http://app.localhost/cdn-cgi/access/logout")
+            .await;
         assert_eq!(telephone.fetch("GET", WIKI, &[], b"").await.status, 401);
         stolen.push(telephone.clone());
         forget_application(&mut telephone);
         let asked = world.idp.count("/oauth2/v1/authorize");
         let page = telephone.open(WIKI).await;
-        assert_eq!(page.response.status, 200, "a new login in the same second: {:#?}", telephone.trail);
-        assert_eq!(world.idp.count("/oauth2/v1/authorize"), asked + 1, "it is a new one");
+        assert_eq!(
+            page.response.status, 200,
+            "a new login in the same second: {:#?}",
+            telephone.trail
+        );
+        assert_eq!(
+            world.idp.count("/oauth2/v1/authorize"),
+            asked + 1,
+            "it is a new one"
+        );
         assert_eq!(telephone.fetch("GET", WIKI, &[], b"").await.status, 200);
         renew(&mut telephone, WIKI).await;
     }
     world.proxy.stop().await;
     world.proxy.run().await;
     for mut telephone in stolen {
-        assert_eq!(telephone.fetch("GET", WIKI, &[], b"").await.status, 401, "after a restart");
+        assert_eq!(
+            telephone.fetch("GET", WIKI, &[], b"").await.status,
+            401,
+            "after a restart"
+        );
     }
 }
 
@@ -304,9 +508,18 @@ async fn login_over_a_session_is_ended_by_later_logouts_alone() {
         assert_eq!(page.response.status, 200, "{:#?}", telephone.trail);
     }
     let refresh = "http://access.localhost/cdn-cgi/access/refresh-identity";
-    assert_eq!(telephone.open(refresh).await.response.status, 200, "{:#?}", telephone.trail);
+    assert_eq!(
+        telephone.open(refresh).await.response.status,
+        200,
+        "{:#?}",
+        telephone.trail
+    );
     let before = telephone.clone();
-    assert_eq!(telephone.fetch("GET", WIKI, &[], b"").await.status, 200, "no earlier logout ends it");
+    assert_eq!(
+        telephone.fetch("GET", WIKI, &[], b"").await.status,
+        200,
+        "no earlier logout ends it"
+    );
     let mut desk = world.signed_in(Person::alice(), WIKI).await;
     renew(&mut telephone, WIKI).await;
     desk.open(LOGOUT).await;
@@ -339,9 +552,22 @@ async fn renewal_at_a_process_that_has_not_heard_of_the_logout_ends_too() {
     for _ in 0..20 {
         world.idp.script(|script| script.person = Person::alice());
         let mut telephone = Browser::new(&other);
-        assert_eq!(telephone.open(WIKI).await.response.status, 200, "{:#?}", telephone.trail);
-        let mut desk = world.signed_in(Person::alice(), "http://app.localhost/").await;
-        desk.request("GET", "http://app.localhost/cdn-cgi/access/logout", NAVIGATION, b"").await;
+        assert_eq!(
+            telephone.open(WIKI).await.response.status,
+            200,
+            "{:#?}",
+            telephone.trail
+        );
+        let mut desk = world
+            .signed_in(Person::alice(), "http://app.localhost/")
+            .await;
+        desk.request(
+            "GET",
+            "http://app.localhost/cdn-cgi/access/logout",
+            NAVIGATION,
+            b"",
+        )
+        .await;
         // Tokens that the other process grants before it knows of the logout end with the login.
         forget_application(&mut telephone);
         let before = world.idp.count("/oauth2/v1/authorize");
@@ -352,7 +578,11 @@ async fn renewal_at_a_process_that_has_not_heard_of_the_logout_ends_too() {
             continue; // It had heard of it, so that this was a new login.
         }
         renewals += 1;
-        assert_eq!(here.fetch("GET", WIKI, &[], b"").await.status, 401, "at the process of the logout");
+        assert_eq!(
+            here.fetch("GET", WIKI, &[], b"").await.status,
+            401,
+            "at the process of the logout"
+        );
         until_signed_out(&mut telephone, "at the other process").await;
         if renewals == 2 {
             return;
@@ -365,10 +595,23 @@ async fn renewal_at_a_process_that_has_not_heard_of_the_logout_ends_too() {
 async fn new_login_at_another_process_survives_the_logout_before_it() {
     let world = World::start().await;
     let other = two_processes(&world).await;
-    let mut desk = world.signed_in(Person::alice(), "http://app.localhost/").await;
-    desk.request("GET", "http://app.localhost/cdn-cgi/access/logout", NAVIGATION, b"").await;
+    let mut desk = world
+        .signed_in(Person::alice(), "http://app.localhost/")
+        .await;
+    desk.request(
+        "GET",
+        "http://app.localhost/cdn-cgi/access/logout",
+        NAVIGATION,
+        b"",
+    )
+    .await;
     let mut telephone = Browser::new(&other);
-    assert_eq!(telephone.open(WIKI).await.response.status, 200, "{:#?}", telephone.trail);
+    assert_eq!(
+        telephone.open(WIKI).await.response.status,
+        200,
+        "{:#?}",
+        telephone.trail
+    );
     let mut here = telephone.clone();
     here.leads_to("wiki.localhost", world.proxy.address);
     for _ in 0..20 {

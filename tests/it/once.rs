@@ -33,12 +33,25 @@ async fn login_flow_is_used_up_at_every_process() {
     let (world, other, mut here) = two_processes().await;
     let callback = here.open_until(WIKI, CALLBACK).await;
     let mut there = at(&here, other.address);
-    assert_eq!(here.open(callback.as_str()).await.response.status, 200, "{:#?}", here.trail);
+    assert_eq!(
+        here.open(callback.as_str()).await.response.status,
+        200,
+        "{:#?}",
+        here.trail
+    );
     let codes = world.idp.count("/oauth2/v1/token");
     let late = there.open(callback.as_str()).await;
     assert_eq!(late.response.status, 400, "{:#?}", there.trail);
-    assert!(late.response.text().contains("login_expired"), "{}", late.response.text());
-    assert_eq!(world.idp.count("/oauth2/v1/token"), codes, "the code is not sent a second time");
+    assert!(
+        late.response.text().contains("login_expired"),
+        "{}",
+        late.response.text()
+    );
+    assert_eq!(
+        world.idp.count("/oauth2/v1/token"),
+        codes,
+        "the code is not sent a second time"
+    );
 }
 
 #[tokio::test]
@@ -46,7 +59,12 @@ async fn login_may_end_at_another_process() {
     let (_world, other, mut here) = two_processes().await;
     let callback = here.open_until(WIKI, CALLBACK).await;
     let mut there = at(&here, other.address);
-    assert_eq!(there.open(callback.as_str()).await.response.status, 200, "{:#?}", there.trail);
+    assert_eq!(
+        there.open(callback.as_str()).await.response.status,
+        200,
+        "{:#?}",
+        there.trail
+    );
 }
 
 #[tokio::test]
@@ -55,8 +73,17 @@ async fn hand_over_is_used_up_at_every_process() {
     let authorized = here.open_until(WIKI, AUTHORIZED).await;
     let mut there = at(&here, other.address);
     let granted = here.fetch("GET", authorized.as_str(), &[], b"").await;
-    assert_eq!((granted.status, here.cookie("wiki.localhost", "CF_Authorization").is_some()), (302, true));
+    assert_eq!(
+        (
+            granted.status,
+            here.cookie("wiki.localhost", "CF_Authorization").is_some()
+        ),
+        (302, true)
+    );
     let refused = there.fetch("GET", authorized.as_str(), &[], b"").await;
-    assert_eq!((refused.status, refused.headers.one("location")), (302, Some(WIKI)));
+    assert_eq!(
+        (refused.status, refused.headers.one("location")),
+        (302, Some(WIKI))
+    );
     assert_eq!(there.cookie("wiki.localhost", "CF_Authorization"), None);
 }

@@ -28,13 +28,19 @@ async fn status(proxy: &Portcullis, name: &str, path: &str) -> u16 {
 async fn send(proxy: &Portcullis, method: &str, name: &str, path: &str, body: &str) -> u16 {
     let length = format!("Content-Length: {}", body.len());
     let request = raw::request(method, &format!("{name}.localhost"), path, &[&length]) + body;
-    raw::exchange(proxy.address, request).await.expect("a response").status
+    raw::exchange(proxy.address, request)
+        .await
+        .expect("a response")
+        .status
 }
 
 async fn until(proxy: &Portcullis, name: &str, wanted: u16) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while status(proxy, name, "/").await != wanted {
-        assert!(Instant::now() < deadline, "`{name}` does not come to {wanted}");
+        assert!(
+            Instant::now() < deadline,
+            "`{name}` does not come to {wanted}"
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -46,11 +52,22 @@ async fn all_succeed(proxy: &Portcullis, name: &str, count: usize) {
         let (address, host) = (proxy.address, format!("{name}.localhost"));
         running.spawn(async move {
             let request = raw::request("GET", &host, &format!("/{i}"), &[]);
-            raw::exchange(address, request).await.map(|answer| answer.status)
+            raw::exchange(address, request)
+                .await
+                .map(|answer| answer.status)
         });
     }
-    let failed: Vec<_> = running.join_all().await.into_iter().filter(|status| *status != Some(200)).collect();
-    assert!(failed.is_empty(), "{} of {count} failed: {failed:?}", failed.len());
+    let failed: Vec<_> = running
+        .join_all()
+        .await
+        .into_iter()
+        .filter(|status| *status != Some(200))
+        .collect();
+    assert!(
+        failed.is_empty(),
+        "{} of {count} failed: {failed:?}",
+        failed.len()
+    );
 }
 
 /// A listener on which TLS never gets anywhere: it closes connections, or is silent.
@@ -73,18 +90,32 @@ async fn broken_tls(silent: bool) -> (SocketAddr, std::sync::Arc<std::sync::atom
 
 #[tokio::test]
 async fn localhost_is_reached_at_either_address() {
-    let Ok(listener) = TcpListener::bind("[::1]:0").await else { return eprintln!("skipped: no IPv6 here") };
+    let Ok(listener) = TcpListener::bind("[::1]:0").await else {
+        return eprintln!("skipped: no IPv6 here");
+    };
     let address = listener.local_addr().unwrap();
     drop(listener);
     let (six, four) = (Origin::start_at(address).await, Origin::start().await);
     let applications = [
-        open("six", &[&format!("http://localhost:{}", six.address.port())], ""),
-        open("four", &[&format!("http://app.localhost:{}", four.address.port())], ""),
+        open(
+            "six",
+            &[&format!("http://localhost:{}", six.address.port())],
+            "",
+        ),
+        open(
+            "four",
+            &[&format!("http://app.localhost:{}", four.address.port())],
+            "",
+        ),
     ];
     let (proxy, _idp) = before(&applications.concat()).await;
     for name in ["six", "four"] {
         for i in 0..10 {
-            assert_eq!(status(&proxy, name, &format!("/{i}")).await, 200, "{name} {i}");
+            assert_eq!(
+                status(&proxy, name, &format!("/{i}")).await,
+                200,
+                "{name} {i}"
+            );
         }
     }
     assert_eq!((six.seen().len(), four.seen().len()), (10, 10));
@@ -99,8 +130,15 @@ async fn refusing_member_fails_no_request() {
         all_succeed(&proxy, "app", 60).await;
     }
     let line = proxy.logged(0, &["setting it aside"]).await;
-    assert!(line.contains("\"app\"") && line.contains(&dead.to_string()) && line.contains("refused"), "{line}");
-    let lines = proxy.log().lines().filter(|line| line.contains("setting it aside")).count();
+    assert!(
+        line.contains("\"app\"") && line.contains(&dead.to_string()) && line.contains("refused"),
+        "{line}"
+    );
+    let lines = proxy
+        .log()
+        .lines()
+        .filter(|line| line.contains("setting it aside"))
+        .count();
     assert!(lines <= 2, "{lines} lines about one origin");
 }
 
@@ -115,36 +153,68 @@ async fn member_without_tls_is_set_aside() {
     let (silent, silent_attempts) = broken_tls(true).await;
     let settings = format!("origin_settings = {{ ca = {ca:?}, connect_timeout = \"1s\" }}");
     let applications = [
-        open("closing", &[&format!("https://{closing}"), &alive.url("https")], &settings),
-        open("silent", &[&format!("https://{silent}"), &alive.url("https")], &settings),
+        open(
+            "closing",
+            &[&format!("https://{closing}"), &alive.url("https")],
+            &settings,
+        ),
+        open(
+            "silent",
+            &[&format!("https://{silent}"), &alive.url("https")],
+            &settings,
+        ),
     ];
     let (proxy, _idp) = before(&applications.concat()).await;
     for i in 0..20 {
-        assert_eq!(status(&proxy, "closing", &format!("/{i}")).await, 200, "{i}");
+        assert_eq!(
+            status(&proxy, "closing", &format!("/{i}")).await,
+            200,
+            "{i}"
+        );
     }
     let count = attempts.load(std::sync::atomic::Ordering::Relaxed);
     assert!((1..=5).contains(&count), "{count} attempts of 20 requests");
     all_succeed(&proxy, "silent", 40).await;
-    assert!(silent_attempts.load(std::sync::atomic::Ordering::Relaxed) > 0, "it was tried");
+    assert!(
+        silent_attempts.load(std::sync::atomic::Ordering::Relaxed) > 0,
+        "it was tried"
+    );
 }
 
 #[tokio::test]
 async fn last_member_is_never_left_out() {
     let (first, second) = (free_address(), free_address());
-    let application = open("app", &[&format!("http://{first}"), &format!("http://{second}")], "");
+    let application = open(
+        "app",
+        &[&format!("http://{first}"), &format!("http://{second}")],
+        "",
+    );
     let (proxy, _idp) = before(&application).await;
     for _ in 0..3 {
-        assert_eq!(status(&proxy, "app", "/").await, 502, "tried and failed, not 503");
+        assert_eq!(
+            status(&proxy, "app", "/").await,
+            502,
+            "tried and failed, not 503"
+        );
     }
     let _alive = Origin::start_at(second).await;
-    assert_eq!(status(&proxy, "app", "/").await, 200, "it is tried again before the time is over");
+    assert_eq!(
+        status(&proxy, "app", "/").await,
+        200,
+        "it is tried again before the time is over"
+    );
 }
 
 #[tokio::test]
 async fn responses_exclude_no_member() {
     let (first, second) = (Origin::start().await, Origin::start().await);
     let (proxy, _idp) = before(&open("app", &[&first.url("http"), &second.url("http")], "")).await;
-    for path in ["/origin/close", "/origin/malformed", "/origin/status/500", "/origin/status/503"] {
+    for path in [
+        "/origin/close",
+        "/origin/malformed",
+        "/origin/status/500",
+        "/origin/status/503",
+    ] {
         for _ in 0..4 {
             send(&proxy, "POST", "app", path, "x").await;
         }
@@ -153,7 +223,11 @@ async fn responses_exclude_no_member() {
         for i in 0..10 {
             assert_eq!(status(&proxy, "app", &format!("/{i}")).await, 200, "{path}");
         }
-        assert_eq!((first.seen().len(), second.seen().len()), (5, 5), "after {path}");
+        assert_eq!(
+            (first.seen().len(), second.seen().len()),
+            (5, 5),
+            "after {path}"
+        );
     }
 }
 
@@ -161,13 +235,18 @@ async fn responses_exclude_no_member() {
 async fn post_is_never_sent_twice() {
     let (first, second) = (Origin::start().await, Origin::start().await);
     let (proxy, _idp) = before(&open("app", &[&first.url("http"), &second.url("http")], "")).await;
-    let posts = || [&first, &second].map(|o| o.seen().iter().filter(|seen| seen.method == "POST").count());
+    let posts =
+        || [&first, &second].map(|o| o.seen().iter().filter(|seen| seen.method == "POST").count());
     for path in ["/origin/close", "/origin/malformed", "/origin/close-once"] {
         // From the second request on there are connections that were kept.
         for _ in 0..4 {
             assert_eq!(status(&proxy, "app", "/").await, 200);
         }
-        assert_eq!(send(&proxy, "POST", "app", path, "a payment").await, 502, "{path}");
+        assert_eq!(
+            send(&proxy, "POST", "app", path, "a payment").await,
+            502,
+            "{path}"
+        );
         assert_eq!(posts().iter().sum::<usize>(), 1, "{path} was sent once");
         first.forget();
         second.forget();
@@ -180,48 +259,115 @@ async fn repeated_put_counts_its_body_once() {
     let (proxy, _idp) = before(&open("app", &[&origin.url("http")], "max_body = \"64KiB\"")).await;
     assert_eq!(status(&proxy, "app", "/").await, 200);
     let body = "x".repeat(40 * 1024);
-    assert_eq!(send(&proxy, "PUT", "app", "/origin/close-once", &body).await, 200, "idempotent, on a kept connection");
-    assert_eq!(origin.seen().iter().filter(|seen| seen.method == "PUT").count(), 2);
+    assert_eq!(
+        send(&proxy, "PUT", "app", "/origin/close-once", &body).await,
+        200,
+        "idempotent, on a kept connection"
+    );
+    assert_eq!(
+        origin
+            .seen()
+            .iter()
+            .filter(|seen| seen.method == "PUT")
+            .count(),
+        2
+    );
 }
 
 #[tokio::test]
 async fn failure_of_an_origin_is_logged_with_its_circumstances() {
     let certificate = Certificate::new(&["127.0.0.1"]);
-    let (untrusted, plain, dead) = (Origin::tls(&certificate).await, Origin::start().await, free_address());
+    let (untrusted, plain, dead) = (
+        Origin::tls(&certificate).await,
+        Origin::start().await,
+        free_address(),
+    );
     let applications = [
         open("Dead", &[&format!("http://{dead}")], ""),
         open("Untrusted", &[&untrusted.url("https")], ""),
-        open("Broken", &[&plain.url("http")], "origin_settings = { read_timeout = \"1s\" }"),
+        open(
+            "Broken",
+            &[&plain.url("http")],
+            "origin_settings = { read_timeout = \"1s\" }",
+        ),
         open("Nowhere", &["http://name.invalid"], ""),
     ];
     let (mut proxy, _idp) = before(&applications.concat()).await;
     for (name, path, code, origin, causes) in [
-        ("Dead", "/page", 502, dead.to_string(), ["the connection was refused", "os error 111"]),
-        ("Untrusted", "/page", 502, untrusted.address.to_string(), ["the TLS handshake failed", "UnknownIssuer"]),
-        ("Broken", "/origin/close", 502, plain.address.to_string(), ["closed", ""]),
-        ("Broken", "/origin/hang", 504, plain.address.to_string(), ["`read_timeout`", ""]),
-        ("Broken", "/origin/malformed", 502, plain.address.to_string(), ["malformed", ""]),
+        (
+            "Dead",
+            "/page",
+            502,
+            dead.to_string(),
+            ["the connection was refused", "os error 111"],
+        ),
+        (
+            "Untrusted",
+            "/page",
+            502,
+            untrusted.address.to_string(),
+            ["the TLS handshake failed", "UnknownIssuer"],
+        ),
+        (
+            "Broken",
+            "/origin/close",
+            502,
+            plain.address.to_string(),
+            ["closed", ""],
+        ),
+        (
+            "Broken",
+            "/origin/hang",
+            504,
+            plain.address.to_string(),
+            ["`read_timeout`", ""],
+        ),
+        (
+            "Broken",
+            "/origin/malformed",
+            502,
+            plain.address.to_string(),
+            ["malformed", ""],
+        ),
     ] {
         let host = format!("{name}.localhost");
         let target = format!("{path}?code=a-secret-of-the-client");
         let request = raw::request("POST", &host, &target, &["Content-Length: 0"]);
         let answer = raw::exchange(proxy.address, request).await.unwrap();
         assert_eq!(answer.status, code, "{name}{path}");
-        let id = answer.headers.one("cf-ray").expect("the id that is on the page").to_owned();
+        let id = answer
+            .headers
+            .one("cf-ray")
+            .expect("the id that is on the page")
+            .to_owned();
         let line = proxy.logged(0, &["WARN", &id]).await;
         let event: serde_json::Value = serde_json::from_str(&line).unwrap();
-        let told = ["application", "path", "origin", "address"].map(|key| find(&event, key).unwrap_or_default());
+        let told = ["application", "path", "origin", "address"]
+            .map(|key| find(&event, key).unwrap_or_default());
         assert_eq!(told, [name, path, &origin, &origin], "{line}");
-        assert_eq!(find(&event, "host").unwrap().to_lowercase(), host.to_lowercase(), "{line}");
+        assert_eq!(
+            find(&event, "host").unwrap().to_lowercase(),
+            host.to_lowercase(),
+            "{line}"
+        );
         let cause = find(&event, "cause").unwrap();
-        assert!(causes.iter().all(|word| cause.contains(word)), "{name}{path}: {cause}");
+        assert!(
+            causes.iter().all(|word| cause.contains(word)),
+            "{name}{path}: {cause}"
+        );
     }
     assert_eq!(status(&proxy, "Nowhere", "/").await, 503);
     let line = proxy.logged(0, &["WARN", "cannot resolve"]).await;
     assert!(line.contains("name.invalid"), "{line}");
     proxy.stop().await;
     let log = proxy.log();
-    assert_eq!(log.lines().filter(|line| line.contains("cannot resolve")).count(), 1, "{log}");
+    assert_eq!(
+        log.lines()
+            .filter(|line| line.contains("cannot resolve"))
+            .count(),
+        1,
+        "{log}"
+    );
     for secret in ["a-cookie-of-the-origin", "a-secret-of-the-client"] {
         assert!(!log.contains(secret), "`{secret}` in the log");
     }
@@ -231,17 +377,35 @@ async fn failure_of_an_origin_is_logged_with_its_circumstances() {
 async fn health_is_judged_by_the_expected_status() {
     let origin = Origin::start().await;
     let check = |path: &str, more: &str| {
-        format!("origin_settings = {{ health_check = {{ path = \"{path}\", interval = \"1s\"{more} }} }}")
+        format!(
+            "origin_settings = {{ health_check = {{ path = \"{path}\", interval = \"1s\"{more} }} }}"
+        )
     };
     let http = origin.url("http");
     let applications = [
         open("no-content", &[&http], &check("/origin/status/204", "")),
         open("unauthorized", &[&http], &check("/origin/status/401", "")),
-        open("expected", &[&http], &check("/origin/status/401", ", expect = 401")),
-        open("several", &[&http], &check("/origin/status/302", ", expect = [200, 302]")),
-        open("unexpected", &[&http], &check("/origin/status/200", ", expect = [204]")),
+        open(
+            "expected",
+            &[&http],
+            &check("/origin/status/401", ", expect = 401"),
+        ),
+        open(
+            "several",
+            &[&http],
+            &check("/origin/status/302", ", expect = [200, 302]"),
+        ),
+        open(
+            "unexpected",
+            &[&http],
+            &check("/origin/status/200", ", expect = [204]"),
+        ),
         open("two", &[&origin.url("h2c")], &check("/healthz", "")),
-        open("opens", &[&http], "origin_settings = { health_check = { interval = \"1s\" } }"),
+        open(
+            "opens",
+            &[&http],
+            "origin_settings = { health_check = { interval = \"1s\" } }",
+        ),
     ];
     let (proxy, _idp) = before(&applications.concat()).await;
     until(&proxy, "unauthorized", 503).await;
@@ -251,10 +415,19 @@ async fn health_is_judged_by_the_expected_status() {
     for name in ["no-content", "expected", "several", "two", "opens"] {
         assert_eq!(status(&proxy, name, "/").await, 200, "{name}");
     }
-    let checked = origin.seen().into_iter().find(|seen| seen.target == "/healthz").expect("a check");
+    let checked = origin
+        .seen()
+        .into_iter()
+        .find(|seen| seen.target == "/healthz")
+        .expect("a check");
     assert_eq!(checked.version, "HTTP/2", "in the protocol of requests");
-    let line = proxy.logged(0, &["WARN", "unauthorized", "health check"]).await;
-    assert!(line.contains("status 401") && line.contains(&origin.address.to_string()), "{line}");
+    let line = proxy
+        .logged(0, &["WARN", "unauthorized", "health check"])
+        .await;
+    assert!(
+        line.contains("status 401") && line.contains(&origin.address.to_string()),
+        "{line}"
+    );
     assert!(!proxy.log().contains("Backend {"), "a dump in the log");
 }
 
@@ -265,11 +438,19 @@ async fn health_changes_are_logged_with_the_application() {
     let (proxy, _idp) = before(&open("app", &[&format!("http://{address}")], check)).await;
     until(&proxy, "app", 503).await;
     let line = proxy.logged(0, &["WARN", "fails its health check"]).await;
-    assert!(line.contains("\"app\"") && line.contains(&address.to_string()) && line.contains("refused"), "{line}");
+    assert!(
+        line.contains("\"app\"") && line.contains(&address.to_string()) && line.contains("refused"),
+        "{line}"
+    );
     let _origin = Origin::start_at(address).await;
     until(&proxy, "app", 200).await;
-    let line = proxy.logged(0, &["INFO", "passes its health check again"]).await;
-    assert!(line.contains("\"app\"") && line.contains(&address.to_string()), "{line}");
+    let line = proxy
+        .logged(0, &["INFO", "passes its health check again"])
+        .await;
+    assert!(
+        line.contains("\"app\"") && line.contains(&address.to_string()),
+        "{line}"
+    );
 }
 
 #[tokio::test]
@@ -283,8 +464,16 @@ async fn certificate_of_an_address_is_verified_by_the_server_name() {
     let with = |more: &str| format!("origin_settings = {{ ca = {ca:?}{more} }}");
     let check = ", health_check = { path = \"/healthz\", interval = \"1s\" }";
     let applications = [
-        open("named", &[&url], &with(&format!(", tls_server_name = \"intern.corp.test\"{check}"))),
-        open("other", &[&url], &with(", tls_server_name = \"other.corp.test\"")),
+        open(
+            "named",
+            &[&url],
+            &with(&format!(", tls_server_name = \"intern.corp.test\"{check}")),
+        ),
+        open(
+            "other",
+            &[&url],
+            &with(", tls_server_name = \"other.corp.test\""),
+        ),
         open("none", &[&url], &with("")),
     ];
     let (proxy, _idp) = before(&applications.concat()).await;
@@ -295,19 +484,39 @@ async fn certificate_of_an_address_is_verified_by_the_server_name() {
         }
     }
     tokio::time::sleep(Duration::from_millis(2500)).await;
-    assert_eq!(status(&proxy, "named", "/").await, 200, "the health check uses the name, too");
-    assert!(origin.seen().iter().filter(|seen| seen.target == "/healthz").count() >= 2);
+    assert_eq!(
+        status(&proxy, "named", "/").await,
+        200,
+        "the health check uses the name, too"
+    );
+    assert!(
+        origin
+            .seen()
+            .iter()
+            .filter(|seen| seen.target == "/healthz")
+            .count()
+            >= 2
+    );
 }
 
 #[tokio::test]
 async fn unresolved_names_hold_up_neither_start_nor_others() {
     let origin = Origin::start().await;
-    let mut names: Vec<_> =
-        (0..10).map(|i| open(&format!("gone{i}"), &[&format!("http://gone{i}.invalid")], "")).collect();
+    let mut names: Vec<_> = (0..10)
+        .map(|i| {
+            open(
+                &format!("gone{i}"),
+                &[&format!("http://gone{i}.invalid")],
+                "",
+            )
+        })
+        .collect();
     names.push(open("app", &[&origin.url("http")], ""));
     let (proxy, _idp) = before(&names.concat()).await;
     assert_eq!(status(&proxy, "app", "/").await, 200);
     let mut connection = Connection::plain(proxy.address).await;
-    connection.send(raw::request("GET", "gone1.localhost", "/", &[])).await;
+    connection
+        .send(raw::request("GET", "gone1.localhost", "/", &[]))
+        .await;
     assert_eq!(connection.response("GET").await.unwrap().status, 503);
 }

@@ -34,28 +34,52 @@ async fn log_in(proxy: &Portcullis, idp: &Idp) -> u16 {
         return 0;
     }
     let target = format!("{}?{}", there.path(), there.query().unwrap());
-    let back = exchange(idp.address, request("GET", "idp.example.test", &target, &[])).await.unwrap();
+    let back = exchange(
+        idp.address,
+        request("GET", "idp.example.test", &target, &[]),
+    )
+    .await
+    .unwrap();
     browser.open(back.location()).await.response.status
 }
 
 #[tokio::test]
 async fn login_goes_through_the_proxy_of_the_configuration() {
     let (idp, network, certificate) = network().await;
-    let lines = format!("https_proxy = \"http://{}\"\nhttps_proxy_credentials = \"{CREDENTIALS}\"", network.address);
+    let lines = format!(
+        "https_proxy = \"http://{}\"\nhttps_proxy_credentials = \"{CREDENTIALS}\"",
+        network.address
+    );
     let (proxy, origin) = start(ISSUER, |config| outgoing(config, &certificate, &lines)).await;
     assert_eq!(log_in(&proxy, &idp).await, 200);
     let heads = network.heads();
     assert!(!heads.is_empty());
     for head in &heads {
-        assert!(head.starts_with("CONNECT idp.example.test:443 HTTP/1.1\r\n"), "{head}");
-        assert!(head.to_lowercase().contains("proxy-authorization: basic "), "{head}");
+        assert!(
+            head.starts_with("CONNECT idp.example.test:443 HTTP/1.1\r\n"),
+            "{head}"
+        );
+        assert!(
+            head.to_lowercase().contains("proxy-authorization: basic "),
+            "{head}"
+        );
         assert!(!head.to_lowercase().contains("oauth2"), "{head}");
     }
-    assert_eq!(origin.seen().len(), 1, "the origin is called directly, on loopback");
+    assert_eq!(
+        origin.seen().len(),
+        1,
+        "the origin is called directly, on loopback"
+    );
     let started = proxy.logged(0, &["go through a proxy"]).await;
-    assert!(started.contains(&format!("http://{}", network.address)), "{started}");
+    assert!(
+        started.contains(&format!("http://{}", network.address)),
+        "{started}"
+    );
     for secret in ["hunter2", "YW5uOmh1bnRlcjI"] {
-        assert!(!proxy.log().contains(secret) && !proxy.complaints().contains(secret), "{secret}");
+        assert!(
+            !proxy.log().contains(secret) && !proxy.complaints().contains(secret),
+            "{secret}"
+        );
     }
 }
 
@@ -66,7 +90,10 @@ async fn login_goes_through_the_proxy_of_the_environment() {
     for (no_proxy, status) in [("other.test,10.0.0.0/8", 200), (".example.test", 0)] {
         let (proxy, _origin) = start(ISSUER, |config| {
             outgoing(config, &certificate, "");
-            config.env = vec![("HTTPS_PROXY", PathBuf::from(&url)), ("NO_PROXY", PathBuf::from(no_proxy))];
+            config.env = vec![
+                ("HTTPS_PROXY", PathBuf::from(&url)),
+                ("NO_PROXY", PathBuf::from(no_proxy)),
+            ];
         })
         .await;
         assert_eq!(log_in(&proxy, &idp).await, status, "{no_proxy}");
@@ -80,9 +107,18 @@ async fn proxy_is_not_used_for_loopback_or_if_switched_off() {
     let network = ConnectProxy::start("127.0.0.1:9".to_owned()).await;
     let idp = Idp::start().await;
     let environment = vec![
-        ("HTTPS_PROXY", PathBuf::from(format!("http://{}", network.address))),
-        ("HTTP_PROXY", PathBuf::from(format!("http://{}", network.address))),
-        ("ALL_PROXY", PathBuf::from(format!("http://{}", network.address))),
+        (
+            "HTTPS_PROXY",
+            PathBuf::from(format!("http://{}", network.address)),
+        ),
+        (
+            "HTTP_PROXY",
+            PathBuf::from(format!("http://{}", network.address)),
+        ),
+        (
+            "ALL_PROXY",
+            PathBuf::from(format!("http://{}", network.address)),
+        ),
     ];
     let (proxy, _origin) = start(&idp.issuer, |config| config.env = environment.clone()).await;
     assert_eq!(Browser::new(&proxy).open(WIKI).await.response.status, 200);
@@ -91,7 +127,11 @@ async fn proxy_is_not_used_for_loopback_or_if_switched_off() {
         config.rest = format!("{APPLICATIONS}\n[outgoing]\nhttps_proxy = \"none\"\n");
     })
     .await;
-    assert_eq!(Browser::new(&proxy).open(WIKI).await.response.status, 503, "the name leads nowhere");
+    assert_eq!(
+        Browser::new(&proxy).open(WIKI).await.response.status,
+        503,
+        "the name leads nowhere"
+    );
     assert!(!proxy.log().contains("go through a proxy"));
     assert_eq!(network.heads(), [""; 0]);
 }
@@ -102,13 +142,19 @@ async fn idp_check_names_the_proxy_and_its_refusal() {
     let folder = tempfile::tempdir().unwrap();
     let check = |address: &str| {
         let mut config = Config::new(ISSUER, APPLICATIONS);
-        let lines = format!("https_proxy = \"http://{address}\"\nhttps_proxy_credentials = \"{CREDENTIALS}\"");
+        let lines = format!(
+            "https_proxy = \"http://{address}\"\nhttps_proxy_credentials = \"{CREDENTIALS}\""
+        );
         outgoing(&mut config, &certificate, &lines);
         let config = crate::support::at(config, "http://127.0.0.1:9");
         let listen = crate::support::portcullis::free_address();
         std::fs::write(folder.path().join("idp-ca.pem"), &certificate.pem).unwrap();
         let metrics = crate::support::portcullis::free_address();
-        std::fs::write(folder.path().join("portcullis.toml"), config.text(listen, metrics)).unwrap();
+        std::fs::write(
+            folder.path().join("portcullis.toml"),
+            config.text(listen, metrics),
+        )
+        .unwrap();
         Command::new(env!("CARGO_BIN_EXE_portcullis"))
             .args(["idp", "check"])
             .current_dir(folder.path())
@@ -118,12 +164,20 @@ async fn idp_check_names_the_proxy_and_its_refusal() {
     let good = tokio::task::block_in_place(|| check(&network.address));
     let said = String::from_utf8(good.stdout).unwrap();
     let named = format!("through the proxy `http://{}`", network.address);
-    for words in [named.as_str(), "looks it up", "✓ discovery", "✓ client credentials"] {
+    for words in [
+        named.as_str(),
+        "looks it up",
+        "✓ discovery",
+        "✓ client credentials",
+    ] {
         assert!(said.contains(words), "{words}: {said}");
     }
     let bad = tokio::task::block_in_place(|| check("127.0.0.1:1"));
     let said = String::from_utf8(bad.stdout).unwrap();
-    for words in ["`idp.example.test` could not be reached through the proxy `http://127.0.0.1:1`", "https_proxy"] {
+    for words in [
+        "`idp.example.test` could not be reached through the proxy `http://127.0.0.1:1`",
+        "https_proxy",
+    ] {
         assert!(said.contains(words), "{words}: {said}");
     }
     assert!(!said.contains("hunter2"), "{said}");

@@ -25,24 +25,45 @@ pub struct Pair {
 impl Pair {
     /// Makes one.
     pub fn new(name: &str) -> Self {
-        let output =
-            Command::new(env!("CARGO_BIN_EXE_portcullis")).args(["service-token", "new", name]).output().unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+            .args(["service-token", "new", name])
+            .output()
+            .unwrap();
         assert!(output.status.success(), "{output:?}");
         let said = String::from_utf8(output.stdout).unwrap();
         let (program, section) = said.split_once("\n\n").unwrap();
-        let value = |name: &str| program.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned();
-        let (id, secret) = (value("CF-Access-Client-Id: "), value("CF-Access-Client-Secret: "));
-        Self { id, secret, section: section.to_owned() }
+        let value = |name: &str| {
+            program
+                .lines()
+                .find_map(|line| line.strip_prefix(name))
+                .unwrap()
+                .to_owned()
+        };
+        let (id, secret) = (
+            value("CF-Access-Client-Id: "),
+            value("CF-Access-Client-Secret: "),
+        );
+        Self {
+            id,
+            secret,
+            section: section.to_owned(),
+        }
     }
 
     fn digest(&self) -> &str {
-        let line = self.section.lines().find_map(|line| line.strip_prefix("client_secret_sha256 = "));
+        let line = self
+            .section
+            .lines()
+            .find_map(|line| line.strip_prefix("client_secret_sha256 = "));
         line.unwrap()
     }
 
     /// The headers that show it.
     pub fn lines(&self) -> [String; 2] {
-        [format!("CF-Access-Client-Id: {}", self.id), format!("cf-access-client-secret: {}", self.secret)]
+        [
+            format!("CF-Access-Client-Id: {}", self.id),
+            format!("cf-access-client-secret: {}", self.secret),
+        ]
     }
 }
 
@@ -88,17 +109,35 @@ fn programs(pair: &Pair, old: &Pair) -> String {
 }
 
 async fn ask(world: &World, host: &str, lines: &[&str]) -> Response {
-    world.raw(raw::request("GET", host, "/", lines)).await.unwrap()
+    world
+        .raw(raw::request("GET", host, "/", lines))
+        .await
+        .unwrap()
 }
 
 /// The reason of a refusal that is told as programs want it, with its status.
 fn refused(answer: &Response) -> String {
-    assert_eq!(answer.headers.one("content-type"), Some("application/json"), "{}", answer.text());
+    assert_eq!(
+        answer.headers.one("content-type"),
+        Some("application/json"),
+        "{}",
+        answer.text()
+    );
     assert_eq!(answer.headers.all("set-cookie"), [""; 0]);
-    assert!(answer.headers.one("cf-access-aud").is_some() && answer.headers.one("cf-access-domain").is_some());
-    assert_eq!(answer.headers.one("www-authenticate").is_some(), answer.status == 401);
+    assert!(
+        answer.headers.one("cf-access-aud").is_some()
+            && answer.headers.one("cf-access-domain").is_some()
+    );
+    assert_eq!(
+        answer.headers.one("www-authenticate").is_some(),
+        answer.status == 401
+    );
     assert_eq!(answer.headers.one("location"), None);
-    format!("{} {}", answer.status, answer.json()["reason"].as_str().unwrap())
+    format!(
+        "{} {}",
+        answer.status,
+        answer.json()["reason"].as_str().unwrap()
+    )
 }
 
 #[tokio::test]
@@ -109,37 +148,84 @@ async fn a_service_token_lets_a_program_in_and_its_origin_is_told_which() {
     let cookie = "Cookie: theme=dark; CF_Authorization=whatever";
     let answer = ask(&world, "robots.localhost", &[id, secret, cookie]).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
-    assert_eq!(answer.headers.all("set-cookie"), [""; 0], "nothing is kept for programs");
+    assert_eq!(
+        answer.headers.all("set-cookie"),
+        [""; 0],
+        "nothing is kept for programs"
+    );
 
     let seen = world.origin.last();
-    let names: Vec<_> = seen.headers.0.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
-    let ours: Vec<_> = names.iter().filter(|name| name.starts_with("cf-access-")).collect();
+    let names: Vec<_> = seen
+        .headers
+        .0
+        .iter()
+        .map(|(name, _)| name.to_ascii_lowercase())
+        .collect();
+    let ours: Vec<_> = names
+        .iter()
+        .filter(|name| name.starts_with("cf-access-"))
+        .collect();
     assert_eq!(ours, ["cf-access-jwt-assertion"]);
-    assert_eq!(seen.cookies(), [("theme".to_owned(), "dark".to_owned())], "a cookie that nobody looked at");
+    assert_eq!(
+        seen.cookies(),
+        [("theme".to_owned(), "dark".to_owned())],
+        "a cookie that nobody looked at"
+    );
     let assertion = seen.assertion().unwrap().to_owned();
     let (header, claims) = open_token(&assertion);
     let certs = ask(&world, "access.localhost", &[]).await;
     assert_eq!(certs.status, 200);
-    let certs = world.raw(raw::request("GET", "access.localhost", "/cdn-cgi/access/certs", &[])).await.unwrap();
+    let certs = world
+        .raw(raw::request(
+            "GET",
+            "access.localhost",
+            "/cdn-cgi/access/certs",
+            &[],
+        ))
+        .await
+        .unwrap();
     assert_eq!(header["kid"], certs.json()["keys"][0]["kid"]);
     let keys = KeySet::from_jwks(&certs.body).unwrap();
     let issuer = claims["iss"].as_str().unwrap();
-    UnverifiedToken::parse(&assertion).unwrap().verify(&keys, issuer, UnixTime::now(), 60).unwrap();
-    let mut fields: Vec<_> = claims.as_object().unwrap().keys().map(String::as_str).collect();
+    UnverifiedToken::parse(&assertion)
+        .unwrap()
+        .verify(&keys, issuer, UnixTime::now(), 60)
+        .unwrap();
+    let mut fields: Vec<_> = claims
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
     fields.sort_unstable();
-    assert_eq!(fields, ["aud", "common_name", "exp", "iat", "iss", "sub", "type"]);
+    assert_eq!(
+        fields,
+        ["aud", "common_name", "exp", "iat", "iss", "sub", "type"]
+    );
     assert_eq!(
         (&claims["common_name"], &claims["sub"], &claims["type"]),
         (&pair.id.as_str().into(), &"".into(), &"app".into())
     );
-    assert_eq!(claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap(), 3_600);
+    assert_eq!(
+        claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap(),
+        3_600
+    );
     assert_eq!(claims["aud"].as_array().map(Vec::len), Some(1));
 
     // It is signed once, and for that application alone.
     for _ in 0..20 {
-        assert_eq!(ask(&world, "robots.localhost", &[id, secret]).await.status, 200);
+        assert_eq!(
+            ask(&world, "robots.localhost", &[id, secret]).await.status,
+            200
+        );
     }
-    assert!(world.origin.seen().iter().all(|seen| seen.assertion() == Some(&*assertion)));
+    assert!(
+        world
+            .origin
+            .seen()
+            .iter()
+            .all(|seen| seen.assertion() == Some(&*assertion))
+    );
     ask(&world, "wiki.localhost", &[id, secret]).await;
     let other = open_token(world.origin.last().assertion().unwrap()).1;
     assert_ne!(other["aud"], claims["aud"]);
@@ -153,20 +239,44 @@ async fn a_service_token_lets_a_program_in_and_its_origin_is_told_which() {
         format!("Authorization: Bearer {assertion}"),
         format!("Cf-Access-Jwt-Assertion: {assertion}"),
     ] {
-        assert_eq!(ask(&world, "robots.localhost", &[&line]).await.status, 403, "{line}");
-        assert!(leads_to_login(&ask(&world, "wiki.localhost", &[&line]).await), "{line}");
-        assert!(leads_to_login(&ask(&world, "behind.localhost", &[&line]).await), "{line}");
+        assert_eq!(
+            ask(&world, "robots.localhost", &[&line]).await.status,
+            403,
+            "{line}"
+        );
+        assert!(
+            leads_to_login(&ask(&world, "wiki.localhost", &[&line]).await),
+            "{line}"
+        );
+        assert!(
+            leads_to_login(&ask(&world, "behind.localhost", &[&line]).await),
+            "{line}"
+        );
     }
     assert!(world.origin.seen().is_empty());
 
     // Who may not: known, and refused without a way to log in.
     let [id, secret] = &old.lines();
-    assert_eq!(refused(&ask(&world, "robots.localhost", &[id, secret]).await), "403 no_policy_applied");
-    assert_eq!(refused(&ask(&world, "wiki.localhost", &[id, secret]).await), "403 no_policy_applied");
+    assert_eq!(
+        refused(&ask(&world, "robots.localhost", &[id, secret]).await),
+        "403 no_policy_applied"
+    );
+    assert_eq!(
+        refused(&ask(&world, "wiki.localhost", &[id, secret]).await),
+        "403 no_policy_applied"
+    );
     // Who shows nothing where nobody can log in: people get a page, programs JSON.
     let page = ask(&world, "robots.localhost", &["Sec-Fetch-Mode: navigate"]).await;
-    assert_eq!((page.status, page.headers.one("content-type")), (403, Some("text/html; charset=utf-8")));
-    let script = ask(&world, "robots.localhost", &["X-Requested-With: XMLHttpRequest"]).await;
+    assert_eq!(
+        (page.status, page.headers.one("content-type")),
+        (403, Some("text/html; charset=utf-8"))
+    );
+    let script = ask(
+        &world,
+        "robots.localhost",
+        &["X-Requested-With: XMLHttpRequest"],
+    )
+    .await;
     assert_eq!(refused(&script), "403 service_auth_required");
 
     let metrics = world.proxy.metrics().await;
@@ -177,15 +287,34 @@ async fn a_service_token_lets_a_program_in_and_its_origin_is_told_which() {
         assert!(metrics.contains(line), "{line}");
     }
     let events = world.proxy.events("access");
-    let allowed = events.iter().find(|event| find(event, "outcome") == Some("allowed")).unwrap();
+    let allowed = events
+        .iter()
+        .find(|event| find(event, "outcome") == Some("allowed"))
+        .unwrap();
     assert_eq!(find(allowed, "service_token"), Some("Nightly build"));
     assert_eq!(find(allowed, "service_token_id"), Some("nightly-build"));
-    assert_eq!((find(allowed, "policy"), find(allowed, "email")), (Some("the builds"), None));
-    let denied = events.iter().find(|event| find(event, "service_token") == Some("old")).unwrap();
-    assert_eq!((find(denied, "outcome"), find(denied, "reason")), (Some("refused"), Some("no_policy_applied")));
+    assert_eq!(
+        (find(allowed, "policy"), find(allowed, "email")),
+        (Some("the builds"), None)
+    );
+    let denied = events
+        .iter()
+        .find(|event| find(event, "service_token") == Some("old"))
+        .unwrap();
+    assert_eq!(
+        (find(denied, "outcome"), find(denied, "reason")),
+        (Some("refused"), Some("no_policy_applied"))
+    );
     let log = world.proxy.log() + &world.proxy.complaints();
-    for hidden in [pair.secret.as_str(), &old.secret, pair.digest().trim_matches('"')] {
-        assert!(!log.contains(hidden) && !metrics.contains(hidden), "{hidden} shows");
+    for hidden in [
+        pair.secret.as_str(),
+        &old.secret,
+        pair.digest().trim_matches('"'),
+    ] {
+        assert!(
+            !log.contains(hidden) && !metrics.contains(hidden),
+            "{hidden} shows"
+        );
     }
 }
 
@@ -193,13 +322,23 @@ async fn a_service_token_lets_a_program_in_and_its_origin_is_told_which() {
 async fn j14_t15_whatever_is_wrong_with_a_service_token_looks_the_same_and_ends_there() {
     let pair = Pair::new("Nightly build");
     let world = World::with(&programs(&pair, &Pair::new("old")), |_| ()).await;
-    let alice = world.signed_in(Person::alice(), "http://wiki.localhost/").await;
-    let session = format!("Cookie: CF_Authorization={}", alice.cookie("wiki.localhost", "CF_Authorization").unwrap());
-    assert_eq!(ask(&world, "wiki.localhost", &[&session]).await.status, 200, "the session is good");
+    let alice = world
+        .signed_in(Person::alice(), "http://wiki.localhost/")
+        .await;
+    let session = format!(
+        "Cookie: CF_Authorization={}",
+        alice.cookie("wiki.localhost", "CF_Authorization").unwrap()
+    );
+    assert_eq!(
+        ask(&world, "wiki.localhost", &[&session]).await.status,
+        200,
+        "the session is good"
+    );
     world.origin.forget();
     let [id, secret] = &pair.lines();
     let stranger = "CF-Access-Client-Id: 00000000000000000000000000000000.access";
-    let guess = "CF-Access-Client-Secret: 0000000000000000000000000000000000000000000000000000000000000000";
+    let guess =
+        "CF-Access-Client-Secret: 0000000000000000000000000000000000000000000000000000000000000000";
     let cut = &secret[..secret.len() - 1];
     let longer = format!("{secret}0");
     let very_long = format!("CF-Access-Client-Secret: {}", "0".repeat(20_000));
@@ -222,7 +361,11 @@ async fn j14_t15_whatever_is_wrong_with_a_service_token_looks_the_same_and_ends_
             let with_session = [lines.as_slice(), &[session.as_str()]].concat();
             for lines in [&lines, &with_session] {
                 let answer = ask(&world, host, lines).await;
-                assert_eq!(refused(&answer), "401 service_token_invalid", "{host} {lines:?}");
+                assert_eq!(
+                    refused(&answer),
+                    "401 service_token_invalid",
+                    "{host} {lines:?}"
+                );
                 assert_eq!(answer.json()["error"], "unauthorized");
             }
         }
@@ -232,24 +375,55 @@ async fn j14_t15_whatever_is_wrong_with_a_service_token_looks_the_same_and_ends_
         "POST",
         "robots.localhost",
         "/x",
-        &[id, guess, "Content-Type: application/grpc", "Content-Length: 0"],
+        &[
+            id,
+            guess,
+            "Content-Type: application/grpc",
+            "Content-Length: 0",
+        ],
     );
     let answer = world.raw(grpc).await.unwrap();
-    assert_eq!((answer.status, answer.headers.one("grpc-status")), (200, Some("16")));
+    assert_eq!(
+        (answer.status, answer.headers.one("grpc-status")),
+        (200, Some("16"))
+    );
     // Not where they would be seen: in the address, in a cookie, in another spelling.
-    let target = format!("/?CF-Access-Client-Id={}&CF-Access-Client-Secret={}", pair.id, pair.secret);
-    assert_eq!(world.raw(raw::request("GET", "robots.localhost", &target, &[])).await.unwrap().status, 403);
+    let target = format!(
+        "/?CF-Access-Client-Id={}&CF-Access-Client-Secret={}",
+        pair.id, pair.secret
+    );
+    assert_eq!(
+        world
+            .raw(raw::request("GET", "robots.localhost", &target, &[]))
+            .await
+            .unwrap()
+            .status,
+        403
+    );
     for line in [
-        format!("Cookie: CF-Access-Client-Id={}; CF-Access-Client-Secret={}", pair.id, pair.secret),
-        format!("CF_Access_Client_Id: {}\r\nCF_Access_Client_Secret: {}", pair.id, pair.secret),
+        format!(
+            "Cookie: CF-Access-Client-Id={}; CF-Access-Client-Secret={}",
+            pair.id, pair.secret
+        ),
+        format!(
+            "CF_Access_Client_Id: {}\r\nCF_Access_Client_Secret: {}",
+            pair.id, pair.secret
+        ),
         format!("Authorization: Basic {}:{}", pair.id, pair.secret),
     ] {
-        assert_eq!(ask(&world, "robots.localhost", &[&line]).await.status, 403, "{line}");
+        assert_eq!(
+            ask(&world, "robots.localhost", &[&line]).await.status,
+            403,
+            "{line}"
+        );
     }
     assert!(world.origin.seen().is_empty());
     let events = world.proxy.events("access");
-    let named = events.iter().filter(|event| find(event, "reason") == Some("service_token_invalid"));
-    let (known, unknown): (Vec<_>, Vec<_>) = named.partition(|event| find(event, "service_token").is_some());
+    let named = events
+        .iter()
+        .filter(|event| find(event, "reason") == Some("service_token_invalid"));
+    let (known, unknown): (Vec<_>, Vec<_>) =
+        named.partition(|event| find(event, "service_token").is_some());
     assert!(!known.is_empty() && !unknown.is_empty());
     let log = world.proxy.log() + &world.proxy.complaints();
     assert!(!log.contains(&pair.secret), "the secret shows");
@@ -265,21 +439,52 @@ async fn a_service_token_is_rotated_disabled_and_ended_without_a_restart() {
     let one = format!("client_secret_sha256 = {}", pair.digest());
     for (written, old, new) in [
         (one.clone(), "200", "401 service_token_invalid"),
-        (format!("client_secret_sha256 = [{}, {}]", pair.digest(), next.digest()), "200", "200"),
-        (format!("client_secret_sha256 = {}", next.digest()), "401 service_token_invalid", "200"),
-        (format!("{one}\nexpires_at = 2020-01-01T00:00:00Z"), "401 service_token_expired", "401 service_token_invalid"),
-        (format!("{one}\nenabled = false"), "401 service_token_disabled", "401 service_token_invalid"),
-        (format!("{one}\nexpires_at = \"2100-01-01T00:00:00+02:00\""), "200", "401 service_token_invalid"),
+        (
+            format!(
+                "client_secret_sha256 = [{}, {}]",
+                pair.digest(),
+                next.digest()
+            ),
+            "200",
+            "200",
+        ),
+        (
+            format!("client_secret_sha256 = {}", next.digest()),
+            "401 service_token_invalid",
+            "200",
+        ),
+        (
+            format!("{one}\nexpires_at = 2020-01-01T00:00:00Z"),
+            "401 service_token_expired",
+            "401 service_token_invalid",
+        ),
+        (
+            format!("{one}\nenabled = false"),
+            "401 service_token_disabled",
+            "401 service_token_invalid",
+        ),
+        (
+            format!("{one}\nexpires_at = \"2100-01-01T00:00:00+02:00\""),
+            "200",
+            "401 service_token_invalid",
+        ),
     ] {
         let before = world.proxy.log().len();
         world.proxy.config.rest = first.replace(&one, &written);
         world.proxy.write_config();
         if written != one {
-            world.proxy.logged(before, &["the configuration was reloaded"]).await;
+            world
+                .proxy
+                .logged(before, &["the configuration was reloaded"])
+                .await;
         }
         for (of, expected) in [(&pair, old), (&next, new)] {
             let answer = ask(&world, "robots.localhost", &[&id, &secret(of)]).await;
-            let said = if answer.status == 200 { "200".to_owned() } else { refused(&answer) };
+            let said = if answer.status == 200 {
+                "200".to_owned()
+            } else {
+                refused(&answer)
+            };
             assert_eq!(said, expected, "{written}");
         }
     }
@@ -289,33 +494,83 @@ async fn a_service_token_is_rotated_disabled_and_ended_without_a_restart() {
 async fn another_application_s_token_opens_what_trusts_it_and_ends_with_its_session() {
     let pair = Pair::new("Nightly build");
     let world = World::with(&programs(&pair, &Pair::new("old")), |_| ()).await;
-    let mut alice = world.signed_in(Person::alice(), "http://wiki.localhost/").await;
-    let token = alice.cookie("wiki.localhost", "CF_Authorization").unwrap().to_owned();
-    let (bearer, ours) = (format!("authorization: bearer  {token}"), format!("Cf-Access-Token: {token}"));
+    let mut alice = world
+        .signed_in(Person::alice(), "http://wiki.localhost/")
+        .await;
+    let token = alice
+        .cookie("wiki.localhost", "CF_Authorization")
+        .unwrap()
+        .to_owned();
+    let (bearer, ours) = (
+        format!("authorization: bearer  {token}"),
+        format!("Cf-Access-Token: {token}"),
+    );
     for line in [&bearer, &ours] {
-        assert_eq!(ask(&world, "behind.localhost", &[line]).await.status, 200, "{line:.30}");
+        assert_eq!(
+            ask(&world, "behind.localhost", &[line]).await.status,
+            200,
+            "{line:.30}"
+        );
         let seen = world.origin.last();
-        assert!(seen.assertion().is_none(), "one for another application must not pass for ours");
+        assert!(
+            seen.assertion().is_none(),
+            "one for another application must not pass for ours"
+        );
         assert_eq!(seen.headers.one("cf-access-authenticated-user-email"), None);
-        assert_eq!(seen.headers.one("authorization"), None, "whoever has it is alice at the wiki");
+        assert_eq!(
+            seen.headers.one("authorization"),
+            None,
+            "whoever has it is alice at the wiki"
+        );
         assert!(!format!("{:?}", seen.headers).contains(&token));
     }
     // A header of the application's own stays what it is.
-    ask(&world, "behind.localhost", &[&ours, "Authorization: Basic dTpw"]).await;
-    assert_eq!(world.origin.last().headers.one("authorization"), Some("Basic dTpw"));
+    ask(
+        &world,
+        "behind.localhost",
+        &[&ours, "Authorization: Basic dTpw"],
+    )
+    .await;
+    assert_eq!(
+        world.origin.last().headers.one("authorization"),
+        Some("Basic dTpw")
+    );
     ask(&world, "wiki.localhost", &[&bearer, &ours]).await;
-    assert!(world.origin.last().headers.one("authorization").is_some(), "nobody there asks for such tokens");
+    assert!(
+        world.origin.last().headers.one("authorization").is_some(),
+        "nobody there asks for such tokens"
+    );
     // Alice is no member of Finance: the token is good for what says so, and makes no session.
-    assert!(leads_to_login(&ask(&world, "behind.localhost", &[&format!("Cookie: CF_Authorization={token}")]).await));
-    assert!(leads_to_login(&ask(&world, "behind.localhost", &[&bearer, &bearer]).await));
+    assert!(leads_to_login(
+        &ask(
+            &world,
+            "behind.localhost",
+            &[&format!("Cookie: CF_Authorization={token}")]
+        )
+        .await
+    ));
+    assert!(leads_to_login(
+        &ask(&world, "behind.localhost", &[&bearer, &bearer]).await
+    ));
     let events = world.proxy.events("access");
-    let linked = events.iter().find(|event| find(event, "linked_application").is_some()).unwrap();
+    let linked = events
+        .iter()
+        .find(|event| find(event, "linked_application").is_some())
+        .unwrap();
     assert_eq!(find(linked, "linked_application"), Some("Wiki"));
-    assert_eq!((find(linked, "email"), find(linked, "policy")), (Some("alice@example.com"), Some("the wiki")));
-    alice.open("http://wiki.localhost/cdn-cgi/access/logout").await;
+    assert_eq!(
+        (find(linked, "email"), find(linked, "policy")),
+        (Some("alice@example.com"), Some("the wiki"))
+    );
+    alice
+        .open("http://wiki.localhost/cdn-cgi/access/logout")
+        .await;
     world.origin.forget();
     for line in [&bearer, &ours] {
-        assert!(leads_to_login(&ask(&world, "behind.localhost", &[line]).await), "after the logout");
+        assert!(
+            leads_to_login(&ask(&world, "behind.localhost", &[line]).await),
+            "after the logout"
+        );
     }
     assert!(world.origin.seen().is_empty());
 }
@@ -374,18 +629,29 @@ struct Hardware {
 
 async fn hardware() -> Hardware {
     let folder = tempfile::tempdir().unwrap();
-    let (devices, partners) = (Authority::new("Example devices"), Authority::new("Example partners"));
+    let (devices, partners) = (
+        Authority::new("Example devices"),
+        Authority::new("Example partners"),
+    );
     std::fs::write(folder.path().join("devices.pem"), devices.pem()).unwrap();
     std::fs::write(folder.path().join("partners.pem"), partners.pem()).unwrap();
     let applications = CERTIFICATES.replace("$FOLDER", &folder.path().display().to_string());
     let world = World::with(&applications, |config| config.tls = true).await;
-    Hardware { world, devices, partners, folder }
+    Hardware {
+        world,
+        devices,
+        partners,
+        folder,
+    }
 }
 
 impl Hardware {
     async fn connect(&self, host: &str, identity: Option<&ClientIdentity>) -> Option<Connection> {
         let proxy = &self.world.proxy;
-        let config = identity.map_or_else(|| proxy.trust("http/1.1"), |identity| proxy.trust_as("http/1.1", identity));
+        let config = identity.map_or_else(
+            || proxy.trust("http/1.1"),
+            |identity| proxy.trust_as("http/1.1", identity),
+        );
         Connection::try_tls(proxy.address, host, &config).await
     }
 
@@ -399,7 +665,9 @@ impl Hardware {
 }
 
 async fn get(connection: &mut Connection, host: &str) -> u16 {
-    connection.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+    connection
+        .send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"))
+        .await;
     connection.response("GET").await.unwrap().status
 }
 
@@ -410,7 +678,12 @@ fn told(world: &World) -> Value {
 #[tokio::test]
 async fn h17_a_client_certificate_lets_a_program_in_where_its_authority_counts() {
     let hardware = hardware().await;
-    let Hardware { world, devices, partners, .. } = &hardware;
+    let Hardware {
+        world,
+        devices,
+        partners,
+        ..
+    } = &hardware;
     let (one, two) = (devices.client("device-1"), devices.client("device-2"));
     let partner = partners.client("device-1");
     for (identity, wiki, pay, open) in [
@@ -425,7 +698,12 @@ async fn h17_a_client_certificate_lets_a_program_in_where_its_authority_counts()
     }
     // A certificate is a connection's, and which host is meant says each request: the name that TLS was told makes no difference.
     let mut connection = hardware.connect("open.test", Some(&one)).await.unwrap();
-    for (host, expected) in [("wiki.test", 200), ("pay.test", 403), ("open.test", 200), ("wiki.test", 200)] {
+    for (host, expected) in [
+        ("wiki.test", 200),
+        ("pay.test", 403),
+        ("open.test", 200),
+        ("wiki.test", 200),
+    ] {
         assert_eq!(get(&mut connection, host).await, expected, "{host}");
     }
     let mut connection = hardware.connect("wiki.test", None).await.unwrap();
@@ -436,11 +714,30 @@ async fn h17_a_client_certificate_lets_a_program_in_where_its_authority_counts()
     let config = world.proxy.trust_as("h2", &one);
     let mut connection = Connection2::tls(world.proxy.address, "wiki.test", &config).await;
     for (host, expected) in [("wiki.test", 200), ("pay.test", 403), ("open.test", 200)] {
-        let request = http::Request::get(format!("https://{host}/")).body(()).unwrap();
-        assert_eq!(connection.request(request, b"").await.unwrap().head.status.as_u16(), expected, "{host}");
+        let request = http::Request::get(format!("https://{host}/"))
+            .body(())
+            .unwrap();
+        assert_eq!(
+            connection
+                .request(request, b"")
+                .await
+                .unwrap()
+                .head
+                .status
+                .as_u16(),
+            expected,
+            "{host}"
+        );
         if host == "wiki.test" {
             assert_eq!(told(world), "device-1");
-            assert_eq!(world.origin.last().headers.one("cf-access-authenticated-user-email"), None);
+            assert_eq!(
+                world
+                    .origin
+                    .last()
+                    .headers
+                    .one("cf-access-authenticated-user-email"),
+                None
+            );
         }
     }
     // What leads to no authority, or no longer, ends the handshake: the client learns why from TLS.
@@ -448,7 +745,10 @@ async fn h17_a_client_certificate_lets_a_program_in_where_its_authority_counts()
     for (what, identity) in [
         ("an authority of the same name", stranger.client("device-1")),
         ("expired", devices.expired("device-1")),
-        ("an authority under another one", stranger.intermediate("x").client("device-1")),
+        (
+            "an authority under another one",
+            stranger.intermediate("x").client("device-1"),
+        ),
         (
             "for servers",
             devices.client_of(&["device-1"], |params| {
@@ -456,14 +756,33 @@ async fn h17_a_client_certificate_lets_a_program_in_where_its_authority_counts()
             }),
         ),
     ] {
-        assert_eq!(hardware.status("wiki.test", Some(&identity)).await, 0, "{what}");
-        assert_eq!(hardware.status("open.test", Some(&identity)).await, 0, "{what}");
+        assert_eq!(
+            hardware.status("wiki.test", Some(&identity)).await,
+            0,
+            "{what}"
+        );
+        assert_eq!(
+            hardware.status("open.test", Some(&identity)).await,
+            0,
+            "{what}"
+        );
     }
     let under = devices.intermediate("Berlin");
-    assert_eq!(hardware.status("wiki.test", Some(&under.client("device-1"))).await, 200);
+    assert_eq!(
+        hardware
+            .status("wiki.test", Some(&under.client("device-1")))
+            .await,
+        200
+    );
     let events = world.proxy.events("access");
-    let allowed = events.iter().find(|event| find(event, "policy") == Some("one device")).unwrap();
-    assert_eq!((find(allowed, "common_name"), find(allowed, "email")), (Some("device-1"), None));
+    let allowed = events
+        .iter()
+        .find(|event| find(event, "policy") == Some("one device"))
+        .unwrap();
+    assert_eq!(
+        (find(allowed, "common_name"), find(allowed, "email")),
+        (Some("device-1"), None)
+    );
 }
 
 #[tokio::test]
@@ -490,7 +809,11 @@ async fn names_that_can_be_read_in_two_ways_are_nobody_s() {
     ] {
         assert_eq!(status(names).await, 403, "{names:?}");
     }
-    assert_eq!(status(&["Device-1"]).await, 200, "another name is let in by the other policy");
+    assert_eq!(
+        status(&["Device-1"]).await,
+        200,
+        "another name is let in by the other policy"
+    );
     assert_eq!(told(&hardware.world), "Device-1");
     assert_eq!(status(&["Gerät-1, EU"]).await, 200);
     assert_eq!(told(&hardware.world), "Gerät-1, EU");
@@ -500,14 +823,19 @@ async fn names_that_can_be_read_in_two_ways_are_nobody_s() {
 async fn a_resumed_connection_has_the_certificate_of_the_one_it_resumes() {
     let hardware = hardware().await;
     let proxy = &hardware.world.proxy;
-    let (one, two) = (hardware.devices.client("device-1"), hardware.devices.client("device-2"));
+    let (one, two) = (
+        hardware.devices.client("device-1"),
+        hardware.devices.client("device-2"),
+    );
     for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
         for (identity, expected) in [(Some(&one), 200), (Some(&two), 403), (None, 403)] {
             let config = proxy.trust_in(version, identity);
-            let (mut first, resumed) = Connection::tls_again(proxy.address, "wiki.test", &config).await;
+            let (mut first, resumed) =
+                Connection::tls_again(proxy.address, "wiki.test", &config).await;
             assert!(!resumed);
             assert_eq!(get(&mut first, "wiki.test").await, expected);
-            let (mut second, resumed) = Connection::tls_again(proxy.address, "wiki.test", &config).await;
+            let (mut second, resumed) =
+                Connection::tls_again(proxy.address, "wiki.test", &config).await;
             assert!(resumed, "{version:?}");
             assert_eq!(get(&mut second, "wiki.test").await, expected, "{version:?}");
             assert_eq!(get(&mut second, "pay.test").await, 403, "{version:?}");
@@ -519,7 +847,10 @@ async fn a_resumed_connection_has_the_certificate_of_the_one_it_resumes() {
 async fn authorities_come_and_go_with_their_files() {
     let hardware = hardware().await;
     let proxy = &hardware.world.proxy;
-    let (one, next) = (hardware.devices.client("device-1"), Authority::new("Example devices"));
+    let (one, next) = (
+        hardware.devices.client("device-1"),
+        Authority::new("Example devices"),
+    );
     let new = next.client("device-1");
     let config = proxy.trust_in(&rustls::version::TLS13, Some(&one));
     let (mut open, _) = Connection::tls_again(proxy.address, "wiki.test", &config).await;
@@ -534,7 +865,11 @@ async fn authorities_come_and_go_with_their_files() {
 
     // What does not read changes nothing.
     let before = proxy.log().len();
-    std::fs::write(&file, "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n").unwrap();
+    std::fs::write(
+        &file,
+        "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n",
+    )
+    .unwrap();
     proxy.signal("HUP");
     proxy.logged(before, &["devices.pem", "damaged"]).await;
     assert_eq!(get(&mut open, "wiki.test").await, 200);
@@ -544,7 +879,8 @@ async fn authorities_come_and_go_with_their_files() {
     assert_eq!(hardware.status("wiki.test", Some(&new)).await, 200);
     assert_eq!(hardware.status("wiki.test", Some(&one)).await, 0);
     assert_eq!(get(&mut open, "wiki.test").await, 403);
-    let (mut resumed, is_resumed) = Connection::tls_again(proxy.address, "wiki.test", &config).await;
+    let (mut resumed, is_resumed) =
+        Connection::tls_again(proxy.address, "wiki.test", &config).await;
     assert!(is_resumed, "otherwise this says nothing");
     assert_eq!(get(&mut resumed, "wiki.test").await, 403);
 }
@@ -555,7 +891,10 @@ async fn replace(hardware: &Hardware, file: &Path, content: &str) {
     std::fs::write(file, content).unwrap();
     let began = Instant::now();
     while !hardware.world.proxy.log()[before..].contains("the configuration was reloaded") {
-        assert!(began.elapsed() < Duration::from_secs(25), "nobody looks at the file");
+        assert!(
+            began.elapsed() < Duration::from_secs(25),
+            "nobody looks at the file"
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
@@ -564,40 +903,77 @@ async fn replace(hardware: &Hardware, file: &Path, content: &str) {
 async fn people_log_in_and_show_their_certificate_on_every_request() {
     let hardware = hardware().await;
     let proxy = &hardware.world.proxy;
-    hardware.world.idp.script(|script| script.person = Person::alice());
+    hardware
+        .world
+        .idp
+        .script(|script| script.person = Person::alice());
     let one = hardware.devices.client("laptop-7");
     let mut with = Browser::at(proxy.address, proxy.trust_as("http/1.1", &one));
     let page = with.open("https://app.test/page").await;
-    assert_eq!((page.url.as_str(), page.response.status), ("https://app.test/page", 200), "{:#?}", with.trail);
     assert_eq!(
-        hardware.world.origin.last().headers.one("cf-access-authenticated-user-email"),
+        (page.url.as_str(), page.response.status),
+        ("https://app.test/page", 200),
+        "{:#?}",
+        with.trail
+    );
+    assert_eq!(
+        hardware
+            .world
+            .origin
+            .last()
+            .headers
+            .one("cf-access-authenticated-user-email"),
         Some("alice@example.com")
     );
     // The same session without the certificate is worth nothing, and no login would change that.
-    let token = with.cookie("app.test", "CF_Authorization").unwrap().to_owned();
+    let token = with
+        .cookie("app.test", "CF_Authorization")
+        .unwrap()
+        .to_owned();
     for identity in [None, Some(&hardware.partners.client("laptop-7"))] {
         let mut connection = hardware.connect("app.test", identity).await.unwrap();
         let cookie = format!("Cookie: CF_Authorization={token}");
-        connection.send(raw::request("GET", "app.test", "/", &[&cookie])).await;
+        connection
+            .send(raw::request("GET", "app.test", "/", &[&cookie]))
+            .await;
         assert_eq!(connection.response("GET").await.unwrap().status, 403);
     }
     let mut without = Browser::at(proxy.address, proxy.trust("http/1.1"));
     let page = without.open("https://app.test/page").await;
-    assert_eq!((page.url.as_str(), page.response.status), ("https://app.test/page", 403), "{:#?}", without.trail);
+    assert_eq!(
+        (page.url.as_str(), page.response.status),
+        ("https://app.test/page", 403),
+        "{:#?}",
+        without.trail
+    );
 }
 
 #[tokio::test]
 async fn linked_token_in_both_headers_reaches_no_origin() {
     let (pair, old) = (Pair::new("Nightly build"), Pair::new("old"));
     let world = World::with(&programs(&pair, &old), |_| ()).await;
-    let browser = world.signed_in(Person::alice(), "http://wiki.localhost/").await;
-    let token = browser.cookie("wiki.localhost", "CF_Authorization").unwrap();
-    let [ours, bearer] = [format!("Cf-Access-Token: {token}"), format!("Authorization: Bearer {token}")];
+    let browser = world
+        .signed_in(Person::alice(), "http://wiki.localhost/")
+        .await;
+    let token = browser
+        .cookie("wiki.localhost", "CF_Authorization")
+        .unwrap();
+    let [ours, bearer] = [
+        format!("Cf-Access-Token: {token}"),
+        format!("Authorization: Bearer {token}"),
+    ];
     for lines in [&[ours.as_str(), &bearer][..], &[&bearer, &ours], &[&bearer]] {
         let answer = ask(&world, "behind.localhost", lines).await;
         assert_eq!(answer.status, 200, "{lines:?}");
         let seen = world.origin.last();
-        assert!(!seen.headers.0.iter().any(|(_, value)| value.contains(token)), "{lines:?}: {seen:?}");
+        assert!(
+            !seen
+                .headers
+                .0
+                .iter()
+                .any(|(_, value)| value.contains(token)),
+            "{lines:?}: {seen:?}"
+        );
         world.origin.forget();
     }
     for value in [
@@ -608,16 +984,34 @@ async fn linked_token_in_both_headers_reaches_no_origin() {
         format!("Bearer of-the-application, Bearer {token}"),
     ] {
         let line = format!("Authorization: {value}");
-        for lines in [&[ours.as_str(), &line][..], &[&ours, "Authorization: Bearer of-the-application", &line]] {
+        for lines in [
+            &[ours.as_str(), &line][..],
+            &[&ours, "Authorization: Bearer of-the-application", &line],
+        ] {
             let answer = ask(&world, "behind.localhost", lines).await;
             assert_eq!(answer.status, 200, "{lines:?}");
             let seen = world.origin.last();
-            assert!(!seen.headers.0.iter().any(|(_, value)| value.contains(token)), "{lines:?}: {seen:?}");
+            assert!(
+                !seen
+                    .headers
+                    .0
+                    .iter()
+                    .any(|(_, value)| value.contains(token)),
+                "{lines:?}: {seen:?}"
+            );
             world.origin.forget();
         }
     }
     // Another credential of the application is passed on.
-    let answer = ask(&world, "behind.localhost", &[&ours, "Authorization: Bearer of-the-application"]).await;
+    let answer = ask(
+        &world,
+        "behind.localhost",
+        &[&ours, "Authorization: Bearer of-the-application"],
+    )
+    .await;
     assert_eq!(answer.status, 200);
-    assert_eq!(world.origin.last().headers.one("authorization"), Some("Bearer of-the-application"));
+    assert_eq!(
+        world.origin.last().headers.one("authorization"),
+        Some("Bearer of-the-application")
+    );
 }

@@ -29,15 +29,26 @@ fn every_reason_is_documented() {
     let missing: Vec<_> = written.difference(&documented).collect();
     assert!(missing.is_empty(), "not in docs/reasons.md: {missing:?}");
     let unknown: Vec<_> = documented.difference(&written).collect();
-    assert!(unknown.is_empty(), "in docs/reasons.md, and nowhere in the code: {unknown:?}");
+    assert!(
+        unknown.is_empty(),
+        "in docs/reasons.md, and nowhere in the code: {unknown:?}"
+    );
 }
 
 #[test]
 fn okta_table_quotes_only_what_users_and_operators_see() {
     let okta = read(&root().join("docs/okta.md"));
-    let (_, table) = okta.split_once("| what you see | what it is | what to do |\n").unwrap();
-    let rows = table.lines().skip(1).take_while(|line| line.starts_with('|'));
-    let sources: Vec<String> = sources().into_iter().map(|(_, text)| text.replace("\\\n", "")).collect();
+    let (_, table) = okta
+        .split_once("| what you see | what it is | what to do |\n")
+        .unwrap();
+    let rows = table
+        .lines()
+        .skip(1)
+        .take_while(|line| line.starts_with('|'));
+    let sources: Vec<String> = sources()
+        .into_iter()
+        .map(|(_, text)| text.replace("\\\n", ""))
+        .collect();
     let known = ids_of_the_code();
     let mut quoted = 0;
     for cell in rows.map(|row| row.split('|').nth(1).unwrap().trim().to_owned()) {
@@ -45,10 +56,18 @@ fn okta_table_quotes_only_what_users_and_operators_see() {
         let cell = cell.split("Okta's ").next().unwrap();
         let words = cell.split('*').skip(1).step_by(2).map(str::to_owned);
         for words in words.map(|words| words.trim_end_matches('.').to_owned()) {
-            assert!(sources.iter().any(|source| source.contains(&words)), "no page says *{words}*");
+            assert!(
+                sources.iter().any(|source| source.contains(&words)),
+                "no page says *{words}*"
+            );
             quoted += 1;
         }
-        for id in cell.split('`').skip(1).step_by(2).filter(|id| !id.contains([' ', '/'])) {
+        for id in cell
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter(|id| !id.contains([' ', '/']))
+        {
             assert!(known.contains(id), "`{id}` is no reason");
             quoted += 1;
         }
@@ -63,7 +82,9 @@ fn ids_of_the_code() -> BTreeSet<String> {
             ids.extend(text.split(before).skip(1).filter_map(id_at));
         }
         for (_, function, before) in MATCHES.iter().filter(|(file, ..)| name.ends_with(file)) {
-            let (_, body) = text.split_once(function).unwrap_or_else(|| panic!("{name} has no `{function}`"));
+            let (_, body) = text
+                .split_once(function)
+                .unwrap_or_else(|| panic!("{name} has no `{function}`"));
             let body = body.split("\n    }\n").next().unwrap();
             let found: Vec<_> = body.split(before).skip(1).filter_map(id_at).collect();
             assert!(found.len() >= 3, "{name}: {found:?}");
@@ -86,7 +107,9 @@ fn ids_of_the_document() -> BTreeSet<String> {
     let mut ids = BTreeSet::new();
     for row in rows {
         let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
-        let [id, meaning, remedy] = cells.as_slice() else { panic!("three cells: {row}") };
+        let [id, meaning, remedy] = cells.as_slice() else {
+            panic!("three cells: {row}")
+        };
         assert!(meaning.len() > 10 && remedy.len() > 3, "{row}");
         assert!(ids.insert(id.trim_matches('`').to_owned()), "twice: {row}");
     }
@@ -108,8 +131,13 @@ fn sources() -> Vec<(String, String)> {
             } else if name != "tests.rs" && name.ends_with(".rs") {
                 let text = read(&path);
                 let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
-                let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
-                found.push((path.to_str().unwrap().to_owned(), lines.collect::<Vec<_>>().join("\n") + "\n"));
+                let lines = code
+                    .lines()
+                    .filter(|line| !line.trim_start().starts_with("//"));
+                found.push((
+                    path.to_str().unwrap().to_owned(),
+                    lines.collect::<Vec<_>>().join("\n") + "\n",
+                ));
             } else if name.ends_with(".html") {
                 found.push((path.to_str().unwrap().to_owned(), read(&path)));
             }

@@ -11,7 +11,11 @@ enum Expect {
     Unauthorized,
 }
 
-const NAVIGATION: &[&str] = &["Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document", "Sec-Fetch-Site: none"];
+const NAVIGATION: &[&str] = &[
+    "Sec-Fetch-Mode: navigate",
+    "Sec-Fetch-Dest: document",
+    "Sec-Fetch-Site: none",
+];
 const WEBSOCKET: &[&str] = &[
     "Upgrade: websocket",
     "Connection: Upgrade",
@@ -24,38 +28,158 @@ async fn each_kind_of_client_gets_what_it_can_use() {
     let world = World::start().await;
     let table: &[(&str, &str, &[&str], Expect)] = &[
         ("a navigation", "GET", NAVIGATION, Expect::Login),
-        ("a navigation in a frame", "GET", &["Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: iframe"], Expect::Login),
+        (
+            "a navigation in a frame",
+            "GET",
+            &["Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: iframe"],
+            Expect::Login,
+        ),
         ("a client without Sec-Fetch", "GET", &[], Expect::Login),
-        ("a client without Sec-Fetch, HEAD", "HEAD", &[], Expect::Login),
-        ("npm", "GET", &["Accept: application/json"], Expect::Unauthorized),
-        ("npm, HEAD", "HEAD", &["Accept: application/json"], Expect::Unauthorized),
-        ("kubectl", "GET", &["Accept: application/json, */*"], Expect::Unauthorized),
-        ("axios", "GET", &["Accept: application/json, text/plain, */*"], Expect::Unauthorized),
-        ("JSON of a vendor", "GET", &["Accept: application/vnd.api+json"], Expect::Unauthorized),
-        ("JSON in odd case, with parameters", "GET", &["Accept: Application/JSON;q=0.9"], Expect::Unauthorized),
-        ("JSON in the second line", "GET", &["Accept: text/plain", "Accept: application/json"], Expect::Unauthorized),
-        ("JSON and explicitly no page", "GET", &["Accept: application/json, text/html;q=0"], Expect::Unauthorized),
-        ("an event stream of an old Safari", "GET", &["Accept: text/event-stream"], Expect::Unauthorized),
-        ("a page or JSON", "GET", &["Accept: application/json, text/html;q=0.1"], Expect::Login),
-        ("a page of an old Safari", "GET", &["Accept: text/html,application/xhtml+xml,*/*;q=0.8"], Expect::Login),
+        (
+            "a client without Sec-Fetch, HEAD",
+            "HEAD",
+            &[],
+            Expect::Login,
+        ),
+        (
+            "npm",
+            "GET",
+            &["Accept: application/json"],
+            Expect::Unauthorized,
+        ),
+        (
+            "npm, HEAD",
+            "HEAD",
+            &["Accept: application/json"],
+            Expect::Unauthorized,
+        ),
+        (
+            "kubectl",
+            "GET",
+            &["Accept: application/json, */*"],
+            Expect::Unauthorized,
+        ),
+        (
+            "axios",
+            "GET",
+            &["Accept: application/json, text/plain, */*"],
+            Expect::Unauthorized,
+        ),
+        (
+            "JSON of a vendor",
+            "GET",
+            &["Accept: application/vnd.api+json"],
+            Expect::Unauthorized,
+        ),
+        (
+            "JSON in odd case, with parameters",
+            "GET",
+            &["Accept: Application/JSON;q=0.9"],
+            Expect::Unauthorized,
+        ),
+        (
+            "JSON in the second line",
+            "GET",
+            &["Accept: text/plain", "Accept: application/json"],
+            Expect::Unauthorized,
+        ),
+        (
+            "JSON and explicitly no page",
+            "GET",
+            &["Accept: application/json, text/html;q=0"],
+            Expect::Unauthorized,
+        ),
+        (
+            "an event stream of an old Safari",
+            "GET",
+            &["Accept: text/event-stream"],
+            Expect::Unauthorized,
+        ),
+        (
+            "a page or JSON",
+            "GET",
+            &["Accept: application/json, text/html;q=0.1"],
+            Expect::Login,
+        ),
+        (
+            "a page of an old Safari",
+            "GET",
+            &["Accept: text/html,application/xhtml+xml,*/*;q=0.8"],
+            Expect::Login,
+        ),
         ("git and docker", "GET", &["Accept: */*"], Expect::Login),
-        ("a navigation that accepts JSON", "GET", &[NAVIGATION, &["Accept: application/json"]].concat(), Expect::Login),
-        ("cloudflared", "GET", &["Cf-Access-Token: expired", "Accept: application/json"], Expect::Login),
-        ("cloudflared, HEAD", "HEAD", &["Cf-Access-Token: expired"], Expect::Login),
-        ("a script with a token", "GET", &["Cf-Access-Token: expired", "Sec-Fetch-Mode: cors"], Expect::Unauthorized),
-        ("jQuery of another name", "GET", &["X-Requested-With: Fetch"], Expect::Unauthorized),
-        ("an empty X-Requested-With", "GET", &["X-Requested-With:"], Expect::Unauthorized),
+        (
+            "a navigation that accepts JSON",
+            "GET",
+            &[NAVIGATION, &["Accept: application/json"]].concat(),
+            Expect::Login,
+        ),
+        (
+            "cloudflared",
+            "GET",
+            &["Cf-Access-Token: expired", "Accept: application/json"],
+            Expect::Login,
+        ),
+        (
+            "cloudflared, HEAD",
+            "HEAD",
+            &["Cf-Access-Token: expired"],
+            Expect::Login,
+        ),
+        (
+            "a script with a token",
+            "GET",
+            &["Cf-Access-Token: expired", "Sec-Fetch-Mode: cors"],
+            Expect::Unauthorized,
+        ),
+        (
+            "jQuery of another name",
+            "GET",
+            &["X-Requested-With: Fetch"],
+            Expect::Unauthorized,
+        ),
+        (
+            "an empty X-Requested-With",
+            "GET",
+            &["X-Requested-With:"],
+            Expect::Unauthorized,
+        ),
         (
             "a navigation of Android's WebView",
             "GET",
             &[NAVIGATION, &["X-Requested-With: com.example.app"]].concat(),
             Expect::Login,
         ),
-        ("XMLHttpRequest", "GET", &["X-Requested-With: XMLHttpRequest"], Expect::Unauthorized),
-        ("XMLHttpRequest in odd case", "GET", &["x-requested-with: xmlhttprequest"], Expect::Unauthorized),
-        ("fetch", "GET", &["Sec-Fetch-Mode: cors", "Sec-Fetch-Dest: empty"], Expect::Unauthorized),
-        ("fetch, same origin", "GET", &["Sec-Fetch-Mode: same-origin", "Sec-Fetch-Dest: empty"], Expect::Unauthorized),
-        ("an image", "GET", &["Sec-Fetch-Mode: no-cors", "Sec-Fetch-Dest: image"], Expect::Unauthorized),
+        (
+            "XMLHttpRequest",
+            "GET",
+            &["X-Requested-With: XMLHttpRequest"],
+            Expect::Unauthorized,
+        ),
+        (
+            "XMLHttpRequest in odd case",
+            "GET",
+            &["x-requested-with: xmlhttprequest"],
+            Expect::Unauthorized,
+        ),
+        (
+            "fetch",
+            "GET",
+            &["Sec-Fetch-Mode: cors", "Sec-Fetch-Dest: empty"],
+            Expect::Unauthorized,
+        ),
+        (
+            "fetch, same origin",
+            "GET",
+            &["Sec-Fetch-Mode: same-origin", "Sec-Fetch-Dest: empty"],
+            Expect::Unauthorized,
+        ),
+        (
+            "an image",
+            "GET",
+            &["Sec-Fetch-Mode: no-cors", "Sec-Fetch-Dest: image"],
+            Expect::Unauthorized,
+        ),
         ("a web socket", "GET", WEBSOCKET, Expect::Unauthorized),
         (
             "a web socket of a browser",
@@ -63,9 +187,24 @@ async fn each_kind_of_client_gets_what_it_can_use() {
             &[WEBSOCKET, &["Sec-Fetch-Mode: websocket"]].concat(),
             Expect::Unauthorized,
         ),
-        ("a POST of a script", "POST", &["Sec-Fetch-Mode: cors", "Content-Length: 0"], Expect::Unauthorized),
-        ("a POST of a client without Sec-Fetch", "POST", &["Content-Length: 0"], Expect::Unauthorized),
-        ("a DELETE", "DELETE", &["Sec-Fetch-Mode: cors"], Expect::Unauthorized),
+        (
+            "a POST of a script",
+            "POST",
+            &["Sec-Fetch-Mode: cors", "Content-Length: 0"],
+            Expect::Unauthorized,
+        ),
+        (
+            "a POST of a client without Sec-Fetch",
+            "POST",
+            &["Content-Length: 0"],
+            Expect::Unauthorized,
+        ),
+        (
+            "a DELETE",
+            "DELETE",
+            &["Sec-Fetch-Mode: cors"],
+            Expect::Unauthorized,
+        ),
     ];
     for (name, method, lines, expect) in table {
         let lines: Vec<&str> = lines.to_vec();
@@ -74,7 +213,10 @@ async fn each_kind_of_client_gets_what_it_can_use() {
         if upgrade {
             request = request.replace("Connection: close\r\n", "");
         }
-        let answer = world.raw(request).await.unwrap_or_else(|| panic!("{name}: no answer"));
+        let answer = world
+            .raw(request)
+            .await
+            .unwrap_or_else(|| panic!("{name}: no answer"));
         match expect {
             Expect::Login => {
                 assert_eq!(answer.status, 302, "{name}");
@@ -83,16 +225,36 @@ async fn each_kind_of_client_gets_what_it_can_use() {
             Expect::Unauthorized => {
                 assert_eq!(answer.status, 401, "{name}");
                 assert_eq!(answer.headers.one("location"), None, "{name}");
-                let named = answer.headers.0.iter().any(|(_, value)| value.contains("/cdn-cgi/access/login/"));
-                assert!(named, "{name}: no header names the login: {:?}", answer.headers);
+                let named = answer
+                    .headers
+                    .0
+                    .iter()
+                    .any(|(_, value)| value.contains("/cdn-cgi/access/login/"));
+                assert!(
+                    named,
+                    "{name}: no header names the login: {:?}",
+                    answer.headers
+                );
                 if !upgrade && *method != "HEAD" {
                     assert!(answer.json().is_object(), "{name}");
                 }
-                let started = answer.headers.all("set-cookie").iter().any(|c| !c.starts_with("CF_AppSession"));
-                assert!(!started, "{name} must not start a login: {:?}", answer.headers.all("set-cookie"));
+                let started = answer
+                    .headers
+                    .all("set-cookie")
+                    .iter()
+                    .any(|c| !c.starts_with("CF_AppSession"));
+                assert!(
+                    !started,
+                    "{name} must not start a login: {:?}",
+                    answer.headers.all("set-cookie")
+                );
             }
         }
-        assert!(answer.headers.lists("cache-control", "no-store"), "{name}: {:?}", answer.headers);
+        assert!(
+            answer.headers.lists("cache-control", "no-store"),
+            "{name}: {:?}",
+            answer.headers
+        );
     }
     world.origin.assert_untouched("requests without a session");
 }
@@ -119,30 +281,65 @@ async fn grpc_gets_its_own_unauthenticated() {
     let request = http::Request::post("https://wiki.test/echo.Echo/Say")
         .header("content-type", "application/grpc")
         .header("te", "trailers");
-    let answer = connection.request(request.body(()).unwrap(), b"\0\0\0\0\0").await.unwrap();
-    assert_eq!(answer.head.status.as_u16(), 200, "gRPC says it in grpc-status");
-    let status = answer.head.headers.get("grpc-status").or_else(|| answer.trailers.as_ref()?.get("grpc-status"));
+    let answer = connection
+        .request(request.body(()).unwrap(), b"\0\0\0\0\0")
+        .await
+        .unwrap();
+    assert_eq!(
+        answer.head.status.as_u16(),
+        200,
+        "gRPC says it in grpc-status"
+    );
+    let status = answer
+        .head
+        .headers
+        .get("grpc-status")
+        .or_else(|| answer.trailers.as_ref()?.get("grpc-status"));
     assert_eq!(status.unwrap(), "16");
-    world.origin.assert_untouched("a gRPC call without a session");
+    world
+        .origin
+        .assert_untouched("a gRPC call without a session");
 }
 
 #[tokio::test]
 async fn a_script_on_an_allowed_origin_may_read_the_refusal() {
     let cors = r#"allowed_idps = ["okta"]
 cors_headers = { allowed_origins = ["https://front.example.com"], allowed_methods = ["GET"], allow_credentials = true }"#;
-    let world = World::with(&APPLICATIONS.replacen(r#"allowed_idps = ["okta"]"#, cors, 1), |_| ()).await;
+    let world = World::with(
+        &APPLICATIONS.replacen(r#"allowed_idps = ["okta"]"#, cors, 1),
+        |_| (),
+    )
+    .await;
     let ask = async |origin: &str| {
-        let lines = [format!("Origin: {origin}"), "Sec-Fetch-Mode: cors".to_owned()];
+        let lines = [
+            format!("Origin: {origin}"),
+            "Sec-Fetch-Mode: cors".to_owned(),
+        ];
         let lines: Vec<_> = lines.iter().map(String::as_str).collect();
-        world.raw(raw::request("GET", "wiki.localhost", "/", &lines)).await.unwrap()
+        world
+            .raw(raw::request("GET", "wiki.localhost", "/", &lines))
+            .await
+            .unwrap()
     };
     let answer = ask("https://front.example.com").await;
     assert_eq!(answer.status, 401);
-    assert_eq!(answer.headers.one("access-control-allow-origin"), Some("https://front.example.com"));
-    assert_eq!(answer.headers.one("access-control-allow-credentials"), Some("true"));
+    assert_eq!(
+        answer.headers.one("access-control-allow-origin"),
+        Some("https://front.example.com")
+    );
+    assert_eq!(
+        answer.headers.one("access-control-allow-credentials"),
+        Some("true")
+    );
     assert!(answer.headers.lists("vary", "origin"));
     let answer = ask("https://evil.example").await;
-    assert_eq!((answer.status, answer.headers.one("access-control-allow-origin")), (401, None));
+    assert_eq!(
+        (
+            answer.status,
+            answer.headers.one("access-control-allow-origin")
+        ),
+        (401, None)
+    );
     world.origin.assert_untouched("a script without a session");
 }
 
@@ -160,21 +357,49 @@ async fn a_method_that_is_not_served_is_told_which_are() {
         ("POST", "access", "certs", "GET, HEAD"),
         ("DELETE", "wiki", "get-identity", "GET, HEAD"),
     ] {
-        let (host, target) = (format!("{host}.localhost"), format!("/cdn-cgi/access/{endpoint}"));
-        let answer = world.raw(raw::request(method, &host, &target, &["Content-Length: 0"])).await.unwrap();
-        assert_eq!((answer.status, answer.headers.one("allow")), (405, Some(allowed)), "{method} {host}{target}");
+        let (host, target) = (
+            format!("{host}.localhost"),
+            format!("/cdn-cgi/access/{endpoint}"),
+        );
+        let answer = world
+            .raw(raw::request(method, &host, &target, &["Content-Length: 0"]))
+            .await
+            .unwrap();
+        assert_eq!(
+            (answer.status, answer.headers.one("allow")),
+            (405, Some(allowed)),
+            "{method} {host}{target}"
+        );
     }
-    let answer = world.raw(raw::request("TRACE", "wiki.localhost", "/", &[])).await.unwrap();
+    let answer = world
+        .raw(raw::request("TRACE", "wiki.localhost", "/", &[]))
+        .await
+        .unwrap();
     let allowed = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
-    assert_eq!((answer.status, answer.headers.one("allow")), (405, Some(allowed)));
+    assert_eq!(
+        (answer.status, answer.headers.one("allow")),
+        (405, Some(allowed))
+    );
 }
 
 #[tokio::test]
 async fn an_unknown_host_is_nobodys() {
     let world = World::start().await;
-    for host in ["other.localhost", "x.wiki.localhost", "localhost", "127.0.0.1"] {
-        let answer = world.raw(raw::request("GET", host, "/", &[])).await.unwrap();
-        assert!(matches!(answer.status, 403 | 404 | 421), "{host}: {}", answer.status);
+    for host in [
+        "other.localhost",
+        "x.wiki.localhost",
+        "localhost",
+        "127.0.0.1",
+    ] {
+        let answer = world
+            .raw(raw::request("GET", host, "/", &[]))
+            .await
+            .unwrap();
+        assert!(
+            matches!(answer.status, 403 | 404 | 421),
+            "{host}: {}",
+            answer.status
+        );
     }
     world.origin.assert_untouched("a host of nobody");
 }
@@ -182,12 +407,17 @@ async fn an_unknown_host_is_nobodys() {
 #[tokio::test]
 async fn every_refusal_has_a_request_id_and_none_shows_its_maker() {
     let world = World::start().await;
-    world.idp.script(|script| script.person = crate::support::Person::bob());
+    world
+        .idp
+        .script(|script| script.person = crate::support::Person::bob());
     let mut browser = world.browser();
     let page = browser.open("http://wiki.localhost/").await;
     assert_eq!(page.response.status, 403);
     let text = page.response.text();
-    let id = text.split("request id <code>").nth(1).and_then(|rest| rest.split('<').next());
+    let id = text
+        .split("request id <code>")
+        .nth(1)
+        .and_then(|rest| rest.split('<').next());
     let id = id.unwrap_or_else(|| panic!("no request id: {text}"));
     // The log is written after the answer.
     world.proxy.logged(0, &[id]).await;

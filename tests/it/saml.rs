@@ -34,14 +34,53 @@ async fn somebody_comes_in_over_saml() {
     let mut browser = world.browser();
     let (to, relay_state) = begin(&mut browser).await;
     assert!(relay_state.len() <= 80, "bindings 3.4.3: {relay_state}");
-    let page = browser.post_from_elsewhere(ACS, &form(&response(&to, &Statement::alice()), &relay_state)).await;
-    assert_eq!((page.url.as_str(), page.response.status), (WIKI, 200), "{:#?}", browser.trail);
-    assert_eq!(world.origin.last().headers.one("cf-access-authenticated-user-email"), Some("alice@example.com"));
-    let identity = browser.fetch("GET", "http://wiki.localhost/cdn-cgi/access/get-identity", &[], b"").await.json();
-    assert_eq!(identity["idp"], serde_json::json!({"id": "saml", "type": "saml"}));
-    let groups: Vec<_> = identity["groups"].as_array().unwrap().iter().map(|group| &group["name"]).collect();
+    let page = browser
+        .post_from_elsewhere(
+            ACS,
+            &form(&response(&to, &Statement::alice()), &relay_state),
+        )
+        .await;
+    assert_eq!(
+        (page.url.as_str(), page.response.status),
+        (WIKI, 200),
+        "{:#?}",
+        browser.trail
+    );
+    assert_eq!(
+        world
+            .origin
+            .last()
+            .headers
+            .one("cf-access-authenticated-user-email"),
+        Some("alice@example.com")
+    );
+    let identity = browser
+        .fetch(
+            "GET",
+            "http://wiki.localhost/cdn-cgi/access/get-identity",
+            &[],
+            b"",
+        )
+        .await
+        .json();
+    assert_eq!(
+        identity["idp"],
+        serde_json::json!({"id": "saml", "type": "saml"})
+    );
+    let groups: Vec<_> = identity["groups"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|group| &group["name"])
+        .collect();
     assert_eq!(groups, ["Engineering", "R&D <x>"]);
-    assert!(browser.cookies.iter().all(|cookie| !cookie.name.starts_with("__Host-CF_Session")), "the flow is over");
+    assert!(
+        browser
+            .cookies
+            .iter()
+            .all(|cookie| !cookie.name.starts_with("__Host-CF_Session")),
+        "the flow is over"
+    );
     assert_eq!(world.proxy.events("login").len(), 1);
     assert_eq!(browser.posted, Some(303), "the form is not sent on");
 }
@@ -50,10 +89,16 @@ async fn somebody_comes_in_over_saml() {
 async fn somebody_of_another_department_does_not() {
     let world = world("").await;
     let mut browser = world.browser();
-    let bob = Statement { email: "bob@example.com", department: "Research", ..Statement::alice() };
+    let bob = Statement {
+        email: "bob@example.com",
+        department: "Research",
+        ..Statement::alice()
+    };
     let page = log_in(&mut browser, WIKI, &bob).await;
     assert_eq!(page.response.status, 403, "{:#?}", browser.trail);
-    world.origin.assert_untouched("a login of somebody who may not");
+    world
+        .origin
+        .assert_untouched("a login of somebody who may not");
 }
 
 #[tokio::test]
@@ -62,17 +107,37 @@ async fn a_response_that_was_changed_is_refused_and_the_operator_learns_why() {
     let mut browser = world.browser();
     let (to, relay_state) = begin(&mut browser).await;
     let changed = response(&to, &Statement::alice()).replace("alice@", "admin@");
-    let page = browser.post_from_elsewhere(ACS, &form(&changed, &relay_state)).await;
+    let page = browser
+        .post_from_elsewhere(ACS, &form(&changed, &relay_state))
+        .await;
     assert_eq!(page.response.status, 403);
     let text = page.response.text();
-    assert!(text.contains("saml_signature") && !text.contains("admin@"), "{text}");
+    assert!(
+        text.contains("saml_signature") && !text.contains("admin@"),
+        "{text}"
+    );
     world
         .proxy
-        .logged(0, &["the SAML response is refused at the step `signature`", "what was signed was changed"])
+        .logged(
+            0,
+            &[
+                "the SAML response is refused at the step `signature`",
+                "what was signed was changed",
+            ],
+        )
         .await;
-    assert!(browser.cookie("access.localhost", "CF_Authorization").is_none());
+    assert!(
+        browser
+            .cookie("access.localhost", "CF_Authorization")
+            .is_none()
+    );
     // The flow was used, so a right answer comes too late.
-    let page = browser.post_from_elsewhere(ACS, &form(&response(&to, &Statement::alice()), &relay_state)).await;
+    let page = browser
+        .post_from_elsewhere(
+            ACS,
+            &form(&response(&to, &Statement::alice()), &relay_state),
+        )
+        .await;
     assert_eq!(page.response.status, 400, "{}", page.response.text());
     world.origin.assert_untouched("a forged response");
 }
@@ -85,20 +150,50 @@ async fn an_answer_belongs_to_the_browser_and_the_login_that_it_is_for() {
     let (others, others_state) = begin(&mut mallory).await;
     let answer = response(&to, &Statement::alice());
     // Another browser, with its own login and with hers: that is not its to finish, and begins anew.
-    let page = mallory.post_from_elsewhere(ACS, &form(&answer, &others_state)).await;
+    let page = mallory
+        .post_from_elsewhere(ACS, &form(&answer, &others_state))
+        .await;
     assert_eq!(page.response.status, 400, "{}", page.response.text());
-    assert!(page.response.text().contains("saml_response"), "{}", page.response.text());
-    assert!(mallory.cookie("access.localhost", "CF_Authorization").is_none());
-    mallory.post_until(ACS, &form(&answer, &relay_state), SSO).await;
-    assert!(mallory.cookie("access.localhost", "CF_Authorization").is_none());
+    assert!(
+        page.response.text().contains("saml_response"),
+        "{}",
+        page.response.text()
+    );
+    assert!(
+        mallory
+            .cookie("access.localhost", "CF_Authorization")
+            .is_none()
+    );
+    mallory
+        .post_until(ACS, &form(&answer, &relay_state), SSO)
+        .await;
+    assert!(
+        mallory
+            .cookie("access.localhost", "CF_Authorization")
+            .is_none()
+    );
     // A login that was not begun here.
-    let page =
-        mallory.post_from_elsewhere(ACS, &form(&response(&others, &Statement::alice()), "0123456789abcdef")).await;
+    let page = mallory
+        .post_from_elsewhere(
+            ACS,
+            &form(&response(&others, &Statement::alice()), "0123456789abcdef"),
+        )
+        .await;
     assert_eq!(page.response.status, 400);
-    assert!(page.response.text().contains("flow_cookie_missing"), "{}", page.response.text());
+    assert!(
+        page.response.text().contains("flow_cookie_missing"),
+        "{}",
+        page.response.text()
+    );
     world.origin.assert_untouched("somebody else's answer");
-    let page = alice.post_from_elsewhere(ACS, &form(&answer, &relay_state)).await;
-    assert_eq!(page.response.status, 200, "hers is good still: {:#?}", alice.trail);
+    let page = alice
+        .post_from_elsewhere(ACS, &form(&answer, &relay_state))
+        .await;
+    assert_eq!(
+        page.response.status, 200,
+        "hers is good still: {:#?}",
+        alice.trail
+    );
 }
 
 #[tokio::test]
@@ -108,10 +203,21 @@ async fn an_answer_is_good_once() {
     let (to, relay_state) = begin(&mut browser).await;
     let answer = form(&response(&to, &Statement::alice()), &relay_state);
     let mut copied = browser.clone();
-    assert_eq!(browser.post_from_elsewhere(ACS, &answer).await.response.status, 200);
+    assert_eq!(
+        browser
+            .post_from_elsewhere(ACS, &answer)
+            .await
+            .response
+            .status,
+        200
+    );
     let page = copied.post_from_elsewhere(ACS, &answer).await;
     assert_eq!(page.response.status, 400, "{:#?}", copied.trail);
-    assert!(copied.cookie("access.localhost", "CF_Authorization").is_none());
+    assert!(
+        copied
+            .cookie("access.localhost", "CF_Authorization")
+            .is_none()
+    );
 }
 
 #[tokio::test]
@@ -125,12 +231,32 @@ async fn nonsense_is_a_refusal() {
         "RelayState=0123456789abcdef",
         "SAMLResponse=x&SAMLResponse=y&RelayState=0123456789abcdef",
     ] {
-        assert_eq!(browser.post_from_elsewhere(ACS, body).await.response.status, 400, "{body}");
+        assert_eq!(
+            browser.post_from_elsewhere(ACS, body).await.response.status,
+            400,
+            "{body}"
+        );
     }
-    let long = format!("SAMLResponse={}&RelayState={relay_state}", "A".repeat(600 * 1024));
-    assert_eq!(browser.post_from_elsewhere(ACS, &long).await.response.status, 413);
-    let page = browser.post_from_elsewhere(ACS, &format!("SAMLResponse=%3C&RelayState={relay_state}")).await;
-    assert!(page.response.status == 403 && page.response.text().contains("saml_malformed"), "{}", page.response.text());
+    let long = format!(
+        "SAMLResponse={}&RelayState={relay_state}",
+        "A".repeat(600 * 1024)
+    );
+    assert_eq!(
+        browser
+            .post_from_elsewhere(ACS, &long)
+            .await
+            .response
+            .status,
+        413
+    );
+    let page = browser
+        .post_from_elsewhere(ACS, &format!("SAMLResponse=%3C&RelayState={relay_state}"))
+        .await;
+    assert!(
+        page.response.status == 403 && page.response.text().contains("saml_malformed"),
+        "{}",
+        page.response.text()
+    );
 }
 
 #[tokio::test]
@@ -141,41 +267,113 @@ async fn a_signed_request_goes_in_a_form_and_its_certificate_is_published() {
     let text = page.response.text();
     assert_eq!(page.response.status, 200);
     assert!(text.contains(&format!(r#"action="{SSO}""#)), "{text}");
-    let value =
-        |name: &str| text.split(&format!(r#"name="{name}" value=""#)).nth(1).unwrap().split('"').next().unwrap();
+    let value = |name: &str| {
+        text.split(&format!(r#"name="{name}" value=""#))
+            .nth(1)
+            .unwrap()
+            .split('"')
+            .next()
+            .unwrap()
+    };
     let xml = String::from_utf8(BASE64_STANDARD.decode(value("SAMLRequest")).unwrap()).unwrap();
-    assert!(xml.contains("<ds:SignatureValue>") && xml.contains(r#" ForceAuthn="true""#), "{xml}");
-    let policy = page.response.headers.one("content-security-policy").unwrap();
-    assert!(policy.contains("script-src 'sha256-") && policy.contains("default-src 'none'"), "{policy}");
+    assert!(
+        xml.contains("<ds:SignatureValue>") && xml.contains(r#" ForceAuthn="true""#),
+        "{xml}"
+    );
+    let policy = page
+        .response
+        .headers
+        .one("content-security-policy")
+        .unwrap();
+    assert!(
+        policy.contains("script-src 'sha256-") && policy.contains("default-src 'none'"),
+        "{policy}"
+    );
 
-    let pem = browser.fetch("GET", "http://access.localhost/cdn-cgi/access/public-cert", &[], b"").await.text();
+    let pem = browser
+        .fetch(
+            "GET",
+            "http://access.localhost/cdn-cgi/access/public-cert",
+            &[],
+            b"",
+        )
+        .await
+        .text();
     assert!(pem.starts_with("-----BEGIN CERTIFICATE-----"), "{pem}");
-    let published: String = pem.lines().skip(1).take_while(|line| !line.starts_with('-')).collect();
+    let published: String = pem
+        .lines()
+        .skip(1)
+        .take_while(|line| !line.starts_with('-'))
+        .collect();
     for path in ["saml-metadata", "saml/saml-metadata"] {
         let url = format!("http://access.localhost/cdn-cgi/access/{path}");
         let answer = browser.fetch("GET", &url, &[], b"").await;
-        assert_eq!(answer.headers.one("content-type"), Some("application/samlmetadata+xml"));
+        assert_eq!(
+            answer.headers.one("content-type"),
+            Some("application/samlmetadata+xml")
+        );
         let text = answer.text();
-        assert!(text.contains(&published) && text.contains(&format!(r#"entityID="{ACS}""#)), "{text}");
+        assert!(
+            text.contains(&published) && text.contains(&format!(r#"entityID="{ACS}""#)),
+            "{text}"
+        );
     }
-    let other = browser.fetch("GET", "http://access.localhost/cdn-cgi/access/okta/saml-metadata", &[], b"").await;
+    let other = browser
+        .fetch(
+            "GET",
+            "http://access.localhost/cdn-cgi/access/okta/saml-metadata",
+            &[],
+            b"",
+        )
+        .await;
     assert_eq!(other.status, 404, "not of SAML");
 
-    let page =
-        browser.post_from_elsewhere(ACS, &form(&response(&id(&xml), &Statement::alice()), value("RelayState"))).await;
-    assert_eq!((page.url.as_str(), page.response.status), (WIKI, 200), "{:#?}", browser.trail);
+    let page = browser
+        .post_from_elsewhere(
+            ACS,
+            &form(
+                &response(&id(&xml), &Statement::alice()),
+                value("RelayState"),
+            ),
+        )
+        .await;
+    assert_eq!(
+        (page.url.as_str(), page.response.status),
+        (WIKI, 200),
+        "{:#?}",
+        browser.trail
+    );
 }
 
 #[tokio::test]
 async fn without_groups_they_are_unknown() {
     let world = world("").await;
     let mut browser = world.browser();
-    let silent = Statement { groups: None, ..Statement::alice() };
+    let silent = Statement {
+        groups: None,
+        ..Statement::alice()
+    };
     let page = log_in(&mut browser, WIKI, &silent).await;
-    assert_eq!(page.response.status, 200, "the policy does not look at groups: {:#?}", browser.trail);
-    let identity = browser.fetch("GET", "http://wiki.localhost/cdn-cgi/access/get-identity", &[], b"").await.json();
+    assert_eq!(
+        page.response.status, 200,
+        "the policy does not look at groups: {:#?}",
+        browser.trail
+    );
+    let identity = browser
+        .fetch(
+            "GET",
+            "http://wiki.localhost/cdn-cgi/access/get-identity",
+            &[],
+            b"",
+        )
+        .await
+        .json();
     assert_eq!(identity["email"], "alice@example.com");
-    assert_eq!(identity["groups"], serde_json::Value::Null, "unknown is not none: {identity}");
+    assert_eq!(
+        identity["groups"],
+        serde_json::Value::Null,
+        "unknown is not none: {identity}"
+    );
 }
 
 #[tokio::test]
@@ -192,8 +390,15 @@ async fn every_tab_lands_on_its_own_page_whatever_the_order() {
     assert!(line.len() < 4096, "{} bytes of cookies", line.len());
     // The last one first: with the session that it gets, even those whose cookie was given up go on.
     for (url, (to, relay_state)) in tabs.iter().rev() {
-        let page = browser.post_from_elsewhere(ACS, &form(&response(to, &Statement::alice()), relay_state)).await;
-        assert_eq!((page.url.as_str(), page.response.status), (url.as_str(), 200), "{:#?}", browser.trail);
+        let page = browser
+            .post_from_elsewhere(ACS, &form(&response(to, &Statement::alice()), relay_state))
+            .await;
+        assert_eq!(
+            (page.url.as_str(), page.response.status),
+            (url.as_str(), 200),
+            "{:#?}",
+            browser.trail
+        );
     }
 }
 
@@ -207,17 +412,27 @@ async fn without_a_session_a_lost_cookie_begins_the_login_anew_once() {
     let again = browser.post_until(ACS, &answer, SSO).await;
     let (to, relay_state) = request(&again);
     browser.cookies.clear();
-    let page = browser.post_from_elsewhere(ACS, &form(&response(&to, &Statement::alice()), &relay_state)).await;
+    let page = browser
+        .post_from_elsewhere(
+            ACS,
+            &form(&response(&to, &Statement::alice()), &relay_state),
+        )
+        .await;
     let text = page.response.text();
-    assert!(page.response.status == 400 && text.contains("flow_cookie_missing"), "{text}");
+    assert!(
+        page.response.status == 400 && text.contains("flow_cookie_missing"),
+        "{text}"
+    );
     assert!(browser::link(&text, "Start again").is_some(), "{text}");
 }
 
 #[tokio::test]
 async fn only_pages_begin_logins() {
     let world = world("").await;
-    let login =
-        format!("http://access.localhost/cdn-cgi/access/login/wiki.localhost?redirect_url=/{}", "x".repeat(1000));
+    let login = format!(
+        "http://access.localhost/cdn-cgi/access/login/wiki.localhost?redirect_url=/{}",
+        "x".repeat(1000)
+    );
     for (mode, dest, site, begins) in [
         ("no-cors", "image", "cross-site", false),
         ("cors", "empty", "same-site", false),
@@ -225,15 +440,30 @@ async fn only_pages_begin_logins() {
         ("navigate", "iframe", "same-site", true),
         ("navigate", "document", "cross-site", true),
     ] {
-        let lines =
-            [format!("Sec-Fetch-Mode: {mode}"), format!("Sec-Fetch-Dest: {dest}"), format!("Sec-Fetch-Site: {site}")];
+        let lines = [
+            format!("Sec-Fetch-Mode: {mode}"),
+            format!("Sec-Fetch-Dest: {dest}"),
+            format!("Sec-Fetch-Site: {site}"),
+        ];
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         let answer = world.browser().request("GET", &login, &lines, b"").await;
         let what = format!("{mode} {dest} {site}");
         assert_eq!(answer.status, if begins { 302 } else { 403 }, "{what}");
-        assert_eq!(answer.headers.all("set-cookie").is_empty(), !begins, "{what}");
+        assert_eq!(
+            answer.headers.all("set-cookie").is_empty(),
+            !begins,
+            "{what}"
+        );
     }
-    assert_eq!(world.browser().request("GET", &login, &[], b"").await.status, 302, "clients that say nothing");
+    assert_eq!(
+        world
+            .browser()
+            .request("GET", &login, &[], b"")
+            .await
+            .status,
+        302,
+        "clients that say nothing"
+    );
 }
 
 #[tokio::test]
@@ -242,16 +472,25 @@ async fn a_login_that_the_provider_begins_is_told_where_to_begin() {
     let unsolicited = response("_nobody", &Statement::alice());
     for relay_state in ["", "https://wiki.localhost/"] {
         let before = world.proxy.log().len();
-        let page = world.browser().post_from_elsewhere(ACS, &form(&unsolicited, relay_state)).await;
+        let page = world
+            .browser()
+            .post_from_elsewhere(ACS, &form(&unsolicited, relay_state))
+            .await;
         let text = page.response.text();
         assert_eq!(page.response.status, 400, "{text}");
         assert!(
-            text.contains("open the application at its own address") && text.contains("saml_unsolicited"),
+            text.contains("open the application at its own address")
+                && text.contains("saml_unsolicited"),
             "{text}"
         );
-        world.proxy.logged(before, &["a login failed", "begin at the application"]).await;
+        world
+            .proxy
+            .logged(before, &["a login failed", "begin at the application"])
+            .await;
     }
-    world.origin.assert_untouched("logins that the provider began");
+    world
+        .origin
+        .assert_untouched("logins that the provider began");
 }
 
 /// What this process remembers of flows is gone, as on another node; what is in the store is not.
@@ -265,19 +504,34 @@ async fn an_answer_is_good_once_on_all_nodes() {
     world.proxy.stop().await;
     world.proxy.run().await;
     let page = browser.post_from_elsewhere(ACS, &answer).await;
-    assert_eq!((page.url.as_str(), page.response.status), (WIKI, 200), "{:#?}", browser.trail);
+    assert_eq!(
+        (page.url.as_str(), page.response.status),
+        (WIKI, 200),
+        "{:#?}",
+        browser.trail
+    );
     world.proxy.stop().await;
     // The flow is used up, too. Without that the assertion itself still is.
     let url = format!("sqlite://{}", world.proxy.path("portcullis.db").display());
     let database = sqlx::SqlitePool::connect(&url).await.unwrap();
-    let deleted = sqlx::query("DELETE FROM uses WHERE name LIKE 'flow %'").execute(&database).await.unwrap();
+    let deleted = sqlx::query("DELETE FROM uses WHERE name LIKE 'flow %'")
+        .execute(&database)
+        .await
+        .unwrap();
     assert_eq!(deleted.rows_affected(), 1);
     database.close().await;
     world.proxy.run().await;
     let page = copied.post_from_elsewhere(ACS, &answer).await;
     assert_eq!(page.response.status, 400, "{}", page.response.text());
-    assert!(copied.cookie("access.localhost", "CF_Authorization").is_none());
-    world.proxy.logged(0, &["the assertion was used before"]).await;
+    assert!(
+        copied
+            .cookie("access.localhost", "CF_Authorization")
+            .is_none()
+    );
+    world
+        .proxy
+        .logged(0, &["the assertion was used before"])
+        .await;
 }
 
 #[tokio::test]
@@ -287,12 +541,29 @@ async fn nobody_comes_in_while_the_store_cannot_say_whether_it_is_the_first_time
     let (to, relay_state) = begin(&mut browser).await;
     let url = format!("sqlite://{}", world.proxy.path("portcullis.db").display());
     let database = sqlx::SqlitePool::connect(&url).await.unwrap();
-    sqlx::query("ALTER TABLE uses RENAME TO elsewhere").execute(&database).await.unwrap();
-    let page = browser.post_from_elsewhere(ACS, &form(&response(&to, &Statement::alice()), &relay_state)).await;
+    sqlx::query("ALTER TABLE uses RENAME TO elsewhere")
+        .execute(&database)
+        .await
+        .unwrap();
+    let page = browser
+        .post_from_elsewhere(
+            ACS,
+            &form(&response(&to, &Statement::alice()), &relay_state),
+        )
+        .await;
     assert_eq!(page.response.status, 503, "{}", page.response.text());
-    assert!(browser.cookie("access.localhost", "CF_Authorization").is_none());
-    world.origin.assert_untouched("a login that nobody remembers");
-    sqlx::query("ALTER TABLE elsewhere RENAME TO uses").execute(&database).await.unwrap();
+    assert!(
+        browser
+            .cookie("access.localhost", "CF_Authorization")
+            .is_none()
+    );
+    world
+        .origin
+        .assert_untouched("a login that nobody remembers");
+    sqlx::query("ALTER TABLE elsewhere RENAME TO uses")
+        .execute(&database)
+        .await
+        .unwrap();
     let page = log_in(&mut browser, WIKI, &Statement::alice()).await;
     assert_eq!(page.response.status, 200, "{:#?}", browser.trail);
 }
@@ -301,7 +572,15 @@ async fn nobody_comes_in_while_the_store_cannot_say_whether_it_is_the_first_time
 async fn long_bodies_are_read_only_where_there_is_saml() {
     let world = World::start().await;
     let body = format!("SAMLResponse={}", "A".repeat(100_000));
-    assert_eq!(world.browser().post_from_elsewhere(ACS, &body).await.response.status, 413);
+    assert_eq!(
+        world
+            .browser()
+            .post_from_elsewhere(ACS, &body)
+            .await
+            .response
+            .status,
+        413
+    );
 }
 
 /// The form from the provider brings no session along, and yet it is the browser's own that is brought up to date.
@@ -312,9 +591,16 @@ async fn a_refresh_over_saml_reaches_the_sessions_that_there_are() {
     log_in(&mut browser, WIKI, &Statement::alice()).await;
     assert_eq!(browser.fetch("GET", WIKI, &[], b"").await.status, 200);
     let refresh = "http://access.localhost/cdn-cgi/access/refresh-identity";
-    let moved = Statement { department: "Sales", ..Statement::alice() };
+    let moved = Statement {
+        department: "Sales",
+        ..Statement::alice()
+    };
     log_in(&mut browser, refresh, &moved).await;
-    assert_eq!(browser.fetch("GET", WIKI, &[], b"").await.status, 403, "the old session, the new department");
+    assert_eq!(
+        browser.fetch("GET", WIKI, &[], b"").await.status,
+        403,
+        "the old session, the new department"
+    );
 }
 
 #[tokio::test]
@@ -323,27 +609,60 @@ async fn who_signs_in_as_somebody_else_over_saml_signs_the_first_out() {
     let mut browser = world.browser();
     log_in(&mut browser, WIKI, &Statement::alice()).await;
     let alices = browser.clone();
-    let switch = "http://access.localhost/cdn-cgi/access/login/wiki.localhost?redirect_url=/page&switch=1";
-    let bob = Statement { email: "bob@example.com", ..Statement::alice() };
+    let switch =
+        "http://access.localhost/cdn-cgi/access/login/wiki.localhost?redirect_url=/page&switch=1";
+    let bob = Statement {
+        email: "bob@example.com",
+        ..Statement::alice()
+    };
     log_in(&mut browser, switch, &bob).await;
     let mut alices = alices;
-    assert_eq!(alices.fetch("GET", WIKI, &[], b"").await.status, 401, "in another tab");
+    assert_eq!(
+        alices.fetch("GET", WIKI, &[], b"").await.status,
+        401,
+        "in another tab"
+    );
 }
 
 /// RelayState has no room for an address, and a cookie has little.
 #[tokio::test]
 async fn long_and_odd_addresses_survive_a_login_over_saml() {
     let world = world("").await;
-    let at = |bytes: usize, mark: &str| format!("/app?g={mark}{}", "a".repeat(bytes - "/app?g=".len() - mark.len()));
-    let odd = ["/page?b=\\c", "/page?q=caf%E9", "/caf%E9/page?q=%E9%5C", "/page?q=a\\b%E4&path=C:\\x"];
-    let long = [at(1000, ""), at(2049, ""), at(3000, "\\"), at(4096, "%E9"), at(6144, "%E9\\")];
+    let at = |bytes: usize, mark: &str| {
+        format!(
+            "/app?g={mark}{}",
+            "a".repeat(bytes - "/app?g=".len() - mark.len())
+        )
+    };
+    let odd = [
+        "/page?b=\\c",
+        "/page?q=caf%E9",
+        "/caf%E9/page?q=%E9%5C",
+        "/page?q=a\\b%E4&path=C:\\x",
+    ];
+    let long = [
+        at(1000, ""),
+        at(2049, ""),
+        at(3000, "\\"),
+        at(4096, "%E9"),
+        at(6144, "%E9\\"),
+    ];
     for page in odd.iter().map(|page| (*page).to_owned()).chain(long) {
         let url = format!("http://wiki.localhost{page}");
         let arrived = log_in(&mut world.browser(), &url, &Statement::alice()).await;
         let what = format!("{} bytes: {:.60}", page.len(), page);
-        assert_eq!(arrived.response.status, 200, "{what}: {}", arrived.response.text());
+        assert_eq!(
+            arrived.response.status,
+            200,
+            "{what}: {}",
+            arrived.response.text()
+        );
         let target = world.origin.last().target;
-        assert!(target == page, "{what}, at the origin {} bytes: {target:.60}", target.len());
+        assert!(
+            target == page,
+            "{what}, at the origin {} bytes: {target:.60}",
+            target.len()
+        );
     }
 }
 
@@ -351,17 +670,34 @@ async fn long_and_odd_addresses_survive_a_login_over_saml() {
 async fn address_beyond_six_kibibytes_is_named_before_a_login_over_saml() {
     let world = world("").await;
     let mut browser = world.browser();
-    let page = browser.open(&format!("http://wiki.localhost/app?g={}", "a".repeat(6144))).await;
+    let page = browser
+        .open(&format!("http://wiki.localhost/app?g={}", "a".repeat(6144)))
+        .await;
     let text = page.response.text();
     assert_eq!(page.response.status, 414, "{text}");
-    assert!(text.contains("too long to come back to") && text.contains("target_too_long"), "{text}");
+    assert!(
+        text.contains("too long to come back to") && text.contains("target_too_long"),
+        "{text}"
+    );
     let login = browser::link(&text, "Sign in</a>").unwrap();
     let (to, relay_state) = request(&browser.open_until(&login, SSO).await);
-    let page = browser.post_from_elsewhere(ACS, &form(&response(&to, &Statement::alice()), &relay_state)).await;
-    assert_eq!((page.url.as_str(), page.response.status), ("http://wiki.localhost/", 200), "{:#?}", browser.trail);
+    let page = browser
+        .post_from_elsewhere(
+            ACS,
+            &form(&response(&to, &Statement::alice()), &relay_state),
+        )
+        .await;
+    assert_eq!(
+        (page.url.as_str(), page.response.status),
+        ("http://wiki.localhost/", 200),
+        "{:#?}",
+        browser.trail
+    );
     // A login that begins at its own address, as links to it do.
-    let login =
-        format!("http://access.localhost/cdn-cgi/access/login/wiki.localhost?redirect_url=/{}", "a".repeat(6144));
+    let login = format!(
+        "http://access.localhost/cdn-cgi/access/login/wiki.localhost?redirect_url=/{}",
+        "a".repeat(6144)
+    );
     let page = world.browser().open(&login).await;
     assert!(
         page.response.status == 414 && page.response.text().contains("target_too_long"),
@@ -390,9 +726,16 @@ body_timeout = "1s"
     let world = saml::world("attributes = [\"department\"]", &rule).await;
     let mut browser = world.browser();
     let (to, relay_state) = begin(&mut browser).await;
-    let cookies = browser.cookies.iter().filter(|cookie| cookie.name.starts_with("__Host-CF_Session"));
-    let cookies: Vec<_> = cookies.map(|cookie| format!("{}={}", cookie.name, cookie.value)).collect();
-    let stream = tokio::net::TcpStream::connect(world.proxy.address).await.unwrap();
+    let cookies = browser
+        .cookies
+        .iter()
+        .filter(|cookie| cookie.name.starts_with("__Host-CF_Session"));
+    let cookies: Vec<_> = cookies
+        .map(|cookie| format!("{}={}", cookie.name, cookie.value))
+        .collect();
+    let stream = tokio::net::TcpStream::connect(world.proxy.address)
+        .await
+        .unwrap();
     let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
     let _driver = tokio::spawn(connection);
     let request = http::Request::post(ACS)
@@ -404,8 +747,11 @@ body_timeout = "1s"
         .body(())
         .unwrap();
     let (response, mut body) = client.send_request(request, false).unwrap();
-    body.send_data(form(&response_to(&to), &relay_state).into(), true).unwrap();
-    let response = tokio::time::timeout(Duration::from_secs(20), response).await.unwrap();
+    body.send_data(form(&response_to(&to), &relay_state).into(), true)
+        .unwrap();
+    let response = tokio::time::timeout(Duration::from_secs(20), response)
+        .await
+        .unwrap();
     let response = response.expect("a response, no reset");
     assert_eq!(response.status(), 303, "{response:?}");
     assert_eq!(service.questions().len(), 1);

@@ -29,13 +29,26 @@ impl Stage {
     async fn ruled(rule: &str, more: &str, options: &Value) -> Self {
         let saml = SimpleSamlPhp::start(options).await;
         let provider = provider_at(ISSUER, &saml.sso, &[&certificate()], more);
-        let policies = format!(r#"policies = [{{ name = "some", decision = "allow", include = [{{ {rule} }}] }}]"#);
+        let policies = format!(
+            r#"policies = [{{ name = "some", decision = "allow", include = [{{ {rule} }}] }}]"#
+        );
         let rest = [&provider, saml::WIKI, &policies].concat();
-        let world = World::with(&rest, |config| config.files.push(("sp.key", file("sp.key")))).await;
+        let world = World::with(&rest, |config| {
+            config.files.push(("sp.key", file("sp.key")))
+        })
+        .await;
         let metadata = "http://access.localhost/cdn-cgi/access/saml/saml-metadata";
-        let metadata = world.browser().fetch("GET", metadata, &[], b"").await.text();
+        let metadata = world
+            .browser()
+            .fetch("GET", metadata, &[], b"")
+            .await
+            .text();
         saml.knows(&metadata);
-        Self { world, saml, metadata }
+        Self {
+            world,
+            saml,
+            metadata,
+        }
     }
 
     async fn alice(&self) -> (Browser, Visit) {
@@ -48,9 +61,18 @@ impl Stage {
     fn assert_in(&self, visit: &Visit) {
         let Visit { page, .. } = visit;
         let said = || format!("{}\n{}", page.response.text(), self.saml.log());
-        assert_eq!((page.url.as_str(), page.response.status), (WIKI, 200), "{}", said());
         assert_eq!(
-            self.world.origin.last().headers.one("cf-access-authenticated-user-email"),
+            (page.url.as_str(), page.response.status),
+            (WIKI, 200),
+            "{}",
+            said()
+        );
+        assert_eq!(
+            self.world
+                .origin
+                .last()
+                .headers
+                .one("cf-access-authenticated-user-email"),
             Some("alice@example.com")
         );
         self.world.origin.forget();
@@ -61,35 +83,63 @@ impl Stage {
 async fn whichever_part_is_signed_the_login_goes_through() {
     let stage = Stage::with("", &json!({})).await;
     for (response, assertion) in [(false, true), (true, false), (true, true)] {
-        stage.saml.set(&json!({ "idp": { "saml20.sign.response": response } }));
+        stage
+            .saml
+            .set(&json!({ "idp": { "saml20.sign.response": response } }));
         let wanted = format!(r#"WantAssertionsSigned="{assertion}""#);
-        stage.saml.knows(&stage.metadata.replace(r#"WantAssertionsSigned="true""#, &wanted));
+        stage.saml.knows(
+            &stage
+                .metadata
+                .replace(r#"WantAssertionsSigned="true""#, &wanted),
+        );
         let (_, visit) = stage.alice().await;
         stage.assert_in(&visit);
         let message = visit.response.unwrap();
         let (envelope, inside) = message.split_once("<saml:Assertion ").unwrap();
-        let signed = (envelope.contains("<ds:Signature "), inside.contains("<ds:Signature "));
+        let signed = (
+            envelope.contains("<ds:Signature "),
+            inside.contains("<ds:Signature "),
+        );
         assert_eq!(signed, (response, assertion), "{message}");
     }
 }
 
 #[tokio::test]
 async fn an_encrypted_assertion_is_read_where_nobody_can_have_changed_it() {
-    let keys = format!(r#"encryption_keys = [{{ key = "file:sp.key", certificate = """{}""" }}]"#, file("sp.crt"));
+    let keys = format!(
+        r#"encryption_keys = [{{ key = "file:sp.key", certificate = """{}""" }}]"#,
+        file("sp.crt")
+    );
     let encrypted = json!({ "assertion.encryption": true });
     let stage = Stage::with(&keys, &json!({ "idp": encrypted, "cipher": "gcm" })).await;
     let (_, visit) = stage.alice().await;
     stage.assert_in(&visit);
     let message = visit.response.unwrap();
-    assert!(message.contains("xmlenc11#aes256-gcm") && !message.contains("alice@"), "{message}");
+    assert!(
+        message.contains("xmlenc11#aes256-gcm") && !message.contains("alice@"),
+        "{message}"
+    );
 
     // As SimpleSAMLphp 1.19 does it by itself.
     stage.saml.set(&json!({ "idp": encrypted }));
     let (browser, visit) = stage.alice().await;
     assert_eq!(visit.page.response.status, 403);
-    stage.world.proxy.logged(0, &["is encrypted in a way that is not taken", "xmlenc#aes128-cbc"]).await;
+    stage
+        .world
+        .proxy
+        .logged(
+            0,
+            &[
+                "is encrypted in a way that is not taken",
+                "xmlenc#aes128-cbc",
+            ],
+        )
+        .await;
     assert_eq!(browser.cookie("access.localhost", "CF_Authorization"), None);
-    stage.world.origin.assert_untouched("an assertion that is not authenticated");
+    stage
+        .world
+        .origin
+        .assert_untouched("an assertion that is not authenticated");
 }
 
 #[tokio::test]
@@ -98,14 +148,32 @@ async fn a_signed_request_is_taken_by_whoever_checks_it() {
     let stage = Stage::with("sign_request = true", &checks).await;
     let (_, visit) = stage.alice().await;
     stage.assert_in(&visit);
-    assert!(visit.request.unwrap().contains("<ds:SignatureValue>"), "by POST");
+    assert!(
+        visit.request.unwrap().contains("<ds:SignatureValue>"),
+        "by POST"
+    );
 
     // It does look: with somebody else's certificate it does not take it.
-    let ours = stage.metadata.split("<ds:X509Certificate>").nth(1).unwrap().split('<').next().unwrap();
-    let theirs: String = file("foreign.crt").lines().filter(|line| !line.starts_with('-')).collect();
+    let ours = stage
+        .metadata
+        .split("<ds:X509Certificate>")
+        .nth(1)
+        .unwrap()
+        .split('<')
+        .next()
+        .unwrap();
+    let theirs: String = file("foreign.crt")
+        .lines()
+        .filter(|line| !line.starts_with('-'))
+        .collect();
     stage.saml.knows(&stage.metadata.replace(ours, &theirs));
     let (_, refused) = stage.alice().await;
-    assert_eq!((refused.response, refused.asked), (None, 0), "{}", refused.page.response.text());
+    assert_eq!(
+        (refused.response, refused.asked),
+        (None, 0),
+        "{}",
+        refused.page.response.text()
+    );
 }
 
 #[tokio::test]
@@ -114,10 +182,20 @@ async fn an_unsigned_request_is_for_those_who_do_not_check() {
     let (browser, visit) = stage.alice().await;
     stage.assert_in(&visit);
     assert_eq!(visit.request, None, "by Redirect: {:#?}", browser.trail);
-    stage.saml.set(&json!({ "idp": { "validate.authnrequest": true, "redirect.validate": true } }));
-    stage.saml.knows(&stage.metadata.replace(r#"AuthnRequestsSigned="false""#, r#"AuthnRequestsSigned="true""#));
+    stage
+        .saml
+        .set(&json!({ "idp": { "validate.authnrequest": true, "redirect.validate": true } }));
+    stage.saml.knows(&stage.metadata.replace(
+        r#"AuthnRequestsSigned="false""#,
+        r#"AuthnRequestsSigned="true""#,
+    ));
     let (_, refused) = stage.alice().await;
-    assert_eq!((refused.response, refused.asked), (None, 0), "{}", refused.page.response.text());
+    assert_eq!(
+        (refused.response, refused.asked),
+        (None, 0),
+        "{}",
+        refused.page.response.text()
+    );
 }
 
 #[tokio::test]
@@ -125,23 +203,46 @@ async fn groups_are_compared_to_the_letter_however_many_there_are() {
     let stage = Stage::with("", &json!({})).await;
     let (mut browser, visit) = stage.alice().await;
     stage.assert_in(&visit);
-    let identity = browser.fetch("GET", "http://wiki.localhost/cdn-cgi/access/get-identity", &[], b"").await.json();
-    let groups: Vec<_> = identity["groups"].as_array().unwrap().iter().map(|group| &group["name"]).collect();
+    let identity = browser
+        .fetch(
+            "GET",
+            "http://wiki.localhost/cdn-cgi/access/get-identity",
+            &[],
+            b"",
+        )
+        .await
+        .json();
+    let groups: Vec<_> = identity["groups"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|group| &group["name"])
+        .collect();
     assert_eq!(groups.len(), 150);
     assert_eq!(groups[..3], ["Everyone", "R&D <x>", "Vertrieb, Köln"]);
 
     // As an attribute like any other they do as well.
-    let attribute =
-        r#"saml = { attribute_name = "groups", attribute_value = "R&D <x>", identity_provider_id = "saml" }"#;
+    let attribute = r#"saml = { attribute_name = "groups", attribute_value = "R&D <x>", identity_provider_id = "saml" }"#;
     let as_attribute = Stage::ruled(attribute, r#"attributes = ["groups"]"#, &json!({})).await;
     let (_, visit) = as_attribute.alice().await;
     as_attribute.assert_in(&visit);
 
     // Who is in `R&D`, and in `R&amp;D &lt;x&gt;`.
     let bob = visit_as(&stage, "bob").await;
-    assert_eq!((bob.page.response.status, bob.asked), (403, 1), "{}", bob.page.response.text());
-    assert!(bob.page.response.text().contains("bob@example.com"), "known, and refused");
-    stage.world.origin.assert_untouched("somebody of another group");
+    assert_eq!(
+        (bob.page.response.status, bob.asked),
+        (403, 1),
+        "{}",
+        bob.page.response.text()
+    );
+    assert!(
+        bob.page.response.text().contains("bob@example.com"),
+        "known, and refused"
+    );
+    stage
+        .world
+        .origin
+        .assert_untouched("somebody of another group");
 }
 
 async fn visit_as(stage: &Stage, login: &str) -> Visit {
@@ -166,14 +267,23 @@ async fn who_wants_to_be_somebody_else_is_asked_for_a_password() {
     forget_us(&mut browser);
     let login = "http://access.localhost/cdn-cgi/access/login/wiki.localhost?switch=1";
     let other = visit(&mut browser, login, "bob").await;
-    assert_eq!((other.page.response.status, other.asked), (403, 1), "{}", other.page.response.text());
+    assert_eq!(
+        (other.page.response.status, other.asked),
+        (403, 1),
+        "{}",
+        other.page.response.text()
+    );
     assert!(other.page.response.text().contains("bob@example.com"));
 }
 
 #[tokio::test]
 async fn force_authn_asks_for_the_password_at_every_login() {
     for sign in [false, true] {
-        let stage = Stage::with(&format!("force_authn = true\nsign_request = {sign}"), &json!({})).await;
+        let stage = Stage::with(
+            &format!("force_authn = true\nsign_request = {sign}"),
+            &json!({}),
+        )
+        .await;
         let (mut browser, first) = stage.alice().await;
         stage.assert_in(&first);
         forget_us(&mut browser);
@@ -189,21 +299,47 @@ async fn a_login_that_the_provider_began_is_refused() {
     let mut browser = stage.world.browser();
     let begun = |relay_state: &str| {
         let query = [("spentityid", ACS), ("RelayState", relay_state)];
-        url::Url::parse_with_params(&stage.saml.sso, query).unwrap().to_string()
+        url::Url::parse_with_params(&stage.saml.sso, query)
+            .unwrap()
+            .to_string()
     };
     let unasked = visit(&mut browser, &begun("http://wiki.localhost/"), "alice").await;
-    assert_eq!((unasked.page.url.as_str(), unasked.page.response.status, unasked.asked), (ACS, 400, 1));
-    assert!(unasked.response.is_some_and(|message| !message.contains("InResponseTo")));
+    assert_eq!(
+        (
+            unasked.page.url.as_str(),
+            unasked.page.response.status,
+            unasked.asked
+        ),
+        (ACS, 400, 1)
+    );
+    assert!(
+        unasked
+            .response
+            .is_some_and(|message| !message.contains("InResponseTo"))
+    );
 
     // Not under the name of a login that was begun here, either.
     let mut browser = stage.world.browser();
     let request = browser.open_until(WIKI, &stage.saml.sso).await;
-    let (_, flow) = request.query_pairs().find(|(name, _)| name == "RelayState").unwrap();
+    let (_, flow) = request
+        .query_pairs()
+        .find(|(name, _)| name == "RelayState")
+        .unwrap();
     let unasked = visit(&mut browser, &begun(&flow), "alice").await;
-    assert_eq!((unasked.page.url.as_str(), unasked.page.response.status), (ACS, 400));
-    stage.world.proxy.logged(0, &["the SAML response answers no request of ours"]).await;
+    assert_eq!(
+        (unasked.page.url.as_str(), unasked.page.response.status),
+        (ACS, 400)
+    );
+    stage
+        .world
+        .proxy
+        .logged(0, &["the SAML response answers no request of ours"])
+        .await;
     assert_eq!(browser.cookie("access.localhost", "CF_Authorization"), None);
-    stage.world.origin.assert_untouched("a login that nobody asked for");
+    stage
+        .world
+        .origin
+        .assert_untouched("a login that nobody asked for");
 }
 
 /// Writes what `src/saml/tests/foreign.rs` reads: `cargo nextest run --test it --run-ignored only foreign`.
@@ -212,7 +348,10 @@ async fn a_login_that_the_provider_began_is_refused() {
 async fn write_the_foreign_responses() {
     const TEAM: &str = "https://team.example.com/cdn-cgi/access/callback";
     const REQUEST: &str = "_0123456789abcdef0123456789abcdef";
-    let key: String = file("sp.crt").lines().filter(|line| !line.starts_with('-')).collect();
+    let key: String = file("sp.crt")
+        .lines()
+        .filter(|line| !line.starts_with('-'))
+        .collect();
     let saml = SimpleSamlPhp::start(&json!({})).await;
     let now = jiff::Timestamp::now();
     // Stored, in one block (RFC 1951 3.2.4).
@@ -220,13 +359,29 @@ async fn write_the_foreign_responses() {
         r#"<p:AuthnRequest xmlns:p="urn:oasis:names:tc:SAML:2.0:protocol" ID="{REQUEST}" IssueInstant="{now:.0}" Version="2.0"><a:Issuer xmlns:a="urn:oasis:names:tc:SAML:2.0:assertion">{TEAM}</a:Issuer></p:AuthnRequest>"#
     );
     let length = u16::try_from(request.len()).unwrap();
-    let deflated = [&[1][..], &length.to_le_bytes(), &(!length).to_le_bytes(), request.as_bytes()].concat();
+    let deflated = [
+        &[1][..],
+        &length.to_le_bytes(),
+        &(!length).to_le_bytes(),
+        request.as_bytes(),
+    ]
+    .concat();
     let message = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, deflated);
-    let address = url::Url::parse_with_params(&saml.sso, [("SAMLRequest", message)]).unwrap().to_string();
+    let address = url::Url::parse_with_params(&saml.sso, [("SAMLRequest", message)])
+        .unwrap()
+        .to_string();
     let sha1 = "http://www.w3.org/2000/09/xmldsig#rsa-sha1";
     for (name, assertion, options) in [
-        ("response-signed", false, json!({ "saml20.sign.response": true })),
-        ("assertion-signed", true, json!({ "saml20.sign.response": false })),
+        (
+            "response-signed",
+            false,
+            json!({ "saml20.sign.response": true }),
+        ),
+        (
+            "assertion-signed",
+            true,
+            json!({ "saml20.sign.response": false }),
+        ),
         ("both-signed", true, json!({ "saml20.sign.response": true })),
         ("encrypted", true, json!({ "assertion.encryption": true })),
         ("sha1", true, json!({ "signature.algorithm": sha1 })),
@@ -237,8 +392,18 @@ async fn write_the_foreign_responses() {
         ));
         let nowhere = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
         let trust = crate::support::certs::Certificate::new(&["access.test"]).client("http/1.1");
-        let visit = visit_until(&mut Browser::at(nowhere, trust), &address, "alice", "SAMLResponse").await;
+        let visit = visit_until(
+            &mut Browser::at(nowhere, trust),
+            &address,
+            "alice",
+            "SAMLResponse",
+        )
+        .await;
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/saml/foreign");
-        fs::write(folder.join(format!("simplesamlphp-{name}.xml")), visit.response.expect(name)).unwrap();
+        fs::write(
+            folder.join(format!("simplesamlphp-{name}.xml")),
+            visit.response.expect(name),
+        )
+        .unwrap();
     }
 }

@@ -9,10 +9,19 @@ use crate::support::{APPLICATIONS, Person, Portcullis, World};
 
 const WIKI: &str = "http://wiki.localhost/page";
 const LOGOUT: &str = "http://wiki.localhost/cdn-cgi/access/logout";
-const NAVIGATION: &[&str] = &["Sec-Fetch-Site: same-origin", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"];
+const NAVIGATION: &[&str] = &[
+    "Sec-Fetch-Site: same-origin",
+    "Sec-Fetch-Mode: navigate",
+    "Sec-Fetch-Dest: document",
+];
 
 async fn database(proxy: &Portcullis) -> SqlitePool {
-    SqlitePool::connect(&format!("sqlite://{}", proxy.path("portcullis.db").display())).await.unwrap()
+    SqlitePool::connect(&format!(
+        "sqlite://{}",
+        proxy.path("portcullis.db").display()
+    ))
+    .await
+    .unwrap()
 }
 
 const WRITTEN: [&str; 3] = ["identities", "revocations", "probe"];
@@ -24,13 +33,19 @@ async fn fill_up(database: &SqlitePool) {
             "CREATE TRIGGER full_{table} BEFORE INSERT ON {table} \
              BEGIN SELECT RAISE(ROLLBACK, 'database or disk is full'); END"
         );
-        sqlx::query(sqlx::AssertSqlSafe(full)).execute(database).await.unwrap();
+        sqlx::query(sqlx::AssertSqlSafe(full))
+            .execute(database)
+            .await
+            .unwrap();
     }
 }
 
 async fn free(database: &SqlitePool) {
     for table in WRITTEN {
-        sqlx::query(sqlx::AssertSqlSafe(format!("DROP TRIGGER full_{table}"))).execute(database).await.unwrap();
+        sqlx::query(sqlx::AssertSqlSafe(format!("DROP TRIGGER full_{table}")))
+            .execute(database)
+            .await
+            .unwrap();
     }
 }
 
@@ -57,25 +72,56 @@ async fn full_store_fails_logins_and_logouts_aloud_and_recovers() {
     assert_eq!(world.proxy.readiness().await, (200, "ready\n".to_owned()));
     fill_up(&database).await;
     for _ in 0..2 {
-        assert_eq!(alice.request("GET", LOGOUT, NAVIGATION, b"").await.status, 503);
+        assert_eq!(
+            alice.request("GET", LOGOUT, NAVIGATION, b"").await.status,
+            503
+        );
     }
     assert_eq!(world.browser().open(WIKI).await.response.status, 503);
-    assert_eq!(alice.fetch("GET", WIKI, &[], b"").await.status, 200, "sessions go on");
+    assert_eq!(
+        alice.fetch("GET", WIKI, &[], b"").await.status,
+        200,
+        "sessions go on"
+    );
     let (status, body) = world.proxy.readiness().await;
     assert_eq!(status, 200);
-    assert!(body.starts_with("ready\nthe store takes no writes: ") && body.contains("full"), "{body}");
+    assert!(
+        body.starts_with("ready\nthe store takes no writes: ") && body.contains("full"),
+        "{body}"
+    );
 
     let logouts = world.proxy.events("logout");
     assert_eq!(logouts.len(), 2, "{logouts:?}");
     for event in &logouts {
-        let told = (find(event, "outcome"), find(event, "reason"), find(event, "email"));
-        assert_eq!(told, (Some("unavailable"), Some("store_unavailable"), Some("alice@example.com")));
+        let told = (
+            find(event, "outcome"),
+            find(event, "reason"),
+            find(event, "email"),
+        );
+        assert_eq!(
+            told,
+            (
+                Some("unavailable"),
+                Some("store_unavailable"),
+                Some("alice@example.com")
+            )
+        );
     }
     let logins = world.proxy.events("login");
     let told = |key| find(logins.last().unwrap(), key);
     assert_eq!(
-        (told("outcome"), told("reason"), told("idp"), told("application")),
-        (Some("unavailable"), Some("store_unavailable"), Some("okta"), Some("Wiki"))
+        (
+            told("outcome"),
+            told("reason"),
+            told("idp"),
+            told("application")
+        ),
+        (
+            Some("unavailable"),
+            Some("store_unavailable"),
+            Some("okta"),
+            Some("Wiki")
+        )
     );
     let metrics = world.proxy.metrics().await;
     for line in [
@@ -85,18 +131,48 @@ async fn full_store_fails_logins_and_logouts_aloud_and_recovers() {
     ] {
         assert!(metrics.lines().any(|one| one == line), "{line}\n{metrics}");
     }
-    world.proxy.logged_within(Duration::from_secs(30), 0, &["the store takes no writes: logins"]).await;
+    world
+        .proxy
+        .logged_within(
+            Duration::from_secs(30),
+            0,
+            &["the store takes no writes: logins"],
+        )
+        .await;
 
     free(&database).await;
-    assert_eq!(bob.request("GET", LOGOUT, NAVIGATION, b"").await.status, 302, "the first logout after that");
+    assert_eq!(
+        bob.request("GET", LOGOUT, NAVIGATION, b"").await.status,
+        302,
+        "the first logout after that"
+    );
     for browser in [&mut alice, &mut bob] {
         assert_eq!(browser.fetch("GET", WIKI, &[], b"").await.status, 401);
     }
     until_readiness(&world.proxy, |body| body == "ready\n").await;
     let metrics = world.proxy.metrics().await;
-    assert!(metrics.lines().any(|line| line == "portcullis_logouts_total{outcome=\"success\"} 1"), "{metrics}");
-    world.proxy.logged_within(Duration::from_secs(30), 0, &["the store takes writes again"]).await;
-    assert!(world.proxy.metrics().await.lines().any(|line| line == "portcullis_store_writable 1"));
+    assert!(
+        metrics
+            .lines()
+            .any(|line| line == "portcullis_logouts_total{outcome=\"success\"} 1"),
+        "{metrics}"
+    );
+    world
+        .proxy
+        .logged_within(
+            Duration::from_secs(30),
+            0,
+            &["the store takes writes again"],
+        )
+        .await;
+    assert!(
+        world
+            .proxy
+            .metrics()
+            .await
+            .lines()
+            .any(|line| line == "portcullis_store_writable 1")
+    );
 }
 
 #[tokio::test]
@@ -107,12 +183,32 @@ async fn store_that_is_deleted_while_in_use_is_reported() {
     std::fs::hard_link(&file, &aside).unwrap();
     std::fs::remove_file(&file).unwrap();
     until_readiness(&world.proxy, |body| body.contains("deleted or replaced")).await;
-    world.proxy.logged(0, &["the store takes no writes", "deleted or replaced", "portcullis.db"]).await;
-    assert_eq!(alice.fetch("GET", WIKI, &[], b"").await.status, 200, "sessions go on");
+    world
+        .proxy
+        .logged(
+            0,
+            &[
+                "the store takes no writes",
+                "deleted or replaced",
+                "portcullis.db",
+            ],
+        )
+        .await;
+    assert_eq!(
+        alice.fetch("GET", WIKI, &[], b"").await.status,
+        200,
+        "sessions go on"
+    );
     let answer = alice.request("GET", LOGOUT, NAVIGATION, b"").await;
-    assert_eq!(answer.status, 503, "a logout that a restart would forget is not confirmed");
+    assert_eq!(
+        answer.status, 503,
+        "a logout that a restart would forget is not confirmed"
+    );
     std::fs::rename(&aside, &file).unwrap();
-    assert_eq!(alice.request("GET", LOGOUT, NAVIGATION, b"").await.status, 302);
+    assert_eq!(
+        alice.request("GET", LOGOUT, NAVIGATION, b"").await.status,
+        302
+    );
     until_readiness(&world.proxy, |body| body == "ready\n").await;
 }
 
@@ -124,26 +220,46 @@ async fn session_ends_after_the_store_file_is_replaced() {
     // A backup, which another process would use from here on: what it revokes is never seen in the old file.
     let backup = world.proxy.path("backup");
     let database = database(&world.proxy).await;
-    sqlx::query(sqlx::AssertSqlSafe(format!("VACUUM INTO '{}'", backup.display()))).execute(&database).await.unwrap();
+    sqlx::query(sqlx::AssertSqlSafe(format!(
+        "VACUUM INTO '{}'",
+        backup.display()
+    )))
+    .execute(&database)
+    .await
+    .unwrap();
     database.close().await;
     std::fs::set_permissions(&backup, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     std::fs::rename(&backup, &file).unwrap();
     let deadline = Instant::now() + Duration::from_secs(60);
     while alice.fetch("GET", WIKI, &[], b"").await.status != 503 {
-        assert!(Instant::now() < deadline, "the session goes on, whatever was revoked in the new store");
+        assert!(
+            Instant::now() < deadline,
+            "the session goes on, whatever was revoked in the new store"
+        );
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     assert_eq!(world.proxy.readiness().await.0, 503);
-    world.proxy.logged(0, &["deleted or replaced", "portcullis.db"]).await;
+    world
+        .proxy
+        .logged(0, &["deleted or replaced", "portcullis.db"])
+        .await;
 }
 
 #[tokio::test]
 async fn new_store_is_reported_once() {
     let mut world = World::start().await;
-    let created = |log: &str| log.lines().filter(|line| line.contains("created a new store at ")).count();
+    let created = |log: &str| {
+        log.lines()
+            .filter(|line| line.contains("created a new store at "))
+            .count()
+    };
     let log = world.proxy.log();
     assert_eq!(created(&log), 1, "{log}");
-    assert!(log.lines().any(|line| line.contains("created a new store at ") && line.contains("WARN")), "{log}");
+    assert!(
+        log.lines()
+            .any(|line| line.contains("created a new store at ") && line.contains("WARN")),
+        "{log}"
+    );
     world.proxy.stop().await;
     world.proxy.run().await;
     assert_eq!(created(&world.proxy.log()), 1);

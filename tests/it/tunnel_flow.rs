@@ -18,7 +18,10 @@ async fn until_in_flight(proxy: &Portcullis, requests: usize) {
     let deadline = Instant::now() + Duration::from_secs(20);
     let line = format!("portcullis_requests_in_flight {requests}");
     while !proxy.metrics().await.lines().any(|one| one == line) {
-        assert!(Instant::now() < deadline, "not {requests} requests in flight");
+        assert!(
+            Instant::now() < deadline,
+            "not {requests} requests in flight"
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
@@ -29,7 +32,10 @@ async fn both_directions_of_a_tunnel_move_at_once() {
     let (proxy, _idp) = open_at(&origin.url(), "").await;
     let mut connection = switched(&proxy, &upgrade("POST", "tcp", &[])).await;
     let bytes: Vec<u8> = (0..LARGE).map(|at| (at / 7) as u8).collect();
-    assert!(connection.exchange_bytes(&bytes).await == bytes, "other bytes came back");
+    assert!(
+        connection.exchange_bytes(&bytes).await == bytes,
+        "other bytes came back"
+    );
 }
 
 #[tokio::test]
@@ -38,7 +44,10 @@ async fn tunnel_survives_a_pause_of_its_reader() {
     let (proxy, _idp) = open_at(&origin.url(), r#"read_timeout = "1s""#).await;
     let mut connection = switched(&proxy, &upgrade("POST", "tcp", &[])).await;
     let bytes = vec![1; LARGE];
-    assert!(connection.exchange_bytes(&bytes).await == bytes, "other bytes came back");
+    assert!(
+        connection.exchange_bytes(&bytes).await == bytes,
+        "other bytes came back"
+    );
 
     let origin = Switcher::start(Manner::Burst(LARGE)).await;
     let limits = "[limits]\nbody_timeout = \"1s\"";
@@ -57,7 +66,9 @@ async fn tunnel_to_a_client_that_never_reads_ends() {
     let connection = switched(&proxy, &upgrade("POST", "tcp", &[])).await;
     until_in_flight(&proxy, 1).await;
     until_in_flight(&proxy, 0).await;
-    proxy.logged(0, &["closed a tunnel in which nothing moved", "Open"]).await;
+    proxy
+        .logged(0, &["closed a tunnel in which nothing moved", "Open"])
+        .await;
     drop(connection);
 }
 
@@ -68,9 +79,19 @@ async fn tunnel_that_the_origin_breaks_is_reported() {
     let mut connection = switched(&proxy, &upgrade("POST", "tcp", &[])).await;
     connection.send("a").await;
     assert!(connection.is_closed().await);
-    proxy.logged(0, &["a request was not proxied to its end", "Open", "Upstream"]).await;
+    proxy
+        .logged(
+            0,
+            &["a request was not proxied to its end", "Open", "Upstream"],
+        )
+        .await;
     let metrics = proxy.metrics().await;
-    assert!(metrics.lines().any(|line| line == "portcullis_upstream_errors_total{kind=\"closed\"} 1"), "{metrics}");
+    assert!(
+        metrics
+            .lines()
+            .any(|line| line == "portcullis_upstream_errors_total{kind=\"closed\"} 1"),
+        "{metrics}"
+    );
     until_in_flight(&proxy, 0).await;
 }
 
@@ -90,7 +111,9 @@ async fn request_body_is_forwarded_after_an_early_answer_to_an_upgrade() {
     let origin = Switcher::start(Manner::Early).await;
     let (proxy, _idp) = open_at(&origin.url(), "").await;
     let mut connection = Connection::plain(proxy.address).await;
-    connection.send(upgrade("POST", "tcp", &["Content-Length: 10"]) + "first").await;
+    connection
+        .send(upgrade("POST", "tcp", &["Content-Length: 10"]) + "first")
+        .await;
     let head = connection.response_head().await.unwrap();
     assert_eq!(head.status, 200);
     connection.send("after").await;
@@ -100,7 +123,10 @@ async fn request_body_is_forwarded_after_an_early_answer_to_an_upgrade() {
 
 #[tokio::test]
 async fn client_that_leaves_an_answer_to_an_upgrade_is_noticed() {
-    let origin = Switcher::start(Manner::Fixed("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")).await;
+    let origin = Switcher::start(Manner::Fixed(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ))
+    .await;
     let (proxy, _idp) = open_at(&origin.url(), "").await;
     let mut connection = Connection::plain(proxy.address).await;
     connection.send(upgrade("GET", "websocket", &[])).await;

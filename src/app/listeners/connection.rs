@@ -43,7 +43,11 @@ pub(in crate::app) struct Timeouts {
 
 impl From<&Limits> for Timeouts {
     fn from(limits: &Limits) -> Self {
-        Self { header: limits.header_timeout, idle: limits.idle_timeout, body: limits.body_timeout }
+        Self {
+            header: limits.header_timeout,
+            idle: limits.idle_timeout,
+            body: limits.body_timeout,
+        }
     }
 }
 
@@ -92,25 +96,46 @@ impl<A> Connections<A> {
 
 #[async_trait]
 impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Connections<A> {
-    async fn process_new(self: &Arc<Self>, stream: Stream, stopping: &ShutdownWatch) -> Option<Stream> {
+    async fn process_new(
+        self: &Arc<Self>,
+        stream: Stream,
+        stopping: &ShutdownWatch,
+    ) -> Option<Stream> {
         let deadline = Instant::now() + self.terms.timeouts.header;
         // Listeners are TCP, without TLS as far as Pingora knows.
         let stream = *stream.into_any().downcast::<TcpStream>().ok()?;
-        if self.terms.descriptors.as_ref().is_some_and(|all| all.is_reserved(stream.as_raw_fd())) {
+        if self
+            .terms
+            .descriptors
+            .as_ref()
+            .is_some_and(|all| all.is_reserved(stream.as_raw_fd()))
+        {
             return None;
         }
         let peer = peer(&stream);
         match within(deadline, self.open(stream)).await {
-            Some(Ok(Opened::Http1(stream, head))) => self.serve_http1(stream, head, deadline, stopping).await,
+            Some(Ok(Opened::Http1(stream, head))) => {
+                self.serve_http1(stream, head, deadline, stopping).await
+            }
             Some(Ok(Opened::Http2(stream))) => self.serve_http2(stream, deadline).await,
             Some(Err(OpenError::Closed)) => {
-                tracing::debug!(client = peer.map(tracing::field::display), "a client left before its first request");
+                tracing::debug!(
+                    client = peer.map(tracing::field::display),
+                    "a client left before its first request"
+                );
             }
             Some(Err(error)) => {
                 let peer = peer.map(tracing::field::display);
-                tracing::info!(client = peer, error = crate::model::chain(&error), "a connection was not accepted");
+                tracing::info!(
+                    client = peer,
+                    error = crate::model::chain(&error),
+                    "a connection was not accepted"
+                );
             }
-            None => tracing::debug!(client = peer.map(tracing::field::display), "a client was too slow to begin"),
+            None => tracing::debug!(
+                client = peer.map(tracing::field::display),
+                "a client was too slow to begin"
+            ),
         }
         None
     }
@@ -133,7 +158,12 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connections<A> {
                 return Err(OpenError::Closed);
             }
             stream.rewind(&hello);
-            let stream: Stream = Box::new(acceptor.tls_handshake(stream).await.map_err(OpenError::Tls)?);
+            let stream: Stream = Box::new(
+                acceptor
+                    .tls_handshake(stream)
+                    .await
+                    .map_err(OpenError::Tls)?,
+            );
             return Ok(match stream.selected_alpn_proto() {
                 Some(ALPN::H2) => Opened::Http2(stream),
                 _ => Opened::Http1(stream, BytesMut::new()),
@@ -215,7 +245,9 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connections<A> {
         });
         let window = WINDOWS.grant();
         let options = http2_options(window.size());
-        let Some(Ok(mut connection)) = within(deadline, server::handshake(stream, Some(options))).await else {
+        let Some(Ok(mut connection)) =
+            within(deadline, server::handshake(stream, Some(options))).await
+        else {
             return;
         };
         let streams = Arc::new(Streams::default());
@@ -237,7 +269,8 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connections<A> {
             match accepted {
                 Ok(Some(H2Accept::Session(session))) => {
                     let (app, draining) = (Arc::clone(&self.app), self.terms.draining.clone());
-                    let (open, Timeouts { header, body, .. }) = (streams.open(), self.terms.timeouts);
+                    let (open, Timeouts { header, body, .. }) =
+                        (streams.open(), self.terms.timeouts);
                     tokio::spawn(async move {
                         let deadline = Instant::now() + header;
                         let _open = open;
@@ -270,7 +303,9 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connections<A> {
 /// connections are open it is wider than the window of a stream, so that one stalled upload does not hold up the others.
 fn http2_options(window: u32) -> H2Options {
     let mut options = server::default_h2_options();
-    options.initial_window_size(STREAM_WINDOW).initial_connection_window_size(window);
+    options
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(window);
     options
 }
 
@@ -308,7 +343,10 @@ fn remaining(deadline: Instant) -> Duration {
 
 /// Pingora's own text begins with the name of a type.
 fn reason(error: &pingora::Error) -> String {
-    error.context.as_ref().map_or_else(|| error.etype().as_str().to_owned(), |context| context.as_str().to_owned())
+    error.context.as_ref().map_or_else(
+        || error.etype().as_str().to_owned(),
+        |context| context.as_str().to_owned(),
+    )
 }
 
 fn peer(stream: &TcpStream) -> Option<IpAddr> {

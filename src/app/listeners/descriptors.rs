@@ -26,8 +26,14 @@ impl Descriptors {
                 }
             }
         });
-        let limit = limit.ok().and_then(|limit| RawFd::try_from(limit).ok()).unwrap_or(RawFd::MAX);
-        Self { first_reserved: limit.saturating_sub(RESERVED), reported: Mutex::new(None) }
+        let limit = limit
+            .ok()
+            .and_then(|limit| RawFd::try_from(limit).ok())
+            .unwrap_or(RawFd::MAX);
+        Self {
+            first_reserved: limit.saturating_sub(RESERVED),
+            reported: Mutex::new(None),
+        }
     }
 
     /// The first descriptor that no connection of a client or to an origin may have.
@@ -40,7 +46,10 @@ impl Descriptors {
         if descriptor < self.first_reserved {
             return false;
         }
-        let mut reported = self.reported.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut reported = self
+            .reported
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if reported.is_none_or(|at| at.elapsed() > Duration::from_secs(60)) {
             *reported = Some(Instant::now());
             tracing::warn!(

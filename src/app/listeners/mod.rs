@@ -54,7 +54,10 @@ pub(super) struct SocketTable {
 
 impl SocketTable {
     pub(super) fn new(sockets: Sockets) -> Self {
-        Self { waiting: std::sync::Mutex::new(Some(sockets)), table: OnceLock::new() }
+        Self {
+            waiting: std::sync::Mutex::new(Some(sockets)),
+            table: OnceLock::new(),
+        }
     }
 
     /// The table with the sockets, once a service has started.
@@ -64,7 +67,10 @@ impl SocketTable {
 
     fn fill(&self, table: &ListenFds) {
         // Held until the sockets are in the table: a service that comes second must not bind them once more.
-        let mut waiting = self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut waiting = self
+            .waiting
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(sockets) = waiting.take() {
             sockets.hand_to(table);
             let _first = self.table.set(Arc::clone(table));
@@ -74,8 +80,19 @@ impl SocketTable {
 
 impl ListenerGroup {
     /// A group without listeners. `threads` is as many as the server's by default.
-    pub(super) fn new(name: &'static str, threads: Option<usize>, sockets: Arc<SocketTable>, vital: Vital) -> Self {
-        Self { name, threads, sockets, listeners: Vec::new(), vital }
+    pub(super) fn new(
+        name: &'static str,
+        threads: Option<usize>,
+        sockets: Arc<SocketTable>,
+        vital: Vital,
+    ) -> Self {
+        Self {
+            name,
+            threads,
+            sockets,
+            listeners: Vec::new(),
+            vital,
+        }
     }
 
     /// Serves the connections to that address with an application.
@@ -85,7 +102,8 @@ impl ListenerGroup {
         app: Arc<A>,
         terms: Terms,
     ) {
-        let mut service = listening::Service::new(self.name.to_owned(), Connections::new(app, terms));
+        let mut service =
+            listening::Service::new(self.name.to_owned(), Connections::new(app, terms));
         service.add_tcp(&address.to_string());
         self.listeners.push(Box::new(service));
     }
@@ -107,7 +125,9 @@ impl ServiceWithDependents for Watched {
         ready: ServiceReadyNotifier,
     ) {
         let _vital = self.vital.watch("demo");
-        self.service.start_service(table, shutdown, tasks_per_socket, ready).await;
+        self.service
+            .start_service(table, shutdown, tasks_per_socket, ready)
+            .await;
     }
 
     fn name(&self) -> &str {
@@ -135,7 +155,11 @@ impl ServiceWithDependents for ListenerGroup {
         let mut serving = JoinSet::new();
         for mut listener in self.listeners.drain(..) {
             let (table, shutdown) = (table.clone(), shutdown.clone());
-            serving.spawn(async move { listener.start_service(table, shutdown, tasks_per_socket).await });
+            serving.spawn(async move {
+                listener
+                    .start_service(table, shutdown, tasks_per_socket)
+                    .await
+            });
         }
         // The sockets accept since they were bound; what connected meanwhile has waited.
         ready.notify_ready();

@@ -31,10 +31,18 @@ pub(super) enum ProxyProtocolError {
 ///
 /// `LOCAL` connections are the proxy's own, such as health checks, and keep its address. A client whose address the proxy does
 /// not know (`UNKNOWN`, Unix sockets) gets the unspecified one, which no proxy and no rule can match by mistake.
-pub(super) async fn accept(stream: &mut Stream, trusted: &[IpNet]) -> Result<(), ProxyProtocolError> {
+pub(super) async fn accept(
+    stream: &mut Stream,
+    trusted: &[IpNet],
+) -> Result<(), ProxyProtocolError> {
     let digest = stream.get_socket_digest();
-    let peer = digest.as_deref().and_then(SocketDigest::peer_addr).and_then(socket::SocketAddr::as_inet);
-    let peer = peer.map(|peer| peer.ip().to_canonical()).ok_or(ProxyProtocolError::UntrustedPeer)?;
+    let peer = digest
+        .as_deref()
+        .and_then(SocketDigest::peer_addr)
+        .and_then(socket::SocketAddr::as_inet);
+    let peer = peer
+        .map(|peer| peer.ip().to_canonical())
+        .ok_or(ProxyProtocolError::UntrustedPeer)?;
     if !trusted.iter().any(|net| net.contains(&peer)) {
         return Err(ProxyProtocolError::UntrustedPeer);
     }
@@ -48,7 +56,9 @@ pub(super) async fn accept(stream: &mut Stream, trusted: &[IpNet]) -> Result<(),
 }
 
 /// The client's address; `None` if the connection is the proxy's own. Nothing beyond the header is read.
-async fn read(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> Result<Option<SocketAddr>, ProxyProtocolError> {
+async fn read(
+    stream: &mut (impl tokio::io::AsyncRead + Unpin),
+) -> Result<Option<SocketAddr>, ProxyProtocolError> {
     let unknown = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
     // Both versions are longer than this, and differ in it.
     let mut header = vec![0; v2::PROTOCOL_PREFIX.len()];
@@ -64,13 +74,21 @@ async fn read(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> Result<Option
         header.extend_from_slice(&rest);
         let fixed = header.len();
         header.resize(fixed.saturating_add(length), 0);
-        stream.read_exact(header.get_mut(fixed..).unwrap_or_default()).await?;
+        stream
+            .read_exact(header.get_mut(fixed..).unwrap_or_default())
+            .await?;
         let read = v2::Header::try_from(header.as_slice())?;
         return Ok(match (read.command, read.addresses) {
             (v2::Command::Local, _) => None,
-            (v2::Command::Proxy, v2::Addresses::IPv4(ip)) => Some((ip.source_address, ip.source_port).into()),
-            (v2::Command::Proxy, v2::Addresses::IPv6(ip)) => Some(mapped(ip.source_address.into(), ip.source_port)),
-            (v2::Command::Proxy, v2::Addresses::Unix(_) | v2::Addresses::Unspecified) => Some(unknown),
+            (v2::Command::Proxy, v2::Addresses::IPv4(ip)) => {
+                Some((ip.source_address, ip.source_port).into())
+            }
+            (v2::Command::Proxy, v2::Addresses::IPv6(ip)) => {
+                Some(mapped(ip.source_address.into(), ip.source_port))
+            }
+            (v2::Command::Proxy, v2::Addresses::Unix(_) | v2::Addresses::Unspecified) => {
+                Some(unknown)
+            }
         });
     }
     if !header.starts_with(v1::PROTOCOL_PREFIX.as_bytes()) {
@@ -105,7 +123,13 @@ mod tests {
 
     fn v2(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
         let length = u16::try_from(rest.len()).unwrap().to_be_bytes();
-        [v2::PROTOCOL_PREFIX, &[0x20 | command, family], &length, rest].concat()
+        [
+            v2::PROTOCOL_PREFIX,
+            &[0x20 | command, family],
+            &length,
+            rest,
+        ]
+        .concat()
     }
 
     async fn read_all(bytes: &[u8]) -> Result<(Option<SocketAddr>, Vec<u8>), ProxyProtocolError> {
@@ -117,12 +141,28 @@ mod tests {
     #[tokio::test]
     async fn header_gives_the_client_and_leaves_what_follows() {
         let four = [203, 0, 113, 7, 10, 0, 0, 1, 0x30, 0x39, 1, 187];
-        let six = [[0x20, 1, 0xd, 0xb8].as_slice(), &[0; 11], &[7], &[0; 16], &[0x30, 0x39, 1, 187]].concat();
+        let six = [
+            [0x20, 1, 0xd, 0xb8].as_slice(),
+            &[0; 11],
+            &[7],
+            &[0; 16],
+            &[0x30, 0x39, 1, 187],
+        ]
+        .concat();
         let tlv = [four.as_slice(), &[4, 0, 1, 0]].concat();
         let cases: [(&[u8], Option<&str>); 10] = [
-            (b"PROXY TCP4 203.0.113.7 10.0.0.1 12345 443\r\n", Some("203.0.113.7:12345")),
-            (b"PROXY TCP6 2001:db8::7 ::1 12345 443\r\n", Some("[2001:db8::7]:12345")),
-            (b"PROXY TCP6 ::ffff:203.0.113.7 ::1 12345 443\r\n", Some("203.0.113.7:12345")),
+            (
+                b"PROXY TCP4 203.0.113.7 10.0.0.1 12345 443\r\n",
+                Some("203.0.113.7:12345"),
+            ),
+            (
+                b"PROXY TCP6 2001:db8::7 ::1 12345 443\r\n",
+                Some("[2001:db8::7]:12345"),
+            ),
+            (
+                b"PROXY TCP6 ::ffff:203.0.113.7 ::1 12345 443\r\n",
+                Some("203.0.113.7:12345"),
+            ),
             (b"PROXY UNKNOWN\r\n", Some("0.0.0.0:0")),
             (b"PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n", Some("0.0.0.0:0")),
             (&v2(1, 0x11, &four), Some("203.0.113.7:12345")),
@@ -132,8 +172,14 @@ mod tests {
             (&v2(0, 0x00, &[]), None),
         ];
         for (header, client) in cases {
-            let (read, rest) = read_all(&[header, b"GET / HTTP/1.1\r\n"].concat()).await.unwrap();
-            assert_eq!(read, client.map(|client| client.parse().unwrap()), "{header:?}");
+            let (read, rest) = read_all(&[header, b"GET / HTTP/1.1\r\n"].concat())
+                .await
+                .unwrap();
+            assert_eq!(
+                read,
+                client.map(|client| client.parse().unwrap()),
+                "{header:?}"
+            );
             assert_eq!(rest, b"GET / HTTP/1.1\r\n", "{header:?}");
         }
     }
@@ -160,6 +206,9 @@ mod tests {
             assert!(read_all(header).await.is_err(), "{header:?}");
         }
         let endless = [b"PROXY TCP4 ".as_slice(), &[b'1'; 200], b"\r\n"].concat();
-        assert!(matches!(read_all(&endless).await, Err(ProxyProtocolError::TooLong)));
+        assert!(matches!(
+            read_all(&endless).await,
+            Err(ProxyProtocolError::TooLong)
+        ));
     }
 }

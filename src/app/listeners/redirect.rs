@@ -32,15 +32,19 @@ impl Redirect {
     /// The response to an HTTP-01 challenge (RFC 8555 8.3), from the file with the name of its token.
     async fn challenge(&self, token: &str) -> Option<Vec<u8>> {
         // A token is base64url (RFC 8555 8.1), so it leads to no other folder.
-        let is_token =
-            !token.is_empty() && token.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+        let is_token = !token.is_empty()
+            && token
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
         let file = self.challenges.as_ref().filter(|_| is_token)?.join(token);
         let read = tokio::task::spawn_blocking(move || {
             if !std::fs::metadata(&file)?.is_file() {
                 return Err(std::io::ErrorKind::InvalidInput.into());
             }
             let mut content = Vec::new();
-            std::fs::File::open(&file)?.take(LONGEST_CHALLENGE).read_to_end(&mut content)?;
+            std::fs::File::open(&file)?
+                .take(LONGEST_CHALLENGE)
+                .read_to_end(&mut content)?;
             Ok::<_, std::io::Error>(content)
         });
         read.await.ok()?.ok()
@@ -56,13 +60,23 @@ impl ServeHttp for Redirect {
             && let Some(content) = self.challenge(token).await
         {
             let without_body = session.req_header().method == Method::HEAD;
-            return respond(StatusCode::OK, "application/octet-stream", content, without_body);
+            return respond(
+                StatusCode::OK,
+                "application/octet-stream",
+                content,
+                without_body,
+            );
         }
         let request = session.req_header();
         let without_body = request.method == Method::HEAD;
         match location(&self.access.snapshot(), request) {
             Ok(location) => {
-                let mut response = respond(StatusCode::PERMANENT_REDIRECT, TEXT, Vec::new(), without_body);
+                let mut response = respond(
+                    StatusCode::PERMANENT_REDIRECT,
+                    TEXT,
+                    Vec::new(),
+                    without_body,
+                );
                 response.headers_mut().insert(header::LOCATION, location);
                 response
             }
@@ -88,13 +102,18 @@ fn location(snapshot: &Snapshot, request: &RequestHeader) -> Result<HeaderValue,
         (Some(authority), _, None) => authority.as_str(),
         (None, Some(host), None) => host.to_str().map_err(|_| StatusCode::BAD_REQUEST)?,
     };
-    let host = Authority::parse(host).map_err(|_| StatusCode::BAD_REQUEST)?.host;
+    let host = Authority::parse(host)
+        .map_err(|_| StatusCode::BAD_REQUEST)?
+        .host;
     let team = snapshot.team();
     if host != team.domain.as_str() && !snapshot.router().knows_host(&host) {
         return Err(StatusCode::NOT_FOUND);
     }
     let target = match &absolute {
-        Some(uri) => uri.path_and_query().map_or("/", PathAndQuery::as_str).as_bytes(),
+        Some(uri) => uri
+            .path_and_query()
+            .map_or("/", PathAndQuery::as_str)
+            .as_bytes(),
         None => request.raw_path(),
     };
     if !target.starts_with(b"/") || target.contains(&b'#') {
@@ -104,12 +123,21 @@ fn location(snapshot: &Snapshot, request: &RequestHeader) -> Result<HeaderValue,
     HeaderValue::from_bytes(&location).map_err(|_| StatusCode::BAD_REQUEST)
 }
 
-fn respond(status: StatusCode, kind: &'static str, body: Vec<u8>, without_body: bool) -> Response<Vec<u8>> {
+fn respond(
+    status: StatusCode,
+    kind: &'static str,
+    body: Vec<u8>,
+    without_body: bool,
+) -> Response<Vec<u8>> {
     let length = body.len();
     let mut response = Response::new(if without_body { Vec::new() } else { body });
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_LENGTH, length.into());
     response
 }
 

@@ -63,26 +63,46 @@ impl Sockets {
     ///
     /// # Errors
     /// If no process hands them over, or a new address cannot be listened on.
-    pub(in crate::app) fn take_over(path: &Path, addresses: &[SocketAddr]) -> Result<Self, TakeOverError> {
+    pub(in crate::app) fn take_over(
+        path: &Path,
+        addresses: &[SocketAddr],
+    ) -> Result<Self, TakeOverError> {
         // Pingora panics if it cannot bind the socket.
         let _stale = std::fs::remove_file(path);
-        let failed = |source| TakeOverError::Socket { path: path.to_owned(), source };
+        let failed = |source| TakeOverError::Socket {
+            path: path.to_owned(),
+            source,
+        };
         UnixListener::bind(path).map_err(failed)?;
         // Before the hand-over: the predecessor looks for it right after.
         let successor = Successor::bind(path).map_err(failed)?;
         let mut inherited = Fds::new();
         if let Err(error) = inherited.get_from_sock(path.display().to_string().as_str()) {
             successor.withdraw();
-            return Err(TakeOverError::NoPredecessor { path: path.to_owned(), source: error.into() });
+            return Err(TakeOverError::NoPredecessor {
+                path: path.to_owned(),
+                source: error.into(),
+            });
         }
         // Clients of a socket without an acceptor would wait for ever.
-        inherited.close_unclaimed(&addresses.iter().map(ToString::to_string).collect::<HashSet<_>>());
-        Ok(Self { successor: Some(successor), ..Self::bind_missing(addresses, inherited)? })
+        inherited.close_unclaimed(
+            &addresses
+                .iter()
+                .map(ToString::to_string)
+                .collect::<HashSet<_>>(),
+        );
+        Ok(Self {
+            successor: Some(successor),
+            ..Self::bind_missing(addresses, inherited)?
+        })
     }
 
     fn bind_missing(addresses: &[SocketAddr], inherited: Fds) -> Result<Self, ListenError> {
         let (mut bound, mut failed) = (Vec::new(), Vec::new());
-        for address in addresses.iter().filter(|address| inherited.get(&address.to_string()).is_none()) {
+        for address in addresses
+            .iter()
+            .filter(|address| inherited.get(&address.to_string()).is_none())
+        {
             let listener = TcpListener::bind(address).and_then(|listener| {
                 listener.set_nonblocking(true)?;
                 Ok(listener)
@@ -92,7 +112,15 @@ impl Sockets {
                 Err(error) => failed.push((*address, error)),
             }
         }
-        if failed.is_empty() { Ok(Self { bound, inherited, successor: None }) } else { Err(ListenError(failed)) }
+        if failed.is_empty() {
+            Ok(Self {
+                bound,
+                inherited,
+                successor: None,
+            })
+        } else {
+            Err(ListenError(failed))
+        }
     }
 
     /// The successor that this process is, if it took the listeners over from a running one.
@@ -152,13 +180,23 @@ mod tests {
     #[test]
     fn every_address_that_fails_is_reported_with_a_remedy() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-        let addresses = [taken.local_addr().unwrap(), "192.0.2.1:4430".parse().unwrap()];
+        let addresses = [
+            taken.local_addr().unwrap(),
+            "192.0.2.1:4430".parse().unwrap(),
+        ];
         let message = Sockets::bind(&addresses).err().unwrap().to_string();
         let lines: Vec<_> = message.lines().collect();
         assert_eq!(lines.len(), 2, "{message}");
-        assert!(lines[0].contains(&addresses[0].to_string()) && lines[0].contains("another process"), "{message}");
-        assert!(lines[1].contains("192.0.2.1:4430") && lines[1].contains("no interface"), "{message}");
-        let denied = ListenError(vec![(addresses[0], io::ErrorKind::PermissionDenied.into())]).to_string();
+        assert!(
+            lines[0].contains(&addresses[0].to_string()) && lines[0].contains("another process"),
+            "{message}"
+        );
+        assert!(
+            lines[1].contains("192.0.2.1:4430") && lines[1].contains("no interface"),
+            "{message}"
+        );
+        let denied =
+            ListenError(vec![(addresses[0], io::ErrorKind::PermissionDenied.into())]).to_string();
         assert!(denied.contains("CAP_NET_BIND_SERVICE"), "{denied}");
     }
 }

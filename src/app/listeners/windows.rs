@@ -25,8 +25,15 @@ impl Budget {
     /// Grants the same share of what is left to each connection, so that more connections have smaller windows.
     pub(super) fn grant(&self) -> Window<'_> {
         let share = |left: u32| (left / SHARE).min(MOST - LEAST);
-        let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left - share(left)));
-        Window { budget: self, extra: taken.map_or(0, share) }
+        let taken = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                Some(left - share(left))
+            });
+        Window {
+            budget: self,
+            extra: taken.map_or(0, share),
+        }
     }
 }
 
@@ -64,7 +71,10 @@ mod tests {
         assert!((1_700_000..1_900_000).contains(&sizes[99]), "{}", sizes[99]);
         assert!((130_000..150_000).contains(&sizes[299]), "{}", sizes[299]);
         let total: u64 = sizes.iter().map(|size| u64::from(*size)).sum();
-        assert!(total <= u64::from(TOTAL) + 10_000 * u64::from(LEAST), "{total}");
+        assert!(
+            total <= u64::from(TOTAL) + 10_000 * u64::from(LEAST),
+            "{total}"
+        );
         drop(windows);
         assert_eq!(budget.grant().size(), MOST);
     }

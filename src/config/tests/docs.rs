@@ -39,7 +39,9 @@ fn examples() -> impl Iterator<Item = &'static str> {
 }
 
 fn toml_of(page: &'static str) -> impl Iterator<Item = &'static str> {
-    page.split("```toml\n").skip(1).map(|rest| rest.split_once("```").unwrap().0.trim_end())
+    page.split("```toml\n")
+        .skip(1)
+        .map(|rest| rest.split_once("```").unwrap().0.trim_end())
 }
 
 #[test]
@@ -54,7 +56,11 @@ fn every_example_of_a_provider_can_be_read() {
         if example.contains("groups_refresh") {
             base += "api_token = \"env:X\"\n";
         }
-        check("id = \"okta\"\nname = \"Okta\"\ntype = \"okta\"", &base, example);
+        check(
+            "id = \"okta\"\nname = \"Okta\"\ntype = \"okta\"",
+            &base,
+            example,
+        );
         read += 1;
     }
     assert!(read >= 6, "{read}");
@@ -64,17 +70,27 @@ fn every_example_of_a_provider_can_be_read() {
 #[test]
 fn oidc_provider_in_the_sample_file_can_be_read() {
     let sample = include_str!("../../../conf/portcullis.toml");
-    let lines: Vec<_> = sample.lines().filter_map(|line| line.strip_prefix("#   ")).collect();
+    let lines: Vec<_> = sample
+        .lines()
+        .filter_map(|line| line.strip_prefix("#   "))
+        .collect();
     let text = lines.join("\n");
-    let mut oidc = text.split("[[identity_providers]]").filter(|provider| provider.contains("type = \"oidc\""));
-    check("", "", &format!("[[identity_providers]]{}", oidc.next().unwrap()));
+    let mut oidc = text
+        .split("[[identity_providers]]")
+        .filter(|provider| provider.contains("type = \"oidc\""));
+    check(
+        "",
+        "",
+        &format!("[[identity_providers]]{}", oidc.next().unwrap()),
+    );
 }
 
 fn every_example_of_saml_can_be_read(page: &'static str) {
     let pem = include_str!("../../../tests/saml/keys/idp.crt");
     let certificate: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
     let mut read = 0;
-    for example in toml_of(page).map(|example| example.trim_start().replace("MIID…", &certificate)) {
+    for example in toml_of(page).map(|example| example.trim_start().replace("MIID…", &certificate))
+    {
         let mut base =
             "sso_target_url = \"https://acme.okta.com/x\"\nissuer_url = \"http://www.okta.com/x\"\n".to_owned();
         if !example.contains("idp_public_certs") {
@@ -83,7 +99,11 @@ fn every_example_of_saml_can_be_read(page: &'static str) {
         if example.contains("attribute_name = \"department\", attribute_value") {
             base += "attributes = [\"department\"]\n";
         }
-        check("id = \"okta-saml\"\nname = \"Okta\"\ntype = \"saml\"", &base, &example);
+        check(
+            "id = \"okta-saml\"\nname = \"Okta\"\ntype = \"saml\"",
+            &base,
+            &example,
+        );
         read += 1;
     }
     assert!(read >= 8, "{read}");
@@ -94,7 +114,9 @@ fn check(provider: &str, base: &str, example: &str) {
     let head = format!("[[identity_providers]]\n{provider}\n[identity_providers.config]\n");
     let text = match example {
         whole if whole.starts_with("[[identity_providers]]") => whole.to_owned(),
-        rule if rule.starts_with("include") => format!("{head}{base}[[groups]]\nid = \"g\"\n{rule}"),
+        rule if rule.starts_with("include") => {
+            format!("{head}{base}[[groups]]\nid = \"g\"\n{rule}")
+        }
         keys => format!("{head}{base}{keys}"),
     };
     let file = std::path::Path::new("portcullis.toml");
@@ -110,13 +132,29 @@ fn every_message_of_the_saml_table_is_said() {
         include_str!("../../saml/assertion.rs"),
         include_str!("../../idp/failure.rs"),
     ];
-    let (_, table) = OKTA.split_once("| in the log | what to change |\n").unwrap();
+    let (_, table) = OKTA
+        .split_once("| in the log | what to change |\n")
+        .unwrap();
     let first = |line: &'static str| line.split('|').nth(1);
-    let cells = table.lines().skip(1).take_while(|line| line.starts_with('|')).filter_map(first);
+    let cells = table
+        .lines()
+        .skip(1)
+        .take_while(|line| line.starts_with('|'))
+        .filter_map(first);
     let mut messages = 0;
-    for message in cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).filter(|message| message.contains(' ')) {
-        for part in message.split('…').map(str::trim).filter(|part| !part.is_empty()) {
-            assert!(said.iter().any(|source| source.contains(part)), "nobody says `{part}`");
+    for message in cells
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .filter(|message| message.contains(' '))
+    {
+        for part in message
+            .split('…')
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+        {
+            assert!(
+                said.iter().any(|source| source.contains(part)),
+                "nobody says `{part}`"
+            );
             messages += 1;
         }
     }
@@ -127,11 +165,22 @@ fn every_message_of_the_saml_table_is_said() {
 fn readme_example_is_valid() {
     let readme = include_str!("../../../README.md");
     let (_, example) = readme.split_once("```toml\n").unwrap();
-    let lines: Vec<&str> = example.lines().take_while(|line| line.trim() != "```").map(str::trim_start).collect();
+    let lines: Vec<&str> = example
+        .lines()
+        .take_while(|line| line.trim() != "```")
+        .map(str::trim_start)
+        .collect();
     let text = lines.join("\n");
-    let loaded = super::super::parse(&text, std::path::Path::new("portcullis.toml"), &super::super::Offline);
+    let loaded = super::super::parse(
+        &text,
+        std::path::Path::new("portcullis.toml"),
+        &super::super::Offline,
+    );
     let loaded = loaded.unwrap_or_else(|errors| panic!("{text}\n{errors}"));
-    assert_eq!((loaded.warnings, loaded.config.applications.len()), (vec![], 1));
+    assert_eq!(
+        (loaded.warnings, loaded.config.applications.len()),
+        (vec![], 1)
+    );
 }
 
 #[test]
@@ -140,7 +189,11 @@ fn every_example_can_be_read() {
     for example in examples() {
         let text = if example.starts_with('{') {
             rules += 1;
-            let decision = if example.contains("linked_app_token") { "non_identity" } else { "allow" };
+            let decision = if example.contains("linked_app_token") {
+                "non_identity"
+            } else {
+                "allow"
+            };
             format!(
                 "{AROUND}\n[[applications]]\nid = \"assistant\"\ndomain = \"assistant.example.com\"\norigin = \"http://127.0.0.1:1\"\n\
                  policies = [{{ name = \"x\", decision = \"{decision}\", include = [{example}] }}]"
@@ -158,6 +211,9 @@ fn every_example_can_be_read() {
 #[test]
 fn every_selector_is_described() {
     for (selector, _) in SELECTORS {
-        assert!(POLICIES.contains(&format!("`{selector}`")), "`{selector}` is not in docs/policies.md");
+        assert!(
+            POLICIES.contains(&format!("`{selector}`")),
+            "`{selector}` is not in docs/policies.md"
+        );
     }
 }

@@ -15,7 +15,11 @@ fn deep_and_long_input_is_only_wrong() {
         "\u{0}".repeat(10_000),
     ] {
         let errors = read(&text).unwrap_err();
-        assert!(!errors.0.is_empty() && errors.0.len() <= 500, "{}", errors.0.len());
+        assert!(
+            !errors.0.is_empty() && errors.0.len() <= 500,
+            "{}",
+            errors.0.len()
+        );
     }
 }
 

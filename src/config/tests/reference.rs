@@ -28,16 +28,28 @@ fn rows(provider: &str) -> Vec<Row> {
     for line in PAGE.lines() {
         if line.starts_with('#') {
             let spans: Vec<&str> = line.split('`').skip(1).step_by(2).collect();
-            let types: Vec<&str> = spans.iter().filter_map(|span| span.strip_prefix("type = ")).collect();
-            let applies = types.is_empty() || types.iter().any(|name| name.trim_matches('"') == provider);
-            tables = spans.into_iter().filter(|span| span.starts_with('[') && applies).collect();
+            let types: Vec<&str> = spans
+                .iter()
+                .filter_map(|span| span.strip_prefix("type = "))
+                .collect();
+            let applies =
+                types.is_empty() || types.iter().any(|name| name.trim_matches('"') == provider);
+            tables = spans
+                .into_iter()
+                .filter(|span| span.starts_with('[') && applies)
+                .collect();
         }
         if !line.starts_with("| `") {
             continue;
         }
         let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
-        let [key, kind, default, range, meaning, change] = cells.as_slice() else { panic!("{line}") };
-        assert!(!meaning.is_empty() && matches!(*change, "reload" | "restart"), "{line}");
+        let [key, kind, default, range, meaning, change] = cells.as_slice() else {
+            panic!("{line}")
+        };
+        assert!(
+            !meaning.is_empty() && matches!(*change, "reload" | "restart"),
+            "{line}"
+        );
         for table in &tables {
             rows.push(Row {
                 table: table.trim_matches(['[', ']']).to_owned(),
@@ -55,8 +67,12 @@ fn rows(provider: &str) -> Vec<Row> {
 fn complete(provider: &str) -> Table {
     let certificate = include_str!("../../../tests/saml/keys/idp.crt");
     let config = match provider {
-        "okta" => "client_id = 'x'\nclient_secret = 'env:X'\nokta_account = 'https://acme.okta.com'".to_owned(),
-        "oidc" => "client_id = 'x'\nclient_secret = 'env:X'\nissuer = 'https://login.example.com'".to_owned(),
+        "okta" => {
+            "client_id = 'x'\nclient_secret = 'env:X'\nokta_account = 'https://acme.okta.com'"
+                .to_owned()
+        }
+        "oidc" => "client_id = 'x'\nclient_secret = 'env:X'\nissuer = 'https://login.example.com'"
+            .to_owned(),
         _ => format!(
             "issuer_url = 'https://login.example.com'\nsso_target_url = 'https://login.example.com/sso'\n\
              idp_public_certs = ['''{certificate}''']\n\
@@ -101,9 +117,13 @@ fn changed(document: &Table, row: &Row, value: Option<&Value>) -> Vec<Table> {
                     Value::Array(items)
                 };
                 let all = items.iter().enumerate();
-                all.flat_map(|(i, item)| change(item.clone(), way, key, value).into_iter().map(move |c| (i, c)))
-                    .map(|(i, item)| one(i, item))
-                    .collect()
+                all.flat_map(|(i, item)| {
+                    change(item.clone(), way, key, value)
+                        .into_iter()
+                        .map(move |c| (i, c))
+                })
+                .map(|(i, item)| one(i, item))
+                .collect()
             }
             (Value::Table(mut table), []) => {
                 match value {
@@ -113,30 +133,45 @@ fn changed(document: &Table, row: &Row, value: Option<&Value>) -> Vec<Table> {
                 vec![Value::Table(table)]
             }
             (Value::Table(table), [first, rest @ ..]) => {
-                let below = table.get(*first).cloned().unwrap_or_else(|| Value::Table(Table::new()));
+                let below = table
+                    .get(*first)
+                    .cloned()
+                    .unwrap_or_else(|| Value::Table(Table::new()));
                 let with = |below: Value| {
                     let mut table = table.clone();
                     table.insert((*first).to_owned(), below);
                     Value::Table(table)
                 };
-                change(below, rest, key, value).into_iter().map(with).collect()
+                change(below, rest, key, value)
+                    .into_iter()
+                    .map(with)
+                    .collect()
             }
             _ => Vec::new(),
         }
     }
     let way: Vec<&str> = row.table.split('.').collect();
     let changed = change(Value::Table(document.clone()), &way, &row.key, value);
-    changed.into_iter().map(|value| value.as_table().unwrap().clone()).collect()
+    changed
+        .into_iter()
+        .map(|value| value.as_table().unwrap().clone())
+        .collect()
 }
 
 /// Returns what is reported of a key that has this value.
 fn messages(document: &Table, row: &Row, value: &Value) -> Vec<String> {
-    let errors = changed(document, row, Some(value)).into_iter().filter_map(|document| parse(&document).err());
+    let errors = changed(document, row, Some(value))
+        .into_iter()
+        .filter_map(|document| parse(&document).err());
     let of_key = |problem: &super::super::Problem| {
         let last = problem.key.rsplit('.').next().unwrap_or_default();
         last.split('[').next() == Some(&row.key)
     };
-    errors.flat_map(|Errors(all)| all).filter(of_key).map(|problem| problem.message).collect()
+    errors
+        .flat_map(|Errors(all)| all)
+        .filter(of_key)
+        .map(|problem| problem.message)
+        .collect()
 }
 
 fn providers() -> &'static [&'static str] {
@@ -153,15 +188,30 @@ fn page_has_every_key_and_no_other() {
         assert!(!reader.has_errors(), "{:?}", reader.outcome().0);
         let read = reader.asked();
         let rows = rows(provider);
-        let tops = rows.iter().map(|row| row.table.split('.').next().unwrap().to_owned());
-        let page: BTreeSet<String> = rows.iter().map(|row| format!("{}.{}", row.table, row.key)).chain(tops).collect();
+        let tops = rows
+            .iter()
+            .map(|row| row.table.split('.').next().unwrap().to_owned());
+        let page: BTreeSet<String> = rows
+            .iter()
+            .map(|row| format!("{}.{}", row.table, row.key))
+            .chain(tops)
+            .collect();
         let missing: Vec<_> = read.difference(&page).collect();
         let unknown: Vec<_> = page.difference(&read).collect();
-        assert!(missing.is_empty(), "{provider}: not in docs/configuration.md: {missing:?}");
-        assert!(unknown.is_empty(), "{provider}: in docs/configuration.md, and no key: {unknown:?}");
+        assert!(
+            missing.is_empty(),
+            "{provider}: not in docs/configuration.md: {missing:?}"
+        );
+        assert!(
+            unknown.is_empty(),
+            "{provider}: in docs/configuration.md, and no key: {unknown:?}"
+        );
         for row in rows.iter().filter(|row| row.kind.contains("table")) {
             let table = format!("{}.{}", row.table, row.key);
-            assert!(rows.iter().any(|row| row.table == table), "`[{table}]` has no keys");
+            assert!(
+                rows.iter().any(|row| row.table == table),
+                "`[{table}]` has no keys"
+            );
         }
     }
 }
@@ -177,7 +227,11 @@ fn type_of_every_key_is_right() {
                 "table" => &["must be a table"],
                 "list" | "list of tables" => &["must be a list"],
                 "text or list" => &["must be text in quotes", "must be a list"],
-                "integer" | "integer or list" => &["must be a whole number", "must be a number of seconds", "a status"],
+                "integer" | "integer or list" => &[
+                    "must be a whole number",
+                    "must be a number of seconds",
+                    "a status",
+                ],
                 "size" => &["must be a number of bytes"],
                 "number" => &["must be a number from"],
                 kind => panic!("`{}.{}` has the type {kind}", row.table, row.key),
@@ -185,11 +239,15 @@ fn type_of_every_key_is_right() {
             let mut document = document.clone();
             if row.key == "private_key_id" {
                 // It is read beside a key only.
-                let config = document["identity_providers"][0]["config"].as_table_mut().unwrap();
+                let config = document["identity_providers"][0]["config"]
+                    .as_table_mut()
+                    .unwrap();
                 config.insert("private_key".to_owned(), Value::String("file:x".to_owned()));
             }
             let said = messages(&document, &row, &Value::Float(1.5));
-            let right = said.iter().any(|message| phrases.iter().any(|phrase| message.contains(phrase)));
+            let right = said
+                .iter()
+                .any(|message| phrases.iter().any(|phrase| message.contains(phrase)));
             assert!(right, "{row:?}: {said:?}");
         }
     }
@@ -200,10 +258,15 @@ fn range_of_every_number_and_duration_is_right() {
     let mut checked = 0;
     for provider in providers() {
         let document = complete(provider);
-        for row in rows(provider).iter().filter(|row| row.range.contains("` to `")) {
+        for row in rows(provider)
+            .iter()
+            .filter(|row| row.range.contains("` to `"))
+        {
             let (value, range) = match row.kind.as_str() {
                 "duration" => (Value::String("90000h".to_owned()), row.range.clone()),
-                "integer" | "integer or list" => (Value::Integer(9_999_999_999), row.range.replace('`', "")),
+                "integer" | "integer or list" => {
+                    (Value::Integer(9_999_999_999), row.range.replace('`', ""))
+                }
                 "size" => (Value::Integer(0), row.range.replace('`', "")),
                 "number" => (Value::Float(1.5), row.range.replace('`', "")),
                 _ => continue,
@@ -217,9 +280,13 @@ fn range_of_every_number_and_duration_is_right() {
                 _ => text.to_owned(),
             };
             let said = messages(&document, row, &value);
-            let from =
-                [format!("from {} to {}", bytes(least), bytes(most)), format!("from {least} (none) to {most} (all)")];
-            let right = said.iter().any(|message| from.iter().any(|from| message.contains(from)));
+            let from = [
+                format!("from {} to {}", bytes(least), bytes(most)),
+                format!("from {least} (none) to {most} (all)"),
+            ];
+            let right = said
+                .iter()
+                .any(|message| from.iter().any(|from| message.contains(from)));
             assert!(right, "{row:?}: {said:?}");
             checked += 1;
         }
@@ -235,12 +302,20 @@ fn default_of_every_key_is_right() {
         for row in &rows(provider) {
             if row.default == "required" {
                 let without = changed(&document, row, None);
-                assert!(without.iter().any(|document| parse(document).is_err()), "{row:?} is optional");
+                assert!(
+                    without.iter().any(|document| parse(document).is_err()),
+                    "{row:?} is optional"
+                );
                 continue;
             }
-            let Some(default) = row.default.strip_prefix('`').and_then(|rest| rest.strip_suffix('`')) else {
+            let Some(default) = row
+                .default
+                .strip_prefix('`')
+                .and_then(|rest| rest.strip_suffix('`'))
+            else {
                 assert!(
-                    !row.default.is_empty() && !row.default.contains('`') || row.key == "groups_max_stale",
+                    !row.default.is_empty() && !row.default.contains('`')
+                        || row.key == "groups_max_stale",
                     "{row:?}"
                 );
                 continue;
@@ -250,10 +325,16 @@ fn default_of_every_key_is_right() {
                 "size" if default.contains('B') => format!("\"{default}\""),
                 _ => default.to_owned(),
             };
-            let value = format!("x = {written}").parse::<Table>().unwrap().remove("x").unwrap();
-            let (with, without) = (changed(&document, row, Some(&value)), changed(&document, row, None));
-            let is_same =
-                |(with, without)| matches!((parse(with), parse(without)), (Ok(with), Ok(without)) if with == without);
+            let value = format!("x = {written}")
+                .parse::<Table>()
+                .unwrap()
+                .remove("x")
+                .unwrap();
+            let (with, without) = (
+                changed(&document, row, Some(&value)),
+                changed(&document, row, None),
+            );
+            let is_same = |(with, without)| matches!((parse(with), parse(without)), (Ok(with), Ok(without)) if with == without);
             let same = with.iter().zip(&without).any(is_same);
             assert!(same, "{row:?}: {:?}", messages(&document, row, &value));
             checked += 1;

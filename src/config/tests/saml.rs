@@ -18,11 +18,18 @@ struct Keys;
 
 impl Environment for Keys {
     fn variable(&self, name: &str) -> Result<String, VarError> {
-        if name == "SAML_KEY" { Ok(KEY.to_owned()) } else { Ok("x".to_owned()) }
+        if name == "SAML_KEY" {
+            Ok(KEY.to_owned())
+        } else {
+            Ok("x".to_owned())
+        }
     }
 
     fn read(&self, _path: &Path) -> io::Result<FileContent> {
-        Ok(FileContent { text: Secret::new(KEY), world_readable: false })
+        Ok(FileContent {
+            text: Secret::new(KEY),
+            world_readable: false,
+        })
     }
 
     fn bytes(&self, _path: &Path, _most: u64) -> io::Result<Vec<u8>> {
@@ -36,8 +43,10 @@ fn body(pem: &str) -> String {
 
 #[test]
 fn a_connection_is_read_with_all_that_access_has_for_it() {
-    let (idp, next) =
-        (include_str!("../../../tests/saml/keys/idp.crt"), include_str!("../../../tests/saml/keys/idp-next.crt"));
+    let (idp, next) = (
+        include_str!("../../../tests/saml/keys/idp.crt"),
+        include_str!("../../../tests/saml/keys/idp-next.crt"),
+    );
     let own = body(include_str!("../../../tests/saml/keys/sp.crt"));
     let part = format!(
         r#"[[identity_providers]]
@@ -62,28 +71,56 @@ plain_http = true
 "#,
         body(idp)
     );
-    let loaded =
-        parse(&complete(&part), Path::new("portcullis.toml"), &Keys).unwrap_or_else(|errors| panic!("{errors}"));
+    let loaded = parse(&complete(&part), Path::new("portcullis.toml"), &Keys)
+        .unwrap_or_else(|errors| panic!("{errors}"));
     let provider = &loaded.config.identity_providers[0];
-    let IdpKind::Saml(saml) = &provider.kind else { panic!("{provider:?}") };
+    let IdpKind::Saml(saml) = &provider.kind else {
+        panic!("{provider:?}")
+    };
     assert_eq!(
         (provider.type_name(), provider.claims()),
-        ("saml", ["department", "Job Title"].map(str::to_owned).as_slice())
+        (
+            "saml",
+            ["department", "Job Title"].map(str::to_owned).as_slice()
+        )
     );
     let keys = saml.decryption_keys().unwrap();
     assert_eq!(keys.len(), 2);
-    let settings = saml.settings("https://access.example.com/cdn-cgi/access/callback".parse().unwrap(), keys);
-    assert_eq!((settings.binding, settings.force_authn), (Binding::Post, true));
-    assert_eq!((settings.email_attribute.as_deref(), settings.groups_attribute.as_str()), (Some("mail"), "memberOf"));
-    assert_eq!(settings.certificates.len(), 2);
-    let sent = HeaderAttribute { attribute: "Job Title".to_owned(), header: HeaderName::from_static("x-job-title") };
+    let settings = saml.settings(
+        "https://access.example.com/cdn-cgi/access/callback"
+            .parse()
+            .unwrap(),
+        keys,
+    );
     assert_eq!(
-        (settings.header_attributes.as_slice(), provider.sent_headers()),
+        (settings.binding, settings.force_authn),
+        (Binding::Post, true)
+    );
+    assert_eq!(
+        (
+            settings.email_attribute.as_deref(),
+            settings.groups_attribute.as_str()
+        ),
+        (Some("mail"), "memberOf")
+    );
+    assert_eq!(settings.certificates.len(), 2);
+    let sent = HeaderAttribute {
+        attribute: "Job Title".to_owned(),
+        header: HeaderName::from_static("x-job-title"),
+    };
+    assert_eq!(
+        (
+            settings.header_attributes.as_slice(),
+            provider.sent_headers()
+        ),
         ([sent.clone()].as_slice(), vec![sent.header])
     );
     let provider = ServiceProvider::new(settings).unwrap();
     assert_eq!(provider.idp_entity_id(), "http://www.okta.com/exk1");
-    assert!(!format!("{:?}", loaded.config).contains(body(KEY).get(..40).unwrap()), "the key is not shown");
+    assert!(
+        !format!("{:?}", loaded.config).contains(body(KEY).get(..40).unwrap()),
+        "the key is not shown"
+    );
 }
 
 #[test]
@@ -102,10 +139,14 @@ address = "127.0.0.1:1"
 plain_http = true
 "#
         );
-        let loaded =
-            parse(&complete(&part), Path::new("portcullis.toml"), &Keys).unwrap_or_else(|errors| panic!("{errors}"));
+        let loaded = parse(&complete(&part), Path::new("portcullis.toml"), &Keys)
+            .unwrap_or_else(|errors| panic!("{errors}"));
         let warnings = format!("{:?}", loaded.warnings);
-        assert_eq!(warnings.contains("is it `http://www.okta.com/exk1`?"), warned, "{warnings}");
+        assert_eq!(
+            warnings.contains("is it `http://www.okta.com/exk1`?"),
+            warned,
+            "{warnings}"
+        );
     }
 }
 
@@ -128,9 +169,13 @@ address = "127.0.0.1:1"
 plain_http = true
 "#
     );
-    let errors = parse(&complete(&part), Path::new("portcullis.toml"), &Keys).unwrap_err().to_string();
+    let errors = parse(&complete(&part), Path::new("portcullis.toml"), &Keys)
+        .unwrap_err()
+        .to_string();
     assert!(
-        errors.contains("encryption_keys[0]: the certificate of the decryption key is that of another key"),
+        errors.contains(
+            "encryption_keys[0]: the certificate of the decryption key is that of another key"
+        ),
         "{errors}"
     );
 }

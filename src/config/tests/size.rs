@@ -18,20 +18,34 @@ fn a_hundred_thousand_rules_are_read_and_compiled() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("large.toml");
     std::fs::write(&file, format!("# {}", "x".repeat(4 << 20))).unwrap();
-    let error = super::super::load(&file, &super::super::System).unwrap_err().to_string();
-    assert!(error.ends_with("large.toml: the file is larger than 4 MiB"), "{error}");
+    let error = super::super::load(&file, &super::super::System)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.ends_with("large.toml: the file is larger than 4 MiB"),
+        "{error}"
+    );
 }
 
 #[test]
 fn many_policies_are_read_in_time() {
     let mut policies = String::new();
     (0..20_000).for_each(|i| {
-        write!(policies, "{{name='{i}',decision='allow',include=[{{email={{email='{i}@b.c'}}}}]}},").unwrap()
+        write!(
+            policies,
+            "{{name='{i}',decision='allow',include=[{{email={{email='{i}@b.c'}}}}]}},"
+        )
+        .unwrap()
     });
     let text = format!(
         "[[applications]]\ndomain = \"a.example.com\"\norigin = \"http://127.0.0.1:1\"\npolicies = [{policies}]"
     );
-    assert_eq!(read(&complete(&text)).unwrap().config.applications[0].policies.len(), 20_000);
+    assert_eq!(
+        read(&complete(&text)).unwrap().config.applications[0]
+            .policies
+            .len(),
+        20_000
+    );
 }
 
 #[test]
@@ -39,15 +53,27 @@ fn a_thousand_groups_in_each_other_are_good_and_a_ring_of_them_is_not() {
     let groups = |last: &str| {
         let mut text = String::new();
         for i in 0..1_000 {
-            let next = if i == 999 { last.to_owned() } else { format!("{{ group = {{ id = \"g{}\" }} }}", i + 1) };
+            let next = if i == 999 {
+                last.to_owned()
+            } else {
+                format!("{{ group = {{ id = \"g{}\" }} }}", i + 1)
+            };
             writeln!(text, "[[groups]]\nid = \"g{i}\"\ninclude = [{next}]").unwrap();
         }
         complete(&text)
     };
     let config = read(&groups("{ everyone = {} }")).unwrap().config;
-    assert_eq!((config.groups.len(), &config.groups[999].include), (1_000, &vec![Rule::Everyone {}]));
+    assert_eq!(
+        (config.groups.len(), &config.groups[999].include),
+        (1_000, &vec![Rule::Everyone {}])
+    );
     let errors = read(&groups("{ group = { id = \"g0\" } }")).unwrap_err();
-    assert!(errors.to_string().contains("this group contains itself: g0 → g1"), "{errors}");
+    assert!(
+        errors
+            .to_string()
+            .contains("this group contains itself: g0 → g1"),
+        "{errors}"
+    );
     assert_eq!(errors.0.len(), 1);
 }
 

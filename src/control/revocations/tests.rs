@@ -27,23 +27,42 @@ fn config(team: &str, rest: &str) -> Config {
         "[insecure]\nplain_http = true\ninline_secrets = true\nmemory_store = true\n[[listen]]\naddress = \"127.0.0.1:8080\"\n\
          [team]\ndomain = \"access.localhost:8080\"\n{team}\n{rest}"
     );
-    config::parse(&text, Path::new("portcullis.toml"), &System).unwrap_or_else(|e| panic!("{e}")).config
+    config::parse(&text, Path::new("portcullis.toml"), &System)
+        .unwrap_or_else(|e| panic!("{e}"))
+        .config
 }
 
 async fn start(config: &Config, store: Arc<dyn Store>) -> Arc<Access> {
     let http = HttpClient::new(&Roots::default(), Timeouts::default()).unwrap();
-    let made = compile(config, 1, Arc::new(Known::new(10)), &http, |_| Origins::new(())).unwrap();
-    Access::start(made.0, made.1, store, http, tokio::runtime::Handle::current()).await.unwrap()
+    let made = compile(config, 1, Arc::new(Known::new(10)), &http, |_| {
+        Origins::new(())
+    })
+    .unwrap();
+    Access::start(
+        made.0,
+        made.1,
+        store,
+        http,
+        tokio::runtime::Handle::current(),
+    )
+    .await
+    .unwrap()
 }
 
 async fn sqlite(dir: &TempDir) -> (SqlitePool, Arc<dyn Store>) {
     let path = dir.path().join("portcullis.db");
     let store = SqliteStore::open(&path).await.unwrap();
-    (SqlitePool::connect(&format!("sqlite://{}", path.display())).await.unwrap(), Arc::new(store))
+    (
+        SqlitePool::connect(&format!("sqlite://{}", path.display()))
+            .await
+            .unwrap(),
+        Arc::new(store),
+    )
 }
 
 #[tokio::test]
-async fn sessions_are_good_for_as_long_as_the_store_may_be_out_of_reach_and_again_once_it_is_back() {
+async fn sessions_are_good_for_as_long_as_the_store_may_be_out_of_reach_and_again_once_it_is_back()
+{
     let dir = tempfile::tempdir().unwrap();
     let (database, store) = sqlite(&dir).await;
     let config = config("", &format!("[store]\nmax_stale = \"30s\"\n{OURS}"));
@@ -55,26 +74,50 @@ async fn sessions_are_good_for_as_long_as_the_store_may_be_out_of_reach_and_agai
     access.tail_revocations(at(100)).await.unwrap();
     assert!(good(129) && !good(130));
 
-    sqlx::query("ALTER TABLE revocations RENAME TO elsewhere").execute(&database).await.unwrap();
+    sqlx::query("ALTER TABLE revocations RENAME TO elsewhere")
+        .execute(&database)
+        .await
+        .unwrap();
     access.tail_revocations(at(110)).await.unwrap_err();
     assert!(good(129) && !good(130), "a failure makes nothing younger");
-    let session = access.organisation_session(&http::HeaderMap::new(), at(130)).await;
-    assert!(matches!(session, Err(StoreError::Stale)), "nor does anybody get to another application");
+    let session = access
+        .organisation_session(&http::HeaderMap::new(), at(130))
+        .await;
+    assert!(
+        matches!(session, Err(StoreError::Stale)),
+        "nor does anybody get to another application"
+    );
     access.known.set_revocations_good_until(start);
     assert!(!access.is_ready());
 
-    sqlx::query("ALTER TABLE elsewhere RENAME TO revocations").execute(&database).await.unwrap();
+    sqlx::query("ALTER TABLE elsewhere RENAME TO revocations")
+        .execute(&database)
+        .await
+        .unwrap();
     access.tail_revocations(at(140)).await.unwrap();
     assert!(good(169) && !good(170));
-    assert!(access.organisation_session(&http::HeaderMap::new(), at(169)).await.unwrap().is_none());
+    assert!(
+        access
+            .organisation_session(&http::HeaderMap::new(), at(169))
+            .await
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[tokio::test]
 async fn what_no_other_process_can_revoke_is_never_stale() {
     let certs = "certs_url = \"https://example.cloudflareaccess.com/cdn-cgi/access/certs\"";
-    for config in [config("", &format!("[store]\nmemory = true\n{OURS}")), config(certs, "")] {
+    for config in [
+        config("", &format!("[store]\nmemory = true\n{OURS}")),
+        config(certs, ""),
+    ] {
         let access = start(&config, Arc::new(MemoryStore::new())).await;
-        assert!(access.known.revocations_are_good(UnixTime(u64::MAX - 1)), "{:?}", config.store);
+        assert!(
+            access.known.revocations_are_good(UnixTime(u64::MAX - 1)),
+            "{:?}",
+            config.store
+        );
     }
 }
 
@@ -82,8 +125,7 @@ async fn what_no_other_process_can_revoke_is_never_stale() {
 async fn a_revocation_outlives_every_token_that_it_ends_and_is_forgotten_then() {
     // What no configuration exceeds; `tests/golden/config-mistakes.txt` has what is refused.
     let longest = "session_duration = \"720h\"\nclock_leeway = \"5m\"";
-    let application =
-        "[[applications]]\ndomain = \"app.localhost\"\norigin = \"http://127.0.0.1:9\"\nsession_duration = \"720h\"";
+    let application = "[[applications]]\ndomain = \"app.localhost\"\norigin = \"http://127.0.0.1:9\"\nsession_duration = \"720h\"";
     let config = config(longest, &format!("{OURS}\n{application}"));
     let store = Arc::new(MemoryStore::new());
     let access = start(&config, Arc::clone(&store) as _).await;
@@ -94,24 +136,45 @@ async fn a_revocation_outlives_every_token_that_it_ends_and_is_forgotten_then() 
     // An organisation session that begins now may be handed over at its end.
     let last = now.after(config.team.session_duration + config.applications[0].session_duration);
     let last = last.after(config.team.clock_leeway);
-    assert!(kept.len() == 2 && kept.iter().all(|one| one.expires > last), "{kept:?}");
+    assert!(
+        kept.len() == 2 && kept.iter().all(|one| one.expires > last),
+        "{kept:?}"
+    );
     let ended = || {
         let snapshot = access.snapshot();
-        let login = Some(LoginOrder { revision: 1, at: now });
+        let login = Some(LoginOrder {
+            revision: 1,
+            at: now,
+        });
         let covers = |nonce, user| {
-            let presented = Presented { nonce, user, aud: &[], issued: now, login };
+            let presented = Presented {
+                nonce,
+                user,
+                aud: &[],
+                issued: now,
+                login,
+            };
             snapshot.revocations().cover(presented) == Truth::True
         };
-        (covers(Some(nonce), &UserId("v".into())), covers(None, &user))
+        (
+            covers(Some(nonce), &UserId("v".into())),
+            covers(None, &user),
+        )
     };
     assert_eq!(ended(), (true, true));
     store.prune(last).await.unwrap();
     access.publisher.forget(&access.snapshot, last);
-    assert_eq!((ended(), store.revocations_after(0).await.unwrap().len()), ((true, true), 2));
+    assert_eq!(
+        (ended(), store.revocations_after(0).await.unwrap().len()),
+        ((true, true), 2)
+    );
     let over = kept[0].expires.after(Duration::from_secs(1));
     store.prune(over).await.unwrap();
     access.publisher.forget(&access.snapshot, over);
-    assert_eq!((ended(), store.revocations_after(0).await.unwrap().len()), ((false, false), 0));
+    assert_eq!(
+        (ended(), store.revocations_after(0).await.unwrap().len()),
+        ((false, false), 0)
+    );
     access.tail_revocations(over).await.unwrap();
     assert_eq!(ended(), (false, false), "nor does it come back");
 }

@@ -15,7 +15,11 @@ fn day(days: u64) -> UnixTime {
 }
 
 fn fact(kid: &str, made: UnixTime, retired: Option<UnixTime>) -> KeyFacts {
-    KeyFacts { kid: kid.into(), made, retired }
+    KeyFacts {
+        kid: kid.into(),
+        made,
+        retired,
+    }
 }
 
 /// What the defaults allow.
@@ -33,7 +37,11 @@ struct World {
 
 impl Default for World {
     fn default() -> Self {
-        Self { keys: Vec::new(), made: 0, lifetime: LIFETIME }
+        Self {
+            keys: Vec::new(),
+            made: 0,
+            lifetime: LIFETIME,
+        }
     }
 }
 
@@ -43,15 +51,24 @@ impl World {
         for _ in 0..3 {
             let actions = plan(&self.keys, self.lifetime, now, now);
             for _ in 0..actions.make {
-                self.keys.push(fact(&format!("{:03}", self.made), now, None));
+                self.keys
+                    .push(fact(&format!("{:03}", self.made), now, None));
                 self.made += 1;
             }
             if let Some((kid, end)) = actions.schedule {
-                self.keys.iter_mut().find(|key| key.kid == kid).unwrap().retired = Some(end);
+                self.keys
+                    .iter_mut()
+                    .find(|key| key.kid == kid)
+                    .unwrap()
+                    .retired = Some(end);
             }
             self.keys.retain(|key| !actions.delete.contains(&key.kid));
         }
-        assert_eq!(plan(&self.keys, self.lifetime, now, now), Actions::default(), "it comes to rest");
+        assert_eq!(
+            plan(&self.keys, self.lifetime, now, now),
+            Actions::default(),
+            "it comes to rest"
+        );
         signer(&self.keys, now).unwrap().kid.clone()
     }
 
@@ -76,14 +93,25 @@ fn the_life_of_the_first_keys_is_the_documented_one() {
         (day(90), "002", &["001", "002"]),
         (day(91), "002", &["002", "003"]),
     ] {
-        assert_eq!((&*world.check(now), world.kids().as_slice()), (signs, published.as_slice()), "{now}");
+        assert_eq!(
+            (&*world.check(now), world.kids().as_slice()),
+            (signs, published.as_slice()),
+            "{now}"
+        );
     }
 }
 
 #[test]
 fn in_three_years_no_verifier_meets_an_unknown_key() {
-    for (lifetime, overlap) in [(LIFETIME, 7), (Duration::from_secs(10 * DAY), 10), (LONGEST, 31)] {
-        let mut world = World { lifetime, ..World::default() };
+    for (lifetime, overlap) in [
+        (LIFETIME, 7),
+        (Duration::from_secs(10 * DAY), 10),
+        (LONGEST, 31),
+    ] {
+        let mut world = World {
+            lifetime,
+            ..World::default()
+        };
         let mut day_old: HashSet<Box<str>> = HashSet::new();
         for hour in 0..3 * 365 * 24 {
             let now = START.after(Duration::from_secs(hour * 3600));
@@ -95,20 +123,30 @@ fn in_three_years_no_verifier_meets_an_unknown_key() {
             }
             assert!(day_old.contains(&signs), "hour {hour}: {signs}");
         }
-        assert_eq!(world.made, 2 + (3 * 365 - overlap) / 42, "one for every six weeks, {overlap} days into them");
+        assert_eq!(
+            world.made,
+            2 + (3 * 365 - overlap) / 42,
+            "one for every six weeks, {overlap} days into them"
+        );
     }
 }
 
 #[test]
 fn what_a_key_signed_verifies_to_its_end() {
     for lifetime in [LIFETIME, LONGEST] {
-        let mut world = World { lifetime, ..World::default() };
+        let mut world = World {
+            lifetime,
+            ..World::default()
+        };
         let mut signed: Vec<(UnixTime, Box<str>)> = Vec::new();
         for days in 0..400 {
             signed.push((day(days), world.check(day(days))));
             for (at, kid) in &signed {
                 if day(days).since(*at) <= lifetime.max(PUBLISHED_FOR) {
-                    assert!(world.kids().contains(&&**kid), "day {days}: signed at {at} with {kid}");
+                    assert!(
+                        world.kids().contains(&&**kid),
+                        "day {days}: signed at {at} with {kid}"
+                    );
                 }
             }
         }
@@ -119,11 +157,19 @@ fn what_a_key_signed_verifies_to_its_end() {
 fn sessions_that_are_made_shorter_or_longer_leave_two_keys_and_one_that_signs() {
     let mut world = World::default();
     for days in 0..400 {
-        world.lifetime = if days / 20 % 2 == 0 { LIFETIME } else { LONGEST };
+        world.lifetime = if days / 20 % 2 == 0 {
+            LIFETIME
+        } else {
+            LONGEST
+        };
         world.check(day(days));
         assert_eq!(world.keys.len(), 2, "day {days}");
     }
-    assert!(world.made >= 2 + 400 / 42 - 1, "{} keys in 400 days", world.made);
+    assert!(
+        world.made >= 2 + 400 / 42 - 1,
+        "{} keys in 400 days",
+        world.made
+    );
 }
 
 #[test]
@@ -135,15 +181,26 @@ fn a_long_absence_is_made_up_for() {
         assert_eq!(world.keys.len(), 2, "{away}");
         let key = world.keys.iter().find(|key| key.kid == signs).unwrap();
         assert!(key.retired.is_some_and(|end| end > day(away)), "{away}");
-        assert!(key.made == day(0), "{away}: a key that verifiers may know goes first");
+        assert!(
+            key.made == day(0),
+            "{away}: a key that verifiers may know goes first"
+        );
     }
 }
 
 #[test]
 fn a_key_made_out_of_turn_waits_until_it_is_known() {
     let old = fact("old", day(0), Some(day(42)));
-    let mut world = World { keys: vec![old], made: 0, lifetime: LIFETIME };
-    assert_eq!(&*world.check(day(43)), "old", "its time is over, but nobody knows the new one");
+    let mut world = World {
+        keys: vec![old],
+        made: 0,
+        lifetime: LIFETIME,
+    };
+    assert_eq!(
+        &*world.check(day(43)),
+        "old",
+        "its time is over, but nobody knows the new one"
+    );
     assert_eq!(world.kids(), ["old", "000"]);
     assert_eq!(&*world.check(UnixTime(day(43).0 + 3599)), "old");
     assert_eq!(&*world.check(UnixTime(day(43).0 + 3600)), "000");
@@ -152,11 +209,23 @@ fn a_key_made_out_of_turn_waits_until_it_is_known() {
 
 #[test]
 fn what_two_nodes_made_at_once_is_one_choice() {
-    let keys = [fact("b", day(0), None), fact("a", day(0), None), fact("d", day(0), None), fact("c", day(0), None)];
+    let keys = [
+        fact("b", day(0), None),
+        fact("a", day(0), None),
+        fact("d", day(0), None),
+        fact("c", day(0), None),
+    ];
     let mut turned = keys.clone();
     turned.reverse();
-    assert_eq!(signer(&keys, day(0)).unwrap().kid, signer(&turned, day(0)).unwrap().kid);
-    let mut world = World { keys: keys.to_vec(), made: 0, lifetime: LIFETIME };
+    assert_eq!(
+        signer(&keys, day(0)).unwrap().kid,
+        signer(&turned, day(0)).unwrap().kid
+    );
+    let mut world = World {
+        keys: keys.to_vec(),
+        made: 0,
+        lifetime: LIFETIME,
+    };
     for days in 0..300 {
         world.check(day(days));
         assert!(world.keys.len() >= 2);
@@ -168,9 +237,22 @@ fn what_two_nodes_made_at_once_is_one_choice() {
 fn a_clock_that_was_ahead_leaves_a_key_that_signs() {
     let mut world = World::default();
     world.check(day(10));
-    assert_eq!(&*world.check(day(0)), "000", "made in the future, and still the best there is");
+    assert_eq!(
+        &*world.check(day(0)),
+        "000",
+        "made in the future, and still the best there is"
+    );
     assert_eq!(world.keys.len(), 2);
-    assert_eq!(plan(&world.keys, LIFETIME, UnixTime(u64::MAX), UnixTime(u64::MAX)).make, 1);
+    assert_eq!(
+        plan(
+            &world.keys,
+            LIFETIME,
+            UnixTime(u64::MAX),
+            UnixTime(u64::MAX)
+        )
+        .make,
+        1
+    );
     assert_eq!(signer(&[], day(0)), None);
 }
 
@@ -198,17 +280,35 @@ fn header(token: &str) -> Value {
 #[tokio::test]
 async fn certs_document_has_its_shape_and_survives_a_restart() {
     let store = MemoryStore::new();
-    let keys = SigningKeys::load_or_create(&store, LIFETIME, START, START).await.unwrap();
+    let keys = SigningKeys::load_or_create(&store, LIFETIME, START, START)
+        .await
+        .unwrap();
     let certs: Value = serde_json::from_slice(&keys.jwks()).unwrap();
-    let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let names = |value: &Value| {
+        value
+            .as_object()
+            .unwrap()
+            .keys()
+            .cloned()
+            .collect::<Vec<_>>()
+    };
     assert_eq!(names(&certs), ["keys", "public_cert", "public_certs"]);
     let list = |name: &str| certs[name].as_array().unwrap().clone();
     assert_eq!((list("keys").len(), list("public_certs").len()), (2, 2));
     for (jwk, cert) in list("keys").iter().zip(&list("public_certs")) {
-        assert_eq!(names(jwk), ["alg", "e", "kid", "kty", "n", "use"], "and no private part");
+        assert_eq!(
+            names(jwk),
+            ["alg", "e", "kid", "kty", "n", "use"],
+            "and no private part"
+        );
         assert_eq!(
             (&jwk["kty"], &jwk["alg"], &jwk["use"], &jwk["e"]),
-            (&"RSA".into(), &"RS256".into(), &"sig".into(), &"AQAB".into())
+            (
+                &"RSA".into(),
+                &"RS256".into(),
+                &"sig".into(),
+                &"AQAB".into()
+            )
         );
         assert_eq!(names(cert), ["cert", "kid"]);
         assert_eq!(jwk["kid"], cert["kid"]);
@@ -218,7 +318,11 @@ async fn certs_document_has_its_shape_and_survives_a_restart() {
     assert_eq!(certs["public_cert"], list("public_certs")[0]);
 
     let token = keys.sign(&claims(START)).unwrap();
-    assert_eq!(header(&token)["kid"], certs["public_cert"]["kid"], "the one that signs stands first");
+    assert_eq!(
+        header(&token)["kid"],
+        certs["public_cert"]["kid"],
+        "the one that signs stands first"
+    );
     assert_eq!(keys.kids().next(), certs["public_cert"]["kid"].as_str());
     assert_eq!(KeySet::from_jwks(&keys.jwks()).unwrap().kids().count(), 2);
 
@@ -231,13 +335,25 @@ async fn certs_document_has_its_shape_and_survives_a_restart() {
     .await
     .unwrap();
     assert_eq!(again.jwks(), keys.jwks());
-    let later = SigningKeys::load_or_create(&store, LIFETIME, day(42), day(42)).await.unwrap();
+    let later = SigningKeys::load_or_create(&store, LIFETIME, day(42), day(42))
+        .await
+        .unwrap();
     let token = later.sign(&claims(day(42))).unwrap();
     assert_eq!(header(&token)["kid"], certs["keys"][1]["kid"]);
-    let last = SigningKeys::load_or_create(&store, LIFETIME, day(49), day(49)).await.unwrap();
+    let last = SigningKeys::load_or_create(&store, LIFETIME, day(49), day(49))
+        .await
+        .unwrap();
     let first = certs["keys"][0]["kid"].as_str().unwrap();
     assert!(last.kids().count() == 2 && last.kids().all(|kid| kid != first));
-    assert!(store.signing_keys().await.unwrap().iter().all(|key| &*key.kid != first), "the private half is gone too");
+    assert!(
+        store
+            .signing_keys()
+            .await
+            .unwrap()
+            .iter()
+            .all(|key| &*key.kid != first),
+        "the private half is gone too"
+    );
     assert!(!format!("{last:?}").contains("pkcs8"));
 }
 
@@ -250,30 +366,68 @@ fn same_public_key(n: &str, pem: &str) {
             .stdout(Stdio::piped())
             .spawn()
             .expect("the tests need the `openssl` command");
-        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(input.as_bytes())
+            .unwrap();
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success(), "{arguments:?}");
         String::from_utf8(output.stdout).unwrap()
     };
-    let modulus: String = URL_SAFE_NO_PAD.decode(n).unwrap().iter().map(|byte| format!("{byte:02X}")).collect();
-    assert_eq!(openssl(&["x509", "-noout", "-modulus"], pem).trim(), format!("Modulus={modulus}"));
+    let modulus: String = URL_SAFE_NO_PAD
+        .decode(n)
+        .unwrap()
+        .iter()
+        .map(|byte| format!("{byte:02X}"))
+        .collect();
+    assert_eq!(
+        openssl(&["x509", "-noout", "-modulus"], pem).trim(),
+        format!("Modulus={modulus}")
+    );
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("cert.pem");
     std::fs::write(&file, pem).unwrap();
     let file = file.to_str().unwrap();
     let at = START.0.to_string();
-    openssl(&["verify", "-check_ss_sig", "-attime", &at, "-CAfile", file, file], "");
+    openssl(
+        &[
+            "verify",
+            "-check_ss_sig",
+            "-attime",
+            &at,
+            "-CAfile",
+            file,
+            file,
+        ],
+        "",
+    );
 }
 
 #[tokio::test]
 async fn a_key_that_cannot_be_read_is_an_error() {
     let store = MemoryStore::new();
-    SigningKeys::load_or_create(&store, LIFETIME, START, START).await.unwrap();
+    SigningKeys::load_or_create(&store, LIFETIME, START, START)
+        .await
+        .unwrap();
     let key = store.signing_keys().await.unwrap().remove(0);
-    store.put_signing_key(&StoredKey { pkcs8: Secret::new("AAAA"), ..key }).await.unwrap();
-    let error = SigningKeys::load_or_create(&store, LIFETIME, START, START).await.unwrap_err();
+    store
+        .put_signing_key(&StoredKey {
+            pkcs8: Secret::new("AAAA"),
+            ..key
+        })
+        .await
+        .unwrap();
+    let error = SigningKeys::load_or_create(&store, LIFETIME, START, START)
+        .await
+        .unwrap_err();
     assert!(matches!(error, SigningKeysError::Key(_)), "{error:?}");
-    assert_eq!(store.signing_keys().await.unwrap().len(), 2, "and nothing is thrown away over it");
+    assert_eq!(
+        store.signing_keys().await.unwrap().len(),
+        2,
+        "and nothing is thrown away over it"
+    );
 }
 
 #[test]
@@ -286,9 +440,29 @@ fn clock_that_runs_ahead_deletes_no_key() {
     let actions = plan(&world.keys, LIFETIME, ahead, seen);
     assert_eq!((actions.make, actions.delete), (0, Vec::new()));
     if let Some((kid, end)) = actions.schedule {
-        world.keys.iter_mut().find(|key| key.kid == kid).unwrap().retired = Some(end);
+        world
+            .keys
+            .iter_mut()
+            .find(|key| key.kid == kid)
+            .unwrap()
+            .retired = Some(end);
     }
-    assert_eq!(world.check(day(2)), signing, "the same key signs once the clock is right again");
-    assert_eq!(world.keys.iter().map(|key| key.kid.clone()).collect::<Vec<_>>(), kids);
-    assert_eq!(plan(&world.keys, LIFETIME, day(63), day(63)).delete, [signing], "the store's time has come");
+    assert_eq!(
+        world.check(day(2)),
+        signing,
+        "the same key signs once the clock is right again"
+    );
+    assert_eq!(
+        world
+            .keys
+            .iter()
+            .map(|key| key.kid.clone())
+            .collect::<Vec<_>>(),
+        kids
+    );
+    assert_eq!(
+        plan(&world.keys, LIFETIME, day(63), day(63)).delete,
+        [signing],
+        "the store's time has come"
+    );
 }

@@ -1,6 +1,10 @@
 use super::*;
 
-const PORTS: Ports = Ports { proxy: 8000, provider: 8001, origin: 8002 };
+const PORTS: Ports = Ports {
+    proxy: 8000,
+    provider: 8001,
+    origin: 8002,
+};
 const NOW: UnixTime = UnixTime(1_800_000_000);
 const SCRIPT: &str = "<script>alert('1')</script>&\"";
 
@@ -33,24 +37,55 @@ fn it_shows_who_came_and_what_arrived() {
     let page = get("/a?b=c", &headers);
     let html = body(&page);
     assert_eq!(page.status(), StatusCode::OK);
-    assert!(html.contains("You are <bdi>alice@demo.example</bdi>."), "{html}");
-    assert!(html.contains("Engineering, behind the proxy") && html.contains("GET /a?b=c"), "{html}");
-    assert!(html.contains("&#34;kid&#34;: &#34;abc&#34;") && html.contains("&#34;iss&#34;"), "{html}");
-    assert!(html.contains("href=\"/cdn-cgi/access/get-identity\"") && html.contains("href=\"/cdn-cgi/access/logout\""));
-    assert!(html.contains("<details>") && html.contains(&token), "a long value is there whole");
-    assert!(html.contains("<a href=\"http://eng.localhost:8000\" aria-current=\"page\">"), "{html}");
+    assert!(
+        html.contains("You are <bdi>alice@demo.example</bdi>."),
+        "{html}"
+    );
+    assert!(
+        html.contains("Engineering, behind the proxy") && html.contains("GET /a?b=c"),
+        "{html}"
+    );
+    assert!(
+        html.contains("&#34;kid&#34;: &#34;abc&#34;") && html.contains("&#34;iss&#34;"),
+        "{html}"
+    );
+    assert!(
+        html.contains("href=\"/cdn-cgi/access/get-identity\"")
+            && html.contains("href=\"/cdn-cgi/access/logout\"")
+    );
+    assert!(
+        html.contains("<details>") && html.contains(&token),
+        "a long value is there whole"
+    );
+    assert!(
+        html.contains("<a href=\"http://eng.localhost:8000\" aria-current=\"page\">"),
+        "{html}"
+    );
 
-    let json = get("/a?b=c", &[headers.as_slice(), &[("accept", b"text/html;q=0.1, Application/JSON")]].concat());
+    let json = get(
+        "/a?b=c",
+        &[
+            headers.as_slice(),
+            &[("accept", b"text/html;q=0.1, Application/JSON")],
+        ]
+        .concat(),
+    );
     let json: Value = serde_json::from_slice(json.body()).unwrap();
     assert_eq!(json["email"], "alice@demo.example");
     assert_eq!(json["assertion"]["claims"], claims);
-    assert_eq!((json["target"].as_str(), json["body_bytes"].as_u64()), (Some("/a?b=c"), Some(3)));
+    assert_eq!(
+        (json["target"].as_str(), json["body_bytes"].as_u64()),
+        (Some("/a?b=c"), Some(3))
+    );
     assert_eq!(json["headers"][0], json!(["host", "eng.localhost:8000"]));
 }
 
 #[test]
 fn everything_is_escaped() {
-    let token = token(&json!({"kid": SCRIPT}), &json!({"email": SCRIPT, SCRIPT: [SCRIPT]}));
+    let token = token(
+        &json!({"kid": SCRIPT}),
+        &json!({"email": SCRIPT, SCRIPT: [SCRIPT]}),
+    );
     let long = SCRIPT.repeat(10);
     let page = get(
         "/x?y='z'",
@@ -64,7 +99,10 @@ fn everything_is_escaped() {
         ],
     );
     let html = body(&page);
-    assert!(!html.contains("<script") && !html.contains("alert('1')"), "{html}");
+    assert!(
+        !html.contains("<script") && !html.contains("alert('1')"),
+        "{html}"
+    );
     assert!(html.contains("&#60;script&#62;"), "{html}");
     assert!(!html.contains("y='z'"), "{html}");
     assert!(
@@ -79,7 +117,10 @@ fn everything_is_escaped() {
 fn without_an_identity_it_says_so() {
     for headers in [
         vec![("host", b"public.localhost:8000".as_slice())],
-        vec![("host", b"127.0.0.1:8002".as_slice()), ("cf-access-jwt-assertion", b"not a token")],
+        vec![
+            ("host", b"127.0.0.1:8002".as_slice()),
+            ("cf-access-jwt-assertion", b"not a token"),
+        ],
         vec![("cf-access-jwt-assertion", b"e30".as_slice())],
         vec![("cf-access-jwt-assertion", b"!.!.!".as_slice())],
         vec![],
@@ -93,5 +134,8 @@ fn without_an_identity_it_says_so() {
 #[test]
 fn it_is_healthy() {
     let response = get("/healthz", &[]);
-    assert_eq!((response.status(), body(&response)), (StatusCode::OK, "ok\n"));
+    assert_eq!(
+        (response.status(), body(&response)),
+        (StatusCode::OK, "ok\n")
+    );
 }

@@ -48,23 +48,45 @@ impl DemoProvider {
             Ok(required) => required,
             Err(refusal) => return self.refuse(&params, refusal),
         };
-        let Some(login) = params.get("person") else { return choose(query) };
+        let Some(login) = params.get("person") else {
+            return choose(query);
+        };
         if login == NOBODY {
             return self.refuse(&params, ("access_denied", "the login was cancelled"));
         }
-        let Some(person) = Person::by_login(login) else { return unusable("There is nobody of that name.") };
+        let Some(person) = Person::by_login(login) else {
+            return unusable("There is nobody of that name.");
+        };
         let nonce = params.get("nonce").map(str::to_owned);
-        let code = self.codes().insert(Grant { person, scope, nonce, challenge, at: now }, now);
+        let code = self.codes().insert(
+            Grant {
+                person,
+                scope,
+                nonce,
+                challenge,
+                at: now,
+            },
+            now,
+        );
         self.answer(&params, &[("code", Some(&code))])
     }
 
     fn refuse(&self, params: &Params, (error, description): Refusal) -> Response<Bytes> {
-        self.answer(params, &[("error", Some(error)), ("error_description", Some(description))])
+        self.answer(
+            params,
+            &[
+                ("error", Some(error)),
+                ("error_description", Some(description)),
+            ],
+        )
     }
 
     /// Back to the client, with the `state` it sent and, by RFC 9207 §2, who answers.
     fn answer(&self, params: &Params, answer: &[(&str, Option<&str>)]) -> Response<Bytes> {
-        let common = [("state", params.get("state")), ("iss", Some(self.issuer.as_str()))];
+        let common = [
+            ("state", params.get("state")),
+            ("iss", Some(self.issuer.as_str())),
+        ];
         pages::redirect(&extend(&self.redirect_uri, &[answer, &common].concat()))
     }
 }
@@ -72,9 +94,15 @@ impl DemoProvider {
 /// The code challenge and the scope of a request that asks for nothing else than there is.
 fn requirements(params: &Params) -> Result<(String, Scope), Refusal> {
     if !params.is("response_type", "code") {
-        return Err(("unsupported_response_type", "the response_type must be code"));
+        return Err((
+            "unsupported_response_type",
+            "the response_type must be code",
+        ));
     }
-    if params.get("response_mode").is_some_and(|mode| mode != "query") {
+    if params
+        .get("response_mode")
+        .is_some_and(|mode| mode != "query")
+    {
         return Err(("invalid_request", "the response_mode must be query"));
     }
     // OIDC Core 6.1, 6.2
@@ -82,7 +110,10 @@ fn requirements(params: &Params) -> Result<(String, Scope), Refusal> {
         return Err(("request_not_supported", "request objects are not supported"));
     }
     if params.get("request_uri").is_some() {
-        return Err(("request_uri_not_supported", "request objects are not supported"));
+        return Err((
+            "request_uri_not_supported",
+            "request objects are not supported",
+        ));
     }
     let scope = Scope(params.get("scope").unwrap_or_default().to_owned());
     if !scope.has("openid") {
@@ -90,27 +121,50 @@ fn requirements(params: &Params) -> Result<(String, Scope), Refusal> {
     }
     // RFC 7636 §4.4.1; without a method it would be `plain`.
     if !params.is("code_challenge_method", "S256") {
-        return Err(("invalid_request", "PKCE is required: the code_challenge_method must be S256"));
+        return Err((
+            "invalid_request",
+            "PKCE is required: the code_challenge_method must be S256",
+        ));
     }
-    let Some(challenge) = params.get("code_challenge").filter(|challenge| is_sha256(challenge)) else {
-        return Err(("invalid_request", "PKCE is required: the code_challenge must be a base64url SHA-256"));
+    let Some(challenge) = params
+        .get("code_challenge")
+        .filter(|challenge| is_sha256(challenge))
+    else {
+        return Err((
+            "invalid_request",
+            "PKCE is required: the code_challenge must be a base64url SHA-256",
+        ));
     };
     // OIDC Core 3.1.2.6: everybody is asked, so nobody is logged in already.
-    if params.get("prompt").is_some_and(|prompt| prompt.split(' ').any(|word| word == "none")) {
+    if params
+        .get("prompt")
+        .is_some_and(|prompt| prompt.split(' ').any(|word| word == "none"))
+    {
         return Err(("login_required", "somebody must choose who to be"));
     }
     Ok((challenge.to_owned(), scope))
 }
 
 fn choose(query: &str) -> Response<Bytes> {
-    let href = |login: &str| extend(&format!("/oauth2/v1/authorize?{query}"), &[("person", Some(login))]);
+    let href = |login: &str| {
+        extend(
+            &format!("/oauth2/v1/authorize?{query}"),
+            &[("person", Some(login))],
+        )
+    };
     let choice = |person: &'static Person| Choice {
         person,
         initial: person.name.chars().next().unwrap_or('?'),
         outcome: outcome(person),
         href: href(person.login),
     };
-    pages::html(StatusCode::OK, &People { choices: PEOPLE.iter().map(choice).collect(), cancel: href(NOBODY) })
+    pages::html(
+        StatusCode::OK,
+        &People {
+            choices: PEOPLE.iter().map(choice).collect(),
+            cancel: href(NOBODY),
+        },
+    )
 }
 
 fn outcome(person: &Person) -> String {
@@ -121,7 +175,10 @@ fn outcome(person: &Person) -> String {
 }
 
 fn is_sha256(text: &str) -> bool {
-    text.len() == 43 && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+    text.len() == 43
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }
 
 /// Stands for a login that is cancelled.

@@ -10,16 +10,24 @@ use crate::demo::people::{DemoGroup, Person};
 impl DemoProvider {
     /// OpenID Connect Core 1.0 §5.3. Of more than a hundred groups Okta names a hundred, and it leaves an empty claim out.
     pub(super) fn userinfo(&self, headers: &HeaderMap, now: UnixTime) -> Response<Bytes> {
-        let access = credentials(headers, "Bearer").and_then(|token| self.access().get(token, now).cloned());
+        let access =
+            credentials(headers, "Bearer").and_then(|token| self.access().get(token, now).cloned());
         let Some(access) = access else {
-            let refusal =
-                oauth_error(StatusCode::UNAUTHORIZED, "invalid_token", "the access token is unknown or expired");
+            let refusal = oauth_error(
+                StatusCode::UNAUTHORIZED,
+                "invalid_token",
+                "the access token is unknown or expired",
+            );
             let challenge = HeaderValue::from_static("Bearer error=\"invalid_token\"");
             return pages::with_header(refusal, header::WWW_AUTHENTICATE, challenge);
         };
         let (person, scope) = (access.person, &access.scope);
         let mut claims = json!({"sub": person.subject()});
-        let mut add = |name: &str, value: Value| claims.as_object_mut().and_then(|c| c.insert(name.to_owned(), value));
+        let mut add = |name: &str, value: Value| {
+            claims
+                .as_object_mut()
+                .and_then(|c| c.insert(name.to_owned(), value))
+        };
         if scope.has("profile") {
             add("name", person.name.into());
             add("preferred_username", person.email().into());
@@ -28,8 +36,12 @@ impl DemoProvider {
             add("email", person.email().into());
             add("email_verified", person.email_verified.into());
         }
-        let groups: Vec<Value> =
-            person.groups().into_iter().take(MOST_IN_CLAIM).map(|group| group.name.into()).collect();
+        let groups: Vec<Value> = person
+            .groups()
+            .into_iter()
+            .take(MOST_IN_CLAIM)
+            .map(|group| group.name.into())
+            .collect();
         if scope.has("groups") && !groups.is_empty() {
             add("groups", groups.into());
         }
@@ -37,13 +49,28 @@ impl DemoProvider {
     }
 
     /// Okta's `GET /api/v1/users/{id}/groups`: all of them, page by page.
-    pub(super) fn groups(&self, subject: &str, query: &str, headers: &HeaderMap) -> Response<Bytes> {
-        if credentials(headers, "SSWS").map(Secret::new).as_ref() != Some(&self.credentials.api_token) {
-            return api_error(StatusCode::UNAUTHORIZED, "E0000011", "Invalid token provided");
+    pub(super) fn groups(
+        &self,
+        subject: &str,
+        query: &str,
+        headers: &HeaderMap,
+    ) -> Response<Bytes> {
+        if credentials(headers, "SSWS").map(Secret::new).as_ref()
+            != Some(&self.credentials.api_token)
+        {
+            return api_error(
+                StatusCode::UNAUTHORIZED,
+                "E0000011",
+                "Invalid token provided",
+            );
         }
         let subject = percent_decode_str(subject).decode_utf8_lossy();
         let Some(person) = Person::by_subject(&subject) else {
-            return api_error(StatusCode::NOT_FOUND, "E0000007", "Not found: Resource not found (User)");
+            return api_error(
+                StatusCode::NOT_FOUND,
+                "E0000007",
+                "Not found: Resource not found (User)",
+            );
         };
         let Ok(params) = Params::parse(query.as_bytes()) else {
             return api_error(
@@ -54,26 +81,46 @@ impl DemoProvider {
         };
         let limit = params.get("limit").map_or(Ok(MOST_IN_PAGE), str::parse);
         let Ok(limit @ 1..) = limit else {
-            return api_error(StatusCode::BAD_REQUEST, "E0000001", "Api validation failed: limit");
+            return api_error(
+                StatusCode::BAD_REQUEST,
+                "E0000001",
+                "Api validation failed: limit",
+            );
         };
         let all = person.groups();
         let start = match params.get("after") {
             None => Some(0),
-            Some(cursor) => all.iter().position(|group| group.id == cursor).map(|place| place + 1),
+            Some(cursor) => all
+                .iter()
+                .position(|group| group.id == cursor)
+                .map(|place| place + 1),
         };
         let Some(rest) = start.and_then(|start| all.get(start..)) else {
-            return api_error(StatusCode::BAD_REQUEST, "E0000001", "Api validation failed: after");
+            return api_error(
+                StatusCode::BAD_REQUEST,
+                "E0000001",
+                "Api validation failed: after",
+            );
         };
         let limit = limit.min(MOST_IN_PAGE);
         let page: Vec<Value> = rest.iter().take(limit).map(describe).collect();
         let mut response = pages::json(StatusCode::OK, &page);
         let base = format!("{}/api/v1/users/{}/groups", self.issuer, person.subject());
         let link = |cursor: Option<&str>, rel: &str| {
-            let address = extend(&base, &[("after", cursor), ("limit", Some(&limit.to_string()))]);
+            let address = extend(
+                &base,
+                &[("after", cursor), ("limit", Some(&limit.to_string()))],
+            );
             HeaderValue::try_from(format!("<{address}>; rel=\"{rel}\"")).ok()
         };
-        let next = rest.get(limit..).filter(|left| !left.is_empty()).and_then(|_| rest.get(limit - 1));
-        let links = [link(params.get("after"), "self"), next.and_then(|last| link(Some(&last.id), "next"))];
+        let next = rest
+            .get(limit..)
+            .filter(|left| !left.is_empty())
+            .and_then(|_| rest.get(limit - 1));
+        let links = [
+            link(params.get("after"), "self"),
+            next.and_then(|last| link(Some(&last.id), "next")),
+        ];
         for link in links.into_iter().flatten() {
             response.headers_mut().append(header::LINK, link);
         }
@@ -83,12 +130,18 @@ impl DemoProvider {
 
 /// The id in `/api/v1/users/{id}/groups`.
 pub(super) fn subject(path: &str) -> Option<&str> {
-    let subject = path.strip_prefix("/api/v1/users/")?.strip_suffix("/groups")?;
+    let subject = path
+        .strip_prefix("/api/v1/users/")?
+        .strip_suffix("/groups")?;
     (!subject.is_empty() && !subject.contains('/')).then_some(subject)
 }
 
 fn describe(group: &DemoGroup) -> Value {
-    let kind = if group.name == "Everyone" { "BUILT_IN" } else { "OKTA_GROUP" };
+    let kind = if group.name == "Everyone" {
+        "BUILT_IN"
+    } else {
+        "OKTA_GROUP"
+    };
     json!({
         "id": group.id, "type": kind, "objectClass": ["okta:user_group"],
         "profile": {"name": group.name, "description": null},

@@ -20,16 +20,28 @@ struct Entry<T> {
 
 impl<T> Live<T> {
     pub(super) const fn new(life: Duration) -> Self {
-        Self { life, entries: VecDeque::new() }
+        Self {
+            life,
+            entries: VecDeque::new(),
+        }
     }
 
     /// Keeps the value and names it. Where there are too many, the oldest goes.
     pub(super) fn insert(&mut self, value: T, now: UnixTime) -> String {
-        while self.entries.len() >= MOST || self.entries.front().is_some_and(|oldest| oldest.until <= now) {
+        while self.entries.len() >= MOST
+            || self
+                .entries
+                .front()
+                .is_some_and(|oldest| oldest.until <= now)
+        {
             self.entries.pop_front();
         }
         let name = random();
-        self.entries.push_back(Entry { name: Secret::new(name.as_str()), until: now.after(self.life), value });
+        self.entries.push_back(Entry {
+            name: Secret::new(name.as_str()),
+            until: now.after(self.life),
+            value,
+        });
         name
     }
 

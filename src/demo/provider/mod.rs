@@ -66,10 +66,24 @@ impl DemoProvider {
     ///
     /// # Errors
     /// Where the machine gives no randomness for the key.
-    pub(super) fn new(issuer: String, redirect_uri: String, credentials: Credentials) -> Result<Self, SigningKeyError> {
+    pub(super) fn new(
+        issuer: String,
+        redirect_uri: String,
+        credentials: Credentials,
+    ) -> Result<Self, SigningKeyError> {
         let key = SigningKey::generate()?;
-        let (codes, access) = (Mutex::new(Live::new(CODE_LIFE)), Mutex::new(Live::new(ACCESS_LIFE)));
-        Ok(Self { issuer, redirect_uri, credentials, key, codes, access })
+        let (codes, access) = (
+            Mutex::new(Live::new(CODE_LIFE)),
+            Mutex::new(Live::new(ACCESS_LIFE)),
+        );
+        Ok(Self {
+            issuer,
+            redirect_uri,
+            credentials,
+            key,
+            codes,
+            access,
+        })
     }
 
     /// OpenID Connect Discovery 1.0 §3.
@@ -102,9 +116,21 @@ impl DemoProvider {
 
     /// OpenID Connect RP-Initiated Logout 1.0 §2. There is no session here to end: everybody is asked every time.
     fn logout(&self, query: &str) -> Response<Bytes> {
-        let signed_out = || notice(StatusCode::OK, "You are signed out.", "The demo provider keeps no session.");
-        let Ok(params) = params::Params::parse(query.as_bytes()) else { return signed_out() };
-        let registered = self.redirect_uri.split_inclusive('/').take(3).collect::<String>();
+        let signed_out = || {
+            notice(
+                StatusCode::OK,
+                "You are signed out.",
+                "The demo provider keeps no session.",
+            )
+        };
+        let Ok(params) = params::Params::parse(query.as_bytes()) else {
+            return signed_out();
+        };
+        let registered = self
+            .redirect_uri
+            .split_inclusive('/')
+            .take(3)
+            .collect::<String>();
         match params.get("post_logout_redirect_uri") {
             None => signed_out(),
             Some(uri) if !uri.starts_with(&registered) => notice(
@@ -126,8 +152,16 @@ impl DemoProvider {
 
     /// Whether the request is for this host, so that no other name can be made to point here.
     fn is_here(&self, request: &Request<Bytes>) -> bool {
-        let host = request.headers().get(header::HOST).map(header::HeaderValue::as_bytes);
-        let host = host.or_else(|| request.uri().authority().map(|authority| authority.as_str().as_bytes()));
+        let host = request
+            .headers()
+            .get(header::HOST)
+            .map(header::HeaderValue::as_bytes);
+        let host = host.or_else(|| {
+            request
+                .uri()
+                .authority()
+                .map(|authority| authority.as_str().as_bytes())
+        });
         host == self.issuer.strip_prefix("http://").map(str::as_bytes)
     }
 }
@@ -135,14 +169,19 @@ impl DemoProvider {
 impl Handler for DemoProvider {
     fn handle(&self, request: &Request<Bytes>, now: UnixTime) -> Response<Bytes> {
         if !self.is_here(request) {
-            return pages::text(StatusCode::MISDIRECTED_REQUEST, "the demo provider has another name\n");
+            return pages::text(
+                StatusCode::MISDIRECTED_REQUEST,
+                "the demo provider has another name\n",
+            );
         }
         let path = request.uri().path();
         let query = request.uri().query().unwrap_or_default();
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);
         match path {
             "/oauth2/v1/token" if request.method() == Method::POST => self.token(request, now),
-            "/oauth2/v1/userinfo" if reads || request.method() == Method::POST => self.userinfo(request.headers(), now),
+            "/oauth2/v1/userinfo" if reads || request.method() == Method::POST => {
+                self.userinfo(request.headers(), now)
+            }
             "/oauth2/v1/token" => pages::method_not_allowed("POST"),
             "/oauth2/v1/userinfo" => pages::method_not_allowed("GET, HEAD, POST"),
             _ if !reads => pages::method_not_allowed("GET, HEAD"),
@@ -157,7 +196,11 @@ impl Handler for DemoProvider {
             ),
             _ => match directory::subject(path) {
                 Some(subject) => self.groups(subject, query, request.headers()),
-                None => notice(StatusCode::NOT_FOUND, "Not found", "The demo provider has nothing at this address."),
+                None => notice(
+                    StatusCode::NOT_FOUND,
+                    "Not found",
+                    "The demo provider has nothing at this address.",
+                ),
             },
         }
     }
@@ -184,12 +227,19 @@ fn notice(status: StatusCode, title: &str, sentence: &str) -> Response<Bytes> {
 
 /// An OAuth error (RFC 6749 §5.2).
 fn oauth_error(status: StatusCode, error: &str, description: &str) -> Response<Bytes> {
-    pages::json(status, &json!({"error": error, "error_description": description}))
+    pages::json(
+        status,
+        &json!({"error": error, "error_description": description}),
+    )
 }
 
 /// What follows the scheme in `Authorization` (RFC 9110 §11.6.2).
 fn credentials<'a>(headers: &'a http::HeaderMap, scheme: &str) -> Option<&'a str> {
-    let (given, credentials) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let (given, credentials) = headers
+        .get(header::AUTHORIZATION)?
+        .to_str()
+        .ok()?
+        .split_once(' ')?;
     given.eq_ignore_ascii_case(scheme).then_some(credentials)
 }
 

@@ -26,7 +26,10 @@ impl Params {
 
     /// The value; one that is empty counts as left out (RFC 6749 §3.1).
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+        self.0
+            .get(name)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
     }
 
     /// Whether it has this very value.

@@ -17,7 +17,12 @@ const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
 fn provider() -> DemoProvider {
-    DemoProvider::new(ISSUER.to_owned(), CALLBACK.to_owned(), Credentials::random()).unwrap()
+    DemoProvider::new(
+        ISSUER.to_owned(),
+        CALLBACK.to_owned(),
+        Credentials::random(),
+    )
+    .unwrap()
 }
 
 /// The parameters of a good authorization request.
@@ -34,14 +39,20 @@ fn authorization() -> Vec<(&'static str, &'static str)> {
     ]
 }
 
-fn with<'a>(mut params: Vec<(&'a str, &'a str)>, name: &'a str, value: &'a str) -> Vec<(&'a str, &'a str)> {
+fn with<'a>(
+    mut params: Vec<(&'a str, &'a str)>,
+    name: &'a str,
+    value: &'a str,
+) -> Vec<(&'a str, &'a str)> {
     params.retain(|(each, _)| *each != name);
     params.push((name, value));
     params
 }
 
 fn form(params: &[(&str, &str)]) -> String {
-    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(params).finish()
+    url::form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(params)
+        .finish()
 }
 
 impl DemoProvider {
@@ -66,7 +77,12 @@ impl DemoProvider {
         format!("Basic {}", STANDARD.encode(format!("0oademo:{secret}")))
     }
 
-    fn redeem(&self, params: &[(&str, &str)], authorization: &str, now: UnixTime) -> Response<Bytes> {
+    fn redeem(
+        &self,
+        params: &[(&str, &str)],
+        authorization: &str,
+        now: UnixTime,
+    ) -> Response<Bytes> {
         let request = Request::post("/oauth2/v1/token")
             .header("host", "idp.localhost:8001")
             .header("content-type", "application/x-www-form-urlencoded")
@@ -90,7 +106,12 @@ impl DemoProvider {
 }
 
 fn exchange(code: &str) -> Vec<(&str, &str)> {
-    vec![("grant_type", "authorization_code"), ("code", code), ("redirect_uri", CALLBACK), ("code_verifier", VERIFIER)]
+    vec![
+        ("grant_type", "authorization_code"),
+        ("code", code),
+        ("redirect_uri", CALLBACK),
+        ("code_verifier", VERIFIER),
+    ]
 }
 
 fn read(response: &Response<Bytes>) -> Value {
@@ -122,17 +143,42 @@ fn a_login_from_discovery_to_userinfo() {
     let provider = provider();
     let discovery = read(&provider.get("/.well-known/openid-configuration", None, NOW));
     assert_eq!(discovery["issuer"], ISSUER);
-    let path = |endpoint: &str| discovery[endpoint].as_str().unwrap().strip_prefix(ISSUER).unwrap().to_owned();
+    let path = |endpoint: &str| {
+        discovery[endpoint]
+            .as_str()
+            .unwrap()
+            .strip_prefix(ISSUER)
+            .unwrap()
+            .to_owned()
+    };
 
     // The page has everybody, each with a link that picks them.
-    let page = provider.get(&format!("{}?{}", path("authorization_endpoint"), form(&authorization())), None, NOW);
+    let page = provider.get(
+        &format!(
+            "{}?{}",
+            path("authorization_endpoint"),
+            form(&authorization())
+        ),
+        None,
+        NOW,
+    );
     assert_eq!(page.status(), StatusCode::OK);
     for person in &PEOPLE {
-        assert!(body(&page).contains(person.name) && body(&page).contains(person.about), "{}", body(&page));
+        assert!(
+            body(&page).contains(person.name) && body(&page).contains(person.about),
+            "{}",
+            body(&page)
+        );
     }
     assert!(body(&page).contains("anyone can be anyone"));
-    let link = body(&page).split("href=\"").map(|rest| rest.split('"').next().unwrap());
-    let link = link.into_iter().find(|href| href.ends_with("person=alice")).unwrap().replace("&#38;", "&");
+    let link = body(&page)
+        .split("href=\"")
+        .map(|rest| rest.split('"').next().unwrap());
+    let link = link
+        .into_iter()
+        .find(|href| href.ends_with("person=alice"))
+        .unwrap()
+        .replace("&#38;", "&");
 
     let answer = answered(&provider.get(&link, None, NOW));
     assert_eq!(answer["state"], "the state & more");
@@ -140,18 +186,32 @@ fn a_login_from_discovery_to_userinfo() {
 
     assert_eq!(path("token_endpoint"), "/oauth2/v1/token");
     let response = provider.redeem(&exchange(&answer["code"]), &provider.basic(), NOW);
-    assert_eq!(response.headers()["cache-control"], "no-store", "RFC 6749 5.1");
+    assert_eq!(
+        response.headers()["cache-control"],
+        "no-store",
+        "RFC 6749 5.1"
+    );
     let tokens = read(&response);
     assert_eq!(tokens["token_type"], "Bearer");
     let access_token = tokens["access_token"].as_str().unwrap();
 
     let jwks = read(&provider.get(&path("jwks_uri"), None, NOW));
     let claims = verified(tokens["id_token"].as_str().unwrap(), &jwks);
-    assert_eq!((claims["iss"].as_str(), claims["aud"].as_str()), (Some(ISSUER), Some("0oademo")));
+    assert_eq!(
+        (claims["iss"].as_str(), claims["aud"].as_str()),
+        (Some(ISSUER), Some("0oademo"))
+    );
     assert_eq!(claims["nonce"], "the nonce");
     assert_eq!(claims["email"], "alice@demo.example");
-    assert_eq!(claims["at_hash"], URL_SAFE_NO_PAD.encode(&sha256(access_token).as_ref()[..16]), "OIDC Core 3.1.3.6");
-    assert!(claims.get("groups").is_none() && claims.get("email_verified").is_none(), "thin");
+    assert_eq!(
+        claims["at_hash"],
+        URL_SAFE_NO_PAD.encode(&sha256(access_token).as_ref()[..16]),
+        "OIDC Core 3.1.3.6"
+    );
+    assert!(
+        claims.get("groups").is_none() && claims.get("email_verified").is_none(),
+        "thin"
+    );
 
     let bearer = format!("Bearer {access_token}");
     let userinfo = read(&provider.get(&path("userinfo_endpoint"), Some(&bearer), NOW));
@@ -161,7 +221,11 @@ fn a_login_from_discovery_to_userinfo() {
 
     let late = provider.get("/oauth2/v1/userinfo", Some(&bearer), NOW.after(ACCESS_LIFE));
     refused(&late, 401, "invalid_token");
-    refused(&provider.get("/oauth2/v1/userinfo", None, NOW), 401, "invalid_token");
+    refused(
+        &provider.get("/oauth2/v1/userinfo", None, NOW),
+        401,
+        "invalid_token",
+    );
 }
 
 /// The claims of a token that one of these keys signed.
@@ -173,7 +237,9 @@ fn verified(token: &str, jwks: &Value) -> Value {
     let mut rules = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::RS256);
     rules.validate_exp = false;
     rules.validate_aud = false;
-    jsonwebtoken::decode::<Value>(token, &key, &rules).unwrap().claims
+    jsonwebtoken::decode::<Value>(token, &key, &rules)
+        .unwrap()
+        .claims
 }
 
 #[test]
@@ -190,8 +256,12 @@ fn the_groups_claim_is_cut_at_a_hundred_and_left_out_when_empty() {
 #[test]
 fn only_what_was_asked_for_is_told() {
     let provider = provider();
-    let code =
-        answered(&provider.ask(&with(with(authorization(), "scope", "openid"), "person", "alice")))["code"].clone();
+    let code = answered(&provider.ask(&with(
+        with(authorization(), "scope", "openid"),
+        "person",
+        "alice",
+    )))["code"]
+        .clone();
     let tokens = read(&provider.redeem(&exchange(&code), &provider.basic(), NOW));
     let bearer = format!("Bearer {}", tokens["access_token"].as_str().unwrap());
     let userinfo = read(&provider.get("/oauth2/v1/userinfo", Some(&bearer), NOW));
@@ -202,31 +272,61 @@ fn only_what_was_asked_for_is_told() {
 fn rfc6749_4_1_2_a_code_works_once_and_for_a_minute() {
     let provider = provider();
     let code = provider.code_for("alice");
-    assert_eq!(provider.redeem(&exchange(&code), &provider.basic(), NOW).status(), StatusCode::OK);
-    refused(&provider.redeem(&exchange(&code), &provider.basic(), NOW), 400, "invalid_grant");
+    assert_eq!(
+        provider
+            .redeem(&exchange(&code), &provider.basic(), NOW)
+            .status(),
+        StatusCode::OK
+    );
+    refused(
+        &provider.redeem(&exchange(&code), &provider.basic(), NOW),
+        400,
+        "invalid_grant",
+    );
 
     let code = provider.code_for("alice");
-    refused(&provider.redeem(&exchange(&code), &provider.basic(), NOW.after(CODE_LIFE)), 400, "invalid_grant");
+    refused(
+        &provider.redeem(&exchange(&code), &provider.basic(), NOW.after(CODE_LIFE)),
+        400,
+        "invalid_grant",
+    );
 
     // A code that was tried with the wrong verifier is spent.
     let code = provider.code_for("alice");
     let wrong = "w".repeat(43);
     refused(
-        &provider.redeem(&with(exchange(&code), "code_verifier", &wrong), &provider.basic(), NOW),
+        &provider.redeem(
+            &with(exchange(&code), "code_verifier", &wrong),
+            &provider.basic(),
+            NOW,
+        ),
         400,
         "invalid_grant",
     );
-    refused(&provider.redeem(&exchange(&code), &provider.basic(), NOW), 400, "invalid_grant");
+    refused(
+        &provider.redeem(&exchange(&code), &provider.basic(), NOW),
+        400,
+        "invalid_grant",
+    );
 }
 
 #[test]
 fn rfc7636_4_6_the_verifier_must_fit() {
     let provider = provider();
-    for verifier in [String::new(), "short".to_owned(), CHALLENGE.to_owned(), "w".repeat(128), format!("{VERIFIER}é")]
-    {
+    for verifier in [
+        String::new(),
+        "short".to_owned(),
+        CHALLENGE.to_owned(),
+        "w".repeat(128),
+        format!("{VERIFIER}é"),
+    ] {
         let code = provider.code_for("alice");
         let params = with(exchange(&code), "code_verifier", &verifier);
-        refused(&provider.redeem(&params, &provider.basic(), NOW), 400, "invalid_grant");
+        refused(
+            &provider.redeem(&params, &provider.basic(), NOW),
+            400,
+            "invalid_grant",
+        );
     }
 }
 
@@ -234,16 +334,32 @@ fn rfc7636_4_6_the_verifier_must_fit() {
 fn a_code_is_good_for_its_own_client_and_address_only() {
     let (provider, other) = (provider(), provider());
     let code = provider.code_for("alice");
-    refused(&other.redeem(&exchange(&code), &other.basic(), NOW), 400, "invalid_grant");
     refused(
-        &provider.redeem(&with(exchange(&code), "client_id", "0oaother"), &provider.basic(), NOW),
+        &other.redeem(&exchange(&code), &other.basic(), NOW),
         400,
         "invalid_grant",
     );
-    for address in ["", "http://team.localhost:8000/", "http://evil.example/cdn-cgi/access/callback"] {
+    refused(
+        &provider.redeem(
+            &with(exchange(&code), "client_id", "0oaother"),
+            &provider.basic(),
+            NOW,
+        ),
+        400,
+        "invalid_grant",
+    );
+    for address in [
+        "",
+        "http://team.localhost:8000/",
+        "http://evil.example/cdn-cgi/access/callback",
+    ] {
         let code = provider.code_for("alice");
         let params = with(exchange(&code), "redirect_uri", address);
-        refused(&provider.redeem(&params, &provider.basic(), NOW), 400, "invalid_grant");
+        refused(
+            &provider.redeem(&params, &provider.basic(), NOW),
+            400,
+            "invalid_grant",
+        );
     }
 }
 
@@ -267,11 +383,17 @@ fn the_client_must_authenticate() {
     for authorization in &wrong {
         let response = provider.redeem(&exchange(&code), authorization, NOW);
         refused(&response, 401, "invalid_client");
-        assert!(response.headers().contains_key("www-authenticate"), "RFC 6749 5.2");
+        assert!(
+            response.headers().contains_key("www-authenticate"),
+            "RFC 6749 5.2"
+        );
     }
     // Whoever is not the client spends no code. RFC 6749 §2.3.1: the parts may be form-encoded.
     let encoded = basic(&format!("%30oademo:{}", secret.replace('-', "%2D")));
-    assert_eq!(provider.redeem(&exchange(&code), &encoded, NOW).status(), StatusCode::OK);
+    assert_eq!(
+        provider.redeem(&exchange(&code), &encoded, NOW).status(),
+        StatusCode::OK
+    );
 }
 
 #[test]
@@ -279,10 +401,22 @@ fn a_token_request_must_be_a_single_form() {
     let provider = provider();
     let code = provider.code_for("alice");
     let twice = [exchange(&code), vec![("code", "other")]].concat();
-    refused(&provider.redeem(&twice, &provider.basic(), NOW), 400, "invalid_request");
-    refused(&provider.redeem(&with(exchange(&code), "code", ""), &provider.basic(), NOW), 400, "invalid_request");
+    refused(
+        &provider.redeem(&twice, &provider.basic(), NOW),
+        400,
+        "invalid_request",
+    );
+    refused(
+        &provider.redeem(&with(exchange(&code), "code", ""), &provider.basic(), NOW),
+        400,
+        "invalid_request",
+    );
     let grant = with(exchange(&code), "grant_type", "refresh_token");
-    refused(&provider.redeem(&grant, &provider.basic(), NOW), 400, "unsupported_grant_type");
+    refused(
+        &provider.redeem(&grant, &provider.basic(), NOW),
+        400,
+        "unsupported_grant_type",
+    );
     let json = Request::post("/oauth2/v1/token")
         .header("host", "idp.localhost:8001")
         .header("content-type", "application/json")
@@ -290,7 +424,10 @@ fn a_token_request_must_be_a_single_form() {
         .body(Bytes::from(form(&exchange(&code))))
         .unwrap();
     refused(&provider.handle(&json, NOW), 400, "invalid_request");
-    assert_eq!(provider.get("/oauth2/v1/token", None, NOW).status(), StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(
+        provider.get("/oauth2/v1/token", None, NOW).status(),
+        StatusCode::METHOD_NOT_ALLOWED
+    );
 }
 
 #[test]
@@ -300,7 +437,10 @@ fn a_login_without_a_known_client_and_address_goes_nowhere() {
         ("client_id", "0oaother"),
         ("client_id", ""),
         ("redirect_uri", "http://evil.example/"),
-        ("redirect_uri", "http://team.localhost:8000/cdn-cgi/access/callback/"),
+        (
+            "redirect_uri",
+            "http://team.localhost:8000/cdn-cgi/access/callback/",
+        ),
         ("redirect_uri", ""),
         ("person", "mallory"),
         ("person", "alice&person=bob"),
@@ -310,10 +450,19 @@ fn a_login_without_a_known_client_and_address_goes_nowhere() {
         assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{name}={value}");
         assert!(!response.headers().contains_key("location"));
     }
-    let twice = [authorization(), vec![("redirect_uri", "http://evil.example/")]].concat();
+    let twice = [
+        authorization(),
+        vec![("redirect_uri", "http://evil.example/")],
+    ]
+    .concat();
     assert_eq!(provider.ask(&twice).status(), StatusCode::BAD_REQUEST);
     let long = "a".repeat(17_000);
-    assert_eq!(provider.ask(&with(authorization(), "state", &long)).status(), StatusCode::BAD_REQUEST);
+    assert_eq!(
+        provider
+            .ask(&with(authorization(), "state", &long))
+            .status(),
+        StatusCode::BAD_REQUEST
+    );
 }
 
 #[test]
@@ -329,12 +478,20 @@ fn what_the_client_asks_wrongly_it_is_told() {
         ("code_challenge_method", "", "invalid_request"),
         ("prompt", "none", "login_required"),
         ("request", "eyJ", "request_not_supported"),
-        ("request_uri", "http://evil.example/", "request_uri_not_supported"),
+        (
+            "request_uri",
+            "http://evil.example/",
+            "request_uri_not_supported",
+        ),
         ("person", "nobody", "access_denied"),
     ] {
-        let answer = answered(&provider.ask(&with(with(authorization(), "person", "alice"), name, value)));
+        let answer =
+            answered(&provider.ask(&with(with(authorization(), "person", "alice"), name, value)));
         assert_eq!(answer["error"], error, "{name}={value}");
-        assert_eq!((answer["state"].as_str(), answer["iss"].as_str()), ("the state & more", ISSUER));
+        assert_eq!(
+            (answer["state"].as_str(), answer["iss"].as_str()),
+            ("the state & more", ISSUER)
+        );
         assert!(!answer.contains_key("code"));
     }
 }
@@ -343,11 +500,33 @@ fn what_the_client_asks_wrongly_it_is_told() {
 fn page(response: &Response<Bytes>) -> (Vec<String>, Option<String>) {
     assert_eq!(response.status(), StatusCode::OK, "{}", body(response));
     let groups: Vec<Value> = serde_json::from_slice(response.body()).unwrap();
-    let names = groups.iter().map(|group| group["profile"]["name"].as_str().unwrap().to_owned()).collect();
-    let links: Vec<_> = response.headers().get_all("link").iter().map(|link| link.to_str().unwrap()).collect();
-    assert!(links.iter().any(|link| link.ends_with(">; rel=\"self\"")), "{links:?}");
-    let next = links.iter().find_map(|link| link.strip_suffix(">; rel=\"next\""));
-    (names, next.map(|link| link.strip_prefix('<').unwrap().strip_prefix(ISSUER).unwrap().to_owned()))
+    let names = groups
+        .iter()
+        .map(|group| group["profile"]["name"].as_str().unwrap().to_owned())
+        .collect();
+    let links: Vec<_> = response
+        .headers()
+        .get_all("link")
+        .iter()
+        .map(|link| link.to_str().unwrap())
+        .collect();
+    assert!(
+        links.iter().any(|link| link.ends_with(">; rel=\"self\"")),
+        "{links:?}"
+    );
+    let next = links
+        .iter()
+        .find_map(|link| link.strip_suffix(">; rel=\"next\""));
+    (
+        names,
+        next.map(|link| {
+            link.strip_prefix('<')
+                .unwrap()
+                .strip_prefix(ISSUER)
+                .unwrap()
+                .to_owned()
+        }),
+    )
 }
 
 #[test]
@@ -357,9 +536,14 @@ fn the_groups_api_pages_through_all_of_them() {
     let carol = Person::by_login("carol").unwrap();
     let all: Vec<_> = carol.groups().into_iter().map(|group| group.name).collect();
     let target = format!("/api/v1/users/{}/groups", carol.subject());
-    for (limit, pages) in
-        [("", 1), ("?limit=200", 1), ("?limit=1000", 1), ("?limit=150", 1), ("?limit=100", 2), ("?limit=7", 22)]
-    {
+    for (limit, pages) in [
+        ("", 1),
+        ("?limit=200", 1),
+        ("?limit=1000", 1),
+        ("?limit=150", 1),
+        ("?limit=100", 2),
+        ("?limit=7", 22),
+    ] {
         let (mut seen, mut turned, mut next) = (Vec::new(), 0, Some(format!("{target}{limit}")));
         while let Some(target) = next {
             assert!(turned < 30);
@@ -370,8 +554,14 @@ fn the_groups_api_pages_through_all_of_them() {
         }
         assert_eq!((turned, &seen), (pages, &all), "{limit}");
     }
-    let zed = format!("/api/v1/users/{}/groups", Person::by_login("zed").unwrap().subject());
-    assert_eq!(page(&provider.get(&zed, Some(&token), NOW)), (Vec::new(), None));
+    let zed = format!(
+        "/api/v1/users/{}/groups",
+        Person::by_login("zed").unwrap().subject()
+    );
+    assert_eq!(
+        page(&provider.get(&zed, Some(&token), NOW)),
+        (Vec::new(), None)
+    );
 }
 
 #[test]
@@ -380,9 +570,17 @@ fn the_groups_api_refuses_as_okta_does() {
     let token = provider.api_token();
     let target = format!("/api/v1/users/{}/groups", PEOPLE[0].subject());
     let bearer = token.replace("SSWS", "Bearer");
-    for wrong in [None, Some("SSWS wrong"), Some("SSWS"), Some(bearer.as_str())] {
+    for wrong in [
+        None,
+        Some("SSWS wrong"),
+        Some("SSWS"),
+        Some(bearer.as_str()),
+    ] {
         let response = provider.get(&target, wrong, NOW);
-        assert_eq!((response.status().as_u16(), &read(&response)["errorCode"]), (401, &"E0000011".into()));
+        assert_eq!(
+            (response.status().as_u16(), &read(&response)["errorCode"]),
+            (401, &"E0000011".into())
+        );
     }
     for (target, status, code) in [
         ("/api/v1/users/00unobody/groups".to_owned(), 404, "E0000007"),
@@ -392,9 +590,16 @@ fn the_groups_api_refuses_as_okta_does() {
         (format!("{target}?limit=1&limit=2"), 400, "E0000001"),
     ] {
         let response = provider.get(&target, Some(&token), NOW);
-        assert_eq!((response.status().as_u16(), &read(&response)["errorCode"]), (status, &code.into()), "{target}");
+        assert_eq!(
+            (response.status().as_u16(), &read(&response)["errorCode"]),
+            (status, &code.into()),
+            "{target}"
+        );
     }
-    assert_eq!(provider.get("/api/v1/users", Some(&token), NOW).status(), StatusCode::NOT_FOUND);
+    assert_eq!(
+        provider.get("/api/v1/users", Some(&token), NOW).status(),
+        StatusCode::NOT_FOUND
+    );
 }
 
 #[test]
@@ -402,46 +607,88 @@ fn a_logout_goes_on_to_the_team_domain_only() {
     let provider = provider();
     let ask = |uri: &str| {
         provider.get(
-            &format!("/oauth2/v1/logout?{}", form(&[("post_logout_redirect_uri", uri), ("state", "s")])),
+            &format!(
+                "/oauth2/v1/logout?{}",
+                form(&[("post_logout_redirect_uri", uri), ("state", "s")])
+            ),
             None,
             NOW,
         )
     };
     let response = ask("http://team.localhost:8000/bye");
-    assert_eq!(response.headers()["location"], "http://team.localhost:8000/bye?state=s");
-    for elsewhere in ["http://evil.example/", "http://team.localhost:8000.evil.example/", "//evil.example/"] {
-        assert_eq!(ask(elsewhere).status(), StatusCode::BAD_REQUEST, "{elsewhere}");
+    assert_eq!(
+        response.headers()["location"],
+        "http://team.localhost:8000/bye?state=s"
+    );
+    for elsewhere in [
+        "http://evil.example/",
+        "http://team.localhost:8000.evil.example/",
+        "//evil.example/",
+    ] {
+        assert_eq!(
+            ask(elsewhere).status(),
+            StatusCode::BAD_REQUEST,
+            "{elsewhere}"
+        );
     }
-    assert_eq!(provider.get("/oauth2/v1/logout", None, NOW).status(), StatusCode::OK);
+    assert_eq!(
+        provider.get("/oauth2/v1/logout", None, NOW).status(),
+        StatusCode::OK
+    );
 }
 
 #[test]
 fn no_other_host_leads_here() {
     let provider = provider();
-    for host in ["evil.example", "localhost:8001", "127.0.0.1:8001", "idp.localhost"] {
-        let request =
-            Request::get("/.well-known/openid-configuration").header("host", host).body(Bytes::new()).unwrap();
-        assert_eq!(provider.handle(&request, NOW).status(), StatusCode::MISDIRECTED_REQUEST, "{host}");
+    for host in [
+        "evil.example",
+        "localhost:8001",
+        "127.0.0.1:8001",
+        "idp.localhost",
+    ] {
+        let request = Request::get("/.well-known/openid-configuration")
+            .header("host", host)
+            .body(Bytes::new())
+            .unwrap();
+        assert_eq!(
+            provider.handle(&request, NOW).status(),
+            StatusCode::MISDIRECTED_REQUEST,
+            "{host}"
+        );
     }
 }
 
 #[test]
 fn pages_escape_and_run_no_script() {
     let provider = provider();
-    let page = provider.ask(&with(authorization(), "state", "\"><script>alert(1)</script>"));
+    let page = provider.ask(&with(
+        authorization(),
+        "state",
+        "\"><script>alert(1)</script>",
+    ));
     assert!(!body(&page).contains("<script"), "{}", body(&page));
     // Not every client encodes as we do.
     let page = provider.authorize(&format!("{}&x='\"><b>", form(&authorization())), NOW);
     assert_eq!(page.status(), StatusCode::OK);
-    assert!(!body(&page).contains("<b>") && body(&page).contains("&#62;&#60;b&#62;"), "{}", body(&page));
+    assert!(
+        !body(&page).contains("<b>") && body(&page).contains("&#62;&#60;b&#62;"),
+        "{}",
+        body(&page)
+    );
     strict(page.headers());
     strict(provider.get("/nothing", None, NOW).headers());
 }
 
 fn strict(headers: &HeaderMap) {
     let policy = headers["content-security-policy"].to_str().unwrap();
-    assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
-    assert!(!policy.contains("unsafe") && policy.contains("frame-ancestors 'none'"), "{policy}");
+    assert!(
+        policy.starts_with("default-src 'none'; style-src 'sha256-"),
+        "{policy}"
+    );
+    assert!(
+        !policy.contains("unsafe") && policy.contains("frame-ancestors 'none'"),
+        "{policy}"
+    );
     assert_eq!(headers["x-content-type-options"], "nosniff");
     assert_eq!(headers["cache-control"], "no-store");
 }

@@ -7,8 +7,8 @@ use serde_json::json;
 
 use super::params::Params;
 use super::{
-    ACCESS_LIFE, Access, DemoProvider, Grant, Secret, SigningKeyError, UnixTime, credentials, oauth_error, pages,
-    random, sha256,
+    ACCESS_LIFE, Access, DemoProvider, Grant, Secret, SigningKeyError, UnixTime, credentials,
+    oauth_error, pages, random, sha256,
 };
 
 impl DemoProvider {
@@ -22,8 +22,11 @@ impl DemoProvider {
             return invalid("invalid_request", "a parameter stands there twice");
         };
         if !self.is_client(request.headers()) {
-            let refusal =
-                oauth_error(StatusCode::UNAUTHORIZED, "invalid_client", "the client credentials are not right");
+            let refusal = oauth_error(
+                StatusCode::UNAUTHORIZED,
+                "invalid_client",
+                "the client credentials are not right",
+            );
             return pages::with_header(
                 refusal,
                 header::WWW_AUTHENTICATE,
@@ -31,24 +34,46 @@ impl DemoProvider {
             );
         }
         if !params.is("grant_type", "authorization_code") {
-            return invalid("unsupported_grant_type", "the grant_type must be authorization_code");
+            return invalid(
+                "unsupported_grant_type",
+                "the grant_type must be authorization_code",
+            );
         }
-        let Some(code) = params.get("code") else { return invalid("invalid_request", "there is no code") };
+        let Some(code) = params.get("code") else {
+            return invalid("invalid_request", "there is no code");
+        };
         // RFC 6749 §4.1.2: a code works once, and not again where the rest of that request was wrong.
         let grant = self.codes().take(code, now);
-        let Some(grant) = grant else { return invalid("invalid_grant", "the code is unknown, used or expired") };
+        let Some(grant) = grant else {
+            return invalid("invalid_grant", "the code is unknown, used or expired");
+        };
         // RFC 6749 §4.1.3
         if !params.is("redirect_uri", &self.redirect_uri) {
-            return invalid("invalid_grant", "the redirect_uri is another than in the authorization request");
+            return invalid(
+                "invalid_grant",
+                "the redirect_uri is another than in the authorization request",
+            );
         }
-        if params.get("client_id").is_some_and(|id| id != self.credentials.client_id) {
+        if params
+            .get("client_id")
+            .is_some_and(|id| id != self.credentials.client_id)
+        {
             return invalid("invalid_grant", "the code belongs to another client");
         }
         // RFC 7636 §4.6
-        if !params.get("code_verifier").is_some_and(|verifier| grant.is_verified_by(verifier)) {
-            return invalid("invalid_grant", "the code_verifier does not fit the code_challenge");
+        if !params
+            .get("code_verifier")
+            .is_some_and(|verifier| grant.is_verified_by(verifier))
+        {
+            return invalid(
+                "invalid_grant",
+                "the code_verifier does not fit the code_challenge",
+            );
         }
-        let access = Access { person: grant.person, scope: grant.scope.clone() };
+        let access = Access {
+            person: grant.person,
+            scope: grant.scope.clone(),
+        };
         let access_token = self.access().insert(access, now);
         match self.id_token(&grant, &access_token, now) {
             Ok(id_token) => pages::json(
@@ -58,22 +83,38 @@ impl DemoProvider {
                     "scope": grant.scope.0, "id_token": id_token,
                 }),
             ),
-            Err(_) => {
-                oauth_error(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "the ID token could not be signed")
-            }
+            Err(_) => oauth_error(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "server_error",
+                "the ID token could not be signed",
+            ),
         }
     }
 
     /// As thin as Okta's own: no groups, whatever the scope says, and nothing on whether the address is verified.
-    fn id_token(&self, grant: &Grant, access_token: &str, now: UnixTime) -> Result<String, SigningKeyError> {
-        let Grant { person, scope, nonce, challenge: _, at } = grant;
+    fn id_token(
+        &self,
+        grant: &Grant,
+        access_token: &str,
+        now: UnixTime,
+    ) -> Result<String, SigningKeyError> {
+        let Grant {
+            person,
+            scope,
+            nonce,
+            challenge: _,
+            at,
+        } = grant;
         let mut claims = json!({
             "iss": self.issuer, "sub": person.subject(), "aud": self.credentials.client_id,
             "iat": now, "exp": now.0.saturating_add(3600), "auth_time": at, "jti": random(), "ver": 1,
             "amr": ["user"], "idp": "00odemo", "at_hash": at_hash(access_token),
         });
-        let mut add =
-            |name: &str, value: String| claims.as_object_mut().and_then(|c| c.insert(name.to_owned(), value.into()));
+        let mut add = |name: &str, value: String| {
+            claims
+                .as_object_mut()
+                .and_then(|c| c.insert(name.to_owned(), value.into()))
+        };
         if let Some(nonce) = nonce {
             add("nonce", nonce.clone());
         }
@@ -90,13 +131,21 @@ impl DemoProvider {
     /// RFC 6749 §2.3.1: both are form-encoded before they are joined.
     fn is_client(&self, headers: &HeaderMap) -> bool {
         let basic = credentials(headers, "Basic").and_then(|given| STANDARD.decode(given).ok());
-        let Some((id, secret)) =
-            basic.as_deref().and_then(|b| std::str::from_utf8(b).ok()).and_then(|t| t.split_once(':'))
+        let Some((id, secret)) = basic
+            .as_deref()
+            .and_then(|b| std::str::from_utf8(b).ok())
+            .and_then(|t| t.split_once(':'))
         else {
             return false;
         };
-        let decoded = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8().map(|t| t.into_owned());
-        let (Ok(id), Ok(secret)) = (decoded(id), decoded(secret)) else { return false };
+        let decoded = |text: &str| {
+            percent_decode_str(&text.replace('+', " "))
+                .decode_utf8()
+                .map(|t| t.into_owned())
+        };
+        let (Ok(id), Ok(secret)) = (decoded(id), decoded(secret)) else {
+            return false;
+        };
         id == self.credentials.client_id && Secret::new(secret) == self.credentials.client_secret
     }
 }
@@ -104,7 +153,8 @@ impl DemoProvider {
 impl Grant {
     fn is_verified_by(&self, verifier: &str) -> bool {
         // RFC 7636 §4.1
-        let unreserved = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
+        let unreserved =
+            |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
         let well_formed = (43..=128).contains(&verifier.len()) && verifier.bytes().all(unreserved);
         well_formed && URL_SAFE_NO_PAD.encode(sha256(verifier)) == self.challenge
     }
@@ -117,6 +167,12 @@ fn at_hash(access_token: &str) -> String {
 }
 
 fn is_form(headers: &HeaderMap) -> bool {
-    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    value.split(';').next().is_some_and(|t| t.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded"))
+    let value = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    value.split(';').next().is_some_and(|t| {
+        t.trim()
+            .eq_ignore_ascii_case("application/x-www-form-urlencoded")
+    })
 }

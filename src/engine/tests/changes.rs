@@ -4,7 +4,13 @@ use super::*;
 
 fn with_groups(person: &Person, groups: Option<&[&str]>) -> IdentityState {
     let groups = groups.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
-    IdentityState::Known(Arc::new(Person { groups, ..person.clone() }.identity()))
+    IdentityState::Known(Arc::new(
+        Person {
+            groups,
+            ..person.clone()
+        }
+        .identity(),
+    ))
 }
 
 #[test]
@@ -20,14 +26,29 @@ fn a_record_that_changed_is_the_one_that_counts() {
     assert_eq!(request.ask(&node, NOW), "deny identity_incomplete");
     set(with_groups(alice, Some(&["Admins"])));
     assert_eq!(request.ask(&node, NOW), allowed);
-    set(IdentityState::Unavailable { retry_from: after(10) });
+    set(IdentityState::Unavailable {
+        retry_from: after(10),
+    });
     assert_eq!(request.ask(&node, NOW), "unavailable identity_unavailable");
-    assert_eq!(request.ask(&node, after(9)), "unavailable identity_unavailable");
+    assert_eq!(
+        request.ask(&node, after(9)),
+        "unavailable identity_unavailable"
+    );
     assert_eq!(request.ask(&node, after(10)), "resolve identity");
     set(with_groups(alice, Some(&["Admins"])));
-    assert_eq!(request.ask(&node, after(10)), allowed, "learned before its time");
-    set(IdentityState::Known(Arc::new(WORLD.person("bob").identity())));
-    assert_eq!(request.ask(&node, NOW), "log in redirect session_invalid", "somebody else's record");
+    assert_eq!(
+        request.ask(&node, after(10)),
+        allowed,
+        "learned before its time"
+    );
+    set(IdentityState::Known(Arc::new(
+        WORLD.person("bob").identity(),
+    )));
+    assert_eq!(
+        request.ask(&node, NOW),
+        "log in redirect session_invalid",
+        "somebody else's record"
+    );
     set(IdentityState::Missing);
     assert_eq!(request.ask(&node, NOW), "log in redirect session_revoked");
 }
@@ -38,18 +59,30 @@ fn what_a_remote_team_did_not_take_is_that_token_and_what_is_older() {
     let request = get("admin", &["cookie alice admin"]);
     let issued = UnixTime(MINT.claims(alice, "admin")["iat"].as_u64().unwrap());
     let refuse = |issued| {
-        node.known().set_identity(alice.nonce(), IdentityState::Refused { issued, recheck: after(15) });
+        node.known().set_identity(
+            alice.nonce(),
+            IdentityState::Refused {
+                issued,
+                recheck: after(15),
+            },
+        );
     };
     // As the first request of that token, and as one of a session that was good.
     for _ in 0..2 {
         refuse(issued);
         assert_eq!(request.ask(&node, NOW), "log in redirect session_revoked");
-        assert_eq!(request.ask(&node, after(14)), "log in redirect session_revoked");
+        assert_eq!(
+            request.ask(&node, after(14)),
+            "log in redirect session_revoked"
+        );
         assert_eq!(request.ask(&node, after(15)), "resolve identity");
         refuse(UnixTime(issued.0 - 1));
         assert_eq!(request.ask(&node, NOW), "resolve identity", "a newer one");
         record(node.known(), alice);
-        assert_eq!(request.ask(&node, NOW), "forward admin as alice@example.com by `admins`");
+        assert_eq!(
+            request.ask(&node, NOW),
+            "forward admin as alice@example.com by `admins`"
+        );
     }
 }
 
@@ -73,15 +106,28 @@ fn keys_belong_to_their_issuer() {
     let allowed = "forward wiki as alice@example.com by `staff`";
     assert_eq!(request.ask(&node, NOW), allowed);
     // Keys of one issuer say nothing about another's, nor how long those may be trusted.
-    let forever = IssuerKeys { good_until: UnixTime(u64::MAX), ..good_keys() };
+    let forever = IssuerKeys {
+        good_until: UnixTime(u64::MAX),
+        ..good_keys()
+    };
     node.known().set_keys("https://other.example.com", forever);
     assert_eq!(request.ask(&node, NOW), allowed);
     let late = MINT.claims(WORLD.person("alice"), "wiki");
     assert!(late["exp"].as_u64().unwrap() < 7_200 + NOW.0);
-    node.known().set_keys(node.issuer(), IssuerKeys { good_until: after(60), ..good_keys() });
+    node.known().set_keys(
+        node.issuer(),
+        IssuerKeys {
+            good_until: after(60),
+            ..good_keys()
+        },
+    );
     assert_eq!(request.ask(&node, after(59)), allowed);
-    node.known().set_keys("https://other.example.com", good_keys());
-    assert_eq!(request.ask(&node, after(60)), "unavailable keys_unavailable");
+    node.known()
+        .set_keys("https://other.example.com", good_keys());
+    assert_eq!(
+        request.ask(&node, after(60)),
+        "unavailable keys_unavailable"
+    );
 }
 
 #[test]
@@ -90,15 +136,27 @@ fn new_key_under_an_old_name_is_worth_a_fetch() {
     let request = get("wiki", &["cookie alice wiki"]);
     let allowed = "forward wiki as alice@example.com by `staff`";
     let publish = |key, retry_from| {
-        let keys = crate::token::KeySet::from_jwks(json!({ "keys": [key] }).to_string().as_bytes()).unwrap();
-        node.known().set_keys(node.issuer(), IssuerKeys { keys: Some(keys), retry_from, ..good_keys() });
+        let keys = crate::token::KeySet::from_jwks(json!({ "keys": [key] }).to_string().as_bytes())
+            .unwrap();
+        node.known().set_keys(
+            node.issuer(),
+            IssuerKeys {
+                keys: Some(keys),
+                retry_from,
+                ..good_keys()
+            },
+        );
     };
     let mut old = MINT.stranger.to_jwk();
     old["kid"] = json!(MINT.key.kid());
     publish(old.clone(), NOW);
     assert_eq!(request.ask(&node, NOW), "resolve keys");
     publish(old, after(30));
-    assert_eq!(request.ask(&node, after(29)), "log in redirect session_invalid", "not within the cooldown");
+    assert_eq!(
+        request.ask(&node, after(29)),
+        "log in redirect session_invalid",
+        "not within the cooldown"
+    );
     assert_eq!(request.ask(&node, after(30)), "resolve keys");
     publish(MINT.key.to_jwk(), after(30));
     assert_eq!(request.ask(&node, after(30)), allowed);
@@ -108,18 +166,32 @@ fn new_key_under_an_old_name_is_worth_a_fetch() {
 fn a_team_that_moved_leaves_its_sessions_behind() {
     let node = node();
     let request = get("wiki", &["cookie alice wiki"]);
-    assert_eq!(request.ask(&node, NOW), "forward wiki as alice@example.com by `staff`");
+    assert_eq!(
+        request.ask(&node, NOW),
+        "forward wiki as alice@example.com by `staff`"
+    );
     let moved = compile(2, "login.example.net", &WORLD.applications, node.known());
-    assert_eq!(request.ask(&moved, NOW), "resolve keys", "nothing is known of the new issuer");
+    assert_eq!(
+        request.ask(&moved, NOW),
+        "resolve keys",
+        "nothing is known of the new issuer"
+    );
     moved.known().set_keys(moved.issuer(), good_keys());
-    assert_eq!(request.ask(&moved, NOW), "log in redirect session_invalid", "the old issuer's token");
+    assert_eq!(
+        request.ask(&moved, NOW),
+        "log in redirect session_invalid",
+        "the old issuer's token"
+    );
 }
 
 #[test]
 fn a_policy_that_changed_is_the_one_that_counts() {
     let node = node();
     let request = get("wiki", &["cookie bob wiki"]);
-    assert_eq!(request.ask(&node, NOW), "forward wiki as bob@example.com by `staff`");
+    assert_eq!(
+        request.ask(&node, NOW),
+        "forward wiki as bob@example.com by `staff`"
+    );
     let mut apps = WORLD.applications.clone();
     // The applications change places as well: what is remembered of a session must not be taken for another's.
     apps.reverse();
@@ -141,11 +213,17 @@ fn a_policy_that_changed_is_the_one_that_counts() {
 fn an_allowed_provider_that_changed_is_the_one_that_counts() {
     let node = node();
     let request = get("app", &["cookie alice app"]);
-    assert_eq!(request.ask(&node, NOW), "forward app as alice@example.com by `anybody`");
+    assert_eq!(
+        request.ask(&node, NOW),
+        "forward app as alice@example.com by `anybody`"
+    );
     let mut apps = WORLD.applications.clone();
     apps[1].allowed_idps = vec![crate::model::IdpId("okta-partners".into())];
     let changed = compile(2, cases::TEAM_DOMAIN, &apps, node.known());
-    assert_eq!(request.ask(&changed, NOW), "log in redirect session_invalid");
+    assert_eq!(
+        request.ask(&changed, NOW),
+        "log in redirect session_invalid"
+    );
 }
 
 #[test]
@@ -154,7 +232,10 @@ fn a_token_for_two_applications_is_judged_by_each() {
     let wiki = get("wiki", &["cookie ivan app both"]);
     let app = get("app", &["cookie ivan app both"]);
     for _ in 0..2 {
-        assert_eq!(app.ask(&node, NOW), "forward app as ivan@example.org by `anybody`");
+        assert_eq!(
+            app.ask(&node, NOW),
+            "forward app as ivan@example.org by `anybody`"
+        );
         assert_eq!(wiki.ask(&node, NOW), "deny no_policy_applied");
     }
 }
@@ -164,9 +245,17 @@ fn a_session_that_is_known_opens_one_application_only() {
     let node = node();
     for name in ["alice", "bob"] {
         let token = [&*format!("cookie {name} app")];
-        assert!(get("app", &token).ask(&node, NOW).starts_with("forward app"));
+        assert!(
+            get("app", &token)
+                .ask(&node, NOW)
+                .starts_with("forward app")
+        );
         for other in ["wiki", "admin", "vault", "tools", "partners", "closed"] {
-            assert_eq!(get(other, &token).ask(&node, NOW), "log in redirect session_invalid", "{name} {other}");
+            assert_eq!(
+                get(other, &token).ask(&node, NOW),
+                "log in redirect session_invalid",
+                "{name} {other}"
+            );
         }
     }
 }
@@ -177,9 +266,15 @@ fn a_session_ends_with_its_token() {
     let request = get("wiki", &["cookie alice wiki"]);
     let ends = cases::LIFETIME.as_secs();
     assert!(request.ask(&node, after(ends - 1)).starts_with("forward"));
-    assert_eq!(request.ask(&node, after(ends)), "log in redirect session_expired");
+    assert_eq!(
+        request.ask(&node, after(ends)),
+        "log in redirect session_expired"
+    );
     assert_eq!(node.known().sessions(), 0);
-    assert_eq!(request.ask(&node, after(ends)), "log in redirect session_expired");
+    assert_eq!(
+        request.ask(&node, after(ends)),
+        "log in redirect session_expired"
+    );
 }
 
 #[test]
@@ -205,9 +300,18 @@ fn what_was_just_learned_is_there_when_asked_again() {
 #[test]
 fn nothing_refused_is_remembered() {
     let node = node();
-    for flaw in
-        ["forged", "stranger", "impostor", "org", "issuer", "expired", "early", "none", "nobody", "impersonation"]
-    {
+    for flaw in [
+        "forged",
+        "stranger",
+        "impostor",
+        "org",
+        "issuer",
+        "expired",
+        "early",
+        "none",
+        "nobody",
+        "impersonation",
+    ] {
         let request = get("wiki", &[&format!("cookie alice wiki {flaw}")]);
         assert!(request.ask(&node, NOW).starts_with("log in"), "{flaw}");
         assert_eq!(node.known().sessions(), 0, "{flaw}");

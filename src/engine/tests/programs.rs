@@ -17,41 +17,93 @@ fn an_origin_is_told_who_comes_before_anything_is_sent() {
     let node = compile(1, cases::TEAM_DOMAIN, &WORLD.applications, &known);
     known.set_keys(node.issuer(), good_keys());
     let request = get("robots", &["service ci"]);
-    let Decision::Resolve(Need::Assertion { aud: asked, common_name, expires }) = request.decide(&node, NOW).unwrap()
+    let Decision::Resolve(Need::Assertion {
+        aud: asked,
+        common_name,
+        expires,
+    }) = request.decide(&node, NOW).unwrap()
     else {
         panic!()
     };
-    assert_eq!((&asked, &*common_name, expires), (&aud("robots"), CI, after(3_000)), "no longer than the token");
-    let forever = WORLD.service_tokens.iter().find(|token| token.id == "ci").unwrap().settings(NOW);
-    let forever = crate::model::ServiceToken { expires_at: None, ..forever };
-    let Decision::Resolve(Need::Assertion { expires, .. }) =
-        request.decide(&node.clone().with_service_tokens([forever]), NOW).unwrap()
+    assert_eq!(
+        (&asked, &*common_name, expires),
+        (&aud("robots"), CI, after(3_000)),
+        "no longer than the token"
+    );
+    let forever = WORLD
+        .service_tokens
+        .iter()
+        .find(|token| token.id == "ci")
+        .unwrap()
+        .settings(NOW);
+    let forever = crate::model::ServiceToken {
+        expires_at: None,
+        ..forever
+    };
+    let Decision::Resolve(Need::Assertion { expires, .. }) = request
+        .decide(&node.clone().with_service_tokens([forever]), NOW)
+        .unwrap()
     else {
         panic!()
     };
     assert_eq!(expires, NOW.after(cases::LIFETIME));
     // That of another application, or of another program, is none.
     let set = |aud: &crate::model::Aud, name: &str, value: &'static str, renew_from| {
-        known.set_assertion(node.issuer(), (aud, name), http::HeaderValue::from_static(value), renew_from);
+        known.set_assertion(
+            node.issuer(),
+            (aud, name),
+            http::HeaderValue::from_static(value),
+            renew_from,
+        );
     };
     set(&aud("mixed"), CI, "another application's", after(60));
-    set(&aud("robots"), "01d01d01d01d01d01d01d01d01d01d01.access", "another program's", after(60));
-    assert_eq!(request.ask(&node, NOW), format!("resolve assertion of {CI}"));
+    set(
+        &aud("robots"),
+        "01d01d01d01d01d01d01d01d01d01d01.access",
+        "another program's",
+        after(60),
+    );
+    assert_eq!(
+        request.ask(&node, NOW),
+        format!("resolve assertion of {CI}")
+    );
     set(&aud("robots"), CI, "the right one", after(60));
-    let Decision::Forward(permit) = request.decide(&node, NOW).unwrap() else { panic!() };
+    let Decision::Forward(permit) = request.decide(&node, NOW).unwrap() else {
+        panic!()
+    };
     assert_eq!(permit.assertion().unwrap(), "the right one");
     assert!(permit.assertion().unwrap().is_sensitive());
     assert!(permit.session().is_none() && permit.email().is_none() && permit.is_authenticated());
     assert!(!permit.takes_authorization());
     assert!(request.ask(&node, after(59)).starts_with("forward"));
-    assert_eq!(request.ask(&node, after(60)), format!("resolve assertion of {CI}"), "in time before it expires");
+    assert_eq!(
+        request.ask(&node, after(60)),
+        format!("resolve assertion of {CI}"),
+        "in time before it expires"
+    );
     // One that was signed with keys which are no longer published.
-    known.set_keys(node.issuer(), IssuerKeys { keys: Some(key_set(&[("other", &MINT.stranger)])), ..good_keys() });
-    assert_eq!(request.ask(&node, NOW), format!("resolve assertion of {CI}"));
+    known.set_keys(
+        node.issuer(),
+        IssuerKeys {
+            keys: Some(key_set(&[("other", &MINT.stranger)])),
+            ..good_keys()
+        },
+    );
+    assert_eq!(
+        request.ask(&node, NOW),
+        format!("resolve assertion of {CI}")
+    );
     // By address alone nobody has a name, and nobody waits for one.
-    let nameless = Raw { client: "10.1.2.3".parse().unwrap(), ..get("robots", &[]) };
-    let Decision::Forward(permit) = nameless.decide(&node, NOW).unwrap() else { panic!() };
-    assert!(permit.assertion().is_none() && permit.program().is_none() && permit.is_authenticated());
+    let nameless = Raw {
+        client: "10.1.2.3".parse().unwrap(),
+        ..get("robots", &[])
+    };
+    let Decision::Forward(permit) = nameless.decide(&node, NOW).unwrap() else {
+        panic!()
+    };
+    assert!(
+        permit.assertion().is_none() && permit.program().is_none() && permit.is_authenticated()
+    );
 }
 
 #[test]
@@ -60,28 +112,56 @@ fn what_ends_a_service_token_ends_it_at_once() {
     let request = get("robots", &["service ci"]);
     assert!(request.ask(&node, NOW).starts_with("forward"));
     assert!(request.ask(&node, after(2_999)).starts_with("forward"));
-    assert_eq!(request.ask(&node, after(3_000)), "deny service_token_expired");
+    assert_eq!(
+        request.ask(&node, after(3_000)),
+        "deny service_token_expired"
+    );
     let without = node.clone().with_service_tokens([]);
     assert_eq!(request.ask(&without, NOW), "deny service_token_invalid");
-    let token = WORLD.service_tokens.iter().find(|token| token.id == "ci").unwrap().settings(NOW);
+    let token = WORLD
+        .service_tokens
+        .iter()
+        .find(|token| token.id == "ci")
+        .unwrap()
+        .settings(NOW);
     let rotated = engine_token(&token, &[b"the next one"]);
     let rotated = node.clone().with_service_tokens([rotated]);
     assert_eq!(request.ask(&rotated, NOW), "deny service_token_invalid");
-    assert!(get("robots", &["service ci next"]).ask(&rotated, NOW).starts_with("forward"));
-    let disabled = node.with_service_tokens([crate::model::ServiceToken { enabled: false, ..token }]);
+    assert!(
+        get("robots", &["service ci next"])
+            .ask(&rotated, NOW)
+            .starts_with("forward")
+    );
+    let disabled = node.with_service_tokens([crate::model::ServiceToken {
+        enabled: false,
+        ..token
+    }]);
     assert_eq!(request.ask(&disabled, NOW), "deny service_token_disabled");
 }
 
-fn engine_token(token: &crate::model::ServiceToken, secrets: &[&[u8]]) -> crate::model::ServiceToken {
-    let secrets = secrets.iter().map(|secret| crate::model::SecretDigest::of(secret)).collect();
-    crate::model::ServiceToken { secrets, ..token.clone() }
+fn engine_token(
+    token: &crate::model::ServiceToken,
+    secrets: &[&[u8]],
+) -> crate::model::ServiceToken {
+    let secrets = secrets
+        .iter()
+        .map(|secret| crate::model::SecretDigest::of(secret))
+        .collect();
+    crate::model::ServiceToken {
+        secrets,
+        ..token.clone()
+    }
 }
 
 #[test]
 fn the_log_learns_whose_client_id_it_was() {
     let node = node();
     let told = |with: &str| match get("robots", &[with]).decide(&node, NOW).unwrap() {
-        Decision::Deny(engine::Refusal { program: Some(Program::ServiceToken(token)), reason, .. }) => {
+        Decision::Deny(engine::Refusal {
+            program: Some(Program::ServiceToken(token)),
+            reason,
+            ..
+        }) => {
             format!("{} {reason}", token.id)
         }
         Decision::Deny(refusal) => format!("nobody {}", refusal.reason),
@@ -103,9 +183,13 @@ fn another_application_s_token_is_no_business_of_the_origin() {
         other => panic!("{}", say(&other)),
     };
     let linked = permit(&["bearer alice wiki"]);
-    assert!(linked.takes_authorization() && linked.assertion().is_none() && linked.session().is_none());
+    assert!(
+        linked.takes_authorization() && linked.assertion().is_none() && linked.session().is_none()
+    );
     assert_eq!(linked.email().unwrap().as_str(), "alice@example.com");
-    let Some(Program::LinkedApp { application, .. }) = linked.program() else { panic!() };
+    let Some(Program::LinkedApp { application, .. }) = linked.program() else {
+        panic!()
+    };
     assert_eq!(application.settings().id, "wiki");
     // In our own header, which never goes on; `Authorization` is the application's then.
     let linked = permit(&["header alice wiki", "bearer raw the application's own"]);
@@ -114,20 +198,43 @@ fn another_application_s_token_is_no_business_of_the_origin() {
     assert!(!own.takes_authorization() && own.assertion().is_some());
     // It counts for what policies say of it, and for nothing else.
     let mut policies = WORLD.applications.clone();
-    let behind = policies.iter_mut().find(|app| app.name == "behind").unwrap();
-    behind.policies[0].require = vec![serde_json::from_value(json!({"ip": {"ip": "10.0.0.0/8"}})).unwrap()];
+    let behind = policies
+        .iter_mut()
+        .find(|app| app.name == "behind")
+        .unwrap();
+    behind.policies[0].require =
+        vec![serde_json::from_value(json!({"ip": {"ip": "10.0.0.0/8"}})).unwrap()];
     let strict = compile(2, cases::TEAM_DOMAIN, &policies, node.known());
-    assert_eq!(get("behind", &["bearer alice wiki"]).ask(&strict, NOW), "deny no_policy_applied");
-    assert_eq!(get("behind", &["bearer alice app"]).ask(&strict, NOW), "log in redirect no_session");
+    assert_eq!(
+        get("behind", &["bearer alice wiki"]).ask(&strict, NOW),
+        "deny no_policy_applied"
+    );
+    assert_eq!(
+        get("behind", &["bearer alice app"]).ask(&strict, NOW),
+        "log in redirect no_session"
+    );
     // It opens nothing for those whom its own application would not let in with the same request.
-    assert!(get("wiki", &["cookie ivan wiki"]).ask(&node, NOW).starts_with("deny"));
-    assert_eq!(get("behind", &["bearer ivan wiki"]).ask(&node, NOW), "log in redirect no_session");
-    for excluded in [json!({"email": {"email": "alice@example.com"}}), json!({"ip": {"ip": "0.0.0.0/0"}})] {
+    assert!(
+        get("wiki", &["cookie ivan wiki"])
+            .ask(&node, NOW)
+            .starts_with("deny")
+    );
+    assert_eq!(
+        get("behind", &["bearer ivan wiki"]).ask(&node, NOW),
+        "log in redirect no_session"
+    );
+    for excluded in [
+        json!({"email": {"email": "alice@example.com"}}),
+        json!({"ip": {"ip": "0.0.0.0/0"}}),
+    ] {
         let mut policies = WORLD.applications.clone();
         let wiki = policies.iter_mut().find(|app| app.name == "wiki").unwrap();
         wiki.policies[0].exclude = vec![serde_json::from_value(excluded).unwrap()];
         let changed = compile(3, cases::TEAM_DOMAIN, &policies, node.known());
-        assert_eq!(get("behind", &["bearer alice wiki"]).ask(&changed, NOW), "log in redirect no_session");
+        assert_eq!(
+            get("behind", &["bearer alice wiki"]).ask(&changed, NOW),
+            "log in redirect no_session"
+        );
         assert_eq!(
             get("behind", &["bearer erin partners"]).ask(&changed, NOW),
             "forward behind as nobody by `the wiki`"
@@ -164,8 +271,14 @@ fn linked_token_is_taken_from_every_authorization_line() {
     let none: [&[String]; 4] = [
         &[],
         &[basic.clone(), basic],
-        &[format!("Bearer {}", MINT.token(WORLD.person("alice"), "app", ""))],
-        &[format!("Bearer {}", MINT.token(WORLD.person("alice"), "wiki", "forged"))],
+        &[format!(
+            "Bearer {}",
+            MINT.token(WORLD.person("alice"), "app", "")
+        )],
+        &[format!(
+            "Bearer {}",
+            MINT.token(WORLD.person("alice"), "wiki", "forged")
+        )],
     ];
     for lines in none {
         assert!(!takes(&node, &["header alice wiki"], lines), "{lines:?}");
@@ -178,16 +291,24 @@ fn linked_token_behind_many_forged_ones_reaches_no_origin() {
     let open = open_behind(&node());
     let token = MINT.token(WORLD.person("alice"), "wiki", "");
     let (message, _) = token.rsplit_once('.').unwrap();
-    let forged = (0..500).map(|i| format!("{message}.{i:04}{}", "A".repeat(342 - 4))).collect::<Vec<_>>().join(" ");
+    let forged = (0..500)
+        .map(|i| format!("{message}.{i:04}{}", "A".repeat(342 - 4)))
+        .collect::<Vec<_>>()
+        .join(" ");
     assert!(takes(&open, &[], &[format!("Bearer {forged} {token}")]));
 }
 
 /// The application behind the wiki, open to all users.
 fn open_behind(node: &Snapshot) -> Snapshot {
     let mut applications = WORLD.applications.clone();
-    let behind = applications.iter_mut().find(|app| app.name == "behind").unwrap();
+    let behind = applications
+        .iter_mut()
+        .find(|app| app.name == "behind")
+        .unwrap();
     let policy = json!({"name": "open", "decision": "bypass", "include": [{"everyone": {}}]});
-    behind.policies.insert(0, serde_json::from_value(policy).unwrap());
+    behind
+        .policies
+        .insert(0, serde_json::from_value(policy).unwrap());
     compile(2, cases::TEAM_DOMAIN, &applications, node.known())
 }
 
@@ -195,7 +316,9 @@ fn open_behind(node: &Snapshot) -> Snapshot {
 fn takes(node: &Snapshot, with: &[&str], lines: &[String]) -> bool {
     let mut request = get("behind", with);
     for line in lines {
-        request.headers.append(http::header::AUTHORIZATION, line.parse().unwrap());
+        request
+            .headers
+            .append(http::header::AUTHORIZATION, line.parse().unwrap());
     }
     match request.decide(node, NOW).unwrap() {
         Decision::Forward(permit) => permit.takes_authorization(),
@@ -207,7 +330,13 @@ fn takes(node: &Snapshot, with: &[&str], lines: &[String]) -> bool {
 fn shown(what: &str) -> Option<ClientTls> {
     let certificate = |name: &str, root: &[u8], expires| {
         let (common_name, roots) = (name.into(), vec![Fingerprint::of(root)]);
-        Some(ClientTls { certificate: Some(Arc::new(ClientCertificate { common_name, expires, roots })) })
+        Some(ClientTls {
+            certificate: Some(Arc::new(ClientCertificate {
+                common_name,
+                expires,
+                roots,
+            })),
+        })
     };
     match what {
         "unasked" => None,
@@ -230,13 +359,34 @@ fn every_fact_of_a_certificate_in_every_clause() {
     // Rows: what is shown. Columns: whether `certificate` and `common_name` let in, in include, require and exclude, and
     // whether a deny with them keeps out.
     for (what, expected) in [
-        ("unasked", ["no", "no", "no", "no", "no", "no", "kept out", "kept out"]),
-        ("none", ["no", "no", "no", "no", "in", "in", "let in", "let in"]),
-        ("right", ["in", "in", "in", "in", "no", "no", "kept out", "kept out"]),
-        ("nameless", ["in", "no", "in", "no", "no", "in", "kept out", "let in"]),
-        ("another name", ["in", "no", "in", "no", "no", "in", "kept out", "let in"]),
-        ("another's", ["no", "no", "no", "no", "in", "in", "let in", "let in"]),
-        ("expired", ["no", "no", "no", "no", "in", "in", "let in", "let in"]),
+        (
+            "unasked",
+            ["no", "no", "no", "no", "no", "no", "kept out", "kept out"],
+        ),
+        (
+            "none",
+            ["no", "no", "no", "no", "in", "in", "let in", "let in"],
+        ),
+        (
+            "right",
+            ["in", "in", "in", "in", "no", "no", "kept out", "kept out"],
+        ),
+        (
+            "nameless",
+            ["in", "no", "in", "no", "no", "in", "kept out", "let in"],
+        ),
+        (
+            "another name",
+            ["in", "no", "in", "no", "no", "in", "kept out", "let in"],
+        ),
+        (
+            "another's",
+            ["no", "no", "no", "no", "in", "in", "let in", "let in"],
+        ),
+        (
+            "expired",
+            ["no", "no", "no", "no", "in", "in", "let in", "let in"],
+        ),
     ] {
         let ask = |decision: PolicyDecision, clause: &str, rule: &serde_json::Value| {
             let mut policy = json!({"name": "p", "decision": decision, "include": [everyone]});
@@ -246,15 +396,30 @@ fn every_fact_of_a_certificate_in_every_clause() {
                 let allow = json!({"name": "q", "decision": "allow", "include": [everyone]});
                 policies.push(serde_json::from_value(allow).unwrap());
             }
-            let wiki = WORLD.applications.iter().find(|app| app.name == "wiki").unwrap();
-            let app = App { policies, ..wiki.clone() };
+            let wiki = WORLD
+                .applications
+                .iter()
+                .find(|app| app.name == "wiki")
+                .unwrap();
+            let app = App {
+                policies,
+                ..wiki.clone()
+            };
             let known = Arc::clone(node().known());
             let node = compile(7, cases::TEAM_DOMAIN, &[app], &known).with_authorities([
                 authority("devices", "wiki.example.com"),
                 authority("partners", "other.example.com"),
             ]);
-            let with: &[&str] = if decision == PolicyDecision::NonIdentity { &[] } else { &["cookie alice wiki"] };
-            let answer = Raw { tls: shown(what), ..get("wiki", with) }.ask(&node, NOW);
+            let with: &[&str] = if decision == PolicyDecision::NonIdentity {
+                &[]
+            } else {
+                &["cookie alice wiki"]
+            };
+            let answer = Raw {
+                tls: shown(what),
+                ..get("wiki", with)
+            }
+            .ask(&node, NOW);
             let passes = answer.starts_with("forward") || answer.starts_with("resolve assertion");
             if decision == PolicyDecision::Deny {
                 if passes { "let in" } else { "kept out" }
@@ -268,8 +433,16 @@ fn every_fact_of_a_certificate_in_every_clause() {
         for clause in ["include", "require", "exclude"] {
             for rule in [&any, &one] {
                 let allow = ask(PolicyDecision::Allow, clause, rule);
-                assert_eq!(ask(PolicyDecision::NonIdentity, clause, rule), allow, "{what} {clause} {rule}");
-                assert_eq!(ask(PolicyDecision::Bypass, clause, rule), allow, "{what} {clause} {rule}");
+                assert_eq!(
+                    ask(PolicyDecision::NonIdentity, clause, rule),
+                    allow,
+                    "{what} {clause} {rule}"
+                );
+                assert_eq!(
+                    ask(PolicyDecision::Bypass, clause, rule),
+                    allow,
+                    "{what} {clause} {rule}"
+                );
                 found.push(allow);
             }
         }
@@ -292,20 +465,50 @@ fn groups_that_ask_are_found() {
     let group = |id: &str, rule: serde_json::Value| {
         serde_json::from_value(json!({"id": id, "name": id, "include": [rule]})).unwrap()
     };
-    let mut groups = vec![group("g0", json!({"common_name": {"common_name": "device-1"}}))];
-    groups.extend((1..1_000).map(|n| group(&format!("g{n}"), json!({"group": {"id": format!("g{}", n - 1)}}))));
-    let policy = json!({"name": "p", "decision": "non_identity", "include": [{"group": {"id": "g999"}}]});
-    let wiki = WORLD.applications.iter().find(|app| app.name == "wiki").unwrap();
-    let app = App { policies: vec![serde_json::from_value(policy).unwrap()], ..wiki.clone() };
+    let mut groups = vec![group(
+        "g0",
+        json!({"common_name": {"common_name": "device-1"}}),
+    )];
+    groups.extend((1..1_000).map(|n| {
+        group(
+            &format!("g{n}"),
+            json!({"group": {"id": format!("g{}", n - 1)}}),
+        )
+    }));
+    let policy =
+        json!({"name": "p", "decision": "non_identity", "include": [{"group": {"id": "g999"}}]});
+    let wiki = WORLD
+        .applications
+        .iter()
+        .find(|app| app.name == "wiki")
+        .unwrap();
+    let app = App {
+        policies: vec![serde_json::from_value(policy).unwrap()],
+        ..wiki.clone()
+    };
     let (settings, known) = (app.settings(Origins::new(())), Arc::new(Known::new(10)));
-    let node = Snapshot::compile(1, team(cases::TEAM_DOMAIN), (&[], &groups), vec![settings], known).unwrap();
+    let node = Snapshot::compile(
+        1,
+        team(cases::TEAM_DOMAIN),
+        (&[], &groups),
+        vec![settings],
+        known,
+    )
+    .unwrap();
     let node = node.with_authorities([authority("devices", "wiki.example.com")]);
-    let request = Raw { tls: shown("right"), ..get("wiki", &[]) };
+    let request = Raw {
+        tls: shown("right"),
+        ..get("wiki", &[])
+    };
     assert_eq!(request.ask(&node, NOW), "resolve assertion of device-1");
     let told = http::HeaderValue::from_static("told");
-    node.known().set_assertion(node.issuer(), (&aud("wiki"), "device-1"), told, after(60));
+    node.known()
+        .set_assertion(node.issuer(), (&aud("wiki"), "device-1"), told, after(60));
     assert_eq!(request.ask(&node, NOW), "forward wiki as device-1 by `p`");
-    let none = Raw { tls: shown("none"), ..get("wiki", &[]) };
+    let none = Raw {
+        tls: shown("none"),
+        ..get("wiki", &[])
+    };
     assert_eq!(none.ask(&node, NOW), "deny service_auth_required");
 }
 
@@ -320,47 +523,116 @@ fn groups_are_missed_where_a_rule_asks_for_them() {
             {"oidc": {"claim_name": "department", "claim_value": "x", "identity_provider_id": "oidc"}},
         ],
     });
-    let wiki = WORLD.applications.iter().find(|app| app.name == "wiki").unwrap();
-    let app = App { policies: vec![serde_json::from_value(policy).unwrap()], ..wiki.clone() };
+    let wiki = WORLD
+        .applications
+        .iter()
+        .find(|app| app.name == "wiki")
+        .unwrap();
+    let app = App {
+        policies: vec![serde_json::from_value(policy).unwrap()],
+        ..wiki.clone()
+    };
     let (settings, known) = (app.settings(Origins::new(())), Arc::new(Known::new(10)));
     let groups = [serde_json::from_value(group).unwrap()];
-    let node = Snapshot::compile(1, team(cases::TEAM_DOMAIN), (&[], &groups), vec![settings], known).unwrap();
+    let node = Snapshot::compile(
+        1,
+        team(cases::TEAM_DOMAIN),
+        (&[], &groups),
+        vec![settings],
+        known,
+    )
+    .unwrap();
     let alice = WORLD.people[0].identity();
-    for (idp, asks) in [("deep", true), ("saml", true), ("oidc", false), ("other", false)] {
-        let idp = IdpRef { id: IdpId(idp.into()), kind: String::new() };
-        let with = |groups| Identity { idp: idp.clone(), groups, ..alice.clone() };
-        assert_eq!(node.applications()[0].misses_groups(&with(Groups::Unknown)), asks, "{idp:?}");
-        assert!(!node.applications()[0].misses_groups(&with(Groups::Known(Vec::new()))), "{idp:?}");
+    for (idp, asks) in [
+        ("deep", true),
+        ("saml", true),
+        ("oidc", false),
+        ("other", false),
+    ] {
+        let idp = IdpRef {
+            id: IdpId(idp.into()),
+            kind: String::new(),
+        };
+        let with = |groups| Identity {
+            idp: idp.clone(),
+            groups,
+            ..alice.clone()
+        };
+        assert_eq!(
+            node.applications()[0].misses_groups(&with(Groups::Unknown)),
+            asks,
+            "{idp:?}"
+        );
+        assert!(
+            !node.applications()[0].misses_groups(&with(Groups::Known(Vec::new()))),
+            "{idp:?}"
+        );
     }
 }
 
 #[test]
 fn a_certificate_never_passes_for_a_service_token() {
     let policy = json!({"name": "p", "decision": "non_identity", "include": [{"certificate": {}}]});
-    let wiki = WORLD.applications.iter().find(|app| app.name == "wiki").unwrap();
-    let app = App { policies: vec![serde_json::from_value(policy).unwrap()], ..wiki.clone() };
+    let wiki = WORLD
+        .applications
+        .iter()
+        .find(|app| app.name == "wiki")
+        .unwrap();
+    let app = App {
+        policies: vec![serde_json::from_value(policy).unwrap()],
+        ..wiki.clone()
+    };
     let node = compile(1, cases::TEAM_DOMAIN, &[app], &Arc::new(Known::new(10)));
     let node = node.with_authorities([authority("devices", "wiki.example.com")]);
     for nameless in ["a token's name", "nameless"] {
-        let request = Raw { tls: shown(nameless), ..get("wiki", &[]) };
-        let Decision::Forward(permit) = request.decide(&node, NOW).unwrap() else { panic!("{nameless}") };
-        assert!(permit.assertion().is_none() && matches!(permit.program(), Some(Program::Certificate(_))));
+        let request = Raw {
+            tls: shown(nameless),
+            ..get("wiki", &[])
+        };
+        let Decision::Forward(permit) = request.decide(&node, NOW).unwrap() else {
+            panic!("{nameless}")
+        };
+        assert!(
+            permit.assertion().is_none()
+                && matches!(permit.program(), Some(Program::Certificate(_)))
+        );
     }
 }
 
 #[test]
 fn a_certificate_alone_makes_no_browser_a_program() {
-    let allow =
-        json!({"name": "p", "decision": "allow", "include": [{"everyone": {}}], "require": [{"certificate": {}}]});
-    let wiki = WORLD.applications.iter().find(|app| app.name == "wiki").unwrap();
-    let app = App { policies: vec![serde_json::from_value(allow).unwrap()], ..wiki.clone() };
+    let allow = json!({"name": "p", "decision": "allow", "include": [{"everyone": {}}], "require": [{"certificate": {}}]});
+    let wiki = WORLD
+        .applications
+        .iter()
+        .find(|app| app.name == "wiki")
+        .unwrap();
+    let app = App {
+        policies: vec![serde_json::from_value(allow).unwrap()],
+        ..wiki.clone()
+    };
     let node = compile(3, cases::TEAM_DOMAIN, &[app], node().known());
     let node = node.with_authorities([authority("devices", "wiki.example.com")]);
-    let ask = |what: &str, with: &[&str]| Raw { tls: shown(what), ..get("wiki", with) }.ask(&node, NOW);
+    let ask = |what: &str, with: &[&str]| {
+        Raw {
+            tls: shown(what),
+            ..get("wiki", with)
+        }
+        .ask(&node, NOW)
+    };
     assert_eq!(ask("right", &[]), "log in redirect no_session");
-    assert_eq!(ask("right", &["cookie alice wiki"]), "forward wiki as alice@example.com by `p`");
-    assert_eq!(ask("none", &["cookie alice wiki"]), "deny no_policy_applied");
-    assert_eq!(ask("unasked", &["cookie alice wiki"]), format!("deny {}", Reason::IdentityIncomplete));
+    assert_eq!(
+        ask("right", &["cookie alice wiki"]),
+        "forward wiki as alice@example.com by `p`"
+    );
+    assert_eq!(
+        ask("none", &["cookie alice wiki"]),
+        "deny no_policy_applied"
+    );
+    assert_eq!(
+        ask("unasked", &["cookie alice wiki"]),
+        format!("deny {}", Reason::IdentityIncomplete)
+    );
     let application = &node.applications()[0];
     assert!(application.asks_for_certificates());
     assert_eq!(application.shortest_session(), Duration::from_secs(3_600));
@@ -369,14 +641,30 @@ fn a_certificate_alone_makes_no_browser_a_program() {
 #[test]
 fn a_repeat_request_allocates_nothing() {
     let node = node();
-    for (app, with) in [("mixed", "cookie alice mixed"), ("mixed", "service ci"), ("behind", "bearer alice wiki")] {
+    for (app, with) in [
+        ("mixed", "cookie alice mixed"),
+        ("mixed", "service ci"),
+        ("behind", "bearer alice wiki"),
+    ] {
         let request = get(app, &[with]);
         let authority = Authority::parse(request.host).unwrap();
         let path = CleanPath::parse(request.path).unwrap();
         let (method, headers, client) = (&request.method, &request.headers, request.client);
-        let view = RequestView { method, authority, path, query: None, headers, client, tls: None };
-        assert!(matches!(decide(&node, &view, NOW), Decision::Forward(_)), "{with}");
-        let counted = allocation_counter::measure(|| drop(std::hint::black_box(decide(&node, &view, NOW))));
+        let view = RequestView {
+            method,
+            authority,
+            path,
+            query: None,
+            headers,
+            client,
+            tls: None,
+        };
+        assert!(
+            matches!(decide(&node, &view, NOW), Decision::Forward(_)),
+            "{with}"
+        );
+        let counted =
+            allocation_counter::measure(|| drop(std::hint::black_box(decide(&node, &view, NOW))));
         assert_eq!(counted.count_total, 0, "{with}");
     }
 }

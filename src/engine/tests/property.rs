@@ -11,12 +11,31 @@ use crate::token::MAX_TOKEN_BYTES;
 /// Something that happens to a node.
 #[derive(Clone, Debug)]
 enum Event {
-    Ask { app: usize, with: Vec<String>, from: [u8; 4], method: usize, preflight: bool },
-    Keys { which: usize, good_for: u64 },
-    Record { person: usize, what: usize },
-    End { person: usize, what: usize },
-    Follow { good_for: u64 },
-    Reload { reverse: bool },
+    Ask {
+        app: usize,
+        with: Vec<String>,
+        from: [u8; 4],
+        method: usize,
+        preflight: bool,
+    },
+    Keys {
+        which: usize,
+        good_for: u64,
+    },
+    Record {
+        person: usize,
+        what: usize,
+    },
+    End {
+        person: usize,
+        what: usize,
+    },
+    Follow {
+        good_for: u64,
+    },
+    Reload {
+        reverse: bool,
+    },
     Wait(u64),
 }
 
@@ -50,24 +69,61 @@ const FEW: usize = 5;
 const METHODS: &[&str] = &["GET", "POST", "OPTIONS", "HEAD", "TRACE", "PURGE"];
 
 fn credentials() -> impl Strategy<Value = Vec<String>> {
-    let people: Vec<_> = WORLD.people.iter().map(|person| person.name.clone()).collect();
-    let apps: Vec<_> = WORLD.applications.iter().map(|app| app.name.clone()).collect();
-    let place = prop::sample::select(vec!["cookie", "cookie", "cookie", "line", "header", "assertion"]);
-    let parts = (place, prop::sample::select(people), prop::sample::select(apps), prop::sample::select(FLAWS));
-    prop::collection::vec(parts.prop_map(|(place, person, app, flaw)| format!("{place} {person} {app} {flaw}")), 0..3)
+    let people: Vec<_> = WORLD
+        .people
+        .iter()
+        .map(|person| person.name.clone())
+        .collect();
+    let apps: Vec<_> = WORLD
+        .applications
+        .iter()
+        .map(|app| app.name.clone())
+        .collect();
+    let place = prop::sample::select(vec![
+        "cookie",
+        "cookie",
+        "cookie",
+        "line",
+        "header",
+        "assertion",
+    ]);
+    let parts = (
+        place,
+        prop::sample::select(people),
+        prop::sample::select(apps),
+        prop::sample::select(FLAWS),
+    );
+    prop::collection::vec(
+        parts.prop_map(|(place, person, app, flaw)| format!("{place} {person} {app} {flaw}")),
+        0..3,
+    )
 }
 
 /// Mostly people who ask with a token for the place they ask for: otherwise nothing would ever be forwarded.
 fn ask() -> impl Strategy<Value = Event> {
     let own = (0..FEW, 0..FEW, prop::sample::select(FLAWS)).prop_map(|(a, p, flaw)| {
-        let with = format!("cookie {} {} {flaw}", WORLD.people[p].name, WORLD.applications[a].name);
+        let with = format!(
+            "cookie {} {} {flaw}",
+            WORLD.people[p].name, WORLD.applications[a].name
+        );
         (a, vec![with])
     });
     let any = (0..WORLD.applications.len(), credentials());
     let from = prop::sample::select(vec![[198, 51, 100, 7], [10, 0, 0, 1], [203, 0, 113, 9]]);
     let method = prop_oneof![6 => Just(0), 1 => 0..METHODS.len()];
-    (prop_oneof![3 => own.boxed(), 1 => any.boxed()], from, method, prop::bool::weighted(0.1))
-        .prop_map(|((app, with), from, method, preflight)| Event::Ask { app, with, from, method, preflight })
+    (
+        prop_oneof![3 => own.boxed(), 1 => any.boxed()],
+        from,
+        method,
+        prop::bool::weighted(0.1),
+    )
+        .prop_map(|((app, with), from, method, preflight)| Event::Ask {
+            app,
+            with,
+            from,
+            method,
+            preflight,
+        })
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -105,7 +161,8 @@ impl Truths {
                 .people
                 .iter()
                 .map(|person| {
-                    (person.record == Record::Known).then(|| IdentityState::Known(Arc::new(person.identity())))
+                    (person.record == Record::Known)
+                        .then(|| IdentityState::Known(Arc::new(person.identity())))
                 })
                 .collect(),
             ended: Revocations::default(),
@@ -117,13 +174,20 @@ impl Truths {
 
     fn publish_keys(&self, node: &Snapshot) {
         let keys = self.keys.as_deref().map(key_set);
-        node.known()
-            .set_keys(node.issuer(), IssuerKeys { keys, good_until: self.good_until, retry_from: UnixTime(u64::MAX) });
+        node.known().set_keys(
+            node.issuer(),
+            IssuerKeys {
+                keys,
+                good_until: self.good_until,
+                retry_from: UnixTime(u64::MAX),
+            },
+        );
     }
 
     fn publish_record(&self, node: &Snapshot, person: usize) {
         if let Some(state) = &self.records[person] {
-            node.known().set_identity(WORLD.people[person].nonce(), state.clone());
+            node.known()
+                .set_identity(WORLD.people[person].nonce(), state.clone());
         }
     }
 
@@ -142,7 +206,8 @@ impl Truths {
         match *event {
             Event::Ask { .. } => return node,
             Event::Keys { which, good_for } => {
-                let (ours, theirs): (_, &'static SigningKey) = ((MINT.key.kid(), &MINT.key), &MINT.stranger);
+                let (ours, theirs): (_, &'static SigningKey) =
+                    ((MINT.key.kid(), &MINT.key), &MINT.stranger);
                 self.keys = match which {
                     0 | 1 => Some(vec![ours]),
                     2 => Some(vec![("other", theirs), ours]),
@@ -154,14 +219,23 @@ impl Truths {
             }
             Event::Record { person, what } => {
                 let groups = |groups: Option<&[&str]>| {
-                    let groups = groups.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
-                    IdentityState::Known(Arc::new(Person { groups, ..WORLD.people[person].clone() }.identity()))
+                    let groups =
+                        groups.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+                    IdentityState::Known(Arc::new(
+                        Person {
+                            groups,
+                            ..WORLD.people[person].clone()
+                        }
+                        .identity(),
+                    ))
                 };
                 self.records[person] = Some(match what {
                     0 => groups(Some(&["Eng", "Admins"])),
                     1 => groups(Some(&["Contractors"])),
                     2 => groups(None),
-                    3 => IdentityState::Unavailable { retry_from: UnixTime(self.now.0 + 30) },
+                    3 => IdentityState::Unavailable {
+                        retry_from: UnixTime(self.now.0 + 30),
+                    },
                     _ => IdentityState::Missing,
                 });
                 self.publish_record(&node, person);
@@ -170,8 +244,16 @@ impl Truths {
                 let person = &WORLD.people[person];
                 match what {
                     0 => self.ended.end_session(person.nonce(), UnixTime(u64::MAX)),
-                    1 => self.ended.end_user(person.user(), Until::Revision(cases::REVISION + 1), UnixTime(u64::MAX)),
-                    _ => self.ended.end_application(aud("app"), UnixTime(NOW.0 - 1), UnixTime(u64::MAX)),
+                    1 => self.ended.end_user(
+                        person.user(),
+                        Until::Revision(cases::REVISION + 1),
+                        UnixTime(u64::MAX),
+                    ),
+                    _ => self.ended.end_application(
+                        aud("app"),
+                        UnixTime(NOW.0 - 1),
+                        UnixTime(u64::MAX),
+                    ),
                 }
                 return node.with_revocations(Arc::new(self.ended.clone()));
             }
@@ -184,7 +266,12 @@ impl Truths {
                     self.apps.reverse();
                 }
                 self.generation += 1;
-                let reloaded = compile(self.generation, cases::TEAM_DOMAIN, &self.apps, node.known());
+                let reloaded = compile(
+                    self.generation,
+                    cases::TEAM_DOMAIN,
+                    &self.apps,
+                    node.known(),
+                );
                 return reloaded.with_revocations(Arc::new(self.ended.clone()));
             }
             Event::Wait(seconds) => self.now = UnixTime(self.now.0 + seconds),
@@ -196,7 +283,10 @@ impl Truths {
     fn justify(&self, permit: &Permit, request: &Raw<'_>) -> Result<(), String> {
         let app = permit.application().settings();
         let (app, session) = match permit.program() {
-            Some(Program::LinkedApp { application, session }) => (application.settings(), Some(session)),
+            Some(Program::LinkedApp {
+                application,
+                session,
+            }) => (application.settings(), Some(session)),
             Some(other) => return Err(format!("nobody showed {other:?}")),
             None => (app, permit.session()),
         };
@@ -204,48 +294,90 @@ impl Truths {
             let preflight = app.options_preflight_bypass && request.method == Method::OPTIONS;
             let asks_nobody = |rule: &Rule| matches!(rule, Rule::Everyone {} | Rule::Ip { .. });
             let open = app.policies.iter().any(|policy| {
-                let first = matches!(policy.decision, PolicyDecision::Bypass | PolicyDecision::NonIdentity);
+                let first = matches!(
+                    policy.decision,
+                    PolicyDecision::Bypass | PolicyDecision::NonIdentity
+                );
                 first && policy.include.iter().any(asks_nobody)
             });
-            return (preflight || open).then_some(()).ok_or_else(|| "nobody, and no bypass".to_owned());
+            return (preflight || open)
+                .then_some(())
+                .ok_or_else(|| "nobody, and no bypass".to_owned());
         };
         let token = session.assertion().to_str().map_err(|e| e.to_string())?;
         let sent = request.headers.iter().any(|(name, value)| {
-            matches!(name.as_str(), "cookie" | "cf-access-token") && value.to_str().is_ok_and(|v| v.contains(token))
+            matches!(name.as_str(), "cookie" | "cf-access-token")
+                && value.to_str().is_ok_and(|v| v.contains(token))
         });
         let mut rules = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::RS256);
         rules.set_issuer(&[&MINT.issuer]);
         rules.set_audience(&[app.aud.as_str()]);
         rules.validate_exp = false;
-        let kid = jsonwebtoken::decode_header(token).map_err(|e| e.to_string())?.kid.ok_or("no kid")?;
+        let kid = jsonwebtoken::decode_header(token)
+            .map_err(|e| e.to_string())?
+            .kid
+            .ok_or("no kid")?;
         let keys = self.keys.as_ref().ok_or("no keys")?;
-        let (_, key) = keys.iter().find(|(name, _)| *name == kid).ok_or("unknown key")?;
+        let (_, key) = keys
+            .iter()
+            .find(|(name, _)| *name == kid)
+            .ok_or("unknown key")?;
         let jwk = serde_json::from_value(key.to_jwk()).map_err(|e| e.to_string())?;
         let key = jsonwebtoken::DecodingKey::from_jwk(&jwk).map_err(|e| e.to_string())?;
-        let claims = jsonwebtoken::decode::<serde_json::Value>(token, &key, &rules).map_err(|e| e.to_string())?.claims;
+        let claims = jsonwebtoken::decode::<serde_json::Value>(token, &key, &rules)
+            .map_err(|e| e.to_string())?
+            .claims;
         let number = |name: &str| claims[name].as_u64().ok_or_else(|| name.to_owned());
-        let person = WORLD.people.iter().position(|p| claims["sub"] == p.user().0.as_ref()).ok_or("nobody we know")?;
-        let nonce = claims["identity_nonce"].as_str().and_then(|n| IdentityNonce::parse(n).ok());
+        let person = WORLD
+            .people
+            .iter()
+            .position(|p| claims["sub"] == p.user().0.as_ref())
+            .ok_or("nobody we know")?;
+        let nonce = claims["identity_nonce"]
+            .as_str()
+            .and_then(|n| IdentityNonce::parse(n).ok());
         let user = WORLD.people[person].user();
         let issued = UnixTime(number("iat")?);
         let login = match (nonce, &self.records[person]) {
-            (None, _) => Some(LoginOrder { revision: 0, at: issued }),
+            (None, _) => Some(LoginOrder {
+                revision: 0,
+                at: issued,
+            }),
             (_, Some(IdentityState::Known(identity))) => Some(identity.order()),
             _ => None,
         };
         let aud = std::slice::from_ref(&app.aud);
-        let presented = Presented { nonce, user: &user, aud, issued, login };
+        let presented = Presented {
+            nonce,
+            user: &user,
+            aud,
+            issued,
+            login,
+        };
         for (what, holds) in [
             ("was sent", sent),
             ("is short enough", token.len() <= MAX_TOKEN_BYTES),
             ("is an application's", claims["type"] == "app"),
-            ("names who is forwarded", claims["email"].as_str() == session.email().map(|e| e.as_str())),
+            (
+                "names who is forwarded",
+                claims["email"].as_str() == session.email().map(|e| e.as_str()),
+            ),
             ("has not expired", self.now.0 < number("exp")?),
-            ("has begun", number("iat")?.max(number("nbf")?) <= self.now.0 + LEEWAY),
+            (
+                "has begun",
+                number("iat")?.max(number("nbf")?) <= self.now.0 + LEEWAY,
+            ),
             ("was not ended", self.ended.cover(presented) == Truth::False),
             ("is of keys that are fresh", self.now < self.good_until),
-            ("is held against fresh revocations", self.now < self.followed_until),
-            ("has its record", nonce.is_none() || !matches!(self.records[person], None | Some(IdentityState::Missing))),
+            (
+                "is held against fresh revocations",
+                self.now < self.followed_until,
+            ),
+            (
+                "has its record",
+                nonce.is_none()
+                    || !matches!(self.records[person], None | Some(IdentityState::Missing)),
+            ),
         ] {
             if !holds {
                 return Err(format!("not true that the token {what}"));

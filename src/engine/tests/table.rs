@@ -20,8 +20,14 @@ fn in_state(snapshot: &Snapshot, state: &str) -> Snapshot {
     match state {
         "session revoked" => ended.end_session(alice.nonce(), never),
         "user revoked" => ended.end_user(alice.user(), Until::Revision(cases::REVISION + 1), never),
-        "user formerly revoked" => ended.end_user(alice.user(), Until::Revision(cases::REVISION), never),
-        "heidi revoked" => ended.end_user(WORLD.person("heidi").user(), Until::Revision(cases::REVISION + 1), never),
+        "user formerly revoked" => {
+            ended.end_user(alice.user(), Until::Revision(cases::REVISION), never)
+        }
+        "heidi revoked" => ended.end_user(
+            WORLD.person("heidi").user(),
+            Until::Revision(cases::REVISION + 1),
+            never,
+        ),
         "application revoked" => ended.end_application(aud("wiki"), NOW, never),
         "revocations stale" => snapshot.known().set_revocations_good_until(NOW),
         _ => {}
@@ -33,10 +39,28 @@ fn in_state(snapshot: &Snapshot, state: &str) -> Snapshot {
 fn learn_nothing(snapshot: &Snapshot) {
     let known = snapshot.known();
     let keys = known.keys(snapshot.issuer());
-    let (keys, good_until) = keys.map_or((None, UnixTime(0)), |keys| (keys.keys.clone(), keys.good_until));
-    known.set_keys(snapshot.issuer(), IssuerKeys { keys, good_until, retry_from: after(30) });
-    for person in WORLD.people.iter().filter(|person| known.identity(&person.nonce()).is_none()) {
-        known.set_identity(person.nonce(), IdentityState::Unavailable { retry_from: after(2) });
+    let (keys, good_until) = keys.map_or((None, UnixTime(0)), |keys| {
+        (keys.keys.clone(), keys.good_until)
+    });
+    known.set_keys(
+        snapshot.issuer(),
+        IssuerKeys {
+            keys,
+            good_until,
+            retry_from: after(30),
+        },
+    );
+    for person in WORLD
+        .people
+        .iter()
+        .filter(|person| known.identity(&person.nonce()).is_none())
+    {
+        known.set_identity(
+            person.nonce(),
+            IdentityState::Unavailable {
+                retry_from: after(2),
+            },
+        );
     }
 }
 
@@ -64,14 +88,26 @@ fn every_case() {
         // The same after a reload that changed nothing.
         let reloaded = compile(2, cases::TEAM_DOMAIN, &WORLD.applications, changed.known());
         let reloaded = reloaded.with_revocations(Arc::clone(changed.revocations()));
-        assert_eq!(request.ask(&reloaded, NOW), case.expect, "{id}, after a reload");
-        assert_eq!(case.expect.starts_with("resolve "), case.unlearned.is_some(), "{id}");
+        assert_eq!(
+            request.ask(&reloaded, NOW),
+            case.expect,
+            "{id}, after a reload"
+        );
+        assert_eq!(
+            case.expect.starts_with("resolve "),
+            case.unlearned.is_some(),
+            "{id}"
+        );
         if let Some(unlearned) = &case.unlearned {
             learn_nothing(&fresh);
             // What is still needed after an attempt to learn it, fronts take for this.
             let answer = request.ask(&fresh, NOW);
             let unresolved = answer.starts_with("resolve ");
-            let answer = if unresolved { "unavailable identity_unavailable".to_owned() } else { answer };
+            let answer = if unresolved {
+                "unavailable identity_unavailable".to_owned()
+            } else {
+                answer
+            };
             assert_eq!(answer, *unlearned, "{id}, when that cannot be learned");
         }
     }
@@ -81,26 +117,47 @@ fn every_case() {
 #[test]
 fn golden_matrix() {
     let node = node();
-    let mut rows = vec![WORLD.applications.iter().fold(vec![String::new()], |mut row, app| {
-        row.push(app.name.clone());
-        row
-    })];
-    for name in WORLD.people.iter().map(|person| person.name.as_str()).chain(["anybody"]) {
+    let mut rows = vec![
+        WORLD
+            .applications
+            .iter()
+            .fold(vec![String::new()], |mut row, app| {
+                row.push(app.name.clone());
+                row
+            }),
+    ];
+    for name in WORLD
+        .people
+        .iter()
+        .map(|person| person.name.as_str())
+        .chain(["anybody"])
+    {
         let cell = |app: &App| {
             let credential = format!("cookie {name} {}", app.name);
-            let with: &[&str] = if name == "anybody" { &[] } else { &[&credential] };
+            let with: &[&str] = if name == "anybody" {
+                &[]
+            } else {
+                &[&credential]
+            };
             match get(&app.name, with).decide(&node, NOW).unwrap() {
                 Decision::Forward(permit) if permit.session().is_some() => "yes".to_owned(),
                 Decision::Forward(_) => "bypass".to_owned(),
                 Decision::LogIn(_) => "log in".to_owned(),
-                Decision::Deny(refusal) if refusal.reason == Reason::IdentityIncomplete => "unknown".to_owned(),
+                Decision::Deny(refusal) if refusal.reason == Reason::IdentityIncomplete => {
+                    "unknown".to_owned()
+                }
                 Decision::Deny(_) => "-".to_owned(),
                 Decision::Unavailable(_) => "unknown".to_owned(),
                 Decision::Resolve(_) => "ask".to_owned(),
                 other => say(&other),
             }
         };
-        rows.push([name.to_owned()].into_iter().chain(WORLD.applications.iter().map(cell)).collect());
+        rows.push(
+            [name.to_owned()]
+                .into_iter()
+                .chain(WORLD.applications.iter().map(cell))
+                .collect(),
+        );
     }
     let mut text =
         "# Who may open what: people against applications, as `tests/cases/decisions.toml` describes them.\n\
@@ -109,7 +166,12 @@ fn golden_matrix() {
     for row in &rows {
         let mut line = String::new();
         for (column, cell) in row.iter().enumerate() {
-            let width = rows.iter().map(|row| row[column].len()).max().unwrap_or_default() + 2;
+            let width = rows
+                .iter()
+                .map(|row| row[column].len())
+                .max()
+                .unwrap_or_default()
+                + 2;
             write!(line, "{cell:width$}").unwrap();
         }
         writeln!(text, "{}", line.trim_end()).unwrap();
@@ -119,5 +181,8 @@ fn golden_matrix() {
         std::fs::write(path, &text).unwrap();
     }
     let reviewed = std::fs::read_to_string(path).unwrap_or_default();
-    assert_eq!(text, reviewed, "the matrix changed: review it, then UPDATE_GOLDEN=1");
+    assert_eq!(
+        text, reviewed,
+        "the matrix changed: review it, then UPDATE_GOLDEN=1"
+    );
 }

@@ -46,7 +46,12 @@ pub struct FilterSettings {
 impl Default for FilterSettings {
     /// No trusted proxy; 64 KiB of headers in at most 128 lines, 16 KiB of target.
     fn default() -> Self {
-        Self { listeners: Vec::new(), max_header_bytes: 64 * 1024, max_headers: 128, max_target_bytes: 16 * 1024 }
+        Self {
+            listeners: Vec::new(),
+            max_header_bytes: 64 * 1024,
+            max_headers: 128,
+            max_target_bytes: 16 * 1024,
+        }
     }
 }
 
@@ -56,7 +61,11 @@ impl From<&Config> for FilterSettings {
             address: listen.address,
             // With PROXY protocol the peer's address is the client's own, announced by the proxies. A client in one of their
             // networks is no proxy.
-            trusted_proxies: if listen.proxy_protocol { Vec::new() } else { listen.trusted_proxies.clone() },
+            trusted_proxies: if listen.proxy_protocol {
+                Vec::new()
+            } else {
+                listen.trusted_proxies.clone()
+            },
         });
         let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         Self {
@@ -87,7 +96,8 @@ impl ListenerSettings {
 /// Returns `true` if a listener bound to `address` accepts connections to that local address.
 pub(super) fn is_bound_to(address: SocketAddr, local: &SocketAddr) -> bool {
     let here = address.ip();
-    address.port() == local.port() && (here.is_unspecified() || here.to_canonical() == local.ip().to_canonical())
+    address.port() == local.port()
+        && (here.is_unspecified() || here.to_canonical() == local.ip().to_canonical())
 }
 
 /// What the check leaves in a request's context.
@@ -131,7 +141,10 @@ impl AccessCtx {
 impl AccessFilter {
     /// A filter in front of whatever it is called from.
     pub fn new(access: Arc<Access>, settings: FilterSettings) -> Self {
-        Self { gate: Gate::new(access), settings: Arc::new(settings) }
+        Self {
+            gate: Gate::new(access),
+            settings: Arc::new(settings),
+        }
     }
 
     /// Judges a request. `Ok(true)` means that it was answered here, as in Pingora; `Ok(false)` that it may go on, and then
@@ -181,8 +194,11 @@ impl AccessFilter {
             Reply::Portal(mut request) => {
                 let id = request.id;
                 let most = self.gate.max_body(&request);
-                let form = tokio::time::timeout(FORM_TIMEOUT, read_form(session, &request.method, most)).await;
-                let too_slow = |_| Error::explain(ErrorType::ReadTimedout, "the form did not end").into_down();
+                let form =
+                    tokio::time::timeout(FORM_TIMEOUT, read_form(session, &request.method, most))
+                        .await;
+                let too_slow =
+                    |_| Error::explain(ErrorType::ReadTimedout, "the form did not end").into_down();
                 let response = match form.map_err(too_slow)?? {
                     Some(body) => {
                         request.body = body;
@@ -202,12 +218,24 @@ impl AccessFilter {
         if has_fragment(session) {
             return Err(Reason::PathAmbiguous);
         }
-        view(session.req_header(), client, client_tls(session), &self.settings)
+        view(
+            session.req_header(),
+            client,
+            client_tls(session),
+            &self.settings,
+        )
     }
 
     fn reject(&self, session: &Session, client: IpAddr, reason: Reason) -> Reply {
         let request = session.req_header();
-        self.gate.reject(reason, &Malformed { method: &request.method, headers: &request.headers, client })
+        self.gate.reject(
+            reason,
+            &Malformed {
+                method: &request.method,
+                headers: &request.headers,
+                client,
+            },
+        )
     }
 
     /// Makes the request that goes to the origin: what was judged, with our headers and nobody else's.
@@ -234,7 +262,9 @@ impl AccessFilter {
                 request.insert_header(header::HOST, host.clone())?;
             }
         }
-        let is_tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
+        let is_tls = session
+            .digest()
+            .is_some_and(|digest| digest.ssl_digest.is_some());
         let (none, ()) = http::Request::new(()).into_parts();
         let mut parts: http::request::Parts = std::mem::replace(request, none.into()).into();
         let authority = parts.uri.authority().map(http::uri::Authority::as_str);
@@ -268,8 +298,15 @@ impl AccessFilter {
     /// Refuses after all what was let through: counts and tells it under the id that the request has, or a new one.
     pub(super) fn refuse(&self, session: &Session, ctx: &AccessCtx, reason: Reason) -> RequestId {
         let client = ctx.client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        let request = view(session.req_header(), client, client_tls(session), &self.settings).ok();
-        self.gate.refuse(ctx.forwarded.as_ref(), request.as_ref(), reason)
+        let request = view(
+            session.req_header(),
+            client,
+            client_tls(session),
+            &self.settings,
+        )
+        .ok();
+        self.gate
+            .refuse(ctx.forwarded.as_ref(), request.as_ref(), reason)
     }
 }
 
@@ -293,7 +330,9 @@ impl Judge for Running {
     }
 
     fn record_cut(&self, reason: Option<Reason>) -> RequestId {
-        self.filter.gate.record_cut(self.view().ok().as_ref(), &self.permit, reason, self.id)
+        self.filter
+            .gate
+            .record_cut(self.view().ok().as_ref(), &self.permit, reason, self.id)
     }
 }
 
@@ -301,13 +340,22 @@ impl Running {
     /// Judges the request as a new one, without waiting for what is missing.
     pub(super) fn judge_now(&self) -> Standing {
         match self.view() {
-            Ok(request) => self.filter.gate.judge_now(&request, &self.permit).unwrap_or(Standing::Unknown),
+            Ok(request) => self
+                .filter
+                .gate
+                .judge_now(&request, &self.permit)
+                .unwrap_or(Standing::Unknown),
             Err(reason) => Standing::Ended(Some(reason)),
         }
     }
 
     fn view(&self) -> Result<RequestView<'_>, Reason> {
-        view(&self.request, self.client, self.tls.as_ref(), &self.filter.settings)
+        view(
+            &self.request,
+            self.client,
+            self.tls.as_ref(),
+            &self.filter.settings,
+        )
     }
 }
 

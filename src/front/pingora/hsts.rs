@@ -31,9 +31,22 @@ impl HttpModuleBuilder for HstsBuilder {
 
 /// Activates the header for a request that came over TLS: browsers ignore it otherwise (RFC 6797 7.2).
 pub(super) fn activate(session: &mut Session, listeners: &[HstsListener]) {
-    let Some(digest) = session.digest().filter(|digest| digest.ssl_digest.is_some()) else { return };
-    let local = digest.socket_digest.as_ref().and_then(|socket| socket.local_addr()).and_then(|addr| addr.as_inet());
-    let listener = local.and_then(|local| listeners.iter().find(|l| super::filter::is_bound_to(l.address, local)));
+    let Some(digest) = session
+        .digest()
+        .filter(|digest| digest.ssl_digest.is_some())
+    else {
+        return;
+    };
+    let local = digest
+        .socket_digest
+        .as_ref()
+        .and_then(|socket| socket.local_addr())
+        .and_then(|addr| addr.as_inet());
+    let listener = local.and_then(|local| {
+        listeners
+            .iter()
+            .find(|l| super::filter::is_bound_to(l.address, local))
+    });
     let header = listener.map(|listener| listener.header.clone());
     if let Some(module) = session.downstream_modules_ctx.get_mut::<Hsts>() {
         module.0 = header;
@@ -42,9 +55,15 @@ pub(super) fn activate(session: &mut Session, listeners: &[HstsListener]) {
 
 #[async_trait]
 impl HttpModule for Hsts {
-    async fn response_header_filter(&mut self, response: &mut ResponseHeader, _end: bool) -> Result<()> {
+    async fn response_header_filter(
+        &mut self,
+        response: &mut ResponseHeader,
+        _end: bool,
+    ) -> Result<()> {
         if let Some(header) = &self.0
-            && !response.headers.contains_key(header::STRICT_TRANSPORT_SECURITY)
+            && !response
+                .headers
+                .contains_key(header::STRICT_TRANSPORT_SECURITY)
         {
             response.insert_header(header::STRICT_TRANSPORT_SECURITY, header.clone())?;
         }

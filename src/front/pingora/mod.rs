@@ -4,12 +4,18 @@
 //! `upstream_request_filter`, and three for requests that go on for long, which [`Cuttable`] ends. Decides nothing itself. Trusts Pingora's parsing, and of the request only what the engine
 //! judged. Never forwards without a permit: a request that reaches the upstream filter without one is an error.
 
-#![expect(clippy::disallowed_types, reason = "this is where the native request becomes a `RequestView`")]
+#![expect(
+    clippy::disallowed_types,
+    reason = "this is where the native request becomes a `RequestView`"
+)]
 
 mod filter;
 mod hsts;
 mod origins;
-#[cfg_attr(not(feature = "standalone"), expect(dead_code, reason = "only our own listeners bound their clients' time"))]
+#[cfg_attr(
+    not(feature = "standalone"),
+    expect(dead_code, reason = "only our own listeners bound their clients' time")
+)]
 mod progress;
 mod proxy;
 mod relay;

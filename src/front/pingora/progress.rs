@@ -93,5 +93,7 @@ static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Milliseconds since the first call; never 0.
 fn now() -> u64 {
-    u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+    u64::try_from(START.elapsed().as_millis())
+        .unwrap_or(u64::MAX)
+        .saturating_add(1)
 }

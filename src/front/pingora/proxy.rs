@@ -44,7 +44,11 @@ pub struct ProxySettings {
 
 impl Default for ProxySettings {
     fn default() -> Self {
-        Self { body_timeout: Duration::from_secs(60), hsts: Vec::new(), reserved_descriptor: None }
+        Self {
+            body_timeout: Duration::from_secs(60),
+            hsts: Vec::new(),
+            reserved_descriptor: None,
+        }
     }
 }
 
@@ -65,7 +69,9 @@ impl ProxyCtx {
 
     /// Leaves origins that speak HTTP/2 alone out of further attempts.
     pub(super) fn require_http1(&mut self) {
-        let Self { access, attempts, .. } = self;
+        let Self {
+            access, attempts, ..
+        } = self;
         if let Some(pool) = pool(access) {
             pool.require_http1(attempts);
         }
@@ -73,19 +79,31 @@ impl ProxyCtx {
 }
 
 fn pool(access: &AccessCtx) -> Option<&Arc<OriginPool>> {
-    access.permit()?.application().settings().origins.get::<Arc<OriginPool>>()
+    access
+        .permit()?
+        .application()
+        .settings()
+        .origins
+        .get::<Arc<OriginPool>>()
 }
 
 impl AccessProxy {
     /// A proxy behind that filter.
     pub fn new(filter: AccessFilter) -> Self {
-        Self { filter, settings: ProxySettings::default(), upgrades: Connector::new(None) }
+        Self {
+            filter,
+            settings: ProxySettings::default(),
+            upgrades: Connector::new(None),
+        }
     }
 
     /// Sets the options of connections that switch protocols: those that Pingora uses for the other ones.
     #[must_use]
     pub fn with_connector_options(self, options: ConnectorOptions) -> Self {
-        Self { upgrades: Connector::new(Some(options)), ..self }
+        Self {
+            upgrades: Connector::new(Some(options)),
+            ..self
+        }
     }
 
     /// Replaces the default settings.
@@ -97,19 +115,26 @@ impl AccessProxy {
 
 impl std::fmt::Debug for AccessProxy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AccessProxy").field("filter", &self.filter).finish_non_exhaustive()
+        f.debug_struct("AccessProxy")
+            .field("filter", &self.filter)
+            .finish_non_exhaustive()
     }
 }
 
 /// Reads `Content-Length`. A sender must not forward one that is no number (RFC 9110 8.6), and origins read lists differently.
 fn declared_length(headers: &HeaderMap) -> Result<Option<u64>> {
     let mut lines = headers.get_all(header::CONTENT_LENGTH).into_iter();
-    let Some(line) = lines.next() else { return Ok(None) };
-    let digits = Some(line.as_bytes()).filter(|digits| digits.iter().all(u8::is_ascii_digit) && lines.next().is_none());
+    let Some(line) = lines.next() else {
+        return Ok(None);
+    };
+    let digits = Some(line.as_bytes())
+        .filter(|digits| digits.iter().all(u8::is_ascii_digit) && lines.next().is_none());
     let length = digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
     match length {
         Some(length) => Ok(Some(length)),
-        None => Err(Error::explain(ErrorType::HTTPStatus(400), "malformed `Content-Length`").into_down()),
+        None => Err(
+            Error::explain(ErrorType::HTTPStatus(400), "malformed `Content-Length`").into_down(),
+        ),
     }
 }
 
@@ -148,9 +173,16 @@ impl ProxyHttp for AccessProxy {
         }
         let limit = ctx.pool().and_then(|pool| pool.settings().max_body);
         let declared = declared_length(&session.req_header().headers)?;
-        if limit.zip(declared).is_some_and(|(limit, declared)| declared > limit) {
-            let id = self.filter.refuse(session, &ctx.access, Reason::BodyTooLarge);
-            let response = self.filter.refused(Reason::BodyTooLarge, style(session), id);
+        if limit
+            .zip(declared)
+            .is_some_and(|(limit, declared)| declared > limit)
+        {
+            let id = self
+                .filter
+                .refuse(session, &ctx.access, Reason::BodyTooLarge);
+            let response = self
+                .filter
+                .refused(Reason::BodyTooLarge, style(session), id);
             // Boxed, so that the future of a request that goes on stays small: it is moved with each of them.
             Box::pin(respond::send(session, response, id)).await?;
             return Ok(true);
@@ -166,8 +198,18 @@ impl ProxyHttp for AccessProxy {
         Ok(false)
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut ProxyCtx) -> Result<Box<HttpPeer>> {
-        let ProxyCtx { access, attempts, body_bytes, no_origin, .. } = ctx;
+    async fn upstream_peer(
+        &self,
+        _session: &mut Session,
+        ctx: &mut ProxyCtx,
+    ) -> Result<Box<HttpPeer>> {
+        let ProxyCtx {
+            access,
+            attempts,
+            body_bytes,
+            no_origin,
+            ..
+        } = ctx;
         let Some(pool) = pool(access) else {
             return Error::e_explain(ErrorType::HTTPStatus(500), "no permit, or no origins");
         };
@@ -184,7 +226,10 @@ impl ProxyHttp for AccessProxy {
             None => {
                 *no_origin = true;
                 metrics().upstream_error(UpstreamError::NoPeer);
-                Error::e_explain(ErrorType::HTTPStatus(503), "no origin of the application is healthy")
+                Error::e_explain(
+                    ErrorType::HTTPStatus(503),
+                    "no origin of the application is healthy",
+                )
             }
         }
     }
@@ -199,9 +244,17 @@ impl ProxyHttp for AccessProxy {
         ctx: &mut ProxyCtx,
     ) -> Result<()> {
         // The last descriptors are for the listener of the metrics.
-        if !reused && self.settings.reserved_descriptor.is_some_and(|reserved| descriptor >= reserved) {
+        if !reused
+            && self
+                .settings
+                .reserved_descriptor
+                .is_some_and(|reserved| descriptor >= reserved)
+        {
             metrics().upstream_error(UpstreamError::NoDescriptor);
-            return Error::e_explain(ErrorType::HTTPStatus(503), "the process has no file descriptors left");
+            return Error::e_explain(
+                ErrorType::HTTPStatus(503),
+                "the process has no file descriptors left",
+            );
         }
         if let Some(pool) = ctx.pool() {
             pool.connected(&ctx.attempts, reused);
@@ -216,8 +269,12 @@ impl ProxyHttp for AccessProxy {
         request: &mut RequestHeader,
         ctx: &mut ProxyCtx,
     ) -> Result<()> {
-        self.filter.upstream_request_filter(session, request, &ctx.access)?;
-        if let Some(host) = ctx.pool().and_then(|pool| pool.settings().host_header.clone()) {
+        self.filter
+            .upstream_request_filter(session, request, &ctx.access)?;
+        if let Some(host) = ctx
+            .pool()
+            .and_then(|pool| pool.settings().host_header.clone())
+        {
             request.insert_header(header::HOST, host)?;
         }
         Ok(())
@@ -236,11 +293,17 @@ impl ProxyHttp for AccessProxy {
         if end_of_stream && body.as_ref().is_some_and(Bytes::is_empty) {
             *body = None;
         }
-        self.filter.request_body_filter(session, end_of_stream, &mut ctx.access)?;
-        ctx.body_bytes = ctx.body_bytes.saturating_add(body.as_ref().map_or(0, |part| part.len() as u64));
+        self.filter
+            .request_body_filter(session, end_of_stream, &mut ctx.access)?;
+        ctx.body_bytes = ctx
+            .body_bytes
+            .saturating_add(body.as_ref().map_or(0, |part| part.len() as u64));
         let limit = ctx.pool().and_then(|pool| pool.settings().max_body);
         if limit.is_some_and(|limit| ctx.body_bytes > limit) {
-            return Error::e_explain(ErrorType::HTTPStatus(413), "the body is longer than the application takes");
+            return Error::e_explain(
+                ErrorType::HTTPStatus(413),
+                "the body is longer than the application takes",
+            );
         }
         Ok(())
     }
@@ -263,7 +326,8 @@ impl ProxyHttp for AccessProxy {
         response: &mut ResponseHeader,
         ctx: &mut ProxyCtx,
     ) -> Result<()> {
-        self.filter.response_filter(session, response, &mut ctx.access)?;
+        self.filter
+            .response_filter(session, response, &mut ctx.access)?;
         response::edit(session, response)
     }
 
@@ -274,7 +338,9 @@ impl ProxyHttp for AccessProxy {
         _end_of_stream: bool,
         ctx: &mut ProxyCtx,
     ) -> Result<Option<Duration>> {
-        self.filter.response_body_filter(session, &mut ctx.access).map(|()| None)
+        self.filter
+            .response_body_filter(session, &mut ctx.access)
+            .map(|()| None)
     }
 
     /// Nothing was sent yet, so whatever the method another address or origin may be tried. Once bytes were sent,
@@ -286,7 +352,9 @@ impl ProxyHttp for AccessProxy {
         ctx: &mut ProxyCtx,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        let ProxyCtx { access, attempts, .. } = ctx;
+        let ProxyCtx {
+            access, attempts, ..
+        } = ctx;
         let again = pool(access).is_some_and(|pool| pool.failed(attempts, &error));
         error.set_retry(again);
         error
@@ -314,9 +382,17 @@ impl ProxyHttp for AccessProxy {
         error
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut ProxyCtx) -> FailToProxy {
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        ctx: &mut ProxyCtx,
+    ) -> FailToProxy {
         let id = match error.etype() {
-            ErrorType::HTTPStatus(413) => self.filter.refuse(session, &ctx.access, Reason::BodyTooLarge),
+            ErrorType::HTTPStatus(413) => {
+                self.filter
+                    .refuse(session, &ctx.access, Reason::BodyTooLarge)
+            }
             _ => ctx.access.request_id().unwrap_or_else(RequestId::random),
         };
         let text = id.to_string();
@@ -325,26 +401,43 @@ impl ProxyHttp for AccessProxy {
                 (ErrorPage::upstream_unhealthy(&text), "origin_unhealthy")
             }
             (ErrorType::HTTPStatus(503), _) => (ErrorPage::overloaded(&text), "overloaded"),
-            (ErrorType::HTTPStatus(413), _) => (ErrorPage::content_too_large(&text), Reason::BodyTooLarge.id()),
+            (ErrorType::HTTPStatus(413), _) => (
+                ErrorPage::content_too_large(&text),
+                Reason::BodyTooLarge.id(),
+            ),
             (ErrorType::HTTPStatus(403), _) => {
                 let sentence = "This request is not allowed any more: the access ended while it was under way.";
                 let page = ErrorPage::new(StatusCode::FORBIDDEN, "Not allowed", sentence, &text);
-                (page, ctx.access.ended().unwrap_or(Reason::NoPolicyApplied).id())
+                (
+                    page,
+                    ctx.access.ended().unwrap_or(Reason::NoPolicyApplied).id(),
+                )
             }
             (ErrorType::HTTPStatus(400..500), _) => (ErrorPage::bad_request(&text), "bad_request"),
             (
                 ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout,
                 ErrorSource::Upstream,
             ) => (ErrorPage::upstream_too_slow(&text), "origin_too_slow"),
-            (_, ErrorSource::Upstream) => (ErrorPage::upstream_unreachable(&text), "origin_unreachable"),
+            (_, ErrorSource::Upstream) => {
+                (ErrorPage::upstream_unreachable(&text), "origin_unreachable")
+            }
             // The client is gone: there is nobody to tell.
-            (ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed, ErrorSource::Downstream) => {
-                return FailToProxy { error_code: 0, can_reuse_downstream: false };
+            (
+                ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed,
+                ErrorSource::Downstream,
+            ) => {
+                return FailToProxy {
+                    error_code: 0,
+                    can_reuse_downstream: false,
+                };
             }
             // The client reads no more: a page would wait for it again.
             (ErrorType::WriteTimedout, ErrorSource::Downstream) => {
                 log_failure(session, ctx, error, id);
-                return FailToProxy { error_code: 0, can_reuse_downstream: false };
+                return FailToProxy {
+                    error_code: 0,
+                    can_reuse_downstream: false,
+                };
             }
             (ErrorType::ReadTimedout, ErrorSource::Downstream) => {
                 (ErrorPage::request_too_slow(&text), "request_too_slow")
@@ -362,8 +455,13 @@ impl ProxyHttp for AccessProxy {
         let status = page.status.as_u16();
         let request = session.req_header();
         let retry = gate::retry(&request.method, &request.uri, page.status);
-        let retry = retry.as_deref().map(|href| Link { href, label: TRY_AGAIN });
-        let response = self.filter.told(page.with_retry(retry).with_reason(reason), style(session));
+        let retry = retry.as_deref().map(|href| Link {
+            href,
+            label: TRY_AGAIN,
+        });
+        let response = self
+            .filter
+            .told(page.with_retry(retry).with_reason(reason), style(session));
         session.set_keepalive(None);
         // Where a part of the answer is out already, breaking off is the only way to say that it is no whole.
         if session.response_written().is_none()
@@ -371,7 +469,10 @@ impl ProxyHttp for AccessProxy {
         {
             tracing::debug!(%error, "the error could not be told");
         }
-        FailToProxy { error_code: status, can_reuse_downstream: false }
+        FailToProxy {
+            error_code: status,
+            can_reuse_downstream: false,
+        }
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, _ctx: &mut ProxyCtx) {
@@ -407,8 +508,16 @@ impl ProxyHttp for AccessProxy {
 /// sent, cookies too.
 fn log_failure(session: &Session, ctx: &ProxyCtx, error: &Error, id: RequestId) {
     let request = session.req_header();
-    let host = request.headers.get(header::HOST).map(|host| String::from_utf8_lossy(host.as_bytes()));
-    let host = host.or_else(|| request.uri.authority().map(|authority| authority.as_str().into()));
+    let host = request
+        .headers
+        .get(header::HOST)
+        .map(|host| String::from_utf8_lossy(host.as_bytes()));
+    let host = host.or_else(|| {
+        request
+            .uri
+            .authority()
+            .map(|authority| authority.as_str().into())
+    });
     let permit = ctx.access.permit();
     tracing::warn!(
         request_id = %id,
@@ -427,19 +536,25 @@ fn log_failure(session: &Session, ctx: &ProxyCtx, error: &Error, id: RequestId) 
 
 const fn upstream_error(kind: &ErrorType) -> UpstreamError {
     match kind {
-        ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout => UpstreamError::Timeout,
-        ErrorType::ConnectRefused | ErrorType::ConnectNoRoute | ErrorType::ConnectError | ErrorType::SocketError => {
-            UpstreamError::Connect
+        ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout => {
+            UpstreamError::Timeout
         }
+        ErrorType::ConnectRefused
+        | ErrorType::ConnectNoRoute
+        | ErrorType::ConnectError
+        | ErrorType::SocketError => UpstreamError::Connect,
         ErrorType::TLSHandshakeFailure
         | ErrorType::TLSHandshakeTimedout
         | ErrorType::InvalidCert
         | ErrorType::HandshakeError
         | ErrorType::TLSWantX509Lookup => UpstreamError::Tls,
-        ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed => UpstreamError::Closed,
-        ErrorType::InvalidHTTPHeader | ErrorType::H1Error | ErrorType::H2Error | ErrorType::InvalidH2 => {
-            UpstreamError::Protocol
+        ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed => {
+            UpstreamError::Closed
         }
+        ErrorType::InvalidHTTPHeader
+        | ErrorType::H1Error
+        | ErrorType::H2Error
+        | ErrorType::InvalidH2 => UpstreamError::Protocol,
         _ => UpstreamError::Other,
     }
 }

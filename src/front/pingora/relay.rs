@@ -41,7 +41,11 @@ pub(super) enum End {
 ///
 /// # Errors
 /// If reading or writing fails; the source of the error names the side.
-pub(super) async fn relay(session: &mut Session, mut origin: Origin, limits: IdleLimits) -> Result<End> {
+pub(super) async fn relay(
+    session: &mut Session,
+    mut origin: Origin,
+    limits: IdleLimits,
+) -> Result<End> {
     if !session.was_upgraded() {
         return Error::e_explain(ErrorType::InternalError, "a tunnel without an upgrade");
     }
@@ -50,13 +54,22 @@ pub(super) async fn relay(session: &mut Session, mut origin: Origin, limits: Idl
     session.set_write_timeout(None);
     origin.read_timeout = None;
     // Bytes that came together with the 101 are in Pingora's reader, and only there.
-    let early = poll_once(origin.read_response_task()).await.transpose().map_err(|error| error.into_up())?;
+    let early = poll_once(origin.read_response_task())
+        .await
+        .transpose()
+        .map_err(|error| error.into_up())?;
     let down = match early {
         Some(HttpTask::UpgradedBody(Some(part), _)) => Step::Write(part),
         _ => Step::Read,
     };
     let buffer = vec![0; CHUNK].into_boxed_slice();
-    let mut tunnel = Tunnel { session, origin: origin.into_inner(), up: Step::Read, down, buffer };
+    let mut tunnel = Tunnel {
+        session,
+        origin: origin.into_inner(),
+        up: Step::Read,
+        down,
+        buffer,
+    };
     let mut moved = Instant::now();
     let mut idle = pin!(sleep(limits.open));
     poll_fn(|context| {
@@ -68,7 +81,12 @@ pub(super) async fn relay(session: &mut Session, mut origin: Origin, limits: Idl
         if up && down {
             return Poll::Ready(Ok(End::Complete));
         }
-        let deadline = moved + if up || down { limits.half_closed } else { limits.open };
+        let deadline = moved
+            + if up || down {
+                limits.half_closed
+            } else {
+                limits.open
+            };
         if idle.deadline() != deadline {
             idle.as_mut().reset(deadline);
         }
@@ -118,7 +136,9 @@ impl Tunnel<'_> {
     fn poll_up(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
         self.up = match &mut self.up {
             Step::Read => {
-                match ready!(pin!(self.session.read_request_body()).poll(context)).map_err(|error| error.into_down())? {
+                match ready!(pin!(self.session.read_request_body()).poll(context))
+                    .map_err(|error| error.into_down())?
+                {
                     Some(part) => Step::Write(part),
                     None => Step::Close,
                 }
@@ -126,9 +146,16 @@ impl Tunnel<'_> {
             Step::Write(part) if part.is_empty() => Step::Flush,
             Step::Write(part) => {
                 let written = ready!(Pin::new(&mut self.origin).poll_write(context, part));
-                match written.or_err(ErrorType::WriteError, "writing to a tunnel").map_err(|error| error.into_up())? {
+                match written
+                    .or_err(ErrorType::WriteError, "writing to a tunnel")
+                    .map_err(|error| error.into_up())?
+                {
                     0 => {
-                        return Poll::Ready(Err(Error::explain(ErrorType::WriteError, "the tunnel is full").into_up()));
+                        return Poll::Ready(Err(Error::explain(
+                            ErrorType::WriteError,
+                            "the tunnel is full",
+                        )
+                        .into_up()));
                     }
                     written => part.advance(written),
                 }
@@ -136,7 +163,9 @@ impl Tunnel<'_> {
             }
             Step::Flush => {
                 let flushed = ready!(Pin::new(&mut self.origin).poll_flush(context));
-                flushed.or_err(ErrorType::WriteError, "writing to a tunnel").map_err(|error| error.into_up())?;
+                flushed
+                    .or_err(ErrorType::WriteError, "writing to a tunnel")
+                    .map_err(|error| error.into_up())?;
                 Step::Read
             }
             Step::Close => {
@@ -155,18 +184,23 @@ impl Tunnel<'_> {
             Step::Read => {
                 let mut buffer = ReadBuf::new(&mut self.buffer);
                 let read = ready!(Pin::new(&mut self.origin).poll_read(context, &mut buffer));
-                read.or_err(ErrorType::ReadError, "reading from a tunnel").map_err(|error| error.into_up())?;
+                read.or_err(ErrorType::ReadError, "reading from a tunnel")
+                    .map_err(|error| error.into_up())?;
                 match buffer.filled() {
                     [] => Step::Close,
                     part => Step::Write(Bytes::copy_from_slice(part)),
                 }
             }
             Step::Write(part) => {
-                client.send_downstream_proxy_task(HttpTask::UpgradedBody(Some(mem::take(part)), false));
+                client.send_downstream_proxy_task(HttpTask::UpgradedBody(
+                    Some(mem::take(part)),
+                    false,
+                ));
                 Step::Flush
             }
             Step::Flush => {
-                ready!(pin!(client.write_downstream_proxy_tasks()).poll(context)).map_err(|error| error.into_down())?;
+                ready!(pin!(client.write_downstream_proxy_tasks()).poll(context))
+                    .map_err(|error| error.into_down())?;
                 Step::Read
             }
             Step::Close => {

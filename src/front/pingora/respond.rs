@@ -11,7 +11,11 @@ use crate::model::RequestId;
 /// Sends a response of ours. The connection stays open unless there is a body that nobody read.
 ///
 /// A response without a body ends with its head, over HTTP/2 too: that is the trailers-only form of gRPC.
-pub(super) async fn send(session: &mut Session, response: Response<Bytes>, id: RequestId) -> Result<()> {
+pub(super) async fn send(
+    session: &mut Session,
+    response: Response<Bytes>,
+    id: RequestId,
+) -> Result<()> {
     let (parts, body) = response.into_parts();
     let mut head = ResponseHeader::build(parts.status, Some(parts.headers.len() + 3))?;
     head.insert_header("CF-Ray", id.to_string())?;
@@ -19,13 +23,17 @@ pub(super) async fn send(session: &mut Session, response: Response<Bytes>, id: R
         head.append_header(name.clone(), value.clone())?;
     }
     let without_body = session.req_header().method == Method::HEAD
-        || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        || matches!(
+            parts.status,
+            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+        );
     let is_http2 = session.as_downstream().is_http2();
     let is_grpc = parts.headers.contains_key("grpc-status");
     if parts.status != StatusCode::NO_CONTENT && !(is_http2 && is_grpc) {
         head.insert_header(header::CONTENT_LENGTH, body.len().to_string())?;
     }
-    if !session.as_downstream_mut().is_body_done() || parts.status == StatusCode::METHOD_NOT_ALLOWED {
+    if !session.as_downstream_mut().is_body_done() || parts.status == StatusCode::METHOD_NOT_ALLOWED
+    {
         session.set_keepalive(None);
     }
     let empty = without_body || body.is_empty();
@@ -44,9 +52,15 @@ pub(super) async fn send(session: &mut Session, response: Response<Bytes>, id: R
 /// # Errors
 /// If writing fails or takes longer than the session's write timeout.
 pub(super) async fn write(session: &mut Session, tasks: Vec<HttpTask>) -> Result<bool> {
-    let limit = session.as_downstream().get_write_timeout().unwrap_or(WRITE_TIME);
-    let too_slow = |_| Error::explain(ErrorType::WriteTimedout, "the client takes no response").into_down();
-    tokio::time::timeout(limit, session.write_response_tasks(tasks)).await.map_err(too_slow)?
+    let limit = session
+        .as_downstream()
+        .get_write_timeout()
+        .unwrap_or(WRITE_TIME);
+    let too_slow =
+        |_| Error::explain(ErrorType::WriteTimedout, "the client takes no response").into_down();
+    tokio::time::timeout(limit, session.write_response_tasks(tasks))
+        .await
+        .map_err(too_slow)?
 }
 
 /// Reads what the client still sends after its response, for a bounded time and length.
@@ -54,7 +68,9 @@ pub(super) async fn write(session: &mut Session, tasks: Vec<HttpTask>) -> Result
 /// Clients that are cut off while they send lose the response: over HTTP/1.1 to the reset of the connection, over HTTP/2 to
 /// that of the stream, which curl before 8 takes for a failure.
 pub(super) async fn read_rest(session: &mut Session) {
-    let written = session.response_written().is_some_and(|response| !response.status.is_informational());
+    let written = session
+        .response_written()
+        .is_some_and(|response| !response.status.is_informational());
     if !written || session.was_upgraded() {
         return;
     }
@@ -87,13 +103,21 @@ mod tests {
     #[tokio::test]
     async fn response_to_a_client_that_never_reads_times_out() {
         let (mut client, server) = tokio::io::duplex(256);
-        client.write_all(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        client
+            .write_all(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
+            .await
+            .unwrap();
         let mut session = Session::new_h1(Box::new(server));
         assert!(session.read_request().await.unwrap());
         session.set_write_timeout(Some(Duration::from_millis(20)));
-        let response = Response::builder().header("x-large", "a".repeat(4000)).body(Bytes::new()).unwrap();
+        let response = Response::builder()
+            .header("x-large", "a".repeat(4000))
+            .body(Bytes::new())
+            .unwrap();
         let sent = send(&mut session, response, RequestId::random());
-        let sent = tokio::time::timeout(Duration::from_secs(10), sent).await.expect("the write goes on");
+        let sent = tokio::time::timeout(Duration::from_secs(10), sent)
+            .await
+            .expect("the write goes on");
         assert_eq!(sent.unwrap_err().etype(), &ErrorType::WriteTimedout);
     }
 }

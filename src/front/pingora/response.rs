@@ -36,13 +36,22 @@ pub(super) fn edit(session: &mut Session, response: &mut ResponseHeader) -> Resu
             response.set_version(Version::HTTP_11);
             response.insert_header(header::TRANSFER_ENCODING, "chunked")?;
         }
-        Coding::Identity => return refuse("`Transfer-Encoding: identity` on a connection that stays open has no end"),
+        Coding::Identity => {
+            return refuse(
+                "`Transfer-Encoding: identity` on a connection that stays open has no end",
+            );
+        }
         Coding::Endless => {
-            return refuse("a `Transfer-Encoding` whose last coding is not `chunked` has no reliable end");
+            return refuse(
+                "a `Transfer-Encoding` whose last coding is not `chunked` has no reliable end",
+            );
         }
     }
     let final_response = !response.status.is_informational();
-    if final_response && is_old(session.req_header()) && !response.headers.contains_key(header::CONTENT_LENGTH) {
+    if final_response
+        && is_old(session.req_header())
+        && !response.headers.contains_key(header::CONTENT_LENGTH)
+    {
         // Only the end of the connection ends such a body (RFC 9112 6.3).
         session.set_keepalive(None);
     }
@@ -55,26 +64,40 @@ fn refuse(why: &'static str) -> Result<()> {
 
 /// Returns `true` if the origin closes its connection after this response.
 fn closes(response: &ResponseHeader) -> bool {
-    let lists = |token: &[u8]| tokens(&response.headers).any(|listed| listed.eq_ignore_ascii_case(token));
+    let lists =
+        |token: &[u8]| tokens(&response.headers).any(|listed| listed.eq_ignore_ascii_case(token));
     lists(b"close") || response.version < Version::HTTP_11 && !lists(b"keep-alive")
 }
 
 /// The options of all `Connection` fields.
 pub(super) fn tokens(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     let lines = headers.get_all(header::CONNECTION).into_iter();
-    lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii).filter(|t| !t.is_empty())
+    lines
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|t| !t.is_empty())
 }
 
 fn strip_hop_by_hop(response: &mut ResponseHeader, keeps_upgrade: bool) {
-    let named: SmallVec<[HeaderName; 4]> =
-        tokens(&response.headers).filter_map(|token| HeaderName::from_bytes(token).ok()).collect();
+    let named: SmallVec<[HeaderName; 4]> = tokens(&response.headers)
+        .filter_map(|token| HeaderName::from_bytes(token).ok())
+        .collect();
     for name in &named {
         // Without its framing the response would have another body. `Upgrade` is handled below.
-        if !matches!(*name, header::CONTENT_LENGTH | header::TRANSFER_ENCODING | header::UPGRADE) {
+        if !matches!(
+            *name,
+            header::CONTENT_LENGTH | header::TRANSFER_ENCODING | header::UPGRADE
+        ) {
             response.remove_header(name);
         }
     }
-    for name in [header::CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, header::PROXY_AUTHENTICATE, header::TE] {
+    for name in [
+        header::CONNECTION,
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+        header::PROXY_AUTHENTICATE,
+        header::TE,
+    ] {
         response.remove_header(&name);
     }
     // A 426 has to name the protocols (RFC 9110 15.5.22).
@@ -86,13 +109,19 @@ fn strip_hop_by_hop(response: &mut ResponseHeader, keeps_upgrade: bool) {
 /// Merges equal values of `Content-Length` into one (RFC 9110 8.6): HTTP/2 clients reject two.
 fn merge_content_length(response: &mut ResponseHeader) -> Result<()> {
     let mut lines = response.headers.get_all(header::CONTENT_LENGTH).into_iter();
-    let Some(first) = lines.next() else { return Ok(()) };
+    let Some(first) = lines.next() else {
+        return Ok(());
+    };
     if lines.next().is_none() && !first.as_bytes().contains(&b',') {
         return Ok(());
     }
     let lines = response.headers.get_all(header::CONTENT_LENGTH).into_iter();
-    let mut values = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
-    let Some(length) = values.next().map(<[u8]>::to_vec) else { return Ok(()) };
+    let mut values = lines
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii);
+    let Some(length) = values.next().map(<[u8]>::to_vec) else {
+        return Ok(());
+    };
     if values.any(|other| other != length) {
         return refuse("different values of `Content-Length`");
     }
@@ -118,11 +147,16 @@ enum Coding {
 
 fn coding(headers: &HeaderMap) -> Coding {
     let lines = headers.get_all(header::TRANSFER_ENCODING).into_iter();
-    let mut codings = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
-    let Some(first) = codings.next() else { return Coding::Usual };
+    let mut codings = lines
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii);
+    let Some(first) = codings.next() else {
+        return Coding::Usual;
+    };
     let is_identity = |coding: &[u8]| coding.eq_ignore_ascii_case(b"identity");
-    let (last, only_identity) =
-        codings.fold((first, is_identity(first)), |(_, only), coding| (coding, only && is_identity(coding)));
+    let (last, only_identity) = codings.fold((first, is_identity(first)), |(_, only), coding| {
+        (coding, only && is_identity(coding))
+    });
     match last {
         _ if only_identity => Coding::Identity,
         last if last.eq_ignore_ascii_case(b"chunked") => Coding::Usual,
@@ -165,7 +199,11 @@ impl HttpModule for OldClient {
         Ok(())
     }
 
-    async fn response_header_filter(&mut self, response: &mut ResponseHeader, _end: bool) -> Result<()> {
+    async fn response_header_filter(
+        &mut self,
+        response: &mut ResponseHeader,
+        _end: bool,
+    ) -> Result<()> {
         if self.is_old {
             response.remove_header(&header::TRANSFER_ENCODING);
         }

@@ -32,23 +32,37 @@ pub(super) fn offered(request: &RequestHeader, further: &[String]) -> Option<Hea
         return None;
     }
     let lines = request.headers.get_all(header::UPGRADE).into_iter();
-    let asked = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
-    let built_in = TUNNELLED.into_iter().chain(further.iter().map(String::as_str));
+    let asked = lines
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii);
+    let built_in = TUNNELLED
+        .into_iter()
+        .chain(further.iter().map(String::as_str));
     let mut offer = Vec::new();
     for protocol in asked.filter(|protocol| may_tunnel(protocol)) {
-        if let Some(known) = built_in.clone().find(|known| known.as_bytes().eq_ignore_ascii_case(protocol)) {
+        if let Some(known) = built_in
+            .clone()
+            .find(|known| known.as_bytes().eq_ignore_ascii_case(protocol))
+        {
             // In the spelling that the specification of each protocol uses, as origins compare it.
             offer.extend_from_slice(if offer.is_empty() { b"" } else { b", " });
             offer.extend_from_slice(known.as_bytes());
         }
     }
-    (!offer.is_empty()).then(|| HeaderValue::from_bytes(&offer).ok()).flatten()
+    (!offer.is_empty())
+        .then(|| HeaderValue::from_bytes(&offer).ok())
+        .flatten()
 }
 
 /// Returns `true` unless the protocol carries requests that would not be judged.
 fn may_tunnel(protocol: &[u8]) -> bool {
-    let name = protocol.split(|byte| *byte == b'/').next().unwrap_or_default();
-    !UNJUDGED_UPGRADES.iter().any(|unjudged| name.eq_ignore_ascii_case(unjudged.as_bytes()))
+    let name = protocol
+        .split(|byte| *byte == b'/')
+        .next()
+        .unwrap_or_default();
+    !UNJUDGED_UPGRADES
+        .iter()
+        .any(|unjudged| name.eq_ignore_ascii_case(unjudged.as_bytes()))
 }
 
 /// The result of an offer.
@@ -84,10 +98,16 @@ impl AccessProxy {
     /// # Errors
     /// If no origin answers, as for any request, or the tunnel does not end by itself. Pingora then drops the connection: after
     /// `Ok` it would flush it first, without a limit of time.
-    pub(super) async fn upgrade(&self, session: &mut Session, ctx: &mut ProxyCtx, offer: &HeaderValue) -> Result<()> {
+    pub(super) async fn upgrade(
+        &self,
+        session: &mut Session,
+        ctx: &mut ProxyCtx,
+        offer: &HeaderValue,
+    ) -> Result<()> {
         let mut origin = self.connect(session, ctx).await?;
         let mut request = head(session)?;
-        self.upstream_request_filter(session, &mut request, ctx).await?;
+        self.upstream_request_filter(session, &mut request, ctx)
+            .await?;
         if request.uri.authority().is_some()
             && let Some(target) = request.uri.path_and_query().cloned()
         {
@@ -95,7 +115,10 @@ impl AccessProxy {
         }
         request.insert_header(header::CONNECTION, "Upgrade")?;
         request.insert_header(header::UPGRADE, offer.clone())?;
-        origin.write_request_header(Box::new(request)).await.map_err(|error| error.into_up())?;
+        origin
+            .write_request_header(Box::new(request))
+            .await
+            .map_err(|error| error.into_up())?;
         match self.exchange(session, ctx, &mut origin).await? {
             Outcome::Answered(answer) => self.answer(session, ctx, &mut origin, answer).await,
             Outcome::Switched(response) => {
@@ -105,13 +128,22 @@ impl AccessProxy {
                 }
                 let patience = origin.read_timeout;
                 respond::write(session, vec![HttpTask::Header(response, false)]).await?;
-                let open = ctx.pool().map_or(Duration::from_secs(3600), |pool| pool.settings().tunnel_timeout);
-                let limits = IdleLimits { open, half_closed: patience.unwrap_or(open).min(open) };
+                let open = ctx.pool().map_or(Duration::from_secs(3600), |pool| {
+                    pool.settings().tunnel_timeout
+                });
+                let limits = IdleLimits {
+                    open,
+                    half_closed: patience.unwrap_or(open).min(open),
+                };
                 match relay(session, origin, limits).await? {
                     End::Complete => Ok(()),
                     End::Idle => {
                         log_idle(session, ctx);
-                        Err(Error::explain(ErrorType::ConnectionClosed, "nothing moved in the tunnel").into_down())
+                        Err(Error::explain(
+                            ErrorType::ConnectionClosed,
+                            "nothing moved in the tunnel",
+                        )
+                        .into_down())
                     }
                 }
             }
@@ -128,7 +160,8 @@ impl AccessProxy {
             match self.upgrades.get_http_session(&*peer).await {
                 Ok((mut origin, reused)) => {
                     let descriptor = origin.stream().id();
-                    self.connected_to_upstream(session, reused, &peer, descriptor, None, ctx).await?;
+                    self.connected_to_upstream(session, reused, &peer, descriptor, None, ctx)
+                        .await?;
                     origin.read_timeout = peer.options.read_timeout;
                     origin.write_timeout = peer.options.write_timeout;
                     return Ok(origin);
@@ -145,10 +178,18 @@ impl AccessProxy {
     }
 
     /// Sends the body and reads until the final response head. Interim responses are passed on.
-    async fn exchange(&self, session: &mut Session, ctx: &mut ProxyCtx, origin: &mut Origin) -> Result<Outcome> {
+    async fn exchange(
+        &self,
+        session: &mut Session,
+        ctx: &mut ProxyCtx,
+        origin: &mut Origin,
+    ) -> Result<Outcome> {
         let mut body = RequestBody::Open;
         if session.as_downstream_mut().is_body_done() {
-            origin.finish_body().await.map_err(|error| error.into_up())?;
+            origin
+                .finish_body()
+                .await
+                .map_err(|error| error.into_up())?;
             body = RequestBody::Sent;
         }
         loop {
@@ -192,7 +233,8 @@ impl AccessProxy {
         mut part: Option<Bytes>,
     ) -> Result<RequestBody> {
         let ends = part.is_none() || session.as_downstream_mut().is_body_done();
-        self.request_body_filter(session, &mut part, ends, ctx).await?;
+        self.request_body_filter(session, &mut part, ends, ctx)
+            .await?;
         let written = async {
             if let Some(part) = part.filter(|part| !part.is_empty()) {
                 origin.write_body(&part).await?;
@@ -217,10 +259,15 @@ impl AccessProxy {
         origin: &mut Origin,
         answer: Answer,
     ) -> Result<()> {
-        let Answer { mut response, ends, request_body: mut body } = answer;
+        let Answer {
+            mut response,
+            ends,
+            request_body: mut body,
+        } = answer;
         let bodiless = response::is_bodiless(&session.req_header().method, response.status);
-        let framed =
-            [header::CONTENT_LENGTH, header::TRANSFER_ENCODING].iter().any(|name| response.headers.contains_key(name));
+        let framed = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING]
+            .iter()
+            .any(|name| response.headers.contains_key(name));
         if !ends && !bodiless && !framed {
             response.set_version(Version::HTTP_11);
             response.insert_header(header::TRANSFER_ENCODING, "chunked")?;
@@ -258,7 +305,9 @@ fn head(session: &mut Session) -> Result<RequestHeader> {
     for name in HOP_BY_HOP {
         request.remove_header(&name);
     }
-    if !session.as_downstream_mut().is_body_empty() && !request.headers.contains_key(header::CONTENT_LENGTH) {
+    if !session.as_downstream_mut().is_body_empty()
+        && !request.headers.contains_key(header::CONTENT_LENGTH)
+    {
         request.insert_header(header::TRANSFER_ENCODING, "chunked")?;
     }
     Ok(request)
@@ -269,12 +318,21 @@ fn named(headers: &HeaderMap) -> Result<Vec<HeaderName>> {
     let mut named = Vec::new();
     for token in response::tokens(headers) {
         let name = HeaderName::from_bytes(token).ok().filter(|name| {
-            let protected = matches!(name.as_str(), "host" | "content-length" | "cookie" | "authorization");
+            let protected = matches!(
+                name.as_str(),
+                "host" | "content-length" | "cookie" | "authorization"
+            );
             !protected && !name.as_str().starts_with("x-forwarded-")
         });
         match name {
             Some(name) if named.len() < MAX_NAMED => named.push(name),
-            _ => return Err(Error::explain(ErrorType::InvalidHTTPHeader, "malformed `Connection` header").into_down()),
+            _ => {
+                return Err(Error::explain(
+                    ErrorType::InvalidHTTPHeader,
+                    "malformed `Connection` header",
+                )
+                .into_down());
+            }
         }
     }
     Ok(named)
@@ -283,11 +341,16 @@ fn named(headers: &HeaderMap) -> Result<Vec<HeaderName>> {
 /// Returns `true` if the origin names its choice, as RFC 9110 7.8 requires, and was offered all that it names.
 fn was_offered(offer: &HeaderValue, response: &HeaderMap) -> bool {
     let listed = |lines: &HeaderValue, protocol: &[u8]| {
-        lines.as_bytes().split(|byte| *byte == b',').any(|one| one.trim_ascii().eq_ignore_ascii_case(protocol))
+        lines
+            .as_bytes()
+            .split(|byte| *byte == b',')
+            .any(|one| one.trim_ascii().eq_ignore_ascii_case(protocol))
     };
     let lines = response.get_all(header::UPGRADE).into_iter();
-    let mut chosen =
-        lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii).peekable();
+    let mut chosen = lines
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .peekable();
     chosen.peek().is_some() && chosen.all(|protocol| listed(offer, protocol))
 }
 
@@ -356,27 +419,58 @@ mod tests {
         ] {
             let lines = [("upgrade", upgrade), ("connection", "keep-alive, Upgrade")];
             // Forbidden protocols stay forbidden if they are configured.
-            let further = ["own/2", "h2c", "HTTP/2.0", "tls", "h2", "h2c/1", "http/3", "TLS/1.3"];
-            assert_eq!(offer(Version::HTTP_11, &lines, &further).as_deref(), expected, "{upgrade}");
+            let further = [
+                "own/2", "h2c", "HTTP/2.0", "tls", "h2", "h2c/1", "http/3", "TLS/1.3",
+            ];
+            assert_eq!(
+                offer(Version::HTTP_11, &lines, &further).as_deref(),
+                expected,
+                "{upgrade}"
+            );
         }
     }
 
     #[test]
     fn upgrade_without_http11_or_connection_option_is_ignored() {
-        assert_eq!(offer(Version::HTTP_11, &[("upgrade", "websocket")], &[]), None);
-        assert_eq!(offer(Version::HTTP_11, &[("upgrade", "websocket"), ("connection", "close")], &[]), None);
+        assert_eq!(
+            offer(Version::HTTP_11, &[("upgrade", "websocket")], &[]),
+            None
+        );
+        assert_eq!(
+            offer(
+                Version::HTTP_11,
+                &[("upgrade", "websocket"), ("connection", "close")],
+                &[]
+            ),
+            None
+        );
         let lines = [("upgrade", "websocket"), ("connection", "upgrade")];
         assert_eq!(offer(Version::HTTP_10, &lines, &[]), None);
         assert_eq!(offer(Version::HTTP_2, &lines, &[]), None);
-        assert_eq!(offer(Version::HTTP_11, &lines, &[]).as_deref(), Some("websocket"));
+        assert_eq!(
+            offer(Version::HTTP_11, &lines, &[]).as_deref(),
+            Some("websocket")
+        );
     }
 
     #[test]
     fn connection_must_not_name_what_origins_rely_on() {
-        let headers = |value: &str| HeaderMap::from_iter([(header::CONNECTION, HeaderValue::try_from(value).unwrap())]);
-        for refused in ["upgrade, host", "X-Forwarded-For", "cookie", "a b", "\"x\"", "a,b,c,d,e,f,g,h,i,j,k"] {
+        let headers = |value: &str| {
+            HeaderMap::from_iter([(header::CONNECTION, HeaderValue::try_from(value).unwrap())])
+        };
+        for refused in [
+            "upgrade, host",
+            "X-Forwarded-For",
+            "cookie",
+            "a b",
+            "\"x\"",
+            "a,b,c,d,e,f,g,h,i,j,k",
+        ] {
             assert!(named(&headers(refused)).is_err(), "{refused}");
         }
-        assert_eq!(named(&headers("Upgrade, X-Hop")).unwrap(), ["upgrade", "x-hop"]);
+        assert_eq!(
+            named(&headers("Upgrade, X-Hop")).unwrap(),
+            ["upgrade", "x-hop"]
+        );
     }
 }

@@ -47,11 +47,17 @@ pub(super) struct WatchState {
 
 impl WatchState {
     pub(super) fn admitted() -> Self {
-        Self { judged: Some(Instant::now()), ..Self::default() }
+        Self {
+            judged: Some(Instant::now()),
+            ..Self::default()
+        }
     }
 
     fn is_overdue(&self) -> bool {
-        !self.is_watched && self.judged.is_some_and(|judged| judged.elapsed() >= JUDGED_EVERY)
+        !self.is_watched
+            && self
+                .judged
+                .is_some_and(|judged| judged.elapsed() >= JUDGED_EVERY)
     }
 }
 
@@ -65,7 +71,12 @@ impl AccessFilter {
     ///
     /// # Errors
     /// [`ErrorType::HTTPStatus`] 403 if the request is no longer allowed.
-    pub fn request_body_filter(&self, session: &Session, end_of_stream: bool, ctx: &mut AccessCtx) -> Result<()> {
+    pub fn request_body_filter(
+        &self,
+        session: &Session,
+        end_of_stream: bool,
+        ctx: &mut AccessCtx,
+    ) -> Result<()> {
         if !end_of_stream && may_last(&session.req_header().headers) {
             self.watch(session, ctx);
         }
@@ -76,10 +87,18 @@ impl AccessFilter {
     ///
     /// # Errors
     /// As [`AccessFilter::request_body_filter`].
-    pub fn response_filter(&self, session: &Session, response: &ResponseHeader, ctx: &mut AccessCtx) -> Result<()> {
+    pub fn response_filter(
+        &self,
+        session: &Session,
+        response: &ResponseHeader,
+        ctx: &mut AccessCtx,
+    ) -> Result<()> {
         self.judge_if_overdue(session, ctx)?;
         let is_tunnel = response.status == StatusCode::SWITCHING_PROTOCOLS;
-        if is_tunnel || !is_bodiless(&session.req_header().method, response.status) && may_last(&response.headers) {
+        if is_tunnel
+            || !is_bodiless(&session.req_header().method, response.status)
+                && may_last(&response.headers)
+        {
             self.watch(session, ctx);
         }
         Ok(())
@@ -133,7 +152,10 @@ impl AccessFilter {
         };
         ctx.end(running.record_cut(reason));
         ctx.watch.ended = reason;
-        Error::e_explain(ErrorType::HTTPStatus(403), "the request is no longer allowed")
+        Error::e_explain(
+            ErrorType::HTTPStatus(403),
+            "the request is no longer allowed",
+        )
     }
 }
 
@@ -146,7 +168,9 @@ impl AccessCtx {
 
 /// Returns `true` if a message with these headers may go on for long: its length is unknown, or large.
 fn may_last(headers: &HeaderMap) -> bool {
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let length = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     length.is_none_or(|length| length > LARGE)
 }
 
@@ -224,12 +248,16 @@ async fn until_cut<R: Future>(request: R) -> Option<R::Output> {
 
 fn poll_watch(context: &mut Context<'_>, condition: impl FnOnce(&Slot) -> bool) -> Poll<()> {
     SLOT.with(|slot| {
-        let Ok(mut slot) = slot.try_borrow_mut() else { return Poll::Pending };
+        let Ok(mut slot) = slot.try_borrow_mut() else {
+            return Poll::Pending;
+        };
         if !condition(&slot) {
             return Poll::Pending;
         }
         slot.is_new = false;
-        slot.watch.as_mut().map_or(Poll::Pending, |watch| watch.as_mut().poll(context))
+        slot.watch
+            .as_mut()
+            .map_or(Poll::Pending, |watch| watch.as_mut().poll(context))
     })
 }
 
@@ -250,7 +278,10 @@ fn begin_every(request: impl Judge, first: Duration, every: Duration) {
     });
     let _outside = SLOT.try_with(|slot| {
         if let Ok(mut slot) = slot.try_borrow_mut() {
-            *slot = Slot { watch: Some(watch), is_new: true };
+            *slot = Slot {
+                watch: Some(watch),
+                is_new: true,
+            };
         }
     });
 }
@@ -263,7 +294,10 @@ async fn until_ended(request: &impl Judge, first: Duration, every: Duration) -> 
         sleep_until(next).await;
         next = Instant::now() + every;
         // A judgement that does not end must not keep the request alive.
-        match timeout(every, request.judge()).await.unwrap_or(Standing::Unknown) {
+        match timeout(every, request.judge())
+            .await
+            .unwrap_or(Standing::Unknown)
+        {
             Standing::Allowed => was_unknown = false,
             Standing::Unknown if !was_unknown => was_unknown = true,
             Standing::Unknown => return None,
@@ -298,13 +332,19 @@ mod tests {
 
     impl Scripted {
         fn new(results: &[Standing]) -> Self {
-            Self { results: results.to_vec(), ..Self::default() }
+            Self {
+                results: results.to_vec(),
+                ..Self::default()
+            }
         }
     }
 
     impl Judge for Scripted {
         async fn judge(&self) -> Standing {
-            match self.results.get(self.judged.fetch_add(1, Ordering::Relaxed)) {
+            match self
+                .results
+                .get(self.judged.fetch_add(1, Ordering::Relaxed))
+            {
                 Some(result) => *result,
                 None => pending().await,
             }
@@ -318,27 +358,41 @@ mod tests {
 
     async fn ended(results: &[Standing]) -> (Option<Reason>, usize) {
         let request = Scripted::new(results);
-        let end = timeout(PATIENCE, until_ended(&request, SOON, SOON)).await.expect("the request goes on");
+        let end = timeout(PATIENCE, until_ended(&request, SOON, SOON))
+            .await
+            .expect("the request goes on");
         (end, request.judged.into_inner())
     }
 
     #[tokio::test]
     async fn request_ends_when_it_is_no_longer_allowed() {
         let revoked = Standing::Ended(Some(Reason::SessionRevoked));
-        assert_eq!(ended(&[Standing::Allowed, revoked]).await, (Some(Reason::SessionRevoked), 2));
-        assert_eq!(ended(&[Standing::Unknown, revoked]).await, (Some(Reason::SessionRevoked), 2));
+        assert_eq!(
+            ended(&[Standing::Allowed, revoked]).await,
+            (Some(Reason::SessionRevoked), 2)
+        );
+        assert_eq!(
+            ended(&[Standing::Unknown, revoked]).await,
+            (Some(Reason::SessionRevoked), 2)
+        );
     }
 
     #[tokio::test]
     async fn unknown_result_is_tolerated_once() {
         let (allowed, unknown) = (Standing::Allowed, Standing::Unknown);
-        assert_eq!(ended(&[unknown, allowed, unknown, unknown]).await, (None, 4));
+        assert_eq!(
+            ended(&[unknown, allowed, unknown, unknown]).await,
+            (None, 4)
+        );
     }
 
     #[tokio::test]
     async fn judgement_that_never_ends_is_unknown() {
         assert_eq!(ended(&[]).await, (None, 2));
-        assert_eq!(ended(&[Standing::Allowed, Standing::Unknown]).await, (None, 3));
+        assert_eq!(
+            ended(&[Standing::Allowed, Standing::Unknown]).await,
+            (None, 3)
+        );
     }
 
     #[tokio::test]
@@ -376,6 +430,9 @@ mod tests {
             tokio::task::yield_now().await;
             is_possible()
         };
-        assert_eq!(SLOT.scope(RefCell::default(), until_cut(request)).await, Some(true));
+        assert_eq!(
+            SLOT.scope(RefCell::default(), until_cut(request)).await,
+            Some(true)
+        );
     }
 }

@@ -118,9 +118,20 @@ impl Step {
 struct Report<'a>(&'a mut (dyn FnMut(Finding) + Send));
 
 impl Report<'_> {
-    fn tell(&mut self, step: Step, outcome: Outcome, found: &str, advice: Option<Cow<'static, str>>) {
+    fn tell(
+        &mut self,
+        step: Step,
+        outcome: Outcome,
+        found: &str,
+        advice: Option<Cow<'static, str>>,
+    ) {
         let advice = advice.map(|advice| tame(&advice, MAX_TEXT).into());
-        (self.0)(Finding { step, outcome, found: tame(found, MAX_TEXT), advice });
+        (self.0)(Finding {
+            step,
+            outcome,
+            found: tame(found, MAX_TEXT),
+            advice,
+        });
     }
 
     fn good(&mut self, step: Step, found: &str) {
@@ -147,15 +158,27 @@ impl Report<'_> {
 
     /// The first two steps with any host: its name, and a connection to it. What came of a first call, where there was a
     /// connection.
-    async fn reach(&mut self, http: &HttpClient, url: &Url) -> Option<Result<StatusCode, HttpError>> {
+    async fn reach(
+        &mut self,
+        http: &HttpClient,
+        url: &Url,
+    ) -> Option<Result<StatusCode, HttpError>> {
         let proxy = http.proxy_for(url);
         if let Some(proxy) = proxy {
-            self.tell(Step::Name, Outcome::Skipped, &format!("the proxy `{proxy}` looks it up"), None);
+            self.tell(
+                Step::Name,
+                Outcome::Skipped,
+                &format!("the proxy `{proxy}` looks it up"),
+                None,
+            );
         } else if !self.name(url).await {
             self.skipped(&[Step::Connection]);
             return None;
         }
-        let (host, port) = (url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default());
+        let (host, port) = (
+            url.host_str().unwrap_or_default(),
+            url.port_or_known_default().unwrap_or_default(),
+        );
         let answer = http.get(url, accept("*/*"), MAX_BODY).await;
         if let Err(
             failure @ (HttpError::Url { .. }
@@ -163,21 +186,42 @@ impl Report<'_> {
             | HttpError::Connect { .. }
             | HttpError::Proxy { .. }
             | HttpError::Tls { .. }
-            | HttpError::Timeout { step: CallStep::Connect, .. }),
+            | HttpError::Timeout {
+                step: CallStep::Connect,
+                ..
+            }),
         ) = &answer
         {
-            self.failed(Step::Connection, &failure.told(), failure.advice().map(Cow::from));
+            self.failed(
+                Step::Connection,
+                &failure.told(),
+                failure.advice().map(Cow::from),
+            );
             return None;
         }
-        let how = if url.scheme() == "https" { "over TLS, by a certificate that is trusted" } else { "without TLS" };
-        let through = proxy.map(|proxy| format!(", through the proxy `{proxy}`")).unwrap_or_default();
-        self.good(Step::Connection, &format!("to `{host}`, port {port}, {how}{through}"));
+        let how = if url.scheme() == "https" {
+            "over TLS, by a certificate that is trusted"
+        } else {
+            "without TLS"
+        };
+        let through = proxy
+            .map(|proxy| format!(", through the proxy `{proxy}`"))
+            .unwrap_or_default();
+        self.good(
+            Step::Connection,
+            &format!("to `{host}`, port {port}, {how}{through}"),
+        );
         Some(answer.map(|answer| answer.status))
     }
 
     async fn name(&mut self, url: &Url) -> bool {
         let Some(Host::Domain(host)) = url.host() else {
-            self.tell(Step::Name, Outcome::Skipped, "the configuration holds an address", None);
+            self.tell(
+                Step::Name,
+                Outcome::Skipped,
+                "the configuration holds an address",
+                None,
+            );
             return true;
         };
         let found = tokio::time::timeout(LOOKUP, http_client::addresses(host)).await;
@@ -189,7 +233,10 @@ impl Report<'_> {
             }
             Ok(Ok(_)) => format!("`{host}` has no address"),
             Ok(Err(error)) => format!("`{host}` has no address: {error}"),
-            Err(_) => format!("nobody says within {} s what the address of `{host}` is", LOOKUP.as_secs()),
+            Err(_) => format!(
+                "nobody says within {} s what the address of `{host}` is",
+                LOOKUP.as_secs()
+            ),
         };
         let advice = "check the spelling of the host, and this machine's resolver (`getent hosts`)";
         self.failed(Step::Name, &wrong, Some(advice.into()));

@@ -13,13 +13,21 @@ use crate::model::{Secret, UnixTime, fill_random, hex};
 use crate::oidc::{Callback, Credentials, FlowSecrets, Hints, Metadata};
 
 impl Connection {
-    pub(in crate::idp) async fn check(&self, now: UnixTime, tell: &mut (dyn FnMut(Finding) + Send)) {
+    pub(in crate::idp) async fn check(
+        &self,
+        now: UnixTime,
+        tell: &mut (dyn FnMut(Finding) + Send),
+    ) {
         let mut report = Report(tell);
         let reached = match self.documents.first() {
             Some(url) => report.reach(&self.http, &url).await.is_some(),
             None => false,
         };
-        let metadata = if reached { self.check_documents(&mut report).await } else { None };
+        let metadata = if reached {
+            self.check_documents(&mut report).await
+        } else {
+            None
+        };
         match metadata {
             Some(metadata) => {
                 self.check_keys(&metadata, &mut report).await;
@@ -40,12 +48,18 @@ impl Connection {
         let sign_in_redirect_uri = self.redirect_uri.clone();
         let beside = || self.redirect_uri.join("logged-out").ok();
         let sign_out_redirect_uri = self.settings().provider_logout.then(beside).flatten();
-        Registration::Oidc { sign_in_redirect_uri, sign_out_redirect_uri }
+        Registration::Oidc {
+            sign_in_redirect_uri,
+            sign_out_redirect_uri,
+        }
     }
 
     async fn check_documents(&self, report: &mut Report<'_>) -> Option<Arc<Metadata>> {
         let (documents, issuer) = (&self.documents, self.documents.issuer());
-        let location = documents.first().map(|url| url.to_string()).unwrap_or_default();
+        let location = documents
+            .first()
+            .map(|url| url.to_string())
+            .unwrap_or_default();
         match documents.metadata().await {
             Ok(metadata) if documents.is_fixed() => {
                 let none = "none: the configuration names the endpoints";
@@ -56,12 +70,16 @@ impl Connection {
             }
             Ok(metadata) => {
                 if self.settings().provider_logout && metadata.end_session().is_none() {
-                    let found =
-                        format!("{location} names no `end_session_endpoint`: logouts end nothing at the provider");
+                    let found = format!(
+                        "{location} names no `end_session_endpoint`: logouts end nothing at the provider"
+                    );
                     let advice = "take `okta_logout`, or `provider_logout`, away, or allow it at the provider";
                     report.warning(Step::Discovery, &found, Some(advice));
                 } else if !metadata.unreadable().is_empty() {
-                    let found = format!("{location}: not readable, and ignored: {}", metadata.unreadable().join("; "));
+                    let found = format!(
+                        "{location}: not readable, and ignored: {}",
+                        metadata.unreadable().join("; ")
+                    );
                     report.warning(Step::Discovery, &found, None);
                 } else {
                     report.good(Step::Discovery, &location);
@@ -76,7 +94,11 @@ impl Connection {
                     report.good(Step::Discovery, &location);
                     report.failed(Step::Issuer, &told(&failure), advice);
                 } else {
-                    report.failed(Step::Discovery, &format!("{location}: {}", told(&failure)), advice);
+                    report.failed(
+                        Step::Discovery,
+                        &format!("{location}: {}", told(&failure)),
+                        advice,
+                    );
                     report.skipped(&[Step::Issuer]);
                 }
                 None
@@ -86,11 +108,13 @@ impl Connection {
 
     /// What should stand in the configuration instead.
     async fn issuer_hint(&self, failure: &LoginFailure) -> Option<String> {
-        let account = self.directory().map(|directory| directory.account().as_str().trim_end_matches('/'));
+        let account = self
+            .directory()
+            .map(|directory| directory.account().as_str().trim_end_matches('/'));
         match (failure, account) {
-            (LoginFailure::Issuer(IssuerMismatch::Discovery { found, .. }), None) => {
-                Some(format!("write `issuer = \"{found}\"`, if that is whom you mean"))
-            }
+            (LoginFailure::Issuer(IssuerMismatch::Discovery { found, .. }), None) => Some(format!(
+                "write `issuer = \"{found}\"`, if that is whom you mean"
+            )),
             (LoginFailure::Issuer(IssuerMismatch::Discovery { found, .. }), Some(account)) => {
                 let (named, server) = found.split_once("/oauth2/").unwrap_or((found, ""));
                 let mut hints = Vec::new();
@@ -105,11 +129,22 @@ impl Connection {
             }
             // No such custom server; the account itself has one.
             (
-                LoginFailure::Answer { .. } | LoginFailure::Redirect { .. } | LoginFailure::Discovery(_),
+                LoginFailure::Answer { .. }
+                | LoginFailure::Redirect { .. }
+                | LoginFailure::Discovery(_),
                 Some(account),
             ) if self.documents.issuer() != account => {
-                let answer = self.http.get(&Metadata::location(account)?, HeaderMap::new(), MAX_DOCUMENT).await.ok()?;
-                let there = answer.status == StatusCode::OK && Metadata::read(&answer.body, account).is_ok();
+                let answer = self
+                    .http
+                    .get(
+                        &Metadata::location(account)?,
+                        HeaderMap::new(),
+                        MAX_DOCUMENT,
+                    )
+                    .await
+                    .ok()?;
+                let there = answer.status == StatusCode::OK
+                    && Metadata::read(&answer.body, account).is_ok();
                 let hint = "the org authorization server answers: leave `authorization_server_id` out, or look it up in Okta \
                             under Security > API > Authorization Servers";
                 there.then(|| hint.to_owned())
@@ -130,7 +165,10 @@ impl Connection {
                 if keys.unreadable().is_empty() {
                     report.good(Step::Keys, &found);
                 } else {
-                    let found = format!("{found}; not usable, and ignored: {}", keys.unreadable().join("; "));
+                    let found = format!(
+                        "{found}; not usable, and ignored: {}",
+                        keys.unreadable().join("; ")
+                    );
                     report.warning(Step::Keys, &found, None);
                 }
             }
@@ -151,16 +189,27 @@ impl Connection {
             }
             Err(failure) => return report.login_failed(Step::Request, &failure),
         };
-        let answer = match self.http.get(&begun.url, accept("text/html,*/*"), MAX_BODY).await {
+        let answer = match self
+            .http
+            .get(&begun.url, accept("text/html,*/*"), MAX_BODY)
+            .await
+        {
             Ok(answer) => answer,
             Err(failure) => {
-                let found = format!("the authorization endpoint cannot be reached: {}", failure.told());
+                let found = format!(
+                    "the authorization endpoint cannot be reached: {}",
+                    failure.told()
+                );
                 return report.failed(Step::Request, &found, failure.advice().map(Cow::from));
             }
         };
         let found = format!("the authorization endpoint answered with {}", answer.status);
         if answer.status == StatusCode::TOO_MANY_REQUESTS {
-            report.warning(Step::Request, &found, Some("wait a minute, and check again"));
+            report.warning(
+                Step::Request,
+                &found,
+                Some("wait a minute, and check again"),
+            );
         } else if answer.status.is_client_error() {
             report.failed(Step::Request, &found, Some(self.register().into()));
         } else if answer.status.is_server_error() {
@@ -172,17 +221,29 @@ impl Connection {
         } else if let Some(failure) = self.sent_back(&answer, &begun.url, &state, metadata) {
             report.login_failed(Step::Request, &failure);
         } else {
-            report.good(Step::Request, &format!("taken, for `{}`", self.redirect_uri));
+            report.good(
+                Step::Request,
+                &format!("taken, for `{}`", self.redirect_uri),
+            );
         }
     }
 
     /// The refusal that the provider would have the browser bring, if it did.
-    fn sent_back(&self, answer: &Response, at: &Url, state: &Secret, metadata: &Metadata) -> Option<LoginFailure> {
+    fn sent_back(
+        &self,
+        answer: &Response,
+        at: &Url,
+        state: &Secret,
+        metadata: &Metadata,
+    ) -> Option<LoginFailure> {
         let location = answer.headers.get(header::LOCATION)?.to_str().ok()?;
         let location = at.join(location).ok()?;
-        let ours = (&self.redirect_uri.origin(), self.redirect_uri.path()) == (&location.origin(), location.path());
+        let ours = (&self.redirect_uri.origin(), self.redirect_uri.path())
+            == (&location.origin(), location.path());
         let callback = Callback::parse(location.query().filter(|_| ours)?).ok()?;
-        let refused = callback.code(state, metadata.issuer(), metadata.iss_promised()).err()?;
+        let refused = callback
+            .code(state, metadata.issuer(), metadata.iss_promised())
+            .err()?;
         Some(refused.into())
     }
 
@@ -197,22 +258,42 @@ impl Connection {
 
     /// With a code that nobody gave out: who does not know us says so first (RFC 6749 §5.2).
     async fn check_credentials(&self, metadata: &Metadata, now: UnixTime, report: &mut Report<'_>) {
-        let FlowSecrets { nonce, pkce_verifier, .. } = FlowSecrets::random(random());
+        let FlowSecrets {
+            nonce,
+            pkce_verifier,
+            ..
+        } = FlowSecrets::random(random());
         let (idp, issuer) = (self.settings().id.clone(), metadata.issuer().to_owned());
-        let pending = Pending { nonce, pkce_verifier, idp, issuer, pushed_scopes: None, attempt: Attempt::default() };
+        let pending = Pending {
+            nonce,
+            pkce_verifier,
+            idp,
+            issuer,
+            pushed_scopes: None,
+            attempt: Attempt::default(),
+        };
         let failure = match self.exchange(metadata, &random(), &pending, now).await {
             Ok(_) => {
-                return report.warning(Step::Credentials, "the token endpoint took a code that nobody gave out", None);
+                return report.warning(
+                    Step::Credentials,
+                    "the token endpoint took a code that nobody gave out",
+                    None,
+                );
             }
             Err(failure) => failure,
         };
         match &failure {
-            LoginFailure::TokenEndpoint { error: Some(error), .. } if is_code(error, "invalid_grant") => {
+            LoginFailure::TokenEndpoint {
+                error: Some(error), ..
+            } if is_code(error, "invalid_grant") => {
                 let which = match self.settings().credentials {
                     Credentials::Secret(_) => "`client_secret`",
                     Credentials::Key(_) => "`private_key`",
                 };
-                report.good(Step::Credentials, &format!("{which} is that of `{}`", self.settings().client_id));
+                report.good(
+                    Step::Credentials,
+                    &format!("{which} is that of `{}`", self.settings().client_id),
+                );
             }
             LoginFailure::TokenEndpoint { status, .. } | LoginFailure::NotJson { status, .. }
                 if *status != StatusCode::UNAUTHORIZED && !is_about_client(&failure) =>
@@ -225,7 +306,9 @@ impl Connection {
     }
 
     async fn check_directory(&self, reached: bool, now: UnixTime, report: &mut Report<'_>) {
-        let Some(directory) = self.directory() else { return };
+        let Some(directory) = self.directory() else {
+            return;
+        };
         let Some(api) = directory.own_api() else {
             let none = "none: people in 100 groups or more cannot log in, and groups are those of the login \
                         (`api_token` changes both)";
@@ -238,7 +321,10 @@ impl Connection {
             Ok(owner) => owner,
             Err(failure) => {
                 let advice = match &failure {
-                    GroupsFailure::Refused { status: StatusCode::NOT_FOUND, .. } => {
+                    GroupsFailure::Refused {
+                        status: StatusCode::NOT_FOUND,
+                        ..
+                    } => {
                         "Okta's API is not at that address: check `okta_account`, which under a custom domain is that domain"
                     }
                     other => other.advice(),
@@ -257,18 +343,32 @@ impl Connection {
         }
         match api.reads(&owner.id, now).await {
             Ok(()) => report.good(Step::Groups, "the token reads groups"),
-            Err(failure) => report.failed(Step::Groups, &groups_told(&failure), Some(failure.advice().into())),
+            Err(failure) => report.failed(
+                Step::Groups,
+                &groups_told(&failure),
+                Some(failure.advice().into()),
+            ),
         }
     }
 }
 
 fn is_about_client(failure: &LoginFailure) -> bool {
-    let (LoginFailure::TokenEndpoint { error: Some(error), .. }
-    | LoginFailure::PushedRequest { error: Some(error), .. }) = failure
+    let (LoginFailure::TokenEndpoint {
+        error: Some(error), ..
+    }
+    | LoginFailure::PushedRequest {
+        error: Some(error), ..
+    }) = failure
     else {
         return false;
     };
-    ["invalid_client", "unauthorized_client", "unsupported_grant_type"].iter().any(|code| is_code(error, code))
+    [
+        "invalid_client",
+        "unauthorized_client",
+        "unsupported_grant_type",
+    ]
+    .iter()
+    .any(|code| is_code(error, code))
 }
 
 fn is_code(said: &str, code: &str) -> bool {

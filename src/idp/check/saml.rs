@@ -10,7 +10,12 @@ use crate::model::UnixTime;
 use crate::saml::CertificateInfo;
 
 impl Saml {
-    pub(in crate::idp) async fn check(&self, http: &HttpClient, now: UnixTime, tell: &mut (dyn FnMut(Finding) + Send)) {
+    pub(in crate::idp) async fn check(
+        &self,
+        http: &HttpClient,
+        now: UnixTime,
+        tell: &mut (dyn FnMut(Finding) + Send),
+    ) {
         let mut report = Report(tell);
         for certificate in self.provider().certificate_info() {
             check_certificate(certificate, now, &mut report);
@@ -20,10 +25,21 @@ impl Saml {
             // Other errors are of a request that had no SAML in it.
             Some(Ok(status @ StatusCode::NOT_FOUND)) => {
                 let advice = "there is nothing at this address: copy the provider's sign-on URL to `sso_target_url`";
-                report.warning(Step::Answer, &format!("`{}`: {status}", self.provider().sso_url()), Some(advice));
+                report.warning(
+                    Step::Answer,
+                    &format!("`{}`: {status}", self.provider().sso_url()),
+                    Some(advice),
+                );
             }
-            Some(Ok(status)) => report.good(Step::Answer, &format!("`{}`: {status}", self.provider().sso_url())),
-            Some(Err(failure)) => report.failed(Step::Answer, &failure.told(), failure.advice().map(Cow::from)),
+            Some(Ok(status)) => report.good(
+                Step::Answer,
+                &format!("`{}`: {status}", self.provider().sso_url()),
+            ),
+            Some(Err(failure)) => report.failed(
+                Step::Answer,
+                &failure.told(),
+                failure.advice().map(Cow::from),
+            ),
         }
     }
 
@@ -40,26 +56,51 @@ impl Saml {
 
 /// Logins do not look at the dates: it is an operator who says which certificate counts, and for how long.
 fn check_certificate(certificate: &CertificateInfo, now: UnixTime, report: &mut Report<'_>) {
-    let CertificateInfo { subject, fingerprint, not_before, not_after } = certificate;
+    let CertificateInfo {
+        subject,
+        fingerprint,
+        not_before,
+        not_after,
+    } = certificate;
     let named = format!("`{subject}`, SHA-256 {fingerprint}");
     if now > *not_after {
         let advice = "logins go on, but look at the provider: there may be a newer one, which can stand beside it in \
                       `idp_public_certs`";
-        report.warning(Step::Certificate, &format!("{named}: expired on {}", date(*not_after)), Some(advice));
+        report.warning(
+            Step::Certificate,
+            &format!("{named}: expired on {}", date(*not_after)),
+            Some(advice),
+        );
     } else if now < *not_before {
-        let advice = "is this the certificate of the next rotation, or is this machine's clock wrong?";
-        report.warning(Step::Certificate, &format!("{named}: good only from {}", date(*not_before)), Some(advice));
+        let advice =
+            "is this the certificate of the next rotation, or is this machine's clock wrong?";
+        report.warning(
+            Step::Certificate,
+            &format!("{named}: good only from {}", date(*not_before)),
+            Some(advice),
+        );
     } else if now.after(SOON) > *not_after {
-        let advice = "put the provider's next one beside it in `idp_public_certs` before it signs with that";
-        report.warning(Step::Certificate, &format!("{named}: expires on {}", date(*not_after)), Some(advice));
+        let advice =
+            "put the provider's next one beside it in `idp_public_certs` before it signs with that";
+        report.warning(
+            Step::Certificate,
+            &format!("{named}: expires on {}", date(*not_after)),
+            Some(advice),
+        );
     } else {
-        report.good(Step::Certificate, &format!("{named}, until {}", date(*not_after)));
+        report.good(
+            Step::Certificate,
+            &format!("{named}, until {}", date(*not_after)),
+        );
     }
 }
 
 fn date(time: UnixTime) -> String {
-    let at = i64::try_from(time.0).ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
-    at.map(|at| at.strftime("%Y-%m-%d").to_string()).unwrap_or_else(|| "a day beyond all calendars".to_owned())
+    let at = i64::try_from(time.0)
+        .ok()
+        .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    at.map(|at| at.strftime("%Y-%m-%d").to_string())
+        .unwrap_or_else(|| "a day beyond all calendars".to_owned())
 }
 
 /// A month to see to it.

@@ -7,19 +7,31 @@ use crate::oidc::{ClaimsError, IdTokenError, KeysError, MetadataError};
 
 fn token(status: u16, error: Option<&str>) -> LoginFailure {
     let status = StatusCode::from_u16(status).unwrap();
-    LoginFailure::TokenEndpoint { status, error: error.map(str::to_owned) }
+    LoginFailure::TokenEndpoint {
+        status,
+        error: error.map(str::to_owned),
+    }
 }
 
 fn refused(error: &str) -> LoginFailure {
-    LoginFailure::ProviderError { error: error.to_owned(), description: None }
+    LoginFailure::ProviderError {
+        error: error.to_owned(),
+        description: None,
+    }
 }
 
 #[test]
 fn each_mistake_of_a_configuration_is_named_with_its_remedy() {
     let answer = |endpoint, status| LoginFailure::Answer { endpoint, status };
-    let issuer = MetadataError::Issuer { expected: "https://a.example".into(), found: "https://b.example".into() };
+    let issuer = MetadataError::Issuer {
+        expected: "https://a.example".into(),
+        found: "https://b.example".into(),
+    };
     for (failure, words) in [
-        (token(401, Some("invalid_client wrong secret")), "Client Credentials"),
+        (
+            token(401, Some("invalid_client wrong secret")),
+            "Client Credentials",
+        ),
         (token(401, None), "Client Credentials"),
         (token(400, Some("invalid_grant")), "begin anew"),
         (token(400, Some("unauthorized_client")), "Grant type"),
@@ -27,17 +39,29 @@ fn each_mistake_of_a_configuration_is_named_with_its_remedy() {
         (refused("access_denied"), "assign the person"),
         (refused("invalid_scope"), "`groups`"),
         (LoginFailure::from(issuer), "okta_account"),
-        (answer(Endpoint::Discovery, StatusCode::NOT_FOUND), "authorization_server_id"),
+        (
+            answer(Endpoint::Discovery, StatusCode::NOT_FOUND),
+            "authorization_server_id",
+        ),
         (LoginFailure::Keys(KeysError::Malformed), "jwks_uri"),
         (LoginFailure::IdToken(IdTokenError::LoginTooOld), "max_age"),
         (LoginFailure::ClockSkew { seconds: 90 }, "NTP"),
-        (LoginFailure::Email(EmailFailure::Missing), "email_claim_name"),
+        (
+            LoginFailure::Email(EmailFailure::Missing),
+            "email_claim_name",
+        ),
         (LoginFailure::Groups(GroupsFailure::TooMany), "api_token"),
-        (LoginFailure::Saml(crate::saml::SamlError::Unsigned), "signing of the assertion"),
+        (
+            LoginFailure::Saml(crate::saml::SamlError::Unsigned),
+            "signing of the assertion",
+        ),
     ] {
         let advice = failure.advice().unwrap_or_default();
         assert!(advice.contains(words), "{failure:?}: {advice}");
-        assert!(!failure.to_string().contains(advice), "what is wrong, and what to do, are told apart: {failure}");
+        assert!(
+            !failure.to_string().contains(advice),
+            "what is wrong, and what to do, are told apart: {failure}"
+        );
     }
     assert_eq!(refused("of_their_own").advice(), None, "nobody knows");
 }
@@ -48,9 +72,16 @@ fn another_account_helps_if_this_one_was_refused() {
         refused("access_denied"),
         LoginFailure::Email(EmailFailure::Missing),
         LoginFailure::Email(EmailFailure::Unconfirmed(String::new())),
-        LoginFailure::Saml(crate::saml::SamlError::Status { code: "RequestDenied".into(), message: None }),
+        LoginFailure::Saml(crate::saml::SamlError::Status {
+            code: "RequestDenied".into(),
+            message: None,
+        }),
     ] {
-        assert_eq!((failure.blame(), failure.may_be_of_the_account()), (Blame::Person, true), "{failure:?}");
+        assert_eq!(
+            (failure.blame(), failure.may_be_of_the_account()),
+            (Blame::Person, true),
+            "{failure:?}"
+        );
     }
     for failure in [
         LoginFailure::IdToken(IdTokenError::UnknownKey),
@@ -58,7 +89,11 @@ fn another_account_helps_if_this_one_was_refused() {
         LoginFailure::SubjectMismatch,
         LoginFailure::Saml(crate::saml::SamlError::Unsigned),
     ] {
-        assert_eq!((failure.blame(), failure.may_be_of_the_account()), (Blame::Person, false), "{failure:?}");
+        assert_eq!(
+            (failure.blame(), failure.may_be_of_the_account()),
+            (Blame::Person, false),
+            "{failure:?}"
+        );
     }
 }
 
@@ -81,8 +116,16 @@ fn a_refusal_without_another_reason_may_be_a_cancelled_login() {
         assert!(denied("access_denied", said).may_be_cancelled(), "{said:?}");
     }
     for (error, said) in [
-        ("access_denied", Some("User is not assigned to the client application.")),
-        ("access_denied", Some("Policy evaluation failed for this request, please check the policy configurations.")),
+        (
+            "access_denied",
+            Some("User is not assigned to the client application."),
+        ),
+        (
+            "access_denied",
+            Some(
+                "Policy evaluation failed for this request, please check the policy configurations.",
+            ),
+        ),
         ("server_error", Some("the request was cancelled")),
         ("invalid_scope", None),
     ] {
@@ -94,30 +137,48 @@ fn a_refusal_without_another_reason_may_be_a_cancelled_login() {
 fn saml_refusal_without_another_reason_may_be_a_cancelled_login() {
     use crate::saml::SamlError;
     let refused = |code: &str, message: Option<&str>| {
-        LoginFailure::from(SamlError::Status { code: code.to_owned(), message: message.map(str::to_owned) })
+        LoginFailure::from(SamlError::Status {
+            code: code.to_owned(),
+            message: message.map(str::to_owned),
+        })
     };
     for (code, said) in [
         ("RequestDenied", None),
         ("AuthnFailed", None),
         ("AuthnFailed", Some("User canceled")),
         ("AuthnFailed", Some("The user aborted the authentication")),
-        ("http://id.elegnamnden.se/status/1.0/cancel", Some("Avbruten")),
+        (
+            "http://id.elegnamnden.se/status/1.0/cancel",
+            Some("Avbruten"),
+        ),
     ] {
         let failure = refused(code, said);
-        assert!(failure.may_be_cancelled() && failure.blame() == Blame::Person, "{code}: {said:?}");
+        assert!(
+            failure.may_be_cancelled() && failure.blame() == Blame::Person,
+            "{code}: {said:?}"
+        );
         assert!(failure.sentence().contains("cancelled"), "{code}: {said:?}");
     }
     for (code, said) in [
-        ("RequestDenied", Some("User is not assigned to the application.")),
+        (
+            "RequestDenied",
+            Some("User is not assigned to the application."),
+        ),
         ("AuthnFailed", Some("The password has expired.")),
         ("Responder", None),
         ("NoPassive", None),
     ] {
         let failure = refused(code, said);
-        assert!(!failure.may_be_cancelled() && failure.advice().is_some(), "{code}: {said:?}");
+        assert!(
+            !failure.may_be_cancelled() && failure.advice().is_some(),
+            "{code}: {said:?}"
+        );
     }
     let expired = refused("AuthnFailed", Some("authentication_expired"));
-    assert_eq!((expired.blame(), expired.may_be_cancelled()), (Blame::Browser, false));
+    assert_eq!(
+        (expired.blame(), expired.may_be_cancelled()),
+        (Blame::Browser, false)
+    );
     assert!(expired.sentence().contains("took too long"));
 }
 
@@ -125,9 +186,15 @@ fn saml_refusal_without_another_reason_may_be_a_cancelled_login() {
 fn an_assertion_that_is_over_is_no_matter_of_clocks() {
     use crate::saml::{SamlError, Step as SamlStep};
     let over = LoginFailure::from(SamlError::Over { seconds: 120 });
-    assert_eq!((over.id(), over.blame()), ("saml_conditions", Blame::Browser));
+    assert_eq!(
+        (over.id(), over.blame()),
+        ("saml_conditions", Blame::Browser)
+    );
     assert!(over.advice().unwrap().contains("begin anew"));
-    assert_eq!(LoginFailure::from(SamlError::SessionOver).blame(), Blame::Browser);
+    assert_eq!(
+        LoginFailure::from(SamlError::SessionOver).blame(),
+        Blame::Browser
+    );
     let early = LoginFailure::from(SamlError::Early { seconds: 90 });
     assert_eq!((early.id(), early.blame()), ("clock_skew", Blame::Provider));
     assert_eq!(early.step(), Step::Saml(SamlStep::Conditions));

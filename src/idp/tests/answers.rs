@@ -14,8 +14,18 @@ const TOKEN: &str = "/oauth2/v1/token";
 #[tokio::test]
 async fn failed_fetch_after_a_change_of_keys_is_soon_made_again() {
     let op = StandIn::start().await;
-    let ages = Ages { cooldown: Duration::from_secs(600), failure: Duration::from_millis(50), ..op.client().ages };
-    let provider = provider(OktaSettings { client: ClientSettings { ages, ..op.client() }, ..op.settings() });
+    let ages = Ages {
+        cooldown: Duration::from_secs(600),
+        failure: Duration::from_millis(50),
+        ..op.client().ages
+    };
+    let provider = provider(OktaSettings {
+        client: ClientSettings {
+            ages,
+            ..op.client()
+        },
+        ..op.settings()
+    });
     assert!(op.login(&provider).await.is_ok());
     {
         let mut state = op.state();
@@ -23,7 +33,13 @@ async fn failed_fetch_after_a_change_of_keys_is_soon_made_again() {
         state.header["kid"] = json!("k1");
     }
     op.reply(KEYS, &[Reply::html(503)]);
-    assert!(matches!(op.login(&provider).await, Err(LoginFailure::Answer { endpoint: Endpoint::Keys, .. })));
+    assert!(matches!(
+        op.login(&provider).await,
+        Err(LoginFailure::Answer {
+            endpoint: Endpoint::Keys,
+            ..
+        })
+    ));
     op.state().replies.clear();
     tokio::time::sleep(ages.failure * 3).await;
     let ended = op.login(&provider).await;
@@ -32,7 +48,10 @@ async fn failed_fetch_after_a_change_of_keys_is_soon_made_again() {
 
 #[tokio::test]
 async fn endpoint_that_no_login_uses_may_be_anywhere() {
-    for member in ["pushed_authorization_request_endpoint", "end_session_endpoint"] {
+    for member in [
+        "pushed_authorization_request_endpoint",
+        "end_session_endpoint",
+    ] {
         for used in [false, true] {
             let op = StandIn::start().await;
             let ages = Ages {
@@ -41,9 +60,15 @@ async fn endpoint_that_no_login_uses_may_be_anywhere() {
                 failure: Duration::from_millis(10),
                 ..op.client().ages
             };
-            let mut client = ClientSettings { ages, ..op.client() };
+            let mut client = ClientSettings {
+                ages,
+                ..op.client()
+            };
             client.provider_logout = used && member == "end_session_endpoint";
-            let moving = provider(OktaSettings { client, ..op.settings() });
+            let moving = provider(OktaSettings {
+                client,
+                ..op.settings()
+            });
             assert!(op.login(&moving).await.is_ok());
             op.state().metadata[member] = json!("http://elsewhere.example/x");
             if used && member != "end_session_endpoint" {
@@ -53,7 +78,10 @@ async fn endpoint_that_no_login_uses_may_be_anywhere() {
             let ended = op.login(&moving).await;
             match used {
                 false => assert!(ended.is_ok(), "{member}: {ended:?}"),
-                true => assert!(matches!(ended, Err(LoginFailure::Moved { .. })), "{member}: {ended:?}"),
+                true => assert!(
+                    matches!(ended, Err(LoginFailure::Moved { .. })),
+                    "{member}: {ended:?}"
+                ),
             }
         }
     }
@@ -63,31 +91,69 @@ async fn endpoint_that_no_login_uses_may_be_anywhere() {
 async fn odd_error_answers_keep_their_code() {
     let op = StandIn::start().await;
     let par = "/oauth2/v1/par";
-    op.state().metadata["pushed_authorization_request_endpoint"] = json!(format!("{}{par}", op.origin));
-    let pushing =
-        provider(OktaSettings { client: ClientSettings { pushed_requests: true, ..op.client() }, ..op.settings() });
-    for odd in [json!({"error_uri": 7}), json!({"error_description": {"en": "no"}}), json!({"error_description": 7})] {
+    op.state().metadata["pushed_authorization_request_endpoint"] =
+        json!(format!("{}{par}", op.origin));
+    let pushing = provider(OktaSettings {
+        client: ClientSettings {
+            pushed_requests: true,
+            ..op.client()
+        },
+        ..op.settings()
+    });
+    for odd in [
+        json!({"error_uri": 7}),
+        json!({"error_description": {"en": "no"}}),
+        json!({"error_description": 7}),
+    ] {
         let mut answer = json!({"error": "invalid_grant"});
-        answer.as_object_mut().unwrap().extend(odd.as_object().unwrap().clone());
+        answer
+            .as_object_mut()
+            .unwrap()
+            .extend(odd.as_object().unwrap().clone());
         op.reply(TOKEN, &[Reply::json(400, &answer)]);
         let failure = op.login(&op.provider()).await.unwrap_err();
-        assert_eq!(failure.to_string(), "the token endpoint answered with 400 Bad Request: invalid_grant", "{odd}");
+        assert_eq!(
+            failure.to_string(),
+            "the token endpoint answered with 400 Bad Request: invalid_grant",
+            "{odd}"
+        );
         assert_eq!(failure.blame(), Blame::Browser);
         op.reply(par, &[Reply::json(400, &answer)]);
         let failure = begin(&pushing).await.unwrap_err();
         let said = "the request of the login was not taken, with 400 Bad Request: invalid_grant";
         assert_eq!(failure.to_string(), said, "{odd}");
     }
-    for none in [json!({}), json!({"error": 7}), json!({"error": null, "error_description": ""}), json!([])] {
+    for none in [
+        json!({}),
+        json!({"error": 7}),
+        json!({"error": null, "error_description": ""}),
+        json!([]),
+    ] {
         op.reply(TOKEN, &[Reply::json(400, &none)]);
         let failure = op.login(&op.provider()).await.unwrap_err();
-        assert!(failure.to_string().ends_with("no error code"), "{none}: {failure}");
+        assert!(
+            failure.to_string().ends_with("no error code"),
+            "{none}: {failure}"
+        );
         op.reply(par, &[Reply::json(400, &none)]);
         let failure = begin(&pushing).await.unwrap_err();
-        assert!(failure.to_string().ends_with("no error code"), "{none}: {failure}");
+        assert!(
+            failure.to_string().ends_with("no error code"),
+            "{none}: {failure}"
+        );
     }
-    let words = "The groups claim matched too many groups and must be configured to match fewer groups.";
-    op.reply(TOKEN, &[Reply::json(400, &json!({"error": {}, "error_description": words}))]);
+    let words =
+        "The groups claim matched too many groups and must be configured to match fewer groups.";
+    op.reply(
+        TOKEN,
+        &[Reply::json(
+            400,
+            &json!({"error": {}, "error_description": words}),
+        )],
+    );
     let failure = op.login(&op.provider()).await.unwrap_err();
-    assert!(matches!(failure, LoginFailure::Groups(GroupsFailure::Overfull)), "{failure:?}");
+    assert!(
+        matches!(failure, LoginFailure::Groups(GroupsFailure::Overfull)),
+        "{failure:?}"
+    );
 }

@@ -6,7 +6,8 @@ use super::stand_in::{self, API_TOKEN, Reply, StandIn, Started, begin, finish};
 use super::*;
 
 const API: &str = "/api/v1/users/00u1/groups";
-const WORDS: &str = "The groups claim matched too many groups and must be configured to match fewer groups.";
+const WORDS: &str =
+    "The groups claim matched too many groups and must be configured to match fewer groups.";
 
 /// A user in 150 groups, none of whom a claim lists.
 async fn crowded() -> StandIn {
@@ -17,18 +18,31 @@ async fn crowded() -> StandIn {
 }
 
 fn scopes(url: &Url) -> String {
-    url.query_pairs().find(|(name, _)| name == "scope").unwrap().1.into_owned()
+    url.query_pairs()
+        .find(|(name, _)| name == "scope")
+        .unwrap()
+        .1
+        .into_owned()
 }
 
 async fn again(provider: &Provider, attempt: Attempt) -> Started {
-    let Begun { url, pending } = provider.begin_again("state-again", attempt, NOW).await.unwrap();
-    Started { url, state: Secret::new("state-again"), pending }
+    let Begun { url, pending } = provider
+        .begin_again("state-again", attempt, NOW)
+        .await
+        .unwrap();
+    Started {
+        url,
+        state: Secret::new("state-again"),
+        pending,
+    }
 }
 
 /// The answer of Okta at its authorization endpoint.
 fn overfull(begun: &Started) -> String {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
-    query.append_pair("error", "invalid_scope").append_pair("error_description", WORDS);
+    query
+        .append_pair("error", "invalid_scope")
+        .append_pair("error_description", WORDS);
     query.append_pair("state", begun.state.expose()).finish()
 }
 
@@ -39,7 +53,10 @@ async fn overfull_claim_leads_to_one_attempt_without_groups() {
         let provider = op.provider_with_token();
         let begun = begin(&provider).await.unwrap();
         assert_eq!(scopes(&begun.url), "openid profile email groups");
-        let refusal = Reply::json(400, &json!({"error": "invalid_request", "error_description": WORDS}));
+        let refusal = Reply::json(
+            400,
+            &json!({"error": "invalid_request", "error_description": WORDS}),
+        );
         let query = if at_authorize {
             overfull(&begun)
         } else {
@@ -47,16 +64,28 @@ async fn overfull_claim_leads_to_one_attempt_without_groups() {
             op.authorize(&begun)
         };
         let failure = finish(&provider, &begun, &query).await.unwrap_err();
-        assert!(matches!(failure, LoginFailure::Groups(GroupsFailure::Overfull)), "{failure:?}");
+        assert!(
+            matches!(failure, LoginFailure::Groups(GroupsFailure::Overfull)),
+            "{failure:?}"
+        );
         let attempt = provider.next_attempt(&failure, &begun.pending).unwrap();
 
         op.state().replies.clear();
         let second = again(&provider, attempt).await;
         assert_eq!(scopes(&second.url), "openid profile email");
-        assert_eq!(provider.next_attempt(&failure, &second.pending), None, "once");
-        let profile = finish(&provider, &second, &op.authorize(&second)).await.unwrap();
+        assert_eq!(
+            provider.next_attempt(&failure, &second.pending),
+            None,
+            "once"
+        );
+        let profile = finish(&provider, &second, &op.authorize(&second))
+            .await
+            .unwrap();
         assert_eq!(profile.groups.known().unwrap().len(), 150);
-        assert_eq!(profile.groups_seen.unwrap().source, crate::model::GroupsSource::Api);
+        assert_eq!(
+            profile.groups_seen.unwrap().source,
+            crate::model::GroupsSource::Api
+        );
     }
 }
 
@@ -65,28 +94,45 @@ async fn attempt_without_groups_believes_the_api_alone() {
     let op = crowded().await;
     let provider = op.provider_with_token();
     let begun = begin(&provider).await.unwrap();
-    let failure = finish(&provider, &begun, &overfull(&begun)).await.unwrap_err();
+    let failure = finish(&provider, &begun, &overfull(&begun))
+        .await
+        .unwrap_err();
     let attempt = provider.next_attempt(&failure, &begun.pending).unwrap();
     // A claim that still comes was cut.
     op.state().userinfo["groups"] = json!(["group-0"]);
     let second = again(&provider, attempt).await;
-    let profile = finish(&provider, &second, &op.authorize(&second)).await.unwrap();
+    let profile = finish(&provider, &second, &op.authorize(&second))
+        .await
+        .unwrap();
     assert_eq!(profile.groups.known().unwrap().len(), 150);
     op.reply(API, &[Reply::json(403, &json!({"errorCode": "E0000006"}))]);
     let third = again(&provider, attempt).await;
-    let failure = finish(&provider, &third, &op.authorize(&third)).await.unwrap_err();
-    assert!(matches!(failure, LoginFailure::Groups(GroupsFailure::Refused { .. })), "{failure:?}");
+    let failure = finish(&provider, &third, &op.authorize(&third))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(failure, LoginFailure::Groups(GroupsFailure::Refused { .. })),
+        "{failure:?}"
+    );
 }
 
 #[tokio::test]
 async fn overfull_userinfo_leads_to_an_attempt_without_groups() {
     let op = crowded().await;
     let provider = op.provider_with_token();
-    let refusal = Reply::json(400, &json!({"error": "invalid_request", "error_description": WORDS}));
+    let refusal = Reply::json(
+        400,
+        &json!({"error": "invalid_request", "error_description": WORDS}),
+    );
     op.reply("/oauth2/v1/userinfo", &[refusal]);
     let begun = begin(&provider).await.unwrap();
-    let failure = finish(&provider, &begun, &op.authorize(&begun)).await.unwrap_err();
-    assert!(provider.next_attempt(&failure, &begun.pending).is_some(), "{failure:?}");
+    let failure = finish(&provider, &begun, &op.authorize(&begun))
+        .await
+        .unwrap_err();
+    assert!(
+        provider.next_attempt(&failure, &begun.pending).is_some(),
+        "{failure:?}"
+    );
 }
 
 #[tokio::test]
@@ -94,15 +140,23 @@ async fn attempt_without_groups_needs_an_api_token_and_the_scope() {
     let op = crowded().await;
     let without_token = op.provider();
     let begun = begin(&without_token).await.unwrap();
-    let failure = finish(&without_token, &begun, &overfull(&begun)).await.unwrap_err();
+    let failure = finish(&without_token, &begun, &overfull(&begun))
+        .await
+        .unwrap_err();
     assert_eq!(without_token.next_attempt(&failure, &begun.pending), None);
 
     let api_token = Some(Secret::new(API_TOKEN));
-    let without_scope = stand_in::provider(OktaSettings { api_token, groups_scope: false, ..op.settings() });
+    let without_scope = stand_in::provider(OktaSettings {
+        api_token,
+        groups_scope: false,
+        ..op.settings()
+    });
     let begun = begin(&without_scope).await.unwrap();
     assert_eq!(scopes(&begun.url), "openid profile email");
     assert_eq!(without_scope.next_attempt(&failure, &begun.pending), None);
-    let profile = finish(&without_scope, &begun, &op.authorize(&begun)).await.unwrap();
+    let profile = finish(&without_scope, &begun, &op.authorize(&begun))
+        .await
+        .unwrap();
     assert_eq!(profile.groups.known().unwrap().len(), 150);
 }
 
@@ -111,35 +165,82 @@ async fn other_failures_are_not_tried_again() {
     let op = crowded().await;
     let provider = op.provider_with_token();
     let begun = begin(&provider).await.unwrap();
-    for error in ["access_denied", "invalid_scope", "server_error", "temporarily_unavailable", "login_required"] {
-        let query = format!("error={error}&error_description=no&state={}", begun.state.expose());
+    for error in [
+        "access_denied",
+        "invalid_scope",
+        "server_error",
+        "temporarily_unavailable",
+        "login_required",
+    ] {
+        let query = format!(
+            "error={error}&error_description=no&state={}",
+            begun.state.expose()
+        );
         let failure = finish(&provider, &begun, &query).await.unwrap_err();
-        assert_eq!(provider.next_attempt(&failure, &begun.pending), None, "{failure:?}");
+        assert_eq!(
+            provider.next_attempt(&failure, &begun.pending),
+            None,
+            "{failure:?}"
+        );
     }
     op.reply(API, &[Reply::html(403)]);
-    let failure = finish(&provider, &begun, &op.authorize(&begun)).await.unwrap_err();
-    assert_eq!(provider.next_attempt(&failure, &begun.pending), None, "{failure:?}");
+    let failure = finish(&provider, &begun, &op.authorize(&begun))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        provider.next_attempt(&failure, &begun.pending),
+        None,
+        "{failure:?}"
+    );
 }
 
 #[tokio::test]
 async fn sign_in_that_expired_is_begun_again_once() {
     let op = StandIn::start().await;
     let provider = op.provider();
-    let hints = Hints { prompt: Some(Prompt::Login), ..Hints::default() };
-    let Begun { url, pending } = provider.begin("state-0", hints, NOW).await.unwrap();
-    let begun = Started { url, state: Secret::new("state-0"), pending };
-    let expired = |state: &Secret| {
-        format!("error=temporarily_unavailable&error_description=authentication_expired&state={}", state.expose())
+    let hints = Hints {
+        prompt: Some(Prompt::Login),
+        ..Hints::default()
     };
-    let failure = finish(&provider, &begun, &expired(&begun.state)).await.unwrap_err();
-    assert_eq!((failure.id(), failure.blame()), ("idp_refused", Blame::Browser));
-    assert!(failure.sentence().contains("too long") && failure.advice().unwrap().contains("begin anew"));
-    let second = again(&provider, provider.next_attempt(&failure, &begun.pending).unwrap()).await;
-    assert!(second.url.query().unwrap().contains("prompt=login"), "the user still wants other credentials");
-    let failure = finish(&provider, &second, &expired(&second.state)).await.unwrap_err();
+    let Begun { url, pending } = provider.begin("state-0", hints, NOW).await.unwrap();
+    let begun = Started {
+        url,
+        state: Secret::new("state-0"),
+        pending,
+    };
+    let expired = |state: &Secret| {
+        format!(
+            "error=temporarily_unavailable&error_description=authentication_expired&state={}",
+            state.expose()
+        )
+    };
+    let failure = finish(&provider, &begun, &expired(&begun.state))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (failure.id(), failure.blame()),
+        ("idp_refused", Blame::Browser)
+    );
+    assert!(
+        failure.sentence().contains("too long") && failure.advice().unwrap().contains("begin anew")
+    );
+    let second = again(
+        &provider,
+        provider.next_attempt(&failure, &begun.pending).unwrap(),
+    )
+    .await;
+    assert!(
+        second.url.query().unwrap().contains("prompt=login"),
+        "the user still wants other credentials"
+    );
+    let failure = finish(&provider, &second, &expired(&second.state))
+        .await
+        .unwrap_err();
     assert_eq!(provider.next_attempt(&failure, &second.pending), None);
     // A callback for another login says nothing about this one.
-    let foreign = finish(&provider, &begun, &expired(&Secret::new("other"))).await.unwrap_err();
+    let foreign = finish(&provider, &begun, &expired(&Secret::new("other")))
+        .await
+        .unwrap_err();
     assert_eq!(provider.next_attempt(&foreign, &begun.pending), None);
 }
 

@@ -32,13 +32,26 @@ async fn a_dead_provider_is_told_of_quickly() {
         }
         let again = Instant::now();
         all.push(begin(&provider).await);
-        assert!(again.elapsed() < Duration::from_millis(100), "the failure is remembered");
+        assert!(
+            again.elapsed() < Duration::from_millis(100),
+            "the failure is remembered"
+        );
         all
     };
-    assert!(started.elapsed() < Duration::from_millis(1500), "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_millis(1500),
+        "{:?}",
+        started.elapsed()
+    );
     for result in all {
         let failure = result.unwrap_err();
-        assert!(matches!(failure, LoginFailure::Unreachable { endpoint: Endpoint::Discovery, .. }));
+        assert!(matches!(
+            failure,
+            LoginFailure::Unreachable {
+                endpoint: Endpoint::Discovery,
+                ..
+            }
+        ));
         assert_eq!(failure.blame(), Blame::Provider);
     }
     assert_eq!(op.calls(DISCOVERY), 1);
@@ -47,15 +60,38 @@ async fn a_dead_provider_is_told_of_quickly() {
 #[tokio::test]
 async fn redirected_document_is_named_with_its_new_address() {
     let userinfo = "/oauth2/v1/userinfo";
-    for (path, endpoint) in [(DISCOVERY, Endpoint::Discovery), (KEYS, Endpoint::Keys), (userinfo, Endpoint::Userinfo)] {
+    for (path, endpoint) in [
+        (DISCOVERY, Endpoint::Discovery),
+        (KEYS, Endpoint::Keys),
+        (userinfo, Endpoint::Userinfo),
+    ] {
         let op = StandIn::start().await;
-        let moved = Reply { headers: vec![("location", "https://new.example/realm/doc".into())], ..Reply::html(301) };
+        let moved = Reply {
+            headers: vec![("location", "https://new.example/realm/doc".into())],
+            ..Reply::html(301)
+        };
         op.reply(path, &[moved]);
         let failure = op.login(&op.provider()).await.unwrap_err();
-        assert!(matches!(&failure, LoginFailure::Redirect { endpoint: at, .. } if *at == endpoint), "{failure:?}");
-        assert!(failure.to_string().contains("301 Moved Permanently, which leads to `https://new.example/realm/doc`"));
-        assert!(failure.advice().unwrap().starts_with("redirects are not followed"), "{failure}");
-        assert_eq!((failure.id(), failure.blame()), ("idp_unreachable", Blame::Provider));
+        assert!(
+            matches!(&failure, LoginFailure::Redirect { endpoint: at, .. } if *at == endpoint),
+            "{failure:?}"
+        );
+        assert!(
+            failure
+                .to_string()
+                .contains("301 Moved Permanently, which leads to `https://new.example/realm/doc`")
+        );
+        assert!(
+            failure
+                .advice()
+                .unwrap()
+                .starts_with("redirects are not followed"),
+            "{failure}"
+        );
+        assert_eq!(
+            (failure.id(), failure.blame()),
+            ("idp_unreachable", Blame::Provider)
+        );
     }
 }
 
@@ -64,8 +100,14 @@ async fn nobody_listens() {
     let mut settings = StandIn::start().await.settings();
     settings.okta_account = Url::parse("http://127.0.0.1:1").unwrap();
     let failure = begin(&provider(settings)).await.unwrap_err();
-    assert_eq!(failure.to_string(), "the identity provider's discovery document cannot be reached");
-    assert_eq!(failure.source().unwrap().to_string(), "`127.0.0.1` could not be connected to");
+    assert_eq!(
+        failure.to_string(),
+        "the identity provider's discovery document cannot be reached"
+    );
+    assert_eq!(
+        failure.source().unwrap().to_string(),
+        "`127.0.0.1` could not be connected to"
+    );
 }
 
 #[tokio::test]
@@ -74,8 +116,17 @@ async fn a_provider_that_comes_back_is_used_again() {
     let provider = op.provider();
     let metadata = op.state().metadata.clone();
     op.reply(DISCOVERY, &[Reply::html(503), Reply::json(200, &metadata)]);
-    assert!(matches!(op.login(&provider).await, Err(LoginFailure::Answer { endpoint: Endpoint::Discovery, .. })));
-    assert!(op.login(&provider).await.is_err(), "within the memory of the failure");
+    assert!(matches!(
+        op.login(&provider).await,
+        Err(LoginFailure::Answer {
+            endpoint: Endpoint::Discovery,
+            ..
+        })
+    ));
+    assert!(
+        op.login(&provider).await.is_err(),
+        "within the memory of the failure"
+    );
     tokio::time::sleep(op.client().ages.failure + Duration::from_millis(100)).await;
     assert!(op.login(&provider).await.is_ok());
 }
@@ -84,7 +135,10 @@ async fn a_provider_that_comes_back_is_used_again() {
 async fn many_logins_one_fetch() {
     let op = std::sync::Arc::new(StandIn::start().await);
     let provider = std::sync::Arc::new(op.provider());
-    let slow = Reply { delay: Duration::from_millis(100), ..Reply::json(200, &op.state().metadata.clone()) };
+    let slow = Reply {
+        delay: Duration::from_millis(100),
+        ..Reply::json(200, &op.state().metadata.clone())
+    };
     op.reply(DISCOVERY, &[slow]);
     let tasks: Vec<_> = (0..40)
         .map(|_| {
@@ -95,7 +149,10 @@ async fn many_logins_one_fetch() {
     for task in tasks {
         assert!(task.await.unwrap().is_ok());
     }
-    assert_eq!((op.calls(DISCOVERY), op.calls(KEYS), op.calls(TOKEN)), (1, 1, 40));
+    assert_eq!(
+        (op.calls(DISCOVERY), op.calls(KEYS), op.calls(TOKEN)),
+        (1, 1, 40)
+    );
 }
 
 #[tokio::test]
@@ -107,19 +164,34 @@ async fn the_last_good_documents_stay_until_they_are_stale() {
         cooldown: Duration::from_millis(10),
         failure: Duration::from_millis(10),
     };
-    let provider = provider(OktaSettings { client: ClientSettings { ages, ..op.client() }, ..op.settings() });
+    let provider = provider(OktaSettings {
+        client: ClientSettings {
+            ages,
+            ..op.client()
+        },
+        ..op.settings()
+    });
     assert!(op.login(&provider).await.is_ok());
-    for reply in
-        [Reply::html(200), Reply::html(500), Reply::json(200, &json!({"keys": []})), Reply::json(200, &json!(7))]
-    {
+    for reply in [
+        Reply::html(200),
+        Reply::html(500),
+        Reply::json(200, &json!({"keys": []})),
+        Reply::json(200, &json!(7)),
+    ] {
         op.reply(DISCOVERY, std::slice::from_ref(&reply));
         op.reply(KEYS, &[reply]);
         tokio::time::sleep(Duration::from_millis(60)).await;
         assert!(op.login(&provider).await.is_ok());
     }
-    assert!(op.calls(DISCOVERY) > 1 && op.calls(KEYS) > 1, "they were looked for");
+    assert!(
+        op.calls(DISCOVERY) > 1 && op.calls(KEYS) > 1,
+        "they were looked for"
+    );
     tokio::time::sleep(ages.stale).await;
-    assert_eq!(op.login(&provider).await.unwrap_err().blame(), Blame::Provider);
+    assert_eq!(
+        op.login(&provider).await.unwrap_err().blame(),
+        Blame::Provider
+    );
     op.state().replies.clear();
     tokio::time::sleep(Duration::from_millis(60)).await;
     assert!(op.login(&provider).await.is_ok());
@@ -136,8 +208,7 @@ async fn odd_token_answers_are_read_member_by_member() {
             "email": "ann@corp.example",
         });
         let id_token = state.key.sign(&state.header, &claims.to_string());
-        let mut answer =
-            json!({"access_token": "at-1", "token_type": "Bearer", "expires_in": 3600, "id_token": id_token});
+        let mut answer = json!({"access_token": "at-1", "token_type": "Bearer", "expires_in": 3600, "id_token": id_token});
         change(&mut answer);
         answer
     };
@@ -155,12 +226,18 @@ async fn odd_token_answers_are_read_member_by_member() {
         &|answer| answer["token_type"] = json!("BEARER"),
         &|answer| answer["refresh_token"] = json!(7),
     ];
-    let marked = Reply { body: format!("\u{feff}{}", answer(&|_| ())), ..Reply::html(200) };
+    let marked = Reply {
+        body: format!("\u{feff}{}", answer(&|_| ())),
+        ..Reply::html(200)
+    };
     assert!(login(marked).await.is_ok(), "a byte order mark");
     for change in changes {
         let body = answer(change);
         assert!(login(Reply::json(200, &body)).await.is_ok(), "{body}");
-        let page = Reply { body: body.to_string(), ..Reply::html(200) };
+        let page = Reply {
+            body: body.to_string(),
+            ..Reply::html(200)
+        };
         assert!(login(page).await.is_ok(), "{body} as text/html");
     }
     for (name, value, said) in [
@@ -169,10 +246,18 @@ async fn odd_token_answers_are_read_member_by_member() {
         ("id_token", json!(7), "no ID token"),
         ("access_token", json!(null), "no access token"),
     ] {
-        let failure = login(Reply::json(200, &answer(&|answer| answer[name] = value.clone()))).await.unwrap_err();
+        let failure = login(Reply::json(
+            200,
+            &answer(&|answer| answer[name] = value.clone()),
+        ))
+        .await
+        .unwrap_err();
         assert!(failure.to_string().contains(said), "{name}: {failure}");
     }
-    assert!(matches!(login(Reply::html(200)).await, Err(LoginFailure::NotJson { .. })));
+    assert!(matches!(
+        login(Reply::html(200)).await,
+        Err(LoginFailure::NotJson { .. })
+    ));
 }
 
 #[tokio::test]
@@ -193,11 +278,20 @@ async fn odd_documents_stop_no_login() {
             .to_string();
     }
     let body = op.state().userinfo.to_string();
-    op.reply("/oauth2/v1/userinfo", &[Reply { body, ..Reply::html(200) }]);
+    op.reply(
+        "/oauth2/v1/userinfo",
+        &[Reply {
+            body,
+            ..Reply::html(200)
+        }],
+    );
     assert!(op.login(&op.provider()).await.is_ok());
     op.reply("/oauth2/v1/userinfo", &[Reply::html(200)]);
     let failure = op.login(&op.provider()).await.unwrap_err();
-    assert!(matches!(failure, LoginFailure::Userinfo(ClaimsError::NotJson)), "{failure:?}");
+    assert!(
+        matches!(failure, LoginFailure::Userinfo(ClaimsError::NotJson)),
+        "{failure:?}"
+    );
 }
 
 #[tokio::test]
@@ -210,7 +304,14 @@ async fn signed_userinfo_is_read_with_the_keys_of_the_provider() {
         claims["aud"] = json!(aud);
         let body = key.sign(&json!({"alg": "RS256", "kid": kid}), &claims.to_string());
         let headers = vec![("content-type", "application/jwt".to_owned())];
-        op.reply("/oauth2/v1/userinfo", &[Reply { body: format!("{body}\n"), headers, ..Reply::html(200) }]);
+        op.reply(
+            "/oauth2/v1/userinfo",
+            &[Reply {
+                body: format!("{body}\n"),
+                headers,
+                ..Reply::html(200)
+            }],
+        );
     };
     let client = op.settings().client.client_id.clone();
     reply(&rsa(0), "k0", &client);
@@ -222,31 +323,65 @@ async fn signed_userinfo_is_read_with_the_keys_of_the_provider() {
     assert!(op.login(&provider).await.is_ok());
     reply(&rsa(0), "k1", &client);
     let failure = op.login(&provider).await.unwrap_err();
-    assert!(matches!(failure, LoginFailure::Userinfo(ClaimsError::Signature)), "{failure:?}");
+    assert!(
+        matches!(failure, LoginFailure::Userinfo(ClaimsError::Signature)),
+        "{failure:?}"
+    );
     reply(&rsa(0), "k0", "another-client");
     let failure = op.login(&provider).await.unwrap_err();
-    assert!(matches!(failure, LoginFailure::Userinfo(ClaimsError::Foreign)), "{failure:?}");
+    assert!(
+        matches!(failure, LoginFailure::Userinfo(ClaimsError::Foreign)),
+        "{failure:?}"
+    );
     let body = "eyJhbGciOiJSU0EtT0FFUCJ9.AA.AA.AA.AA".to_owned();
-    op.reply("/oauth2/v1/userinfo", &[Reply { body, ..Reply::html(200) }]);
+    op.reply(
+        "/oauth2/v1/userinfo",
+        &[Reply {
+            body,
+            ..Reply::html(200)
+        }],
+    );
     let failure = op.login(&provider).await.unwrap_err();
-    assert!(failure.advice().unwrap().contains("encryption"), "{failure:?}");
+    assert!(
+        failure.advice().unwrap().contains("encryption"),
+        "{failure:?}"
+    );
 }
 
 #[tokio::test]
 async fn r18_endpoints_do_not_move_under_a_constant_issuer() {
     let (op, other) = (StandIn::start().await, StandIn::start().await);
-    let ages = Ages { fresh: Duration::from_millis(20), stale: Duration::from_millis(400), ..op.client().ages };
-    let ages = Ages { failure: Duration::from_millis(10), ..ages };
-    let settings = OktaSettings { client: ClientSettings { ages, ..op.client() }, ..op.settings() };
+    let ages = Ages {
+        fresh: Duration::from_millis(20),
+        stale: Duration::from_millis(400),
+        ..op.client().ages
+    };
+    let ages = Ages {
+        failure: Duration::from_millis(10),
+        ..ages
+    };
+    let settings = OktaSettings {
+        client: ClientSettings {
+            ages,
+            ..op.client()
+        },
+        ..op.settings()
+    };
     let moving = provider(settings);
     assert!(op.login(&moving).await.is_ok());
     op.state().metadata["token_endpoint"] = json!(format!("{}{TOKEN}", other.origin));
     tokio::time::sleep(Duration::from_millis(50)).await;
-    assert!(op.login(&moving).await.is_ok(), "by the document that was known");
+    assert!(
+        op.login(&moving).await.is_ok(),
+        "by the document that was known"
+    );
     tokio::time::sleep(Duration::from_millis(450)).await;
     let failure = op.login(&moving).await.unwrap_err();
     assert!(matches!(failure, LoginFailure::Moved { .. }), "{failure:?}");
-    assert!(other.state().calls.is_empty(), "the client secret was not taken there");
+    assert!(
+        other.state().calls.is_empty(),
+        "the client secret was not taken there"
+    );
 }
 
 #[tokio::test]
@@ -256,18 +391,30 @@ async fn r02_r05_r06_only_one_s_own_callback_and_only_once() {
         let provider = op.provider();
         (op, provider)
     };
-    let (mine, theirs) = (begin(&provider).await.unwrap(), begin(&provider).await.unwrap());
+    let (mine, theirs) = (
+        begin(&provider).await.unwrap(),
+        begin(&provider).await.unwrap(),
+    );
     let (query, attackers) = (op.authorize(&mine), op.authorize(&theirs));
-    let state = |failure: LoginFailure| matches!(failure, LoginFailure::Callback(CallbackError::State));
-    assert!(state(finish(&provider, &mine, &attackers).await.unwrap_err()));
+    let state =
+        |failure: LoginFailure| matches!(failure, LoginFailure::Callback(CallbackError::State));
+    assert!(state(
+        finish(&provider, &mine, &attackers).await.unwrap_err()
+    ));
     // Their code with my state: PKCE.
     let mixed = format!("code=code-1&state={}", mine.state.expose());
     let failure = finish(&provider, &mine, &mixed).await.unwrap_err();
-    assert_eq!((failure.id(), failure.blame()), ("idp_token", Blame::Browser));
+    assert_eq!(
+        (failure.id(), failure.blame()),
+        ("idp_token", Blame::Browser)
+    );
     assert_eq!(op.calls(TOKEN), 1);
     assert!(finish(&provider, &mine, &query).await.is_ok());
     let again = finish(&provider, &mine, &query).await.unwrap_err();
-    assert_eq!(again.to_string(), "the token endpoint answered with 400 Bad Request: invalid_grant");
+    assert_eq!(
+        again.to_string(),
+        "the token endpoint answered with 400 Bad Request: invalid_grant"
+    );
     assert_eq!(op.calls(TOKEN), 3, "one call each, and none again");
 }
 
@@ -280,18 +427,40 @@ async fn rfc9207_and_rfc9700_4_4_mix_up() {
     let query = op.authorize(&begun);
     for query in [query.clone(), format!("{query}&iss=https://evil.example")] {
         let failure = finish(&provider, &begun, &query).await.unwrap_err();
-        assert!(matches!(failure, LoginFailure::Issuer(IssuerMismatch::Callback)));
+        assert!(matches!(
+            failure,
+            LoginFailure::Issuer(IssuerMismatch::Callback)
+        ));
         assert_eq!(failure.blame(), Blame::Browser);
     }
     for pending in [
-        Pending { idp: IdpId("okta-2".into()), ..begun.pending.clone() },
-        Pending { issuer: "https://evil.example".into(), ..begun.pending.clone() },
+        Pending {
+            idp: IdpId("okta-2".into()),
+            ..begun.pending.clone()
+        },
+        Pending {
+            issuer: "https://evil.example".into(),
+            ..begun.pending.clone()
+        },
     ] {
-        let failure = finish(&provider, &Started { pending, ..begun.clone() }, &query).await.unwrap_err();
+        let failure = finish(
+            &provider,
+            &Started {
+                pending,
+                ..begun.clone()
+            },
+            &query,
+        )
+        .await
+        .unwrap_err();
         assert!(matches!(failure, LoginFailure::Flow));
     }
     assert_eq!(op.calls(TOKEN), 0);
-    assert!(finish(&provider, &begun, &format!("{query}&iss={}", op.origin)).await.is_ok());
+    assert!(
+        finish(&provider, &begun, &format!("{query}&iss={}", op.origin))
+            .await
+            .is_ok()
+    );
 }
 
 #[tokio::test]
@@ -311,37 +480,74 @@ async fn r11_addresses() {
     ] {
         op.state().id_token = json!({ "email": email });
         let failure = op.login(&op.provider()).await.unwrap_err();
-        assert!(matches!(failure, LoginFailure::Email(EmailFailure::Malformed(_))), "{email:?}");
+        assert!(
+            matches!(failure, LoginFailure::Email(EmailFailure::Malformed(_))),
+            "{email:?}"
+        );
         assert_eq!(failure.blame(), Blame::Person);
     }
     op.state().id_token = json!({"email": "ada@bücher.test"});
-    assert_eq!(op.login(&op.provider()).await.unwrap().email.as_str(), "ada@xn--bcher-kva.test");
+    assert_eq!(
+        op.login(&op.provider()).await.unwrap().email.as_str(),
+        "ada@xn--bcher-kva.test"
+    );
     let strict = provider(OktaSettings {
-        client: ClientSettings { email_verified: EmailVerification::Required, ..op.client() },
+        client: ClientSettings {
+            email_verified: EmailVerification::Required,
+            ..op.client()
+        },
         ..op.settings()
     });
-    let unverified =
-        |login: Result<Profile, LoginFailure>| matches!(login, Err(LoginFailure::Email(EmailFailure::Unverified(_))));
-    for verified in [json!(false), json!("False"), json!(0), json!("no"), json!([])] {
+    let unverified = |login: Result<Profile, LoginFailure>| {
+        matches!(login, Err(LoginFailure::Email(EmailFailure::Unverified(_))))
+    };
+    for verified in [
+        json!(false),
+        json!("False"),
+        json!(0),
+        json!("no"),
+        json!([]),
+    ] {
         op.state().id_token = json!({"email_verified": verified});
-        assert!(unverified(op.login(&op.provider()).await) && unverified(op.login(&strict).await), "{verified}");
+        assert!(
+            unverified(op.login(&op.provider()).await) && unverified(op.login(&strict).await),
+            "{verified}"
+        );
     }
     for verified in [json!(true), json!("true"), json!("True")] {
         op.state().id_token = json!({"email_verified": verified});
-        assert!(op.login(&op.provider()).await.is_ok() && op.login(&strict).await.is_ok(), "{verified}");
+        assert!(
+            op.login(&op.provider()).await.is_ok() && op.login(&strict).await.is_ok(),
+            "{verified}"
+        );
     }
     op.state().id_token = json!({});
     assert!(op.login(&op.provider()).await.is_ok());
     let failure = op.login(&strict).await.unwrap_err();
-    assert!(matches!(failure, LoginFailure::Email(EmailFailure::Unconfirmed(_))));
-    assert_eq!((failure.blame(), failure.id()), (Blame::Person, "email_refused"));
+    assert!(matches!(
+        failure,
+        LoginFailure::Email(EmailFailure::Unconfirmed(_))
+    ));
+    assert_eq!(
+        (failure.blame(), failure.id()),
+        (Blame::Person, "email_refused")
+    );
     let upn = provider(OktaSettings {
-        client: ClientSettings { email_claim_name: Some("upn".into()), ..op.client() },
+        client: ClientSettings {
+            email_claim_name: Some("upn".into()),
+            ..op.client()
+        },
         ..op.settings()
     });
-    assert!(matches!(op.login(&upn).await, Err(LoginFailure::Email(EmailFailure::Missing))));
+    assert!(matches!(
+        op.login(&upn).await,
+        Err(LoginFailure::Email(EmailFailure::Missing))
+    ));
     op.state().userinfo["upn"] = json!("ann@other.example");
-    assert_eq!(op.login(&upn).await.unwrap().email.as_str(), "ann@other.example");
+    assert_eq!(
+        op.login(&upn).await.unwrap().email.as_str(),
+        "ann@other.example"
+    );
 }
 
 #[tokio::test]
@@ -351,11 +557,17 @@ async fn a_clock_that_is_off_is_named() {
     for (iat, exp, seconds) in [(now + 300, now + 3900, 300), (now - 420, now - 120, 420)] {
         op.state().id_token = json!({"iat": iat, "exp": exp});
         let failure = op.login(&op.provider()).await.unwrap_err();
-        assert!(matches!(failure, LoginFailure::ClockSkew { seconds: s } if s == seconds), "{failure:?}");
+        assert!(
+            matches!(failure, LoginFailure::ClockSkew { seconds: s } if s == seconds),
+            "{failure:?}"
+        );
         assert!(failure.to_string().contains(&format!("about {seconds} s")));
     }
     op.state().id_token = json!({"iat": now - 7200, "exp": now - 3600});
-    assert!(matches!(op.login(&op.provider()).await, Err(LoginFailure::IdToken(IdTokenError::Time { .. }))));
+    assert!(matches!(
+        op.login(&op.provider()).await,
+        Err(LoginFailure::IdToken(IdTokenError::Time { .. }))
+    ));
 }
 
 #[tokio::test]
@@ -364,15 +576,24 @@ async fn what_the_token_endpoint_may_answer() {
     let provider = op.provider();
     let bearer = |more: Value| {
         let mut body = json!({"access_token": "leaky-token", "token_type": "Bearer", "id_token": "leaky.id.token"});
-        more.as_object().unwrap().iter().for_each(|(name, value)| body[name] = value.clone());
+        more.as_object()
+            .unwrap()
+            .iter()
+            .for_each(|(name, value)| body[name] = value.clone());
         Reply::json(200, &body)
     };
     for reply in [
         Reply::html(200),
         Reply::html(502),
         Reply::json(429, &json!({})),
-        Reply { body: String::new(), ..Reply::html(500) },
-        Reply { headers: vec![("location", "http://127.0.0.1:1/".to_owned())], ..Reply::html(307) },
+        Reply {
+            body: String::new(),
+            ..Reply::html(500)
+        },
+        Reply {
+            headers: vec![("location", "http://127.0.0.1:1/".to_owned())],
+            ..Reply::html(307)
+        },
         bearer(json!({"id_token": null})),
         bearer(json!({"token_type": "DPoP"})),
         bearer(json!({"id_token": 7, "refresh_token": "leaky-refresh"})),
@@ -399,33 +620,70 @@ async fn what_the_token_endpoint_may_answer() {
 async fn answer_that_is_not_json_is_named_as_such() {
     let op = StandIn::start().await;
     let provider = op.provider();
-    let plain = |body: &str| Reply { body: body.to_owned(), headers: Vec::new(), ..Reply::html(200) };
-    let as_html = |body: &str| Reply { body: body.to_owned(), ..Reply::html(400) };
+    let plain = |body: &str| Reply {
+        body: body.to_owned(),
+        headers: Vec::new(),
+        ..Reply::html(200)
+    };
+    let as_html = |body: &str| Reply {
+        body: body.to_owned(),
+        ..Reply::html(400)
+    };
     for (reply, expected, hint) in [
         (Reply::html(200), "200 OK and a web page", "curl"),
         (plain("\n<!DOCTYPE html>"), "200 OK and a web page", "curl"),
         (plain("  "), "200 OK and an empty body", "curl"),
-        (plain("access_token=x&token_type=bearer"), "200 OK and a body of another kind", "curl"),
-        (Reply::html(502), "502 Bad Gateway and a web page", "status page"),
-        (Reply::html(401), "401 Unauthorized and a web page", "Client Credentials"),
+        (
+            plain("access_token=x&token_type=bearer"),
+            "200 OK and a body of another kind",
+            "curl",
+        ),
+        (
+            Reply::html(502),
+            "502 Bad Gateway and a web page",
+            "status page",
+        ),
+        (
+            Reply::html(401),
+            "401 Unauthorized and a web page",
+            "Client Credentials",
+        ),
     ] {
         op.reply(TOKEN, &[reply]);
         let failure = op.login(&provider).await.unwrap_err();
-        assert_eq!((failure.id(), failure.blame()), ("idp_token", Blame::Provider));
+        assert_eq!(
+            (failure.id(), failure.blame()),
+            ("idp_token", Blame::Provider)
+        );
         let said = failure.to_string();
-        assert_eq!(said, format!("the identity provider's token endpoint answered with {expected} in place of JSON"));
-        assert!(failure.advice().unwrap().contains(hint), "{said}: {:?}", failure.advice());
+        assert_eq!(
+            said,
+            format!(
+                "the identity provider's token endpoint answered with {expected} in place of JSON"
+            )
+        );
+        assert!(
+            failure.advice().unwrap().contains(hint),
+            "{said}: {:?}",
+            failure.advice()
+        );
     }
     op.reply(TOKEN, &[as_html(r#"{"error": "invalid_client"}"#)]);
     let failure = op.login(&provider).await.unwrap_err();
-    assert!(failure.to_string().contains("invalid_client"), "JSON counts whatever it is called: {failure}");
+    assert!(
+        failure.to_string().contains("invalid_client"),
+        "JSON counts whatever it is called: {failure}"
+    );
 }
 
 #[tokio::test]
 async fn an_access_token_that_no_header_can_carry() {
     let op = StandIn::start().await;
     op.state().access_token = "at\r\n1".to_owned();
-    assert!(matches!(op.login(&op.provider()).await, Err(LoginFailure::TokenEndpoint { .. })));
+    assert!(matches!(
+        op.login(&op.provider()).await,
+        Err(LoginFailure::TokenEndpoint { .. })
+    ));
     assert_eq!(op.calls("/oauth2/v1/userinfo"), 0);
 }
 
@@ -443,7 +701,10 @@ async fn what_the_provider_says_is_tamed() {
         let query = format!("error={error}&error_description=a%0d%0ab&state={state}");
         let failure = finish(&provider, &begun, &query).await.unwrap_err();
         assert_eq!((failure.id(), failure.blame()), ("idp_refused", blame));
-        assert_eq!(failure.to_string(), format!("the identity provider answered `{error}`: a  b"));
+        assert_eq!(
+            failure.to_string(),
+            format!("the identity provider answered `{error}`: a  b")
+        );
     }
     assert_eq!(op.calls(TOKEN), 0);
 }
@@ -457,8 +718,22 @@ async fn a_pending_login_survives_its_cookie_and_no_log() {
     let pending: Pending = serde_json::from_str(&cookie).unwrap();
     assert_eq!(pending, begun.pending);
     assert!(!format!("{pending:?}").contains(pending.nonce.expose()));
-    assert!(finish(&provider, &Started { pending, ..begun.clone() }, &op.authorize(&begun)).await.is_ok());
-    assert_eq!((provider.id().to_string().as_str(), provider.name()), ("okta-1", "Okta"));
+    assert!(
+        finish(
+            &provider,
+            &Started {
+                pending,
+                ..begun.clone()
+            },
+            &op.authorize(&begun)
+        )
+        .await
+        .is_ok()
+    );
+    assert_eq!(
+        (provider.id().to_string().as_str(), provider.name()),
+        ("okta-1", "Okta")
+    );
 }
 
 #[tokio::test]
@@ -467,9 +742,15 @@ async fn a_custom_authorization_server() {
     let issuer = format!("{}/oauth2/default", op.origin);
     op.state().metadata["issuer"] = json!(issuer);
     let metadata = op.state().metadata.clone();
-    op.reply("/oauth2/default/.well-known/openid-configuration", &[Reply::json(200, &metadata)]);
+    op.reply(
+        "/oauth2/default/.well-known/openid-configuration",
+        &[Reply::json(200, &metadata)],
+    );
     op.state().jwks = jwks(&[rsa(0).jwk(Some("k0"))]);
-    let settings = OktaSettings { authorization_server_id: Some("default".into()), ..op.settings() };
+    let settings = OktaSettings {
+        authorization_server_id: Some("default".into()),
+        ..op.settings()
+    };
     assert_eq!(settings.issuer(), issuer);
     assert!(op.login(&provider(settings)).await.is_ok());
 }

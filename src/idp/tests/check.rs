@@ -11,13 +11,22 @@ const GROUPS: &str = "/api/v1/users/00u1/groups";
 
 async fn findings(op: &StandIn) -> Vec<Finding> {
     let mut findings = Vec::new();
-    op.provider_with_token().check(&http(), NOW, &mut |finding| findings.push(finding)).await;
+    op.provider_with_token()
+        .check(&http(), NOW, &mut |finding| findings.push(finding))
+        .await;
     findings
 }
 
 fn of(findings: &[Finding], step: Step) -> (Outcome, String, String) {
-    let found = findings.iter().find(|finding| finding.step == step).unwrap_or_else(|| panic!("{findings:#?}"));
-    (found.outcome, found.found.clone(), found.advice.clone().unwrap_or_default().into_owned())
+    let found = findings
+        .iter()
+        .find(|finding| finding.step == step)
+        .unwrap_or_else(|| panic!("{findings:#?}"));
+    (
+        found.outcome,
+        found.found.clone(),
+        found.advice.clone().unwrap_or_default().into_owned(),
+    )
 }
 
 #[tokio::test]
@@ -28,9 +37,18 @@ async fn api_that_does_not_know_its_token_owner_is_at_another_address() {
         op.reply(ME, &[reply]);
         let findings = findings(&op).await;
         let (outcome, found, advice) = of(&findings, Step::ApiToken);
-        assert!(outcome == Outcome::Failed && found.contains("404"), "{findings:#?}");
-        assert!(advice.contains("not at that address") && advice.contains("`okta_account`"), "{advice}");
-        assert!(!advice.contains("subject"), "no user has logged in: {advice}");
+        assert!(
+            outcome == Outcome::Failed && found.contains("404"),
+            "{findings:#?}"
+        );
+        assert!(
+            advice.contains("not at that address") && advice.contains("`okta_account`"),
+            "{advice}"
+        );
+        assert!(
+            !advice.contains("subject"),
+            "no user has logged in: {advice}"
+        );
         assert_eq!(of(&findings, Step::Groups).0, Outcome::Skipped);
     }
 }
@@ -39,22 +57,42 @@ async fn api_that_does_not_know_its_token_owner_is_at_another_address() {
 async fn advice_about_an_api_token_is_that_of_its_failure() {
     let op = StandIn::start().await;
     for (reply, words) in [
-        (Reply::json(401, &json!({"errorCode": "E0000011"})), "make a new one"),
-        (Reply::json(403, &json!({"errorCode": "E0000006"})), "read-only administrator"),
+        (
+            Reply::json(401, &json!({"errorCode": "E0000011"})),
+            "make a new one",
+        ),
+        (
+            Reply::json(403, &json!({"errorCode": "E0000006"})),
+            "read-only administrator",
+        ),
         (Reply::html(403), "ThreatInsight"),
         (Reply::html(200), "ThreatInsight"),
     ] {
         op.reply(ME, &[reply]);
         let findings = findings(&op).await;
         let (outcome, _, advice) = of(&findings, Step::ApiToken);
-        assert!(outcome == Outcome::Failed && advice.contains(words), "{words}: {findings:#?}");
+        assert!(
+            outcome == Outcome::Failed && advice.contains(words),
+            "{words}: {findings:#?}"
+        );
     }
     let owner = json!({"id": "00u1", "status": "ACTIVE", "profile": {"login": "zero@example.com"}});
     op.reply(ME, &[Reply::json(200, &owner)]);
     let good = findings(&op).await;
-    assert_eq!((of(&good, Step::ApiToken).0, of(&good, Step::Groups).0), (Outcome::Good, Outcome::Good), "{good:#?}");
+    assert_eq!(
+        (of(&good, Step::ApiToken).0, of(&good, Step::Groups).0),
+        (Outcome::Good, Outcome::Good),
+        "{good:#?}"
+    );
     // The owner is known, so a missing list of their groups is about them.
-    op.reply(GROUPS, &[Reply::json(404, &json!({"errorCode": "E0000007"}))]);
+    op.reply(
+        GROUPS,
+        &[Reply::json(404, &json!({"errorCode": "E0000007"}))],
+    );
     let findings = findings(&op).await;
-    assert_eq!(of(&findings, Step::Groups).0, Outcome::Failed, "{findings:#?}");
+    assert_eq!(
+        of(&findings, Step::Groups).0,
+        Outcome::Failed,
+        "{findings:#?}"
+    );
 }

@@ -26,14 +26,23 @@ async fn oidcc_client_test() {
     let op = StandIn::start().await;
     op.state().userinfo["department"] = json!("R&D");
     let profile = op.login(&op.provider()).await.unwrap();
-    let admins = Group { id: "admins".into(), name: "admins".into() };
+    let admins = Group {
+        id: "admins".into(),
+        name: "admins".into(),
+    };
     let expected = Profile {
         subject: "00u1".into(),
         email: Email::parse("ann@corp.example").unwrap(),
         name: Some("Ann".into()),
-        idp: IdpRef { id: IdpId("okta-1".into()), kind: "okta".into() },
+        idp: IdpRef {
+            id: IdpId("okta-1".into()),
+            kind: "okta".into(),
+        },
         groups: Groups::Known(vec![admins]),
-        groups_seen: Some(GroupsSeen { source: GroupsSource::Userinfo, at: NOW }),
+        groups_seen: Some(GroupsSeen {
+            source: GroupsSource::Userinfo,
+            at: NOW,
+        }),
         groups_missing: None,
         amr: Some(vec!["pwd".into()]),
         claims: Map::from_iter([("department".to_owned(), json!("R&D"))]),
@@ -44,19 +53,30 @@ async fn oidcc_client_test() {
         id_token: None,
     };
     assert_eq!(profile, expected);
-    let calls = ["/.well-known/openid-configuration", "/oauth2/v1/token", "/oauth2/v1/keys", "/oauth2/v1/userinfo"];
+    let calls = [
+        "/.well-known/openid-configuration",
+        "/oauth2/v1/token",
+        "/oauth2/v1/keys",
+        "/oauth2/v1/userinfo",
+    ];
     assert_eq!(op.state().calls, calls);
     assert_eq!(profile.into_identity(UserId("u".into())).subject, "00u1");
 }
 
 #[tokio::test]
 async fn oidcc_client_test_invalid_iss() {
-    assert_eq!(refused("iss", json!("https://evil.example")).await, IdTokenError::Issuer);
+    assert_eq!(
+        refused("iss", json!("https://evil.example")).await,
+        IdTokenError::Issuer
+    );
 }
 
 #[tokio::test]
 async fn oidcc_client_test_missing_sub() {
-    assert_eq!(refused("sub", Value::Null).await, IdTokenError::Claim("sub"));
+    assert_eq!(
+        refused("sub", Value::Null).await,
+        IdTokenError::Claim("sub")
+    );
 }
 
 #[tokio::test]
@@ -66,12 +86,18 @@ async fn oidcc_client_test_invalid_aud() {
 
 #[tokio::test]
 async fn oidcc_client_test_missing_aud() {
-    assert_eq!(refused("aud", Value::Null).await, IdTokenError::Claim("aud"));
+    assert_eq!(
+        refused("aud", Value::Null).await,
+        IdTokenError::Claim("aud")
+    );
 }
 
 #[tokio::test]
 async fn oidcc_client_test_missing_iat() {
-    assert_eq!(refused("iat", Value::Null).await, IdTokenError::Claim("iat"));
+    assert_eq!(
+        refused("iat", Value::Null).await,
+        IdTokenError::Claim("iat")
+    );
 }
 
 #[tokio::test]
@@ -86,11 +112,24 @@ async fn oidcc_client_test_kid_absent_single_jwks() {
 async fn oidcc_client_test_kid_absent_multiple_jwks() {
     let op = StandIn::start().await;
     op.state().header = json!({"alg": "RS256"});
-    op.state().jwks = jwks(&[rsa(1).jwk(Some("k1")), ec("ES256").jwk(Some("k2")), rsa(0).jwk(Some("k0"))]);
+    op.state().jwks = jwks(&[
+        rsa(1).jwk(Some("k1")),
+        ec("ES256").jwk(Some("k2")),
+        rsa(0).jwk(Some("k0")),
+    ]);
     let result = op.login(&op.provider()).await;
-    assert!(matches!(result, Err(LoginFailure::IdToken(IdTokenError::AmbiguousKey))), "{result:?}");
+    assert!(
+        matches!(
+            result,
+            Err(LoginFailure::IdToken(IdTokenError::AmbiguousKey))
+        ),
+        "{result:?}"
+    );
     op.state().jwks = jwks(&[ec("ES256").jwk(Some("k2")), rsa(0).jwk(Some("k0"))]);
-    assert!(op.login(&op.provider()).await.is_ok(), "only one can have signed it");
+    assert!(
+        op.login(&op.provider()).await.is_ok(),
+        "only one can have signed it"
+    );
 }
 
 #[tokio::test]
@@ -104,7 +143,10 @@ async fn oidcc_client_test_idtoken_sig_rs256() {
 async fn oidcc_client_test_idtoken_sig_none() {
     let op = StandIn::start().await;
     op.state().header = json!({"alg": "none"});
-    assert!(matches!(op.login(&op.provider()).await, Err(LoginFailure::IdToken(IdTokenError::Header))));
+    assert!(matches!(
+        op.login(&op.provider()).await,
+        Err(LoginFailure::IdToken(IdTokenError::Header))
+    ));
 }
 
 #[tokio::test]
@@ -112,7 +154,10 @@ async fn oidcc_client_test_invalid_sig_rs256() {
     let op = StandIn::start().await;
     op.state().key = rsa(1);
     let result = op.login(&op.provider()).await;
-    assert!(matches!(result, Err(LoginFailure::IdToken(IdTokenError::Signature))), "{result:?}");
+    assert!(
+        matches!(result, Err(LoginFailure::IdToken(IdTokenError::Signature))),
+        "{result:?}"
+    );
 }
 
 #[tokio::test]
@@ -121,14 +166,20 @@ async fn oidcc_client_test_invalid_sig_es256() {
     op.state().header = json!({"alg": "ES256", "kid": "e"});
     op.state().key = ec("ES256");
     op.state().jwks = jwks(&[ec("ES256").jwk(Some("e"))]);
-    assert!(matches!(op.login(&op.provider()).await, Err(LoginFailure::IdToken(IdTokenError::Signature))));
+    assert!(matches!(
+        op.login(&op.provider()).await,
+        Err(LoginFailure::IdToken(IdTokenError::Signature))
+    ));
 }
 
 #[tokio::test]
 async fn oidcc_client_test_invalid_sig_hs256() {
     let op = StandIn::start().await;
     op.state().header = json!({"alg": "HS256", "kid": "k0"});
-    assert!(matches!(op.login(&op.provider()).await, Err(LoginFailure::IdToken(IdTokenError::Header))));
+    assert!(matches!(
+        op.login(&op.provider()).await,
+        Err(LoginFailure::IdToken(IdTokenError::Header))
+    ));
 }
 
 /// The stand-in gives claims to a bearer header alone.
@@ -136,7 +187,10 @@ async fn oidcc_client_test_invalid_sig_hs256() {
 async fn oidcc_client_test_userinfo_bearer_header() {
     let op = StandIn::start().await;
     op.state().id_token = json!({"email": null});
-    assert_eq!(op.login(&op.provider()).await.unwrap().email.as_str(), "ann@corp.example");
+    assert_eq!(
+        op.login(&op.provider()).await.unwrap().email.as_str(),
+        "ann@corp.example"
+    );
 }
 
 /// A test that the suite lets one skip: the token goes into the header and nowhere else, and where that is not taken nobody
@@ -144,9 +198,24 @@ async fn oidcc_client_test_userinfo_bearer_header() {
 #[tokio::test]
 async fn oidcc_client_test_userinfo_bearer_body() {
     let op = StandIn::start().await;
-    op.reply("/oauth2/v1/userinfo", &[stand_in::Reply::json(401, &json!({"error": "invalid_token"}))]);
+    op.reply(
+        "/oauth2/v1/userinfo",
+        &[stand_in::Reply::json(
+            401,
+            &json!({"error": "invalid_token"}),
+        )],
+    );
     let failure = op.login(&op.provider()).await.unwrap_err();
-    assert!(matches!(failure, LoginFailure::Answer { endpoint: Endpoint::Userinfo, .. }), "{failure:?}");
+    assert!(
+        matches!(
+            failure,
+            LoginFailure::Answer {
+                endpoint: Endpoint::Userinfo,
+                ..
+            }
+        ),
+        "{failure:?}"
+    );
     assert_eq!(op.calls("/oauth2/v1/userinfo"), 1, "asked once, in one way");
 }
 
@@ -155,7 +224,10 @@ async fn oidcc_client_test_userinfo_invalid_sub() {
     let op = StandIn::start().await;
     for sub in [json!("00u2"), Value::Null] {
         op.state().userinfo["sub"] = sub;
-        assert!(matches!(op.login(&op.provider()).await, Err(LoginFailure::SubjectMismatch)));
+        assert!(matches!(
+            op.login(&op.provider()).await,
+            Err(LoginFailure::SubjectMismatch)
+        ));
     }
 }
 
@@ -169,7 +241,13 @@ async fn oidcc_client_test_nonce_invalid() {
 async fn oidcc_client_test_scope_userinfo_claims() {
     let op = StandIn::start().await;
     let begun = begin(&op.provider()).await.unwrap();
-    let scope = begun.url.query_pairs().find(|(name, _)| name == "scope").unwrap().1.into_owned();
+    let scope = begun
+        .url
+        .query_pairs()
+        .find(|(name, _)| name == "scope")
+        .unwrap()
+        .1
+        .into_owned();
     assert_eq!(scope, "openid profile email groups");
 }
 
@@ -177,19 +255,31 @@ async fn oidcc_client_test_scope_userinfo_claims() {
 #[tokio::test]
 async fn oidcc_client_test_client_secret_basic() {
     let op = StandIn::start().await;
-    op.state().metadata["token_endpoint_auth_methods_supported"] = json!(["client_secret_post", "client_secret_basic"]);
+    op.state().metadata["token_endpoint_auth_methods_supported"] =
+        json!(["client_secret_post", "client_secret_basic"]);
     assert!(op.login(&op.provider()).await.is_ok());
     op.state().metadata["token_endpoint_auth_methods_supported"] = json!(["client_secret_post"]);
     let failure = op.login(&op.provider()).await.unwrap_err();
-    assert!(matches!(&failure, LoginFailure::TokenEndpoint { status, .. } if status.as_u16() == 401), "{failure}");
-    assert_eq!((failure.id(), failure.blame()), ("idp_token", Blame::Provider));
+    assert!(
+        matches!(&failure, LoginFailure::TokenEndpoint { status, .. } if status.as_u16() == 401),
+        "{failure}"
+    );
+    assert_eq!(
+        (failure.id(), failure.blame()),
+        ("idp_token", Blame::Provider)
+    );
 }
 
 #[tokio::test]
 async fn oidcc_client_test_discovery_openid_config() {
     let op = StandIn::start().await;
     let begun = begin(&op.provider()).await.unwrap();
-    assert!(begun.url.as_str().starts_with(&format!("{}/oauth2/v1/authorize?", op.origin)));
+    assert!(
+        begun
+            .url
+            .as_str()
+            .starts_with(&format!("{}/oauth2/v1/authorize?", op.origin))
+    );
 }
 
 #[tokio::test]
@@ -200,7 +290,10 @@ async fn oidcc_client_test_discovery_jwks_uri_keys() {
     let keys: Value = serde_json::from_str(&op.state().jwks).unwrap();
     op.reply("/other/keys", &[stand_in::Reply::json(200, &keys)]);
     assert!(op.login(&op.provider()).await.is_ok());
-    assert_eq!((op.calls("/other/keys"), op.calls("/oauth2/v1/keys")), (1, 0));
+    assert_eq!(
+        (op.calls("/other/keys"), op.calls("/oauth2/v1/keys")),
+        (1, 0)
+    );
 }
 
 #[tokio::test]
@@ -209,8 +302,14 @@ async fn oidcc_client_test_discovery_issuer_mismatch() {
     for issuer in [format!("{}/", op.origin), "https://evil.example".to_owned()] {
         op.state().metadata["issuer"] = json!(issuer);
         let failure = begin(&op.provider()).await.unwrap_err();
-        assert!(matches!(failure, LoginFailure::Issuer(IssuerMismatch::Discovery { .. })));
-        assert_eq!((failure.id(), failure.blame()), ("idp_issuer", Blame::Provider));
+        assert!(matches!(
+            failure,
+            LoginFailure::Issuer(IssuerMismatch::Discovery { .. })
+        ));
+        assert_eq!(
+            (failure.id(), failure.blame()),
+            ("idp_issuer", Blame::Provider)
+        );
     }
 }
 
@@ -223,7 +322,11 @@ async fn oidcc_client_test_signing_key_rotation_just_before_signing() {
     op.state().key = rsa(1);
     op.state().header["kid"] = json!("k1");
     op.state().jwks = jwks(&[rsa(1).jwk(Some("k1"))]);
-    assert!(finish(&provider, &begun, &op.authorize(&begun)).await.is_ok());
+    assert!(
+        finish(&provider, &begun, &op.authorize(&begun))
+            .await
+            .is_ok()
+    );
     assert_eq!(op.calls("/oauth2/v1/keys"), 2);
 }
 
@@ -245,5 +348,8 @@ async fn oidcc_client_test_signing_key_rotation() {
 async fn userinfo_that_is_no_json_is_refused() {
     let op = StandIn::start().await;
     op.reply("/oauth2/v1/userinfo", &[stand_in::Reply::html(200)]);
-    assert!(matches!(op.login(&op.provider()).await, Err(LoginFailure::Userinfo(ClaimsError::NotJson))));
+    assert!(matches!(
+        op.login(&op.provider()).await,
+        Err(LoginFailure::Userinfo(ClaimsError::NotJson))
+    ));
 }

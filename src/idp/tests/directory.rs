@@ -16,8 +16,15 @@ const USER: &str = "/api/v1/users/00u1";
 async fn with_refresh(groups: usize) -> (StandIn, Provider) {
     let op = StandIn::start().await;
     op.state().directory = (0..groups).map(|n| format!("group-{n}")).collect();
-    let terms = RefreshTerms { every: Duration::from_secs(900), max_stale: Duration::from_secs(3600) };
-    let settings = OktaSettings { api_token: Some(Secret::new(API_TOKEN)), refresh: Some(terms), ..op.settings() };
+    let terms = RefreshTerms {
+        every: Duration::from_secs(900),
+        max_stale: Duration::from_secs(3600),
+    };
+    let settings = OktaSettings {
+        api_token: Some(Secret::new(API_TOKEN)),
+        refresh: Some(terms),
+        ..op.settings()
+    };
     (op, provider(settings))
 }
 
@@ -30,7 +37,13 @@ async fn many_logins_of_one_person_are_one_question() {
     let op = Arc::new(StandIn::start().await);
     op.state().userinfo["groups"] = Value::Null;
     let slow = Reply::json(200, &json!([{"id": "g", "profile": {"name": "g"}}]));
-    op.reply(API, &[Reply { delay: Duration::from_millis(250), ..slow }]);
+    op.reply(
+        API,
+        &[Reply {
+            delay: Duration::from_millis(250),
+            ..slow
+        }],
+    );
     let okta = Arc::new(op.provider_with_token());
     let mut logins = JoinSet::new();
     for _ in 0..8 {
@@ -38,7 +51,9 @@ async fn many_logins_of_one_person_are_one_question() {
         logins.spawn(async move { op.login(&okta).await });
     }
     while let Some(login) = logins.join_next().await {
-        assert!(matches!(login.unwrap().unwrap().groups, Groups::Known(groups) if groups.len() == 1));
+        assert!(
+            matches!(login.unwrap().unwrap().groups, Groups::Known(groups) if groups.len() == 1)
+        );
     }
     assert!(op.calls(API) <= 2, "{} for 8 logins at once", op.calls(API));
     let before = op.calls(API);
@@ -52,12 +67,30 @@ async fn where_groups_are_refreshed_the_api_tells_them_from_the_beginning() {
     op.state().userinfo["groups"] = json!(["filtered"]);
     let profile = op.login(&okta).await.unwrap();
     assert!(matches!(&profile.groups, Groups::Known(groups) if groups.len() == 3));
-    assert_eq!(profile.groups_seen, Some(GroupsSeen { source: GroupsSource::Api, at: NOW }));
+    assert_eq!(
+        profile.groups_seen,
+        Some(GroupsSeen {
+            source: GroupsSource::Api,
+            at: NOW
+        })
+    );
     let profile = op.login(&op.provider_with_token()).await.unwrap();
-    assert_eq!(profile.groups_seen, Some(GroupsSeen { source: GroupsSource::Userinfo, at: NOW }));
+    assert_eq!(
+        profile.groups_seen,
+        Some(GroupsSeen {
+            source: GroupsSource::Userinfo,
+            at: NOW
+        })
+    );
     op.state().id_token = json!({"groups": ["fat"]});
     let profile = op.login(&op.provider()).await.unwrap();
-    assert_eq!(profile.groups_seen, Some(GroupsSeen { source: GroupsSource::IdToken, at: NOW }));
+    assert_eq!(
+        profile.groups_seen,
+        Some(GroupsSeen {
+            source: GroupsSource::IdToken,
+            at: NOW
+        })
+    );
     op.state().id_token = json!({});
     op.state().userinfo["groups"] = Value::Null;
     assert_eq!(op.login(&op.provider()).await.unwrap().groups_seen, None);
@@ -67,26 +100,56 @@ async fn where_groups_are_refreshed_the_api_tells_them_from_the_beginning() {
 #[tokio::test]
 async fn who_is_gone_and_who_is_not() {
     let (op, okta) = with_refresh(2).await;
-    for status in ["ACTIVE", "PASSWORD_EXPIRED", "LOCKED_OUT", "RECOVERY", "PROVISIONED", "A_WORD_OF_THE_FUTURE"] {
+    for status in [
+        "ACTIVE",
+        "PASSWORD_EXPIRED",
+        "LOCKED_OUT",
+        "RECOVERY",
+        "PROVISIONED",
+        "A_WORD_OF_THE_FUTURE",
+    ] {
         op.state().status = status;
         let standing = okta.look_up("00u1", NOW).await.unwrap();
-        assert!(matches!(standing, Standing::Active(groups) if groups.len() == 2), "{status}");
+        assert!(
+            matches!(standing, Standing::Active(groups) if groups.len() == 2),
+            "{status}"
+        );
     }
     let before = op.calls(API);
     for (status, how) in [("DEPROVISIONED", "deactivated"), ("SUSPENDED", "suspended")] {
         op.state().status = status;
-        assert_eq!(okta.look_up("00u1", NOW).await.unwrap(), Standing::Gone(how));
+        assert_eq!(
+            okta.look_up("00u1", NOW).await.unwrap(),
+            Standing::Gone(how)
+        );
     }
-    op.reply(USER, &[Reply::json(404, &json!({"errorCode": "E0000007", "errorSummary": "Not found"}))]);
-    assert_eq!(okta.look_up("00u1", NOW).await.unwrap(), Standing::Gone("deleted"));
-    assert_eq!(op.calls(API), before, "nobody asks for the groups of somebody who is gone");
+    op.reply(
+        USER,
+        &[Reply::json(
+            404,
+            &json!({"errorCode": "E0000007", "errorSummary": "Not found"}),
+        )],
+    );
+    assert_eq!(
+        okta.look_up("00u1", NOW).await.unwrap(),
+        Standing::Gone("deleted")
+    );
+    assert_eq!(
+        op.calls(API),
+        before,
+        "nobody asks for the groups of somebody who is gone"
+    );
     assert!(!okta.is_quiet(NOW));
 }
 
 /// What is not Okta's word on the person says nothing about them, and the account is left alone for a while.
 #[tokio::test]
 async fn a_directory_that_fails_ends_nothing() {
-    for reply in [Reply::html(404), Reply::json(404, &json!({"errorCode": "E0000048"})), Reply::json(404, &json!({}))] {
+    for reply in [
+        Reply::html(404),
+        Reply::json(404, &json!({"errorCode": "E0000048"})),
+        Reply::json(404, &json!({})),
+    ] {
         let (op, okta) = with_refresh(2).await;
         op.reply(USER, &[reply]);
         assert!(okta.look_up("00u1", NOW).await.is_err());
@@ -110,9 +173,15 @@ async fn a_directory_that_fails_ends_nothing() {
     let (op, okta) = with_refresh(450).await;
     let second = Reply::json(500, &json!({"errorCode": "E0000009"}));
     let mut first = Reply::json(200, &json!([{"id": "g", "profile": {"name": "g"}}]));
-    first.headers.push(("link", format!("<{}{API}?after=1>; rel=\"next\"", op.origin)));
+    first.headers.push((
+        "link",
+        format!("<{}{API}?after=1>; rel=\"next\"", op.origin),
+    ));
     op.reply(API, &[first, second]);
-    assert!(okta.look_up("00u1", NOW).await.is_err(), "half a list is no list");
+    assert!(
+        okta.look_up("00u1", NOW).await.is_err(),
+        "half a list is no list"
+    );
 }
 
 #[tokio::test]
@@ -120,9 +189,11 @@ async fn the_rate_limit_is_left_to_those_who_wait() {
     let (op, okta) = with_refresh(2).await;
     let user = |limit: u64, remaining: u64, reset: u64| {
         let mut reply = Reply::json(200, &json!({"id": "00u1", "status": "ACTIVE"}));
-        for (name, value) in
-            [("x-rate-limit-limit", limit), ("x-rate-limit-remaining", remaining), ("x-rate-limit-reset", reset)]
-        {
+        for (name, value) in [
+            ("x-rate-limit-limit", limit),
+            ("x-rate-limit-remaining", remaining),
+            ("x-rate-limit-reset", reset),
+        ] {
             reply.headers.push((name, value.to_string()));
         }
         reply
@@ -132,33 +203,51 @@ async fn the_rate_limit_is_left_to_those_who_wait() {
     op.reply(USER, &[user(600, 299, NOW.0 + 40)]);
     assert!(okta.look_up("00u1", NOW).await.is_ok());
     assert!(okta.is_quiet(later(39)) && !okta.is_quiet(later(40)) && !okta.is_failing(NOW));
-    assert!(op.login(&okta).await.is_ok(), "a login waits, and so is not held up");
+    assert!(
+        op.login(&okta).await.is_ok(),
+        "a login waits, and so is not held up"
+    );
     op.reply(USER, &[user(600, 0, u64::MAX)]);
     assert!(okta.look_up("00u1", NOW).await.is_ok());
-    assert!(!okta.is_quiet(later(60)), "no window is longer than a minute");
+    assert!(
+        !okta.is_quiet(later(60)),
+        "no window is longer than a minute"
+    );
     let mut limited = Reply::json(429, &json!({"errorCode": "E0000047"}));
-    limited.headers.push(("x-rate-limit-reset", (NOW.0 + 90).to_string()));
+    limited
+        .headers
+        .push(("x-rate-limit-reset", (NOW.0 + 90).to_string()));
     op.reply(USER, &[limited]);
     let failure = okta.look_up("00u1", NOW).await.unwrap_err();
-    assert!(matches!(failure, GroupsFailure::RateLimited { seconds: 90 }));
+    assert!(matches!(
+        failure,
+        GroupsFailure::RateLimited { seconds: 90 }
+    ));
     assert!(okta.is_quiet(later(89)) && !okta.is_quiet(later(90)));
 }
 
 /// What Okta publishes of its API, word for word: its examples, and every status that a user may have.
 #[tokio::test]
 async fn okta_s_published_answers_are_understood() {
-    let document: Value = serde_json::from_str(include_str!("../../../tests/idp/okta-openapi.json")).unwrap();
+    let document: Value =
+        serde_json::from_str(include_str!("../../../tests/idp/okta-openapi.json")).unwrap();
     let example = |name: &str| document["components"]["examples"][name]["value"].clone();
     let (op, okta) = with_refresh(0).await;
     let mut user = example("user-example");
     op.reply(API, &[Reply::json(200, &example("ListUserGroups"))]);
-    for status in document["components"]["schemas"]["UserStatus"]["enum"].as_array().unwrap() {
+    for status in document["components"]["schemas"]["UserStatus"]["enum"]
+        .as_array()
+        .unwrap()
+    {
         user["status"] = status.clone();
         op.reply(USER, &[Reply::json(200, &user)]);
         let standing = okta.look_up("00u1", NOW).await.unwrap();
         match (status.as_str().unwrap(), standing) {
-            ("DEPROVISIONED", Standing::Gone("deactivated")) | ("SUSPENDED", Standing::Gone("suspended")) => {}
-            (status, Standing::Active(groups)) if !matches!(status, "DEPROVISIONED" | "SUSPENDED") => {
+            ("DEPROVISIONED", Standing::Gone("deactivated"))
+            | ("SUSPENDED", Standing::Gone("suspended")) => {}
+            (status, Standing::Active(groups))
+                if !matches!(status, "DEPROVISIONED" | "SUSPENDED") =>
+            {
                 let names: Vec<_> = groups.iter().map(|group| group.name.as_str()).collect();
                 assert_eq!(names, ["Cloud app users", "Internal app users"], "{status}");
             }
@@ -166,13 +255,22 @@ async fn okta_s_published_answers_are_understood() {
         }
     }
     op.reply(USER, &[Reply::json(404, &example("ErrorResourceNotFound"))]);
-    assert_eq!(okta.look_up("00u1", NOW).await.unwrap(), Standing::Gone("deleted"));
+    assert_eq!(
+        okta.look_up("00u1", NOW).await.unwrap(),
+        Standing::Gone("deleted")
+    );
     op.reply(USER, &[Reply::json(403, &example("ErrorAccessDenied"))]);
     let failure = okta.look_up("00u1", NOW).await.unwrap_err();
-    assert!(matches!(&failure, GroupsFailure::Refused { code: Some(code), .. } if code == "E0000006"), "{failure}");
+    assert!(
+        matches!(&failure, GroupsFailure::Refused { code: Some(code), .. } if code == "E0000006"),
+        "{failure}"
+    );
     op.reply(USER, &[Reply::json(429, &example("ErrorTooManyRequests"))]);
     let failure = okta.look_up("00u1", NOW).await.unwrap_err();
-    assert!(matches!(&failure, GroupsFailure::Refused { code: Some(code), .. } if code == "E0000047"), "{failure}");
+    assert!(
+        matches!(&failure, GroupsFailure::Refused { code: Some(code), .. } if code == "E0000047"),
+        "{failure}"
+    );
 }
 
 /// The two hints of Access's own page stand in the log, each where it applies.
@@ -196,6 +294,10 @@ fn every_failure_says_what_to_do() {
         (GroupsFailure::Timeout(Duration::ZERO), "ThreatInsight"),
         (GroupsFailure::NoApi, "at login"),
     ] {
-        assert!(failure.advice().contains(word), "{failure}: {}", failure.advice());
+        assert!(
+            failure.advice().contains(word),
+            "{failure}: {}",
+            failure.advice()
+        );
     }
 }

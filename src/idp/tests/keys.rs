@@ -14,13 +14,28 @@ const KEYS: &str = "/oauth2/v1/keys";
 #[tokio::test]
 async fn garbage_for_keys() {
     let op = StandIn::start().await;
-    let big = Reply { body: " ".repeat(300 * 1024), ..Reply::html(200) };
+    let big = Reply {
+        body: " ".repeat(300 * 1024),
+        ..Reply::html(200)
+    };
     let oct = json!({"keys": [{"kty": "oct", "kid": "k0", "k": "AAAA"}]});
-    for reply in [Reply::html(200), Reply::json(200, &json!({"keys": []})), Reply::json(200, &oct), big, Reply::hang()]
-    {
+    for reply in [
+        Reply::html(200),
+        Reply::json(200, &json!({"keys": []})),
+        Reply::json(200, &oct),
+        big,
+        Reply::hang(),
+    ] {
         op.reply(KEYS, &[reply]);
         let failure = op.login(&op.provider()).await.unwrap_err();
-        assert!(matches!(failure, LoginFailure::Keys(_) | LoginFailure::Unreachable { endpoint: Endpoint::Keys, .. }));
+        assert!(matches!(
+            failure,
+            LoginFailure::Keys(_)
+                | LoginFailure::Unreachable {
+                    endpoint: Endpoint::Keys,
+                    ..
+                }
+        ));
         assert_eq!(failure.blame(), Blame::Provider);
     }
 }
@@ -33,7 +48,10 @@ async fn j09_unknown_keys_cost_one_fetch_per_cooldown() {
     for n in 0..20 {
         op.state().header["kid"] = json!(format!("random-{n}"));
         let failure = op.login(&provider).await.unwrap_err();
-        assert!(matches!(failure, LoginFailure::IdToken(IdTokenError::UnknownKey)));
+        assert!(matches!(
+            failure,
+            LoginFailure::IdToken(IdTokenError::UnknownKey)
+        ));
     }
     assert!(op.calls(KEYS) <= 4, "{} fetches", op.calls(KEYS));
 }
@@ -41,8 +59,17 @@ async fn j09_unknown_keys_cost_one_fetch_per_cooldown() {
 #[tokio::test]
 async fn changed_keys_are_fetched_under_any_name() {
     let op = StandIn::start().await;
-    let cooldown = Ages { cooldown: Duration::from_secs(600), ..op.client().ages };
-    let provider = provider(OktaSettings { client: ClientSettings { ages: cooldown, ..op.client() }, ..op.settings() });
+    let cooldown = Ages {
+        cooldown: Duration::from_secs(600),
+        ..op.client().ages
+    };
+    let provider = provider(OktaSettings {
+        client: ClientSettings {
+            ages: cooldown,
+            ..op.client()
+        },
+        ..op.settings()
+    });
     let sign_with = |index: usize, kid: &str| {
         let mut state = op.state();
         (state.key, state.jwks) = (rsa(index), jwks(&[rsa(index).jwk(Some(kid))]));
@@ -59,7 +86,10 @@ async fn changed_keys_are_fetched_under_any_name() {
     sign_with(1, "k1");
     for _ in 0..20 {
         let failure = op.login(&provider).await.unwrap_err();
-        assert!(matches!(failure, LoginFailure::IdToken(IdTokenError::Signature)), "{failure:?}");
+        assert!(
+            matches!(failure, LoginFailure::IdToken(IdTokenError::Signature)),
+            "{failure:?}"
+        );
         assert!(failure.advice().unwrap().contains("30 s"));
     }
     assert_eq!(op.calls(KEYS), 3);

@@ -14,7 +14,8 @@ async fn without_groups() -> StandIn {
     let op = StandIn::start().await;
     op.state().userinfo["groups"] = Value::Null;
     op.state().id_token = json!({"email_verified": true});
-    op.state().metadata["pushed_authorization_request_endpoint"] = json!(format!("{}{PAR}", op.origin));
+    op.state().metadata["pushed_authorization_request_endpoint"] =
+        json!(format!("{}{PAR}", op.origin));
     op
 }
 
@@ -35,13 +36,24 @@ async fn scope_that_the_user_takes_out_makes_no_group_absent() {
     let op = without_groups().await;
     let provider = with(&op, |_| {});
     assert_eq!(names(&op.login(&provider).await.unwrap()), Some(0));
-    for scopes in ["openid profile email", "openid", "openid profile email Groups", "openid profile email groups.read"]
-    {
+    for scopes in [
+        "openid profile email",
+        "openid",
+        "openid profile email Groups",
+        "openid profile email groups.read",
+    ] {
         let profile = op.login_with_scopes(&provider, scopes).await.unwrap();
         assert_eq!(names(&profile), None, "{scopes}");
-        assert_eq!(profile.groups_missing, Some(GroupsMissing::ScopeNotGranted), "{scopes}");
+        assert_eq!(
+            profile.groups_missing,
+            Some(GroupsMissing::ScopeNotGranted),
+            "{scopes}"
+        );
         let note = provider.note_on_groups(&profile).unwrap();
-        assert!(note.contains("`pushed_requests = true`") && note.contains("`groups`"), "{note}");
+        assert!(
+            note.contains("`pushed_requests = true`") && note.contains("`groups`"),
+            "{note}"
+        );
     }
 }
 
@@ -49,9 +61,14 @@ async fn scope_that_the_user_takes_out_makes_no_group_absent() {
 async fn token_answer_without_scopes_proves_no_absence() {
     let op = without_groups().await;
     let provider = with(&op, |_| {});
-    for scope in
-        [Value::Null, json!(""), json!(7), json!({"groups": true}), json!([7, "groups"]), json!("groups,email")]
-    {
+    for scope in [
+        Value::Null,
+        json!(""),
+        json!(7),
+        json!({"groups": true}),
+        json!([7, "groups"]),
+        json!("groups,email"),
+    ] {
         op.state().scope = Some(scope.clone());
         assert_eq!(names(&op.login(&provider).await.unwrap()), None, "{scope}");
     }
@@ -61,11 +78,19 @@ async fn token_answer_without_scopes_proves_no_absence() {
         json!("x email  profile groups"),
     ] {
         op.state().scope = Some(scope.clone());
-        assert_eq!(names(&op.login(&provider).await.unwrap()), Some(0), "{scope}");
+        assert_eq!(
+            names(&op.login(&provider).await.unwrap()),
+            Some(0),
+            "{scope}"
+        );
     }
     op.state().scope = Some(Value::Null);
     let openid = with(&op, |settings| settings.scopes = vec!["openid".to_owned()]);
-    assert_eq!(names(&op.login(&openid).await.unwrap()), Some(0), "there is no scope to take out");
+    assert_eq!(
+        names(&op.login(&openid).await.unwrap()),
+        Some(0),
+        "there is no scope to take out"
+    );
 }
 
 #[tokio::test]
@@ -74,9 +99,17 @@ async fn pushed_request_proves_the_scopes_unless_the_answer_has_fewer() {
     let provider = with(&op, |settings| settings.client.pushed_requests = true);
     op.state().scope = Some(Value::Null);
     assert_eq!(names(&op.login(&provider).await.unwrap()), Some(0));
-    assert_eq!(names(&op.login_with_scopes(&provider, "openid").await.unwrap()), Some(0), "no scope is in the address");
+    assert_eq!(
+        names(&op.login_with_scopes(&provider, "openid").await.unwrap()),
+        Some(0),
+        "no scope is in the address"
+    );
     op.state().scope = Some(json!(7));
-    assert_eq!(names(&op.login(&provider).await.unwrap()), None, "an unreadable list may have fewer");
+    assert_eq!(
+        names(&op.login(&provider).await.unwrap()),
+        None,
+        "an unreadable list may have fewer"
+    );
     // The user did not consent to one of them.
     op.state().scope = Some(json!("openid profile email"));
     assert_eq!(names(&op.login(&provider).await.unwrap()), None);
@@ -87,7 +120,9 @@ async fn pushed_request_proves_the_scopes_unless_the_answer_has_fewer() {
         settings.scopes = vec!["openid".to_owned()];
     });
     let begun = super::stand_in::begin(&earlier).await.unwrap();
-    let profile = super::stand_in::finish(&provider, &begun, &op.authorize(&begun)).await.unwrap();
+    let profile = super::stand_in::finish(&provider, &begun, &op.authorize(&begun))
+        .await
+        .unwrap();
     assert_eq!(names(&profile), None);
 }
 
@@ -98,20 +133,36 @@ async fn claim_of_a_scope_that_is_not_granted_is_unknown() {
         assert_eq!(provider.may_be_missing(), ["department"]);
         let found = profile.claims.get("department").cloned();
         let note = provider.note_on_claims(&profile);
-        assert_eq!(note.is_some_and(|note| note.contains("Unknown: `department`.")), found.is_none());
+        assert_eq!(
+            note.is_some_and(|note| note.contains("Unknown: `department`.")),
+            found.is_none()
+        );
         found
     };
     for provider in [with(&op, |_| {}), provider(op.settings())] {
-        assert_eq!(claims(&provider, op.login(&provider).await.unwrap()), Some(Value::Null));
-        let profile = op.login_with_scopes(&provider, "openid email groups").await.unwrap();
+        assert_eq!(
+            claims(&provider, op.login(&provider).await.unwrap()),
+            Some(Value::Null)
+        );
+        let profile = op
+            .login_with_scopes(&provider, "openid email groups")
+            .await
+            .unwrap();
         assert_eq!(claims(&provider, profile), None);
         op.state().userinfo["department"] = json!("R&D");
-        let profile = op.login_with_scopes(&provider, "openid email groups").await.unwrap();
+        let profile = op
+            .login_with_scopes(&provider, "openid email groups")
+            .await
+            .unwrap();
         assert_eq!(claims(&provider, profile), Some(json!("R&D")));
         op.state().userinfo["department"] = Value::Null;
     }
     // An ID token alone may leave claims out.
-    op.state().metadata.as_object_mut().unwrap().remove("userinfo_endpoint");
+    op.state()
+        .metadata
+        .as_object_mut()
+        .unwrap()
+        .remove("userinfo_endpoint");
     let provider = with(&op, |_| {});
     assert_eq!(claims(&provider, op.login(&provider).await.unwrap()), None);
 }
@@ -120,12 +171,20 @@ async fn claim_of_a_scope_that_is_not_granted_is_unknown() {
 async fn claim_that_rules_cannot_compare_is_named_as_unknown() {
     let op = without_groups().await;
     let provider = with(&op, |_| {});
-    for value in [json!([{"name": "R&D"}]), json!({"name": "R&D"}), json!([["R&D"]]), json!(["R&D", null])] {
+    for value in [
+        json!([{"name": "R&D"}]),
+        json!({"name": "R&D"}),
+        json!([["R&D"]]),
+        json!(["R&D", null]),
+    ] {
         op.state().userinfo["department"] = value.clone();
         let profile = op.login(&provider).await.unwrap();
         assert_eq!(profile.claims.get("department"), Some(&value));
         let note = provider.note_on_claims(&profile);
-        assert!(note.is_some_and(|note| note.starts_with("Unknown: `department`.")), "{value}");
+        assert!(
+            note.is_some_and(|note| note.starts_with("Unknown: `department`.")),
+            "{value}"
+        );
     }
 }
 
@@ -134,22 +193,48 @@ async fn address_is_not_verified_without_the_scope_email() {
     let op = without_groups().await;
     op.state().userinfo["preferred_username"] = json!("ann@corp.example");
     op.state().id_token = json!({});
-    let upn = with(&op, |settings| settings.client.email_claim_name = Some("preferred_username".to_owned()));
+    let upn = with(&op, |settings| {
+        settings.client.email_claim_name = Some("preferred_username".to_owned())
+    });
     assert!(op.login(&upn).await.is_ok());
-    let failure = op.login_with_scopes(&upn, "openid profile groups").await.unwrap_err();
-    assert!(matches!(failure, LoginFailure::Email(EmailFailure::ScopeNotGranted)), "{failure:?}");
-    assert_eq!((failure.id(), failure.blame()), ("email_refused", Blame::Person));
+    let failure = op
+        .login_with_scopes(&upn, "openid profile groups")
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(failure, LoginFailure::Email(EmailFailure::ScopeNotGranted)),
+        "{failure:?}"
+    );
+    assert_eq!(
+        (failure.id(), failure.blame()),
+        ("email_refused", Blame::Person)
+    );
     assert!(failure.advice().unwrap().contains("`email`"));
     op.state().userinfo["email_verified"] = json!(true);
-    assert!(op.login_with_scopes(&upn, "openid profile groups").await.is_ok());
+    assert!(
+        op.login_with_scopes(&upn, "openid profile groups")
+            .await
+            .is_ok()
+    );
     op.state().userinfo["email_verified"] = Value::Null;
-    op.state().scope = Some(json!("https://www.googleapis.com/auth/userinfo.email openid"));
-    assert!(op.login(&upn).await.is_ok(), "Google's own name of the scope");
+    op.state().scope = Some(json!(
+        "https://www.googleapis.com/auth/userinfo.email openid"
+    ));
+    assert!(
+        op.login(&upn).await.is_ok(),
+        "Google's own name of the scope"
+    );
     for unknown in [Value::Null, json!(7)] {
         op.state().scope = Some(unknown);
-        assert!(op.login(&upn).await.is_ok(), "nothing is known of the scopes");
+        assert!(
+            op.login(&upn).await.is_ok(),
+            "nothing is known of the scopes"
+        );
     }
     op.state().scope = Some(json!("openid"));
     let without = with(&op, |settings| settings.scopes = vec!["openid".to_owned()]);
-    assert!(op.login(&without).await.is_ok(), "nobody requested the scope");
+    assert!(
+        op.login(&without).await.is_ok(),
+        "nobody requested the scope"
+    );
 }

@@ -75,28 +75,46 @@ pub(super) struct StandIn {
 impl Reply {
     pub(super) fn json(status: u16, body: &Value) -> Self {
         let headers = vec![("content-type", "application/json".to_owned())];
-        Self { status, headers, body: body.to_string(), delay: Duration::ZERO }
+        Self {
+            status,
+            headers,
+            body: body.to_string(),
+            delay: Duration::ZERO,
+        }
     }
 
     pub(super) fn html(status: u16) -> Self {
         let headers = vec![("content-type", "text/html".to_owned())];
-        Self { status, headers, body: "<html>ThreatInsight</html>".to_owned(), delay: Duration::ZERO }
+        Self {
+            status,
+            headers,
+            body: "<html>ThreatInsight</html>".to_owned(),
+            delay: Duration::ZERO,
+        }
     }
 
     /// The end of the connection, without an answer.
     pub(super) fn reset() -> Self {
-        Self { status: 0, ..Self::html(200) }
+        Self {
+            status: 0,
+            ..Self::html(200)
+        }
     }
 
     pub(super) fn hang() -> Self {
-        Self { delay: Duration::from_secs(30), ..Self::html(200) }
+        Self {
+            delay: Duration::from_secs(30),
+            ..Self::html(200)
+        }
     }
 }
 
 impl StandIn {
     pub(super) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let SocketAddr::V4(address) = listener.local_addr().unwrap() else { panic!() };
+        let SocketAddr::V4(address) = listener.local_addr().unwrap() else {
+            panic!()
+        };
         let origin = format!("http://okta.localhost:{}", address.port());
         let at = |path: &str| json!(format!("{origin}{path}"));
         let state = State {
@@ -127,7 +145,10 @@ impl StandIn {
             scope: None,
             flows: HashMap::new(),
         };
-        let stand_in = Self { origin, state: Arc::new(Mutex::new(state)) };
+        let stand_in = Self {
+            origin,
+            state: Arc::new(Mutex::new(state)),
+        };
         let state = Arc::clone(&stand_in.state);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -146,7 +167,11 @@ impl StandIn {
     }
 
     pub(super) fn calls(&self, path: &str) -> usize {
-        self.state().calls.iter().filter(|call| *call == path).count()
+        self.state()
+            .calls
+            .iter()
+            .filter(|call| *call == path)
+            .count()
     }
 
     /// What a test may want to be different.
@@ -192,7 +217,10 @@ impl StandIn {
     }
 
     pub(super) fn provider_with_token(&self) -> Provider {
-        provider(OktaSettings { api_token: Some(Secret::new(API_TOKEN)), ..self.settings() })
+        provider(OktaSettings {
+            api_token: Some(Secret::new(API_TOKEN)),
+            ..self.settings()
+        })
     }
 
     /// What the browser does at the authorization endpoint, and what it brings back.
@@ -200,7 +228,11 @@ impl StandIn {
         let mut query: HashMap<_, _> = begun.url.query_pairs().into_owned().collect();
         let mut state = self.state();
         if let Some(name) = query.get("request_uri") {
-            assert_eq!((query.len(), query["client_id"].as_str()), (2, "client"), "nothing else goes by the browser");
+            assert_eq!(
+                (query.len(), query["client_id"].as_str()),
+                (2, "client"),
+                "nothing else goes by the browser"
+            );
             query = state.pushed.remove(name).unwrap();
         }
         let code = format!("code-{}", state.flows.len());
@@ -210,7 +242,11 @@ impl StandIn {
     }
 
     /// A login whose user changes the scopes in the address of the request, if they are there.
-    pub(super) async fn login_with_scopes(&self, provider: &Provider, scopes: &str) -> Result<Profile, LoginFailure> {
+    pub(super) async fn login_with_scopes(
+        &self,
+        provider: &Provider,
+        scopes: &str,
+    ) -> Result<Profile, LoginFailure> {
         let mut begun = begin(provider).await?;
         let query: Vec<(String, String)> = begun.url.query_pairs().into_owned().collect();
         let changed = query.into_iter().map(|(name, value)| match name.as_str() {
@@ -230,7 +266,10 @@ impl StandIn {
 }
 
 pub(super) fn http() -> HttpClient {
-    let timeouts = Timeouts { connect: Duration::from_millis(400), total: Duration::from_millis(400) };
+    let timeouts = Timeouts {
+        connect: Duration::from_millis(400),
+        total: Duration::from_millis(400),
+    };
     HttpClient::new(&Roots::default(), timeouts).unwrap()
 }
 
@@ -254,28 +293,52 @@ pub(super) async fn begin(provider: &Provider) -> Result<Started, LoginFailure> 
     static STATES: AtomicUsize = AtomicUsize::new(0);
     let state = format!("state-{}", STATES.fetch_add(1, Ordering::Relaxed));
     let Begun { url, pending } = provider.begin(&state, Hints::default(), NOW).await?;
-    Ok(Started { url, state: Secret::new(state), pending })
+    Ok(Started {
+        url,
+        state: Secret::new(state),
+        pending,
+    })
 }
 
-pub(super) async fn finish(provider: &Provider, begun: &Started, query: &str) -> Result<Profile, LoginFailure> {
+pub(super) async fn finish(
+    provider: &Provider,
+    begun: &Started,
+    query: &str,
+) -> Result<Profile, LoginFailure> {
     let callback = Callback::parse(query)?;
     let ip = Some("192.0.2.7".parse().unwrap());
-    provider.finish(&begun.state, &begun.pending, &callback, NOW, Duration::from_secs(60), ip).await
+    provider
+        .finish(
+            &begun.state,
+            &begun.pending,
+            &callback,
+            NOW,
+            Duration::from_secs(60),
+            ip,
+        )
+        .await
 }
 
 async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
-    let Some(request) = read(&mut stream).await else { return };
+    let Some(request) = read(&mut stream).await else {
+        return;
+    };
     let reply = answer(&request, &mut state.lock().unwrap());
     tokio::time::sleep(reply.delay).await;
     if reply.status == 0 {
         return;
     }
-    let mut head =
-        format!("HTTP/1.1 {} x\r\nconnection: close\r\ncontent-length: {}\r\n", reply.status, reply.body.len());
+    let mut head = format!(
+        "HTTP/1.1 {} x\r\nconnection: close\r\ncontent-length: {}\r\n",
+        reply.status,
+        reply.body.len()
+    );
     for (name, value) in &reply.headers {
         head += &format!("{name}: {value}\r\n");
     }
-    let _ = stream.write_all(format!("{head}\r\n{}", reply.body).as_bytes()).await;
+    let _ = stream
+        .write_all(format!("{head}\r\n{}", reply.body).as_bytes())
+        .await;
 }
 
 async fn read(stream: &mut TcpStream) -> Option<Request> {
@@ -289,13 +352,22 @@ async fn read(stream: &mut TcpStream) -> Option<Request> {
                 .filter_map(|line| line.split_once(": "))
                 .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
                 .collect();
-            if body.len() >= headers.get("content-length").map_or(0, |length| length.parse().unwrap()) {
-                let target = Url::parse("http://x").unwrap().join(head.split(' ').nth(1)?).ok()?;
+            if body.len()
+                >= headers
+                    .get("content-length")
+                    .map_or(0, |length| length.parse().unwrap())
+            {
+                let target = Url::parse("http://x")
+                    .unwrap()
+                    .join(head.split(' ').nth(1)?)
+                    .ok()?;
                 return Some(Request {
                     path: target.path().to_owned(),
                     query: target.query_pairs().into_owned().collect(),
                     headers,
-                    form: url::form_urlencoded::parse(body.as_bytes()).into_owned().collect(),
+                    form: url::form_urlencoded::parse(body.as_bytes())
+                        .into_owned()
+                        .collect(),
                 });
             }
         }
@@ -310,24 +382,45 @@ async fn read(stream: &mut TcpStream) -> Option<Request> {
 fn answer(request: &Request, state: &mut State) -> Reply {
     state.calls.push(request.path.clone());
     if let Some(replies) = state.replies.get_mut(request.path.as_str()) {
-        return if replies.len() > 1 { replies.remove(0) } else { replies[0].clone() };
+        return if replies.len() > 1 {
+            replies.remove(0)
+        } else {
+            replies[0].clone()
+        };
     }
     match request.path.as_str() {
         "/.well-known/openid-configuration" => Reply::json(200, &state.metadata),
-        "/oauth2/v1/keys" => Reply { body: state.jwks.clone(), ..Reply::json(200, &json!(null)) },
+        "/oauth2/v1/keys" => Reply {
+            body: state.jwks.clone(),
+            ..Reply::json(200, &json!(null))
+        },
         "/oauth2/v1/token" => token(request, state),
-        "/oauth2/v1/userinfo" if request.headers.get("authorization").is_some_and(|a| a == "Bearer at-1") => {
+        "/oauth2/v1/userinfo"
+            if request
+                .headers
+                .get("authorization")
+                .is_some_and(|a| a == "Bearer at-1") =>
+        {
             Reply::json(200, &state.userinfo)
         }
         "/api/v1/users/00u1/groups"
-            if request.headers.get("authorization").is_some_and(|a| *a == format!("SSWS {API_TOKEN}")) =>
+            if request
+                .headers
+                .get("authorization")
+                .is_some_and(|a| *a == format!("SSWS {API_TOKEN}")) =>
         {
             groups(request, state)
         }
         "/api/v1/users/00u1"
-            if request.headers.get("authorization").is_some_and(|a| *a == format!("SSWS {API_TOKEN}")) =>
+            if request
+                .headers
+                .get("authorization")
+                .is_some_and(|a| *a == format!("SSWS {API_TOKEN}")) =>
         {
-            Reply::json(200, &json!({"id": "00u1", "status": state.status, "profile": {"login": "ann@corp.example"}}))
+            Reply::json(
+                200,
+                &json!({"id": "00u1", "status": state.status, "profile": {"login": "ann@corp.example"}}),
+            )
         }
         "/oauth2/v1/par" => push(request, state),
         path if path.ends_with("/groups") => Reply::json(401, &json!({"errorCode": "E0000011"})),
@@ -367,11 +460,20 @@ fn is_the_client(request: &Request, state: &mut State) -> bool {
     rules.set_issuer(&["client"]);
     rules.validate_exp = false;
     let key = jsonwebtoken::DecodingKey::from_jwk(&jwk).unwrap();
-    let claims = jsonwebtoken::decode::<Value>(assertion, &key, &rules).unwrap().claims;
-    let fresh = claims["jti"].as_str().is_some_and(|jti| state.assertions.insert(jti.to_owned()));
+    let claims = jsonwebtoken::decode::<Value>(assertion, &key, &rules)
+        .unwrap()
+        .claims;
+    let fresh = claims["jti"]
+        .as_str()
+        .is_some_and(|jti| state.assertions.insert(jti.to_owned()));
     let brief = claims["iat"] == NOW.0 && claims["exp"] == NOW.0 + 300;
     let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-    let shown = (form("client_assertion_type"), form("client_id"), form("client_secret"), authorization);
+    let shown = (
+        form("client_assertion_type"),
+        form("client_id"),
+        form("client_secret"),
+        authorization,
+    );
     header.kid.as_deref() == Some("key-1")
         && fresh
         && brief
@@ -386,10 +488,14 @@ fn token(request: &Request, state: &mut State) -> Reply {
         return Reply::json(401, &json!({"error": "invalid_client"}));
     }
     // A code is good once.
-    let Some((nonce, challenge, scope)) = state.flows.remove(&form("code")) else { return refuse("invalid_grant") };
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, form("code_verifier").as_bytes());
+    let Some((nonce, challenge, scope)) = state.flows.remove(&form("code")) else {
+        return refuse("invalid_grant");
+    };
+    let digest =
+        aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, form("code_verifier").as_bytes());
     let redirect = form("redirect_uri") == "https://team.example/cdn-cgi/access/callback";
-    if b64(digest.as_ref()) != challenge || !redirect || form("grant_type") != "authorization_code" {
+    if b64(digest.as_ref()) != challenge || !redirect || form("grant_type") != "authorization_code"
+    {
         return refuse("invalid_grant");
     }
     let mut claims = json!({
@@ -399,18 +505,29 @@ fn token(request: &Request, state: &mut State) -> Reply {
     for (name, value) in state.id_token.as_object().unwrap() {
         claims[name] = value.clone();
     }
-    claims.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+    claims
+        .as_object_mut()
+        .unwrap()
+        .retain(|_, value| !value.is_null());
     let id_token = state.key.sign(&state.header, &claims.to_string());
     let scope = state.scope.clone().unwrap_or_else(|| json!(scope));
     let mut tokens = json!({
         "access_token": state.access_token, "token_type": "bearer", "expires_in": 3600, "scope": scope, "id_token": id_token,
     });
-    tokens.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+    tokens
+        .as_object_mut()
+        .unwrap()
+        .retain(|_, value| !value.is_null());
     Reply::json(200, &tokens)
 }
 
 fn groups(request: &Request, state: &State) -> Reply {
-    let number = |name: &str, other| request.query.get(name).map_or(other, |n| n.parse::<usize>().unwrap());
+    let number = |name: &str, other| {
+        request
+            .query
+            .get(name)
+            .map_or(other, |n| n.parse::<usize>().unwrap())
+    };
     let (after, limit) = (number("after", 0), number("limit", 200).min(200));
     let end = (after + limit).min(state.directory.len());
     let page: Vec<_> = state.directory[after..end]
@@ -419,10 +536,19 @@ fn groups(request: &Request, state: &State) -> Reply {
         .collect();
     let mut reply = Reply::json(200, &json!(page));
     let own = format!("http://{}", request.headers["host"]);
-    reply.headers.push(("link", format!("<{own}{}?limit={limit}>; rel=\"self\"", request.path)));
+    reply.headers.push((
+        "link",
+        format!("<{own}{}?limit={limit}>; rel=\"self\"", request.path),
+    ));
     if end < state.directory.len() {
         let origin = state.next_link_origin.as_ref().unwrap_or(&own);
-        reply.headers.push(("link", format!("<{origin}{}?after={end}&limit={limit}>; rel=\"next\"", request.path)));
+        reply.headers.push((
+            "link",
+            format!(
+                "<{origin}{}?after={end}&limit={limit}>; rel=\"next\"",
+                request.path
+            ),
+        ));
     }
     reply
 }

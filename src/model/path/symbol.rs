@@ -25,7 +25,9 @@ pub enum Symbol {
 
 /// Characters that are slashes or backslashes to Windows programs that do not use Unicode ("best fit" of code pages): full-width
 /// forms, fraction and division slash, set minus, and the signs of yen and won.
-const SLASHES: [char; 7] = ['\u{ff0f}', '\u{ff3c}', '\u{2044}', '\u{2215}', '\u{2216}', '\u{a5}', '\u{20a9}'];
+const SLASHES: [char; 7] = [
+    '\u{ff0f}', '\u{ff3c}', '\u{2044}', '\u{2215}', '\u{2216}', '\u{a5}', '\u{20a9}',
+];
 const FULL_WIDTH_SEMICOLON: char = '\u{ff1b}';
 const FULL_WIDTH_COLON: char = '\u{ff1a}';
 const FULL_WIDTH_QUESTION_MARK: char = '\u{ff1f}';
@@ -43,7 +45,9 @@ pub(super) struct Symbols<'a> {
 
 impl<'a> Symbols<'a> {
     pub(super) const fn of(path: &'a str) -> Self {
-        Self { rest: path.as_bytes() }
+        Self {
+            rest: path.as_bytes(),
+        }
     }
 }
 
@@ -62,7 +66,10 @@ impl<'a> Iterator for Symbols<'a> {
             0..=0x20 | 0x7f.. | b'\\' | b'#' | b'?' => return Some(Err(PathError::Byte)),
             other => (Symbol::Letter(*other), rest),
         };
-        let written = self.rest.get(..self.rest.len() - rest.len()).unwrap_or_default();
+        let written = self
+            .rest
+            .get(..self.rest.len() - rest.len())
+            .unwrap_or_default();
         self.rest = rest;
         Some(Ok((symbol, written)))
     }
@@ -73,14 +80,22 @@ fn character(bytes: &[u8]) -> Option<(Symbol, &[u8])> {
     let (mut octets, mut ends) = ([0; 4], [bytes; 4]);
     let (mut rest, mut length) = (bytes, 0);
     for (place, end) in octets.iter_mut().zip(&mut ends) {
-        let Some(Ok((octet, _, next))) = rest.strip_prefix(b"%").map(octet) else { break };
+        let Some(Ok((octet, _, next))) = rest.strip_prefix(b"%").map(octet) else {
+            break;
+        };
         if octet.is_ascii() {
             break;
         }
         (*place, *end, rest) = (octet, next, next);
         length += 1;
     }
-    let first = octets.get(..length)?.utf8_chunks().next()?.valid().chars().next()?;
+    let first = octets
+        .get(..length)?
+        .utf8_chunks()
+        .next()?
+        .valid()
+        .chars()
+        .next()?;
     let symbol = match first {
         slash if SLASHES.contains(&slash) => Symbol::EscapedSeparator,
         ONE_DOT_LEADER => Symbol::Character(FULL_WIDTH_DOT),
@@ -109,13 +124,21 @@ fn escape(bytes: &[u8]) -> Result<(Symbol, &[u8]), PathError> {
 
 /// Reads an escaped octet behind its `%`, decoded as often as it was encoded; `true` if that was more than once.
 fn octet(bytes: &[u8]) -> Result<(u8, bool, &[u8]), PathError> {
-    let [high, low, rest @ ..] = bytes else { return Err(PathError::Escape) };
+    let [high, low, rest @ ..] = bytes else {
+        return Err(PathError::Escape);
+    };
     let mut octet = from_hex(*high, *low).ok_or(PathError::Escape)?;
     let (mut rest, mut is_nested) = (rest, false);
     while octet == b'%' {
-        let Some(((high, high_is_escaped), next)) = decoded_once(rest) else { break };
-        let Some(((low, low_is_escaped), next)) = decoded_once(next) else { break };
-        let Some(inner) = from_hex(high, low) else { break };
+        let Some(((high, high_is_escaped), next)) = decoded_once(rest) else {
+            break;
+        };
+        let Some(((low, low_is_escaped), next)) = decoded_once(next) else {
+            break;
+        };
+        let Some(inner) = from_hex(high, low) else {
+            break;
+        };
         // No encoder escapes digits.
         if high_is_escaped || low_is_escaped {
             return Err(PathError::EncodedTwice);
@@ -132,11 +155,17 @@ fn decoded_once(bytes: &[u8]) -> Option<((u8, bool), &[u8])> {
     {
         return Some(((octet, true), rest));
     }
-    bytes.split_first().map(|(octet, rest)| ((*octet, false), rest))
+    bytes
+        .split_first()
+        .map(|(octet, rest)| ((*octet, false), rest))
 }
 
 pub(super) fn from_hex(high: u8, low: u8) -> Option<u8> {
-    let digit = |b: u8| char::from(b).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let digit = |b: u8| {
+        char::from(b)
+            .to_digit(16)
+            .and_then(|digit| u8::try_from(digit).ok())
+    };
     Some(digit(high)? * 16 + digit(low)?)
 }
 

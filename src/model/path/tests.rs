@@ -8,9 +8,22 @@ fn clean(raw: &str) -> Result<String, PathError> {
 
 #[test]
 fn plain_paths_are_borrowed() {
-    for path in ["/", "/a", "/a/", "/a/b.c", "/.well-known/x", "/a..b/c", "/a/.b", "/@scope/a,b,c=d", "/a...b/c"] {
+    for path in [
+        "/",
+        "/a",
+        "/a/",
+        "/a/b.c",
+        "/.well-known/x",
+        "/a..b/c",
+        "/a/.b",
+        "/@scope/a,b,c=d",
+        "/a...b/c",
+    ] {
         let parsed = CleanPath::parse(path).unwrap();
-        assert_eq!((parsed.as_str(), parsed.is_plain(), parsed.is_rewritten()), (path, true, false));
+        assert_eq!(
+            (parsed.as_str(), parsed.is_plain(), parsed.is_rewritten()),
+            (path, true, false)
+        );
     }
 }
 
@@ -40,7 +53,10 @@ fn the_bytes_of_the_client_are_kept() {
         "/%2Fadmin",
     ] {
         let parsed = CleanPath::parse(path).unwrap();
-        assert_eq!((parsed.as_str(), parsed.is_plain(), parsed.is_rewritten()), (path, false, false));
+        assert_eq!(
+            (parsed.as_str(), parsed.is_plain(), parsed.is_rewritten()),
+            (path, false, false)
+        );
     }
 }
 
@@ -155,16 +171,52 @@ fn symbols_name_what_origins_read_differently() {
         ("/a%61", vec![Separator, Letter(b'a'), Letter(b'a')]),
         (
             "/%2f%5C%252F%25255c",
-            vec![Separator, EscapedSeparator, EscapedSeparator, EscapedSeparator, EscapedSeparator],
+            vec![
+                Separator,
+                EscapedSeparator,
+                EscapedSeparator,
+                EscapedSeparator,
+                EscapedSeparator,
+            ],
         ),
-        ("/;:%3b%3A%253a", vec![Separator, Suffix, Suffix, Suffix, Suffix, Suffix]),
+        (
+            "/;:%3b%3A%253a",
+            vec![Separator, Suffix, Suffix, Suffix, Suffix, Suffix],
+        ),
         ("/%3f%2523", vec![Separator, End, End]),
-        ("/%C3%A4%c3%E2%80%8C", vec![Separator, Character('\u{e4}'), Escaped(0xc3), Character('\u{200c}')]),
-        ("/%20%40%25%E9", vec![Separator, Escaped(b' '), Escaped(b'@'), Escaped(b'%'), Escaped(0xe9)]),
+        (
+            "/%C3%A4%c3%E2%80%8C",
+            vec![
+                Separator,
+                Character('\u{e4}'),
+                Escaped(0xc3),
+                Character('\u{200c}'),
+            ],
+        ),
+        (
+            "/%20%40%25%E9",
+            vec![
+                Separator,
+                Escaped(b' '),
+                Escaped(b'@'),
+                Escaped(b'%'),
+                Escaped(0xe9),
+            ],
+        ),
     ] {
         let parsed = CleanPath::parse(path).unwrap();
-        assert_eq!(parsed.symbols().map(|(symbol, _)| symbol).collect::<Vec<_>>(), expected, "{path}");
-        let written: Vec<u8> = parsed.symbols().flat_map(|(_, written)| written.to_vec()).collect();
+        assert_eq!(
+            parsed
+                .symbols()
+                .map(|(symbol, _)| symbol)
+                .collect::<Vec<_>>(),
+            expected,
+            "{path}"
+        );
+        let written: Vec<u8> = parsed
+            .symbols()
+            .flat_map(|(_, written)| written.to_vec())
+            .collect();
         assert_eq!(written, path.as_bytes());
     }
 }

@@ -20,7 +20,12 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
         let normalized = event.normalized_metadata();
         let metadata = normalized.as_ref().unwrap_or_else(|| event.metadata());
         let mut said = Said::default();
@@ -30,7 +35,9 @@ where
         }
         match *metadata.level() {
             Level::ERROR => writeln!(writer, "  error: {}", said.message),
-            Level::WARN if said.request_id.is_empty() => writeln!(writer, "  warning: {}", said.message),
+            Level::WARN if said.request_id.is_empty() => {
+                writeln!(writer, "  warning: {}", said.message)
+            }
             // That it serves, and that it stopped.
             Level::INFO if metadata.target() == APP => writeln!(writer, "  {}", said.message),
             _ => Ok(()),
@@ -54,7 +61,15 @@ struct Said {
 
 impl Said {
     fn audited(&self, writer: &mut Writer<'_>) -> fmt::Result {
-        let Self { event, outcome, reason, email, application, request_id, .. } = self;
+        let Self {
+            event,
+            outcome,
+            reason,
+            email,
+            application,
+            request_id,
+            ..
+        } = self;
         let who = if email.is_empty() { "nobody" } else { email };
         write!(writer, "  {who}")?;
         if !application.is_empty() {

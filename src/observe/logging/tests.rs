@@ -24,7 +24,9 @@ impl Write for Paper {
 fn logged(format: Format, filter: &str, what: impl FnOnce()) -> String {
     let paper = Paper::default();
     let queue = Queue::start(paper.clone()).unwrap();
-    let logging = Logging { queue: queue.clone() };
+    let logging = Logging {
+        queue: queue.clone(),
+    };
     tracing::subscriber::with_default(subscriber(format, EnvFilter::new(filter), queue), what);
     logging.flush(Duration::from_secs(10));
     String::from_utf8(paper.0.lock().unwrap().clone()).unwrap()
@@ -50,14 +52,25 @@ fn t12_a_user_agent_cannot_write_a_line_of_its_own() {
         };
         let json = logged(Format::Json, "info", refuse);
         assert_eq!(json.lines().count(), 1, "{json}");
-        assert!(json.ends_with('\n') && json.len() < 2_000 && !json.contains(['\x1b', '\r']), "{json}");
+        assert!(
+            json.ends_with('\n') && json.len() < 2_000 && !json.contains(['\x1b', '\r']),
+            "{json}"
+        );
         let line: Value = serde_json::from_str(&json).unwrap();
         assert_eq!(
             (&line["level"], &line["event"], &line["outcome"]),
             (&"INFO".into(), &"access".into(), &"refused".into())
         );
-        assert_eq!(line["path"], r"/a\u{a}b\u{1b}[0m", "and the query is not there");
-        assert!(line["user_agent"].as_str().unwrap().starts_with(r#"Mozilla\u{d}\u{a}{"level":"ERROR","#));
+        assert_eq!(
+            line["path"], r"/a\u{a}b\u{1b}[0m",
+            "and the query is not there"
+        );
+        assert!(
+            line["user_agent"]
+                .as_str()
+                .unwrap()
+                .starts_with(r#"Mozilla\u{d}\u{a}{"level":"ERROR","#)
+        );
 
         let text = logged(Format::Text, "info", refuse);
         assert_eq!(text.lines().count(), 1, "{text}");
@@ -67,8 +80,11 @@ fn t12_a_user_agent_cannot_write_a_line_of_its_own() {
 
 #[test]
 fn an_event_is_flat_and_has_no_field_that_is_not_known() {
-    let (email, user, idp) =
-        (Email::parse("alice@example.com").unwrap(), UserId("0190-a".into()), IdpId("okta".into()));
+    let (email, user, idp) = (
+        Email::parse("alice@example.com").unwrap(),
+        UserId("0190-a".into()),
+        IdpId("okta".into()),
+    );
     let request_id = RequestId::random();
     let json = logged(Format::Json, "info", || {
         Event {
@@ -88,7 +104,10 @@ fn an_event_is_flat_and_has_no_field_that_is_not_known() {
         .emit();
         Event::new(Kind::Logout, Outcome::Unavailable, request_id).emit();
     });
-    let lines: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<Value> = json
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     for (name, value) in [
         ("target", "portcullis::audit"),
         ("event", "login"),
@@ -109,8 +128,23 @@ fn an_event_is_flat_and_has_no_field_that_is_not_known() {
         assert_eq!(lines[0][name], value, "{name}");
     }
     assert_eq!(lines[0].get("reason"), None);
-    let names: Vec<_> = lines[1].as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(names, ["event", "level", "outcome", "request_id", "target", "timestamp"]);
+    let names: Vec<_> = lines[1]
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "event",
+            "level",
+            "outcome",
+            "request_id",
+            "target",
+            "timestamp"
+        ]
+    );
 }
 
 #[test]
@@ -127,8 +161,16 @@ fn the_demo_says_one_short_line_for_each_event() {
             ..Event::new(Kind::Login, Outcome::Refused, id)
         };
         refused.emit();
-        Event { email: Some(&email), ..Event::new(Kind::Logout, Outcome::Allowed, id) }.emit();
-        Event { reason: Some("email_refused"), ..Event::new(Kind::Login, Outcome::Refused, id) }.emit();
+        Event {
+            email: Some(&email),
+            ..Event::new(Kind::Logout, Outcome::Allowed, id)
+        }
+        .emit();
+        Event {
+            reason: Some("email_refused"),
+            ..Event::new(Kind::Login, Outcome::Refused, id)
+        }
+        .emit();
         tracing::warn!(request_id = %id, error = "a long chain", "a login failed");
         tracing::warn!("the disk is full");
         tracing::error!(request_id = %id, "the store did not answer");
@@ -169,7 +211,14 @@ fn lists_and_objects_are_no_strings() {
         assert_eq!(event[name], value, "{name}: {line}");
     }
     assert!(!line.contains('\u{202e}'), "it stays escaped");
-    assert!(event["timestamp"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok(), "{line}");
+    assert!(
+        event["timestamp"]
+            .as_str()
+            .unwrap()
+            .parse::<jiff::Timestamp>()
+            .is_ok(),
+        "{line}"
+    );
 }
 
 #[test]
@@ -180,8 +229,10 @@ fn the_default_filter_keeps_our_events_and_pingoras_warnings() {
         tracing::debug!(target: "portcullis", "detail");
         tracing::info!(target: "portcullis", "news");
     });
-    let said: Vec<Value> =
-        json.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["message"].clone()).collect();
+    let said: Vec<Value> = json
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["message"].clone())
+        .collect();
     assert_eq!(said, ["trouble", "news"]);
 }
 
@@ -189,23 +240,47 @@ fn the_default_filter_keeps_our_events_and_pingoras_warnings() {
 fn records_of_other_crates_name_no_file_and_a_broken_handshake_is_no_error() {
     let record = |target: &str, text: &str| {
         let mut record = Record::builder();
-        record.level(Level::Error).target(target).module_path(Some("somewhere"));
+        record
+            .level(Level::Error)
+            .target(target)
+            .module_path(Some("somewhere"));
         record.file(Some("/builder/registry/x.rs")).line(Some(7));
         Records::default().log(&record.args(format_args!("{text}")).build());
     };
     let say_all = || {
-        record("pingora_core::services::listening", "Downstream handshake error from 192.0.2.1:5: eof");
-        record("pingora_core::services::listening", "Downstream handshake timeout");
+        record(
+            "pingora_core::services::listening",
+            "Downstream handshake error from 192.0.2.1:5: eof",
+        );
+        record(
+            "pingora_core::services::listening",
+            "Downstream handshake timeout",
+        );
         record("pingora_core::apps", "H2 handshake error eof");
-        record("pingora_core::services::listening", "Accept() failed: too many open files");
+        record(
+            "pingora_core::services::listening",
+            "Accept() failed: too many open files",
+        );
         record("pingora_proxy", "the handshake of an origin");
     };
     let json = logged(Format::Json, "info", say_all);
-    let lines: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let levels: Vec<_> = lines.iter().map(|line| line["level"].as_str().unwrap()).collect();
+    let lines: Vec<Value> = json
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let levels: Vec<_> = lines
+        .iter()
+        .map(|line| line["level"].as_str().unwrap())
+        .collect();
     assert_eq!(levels, ["INFO", "INFO", "INFO", "ERROR", "ERROR"]);
     assert!(!json.contains("/builder"), "{json}");
-    assert_eq!(logged(Format::Json, DEFAULT_FILTER, say_all).lines().count(), 2, "the rest is not asked for");
+    assert_eq!(
+        logged(Format::Json, DEFAULT_FILTER, say_all)
+            .lines()
+            .count(),
+        2,
+        "the rest is not asked for"
+    );
     assert!(!logged(Format::Text, "info", say_all).contains("/builder"));
 }
 
@@ -215,7 +290,11 @@ struct Stuck(Arc<(Mutex<bool>, Condvar)>);
 impl Write for Stuck {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let (open, changed) = &*self.0;
-        drop(changed.wait_while(open.lock().unwrap(), |open| !*open).unwrap());
+        drop(
+            changed
+                .wait_while(open.lock().unwrap(), |open| !*open)
+                .unwrap(),
+        );
         Ok(bytes.len())
     }
     fn flush(&mut self) -> io::Result<()> {
@@ -227,22 +306,32 @@ impl Write for Stuck {
 fn a_reader_that_reads_nothing_stops_nobody() {
     let gate = Arc::new((Mutex::new(false), Condvar::new()));
     let queue = Queue::start(Stuck(Arc::clone(&gate))).unwrap();
-    let logging = Logging { queue: queue.clone() };
+    let logging = Logging {
+        queue: queue.clone(),
+    };
     let dropped = || {
         let text = crate::observe::metrics::text();
-        let line = text.lines().find_map(|line| line.strip_prefix("portcullis_log_lines_dropped_total "));
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("portcullis_log_lines_dropped_total "));
         line.map_or(0, |count| count.parse::<u64>().unwrap())
     };
     let before = dropped();
     let started = Instant::now();
-    tracing::subscriber::with_default(subscriber(Format::Json, EnvFilter::new("info"), queue), || {
-        for _ in 0..3 * QUEUED {
-            tracing::info!(filler = %"x".repeat(100), "line");
-        }
-    });
+    tracing::subscriber::with_default(
+        subscriber(Format::Json, EnvFilter::new("info"), queue),
+        || {
+            for _ in 0..3 * QUEUED {
+                tracing::info!(filler = %"x".repeat(100), "line");
+            }
+        },
+    );
     logging.flush(Duration::from_millis(50));
     assert!(started.elapsed() < Duration::from_secs(20));
-    assert!(dropped() - before >= QUEUED as u64, "what was lost is counted");
+    assert!(
+        dropped() - before >= QUEUED as u64,
+        "what was lost is counted"
+    );
     *gate.0.lock().unwrap() = true;
     gate.1.notify_all();
 }
@@ -256,5 +345,8 @@ fn init_takes_the_records_of_log_and_refuses_a_second_time() {
     assert!(tracing_log::log::log_enabled!(target: "pingora_core", tracing_log::log::Level::Warn));
     assert!(!tracing_log::log::log_enabled!(target: "pingora_core", tracing_log::log::Level::Info));
     logging.flush(Duration::from_secs(10));
-    assert!(matches!(init(Format::Json), Err(LoggingError::Installed(_))));
+    assert!(matches!(
+        init(Format::Json),
+        Err(LoggingError::Installed(_))
+    ));
 }

@@ -14,9 +14,23 @@ fn merged(id_token: Value, userinfo: Value) -> Profile {
 fn merged_with(groups_claim: &GroupsClaim, id_token: Value, userinfo: Value) -> Profile {
     let claims = UserClaims::parse(id_token.to_string().as_bytes()).unwrap();
     let userinfo = UserClaims::parse(userinfo.to_string().as_bytes()).unwrap();
-    let wanted = ["department".to_owned(), "missing".to_owned(), "level".to_owned()];
-    let id_token = VerifiedIdToken { subject: "00u1".into(), claims };
-    merge(&id_token, Some(&userinfo), "email", groups_claim, &wanted, Absence::Proven)
+    let wanted = [
+        "department".to_owned(),
+        "missing".to_owned(),
+        "level".to_owned(),
+    ];
+    let id_token = VerifiedIdToken {
+        subject: "00u1".into(),
+        claims,
+    };
+    merge(
+        &id_token,
+        Some(&userinfo),
+        "email",
+        groups_claim,
+        &wanted,
+        Absence::Proven,
+    )
 }
 
 #[test]
@@ -25,19 +39,45 @@ fn claims_of_thin_tokens_are_filled_in() {
         json!({"email": "a@corp.example", "amr": ["pwd", "mfa"], "department": null, "level": 3}),
         json!({"email": "b@corp.example", "email_verified": "true", "name": "Ann", "groups": ["x", "y"], "department": ["R"], "locale": 1}),
     );
-    assert_eq!(profile.email, ClaimedEmail::Claimed("a@corp.example".into()));
-    assert_eq!((profile.email_verified, profile.name.as_deref()), (None, Some("Ann")), "verified is another address");
-    assert_eq!(profile.groups, ClaimedGroups::Claimed(vec!["x".into(), "y".into()]));
+    assert_eq!(
+        profile.email,
+        ClaimedEmail::Claimed("a@corp.example".into())
+    );
+    assert_eq!(
+        (profile.email_verified, profile.name.as_deref()),
+        (None, Some("Ann")),
+        "verified is another address"
+    );
+    assert_eq!(
+        profile.groups,
+        ClaimedGroups::Claimed(vec!["x".into(), "y".into()])
+    );
     assert_eq!(profile.amr, Some(vec!["pwd".into(), "mfa".into()]));
-    assert_eq!(Value::Object(profile.claims), json!({"department": ["R"], "level": 3, "missing": null}));
+    assert_eq!(
+        Value::Object(profile.claims),
+        json!({"department": ["R"], "level": 3, "missing": null})
+    );
     let groups = |claims: Value| merged(json!({}), claims).groups;
     assert_eq!(groups(json!({})), ClaimedGroups::Absent);
     assert_eq!(groups(json!({"groups": null})), ClaimedGroups::Absent);
-    assert_eq!(groups(json!({"groups": []})), ClaimedGroups::Claimed(vec![]));
-    assert_eq!(groups(json!({"groups": "x"})), ClaimedGroups::Claimed(vec!["x".into()]));
-    assert_eq!(groups(json!({"_claim_names": {"groups": "src1"}})), ClaimedGroups::Elsewhere);
+    assert_eq!(
+        groups(json!({"groups": []})),
+        ClaimedGroups::Claimed(vec![])
+    );
+    assert_eq!(
+        groups(json!({"groups": "x"})),
+        ClaimedGroups::Claimed(vec!["x".into()])
+    );
+    assert_eq!(
+        groups(json!({"_claim_names": {"groups": "src1"}})),
+        ClaimedGroups::Elsewhere
+    );
     for odd in [json!({"x": 1}), json!(1), json!(["x", 1]), json!([["x"]])] {
-        assert_eq!(groups(json!({"groups": odd})), ClaimedGroups::Unreadable, "{odd}");
+        assert_eq!(
+            groups(json!({"groups": odd})),
+            ClaimedGroups::Unreadable,
+            "{odd}"
+        );
     }
 }
 
@@ -54,27 +94,55 @@ fn unreadable_groups_are_unknown_and_named_in_the_log() {
     ] {
         let profile = merged(json!({"email": "a@b.c"}), json!({"groups": odd}));
         assert_eq!(profile.groups, ClaimedGroups::Unreadable, "{odd}");
-        assert_eq!(profile.unreadable, [format!("`groups` in the userinfo answer: {shape}")]);
+        assert_eq!(
+            profile.unreadable,
+            [format!("`groups` in the userinfo answer: {shape}")]
+        );
         // Another list beside it does not make it known.
         let profile = merged(json!({"groups": odd}), json!({"groups": ["x"]}));
         assert_eq!(profile.groups, ClaimedGroups::Unreadable, "{odd}");
     }
     let profile = merged(json!({"amr": 7, "name": ["Ann"]}), json!({}));
     assert_eq!((profile.amr, profile.name), (None, None));
-    assert_eq!(profile.unreadable, ["`amr` in the ID token: a number", "`name` in the ID token: a list of strings"]);
+    assert_eq!(
+        profile.unreadable,
+        [
+            "`amr` in the ID token: a number",
+            "`name` in the ID token: a list of strings"
+        ]
+    );
     // A reference that cannot be read may be to the groups.
     for names in [json!("groups"), json!(["groups"]), json!(1)] {
         let profile = merged(json!({"_claim_names": names}), json!({}));
-        assert_eq!((profile.groups, profile.claims.get("missing")), (ClaimedGroups::Unreadable, None), "{names}");
+        assert_eq!(
+            (profile.groups, profile.claims.get("missing")),
+            (ClaimedGroups::Unreadable, None),
+            "{names}"
+        );
     }
     let null = merged(json!({"_claim_names": {"groups": null}}), json!({}));
     assert_eq!(null.groups, ClaimedGroups::Elsewhere);
-    assert_eq!(null.unreadable, ["`groups` in the ID token: a reference in `_claim_names`"]);
+    assert_eq!(
+        null.unreadable,
+        ["`groups` in the ID token: a reference in `_claim_names`"]
+    );
     // A value beside a reference may be a part of it.
-    let part = merged(json!({"level": 3, "department": "R"}), json!({"_claim_names": {"level": "src1"}}));
-    assert_eq!(Value::Object(part.claims), json!({"department": "R", "missing": null}));
-    assert_eq!(part.unreadable, ["`level` in the userinfo answer: a reference in `_claim_names`"]);
-    assert_eq!(merged(json!({"_claim_names": {"x": "y"}}), json!({})).groups, ClaimedGroups::Absent);
+    let part = merged(
+        json!({"level": 3, "department": "R"}),
+        json!({"_claim_names": {"level": "src1"}}),
+    );
+    assert_eq!(
+        Value::Object(part.claims),
+        json!({"department": "R", "missing": null})
+    );
+    assert_eq!(
+        part.unreadable,
+        ["`level` in the userinfo answer: a reference in `_claim_names`"]
+    );
+    assert_eq!(
+        merged(json!({"_claim_names": {"x": "y"}}), json!({})).groups,
+        ClaimedGroups::Absent
+    );
 }
 
 #[test]
@@ -82,53 +150,122 @@ fn claim_of_nearly_the_wanted_name_is_unknown() {
     for near in ["Missing", "MISSING", " missing"] {
         let profile = merged(json!({}), json!({ near: "x" }));
         assert_eq!(profile.claims.get("missing"), None, "{near}");
-        assert_eq!(profile.unreadable, ["`missing` in the userinfo answer: a claim of nearly this name"]);
+        assert_eq!(
+            profile.unreadable,
+            ["`missing` in the userinfo answer: a claim of nearly this name"]
+        );
     }
     let reference = merged(json!({"_claim_names": {"Missing": "src1"}}), json!({}));
-    assert_eq!((reference.claims.get("missing"), reference.unreadable.len()), (None, 1));
+    assert_eq!(
+        (reference.claims.get("missing"), reference.unreadable.len()),
+        (None, 1)
+    );
     let exact = merged(json!({"Level": 1}), json!({"level": 2}));
-    assert_eq!((exact.claims.get("level"), exact.unreadable.len()), (Some(&json!(2)), 0));
-    assert_eq!(merged(json!({"Missing": null}), json!({})).claims.get("missing"), Some(&Value::Null));
+    assert_eq!(
+        (exact.claims.get("level"), exact.unreadable.len()),
+        (Some(&json!(2)), 0)
+    );
+    assert_eq!(
+        merged(json!({"Missing": null}), json!({}))
+            .claims
+            .get("missing"),
+        Some(&Value::Null)
+    );
 }
 
 #[test]
 fn unproven_absence_leaves_all_but_the_groups_out() {
     let claims = UserClaims::parse(br#"{"level": 3}"#).unwrap();
-    let id_token = VerifiedIdToken { subject: "00u1".into(), claims };
+    let id_token = VerifiedIdToken {
+        subject: "00u1".into(),
+        claims,
+    };
     let wanted = ["level", "department", "groups"].map(str::to_owned);
-    let merged = |absence| merge(&id_token, None, "email", &GroupsClaim::default(), &wanted, absence);
+    let merged = |absence| {
+        merge(
+            &id_token,
+            None,
+            "email",
+            &GroupsClaim::default(),
+            &wanted,
+            absence,
+        )
+    };
     // The groups take the place of the null if a directory has them, and are taken out if it does not.
     let unproven = merged(Absence::Unproven);
-    assert_eq!(Value::Object(unproven.claims), json!({"level": 3, "groups": null}));
+    assert_eq!(
+        Value::Object(unproven.claims),
+        json!({"level": 3, "groups": null})
+    );
     assert_eq!(unproven.unproven, ["department"]);
     let proven = merged(Absence::Proven);
-    assert_eq!(Value::Object(proven.claims), json!({"level": 3, "department": null, "groups": null}));
+    assert_eq!(
+        Value::Object(proven.claims),
+        json!({"level": 3, "department": null, "groups": null})
+    );
 }
 
 #[test]
 fn r11_doubt_of_either_source_counts() {
-    let verified =
-        |a: Value, b: Value| merged(json!({"email_verified": a}), json!({"email_verified": b})).email_verified;
+    let verified = |a: Value, b: Value| {
+        merged(json!({"email_verified": a}), json!({"email_verified": b})).email_verified
+    };
     assert_eq!(verified(json!(null), json!(null)), None);
     assert_eq!(verified(json!(true), json!(null)), Some(true));
     assert_eq!(verified(json!(true), json!(false)), Some(false));
     assert_eq!(verified(json!("false"), json!(true)), Some(false));
     for spelling in ["true", "True", "TRUE"] {
-        assert_eq!(verified(json!(spelling), json!(null)), Some(true), "{spelling}");
+        assert_eq!(
+            verified(json!(spelling), json!(null)),
+            Some(true),
+            "{spelling}"
+        );
     }
     assert_eq!(verified(json!(true), json!("False")), Some(false));
-    for unreadable in [json!(1), json!("1"), json!("yes"), json!(""), json!(" true"), json!([true]), json!({})] {
-        assert_eq!(verified(unreadable.clone(), json!(null)), Some(false), "{unreadable}");
-        assert_eq!(verified(unreadable.clone(), json!(true)), Some(false), "{unreadable}");
-        assert_eq!(verified(json!(true), unreadable.clone()), Some(false), "{unreadable}");
+    for unreadable in [
+        json!(1),
+        json!("1"),
+        json!("yes"),
+        json!(""),
+        json!(" true"),
+        json!([true]),
+        json!({}),
+    ] {
+        assert_eq!(
+            verified(unreadable.clone(), json!(null)),
+            Some(false),
+            "{unreadable}"
+        );
+        assert_eq!(
+            verified(unreadable.clone(), json!(true)),
+            Some(false),
+            "{unreadable}"
+        );
+        assert_eq!(
+            verified(json!(true), unreadable.clone()),
+            Some(false),
+            "{unreadable}"
+        );
     }
     let reference = json!({"_claim_names": {"email_verified": "src1"}});
-    assert_eq!(merged(json!({}), reference.clone()).email_verified, Some(false));
-    assert_eq!(merged(reference, json!({"email_verified": true})).email_verified, Some(true));
-    let list = merged(json!({"email": ["a@b.c", "b@b.c"]}), json!({"email": "a@b.c"}));
+    assert_eq!(
+        merged(json!({}), reference.clone()).email_verified,
+        Some(false)
+    );
+    assert_eq!(
+        merged(reference, json!({"email_verified": true})).email_verified,
+        Some(true)
+    );
+    let list = merged(
+        json!({"email": ["a@b.c", "b@b.c"]}),
+        json!({"email": "a@b.c"}),
+    );
     assert_eq!(
         (list.email, list.unreadable),
-        (ClaimedEmail::Unreadable, vec!["`email` in the ID token: a list of strings".into()])
+        (
+            ClaimedEmail::Unreadable,
+            vec!["`email` in the ID token: a list of strings".into()]
+        )
     );
 }
 
@@ -141,10 +278,27 @@ fn address_may_be_alone_in_a_list() {
     let ann = |verified| (ClaimedEmail::Claimed("a@b.c".to_owned()), verified);
     assert_eq!(email(json!({"email": ["a@b.c"]}), json!({})), ann(None));
     let verified = json!({"email": "a@b.c", "email_verified": true});
-    assert_eq!(email(json!({"email": ["a@b.c"]}), verified.clone()), ann(Some(true)));
-    for odd in [json!(["a@b.c", "b@b.c"]), json!([]), json!([["a@b.c"]]), json!({"a": "a@b.c"}), json!(7)] {
-        assert_eq!(email(json!({"email": odd}), verified.clone()).0, ClaimedEmail::Unreadable, "{odd}");
-        assert_eq!(email(verified.clone(), json!({"email": odd})), ann(Some(true)), "{odd}");
+    assert_eq!(
+        email(json!({"email": ["a@b.c"]}), verified.clone()),
+        ann(Some(true))
+    );
+    for odd in [
+        json!(["a@b.c", "b@b.c"]),
+        json!([]),
+        json!([["a@b.c"]]),
+        json!({"a": "a@b.c"}),
+        json!(7),
+    ] {
+        assert_eq!(
+            email(json!({"email": odd}), verified.clone()).0,
+            ClaimedEmail::Unreadable,
+            "{odd}"
+        );
+        assert_eq!(
+            email(verified.clone(), json!({"email": odd})),
+            ann(Some(true)),
+            "{odd}"
+        );
     }
 }
 
@@ -156,10 +310,25 @@ fn empty_address_is_absent_and_vouches_for_no_other() {
     };
     let ann = |verified| (ClaimedEmail::Claimed("a@b.c".to_owned()), verified);
     let verified = json!({"email": "a@b.c", "email_verified": true});
-    assert_eq!(email(json!({"email": ""}), verified.clone()), ann(Some(true)));
-    assert_eq!(email(json!({"email": "", "email_verified": false}), verified), ann(Some(false)));
-    assert_eq!(email(json!({"email": "", "email_verified": true}), json!({"email": "a@b.c"})), ann(None));
-    assert_eq!(email(json!({"email": ""}), json!({})), (ClaimedEmail::Absent, None));
+    assert_eq!(
+        email(json!({"email": ""}), verified.clone()),
+        ann(Some(true))
+    );
+    assert_eq!(
+        email(json!({"email": "", "email_verified": false}), verified),
+        ann(Some(false))
+    );
+    assert_eq!(
+        email(
+            json!({"email": "", "email_verified": true}),
+            json!({"email": "a@b.c"})
+        ),
+        ann(None)
+    );
+    assert_eq!(
+        email(json!({"email": ""}), json!({})),
+        (ClaimedEmail::Absent, None)
+    );
 }
 
 #[test]
@@ -168,35 +337,91 @@ fn wanted_claim_may_be_nested() {
         let claims = UserClaims::parse(id_token.to_string().as_bytes()).unwrap();
         let userinfo = UserClaims::parse(userinfo.to_string().as_bytes()).unwrap();
         let wanted = ["realm_access.roles".to_owned()];
-        let token = VerifiedIdToken { subject: "00u1".into(), claims };
-        merge(&token, Some(&userinfo), "email", &GroupsClaim::default(), &wanted, Absence::Proven)
+        let token = VerifiedIdToken {
+            subject: "00u1".into(),
+            claims,
+        };
+        merge(
+            &token,
+            Some(&userinfo),
+            "email",
+            &GroupsClaim::default(),
+            &wanted,
+            Absence::Proven,
+        )
     };
-    let kept = |id_token: Value, userinfo: Value| both(id_token, userinfo).claims.remove("realm_access.roles");
+    let kept = |id_token: Value, userinfo: Value| {
+        both(id_token, userinfo).claims.remove("realm_access.roles")
+    };
     let none = json!({});
-    assert_eq!(kept(json!({"realm_access": {"roles": ["a"]}}), none.clone()), Some(json!(["a"])));
-    assert_eq!(kept(none.clone(), json!({"realm_access": {"roles": "a"}})), Some(json!("a")));
-    assert_eq!(kept(json!({"realm_access.roles": 1, "realm_access": {"roles": 2}}), none.clone()), Some(json!(1)));
-    assert_eq!(kept(json!({"realm_access": {}}), none.clone()), Some(Value::Null));
-    assert_eq!(kept(json!({"_claim_names": {"realm": "s"}}), none.clone()), Some(Value::Null));
+    assert_eq!(
+        kept(json!({"realm_access": {"roles": ["a"]}}), none.clone()),
+        Some(json!(["a"]))
+    );
+    assert_eq!(
+        kept(none.clone(), json!({"realm_access": {"roles": "a"}})),
+        Some(json!("a"))
+    );
+    assert_eq!(
+        kept(
+            json!({"realm_access.roles": 1, "realm_access": {"roles": 2}}),
+            none.clone()
+        ),
+        Some(json!(1))
+    );
+    assert_eq!(
+        kept(json!({"realm_access": {}}), none.clone()),
+        Some(Value::Null)
+    );
+    assert_eq!(
+        kept(json!({"_claim_names": {"realm": "s"}}), none.clone()),
+        Some(Value::Null)
+    );
     // Unknown, and named in the log.
     let roles = json!({"realm_access": {"roles": "a"}});
     for (id_token, userinfo, fault) in [
-        (json!({"realm_access": ["roles"]}), &roles, "ID token: a step of the path is not an object"),
-        (json!({"_claim_names": {"realm_access": "s"}}), &none, "ID token: a reference in `_claim_names`"),
-        (json!({"_claim_names": {"realm_access": "s"}}), &roles, "ID token: a reference in `_claim_names`"),
-        (json!({"Realm_Access": {"roles": ["a"]}}), &none, "ID token: a claim of nearly this name"),
-        (json!({"realm_access": {"Roles": ["a"]}}), &none, "ID token: a claim of nearly this name"),
+        (
+            json!({"realm_access": ["roles"]}),
+            &roles,
+            "ID token: a step of the path is not an object",
+        ),
+        (
+            json!({"_claim_names": {"realm_access": "s"}}),
+            &none,
+            "ID token: a reference in `_claim_names`",
+        ),
+        (
+            json!({"_claim_names": {"realm_access": "s"}}),
+            &roles,
+            "ID token: a reference in `_claim_names`",
+        ),
+        (
+            json!({"Realm_Access": {"roles": ["a"]}}),
+            &none,
+            "ID token: a claim of nearly this name",
+        ),
+        (
+            json!({"realm_access": {"Roles": ["a"]}}),
+            &none,
+            "ID token: a claim of nearly this name",
+        ),
     ] {
         let profile = both(id_token.clone(), userinfo.clone());
         assert_eq!(profile.claims.get("realm_access.roles"), None, "{id_token}");
-        assert_eq!(profile.unreadable, [format!("`realm_access.roles` in the {fault}")], "{id_token}");
+        assert_eq!(
+            profile.unreadable,
+            [format!("`realm_access.roles` in the {fault}")],
+            "{id_token}"
+        );
     }
 }
 
 #[test]
 fn bad_characters_of_a_claim_end_no_login() {
-    let claims =
-        UserClaims::parse(b"\xef\xbb\xbf{\"name\":\"Ada \\ud83d\",\"nick\":\"caf\xe9\",\"groups\":[\"a\"]}").unwrap();
+    let claims = UserClaims::parse(
+        b"\xef\xbb\xbf{\"name\":\"Ada \\ud83d\",\"nick\":\"caf\xe9\",\"groups\":[\"a\"]}",
+    )
+    .unwrap();
     assert_eq!(claims.get("name"), Some(&json!("Ada \u{fffd}")));
     assert_eq!(claims.get("nick"), Some(&json!("caf\u{fffd}")));
     // Two names that become one are still a name that stands twice.
@@ -207,7 +432,14 @@ fn bad_characters_of_a_claim_end_no_login() {
 fn core_5_3_2_signed_userinfo_is_verified() {
     let keys = one_key();
     let expected = |claims: Value, key: &TestKey, header: Value| {
-        with_expected(60, |expected| signed_userinfo(&key.sign(&header, &claims.to_string()), &keys, expected, "00u1"))
+        with_expected(60, |expected| {
+            signed_userinfo(
+                &key.sign(&header, &claims.to_string()),
+                &keys,
+                expected,
+                "00u1",
+            )
+        })
     };
     let rs256 = json!({"alg": "RS256", "kid": "a"});
     let good = |claims: Value| expected(claims, &rsa(0), rs256.clone());
@@ -219,25 +451,56 @@ fn core_5_3_2_signed_userinfo_is_verified() {
         assert!(good(claims.clone()).is_ok(), "{claims}");
     }
     for (claims, error) in [
-        (json!({"sub": "00u2", "iss": ISSUER, "aud": "client"}), ClaimsError::Subject),
-        (json!({"iss": ISSUER, "aud": "client"}), ClaimsError::Subject),
-        (json!({"sub": "00u1", "iss": "https://evil.example", "aud": "client"}), ClaimsError::Foreign),
-        (json!({"sub": "00u1", "iss": [ISSUER], "aud": "client"}), ClaimsError::Foreign),
-        (json!({"sub": "00u1", "iss": ISSUER, "aud": "other"}), ClaimsError::Foreign),
-        (json!({"sub": "00u1", "iss": ISSUER, "aud": {"client": 1}}), ClaimsError::Foreign),
-        (json!({"sub": "00u1", "exp": NOW.0 - 3600}), ClaimsError::Foreign),
+        (
+            json!({"sub": "00u2", "iss": ISSUER, "aud": "client"}),
+            ClaimsError::Subject,
+        ),
+        (
+            json!({"iss": ISSUER, "aud": "client"}),
+            ClaimsError::Subject,
+        ),
+        (
+            json!({"sub": "00u1", "iss": "https://evil.example", "aud": "client"}),
+            ClaimsError::Foreign,
+        ),
+        (
+            json!({"sub": "00u1", "iss": [ISSUER], "aud": "client"}),
+            ClaimsError::Foreign,
+        ),
+        (
+            json!({"sub": "00u1", "iss": ISSUER, "aud": "other"}),
+            ClaimsError::Foreign,
+        ),
+        (
+            json!({"sub": "00u1", "iss": ISSUER, "aud": {"client": 1}}),
+            ClaimsError::Foreign,
+        ),
+        (
+            json!({"sub": "00u1", "exp": NOW.0 - 3600}),
+            ClaimsError::Foreign,
+        ),
         (json!({"sub": "00u1", "exp": "soon"}), ClaimsError::Foreign),
         (json!(["sub"]), ClaimsError::Malformed),
     ] {
         assert_eq!(good(claims.clone()), Err(error), "{claims}");
     }
     let claims = json!({"sub": "00u1"});
-    assert_eq!(expected(claims.clone(), &rsa(1), rs256), Err(ClaimsError::Signature));
+    assert_eq!(
+        expected(claims.clone(), &rsa(1), rs256),
+        Err(ClaimsError::Signature)
+    );
     let unknown = json!({"alg": "RS256", "kid": "b"});
-    assert_eq!(expected(claims.clone(), &rsa(0), unknown), Err(ClaimsError::Signature));
+    assert_eq!(
+        expected(claims.clone(), &rsa(0), unknown),
+        Err(ClaimsError::Signature)
+    );
     for alg in ["none", "HS256"] {
         let header = json!({"alg": alg, "kid": "a"});
-        assert_eq!(expected(claims.clone(), &rsa(0), header), Err(ClaimsError::NotJson), "{alg}");
+        assert_eq!(
+            expected(claims.clone(), &rsa(0), header),
+            Err(ClaimsError::NotJson),
+            "{alg}"
+        );
     }
 }
 
@@ -245,47 +508,121 @@ fn core_5_3_2_signed_userinfo_is_verified() {
 fn verification_of_another_address_does_not_count() {
     let verified = |id_token: Value, userinfo: Value| merged(id_token, userinfo).email_verified;
     let (ann, bob) = ("ann@corp.example", "bob@corp.example");
-    assert_eq!(verified(json!({"email": ann}), json!({"email": ann, "email_verified": true})), Some(true));
-    assert_eq!(verified(json!({"email": ann}), json!({"email_verified": true})), Some(true));
-    assert_eq!(verified(json!({"email": ann}), json!({"email": bob, "email_verified": true})), None);
-    assert_eq!(verified(json!({"email": ann}), json!({"email": bob, "email_verified": false})), Some(false));
-    assert_eq!(verified(json!({"email": ann, "email_verified": true}), json!({"email": bob})), Some(true));
+    assert_eq!(
+        verified(
+            json!({"email": ann}),
+            json!({"email": ann, "email_verified": true})
+        ),
+        Some(true)
+    );
+    assert_eq!(
+        verified(json!({"email": ann}), json!({"email_verified": true})),
+        Some(true)
+    );
+    assert_eq!(
+        verified(
+            json!({"email": ann}),
+            json!({"email": bob, "email_verified": true})
+        ),
+        None
+    );
+    assert_eq!(
+        verified(
+            json!({"email": ann}),
+            json!({"email": bob, "email_verified": false})
+        ),
+        Some(false)
+    );
+    assert_eq!(
+        verified(
+            json!({"email": ann, "email_verified": true}),
+            json!({"email": bob})
+        ),
+        Some(true)
+    );
 }
 
 #[test]
 fn referenced_claims_are_unknown_and_named_in_the_log() {
-    let profile = merged(json!({"_claim_names": {"email": "src1", "amr": "src1", "birthdate": "src1"}}), json!({}));
+    let profile = merged(
+        json!({"_claim_names": {"email": "src1", "amr": "src1", "birthdate": "src1"}}),
+        json!({}),
+    );
     assert_eq!((profile.email, profile.amr), (ClaimedEmail::Absent, None));
-    let named = ["email", "amr"].map(|name| format!("`{name}` in the ID token: a reference in `_claim_names`"));
+    let named = ["email", "amr"]
+        .map(|name| format!("`{name}` in the ID token: a reference in `_claim_names`"));
     assert_eq!(profile.unreadable, named);
-    let filled = merged(json!({"_claim_names": {"email": "src1"}}), json!({"email": "a@b.c"}));
-    assert_eq!((filled.email, filled.unreadable), (ClaimedEmail::Claimed("a@b.c".into()), vec![]));
+    let filled = merged(
+        json!({"_claim_names": {"email": "src1"}}),
+        json!({"email": "a@b.c"}),
+    );
+    assert_eq!(
+        (filled.email, filled.unreadable),
+        (ClaimedEmail::Claimed("a@b.c".into()), vec![])
+    );
 }
 
 #[test]
 fn claim_that_is_not_the_groups_claim_is_not_read() {
     let roles = GroupsClaim::new(Some("roles".into()));
-    let profile = merged_with(&roles, json!({"groups": 7, "_claim_names": {"groups": "src1"}}), json!({"roles": "x"}));
-    assert_eq!((profile.groups, profile.unreadable), (ClaimedGroups::Claimed(vec!["x".into()]), vec![]));
+    let profile = merged_with(
+        &roles,
+        json!({"groups": 7, "_claim_names": {"groups": "src1"}}),
+        json!({"roles": "x"}),
+    );
+    assert_eq!(
+        (profile.groups, profile.unreadable),
+        (ClaimedGroups::Claimed(vec!["x".into()]), vec![])
+    );
     let profile = merged_with(&roles, json!({"groups": ["x"]}), json!({"roles": 7}));
     assert_eq!(profile.groups, ClaimedGroups::Unreadable);
-    assert_eq!(profile.unreadable, ["`roles` in the userinfo answer: no list of names"]);
+    assert_eq!(
+        profile.unreadable,
+        ["`roles` in the userinfo answer: no list of names"]
+    );
 }
 
 #[test]
 fn core_5_3_2_userinfo_is_about_the_same_person() {
     assert!(userinfo(true, br#"{"sub":"00u1","email":"a@b.c"}"#, "00u1").is_ok());
-    for body in [r#"{"sub":"00u2"}"#, "{}", r#"{"sub":null}"#, r#"{"sub":["00u1"]}"#, r#"{"sub":"00U1"}"#] {
-        assert_eq!(userinfo(true, body.as_bytes(), "00u1"), Err(ClaimsError::Subject), "{body}");
+    for body in [
+        r#"{"sub":"00u2"}"#,
+        "{}",
+        r#"{"sub":null}"#,
+        r#"{"sub":["00u1"]}"#,
+        r#"{"sub":"00U1"}"#,
+    ] {
+        assert_eq!(
+            userinfo(true, body.as_bytes(), "00u1"),
+            Err(ClaimsError::Subject),
+            "{body}"
+        );
     }
     for body in ["", "[]", "<html>", r#"{"sub":"00u2","sub":"00u1"}"#] {
-        assert_eq!(userinfo(true, body.as_bytes(), "00u1"), Err(ClaimsError::Malformed), "{body}");
+        assert_eq!(
+            userinfo(true, body.as_bytes(), "00u1"),
+            Err(ClaimsError::Malformed),
+            "{body}"
+        );
     }
     // A JSON object is one under any content type; a JWT and a page are not.
     assert!(userinfo(false, br#"{"sub":"00u1"}"#, "00u1").is_ok());
-    assert_eq!(userinfo(false, br#"{"sub":"00u2"}"#, "00u1"), Err(ClaimsError::Subject));
-    for body in ["eyJhbGciOiJSUzI1NiJ9.e30.AA", "<html>", "sub=00u1", "", "[]"] {
-        assert_eq!(userinfo(false, body.as_bytes(), "00u1"), Err(ClaimsError::NotJson), "{body}");
+    assert_eq!(
+        userinfo(false, br#"{"sub":"00u2"}"#, "00u1"),
+        Err(ClaimsError::Subject)
+    );
+    for body in [
+        "eyJhbGciOiJSUzI1NiJ9.e30.AA",
+        "<html>",
+        "sub=00u1",
+        "",
+        "[]",
+    ] {
+        assert_eq!(
+            userinfo(false, body.as_bytes(), "00u1"),
+            Err(ClaimsError::NotJson),
+            "{body}"
+        );
     }
     assert_eq!(UnixTime(5), claims::whole_seconds(&json!(5.9)).unwrap());
 }

@@ -25,15 +25,24 @@ fn a_jwks_gives_what_is_good_in_it() {
     ];
     for jwk in &broken {
         let error = KeySet::from_jwks(jwks(std::slice::from_ref(jwk)).as_bytes()).unwrap_err();
-        assert!(matches!(&error, KeysError::NoUsableKey(reasons) if reasons.len() == 1), "{jwk}: {error}");
+        assert!(
+            matches!(&error, KeysError::NoUsableKey(reasons) if reasons.len() == 1),
+            "{jwk}: {error}"
+        );
     }
     assert!(check(&signed(&claims()), &keys(&[&broken[..], &[good]].concat())).is_ok());
     // A large set, in which the key is the last one.
-    let mut many: Vec<Value> = (0..300).map(|n| rsa(1).jwk(Some(&format!("k{n}")))).collect();
+    let mut many: Vec<Value> = (0..300)
+        .map(|n| rsa(1).jwk(Some(&format!("k{n}"))))
+        .collect();
     many.push(rsa(0).jwk(Some("a")));
     assert!(check(&signed(&claims()), &keys(&many)).is_ok());
     for document in ["", "{}", "[]", "<html>", "{\"keys\":{}}", "null"] {
-        assert_eq!(KeySet::from_jwks(document.as_bytes()).unwrap_err(), KeysError::Malformed, "{document}");
+        assert_eq!(
+            KeySet::from_jwks(document.as_bytes()).unwrap_err(),
+            KeysError::Malformed,
+            "{document}"
+        );
     }
 }
 
@@ -43,9 +52,21 @@ fn unusable_keys_are_named_in_the_log() {
     let mut broken = good.clone();
     broken["n"] = json!("!");
     broken["kid"] = json!("b\n\u{202e}");
-    let set = keys(&[json!({"kty": "oct", "k": "AA"}), json!(7), broken.clone(), good]);
-    assert_eq!(set.unreadable(), ["key 2: it is not an object", "key 3 (`b  `): `n` is missing or cannot be read"]);
-    let error = KeySet::from_jwks(jwks(&[broken, json!({"kty": "oct", "k": "AA"})]).as_bytes()).unwrap_err();
+    let set = keys(&[
+        json!({"kty": "oct", "k": "AA"}),
+        json!(7),
+        broken.clone(),
+        good,
+    ]);
+    assert_eq!(
+        set.unreadable(),
+        [
+            "key 2: it is not an object",
+            "key 3 (`b  `): `n` is missing or cannot be read"
+        ]
+    );
+    let error = KeySet::from_jwks(jwks(&[broken, json!({"kty": "oct", "k": "AA"})]).as_bytes())
+        .unwrap_err();
     assert_eq!(
         error.to_string(),
         "the JWKS holds no key that ID tokens may be signed with: key 1 (`b  `): `n` is missing or cannot be read; key 2: \
@@ -72,16 +93,35 @@ fn spellings_of_a_jwk_are_one_key() {
         vec![("n", json!(URL_SAFE.encode(&n)))],
         vec![("n", json!(STANDARD.encode(&n)))],
         vec![("n", json!(STANDARD_NO_PAD.encode(&n)))],
-        vec![("n", json!(URL_SAFE_NO_PAD.encode([vec![0], n.clone()].concat()))), ("e", json!("AAEAAQ"))],
-        vec![("use", json!("")), ("alg", json!("")), ("key_ops", Value::Null)],
-        vec![("use", Value::Null), ("alg", Value::Null), ("x5c", json!([""])), ("exp", json!("")), ("crv", json!(""))],
+        vec![
+            (
+                "n",
+                json!(URL_SAFE_NO_PAD.encode([vec![0], n.clone()].concat())),
+            ),
+            ("e", json!("AAEAAQ")),
+        ],
+        vec![
+            ("use", json!("")),
+            ("alg", json!("")),
+            ("key_ops", Value::Null),
+        ],
+        vec![
+            ("use", Value::Null),
+            ("alg", Value::Null),
+            ("x5c", json!([""])),
+            ("exp", json!("")),
+            ("crv", json!("")),
+        ],
         vec![("key_ops", json!(["verify", 7])), ("x5t", json!(7))],
         vec![("key_ops", json!([]))],
         vec![("key_ops", json!("verify"))],
         vec![("kid", Value::Null)],
         vec![("n", json!(lines))],
     ] {
-        assert!(check(&signed(&claims()), &changed(&members)).is_ok(), "{members:?}");
+        assert!(
+            check(&signed(&claims()), &changed(&members)).is_ok(),
+            "{members:?}"
+        );
     }
     // One in 128 points has a coordinate that begins with a zero, which some libraries leave out.
     for alg in ["ES256", "ES384", "ES512"] {
@@ -91,13 +131,18 @@ fn spellings_of_a_jwk_are_one_key() {
                 let jwk = key.jwk(Some("a"));
                 let begins = |name: &str| decode(&jwk[name]).first() == Some(&0);
                 let name = ["x", "y"].into_iter().find(|name| begins(name))?;
-                let bytes: Vec<u8> = decode(&jwk[name]).into_iter().skip_while(|byte| *byte == 0).collect();
+                let bytes: Vec<u8> = decode(&jwk[name])
+                    .into_iter()
+                    .skip_while(|byte| *byte == 0)
+                    .collect();
                 Some((key, name, bytes))
             })
             .unwrap();
         let token = key.sign(&json!({"alg": alg, "kid": "a"}), &claims().to_string());
-        for spelling in [URL_SAFE_NO_PAD.encode(&short), URL_SAFE_NO_PAD.encode([vec![0; 20], short.clone()].concat())]
-        {
+        for spelling in [
+            URL_SAFE_NO_PAD.encode(&short),
+            URL_SAFE_NO_PAD.encode([vec![0; 20], short.clone()].concat()),
+        ] {
             let mut jwk = key.jwk(Some("a"));
             jwk[name] = json!(spelling);
             assert!(check(&token, &keys(&[jwk])).is_ok(), "{alg} {spelling}");
@@ -117,14 +162,39 @@ fn discovery_4_3_and_rfc9700_2_1_1() {
         ("issuer", json!("https://acme.okta.com/oauth2/default")),
         ("issuer", json!("https://ACME.okta.com")),
     ] {
-        assert!(matches!(metadata(&[(name, value.clone())]), Err(MetadataError::Issuer { .. })), "{value}");
+        assert!(
+            matches!(
+                metadata(&[(name, value.clone())]),
+                Err(MetadataError::Issuer { .. })
+            ),
+            "{value}"
+        );
     }
-    for name in ["authorization_endpoint", "token_endpoint", "userinfo_endpoint", "jwks_uri"] {
-        for url in ["http://acme.okta.com/x", "javascript:alert(1)", "file:///etc/passwd"] {
-            assert_eq!(metadata(&[(name, json!(url))]).unwrap_err(), MetadataError::Insecure(name));
+    for name in [
+        "authorization_endpoint",
+        "token_endpoint",
+        "userinfo_endpoint",
+        "jwks_uri",
+    ] {
+        for url in [
+            "http://acme.okta.com/x",
+            "javascript:alert(1)",
+            "file:///etc/passwd",
+        ] {
+            assert_eq!(
+                metadata(&[(name, json!(url))]).unwrap_err(),
+                MetadataError::Insecure(name)
+            );
         }
-        for odd in [json!("/relative"), json!(7), json!(["https://acme.okta.com/x"]), json!({})] {
-            let Err(MetadataError::Malformed(said)) = metadata(&[(name, odd.clone())]) else { panic!("{name} {odd}") };
+        for odd in [
+            json!("/relative"),
+            json!(7),
+            json!(["https://acme.okta.com/x"]),
+            json!({}),
+        ] {
+            let Err(MetadataError::Malformed(said)) = metadata(&[(name, odd.clone())]) else {
+                panic!("{name} {odd}")
+            };
             assert!(said.contains(&format!("`{name}`")), "{said}");
         }
     }
@@ -136,10 +206,24 @@ fn discovery_4_3_and_rfc9700_2_1_1() {
         ("code_challenge_methods_supported", json!(["plain", null])),
         ("token_endpoint", Value::Null),
     ] {
-        assert!(matches!(metadata(&[(name, value)]), Err(MetadataError::Unsupported(_))), "{name}");
+        assert!(
+            matches!(
+                metadata(&[(name, value)]),
+                Err(MetadataError::Unsupported(_))
+            ),
+            "{name}"
+        );
     }
-    for listed in [json!(["plain", "S256"]), json!("S256"), json!([null, "S256"]), json!(7)] {
-        assert!(metadata(&[("code_challenge_methods_supported", listed.clone())]).is_ok(), "{listed}");
+    for listed in [
+        json!(["plain", "S256"]),
+        json!("S256"),
+        json!([null, "S256"]),
+        json!(7),
+    ] {
+        assert!(
+            metadata(&[("code_challenge_methods_supported", listed.clone())]).is_ok(),
+            "{listed}"
+        );
     }
     // RFC 9207 3: a promise that cannot be read is one.
     for (promise, promised) in [
@@ -152,14 +236,24 @@ fn discovery_4_3_and_rfc9700_2_1_1() {
         (json!("false"), false),
         (json!(null), false),
     ] {
-        let read = metadata(&[("authorization_response_iss_parameter_supported", promise.clone())]).unwrap();
+        let read = metadata(&[(
+            "authorization_response_iss_parameter_supported",
+            promise.clone(),
+        )])
+        .unwrap();
         assert_eq!(read.iss_promised(), promised, "{promise}");
     }
     for garbage in ["", "<html>", "[]", "{}", "null"] {
-        assert!(matches!(Metadata::read(garbage.as_bytes(), ISSUER), Err(MetadataError::Malformed(_))));
+        assert!(matches!(
+            Metadata::read(garbage.as_bytes(), ISSUER),
+            Err(MetadataError::Malformed(_))
+        ));
     }
     let location = |issuer| Metadata::location(issuer).unwrap().to_string();
-    assert_eq!(location("https://a.example"), "https://a.example/.well-known/openid-configuration");
+    assert_eq!(
+        location("https://a.example"),
+        "https://a.example/.well-known/openid-configuration"
+    );
     assert_eq!(
         location("https://a.example/oauth2/default"),
         "https://a.example/oauth2/default/.well-known/openid-configuration"
@@ -193,21 +287,57 @@ fn discovery_members_that_are_not_used_stop_no_login() {
         ("code_challenge_methods_supported", json!("plain S256")),
         ("code_challenge_methods_supported", json!(["S256", "S256"])),
         ("token_endpoint_auth_methods_supported", json!([])),
-        ("token_endpoint_auth_methods_supported", json!("client_secret_post")),
+        (
+            "token_endpoint_auth_methods_supported",
+            json!("client_secret_post"),
+        ),
     ] {
-        let read = metadata(&[(name, value.clone())]).unwrap_or_else(|error| panic!("{name} = {value}: {error}"));
-        assert!(read.unreadable().is_empty(), "{name} = {value}: {:?}", read.unreadable());
+        let read = metadata(&[(name, value.clone())])
+            .unwrap_or_else(|error| panic!("{name} = {value}: {error}"));
+        assert!(
+            read.unreadable().is_empty(),
+            "{name} = {value}: {:?}",
+            read.unreadable()
+        );
     }
     for (name, value, shape) in [
         ("end_session_endpoint", json!("/logout"), "a string"),
-        ("end_session_endpoint", json!("http://acme.okta.com/logout"), "a string"),
+        (
+            "end_session_endpoint",
+            json!("http://acme.okta.com/logout"),
+            "a string",
+        ),
         ("end_session_endpoint", json!(7), "a number"),
-        ("pushed_authorization_request_endpoint", json!(["x"]), "a list of strings"),
-        ("token_endpoint_auth_methods_supported", json!({}), "an object"),
-        ("token_endpoint_auth_methods_supported", json!([1]), "a list with a number in it"),
-        ("code_challenge_methods_supported", json!([null]), "a list with null in it"),
-        ("authorization_response_iss_parameter_supported", json!(1), "a number"),
-        ("require_pushed_authorization_requests", json!("yes"), "a string"),
+        (
+            "pushed_authorization_request_endpoint",
+            json!(["x"]),
+            "a list of strings",
+        ),
+        (
+            "token_endpoint_auth_methods_supported",
+            json!({}),
+            "an object",
+        ),
+        (
+            "token_endpoint_auth_methods_supported",
+            json!([1]),
+            "a list with a number in it",
+        ),
+        (
+            "code_challenge_methods_supported",
+            json!([null]),
+            "a list with null in it",
+        ),
+        (
+            "authorization_response_iss_parameter_supported",
+            json!(1),
+            "a number",
+        ),
+        (
+            "require_pushed_authorization_requests",
+            json!("yes"),
+            "a string",
+        ),
     ] {
         let read = metadata(&[(name, value.clone())]).unwrap();
         assert_eq!(read.unreadable(), [format!("`{name}`: {shape}")], "{value}");
@@ -216,22 +346,45 @@ fn discovery_members_that_are_not_used_stop_no_login() {
     // An unreadable endpoint fails when it is needed, and not before.
     let odd = metadata(&[("pushed_authorization_request_endpoint", json!(7))]).unwrap();
     assert!(odd.pushed(true).is_err());
-    assert!(metadata(&[("authorization_response_iss_parameter_supported", json!("True"))]).unwrap().iss_promised());
+    assert!(
+        metadata(&[(
+            "authorization_response_iss_parameter_supported",
+            json!("True")
+        )])
+        .unwrap()
+        .iss_promised()
+    );
     let bom = format!("\u{feff}{}", document());
     assert!(Metadata::read(bom.as_bytes(), ISSUER).is_ok());
     let credentials = |value: Value| {
         let read = metadata(&[("token_endpoint_auth_methods_supported", value)]).unwrap();
         read.auth_type(&secret()).map(|kind| format!("{kind:?}"))
     };
-    assert_eq!(credentials(json!("client_secret_post")).as_deref(), Ok("RequestBody"));
-    assert_eq!(credentials(json!({})).as_deref(), Ok("BasicAuth"), "unknown is not none");
+    assert_eq!(
+        credentials(json!("client_secret_post")).as_deref(),
+        Ok("RequestBody")
+    );
+    assert_eq!(
+        credentials(json!({})).as_deref(),
+        Ok("BasicAuth"),
+        "unknown is not none"
+    );
     assert_eq!(credentials(json!([])).as_deref(), Ok("BasicAuth"));
     assert_eq!(credentials(json!([""])).as_deref(), Ok("BasicAuth"));
-    assert_eq!(credentials(json!("none client_secret_post")).as_deref(), Ok("RequestBody"));
+    assert_eq!(
+        credentials(json!("none client_secret_post")).as_deref(),
+        Ok("RequestBody")
+    );
     assert!(credentials(json!(["none"])).is_err());
-    let odd = document().to_string().replacen('{', r#"{"op_name": "Caf\ud83d","#, 1).into_bytes();
+    let odd = document()
+        .to_string()
+        .replacen('{', r#"{"op_name": "Caf\ud83d","#, 1)
+        .into_bytes();
     assert!(Metadata::read(&odd, ISSUER).is_ok());
-    let latin1: Vec<u8> = odd.iter().map(|byte| if *byte == b'C' { 0xe9 } else { *byte }).collect();
+    let latin1: Vec<u8> = odd
+        .iter()
+        .map(|byte| if *byte == b'C' { 0xe9 } else { *byte })
+        .collect();
     assert!(Metadata::read(&latin1, ISSUER).is_ok());
 }
 

@@ -19,16 +19,24 @@ pub(super) fn start_tags(html: &str) -> Vec<Tag<'_>> {
         let (name, mut inside) = after.split_at(name_ends);
         let mut attributes = Vec::new();
         while let Some(attribute) = inside.strip_prefix(' ') {
-            let name_ends = attribute.find(['=', ' ', '>', '/']).expect("the tag is closed");
+            let name_ends = attribute
+                .find(['=', ' ', '>', '/'])
+                .expect("the tag is closed");
             let (key, tail) = attribute.split_at(name_ends);
-            let (value, tail) =
-                tail.strip_prefix("=\"").map_or(("", tail), |v| v.split_once('"').expect("the value is closed"));
+            let (value, tail) = tail.strip_prefix("=\"").map_or(("", tail), |v| {
+                v.split_once('"').expect("the value is closed")
+            });
             attributes.push((key, value));
             inside = tail;
         }
         let inside = inside.strip_prefix('/').unwrap_or(inside);
-        rest = inside.strip_prefix('>').unwrap_or_else(|| panic!("`{name}` has stray text: {inside:.40}"));
-        assert!(name.bytes().all(|b| b.is_ascii_alphanumeric()), "`{name}` is no element");
+        rest = inside
+            .strip_prefix('>')
+            .unwrap_or_else(|| panic!("`{name}` has stray text: {inside:.40}"));
+        assert!(
+            name.bytes().all(|b| b.is_ascii_alphanumeric()),
+            "`{name}` is no element"
+        );
         for (key, _) in &attributes {
             assert!(
                 !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphabetic() || b == b'-'),
@@ -44,7 +52,12 @@ pub(super) fn start_tags(html: &str) -> Vec<Tag<'_>> {
 }
 
 fn unescaped(value: &str) -> String {
-    value.replace("&#60;", "<").replace("&#62;", ">").replace("&#34;", "\"").replace("&#39;", "'").replace("&#38;", "&")
+    value
+        .replace("&#60;", "<")
+        .replace("&#62;", ">")
+        .replace("&#34;", "\"")
+        .replace("&#39;", "'")
+        .replace("&#38;", "&")
 }
 
 /// Where a page leads: links, the form and the refresh.

@@ -25,12 +25,14 @@ fn clauses(with_random: bool) -> impl Strategy<Value = Value> {
 
 fn policies() -> impl Strategy<Value = Vec<Policy>> {
     let decision = prop::sample::select(vec!["allow", "allow", "deny", "bypass", "non_identity"]);
-    let policy = (clauses(true), decision, prop::bool::weighted(0.2)).prop_map(|(mut policy, decision, shadow)| {
-        policy["name"] = json!("p");
-        policy["decision"] = json!(decision);
-        policy["shadow"] = json!(shadow);
-        serde_json::from_value(policy).unwrap()
-    });
+    let policy = (clauses(true), decision, prop::bool::weighted(0.2)).prop_map(
+        |(mut policy, decision, shadow)| {
+            policy["name"] = json!("p");
+            policy["decision"] = json!(decision);
+            policy["shadow"] = json!(shadow);
+            serde_json::from_value(policy).unwrap()
+        },
+    );
     prop::collection::vec(policy, 0..6)
 }
 

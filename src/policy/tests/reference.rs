@@ -7,7 +7,9 @@ use serde_json::Value;
 
 use crate::model::{Email, Groups, Host, Identity, UnixTime};
 use crate::policy::values::TimeWindowText;
-use crate::policy::{AccessGroup, Country, Fact, List, ListItems, Outcome, Policy, PolicyDecision, Rule};
+use crate::policy::{
+    AccessGroup, Country, Fact, List, ListItems, Outcome, Policy, PolicyDecision, Rule,
+};
 
 /// Everything that there is.
 pub(super) struct World<'a> {
@@ -35,13 +37,27 @@ pub(super) type Answer = (Outcome, Option<usize>, bool, Option<(usize, Outcome)>
 impl World<'_> {
     /// First every bypass and Service Auth policy from top to bottom, then every allow and deny; else deny.
     pub(super) fn answer(&self, policies: &[Policy], asked: &Asked) -> Answer {
-        let early = |policy: &Policy| matches!(policy.decision, PolicyDecision::Bypass | PolicyDecision::NonIdentity);
-        let nobody = Asked { person: None, ..asked.clone() };
+        let early = |policy: &Policy| {
+            matches!(
+                policy.decision,
+                PolicyDecision::Bypass | PolicyDecision::NonIdentity
+            )
+        };
+        let nobody = Asked {
+            person: None,
+            ..asked.clone()
+        };
         let (mut unknown, mut shadow) = (false, None);
         for first in [true, false] {
-            for (place, policy) in policies.iter().enumerate().filter(|(_, policy)| early(policy) == first) {
-                let holds = self
-                    .clauses([&policy.include, &policy.require, &policy.exclude], if first { &nobody } else { asked });
+            for (place, policy) in policies
+                .iter()
+                .enumerate()
+                .filter(|(_, policy)| early(policy) == first)
+            {
+                let holds = self.clauses(
+                    [&policy.include, &policy.require, &policy.exclude],
+                    if first { &nobody } else { asked },
+                );
                 let outcome = match (policy.decision, holds) {
                     (PolicyDecision::Bypass, Some(true)) => Outcome::Bypass,
                     (PolicyDecision::NonIdentity, Some(true)) => Outcome::ServiceAuth,
@@ -65,30 +81,50 @@ impl World<'_> {
     }
 
     fn clauses(&self, [include, require, exclude]: [&Vec<Rule>; 3], asked: &Asked) -> Option<bool> {
-        let truths = |rules: &Vec<Rule>| rules.iter().map(|rule| self.rule(rule, asked)).collect::<Vec<_>>();
-        and(&[any(&truths(include)), and(&truths(require)), any(&truths(exclude)).map(|found| !found)])
+        let truths = |rules: &Vec<Rule>| {
+            rules
+                .iter()
+                .map(|rule| self.rule(rule, asked))
+                .collect::<Vec<_>>()
+        };
+        and(&[
+            any(&truths(include)),
+            and(&truths(require)),
+            any(&truths(exclude)).map(|found| !found),
+        ])
     }
 
     fn rule(&self, rule: &Rule, asked: &Asked) -> Option<bool> {
         let email = asked.person.as_ref().map(|(email, _)| email);
-        let identity = asked.person.as_ref().and_then(|(_, identity)| identity.as_ref());
+        let identity = asked
+            .person
+            .as_ref()
+            .and_then(|(_, identity)| identity.as_ref());
         match rule {
             Rule::Everyone {} => Some(true),
             Rule::Email { email: wanted } => Some(Email::parse(wanted).as_ref() == Ok(email?)),
-            Rule::EmailDomain { domain } => {
-                Some(Host::parse(domain).is_ok_and(|d| Some(d.as_str()) == email.map(Email::domain)))
-                    .filter(|_| email.is_some())
-            }
+            Rule::EmailDomain { domain } => Some(
+                Host::parse(domain).is_ok_and(|d| Some(d.as_str()) == email.map(Email::domain)),
+            )
+            .filter(|_| email.is_some()),
             Rule::EmailList { id } => {
                 let list = self.lists.iter().find(|list| list.id == *id)?;
-                let ListItems::Email(emails) = &list.items else { return None };
+                let ListItems::Email(emails) = &list.items else {
+                    return None;
+                };
                 let email = email?;
-                Some(emails.iter().any(|listed| Email::parse(listed).as_ref() == Ok(email)))
+                Some(
+                    emails
+                        .iter()
+                        .any(|listed| Email::parse(listed).as_ref() == Ok(email)),
+                )
             }
             Rule::Ip { ip } => Some(ip.net().contains(&asked.ip?)),
             Rule::IpList { id } => {
                 let list = self.lists.iter().find(|list| list.id == *id)?;
-                let ListItems::Ip(ranges) = &list.items else { return None };
+                let ListItems::Ip(ranges) = &list.items else {
+                    return None;
+                };
                 let ip = asked.ip?;
                 Some(ranges.iter().any(|range| range.net().contains(&ip)))
             }
@@ -97,16 +133,29 @@ impl World<'_> {
                 let group = self.groups.iter().find(|group| group.id == *id)?;
                 self.clauses([&group.include, &group.require, &group.exclude], asked)
             }
-            Rule::Okta { name, identity_provider_id } => {
+            Rule::Okta {
+                name,
+                identity_provider_id,
+            } => {
                 let identity = identity?;
                 if identity.idp.id != *identity_provider_id {
                     return Some(false);
                 }
-                let Groups::Known(groups) = &identity.groups else { return None };
+                let Groups::Known(groups) = &identity.groups else {
+                    return None;
+                };
                 Some(groups.iter().any(|group| group.name == *name))
             }
-            Rule::Oidc { claim_name: name, claim_value: value, identity_provider_id: idp }
-            | Rule::Saml { attribute_name: name, attribute_value: value, identity_provider_id: idp } => {
+            Rule::Oidc {
+                claim_name: name,
+                claim_value: value,
+                identity_provider_id: idp,
+            }
+            | Rule::Saml {
+                attribute_name: name,
+                attribute_value: value,
+                identity_provider_id: idp,
+            } => {
                 let identity = identity?;
                 let is = |found: &Value| match found {
                     Value::String(text) => text == value,
@@ -118,27 +167,38 @@ impl World<'_> {
                     return Some(false);
                 }
                 let found = identity.claims.get(name)?;
-                let is_scalar = |found: &Value| !(found.is_null() || found.is_array() || found.is_object());
-                let detail = |found: &Value| found.as_object().is_some_and(|detail| !detail.is_empty());
+                let is_scalar =
+                    |found: &Value| !(found.is_null() || found.is_array() || found.is_object());
+                let detail =
+                    |found: &Value| found.as_object().is_some_and(|detail| !detail.is_empty());
                 let (holds, all) = match found {
                     Value::Null => (false, true),
                     Value::Array(values) => (values.iter().any(is), values.iter().all(is_scalar)),
-                    Value::Object(names) => (names.get(value).is_some_and(detail), names.values().all(detail)),
+                    Value::Object(names) => (
+                        names.get(value).is_some_and(detail),
+                        names.values().all(detail),
+                    ),
                     one => (is(one), true),
                 };
                 if holds || all { Some(holds) } else { None }
             }
             Rule::LoginMethod { id } => Some(identity?.idp.id == *id),
             Rule::AuthMethod { auth_method } => Some(identity?.amr.as_ref()?.contains(auth_method)),
-            Rule::ExternalEvaluation { evaluate_url, keys_url } => {
-                identity?.evaluations.get(&format!("{evaluate_url} {keys_url}")).copied()
-            }
+            Rule::ExternalEvaluation {
+                evaluate_url,
+                keys_url,
+            } => identity?
+                .evaluations
+                .get(&format!("{evaluate_url} {keys_url}"))
+                .copied(),
             Rule::Certificate {} => fact(asked.certificate, |_| true),
             Rule::CommonName { common_name } => fact(asked.certificate, |name| name == common_name),
             Rule::AnyValidServiceToken {} => fact(asked.service_token, |_| true),
             Rule::ServiceToken { token_id } => fact(asked.service_token, |id| id == token_id),
             Rule::LinkedAppToken { app_uid } => fact(asked.linked_app, |id| id == app_uid),
-            Rule::PortcullisMethod { methods } => Some(methods.iter().any(|verb| verb.0 == asked.method)),
+            Rule::PortcullisMethod { methods } => {
+                Some(methods.iter().any(|verb| verb.0 == asked.method))
+            }
             Rule::PortcullisTime(window) => within(&window.clone().into(), asked.now),
             _ => None,
         }
@@ -151,7 +211,9 @@ fn within(window: &TimeWindowText, now: UnixTime) -> Option<bool> {
     let local = local.to_datetime(jiff::Timestamp::from_second(now.0.try_into().ok()?).ok()?);
     let clock = local.strftime("%H:%M").to_string();
     let today = usize::try_from(local.weekday().to_sunday_zero_offset()).ok()?;
-    let begins = |day: usize| window.days.is_empty() || window.days.iter().any(|named| *named == DAYS[day % 7]);
+    let begins = |day: usize| {
+        window.days.is_empty() || window.days.iter().any(|named| *named == DAYS[day % 7])
+    };
     let (from, to) = (window.from <= clock, clock < window.to);
     Some(if window.from < window.to {
         begins(today) && from && to

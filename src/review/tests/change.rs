@@ -5,7 +5,13 @@ use super::*;
 fn diff(old: &str, new: &str) -> Vec<(String, Access, String, String, Vec<String>)> {
     let diff = Diff::of_names(&world(old), &world(new), NOW).unwrap();
     let who = |change: Change| {
-        let Change { application, access, old, new, who } = change;
+        let Change {
+            application,
+            access,
+            old,
+            new,
+            who,
+        } = change;
         (application, access, old, new, who.into_keys().collect())
     };
     diff.changes.into_iter().map(who).collect()
@@ -28,37 +34,67 @@ fn nothing_changes_from_a_configuration_to_itself() {
 #[test]
 fn a_change_is_told_with_those_whom_it_touches() {
     let old = format!("{START}{GRAFANA}");
-    let deny = GRAFANA.lines().find(|line| line.contains("no contractors")).unwrap();
+    let deny = GRAFANA
+        .lines()
+        .find(|line| line.contains("no contractors"))
+        .unwrap();
     let without_deny = old.replace(deny, "");
     let both = "okta Contractors of okta + okta `R&D <x>` of okta";
     let change = diff(&old, &without_deny);
-    let [(application, Access::Gained, was, is, who)] = change.as_slice() else { panic!("{change:?}") };
+    let [(application, Access::Gained, was, is, who)] = change.as_slice() else {
+        panic!("{change:?}")
+    };
     assert_eq!(
         (application.as_str(), was.as_str(), is.as_str()),
-        ("Grafana", "deny by `no contractors`", "allow by `engineers`")
+        (
+            "Grafana",
+            "deny by `no contractors`",
+            "allow by `engineers`"
+        )
     );
-    assert!(who.iter().any(|who| who == both), "only those in both groups: {who:?}");
+    assert!(
+        who.iter().any(|who| who == both),
+        "only those in both groups: {who:?}"
+    );
     assert!(who.iter().all(|who| who.contains("Contractors")), "{who:?}");
 
     let narrower = old.replace("203.0.113.0/24", "203.0.113.0/25");
     let change = diff(&old, &narrower);
-    let touched: Vec<_> =
-        change.iter().flat_map(|(_, access, _, _, who)| who.iter().map(move |who| (*access, who.as_str()))).collect();
-    let lost = [(Access::Lost, "ip 203.0.113.255"), (Access::Lost, "nobody logged in + ip 203.0.113.255")];
-    assert!(lost.iter().all(|lost| touched.contains(lost)), "{touched:?}");
-    assert!(touched.iter().all(|(_, who)| who.contains("203.0.113.255")), "the other end is where it was: {touched:?}");
+    let touched: Vec<_> = change
+        .iter()
+        .flat_map(|(_, access, _, _, who)| who.iter().map(move |who| (*access, who.as_str())))
+        .collect();
+    let lost = [
+        (Access::Lost, "ip 203.0.113.255"),
+        (Access::Lost, "nobody logged in + ip 203.0.113.255"),
+    ];
+    assert!(
+        lost.iter().all(|lost| touched.contains(lost)),
+        "{touched:?}"
+    );
+    assert!(
+        touched.iter().all(|(_, who)| who.contains("203.0.113.255")),
+        "the other end is where it was: {touched:?}"
+    );
     let logs_in = (Access::Other, "ip 203.0.113.255 + okta `R&D <x>` of okta");
-    assert!(touched.contains(&logs_in), "they get in as they did, but by logging in: {touched:?}");
+    assert!(
+        touched.contains(&logs_in),
+        "they get in as they did, but by logging in: {touched:?}"
+    );
 
     let open = old.replace("{ group = { id = \"engineers\" } }", "{ everyone = {} }");
     let change = diff(&old, &open);
-    let [(_, Access::Gained, _, _, who)] = change.as_slice() else { panic!("{change:?}") };
+    let [(_, Access::Gained, _, _, who)] = change.as_slice() else {
+        panic!("{change:?}")
+    };
     assert_eq!(*who, ["anybody"], "and nobody of them twice");
 
     let gone = diff(&old, START);
     assert!(
         gone.iter()
-            .any(|(_, access, was, is, _)| *access == Access::Lost && was.starts_with("bypass") && is == "log_in"),
+            .any(|(_, access, was, is, _)| *access == Access::Lost
+                && was.starts_with("bypass")
+                && is == "log_in"),
         "{gone:?}"
     );
 }
@@ -78,32 +114,59 @@ fn no_change_is_overlooked() {
     let allow = |clauses: &str| format!("{{ name = \"x\", decision = \"allow\", {clauses} }}");
     let eng = "include = [{ okta = { name = \"Eng\", identity_provider_id = \"okta\" } }]";
     let offices = |second: &str| {
-        format!("[[groups]]\nid = \"here\"\ninclude = [{{ ip = {{ ip = \"198.51.100.0/24\" }} }}{second}]")
+        format!(
+            "[[groups]]\nid = \"here\"\ninclude = [{{ ip = {{ ip = \"198.51.100.0/24\" }} }}{second}]"
+        )
     };
-    let here = allow(&format!("{eng}, require = [{{ group = {{ id = \"here\" }} }}]"));
+    let here = allow(&format!(
+        "{eng}, require = [{{ group = {{ id = \"here\" }} }}]"
+    ));
     let with = |around: &str, policy: &str| {
         format!(
             "{START}{around}\n[[applications]]\ndomain = \"a.example.com\"\norigin = \"http://127.0.0.1:1\"\npolicies = [{policy}]"
         )
     };
-    let second = diff(&with(&offices(""), &here), &with(&offices(", { ip = { ip = \"233.252.0.0/24\" } }"), &here));
-    assert!(format!("{second:?}").contains("ip 233.252.0.0"), "another office: {second:?}");
+    let second = diff(
+        &with(&offices(""), &here),
+        &with(&offices(", { ip = { ip = \"233.252.0.0/24\" } }"), &here),
+    );
+    assert!(
+        format!("{second:?}").contains("ip 233.252.0.0"),
+        "another office: {second:?}"
+    );
 
-    let method = allow(&format!("{eng}, require = [{{ portcullis_method = {{ methods = [\"GET\", \"HEAD\"] }} }}]"));
-    assert!(touched("", &method, &allow(eng)).contains("not portcullis_method"), "other methods");
+    let method = allow(&format!(
+        "{eng}, require = [{{ portcullis_method = {{ methods = [\"GET\", \"HEAD\"] }} }}]"
+    ));
+    assert!(
+        touched("", &method, &allow(eng)).contains("not portcullis_method"),
+        "other methods"
+    );
     let time = "{ portcullis_time = { from = \"00:00\", to = \"23:59\", time_zone = \"UTC\" } }";
     let time = allow(&format!("{eng}, require = [{time}]"));
-    assert!(touched("", &time, &allow(eng)).contains("not portcullis_time"), "the one minute outside");
+    assert!(
+        touched("", &time, &allow(eng)).contains("not portcullis_time"),
+        "the one minute outside"
+    );
 
     let geo = "[geo]\ndatabase = \"not-here.mmdb\"\n";
     let but = "exclude = [{ geo = { country_code = \"RU\" } }]";
     let everyone = "include = [{ everyone = {} }]";
-    let opened = touched(geo, &allow(&format!("{eng}, {but}")), &allow(&format!("{everyone}, {but}")));
-    assert!(opened.contains("anybody"), "those elsewhere are known to be: {opened}");
-    let risk =
-        "{ external_evaluation = { evaluate_url = \"https://r.example/\", keys_url = \"https://r.example/k\" } }";
-    let opened =
-        touched("", &allow(&format!("{eng}, exclude = [{risk}]")), &allow(&format!("{everyone}, exclude = [{risk}]")));
+    let opened = touched(
+        geo,
+        &allow(&format!("{eng}, {but}")),
+        &allow(&format!("{everyone}, {but}")),
+    );
+    assert!(
+        opened.contains("anybody"),
+        "those elsewhere are known to be: {opened}"
+    );
+    let risk = "{ external_evaluation = { evaluate_url = \"https://r.example/\", keys_url = \"https://r.example/k\" } }";
+    let opened = touched(
+        "",
+        &allow(&format!("{eng}, exclude = [{risk}]")),
+        &allow(&format!("{everyone}, exclude = [{risk}]")),
+    );
     assert!(opened.contains("anybody"), "{opened}");
     // Of an attribute that an assertion lacks nothing is known, so it takes one that has another value.
     let certificate = include_str!("../../../tests/saml/keys/idp.crt");
@@ -119,9 +182,15 @@ fn no_change_is_overlooked() {
         )
     };
     let but = |value: &str| allow(&format!("{came}, exclude = [{}]", kind(value)));
-    let closed = touched(&campus, &but("guest"), &allow(&format!("include = [{}]", kind("staff"))));
+    let closed = touched(
+        &campus,
+        &but("guest"),
+        &allow(&format!("include = [{}]", kind("staff"))),
+    );
     assert!(
-        closed.contains(r#"Lost, "allow by `x`", "deny (no_policy_applied)", ["anybody through campus"]"#),
+        closed.contains(
+            r#"Lost, "allow by `x`", "deny (no_policy_applied)", ["anybody through campus"]"#
+        ),
         "{closed}"
     );
 
@@ -130,11 +199,14 @@ fn no_change_is_overlooked() {
             "[[groups]]\nid = \"staff\"\ninclude = [{{ everyone = {{}} }}]\nexclude = [{{ email = {{ email = \"{but}@example.com\" }} }}]"
         )
     };
-    let policy = allow(&format!("{eng}, exclude = [{{ group = {{ id = \"staff\" }} }}]"));
+    let policy = allow(&format!(
+        "{eng}, exclude = [{{ group = {{ id = \"staff\" }} }}]"
+    ));
     let change = diff(&with(&staff("ceo"), &policy), &with(&staff("cfo"), &policy));
     let change = format!("{change:?}");
     assert!(
-        change.contains("email ceo@example.com + okta Eng") && change.contains("email cfo@example.com + okta Eng"),
+        change.contains("email ceo@example.com + okta Eng")
+            && change.contains("email cfo@example.com + okta Eng"),
         "{change}"
     );
 }

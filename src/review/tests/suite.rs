@@ -42,35 +42,69 @@ expect = "log_in"
 fn tests_pass_and_fail_with_the_walk() {
     let world = grafana();
     let suite = Suite::parse(Path::new("policies/tests.toml"), SUITE.to_owned()).unwrap();
-    assert_eq!(suite.config().as_deref(), Some(Path::new("policies/conf/portcullis.toml")));
+    assert_eq!(
+        suite.config().as_deref(),
+        Some(Path::new("policies/conf/portcullis.toml"))
+    );
     let mut decided = HashSet::new();
     let ended = suite.run(&world, NOW, &mut decided);
     let failed: Vec<_> = ended.iter().filter(|test| test.failure.is_some()).collect();
     assert_eq!(
-        failed.iter().map(|test| (test.name.as_str(), test.line)).collect::<Vec<_>>(),
-        [("contractors stay out: alice, grafana", 19), ("who is carol", 25)]
+        failed
+            .iter()
+            .map(|test| (test.name.as_str(), test.line))
+            .collect::<Vec<_>>(),
+        [
+            ("contractors stay out: alice, grafana", 19),
+            ("who is carol", 25)
+        ]
     );
     assert_eq!(ended.len(), 6);
-    let told = Line { suite: &suite, world: &world, result: failed[0] }.to_string();
+    let told = Line {
+        suite: &suite,
+        world: &world,
+        result: failed[0],
+    }
+    .to_string();
     let told = anstream::adapter::strip_str(&told).to_string();
-    for part in ["tests.toml:19", "expected deny\n", "was      allow by `engineers`\n", "1. bypass `probes`"] {
+    for part in [
+        "tests.toml:19",
+        "expected deny\n",
+        "was      allow by `engineers`\n",
+        "1. bypass `probes`",
+    ] {
         assert!(told.contains(part), "`{part}` is not in\n{told}");
     }
     assert_eq!(
         untested(&world, &decided),
-        [("any".to_owned(), "anybody".to_owned()), ("grafana".into(), "probes".into())]
+        [
+            ("any".to_owned(), "anybody".to_owned()),
+            ("grafana".into(), "probes".into())
+        ]
     );
     let report = junit(&[(&suite, &world, ended)]).unwrap();
-    assert!(report.contains(r#"tests="6" skipped="0" failures="2""#), "{report}");
-    assert!(report.contains("expected deny, was allow by `engineers`") && !report.contains('\u{1b}'), "{report}");
+    assert!(
+        report.contains(r#"tests="6" skipped="0" failures="2""#),
+        "{report}"
+    );
+    assert!(
+        report.contains("expected deny, was allow by `engineers`") && !report.contains('\u{1b}'),
+        "{report}"
+    );
 }
 
 #[test]
 fn a_file_of_tests_says_what_is_wrong_with_it() {
     for (text, message) in [
         ("", "tests.toml:1: missing field `tests`"),
-        ("tests = []", "tests.toml: there are no tests in it; add `[[tests]]`"),
-        ("[[tests]]\nname = \"a\"\nurl = \"b\"\nexpect = \"alow\"", "tests.toml:4: unknown variant `alow`"),
+        (
+            "tests = []",
+            "tests.toml: there are no tests in it; add `[[tests]]`",
+        ),
+        (
+            "[[tests]]\nname = \"a\"\nurl = \"b\"\nexpect = \"alow\"",
+            "tests.toml:4: unknown variant `alow`",
+        ),
         (
             "[[tests]]\nname = \"a\"\nurl = \"b\"\nexpect = \"allow\"\nmehtod = \"GET\"",
             "tests.toml:5: unknown field `mehtod`",
@@ -87,7 +121,10 @@ fn a_file_of_tests_says_what_is_wrong_with_it() {
             "[[tests]]\nname = \"a\"\nurl = \"b\"\nexpect = { outcome = \"allow\", policy = \"c\" }",
             "tests.toml:4: invalid type: map, expected an outcome in quotes, as `expect = \"allow\"`; the policy",
         ),
-        ("[[tests]]\nname = \"a\"\nurl = \"b\"\nexpect = { allow = {} }", "tests.toml:4: invalid type: map, expected"),
+        (
+            "[[tests]]\nname = \"a\"\nurl = \"b\"\nexpect = { allow = {} }",
+            "tests.toml:4: invalid type: map, expected",
+        ),
         (
             "[[tests]]\nname = \"a\"\nurl = \"b\"\nexpect = [\"allow\"]",
             "tests.toml:4: invalid type: sequence, expected",
@@ -97,8 +134,14 @@ fn a_file_of_tests_says_what_is_wrong_with_it() {
             "tests.toml:3: this is text in quotes, or a list of such texts",
         ),
         ("[[tests", "tests.toml:1: "),
-        ("[[tests]]\nname = \"a\"\nperson = []\nurl = \"b\"\nexpect = \"allow\"", "tests.toml:1: `a` tests nothing"),
-        ("[[tests]]\nname = \"a\"\nurl = []\nexpect = \"allow\"", "tests.toml:1: `a` tests nothing"),
+        (
+            "[[tests]]\nname = \"a\"\nperson = []\nurl = \"b\"\nexpect = \"allow\"",
+            "tests.toml:1: `a` tests nothing",
+        ),
+        (
+            "[[tests]]\nname = \"a\"\nurl = []\nexpect = \"allow\"",
+            "tests.toml:1: `a` tests nothing",
+        ),
         (
             "[[tests]]\nname = \"a\"\nurl = \"b\"\nexpect = \"allow\"\nat = \"noon\"",
             "tests.toml:5: `noon` is no moment",
@@ -112,11 +155,22 @@ fn a_file_of_tests_says_what_is_wrong_with_it() {
 #[test]
 fn the_tests_in_the_documentation_pass() {
     let text = include_str!("../../../docs/policies.md");
-    let block = |start: &str| text.split_once(start).unwrap().1.split_once("\n```").unwrap().0;
+    let block = |start: &str| {
+        text.split_once(start)
+            .unwrap()
+            .1
+            .split_once("\n```")
+            .unwrap()
+            .0
+    };
     let configuration = block("## Writing policies\n\n```toml\n");
     let (head, _) = START.split_once("[[lists]]").unwrap();
     let world = world(&format!("{head}{configuration}"));
-    let suite = Suite::parse(Path::new("policies.toml"), block("```toml tests\n").to_owned()).unwrap();
+    let suite = Suite::parse(
+        Path::new("policies.toml"),
+        block("```toml tests\n").to_owned(),
+    )
+    .unwrap();
     let ended = suite.run(&world, NOW, &mut HashSet::new());
     assert_eq!(ended.len(), 4);
     assert!(ended.iter().all(|test| test.failure.is_none()), "{ended:?}");

@@ -13,8 +13,8 @@ use forged::{algorithms, tampered, wrapped};
 use shaped::{encrypted, parsed, shaped};
 
 use crate::saml::testing::{
-    ACS, ALICE, ENVELOPED, EXPECTED, Encrypt, HMAC_SHA256, ISSUER, REQUEST, SIGNERS, Sign, assertion, encrypting,
-    field, part, provider, response, swap, without,
+    ACS, ALICE, ENVELOPED, EXPECTED, Encrypt, HMAC_SHA256, ISSUER, REQUEST, SIGNERS, Sign,
+    assertion, encrypting, field, part, provider, response, swap, without,
 };
 use crate::saml::tree::{self, DSIG, EXC_C14N};
 use crate::saml::{Expected, SamlError, ServiceProvider, assertion as reading, gate, signature};
@@ -32,10 +32,8 @@ use Outcome::{Alice, Refused};
 type Row = (&'static str, Outcome, String);
 
 const MALLORY: &str = "mallory@evil.example";
-const MISPLACED: &str =
-    "the SAML response is not of the expected shape: an assertion or a signature stands where none belongs";
-const NO_PLACE: &str =
-    "the SAML response is not of the expected shape: the response has an element that has no place there, or twice";
+const MISPLACED: &str = "the SAML response is not of the expected shape: an assertion or a signature stands where none belongs";
+const NO_PLACE: &str = "the SAML response is not of the expected shape: the response has an element that has no place there, or twice";
 const BAD_SIGNATURE: &str = "a signature is not as SAML allows it";
 const CHANGED: &str = "what was signed was changed";
 const NO_KEY: &str = "no configured certificate verifies the signature";
@@ -45,7 +43,11 @@ fn every_row_ends_as_it_must() {
     let (plain, encrypting) = (provider(), encrypting());
     let mut wrong = Vec::new();
     for (name, outcome, message) in rows() {
-        let provider = if message.contains("EncryptedAssertion") { &encrypting } else { &plain };
+        let provider = if message.contains("EncryptedAssertion") {
+            &encrypting
+        } else {
+            &plain
+        };
         let ended = verify(provider, &message);
         let right = match (outcome, &ended) {
             (Alice, Ok(email)) => email == ALICE,
@@ -68,19 +70,35 @@ fn no_signature_of_any_row_proves_somebody_else() {
     for (name, _, message) in rows() {
         // Where depth ends, recursion does; that bound is left in.
         let too_deep = matches!(gate::check(&message), Err(SamlError::TooMany(_)));
-        let Ok(document) = tree::parse(if too_deep { "" } else { &message }) else { continue };
+        let Ok(document) = tree::parse(if too_deep { "" } else { &message }) else {
+            continue;
+        };
         documents += 1;
-        for found in document.descendants().filter(|node| tree::is(*node, DSIG, "Signature")) {
-            let Ok(signed) = signature::verify(found, provider.certificates()) else { continue };
-            let Ok(read) = reading::read(&signed, &provider, &EXPECTED) else { continue };
+        for found in document
+            .descendants()
+            .filter(|node| tree::is(*node, DSIG, "Signature"))
+        {
+            let Ok(signed) = signature::verify(found, provider.certificates()) else {
+                continue;
+            };
+            let Ok(read) = reading::read(&signed, &provider, &EXPECTED) else {
+                continue;
+            };
             // Of a name that was split, what proves is the whole of it, as it was signed.
             let split = name.ends_with(" in the name id");
-            let who = if split { format!("{ALICE}.evil.example") } else { ALICE.to_owned() };
+            let who = if split {
+                format!("{ALICE}.evil.example")
+            } else {
+                ALICE.to_owned()
+            };
             assert_eq!(read.identity.email.as_str(), who, "{name}");
             proofs += 1;
         }
     }
-    assert!(documents > 80 && proofs > 40, "{documents} documents with {proofs} proofs");
+    assert!(
+        documents > 80 && proofs > 40,
+        "{documents} documents with {proofs} proofs"
+    );
 }
 
 #[test]
@@ -92,7 +110,9 @@ fn one_changed_byte_is_never_somebody_else() {
         for with in [b'x', b'<', b'"', b' ', b'&'] {
             let mut bytes = genuine.clone().into_bytes();
             bytes[at] = with;
-            let Ok(changed) = String::from_utf8(bytes) else { continue };
+            let Ok(changed) = String::from_utf8(bytes) else {
+                continue;
+            };
             if let Ok(email) = verify(&provider, &changed) {
                 assert_eq!(email, ALICE, "{changed}");
                 taken += 1;
@@ -125,20 +145,34 @@ fn no_row_is_there_twice() {
 fn profiles_4_1_4_5_an_assertion_is_used_once() {
     let provider = provider();
     let verified = || provider.verify(&field(&signed()), &EXPECTED).unwrap();
-    let other = provider.verify(&field(&doubly_signed_as("another")), &EXPECTED).unwrap();
+    let other = provider
+        .verify(&field(&doubly_signed_as("another")), &EXPECTED)
+        .unwrap();
     let (first, second) = (verified(), verified());
-    assert_eq!(first.once(), second.once(), "the same assertion has the same name");
+    assert_eq!(
+        first.once(),
+        second.once(),
+        "the same assertion has the same name"
+    );
     assert_ne!(first.once().0, other.once().0);
     assert_eq!(first.once().0.len(), 64);
     // The later of the two ends, and the leeway.
     assert_eq!(first.once().1.0, EXPECTED.now.0 + 300 + 60);
     assert!(first.identity(true).is_ok());
-    assert_eq!(second.identity(false).unwrap_err().to_string(), "the assertion was used before");
+    assert_eq!(
+        second.identity(false).unwrap_err().to_string(),
+        "the assertion was used before"
+    );
 }
 
 fn verify(provider: &ServiceProvider, message: &str) -> Result<String, String> {
-    let verified = provider.verify(&field(message), &EXPECTED).map_err(|error| error.to_string())?;
-    verified.identity(true).map(|identity| identity.email.as_str().to_owned()).map_err(|error| error.to_string())
+    let verified = provider
+        .verify(&field(message), &EXPECTED)
+        .map_err(|error| error.to_string())?;
+    verified
+        .identity(true)
+        .map(|identity| identity.email.as_str().to_owned())
+        .map_err(|error| error.to_string())
 }
 
 fn idp() -> Sign {
@@ -182,7 +216,11 @@ fn stolen() -> Stolen {
     let whole = part(&message, "<saml2:Assertion ", "</saml2:Assertion>");
     let signature = part(&message, "<ds:Signature ", "</ds:Signature>");
     let bare = swap(&whole, &signature, "");
-    Stolen { whole, signature, bare }
+    Stolen {
+        whole,
+        signature,
+        bare,
+    }
 }
 
 fn evil(id: &str) -> String {
@@ -191,11 +229,26 @@ fn evil(id: &str) -> String {
 
 /// An assertion with something behind its issuer, where a signature belongs.
 fn with_signature(assertion: &str, signature: &str) -> String {
-    swap(assertion, "</saml2:Issuer>", &format!("</saml2:Issuer>{signature}"))
+    swap(
+        assertion,
+        "</saml2:Issuer>",
+        &format!("</saml2:Issuer>{signature}"),
+    )
 }
 
 fn rows() -> Vec<Row> {
-    [genuine(), tampered(), wrapped(), algorithms(), addressed(), timed(), parsed(), shaped(), encrypted()].concat()
+    [
+        genuine(),
+        tampered(),
+        wrapped(),
+        algorithms(),
+        addressed(),
+        timed(),
+        parsed(),
+        shaped(),
+        encrypted(),
+    ]
+    .concat()
 }
 
 fn genuine() -> Vec<Row> {
@@ -245,15 +298,27 @@ fn genuine() -> Vec<Row> {
 #[test]
 fn encryption_must_be_configured() {
     let error = verify(&provider(), &Encrypt::default().encrypt(&signed())).unwrap_err();
-    assert_eq!(error, "the assertion is encrypted, and encryption is not configured");
+    assert_eq!(
+        error,
+        "the assertion is encrypted, and encryption is not configured"
+    );
 }
 
 #[test]
 fn a_base64_of_lines_is_read_and_junk_is_not() {
     let text = field(&signed());
-    let lines: Vec<_> = text.as_bytes().chunks(76).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    let lines: Vec<_> = text
+        .as_bytes()
+        .chunks(76)
+        .map(|line| std::str::from_utf8(line).unwrap())
+        .collect();
     assert!(provider().verify(&lines.join("\r\n"), &EXPECTED).is_ok());
-    for junk in [format!("{text}!"), format!("{text}===="), text.replace('A', "-"), text.replacen('A', "A\0", 1)] {
+    for junk in [
+        format!("{text}!"),
+        format!("{text}===="),
+        text.replace('A', "-"),
+        text.replacen('A', "A\0", 1),
+    ] {
         assert_eq!(
             provider().verify(&junk, &EXPECTED).unwrap_err().to_string(),
             "the SAML response is not base64 of UTF-8 text"
@@ -267,7 +332,10 @@ fn a_fresh_login_is_one_since_the_request() {
     let provider = provider();
     let since = |at: &str, fresh| {
         let message = saying("2027-01-15T07:59:58.000Z", at);
-        provider.verify(&field(&message), &Expected { fresh, ..EXPECTED }).map(drop).map_err(|error| error.to_string())
+        provider
+            .verify(&field(&message), &Expected { fresh, ..EXPECTED })
+            .map(drop)
+            .map_err(|error| error.to_string())
     };
     assert_eq!(since("2027-01-15T07:59:35Z", true), Ok(()));
     assert_eq!(since("2027-01-15T07:00:00Z", false), Ok(()));

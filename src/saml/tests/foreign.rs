@@ -18,17 +18,28 @@ const ROWS: [(&str, Result<usize, &str>); 14] = [
     ("pysaml2-encrypted-aes128-gcm", Ok(3)),
     (
         "pysaml2-encrypted-aes256-cbc",
-        Err("is encrypted in a way that is not taken: `http://www.w3.org/2001/04/xmlenc#aes256-cbc`"),
+        Err(
+            "is encrypted in a way that is not taken: `http://www.w3.org/2001/04/xmlenc#aes256-cbc`",
+        ),
     ),
     ("pysaml2-encrypted-aes256-gcm", Ok(3)),
     ("pysaml2-response-signed", Ok(3)),
-    ("pysaml2-sha1", Err("of a kind that is not taken: `http://www.w3.org/2000/09/xmldsig#rsa-sha1`")),
+    (
+        "pysaml2-sha1",
+        Err("of a kind that is not taken: `http://www.w3.org/2000/09/xmldsig#rsa-sha1`"),
+    ),
     ("pysaml2-unsigned", Err("the assertion is not signed")),
     ("simplesamlphp-assertion-signed", Ok(150)),
     ("simplesamlphp-both-signed", Ok(150)),
-    ("simplesamlphp-encrypted", Err("is encrypted in a way that is not taken: `http://www.w3.org/2001/04/xmlenc#")),
+    (
+        "simplesamlphp-encrypted",
+        Err("is encrypted in a way that is not taken: `http://www.w3.org/2001/04/xmlenc#"),
+    ),
     ("simplesamlphp-response-signed", Ok(150)),
-    ("simplesamlphp-sha1", Err("of a kind that is not taken: `http://www.w3.org/2000/09/xmldsig#rsa-sha1`")),
+    (
+        "simplesamlphp-sha1",
+        Err("of a kind that is not taken: `http://www.w3.org/2000/09/xmldsig#rsa-sha1`"),
+    ),
 ];
 
 #[test]
@@ -47,15 +58,21 @@ fn others_responses_are_read_as_they_meant_them() {
 
 #[test]
 fn every_file_has_its_row() {
-    let files = std::fs::read_dir(folder()).unwrap().map(|file| file.unwrap().path());
-    let mut names: Vec<_> = files.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+    let files = std::fs::read_dir(folder())
+        .unwrap()
+        .map(|file| file.unwrap().path());
+    let mut names: Vec<_> = files
+        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
     names.sort_unstable();
     assert_eq!(names, ROWS.map(|(name, _)| name));
 }
 
 fn look(identity: &SamlIdentity, number: usize) {
     assert_eq!(identity.email.as_str(), "alice@example.com");
-    let Groups::Known(groups) = &identity.groups else { panic!("no groups") };
+    let Groups::Known(groups) = &identity.groups else {
+        panic!("no groups")
+    };
     let names: Vec<_> = groups.iter().map(|group| group.name.as_str()).collect();
     assert_eq!(names.len(), number);
     assert_eq!(names[..3], ["Everyone", "R&D <x>", "Vertrieb, Köln"]);
@@ -76,9 +93,21 @@ fn read(name: &str) -> Result<SamlIdentity, crate::saml::SamlError> {
         leeway: Duration::from_secs(5),
     };
     assert_eq!(root.attribute("Destination"), Some(ACS));
-    let issuer = root.first_element_child().unwrap().text().unwrap().to_owned();
-    let settings = Settings { idp_entity_id: issuer, decryption_keys: vec![sp_key()], ..settings() };
-    ServiceProvider::new(settings).unwrap().verify(&field(&xml), &expected)?.identity(true)
+    let issuer = root
+        .first_element_child()
+        .unwrap()
+        .text()
+        .unwrap()
+        .to_owned();
+    let settings = Settings {
+        idp_entity_id: issuer,
+        decryption_keys: vec![sp_key()],
+        ..settings()
+    };
+    ServiceProvider::new(settings)
+        .unwrap()
+        .verify(&field(&xml), &expected)?
+        .identity(true)
 }
 
 fn folder() -> &'static Path {

@@ -9,7 +9,10 @@ use crate::saml::tree;
 fn m11_bounds_hold_to_the_element() {
     let deep = |depth: usize| format!("{}{}", "<a>".repeat(depth), "</a>".repeat(depth));
     assert!(check(&deep(32)).is_ok());
-    assert_eq!(check(&deep(33)).unwrap_err().to_string(), "the SAML response has too many elements within each other");
+    assert_eq!(
+        check(&deep(33)).unwrap_err().to_string(),
+        "the SAML response has too many elements within each other"
+    );
     let wide = |number: usize| format!("<a {}/>", "x='1' ".repeat(number));
     assert!(check(&wide(32)).is_ok());
     assert!(check(&wide(33)).is_err());
@@ -17,9 +20,18 @@ fn m11_bounds_hold_to_the_element() {
     let both = |number: usize| format!("<a {}>", "x='1' ".repeat(8)).repeat(number);
     assert!(check(&both(5)).is_ok());
     let error = check(&both(6)).unwrap_err().to_string();
-    assert_eq!(error, "the SAML response has too many attributes on elements within each other");
+    assert_eq!(
+        error,
+        "the SAML response has too many attributes on elements within each other"
+    );
     // One behind the other is not within.
-    assert!(check(&format!("<r>{}</r>", both(1).replace('>', "/>").repeat(100))).is_ok());
+    assert!(
+        check(&format!(
+            "<r>{}</r>",
+            both(1).replace('>', "/>").repeat(100)
+        ))
+        .is_ok()
+    );
     assert!(check(&" ".repeat(256 * 1024)).is_ok());
     assert!(check(&" ".repeat(256 * 1024 + 1)).is_err());
 }
@@ -27,7 +39,11 @@ fn m11_bounds_hold_to_the_element() {
 /// For each element that declares one, a parser compares the namespaces in scope with each other.
 #[test]
 fn namespaces_cost_no_more_than_they_may() {
-    let declarations = |range: std::ops::Range<usize>| range.map(|n| format!(" xmlns:n{n}='u'")).collect::<String>();
+    let declarations = |range: std::ops::Range<usize>| {
+        range
+            .map(|n| format!(" xmlns:n{n}='u'"))
+            .collect::<String>()
+    };
     let child = "<a xmlns:z='u'/>";
     for outer in [16, 30, 39] {
         let message = |children: usize| {
@@ -37,20 +53,45 @@ fn namespaces_cost_no_more_than_they_may() {
         let work = |message: &str| {
             let document = tree::parse(message).unwrap();
             let elements = document.descendants().filter(|node| node.is_element());
-            elements.map(|element| element.namespaces().count().pow(2)).sum::<usize>()
+            elements
+                .map(|element| element.namespaces().count().pow(2))
+                .sum::<usize>()
         };
         let fill = (MAX_MESSAGE - message(0).len()) / child.len();
         assert!(message(fill).len() <= MAX_MESSAGE);
-        let most = (0..=fill).collect::<Vec<_>>().partition_point(|children| check(&message(*children)).is_ok()) - 1;
-        assert!(work(&message(most)) <= MAX_WORK, "{outer} namespaces in scope of {most} elements");
+        let most = (0..=fill)
+            .collect::<Vec<_>>()
+            .partition_point(|children| check(&message(*children)).is_ok())
+            - 1;
+        assert!(
+            work(&message(most)) <= MAX_WORK,
+            "{outer} namespaces in scope of {most} elements"
+        );
         if work(&message(fill)) > MAX_WORK {
             let error = check(&message(fill)).unwrap_err().to_string();
-            assert_eq!(error, "the SAML response has too many attributes in scope of its elements");
+            assert_eq!(
+                error,
+                "the SAML response has too many attributes in scope of its elements"
+            );
         }
     }
-    assert!(check(&format!("<r{}>{}</r>", declarations(0..30), child.repeat(10_000))).is_err());
+    assert!(
+        check(&format!(
+            "<r{}>{}</r>",
+            declarations(0..30),
+            child.repeat(10_000)
+        ))
+        .is_err()
+    );
     // What has no namespaces of its own costs little, under however many.
-    assert!(check(&format!("<r{}>{}</r>", declarations(0..30), "<a/>".repeat(16_000))).is_ok());
+    assert!(
+        check(&format!(
+            "<r{}>{}</r>",
+            declarations(0..30),
+            "<a/>".repeat(16_000)
+        ))
+        .is_ok()
+    );
 }
 
 #[test]

@@ -15,7 +15,10 @@ fn key() -> SigningKey {
 }
 
 fn start(settings: Settings, key: Option<&SigningKey>) -> AuthnRequest {
-    ServiceProvider::new(settings).unwrap().start("relay+state/=&", key, false, NOW).unwrap()
+    ServiceProvider::new(settings)
+        .unwrap()
+        .start("relay+state/=&", key, false, NOW)
+        .unwrap()
 }
 
 /// The bytes of a stored block (RFC 1951 3.2.4), and the whole of it.
@@ -30,37 +33,68 @@ fn inflate(bytes: &[u8]) -> String {
 fn verify(key: &SigningKey, message: &[u8], signature: &[u8]) {
     let jwk = key.to_jwk();
     let part = |name: &str| URL_SAFE_NO_PAD.decode(jwk[name].as_str().unwrap()).unwrap();
-    let public = RsaPublicKeyComponents { n: part("n"), e: part("e") };
-    public.verify(&RSA_PKCS1_2048_8192_SHA256, message, signature).unwrap();
+    let public = RsaPublicKeyComponents {
+        n: part("n"),
+        e: part("e"),
+    };
+    public
+        .verify(&RSA_PKCS1_2048_8192_SHA256, message, signature)
+        .unwrap();
 }
 
 fn look(xml: &str, id: &str, destination: &str) {
     let document = Document::parse(xml).unwrap();
     let root = document.root_element();
     assert!(root.has_tag_name(("urn:oasis:names:tc:SAML:2.0:protocol", "AuthnRequest")));
-    let attributes: Vec<_> = root.attributes().map(|attribute| (attribute.name(), attribute.value())).collect();
+    let attributes: Vec<_> = root
+        .attributes()
+        .map(|attribute| (attribute.name(), attribute.value()))
+        .collect();
     let expected = [
         ("AssertionConsumerServiceURL", ACS),
         ("Destination", destination),
         ("ID", id),
         ("IssueInstant", "2027-01-15T08:00:00Z"),
-        ("ProtocolBinding", "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST"),
+        (
+            "ProtocolBinding",
+            "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST",
+        ),
         ("Version", "2.0"),
     ];
     assert_eq!(attributes, expected);
     let issuer = root.first_element_child().unwrap();
-    assert_eq!((issuer.tag_name().name(), issuer.text()), ("Issuer", Some(ACS)));
+    assert_eq!(
+        (issuer.tag_name().name(), issuer.text()),
+        ("Issuer", Some(ACS))
+    );
 }
 
 #[test]
 fn bindings_3_4_4_a_request_in_an_address() {
     let request = start(settings(), None);
     assert!(!request.fresh);
-    assert!(ServiceProvider::new(settings()).unwrap().start("", None, true, NOW).unwrap().fresh);
-    let Message::Redirect(url) = &request.message else { panic!("{request:?}") };
-    assert!(url.as_str().starts_with("https://dev-1.okta.com/app/portcullis/exk1/sso/saml?SAMLRequest="));
+    assert!(
+        ServiceProvider::new(settings())
+            .unwrap()
+            .start("", None, true, NOW)
+            .unwrap()
+            .fresh
+    );
+    let Message::Redirect(url) = &request.message else {
+        panic!("{request:?}")
+    };
+    assert!(
+        url.as_str()
+            .starts_with("https://dev-1.okta.com/app/portcullis/exk1/sso/saml?SAMLRequest=")
+    );
     let parameters: Vec<_> = url.query_pairs().into_owned().collect();
-    assert_eq!(parameters.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["SAMLRequest", "RelayState"]);
+    assert_eq!(
+        parameters
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect::<Vec<_>>(),
+        ["SAMLRequest", "RelayState"]
+    );
     assert_eq!(parameters[1].1, "relay+state/=&");
     look(
         &inflate(&STANDARD.decode(&parameters[0].1).unwrap()),
@@ -76,75 +110,181 @@ fn bindings_3_4_4_a_request_in_an_address() {
 fn bindings_3_4_4_1_the_parameters_are_signed_as_they_stand() {
     let key = key();
     let request = start(settings(), Some(&key));
-    let Message::Redirect(url) = request.message else { panic!() };
+    let Message::Redirect(url) = request.message else {
+        panic!()
+    };
     let (signed, signature) = url.query().unwrap().split_once("&Signature=").unwrap();
-    assert!(signed.ends_with("&SigAlg=http%3A%2F%2Fwww.w3.org%2F2001%2F04%2Fxmldsig-more%23rsa-sha256"), "{signed}");
-    let signature = url::form_urlencoded::parse(format!("s={signature}").as_bytes()).next().unwrap().1.into_owned();
-    verify(&key, signed.as_bytes(), &STANDARD.decode(signature).unwrap());
+    assert!(
+        signed.ends_with("&SigAlg=http%3A%2F%2Fwww.w3.org%2F2001%2F04%2Fxmldsig-more%23rsa-sha256"),
+        "{signed}"
+    );
+    let signature = url::form_urlencoded::parse(format!("s={signature}").as_bytes())
+        .next()
+        .unwrap()
+        .1
+        .into_owned();
+    verify(
+        &key,
+        signed.as_bytes(),
+        &STANDARD.decode(signature).unwrap(),
+    );
 }
 
 #[test]
 fn an_address_with_parameters_keeps_them() {
     let sso_url: Url = "https://idp.example/sso?tenant=a&x=%20".parse().unwrap();
-    let request = start(Settings { sso_url, ..settings() }, None);
-    let Message::Redirect(url) = request.message else { panic!() };
-    assert!(url.as_str().starts_with("https://idp.example/sso?tenant=a&x=%20&SAMLRequest="));
-    let message = url.query_pairs().find(|(name, _)| name == "SAMLRequest").unwrap().1.into_owned();
-    look(&inflate(&STANDARD.decode(message).unwrap()), &request.id, "https://idp.example/sso?tenant=a&x=%20");
+    let request = start(
+        Settings {
+            sso_url,
+            ..settings()
+        },
+        None,
+    );
+    let Message::Redirect(url) = request.message else {
+        panic!()
+    };
+    assert!(
+        url.as_str()
+            .starts_with("https://idp.example/sso?tenant=a&x=%20&SAMLRequest=")
+    );
+    let message = url
+        .query_pairs()
+        .find(|(name, _)| name == "SAMLRequest")
+        .unwrap()
+        .1
+        .into_owned();
+    look(
+        &inflate(&STANDARD.decode(message).unwrap()),
+        &request.id,
+        "https://idp.example/sso?tenant=a&x=%20",
+    );
 }
 
 #[test]
 fn core_5_4_a_posted_request_is_signed_in_itself() {
     let key = key();
-    let request = start(Settings { binding: Binding::Post, ..settings() }, Some(&key));
-    let Message::Post { action, saml_request, relay_state } = request.message else { panic!() };
+    let request = start(
+        Settings {
+            binding: Binding::Post,
+            ..settings()
+        },
+        Some(&key),
+    );
+    let Message::Post {
+        action,
+        saml_request,
+        relay_state,
+    } = request.message
+    else {
+        panic!()
+    };
     assert_eq!(
         (action.as_str(), relay_state.as_str()),
-        ("https://dev-1.okta.com/app/portcullis/exk1/sso/saml", "relay+state/=&")
+        (
+            "https://dev-1.okta.com/app/portcullis/exk1/sso/saml",
+            "relay+state/=&"
+        )
     );
     let xml = String::from_utf8(STANDARD.decode(saml_request).unwrap()).unwrap();
     look(&xml, &request.id, action.as_str());
     let document = Document::parse(&xml).unwrap();
-    let find = |name: &str| document.descendants().find(|node| node.tag_name().name() == name).unwrap();
+    let find = |name: &str| {
+        document
+            .descendants()
+            .find(|node| node.tag_name().name() == name)
+            .unwrap()
+    };
     // The schema has it behind the issuer.
-    assert_eq!(find("Issuer").next_sibling_element().unwrap(), find("Signature"));
+    assert_eq!(
+        find("Issuer").next_sibling_element().unwrap(),
+        find("Signature")
+    );
     let bytes = canonical(document.root_element(), Some(find("Signature")), &[]).unwrap();
-    assert_eq!(find("DigestValue").text().unwrap(), STANDARD.encode(digest::digest(&digest::SHA256, bytes.as_bytes())));
-    assert_eq!(find("Reference").attribute("URI").unwrap(), format!("#{}", request.id));
+    assert_eq!(
+        find("DigestValue").text().unwrap(),
+        STANDARD.encode(digest::digest(&digest::SHA256, bytes.as_bytes()))
+    );
+    assert_eq!(
+        find("Reference").attribute("URI").unwrap(),
+        format!("#{}", request.id)
+    );
     let info = canonical(find("SignedInfo"), None, &[]).unwrap();
-    verify(&key, info.as_bytes(), &STANDARD.decode(find("SignatureValue").text().unwrap()).unwrap());
+    verify(
+        &key,
+        info.as_bytes(),
+        &STANDARD
+            .decode(find("SignatureValue").text().unwrap())
+            .unwrap(),
+    );
 }
 
 #[test]
 fn a_posted_request_may_be_unsigned_and_may_ask_for_credentials() {
-    let request = start(Settings { binding: Binding::Post, force_authn: true, ..settings() }, None);
+    let request = start(
+        Settings {
+            binding: Binding::Post,
+            force_authn: true,
+            ..settings()
+        },
+        None,
+    );
     assert!(request.fresh);
-    let Message::Post { saml_request, .. } = request.message else { panic!() };
+    let Message::Post { saml_request, .. } = request.message else {
+        panic!()
+    };
     let xml = String::from_utf8(STANDARD.decode(saml_request).unwrap()).unwrap();
-    assert!(xml.contains(r#" ForceAuthn="true" "#) && !xml.contains("Signature"), "{xml}");
+    assert!(
+        xml.contains(r#" ForceAuthn="true" "#) && !xml.contains("Signature"),
+        "{xml}"
+    );
 }
 
 #[test]
 fn metadata_2_4_4_says_what_is_needed() {
     let own = include_str!("../../../tests/saml/keys/foreign.crt");
-    let provider = ServiceProvider::new(Settings { decryption_keys: vec![sp_key()], ..settings() }).unwrap();
+    let provider = ServiceProvider::new(Settings {
+        decryption_keys: vec![sp_key()],
+        ..settings()
+    })
+    .unwrap();
     let text = provider.metadata(&[own]).unwrap();
     let document = Document::parse(&text).unwrap();
     assert_eq!(document.root_element().attribute("entityID"), Some(ACS));
-    let all = |name: &'static str| document.descendants().filter(move |node| node.tag_name().name() == name);
+    let all = |name: &'static str| {
+        document
+            .descendants()
+            .filter(move |node| node.tag_name().name() == name)
+    };
     let role = all("SPSSODescriptor").next().unwrap();
     assert_eq!(
-        (role.attribute("AuthnRequestsSigned"), role.attribute("WantAssertionsSigned")),
+        (
+            role.attribute("AuthnRequestsSigned"),
+            role.attribute("WantAssertionsSigned")
+        ),
         (Some("true"), Some("true"))
     );
-    assert_eq!(all("AssertionConsumerService").next().unwrap().attribute("Location"), Some(ACS));
-    let uses: Vec<_> = all("KeyDescriptor").map(|key| key.attribute("use").unwrap()).collect();
+    assert_eq!(
+        all("AssertionConsumerService")
+            .next()
+            .unwrap()
+            .attribute("Location"),
+        Some(ACS)
+    );
+    let uses: Vec<_> = all("KeyDescriptor")
+        .map(|key| key.attribute("use").unwrap())
+        .collect();
     assert_eq!(uses, ["signing", "encryption"]);
     let body: String = own.lines().filter(|line| !line.starts_with('-')).collect();
-    assert_eq!(all("X509Certificate").next().unwrap().text(), Some(body.as_str()));
+    assert_eq!(
+        all("X509Certificate").next().unwrap().text(),
+        Some(body.as_str())
+    );
     assert_eq!(all("EncryptionMethod").count(), 3);
 
-    let plain = ServiceProvider::new(settings()).unwrap().metadata(&[]).unwrap();
+    let plain = ServiceProvider::new(settings())
+        .unwrap()
+        .metadata(&[])
+        .unwrap();
     assert!(plain.contains(r#"AuthnRequestsSigned="false""#) && !plain.contains("KeyDescriptor"));
     Document::parse(&plain).unwrap();
 }

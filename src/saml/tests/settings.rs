@@ -1,37 +1,72 @@
 use crate::model::Secret;
 use crate::saml::testing::settings;
-use crate::saml::{CertificateError, DecryptionKey, DecryptionKeyError, ServiceProvider, Settings, SettingsError};
+use crate::saml::{
+    CertificateError, DecryptionKey, DecryptionKeyError, ServiceProvider, Settings, SettingsError,
+};
 
 const IDP: &str = include_str!("../../../tests/saml/keys/idp.crt");
 
 fn with(certificates: &[&str]) -> Result<(), SettingsError> {
     let certificates = certificates.iter().map(|text| (*text).to_owned()).collect();
-    ServiceProvider::new(Settings { certificates, ..settings() }).map(drop)
+    ServiceProvider::new(Settings {
+        certificates,
+        ..settings()
+    })
+    .map(drop)
 }
 
 #[test]
 fn certificates_are_taken_as_consoles_give_them() {
     let bare: String = IDP.lines().filter(|line| !line.starts_with('-')).collect();
-    let lines: String = IDP.lines().filter(|line| !line.starts_with('-')).map(|line| format!("{line}\r\n")).collect();
-    for good in [IDP, bare.as_str(), lines.as_str(), &IDP.replace('\n', "\r\n"), &format!("\n  {IDP}\n")] {
+    let lines: String = IDP
+        .lines()
+        .filter(|line| !line.starts_with('-'))
+        .map(|line| format!("{line}\r\n"))
+        .collect();
+    for good in [
+        IDP,
+        bare.as_str(),
+        lines.as_str(),
+        &IDP.replace('\n', "\r\n"),
+        &format!("\n  {IDP}\n"),
+    ] {
         assert_eq!(with(&[good]), Ok(()));
     }
-    assert_eq!(with(&[IDP, include_str!("../../../tests/saml/keys/idp-next.crt")]), Ok(()));
+    assert_eq!(
+        with(&[IDP, include_str!("../../../tests/saml/keys/idp-next.crt")]),
+        Ok(())
+    );
 }
 
 #[test]
 fn what_is_no_certificate_is_said_with_its_place() {
-    let wrong =
-        |text: &str, source| assert_eq!(with(&[IDP, text]), Err(SettingsError::Certificate { place: 2, source }));
+    let wrong = |text: &str, source| {
+        assert_eq!(
+            with(&[IDP, text]),
+            Err(SettingsError::Certificate { place: 2, source })
+        )
+    };
     wrong("", CertificateError::Encoding);
     wrong("not base64!", CertificateError::Encoding);
-    wrong(include_str!("../../../tests/saml/keys/idp.key"), CertificateError::Encoding);
+    wrong(
+        include_str!("../../../tests/saml/keys/idp.key"),
+        CertificateError::Encoding,
+    );
     wrong(&format!("{IDP}{IDP}"), CertificateError::Encoding);
     wrong("AAAA", CertificateError::Malformed);
-    wrong(include_str!("../../../tests/saml/keys/weak.crt"), CertificateError::Key);
-    wrong(include_str!("../../../tests/saml/keys/ec.crt"), CertificateError::Key);
+    wrong(
+        include_str!("../../../tests/saml/keys/weak.crt"),
+        CertificateError::Key,
+    );
+    wrong(
+        include_str!("../../../tests/saml/keys/ec.crt"),
+        CertificateError::Key,
+    );
     let error = with(&["AAAA"]).unwrap_err().to_string();
-    assert_eq!(error, "certificate 1 of the identity provider is not an X.509 certificate");
+    assert_eq!(
+        error,
+        "certificate 1 of the identity provider is not an X.509 certificate"
+    );
     assert_eq!(with(&[]), Err(SettingsError::NoCertificate));
     assert_eq!(with(&[IDP; 17]), Err(SettingsError::TooManyCertificates));
     assert_eq!(with(&[IDP; 16]), Ok(()));
@@ -40,16 +75,42 @@ fn what_is_no_certificate_is_said_with_its_place() {
 #[test]
 fn nothing_is_nameless() {
     let refused = |settings| ServiceProvider::new(settings).map(drop).unwrap_err();
-    assert_eq!(refused(Settings { idp_entity_id: String::new(), ..settings() }), SettingsError::EntityId);
-    assert_eq!(refused(Settings { groups_attribute: String::new(), ..settings() }), SettingsError::NoName);
-    assert_eq!(refused(Settings { email_attribute: Some(String::new()), ..settings() }), SettingsError::NoName);
-    assert_eq!(refused(Settings { attributes: vec![String::new()], ..settings() }), SettingsError::NoName);
+    assert_eq!(
+        refused(Settings {
+            idp_entity_id: String::new(),
+            ..settings()
+        }),
+        SettingsError::EntityId
+    );
+    assert_eq!(
+        refused(Settings {
+            groups_attribute: String::new(),
+            ..settings()
+        }),
+        SettingsError::NoName
+    );
+    assert_eq!(
+        refused(Settings {
+            email_attribute: Some(String::new()),
+            ..settings()
+        }),
+        SettingsError::NoName
+    );
+    assert_eq!(
+        refused(Settings {
+            attributes: vec![String::new()],
+            ..settings()
+        }),
+        SettingsError::NoName
+    );
 }
 
 #[test]
 fn a_decryption_key_is_not_shown() {
-    let (key, certificate) =
-        (include_str!("../../../tests/saml/keys/sp.key"), include_str!("../../../tests/saml/keys/sp.crt"));
+    let (key, certificate) = (
+        include_str!("../../../tests/saml/keys/sp.key"),
+        include_str!("../../../tests/saml/keys/sp.crt"),
+    );
     let good = DecryptionKey::new(&Secret::new(key), certificate).unwrap();
     assert_eq!(format!("{good:?}"), "DecryptionKey(…)");
     assert!(DecryptionKey::new(&Secret::new(certificate), certificate).is_err());
@@ -60,6 +121,9 @@ fn a_decryption_key_is_not_shown() {
 fn a_decryption_key_and_its_certificate_are_a_pair() {
     let certificate = include_str!("../../../tests/saml/keys/sp.crt");
     let other = Secret::new(include_str!("../../../tests/saml/keys/idp.key"));
-    assert_eq!(DecryptionKey::new(&other, certificate).map(drop), Err(DecryptionKeyError::Pair));
+    assert_eq!(
+        DecryptionKey::new(&other, certificate).map(drop),
+        Err(DecryptionKeyError::Pair)
+    );
     assert_eq!(DecryptionKey::new(&other, IDP).map(drop), Ok(()));
 }

@@ -7,9 +7,24 @@ fn nobody() -> UserId {
 }
 
 /// Returns `true` if a token is covered whose login has no revision.
-fn covers(all: &Revocations, nonce: Option<IdentityNonce>, user: &UserId, aud: &[Aud], issued: UnixTime) -> bool {
-    let login = Some(LoginOrder { revision: 0, at: issued });
-    match all.cover(Presented { nonce, user, aud, issued, login }) {
+fn covers(
+    all: &Revocations,
+    nonce: Option<IdentityNonce>,
+    user: &UserId,
+    aud: &[Aud],
+    issued: UnixTime,
+) -> bool {
+    let login = Some(LoginOrder {
+        revision: 0,
+        at: issued,
+    });
+    match all.cover(Presented {
+        nonce,
+        user,
+        aud,
+        issued,
+        login,
+    }) {
         Truth::True => true,
         Truth::False => false,
         Truth::Unknown => panic!("the order of the login is known"),
@@ -29,15 +44,30 @@ fn each_kind_covers_what_it_says() {
     assert!(!covers(&revocations, Some(nonce), &user, &aud, at));
     revocations.end_session(nonce, NEVER);
     assert!(covers(&revocations, Some(nonce), &user, &aud, at));
-    assert!(!covers(&revocations, Some(other), &user, &aud, at) && !covers(&revocations, None, &user, &aud, at));
+    assert!(
+        !covers(&revocations, Some(other), &user, &aud, at)
+            && !covers(&revocations, None, &user, &aud, at)
+    );
     revocations.end_user(user.clone(), Until::Second(at), NEVER);
     revocations.end_user(user.clone(), Until::Second(UnixTime(50)), NEVER);
     assert!(covers(&revocations, None, &user, &aud, at));
     assert!(!covers(&revocations, None, &user, &aud, UnixTime(101)));
     assert!(!covers(&revocations, None, &UserId("v".into()), &aud, at));
     revocations.end_application(aud[0].clone(), UnixTime(200), NEVER);
-    assert!(covers(&revocations, None, &UserId("v".into()), &aud, UnixTime(200)));
-    assert!(!covers(&revocations, None, &UserId("v".into()), &[Aud::derive(&["b"])], at));
+    assert!(covers(
+        &revocations,
+        None,
+        &UserId("v".into()),
+        &aud,
+        UnixTime(200)
+    ));
+    assert!(!covers(
+        &revocations,
+        None,
+        &UserId("v".into()),
+        &[Aud::derive(&["b"])],
+        at
+    ));
 }
 
 /// As the control path does it: every logout makes a copy with one more, while the last one is still in use.
@@ -51,14 +81,24 @@ fn a_hundred_thousand_logouts_copy_little() {
             next.end_session(*nonce, NEVER);
             published = Arc::new(next);
             for seen in [0, i / 2, i] {
-                assert!(covers(&published, Some(all[seen]), &nobody(), &[], UnixTime(0)), "{seen} of {i}");
+                assert!(
+                    covers(&published, Some(all[seen]), &nobody(), &[], UnixTime(0)),
+                    "{seen} of {i}"
+                );
             }
         }
     });
     assert_eq!(len(&published), all.len());
-    assert!(all.iter().all(|nonce| covers(&published, Some(*nonce), &nobody(), &[], UnixTime(0))));
+    assert!(
+        all.iter()
+            .all(|nonce| covers(&published, Some(*nonce), &nobody(), &[], UnixTime(0)))
+    );
     // Copies of everything each time would be a hundred times as much.
-    assert!(counted.bytes_total < 4 << 30, "{} bytes", counted.bytes_total);
+    assert!(
+        counted.bytes_total < 4 << 30,
+        "{} bytes",
+        counted.bytes_total
+    );
 }
 
 #[test]
@@ -78,14 +118,34 @@ fn what_is_over_is_forgotten_and_nothing_else() {
         all.forget(now);
         assert!(!all.are_any_over(now), "{now}");
     }
-    assert_eq!((len(&all), len(&before)), (2 * 599 + 1, 2 * 1_000 + 2), "those in use are not touched");
+    assert_eq!(
+        (len(&all), len(&before)),
+        (2 * 599 + 1, 2 * 1_000 + 2),
+        "those in use are not touched"
+    );
     for (i, nonce) in (0..).zip(&nonces) {
         let stays = i > 400;
-        assert_eq!(covers(&all, Some(*nonce), &nobody(), &[], UnixTime(7)), stays, "{i}");
+        assert_eq!(
+            covers(&all, Some(*nonce), &nobody(), &[], UnixTime(7)),
+            stays,
+            "{i}"
+        );
         assert_eq!(covers(&all, None, &user(i), &[], UnixTime(7)), stays, "{i}");
     }
-    assert!(covers(&all, None, &nobody(), &[Aud::derive(&["b"])], UnixTime(7)));
-    assert!(!covers(&all, None, &nobody(), &[Aud::derive(&["a"])], UnixTime(7)));
+    assert!(covers(
+        &all,
+        None,
+        &nobody(),
+        &[Aud::derive(&["b"])],
+        UnixTime(7)
+    ));
+    assert!(!covers(
+        &all,
+        None,
+        &nobody(),
+        &[Aud::derive(&["a"])],
+        UnixTime(7)
+    ));
     all.forget(UnixTime(1_000));
     assert_eq!((len(&all), all.settled.is_none()), (0, true));
 }
@@ -107,8 +167,17 @@ fn the_later_end_is_kept_for_the_longer_time() {
 }
 
 fn token(user: &UserId, issued: u64, login: Option<(u64, u64)>) -> Presented<'_> {
-    let login = login.map(|(revision, at)| LoginOrder { revision, at: UnixTime(at) });
-    Presented { nonce: None, user, aud: &[], issued: UnixTime(issued), login }
+    let login = login.map(|(revision, at)| LoginOrder {
+        revision,
+        at: UnixTime(at),
+    });
+    Presented {
+        nonce: None,
+        user,
+        aud: &[],
+        issued: UnixTime(issued),
+        login,
+    }
 }
 
 #[test]
@@ -117,11 +186,24 @@ fn revision_of_the_login_decides_and_no_clock() {
     let mut all = Revocations::default();
     all.end_user(user.clone(), Until::Revision(7), NEVER);
     for issued in [0, 100, u64::MAX] {
-        for (revision, covered) in [(0, Truth::True), (6, Truth::True), (7, Truth::False), (8, Truth::False)] {
-            assert_eq!(all.cover(token(&user, issued, Some((revision, issued)))), covered, "{revision} {issued}");
+        for (revision, covered) in [
+            (0, Truth::True),
+            (6, Truth::True),
+            (7, Truth::False),
+            (8, Truth::False),
+        ] {
+            assert_eq!(
+                all.cover(token(&user, issued, Some((revision, issued)))),
+                covered,
+                "{revision} {issued}"
+            );
         }
         assert_eq!(all.cover(token(&user, issued, None)), Truth::Unknown);
-        assert_eq!(all.cover(token(&nobody(), issued, None)), Truth::False, "another user's");
+        assert_eq!(
+            all.cover(token(&nobody(), issued, None)),
+            Truth::False,
+            "another user's"
+        );
     }
 }
 
@@ -132,10 +214,22 @@ fn revocation_of_an_earlier_release_covers_its_logins_by_time() {
     all.end_user(user.clone(), Until::Second(UnixTime(100)), NEVER);
     let cover = |issued, login| all.cover(token(&user, issued, Some(login)));
     assert_eq!(cover(100, (0, 100)), Truth::True);
-    assert_eq!(cover(500, (0, 100)), Truth::True, "a token that was issued later comes of the same login");
-    assert_eq!(cover(100, (0, 500)), Truth::True, "a token from before the login was repeated");
+    assert_eq!(
+        cover(500, (0, 100)),
+        Truth::True,
+        "a token that was issued later comes of the same login"
+    );
+    assert_eq!(
+        cover(100, (0, 500)),
+        Truth::True,
+        "a token from before the login was repeated"
+    );
     assert_eq!(cover(101, (0, 101)), Truth::False);
-    assert_eq!(cover(50, (1, 50)), Truth::False, "this release made the login after the revocation");
+    assert_eq!(
+        cover(50, (1, 50)),
+        Truth::False,
+        "this release made the login after the revocation"
+    );
 }
 
 #[test]

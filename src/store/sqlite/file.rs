@@ -19,7 +19,10 @@ pub(super) struct FileId {
 impl FileId {
     /// Returns the identity of the file that is at the path now.
     pub(super) fn of(path: &Path) -> io::Result<Self> {
-        std::fs::metadata(path).map(|found| Self { device: found.dev(), inode: found.ino() })
+        std::fs::metadata(path).map(|found| Self {
+            device: found.dev(),
+            inode: found.ino(),
+        })
     }
 
     /// Returns `true` if the path still leads to this file.
@@ -39,7 +42,12 @@ impl FileId {
 /// Creates the file if it is missing, with no rights for others from its first moment; SQLite itself would go by the umask.
 pub(super) fn create_private(path: &Path) -> io::Result<()> {
     let mut options = OpenOptions::new();
-    let made = options.write(true).create_new(true).mode(0o600).open(path).and_then(|file| File::sync_all(&file));
+    let made = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|file| File::sync_all(&file));
     match made {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         made => made,
@@ -48,13 +56,25 @@ pub(super) fn create_private(path: &Path) -> io::Result<()> {
 
 /// Rejects a file, or a side file of SQLite, that others may read or write, and whatever is not a regular file.
 pub(super) fn check_private(path: &Path) -> Result<(), StoreError> {
-    let failed = |source: io::Error| StoreError::Open { path: path.into(), source: source.into() };
+    let failed = |source: io::Error| StoreError::Open {
+        path: path.into(),
+        source: source.into(),
+    };
     // SQLite gives its side files the mode of the main one; side files that exist already may have another.
-    for file in [path.to_path_buf(), beside(path, "-wal"), beside(path, "-shm")] {
+    for file in [
+        path.to_path_buf(),
+        beside(path, "-wal"),
+        beside(path, "-shm"),
+    ] {
         match std::fs::metadata(&file) {
-            Ok(found) if !found.is_file() => return Err(failed(io::Error::other("it is not a regular file"))),
+            Ok(found) if !found.is_file() => {
+                return Err(failed(io::Error::other("it is not a regular file")));
+            }
             Ok(found) if found.permissions().mode() & 0o077 != 0 => {
-                return Err(StoreError::Exposed { path: file, mode: found.permissions().mode() & 0o7777 });
+                return Err(StoreError::Exposed {
+                    path: file,
+                    mode: found.permissions().mode() & 0o7777,
+                });
             }
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -75,14 +95,24 @@ pub(super) fn unusable(path: &Path, error: SchemaError) -> StoreError {
     let path = path.into();
     match error {
         SchemaError::Foreign => StoreError::Foreign { path, source: None },
-        SchemaError::Newer(found) => StoreError::Newer { path, found, known: KNOWN },
+        SchemaError::Newer(found) => StoreError::Newer {
+            path,
+            found,
+            known: KNOWN,
+        },
         SchemaError::Database(error) => {
             let code = error.as_database_error().and_then(|error| error.code());
             // SQLITE_CORRUPT, SQLITE_NOTADB
             if matches!(code.as_deref(), Some("11" | "26")) {
-                StoreError::Foreign { path, source: Some(cause(error)) }
+                StoreError::Foreign {
+                    path,
+                    source: Some(cause(error)),
+                }
             } else {
-                StoreError::Open { path, source: cause(error) }
+                StoreError::Open {
+                    path,
+                    source: cause(error),
+                }
             }
         }
     }
@@ -92,7 +122,10 @@ pub(super) fn unusable(path: &Path, error: SchemaError) -> StoreError {
 pub(super) fn cause(error: sqlx::Error) -> Cause {
     match error {
         sqlx::Error::Database(error) => {
-            let code = error.code().map(|code| format!(" (SQLite code {code})")).unwrap_or_default();
+            let code = error
+                .code()
+                .map(|code| format!(" (SQLite code {code})"))
+                .unwrap_or_default();
             format!("{}{code}", error.message()).into()
         }
         error => error.into(),
@@ -100,7 +133,10 @@ pub(super) fn cause(error: sqlx::Error) -> Cause {
 }
 
 pub(super) fn failure(operation: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
-    move |error| StoreError::Unavailable { operation, source: cause(error) }
+    move |error| StoreError::Unavailable {
+        operation,
+        source: cause(error),
+    }
 }
 
 /// An error in one line, as the state of the store reports it.

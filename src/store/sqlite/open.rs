@@ -23,8 +23,14 @@ impl SqliteStore {
     }
 
     /// The same, with the longest time that a call waits for another process's lock, or for its turn.
-    pub(in crate::store) async fn open_with(path: &Path, wait: Duration) -> Result<Self, StoreError> {
-        let failed = |source: std::io::Error| StoreError::Open { path: path.into(), source: source.into() };
+    pub(in crate::store) async fn open_with(
+        path: &Path,
+        wait: Duration,
+    ) -> Result<Self, StoreError> {
+        let failed = |source: std::io::Error| StoreError::Open {
+            path: path.into(),
+            source: source.into(),
+        };
         create_private(path).map_err(failed)?;
         check_private(path)?;
         let options = options(path)
@@ -51,11 +57,20 @@ impl SqliteStore {
             .after_connect(move |_, _| {
                 // A reader of another file would miss rows that the writer wrote.
                 let lost = (!file.is_at(&at)).then(|| StoreError::Lost { path: at.clone() });
-                Box::pin(async move { lost.map_or(Ok(()), |lost| Err(sqlx::Error::Configuration(lost.into()))) })
+                Box::pin(async move {
+                    lost.map_or(Ok(()), |lost| Err(sqlx::Error::Configuration(lost.into())))
+                })
             })
             .connect_lazy_with(options.clone());
         let writer = Writer::new(path.into(), file, connection, options, wait);
-        Ok(Self { path: path.into(), file, readers, writer, is_new, went_back: AtomicBool::new(false) })
+        Ok(Self {
+            path: path.into(),
+            file,
+            readers,
+            writer,
+            is_new,
+            went_back: AtomicBool::new(false),
+        })
     }
 
     /// Checks the file as [`SqliteStore::open`] does, and changes nothing: neither the file nor its schema. A file that is
@@ -64,10 +79,18 @@ impl SqliteStore {
     /// # Errors
     /// Those of [`SqliteStore::open`].
     pub async fn check(path: &Path) -> Result<(), StoreError> {
-        let failed = |source: std::io::Error| StoreError::Open { path: path.into(), source: source.into() };
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let failed = |source: std::io::Error| StoreError::Open {
+            path: path.into(),
+            source: source.into(),
+        };
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
         if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-            return Err(failed(std::io::Error::other(format!("there is no folder `{}`", folder.display()))));
+            return Err(failed(std::io::Error::other(format!(
+                "there is no folder `{}`",
+                folder.display()
+            ))));
         }
         check_private(path)?;
         match std::fs::metadata(path) {
@@ -79,7 +102,10 @@ impl SqliteStore {
         let checked = async {
             // `immutable`: no side files, no locks. It is for a file that no process uses: pages could change meanwhile.
             let is_idle = !file::beside(path, "-wal").exists();
-            let options = options(path).read_only(true).immutable(is_idle).busy_timeout(WAIT);
+            let options = options(path)
+                .read_only(true)
+                .immutable(is_idle)
+                .busy_timeout(WAIT);
             let mut connection = options.connect().await?;
             schema::check(&mut connection).await?;
             Ok::<_, SchemaError>(connection.close().await?)

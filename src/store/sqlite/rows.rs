@@ -6,7 +6,10 @@ use crate::model::{Aud, Identity, IdentityNonce, UnixTime, UserId};
 use crate::store::{Revocation, Revoked, StoreError};
 
 pub(super) fn to_text(identity: &Identity, operation: &'static str) -> Result<String, StoreError> {
-    serde_json::to_string(identity).map_err(|error| StoreError::Unavailable { operation, source: error.into() })
+    serde_json::to_string(identity).map_err(|error| StoreError::Unavailable {
+        operation,
+        source: error.into(),
+    })
 }
 
 pub(super) type IdentityRow = (String, i64);
@@ -14,7 +17,10 @@ pub(super) type IdentityRow = (String, i64);
 pub(super) fn read_identity((text, revision): IdentityRow) -> Result<Identity, StoreError> {
     let malformed = || StoreError::Malformed { what: "identity" };
     let identity: Identity = serde_json::from_str(&text).map_err(|_| malformed())?;
-    Ok(Identity { revision: u64::try_from(revision).map_err(|_| malformed())?, ..identity })
+    Ok(Identity {
+        revision: u64::try_from(revision).map_err(|_| malformed())?,
+        ..identity
+    })
 }
 
 /// Returns `true` if a revocation covers the login: the rules of [`Revocations::cover`](crate::session::Revocations::cover).
@@ -38,12 +44,20 @@ pub(super) async fn is_covered(
 
 pub(super) type RevocationRow = (i64, String, String, Option<i64>, i64, i64);
 
-pub(super) fn revoked((revision, kind, subject, before, expires, ordered): RevocationRow) -> Option<Revoked> {
+pub(super) fn revoked(
+    (revision, kind, subject, before, expires, ordered): RevocationRow,
+) -> Option<Revoked> {
     let before = || before.and_then(moment);
     let revocation = match kind.as_str() {
         "session" => Revocation::Session(IdentityNonce::parse(&subject).ok()?),
-        "user" => Revocation::User { user: UserId(subject.into()), before: before()? },
-        "application" => Revocation::Application { aud: Aud::parse(&subject).ok()?, before: before()? },
+        "user" => Revocation::User {
+            user: UserId(subject.into()),
+            before: before()?,
+        },
+        "application" => Revocation::Application {
+            aud: Aud::parse(&subject).ok()?,
+            before: before()?,
+        },
         _ => return None,
     };
     Some(Revoked {

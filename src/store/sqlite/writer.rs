@@ -65,7 +65,9 @@ impl Writer {
 
     async fn take(&self, operation: &'static str) -> Result<Lease<'_>, StoreError> {
         if !self.file.is_at(&self.path) {
-            return Err(StoreError::Lost { path: self.path.clone() });
+            return Err(StoreError::Lost {
+                path: self.path.clone(),
+            });
         }
         let turn = tokio::time::timeout(self.wait, self.slot.lock()).await;
         let mut slot = turn.map_err(|_| failure(operation)(sqlx::Error::PoolTimedOut))?;
@@ -86,12 +88,19 @@ impl Writer {
             }
             connection
         };
-        Ok(Lease { writer: self, slot, connection: Some(connection), operation })
+        Ok(Lease {
+            writer: self,
+            slot,
+            connection: Some(connection),
+            operation,
+        })
     }
 
     /// Closes the connection. Every later lease fails.
     pub(super) async fn close(&self) {
-        if let Slot::Idle(connection) = std::mem::replace(&mut *self.slot.lock().await, Slot::Closed) {
+        if let Slot::Idle(connection) =
+            std::mem::replace(&mut *self.slot.lock().await, Slot::Closed)
+        {
             // The file is sound whatever comes of this: the next process reads the write-ahead log.
             let _ = connection.close().await;
         }
@@ -99,7 +108,10 @@ impl Writer {
 
     /// Returns the cause if the last write failed.
     pub(super) fn failure(&self) -> Option<Arc<str>> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn note(&self, failed: Option<&StoreError>) {

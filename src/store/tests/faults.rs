@@ -7,21 +7,39 @@ use super::*;
 pub(super) async fn no_write_is_lost_in_silence(store: &SqliteStore, why: &str) {
     let nonce = IdentityNonce::random();
     let results = [
-        ("identity", store.insert_identity(&nonce, &identity("a@example.com"), NOW).await.map(drop)),
+        (
+            "identity",
+            store
+                .insert_identity(&nonce, &identity("a@example.com"), NOW)
+                .await
+                .map(drop),
+        ),
         ("key", store.put_signing_key(&key("a", 1, None)).await),
         ("secret", store.secret("new").await.map(drop)),
         ("hint", store.put_logout_hint(&nonce, "sealed", NOW).await),
         ("taken hint", store.take_logout_hint(&nonce).await.map(drop)),
-        ("update", store.update_identity(&nonce, &identity("a@example.com"), NOW).await.map(drop)),
+        (
+            "update",
+            store
+                .update_identity(&nonce, &identity("a@example.com"), NOW)
+                .await
+                .map(drop),
+        ),
         ("use", store.first_use("new", NOW).await.map(drop)),
         ("clock", store.advance_clock(NOW).await.map(drop)),
         ("probe", store.probe().await),
         ("user", store.user(&okta(), "new").await.map(drop)),
-        ("revocation", store.revoke(&user_revocation("u"), NOW).await.map(drop)),
+        (
+            "revocation",
+            store.revoke(&user_revocation("u"), NOW).await.map(drop),
+        ),
     ];
     for (what, result) in results {
         let error = result.expect_err(what);
-        assert!(matches!(error, StoreError::Unavailable { .. }), "{what}, {why}: {error:?}");
+        assert!(
+            matches!(error, StoreError::Unavailable { .. }),
+            "{what}, {why}: {error:?}"
+        );
         let cause = error.source().unwrap().to_string();
         assert!(cause.contains(why), "{what}: {cause}");
     }
@@ -30,10 +48,16 @@ pub(super) async fn no_write_is_lost_in_silence(store: &SqliteStore, why: &str) 
 #[tokio::test]
 async fn a_locked_file_is_an_outage() {
     let dir = dir();
-    let store = SqliteStore::open_with(&path(&dir), Duration::from_millis(100)).await.unwrap();
+    let store = SqliteStore::open_with(&path(&dir), Duration::from_millis(100))
+        .await
+        .unwrap();
     let secret = store.secret("old").await.unwrap();
     let other = sqlite(&dir).await;
-    let lock = other.database().begin_with("BEGIN EXCLUSIVE").await.unwrap();
+    let lock = other
+        .database()
+        .begin_with("BEGIN EXCLUSIVE")
+        .await
+        .unwrap();
     no_write_is_lost_in_silence(&store, "locked").await;
     assert_eq!(store.secret("old").await.unwrap(), secret, "readers go on");
     let third = SqliteStore::open_with(&path(&dir), Duration::from_millis(100)).await;
@@ -43,17 +67,40 @@ async fn a_locked_file_is_an_outage() {
 }
 
 /// Every call that writes.
-const WRITES: [&str; 9] = ["identity", "update", "key", "secret", "hint", "user", "revocation", "use", "probe"];
+const WRITES: [&str; 9] = [
+    "identity",
+    "update",
+    "key",
+    "secret",
+    "hint",
+    "user",
+    "revocation",
+    "use",
+    "probe",
+];
 
 /// Makes one of them. Each writes more than a page, so that none finds room in a page that the file has.
 async fn write(store: &SqliteStore, what: &str, nonce: &IdentityNonce) -> Result<(), StoreError> {
     let new = IdentityNonce::random();
     let name = format!("{}{}", new.as_str(), "n".repeat(20_000));
-    let identity = Identity { name: Some(name.clone()), ..identity("a@example.com") };
+    let identity = Identity {
+        name: Some(name.clone()),
+        ..identity("a@example.com")
+    };
     match what {
         "identity" => store.insert_identity(&new, &identity, NOW).await.map(drop),
-        "update" => store.update_identity(nonce, &identity, UnixTime(u64::MAX)).await.map(|updated| assert!(updated)),
-        "key" => store.put_signing_key(&StoredKey { certificate_pem: name, ..key(new.as_str(), 1, None) }).await,
+        "update" => store
+            .update_identity(nonce, &identity, UnixTime(u64::MAX))
+            .await
+            .map(|updated| assert!(updated)),
+        "key" => {
+            store
+                .put_signing_key(&StoredKey {
+                    certificate_pem: name,
+                    ..key(new.as_str(), 1, None)
+                })
+                .await
+        }
         "secret" => store.secret(&name).await.map(drop),
         "hint" => store.put_logout_hint(&new, &name, NOW).await,
         "user" => store.user(&okta(), &name).await.map(drop),
@@ -70,23 +117,43 @@ async fn full_disk_fails_every_write_and_all_recover_after_each() {
     let store = sqlite(&dir).await;
     for failing in WRITES {
         let nonce = IdentityNonce::random();
-        store.insert_identity(&nonce, &identity("alice@example.com"), UnixTime(u64::MAX)).await.unwrap();
+        store
+            .insert_identity(&nonce, &identity("alice@example.com"), UnixTime(u64::MAX))
+            .await
+            .unwrap();
         // The limit is never below what the file has, and free pages are no concern of it.
-        sqlx::query("VACUUM").execute(store.database()).await.unwrap();
+        sqlx::query("VACUUM")
+            .execute(store.database())
+            .await
+            .unwrap();
         store.inject(Some("PRAGMA max_page_count = 1"));
         for _ in 0..2 {
             let error = write(&store, failing, &nonce).await.expect_err(failing);
-            assert!(error.source().unwrap().to_string().contains("full"), "{failing}: {error:?}");
-            assert!(store.write_failure().is_some_and(|cause| cause.contains("full")), "{failing}");
+            assert!(
+                error.source().unwrap().to_string().contains("full"),
+                "{failing}: {error:?}"
+            );
+            assert!(
+                store
+                    .write_failure()
+                    .is_some_and(|cause| cause.contains("full")),
+                "{failing}"
+            );
         }
         store.inject(None);
         for what in WRITES {
             let done = write(&store, what, &nonce).await;
-            done.unwrap_or_else(|error| panic!("{what} after {failing}: {}", crate::model::chain(&error)));
+            done.unwrap_or_else(|error| {
+                panic!("{what} after {failing}: {}", crate::model::chain(&error))
+            });
             assert_eq!(store.write_failure(), None, "{what} after {failing}");
         }
     }
-    assert_eq!(store.revocations_after(0).await.unwrap().len(), WRITES.len(), "those that were confirmed, and no more");
+    assert_eq!(
+        store.revocations_after(0).await.unwrap().len(),
+        WRITES.len(),
+        "those that were confirmed, and no more"
+    );
 }
 
 /// A small file system in memory, for as long as this lives. `None` without the right to mount one.
@@ -96,8 +163,13 @@ impl SmallDisk {
     fn mount() -> Option<Self> {
         let dir = dir();
         let mount = ["-t", "tmpfs", "-o", "size=16m,mode=0700", "tmpfs"];
-        let mounted = std::process::Command::new("mount").args(mount).arg(dir.path()).output();
-        mounted.is_ok_and(|output| output.status.success()).then_some(Self(dir))
+        let mounted = std::process::Command::new("mount")
+            .args(mount)
+            .arg(dir.path())
+            .output();
+        mounted
+            .is_ok_and(|output| output.status.success())
+            .then_some(Self(dir))
     }
 
     /// Leaves no byte free.
@@ -111,20 +183,31 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg("-l").arg(self.0.path()).status();
+        let _ = std::process::Command::new("umount")
+            .arg("-l")
+            .arg(self.0.path())
+            .status();
     }
 }
 
 /// The injected faults of the other tests need no rights; this one shows that they are like the real ones.
 #[tokio::test]
 async fn every_write_recovers_from_a_disk_that_was_full() {
-    let Some(disk) = SmallDisk::mount() else { return };
+    let Some(disk) = SmallDisk::mount() else {
+        return;
+    };
     let store = sqlite(&disk.0).await;
     for failing in WRITES {
         let nonce = IdentityNonce::random();
-        store.insert_identity(&nonce, &identity("alice@example.com"), UnixTime(u64::MAX)).await.unwrap();
+        store
+            .insert_identity(&nonce, &identity("alice@example.com"), UnixTime(u64::MAX))
+            .await
+            .unwrap();
         // Without this the write-ahead log has room that it can use again.
-        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(store.database()).await.unwrap();
+        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
+            .execute(store.database())
+            .await
+            .unwrap();
         let filler = disk.fill();
         for _ in 0..2 {
             write(&store, failing, &nonce).await.expect_err(failing);
@@ -133,7 +216,9 @@ async fn every_write_recovers_from_a_disk_that_was_full() {
         std::fs::remove_file(filler).unwrap();
         for what in WRITES {
             let done = write(&store, what, &nonce).await;
-            done.unwrap_or_else(|error| panic!("{what} after {failing}: {}", crate::model::chain(&error)));
+            done.unwrap_or_else(|error| {
+                panic!("{what} after {failing}: {}", crate::model::chain(&error))
+            });
         }
     }
     store.close().await;
@@ -148,7 +233,10 @@ async fn transaction_that_sqlite_rolls_back_spoils_no_later_one() {
     for _ in 0..3 {
         store.revoke(&user_revocation("u"), NOW).await.unwrap_err();
     }
-    sqlx::query("DROP TRIGGER full").execute(store.database()).await.unwrap();
+    sqlx::query("DROP TRIGGER full")
+        .execute(store.database())
+        .await
+        .unwrap();
     let revision = store.revoke(&user_revocation("u"), NOW).await.unwrap();
     assert_eq!(revision, 1, "nothing of the failed ones was kept");
     assert_eq!(store.revocations_after(0).await.unwrap().len(), 1);
@@ -163,11 +251,20 @@ async fn abandoned_write_keeps_no_lock() {
         revoke.unwrap();
         let abandoned = Arc::clone(&store);
         let revocation = user_revocation("v");
-        let _ = tokio::time::timeout(Duration::from_micros(micros), abandoned.revoke(&revocation, NOW)).await;
+        let _ = tokio::time::timeout(
+            Duration::from_micros(micros),
+            abandoned.revoke(&revocation, NOW),
+        )
+        .await;
     }
     store.revoke(&user_revocation("u"), NOW).await.unwrap();
     assert_eq!(
-        sqlite(&dir).await.revoke(&user_revocation("w"), NOW).await.map(drop).map_err(|e| e.to_string()),
+        sqlite(&dir)
+            .await
+            .revoke(&user_revocation("w"), NOW)
+            .await
+            .map(drop)
+            .map_err(|e| e.to_string()),
         Ok(())
     );
 }
@@ -189,17 +286,33 @@ async fn deleted_or_replaced_file_takes_no_writes() {
     assert!(matches!(error, StoreError::Lost { .. }), "{error:?}");
     assert_eq!(error.kind(), "unavailable");
     let cause = store.write_failure().unwrap();
-    assert!(cause.contains("portcullis.db") && cause.contains("deleted or replaced"), "{cause}");
-    assert_eq!(store.revocations_after(0).await.unwrap().len(), 1, "the open file can still be read");
+    assert!(
+        cause.contains("portcullis.db") && cause.contains("deleted or replaced"),
+        "{cause}"
+    );
+    assert_eq!(
+        store.revocations_after(0).await.unwrap().len(),
+        1,
+        "the open file can still be read"
+    );
     std::fs::write(path(&dir), "").unwrap();
     set_mode(&path(&dir), 0o600);
-    assert!(matches!(store.probe().await, Err(StoreError::Lost { .. })), "another file at the path");
+    assert!(
+        matches!(store.probe().await, Err(StoreError::Lost { .. })),
+        "another file at the path"
+    );
     let lost = |what: &str, read: Result<(), StoreError>| {
-        assert!(matches!(read, Err(StoreError::Lost { .. })), "{what}: {read:?}");
+        assert!(
+            matches!(read, Err(StoreError::Lost { .. })),
+            "{what}: {read:?}"
+        );
     };
     // Whatever else writes from now on writes there.
     lost("revocations", store.revocations_after(0).await.map(drop));
-    lost("identity", store.identity(&IdentityNonce::random()).await.map(drop));
+    lost(
+        "identity",
+        store.identity(&IdentityNonce::random()).await.map(drop),
+    );
     lost("signing keys", store.signing_keys().await.map(drop));
     lost("secret", store.secret("s").await.map(drop));
     lost("user", store.user(&okta(), "a").await.map(drop));
@@ -218,8 +331,14 @@ async fn older_content_in_the_same_file_gives_no_revocations() {
     }
     assert_eq!(store.revocations_after(3).await.unwrap(), []);
     // A backup of the time before, restored over the file. Its next revocations have revisions that were followed already.
-    for statement in ["UPDATE revision SET latest = 1", "DELETE FROM revocations WHERE revision > 1"] {
-        sqlx::query(statement).execute(store.database()).await.unwrap();
+    for statement in [
+        "UPDATE revision SET latest = 1",
+        "DELETE FROM revocations WHERE revision > 1",
+    ] {
+        sqlx::query(statement)
+            .execute(store.database())
+            .await
+            .unwrap();
     }
     let error = store.revocations_after(3).await.unwrap_err();
     assert!(matches!(error, StoreError::Lost { .. }), "{error:?}");
@@ -227,6 +346,13 @@ async fn older_content_in_the_same_file_gives_no_revocations() {
         store.revoke(&user_revocation("v"), NOW).await.unwrap();
     }
     let error = store.revocations_after(3).await.unwrap_err();
-    assert!(matches!(error, StoreError::Lost { .. }), "revocations 2 and 3 were missed: {error:?}");
-    assert_eq!(sqlite(&dir).await.revocations_after(0).await.unwrap().len(), 4, "after a restart");
+    assert!(
+        matches!(error, StoreError::Lost { .. }),
+        "revocations 2 and 3 were missed: {error:?}"
+    );
+    assert_eq!(
+        sqlite(&dir).await.revocations_after(0).await.unwrap().len(),
+        4,
+        "after a restart"
+    );
 }

@@ -23,7 +23,10 @@ async fn nobody_else_can_read_any_of_its_files() {
         names.push(entry.file_name().into_string().unwrap());
     }
     names.sort();
-    assert_eq!(names, ["portcullis.db", "portcullis.db-shm", "portcullis.db-wal"]);
+    assert_eq!(
+        names,
+        ["portcullis.db", "portcullis.db-shm", "portcullis.db-wal"]
+    );
 }
 
 #[tokio::test]
@@ -33,17 +36,25 @@ async fn a_file_that_others_can_read_is_refused() {
         sqlite(&dir).await.close().await;
         set_mode(&path(&dir), exposed);
         let error = SqliteStore::open(&path(&dir)).await.unwrap_err();
-        assert!(matches!(error, StoreError::Exposed { mode, .. } if mode == exposed), "{error}");
+        assert!(
+            matches!(error, StoreError::Exposed { mode, .. } if mode == exposed),
+            "{error}"
+        );
         let text = error.to_string();
         assert!(
-            text.contains("portcullis.db") && text.contains(&format!("{exposed:04o}")) && text.contains("0600"),
+            text.contains("portcullis.db")
+                && text.contains(&format!("{exposed:04o}"))
+                && text.contains("0600"),
             "{text}"
         );
         set_mode(&path(&dir), 0o600);
         let store = sqlite(&dir).await;
         set_mode(&dir.path().join("portcullis.db-wal"), exposed);
         assert!(
-            matches!(SqliteStore::open(&path(&dir)).await, Err(StoreError::Exposed { .. })),
+            matches!(
+                SqliteStore::open(&path(&dir)).await,
+                Err(StoreError::Exposed { .. })
+            ),
             "the log holds rows too"
         );
         drop(store);
@@ -57,20 +68,44 @@ async fn what_is_not_a_store_is_refused() {
     std::fs::write(path(&dir), &garbage).unwrap();
     set_mode(&path(&dir), 0o600);
     let error = SqliteStore::open(&path(&dir)).await.unwrap_err();
-    assert!(matches!(error, StoreError::Foreign { source: Some(_), .. }), "{error:?}");
-    assert!(error.to_string().contains("is not a portcullis store"), "{error}");
+    assert!(
+        matches!(
+            error,
+            StoreError::Foreign {
+                source: Some(_),
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    assert!(
+        error.to_string().contains("is not a portcullis store"),
+        "{error}"
+    );
     assert_eq!(std::fs::read_to_string(path(&dir)).unwrap(), garbage);
 
     std::fs::remove_file(path(&dir)).unwrap();
     let store = sqlite(&dir).await;
-    sqlx::query("DROP TABLE portcullis_schema").execute(store.database()).await.unwrap();
+    sqlx::query("DROP TABLE portcullis_schema")
+        .execute(store.database())
+        .await
+        .unwrap();
     store.close().await;
     let error = SqliteStore::open(&path(&dir)).await.unwrap_err();
-    assert!(matches!(error, StoreError::Foreign { source: None, .. }), "another program's database: {error:?}");
+    assert!(
+        matches!(error, StoreError::Foreign { source: None, .. }),
+        "another program's database: {error:?}"
+    );
 
-    for missing in [dir.path().join("no/such/place.db"), dir.path().to_path_buf()] {
+    for missing in [
+        dir.path().join("no/such/place.db"),
+        dir.path().to_path_buf(),
+    ] {
         let error = SqliteStore::open(&missing).await.unwrap_err();
-        assert!(matches!(error, StoreError::Open { .. } | StoreError::Exposed { .. }), "{error:?}");
+        assert!(
+            matches!(error, StoreError::Open { .. } | StoreError::Exposed { .. }),
+            "{error:?}"
+        );
     }
 }
 
@@ -81,10 +116,23 @@ async fn an_empty_file_becomes_a_store_and_a_newer_one_does_not() {
     set_mode(&path(&dir), 0o600);
     let store = sqlite(&dir).await;
     store.secret("s").await.unwrap();
-    sqlx::query("UPDATE portcullis_schema SET version = 99").execute(store.database()).await.unwrap();
+    sqlx::query("UPDATE portcullis_schema SET version = 99")
+        .execute(store.database())
+        .await
+        .unwrap();
     store.close().await;
     let error = SqliteStore::open(&path(&dir)).await.unwrap_err();
-    assert!(matches!(error, StoreError::Newer { found: 99, known: schema::KNOWN, .. }), "{error:?}");
+    assert!(
+        matches!(
+            error,
+            StoreError::Newer {
+                found: 99,
+                known: schema::KNOWN,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
@@ -108,12 +156,17 @@ async fn a_schema_that_stopped_half_way_is_finished() {
         let drop = sqlx::AssertSqlSafe(format!("DROP TABLE {table}"));
         sqlx::query(drop).execute(store.database()).await.unwrap();
     }
-    sqlx::query("UPDATE portcullis_schema SET version = 0").execute(store.database()).await.unwrap();
+    sqlx::query("UPDATE portcullis_schema SET version = 0")
+        .execute(store.database())
+        .await
+        .unwrap();
     store.close().await;
     let store = sqlite(&dir).await;
     store.secret("s").await.unwrap();
-    let version: i64 =
-        sqlx::query_scalar("SELECT version FROM portcullis_schema").fetch_one(store.database()).await.unwrap();
+    let version: i64 = sqlx::query_scalar("SELECT version FROM portcullis_schema")
+        .fetch_one(store.database())
+        .await
+        .unwrap();
     assert_eq!(version, schema::KNOWN);
 }
 
@@ -128,7 +181,10 @@ async fn take_back(store: &SqliteStore) {
         "ALTER TABLE identities DROP COLUMN revision",
         "UPDATE portcullis_schema SET version = 2",
     ] {
-        sqlx::query(statement).execute(store.database()).await.unwrap();
+        sqlx::query(statement)
+            .execute(store.database())
+            .await
+            .unwrap();
     }
 }
 
@@ -138,8 +194,15 @@ async fn a_store_of_the_first_schema_is_brought_along() {
     let store = sqlite(&dir).await;
     let secret = store.secret("s").await.unwrap();
     take_back(&store).await;
-    for statement in ["DROP TABLE uses", "DROP TABLE logout_hints", "UPDATE portcullis_schema SET version = 1"] {
-        sqlx::query(statement).execute(store.database()).await.unwrap();
+    for statement in [
+        "DROP TABLE uses",
+        "DROP TABLE logout_hints",
+        "UPDATE portcullis_schema SET version = 1",
+    ] {
+        sqlx::query(statement)
+            .execute(store.database())
+            .await
+            .unwrap();
     }
     store.close().await;
     let store = sqlite(&dir).await;
@@ -155,20 +218,60 @@ async fn revocations_and_logins_of_the_release_before_keep_their_meaning() {
     let alice = identity("alice@example.com");
     let ever = UnixTime(u64::MAX);
     store.insert_identity(&old, &alice, ever).await.unwrap();
-    store.revoke(&Revocation::User { user: alice.user.clone(), before: NOW }, ever).await.unwrap();
-    store.insert_identity(&later, &Identity { at: UnixTime(NOW.0 + 1), ..alice.clone() }, ever).await.unwrap();
+    store
+        .revoke(
+            &Revocation::User {
+                user: alice.user.clone(),
+                before: NOW,
+            },
+            ever,
+        )
+        .await
+        .unwrap();
+    store
+        .insert_identity(
+            &later,
+            &Identity {
+                at: UnixTime(NOW.0 + 1),
+                ..alice.clone()
+            },
+            ever,
+        )
+        .await
+        .unwrap();
     take_back(&store).await;
     store.close().await;
 
     let store = sqlite(&dir).await;
     let seen = store.revocations_after(0).await.unwrap();
-    assert!(seen.len() == 1 && !seen[0].ordered, "its `before` counts: {seen:?}");
+    assert!(
+        seen.len() == 1 && !seen[0].ordered,
+        "its `before` counts: {seen:?}"
+    );
     assert_eq!(store.identity(&old).await.unwrap().unwrap().revision, 0);
-    assert!(!store.update_identity(&old, &alice, ever).await.unwrap(), "it was revoked by time");
-    assert!(store.update_identity(&later, &Identity { at: UnixTime(NOW.0 + 1), ..alice.clone() }, ever).await.unwrap());
+    assert!(
+        !store.update_identity(&old, &alice, ever).await.unwrap(),
+        "it was revoked by time"
+    );
+    assert!(
+        store
+            .update_identity(
+                &later,
+                &Identity {
+                    at: UnixTime(NOW.0 + 1),
+                    ..alice.clone()
+                },
+                ever
+            )
+            .await
+            .unwrap()
+    );
 
     // The process of the release before writes this while both run.
-    sqlx::query("UPDATE revision SET latest = latest + 1").execute(store.database()).await.unwrap();
+    sqlx::query("UPDATE revision SET latest = latest + 1")
+        .execute(store.database())
+        .await
+        .unwrap();
     sqlx::query("INSERT INTO revocations (revision, kind, subject, before, expires) VALUES (2, 'user', $1, $2, $2)")
         .bind(&*alice.user.0)
         .bind(i64::try_from(NOW.0).unwrap())
@@ -176,7 +279,10 @@ async fn revocations_and_logins_of_the_release_before_keep_their_meaning() {
         .await
         .unwrap();
     assert!(store.revocations_after(1).await.unwrap()[0].ordered);
-    assert!(!store.update_identity(&later, &alice, ever).await.unwrap(), "its clock does not matter");
+    assert!(
+        !store.update_identity(&later, &alice, ever).await.unwrap(),
+        "its clock does not matter"
+    );
     let new = IdentityNonce::random();
     assert_eq!(store.insert_identity(&new, &alice, ever).await.unwrap(), 2);
     assert!(store.update_identity(&new, &alice, ever).await.unwrap());
@@ -191,21 +297,37 @@ async fn login_of_the_release_before_keeps_its_order() {
     let store = sqlite(&dir).await;
     let alice = identity("alice@example.com");
     let ever = UnixTime(u64::MAX);
-    let user = Revocation::User { user: alice.user.clone(), before: NOW };
+    let user = Revocation::User {
+        user: alice.user.clone(),
+        before: NOW,
+    };
     let (early, late) = (IdentityNonce::random(), IdentityNonce::random());
     let write = async |nonce: &IdentityNonce| {
-        let login = sqlx::query(LOGIN).bind(nonce.as_str()).bind(serde_json::to_string(&alice).unwrap());
-        login.bind(i64::MAX).execute(store.database()).await.unwrap();
+        let login = sqlx::query(LOGIN)
+            .bind(nonce.as_str())
+            .bind(serde_json::to_string(&alice).unwrap());
+        login
+            .bind(i64::MAX)
+            .execute(store.database())
+            .await
+            .unwrap();
     };
     write(&early).await;
     store.revoke(&user, ever).await.unwrap();
     store.revoke(&user, ever).await.unwrap();
     write(&late).await;
     write(&early).await;
-    let revision = async |nonce: &IdentityNonce| store.identity(nonce).await.unwrap().unwrap().revision;
+    let revision =
+        async |nonce: &IdentityNonce| store.identity(nonce).await.unwrap().unwrap().revision;
     assert_eq!((revision(&early).await, revision(&late).await), (0, 2));
-    assert!(!store.update_identity(&early, &alice, ever).await.unwrap(), "revoked since");
-    assert!(store.update_identity(&late, &alice, ever).await.unwrap(), "a login after the logout");
+    assert!(
+        !store.update_identity(&early, &alice, ever).await.unwrap(),
+        "revoked since"
+    );
+    assert!(
+        store.update_identity(&late, &alice, ever).await.unwrap(),
+        "a login after the logout"
+    );
     store.revoke(&user, ever).await.unwrap();
     write(&late).await;
     assert_eq!(revision(&late).await, 2, "an update is no new login");
@@ -227,24 +349,49 @@ async fn new_store_says_that_it_is_new() {
 #[tokio::test]
 async fn check_finds_what_open_would_and_changes_nothing() {
     let dir = dir();
-    let check =
-        |path: PathBuf| async move { SqliteStore::check(&path).await.map_err(|error| crate::model::chain(&error)) };
-    assert_eq!(check(path(&dir)).await, Ok(()), "the first start creates it");
+    let check = |path: PathBuf| async move {
+        SqliteStore::check(&path)
+            .await
+            .map_err(|error| crate::model::chain(&error))
+    };
+    assert_eq!(
+        check(path(&dir)).await,
+        Ok(()),
+        "the first start creates it"
+    );
     assert!(!path(&dir).exists());
-    let error = check(dir.path().join("none/portcullis.db")).await.unwrap_err();
-    assert!(error.contains("there is no folder") && error.contains("`[store] path`"), "{error}");
+    let error = check(dir.path().join("none/portcullis.db"))
+        .await
+        .unwrap_err();
+    assert!(
+        error.contains("there is no folder") && error.contains("`[store] path`"),
+        "{error}"
+    );
     let store = sqlite(&dir).await;
     assert_eq!(check(path(&dir)).await, Ok(()), "in use");
     store.close().await;
     let before = std::fs::read(path(&dir)).unwrap();
     assert_eq!(check(path(&dir)).await, Ok(()));
     set_mode(&path(&dir), 0o644);
-    assert!(check(path(&dir)).await.unwrap_err().contains("its mode is 0644"));
+    assert!(
+        check(path(&dir))
+            .await
+            .unwrap_err()
+            .contains("its mode is 0644")
+    );
     set_mode(&path(&dir), 0o600);
     assert_eq!(std::fs::read(path(&dir)).unwrap(), before);
     std::fs::write(path(&dir), "a letter".repeat(500)).unwrap();
-    assert!(check(path(&dir)).await.unwrap_err().contains("is not a portcullis store"));
-    let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(
+        check(path(&dir))
+            .await
+            .unwrap_err()
+            .contains("is not a portcullis store")
+    );
+    let names: Vec<_> = std::fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
     assert_eq!(names, ["portcullis.db"], "no side files");
 }
 
@@ -255,8 +402,13 @@ async fn error_of_sqlite_is_told_once_and_names_the_setting() {
     let error = SqliteStore::open(&path(&dir)).await.unwrap_err();
     assert!(error.to_string().contains("(`[store] path`)"), "{error}");
     let lost = dir.path().join("lost.db");
-    let store = SqliteStore::open_with(&lost, Duration::from_millis(100)).await.unwrap();
-    sqlx::query("DROP TABLE revocations").execute(store.database()).await.unwrap();
+    let store = SqliteStore::open_with(&lost, Duration::from_millis(100))
+        .await
+        .unwrap();
+    sqlx::query("DROP TABLE revocations")
+        .execute(store.database())
+        .await
+        .unwrap();
     let error = crate::model::chain(&store.revoke(&user_revocation("u"), NOW).await.unwrap_err());
     assert_eq!(error.matches("no such table").count(), 1, "{error}");
 }
@@ -274,9 +426,15 @@ async fn a_read_only_file_is_an_outage() {
 async fn a_lost_table_and_a_closed_store_are_outages() {
     let dir = dir();
     let store = sqlite(&dir).await;
-    sqlx::query("DROP TABLE identities").execute(store.database()).await.unwrap();
+    sqlx::query("DROP TABLE identities")
+        .execute(store.database())
+        .await
+        .unwrap();
     let error = store.identity(&IdentityNonce::random()).await.unwrap_err();
-    assert_eq!((error.to_string().as_str(), error.kind()), ("the store could not read an identity", "unavailable"));
+    assert_eq!(
+        (error.to_string().as_str(), error.kind()),
+        ("the store could not read an identity", "unavailable")
+    );
     store.close().await;
     assert!(store.revocations_after(0).await.is_err());
     assert!(store.signing_keys().await.is_err());
@@ -289,7 +447,10 @@ async fn a_damaged_row_is_not_a_missing_one() {
     let dir = dir();
     let store = sqlite(&dir).await;
     let nonce = IdentityNonce::random();
-    store.insert_identity(&nonce, &identity("a@example.com"), NOW).await.unwrap();
+    store
+        .insert_identity(&nonce, &identity("a@example.com"), NOW)
+        .await
+        .unwrap();
     store.secret("s").await.unwrap();
     store.revoke(&user_revocation("u"), NOW).await.unwrap();
     store.put_signing_key(&key("a", 1, None)).await.unwrap();
@@ -313,9 +474,19 @@ async fn a_deleted_key_leaves_no_trace() {
     let dir = dir();
     let store = sqlite(&dir).await;
     let secret = "a private key that must not lie about";
-    store.put_signing_key(&StoredKey { pkcs8: Secret::new(secret), ..key("a", 1, None) }).await.unwrap();
+    store
+        .put_signing_key(&StoredKey {
+            pkcs8: Secret::new(secret),
+            ..key("a", 1, None)
+        })
+        .await
+        .unwrap();
     store.delete_signing_key("a").await.unwrap();
     store.close().await;
     let file = std::fs::read(path(&dir)).unwrap();
-    assert!(!file.windows(secret.len()).any(|part| part == secret.as_bytes()));
+    assert!(
+        !file
+            .windows(secret.len())
+            .any(|part| part == secret.as_bytes())
+    );
 }

@@ -44,26 +44,48 @@ async fn r01_the_way_back_leads_to_a_known_application_only() {
         let pairs: Vec<_> = login.query_pairs().into_owned().collect();
         login.query_pairs_mut().clear();
         for (name, value) in pairs {
-            login.query_pairs_mut().append_pair(&name, if name == "redirect_url" { target } else { &value });
+            login.query_pairs_mut().append_pair(
+                &name,
+                if name == "redirect_url" {
+                    target
+                } else {
+                    &value
+                },
+            );
         }
         follow_to_the_end(&world, &mut browser, login.as_str(), target).await;
     }
 }
 
 /// Follows a login and looks at every place it leads to: the provider, the team domain, the applications, nowhere else.
-async fn follow_to_the_end(world: &World, browser: &mut crate::support::Browser, url: &str, after: &str) {
+async fn follow_to_the_end(
+    world: &World,
+    browser: &mut crate::support::Browser,
+    url: &str,
+    after: &str,
+) {
     let mut url = Url::parse(url).unwrap();
     for _ in 0..10 {
         let known = ["access.localhost", "wiki.localhost", "127.0.0.1"];
-        assert!(known.contains(&url.host_str().unwrap_or_default()), "after {after} sent to {url}");
+        assert!(
+            known.contains(&url.host_str().unwrap_or_default()),
+            "after {after} sent to {url}"
+        );
         assert_eq!(url.scheme(), "http", "after {after} sent to {url}");
-        let answer = browser.request("GET", url.as_str(), &["Sec-Fetch-Mode: navigate"], b"").await;
+        let answer = browser
+            .request("GET", url.as_str(), &["Sec-Fetch-Mode: navigate"], b"")
+            .await;
         assert_ne!(answer.status, 500, "after {after} at {url}");
         assert_eq!(answer.headers.one("refresh"), None, "after {after}");
-        let Some(location) = answer.headers.one("location") else { return };
+        let Some(location) = answer.headers.one("location") else {
+            return;
+        };
         url = url.join(location).unwrap();
     }
-    panic!("after {after} no end; the provider saw {} logins", world.idp.count("/oauth2/v1/authorize"));
+    panic!(
+        "after {after} no end; the provider saw {} logins",
+        world.idp.count("/oauth2/v1/authorize")
+    );
 }
 
 #[tokio::test]
@@ -72,7 +94,11 @@ async fn r01_a_path_that_looks_like_a_host_stays_a_path() {
     let mut browser = world.browser();
     let page = browser.open("http://app.localhost//evil.example/x").await;
     assert_ne!(page.response.status, 500);
-    assert!(page.url.host_str() != Some("evil.example"), "{:#?}", browser.trail);
+    assert!(
+        page.url.host_str() != Some("evil.example"),
+        "{:#?}",
+        browser.trail
+    );
 }
 
 #[tokio::test]
@@ -80,8 +106,18 @@ async fn r02_a_state_that_is_not_this_browsers_is_refused() {
     let world = World::start().await;
     let mut browser = world.browser();
     let waiting = browser.open_until(WIKI, &world.idp.issuer).await;
-    let callback = browser.request("GET", waiting.as_str(), &[], b"").await.location().to_owned();
-    let state = Url::parse(&callback).unwrap().query_pairs().find(|(n, _)| n == "state").unwrap().1.into_owned();
+    let callback = browser
+        .request("GET", waiting.as_str(), &[], b"")
+        .await
+        .location()
+        .to_owned();
+    let state = Url::parse(&callback)
+        .unwrap()
+        .query_pairs()
+        .find(|(n, _)| n == "state")
+        .unwrap()
+        .1
+        .into_owned();
     let mut flipped = state.clone().into_bytes();
     flipped[4] ^= 1;
     let tampered = [
@@ -96,24 +132,54 @@ async fn r02_a_state_that_is_not_this_browsers_is_refused() {
     for bad in &tampered {
         let mut url = Url::parse(&callback).unwrap();
         let pairs: Vec<_> = url.query_pairs().into_owned().collect();
-        url.query_pairs_mut().clear().extend_pairs(pairs.iter().map(|(n, v)| (n, if n == "state" { bad } else { v })));
-        let answer = browser.clone().request("GET", url.as_str(), &["Sec-Fetch-Mode: navigate"], b"").await;
+        url.query_pairs_mut().clear().extend_pairs(
+            pairs
+                .iter()
+                .map(|(n, v)| (n, if n == "state" { bad } else { v })),
+        );
+        let answer = browser
+            .clone()
+            .request("GET", url.as_str(), &["Sec-Fetch-Mode: navigate"], b"")
+            .await;
         assert_no_session(&answer, &format!("state {bad:.40}"));
     }
-    let answer = world.browser().request("GET", &callback, &["Sec-Fetch-Mode: navigate"], b"").await;
+    let answer = world
+        .browser()
+        .request("GET", &callback, &["Sec-Fetch-Mode: navigate"], b"")
+        .await;
     assert_no_session(&answer, "another browser");
-    assert_eq!(world.idp.count("/oauth2/v1/token"), 0, "no code was redeemed");
+    assert_eq!(
+        world.idp.count("/oauth2/v1/token"),
+        0,
+        "no code was redeemed"
+    );
     let page = browser.open(&callback).await;
-    assert_eq!(page.response.status, 200, "and the right one still works: {:#?}", browser.trail);
+    assert_eq!(
+        page.response.status, 200,
+        "and the right one still works: {:#?}",
+        browser.trail
+    );
 }
 
 #[track_caller]
 fn assert_no_session(answer: &crate::support::Response, after: &str) {
-    assert!(matches!(answer.status, 302 | 303 | 400 | 401 | 403 | 414 | 431 | 502), "after {after}: {}", answer.status);
-    let session = answer.headers.all("set-cookie").iter().any(|c| c.starts_with("CF_Authorization=ey"));
+    assert!(
+        matches!(answer.status, 302 | 303 | 400 | 401 | 403 | 414 | 431 | 502),
+        "after {after}: {}",
+        answer.status
+    );
+    let session = answer
+        .headers
+        .all("set-cookie")
+        .iter()
+        .any(|c| c.starts_with("CF_Authorization=ey"));
     assert!(!session, "after {after} a session");
     if matches!(answer.status, 302 | 303) {
-        assert!(!answer.location().contains("/authorized"), "after {after} sent to {}", answer.location());
+        assert!(
+            !answer.location().contains("/authorized"),
+            "after {after} sent to {}",
+            answer.location()
+        );
     }
 }
 
@@ -122,26 +188,60 @@ async fn r04_what_the_provider_says_is_escaped() {
     let world = World::start().await;
     let mut browser = world.browser();
     let waiting = browser.open_until(WIKI, &world.idp.issuer).await;
-    let callback = browser.request("GET", waiting.as_str(), &[], b"").await.location().to_owned();
-    let state = Url::parse(&callback).unwrap().query_pairs().find(|(n, _)| n == "state").unwrap().1.into_owned();
-    let texts = ["<script>alert(1)</script>", "\"onload=alert(1)", "\r\nSet-Cookie: x=1", "{{7*7}}"];
+    let callback = browser
+        .request("GET", waiting.as_str(), &[], b"")
+        .await
+        .location()
+        .to_owned();
+    let state = Url::parse(&callback)
+        .unwrap()
+        .query_pairs()
+        .find(|(n, _)| n == "state")
+        .unwrap()
+        .1
+        .into_owned();
+    let texts = [
+        "<script>alert(1)</script>",
+        "\"onload=alert(1)",
+        "\r\nSet-Cookie: x=1",
+        "{{7*7}}",
+    ];
     for text in texts {
         for with_state in [true, false] {
             let mut url = Url::parse("http://access.localhost/cdn-cgi/access/callback").unwrap();
-            url.query_pairs_mut().append_pair("error", text).append_pair("error_description", text);
+            url.query_pairs_mut()
+                .append_pair("error", text)
+                .append_pair("error_description", text);
             if with_state {
                 url.query_pairs_mut().append_pair("state", &state);
             }
-            let answer = browser.clone().request("GET", url.as_str(), &["Sec-Fetch-Mode: navigate"], b"").await;
+            let answer = browser
+                .clone()
+                .request("GET", url.as_str(), &["Sec-Fetch-Mode: navigate"], b"")
+                .await;
             assert_no_session(&answer, text);
             assert!(
                 !answer.text().contains("<script>alert") && !answer.text().contains("\"onload="),
                 "{}",
                 answer.text()
             );
-            assert!(!answer.headers.all("set-cookie").iter().any(|c| c.starts_with("x=")), "{:?}", answer.headers);
-            let policy = answer.headers.one("content-security-policy").unwrap_or_default();
-            assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+            assert!(
+                !answer
+                    .headers
+                    .all("set-cookie")
+                    .iter()
+                    .any(|c| c.starts_with("x=")),
+                "{:?}",
+                answer.headers
+            );
+            let policy = answer
+                .headers
+                .one("content-security-policy")
+                .unwrap_or_default();
+            assert!(
+                policy.contains("default-src 'none'") && !policy.contains("unsafe"),
+                "{policy}"
+            );
         }
     }
 }
@@ -151,20 +251,42 @@ async fn r05_an_attackers_code_does_not_log_the_victim_in() {
     let world = World::start().await;
     let mut attacker = world.browser();
     let waiting = attacker.open_until(WIKI, &world.idp.issuer).await;
-    let callback = attacker.request("GET", waiting.as_str(), &[], b"").await.location().to_owned();
+    let callback = attacker
+        .request("GET", waiting.as_str(), &[], b"")
+        .await
+        .location()
+        .to_owned();
     let mut victim = world.browser();
     victim.open_until(WIKI, &world.idp.issuer).await;
-    let answer = victim.request("GET", &callback, &["Sec-Fetch-Mode: navigate"], b"").await;
+    let answer = victim
+        .request("GET", &callback, &["Sec-Fetch-Mode: navigate"], b"")
+        .await;
     assert_no_session(&answer, "an attacker's code and state");
 
     // The attacker's code under the victim's own state: nonce and PKCE stand against it.
     let waiting = victim.open_until(WIKI, &world.idp.issuer).await;
-    let own = victim.request("GET", waiting.as_str(), &[], b"").await.location().to_owned();
-    let code = Url::parse(&callback).unwrap().query_pairs().find(|(n, _)| n == "code").unwrap().1.into_owned();
+    let own = victim
+        .request("GET", waiting.as_str(), &[], b"")
+        .await
+        .location()
+        .to_owned();
+    let code = Url::parse(&callback)
+        .unwrap()
+        .query_pairs()
+        .find(|(n, _)| n == "code")
+        .unwrap()
+        .1
+        .into_owned();
     let mut mixed = Url::parse(&own).unwrap();
     let pairs: Vec<_> = mixed.query_pairs().into_owned().collect();
-    mixed.query_pairs_mut().clear().extend_pairs(pairs.iter().map(|(n, v)| (n, if n == "code" { &code } else { v })));
-    let answer = victim.request("GET", mixed.as_str(), &["Sec-Fetch-Mode: navigate"], b"").await;
+    mixed.query_pairs_mut().clear().extend_pairs(
+        pairs
+            .iter()
+            .map(|(n, v)| (n, if n == "code" { &code } else { v })),
+    );
+    let answer = victim
+        .request("GET", mixed.as_str(), &["Sec-Fetch-Mode: navigate"], b"")
+        .await;
     assert_no_session(&answer, "an attacker's code under the victim's state");
     world.origin.assert_untouched("login with another's code");
 }
@@ -173,20 +295,49 @@ async fn r05_an_attackers_code_does_not_log_the_victim_in() {
 async fn r05_the_last_step_is_bound_to_the_browser_too() {
     let world = World::start().await;
     let mut attacker = world.browser();
-    let authorized = attacker.open_until(WIKI, "http://wiki.localhost/cdn-cgi/access/authorized").await;
-    for mut victim in [world.browser(), world.signed_in(Person::bob(), "http://app.localhost/").await] {
-        let answer = victim.request("GET", authorized.as_str(), &["Sec-Fetch-Mode: navigate"], b"").await;
+    let authorized = attacker
+        .open_until(WIKI, "http://wiki.localhost/cdn-cgi/access/authorized")
+        .await;
+    for mut victim in [
+        world.browser(),
+        world
+            .signed_in(Person::bob(), "http://app.localhost/")
+            .await,
+    ] {
+        let answer = victim
+            .request(
+                "GET",
+                authorized.as_str(),
+                &["Sec-Fetch-Mode: navigate"],
+                b"",
+            )
+            .await;
         assert_no_session(&answer, "another browser's authorized");
     }
     let mut elsewhere = authorized.clone();
     elsewhere.set_host(Some("app.localhost")).unwrap();
-    let answer = attacker.clone().request("GET", elsewhere.as_str(), &["Sec-Fetch-Mode: navigate"], b"").await;
+    let answer = attacker
+        .clone()
+        .request(
+            "GET",
+            elsewhere.as_str(),
+            &["Sec-Fetch-Mode: navigate"],
+            b"",
+        )
+        .await;
     assert_no_session(&answer, "authorized at another host");
     world.origin.forget();
     let page = attacker.open(authorized.as_str()).await;
     assert_eq!(page.response.status, 200, "{:#?}", attacker.trail);
     let mut thief = world.browser();
-    let answer = thief.request("GET", authorized.as_str(), &["Sec-Fetch-Mode: navigate"], b"").await;
+    let answer = thief
+        .request(
+            "GET",
+            authorized.as_str(),
+            &["Sec-Fetch-Mode: navigate"],
+            b"",
+        )
+        .await;
     assert_no_session(&answer, "authorized a second time");
 }
 
@@ -195,15 +346,31 @@ async fn r06_the_same_callback_twice_is_one_token_call() {
     let world = World::start().await;
     let mut browser = world.browser();
     let waiting = browser.open_until(WIKI, &world.idp.issuer).await;
-    let callback = browser.request("GET", waiting.as_str(), &[], b"").await.location().to_owned();
+    let callback = browser
+        .request("GET", waiting.as_str(), &[], b"")
+        .await
+        .location()
+        .to_owned();
     let before = browser.clone();
-    assert_eq!(browser.open(&callback).await.response.status, 200, "{:#?}", browser.trail);
+    assert_eq!(
+        browser.open(&callback).await.response.status,
+        200,
+        "{:#?}",
+        browser.trail
+    );
     let page = browser.open(&callback).await;
-    assert_eq!((page.url.as_str(), page.response.status), (WIKI, 200), "the back button: {:#?}", browser.trail);
+    assert_eq!(
+        (page.url.as_str(), page.response.status),
+        (WIKI, 200),
+        "the back button: {:#?}",
+        browser.trail
+    );
     let calls = world.idp.count("/oauth2/v1/token");
     assert_eq!(calls, 1);
     let mut replay = before;
-    let answer = replay.request("GET", &callback, &["Sec-Fetch-Mode: navigate"], b"").await;
+    let answer = replay
+        .request("GET", &callback, &["Sec-Fetch-Mode: navigate"], b"")
+        .await;
     assert_no_session(&answer, "a replayed callback with the cookies of then");
     assert_eq!(world.idp.count("/oauth2/v1/token"), calls);
 }
@@ -235,14 +402,26 @@ async fn r08_an_id_token_that_is_not_for_this_login_is_refused() {
     type Case = (&'static str, Box<dyn FnOnce(&mut Script)>);
     let cases: Vec<Case> = vec![
         ("wrong nonce", Box::new(set("nonce", json!("another")))),
-        ("nonce of another type", Box::new(set("nonce", json!(["another"])))),
+        (
+            "nonce of another type",
+            Box::new(set("nonce", json!(["another"]))),
+        ),
         ("no nonce", Box::new(drop("nonce"))),
-        ("wrong iss", Box::new(set("iss", json!("http://127.0.0.1:1")))),
+        (
+            "wrong iss",
+            Box::new(set("iss", json!("http://127.0.0.1:1"))),
+        ),
         ("no iss", Box::new(drop("iss"))),
         ("wrong aud", Box::new(set("aud", json!("another-client")))),
         ("no aud", Box::new(drop("aud"))),
-        ("several aud without azp", Box::new(set("aud", json!(["0oaexample", "another-client"])))),
-        ("another's azp", Box::new(set("azp", json!("another-client")))),
+        (
+            "several aud without azp",
+            Box::new(set("aud", json!(["0oaexample", "another-client"]))),
+        ),
+        (
+            "another's azp",
+            Box::new(set("azp", json!("another-client"))),
+        ),
         ("expired", Box::new(set("exp", json!(now - 3600)))),
         ("exp as text", Box::new(set("exp", json!("never")))),
         ("no exp", Box::new(drop("exp"))),
@@ -252,10 +431,16 @@ async fn r08_an_id_token_that_is_not_for_this_login_is_refused() {
         ("empty sub", Box::new(set("sub", json!("")))),
         ("alg none", Box::new(head("alg", json!("none")))),
         ("alg HS256", Box::new(head("alg", json!("HS256")))),
-        ("alg of another key type", Box::new(head("alg", json!("ES256")))),
+        (
+            "alg of another key type",
+            Box::new(head("alg", json!("ES256"))),
+        ),
         ("unknown crit", Box::new(head("crit", json!(["exp"])))),
         ("unknown kid", Box::new(head("kid", json!("of-nobody")))),
-        ("a stranger's signature", Box::new(|s: &mut Script| s.stranger_signs = true)),
+        (
+            "a stranger's signature",
+            Box::new(|s: &mut Script| s.stranger_signs = true),
+        ),
         (
             "userinfo of somebody else",
             Box::new(|s: &mut Script| {
@@ -303,12 +488,24 @@ async fn r08_an_id_token_that_is_not_for_this_login_is_refused() {
             page.response.status,
             browser.trail
         );
-        assert_eq!(browser.cookie("access.localhost", "CF_Authorization"), None, "{name}");
-        assert_eq!(browser.cookie("wiki.localhost", "CF_Authorization"), None, "{name}");
+        assert_eq!(
+            browser.cookie("access.localhost", "CF_Authorization"),
+            None,
+            "{name}"
+        );
+        assert_eq!(
+            browser.cookie("wiki.localhost", "CF_Authorization"),
+            None,
+            "{name}"
+        );
         world.origin.assert_untouched(name);
     }
     world.idp.script(|script| *script = Script::default());
-    assert_eq!(world.browser().open(WIKI).await.response.status, 200, "and the right one is accepted");
+    assert_eq!(
+        world.browser().open(WIKI).await.response.status,
+        200,
+        "and the right one is accepted"
+    );
 }
 
 #[tokio::test]
@@ -321,8 +518,14 @@ async fn r08_answers_of_the_token_endpoint_that_are_none_are_refused() {
         Answer::Text(200, "[]".into()),
         Answer::Text(200, String::new()),
         Answer::Text(200, r#"{"access_token":"a","token_type":"Bearer"}"#.into()),
-        Answer::Text(200, r#"{"access_token":"a","token_type":"Bearer","id_token":"x.y.z"}"#.into()),
-        Answer::Text(200, format!(r#"{{"id_token":"{}"}}"#, "A".repeat(3_000_000))),
+        Answer::Text(
+            200,
+            r#"{"access_token":"a","token_type":"Bearer","id_token":"x.y.z"}"#.into(),
+        ),
+        Answer::Text(
+            200,
+            format!(r#"{{"id_token":"{}"}}"#, "A".repeat(3_000_000)),
+        ),
         Answer::Text(400, r#"{"error":"invalid_grant"}"#.into()),
         Answer::Text(500, "{}".into()),
     ];
@@ -331,8 +534,16 @@ async fn r08_answers_of_the_token_endpoint_that_are_none_are_refused() {
         world.idp.script(|script| script.token = answer);
         let mut browser = world.browser();
         let page = browser.open(WIKI).await;
-        assert!(matches!(page.response.status, 400 | 401 | 403 | 502 | 503), "{name}: {}", page.response.status);
-        assert_eq!(browser.cookie("access.localhost", "CF_Authorization"), None, "{name}");
+        assert!(
+            matches!(page.response.status, 400 | 401 | 403 | 502 | 503),
+            "{name}: {}",
+            page.response.status
+        );
+        assert_eq!(
+            browser.cookie("access.localhost", "CF_Authorization"),
+            None,
+            "{name}"
+        );
     }
     world.origin.assert_untouched("answers that are none");
 }
@@ -372,7 +583,11 @@ async fn r11_mail_addresses_that_are_not_certain_match_no_rule() {
     ] {
         world.idp.script(email(value));
         let page = world.browser().open(WIKI).await;
-        assert!(matches!(page.response.status, 400..=403), "{value:?}: {}", page.response.status);
+        assert!(
+            matches!(page.response.status, 400..=403),
+            "{value:?}: {}",
+            page.response.status
+        );
     }
     world.idp.script(|script| {
         *script = Script::default();
@@ -380,26 +595,50 @@ async fn r11_mail_addresses_that_are_not_certain_match_no_rule() {
             c.insert("email_verified".into(), json!(false));
         });
     });
-    assert!(matches!(world.browser().open(WIKI).await.response.status, 400..=403), "an unverified address");
-    world.origin.assert_untouched("addresses that are not certain");
+    assert!(
+        matches!(world.browser().open(WIKI).await.response.status, 400..=403),
+        "an unverified address"
+    );
+    world
+        .origin
+        .assert_untouched("addresses that are not certain");
     world.idp.script(|script| {
         *script = Script::default();
         email("Alice@EXAMPLE.com")(script);
     });
-    assert_eq!(world.browser().open(WIKI).await.response.status, 200, "case is no difference");
+    assert_eq!(
+        world.browser().open(WIKI).await.response.status,
+        200,
+        "case is no difference"
+    );
 }
 
 #[tokio::test]
 async fn r12_a_login_replaces_whatever_session_was_there() {
     let world = World::start().await;
     let mut browser = world.signed_in(Person::alice(), WIKI).await;
-    let first = browser.cookie("access.localhost", "CF_Authorization").unwrap().to_owned();
+    let first = browser
+        .cookie("access.localhost", "CF_Authorization")
+        .unwrap()
+        .to_owned();
     browser.cookies.retain(|c| c.host != "access.localhost");
     world.idp.script(|script| script.person = Person::bob());
     let page = browser.open("http://pay.localhost/").await;
     assert_eq!(page.response.status, 200, "{:#?}", browser.trail);
-    assert_ne!(browser.cookie("access.localhost", "CF_Authorization").unwrap(), first);
-    assert_eq!(world.origin.last().headers.one("cf-access-authenticated-user-email"), Some("bob@example.com"));
+    assert_ne!(
+        browser
+            .cookie("access.localhost", "CF_Authorization")
+            .unwrap(),
+        first
+    );
+    assert_eq!(
+        world
+            .origin
+            .last()
+            .headers
+            .one("cf-access-authenticated-user-email"),
+        Some("bob@example.com")
+    );
 }
 
 #[tokio::test]
@@ -417,10 +656,16 @@ async fn r16_a_storm_of_fetches_starts_no_login() {
 async fn r19_parameters_of_a_login_are_not_passed_through() {
     let world = World::start().await;
     let mut browser = world.browser();
-    let first = browser.request("GET", WIKI, &[], b"").await.location().to_owned();
+    let first = browser
+        .request("GET", WIKI, &[], b"")
+        .await
+        .location()
+        .to_owned();
     let extra = "&iss=http%3A%2F%2Fevil.example&target_link_uri=http%3A%2F%2Fevil.example&scope=admin&scopes=admin&prompt=none\
                  &redirect_uri=http%3A%2F%2Fevil.example&client_id=evil&state=fixed&nonce=fixed";
-    let waiting = browser.open_until(&format!("{first}{extra}"), &world.idp.issuer).await;
+    let waiting = browser
+        .open_until(&format!("{first}{extra}"), &world.idp.issuer)
+        .await;
     for word in ["evil", "admin", "fixed", "prompt"] {
         assert!(!waiting.as_str().contains(word), "`{word}` in {waiting}");
     }
@@ -430,11 +675,33 @@ async fn r19_parameters_of_a_login_are_not_passed_through() {
 async fn r20_pages_cannot_be_framed_and_an_image_cannot_log_out() {
     let world = World::start().await;
     let mut browser = world.signed_in(Person::alice(), WIKI).await;
-    let lines = ["Sec-Fetch-Mode: no-cors", "Sec-Fetch-Dest: image", "Sec-Fetch-Site: cross-site"];
-    browser.request("GET", "http://wiki.localhost/cdn-cgi/access/logout", &lines, b"").await;
-    assert_eq!(browser.fetch("GET", WIKI, &[], b"").await.status, 200, "still logged in after an image of the logout");
-    let page = world.browser().open("http://access.localhost/cdn-cgi/access/callback").await;
-    let policy = page.response.headers.one("content-security-policy").unwrap_or_default();
+    let lines = [
+        "Sec-Fetch-Mode: no-cors",
+        "Sec-Fetch-Dest: image",
+        "Sec-Fetch-Site: cross-site",
+    ];
+    browser
+        .request(
+            "GET",
+            "http://wiki.localhost/cdn-cgi/access/logout",
+            &lines,
+            b"",
+        )
+        .await;
+    assert_eq!(
+        browser.fetch("GET", WIKI, &[], b"").await.status,
+        200,
+        "still logged in after an image of the logout"
+    );
+    let page = world
+        .browser()
+        .open("http://access.localhost/cdn-cgi/access/callback")
+        .await;
+    let policy = page
+        .response
+        .headers
+        .one("content-security-policy")
+        .unwrap_or_default();
     assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
 }
 
@@ -444,13 +711,21 @@ async fn r21_no_code_stays_in_the_address_and_no_referrer_tells_it() {
     let mut browser = world.browser();
     browser.open(WIKI).await;
     for (url, status) in browser.trail.clone() {
-        let secret = url.query_pairs().any(|(name, _)| matches!(&*name, "code" | "nonce" | "state"));
+        let secret = url
+            .query_pairs()
+            .any(|(name, _)| matches!(&*name, "code" | "nonce" | "state"));
         if secret && url.host_str() != Some("127.0.0.1") {
             assert!(matches!(status, 302 | 303), "{url} is a page");
         }
     }
-    let page = world.browser().open("http://access.localhost/cdn-cgi/access/callback?code=x&state=y").await;
-    assert_eq!(page.response.headers.one("referrer-policy"), Some("no-referrer"));
+    let page = world
+        .browser()
+        .open("http://access.localhost/cdn-cgi/access/callback?code=x&state=y")
+        .await;
+    assert_eq!(
+        page.response.headers.one("referrer-policy"),
+        Some("no-referrer")
+    );
 }
 
 #[tokio::test]
@@ -458,19 +733,39 @@ async fn r22_a_callback_at_an_application_is_nothing() {
     let world = World::start().await;
     let mut browser = world.browser();
     let waiting = browser.open_until(WIKI, &world.idp.issuer).await;
-    let mut callback = Url::parse(browser.request("GET", waiting.as_str(), &[], b"").await.location()).unwrap();
+    let mut callback = Url::parse(
+        browser
+            .request("GET", waiting.as_str(), &[], b"")
+            .await
+            .location(),
+    )
+    .unwrap();
     callback.set_host(Some("app.localhost")).unwrap();
-    let answer = browser.request("GET", callback.as_str(), &["Sec-Fetch-Mode: navigate"], b"").await;
+    let answer = browser
+        .request("GET", callback.as_str(), &["Sec-Fetch-Mode: navigate"], b"")
+        .await;
     assert_refused(Some(&answer), "a callback at an application");
     assert_eq!(world.idp.count("/oauth2/v1/token"), 0);
-    world.origin.assert_untouched("a callback at an application");
+    world
+        .origin
+        .assert_untouched("a callback at an application");
 }
 
 #[tokio::test]
 async fn r23_no_refusal_carries_anything_of_the_origin() {
     let world = World::start().await;
-    for path in ["/", "/admin", "/origin/status/404", "/favicon.ico", "/robots.txt", "/.well-known/x"] {
-        let answer = world.browser().request("GET", &format!("{APP}{path}"), &[], b"").await;
+    for path in [
+        "/",
+        "/admin",
+        "/origin/status/404",
+        "/favicon.ico",
+        "/robots.txt",
+        "/.well-known/x",
+    ] {
+        let answer = world
+            .browser()
+            .request("GET", &format!("{APP}{path}"), &[], b"")
+            .await;
         assert_refused(Some(&answer), path);
         world.origin.assert_untouched(path);
     }
@@ -482,8 +777,11 @@ async fn r24_a_script_of_another_site_cannot_read_the_identity() {
     let mut browser = world.signed_in(Person::alice(), WIKI).await;
     let url = "http://wiki.localhost/cdn-cgi/access/get-identity";
     for site in ["cross-site", "same-site"] {
-        let lines =
-            [format!("Sec-Fetch-Site: {site}"), "Sec-Fetch-Mode: cors".into(), "Origin: http://app.localhost".into()];
+        let lines = [
+            format!("Sec-Fetch-Site: {site}"),
+            "Sec-Fetch-Mode: cors".into(),
+            "Origin: http://app.localhost".into(),
+        ];
         let lines: Vec<_> = lines.iter().map(String::as_str).collect();
         let answer = browser.request("GET", url, &lines, b"").await;
         assert!(
@@ -498,9 +796,14 @@ async fn r24_a_script_of_another_site_cannot_read_the_identity() {
 async fn r05_a_hand_over_that_was_overheard_is_burned() {
     let world = World::start().await;
     let mut owner = world.browser();
-    let authorized = owner.open_until(WIKI, "http://wiki.localhost/cdn-cgi/access/authorized").await;
+    let authorized = owner
+        .open_until(WIKI, "http://wiki.localhost/cdn-cgi/access/authorized")
+        .await;
     let lines = ["Sec-Fetch-Mode: navigate"];
-    let answer = world.browser().request("GET", authorized.as_str(), &lines, b"").await;
+    let answer = world
+        .browser()
+        .request("GET", authorized.as_str(), &lines, b"")
+        .await;
     assert_no_session(&answer, "a browser without the cookie");
     assert_eq!(
         answer.headers.one("cross-origin-opener-policy"),
@@ -509,9 +812,18 @@ async fn r05_a_hand_over_that_was_overheard_is_burned() {
     );
     let answer = owner.request("GET", authorized.as_str(), &lines, b"").await;
     assert_no_session(&answer, "what another browser has shown before");
-    assert_eq!((answer.status, answer.location()), (302, WIKI), "the right one begins again");
+    assert_eq!(
+        (answer.status, answer.location()),
+        (302, WIKI),
+        "the right one begins again"
+    );
     let page = owner.open(WIKI).await;
-    assert_eq!((page.url.as_str(), page.response.status), (WIKI, 200), "{:#?}", owner.trail);
+    assert_eq!(
+        (page.url.as_str(), page.response.status),
+        (WIKI, 200),
+        "{:#?}",
+        owner.trail
+    );
 }
 
 /// Whose cookie is another one is sent back to the team domain, and there only the browser of that login gets on to the page.
@@ -521,12 +833,25 @@ async fn r05_an_overheard_hand_over_does_not_tell_its_page() {
     let (mut stranger, mut bob) = (world.browser(), world.browser());
     bob.open_as(WIKI, "bob").await;
     for other in [&mut stranger, &mut bob] {
-        other.request("GET", "http://wiki.localhost/", &["Sec-Fetch-Mode: navigate"], b"").await;
+        other
+            .request(
+                "GET",
+                "http://wiki.localhost/",
+                &["Sec-Fetch-Mode: navigate"],
+                b"",
+            )
+            .await;
         let mut owner = world.browser();
         let secret = "http://wiki.localhost/reset?token=secret";
-        let authorized = owner.open_until(secret, "http://wiki.localhost/cdn-cgi/access/authorized").await;
+        let authorized = owner
+            .open_until(secret, "http://wiki.localhost/cdn-cgi/access/authorized")
+            .await;
         let page = other.open(authorized.as_str()).await;
-        assert!(!format!("{page:?} {:?}", other.trail).contains("secret"), "{page:?} {:?}", other.trail);
+        assert!(
+            !format!("{page:?} {:?}", other.trail).contains("secret"),
+            "{page:?} {:?}",
+            other.trail
+        );
     }
 }
 
@@ -536,29 +861,55 @@ async fn r05_an_edge_node_redeems_a_hand_over_once() {
     let mut owner = world.browser();
     let redeem = async |authorized: &Url, app_session: &str, host: &str| {
         let mut form: Vec<_> = authorized.query_pairs().into_owned().collect();
-        form.extend([("app_session".to_owned(), app_session.to_owned()), ("hostname".to_owned(), host.to_owned())]);
-        let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        form.extend([
+            ("app_session".to_owned(), app_session.to_owned()),
+            ("hostname".to_owned(), host.to_owned()),
+        ]);
+        let form = url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(form)
+            .finish();
         let url = "http://access.localhost/cdn-cgi/access/authorized";
-        let answer = world.browser().request("POST", url, &[], form.as_bytes()).await;
+        let answer = world
+            .browser()
+            .request("POST", url, &[], form.as_bytes())
+            .await;
         (answer.status, answer.json())
     };
     let begin = "http://wiki.localhost/cdn-cgi/access/authorized";
     let authorized = owner.open_until(WIKI, begin).await;
-    let cookie = owner.cookie("wiki.localhost", "CF_AppSession").unwrap().to_owned();
+    let cookie = owner
+        .cookie("wiki.localhost", "CF_AppSession")
+        .unwrap()
+        .to_owned();
     let (status, granted) = redeem(&authorized, &cookie, "wiki.localhost").await;
     assert_eq!((status, &granted["redirect_url"]), (200, &json!("/page")));
     assert!(granted["token"].as_str().unwrap().starts_with("ey"));
     let (status, used) = redeem(&authorized, &cookie, "wiki.localhost").await;
-    assert_eq!((status, &used["error"], &used["token"]), (409, &json!("used"), &Value::Null));
+    assert_eq!(
+        (status, &used["error"], &used["token"]),
+        (409, &json!("used"), &Value::Null)
+    );
     let answer = owner.request("GET", authorized.as_str(), &[], b"").await;
     assert_no_session(&answer, "what an edge node has redeemed");
 
     // Whoever shows it wrongly, shows it for the last time.
-    for (app_session, host) in [("n0123456789abcdef", "wiki.localhost"), (cookie.as_str(), "app.localhost"), ("", "")] {
+    for (app_session, host) in [
+        ("n0123456789abcdef", "wiki.localhost"),
+        (cookie.as_str(), "app.localhost"),
+        ("", ""),
+    ] {
         let authorized = owner.open_until(WIKI, begin).await;
         let (status, refused) = redeem(&authorized, app_session, host).await;
-        let expected = if host == "wiki.localhost" && !app_session.is_empty() { "unbound" } else { "invalid" };
+        let expected = if host == "wiki.localhost" && !app_session.is_empty() {
+            "unbound"
+        } else {
+            "invalid"
+        };
         assert_eq!(refused["error"], expected, "{status} {app_session} {host}");
-        assert_eq!(redeem(&authorized, &cookie, "wiki.localhost").await.0, 409, "{app_session} {host}");
+        assert_eq!(
+            redeem(&authorized, &cookie, "wiki.localhost").await.0,
+            409,
+            "{app_session} {host}"
+        );
     }
 }

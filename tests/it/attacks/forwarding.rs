@@ -18,9 +18,14 @@ async fn h01_a_forwarded_uri_is_not_the_uri() {
         "X-Envoy-Original-Path",
     ];
     for name in names {
-        for lines in [vec![format!("{name}: /public/a")], vec![format!("{name}: /public/a"), cookie.clone()]] {
+        for lines in [
+            vec![format!("{name}: /public/a")],
+            vec![format!("{name}: /public/a"), cookie.clone()],
+        ] {
             let lines: Vec<_> = lines.iter().map(String::as_str).collect();
-            let answer = world.raw(raw::request("GET", "app.localhost", "/admin", &lines)).await;
+            let answer = world
+                .raw(raw::request("GET", "app.localhost", "/admin", &lines))
+                .await;
             assert_refused(answer.as_ref(), name);
             world.origin.assert_untouched(name);
         }
@@ -43,10 +48,23 @@ async fn h04_redirects_are_built_from_the_configuration() {
     for _ in 0..3 {
         let answer = browser.request("GET", &url, &lines, b"").await;
         assert_eq!(answer.status, 302, "{url}");
-        assert!(!answer.location().contains("evil") && !answer.location().contains(":444"), "{}", answer.location());
-        url = url::Url::parse(&url).unwrap().join(answer.location()).unwrap().into();
+        assert!(
+            !answer.location().contains("evil") && !answer.location().contains(":444"),
+            "{}",
+            answer.location()
+        );
+        url = url::Url::parse(&url)
+            .unwrap()
+            .join(answer.location())
+            .unwrap()
+            .into();
         if url.starts_with(&world.idp.issuer) {
-            assert!(url.contains("redirect_uri=http%3A%2F%2Faccess.localhost%2Fcdn-cgi%2Faccess%2Fcallback"), "{url}");
+            assert!(
+                url.contains(
+                    "redirect_uri=http%3A%2F%2Faccess.localhost%2Fcdn-cgi%2Faccess%2Fcallback"
+                ),
+                "{url}"
+            );
             return;
         }
     }
@@ -62,7 +80,10 @@ async fn h05_a_forwarded_host_does_not_choose_the_application() {
         } else {
             format!("{name}: open.localhost")
         };
-        let answer = world.raw(raw::request("GET", "wiki.localhost", "/", &[&line])).await.unwrap();
+        let answer = world
+            .raw(raw::request("GET", "wiki.localhost", "/", &[&line]))
+            .await
+            .unwrap();
         assert!(leads_to_login(&answer), "{line}: {}", answer.status);
         world.origin.assert_untouched(&line);
     }
@@ -83,11 +104,15 @@ async fn h08_our_own_header_names_are_no_credentials() {
         format!("CF-Access-Token: {forged}"),
     ];
     for line in &lines {
-        let answer = world.raw(raw::request("GET", "wiki.localhost", "/", &[line])).await;
+        let answer = world
+            .raw(raw::request("GET", "wiki.localhost", "/", &[line]))
+            .await;
         assert_refused(answer.as_ref(), line);
     }
     let all: Vec<_> = lines.iter().map(String::as_str).collect();
-    let answer = world.raw(raw::request("GET", "wiki.localhost", "/", &all)).await;
+    let answer = world
+        .raw(raw::request("GET", "wiki.localhost", "/", &all))
+        .await;
     assert_refused(answer.as_ref(), "all of them");
     world.origin.assert_untouched("forged identity");
 }
@@ -97,10 +122,18 @@ async fn h08_a_stolen_assertion_header_is_no_credential_either() {
     let world = World::start().await;
     let browser = member(&world).await;
     let token = browser.cookie("app.localhost", "CF_Authorization").unwrap();
-    let answer =
-        world.raw(raw::request("GET", "app.localhost", "/", &[&format!("Cf-Access-Jwt-Assertion: {token}")])).await;
+    let answer = world
+        .raw(raw::request(
+            "GET",
+            "app.localhost",
+            "/",
+            &[&format!("Cf-Access-Jwt-Assertion: {token}")],
+        ))
+        .await;
     assert_refused(answer.as_ref(), "the assertion as a credential");
-    world.origin.assert_untouched("the assertion as a credential");
+    world
+        .origin
+        .assert_untouched("the assertion as a credential");
 }
 
 #[tokio::test]
@@ -118,10 +151,17 @@ async fn h13_malformed_header_lines_are_refused() {
     ];
     for line in lines {
         let name = String::from_utf8_lossy(line).into_owned();
-        let request =
-            [b"GET /public/ HTTP/1.1\r\nHost: app.localhost\r\n", *line, b"\r\nConnection: close\r\n\r\n"].concat();
+        let request = [
+            b"GET /public/ HTTP/1.1\r\nHost: app.localhost\r\n",
+            *line,
+            b"\r\nConnection: close\r\n\r\n",
+        ]
+        .concat();
         let answer = world.raw(request).await;
-        assert!(answer.as_ref().is_none_or(|a| a.status == 400), "{name:?}: {answer:?}");
+        assert!(
+            answer.as_ref().is_none_or(|a| a.status == 400),
+            "{name:?}: {answer:?}"
+        );
         world.origin.assert_untouched(&name);
     }
 }
@@ -130,8 +170,12 @@ async fn h13_malformed_header_lines_are_refused() {
 async fn h17_the_name_of_the_certificate_is_the_host_of_the_request() {
     let world = World::with(crate::support::APPLICATIONS, |config| config.tls = true).await;
     let mut connection = world.proxy.connect("open.test").await;
-    connection.send(raw::request("GET", "app.test", "/admin", &[])).await;
+    connection
+        .send(raw::request("GET", "app.test", "/admin", &[]))
+        .await;
     let answer = connection.response("GET").await;
     assert_refused(answer.as_ref(), "another host than the handshake's");
-    world.origin.assert_untouched("another host than the handshake's");
+    world
+        .origin
+        .assert_untouched("another host than the handshake's");
 }

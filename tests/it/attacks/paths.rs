@@ -7,7 +7,13 @@ use crate::support::{APPLICATIONS, World, assert_refused, leads_to_login, raw};
 
 #[tokio::test]
 async fn p01_a_query_is_not_a_path() {
-    refused_everywhere(&["/admin?x=/public/", "/admin?/public/a", "/admin/?/../public/", "/admin?x#/public/"]).await;
+    refused_everywhere(&[
+        "/admin?x=/public/",
+        "/admin?/public/a",
+        "/admin/?/../public/",
+        "/admin?x#/public/",
+    ])
+    .await;
 }
 
 #[tokio::test]
@@ -19,9 +25,15 @@ async fn p03_fragments_are_malformed() {
 async fn p03_fragments_after_empty_lines_are_malformed() {
     let world = World::start().await;
     for start in ["\r\n", "\n", "\r\n\r\n"] {
-        let request = format!("{start}{}", raw::request("GET", "app.localhost", "/public/#/../admin", &[]));
+        let request = format!(
+            "{start}{}",
+            raw::request("GET", "app.localhost", "/public/#/../admin", &[])
+        );
         let answer = world.raw(request).await;
-        assert!(answer.as_ref().is_none_or(|a| a.status == 400), "{start:?}: {answer:?}");
+        assert!(
+            answer.as_ref().is_none_or(|a| a.status == 400),
+            "{start:?}: {answer:?}"
+        );
         world.origin.assert_untouched(start);
     }
 }
@@ -37,7 +49,9 @@ async fn p03_fragments_over_http2_reach_neither_check_nor_origin() {
         ("/admin#/../public/", None),
         ("/#/../public/", None),
     ] {
-        let mut stream = tokio::net::TcpStream::connect(world.proxy.address).await.unwrap();
+        let mut stream = tokio::net::TcpStream::connect(world.proxy.address)
+            .await
+            .unwrap();
         // `h2` itself would drop the fragment, so the frames are written by hand: HEADERS with literal fields (RFC 7541 6.2.2).
         let mut fields = vec![0x82, 0x86];
         for (index, value) in [(1, "app.localhost"), (4, target)] {
@@ -112,7 +126,12 @@ async fn p06_what_is_encoded_twice_is_refused() {
 
 #[tokio::test]
 async fn p06_a_slash_that_is_encoded_twice_arrives_as_sent() {
-    forwarded_as_sent(&["/job/x/feature%252Flogin", "/job/x/feature%252flogin", "/job/x/fix%2520bug"]).await;
+    forwarded_as_sent(&[
+        "/job/x/feature%252Flogin",
+        "/job/x/feature%252flogin",
+        "/job/x/fix%2520bug",
+    ])
+    .await;
 }
 
 #[tokio::test]
@@ -158,13 +177,26 @@ async fn p09_slashes_are_merged_before_judging() {
 
 #[tokio::test]
 async fn p09_slashes_inside_arrive_as_sent() {
-    forwarded_as_sent(&["/bucket/a//b", "/300x200/https://img.test/a.png", "/a//", "/a///b//c"]).await;
+    forwarded_as_sent(&[
+        "/bucket/a//b",
+        "/300x200/https://img.test/a.png",
+        "/a//",
+        "/a///b//c",
+    ])
+    .await;
 }
 
 #[tokio::test]
 async fn p09_two_slashes_are_no_authority() {
     let world = World::start().await;
-    let answer = world.raw(raw::request("GET", "app.localhost", "//open.localhost/x", &[])).await;
+    let answer = world
+        .raw(raw::request(
+            "GET",
+            "app.localhost",
+            "//open.localhost/x",
+            &[],
+        ))
+        .await;
     assert_refused(answer.as_ref(), "//open.localhost/x");
     world.origin.assert_untouched("//open.localhost/x");
 }
@@ -255,7 +287,14 @@ async fn p13_case_leads_to_no_other_application() {
     ])
     .await;
     refused_everywhere(&["/ADMIN/x", "/PUBLIC/../admin", "/Public"]).await;
-    forwarded_as_sent(&["/Docs", "/docs", "/x/ADMIN", "/admin.json", "/ADMINISTRATION"]).await;
+    forwarded_as_sent(&[
+        "/Docs",
+        "/docs",
+        "/x/ADMIN",
+        "/admin.json",
+        "/ADMINISTRATION",
+    ])
+    .await;
 }
 
 #[tokio::test]
@@ -264,17 +303,26 @@ async fn p13_an_origin_can_be_declared_case_sensitive() {
     let applications = APPLICATIONS.replacen("domain = \"app.$TLD\"", declared, 1);
     let world = World::with(&applications, |_| ()).await;
     let cookie = cookie_line(&member(&world).await);
-    for (target, status) in
-        [("/ADMIN", 200), ("/ADMIN//x.", 200), ("/PUBLIC", 200), ("/admin.", 400), ("/admin;x", 400)]
-    {
-        let answer = world.raw(raw::request("GET", "app.localhost", target, &[&cookie])).await.unwrap();
+    for (target, status) in [
+        ("/ADMIN", 200),
+        ("/ADMIN//x.", 200),
+        ("/PUBLIC", 200),
+        ("/admin.", 400),
+        ("/admin;x", 400),
+    ] {
+        let answer = world
+            .raw(raw::request("GET", "app.localhost", target, &[&cookie]))
+            .await
+            .unwrap();
         assert_eq!(answer.status, status, "{target}");
         if status == 200 {
             assert_eq!(world.origin.last().target, target);
         }
         world.origin.forget();
     }
-    let answer = world.raw(raw::request("GET", "app.localhost", "/ADMIN", &[])).await;
+    let answer = world
+        .raw(raw::request("GET", "app.localhost", "/ADMIN", &[]))
+        .await;
     assert_refused(answer.as_ref(), "/ADMIN without a session");
     world.origin.assert_untouched("/ADMIN without a session");
 }
@@ -291,15 +339,33 @@ decision = "bypass"
 include = [{ everyone = {} }]
 "#;
     let world = World::with(&format!("{APPLICATIONS}{files}"), |_| ()).await;
-    for target in
-        ["/files%2Fa;.pdf", "/files%2Fa.pdf", "/files/a;.pdf", "/files/a.txt;.pdf", "/files/a:.pdf", "/Files/a.pdf"]
-    {
-        let answer = world.raw(raw::request("GET", "app.localhost", target, &[])).await;
+    for target in [
+        "/files%2Fa;.pdf",
+        "/files%2Fa.pdf",
+        "/files/a;.pdf",
+        "/files/a.txt;.pdf",
+        "/files/a:.pdf",
+        "/Files/a.pdf",
+    ] {
+        let answer = world
+            .raw(raw::request("GET", "app.localhost", target, &[]))
+            .await;
         assert_refused(answer.as_ref(), target);
         world.origin.assert_untouched(target);
     }
-    let answer = world.raw(raw::request("GET", "app.localhost", "/files/a%2Fb.pdf", &[])).await.unwrap();
-    assert_eq!((answer.status, world.origin.last().target.as_str()), (200, "/files/a%2Fb.pdf"));
+    let answer = world
+        .raw(raw::request(
+            "GET",
+            "app.localhost",
+            "/files/a%2Fb.pdf",
+            &[],
+        ))
+        .await
+        .unwrap();
+    assert_eq!(
+        (answer.status, world.origin.last().target.as_str()),
+        (200, "/files/a%2Fb.pdf")
+    );
 }
 
 #[tokio::test]
@@ -320,9 +386,16 @@ async fn readings_of_our_endpoints_are_malformed() {
 async fn a_refused_path_says_so() {
     let world = World::start().await;
     let lines = ["Accept: application/json"];
-    let answer = world.raw(raw::request("GET", "app.localhost", "/ADMIN", &lines)).await.unwrap();
+    let answer = world
+        .raw(raw::request("GET", "app.localhost", "/ADMIN", &lines))
+        .await
+        .unwrap();
     assert_eq!(answer.status, 400);
-    assert!(answer.text().contains("path_ambiguous"), "{}", answer.text());
+    assert!(
+        answer.text().contains("path_ambiguous"),
+        "{}",
+        answer.text()
+    );
 }
 
 #[tokio::test]
@@ -335,10 +408,15 @@ async fn p15_a_url_in_the_path_is_a_path() {
         "/@evil.example/",
         "/x/https:%2f%2fevil.example",
     ] {
-        let answer = browser.fetch("GET", &format!("{APP}{target}"), &[], b"").await;
+        let answer = browser
+            .fetch("GET", &format!("{APP}{target}"), &[], b"")
+            .await;
         if answer.status == 200 {
             let forwarded = world.origin.last().target;
-            assert!(forwarded.starts_with('/') && !forwarded.starts_with("//"), "{target} went on as {forwarded}");
+            assert!(
+                forwarded.starts_with('/') && !forwarded.starts_with("//"),
+                "{target} went on as {forwarded}"
+            );
         } else {
             assert_eq!(answer.status, 400, "{target}");
         }
@@ -362,7 +440,12 @@ async fn p17_hosts_that_disagree_are_malformed() {
     ];
     for request in requests {
         let answer = world.raw(request).await;
-        assert!(answer.as_ref().is_none_or(|a| matches!(a.status, 400 | 421)), "{request}: {answer:?}");
+        assert!(
+            answer
+                .as_ref()
+                .is_none_or(|a| matches!(a.status, 400 | 421)),
+            "{request}: {answer:?}"
+        );
         world.origin.assert_untouched(request);
     }
 }
@@ -380,9 +463,19 @@ async fn p17_http2_authority_and_host_that_disagree_are_malformed() {
     ] {
         let mut connection = raw::Connection2::plain(world.proxy.address).await;
         let uri = format!("http://{authority}/");
-        let request = http::Request::get(uri).header("host", host).body(()).unwrap();
-        let status = connection.request(request, b"").await.ok().map(|answer| answer.head.status.as_u16());
-        assert!(status.is_none_or(|status| matches!(status, 400 | 421)), "{authority} {host}: {status:?}");
+        let request = http::Request::get(uri)
+            .header("host", host)
+            .body(())
+            .unwrap();
+        let status = connection
+            .request(request, b"")
+            .await
+            .ok()
+            .map(|answer| answer.head.status.as_u16());
+        assert!(
+            status.is_none_or(|status| matches!(status, 400 | 421)),
+            "{authority} {host}: {status:?}"
+        );
         world.origin.assert_untouched(authority);
     }
 }
@@ -390,19 +483,53 @@ async fn p17_http2_authority_and_host_that_disagree_are_malformed() {
 #[tokio::test]
 async fn p18_hosts_are_compared_in_their_canonical_form() {
     let world = World::start().await;
-    for host in ["APP.LocalHost", "app.localhost.", "app.localhost:80", "APP.localhost.:80"] {
-        let answer = world.raw(raw::request("GET", host, "/admin", &[])).await.unwrap();
-        assert!(leads_to_login(&answer) || matches!(answer.status, 400 | 421), "{host}: {}", answer.status);
-        let answer = world.raw(raw::request("GET", host, "/public/", &[])).await.unwrap();
-        assert!(matches!(answer.status, 200 | 400 | 421), "{host}: {}", answer.status);
+    for host in [
+        "APP.LocalHost",
+        "app.localhost.",
+        "app.localhost:80",
+        "APP.localhost.:80",
+    ] {
+        let answer = world
+            .raw(raw::request("GET", host, "/admin", &[]))
+            .await
+            .unwrap();
+        assert!(
+            leads_to_login(&answer) || matches!(answer.status, 400 | 421),
+            "{host}: {}",
+            answer.status
+        );
+        let answer = world
+            .raw(raw::request("GET", host, "/public/", &[]))
+            .await
+            .unwrap();
+        assert!(
+            matches!(answer.status, 200 | 400 | 421),
+            "{host}: {}",
+            answer.status
+        );
         if answer.status == 200 {
-            assert_eq!(world.origin.last().headers.one("host"), Some("app.localhost"), "{host}");
+            assert_eq!(
+                world.origin.last().headers.one("host"),
+                Some("app.localhost"),
+                "{host}"
+            );
         }
         world.origin.forget();
     }
-    for host in ["app.localhost:81", "app.localhost:443", "app.localhost:x", "app..localhost", ".app.localhost"] {
+    for host in [
+        "app.localhost:81",
+        "app.localhost:443",
+        "app.localhost:x",
+        "app..localhost",
+        ".app.localhost",
+    ] {
         let answer = world.raw(raw::request("GET", host, "/public/", &[])).await;
-        assert!(answer.as_ref().is_none_or(|a| matches!(a.status, 400 | 404 | 421)), "{host}: {answer:?}");
+        assert!(
+            answer
+                .as_ref()
+                .is_none_or(|a| matches!(a.status, 400 | 404 | 421)),
+            "{host}: {answer:?}"
+        );
         world.origin.assert_untouched(host);
     }
 }
@@ -431,19 +558,37 @@ include = [{ portcullis_method = { methods = ["POST"] } }]
         "_method",
     ] {
         let line = format!("{name}: DELETE");
-        let answer =
-            world.raw(raw::request("POST", "hooks.localhost", "/", &[&line, "Content-Length: 0"])).await.unwrap();
+        let answer = world
+            .raw(raw::request(
+                "POST",
+                "hooks.localhost",
+                "/",
+                &[&line, "Content-Length: 0"],
+            ))
+            .await
+            .unwrap();
         assert_eq!(answer.status, 200, "{name}");
         let seen = world.origin.last();
-        assert!(!seen.headers.0.iter().any(|(_, value)| value == "DELETE"), "{name}: {seen:?}");
+        assert!(
+            !seen.headers.0.iter().any(|(_, value)| value == "DELETE"),
+            "{name}: {seen:?}"
+        );
         world.origin.forget();
         // If no rule depends on the method, the header is the application's.
         world
-            .raw(raw::request("POST", "open.localhost", "/?_method=DELETE", &[&line, "Content-Length: 0"]))
+            .raw(raw::request(
+                "POST",
+                "open.localhost",
+                "/?_method=DELETE",
+                &[&line, "Content-Length: 0"],
+            ))
             .await
             .unwrap();
         let seen = world.origin.last();
-        assert!(seen.headers.0.iter().any(|(_, value)| value == "DELETE"), "{name}: {seen:?}");
+        assert!(
+            seen.headers.0.iter().any(|(_, value)| value == "DELETE"),
+            "{name}: {seen:?}"
+        );
         world.origin.forget();
     }
     for query in [
@@ -455,7 +600,15 @@ include = [{ portcullis_method = { methods = ["POST"] } }]
         "X-HTTP-Method-Override=PUT",
     ] {
         let target = format!("/?{query}");
-        let answer = world.raw(raw::request("POST", "hooks.localhost", &target, &["Content-Length: 0"])).await.unwrap();
+        let answer = world
+            .raw(raw::request(
+                "POST",
+                "hooks.localhost",
+                &target,
+                &["Content-Length: 0"],
+            ))
+            .await
+            .unwrap();
         assert_eq!(answer.status, 405, "{query}");
         world.origin.assert_untouched(query);
     }
@@ -465,11 +618,22 @@ include = [{ portcullis_method = { methods = ["POST"] } }]
 async fn p21_trace_and_connect_are_not_allowed_and_end_the_connection() {
     let world = World::start().await;
     let cookie = cookie_line(&member(&world).await);
-    for (method, target) in [("TRACE", "/"), ("CONNECT", "app.localhost:80"), ("CONNECT", "/"), ("TRACE", "/public/")] {
-        let request = format!("{method} {target} HTTP/1.1\r\nHost: app.localhost\r\n{cookie}\r\n\r\n");
+    for (method, target) in [
+        ("TRACE", "/"),
+        ("CONNECT", "app.localhost:80"),
+        ("CONNECT", "/"),
+        ("TRACE", "/public/"),
+    ] {
+        let request =
+            format!("{method} {target} HTTP/1.1\r\nHost: app.localhost\r\n{cookie}\r\n\r\n");
         let next = raw::request("GET", "open.localhost", "/after", &[]);
         let answer = world.raw(request + &next).await;
-        assert!(answer.as_ref().is_none_or(|a| matches!(a.status, 400 | 405)), "{method} {target}: {answer:?}");
+        assert!(
+            answer
+                .as_ref()
+                .is_none_or(|a| matches!(a.status, 400 | 405)),
+            "{method} {target}: {answer:?}"
+        );
         world.origin.assert_untouched(method);
     }
 }
@@ -478,7 +642,9 @@ async fn p21_trace_and_connect_are_not_allowed_and_end_the_connection() {
 async fn p21_odd_methods_are_judged_like_any_other() {
     let world = World::start().await;
     for method in ["get", "GETX", "PRI", "PROPFIND", "Q"] {
-        let answer = world.raw(raw::request(method, "app.localhost", "/admin", &[])).await;
+        let answer = world
+            .raw(raw::request(method, "app.localhost", "/admin", &[]))
+            .await;
         assert_refused(answer.as_ref(), method);
         world.origin.assert_untouched(method);
     }
@@ -488,55 +654,102 @@ async fn p21_odd_methods_are_judged_like_any_other() {
 async fn p22_options_is_judged_like_any_other_method() {
     let world = World::start().await;
     let cookie = cookie_line(&member(&world).await);
-    let preflight = ["Origin: https://evil.example", "Access-Control-Request-Method: DELETE"];
-    for lines in [&[][..], &[cookie.as_str(), "X-Forwarded-User: root"], &preflight] {
-        let answer = world.raw(raw::request("OPTIONS", "app.localhost", "/admin", lines)).await;
+    let preflight = [
+        "Origin: https://evil.example",
+        "Access-Control-Request-Method: DELETE",
+    ];
+    for lines in [
+        &[][..],
+        &[cookie.as_str(), "X-Forwarded-User: root"],
+        &preflight,
+    ] {
+        let answer = world
+            .raw(raw::request("OPTIONS", "app.localhost", "/admin", lines))
+            .await;
         assert_refused(answer.as_ref(), "OPTIONS");
         world.origin.assert_untouched("OPTIONS");
     }
-    let answer = world.raw(raw::request("OPTIONS", "app.localhost", "*", &[])).await;
+    let answer = world
+        .raw(raw::request("OPTIONS", "app.localhost", "*", &[]))
+        .await;
     assert_refused(answer.as_ref(), "OPTIONS *");
     world.origin.assert_untouched("OPTIONS *");
 }
 
 #[tokio::test]
 async fn p22_a_real_preflight_passes_without_an_identity() {
-    let applications =
-        APPLICATIONS.replacen("domain = \"app.$TLD\"", "domain = \"app.$TLD\"\noptions_preflight_bypass = true", 1);
+    let applications = APPLICATIONS.replacen(
+        "domain = \"app.$TLD\"",
+        "domain = \"app.$TLD\"\noptions_preflight_bypass = true",
+        1,
+    );
     let world = World::with(&applications, |_| ()).await;
     let cookie = cookie_line(&member(&world).await);
     let forged = "Cf-Access-Authenticated-User-Email: root@example.com";
-    let preflight = ["Origin: https://front.example", "Access-Control-Request-Method: DELETE", forged, &cookie];
-    let answer = world.raw(raw::request("OPTIONS", "app.localhost", "/", &preflight)).await.unwrap();
+    let preflight = [
+        "Origin: https://front.example",
+        "Access-Control-Request-Method: DELETE",
+        forged,
+        &cookie,
+    ];
+    let answer = world
+        .raw(raw::request("OPTIONS", "app.localhost", "/", &preflight))
+        .await
+        .unwrap();
     let seen = world.origin.last();
     assert_eq!((answer.status, seen.assertion()), (200, None));
     assert_eq!(seen.headers.one("cf-access-authenticated-user-email"), None);
     assert!(seen.cookies().is_empty(), "{seen:?}");
     world.origin.forget();
-    for lines in
-        [&preflight[..1], &preflight[1..2], &["Access-Control-Request-Method: DELETE", "X-Forwarded-User: root"]]
-    {
-        let answer = world.raw(raw::request("OPTIONS", "app.localhost", "/", lines)).await;
+    for lines in [
+        &preflight[..1],
+        &preflight[1..2],
+        &[
+            "Access-Control-Request-Method: DELETE",
+            "X-Forwarded-User: root",
+        ],
+    ] {
+        let answer = world
+            .raw(raw::request("OPTIONS", "app.localhost", "/", lines))
+            .await;
         assert_refused(answer.as_ref(), "half a preflight");
         world.origin.assert_untouched("half a preflight");
     }
     // The application that covers `/admin` does not let preflights pass.
-    let answer = world.raw(raw::request("OPTIONS", "app.localhost", "/admin", &preflight)).await;
+    let answer = world
+        .raw(raw::request(
+            "OPTIONS",
+            "app.localhost",
+            "/admin",
+            &preflight,
+        ))
+        .await;
     assert_refused(answer.as_ref(), "a preflight of another application");
-    world.origin.assert_untouched("a preflight of another application");
+    world
+        .origin
+        .assert_untouched("a preflight of another application");
 }
 
 #[tokio::test]
 async fn p23_a_user_agent_opens_nothing() {
     let world = World::start().await;
-    for agent in ["GoogleHC/1.0", "kube-probe/1.30", "ELB-HealthChecker/2.0", "Envoy/HC"] {
+    for agent in [
+        "GoogleHC/1.0",
+        "kube-probe/1.30",
+        "ELB-HealthChecker/2.0",
+        "Envoy/HC",
+    ] {
         for target in ["/", "/healthz", "/readyz", "/cdn-cgi/access/get-identity"] {
             let line = format!("User-Agent: {agent}");
-            let answer = world.raw(raw::request("GET", "app.localhost", target, &[&line])).await;
+            let answer = world
+                .raw(raw::request("GET", "app.localhost", target, &[&line]))
+                .await;
             assert_refused(answer.as_ref(), &line);
         }
     }
-    world.origin.assert_untouched("health checks on the public listener");
+    world
+        .origin
+        .assert_untouched("health checks on the public listener");
 }
 
 #[tokio::test]
@@ -558,7 +771,14 @@ async fn p25_overlong_and_raw_octets_are_malformed() {
 
 #[tokio::test]
 async fn p25_other_octets_arrive_as_sent() {
-    forwarded_as_sent(&["/docs/caf%E9.html", "/%ff", "/a/%c3%28", "/%ed%a0%80", "/%C3%A4/%c3%a4"]).await;
+    forwarded_as_sent(&[
+        "/docs/caf%E9.html",
+        "/%ff",
+        "/a/%c3%28",
+        "/%ed%a0%80",
+        "/%C3%A4/%c3%a4",
+    ])
+    .await;
 }
 
 #[tokio::test]
@@ -571,12 +791,21 @@ async fn p17_an_absolute_form_with_an_equal_host_is_a_request() {
         ("http://app.localhost", "/"),
         ("http://app.localhost?c=d", "/?c=d"),
     ] {
-        let answer = world.raw(raw::request("GET", "app.localhost", target, &[&cookie])).await.unwrap();
+        let answer = world
+            .raw(raw::request("GET", "app.localhost", target, &[&cookie]))
+            .await
+            .unwrap();
         assert_eq!(answer.status, 200, "{target}");
         let seen = world.origin.last();
-        assert_eq!((seen.target.as_str(), seen.headers.one("host")), (arrives, Some("app.localhost")), "{target}");
+        assert_eq!(
+            (seen.target.as_str(), seen.headers.one("host")),
+            (arrives, Some("app.localhost")),
+            "{target}"
+        );
         world.origin.forget();
-        let answer = world.raw(raw::request("GET", "app.localhost", target, &[])).await;
+        let answer = world
+            .raw(raw::request("GET", "app.localhost", target, &[]))
+            .await;
         assert_refused(answer.as_ref(), target);
         world.origin.assert_untouched(target);
     }
@@ -593,7 +822,9 @@ async fn p17_an_absolute_form_with_an_equal_host_is_a_request() {
         "http://app.localhost/public/#x",
         "http://app.localhost\\public/",
     ] {
-        let answer = world.raw(raw::request("GET", "app.localhost", target, &[])).await;
+        let answer = world
+            .raw(raw::request("GET", "app.localhost", target, &[]))
+            .await;
         assert_refused(answer.as_ref(), target);
         world.origin.assert_untouched(target);
     }
@@ -610,7 +841,10 @@ async fn second_path_in_a_header_must_lead_to_the_same_application() {
         ("Destination: /admin/pwned", true),
         ("destination: http://elsewhere.test/admin/pwned", true),
         ("Destination: http://app.localhost/public/../admin", true),
-        ("Destination: http://app.localhost/public/%2e%2e/admin", true),
+        (
+            "Destination: http://app.localhost/public/%2e%2e/admin",
+            true,
+        ),
         ("Destination: //app.localhost/admin", true),
         ("Destination: http://app.localhost", true),
         ("Destination: http://wiki.localhost/public/x", true),
@@ -633,7 +867,11 @@ async fn second_path_in_a_header_must_lead_to_the_same_application() {
         for method in ["COPY", "MOVE", "PUT", "POST"] {
             let request = raw::request(method, own, "/public/x", &[header, "Content-Length: 0"]);
             let answer = world.raw(request).await.unwrap();
-            assert_eq!(answer.status, if is_refused { 400 } else { 200 }, "{method} {header}");
+            assert_eq!(
+                answer.status,
+                if is_refused { 400 } else { 200 },
+                "{method} {header}"
+            );
             if is_refused {
                 world.origin.assert_untouched(header);
             }
@@ -645,14 +883,31 @@ async fn second_path_in_a_header_must_lead_to_the_same_application() {
 #[tokio::test]
 async fn headers_in_place_of_the_path_reach_no_origin() {
     let world = World::start().await;
-    for name in
-        ["SCRIPT_NAME", "Script-Name", "PATH_INFO", "X-Script-Name", "X_Traversal_Path", "Request-Uri", "Client-IP"]
-    {
+    for name in [
+        "SCRIPT_NAME",
+        "Script-Name",
+        "PATH_INFO",
+        "X-Script-Name",
+        "X_Traversal_Path",
+        "Request-Uri",
+        "Client-IP",
+    ] {
         let line = format!("{name}: /public");
-        let answer = world.raw(raw::request("GET", "app.localhost", "/public/admin", &[&line])).await.unwrap();
+        let answer = world
+            .raw(raw::request(
+                "GET",
+                "app.localhost",
+                "/public/admin",
+                &[&line],
+            ))
+            .await
+            .unwrap();
         assert_eq!(answer.status, 200, "{name}");
         let seen = world.origin.last();
-        assert!(!seen.headers.0.iter().any(|(_, value)| value == "/public"), "{name}: {seen:?}");
+        assert!(
+            !seen.headers.0.iter().any(|(_, value)| value == "/public"),
+            "{name}: {seen:?}"
+        );
         world.origin.forget();
     }
 }
@@ -667,8 +922,13 @@ async fn malformed_content_length_reaches_no_origin() {
         &["Content-Length: 5;"],
         &["Content-Length: 99999999999999999999999"],
     ] {
-        let answer = world.raw(raw::request("POST", "app.localhost", "/public/x", lines) + "hello").await;
-        assert!(answer.as_ref().is_none_or(|answer| answer.status == 400), "{lines:?}: {answer:?}");
+        let answer = world
+            .raw(raw::request("POST", "app.localhost", "/public/x", lines) + "hello")
+            .await;
+        assert!(
+            answer.as_ref().is_none_or(|answer| answer.status == 400),
+            "{lines:?}: {answer:?}"
+        );
         world.origin.assert_untouched(lines[0]);
     }
 }
@@ -677,9 +937,14 @@ async fn malformed_content_length_reaches_no_origin() {
 async fn cookies_in_many_lines_count_as_one_header() {
     let world = World::start().await;
     for (lines, status) in [(100, 200), (250, 200)] {
-        let cookies: Vec<String> = (0..lines).map(|index| format!("Cookie: a{index}=1")).collect();
+        let cookies: Vec<String> = (0..lines)
+            .map(|index| format!("Cookie: a{index}=1"))
+            .collect();
         let cookies: Vec<&str> = cookies.iter().map(String::as_str).collect();
-        let answer = world.raw(raw::request("GET", "app.localhost", "/public/x", &cookies)).await.unwrap();
+        let answer = world
+            .raw(raw::request("GET", "app.localhost", "/public/x", &cookies))
+            .await
+            .unwrap();
         assert_eq!(answer.status, status, "{lines} lines");
     }
 }

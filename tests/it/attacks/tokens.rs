@@ -10,10 +10,15 @@ use crate::support::{Person, World, assert_refused, idp, open_token, raw};
 
 /// Presents a token in each of the two places, and nothing may arrive.
 async fn refused(world: &World, token: &str, name: &str) {
-    let places = [format!("Cookie: CF_Authorization={token}"), format!("cf-access-token: {token}")];
+    let places = [
+        format!("Cookie: CF_Authorization={token}"),
+        format!("cf-access-token: {token}"),
+    ];
     for line in places {
         for mode in ["Sec-Fetch-Mode: navigate", "Sec-Fetch-Mode: cors"] {
-            let answer = world.raw(raw::request("GET", "app.localhost", "/", &[&line, mode])).await;
+            let answer = world
+                .raw(raw::request("GET", "app.localhost", "/", &[&line, mode]))
+                .await;
             assert_refused(answer.as_ref(), name);
             world.origin.assert_untouched(name);
         }
@@ -26,7 +31,11 @@ fn encode(part: &Value) -> String {
 
 /// A good token, and its three parts.
 async fn good(world: &World) -> (String, Value, Value, String) {
-    let token = member(world).await.cookie("app.localhost", "CF_Authorization").unwrap().to_owned();
+    let token = member(world)
+        .await
+        .cookie("app.localhost", "CF_Authorization")
+        .unwrap()
+        .to_owned();
     let (header, claims) = open_token(&token);
     let signature = token.rsplit('.').next().unwrap().to_owned();
     (token, header, claims, signature)
@@ -40,14 +49,28 @@ async fn j01_a_token_without_a_signature_is_none() {
         let mut header = header.clone();
         header["alg"] = json!(alg);
         for signature in ["", &signature, "AA"] {
-            refused(&world, &format!("{}.{}.{signature}", encode(&header), encode(&claims)), alg).await;
+            refused(
+                &world,
+                &format!("{}.{}.{signature}", encode(&header), encode(&claims)),
+                alg,
+            )
+            .await;
         }
     }
     let mut header = header.clone();
     header.as_object_mut().unwrap().remove("alg");
-    refused(&world, &format!("{}.{}.{signature}", encode(&header), encode(&claims)), "no alg").await;
+    refused(
+        &world,
+        &format!("{}.{}.{signature}", encode(&header), encode(&claims)),
+        "no alg",
+    )
+    .await;
     let (signed, _) = token.rsplit_once('.').unwrap();
-    for bad in [format!("{signed}."), signed.to_owned(), format!("{signed}.{signature}.")] {
+    for bad in [
+        format!("{signed}."),
+        signed.to_owned(),
+        format!("{signed}.{signature}."),
+    ] {
         refused(&world, &bad, "an empty signature").await;
     }
 }
@@ -56,7 +79,16 @@ async fn j01_a_token_without_a_signature_is_none() {
 async fn j02_a_public_key_is_no_shared_secret() {
     let world = World::start().await;
     let (_, mut header, claims, _) = good(&world).await;
-    let certs = world.browser().fetch("GET", "http://access.localhost/cdn-cgi/access/certs", &[], b"").await.json();
+    let certs = world
+        .browser()
+        .fetch(
+            "GET",
+            "http://access.localhost/cdn-cgi/access/certs",
+            &[],
+            b"",
+        )
+        .await
+        .json();
     header["alg"] = json!("HS256");
     let header: Header = serde_json::from_value(header).unwrap();
     assert_eq!(header.alg, Algorithm::HS256);
@@ -68,7 +100,12 @@ async fn j02_a_public_key_is_no_shared_secret() {
         secrets.push(certificate["cert"].as_str().unwrap().to_owned());
     }
     for secret in secrets {
-        let token = jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(secret.as_bytes())).unwrap();
+        let token = jsonwebtoken::encode(
+            &header,
+            &claims,
+            &EncodingKey::from_secret(secret.as_bytes()),
+        )
+        .unwrap();
         refused(&world, &token, "HS256 with what is public").await;
     }
 }
@@ -97,12 +134,29 @@ async fn j04_headers_that_ask_for_more_are_refused() {
     for (name, value) in more {
         let mut header = header.clone();
         header[name] = value;
-        refused(&world, &format!("{}.{}.{signature}", encode(&header), encode(&claims)), name).await;
+        refused(
+            &world,
+            &format!("{}.{}.{signature}", encode(&header), encode(&claims)),
+            name,
+        )
+        .await;
         let forged = idp::forged(&header, &claims);
         refused(&world, &forged, name).await;
     }
-    assert_eq!(world.idp.count("/oauth2/v1/keys"), asked, "a token named a place and it was asked");
-    refused(&world, &format!("{}.e.e.e.e", encode(&json!({ "alg": "RSA-OAEP", "enc": "A256GCM" }))), "a JWE").await;
+    assert_eq!(
+        world.idp.count("/oauth2/v1/keys"),
+        asked,
+        "a token named a place and it was asked"
+    );
+    refused(
+        &world,
+        &format!(
+            "{}.e.e.e.e",
+            encode(&json!({ "alg": "RSA-OAEP", "enc": "A256GCM" }))
+        ),
+        "a JWE",
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -111,34 +165,72 @@ async fn j04_what_is_too_long_is_refused_before_any_work() {
     let (_, header, _, signature) = good(&world).await;
     for size in [17 * 1024, 60 * 1024] {
         let claims = json!({ "email": "a".repeat(size) });
-        refused(&world, &format!("{}.{}.{signature}", encode(&header), encode(&claims)), "a long token").await;
+        refused(
+            &world,
+            &format!("{}.{}.{signature}", encode(&header), encode(&claims)),
+            "a long token",
+        )
+        .await;
     }
     refused(&world, &".".repeat(10_000), "dots").await;
     let nested = format!("{}{}", "[".repeat(5_000), "]".repeat(5_000));
-    refused(&world, &format!("{}.{}.{signature}", encode(&header), BASE64.encode(nested)), "brackets").await;
+    refused(
+        &world,
+        &format!("{}.{}.{signature}", encode(&header), BASE64.encode(nested)),
+        "brackets",
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn j05_every_kind_of_token_is_good_for_one_thing() {
     let world = World::start().await;
-    let mut browser = world.signed_in(Person::alice(), "http://wiki.localhost/").await;
+    let mut browser = world
+        .signed_in(Person::alice(), "http://wiki.localhost/")
+        .await;
     browser.open("http://app.localhost/").await;
     world.origin.forget();
-    let organisation = browser.cookie("access.localhost", "CF_Authorization").unwrap();
-    let wiki = browser.cookie("wiki.localhost", "CF_Authorization").unwrap();
-    refused(&world, organisation, "the organisation token at an application").await;
+    let organisation = browser
+        .cookie("access.localhost", "CF_Authorization")
+        .unwrap();
+    let wiki = browser
+        .cookie("wiki.localhost", "CF_Authorization")
+        .unwrap();
+    refused(
+        &world,
+        organisation,
+        "the organisation token at an application",
+    )
+    .await;
     refused(&world, wiki, "another application's token").await;
     for given in world.idp.given() {
         refused(&world, &given, "a token of the provider").await;
     }
-    for cookie in browser.cookies.iter().filter(|c| !(c.host == "app.localhost" && c.name == "CF_Authorization")) {
-        refused(&world, &cookie.value, &format!("the cookie {} of {}", cookie.name, cookie.host)).await;
+    for cookie in browser
+        .cookies
+        .iter()
+        .filter(|c| !(c.host == "app.localhost" && c.name == "CF_Authorization"))
+    {
+        refused(
+            &world,
+            &cookie.value,
+            &format!("the cookie {} of {}", cookie.name, cookie.host),
+        )
+        .await;
     }
     // And an application token is no organisation session.
     let line = format!("Cookie: CF_Authorization={wiki}");
     let login = "http://access.localhost/cdn-cgi/access/login/app.localhost?redirect_url=%2F";
     let answer = world.browser().request("GET", login, &[&line], b"").await;
-    assert!(!answer.headers.one("location").unwrap_or_default().contains("/authorized"), "{:?}", answer.headers);
+    assert!(
+        !answer
+            .headers
+            .one("location")
+            .unwrap_or_default()
+            .contains("/authorized"),
+        "{:?}",
+        answer.headers
+    );
 }
 
 #[tokio::test]
@@ -154,7 +246,12 @@ async fn j05_claims_cannot_be_changed() {
     for (name, value) in changes {
         let mut claims = claims.clone();
         claims[name] = value;
-        refused(&world, &format!("{}.{}.{signature}", encode(&header), encode(&claims)), name).await;
+        refused(
+            &world,
+            &format!("{}.{}.{signature}", encode(&header), encode(&claims)),
+            name,
+        )
+        .await;
         refused(&world, &idp::forged(&header, &claims), name).await;
     }
 }
@@ -163,10 +260,20 @@ async fn j05_claims_cannot_be_changed() {
 async fn j08_a_forgers_key_under_a_published_name_is_refused() {
     let world = World::start().await;
     let (_, header, claims, _) = good(&world).await;
-    refused(&world, &idp::forged(&header, &claims), "a forger's signature").await;
+    refused(
+        &world,
+        &idp::forged(&header, &claims),
+        "a forger's signature",
+    )
+    .await;
     let mut nameless = header.clone();
     nameless.as_object_mut().unwrap().remove("kid");
-    refused(&world, &idp::forged(&nameless, &claims), "a forger's signature without a kid").await;
+    refused(
+        &world,
+        &idp::forged(&nameless, &claims),
+        "a forger's signature without a kid",
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -176,7 +283,9 @@ async fn j11_a_key_rotated_between_two_logins_is_learned() {
     for rotate in [json!({}), json!({ "rotate": "drop" })] {
         okta.control(rotate.clone()).await;
         let mut browser = crate::support::Browser::new(&proxy);
-        let page = browser.open_as("http://wiki.localhost/", "alice@example.com").await;
+        let page = browser
+            .open_as("http://wiki.localhost/", "alice@example.com")
+            .await;
         assert_eq!(page.response.status, 200, "{rotate}: {:#?}", browser.trail);
     }
 }
@@ -185,8 +294,21 @@ async fn j11_a_key_rotated_between_two_logins_is_learned() {
 async fn j14_a_token_in_the_address_is_no_credential() {
     let world = World::start().await;
     let (token, ..) = good(&world).await;
-    for name in ["token", "access_token", "CF_Authorization", "cf-access-token", "cf_access_token"] {
-        let answer = world.raw(raw::request("GET", "app.localhost", &format!("/?{name}={token}"), &[])).await;
+    for name in [
+        "token",
+        "access_token",
+        "CF_Authorization",
+        "cf-access-token",
+        "cf_access_token",
+    ] {
+        let answer = world
+            .raw(raw::request(
+                "GET",
+                "app.localhost",
+                &format!("/?{name}={token}"),
+                &[],
+            ))
+            .await;
         assert_refused(answer.as_ref(), name);
         world.origin.assert_untouched(name);
     }

@@ -9,47 +9,84 @@ const APP_SESSION: &str = "CF_AppSession";
 
 /// A token of another user's login, for the application.
 async fn mallorys(world: &World) -> String {
-    let mallory = world.signed_in(Person::alice(), "http://app.localhost/").await;
-    mallory.cookie("app.localhost", AUTHORIZATION).unwrap().to_owned()
+    let mallory = world
+        .signed_in(Person::alice(), "http://app.localhost/")
+        .await;
+    mallory
+        .cookie("app.localhost", AUTHORIZATION)
+        .unwrap()
+        .to_owned()
 }
 
 /// Tokens of that login that only a look at the signature tells from valid ones, each another one.
 fn forgeries(token: &str, number: usize) -> Vec<String> {
     let (message, _) = token.rsplit_once('.').unwrap();
-    (0..number).map(|i| format!("{message}.{i:04}{}", "A".repeat(342 - 4))).collect()
+    (0..number)
+        .map(|i| format!("{message}.{i:04}{}", "A".repeat(342 - 4)))
+        .collect()
 }
 
 /// A value of `CF_AppSession` that claims nine logins in a row for `app.localhost`, the last of them at that time.
 async fn looping(world: &World, at: &str) -> String {
-    let answer = world.raw(raw::request("GET", "app.localhost", "/", &["Sec-Fetch-Mode: cors"])).await.unwrap();
+    let answer = world
+        .raw(raw::request(
+            "GET",
+            "app.localhost",
+            "/",
+            &["Sec-Fetch-Mode: cors"],
+        ))
+        .await
+        .unwrap();
     let aud = answer.headers.one("cf-access-aud").unwrap();
     format!("n0123456789abcdef.9.{at}.{}", &aud[..8])
 }
 
 fn now() -> String {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs().to_string()
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+        .to_string()
 }
 
 /// The users that the origin saw, one for each request since the last call.
 fn told(world: &World) -> Vec<String> {
     let seen = world.origin.seen();
     world.origin.forget();
-    seen.iter().map(|r| r.headers.one("cf-access-authenticated-user-email").unwrap_or_default().to_owned()).collect()
+    seen.iter()
+        .map(|r| {
+            r.headers
+                .one("cf-access-authenticated-user-email")
+                .unwrap_or_default()
+                .to_owned()
+        })
+        .collect()
 }
 
 #[tokio::test]
 async fn s05_a_tossed_session_is_expired_and_the_login_begins_anew() {
     let world = World::start().await;
     let planted = mallorys(&world).await;
-    for (domain, path) in
-        [("localhost", "/"), ("localhost", "/wiki"), ("app.localhost", "/wiki/page"), ("localhost", "/wiki/")]
-    {
+    for (domain, path) in [
+        ("localhost", "/"),
+        ("localhost", "/wiki"),
+        ("app.localhost", "/wiki/page"),
+        ("localhost", "/wiki/"),
+    ] {
         let mut bob = member(&world).await;
         bob.toss(domain, path, AUTHORIZATION, &planted);
         let page = bob.open(PAGE).await;
-        assert_eq!((page.url.as_str(), page.response.status), (PAGE, 200), "{domain} {path}: {:#?}", bob.trail);
+        assert_eq!(
+            (page.url.as_str(), page.response.status),
+            (PAGE, 200),
+            "{domain} {path}: {:#?}",
+            bob.trail
+        );
         assert_eq!(told(&world), ["bob@example.com"], "{domain} {path}");
-        assert!(bob.cookies.iter().all(|cookie| !cookie.is_domain), "{domain} {path}");
+        assert!(
+            bob.cookies.iter().all(|cookie| !cookie.is_domain),
+            "{domain} {path}"
+        );
         let answer = bob.fetch("GET", PAGE, &[], b"").await;
         assert_eq!(answer.status, 200, "{domain} {path}");
         world.origin.forget();
@@ -73,11 +110,19 @@ async fn s05_a_tossed_session_that_returns_ends_on_a_page_that_names_the_cookie(
     let page = bob.open(back.as_str()).await;
     let text = page.response.text();
     assert_eq!(page.response.status, 400, "{:#?}", bob.trail);
-    assert!(text.contains("CF_Authorization") && text.contains("session_conflict"), "{text}");
+    assert!(
+        text.contains("CF_Authorization") && text.contains("session_conflict"),
+        "{text}"
+    );
     assert_eq!(told(&world), Vec::<String>::new());
     // The page itself expired it once more, so that the way on works.
     let again = crate::support::browser::link(&text, "Start again</a>").unwrap();
-    assert_eq!(bob.open(&again).await.response.status, 200, "{:#?}", bob.trail);
+    assert_eq!(
+        bob.open(&again).await.response.status,
+        200,
+        "{:#?}",
+        bob.trail
+    );
     assert_eq!(told(&world), ["bob@example.com"]);
 }
 
@@ -89,42 +134,82 @@ async fn s05_scripts_are_told_of_a_conflict_in_json() {
     let own = bob.cookie("app.localhost", AUTHORIZATION).unwrap();
     for (one, other) in [(planted.as_str(), own), (own, planted.as_str())] {
         let line = format!("Cookie: {AUTHORIZATION}={one}; {AUTHORIZATION}={other}");
-        let answer =
-            world.raw(raw::request("GET", "app.localhost", "/", &[&line, "Sec-Fetch-Mode: cors"])).await.unwrap();
-        assert_eq!((answer.status, answer.json()["reason"].as_str()), (401, Some("session_conflict")));
+        let answer = world
+            .raw(raw::request(
+                "GET",
+                "app.localhost",
+                "/",
+                &[&line, "Sec-Fetch-Mode: cors"],
+            ))
+            .await
+            .unwrap();
+        assert_eq!(
+            (answer.status, answer.json()["reason"].as_str()),
+            (401, Some("session_conflict"))
+        );
         world.origin.assert_untouched("two logins");
-        let answer = world.raw(raw::request("GET", "app.localhost", "/a/b/c/d", &[&line])).await.unwrap();
+        let answer = world
+            .raw(raw::request("GET", "app.localhost", "/a/b/c/d", &[&line]))
+            .await
+            .unwrap();
         assert_eq!(answer.status, 302);
         let expired = answer.headers.all("set-cookie");
         let bytes: usize = expired.iter().map(|line| line.len()).sum();
-        assert!(expired.len() < 30 && bytes < 6_000, "{} lines, {bytes} bytes", expired.len());
-        for wanted in
-            ["Path=/; Max-Age=0", "Path=/; Domain=localhost; Max-Age=0", "Path=/a/b/c/d; Domain=app.localhost"]
-        {
+        assert!(
+            expired.len() < 30 && bytes < 6_000,
+            "{} lines, {bytes} bytes",
+            expired.len()
+        );
+        for wanted in [
+            "Path=/; Max-Age=0",
+            "Path=/; Domain=localhost; Max-Age=0",
+            "Path=/a/b/c/d; Domain=app.localhost",
+        ] {
             assert!(
-                expired.iter().any(|line| line.starts_with("CF_Authorization=;") && line.contains(wanted)),
+                expired
+                    .iter()
+                    .any(|line| line.starts_with("CF_Authorization=;") && line.contains(wanted)),
                 "{wanted}: {expired:#?}"
             );
         }
-        let identity = raw::request("GET", "app.localhost", "/cdn-cgi/access/get-identity", &[&line]);
+        let identity = raw::request(
+            "GET",
+            "app.localhost",
+            "/cdn-cgi/access/get-identity",
+            &[&line],
+        );
         let answer = world.raw(identity).await.unwrap();
-        assert_eq!((answer.status, answer.json()["error"].as_str()), (401, Some("session_conflict")));
+        assert_eq!(
+            (answer.status, answer.json()["error"].as_str()),
+            (401, Some("session_conflict"))
+        );
     }
 }
 
 #[tokio::test]
 async fn s05_a_tossed_organisation_session_signs_nobody_in() {
     let world = World::start().await;
-    let mallory = world.signed_in(Person::alice(), "http://app.localhost/").await;
+    let mallory = world
+        .signed_in(Person::alice(), "http://app.localhost/")
+        .await;
     let planted = mallory.cookie("access.localhost", AUTHORIZATION).unwrap();
     let mut bob = member(&world).await;
     bob.toss("localhost", "/cdn-cgi", AUTHORIZATION, planted);
     bob.cookies.retain(|cookie| cookie.host != "app.localhost");
     let asked = world.idp.count("/oauth2/v1/authorize");
     let page = bob.open(PAGE).await;
-    assert_eq!((page.url.as_str(), page.response.status), (PAGE, 200), "{:#?}", bob.trail);
+    assert_eq!(
+        (page.url.as_str(), page.response.status),
+        (PAGE, 200),
+        "{:#?}",
+        bob.trail
+    );
     assert_eq!(told(&world), ["bob@example.com"]);
-    assert_eq!(world.idp.count("/oauth2/v1/authorize"), asked + 1, "neither session was used");
+    assert_eq!(
+        world.idp.count("/oauth2/v1/authorize"),
+        asked + 1,
+        "neither session was used"
+    );
     assert!(bob.cookies.iter().all(|cookie| !cookie.is_domain));
 
     // It comes back within the minute: a page, and not the provider for every application that is opened.
@@ -143,12 +228,22 @@ async fn s05_a_planted_hand_over_with_its_cookie_is_not_redeemed() {
     // Mallory's own login, up to the hand-over, which is bound to the cookie that comes along with it.
     world.idp.script(|script| script.person = Person::alice());
     let mut mallory = world.browser();
-    let planted = mallory.open_until(PAGE, "http://app.localhost/cdn-cgi/access/authorized").await;
-    let binding = mallory.cookie("app.localhost", "CF_AppSession").unwrap().to_owned();
+    let planted = mallory
+        .open_until(PAGE, "http://app.localhost/cdn-cgi/access/authorized")
+        .await;
+    let binding = mallory
+        .cookie("app.localhost", "CF_AppSession")
+        .unwrap()
+        .to_owned();
     let mut bob = member(&world).await;
     bob.toss("localhost", "/cdn-cgi", "CF_AppSession", &binding);
     let page = bob.open(planted.as_str()).await;
-    assert_eq!((page.url.as_str(), page.response.status), (PAGE, 200), "{:#?}", bob.trail);
+    assert_eq!(
+        (page.url.as_str(), page.response.status),
+        (PAGE, 200),
+        "{:#?}",
+        bob.trail
+    );
     assert_eq!(told(&world), ["bob@example.com"]);
 }
 
@@ -157,25 +252,51 @@ async fn s05_junk_beside_a_session_locks_nobody_out() {
     let world = World::start().await;
     let mut bob = member(&world).await;
     for i in 0..40 {
-        bob.toss("localhost", &format!("/wiki{}", "/".repeat(i % 2)), AUTHORIZATION, &format!("junk{i}"));
+        bob.toss(
+            "localhost",
+            &format!("/wiki{}", "/".repeat(i % 2)),
+            AUTHORIZATION,
+            &format!("junk{i}"),
+        );
     }
     let page = bob.open(PAGE).await;
-    assert_eq!((page.response.status, bob.trail.len()), (200, 1), "{:#?}", bob.trail);
+    assert_eq!(
+        (page.response.status, bob.trail.len()),
+        (200, 1),
+        "{:#?}",
+        bob.trail
+    );
     assert_eq!(told(&world), ["bob@example.com"]);
 }
 
 #[tokio::test]
 async fn s05_a_logout_ends_every_session_that_the_browser_shows() {
     let world = World::start().await;
-    let mallory = world.signed_in(Person::alice(), "http://app.localhost/").await;
+    let mallory = world
+        .signed_in(Person::alice(), "http://app.localhost/")
+        .await;
     let planted = mallory.cookie("app.localhost", AUTHORIZATION).unwrap();
     let mut bob = member(&world).await;
-    let own = bob.cookie("app.localhost", AUTHORIZATION).unwrap().to_owned();
+    let own = bob
+        .cookie("app.localhost", AUTHORIZATION)
+        .unwrap()
+        .to_owned();
     bob.toss("localhost", "/cdn-cgi", AUTHORIZATION, planted);
     bob.open("http://app.localhost/cdn-cgi/access/logout").await;
     let line = format!("Cookie: {AUTHORIZATION}={own}");
-    let answer = world.raw(raw::request("GET", "app.localhost", "/", &[&line, "Sec-Fetch-Mode: cors"])).await.unwrap();
-    assert_eq!((answer.status, answer.json()["reason"].as_str()), (401, Some("session_revoked")));
+    let answer = world
+        .raw(raw::request(
+            "GET",
+            "app.localhost",
+            "/",
+            &[&line, "Sec-Fetch-Mode: cors"],
+        ))
+        .await
+        .unwrap();
+    assert_eq!(
+        (answer.status, answer.json()["reason"].as_str()),
+        (401, Some("session_revoked"))
+    );
 }
 
 #[tokio::test]
@@ -185,28 +306,60 @@ async fn s05_a_tossed_count_of_logins_locks_nobody_out() {
     for own in [true, false] {
         for path in ["/wiki", "/"] {
             let mut bob = member(&world).await;
-            bob.cookies.retain(|cookie| cookie.name != AUTHORIZATION && (own || cookie.name != APP_SESSION));
+            bob.cookies.retain(|cookie| {
+                cookie.name != AUTHORIZATION && (own || cookie.name != APP_SESSION)
+            });
             bob.toss("localhost", path, APP_SESSION, &later);
             let page = bob.open(PAGE).await;
-            assert_eq!((page.url.as_str(), page.response.status), (PAGE, 200), "{own} {path}: {:#?}", bob.trail);
+            assert_eq!(
+                (page.url.as_str(), page.response.status),
+                (PAGE, 200),
+                "{own} {path}: {:#?}",
+                bob.trail
+            );
         }
     }
     // A count of this moment stops one login, and the page ends it.
     let mut bob = member(&world).await;
-    bob.cookies.retain(|cookie| cookie.name != AUTHORIZATION && cookie.name != APP_SESSION);
-    bob.toss("localhost", "/wiki", APP_SESSION, &looping(&world, &now()).await);
+    bob.cookies
+        .retain(|cookie| cookie.name != AUTHORIZATION && cookie.name != APP_SESSION);
+    bob.toss(
+        "localhost",
+        "/wiki",
+        APP_SESSION,
+        &looping(&world, &now()).await,
+    );
     let page = bob.open(PAGE).await;
     assert_eq!(page.response.status, 400, "{:#?}", bob.trail);
     assert!(page.response.text().contains("login_loop"));
     let page = bob.open(PAGE).await;
-    assert_eq!((page.url.as_str(), page.response.status), (PAGE, 200), "{:#?}", bob.trail);
+    assert_eq!(
+        (page.url.as_str(), page.response.status),
+        (PAGE, 200),
+        "{:#?}",
+        bob.trail
+    );
     // Beside one's own it counts for nothing.
     let mut bob = member(&world).await;
     bob.cookies.retain(|cookie| cookie.name != AUTHORIZATION);
-    bob.toss("localhost", "/wiki", APP_SESSION, &looping(&world, &now()).await);
+    bob.toss(
+        "localhost",
+        "/wiki",
+        APP_SESSION,
+        &looping(&world, &now()).await,
+    );
     let page = bob.open(PAGE).await;
-    assert_eq!((page.url.as_str(), page.response.status), (PAGE, 200), "{:#?}", bob.trail);
-    assert!(bob.cookies.iter().all(|cookie| !cookie.is_domain), "{:#?}", bob.cookies);
+    assert_eq!(
+        (page.url.as_str(), page.response.status),
+        (PAGE, 200),
+        "{:#?}",
+        bob.trail
+    );
+    assert!(
+        bob.cookies.iter().all(|cookie| !cookie.is_domain),
+        "{:#?}",
+        bob.cookies
+    );
 }
 
 #[tokio::test]
@@ -215,9 +368,15 @@ async fn s05_a_tossed_binding_that_returns_is_no_endless_loop() {
     let mut bob = member(&world).await;
     let authorized = "http://app.localhost/cdn-cgi/access/authorized";
     let lose = |bob: &mut Browser| {
-        bob.cookies.retain(|cookie| cookie.name != AUTHORIZATION || cookie.host != "app.localhost");
+        bob.cookies
+            .retain(|cookie| cookie.name != AUTHORIZATION || cookie.host != "app.localhost");
         bob.cookies.retain(|cookie| !cookie.is_domain);
-        bob.toss("app.localhost", "/wiki/page", APP_SESSION, "n0123456789abcdef");
+        bob.toss(
+            "app.localhost",
+            "/wiki/page",
+            APP_SESSION,
+            "n0123456789abcdef",
+        );
     };
     lose(&mut bob);
     let first = bob.open_until(PAGE, authorized).await;
@@ -226,7 +385,11 @@ async fn s05_a_tossed_binding_that_returns_is_no_endless_loop() {
     lose(&mut bob);
     let page = bob.open(PAGE).await;
     assert_eq!(page.response.status, 400, "{:#?}", bob.trail);
-    assert!(page.response.text().contains(APP_SESSION), "{}", page.response.text());
+    assert!(
+        page.response.text().contains(APP_SESSION),
+        "{}",
+        page.response.text()
+    );
 }
 
 #[tokio::test]
@@ -238,7 +401,12 @@ async fn s05_two_tossed_cookies_are_both_expired() {
         bob.toss("localhost", "/", AUTHORIZATION, &planted);
         bob.toss("localhost", path, APP_SESSION, "n0123456789abcdef");
         let page = bob.open(PAGE).await;
-        assert_eq!((page.url.as_str(), page.response.status), (PAGE, 200), "{path}: {:#?}", bob.trail);
+        assert_eq!(
+            (page.url.as_str(), page.response.status),
+            (PAGE, 200),
+            "{path}: {:#?}",
+            bob.trail
+        );
         assert_eq!(told(&world), ["bob@example.com"], "{path}");
         assert!(bob.cookies.iter().all(|cookie| !cookie.is_domain), "{path}");
     }
@@ -249,13 +417,31 @@ async fn s05_forged_tokens_keep_no_logout_from_its_session() {
     let world = World::start().await;
     let bob = member(&world).await;
     let own = bob.cookie("app.localhost", AUTHORIZATION).unwrap();
-    let mut cookies: Vec<_> = forgeries(own, 60).iter().map(|forged| format!("{AUTHORIZATION}={forged}")).collect();
+    let mut cookies: Vec<_> = forgeries(own, 60)
+        .iter()
+        .map(|forged| format!("{AUTHORIZATION}={forged}"))
+        .collect();
     cookies.push(format!("{AUTHORIZATION}={own}"));
-    let lines = [&format!("Cookie: {}", cookies.join("; ")), "Sec-Fetch-Site: same-origin", "Sec-Fetch-Mode: navigate"];
-    let identity = raw::request("GET", "app.localhost", "/cdn-cgi/access/get-identity", &lines[..1]);
+    let lines = [
+        &format!("Cookie: {}", cookies.join("; ")),
+        "Sec-Fetch-Site: same-origin",
+        "Sec-Fetch-Mode: navigate",
+    ];
+    let identity = raw::request(
+        "GET",
+        "app.localhost",
+        "/cdn-cgi/access/get-identity",
+        &lines[..1],
+    );
     let answer = world.raw(identity).await.unwrap();
-    assert_eq!((answer.status, answer.json()["email"].as_str()), (200, Some("bob@example.com")));
-    let answer = world.raw(raw::request("GET", "app.localhost", "/wiki", &lines)).await.unwrap();
+    assert_eq!(
+        (answer.status, answer.json()["email"].as_str()),
+        (200, Some("bob@example.com"))
+    );
+    let answer = world
+        .raw(raw::request("GET", "app.localhost", "/wiki", &lines))
+        .await
+        .unwrap();
     assert_eq!(answer.status, 200);
     let logout = raw::request("GET", "app.localhost", "/cdn-cgi/access/logout", &lines);
     assert_eq!(world.raw(logout).await.unwrap().status, 302);
@@ -269,15 +455,25 @@ async fn s05_a_logout_that_cannot_find_the_session_is_no_success() {
     let bob = member(&world).await;
     for (host, logout) in [("app.localhost", 1), ("access.localhost", 2)] {
         let own = bob.cookie(host, AUTHORIZATION).unwrap();
-        let mut cookies: Vec<_> =
-            forgeries(own, 300).iter().map(|forged| format!("{AUTHORIZATION}={forged}")).collect();
+        let mut cookies: Vec<_> = forgeries(own, 300)
+            .iter()
+            .map(|forged| format!("{AUTHORIZATION}={forged}"))
+            .collect();
         cookies.push(format!("{AUTHORIZATION}={own}"));
         let cookies = format!("Cookie: {}", cookies.join("; "));
         let identity = raw::request("GET", host, "/cdn-cgi/access/get-identity", &[&cookies]);
         let answer = world.raw(identity).await.unwrap();
-        assert_eq!((answer.status, answer.json()["error"].as_str()), (401, Some("session_conflict")), "{host}");
+        assert_eq!(
+            (answer.status, answer.json()["error"].as_str()),
+            (401, Some("session_conflict")),
+            "{host}"
+        );
         let lines = |site: &'static str| {
-            [cookies.clone(), format!("Sec-Fetch-Site: {site}"), "Sec-Fetch-Mode: navigate".to_owned()]
+            [
+                cookies.clone(),
+                format!("Sec-Fetch-Site: {site}"),
+                "Sec-Fetch-Mode: navigate".to_owned(),
+            ]
         };
         let send = |site| {
             let lines = lines(site);
@@ -286,20 +482,44 @@ async fn s05_a_logout_that_cannot_find_the_session_is_no_success() {
         };
         let answer = send("same-origin").await.unwrap();
         assert_eq!(answer.status, 400, "{host}");
-        assert!(answer.text().contains("session_conflict"), "{}", answer.text());
+        assert!(
+            answer.text().contains("session_conflict"),
+            "{}",
+            answer.text()
+        );
         let expired = answer.headers.all("set-cookie");
-        assert!(expired.iter().any(|line| line.starts_with("CF_Authorization=;") && line.contains("Domain=localhost")));
+        assert!(expired.iter().any(
+            |line| line.starts_with("CF_Authorization=;") && line.contains("Domain=localhost")
+        ));
         let metric = format!("portcullis_logouts_total{{outcome=\"invalid\"}} {logout}");
         assert!(world.proxy.metrics().await.contains(&metric), "{metric}");
     }
     let own = bob.cookie("app.localhost", AUTHORIZATION).unwrap();
     let line = format!("Cookie: {AUTHORIZATION}={own}");
-    assert_eq!(world.raw(raw::request("GET", "app.localhost", "/wiki", &[&line])).await.unwrap().status, 200);
+    assert_eq!(
+        world
+            .raw(raw::request("GET", "app.localhost", "/wiki", &[&line]))
+            .await
+            .unwrap()
+            .status,
+        200
+    );
 }
 
 /// The reason for which a session is refused.
 async fn reason(world: &World, token: &str) -> String {
     let line = format!("Cookie: {AUTHORIZATION}={token}");
-    let answer = world.raw(raw::request("GET", "app.localhost", "/", &[&line, "Sec-Fetch-Mode: cors"])).await.unwrap();
-    answer.json()["reason"].as_str().unwrap_or_default().to_owned()
+    let answer = world
+        .raw(raw::request(
+            "GET",
+            "app.localhost",
+            "/",
+            &[&line, "Sec-Fetch-Mode: cors"],
+        ))
+        .await
+        .unwrap();
+    answer.json()["reason"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned()
 }

@@ -87,7 +87,9 @@ impl Browser {
 
     /// Opens a page and follows redirects until one leads to `stop`, which is not followed but returned.
     pub async fn open_until(&mut self, url: &str, stop: &str) -> Url {
-        self.navigate("GET", url, "", |url| url.as_str().starts_with(stop)).await.url
+        self.navigate("GET", url, "", |url| url.as_str().starts_with(stop))
+            .await
+            .url
     }
 
     /// Sends a form of a page of the same site, and follows redirects to their end.
@@ -113,7 +115,8 @@ impl Browser {
     async fn posted(&mut self, url: &str, form: &str) -> Page {
         let url = Url::parse(url).unwrap();
         let others = self.clone();
-        self.cookies.retain(|cookie| cookie.same_site == SameSite::None);
+        self.cookies
+            .retain(|cookie| cookie.same_site == SameSite::None);
         let cookies = self.cookies_for(&url, true);
         self.cookies = others.cookies;
         let lines = [
@@ -122,7 +125,9 @@ impl Browser {
             "Sec-Fetch-Dest: document",
             "Content-Type: application/x-www-form-urlencoded",
         ];
-        let response = self.send("POST", &url, &lines, &cookies, form.as_bytes()).await;
+        let response = self
+            .send("POST", &url, &lines, &cookies, form.as_bytes())
+            .await;
         self.trail = vec![(url.clone(), response.status)];
         self.posted = Some(response.status);
         Page { url, response }
@@ -136,21 +141,36 @@ impl Browser {
 
     /// Signs in at a page of `okta.mjs`; any other page is returned.
     pub async fn sign_in(&mut self, page: &Page, login: &str) -> Page {
-        let Some(action) = sign_in_form(&page.response.text()) else { return page.clone() };
+        let Some(action) = sign_in_form(&page.response.text()) else {
+            return page.clone();
+        };
         let action = page.url.join(&action).unwrap();
         let fields = [("identifier", login), ("passcode", PASSWORD)];
-        let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
-        self.navigate("POST", action.as_str(), &form, |_| false).await
+        let form = url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(fields)
+            .finish();
+        self.navigate("POST", action.as_str(), &form, |_| false)
+            .await
     }
 
-    async fn navigate(&mut self, method: &str, url: &str, form: &str, stop: impl Fn(&Url) -> bool) -> Page {
+    async fn navigate(
+        &mut self,
+        method: &str,
+        url: &str,
+        form: &str,
+        stop: impl Fn(&Url) -> bool,
+    ) -> Page {
         let (mut method, mut form) = (method.to_owned(), form.to_owned());
         let mut url = Url::parse(url).unwrap();
         let (mut start, mut crossed) = (url.clone(), false);
         self.trail.clear();
         while self.trail.len() < MAX_HOPS {
             crossed |= url.host() != start.host();
-            let site = if crossed { "Sec-Fetch-Site: cross-site" } else { "Sec-Fetch-Site: none" };
+            let site = if crossed {
+                "Sec-Fetch-Site: cross-site"
+            } else {
+                "Sec-Fetch-Site: none"
+            };
             let mut lines = vec![
                 site,
                 "Sec-Fetch-Mode: navigate",
@@ -162,7 +182,9 @@ impl Browser {
                 lines.push("Content-Type: application/x-www-form-urlencoded");
             }
             let cookies = self.cookies_for(&url, crossed);
-            let response = self.send(&method, &url, &lines, &cookies, form.as_bytes()).await;
+            let response = self
+                .send(&method, &url, &lines, &cookies, form.as_bytes())
+                .await;
             self.trail.push((url.clone(), response.status));
             let target = if matches!(response.status, 301 | 302 | 303 | 307 | 308) {
                 response.location().to_owned()
@@ -185,26 +207,55 @@ impl Browser {
     }
 
     /// One request with this browser's cookies, as a script on the same host makes it. No redirect is followed.
-    pub async fn fetch(&mut self, method: &str, url: &str, lines: &[&str], body: &[u8]) -> Response {
-        let mut all =
-            vec!["Sec-Fetch-Site: same-origin", "Sec-Fetch-Mode: cors", "Sec-Fetch-Dest: empty", "Accept: */*"];
+    pub async fn fetch(
+        &mut self,
+        method: &str,
+        url: &str,
+        lines: &[&str],
+        body: &[u8],
+    ) -> Response {
+        let mut all = vec![
+            "Sec-Fetch-Site: same-origin",
+            "Sec-Fetch-Mode: cors",
+            "Sec-Fetch-Dest: empty",
+            "Accept: */*",
+        ];
         all.extend(lines);
         self.request(method, url, &all, body).await
     }
 
     /// One request with this browser's cookies and just these header lines. No redirect is followed.
-    pub async fn request(&mut self, method: &str, url: &str, lines: &[&str], body: &[u8]) -> Response {
+    pub async fn request(
+        &mut self,
+        method: &str,
+        url: &str,
+        lines: &[&str],
+        body: &[u8],
+    ) -> Response {
         let url = Url::parse(url).unwrap();
         let cookies = self.cookies_for(&url, false);
         self.send(method, &url, lines, &cookies, body).await
     }
 
-    async fn send(&mut self, method: &str, url: &Url, lines: &[&str], cookies: &str, body: &[u8]) -> Response {
+    async fn send(
+        &mut self,
+        method: &str,
+        url: &Url,
+        lines: &[&str],
+        cookies: &str,
+        body: &[u8],
+    ) -> Response {
         let host = url.host_str().unwrap();
         let mut connection = match (host.parse::<std::net::IpAddr>(), url.scheme()) {
-            (Ok(ip), "http") => Connection::plain(SocketAddr::new(ip, url.port_or_known_default().unwrap())).await,
+            (Ok(ip), "http") => {
+                Connection::plain(SocketAddr::new(ip, url.port_or_known_default().unwrap())).await
+            }
             (Err(_), "http") => {
-                let elsewhere = self.elsewhere.iter().find(|(name, _)| name == host).map(|(_, address)| *address);
+                let elsewhere = self
+                    .elsewhere
+                    .iter()
+                    .find(|(name, _)| name == host)
+                    .map(|(_, address)| *address);
                 Connection::plain(elsewhere.unwrap_or(self.proxy)).await
             }
             (Err(_), "https") => Connection::tls(self.proxy, host, &self.trust).await,
@@ -212,7 +263,8 @@ impl Browser {
         };
         let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
         let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
-        let mut head = format!("{method} {target} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n");
+        let mut head =
+            format!("{method} {target} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n");
         for line in lines {
             head += &format!("{line}\r\n");
         }
@@ -222,8 +274,13 @@ impl Browser {
         if !body.is_empty() || method == "POST" {
             head += &format!("Content-Length: {}\r\n", body.len());
         }
-        connection.send([head.as_bytes(), b"\r\n", body].concat()).await;
-        let response = connection.response(method).await.unwrap_or_else(|| panic!("no answer to {method} {url}"));
+        connection
+            .send([head.as_bytes(), b"\r\n", body].concat())
+            .await;
+        let response = connection
+            .response(method)
+            .await
+            .unwrap_or_else(|| panic!("no answer to {method} {url}"));
         for line in response.headers.all("set-cookie") {
             self.keep(url, line);
         }
@@ -244,21 +301,43 @@ impl Browser {
         // RFC 6265 5.4 (2): longer paths first.
         let mut matching: Vec<_> = matching.collect();
         matching.sort_by_key(|c| std::cmp::Reverse(c.path.len()));
-        matching.iter().map(|c| format!("{}={}", c.name, c.value)).collect::<Vec<_>>().join("; ")
+        matching
+            .iter()
+            .map(|c| format!("{}={}", c.name, c.value))
+            .collect::<Vec<_>>()
+            .join("; ")
     }
 
     /// Takes a cookie that another host of `domain` set for all of its hosts.
     pub fn toss(&mut self, domain: &str, path: &str, name: &str, value: &str) {
-        let (host, name, value, path) = (domain.to_owned(), name.to_owned(), value.to_owned(), path.to_owned());
+        let (host, name, value, path) = (
+            domain.to_owned(),
+            name.to_owned(),
+            value.to_owned(),
+            path.to_owned(),
+        );
         let same_site = SameSite::None;
-        self.cookies.push(Kept { host, is_domain: true, name, value, path, secure: true, same_site, expires: None });
+        self.cookies.push(Kept {
+            host,
+            is_domain: true,
+            name,
+            value,
+            path,
+            secure: true,
+            same_site,
+            expires: None,
+        });
     }
 
     fn keep(&mut self, url: &Url, line: &str) {
         let parsed = Cookie::parse(line.to_owned()).unwrap_or_else(|e| panic!("{e}: `{line}`"));
         if url.host_str() != Some("127.0.0.1") {
-            let is_removal = parsed.value().is_empty() && parsed.max_age().is_some_and(|age| age.is_zero());
-            assert!(parsed.domain().is_none() || is_removal, "a `Domain` cookie from {url}: `{line}`");
+            let is_removal =
+                parsed.value().is_empty() && parsed.max_age().is_some_and(|age| age.is_zero());
+            assert!(
+                parsed.domain().is_none() || is_removal,
+                "a `Domain` cookie from {url}: `{line}`"
+            );
         }
         let secure = parsed.secure().unwrap_or(false);
         let same_site = parsed.same_site().unwrap_or(SameSite::Lax);
@@ -268,39 +347,67 @@ impl Browser {
             || (host_prefixed && !(secure && parsed.path() == Some("/")));
         assert!(!refused, "browsers refuse this cookie from {url}: `{line}`");
         let is_domain = parsed.domain().is_some();
-        let host = parsed.domain().unwrap_or(url.host_str().unwrap()).to_owned();
-        let path = parsed.path().map_or_else(|| default_path(url), str::to_owned);
+        let host = parsed
+            .domain()
+            .unwrap_or(url.host_str().unwrap())
+            .to_owned();
+        let path = parsed
+            .path()
+            .map_or_else(|| default_path(url), str::to_owned);
         let (name, value) = (parsed.name().to_owned(), parsed.value().to_owned());
-        self.cookies.retain(|c| (&c.host, c.is_domain, &c.name, &c.path) != (&host, is_domain, &name, &path));
-        let max_age = parsed.max_age().map(|age| super::idp::now() + age.whole_seconds());
+        self.cookies.retain(|c| {
+            (&c.host, c.is_domain, &c.name, &c.path) != (&host, is_domain, &name, &path)
+        });
+        let max_age = parsed
+            .max_age()
+            .map(|age| super::idp::now() + age.whole_seconds());
         let expires = max_age.or_else(|| Some(parsed.expires_datetime()?.unix_timestamp()));
         if expires.is_none_or(|at| at > super::idp::now()) {
             self.given.push(value.clone());
-            self.cookies.push(Kept { host, is_domain, name, value, path, secure, same_site, expires });
+            self.cookies.push(Kept {
+                host,
+                is_domain,
+                name,
+                value,
+                path,
+                secure,
+                same_site,
+                expires,
+            });
         }
     }
 
     /// The value of a cookie that it holds.
     pub fn cookie(&self, host: &str, name: &str) -> Option<&str> {
-        self.cookies.iter().find(|c| c.host == host && c.name == name).map(|c| c.value.as_str())
+        self.cookies
+            .iter()
+            .find(|c| c.host == host && c.name == name)
+            .map(|c| c.value.as_str())
     }
 }
 
 /// As browsers see it: loopback names are as good as TLS.
 fn trustworthy(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
-    url.scheme() == "https" || host == "localhost" || host.ends_with(".localhost") || host == "127.0.0.1"
+    url.scheme() == "https"
+        || host == "localhost"
+        || host.ends_with(".localhost")
+        || host == "127.0.0.1"
 }
 
 /// RFC 6265, section 5.1.3.
 fn is_for(cookie: &Kept, host: &str) -> bool {
-    let below = || host.strip_suffix(&cookie.host).is_some_and(|rest| rest.ends_with('.'));
+    let below = || {
+        host.strip_suffix(&cookie.host)
+            .is_some_and(|rest| rest.ends_with('.'))
+    };
     host == cookie.host || cookie.is_domain && below()
 }
 
 /// RFC 6265, section 5.1.4.
 fn path_matches(path: &str, cookie: &str) -> bool {
-    path.strip_prefix(cookie).is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || cookie.ends_with('/'))
+    path.strip_prefix(cookie)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || cookie.ends_with('/'))
 }
 
 fn default_path(url: &Url) -> String {
@@ -312,7 +419,11 @@ fn default_path(url: &Url) -> String {
 
 /// Where a page that leads on by itself leads.
 fn refresh(html: &str) -> Option<String> {
-    let content = html.split(r#"<meta http-equiv="refresh" content="0;url="#).nth(1)?.split('"').next()?;
+    let content = html
+        .split(r#"<meta http-equiv="refresh" content="0;url="#)
+        .nth(1)?
+        .split('"')
+        .next()?;
     Some(unescaped(content))
 }
 
@@ -327,12 +438,17 @@ fn sign_in_form(html: &str) -> Option<String> {
 pub fn link(html: &str, text: &str) -> Option<String> {
     let end = html.find(text)?;
     let before = &html[..end];
-    let (start, attribute) =
-        before.rfind("<a ").map(|at| (at, r#"href=""#)).max(before.rfind("<form ").map(|at| (at, r#"action=""#)))?;
+    let (start, attribute) = before
+        .rfind("<a ")
+        .map(|at| (at, r#"href=""#))
+        .max(before.rfind("<form ").map(|at| (at, r#"action=""#)))?;
     let target = before[start..].split(attribute).nth(1)?.split('"').next()?;
     Some(unescaped(target))
 }
 
 fn unescaped(attribute: &str) -> String {
-    attribute.replace("&amp;", "&").replace("&#38;", "&").replace("&#x26;", "&")
+    attribute
+        .replace("&amp;", "&")
+        .replace("&#38;", "&")
+        .replace("&#x26;", "&")
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -36,9 +36,16 @@ impl Certificate {
 
     /// A certificate for `names` that is valid from `start` to `end`, in seconds from now.
     pub fn valid(names: &[&str], start: i64, end: i64) -> Self {
-        let mut params = CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-        let at = |offset| date_time_ymd(1970, 1, 1) + Duration::from_secs(now.saturating_add_signed(offset));
+        let mut params =
+            CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>())
+                .unwrap();
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap()
+            .as_secs();
+        let at = |offset| {
+            date_time_ymd(1970, 1, 1) + Duration::from_secs(now.saturating_add_signed(offset))
+        };
         (params.not_before, params.not_after) = (at(start), at(end));
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
@@ -81,9 +88,9 @@ impl Certificate {
             .unwrap()
             .with_root_certificates(roots);
         let mut config = match identity {
-            Some(ClientIdentity { chain, key }) => {
-                config.with_client_auth_cert(chain.clone(), key.clone_key()).unwrap()
-            }
+            Some(ClientIdentity { chain, key }) => config
+                .with_client_auth_cert(chain.clone(), key.clone_key())
+                .unwrap(),
             None => config.with_no_client_auth(),
         };
         config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
@@ -122,11 +129,18 @@ impl Authority {
     }
 
     /// A certificate with these common names, and whatever else is to be different.
-    pub fn client_of(&self, common_names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> ClientIdentity {
+    pub fn client_of(
+        &self,
+        common_names: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> ClientIdentity {
         let mut params = CertificateParams::new(vec!["client.test".to_owned()]).unwrap();
         params.distinguished_name = DistinguishedName::new();
         // Each kind stands once in there, so the second of the same is written by its number.
-        for (kind, name) in [DnType::CommonName, DnType::CustomDnType(vec![2, 5, 4, 3])].into_iter().zip(common_names) {
+        for (kind, name) in [DnType::CommonName, DnType::CustomDnType(vec![2, 5, 4, 3])]
+            .into_iter()
+            .zip(common_names)
+        {
             params.distinguished_name.push(kind, *name);
         }
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -134,7 +148,10 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();
         let chain = vec![certificate.der().clone(), self.0.der().clone()];
-        ClientIdentity { chain, key: PrivateKeyDer::try_from(key.serialize_der()).unwrap() }
+        ClientIdentity {
+            chain,
+            key: PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+        }
     }
 
     /// One that was good until yesterday, so to speak.

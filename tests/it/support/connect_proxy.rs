@@ -20,7 +20,10 @@ impl ConnectProxy {
     /// Starts a proxy that connects its clients to `server`, whatever name they ask for.
     pub async fn start(server: String) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let (address, heads) = (listener.local_addr().unwrap().to_string(), Arc::new(Mutex::new(Vec::new())));
+        let (address, heads) = (
+            listener.local_addr().unwrap().to_string(),
+            Arc::new(Mutex::new(Vec::new())),
+        );
         let seen = Arc::clone(&heads);
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
@@ -28,18 +31,32 @@ impl ConnectProxy {
                 tokio::spawn(async move {
                     let mut client = BufReader::new(client);
                     let mut head = String::new();
-                    while !head.ends_with("\r\n\r\n") && client.read_line(&mut head).await.is_ok_and(|read| read > 0) {}
+                    while !head.ends_with("\r\n\r\n")
+                        && client.read_line(&mut head).await.is_ok_and(|read| read > 0)
+                    {
+                    }
                     let connects = head.starts_with("CONNECT ");
                     seen.lock().unwrap().push(head);
-                    let answer = if connects { "200 Connection established" } else { "405 Method Not Allowed" };
-                    client.write_all(format!("HTTP/1.1 {answer}\r\n\r\n").as_bytes()).await.unwrap();
+                    let answer = if connects {
+                        "200 Connection established"
+                    } else {
+                        "405 Method Not Allowed"
+                    };
+                    client
+                        .write_all(format!("HTTP/1.1 {answer}\r\n\r\n").as_bytes())
+                        .await
+                        .unwrap();
                     if connects && let Ok(mut server) = TcpStream::connect(server).await {
                         let _ = copy_bidirectional(&mut client, &mut server).await;
                     }
                 });
             }
         });
-        Self { address, heads, task }
+        Self {
+            address,
+            heads,
+            task,
+        }
     }
 
     /// The heads of all requests so far.
@@ -57,12 +74,17 @@ impl Drop for ConnectProxy {
 /// Puts TLS before a server on plain HTTP, and returns its address. It runs as long as the test.
 pub async fn tls_before(server: String, certificate: &Certificate) -> String {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let (address, acceptor) = (listener.local_addr().unwrap().to_string(), certificate.acceptor());
+    let (address, acceptor) = (
+        listener.local_addr().unwrap().to_string(),
+        certificate.acceptor(),
+    );
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
             let (server, acceptor) = (server.clone(), acceptor.clone());
             tokio::spawn(async move {
-                let Ok(mut client) = acceptor.accept(client).await else { return };
+                let Ok(mut client) = acceptor.accept(client).await else {
+                    return;
+                };
                 let mut server = TcpStream::connect(server).await.unwrap();
                 let _ = copy_bidirectional(&mut client, &mut server).await;
             });

@@ -35,7 +35,11 @@ impl Reply {
 
     /// A body in JSON.
     pub fn json(status: u16, body: &Value) -> Self {
-        Self::Raw(status, "content-type: application/json\r\n".to_owned(), body.to_string())
+        Self::Raw(
+            status,
+            "content-type: application/json\r\n".to_owned(),
+            body.to_string(),
+        )
     }
 
     /// The claims of an answer, signed.
@@ -115,7 +119,9 @@ async fn connection(stream: TcpStream, shared: Arc<Mutex<Shared>>) {
     let mut stream = BufReader::new(stream);
     while let Ok(Some(head)) = wire::read_head(&mut stream).await {
         let framing = wire::framing(&head.headers, Framing::Length(0));
-        let Ok(body) = wire::read_body(&mut stream, framing).await else { return };
+        let Ok(body) = wire::read_body(&mut stream, framing).await else {
+            return;
+        };
         let mut parts = head.first.split(' ');
         let reply = match (parts.next(), parts.next()) {
             (Some("POST"), Some("/evaluate?tenant=1")) => shared.lock().unwrap().asked(&body),
@@ -126,9 +132,16 @@ async fn connection(stream: TcpStream, shared: Arc<Mutex<Shared>>) {
             }
             other => panic!("the service was asked for {other:?}"),
         };
-        let Reply::Raw(status, headers, body) = reply else { return std::future::pending().await };
-        let head = format!("HTTP/1.1 {status} Of The Service\r\n{headers}content-length: {}\r\n\r\n", body.len());
-        if stream.write_all((head + &body).as_bytes()).await.is_err() || stream.flush().await.is_err() {
+        let Reply::Raw(status, headers, body) = reply else {
+            return std::future::pending().await;
+        };
+        let head = format!(
+            "HTTP/1.1 {status} Of The Service\r\n{headers}content-length: {}\r\n\r\n",
+            body.len()
+        );
+        if stream.write_all((head + &body).as_bytes()).await.is_err()
+            || stream.flush().await.is_err()
+        {
             return;
         }
     }

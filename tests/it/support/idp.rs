@@ -94,12 +94,20 @@ pub struct Person {
 
 impl Person {
     fn new(sub: &str, email: &str, groups: &[&str]) -> Self {
-        Self { sub: sub.into(), email: email.into(), groups: groups.iter().map(ToString::to_string).collect() }
+        Self {
+            sub: sub.into(),
+            email: email.into(),
+            groups: groups.iter().map(ToString::to_string).collect(),
+        }
     }
 
     /// In `Engineering` and `admins`.
     pub fn alice() -> Self {
-        Self::new("00u1alice", "alice@example.com", &["Everyone", "Engineering", "admins"])
+        Self::new(
+            "00u1alice",
+            "alice@example.com",
+            &["Everyone", "Engineering", "admins"],
+        )
     }
 
     /// In `Finance`.
@@ -139,7 +147,10 @@ impl Idp {
 
     /// Starts a provider whose documents name another issuer than its address.
     pub async fn start_named(issuer: &str) -> Self {
-        Self::serve(TcpListener::bind(("127.0.0.1", 0)).await.unwrap(), Some(issuer))
+        Self::serve(
+            TcpListener::bind(("127.0.0.1", 0)).await.unwrap(),
+            Some(issuer),
+        )
     }
 
     /// Starts a provider at an address where nothing answered until now.
@@ -165,7 +176,12 @@ impl Idp {
                 tokio::spawn(connection(stream, Arc::clone(&state)));
             }
         });
-        Self { issuer, address, shared, task }
+        Self {
+            issuer,
+            address,
+            shared,
+            task,
+        }
     }
 
     /// Changes the script.
@@ -175,7 +191,13 @@ impl Idp {
 
     /// How often `path` was asked for.
     pub fn count(&self, path: &str) -> usize {
-        self.shared.lock().unwrap().counts.get(path).copied().unwrap_or(0)
+        self.shared
+            .lock()
+            .unwrap()
+            .counts
+            .get(path)
+            .copied()
+            .unwrap_or(0)
     }
 
     /// Every code and token that this provider has given out.
@@ -202,14 +224,20 @@ async fn connection(stream: TcpStream, shared: Arc<Mutex<Shared>>) {
     let mut stream = BufReader::new(stream);
     while let Ok(Some(head)) = wire::read_head(&mut stream).await {
         let framing = wire::framing(&head.headers, Framing::Length(0));
-        let Ok(body) = wire::read_body(&mut stream, framing).await else { return };
+        let Ok(body) = wire::read_body(&mut stream, framing).await else {
+            return;
+        };
         let target = head.first.split(' ').nth(1).unwrap_or_default();
         let reply = shared.lock().unwrap().answer(target, &head.headers, &body);
         let message = match reply {
             Reply::Hang => return std::future::pending().await,
             Reply::Close => return,
             Reply::Json(status, body) => message(status, "content-type: application/json", &body),
-            Reply::Html => message(200, "content-type: text/html", "<!DOCTYPE html><title>Blocked</title>"),
+            Reply::Html => message(
+                200,
+                "content-type: text/html",
+                "<!DOCTYPE html><title>Blocked</title>",
+            ),
             Reply::Redirect(to) => message(302, &format!("location: {to}"), ""),
         };
         if stream.write_all(message.as_bytes()).await.is_err() || stream.flush().await.is_err() {
@@ -219,7 +247,10 @@ async fn connection(stream: TcpStream, shared: Arc<Mutex<Shared>>) {
 }
 
 fn message(status: u16, header: &str, body: &str) -> String {
-    format!("HTTP/1.1 {status} Of The Provider\r\n{header}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+    format!(
+        "HTTP/1.1 {status} Of The Provider\r\n{header}\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 impl Shared {
@@ -227,11 +258,16 @@ impl Shared {
         let url = Url::parse(&self.issuer).unwrap().join(target).unwrap();
         *self.counts.entry(url.path().to_owned()).or_default() += 1;
         match url.path() {
-            "/.well-known/openid-configuration" => or(&self.script.discovery, || Reply::Json(200, self.discovery())),
+            "/.well-known/openid-configuration" => or(&self.script.discovery, || {
+                Reply::Json(200, self.discovery())
+            }),
             "/oauth2/v1/keys" => or(&self.script.keys, || Reply::Json(200, jwks())),
             "/oauth2/v1/authorize" => self.authorize(url.query_pairs().into_owned().collect()),
             "/oauth2/v1/token" => {
-                let reply = self.redeem(headers, &url::form_urlencoded::parse(body).into_owned().collect());
+                let reply = self.redeem(
+                    headers,
+                    &url::form_urlencoded::parse(body).into_owned().collect(),
+                );
                 or(&self.script.token, || reply)
             }
             "/oauth2/v1/userinfo" => or(&self.script.userinfo, || self.userinfo(headers)),
@@ -268,48 +304,68 @@ impl Shared {
         back.insert("iss".into(), self.issuer.clone().into());
         (self.script.callback)(&mut back);
         let mut to = Url::parse(&request["redirect_uri"]).unwrap();
-        to.query_pairs_mut().extend_pairs(back.iter().map(|(name, value)| (name, value.as_str().unwrap())));
+        to.query_pairs_mut().extend_pairs(
+            back.iter()
+                .map(|(name, value)| (name, value.as_str().unwrap())),
+        );
         self.codes.insert(code, request);
         Reply::Redirect(to.into())
     }
 
     fn redeem(&mut self, headers: &Headers, form: &HashMap<String, String>) -> Reply {
-        let basic = format!("Basic {}", BASE64_STANDARD.encode(format!("{CLIENT_ID}:{CLIENT_SECRET}")));
+        let basic = format!(
+            "Basic {}",
+            BASE64_STANDARD.encode(format!("{CLIENT_ID}:{CLIENT_SECRET}"))
+        );
         if headers.one("authorization") != Some(&basic) {
             return Reply::Json(401, json!({ "error": "invalid_client" }).to_string());
         }
-        let verifier = form.get("code_verifier").map(String::as_str).unwrap_or_default();
-        let challenge = BASE64_URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, verifier.as_bytes()));
+        let verifier = form
+            .get("code_verifier")
+            .map(String::as_str)
+            .unwrap_or_default();
+        let challenge =
+            BASE64_URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, verifier.as_bytes()));
         let request = form.get("code").and_then(|code| self.codes.remove(code));
         let Some(request) = request.filter(|r| r["code_challenge"] == challenge) else {
             return Reply::Json(400, json!({ "error": "invalid_grant" }).to_string());
         };
         let access_token = self.name("access");
-        self.tokens.insert(access_token.clone(), self.script.person.clone());
+        self.tokens
+            .insert(access_token.clone(), self.script.person.clone());
         let id_token = self.id_token(&request["nonce"]);
         self.given.push(id_token.clone());
-        let answer =
-            json!({ "token_type": "Bearer", "expires_in": 3600, "access_token": access_token, "id_token": id_token });
+        let answer = json!({ "token_type": "Bearer", "expires_in": 3600, "access_token": access_token, "id_token": id_token });
         Reply::Json(200, answer.to_string())
     }
 
     fn id_token(&self, nonce: &str) -> String {
         let now = now();
-        let Value::Object(mut header) = json!({ "alg": "RS256", "kid": "provider-key" }) else { unreachable!() };
+        let Value::Object(mut header) = json!({ "alg": "RS256", "kid": "provider-key" }) else {
+            unreachable!()
+        };
         let claims = json!({
             "iss": self.issuer, "aud": CLIENT_ID, "sub": self.script.person.sub, "nonce": nonce,
             "iat": now, "exp": now + 3600, "auth_time": now, "ver": 1, "amr": ["pwd"],
             "email": self.script.person.email, "name": "A Person", "preferred_username": self.script.person.email,
         });
-        let Value::Object(mut claims) = claims else { unreachable!() };
+        let Value::Object(mut claims) = claims else {
+            unreachable!()
+        };
         (self.script.header)(&mut header);
         (self.script.claims)(&mut claims);
-        let key = if self.script.stranger_signs { &STRANGER } else { &KEY };
+        let key = if self.script.stranger_signs {
+            &STRANGER
+        } else {
+            &KEY
+        };
         jws(&header, &claims, key)
     }
 
     fn userinfo(&self, headers: &Headers) -> Reply {
-        let token = headers.one("authorization").and_then(|v| v.strip_prefix("Bearer "));
+        let token = headers
+            .one("authorization")
+            .and_then(|v| v.strip_prefix("Bearer "));
         let Some(person) = token.and_then(|token| self.tokens.get(token)) else {
             return Reply::Json(401, "{}".into());
         };
@@ -345,15 +401,27 @@ static STRANGER: LazyLock<KeyPair> = LazyLock::new(|| KeyPair::generate(KeySize:
 
 /// A token signed by a key that nobody has published.
 pub fn forged(header: &Value, claims: &Value) -> String {
-    jws(header.as_object().unwrap(), claims.as_object().unwrap(), &STRANGER)
+    jws(
+        header.as_object().unwrap(),
+        claims.as_object().unwrap(),
+        &STRANGER,
+    )
 }
 
 /// RFC 7515, section 5.1, with whatever the header claims.
 fn jws(header: &Map<String, Value>, claims: &Map<String, Value>, key: &KeyPair) -> String {
-    let part = |object: &Map<String, Value>| BASE64_URL_SAFE_NO_PAD.encode(serde_json::to_vec(object).unwrap());
+    let part = |object: &Map<String, Value>| {
+        BASE64_URL_SAFE_NO_PAD.encode(serde_json::to_vec(object).unwrap())
+    };
     let signed = format!("{}.{}", part(header), part(claims));
     let mut signature = vec![0; key.public_modulus_len()];
-    key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), signed.as_bytes(), &mut signature).unwrap();
+    key.sign(
+        &RSA_PKCS1_SHA256,
+        &SystemRandom::new(),
+        signed.as_bytes(),
+        &mut signature,
+    )
+    .unwrap();
     format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
 }
 
@@ -367,6 +435,8 @@ fn jwks() -> String {
 
 /// Seconds since 1970.
 pub fn now() -> i64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
     i64::try_from(now.as_secs()).unwrap()
 }

@@ -128,7 +128,12 @@ impl World {
         self.idp.script(|script| script.person = person);
         let mut browser = self.browser();
         let page = browser.open(url).await;
-        assert_eq!((page.url.as_str(), page.response.status), (url, 200), "{:#?}", browser.trail);
+        assert_eq!(
+            (page.url.as_str(), page.response.status),
+            (url, 200),
+            "{:#?}",
+            browser.trail
+        );
         self.origin.forget();
         browser
     }
@@ -162,7 +167,10 @@ pub async fn start(issuer: &str, change: impl FnOnce(&mut Config)) -> (Portculli
     let origin = Origin::start().await;
     let mut config = Config::new(issuer, APPLICATIONS);
     change(&mut config);
-    (Portcullis::start(at(config, &origin.url("http"))).await, origin)
+    (
+        Portcullis::start(at(config, &origin.url("http"))).await,
+        origin,
+    )
 }
 
 /// Puts the origin and the names into a configuration.
@@ -204,25 +212,42 @@ pub async fn before(rest: &str, change: impl FnOnce(&mut Config)) -> (Portcullis
 pub fn assert_refused(answer: Option<&Response>, after: &str) {
     let Some(answer) = answer else { return };
     match answer.status {
-        302 => assert!(leads_to_login(answer), "after {after} sent to `{}`", answer.location()),
+        302 => assert!(
+            leads_to_login(answer),
+            "after {after} sent to `{}`",
+            answer.location()
+        ),
         400 | 401 | 403 | 404 | 405 | 421 | 431 => (),
         other => panic!("after {after}: {other} {}", answer.text()),
     }
-    assert_eq!(answer.headers.one("x-from"), None, "after {after} the origin answered");
+    assert_eq!(
+        answer.headers.one("x-from"),
+        None,
+        "after {after} the origin answered"
+    );
 }
 
 /// Whether an answer sends to the login page of the team domain.
 pub fn leads_to_login(answer: &Response) -> bool {
-    let Some(location) = answer.headers.one("location") else { return false };
-    ["http://access.localhost/cdn-cgi/access/login/", "https://access.test/cdn-cgi/access/login/"]
-        .iter()
-        .any(|login| location.starts_with(login))
+    let Some(location) = answer.headers.one("location") else {
+        return false;
+    };
+    [
+        "http://access.localhost/cdn-cgi/access/login/",
+        "https://access.test/cdn-cgi/access/login/",
+    ]
+    .iter()
+    .any(|login| location.starts_with(login))
 }
 
 /// Takes a token apart: header and claims, unverified.
 pub fn open_token(token: &str) -> (serde_json::Value, serde_json::Value) {
     use base64::Engine;
-    let mut parts = token.split('.').map(|part| base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(part).unwrap());
+    let mut parts = token.split('.').map(|part| {
+        base64::prelude::BASE64_URL_SAFE_NO_PAD
+            .decode(part)
+            .unwrap()
+    });
     let mut part = || serde_json::from_slice(&parts.next().unwrap()).unwrap();
     (part(), part())
 }

@@ -33,7 +33,10 @@ impl Okta {
     /// The same, with further arguments.
     pub fn start_with(redirects: &[&str], arguments: &[&str]) -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/idp");
-        assert!(folder.join("node_modules").exists(), "run `tests/run`, or `npm ci` in tests/idp, once");
+        assert!(
+            folder.join("node_modules").exists(),
+            "run `tests/run`, or `npm ci` in tests/idp, once"
+        );
         let mut process = Command::new("node")
             .arg("okta.mjs")
             .args(redirects.iter().flat_map(|uri| ["--redirect", uri]))
@@ -46,9 +49,14 @@ impl Okta {
             .spawn()
             .expect("node is needed for these tests");
         let output = BufReader::new(process.stdout.take().unwrap());
-        let ready =
-            output.lines().map_while(Result::ok).find_map(|line| line.strip_prefix("ready ").map(str::to_owned));
-        Self { issuer: ready.expect("the provider did not start"), process }
+        let ready = output
+            .lines()
+            .map_while(Result::ok)
+            .find_map(|line| line.strip_prefix("ready ").map(str::to_owned));
+        Self {
+            issuer: ready.expect("the provider did not start"),
+            process,
+        }
     }
 
     /// Steers the provider (the keys are described in `okta.mjs`) and returns its state.
@@ -57,12 +65,17 @@ impl Okta {
         let body = wish.to_string();
         let length = format!("Content-Length: {}", body.len());
         let request = raw::request("POST", host, "/_ctl", &[&length]) + &body;
-        raw::exchange(host.parse().unwrap(), request).await.unwrap().json()
+        raw::exchange(host.parse().unwrap(), request)
+            .await
+            .unwrap()
+            .json()
     }
 
     /// How often `path` was asked for.
     pub async fn count(&self, path: &str) -> u64 {
-        self.control(serde_json::json!({})).await["counts"][path].as_u64().unwrap_or(0)
+        self.control(serde_json::json!({})).await["counts"][path]
+            .as_u64()
+            .unwrap_or(0)
     }
 }
 

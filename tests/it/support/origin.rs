@@ -44,8 +44,13 @@ impl Seen {
     /// The names and values of every cookie that came with the request.
     pub fn cookies(&self) -> Vec<(String, String)> {
         let lines = self.headers.all("cookie");
-        let pairs = lines.iter().flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-        pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+        let pairs = lines
+            .iter()
+            .flat_map(|line| line.split(';'))
+            .filter_map(|pair| pair.trim().split_once('='));
+        pairs
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect()
     }
 }
 
@@ -96,7 +101,11 @@ impl Origin {
             connections: AtomicUsize::new(0),
         });
         let task = tokio::spawn(accept(listener, tls, Arc::clone(&shared)));
-        Self { address, shared, task }
+        Self {
+            address,
+            shared,
+            task,
+        }
     }
 
     /// The URL for the configuration, under `scheme`.
@@ -123,8 +132,15 @@ impl Origin {
     /// Nothing may have arrived.
     #[track_caller]
     pub fn assert_untouched(&self, after: &str) {
-        let seen: Vec<_> = self.seen().iter().map(|s| format!("{} {}", s.method, s.target)).collect();
-        assert!(seen.is_empty(), "after {after} the origin received {seen:?}");
+        let seen: Vec<_> = self
+            .seen()
+            .iter()
+            .map(|s| format!("{} {}", s.method, s.target))
+            .collect();
+        assert!(
+            seen.is_empty(),
+            "after {after} the origin received {seen:?}"
+        );
     }
 
     /// How many connections were made to it.
@@ -141,7 +157,10 @@ impl Origin {
     pub async fn uploaded(&self, bytes: usize) {
         let mut receiver = self.shared.uploaded.subscribe();
         let wait = receiver.wait_for(|received| *received >= bytes);
-        tokio::time::timeout(PATIENCE, wait).await.expect("the upload did not reach the origin").unwrap();
+        tokio::time::timeout(PATIENCE, wait)
+            .await
+            .expect("the upload did not reach the origin")
+            .unwrap();
     }
 }
 
@@ -153,7 +172,9 @@ impl Drop for Origin {
 
 async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
     loop {
-        let Ok((stream, _)) = listener.accept().await else { return };
+        let Ok((stream, _)) = listener.accept().await else {
+            return;
+        };
         shared.connections.fetch_add(1, Ordering::Relaxed);
         tokio::spawn(connection(stream, tls.clone(), Arc::clone(&shared)));
     }
@@ -164,7 +185,9 @@ async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, shared: Arc<Sha
         let http2 = starts_http2(&stream).await;
         return serve(stream, http2, shared).await;
     };
-    let Ok(stream) = acceptor.accept(stream).await else { return };
+    let Ok(stream) = acceptor.accept(stream).await else {
+        return;
+    };
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     serve(stream, http2, shared).await;
 }
@@ -210,14 +233,26 @@ async fn serve(stream: impl Io + 'static, http2: bool, shared: Arc<Shared>) {
 /// length it counted as it came, `/origin/close-once` by closing the first time, `/origin/malformed` with a header that is
 /// none, `/origin/ws` with an upgrade that repeats every byte, `/origin/status/N` with `N`,
 /// `/origin/cookies` with many cookies.
-async fn behave(stream: &mut BufReader<impl Io>, head: &Head, seen: &Seen, shared: &Shared) -> std::io::Result<()> {
+async fn behave(
+    stream: &mut BufReader<impl Io>,
+    head: &Head,
+    seen: &Seen,
+    shared: &Shared,
+) -> std::io::Result<()> {
     let mut framing = wire::framing(&head.headers, Framing::Length(0));
     let path = seen.target.split('?').next().unwrap_or_default();
     match path {
         "/origin/hang" => std::future::pending().await,
         "/origin/close" => Err(std::io::ErrorKind::ConnectionReset.into()),
         "/origin/close-once"
-            if shared.seen.lock().unwrap().iter().filter(|other| other.target == seen.target).count() == 1 =>
+            if shared
+                .seen
+                .lock()
+                .unwrap()
+                .iter()
+                .filter(|other| other.target == seen.target)
+                .count()
+                == 1 =>
         {
             wire::read_body(stream, framing).await?;
             Err(std::io::ErrorKind::ConnectionReset.into())
@@ -230,29 +265,51 @@ async fn behave(stream: &mut BufReader<impl Io>, head: &Head, seen: &Seen, share
             Err(std::io::ErrorKind::ConnectionReset.into())
         }
         "/origin/half" => {
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf of it").await?;
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf of it")
+                .await?;
             stream.flush().await?;
             Err(std::io::ErrorKind::ConnectionReset.into())
         }
         "/origin/slow" => {
-            let seconds = seen.target.split_once('?').and_then(|(_, query)| query.parse().ok()).unwrap_or(2);
+            let seconds = seen
+                .target
+                .split_once('?')
+                .and_then(|(_, query)| query.parse().ok())
+                .unwrap_or(2);
             tokio::time::sleep(Duration::from_secs(seconds)).await;
             respond(stream, seen, 200, "", b"slow").await
         }
         "/origin/drip" => {
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n").await?;
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n")
+                .await?;
             for piece in [b"one", b"two"] {
                 stream.flush().await?;
-                shared.released.acquire().await.map_err(std::io::Error::other)?.forget();
+                shared
+                    .released
+                    .acquire()
+                    .await
+                    .map_err(std::io::Error::other)?
+                    .forget();
                 stream.write_all(piece).await?;
             }
             stream.flush().await
         }
         "/origin/stream" => {
-            stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await?;
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+                .await?;
             for piece in ["one", "two", "three"] {
-                shared.released.acquire().await.map_err(std::io::Error::other)?.forget();
-                stream.write_all(format!("{:x}\r\n{piece}\r\n", piece.len()).as_bytes()).await?;
+                shared
+                    .released
+                    .acquire()
+                    .await
+                    .map_err(std::io::Error::other)?
+                    .forget();
+                stream
+                    .write_all(format!("{:x}\r\n{piece}\r\n", piece.len()).as_bytes())
+                    .await?;
                 stream.flush().await?;
             }
             stream.write_all(b"0\r\n\r\n").await?;
@@ -282,12 +339,24 @@ async fn behave(stream: &mut BufReader<impl Io>, head: &Head, seen: &Seen, share
         }
         _ => {
             let body = wire::read_body(stream, framing).await?;
-            let status = path.strip_prefix("/origin/status/").and_then(|s| s.parse().ok()).unwrap_or(200);
+            let status = path
+                .strip_prefix("/origin/status/")
+                .and_then(|s| s.parse().ok())
+                .unwrap_or(200);
             let cookies: String = match path {
-                "/origin/cookies" => (0..30).map(|i| format!("set-cookie: c{i}=value; Path=/\r\n")).collect(),
+                "/origin/cookies" => (0..30)
+                    .map(|i| format!("set-cookie: c{i}=value; Path=/\r\n"))
+                    .collect(),
                 _ => String::new(),
             };
-            respond(stream, seen, status, &cookies, echo(seen, body.len()).as_bytes()).await
+            respond(
+                stream,
+                seen,
+                status,
+                &cookies,
+                echo(seen, body.len()).as_bytes(),
+            )
+            .await
         }
     }
 }
@@ -316,11 +385,17 @@ async fn respond(
 }
 
 async fn serve_http2(stream: impl Io + 'static, shared: Arc<Shared>) {
-    let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+    let Ok(mut connection) = h2::server::handshake(stream).await else {
+        return;
+    };
     while let Some(Ok((request, respond))) = connection.accept().await {
         let seen = Seen {
             method: request.method().to_string(),
-            target: request.uri().path_and_query().map(ToString::to_string).unwrap_or_default(),
+            target: request
+                .uri()
+                .path_and_query()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
             version: "HTTP/2",
             headers: Headers(
                 request
@@ -345,9 +420,21 @@ async fn answer_http2(
     mut respond: h2::server::SendResponse<Bytes>,
     seen: &Seen,
 ) -> Result<(), h2::Error> {
-    let grpc = seen.headers.all("content-type").iter().any(|v| v.starts_with("application/grpc"));
-    let kind = if grpc { "application/grpc" } else { "application/json" };
-    let head = http::Response::builder().header("content-type", kind).header("x-from", "origin").body(()).unwrap();
+    let grpc = seen
+        .headers
+        .all("content-type")
+        .iter()
+        .any(|v| v.starts_with("application/grpc"));
+    let kind = if grpc {
+        "application/grpc"
+    } else {
+        "application/json"
+    };
+    let head = http::Response::builder()
+        .header("content-type", kind)
+        .header("x-from", "origin")
+        .body(())
+        .unwrap();
     let mut send = respond.send_response(head, false)?;
     let mut received = 0;
     while let Some(piece) = body.data().await {

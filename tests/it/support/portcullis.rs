@@ -82,7 +82,11 @@ impl Config {
 
     /// The host of the team domain.
     pub fn team(&self) -> &'static str {
-        if self.tls { "access.test" } else { "access.localhost" }
+        if self.tls {
+            "access.test"
+        } else {
+            "access.localhost"
+        }
     }
 
     /// The file, with these listeners.
@@ -98,8 +102,16 @@ impl Config {
             store,
             ..
         } = self;
-        let team = self.domain.as_deref().unwrap_or(self.team()).replace("$PORT", &listen.port().to_string());
-        let certs_url = self.certs_url.as_ref().map(|url| format!(r#"certs_url = "{url}""#)).unwrap_or_default();
+        let team = self
+            .domain
+            .as_deref()
+            .unwrap_or(self.team())
+            .replace("$PORT", &listen.port().to_string());
+        let certs_url = self
+            .certs_url
+            .as_ref()
+            .map(|url| format!(r#"certs_url = "{url}""#))
+            .unwrap_or_default();
         let provider = format!(
             r#"
 [[identity_providers]]
@@ -108,13 +120,27 @@ name = "Example Okta"
 type = "okta"
 config = {{ client_id = "{CLIENT_ID}", {credentials}, okta_account = "{issuer}"{}{more} }}
 "#,
-            self.api_token.as_ref().map(|t| format!(r#", api_token = "{t}""#)).unwrap_or_default()
+            self.api_token
+                .as_ref()
+                .map(|t| format!(r#", api_token = "{t}""#))
+                .unwrap_or_default()
         );
-        let provider = if self.certs_url.is_none() { provider } else { String::new() };
-        let store_path = self.store_path.clone().unwrap_or_else(|| "portcullis.db".into());
+        let provider = if self.certs_url.is_none() {
+            provider
+        } else {
+            String::new()
+        };
+        let store_path = self
+            .store_path
+            .clone()
+            .unwrap_or_else(|| "portcullis.db".into());
         let store_path = store_path.display();
         let plain_http = !self.tls;
-        let tls = if self.tls { r#"tls = { certificate = "cert.pem", key = "key.pem" }"# } else { "" };
+        let tls = if self.tls {
+            r#"tls = { certificate = "cert.pem", key = "key.pem" }"#
+        } else {
+            ""
+        };
         format!(
             r#"
 [team]
@@ -166,14 +192,27 @@ impl Portcullis {
     /// Starts the proxy and waits until it is ready.
     pub async fn start(config: Config) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let certificate = Certificate::new(&["access.test", "wiki.test", "pay.test", "open.test", "app.test"]);
+        let certificate = Certificate::new(&[
+            "access.test",
+            "wiki.test",
+            "pay.test",
+            "open.test",
+            "app.test",
+        ]);
         fs::write(folder.path().join("cert.pem"), &certificate.pem).unwrap();
         fs::write(folder.path().join("key.pem"), &certificate.key_pem).unwrap();
         for (name, content) in &config.files {
             fs::write(folder.path().join(name), content).unwrap();
         }
         let (address, metrics) = (free_address(), free_address());
-        let mut proxy = Self { address, metrics, config, certificate, folder, process: None };
+        let mut proxy = Self {
+            address,
+            metrics,
+            config,
+            certificate,
+            folder,
+            process: None,
+        };
         proxy.write_config();
         proxy.run().await;
         proxy
@@ -181,7 +220,11 @@ impl Portcullis {
 
     /// Writes the configuration file anew, as an editor would.
     pub fn write_config(&self) {
-        fs::write(self.path("portcullis.toml"), self.config.text(self.address, self.metrics)).unwrap();
+        fs::write(
+            self.path("portcullis.toml"),
+            self.config.text(self.address, self.metrics),
+        )
+        .unwrap();
     }
 
     /// Starts the stopped proxy again, in the same folder.
@@ -193,13 +236,23 @@ impl Portcullis {
     }
 
     fn spawn(&self, more: &[&str]) -> Process {
-        let file = |name| File::options().create(true).append(true).open(self.path(name)).unwrap();
+        let file = |name| {
+            File::options()
+                .create(true)
+                .append(true)
+                .open(self.path(name))
+                .unwrap()
+        };
         let binary = env!("CARGO_BIN_EXE_portcullis");
         let mut command = match self.config.open_files {
             None => Command::new(binary),
             Some((soft, hard)) => {
                 let mut shell = Command::new("sh");
-                shell.args(["-c", &format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\""), binary]);
+                shell.args([
+                    "-c",
+                    &format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\""),
+                    binary,
+                ]);
                 shell
             }
         };
@@ -236,7 +289,11 @@ impl Portcullis {
             if self.readyz().await == Some(200) && TcpStream::connect(self.address).await.is_ok() {
                 return;
             }
-            assert!(Instant::now() < deadline, "the proxy does not become ready:\n{}", self.log_tail());
+            assert!(
+                Instant::now() < deadline,
+                "the proxy does not become ready:\n{}",
+                self.log_tail()
+            );
             sleep(Duration::from_millis(20)).await;
         }
     }
@@ -244,25 +301,46 @@ impl Portcullis {
     /// The status of `/readyz`; `None` if nothing answers.
     pub async fn readyz(&self) -> Option<u16> {
         TcpStream::connect(self.metrics).await.ok()?;
-        let answer = raw::exchange(self.metrics, raw::request("GET", "localhost", "/readyz", &[])).await?;
+        let answer = raw::exchange(
+            self.metrics,
+            raw::request("GET", "localhost", "/readyz", &[]),
+        )
+        .await?;
         Some(answer.status)
     }
 
     /// The status and the body of `/readyz`.
     pub async fn readiness(&self) -> (u16, String) {
-        let answer = raw::exchange(self.metrics, raw::request("GET", "localhost", "/readyz", &[])).await.unwrap();
+        let answer = raw::exchange(
+            self.metrics,
+            raw::request("GET", "localhost", "/readyz", &[]),
+        )
+        .await
+        .unwrap();
         (answer.status, answer.text())
     }
 
     /// The metrics as text.
     pub async fn metrics(&self) -> String {
-        raw::exchange(self.metrics, raw::request("GET", "localhost", "/metrics", &[])).await.unwrap().text()
+        raw::exchange(
+            self.metrics,
+            raw::request("GET", "localhost", "/metrics", &[]),
+        )
+        .await
+        .unwrap()
+        .text()
     }
 
     /// Sends a signal by its name.
     pub fn signal(&self, name: &str) {
         let pid = self.process.as_ref().unwrap().0.id().to_string();
-        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args(["-s", name, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 
     /// Waits until the proxy has ended by itself.
@@ -273,7 +351,11 @@ impl Portcullis {
                 self.process = None;
                 return status;
             }
-            assert!(Instant::now() < deadline, "the proxy does not end within {within:?}:\n{}", self.log_tail());
+            assert!(
+                Instant::now() < deadline,
+                "the proxy does not end within {within:?}:\n{}",
+                self.log_tail()
+            );
             sleep(Duration::from_millis(20)).await;
         }
     }
@@ -291,7 +373,8 @@ impl Portcullis {
 
     /// Waits for a line of the log that holds all these words, after that many bytes of it.
     pub async fn logged(&self, after: usize, words: &[&str]) -> String {
-        self.logged_within(Duration::from_secs(10), after, words).await
+        self.logged_within(Duration::from_secs(10), after, words)
+            .await
     }
 
     /// The same for what takes longer.
@@ -299,10 +382,17 @@ impl Portcullis {
         let deadline = Instant::now() + patience;
         loop {
             let log = self.log();
-            if let Some(line) = log[after..].lines().find(|line| words.iter().all(|word| line.contains(word))) {
+            if let Some(line) = log[after..]
+                .lines()
+                .find(|line| words.iter().all(|word| line.contains(word)))
+            {
                 return line.to_owned();
             }
-            assert!(Instant::now() < deadline, "{patience:?}, and nobody says {words:?}:\n{}", self.log_tail());
+            assert!(
+                Instant::now() < deadline,
+                "{patience:?}, and nobody says {words:?}:\n{}",
+                self.log_tail()
+            );
             sleep(Duration::from_millis(50)).await;
         }
     }
@@ -323,8 +413,12 @@ impl Portcullis {
                 break;
             }
         }
-        let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-        lines.filter(|event| find(event, "event") == Some(kind)).collect()
+        let lines = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        lines
+            .filter(|event| find(event, "event") == Some(kind))
+            .collect()
     }
 
     /// A file of its folder.
@@ -339,7 +433,8 @@ impl Portcullis {
 
     /// The same for a client that has a certificate of its own.
     pub fn trust_as(&self, protocol: &str, identity: &ClientIdentity) -> Arc<ClientConfig> {
-        self.certificate.client_with(protocol, Some(identity), rustls::ALL_VERSIONS)
+        self.certificate
+            .client_with(protocol, Some(identity), rustls::ALL_VERSIONS)
     }
 
     /// The same in one version of TLS.
@@ -348,7 +443,8 @@ impl Portcullis {
         version: &'static rustls::SupportedProtocolVersion,
         identity: Option<&ClientIdentity>,
     ) -> Arc<ClientConfig> {
-        self.certificate.client_with("http/1.1", identity, &[version])
+        self.certificate
+            .client_with("http/1.1", identity, &[version])
     }
 
     /// A connection as a client of `host` makes it.
@@ -367,7 +463,10 @@ impl Portcullis {
 
     fn log_tail(&self) -> String {
         let log = self.log() + &self.complaints();
-        let lines: Vec<_> = log.lines().filter(|line| !line.contains("\"TRACE\"")).collect();
+        let lines: Vec<_> = log
+            .lines()
+            .filter(|line| !line.contains("\"TRACE\""))
+            .collect();
         lines[lines.len().saturating_sub(30)..].join("\n")
     }
 }
@@ -381,7 +480,9 @@ impl Drop for Process {
             return;
         }
         // Whatever fails here, the process is killed at the end.
-        let _sent = Command::new("kill").args(["-s", "INT", &self.0.id().to_string()]).status();
+        let _sent = Command::new("kill")
+            .args(["-s", "INT", &self.0.id().to_string()])
+            .status();
         let deadline = Instant::now() + Duration::from_secs(10);
         while matches!(self.0.try_wait(), Ok(None)) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(10));
@@ -398,7 +499,11 @@ impl Drop for Portcullis {
             return eprintln!("--- the proxy's last lines\n{}", self.log_tail());
         }
         let log = self.log() + &self.complaints();
-        assert!(!log.contains("panicked at"), "a panic in the proxy:\n{}", self.log_tail());
+        assert!(
+            !log.contains("panicked at"),
+            "a panic in the proxy:\n{}",
+            self.log_tail()
+        );
         for secret in ["eyJ", CLIENT_SECRET] {
             let line = log.lines().find(|line| line.contains(secret));
             assert_eq!(line, None, "`{secret}…` in the log");
@@ -408,7 +513,10 @@ impl Drop for Portcullis {
 
 /// The string under `key`, at the top of a log line or among its fields.
 pub fn find<'a>(event: &'a serde_json::Value, key: &str) -> Option<&'a str> {
-    event.get(key).or_else(|| event.get("fields")?.get(key))?.as_str()
+    event
+        .get(key)
+        .or_else(|| event.get("fields")?.get(key))?
+        .as_str()
 }
 
 /// An address on which nobody listens. From below the range that outgoing connections use, so that none of the tests

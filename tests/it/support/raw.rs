@@ -34,7 +34,8 @@ impl Response {
     /// The body as JSON.
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: status {} `{}`", self.status, self.text()))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|e| panic!("{e}: status {} `{}`", self.status, self.text()))
     }
 
     /// Where a redirect leads, as it was written.
@@ -52,7 +53,11 @@ pub struct Connection(BufReader<Box<dyn Io>>);
 impl Connection {
     /// Without TLS.
     pub async fn plain(address: SocketAddr) -> Self {
-        Self(BufReader::new(Box::new(TcpStream::connect(address).await.unwrap_or_else(|e| panic!("{address}: {e}")))))
+        Self(BufReader::new(Box::new(
+            TcpStream::connect(address)
+                .await
+                .unwrap_or_else(|e| panic!("{address}: {e}")),
+        )))
     }
 
     /// With TLS, asking for `host`.
@@ -61,21 +66,41 @@ impl Connection {
     }
 
     /// With TLS, asking for `host`; `None` where the peer refuses the handshake, whenever it says so.
-    pub async fn try_tls(address: SocketAddr, host: &str, config: &Arc<ClientConfig>) -> Option<Self> {
+    pub async fn try_tls(
+        address: SocketAddr,
+        host: &str,
+        config: &Arc<ClientConfig>,
+    ) -> Option<Self> {
         let stream = TcpStream::connect(address).await.unwrap();
         let name = ServerName::try_from(host.to_owned()).unwrap();
-        let connected = timeout(PATIENCE, TlsConnector::from(Arc::clone(config)).connect(name, stream)).await.unwrap();
+        let connected = timeout(
+            PATIENCE,
+            TlsConnector::from(Arc::clone(config)).connect(name, stream),
+        )
+        .await
+        .unwrap();
         let mut stream = connected.ok()?;
         // In TLS 1.3 the client has finished before the server looked at its certificate.
         let early = timeout(std::time::Duration::from_millis(300), stream.read(&mut [0])).await;
-        early.is_err().then(|| Self(BufReader::new(Box::new(stream))))
+        early
+            .is_err()
+            .then(|| Self(BufReader::new(Box::new(stream))))
     }
 
     /// With TLS, asking for `host`; and whether the handshake went on from an earlier one.
-    pub async fn tls_again(address: SocketAddr, host: &str, config: &Arc<ClientConfig>) -> (Self, bool) {
+    pub async fn tls_again(
+        address: SocketAddr,
+        host: &str,
+        config: &Arc<ClientConfig>,
+    ) -> (Self, bool) {
         let stream = TcpStream::connect(address).await.unwrap();
         let name = ServerName::try_from(host.to_owned()).unwrap();
-        let connected = timeout(PATIENCE, TlsConnector::from(Arc::clone(config)).connect(name, stream)).await.unwrap();
+        let connected = timeout(
+            PATIENCE,
+            TlsConnector::from(Arc::clone(config)).connect(name, stream),
+        )
+        .await
+        .unwrap();
         let stream = connected.unwrap();
         let resumed = stream.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
         (Self(BufReader::new(Box::new(stream))), resumed)
@@ -87,25 +112,40 @@ impl Connection {
             self.0.write_all(bytes.as_ref()).await?;
             self.0.flush().await
         };
-        let _closed = timeout(PATIENCE, send).await.expect("the peer takes no bytes");
+        let _closed = timeout(PATIENCE, send)
+            .await
+            .expect("the peer takes no bytes");
     }
 
     /// Reads the answer to a request with `method`. `None` when the connection ended without one.
     pub async fn response(&mut self, method: &str) -> Option<Response> {
         let mut response = self.response_head().await?;
         let bodiless = method == "HEAD" || matches!(response.status, 100..=199 | 204 | 304);
-        let framing = if bodiless { Framing::Length(0) } else { wire::framing(&response.headers, Framing::UntilClose) };
-        let read = timeout(PATIENCE, wire::read_body(&mut self.0, framing)).await.expect("the answer does not end");
+        let framing = if bodiless {
+            Framing::Length(0)
+        } else {
+            wire::framing(&response.headers, Framing::UntilClose)
+        };
+        let read = timeout(PATIENCE, wire::read_body(&mut self.0, framing))
+            .await
+            .expect("the answer does not end");
         response.body = read.unwrap_or_default();
         Some(response)
     }
 
     /// Reads the head of an answer and leaves its body.
     pub async fn response_head(&mut self) -> Option<Response> {
-        let head = timeout(PATIENCE, wire::read_head(&mut self.0)).await.expect("no answer came").ok()??;
+        let head = timeout(PATIENCE, wire::read_head(&mut self.0))
+            .await
+            .expect("no answer came")
+            .ok()??;
         let status = head.first.split(' ').nth(1).and_then(|s| s.parse().ok());
         let status = status.unwrap_or_else(|| panic!("no status in `{}`", head.first));
-        Some(Response { status, headers: head.headers, body: Vec::new() })
+        Some(Response {
+            status,
+            headers: head.headers,
+            body: Vec::new(),
+        })
     }
 
     /// Reads one piece of a body that is still coming.
@@ -117,7 +157,10 @@ impl Connection {
     /// Reads exactly `length` bytes, as of an upgraded connection.
     pub async fn bytes(&mut self, length: usize) -> Vec<u8> {
         let mut bytes = vec![0; length];
-        timeout(PATIENCE, self.0.read_exact(&mut bytes)).await.expect("the bytes do not come").unwrap();
+        timeout(PATIENCE, self.0.read_exact(&mut bytes))
+            .await
+            .expect("the bytes do not come")
+            .unwrap();
         bytes
     }
 
@@ -130,7 +173,10 @@ impl Connection {
             writer.flush().await
         };
         let both = async { tokio::try_join!(write, reader.read_exact(&mut received)) };
-        timeout(4 * PATIENCE, both).await.expect("the bytes do not come back").unwrap();
+        timeout(4 * PATIENCE, both)
+            .await
+            .expect("the bytes do not come back")
+            .unwrap();
         received
     }
 
@@ -142,7 +188,11 @@ impl Connection {
     /// Returns `true` if the peer closes within that time, even if it sends something before.
     pub async fn closes_within(&mut self, limit: Duration) -> bool {
         let mut bytes = [0; 1024];
-        timeout(limit, async { while let Ok(1..) = self.0.read(&mut bytes).await {} }).await.is_ok()
+        timeout(limit, async {
+            while let Ok(1..) = self.0.read(&mut bytes).await {}
+        })
+        .await
+        .is_ok()
     }
 
     /// Reads until the peer ends the connection: the bytes, and whether the end was clean. `None` if it does not end in time.
@@ -155,19 +205,35 @@ impl Connection {
     /// Whether the peer closes without sending more.
     pub async fn is_closed(&mut self) -> bool {
         let mut byte = [0];
-        matches!(timeout(PATIENCE, self.0.read(&mut byte)).await, Ok(Ok(0) | Err(_)))
+        matches!(
+            timeout(PATIENCE, self.0.read(&mut byte)).await,
+            Ok(Ok(0) | Err(_))
+        )
     }
 }
 
 async fn tls(address: SocketAddr, host: &str, config: &Arc<ClientConfig>) -> impl Io + 'static {
-    let stream = TcpStream::connect(address).await.unwrap_or_else(|e| panic!("{address}: {e}"));
+    let stream = TcpStream::connect(address)
+        .await
+        .unwrap_or_else(|e| panic!("{address}: {e}"));
     let name = ServerName::try_from(host.to_owned()).unwrap();
-    timeout(PATIENCE, TlsConnector::from(Arc::clone(config)).connect(name, stream)).await.unwrap().unwrap()
+    timeout(
+        PATIENCE,
+        TlsConnector::from(Arc::clone(config)).connect(name, stream),
+    )
+    .await
+    .unwrap()
+    .unwrap()
 }
 
 /// Sends `bytes` on a connection of its own, and reads one answer.
 pub async fn exchange(address: SocketAddr, bytes: impl AsRef<[u8]>) -> Option<Response> {
-    let method = bytes.as_ref().split(|b| *b == b' ').next().unwrap_or_default().to_vec();
+    let method = bytes
+        .as_ref()
+        .split(|b| *b == b' ')
+        .next()
+        .unwrap_or_default()
+        .to_vec();
     let mut connection = Connection::plain(address).await;
     connection.send(bytes).await;
     connection.response(&String::from_utf8_lossy(&method)).await
@@ -217,17 +283,30 @@ impl Connection2 {
     }
 
     /// Sends a request with its whole body, and reads the whole answer.
-    pub async fn request(&mut self, request: http::Request<()>, body: &[u8]) -> Result<Response2, h2::Error> {
-        timeout(PATIENCE, self.exchange(request, body)).await.expect("no answer over HTTP/2")
+    pub async fn request(
+        &mut self,
+        request: http::Request<()>,
+        body: &[u8],
+    ) -> Result<Response2, h2::Error> {
+        timeout(PATIENCE, self.exchange(request, body))
+            .await
+            .expect("no answer over HTTP/2")
     }
 
     /// Sends the head of a request whose body is still to come.
-    pub async fn begin(&mut self, request: http::Request<()>) -> (h2::client::ResponseFuture, h2::SendStream<Bytes>) {
+    pub async fn begin(
+        &mut self,
+        request: http::Request<()>,
+    ) -> (h2::client::ResponseFuture, h2::SendStream<Bytes>) {
         self.send = self.send.clone().ready().await.unwrap();
         self.send.send_request(request, false).unwrap()
     }
 
-    async fn exchange(&mut self, request: http::Request<()>, body: &[u8]) -> Result<Response2, h2::Error> {
+    async fn exchange(
+        &mut self,
+        request: http::Request<()>,
+        body: &[u8],
+    ) -> Result<Response2, h2::Error> {
         self.send = self.send.clone().ready().await?;
         let (response, mut stream) = self.send.send_request(request, body.is_empty())?;
         if !body.is_empty() {
@@ -240,7 +319,11 @@ impl Connection2 {
             incoming.flow_control().release_capacity(piece.len())?;
             received.extend_from_slice(&piece);
         }
-        Ok(Response2 { head, body: received, trailers: incoming.trailers().await? })
+        Ok(Response2 {
+            head,
+            body: received,
+            trailers: incoming.trailers().await?,
+        })
     }
 }
 

@@ -46,10 +46,20 @@ impl Recorder {
                     connections.push(Vec::new());
                     connections.len() - 1
                 };
-                tokio::spawn(serve(stream, Arc::clone(&record), index, answer.clone(), when));
+                tokio::spawn(serve(
+                    stream,
+                    Arc::clone(&record),
+                    index,
+                    answer.clone(),
+                    when,
+                ));
             }
         });
-        Self { address, connections, task }
+        Self {
+            address,
+            connections,
+            task,
+        }
     }
 
     /// The URL for the configuration.
@@ -71,8 +81,15 @@ impl Recorder {
             for request in text.split_inclusive("HTTP/1.1\r\n").skip(1) {
                 let (_, body) = request.split_once("\r\n\r\n").unwrap_or((request, ""));
                 // The request line of the next request on the connection ends the body.
-                let end = ["GET ", "POST ", "PUT "].iter().filter_map(|method| body.rfind(method)).max();
-                let body = if request.ends_with("HTTP/1.1\r\n") { &body[..end.unwrap_or(body.len())] } else { body };
+                let end = ["GET ", "POST ", "PUT "]
+                    .iter()
+                    .filter_map(|method| body.rfind(method))
+                    .max();
+                let body = if request.ends_with("HTTP/1.1\r\n") {
+                    &body[..end.unwrap_or(body.len())]
+                } else {
+                    body
+                };
                 bodies.push(body.to_owned());
             }
         }
@@ -86,10 +103,19 @@ impl Drop for Recorder {
     }
 }
 
-async fn serve(mut stream: TcpStream, record: Arc<Mutex<Vec<Vec<u8>>>>, index: usize, answer: Vec<u8>, when: When) {
+async fn serve(
+    mut stream: TcpStream,
+    record: Arc<Mutex<Vec<Vec<u8>>>>,
+    index: usize,
+    answer: Vec<u8>,
+    when: When,
+) {
     let (mut unread, mut answered, mut requests) = (Vec::new(), false, 0);
     loop {
-        if matches!(when, When::Head | When::HeadAndClose) && !answered && find(&unread, b"\r\n\r\n").is_some() {
+        if matches!(when, When::Head | When::HeadAndClose)
+            && !answered
+            && find(&unread, b"\r\n\r\n").is_some()
+        {
             answered = stream.write_all(&answer).await.is_ok();
             if when == When::HeadAndClose {
                 let _closed = stream.shutdown().await;
@@ -105,7 +131,9 @@ async fn serve(mut stream: TcpStream, record: Arc<Mutex<Vec<Vec<u8>>>>, index: u
             continue;
         }
         let mut piece = [0; 16 * 1024];
-        let Ok(read @ 1..) = stream.read(&mut piece).await else { return };
+        let Ok(read @ 1..) = stream.read(&mut piece).await else {
+            return;
+        };
         unread.extend_from_slice(&piece[..read]);
         if when == When::FirstOnly && requests > 0 {
             return;
@@ -123,7 +151,8 @@ fn request_length(bytes: &[u8]) -> Option<usize> {
         loop {
             let line = find(&bytes[at..], b"\r\n")?;
             let size = std::str::from_utf8(&bytes[at..at + line]).ok()?;
-            let size = usize::from_str_radix(size.trim(), 16).unwrap_or_else(|_| panic!("chunk size `{size}`"));
+            let size = usize::from_str_radix(size.trim(), 16)
+                .unwrap_or_else(|_| panic!("chunk size `{size}`"));
             at += line + 2 + size + 2;
             if bytes.len() < at {
                 return None;
@@ -133,7 +162,9 @@ fn request_length(bytes: &[u8]) -> Option<usize> {
             }
         }
     }
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length:"));
     let length = length.map_or(0, |length| length.trim().parse().unwrap());
     (bytes.len() >= head_end + length).then_some(head_end + length)
 }

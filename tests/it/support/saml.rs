@@ -61,7 +61,9 @@ pub async fn world(settings: &str, policies: &str) -> World {
 /// Opens a page, and logs in as it says.
 pub async fn log_in(browser: &mut Browser, url: &str, statement: &Statement) -> Page {
     let (to, relay_state) = request(&browser.open_until(url, SSO).await);
-    browser.post_from_elsewhere(ACS, &form(&response(&to, statement), &relay_state)).await
+    browser
+        .post_from_elsewhere(ACS, &form(&response(&to, statement), &relay_state))
+        .await
 }
 
 /// Whom it speaks of, and what it says.
@@ -91,36 +93,70 @@ impl Statement {
 
 /// Its certificate, as the base64 inside PEM.
 pub fn certificate() -> String {
-    file("idp.crt").lines().filter(|line| !line.starts_with('-')).collect()
+    file("idp.crt")
+        .lines()
+        .filter(|line| !line.starts_with('-'))
+        .collect()
 }
 
 /// The id of a request in an address, and what came beside it.
 pub fn request(url: &Url) -> (String, String) {
-    let one = |name: &str| url.query_pairs().find(|(key, _)| key == name).unwrap().1.into_owned();
+    let one = |name: &str| {
+        url.query_pairs()
+            .find(|(key, _)| key == name)
+            .unwrap()
+            .1
+            .into_owned()
+    };
     // A stored block has five bytes before what it holds (RFC 1951 3.2.4).
     let message = BASE64_STANDARD.decode(one("SAMLRequest")).unwrap();
-    (id(std::str::from_utf8(&message[5..]).unwrap()), one("RelayState"))
+    (
+        id(std::str::from_utf8(&message[5..]).unwrap()),
+        one("RelayState"),
+    )
 }
 
 /// The id of a request.
 pub fn id(xml: &str) -> String {
-    xml.split(" ID=\"").nth(1).unwrap().split('"').next().unwrap().to_owned()
+    xml.split(" ID=\"")
+        .nth(1)
+        .unwrap()
+        .split('"')
+        .next()
+        .unwrap()
+        .to_owned()
 }
 
 /// The response to a request, with the assertion signed.
 pub fn response(to: &str, statement: &Statement) -> String {
-    let time = |seconds: i64| jiff::Timestamp::from_second(idp::now() + seconds).unwrap().to_string();
+    let time = |seconds: i64| {
+        jiff::Timestamp::from_second(idp::now() + seconds)
+            .unwrap()
+            .to_string()
+    };
     let (now, begin, end) = (time(0), time(-60), time(300));
-    let escaped = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let escaped = |text: &str| {
+        text.replace('&', "&amp;")
+            .replace('<', "&lt;")
+            .replace('>', "&gt;")
+    };
     let attribute = |name: &str, values: &[&str]| {
-        let values: String =
-            values.iter().map(|value| format!("<a:AttributeValue>{}</a:AttributeValue>", escaped(value))).collect();
+        let values: String = values
+            .iter()
+            .map(|value| format!("<a:AttributeValue>{}</a:AttributeValue>", escaped(value)))
+            .collect();
         format!(r#"<a:Attribute Name="{name}">{values}</a:Attribute>"#)
     };
-    let groups = statement.groups.as_ref().map(|groups| attribute("groups", groups)).unwrap_or_default();
+    let groups = statement
+        .groups
+        .as_ref()
+        .map(|groups| attribute("groups", groups))
+        .unwrap_or_default();
     let department = attribute("department", &[statement.department]);
     let email = statement.email;
-    let ends = statement.session_ends.map(|seconds| format!(r#" SessionNotOnOrAfter="{}""#, time(seconds)));
+    let ends = statement
+        .session_ends
+        .map(|seconds| format!(r#" SessionNotOnOrAfter="{}""#, time(seconds)));
     let ends = ends.unwrap_or_default();
     let random = uuid::Uuid::new_v4().simple();
     let start = format!(
@@ -129,14 +165,26 @@ pub fn response(to: &str, statement: &Statement) -> String {
     let rest = format!(
         r#"<a:Subject><a:NameID Format="urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress">{email}</a:NameID><a:SubjectConfirmation Method="urn:oasis:names:tc:SAML:2.0:cm:bearer"><a:SubjectConfirmationData InResponseTo="{to}" NotOnOrAfter="{end}" Recipient="{ACS}"></a:SubjectConfirmationData></a:SubjectConfirmation></a:Subject><a:Conditions NotBefore="{begin}" NotOnOrAfter="{end}"><a:AudienceRestriction><a:Audience>{ACS}</a:Audience></a:AudienceRestriction></a:Conditions><a:AuthnStatement AuthnInstant="{now}"{ends}></a:AuthnStatement><a:AttributeStatement>{groups}{department}</a:AttributeStatement></a:Assertion>"#
     );
-    let digest = BASE64_STANDARD.encode(digest::digest(&digest::SHA256, format!("{start}{rest}").as_bytes()));
+    let digest = BASE64_STANDARD.encode(digest::digest(
+        &digest::SHA256,
+        format!("{start}{rest}").as_bytes(),
+    ));
     let info = format!(
         r##"<d:SignedInfo xmlns:d="http://www.w3.org/2000/09/xmldsig#"><d:CanonicalizationMethod Algorithm="http://www.w3.org/2001/10/xml-exc-c14n#"></d:CanonicalizationMethod><d:SignatureMethod Algorithm="http://www.w3.org/2001/04/xmldsig-more#rsa-sha256"></d:SignatureMethod><d:Reference URI="#_{random}"><d:Transforms><d:Transform Algorithm="http://www.w3.org/2000/09/xmldsig#enveloped-signature"></d:Transform><d:Transform Algorithm="http://www.w3.org/2001/10/xml-exc-c14n#"></d:Transform></d:Transforms><d:DigestMethod Algorithm="http://www.w3.org/2001/04/xmlenc#sha256"></d:DigestMethod><d:DigestValue>{digest}</d:DigestValue></d:Reference></d:SignedInfo>"##
     );
-    let body: String = file("idp.key").lines().filter(|line| !line.starts_with('-')).collect();
+    let body: String = file("idp.key")
+        .lines()
+        .filter(|line| !line.starts_with('-'))
+        .collect();
     let key = RsaKeyPair::from_pkcs8(&BASE64_STANDARD.decode(body).unwrap()).unwrap();
     let mut signature = vec![0; key.public_modulus_len()];
-    key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), info.as_bytes(), &mut signature).unwrap();
+    key.sign(
+        &RSA_PKCS1_SHA256,
+        &SystemRandom::new(),
+        info.as_bytes(),
+        &mut signature,
+    )
+    .unwrap();
     let signature = BASE64_STANDARD.encode(signature);
     format!(
         r#"<p:Response xmlns:p="urn:oasis:names:tc:SAML:2.0:protocol" Destination="{ACS}" ID="_r{random}" InResponseTo="{to}" IssueInstant="{now}" Version="2.0"><p:Status><p:StatusCode Value="urn:oasis:names:tc:SAML:2.0:status:Success"/></p:Status>{start}<d:Signature xmlns:d="http://www.w3.org/2000/09/xmldsig#">{info}<d:SignatureValue>{signature}</d:SignatureValue></d:Signature>{rest}</p:Response>"#
@@ -145,11 +193,21 @@ pub fn response(to: &str, statement: &Statement) -> String {
 
 /// The form that brings a response.
 pub fn form(response: &str, relay_state: &str) -> String {
-    let fields = [("SAMLResponse", BASE64_STANDARD.encode(response)), ("RelayState", relay_state.to_owned())];
-    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish()
+    let fields = [
+        ("SAMLResponse", BASE64_STANDARD.encode(response)),
+        ("RelayState", relay_state.to_owned()),
+    ];
+    url::form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(fields)
+        .finish()
 }
 
 /// What lies among the keys.
 pub fn file(name: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/saml/keys").join(name)).unwrap()
+    fs::read_to_string(
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/saml/keys")
+            .join(name),
+    )
+    .unwrap()
 }

@@ -42,11 +42,18 @@ impl SimpleSamlPhp {
                 break rest.split(')').next().unwrap().to_owned();
             }
             let ended = process.0.try_wait().unwrap().is_some();
-            assert!(!ended && Instant::now() < deadline, "SimpleSAMLphp does not start: {said}");
+            assert!(
+                !ended && Instant::now() < deadline,
+                "SimpleSAMLphp does not start: {said}"
+            );
             sleep(Duration::from_millis(20)).await;
         };
         let sso = format!("http://127.0.0.1:{port}/simplesaml/saml2/idp/SSOService.php");
-        Self { sso, folder, _process: process }
+        Self {
+            sso,
+            folder,
+            _process: process,
+        }
     }
 
     /// Has it work otherwise from now on.
@@ -88,11 +95,20 @@ pub async fn visit(browser: &mut Browser, url: &str, login: &str) -> Visit {
 
 /// The same up to a form with that field, which is not sent.
 pub async fn visit_until(browser: &mut Browser, url: &str, login: &str, stop: &str) -> Visit {
-    let mut visit = Visit { page: browser.open(url).await, asked: 0, request: None, response: None };
+    let mut visit = Visit {
+        page: browser.open(url).await,
+        asked: 0,
+        request: None,
+        response: None,
+    };
     for _ in 0..6 {
-        let Some(mut form) = Form::on(&visit.page) else { return visit };
-        let message =
-            |name| form.field(name).map(|text| String::from_utf8(BASE64_STANDARD.decode(text).unwrap()).unwrap());
+        let Some(mut form) = Form::on(&visit.page) else {
+            return visit;
+        };
+        let message = |name| {
+            form.field(name)
+                .map(|text| String::from_utf8(BASE64_STANDARD.decode(text).unwrap()).unwrap())
+        };
         visit.request = visit.request.or_else(|| message("SAMLRequest"));
         visit.response = visit.response.or_else(|| message("SAMLResponse"));
         if form.field(stop).is_some() {
@@ -100,14 +116,20 @@ pub async fn visit_until(browser: &mut Browser, url: &str, login: &str, stop: &s
         }
         if form.field("AuthState").is_some() {
             visit.asked += 1;
-            form.fields
-                .extend([("username", login), ("password", PASSWORD)].map(|(name, value)| (name.into(), value.into())));
+            form.fields.extend(
+                [("username", login), ("password", PASSWORD)]
+                    .map(|(name, value)| (name.into(), value.into())),
+            );
         }
-        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&form.fields).finish();
+        let body = url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(&form.fields)
+            .finish();
         visit.page = if form.action.host() == visit.page.url.host() {
             browser.post(form.action.as_str(), &body).await
         } else {
-            browser.post_from_elsewhere(form.action.as_str(), &body).await
+            browser
+                .post_from_elsewhere(form.action.as_str(), &body)
+                .await
         };
     }
     panic!("forms without end: {visit:?}")
@@ -124,21 +146,49 @@ impl Form {
         let html = page.response.text();
         let form = html.split("<form").nth(1)?.split("</form>").next()?;
         let attribute = |tag: &str, name: &str| {
-            let value = tag.split(&format!(" {name}=\"")).nth(1)?.split('"').next()?;
-            let entities = [("&quot;", "\""), ("&#039;", "'"), ("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")];
-            Some(entities.iter().fold(value.to_owned(), |text, (entity, letter)| text.replace(entity, letter)))
+            let value = tag
+                .split(&format!(" {name}=\""))
+                .nth(1)?
+                .split('"')
+                .next()?;
+            let entities = [
+                ("&quot;", "\""),
+                ("&#039;", "'"),
+                ("&lt;", "<"),
+                ("&gt;", ">"),
+                ("&amp;", "&"),
+            ];
+            Some(
+                entities
+                    .iter()
+                    .fold(value.to_owned(), |text, (entity, letter)| {
+                        text.replace(entity, letter)
+                    }),
+            )
         };
-        let inputs = form.split("<input").skip(1).map(|input| input.split('>').next().unwrap_or(input));
+        let inputs = form
+            .split("<input")
+            .skip(1)
+            .map(|input| input.split('>').next().unwrap_or(input));
         let fields: Vec<_> = inputs
             .filter(|input| input.contains(r#" type="hidden""#))
             .filter_map(|input| Some((attribute(input, "name")?, attribute(input, "value")?)))
             .collect();
         let ours = ["SAMLRequest", "SAMLResponse", "AuthState"];
-        fields.iter().any(|(name, _)| ours.contains(&name.as_str())).then_some(())?;
-        Some(Self { action: page.url.join(&attribute(form, "action")?).unwrap(), fields })
+        fields
+            .iter()
+            .any(|(name, _)| ours.contains(&name.as_str()))
+            .then_some(())?;
+        Some(Self {
+            action: page.url.join(&attribute(form, "action")?).unwrap(),
+            fields,
+        })
     }
 
     fn field(&self, name: &str) -> Option<&str> {
-        self.fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
+        self.fields
+            .iter()
+            .find(|(field, _)| field == name)
+            .map(|(_, value)| value.as_str())
     }
 }

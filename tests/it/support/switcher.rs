@@ -56,7 +56,11 @@ impl Switcher {
                 tokio::spawn(serve(stream, manner.clone(), Arc::clone(&record)));
             }
         });
-        Self { address, seen, task }
+        Self {
+            address,
+            seen,
+            task,
+        }
     }
 
     /// The URL for the configuration.
@@ -66,7 +70,12 @@ impl Switcher {
 
     /// The last request: its head and its body.
     pub fn last(&self) -> (Head, Vec<u8>) {
-        self.seen.lock().unwrap().last().cloned().expect("the origin received nothing")
+        self.seen
+            .lock()
+            .unwrap()
+            .last()
+            .cloned()
+            .expect("the origin received nothing")
     }
 }
 
@@ -79,21 +88,40 @@ impl Drop for Switcher {
 async fn serve(stream: TcpStream, manner: Manner, seen: Record) -> Option<()> {
     let mut stream = BufReader::new(stream);
     let switched = |protocol: &str| {
-        format!("HTTP/1.1 101 Switching Protocols\r\nUpgrade: {protocol}\r\nConnection: Upgrade\r\n\r\nfirst-bytes")
+        format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: {protocol}\r\nConnection: Upgrade\r\n\r\nfirst-bytes"
+        )
     };
     if matches!(manner, Manner::Hasty) {
-        stream.write_all(switched("websocket").as_bytes()).await.ok()?;
+        stream
+            .write_all(switched("websocket").as_bytes())
+            .await
+            .ok()?;
     }
     let head = wire::read_head(&mut stream).await.ok()??;
     let framing = wire::framing(&head.headers, Framing::Length(0));
     if matches!(manner, Manner::Early) {
-        stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await.ok()?;
-        let length = wire::read_body(&mut stream, framing).await.ok()?.len().to_string();
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            .await
+            .ok()?;
+        let length = wire::read_body(&mut stream, framing)
+            .await
+            .ok()?
+            .len()
+            .to_string();
         let answer = format!("{:x}\r\n{length}\r\n0\r\n\r\n", length.len());
         return stream.write_all(answer.as_bytes()).await.ok();
     }
     let body = wire::read_body(&mut stream, framing).await.ok()?;
-    let protocol = head.headers.one("upgrade").unwrap_or_default().split(',').next().unwrap_or_default().to_owned();
+    let protocol = head
+        .headers
+        .one("upgrade")
+        .unwrap_or_default()
+        .split(',')
+        .next()
+        .unwrap_or_default()
+        .to_owned();
     seen.lock().unwrap().push((head, body));
     match manner {
         Manner::Fixed(answer) => {
@@ -111,9 +139,10 @@ async fn serve(stream: TcpStream, manner: Manner, seen: Record) -> Option<()> {
             return None;
         }
         Manner::Hasty | Manner::Early => {}
-        Manner::Echo | Manner::Reply | Manner::Late | Manner::Burst(_) | Manner::Reset => {
-            stream.write_all(switched(&protocol).as_bytes()).await.ok()?
-        }
+        Manner::Echo | Manner::Reply | Manner::Late | Manner::Burst(_) | Manner::Reset => stream
+            .write_all(switched(&protocol).as_bytes())
+            .await
+            .ok()?,
     }
     match manner {
         Manner::Late => tokio::time::sleep(Duration::from_secs(3)).await,

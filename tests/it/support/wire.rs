@@ -29,7 +29,11 @@ pub struct Headers(pub Vec<(String, String)>);
 impl Headers {
     /// Every value under `name`, whatever its case.
     pub fn all(&self, name: &str) -> Vec<&str> {
-        self.0.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str()).collect()
+        self.0
+            .iter()
+            .filter(|(n, _)| n.eq_ignore_ascii_case(name))
+            .map(|(_, v)| v.as_str())
+            .collect()
     }
 
     /// The only value under `name`. More than one is a failure of the test.
@@ -41,7 +45,10 @@ impl Headers {
 
     /// Whether some value under `name` holds `token` as one of its comma-separated parts.
     pub fn lists(&self, name: &str, token: &str) -> bool {
-        self.all(name).iter().flat_map(|v| v.split(',')).any(|part| part.trim().eq_ignore_ascii_case(token))
+        self.all(name)
+            .iter()
+            .flat_map(|v| v.split(','))
+            .any(|part| part.trim().eq_ignore_ascii_case(token))
     }
 }
 
@@ -63,7 +70,11 @@ pub async fn read_head(reader: &mut (impl AsyncBufRead + Unpin)) -> io::Result<O
     loop {
         let mut line = Vec::new();
         if reader.read_until(b'\n', &mut line).await? == 0 {
-            return if at_start { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+            return if at_start {
+                Ok(None)
+            } else {
+                Err(io::ErrorKind::UnexpectedEof.into())
+            };
         }
         let text = String::from_utf8_lossy(&line);
         let text = text.trim_end_matches(['\r', '\n']);
@@ -74,7 +85,9 @@ pub async fn read_head(reader: &mut (impl AsyncBufRead + Unpin)) -> io::Result<O
             return Ok(Some(head));
         } else {
             let (name, value) = text.split_once(':').unwrap_or((text, ""));
-            head.headers.0.push((name.to_owned(), value.trim().to_owned()));
+            head.headers
+                .0
+                .push((name.to_owned(), value.trim().to_owned()));
         }
     }
 }
@@ -84,7 +97,9 @@ pub fn framing(headers: &Headers, otherwise: Framing) -> Framing {
     if headers.lists("transfer-encoding", "chunked") {
         return Framing::Chunked;
     }
-    headers.one("content-length").map_or(otherwise, |length| Framing::Length(length.parse().unwrap()))
+    headers
+        .one("content-length")
+        .map_or(otherwise, |length| Framing::Length(length.parse().unwrap()))
 }
 
 /// Reads the next piece of a body, and leaves in `framing` what is still to come. `None` at its end.
@@ -114,18 +129,26 @@ pub async fn read_piece(
             let mut line = String::new();
             reader.read_line(&mut line).await?;
             let size = line.trim().split(';').next().unwrap_or_default();
-            let size = usize::from_str_radix(size, 16).map_err(|_| io::Error::other(format!("chunk size `{size}`")))?;
+            let size = usize::from_str_radix(size, 16)
+                .map_err(|_| io::Error::other(format!("chunk size `{size}`")))?;
             let mut piece = vec![0; size + 2];
             reader.read_exact(&mut piece).await?;
             piece.truncate(size);
-            *framing = if size == 0 { Framing::Length(0) } else { Framing::Chunked };
+            *framing = if size == 0 {
+                Framing::Length(0)
+            } else {
+                Framing::Chunked
+            };
             Ok((size > 0).then_some(piece))
         }
     }
 }
 
 /// Reads a whole body.
-pub async fn read_body(reader: &mut (impl AsyncBufRead + Unpin), mut framing: Framing) -> io::Result<Vec<u8>> {
+pub async fn read_body(
+    reader: &mut (impl AsyncBufRead + Unpin),
+    mut framing: Framing,
+) -> io::Result<Vec<u8>> {
     let mut body = Vec::new();
     while let Some(piece) = read_piece(reader, &mut framing).await? {
         body.extend(piece);

@@ -12,9 +12,14 @@ use pingora::prelude::{Error, ErrorType};
 pub(in crate::front::pingora) fn cause(error: &Error) -> String {
     let mut parts = vec![summary(&error.etype)];
     parts.extend(tls_context(error));
-    let mut next = error.cause.as_deref().map(|cause| cause as &(dyn StdError + 'static));
+    let mut next = error
+        .cause
+        .as_deref()
+        .map(|cause| cause as &(dyn StdError + 'static));
     while let Some(cause) = next {
-        parts.extend(detail(cause).filter(|detail| !parts.iter().any(|part| part.contains(detail.as_str()))));
+        parts.extend(
+            detail(cause).filter(|detail| !parts.iter().any(|part| part.contains(detail.as_str()))),
+        );
         next = nested(cause);
     }
     one_line(&parts.join(": "))
@@ -40,18 +45,21 @@ pub(in crate::front::pingora) const fn is_unreachable(kind: &ErrorType) -> bool 
 
 /// Pingora keeps the cause of a failed handshake as text only. No HTTP message was read by then that it could repeat.
 fn tls_context(error: &Error) -> Option<String> {
-    let is_tls =
-        matches!(error.etype, ErrorType::TLSHandshakeFailure | ErrorType::HandshakeError | ErrorType::InvalidCert);
+    let is_tls = matches!(
+        error.etype,
+        ErrorType::TLSHandshakeFailure | ErrorType::HandshakeError | ErrorType::InvalidCert
+    );
     let context = error.context.as_ref().filter(|_| is_tls)?.as_str();
     // "TLS connect() failed: TLSHandshakeFailure context: tls connect error cause: …"
-    let cause = context.rsplit_once(" cause: ").map_or(context, |(_, cause)| cause).trim();
+    let cause = context
+        .rsplit_once(" cause: ")
+        .map_or(context, |(_, cause)| cause)
+        .trim();
     // `openssl req -x509` marks self-signed certificates so, and the name of the error explains nothing.
-    Some(
-        cause.replace(
-            "Other(OtherError(CaUsedAsEndEntity))",
-            "it is marked as an authority (CA:TRUE), not as a server's",
-        ),
-    )
+    Some(cause.replace(
+        "Other(OtherError(CaUsedAsEndEntity))",
+        "it is marked as an authority (CA:TRUE), not as a server's",
+    ))
 }
 
 fn summary(kind: &ErrorType) -> String {
@@ -88,12 +96,17 @@ fn detail(error: &(dyn StdError + 'static)) -> Option<String> {
     }
     if let Some(error) = error.downcast_ref::<h2::Error>() {
         // Its own text repeats what the peer put into GOAWAY.
-        return error.reason().map(|reason| format!("HTTP/2 {}", reason.description()));
+        return error
+            .reason()
+            .map(|reason| format!("HTTP/2 {}", reason.description()));
     }
     let error = error.downcast_ref::<io::Error>()?;
     match error.raw_os_error() {
         Some(code) => Some(io::Error::from_raw_os_error(code).to_string()),
-        None => match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        None => match error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<rustls::Error>())
+        {
             Some(tls) => Some(tls.to_string()),
             None => Some(error.kind().to_string()),
         },
@@ -102,17 +115,25 @@ fn detail(error: &(dyn StdError + 'static)) -> Option<String> {
 
 fn nested<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
     if let Some(error) = pingora(error) {
-        return error.cause.as_deref().map(|cause| cause as &(dyn StdError + 'static));
+        return error
+            .cause
+            .as_deref()
+            .map(|cause| cause as &(dyn StdError + 'static));
     }
     if let Some(error) = error.downcast_ref::<h2::Error>() {
-        return error.get_io().map(|error| error as &(dyn StdError + 'static));
+        return error
+            .get_io()
+            .map(|error| error as &(dyn StdError + 'static));
     }
     error.source()
 }
 
 /// Pingora's errors are boxed within each other.
 fn pingora<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
-    error.downcast_ref::<Box<Error>>().map(AsRef::as_ref).or_else(|| error.downcast_ref::<Error>())
+    error
+        .downcast_ref::<Box<Error>>()
+        .map(AsRef::as_ref)
+        .or_else(|| error.downcast_ref::<Error>())
 }
 
 fn one_line(text: &str) -> String {
@@ -122,7 +143,11 @@ fn one_line(text: &str) -> String {
             line.push('…');
             break;
         }
-        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+        if c.is_control() {
+            line.extend(c.escape_default())
+        } else {
+            line.push(c)
+        }
     }
     line
 }
@@ -140,12 +165,20 @@ mod tests {
         let inner = Error::explain(ErrorType::InvalidHTTPHeader, format!("buf: {secret}"));
         let outer = Error::because(ErrorType::H1Error, format!("Peer: x, {secret}"), inner);
         let custom = io::Error::other(format!("bad line: {secret}"));
-        let read = Error::because(ErrorType::ReadError, format!("while reading {secret}"), custom);
+        let read = Error::because(
+            ErrorType::ReadError,
+            format!("while reading {secret}"),
+            custom,
+        );
         for (error, expected) in [
             (outer, "H1Error: the message header is malformed"),
             (read, "reading failed: other error"),
             (
-                Error::because(ErrorType::WriteError, secret, io::Error::from_raw_os_error(32)),
+                Error::because(
+                    ErrorType::WriteError,
+                    secret,
+                    io::Error::from_raw_os_error(32),
+                ),
                 "writing failed: Broken pipe (os error 32)",
             ),
         ] {
@@ -158,9 +191,16 @@ mod tests {
     #[test]
     fn refused_connection_has_the_text_of_its_errno() {
         let io = io::Error::from_raw_os_error(111);
-        let error = Error::because(ErrorType::ConnectRefused, "Fail to connect to 127.0.0.1:9", io);
+        let error = Error::because(
+            ErrorType::ConnectRefused,
+            "Fail to connect to 127.0.0.1:9",
+            io,
+        );
         let text = cause(&error.more_context("Fail to connect to addr: 127.0.0.1:9, scheme: HTTP"));
-        assert_eq!(text, "the connection was refused: Connection refused (os error 111)");
+        assert_eq!(
+            text,
+            "the connection was refused: Connection refused (os error 111)"
+        );
     }
 
     #[test]
@@ -176,9 +216,15 @@ mod tests {
 
     #[test]
     fn long_and_broken_texts_are_one_short_line() {
-        let error = Error::explain(ErrorType::TLSHandshakeFailure, format!("a\nb\x1b[2J{}", "x".repeat(5000)));
+        let error = Error::explain(
+            ErrorType::TLSHandshakeFailure,
+            format!("a\nb\x1b[2J{}", "x".repeat(5000)),
+        );
         let text = cause(&error);
-        assert!(text.chars().count() <= LONGEST + 20 && !text.chars().any(char::is_control), "{text}");
+        assert!(
+            text.chars().count() <= LONGEST + 20 && !text.chars().any(char::is_control),
+            "{text}"
+        );
     }
 
     #[test]

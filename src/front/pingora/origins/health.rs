@@ -37,7 +37,9 @@ impl std::fmt::Debug for Checks {
 /// Checks the members of a pool until the pool is gone.
 pub(super) async fn follow(pool: Weak<OriginPool>, check: Check, checks: Arc<Checks>) {
     loop {
-        let Some(current) = pool.upgrade() else { return };
+        let Some(current) = pool.upgrade() else {
+            return;
+        };
         let mut running = JoinSet::new();
         for index in 0..current.members().len() {
             let (pool, check, checks) = (Arc::clone(&current), check.clone(), Arc::clone(&checks));
@@ -56,7 +58,12 @@ pub(super) async fn follow(pool: Weak<OriginPool>, check: Check, checks: Arc<Che
 }
 
 /// A member is healthy if it is at one of its addresses. Requests go there first from then on.
-async fn all_addresses(pool: &OriginPool, member: &Member, check: &Check, checks: &Checks) -> Result<(), String> {
+async fn all_addresses(
+    pool: &OriginPool,
+    member: &Member,
+    check: &Check,
+    checks: &Checks,
+) -> Result<(), String> {
     let mut outcome = Err("its host name is not resolved".to_owned());
     for (peer, address) in member.peers() {
         let mut peer = peer;
@@ -67,15 +74,25 @@ async fn all_addresses(pool: &OriginPool, member: &Member, check: &Check, checks
                 None => TcpStream::connect(address)
                     .await
                     .map(drop)
-                    .map_err(|error| failure::cause(&Error::because(ErrorType::ConnectError, "health check", error))),
+                    .map_err(|error| {
+                        failure::cause(&Error::because(
+                            ErrorType::ConnectError,
+                            "health check",
+                            error,
+                        ))
+                    }),
                 Some(path) => {
                     let host = pool.host_header(member);
                     let answered = request(checks.connector(), &peer, &host, path).await;
-                    answered.map_err(|error| failure::cause(&error)).and_then(|status| check.accept(status))
+                    answered
+                        .map_err(|error| failure::cause(&error))
+                        .and_then(|status| check.accept(status))
                 }
             }
         };
-        outcome = timeout(CHECK_TIMEOUT, checked).await.unwrap_or_else(|_| Err("no answer in time".to_owned()));
+        outcome = timeout(CHECK_TIMEOUT, checked)
+            .await
+            .unwrap_or_else(|_| Err("no answer in time".to_owned()));
         if outcome.is_ok() {
             member.prefer(address.ip());
             break;
@@ -86,13 +103,26 @@ async fn all_addresses(pool: &OriginPool, member: &Member, check: &Check, checks
 
 impl Check {
     fn accept(&self, status: StatusCode) -> Result<(), String> {
-        let fine = if self.expect.is_empty() { status.is_success() } else { self.expect.contains(&status.as_u16()) };
-        if fine { Ok(()) } else { Err(format!("status {}", status.as_u16())) }
+        let fine = if self.expect.is_empty() {
+            status.is_success()
+        } else {
+            self.expect.contains(&status.as_u16())
+        };
+        if fine {
+            Ok(())
+        } else {
+            Err(format!("status {}", status.as_u16()))
+        }
     }
 }
 
 /// Asks for a path in the protocol that requests use.
-async fn request(connector: &Connector, peer: &HttpPeer, host: &str, path: &Uri) -> Result<StatusCode> {
+async fn request(
+    connector: &Connector,
+    peer: &HttpPeer,
+    host: &str,
+    path: &Uri,
+) -> Result<StatusCode> {
     let (mut session, _) = connector.get_http_session(peer).await?;
     let target = path.path_and_query().map_or("/", |target| target.as_str());
     let mut header = RequestHeader::build("GET", target.as_bytes(), None)?;
@@ -100,7 +130,9 @@ async fn request(connector: &Connector, peer: &HttpPeer, host: &str, path: &Uri)
         // RFC 9113 8.3.1: the authority is a part of the target.
         let scheme = if peer.is_tls() { "https" } else { "http" };
         let uri = Uri::try_from(format!("{scheme}://{host}{target}"));
-        header.set_uri(uri.map_err(|error| Error::because(ErrorType::InvalidHTTPHeader, "health check", error))?);
+        header.set_uri(uri.map_err(|error| {
+            Error::because(ErrorType::InvalidHTTPHeader, "health check", error)
+        })?);
     } else {
         header.insert_header(http::header::HOST, host)?;
     }
@@ -124,7 +156,11 @@ mod tests {
 
     #[test]
     fn success_is_2xx_unless_something_else_is_expected() {
-        let check = |expect: &[u16]| Check { path: None, interval: Duration::from_secs(1), expect: expect.to_vec() };
+        let check = |expect: &[u16]| Check {
+            path: None,
+            interval: Duration::from_secs(1),
+            expect: expect.to_vec(),
+        };
         for (expect, status, healthy) in [
             (&[][..], 200, true),
             (&[], 204, true),
@@ -138,7 +174,11 @@ mod tests {
             (&[200, 302], 302, true),
         ] {
             let status = StatusCode::from_u16(status).unwrap();
-            assert_eq!(check(expect).accept(status).is_ok(), healthy, "{expect:?} {status}");
+            assert_eq!(
+                check(expect).accept(status).is_ok(),
+                healthy,
+                "{expect:?} {status}"
+            );
         }
     }
 }

@@ -50,7 +50,9 @@ pub struct PoolSettings {
 impl PoolSettings {
     /// Returns `true` if some origin speaks HTTP/1.1, in which alone a request can switch protocols.
     pub(super) fn speaks_http1(&self) -> bool {
-        self.targets.iter().any(|target| matches!(target.protocol, Protocol::Http | Protocol::Https))
+        self.targets
+            .iter()
+            .any(|target| matches!(target.protocol, Protocol::Http | Protocol::Https))
     }
 }
 
@@ -65,7 +67,10 @@ impl Trust {
     /// These authorities, in the form of Pingora's TLS back end, with a hash of all of them: it says which pools are the same,
     /// and which connections may serve whom. Where there are none, no origin is trusted.
     pub const fn new(authorities: Arc<CaType>, fingerprint: [u8; 32]) -> Self {
-        Self { authorities, fingerprint }
+        Self {
+            authorities,
+            fingerprint,
+        }
     }
 
     /// Pingora tells pooled connections apart by this and not by the authorities that they were checked against.
@@ -90,7 +95,9 @@ impl Eq for Trust {}
 
 impl std::fmt::Debug for Trust {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Trust").field(&self.authorities.len()).finish()
+        f.debug_tuple("Trust")
+            .field(&self.authorities.len())
+            .finish()
     }
 }
 

@@ -45,7 +45,12 @@ impl Default for Names {
 impl Names {
     fn new(resolve: fn(&str) -> io::Result<Vec<IpAddr>>) -> Self {
         let lookups = Arc::new(Semaphore::new(CONCURRENT));
-        Self(Arc::new(Inner { known: Mutex::default(), lookups, ended: watch::Sender::new(()), resolve }))
+        Self(Arc::new(Inner {
+            known: Mutex::default(),
+            lookups,
+            ended: watch::Sender::new(()),
+            resolve,
+        }))
     }
 
     /// Returns the host with the addresses that are known, and keeps them up to date in the background for as long as the
@@ -56,15 +61,24 @@ impl Names {
         }
         // RFC 6761 6.3: these names are this machine, whatever a DNS server answers.
         if host == "localhost" || host.ends_with(".localhost") {
-            return Arc::new(Name::fixed(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]));
+            return Arc::new(Name::fixed(vec![
+                Ipv4Addr::LOCALHOST.into(),
+                Ipv6Addr::LOCALHOST.into(),
+            ]));
         }
         let mut known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(name) = known.get(host).and_then(Weak::upgrade) {
             return name;
         }
-        let name = Arc::new(Name { addresses: ArcSwap::default(), looked_up: watch::Sender::new(false) });
+        let name = Arc::new(Name {
+            addresses: ArcSwap::default(),
+            looked_up: watch::Sender::new(false),
+        });
         known.insert(host.into(), Arc::downgrade(&name));
-        background.spawn("origin names", follow(Arc::clone(&self.0), host.into(), Arc::downgrade(&name)));
+        background.spawn(
+            "origin names",
+            follow(Arc::clone(&self.0), host.into(), Arc::downgrade(&name)),
+        );
         name
     }
 
@@ -76,7 +90,10 @@ impl Names {
 
 impl Name {
     fn fixed(addresses: Vec<IpAddr>) -> Self {
-        Self { addresses: ArcSwap::from_pointee(addresses), looked_up: watch::Sender::new(true) }
+        Self {
+            addresses: ArcSwap::from_pointee(addresses),
+            looked_up: watch::Sender::new(true),
+        }
     }
 
     /// The addresses in the order in which to try them; empty if none is known.
@@ -99,7 +116,10 @@ async fn follow(names: Arc<Inner>, host: Box<str>, name: Weak<Name>) {
         match found {
             Ok(found) => {
                 if std::mem::take(&mut failing) {
-                    tracing::info!(host = &*host, "the host name of an origin is resolved again");
+                    tracing::info!(
+                        host = &*host,
+                        "the host name of an origin is resolved again"
+                    );
                 }
                 let known = name.addresses.load_full();
                 let merged = merge(&known, &found);
@@ -127,14 +147,20 @@ async fn follow(names: Arc<Inner>, host: Box<str>, name: Weak<Name>) {
     }
     let mut known = names.known.lock().unwrap_or_else(PoisonError::into_inner);
     // A reload may have asked for the same host since: that entry is not ours.
-    if known.get(&host).is_some_and(|entry| entry.strong_count() == 0) {
+    if known
+        .get(&host)
+        .is_some_and(|entry| entry.strong_count() == 0)
+    {
         known.remove(&host);
     }
 }
 
 impl Inner {
     async fn look_up(&self, host: &str) -> io::Result<Vec<IpAddr>> {
-        let permit = Arc::clone(&self.lookups).acquire_owned().await.map_err(io::Error::other)?;
+        let permit = Arc::clone(&self.lookups)
+            .acquire_owned()
+            .await
+            .map_err(io::Error::other)?;
         let (host, resolve) = (host.to_owned(), self.resolve);
         // The resolver cannot be cancelled, so the thread keeps the permit until it returns.
         let lookup = tokio::task::spawn_blocking(move || {
@@ -142,24 +168,39 @@ impl Inner {
             resolve(&host)
         });
         let found = lookup.await.map_err(io::Error::other)??;
-        if found.is_empty() { Err(io::Error::other("the name has no addresses")) } else { Ok(found) }
+        if found.is_empty() {
+            Err(io::Error::other("the name has no addresses"))
+        } else {
+            Ok(found)
+        }
     }
 }
 
 /// The resolver of the operating system, which blocks.
 fn system(host: &str) -> io::Result<Vec<IpAddr>> {
-    (host, 0).to_socket_addrs().map(|found| found.map(|address| address.ip()).collect())
+    (host, 0)
+        .to_socket_addrs()
+        .map(|found| found.map(|address| address.ip()).collect())
 }
 
 /// Orders addresses for attempts: known ones keep their place, because DNS servers rotate their answers and the address that
 /// worked last is remembered by its place. New ones follow, with the families interleaved (RFC 8305 4).
 fn merge(known: &[IpAddr], found: &[IpAddr]) -> Vec<IpAddr> {
     let mut seen = HashSet::new();
-    let mut merged: Vec<_> = known.iter().filter(|address| found.contains(address)).copied().collect();
+    let mut merged: Vec<_> = known
+        .iter()
+        .filter(|address| found.contains(address))
+        .copied()
+        .collect();
     seen.extend(merged.iter().copied());
-    let fresh: Vec<_> = found.iter().filter(|address| seen.insert(**address)).collect();
+    let fresh: Vec<_> = found
+        .iter()
+        .filter(|address| seen.insert(**address))
+        .collect();
     let first_is_ipv6 = fresh.first().is_some_and(|address| address.is_ipv6());
-    let (first, second): (Vec<_>, Vec<_>) = fresh.into_iter().partition(|address| address.is_ipv6() == first_is_ipv6);
+    let (first, second): (Vec<_>, Vec<_>) = fresh
+        .into_iter()
+        .partition(|address| address.is_ipv6() == first_is_ipv6);
     let (mut first, mut second) = (first.into_iter(), second.into_iter());
     loop {
         let pair = [first.next(), second.next()];
@@ -188,20 +229,38 @@ mod tests {
     }
 
     fn addresses(text: &str) -> Vec<IpAddr> {
-        text.split_whitespace().map(|address| address.parse().unwrap()).collect()
+        text.split_whitespace()
+            .map(|address| address.parse().unwrap())
+            .collect()
     }
 
     #[test]
     fn addresses_are_ordered_for_attempts() {
         for (known, found, merged) in [
             ("", "::1 127.0.0.1", "::1 127.0.0.1"),
-            ("", "::1 ::2 ::3 10.0.0.1 10.0.0.2", "::1 10.0.0.1 ::2 10.0.0.2 ::3"),
+            (
+                "",
+                "::1 ::2 ::3 10.0.0.1 10.0.0.2",
+                "::1 10.0.0.1 ::2 10.0.0.2 ::3",
+            ),
             ("", "10.0.0.1 10.0.0.2 ::1", "10.0.0.1 ::1 10.0.0.2"),
             ("", "10.0.0.1 10.0.0.1", "10.0.0.1"),
-            ("10.0.0.1 10.0.0.2", "10.0.0.2 10.0.0.1", "10.0.0.1 10.0.0.2"),
-            ("10.0.0.1 10.0.0.2", "10.0.0.3 10.0.0.2 ::1", "10.0.0.2 10.0.0.3 ::1"),
+            (
+                "10.0.0.1 10.0.0.2",
+                "10.0.0.2 10.0.0.1",
+                "10.0.0.1 10.0.0.2",
+            ),
+            (
+                "10.0.0.1 10.0.0.2",
+                "10.0.0.3 10.0.0.2 ::1",
+                "10.0.0.2 10.0.0.3 ::1",
+            ),
         ] {
-            assert_eq!(merge(&addresses(known), &addresses(found)), addresses(merged), "{known} + {found}");
+            assert_eq!(
+                merge(&addresses(known), &addresses(found)),
+                addresses(merged),
+                "{known} + {found}"
+            );
         }
     }
 
@@ -215,7 +274,11 @@ mod tests {
             ("app.localhost", "127.0.0.1 ::1"),
         ] {
             let name = names.get(host, &background().0);
-            assert_eq!((name.addresses().to_vec(), name.is_pending()), (addresses(known), false), "{host}");
+            assert_eq!(
+                (name.addresses().to_vec(), name.is_pending()),
+                (addresses(known), false),
+                "{host}"
+            );
         }
         assert!(names.0.known.lock().unwrap().is_empty());
     }
@@ -253,13 +316,22 @@ mod tests {
     #[tokio::test]
     async fn silent_names_hold_up_no_others() {
         let names = Names::new(partly_silent);
-        let silent: Vec<_> = (0..20).map(|i| names.get(&format!("silent{i}.example"), &background().0)).collect();
-        for (host, found) in [("known.example", "10.0.0.1 ::1"), ("empty.example", ""), ("unknown.example", "")] {
+        let silent: Vec<_> = (0..20)
+            .map(|i| names.get(&format!("silent{i}.example"), &background().0))
+            .collect();
+        for (host, found) in [
+            ("known.example", "10.0.0.1 ::1"),
+            ("empty.example", ""),
+            ("unknown.example", ""),
+        ] {
             let name = names.get(host, &background().0);
             looked_up(&names, &name).await;
             assert_eq!(*name.addresses().to_vec(), addresses(found), "{host}");
         }
-        assert!(silent.iter().all(|name| name.is_pending()), "they are still being looked up");
+        assert!(
+            silent.iter().all(|name| name.is_pending()),
+            "they are still being looked up"
+        );
     }
 
     #[tokio::test]
@@ -267,7 +339,10 @@ mod tests {
         let runtime = Runtime::new().unwrap();
         let (vital, mut ended) = Vital::new();
         let names = Names::new(partly_silent);
-        let name = names.get("known.example", &Background::new(runtime.handle().clone(), vital));
+        let name = names.get(
+            "known.example",
+            &Background::new(runtime.handle().clone(), vital),
+        );
         looked_up(&names, &name).await;
         assert!(ended.try_recv().is_err());
         runtime.shutdown_background();

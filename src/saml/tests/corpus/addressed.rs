@@ -15,19 +15,32 @@ pub(super) fn addressed() -> Vec<Row> {
         (
             "another audience",
             Refused(another),
-            saying(&audience, "<saml2:Audience>https://other.example/</saml2:Audience>"),
+            saying(
+                &audience,
+                "<saml2:Audience>https://other.example/</saml2:Audience>",
+            ),
         ),
         (
             "an audience that begins like ours",
             Refused(another),
-            saying(&audience, &format!("<saml2:Audience>{ACS}/x</saml2:Audience>")),
+            saying(
+                &audience,
+                &format!("<saml2:Audience>{ACS}/x</saml2:Audience>"),
+            ),
         ),
         (
             "an audience in other letters",
             Refused(another),
-            saying(&audience, &format!("<saml2:Audience>{}</saml2:Audience>", ACS.to_uppercase())),
+            saying(
+                &audience,
+                &format!("<saml2:Audience>{}</saml2:Audience>", ACS.to_uppercase()),
+            ),
         ),
-        ("an empty audience", Refused(another), saying(&audience, "<saml2:Audience/>")),
+        (
+            "an empty audience",
+            Refused(another),
+            saying(&audience, "<saml2:Audience/>"),
+        ),
         (
             "a second restriction to somebody else",
             Refused(another),
@@ -39,7 +52,10 @@ pub(super) fn addressed() -> Vec<Row> {
         (
             "no audience",
             Refused("names no audience"),
-            saying(&format!("<saml2:AudienceRestriction>{audience}</saml2:AudienceRestriction>"), ""),
+            saying(
+                &format!("<saml2:AudienceRestriction>{audience}</saml2:AudienceRestriction>"),
+                "",
+            ),
         ),
         (
             "a condition that nobody knows",
@@ -52,66 +68,134 @@ pub(super) fn addressed() -> Vec<Row> {
         (
             "another destination",
             Refused("was sent to another address: `https://other.example/`"),
-            swap(&signed(), &destination, r#"Destination="https://other.example/""#),
+            swap(
+                &signed(),
+                &destination,
+                r#"Destination="https://other.example/""#,
+            ),
         ),
-        ("no destination", Refused("the SAML response names no address of its own"), swap(&signed(), &destination, "")),
+        (
+            "no destination",
+            Refused("the SAML response names no address of its own"),
+            swap(&signed(), &destination, ""),
+        ),
         (
             "another destination, signed",
             Refused("was sent to another address"),
-            idp().sign(&swap(&response(), &destination, r#"Destination="https://other.example/""#), "response"),
+            idp().sign(
+                &swap(
+                    &response(),
+                    &destination,
+                    r#"Destination="https://other.example/""#,
+                ),
+                "response",
+            ),
         ),
         (
             "another recipient",
             Refused("the assertion is for another recipient: `https://other.example/`"),
             saying(&recipient, r#" Recipient="https://other.example/""#),
         ),
-        ("no recipient", Refused("the assertion names no recipient"), saying(&recipient, "")),
+        (
+            "no recipient",
+            Refused("the assertion names no recipient"),
+            saying(&recipient, ""),
+        ),
         (
             "in answer to another request",
             Refused("belongs to another login"),
-            swap(&signed(), &to_request, r#" InResponseTo="_other" IssueInstant"#),
+            swap(
+                &signed(),
+                &to_request,
+                r#" InResponseTo="_other" IssueInstant"#,
+            ),
         ),
         (
             "the assertion in answer to another request",
             Refused("belongs to another login"),
             saying(&inner, r#"InResponseTo="_other" NotOnOrAfter"#),
         ),
-        ("unsolicited", Refused("answers no request of ours"), swap(&signed(), &to_request, " IssueInstant")),
-        ("the assertion unsolicited", Refused("answers no request of ours"), saying(&inner, "NotOnOrAfter")),
+        (
+            "unsolicited",
+            Refused("answers no request of ours"),
+            swap(&signed(), &to_request, " IssueInstant"),
+        ),
+        (
+            "the assertion unsolicited",
+            Refused("answers no request of ours"),
+            saying(&inner, "NotOnOrAfter"),
+        ),
         (
             "another issuer of the response",
             Refused("is from another issuer: `https://evil.example/`"),
-            swap(&signed(), &format!(r#"assertion">{ISSUER}"#), r#"assertion">https://evil.example/"#),
+            swap(
+                &signed(),
+                &format!(r#"assertion">{ISSUER}"#),
+                r#"assertion">https://evil.example/"#,
+            ),
         ),
-        ("another issuer of the assertion", Refused("is from another issuer: `https://evil.example/`"), {
-            let from = format!(
-                r#"xmlns:xs="http://www.w3.org/2001/XMLSchema"><saml2:Issuer Format="urn:oasis:names:tc:SAML:2.0:nameid-format:{entity}"#
-            );
-            idp().sign(&swap(&response(), &from, &from.replace(ISSUER, "https://evil.example/")), "assertion")
-        }),
+        (
+            "another issuer of the assertion",
+            Refused("is from another issuer: `https://evil.example/`"),
+            {
+                let from = format!(
+                    r#"xmlns:xs="http://www.w3.org/2001/XMLSchema"><saml2:Issuer Format="urn:oasis:names:tc:SAML:2.0:nameid-format:{entity}"#
+                );
+                idp().sign(
+                    &swap(
+                        &response(),
+                        &from,
+                        &from.replace(ISSUER, "https://evil.example/"),
+                    ),
+                    "assertion",
+                )
+            },
+        ),
         (
             "an issuer of another kind",
             Refused("is from another issuer"),
-            swap(&signed(), "nameid-format:entity", "nameid-format:persistent"),
+            swap(
+                &signed(),
+                "nameid-format:entity",
+                "nameid-format:persistent",
+            ),
         ),
-        ("no bearer", Refused("it has no confirmation by bearer"), saying("cm:bearer", "cm:holder-of-key")),
+        (
+            "no bearer",
+            Refused("it has no confirmation by bearer"),
+            saying("cm:bearer", "cm:holder-of-key"),
+        ),
         (
             "no confirmation",
             Refused("it has no confirmation by bearer"),
             idp().sign(
-                &without(&response(), "<saml2:SubjectConfirmation ", "</saml2:SubjectConfirmation>"),
+                &without(
+                    &response(),
+                    "<saml2:SubjectConfirmation ",
+                    "</saml2:SubjectConfirmation>",
+                ),
                 "assertion",
             ),
         ),
         (
             "a confirmation without data",
             Refused("it does not say to whom and until when"),
-            idp().sign(&without(&response(), "<saml2:SubjectConfirmationData", "/>"), "assertion"),
+            idp().sign(
+                &without(&response(), "<saml2:SubjectConfirmationData", "/>"),
+                "assertion",
+            ),
         ),
         (
             "no login",
             Refused("it tells of no login"),
-            idp().sign(&without(&response(), "<saml2:AuthnStatement", "</saml2:AuthnStatement>"), "assertion"),
+            idp().sign(
+                &without(
+                    &response(),
+                    "<saml2:AuthnStatement",
+                    "</saml2:AuthnStatement>",
+                ),
+                "assertion",
+            ),
         ),
         (
             "status requester",
@@ -135,7 +219,11 @@ pub(super) fn addressed() -> Vec<Row> {
         (
             "status of an answer to somebody else",
             Refused("belongs to another login"),
-            swap(&swap(&around(""), "status:Success", "status:Responder"), REQUEST, "_other"),
+            swap(
+                &swap(&around(""), "status:Success", "status:Responder"),
+                REQUEST,
+                "_other",
+            ),
         ),
         (
             "success in the second status alone",
@@ -150,7 +238,8 @@ pub(super) fn addressed() -> Vec<Row> {
 }
 
 pub(super) fn timed() -> Vec<Row> {
-    let conditions = r#"NotBefore="2027-01-15T07:55:00.124Z" NotOnOrAfter="2027-01-15T08:05:00.124Z""#;
+    let conditions =
+        r#"NotBefore="2027-01-15T07:55:00.124Z" NotOnOrAfter="2027-01-15T08:05:00.124Z""#;
     let confirmation = r#"NotOnOrAfter="2027-01-15T08:05:00.124Z" Recipient"#;
     let not_a_time = "a time is not one";
     vec![
@@ -162,7 +251,10 @@ pub(super) fn timed() -> Vec<Row> {
         (
             "expired by its confirmation",
             Refused("the assertion is over since 60 s"),
-            saying(confirmation, r#"NotOnOrAfter="2027-01-15T07:59:00Z" Recipient"#),
+            saying(
+                confirmation,
+                r#"NotOnOrAfter="2027-01-15T07:59:00Z" Recipient"#,
+            ),
         ),
         (
             "not yet valid by its conditions",
@@ -188,7 +280,10 @@ pub(super) fn timed() -> Vec<Row> {
         (
             "a session that is over",
             Refused("the identity provider's session is over"),
-            saying(r#"SessionIndex="#, r#"SessionNotOnOrAfter="2027-01-15T08:00:00Z" SessionIndex="#),
+            saying(
+                r#"SessionIndex="#,
+                r#"SessionNotOnOrAfter="2027-01-15T08:00:00Z" SessionIndex="#,
+            ),
         ),
         (
             "conditions without an end",
@@ -200,22 +295,39 @@ pub(super) fn timed() -> Vec<Row> {
             Refused("not a bearer's: its confirmation has no end"),
             saying(confirmation, "Recipient"),
         ),
-        ("an end that is no time", Refused(not_a_time), saying(confirmation, r#"NotOnOrAfter="tomorrow" Recipient"#)),
-        ("an end that is empty", Refused(not_a_time), saying(confirmation, r#"NotOnOrAfter="" Recipient"#)),
+        (
+            "an end that is no time",
+            Refused(not_a_time),
+            saying(confirmation, r#"NotOnOrAfter="tomorrow" Recipient"#),
+        ),
+        (
+            "an end that is empty",
+            Refused(not_a_time),
+            saying(confirmation, r#"NotOnOrAfter="" Recipient"#),
+        ),
         (
             "an end without a zone",
             Refused(not_a_time),
-            saying(confirmation, r#"NotOnOrAfter="2027-01-15T08:05:00" Recipient"#),
+            saying(
+                confirmation,
+                r#"NotOnOrAfter="2027-01-15T08:05:00" Recipient"#,
+            ),
         ),
         (
             "an end before all time",
             Refused(not_a_time),
-            saying(confirmation, r#"NotOnOrAfter="-000001-01-15T08:05:00Z" Recipient"#),
+            saying(
+                confirmation,
+                r#"NotOnOrAfter="-000001-01-15T08:05:00Z" Recipient"#,
+            ),
         ),
         (
             "no time of issue",
             Refused("a time is missing"),
-            saying(r#"ID="assertion" IssueInstant="2027-01-15T08:00:00.123Z""#, r#"ID="assertion""#),
+            saying(
+                r#"ID="assertion" IssueInstant="2027-01-15T08:00:00.123Z""#,
+                r#"ID="assertion""#,
+            ),
         ),
     ]
 }

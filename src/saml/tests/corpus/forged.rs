@@ -3,29 +3,56 @@
 use super::*;
 
 pub(super) fn tampered() -> Vec<Row> {
-    let Stolen { whole, signature, bare } = stolen();
+    let Stolen {
+        whole,
+        signature,
+        bare,
+    } = stolen();
     let foreign = Sign::with(&SIGNERS.foreign);
-    let (next, other) = (Sign::with(&SIGNERS.next), idp().sign(&response(), "response"));
+    let (next, other) = (
+        Sign::with(&SIGNERS.next),
+        idp().sign(&response(), "response"),
+    );
     let of_response = &part(&other, "<ds:Signature ", "</ds:Signature>");
     vec![
-        ("another name id", Refused(CHANGED), swap(&signed(), ALICE, MALLORY)),
+        (
+            "another name id",
+            Refused(CHANGED),
+            swap(&signed(), ALICE, MALLORY),
+        ),
         (
             "another name id, response signed",
             Refused(CHANGED),
             swap(&idp().sign(&response(), "response"), ALICE, MALLORY),
         ),
-        ("another name id, both signed", Refused(CHANGED), swap(&doubly(), ALICE, MALLORY)),
+        (
+            "another name id, both signed",
+            Refused(CHANGED),
+            swap(&doubly(), ALICE, MALLORY),
+        ),
         (
             "one more group",
             Refused(CHANGED),
-            swap(&signed(), ">Everyone<", ">Everyone</saml2:AttributeValue><saml2:AttributeValue>Admins<"),
+            swap(
+                &signed(),
+                ">Everyone<",
+                ">Everyone</saml2:AttributeValue><saml2:AttributeValue>Admins<",
+            ),
         ),
         (
             "another destination under a signature",
             Refused(CHANGED),
-            swap(&doubly(), "<saml2p:StatusCode ", r#"<saml2p:StatusCode x="y" "#),
+            swap(
+                &doubly(),
+                "<saml2p:StatusCode ",
+                r#"<saml2p:StatusCode x="y" "#,
+            ),
         ),
-        ("another digest", Refused(NO_KEY), swap(&signed(), "<ds:DigestValue>", "<ds:DigestValue>AAAA")),
+        (
+            "another digest",
+            Refused(NO_KEY),
+            swap(&signed(), "<ds:DigestValue>", "<ds:DigestValue>AAAA"),
+        ),
         (
             "a damaged signature value",
             Refused(NO_KEY),
@@ -40,19 +67,35 @@ pub(super) fn tampered() -> Vec<Row> {
                 "<ds:SignatureValue></ds:SignatureValue>",
             ),
         ),
-        ("signature stripped", Refused("the assertion is not signed"), swap(&signed(), &signature, "")),
-        ("never signed", Refused("the assertion is not signed"), response()),
+        (
+            "signature stripped",
+            Refused("the assertion is not signed"),
+            swap(&signed(), &signature, ""),
+        ),
+        (
+            "never signed",
+            Refused("the assertion is not signed"),
+            response(),
+        ),
         (
             "an empty signature element",
             Refused(BAD_SIGNATURE),
-            swap(&signed(), &signature, r#"<ds:Signature xmlns:ds="http://www.w3.org/2000/09/xmldsig#"/>"#),
+            swap(
+                &signed(),
+                &signature,
+                r#"<ds:Signature xmlns:ds="http://www.w3.org/2000/09/xmldsig#"/>"#,
+            ),
         ),
         (
             "signed by a foreign key that it names itself",
             Refused("; the response names one with the SHA-256 "),
             foreign.sign(&response(), "assertion"),
         ),
-        ("signed by a certificate that is not configured yet", Refused(NO_KEY), next.sign(&response(), "assertion")),
+        (
+            "signed by a certificate that is not configured yet",
+            Refused(NO_KEY),
+            next.sign(&response(), "assertion"),
+        ),
         (
             "response signed by a foreign key, assertion by the right one",
             Refused(NO_KEY),
@@ -86,26 +129,46 @@ pub(super) fn tampered() -> Vec<Row> {
         (
             "an empty reference",
             Refused("the signature is not over"),
-            Sign { reference: Some(""), ..idp() }.sign(&response(), "assertion"),
+            Sign {
+                reference: Some(""),
+                ..idp()
+            }
+            .sign(&response(), "assertion"),
         ),
         (
             "a reference to the response",
             Refused("the signature is not over"),
-            Sign { reference: Some("#response"), ..idp() }.sign(&response(), "assertion"),
+            Sign {
+                reference: Some("#response"),
+                ..idp()
+            }
+            .sign(&response(), "assertion"),
         ),
         (
             "a reference to a file",
             Refused("the signature is not over"),
-            Sign { reference: Some("file:///etc/passwd"), ..idp() }.sign(&response(), "assertion"),
+            Sign {
+                reference: Some("file:///etc/passwd"),
+                ..idp()
+            }
+            .sign(&response(), "assertion"),
         ),
         (
             "an XPointer",
             Refused("the signature is not over"),
-            Sign { reference: Some("#xpointer(id('assertion'))"), ..idp() }.sign(&response(), "assertion"),
+            Sign {
+                reference: Some("#xpointer(id('assertion'))"),
+                ..idp()
+            }
+            .sign(&response(), "assertion"),
         ),
         ("two references", Refused(BAD_SIGNATURE), {
             let reference = &part(&signature, "<ds:Reference ", "</ds:Reference>");
-            swap(&signed(), "</ds:Reference>", &format!("</ds:Reference>{reference}"))
+            swap(
+                &signed(),
+                "</ds:Reference>",
+                &format!("</ds:Reference>{reference}"),
+            )
         }),
         ("no reference", Refused(BAD_SIGNATURE), {
             let reference = &part(&signature, "<ds:Reference ", "</ds:Reference>");
@@ -114,26 +177,45 @@ pub(super) fn tampered() -> Vec<Row> {
         (
             "two values of one digest",
             Refused(BAD_SIGNATURE),
-            swap(&signed(), "<ds:DigestValue>", "<ds:DigestValue>AAAA</ds:DigestValue><ds:DigestValue>"),
+            swap(
+                &signed(),
+                "<ds:DigestValue>",
+                "<ds:DigestValue>AAAA</ds:DigestValue><ds:DigestValue>",
+            ),
         ),
         ("two signed infos", Refused(BAD_SIGNATURE), {
             let info = &part(&signature, "<ds:SignedInfo>", "</ds:SignedInfo>");
-            swap(&signed(), "</ds:SignedInfo>", &format!("</ds:SignedInfo>{info}"))
+            swap(
+                &signed(),
+                "</ds:SignedInfo>",
+                &format!("</ds:SignedInfo>{info}"),
+            )
         }),
         (
             "two signatures on the assertion, the good one last",
             Refused(MISPLACED),
-            around(&with_signature(&whole, &foreign.signature("#assertion", "x"))),
+            around(&with_signature(
+                &whole,
+                &foreign.signature("#assertion", "x"),
+            )),
         ),
         (
             "two signatures on the assertion, the good one first",
             Refused(MISPLACED),
-            swap(&signed(), "</ds:Signature>", &format!("</ds:Signature>{}", foreign.signature("#assertion", "x"))),
+            swap(
+                &signed(),
+                "</ds:Signature>",
+                &format!("</ds:Signature>{}", foreign.signature("#assertion", "x")),
+            ),
         ),
         (
             "two signatures on the response",
             Refused(NO_PLACE),
-            swap(&doubly(), "</ds:Signature>", &format!("</ds:Signature>{}", foreign.signature("#response", "x"))),
+            swap(
+                &doubly(),
+                "</ds:Signature>",
+                &format!("</ds:Signature>{}", foreign.signature("#response", "x")),
+            ),
         ),
         (
             "a signature after the subject",
@@ -142,7 +224,11 @@ pub(super) fn tampered() -> Vec<Row> {
                 // Signed by the identity provider, but put where the schema has no place for it: read from what was signed, it is gone.
                 let statement = "<saml2:Advice/>";
                 idp().sign(
-                    &swap(&response(), "<saml2:AuthnStatement ", &format!("{statement}<saml2:AuthnStatement ")),
+                    &swap(
+                        &response(),
+                        "<saml2:AuthnStatement ",
+                        &format!("{statement}<saml2:AuthnStatement "),
+                    ),
                     "assertion",
                 )
             },
@@ -151,58 +237,134 @@ pub(super) fn tampered() -> Vec<Row> {
 }
 
 pub(super) fn wrapped() -> Vec<Row> {
-    let Stolen { whole, signature, bare } = stolen();
+    let Stolen {
+        whole,
+        signature,
+        bare,
+    } = stolen();
     let response_signed = idp().sign(&response(), "response");
     let original = &part(&response_signed, "<saml2p:Response ", "</saml2p:Response>");
     let of_response = &part(original, "<ds:Signature ", "</ds:Signature>");
     let unsigned = swap(original, of_response, "");
-    let evil_response = swap(&swap(&unsigned, &bare, &evil("evil")), r#"ID="response""#, r#"ID="evil-response""#);
-    let in_signature = |inner: &str| swap(of_response, "</ds:Signature>", &format!("{inner}</ds:Signature>"));
-    let behind_issuer = |inner: &str| swap(&evil_response, "</saml2:Issuer>", &format!("</saml2:Issuer>{inner}"));
-    let object = |signature: &str, inner: &str| {
-        swap(signature, "</ds:Signature>", &format!("<ds:Object>{inner}</ds:Object></ds:Signature>"))
+    let evil_response = swap(
+        &swap(&unsigned, &bare, &evil("evil")),
+        r#"ID="response""#,
+        r#"ID="evil-response""#,
+    );
+    let in_signature = |inner: &str| {
+        swap(
+            of_response,
+            "</ds:Signature>",
+            &format!("{inner}</ds:Signature>"),
+        )
     };
-    let last = |inner: &str| swap(&evil("evil"), "</saml2:Assertion>", &format!("{inner}</saml2:Assertion>"));
+    let behind_issuer = |inner: &str| {
+        swap(
+            &evil_response,
+            "</saml2:Issuer>",
+            &format!("</saml2:Issuer>{inner}"),
+        )
+    };
+    let object = |signature: &str, inner: &str| {
+        swap(
+            signature,
+            "</ds:Signature>",
+            &format!("<ds:Object>{inner}</ds:Object></ds:Signature>"),
+        )
+    };
+    let last = |inner: &str| {
+        swap(
+            &evil("evil"),
+            "</saml2:Assertion>",
+            &format!("{inner}</saml2:Assertion>"),
+        )
+    };
     let extensions = |inner: &str| {
-        swap(&signed(), "<saml2p:Status ", &format!("<saml2p:Extensions>{inner}</saml2p:Extensions><saml2p:Status "))
+        swap(
+            &signed(),
+            "<saml2p:Status ",
+            &format!("<saml2p:Extensions>{inner}</saml2p:Extensions><saml2p:Status "),
+        )
     };
     let same_id = "the SAML response uses an id twice";
     vec![
-        ("XSW1: the response inside its signature", Refused(MISPLACED), behind_issuer(&in_signature(&unsigned))),
+        (
+            "XSW1: the response inside its signature",
+            Refused(MISPLACED),
+            behind_issuer(&in_signature(&unsigned)),
+        ),
         (
             "XSW2: the response before its signature",
             Refused(NO_PLACE),
             behind_issuer(&format!("{unsigned}{of_response}")),
         ),
-        ("XSW3: an evil assertion before the original", Refused(NO_PLACE), around(&format!("{}{whole}", evil("evil")))),
-        ("XSW3, under the same id", Refused(same_id), around(&format!("{}{whole}", evil("assertion")))),
-        ("XSW3, behind the original", Refused(NO_PLACE), around(&format!("{whole}{}", evil("evil")))),
+        (
+            "XSW3: an evil assertion before the original",
+            Refused(NO_PLACE),
+            around(&format!("{}{whole}", evil("evil"))),
+        ),
+        (
+            "XSW3, under the same id",
+            Refused(same_id),
+            around(&format!("{}{whole}", evil("assertion"))),
+        ),
+        (
+            "XSW3, behind the original",
+            Refused(NO_PLACE),
+            around(&format!("{whole}{}", evil("evil"))),
+        ),
         (
             "XSW3, without an id",
             Refused(NO_PLACE),
-            around(&format!("{}{whole}", swap(&evil("evil"), r#" ID="evil""#, ""))),
+            around(&format!(
+                "{}{whole}",
+                swap(&evil("evil"), r#" ID="evil""#, "")
+            )),
         ),
         (
             "XSW3, in a response that is signed",
             Refused(NO_PLACE),
-            swap(&doubly(), "<saml2:Assertion ", &format!("{}<saml2:Assertion ", evil("evil"))),
+            swap(
+                &doubly(),
+                "<saml2:Assertion ",
+                &format!("{}<saml2:Assertion ", evil("evil")),
+            ),
         ),
-        ("XSW4: the original inside an evil assertion", Refused(MISPLACED), around(&last(&whole))),
+        (
+            "XSW4: the original inside an evil assertion",
+            Refused(MISPLACED),
+            around(&last(&whole)),
+        ),
         (
             "XSW5: the original without its signature behind an evil one with it",
             Refused(NO_PLACE),
-            around(&format!("{}{bare}", with_signature(&evil("evil"), &signature))),
+            around(&format!(
+                "{}{bare}",
+                with_signature(&evil("evil"), &signature)
+            )),
         ),
         (
             "XSW6: the original inside its signature in an evil assertion",
             Refused(MISPLACED),
             around(&with_signature(
                 &evil("evil"),
-                &swap(&signature, "</ds:Signature>", &format!("{bare}</ds:Signature>")),
+                &swap(
+                    &signature,
+                    "</ds:Signature>",
+                    &format!("{bare}</ds:Signature>"),
+                ),
             )),
         ),
-        ("XSW7: an evil assertion in extensions", Refused(NO_PLACE), extensions(&evil("evil"))),
-        ("XSW7, under the same id", Refused(same_id), extensions(&evil("assertion"))),
+        (
+            "XSW7: an evil assertion in extensions",
+            Refused(NO_PLACE),
+            extensions(&evil("evil")),
+        ),
+        (
+            "XSW7, under the same id",
+            Refused(same_id),
+            extensions(&evil("assertion")),
+        ),
         (
             "XSW8: the original in an object of an evil one's signature",
             Refused(MISPLACED),
@@ -211,7 +373,10 @@ pub(super) fn wrapped() -> Vec<Row> {
         (
             "XSW8, under the same id",
             Refused(same_id),
-            around(&with_signature(&evil("assertion"), &object(&signature, &bare))),
+            around(&with_signature(
+                &evil("assertion"),
+                &object(&signature, &bare),
+            )),
         ),
         (
             "the original in an object of the response's signature",
@@ -221,7 +386,10 @@ pub(super) fn wrapped() -> Vec<Row> {
         (
             "the original in a KeyInfo",
             Refused(MISPLACED),
-            around(&with_signature(&evil("evil"), &swap(&signature, "</ds:KeyInfo>", &format!("{bare}</ds:KeyInfo>")))),
+            around(&with_signature(
+                &evil("evil"),
+                &swap(&signature, "</ds:KeyInfo>", &format!("{bare}</ds:KeyInfo>")),
+            )),
         ),
         (
             "the original in the status of the response",
@@ -254,28 +422,55 @@ pub(super) fn wrapped() -> Vec<Row> {
         (
             "a response in a response",
             Refused(NO_PLACE),
-            swap(&response(), &bare, &original.replace("\"response\"", "\"inner\"")),
+            swap(
+                &response(),
+                &bare,
+                &original.replace("\"response\"", "\"inner\""),
+            ),
         ),
         (
             "two signed assertions",
             Refused(NO_PLACE),
             around(&format!("{whole}{}", {
-                let other = idp().sign(&swap(&response(), r#"ID="assertion""#, r#"ID="second""#), "second");
+                let other = idp().sign(
+                    &swap(&response(), r#"ID="assertion""#, r#"ID="second""#),
+                    "second",
+                );
                 part(&other, "<saml2:Assertion ", "</saml2:Assertion>")
             })),
         ),
-        ("an evil assertion beside an encrypted one", Refused(NO_PLACE), {
-            let encrypted = Encrypt::default().encrypt(&signed());
-            swap(&encrypted, "</saml2p:Response>", &format!("{}</saml2p:Response>", evil("evil")))
-        }),
-        ("an evil assertion before an encrypted one", Refused("the response has two assertions"), {
-            let encrypted = Encrypt::default().encrypt(&signed());
-            swap(&encrypted, "<saml2:EncryptedAssertion ", &format!("{}<saml2:EncryptedAssertion ", evil("evil")))
-        }),
+        (
+            "an evil assertion beside an encrypted one",
+            Refused(NO_PLACE),
+            {
+                let encrypted = Encrypt::default().encrypt(&signed());
+                swap(
+                    &encrypted,
+                    "</saml2p:Response>",
+                    &format!("{}</saml2p:Response>", evil("evil")),
+                )
+            },
+        ),
+        (
+            "an evil assertion before an encrypted one",
+            Refused("the response has two assertions"),
+            {
+                let encrypted = Encrypt::default().encrypt(&signed());
+                swap(
+                    &encrypted,
+                    "<saml2:EncryptedAssertion ",
+                    &format!("{}<saml2:EncryptedAssertion ", evil("evil")),
+                )
+            },
+        ),
         (
             "an assertion of another namespace",
             Refused(NO_PLACE),
-            swap(&signed(), "</saml2p:Status>", "</saml2p:Status><Assertion xmlns=\"urn:x\"/>"),
+            swap(
+                &signed(),
+                "</saml2p:Status>",
+                "</saml2p:Status><Assertion xmlns=\"urn:x\"/>",
+            ),
         ),
         (
             "the prefix of the assertion bound to another namespace",
@@ -294,22 +489,38 @@ pub(super) fn algorithms() -> Vec<Row> {
         (
             "RSA-SHA1",
             Refused("not taken: `http://www.w3.org/2000/09/xmldsig#rsa-sha1`"),
-            Sign { method: "http://www.w3.org/2000/09/xmldsig#rsa-sha1", ..idp() }.sign(&response(), "assertion"),
+            Sign {
+                method: "http://www.w3.org/2000/09/xmldsig#rsa-sha1",
+                ..idp()
+            }
+            .sign(&response(), "assertion"),
         ),
         (
             "a SHA-1 digest",
             Refused("not taken: `http://www.w3.org/2000/09/xmldsig#sha1`"),
-            Sign { digest: "http://www.w3.org/2000/09/xmldsig#sha1", ..idp() }.sign(&response(), "assertion"),
+            Sign {
+                digest: "http://www.w3.org/2000/09/xmldsig#sha1",
+                ..idp()
+            }
+            .sign(&response(), "assertion"),
         ),
         (
             "HMAC with the certificate as its secret",
             Refused("#hmac-sha256`"),
-            Sign { method: HMAC_SHA256, ..idp() }.sign(&response(), "assertion"),
+            Sign {
+                method: HMAC_SHA256,
+                ..idp()
+            }
+            .sign(&response(), "assertion"),
         ),
         (
             "DSA",
             Refused("#dsa-sha1`"),
-            Sign { method: "http://www.w3.org/2000/09/xmldsig#dsa-sha1", ..idp() }.sign(&response(), "assertion"),
+            Sign {
+                method: "http://www.w3.org/2000/09/xmldsig#dsa-sha1",
+                ..idp()
+            }
+            .sign(&response(), "assertion"),
         ),
         (
             "elements in a prefix list",
@@ -320,11 +531,23 @@ pub(super) fn algorithms() -> Vec<Row> {
                 r#"PrefixList="xs"><x/></ec:InclusiveNamespaces>"#,
             ),
         ),
-        ("no algorithm", Refused(kind), Sign { method: "", ..idp() }.sign(&response(), "assertion")),
+        (
+            "no algorithm",
+            Refused(kind),
+            Sign {
+                method: "",
+                ..idp()
+            }
+            .sign(&response(), "assertion"),
+        ),
         (
             "another algorithm than the key signed with",
             Refused(NO_KEY),
-            swap(&signed(), "xmldsig-more#rsa-sha256", "xmldsig-more#rsa-sha512"),
+            swap(
+                &signed(),
+                "xmldsig-more#rsa-sha256",
+                "xmldsig-more#rsa-sha512",
+            ),
         ),
         (
             "a truncated HMAC",
@@ -338,47 +561,78 @@ pub(super) fn algorithms() -> Vec<Row> {
         (
             "inclusive canonicalisation",
             Refused("REC-xml-c14n-20010315`"),
-            Sign { canonicalisation: "http://www.w3.org/TR/2001/REC-xml-c14n-20010315", ..idp() }
-                .sign(&response(), "assertion"),
+            Sign {
+                canonicalisation: "http://www.w3.org/TR/2001/REC-xml-c14n-20010315",
+                ..idp()
+            }
+            .sign(&response(), "assertion"),
         ),
         (
             "canonicalisation with comments",
             Refused("#WithComments`"),
-            Sign { canonicalisation: "http://www.w3.org/2001/10/xml-exc-c14n#WithComments", ..idp() }
-                .sign(&response(), "assertion"),
+            Sign {
+                canonicalisation: "http://www.w3.org/2001/10/xml-exc-c14n#WithComments",
+                ..idp()
+            }
+            .sign(&response(), "assertion"),
         ),
         (
             "no canonicalisation",
             Refused("`1 transforms`"),
-            Sign { transforms: &[ENVELOPED], ..idp() }.sign(&response(), "assertion"),
+            Sign {
+                transforms: &[ENVELOPED],
+                ..idp()
+            }
+            .sign(&response(), "assertion"),
         ),
         (
             "not enveloped",
             Refused("`1 transforms`"),
-            Sign { transforms: &[EXC_C14N], ..idp() }.sign(&response(), "assertion"),
+            Sign {
+                transforms: &[EXC_C14N],
+                ..idp()
+            }
+            .sign(&response(), "assertion"),
         ),
         (
             "transforms in the wrong order",
             Refused(kind),
-            Sign { transforms: &[EXC_C14N, ENVELOPED], ..idp() }.sign(&response(), "assertion"),
+            Sign {
+                transforms: &[EXC_C14N, ENVELOPED],
+                ..idp()
+            }
+            .sign(&response(), "assertion"),
         ),
         (
             "an XSLT transform",
             Refused("REC-xslt-19991116`"),
-            Sign { transforms: &["http://www.w3.org/TR/1999/REC-xslt-19991116", EXC_C14N], ..idp() }
-                .sign(&response(), "assertion"),
+            Sign {
+                transforms: &["http://www.w3.org/TR/1999/REC-xslt-19991116", EXC_C14N],
+                ..idp()
+            }
+            .sign(&response(), "assertion"),
         ),
         (
             "an XPath transform",
             Refused("`3 transforms`"),
-            Sign { transforms: &[ENVELOPED, "http://www.w3.org/TR/1999/REC-xpath-19991116", EXC_C14N], ..idp() }
-                .sign(&response(), "assertion"),
+            Sign {
+                transforms: &[
+                    ENVELOPED,
+                    "http://www.w3.org/TR/1999/REC-xpath-19991116",
+                    EXC_C14N,
+                ],
+                ..idp()
+            }
+            .sign(&response(), "assertion"),
         ),
         (
             "a base64 transform",
             Refused(kind),
-            Sign { transforms: &["http://www.w3.org/2000/09/xmldsig#base64", EXC_C14N], ..idp() }
-                .sign(&response(), "assertion"),
+            Sign {
+                transforms: &["http://www.w3.org/2000/09/xmldsig#base64", EXC_C14N],
+                ..idp()
+            }
+            .sign(&response(), "assertion"),
         ),
     ]
 }

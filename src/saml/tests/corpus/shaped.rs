@@ -6,17 +6,44 @@ use super::*;
 pub(super) fn parsed() -> Vec<Row> {
     let long_name = format!("{ALICE}.evil.example");
     let with_long_name = idp().sign(&swap(&response(), ALICE, &long_name), "assertion");
-    let split = |by: &str| swap(&with_long_name, &long_name, &format!("{ALICE}{by}.evil.example"));
+    let split = |by: &str| {
+        swap(
+            &with_long_name,
+            &long_name,
+            &format!("{ALICE}{by}.evil.example"),
+        )
+    };
     let doctype = |dtd: &str| swap(&signed(), "?>", &format!("?>{dtd}"));
-    let nested =
-        |tag: &str, depth: usize| format!("{}{}", format!("<{tag}>").repeat(depth), format!("</{tag}>").repeat(depth));
+    let nested = |tag: &str, depth: usize| {
+        format!(
+            "{}{}",
+            format!("<{tag}>").repeat(depth),
+            format!("</{tag}>").repeat(depth)
+        )
+    };
     let in_value = |inner: &str| swap(&signed(), ">Everyone<", &format!(">{inner}<"));
     let forbidden = "the SAML response holds a document type";
     vec![
-        ("a comment in the name id", Refused("holds a comment"), split("<!-- -->")),
-        ("an empty comment in the name id", Refused("holds a comment"), split("<!---->")),
-        ("a processing instruction in the name id", Refused("holds a processing instruction"), split("<?x?>")),
-        ("CDATA in the name id", Refused("holds a CDATA section"), split("<![CDATA[]]>")),
+        (
+            "a comment in the name id",
+            Refused("holds a comment"),
+            split("<!-- -->"),
+        ),
+        (
+            "an empty comment in the name id",
+            Refused("holds a comment"),
+            split("<!---->"),
+        ),
+        (
+            "a processing instruction in the name id",
+            Refused("holds a processing instruction"),
+            split("<?x?>"),
+        ),
+        (
+            "CDATA in the name id",
+            Refused("holds a CDATA section"),
+            split("<![CDATA[]]>"),
+        ),
         (
             "CDATA for the name id",
             Refused("holds a CDATA section"),
@@ -35,10 +62,22 @@ pub(super) fn parsed() -> Vec<Row> {
         (
             "a second declaration",
             Refused("holds a processing instruction"),
-            swap(&signed(), "<saml2p:Status ", r#"<?xml version="1.0"?><saml2p:Status "#),
+            swap(
+                &signed(),
+                "<saml2p:Status ",
+                r#"<?xml version="1.0"?><saml2p:Status "#,
+            ),
         ),
-        ("a document type", Refused(forbidden), doctype("<!DOCTYPE x>")),
-        ("a document type in small letters", Refused(forbidden), doctype("<!doctype x>")),
+        (
+            "a document type",
+            Refused(forbidden),
+            doctype("<!DOCTYPE x>"),
+        ),
+        (
+            "a document type in small letters",
+            Refused(forbidden),
+            doctype("<!doctype x>"),
+        ),
         (
             "an external entity",
             Refused(forbidden),
@@ -56,43 +95,107 @@ pub(super) fn parsed() -> Vec<Row> {
             Refused(forbidden),
             doctype("<!DOCTYPE x [<!ATTLIST saml2:Assertion Name ID #IMPLIED>]>"),
         ),
-        ("an entity that nobody declared", Refused("not well-formed at line 1"), in_value("&x;")),
-        ("a reference to no character", Refused("not well-formed"), in_value("&#0;")),
-        ("300 KiB", Refused("longer than 256 KiB"), in_value(&"a".repeat(300 * 1024))),
+        (
+            "an entity that nobody declared",
+            Refused("not well-formed at line 1"),
+            in_value("&x;"),
+        ),
+        (
+            "a reference to no character",
+            Refused("not well-formed"),
+            in_value("&#0;"),
+        ),
+        (
+            "300 KiB",
+            Refused("longer than 256 KiB"),
+            in_value(&"a".repeat(300 * 1024)),
+        ),
         (
             "10,000 elements within each other",
             Refused("too many elements within each other"),
             in_value(&nested("a", 10_000)),
         ),
-        ("33 elements within each other", Refused("too many elements within each other"), in_value(&nested("a", 33))),
-        ("20,000 elements", Refused("too many elements"), in_value(&"<a/>".repeat(20_000))),
+        (
+            "33 elements within each other",
+            Refused("too many elements within each other"),
+            in_value(&nested("a", 33)),
+        ),
+        (
+            "20,000 elements",
+            Refused("too many elements"),
+            in_value(&"<a/>".repeat(20_000)),
+        ),
         (
             "5,000 attributes",
             Refused("too many attributes on an element"),
-            in_value(&format!("<a {}/>", (0..5000).map(|n| format!("a{n}=\"\" ")).collect::<String>())),
+            in_value(&format!(
+                "<a {}/>",
+                (0..5000).map(|n| format!("a{n}=\"\" ")).collect::<String>()
+            )),
         ),
         (
             "5,000 namespaces",
             Refused("too many attributes on an element"),
-            in_value(&format!("<a {}/>", (0..5000).map(|n| format!("xmlns:a{n}=\"x\" ")).collect::<String>())),
+            in_value(&format!(
+                "<a {}/>",
+                (0..5000)
+                    .map(|n| format!("xmlns:a{n}=\"x\" "))
+                    .collect::<String>()
+            )),
         ),
-        ("a namespace that grows with each element", Refused("longer than 256 KiB"), {
-            let value = format!(r#"<b xmlns:a="{}">{}</b>"#, "x".repeat(100_000), "<a:c/>".repeat(5_000));
-            swap(&signed(), ">Everyone<", &format!(">{value}<"))
-        }),
+        (
+            "a namespace that grows with each element",
+            Refused("longer than 256 KiB"),
+            {
+                let value = format!(
+                    r#"<b xmlns:a="{}">{}</b>"#,
+                    "x".repeat(100_000),
+                    "<a:c/>".repeat(5_000)
+                );
+                swap(&signed(), ">Everyone<", &format!(">{value}<"))
+            },
+        ),
         (
             "an attribute twice",
             Refused("not well-formed"),
-            swap(&signed(), r#"ID="assertion""#, r#"ID="assertion" ID="assertion""#),
+            swap(
+                &signed(),
+                r#"ID="assertion""#,
+                r#"ID="assertion" ID="assertion""#,
+            ),
         ),
-        ("a prefix that nobody declared", Refused("not well-formed"), in_value("<x:y/>")),
-        ("not closed", Refused("not well-formed"), swap(&signed(), "</saml2p:Response>", "")),
-        ("something behind the end", Refused("not well-formed"), format!("{}<x/>", signed())),
+        (
+            "a prefix that nobody declared",
+            Refused("not well-formed"),
+            in_value("<x:y/>"),
+        ),
+        (
+            "not closed",
+            Refused("not well-formed"),
+            swap(&signed(), "</saml2p:Response>", ""),
+        ),
+        (
+            "something behind the end",
+            Refused("not well-formed"),
+            format!("{}<x/>", signed()),
+        ),
         ("nothing", Refused("not well-formed"), String::new()),
-        ("no XML", Refused("not well-formed"), "SAMLResponse".to_owned()),
+        (
+            "no XML",
+            Refused("not well-formed"),
+            "SAMLResponse".to_owned(),
+        ),
         ("a NUL", Refused("not well-formed"), in_value("\0")),
-        ("declared to be UTF-7", Refused("not base64 of UTF-8 text"), swap(&signed(), "UTF-8", "UTF-7")),
-        ("declared to be UTF-16", Refused("not base64 of UTF-8 text"), swap(&signed(), "UTF-8", "UTF-16")),
+        (
+            "declared to be UTF-7",
+            Refused("not base64 of UTF-8 text"),
+            swap(&signed(), "UTF-8", "UTF-7"),
+        ),
+        (
+            "declared to be UTF-16",
+            Refused("not base64 of UTF-8 text"),
+            swap(&signed(), "UTF-8", "UTF-16"),
+        ),
     ]
 }
 
@@ -102,8 +205,16 @@ pub(super) fn shaped() -> Vec<Row> {
         r#"<saml2:NameID Format="urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress">{ALICE}</saml2:NameID>"#
     );
     vec![
-        ("no assertion", Refused("the response has no assertion"), around("")),
-        ("an assertion for the response", Refused("it is not a SAML 2.0 response"), stolen().whole),
+        (
+            "no assertion",
+            Refused("the response has no assertion"),
+            around(""),
+        ),
+        (
+            "an assertion for the response",
+            Refused("it is not a SAML 2.0 response"),
+            stolen().whole,
+        ),
         (
             "a SAML 1.1 response",
             Refused("it is not a SAML 2.0 response"),
@@ -122,13 +233,28 @@ pub(super) fn shaped() -> Vec<Row> {
         (
             "an assertion of another version",
             Refused("is not of version 2.0"),
-            saying(r#"Version="2.0" xmlns:saml2="#, r#"Version="1.1" xmlns:saml2="#),
+            saying(
+                r#"Version="2.0" xmlns:saml2="#,
+                r#"Version="1.1" xmlns:saml2="#,
+            ),
         ),
-        ("an assertion without an id", Refused("the signature is not over"), {
-            let plain = Sign { reference: Some("#"), ..idp() }.sign(&response(), "assertion");
-            swap(&plain, r#" ID="assertion""#, "")
-        }),
-        ("no status", Refused("the response has no status"), without(&signed(), "<saml2p:Status ", "</saml2p:Status>")),
+        (
+            "an assertion without an id",
+            Refused("the signature is not over"),
+            {
+                let plain = Sign {
+                    reference: Some("#"),
+                    ..idp()
+                }
+                .sign(&response(), "assertion");
+                swap(&plain, r#" ID="assertion""#, "")
+            },
+        ),
+        (
+            "no status",
+            Refused("the response has no status"),
+            without(&signed(), "<saml2p:Status ", "</saml2p:Status>"),
+        ),
         (
             "text between elements",
             Refused("there is text between its elements"),
@@ -137,20 +263,39 @@ pub(super) fn shaped() -> Vec<Row> {
         ("the status last", Refused(NO_PLACE), {
             let message = signed();
             let status = part(&message, "<saml2p:Status ", "</saml2p:Status>");
-            swap(&swap(&message, &status, ""), "</saml2p:Response>", &format!("{status}</saml2p:Response>"))
+            swap(
+                &swap(&message, &status, ""),
+                "</saml2p:Response>",
+                &format!("{status}</saml2p:Response>"),
+            )
         }),
         (
             "extensions that are empty",
             Refused(NO_PLACE),
-            swap(&signed(), "<saml2p:Status ", "<saml2p:Extensions/><saml2p:Status "),
+            swap(
+                &signed(),
+                "<saml2p:Status ",
+                "<saml2p:Extensions/><saml2p:Status ",
+            ),
         ),
         (
             "two name ids",
             Refused("it has not exactly one name id"),
-            saying(&subject, &format!("{subject}{}", subject.replace(ALICE, MALLORY))),
+            saying(
+                &subject,
+                &format!("{subject}{}", subject.replace(ALICE, MALLORY)),
+            ),
         ),
-        ("no name id", Refused("it has not exactly one name id"), saying(&subject, "")),
-        ("an empty name id", Refused("the name id is empty"), saying(&subject, &subject.replace(ALICE, ""))),
+        (
+            "no name id",
+            Refused("it has not exactly one name id"),
+            saying(&subject, ""),
+        ),
+        (
+            "an empty name id",
+            Refused("the name id is empty"),
+            saying(&subject, &subject.replace(ALICE, "")),
+        ),
         (
             "a name id with a line end",
             Refused("the name id is empty, too long, or has spaces around it"),
@@ -159,7 +304,10 @@ pub(super) fn shaped() -> Vec<Row> {
         (
             "an element in the name id",
             Refused("there is an element where text belongs"),
-            saying(&subject, &subject.replace(ALICE, "alice@example.com<x/>.evil.example")),
+            saying(
+                &subject,
+                &subject.replace(ALICE, "alice@example.com<x/>.evil.example"),
+            ),
         ),
         (
             "an encrypted name id",
@@ -169,31 +317,48 @@ pub(super) fn shaped() -> Vec<Row> {
         (
             "two subjects",
             Refused(no_part),
-            saying("<saml2:Conditions ", &format!("<saml2:Subject>{subject}</saml2:Subject><saml2:Conditions ")),
+            saying(
+                "<saml2:Conditions ",
+                &format!("<saml2:Subject>{subject}</saml2:Subject><saml2:Conditions "),
+            ),
         ),
         (
             "no subject",
             Refused(no_part),
-            idp().sign(&without(&response(), "<saml2:Subject>", "</saml2:Subject>"), "assertion"),
+            idp().sign(
+                &without(&response(), "<saml2:Subject>", "</saml2:Subject>"),
+                "assertion",
+            ),
         ),
         (
             "no conditions",
             Refused(no_part),
-            idp().sign(&without(&response(), "<saml2:Conditions", "</saml2:Conditions>"), "assertion"),
+            idp().sign(
+                &without(&response(), "<saml2:Conditions", "</saml2:Conditions>"),
+                "assertion",
+            ),
         ),
         (
             "a statement that nobody knows",
             Refused(no_part),
-            saying("</saml2:Assertion>", "<saml2:AuthzDecisionStatement/></saml2:Assertion>"),
+            saying(
+                "</saml2:Assertion>",
+                "<saml2:AuthzDecisionStatement/></saml2:Assertion>",
+            ),
         ),
         (
             "an encrypted attribute",
             Refused("may be among those that are encrypted on their own"),
-            saying("</saml2:AttributeStatement>", "<saml2:EncryptedAttribute/></saml2:AttributeStatement>"),
+            saying(
+                "</saml2:AttributeStatement>",
+                "<saml2:EncryptedAttribute/></saml2:AttributeStatement>",
+            ),
         ),
         (
             "no address",
-            Refused("no e-mail address in an attribute `email`, and the name id is not of the format `emailAddress`"),
+            Refused(
+                "no e-mail address in an attribute `email`, and the name id is not of the format `emailAddress`",
+            ),
             saying("nameid-format:emailAddress", "nameid-format:persistent"),
         ),
         (
@@ -211,7 +376,11 @@ pub(super) fn shaped() -> Vec<Row> {
                 ),
             ),
         ),
-        ("an element in a group, which makes the groups unknown", Alice, saying(">Everyone<", "><x>Everyone</x><")),
+        (
+            "an element in a group, which makes the groups unknown",
+            Alice,
+            saying(">Everyone<", "><x>Everyone</x><"),
+        ),
     ]
 }
 

@@ -72,8 +72,18 @@ impl Attempts {
 
 impl OriginPool {
     /// Creates a pool. Its names are resolved and its members are checked in the background, for as long as it lives.
-    pub fn start(settings: PoolSettings, context: &OriginContext, background: &Background) -> Arc<Self> {
-        let member = |target: &Target| Member::new(target, &settings, context.names.get(&target.host, background));
+    pub fn start(
+        settings: PoolSettings,
+        context: &OriginContext,
+        background: &Background,
+    ) -> Arc<Self> {
+        let member = |target: &Target| {
+            Member::new(
+                target,
+                &settings,
+                context.names.get(&target.host, background),
+            )
+        };
         let pool = Arc::new(Self {
             members: settings.targets.iter().map(member).collect(),
             settings,
@@ -128,7 +138,11 @@ impl OriginPool {
             let member = self.members.get(index)?;
             // A connection that had been kept was closed by the origin: nothing is known against the address itself.
             let same = !attempts.addresses.contains(&address.ip());
-            let address = if same { Some(address) } else { member.address(&attempts.addresses) };
+            let address = if same {
+                Some(address)
+            } else {
+                member.address(&attempts.addresses)
+            };
             if let Some(address) = address {
                 attempts.current = Some((index, address));
                 return Some(self.peer_at(member, address));
@@ -147,7 +161,11 @@ impl OriginPool {
     /// Leaves members that speak HTTP/2 alone out of the attempts.
     pub(in crate::front::pingora) fn require_http1(&self, attempts: &mut Attempts) {
         let members = self.members.iter().enumerate();
-        attempts.members.extend(members.filter(|(_, member)| !member.speaks_http1()).map(|(index, _)| index));
+        attempts.members.extend(
+            members
+                .filter(|(_, member)| !member.speaks_http1())
+                .map(|(index, _)| index),
+        );
     }
 
     /// The member whose turn it is among those that are usable. One that is set aside is better than none.
@@ -157,13 +175,21 @@ impl OriginPool {
         let mut set_aside: SmallVec<[usize; 8]> = SmallVec::new();
         for (index, member) in self.members.iter().enumerate() {
             if member.is_usable() && !tried.contains(&index) {
-                if member.is_set_aside(now) { set_aside.push(index) } else { usable.push(index) }
+                if member.is_set_aside(now) {
+                    set_aside.push(index)
+                } else {
+                    usable.push(index)
+                }
             }
         }
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         while let Some(at) = turn.checked_rem(usable.len()) {
             let index = usable.remove(at);
-            if self.members.get(index).is_some_and(|member| member.claim(now)) {
+            if self
+                .members
+                .get(index)
+                .is_some_and(|member| member.claim(now))
+            {
                 return Some(index);
             }
             set_aside.push(index);
@@ -177,7 +203,11 @@ impl OriginPool {
         let count = u32::try_from(member.name.addresses().len()).unwrap_or(u32::MAX);
         if count > 1 {
             let whole = self.settings.connect_timeout;
-            let share = whole.checked_div(count).unwrap_or(whole).max(LEAST_SHARE).min(whole);
+            let share = whole
+                .checked_div(count)
+                .unwrap_or(whole)
+                .max(LEAST_SHARE)
+                .min(whole);
             peer.options.connection_timeout = Some(share);
             peer.options.total_connection_timeout = Some(share);
         }
@@ -187,8 +217,12 @@ impl OriginPool {
     /// Records that the attempt ended before anything of the request was sent. Returns `true` if there is another address or
     /// member to try.
     pub(in crate::front::pingora) fn failed(&self, attempts: &mut Attempts, error: &Error) -> bool {
-        let Some((index, address)) = attempts.current else { return false };
-        let Some(member) = self.members.get(index) else { return false };
+        let Some((index, address)) = attempts.current else {
+            return false;
+        };
+        let Some(member) = self.members.get(index) else {
+            return false;
+        };
         let unreachable = failure::is_unreachable(&error.etype);
         if !unreachable && !std::mem::replace(&mut attempts.repeated, true) {
             return true;
@@ -210,7 +244,9 @@ impl OriginPool {
     }
 
     fn set_aside(&self, member: &Member, address: SocketAddr, error: &Error) {
-        let before = member.set_aside_until.swap(self.now().saturating_add(SET_ASIDE), Ordering::Relaxed);
+        let before = member
+            .set_aside_until
+            .swap(self.now().saturating_add(SET_ASIDE), Ordering::Relaxed);
         if before == 0 {
             tracing::warn!(
                 application = self.settings.application,
@@ -224,8 +260,12 @@ impl OriginPool {
 
     /// Records that the attempt has a connection.
     pub(in crate::front::pingora) fn connected(&self, attempts: &Attempts, reused: bool) {
-        let Some((index, address)) = attempts.current else { return };
-        let Some(member) = self.members.get(index) else { return };
+        let Some((index, address)) = attempts.current else {
+            return;
+        };
+        let Some(member) = self.members.get(index) else {
+            return;
+        };
         if !reused {
             member.prefer(address.ip());
         }
@@ -233,10 +273,15 @@ impl OriginPool {
     }
 
     fn restore(&self, member: &Member) {
-        if member.set_aside_until.load(Ordering::Relaxed) != 0 && member.set_aside_until.swap(0, Ordering::Relaxed) != 0
+        if member.set_aside_until.load(Ordering::Relaxed) != 0
+            && member.set_aside_until.swap(0, Ordering::Relaxed) != 0
         {
             let application = &self.settings.application;
-            tracing::info!(application, origin = &*member.label, "origin is reachable again");
+            tracing::info!(
+                application,
+                origin = &*member.label,
+                "origin is reachable again"
+            );
         }
     }
 
@@ -253,20 +298,31 @@ impl OriginPool {
         match outcome {
             Ok(()) => tracing::info!(application, origin, "origin passes its health check again"),
             Err(cause) => {
-                tracing::warn!(application, origin, cause, "origin fails its health check and gets no requests")
+                tracing::warn!(
+                    application,
+                    origin,
+                    cause,
+                    "origin fails its health check and gets no requests"
+                )
             }
         }
     }
 
     /// `Host` of a health check.
     pub(super) fn host_header(&self, member: &Member) -> String {
-        let configured = self.settings.host_header.as_ref().and_then(|host| host.to_str().ok());
+        let configured = self
+            .settings
+            .host_header
+            .as_ref()
+            .and_then(|host| host.to_str().ok());
         configured.unwrap_or(&member.label).to_owned()
     }
 
     /// Milliseconds since the pool was started. Never 0, which stands for a member that is not set aside.
     fn now(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX - 1).saturating_add(1)
+        u64::try_from(self.started.elapsed().as_millis())
+            .unwrap_or(u64::MAX - 1)
+            .saturating_add(1)
     }
 }
 
@@ -274,7 +330,11 @@ impl Member {
     fn new(target: &Target, settings: &PoolSettings, name: Arc<Name>) -> Self {
         let usual = if target.protocol.is_tls() { 443 } else { 80 };
         let (host, port) = (&target.host, target.port);
-        let label = if port == usual { host.clone() } else { format!("{host}:{port}") };
+        let label = if port == usual {
+            host.clone()
+        } else {
+            format!("{host}:{port}")
+        };
         Self {
             label: label.into(),
             name,
@@ -314,9 +374,15 @@ impl Member {
     /// The address that worked last, else the next one, without those.
     fn address(&self, without: &[IpAddr]) -> Option<SocketAddr> {
         let addresses = self.name.addresses();
-        let start = self.preferred.load(Ordering::Relaxed).checked_rem(addresses.len())?;
+        let start = self
+            .preferred
+            .load(Ordering::Relaxed)
+            .checked_rem(addresses.len())?;
         let (before, from) = addresses.split_at_checked(start)?;
-        let address = from.iter().chain(before).find(|address| !without.contains(address))?;
+        let address = from
+            .iter()
+            .chain(before)
+            .find(|address| !without.contains(address))?;
         Some(SocketAddr::new(*address, self.port))
     }
 
@@ -339,8 +405,13 @@ impl Member {
 
     /// Tries this address first from now on.
     pub(super) fn prefer(&self, address: IpAddr) {
-        let index = self.name.addresses().iter().position(|known| *known == address);
-        if let Some(index) = index.filter(|index| *index != self.preferred.load(Ordering::Relaxed)) {
+        let index = self
+            .name
+            .addresses()
+            .iter()
+            .position(|known| *known == address);
+        if let Some(index) = index.filter(|index| *index != self.preferred.load(Ordering::Relaxed))
+        {
             self.preferred.store(index, Ordering::Relaxed);
         }
     }
@@ -357,7 +428,11 @@ impl Member {
 fn template(target: &Target, settings: &PoolSettings) -> HttpPeer {
     // Pingora verifies nothing if this name is empty; a host never is.
     let host = target.host.trim_matches(['[', ']']);
-    let name = settings.tls_server_name.as_deref().filter(|name| !name.is_empty()).unwrap_or(host);
+    let name = settings
+        .tls_server_name
+        .as_deref()
+        .filter(|name| !name.is_empty())
+        .unwrap_or(host);
     let unspecified = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), target.port);
     let mut peer = HttpPeer::new(unspecified, target.protocol.is_tls(), name.to_owned());
     let options = &mut peer.options;
@@ -381,7 +456,9 @@ fn template(target: &Target, settings: &PoolSettings) -> HttpPeer {
 
 impl std::fmt::Debug for OriginPool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("OriginPool").field(&self.settings.targets).finish()
+        f.debug_tuple("OriginPool")
+            .field(&self.settings.targets)
+            .finish()
     }
 }
 

@@ -5,7 +5,11 @@ use super::*;
 use crate::control::Vital;
 
 async fn pool(hosts: &[&str]) -> Arc<OriginPool> {
-    let target = |host: &&str| Target { host: (*host).to_owned(), port: 8080, protocol: Protocol::Http };
+    let target = |host: &&str| Target {
+        host: (*host).to_owned(),
+        port: 8080,
+        protocol: Protocol::Http,
+    };
     let settings = PoolSettings {
         application: "Wiki".to_owned(),
         targets: hosts.iter().map(target).collect(),
@@ -21,12 +25,20 @@ async fn pool(hosts: &[&str]) -> Arc<OriginPool> {
         health_check: None,
         max_body: None,
     };
-    OriginPool::start(settings, &OriginContext::default(), &Background::new(Handle::current(), Vital::new().0))
+    OriginPool::start(
+        settings,
+        &OriginContext::default(),
+        &Background::new(Handle::current(), Vital::new().0),
+    )
 }
 
 fn next(pool: &OriginPool, attempts: &mut Attempts) -> String {
     let peer = pool.next(attempts).expect("a peer");
-    peer._address.as_inet().expect("an IP address").ip().to_string()
+    peer._address
+        .as_inet()
+        .expect("an IP address")
+        .ip()
+        .to_string()
 }
 
 fn refused() -> Box<Error> {
@@ -50,9 +62,17 @@ async fn every_address_is_tried_once_and_members_stay_together() {
         let tried = all_tried(&pool);
         let mut sorted = tried.clone();
         sorted.sort();
-        assert_eq!(sorted, ["10.0.0.1", "10.0.0.2", "127.0.0.1", "::1"], "{tried:?}");
+        assert_eq!(
+            sorted,
+            ["10.0.0.1", "10.0.0.2", "127.0.0.1", "::1"],
+            "{tried:?}"
+        );
         let places = ["127.0.0.1", "::1"].map(|one| tried.iter().position(|ip| ip == one).unwrap());
-        assert_eq!(places[0].abs_diff(places[1]), 1, "alternatives of one name: {tried:?}");
+        assert_eq!(
+            places[0].abs_diff(places[1]),
+            1,
+            "alternatives of one name: {tried:?}"
+        );
     }
 }
 
@@ -73,7 +93,10 @@ async fn address_that_works_is_tried_first() {
 async fn time_for_a_connection_is_shared_by_the_addresses() {
     let pool = pool(&["localhost"]).await;
     let peer = pool.next(&mut Attempts::default()).unwrap();
-    assert_eq!(peer.options.total_connection_timeout, Some(Duration::from_millis(2500)));
+    assert_eq!(
+        peer.options.total_connection_timeout,
+        Some(Duration::from_millis(2500))
+    );
 }
 
 #[tokio::test]
@@ -90,12 +113,24 @@ async fn unreachable_member_is_left_out_by_later_requests() {
     }
     // The time is over: one request tries it, and the others wait for the outcome.
     pool.members[0].set_aside_until.store(1, Ordering::Relaxed);
-    let tried: Vec<_> = (0..10).map(|_| next(&pool, &mut Attempts::default())).collect();
-    assert_eq!(tried.iter().filter(|ip| *ip == "10.0.0.1").count(), 1, "{tried:?}");
+    let tried: Vec<_> = (0..10)
+        .map(|_| next(&pool, &mut Attempts::default()))
+        .collect();
+    assert_eq!(
+        tried.iter().filter(|ip| *ip == "10.0.0.1").count(),
+        1,
+        "{tried:?}"
+    );
     attempts.current = Some((0, "10.0.0.1:8080".parse().unwrap()));
     pool.connected(&attempts, false);
-    let tried: Vec<_> = (0..10).map(|_| next(&pool, &mut Attempts::default())).collect();
-    assert_eq!(tried.iter().filter(|ip| *ip == "10.0.0.1").count(), 5, "{tried:?}");
+    let tried: Vec<_> = (0..10)
+        .map(|_| next(&pool, &mut Attempts::default()))
+        .collect();
+    assert_eq!(
+        tried.iter().filter(|ip| *ip == "10.0.0.1").count(),
+        5,
+        "{tried:?}"
+    );
 }
 
 #[tokio::test]
@@ -113,16 +148,29 @@ async fn members_that_are_all_set_aside_are_tried_nevertheless() {
 #[tokio::test]
 async fn only_unreachable_origins_are_set_aside() {
     let pool = pool(&["10.0.0.1", "10.0.0.2"]).await;
-    for kind in [ErrorType::InternalError, ErrorType::SocketError, ErrorType::H2Error, ErrorType::BindError] {
+    for kind in [
+        ErrorType::InternalError,
+        ErrorType::SocketError,
+        ErrorType::H2Error,
+        ErrorType::BindError,
+    ] {
         let mut attempts = Attempts::default();
         let first = next(&pool, &mut attempts);
         assert!(pool.failed(&mut attempts, &Error::new(kind.clone())));
-        assert_eq!(next(&pool, &mut attempts), first, "{kind:?}: nothing is known against the origin");
+        assert_eq!(
+            next(&pool, &mut attempts),
+            first,
+            "{kind:?}: nothing is known against the origin"
+        );
         assert!(pool.failed(&mut attempts, &Error::new(kind.clone())));
         assert_ne!(next(&pool, &mut attempts), first, "{kind:?}");
         assert!(!pool.failed(&mut attempts, &Error::new(kind)));
     }
-    assert!(pool.members.iter().all(|member| member.set_aside_until.load(Ordering::Relaxed) == 0));
+    assert!(
+        pool.members
+            .iter()
+            .all(|member| member.set_aside_until.load(Ordering::Relaxed) == 0)
+    );
 }
 
 #[tokio::test]
