@@ -246,7 +246,7 @@ impl World {
                 "cookie" => cookies.push(cookie),
                 "line" => drop(headers.append("cookie", HeaderValue::from_str(&cookie).unwrap())),
                 "header" => {
-                    drop(headers.append("cf-access-token", HeaderValue::from_str(&value).unwrap()))
+                    headers.append("cf-access-token", HeaderValue::from_str(&value).unwrap());
                 }
                 "bearer" => {
                     let value = HeaderValue::from_str(&format!("bearer {value}")).unwrap();

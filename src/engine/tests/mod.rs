@@ -11,17 +11,12 @@ use crate::policy::Policy;
 use crate::session::{Revocations, Until};
 use crate::token::SigningKey;
 
-#[path = "../../tests/cases/mod.rs"]
+#[path = "../../../tests/cases/mod.rs"]
 mod cases;
-#[path = "tests/changes.rs"]
 mod changes;
-#[path = "tests/cookies.rs"]
 mod cookies;
-#[path = "tests/programs.rs"]
 mod programs;
-#[path = "tests/property.rs"]
 mod property;
-#[path = "tests/table.rs"]
 mod table;
 
 use cases::{App, LEEWAY, Mint, Person, Record, World, aud, key_set, team};

@@ -18,7 +18,7 @@ use super::*;
 use crate::model::{Aud, IdpId, Secret};
 use crate::policy::{PolicyDecision, Rule};
 
-const EXAMPLE: &str = include_str!("../../conf/portcullis.toml");
+const EXAMPLE: &str = include_str!("../../../conf/portcullis.toml");
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\n";
 const KEY: &str = "-----BEGIN PRIVATE KEY-----\n";
 const DAMAGED: &str = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
@@ -96,9 +96,9 @@ impl Environment for Fake {
     fn bytes(&self, path: &Path, _most: u64) -> io::Result<Vec<u8>> {
         match path.to_str() {
             Some("conf/countries.mmdb") => {
-                Ok(include_bytes!("../../tests/geo/countries.mmdb").to_vec())
+                Ok(include_bytes!("../../../tests/geo/countries.mmdb").to_vec())
             }
-            Some("conf/asn.mmdb") => Ok(include_bytes!("../../tests/geo/asn.mmdb").to_vec()),
+            Some("conf/asn.mmdb") => Ok(include_bytes!("../../../tests/geo/asn.mmdb").to_vec()),
             Some("conf/page.mmdb") => Ok(b"<html>".to_vec()),
             _ => Err(io::ErrorKind::NotFound.into()),
         }
