@@ -1,7 +1,8 @@
 //! What `engine::decide` costs: time, and heap allocations on a repeat request.
 //!
-//! The last line is JSON with the medians of the headline case, 20 groups and one policy, in nanoseconds. `verify_ns` is the
-//! bare RS256 verification by aws-lc-rs with a parsed key, which the first sight of a token cannot do without.
+//! The last line is JSON with the medians of the headline case, 20 groups and one policy, in
+//! nanoseconds. `verify_ns` is the bare RS256 verification by aws-lc-rs with a parsed key, which
+//! the first sight of a token cannot do without.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -73,7 +74,8 @@ fn main() {
 
 const OUTPUT: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/decide");
 
-/// The repeat request, over groups and policies; the answer is the most allocations that any of them made.
+/// The repeat request, over groups and policies; the answer is the most allocations that any of
+/// them made.
 fn one_session(criterion: &mut Criterion, key: &SigningKey) -> u64 {
     let mut group = criterion.benchmark_group("repeat");
     let mut most = 0;
@@ -98,8 +100,8 @@ fn one_session(criterion: &mut Criterion, key: &SigningKey) -> u64 {
     most
 }
 
-/// The repeat request where each comes from another of many sessions, in no order. The request itself is fresh in the
-/// processor's cache, as it is when it has just been read.
+/// The repeat request where each comes from another of many sessions, in no order. The request
+/// itself is fresh in the processor's cache, as it is when it has just been read.
 fn many_sessions(criterion: &mut Criterion, key: &SigningKey) {
     // One signature each: minutes, so only where somebody measures.
     let measured = std::env::args().any(|arg| arg == "--bench");
@@ -139,8 +141,8 @@ fn many_sessions(criterion: &mut Criterion, key: &SigningKey) {
     }
 }
 
-/// How the repeat request grows: not with policies that are settled for the person, but with those whose answer depends on
-/// the request. And what it costs to settle them, once for a session.
+/// How the repeat request grows: not with policies that are settled for the person, but with those
+/// whose answer depends on the request. And what it costs to settle them, once for a session.
 fn curves(criterion: &mut Criterion, key: &SigningKey) {
     let mut group = criterion.benchmark_group("settled policies");
     for policies in CURVE {
@@ -154,7 +156,8 @@ fn curves(criterion: &mut Criterion, key: &SigningKey) {
 
     let mut group = criterion.benchmark_group("open policies");
     for policies in CURVE {
-        // All of them are about the person's group, and only the last about the network that the request comes from.
+        // All of them are about the person's group, and only the last about the network that the
+        // request comes from.
         let policies = (0..policies).map(|i| {
             allow_from(
                 if i + 1 == policies {
@@ -455,7 +458,8 @@ impl World {
 
 const USER: &str = "7c0a1f0e-8c7e-5d9c-a3f1-2b6c8d4e9f10";
 
-/// Lets a group in: for the last policy one that the person is in, for the others ones that nobody is in.
+/// Lets a group in: for the last policy one that the person is in, for the others ones that nobody
+/// is in.
 fn allow(last: bool, place: usize) -> Policy {
     let group = if last {
         "Engineering Team 0000".to_owned()

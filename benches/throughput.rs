@@ -1,19 +1,24 @@
-//! What the Access check costs in the proxy: the same Pingora proxy bare and with the check, over loopback.
+//! What the Access check costs in the proxy: the same Pingora proxy bare and with the check, over
+//! loopback.
 //!
-//! `cargo bench --bench throughput` takes about six minutes; `cargo bench --bench throughput -- --quick` about one, with fewer
-//! sessions and rounds, for nothing but a look. Other options: `--rounds 24`, `--seconds 1.2` (of each proxy in each round),
-//! `--sessions 100000`, `--others 0.1`. With `--instructions` it counts instructions instead, by callgrind, where there is
-//! valgrind: they leave the kernel out, but repeat nearly exactly on a machine that has other things to do.
+//! `cargo bench --bench throughput` takes about six minutes;
+//! `cargo bench --bench throughput -- --quick` about one, with fewer sessions and rounds, for
+//! nothing but a look. Other options: `--rounds 24`, `--seconds 1.2` (of each proxy in each round),
+//! `--sessions 100000`, `--others 0.1`. With `--instructions` it counts instructions instead, by
+//! callgrind, where there is valgrind: they leave the kernel out, but repeat nearly exactly on a
+//! machine that has other things to do.
 //!
-//! Three processes of this program are proxies with one worker thread each, on core 0 where there is `taskset`: bare, bare once
-//! more for the noise, and the product with its own store, keys and endpoints. This one, on core 1, is the origin (1 KiB) and
-//! 32 keep-alive connections of plain HTTP/1.1. All get the same tokens in the same order; the bare ones pass them on. In a
-//! round each proxy has its turn, in an order that alternates. The figure is processor time per request, user and system, of
-//! the proxy's process with all its threads; the ratios are those of one round.
+//! Three processes of this program are proxies with one worker thread each, on core 0 where there
+//! is `taskset`: bare, bare once more for the noise, and the product with its own store, keys and
+//! endpoints. This one, on core 1, is the origin (1 KiB) and 32 keep-alive connections of plain
+//! HTTP/1.1. All get the same tokens in the same order; the bare ones pass them on. In a round each
+//! proxy has its turn, in an order that alternates. The figure is processor time per request, user
+//! and system, of the proxy's process with all its threads; the ratios are those of one round.
 //!
-//! The rule for leaving rounds out, written before anything was measured: a round in which other processes (and a host that
-//! took the processor away) had more than `--others` of the machine's processor time does not count, whatever came out. At
-//! most three times the wanted rounds are run. How many were left out is printed, and the ratio with none left out beside.
+//! The rule for leaving rounds out, written before anything was measured: a round in which other
+//! processes (and a host that took the processor away) had more than `--others` of the machine's
+//! processor time does not count, whatever came out. At most three times the wanted rounds are run.
+//! How many were left out is printed, and the ratio with none left out beside.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the report")]
 #![expect(
     clippy::cast_precision_loss,
@@ -111,7 +116,8 @@ fn options(arguments: &[String]) -> Result<Options, Box<dyn Error>> {
     })
 }
 
-/// What the product would have made of logins: keys, people, tokens. The last of the people is in no group.
+/// What the product would have made of logins: keys, people, tokens. The last of the people is in
+/// no group.
 struct World {
     keys: Vec<StoredKey>,
     people: Vec<Person>,

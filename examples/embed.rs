@@ -4,8 +4,9 @@
 //! OKTA_CLIENT_SECRET=… cargo run --example embed -- embed.toml
 //! ```
 //!
-//! The file is a configuration as for `portcullis run`, in which `[[listen]]` and `origin` may be left out: this proxy
-//! listens where it likes and picks its own peers. TLS is whatever feature of Pingora the embedder enables.
+//! The file is a configuration as for `portcullis run`, in which `[[listen]]` and `origin` may be
+//! left out: this proxy listens where it likes and picks its own peers. TLS is whatever feature of
+//! Pingora the embedder enables.
 
 #![expect(clippy::disallowed_types, reason = "this is somebody else's proxy")]
 

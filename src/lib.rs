@@ -1,11 +1,12 @@
-//! An access proxy on Pingora: nobody reaches the origin without a session from the identity provider, and policies on
-//! identity and group membership decide who may open what.
+//! An access proxy on Pingora: nobody reaches the origin without a session from the identity
+//! provider, and policies on identity and group membership decide who may open what.
 //!
 //! # In a proxy of your own
 //!
-//! [`front::pingora::AccessFilter`] is two calls in a `ProxyHttp`, and three more for requests that go on for long: they end
-//! with the access only if these are made and [`front::pingora::Cuttable`] is around the proxy. `examples/embed.rs` is all
-//! of it. With these lines in `Cargo.toml`, a Rust toolchain and a C compiler are enough:
+//! [`front::pingora::AccessFilter`] is two calls in a `ProxyHttp`, and three more for requests that
+//! go on for long: they end with the access only if these are made and [`front::pingora::Cuttable`]
+//! is around the proxy. `examples/embed.rs` is all of it. With these lines in `Cargo.toml`, a Rust
+//! toolchain and a C compiler are enough:
 //!
 //! ```toml
 //! [dependencies]
@@ -20,16 +21,18 @@
 //! libz-ng-sys = { path = "../portcullis/vendor/libz-ng-sys" }
 //! ```
 //!
-//! Cargo takes `[patch]` from the root of a build alone, so it cannot come along with the dependency. Without it the build
-//! ends with `is cmake not installed?` on a machine without cmake.
+//! Cargo takes `[patch]` from the root of a build alone, so it cannot come along with the
+//! dependency. Without it the build ends with `is cmake not installed?` on a machine without cmake.
 //!
-//! The way of a request is in `ARCHITECTURE.md`; the question that everything serves is [`engine::decide`].
+//! The way of a request is in `ARCHITECTURE.md`; the question that everything serves is
+//! [`engine::decide`].
 
 // The case table is shared with the integration tests, which know this crate by its name.
 #[cfg(test)]
 extern crate self as portcullis;
 
-// Rows 0 to 3: pure, without a runtime. `oidc` and `saml` bring dependencies along, hence their feature.
+// Rows 0 to 3: pure, without a runtime. `oidc` and `saml` bring dependencies along, hence their
+// feature.
 pub mod cookie;
 pub mod engine;
 pub mod model;

@@ -81,7 +81,8 @@ enum ServiceToken {
 }
 
 fn main() -> ExitCode {
-    // The one place that chooses the cryptography of the whole process. A second choice is none: nothing came before.
+    // The one place that chooses the cryptography of the whole process. A second choice is none:
+    // nothing came before.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let outcome = match Cli::parse().command {
         Command::Run {
@@ -189,7 +190,8 @@ enum Level {
     Error,
 }
 
-/// For the person at the terminal; each line of the text is a message of its own. In colour where that is wanted.
+/// For the person at the terminal; each line of the text is a message of its own. In colour where
+/// that is wanted.
 fn say(level: Level, text: &str) {
     let (word, colour) = match level {
         Level::Warning => ("warning", AnsiColor::Yellow),

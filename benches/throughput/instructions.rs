@@ -1,4 +1,5 @@
-//! Instructions per request by callgrind: user code only, the kernel's part is not in it, but nearly the same in each run.
+//! Instructions per request by callgrind: user code only, the kernel's part is not in it, but
+//! nearly the same in each run.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -43,7 +44,8 @@ async fn total(variant: &str, world: &World, requests: usize) -> Result<u64, Box
     let people = (variant == "checked").then_some((world.keys.as_slice(), world.people.as_slice()));
     let mut side = Side::new(Proxy::start(origin.port, people, &wrapper)?).await?;
     let token = world.tokens.first().ok_or("no tokens")?;
-    // The first sight is over before the connections all ask at once, so that it costs both runs the same.
+    // The first sight is over before the connections all ask at once, so that it costs both runs
+    // the same.
     side.warm_up(&Arc::new(vec![token.clone()])).await?;
     side.warm_up(&Arc::new(vec![token.clone(); requests]))
         .await?;

@@ -1,4 +1,5 @@
-//! The origin and the load, on plain sockets and one thread: as little as can be, so that the proxy is what is waited for.
+//! The origin and the load, on plain sockets and one thread: as little as can be, so that the proxy
+//! is what is waited for.
 
 use std::io;
 use std::net::Ipv4Addr;

@@ -1,7 +1,7 @@
 //! The two proxies, each in a process of its own: Pingora with nothing but a peer, and the product.
 //!
-//! What is not the check is the same on both sides: worker threads, connection pool, protocols of the listener, timeouts of
-//! the client and of the peer, allocator.
+//! What is not the check is the same on both sides: worker threads, connection pool, protocols of
+//! the listener, timeouts of the client and of the peer, allocator.
 #![expect(
     clippy::disallowed_types,
     reason = "the bare proxy is a `ProxyHttp` of its own"
@@ -41,7 +41,8 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Starts this same program as a proxy, through `wrapper` where that is not empty. `checked` gets the keys and the people.
+    /// Starts this same program as a proxy, through `wrapper` where that is not empty. `checked`
+    /// gets the keys and the people.
     pub(crate) fn start(
         origin: u16,
         checked: Option<(&[StoredKey], &[Person])>,
@@ -167,7 +168,8 @@ fn bare_peer(config: &Config, origin: u16) -> Option<HttpPeer> {
     Some(peer)
 }
 
-/// The product, put together as its binary does it, with sessions that somebody has had for a while.
+/// The product, put together as its binary does it, with sessions that somebody has had for a
+/// while.
 fn checked(config: &Config, port: u16) -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

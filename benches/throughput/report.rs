@@ -131,7 +131,8 @@ pub(crate) fn table(phase: &Phase, goal: f64) -> String {
     text
 }
 
-/// The last line. `noise` and `left_out` are over both phases, `rounds` is what the smaller one kept.
+/// The last line. `noise` and `left_out` are over both phases, `rounds` is what the smaller one
+/// kept.
 pub(crate) fn json(one: &Phase, many: &Phase) -> String {
     format!(
         r#"{{"rounds":{},"left_out":{},"noise":{},"ratio":{},"ratio_100k":{}}}"#,

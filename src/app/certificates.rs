@@ -1,9 +1,9 @@
-//! The certificates of listeners, and the certificate authorities that files hold: what `check`, start, reload and renewal report
-//! about them.
+//! The certificates of listeners, and the certificate authorities that files hold: what `check`,
+//! start, reload and renewal report about them.
 //!
-//! Decides whether a pair of files can be served, and what clients will make of the certificate. Trusts the files. Never keeps
-//! a configuration from being loaded: a reload may close an application, which must not wait for a certificate. Never shows a
-//! byte of a key.
+//! Decides whether a pair of files can be served, and what clients will make of the certificate.
+//! Trusts the files. Never keeps a configuration from being loaded: a reload may close an
+//! application, which must not wait for a certificate. Never shows a byte of a key.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -69,10 +69,12 @@ pub enum Severity {
     Error,
 }
 
-/// Loads a configuration as [`config::load`] does, and examines the certificates of its listeners and its authorities.
+/// Loads a configuration as [`config::load`] does, and examines the certificates of its listeners
+/// and its authorities.
 ///
 /// # Errors
-/// Every mistake of the file. What is wrong with a certificate is a finding and no mistake of the file.
+/// Every mistake of the file. What is wrong with a certificate is a finding and no mistake of the
+/// file.
 pub fn load(path: &Path, env: &dyn Environment) -> Result<(Loaded, Vec<Finding>), Errors> {
     let loaded = config::load(path, env)?;
     let findings = examine(path, &loaded, env, UnixTime::now());
@@ -128,8 +130,8 @@ fn examine(path: &Path, loaded: &Loaded, env: &dyn Environment, now: UnixTime) -
     findings
 }
 
-/// Lists the authorities of a file that are expired, not yet valid, or about to expire. None is an error: TLS does not check the
-/// validity of a trusted authority.
+/// Lists the authorities of a file that are expired, not yet valid, or about to expire. None is an
+/// error: TLS does not check the validity of a trusted authority.
 fn authority_remarks(
     file: &Path,
     certificates: &[CertificateDer<'_>],

@@ -1,8 +1,9 @@
 //! Certificates of clients: what TLS asks of them, and what it learns.
 //!
-//! Decides which certificates a connection may be made with, and which authorities each leads to. Trusts the authorities of the
-//! running snapshot. Never decides for which host a certificate counts: that is asked for each request, of the host that it
-//! names. One that leads to no authority ends the handshake; none at all does not.
+//! Decides which certificates a connection may be made with, and which authorities each leads to.
+//! Trusts the authorities of the running snapshot. Never decides for which host a certificate
+//! counts: that is asked for each request, of the host that it names. One that leads to no
+//! authority ends the handshake; none at all does not.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -27,7 +28,8 @@ use crate::control::Access;
 use crate::engine::{self, Authority};
 use crate::model::{ClientCertificate, ClientTls, Fingerprint, UnixTime};
 
-/// What a listener needs to ask clients for certificates: the verifier of the handshake, and what follows on it.
+/// What a listener needs to ask clients for certificates: the verifier of the handshake, and what
+/// follows on it.
 pub(super) fn of(access: &Arc<Access>) -> (Arc<Verifier>, AfterHandshake) {
     let built = Built::new(Arc::clone(access.snapshot().authorities()));
     let hints = built.subjects();
@@ -44,11 +46,13 @@ pub(super) fn of(access: &Arc<Access>) -> (Arc<Verifier>, AfterHandshake) {
 pub(super) struct Verifier {
     access: Arc<Access>,
     built: ArcSwap<Built>,
-    /// What clients are told to choose by. They are those of the start: TLS wants to borrow them for as long as this lives.
+    /// What clients are told to choose by. They are those of the start: TLS wants to borrow them
+    /// for as long as this lives.
     hints: Vec<DistinguishedName>,
 }
 
-/// The verifiers of one snapshot's authorities, one for each certificate of theirs: so it is known which of them a chain leads to.
+/// The verifiers of one snapshot's authorities, one for each certificate of theirs: so it is known
+/// which of them a chain leads to.
 #[derive(Debug)]
 struct Built {
     of: Arc<[Authority]>,
@@ -150,7 +154,8 @@ impl Verifier {
     fn learn(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Option<ClientCertificate> {
         let (leaf, intermediates) = chain.split_first()?;
         let at = pki_types::UnixTime::since_unix_epoch(Duration::from_secs(now.0));
-        // Also after a resumed handshake, in which nobody verified it: it may have expired, and its authority have gone.
+        // Also after a resumed handshake, in which nobody verified it: it may have expired, and its
+        // authority have gone.
         let roots = self.current().lead(leaf, intermediates, at).ok()?;
         let (_, parsed) = X509Certificate::from_der(leaf).ok()?;
         let not_after = u64::try_from(parsed.validity().not_after.timestamp()).ok()?;
@@ -170,7 +175,8 @@ impl Verifier {
     }
 }
 
-/// The subject's common name; empty where there is none. Several, and what some would read only in part, are nobody's name.
+/// The subject's common name; empty where there is none. Several, and what some would read only in
+/// part, are nobody's name.
 fn common_name(certificate: &X509Certificate<'_>) -> Option<Box<str>> {
     let mut names = certificate.subject().iter_common_name();
     let Some(name) = names.next() else {

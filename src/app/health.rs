@@ -54,7 +54,8 @@ impl ServeHttp for Health {
     }
 }
 
-/// Sessions go on while the store takes no writes, so that this is no reason to send requests elsewhere.
+/// Sessions go on while the store takes no writes, so that this is no reason to send requests
+/// elsewhere.
 fn ready(write_failure: Option<&str>) -> String {
     let failure = write_failure
         .map(|cause| format!("the store takes no writes: {}\n", cause.replace('\n', " ")));

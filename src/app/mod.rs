@@ -104,7 +104,8 @@ pub enum RunError {
 pub struct Options {
     /// The configuration file.
     pub config: PathBuf,
-    /// Whether to take the listeners over from a running process, which then ends (see `conf/portcullis.toml`, `[server]`).
+    /// Whether to take the listeners over from a running process, which then ends (see
+    /// `conf/portcullis.toml`, `[server]`).
     pub upgrade: bool,
 }
 
@@ -117,7 +118,8 @@ pub fn run(options: &Options) -> Result<(), RunError> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    // A certificate that cannot be served ends the start before a client can connect, and before a store is made.
+    // A certificate that cannot be served ends the start before a client can connect, and before a
+    // store is made.
     for files in loaded
         .config
         .listen
@@ -151,7 +153,8 @@ pub fn run(options: &Options) -> Result<(), RunError> {
     )
 }
 
-/// Runs the self-contained demonstration until it is told to stop: everything on the loopback address, nothing kept.
+/// Runs the self-contained demonstration until it is told to stop: everything on the loopback
+/// address, nothing kept.
 ///
 /// # Errors
 /// Where the port, or one of the two after it, is taken.
@@ -159,7 +162,8 @@ pub fn demo(port: u16) -> Result<(), RunError> {
     let ports = Ports::starting_at(port).ok_or(RunError::DemoPort(port))?;
     ports.check()?;
     let demo = Demo::new(ports)?;
-    // It weakens what must be weak on one machine without certificates; its warnings are meant for others.
+    // It weakens what must be weak on one machine without certificates; its warnings are meant for
+    // others.
     let config = config::parse(&demo.config(), Path::new("demo.toml"), &System)?.config;
     let descriptors = Descriptors::raise();
     let sockets = Sockets::bind(&addresses(&config))?;
@@ -400,7 +404,8 @@ fn acceptor(
     )?);
     settings.enable_h2();
     let mut acceptor = settings.build();
-    // Pingora offers HTTP/2 and 1.1. Clients of HTTP/1.0 that name it would get no connection otherwise (RFC 7301 3.2).
+    // Pingora offers HTTP/2 and 1.1. Clients of HTTP/1.0 that name it would get no connection
+    // otherwise (RFC 7301 3.2).
     let mut tls = ServerConfig::clone(acceptor.acceptor.config());
     tls.alpn_protocols.push(b"http/1.0".to_vec());
     acceptor.acceptor = Arc::new(tls).into();
@@ -430,7 +435,8 @@ fn proxy_settings(config: &Config, descriptors: &Descriptors) -> ProxySettings {
     }
 }
 
-/// Returns the socket for upgrades, beside the store. Pingora's default is in /tmp, where any user could wait for the listeners.
+/// Returns the socket for upgrades, beside the store. Pingora's default is in /tmp, where any user
+/// could wait for the listeners.
 fn upgrade_socket(config: &Config) -> PathBuf {
     let beside = match &config.store {
         StoreConfig::Sqlite { path, .. } => path.clone(),

@@ -15,11 +15,13 @@ use crate::front::pingora::{
     Check, OriginContext, OriginPool, PoolSettings, Protocol, Target, Trust,
 };
 
-/// A pool for each application, of the origins that the configuration names. One whose settings stay the same is kept over
-/// a reload, with its names and health. Nothing here waits for the network.
+/// A pool for each application, of the origins that the configuration names. One whose settings
+/// stay the same is kept over a reload, with its names and health. Nothing here waits for the
+/// network.
 #[derive(Debug, Default)]
 pub(super) struct Pools {
-    /// Pools by the application's id. Only a running configuration keeps them alive: those of a rejected one end with it.
+    /// Pools by the application's id. Only a running configuration keeps them alive: those of a
+    /// rejected one end with it.
     started: Mutex<Vec<(String, Weak<OriginPool>)>>,
     context: OriginContext,
 }
@@ -47,8 +49,8 @@ impl OriginSource for Pools {
     }
 }
 
-/// Certificate authorities as Pingora's peers take them. Where one cannot be read there, none is trusted: the system's must
-/// not stand in for those that were named.
+/// Certificate authorities as Pingora's peers take them. Where one cannot be read there, none is
+/// trusted: the system's must not stand in for those that were named.
 fn trust(application: &str, certificates: &[CertificateDer<'_>]) -> Trust {
     let read = |certificate: &CertificateDer<'_>| {
         WrappedX509::try_new(certificate.to_vec(), |raw| {

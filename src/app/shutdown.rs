@@ -1,7 +1,9 @@
-//! The end of the process: by a signal, by a successor, or because something that it needs has ended.
+//! The end of the process: by a signal, by a successor, or because something that it needs has
+//! ended.
 //!
-//! Decides what each signal does and how long the rest may take. Trusts a successor that serves. Never ends a
-//! process that serves because an upgrade failed, and never lets one live on that serves nothing.
+//! Decides what each signal does and how long the rest may take. Trusts a successor that serves.
+//! Never ends a process that serves because an upgrade failed, and never lets one live on that
+//! serves nothing.
 
 use std::io;
 use std::path::PathBuf;
@@ -149,7 +151,8 @@ impl Signals {
             }
             Ok(Ok(_)) => {
                 tracing::info!("a successor has taken the listeners over");
-                // Both accept until the successor has surely begun to. `/readyz` stays as it is: it is answered by both.
+                // Both accept until the successor has surely begun to. `/readyz` stays as it is: it
+                // is answered by both.
                 self.lifecycle.drain();
                 tokio::time::sleep(SUCCESSOR_STARTS).await;
                 return true;
@@ -174,11 +177,12 @@ pub(super) enum End {
     Lost(&'static str),
 }
 
-/// Runs the server until a signal ends it; after one that leaves time to finish, until nothing is under way or `grace` is
-/// over. Ends at once if anything that the process needs has ended.
+/// Runs the server until a signal ends it; after one that leaves time to finish, until nothing is
+/// under way or `grace` is over. Ends at once if anything that the process needs has ended.
 ///
-/// Pingora sleeps the whole of that time on the thread that runs it, busy or not. So that thread is not this one, and where it
-/// still sleeps when there is nothing to wait for, the end of the process takes it along.
+/// Pingora sleeps the whole of that time on the thread that runs it, busy or not. So that thread is
+/// not this one, and where it still sleeps when there is nothing to wait for, the end of the
+/// process takes it along.
 ///
 /// # Errors
 /// Where there is no thread to be had.
@@ -251,9 +255,10 @@ fn finish(grace: Duration) {
     }
 }
 
-/// Long enough for a request that is on its way through an accepted connection to be seen, and for clients to read that their
-/// connection closes.
+/// Long enough for a request that is on its way through an accepted connection to be seen, and for
+/// clients to read that their connection closes.
 const QUIET: Duration = Duration::from_millis(300);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// The successor starts its services when it has the listeners; what connects meanwhile waits in their queues.
+/// The successor starts its services when it has the listeners; what connects meanwhile waits in
+/// their queues.
 const SUCCESSOR_STARTS: Duration = Duration::from_secs(5);

@@ -33,8 +33,9 @@ pub enum TestLinkError {
     Runtime(#[source] std::io::Error),
 }
 
-/// Returns links that test a team's identity providers in a browser, each valid for ten minutes (`docs/wire.md` 2.8). They
-/// are sealed with the store's secret, so access to the store's file is enough to make one.
+/// Returns links that test a team's identity providers in a browser, each valid for ten minutes
+/// (`docs/wire.md` 2.8). They are sealed with the store's secret, so access to the store's file is
+/// enough to make one.
 ///
 /// # Errors
 /// See [`TestLinkError`].

@@ -11,7 +11,8 @@ use crate::control::{Access, Background};
 use crate::model::{UnixTime, chain};
 use crate::observe::metrics::metrics;
 
-/// The certificate of a listener, which is read again when its files change: a renewal needs no restart.
+/// The certificate of a listener, which is read again when its files change: a renewal needs no
+/// restart.
 pub(super) fn resolver(
     files: &Tls,
     access: Weak<Access>,
@@ -61,7 +62,8 @@ fn measure(files: &Tls, current: &Current) {
     }
 }
 
-/// Serves renewed files, and reports on the certificate when it changes and when its end comes near.
+/// Serves renewed files, and reports on the certificate when it changes and when its end comes
+/// near.
 async fn follow(current: Weak<Current>, files: Tls, access: Weak<Access>) {
     let contents = |files: &Tls| {
         (

@@ -110,7 +110,8 @@ pub(crate) struct Compare {
     old: PathBuf,
     /// The new configuration file.
     new: PathBuf,
-    /// Replay the requests of this JSON audit log [default: try all users that the configurations distinguish].
+    /// Replay the requests of this JSON audit log [default: try all users that the configurations
+    /// distinguish].
     #[arg(long, value_name = "FILE")]
     audit: Option<PathBuf>,
     /// Print JSON.
@@ -227,7 +228,8 @@ fn tested(command: Test) -> Result<bool, String> {
     Ok(failed == 0)
 }
 
-/// Says what changes from one configuration to another: 0 where nothing does, 1 where something does.
+/// Says what changes from one configuration to another: 0 where nothing does, 1 where something
+/// does.
 pub(crate) fn diff(command: Compare) -> ExitCode {
     let Compare {
         old,

@@ -29,9 +29,11 @@ pub struct Application {
     pub name: String,
     /// Where it is.
     pub domain: Domain,
-    /// `true` if its origin tells paths apart that differ only in case (`case_sensitive_paths`); not by default.
+    /// `true` if its origin tells paths apart that differ only in case (`case_sensitive_paths`);
+    /// not by default.
     pub path_case: PathCase,
-    /// The servers behind it; at least one, unless the configuration is for a proxy of somebody's own.
+    /// The servers behind it; at least one, unless the configuration is for a proxy of somebody's
+    /// own.
     pub origins: Vec<Origin>,
     /// How they are spoken with.
     pub origin_settings: OriginSettings,

@@ -14,7 +14,8 @@ pub struct Cors {
     pub headers: Allowed<HeaderName>,
     /// Whether they may ask as the person who is logged in. Never together with all origins.
     pub allow_credentials: bool,
-    /// How long a browser may remember the answer, in seconds; -1 for not at all. From -1 to 86,400.
+    /// How long a browser may remember the answer, in seconds; -1 for not at all. From -1 to
+    /// 86,400.
     pub max_age: Option<i32>,
 }
 

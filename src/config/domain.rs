@@ -8,8 +8,8 @@ pub struct Domain {
     pub text: String,
     /// What requests are matched with. Equal where two applications claim the same place.
     ///
-    /// Narrower than what [`route::Domain`] allows: no wildcard in the last label, no slash at the end of a path, nothing
-    /// under `/cdn-cgi/access`.
+    /// Narrower than what [`route::Domain`] allows: no wildcard in the last label, no slash at the
+    /// end of a path, nothing under `/cdn-cgi/access`.
     pub pattern: route::Domain,
 }
 
@@ -73,7 +73,8 @@ fn host_pattern(text: &str) -> Result<String, String> {
             "`{text}` covers hosts in domains that anybody can buy; name the domain, as in `*.example.com`"
         ));
     }
-    // A label with a wildcard must be plain letters otherwise: what `*` stands for is not known, so nor is its A-label.
+    // A label with a wildcard must be plain letters otherwise: what `*` stands for is not known, so
+    // nor is its A-label.
     let stand_ins: Vec<&str> = labels
         .iter()
         .map(|label| if label.contains('*') { "x" } else { label })

@@ -8,7 +8,8 @@ use thiserror::Error;
 pub struct Problem {
     /// The file, as it was named.
     pub file: PathBuf,
-    /// Line and column, both from 1, the column in characters; none where the file as a whole is meant.
+    /// Line and column, both from 1, the column in characters; none where the file as a whole is
+    /// meant.
     pub position: Option<(usize, usize)>,
     /// The way to the key, such as `applications[1].policies[0].name`; empty where there is none.
     pub key: String,
@@ -85,7 +86,8 @@ pub(super) fn one_line(text: &str) -> String {
     line
 }
 
-/// The candidate that was probably meant: `; did you mean …?`, ready to be appended to a message, or nothing.
+/// The candidate that was probably meant: `; did you mean …?`, ready to be appended to a message,
+/// or nothing.
 pub(super) fn did_you_mean<'c>(
     word: &str,
     candidates: impl IntoIterator<Item = &'c str>,
@@ -95,7 +97,8 @@ pub(super) fn did_you_mean<'c>(
         .unwrap_or_default()
 }
 
-/// Returns the correction of an unknown name, to be appended to a message: the candidate that was probably meant, or all of them.
+/// Returns the correction of an unknown name, to be appended to a message: the candidate that was
+/// probably meant, or all of them.
 pub(super) fn instead<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> String {
     let candidates: Vec<&str> = candidates.into_iter().collect();
     let meant = did_you_mean(word, candidates.iter().copied());
@@ -131,7 +134,8 @@ pub(super) fn nearest<'c>(
         .map(|(_, candidate)| candidate)
 }
 
-/// How many letters must be added, dropped, replaced or swapped with their neighbour; case does not count.
+/// How many letters must be added, dropped, replaced or swapped with their neighbour; case does not
+/// count.
 fn distance(a: &str, b: &str) -> usize {
     let letters = |text: &str| {
         text.chars()

@@ -1,8 +1,9 @@
 //! Configuration: one TOML file, read into types that need no further checking.
 //!
-//! Decides what every setting means and what it is where it is left out. Trusts the file and what it refers to: environment
-//! variables, secret files, certificates. Never stops at the first mistake: all are collected, each with its place and what
-//! would be right; never ignores a key; never shows a secret.
+//! Decides what every setting means and what it is where it is left out. Trusts the file and what
+//! it refers to: environment variables, secret files, certificates. Never stops at the first
+//! mistake: all are collected, each with its place and what would be right; never ignores a key;
+//! never shows a secret.
 
 mod applications;
 mod certificates;
@@ -60,7 +61,8 @@ use reader::{Item, Reader, Table};
 use rules::Names;
 use server::Listener;
 
-/// Everything that a configuration file says, with the defaults filled in and paths made relative to its folder.
+/// Everything that a configuration file says, with the defaults filled in and paths made relative
+/// to its folder.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// The issuer of tokens.
@@ -79,7 +81,8 @@ pub struct Config {
     pub applications: Vec<Application>,
     /// Lists, for use in rules.
     pub lists: Vec<List>,
-    /// Access groups, for use in policies. None is part of itself, and those that rules name are all here.
+    /// Access groups, for use in policies. None is part of itself, and those that rules name are
+    /// all here.
     pub groups: Vec<AccessGroup>,
     /// The database of countries; none by default.
     pub geo: Option<Geo>,
@@ -106,7 +109,8 @@ pub struct Loaded {
     pub config: Config,
     /// In the order of the file.
     pub warnings: Vec<Problem>,
-    /// Line and column of each listener's certificate, for messages about it; none for a listener without TLS.
+    /// Line and column of each listener's certificate, for messages about it; none for a listener
+    /// without TLS.
     pub certificates: Vec<Option<(usize, usize)>>,
     /// The files of certificate authorities, for messages about them.
     pub authorities: Vec<AuthorityFile>,
@@ -133,8 +137,9 @@ pub fn load(path: &Path, env: &dyn Environment) -> Result<Loaded, Errors> {
     load_for(path, env, false)
 }
 
-/// The same for a proxy of one's own, which listens and picks its origins itself: `[[listen]]` and an application's `origin`
-/// may be left out. `[team]` then names the scheme and port that browsers use: HTTPS, unless `[insecure] plain_http` is on.
+/// The same for a proxy of one's own, which listens and picks its origins itself: `[[listen]]` and
+/// an application's `origin` may be left out. `[team]` then names the scheme and port that browsers
+/// use: HTTPS, unless `[insecure] plain_http` is on.
 ///
 /// # Errors
 /// As for [`load`].
@@ -154,10 +159,12 @@ fn load_for(path: &Path, env: &dyn Environment, embedded: bool) -> Result<Loaded
     parse_for(&text, path, env, embedded)
 }
 
-/// Reads a configuration from text. `file` is named in messages, and its folder is what relative paths start from.
+/// Reads a configuration from text. `file` is named in messages, and its folder is what relative
+/// paths start from.
 ///
 /// # Errors
-/// Every mistake that was found, in the order of the file. Where the syntax is wrong, only that: the rest could be misread.
+/// Every mistake that was found, in the order of the file. Where the syntax is wrong, only that:
+/// the rest could be misread.
 pub fn parse(text: &str, file: &Path, env: &dyn Environment) -> Result<Loaded, Errors> {
     parse_for(text, file, env, false)
 }

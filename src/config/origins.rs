@@ -53,18 +53,22 @@ pub struct OriginSettings {
     pub read_timeout: Duration,
     /// How long an unused connection is kept; 60 s by default.
     pub idle_timeout: Duration,
-    /// The longest time that a tunnel (WebSocket and other upgrades) may rest in both directions; 1 h by default.
+    /// The longest time that a tunnel (WebSocket and other upgrades) may rest in both directions; 1
+    /// h by default.
     pub tunnel_timeout: Duration,
-    /// Protocols that requests may switch to beside `websocket`, `SPDY/3.1` and `tcp`, as `Upgrade` names them.
+    /// Protocols that requests may switch to beside `websocket`, `SPDY/3.1` and `tcp`, as `Upgrade`
+    /// names them.
     pub upgrades: Vec<String>,
     /// The `Host` to send; the client's by default.
     pub host_header: Option<String>,
-    /// Whether the origin's certificate must be right; `false` needs `[insecure] origin_tls_unverified`.
+    /// Whether the origin's certificate must be right; `false` needs
+    /// `[insecure] origin_tls_unverified`.
     pub tls_verify: bool,
-    /// The certificate authorities that the origins' certificates must come from, as read from the file; never empty. The
-    /// system's by default.
+    /// The certificate authorities that the origins' certificates must come from, as read from the
+    /// file; never empty. The system's by default.
     pub ca: Option<Vec<CertificateDer<'static>>>,
-    /// The name that TLS asks for and that the certificate must be for; the origin's host by default.
+    /// The name that TLS asks for and that the certificate must be for; the origin's host by
+    /// default.
     pub tls_server_name: Option<String>,
     /// How origins are found out to be down; not at all by default.
     pub health_check: Option<HealthCheck>,
@@ -75,7 +79,8 @@ pub struct OriginSettings {
 pub struct HealthCheck {
     /// A path to ask for; without one, a connection that opens is enough.
     pub path: Option<String>,
-    /// The statuses of a healthy origin, from 100 to 599; any 2xx by default, which is the empty list.
+    /// The statuses of a healthy origin, from 100 to 599; any 2xx by default, which is the empty
+    /// list.
     pub expect: Vec<u16>,
     /// How often; every 10 s by default.
     pub interval: Duration,

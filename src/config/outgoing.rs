@@ -8,10 +8,12 @@ use super::secrets;
 use super::server::Insecure;
 use crate::http_client::{Direct, Proxy, ProxyError};
 
-/// Calls of identity providers, remote teams and evaluation services (`[outgoing]`). Not those of origins.
+/// Calls of identity providers, remote teams and evaluation services (`[outgoing]`). Not those of
+/// origins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outgoing {
-    /// The proxy for `https://` calls: `https_proxy`, or else the environment's `HTTPS_PROXY`, with `no_proxy` or `NO_PROXY`.
+    /// The proxy for `https://` calls: `https_proxy`, or else the environment's `HTTPS_PROXY`, with
+    /// `no_proxy` or `NO_PROXY`.
     pub proxy: Option<Proxy>,
     /// A file of certificate authorities to trust beside the system's, in PEM form.
     pub ca: Option<PathBuf>,
@@ -105,7 +107,8 @@ fn from_environment(table: &Table<'_>) -> Option<Proxy> {
     Proxy::parse(&value).map_err(refused).ok()
 }
 
-/// Reads the entries that are hosts. Other software understands more forms, so the rest is a warning and no error.
+/// Reads the entries that are hosts. Other software understands more forms, so the rest is a
+/// warning and no error.
 fn direct_by_environment(table: &Table<'_>, proxied: bool) -> Vec<Direct> {
     let Some((name, value)) = variable(table, ["NO_PROXY", "no_proxy"]) else {
         return Vec::new();

@@ -56,8 +56,8 @@ impl Reusable {
     }
 }
 
-/// Reads an application's policies, in the order in which they are asked among their kind: each is written here, or is the
-/// id of one that applications share.
+/// Reads an application's policies, in the order in which they are asked among their kind: each is
+/// written here, or is the id of one that applications share.
 pub(super) fn read_all(
     table: &mut Table<'_>,
     names: &Names<'_>,

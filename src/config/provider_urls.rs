@@ -4,7 +4,8 @@ use url::Url;
 
 use super::server::Insecure;
 
-/// Compared byte for byte with what tokens and the discovery document say, so it stays as it was written.
+/// Compared byte for byte with what tokens and the discovery document say, so it stays as it was
+/// written.
 pub(super) fn issuer_address(text: &str, insecure: &Insecure) -> Result<String, String> {
     let cut = text.strip_suffix("/.well-known/openid-configuration");
     if let Some(issuer) = cut {
@@ -118,7 +119,8 @@ pub(super) fn okta_account(text: &str, insecure: &Insecure) -> Result<Url, Strin
 /// An address at a provider, for messages.
 pub(super) const LIKE: &str = "https://login.example.com";
 
-/// Under these Okta has its customers' accounts; an account may also be under a domain of the customer's own.
+/// Under these Okta has its customers' accounts; an account may also be under a domain of the
+/// customer's own.
 pub(super) const OKTA_DOMAINS: [&str; 5] = [
     "okta.com",
     "oktapreview.com",

@@ -80,7 +80,8 @@ pub enum ClientCredentials {
 pub struct OktaConfig {
     /// What other providers have too.
     pub client: ClientConfig,
-    /// The Okta organisation, such as `https://dev-1.okta.com/`: scheme and host, perhaps a port, nothing after.
+    /// The Okta organisation, such as `https://dev-1.okta.com/`: scheme and host, perhaps a port,
+    /// nothing after.
     pub okta_account: Url,
     /// For reading the groups of people who have more than a token can hold.
     pub api_token: Option<Secret>,
@@ -88,7 +89,8 @@ pub struct OktaConfig {
     pub groups_scope: bool,
     /// A custom authorization server; the organisation's own where there is none.
     pub authorization_server_id: Option<String>,
-    /// How often the groups of people who are logged in are read again, and how old they may become while they cannot be.
+    /// How often the groups of people who are logged in are read again, and how old they may become
+    /// while they cannot be.
     pub groups_refresh: Option<(Duration, Duration)>,
 }
 
@@ -103,7 +105,8 @@ pub struct OidcConfig {
     pub endpoints: Option<Endpoints>,
     /// What to ask for.
     pub scopes: Vec<String>,
-    /// The claim that lists the groups, or the path to it; `groups` in any letters if this is not set.
+    /// The claim that lists the groups, or the path to it; `groups` in any letters if this is not
+    /// set.
     pub groups_claim_name: Option<String>,
     /// Meaning of that claim's absence.
     pub absent_groups: AbsentGroups,
@@ -119,8 +122,8 @@ impl IdentityProvider {
         }
     }
 
-    /// Whether a claim that was asked for and did not come is known not to be there. An assertion may lack what was too long
-    /// for it, and does not say so.
+    /// Whether a claim that was asked for and did not come is known not to be there. An assertion
+    /// may lack what was too long for it, and does not say so.
     pub const fn says_all_it_will(&self) -> bool {
         match &self.kind {
             IdpKind::Okta(_) | IdpKind::Oidc(_) => true,
@@ -204,7 +207,8 @@ impl IdentityProvider {
         let kind = written.as_ref().and_then(|item| item.parse(kind));
         let example = "{ client_id = \"…\", client_secret = \"env:OKTA_CLIENT_SECRET\", okta_account = \"https://….okta.com\" }";
         let config = table.needed("config", example);
-        // Of a kind that is not there yet, the keys are not either. Whatever else was written, Okta was meant.
+        // Of a kind that is not there yet, the keys are not either. Whatever else was written, Okta
+        // was meant.
         if written
             .and_then(|item| item.value().as_str())
             .is_some_and(|kind| ELSEWHERE.contains(&kind))
@@ -326,7 +330,8 @@ impl OidcConfig {
         ]);
         let client = ClientConfig::read(table, insecure, "provider_logout");
         if table.item("email_verified").is_none() {
-            // Okta assigns its addresses itself and sends no claim; nothing is known of other providers.
+            // Okta assigns its addresses itself and sends no claim; nothing is known of other
+            // providers.
             let other = table
                 .item("email_claim_name")
                 .is_some_and(|item| item.value().as_str() != Some("email"));

@@ -1,5 +1,5 @@
-//! A cursor over a parsed file. It takes typed values, collects every mistake with its place, and reports the keys that
-//! nobody asked for, so that a key which is read nowhere cannot go unnoticed.
+//! A cursor over a parsed file. It takes typed values, collects every mistake with its place, and
+//! reports the keys that nobody asked for, so that a key which is read nowhere cannot go unnoticed.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -406,8 +406,8 @@ impl<'a> Table<'a> {
         self.needed_or(key, || format!("write for example `{key} = {example}`"))
     }
 
-    /// Returns a required section of the file. The error for a missing one shows a header and keys: unlike `key = …`, these
-    /// work at the end of any file.
+    /// Returns a required section of the file. The error for a missing one shows a header and keys:
+    /// unlike `key = …`, these work at the end of any file.
     pub(super) fn needed_section(&mut self, key: &'static str, example: &str) -> Option<Item<'a>> {
         self.needed_or(key, || format!("add for example a section {example}"))
     }
@@ -426,7 +426,8 @@ impl<'a> Table<'a> {
         item
     }
 
-    /// A value that is missed only where the proxy is ours: whoever embeds the check may do without.
+    /// A value that is missed only where the proxy is ours: whoever embeds the check may do
+    /// without.
     pub(super) fn needed_standalone(
         &mut self,
         key: &'static str,
@@ -583,7 +584,8 @@ impl<'a> Table<'a> {
         item.parse(read).unwrap_or(default)
     }
 
-    /// A file that must be there, read once to see that it can be, and that it holds what it should.
+    /// A file that must be there, read once to see that it can be, and that it holds what it
+    /// should.
     pub(super) fn pem_file(
         &mut self,
         key: &'static str,

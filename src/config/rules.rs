@@ -13,7 +13,8 @@ use crate::policy::{
     About, AccessGroup, Advisor, IpRange, List, ListItems, PolicySet, Rule, UnknownName,
 };
 
-/// The selectors there are, each with its fields; a question mark stands before one that may be left out.
+/// The selectors there are, each with its fields; a question mark stands before one that may be
+/// left out.
 pub(super) const SELECTORS: &[(&str, &[&str])] = &[
     ("email", &["email"]),
     ("email_domain", &["domain"]),

@@ -31,7 +31,8 @@ pub trait Environment {
     /// Where it cannot be read.
     fn bytes(&self, path: &Path, most: u64) -> io::Result<Vec<u8>>;
 
-    /// Whether the configuration is read where it does not run, so that secrets, keys and certificates need not be there.
+    /// Whether the configuration is read where it does not run, so that secrets, keys and
+    /// certificates need not be there.
     fn is_offline(&self) -> bool {
         false
     }
@@ -119,14 +120,15 @@ fn whole(path: &Path, most: u64) -> io::Result<(Vec<u8>, Metadata)> {
         let message = format!("it is larger than {} MiB", most >> 20);
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
     }
-    // Room for all of it from the start, so that no part of a secret is left behind in a buffer that was outgrown.
+    // Room for all of it from the start, so that no part of a secret is left behind in a buffer
+    // that was outgrown.
     let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default() + 1);
     file.take(most).read_to_end(&mut bytes)?;
     Ok((bytes, metadata))
 }
 
-/// Reads `env:NAME` or `file:PATH`; anything else is the secret itself, which needs `[insecure] inline_secrets`.
-/// No message repeats what may be a secret.
+/// Reads `env:NAME` or `file:PATH`; anything else is the secret itself, which needs
+/// `[insecure] inline_secrets`. No message repeats what may be a secret.
 pub(super) fn read(item: &Item<'_>, inline_allowed: bool) -> Option<Secret> {
     read_as(item, inline_allowed, false)
 }

@@ -16,8 +16,8 @@ pub enum StoreConfig {
     Sqlite {
         /// The file. It need not exist yet.
         path: PathBuf,
-        /// How long sessions are good while the file cannot be asked what other processes revoked; 60 s by default, from
-        /// 10 s to 24 h.
+        /// How long sessions are good while the file cannot be asked what other processes revoked;
+        /// 60 s by default, from 10 s to 24 h.
         max_stale: Duration,
     },
     /// Nothing survives. Needs `[insecure] memory_store`.
@@ -33,14 +33,16 @@ pub struct Listen {
     pub tls: Option<Tls>,
     /// The proxies whose `X-Forwarded-For` is believed. Nobody's is, by default.
     pub trusted_proxies: Vec<IpNet>,
-    /// Requires a PROXY protocol header, version 1 or 2, from one of `trusted_proxies` at the start of each connection. The
-    /// address in it is the client's, and `X-Forwarded-For` is ignored.
+    /// Requires a PROXY protocol header, version 1 or 2, from one of `trusted_proxies` at the start
+    /// of each connection. The address in it is the client's, and `X-Forwarded-For` is ignored.
     pub proxy_protocol: bool,
-    /// The `Strict-Transport-Security` header of every response (RFC 6797 6.1); not sent by default.
+    /// The `Strict-Transport-Security` header of every response (RFC 6797 6.1); not sent by
+    /// default.
     pub hsts: Option<Hsts>,
 }
 
-/// An address that redirects plain HTTP to HTTPS and serves nothing else (`[[listen]]` with `redirect_to_https`).
+/// An address that redirects plain HTTP to HTTPS and serves nothing else (`[[listen]]` with
+/// `redirect_to_https`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedirectListener {
     /// Address and port.
@@ -56,9 +58,11 @@ pub struct RedirectListener {
 /// HTTP Strict Transport Security (RFC 6797).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hsts {
-    /// The time in which browsers use HTTPS only; a year by default, from 0 (browsers forget it) to ten years.
+    /// The time in which browsers use HTTPS only; a year by default, from 0 (browsers forget it) to
+    /// ten years.
     pub max_age: Duration,
-    /// Covers the subdomains of each host too. Off by default: it breaks subdomains that have no HTTPS.
+    /// Covers the subdomains of each host too. Off by default: it breaks subdomains that have no
+    /// HTTPS.
     pub include_subdomains: bool,
 }
 
@@ -80,7 +84,8 @@ pub struct Limits {
     pub header_count: u64,
     /// The request target, in bytes; 16 KiB by default.
     pub target_bytes: u64,
-    /// The body, in bytes, for applications that set no `max_body` of their own; unlimited by default.
+    /// The body, in bytes, for applications that set no `max_body` of their own; unlimited by
+    /// default.
     pub max_body: Option<u64>,
     /// The time for the TLS handshake, and for the head of a request; 10 s by default.
     pub header_timeout: Duration,
@@ -97,12 +102,13 @@ pub struct ServerSettings {
     pub threads: usize,
     /// How long requests that are under way may take at shutdown; 5 s by default.
     pub grace_period: Duration,
-    /// The time in which `/readyz` fails at shutdown while connections are still accepted; 5 s by default.
+    /// The time in which `/readyz` fails at shutdown while connections are still accepted; 5 s by
+    /// default.
     pub lame_duck: Duration,
     /// How many verified sessions are remembered; 200,000 by default.
     pub sessions_cached: u64,
-    /// The socket over which an upgraded process takes the listeners over; beside the store by default. Whoever can write to
-    /// its folder can take them too.
+    /// The socket over which an upgraded process takes the listeners over; beside the store by
+    /// default. Whoever can write to its folder can take them too.
     pub upgrade_socket: Option<PathBuf>,
     /// Where to write the process id; nowhere by default.
     pub pid_file: Option<PathBuf>,
@@ -113,12 +119,13 @@ pub struct ServerSettings {
 pub struct Audit {
     /// Which share of the allowed requests is logged: 0, the default, for none, 1 for all.
     pub allow_sample: f64,
-    /// Whether the events of logins tell what policies see of the person: groups, authentication methods and claims. On by
-    /// default; `portcullis diff --audit` needs it.
+    /// Whether the events of logins tell what policies see of the person: groups, authentication
+    /// methods and claims. On by default; `portcullis diff --audit` needs it.
     pub identity: bool,
 }
 
-/// The switches that weaken something (`[insecure]`). All are off by default, and each one that is on is a warning.
+/// The switches that weaken something (`[insecure]`). All are off by default, and each one that is
+/// on is a warning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Insecure {
     /// Listeners without TLS.

@@ -13,14 +13,17 @@ pub struct Team {
     pub name: String,
     /// The team domain's host.
     pub domain: Host,
-    /// The port that browsers use, for the team domain and for every application; none for the scheme's own.
+    /// The port that browsers use, for the team domain and for every application; none for the
+    /// scheme's own.
     pub port: Option<u16>,
-    /// Whether browsers use plain HTTP: with `[insecure] plain_http`, where no listener has TLS and no trusted proxy
-    /// stands in front of any.
+    /// Whether browsers use plain HTTP: with `[insecure] plain_http`, where no listener has TLS and
+    /// no trusted proxy stands in front of any.
     pub plain_http: bool,
-    /// How long one login at the identity provider serves for all applications; 24 h by default, from 15 min to 30 days.
+    /// How long one login at the identity provider serves for all applications; 24 h by default,
+    /// from 15 min to 30 days.
     pub session_duration: Duration,
-    /// Where another team's keys are. Then this node only verifies that team's tokens, and nobody logs in here.
+    /// Where another team's keys are. Then this node only verifies that team's tokens, and nobody
+    /// logs in here.
     pub certs_url: Option<Url>,
     /// How far clocks may differ; 60 s by default, at most 300 s.
     pub clock_leeway: Duration,
@@ -31,7 +34,8 @@ pub struct Team {
 }
 
 impl Team {
-    /// The team domain's address, such as `https://access.example.com`, without a slash at the end: the `iss` of tokens.
+    /// The team domain's address, such as `https://access.example.com`, without a slash at the end:
+    /// the `iss` of tokens.
     pub fn url(&self) -> String {
         self.application_url(self.domain.as_str())
     }
@@ -77,7 +81,8 @@ impl Team {
         Some((team, place))
     }
 
-    /// What only the listeners tell: the scheme, and whether browsers will find one where they are sent.
+    /// What only the listeners tell: the scheme, and whether browsers will find one where they are
+    /// sent.
     pub(super) fn meet(
         &mut self,
         reader: &Reader<'_>,

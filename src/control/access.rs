@@ -43,7 +43,8 @@ pub struct Access {
     pub(super) remote_jwks: ArcSwapOption<Bytes>,
     pub(super) fetching: tokio::sync::Mutex<FetchBudget>,
     pub(super) asserting: tokio::sync::Mutex<()>,
-    /// Who is asked about at the moment: one question for each, however many requests wait for the answer.
+    /// Who is asked about at the moment: one question for each, however many requests wait for the
+    /// answer.
     pub(super) asking: moka::sync::Cache<IdentityNonce, Arc<tokio::sync::Mutex<()>>>,
     /// Logins that an edge node may have asked about, with the end of the session there.
     pub(super) asked_about: moka::sync::Cache<IdentityNonce, UnixTime>,
@@ -71,7 +72,8 @@ pub struct Services {
     pub identity_lifetime: Duration,
     /// How long a token may be presented after it was signed.
     pub token_lifetime: Duration,
-    /// How long sessions are good while the store cannot be asked what was revoked; for ever, where that is not its to say.
+    /// How long sessions are good while the store cannot be asked what was revoked; for ever, where
+    /// that is not its to say.
     pub revocations_max_stale: Option<Duration>,
     /// How far clocks may differ.
     pub leeway: Duration,
@@ -102,7 +104,8 @@ pub(crate) enum Organisation {
     Nobody,
     /// Of one login.
     SignedIn(Login),
-    /// Of two logins: another host of the domain may have set one of the cookies, so neither is used.
+    /// Of two logins: another host of the domain may have set one of the cookies, so neither is
+    /// used.
     Conflict,
 }
 
@@ -149,10 +152,12 @@ pub enum StartError {
 }
 
 impl Access {
-    /// Brings up the control path: keys, revocations, secrets. `runtime` is the runtime that everything which waits runs on.
+    /// Brings up the control path: keys, revocations, secrets. `runtime` is the runtime that
+    /// everything which waits runs on.
     ///
     /// # Errors
-    /// Where the store or the keys in it cannot be used. That a provider or a remote team cannot be reached is no error.
+    /// Where the store or the keys in it cannot be used. That a provider or a remote team cannot be
+    /// reached is no error.
     pub async fn start(
         snapshot: Snapshot,
         services: Services,
@@ -251,7 +256,8 @@ impl Access {
         });
     }
 
-    /// Whether requests can be decided: the team's keys and what was revoked are known, and not too old.
+    /// Whether requests can be decided: the team's keys and what was revoked are known, and not too
+    /// old.
     pub fn is_ready(&self) -> bool {
         self.is_missing().is_none()
     }
@@ -266,7 +272,8 @@ impl Access {
         (!self.known.revocations_are_good(now)).then_some("what was revoked is not known")
     }
 
-    /// Learns what a decision needs, on the control runtime: a client that goes away stops nothing that others wait for.
+    /// Learns what a decision needs, on the control runtime: a client that goes away stops nothing
+    /// that others wait for.
     pub async fn resolve(self: &Arc<Self>, need: Need) {
         let access = Arc::clone(self);
         let learned = self.runtime.spawn(async move {
@@ -442,7 +449,8 @@ impl Access {
         })
     }
 
-    /// Returns every valid token among a request's cookies that was not revoked and fits, with its claims.
+    /// Returns every valid token among a request's cookies that was not revoked and fits, with its
+    /// claims.
     async fn tokens<'a>(
         &self,
         snapshot: &Snapshot,
@@ -478,7 +486,8 @@ impl Access {
         Ok(Tokens { valid, too_many })
     }
 
-    /// Returns `true` if a revocation covers the token. The record of its login is read only if that depends on it.
+    /// Returns `true` if a revocation covers the token. The record of its login is read only if
+    /// that depends on it.
     async fn is_revoked(&self, claims: &Claims, now: UnixTime) -> Result<bool, StoreError> {
         let nonce = claims
             .identity_nonce
@@ -561,8 +570,8 @@ impl Access {
         result
     }
 
-    /// The time from which on a revocation that is made now concerns nothing any more. If this machine's clock is behind, the
-    /// store's time counts: deletions go by that.
+    /// The time from which on a revocation that is made now concerns nothing any more. If this
+    /// machine's clock is behind, the store's time counts: deletions go by that.
     pub(super) fn forget_from(&self, now: UnixTime) -> UnixTime {
         now.max(self.store_watch.time()).after(LONGEST_LIVED)
     }
@@ -609,7 +618,8 @@ impl std::fmt::Debug for Access {
     }
 }
 
-/// No configuration lets a token live longer: thirty days of the team's session, and as many of an application's after it.
+/// No configuration lets a token live longer: thirty days of the team's session, and as many of an
+/// application's after it.
 pub(super) const LONGEST_LIVED: Duration = Duration::from_secs(61 * 24 * 3600);
 const ASKING: Duration = Duration::from_secs(60);
 const MAX_ASKED_ABOUT: u64 = 1_000_000;

@@ -46,7 +46,8 @@ pub enum CompileError {
     ClientKey(#[from] ClientKeyError),
 }
 
-/// Makes what runs from what was written. `origins` gives the front's representation of an application's origins.
+/// Makes what runs from what was written. `origins` gives the front's representation of an
+/// application's origins.
 ///
 /// # Errors
 /// See [`CompileError`]; configuration that was checked gives none.
@@ -267,7 +268,8 @@ fn client_settings(
     })
 }
 
-/// Of all providers and for all applications: an origin believes such a header whoever the request is from.
+/// Of all providers and for all applications: an origin believes such a header whoever the request
+/// is from.
 fn sent_headers(config: &Config) -> Arc<[SentHeader]> {
     let providers = config.identity_providers.iter();
     providers
@@ -308,9 +310,11 @@ fn application(
         policies,
     } = application;
     let domain = domain.pattern.clone();
-    // Two applications on one host would overwrite each other's cookie; one that says nothing keeps to its own path.
+    // Two applications on one host would overwrite each other's cookie; one that says nothing keeps
+    // to its own path.
     let path = path_cookie_attribute.unwrap_or(domain.path() != "/");
-    // Everybody's provider means every one there is: who came through one that was taken away is out.
+    // Everybody's provider means every one there is: who came through one that was taken away is
+    // out.
     let allowed = match allowed_idps.as_slice() {
         [] if config.team.certs_url.is_none() => config
             .identity_providers

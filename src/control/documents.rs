@@ -1,11 +1,13 @@
-//! The identity as Access's documents have it: in `get-identity`, in the organisation's token and for evaluations.
+//! The identity as Access's documents have it: in `get-identity`, in the organisation's token and
+//! for evaluations.
 
 use serde_json::{Value, json};
 
 use crate::engine::Snapshot;
 use crate::model::{Aud, Identity};
 
-/// The document. What nothing here can know (devices) is empty, as Access has it where it does not know.
+/// The document. What nothing here can know (devices) is empty, as Access has it where it does not
+/// know.
 pub(crate) fn document(identity: &Identity, snapshot: &Snapshot) -> Value {
     let Identity {
         user,
@@ -44,7 +46,8 @@ pub(crate) fn country(snapshot: &Snapshot, identity: &Identity) -> String {
         .unwrap_or_default()
 }
 
-/// Returns a team's account id: 32 hexadecimal digits, the same on all its nodes as long as its domain is.
+/// Returns a team's account id: 32 hexadecimal digits, the same on all its nodes as long as its
+/// domain is.
 pub(crate) fn account_id(issuer: &str) -> String {
     Aud::derive(&["account", issuer])
         .as_str()

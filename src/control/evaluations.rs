@@ -1,13 +1,14 @@
-//! Answers of evaluation services about users (`external_evaluation`, `docs/wire.md` 10). A service is asked before an
-//! application token is issued, never on a request.
+//! Answers of evaluation services about users (`external_evaluation`, `docs/wire.md` 10). A service
+//! is asked before an application token is issued, never on a request.
 //!
-//! Decides which answers count. Trusts an answer that the service's key signed, for the question that was asked, within a
-//! minute: it is yes or no. Everything else (no connection, no time, another status, a redirect, a wrong signature, another
-//! nonce, no `success`) is no answer, and the rule is unknown: a no would help where the rule is in an `exclude` or denies.
+//! Decides which answers count. Trusts an answer that the service's key signed, for the question
+//! that was asked, within a minute: it is yes or no. Everything else (no connection, no time,
+//! another status, a redirect, a wrong signature, another nonce, no `success`) is no answer, and
+//! the rule is unknown: a no would help where the rule is in an `exclude` or denies.
 //!
-//! An answer counts for that person's sessions for as long as they last, or until there is another, or until the rule names
-//! other keys. It is asked for again when a token is issued and it is older than [`ANSWERED`]; a token is never issued on an
-//! older one.
+//! An answer counts for that person's sessions for as long as they last, or until there is another,
+//! or until the rule names other keys. It is asked for again when a token is issued and it is older
+//! than [`ANSWERED`]; a token is never issued on an older one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -151,8 +152,9 @@ impl Expiry<(IdentityNonce, UnixTime, String), Option<bool>> for Memory {
 }
 
 impl Access {
-    /// The person as they are judged for a token of that application: with what its services say of them now, and nothing
-    /// that they said before. What they say now counts for the sessions that there are, too.
+    /// The person as they are judged for a token of that application: with what its services say of
+    /// them now, and nothing that they said before. What they say now counts for the sessions that
+    /// there are, too.
     ///
     /// # Errors
     /// Where the answers cannot be kept.

@@ -12,12 +12,13 @@ use crate::store::StoreError;
 
 #[derive(Debug)]
 pub(super) struct Flows {
-    /// Names that this process saw used, for as long as they could be used again. The store decides.
+    /// Names that this process saw used, for as long as they could be used again. The store
+    /// decides.
     used: Cache<String, ()>,
     /// When users signed out last, for as long as it may explain a session that is gone.
     signed_out: Cache<UserId, UnixTime>,
-    /// States of logins with a long address, or whose provider returns only the name of the flow. The browser has everything
-    /// but the long address, too.
+    /// States of logins with a long address, or whose provider returns only the name of the flow.
+    /// The browser has everything but the long address, too.
     begun: Cache<String, State>,
     /// Turns at the signatures of SAML responses, which anybody may have verified.
     verifying: tokio::sync::Semaphore,
@@ -45,10 +46,12 @@ impl Flows {
 }
 
 impl Access {
-    /// Uses up a name for the whole team, until `until`. Returns `false` if it was used before, at any process on the store.
+    /// Uses up a name for the whole team, until `until`. Returns `false` if it was used before, at
+    /// any process on the store.
     ///
     /// # Errors
-    /// If the store does not accept it. Whether it is used is then unknown, so it must not be granted anything.
+    /// If the store does not accept it. Whether it is used is then unknown, so it must not be
+    /// granted anything.
     pub(crate) async fn use_up(&self, name: &str, until: UnixTime) -> Result<bool, StoreError> {
         if self.is_used_up(name) {
             return Ok(false);
@@ -89,7 +92,8 @@ impl Access {
 }
 
 impl Access {
-    /// Does what takes the processor for long, out of the way of all that waits; `None` where too many others do.
+    /// Does what takes the processor for long, out of the way of all that waits; `None` where too
+    /// many others do.
     pub(crate) async fn verify<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,

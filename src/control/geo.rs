@@ -59,7 +59,8 @@ impl CountryFile {
         })
     }
 
-    /// Reads it again where it has changed. One that cannot be used leaves the one before in place, and the log says why.
+    /// Reads it again where it has changed. One that cannot be used leaves the one before in place,
+    /// and the log says why.
     pub(super) fn look(&self) {
         let now = Stamp::of(&self.path);
         {
@@ -105,13 +106,14 @@ fn read(path: &Path) -> Result<Database, CountryFileError> {
     })
 }
 
-/// What tells one content of a file from another without reading it: it is large, and links lead to it that are turned over
-/// (Kubernetes), so that its name and folder say nothing.
+/// What tells one content of a file from another without reading it: it is large, and links lead to
+/// it that are turned over (Kubernetes), so that its name and folder say nothing.
 #[derive(Debug, PartialEq, Eq)]
 struct Stamp {
     length: u64,
     modified: Option<SystemTime>,
-    /// Device, file, and when anything of it changed: a copy can keep the time of what it is a copy of.
+    /// Device, file, and when anything of it changed: a copy can keep the time of what it is a copy
+    /// of.
     changed: (u64, u64, i64, i64),
 }
 

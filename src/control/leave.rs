@@ -7,8 +7,8 @@ use crate::idp::Provider;
 use crate::model::{IdentityNonce, Secret};
 
 impl Access {
-    /// What is kept of a login for its end: the ID token, sealed, because the store's file may be read by whoever makes
-    /// backups; `None` where it is too long to stand in an address later.
+    /// What is kept of a login for its end: the ID token, sealed, because the store's file may be
+    /// read by whoever makes backups; `None` where it is too long to stand in an address later.
     pub(super) fn logout_hint(&self, nonce: IdentityNonce, id_token: &Secret) -> Option<String> {
         if id_token.expose().len() > MAX_HINT {
             let bytes = id_token.expose().len();
@@ -21,8 +21,8 @@ impl Access {
         self.seal().seal(&purpose(nonce), &id_token.expose()).ok()
     }
 
-    /// Where to send the browser so that the provider's session ends too, once; `None` where that cannot be. `back` is where
-    /// it comes back to, with `state`.
+    /// Where to send the browser so that the provider's session ends too, once; `None` where that
+    /// cannot be. `back` is where it comes back to, with `state`.
     pub(crate) async fn leave_provider(
         &self,
         nonce: IdentityNonce,

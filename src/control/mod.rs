@@ -1,8 +1,8 @@
 //! What waits, so that requests need not: the tasks that prepare what the engine reads.
 //!
-//! Decides nothing about a request. [`Access`] holds the running snapshot and everything behind it; one file stands for each
-//! thing that is refreshed, and only `revocations::Publisher` puts snapshots in place. Never takes a good state away because
-//! a new one could not be had.
+//! Decides nothing about a request. [`Access`] holds the running snapshot and everything behind it;
+//! one file stands for each thing that is refreshed, and only `revocations::Publisher` puts
+//! snapshots in place. Never takes a good state away because a new one could not be had.
 
 mod access;
 mod compile;

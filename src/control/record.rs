@@ -1,4 +1,5 @@
-//! What the login side writes down: audit events and counts, in one place so that the steps stay readable.
+//! What the login side writes down: audit events and counts, in one place so that the steps stay
+//! readable.
 
 use super::{Access, SignedIn};
 use crate::engine::Application;
@@ -63,8 +64,8 @@ const fn silent(via: Via) -> Option<&'static str> {
     }
 }
 
-/// The shadow policy that would have decided at login. Where policies ask for a certificate it shows on the application's host
-/// alone what they would have done, and is counted there.
+/// The shadow policy that would have decided at login. Where policies ask for a certificate it
+/// shows on the application's host alone what they would have done, and is counted there.
 fn counted_shadow<'a>(
     verdict: &Verdict,
     application: &'a Application,
@@ -106,7 +107,8 @@ impl Access {
         .emit();
     }
 
-    /// A login that the provider or its answers ended. The operator gets the whole chain under the request id of the page.
+    /// A login that the provider or its answers ended. The operator gets the whole chain under the
+    /// request id of the page.
     pub(crate) fn login_failed(
         &self,
         failure: &LoginFailure,
@@ -163,7 +165,8 @@ impl Access {
         tracing::warn!(request_id = %request.id, reason = failure.id(), idp, error = chain, hint, "a login failed");
     }
 
-    /// A login that never got to a provider, or came back from one with something that was not sent there.
+    /// A login that never got to a provider, or came back from one with something that was not sent
+    /// there.
     pub(crate) fn login_refused(
         &self,
         reason: &'static str,
@@ -264,7 +267,8 @@ impl Access {
         event.emit();
     }
 
-    /// Groups and claims are those of the login. Other applications that the team's session opens would only repeat them.
+    /// Groups and claims are those of the login. Other applications that the team's session opens
+    /// would only repeat them.
     fn told_by<'a>(&self, via: Via, identity: &'a Identity) -> Option<&'a Identity> {
         self.told(identity).filter(|_| via == Via::Provider)
     }

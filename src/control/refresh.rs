@@ -1,9 +1,9 @@
 //! Group changes that reach people who are logged in.
 //!
-//! Decides when somebody's groups are read again, and how long old ones stand while they cannot be: `groups_refresh`, and
-//! from `groups_max_stale` on they are unknown, which helps nobody. Trusts the provider's directory as logins do. Never lets a
-//! session of somebody go on whom the directory says it no longer has, and never takes a directory that does not answer for
-//! one that says so.
+//! Decides when somebody's groups are read again, and how long old ones stand while they cannot be:
+//! `groups_refresh`, and from `groups_max_stale` on they are unknown, which helps nobody. Trusts
+//! the provider's directory as logins do. Never lets a session of somebody go on whom the directory
+//! says it no longer has, and never takes a directory that does not answer for one that says so.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
@@ -153,7 +153,8 @@ impl Access {
         while looking.join_next().await.is_some() {}
     }
 
-    /// What the directory said of somebody when it was asked, or `None` where it was not, for all their logins.
+    /// What the directory said of somebody when it was asked, or `None` where it was not, for all
+    /// their logins.
     async fn learned(
         &self,
         provider: &Provider,
@@ -218,7 +219,8 @@ impl Access {
         }
     }
 
-    /// Puts these groups into the record, here and in the store, unless a login since `asked` knows better.
+    /// Puts these groups into the record, here and in the store, unless a login since `asked` knows
+    /// better.
     async fn renew(&self, nonce: IdentityNonce, groups: Groups, asked: UnixTime) {
         // Whoever writes a record holds this, so that no change takes another back.
         let one = self.asking.get_with(nonce, Arc::default);
@@ -245,7 +247,8 @@ impl Access {
         }
     }
 
-    /// Groups that could not be read again stand until they are too old, and are unknown from then on.
+    /// Groups that could not be read again stand until they are too old, and are unknown from then
+    /// on.
     async fn outdate(&self, nonce: IdentityNonce, terms: RefreshTerms, now: UnixTime) {
         let one = self.asking.get_with(nonce, Arc::default);
         let _one = one.lock().await;
@@ -290,8 +293,9 @@ fn refreshed_by<'a>(
     provider.refresh().map(|terms| (provider, terms))
 }
 
-/// Whether the directory may be asked about somebody whose groups are due. Whoever is half way to the bound is asked about
-/// though others use the rate limit up, or those others could take everybody's groups away.
+/// Whether the directory may be asked about somebody whose groups are due. Whoever is half way to
+/// the bound is asked about though others use the rate limit up, or those others could take
+/// everybody's groups away.
 fn is_time(provider: &Provider, terms: RefreshTerms, identity: &Identity, now: UnixTime) -> bool {
     !provider.is_failing(now)
         && (!provider.is_quiet(now) || is_older(identity, terms.max_stale / 2, now))

@@ -1,4 +1,5 @@
-//! Another team's keys and identities: an edge node without the login side, or an origin behind Cloudflare Access itself.
+//! Another team's keys and identities: an edge node without the login side, or an origin behind
+//! Cloudflare Access itself.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,8 +37,8 @@ pub struct RemoteTeam {
 }
 
 impl Access {
-    /// Fetches the keys of a remote team: one fetch at a time, and no more than the budget allows. On failure the last good
-    /// ones stay until their bound.
+    /// Fetches the keys of a remote team: one fetch at a time, and no more than the budget allows.
+    /// On failure the last good ones stay until their bound.
     pub(super) async fn refresh_remote_keys(&self) {
         let Some(remote) = self.services().remote.clone() else {
             return;
@@ -52,7 +53,8 @@ impl Access {
             return;
         }
         let retry_from = |budget: &mut FetchBudget| {
-            // Never within this second: the requests that caused a fetch are decided by its outcome.
+            // Never within this second: the requests that caused a fetch are decided by its
+            // outcome.
             UnixTime::now().after(budget.wait(Instant::now()) + AFTER_A_FETCH)
         };
         if !budget.take(Instant::now()) {
@@ -118,7 +120,8 @@ impl Access {
         }
     }
 
-    /// Learns the identity behind a token: from the store, or from the team that signed it, which wants to see the token.
+    /// Learns the identity behind a token: from the store, or from the team that signed it, which
+    /// wants to see the token.
     pub(crate) async fn learn_identity(
         &self,
         nonce: IdentityNonce,
@@ -264,8 +267,8 @@ impl Access {
 
 /// Reads a `get-identity` document (`docs/wire.md` 2.6), in which groups are names or objects.
 ///
-/// A member that is absent or cannot be read is unknown, not empty: an empty list would defeat rules that deny or exclude.
-/// The user, the email address and the provider are required.
+/// A member that is absent or cannot be read is unknown, not empty: an empty list would defeat
+/// rules that deny or exclude. The user, the email address and the provider are required.
 fn read_identity(document: &[u8], now: UnixTime) -> Result<Identity, String> {
     let document: Map<String, Value> = json::document(document)
         .map_err(|error| format!("the identity cannot be read: {error}"))?;
@@ -365,7 +368,8 @@ const MAX_DOCUMENT: usize = 256 * 1024;
 pub(super) const COOLDOWN: Duration = Duration::from_secs(30);
 const AFTER_A_FETCH: Duration = Duration::from_secs(1);
 const RETRY_IDENTITY: Duration = Duration::from_secs(2);
-/// How late it is noticed here that the team ended a login, and how often the team is shown a token that it did not take.
+/// How late it is noticed here that the team ended a login, and how often the team is shown a token
+/// that it did not take.
 const ASK_AGAIN: Duration = Duration::from_secs(15);
 
 #[cfg(test)]

@@ -16,10 +16,12 @@ use crate::http_client::{HttpClient, Roots, RootsError, Timeouts};
 use crate::observe::metrics::{Reload, metrics};
 use crate::store::{MemoryStore, SqliteStore, Store, StoreError};
 
-/// The control path of a configuration, on a runtime of its own: what a front needs is [`Control::access`].
+/// The control path of a configuration, on a runtime of its own: what a front needs is
+/// [`Control::access`].
 ///
-/// The runtime's threads do not survive a fork, so it does not go together with Pingora's `daemon`. Dropping this ends the
-/// control path; a front that still holds its [`Access`] then decides from what is known and can learn nothing more.
+/// The runtime's threads do not survive a fork, so it does not go together with Pingora's `daemon`.
+/// Dropping this ends the control path; a front that still holds its [`Access`] then decides from
+/// what is known and can learn nothing more.
 #[derive(Debug)]
 pub struct Control {
     access: Arc<Access>,
@@ -75,7 +77,8 @@ pub enum ControlError {
 }
 
 impl Control {
-    /// Starts it: the store, keys, revocations, and the tasks that keep them fresh. Not to be called within a runtime.
+    /// Starts it: the store, keys, revocations, and the tasks that keep them fresh. Not to be
+    /// called within a runtime.
     ///
     /// # Errors
     /// See [`ControlError`]. That an identity provider or a remote team cannot be reached is none.
@@ -144,7 +147,8 @@ impl Control {
         self.runtime.handle()
     }
 
-    /// Reports threads and tasks that the process cannot do without, the control path's own among them.
+    /// Reports threads and tasks that the process cannot do without, the control path's own among
+    /// them.
     pub const fn vital(&self) -> &Vital {
         &self.vital
     }
@@ -159,9 +163,9 @@ impl Control {
         self.ended.take()
     }
 
-    /// From now on puts the file's content in place of the running configuration whenever it changes and on SIGHUP, or says
-    /// in the log why not. What is read only at the start, such as the listeners, stays as it is; where it changed the log
-    /// says so.
+    /// From now on puts the file's content in place of the running configuration whenever it
+    /// changes and on SIGHUP, or says in the log why not. What is read only at the start, such as
+    /// the listeners, stays as it is; where it changed the log says so.
     pub fn follow(&self, file: &Path, load: fn(&Path, &dyn Environment) -> Result<Loaded, Errors>) {
         let (access, http, origins) = (
             Arc::clone(&self.access),

@@ -1,7 +1,8 @@
 //! The health of the store and its time.
 //!
-//! Decides nothing about requests: sessions go on while the store takes no writes. Trusts the store's own time, and not one
-//! reading of this machine's clock, for everything that is deleted for its age.
+//! Decides nothing about requests: sessions go on while the store takes no writes. Trusts the
+//! store's own time, and not one reading of this machine's clock, for everything that is deleted
+//! for its age.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -65,8 +66,8 @@ impl StoreWatch {
 }
 
 impl Access {
-    /// Probes the store with a write: on every call while the store takes none, else on every third. Logs at once and then once a
-    /// minute while it does not.
+    /// Probes the store with a write: on every call while the store takes none, else on every
+    /// third. Logs at once and then once a minute while it does not.
     pub(super) async fn watch_store(&self) {
         let round = self.store_watch.rounds.fetch_add(1, Ordering::Relaxed);
         if self.store.write_failure().is_none() && !round.is_multiple_of(PROBE_EVERY) {
@@ -96,7 +97,8 @@ impl Access {
         self.show_store_health();
     }
 
-    /// Returns the cause if the last write to the store failed. Logins and logouts fail then; sessions go on.
+    /// Returns the cause if the last write to the store failed. Logins and logouts fail then;
+    /// sessions go on.
     pub fn store_write_failure(&self) -> Option<Arc<str>> {
         self.store.write_failure()
     }

@@ -107,7 +107,8 @@ impl Access {
         }
     }
 
-    /// Deletes what is over by the store's own time, which one wrong reading of the clock does not change much.
+    /// Deletes what is over by the store's own time, which one wrong reading of the clock does not
+    /// change much.
     pub(super) async fn prune(&self, now: UnixTime) {
         let time = match self.store_watch.advance(&*self.store, now).await {
             Ok(time) => time,
@@ -124,8 +125,9 @@ impl Access {
     }
 }
 
-/// Calls `changed` when the file's content may have changed, or that of the others, and on SIGHUP. Watches the folder: editors
-/// and Kubernetes put a new file in place of the old one. The others are looked at every ten seconds. Ends never.
+/// Calls `changed` when the file's content may have changed, or that of the others, and on SIGHUP.
+/// Watches the folder: editors and Kubernetes put a new file in place of the old one. The others
+/// are looked at every ten seconds. Ends never.
 pub async fn watch_configuration<F: Future<Output = ()>>(
     file: &Path,
     others: impl Fn() -> Vec<PathBuf>,
@@ -202,7 +204,8 @@ const TAIL_EVERY: Duration = Duration::from_millis(500);
 const REMOTE_KEYS_EVERY: Duration = Duration::from_secs(300);
 /// How late a new database of countries may be used.
 const COUNTRIES_EVERY: Duration = Duration::from_secs(10);
-/// How late it is noticed that the store takes writes again; that it takes none is noticed within half a minute.
+/// How late it is noticed that the store takes writes again; that it takes none is noticed within
+/// half a minute.
 const WATCH_EVERY: Duration = Duration::from_secs(10);
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
 /// How late a change of a file beside the configuration may take effect.

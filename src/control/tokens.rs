@@ -1,5 +1,5 @@
-//! The tokens that this team signs: the organisation's, for the team domain, each application's, and what origins are told of
-//! programs.
+//! The tokens that this team signs: the organisation's, for the team domain, each application's,
+//! and what origins are told of programs.
 
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ use crate::store::StoreError;
 use crate::token::{Claims, Kind, OrganisationClaims, ServiceClaims};
 
 impl Access {
-    /// Returns the organisation session as a cookie for the team domain (`docs/wire.md` 5.4); `None` if it cannot be signed.
+    /// Returns the organisation session as a cookie for the team domain (`docs/wire.md` 5.4);
+    /// `None` if it cannot be signed.
     pub(crate) fn organisation_cookie(&self, login: &Login, now: UnixTime) -> Option<HeaderValue> {
         let snapshot = self.snapshot();
         let aud = organisation_aud(&snapshot);
@@ -60,7 +61,8 @@ impl Access {
         cookie.to_header()
     }
 
-    /// Returns an application token (`docs/wire.md` 5.2) for a hand-over that was made at `since`; `None` if its login is over.
+    /// Returns an application token (`docs/wire.md` 5.2) for a hand-over that was made at `since`;
+    /// `None` if its login is over.
     ///
     /// # Errors
     /// If the store does not answer.
@@ -97,8 +99,9 @@ impl Access {
         )))
     }
 
-    /// Signs the assertion that tells an origin which service client a request is from (`docs/wire.md` 5.3). Concurrent requests
-    /// share one signature. A node without signing keys signs none, so it admits no such service client.
+    /// Signs the assertion that tells an origin which service client a request is from
+    /// (`docs/wire.md` 5.3). Concurrent requests share one signature. A node without signing keys
+    /// signs none, so it admits no such service client.
     pub(super) async fn assert_program(&self, aud: &Aud, common_name: &str, expires: UnixTime) {
         let _one = self.asserting.lock().await;
         let (snapshot, now, of) = (self.snapshot(), UnixTime::now(), (aud, common_name));

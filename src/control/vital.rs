@@ -29,7 +29,8 @@ impl Background {
         Self { runtime, vital }
     }
 
-    /// Starts a task. Its return is the end of its work; a panic is reported under `name`, and so is a lost runtime.
+    /// Starts a task. Its return is the end of its work; a panic is reported under `name`, and so
+    /// is a lost runtime.
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let running = self.vital.watch(name);
         self.runtime.spawn(async move {

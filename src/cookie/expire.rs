@@ -3,14 +3,16 @@ use std::net::IpAddr;
 use cookie::{Cookie, Expiration, SameSite, time};
 use http::HeaderValue;
 
-/// Returns `Set-Cookie` values that make a browser forget a cookie of a request, even if another host set it.
+/// Returns `Set-Cookie` values that make a browser forget a cookie of a request, even if another
+/// host set it.
 ///
-/// A cookie is replaced only by one with the same name, `Domain` and `Path` (RFC 6265 5.3). A request does not show the last
-/// two, so each combination is expired that could have brought the cookie here: no `Domain`, the host and each of its parent
-/// domains; each prefix of the path, with and without a slash at its end. Browsers ignore those that name a public suffix.
+/// A cookie is replaced only by one with the same name, `Domain` and `Path` (RFC 6265 5.3). A
+/// request does not show the last two, so each combination is expired that could have brought the
+/// cookie here: no `Domain`, the host and each of its parent domains; each prefix of the path, with
+/// and without a slash at its end. Browsers ignore those that name a public suffix.
 ///
-/// The answer must stay small enough for proxies on the way. Of more than 24 combinations, those for the root and for the whole
-/// path come first.
+/// The answer must stay small enough for proxies on the way. Of more than 24 combinations, those
+/// for the root and for the whole path come first.
 pub fn expire_everywhere(name: &str, host: &str, path: &str) -> Vec<HeaderValue> {
     let domains: Vec<_> = [None]
         .into_iter()

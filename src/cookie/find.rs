@@ -2,8 +2,8 @@ use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
 use smallvec::SmallVec;
 
-/// The values of every cookie of that name, over all `Cookie` lines (HTTP/2 may split them, RFC 9113 §8.2.3), in order.
-/// A value that is not text is passed over.
+/// The values of every cookie of that name, over all `Cookie` lines (HTTP/2 may split them, RFC
+/// 9113 §8.2.3), in order. A value that is not text is passed over.
 pub fn values<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a str> {
     octets(headers, name).filter_map(|value| std::str::from_utf8(value).ok())
 }
@@ -17,8 +17,8 @@ pub fn octets<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item =
     lines.filter_map(move |pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
 }
 
-/// The `Cookie` lines without those cookies that `drop` names: `None` where nothing changes, otherwise one line, or none
-/// where nothing is left.
+/// The `Cookie` lines without those cookies that `drop` names: `None` where nothing changes,
+/// otherwise one line, or none where nothing is left.
 pub fn without(headers: &HeaderMap, drop: impl Fn(&str) -> bool) -> Option<Option<HeaderValue>> {
     let dropped = |pair: &[u8]| {
         let name = pair.split(|b| *b == b'=').next().unwrap_or_default();

@@ -5,7 +5,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-/// Seals small values into text that only this team can read, for one purpose (AES-256-GCM, random nonces).
+/// Seals small values into text that only this team can read, for one purpose (AES-256-GCM, random
+/// nonces).
 ///
 /// The purpose goes in as associated data: what was sealed for one cannot be opened for another.
 pub struct SealingKey(RandomizedNonceKey);

@@ -1,7 +1,8 @@
 use super::people::{APPLICATIONS, Application};
 use super::{Credentials, Ports, loopback};
 
-/// The configuration file that an operator would write for this, with every weakening that the demo needs.
+/// The configuration file that an operator would write for this, with every weakening that the demo
+/// needs.
 pub(super) fn text(ports: Ports, credentials: &Credentials) -> String {
     let Credentials {
         client_id,

@@ -1,8 +1,10 @@
-//! `portcullis demo`: everything that it needs beside the product itself, in one process and on loopback only.
+//! `portcullis demo`: everything that it needs beside the product itself, in one process and on
+//! loopback only.
 //!
-//! Decides who exists in the demo, what there is to open, and how the proxy is configured for it. Trusts nobody, for anyone
-//! can be anyone here: the built-in OpenID provider asks for no password. Never is any of it reachable outside the demo:
-//! the provider has no public path, and its credentials are made anew for each run.
+//! Decides who exists in the demo, what there is to open, and how the proxy is configured for it.
+//! Trusts nobody, for anyone can be anyone here: the built-in OpenID provider asks for no password.
+//! Never is any of it reachable outside the demo: the provider has no public path, and its
+//! credentials are made anew for each run.
 
 mod banner;
 mod config;
@@ -62,7 +64,8 @@ impl Demo {
         banner::text(self.ports)
     }
 
-    /// The identity provider and the origin, each on its port of 127.0.0.1, to be added to the server that runs the proxy.
+    /// The identity provider and the origin, each on its port of 127.0.0.1, to be added to the
+    /// server that runs the proxy.
     pub fn services(&self) -> Vec<Box<dyn ServiceWithDependents>> {
         vec![
             serve::service(
@@ -102,7 +105,8 @@ pub struct PortTaken {
 }
 
 impl Ports {
-    /// This port for the proxy and the two that follow for the rest; `None` for 0 and where there are no two more.
+    /// This port for the proxy and the two that follow for the rest; `None` for 0 and where there
+    /// are no two more.
     pub const fn starting_at(proxy: u16) -> Option<Self> {
         match (proxy, proxy.checked_add(1), proxy.checked_add(2)) {
             (1.., Some(provider), Some(origin)) => Some(Self {

@@ -8,7 +8,8 @@ use http::header::{self, HeaderName};
 use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
-/// The portal's style, so that the demo looks like the product, and what its own pages need beyond it.
+/// The portal's style, so that the demo looks like the product, and what its own pages need beyond
+/// it.
 pub(super) const STYLE: &str = concat!(
     include_str!("../pages/templates/style.css"),
     include_str!("templates/demo.css")

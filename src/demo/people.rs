@@ -1,5 +1,5 @@
-//! Who exists in the demo, what there is to open, and who sees what: the one table that the banner, the provider's pages
-//! and the tests read.
+//! Who exists in the demo, what there is to open, and who sees what: the one table that the banner,
+//! the provider's pages and the tests read.
 
 use std::fmt;
 

@@ -1,4 +1,5 @@
-//! Runs a plain function from request to response as a Pingora service, on 127.0.0.1 and nowhere else.
+//! Runs a plain function from request to response as a Pingora service, on 127.0.0.1 and nowhere
+//! else.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -76,7 +76,8 @@ fn okta(config: &Config, ports: Ports) -> Provider {
     Provider::okta(settings, http, ports.callback().parse().unwrap())
 }
 
-/// A whole login: the product's side over HTTP, and a browser that only follows the link with the person's name.
+/// A whole login: the product's side over HTTP, and a browser that only follows the link with the
+/// person's name.
 async fn log_in(demo: &Demo, provider: &Provider, login: &str) -> Result<Profile, LoginFailure> {
     let now = UnixTime::now();
     let begun = provider
@@ -110,7 +111,8 @@ async fn log_in(demo: &Demo, provider: &Provider, login: &str) -> Result<Profile
         .await
 }
 
-/// The rows of the table are what comes of the product's own login and of the policies of the configuration.
+/// The rows of the table are what comes of the product's own login and of the policies of the
+/// configuration.
 #[tokio::test]
 async fn everybody_sees_what_the_table_says() {
     let (demo, running) = Running::start();

@@ -39,8 +39,8 @@ pub struct ApplicationSettings {
     pub options_preflight_bypass: bool,
     /// Whether our cookies go to the origin.
     pub pass_cookies: bool,
-    /// Headers that tell origins what a provider says of a person, of all providers: nobody but us may set them, whoever the
-    /// request is from.
+    /// Headers that tell origins what a provider says of a person, of all providers: nobody but us
+    /// may set them, whoever the request is from.
     pub sent_headers: Arc<[SentHeader]>,
     /// Said to people who may not.
     pub custom_deny_message: Option<String>,
@@ -50,8 +50,8 @@ pub struct ApplicationSettings {
     pub origins: Origins,
 }
 
-/// An application's origins, whatever they are to the front: the engine knows nothing of networks. They travel with the
-/// permit, so a request goes where the snapshot that judged it says.
+/// An application's origins, whatever they are to the front: the engine knows nothing of networks.
+/// They travel with the permit, so a request goes where the snapshot that judged it says.
 #[derive(Clone)]
 pub struct Origins(Arc<dyn Any + Send + Sync>);
 
@@ -153,7 +153,8 @@ impl Application {
         self.asks.certificate
     }
 
-    /// Returns `true` if its policies ask for the method, so that no request may ask the origin for another one.
+    /// Returns `true` if its policies ask for the method, so that no request may ask the origin for
+    /// another one.
     pub const fn asks_for_method(&self) -> bool {
         self.asks.method
     }
@@ -181,7 +182,8 @@ impl Application {
         self.policies.describe(place)
     }
 
-    /// The `Path` of its cookie: its own path up to the first star, where it has one and the cookie is to be confined to it.
+    /// The `Path` of its cookie: its own path up to the first star, where it has one and the cookie
+    /// is to be confined to it.
     pub fn cookie_path(&self) -> &str {
         let path = self.settings.domain.path();
         // Browsers compare escapes as text, and clients write them in either case.
@@ -218,7 +220,8 @@ pub struct Cors {
 }
 
 impl Cors {
-    /// The headers that let a script of the request's origin read an answer of ours; empty where it may not.
+    /// The headers that let a script of the request's origin read an answer of ours; empty where it
+    /// may not.
     pub fn headers(&self, request: &HeaderMap) -> HeaderMap {
         let mut headers = HeaderMap::new();
         let Some(origin) = request.get(header::ORIGIN) else {

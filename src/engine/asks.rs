@@ -15,14 +15,17 @@ pub(super) struct Asks {
     pub(super) linked: Box<[usize]>,
     /// The providers whose groups they ask for.
     pub(super) groups: HashSet<IdpId>,
-    /// `true` if a policy, or one of an application whose tokens they accept, depends on the method.
+    /// `true` if a policy, or one of an application whose tokens they accept, depends on the
+    /// method.
     pub(super) method: bool,
-    /// Whether only programs can come in: there is a policy for them, and none for people who log in.
+    /// Whether only programs can come in: there is a policy for them, and none for people who log
+    /// in.
     pub(super) only_programs: bool,
 }
 
 impl Asks {
-    /// Of each application, in their order. Every group is looked at once for each application, however groups are nested.
+    /// Of each application, in their order. Every group is looked at once for each application,
+    /// however groups are nested.
     pub(super) fn of(applications: &[ApplicationSettings], groups: &[AccessGroup]) -> Vec<Self> {
         let groups: HashMap<&str, &AccessGroup> = groups
             .iter()

@@ -34,8 +34,8 @@ impl Root {
     }
 }
 
-/// What is known of the client's certificate on a host. A certificate of an authority that is another host's is none, and
-/// where no authority is this host's nothing can be known.
+/// What is known of the client's certificate on a host. A certificate of an authority that is
+/// another host's is none, and where no authority is this host's nothing can be known.
 pub(super) fn certificate<'a>(
     authorities: &[Authority],
     host: &str,

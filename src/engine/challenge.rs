@@ -31,14 +31,16 @@ impl Challenge {
     }
 }
 
-/// The way in which a client can be told to log in. A redirect that cannot be followed is a broken page.
+/// The way in which a client can be told to log in. A redirect that cannot be followed is a broken
+/// page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
     /// 302 to the login: navigations, cloudflared, and clients that show no preference.
     Redirect,
     /// 401 with a page: the body of a form would be lost on the way.
     Page,
-    /// 401 with a small JSON body: scripts, service clients, and clients that accept JSON or event streams but no page.
+    /// 401 with a small JSON body: scripts, service clients, and clients that accept JSON or event
+    /// streams but no page.
     Json,
     /// `grpc-status: 16` in trailers-only form.
     Grpc,
@@ -47,7 +49,8 @@ pub enum Style {
 }
 
 impl Style {
-    /// Classifies a request by method, content type, credentials, Fetch Metadata, `X-Requested-With` and `Accept`.
+    /// Classifies a request by method, content type, credentials, Fetch Metadata,
+    /// `X-Requested-With` and `Accept`.
     pub fn of(request: &RequestView<'_>) -> Self {
         Self::asked(request.method, request.headers)
     }
@@ -58,7 +61,8 @@ impl Style {
         let is_grpc = || {
             text(headers, "content-type").is_some_and(|value| value.starts_with("application/grpc"))
         };
-        // gRPC is POST alone, and its answers are 200: that must never be said to another method, least of all to `CONNECT`.
+        // gRPC is POST alone, and its answers are 200: that must never be said to another method,
+        // least of all to `CONNECT`.
         if *method == Method::POST && is_grpc() {
             return Self::Grpc;
         }
@@ -70,7 +74,8 @@ impl Style {
             return Self::Upgrade;
         }
         match (text(headers, "sec-fetch-mode"), safe) {
-            // Android's WebView sends `X-Requested-With` with navigations too, so Fetch Metadata has precedence.
+            // Android's WebView sends `X-Requested-With` with navigations too, so Fetch Metadata
+            // has precedence.
             (Some("navigate"), true) => Self::Redirect,
             (Some("navigate"), false) => Self::Page,
             (Some(_), _) => Self::Json,
@@ -134,7 +139,8 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// A CORS preflight is an `OPTIONS` that says so (Fetch standard); anything else is a request like others.
+/// A CORS preflight is an `OPTIONS` that says so (Fetch standard); anything else is a request like
+/// others.
 pub(super) fn is_preflight(request: &RequestView<'_>) -> bool {
     *request.method == Method::OPTIONS
         && request.headers.contains_key(header::ORIGIN)

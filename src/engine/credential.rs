@@ -1,4 +1,5 @@
-//! Reads the credential of a request: the token header, or else the cookies, of which there may be several.
+//! Reads the credential of a request: the token header, or else the cookies, of which there may be
+//! several.
 
 use std::sync::Arc;
 
@@ -27,7 +28,8 @@ pub(super) fn session(
     session_of(snapshot, std::iter::once(application), token, now).map(|(session, _)| session)
 }
 
-/// Returns the token in the header. If there is one, cookies do not count: a bad header is not made good by a cookie.
+/// Returns the token in the header. If there is one, cookies do not count: a bad header is not made
+/// good by a cookie.
 fn header(headers: &HeaderMap) -> Option<&[u8]> {
     let mut lines = headers.get_all(&TOKEN_HEADER).into_iter();
     let first = lines.next()?;
@@ -40,9 +42,9 @@ fn header(headers: &HeaderMap) -> Option<&[u8]> {
 
 /// Returns the session of the one login that the cookies hold a valid token of.
 ///
-/// Another host of the domain can set a cookie of this name for this host, and browsers send both. Their order says nothing
-/// about which is the browser's own. So every cookie is looked at: invalid tokens are passed over, and valid tokens of two
-/// logins cancel each other out.
+/// Another host of the domain can set a cookie of this name for this host, and browsers send both.
+/// Their order says nothing about which is the browser's own. So every cookie is looked at: invalid
+/// tokens are passed over, and valid tokens of two logins cancel each other out.
 fn of_cookies(
     snapshot: &Snapshot,
     application: &Arc<Application>,

@@ -18,8 +18,8 @@ use crate::token::{TokenError, UnverifiedToken};
 
 /// Decides what should happen to a request, from what is known right now.
 ///
-/// On [`Decision::Resolve`] the caller awaits the control path and calls again, once for each [`Need`]; a need that comes a
-/// second time is treated as [`Decision::Unavailable`].
+/// On [`Decision::Resolve`] the caller awaits the control path and calls again, once for each
+/// [`Need`]; a need that comes a second time is treated as [`Decision::Unavailable`].
 pub fn decide(snapshot: &Snapshot, request: &RequestView<'_>, now: UnixTime) -> Decision {
     let application = match place(snapshot, request) {
         Ok(application) => application,
@@ -32,7 +32,8 @@ pub fn decide(snapshot: &Snapshot, request: &RequestView<'_>, now: UnixTime) -> 
     let facts = learnt.facts(snapshot, request, now);
     let First { verdict, shadow } = snapshot.policies().first(&application.policies, &facts);
     match verdict {
-        // Whoever shows a service token that is no good has failed, also where no token is asked for.
+        // Whoever shows a service token that is no good has failed, also where no token is asked
+        // for.
         Some(verdict) if verdict.outcome == Outcome::ServiceAuth && learnt.is_bad() => {}
         Some(verdict) if verdict.outcome == Outcome::ServiceAuth => {
             return service_auth(snapshot, application, &learnt, verdict, now);
@@ -122,7 +123,8 @@ fn forward(permit: Permit, learnt: &Learnt<'_>) -> Decision {
     Decision::Forward(permit.taking_authorization(learnt.takes_authorization()))
 }
 
-/// Admits a service client. The token that names it to the origin (`docs/wire.md` 5.3) must exist before anything is sent.
+/// Admits a service client. The token that names it to the origin (`docs/wire.md` 5.3) must exist
+/// before anything is sent.
 fn service_auth(
     snapshot: &Snapshot,
     application: &Arc<Application>,
@@ -159,8 +161,8 @@ fn service_auth(
     forward(permit.of_program(program, assertion), learnt)
 }
 
-/// What is left for a request that no policy for programs lets in and that brings no session, with what a shadow one would
-/// have done.
+/// What is left for a request that no policy for programs lets in and that brings no session, with
+/// what a shadow one would have done.
 fn no_session(
     application: &Arc<Application>,
     (reason, shadow): (Reason, Option<(usize, Outcome)>),
@@ -277,7 +279,8 @@ fn permit(
             Permit::new(Arc::clone(application), Some(session), Some(verdict)),
             learnt,
         ),
-        // Whose record cannot be had is not judged. A record that leaves something open is: asking again would not help.
+        // Whose record cannot be had is not judged. A record that leaves something open is: asking
+        // again would not help.
         Verdict { unknown: true, .. } if session.identity().is_none() => Decision::Unavailable(
             Refusal::from_verdict(Arc::clone(application), session, verdict),
         ),
@@ -369,7 +372,8 @@ pub(super) fn judged<'a>(
         known.forget(token);
         return Err(Missing::Because(Reason::SessionExpired));
     }
-    // In the order of the first sight, so that what was seen before makes no difference to the answer.
+    // In the order of the first sight, so that what was seen before makes no difference to the
+    // answer.
     let Some(application) = applications.find(|application| session.is_for(application.aud()))
     else {
         return Err(Missing::Because(Reason::SessionInvalid));
@@ -474,7 +478,8 @@ fn renewed(
     Ok(renewed)
 }
 
-/// The record behind a token. A token without a nonce has none; a record that is gone takes its sessions with it.
+/// The record behind a token. A token without a nonce has none; a record that is gone takes its
+/// sessions with it.
 fn identity(
     snapshot: &Snapshot,
     nonce: Option<IdentityNonce>,

@@ -85,7 +85,8 @@ impl Permit {
         }
     }
 
-    /// A copy for the log of what becomes of the same request. Permits cannot be cloned: each is for one request.
+    /// A copy for the log of what becomes of the same request. Permits cannot be cloned: each is
+    /// for one request.
     #[cfg(feature = "pingora")]
     pub(crate) fn for_the_log(&self) -> Self {
         Self {
@@ -113,7 +114,8 @@ impl Permit {
         self.program.as_ref()
     }
 
-    /// Whether somebody was recognised: a person or a program, or a place that needs no more. Nobody is on bypassed requests.
+    /// Whether somebody was recognised: a person or a program, or a place that needs no more.
+    /// Nobody is on bypassed requests.
     pub fn is_authenticated(&self) -> bool {
         self.session.is_some()
             || self
@@ -127,7 +129,8 @@ impl Permit {
         session.or_else(|| self.assertion.as_ref().map(|assertion| &assertion.token))
     }
 
-    /// Whether `Authorization` is a credential of another application and must not reach this one's origin.
+    /// Whether `Authorization` is a credential of another application and must not reach this one's
+    /// origin.
     pub const fn takes_authorization(&self) -> bool {
         self.takes_authorization
     }
@@ -168,7 +171,8 @@ pub struct Refusal {
     pub application: Option<Arc<Application>>,
     /// Who they are, where that is known.
     pub session: Option<Arc<Session>>,
-    /// Or which program it is. Where the reason is that its credential is no good, whose that is: for the log alone.
+    /// Or which program it is. Where the reason is that its credential is no good, whose that is:
+    /// for the log alone.
     pub program: Option<Program>,
     /// The policy that decided.
     pub policy: Option<usize>,
@@ -242,7 +246,8 @@ impl Refusal {
 pub enum Need {
     /// The keys of the team: never fetched, or a token names one that is not among them.
     Keys,
-    /// The identity record behind a token. It comes with the token, which a remote team wants to see.
+    /// The identity record behind a token. It comes with the token, which a remote team wants to
+    /// see.
     Identity {
         /// The record's key.
         nonce: IdentityNonce,
@@ -251,8 +256,8 @@ pub enum Need {
         /// The token, in clear.
         token: Secret,
     },
-    /// The token that names a service client to an application's origin (`docs/wire.md` 5.3). Signing is slow, so many
-    /// requests share one.
+    /// The token that names a service client to an application's origin (`docs/wire.md` 5.3).
+    /// Signing is slow, so many requests share one.
     Assertion {
         /// For which application.
         aud: Aud,

@@ -12,8 +12,9 @@ pub struct Explanation {
     pub application: Option<Arc<Application>>,
     /// Every rule on the way; none where no policy was asked.
     pub walk: Option<Walk>,
-    /// `allow`, `non_identity`, `bypass` or `deny` by the policies; `log_in` where that depends on who logs in, or where they must
-    /// do so through another provider; `handle` for our own endpoints; `refuse` and `unavailable`.
+    /// `allow`, `non_identity`, `bypass` or `deny` by the policies; `log_in` where that depends on
+    /// who logs in, or where they must do so through another provider; `handle` for our own
+    /// endpoints; `refuse` and `unavailable`.
     pub outcome: &'static str,
     /// Why it is not forwarded.
     pub reason: Option<Reason>,
@@ -31,8 +32,8 @@ impl Explanation {
     }
 }
 
-/// Explains what [`super::decide`] would do with a request of somebody whose session is good: the same steps, with somebody
-/// looking on. `visitor` is `None` where nobody has logged in.
+/// Explains what [`super::decide`] would do with a request of somebody whose session is good: the
+/// same steps, with somebody looking on. `visitor` is `None` where nobody has logged in.
 pub fn explain(
     snapshot: &Snapshot,
     request: &RequestView<'_>,
@@ -55,7 +56,8 @@ pub fn explain(
             };
         }
     };
-    // With a service token only bypass and Service Auth policies apply, and cookies are not examined (`docs/wire.md` 8).
+    // With a service token only bypass and Service Auth policies apply, and cookies are not
+    // examined (`docs/wire.md` 8).
     let is_program = matches!(facts.service_token, Fact::Present(_));
     let visitor = visitor.filter(|_| !is_program);
     let is_linked =

@@ -14,14 +14,17 @@ use crate::policy::Truth;
 use crate::session::{Revocations, Session};
 use crate::token::KeySet;
 
-/// What this node has seen: keys, identity records and sessions. Shared by all snapshots; the control path fills the first
-/// two, the engine the third, and everything in it can be lost without harm.
+/// What this node has seen: keys, identity records and sessions. Shared by all snapshots; the
+/// control path fills the first two, the engine the third, and everything in it can be lost without
+/// harm.
 pub struct Known {
     issuers: moka::sync::Cache<String, Arc<Issuer>>,
-    /// Numbers for key sets, never given twice, so that a session of one issuer is never taken for one of another.
+    /// Numbers for key sets, never given twice, so that a session of one issuer is never taken for
+    /// one of another.
     key_sets: AtomicU64,
     identities: moka::sync::Cache<IdentityNonce, IdentityState>,
-    /// Counts what was published about identities: a session that began before looks its own record up again.
+    /// Counts what was published about identities: a session that began before looks its own record
+    /// up again.
     identity_changes: AtomicU64,
     /// The end of the trust in the snapshots' revocations, in Unix seconds.
     revocations_good_until: AtomicU64,
@@ -88,7 +91,8 @@ pub struct IssuerKeys {
 pub enum IdentityState {
     /// The record.
     Known(Arc<Identity>),
-    /// A remote team's record, which that team is asked for again from then on: it may have ended the login.
+    /// A remote team's record, which that team is asked for again from then on: it may have ended
+    /// the login.
     Borrowed {
         /// The record.
         identity: Arc<Identity>,
@@ -97,8 +101,9 @@ pub enum IdentityState {
     },
     /// There is none: whatever refers to it is no session.
     Missing,
-    /// A remote team did not take the token that it was shown. That may be the end of the login, or of this token alone: one
-    /// that was issued later is shown at once, the others again from then on.
+    /// A remote team did not take the token that it was shown. That may be the end of the login, or
+    /// of this token alone: one that was issued later is shown at once, the others again from then
+    /// on.
     Refused {
         /// When the latest of the tokens that it did not take was issued.
         issued: UnixTime,
@@ -120,7 +125,8 @@ impl Known {
             // Without a bound: there are as many issuers as the process was ever configured with.
             issuers: moka::sync::Cache::builder().build(),
             key_sets: AtomicU64::new(0),
-            // The default policy may turn a newcomer away, and what was just learned must be there when asked for again.
+            // The default policy may turn a newcomer away, and what was just learned must be there
+            // when asked for again.
             identities: moka::sync::Cache::builder()
                 .max_capacity(sessions as u64)
                 .eviction_policy(moka::policy::EvictionPolicy::lru())
@@ -170,8 +176,8 @@ impl Known {
         self.identities.get(nonce)
     }
 
-    /// Publishes what the store said of an identity record, unless it has become known in the meantime: what a login just
-    /// wrote is newer than what was read before.
+    /// Publishes what the store said of an identity record, unless it has become known in the
+    /// meantime: what a login just wrote is newer than what was read before.
     pub fn found_identity(&self, nonce: IdentityNonce, state: IdentityState) {
         let known =
             |old: &IdentityState| matches!(old, IdentityState::Known(_) | IdentityState::Missing);
@@ -181,8 +187,8 @@ impl Known {
         self.identity_changes.fetch_add(1, Ordering::Release);
     }
 
-    /// Publishes what is known of an identity record. It holds from the next request on, also for sessions that began
-    /// with an earlier one.
+    /// Publishes what is known of an identity record. It holds from the next request on, also for
+    /// sessions that began with an earlier one.
     pub fn set_identity(&self, nonce: IdentityNonce, state: IdentityState) {
         self.identities.insert(nonce, state);
         self.identity_changes.fetch_add(1, Ordering::Release);
@@ -219,8 +225,8 @@ impl Known {
         self.identity_changes.load(Ordering::Acquire)
     }
 
-    /// Says until when the revocations of the running snapshot tell enough: no session is good after that. For ever, where
-    /// nobody says anything.
+    /// Says until when the revocations of the running snapshot tell enough: no session is good
+    /// after that. For ever, where nobody says anything.
     pub fn set_revocations_good_until(&self, end: UnixTime) {
         self.revocations_good_until.store(end.0, Ordering::Relaxed);
     }
@@ -230,7 +236,8 @@ impl Known {
         now.0 < self.revocations_good_until.load(Ordering::Relaxed)
     }
 
-    /// Takes in what an application's origin is told of a program; to be asked for anew from `renew_from` on.
+    /// Takes in what an application's origin is told of a program; to be asked for anew from
+    /// `renew_from` on.
     pub fn set_assertion(
         &self,
         issuer: &str,
@@ -295,8 +302,9 @@ impl Known {
         self.sessions.remove(&self.hash(token));
     }
 
-    /// Of the end of the token, where the signature is, which tells tokens apart as well as the whole does. Seeded per
-    /// process. Two tokens with one hash take each other's place and nothing else: the whole token is compared.
+    /// Of the end of the token, where the signature is, which tells tokens apart as well as the
+    /// whole does. Seeded per process. Two tokens with one hash take each other's place and nothing
+    /// else: the whole token is compared.
     fn hash(&self, token: &[u8]) -> u64 {
         self.hasher
             .hash_one(token.last_chunk::<64>().map_or(token, <[u8; 64]>::as_slice))

@@ -10,9 +10,11 @@ use super::reserved::is_spelt;
 use super::{Application, Snapshot};
 use crate::model::{Authority, CleanPath, RequestView};
 
-/// Returns `true` if every resource that the request names in a header belongs to the application, too.
+/// Returns `true` if every resource that the request names in a header belongs to the application,
+/// too.
 ///
-/// An origin acts on that resource, so the policies of another application must not be evaded by it.
+/// An origin acts on that resource, so the policies of another application must not be evaded by
+/// it.
 pub(super) fn stay_inside(
     snapshot: &Snapshot,
     application: &Arc<Application>,
@@ -42,7 +44,8 @@ struct Target<'a> {
 
 impl<'a> Target<'a> {
     fn parse(text: &'a str) -> Option<Self> {
-        // An origin that does not cut off the query would read it as a part of the path. No resource has a fragment.
+        // An origin that does not cut off the query would read it as a part of the path. No
+        // resource has a fragment.
         let (text, query) = text.split_once('?').unwrap_or((text, ""));
         if text.contains('#') || query.contains(['/', '\\', '%', '#']) {
             return None;
@@ -77,7 +80,8 @@ impl<'a> Target<'a> {
         })
     }
 
-    /// Origins that serve one host take the path alone, so it counts for the request's host in any case.
+    /// Origins that serve one host take the path alone, so it counts for the request's host in any
+    /// case.
     fn is_inside(&self, snapshot: &Snapshot, application: &Arc<Application>, host: &str) -> bool {
         let Ok(path) = CleanPath::parse(&self.path) else {
             return false;

@@ -31,7 +31,8 @@ pub enum Program {
 }
 
 impl Program {
-    /// Returns the `common_name` for the origin (`docs/wire.md` 5.3); `None` for a credential that has no name.
+    /// Returns the `common_name` for the origin (`docs/wire.md` 5.3); `None` for a credential that
+    /// has no name.
     pub(super) fn common_name(&self) -> Option<&str> {
         match self {
             Self::ServiceToken(token) => Some(token.client_id.as_str()),
@@ -66,7 +67,8 @@ impl ServiceTokens {
         )
     }
 
-    /// What a request shows in the two headers of a service token. What is in its address or its cookies is none.
+    /// What a request shows in the two headers of a service token. What is in its address or its
+    /// cookies is none.
     fn shown(&self, headers: &HeaderMap, now: UnixTime) -> Shown<'_> {
         if !headers.contains_key(&CLIENT_ID) && !headers.contains_key(&CLIENT_SECRET) {
             return Shown::Nothing;
@@ -171,7 +173,8 @@ impl<'a> Learnt<'a> {
     ) -> Facts<'f> {
         let service_token = match &self.token {
             Shown::Good(token) => Fact::Present(&*token.id),
-            // Whoever shows a bad one is refused where one without any would be let in, and let in nowhere else.
+            // Whoever shows a bad one is refused where one without any would be let in, and let in
+            // nowhere else.
             Shown::Nothing | Shown::Bad(..) => Fact::Absent,
         };
         let certificate = match &self.certificate {
@@ -193,7 +196,8 @@ impl<'a> Learnt<'a> {
         }
     }
 
-    /// Who came without a login: what was shown on purpose comes before what the connection happens to have.
+    /// Who came without a login: what was shown on purpose comes before what the connection happens
+    /// to have.
     pub(super) fn program(&self) -> Option<Program> {
         match (&self.token, &self.linked, &self.certificate) {
             (Shown::Good(token), _, _) => Some(Program::ServiceToken(Arc::clone(token))),
@@ -216,8 +220,9 @@ impl<'a> Learnt<'a> {
         }
     }
 
-    /// Returns why the service token in the request admits nobody, and which one it is. It is judged before cookies: the sender
-    /// is a service client and must learn that its token is rejected (`docs/wire.md` 8).
+    /// Returns why the service token in the request admits nobody, and which one it is. It is
+    /// judged before cookies: the sender is a service client and must learn that its token is
+    /// rejected (`docs/wire.md` 8).
     pub(super) fn refusal(&self) -> Option<(Reason, Option<Program>)> {
         let program = |token: &Arc<ServiceToken>| Program::ServiceToken(Arc::clone(token));
         match &self.token {
@@ -246,8 +251,9 @@ impl<'a> Learnt<'a> {
     }
 }
 
-/// What the policies of another application would say of a request with that session there: its token counts here for no
-/// longer than there. Of the certificate nothing is known, for it would be shown on that application's host.
+/// What the policies of another application would say of a request with that session there: its
+/// token counts here for no longer than there. Of the certificate nothing is known, for it would be
+/// shown on that application's host.
 fn stands(
     snapshot: &Snapshot,
     application: &Application,
@@ -275,11 +281,11 @@ fn stands(
     }
 }
 
-/// The token of one of those applications, as `Cf-Access-Token` or as `Authorization: Bearer`. What is no such token, or a bad
-/// one, is none: both headers are for other credentials too.
+/// The token of one of those applications, as `Cf-Access-Token` or as `Authorization: Bearer`. What
+/// is no such token, or a bad one, is none: both headers are for other credentials too.
 ///
-/// Returns also `true` if `Authorization` holds such a token, in any form. It must not reach this application's origin, whether
-/// it counts here or not.
+/// Returns also `true` if `Authorization` holds such a token, in any form. It must not reach this
+/// application's origin, whether it counts here or not.
 fn linked<'a>(
     snapshot: &'a Snapshot,
     places: &[usize],

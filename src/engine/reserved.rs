@@ -1,9 +1,11 @@
 use std::borrow::Cow;
 
-/// Whether a request header belongs to us, whoever sent it: identity and forwarding headers that origins believe, the id that
-/// is in the audit trail, and those by which some origins take another path than the one that was judged.
+/// Whether a request header belongs to us, whoever sent it: identity and forwarding headers that
+/// origins believe, the id that is in the audit trail, and those by which some origins take another
+/// path than the one that was judged.
 ///
-/// Servers that speak CGI's language write whatever is no letter and no digit alike, so all of that counts as `-`.
+/// Servers that speak CGI's language write whatever is no letter and no digit alike, so all of that
+/// counts as `-`.
 pub fn is_reserved(name: &str) -> bool {
     let bytes = name.as_bytes();
     match bytes.first() {
@@ -44,7 +46,8 @@ pub fn is_reserved(name: &str) -> bool {
         Some(b'f' | b'F') => {
             like(bytes, b"forwarded", false) || like(bytes, b"fastly-client-ip", false)
         }
-        // Gunicorn and other WSGI servers take these in place of the path, as names of CGI's variables (RFC 3875 4.1).
+        // Gunicorn and other WSGI servers take these in place of the path, as names of CGI's
+        // variables (RFC 3875 4.1).
         Some(b's' | b'S') => like(bytes, b"script-name", false),
         Some(b'p' | b'P') => {
             like(bytes, b"path-info", false) || like(bytes, b"path-translated", false)
@@ -61,7 +64,8 @@ pub fn is_method_override(name: &str) -> bool {
         .any(|ours| like(name.as_bytes(), ours, false))
 }
 
-/// The names by which frameworks and gateways take another method, with `-` for what is no letter and no digit.
+/// The names by which frameworks and gateways take another method, with `-` for what is no letter
+/// and no digit.
 const METHOD_OVERRIDES: [&[u8]; 12] = [
     b"x-http-method-override",
     b"x-http-method",
@@ -77,7 +81,8 @@ const METHOD_OVERRIDES: [&[u8]; 12] = [
     b"-method",
 ];
 
-/// Returns `true` if a query has a parameter that asks an origin to take the request for one with another method.
+/// Returns `true` if a query has a parameter that asks an origin to take the request for one with
+/// another method.
 pub(super) fn overrides_method(query: &str) -> bool {
     // Some origins separate parameters with `;`.
     let parameters = query
@@ -91,7 +96,8 @@ pub(super) fn overrides_method(query: &str) -> bool {
 }
 
 fn is_method_parameter(name: &str) -> bool {
-    // PHP drops leading blanks. It reads `_method[x]` as `_method`, and qs and Rack read `[_method]` so.
+    // PHP drops leading blanks. It reads `_method[x]` as `_method`, and qs and Rack read
+    // `[_method]` so.
     let name = name.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '[' | ']'));
     let name = name.split(['[', ']']).next().unwrap_or_default().trim_end();
     is_method_override(name) || like(name.as_bytes(), b"-httpmethod", false)

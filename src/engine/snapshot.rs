@@ -80,7 +80,8 @@ struct Compiled {
 pub struct SnapshotError(#[from] UnknownName);
 
 impl Snapshot {
-    /// Compiles a snapshot. `generation` must be another number than that of any earlier one of the process.
+    /// Compiles a snapshot. `generation` must be another number than that of any earlier one of the
+    /// process.
     ///
     /// # Errors
     /// Rules that name no Access group, and groups that contain themselves.
@@ -230,7 +231,8 @@ impl Snapshot {
         &self.compiled.policies
     }
 
-    /// What an application's policies say of somebody's request: bypass and Service Auth, then the rest.
+    /// What an application's policies say of somebody's request: bypass and Service Auth, then the
+    /// rest.
     pub fn judge(&self, application: &Application, who: Who<'_>, facts: &Facts<'_>) -> Verdict {
         let (set, policies) = (self.policies(), &application.policies);
         let First { verdict, shadow } = set.first(policies, facts);
@@ -249,7 +251,8 @@ impl Snapshot {
         &self.compiled.keys
     }
 
-    /// To be taken before what it counts is read: a change in between then makes the session be looked at once more.
+    /// To be taken before what it counts is read: a change in between then makes the session be
+    /// looked at once more.
     pub(super) fn context<'a>(&'a self) -> impl FnOnce(&'a Application) -> Context<'a> {
         let (key_set, identity_changes) = (self.keys().key_set(), self.known.identity_changes());
         move |application| Context {

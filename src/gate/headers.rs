@@ -10,9 +10,11 @@ use super::Forwarded;
 use crate::cookie;
 use crate::engine::{Permit, is_method_override};
 
-/// Removes what clients must not send, then sets what the check says: on every request, those without a session too.
+/// Removes what clients must not send, then sets what the check says: on every request, those
+/// without a session too.
 ///
-/// `authority` is that of the target, which stands for a missing `Host`; `is_tls` is `true` if the client came over TLS.
+/// `authority` is that of the target, which stands for a missing `Host`; `is_tls` is `true` if the
+/// client came over TLS.
 ///
 /// # Errors
 /// If a value cannot be a header. Then nothing may be forwarded.
@@ -105,7 +107,8 @@ fn strip_cookies(headers: &mut HeaderMap, permit: &Permit) {
     }
 }
 
-/// An address as text. It is written on every request, and formatting would cost more than all else that is done with it.
+/// An address as text. It is written on every request, and formatting would cost more than all else
+/// that is done with it.
 fn address(client: IpAddr) -> SmallVec<[u8; 40]> {
     let IpAddr::V4(client) = client else {
         return client.to_string().into_bytes().into();

@@ -1,8 +1,9 @@
 //! The Access check as every front uses it: from a request to what a front has to do with it.
 //!
-//! Decides which response stands for each decision of the engine, what the origin is sent, and what is counted and audited. Trusts
-//! the engine's decision and the front's [`RequestView`]. Never returns leave to forward without a permit, and never waits unless
-//! the engine has to learn something first.
+//! Decides which response stands for each decision of the engine, what the origin is sent, and what
+//! is counted and audited. Trusts the engine's decision and the front's [`RequestView`]. Never
+//! returns leave to forward without a permit, and never waits unless the engine has to learn
+//! something first.
 
 mod audit;
 mod headers;
@@ -224,7 +225,8 @@ impl Gate {
         Reply::Respond(self.refused(reason, style, id), id)
     }
 
-    /// Refuses after all what was forwarded: counts and audits it under the id that the request has, or a new one.
+    /// Refuses after all what was forwarded: counts and audits it under the id that the request
+    /// has, or a new one.
     ///
     /// `request` is what the front reads of it now, if it still can.
     pub(crate) fn refuse(
@@ -246,8 +248,8 @@ impl Gate {
         portal::max_body(&self.access, request)
     }
 
-    /// Answers a request to one of our endpoints, on the control runtime, and counts it: a refusal by policy has its reason in
-    /// the response's extensions.
+    /// Answers a request to one of our endpoints, on the control runtime, and counts it: a refusal
+    /// by policy has its reason in the response's extensions.
     pub(crate) async fn handle(&self, request: PortalRequest) -> Response<Bytes> {
         let (id, style) = (request.id, Style::asked(&request.method, &request.headers));
         let access = Arc::clone(&self.access);

@@ -39,8 +39,8 @@ pub(super) fn unavailable(
     )
 }
 
-/// The page that a request failed on, for a button that tries again: only what can be sent again by following a link, and
-/// may then have another answer.
+/// The page that a request failed on, for a button that tries again: only what can be sent again by
+/// following a link, and may then have another answer.
 pub(crate) fn retry(method: &Method, target: &Uri, status: StatusCode) -> Option<String> {
     let passes = matches!(
         status,
@@ -92,7 +92,8 @@ fn error_page(reason: Reason, id: &str) -> ErrorPage<'_> {
             let sentence = "This request is not allowed here.";
             ErrorPage::new(StatusCode::FORBIDDEN, "Not allowed", sentence, id)
         }
-        // Without an application there is no login to redirect to. The other reasons cannot occur here.
+        // Without an application there is no login to redirect to. The other reasons cannot occur
+        // here.
         Reason::NoSession
         | Reason::SessionExpired
         | Reason::SessionRevoked
@@ -147,7 +148,8 @@ pub(super) fn told(page: ErrorPage<'_>, style: Style, team: &Team) -> Response<B
     response
 }
 
-/// Returns the response to a denied request: a page with the way to another account for browsers, JSON for other clients.
+/// Returns the response to a denied request: a page with the way to another account for browsers,
+/// JSON for other clients.
 pub(super) fn denied(
     refusal: &Refusal,
     login: &str,

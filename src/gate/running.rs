@@ -62,7 +62,8 @@ impl Gate {
         )
     }
 
-    /// Records that a running request is cut, under the id that it has or a new one. Returns that id.
+    /// Records that a running request is cut, under the id that it has or a new one. Returns that
+    /// id.
     pub(crate) fn record_cut(
         &self,
         request: Option<&RequestView<'_>>,

@@ -1,8 +1,10 @@
-//! Which country an address is in, as a database in MaxMind's format says that the operator provides.
+//! Which country an address is in, as a database in MaxMind's format says that the operator
+//! provides.
 //!
-//! Decides whether a file is such a database. Trusts it for what it says of countries and for nothing else: whatever its bytes
-//! are, a look-up ends, takes little and gives a country or none. Never guesses: where the address is not in it, where its
-//! record is damaged or names no country, the country is unknown; where a network is registered says nothing of where it is.
+//! Decides whether a file is such a database. Trusts it for what it says of countries and for
+//! nothing else: whatever its bytes are, a look-up ends, takes little and gives a country or none.
+//! Never guesses: where the address is not in it, where its record is damaged or names no country,
+//! the country is unknown; where a network is registered says nothing of where it is.
 
 use std::net::IpAddr;
 
@@ -32,11 +34,13 @@ impl Database {
     /// Reads a database from the bytes of a file.
     ///
     /// # Errors
-    /// Where they are none, or one in which no country is found. Not every record is looked at: one that is damaged is found
-    /// when its addresses are looked up, and then they are in no country that is known.
+    /// Where they are none, or one in which no country is found. Not every record is looked at: one
+    /// that is damaged is found when its addresses are looked up, and then they are in no country
+    /// that is known.
     pub fn new(bytes: Vec<u8>) -> Result<Self, DatabaseError> {
         let reader = Reader::from_source(bytes).map_err(DatabaseError::Damaged)?;
-        // Leaves without data count too, so that the search ends after that many steps whatever the tree is.
+        // Leaves without data count too, so that the search ends after that many steps whatever the
+        // tree is.
         let networks = reader.networks(WithinOptions::default().include_networks_without_data());
         let mut known = false;
         for network in networks
@@ -112,7 +116,8 @@ mod tests {
             ("192.0.2.129", Some("AT")),
             ("198.51.100.1", Some("US")),
             ("2001:db8:1::9", Some("JP")),
-            // Registered somewhere, named without a code, with a number for one, with three letters.
+            // Registered somewhere, named without a code, with a number for one, with three
+            // letters.
             ("198.51.100.65", None),
             ("198.51.100.129", None),
             ("198.51.100.193", None),
@@ -167,7 +172,8 @@ mod tests {
         }
     }
 
-    /// No byte of a file, and no two, make a look-up panic, hang or take memory: whoever made the file is not asked for care.
+    /// No byte of a file, and no two, make a look-up panic, hang or take memory: whoever made the
+    /// file is not asked for care.
     #[test]
     fn flipped_bytes_give_a_country_or_none() {
         let addresses = [

@@ -7,7 +7,8 @@ use thiserror::Error;
 
 use super::Proxy;
 
-/// Why there is no answer. Names the host and never the rest of the address, where codes and tokens may stand.
+/// Why there is no answer. Names the host and never the rest of the address, where codes and tokens
+/// may stand.
 #[derive(Clone, Debug, Error)]
 pub enum HttpError {
     /// Not an `http` or `https` address, or one that cannot be sent.
@@ -50,7 +51,8 @@ pub enum HttpError {
     Tls {
         /// The host.
         host: Box<str>,
-        /// The proxy, without credentials. If it is reached over TLS itself, the reason may be about it.
+        /// The proxy, without credentials. If it is reached over TLS itself, the reason may be
+        /// about it.
         proxy: Option<Box<str>>,
         /// What TLS said.
         reason: Box<str>,

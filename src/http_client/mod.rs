@@ -1,10 +1,14 @@
-//! The one outgoing HTTP client: what speaks to identity providers and to remote team domains goes through here.
+//! The one outgoing HTTP client: what speaks to identity providers and to remote team domains goes
+//! through here.
 //!
-//! Decides how long a call may take and how much it may answer. Trusts the certificates it is given, and no answer. Never
-//! follows a redirect, never sends a request a second time, and takes no proxy from the environment by itself: the one that
-//! it is given serves `https://` calls alone, and sees nothing of them but host and port. Names under `localhost` are the loopback interface, whatever the resolver says (RFC 6761 §6.3).
+//! Decides how long a call may take and how much it may answer. Trusts the certificates it is
+//! given, and no answer. Never follows a redirect, never sends a request a second time, and takes
+//! no proxy from the environment by itself: the one that it is given serves `https://` calls alone,
+//! and sees nothing of them but host and port. Names under `localhost` are the loopback interface,
+//! whatever the resolver says (RFC 6761 §6.3).
 //!
-//! The connection pool belongs to the tokio runtime of the first call, so a client is made once per runtime.
+//! The connection pool belongs to the tokio runtime of the first call, so a client is made once per
+//! runtime.
 
 mod error;
 mod proxy;
@@ -62,7 +66,8 @@ pub struct Response {
 }
 
 impl Response {
-    /// Whether the body says that it is of this media type, parameters aside. One that does not say is not.
+    /// Whether the body says that it is of this media type, parameters aside. One that does not say
+    /// is not.
     pub fn is_type(&self, essence: &str) -> bool {
         let value = self
             .headers
@@ -105,7 +110,8 @@ impl HttpClient {
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .referer(false)
-            // One protocol, which every provider speaks; HTTP/2 would save nothing at the rate of logins.
+            // One protocol, which every provider speaks; HTTP/2 would save nothing at the rate of
+            // logins.
             .http1_only()
             .connect_timeout(timeouts.connect)
             .timeout(timeouts.total)
@@ -235,7 +241,8 @@ impl<'c> AsyncHttpClient<'c> for HttpClient {
     }
 }
 
-/// The limit for an answer where nothing else was said: a token response with any number of groups fits.
+/// The limit for an answer where nothing else was said: a token response with any number of groups
+/// fits.
 pub const MAX_BODY: usize = 1024 * 1024;
 
 /// The limit for a JWKS or a discovery document.

@@ -11,11 +11,11 @@ use url::{Host, Url};
 use super::resolve::is_localhost;
 use crate::model::Secret;
 
-/// A proxy that leads out of the network: `https://` calls go through it by `CONNECT` (RFC 9110 9.3.6), with TLS between this
-/// process and the server called.
+/// A proxy that leads out of the network: `https://` calls go through it by `CONNECT` (RFC 9110
+/// 9.3.6), with TLS between this process and the server called.
 ///
-/// Calls of loopback addresses, of `localhost` and names under it, and of `http://` URLs never go through it. Displays as its
-/// URL without credentials.
+/// Calls of loopback addresses, of `localhost` and names under it, and of `http://` URLs never go
+/// through it. Displays as its URL without credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proxy {
     url: Url,
@@ -56,7 +56,8 @@ pub enum ProxyError {
 }
 
 impl Proxy {
-    /// Reads an address as `HTTPS_PROXY` holds it: with or without a scheme (`http` then), perhaps with `user:password@`.
+    /// Reads an address as `HTTPS_PROXY` holds it: with or without a scheme (`http` then), perhaps
+    /// with `user:password@`.
     ///
     /// # Errors
     /// See [`ProxyError`].
@@ -172,8 +173,9 @@ impl fmt::Display for Proxy {
 }
 
 impl Direct {
-    /// Reads one entry: `*`, a domain (with the names under it, with or without a dot or `*.` before it), an IP address or a
-    /// network in CIDR notation; except for networks perhaps with a port.
+    /// Reads one entry: `*`, a domain (with the names under it, with or without a dot or `*.`
+    /// before it), an IP address or a network in CIDR notation; except for networks perhaps with a
+    /// port.
     ///
     /// # Errors
     /// Where it is none of these.

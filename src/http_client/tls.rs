@@ -9,7 +9,8 @@ use thiserror::Error;
 /// Whose certificates are believed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roots {
-    /// A PEM file of further roots beside the system's, for a provider behind a company's own authority.
+    /// A PEM file of further roots beside the system's, for a provider behind a company's own
+    /// authority.
     pub extra: Option<PathBuf>,
 }
 
@@ -51,10 +52,11 @@ pub enum RootsError {
     Client(#[source] reqwest::Error),
 }
 
-/// The crypto provider is named here, so that none is installed for the whole process, which belongs to the embedder.
+/// The crypto provider is named here, so that none is installed for the whole process, which
+/// belongs to the embedder.
 ///
-/// The system's roots are where OpenSSL looks for them, or where `SSL_CERT_FILE` and `SSL_CERT_DIR` point. A machine without
-/// any is no error: it may need none.
+/// The system's roots are where OpenSSL looks for them, or where `SSL_CERT_FILE` and `SSL_CERT_DIR`
+/// point. A machine without any is no error: it may need none.
 pub(super) fn config(roots: &Roots) -> Result<ClientConfig, RootsError> {
     let mut store = RootCertStore::empty();
     store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);

@@ -249,7 +249,8 @@ impl Provider {
         ))
     }
 
-    /// Explains to an operator which claims of a login are unknown, if any of those that were asked for is.
+    /// Explains to an operator which claims of a login are unknown, if any of those that were asked
+    /// for is.
     pub fn note_on_claims(&self, profile: &Profile) -> Option<String> {
         // An attribute of an assertion that is absent is always unknown.
         self.connection()?;

@@ -201,7 +201,8 @@ impl Connection {
         let secrets = FlowSecrets::random(Secret::new(state));
         let client = self.client(&metadata)?;
         let prompt = match (&self.settings.prompt, hints.prompt) {
-            // The configured one leads to another account too, and the provider may support no other.
+            // The configured one leads to another account too, and the provider may support no
+            // other.
             (Some(configured @ (Prompt::SelectAccount | Prompt::Login)), _) => {
                 Some(configured.clone())
             }
@@ -248,7 +249,8 @@ impl Connection {
         scopes
     }
 
-    /// Leaves the request of a login at the provider; what it answers is the request's name (RFC 9126 §2.2).
+    /// Leaves the request of a login at the provider; what it answers is the request's name (RFC
+    /// 9126 §2.2).
     async fn push(
         &self,
         client: &oidc::Client,
@@ -310,7 +312,8 @@ impl Connection {
         Ok(pushed.request_uri)
     }
 
-    /// Returns the URL that ends the provider's session too, if that is configured and the provider supports it.
+    /// Returns the URL that ends the provider's session too, if that is configured and the provider
+    /// supports it.
     pub(super) async fn end_session(
         &self,
         id_token: &Secret,
@@ -446,7 +449,8 @@ impl Connection {
         })
     }
 
-    /// One call, never a second: a code that was used twice takes the first one's tokens with it (RFC 6749 §4.1.2).
+    /// One call, never a second: a code that was used twice takes the first one's tokens with it
+    /// (RFC 6749 §4.1.2).
     pub(super) async fn exchange(
         &self,
         metadata: &Metadata,
@@ -528,7 +532,8 @@ impl Connection {
         })
     }
 
-    /// If none of the known keys signed the token, they are fetched once more, as often as the budget allows.
+    /// If none of the known keys signed the token, they are fetched once more, as often as the
+    /// budget allows.
     async fn verify(
         &self,
         metadata: &Metadata,
@@ -633,7 +638,8 @@ impl Connection {
         }
     }
 
-    /// Returns why the claims hold no groups, and applies `absent_groups` to a claim that neither document has.
+    /// Returns why the claims hold no groups, and applies `absent_groups` to a claim that neither
+    /// document has.
     fn absence(
         &self,
         groups: ClaimedGroups,
@@ -666,7 +672,8 @@ impl Connection {
     }
 }
 
-/// Returns the groups of a provider without an API: claimed groups are all of them, and others are unknown.
+/// Returns the groups of a provider without an API: claimed groups are all of them, and others are
+/// unknown.
 fn claimed_only(
     claimed: ClaimedGroups,
     source: GroupsSource,

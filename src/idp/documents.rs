@@ -20,7 +20,8 @@ pub struct Ages {
     pub fresh: Duration,
     /// Where that fails, the last good one is used up to this age.
     pub stale: Duration,
-    /// ID tokens that no known key signed cause two fetches of the keys at once, and then one in this time.
+    /// ID tokens that no known key signed cause two fetches of the keys at once, and then one in
+    /// this time.
     pub cooldown: Duration,
     /// For this long a failed fetch is not tried again, and its failure is everybody's answer.
     pub failure: Duration,
@@ -39,9 +40,10 @@ impl Default for Ages {
 
 /// What one provider publishes: its discovery document and its keys, by issuer.
 ///
-/// However many logins need a document at once, one fetch serves them all. Endpoints that are used are pinned to the origins that
-/// the first document named: a provider whose token endpoint moves to another host, under the same issuer, is not followed
-/// there with a client secret. The last good document stays until it is stale; a reload of the configuration unpins.
+/// However many logins need a document at once, one fetch serves them all. Endpoints that are used
+/// are pinned to the origins that the first document named: a provider whose token endpoint moves
+/// to another host, under the same issuer, is not followed there with a client secret. The last
+/// good document stays until it is stale; a reload of the configuration unpins.
 pub(super) struct Documents {
     http: HttpClient,
     issuer: Box<str>,
@@ -87,7 +89,8 @@ impl Documents {
         &self.issuer
     }
 
-    /// Where to ask first: for the discovery document, or for the keys where the configuration stands for it.
+    /// Where to ask first: for the discovery document, or for the keys where the configuration
+    /// stands for it.
     pub(super) fn first(&self) -> Option<url::Url> {
         match &self.fixed {
             Some(endpoints) => Some(endpoints.jwks.clone()),
@@ -108,7 +111,8 @@ impl Documents {
         self.keys.get(&self.issuer, self.fetch_keys(metadata)).await
     }
 
-    /// The keys after an ID token that none of `failed` signed. These are `failed` again if they may not be fetched now.
+    /// The keys after an ID token that none of `failed` signed. These are `failed` again if they
+    /// may not be fetched now.
     pub(super) async fn rotated_keys(
         &self,
         metadata: &Metadata,
@@ -221,7 +225,8 @@ impl<T> Clone for Dated<T> {
     }
 }
 
-/// A rotation may follow upon a fetch at any time, so what one remembers does not hold back the other.
+/// A rotation may follow upon a fetch at any time, so what one remembers does not hold back the
+/// other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Trigger {
     Age,
@@ -263,7 +268,8 @@ impl<T: Send + Sync + 'static> Kept<T> {
         }
     }
 
-    /// Another document than `failed`: the one that is known by now, or a new one, or `failed` if the budget is used up.
+    /// Another document than `failed`: the one that is known by now, or a new one, or `failed` if
+    /// the budget is used up.
     async fn replace(
         &self,
         issuer: &str,

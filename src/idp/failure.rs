@@ -11,8 +11,9 @@ use crate::oidc::{
 };
 use crate::saml::SamlError;
 
-/// Why nobody was logged in. Holds no secret, code or token; what the provider said in it is cut and without control
-/// characters. `Display` is for the operator, [`LoginFailure::sentence`] for the person.
+/// Why nobody was logged in. Holds no secret, code or token; what the provider said in it is cut
+/// and without control characters. `Display` is for the operator, [`LoginFailure::sentence`] for
+/// the person.
 #[derive(Clone, Debug, Error)]
 pub enum LoginFailure {
     /// The provider gave no answer.
@@ -32,7 +33,8 @@ pub enum LoginFailure {
         /// Its status.
         status: StatusCode,
     },
-    /// A document is at another address. Redirects are not followed: the issuer is configured, and so are its endpoints.
+    /// A document is at another address. Redirects are not followed: the issuer is configured, and
+    /// so are its endpoints.
     #[error("the identity provider's {endpoint} answered with {status}, which leads to `{to}`")]
     Redirect {
         /// What was called.
@@ -45,7 +47,8 @@ pub enum LoginFailure {
     /// The discovery document is unusable.
     #[error("the identity provider cannot be used as it describes itself")]
     Discovery(#[source] MetadataError),
-    /// Endpoints moved to another host while the issuer stayed the same. A configuration reload accepts that.
+    /// Endpoints moved to another host while the issuer stayed the same. A configuration reload
+    /// accepts that.
     #[error(
         "the identity provider's endpoints moved from {from} to {to}; reload the configuration to accept that"
     )]
@@ -58,7 +61,8 @@ pub enum LoginFailure {
     /// The JWKS is unusable.
     #[error("the identity provider's signing keys cannot be used")]
     Keys(#[source] KeysError),
-    /// The discovery document or the callback names another issuer than the one that was configured.
+    /// The discovery document or the callback names another issuer than the one that was
+    /// configured.
     #[error("the identity provider is not the configured issuer")]
     Issuer(#[source] IssuerMismatch),
     /// The callback is malformed, or the answer to another login.
@@ -91,7 +95,8 @@ pub enum LoginFailure {
         /// Its error code and explanation, where it gave them.
         error: Option<String>,
     },
-    /// An endpoint that speaks JSON answered with something else, most often a page of something before the provider.
+    /// An endpoint that speaks JSON answered with something else, most often a page of something
+    /// before the provider.
     #[error(
         "the identity provider's {endpoint} answered with {status} and {found} in place of JSON"
     )]
@@ -192,7 +197,8 @@ pub enum EmailFailure {
     /// The provider sends no `email_verified` for this address, and the configuration requires it.
     #[error("the identity provider sends no `email_verified`, which the configuration requires")]
     Unconfirmed(String),
-    /// The provider sends no `email_verified`, and may have left it out because the user took the scope out of the request.
+    /// The provider sends no `email_verified`, and may have left it out because the user took the
+    /// scope out of the request.
     #[error("the identity provider sends no `email_verified`, and did not grant the scope `email`")]
     ScopeNotGranted,
     /// It is no address.
@@ -359,7 +365,8 @@ impl From<ClaimsError> for LoginFailure {
     }
 }
 
-/// Okta's words, which stand in an `error_description`, of JSON or of `WWW-Authenticate` (RFC 6750 §3).
+/// Okta's words, which stand in an `error_description`, of JSON or of `WWW-Authenticate` (RFC 6750
+/// §3).
 pub(super) fn is_too_many_groups(description: &str) -> bool {
     description.contains("matched too many groups")
 }

@@ -11,7 +11,8 @@ use crate::model::{Group, Secret, UnixTime};
 
 /// Okta's own list of a person's groups, read page by page.
 ///
-/// The token goes to the account's origin and to no other. Any doubt is a failure: half a list is no list.
+/// The token goes to the account's origin and to no other. Any doubt is a failure: half a list is
+/// no list.
 pub(super) struct GroupsApi<'a> {
     pub(super) http: &'a HttpClient,
     pub(super) account: &'a Url,
@@ -72,8 +73,9 @@ impl GroupsApi<'_> {
 
     /// Whether somebody is no longer there, and how.
     ///
-    /// Okta's word for it, or that it knows nobody of this name; a 404 of anybody else's says nothing. Who is locked out has
-    /// mistyped a password, or somebody else has for them: their sessions go on.
+    /// Okta's word for it, or that it knows nobody of this name; a 404 of anybody else's says
+    /// nothing. Who is locked out has mistyped a password, or somebody else has for them: their
+    /// sessions go on.
     pub(super) async fn gone(
         &self,
         subject: &str,
@@ -155,8 +157,9 @@ impl GroupsApi<'_> {
         Err(GroupsFailure::Endless)
     }
 
-    /// Calls once more if a second call may succeed: after a connection that broke, a server error, and a rate limit that ends
-    /// soon or does not state its end. The caller's budget bounds both calls.
+    /// Calls once more if a second call may succeed: after a connection that broke, a server error,
+    /// and a rate limit that ends soon or does not state its end. The caller's budget bounds both
+    /// calls.
     async fn page(&self, url: &Url, now: UnixTime) -> Result<Response, GroupsFailure> {
         let first = self.call(url).await;
         let wait = match &first {
@@ -192,7 +195,8 @@ impl GroupsApi<'_> {
         }
     }
 
-    /// The rate limit is everybody's who uses this Okta account. From half of it on only those are asked about who wait.
+    /// The rate limit is everybody's who uses this Okta account. From half of it on only those are
+    /// asked about who wait.
     fn be_modest(&self, headers: &HeaderMap, now: UnixTime) {
         let number = |name| {
             headers
@@ -267,7 +271,8 @@ fn rate_limit(answer: &Response, now: UnixTime) -> Result<Duration, GroupsFailur
     }
 }
 
-/// RFC 8288 §3: the target of the link whose relation is `next`. Only on the same origin, for the token goes along.
+/// RFC 8288 §3: the target of the link whose relation is `next`. Only on the same origin, for the
+/// token goes along.
 fn next_page(headers: &HeaderMap, page: &Url) -> Result<Option<Url>, GroupsFailure> {
     for value in headers.get_all(header::LINK) {
         let mut rest = value.to_str().map_err(|_| GroupsFailure::NotGroups)?;

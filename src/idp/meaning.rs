@@ -1,4 +1,5 @@
-//! The meaning of a failed login: its step, its reason id, the cause, and the sentence for the user.
+//! The meaning of a failed login: its step, its reason id, the cause, and the sentence for the
+//! user.
 
 use super::failure::{Blame, EmailFailure, Endpoint, IssuerMismatch, LoginFailure, Step};
 use crate::saml::{SamlError, Step as SamlStep};
@@ -108,7 +109,8 @@ impl LoginFailure {
                 | SamlError::SessionOver => Blame::Browser,
                 _ => Blame::Person,
             },
-            // Of all errors only this one is about the code; the others are about our configuration or the provider.
+            // Of all errors only this one is about the code; the others are about our configuration
+            // or the provider.
             Self::TokenEndpoint {
                 error: Some(error), ..
             } if error.starts_with("invalid_grant") => Blame::Browser,
@@ -124,9 +126,10 @@ impl LoginFailure {
         }
     }
 
-    /// Returns `true` if the provider's refusal may be the user's own choice: it says so, or gives no other reason. Providers
-    /// have one code for a user who cancels and for one who may not: `access_denied`, or in SAML `RequestDenied` (Keycloak for
-    /// the one, AD FS for the other) and `AuthnFailed`.
+    /// Returns `true` if the provider's refusal may be the user's own choice: it says so, or gives
+    /// no other reason. Providers have one code for a user who cancels and for one who may not:
+    /// `access_denied`, or in SAML `RequestDenied` (Keycloak for the one, AD FS for the other) and
+    /// `AuthnFailed`.
     pub fn may_be_cancelled(&self) -> bool {
         let named = |said: Option<&str>| {
             let said = said.unwrap_or_default().to_ascii_lowercase();
@@ -150,8 +153,8 @@ impl LoginFailure {
         }
     }
 
-    /// Returns `true` if a login with another account of the provider may succeed: the provider refused this one, or the fault
-    /// is in its email address.
+    /// Returns `true` if a login with another account of the provider may succeed: the provider
+    /// refused this one, or the fault is in its email address.
     pub const fn may_be_of_the_account(&self) -> bool {
         match self {
             Self::ProviderError { .. } | Self::Email(_) => true,
@@ -217,7 +220,8 @@ impl LoginFailure {
     }
 }
 
-/// The answer of Keycloak if its sign-in page was open for too long, or was left behind in another tab. A new login works.
+/// The answer of Keycloak if its sign-in page was open for too long, or was left behind in another
+/// tab. A new login works.
 pub(super) fn is_expired(error: &str, description: Option<&str>) -> bool {
     error == "temporarily_unavailable" && description == Some(EXPIRED)
 }
@@ -232,7 +236,8 @@ pub(super) fn is_outage(error: &str) -> bool {
     matches!(error, "server_error" | "temporarily_unavailable")
 }
 
-/// The words of Okta, Entra, Auth0, Keycloak and others for when a user cancels or does not consent.
+/// The words of Okta, Entra, Auth0, Keycloak and others for when a user cancels or does not
+/// consent.
 const CANCELLED: [&str; 7] = [
     "cancel",
     "abort",

@@ -1,8 +1,9 @@
 //! Identity providers: a login from the first redirect to a known person.
 //!
-//! Decides, with [`crate::oidc`], who somebody is and which groups they are in, or why that could not be learned. Trusts the
-//! configured issuer, as its TLS certificate and its keys prove it. Never writes down or returns a provider's token, never
-//! calls the token endpoint twice for one login, and never guesses: groups that could not be learned are unknown, not none.
+//! Decides, with [`crate::oidc`], who somebody is and which groups they are in, or why that could
+//! not be learned. Trusts the configured issuer, as its TLS certificate and its keys prove it.
+//! Never writes down or returns a provider's token, never calls the token endpoint twice for one
+//! login, and never guesses: groups that could not be learned are unknown, not none.
 
 mod advice;
 mod body;
@@ -42,8 +43,8 @@ pub use crate::oidc::{
     Endpoints, GroupsClaim, Hints, Prompt,
 };
 
-/// One configured identity provider, with what is known of it. Made once per configuration, within the tokio runtime that
-/// its logins run on.
+/// One configured identity provider, with what is known of it. Made once per configuration, within
+/// the tokio runtime that its logins run on.
 pub struct Provider {
     kind: Kind,
 }
@@ -75,7 +76,8 @@ pub struct Pending {
     pub idp: IdpId,
     /// Who that was at the time.
     pub issuer: String,
-    /// The scopes of a request that was left at the provider (RFC 9126), which no user could change.
+    /// The scopes of a request that was left at the provider (RFC 9126), which no user could
+    /// change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pushed_scopes: Option<String>,
     /// Which attempt at the login this is.
@@ -83,7 +85,8 @@ pub struct Pending {
     pub attempt: Attempt,
 }
 
-/// One attempt at a login. Each cause for another one counts once, so a login ends after three attempts at the latest.
+/// One attempt at a login. Each cause for another one counts once, so a login ends after three
+/// attempts at the latest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
     /// `true` if the scope `groups` is left out, because Okta could not fill the claim.
@@ -106,7 +109,8 @@ impl Attempt {
 /// Who logged in: an [`Identity`] that was not given its place in the store yet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Profile {
-    /// The provider's own name for the person; with the provider, the only thing to recognise them by.
+    /// The provider's own name for the person; with the provider, the only thing to recognise them
+    /// by.
     pub subject: String,
     /// The canonical address.
     pub email: Email,
@@ -130,10 +134,11 @@ pub struct Profile {
     pub at: UnixTime,
     /// From where.
     pub ip: Option<IpAddr>,
-    /// When the provider's own session with the person ends, where it says so: ours must not last longer.
+    /// When the provider's own session with the person ends, where it says so: ours must not last
+    /// longer.
     pub session_ends: Option<UnixTime>,
-    /// The provider's own token, only where a logout is to end the provider's session too: to be kept sealed, and for nothing
-    /// else.
+    /// The provider's own token, only where a logout is to end the provider's session too: to be
+    /// kept sealed, and for nothing else.
     pub id_token: Option<Secret>,
 }
 
@@ -146,7 +151,8 @@ pub enum GroupsMissing {
     TakenAsNone,
     /// They were left out of the ID token, and there is no userinfo endpoint that may have them.
     NoUserinfo,
-    /// They were left out, and the provider is not known to have granted every scope: the user may have taken one out.
+    /// They were left out, and the provider is not known to have granted every scope: the user may
+    /// have taken one out.
     ScopeNotGranted,
     /// A reference stands in their place, such as `_claim_names`.
     Reference,
@@ -155,8 +161,8 @@ pub enum GroupsMissing {
 }
 
 impl Provider {
-    /// An Okta account. `redirect_uri` is the callback as it is registered there. Nothing is fetched yet, so a provider that
-    /// is down stops no start.
+    /// An Okta account. `redirect_uri` is the callback as it is registered there. Nothing is
+    /// fetched yet, so a provider that is down stops no start.
     pub fn okta(settings: OktaSettings, http: HttpClient, redirect_uri: Url) -> Self {
         Self {
             kind: Kind::Oidc(Box::new(Connection::okta(settings, http, redirect_uri))),
@@ -177,7 +183,8 @@ impl Provider {
         }
     }
 
-    /// Where this is a SAML connection, itself: it works by messages that browsers post, and without a callback's query.
+    /// Where this is a SAML connection, itself: it works by messages that browsers post, and
+    /// without a callback's query.
     pub fn saml(&self) -> Option<&Saml> {
         match &self.kind {
             Kind::Oidc(_) => None,
@@ -225,7 +232,8 @@ impl Provider {
     /// Begins a login. `state` comes back with the callback; the caller ties it to the browser.
     ///
     /// # Errors
-    /// Where the provider's discovery document cannot be had: [`Blame::Provider`]; and where it is of SAML.
+    /// Where the provider's discovery document cannot be had: [`Blame::Provider`]; and where it is
+    /// of SAML.
     pub async fn begin(
         &self,
         state: &str,
@@ -240,8 +248,9 @@ impl Provider {
 
     /// Returns the attempt to make next if a login failed in a way that another attempt may mend.
     ///
-    /// That is the case if Okta could not fill the groups claim, its API can be asked instead, and the scope `groups` was
-    /// requested; and if the sign-in page of the provider expired. Neither leads to a second attempt of its kind.
+    /// That is the case if Okta could not fill the groups claim, its API can be asked instead, and
+    /// the scope `groups` was requested; and if the sign-in page of the provider expired. Neither
+    /// leads to a second attempt of its kind.
     pub fn next_attempt(&self, failure: &LoginFailure, pending: &Pending) -> Option<Attempt> {
         self.connection()?.next_attempt(failure, pending)
     }
@@ -262,8 +271,8 @@ impl Provider {
         }
     }
 
-    /// Finishes the login that `state` and `pending` are of, with one call of the token endpoint and one of the userinfo endpoint.
-    /// `leeway` is how much the clocks may differ, up to 300 s.
+    /// Finishes the login that `state` and `pending` are of, with one call of the token endpoint
+    /// and one of the userinfo endpoint. `leeway` is how much the clocks may differ, up to 300 s.
     ///
     /// # Errors
     /// See [`LoginFailure`].
@@ -286,7 +295,8 @@ impl Provider {
         }
     }
 
-    /// How fresh the groups of people who are logged in are to be kept, where that is wanted and can be.
+    /// How fresh the groups of people who are logged in are to be kept, where that is wanted and
+    /// can be.
     pub fn refresh(&self) -> Option<RefreshTerms> {
         self.directory()?.refresh()
     }
@@ -297,7 +307,8 @@ impl Provider {
             .is_none_or(|directory| directory.is_failing(now))
     }
 
-    /// Whether the directory should be left alone but for people who wait: its rate limit is half used up, or it fails.
+    /// Whether the directory should be left alone but for people who wait: its rate limit is half
+    /// used up, or it fails.
     pub fn is_quiet(&self, now: UnixTime) -> bool {
         self.directory()
             .is_none_or(|directory| directory.is_quiet(now))
@@ -320,19 +331,20 @@ impl Provider {
             .is_some_and(|connection| connection.settings().provider_logout)
     }
 
-    /// Where to send the browser for that; it comes back to `back` with `state`. `None` where the provider has no such place, or
-    /// cannot be asked for it.
+    /// Where to send the browser for that; it comes back to `back` with `state`. `None` where the
+    /// provider has no such place, or cannot be asked for it.
     pub async fn end_session(&self, id_token: &Secret, back: &Url, state: &str) -> Option<Url> {
         self.connection()?.end_session(id_token, back, state).await
     }
 
-    /// Whether people may be in any number of groups: not at Okta without an API token, where a claim holds 100.
+    /// Whether people may be in any number of groups: not at Okta without an API token, where a
+    /// claim holds 100.
     pub fn tells_all_groups(&self) -> bool {
         self.directory().is_none_or(Directory::has_token)
     }
 
-    /// Tries everything that needs no browser, one step after the other. `tell` learns of each as it ends.
-    /// A SAML provider is called by `http`; all others by what their logins use.
+    /// Tries everything that needs no browser, one step after the other. `tell` learns of each as
+    /// it ends. A SAML provider is called by `http`; all others by what their logins use.
     pub async fn check(
         &self,
         http: &HttpClient,

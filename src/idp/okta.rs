@@ -14,7 +14,8 @@ use crate::http_client::HttpClient;
 use crate::model::{Group, Groups, GroupsSeen, GroupsSource, Secret, UnixTime};
 use crate::oidc::ClaimedGroups;
 
-/// What Okta is asked beside OpenID Connect: which groups somebody is in, and whether they are still there.
+/// What Okta is asked beside OpenID Connect: which groups somebody is in, and whether they are
+/// still there.
 pub(super) struct Directory {
     http: HttpClient,
     account: Url,
@@ -72,12 +73,14 @@ impl Directory {
     /// | 100 or more | the API's list | the login fails |
     /// | absent, unreadable or a reference | the API's list | unknown |
     ///
-    /// Okta leaves the claim out where it is empty, but also where nobody set up a filter for it, and by some accounts where
-    /// it would be too long. That the scope was granted does not tell these apart, so an absent claim is not an empty one:
-    /// policies that do not look at groups still work, and one that excludes a group does not let in whoever is in it.
+    /// Okta leaves the claim out where it is empty, but also where nobody set up a filter for it,
+    /// and by some accounts where it would be too long. That the scope was granted does not tell
+    /// these apart, so an absent claim is not an empty one: policies that do not look at groups
+    /// still work, and one that excludes a group does not let in whoever is in it.
     ///
-    /// The claim's filter may hold groups back that the API tells. Where groups are refreshed they all come from the API, so
-    /// that nobody is in other groups a quarter of an hour after a login than at it.
+    /// The claim's filter may hold groups back that the API tells. Where groups are refreshed they
+    /// all come from the API, so that nobody is in other groups a quarter of an hour after a login
+    /// than at it.
     pub(super) async fn groups(
         &self,
         claimed: ClaimedGroups,

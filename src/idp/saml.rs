@@ -100,9 +100,10 @@ impl Saml {
         }
     }
 
-    /// Begins a login: what the browser is to do, and what to seal into a cookie of its. `flow` comes back with the response,
-    /// and has at most 80 bytes (SAML Bindings 3.4.3). `key` is the team's, and used where requests are signed. `fresh`:
-    /// whether to ask for credentials this time.
+    /// Begins a login: what the browser is to do, and what to seal into a cookie of its. `flow`
+    /// comes back with the response, and has at most 80 bytes (SAML Bindings 3.4.3). `key` is the
+    /// team's, and used where requests are signed. `fresh`: whether to ask for credentials this
+    /// time.
     ///
     /// # Errors
     /// Where the request cannot be signed.

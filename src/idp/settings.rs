@@ -19,7 +19,8 @@ pub struct ClientSettings {
     pub credentials: Credentials,
     /// The authentication method at the token endpoint; `None` lets the discovery document decide.
     pub auth_method: Option<ClientAuth>,
-    /// The other clients that ID tokens may be for as well; `None` allows any, if `azp` names this client.
+    /// The other clients that ID tokens may be for as well; `None` allows any, if `azp` names this
+    /// client.
     pub trusted_audiences: Option<Vec<String>>,
     /// Claims to keep for policies and origins.
     pub claims: Vec<String>,
@@ -31,7 +32,8 @@ pub struct ClientSettings {
     pub prompt: Option<Prompt>,
     /// The longest time since the user showed credentials to the provider.
     pub max_age: Option<Duration>,
-    /// `true` if the request of a login is sent to the provider before the browser goes there (RFC 9126).
+    /// `true` if the request of a login is sent to the provider before the browser goes there (RFC
+    /// 9126).
     pub pushed_requests: bool,
     /// `true` if a logout ends the provider's session too.
     pub provider_logout: bool,
@@ -48,9 +50,11 @@ pub struct OktaSettings {
     pub okta_account: Url,
     /// A custom authorization server; `None` is the org server, whose issuer is the account itself.
     pub authorization_server_id: Option<String>,
-    /// For reading all groups of a person where the claim cannot hold them. Reading rights are enough.
+    /// For reading all groups of a person where the claim cannot hold them. Reading rights are
+    /// enough.
     pub api_token: Option<Secret>,
-    /// `true` if logins request the scope `groups`. Without it all groups come from the API, and Okta cannot fail over too many.
+    /// `true` if logins request the scope `groups`. Without it all groups come from the API, and
+    /// Okta cannot fail over too many.
     pub groups_scope: bool,
     /// The terms on which changes of groups reach users who are logged in; `None` if they do not.
     pub refresh: Option<RefreshTerms>,

@@ -7,11 +7,12 @@ use subtle::ConstantTimeEq as _;
 use crate::cookie::{self, SameSite, SetCookie};
 use crate::model::{Aud, Reason, UnixTime, fill_random, hex};
 
-/// The cookie that binds a login to the browser that began it, on the application's host: `n` and 16 hexadecimal digits.
+/// The cookie that binds a login to the browser that began it, on the application's host: `n` and
+/// 16 hexadecimal digits.
 ///
-/// After a completed login it also counts: `n<16 hex>.<logins>.<when>.<application>`. A browser that brings this back and not
-/// the session it was given with it, or one that is refused, will never have one, and is told so instead of being sent round
-/// again.
+/// After a completed login it also counts: `n<16 hex>.<logins>.<when>.<application>`. A browser
+/// that brings this back and not the session it was given with it, or one that is refused, will
+/// never have one, and is told so instead of being sent round again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AppSession {
     id: String,
@@ -75,15 +76,16 @@ impl AppSession {
         self.hash().as_bytes().ct_eq(hash.as_bytes()).into()
     }
 
-    /// Returns `true` if a request brings this cookie more than once, with different ids. Only another host of the domain
-    /// can have set the second one.
+    /// Returns `true` if a request brings this cookie more than once, with different ids. Only
+    /// another host of the domain can have set the second one.
     pub(crate) fn is_ambiguous(headers: &HeaderMap) -> bool {
         let mut all = cookie::values(headers, cookie::APP_SESSION).filter_map(Self::parse);
         all.next()
             .is_some_and(|first| all.any(|other| other.id != first.id))
     }
 
-    /// One login more for that application, completed now. A login after the user signed out is the first one again.
+    /// One login more for that application, completed now. A login after the user signed out is the
+    /// first one again.
     #[must_use]
     pub(crate) fn completed(&self, aud: &Aud, signed_out: Option<UnixTime>, now: UnixTime) -> Self {
         let counts = self.is_recent(aud, now) && signed_out.is_none_or(|at| at < self.at);
@@ -111,10 +113,11 @@ impl AppSession {
         }
     }
 
-    /// Whether so many logins for that application were just completed that another one would change nothing.
+    /// Whether so many logins for that application were just completed that another one would
+    /// change nothing.
     pub(crate) fn loops(&self, aud: &Aud, refused: Reason, now: UnixTime) -> bool {
-        // A revoked session came back, so its cookie is not lost. Usually the user signed out elsewhere, after logins in
-        // several tabs.
+        // A revoked session came back, so its cookie is not lost. Usually the user signed out
+        // elsewhere, after logins in several tabs.
         let most = if refused == Reason::SessionRevoked {
             MAX_ROUNDS_REVOKED
         } else {
@@ -123,7 +126,8 @@ impl AppSession {
         self.rounds >= most && self.is_recent(aud, now)
     }
 
-    /// The clocks of two nodes differ a little. A later time was not written by one of them, and would hold for ever.
+    /// The clocks of two nodes differ a little. A later time was not written by one of them, and
+    /// would hold for ever.
     fn is_recent(&self, aud: &Aud, now: UnixTime) -> bool {
         self.aud == beginning(aud)
             && now.since(self.at) < LOOP_WINDOW

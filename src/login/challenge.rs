@@ -203,10 +203,12 @@ pub(crate) fn login_url(
     )
 }
 
-/// What the application's host tells the team domain about the browser, in the shape of Access' `meta` token.
+/// What the application's host tells the team domain about the browser, in the shape of Access'
+/// `meta` token.
 ///
-/// It is not signed and nothing in it is trusted: anybody can ask an application's host for one, for their own browser. The
-/// hash in it only narrows who may redeem the hand-over, to the browser whose cookie has that hash.
+/// It is not signed and nothing in it is trusted: anybody can ask an application's host for one,
+/// for their own browser. The hash in it only narrows who may redeem the hand-over, to the browser
+/// whose cookie has that hash.
 fn meta(
     application: &Application,
     host: &str,
@@ -244,7 +246,8 @@ fn name_application(headers: &mut HeaderMap, application: &Application, host: &s
     }
 }
 
-/// Names the document with the team that signs users in for this page (`docs/wire.md` 2.10, RFC 9728 5.1).
+/// Names the document with the team that signs users in for this page (`docs/wire.md` 2.10, RFC
+/// 9728 5.1).
 fn name_metadata(headers: &mut HeaderMap, team: &Team, host: &str, path: &str) {
     // A path may hold what would end the quoted string, and be longer than clients read.
     let path = ReturnTo::parse(path);
@@ -274,7 +277,8 @@ fn with_login(mut response: Response<Bytes>, url: &str) -> Response<Bytes> {
     response
 }
 
-/// The page that a script or a form was on, where it is on this host: a login begun there should come back there.
+/// The page that a script or a form was on, where it is on this host: a login begun there should
+/// come back there.
 fn referring_page(request: &RequestView<'_>) -> ReturnTo {
     let referer = request
         .headers

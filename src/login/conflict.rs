@@ -11,10 +11,11 @@ use crate::route::Endpoint;
 
 /// A browser that sent one of our cookies twice, with values of different logins.
 ///
-/// Any host of the same domain can set a cookie for this one, so neither value can be trusted to be the browser's own. Both
-/// are expired and the login begins anew. If they come back within [`MARKED`], a page explains it instead of another login.
-/// Each cookie has a mark of its own, so that two of them are expired one after the other. So has a cookie that only comes to
-/// our endpoints, because no answer to another path expires it.
+/// Any host of the same domain can set a cookie for this one, so neither value can be trusted to be
+/// the browser's own. Both are expired and the login begins anew. If they come back within
+/// [`MARKED`], a page explains it instead of another login. Each cookie has a mark of its own, so
+/// that two of them are expired one after the other. So has a cookie that only comes to our
+/// endpoints, because no answer to another path expires it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Conflict<'a> {
     /// The name of the cookie.
@@ -79,7 +80,8 @@ impl Conflict<'_> {
             cookie, host, request_id = %id,
             "a browser sends this cookie from two logins, and again after both were expired; another host of the domain may set it"
         );
-        // The domain that hosts share with their siblings is not known here; users see the cookies of the host and above.
+        // The domain that hosts share with their siblings is not known here; users see the cookies
+        // of the host and above.
         let domain = host
             .split_once('.')
             .map(|(_, parent)| parent)
@@ -100,7 +102,8 @@ impl Conflict<'_> {
     }
 }
 
-/// The time that a browser stays marked: as long as a login may take. The next attempt after it may try once more.
+/// The time that a browser stays marked: as long as a login may take. The next attempt after it may
+/// try once more.
 const MARKED: Duration =
     Duration::from_secs(flow::LIFETIME.as_secs() + handover::LIFETIME.as_secs() + 60);
 

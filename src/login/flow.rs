@@ -8,8 +8,8 @@ use super::ReturnTo;
 use crate::cookie::{self, FLOW_PREFIX, SameSite, SealError, SealingKey, SetCookie};
 use crate::model::{Aud, UnixTime, fill_random, hex};
 
-/// What a login is for. Sealed into the `state` parameter, so that whoever comes back with it comes back to the right page,
-/// even when the flow itself is over.
+/// What a login is for. Sealed into the `state` parameter, so that whoever comes back with it comes
+/// back to the right page, even when the flow itself is over.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct State {
     /// Names the flow, and its cookie.
@@ -131,8 +131,9 @@ impl<P: Serialize + for<'de> Deserialize<'de>> Flow<P> {
         flow_cookie(&format!("{FLOW_PREFIX}{id}"), &value, now).to_header()
     }
 
-    /// The cookie to set where the provider makes the browser come back by a form, which is no navigation to browsers that
-    /// ask where a cookie may go. What it holds is of no use without the name of the flow, nor to anybody who sends it here.
+    /// The cookie to set where the provider makes the browser come back by a form, which is no
+    /// navigation to browsers that ask where a cookie may go. What it holds is of no use without
+    /// the name of the flow, nor to anybody who sends it here.
     pub(crate) fn to_cookie_for_forms(
         &self,
         key: &SealingKey,
@@ -199,8 +200,8 @@ impl FlowCookies {
         self.0.len() >= MAX_FLOWS - 1
     }
 
-    /// Removals that leave room for one more. Of more than a browser gets from us only some are removed: the answer must stay
-    /// small.
+    /// Removals that leave room for one more. Of more than a browser gets from us only some are
+    /// removed: the answer must stay small.
     pub(crate) fn make_room(&self, now: UnixTime) -> impl Iterator<Item = HeaderValue> {
         let surplus = (self.0.len() + 1).saturating_sub(MAX_FLOWS);
         self.0

@@ -6,8 +6,8 @@ use super::ReturnTo;
 use crate::cookie::{SealError, SealingKey};
 use crate::model::{Aud, IdentityNonce, UnixTime, fill_random, hex};
 
-/// Leave to take an application's session, on its way from the team domain to the application's host: for one minute, for
-/// one browser, once.
+/// Leave to take an application's session, on its way from the team domain to the application's
+/// host: for one minute, for one browser, once.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Handover {
     /// Names it, so that it can be used up.
@@ -101,8 +101,8 @@ impl Handover {
         UnixTime(self.expires.0.saturating_sub(LIFETIME.as_secs()))
     }
 
-    /// The page that a hand-over leads to, for a browser of that very login. Its minute may be over: the page is all that is taken
-    /// from it.
+    /// The page that a hand-over leads to, for a browser of that very login. Its minute may be
+    /// over: the page is all that is taken from it.
     pub(crate) fn page(
         key: &SealingKey,
         state: &str,

@@ -1,9 +1,10 @@
 //! The steps of a login, from the refused request to the page first asked for.
 //!
-//! Application host → `login` on the team domain → identity provider → `callback` → `authorized` on the application host →
-//! the page. Decides which step a browser is at and whether it may take the next one. Trusts what was sealed by this team,
-//! for its purpose and its time; everything else that comes back is input. Never builds a return address from anything but
-//! a known host and a path.
+//! Application host → `login` on the team domain → identity provider → `callback` → `authorized` on
+//! the application host → the page. Decides which step a browser is at and whether it may take the
+//! next one. Trusts what was sealed by this team, for its purpose and its time; everything else
+//! that comes back is input. Never builds a return address from anything but a known host and a
+//! path.
 
 mod app_session;
 mod challenge;

@@ -4,7 +4,8 @@ use super::LOGGED_OUT;
 use crate::engine::Snapshot;
 use crate::model::{Authority, CleanPath};
 
-/// Where to go after a login: a canonical path and its query, on a host that comes from elsewhere. It cannot name a host.
+/// Where to go after a login: a canonical path and its query, on a host that comes from elsewhere.
+/// It cannot name a host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String")]
 pub(crate) struct ReturnTo(String);
@@ -24,7 +25,8 @@ impl ReturnTo {
             .split_once('?')
             .map_or((text, None), |(path, query)| (path, Some(query)));
         let path = CleanPath::parse(path).map_err(|_| ReturnToError::Malformed)?;
-        // Browsers confine a cookie to a path by its text. In this form it begins as its application's path does.
+        // Browsers confine a cookie to a path by its text. In this form it begins as its
+        // application's path does.
         let mut to = path.normalized().into_owned();
         // `//host` and `/\\host` never come out of a clean path, and must not be decoded from one.
         if to
@@ -77,8 +79,8 @@ impl From<String> for ReturnTo {
     }
 }
 
-/// Where to go after a logout: a page on the team domain or on an application's host, by the team's own scheme and port. It
-/// cannot name any other place.
+/// Where to go after a logout: a page on the team domain or on an application's host, by the team's
+/// own scheme and port. It cannot name any other place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Landing {
     host: String,
@@ -86,7 +88,8 @@ pub(crate) struct Landing {
 }
 
 impl Landing {
-    /// Reads a path on `host`, or an address in full; `None` for whatever leads elsewhere or can be read in two ways.
+    /// Reads a path on `host`, or an address in full; `None` for whatever leads elsewhere or can be
+    /// read in two ways.
     pub(crate) fn parse(text: &str, host: &str, snapshot: &Snapshot) -> Option<Self> {
         let team = snapshot.team();
         if !text.bytes().all(|b| b.is_ascii_graphic() && b != b'\\') {
@@ -129,7 +132,8 @@ impl Landing {
         })
     }
 
-    /// Where Access leaves those who sign out: the front page of the host, which is told so. `None` where there is none.
+    /// Where Access leaves those who sign out: the front page of the host, which is told so. `None`
+    /// where there is none.
     pub(crate) fn front_page(host: &str, snapshot: &Snapshot) -> Option<Self> {
         let team = snapshot.team();
         let there = *host == *team.domain.as_str() || snapshot.router().find(host, "/").is_some();
@@ -149,9 +153,11 @@ impl Landing {
     }
 }
 
-/// Escaped in the address of the login, three times as many must fit into a request line that we take.
+/// Escaped in the address of the login, three times as many must fit into a request line that we
+/// take.
 const MAX_BYTES: usize = 6 * 1024;
-/// Sealed in the `state` that a provider gets, it makes a request line of 3 KiB; many servers take 8 KiB.
+/// Sealed in the `state` that a provider gets, it makes a request line of 3 KiB; many servers take
+/// 8 KiB.
 const LONG_BYTES: usize = 2 * 1024;
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::cookie::SealingKey;
 use crate::model::{IdpId, UnixTime};
 
-/// Permission to test an identity provider (`docs/wire.md` 2.8), for ten minutes and anyone with the link. It opens no session.
+/// Permission to test an identity provider (`docs/wire.md` 2.8), for ten minutes and anyone with
+/// the link. It opens no session.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct TestLink {
     #[serde(rename = "i")]

@@ -1,6 +1,7 @@
 use std::time::{Duration, Instant};
 
-/// Limits the fetches that messages of others cause: [`FetchBudget::BURST`] at once, then one in each interval.
+/// Limits the fetches that messages of others cause: [`FetchBudget::BURST`] at once, then one in
+/// each interval.
 #[derive(Debug)]
 pub(crate) struct FetchBudget {
     interval: Duration,

@@ -4,15 +4,18 @@ use super::UnixTime;
 
 /// What TLS learnt of a client that it asked for a certificate, once for each connection.
 ///
-/// Kept with the connection: with Pingora as the extension of its `SslDigest`, where `AccessFilter` finds it. Where there is
-/// none, nobody asked, and whether the client has a certificate is not known.
+/// Kept with the connection: with Pingora as the extension of its `SslDigest`, where `AccessFilter`
+/// finds it. Where there is none, nobody asked, and whether the client has a certificate is not
+/// known.
 #[derive(Clone, Debug, Default)]
 pub struct ClientTls {
-    /// What it showed and proved to have; nothing, where that was nothing or cannot be read in one way only.
+    /// What it showed and proved to have; nothing, where that was nothing or cannot be read in one
+    /// way only.
     pub certificate: Option<Arc<ClientCertificate>>,
 }
 
-/// A client's certificate whose chain was verified. For which hosts it counts is decided for each request.
+/// A client's certificate whose chain was verified. For which hosts it counts is decided for each
+/// request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientCertificate {
     /// The only common name of its subject; empty where it has none.

@@ -4,10 +4,11 @@ use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// An email address in the form that rules compare: lower case, exactly one `@`, an [`EmailDomain`].
+/// An email address in the form that rules compare: lower case, exactly one `@`, an
+/// [`EmailDomain`].
 ///
-/// Two spellings become one address only if they differ in the case of letters, or if one domain is the A-label form of
-/// the other.
+/// Two spellings become one address only if they differ in the case of letters, or if one domain is
+/// the A-label form of the other.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Email {
@@ -15,8 +16,8 @@ pub struct Email {
     at: usize,
 }
 
-/// The domain of an email address: labels of lower-case letters, digits and hyphens, U-labels as A-labels (RFC 5890 2.3.2.1),
-/// no trailing dot.
+/// The domain of an email address: labels of lower-case letters, digits and hyphens, U-labels as
+/// A-labels (RFC 5890 2.3.2.1), no trailing dot.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EmailDomain(Box<str>);
 
@@ -26,7 +27,8 @@ pub enum EmailError {
     /// None, or more than one `@`; an empty part; a control character or a space.
     #[error("the e-mail address is malformed")]
     Malformed,
-    /// A character that no reader sees, such as a soft hyphen, a zero-width space or a change of direction.
+    /// A character that no reader sees, such as a soft hyphen, a zero-width space or a change of
+    /// direction.
     #[error("the e-mail address holds an invisible character")]
     Invisible,
     /// More than 254 bytes.
@@ -37,7 +39,8 @@ pub enum EmailError {
         "the domain of an e-mail address consists of letters, digits and hyphens, with dots between the labels"
     )]
     Domain,
-    /// The domain is not the one spelling of its name: UTS 46 would replace or drop characters of it.
+    /// The domain is not the one spelling of its name: UTS 46 would replace or drop characters of
+    /// it.
     #[error(
         "the domain of the e-mail address holds characters that stand for others, or an `xn--` label that does not decode"
     )]
@@ -48,7 +51,8 @@ impl Email {
     /// Parses an address.
     ///
     /// # Errors
-    /// [`EmailError`], if it does not have exactly one `@` between a local part and an [`EmailDomain`].
+    /// [`EmailError`], if it does not have exactly one `@` between a local part and an
+    /// [`EmailDomain`].
     pub fn parse(text: &str) -> Result<Self, EmailError> {
         let mut parts = text.split('@');
         let (Some(local), Some(domain), None) = (parts.next(), parts.next(), parts.next()) else {
@@ -90,13 +94,15 @@ impl Email {
 }
 
 impl EmailDomain {
-    /// Parses the part of an address after the `@`. Only the case of ASCII letters is normalised, and U-labels become
-    /// A-labels. A domain that a lookup would read as another one is rejected: a provider may hold both to be different.
+    /// Parses the part of an address after the `@`. Only the case of ASCII letters is normalised,
+    /// and U-labels become A-labels. A domain that a lookup would read as another one is rejected:
+    /// a provider may hold both to be different.
     ///
     /// # Errors
     /// [`EmailError::Domain`], [`EmailError::Variant`].
     pub fn parse(text: &str) -> Result<Self, EmailError> {
-        // RFC 1035 2.3.4; a U-label is at most as many characters as its A-label, each of up to four bytes.
+        // RFC 1035 2.3.4; a U-label is at most as many characters as its A-label, each of up to
+        // four bytes.
         if text.len() > 4 * MAX_DOMAIN {
             return Err(EmailError::Domain);
         }
@@ -174,8 +180,8 @@ fn to_unicode(text: &str) -> Option<String> {
     result.ok().map(|()| unicode.into_owned())
 }
 
-/// Appends the lower case of a letter. A letter whose lower case has another upper case stays as it is: the Kelvin sign
-/// would become `k`, and one user's address must not become another's.
+/// Appends the lower case of a letter. A letter whose lower case has another upper case stays as it
+/// is: the Kelvin sign would become `k`, and one user's address must not become another's.
 fn lower(mut text: String, c: char) -> String {
     let round_trips = || c.to_lowercase().flat_map(char::to_uppercase).eq([c]);
     if c.is_ascii() {
@@ -188,8 +194,8 @@ fn lower(mut text: String, c: char) -> String {
     text
 }
 
-/// Returns `true` for the default-ignorable and bidirectional controls of Unicode 16 (UAX 44), interlinear annotation, the
-/// replacement character, non-characters and private use.
+/// Returns `true` for the default-ignorable and bidirectional controls of Unicode 16 (UAX 44),
+/// interlinear annotation, the replacement character, non-characters and private use.
 const fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
@@ -280,7 +286,8 @@ mod tests {
 
     #[test]
     fn local_part_letters_with_a_foreign_lower_case_stay_apart() {
-        // The Kelvin sign, the dotted capital I, the Angstrom sign, the Ohm sign and the capital sharp s.
+        // The Kelvin sign, the dotted capital I, the Angstrom sign, the Ohm sign and the capital
+        // sharp s.
         for (variant, letter) in [
             ("\u{212a}im", "kim"),
             ("k\u{130}m", "kim"),
@@ -428,7 +435,8 @@ mod tests {
     }
 
     proptest! {
-        /// A domain that parses is either its own ASCII spelling, but for case, or decodes to exactly what was written.
+        /// A domain that parses is either its own ASCII spelling, but for case, or decodes to
+        /// exactly what was written.
         #[test]
         fn domain_never_becomes_another(text in "[a-zA-Z0-9.\\-%\u{ad}\u{200b}éüßｅⓐ。\u{308}\u{212a}]{1,24}|(?i:xn--)[a-z0-9-]{1,16}\\.com|\\PC{1,12}") {
             if let Ok(domain) = EmailDomain::parse(&text) {

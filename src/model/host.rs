@@ -55,7 +55,8 @@ impl fmt::Display for Host {
     }
 }
 
-/// A `host[:port]` as it came on the wire, with the host brought to canonical form. Borrowed where it already was.
+/// A `host[:port]` as it came on the wire, with the host brought to canonical form. Borrowed where
+/// it already was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authority<'a> {
     /// Canonical host.
@@ -66,7 +67,8 @@ pub struct Authority<'a> {
 }
 
 impl<'a> Authority<'a> {
-    /// The canonical text, where it is not what was written. A port that goes without saying is not in it.
+    /// The canonical text, where it is not what was written. A port that goes without saying is not
+    /// in it.
     pub fn rewritten(&self, default_port: bool) -> Option<String> {
         let written_so = self.canonical && (self.port.is_none() || !default_port);
         if written_so {
@@ -87,7 +89,8 @@ impl<'a> Authority<'a> {
     /// Reads a `Host` header or an `:authority` (RFC 9110 §7.2).
     ///
     /// # Errors
-    /// Where the host is empty or holds a byte that no registered name or address has: user information, lists, spaces.
+    /// Where the host is empty or holds a byte that no registered name or address has: user
+    /// information, lists, spaces.
     pub fn parse(text: &'a str) -> Result<Self, HostError> {
         let (host, port) = match text.rsplit_once(':') {
             // The last colon of an IPv6 literal is inside its brackets.
@@ -129,7 +132,8 @@ impl<'a> Authority<'a> {
     }
 }
 
-/// Whether a registered name holds upper case; `None` where it is none. Runs on every request, so in one pass.
+/// Whether a registered name holds upper case; `None` where it is none. Runs on every request, so
+/// in one pass.
 fn read_name(name: &str) -> Option<bool> {
     let (mut upper, mut label) = (false, 0_u8);
     for byte in name.bytes() {

@@ -22,33 +22,41 @@ pub struct Identity {
     pub idp: IdpRef,
     /// Group membership, or that it could not be learned.
     pub groups: Groups,
-    /// From where the groups are and since when; `None` where they are not known, or in a record of an earlier release.
+    /// From where the groups are and since when; `None` where they are not known, or in a record of
+    /// an earlier release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub groups_seen: Option<GroupsSeen>,
     /// Authentication methods (RFC 8176), where the provider gave them.
     pub amr: Option<Vec<String>>,
-    /// The claims that the provider's configuration asked for; null where an OpenID provider said nothing of one. Of what is
-    /// not here nothing is known: it was not asked for, or a SAML assertion did not have it.
+    /// The claims that the provider's configuration asked for; null where an OpenID provider said
+    /// nothing of one. Of what is not here nothing is known: it was not asked for, or a SAML
+    /// assertion did not have it.
     #[serde(default)]
     pub claims: Map<String, Value>,
-    /// What services of one's own said at login, by [`evaluation_key`](crate::policy::evaluation_key). One that did not answer is not among them.
+    /// What services of one's own said at login, by
+    /// [`evaluation_key`](crate::policy::evaluation_key). One that did not answer is not among
+    /// them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub evaluations: BTreeMap<String, bool>,
-    /// What origins are sent of the person beside their address: names of headers in lower case, each with one value.
+    /// What origins are sent of the person beside their address: names of headers in lower case,
+    /// each with one value.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<(String, String)>,
-    /// The same person's logins through other providers, in the same browser: all of them end together.
+    /// The same person's logins through other providers, in the same browser: all of them end
+    /// together.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub beside: Vec<IdentityNonce>,
-    /// When the provider's own session with the person ends, where it says so: none of ours lasts longer.
+    /// When the provider's own session with the person ends, where it says so: none of ours lasts
+    /// longer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_ends: Option<UnixTime>,
     /// When the provider was asked.
     pub at: UnixTime,
     /// The address the login came from.
     pub ip: Option<IpAddr>,
-    /// The store's latest revision when the login began, kept by every later change of the record: each later revocation of the
-    /// user covers the login. 0 in a record of an earlier release, and in one that no store of this node has.
+    /// The store's latest revision when the login began, kept by every later change of the record:
+    /// each later revocation of the user covers the login. 0 in a record of an earlier release, and
+    /// in one that no store of this node has.
     #[serde(skip)]
     pub revision: u64,
 }
@@ -132,8 +140,8 @@ impl Groups {
         }
     }
 
-    /// Makes a claim `groups`, where one was asked for, say what these do: what it says by itself may have been cut, or left
-    /// out for being too long.
+    /// Makes a claim `groups`, where one was asked for, say what these do: what it says by itself
+    /// may have been cut, or left out for being too long.
     pub fn tell(&self, claims: &mut Map<String, Value>) {
         match self {
             Self::Known(groups) => {

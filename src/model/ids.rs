@@ -4,7 +4,8 @@ use aws_lc_rs::rand;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// The name of an identity provider, unique in a configuration: what rules and `allowed_idps` refer to.
+/// The name of an identity provider, unique in a configuration: what rules and `allowed_idps` refer
+/// to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct IdpId(pub Box<str>);
@@ -55,7 +56,8 @@ impl Aud {
         }
     }
 
-    /// The tag of an application that was given none: the same for the same words, on every node and after every restart.
+    /// The tag of an application that was given none: the same for the same words, on every node
+    /// and after every restart.
     pub fn derive(words: &[&str]) -> Self {
         let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
         for word in words {
@@ -103,7 +105,8 @@ impl fmt::Display for Aud {
     }
 }
 
-/// Names one login: the key of its identity record, and what a logout revokes. Sixteen characters, 95 bits.
+/// Names one login: the key of its identity record, and what a logout revokes. Sixteen characters,
+/// 95 bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct IdentityNonce([u8; 16]);

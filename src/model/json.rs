@@ -5,8 +5,8 @@ use std::marker::PhantomData;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
-/// A struct that is read from a JSON object and from nothing else. Serde alone would also accept an array with the members
-/// in their order.
+/// A struct that is read from a JSON object and from nothing else. Serde alone would also accept an
+/// array with the members in their order.
 pub(crate) struct Object<T>(pub(crate) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -35,9 +35,10 @@ pub(crate) fn document<'a, T: Deserialize<'a>>(json: &'a [u8]) -> serde_json::Re
     object(json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(json))
 }
 
-/// Returns the text of a document that somebody else wrote, so that one bad character in a member that is not used leaves the
-/// others readable. Octets that are not UTF-8 and escaped halves of surrogate pairs become U+FFFD, which no configured value
-/// contains. A byte order mark in front is dropped.
+/// Returns the text of a document that somebody else wrote, so that one bad character in a member
+/// that is not used leaves the others readable. Octets that are not UTF-8 and escaped halves of
+/// surrogate pairs become U+FFFD, which no configured value contains. A byte order mark in front is
+/// dropped.
 pub(crate) fn mended(document: &[u8]) -> Cow<'_, str> {
     let text = String::from_utf8_lossy(document.strip_prefix(b"\xef\xbb\xbf").unwrap_or(document));
     // Cheap, and true for nearly all documents.

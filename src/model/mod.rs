@@ -1,7 +1,8 @@
 //! The vocabulary: what every other module speaks about.
 //!
-//! Decides what a host, a path, an e-mail address and a moment are, once, at the boundary. Trusts nothing it is given.
-//! Never does IO and never reads a clock on behalf of a caller, save [`UnixTime::now`], which only the edges call.
+//! Decides what a host, a path, an e-mail address and a moment are, once, at the boundary. Trusts
+//! nothing it is given. Never does IO and never reads a clock on behalf of a caller, save
+//! [`UnixTime::now`], which only the edges call.
 
 #[cfg(feature = "control")]
 mod budget;

@@ -1,6 +1,7 @@
 use std::fmt;
 
-/// Why a request was not forwarded. The id stands on pages, in logs and in metrics; it never changes its meaning.
+/// Why a request was not forwarded. The id stands on pages, in logs and in metrics; it never
+/// changes its meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
@@ -10,8 +11,8 @@ pub enum Reason {
     HostMalformed,
     /// The host was named with a port that this team is not served on.
     PortUnknown,
-    /// `TRACE`, `CONNECT`, a method that is not a token, or a query parameter that asks the origin for another method than the
-    /// one that the application's policies asked for.
+    /// `TRACE`, `CONNECT`, a method that is not a token, or a query parameter that asks the origin
+    /// for another method than the one that the application's policies asked for.
     MethodRefused,
     /// A target beyond the limit.
     TargetTooLong,
@@ -29,15 +30,18 @@ pub enum Reason {
     SessionRevoked,
     /// The credential is not one of ours, is not for this application, or was tampered with.
     SessionInvalid,
-    /// Cookies of different logins came together, each with a valid token for this application: neither is used.
+    /// Cookies of different logins came together, each with a valid token for this application:
+    /// neither is used.
     SessionConflict,
-    /// The service token's id or secret is wrong, one of the two is missing, or one of them stands twice.
+    /// The service token's id or secret is wrong, one of the two is missing, or one of them stands
+    /// twice.
     ServiceTokenInvalid,
     /// The service token is right, and its time is over.
     ServiceTokenExpired,
     /// The service token is right, and was disabled.
     ServiceTokenDisabled,
-    /// Nobody can log in to this application: it is for programs alone, and none showed what it asks for.
+    /// Nobody can log in to this application: it is for programs alone, and none showed what it
+    /// asks for.
     ServiceAuthRequired,
     /// A policy that denies applied.
     PolicyDenied,
@@ -49,8 +53,8 @@ pub enum Reason {
     RevocationsUnavailable,
     /// What the policies need to know about this person could not be learned just now.
     IdentityUnavailable,
-    /// Something that the policies ask could not be learned: groups that the identity provider did not name, the country of an
-    /// address, what a service of one's own says of the person.
+    /// Something that the policies ask could not be learned: groups that the identity provider did
+    /// not name, the country of an address, what a service of one's own says of the person.
     IdentityIncomplete,
     /// A cross-origin preflight that the application has no answer for.
     PreflightRefused,

@@ -4,7 +4,8 @@ use http::{HeaderMap, Method};
 
 use super::{Authority, CleanPath, ClientTls};
 
-/// A request as it is judged: read once from the native one, and what is forwarded is built from the same values.
+/// A request as it is judged: read once from the native one, and what is forwarded is built from
+/// the same values.
 #[derive(Debug)]
 pub struct RequestView<'a> {
     /// As sent; methods are case-sensitive (RFC 9110 §9.1).

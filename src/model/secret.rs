@@ -4,7 +4,8 @@ use serde::Deserialize;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-/// A string that must not be seen: no `Display`, a redacted `Debug`, constant-time comparison, wiped on drop.
+/// A string that must not be seen: no `Display`, a redacted `Debug`, constant-time comparison,
+/// wiped on drop.
 #[derive(Clone, Deserialize)]
 #[serde(from = "String")]
 pub struct Secret(Zeroizing<String>);

@@ -10,7 +10,8 @@ use super::{InvalidId, Secret, UnixTime};
 
 /// What a program shows instead of a login: `CF-Access-Client-Id` and `CF-Access-Client-Secret`.
 ///
-/// The secret itself is nowhere but with the program. It is random enough that a plain hash of it tells nothing.
+/// The secret itself is nowhere but with the program. It is random enough that a plain hash of it
+/// tells nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceToken {
     /// What rules, logs and metrics call it.

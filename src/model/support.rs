@@ -2,7 +2,8 @@ use url::Url;
 
 use super::Email;
 
-/// The contact for users who need help: a text, a link, or both. Pages show it wherever a user is refused or something fails.
+/// The contact for users who need help: a text, a link, or both. Pages show it wherever a user is
+/// refused or something fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Support {
     text: Option<Box<str>>,
@@ -21,7 +22,8 @@ impl Support {
     /// Reads the address of a page (`https:`) or of a mailbox (`mailto:`, RFC 6068, one address).
     ///
     /// # Errors
-    /// A sentence about anything else: pages must not lead to other schemes, and not over plain HTTP.
+    /// A sentence about anything else: pages must not lead to other schemes, and not over plain
+    /// HTTP.
     pub fn parse_url(text: &str) -> Result<Url, String> {
         let url = Url::parse(text)
             .ok()

@@ -24,7 +24,8 @@ impl UnixTime {
         )
     }
 
-    /// This moment and `duration` later; the far end of time where that overflows. Fractions of a second are dropped.
+    /// This moment and `duration` later; the far end of time where that overflows. Fractions of a
+    /// second are dropped.
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(duration.as_secs()))
@@ -35,7 +36,8 @@ impl UnixTime {
         Duration::from_secs(self.0.saturating_sub(earlier.0))
     }
 
-    /// The second that a NumericDate with a fraction falls into (RFC 7519 2). `None` if it is negative or beyond 2^53.
+    /// The second that a NumericDate with a fraction falls into (RFC 7519 2). `None` if it is
+    /// negative or beyond 2^53.
     pub(crate) fn from_fraction(seconds: f64) -> Option<Self> {
         let range = 0.0..9_007_199_254_740_992.0;
         #[expect(

@@ -1,7 +1,9 @@
-//! The audit trail: one structured event for every login, logout and refusal, and for a chosen part of what was allowed.
+//! The audit trail: one structured event for every login, logout and refusal, and for a chosen part
+//! of what was allowed.
 //!
-//! Decides the fields and their form. Trusts that a `tracing` subscriber takes the target [`TARGET`]; the standalone proxy's
-//! does, as JSON. Never waits and never fails: an event that nobody takes is nobody's error.
+//! Decides the fields and their form. Trusts that a `tracing` subscriber takes the target
+//! [`TARGET`]; the standalone proxy's does, as JSON. Never waits and never fails: an event that
+//! nobody takes is nobody's error.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -15,7 +17,8 @@ use crate::policy::Country;
 /// The `tracing` target of all audit events.
 pub const TARGET: &str = "portcullis::audit";
 
-/// The fields whose text is JSON, for subscribers: the standalone proxy's log has them as lists and objects.
+/// The fields whose text is JSON, for subscribers: the standalone proxy's log has them as lists and
+/// objects.
 pub const JSON_FIELDS: [&str; 4] = ["groups", "amr", "claims", "listeners"];
 
 /// What happened. Facts that are not known stay away from the event.
@@ -37,7 +40,8 @@ pub struct Event<'a> {
     pub email: Option<&'a Email>,
     /// The person.
     pub user: Option<&'a UserId>,
-    /// The service token that was shown, by id and name; where it was not accepted, whose client id it was.
+    /// The service token that was shown, by id and name; where it was not accepted, whose client id
+    /// it was.
     pub service_token: Option<(&'a str, &'a str)>,
     /// The common name of the client certificate that let a program in.
     pub common_name: Option<&'a str>,
@@ -47,8 +51,9 @@ pub struct Event<'a> {
     pub idp: Option<&'a IdpId>,
     /// How a login came to know the person.
     pub via: Option<Via>,
-    /// What policies see of the person: logged as `groups`, `amr` and `claims` ([`JSON_FIELDS`]), if they are known and not
-    /// too long. What services said of them stays away: their addresses may hold what nobody else should know.
+    /// What policies see of the person: logged as `groups`, `amr` and `claims` ([`JSON_FIELDS`]),
+    /// if they are known and not too long. What services said of them stays away: their addresses
+    /// may hold what nobody else should know.
     pub identity: Option<&'a Identity>,
     /// The policy that decided, by its name.
     pub policy: Option<&'a str>,
@@ -166,8 +171,8 @@ impl<'a> Event<'a> {
         }
     }
 
-    /// Hands it to the subscriber. Whether an allowed request is to be told at all, [`Sample`] says before anything is
-    /// gathered for it.
+    /// Hands it to the subscriber. Whether an allowed request is to be told at all, [`Sample`] says
+    /// before anything is gathered for it.
     pub fn emit(&self) {
         let Self {
             event,
@@ -276,8 +281,8 @@ fn json(value: impl serde::Serialize) -> Option<String> {
     Some(out)
 }
 
-/// Which of the allowed requests become events: none, all, or a part of them by chance. It takes no lock and no allocation
-/// and shares nothing between threads.
+/// Which of the allowed requests become events: none, all, or a part of them by chance. It takes no
+/// lock and no allocation and shares nothing between threads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sample {
     // The part of 2^32 that is told.
@@ -290,7 +295,8 @@ impl Sample {
     /// Every one.
     pub const ALL: Self = Self { part: 1 << 32 };
 
-    /// That part of them, from 0 to 1; what lies outside is brought to the nearer end, and what is not a number to 0.
+    /// That part of them, from 0 to 1; what lies outside is brought to the nearer end, and what is
+    /// not a number to 0.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -338,7 +344,8 @@ impl RunningSample {
     }
 }
 
-/// xorshift64* with one state for each thread. It spreads events evenly; nothing is to be kept from anybody.
+/// xorshift64* with one state for each thread. It spreads events evenly; nothing is to be kept from
+/// anybody.
 fn chance() -> u64 {
     thread_local! {
         static STATE: Cell<u64> = const { Cell::new(0) };
@@ -356,8 +363,9 @@ fn chance() -> u64 {
     x.wrapping_mul(0x2545_F491_4F6C_DD1D)
 }
 
-/// Text that cannot be taken for anything but text, wherever it is shown: at most `most` characters, with what moves a
-/// cursor, ends a line or turns the direction of writing escaped. Borrowed where it was so already.
+/// Text that cannot be taken for anything but text, wherever it is shown: at most `most`
+/// characters, with what moves a cursor, ends a line or turns the direction of writing escaped.
+/// Borrowed where it was so already.
 fn plain(text: &[u8], most: usize) -> Cow<'_, str> {
     // No character has more than four bytes; what lies beyond is never looked at.
     let limit = most.saturating_add(1).saturating_mul(4);

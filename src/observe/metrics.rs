@@ -1,8 +1,8 @@
 //! What is counted, in the registry that Pingora's own metrics are in.
 //!
-//! Decides names and labels. Trusts its callers to count once. Never takes a lock or looks a label up for a request that is
-//! served: every counter of the hot path is found by its place in a table. Never panics over a name that is taken already:
-//! such a metric counts and is not shown.
+//! Decides names and labels. Trusts its callers to count once. Never takes a lock or looks a label
+//! up for a request that is served: every counter of the hot path is found by its place in a table.
+//! Never panics over a name that is taken already: such a metric counts and is not shown.
 
 use std::sync::OnceLock;
 
@@ -334,7 +334,8 @@ impl Metrics {
         }
     }
 
-    /// Counts a running request that was cut. Without a reason it could not be judged, or is another application's by now.
+    /// Counts a running request that was cut. Without a reason it could not be judged, or is
+    /// another application's by now.
     pub fn cut(&self, reason: Option<Reason>) {
         self.cuts
             .with_label_values(&[reason.map_or(NO_REASON, Reason::id)])
@@ -355,8 +356,9 @@ impl Metrics {
             .inc();
     }
 
-    /// Counts an ended login; `reason` is the login's own reason id, one of a closed list. A successful one has the reason
-    /// `session` where the team's session sufficed, and none where the provider was asked.
+    /// Counts an ended login; `reason` is the login's own reason id, one of a closed list. A
+    /// successful one has the reason `session` where the team's session sufficed, and none where
+    /// the provider was asked.
     pub fn login(&self, outcome: Login, reason: Option<&'static str>) {
         self.logins
             .with_label_values(&[outcome.as_str(), reason.unwrap_or(NO_REASON)])

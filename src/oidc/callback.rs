@@ -2,8 +2,8 @@ use thiserror::Error;
 
 use crate::model::Secret;
 
-/// What the browser brought back from the provider (RFC 6749 §4.1.2). Nothing in it is to be believed before
-/// [`Callback::code`] has looked at it.
+/// What the browser brought back from the provider (RFC 6749 §4.1.2). Nothing in it is to be
+/// believed before [`Callback::code`] has looked at it.
 #[derive(Clone, Debug)]
 pub struct Callback {
     state: Secret,
@@ -32,10 +32,12 @@ pub enum CallbackError {
     /// It belongs to another login, or to another browser's.
     #[error("the callback belongs to another login")]
     State,
-    /// RFC 9207: it comes from another provider than the login went to, or from one that should say and did not.
+    /// RFC 9207: it comes from another provider than the login went to, or from one that should say
+    /// and did not.
     #[error("the callback comes from another issuer")]
     Issuer,
-    /// The provider refused (RFC 6749 §4.1.2.1). Cut, and without control characters; still to be escaped in a page.
+    /// The provider refused (RFC 6749 §4.1.2.1). Cut, and without control characters; still to be
+    /// escaped in a page.
     #[error("the provider answered `{error}`")]
     Provider {
         /// Its error code.
@@ -46,7 +48,8 @@ pub enum CallbackError {
 }
 
 impl CallbackError {
-    /// Returns the error code of the provider if it is a registered one: those are safe to show, whoever sent them.
+    /// Returns the error code of the provider if it is a registered one: those are safe to show,
+    /// whoever sent them.
     pub fn registered_code(&self) -> Option<&'static str> {
         let Self::Provider { error, .. } = self else {
             return None;
@@ -56,7 +59,8 @@ impl CallbackError {
 }
 
 impl Callback {
-    /// Returns the error in a query string, whether or not it is the answer to a login. It is not verified.
+    /// Returns the error in a query string, whether or not it is the answer to a login. It is not
+    /// verified.
     pub fn reported_error(query: &str) -> Option<CallbackError> {
         let query = query.get(..MAX_QUERY).unwrap_or(query);
         let first = |name: &str| {
@@ -109,8 +113,8 @@ impl Callback {
         })
     }
 
-    /// The code, where this is the answer to the login that `state` and `issuer` are of. `iss_promised`: the provider's
-    /// metadata says that it names itself in every answer.
+    /// The code, where this is the answer to the login that `state` and `issuer` are of.
+    /// `iss_promised`: the provider's metadata says that it names itself in every answer.
     ///
     /// # Errors
     /// [`CallbackError::State`], [`CallbackError::Issuer`], [`CallbackError::Provider`].

@@ -20,8 +20,8 @@ pub struct Profile {
     pub subject: String,
     /// The address, not looked at yet.
     pub email: ClaimedEmail,
-    /// The provider's word for exactly that address (`email_verified`); `None` if it gives none. A value that cannot be read is
-    /// `Some(false)`.
+    /// The provider's word for exactly that address (`email_verified`); `None` if it gives none. A
+    /// value that cannot be read is `Some(false)`.
     pub email_verified: Option<bool>,
     /// Display name.
     pub name: Option<String>,
@@ -31,11 +31,13 @@ pub struct Profile {
     pub groups_source: GroupsSource,
     /// Authentication methods (RFC 8176).
     pub amr: Option<Vec<String>>,
-    /// The claims that were asked for by name. One that the user does not have is null, and one that is unknown is not in it.
+    /// The claims that were asked for by name. One that the user does not have is null, and one
+    /// that is unknown is not in it.
     pub claims: Map<String, Value>,
     /// The claims that were asked for and are unknown because their absence is not proven.
     pub unproven: Vec<String>,
-    /// The claims that are present and cannot be read, for the log: name, source and JSON type, without the value.
+    /// The claims that are present and cannot be read, for the log: name, source and JSON type,
+    /// without the value.
     pub unreadable: Vec<String>,
 }
 
@@ -76,9 +78,11 @@ pub enum ClaimedGroups {
     Claimed(Vec<String>),
     /// Nothing.
     Absent,
-    /// A reference to another place (OpenID Connect Core 5.6.2, "distributed claims"). A list beside it may be a part of them.
+    /// A reference to another place (OpenID Connect Core 5.6.2, "distributed claims"). A list
+    /// beside it may be a part of them.
     Elsewhere,
-    /// A value that is not a list of strings. It may hold any group, so the groups are unknown and not empty.
+    /// A value that is not a list of strings. It may hold any group, so the groups are unknown and
+    /// not empty.
     Unreadable,
 }
 
@@ -88,7 +92,8 @@ pub enum ClaimsError {
     /// Not a JSON object, or a claim that stands twice.
     #[error("the claims are malformed")]
     Malformed,
-    /// An encrypted userinfo answer, one that is signed in a way that is not accepted, or no JSON at all.
+    /// An encrypted userinfo answer, one that is signed in a way that is not accepted, or no JSON
+    /// at all.
     #[error("the userinfo endpoint did not answer with JSON")]
     NotJson,
     /// A signed userinfo answer by a key that is not in the JWKS, or whose signature does not fit.
@@ -189,7 +194,8 @@ impl<'de> Deserialize<'de> for UserClaims {
     }
 }
 
-/// Reads a userinfo answer about `subject` (Core 5.3.2). A JSON object is accepted under any content type.
+/// Reads a userinfo answer about `subject` (Core 5.3.2). A JSON object is accepted under any
+/// content type.
 ///
 /// # Errors
 /// See [`ClaimsError`].
@@ -202,10 +208,12 @@ pub fn userinfo(is_json: bool, body: &[u8], subject: &str) -> Result<UserClaims,
     Ok(claims)
 }
 
-/// One picture of both: the ID token's word stands, and the userinfo answer fills in what a thin token leaves out.
+/// One picture of both: the ID token's word stands, and the userinfo answer fills in what a thin
+/// token leaves out.
 ///
-/// `email_claim` and `groups_claim` name the claims that hold the address and the groups, `wanted` the claims to be kept for
-/// policies and origins. No other claim is read. Doubt about an address counts in either document.
+/// `email_claim` and `groups_claim` name the claims that hold the address and the groups, `wanted`
+/// the claims to be kept for policies and origins. No other claim is read. Doubt about an address
+/// counts in either document.
 pub fn merge(
     id_token: &VerifiedIdToken,
     userinfo: Option<&UserClaims>,
@@ -355,7 +363,8 @@ pub fn merge(
     }
 }
 
-/// Reads the claim `groups`, in any letters. A reference to it counts before a list, in whichever document it is.
+/// Reads the claim `groups`, in any letters. A reference to it counts before a list, in whichever
+/// document it is.
 fn by_any_letters(id_token: &UserClaims, userinfo: Option<&UserClaims>) -> NamedGroups {
     let sources = || GroupsClaim::sources(id_token, userinfo);
     if let Some((_, source)) = sources().find(|(claims, _)| claims.references().any(is_groups)) {

@@ -11,13 +11,15 @@ use crate::model::{Secret, UnixTime, fill_random, hex};
 /// How a client proves to its provider that it is itself (OpenID Connect Core 9).
 #[derive(Clone, Debug)]
 pub enum Credentials {
-    /// `client_secret_basic`, or `client_secret_post` where the provider takes nothing else or the configuration says so.
+    /// `client_secret_basic`, or `client_secret_post` where the provider takes nothing else or the
+    /// configuration says so.
     Secret(Secret),
     /// `private_key_jwt`: nothing that is worth stealing ever leaves this machine.
     Key(Arc<ClientKey>),
 }
 
-/// The authentication method of a client at its provider (`token_endpoint_auth_method`, RFC 7591 2).
+/// The authentication method of a client at its provider (`token_endpoint_auth_method`, RFC 7591
+/// 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientAuth {
     /// The secret in the `Authorization` header (RFC 6749 2.3.1).
@@ -47,7 +49,8 @@ pub enum ClientKeyError {
 }
 
 impl ClientKey {
-    /// Reads a key in PEM form. `kid` is what the provider calls its public half; without one the provider has to guess.
+    /// Reads a key in PEM form. `kid` is what the provider calls its public half; without one the
+    /// provider has to guess.
     ///
     /// # Errors
     /// See [`ClientKeyError`].

@@ -2,8 +2,9 @@ use super::AnsweredScopes;
 
 /// The scopes that a login requested, and those that the provider is known to have granted.
 ///
-/// A user can change `scope` in the address of an authorization request: `state`, `nonce` and PKCE match nevertheless. A claim
-/// that is tied to a scope is then absent at the user's will. So its absence counts only if every scope is known to be granted.
+/// A user can change `scope` in the address of an authorization request: `state`, `nonce` and PKCE
+/// match nevertheless. A claim that is tied to a scope is then absent at the user's will. So its
+/// absence counts only if every scope is known to be granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     requested: Vec<String>,
@@ -12,8 +13,8 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// The grant of a token answer, and of a request whose scopes `pushed` were sent past the browser (RFC 9126), separated by
-    /// spaces.
+    /// The grant of a token answer, and of a request whose scopes `pushed` were sent past the
+    /// browser (RFC 9126), separated by spaces.
     pub fn new(requested: &[String], answered: &AnsweredScopes, pushed: Option<&str>) -> Self {
         let granted = match answered {
             AnsweredScopes::These(scopes) => Some(scopes.clone()),
@@ -51,6 +52,7 @@ impl Grant {
     }
 }
 
-/// OpenID Connect Core 3.1.2.1 and 11: without the first there is no ID token, and the other is for refresh tokens.
+/// OpenID Connect Core 3.1.2.1 and 11: without the first there is no ID token, and the other is for
+/// refresh tokens.
 const WITHOUT_CLAIMS: [&str; 2] = ["openid", "offline_access"];
 const GOOGLE: &str = "https://www.googleapis.com/auth/userinfo.";

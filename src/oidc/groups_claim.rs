@@ -5,10 +5,12 @@ use super::claims::{CLAIM_NAMES, NEARLY};
 use super::lenient::strings;
 use crate::model::{GroupsSource, is_nearly};
 
-/// The claim that lists the groups of a user: `groups` in any letters, or the one that the configuration names.
+/// The claim that lists the groups of a user: `groups` in any letters, or the one that the
+/// configuration names.
 ///
-/// A configured name is the name of a claim, or else a path into nested claims whose steps are separated by `.`, such as
-/// `realm_access.roles`. The whole name is tried first, because names of claims may contain dots (`https://ns.example/groups`).
+/// A configured name is the name of a claim, or else a path into nested claims whose steps are
+/// separated by `.`, such as `realm_access.roles`. The whole name is tried first, because names of
+/// claims may contain dots (`https://ns.example/groups`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupsClaim(Option<String>);
 
@@ -21,8 +23,8 @@ pub(super) enum NamedGroups {
     Absent,
     /// A reference to another place (OpenID Connect Core 5.6.2), and the document that it is in.
     Elsewhere(GroupsSource),
-    /// The claim is there and is not a list of names: the document that it is in, and what was found. Nothing is known of the
-    /// groups then.
+    /// The claim is there and is not a list of names: the document that it is in, and what was
+    /// found. Nothing is known of the groups then.
     Unreadable(GroupsSource, &'static str),
 }
 
@@ -39,9 +41,9 @@ impl GroupsClaim {
 
     /// Reads the groups if the configuration names their claim; `None` if it does not.
     ///
-    /// A reference in either document counts before a list, which may be a part. Then the ID token is read first. The names
-    /// are a string, an array of strings, or the keys of an object whose values are objects, as in
-    /// `{"admin": {"orgid": "org.example"}}`.
+    /// A reference in either document counts before a list, which may be a part. Then the ID token
+    /// is read first. The names are a string, an array of strings, or the keys of an object whose
+    /// values are objects, as in `{"admin": {"orgid": "org.example"}}`.
     pub(super) fn named(
         &self,
         id_token: &UserClaims,
@@ -83,8 +85,8 @@ impl GroupsClaim {
         std::iter::once((id_token, GroupsSource::IdToken)).chain(userinfo)
     }
 
-    /// Returns `true` if the document says that claims are left out of it: `_claim_names` and `_claim_sources` (OpenID Connect
-    /// Core 5.6.2), or `hasgroups` of Microsoft Entra ID.
+    /// Returns `true` if the document says that claims are left out of it: `_claim_names` and
+    /// `_claim_sources` (OpenID Connect Core 5.6.2), or `hasgroups` of Microsoft Entra ID.
     pub fn are_left_out_of(claims: &UserClaims) -> bool {
         [CLAIM_NAMES, "_claim_sources", "hasgroups"]
             .iter()
@@ -101,7 +103,8 @@ pub(super) enum Found<'a> {
     Unreadable,
 }
 
-/// The member of that whole name, or else the one at the end of the path. `null` is absent (OpenID Connect Core 5.3.2).
+/// The member of that whole name, or else the one at the end of the path. `null` is absent (OpenID
+/// Connect Core 5.3.2).
 pub(super) fn find<'a>(object: &'a Map<String, Value>, name: &str) -> Found<'a> {
     if let Some(value) = object.get(name).filter(|value| !value.is_null()) {
         return Found::Value(value);
@@ -123,8 +126,8 @@ pub(super) fn find<'a>(object: &'a Map<String, Value>, name: &str) -> Found<'a> 
     outcome
 }
 
-/// `None` unless every entry is a name. The value of a key is a detail of the membership, such as the organisations that a role
-/// was granted in; without any there may be no membership.
+/// `None` unless every entry is a name. The value of a key is a detail of the membership, such as
+/// the organisations that a role was granted in; without any there may be no membership.
 fn names(value: &Value) -> Option<Vec<String>> {
     match value {
         Value::Object(all) => {

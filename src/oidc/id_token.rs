@@ -53,7 +53,8 @@ pub enum IdTokenError {
     /// Not three base64url parts around JSON objects, or a claim that stands twice.
     #[error("the ID token is malformed")]
     Malformed,
-    /// Unsigned, encrypted, of an algorithm that is not among [`ALGORITHMS`](super::ALGORITHMS), or of another kind.
+    /// Unsigned, encrypted, of an algorithm that is not among [`ALGORITHMS`](super::ALGORITHMS), or
+    /// of another kind.
     #[error("the ID token's header is not one of a signed ID token")]
     Header,
     /// Signed with a key that is not in the JWKS. The keys may have been rotated.
@@ -88,10 +89,12 @@ pub enum IdTokenError {
     /// Its time is over, or has not begun.
     #[error("the ID token is not good at this time: this machine's clock is about {} s {}", .seconds.unsigned_abs(), side(.seconds))]
     Time {
-        /// How far the clocks are apart, if the token is as new as it should be. Negative where ours is behind.
+        /// How far the clocks are apart, if the token is as new as it should be. Negative where
+        /// ours is behind.
         seconds: i64,
     },
-    /// The provider did not ask the person again, though their last login there is longer ago than `max_age`.
+    /// The provider did not ask the person again, though their last login there is longer ago than
+    /// `max_age`.
     #[error("the person's login at the provider is longer ago than `max_age`")]
     LoginTooOld,
     /// The answer to another login.
@@ -171,7 +174,8 @@ struct Header {
     enc: Option<IgnoredAny>,
 }
 
-/// Verifies the signature of a token and returns its payload, and the algorithm that it was signed with.
+/// Verifies the signature of a token and returns its payload, and the algorithm that it was signed
+/// with.
 fn signed(token: &str, keys: &KeySet) -> Result<(Algorithm, Vec<u8>), IdTokenError> {
     if token.len() > MAX_ID_TOKEN {
         return Err(IdTokenError::TooLong);
@@ -182,7 +186,8 @@ fn signed(token: &str, keys: &KeySet) -> Result<(Algorithm, Vec<u8>), IdTokenErr
         return Err(IdTokenError::Malformed);
     }
     let header: Header = json::object(&decode(header)?).map_err(|_| IdTokenError::Malformed)?;
-    // (1) An encrypted token is not decrypted but refused; neither is any other extension of JWS taken.
+    // (1) An encrypted token is not decrypted but refused; neither is any other extension of JWS
+    // taken.
     let extended = [
         &header.crit,
         &header.b64,
@@ -214,7 +219,8 @@ fn signed(token: &str, keys: &KeySet) -> Result<(Algorithm, Vec<u8>), IdTokenErr
     }
 }
 
-/// Reads a userinfo answer that is a signed token (OpenID Connect Core 5.3.2): signed by the provider, and for this client.
+/// Reads a userinfo answer that is a signed token (OpenID Connect Core 5.3.2): signed by the
+/// provider, and for this client.
 ///
 /// # Errors
 /// [`ClaimsError::Signature`] if the keys may be old; see [`ClaimsError`] for the others.
@@ -313,7 +319,8 @@ pub fn verify(
     })
 }
 
-/// OpenID Connect Core 3.1.3.7 (3) to (5). A token for several clients is accepted if `azp` says that it was issued to this one.
+/// OpenID Connect Core 3.1.3.7 (3) to (5). A token for several clients is accepted if `azp` says
+/// that it was issued to this one.
 fn audience(claims: &UserClaims, expected: &Expected<'_>) -> Result<(), IdTokenError> {
     let audiences = match claims.get("aud") {
         Some(Value::Array(all)) => all.as_slice(),

@@ -52,7 +52,8 @@ pub(super) enum Algorithm {
     Ed25519,
 }
 
-/// The names of all accepted algorithms, for messages. `EdDSA` is accepted with keys of the curve Ed25519.
+/// The names of all accepted algorithms, for messages. `EdDSA` is accepted with keys of the curve
+/// Ed25519.
 pub const ALGORITHMS: &str =
     "RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA";
 
@@ -83,8 +84,8 @@ pub(super) enum Verification {
 }
 
 impl KeySet {
-    /// Reads a JWKS, each key by itself. Keys for other purposes, weak ones and broken ones are passed over: one of them does
-    /// not take the others with it.
+    /// Reads a JWKS, each key by itself. Keys for other purposes, weak ones and broken ones are
+    /// passed over: one of them does not take the others with it.
     ///
     /// # Errors
     /// Where it is not a JWKS, or where nothing is left.
@@ -122,7 +123,8 @@ impl KeySet {
         Ok(Self { keys, unreadable })
     }
 
-    /// The keys that are not for another purpose and still cannot be used, for the log: which, and why. The first few.
+    /// The keys that are not for another purpose and still cannot be used, for the log: which, and
+    /// why. The first few.
     pub fn unreadable(&self) -> &[String] {
         &self.unreadable
     }
@@ -137,8 +139,9 @@ impl KeySet {
         self.keys.iter().map(name).collect()
     }
 
-    /// Without a `kid`, exactly one key may fit the algorithm (OpenID Connect Core 10.1); one that is listed twice is one key. Of
-    /// one name, at most [`MAX_TRIED`] keys that fit the algorithm are tried. If no key has the name, those without any are.
+    /// Without a `kid`, exactly one key may fit the algorithm (OpenID Connect Core 10.1); one that
+    /// is listed twice is one key. Of one name, at most [`MAX_TRIED`] keys that fit the algorithm
+    /// are tried. If no key has the name, those without any are.
     pub(super) fn verify(
         &self,
         algorithm: Algorithm,
@@ -261,7 +264,8 @@ impl Algorithm {
         }
     }
 
-    /// The hash that `at_hash` is made with (OpenID Connect Core 3.1.3.6); for Ed25519 the one that it signs with.
+    /// The hash that `at_hash` is made with (OpenID Connect Core 3.1.3.6); for Ed25519 the one that
+    /// it signs with.
     pub(super) fn digest(self) -> &'static aws_lc_rs::digest::Algorithm {
         match self {
             Self::Rs256 | Self::Ps256 | Self::Es256 => &aws_lc_rs::digest::SHA256,
@@ -303,7 +307,8 @@ fn usable(key: &Value) -> Result<Key, UnusableKey> {
     })
 }
 
-/// The signature algorithm looks at the size of the modulus again; a key that could never verify should not be held.
+/// The signature algorithm looks at the size of the modulus again; a key that could never verify
+/// should not be held.
 fn rsa(jwk: Jwk<'_>) -> Result<Material, UnusableKey> {
     let Rsa { n, e } = jwk.rsa()?;
     Ok(Material::Rsa(RsaPublicKeyComponents {

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-/// Reads a boolean, also as the string that some providers make of it, in any case. `None` if it is neither.
+/// Reads a boolean, also as the string that some providers make of it, in any case. `None` if it is
+/// neither.
 pub(super) fn truth(value: &Value) -> Option<bool> {
     match value {
         Value::Bool(value) => Some(*value),
@@ -24,7 +25,8 @@ pub(super) fn strings(value: &Value) -> Option<Vec<String>> {
     }
 }
 
-/// Reads a list of names in a discovery document, as [`strings`] does. A string may hold several, separated by spaces.
+/// Reads a list of names in a discovery document, as [`strings`] does. A string may hold several,
+/// separated by spaces.
 ///
 /// `Some(None)` is a list without elements, which means the same as no list (RFC 8414 2).
 pub(super) fn names(value: &Value) -> Option<Option<Vec<String>>> {
@@ -36,7 +38,8 @@ pub(super) fn names(value: &Value) -> Option<Option<Vec<String>>> {
     Some(Some(all).filter(|all| !all.is_empty()))
 }
 
-/// Names the type of a value, and for a list the first element that is not a string. Holds nothing of the value.
+/// Names the type of a value, and for a list the first element that is not a string. Holds nothing
+/// of the value.
 pub(super) fn shape(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",

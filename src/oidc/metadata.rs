@@ -93,7 +93,8 @@ impl MetadataError {
     }
 }
 
-/// The members of a discovery document. Each is read when it is needed, so that the others cannot stop a login.
+/// The members of a discovery document. Each is read when it is needed, so that the others cannot
+/// stop a login.
 struct Members {
     all: Map<String, Value>,
     unreadable: Vec<String>,
@@ -123,7 +124,8 @@ impl Members {
             .ok_or_else(|| MetadataError::Malformed(format!("`{name}` is missing")))
     }
 
-    /// A member that not every login uses. One that cannot be read is as good as none, and is noted.
+    /// A member that not every login uses. One that cannot be read is as good as none, and is
+    /// noted.
     fn optional<T>(&mut self, name: &'static str, read: impl Fn(&Value) -> Option<T>) -> Option<T> {
         let value = self.get(name)?;
         let found = read(value);
@@ -136,7 +138,8 @@ impl Members {
 }
 
 impl Metadata {
-    /// The URL of the document of `issuer` (OpenID Connect Discovery 1.0 4.1). `None` if the issuer is not a URL.
+    /// The URL of the document of `issuer` (OpenID Connect Discovery 1.0 4.1). `None` if the issuer
+    /// is not a URL.
     pub fn location(issuer: &str) -> Option<Url> {
         Url::parse(&format!(
             "{}/.well-known/openid-configuration",
@@ -167,7 +170,8 @@ impl Metadata {
                 found,
             });
         }
-        // RFC 9700 §2.1.1: a provider that lists its methods and leaves S256 out would not check our challenge.
+        // RFC 9700 §2.1.1: a provider that lists its methods and leaves S256 out would not check
+        // our challenge.
         if members
             .optional("code_challenge_methods_supported", lists_s256)
             .flatten()
@@ -181,7 +185,8 @@ impl Metadata {
                 .ok()
                 .filter(|url| is_secure(url, plain))
         };
-        // A promise that cannot be read is taken for one: without it a callback that names no issuer would pass.
+        // A promise that cannot be read is taken for one: without it a callback that names no
+        // issuer would pass.
         let iss_promised = members.get(ISS_PROMISE).is_some()
             && members.optional(ISS_PROMISE, truth).unwrap_or(true);
         let metadata = Self {
@@ -216,7 +221,8 @@ impl Metadata {
     /// The metadata of a provider whose endpoints are configured.
     ///
     /// # Errors
-    /// [`MetadataError::Malformed`] where the issuer is not an address, [`MetadataError::Insecure`].
+    /// [`MetadataError::Malformed`] where the issuer is not an address,
+    /// [`MetadataError::Insecure`].
     pub fn fixed(issuer: &str, endpoints: Endpoints) -> Result<Self, MetadataError> {
         let Endpoints {
             authorization,
@@ -298,7 +304,8 @@ impl Metadata {
         }
     }
 
-    /// Returns the prompt that leads to another account: `select_account` if the provider supports it and not `login`.
+    /// Returns the prompt that leads to another account: `select_account` if the provider supports
+    /// it and not `login`.
     pub fn account_prompt(&self) -> CoreAuthPrompt {
         let supports = |prompt: &str| {
             self.prompts
@@ -332,12 +339,14 @@ impl Metadata {
         self.iss_promised
     }
 
-    /// The members that are present and cannot be read, for the log: each with the type that was found.
+    /// The members that are present and cannot be read, for the log: each with the type that was
+    /// found.
     pub fn unreadable(&self) -> &[String] {
         &self.unreadable
     }
 
-    /// Scheme, host and port of each endpoint that is used. They must not change under a constant issuer.
+    /// Scheme, host and port of each endpoint that is used. They must not change under a constant
+    /// issuer.
     pub fn origins(&self, used: Used) -> BTreeSet<String> {
         let pushed = self
             .pushed
@@ -377,8 +386,8 @@ impl Metadata {
     }
 }
 
-/// Returns `Some(Some(true))` if the list contains S256. `Some(None)` is a list without elements, which means the same as no
-/// list (RFC 8414 2), and `None` one of which no element can be read.
+/// Returns `Some(Some(true))` if the list contains S256. `Some(None)` is a list without elements,
+/// which means the same as no list (RFC 8414 2), and `None` one of which no element can be read.
 fn lists_s256(methods: &Value) -> Option<Option<bool>> {
     let (names, is_whole): (Vec<&str>, bool) = match methods {
         Value::String(text) => (text.split_ascii_whitespace().collect(), true),

@@ -1,13 +1,16 @@
-//! OpenID Connect, from the side of the relying party: the steps of a login as functions over bytes and typed messages.
+//! OpenID Connect, from the side of the relying party: the steps of a login as functions over bytes
+//! and typed messages.
 //!
-//! Decides what to ask a provider, and whether what came back proves who somebody is. Trusts the provider's discovery
-//! document and keys as far as they were fetched from the configured issuer, and nothing that a browser brought. Never does
-//! IO, never reads a clock, and never takes a token without its signature, though the code flow would allow it.
+//! Decides what to ask a provider, and whether what came back proves who somebody is. Trusts the
+//! provider's discovery document and keys as far as they were fetched from the configured issuer,
+//! and nothing that a browser brought. Never does IO, never reads a clock, and never takes a token
+//! without its signature, though the code flow would allow it.
 //!
-//! The requests are `openidconnect`'s. What providers send is read here, member by member: one that is odd and not used must
-//! stop no login, and `openidconnect` reads documents whole. ID tokens are checked here too: `openidconnect` reads claims before
-//! the signature, by types so strict that a misspelt `locale` would refuse a login, gives up where `kid` is absent, knows
-//! neither `azp` nor ES512, and would panic at an access token that is no header value.
+//! The requests are `openidconnect`'s. What providers send is read here, member by member: one that
+//! is odd and not used must stop no login, and `openidconnect` reads documents whole. ID tokens are
+//! checked here too: `openidconnect` reads claims before the signature, by types so strict that a
+//! misspelt `locale` would refuse a login, gives up where `kid` is absent, knows neither `azp` nor
+//! ES512, and would panic at an access token that is no header value.
 
 mod callback;
 mod claims;

@@ -83,7 +83,8 @@ pub struct FlowSecrets {
 }
 
 impl FlowSecrets {
-    /// New ones, of 256 bits each. `state` is the caller's: who can tell by it which login comes back needs no other record.
+    /// New ones, of 256 bits each. `state` is the caller's: who can tell by it which login comes
+    /// back needs no other record.
     pub fn random(state: Secret) -> Self {
         let secret = || {
             let mut bytes = [0_u8; 32];
@@ -109,8 +110,9 @@ pub struct Hints {
     pub max_age: Option<Duration>,
 }
 
-/// The client that speaks to the endpoints of `metadata`, and authenticates by `method`. Without one, or if it does not fit the
-/// credentials, `metadata` decides: providers that list their methods wrongly do exist, so a chosen one is not compared.
+/// The client that speaks to the endpoints of `metadata`, and authenticates by `method`. Without
+/// one, or if it does not fit the credentials, `metadata` decides: providers that list their
+/// methods wrongly do exist, so a chosen one is not compared.
 ///
 /// # Errors
 /// [`MetadataError::Unsupported`] where the provider does not take such credentials.
@@ -145,7 +147,8 @@ pub fn client(
         .set_redirect_uri(RedirectUrl::from_url(redirect_uri.clone())))
 }
 
-/// Where to send the browser: the code flow, with PKCE by S256 always (RFC 9700 §2.1.1). `openid` is among the scopes anyway.
+/// Where to send the browser: the code flow, with PKCE by S256 always (RFC 9700 §2.1.1). `openid`
+/// is among the scopes anyway.
 pub fn authorization_url(
     client: &Client,
     secrets: &FlowSecrets,
@@ -205,8 +208,8 @@ pub fn code_request<'a>(
     })
 }
 
-/// A login's request, to be left at the provider instead of with the browser (RFC 9126 §2.1): what to put into the
-/// `Authorization` header, if anything, and the form.
+/// A login's request, to be left at the provider instead of with the browser (RFC 9126 §2.1): what
+/// to put into the `Authorization` header, if anything, and the form.
 ///
 /// # Errors
 /// [`ClientKeyError`] where the client's key does not sign.
@@ -254,7 +257,8 @@ pub fn pushed_url(metadata: &Metadata, client_id: &str, request_uri: &str) -> Ur
     url
 }
 
-/// Where to send the browser to end the provider's session too (OpenID Connect RP-Initiated Logout 1.0 §2).
+/// Where to send the browser to end the provider's session too (OpenID Connect RP-Initiated Logout
+/// 1.0 §2).
 pub fn end_session_url(
     endpoint: &Url,
     id_token: &Secret,
@@ -271,7 +275,8 @@ pub fn end_session_url(
     url
 }
 
-/// Okta wants its token endpoint for an audience, and all others take it too (OpenID Connect Core 9; RFC 9126 §2).
+/// Okta wants its token endpoint for an audience, and all others take it too (OpenID Connect Core
+/// 9; RFC 9126 §2).
 fn assertion(
     client: &Client,
     credentials: &Credentials,

@@ -10,8 +10,8 @@ use super::callback::tame;
 use super::lenient::strings;
 use crate::model::json::Object;
 
-/// The answer of a token endpoint (OpenID Connect Core 3.1.3.3), read member by member. Lifetime and refresh token are not used,
-/// and so not read.
+/// The answer of a token endpoint (OpenID Connect Core 3.1.3.3), read member by member. Lifetime
+/// and refresh token are not used, and so not read.
 #[derive(Clone)]
 pub struct TokenResponse {
     access_token: AccessToken,
@@ -95,7 +95,8 @@ pub struct ErrorAnswer {
 }
 
 impl ErrorAnswer {
-    /// Returns the error code and the explanation for logs, cut and without control characters. `None` if there are neither.
+    /// Returns the error code and the explanation for logs, cut and without control characters.
+    /// `None` if there are neither.
     pub fn told(&self) -> Option<String> {
         let parts =
             [&self.error, &self.description].map(|part| part.as_deref().unwrap_or_default());

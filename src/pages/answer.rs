@@ -34,7 +34,8 @@ pub(crate) fn json(status: StatusCode, body: &serde_json::Value) -> Response<Byt
     response
 }
 
-/// What a gRPC client is told in place of an HTTP status (gRPC over HTTP/2, "Responses", Trailers-Only).
+/// What a gRPC client is told in place of an HTTP status (gRPC over HTTP/2, "Responses",
+/// Trailers-Only).
 pub(crate) fn grpc(status: StatusCode, message: &str) -> Response<Bytes> {
     let mut response = empty(StatusCode::OK);
     let headers = response.headers_mut();

@@ -254,8 +254,9 @@ impl<'a> ErrorPage<'a> {
         }))
     }
 
-    /// 503: the identity provider did not tell who the user is or which groups they are in. The title is the text
-    /// Cloudflare Access shows, which its documentation and its users' runbooks name.
+    /// 503: the identity provider did not tell who the user is or which groups they are in. The
+    /// title is the text Cloudflare Access shows, which its documentation and its users' runbooks
+    /// name.
     pub(crate) fn groups_unavailable(request_id: &'a str) -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,

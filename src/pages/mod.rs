@@ -1,9 +1,10 @@
 //! The pages people see: choosing a login, refusals, errors, signing out.
 //!
-//! Decides only how a page looks and what it says; which page is due, and its reason id, come from the caller. Trusts
-//! nothing it is given as text: every field is escaped on the way into the template, and the policy in
-//! [`security_headers`] lets a browser run no script and load nothing. Links are the exception that escaping cannot
-//! judge, so the caller builds them from typed URLs. Never fetches, logs or keeps anything.
+//! Decides only how a page looks and what it says; which page is due, and its reason id, come from
+//! the caller. Trusts nothing it is given as text: every field is escaped on the way into the
+//! template, and the policy in [`security_headers`] lets a browser run no script and load nothing.
+//! Links are the exception that escaping cannot judge, so the caller builds them from typed URLs.
+//! Never fetches, logs or keeps anything.
 
 pub(crate) mod answer;
 mod error;
@@ -33,8 +34,9 @@ pub(crate) struct Page {
     pub(crate) body: Bytes,
 }
 
-/// The headers every page is sent with: its type, no storing (`Cache-Control` and `Expires` as Cloudflare Access sends
-/// them) and what a browser may do with it, which is to show it and to follow its links and forms.
+/// The headers every page is sent with: its type, no storing (`Cache-Control` and `Expires` as
+/// Cloudflare Access sends them) and what a browser may do with it, which is to show it and to
+/// follow its links and forms.
 pub(crate) fn security_headers() -> [(HeaderName, HeaderValue); 8] {
     [
         (
@@ -244,9 +246,9 @@ impl LostCookie {
     }
 }
 
-/// The last step of a login to an application with `SameSite=Strict` cookies. A redirect would still count as coming
-/// from the identity provider's site and leave the cookie behind; a page of the application's own host that moves on
-/// does not.
+/// The last step of a login to an application with `SameSite=Strict` cookies. A redirect would
+/// still count as coming from the identity provider's site and leave the cookie behind; a page of
+/// the application's own host that moves on does not.
 #[derive(Debug, Clone, Template)]
 #[template(path = "handover.html", config = "src/pages/askama.toml")]
 pub(crate) struct Handover<'a> {
@@ -307,7 +309,8 @@ impl SamlRequest<'_> {
     }
 }
 
-/// Returns the text as HTML, with what is between two backticks as code. Our own messages mark names so, and terminals show them.
+/// Returns the text as HTML, with what is between two backticks as code. Our own messages mark
+/// names so, and terminals show them.
 fn marked(text: &str) -> String {
     let escaped = |part: &str| {
         let mut html = String::with_capacity(part.len());
@@ -381,8 +384,8 @@ pub(crate) const TELL_THE_ADMINISTRATOR: &str =
 /// Sends the one form of a page.
 const SUBMIT: &str = "document.forms[0].submit()";
 
-/// For the page that sends a form to an identity provider: with that script, and to wherever the provider leads on, for
-/// browsers hold `form-action` against redirects too.
+/// For the page that sends a form to an identity provider: with that script, and to wherever the
+/// provider leads on, for browsers hold `form-action` against redirects too.
 pub(crate) static SENDING_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     let hash = |text: &str| STANDARD.encode(digest::digest(&digest::SHA256, text.as_bytes()));
     let policy = format!(

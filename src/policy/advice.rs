@@ -1,5 +1,5 @@
-//! Mistakes that read well: what can never hold, and what is never reached. Found without anybody asking for anything, so
-//! only where it is certain.
+//! Mistakes that read well: what can never hold, and what is never reached. Found without anybody
+//! asking for anything, so only where it is certain.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -43,7 +43,8 @@ impl<'a> Advisor<'a> {
         self.clauses(&group.include, &group.require, &group.exclude)
     }
 
-    /// The policies of an application that are never reached, by their places, with what keeps them from it.
+    /// The policies of an application that are never reached, by their places, with what keeps them
+    /// from it.
     pub fn order(&self, policies: &[Policy]) -> Vec<(usize, String)> {
         let early = |policy: &Policy| {
             matches!(

@@ -56,7 +56,8 @@ impl Ask {
     }
 }
 
-/// The rules of one clause: those that are settled once for a person, and those that every request asks anew.
+/// The rules of one clause: those that are settled once for a person, and those that every request
+/// asks anew.
 #[derive(Debug, Default)]
 pub(super) struct Clause {
     pub(super) person: Box<[Test]>,

@@ -42,7 +42,8 @@ pub trait Countries: std::fmt::Debug + Send + Sync {
 /// What is known about a request, besides who sent it.
 #[derive(Debug)]
 pub struct Facts<'a> {
-    /// Where it came from; canonical, so an IPv4-mapped address is IPv4. A question that names no address leaves it open.
+    /// Where it came from; canonical, so an IPv4-mapped address is IPv4. A question that names no
+    /// address leaves it open.
     pub ip: Option<IpAddr>,
     /// Its method.
     pub method: &'a Method,
@@ -61,8 +62,8 @@ pub struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
-    /// A request of which nothing else is known: whether it presents a service token, a certificate or another application's
-    /// token is for whoever looked to say.
+    /// A request of which nothing else is known: whether it presents a service token, a certificate
+    /// or another application's token is for whoever looked to say.
     pub const fn new(
         ip: IpAddr,
         method: &'a Method,
@@ -90,11 +91,13 @@ impl<'a> Facts<'a> {
     }
 }
 
-/// Where a person stands with the policies of one application, before any request: what is settled for them is not asked
-/// again. Good for as long as what is known of the person and the snapshot are the ones that it was made with.
+/// Where a person stands with the policies of one application, before any request: what is settled
+/// for them is not asked again. Good for as long as what is known of the person and the snapshot
+/// are the ones that it was made with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// The policies that could still apply, by their places among the first ones or the rest, with their settled halves.
+    /// The policies that could still apply, by their places among the first ones or the rest, with
+    /// their settled halves.
     policies: SmallVec<[(usize, Half); 2]>,
     /// The groups that requests can make a difference to, by number.
     groups: SmallVec<[(usize, Half); 1]>,
@@ -153,7 +156,8 @@ pub struct Verdict {
     pub outcome: Outcome,
     /// The policy that decided, by its place in the application's list; none where nothing applied.
     pub policy: Option<usize>,
-    /// Whether something unknown stood in the way of another outcome. Such a refusal is no judgement of the person.
+    /// Whether something unknown stood in the way of another outcome. Such a refusal is no
+    /// judgement of the person.
     pub unknown: bool,
     /// The shadow policy that would have decided before, and how.
     pub shadow: Option<(usize, Outcome)>,
@@ -189,7 +193,8 @@ impl PolicySet {
 
     /// Where somebody stands with an application's allow and deny policies.
     ///
-    /// A policy that is false while a fact is unknown stays false when it is learned, so nothing is lost by leaving it out.
+    /// A policy that is false while a fact is unknown stays false when it is learned, so nothing is
+    /// lost by leaving it out.
     pub fn standing(&self, policies: &Policies, person: &Person) -> Standing {
         self.stand(&policies.rest, &policies.groups, person, &mut Untraced)
     }
@@ -198,7 +203,8 @@ impl PolicySet {
         self.stand(&policies.first, &policies.groups, person, &mut Untraced)
     }
 
-    /// The first bypass or Service Auth policy that applies. Both may ask nothing about people, so nobody is known here.
+    /// The first bypass or Service Auth policy that applies. Both may ask nothing about people, so
+    /// nobody is known here.
     pub fn first(&self, policies: &Policies, facts: &Facts<'_>) -> First {
         if policies.first.is_empty() {
             return First {
@@ -215,15 +221,17 @@ impl PolicySet {
         }
     }
 
-    /// Returns the verdict of the first allow or deny policy that applies; deny if none does (`docs/wire.md` 9).
+    /// Returns the verdict of the first allow or deny policy that applies; deny if none does
+    /// (`docs/wire.md` 9).
     ///
     /// An allow applies where its clauses are true; a deny applies unless they are false.
     pub fn evaluate(&self, policies: &Policies, standing: &Standing, facts: &Facts<'_>) -> Verdict {
         self.decide(&policies.rest, standing, facts, &mut Untraced)
     }
 
-    /// The whole way to a verdict, with every rule on it: the same evaluation, with somebody looking on. Nobody has logged in
-    /// where `person` is `None`; there is a verdict then only if it needs no login.
+    /// The whole way to a verdict, with every rule on it: the same evaluation, with somebody
+    /// looking on. Nobody has logged in where `person` is `None`; there is a verdict then only if
+    /// it needs no login.
     pub fn walk(&self, policies: &Policies, person: Option<&Person>, facts: &Facts<'_>) -> Walk {
         let mut first = Record::default();
         let nobody = self.stand(
@@ -277,7 +285,8 @@ impl PolicySet {
                     trace.whole(Subject::Group(*number), truth);
                     settled.push((*number, truth));
                 }
-                // Requests look for it among those that they can make a difference to, though this one is false by now.
+                // Requests look for it among those that they can make a difference to, though this
+                // one is false by now.
                 _ => standing.groups.push((*number, half)),
             }
         }

@@ -1,7 +1,8 @@
 //! Policies: rules as Cloudflare Access writes them, compiled once, evaluated on every request.
 //!
-//! Decides whether what is known about a request satisfies a policy. Trusts the facts it is given. Never does a fact that
-//! could not be learned help the caller: evaluation is three-valued, an allow needs *true*, a deny applies on *unknown*.
+//! Decides whether what is known about a request satisfies a policy. Trusts the facts it is given.
+//! Never does a fact that could not be learned help the caller: evaluation is three-valued, an
+//! allow needs *true*, a deny applies on *unknown*.
 
 mod advice;
 mod compile;

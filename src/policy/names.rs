@@ -13,9 +13,11 @@ type Map<K, V> = HashMap<K, V, RandomState>;
 /// The numbers of a claim's values.
 type Values = Map<Box<str>, u32>;
 
-/// Numbers for everything that the rules of a snapshot ask about people, so that a session can answer each once.
+/// Numbers for everything that the rules of a snapshot ask about people, so that a session can
+/// answer each once.
 ///
-/// Every distinct question is a number, and every number belongs to a family: what is learned, or not learned, together.
+/// Every distinct question is a number, and every number belongs to a family: what is learned, or
+/// not learned, together.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     /// The family of each question.
@@ -316,7 +318,8 @@ fn is_known(family: &Family, email: Option<&Email>, identity: Option<&Identity>)
         (Family::Groups(idp), Some(identity)) => {
             identity.idp.id != *idp || identity.groups != Groups::Unknown
         }
-        // Those that were asked for are there, null where the provider says all that it will and said nothing of them.
+        // Those that were asked for are there, null where the provider says all that it will and
+        // said nothing of them.
         (Family::Claims(idp, name), Some(identity)) => {
             identity.idp.id != *idp || identity.claims.get(&**name).is_some_and(is_comparable)
         }
@@ -325,8 +328,8 @@ fn is_known(family: &Family, email: Option<&Email>, identity: Option<&Identity>)
     }
 }
 
-/// Returns `true` if rules can compare the value of a claim: null, a scalar, a list of scalars, or an object whose keys are
-/// names. Anything else may hold any value, so rules about it are unknown.
+/// Returns `true` if rules can compare the value of a claim: null, a scalar, a list of scalars, or
+/// an object whose keys are names. Anything else may hold any value, so rules about it are unknown.
 pub fn is_comparable(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
@@ -337,14 +340,15 @@ pub fn is_comparable(value: &Value) -> bool {
     }
 }
 
-/// Returns `true` for the value of a key that is a name: a detail, such as the organisations that a role was granted in. Without
-/// any it may not be granted.
+/// Returns `true` for the value of a key that is a name: a detail, such as the organisations that a
+/// role was granted in. Without any it may not be granted.
 fn is_granted(detail: &Value) -> bool {
     detail.as_object().is_some_and(|detail| !detail.is_empty())
 }
 
-/// The values of a claim as rules compare them: texts as they are, numbers and booleans as JSON writes them, each value of a
-/// list, and the keys of an object. What can be compared counts, even if the rest cannot be.
+/// The values of a claim as rules compare them: texts as they are, numbers and booleans as JSON
+/// writes them, each value of a list, and the keys of an object. What can be compared counts, even
+/// if the rest cannot be.
 fn for_each_text(value: Option<&Value>, mut each: impl FnMut(&str)) {
     let mut one = |value: &Value| match value {
         Value::String(text) => each(text),

@@ -2,7 +2,8 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-/// A set of addresses: ranges that neither touch nor overlap, in order, so that a look-up is a binary search.
+/// A set of addresses: ranges that neither touch nor overlap, in order, so that a look-up is a
+/// binary search.
 #[derive(Debug, Default)]
 pub(super) struct Nets {
     v4: Box<[Ipv4Net]>,

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::values::{Country, IpRange, TimeWindow, Verb};
 use crate::model::IdpId;
 
-/// One rule, in exactly the JSON of Cloudflare Access: an object with the selector as its only member.
+/// One rule, in exactly the JSON of Cloudflare Access: an object with the selector as its only
+/// member.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Rule {
@@ -162,7 +163,8 @@ pub enum Rule {
         /// Any of these.
         methods: Vec<Verb>,
     },
-    /// The time of day and the day of the week. An extension: Cloudflare Access has nothing like it.
+    /// The time of day and the day of the week. An extension: Cloudflare Access has nothing like
+    /// it.
     PortcullisTime(TimeWindow),
 }
 
@@ -216,7 +218,8 @@ impl Rule {
         }
     }
 
-    /// What it asks about. A bypass is decided before anybody logs in and may not ask about the person.
+    /// What it asks about. A bypass is decided before anybody logs in and may not ask about the
+    /// person.
     pub const fn about(&self) -> About {
         match self {
             Self::Everyone {} => About::Anybody,
@@ -284,7 +287,8 @@ pub struct Policy {
     /// And none of these.
     #[serde(default)]
     pub exclude: Vec<Rule>,
-    /// How long a session opened by this policy lasts; the application's duration where it says nothing.
+    /// How long a session opened by this policy lasts; the application's duration where it says
+    /// nothing.
     #[serde(
         default,
         with = "crate::model::duration::option",

@@ -23,8 +23,9 @@ pub enum Clause {
     Exclude,
 }
 
-/// Looks on while policies are evaluated. With [`Untraced`] nothing of it is left after compilation; while anything else looks
-/// on, every rule is asked, also those whose answer makes no difference any more.
+/// Looks on while policies are evaluated. With [`Untraced`] nothing of it is left after
+/// compilation; while anything else looks on, every rule is asked, also those whose answer makes no
+/// difference any more.
 pub(super) trait Trace {
     const ON: bool = true;
     fn rule(&mut self, at: (Subject, Clause), rule: usize, truth: Truth);

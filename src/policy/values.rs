@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::UnixTime;
 
-/// An address or a network. It keeps the text it was written with, so that what is read back is what was written.
+/// An address or a network. It keeps the text it was written with, so that what is read back is
+/// what was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct IpRange {

@@ -15,7 +15,8 @@ use crate::model::{Reason, UnixTime};
 use crate::observe::metrics::Login as Outcome;
 use crate::pages::{Handover as HandoverPage, LoginLoop, LostCookie, answer};
 
-/// `authorized` on an application's host: the hand-over arrives and becomes the application's session.
+/// `authorized` on an application's host: the hand-over arrives and becomes the application's
+/// session.
 pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let (id, now) = (request.id, request.now);
     let snapshot = access.snapshot();
@@ -47,12 +48,13 @@ pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Resp
     };
     let granted = match redeemed {
         Ok(granted) => granted,
-        // The same page twice, by the back button for instance: the session that came of it is there, or a new login begins.
+        // The same page twice, by the back button for instance: the session that came of it is
+        // there, or a new login begins.
         Err(Refused::Used(to)) => {
             return answer::redirect(StatusCode::FOUND, &page(&snapshot, request, &to));
         }
-        // Tabs that were opened at once in a fresh browser got a cookie each, and the last one stayed. The team domain knows
-        // whether it is the same browser, and hands over once more.
+        // Tabs that were opened at once in a fresh browser got a cookie each, and the last one
+        // stayed. The team domain knows whether it is the same browser, and hands over once more.
         Err(Refused::Unbound(aud)) => {
             let application = snapshot
                 .application(&aud)
@@ -116,7 +118,8 @@ pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Resp
         &application.settings().name,
         page(&snapshot, request, &granted.to),
     );
-    // A chain of redirects that began elsewhere brings no Strict cookie; a page of this host begins a chain of its own.
+    // A chain of redirects that began elsewhere brings no Strict cookie; a page of this host begins
+    // a chain of its own.
     let mut response = match attributes.same_site {
         SameSite::Strict => answer::page(
             HandoverPage {
@@ -150,8 +153,9 @@ pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Resp
     response
 }
 
-/// Expires both cookies of a browser that shows two, and begins a login anew. Either of them may bind the hand-over to another
-/// user's login, which another host of the domain planted together with the cookie.
+/// Expires both cookies of a browser that shows two, and begins a login anew. Either of them may
+/// bind the hand-over to another user's login, which another host of the domain planted together
+/// with the cookie.
 fn conflict(
     access: &Access,
     snapshot: &Snapshot,
@@ -188,8 +192,9 @@ fn conflict(
     response
 }
 
-/// `authorized` on the team domain: an edge node without the login side redeems a hand-over that a browser brought to it.
-/// What it shows is what a browser would: the hand-over, and the cookie of the browser that it is bound to.
+/// `authorized` on the team domain: an edge node without the login side redeems a hand-over that a
+/// browser brought to it. What it shows is what a browser would: the hand-over, and the cookie of
+/// the browser that it is bound to.
 pub(super) async fn redeemed(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let fields: HashMap<_, _> = url::form_urlencoded::parse(&request.body).collect();
     let field = |name: &str| fields.get(name).map(AsRef::as_ref).unwrap_or_default();

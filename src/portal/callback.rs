@@ -227,8 +227,9 @@ async fn finish(
         .await
 }
 
-/// The browser came too late, or again, or without its cookie. With a live session it just goes on. The login that a reported
-/// error ends may be over here already; the operator still needs the reason.
+/// The browser came too late, or again, or without its cookie. With a live session it just goes on.
+/// The login that a reported error ends may be over here already; the operator still needs the
+/// reason.
 pub(super) async fn late(
     access: &Access,
     snapshot: &Snapshot,
@@ -259,8 +260,9 @@ pub(super) async fn late(
             Ok(_) => {}
             Err(_) => return errand.unavailable(access, None, request),
         }
-        // With many tabs the oldest flows lose their cookies to newer ones. Theirs begins once more, by itself, once. With a form
-        // from the provider the browser sends no session, so that what it has shows there alone.
+        // With many tabs the oldest flows lose their cookies to newer ones. Theirs begins once
+        // more, by itself, once. With a form from the provider the browser sends no session, so
+        // that what it has shows there alone.
         let many = FlowCookies::of(&request.headers, access.seal()).are_many()
             || request.method == Method::POST;
         if lost && !state.second && many {

@@ -8,8 +8,8 @@ use crate::login::PortalRequest;
 use crate::model::Reason;
 use crate::pages::answer;
 
-/// Answers `get-identity` (`docs/wire.md` 2.6) with the identity of the browser's session. It returns claims, never tokens, and
-/// only to pages of the same site.
+/// Answers `get-identity` (`docs/wire.md` 2.6) with the identity of the browser's session. It
+/// returns claims, never tokens, and only to pages of the same site.
 pub(super) async fn get_identity(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let refused = |status: StatusCode, error: &str| {
         answer::json(

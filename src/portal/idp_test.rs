@@ -12,9 +12,11 @@ use crate::model::{GroupsSource, IdpId, causes};
 use crate::pages::{ErrorPage, IdpTestFailed, IdpTestWorks, answer};
 use crate::route::Endpoint;
 
-/// Answers `test-idp/<provider>` (`docs/wire.md` 2.8): a login that ends on a page about itself and opens no session.
+/// Answers `test-idp/<provider>` (`docs/wire.md` 2.8): a login that ends on a page about itself and
+/// opens no session.
 ///
-/// It needs a link that an administrator made, because the page shows the provider's errors and the user's groups.
+/// It needs a link that an administrator made, because the page shows the provider's errors and the
+/// user's groups.
 pub(super) async fn test_idp(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let idp = request
         .path

@@ -22,13 +22,15 @@ use crate::pages::{ErrorPage, Link, LoginChooser, answer};
 use crate::policy::{Fact, Facts, Outcome, Who};
 use crate::route::Endpoint;
 
-/// Where a login is to end: an application, the host by which the browser calls it, a page, and the browser's cookie there.
+/// Where a login is to end: an application, the host by which the browser calls it, a page, and the
+/// browser's cookie there.
 #[derive(Clone, Debug)]
 pub(super) struct Destination {
     pub(super) application: Arc<Application>,
     pub(super) host: String,
     pub(super) to: ReturnTo,
-    /// The hash of the cookie that binds the hand-over; without one the browser goes to the page and begins there.
+    /// The hash of the cookie that binds the hand-over; without one the browser goes to the page
+    /// and begins there.
     pub(super) app_session: Option<String>,
 }
 
@@ -50,7 +52,8 @@ pub(super) async fn login(access: &Access, request: &PortalRequest) -> Response<
         return respond::shown(page, request);
     }
     let switching = request.parameter("switch").is_some();
-    // What the last login left open may be known to the provider by now, and the session here would say the same again.
+    // What the last login left open may be known to the provider by now, and the session here would
+    // say the same again.
     let anew = switching || request.parameter("anew").is_some();
     let known = if anew {
         Ok(Organisation::Nobody)
@@ -260,7 +263,8 @@ pub(super) async fn send_again(
     sent(access, provider, (state, sealed), begun, errand, request)
 }
 
-/// Many providers reject a request line that is as long as some addresses, so such an address is remembered here alone.
+/// Many providers reject a request line that is as long as some addresses, so such an address is
+/// remembered here alone.
 fn without_long_address(access: &Access, state: State) -> State {
     if !state.to.is_long() {
         return state;
@@ -293,7 +297,8 @@ fn sent(
     response
 }
 
-/// Somebody is logged in: hands the browser over to the application's host, where the policies let them.
+/// Somebody is logged in: hands the browser over to the application's host, where the policies let
+/// them.
 pub(super) async fn arrive(
     access: &Access,
     snapshot: &Snapshot,
@@ -383,8 +388,8 @@ pub(super) async fn arrive(
     }
 }
 
-/// Scripts and images begin no login, nor do frames on other sites: whatever anybody's page can do to a browser without its
-/// person noticing would fill it with cookies.
+/// Scripts and images begin no login, nor do frames on other sites: whatever anybody's page can do
+/// to a browser without its person noticing would fill it with cookies.
 fn is_a_page(request: &PortalRequest) -> bool {
     let header = |name| request.header(name);
     let page = header("sec-fetch-mode").is_none_or(|mode| mode == "navigate");
@@ -442,8 +447,8 @@ fn destination(snapshot: &Snapshot, request: &PortalRequest) -> Option<Destinati
         })
 }
 
-/// The hash in a `meta` token. Why its signature would prove nothing is said where it is made, and so nothing would its `exp`:
-/// it would only keep the hand-over from hosts with another clock.
+/// The hash in a `meta` token. Why its signature would prove nothing is said where it is made, and
+/// so nothing would its `exp`: it would only keep the hand-over from hosts with another clock.
 fn app_session_hash(meta: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Meta {

@@ -15,8 +15,8 @@ use crate::model::{IdentityNonce, IdpId, Reason, UnixTime};
 use crate::pages::{ErrorPage, Link, LoggedOut, LogoutConfirm, answer};
 use crate::route::Endpoint;
 
-/// `logout`: ends the login that the browser's session came from, for every application. `returnTo` names where to go after
-/// it, which can only be the team domain or an application.
+/// `logout`: ends the login that the browser's session came from, for every application. `returnTo`
+/// names where to go after it, which can only be the team domain or an application.
 pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let wanted = request.parameter("returnTo");
     let wanted = wanted.and_then(|to| Landing::parse(&to, &request.host, &access.snapshot()));
@@ -36,7 +36,8 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
                 Intent::Refuse => answer::empty(StatusCode::FORBIDDEN),
             };
         }
-        // The cookie of an application on a path does not come here, and a team elsewhere ends its own sessions.
+        // The cookie of an application on a path does not come here, and a team elsewhere ends its
+        // own sessions.
         return if request.on_team {
             signed_out(access, request, wanted)
         } else {
@@ -64,7 +65,8 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
     }
     // Whose session it was is known only as long as it lasts.
     let identity = access.identity(nonce, request.now).await.ok().flatten();
-    // One of several logins was planted by another host. Which one cannot be known, so none of them stays.
+    // One of several logins was planted by another host. Which one cannot be known, so none of them
+    // stays.
     for login in &logins {
         if access
             .end_sessions(login.nonce, &login.user, request.now)
@@ -104,7 +106,8 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
     signed_out(access, request, wanted)
 }
 
-/// The end of a logout that may not have found the browser's own session: an error, with every cookie of that name expired.
+/// The end of a logout that may not have found the browser's own session: an error, with every
+/// cookie of that name expired.
 fn incomplete(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     access.logout_incomplete(request);
     let id = request.id.to_string();
@@ -121,7 +124,8 @@ fn incomplete(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     response
 }
 
-/// Leave to have the provider end its session too. A page may have it: no token of the provider's is in it.
+/// Leave to have the provider end its session too. A page may have it: no token of the provider's
+/// is in it.
 #[derive(Serialize, Deserialize)]
 struct Leave {
     nonce: IdentityNonce,
@@ -197,9 +201,9 @@ async fn to_provider(access: &Access, leave: &Leave) -> Option<Response<Bytes>> 
     Some(answer::redirect(StatusCode::FOUND, url.as_str()))
 }
 
-/// `logged-out`: back from a provider that was asked to end its session. Ends nothing itself, so whoever is led here by
-/// somebody else loses nothing; a `state` that is not ours is as good as none.
-/// With `leave` it is the way there, for whom a link was put on a page.
+/// `logged-out`: back from a provider that was asked to end its session. Ends nothing itself, so
+/// whoever is led here by somebody else loses nothing; a `state` that is not ours is as good as
+/// none. With `leave` it is the way there, for whom a link was put on a page.
 pub(super) async fn logged_out(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let leave = request
         .parameter("leave")
@@ -238,7 +242,8 @@ enum Intent {
     Refuse,
 }
 
-/// A link on another site, or an image, must not sign anybody out (Fetch Metadata; clients without it are taken at their word).
+/// A link on another site, or an image, must not sign anybody out (Fetch Metadata; clients without
+/// it are taken at their word).
 fn intent(access: &Access, request: &PortalRequest, logins: &[SignedIn]) -> Intent {
     let site = request.header("sec-fetch-site");
     if request.method == Method::POST {
@@ -278,7 +283,8 @@ fn intent(access: &Access, request: &PortalRequest, logins: &[SignedIn]) -> Inte
     }
 }
 
-/// Forgets the cookies of this host and goes on to where the session is, and from there to where a logout here would end.
+/// Forgets the cookies of this host and goes on to where the session is, and from there to where a
+/// logout here would end.
 fn to_the_team(
     access: &Access,
     request: &PortalRequest,
@@ -313,7 +319,8 @@ fn with_return_to(logout: &str, to: &Landing) -> String {
     format!("{logout}?{}", query.finish())
 }
 
-/// The end of a logout: where one wanted to go, or where Access leaves one; a page where that cannot be followed.
+/// The end of a logout: where one wanted to go, or where Access leaves one; a page where that
+/// cannot be followed.
 fn signed_out(
     access: &Access,
     request: &PortalRequest,

@@ -1,7 +1,9 @@
-//! The answers of the team domain and of application hosts under `/cdn-cgi/access/`, and in place of an application.
+//! The answers of the team domain and of application hosts under `/cdn-cgi/access/`, and in place
+//! of an application.
 //!
-//! Decides which step of a login a browser may take. Trusts sealed values of this team and verified tokens. Never sends a
-//! browser anywhere but to a known application, a configured identity provider or the team domain itself.
+//! Decides which step of a login a browser may take. Trusts sealed values of this team and verified
+//! tokens. Never sends a browser anywhere but to a known application, a configured identity
+//! provider or the team domain itself.
 
 mod authorized;
 mod callback;
@@ -114,7 +116,8 @@ const fn methods(endpoint: Endpoint, on_team: bool) -> Option<&'static str> {
     }
 }
 
-/// Returns which team signs users in for a page (`docs/wire.md` 2.10). It is public: the redirect to the login reveals the same.
+/// Returns which team signs users in for a page (`docs/wire.md` 2.10). It is public: the redirect
+/// to the login reveals the same.
 fn protected_resource(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let snapshot = access.snapshot();
     let page = request

@@ -1,7 +1,8 @@
 //! Errors of an identity provider that no login can be found for.
 //!
-//! Decides which part of such an error a page shows. Trusts nothing in it: anybody can send a browser here with an error of
-//! their own, so the page names registered codes alone. Never begins or ends a login.
+//! Decides which part of such an error a page shows. Trusts nothing in it: anybody can send a
+//! browser here with an error of their own, so the page names registered codes alone. Never begins
+//! or ends a login.
 
 use bytes::Bytes;
 use http::{Response, StatusCode};

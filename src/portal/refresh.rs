@@ -9,8 +9,8 @@ use crate::login::{PortalRequest, ReturnTo, State};
 use crate::pages::{ErrorPage, IdentityRefreshed, answer};
 use crate::route::Endpoint;
 
-/// Answers `refresh-identity` (`docs/wire.md` 2.7): reads the identity of this session from the provider again. All sessions of
-/// the login use the new one from the next request on.
+/// Answers `refresh-identity` (`docs/wire.md` 2.7): reads the identity of this session from the
+/// provider again. All sessions of the login use the new one from the next request on.
 pub(super) async fn refresh_identity(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let id = request.id.to_string();
     let Ok(session) = access

@@ -59,11 +59,13 @@ pub(super) fn expired(request: &PortalRequest, again: Option<&str>) -> Response<
 pub(super) struct WaysOn<'a> {
     /// The same login from the beginning.
     pub(super) again: Option<&'a str>,
-    /// A login at which the provider asks for the account once more: with its session alive it would give the same one.
+    /// A login at which the provider asks for the account once more: with its session alive it
+    /// would give the same one.
     pub(super) switch: Option<&'a str>,
 }
 
-/// The page of a login that failed: what to do about it is in the operator's log, under the same request id.
+/// The page of a login that failed: what to do about it is in the operator's log, under the same
+/// request id.
 pub(super) fn failed(
     request: &PortalRequest,
     failure: &LoginFailure,

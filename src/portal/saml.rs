@@ -1,4 +1,5 @@
-//! Logins over SAML: the request on its way there, the response on its way back, and what providers need to know of us.
+//! Logins over SAML: the request on its way there, the response on its way back, and what providers
+//! need to know of us.
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -17,7 +18,8 @@ use crate::pages::{SENDING_POLICY, SamlRequest, answer};
 use crate::route::Endpoint;
 use crate::saml::{Message, SamlError};
 
-/// What the browser keeps of a login: the protocol's part and ours. `RelayState` has room for the flow's name alone.
+/// What the browser keeps of a login: the protocol's part and ours. `RelayState` has room for the
+/// flow's name alone.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     #[serde(rename = "p")]
@@ -60,7 +62,8 @@ pub(super) async fn begin(
         Ok(begun) => begun,
         Err(failure) => return errand.failed(access, (&failure, saml.id()), request),
     };
-    // RelayState has no room for what the login is for. The browser keeps it, but for a long address: that is here alone.
+    // RelayState has no room for what the login is for. The browser keeps it, but for a long
+    // address: that is here alone.
     access.remember_begun(&state);
     let id = state.flow.clone();
     let flow = Flow::new(

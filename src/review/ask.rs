@@ -22,8 +22,8 @@ pub struct World {
     pub notes: Vec<String>,
 }
 
-/// A request, as it is described. What it would present is absent where nothing is said of it; where it comes from and the
-/// country are not known then.
+/// A request, as it is described. What it would present is absent where nothing is said of it;
+/// where it comes from and the country are not known then.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Asked {
@@ -116,7 +116,8 @@ impl Answer {
 }
 
 impl World {
-    /// Reads a configuration. What lies outside the file, secrets and certificates, need not be there.
+    /// Reads a configuration. What lies outside the file, secrets and certificates, need not be
+    /// there.
     ///
     /// # Errors
     /// Every mistake in it.
@@ -255,7 +256,8 @@ impl World {
         })
     }
 
-    /// The domains, from the most specific on, that cover the same place as an application's and lost to it.
+    /// The domains, from the most specific on, that cover the same place as an application's and
+    /// lost to it.
     pub(super) fn less_specific(&self, application: &Application, url: &Uri) -> Vec<String> {
         let host = url.host().unwrap_or_default().to_ascii_lowercase();
         let covers = |other: &&Arc<Application>| {

@@ -220,7 +220,8 @@ impl<'a> Comparison<'a> {
     /// Asks one question of both.
     fn ask(&mut self, person: Option<&Person>, asked: &Asked, label: Label) -> Result<(), String> {
         let (old, new, now) = (self.old, self.new, self.now);
-        // Each configuration has its own providers, claims and services; a provider that only one has is still somebody's.
+        // Each configuration has its own providers, claims and services; a provider that only one
+        // has is still somebody's.
         let identity = |one: &World, other: &World| {
             person
                 .map(|person| {
@@ -305,7 +306,8 @@ impl<'a> Comparison<'a> {
     }
 }
 
-/// Both answers to one question. What only one of them knows by its name is asked of the other by its URL.
+/// Both answers to one question. What only one of them knows by its name is asked of the other by
+/// its URL.
 fn answers(
     (old, was_identity): (&World, Option<Identity>),
     (new, is_identity): (&World, Option<Identity>),
@@ -339,8 +341,8 @@ fn providers(old: &World, new: &World) -> BTreeSet<String> {
         .collect()
 }
 
-/// Who is tried for a witness: somebody who logged in, through each provider where nothing says through which; and nobody
-/// who did, where something of it is about the request.
+/// Who is tried for a witness: somebody who logged in, through each provider where nothing says
+/// through which; and nobody who did, where something of it is about the request.
 fn visitors(
     providers: &BTreeSet<String>,
     witness: &Witness,

@@ -22,7 +22,8 @@ pub struct Person {
     /// Authentication methods.
     #[serde(default)]
     pub amr: Option<Vec<String>>,
-    /// Claims or attributes. Where they are given, those that are not among them are known to be absent.
+    /// Claims or attributes. Where they are given, those that are not among them are known to be
+    /// absent.
     #[serde(default)]
     pub claims: Option<Map<String, Value>>,
     /// What services of one's own say, by the addresses where they are asked.

@@ -49,7 +49,8 @@ struct Event {
     method: Option<String>,
     host: Option<String>,
     path: Option<String>,
-    /// The rest is in the events of logins: JSON, which other subscribers than the standalone proxy's write as a text.
+    /// The rest is in the events of logins: JSON, which other subscribers than the standalone
+    /// proxy's write as a text.
     groups: Option<Value>,
     amr: Option<Value>,
     claims: Option<Value>,

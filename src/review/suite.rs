@@ -297,7 +297,8 @@ impl Test {
     }
 }
 
-/// The policies that no test was decided by: application and policy. Shadow policies decide nothing.
+/// The policies that no test was decided by: application and policy. Shadow policies decide
+/// nothing.
 pub fn untested(world: &World, decided: &HashSet<(String, String)>) -> Vec<(String, String)> {
     let mut untested = Vec::new();
     for application in world.snapshot.applications() {

@@ -252,7 +252,8 @@ impl<'a> Rules<'a> {
     }
 }
 
-/// The groups that policies ask for, themselves or through others, each after those that it contains.
+/// The groups that policies ask for, themselves or through others, each after those that it
+/// contains.
 fn asked_groups<'a>(groups: &'a [AccessGroup], policies: &[Policy]) -> Vec<&'a AccessGroup> {
     let by_id: HashMap<&str, &AccessGroup> = groups
         .iter()

@@ -12,7 +12,8 @@ use crate::config::Config;
 use crate::model::UnixTime;
 use crate::policy::{About, AccessGroup, Country, IpRange, List, ListItems, Policy, Rule, Verb};
 
-/// Somebody, or some request, that a configuration names: what makes chosen rules of it true, and nothing else.
+/// Somebody, or some request, that a configuration names: what makes chosen rules of it true, and
+/// nothing else.
 #[derive(Clone, Debug)]
 pub(super) struct Witness {
     /// What makes them different from anybody, in words; nothing for anybody at all.
@@ -21,7 +22,8 @@ pub(super) struct Witness {
     pub(super) person: Person,
     /// What they ask for; the URL is to be filled in.
     pub(super) asked: Asked,
-    /// Whether anything of it is about the request, so that it makes a difference to those who have not logged in.
+    /// Whether anything of it is about the request, so that it makes a difference to those who have
+    /// not logged in.
     pub(super) is_request: bool,
 }
 
@@ -35,8 +37,9 @@ const DEEPEST: usize = 32;
 /// The policies of one application, with the configuration that they are from.
 type Written<'a> = (&'a Config, &'a [Policy]);
 
-/// Everybody whom policies name: for each way in which one of them, or two together, can apply, somebody for whom it does;
-/// and each of those once more with every single thing that any rule names, and without it. And whether that is all of them.
+/// Everybody whom policies name: for each way in which one of them, or two together, can apply,
+/// somebody for whom it does; and each of those once more with every single thing that any rule
+/// names, and without it. And whether that is all of them.
 pub(super) fn witnesses(written: &[Written<'_>], now: UnixTime) -> (Vec<Witness>, bool) {
     let (mut seeds, mut traits, mut is_all) = (vec![Chosen::new()], BTreeMap::new(), true);
     for (config, policies) in written {
@@ -177,7 +180,8 @@ impl<'a> Names<'a> {
         }
     }
 
-    /// Everything that policies name, themselves or through groups; whether there was room for all of it.
+    /// Everything that policies name, themselves or through groups; whether there was room for all
+    /// of it.
     fn traits(&self, policies: &'a [Policy], traits: &mut BTreeMap<String, Rc<Quality>>) -> bool {
         let clauses = |policy: &'a Policy| {
             policy
@@ -211,8 +215,8 @@ impl<'a> Names<'a> {
         true
     }
 
-    /// What makes a rule true, and what nearly does: the ends of its networks, one of its methods and another, a moment
-    /// within and one outside.
+    /// What makes a rule true, and what nearly does: the ends of its networks, one of its methods
+    /// and another, a moment within and one outside.
     fn qualities(&self, rule: &Rule) -> Vec<Rc<Quality>> {
         let holds = |rule: Rule| Quality::new(rule, true, self.now);
         match rule {
@@ -260,7 +264,8 @@ impl<'a> Names<'a> {
         self.clauses(&policy.include, &policy.require, DEEPEST)
     }
 
-    /// For every way in which a rule of `include` holds, that with the first way of each rule of `require`.
+    /// For every way in which a rule of `include` holds, that with the first way of each rule of
+    /// `require`.
     fn clauses(&mut self, include: &'a [Rule], require: &'a [Rule], depth: usize) -> Vec<Chosen> {
         let mut required = Chosen::new();
         for rule in require {

@@ -13,9 +13,11 @@ pub struct CaseRivals {
     pub rival: usize,
 }
 
-/// Returns all [`CaseRivals`] of a list, each once. Two domains that differ only in case are rivals of each other.
+/// Returns all [`CaseRivals`] of a list, each once. Two domains that differ only in case are rivals
+/// of each other.
 ///
-/// The time is linear in the number of domains, and quadratic in those of a host if one of them has a letter that case changes.
+/// The time is linear in the number of domains, and quadratic in those of a host if one of them has
+/// a letter that case changes.
 pub fn case_rivals(domains: &[&Domain]) -> Vec<CaseRivals> {
     let patterns = domains.iter().enumerate().map(|(index, domain)| {
         let pattern = Pattern::of(domain.path());
@@ -81,7 +83,8 @@ fn may_share_a_host(one: &Domain, other: &Domain) -> bool {
     }
 }
 
-/// The paths of a domain have one reading, up to their case; so has its pattern when it is read as a path.
+/// The paths of a domain have one reading, up to their case; so has its pattern when it is read as
+/// a path.
 fn covers_in_other_case(pattern: &Pattern, domain: &Domain) -> bool {
     CleanPath::parse(domain.path()).is_ok_and(|path| {
         pattern.may_cover(&path, super::PathCase::Insensitive)

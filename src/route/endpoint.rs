@@ -4,8 +4,8 @@ use super::PathCase;
 use super::readings::{CertainPath, Pattern};
 use crate::model::{CleanPath, PathError};
 
-/// What we serve ourselves, under `/cdn-cgi/access/` on the team domain and on every application's host, and one document
-/// under `/.well-known/`.
+/// What we serve ourselves, under `/cdn-cgi/access/` on the team domain and on every application's
+/// host, and one document under `/.well-known/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// `login/<domain>`: team domain.

@@ -1,7 +1,8 @@
 use super::readings::{is_blank, is_droppable, is_trimmable};
 use crate::model::{CleanPath, PathError, Symbol};
 
-/// Why a path cannot be that of a domain. Each path of a domain has one reading, up to its case, and one spelling.
+/// Why a path cannot be that of a domain. Each path of a domain has one reading, up to its case,
+/// and one spelling.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PathFault {
     /// No request has this path.
@@ -86,7 +87,8 @@ fn of_symbol(symbol: Symbol, written: &[u8]) -> Option<PathFault> {
     }
 }
 
-/// Escapes once, in upper case (RFC 3986 6.2.2.1). Two spellings would be two domains with the same paths.
+/// Escapes once, in upper case (RFC 3986 6.2.2.1). Two spellings would be two domains with the same
+/// paths.
 fn spelling(symbol: Symbol, written: &[u8]) -> String {
     let escaped = |octets: &[u8]| octets.iter().map(|octet| format!("%{octet:02X}")).collect();
     match symbol {

@@ -1,8 +1,8 @@
-//! Which application a host and a path belong to (access-compatible matching: the most specific domain wins, and nothing is
-//! inherited from a less specific one).
+//! Which application a host and a path belong to (access-compatible matching: the most specific
+//! domain wins, and nothing is inherited from a less specific one).
 //!
-//! Trusts nothing of the path: a path that origins read in several ways is routed only if all readings lead to one
-//! application. Never sees a query, a header or a port.
+//! Trusts nothing of the path: a path that origins read in several ways is routed only if all
+//! readings lead to one application. Never sees a query, a header or a port.
 
 mod case;
 mod endpoint;

@@ -8,8 +8,9 @@ use crate::model::Host;
 
 /// Where an application is: `host` or `host/path`, each with wildcards.
 ///
-/// `*` in a host stands for part of one label, or all of it. A path covers itself and everything below; a `*` in it stands
-/// for any text, slashes included; after a trailing `/*` the path itself is not covered.
+/// `*` in a host stands for part of one label, or all of it. A path covers itself and everything
+/// below; a `*` in it stands for any text, slashes included; after a trailing `/*` the path itself
+/// is not covered.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Domain {
     pub(super) host: Box<str>,
@@ -47,7 +48,8 @@ impl Domain {
             return Err(DomainError::Shape);
         }
         let host = if host.contains('*') {
-            // The labels around the stars must be what labels are; a star stands for at least one letter.
+            // The labels around the stars must be what labels are; a star stands for at least one
+            // letter.
             Host::parse(&host.replace('*', "x")).map_err(|_| DomainError::Host)?;
             host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
         } else {
@@ -118,8 +120,8 @@ impl Domain {
         }
     }
 
-    /// Orders domains so that the more specific of two that cover the same place comes first: exact hosts, then longer ones;
-    /// then longer paths; text in stead of stars in either.
+    /// Orders domains so that the more specific of two that cover the same place comes first: exact
+    /// hosts, then longer ones; then longer paths; text in stead of stars in either.
     pub(super) fn specificity(&self) -> impl Ord + use<> {
         let literal = |text: &str| text.len() - text.matches('*').count();
         std::cmp::Reverse((

@@ -1,17 +1,18 @@
 //! The readings of a path, and the patterns that cover them.
 //!
-//! Origins read some bytes of a path in more than one way, see [`Symbol`]. A reading is the path that one origin sees after
-//! any choice of these ways, made anew at each symbol. Two bounds decide for all readings at once, in time proportional to
-//! the lengths of the path and the pattern:
+//! Origins read some bytes of a path in more than one way, see [`Symbol`]. A reading is the path
+//! that one origin sees after any choice of these ways, made anew at each symbol. Two bounds decide
+//! for all readings at once, in time proportional to the lengths of the path and the pattern:
 //!
-//! - [`Pattern::may_cover`] returns `true` if the pattern covers at least one reading. It is an automaton that follows all
-//!   choices in parallel, so no combination is left out.
-//! - [`CertainPath::is_covered`] returns `true` only if the pattern covers every reading. It matches the pattern against the
-//!   symbols that no reading changes.
+//! - [`Pattern::may_cover`] returns `true` if the pattern covers at least one reading. It is an
+//!   automaton that follows all choices in parallel, so no combination is left out.
+//! - [`CertainPath::is_covered`] returns `true` only if the pattern covers every reading. It
+//!   matches the pattern against the symbols that no reading changes.
 //!
-//! If the most specific pattern that may cover a path does so certainly, then every reading leads to its application. Patterns
-//! that differ only in case are the exception: an origin that ignores case serves the paths of both. The router rejects those,
-//! see [`case_rivals`](super::case_rivals).
+//! If the most specific pattern that may cover a path does so certainly, then every reading leads
+//! to its application. Patterns that differ only in case are the exception: an origin that ignores
+//! case serves the paths of both. The router rejects those, see
+//! [`case_rivals`](super::case_rivals).
 
 use smallvec::SmallVec;
 
@@ -33,8 +34,9 @@ impl PathCase {
     }
 }
 
-/// Maps the spellings of a character that some origins take for the same to one: letters in either case, also if only one of
-/// the cases is ASCII (`K` and the Kelvin sign), and full-width forms, which Windows maps to ASCII.
+/// Maps the spellings of a character that some origins take for the same to one: letters in either
+/// case, also if only one of the cases is ASCII (`K` and the Kelvin sign), and full-width forms,
+/// which Windows maps to ASCII.
 fn folded(unit: Unit) -> Unit {
     let Some(character) = char::from_u32(unit) else {
         return unit;
@@ -100,7 +102,8 @@ impl Pattern {
         }
     }
 
-    /// Returns `true` if the pattern has a character that [`PathCase::Insensitive`] replaces by another one.
+    /// Returns `true` if the pattern has a character that [`PathCase::Insensitive`] replaces by
+    /// another one.
     pub(super) fn has_case(&self) -> bool {
         self.steps
             .iter()
@@ -128,7 +131,8 @@ impl Pattern {
         now.last().is_some_and(|modes| *modes != 0)
     }
 
-    /// Follows one symbol from all states; returns `true` once the pattern is fulfilled whatever follows.
+    /// Follows one symbol from all states; returns `true` once the pattern is fulfilled whatever
+    /// follows.
     fn advance(
         &self,
         now: &States,
@@ -142,7 +146,8 @@ impl Pattern {
             let read = |next: &mut States, unit: Option<Unit>, mode: u8| {
                 self.read(next, at, unit, mode, case)
             };
-            // Of those that are in front of the symbol in a reading, the ones that are in a name, or after a separator.
+            // Of those that are in front of the symbol in a reading, the ones that are in a name,
+            // or after a separator.
             let is_reading = modes & (NAME | EDGE) != 0;
             let mut stay = modes & (DROP | EDGE_DROP);
             match symbol {
@@ -200,7 +205,8 @@ impl Pattern {
         done
     }
 
-    /// Reads a character, `None` for one that no pattern names; returns `true` once the pattern is fulfilled.
+    /// Reads a character, `None` for one that no pattern names; returns `true` once the pattern is
+    /// fulfilled.
     fn read(
         &self,
         next: &mut States,
@@ -226,7 +232,8 @@ impl Pattern {
         at + 1 == self.steps.len() && self.is_open
     }
 
-    /// Reads an escape as the text that it is. A pattern names none of its `%`, so there must be a star.
+    /// Reads an escape as the text that it is. A pattern names none of its `%`, so there must be a
+    /// star.
     fn read_undecoded(&self, next: &mut States, at: usize, written: &[u8], case: PathCase) -> bool {
         if !self.steps.get(at).is_some_and(|step| step.after_star) {
             return false;
@@ -359,7 +366,8 @@ fn trimmed(symbols: &[Symbol]) -> SmallVec<[bool; 128]> {
     marks
 }
 
-/// A character: its code, or one of the marks below. A piece of a pattern cannot match inside of an escape.
+/// A character: its code, or one of the marks below. A piece of a pattern cannot match inside of an
+/// escape.
 type Unit = u32;
 
 const SLASH: Unit = b'/' as Unit;
@@ -460,8 +468,8 @@ pub(super) fn covers<T: Copy + PartialEq>(
         slash,
         slashes,
     } = *alphabet;
-    // Whatever text a run of slashes is, it begins and ends with a slash. The rest of it belongs to what follows the piece, or to
-    // the star before it.
+    // Whatever text a run of slashes is, it begins and ends with a slash. The rest of it belongs to
+    // what follows the piece, or to the star before it.
     let equal = |text: &[T], piece: &[T], is_after_star: bool| {
         let alike = |(at, (theirs, ours)): (usize, (&T, &T))| {
             same(*ours, *theirs)

@@ -6,7 +6,8 @@ use super::readings::{CertainPath, Pattern};
 use super::{Domain, PathCase, case_rivals};
 use crate::model::{CleanPath, PathError};
 
-/// Finds the application of a host and a path. The cost does not depend on how many applications there are on other hosts.
+/// Finds the application of a host and a path. The cost does not depend on how many applications
+/// there are on other hosts.
 #[derive(Debug, Default)]
 pub struct Router {
     exact: HashMap<Box<str>, Vec<Claim>, RandomState>,
@@ -29,15 +30,16 @@ struct Claim {
 }
 
 impl Claim {
-    /// Returns `true` if an origin of that host which ignores case could be asked for a path of another application.
+    /// Returns `true` if an origin of that host which ignores case could be asked for a path of
+    /// another application.
     fn has_rival_on(&self, host: &str) -> bool {
         self.rivals.iter().any(|rival| rival.covers_host(host))
     }
 }
 
 impl Router {
-    /// Builds a router over domains, each with the way in which its origin reads paths. An application is known by its index
-    /// in the list.
+    /// Builds a router over domains, each with the way in which its origin reads paths. An
+    /// application is known by its index in the list.
     pub fn new<'a>(domains: impl IntoIterator<Item = (&'a Domain, PathCase)>) -> Self {
         let mut domains: Vec<_> = domains.into_iter().enumerate().collect();
         let mut rivals: HashMap<usize, Vec<Domain>> = HashMap::new();
@@ -78,7 +80,8 @@ impl Router {
         router
     }
 
-    /// The application of a canonical host and the text of a path; `None` if the path could not be routed.
+    /// The application of a canonical host and the text of a path; `None` if the path could not be
+    /// routed.
     pub fn find(&self, host: &str, path: &str) -> Option<usize> {
         CleanPath::parse(path)
             .ok()
@@ -88,8 +91,8 @@ impl Router {
     /// The application of a canonical host and a path.
     ///
     /// # Errors
-    /// [`PathError::Ambiguous`] if two readings of the path lead to different applications, or if only its case tells which one
-    /// it leads to and the origin was not declared case-sensitive.
+    /// [`PathError::Ambiguous`] if two readings of the path lead to different applications, or if
+    /// only its case tells which one it leads to and the origin was not declared case-sensitive.
     pub fn route(&self, host: &str, path: &CleanPath<'_>) -> Result<Option<usize>, PathError> {
         // Its path has no say if the most specific application covers all paths.
         if let [only] = self.exact(host)
@@ -158,8 +161,8 @@ impl Router {
     }
 }
 
-/// The application that all readings of a path lead to. `first` is the most specific claim that covers at least one reading;
-/// `is_certain` returns `true` if a claim covers all readings.
+/// The application that all readings of a path lead to. `first` is the most specific claim that
+/// covers at least one reading; `is_certain` returns `true` if a claim covers all readings.
 fn choose<'a>(
     first: impl Fn(PathCase) -> Option<&'a Claim>,
     is_certain: impl Fn(&Claim) -> bool,

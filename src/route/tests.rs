@@ -435,7 +435,8 @@ fn disguised() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
-    /// Whatever an origin makes of a path that is forwarded: it belongs to the application that was asked.
+    /// Whatever an origin makes of a path that is forwarded: it belongs to the application that was
+    /// asked.
     #[test]
     fn no_reading_of_a_routed_path_leads_elsewhere(
         raw in disguised(),

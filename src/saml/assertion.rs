@@ -17,26 +17,28 @@ use crate::model::{Email, Group, Groups, UnixTime, is_nearly};
 /// Who somebody is, as an assertion says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SamlIdentity {
-    /// The provider's own name for the person: the name id, an address in its canonical form; the address where the name id is
-    /// made anew for each login. Qualifiers (SAML Core 2.2.2) that are not the two sides' own stand behind it, after `!`, and
-    /// `!` and `%` within the parts are `%21` and `%25`: so two people never have one name.
+    /// The provider's own name for the person: the name id, an address in its canonical form; the
+    /// address where the name id is made anew for each login. Qualifiers (SAML Core 2.2.2) that are
+    /// not the two sides' own stand behind it, after `!`, and `!` and `%` within the parts are
+    /// `%21` and `%25`: so two people never have one name.
     pub subject: String,
     /// The canonical address.
     pub email: Email,
-    /// The values of the groups attribute. Unknown where the assertion has none: whether somebody is in no group or the
-    /// provider does not say, it does not tell.
+    /// The values of the groups attribute. Unknown where the assertion has none: whether somebody
+    /// is in no group or the provider does not say, it does not tell.
     pub groups: Groups,
     /// Why they are unknown, if they are.
     pub no_groups: Option<NoGroups>,
-    /// The attributes that were asked for, each with its values in their order; `None` where the assertion has none of that
-    /// name, or one that cannot be read.
+    /// The attributes that were asked for, each with its values in their order; `None` where the
+    /// assertion has none of that name, or one that cannot be read.
     pub attributes: BTreeMap<String, Option<Vec<String>>>,
-    /// What applications are to be sent of it: one header for each value, at most 64 and of 4 KiB together, each of which a
-    /// request can carry.
+    /// What applications are to be sent of it: one header for each value, at most 64 and of 4 KiB
+    /// together, each of which a request can carry.
     pub headers: Vec<(HeaderName, String)>,
     /// When the provider's own session with the person ends, where it says so.
     pub session_ends: Option<UnixTime>,
-    /// The attributes that are present and cannot be read, for the log: each with the fault, without the value.
+    /// The attributes that are present and cannot be read, for the log: each with the fault,
+    /// without the value.
     pub unreadable: Vec<String>,
 }
 
@@ -52,8 +54,9 @@ pub enum NoGroups {
 }
 
 impl SamlIdentity {
-    /// The attributes as claims of an identity: a string, or an array of more or fewer than one. What the assertion does not
-    /// have is not among them: nothing is known of it. Providers leave out what is too long, and do not say so.
+    /// The attributes as claims of an identity: a string, or an array of more or fewer than one.
+    /// What the assertion does not have is not among them: nothing is known of it. Providers leave
+    /// out what is too long, and do not say so.
     pub fn claims(&self) -> Map<String, Value> {
         let claim = |values: &Vec<String>| match values.as_slice() {
             [one] => Value::String(one.clone()),
@@ -148,7 +151,8 @@ struct Parts<'n, 'i> {
 }
 
 impl<'n, 'i> Parts<'n, 'i> {
-    /// SAML Core 2.3.3, in its order. Advice is not taken, and authorization decisions are not ours to read.
+    /// SAML Core 2.3.3, in its order. Advice is not taken, and authorization decisions are not ours
+    /// to read.
     fn of(assertion: Node<'n, 'i>) -> Result<Self, SamlError> {
         let wrong = SamlError::Shape(
             "the assertion has a part that is missing, twice there, or not understood",
@@ -292,8 +296,8 @@ fn name_id(subject: Node<'_, '_>, provider: &ServiceProvider) -> Result<NameId, 
     })
 }
 
-/// SAML Profiles 4.1.4.2: a bearer, who brings it here, in answer to this request, in time. Of several confirmations one is
-/// enough. Gives its end.
+/// SAML Profiles 4.1.4.2: a bearer, who brings it here, in answer to this request, in time. Of
+/// several confirmations one is enough. Gives its end.
 fn confirmed(
     subject: Node<'_, '_>,
     provider: &ServiceProvider,
@@ -400,8 +404,9 @@ fn session(statements: &[Node<'_, '_>], clock: &Clock<'_>) -> Result<Option<Unix
 enum Spaces {
     /// None.
     Refused,
-    /// Spaces, which belong to the value as they do in a claim: another value to rules than the same without. Line breaks and
-    /// tabs may be the layout of the XML, and so leave the value open.
+    /// Spaces, which belong to the value as they do in a claim: another value to rules than the
+    /// same without. Line breaks and tabs may be the layout of the XML, and so leave the value
+    /// open.
     Literal,
 }
 
@@ -425,8 +430,8 @@ struct Attributes<'s, 'n, 'i> {
 }
 
 impl Attributes<'_, '_, '_> {
-    /// The values for rules. `None` if there is no such attribute, or one that cannot be read: then nothing is known of it,
-    /// and the login goes on.
+    /// The values for rules. `None` if there is no such attribute, or one that cannot be read: then
+    /// nothing is known of it, and the login goes on.
     fn known(&self, name: &str, unreadable: &mut Vec<String>) -> Option<Vec<String>> {
         self.find(name, Spaces::Literal).unwrap_or_else(|error| {
             unreadable.push(error.to_string());
@@ -434,8 +439,8 @@ impl Attributes<'_, '_, '_> {
         })
     }
 
-    /// The values of all attributes of that name, in their order, to the letter; a nil is none. Attributes that are not
-    /// configured are not read.
+    /// The values of all attributes of that name, in their order, to the letter; a nil is none.
+    /// Attributes that are not configured are not read.
     fn find(&self, name: &str, spaces: Spaces) -> Result<Option<Vec<String>>, SamlError> {
         let fault = |fault| SamlError::Attribute {
             name: tame(name),
@@ -472,8 +477,8 @@ impl Attributes<'_, '_, '_> {
 }
 
 impl Attributes<'_, '_, '_> {
-    /// Returns `true` if no attribute is called so, by `Name` or `FriendlyName` and in whatever letters, and Microsoft Entra ID
-    /// has put no link in its place.
+    /// Returns `true` if no attribute is called so, by `Name` or `FriendlyName` and in whatever
+    /// letters, and Microsoft Entra ID has put no link in its place.
     fn lack(&self, name: &str) -> Result<bool, SamlError> {
         for statement in self.statements {
             for attribute in tree::elements(*statement)? {
@@ -491,8 +496,9 @@ impl Attributes<'_, '_, '_> {
     }
 }
 
-/// An address comes from the configured attribute and from nowhere else; without one, from `email`, or from a name id that
-/// the provider says is one. Other names people may have chosen for themselves.
+/// An address comes from the configured attribute and from nowhere else; without one, from `email`,
+/// or from a name id that the provider says is one. Other names people may have chosen for
+/// themselves.
 fn person(
     name_id: NameId,
     attributes: &Attributes<'_, '_, '_>,
@@ -587,7 +593,8 @@ const GROUPS_LINK: &str = "http://schemas.microsoft.com/claims/groups.link";
 const UNDATED: &str = "a time is missing";
 const TOO_LONG: &str =
     "has, with those before it, more values than fit into the headers of a request";
-/// Every request of the person carries them, and origins take 8 KiB of headers in all, some of them.
+/// Every request of the person carries them, and origins take 8 KiB of headers in all, some of
+/// them.
 const MAX_HEADER_BYTES: usize = 4096;
 const MAX_HEADERS: usize = 64;
 /// SAML Core 8.3.7: 256 characters for a persistent one; addresses are shorter.

@@ -30,7 +30,8 @@ struct Writer<'n, 'i, 'p> {
     out: String,
     without: Option<Node<'n, 'i>>,
     inclusive: &'p [&'p str],
-    /// The namespace declarations of the output's open elements, outer ones first; no prefix is the empty one.
+    /// The namespace declarations of the output's open elements, outer ones first; no prefix is the
+    /// empty one.
     rendered: Vec<(&'n str, &'n str)>,
 }
 
@@ -77,8 +78,9 @@ impl<'n, 'i> Writer<'n, 'i, '_> {
         Ok(())
     }
 
-    /// The declarations to be written here, in their order: those of the prefixes that the element itself uses, and of the
-    /// listed ones that are in scope, where the output does not have them already.
+    /// The declarations to be written here, in their order: those of the prefixes that the element
+    /// itself uses, and of the listed ones that are in scope, where the output does not have them
+    /// already.
     fn namespaces(&self, node: Node<'n, 'i>, name: &'n str) -> Vec<(&'n str, &'n str)> {
         let mut used = vec![prefix(name)];
         used.extend(
@@ -167,5 +169,6 @@ fn prefix(name: &str) -> &str {
     name.split_once(':').map_or("", |(prefix, _)| prefix)
 }
 
-/// Declarations are repeated and characters escaped, but four times the longest message is no identity provider's.
+/// Declarations are repeated and characters escaped, but four times the longest message is no
+/// identity provider's.
 const MAX_CANONICAL: usize = 4 * super::gate::MAX_MESSAGE;

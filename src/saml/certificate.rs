@@ -10,8 +10,9 @@ use super::error::tame;
 use super::gate::base64;
 use crate::model::{UnixTime, hex};
 
-/// The public key of an identity provider, out of the certificate that was configured for it. What else the certificate says
-/// has no meaning in SAML: it is trusted because an operator put it there, until an operator takes it away.
+/// The public key of an identity provider, out of the certificate that was configured for it. What
+/// else the certificate says has no meaning in SAML: it is trusted because an operator put it
+/// there, until an operator takes it away.
 #[derive(Clone, Debug)]
 pub(super) struct Certificate {
     key: RsaPublicKeyComponents<Vec<u8>>,

@@ -1,5 +1,6 @@
-//! Encrypted assertions (XML Encryption 1.1), as far as they are authenticated: AES-GCM, its key by RSA-OAEP. CBC and RSA 1.5
-//! would let whoever may try often enough read what is encrypted, without a key.
+//! Encrypted assertions (XML Encryption 1.1), as far as they are authenticated: AES-GCM, its key by
+//! RSA-OAEP. CBC and RSA 1.5 would let whoever may try often enough read what is encrypted, without
+//! a key.
 
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::rsa::{
@@ -33,13 +34,15 @@ pub enum DecryptionKeyError {
     /// What stands beside it is not a certificate.
     #[error("the certificate of the decryption key {0}")]
     Certificate(CertificateError),
-    /// A key and a certificate of two pairs: nothing that was encrypted for the one could be opened with the other.
+    /// A key and a certificate of two pairs: nothing that was encrypted for the one could be opened
+    /// with the other.
     #[error("the certificate of the decryption key is that of another key")]
     Pair,
 }
 
 impl DecryptionKey {
-    /// Takes a key (PKCS#8, in PEM or the base64 inside it), and the certificate of its public half in PEM.
+    /// Takes a key (PKCS#8, in PEM or the base64 inside it), and the certificate of its public half
+    /// in PEM.
     ///
     /// # Errors
     /// See [`DecryptionKeyError`].
@@ -79,7 +82,8 @@ impl std::fmt::Debug for DecryptionKey {
     }
 }
 
-/// What is in an `EncryptedAssertion` (SAML Core 2.3.4). Text; whether it is an assertion is still to be seen.
+/// What is in an `EncryptedAssertion` (SAML Core 2.3.4). Text; whether it is an assertion is still
+/// to be seen.
 pub(super) fn decrypt(
     encrypted: Node<'_, '_>,
     keys: &[DecryptionKey],
@@ -95,7 +99,8 @@ pub(super) fn decrypt(
     else {
         return Err(SamlError::Shape(WRONG));
     };
-    // The key stands inside, or beside with a reference to it. There is one; where it stands does not matter.
+    // The key stands inside, or beside with a reference to it. There is one; where it stands does
+    // not matter.
     let mut wrapped = encrypted
         .descendants()
         .filter(|node| tree::is(*node, XENC, "EncryptedKey"));
@@ -171,8 +176,9 @@ impl<'n, 'i> Cipher<'n, 'i> {
     }
 }
 
-/// XML Encryption 5.5.2. The one hash is used for both purposes, or it is not taken. SHA-1 is what the specification, Okta and
-/// most others mean by OAEP without more words, and no weakness of OAEP.
+/// XML Encryption 5.5.2. The one hash is used for both purposes, or it is not taken. SHA-1 is what
+/// the specification, Okta and most others mean by OAEP without more words, and no weakness of
+/// OAEP.
 fn oaep(key: &Cipher<'_, '_>) -> Result<&'static OaepAlgorithm, SamlError> {
     let names = [
         (XENC, "OAEPparams"),

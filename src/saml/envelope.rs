@@ -29,8 +29,9 @@ pub(super) enum Content<'n, 'i> {
 }
 
 impl<'n, 'i> Envelope<'n, 'i> {
-    /// SAML Core 3.2.2, without the parts that the profile has no use for. Sees to it that what the names of an assertion and
-    /// of a signature have stands in its one place and nowhere else, whatever its namespace.
+    /// SAML Core 3.2.2, without the parts that the profile has no use for. Sees to it that what the
+    /// names of an assertion and of a signature have stands in its one place and nowhere else,
+    /// whatever its namespace.
     pub(super) fn read(document: &'n Document<'i>) -> Result<Self, SamlError> {
         let root = document.root_element();
         if !tree::is(root, PROTOCOL, "Response") {
@@ -67,7 +68,8 @@ impl<'n, 'i> Envelope<'n, 'i> {
         Ok(envelope)
     }
 
-    /// SAML Core 3.2.2 and Profiles 4.1.4.3. None of it is proof unless the response is signed; the assertion says it again.
+    /// SAML Core 3.2.2 and Profiles 4.1.4.3. None of it is proof unless the response is signed; the
+    /// assertion says it again.
     pub(super) fn check(
         &self,
         provider: &ServiceProvider,
@@ -80,7 +82,8 @@ impl<'n, 'i> Envelope<'n, 'i> {
         match self.root.attribute("InResponseTo") {
             Some(id) if id == expected.request_id => {}
             Some(_) => return Err(SamlError::Request),
-            // Providers may leave it and the address out of errors, as Keycloak does; an error lets nobody in.
+            // Providers may leave it and the address out of errors, as Keycloak does; an error lets
+            // nobody in.
             None => return Err(status.err().unwrap_or(SamlError::Unsolicited)),
         }
         match self.root.attribute("Destination") {

@@ -2,7 +2,8 @@ use std::fmt;
 
 use thiserror::Error;
 
-/// Why a SAML response is refused. What it quotes of the message is cut to a bounded length and to one line.
+/// Why a SAML response is refused. What it quotes of the message is cut to a bounded length and to
+/// one line.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SamlError {
     /// More than 256 KiB.
@@ -54,7 +55,8 @@ pub enum SamlError {
     /// Nothing covers the assertion.
     #[error("the assertion is not signed")]
     Unsigned,
-    /// Signed or digested with something else than RSA and SHA-2, or by other transforms than the profile allows.
+    /// Signed or digested with something else than RSA and SHA-2, or by other transforms than the
+    /// profile allows.
     #[error("the signature is of a kind that is not taken: `{0}`")]
     Algorithm(String),
     /// No configured certificate verifies it.
@@ -63,8 +65,8 @@ pub enum SamlError {
         shown(certificate)
     )]
     Signature {
-        /// The SHA-256 of the certificate that the message names, in hexadecimal. It is not trusted; it tells an operator
-        /// what was rotated.
+        /// The SHA-256 of the certificate that the message names, in hexadecimal. It is not
+        /// trusted; it tells an operator what was rotated.
         certificate: Option<String>,
     },
     /// A good signature, of something else.
@@ -247,7 +249,8 @@ impl SamlError {
         }
     }
 
-    /// Returns the status code of the provider if it is one of SAML Core 3.2.2.2: those are safe to show even if forged.
+    /// Returns the status code of the provider if it is one of SAML Core 3.2.2.2: those are safe to
+    /// show even if forged.
     pub fn registered_status(&self) -> Option<&'static str> {
         let Self::Status { code, .. } = self else {
             return None;

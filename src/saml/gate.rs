@@ -1,8 +1,8 @@
 //! The first look at a message: bytes, before there is XML.
 //!
-//! In well-formed XML `<!` begins a document type, a comment or CDATA, and `<?` a processing instruction, and neither stands
-//! anywhere else: attribute values and text hold no `<`. So a search for them is exact, and what is not well-formed is refused
-//! by the parser afterwards.
+//! In well-formed XML `<!` begins a document type, a comment or CDATA, and `<?` a processing
+//! instruction, and neither stands anywhere else: attribute values and text hold no `<`. So a
+//! search for them is exact, and what is not well-formed is refused by the parser afterwards.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -30,7 +30,8 @@ pub(super) fn check(text: &str) -> Result<(), SamlError> {
     if text.len() > MAX_MESSAGE {
         return Err(SamlError::TooLong);
     }
-    // The parser would skip a mark of its own accord, and read other bytes than those that were verified.
+    // The parser would skip a mark of its own accord, and read other bytes than those that were
+    // verified.
     if text.starts_with(BYTE_ORDER_MARK) {
         return Err(SamlError::Encoding);
     }
@@ -68,7 +69,8 @@ fn after_declaration(text: &str) -> Result<&str, SamlError> {
     };
     let malformed = SamlError::Malformed { line: 1, column: 1 };
     let (declaration, body) = rest.split_once("?>").ok_or(malformed.clone())?;
-    // XML 1.0 2.8: `version`, then perhaps `encoding`, then perhaps `standalone`, each after white space.
+    // XML 1.0 2.8: `version`, then perhaps `encoding`, then perhaps `standalone`, each after white
+    // space.
     let (version, rest) = pseudo_attribute(declaration, "version").ok_or(malformed.clone())?;
     let (encoding, rest) =
         pseudo_attribute(rest, "encoding").map_or((None, rest), |(name, rest)| (Some(name), rest));
@@ -105,8 +107,9 @@ fn pseudo_attribute<'a>(text: &'a str, name: &str) -> Option<(&'a str, &'a str)>
     value.strip_prefix(quote)?.split_once(quote)
 }
 
-/// How deep elements stand in each other, and how many attributes they have: bounds on what a parser holds at once, and on
-/// what it does. An element that declares a namespace costs it the square of those in scope, any other their number.
+/// How deep elements stand in each other, and how many attributes they have: bounds on what a
+/// parser holds at once, and on what it does. An element that declares a namespace costs it the
+/// square of those in scope, any other their number.
 fn measure(body: &[u8]) -> Result<(), SamlError> {
     let mut open: Vec<usize> = Vec::with_capacity(MAX_DEPTH);
     let (mut attributes_open, mut work) = (0, 0);

@@ -3,9 +3,11 @@ use super::certificate::{self, CertificateError};
 use super::request::{POST, escape};
 
 impl ServiceProvider {
-    /// What an identity provider needs to know of us (SAML Metadata 2.4.4), of type `application/samlmetadata+xml`.
+    /// What an identity provider needs to know of us (SAML Metadata 2.4.4), of type
+    /// `application/samlmetadata+xml`.
     ///
-    /// `signing`: the certificates of the team's keys in PEM, where requests are signed (`sign_request`).
+    /// `signing`: the certificates of the team's keys in PEM, where requests are signed
+    /// (`sign_request`).
     ///
     /// # Errors
     /// Where one of them is not PEM.

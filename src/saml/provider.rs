@@ -8,23 +8,26 @@ use super::decrypt::DecryptionKey;
 use super::error::tame;
 use super::{SamlError, tree};
 
-/// What is agreed with one identity provider. The names of the configuration, where it has one for it.
+/// What is agreed with one identity provider. The names of the configuration, where it has one for
+/// it.
 #[derive(Debug)]
 pub struct Settings {
-    /// Where responses come to: the team domain's `/cdn-cgi/access/callback`. Also our entity id, and so the audience.
+    /// Where responses come to: the team domain's `/cdn-cgi/access/callback`. Also our entity id,
+    /// and so the audience.
     pub acs: Url,
     /// The provider's entity id (`issuer_url`), byte for byte.
     pub idp_entity_id: String,
     /// Where requests go (`sso_target_url`).
     pub sso_url: Url,
-    /// The certificates it signs with, now and after the next rotation (`idp_public_certs`): PEM, or the base64 inside it. One
-    /// to 16.
+    /// The certificates it signs with, now and after the next rotation (`idp_public_certs`): PEM,
+    /// or the base64 inside it. One to 16.
     pub certificates: Vec<String>,
     /// How requests go there.
     pub binding: Binding,
     /// Whether it is to ask for credentials at each login (`force_authn`).
     pub force_authn: bool,
-    /// The attribute that holds the address (`email_attribute_name`). Without one: `email`, else a name id that is said to be one.
+    /// The attribute that holds the address (`email_attribute_name`). Without one: `email`, else a
+    /// name id that is said to be one.
     pub email_attribute: Option<String>,
     /// The attribute that holds the groups.
     pub groups_attribute: String,
@@ -32,8 +35,8 @@ pub struct Settings {
     pub attributes: Vec<String>,
     /// The attributes to send to applications (`header_attributes`).
     pub header_attributes: Vec<HeaderAttribute>,
-    /// What assertions may be encrypted for (`encryption_keys`): the current key first, and the one before it. None where
-    /// none are to be.
+    /// What assertions may be encrypted for (`encryption_keys`): the current key first, and the one
+    /// before it. None where none are to be.
     pub decryption_keys: Vec<DecryptionKey>,
 }
 
@@ -80,7 +83,8 @@ pub enum SettingsError {
     NoName,
 }
 
-/// Our side of what was agreed with one identity provider: makes requests, checks responses, describes itself.
+/// Our side of what was agreed with one identity provider: makes requests, checks responses,
+/// describes itself.
 #[derive(Debug)]
 pub struct ServiceProvider {
     settings: Settings,

@@ -15,7 +15,8 @@ use crate::token::SigningKey;
 /// A request for a login, on its way to the identity provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuthnRequest {
-    /// For [`super::Expected`]: what the response must answer. To be kept in the browser that carries the request, sealed.
+    /// For [`super::Expected`]: what the response must answer. To be kept in the browser that
+    /// carries the request, sealed.
     pub id: String,
     /// When it was made.
     pub at: UnixTime,
@@ -44,14 +45,16 @@ pub enum Message {
 /// Why there is no request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum RequestError {
-    /// The key failed, or what was written cannot be read again; neither happens with sound settings.
+    /// The key failed, or what was written cannot be read again; neither happens with sound
+    /// settings.
     #[error("the SAML request could not be signed")]
     Sign,
 }
 
 impl ServiceProvider {
-    /// A new request, with an id of 128 random bits. `key`: what it is signed with, where it is to be (`sign_request`).
-    /// `fresh`: whether to ask for credentials this time, whatever the settings say.
+    /// A new request, with an id of 128 random bits. `key`: what it is signed with, where it is to
+    /// be (`sign_request`). `fresh`: whether to ask for credentials this time, whatever the
+    /// settings say.
     ///
     /// # Errors
     /// See [`RequestError`].
@@ -94,7 +97,8 @@ impl ServiceProvider {
         })
     }
 
-    /// SAML Core 3.4.1. Nothing is asked of the name id: providers refuse formats that they do not know.
+    /// SAML Core 3.4.1. Nothing is asked of the name id: providers refuse formats that they do not
+    /// know.
     fn request(&self, id: &str, fresh: bool, now: UnixTime, signature: &str) -> String {
         let (acs, destination) = (escape(self.acs()), escape(self.sso_url().as_str()));
         let force = if fresh { r#" ForceAuthn="true""# } else { "" };
@@ -104,7 +108,8 @@ impl ServiceProvider {
         )
     }
 
-    /// SAML Bindings 3.4.4.1: the message deflated, and the signature over the parameters as they stand in the address.
+    /// SAML Bindings 3.4.4.1: the message deflated, and the signature over the parameters as they
+    /// stand in the address.
     fn redirect(
         &self,
         request: &str,
@@ -155,8 +160,8 @@ fn enveloped(request: &str, id: &str, key: &SigningKey) -> Result<String, Reques
     ))
 }
 
-/// RFC 1951 3.2.4: stored blocks, which every inflater reads. A request is some 700 bytes, of which compression would save
-/// half.
+/// RFC 1951 3.2.4: stored blocks, which every inflater reads. A request is some 700 bytes, of which
+/// compression would save half.
 fn stored(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len() + 5);
     let mut blocks = bytes.chunks(usize::from(u16::MAX)).peekable();
@@ -179,7 +184,8 @@ pub(super) fn instant(time: UnixTime) -> String {
         .to_string()
 }
 
-/// For attribute values and text, and in both as canonicalisation has it for what stands in an address.
+/// For attribute values and text, and in both as canonicalisation has it for what stands in an
+/// address.
 pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")

@@ -1,5 +1,5 @@
-//! XML signatures, as far as SAML allows them (SAML Core 5.4): enveloped, over the element they stand in, in exclusive
-//! canonical form.
+//! XML signatures, as far as SAML allows them (SAML Core 5.4): enveloped, over the element they
+//! stand in, in exclusive canonical form.
 
 use aws_lc_rs::digest;
 use aws_lc_rs::signature::{
@@ -15,8 +15,8 @@ use super::error::tame;
 use super::gate::base64;
 use super::tree::{self, DSIG, EXC_C14N};
 
-/// The canonical bytes of an element, without the signature that stood in it: what a configured key signed, and nothing that
-/// was around it. Only [`verify`] makes one.
+/// The canonical bytes of an element, without the signature that stood in it: what a configured key
+/// signed, and nothing that was around it. Only [`verify`] makes one.
 #[derive(Debug)]
 pub(super) struct Signed(String);
 
@@ -40,7 +40,8 @@ pub(super) fn verify(
     let [Some(info), Some(value), key_info] = tree::sequence(signature, names, WRONG)? else {
         return Err(SamlError::Shape(WRONG));
     };
-    // Before anything is canonicalised: the shape bounds what that costs. What is read for good is read below, from the result.
+    // Before anything is canonicalised: the shape bounds what that costs. What is read for good is
+    // read below, from the result.
     let outer = SignedInfo::read(info)?;
     let prefixes: Vec<&str> = outer.prefixes.iter().map(String::as_str).collect();
     let info_bytes = canonical(info, None, &prefixes)?;
@@ -156,7 +157,8 @@ fn exclusive(method: Node<'_, '_>) -> Result<Vec<String>, SamlError> {
         return Err(SamlError::Algorithm(tame(algorithm(method)?)));
     }
     let [list] = tree::sequence(method, [(EXC_C14N, "InclusiveNamespaces")], WRONG)?;
-    // It is canonicalised before anybody is known to have signed it: what is in it would be work for nothing.
+    // It is canonicalised before anybody is known to have signed it: what is in it would be work
+    // for nothing.
     if list.is_some_and(|list| list.has_children()) {
         return Err(SamlError::Shape(WRONG));
     }
@@ -175,7 +177,8 @@ fn algorithm<'n>(node: Node<'n, '_>) -> Result<&'n str, SamlError> {
     node.attribute("Algorithm").ok_or(SamlError::Shape(WRONG))
 }
 
-/// RFC 6931 2.3.2, XML Signature 6.4.2. No SHA-1, and nothing where a public key could be taken for a secret.
+/// RFC 6931 2.3.2, XML Signature 6.4.2. No SHA-1, and nothing where a public key could be taken for
+/// a secret.
 fn rsa(method: &str) -> Result<&'static RsaParameters, SamlError> {
     Ok(match method {
         "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256" => &RSA_PKCS1_2048_8192_SHA256,

@@ -1,4 +1,5 @@
-//! An identity provider for tests: messages as Okta shapes them, signed and encrypted as told, also wrongly.
+//! An identity provider for tests: messages as Okta shapes them, signed and encrypted as told, also
+//! wrongly.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -228,7 +229,8 @@ impl Sign {
     }
 
     fn sign_bytes(&self, bytes: &[u8]) -> Vec<u8> {
-        // The public key as the secret: what a verifier takes that leaves the choice of algorithm to the message.
+        // The public key as the secret: what a verifier takes that leaves the choice of algorithm
+        // to the message.
         if self.method == HMAC_SHA256 {
             let secret = hmac::Key::new(hmac::HMAC_SHA256, self.key.certificate.as_bytes());
             return hmac::sign(&secret, bytes).as_ref().to_vec();

@@ -42,8 +42,8 @@ impl Verified {
         (&self.once, self.until)
     }
 
-    /// Who it is. `first`: [`Verified::once`] was not known before, and is from now on, on every node. To look and to
-    /// remember must be one step.
+    /// Who it is. `first`: [`Verified::once`] was not known before, and is from now on, on every
+    /// node. To look and to remember must be one step.
     ///
     /// # Errors
     /// [`SamlError::Replayed`] where it is not the first time.
@@ -56,7 +56,8 @@ impl Verified {
     }
 }
 
-/// Returns the error that a response reports ([`SamlError::Status`]), whether or not it answers a request. It is not verified.
+/// Returns the error that a response reports ([`SamlError::Status`]), whether or not it answers a
+/// request. It is not verified.
 pub fn reported_error(response: &str) -> Option<SamlError> {
     let text = gate::open(response).ok()?;
     let document = tree::parse(&text).ok()?;
@@ -97,8 +98,8 @@ impl ServiceProvider {
         Ok(self.verified(read, expected))
     }
 
-    /// XML Encryption 4.2: what was decrypted takes the place of what was encrypted, and is looked at like any message. It
-    /// has to bring its own signature: to encrypt for us takes no secret.
+    /// XML Encryption 4.2: what was decrypted takes the place of what was encrypted, and is looked
+    /// at like any message. It has to bring its own signature: to encrypt for us takes no secret.
     fn decrypted(
         &self,
         text: &str,

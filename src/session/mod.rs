@@ -1,7 +1,8 @@
 //! Sessions: what stays of a verified token between requests, and what ends one.
 //!
-//! Decides whether a session that was good is good still. Trusts tokens that were verified and identity records that the
-//! store gave. Never outlives its token: the end of its time, a revocation and a change of keys are looked at on every use.
+//! Decides whether a session that was good is good still. Trusts tokens that were verified and
+//! identity records that the store gave. Never outlives its token: the end of its time, a
+//! revocation and a change of keys are looked at on every use.
 
 mod revocations;
 
@@ -17,7 +18,8 @@ use crate::model::{Aud, Email, Identity, IdentityNonce, LoginOrder, SentHeader, 
 use crate::policy::{self, Policies, PolicySet, Standing, Truth, Who};
 use crate::token::{Claims, Kind, VerifiedToken};
 
-/// A verified application token, ready for the next request: nothing in it has to be parsed, looked up or built again.
+/// A verified application token, ready for the next request: nothing in it has to be parsed, looked
+/// up or built again.
 #[derive(Debug)]
 pub struct Session {
     /// The whole token: compared with what a request presents, and sent to the origin.
@@ -124,8 +126,8 @@ impl Person {
     }
 }
 
-/// A name that is no longer configured is nobody's, and so is not sent: clients might send it as well. One that another
-/// provider has is not this one's to set.
+/// A name that is no longer configured is nobody's, and so is not sent: clients might send it as
+/// well. One that another provider has is not this one's to set.
 fn headers(
     identity: &Identity,
     sent: &[SentHeader],
@@ -158,7 +160,8 @@ impl Session {
     /// Makes a session of a verified token and the identity behind it.
     ///
     /// # Errors
-    /// Where the token is not an application token, or names nobody, or somebody else than the identity.
+    /// Where the token is not an application token, or names nobody, or somebody else than the
+    /// identity.
     pub fn new(
         token: &str,
         verified: VerifiedToken,
@@ -230,7 +233,8 @@ impl Session {
         })
     }
 
-    /// Returns `true` if both came from one login. Tokens that name no login are told apart by the user.
+    /// Returns `true` if both came from one login. Tokens that name no login are told apart by the
+    /// user.
     pub fn is_same_login(&self, other: &Self) -> bool {
         match (self.nonce, other.nonce) {
             (None, None) => self.user == other.user,
@@ -260,14 +264,16 @@ impl Session {
         self.key_set == key_set
     }
 
-    /// Whether what is known of the person is up to date: the snapshot's numbers, the record, the time to ask again.
+    /// Whether what is known of the person is up to date: the snapshot's numbers, the record, the
+    /// time to ask again.
     pub fn is_current(&self, generation: u64, identity_changes: u64, now: UnixTime) -> bool {
         self.person.generation == generation
             && self.person.identity_changes.load(Ordering::Relaxed) == identity_changes
             && self.person.recheck.is_none_or(|at| now < at)
     }
 
-    /// Makes it up to date, where it turns out that nothing changed for this person; answers whether that is so.
+    /// Makes it up to date, where it turns out that nothing changed for this person; answers
+    /// whether that is so.
     pub fn confirm(&self, learned: &Learned, generation: u64, identity_changes: u64) -> bool {
         let same = match (&self.person.identity, &learned.identity) {
             (Some(ours), Some(found)) => Arc::ptr_eq(ours, found),
@@ -289,8 +295,8 @@ impl Session {
         now >= self.expires
     }
 
-    /// Returns [`Truth::True`] if a revocation covers the session, and [`Truth::Unknown`] if that depends on a record that could not
-    /// be learned.
+    /// Returns [`Truth::True`] if a revocation covers the session, and [`Truth::Unknown`] if that
+    /// depends on a record that could not be learned.
     pub fn is_revoked(&self, revocations: &Revocations) -> Truth {
         revocations.cover(Presented {
             nonce: self.nonce,

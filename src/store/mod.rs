@@ -1,8 +1,9 @@
-//! Where nodes agree and what survives a restart: sealing secrets, signing keys, identity records, users, revocations.
+//! Where nodes agree and what survives a restart: sealing secrets, signing keys, identity records,
+//! users, revocations.
 //!
-//! Decides nothing. Trusts its file or server to hold what was put there, and reads every row back as if it might be
-//! damaged. Never says "nothing there" when it could not look: an outage is a [`StoreError`], absence is `None`. The hot path
-//! never comes here.
+//! Decides nothing. Trusts its file or server to hold what was put there, and reads every row back
+//! as if it might be damaged. Never says "nothing there" when it could not look: an outage is a
+//! [`StoreError`], absence is `None`. The hot path never comes here.
 
 mod memory;
 mod schema;
@@ -25,11 +26,13 @@ pub use sqlite::SqliteStore;
 /// What every store can do. All calls may wait for a disk or a network.
 ///
 /// # Errors
-/// Every call: [`StoreError::Unavailable`] where the store could not be asked or could not write, [`StoreError::Malformed`]
-/// where a row is there and cannot be read. Neither means that there is no such row.
+/// Every call: [`StoreError::Unavailable`] where the store could not be asked or could not write,
+/// [`StoreError::Malformed`] where a row is there and cannot be read. Neither means that there is
+/// no such row.
 #[async_trait]
 pub trait Store: std::fmt::Debug + Send + Sync {
-    /// The 32 random bytes of that name, made on the first call. All callers of all nodes get the same ones.
+    /// The 32 random bytes of that name, made on the first call. All callers of all nodes get the
+    /// same ones.
     async fn secret(&self, name: &str) -> Result<Zeroizing<[u8; 32]>, StoreError>;
 
     /// The team's signing keys, newest first.
@@ -41,9 +44,9 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     /// Forgets a key; nothing happens where it is not there.
     async fn delete_signing_key(&self, kid: &str) -> Result<(), StoreError>;
 
-    /// Stores the record of a new login and returns the store's latest revision, read in the same transaction: every later
-    /// revocation of the user covers the login, and no earlier one does. `identity.revision` is ignored. From `expires` on the
-    /// record may be pruned.
+    /// Stores the record of a new login and returns the store's latest revision, read in the same
+    /// transaction: every later revocation of the user covers the login, and no earlier one does.
+    /// `identity.revision` is ignored. From `expires` on the record may be pruned.
     async fn insert_identity(
         &self,
         nonce: &IdentityNonce,
@@ -51,9 +54,9 @@ pub trait Store: std::fmt::Debug + Send + Sync {
         expires: UnixTime,
     ) -> Result<u64, StoreError>;
 
-    /// Replaces the record of a login, which keeps its revision. Returns `false`, and changes nothing, if there is no record
-    /// or if a revocation covers the login: both are checked in the transaction that writes, so that no update brings a
-    /// login back.
+    /// Replaces the record of a login, which keeps its revision. Returns `false`, and changes
+    /// nothing, if there is no record or if a revocation covers the login: both are checked in the
+    /// transaction that writes, so that no update brings a login back.
     async fn update_identity(
         &self,
         nonce: &IdentityNonce,
@@ -61,10 +64,12 @@ pub trait Store: std::fmt::Debug + Send + Sync {
         expires: UnixTime,
     ) -> Result<bool, StoreError>;
 
-    /// The record of a login. One whose time is over may still be there: the token says whether the session is.
+    /// The record of a login. One whose time is over may still be there: the token says whether the
+    /// session is.
     async fn identity(&self, nonce: &IdentityNonce) -> Result<Option<Identity>, StoreError>;
 
-    /// Keeps what the end of a login will need of its provider, sealed, in place of an earlier one under the same nonce.
+    /// Keeps what the end of a login will need of its provider, sealed, in place of an earlier one
+    /// under the same nonce.
     async fn put_logout_hint(
         &self,
         nonce: &IdentityNonce,
@@ -75,26 +80,30 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     /// What [`Store::put_logout_hint`] kept; it is gone afterwards.
     async fn take_logout_hint(&self, nonce: &IdentityNonce) -> Result<Option<String>, StoreError>;
 
-    /// The person whom that provider calls `subject`: a random UUID, made on the first call and the same ever after.
+    /// The person whom that provider calls `subject`: a random UUID, made on the first call and the
+    /// same ever after.
     async fn user(&self, idp: &IdpId, subject: &str) -> Result<UserId, StoreError>;
 
-    /// Takes back what was granted, until `expires`, when nothing that it concerns can still be valid. It is on the disk when
-    /// this returns. Gives its revision.
+    /// Takes back what was granted, until `expires`, when nothing that it concerns can still be
+    /// valid. It is on the disk when this returns. Gives its revision.
     async fn revoke(&self, revocation: &Revocation, expires: UnixTime) -> Result<u64, StoreError>;
 
-    /// The revocations later than that revision, in order, at most [`TAIL`] of them: ask again from the last until none come.
-    /// A revision becomes visible only after all earlier ones, so a reader that follows the last one it saw misses none.
+    /// The revocations later than that revision, in order, at most [`TAIL`] of them: ask again from
+    /// the last until none come. A revision becomes visible only after all earlier ones, so a
+    /// reader that follows the last one it saw misses none.
     async fn revocations_after(&self, revision: u64) -> Result<Vec<Revoked>, StoreError>;
 
-    /// Remembers a name until `expires`; whether it was not known. Of several that ask at once, on whatever node, one is first.
+    /// Remembers a name until `expires`; whether it was not known. Of several that ask at once, on
+    /// whatever node, one is first.
     async fn first_use(&self, name: &str, expires: UnixTime) -> Result<bool, StoreError>;
 
-    /// Advances the store's own time towards `now`, by at most [`CLOCK_STEP`], and returns it. It never runs ahead of `now`.
-    /// Deletions for age are judged by this time, so that one wrong reading of a clock deletes nothing.
+    /// Advances the store's own time towards `now`, by at most [`CLOCK_STEP`], and returns it. It
+    /// never runs ahead of `now`. Deletions for age are judged by this time, so that one wrong
+    /// reading of a clock deletes nothing.
     async fn advance_clock(&self, now: UnixTime) -> Result<UnixTime, StoreError>;
 
-    /// Forgets identities, logout hints, revocations and names whose time is over, at most [`BATCH`] of each. `now` is the
-    /// store's own time.
+    /// Forgets identities, logout hints, revocations and names whose time is over, at most
+    /// [`BATCH`] of each. `now` is the store's own time.
     async fn prune(&self, now: UnixTime) -> Result<Pruned, StoreError>;
 
     /// Writes as much as a logout does, and removes it again, to find out whether writes succeed.
@@ -110,7 +119,8 @@ pub const CLOCK_STEP: Duration = Duration::from_secs(3600);
 /// The most revocations that one call gives.
 pub const TAIL: usize = 1_000;
 
-/// The most rows of a kind that one [`Store::prune`] deletes, so that it never holds up a login for long.
+/// The most rows of a kind that one [`Store::prune`] deletes, so that it never holds up a login for
+/// long.
 pub const BATCH: usize = 1_000;
 
 /// A signing key as it is kept.
@@ -124,7 +134,8 @@ pub struct StoredKey {
     pub certificate_pem: String,
     /// When it was made.
     pub made: UnixTime,
-    /// From when on it signs nothing new; it may lie ahead. `None` for a key that has not signed yet.
+    /// From when on it signs nothing new; it may lie ahead. `None` for a key that has not signed
+    /// yet.
     pub retired: Option<UnixTime>,
 }
 
@@ -137,7 +148,8 @@ pub enum Revocation {
     User {
         /// Who.
         user: UserId,
-        /// When it was revoked. Only releases without an order of logins compare this, with the time of a token.
+        /// When it was revoked. Only releases without an order of logins compare this, with the
+        /// time of a token.
         before: UnixTime,
     },
     /// Everything that anybody was given for an application before a moment.
@@ -156,7 +168,8 @@ pub struct Revoked {
     pub revision: u64,
     /// What was taken back.
     pub revocation: Revocation,
-    /// `true` if its revision is comparable with the revisions of logins. If not, an earlier release made it and `before` counts.
+    /// `true` if its revision is comparable with the revisions of logins. If not, an earlier
+    /// release made it and `before` counts.
     pub ordered: bool,
     /// From when on it can be forgotten.
     pub expires: UnixTime,
@@ -219,7 +232,8 @@ pub enum StoreError {
         /// The schema of this release.
         known: i64,
     },
-    /// The file that is in use is no longer at its path: writes to it would be lost at the next start.
+    /// The file that is in use is no longer at its path: writes to it would be lost at the next
+    /// start.
     #[error("the store file `{}` (`[store] path`) was deleted or replaced while in use; restart to use what is there now", path.display())]
     Lost {
         /// Which file.

@@ -1,8 +1,9 @@
 use sqlx::{Connection as _, SqliteConnection};
 
-/// The tables, step by step. A step is never changed once released, and never takes away what the release before it reads:
-/// during an upgrade both run on one file. The types and statements are ones that PostgreSQL has too, but for the trigger, which
-/// serves such upgrades alone; binary values are base64 text because the two spell theirs differently.
+/// The tables, step by step. A step is never changed once released, and never takes away what the
+/// release before it reads: during an upgrade both run on one file. The types and statements are
+/// ones that PostgreSQL has too, but for the trigger, which serves such upgrades alone; binary
+/// values are base64 text because the two spell theirs differently.
 const STEPS: &[&[&str]] = &[
     &[
         "CREATE TABLE secrets (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
@@ -11,8 +12,9 @@ const STEPS: &[&[&str]] = &[
         "CREATE TABLE identities (nonce TEXT PRIMARY KEY, identity TEXT NOT NULL, expires BIGINT NOT NULL)",
         "CREATE INDEX identities_expires ON identities (expires)",
         "CREATE TABLE users (idp TEXT NOT NULL, subject TEXT NOT NULL, id TEXT NOT NULL UNIQUE, PRIMARY KEY (idp, subject))",
-        // A counter and not a sequence: its row stays locked until the writer commits, so a later revision is never visible
-        // before an earlier one. It outlives the revocations, so none is used twice.
+        // A counter and not a sequence: its row stays locked until the writer commits, so a later
+        // revision is never visible before an earlier one. It outlives the revocations, so none is
+        // used twice.
         "CREATE TABLE revision (latest BIGINT NOT NULL)",
         "INSERT INTO revision (latest) VALUES (0)",
         "CREATE TABLE revocations (revision BIGINT PRIMARY KEY, kind TEXT NOT NULL, subject TEXT NOT NULL, \
@@ -28,8 +30,8 @@ const STEPS: &[&[&str]] = &[
     &[
         // The logins so far have 0 and so come before every revocation that has an order.
         "ALTER TABLE identities ADD COLUMN revision BIGINT NOT NULL DEFAULT 0",
-        // Revocations of the release before cover logins by time. One that its process makes during the upgrade has the default:
-        // its revision is later than every login of that release.
+        // Revocations of the release before cover logins by time. One that its process makes during
+        // the upgrade has the default: its revision is later than every login of that release.
         "ALTER TABLE revocations ADD COLUMN ordered BIGINT NOT NULL DEFAULT 1",
         "UPDATE revocations SET ordered = 0",
         "CREATE INDEX revocations_subject ON revocations (subject)",
@@ -38,8 +40,9 @@ const STEPS: &[&[&str]] = &[
         "CREATE TABLE probe (filler TEXT NOT NULL)",
     ],
     &[
-        // A login that the release before writes, during an upgrade or after one that failed, is as late in the order as one of
-        // this release. Its updates do not come here: they conflict with the row that is there.
+        // A login that the release before writes, during an upgrade or after one that failed, is as
+        // late in the order as one of this release. Its updates do not come here: they conflict
+        // with the row that is there.
         "CREATE TRIGGER identities_revision AFTER INSERT ON identities WHEN NEW.revision = 0 \
      BEGIN UPDATE identities SET revision = (SELECT latest FROM revision) WHERE nonce = NEW.nonce; END",
     ],
@@ -62,8 +65,8 @@ impl From<sqlx::Error> for SchemaError {
     }
 }
 
-/// Brings the database to the schema of this release, in one transaction. Two processes that start at once take turns.
-/// Returns `true` if the database was empty.
+/// Brings the database to the schema of this release, in one transaction. Two processes that start
+/// at once take turns. Returns `true` if the database was empty.
 pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<bool, SchemaError> {
     let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
     let tables: Vec<String> =

@@ -5,8 +5,9 @@ use crate::model::UnixTime;
 
 /// Chooses those of a request's tokens whose signature is worth a check.
 ///
-/// A check costs as much as hundreds of look-ups, and another host of the domain can set as many cookies as a browser keeps.
-/// So what cannot verify is passed over unchecked, and a token is checked once.
+/// A check costs as much as hundreds of look-ups, and another host of the domain can set as many
+/// cookies as a browser keeps. So what cannot verify is passed over unchecked, and a token is
+/// checked once.
 #[derive(Default)]
 pub struct Candidates<'h> {
     checked: SmallVec<[&'h [u8]; 4]>,
@@ -68,12 +69,14 @@ impl<'h> Candidates<'h> {
         }
     }
 
-    /// The first token whose time is over. Its signature matters only for the reason that a client is given.
+    /// The first token whose time is over. Its signature matters only for the reason that a client
+    /// is given.
     pub const fn expired(&self) -> Option<&'h [u8]> {
         self.expired
     }
 }
 
-/// The most signatures that are checked for one request: 2 ms of a core. Such tokens have 650 bytes at least, so that the
-/// default of `[limits] header_bytes` (64 KiB) has room for a hundred, and forged ones displace no valid one.
+/// The most signatures that are checked for one request: 2 ms of a core. Such tokens have 650 bytes
+/// at least, so that the default of `[limits] header_bytes` (64 KiB) has room for a hundred, and
+/// forged ones displace no valid one.
 const MAX_CHECKS: usize = 128;

@@ -5,7 +5,8 @@ use serde_json::{Map, Value};
 
 use crate::model::UnixTime;
 
-/// What a token is for. An organisation token opens no application and an application token no login.
+/// What a token is for. An organisation token opens no application and an application token no
+/// login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -15,7 +16,8 @@ pub enum Kind {
     Org,
 }
 
-/// The claims of an Access token. Unknown ones are passed over, known ones must have their type, and none may stand twice.
+/// The claims of an Access token. Unknown ones are passed over, known ones must have their type,
+/// and none may stand twice.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Claims {
     /// `https://<team domain>`.
@@ -56,8 +58,8 @@ pub struct Claims {
     pub custom: Option<Map<String, Value>>,
 }
 
-/// What an organisation token says beside the claims of every token. Written and never read: who somebody is, their record
-/// says.
+/// What an organisation token says beside the claims of every token. Written and never read: who
+/// somebody is, their record says.
 #[derive(Clone, Debug, Serialize)]
 pub struct OrganisationClaims<'a> {
     /// Those of every token.

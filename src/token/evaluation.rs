@@ -8,8 +8,8 @@ use crate::model::{UnixTime, json};
 
 /// The claims of a request to an evaluation service (`docs/wire.md` 10).
 ///
-/// The key also signs session tokens, so nothing may mistake this for one: `aud` is the service and no application, there is
-/// no `type`, and the user is named within `identity` only.
+/// The key also signs session tokens, so nothing may mistake this for one: `aud` is the service and
+/// no application, there is no `type`, and the user is named within `identity` only.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct EvaluationClaims<'a> {
     /// `https://<team domain>`.
@@ -29,7 +29,8 @@ pub struct EvaluationClaims<'a> {
 /// How long question and answer are good, in seconds.
 pub const EVALUATION_LIFETIME: u64 = 60;
 
-/// Why an answer says nothing. Never is one of these a no: in an `exclude`, and in a policy that denies, a no helps.
+/// Why an answer says nothing. Never is one of these a no: in an `exclude`, and in a policy that
+/// denies, a no helps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum EvaluationError {
     /// Nobody whose keys those are signed it.

@@ -43,7 +43,8 @@ pub enum UnusableKey {
     Point,
 }
 
-/// The public half of an RSA key, without leading zeros: 2048 to 8192 bits, and an odd exponent from 3 to 32 bits.
+/// The public half of an RSA key, without leading zeros: 2048 to 8192 bits, and an odd exponent
+/// from 3 to 32 bits.
 pub(crate) struct Rsa {
     pub(crate) n: Vec<u8>,
     pub(crate) e: Vec<u8>,
@@ -99,7 +100,8 @@ impl<'a> Jwk<'a> {
         }
     }
 
-    /// An uncompressed point (SEC 1 2.3.3). RFC 7518 6.2.1.2 wants coordinates of full width; a shorter one has lost zeros.
+    /// An uncompressed point (SEC 1 2.3.3). RFC 7518 6.2.1.2 wants coordinates of full width; a
+    /// shorter one has lost zeros.
     #[cfg(feature = "protocols")]
     pub(crate) fn point(self, width: usize) -> Result<Vec<u8>, UnusableKey> {
         let mut point = vec![4];
@@ -123,7 +125,8 @@ impl<'a> Jwk<'a> {
             .collect())
     }
 
-    /// Bytes in base64url; padding, line breaks and the alphabet of plain base64 are accepted, for they leave no doubt.
+    /// Bytes in base64url; padding, line breaks and the alphabet of plain base64 are accepted, for
+    /// they leave no doubt.
     pub(crate) fn bytes(self, name: &'static str) -> Result<Vec<u8>, UnusableKey> {
         let text: String = self
             .text(name)?

@@ -8,11 +8,13 @@ use super::jwk::{self, Jwk, Rsa};
 /// The verification keys of one issuer, parsed once.
 #[derive(Clone)]
 pub struct KeySet {
-    /// Parsed once: jsonwebtoken would parse the key again for every token, half as much work as the verification itself.
+    /// Parsed once: jsonwebtoken would parse the key again for every token, half as much work as
+    /// the verification itself.
     keys: Vec<(Box<str>, ParsedPublicKey)>,
 }
 
-/// The same keys under the same names in the same order; a new key under an old name is another set.
+/// The same keys under the same names in the same order; a new key under an old name is another
+/// set.
 impl PartialEq for KeySet {
     fn eq(&self, other: &Self) -> bool {
         let all = |set: &Self| {
@@ -39,8 +41,8 @@ pub enum KeyError {
 }
 
 impl KeySet {
-    /// Reads a JWKS (RFC 7517), each key by itself. Keys for other algorithms or uses, unreadable ones, too small ones and ones
-    /// without a `kid` are passed over.
+    /// Reads a JWKS (RFC 7517), each key by itself. Keys for other algorithms or uses, unreadable
+    /// ones, too small ones and ones without a `kid` are passed over.
     ///
     /// # Errors
     /// Where it is not a JWKS, or where nothing is left.

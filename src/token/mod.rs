@@ -1,7 +1,9 @@
-//! Access tokens: reading, verifying and signing them (RFC 7515, 7519; the claims are Cloudflare Access's).
+//! Access tokens: reading, verifying and signing them (RFC 7515, 7519; the claims are Cloudflare
+//! Access's).
 //!
-//! Decides whether a string is a token that a known key of the expected issuer signed, for this moment. Trusts the keys it
-//! is given and nothing in the token. Never falls back: RS256 or nothing, and a claim of the wrong type is fatal.
+//! Decides whether a string is a token that a known key of the expected issuer signed, for this
+//! moment. Trusts the keys it is given and nothing in the token. Never falls back: RS256 or
+//! nothing, and a claim of the wrong type is fatal.
 
 mod candidates;
 mod claims;

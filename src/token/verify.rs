@@ -25,7 +25,8 @@ pub enum TokenError {
     /// Signed with a key that is not in the set. Fetching the keys again may mend that.
     #[error("the token was signed with an unknown key")]
     UnknownKey,
-    /// The signature does not fit. Fetching the keys again may mend that too, if the issuer gave a new key the old name.
+    /// The signature does not fit. Fetching the keys again may mend that too, if the issuer gave a
+    /// new key the old name.
     #[error("the signature does not fit")]
     Signature,
     /// From another issuer.
@@ -48,8 +49,9 @@ pub struct UnverifiedToken<'a> {
     signature: &'a str,
 }
 
-/// What a token's own header and claims allow to expect, before any signature is checked. It decides which tokens are worth a
-/// verification, and nothing else: everything in an unverified token may be invented.
+/// What a token's own header and claims allow to expect, before any signature is checked. It
+/// decides which tokens are worth a verification, and nothing else: everything in an unverified
+/// token may be invented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outlook {
     /// The token cannot verify for this issuer and audience, with any key.
@@ -80,7 +82,8 @@ impl VerifiedToken {
     }
 }
 
-/// The members of a JOSE header that matter. Others may not change the meaning of what is signed, unless `crit` says so.
+/// The members of a JOSE header that matter. Others may not change the meaning of what is signed,
+/// unless `crit` says so.
 #[derive(Deserialize)]
 struct Header<'a> {
     #[serde(borrow)]
@@ -100,7 +103,8 @@ struct Header<'a> {
 }
 
 impl TokenError {
-    /// Returns `true` if the issuer may have changed its keys, so that fetching them again may mend it.
+    /// Returns `true` if the issuer may have changed its keys, so that fetching them again may mend
+    /// it.
     pub const fn may_be_rotation(self) -> bool {
         matches!(self, Self::UnknownKey | Self::Signature)
     }
@@ -132,7 +136,8 @@ impl<'a> UnverifiedToken<'a> {
         })
     }
 
-    /// Returns what [`UnverifiedToken::verify`] can at best find, at a fraction of the cost of a signature check.
+    /// Returns what [`UnverifiedToken::verify`] can at best find, at a fraction of the cost of a
+    /// signature check.
     ///
     /// `fits` judges the claims beside `iss` and `exp`.
     pub fn outlook(
@@ -162,8 +167,8 @@ impl<'a> UnverifiedToken<'a> {
 
     /// RFC 7519 §7.2, with RS256 as the only algorithm: header, key, signature, then the claims.
     ///
-    /// `leeway` seconds of difference between the clocks are forgiven for `nbf` and `iat`, none for `exp`: how long a
-    /// session lasts is our own promise.
+    /// `leeway` seconds of difference between the clocks are forgiven for `nbf` and `iat`, none for
+    /// `exp`: how long a session lasts is our own promise.
     ///
     /// # Errors
     /// See [`TokenError`].
@@ -190,10 +195,12 @@ impl<'a> UnverifiedToken<'a> {
         Ok(VerifiedToken { claims })
     }
 
-    /// RFC 7515 §5.2, with RS256 as the only algorithm: what one of the keys signed, which nobody has read yet.
+    /// RFC 7515 §5.2, with RS256 as the only algorithm: what one of the keys signed, which nobody
+    /// has read yet.
     ///
     /// # Errors
-    /// [`TokenError::Malformed`], [`TokenError::Header`], [`TokenError::UnknownKey`], [`TokenError::Signature`].
+    /// [`TokenError::Malformed`], [`TokenError::Header`], [`TokenError::UnknownKey`],
+    /// [`TokenError::Signature`].
     pub(super) fn signed(self, keys: &KeySet) -> Result<Vec<u8>, TokenError> {
         let key = self.key(keys)?.ok_or(TokenError::UnknownKey)?;
         // RFC 7515 §5.2 (8)

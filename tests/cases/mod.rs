@@ -1,4 +1,5 @@
-//! The case table and the world it plays in, for everything that answers requests: the engine itself, and the proxy.
+//! The case table and the world it plays in, for everything that answers requests: the engine
+//! itself, and the proxy.
 //!
 //! Included by the engine's unit tests and by the integration tests.
 
@@ -306,7 +307,8 @@ impl Person {
         UserId(format!("user-{}", self.name).into())
     }
 
-    /// What a node knows of the record; `retry_from` is when one that could not be had is asked for again.
+    /// What a node knows of the record; `retry_from` is when one that could not be had is asked for
+    /// again.
     pub(crate) fn state(&self, retry_from: UnixTime) -> Option<IdentityState> {
         match self.record {
             Record::Known => Some(IdentityState::Known(Arc::new(self.identity()))),
@@ -391,8 +393,8 @@ pub(crate) struct Mint {
 }
 
 impl Mint {
-    /// What a node knows of the team's keys in a state of the table; `None` where it never saw any. `retry_from` is when
-    /// keys that are not among them are asked for.
+    /// What a node knows of the team's keys in a state of the table; `None` where it never saw any.
+    /// `retry_from` is when keys that are not among them are asked for.
     pub(crate) fn keys(&self, state: &str, retry_from: UnixTime) -> Option<IssuerKeys> {
         let now = self.now;
         let good_until = now.after(2 * LIFETIME);

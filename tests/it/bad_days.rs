@@ -1,4 +1,5 @@
-//! The provider is down, slow, wrong or elsewhere in time: sessions go on, logins say so, nothing is allowed by mistake.
+//! The provider is down, slow, wrong or elsewhere in time: sessions go on, logins say so, nothing
+//! is allowed by mistake.
 
 use std::time::{Duration, Instant};
 

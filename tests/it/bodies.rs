@@ -1,4 +1,5 @@
-//! Bodies of requests: each ends exactly once at the origin, and none is lost with the answer that refuses it.
+//! Bodies of requests: each ends exactly once at the origin, and none is lost with the answer that
+//! refuses it.
 
 use std::time::Duration;
 
@@ -63,7 +64,8 @@ fn upload_request(method: &str, length: Option<usize>) -> http::Request<()> {
     request.body(()).unwrap()
 }
 
-/// The ways in which a body can end over HTTP/2, and what an HTTP/1.1 origin must receive after the head.
+/// The ways in which a body can end over HTTP/2, and what an HTTP/1.1 origin must receive after the
+/// head.
 const ENDINGS: [(&str, Option<usize>, &str); 11] = [
     (
         "data, then an empty DATA frame",
@@ -91,7 +93,8 @@ const ENDINGS: [(&str, Option<usize>, &str); 11] = [
 ];
 
 async fn send(body: &mut SendStream<Bytes>, ending: &str) {
-    // A body that is declared empty may be answered, and its stream closed, before the frame that ends it.
+    // A body that is declared empty may be answered, and its stream closed, before the frame that
+    // ends it.
     let late = ending == "length zero, then an empty DATA frame";
     let mut data = |data: &'static str, end| {
         let sent = body.send_data(Bytes::from_static(data.as_bytes()), end);
@@ -207,7 +210,8 @@ async fn retried_http2_body_ends_once() {
         .filter(|(ending, ..)| *ending != "END_STREAM on HEADERS");
     for (ending, length, at_origin) in ways {
         let before = origin.connections().len();
-        // The origin closes the pooled connection on this request, so it is sent again on a fresh one.
+        // The origin closes the pooled connection on this request, so it is sent again on a fresh
+        // one.
         let (response, mut body) = connection.begin(put(*length)).await;
         send(&mut body, ending).await;
         let answer = tokio::time::timeout(Duration::from_secs(15), response)
@@ -394,7 +398,8 @@ async fn refused_grpc_call_ends_with_its_head() {
             response.headers().contains_key("grpc-message")
                 && !response.headers().contains_key("content-length")
         );
-        // A call that has data after the head, even empty data, is `UNKNOWN` or `INTERNAL` to gRPC clients.
+        // A call that has data after the head, even empty data, is `UNKNOWN` or `INTERNAL` to gRPC
+        // clients.
         assert!(
             response.body().is_end_stream(),
             "{host}{path}: END_STREAM is not on HEADERS"
@@ -402,7 +407,8 @@ async fn refused_grpc_call_ends_with_its_head() {
     }
 }
 
-/// Sends half of an upload, reads the whole answer, then sends the rest. The stream must not be cut in between.
+/// Sends half of an upload, reads the whole answer, then sends the rest. The stream must not be cut
+/// in between.
 async fn answered_midway(connection: &mut Connection2, host: &str) -> (u16, String) {
     let request = http::Request::post(format!("https://{host}/upload"))
         .body(())

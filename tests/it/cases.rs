@@ -1,10 +1,11 @@
 //! The case table over real sockets: what the engine answers, the proxy answers too.
 //!
-//! One Pingora server with a service for each state that the table puts a node in, and a recording origin for each
-//! application. A case is put on the wire, and what came back and what the origins saw is compared with what its decision
-//! looks like from outside: whatever is not forwarded must not have arrived anywhere. By which policy a request was let
-//! through, and why a page or a redirect asks for a login, does not show on the wire; the engine's own run of the table sees
-//! to those.
+//! One Pingora server with a service for each state that the table puts a node in, and a recording
+//! origin for each application. A case is put on the wire, and what came back and what the origins
+//! saw is compared with what its decision looks like from outside: whatever is not forwarded must
+//! not have arrived anywhere. By which policy a request was let through, and why a page or a
+//! redirect asks for a login, does not show on the wire; the engine's own run of the table sees to
+//! those.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -38,9 +39,9 @@ use crate::support::{Origin, Response, open_token, raw};
 #[path = "../cases/mod.rs"]
 mod table;
 
-/// Cases that Pingora turns away on its own, with the status that is due but before the check sees them, so that no reason
-/// shows. All others are answered by the check. This list may only become shorter, and a case that does not belong on it
-/// fails.
+/// Cases that Pingora turns away on its own, with the status that is due but before the check sees
+/// them, so that no reason shows. All others are answered by the check. This list may only become
+/// shorter, and a case that does not belong on it fails.
 const TURNED_AWAY_BEFORE: &[&str] = &[
     // No URI, so there is no request.
     "p17 user information",
@@ -98,8 +99,8 @@ fn mint() -> Mint {
     }
 }
 
-/// What the decision of a case looks like from outside. Where something must be learned first, it cannot be here: the team
-/// is out of reach, and the front's one attempt to learn fails.
+/// What the decision of a case looks like from outside. Where something must be learned first, it
+/// cannot be here: the team is out of reach, and the front's one attempt to learn fails.
 fn shown(id: &str, case: &Case) -> String {
     let (_, host, _, _) = case.target();
     let host = host.to_ascii_lowercase();
@@ -132,7 +133,8 @@ fn shown(id: &str, case: &Case) -> String {
                 format!("{status} {reason}")
             }
         }
-        // What the endpoints of a node say whose team is out of reach, and which never had the team's keys as a document.
+        // What the endpoints of a node say whose team is out of reach, and which never had the
+        // team's keys as a document.
         ["handle", "login", "on", "team"] => "200 page".to_owned(),
         ["handle", "logout"] => "302 to the team's logout".to_owned(),
         ["handle", "certs", ..] => "503".to_owned(),
@@ -249,7 +251,8 @@ impl Front {
         }
     }
 
-    /// Sends a case as a client does that comes through a proxy which says where it came from; and says what came of it.
+    /// Sends a case as a client does that comes through a proxy which says where it came from; and
+    /// says what came of it.
     async fn ask(&self, world: &World, case: &Case, mint: &Mint) -> String {
         let (method, host, path, query) = case.target();
         let target = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
@@ -310,7 +313,8 @@ impl Front {
         }
     }
 
-    /// The same for a token that is good or not within one second only: an answer counts where the clock stood still.
+    /// The same for a token that is good or not within one second only: an answer counts where the
+    /// clock stood still.
     async fn within_a_second(&self, world: &World, case: &Case, mint: &mut Mint) -> String {
         for _ in 0..50 {
             mint.now = UnixTime::now();
@@ -395,8 +399,8 @@ impl ShutdownSignalWatch for Stop {
     }
 }
 
-/// A node of a team that is out of reach, with what it knows in a state of the table. Whatever it may not ask for again, it
-/// may not for longer than the test takes.
+/// A node of a team that is out of reach, with what it knows in a state of the table. Whatever it
+/// may not ask for again, it may not for longer than the test takes.
 async fn node(
     world: &World,
     mint: &Mint,

@@ -17,7 +17,8 @@ const HOSTS: [&str; 5] = [
     "app.test",
 ];
 
-/// `portcullis check` on an ordinary configuration with these files: its exit code, and its lines about certificates.
+/// `portcullis check` on an ordinary configuration with these files: its exit code, and its lines
+/// about certificates.
 fn check(certificate: &str, key: &str) -> (Option<i32>, Vec<String>) {
     let folder = tempfile::tempdir().unwrap();
     let mut config = Config::new("http://127.0.0.1:9", APPLICATIONS);
@@ -401,7 +402,8 @@ async fn start_reload_and_renewal_report_what_check_reports() {
     let end = gauge(&proxy).await;
     assert!((end - now() - 5.0 * 86_400.0).abs() < 120.0, "{end}");
 
-    // A reload reports the certificate, and applies the rest whatever it finds: the file may close an application.
+    // A reload reports the certificate, and applies the rest whatever it finds: the file may close
+    // an application.
     let expired = Certificate::valid(&HOSTS, -30 * DAY, -DAY);
     let after = proxy.log().len();
     std::fs::write(proxy.path("cert.pem"), &expired.pem).unwrap();

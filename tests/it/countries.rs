@@ -1,4 +1,5 @@
-//! Countries come from a database that an operator puts in place, and replaces while requests are served.
+//! Countries come from a database that an operator puts in place, and replaces while requests are
+//! served.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -161,7 +161,8 @@ async fn page_of_an_unreachable_provider_offers_to_try_again() {
     assert_eq!(page.url.as_str(), WIKI, "{:#?}", browser.trail);
 }
 
-/// The store can break at every step; the page then leads to the same address, and only after a GET.
+/// The store can break at every step; the page then leads to the same address, and only after a
+/// GET.
 #[tokio::test]
 async fn page_of_a_broken_store_offers_to_try_again() {
     let mut world = World::start().await;

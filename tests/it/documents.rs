@@ -1,4 +1,5 @@
-//! Checks of the documents against the code: attacks and their tests, names on the wire, files and links.
+//! Checks of the documents against the code: attacks and their tests, names on the wire, files and
+//! links.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -62,7 +63,8 @@ fn attacks_page_has_every_number_and_its_tests() {
     }
 }
 
-/// Returns the names of all functions of the code and its tests, and those with the numbers of attacks by number.
+/// Returns the names of all functions of the code and its tests, and those with the numbers of
+/// attacks by number.
 fn functions() -> (BTreeSet<String>, BTreeMap<String, BTreeSet<String>>) {
     let (mut names, mut numbered) = (BTreeSet::new(), BTreeMap::<_, BTreeSet<String>>::new());
     for file in ["src", "tests"]
@@ -83,7 +85,8 @@ fn functions() -> (BTreeSet<String>, BTreeMap<String, BTreeSet<String>>) {
     (names, numbered)
 }
 
-/// Returns the numbers that a test's name begins with: `h01_h06_every_spelling` has two, and `b64` none.
+/// Returns the numbers that a test's name begins with: `h01_h06_every_spelling` has two, and `b64`
+/// none.
 fn numbers(name: &str) -> Vec<String> {
     let found: Vec<_> = name
         .split('_')
@@ -231,7 +234,8 @@ fn files_named_in_documents_exist() {
     assert!(checked > 40, "{checked}");
 }
 
-/// Returns `true` for a path with a folder, such as `engine/decide.rs` or `front/pingora/{tunnel,watch}.rs`.
+/// Returns `true` for a path with a folder, such as `engine/decide.rs` or
+/// `front/pingora/{tunnel,watch}.rs`.
 fn is_source_path(span: &str) -> bool {
     let path = span
         .bytes()

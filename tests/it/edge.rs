@@ -1,4 +1,5 @@
-//! An edge node without the login side: it verifies a team's tokens, and people log in at the team, which is elsewhere.
+//! An edge node without the login side: it verifies a team's tokens, and people log in at the team,
+//! which is elsewhere.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -319,7 +320,8 @@ async fn changed_keys_of_the_team_reach_the_edge_under_any_name() {
     };
     team.publishes(&[named(&evaluator::KEY, kid), json!("key"), json!(null)]);
     let began = Instant::now();
-    // Once the token is verified, the team would be asked for the identity, and there is none to ask.
+    // Once the token is verified, the team would be asked for the identity, and there is none to
+    // ask.
     while ask(&evaluator::KEY).await != (503, true) {
         assert!(
             began.elapsed() < Duration::from_secs(20),

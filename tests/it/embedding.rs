@@ -1,4 +1,5 @@
-//! A crate outside the repository that depends on the library, with exactly the lines of `docs/embedding.md`.
+//! A crate outside the repository that depends on the library, with exactly the lines of
+//! `docs/embedding.md`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -28,7 +29,8 @@ fn front_page_of_the_library_has_the_documented_lines() {
 fn crate_outside_the_repository_builds_and_runs() {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = tempfile::tempdir().unwrap();
-    // The real path instead of a link: then what is compiled is the same in every run, and compiled once.
+    // The real path instead of a link: then what is compiled is the same in every run, and compiled
+    // once.
     let lines = documented_lines().replace("../portcullis", repository.to_str().unwrap());
     assert_eq!(
         lines.matches(repository.to_str().unwrap()).count(),
@@ -109,7 +111,8 @@ opt-level = 3
     );
 }
 
-/// Removes the crate's own files from the shared folder: its path differs in each run, and they are not needed again.
+/// Removes the crate's own files from the shared folder: its path differs in each run, and they are
+/// not needed again.
 struct Rest(PathBuf);
 
 impl Drop for Rest {

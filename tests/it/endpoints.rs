@@ -294,7 +294,8 @@ fn switch(host: &str) -> String {
 async fn r12_after_a_switch_nothing_of_the_one_before_is_good_in_this_browser() {
     let world = World::start().await;
     let mut browser = world.signed_in(Person::alice(), WIKI).await;
-    // The same person again, by a login of its own: what stands in the other application's cookie came of the first.
+    // The same person again, by a login of its own: what stands in the other application's cookie
+    // came of the first.
     let page = browser.open(&switch("app.localhost")).await;
     assert_eq!(
         (page.url.as_str(), page.response.status),

@@ -10,7 +10,8 @@ use crate::support::evaluator::{Evaluator, KEY, Reply, STRANGER, answer};
 use crate::support::idp::now;
 use crate::support::{Browser, Person, World, at, open_token, raw};
 
-/// `in` lets those in of whom the service says yes, `out` everybody else, `deny` likewise and by a policy that denies.
+/// `in` lets those in of whom the service says yes, `out` everybody else, `deny` likewise and by a
+/// policy that denies.
 const APPLICATIONS: &str = r#"
 [[groups]]
 id = "asked"
@@ -752,7 +753,8 @@ async fn an_edge_node_knows_no_answer() {
     let without = format!(
         r#"{{ name = "others", decision = "allow", include = [{{ everyone = {{}} }}], exclude = [{rule}] }}"#
     );
-    // At the team `a` asks and `b` does not; at the edge it is the other way round, and `c` excludes.
+    // At the team `a` asks and `b` does not; at the edge it is the other way round, and `c`
+    // excludes.
     let of = |a: &str, b: &str, c: &str| {
         application("a", a) + &application("b", b) + &application("c", c)
     };

@@ -1,5 +1,5 @@
-//! The tests' own parts, tested: an origin that records too little or a provider that lets everybody in would make every
-//! other test worthless.
+//! The tests' own parts, tested: an origin that records too little or a provider that lets
+//! everybody in would make every other test worthless.
 
 use std::collections::HashMap;
 

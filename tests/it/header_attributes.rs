@@ -1,4 +1,5 @@
-//! `header_attributes`: what a provider says of a person reaches origins as headers, and nobody else can say it.
+//! `header_attributes`: what a provider says of a person reaches origins as headers, and nobody
+//! else can say it.
 
 use crate::headers::{folded, spellings};
 use crate::programs::Pair;

@@ -1,4 +1,5 @@
-//! What the origin sees: who is there from us alone, no cookie of ours, and forwarding headers that we wrote.
+//! What the origin sees: who is there from us alone, no cookie of ours, and forwarding headers that
+//! we wrote.
 
 use serde_json::json;
 

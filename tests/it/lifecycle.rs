@@ -102,7 +102,8 @@ fn listener_that_cannot_be_bound_ends_the_start() {
     );
 }
 
-/// Runs a shell line that ends in the proxy, and returns its status once it ends, or `None` if it is ready before.
+/// Runs a shell line that ends in the proxy, and returns its status once it ends, or `None` if it
+/// is ready before.
 async fn run_with_little_memory(kilobytes: u32) -> Option<std::process::ExitStatus> {
     let folder = tempfile::tempdir().unwrap();
     let (listen, metrics) = (free_address(), free_address());
@@ -511,7 +512,8 @@ async fn request_without_a_free_descriptor_gets_503() {
 async fn windows(address: SocketAddr) -> (TcpStream, u32, u32) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = TcpStream::connect(address).await.unwrap();
-    // SETTINGS, and PINGs: the window of the connection comes with the first answer, so before the second.
+    // SETTINGS, and PINGs: the window of the connection comes with the first answer, so before the
+    // second.
     let ping = b"\0\0\x08\x06\0\0\0\0\0portcull";
     stream
         .write_all(

@@ -1,4 +1,5 @@
-//! Connections before there is a request, between requests, and in the middle of one; what listeners do beside serving.
+//! Connections before there is a request, between requests, and in the middle of one; what
+//! listeners do beside serving.
 
 use std::fs;
 use std::time::Duration;
@@ -55,7 +56,8 @@ async fn plain_connections_end_by_themselves() {
 async fn head_that_drips_is_not_waited_for() {
     let world = impatient(false).await;
     let mut connection = world.proxy.connect("open.localhost").await;
-    // Each byte comes in time; the whole does not. The origin must not see the request, whose end comes much later.
+    // Each byte comes in time; the whole does not. The origin must not see the request, whose end
+    // comes much later.
     for byte in "GET / HTTP/1.1\r\nHost: open.localhost\r\n\r\n".bytes() {
         connection.send([byte]).await;
         tokio::time::sleep(Duration::from_millis(100)).await;

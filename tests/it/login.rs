@@ -226,7 +226,8 @@ async fn every_tab_lands_on_its_own_page_whatever_the_order() {
         tabs.push((url, waiting));
     }
     assert!(flow_cookies(&browser) <= 5, "{:?}", browser.cookies);
-    // An order that is neither that of the start nor its reverse, and begins with a flow that was given up.
+    // An order that is neither that of the start nor its reverse, and begins with a flow that was
+    // given up.
     for tab in [2, 11, 0, 7, 5, 10, 3, 8, 1, 9, 6, 4] {
         let (url, waiting) = &tabs[tab];
         let page = browser.open(waiting.as_str()).await;
@@ -528,7 +529,8 @@ async fn login_and_authorized_answer_head() {
         Some("wiki.localhost")
     );
 
-    // A command-line client with an organisation token and no browser walks this way with `HEAD` alone.
+    // A command-line client with an organisation token and no browser walks this way with `HEAD`
+    // alone.
     let mut browser = world
         .signed_in(Person::alice(), "http://app.localhost/")
         .await;
@@ -791,7 +793,8 @@ async fn audit_events_say_who_and_where() {
 async fn tabs_opened_at_once_in_a_fresh_browser_land_on_their_own_pages() {
     let world = World::start().await;
     let mut browser = world.browser();
-    // The browser asks for all of them before the first answer comes, and keeps the cookie of the last one.
+    // The browser asks for all of them before the first answer comes, and keeps the cookie of the
+    // last one.
     let mut logins = Vec::new();
     for page in ["http://wiki.localhost/one", "http://wiki.localhost/two?x=1"] {
         let answer = world

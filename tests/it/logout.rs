@@ -48,7 +48,8 @@ async fn a_logout_ends_on_the_front_page_which_signs_nobody_in_again() {
         alice.trail
     );
 
-    // With a session the query means nothing, and for a script there is no redirect to lose itself in.
+    // With a session the query means nothing, and for a script there is no redirect to lose itself
+    // in.
     assert_eq!(alice.open(LANDING).await.response.status, 200);
     let answer = alice.fetch("GET", LOGOUT, &[], b"").await;
     assert_eq!((answer.status, answer.headers.one("location")), (200, None));
@@ -143,7 +144,8 @@ async fn return_to_leads_to_what_is_known() {
             None,
             "{target}"
         );
-        // Without a session here it goes there by way of the team, which knows best whether there is one.
+        // Without a session here it goes there by way of the team, which knows best whether there
+        // is one.
         let answer = alice
             .request("GET", &to(LOGOUT, target), NAVIGATION, b"")
             .await;
@@ -436,7 +438,8 @@ async fn another_site_cannot_take_the_cookies_of_a_path() {
     );
 }
 
-/// Keeps the cookies of the team domain alone, so that no page accuses the browser of losing the others.
+/// Keeps the cookies of the team domain alone, so that no page accuses the browser of losing the
+/// others.
 fn forget_application(browser: &mut Browser) {
     browser
         .cookies

@@ -79,7 +79,8 @@ async fn j18_the_whole_log_of_everything_holds_no_secret() {
     let metrics = world.proxy.metrics().await;
     world.proxy.stop().await;
     let log = world.proxy.log() + &world.proxy.complaints();
-    // The harness asks for everything; what other crates would say below INFO, requests and all, must not be there.
+    // The harness asks for everything; what other crates would say below INFO, requests and all,
+    // must not be there.
     assert!(
         log.contains("\"level\":\"INFO\"") && !log.contains("\"target\":\"hyper"),
         "{log:.2000}"
@@ -190,7 +191,8 @@ async fn a_login_that_asks_nobody_is_a_login_too() {
     }
 }
 
-/// At `open` a shadow policy would let everybody in, at `strict` nobody, at `closed` those whom no policy lets in.
+/// At `open` a shadow policy would let everybody in, at `strict` nobody, at `closed` those whom no
+/// policy lets in.
 const SHADOWS: &str = r#"
 [[applications]]
 name = "Open"

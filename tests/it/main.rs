@@ -1,5 +1,5 @@
-//! Everything over real sockets: the binary as a process, a recording origin, OpenID providers right and wrong, and
-//! clients from a browser down to raw bytes.
+//! Everything over real sockets: the binary as a process, a recording origin, OpenID providers
+//! right and wrong, and clients from a browser down to raw bytes.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,5 +1,5 @@
-//! People × applications → decision, through everything: the certified provider, the login, the engine, the proxy. The
-//! golden file is reviewed by hand; a difference is a decision that changed.
+//! People × applications → decision, through everything: the certified provider, the login, the
+//! engine, the proxy. The golden file is reviewed by hand; a difference is a decision that changed.
 
 use std::fmt::Write;
 

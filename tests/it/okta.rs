@@ -1,5 +1,5 @@
-//! Okta whole: groups in every number and shape, changes that reach living sessions, keys instead of secrets, and the end of
-//! Okta's own session.
+//! Okta whole: groups in every number and shape, changes that reach living sessions, keys instead
+//! of secrets, and the end of Okta's own session.
 
 use std::time::{Duration, Instant};
 
@@ -100,7 +100,8 @@ async fn more_than_a_hundred_groups_without_a_token_fail_closed() {
             let before = proxy.log().len();
             let ended = log_in(&proxy).await;
             match (count, over_limit) {
-                // Nobody can tell none from all too many; a policy that asks for a group lets nobody in either way.
+                // Nobody can tell none from all too many; a policy that asks for a group lets
+                // nobody in either way.
                 (0, _) | (101.., "omit") => {
                     assert_eq!(ended.0, 403, "{count}, {over_limit}: {}", ended.1);
                     assert!(
@@ -232,7 +233,8 @@ async fn one_fault_of_the_groups_api_fails_no_login() {
     }
 }
 
-/// Okta fails the whole login over a claim that it cannot fill, and the API knows the groups all the same.
+/// Okta fails the whole login over a claim that it cannot fill, and the API knows the groups all
+/// the same.
 #[tokio::test]
 async fn login_with_too_many_groups_goes_on_without_the_scope() {
     let rules = application(
@@ -262,7 +264,8 @@ async fn login_with_too_many_groups_goes_on_without_the_scope() {
             okta.control(json!({ "forget": true })).await;
             let mut browser = Browser::new(&proxy);
             let page = browser.open_as(WIKI, ALICE).await;
-            // This stand-in begins no session of its own where it refuses, so it asks for the password again.
+            // This stand-in begins no session of its own where it refuses, so it asks for the
+            // password again.
             let page = if page.url.as_str() == WIKI {
                 page
             } else {
@@ -746,7 +749,8 @@ async fn a_custom_authorization_server_and_its_claims() {
     );
 }
 
-/// The same server as any OpenID Connect provider: another type, and everything by its standard alone.
+/// The same server as any OpenID Connect provider: another type, and everything by its standard
+/// alone.
 #[tokio::test]
 async fn any_openid_connect_provider() {
     let okta = Okta::start(&[CALLBACK]);
@@ -788,7 +792,8 @@ config = {{ client_id = "{CLIENT_ID}", client_secret = "{CLIENT_SECRET}", issuer
     );
 }
 
-/// Applications for people of one provider each, in one browser: the one must not sign out of the other.
+/// Applications for people of one provider each, in one browser: the one must not sign out of the
+/// other.
 #[tokio::test]
 async fn two_providers_stand_side_by_side_in_one_browser() {
     let okta = Okta::start(&[CALLBACK]);

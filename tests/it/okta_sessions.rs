@@ -1,4 +1,5 @@
-//! What becomes of sessions: logins that are refreshed, ended and taken back while something else happens.
+//! What becomes of sessions: logins that are refreshed, ended and taken back while something else
+//! happens.
 
 use std::time::Duration;
 
@@ -307,7 +308,8 @@ async fn a_login_beside_another_one_makes_nothing_younger() {
     }
 }
 
-/// Whoever is gone is out with all that stands beside, also after a restart and where the store takes nothing.
+/// Whoever is gone is out with all that stands beside, also after a restart and where the store
+/// takes nothing.
 #[tokio::test]
 async fn who_is_gone_is_out_of_what_stands_beside_though_the_store_takes_nothing() {
     let (mut proxy, okta, origin) =
@@ -411,7 +413,8 @@ async fn a_login_that_was_ended_elsewhere_begins_anew_beside_another_one() {
     );
 }
 
-/// Over SAML a browser may show no session on its way back, and what it had when it left may be over since.
+/// Over SAML a browser may show no session on its way back, and what it had when it left may be
+/// over since.
 #[tokio::test]
 async fn what_was_signed_out_on_the_way_over_saml_stays_so() {
     let everybody = r#"
@@ -457,7 +460,8 @@ include = [{ everyone = {} }]
     assert_eq!(status(&mut browser, WIKI).await, 200);
 }
 
-/// Where a script signs out, it is told where the provider's session ends, and nothing that the provider said.
+/// Where a script signs out, it is told where the provider's session ends, and nothing that the
+/// provider said.
 #[tokio::test]
 async fn a_script_that_signs_out_sees_no_token_of_the_provider() {
     let (proxy, okta, _origin) =

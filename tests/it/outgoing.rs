@@ -12,7 +12,8 @@ const WIKI: &str = "http://wiki.localhost/page";
 const ISSUER: &str = "https://idp.example.test";
 const CREDENTIALS: &str = "ann:hunter2-of-the-proxy";
 
-/// A provider by a name that nothing but a proxy resolves, that proxy, and the provider's certificate.
+/// A provider by a name that nothing but a proxy resolves, that proxy, and the provider's
+/// certificate.
 async fn network() -> (Idp, ConnectProxy, Certificate) {
     let idp = Idp::start_named(ISSUER).await;
     let certificate = Certificate::new(&["idp.example.test"]);

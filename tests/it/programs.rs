@@ -1,4 +1,5 @@
-//! Programs: service tokens, client certificates and other applications' tokens, through everything.
+//! Programs: service tokens, client certificates and other applications' tokens, through
+//! everything.
 
 use std::path::Path;
 use std::process::Command;
@@ -696,7 +697,8 @@ async fn h17_a_client_certificate_lets_a_program_in_where_its_authority_counts()
         assert_eq!(hardware.status("pay.test", identity).await, pay);
         assert_eq!(hardware.status("open.test", identity).await, open);
     }
-    // A certificate is a connection's, and which host is meant says each request: the name that TLS was told makes no difference.
+    // A certificate is a connection's, and which host is meant says each request: the name that TLS
+    // was told makes no difference.
     let mut connection = hardware.connect("open.test", Some(&one)).await.unwrap();
     for (host, expected) in [
         ("wiki.test", 200),

@@ -1,4 +1,5 @@
-//! What people put in front of real origins: protocols up and down, streams, timeouts, several origins, a clean end.
+//! What people put in front of real origins: protocols up and down, streams, timeouts, several
+//! origins, a clean end.
 
 use std::time::{Duration, Instant};
 

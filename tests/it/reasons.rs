@@ -116,7 +116,8 @@ fn ids_of_the_document() -> BTreeSet<String> {
     ids
 }
 
-/// The files of `src` but for its tests, without their comments and `#[cfg(test)]` parts; templates as they are.
+/// The files of `src` but for its tests, without their comments and `#[cfg(test)]` parts; templates
+/// as they are.
 fn sources() -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut folders = vec![root().join("src")];

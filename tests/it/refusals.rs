@@ -1,4 +1,5 @@
-//! What a request without a session gets: an answer that the client at hand can use, and never a lost body.
+//! What a request without a session gets: an answer that the client at hand can use, and never a
+//! lost body.
 
 use crate::support::{APPLICATIONS, World, leads_to_login, raw};
 

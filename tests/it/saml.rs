@@ -149,7 +149,8 @@ async fn an_answer_belongs_to_the_browser_and_the_login_that_it_is_for() {
     let (to, relay_state) = begin(&mut alice).await;
     let (others, others_state) = begin(&mut mallory).await;
     let answer = response(&to, &Statement::alice());
-    // Another browser, with its own login and with hers: that is not its to finish, and begins anew.
+    // Another browser, with its own login and with hers: that is not its to finish, and begins
+    // anew.
     let page = mallory
         .post_from_elsewhere(ACS, &form(&answer, &others_state))
         .await;
@@ -388,7 +389,8 @@ async fn every_tab_lands_on_its_own_page_whatever_the_order() {
     }
     let line = browser.cookies_for(&Url::parse(ACS).unwrap(), false);
     assert!(line.len() < 4096, "{} bytes of cookies", line.len());
-    // The last one first: with the session that it gets, even those whose cookie was given up go on.
+    // The last one first: with the session that it gets, even those whose cookie was given up go
+    // on.
     for (url, (to, relay_state)) in tabs.iter().rev() {
         let page = browser
             .post_from_elsewhere(ACS, &form(&response(to, &Statement::alice()), relay_state))
@@ -583,7 +585,8 @@ async fn long_bodies_are_read_only_where_there_is_saml() {
     );
 }
 
-/// The form from the provider brings no session along, and yet it is the browser's own that is brought up to date.
+/// The form from the provider brings no session along, and yet it is the browser's own that is
+/// brought up to date.
 #[tokio::test]
 async fn a_refresh_over_saml_reaches_the_sessions_that_there_are() {
     let world = world("").await;

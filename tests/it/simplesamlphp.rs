@@ -1,4 +1,5 @@
-//! Logins over SAML at an identity provider that others wrote: SimpleSAMLphp, from the application to the application.
+//! Logins over SAML at an identity provider that others wrote: SimpleSAMLphp, from the application
+//! to the application.
 
 use std::fs;
 use std::path::Path;
@@ -19,7 +20,8 @@ struct Stage {
 }
 
 impl Stage {
-    /// The `wiki`, for one group, by way of SAML alone. `more` goes into the provider's `config`; `options` are SimpleSAMLphp's.
+    /// The `wiki`, for one group, by way of SAML alone. `more` goes into the provider's `config`;
+    /// `options` are SimpleSAMLphp's.
     async fn with(more: &str, options: &Value) -> Self {
         let group = r#"okta = { name = "R&D <x>", identity_provider_id = "saml" }"#;
         Self::ruled(group, more, options).await
@@ -342,7 +344,8 @@ async fn a_login_that_the_provider_began_is_refused() {
         .assert_untouched("a login that nobody asked for");
 }
 
-/// Writes what `src/saml/tests/foreign.rs` reads: `cargo nextest run --test it --run-ignored only foreign`.
+/// Writes what `src/saml/tests/foreign.rs` reads:
+/// `cargo nextest run --test it --run-ignored only foreign`.
 #[tokio::test]
 #[ignore = "changes files of the repository"]
 async fn write_the_foreign_responses() {

@@ -1,4 +1,5 @@
-//! The store on its bad days: full, deleted, new. Sessions go on, logins and logouts say so, and all recover.
+//! The store on its bad days: full, deleted, new. Sessions go on, logins and logouts say so, and
+//! all recover.
 
 use std::time::{Duration, Instant};
 
@@ -217,7 +218,8 @@ async fn session_ends_after_the_store_file_is_replaced() {
     let world = World::with(APPLICATIONS, |config| config.store = "max_stale = \"10s\"").await;
     let mut alice = world.signed_in(Person::alice(), WIKI).await;
     let file = world.proxy.path("portcullis.db");
-    // A backup, which another process would use from here on: what it revokes is never seen in the old file.
+    // A backup, which another process would use from here on: what it revokes is never seen in the
+    // old file.
     let backup = world.proxy.path("backup");
     let database = database(&world.proxy).await;
     sqlx::query(sqlx::AssertSqlSafe(format!(

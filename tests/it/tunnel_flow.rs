@@ -1,4 +1,5 @@
-//! The flow of bytes through tunnels: both directions at once, back-pressure, and the end of tunnels that break.
+//! The flow of bytes through tunnels: both directions at once, back-pressure, and the end of
+//! tunnels that break.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Upgrades and other requests that go on for long: what may switch protocols, how long it rests, and when it ends.
+//! Upgrades and other requests that go on for long: what may switch protocols, how long it rests,
+//! and when it ends.
 
 use std::time::{Duration, Instant};
 

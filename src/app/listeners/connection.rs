@@ -1,7 +1,8 @@
 //! A client's connection, from its first byte to its end.
 //!
-//! Decides how long a client may take at each step, and which protocol it speaks. Trusts the addresses in PROXY protocol headers
-//! of `trusted_proxies` alone. Never touches a request: each one goes to the application as Pingora reads it.
+//! Decides how long a client may take at each step, and which protocol it speaks. Trusts the
+//! addresses in PROXY protocol headers of `trusted_proxies` alone. Never touches a request: each
+//! one goes to the application as Pingora reads it.
 
 use std::future::poll_fn;
 use std::mem;
@@ -59,7 +60,8 @@ pub(in crate::app) struct Terms {
     pub(in crate::app) tls: Option<Acceptor>,
     /// The peers that have to send a PROXY protocol header; `None` if none is expected.
     pub(in crate::app) proxies: Option<Vec<IpNet>>,
-    /// The descriptors that connections may have; `None` for the listener that the others are reserved for.
+    /// The descriptors that connections may have; `None` for the listener that the others are
+    /// reserved for.
     pub(in crate::app) descriptors: Option<Arc<Descriptors>>,
     /// Becomes `true` when responses should announce the end of their connections.
     pub(in crate::app) draining: ShutdownWatch,
@@ -146,7 +148,8 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Connections<A> {
 }
 
 impl<A: HttpServerApp + Send + Sync + 'static> Connections<A> {
-    /// Reads the PROXY protocol header, completes the TLS handshake, and finds out which version of HTTP the client speaks.
+    /// Reads the PROXY protocol header, completes the TLS handshake, and finds out which version of
+    /// HTTP the client speaks.
     async fn open(&self, mut stream: TcpStream) -> Result<Opened, OpenError> {
         if let Some(trusted) = &self.terms.proxies {
             proxy_protocol::accept(&mut stream, trusted).await?;
@@ -169,7 +172,8 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connections<A> {
                 _ => Opened::Http1(stream, BytesMut::new()),
             });
         }
-        // HTTP/2 without TLS, with prior knowledge: gRPC clients and sidecars speak it on plain listeners (RFC 9113 3.3).
+        // HTTP/2 without TLS, with prior knowledge: gRPC clients and sidecars speak it on plain
+        // listeners (RFC 9113 3.3).
         let mut head = BytesMut::with_capacity(HEAD_CAPACITY);
         while PREFACE.starts_with(&head) && head.len() < PREFACE.len() {
             if stream.read_buf(&mut head).await.unwrap_or(0) == 0 {
@@ -185,7 +189,8 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connections<A> {
 
     /// Serves requests one after the other. `deadline` is for the head of the first.
     ///
-    /// Bytes read before Pingora takes over are handed on as its first ones, so nothing is copied or read twice.
+    /// Bytes read before Pingora takes over are handed on as its first ones, so nothing is copied
+    /// or read twice.
     async fn serve_http1(
         &self,
         mut stream: Stream,
@@ -235,7 +240,8 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connections<A> {
 
     /// Accepts the streams of a connection until it ends, is idle for too long, or drains.
     ///
-    /// This is Pingora's own loop, which is private, with a bound on gaps in the body of each request.
+    /// This is Pingora's own loop, which is private, with a bound on gaps in the body of each
+    /// request.
     async fn serve_http2(&self, stream: Stream, deadline: Instant) {
         let digest = Arc::new(Digest {
             ssl_digest: stream.get_ssl_digest(),
@@ -299,8 +305,9 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connections<A> {
 
 /// The settings of a client's HTTP/2 connection.
 ///
-/// The windows bound what is stored of bodies that the origin has not taken yet: `window` for the connection. As long as few
-/// connections are open it is wider than the window of a stream, so that one stalled upload does not hold up the others.
+/// The windows bound what is stored of bodies that the origin has not taken yet: `window` for the
+/// connection. As long as few connections are open it is wider than the window of a stream, so that
+/// one stalled upload does not hold up the others.
 fn http2_options(window: u32) -> H2Options {
     let mut options = server::default_h2_options();
     options
@@ -309,9 +316,11 @@ fn http2_options(window: u32) -> H2Options {
     options
 }
 
-/// Completes when the head of the request is late. The timer is not set if the head is there at the first poll, as usual.
+/// Completes when the head of the request is late. The timer is not set if the head is there at the
+/// first poll, as usual.
 ///
-/// An application that does not report the head has until then for its whole response, which a client may not take.
+/// An application that does not report the head has until then for its whole response, which a
+/// client may not take.
 async fn late_head(progress: &Progress, deadline: Instant) {
     if !progress.has_head() {
         sleep(remaining(deadline)).await;
@@ -321,10 +330,12 @@ async fn late_head(progress: &Progress, deadline: Instant) {
     }
 }
 
-/// Completes when an awaited body has not moved for that time. Requests without a body set no timer.
+/// Completes when an awaited body has not moved for that time. Requests without a body set no
+/// timer.
 async fn stalled_body(progress: &Progress, most: Duration) {
     loop {
-        // The request is polled first and shares the task, so this is polled again when it begins to read a body.
+        // The request is polled first and shares the task, so this is polled again when it begins
+        // to read a body.
         let gap = poll_fn(|_| progress.body_gap().map_or(Poll::Pending, Poll::Ready)).await;
         match most.checked_sub(gap) {
             None | Some(Duration::ZERO) => return,
@@ -390,8 +401,8 @@ impl Drop for OpenStream {
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Pingora starts with as much.
 const HEAD_CAPACITY: usize = 4096;
-/// Bytes of one upload that may be under way. The peer learns of free space once half of it is free, so at 50 ms of round-trip
-/// time this moves 60 to 120 MiB/s.
+/// Bytes of one upload that may be under way. The peer learns of free space once half of it is
+/// free, so at 50 ms of round-trip time this moves 60 to 120 MiB/s.
 const STREAM_WINDOW: u32 = 6 * 1024 * 1024;
 /// Requests of one connection that are too malformed to become a session; as in Pingora.
 const MOST_REJECTED: usize = 32;

@@ -6,8 +6,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// The file descriptors that connections of clients and to origins may have.
 ///
-/// A new descriptor has the lowest free number. So one at or beyond the limit shows that all below are taken, and no descriptor
-/// has to be counted.
+/// A new descriptor has the lowest free number. So one at or beyond the limit shows that all below
+/// are taken, and no descriptor has to be counted.
 #[derive(Debug)]
 pub(in crate::app) struct Descriptors {
     first_reserved: RawFd,
@@ -15,7 +15,8 @@ pub(in crate::app) struct Descriptors {
 }
 
 impl Descriptors {
-    /// Raises the soft limit of the process to the hard one, and reserves the last descriptors for the listener of the metrics.
+    /// Raises the soft limit of the process to the hard one, and reserves the last descriptors for
+    /// the listener of the metrics.
     pub(in crate::app) fn raise() -> Self {
         let limit = getrlimit(Resource::RLIMIT_NOFILE).map(|(soft, hard)| {
             match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
@@ -41,7 +42,8 @@ impl Descriptors {
         self.first_reserved
     }
 
-    /// Returns `true` if the connection with this descriptor has to be closed. A warning is logged at most once a minute.
+    /// Returns `true` if the connection with this descriptor has to be closed. A warning is logged
+    /// at most once a minute.
     pub(super) fn is_reserved(&self, descriptor: RawFd) -> bool {
         if descriptor < self.first_reserved {
             return false;

@@ -1,7 +1,8 @@
 //! Listeners: bound before anything else starts, so that one which cannot be bound ends the start.
 //!
-//! Decides where connections are accepted and on what terms. Trusts the configuration. Never accepts a connection before the
-//! whole process is ready, and never leaves a socket open without an acceptor.
+//! Decides where connections are accepted and on what terms. Trusts the configuration. Never
+//! accepts a connection before the whole process is ready, and never leaves a socket open without
+//! an acceptor.
 
 mod connection;
 mod descriptors;
@@ -66,7 +67,8 @@ impl SocketTable {
     }
 
     fn fill(&self, table: &ListenFds) {
-        // Held until the sockets are in the table: a service that comes second must not bind them once more.
+        // Held until the sockets are in the table: a service that comes second must not bind them
+        // once more.
         let mut waiting = self
             .waiting
             .lock()

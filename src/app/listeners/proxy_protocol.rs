@@ -27,10 +27,12 @@ pub(super) enum ProxyProtocolError {
     Closed(#[from] io::Error),
 }
 
-/// Reads the header that a trusted proxy sends first, version 1 or 2, and takes the address of the client from it.
+/// Reads the header that a trusted proxy sends first, version 1 or 2, and takes the address of the
+/// client from it.
 ///
-/// `LOCAL` connections are the proxy's own, such as health checks, and keep its address. A client whose address the proxy does
-/// not know (`UNKNOWN`, Unix sockets) gets the unspecified one, which no proxy and no rule can match by mistake.
+/// `LOCAL` connections are the proxy's own, such as health checks, and keep its address. A client
+/// whose address the proxy does not know (`UNKNOWN`, Unix sockets) gets the unspecified one, which
+/// no proxy and no rule can match by mistake.
 pub(super) async fn accept(
     stream: &mut Stream,
     trusted: &[IpNet],
@@ -55,7 +57,8 @@ pub(super) async fn accept(
     Ok(())
 }
 
-/// The client's address; `None` if the connection is the proxy's own. Nothing beyond the header is read.
+/// The client's address; `None` if the connection is the proxy's own. Nothing beyond the header is
+/// read.
 async fn read(
     stream: &mut (impl tokio::io::AsyncRead + Unpin),
 ) -> Result<Option<SocketAddr>, ProxyProtocolError> {
@@ -112,7 +115,8 @@ fn mapped(ip: IpAddr, port: u16) -> SocketAddr {
     (ip.to_canonical(), port).into()
 }
 
-/// Of the part of a version 2 header that the proxy decides on: addresses and TLVs, such as a client's certificate.
+/// Of the part of a version 2 header that the proxy decides on: addresses and TLVs, such as a
+/// client's certificate.
 const LONGEST: usize = 4096;
 /// With the line break (PROXY protocol 2.1).
 const LONGEST_V1: usize = 107;

@@ -1,7 +1,8 @@
 //! A listener that only redirects plain HTTP to HTTPS.
 //!
-//! Decides where to: the host that was asked for, if it is one of the team's, with its port. Trusts nothing of the request
-//! beyond that. Never sets a cookie, and never serves a file but the responses to ACME challenges.
+//! Decides where to: the host that was asked for, if it is one of the team's, with its port. Trusts
+//! nothing of the request beyond that. Never sets a cookie, and never serves a file but the
+//! responses to ACME challenges.
 
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -29,7 +30,8 @@ impl Redirect {
         Self { access, challenges }
     }
 
-    /// The response to an HTTP-01 challenge (RFC 8555 8.3), from the file with the name of its token.
+    /// The response to an HTTP-01 challenge (RFC 8555 8.3), from the file with the name of its
+    /// token.
     async fn challenge(&self, token: &str) -> Option<Vec<u8>> {
         // A token is base64url (RFC 8555 8.1), so it leads to no other folder.
         let is_token = !token.is_empty()

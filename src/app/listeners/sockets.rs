@@ -59,7 +59,8 @@ impl Sockets {
         Self::bind_missing(addresses, Fds::new())
     }
 
-    /// Takes the listeners over from the process that gets SIGQUIT within 7 s, and binds the addresses that it did not have.
+    /// Takes the listeners over from the process that gets SIGQUIT within 7 s, and binds the
+    /// addresses that it did not have.
     ///
     /// # Errors
     /// If no process hands them over, or a new address cannot be listened on.
@@ -128,7 +129,8 @@ impl Sockets {
         self.successor.take()
     }
 
-    /// Adds them to the table in which Pingora's services look for their sockets, and which an upgrade hands over.
+    /// Adds them to the table in which Pingora's services look for their sockets, and which an
+    /// upgrade hands over.
     pub(super) fn hand_to(self, table: &ListenFds) {
         let mut table = table.lock();
         for (address, listener) in self.bound {

@@ -1,7 +1,8 @@
 //! The end of an upgrade: the predecessor serves until its successor does.
 //!
-//! Decides when a process that handed its listeners over may end. Trusts the folder of the upgrade socket, as the hand-over does.
-//! Never lets a process end for a successor that failed after it had the listeners.
+//! Decides when a process that handed its listeners over may end. Trusts the folder of the upgrade
+//! socket, as the hand-over does. Never lets a process end for a successor that failed after it had
+//! the listeners.
 
 use std::io;
 use std::os::unix::net::UnixListener;
@@ -14,7 +15,8 @@ use tokio::time::timeout;
 
 /// A successor, for the predecessor that waits until it serves.
 ///
-/// If the process ends before [`Successor::serves`], the predecessor's connection ends without a confirmation, or is refused.
+/// If the process ends before [`Successor::serves`], the predecessor's connection ends without a
+/// confirmation, or is refused.
 pub(in crate::app) struct Successor {
     listener: UnixListener,
     path: PathBuf,
@@ -50,12 +52,14 @@ impl Successor {
     }
 }
 
-/// Waits until the successor serves, and returns `true`; `false` if it ended before, or takes longer than a minute.
+/// Waits until the successor serves, and returns `true`; `false` if it ended before, or takes
+/// longer than a minute.
 pub(in crate::app) async fn is_serving(upgrade_socket: &Path) -> bool {
     let serves = async {
         let mut stream = match UnixStream::connect(beside(upgrade_socket)).await {
             Ok(stream) => stream,
-            // A successor of an earlier release has no such socket. One of this release has it before the listeners.
+            // A successor of an earlier release has no such socket. One of this release has it
+            // before the listeners.
             Err(error) => return error.kind() == io::ErrorKind::NotFound,
         };
         let mut read = [0; SERVES.len()];

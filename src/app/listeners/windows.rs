@@ -1,7 +1,9 @@
-//! The HTTP/2 windows of connections: how many bytes of request bodies are stored until the origin takes them.
+//! The HTTP/2 windows of connections: how many bytes of request bodies are stored until the origin
+//! takes them.
 //!
-//! Decides the window of each new connection. Trusts nothing that clients do: a window that was granted may be filled. Never grants
-//! all connections together more than [`TOTAL`] beyond the least window, which HTTP/2 gives each of them.
+//! Decides the window of each new connection. Trusts nothing that clients do: a window that was
+//! granted may be filled. Never grants all connections together more than [`TOTAL`] beyond the
+//! least window, which HTTP/2 gives each of them.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -11,7 +13,8 @@ pub(super) static WINDOWS: Budget = Budget::new(TOTAL);
 /// Bytes that may still be granted.
 pub(super) struct Budget(AtomicU32);
 
-/// The window of a connection. What is more than the least returns to the budget when this is dropped.
+/// The window of a connection. What is more than the least returns to the budget when this is
+/// dropped.
 pub(super) struct Window<'a> {
     budget: &'a Budget,
     extra: u32,
@@ -22,7 +25,8 @@ impl Budget {
         Self(AtomicU32::new(total))
     }
 
-    /// Grants the same share of what is left to each connection, so that more connections have smaller windows.
+    /// Grants the same share of what is left to each connection, so that more connections have
+    /// smaller windows.
     pub(super) fn grant(&self) -> Window<'_> {
         let share = |left: u32| (left / SHARE).min(MOST - LEAST);
         let taken = self

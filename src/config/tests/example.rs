@@ -141,7 +141,8 @@ fn the_example_is_right_and_says_the_defaults() {
     );
 }
 
-/// What the example has as a comment is a setting that exists, and where it says a default, that is the default.
+/// What the example has as a comment is a setting that exists, and where it says a default, that is
+/// the default.
 #[test]
 fn the_example_s_comments_are_right() {
     let setting = |line: &str| {

@@ -1,4 +1,5 @@
-//! Checks that `docs/configuration.md` has every key of the configuration and no other, with its type, range and default.
+//! Checks that `docs/configuration.md` has every key of the configuration and no other, with its
+//! type, range and default.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -32,8 +32,8 @@ pub(crate) enum Becomes {
 }
 
 impl Access {
-    /// Writes down who logged in, and makes it known to the engine.
-    /// `before`: the login that the browser had when it left for the provider, for where it does not show it now.
+    /// Writes down who logged in, and makes it known to the engine. `before`: the login that the
+    /// browser had when it left for the provider, for where it does not show it now.
     pub(crate) async fn log_in(
         &self,
         profile: Profile,
@@ -50,7 +50,8 @@ impl Access {
             let persisted = self.persist_revocations().await;
             let user = self.store.user(&profile.idp.id, &profile.subject).await?;
             if self.unpersisted.concern(&user) {
-                // A revocation that the store does not have yet would get a later revision than this login.
+                // A revocation that the store does not have yet would get a later revision than
+                // this login.
                 return Err(persisted.err().unwrap_or(StoreError::Stale));
             }
             let mut identity = profile.into_identity(user);
@@ -58,13 +59,14 @@ impl Access {
             if becomes == Becomes::Renewal && others.is_empty() {
                 return Ok(None);
             }
-            // Who logs in over their own session goes on with it, under one name: what is in other tabs, and on other hosts of
-            // this browser, then ends with it.
+            // Who logs in over their own session goes on with it, under one name: what is in other
+            // tabs, and on other hosts of this browser, then ends with it.
             let own = others
                 .iter()
                 .position(|other| other.identity.user == identity.user);
             let own = own.map(|place| others.swap_remove(place));
-            // Applications may each have a provider of their own: the same person may be logged in through several.
+            // Applications may each have a provider of their own: the same person may be logged in
+            // through several.
             let same_person = |other: &Login| other.identity.email == identity.email;
             let elsewhere = |other: &Login| other.identity.idp.id != identity.idp.id;
             let (beside, ended): (Vec<_>, Vec<_>) = others
@@ -132,8 +134,9 @@ impl Access {
         Ok((nonce, identity))
     }
 
-    /// Replaces the record of a login by that of the same user's next one; `None` if the login is over. It keeps its place in
-    /// the order of revocations: tokens from before come of it too, and a revocation that covers them covers it.
+    /// Replaces the record of a login by that of the same user's next one; `None` if the login is
+    /// over. It keeps its place in the order of revocations: tokens from before come of it too, and
+    /// a revocation that covers them covers it.
     async fn continue_login(
         &self,
         nonce: IdentityNonce,
@@ -155,8 +158,8 @@ impl Access {
         self.update_record(nonce, Arc::new(identity), expires).await
     }
 
-    /// Writes a changed record and publishes it; `None` if the login is over in the store. The caller holds the lock of the
-    /// login in `asking`.
+    /// Writes a changed record and publishes it; `None` if the login is over in the store. The
+    /// caller holds the lock of the login in `asking`.
     pub(super) async fn update_record(
         &self,
         nonce: IdentityNonce,
@@ -172,7 +175,8 @@ impl Access {
                 .set_identity(nonce, IdentityState::Known(Arc::clone(&identity)));
             Ok(Some(identity))
         } else {
-            // Another process has revoked the login. Its sessions here end now, before that is followed.
+            // Another process has revoked the login. Its sessions here end now, before that is
+            // followed.
             self.known.set_identity(nonce, IdentityState::Missing);
             Ok(None)
         }
@@ -236,7 +240,8 @@ impl Access {
         }
     }
 
-    /// Has a login end with these others, and with no more: what stood beside it and is over does not count.
+    /// Has a login end with these others, and with no more: what stood beside it and is over does
+    /// not count.
     async fn stand_beside(
         &self,
         nonce: IdentityNonce,
@@ -295,7 +300,8 @@ impl Access {
             .identity(&nonce)
             .await
             .inspect_err(|error| self.store_failed(error))?;
-        // What was read of the store while another login came to stand beside this one may be all that is known here.
+        // What was read of the store while another login came to stand beside this one may be all
+        // that is known here.
         let known = self.known_identity(nonce);
         let beside = stored
             .iter()
@@ -315,9 +321,10 @@ impl Access {
         self.revoke_all(ends(nonce, user, now), now).await
     }
 
-    /// The same, even if the store takes no writes: here at once, for every login of these users, and in the store as soon as
-    /// it accepts it. Only if this process ends before that, a restart brings them back. `identity` is the record as it was
-    /// found, which need not be known here yet.
+    /// The same, even if the store takes no writes: here at once, for every login of these users,
+    /// and in the store as soon as it accepts it. Only if this process ends before that, a restart
+    /// brings them back. `identity` is the record as it was found, which need not be known here
+    /// yet.
     pub(super) async fn end_sessions_whatever(
         &self,
         nonce: IdentityNonce,
@@ -357,7 +364,8 @@ impl Access {
 
     /// Writes the revocations to the store that it has not accepted before.
     pub(super) async fn persist_revocations(&self) -> Result<(), StoreError> {
-        // One at a time: a second revocation for the same reason would cover a login that began after the first.
+        // One at a time: a second revocation for the same reason would cover a login that began
+        // after the first.
         let _one = self.unpersisted.writing.lock().await;
         let unpersisted = self.unpersisted.lock().clone();
         let mut outcome = Ok(());

@@ -193,7 +193,8 @@ async fn token_issued_where_the_logout_is_not_known_ends_once_it_is() {
     let (desk, telephone) = (log_in(&one, None).await, log_in(&two, None).await);
     let cookie = session(&two, &telephone);
     log_out(&one, &desk).await;
-    // The other process renews for another 500 ms at the most. A clock that runs ahead makes no difference either.
+    // The other process renews for another 500 ms at the most. A clock that runs ahead makes no
+    // difference either.
     let made = UnixTime::now().after(std::time::Duration::from_secs(2));
     let late = token(&two, &telephone, made).await.unwrap();
     assert!(is_let_in(&two, &late).await);

@@ -9,7 +9,8 @@ use crate::observe::metrics::metrics;
 use crate::session::{Revocations, Until};
 use crate::store::{Revocation, Revoked, StoreError};
 
-/// The only writer of snapshots. Two changes at the same moment come one after the other, and none is lost.
+/// The only writer of snapshots. Two changes at the same moment come one after the other, and none
+/// is lost.
 #[derive(Debug, Default)]
 pub(super) struct Publisher(Mutex<State>);
 
@@ -75,7 +76,8 @@ impl Publisher {
         });
     }
 
-    /// Publishes the running snapshot without the revocations that concern nothing any more, where there are such.
+    /// Publishes the running snapshot without the revocations that concern nothing any more, where
+    /// there are such.
     pub(super) fn forget(&self, snapshot: &ArcSwap<Snapshot>, now: UnixTime) {
         if snapshot.load().revocations().are_any_over(now) {
             self.change(snapshot, |all| all.forget(now));
@@ -98,8 +100,8 @@ impl Publisher {
 }
 
 impl Access {
-    /// Applies what other processes revoked since the last call. Sessions are good from then on for as long as revocations
-    /// may be out of date, and no longer where there is no next time.
+    /// Applies what other processes revoked since the last call. Sessions are good from then on for
+    /// as long as revocations may be out of date, and no longer where there is no next time.
     pub(super) async fn tail_revocations(&self, now: UnixTime) -> Result<(), StoreError> {
         loop {
             let new = self

@@ -1,10 +1,13 @@
-//! The team's own signing keys: when they are made, which one signs, and what is published about them.
+//! The team's own signing keys: when they are made, which one signs, and what is published about
+//! them.
 //!
-//! Decides the life of a key. Trusts the store and the given moment. Never publishes a private half, never signs with a key
-//! that verifiers may not have seen while there is another, and never loses the keys it has because it could not make one.
+//! Decides the life of a key. Trusts the store and the given moment. Never publishes a private
+//! half, never signs with a key that verifiers may not have seen while there is another, and never
+//! loses the keys it has because it could not make one.
 //!
-//! Two keys are always published: the one that signs and one more. After a change that is the *previous* for as long as
-//! anything that it signed can be valid, at least seven days, and then the *next*. With sessions of a week or less:
+//! Two keys are always published: the one that signs and one more. After a change that is the
+//! *previous* for as long as anything that it signed can be valid, at least seven days, and then
+//! the *next*. With sessions of a week or less:
 //!
 //! ```text
 //!          made      signs            still published
@@ -14,14 +17,15 @@
 //! key D    day 91    …
 //! ```
 //!
-//! With sessions of 30 days, the longest there are, key A stays to day 72 and key C is made then. So a key has been in the
-//! JWKS for twelve days or more before the first token names it, and a verifier that fetches once a day (cloudflared does)
-//! never meets an unknown `kid`. A key that had to be made out of turn waits [`KNOWN_AFTER`] while any
-//! other is published. On the first start both keys are new and the older of them signs at once: nobody can hold an earlier
-//! JWKS of a team that did not exist.
+//! With sessions of 30 days, the longest there are, key A stays to day 72 and key C is made then.
+//! So a key has been in the JWKS for twelve days or more before the first token names it, and a
+//! verifier that fetches once a day (cloudflared does) never meets an unknown `kid`. A key that had
+//! to be made out of turn waits [`KNOWN_AFTER`] while any other is published. On the first start
+//! both keys are new and the older of them signs at once: nobody can hold an earlier JWKS of a team
+//! that did not exist.
 //!
-//! All moments are in the store and the choice is a function of them, so the nodes of a team change over together; what two
-//! nodes make at the same moment is one key too many, which waits its turn.
+//! All moments are in the store and the choice is a function of them, so the nodes of a team change
+//! over together; what two nodes make at the same moment is one key too many, which waits its turn.
 
 use std::time::Duration;
 
@@ -53,7 +57,8 @@ const DAY: u64 = 24 * 3600;
 /// What the JWKS holds; more only where nodes made some at the same moment.
 const PUBLISHED: usize = 2;
 
-/// The published keys and the one that signs, as of one moment. Immutable: a later moment makes a new one.
+/// The published keys and the one that signs, as of one moment. Immutable: a later moment makes a
+/// new one.
 pub struct SigningKeys {
     signer: SigningKey,
     jwks: Bytes,
@@ -96,8 +101,8 @@ pub struct Actions {
     pub delete: Vec<Box<str>>,
 }
 
-/// Returns the actions that the keys need now, if tokens live for `lifetime`; none once these are done. `seen` is the store's
-/// own time: a key is deleted only if it has expired by that time, too.
+/// Returns the actions that the keys need now, if tokens live for `lifetime`; none once these are
+/// done. `seen` is the store's own time: a key is deleted only if it has expired by that time, too.
 pub fn plan(keys: &[KeyFacts], lifetime: Duration, now: UnixTime, seen: UnixTime) -> Actions {
     let published_for = lifetime.max(PUBLISHED_FOR);
     let is_over = |key: &KeyFacts| {
@@ -115,8 +120,8 @@ pub fn plan(keys: &[KeyFacts], lifetime: Duration, now: UnixTime, seen: UnixTime
     }
 }
 
-/// The key that signs: the oldest whose time is not over and that verifiers know; else the newest that they know; else, on a
-/// first start, the oldest.
+/// The key that signs: the oldest whose time is not over and that verifiers know; else the newest
+/// that they know; else, on a first start, the oldest.
 pub fn signer(keys: &[KeyFacts], now: UnixTime) -> Option<&KeyFacts> {
     let age = |key: &&KeyFacts| (key.made, key.kid.clone());
     let known = |key: &&KeyFacts| key.made.after(KNOWN_AFTER) <= now;
@@ -131,13 +136,15 @@ pub fn signer(keys: &[KeyFacts], now: UnixTime) -> Option<&KeyFacts> {
 }
 
 impl SigningKeys {
-    /// Reads the keys, does what [`plan`] says they need, and prepares what is published. Call it at start and every
-    /// [`CHECK_EVERY`]; put the result in place of the one before. Makes RSA keys on a thread for blocking work. `lifetime`
-    /// is how long a token may be presented after it was signed; more than 41 days would make new keys late. `seen` is the store's
-    /// own time, from [`Store::advance_clock`].
+    /// Reads the keys, does what [`plan`] says they need, and prepares what is published. Call it
+    /// at start and every [`CHECK_EVERY`]; put the result in place of the one before. Makes RSA
+    /// keys on a thread for blocking work. `lifetime` is how long a token may be presented after it
+    /// was signed; more than 41 days would make new keys late. `seen` is the store's own time, from
+    /// [`Store::advance_clock`].
     ///
     /// # Errors
-    /// Where the store does not answer, or holds a key that cannot be read. The keys of before stay good.
+    /// Where the store does not answer, or holds a key that cannot be read. The keys of before stay
+    /// good.
     pub async fn load_or_create(
         store: &dyn Store,
         lifetime: Duration,
@@ -258,7 +265,8 @@ fn generate(now: UnixTime) -> Result<StoredKey, SigningKeysError> {
     })
 }
 
-/// An envelope for the public key: verifiers look at nothing else in it, so its dates only must not stand in the way.
+/// An envelope for the public key: verifiers look at nothing else in it, so its dates only must not
+/// stand in the way.
 fn certify(pkcs8: &Secret, kid: &str, now: UnixTime) -> Result<String, Cause> {
     let der = Zeroizing::new(URL_SAFE_NO_PAD.decode(pkcs8.expose())?);
     let pair = KeyPair::from_pkcs8_der_and_sign_algo(&der.as_slice().into(), &PKCS_RSA_SHA256)?;

@@ -357,7 +357,8 @@ async fn certs_document_has_its_shape_and_survives_a_restart() {
     assert!(!format!("{last:?}").contains("pkcs8"));
 }
 
-/// As a verifier that knows nothing but X.509 sees it; the certificate's own signature is checked on the way.
+/// As a verifier that knows nothing but X.509 sees it; the certificate's own signature is checked
+/// on the way.
 fn same_public_key(n: &str, pem: &str) {
     let openssl = |arguments: &[&str], input: &str| {
         let mut child = Command::new("openssl")

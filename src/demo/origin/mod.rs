@@ -1,7 +1,7 @@
 //! The application behind the demo's proxy: a page that shows what arrived.
 //!
-//! Decides nothing. Trusts the assertion without a look at its signature, which no real application may do, and says so on
-//! the page. Never shows a byte of the request unescaped.
+//! Decides nothing. Trusts the assertion without a look at its signature, which no real application
+//! may do, and says so on the page. Never shows a byte of the request unescaped.
 
 use askama::Template;
 use base64::Engine as _;

@@ -27,8 +27,8 @@ struct Choice {
 type Refusal = (&'static str, &'static str);
 
 impl DemoProvider {
-    /// OpenID Connect Core 1.0 §3.1.2. The choice of a person is the same request once more, with `person` added: so the
-    /// page has no state, and any number of tabs can be open.
+    /// OpenID Connect Core 1.0 §3.1.2. The choice of a person is the same request once more, with
+    /// `person` added: so the page has no state, and any number of tabs can be open.
     pub(super) fn authorize(&self, query: &str, now: UnixTime) -> Response<Bytes> {
         let unusable = |why| notice(StatusCode::BAD_REQUEST, "This login cannot go on.", why);
         if query.len() > MOST_QUERY {
@@ -37,7 +37,8 @@ impl DemoProvider {
         let Ok(params) = Params::parse(query.as_bytes()) else {
             return unusable("A parameter of its request stands there twice.");
         };
-        // RFC 6749 §4.1.2.1: without a known client and its own address there is nobody to send an error to.
+        // RFC 6749 §4.1.2.1: without a known client and its own address there is nobody to send an
+        // error to.
         if !params.is("client_id", self.credentials.client_id) {
             return unusable("The client_id is not the demo’s.");
         }

@@ -8,7 +8,8 @@ use super::{DemoProvider, Secret, UnixTime, credentials, oauth_error, pages};
 use crate::demo::people::{DemoGroup, Person};
 
 impl DemoProvider {
-    /// OpenID Connect Core 1.0 §5.3. Of more than a hundred groups Okta names a hundred, and it leaves an empty claim out.
+    /// OpenID Connect Core 1.0 §5.3. Of more than a hundred groups Okta names a hundred, and it
+    /// leaves an empty claim out.
     pub(super) fn userinfo(&self, headers: &HeaderMap, now: UnixTime) -> Response<Bytes> {
         let access =
             credentials(headers, "Bearer").and_then(|token| self.access().get(token, now).cloned());

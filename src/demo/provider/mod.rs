@@ -1,8 +1,10 @@
-//! The demo's OpenID provider, shaped like an Okta organisation. For the demo only: it asks for no password.
+//! The demo's OpenID provider, shaped like an Okta organisation. For the demo only: it asks for no
+//! password.
 //!
-//! Decides, as a strict provider does, whether an authorization request, a code and an access token are good: PKCE with
-//! S256 always, codes that work once. Trusts the visitor to say who they are, which is the whole point and the reason why it
-//! must never serve anything else. Never does IO: a request comes in, a response goes out.
+//! Decides, as a strict provider does, whether an authorization request, a code and an access token
+//! are good: PKCE with S256 always, codes that work once. Trusts the visitor to say who they are,
+//! which is the whole point and the reason why it must never serve anything else. Never does IO: a
+//! request comes in, a response goes out.
 
 mod authorize;
 mod directory;
@@ -61,8 +63,8 @@ struct Access {
 struct Scope(String);
 
 impl DemoProvider {
-    /// A provider at `issuer`, an origin without a slash at its end, that sends people back to `redirect_uri` only. Makes a
-    /// signing key, which takes a good part of a second.
+    /// A provider at `issuer`, an origin without a slash at its end, that sends people back to
+    /// `redirect_uri` only. Makes a signing key, which takes a good part of a second.
     ///
     /// # Errors
     /// Where the machine gives no randomness for the key.
@@ -114,7 +116,8 @@ impl DemoProvider {
         pages::json(StatusCode::OK, &document)
     }
 
-    /// OpenID Connect RP-Initiated Logout 1.0 §2. There is no session here to end: everybody is asked every time.
+    /// OpenID Connect RP-Initiated Logout 1.0 §2. There is no session here to end: everybody is
+    /// asked every time.
     fn logout(&self, query: &str) -> Response<Bytes> {
         let signed_out = || {
             notice(

@@ -42,7 +42,8 @@ impl DemoProvider {
         let Some(code) = params.get("code") else {
             return invalid("invalid_request", "there is no code");
         };
-        // RFC 6749 §4.1.2: a code works once, and not again where the rest of that request was wrong.
+        // RFC 6749 §4.1.2: a code works once, and not again where the rest of that request was
+        // wrong.
         let grant = self.codes().take(code, now);
         let Some(grant) = grant else {
             return invalid("invalid_grant", "the code is unknown, used or expired");
@@ -91,7 +92,8 @@ impl DemoProvider {
         }
     }
 
-    /// As thin as Okta's own: no groups, whatever the scope says, and nothing on whether the address is verified.
+    /// As thin as Okta's own: no groups, whatever the scope says, and nothing on whether the
+    /// address is verified.
     fn id_token(
         &self,
         grant: &Grant,

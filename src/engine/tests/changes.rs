@@ -193,7 +193,8 @@ fn a_policy_that_changed_is_the_one_that_counts() {
         "forward wiki as bob@example.com by `staff`"
     );
     let mut apps = WORLD.applications.clone();
-    // The applications change places as well: what is remembered of a session must not be taken for another's.
+    // The applications change places as well: what is remembered of a session must not be taken for
+    // another's.
     apps.reverse();
     let wiki = apps.iter_mut().find(|app| app.name == "wiki").unwrap();
     let admins = json!([{ "name": "admins", "decision": "allow", "include": [

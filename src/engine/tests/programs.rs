@@ -312,7 +312,8 @@ fn open_behind(node: &Snapshot) -> Snapshot {
     compile(2, cases::TEAM_DOMAIN, &applications, node.known())
 }
 
-/// Returns `true` if the permit for a request with these `Authorization` lines withholds them from the origin.
+/// Returns `true` if the permit for a request with these `Authorization` lines withholds them from
+/// the origin.
 fn takes(node: &Snapshot, with: &[&str], lines: &[String]) -> bool {
     let mut request = get("behind", with);
     for line in lines {
@@ -356,8 +357,8 @@ fn every_fact_of_a_certificate_in_every_clause() {
     let any = json!({"certificate": {}});
     let one = json!({"common_name": {"common_name": "device-1"}});
     let everyone = json!({"everyone": {}});
-    // Rows: what is shown. Columns: whether `certificate` and `common_name` let in, in include, require and exclude, and
-    // whether a deny with them keeps out.
+    // Rows: what is shown. Columns: whether `certificate` and `common_name` let in, in include,
+    // require and exclude, and whether a deny with them keeps out.
     for (what, expected) in [
         (
             "unasked",

@@ -99,7 +99,8 @@ fn credentials() -> impl Strategy<Value = Vec<String>> {
     )
 }
 
-/// Mostly people who ask with a token for the place they ask for: otherwise nothing would ever be forwarded.
+/// Mostly people who ask with a token for the place they ask for: otherwise nothing would ever be
+/// forwarded.
 fn ask() -> impl Strategy<Value = Event> {
     let own = (0..FEW, 0..FEW, prop::sample::select(FLAWS)).prop_map(|(a, p, flaw)| {
         let with = format!(
@@ -390,7 +391,8 @@ impl Truths {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
-    /// Whatever happened to a node, it answers as one that was just told how things are; and what it forwards is right.
+    /// Whatever happened to a node, it answers as one that was just told how things are; and what
+    /// it forwards is right.
     #[test]
     fn no_history_changes_an_answer(events in prop::collection::vec(event(), 1..24)) {
         let mut truths = Truths::new();

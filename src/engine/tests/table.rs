@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use super::*;
 
-/// The node in the state that a case asks for. `before` are answers to what was asked while all was well.
+/// The node in the state that a case asks for. `before` are answers to what was asked while all was
+/// well.
 fn in_state(snapshot: &Snapshot, state: &str) -> Snapshot {
     let Some(keys) = MINT.keys(state, after(30)) else {
         // Nothing was ever known of the team.
@@ -77,7 +78,8 @@ fn every_case() {
             client: case.from.unwrap_or(WORLD.client),
             tls: None,
         };
-        // A node that sees it for the first time; again; and one that knew the session before the state came about.
+        // A node that sees it for the first time; again; and one that knew the session before the
+        // state came about.
         let fresh = in_state(&node(), &case.node);
         assert_eq!(request.ask(&fresh, NOW), case.expect, "{id}");
         assert_eq!(request.ask(&fresh, NOW), case.expect, "{id}, again");

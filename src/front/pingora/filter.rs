@@ -20,9 +20,10 @@ use crate::pages::ErrorPage;
 
 /// The Access check, for a `ProxyHttp` of one's own.
 ///
-/// Call [`AccessFilter::request_filter`] from `request_filter`, and [`AccessFilter::upstream_request_filter`] from
-/// `upstream_request_filter`. Requests that go on for long end with the access only if its `request_body_filter`,
-/// `response_filter` and `response_body_filter` are called, too, and [`Cuttable`](super::Cuttable) is around the proxy.
+/// Call [`AccessFilter::request_filter`] from `request_filter`, and
+/// [`AccessFilter::upstream_request_filter`] from `upstream_request_filter`. Requests that go on
+/// for long end with the access only if its `request_body_filter`, `response_filter` and
+/// `response_body_filter` are called, too, and [`Cuttable`](super::Cuttable) is around the proxy.
 /// `examples/embed.rs` is the whole of it.
 #[derive(Clone, Debug)]
 pub struct AccessFilter {
@@ -59,8 +60,8 @@ impl From<&Config> for FilterSettings {
     fn from(config: &Config) -> Self {
         let listeners = config.listen.iter().map(|listen| ListenerSettings {
             address: listen.address,
-            // With PROXY protocol the peer's address is the client's own, announced by the proxies. A client in one of their
-            // networks is no proxy.
+            // With PROXY protocol the peer's address is the client's own, announced by the proxies.
+            // A client in one of their networks is no proxy.
             trusted_proxies: if listen.proxy_protocol {
                 Vec::new()
             } else {
@@ -147,8 +148,8 @@ impl AccessFilter {
         }
     }
 
-    /// Judges a request. `Ok(true)` means that it was answered here, as in Pingora; `Ok(false)` that it may go on, and then
-    /// `ctx` holds the permit.
+    /// Judges a request. `Ok(true)` means that it was answered here, as in Pingora; `Ok(false)`
+    /// that it may go on, and then `ctx` holds the permit.
     ///
     /// # Errors
     /// Where the answer could not be written.
@@ -238,10 +239,12 @@ impl AccessFilter {
         )
     }
 
-    /// Makes the request that goes to the origin: what was judged, with our headers and nobody else's.
+    /// Makes the request that goes to the origin: what was judged, with our headers and nobody
+    /// else's.
     ///
-    /// The names go out in lower case, as from HTTP/2, whatever the client speaks. Keeping how each was spelt takes a second
-    /// map beside the first, and writing in both cost more than the whole decision.
+    /// The names go out in lower case, as from HTTP/2, whatever the client speaks. Keeping how each
+    /// was spelt takes a second map beside the first, and writing in both cost more than the whole
+    /// decision.
     ///
     /// # Errors
     /// Where there is no permit, or a header cannot be set: then nothing is forwarded.
@@ -295,7 +298,8 @@ impl AccessFilter {
         })
     }
 
-    /// Refuses after all what was let through: counts and tells it under the id that the request has, or a new one.
+    /// Refuses after all what was let through: counts and tells it under the id that the request
+    /// has, or a new one.
     pub(super) fn refuse(&self, session: &Session, ctx: &AccessCtx, reason: Reason) -> RequestId {
         let client = ctx.client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let request = view(

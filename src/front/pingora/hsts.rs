@@ -16,7 +16,8 @@ pub struct HstsListener {
     pub header: HeaderValue,
 }
 
-/// Adds the header to each response of a request, ours or the origin's. An origin that sends one of its own is left alone.
+/// Adds the header to each response of a request, ours or the origin's. An origin that sends one of
+/// its own is left alone.
 #[derive(Debug, Default)]
 pub(super) struct Hsts(Option<HeaderValue>);
 
@@ -29,7 +30,8 @@ impl HttpModuleBuilder for HstsBuilder {
     }
 }
 
-/// Activates the header for a request that came over TLS: browsers ignore it otherwise (RFC 6797 7.2).
+/// Activates the header for a request that came over TLS: browsers ignore it otherwise (RFC 6797
+/// 7.2).
 pub(super) fn activate(session: &mut Session, listeners: &[HstsListener]) {
     let Some(digest) = session
         .digest()

@@ -1,8 +1,10 @@
 //! The Access check as a Pingora filter, and the standalone proxy built on it.
 //!
-//! [`AccessFilter`] is what an embedder adds to a `ProxyHttp` of their own: one call in `request_filter`, one in
-//! `upstream_request_filter`, and three for requests that go on for long, which [`Cuttable`] ends. Decides nothing itself. Trusts Pingora's parsing, and of the request only what the engine
-//! judged. Never forwards without a permit: a request that reaches the upstream filter without one is an error.
+//! [`AccessFilter`] is what an embedder adds to a `ProxyHttp` of their own: one call in
+//! `request_filter`, one in `upstream_request_filter`, and three for requests that go on for long,
+//! which [`Cuttable`] ends. Decides nothing itself. Trusts Pingora's parsing, and of the request
+//! only what the engine judged. Never forwards without a permit: a request that reaches the
+//! upstream filter without one is an error.
 
 #![expect(
     clippy::disallowed_types,

@@ -6,10 +6,11 @@ tokio::task_local! {
     static CURRENT: Arc<Progress>;
 }
 
-/// The parts of a request that have arrived, for the listener that bounds how long a client may take.
+/// The parts of a request that have arrived, for the listener that bounds how long a client may
+/// take.
 ///
-/// [`AccessProxy`](super::AccessProxy) reports to the instance that [`Progress::track`] has set for its task. Without one, the
-/// reports go nowhere.
+/// [`AccessProxy`](super::AccessProxy) reports to the instance that [`Progress::track`] has set for
+/// its task. Without one, the reports go nowhere.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     has_head: AtomicBool,
@@ -57,7 +58,8 @@ impl Progress {
         });
     }
 
-    /// Reports that the body is read from now on. Until then a client that has filled the windows can send no more.
+    /// Reports that the body is read from now on. Until then a client that has filled the windows
+    /// can send no more.
     pub(super) fn report_reading() {
         Self::report(|progress| {
             if progress.has_body.load(Ordering::Relaxed) {
@@ -78,7 +80,8 @@ impl Progress {
         });
     }
 
-    /// Reports that the origin responds. From here on the exchange may go both ways, as with gRPC, and a client may rest.
+    /// Reports that the origin responds. From here on the exchange may go both ways, as with gRPC,
+    /// and a client may rest.
     pub(super) fn report_response() {
         Self::report(Self::end_body);
     }

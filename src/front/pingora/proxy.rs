@@ -34,11 +34,13 @@ pub struct AccessProxy {
 /// The settings of the standalone proxy that are not about access.
 #[derive(Clone, Debug)]
 pub struct ProxySettings {
-    /// The longest gap in the body of a request, and in what a client takes of the response; 60 s by default.
+    /// The longest gap in the body of a request, and in what a client takes of the response; 60 s
+    /// by default.
     pub body_timeout: Duration,
     /// The listeners that send `Strict-Transport-Security`; none by default.
     pub hsts: Vec<HstsListener>,
-    /// The first file descriptor that no connection to an origin may have: from here on they are reserved.
+    /// The first file descriptor that no connection to an origin may have: from here on they are
+    /// reserved.
     pub reserved_descriptor: Option<RawFd>,
 }
 
@@ -97,7 +99,8 @@ impl AccessProxy {
         }
     }
 
-    /// Sets the options of connections that switch protocols: those that Pingora uses for the other ones.
+    /// Sets the options of connections that switch protocols: those that Pingora uses for the other
+    /// ones.
     #[must_use]
     pub fn with_connector_options(self, options: ConnectorOptions) -> Self {
         Self {
@@ -121,7 +124,8 @@ impl std::fmt::Debug for AccessProxy {
     }
 }
 
-/// Reads `Content-Length`. A sender must not forward one that is no number (RFC 9110 8.6), and origins read lists differently.
+/// Reads `Content-Length`. A sender must not forward one that is no number (RFC 9110 8.6), and
+/// origins read lists differently.
 fn declared_length(headers: &HeaderMap) -> Result<Option<u64>> {
     let mut lines = headers.get_all(header::CONTENT_LENGTH).into_iter();
     let Some(line) = lines.next() else {
@@ -183,7 +187,8 @@ impl ProxyHttp for AccessProxy {
             let response = self
                 .filter
                 .refused(Reason::BodyTooLarge, style(session), id);
-            // Boxed, so that the future of a request that goes on stays small: it is moved with each of them.
+            // Boxed, so that the future of a request that goes on stays small: it is moved with
+            // each of them.
             Box::pin(respond::send(session, response, id)).await?;
             return Ok(true);
         }
@@ -288,8 +293,9 @@ impl ProxyHttp for AccessProxy {
         ctx: &mut ProxyCtx,
     ) -> Result<()> {
         Progress::report_body(end_of_stream);
-        // Pingora writes an empty last part to an HTTP/1.1 origin as a chunk of length zero, which ends the body, and then
-        // ends the body again (cloudflare/pingora#935). The second end would be read as the next request on that connection.
+        // Pingora writes an empty last part to an HTTP/1.1 origin as a chunk of length zero, which
+        // ends the body, and then ends the body again (cloudflare/pingora#935). The second end
+        // would be read as the next request on that connection.
         if end_of_stream && body.as_ref().is_some_and(Bytes::is_empty) {
             *body = None;
         }
@@ -343,8 +349,9 @@ impl ProxyHttp for AccessProxy {
             .map(|()| None)
     }
 
-    /// Nothing was sent yet, so whatever the method another address or origin may be tried. Once bytes were sent,
-    /// `error_while_proxy` repeats only idempotent requests, and only if a kept connection turned out to be closed.
+    /// Nothing was sent yet, so whatever the method another address or origin may be tried. Once
+    /// bytes were sent, `error_while_proxy` repeats only idempotent requests, and only if a kept
+    /// connection turned out to be closed.
     fn fail_to_connect(
         &self,
         _session: &mut Session,
@@ -360,8 +367,9 @@ impl ProxyHttp for AccessProxy {
         error
     }
 
-    /// Repeats idempotent requests if the origin has closed a kept connection, like Pingora's own. Pingora sees that in reads alone,
-    /// and a part of the body may meet the closed connection first.
+    /// Repeats idempotent requests if the origin has closed a kept connection, like Pingora's own.
+    /// Pingora sees that in reads alone, and a part of the body may meet the closed connection
+    /// first.
     fn error_while_proxy(
         &self,
         peer: &HttpPeer,
@@ -463,7 +471,8 @@ impl ProxyHttp for AccessProxy {
             .filter
             .told(page.with_retry(retry).with_reason(reason), style(session));
         session.set_keepalive(None);
-        // Where a part of the answer is out already, breaking off is the only way to say that it is no whole.
+        // Where a part of the answer is out already, breaking off is the only way to say that it is
+        // no whole.
         if session.response_written().is_none()
             && let Err(error) = respond::send(session, response, id).await
         {
@@ -488,7 +497,8 @@ impl ProxyHttp for AccessProxy {
         format!("{} {}", request.method, request.uri.path())
     }
 
-    /// `fail_to_connect` logs what matters of an attempt, and Pingora's own line repeats bytes of the origin.
+    /// `fail_to_connect` logs what matters of an attempt, and Pingora's own line repeats bytes of
+    /// the origin.
     fn suppress_proxy_warn_log(
         &self,
         _session: &Session,
@@ -504,8 +514,8 @@ impl ProxyHttp for AccessProxy {
     }
 }
 
-/// Names everything that an operator needs to find the cause. The error's own text stays out: it may hold what the origin
-/// sent, cookies too.
+/// Names everything that an operator needs to find the cause. The error's own text stays out: it
+/// may hold what the origin sent, cookies too.
 fn log_failure(session: &Session, ctx: &ProxyCtx, error: &Error, id: RequestId) {
     let request = session.req_header();
     let host = request

@@ -1,7 +1,8 @@
 //! The bytes of a tunnel, in both directions at once.
 //!
-//! Decides when a tunnel ends. Trusts Pingora's streams. Never looks at the bytes, and never lets a write in one direction
-//! hold up the other one: peers that write before they read would wait for each other for ever.
+//! Decides when a tunnel ends. Trusts Pingora's streams. Never looks at the bytes, and never lets a
+//! write in one direction hold up the other one: peers that write before they read would wait for
+//! each other for ever.
 
 use std::future::{Future, poll_fn};
 use std::mem;
@@ -49,7 +50,8 @@ pub(super) async fn relay(
     if !session.was_upgraded() {
         return Error::e_explain(ErrorType::InternalError, "a tunnel without an upgrade");
     }
-    // The limits are those of the tunnel: either side may rest, and so may a client that stops reading.
+    // The limits are those of the tunnel: either side may rest, and so may a client that stops
+    // reading.
     session.set_read_timeout(None);
     session.set_write_timeout(None);
     origin.read_timeout = None;
@@ -131,7 +133,8 @@ impl Step {
     }
 }
 
-/// Ready once a step is done. Every operation can be polled anew: it keeps its progress outside of its future.
+/// Ready once a step is done. Every operation can be polled anew: it keeps its progress outside of
+/// its future.
 impl Tunnel<'_> {
     fn poll_up(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
         self.up = match &mut self.up {

@@ -39,7 +39,8 @@ pub(super) fn view<'a>(
     if !request.raw_path_is_utf8() {
         return Err(Reason::PathAmbiguous);
     }
-    // HTTP/2 has the authority in the target, HTTP/1.1 in a header; Pingora refuses the two to differ.
+    // HTTP/2 has the authority in the target, HTTP/1.1 in a header; Pingora refuses the two to
+    // differ.
     let mut hosts = request.headers.get_all(header::HOST).into_iter();
     let named = hosts
         .next()
@@ -59,7 +60,8 @@ pub(super) fn view<'a>(
     }
     let raw = std::str::from_utf8(request.raw_path()).map_err(|_| Reason::PathAmbiguous)?;
     let raw = origin_form(raw, &authority)?;
-    // The raw target may carry more than the parsed one, a fragment for instance; both must say the same.
+    // The raw target may carry more than the parsed one, a fragment for instance; both must say the
+    // same.
     let path = request.uri.path();
     let query = request.uri.query();
     // Of an absolute form, the path may be empty (RFC 9112 3.2.2).
@@ -88,7 +90,8 @@ pub(super) fn view<'a>(
     })
 }
 
-/// Returns `true` if there are more header lines than that. Cookies count once: HTTP/2 clients send each in a line (RFC 9113 8.2.3).
+/// Returns `true` if there are more header lines than that. Cookies count once: HTTP/2 clients send
+/// each in a line (RFC 9113 8.2.3).
 fn has_too_many(headers: &HeaderMap, most: usize) -> bool {
     headers.len() > most
         && headers.len()
@@ -100,7 +103,8 @@ fn has_too_many(headers: &HeaderMap, most: usize) -> bool {
             > most
 }
 
-/// The target behind scheme and authority, where a client sent these too (RFC 9112 3.2.2). They must be what `Host` names.
+/// The target behind scheme and authority, where a client sent these too (RFC 9112 3.2.2). They
+/// must be what `Host` names.
 fn origin_form<'a>(target: &'a str, host: &Authority<'_>) -> Result<&'a str, Reason> {
     if target.starts_with('/') {
         return Ok(target);
@@ -134,7 +138,8 @@ pub(super) fn client_tls(session: &Session) -> Option<&ClientTls> {
     session.digest()?.ssl_digest.as_ref()?.extension.get()
 }
 
-/// Whether the target was sent with a fragment, which no target has. Parsing drops it, so the line itself is looked at.
+/// Whether the target was sent with a fragment, which no target has. Parsing drops it, so the line
+/// itself is looked at.
 pub(super) fn has_fragment(session: &Session) -> bool {
     let Some(native) = session.as_downstream().as_http1() else {
         return false;
@@ -150,8 +155,8 @@ pub(super) fn has_fragment(session: &Session) -> bool {
     found.and_then(|at| line.get(at)) == Some(&b'#')
 }
 
-/// Where a request came from: the peer, or, where the peer is a proxy that this listener trusts, the nearest address that
-/// such a proxy reported and that is not one itself.
+/// Where a request came from: the peer, or, where the peer is a proxy that this listener trusts,
+/// the nearest address that such a proxy reported and that is not one itself.
 pub(super) fn client(session: &Session, listeners: &[ListenerSettings]) -> IpAddr {
     let peer = session.client_addr().and_then(|addr| addr.as_inet());
     let Some(peer) = peer.map(|addr| addr.ip().to_canonical()) else {
@@ -196,7 +201,8 @@ pub(super) fn client(session: &Session, listeners: &[ListenerSettings]) -> IpAdd
     nearest
 }
 
-/// A login's address has the longest page that it can come back to, escaped, and a hand-over has it sealed.
+/// A login's address has the longest page that it can come back to, escaped, and a hand-over has it
+/// sealed.
 const OWN_TARGET_BYTES: usize = 24 * 1024;
 
 fn parse_hop(hop: &str) -> Option<IpAddr> {

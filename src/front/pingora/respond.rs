@@ -10,7 +10,8 @@ use crate::model::RequestId;
 
 /// Sends a response of ours. The connection stays open unless there is a body that nobody read.
 ///
-/// A response without a body ends with its head, over HTTP/2 too: that is the trailers-only form of gRPC.
+/// A response without a body ends with its head, over HTTP/2 too: that is the trailers-only form of
+/// gRPC.
 pub(super) async fn send(
     session: &mut Session,
     response: Response<Bytes>,
@@ -47,7 +48,8 @@ pub(super) async fn send(
 
 /// Writes parts of a response; `true` if it is complete.
 ///
-/// Pingora limits the time for bodies alone: without a limit for the head a client that never reads keeps its connection.
+/// Pingora limits the time for bodies alone: without a limit for the head a client that never reads
+/// keeps its connection.
 ///
 /// # Errors
 /// If writing fails or takes longer than the session's write timeout.
@@ -65,8 +67,8 @@ pub(super) async fn write(session: &mut Session, tasks: Vec<HttpTask>) -> Result
 
 /// Reads what the client still sends after its response, for a bounded time and length.
 ///
-/// Clients that are cut off while they send lose the response: over HTTP/1.1 to the reset of the connection, over HTTP/2 to
-/// that of the stream, which curl before 8 takes for a failure.
+/// Clients that are cut off while they send lose the response: over HTTP/1.1 to the reset of the
+/// connection, over HTTP/2 to that of the stream, which curl before 8 takes for a failure.
 pub(super) async fn read_rest(session: &mut Session) {
     let written = session
         .response_written()

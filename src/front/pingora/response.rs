@@ -1,7 +1,8 @@
 //! Response heads from origins, made fit for the client's connection.
 //!
-//! Decides which fields belong to the connection to the origin and so end here (RFC 9110 7.6.1), and which responses have
-//! no reliable end. Trusts Pingora's parsing and its choice of the framing. Never touches the body.
+//! Decides which fields belong to the connection to the origin and so end here (RFC 9110 7.6.1),
+//! and which responses have no reliable end. Trusts Pingora's parsing and its choice of the
+//! framing. Never touches the body.
 
 use std::any::Any;
 
@@ -169,7 +170,8 @@ pub(super) fn is_old(request: &RequestHeader) -> bool {
     request.version < Version::HTTP_11
 }
 
-/// Builds an [`OldClient`] for each request. Takes the place of Pingora's own module, which would compress nothing here.
+/// Builds an [`OldClient`] for each request. Takes the place of Pingora's own module, which would
+/// compress nothing here.
 #[derive(Debug)]
 pub(super) struct OldClients;
 
@@ -181,7 +183,8 @@ impl HttpModuleBuilder for OldClients {
 
 /// Keeps from HTTP/1.0 clients what only HTTP/1.1 knows.
 ///
-/// A module, because Pingora announces chunks to HTTP/1.1 connections after the response filters have run.
+/// A module, because Pingora announces chunks to HTTP/1.1 connections after the response filters
+/// have run.
 #[derive(Debug, Default)]
 struct OldClient {
     is_old: bool,

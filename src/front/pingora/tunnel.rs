@@ -1,11 +1,14 @@
-//! Protocol upgrades: WebSocket and what else switches protocols on the client's connection (RFC 9110 7.8).
+//! Protocol upgrades: WebSocket and what else switches protocols on the client's connection (RFC
+//! 9110 7.8).
 //!
-//! Decides which protocols may be switched to, and when a tunnel ends. Trusts the permit that the request already has, and
-//! uses the same hooks for peers and headers as every request. Never offers the origin a protocol in which further requests
-//! could arrive unjudged: HTTP/2, HTTP and TLS.
+//! Decides which protocols may be switched to, and when a tunnel ends. Trusts the permit that the
+//! request already has, and uses the same hooks for peers and headers as every request. Never
+//! offers the origin a protocol in which further requests could arrive unjudged: HTTP/2, HTTP and
+//! TLS.
 //!
-//! Pingora could tunnel by itself, but then loses the tunnel if the origin's 101 is read before the end of the empty request
-//! body (cloudflare/pingora#946), closes it while one side only listens, and at the first half that ends.
+//! Pingora could tunnel by itself, but then loses the tunnel if the origin's 101 is read before the
+//! end of the empty request body (cloudflare/pingora#946), closes it while one side only listens,
+//! and at the first half that ends.
 
 use std::time::Duration;
 
@@ -93,11 +96,12 @@ enum RequestBody {
 }
 
 impl AccessProxy {
-    /// Offers the upgrade to an origin, and runs the tunnel or forwards the answer. The response is written when this returns.
+    /// Offers the upgrade to an origin, and runs the tunnel or forwards the answer. The response is
+    /// written when this returns.
     ///
     /// # Errors
-    /// If no origin answers, as for any request, or the tunnel does not end by itself. Pingora then drops the connection: after
-    /// `Ok` it would flush it first, without a limit of time.
+    /// If no origin answers, as for any request, or the tunnel does not end by itself. Pingora then
+    /// drops the connection: after `Ok` it would flush it first, without a limit of time.
     pub(super) async fn upgrade(
         &self,
         session: &mut Session,
@@ -194,8 +198,8 @@ impl AccessProxy {
         }
         loop {
             tokio::select! {
-                // Nothing is read beyond the body: such bytes belong to the tunnel. A client that leaves meanwhile is noticed
-                // after `read_timeout`, at the latest.
+                // Nothing is read beyond the body: such bytes belong to the tunnel. A client that
+                // leaves meanwhile is noticed after `read_timeout`, at the latest.
                 part = session.read_request_body(), if body == RequestBody::Open => {
                     let part = part.map_err(|error| error.into_down())?;
                     body = self.forward(session, ctx, origin, part).await?;
@@ -296,7 +300,8 @@ impl AccessProxy {
     }
 }
 
-/// The head that goes to the origin, without what belongs to the client's connection (RFC 9110 7.6.1).
+/// The head that goes to the origin, without what belongs to the client's connection (RFC 9110
+/// 7.6.1).
 fn head(session: &mut Session) -> Result<RequestHeader> {
     let mut request = session.req_header().clone();
     for name in named(&request.headers)? {
@@ -338,7 +343,8 @@ fn named(headers: &HeaderMap) -> Result<Vec<HeaderName>> {
     Ok(named)
 }
 
-/// Returns `true` if the origin names its choice, as RFC 9110 7.8 requires, and was offered all that it names.
+/// Returns `true` if the origin names its choice, as RFC 9110 7.8 requires, and was offered all
+/// that it names.
 fn was_offered(offer: &HeaderValue, response: &HeaderMap) -> bool {
     let listed = |lines: &HeaderValue, protocol: &[u8]| {
         lines

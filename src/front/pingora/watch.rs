@@ -1,8 +1,10 @@
-//! The end of running requests: a request that goes on for long is allowed only for as long as a new one would be.
+//! The end of running requests: a request that goes on for long is allowed only for as long as a
+//! new one would be.
 //!
-//! Decides when a running request is judged again and when it is cut. Trusts the engine, which answers as for a new request.
-//! Never prolongs a request. A message of known and small length begins no watch unless it takes long all the same; any other
-//! one copies the request's head for its watch.
+//! Decides when a running request is judged again and when it is cut. Trusts the engine, which
+//! answers as for a new request. Never prolongs a request. A message of known and small length
+//! begins no watch unless it takes long all the same; any other one copies the request's head for
+//! its watch.
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -61,11 +63,13 @@ impl WatchState {
     }
 }
 
-/// Requests that go on for long. Each function belongs into the hook of `ProxyHttp` that has its name.
+/// Requests that go on for long. Each function belongs into the hook of `ProxyHttp` that has its
+/// name.
 ///
-/// A message of unknown length or over 1 MiB begins a watch at once: it is judged every 10 seconds, and cut within 30 seconds of
-/// the end of the access. Everything else is judged again when it moves after more than 10 seconds: no part of it passes
-/// then that a new request would not get. Only [`Cuttable`] can end requests that rest.
+/// A message of unknown length or over 1 MiB begins a watch at once: it is judged every 10 seconds,
+/// and cut within 30 seconds of the end of the access. Everything else is judged again when it
+/// moves after more than 10 seconds: no part of it passes then that a new request would not get.
+/// Only [`Cuttable`] can end requests that rest.
 impl AccessFilter {
     /// Judges the request while its body is forwarded.
     ///
@@ -112,7 +116,8 @@ impl AccessFilter {
         self.judge_if_overdue(session, ctx)
     }
 
-    /// Has the request judged again every 10 seconds from now on, and cut once it is no longer allowed.
+    /// Has the request judged again every 10 seconds from now on, and cut once it is no longer
+    /// allowed.
     ///
     /// Without [`Cuttable`] around the proxy this does nothing.
     pub fn watch(&self, session: &Session, ctx: &mut AccessCtx) {
@@ -166,7 +171,8 @@ impl AccessCtx {
     }
 }
 
-/// Returns `true` if a message with these headers may go on for long: its length is unknown, or large.
+/// Returns `true` if a message with these headers may go on for long: its length is unknown, or
+/// large.
 fn may_last(headers: &HeaderMap) -> bool {
     let length = headers
         .get(header::CONTENT_LENGTH)
@@ -191,10 +197,11 @@ tokio::task_local! {
 
 /// An HTTP application whose running requests can be cut.
 ///
-/// Wrap Pingora's `HttpProxy` in it, and call the hooks of [`AccessFilter`] for running requests. A request that is cut is
-/// dropped together with its connection to the origin: over HTTP/1.1 the client's connection closes, over HTTP/2 its stream
-/// is reset and others go on, at the client and at the origin. Pingora keeps an HTTP/2 connection to an origin whose last
-/// stream was cut until another request takes it or the origin closes it.
+/// Wrap Pingora's `HttpProxy` in it, and call the hooks of [`AccessFilter`] for running requests. A
+/// request that is cut is dropped together with its connection to the origin: over HTTP/1.1 the
+/// client's connection closes, over HTTP/2 its stream is reset and others go on, at the client and
+/// at the origin. Pingora keeps an HTTP/2 connection to an origin whose last stream was cut until
+/// another request takes it or the origin closes it.
 #[derive(Debug)]
 pub struct Cuttable<A>(Arc<A>);
 
@@ -233,7 +240,8 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Cuttable<A> {
 async fn until_cut<R: Future>(request: R) -> Option<R::Output> {
     let mut request = pin!(request);
     poll_fn(|context| {
-        // The watch goes first. A request that never rests uses up the task's cooperative budget, without which no timer fires.
+        // The watch goes first. A request that never rests uses up the task's cooperative budget,
+        // without which no timer fires.
         if poll_watch(context, |_| true).is_ready() {
             return Poll::Ready(None);
         }
@@ -266,7 +274,8 @@ pub(super) fn is_possible() -> bool {
     SLOT.try_with(|_| ()).is_ok()
 }
 
-/// Has the request of this task judged every [`JUDGED_EVERY`], for the first time after `first`, and cut once it is not allowed.
+/// Has the request of this task judged every [`JUDGED_EVERY`], for the first time after `first`,
+/// and cut once it is not allowed.
 pub(super) fn begin(request: impl Judge, first: Duration) {
     begin_every(request, first, JUDGED_EVERY);
 }
@@ -286,7 +295,8 @@ fn begin_every(request: impl Judge, first: Duration, every: Duration) {
     });
 }
 
-/// Waits until a request is no longer allowed. The result may be unknown once, but not twice in a row.
+/// Waits until a request is no longer allowed. The result may be unknown once, but not twice in a
+/// row.
 async fn until_ended(request: &impl Judge, first: Duration, every: Duration) -> Option<Reason> {
     let mut next = Instant::now() + first;
     let mut was_unknown = false;

@@ -1,7 +1,8 @@
 //! Everything about an identity provider that can be tried without a browser.
 //!
-//! Decides nothing: it makes the calls that a login makes, by the login's own code, and says how each ended and what to
-//! change. Never logs anybody in, never shows a credential, and never calls anything that a login or a refresh would not.
+//! Decides nothing: it makes the calls that a login makes, by the login's own code, and says how
+//! each ended and what to change. Never logs anybody in, never shows a credential, and never calls
+//! anything that a login or a refresh would not.
 
 mod oidc;
 mod saml;
@@ -156,8 +157,8 @@ impl Report<'_> {
         }
     }
 
-    /// The first two steps with any host: its name, and a connection to it. What came of a first call, where there was a
-    /// connection.
+    /// The first two steps with any host: its name, and a connection to it. What came of a first
+    /// call, where there was a connection.
     async fn reach(
         &mut self,
         http: &HttpClient,

@@ -54,7 +54,8 @@ impl Saml {
     }
 }
 
-/// Logins do not look at the dates: it is an operator who says which certificate counts, and for how long.
+/// Logins do not look at the dates: it is an operator who says which certificate counts, and for
+/// how long.
 fn check_certificate(certificate: &CertificateInfo, now: UnixTime, report: &mut Report<'_>) {
     let CertificateInfo {
         subject,

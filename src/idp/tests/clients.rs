@@ -506,7 +506,8 @@ async fn any_other_provider_without_a_discovery_document() {
     );
 }
 
-/// RFC 9700 §4.4: a code of one provider never goes to another's token endpoint, whichever way the browser is led.
+/// RFC 9700 §4.4: a code of one provider never goes to another's token endpoint, whichever way the
+/// browser is led.
 #[tokio::test]
 async fn rfc9700_4_4_providers_are_not_mixed_up() {
     let (honest, other) = (StandIn::start().await, StandIn::start().await);
@@ -522,7 +523,8 @@ async fn rfc9700_4_4_providers_are_not_mixed_up() {
         })
     };
     let (one, two) = (named(&honest, "honest"), named(&other, "other"));
-    // Begun with the other one, which sends the browser on to the honest one; that one's answer names itself.
+    // Begun with the other one, which sends the browser on to the honest one; that one's answer
+    // names itself.
     let begun = begin(&two).await.unwrap();
     let answer = format!("{}&iss={}", honest.authorize(&begun), honest.origin);
     let failure = finish(&two, &begun, &answer).await.unwrap_err();

@@ -1,4 +1,5 @@
-//! The relying-party tests of the OpenID conformance suite that apply: the Basic and the Config plan.
+//! The relying-party tests of the OpenID conformance suite that apply: the Basic and the Config
+//! plan.
 
 use serde_json::{Value, json};
 
@@ -193,8 +194,8 @@ async fn oidcc_client_test_userinfo_bearer_header() {
     );
 }
 
-/// A test that the suite lets one skip: the token goes into the header and nowhere else, and where that is not taken nobody
-/// logs in without what userinfo would have said.
+/// A test that the suite lets one skip: the token goes into the header and nowhere else, and where
+/// that is not taken nobody logs in without what userinfo would have said.
 #[tokio::test]
 async fn oidcc_client_test_userinfo_bearer_body() {
     let op = StandIn::start().await;

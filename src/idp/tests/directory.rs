@@ -142,7 +142,8 @@ async fn who_is_gone_and_who_is_not() {
     assert!(!okta.is_quiet(NOW));
 }
 
-/// What is not Okta's word on the person says nothing about them, and the account is left alone for a while.
+/// What is not Okta's word on the person says nothing about them, and the account is left alone for
+/// a while.
 #[tokio::test]
 async fn a_directory_that_fails_ends_nothing() {
     for reply in [
@@ -226,7 +227,8 @@ async fn the_rate_limit_is_left_to_those_who_wait() {
     assert!(okta.is_quiet(later(89)) && !okta.is_quiet(later(90)));
 }
 
-/// What Okta publishes of its API, word for word: its examples, and every status that a user may have.
+/// What Okta publishes of its API, word for word: its examples, and every status that a user may
+/// have.
 #[tokio::test]
 async fn okta_s_published_answers_are_understood() {
     let document: Value =

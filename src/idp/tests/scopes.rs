@@ -1,4 +1,5 @@
-//! Logins whose user takes scopes out of the request, which an authorization URL leaves to the browser.
+//! Logins whose user takes scopes out of the request, which an authorization URL leaves to the
+//! browser.
 
 use serde_json::{Value, json};
 

@@ -12,11 +12,13 @@ pub(crate) use symbol::FULL_WIDTH_DOT;
 pub use symbol::Symbol;
 use symbol::{Symbols, from_hex, is_unreserved};
 
-/// A path as it is judged and forwarded: the bytes of the client, with dot segments resolved (RFC 3986 5.2.4).
+/// A path as it is judged and forwarded: the bytes of the client, with dot segments resolved (RFC
+/// 3986 5.2.4).
 ///
-/// Origins read some bytes in more than one way. [`CleanPath::symbols`] names those bytes, so that the router can require
-/// that all readings lead to one application. Bytes that could change the shape of the path are refused here: hidden dot
-/// segments, two slashes in front, control characters, overlong UTF-8.
+/// Origins read some bytes in more than one way. [`CleanPath::symbols`] names those bytes, so that
+/// the router can require that all readings lead to one application. Bytes that could change the
+/// shape of the path are refused here: hidden dot segments, two slashes in front, control
+/// characters, overlong UTF-8.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CleanPath<'a> {
     text: Cow<'a, str>,
@@ -32,7 +34,8 @@ pub enum PathError {
     /// It begins with two slashes, which clients and origins read as the beginning of a host.
     #[error("the path begins with two slashes")]
     Authority,
-    /// A byte that no path may hold: a control character, a backslash, a fragment, a byte beyond ASCII.
+    /// A byte that no path may hold: a control character, a backslash, a fragment, a byte beyond
+    /// ASCII.
     #[error("the path holds a byte that it must not")]
     Byte,
     /// A `%` that is not followed by two hexadecimal digits, or overlong UTF-8.
@@ -87,7 +90,8 @@ impl<'a> CleanPath<'a> {
         &self.text
     }
 
-    /// Returns `true` if the path differs from the one that was sent, so that the request line must be rewritten.
+    /// Returns `true` if the path differs from the one that was sent, so that the request line must
+    /// be rewritten.
     pub const fn is_rewritten(&self) -> bool {
         matches!(self.text, Cow::Owned(_))
     }
@@ -132,8 +136,8 @@ impl<'a> CleanPath<'a> {
     }
 }
 
-/// Returns `true` if all origins read the path alike: no escape, no `;` or `:`, no empty segment, no dot at the end of one.
-/// Nearly every path is plain.
+/// Returns `true` if all origins read the path alike: no escape, no `;` or `:`, no empty segment,
+/// no dot at the end of one. Nearly every path is plain.
 fn is_plain(path: &[u8]) -> bool {
     let (table, mut before) = (&*PLAIN, 0);
     let (mut plain, mut suspect) = (true, false);
@@ -208,7 +212,8 @@ fn dot_segment(segment: &str) -> Option<Dots> {
     rest.get(dot(rest)?..)?.is_empty().then_some(Dots::Up)
 }
 
-/// Refuses a segment in which some origins find a dot segment, or overlong UTF-8, which some origins decode to ASCII.
+/// Refuses a segment in which some origins find a dot segment, or overlong UTF-8, which some
+/// origins decode to ASCII.
 fn refuse_hidden(segment: &str) -> Result<(), PathError> {
     if is_plain(segment.as_bytes()) {
         return Ok(());
@@ -242,7 +247,8 @@ fn refuse_hidden(segment: &str) -> Result<(), PathError> {
     Ok(())
 }
 
-/// Returns `true` for characters that some file systems ignore in names (Apple TN1150, "Unicode Subtleties").
+/// Returns `true` for characters that some file systems ignore in names (Apple TN1150, "Unicode
+/// Subtleties").
 pub(crate) const fn is_ignorable(character: char) -> bool {
     matches!(
         character,
@@ -250,8 +256,8 @@ pub(crate) const fn is_ignorable(character: char) -> bool {
     )
 }
 
-/// Returns `true` for the first two octets of a sequence that encodes a character in more octets than it needs
-/// (RFC 3629 3), in UTF-8 of up to six octets.
+/// Returns `true` for the first two octets of a sequence that encodes a character in more octets
+/// than it needs (RFC 3629 3), in UTF-8 of up to six octets.
 fn is_overlong(pair: &[u8]) -> bool {
     matches!(
         pair,

@@ -5,26 +5,30 @@ use super::PathError;
 /// A part of a path, by the ways in which origins read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Symbol {
-    /// A character that all origins read alike, up to its case. An escaped unreserved character is one (RFC 3986 6.2.2.2).
+    /// A character that all origins read alike, up to its case. An escaped unreserved character is
+    /// one (RFC 3986 6.2.2.2).
     Letter(u8),
-    /// An escaped octet. Some origins decode it, others do not. One beyond ASCII is not UTF-8, and some origins drop it.
+    /// An escaped octet. Some origins decode it, others do not. One beyond ASCII is not UTF-8, and
+    /// some origins drop it.
     Escaped(u8),
     /// An escaped character beyond ASCII, in UTF-8. Some origins decode it, others do not.
     Character(char),
     /// A slash. Some origins merge several.
     Separator,
-    /// An escaped slash or backslash: a separator for origins that decode first, part of a name for the others. The full-width
-    /// forms are such, too.
+    /// An escaped slash or backslash: a separator for origins that decode first, part of a name for
+    /// the others. The full-width forms are such, too.
     EscapedSeparator,
-    /// `;` or `:`, escaped or not, or full-width. Some origins drop the rest of the segment: parameters, or a stream of a file
-    /// on Windows.
+    /// `;` or `:`, escaped or not, or full-width. Some origins drop the rest of the segment:
+    /// parameters, or a stream of a file on Windows.
     Suffix,
-    /// An escaped `?` or `#`, or a full-width one. The path ends here for origins that decode before they split.
+    /// An escaped `?` or `#`, or a full-width one. The path ends here for origins that decode
+    /// before they split.
     End,
 }
 
-/// Characters that are slashes or backslashes to Windows programs that do not use Unicode ("best fit" of code pages): full-width
-/// forms, fraction and division slash, set minus, and the signs of yen and won.
+/// Characters that are slashes or backslashes to Windows programs that do not use Unicode ("best
+/// fit" of code pages): full-width forms, fraction and division slash, set minus, and the signs of
+/// yen and won.
 const SLASHES: [char; 7] = [
     '\u{ff0f}', '\u{ff3c}', '\u{2044}', '\u{2215}', '\u{2216}', '\u{a5}', '\u{20a9}',
 ];
@@ -122,7 +126,8 @@ fn escape(bytes: &[u8]) -> Result<(Symbol, &[u8]), PathError> {
     Ok((symbol, rest))
 }
 
-/// Reads an escaped octet behind its `%`, decoded as often as it was encoded; `true` if that was more than once.
+/// Reads an escaped octet behind its `%`, decoded as often as it was encoded; `true` if that was
+/// more than once.
 fn octet(bytes: &[u8]) -> Result<(u8, bool, &[u8]), PathError> {
     let [high, low, rest @ ..] = bytes else {
         return Err(PathError::Escape);

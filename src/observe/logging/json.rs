@@ -14,8 +14,9 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::observe::audit::JSON_FIELDS;
 
-/// Writes events as JSON. `tracing` has no fields that are lists or objects, so the formatter of `tracing-subscriber` writes
-/// those as strings, which every reader of the log would have to parse once more.
+/// Writes events as JSON. `tracing` has no fields that are lists or objects, so the formatter of
+/// `tracing-subscriber` writes those as strings, which every reader of the log would have to parse
+/// once more.
 pub(super) struct Json;
 
 impl<S, N> FormatEvent<S, N> for Json

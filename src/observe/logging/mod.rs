@@ -1,7 +1,8 @@
 //! The standalone proxy's log: where records and audit events become lines on standard output.
 //!
-//! Decides the format and what is left out. Trusts `PORTCULLIS_LOG`. Never makes a request wait for whoever reads the log:
-//! lines go through a bounded queue to one thread, and where it is full they are dropped and counted.
+//! Decides the format and what is left out. Trusts `PORTCULLIS_LOG`. Never makes a request wait for
+//! whoever reads the log: lines go through a bounded queue to one thread, and where it is full they
+//! are dropped and counted.
 
 mod json;
 mod short;
@@ -30,7 +31,8 @@ pub enum Format {
     Json,
     /// For people.
     Text,
-    /// A short line for each audit event and each warning, unless [`VARIABLE`] asks for something: then [`Format::Text`].
+    /// A short line for each audit event and each warning, unless [`VARIABLE`] asks for something:
+    /// then [`Format::Text`].
     Short,
 }
 
@@ -60,7 +62,8 @@ pub enum LoggingError {
 pub const VARIABLE: &str = "PORTCULLIS_LOG";
 /// The filter where the variable is not set.
 ///
-/// Pingora reports each second of waiting for an upgrade as an error; its outcome is an event or an error of ours.
+/// Pingora reports each second of waiting for an upgrade as an error; its outcome is an event or an
+/// error of ours.
 pub const DEFAULT_FILTER: &str = "info,pingora=warn,pingora_core::server::transfer_fd=off";
 
 /// The running log.
@@ -69,7 +72,8 @@ pub struct Logging {
     queue: Queue,
 }
 
-/// Starts the log on standard output for the whole process: our own events, and the `log` records of Pingora.
+/// Starts the log on standard output for the whole process: our own events, and the `log` records
+/// of Pingora.
 ///
 /// # Errors
 /// Where the filter is malformed or the process has a log already.
@@ -96,8 +100,8 @@ pub fn init(format: Format) -> Result<Logging, LoggingError> {
 }
 
 impl Logging {
-    /// Waits until what was logged so far is written, or until that time is over. For the end of the process, which takes
-    /// the queue with it.
+    /// Waits until what was logged so far is written, or until that time is over. For the end of
+    /// the process, which takes the queue with it.
     pub fn flush(&self, most: Duration) {
         let (done, written) = sync_channel(1);
         // Where the queue is full even for this, its lines will not be written in time anyway.
@@ -112,7 +116,8 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let layer = fmt::layer().with_writer(writer).with_ansi(false);
-    // At their loudest other crates write whole requests down, cookies and codes with them. No filter lets that out.
+    // At their loudest other crates write whole requests down, cookies and codes with them. No
+    // filter lets that out.
     let quiet = FilterFn::new(|meta| {
         meta.target().starts_with("portcullis") || *meta.level() <= tracing::Level::INFO
     });
@@ -131,8 +136,8 @@ where
     }
 }
 
-/// The `log` records of other crates as events, without the place in their source, which is a path of the machine that built
-/// this.
+/// The `log` records of other crates as events, without the place in their source, which is a path
+/// of the machine that built this.
 #[derive(Default)]
 struct Records(LogTracer);
 
@@ -163,7 +168,8 @@ impl Log for Records {
     }
 }
 
-/// Pingora calls it an error when a client breaks off a handshake, as port scanners and load balancers do all day.
+/// Pingora calls it an error when a client breaks off a handshake, as port scanners and load
+/// balancers do all day.
 fn is_clients_fault(record: &Record<'_>) -> bool {
     record.level() == Level::Error
         && matches!(
@@ -191,7 +197,8 @@ impl Queue {
     }
 }
 
-/// Ends when the last sender is gone. A line that cannot be written is dropped; the next one is tried again.
+/// Ends when the last sender is gone. A line that cannot be written is dropped; the next one is
+/// tried again.
 fn write_all(queue: &Receiver<Message>, to: impl Write) {
     let mut to = io::BufWriter::new(to);
     while let Ok(first) = queue.recv() {

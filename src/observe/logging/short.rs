@@ -11,8 +11,8 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::observe::audit;
 
-/// Writes audit events and warnings. What else is said of a request is in its audit event already, but for details that belong
-/// into a log.
+/// Writes audit events and warnings. What else is said of a request is in its audit event already,
+/// but for details that belong into a log.
 pub(super) struct Short;
 
 impl<S, N> FormatEvent<S, N> for Short

@@ -191,7 +191,8 @@ fn unproven_absence_leaves_all_but_the_groups_out() {
             absence,
         )
     };
-    // The groups take the place of the null if a directory has them, and are taken out if it does not.
+    // The groups take the place of the null if a directory has them, and are taken out if it does
+    // not.
     let unproven = merged(Absence::Unproven);
     assert_eq!(
         Value::Object(unproven.claims),

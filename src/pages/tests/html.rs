@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 /// A start tag: its name and its attributes, with the values still escaped.
 pub(super) type Tag<'a> = (&'a str, Vec<(&'a str, &'a str)>);
 
-/// The start tags of a document, read so strictly that a value which broke out of its place is an error: attributes
-/// are `name` or `name="value"`, and a `<` always opens a tag.
+/// The start tags of a document, read so strictly that a value which broke out of its place is an
+/// error: attributes are `name` or `name="value"`, and a `<` always opens a tag.
 pub(super) fn start_tags(html: &str) -> Vec<Tag<'_>> {
     let mut tags = Vec::new();
     let mut rest = html;

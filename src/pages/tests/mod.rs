@@ -17,7 +17,8 @@ const CAUSES: [LostCookie; 6] = [
     LostCookie::TooMany,
 ];
 
-/// Every page there is, with `text` in every field that is text and `href` in every one that is a link.
+/// Every page there is, with `text` in every field that is text and `href` in every one that is a
+/// link.
 fn pages(text: &str, href: &str) -> Vec<(&'static str, Page)> {
     let link = Link { href, label: text };
     let id = text;
@@ -324,7 +325,8 @@ fn every_page_leads_where_it_was_told() {
 fn no_page_runs_or_loads_anything() {
     for (name, page) in &pages("text", "/next") {
         let html = html(page);
-        // The one page with a script, which sends its form, and the policy that lets just this one run.
+        // The one page with a script, which sends its form, and the policy that lets just this one
+        // run.
         let sent = html.replace("<script>document.forms[0].submit()</script>", "");
         assert_eq!(sent.len() < html.len(), *name == "saml_request", "{name}");
         assert!(!sent.to_ascii_lowercase().contains("<script"), "{name}");

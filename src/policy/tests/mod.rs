@@ -424,7 +424,8 @@ fn access_groups() -> Value {
     ])
 }
 
-/// Each selector × (known true, known false, unknown) × (include, require, exclude) × (allow, deny).
+/// Each selector × (known true, known false, unknown) × (include, require, exclude) × (allow,
+/// deny).
 #[test]
 fn truth_tables() {
     let everyone = json!({"everyone": {}});
@@ -693,7 +694,8 @@ fn groups_nest_deeply_and_never_loop() {
     let policy: Vec<Policy> = serde_json::from_value(policy).unwrap();
     assert!(PolicySet::compile(&[], &[], [policy.as_slice()]).is_err());
 
-    // Each of ten thousand names the next one twice: whoever recursed would be out of stack, or of time.
+    // Each of ten thousand names the next one twice: whoever recursed would be out of stack, or of
+    // time.
     let twice = |n: usize| json!({"id": n.to_string(), "name": "g", "include": [{"group": {"id": (n + 1).to_string()}}], "require": [{"group": {"id": (n + 1).to_string()}}]});
     let mut groups: Vec<Value> = (0..10_000).map(twice).collect();
     groups.push(json!({"id": "10000", "name": "g", "include": [{"ip": {"ip": "203.0.113.7"}}]}));

@@ -75,7 +75,8 @@ proptest! {
         }
     }
 
-    /// What is let through while facts are unknown is let through whatever they turn out to be: not knowing never helps.
+    /// What is let through while facts are unknown is let through whatever they turn out to be: not
+    /// knowing never helps.
     #[test]
     fn the_unknown_never_helps(policies in policies(), known in asked(), hide in prop::array::uniform7(any::<bool>())) {
         let [country, token, certificate, app, groups, amr, record] = hide;

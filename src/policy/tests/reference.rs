@@ -1,4 +1,5 @@
-//! A plain implementation of the policy language of `docs/policies.md`, without compilation or caches. `None` is unknown.
+//! A plain implementation of the policy language of `docs/policies.md`, without compilation or
+//! caches. `None` is unknown.
 
 use std::net::IpAddr;
 
@@ -31,11 +32,13 @@ pub(super) struct Asked {
     pub(super) linked_app: Fact<&'static str>,
 }
 
-/// The outcome, the policy that decided, whether something unknown stood in the way, and what a shadow would have done.
+/// The outcome, the policy that decided, whether something unknown stood in the way, and what a
+/// shadow would have done.
 pub(super) type Answer = (Outcome, Option<usize>, bool, Option<(usize, Outcome)>);
 
 impl World<'_> {
-    /// First every bypass and Service Auth policy from top to bottom, then every allow and deny; else deny.
+    /// First every bypass and Service Auth policy from top to bottom, then every allow and deny;
+    /// else deny.
     pub(super) fn answer(&self, policies: &[Policy], asked: &Asked) -> Answer {
         let early = |policy: &Policy| {
             matches!(

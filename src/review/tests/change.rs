@@ -168,7 +168,8 @@ fn no_change_is_overlooked() {
         &allow(&format!("{everyone}, exclude = [{risk}]")),
     );
     assert!(opened.contains("anybody"), "{opened}");
-    // Of an attribute that an assertion lacks nothing is known, so it takes one that has another value.
+    // Of an attribute that an assertion lacks nothing is known, so it takes one that has another
+    // value.
     let certificate = include_str!("../../../tests/saml/keys/idp.crt");
     let campus = format!(
         "[[identity_providers]]\nid = \"campus\"\nname = \"Campus\"\ntype = \"saml\"\n[identity_providers.config]\n\

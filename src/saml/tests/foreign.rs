@@ -1,4 +1,5 @@
-//! Responses that others wrote and signed: `tests/saml/foreign`. Their canonical form is not ours, and so tests ours.
+//! Responses that others wrote and signed: `tests/saml/foreign`. Their canonical form is not ours,
+//! and so tests ours.
 
 use std::path::Path;
 use std::time::Duration;

@@ -6,16 +6,19 @@ use foldhash::fast::RandomState;
 use crate::model::{Aud, IdentityNonce, LoginOrder, UnixTime, UserId};
 use crate::policy::Truth;
 
-/// Revocations: of single logins, of all earlier logins of a user, and of the earlier tokens of an application. Each has a
-/// moment from which on it can be forgotten, because nothing that it covers can still be valid.
+/// Revocations: of single logins, of all earlier logins of a user, and of the earlier tokens of an
+/// application. Each has a moment from which on it can be forgotten, because nothing that it covers
+/// can still be valid.
 ///
-/// In two parts, so that a copy with one more, which every change makes, does not copy everything: recent ones are
-/// copied, the rest is shared. The recent ones become part of the rest when they have grown to about the root of it.
+/// In two parts, so that a copy with one more, which every change makes, does not copy everything:
+/// recent ones are copied, the rest is shared. The recent ones become part of the rest when they
+/// have grown to about the root of it.
 #[derive(Clone, Debug, Default)]
 pub struct Revocations {
     recent: Ended,
     settled: Option<Arc<Ended>>,
-    /// Users who are revoked here and not yet in the store, so that there is no revision to compare with.
+    /// Users who are revoked here and not yet in the store, so that there is no revision to compare
+    /// with.
     pending: HashSet<UserId, RandomState>,
 }
 
@@ -31,7 +34,8 @@ struct Ended {
 struct UserEnd {
     /// Covers logins of an earlier revision.
     revision: u64,
-    /// Covers logins without a revision that began, and their tokens that were issued, up to and at that second.
+    /// Covers logins without a revision that began, and their tokens that were issued, up to and at
+    /// that second.
     before: Option<UnixTime>,
     forget: UnixTime,
 }
@@ -108,8 +112,8 @@ impl Revocations {
         self.pending = users.into_iter().collect();
     }
 
-    /// Returns [`Truth::True`] if any of them covers the token, and [`Truth::Unknown`] if that depends on the order of its login,
-    /// which was not read.
+    /// Returns [`Truth::True`] if any of them covers the token, and [`Truth::Unknown`] if that
+    /// depends on the order of its login, which was not read.
     pub fn cover(&self, token: Presented<'_>) -> Truth {
         if !self.pending.is_empty() && self.pending.contains(token.user) {
             return Truth::True;

@@ -70,7 +70,8 @@ fn each_kind_covers_what_it_says() {
     ));
 }
 
-/// As the control path does it: every logout makes a copy with one more, while the last one is still in use.
+/// As the control path does it: every logout makes a copy with one more, while the last one is
+/// still in use.
 #[test]
 fn a_hundred_thousand_logouts_copy_little() {
     let mut published = Arc::new(Revocations::default());

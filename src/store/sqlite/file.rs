@@ -30,7 +30,8 @@ impl FileId {
         Self::of(path).is_ok_and(|found| found == self)
     }
 
-    /// Returns `true` if the path may lead to another file now. If it leads to none, no other process writes anywhere else.
+    /// Returns `true` if the path may lead to another file now. If it leads to none, no other
+    /// process writes anywhere else.
     pub(super) fn may_be_replaced_at(self, path: &Path) -> bool {
         match Self::of(path) {
             Ok(found) => found != self,
@@ -39,7 +40,8 @@ impl FileId {
     }
 }
 
-/// Creates the file if it is missing, with no rights for others from its first moment; SQLite itself would go by the umask.
+/// Creates the file if it is missing, with no rights for others from its first moment; SQLite
+/// itself would go by the umask.
 pub(super) fn create_private(path: &Path) -> io::Result<()> {
     let mut options = OpenOptions::new();
     let made = options
@@ -54,13 +56,15 @@ pub(super) fn create_private(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Rejects a file, or a side file of SQLite, that others may read or write, and whatever is not a regular file.
+/// Rejects a file, or a side file of SQLite, that others may read or write, and whatever is not a
+/// regular file.
 pub(super) fn check_private(path: &Path) -> Result<(), StoreError> {
     let failed = |source: io::Error| StoreError::Open {
         path: path.into(),
         source: source.into(),
     };
-    // SQLite gives its side files the mode of the main one; side files that exist already may have another.
+    // SQLite gives its side files the mode of the main one; side files that exist already may have
+    // another.
     for file in [
         path.to_path_buf(),
         beside(path, "-wal"),
@@ -90,7 +94,8 @@ pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
-/// The meaning of an error while opening. SQLite reads nothing of the file before the first statement.
+/// The meaning of an error while opening. SQLite reads nothing of the file before the first
+/// statement.
 pub(super) fn unusable(path: &Path, error: SchemaError) -> StoreError {
     let path = path.into();
     match error {

@@ -27,11 +27,12 @@ use rows::{
 };
 use writer::Writer;
 
-/// The embedded store: one SQLite file, readable by its owner alone, on a local disk (its write-ahead log shares memory
-/// between processes, which network file systems do not have).
+/// The embedded store: one SQLite file, readable by its owner alone, on a local disk (its
+/// write-ahead log shares memory between processes, which network file systems do not have).
 ///
-/// A commit survives the death of the process at once and the loss of power a moment later; a revocation survives both at
-/// once, since one that comes undone would let somebody back in. What is deleted is overwritten.
+/// A commit survives the death of the process at once and the loss of power a moment later; a
+/// revocation survives both at once, since one that comes undone would let somebody back in. What
+/// is deleted is overwritten.
 pub struct SqliteStore {
     path: PathBuf,
     file: FileId,
@@ -68,8 +69,9 @@ impl SqliteStore {
     /// Takes a connection that reads.
     ///
     /// # Errors
-    /// If there is none, if another file is at the path, or if the content was replaced by an older one. What other processes
-    /// revoke is then not in the file that is open here, or has revisions that were followed already.
+    /// If there is none, if another file is at the path, or if the content was replaced by an older
+    /// one. What other processes revoke is then not in the file that is open here, or has revisions
+    /// that were followed already.
     async fn reader(&self, operation: &'static str) -> Result<Reader, StoreError> {
         if self.went_back.load(Ordering::Relaxed) || self.file.may_be_replaced_at(&self.path) {
             return Err(self.lost());
@@ -351,7 +353,8 @@ impl Store for SqliteStore {
             .execute(&mut *tx)
             .await?;
             tx.commit().await?;
-            // The revocation is stored. If this fails the connection stays careful, which costs time and nothing else.
+            // The revocation is stored. If this fails the connection stays careful, which costs
+            // time and nothing else.
             let _ = sqlx::query("PRAGMA synchronous = NORMAL")
                 .execute(writer)
                 .await;
@@ -381,7 +384,8 @@ impl Store for SqliteStore {
         };
         let read = read.await;
         let (latest, rows) = reader.finish(read)?;
-        // The counter never goes back, so this is older content. It stays that when the counter is where it was.
+        // The counter never goes back, so this is older content. It stays that when the counter is
+        // where it was.
         if followed.is_some_and(|followed| latest < followed) {
             self.went_back.store(true, Ordering::Relaxed);
             return Err(self.lost());

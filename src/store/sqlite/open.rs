@@ -14,15 +14,18 @@ use crate::store::StoreError;
 use crate::store::schema::{self, SchemaError};
 
 impl SqliteStore {
-    /// Opens the store in that file, creates it if it is missing, and brings it to the schema of this release.
+    /// Opens the store in that file, creates it if it is missing, and brings it to the schema of
+    /// this release.
     ///
     /// # Errors
-    /// If the file cannot be opened, is open to others than its owner, or is not a store that this release knows.
+    /// If the file cannot be opened, is open to others than its owner, or is not a store that this
+    /// release knows.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         Self::open_with(path, WAIT).await
     }
 
-    /// The same, with the longest time that a call waits for another process's lock, or for its turn.
+    /// The same, with the longest time that a call waits for another process's lock, or for its
+    /// turn.
     pub(in crate::store) async fn open_with(
         path: &Path,
         wait: Duration,
@@ -45,7 +48,8 @@ impl SqliteStore {
             Ok::<_, SchemaError>((connection, is_new))
         };
         let (connection, is_new) = opened.await.map_err(|error| unusable(path, error))?;
-        // After the first write: some file systems give a file another number when it is opened for writing.
+        // After the first write: some file systems give a file another number when it is opened for
+        // writing.
         let file = FileId::of(path).map_err(failed)?;
         let at = path.to_path_buf();
         let readers = SqlitePoolOptions::new()
@@ -73,8 +77,9 @@ impl SqliteStore {
         })
     }
 
-    /// Checks the file as [`SqliteStore::open`] does, and changes nothing: neither the file nor its schema. A file that is
-    /// missing or empty is accepted if its folder exists, because the first start creates the store.
+    /// Checks the file as [`SqliteStore::open`] does, and changes nothing: neither the file nor its
+    /// schema. A file that is missing or empty is accepted if its folder exists, because the first
+    /// start creates the store.
     ///
     /// # Errors
     /// Those of [`SqliteStore::open`].
@@ -100,7 +105,8 @@ impl SqliteStore {
             Err(error) => return Err(failed(error)),
         }
         let checked = async {
-            // `immutable`: no side files, no locks. It is for a file that no process uses: pages could change meanwhile.
+            // `immutable`: no side files, no locks. It is for a file that no process uses: pages
+            // could change meanwhile.
             let is_idle = !file::beside(path, "-wal").exists();
             let options = options(path)
                 .read_only(true)
@@ -126,5 +132,6 @@ fn options(path: &Path) -> SqliteConnectOptions {
 const READERS: u32 = 4;
 /// Longer than any commit, shorter than a person waits.
 const WAIT: Duration = Duration::from_secs(5);
-/// The write-ahead log is written back at that many pages of 4 KB, so that it stays small on a small disk.
+/// The write-ahead log is written back at that many pages of 4 KB, so that it stays small on a
+/// small disk.
 const LOG_PAGES: &str = "200";

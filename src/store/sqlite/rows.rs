@@ -23,7 +23,8 @@ pub(super) fn read_identity((text, revision): IdentityRow) -> Result<Identity, S
     })
 }
 
-/// Returns `true` if a revocation covers the login: the rules of [`Revocations::cover`](crate::session::Revocations::cover).
+/// Returns `true` if a revocation covers the login: the rules of
+/// [`Revocations::cover`](crate::session::Revocations::cover).
 pub(super) async fn is_covered(
     connection: &mut SqliteConnection,
     nonce: &IdentityNonce,

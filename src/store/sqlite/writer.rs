@@ -1,8 +1,8 @@
 //! The one connection that writes.
 //!
-//! SQLite rolls a transaction back by itself on some errors, a full disk among them, and sqlx does not notice: every later
-//! transaction on that connection fails. So a connection that saw an error, or was abandoned in the middle, is never
-//! used again.
+//! SQLite rolls a transaction back by itself on some errors, a full disk among them, and sqlx does
+//! not notice: every later transaction on that connection fails. So a connection that saw an error,
+//! or was abandoned in the middle, is never used again.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};

@@ -79,7 +79,8 @@ const WRITES: [&str; 9] = [
     "probe",
 ];
 
-/// Makes one of them. Each writes more than a page, so that none finds room in a page that the file has.
+/// Makes one of them. Each writes more than a page, so that none finds room in a page that the file
+/// has.
 async fn write(store: &SqliteStore, what: &str, nonce: &IdentityNonce) -> Result<(), StoreError> {
     let new = IdentityNonce::random();
     let name = format!("{}{}", new.as_str(), "n".repeat(20_000));
@@ -190,7 +191,8 @@ impl Drop for SmallDisk {
     }
 }
 
-/// The injected faults of the other tests need no rights; this one shows that they are like the real ones.
+/// The injected faults of the other tests need no rights; this one shows that they are like the
+/// real ones.
 #[tokio::test]
 async fn every_write_recovers_from_a_disk_that_was_full() {
     let Some(disk) = SmallDisk::mount() else {
@@ -330,7 +332,8 @@ async fn older_content_in_the_same_file_gives_no_revocations() {
         store.revoke(&user_revocation("u"), NOW).await.unwrap();
     }
     assert_eq!(store.revocations_after(3).await.unwrap(), []);
-    // A backup of the time before, restored over the file. Its next revocations have revisions that were followed already.
+    // A backup of the time before, restored over the file. Its next revocations have revisions that
+    // were followed already.
     for statement in [
         "UPDATE revision SET latest = 1",
         "DELETE FROM revocations WHERE revision > 1",

@@ -57,7 +57,8 @@ async fn r01_the_way_back_leads_to_a_known_application_only() {
     }
 }
 
-/// Follows a login and looks at every place it leads to: the provider, the team domain, the applications, nowhere else.
+/// Follows a login and looks at every place it leads to: the provider, the team domain, the
+/// applications, nowhere else.
 async fn follow_to_the_end(
     world: &World,
     browser: &mut crate::support::Browser,
@@ -826,7 +827,8 @@ async fn r05_a_hand_over_that_was_overheard_is_burned() {
     );
 }
 
-/// Whose cookie is another one is sent back to the team domain, and there only the browser of that login gets on to the page.
+/// Whose cookie is another one is sent back to the team domain, and there only the browser of that
+/// login gets on to the page.
 #[tokio::test]
 async fn r05_an_overheard_hand_over_does_not_tell_its_page() {
     let world = World::start().await;

@@ -1,4 +1,5 @@
-//! Identity comes from us and forwarding headers decide nothing. What arrives at the origin is in `headers.rs`.
+//! Identity comes from us and forwarding headers decide nothing. What arrives at the origin is in
+//! `headers.rs`.
 
 use serde_json::json;
 

@@ -1,6 +1,7 @@
-//! Inputs that broke real products of this kind, by family: `p` paths and rules, `h` identity and forwarding headers,
-//! `r` redirects and the login flow, `j` tokens, `s` sessions and cookies, `t` transport. The number after the letter is the
-//! case's in its family's list, which has gaps. Whatever happens, the recording origin must not hear of it.
+//! Inputs that broke real products of this kind, by family: `p` paths and rules, `h` identity and
+//! forwarding headers, `r` redirects and the login flow, `j` tokens, `s` sessions and cookies, `t`
+//! transport. The number after the letter is the case's in its family's list, which has gaps.
+//! Whatever happens, the recording origin must not hear of it.
 
 mod flow;
 mod forwarding;
@@ -29,8 +30,9 @@ fn cookie_line(browser: &Browser) -> String {
     )
 }
 
-/// Sends a target to `app.localhost` over HTTP/2 and returns the status. `None` if the stream was reset, or if the client's
-/// library does not send the target as it is: it drops fragments and takes only what it can parse.
+/// Sends a target to `app.localhost` over HTTP/2 and returns the status. `None` if the stream was
+/// reset, or if the client's library does not send the target as it is: it drops fragments and
+/// takes only what it can parse.
 async fn over_http2(world: &World, target: &[u8], cookie: Option<&str>) -> Option<u16> {
     let path = http::uri::PathAndQuery::try_from(target)
         .ok()
@@ -53,8 +55,8 @@ async fn over_http2(world: &World, target: &[u8], cookie: Option<&str>) -> Optio
     Some(answer.head.status.as_u16())
 }
 
-/// Sends each target to `app.localhost` over HTTP/1.1 and HTTP/2, without a session and as a member who may not see `/admin`:
-/// nothing may arrive.
+/// Sends each target to `app.localhost` over HTTP/1.1 and HTTP/2, without a session and as a member
+/// who may not see `/admin`: nothing may arrive.
 async fn refused_everywhere(targets: &[&str]) {
     let world = World::start().await;
     let cookie = cookie_line(&member(&world).await);
@@ -97,8 +99,8 @@ async fn malformed(targets: &[&[u8]]) {
     }
 }
 
-/// Sends each target with a member's session over HTTP/1.1 and HTTP/2: it must arrive as it is. Without one, nothing may
-/// arrive.
+/// Sends each target with a member's session over HTTP/1.1 and HTTP/2: it must arrive as it is.
+/// Without one, nothing may arrive.
 async fn forwarded_as_sent(targets: &[&str]) {
     let world = World::start().await;
     let cookie = cookie_line(&member(&world).await);

@@ -38,7 +38,8 @@ async fn p03_fragments_after_empty_lines_are_malformed() {
     }
 }
 
-/// The protocol library drops a fragment before the request is seen, so neither the check nor the origin gets it.
+/// The protocol library drops a fragment before the request is seen, so neither the check nor the
+/// origin gets it.
 #[tokio::test]
 async fn p03_fragments_over_http2_reach_neither_check_nor_origin() {
     let world = World::start().await;
@@ -52,7 +53,8 @@ async fn p03_fragments_over_http2_reach_neither_check_nor_origin() {
         let mut stream = tokio::net::TcpStream::connect(world.proxy.address)
             .await
             .unwrap();
-        // `h2` itself would drop the fragment, so the frames are written by hand: HEADERS with literal fields (RFC 7541 6.2.2).
+        // `h2` itself would drop the fragment, so the frames are written by hand: HEADERS with
+        // literal fields (RFC 7541 6.2.2).
         let mut fields = vec![0x82, 0x86];
         for (index, value) in [(1, "app.localhost"), (4, target)] {
             fields.extend([index, u8::try_from(value.len()).unwrap()]);

@@ -1,4 +1,5 @@
-//! A token is good only as it was issued: this algorithm, this key, this application, this kind, this moment.
+//! A token is good only as it was issued: this algorithm, this key, this application, this kind,
+//! this moment.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;

@@ -1,4 +1,5 @@
-//! Cookies that another host of the same domain set for ours: no browser becomes another user, and no user is locked out.
+//! Cookies that another host of the same domain set for ours: no browser becomes another user, and
+//! no user is locked out.
 
 use super::member;
 use crate::support::{APPLICATIONS, Browser, Person, World, raw};
@@ -26,7 +27,8 @@ fn forgeries(token: &str, number: usize) -> Vec<String> {
         .collect()
 }
 
-/// A value of `CF_AppSession` that claims nine logins in a row for `app.localhost`, the last of them at that time.
+/// A value of `CF_AppSession` that claims nine logins in a row for `app.localhost`, the last of
+/// them at that time.
 async fn looping(world: &World, at: &str) -> String {
     let answer = world
         .raw(raw::request(
@@ -212,7 +214,8 @@ async fn s05_a_tossed_organisation_session_signs_nobody_in() {
     );
     assert!(bob.cookies.iter().all(|cookie| !cookie.is_domain));
 
-    // It comes back within the minute: a page, and not the provider for every application that is opened.
+    // It comes back within the minute: a page, and not the provider for every application that is
+    // opened.
     bob.toss("localhost", "/cdn-cgi", AUTHORIZATION, planted);
     bob.cookies.retain(|cookie| cookie.host != "app.localhost");
     let page = bob.open(PAGE).await;
@@ -225,7 +228,8 @@ async fn s05_a_tossed_organisation_session_signs_nobody_in() {
 #[tokio::test]
 async fn s05_a_planted_hand_over_with_its_cookie_is_not_redeemed() {
     let world = World::start().await;
-    // Mallory's own login, up to the hand-over, which is bound to the cookie that comes along with it.
+    // Mallory's own login, up to the hand-over, which is bound to the cookie that comes along with
+    // it.
     world.idp.script(|script| script.person = Person::alice());
     let mut mallory = world.browser();
     let planted = mallory

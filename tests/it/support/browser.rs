@@ -1,5 +1,5 @@
-//! A browser without a screen: follows redirects, keeps cookies as browsers do, fills in the sign-in form, and says with
-//! `Sec-Fetch-*` what it is doing.
+//! A browser without a screen: follows redirects, keeps cookies as browsers do, fills in the
+//! sign-in form, and says with `Sec-Fetch-*` what it is doing.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -85,7 +85,8 @@ impl Browser {
         self.navigate("GET", url, "", |_| false).await
     }
 
-    /// Opens a page and follows redirects until one leads to `stop`, which is not followed but returned.
+    /// Opens a page and follows redirects until one leads to `stop`, which is not followed but
+    /// returned.
     pub async fn open_until(&mut self, url: &str, stop: &str) -> Url {
         self.navigate("GET", url, "", |url| url.as_str().starts_with(stop))
             .await
@@ -97,7 +98,8 @@ impl Browser {
         self.navigate("POST", url, form, |_| false).await
     }
 
-    /// A form that a page of another site sends here, and where that leads. Of the cookies, only those go along that say so.
+    /// A form that a page of another site sends here, and where that leads. Of the cookies, only
+    /// those go along that say so.
     pub async fn post_from_elsewhere(&mut self, url: &str, form: &str) -> Page {
         let page = self.posted(url, form).await;
         match page.response.status {
@@ -206,7 +208,8 @@ impl Browser {
         panic!("a loop: {:#?}", self.trail)
     }
 
-    /// One request with this browser's cookies, as a script on the same host makes it. No redirect is followed.
+    /// One request with this browser's cookies, as a script on the same host makes it. No redirect
+    /// is followed.
     pub async fn fetch(
         &mut self,
         method: &str,
@@ -224,7 +227,8 @@ impl Browser {
         self.request(method, url, &all, body).await
     }
 
-    /// One request with this browser's cookies and just these header lines. No redirect is followed.
+    /// One request with this browser's cookies and just these header lines. No redirect is
+    /// followed.
     pub async fn request(
         &mut self,
         method: &str,
@@ -287,8 +291,8 @@ impl Browser {
         response
     }
 
-    /// The `Cookie` line for `url`; `crossed` when another site led here. All requests made so are `GET`s at top level
-    /// or same-site, so only `Strict` is held back.
+    /// The `Cookie` line for `url`; `crossed` when another site led here. All requests made so are
+    /// `GET`s at top level or same-site, so only `Strict` is held back.
     pub fn cookies_for(&self, url: &Url, crossed: bool) -> String {
         let now = super::idp::now();
         let matching = self.cookies.iter().filter(|c| {

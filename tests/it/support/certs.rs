@@ -69,7 +69,8 @@ impl Certificate {
         TlsAcceptor::from(Arc::new(config))
     }
 
-    /// A client's side that trusts this certificate alone and speaks `protocol` (`h2`, `http/1.1` or `http/1.0`).
+    /// A client's side that trusts this certificate alone and speaks `protocol` (`h2`, `http/1.1`
+    /// or `http/1.0`).
     pub fn client(&self, protocol: &str) -> Arc<ClientConfig> {
         self.client_with(protocol, None, rustls::ALL_VERSIONS)
     }

@@ -1,4 +1,5 @@
-//! A network that only a proxy leads out of: a `CONNECT` proxy that resolves every name by itself, and a server behind it.
+//! A network that only a proxy leads out of: a `CONNECT` proxy that resolves every name by itself,
+//! and a server behind it.
 
 use std::sync::{Arc, Mutex};
 

@@ -1,4 +1,5 @@
-//! A service of one's own that says whether people may: right by default, and wrong in every way that the test asks for.
+//! A service of one's own that says whether people may: right by default, and wrong in every way
+//! that the test asks for.
 
 use std::sync::{Arc, LazyLock, Mutex};
 

@@ -1,6 +1,6 @@
-//! A provider inside the test, which signs everybody in at once and can be wrong in every way a provider can: each
-//! endpoint's answer and each token can be changed by the test. Right answers are right: PKCE, client authentication and
-//! one-time codes are checked.
+//! A provider inside the test, which signs everybody in at once and can be wrong in every way a
+//! provider can: each endpoint's answer and each token can be changed by the test. Right answers
+//! are right: PKCE, client authentication and one-time codes are checked.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

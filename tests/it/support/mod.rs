@@ -1,4 +1,5 @@
-//! What the tests stand on: a proxy as a process, an origin and a provider inside the test, and clients.
+//! What the tests stand on: a proxy as a process, an origin and a provider inside the test, and
+//! clients.
 
 pub mod browser;
 pub mod certs;
@@ -23,9 +24,9 @@ pub use self::portcullis::{Config, Portcullis};
 pub use self::raw::Response;
 pub use self::simplesamlphp::SimpleSamlPhp;
 
-/// The applications of most tests, all at one origin:
-/// `wiki` for Engineering, `pay` for Finance, `open` for everybody without a login, and `app` for any member with
-/// `/public` open and `/admin` for admins.
+/// The applications of most tests, all at one origin: `wiki` for Engineering, `pay` for Finance,
+/// `open` for everybody without a login, and `app` for any member with `/public` open and `/admin`
+/// for admins.
 pub const APPLICATIONS: &str = r#"
 [[applications]]
 name = "Wiki"
@@ -144,7 +145,8 @@ impl World {
     }
 }
 
-/// An application for people of one provider: those whom `include` names. What else its policy says can follow.
+/// An application for people of one provider: those whom `include` names. What else its policy says
+/// can follow.
 pub fn application(host: &str, idp: &str, include: &str) -> String {
     format!(
         r#"
@@ -206,8 +208,8 @@ pub async fn before(rest: &str, change: impl FnOnce(&mut Config)) -> (Portcullis
     (Portcullis::start(at(config, "")).await, idp)
 }
 
-/// The answer must be a refusal: the way to the login, or 400, 401, 403, 404, 405, 421 or 431; never an allow and never a 5xx.
-/// `None` (the connection was closed) is one too.
+/// The answer must be a refusal: the way to the login, or 400, 401, 403, 404, 405, 421 or 431;
+/// never an allow and never a 5xx. `None` (the connection was closed) is one too.
 #[track_caller]
 pub fn assert_refused(answer: Option<&Response>, after: &str) {
     let Some(answer) = answer else { return };

@@ -1,8 +1,9 @@
-//! The recording origin: keeps every request exactly as it was received, so that a test can say what arrived and, more
-//! often, that nothing did.
+//! The recording origin: keeps every request exactly as it was received, so that a test can say
+//! what arrived and, more often, that nothing did.
 //!
-//! It speaks HTTP/1.1 and, to a client that starts so, HTTP/2 without TLS; with `Origin::tls` the same over TLS. Paths under `/origin/` misbehave on
-//! purpose (see [`behave`]); every other path answers with JSON that repeats the request.
+//! It speaks HTTP/1.1 and, to a client that starts so, HTTP/2 without TLS; with `Origin::tls` the
+//! same over TLS. Paths under `/origin/` misbehave on purpose (see [`behave`]); every other path
+//! answers with JSON that repeats the request.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -227,12 +228,12 @@ async fn serve(stream: impl Io + 'static, http2: bool, shared: Arc<Shared>) {
     }
 }
 
-/// Answers one request: `/origin/hang` never, `/origin/close` by closing, `/origin/half` with half a body,
-/// `/origin/slow` after two seconds, or as many as its query says, `/origin/drip` as `/origin/stream` with a known length,
-/// `/origin/stream` piece by piece as the test releases them, `/origin/upload` with the
-/// length it counted as it came, `/origin/close-once` by closing the first time, `/origin/malformed` with a header that is
-/// none, `/origin/ws` with an upgrade that repeats every byte, `/origin/status/N` with `N`,
-/// `/origin/cookies` with many cookies.
+/// Answers one request: `/origin/hang` never, `/origin/close` by closing, `/origin/half` with half
+/// a body, `/origin/slow` after two seconds, or as many as its query says, `/origin/drip` as
+/// `/origin/stream` with a known length, `/origin/stream` piece by piece as the test releases them,
+/// `/origin/upload` with the length it counted as it came, `/origin/close-once` by closing the
+/// first time, `/origin/malformed` with a header that is none, `/origin/ws` with an upgrade that
+/// repeats every byte, `/origin/status/N` with `N`, `/origin/cookies` with many cookies.
 async fn behave(
     stream: &mut BufReader<impl Io>,
     head: &Head,

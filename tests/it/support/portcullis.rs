@@ -30,7 +30,8 @@ pub struct Config {
     pub credentials: String,
     /// Files to be in the folder, with their content.
     pub files: Vec<(&'static str, String)>,
-    /// The `[[applications]]` and whatever else stands at the end of the file. `$ORIGIN` stands for the origin's address.
+    /// The `[[applications]]` and whatever else stands at the end of the file. `$ORIGIN` stands for
+    /// the origin's address.
     pub rest: String,
     /// With TLS the hosts are `*.test`, without `*.localhost`.
     pub tls: bool,
@@ -269,8 +270,8 @@ impl Portcullis {
         Process(process)
     }
 
-    /// Puts a new process in the place of the running one, which must have an `upgrade_socket`, and waits for the old
-    /// one's end.
+    /// Puts a new process in the place of the running one, which must have an `upgrade_socket`, and
+    /// waits for the old one's end.
     pub async fn upgrade(&mut self) {
         let new = self.spawn(&["--upgrade"]);
         self.signal("QUIT");
@@ -404,7 +405,8 @@ impl Portcullis {
 
     /// The audit events of one kind, in order.
     pub fn events(&self, kind: &str) -> Vec<serde_json::Value> {
-        // A thread of its own writes the log, so an event may come a moment after the answer that it is about.
+        // A thread of its own writes the log, so an event may come a moment after the answer that
+        // it is about.
         let mut log = self.log();
         for _ in 0..20 {
             std::thread::sleep(Duration::from_millis(50));
@@ -519,8 +521,8 @@ pub fn find<'a>(event: &'a serde_json::Value, key: &str) -> Option<&'a str> {
         .as_str()
 }
 
-/// An address on which nobody listens. From below the range that outgoing connections use, so that none of the tests
-/// that run at the same time takes it before the proxy does.
+/// An address on which nobody listens. From below the range that outgoing connections use, so that
+/// none of the tests that run at the same time takes it before the proxy does.
 pub fn free_address() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = u16::try_from(std::process::id() % 1000).unwrap() * 20;

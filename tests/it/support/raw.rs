@@ -65,7 +65,8 @@ impl Connection {
         Self(BufReader::new(Box::new(tls(address, host, config).await)))
     }
 
-    /// With TLS, asking for `host`; `None` where the peer refuses the handshake, whenever it says so.
+    /// With TLS, asking for `host`; `None` where the peer refuses the handshake, whenever it says
+    /// so.
     pub async fn try_tls(
         address: SocketAddr,
         host: &str,
@@ -195,7 +196,8 @@ impl Connection {
         .is_ok()
     }
 
-    /// Reads until the peer ends the connection: the bytes, and whether the end was clean. `None` if it does not end in time.
+    /// Reads until the peer ends the connection: the bytes, and whether the end was clean. `None`
+    /// if it does not end in time.
     pub async fn rest_within(&mut self, limit: Duration) -> Option<(Vec<u8>, bool)> {
         let mut bytes = Vec::new();
         let end = timeout(limit, self.0.read_to_end(&mut bytes)).await.ok()?;

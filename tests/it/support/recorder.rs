@@ -1,7 +1,8 @@
 //! A strict HTTP/1.1 origin that records the raw bytes of each connection.
 //!
-//! It reads requests one after the other and answers each with a fixed message. Bytes after the end of a request are the
-//! beginning of the next one, as for any real origin: bytes that belong to no request show in the record.
+//! It reads requests one after the other and answers each with a fixed message. Bytes after the end
+//! of a request are the beginning of the next one, as for any real origin: bytes that belong to no
+//! request show in the record.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -15,7 +16,8 @@ use tokio::task::JoinHandle;
 pub enum When {
     /// After the whole request.
     Complete,
-    /// After the whole request, but only for the first one of each connection; at the second the connection is closed.
+    /// After the whole request, but only for the first one of each connection; at the second the
+    /// connection is closed.
     FirstOnly,
     /// After the head of the request; the body is read afterwards.
     Head,
@@ -72,7 +74,8 @@ impl Recorder {
         self.connections.lock().unwrap().clone()
     }
 
-    /// The bytes after the head of each request, in order of arrival; `,` separates the requests of all connections.
+    /// The bytes after the head of each request, in order of arrival; `,` separates the requests of
+    /// all connections.
     #[track_caller]
     pub fn bodies(&self) -> Vec<String> {
         let mut bodies = Vec::new();

@@ -1,5 +1,5 @@
-//! A SAML identity provider inside the test. It writes in canonical form, so that signing takes no canonicaliser: it shares
-//! none of its code, nor its mistakes, with what it tests.
+//! A SAML identity provider inside the test. It writes in canonical form, so that signing takes no
+//! canonicaliser: it shares none of its code, nor its mistakes, with what it tests.
 
 use std::fs;
 use std::path::Path;
@@ -53,7 +53,8 @@ idp_public_certs = {certificates:?}
     )
 }
 
-/// A proxy with it and the [`WIKI`], which has these `policies`, and whatever else stands behind them.
+/// A proxy with it and the [`WIKI`], which has these `policies`, and whatever else stands behind
+/// them.
 pub async fn world(settings: &str, policies: &str) -> World {
     World::with(&[&provider(settings), WIKI, policies].concat(), |_| ()).await
 }

@@ -1,4 +1,5 @@
-//! A real SAML identity provider: SimpleSAMLphp as a process (`tests/saml/simplesamlphp/start`), and how somebody logs in there.
+//! A real SAML identity provider: SimpleSAMLphp as a process (`tests/saml/simplesamlphp/start`),
+//! and how somebody logs in there.
 
 use std::fs;
 use std::path::Path;
@@ -87,8 +88,8 @@ pub struct Visit {
     pub response: Option<String>,
 }
 
-/// Opens a page and does what a browser and its user do on the way: fills in the sign-in form as `login`, and sends on the
-/// forms that are to be sent on.
+/// Opens a page and does what a browser and its user do on the way: fills in the sign-in form as
+/// `login`, and sends on the forms that are to be sent on.
 pub async fn visit(browser: &mut Browser, url: &str, login: &str) -> Visit {
     visit_until(browser, url, login, "SAMLResult").await
 }

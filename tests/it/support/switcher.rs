@@ -13,7 +13,8 @@ use super::wire::{self, Framing, Head};
 /// The origin's response to the request for an upgrade.
 #[derive(Debug, Clone)]
 pub enum Manner {
-    /// Reads the request, answers 101 with the first protocol it was offered, and repeats every byte.
+    /// Reads the request, answers 101 with the first protocol it was offered, and repeats every
+    /// byte.
     Echo,
     /// The same, but writes the 101 as soon as it is connected, before it reads anything.
     Hasty,

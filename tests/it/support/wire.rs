@@ -1,5 +1,5 @@
-//! HTTP/1.1 as bytes: the little that an origin, a provider and a client of the tests need, written so that nothing is
-//! tidied up on the way. What was received can be looked at exactly as it came.
+//! HTTP/1.1 as bytes: the little that an origin, a provider and a client of the tests need, written
+//! so that nothing is tidied up on the way. What was received can be looked at exactly as it came.
 
 use std::io;
 use std::time::Duration;
@@ -102,7 +102,8 @@ pub fn framing(headers: &Headers, otherwise: Framing) -> Framing {
         .map_or(otherwise, |length| Framing::Length(length.parse().unwrap()))
 }
 
-/// Reads the next piece of a body, and leaves in `framing` what is still to come. `None` at its end.
+/// Reads the next piece of a body, and leaves in `framing` what is still to come. `None` at its
+/// end.
 pub async fn read_piece(
     reader: &mut (impl AsyncBufRead + Unpin),
     framing: &mut Framing,

@@ -1,7 +1,8 @@
 //! The cause of a failed exchange with an origin, in words for the log.
 //!
-//! Trusts the texts of the operating system, of the TLS library and of Pingora's connectors. Never repeats a byte that the
-//! origin or the client sent as HTTP: a header line in an error could hold a cookie.
+//! Trusts the texts of the operating system, of the TLS library and of Pingora's connectors. Never
+//! repeats a byte that the origin or the client sent as HTTP: a header line in an error could hold
+//! a cookie.
 
 use std::error::Error as StdError;
 use std::io;
@@ -25,9 +26,9 @@ pub(in crate::front::pingora) fn cause(error: &Error) -> String {
     one_line(&parts.join(": "))
 }
 
-/// Returns `true` if the origin cannot be reached at an address: the connection or the handshake failed. Nothing of the request
-/// was sent then, and no client can bring this about, unlike with errors of this machine (such as too many open files) or of
-/// an HTTP/2 connection that was in use.
+/// Returns `true` if the origin cannot be reached at an address: the connection or the handshake
+/// failed. Nothing of the request was sent then, and no client can bring this about, unlike with
+/// errors of this machine (such as too many open files) or of an HTTP/2 connection that was in use.
 pub(in crate::front::pingora) const fn is_unreachable(kind: &ErrorType) -> bool {
     matches!(
         kind,
@@ -43,7 +44,8 @@ pub(in crate::front::pingora) const fn is_unreachable(kind: &ErrorType) -> bool 
     )
 }
 
-/// Pingora keeps the cause of a failed handshake as text only. No HTTP message was read by then that it could repeat.
+/// Pingora keeps the cause of a failed handshake as text only. No HTTP message was read by then
+/// that it could repeat.
 fn tls_context(error: &Error) -> Option<String> {
     let is_tls = matches!(
         error.etype,
@@ -55,7 +57,8 @@ fn tls_context(error: &Error) -> Option<String> {
         .rsplit_once(" cause: ")
         .map_or(context, |(_, cause)| cause)
         .trim();
-    // `openssl req -x509` marks self-signed certificates so, and the name of the error explains nothing.
+    // `openssl req -x509` marks self-signed certificates so, and the name of the error explains
+    // nothing.
     Some(cause.replace(
         "Other(OtherError(CaUsedAsEndEntity))",
         "it is marked as an authority (CA:TRUE), not as a server's",

@@ -1,7 +1,8 @@
 //! Health checks of origins.
 //!
-//! Decides which members of a pool are healthy. Trusts a response of the expected status, or an opened connection if no path
-//! is configured. Never reads a response body, and never takes longer than [`CHECK_TIMEOUT`] for an address.
+//! Decides which members of a pool are healthy. Trusts a response of the expected status, or an
+//! opened connection if no path is configured. Never reads a response body, and never takes longer
+//! than [`CHECK_TIMEOUT`] for an address.
 
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -17,8 +18,8 @@ use tokio::time::timeout;
 use super::pool::Member;
 use super::{Check, OriginPool, failure};
 
-/// The connector of all health checks: one holds all certificate authorities of the system, so one for each check would cost
-/// milliseconds and memory.
+/// The connector of all health checks: one holds all certificate authorities of the system, so one
+/// for each check would cost milliseconds and memory.
 #[derive(Default)]
 pub(super) struct Checks(OnceLock<Connector>);
 
@@ -51,7 +52,8 @@ pub(super) async fn follow(pool: Weak<OriginPool>, check: Check, checks: Arc<Che
             });
         }
         drop(current);
-        // A panic of one check ends this task, which is reported: nothing would check the member again.
+        // A panic of one check ends this task, which is reported: nothing would check the member
+        // again.
         running.join_all().await;
         tokio::time::sleep(check.interval).await;
     }

@@ -33,7 +33,8 @@ pub struct PoolSettings {
     pub host_header: Option<HeaderValue>,
     /// `true` if the origin's certificate is verified.
     pub tls_verify: bool,
-    /// The name that TLS asks for and that the certificate must be for; the host of the target if `None`.
+    /// The name that TLS asks for and that the certificate must be for; the host of the target if
+    /// `None`.
     pub tls_server_name: Option<String>,
     /// The authorities for the origin's certificate; those of the connector if `None`.
     pub trust: Option<Trust>,
@@ -48,7 +49,8 @@ pub struct PoolSettings {
 }
 
 impl PoolSettings {
-    /// Returns `true` if some origin speaks HTTP/1.1, in which alone a request can switch protocols.
+    /// Returns `true` if some origin speaks HTTP/1.1, in which alone a request can switch
+    /// protocols.
     pub(super) fn speaks_http1(&self) -> bool {
         self.targets
             .iter()
@@ -64,8 +66,9 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// These authorities, in the form of Pingora's TLS back end, with a hash of all of them: it says which pools are the same,
-    /// and which connections may serve whom. Where there are none, no origin is trusted.
+    /// These authorities, in the form of Pingora's TLS back end, with a hash of all of them: it
+    /// says which pools are the same, and which connections may serve whom. Where there are none,
+    /// no origin is trusted.
     pub const fn new(authorities: Arc<CaType>, fingerprint: [u8; 32]) -> Self {
         Self {
             authorities,
@@ -73,7 +76,8 @@ impl Trust {
         }
     }
 
-    /// Pingora tells pooled connections apart by this and not by the authorities that they were checked against.
+    /// Pingora tells pooled connections apart by this and not by the authorities that they were
+    /// checked against.
     const fn group(&self) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] = self.fingerprint;
         u64::from_be_bytes([a, b, c, d, e, f, g, h])

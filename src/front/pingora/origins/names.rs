@@ -1,8 +1,8 @@
 //! The addresses of origins' host names.
 //!
-//! Decides which addresses a name has, and their order. Trusts the resolver of the operating system. Never holds up a start,
-//! a reload or a request: lookups run in the background, a bounded number at a time, and a failed one keeps the addresses
-//! that are known.
+//! Decides which addresses a name has, and their order. Trusts the resolver of the operating
+//! system. Never holds up a start, a reload or a request: lookups run in the background, a bounded
+//! number at a time, and a failed one keeps the addresses that are known.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -22,7 +22,8 @@ pub(super) struct Names(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     known: Mutex<HashMap<Box<str>, Weak<Name>>>,
-    /// One permit for each thread that waits for the resolver. A silent DNS server must not occupy all threads.
+    /// One permit for each thread that waits for the resolver. A silent DNS server must not occupy
+    /// all threads.
     lookups: Arc<Semaphore>,
     ended: watch::Sender<()>,
     resolve: fn(&str) -> io::Result<Vec<IpAddr>>,
@@ -53,8 +54,9 @@ impl Names {
         }))
     }
 
-    /// Returns the host with the addresses that are known, and keeps them up to date in the background for as long as the
-    /// host is in use. IP addresses (IPv6 in brackets) and `localhost` names need no lookup.
+    /// Returns the host with the addresses that are known, and keeps them up to date in the
+    /// background for as long as the host is in use. IP addresses (IPv6 in brackets) and
+    /// `localhost` names need no lookup.
     pub(super) fn get(&self, host: &str, background: &Background) -> Arc<Name> {
         if let Ok(address) = host.trim_matches(['[', ']']).parse() {
             return Arc::new(Name::fixed(vec![address]));
@@ -183,8 +185,9 @@ fn system(host: &str) -> io::Result<Vec<IpAddr>> {
         .map(|found| found.map(|address| address.ip()).collect())
 }
 
-/// Orders addresses for attempts: known ones keep their place, because DNS servers rotate their answers and the address that
-/// worked last is remembered by its place. New ones follow, with the families interleaved (RFC 8305 4).
+/// Orders addresses for attempts: known ones keep their place, because DNS servers rotate their
+/// answers and the address that worked last is remembered by its place. New ones follow, with the
+/// families interleaved (RFC 8305 4).
 fn merge(known: &[IpAddr], found: &[IpAddr]) -> Vec<IpAddr> {
     let mut seen = HashSet::new();
     let mut merged: Vec<_> = known

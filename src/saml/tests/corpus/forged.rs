@@ -221,7 +221,8 @@ pub(super) fn tampered() -> Vec<Row> {
             "a signature after the subject",
             Refused("the assertion has a part that is missing, twice there, or not understood"),
             {
-                // Signed by the identity provider, but put where the schema has no place for it: read from what was signed, it is gone.
+                // Signed by the identity provider, but put where the schema has no place for it:
+                // read from what was signed, it is gone.
                 let statement = "<saml2:Advice/>";
                 idp().sign(
                     &swap(

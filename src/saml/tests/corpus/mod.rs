@@ -1,6 +1,8 @@
-//! What attackers send, row by row, beside what must go through. `tests/saml/README.md` says where the rows come from.
+//! What attackers send, row by row, beside what must go through. `tests/saml/README.md` says where
+//! the rows come from.
 //!
-//! A row that is refused for another reason than the one it is here for would test nothing, so each names its own.
+//! A row that is refused for another reason than the one it is here for would test nothing, so each
+//! names its own.
 
 mod addressed;
 mod forged;
@@ -61,8 +63,8 @@ fn every_row_ends_as_it_must() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// With the look at the bytes and at the shape left out, which are a second line: whatever signature a message has, wherever
-/// it stands, what it proves is what was signed.
+/// With the look at the bytes and at the shape left out, which are a second line: whatever
+/// signature a message has, wherever it stands, what it proves is what was signed.
 #[test]
 fn no_signature_of_any_row_proves_somebody_else() {
     let provider = provider();

@@ -1,7 +1,8 @@
 //! The origins of one application: selection, alternatives and temporary exclusion.
 //!
-//! Decides to which address each attempt of a request goes. Trusts the health checks and the outcome of connection attempts.
-//! Never excludes an origin for anything that it answers: clients could bring that about. Never excludes the last one.
+//! Decides to which address each attempt of a request goes. Trusts the health checks and the
+//! outcome of connection attempts. Never excludes an origin for anything that it answers: clients
+//! could bring that about. Never excludes the last one.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -19,14 +20,16 @@ use super::names::{Name, Names};
 use super::{PoolSettings, Protocol, Target, Trust, failure};
 use crate::control::Background;
 
-/// State that the pools of all applications share. It outlives a reload, so that the addresses of known hosts do, too.
+/// State that the pools of all applications share. It outlives a reload, so that the addresses of
+/// known hosts do, too.
 #[derive(Debug, Default)]
 pub struct OriginContext {
     names: Names,
     checks: Arc<Checks>,
 }
 
-/// The origins of one application. Requests take turns between those that are healthy and reachable.
+/// The origins of one application. Requests take turns between those that are healthy and
+/// reachable.
 pub struct OriginPool {
     members: Box<[Member]>,
     settings: PoolSettings,
@@ -35,7 +38,8 @@ pub struct OriginPool {
     names_ended: watch::Receiver<()>,
 }
 
-/// One configured origin. Its addresses are alternatives, tried in turn, and not servers of their own.
+/// One configured origin. Its addresses are alternatives, tried in turn, and not servers of their
+/// own.
 #[derive(Debug)]
 pub(super) struct Member {
     /// Host and port, as configured.
@@ -47,7 +51,8 @@ pub(super) struct Member {
     /// Index of the address that worked last.
     preferred: AtomicUsize,
     healthy: AtomicBool,
-    /// Until then other members are preferred, in milliseconds since the pool was started; 0 if this one is not set aside.
+    /// Until then other members are preferred, in milliseconds since the pool was started; 0 if
+    /// this one is not set aside.
     set_aside_until: AtomicU64,
 }
 
@@ -59,7 +64,8 @@ pub(in crate::front::pingora) struct Attempts {
     addresses: SmallVec<[IpAddr; 2]>,
     /// Members that failed at every address.
     members: SmallVec<[usize; 2]>,
-    /// `true` if an attempt ended before the request was sent, for a reason that does not concern the origin.
+    /// `true` if an attempt ended before the request was sent, for a reason that does not concern
+    /// the origin.
     repeated: bool,
 }
 
@@ -71,7 +77,8 @@ impl Attempts {
 }
 
 impl OriginPool {
-    /// Creates a pool. Its names are resolved and its members are checked in the background, for as long as it lives.
+    /// Creates a pool. Its names are resolved and its members are checked in the background, for as
+    /// long as it lives.
     pub fn start(
         settings: PoolSettings,
         context: &OriginContext,
@@ -113,7 +120,8 @@ impl OriginPool {
         self.members.get(index).map(|member| &*member.label)
     }
 
-    /// Waits until a member has an address, if the first lookup of a name is still under way; for `connect_timeout` at most.
+    /// Waits until a member has an address, if the first lookup of a name is still under way; for
+    /// `connect_timeout` at most.
     pub(in crate::front::pingora) async fn resolved(&self) {
         let mut ended = self.names_ended.clone();
         let resolved = async {
@@ -132,11 +140,13 @@ impl OriginPool {
         let _ = tokio::time::timeout(self.settings.connect_timeout, resolved).await;
     }
 
-    /// Returns the peer for a request's next attempt; `None` if no member is healthy and has an address.
+    /// Returns the peer for a request's next attempt; `None` if no member is healthy and has an
+    /// address.
     pub(in crate::front::pingora) fn next(&self, attempts: &mut Attempts) -> Option<Box<HttpPeer>> {
         if let Some((index, address)) = attempts.current {
             let member = self.members.get(index)?;
-            // A connection that had been kept was closed by the origin: nothing is known against the address itself.
+            // A connection that had been kept was closed by the origin: nothing is known against
+            // the address itself.
             let same = !attempts.addresses.contains(&address.ip());
             let address = if same {
                 Some(address)
@@ -168,7 +178,8 @@ impl OriginPool {
         );
     }
 
-    /// The member whose turn it is among those that are usable. One that is set aside is better than none.
+    /// The member whose turn it is among those that are usable. One that is set aside is better
+    /// than none.
     fn select(&self, tried: &[usize]) -> Option<usize> {
         let now = self.now();
         let mut usable: SmallVec<[usize; 8]> = SmallVec::new();
@@ -197,7 +208,8 @@ impl OriginPool {
         set_aside.get(turn.checked_rem(set_aside.len())?).copied()
     }
 
-    /// A peer, with the time for a connection shared between the addresses, so that a silent one leaves time for the others.
+    /// A peer, with the time for a connection shared between the addresses, so that a silent one
+    /// leaves time for the others.
     fn peer_at(&self, member: &Member, address: SocketAddr) -> Box<HttpPeer> {
         let mut peer = Box::new(member.peer(address));
         let count = u32::try_from(member.name.addresses().len()).unwrap_or(u32::MAX);
@@ -214,8 +226,8 @@ impl OriginPool {
         peer
     }
 
-    /// Records that the attempt ended before anything of the request was sent. Returns `true` if there is another address or
-    /// member to try.
+    /// Records that the attempt ended before anything of the request was sent. Returns `true` if
+    /// there is another address or member to try.
     pub(in crate::front::pingora) fn failed(&self, attempts: &mut Attempts, error: &Error) -> bool {
         let Some((index, address)) = attempts.current else {
             return false;
@@ -318,7 +330,8 @@ impl OriginPool {
         configured.unwrap_or(&member.label).to_owned()
     }
 
-    /// Milliseconds since the pool was started. Never 0, which stands for a member that is not set aside.
+    /// Milliseconds since the pool was started. Never 0, which stands for a member that is not set
+    /// aside.
     fn now(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis())
             .unwrap_or(u64::MAX - 1)
@@ -359,8 +372,8 @@ impl Member {
         now < self.set_aside_until.load(Ordering::Relaxed)
     }
 
-    /// When the time of a member that was set aside is over, one request tries it and the others wait for the outcome. Returns
-    /// `false` for those.
+    /// When the time of a member that was set aside is over, one request tries it and the others
+    /// wait for the outcome. Returns `false` for those.
     fn claim(&self, now: u64) -> bool {
         let until = self.set_aside_until.load(Ordering::Relaxed);
         let again = now.saturating_add(SET_ASIDE);
