@@ -36,7 +36,7 @@ use self::table::{Case, LIFETIME, Mint, TEAM_DOMAIN, World, aud};
 use crate::support::portcullis::free_address;
 use crate::support::{Origin, Response, open_token, raw};
 
-#[path = "../cases/mod.rs"]
+#[path = "../../cases/mod.rs"]
 mod table;
 
 /// Cases that Pingora turns away on its own, with the status that is due but before the check sees

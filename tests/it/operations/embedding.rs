@@ -6,14 +6,14 @@ use std::process::Command;
 
 /// Returns the lines for `Cargo.toml` of `docs/embedding.md`.
 fn documented_lines() -> String {
-    let page = include_str!("../../docs/embedding.md");
+    let page = include_str!("../../../docs/embedding.md");
     let (_, block) = page.split_once("```toml\n").expect("the lines");
     block.split_once("```").expect("their end").0.to_owned()
 }
 
 #[test]
 fn front_page_of_the_library_has_the_documented_lines() {
-    let page = include_str!("../../src/lib.rs")
+    let page = include_str!("../../../src/lib.rs")
         .lines()
         .filter_map(|line| line.strip_prefix("//!"));
     let page: String = page

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::support::{Browser, Config, Okta, Origin, Portcullis, at, okta};
 
-const GOLDEN: &str = include_str!("../golden/matrix.txt");
+const GOLDEN: &str = include_str!("../../golden/matrix.txt");
 
 const PEOPLE: &[&str] = &[
     "zero",

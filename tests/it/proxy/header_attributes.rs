@@ -1,8 +1,8 @@
 //! `header_attributes`: what a provider says of a person reaches origins as headers, and nobody
 //! else can say it.
 
-use crate::headers::{folded, spellings};
-use crate::programs::Pair;
+use super::headers::{folded, spellings};
+use crate::policy::service_clients::Pair;
 use crate::support::origin::Seen;
 use crate::support::saml::{self, Statement};
 use crate::support::{Browser, World, raw};

@@ -13,7 +13,7 @@ use portcullis::token::SigningKey;
 use serde_json::json;
 use tokio::runtime::Handle;
 
-use crate::cases::Served;
+use crate::policy::cases::Served;
 use crate::support::evaluator::{self, Evaluator};
 use crate::support::portcullis::free_address;
 use crate::support::{Browser, Config, Origin, Person, Portcullis, World, at, idp, raw};
@@ -237,7 +237,7 @@ async fn the_first_request_of_a_cold_node_learns_the_keys_and_then_the_identity(
         .unwrap()
         .config;
     let http = HttpClient::new(&Roots::default(), Timeouts::default()).unwrap();
-    let pool = crate::cases::pool(edge.origin.address);
+    let pool = crate::policy::cases::pool(edge.origin.address);
     let made = compile(&config, 1, Arc::new(Known::new(10)), &http, |_| {
         Origins::new(Arc::clone(&pool))
     })

@@ -1,0 +1,9 @@
+//! Logging in and out in a browser, at one team and through an edge node.
+
+mod begin;
+mod dead_ends;
+mod edge;
+mod endpoints;
+mod logout;
+mod once;
+mod provider_errors;

@@ -1,0 +1,7 @@
+//! Logins over OpenID Connect with a provider shaped like Okta, and the commands that check it.
+
+mod check;
+mod groups;
+mod outgoing;
+mod provider_trial;
+mod sessions;

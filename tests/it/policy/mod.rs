@@ -1,0 +1,9 @@
+//! Decisions: the case table, service clients, certificates, countries, external evaluation.
+
+pub mod cases;
+mod certificates;
+mod countries;
+mod evaluation;
+mod matrix;
+mod review;
+pub mod service_clients;

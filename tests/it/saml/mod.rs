@@ -1,0 +1,6 @@
+//! Logins over SAML.
+
+mod errors;
+mod identity;
+mod login;
+mod simplesamlphp;
