@@ -364,7 +364,10 @@ pub(super) fn judged<'a>(
     now: UnixTime,
 ) -> Result<(Arc<Session>, &'a Arc<Application>), Missing> {
     let known = snapshot.known();
+    // In the order of the first sight, so that what was seen before makes no difference to the
+    // answer.
     let session = match remembered {
+        Some(_) if !snapshot.keys().is_good(now) => return Err(without_keys(snapshot, now)),
         Some(session) => session,
         None => first_sight(snapshot, applications.clone(), token, now)?,
     };
@@ -372,15 +375,10 @@ pub(super) fn judged<'a>(
         known.forget(token);
         return Err(Missing::Because(Reason::SessionExpired));
     }
-    // In the order of the first sight, so that what was seen before makes no difference to the
-    // answer.
     let Some(application) = applications.find(|application| session.is_for(application.aud()))
     else {
         return Err(Missing::Because(Reason::SessionInvalid));
     };
-    if !snapshot.keys().is_good(now) {
-        return Err(Missing::Unavailable(Reason::KeysUnavailable));
-    }
     if !known.revocations_are_good(now) {
         return Err(Missing::Unavailable(Reason::RevocationsUnavailable));
     }
@@ -393,6 +391,15 @@ pub(super) fn judged<'a>(
         Truth::False => Ok((session, application)),
         Truth::True => Err(Missing::Because(Reason::SessionRevoked)),
         Truth::Unknown => Err(Missing::Unavailable(Reason::IdentityUnavailable)),
+    }
+}
+
+/// Fetches keys that are missing or too old, unless a fetch failed a moment ago.
+fn without_keys(snapshot: &Snapshot, now: UnixTime) -> Missing {
+    let issuer = snapshot.keys().keys();
+    match &*issuer {
+        Some(issuer) if now < issuer.retry_from => Missing::Unavailable(Reason::KeysUnavailable),
+        _ => Missing::Need(Need::Keys),
     }
 }
 
@@ -418,8 +425,7 @@ fn first_sight<'a>(
     let may_ask = now >= issuer.retry_from;
     let keys = match &issuer.keys {
         Some(keys) if now < issuer.good_until => keys,
-        _ if may_ask => return Err(Missing::Need(Need::Keys)),
-        _ => return Err(Missing::Unavailable(Reason::KeysUnavailable)),
+        _ => return Err(without_keys(snapshot, now)),
     };
     let verified = match unverified.verify(keys, snapshot.issuer(), now, snapshot.team().leeway) {
         Ok(verified) => verified,

@@ -124,10 +124,7 @@ fn keys_belong_to_their_issuer() {
     assert_eq!(request.ask(&node, after(59)), allowed);
     node.known()
         .set_keys("https://other.example.com", good_keys());
-    assert_eq!(
-        request.ask(&node, after(60)),
-        "unavailable keys_unavailable"
-    );
+    assert_eq!(request.ask(&node, after(60)), "resolve keys");
 }
 
 #[test]
@@ -276,6 +273,33 @@ fn a_session_ends_with_its_token() {
         request.ask(&node, after(ends)),
         "log in redirect session_expired"
     );
+}
+
+#[test]
+fn stale_keys_decide_before_an_expired_session() {
+    let claims = MINT.claims(WORLD.person("alice"), "wiki");
+    let end = UnixTime(claims["exp"].as_u64().unwrap());
+    let request = get("wiki", &["cookie alice wiki"]);
+    let (seen, unseen) = (node(), node());
+    assert_eq!(
+        request.ask(&seen, NOW),
+        "forward wiki as alice@example.com by `staff`"
+    );
+    let answers = [
+        (end, "resolve keys"),
+        (UnixTime(end.0 + 1), "unavailable keys_unavailable"),
+    ];
+    for node in [&seen, &unseen] {
+        for (retry_from, answer) in answers {
+            let stale = IssuerKeys {
+                good_until: end,
+                retry_from,
+                ..good_keys()
+            };
+            node.known().set_keys(node.issuer(), stale);
+            assert_eq!(request.ask(node, end), answer);
+        }
+    }
 }
 
 #[test]

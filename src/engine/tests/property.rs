@@ -21,6 +21,7 @@ enum Event {
     Keys {
         which: usize,
         good_for: u64,
+        retry: bool,
     },
     Record {
         person: usize,
@@ -131,7 +132,7 @@ fn event() -> impl Strategy<Value = Event> {
     let people = 0..FEW;
     prop_oneof![
         12 => ask(),
-        1 => (0..5_usize, prop::sample::select(vec![0, 30, 4_000, 8_000])).prop_map(|(which, good_for)| Event::Keys { which, good_for }),
+        1 => (0..5_usize, prop::sample::select(vec![0, 30, 4_000, 8_000]), any::<bool>()).prop_map(|(which, good_for, retry)| Event::Keys { which, good_for, retry }),
         2 => (people.clone(), 0..5_usize).prop_map(|(person, what)| Event::Record { person, what }),
         1 => (people, 0..3_usize).prop_map(|(person, what)| Event::End { person, what }),
         1 => prop::sample::select(vec![0, 60, 4_000]).prop_map(|good_for| Event::Follow { good_for }),
@@ -145,6 +146,7 @@ struct Truths {
     now: UnixTime,
     keys: Option<Vec<(&'static str, &'static SigningKey)>>,
     good_until: UnixTime,
+    retry_from: UnixTime,
     records: Vec<Option<IdentityState>>,
     ended: Revocations,
     followed_until: UnixTime,
@@ -158,6 +160,7 @@ impl Truths {
             now: NOW,
             keys: Some(vec![(MINT.key.kid(), &MINT.key)]),
             good_until: after(7_200),
+            retry_from: UnixTime(u64::MAX),
             records: WORLD
                 .people
                 .iter()
@@ -180,7 +183,7 @@ impl Truths {
             IssuerKeys {
                 keys,
                 good_until: self.good_until,
-                retry_from: UnixTime(u64::MAX),
+                retry_from: self.retry_from,
             },
         );
     }
@@ -206,7 +209,11 @@ impl Truths {
     fn apply(&mut self, event: &Event, node: Snapshot) -> Snapshot {
         match *event {
             Event::Ask { .. } => return node,
-            Event::Keys { which, good_for } => {
+            Event::Keys {
+                which,
+                good_for,
+                retry,
+            } => {
                 let (ours, theirs): (_, &'static SigningKey) =
                     ((MINT.key.kid(), &MINT.key), &MINT.stranger);
                 self.keys = match which {
@@ -216,6 +223,7 @@ impl Truths {
                     _ => None,
                 };
                 self.good_until = UnixTime(self.now.0 + good_for);
+                self.retry_from = UnixTime(if retry { self.now.0 } else { u64::MAX });
                 self.publish_keys(&node);
             }
             Event::Record { person, what } => {
