@@ -1,7 +1,8 @@
 """Counts words and sentence openings that the project's English avoids (CONTRIBUTING.md, "Voice").
 
 The counts of each kind may only shrink: `.ci/voice.json` has the most that is allowed. After rewriting, lower them with
-`python3 .ci/voice.py --update`, which refuses to raise any.
+`python3 .ci/voice.py --update`, which refuses to raise any. `python3 .ci/voice.py src/engine` prints the comments of
+these files that count, with the shares of these files alone.
 """
 
 import json
@@ -46,10 +47,13 @@ def prose(text):
 
 
 def main():
-    files = subprocess.run(["git", "ls-files", "*.rs", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True)
+    paths = [path for path in sys.argv[1:] if not path.startswith("--")]
+    files = subprocess.run(
+        ["git", "ls-files", "--", *(paths or ["*.rs", "*.md"])], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     texts, blocks, opened = [], 0, 0
     for name in files.stdout.split():
-        if name.startswith("vendor/"):
+        if name.startswith("vendor/") or not name.endswith((".rs", ".md")):
             continue
         text = (ROOT / name).read_text()
         if name.endswith(".md"):
@@ -57,6 +61,9 @@ def main():
             continue
         for marker, block in comment_blocks(text):
             texts.append(prose(block))
+            counted = any(re.search(pattern, texts[-1], re.I) for pattern in WORDS.values())
+            if paths and (counted or marker != "//" and re.match(OPENINGS, block)):
+                print(f"{name}: {marker} {block}")
             if marker != "//":
                 blocks += 1
                 opened += bool(re.match(OPENINGS, block))
@@ -69,8 +76,11 @@ def main():
     for kind, count in counts.items():
         most = limits.get(kind, count)
         share = f"{100 * count / max(blocks, 1):.1f} %" if "open" in kind else f"{1000 * count / words:.1f} per 1,000"
-        print(f"{count:6} of at most {most:6}  {share:>15}  {kind}")
+        bound = "" if paths else f" of at most {most:6}"
+        print(f"{count:6}{bound}  {share:>15}  {kind}")
         failed |= count > most
+    if paths:
+        return 0
     if failed:
         print("use the nouns of the field instead: CONTRIBUTING.md, \"Voice\"")
         return 1
