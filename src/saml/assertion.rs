@@ -1,4 +1,4 @@
-//! What an assertion says, read from the bytes that were signed.
+//! Reads the identity from the bytes that were signed.
 
 use std::collections::BTreeMap;
 
@@ -14,49 +14,52 @@ use super::tree::{self, ASSERTION};
 use super::{Expected, SamlError, ServiceProvider};
 use crate::model::{Email, Group, Groups, UnixTime, is_nearly};
 
-/// Who somebody is, as an assertion says it.
+/// A user's identity as an assertion states it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SamlIdentity {
-    /// The provider's own name for the person: the name id, an address in its canonical form; the
-    /// address where the name id is made anew for each login. Qualifiers (SAML Core 2.2.2) that are
-    /// not the two sides' own stand behind it, after `!`, and `!` and `%` within the parts are
-    /// `%21` and `%25`: so two people never have one name.
+    /// The provider's identifier for the user: the name ID, or the canonical email address if the
+    /// name ID is one or is transient.
+    ///
+    /// Qualifiers (SAML Core 2.2.2) other than the two parties' own follow after `!`. `!` and `%`
+    /// inside the parts become `%21` and `%25`, so two users never share a subject.
     pub subject: String,
-    /// The canonical address.
+    /// The canonical email address.
     pub email: Email,
-    /// The values of the groups attribute. Unknown where the assertion has none: whether somebody
-    /// is in no group or the provider does not say, it does not tell.
+    /// The values of the groups attribute. Unknown if the assertion has no such attribute: "in no
+    /// group" and "groups not sent" look the same.
     pub groups: Groups,
-    /// Why they are unknown, if they are.
+    /// The reason why the groups are unknown; `None` if they are known.
     pub no_groups: Option<NoGroups>,
-    /// The attributes that were asked for, each with its values in their order; `None` where the
-    /// assertion has none of that name, or one that cannot be read.
+    /// The configured attributes, each with its values in document order. `None` if the assertion
+    /// has no attribute of that name, or an unreadable one.
     pub attributes: BTreeMap<String, Option<Vec<String>>>,
-    /// What applications are to be sent of it: one header for each value, at most 64 and of 4 KiB
-    /// together, each of which a request can carry.
+    /// Headers for applications, one per value: at most 64 headers and 4 KiB in total. Each value
+    /// is a valid header value.
     pub headers: Vec<(HeaderName, String)>,
-    /// When the provider's own session with the person ends, where it says so.
+    /// The end of the provider's own session, if the assertion states one (`SessionNotOnOrAfter`).
     pub session_ends: Option<UnixTime>,
-    /// The attributes that are present and cannot be read, for the log: each with the fault,
-    /// without the value.
+    /// The faults of attributes that are present but unreadable, for the log. They never contain a
+    /// value.
     pub unreadable: Vec<String>,
 }
 
 /// The reason for which an assertion holds no groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoGroups {
-    /// It has neither the attribute, in any letters, nor a reference in its place.
+    /// Neither the attribute, in any upper or lower case, nor a link in its place.
     LeftOut,
-    /// It has an attribute of a similar name, or a reference.
+    /// An attribute with a similar name, or a link in its place.
     Similar,
-    /// It has the attribute, and that cannot be read.
+    /// The attribute itself, but unreadable.
     Unreadable,
 }
 
 impl SamlIdentity {
-    /// The attributes as claims of an identity: a string, or an array of more or fewer than one.
-    /// What the assertion does not have is not among them: nothing is known of it. Providers leave
-    /// out what is too long, and do not say so.
+    /// Returns the attributes as claims of an identity: one value becomes a string, any other
+    /// number an array.
+    ///
+    /// Attributes missing from the assertion are left out, because they are unknown rather than
+    /// empty: providers silently omit values that are too long.
     pub fn claims(&self) -> Map<String, Value> {
         let claim = |values: &Vec<String>| match values.as_slice() {
             [one] => Value::String(one.clone()),
@@ -69,14 +72,14 @@ impl SamlIdentity {
     }
 }
 
-/// What was read.
+/// A verified assertion, as far as its own content goes.
 pub(super) struct Read {
     pub(super) id: String,
     pub(super) expires: UnixTime,
     pub(super) identity: SamlIdentity,
 }
 
-/// SAML Profiles 4.1.4.2 and 4.1.4.3, SAML Core 2.3 to 2.7.
+/// Reads an assertion (SAML Profiles 4.1.4.2 and 4.1.4.3, SAML Core 2.3 to 2.7).
 pub(super) fn read(
     signed: &Signed,
     provider: &ServiceProvider,
@@ -151,8 +154,8 @@ struct Parts<'n, 'i> {
 }
 
 impl<'n, 'i> Parts<'n, 'i> {
-    /// SAML Core 2.3.3, in its order. Advice is not taken, and authorization decisions are not ours
-    /// to read.
+    /// Splits an assertion into its elements, in schema order (SAML Core 2.3.3). `Advice` and
+    /// `AuthzDecisionStatement` are rejected.
     fn of(assertion: Node<'n, 'i>) -> Result<Self, SamlError> {
         let wrong = SamlError::Shape(
             "the assertion has a part that is missing, twice there, or not understood",
@@ -226,12 +229,12 @@ impl Clock<'_> {
 struct NameId {
     value: String,
     format: Option<String>,
-    /// `NameQualifier` and `SPNameQualifier`, where they say something.
+    /// `NameQualifier` and `SPNameQualifier`; `None` if both are empty or the parties' own.
     qualifiers: Option<[String; 2]>,
 }
 
 impl NameId {
-    /// See [`SamlIdentity::subject`].
+    /// Returns the value for [`SamlIdentity::subject`].
     fn subject(self, email: &Email) -> String {
         let name = match self.format.as_deref() {
             Some(TRANSIENT) => return email.as_str().to_owned(),
@@ -248,7 +251,7 @@ impl NameId {
     }
 }
 
-/// SAML Core 2.4.1: one name in the clear, and how it is confirmed.
+/// Reads the unencrypted name ID (SAML Core 2.4.1).
 fn name_id(subject: Node<'_, '_>, provider: &ServiceProvider) -> Result<NameId, SamlError> {
     let children = tree::elements(subject)?;
     let (Some(name), rest) = (children.first(), children.get(1..).unwrap_or_default()) else {
@@ -273,7 +276,8 @@ fn name_id(subject: Node<'_, '_>, provider: &ServiceProvider) -> Result<NameId, 
             "the name id is empty, too long, or has spaces around it",
         ));
     }
-    // SAML Core 8.3.7: the two sides' own names are what is meant where there is none.
+    // A missing qualifier means the parties' own entity IDs (SAML Core 8.3.7), so the two forms
+    // must give the same subject.
     let qualifier = |qualifier: &str, own: &str| {
         name.attribute(qualifier)
             .filter(|said| *said != own)
@@ -296,8 +300,9 @@ fn name_id(subject: Node<'_, '_>, provider: &ServiceProvider) -> Result<NameId, 
     })
 }
 
-/// SAML Profiles 4.1.4.2: a bearer, who brings it here, in answer to this request, in time. Of
-/// several confirmations one is enough. Gives its end.
+/// Checks the subject confirmations (SAML Profiles 4.1.4.2) and returns the end of the one that
+/// holds. A bearer confirmation must name this ACS and this request, and must not have expired. One
+/// valid confirmation is enough.
 fn confirmed(
     subject: Node<'_, '_>,
     provider: &ServiceProvider,
@@ -334,7 +339,7 @@ fn confirmed(
     outcome
 }
 
-/// SAML Core 2.5.1. Gives the end.
+/// Checks the conditions (SAML Core 2.5.1) and returns their end.
 fn conditions(
     node: Node<'_, '_>,
     provider: &ServiceProvider,
@@ -369,7 +374,8 @@ fn conditions(
             return Err(SamlError::Condition);
         }
     }
-    // Nothing is kept for later, and nobody is vouched for to others, so the other two are met.
+    // `OneTimeUse` and `ProxyRestriction` always hold: assertions are neither cached nor used to
+    // issue other assertions.
     if restricted {
         Ok(end)
     } else {
@@ -377,7 +383,8 @@ fn conditions(
     }
 }
 
-/// SAML Core 2.7.2. Gives the end of the provider's session, where it has one.
+/// Checks the authentication statements (SAML Core 2.7.2) and returns the earliest end of the
+/// provider's session, if one is stated.
 fn session(statements: &[Node<'_, '_>], clock: &Clock<'_>) -> Result<Option<UnixTime>, SamlError> {
     if statements.is_empty() {
         return Err(SamlError::Bearer("it tells of no login"));
@@ -389,7 +396,7 @@ fn session(statements: &[Node<'_, '_>], clock: &Clock<'_>) -> Result<Option<Unix
             return Err(SamlError::NotFresh);
         }
         if let Some(end) = time(*statement, "SessionNotOnOrAfter")? {
-            // Without leeway: there would be no session of ours to give.
+            // No leeway here: a session that has already ended cannot become one of ours.
             if end <= clock.expected.now {
                 return Err(SamlError::SessionOver);
             }
@@ -399,14 +406,13 @@ fn session(statements: &[Node<'_, '_>], clock: &Clock<'_>) -> Result<Option<Unix
     Ok(session_ends)
 }
 
-/// The white space that a value may have around it.
+/// The white space that is accepted around a value.
 #[derive(Clone, Copy)]
 enum Spaces {
-    /// None.
+    /// No white space.
     Refused,
-    /// Spaces, which belong to the value as they do in a claim: another value to rules than the
-    /// same without. Line breaks and tabs may be the layout of the XML, and so leave the value
-    /// open.
+    /// Spaces, which are part of the value: a rule compares them, as it does in a claim. Line
+    /// breaks and tabs may be XML layout, so the true value is ambiguous and is rejected.
     Literal,
 }
 
@@ -430,8 +436,8 @@ struct Attributes<'s, 'n, 'i> {
 }
 
 impl Attributes<'_, '_, '_> {
-    /// The values for rules. `None` if there is no such attribute, or one that cannot be read: then
-    /// nothing is known of it, and the login goes on.
+    /// Returns the values that rules are evaluated against. `None`, which means unknown, if the
+    /// attribute is missing or unreadable; the login continues.
     fn known(&self, name: &str, unreadable: &mut Vec<String>) -> Option<Vec<String>> {
         self.find(name, Spaces::Literal).unwrap_or_else(|error| {
             unreadable.push(error.to_string());
@@ -439,8 +445,8 @@ impl Attributes<'_, '_, '_> {
         })
     }
 
-    /// The values of all attributes of that name, in their order, to the letter; a nil is none.
-    /// Attributes that are not configured are not read.
+    /// Returns the exact values of all attributes with this name, in document order. An `xsi:nil`
+    /// value is skipped. Attributes that are not configured are not read.
     fn find(&self, name: &str, spaces: Spaces) -> Result<Option<Vec<String>>, SamlError> {
         let fault = |fault| SamlError::Attribute {
             name: tame(name),
@@ -477,8 +483,8 @@ impl Attributes<'_, '_, '_> {
 }
 
 impl Attributes<'_, '_, '_> {
-    /// Returns `true` if no attribute is called so, by `Name` or `FriendlyName` and in whatever
-    /// letters, and Microsoft Entra ID has put no link in its place.
+    /// Returns `true` if no attribute has this name, by `Name` or `FriendlyName` and in any case,
+    /// and Microsoft Entra ID sent no link in its place.
     fn lack(&self, name: &str) -> Result<bool, SamlError> {
         for statement in self.statements {
             for attribute in tree::elements(*statement)? {
@@ -496,9 +502,11 @@ impl Attributes<'_, '_, '_> {
     }
 }
 
-/// An address comes from the configured attribute and from nowhere else; without one, from `email`,
-/// or from a name id that the provider says is one. Other names people may have chosen for
-/// themselves.
+/// Determines the subject and the email address.
+///
+/// The email address comes only from the configured attribute. Without one, it comes from `email`,
+/// or from a name ID whose format says that it is an email address. Users may be able to choose the
+/// values of other attributes and formats themselves.
 fn person(
     name_id: NameId,
     attributes: &Attributes<'_, '_, '_>,
@@ -540,7 +548,7 @@ fn groups(names: Option<Vec<String>>) -> Groups {
     })
 }
 
-/// One header for each value.
+/// Returns one header for each value of the configured attributes.
 fn headers(
     attributes: &Attributes<'_, '_, '_>,
     provider: &ServiceProvider,
@@ -567,7 +575,7 @@ fn headers(
     Ok(headers)
 }
 
-/// SAML Core 1.3.3: a moment in UTC; fractions of a second are dropped.
+/// Reads a time in UTC (SAML Core 1.3.3), truncated to seconds.
 fn time(node: Node<'_, '_>, name: &str) -> Result<Option<UnixTime>, SamlError> {
     let Some(text) = node.attribute(name) else {
         return Ok(None);
@@ -586,16 +594,16 @@ const XSI: &str = "http://www.w3.org/2001/XMLSchema-instance";
 const BEARER: &str = "urn:oasis:names:tc:SAML:2.0:cm:bearer";
 const EMAIL_ADDRESS: &str = "urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress";
 const TRANSIENT: &str = "urn:oasis:names:tc:SAML:2.0:nameid-format:transient";
-/// The attribute that Okta's guide, and most others, have people add.
+/// The attribute name that the setup guides of Okta and most other providers use.
 const EMAIL: &str = "email";
-/// Sent by Microsoft Entra ID in place of too many groups.
+/// Microsoft Entra ID sends this link instead of the groups if there are too many.
 const GROUPS_LINK: &str = "http://schemas.microsoft.com/claims/groups.link";
 const UNDATED: &str = "a time is missing";
 const TOO_LONG: &str =
     "has, with those before it, more values than fit into the headers of a request";
-/// Every request of the person carries them, and origins take 8 KiB of headers in all, some of
-/// them.
+/// Every request of the user carries these headers. Origins commonly accept 8 KiB of headers in
+/// total, so these get half.
 const MAX_HEADER_BYTES: usize = 4096;
 const MAX_HEADERS: usize = 64;
-/// SAML Core 8.3.7: 256 characters for a persistent one; addresses are shorter.
+/// SAML Core 8.3.7 allows 256 characters for a persistent name ID; email addresses are shorter.
 const MAX_NAME: usize = 1024;

@@ -1,4 +1,5 @@
-//! The response around an assertion: one shape, and whether it answers our request.
+//! The response around an assertion: accepts one shape only, and checks that it answers our
+//! request.
 
 use std::collections::HashSet;
 
@@ -8,30 +9,32 @@ use super::error::tame;
 use super::tree::{self, ASSERTION, DSIG, PROTOCOL};
 use super::{Expected, SamlError, ServiceProvider};
 
-/// A response of the one shape that is taken.
+/// A response of the accepted shape.
 pub(super) struct Envelope<'n, 'i> {
     root: Node<'n, 'i>,
     issuer: Option<Node<'n, 'i>>,
     status: Node<'n, 'i>,
-    /// The signature over all of it.
+    /// The signature over the whole response.
     pub(super) signature: Option<Node<'n, 'i>>,
-    /// What it brings; nothing where there was no login.
+    /// The assertion; `None` in a response that reports an error.
     pub(super) content: Option<Content<'n, 'i>>,
 }
 
-/// What a response brings.
+/// The content of a response.
 #[derive(Clone, Copy)]
 pub(super) enum Content<'n, 'i> {
-    /// An assertion, and the signature in it.
+    /// An assertion and the signature in it.
     Plain(Node<'n, 'i>, Option<Node<'n, 'i>>),
     /// An `EncryptedAssertion`.
     Encrypted(Node<'n, 'i>),
 }
 
 impl<'n, 'i> Envelope<'n, 'i> {
-    /// SAML Core 3.2.2, without the parts that the profile has no use for. Sees to it that what the
-    /// names of an assertion and of a signature have stands in its one place and nowhere else,
-    /// whatever its namespace.
+    /// Reads a response (SAML Core 3.2.2), without the optional parts that the profile does not
+    /// use.
+    ///
+    /// Rejects every element that has the name of an assertion or a signature, in any namespace,
+    /// outside its one permitted position.
     pub(super) fn read(document: &'n Document<'i>) -> Result<Self, SamlError> {
         let root = document.root_element();
         if !tree::is(root, PROTOCOL, "Response") {
@@ -68,8 +71,8 @@ impl<'n, 'i> Envelope<'n, 'i> {
         Ok(envelope)
     }
 
-    /// SAML Core 3.2.2 and Profiles 4.1.4.3. None of it is proof unless the response is signed; the
-    /// assertion says it again.
+    /// Checks that the response answers this request (SAML Core 3.2.2, SAML Profiles 4.1.4.3). This
+    /// proves nothing unless the response is signed; the assertion repeats these facts.
     pub(super) fn check(
         &self,
         provider: &ServiceProvider,
@@ -82,8 +85,8 @@ impl<'n, 'i> Envelope<'n, 'i> {
         match self.root.attribute("InResponseTo") {
             Some(id) if id == expected.request_id => {}
             Some(_) => return Err(SamlError::Request),
-            // Providers may leave it and the address out of errors, as Keycloak does; an error lets
-            // nobody in.
+            // Providers may omit this and the destination from errors, as Keycloak does. An error
+            // signs in no user, so it is reported as it is.
             None => return Err(status.err().unwrap_or(SamlError::Unsolicited)),
         }
         match self.root.attribute("Destination") {
@@ -98,11 +101,11 @@ impl<'n, 'i> Envelope<'n, 'i> {
         if let Some(issuer) = self.issuer {
             provider.check_issuer(issuer)?;
         }
-        // Last, so that what a page shows of it is at least addressed to this login.
+        // Checked last, so that the status shown on a page belongs to a response to this login.
         status
     }
 
-    /// SAML Core 3.2.2.1 to 3.2.2.3.
+    /// Returns an error unless the status is `Success` (SAML Core 3.2.2.1 to 3.2.2.3).
     pub(super) fn status(&self) -> Result<(), SamlError> {
         success(self.status)
     }
@@ -139,14 +142,14 @@ impl<'n, 'i> Envelope<'n, 'i> {
     }
 }
 
-/// The first signature among the children; a second one is one too many elsewhere.
+/// Returns the first signature among the children. `no_others` rejects a second one.
 fn signature_in<'n, 'i>(assertion: Node<'n, 'i>) -> Option<Node<'n, 'i>> {
     assertion
         .children()
         .find(|child| tree::is(*child, DSIG, "Signature"))
 }
 
-/// Every id, however it is spelt, stands once.
+/// Rejects a document in which an ID occurs twice, in any spelling of the attribute.
 fn ids(document: &Document<'_>) -> Result<(), SamlError> {
     let mut seen = HashSet::new();
     for node in document.root().descendants() {

@@ -1,5 +1,5 @@
-//! Responses that others wrote and signed: `tests/saml/foreign`. Their canonical form is not ours,
-//! and so tests ours.
+//! Responses that other implementations wrote and signed (`tests/saml/foreign`). They canonicalised
+//! with other code, and so test ours.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::model::{Groups, UnixTime};
 use crate::saml::testing::{ACS, field, settings, sp_key};
 use crate::saml::{Expected, SamlIdentity, ServiceProvider, Settings};
 
-/// What each leads to: a login with so many groups, or words.
+/// The expected result of each file: a login with this number of groups, or an error text.
 const ROWS: [(&str, Result<usize, &str>); 14] = [
     ("pysaml2-assertion-signed", Ok(3)),
     ("pysaml2-both-signed", Ok(3)),
@@ -79,7 +79,7 @@ fn look(identity: &SamlIdentity, number: usize) {
     assert_eq!(names[..3], ["Everyone", "R&D <x>", "Vertrieb, Köln"]);
 }
 
-/// At the moment, and in answer to the request, that the message says: both are checked elsewhere.
+/// Reads a file with the time and request ID that it states itself; other tests check those.
 fn read(name: &str) -> Result<SamlIdentity, crate::saml::SamlError> {
     let xml = std::fs::read_to_string(folder().join(name).with_extension("xml")).unwrap();
     let document = Document::parse(&xml).unwrap();

@@ -16,7 +16,7 @@ fn m11_bounds_hold_to_the_element() {
     let wide = |number: usize| format!("<a {}/>", "x='1' ".repeat(number));
     assert!(check(&wide(32)).is_ok());
     assert!(check(&wide(33)).is_err());
-    // Eight attributes on each of five, and on a sixth.
+    // Eight attributes on each of five nested elements, and on a sixth.
     let both = |number: usize| format!("<a {}>", "x='1' ".repeat(8)).repeat(number);
     assert!(check(&both(5)).is_ok());
     let error = check(&both(6)).unwrap_err().to_string();
@@ -24,7 +24,7 @@ fn m11_bounds_hold_to_the_element() {
         error,
         "the SAML response has too many attributes on elements within each other"
     );
-    // One behind the other is not within.
+    // Siblings are not nested.
     assert!(
         check(&format!(
             "<r>{}</r>",
@@ -36,7 +36,8 @@ fn m11_bounds_hold_to_the_element() {
     assert!(check(&" ".repeat(256 * 1024 + 1)).is_err());
 }
 
-/// For each element that declares one, a parser compares the namespaces in scope with each other.
+/// For each element that declares a namespace, a parser compares all namespaces in scope with each
+/// other.
 #[test]
 fn namespaces_cost_no_more_than_they_may() {
     let declarations = |range: std::ops::Range<usize>| {
@@ -83,7 +84,7 @@ fn namespaces_cost_no_more_than_they_may() {
         ))
         .is_err()
     );
-    // What has no namespaces of its own costs little, under however many.
+    // An element without namespaces of its own costs little, however many are in scope.
     assert!(
         check(&format!(
             "<r{}>{}</r>",
@@ -99,7 +100,7 @@ fn a_greater_than_in_a_value_ends_no_tag() {
     let hidden = |quote: char| format!("<a x={quote}>{}{quote}/>", "</a>".repeat(3));
     for quote in ['"', '\''] {
         assert!(check(&hidden(quote)).is_ok());
-        // Tags in a value count for nothing, so they do not make depth either way.
+        // Tags inside a value do not count, so they change the depth in neither direction.
         assert!(check(&format!("{}{}", hidden(quote), "<a>".repeat(33))).is_err());
     }
 }

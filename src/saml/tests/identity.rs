@@ -86,7 +86,7 @@ fn missing_groups_are_unknown_and_empty_ones_are_none() {
     );
     let nil = r#"<saml2:Attribute Name="groups"><saml2:AttributeValue xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:nil="true"/></saml2:Attribute>"#;
     assert_eq!(having(nil), Some(vec![]));
-    // Entra's word that there are too many to say.
+    // Microsoft Entra ID sends this link if there are too many groups.
     let link = r#"<saml2:Attribute Name="http://schemas.microsoft.com/claims/groups.link"><saml2:AttributeValue>https://graph</saml2:AttributeValue></saml2:Attribute>"#;
     assert_eq!(having(link), None);
     let twice = r#"<saml2:Attribute Name="groups"><saml2:AttributeValue>a</saml2:AttributeValue></saml2:Attribute>"#;
@@ -327,7 +327,7 @@ fn the_address_comes_from_one_place() {
         "required attributes are missing: no e-mail address in the attribute `mail`"
     );
     assert!(missing.advice().unwrap().contains("email_attribute_name"));
-    // An attribute that is there and says nothing: the name id is not asked instead.
+    // The attribute is present and empty. The name ID must not be used instead.
     assert!(address(settings(), &with(&email(""))).is_err());
     assert!(address(settings(), &with(r#"<saml2:Attribute Name="email"/>"#)).is_err());
     for bad in [
@@ -432,7 +432,7 @@ fn one_person_has_one_name_and_two_have_two() {
     };
     let persistent = |more: &str| subject(PERSISTENT, more, "0815").unwrap();
     assert_eq!(persistent(""), "0815");
-    // As SimpleSAMLphp has it: the two sides' own names say nothing more.
+    // SimpleSAMLphp writes the parties' own names as qualifiers. They add nothing.
     let own = format!(r#" NameQualifier="{ISSUER}" SPNameQualifier="{ACS}""#);
     assert_eq!(
         (persistent(&own), persistent(r#" NameQualifier="""#)),
@@ -455,7 +455,7 @@ fn one_person_has_one_name_and_two_have_two() {
             .unwrap_err()
             .contains("a qualifier of the name id")
     );
-    // In whatever case an address is written, it is one person's.
+    // An email address belongs to the same user in upper and lower case.
     let address = "urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress";
     assert_eq!(subject(address, "", "Alice@EXAMPLE.com").unwrap(), ALICE);
     assert_eq!(
@@ -572,7 +572,7 @@ fn what_is_over_is_not_what_is_early() {
         r#"NotBefore="2027-01-15T07:55:00.124Z" NotOnOrAfter="2027-01-15T08:05:00.124Z""#;
     const ISSUED: &str = r#"ID="assertion" IssueInstant="2027-01-15T08:00:00.123Z""#;
     let at = |from: &str, to: &str| read(settings(), &swap(&response(), from, to)).unwrap_err();
-    // A form that was sent again seven minutes later: nobody's clock is wrong.
+    // The browser submits a form again seven minutes later. No clock is wrong.
     let over = at(
         IN_TIME,
         r#"NotBefore="2027-01-15T07:48:00Z" NotOnOrAfter="2027-01-15T07:58:00Z""#,

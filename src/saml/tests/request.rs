@@ -21,7 +21,7 @@ fn start(settings: Settings, key: Option<&SigningKey>) -> AuthnRequest {
         .unwrap()
 }
 
-/// The bytes of a stored block (RFC 1951 3.2.4), and the whole of it.
+/// Returns the content of one stored block (RFC 1951 3.2.4), which must be the whole input.
 fn inflate(bytes: &[u8]) -> String {
     assert_eq!(bytes[0], 1, "the last block, stored");
     let length = u16::from_le_bytes([bytes[1], bytes[2]]);
@@ -194,7 +194,7 @@ fn core_5_4_a_posted_request_is_signed_in_itself() {
             .find(|node| node.tag_name().name() == name)
             .unwrap()
     };
-    // The schema has it behind the issuer.
+    // The schema puts the signature after the issuer.
     assert_eq!(
         find("Issuer").next_sibling_element().unwrap(),
         find("Signature")

@@ -1,8 +1,8 @@
-//! Messages for somebody else, in answer to something else, or at another time.
+//! Responses for another party, to another request, or at another time.
 
 use super::*;
 
-/// For whom, from whom, in answer to what.
+/// Responses with a wrong audience, recipient, issuer or request.
 pub(super) fn addressed() -> Vec<Row> {
     let inner = format!(r#"InResponseTo="{REQUEST}" NotOnOrAfter"#);
     let to_request = format!(r#" InResponseTo="{REQUEST}" IssueInstant"#);

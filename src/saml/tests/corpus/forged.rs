@@ -1,4 +1,4 @@
-//! Messages that were changed, and signatures that are not what they seem.
+//! Modified messages and misleading signatures.
 
 use super::*;
 
@@ -221,8 +221,8 @@ pub(super) fn tampered() -> Vec<Row> {
             "a signature after the subject",
             Refused("the assertion has a part that is missing, twice there, or not understood"),
             {
-                // Signed by the identity provider, but put where the schema has no place for it:
-                // read from what was signed, it is gone.
+                // The identity provider signed this, but it stands at a position that the schema
+                // does not allow. The reader of the signed bytes must not see it.
                 let statement = "<saml2:Advice/>";
                 idp().sign(
                     &swap(

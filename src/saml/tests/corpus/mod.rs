@@ -1,8 +1,8 @@
-//! What attackers send, row by row, beside what must go through. `tests/saml/README.md` says where
-//! the rows come from.
+//! Attack messages, row by row, beside the messages that must be accepted. `tests/saml/README.md`
+//! lists the sources.
 //!
-//! A row that is refused for another reason than the one it is here for would test nothing, so each
-//! names its own.
+//! Each row states its own reason for rejection: a row that is rejected for another reason would
+//! test nothing.
 
 mod addressed;
 mod forged;
@@ -21,12 +21,12 @@ use crate::saml::testing::{
 use crate::saml::tree::{self, DSIG, EXC_C14N};
 use crate::saml::{Expected, SamlError, ServiceProvider, assertion as reading, gate, signature};
 
-/// What a message must lead to.
+/// The expected result of a message.
 #[derive(Clone, Copy)]
 enum Outcome {
-    /// To Alice being logged in.
+    /// Alice is logged in.
     Alice,
-    /// To nothing, and to these words about it.
+    /// The message is rejected with this text.
     Refused(&'static str),
 }
 use Outcome::{Alice, Refused};
@@ -63,14 +63,14 @@ fn every_row_ends_as_it_must() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// With the look at the bytes and at the shape left out, which are a second line: whatever
-/// signature a message has, wherever it stands, what it proves is what was signed.
+/// Without the second line of defence (the checks of bytes and shape), a signature still proves
+/// only what was signed, whatever and wherever it is.
 #[test]
 fn no_signature_of_any_row_proves_somebody_else() {
     let provider = provider();
     let (mut proofs, mut documents) = (0, 0);
     for (name, _, message) in rows() {
-        // Where depth ends, recursion does; that bound is left in.
+        // The depth limit also bounds the recursion of the test, so it stays in force.
         let too_deep = matches!(gate::check(&message), Err(SamlError::TooMany(_)));
         let Ok(document) = tree::parse(if too_deep { "" } else { &message }) else {
             continue;
@@ -86,7 +86,7 @@ fn no_signature_of_any_row_proves_somebody_else() {
             let Ok(read) = reading::read(&signed, &provider, &EXPECTED) else {
                 continue;
             };
-            // Of a name that was split, what proves is the whole of it, as it was signed.
+            // These rows split a name. The whole name, as it was signed, must come out.
             let split = name.ends_with(" in the name id");
             let who = if split {
                 format!("{ALICE}.evil.example")
@@ -121,7 +121,7 @@ fn one_changed_byte_is_never_somebody_else() {
             }
         }
     }
-    // What is not signed: white space in tags, the response around the assertion, KeyInfo.
+    // Unsigned parts: white space in tags, the response around the assertion, and KeyInfo.
     assert!(taken > 100, "{taken}");
 }
 
@@ -158,7 +158,7 @@ fn profiles_4_1_4_5_an_assertion_is_used_once() {
     );
     assert_ne!(first.once().0, other.once().0);
     assert_eq!(first.once().0.len(), 64);
-    // The later of the two ends, and the leeway.
+    // The later of the two ends, plus the leeway.
     assert_eq!(first.once().1.0, EXPECTED.now.0 + 300 + 60);
     assert!(first.identity(true).is_ok());
     assert_eq!(
@@ -181,12 +181,12 @@ fn idp() -> Sign {
     Sign::with(&SIGNERS.idp)
 }
 
-/// The assertion signed.
+/// A response with a signed assertion.
 fn signed() -> String {
     idp().sign(&response(), "assertion")
 }
 
-/// Both signed.
+/// A response in which the assertion and the response are signed.
 fn doubly() -> String {
     idp().sign(&signed(), "response")
 }
@@ -196,17 +196,17 @@ fn doubly_signed_as(id: &str) -> String {
     idp().sign(&idp().sign(&other, id), "response")
 }
 
-/// Signed after a change: as an identity provider would that means something else.
+/// A response that is changed and then signed, as if the identity provider meant it.
 fn saying(from: &str, to: &str) -> String {
     idp().sign(&swap(&response(), from, to), "assertion")
 }
 
-/// A response with something else for its assertion.
+/// A response with other content in place of the assertion.
 fn around(content: &str) -> String {
     swap(&response(), &assertion("assertion", ALICE), content)
 }
 
-/// The signed assertion of Alice, its signature, and itself without.
+/// Alice's signed assertion, its signature, and the assertion without it.
 struct Stolen {
     whole: String,
     signature: String,
@@ -229,7 +229,7 @@ fn evil(id: &str) -> String {
     assertion(id, MALLORY)
 }
 
-/// An assertion with something behind its issuer, where a signature belongs.
+/// Inserts an element after the issuer of an assertion, the position of a signature.
 fn with_signature(assertion: &str, signature: &str) -> String {
     swap(
         assertion,

@@ -1,8 +1,9 @@
-//! Messages that no parser should be given or that one must refuse, of a wrong shape, or encrypted.
+//! Messages that no parser should see or that a parser must reject, messages of a wrong shape, and
+//! encrypted ones.
 
 use super::*;
 
-/// What no parser should be given, and what one must refuse.
+/// Messages that no parser should see, and messages that a parser must reject.
 pub(super) fn parsed() -> Vec<Row> {
     let long_name = format!("{ALICE}.evil.example");
     let with_long_name = idp().sign(&swap(&response(), ALICE, &long_name), "assertion");
@@ -437,7 +438,7 @@ pub(super) fn encrypted() -> Vec<Row> {
     ]
 }
 
-/// The value that holds the assertion, and not the one that holds its key.
+/// Returns the ciphertext of the assertion, not that of its key.
 fn sealed(message: &str) -> String {
     let (_, last) = message.rsplit_once("<xenc:CipherValue>").unwrap();
     last.split_once("</xenc:CipherValue>").unwrap().0.to_owned()
