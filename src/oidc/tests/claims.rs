@@ -1,4 +1,4 @@
-//! The claims of ID token and userinfo answer, together.
+//! Claims of the ID token and the userinfo response, combined.
 
 use proptest::prelude::*;
 
@@ -98,7 +98,7 @@ fn unreadable_groups_are_unknown_and_named_in_the_log() {
             profile.unreadable,
             [format!("`groups` in the userinfo answer: {shape}")]
         );
-        // Another list beside it does not make it known.
+        // Another list beside it does not make the groups known.
         let profile = merged(json!({"groups": odd}), json!({"groups": ["x"]}));
         assert_eq!(profile.groups, ClaimedGroups::Unreadable, "{odd}");
     }
@@ -111,7 +111,7 @@ fn unreadable_groups_are_unknown_and_named_in_the_log() {
             "`name` in the ID token: a list of strings"
         ]
     );
-    // A reference that cannot be read may be to the groups.
+    // An unreadable reference may refer to the groups.
     for names in [json!("groups"), json!(["groups"]), json!(1)] {
         let profile = merged(json!({"_claim_names": names}), json!({}));
         assert_eq!(
@@ -126,7 +126,7 @@ fn unreadable_groups_are_unknown_and_named_in_the_log() {
         null.unreadable,
         ["`groups` in the ID token: a reference in `_claim_names`"]
     );
-    // A value beside a reference may be a part of it.
+    // A value beside a reference may be incomplete.
     let part = merged(
         json!({"level": 3, "department": "R"}),
         json!({"_claim_names": {"level": "src1"}}),
@@ -191,8 +191,7 @@ fn unproven_absence_leaves_all_but_the_groups_out() {
             absence,
         )
     };
-    // The groups take the place of the null if a directory has them, and are taken out if it does
-    // not.
+    // If a directory lists the groups, they replace the null. Otherwise the null is removed.
     let unproven = merged(Absence::Unproven);
     assert_eq!(
         Value::Object(unproven.claims),
@@ -378,7 +377,7 @@ fn wanted_claim_may_be_nested() {
         kept(json!({"_claim_names": {"realm": "s"}}), none.clone()),
         Some(Value::Null)
     );
-    // Unknown, and named in the log.
+    // The claim is unknown and named in the log.
     let roles = json!({"realm_access": {"roles": "a"}});
     for (id_token, userinfo, fault) in [
         (
@@ -425,7 +424,7 @@ fn bad_characters_of_a_claim_end_no_login() {
     .unwrap();
     assert_eq!(claims.get("name"), Some(&json!("Ada \u{fffd}")));
     assert_eq!(claims.get("nick"), Some(&json!("caf\u{fffd}")));
-    // Two names that become one are still a name that stands twice.
+    // Two names that become equal when repaired are still a duplicate.
     assert!(UserClaims::parse(b"{\"a\\ud800\":1,\"a\\ud801\":2}").is_err());
 }
 
@@ -606,7 +605,7 @@ fn core_5_3_2_userinfo_is_about_the_same_person() {
             "{body}"
         );
     }
-    // A JSON object is one under any content type; a JWT and a page are not.
+    // A JSON object is accepted under any content type; a JWT and a web page are not.
     assert!(userinfo(false, br#"{"sub":"00u1"}"#, "00u1").is_ok());
     assert_eq!(
         userinfo(false, br#"{"sub":"00u2"}"#, "00u1"),
