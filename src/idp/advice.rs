@@ -8,7 +8,7 @@ use crate::oidc::ClaimsError;
 use crate::policy::is_comparable;
 
 impl LoginFailure {
-    /// What the operator can do about it, where there is something: the hint of the log line.
+    /// Returns a remedy for the operator, if there is one: the hint in the log.
     pub fn advice(&self) -> Option<&'static str> {
         Some(match self {
             Self::Unreachable { source, .. } => return source.advice(),
@@ -113,7 +113,7 @@ impl LoginFailure {
 }
 
 impl GroupsFailure {
-    /// What the operator can do about it: the hint of the log line.
+    /// Returns a remedy for the operator: the hint in the log.
     pub const fn advice(&self) -> &'static str {
         match self {
             Self::TooMany => {
@@ -160,7 +160,7 @@ impl GroupsFailure {
 }
 
 impl Provider {
-    /// What the operator can do about somebody of whom no groups are known.
+    /// Returns a remedy for the operator if a user's groups are unknown.
     pub fn advice_without_groups(&self) -> &'static str {
         match &self.kind {
             Kind::Oidc(connection) => match connection.directory() {
@@ -187,7 +187,7 @@ impl Provider {
         }
     }
 
-    /// Explains to an operator why a login brought no groups, and how that is taken.
+    /// Explains to an operator why a login brought no groups, and the consequence.
     pub fn note_on_groups(&self, profile: &Profile) -> Option<String> {
         let (place, claim) = match &self.kind {
             Kind::Oidc(connection) => (
@@ -249,10 +249,9 @@ impl Provider {
         ))
     }
 
-    /// Explains to an operator which claims of a login are unknown, if any of those that were asked
-    /// for is.
+    /// Explains to an operator which configured claims of a login are unknown, if any are.
     pub fn note_on_claims(&self, profile: &Profile) -> Option<String> {
-        // An attribute of an assertion that is absent is always unknown.
+        // SAML has no such note: a missing attribute is always unknown.
         self.connection()?;
         let is_known = |name: &str| profile.claims.get(name).is_some_and(is_comparable);
         let asked = self
@@ -271,7 +270,8 @@ impl Provider {
     }
 }
 
-/// The codes of RFC 6749 §4.1.2.1 and §5.2, and of OpenID Connect Core 3.1.2.6, that people meet.
+/// Returns a remedy for an error code that occurs in practice (RFC 6749 4.1.2.1 and 5.2, OpenID
+/// Connect Core 3.1.2.6).
 fn error_advice(error: &str, status: Option<StatusCode>) -> Option<&'static str> {
     Some(match (error, status) {
         ("invalid_client", _) | ("", Some(StatusCode::UNAUTHORIZED)) => {

@@ -106,7 +106,7 @@ impl Connection {
         }
     }
 
-    /// What should stand in the configuration instead.
+    /// Suggests a corrected setting.
     async fn issuer_hint(&self, failure: &LoginFailure) -> Option<String> {
         let account = self
             .directory()
@@ -127,7 +127,7 @@ impl Connection {
                 }
                 Some(hints.join(", and "))
             }
-            // No such custom server; the account itself has one.
+            // The custom authorization server does not exist, but the account's own one may.
             (
                 LoginFailure::Answer { .. }
                 | LoginFailure::Redirect { .. }
@@ -176,12 +176,12 @@ impl Connection {
         }
     }
 
-    /// Goes as far as a browser would before anybody types anything.
+    /// Makes the requests of a browser up to the sign-in form.
     async fn check_request(&self, metadata: &Metadata, now: UnixTime, report: &mut Report<'_>) {
         let state = random();
         let begun = match self.begin(state.expose(), Hints::default(), now).await {
             Ok(begun) => begun,
-            // Whose credentials are wrong, and those of nobody else.
+            // Other client errors would be about our credentials; these are about the request.
             Err(failure @ LoginFailure::PushedRequest { status, .. })
                 if status.is_client_error() && !is_about_client(&failure) =>
             {
@@ -228,7 +228,7 @@ impl Connection {
         }
     }
 
-    /// The refusal that the provider would have the browser bring, if it did.
+    /// Returns the error in the provider's redirect to our callback, if there is one.
     fn sent_back(
         &self,
         answer: &Response,
@@ -256,7 +256,8 @@ impl Connection {
         )
     }
 
-    /// With a code that nobody gave out: who does not know us says so first (RFC 6749 §5.2).
+    /// Exchanges an invalid code: a provider that rejects our credentials reports that first (RFC
+    /// 6749 5.2).
     async fn check_credentials(&self, metadata: &Metadata, now: UnixTime, report: &mut Report<'_>) {
         let FlowSecrets {
             nonce,

@@ -22,7 +22,7 @@ impl Saml {
         }
         match report.reach(http, self.provider().sso_url()).await {
             None => report.skipped(&[Step::Answer]),
-            // Other errors are of a request that had no SAML in it.
+            // Any other error is due to the missing SAML request.
             Some(Ok(status @ StatusCode::NOT_FOUND)) => {
                 let advice = "there is nothing at this address: copy the provider's sign-on URL to `sso_target_url`";
                 report.warning(
@@ -54,8 +54,8 @@ impl Saml {
     }
 }
 
-/// Logins do not look at the dates: it is an operator who says which certificate counts, and for
-/// how long.
+/// Reports the validity period of a certificate. Logins ignore it: the operator's configuration
+/// decides which certificates are trusted, and how long.
 fn check_certificate(certificate: &CertificateInfo, now: UnixTime, report: &mut Report<'_>) {
     let CertificateInfo {
         subject,
@@ -104,5 +104,5 @@ fn date(time: UnixTime) -> String {
         .unwrap_or_else(|| "a day beyond all calendars".to_owned())
 }
 
-/// A month to see to it.
+/// The notice before a certificate expires: one month.
 const SOON: Duration = Duration::from_secs(30 * 24 * 3600);

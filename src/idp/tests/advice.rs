@@ -1,4 +1,4 @@
-//! What an operator is told to do about a login that failed.
+//! Remedies for failed logins.
 
 use http::StatusCode;
 

@@ -1,4 +1,5 @@
-//! Documents that change or cannot be fetched, and error answers in other shapes than RFC 6749 has.
+//! Documents that change or cannot be fetched, and error responses in other forms than those of RFC
+//! 6749.
 
 use std::time::Duration;
 

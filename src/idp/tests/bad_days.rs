@@ -317,7 +317,7 @@ async fn signed_userinfo_is_read_with_the_keys_of_the_provider() {
     reply(&rsa(0), "k0", &client);
     let profile = op.login(&provider).await.unwrap();
     assert_eq!(profile.email.as_str(), "ann@corp.example");
-    // A key that is new since the ID token was verified.
+    // The key is newer than the ID token's verification.
     op.state().jwks = jwks(&[rsa(0).jwk(Some("k0")), rsa(1).jwk(Some("k1"))]);
     reply(&rsa(1), "k1", &client);
     assert!(op.login(&provider).await.is_ok());
@@ -401,7 +401,7 @@ async fn r02_r05_r06_only_one_s_own_callback_and_only_once() {
     assert!(state(
         finish(&provider, &mine, &attackers).await.unwrap_err()
     ));
-    // Their code with my state: PKCE.
+    // Another login's code with this login's state: PKCE rejects it.
     let mixed = format!("code=code-1&state={}", mine.state.expose());
     let failure = finish(&provider, &mine, &mixed).await.unwrap_err();
     assert_eq!(

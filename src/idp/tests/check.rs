@@ -1,4 +1,4 @@
-//! The advice of `idp check` about an API token.
+//! The remedies of `idp check` for an API token.
 
 use serde_json::json;
 
@@ -84,7 +84,7 @@ async fn advice_about_an_api_token_is_that_of_its_failure() {
         (Outcome::Good, Outcome::Good),
         "{good:#?}"
     );
-    // The owner is known, so a missing list of their groups is about them.
+    // The owner exists, so a missing list of groups is about the owner.
     op.reply(
         GROUPS,
         &[Reply::json(404, &json!({"errorCode": "E0000007"}))],
