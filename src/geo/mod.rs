@@ -26,7 +26,7 @@ pub enum DatabaseError {
     #[error("it is not a database in MaxMind's format, or a damaged one: {0}")]
     Damaged(MaxMindDbError),
     /// A database of something else, such as autonomous systems.
-    #[error("it is a `{0}` database, which knows no countries; a Country or City database does")]
+    #[error("it is a `{0}` database, which has no countries; use a Country or City database")]
     Other(String),
 }
 
@@ -157,7 +157,7 @@ mod tests {
         let error = |bytes: &[u8]| Database::new(bytes.to_vec()).unwrap_err().to_string();
         assert_eq!(
             error(ASN),
-            "it is a `Test-ASN` database, which knows no countries; a Country or City database does"
+            "it is a `Test-ASN` database, which has no countries; use a Country or City database"
         );
         let mut html = b"<html>".repeat(1000);
         assert!(error(b"").contains("damaged") && error(&html).contains("damaged"));

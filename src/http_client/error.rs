@@ -12,7 +12,7 @@ use super::Proxy;
 #[derive(Clone, Debug, Error)]
 pub enum HttpError {
     /// Not an `http` or `https` URL, or one that cannot be sent.
-    #[error("`{host}` cannot be called: the address or a header is malformed")]
+    #[error("cannot call `{host}`: the URL or a header is malformed")]
     Url {
         /// The host, if there is one.
         host: Box<str>,
@@ -27,7 +27,7 @@ pub enum HttpError {
         source: Arc<reqwest::Error>,
     },
     /// There is no connection.
-    #[error("`{host}` could not be connected to")]
+    #[error("could not connect to `{host}`")]
     Connect {
         /// The host.
         host: Box<str>,
@@ -36,7 +36,7 @@ pub enum HttpError {
         source: Arc<reqwest::Error>,
     },
     /// The proxy does not lead to the host.
-    #[error("`{host}` could not be reached through the proxy `{proxy}`")]
+    #[error("could not reach `{host}` through the proxy `{proxy}`")]
     Proxy {
         /// The host.
         host: Box<str>,
@@ -47,7 +47,7 @@ pub enum HttpError {
         source: Arc<reqwest::Error>,
     },
     /// TLS failed, usually because no trusted root signed the certificate.
-    #[error("`{host}` could not be connected to over TLS{}: {reason}", through(.proxy.as_deref()))]
+    #[error("could not connect to `{host}` over TLS{}: {reason}", through(.proxy.as_deref()))]
     Tls {
         /// The host.
         host: Box<str>,
@@ -71,7 +71,7 @@ pub enum HttpError {
         step: Step,
     },
     /// The response exceeds the size limit.
-    #[error("`{host}` answered with more than {limit} bytes")]
+    #[error("`{host}` sent more than {limit} bytes")]
     TooLarge {
         /// The host.
         host: Box<str>,
@@ -107,7 +107,7 @@ impl fmt::Display for Step {
         f.write_str(match self {
             Self::Connect => "accept a connection",
             Self::Answer => "answer",
-            Self::Body => "send its whole answer",
+            Self::Body => "send its whole response",
         })
     }
 }
@@ -126,8 +126,8 @@ impl HttpError {
                 proxy: None,
                 ..
             } => {
-                "let this machine connect there: check the port, firewalls and routes; if a proxy leads there, name it in \
-                 `HTTPS_PROXY` or as `https_proxy` under `[outgoing]`"
+                "check the port, firewalls and routes to this host; if a proxy leads there, name it in `HTTPS_PROXY` \
+                 or as `https_proxy` under `[outgoing]`"
             }
             Self::Proxy { .. }
             | Self::Timeout {
@@ -135,20 +135,23 @@ impl HttpError {
                 proxy: Some(_),
                 ..
             } => {
-                "check that the proxy listens at that address and lets this machine `CONNECT` to the host and its port; its \
-                 credentials are `https_proxy_credentials`, or stand in `HTTPS_PROXY`. What needs no proxy belongs into `no_proxy`"
+                "check that the proxy listens at that address and lets this machine `CONNECT` to the host and its \
+                 port; set its credentials in `https_proxy_credentials` or in `HTTPS_PROXY`. Hosts that need no \
+                 proxy belong in `no_proxy`"
             }
             Self::Tls { proxy: Some(_), .. } => {
-                "the certificate is that of the host, of a proxy that intercepts the connection, or of the proxy itself if its address \
-                 begins with `https://`: name the authority it comes from as `ca` under `[outgoing]`, or have it be for that name"
+                "the certificate is that of the host, of a proxy that intercepts the connection, or of the proxy \
+                 itself if its URL starts with `https://`: name its certificate authority as `ca` under \
+                 `[outgoing]`, or use a certificate for that name"
             }
             Self::Tls { proxy: None, .. } => {
-                "if its certificate comes from an authority of your own, name that one as `ca` under `[outgoing]`, or install it on \
-                 this machine (or name a file with all that are to be trusted in `SSL_CERT_FILE`); if not, the certificate is for another name or out of date, or \
-                 something between intercepts the connection"
+                "if a private certificate authority issued its certificate, name that authority as `ca` under \
+                 `[outgoing]`, or install it on this machine (or name a file with all trusted roots in \
+                 `SSL_CERT_FILE`); otherwise, the certificate is for another name or has expired, or something \
+                 intercepts the connection"
             }
             Self::Timeout { .. } | Self::Protocol { .. } => {
-                "something between may hold the answer back: try the same address from this machine with `curl`"
+                "something on the way may hold back the response: try the same URL from this machine with `curl`"
             }
         })
     }

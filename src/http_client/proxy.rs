@@ -46,7 +46,7 @@ pub enum ProxyError {
     #[error("this is not the address of a proxy, such as `http://proxy.example.com:3128`")]
     Malformed,
     /// A scheme other than `http` and `https`.
-    #[error("a proxy is reached by `http://` or `https://`; SOCKS is not supported")]
+    #[error("the URL of a proxy starts with `http://` or `https://`; SOCKS is not supported")]
     Scheme,
     /// A path, a query or a fragment.
     #[error("the address of a proxy ends after the port")]

@@ -42,13 +42,13 @@ pub enum RootsError {
         path: PathBuf,
     },
     /// The crypto provider supports none of the TLS versions.
-    #[error("the TLS client cannot be made")]
+    #[error("the TLS client could not be created")]
     Tls(#[source] rustls::Error),
     /// The credentials of the proxy are invalid.
     #[error("the proxy cannot be used")]
     Proxy(#[from] super::ProxyError),
     /// The HTTP client rejected its settings.
-    #[error("the HTTP client cannot be made")]
+    #[error("the HTTP client could not be created")]
     Client(#[source] reqwest::Error),
 }
 

@@ -699,5 +699,5 @@ const OKTA_SCOPES: [&str; 4] = ["openid", "profile", "email", GROUPS_SCOPE];
 const GROUPS_SCOPE: &str = "groups";
 /// The scope of the claims `email` and `email_verified` (OpenID Connect Core 5.4).
 const EMAIL_SCOPE: &str = "email";
-const ABSENCE_UNPROVEN: &str = "the claim is unknown: it is absent, and there is no userinfo answer or not every requested scope is \
-                                known to be granted";
+const ABSENCE_UNPROVEN: &str = "the claim is unknown: it is absent, and there is no userinfo response or not every \
+                                requested scope is known to be granted";

@@ -129,7 +129,7 @@ impl Documents {
         }
         let location = Metadata::location(&self.issuer).ok_or_else(|| {
             LoginFailure::Discovery(MetadataError::Malformed(format!(
-                "`{}` is not an address",
+                "`{}` is not a URL",
                 self.issuer
             )))
         })?;
@@ -333,7 +333,7 @@ impl<T: Send + Sync + 'static> Kept<T> {
             warn!(
                 issuer,
                 failure = failure as &(dyn std::error::Error + 'static),
-                "the identity provider could not be asked"
+                "fetching from the identity provider failed"
             );
         })?);
         let dated = Dated {

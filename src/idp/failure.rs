@@ -36,7 +36,7 @@ pub enum LoginFailure {
     },
     /// The endpoint redirects. Redirects are not followed: the issuer is configured, and so are its
     /// endpoints.
-    #[error("the identity provider's {endpoint} answered with {status}, which leads to `{to}`")]
+    #[error("the identity provider's {endpoint} answered with {status} and a redirect to `{to}`")]
     Redirect {
         /// The endpoint that was called.
         endpoint: Endpoint,
@@ -46,7 +46,7 @@ pub enum LoginFailure {
         to: String,
     },
     /// The discovery document is unusable.
-    #[error("the identity provider cannot be used as it describes itself")]
+    #[error("the identity provider's discovery document cannot be used")]
     Discovery(#[source] MetadataError),
     /// Endpoints moved to another host while the issuer stayed the same. A configuration reload
     /// accepts the new ones.
@@ -66,10 +66,10 @@ pub enum LoginFailure {
     #[error("the identity provider is not the configured issuer")]
     Issuer(#[source] IssuerMismatch),
     /// The callback is malformed or belongs to another login.
-    #[error("the callback is refused")]
+    #[error("the callback was rejected")]
     Callback(#[source] CallbackError),
     /// The login was started with another provider, or before its configuration changed.
-    #[error("the login was begun with another identity provider")]
+    #[error("the login was started with another identity provider")]
     Flow,
     /// The provider rejected the login.
     #[error("the identity provider answered `{error}`: {}", .description.as_deref().unwrap_or("no explanation"))]
@@ -88,7 +88,7 @@ pub enum LoginFailure {
         error: Option<String>,
     },
     /// The provider rejected the pushed login request (RFC 9126).
-    #[error("the request of the login was not taken, with {status}: {}", .error.as_deref().unwrap_or("no error code"))]
+    #[error("the pushed login request was rejected with {status}: {}", .error.as_deref().unwrap_or("no error code"))]
     PushedRequest {
         /// The status of the response.
         status: StatusCode,
@@ -97,7 +97,7 @@ pub enum LoginFailure {
     },
     /// A JSON endpoint sent something else, usually a web page from a proxy in front of it.
     #[error(
-        "the identity provider's {endpoint} answered with {status} and {found} in place of JSON"
+        "the identity provider's {endpoint} answered with {status} and {found} instead of JSON"
     )]
     NotJson {
         /// The endpoint that was called.
@@ -111,7 +111,7 @@ pub enum LoginFailure {
     #[error("the client's private key cannot be used")]
     ClientKey(#[from] ClientKeyError),
     /// The ID token is invalid.
-    #[error("the ID token is refused")]
+    #[error("the ID token was rejected")]
     IdToken(#[source] IdTokenError),
     /// The clocks differ by more than the leeway.
     #[error("the clocks of this machine and of the identity provider differ by about {seconds} s")]
@@ -120,19 +120,19 @@ pub enum LoginFailure {
         seconds: u64,
     },
     /// The userinfo response or the combined claims cannot be used.
-    #[error("the claims are refused")]
+    #[error("the claims were rejected")]
     Userinfo(#[source] ClaimsError),
     /// The userinfo response is about another user.
-    #[error("the ID token and the userinfo answer are about different people")]
+    #[error("the ID token and the userinfo response are about different users")]
     SubjectMismatch,
     /// The SAML request could not be created.
-    #[error("the SAML request cannot be made")]
+    #[error("the SAML request could not be created")]
     SamlRequest(#[source] crate::saml::RequestError),
     /// The SAML response is invalid.
-    #[error("the SAML response is refused at the step `{}`", .0.step().as_str())]
+    #[error("the SAML response was rejected at the step `{}`", .0.step().as_str())]
     Saml(#[from] SamlError),
     /// There is no usable email address.
-    #[error("the e-mail address is refused")]
+    #[error("the email address was rejected")]
     Email(#[source] EmailFailure),
     /// The groups could not be determined, and must not be guessed.
     #[error("failed to fetch user/group information from the identity provider")]
@@ -177,7 +177,7 @@ pub enum IssuerMismatch {
         found: String,
     },
     /// The callback (RFC 9207).
-    #[error("the callback names another issuer, or none where it should")]
+    #[error("the callback names another issuer, or none although it must")]
     Callback,
 }
 
@@ -186,13 +186,13 @@ pub enum IssuerMismatch {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum EmailFailure {
     /// No claim holds an email address.
-    #[error("the identity provider gave no e-mail address")]
+    #[error("the identity provider sent no email address")]
     Missing,
     /// The claim is not a string.
-    #[error("the claim for the e-mail address is not a string")]
+    #[error("the claim for the email address is not a string")]
     Unreadable,
     /// The provider states that the address is not verified.
-    #[error("the identity provider has not verified the e-mail address")]
+    #[error("the identity provider has not verified the email address")]
     Unverified(String),
     /// The provider sends no `email_verified`, and the configuration requires it.
     #[error("the identity provider sends no `email_verified`, which the configuration requires")]
@@ -214,7 +214,7 @@ pub enum GroupsFailure {
     TooMany,
     /// Okta sends no groups, because too many match the claim's filter.
     #[error(
-        "the filter of the groups claim matches too many groups of this person for Okta to send any"
+        "the filter of the groups claim matches too many groups of this user for Okta to send any"
     )]
     Overfull,
     /// The provider has no groups API; only Okta has one.
@@ -241,16 +241,16 @@ pub enum GroupsFailure {
         seconds: u64,
     },
     /// The response is not a list of groups.
-    #[error("the groups API did not answer with a list of groups")]
+    #[error("the groups API did not return a list of groups")]
     NotGroups,
     /// The response is not a user.
-    #[error("the users API did not answer with a user")]
+    #[error("the users API did not return a user")]
     NotUser,
     /// The next page is on another host, which must not receive the API token.
     #[error("the groups API continues on another host")]
     ForeignPage,
     /// More pages than any user can have.
-    #[error("the groups API does not come to an end")]
+    #[error("the groups API returns an endless list")]
     Endless,
     /// The subject cannot be used in an API call.
     #[error("the subject is not a user id")]
@@ -300,17 +300,17 @@ impl Step {
     /// Returns a description for pages.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Discovery => "reading what the provider says of itself (discovery)",
-            Self::Request => "making the request of the login",
+            Self::Discovery => "reading the provider's discovery document",
+            Self::Request => "creating the login request",
             Self::SignIn => "signing in at the provider",
-            Self::Callback => "coming back from the provider",
+            Self::Callback => "returning from the provider",
             Self::Token => "exchanging the code for tokens",
             Self::Keys => "reading the provider's signing keys (JWKS)",
             Self::IdToken => "verifying the ID token",
             Self::Claims => "reading the claims",
-            Self::Saml(step) => step.in_words(),
+            Self::Saml(step) => step.description(),
             Self::Email => "finding the email address",
-            Self::Groups => "learning the groups",
+            Self::Groups => "reading the groups",
         }
     }
 }

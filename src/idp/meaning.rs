@@ -71,7 +71,7 @@ impl LoginFailure {
                 SamlStep::Decryption => "saml_encryption",
                 SamlStep::Signature => "saml_signature",
                 SamlStep::Conditions => match error {
-                    SamlError::Early { .. } => "clock_skew",
+                    SamlError::NotYetValid { .. } => "clock_skew",
                     _ => "saml_conditions",
                 },
                 SamlStep::Identity => "saml_identity",
@@ -101,8 +101,8 @@ impl LoginFailure {
             Self::SamlRequest(_) => Blame::Provider,
             Self::Saml(error) => match error {
                 // These answer no login of this browser or are too old; a new login may succeed.
-                SamlError::Early { .. } => Blame::Provider,
-                SamlError::Over { .. }
+                SamlError::NotYetValid { .. } => Blame::Provider,
+                SamlError::Expired { .. }
                 | SamlError::Unsolicited
                 | SamlError::Request
                 | SamlError::Replayed
@@ -195,7 +195,7 @@ impl LoginFailure {
                 | EmailFailure::Unconfirmed(_)
                 | EmailFailure::ScopeNotGranted,
             ) => "Your identity provider has not verified your email address.",
-            Self::Email(_) => "Your identity provider gave no usable email address.",
+            Self::Email(_) => "Your identity provider did not send a usable email address.",
             _ if self.may_be_cancelled() => {
                 "The sign-in was cancelled, or your identity provider refused it."
             }
@@ -206,17 +206,18 @@ impl LoginFailure {
             }
             Self::Saml(SamlError::Status { .. }) => "Your identity provider refused the login.",
             Self::Saml(SamlError::Unsolicited) => {
-                "Sign-ins that begin at the identity provider are not taken: open the application at its own address."
+                "Sign-ins that start at the identity provider are not accepted: open the application at its own \
+                 address."
             }
             Self::Saml(SamlError::NoEmail(_) | SamlError::BadEmail(_)) => {
-                "Your identity provider gave no usable email address."
+                "Your identity provider did not send a usable email address."
             }
-            Self::Saml(SamlError::Early { .. }) => SKEW,
+            Self::Saml(SamlError::NotYetValid { .. }) => SKEW,
             Self::ClockSkew { .. } => SKEW,
             _ => match self.blame() {
                 Blame::Provider => "The identity provider cannot be used at the moment.",
-                Blame::Person => "The identity provider's answer could not be accepted.",
-                Blame::Browser => "This login has expired or was not begun in this browser.",
+                Blame::Person => "The identity provider's response could not be accepted.",
+                Blame::Browser => "This login has expired or was not started in this browser.",
             },
         }
     }

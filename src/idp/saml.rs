@@ -178,9 +178,9 @@ impl Saml {
 }
 
 impl SamlAnswer {
-    /// See [`Verified::once`].
-    pub fn once(&self) -> (&str, UnixTime) {
-        self.verified.once()
+    /// See [`Verified::replay_key`].
+    pub fn replay_key(&self) -> (&str, UnixTime) {
+        self.verified.replay_key()
     }
 
     /// Returns the verified user; see [`Verified::identity`].

@@ -208,7 +208,7 @@ impl Metrics {
         );
         let evaluations = counters(
             "external_evaluations_total",
-            "Questions about people to services of one's own, by what came of them; with `unknown` nobody was helped.",
+            "External evaluations about users, by outcome; `unknown` never grants access.",
             &["outcome"],
         );
         let logouts = counters(
@@ -230,7 +230,7 @@ impl Metrics {
             ),
             cuts: counters(
                 "requests_cut_total",
-                "Running requests that were cut, by reason.",
+                "Requests terminated while in progress, by reason.",
                 &["reason"],
             ),
             shadows: counters(
@@ -252,14 +252,15 @@ impl Metrics {
             jwks_fetched: register(IntGaugeVec::new(
                 named(
                     "jwks_fetched_timestamp_seconds",
-                    "When the keys in use were fetched; `time()` less this is their age.",
+                    "Time at which the keys in use were fetched; `time()` minus this is their age.",
                 ),
                 &["issuer"],
             )),
             certificates: register(IntGaugeVec::new(
                 named(
                     "certificate_not_after_timestamp_seconds",
-                    "When the certificate of a listener expires; this less `time()` is how long it is still valid.",
+                    "Time at which the certificate of a listener expires; this minus `time()` is its remaining \
+                     validity.",
                 ),
                 &["certificate"],
             )),
@@ -270,7 +271,7 @@ impl Metrics {
             ),
             store_errors: counters(
                 "store_errors_total",
-                "Store calls without an answer by kind.",
+                "Store calls without a response by kind.",
                 &["kind"],
             ),
             store_writable: register(IntGauge::with_opts(named(
@@ -279,17 +280,17 @@ impl Metrics {
             ))),
             revocations_followed: register(IntGauge::with_opts(named(
                 "revocations_followed_timestamp_seconds",
-                "When the store's revocations were last read to their end; `time()` less this is their age.",
+                "Time at which the store's revocations were last read completely; `time()` minus this is their age.",
             ))),
             country_databases: counters(
                 "country_database_reads_total",
-                "New files of the database of countries by outcome; with `rejected` the one before stays.",
+                "New files of the country database by outcome; if `rejected`, the previous one stays in use.",
                 &["outcome"],
             ),
             reloads: Reload::ALL.map(|outcome| reloads.with_label_values(&[outcome.as_str()])),
             generation: register(IntGauge::with_opts(named(
                 "config_generation",
-                "The live configuration, counted from 1 since the start.",
+                "The number of the configuration in use, counted from 1 since the start.",
             ))),
             evaluations: Evaluation::ALL
                 .map(|outcome| evaluations.with_label_values(&[outcome.as_str()])),
@@ -300,7 +301,7 @@ impl Metrics {
             ))),
             in_flight: register(IntGauge::with_opts(named(
                 "requests_in_flight",
-                "Requests that are under way, from the end of their head; tunnels for as long as they stand.",
+                "Requests in progress, from the end of their head; tunnels until they are closed.",
             ))),
         };
         metrics
@@ -478,7 +479,7 @@ fn named(name: &str, help: &str) -> Opts {
 fn register<M: Collector + Clone + 'static>(made: prometheus::Result<M>) -> M {
     let metric = made.expect("the names and labels are valid");
     if let Err(error) = prometheus::default_registry().register(Box::new(metric.clone())) {
-        tracing::warn!(%error, "a metric is not shown");
+        tracing::warn!(%error, "a metric could not be registered and is not exported");
     }
     metric
 }

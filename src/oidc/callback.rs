@@ -27,7 +27,7 @@ pub enum CallbackError {
     #[error("the callback is too long")]
     TooLong,
     /// A parameter is missing or duplicated.
-    #[error("the callback has not exactly one `{0}`")]
+    #[error("the callback does not have exactly one `{0}`")]
     Parameter(&'static str),
     /// The callback belongs to another login or another browser.
     #[error("the callback belongs to another login")]

@@ -93,17 +93,17 @@ pub enum ClaimsError {
     #[error("the claims are malformed")]
     Malformed,
     /// An encrypted userinfo response, one with an unsupported signature, or not JSON at all.
-    #[error("the userinfo endpoint did not answer with JSON")]
+    #[error("the userinfo endpoint did not return JSON")]
     NotJson,
     /// A signed userinfo response whose key is not in the JWKS or whose signature is invalid.
-    #[error("the userinfo answer is not signed by a key that the provider publishes")]
+    #[error("the userinfo response is not signed with a key that the provider publishes")]
     Signature,
     /// A signed userinfo response from another issuer, for another client, or expired.
-    #[error("the signed userinfo answer is from another issuer, for another client, or expired")]
+    #[error("the signed userinfo response is from another issuer, for another client, or expired")]
     Foreign,
     /// The userinfo response has another `sub` than the ID token, or none (OpenID Connect Core
     /// 5.3.2).
-    #[error("the userinfo answer is about somebody else than the ID token")]
+    #[error("the userinfo response is about another user than the ID token")]
     Subject,
 }
 
@@ -185,7 +185,7 @@ impl<'de> Deserialize<'de> for UserClaims {
                 let mut claims = Map::new();
                 while let Some((name, value)) = entries.next_entry::<String, Value>()? {
                     if claims.insert(name, value).is_some() {
-                        return Err(de::Error::custom("a claim stands twice"));
+                        return Err(de::Error::custom("a claim occurs twice"));
                     }
                 }
                 Ok(UserClaims(claims))
@@ -422,10 +422,10 @@ pub(super) fn whole_seconds(value: &Value) -> Option<UnixTime> {
 
 // The names of the documents, for messages.
 const ID_TOKEN: &str = "ID token";
-const USERINFO: &str = "userinfo answer";
+const USERINFO: &str = "userinfo response";
 
 /// The fault of a claim with a name that differs from the configured one only in case or spaces.
-pub(super) const NEARLY: &str = "a claim of nearly this name";
+pub(super) const NEARLY: &str = "a claim with a similar name";
 
 /// The claim that lists the references to other sources.
 pub(super) const CLAIM_NAMES: &str = "_claim_names";

@@ -182,7 +182,7 @@ mod tests {
     }
 
     fn near() -> NamedGroups {
-        NamedGroups::Unreadable(GroupsSource::IdToken, "a claim of nearly this name")
+        NamedGroups::Unreadable(GroupsSource::IdToken, "a claim with a similar name")
     }
 
     fn no_list() -> NamedGroups {

@@ -55,13 +55,13 @@ pub enum IdTokenError {
     Malformed,
     /// Unsigned, encrypted, of another kind, or signed with an algorithm that is not among
     /// [`ALGORITHMS`](super::ALGORITHMS).
-    #[error("the ID token's header is not one of a signed ID token")]
+    #[error("the header is not that of a signed ID token")]
     Header,
     /// Signed with a key that is not in the JWKS. The provider may have rotated its keys.
     #[error("the ID token was signed with a key that the provider does not publish")]
     UnknownKey,
     /// The signature is invalid. The provider may have reused the name of an old key.
-    #[error("the signature of the ID token does not fit")]
+    #[error("the signature of the ID token is invalid")]
     Signature,
     /// The token names no key, and several could have signed it (OpenID Connect Core 10.1).
     #[error(
@@ -69,7 +69,7 @@ pub enum IdTokenError {
     )]
     AmbiguousKey,
     /// A required claim is missing or has the wrong type.
-    #[error("the ID token has no proper `{0}`")]
+    #[error("the ID token has no valid `{0}`")]
     Claim(&'static str),
     /// The token is from another issuer.
     #[error("the ID token is from another issuer")]
@@ -87,14 +87,14 @@ pub enum IdTokenError {
     #[error("the ID token is also for a client that `trusted_audiences` does not name")]
     UntrustedAudience,
     /// The token has expired or is not yet valid.
-    #[error("the ID token is not good at this time: this machine's clock is about {} s {}", .seconds.unsigned_abs(), side(.seconds))]
+    #[error("the ID token has expired or is not yet valid: this machine's clock is about {} s {}", .seconds.unsigned_abs(), side(.seconds))]
     Time {
         /// The clock difference, if the token was issued just now. Negative if our clock is behind.
         seconds: i64,
     },
     /// The provider did not ask for credentials, although the user's last authentication is older
     /// than `max_age`.
-    #[error("the person's login at the provider is longer ago than `max_age`")]
+    #[error("the user's authentication at the provider is older than `max_age`")]
     LoginTooOld,
     /// The token belongs to another login.
     #[error("the ID token belongs to another login")]
@@ -122,7 +122,7 @@ impl IdTokenError {
     pub fn advice(self) -> Option<&'static str> {
         Some(match self {
             Self::TooLong => {
-                "let the provider put fewer claims into the ID token, most of all fewer groups"
+                "have the provider put fewer claims, especially groups, into the ID token"
             }
             Self::Header => {
                 "have the provider sign ID tokens, without encryption, with RS256, RS384, RS512, PS256, PS384, PS512, ES256, \
@@ -137,25 +137,25 @@ impl IdTokenError {
             }
             Self::Issuer => "configure the issuer that the provider's tokens name, byte for byte",
             Self::Audience => {
-                "`client_id` must be that of the application which the tokens are for"
+                "`client_id` must be that of the application that the tokens are issued for"
             }
             Self::AuthorizedParty { absent: true } => {
                 "have the provider put only `client_id` into `aud`, or send `azp` with the value of `client_id`; \
                  `trusted_audiences` does not replace `azp`"
             }
             Self::AuthorizedParty { absent: false } => {
-                "`client_id` must be that of the application which the tokens are issued to: compare it with `azp`"
+                "`client_id` must be that of the application that the tokens are issued to: compare it with `azp`"
             }
             Self::UntrustedAudience => {
                 "add the other audience of the provider's tokens to `trusted_audiences`, or remove that setting to accept any"
             }
             Self::Claim("auth_time") => {
-                "with `max_age` the provider must tell when people logged in (`auth_time`)"
+                "with `max_age`, the provider must send the time of the user's authentication (`auth_time`)"
             }
             Self::LoginTooOld => {
-                "the provider did not ask again: make its own session shorter than `max_age`"
+                "the provider did not ask for credentials again: make its own session shorter than `max_age`"
             }
-            Self::Time { .. } => "let both clocks be set by NTP",
+            Self::Time { .. } => "synchronise both clocks with NTP",
             Self::Malformed | Self::Claim(_) | Self::Nonce | Self::AccessToken => return None,
         })
     }

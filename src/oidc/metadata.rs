@@ -64,7 +64,7 @@ pub enum MetadataError {
         found: String,
     },
     /// An endpoint without TLS, although the issuer has an `https` URL.
-    #[error("the provider's `{0}` is not an https address")]
+    #[error("the provider's `{0}` is not an https URL")]
     Insecure(&'static str),
     /// The provider lacks a feature that this relying party requires.
     #[error("the provider does not support {0}")]
@@ -76,18 +76,18 @@ impl MetadataError {
     pub const fn advice(&self) -> &'static str {
         match self {
             Self::Malformed(_) => {
-                "is it the provider's address? What is there is not a discovery document of OpenID Connect; a page to log in at, \
-                 or a proxy's, is none"
+                "check the provider's URL: the response is not an OpenID Connect discovery document, but perhaps a \
+                 login page or a page of a proxy"
             }
             Self::Issuer { .. } => {
                 "configure the issuer that the discovery document names, byte for byte"
             }
             Self::Insecure(_) => {
-                "all endpoints must be https addresses where the issuer is; correct them at the provider"
+                "all endpoints must be https URLs if the issuer is one; correct them at the provider"
             }
             Self::Unsupported(_) => {
-                "allow it in the provider's settings, or configure what the provider does support: `client_secret` or \
-                 `private_key`, with or without `pushed_requests`"
+                "enable it in the provider's settings, or configure a method that the provider supports: \
+                 `client_secret` or `private_key`, with or without `pushed_requests`"
             }
         }
     }
@@ -115,7 +115,7 @@ impl Members {
         };
         let url = value.as_str().and_then(|text| Url::parse(text).ok());
         let wrong =
-            || MetadataError::Malformed(format!("`{name}` is not an address but {}", shape(value)));
+            || MetadataError::Malformed(format!("`{name}` is not a URL but {}", shape(value)));
         url.ok_or_else(wrong).map(Some)
     }
 

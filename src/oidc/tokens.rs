@@ -119,7 +119,7 @@ impl<'de> Deserialize<'de> for ErrorAnswer {
 /// `openidconnect` requires this implementation but never uses it.
 impl Serialize for ErrorAnswer {
     fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
-        Err(ser::Error::custom("errors are not written down"))
+        Err(ser::Error::custom("errors are not serialized"))
     }
 }
 
@@ -134,7 +134,7 @@ impl ErrorResponse for ErrorAnswer {}
 /// `openidconnect` requires this implementation but never uses it. Tokens are never serialized.
 impl Serialize for TokenResponse {
     fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
-        Err(ser::Error::custom("tokens are not written down"))
+        Err(ser::Error::custom("tokens are not serialized"))
     }
 }
 

@@ -230,7 +230,7 @@ async fn finish(
     let Some(answer) = verified.await.transpose()? else {
         return Ok(None);
     };
-    let (name, until) = answer.once();
+    let (name, until) = answer.replay_key();
     let Ok(first) = access.use_up(name, until).await else {
         return Ok(None);
     };

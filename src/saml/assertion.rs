@@ -8,7 +8,7 @@ use roxmltree::Node;
 use serde_json::{Map, Value};
 
 use super::envelope::{Content, Envelope};
-use super::error::{ENDLESS, EmailSource, SPACE_AROUND, tame};
+use super::error::{EmailSource, NO_END, SPACE_AROUND, one_line};
 use super::signature::Signed;
 use super::tree::{self, ASSERTION};
 use super::{Expected, SamlError, ServiceProvider};
@@ -95,7 +95,7 @@ pub(super) fn read(
             _ => return Err(SamlError::Unsigned),
         }
     };
-    let parts = Parts::of(assertion)?;
+    let parts = Parts::split(assertion)?;
     let version = assertion.attribute("Version") == Some("2.0");
     let id = assertion
         .attribute("ID")
@@ -108,27 +108,29 @@ pub(super) fn read(
     provider.check_issuer(parts.issuer)?;
 
     let clock = Clock { expected };
-    clock.begun(time(assertion, "IssueInstant")?.ok_or(SamlError::Shape(UNDATED))?)?;
+    clock.check_start(time(assertion, "IssueInstant")?.ok_or(SamlError::Shape(UNDATED))?)?;
     let name_id = name_id(parts.subject, provider)?;
-    let confirmed = confirmed(parts.subject, provider, &clock)?;
+    let confirmation = confirmation(parts.subject, provider, &clock)?;
     let valid = conditions(parts.conditions, provider, &clock)?;
     let session_ends = session(&parts.authentications, &clock)?;
 
     let attributes = Attributes {
         statements: &parts.attributes,
     };
-    let (subject, email) = person(name_id, &attributes, provider)?;
+    let (subject, email) = user(name_id, &attributes, provider)?;
     let mut unreadable = Vec::new();
-    let groups = groups(attributes.known(provider.groups_attribute(), &mut unreadable));
+    let groups = groups(attributes.values_for_rules(provider.groups_attribute(), &mut unreadable));
     let no_groups = match groups {
         Groups::Known(_) => None,
         Groups::Unknown if !unreadable.is_empty() => Some(NoGroups::Unreadable),
-        Groups::Unknown if attributes.lack(provider.groups_attribute())? => Some(NoGroups::LeftOut),
+        Groups::Unknown if attributes.lacks(provider.groups_attribute())? => {
+            Some(NoGroups::LeftOut)
+        }
         Groups::Unknown => Some(NoGroups::Similar),
     };
     Ok(Read {
         id,
-        expires: confirmed.max(valid),
+        expires: confirmation.max(valid),
         identity: SamlIdentity {
             subject,
             email,
@@ -136,7 +138,12 @@ pub(super) fn read(
             no_groups,
             attributes: provider
                 .attributes()
-                .map(|name| (name.to_owned(), attributes.known(name, &mut unreadable)))
+                .map(|name| {
+                    (
+                        name.to_owned(),
+                        attributes.values_for_rules(name, &mut unreadable),
+                    )
+                })
                 .collect(),
             headers: headers(&attributes, provider)?,
             session_ends,
@@ -156,10 +163,8 @@ struct Parts<'n, 'i> {
 impl<'n, 'i> Parts<'n, 'i> {
     /// Splits an assertion into its elements, in schema order (SAML Core 2.3.3). `Advice` and
     /// `AuthzDecisionStatement` are rejected.
-    fn of(assertion: Node<'n, 'i>) -> Result<Self, SamlError> {
-        let wrong = SamlError::Shape(
-            "the assertion has a part that is missing, twice there, or not understood",
-        );
+    fn split(assertion: Node<'n, 'i>) -> Result<Self, SamlError> {
+        let wrong = SamlError::Shape("a part of the assertion is missing, duplicated or unknown");
         let children = tree::elements(assertion)?;
         let [issuer, subject, conditions, statements @ ..] = children.as_slice() else {
             return Err(wrong);
@@ -192,9 +197,9 @@ struct Clock<'a> {
 }
 
 impl Clock<'_> {
-    fn begun(&self, time: UnixTime) -> Result<(), SamlError> {
+    fn check_start(&self, time: UnixTime) -> Result<(), SamlError> {
         let now = self.expected.now;
-        let behind = SamlError::Early {
+        let behind = SamlError::NotYetValid {
             seconds: time.since(now).as_secs(),
         };
         if time <= now.after(self.expected.leeway()) {
@@ -204,9 +209,9 @@ impl Clock<'_> {
         }
     }
 
-    fn not_over(&self, time: UnixTime) -> Result<(), SamlError> {
+    fn check_end(&self, time: UnixTime) -> Result<(), SamlError> {
         let now = self.expected.now;
-        let over = SamlError::Over {
+        let over = SamlError::Expired {
             seconds: now.since(time).as_secs(),
         };
         if time.after(self.expected.leeway()) > now {
@@ -216,12 +221,16 @@ impl Clock<'_> {
         }
     }
 
-    fn window(&self, node: Node<'_, '_>, endless: &'static str) -> Result<UnixTime, SamlError> {
-        let end = time(node, "NotOnOrAfter")?.ok_or(SamlError::Bearer(endless))?;
+    fn check_window(
+        &self,
+        node: Node<'_, '_>,
+        missing_end: &'static str,
+    ) -> Result<UnixTime, SamlError> {
+        let end = time(node, "NotOnOrAfter")?.ok_or(SamlError::Bearer(missing_end))?;
         if let Some(start) = time(node, "NotBefore")? {
-            self.begun(start)?;
+            self.check_start(start)?;
         }
-        self.not_over(end)?;
+        self.check_end(end)?;
         Ok(end)
     }
 }
@@ -255,17 +264,17 @@ impl NameId {
 fn name_id(subject: Node<'_, '_>, provider: &ServiceProvider) -> Result<NameId, SamlError> {
     let children = tree::elements(subject)?;
     let (Some(name), rest) = (children.first(), children.get(1..).unwrap_or_default()) else {
-        return Err(SamlError::Subject("there is none"));
+        return Err(SamlError::Subject("it is empty"));
     };
     if tree::is(*name, ASSERTION, "EncryptedID") {
-        return Err(SamlError::Subject("the name id is encrypted on its own"));
+        return Err(SamlError::Subject("the name id is individually encrypted"));
     }
     if !tree::is(*name, ASSERTION, "NameID")
         || !rest
             .iter()
             .all(|node| tree::is(*node, ASSERTION, "SubjectConfirmation"))
     {
-        return Err(SamlError::Subject("it has not exactly one name id"));
+        return Err(SamlError::Subject("it does not have exactly one name id"));
     }
     let value = tree::text(*name)?;
     let usable = |text: &str| {
@@ -303,7 +312,7 @@ fn name_id(subject: Node<'_, '_>, provider: &ServiceProvider) -> Result<NameId, 
 /// Checks the subject confirmations (SAML Profiles 4.1.4.2) and returns the end of the one that
 /// holds. A bearer confirmation must name this ACS and this request, and must not have expired. One
 /// valid confirmation is enough.
-fn confirmed(
+fn confirmation(
     subject: Node<'_, '_>,
     provider: &ServiceProvider,
     clock: &Clock<'_>,
@@ -312,9 +321,9 @@ fn confirmed(
         let [data] = tree::sequence(
             node,
             [(ASSERTION, "SubjectConfirmationData")],
-            "a confirmation has parts of its own",
+            "a confirmation has unexpected elements",
         )?;
-        let data = data.ok_or(SamlError::Bearer("it does not say to whom and until when"))?;
+        let data = data.ok_or(SamlError::Bearer("its confirmation has no data"))?;
         match data.attribute("InResponseTo") {
             Some(id) if id == clock.expected.request_id => {}
             Some(_) => return Err(SamlError::Request),
@@ -322,14 +331,14 @@ fn confirmed(
         }
         match data.attribute("Recipient") {
             Some(recipient) if recipient == provider.acs() => {}
-            other => return Err(SamlError::Recipient(tame(other.unwrap_or_default()))),
+            other => return Err(SamlError::Recipient(one_line(other.unwrap_or_default()))),
         }
-        clock.window(data, ENDLESS[0])
+        clock.check_window(data, NO_END[0])
     };
     let bearers = tree::elements(subject)?
         .into_iter()
         .filter(|node| node.attribute("Method") == Some(BEARER));
-    let mut outcome = Err(SamlError::Bearer("it has no confirmation by bearer"));
+    let mut outcome = Err(SamlError::Bearer("it has no bearer confirmation"));
     for bearer in bearers {
         outcome = confirm(bearer);
         if outcome.is_ok() {
@@ -345,15 +354,15 @@ fn conditions(
     provider: &ServiceProvider,
     clock: &Clock<'_>,
 ) -> Result<UnixTime, SamlError> {
-    let end = clock.window(node, ENDLESS[1])?;
+    let end = clock.check_window(node, NO_END[1])?;
     let mut restricted = false;
     for condition in tree::elements(node)? {
         if tree::is(condition, ASSERTION, "AudienceRestriction") {
-            let audiences = tree::all(
+            let audiences = tree::all_named(
                 condition,
                 ASSERTION,
                 "Audience",
-                "an audience restriction has parts of its own",
+                "an audience restriction has unexpected elements",
             )?;
             let audiences = audiences
                 .into_iter()
@@ -363,7 +372,7 @@ fn conditions(
                 .iter()
                 .any(|audience| audience == provider.entity_id())
             {
-                return Err(SamlError::Audience(tame(
+                return Err(SamlError::Audience(one_line(
                     audiences.first().map_or("", String::as_str),
                 )));
             }
@@ -387,7 +396,7 @@ fn conditions(
 /// provider's session, if one is stated.
 fn session(statements: &[Node<'_, '_>], clock: &Clock<'_>) -> Result<Option<UnixTime>, SamlError> {
     if statements.is_empty() {
-        return Err(SamlError::Bearer("it tells of no login"));
+        return Err(SamlError::Bearer("it has no authentication statement"));
     }
     let mut session_ends: Option<UnixTime> = None;
     for statement in statements {
@@ -408,18 +417,18 @@ fn session(statements: &[Node<'_, '_>], clock: &Clock<'_>) -> Result<Option<Unix
 
 /// The white space that is accepted around a value.
 #[derive(Clone, Copy)]
-enum Spaces {
+enum OuterSpace {
     /// No white space.
-    Refused,
+    Rejected,
     /// Spaces, which are part of the value: a rule compares them, as it does in a claim. Line
     /// breaks and tabs may be XML layout, so the true value is ambiguous and is rejected.
     Literal,
 }
 
-impl Spaces {
-    fn spoil(self, text: &str) -> bool {
+impl OuterSpace {
+    fn rejects(self, text: &str) -> bool {
         match self {
-            Self::Refused => text.trim() != text,
+            Self::Rejected => text.trim() != text,
             Self::Literal => {
                 let (start, end) = (text.len() - text.trim_start().len(), text.trim_end().len());
                 let around = [text.get(..start), text.get(end..)].into_iter().flatten();
@@ -438,25 +447,26 @@ struct Attributes<'s, 'n, 'i> {
 impl Attributes<'_, '_, '_> {
     /// Returns the values that rules are evaluated against. `None`, which means unknown, if the
     /// attribute is missing or unreadable; the login continues.
-    fn known(&self, name: &str, unreadable: &mut Vec<String>) -> Option<Vec<String>> {
-        self.find(name, Spaces::Literal).unwrap_or_else(|error| {
-            unreadable.push(error.to_string());
-            None
-        })
+    fn values_for_rules(&self, name: &str, unreadable: &mut Vec<String>) -> Option<Vec<String>> {
+        self.find(name, OuterSpace::Literal)
+            .unwrap_or_else(|error| {
+                unreadable.push(error.to_string());
+                None
+            })
     }
 
     /// Returns the exact values of all attributes with this name, in document order. An `xsi:nil`
     /// value is skipped. Attributes that are not configured are not read.
-    fn find(&self, name: &str, spaces: Spaces) -> Result<Option<Vec<String>>, SamlError> {
+    fn find(&self, name: &str, spaces: OuterSpace) -> Result<Option<Vec<String>>, SamlError> {
         let fault = |fault| SamlError::Attribute {
-            name: tame(name),
+            name: one_line(name),
             fault,
         };
         let mut found: Option<Vec<String>> = None;
         for statement in self.statements {
             for attribute in tree::elements(*statement)? {
                 if tree::is(attribute, ASSERTION, "EncryptedAttribute") {
-                    return Err(fault("may be among those that are encrypted on their own"));
+                    return Err(fault("may be one of the individually encrypted attributes"));
                 }
                 if !tree::is(attribute, ASSERTION, "Attribute")
                     || attribute.attribute("Name") != Some(name)
@@ -464,14 +474,14 @@ impl Attributes<'_, '_, '_> {
                     continue;
                 }
                 let values = found.get_or_insert_default();
-                let wrong = "an attribute has something else than values";
-                for value in tree::all(attribute, ASSERTION, "AttributeValue", wrong)? {
+                let wrong = "an attribute has elements other than values";
+                for value in tree::all_named(attribute, ASSERTION, "AttributeValue", wrong)? {
                     if matches!(value.attribute((XSI, "nil")), Some("true" | "1")) {
                         continue;
                     }
                     let text =
                         tree::text(value).map_err(|_| fault("has a value that is not text"))?;
-                    if spaces.spoil(&text) {
+                    if spaces.rejects(&text) {
                         return Err(fault(SPACE_AROUND));
                     }
                     values.push(text);
@@ -485,7 +495,7 @@ impl Attributes<'_, '_, '_> {
 impl Attributes<'_, '_, '_> {
     /// Returns `true` if no attribute has this name, by `Name` or `FriendlyName` and in any case,
     /// and Microsoft Entra ID sent no link in its place.
-    fn lack(&self, name: &str) -> Result<bool, SamlError> {
+    fn lacks(&self, name: &str) -> Result<bool, SamlError> {
         for statement in self.statements {
             for attribute in tree::elements(*statement)? {
                 let names = ["Name", "FriendlyName"]
@@ -507,14 +517,14 @@ impl Attributes<'_, '_, '_> {
 /// The email address comes only from the configured attribute. Without one, it comes from `email`,
 /// or from a name ID whose format says that it is an email address. Users may be able to choose the
 /// values of other attributes and formats themselves.
-fn person(
+fn user(
     name_id: NameId,
     attributes: &Attributes<'_, '_, '_>,
     provider: &ServiceProvider,
 ) -> Result<(String, Email), SamlError> {
     let configured = provider.email_attribute();
     let name = configured.unwrap_or(EMAIL);
-    let (values, source) = match attributes.find(name, Spaces::Refused)? {
+    let (values, source) = match attributes.find(name, OuterSpace::Rejected)? {
         Some(values) => (values, EmailSource::Attribute(name.to_owned())),
         None if configured.is_some() => {
             return Err(SamlError::NoEmail(EmailSource::Attribute(name.to_owned())));
@@ -556,15 +566,15 @@ fn headers(
     let (mut headers, mut room) = (Vec::new(), MAX_HEADER_BYTES);
     for wanted in provider.header_attributes() {
         let fault = |fault| SamlError::Attribute {
-            name: tame(&wanted.attribute),
+            name: one_line(&wanted.attribute),
             fault,
         };
         for value in attributes
-            .find(&wanted.attribute, Spaces::Refused)?
+            .find(&wanted.attribute, OuterSpace::Rejected)?
             .unwrap_or_default()
         {
             HeaderValue::from_bytes(value.as_bytes())
-                .map_err(|_| fault("has a value that no header can carry"))?;
+                .map_err(|_| fault("has a value that is not allowed in a header"))?;
             room = room
                 .checked_sub(value.len())
                 .filter(|_| headers.len() < MAX_HEADERS)
@@ -587,7 +597,7 @@ fn time(node: Node<'_, '_>, name: &str) -> Result<Option<UnixTime>, SamlError> {
     let seconds = parsed.and_then(|time| u64::try_from(time.as_second()).ok());
     seconds
         .map(|seconds| Some(UnixTime(seconds)))
-        .ok_or(SamlError::Shape("a time is not one"))
+        .ok_or(SamlError::Shape("a time is malformed"))
 }
 
 const XSI: &str = "http://www.w3.org/2001/XMLSchema-instance";
@@ -600,7 +610,7 @@ const EMAIL: &str = "email";
 const GROUPS_LINK: &str = "http://schemas.microsoft.com/claims/groups.link";
 const UNDATED: &str = "a time is missing";
 const TOO_LONG: &str =
-    "has, with those before it, more values than fit into the headers of a request";
+    "exceeds, together with the attributes before it, the size limit for request headers";
 /// Every request of the user carries these headers. Origins commonly accept 8 KiB of headers in
 /// total, so these get half.
 const MAX_HEADER_BYTES: usize = 4096;

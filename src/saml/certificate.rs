@@ -6,7 +6,7 @@ use thiserror::Error;
 use x509_parser::prelude::{ASN1Time, FromDer as _, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
-use super::error::tame;
+use super::error::one_line;
 use super::gate::base64;
 use crate::model::{UnixTime, hex};
 
@@ -16,7 +16,7 @@ use crate::model::{UnixTime, hex};
 #[derive(Clone, Debug)]
 pub(super) struct Certificate {
     key: RsaPublicKeyComponents<Vec<u8>>,
-    about: CertificateInfo,
+    info: CertificateInfo,
 }
 
 /// Descriptive fields of a certificate, for display. No decision depends on them.
@@ -72,8 +72,8 @@ impl Certificate {
         let sound =
             (256..=1024).contains(&n.len()) && (1..=4).contains(&e.len()) && odd && *e != [1];
         let time = |at: ASN1Time| UnixTime(u64::try_from(at.timestamp()).unwrap_or(0));
-        let about = CertificateInfo {
-            subject: tame(&certificate.subject().to_string()),
+        let info = CertificateInfo {
+            subject: one_line(&certificate.subject().to_string()),
             fingerprint: fingerprint(&der),
             not_before: time(certificate.validity().not_before),
             not_after: time(certificate.validity().not_after),
@@ -81,19 +81,19 @@ impl Certificate {
         if sound {
             Ok(Self {
                 key: RsaPublicKeyComponents { n, e },
-                about,
+                info,
             })
         } else {
             Err(CertificateError::Key)
         }
     }
 
-    pub(super) const fn about(&self) -> &CertificateInfo {
-        &self.about
+    pub(super) const fn info(&self) -> &CertificateInfo {
+        &self.info
     }
 
     /// Returns `true` if the certificate holds this public key.
-    pub(super) fn is_of(&self, key: &RsaPublicKey) -> bool {
+    pub(super) fn has_key(&self, key: &RsaPublicKey) -> bool {
         let (n, e) = (key.modulus(), key.exponent());
         self.key.n == n.big_endian_without_leading_zero()
             && self.key.e == e.big_endian_without_leading_zero()

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::SamlError;
 use super::certificate::{self, CertificateError};
-use super::error::tame;
+use super::error::one_line;
 use super::gate::base64;
 use super::tree::{self, DSIG, XENC};
 use crate::model::Secret;
@@ -37,7 +37,7 @@ pub enum DecryptionKeyError {
     Certificate(CertificateError),
     /// The key and the certificate do not match, so no message encrypted for the certificate could
     /// be decrypted.
-    #[error("the certificate of the decryption key is that of another key")]
+    #[error("the certificate does not match the decryption key")]
     Pair,
 }
 
@@ -61,7 +61,7 @@ impl DecryptionKey {
         let key = OaepPrivateDecryptingKey::new(key).map_err(|_| DecryptionKeyError::Key)?;
         let shown = certificate::Certificate::parse(certificate)
             .map_err(DecryptionKeyError::Certificate)?;
-        if !shown.is_of(pair.public_key()) {
+        if !shown.has_key(pair.public_key()) {
             return Err(DecryptionKeyError::Pair);
         }
         let body = certificate::body(certificate).map_err(DecryptionKeyError::Certificate)?;
@@ -107,14 +107,14 @@ pub(super) fn decrypt(
         .filter(|node| tree::is(*node, XENC, "EncryptedKey"));
     let (Some(wrapped), None) = (wrapped.next(), wrapped.next()) else {
         return Err(SamlError::Shape(
-            "an encrypted assertion has not exactly one key",
+            "the encrypted assertion does not have exactly one key",
         ));
     };
     let data = Cipher::read(data)?;
     let algorithm = match data.algorithm {
         "http://www.w3.org/2009/xmlenc11#aes128-gcm" => &AES_128_GCM,
         "http://www.w3.org/2009/xmlenc11#aes256-gcm" => &AES_256_GCM,
-        other => return Err(SamlError::Cipher(tame(other))),
+        other => return Err(SamlError::Cipher(one_line(other))),
     };
     let wrapped = Cipher::read(wrapped)?;
     let transport = oaep(&wrapped)?;
@@ -196,7 +196,7 @@ fn oaep(key: &Cipher<'_, '_>) -> Result<&'static OaepAlgorithm, SamlError> {
     let mask = mask
         .and_then(|node| node.attribute("Algorithm"))
         .unwrap_or(MGF1_SHA1);
-    let refused = |what: &str| Err(SamlError::Cipher(tame(what)));
+    let refused = |what: &str| Err(SamlError::Cipher(one_line(what)));
     match key.algorithm {
         "http://www.w3.org/2001/04/xmlenc#rsa-oaep-mgf1p"
         | "http://www.w3.org/2009/xmlenc11#rsa-oaep" => {}
@@ -226,4 +226,4 @@ fn oaep(key: &Cipher<'_, '_>) -> Result<&'static OaepAlgorithm, SamlError> {
 const XENC11: &str = "http://www.w3.org/2009/xmlenc11#";
 const SHA1: &str = "http://www.w3.org/2000/09/xmldsig#sha1";
 const MGF1_SHA1: &str = "http://www.w3.org/2009/xmlenc11#mgf1sha1";
-const WRONG: &str = "an encrypted assertion is not as SAML has it";
+const WRONG: &str = "the encrypted assertion is malformed";

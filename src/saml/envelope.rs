@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use roxmltree::{Document, Node};
 
-use super::error::tame;
+use super::error::one_line;
 use super::tree::{self, ASSERTION, DSIG, PROTOCOL};
 use super::{Expected, SamlError, ServiceProvider};
 
@@ -40,7 +40,7 @@ impl<'n, 'i> Envelope<'n, 'i> {
         if !tree::is(root, PROTOCOL, "Response") {
             return Err(SamlError::Shape("it is not a SAML 2.0 response"));
         }
-        ids(document)?;
+        check_unique_ids(document)?;
         let names = [
             (ASSERTION, "Issuer"),
             (DSIG, "Signature"),
@@ -51,7 +51,7 @@ impl<'n, 'i> Envelope<'n, 'i> {
         let [issuer, signature, status, plain, encrypted] = tree::sequence(
             root,
             names,
-            "the response has an element that has no place there, or twice",
+            "the response has an unexpected or duplicated element",
         )?;
         let status = status.ok_or(SamlError::Shape("the response has no status"))?;
         let content = match (plain, encrypted) {
@@ -67,7 +67,7 @@ impl<'n, 'i> Envelope<'n, 'i> {
             signature,
             content,
         };
-        envelope.no_others()?;
+        envelope.reject_misplaced()?;
         Ok(envelope)
     }
 
@@ -91,7 +91,7 @@ impl<'n, 'i> Envelope<'n, 'i> {
         }
         match self.root.attribute("Destination") {
             Some(destination) if destination == provider.acs() => {}
-            Some(other) => return Err(SamlError::Destination(tame(other))),
+            Some(other) => return Err(SamlError::Destination(one_line(other))),
             None => {
                 return Err(status
                     .err()
@@ -107,10 +107,10 @@ impl<'n, 'i> Envelope<'n, 'i> {
 
     /// Returns an error unless the status is `Success` (SAML Core 3.2.2.1 to 3.2.2.3).
     pub(super) fn status(&self) -> Result<(), SamlError> {
-        success(self.status)
+        check_status(self.status)
     }
 
-    fn no_others(&self) -> Result<(), SamlError> {
+    fn reject_misplaced(&self) -> Result<(), SamlError> {
         let (assertion, inner) = match self.content {
             Some(Content::Plain(assertion, signature)) => (Some(assertion), signature),
             Some(Content::Encrypted(encrypted)) => (Some(encrypted), None),
@@ -134,15 +134,13 @@ impl<'n, 'i> Envelope<'n, 'i> {
                 .any(|name| node.tag_name().name().eq_ignore_ascii_case(name))
             });
         match misplaced {
-            Some(_) => Err(SamlError::Shape(
-                "an assertion or a signature stands where none belongs",
-            )),
+            Some(_) => Err(SamlError::Shape("an assertion or a signature is misplaced")),
             None => Ok(()),
         }
     }
 }
 
-/// Returns the first signature among the children. `no_others` rejects a second one.
+/// Returns the first signature among the children. `reject_misplaced` rejects a second one.
 fn signature_in<'n, 'i>(assertion: Node<'n, 'i>) -> Option<Node<'n, 'i>> {
     assertion
         .children()
@@ -150,7 +148,7 @@ fn signature_in<'n, 'i>(assertion: Node<'n, 'i>) -> Option<Node<'n, 'i>> {
 }
 
 /// Rejects a document in which an ID occurs twice, in any spelling of the attribute.
-fn ids(document: &Document<'_>) -> Result<(), SamlError> {
+fn check_unique_ids(document: &Document<'_>) -> Result<(), SamlError> {
     let mut seen = HashSet::new();
     for node in document.root().descendants() {
         for attribute in node.attributes() {
@@ -166,8 +164,8 @@ fn ids(document: &Document<'_>) -> Result<(), SamlError> {
     Ok(())
 }
 
-fn success(status: Node<'_, '_>) -> Result<(), SamlError> {
-    let wrong = "the status is not as SAML has it";
+fn check_status(status: Node<'_, '_>) -> Result<(), SamlError> {
+    let wrong = "the status is malformed";
     let names = [
         (PROTOCOL, "StatusCode"),
         (PROTOCOL, "StatusMessage"),
@@ -186,10 +184,10 @@ fn success(status: Node<'_, '_>) -> Result<(), SamlError> {
     let message = message
         .map(tree::text)
         .transpose()?
-        .map(|text| tame(&text))
+        .map(|text| one_line(&text))
         .filter(|text| !text.is_empty());
     Err(SamlError::Status {
-        code: tame(short),
+        code: one_line(short),
         message,
     })
 }

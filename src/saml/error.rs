@@ -41,7 +41,7 @@ pub enum SamlError {
         message: Option<String>,
     },
     /// The response names another destination; an empty string if it names none.
-    #[error("{}", addressed(.0, "the SAML response was sent to another address", "the SAML response names no address of its own"))]
+    #[error("{}", addressed(.0, "the SAML response is for another destination", "the SAML response names no destination"))]
     Destination(String),
     /// The response answers no request: a login that the identity provider started.
     #[error("the SAML response answers no request of ours")]
@@ -56,7 +56,7 @@ pub enum SamlError {
     #[error("the assertion is not signed")]
     Unsigned,
     /// The algorithm is not RSA with SHA-2, or the transforms are not those of the profile.
-    #[error("the signature is of a kind that is not taken: `{0}`")]
+    #[error("the signature uses an unsupported algorithm: `{0}`")]
     Algorithm(String),
     /// No configured certificate verifies the signature.
     #[error(
@@ -72,13 +72,13 @@ pub enum SamlError {
     #[error("the signature is not over the element that it stands in")]
     Reference,
     /// The element was modified after signing.
-    #[error("what was signed was changed")]
+    #[error("the signed element was modified after signing")]
     Digest,
     /// The assertion is encrypted and no decryption key is configured.
     #[error("the assertion is encrypted, and encryption is not configured")]
     Encrypted,
     /// The encryption algorithm is not accepted.
-    #[error("the assertion is encrypted in a way that is not taken: `{0}`")]
+    #[error("the assertion uses an unsupported encryption algorithm: `{0}`")]
     Cipher(String),
     /// The assertion is encrypted for another key, or damaged.
     #[error("the assertion cannot be decrypted")]
@@ -91,26 +91,26 @@ pub enum SamlError {
     Recipient(String),
     /// The assertion is issued or valid from a future time: the clocks differ.
     #[error(
-        "the assertion is not good yet: the identity provider's clock is ahead of this machine's by about {seconds} s"
+        "the assertion is not valid yet: the identity provider's clock is about {seconds} s ahead of this machine's"
     )]
-    Early {
+    NotYetValid {
         /// The clock difference, if the assertion was issued just now.
         seconds: u64,
     },
     /// The assertion has expired, for example because the browser submitted a form again.
-    #[error("the assertion is over since {seconds} s")]
-    Over {
+    #[error("the assertion expired {seconds} s ago")]
+    Expired {
         /// Seconds since it expired.
         seconds: u64,
     },
     /// The assertion states that the provider's own session has ended (SAML Core 2.7.2).
-    #[error("the identity provider's session is over (`SessionNotOnOrAfter`)")]
+    #[error("the identity provider's session has ended (`SessionNotOnOrAfter`)")]
     SessionOver,
     /// A fresh login was required, and this one is older.
     #[error("the identity provider did not ask for credentials again")]
     NotFresh,
     /// Not a complete bearer assertion (SAML Profiles 4.1.4.2).
-    #[error("the assertion is not a bearer's: {0}")]
+    #[error("the assertion is not a valid bearer assertion: {0}")]
     Bearer(&'static str),
     /// An unknown condition (SAML Core 2.5.1).
     #[error("the assertion has a condition that is not understood")]
@@ -119,10 +119,10 @@ pub enum SamlError {
     #[error("the assertion's subject is not usable: {0}")]
     Subject(&'static str),
     /// There is no email address in the expected attribute or name ID.
-    #[error("required attributes are missing: no e-mail address in {}", searched(.0))]
+    #[error("required attributes are missing: no email address in {}", sources(.0))]
     NoEmail(EmailSource),
     /// The value is not exactly one email address.
-    #[error("what is in {0} is not one e-mail address")]
+    #[error("{0} does not hold exactly one email address")]
     BadEmail(EmailSource),
     /// An attribute that cannot be used as it is.
     #[error("the attribute `{name}` {fault}")]
@@ -156,7 +156,7 @@ impl fmt::Display for EmailSource {
 }
 
 /// Describes the places in which no email address was found.
-fn searched(source: &EmailSource) -> String {
+fn sources(source: &EmailSource) -> String {
     match source {
         EmailSource::Attribute(_) => source.to_string(),
         EmailSource::NameId => {
@@ -199,14 +199,14 @@ impl Step {
     }
 
     /// Returns a description for users.
-    pub const fn in_words(self) -> &'static str {
+    pub const fn description(self) -> &'static str {
         match self {
             Self::Parse => "reading the SAML response",
             Self::Shape => "finding the assertion in the SAML response",
-            Self::Response => "telling whose answer the SAML response is, and to what",
+            Self::Response => "matching the SAML response to the login",
             Self::Decryption => "decrypting the assertion",
             Self::Signature => "verifying the signatures",
-            Self::Conditions => "checking for whom and for when the assertion is",
+            Self::Conditions => "checking the audience and validity period of the assertion",
             Self::Identity => "reading the attributes",
         }
     }
@@ -235,8 +235,8 @@ impl SamlError {
             | Self::Digest => Step::Signature,
             Self::Audience(_)
             | Self::Recipient(_)
-            | Self::Early { .. }
-            | Self::Over { .. }
+            | Self::NotYetValid { .. }
+            | Self::Expired { .. }
             | Self::SessionOver
             | Self::NotFresh
             | Self::Bearer(_)
@@ -272,7 +272,7 @@ impl SamlError {
                 "set the signature to RSA-SHA256 with exclusive canonicalisation at the identity provider"
             }
             Self::Signature { .. } => {
-                "copy the identity provider's current signing certificate to `idp_public_certs`; it can stand beside the old one"
+                "copy the identity provider's current signing certificate to `idp_public_certs`; it can be listed beside the old one"
             }
             Self::Issuer(_) => {
                 "set `issuer_url` to the identity provider's entity id, byte for byte"
@@ -284,22 +284,22 @@ impl SamlError {
                 "set the single sign-on URL (ACS) in the identity provider's application to the team domain's `/cdn-cgi/access/callback`"
             }
             Self::Unsolicited => {
-                "begin at the application's own address: logins that the identity provider begins are not taken; for a tile there, \
-                 link the address of the application"
+                "start at the application's own URL: logins started at the identity provider are not accepted; for a tile there, \
+                 link to the URL of the application"
             }
-            Self::Early { .. } => "set both clocks by NTP",
-            Self::Over { .. } => {
-                "begin anew; where it happens to everybody, set both clocks by NTP"
+            Self::NotYetValid { .. } => "synchronise both clocks with NTP",
+            Self::Expired { .. } => {
+                "start over; if it happens to all users, synchronise both clocks with NTP"
             }
             Self::NotFresh => {
-                "have the identity provider heed ForceAuthn (in Okta, Honor Force Authentication), or take `force_authn` away"
+                "have the identity provider honour ForceAuthn (in Okta, Honor Force Authentication), or remove `force_authn`"
             }
-            Self::Bearer(what) if ENDLESS.contains(what) => {
+            Self::Bearer(what) if NO_END.contains(what) => {
                 "have the identity provider write `NotOnOrAfter` into the conditions and the confirmation of its assertions"
             }
             Self::SessionOver => {
-                "begin anew; where it happens to everybody, set both clocks by NTP, and look how long the identity provider lets its \
-                 sessions last"
+                "start over; if it happens to all users, synchronise both clocks with NTP, and check the session \
+                 lifetime at the identity provider"
             }
             Self::Encrypted => {
                 "turn off encryption of the assertion in the identity provider's application, or set `encryption_keys`"
@@ -308,21 +308,19 @@ impl SamlError {
                 "set the encryption algorithm to AES256-GCM and the key transport to RSA-OAEP in the identity provider's application"
             }
             Self::Decryption => {
-                "give the identity provider the encryption certificate that the metadata shows now"
+                "give the identity provider the encryption certificate that is in the metadata now"
             }
             Self::NoEmail(EmailSource::NameId) => {
-                "add an attribute statement `email` with the person's e-mail address, or set the name id format to EmailAddress \
+                "add an attribute statement `email` with the user's email address, or set the name id format to EmailAddress \
                  in the identity provider's application"
             }
             Self::NoEmail(EmailSource::Attribute(_)) => {
-                "add an attribute statement with the person's e-mail address, or set `email_attribute_name` to the one that has it"
+                "add an attribute statement with the user's email address, or set `email_attribute_name` to the one that has it"
             }
             Self::Attribute {
                 fault: SPACE_AROUND,
                 ..
-            } => {
-                "take the white space away at the identity provider: rules compare values to the letter"
-            }
+            } => "remove the white space at the identity provider: rules compare values exactly",
             Self::Status { code, .. } => return status_advice(code),
             _ => return None,
         })
@@ -332,24 +330,24 @@ impl SamlError {
 /// Returns a remedy for a status code of SAML Core 3.2.2.2 that occurs in practice.
 fn status_advice(code: &str) -> Option<&'static str> {
     Some(match code {
-        "AuthnFailed" => "the identity provider could not log the person in; its own log says why",
+        "AuthnFailed" => "the identity provider could not log the user in; see its own log",
         "RequestDenied" => {
-            "assign the person, or a group of theirs, to the application at the identity provider"
+            "assign the user, or one of the user's groups, to the application at the identity provider"
         }
         "NoPassive" | "NoAuthnContext" => {
-            "the identity provider could not log the person in as it was asked to"
+            "the identity provider could not log the user in as it was asked to"
         }
         "InvalidNameIDPolicy" => {
             "set the name id format to EmailAddress in the identity provider's application"
         }
         "RequestUnsupported" | "UnsupportedBinding" => {
-            "the identity provider does not take this kind of request; check `sso_target_url` and `sign_request`"
+            "the identity provider does not accept this kind of request; check `sso_target_url` and `sign_request`"
         }
         "Requester" => {
-            "the identity provider did not accept the request: check the ACS and entity id there, and, where it wants signed \
+            "the identity provider did not accept the request: check the ACS and entity id there, and, if it requires signed \
              requests, `sign_request` and the certificate it verifies them with"
         }
-        "Responder" => "the identity provider failed; its own log says why",
+        "Responder" => "the identity provider failed; see its own log",
         "VersionMismatch" => "the identity provider does not speak SAML 2.0",
         _ => return None,
     })
@@ -378,7 +376,7 @@ fn shown(certificate: &Option<String>) -> String {
 }
 
 /// Limits text from the message to one line of bounded length, for logs and pages.
-pub(super) fn tame(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     let odd = |c: char| {
         c.is_control()
             || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -391,9 +389,9 @@ pub(super) fn tame(text: &str) -> String {
 }
 
 /// The faults of a confirmation and of conditions without an end.
-pub(super) const ENDLESS: [&str; 2] = ["its confirmation has no end", "its conditions have no end"];
+pub(super) const NO_END: [&str; 2] = ["its confirmation has no end", "its conditions have no end"];
 /// A fault that the operator can correct at the provider.
-pub(super) const SPACE_AROUND: &str = "has a value with white space around it";
+pub(super) const SPACE_AROUND: &str = "has a value with leading or trailing white space";
 /// The codes of SAML Core 3.2.2.2 without the common URN prefix, except `Success`.
 const STATUS_CODES: [&str; 22] = [
     "AuthnFailed",

@@ -11,7 +11,7 @@ use memchr::{memchr, memmem};
 use super::SamlError;
 
 /// Decodes and checks the message in a form field.
-pub(super) fn open(field: &str) -> Result<String, SamlError> {
+pub(super) fn decode(field: &str) -> Result<String, SamlError> {
     if field.len() > MAX_FIELD {
         return Err(SamlError::TooLong);
     }

@@ -5,7 +5,7 @@ use url::Url;
 
 use super::certificate::{Certificate, CertificateError, CertificateInfo};
 use super::decrypt::DecryptionKey;
-use super::error::tame;
+use super::error::one_line;
 use super::{SamlError, tree};
 
 /// The agreement with one identity provider. Names in parentheses are those of the configuration.
@@ -67,10 +67,10 @@ pub enum SettingsError {
     #[error("there are more than {MAX_CERTIFICATES} certificates of the identity provider")]
     TooManyCertificates,
     /// A certificate cannot be used.
-    #[error("certificate {place} of the identity provider {source}")]
+    #[error("certificate {position} of the identity provider {source}")]
     Certificate {
         /// The position of the certificate, counted from 1.
-        place: usize,
+        position: usize,
         /// The fault of the certificate.
         source: CertificateError,
     },
@@ -117,7 +117,7 @@ impl ServiceProvider {
         }
         let read = |(at, text): (usize, &String)| {
             Certificate::parse(text).map_err(|source| SettingsError::Certificate {
-                place: at + 1,
+                position: at + 1,
                 source,
             })
         };
@@ -187,7 +187,7 @@ impl ServiceProvider {
 
     /// Returns the descriptive fields of the provider's certificates, in configuration order.
     pub fn certificate_info(&self) -> impl Iterator<Item = &CertificateInfo> {
-        self.certificates.iter().map(Certificate::about)
+        self.certificates.iter().map(Certificate::info)
     }
 
     pub(super) fn certificates(&self) -> &[Certificate] {
@@ -205,7 +205,7 @@ impl ServiceProvider {
         if entity && name == self.idp_entity_id() {
             Ok(())
         } else {
-            Err(SamlError::Issuer(tame(&name)))
+            Err(SamlError::Issuer(one_line(&name)))
         }
     }
 }

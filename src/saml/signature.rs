@@ -11,7 +11,7 @@ use roxmltree::Node;
 use super::SamlError;
 use super::canonical::canonical;
 use super::certificate::{Certificate, fingerprint};
-use super::error::tame;
+use super::error::one_line;
 use super::gate::base64;
 use super::tree::{self, DSIG, EXC_C14N};
 
@@ -127,7 +127,7 @@ impl Reference {
         else {
             return Err(SamlError::Shape(WRONG));
         };
-        let transforms = tree::all(transforms, DSIG, "Transform", WRONG)?;
+        let transforms = tree::all_named(transforms, DSIG, "Transform", WRONG)?;
         let [enveloped, canonicalisation] = transforms.as_slice() else {
             return Err(SamlError::Algorithm(format!(
                 "{} transforms",
@@ -135,7 +135,7 @@ impl Reference {
             )));
         };
         if algorithm(*enveloped)? != ENVELOPED || !tree::elements(*enveloped)?.is_empty() {
-            return Err(SamlError::Algorithm(tame(algorithm(*enveloped)?)));
+            return Err(SamlError::Algorithm(one_line(algorithm(*enveloped)?)));
         }
         if !tree::elements(digest_method)?.is_empty() {
             return Err(SamlError::Algorithm(
@@ -154,7 +154,7 @@ impl Reference {
 /// Returns the prefix list of exclusive canonicalisation and rejects every other method.
 fn exclusive(method: Node<'_, '_>) -> Result<Vec<String>, SamlError> {
     if algorithm(method)? != EXC_C14N {
-        return Err(SamlError::Algorithm(tame(algorithm(method)?)));
+        return Err(SamlError::Algorithm(one_line(algorithm(method)?)));
     }
     let [list] = tree::sequence(method, [(EXC_C14N, "InclusiveNamespaces")], WRONG)?;
     // Nothing is authenticated yet when this is canonicalised, so content here would only cost
@@ -184,7 +184,7 @@ fn rsa(method: &str) -> Result<&'static RsaParameters, SamlError> {
         "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256" => &RSA_PKCS1_2048_8192_SHA256,
         "http://www.w3.org/2001/04/xmldsig-more#rsa-sha384" => &RSA_PKCS1_2048_8192_SHA384,
         "http://www.w3.org/2001/04/xmldsig-more#rsa-sha512" => &RSA_PKCS1_2048_8192_SHA512,
-        other => return Err(SamlError::Algorithm(tame(other))),
+        other => return Err(SamlError::Algorithm(one_line(other))),
     })
 }
 
@@ -193,7 +193,7 @@ fn hash(method: &str) -> Result<&'static digest::Algorithm, SamlError> {
         "http://www.w3.org/2001/04/xmlenc#sha256" => &digest::SHA256,
         "http://www.w3.org/2001/04/xmldsig-more#sha384" => &digest::SHA384,
         "http://www.w3.org/2001/04/xmlenc#sha512" => &digest::SHA512,
-        other => return Err(SamlError::Algorithm(tame(other))),
+        other => return Err(SamlError::Algorithm(one_line(other))),
     })
 }
 
@@ -206,5 +206,5 @@ fn named_certificate(key_info: Node<'_, '_>) -> Option<String> {
 }
 
 const ENVELOPED: &str = "http://www.w3.org/2000/09/xmldsig#enveloped-signature";
-const WRONG: &str = "a signature is not as SAML allows it";
+const WRONG: &str = "a signature is not in the form that SAML requires";
 const MAX_PREFIXES: usize = 32;

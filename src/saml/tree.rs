@@ -38,7 +38,7 @@ pub(super) fn elements<'a, 'i>(node: Node<'a, 'i>) -> Result<Vec<Node<'a, 'i>>, 
         if child.is_element() {
             found.push(child);
         } else if !blank(child.text().unwrap_or_default()) {
-            return Err(SamlError::Shape("there is text between its elements"));
+            return Err(SamlError::Shape("there is text between elements"));
         }
     }
     Ok(found)
@@ -52,7 +52,9 @@ pub(super) fn text(node: Node<'_, '_>) -> Result<String, SamlError> {
                 text.push_str(part);
                 Ok(text)
             }
-            _ => Err(SamlError::Shape("there is an element where text belongs")),
+            _ => Err(SamlError::Shape(
+                "there is an element in a position for text",
+            )),
         })
 }
 
@@ -75,7 +77,7 @@ pub(super) fn sequence<'a, 'i, const N: usize>(
 }
 
 /// Returns all children, which must have this name.
-pub(super) fn all<'a, 'i>(
+pub(super) fn all_named<'a, 'i>(
     node: Node<'a, 'i>,
     namespace: &str,
     name: &str,

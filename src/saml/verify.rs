@@ -32,19 +32,19 @@ impl Expected<'_> {
 #[derive(Debug)]
 pub struct Verified {
     identity: SamlIdentity,
-    once: String,
+    replay_key: String,
     until: UnixTime,
 }
 
 impl Verified {
     /// Returns the replay key, of 64 characters, and the time after which it may be forgotten.
-    pub fn once(&self) -> (&str, UnixTime) {
-        (&self.once, self.until)
+    pub fn replay_key(&self) -> (&str, UnixTime) {
+        (&self.replay_key, self.until)
     }
 
     /// Returns the identity if this is the first use of the assertion.
     ///
-    /// `first`: [`Verified::once`] was not recorded on any node before, and now is. The check and
+    /// `first`: [`Verified::replay_key`] was not recorded on any node before, and now is. The check and
     /// the recording must be one atomic step.
     ///
     /// # Errors
@@ -61,7 +61,7 @@ impl Verified {
 /// Returns the error that a response reports ([`SamlError::Status`]), even if it answers no request
 /// of ours. It is not verified.
 pub fn reported_error(response: &str) -> Option<SamlError> {
-    let text = gate::open(response).ok()?;
+    let text = gate::decode(response).ok()?;
     let document = tree::parse(&text).ok()?;
     let status = Envelope::read(&document).ok()?.status();
     status
@@ -75,7 +75,7 @@ impl ServiceProvider {
     /// # Errors
     /// See [`SamlError`]. Everything unexpected is an error.
     pub fn verify(&self, response: &str, expected: &Expected<'_>) -> Result<Verified, SamlError> {
-        let text = gate::open(response)?;
+        let text = gate::decode(response)?;
         let document = tree::parse(&text)?;
         let envelope = Envelope::read(&document)?;
         envelope.check(self, expected)?;
@@ -123,14 +123,14 @@ impl ServiceProvider {
                 signature::verify(signature, self.certificates())
             }
             Some(Content::Plain(_, None)) => Err(SamlError::Unsigned),
-            Some(Content::Encrypted(_)) | None => {
-                Err(SamlError::Shape("what was encrypted is not an assertion"))
-            }
+            Some(Content::Encrypted(_)) | None => Err(SamlError::Shape(
+                "the decrypted content is not an assertion",
+            )),
         }
     }
 
     fn verified(&self, read: Read, expected: &Expected<'_>) -> Verified {
-        let once = fingerprint(format!("{} {}", read.id, self.idp_entity_id()).as_bytes());
+        let replay_key = fingerprint(format!("{} {}", read.id, self.idp_entity_id()).as_bytes());
         // A day is far longer than the login that this response answers can take.
         let until = read
             .expires
@@ -138,7 +138,7 @@ impl ServiceProvider {
             .min(expected.now.after(REMEMBERED));
         Verified {
             identity: read.identity,
-            once,
+            replay_key,
             until,
         }
     }

@@ -170,7 +170,7 @@ impl Report<'_> {
             self.tell(
                 Step::Name,
                 Outcome::Skipped,
-                &format!("the proxy `{proxy}` looks it up"),
+                &format!("resolved by the proxy `{proxy}`"),
                 None,
             );
         } else if !self.name(url).await {
@@ -202,7 +202,7 @@ impl Report<'_> {
             return None;
         }
         let how = if url.scheme() == "https" {
-            "over TLS, by a certificate that is trusted"
+            "over TLS, with a trusted certificate"
         } else {
             "without TLS"
         };
@@ -221,7 +221,7 @@ impl Report<'_> {
             self.tell(
                 Step::Name,
                 Outcome::Skipped,
-                "the configuration holds an address",
+                "the configuration uses an IP address",
                 None,
             );
             return true;
@@ -236,7 +236,7 @@ impl Report<'_> {
             Ok(Ok(_)) => format!("`{host}` has no address"),
             Ok(Err(error)) => format!("`{host}` has no address: {error}"),
             Err(_) => format!(
-                "nobody says within {} s what the address of `{host}` is",
+                "no answer within {} s for the address of `{host}`",
                 LOOKUP.as_secs()
             ),
         };

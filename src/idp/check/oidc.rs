@@ -62,18 +62,19 @@ impl Connection {
             .unwrap_or_default();
         match documents.metadata().await {
             Ok(metadata) if documents.is_fixed() => {
-                let none = "none: the configuration names the endpoints";
+                let none = "not used: the configuration names the endpoints";
                 report.tell(Step::Discovery, Outcome::Skipped, none, None);
-                let later = format!("a login will tell whether ID tokens are from `{issuer}`");
+                let later = format!("only a login shows whether ID tokens are from `{issuer}`");
                 report.tell(Step::Issuer, Outcome::Skipped, &later, None);
                 Some(metadata)
             }
             Ok(metadata) => {
                 if self.settings().provider_logout && metadata.end_session().is_none() {
                     let found = format!(
-                        "{location} names no `end_session_endpoint`: logouts end nothing at the provider"
+                        "{location} names no `end_session_endpoint`: logouts do not end the provider's session"
                     );
-                    let advice = "take `okta_logout`, or `provider_logout`, away, or allow it at the provider";
+                    let advice =
+                        "remove `okta_logout` or `provider_logout`, or enable it at the provider";
                     report.warning(Step::Discovery, &found, Some(advice));
                 } else if !metadata.unreadable().is_empty() {
                     let found = format!(
@@ -113,7 +114,7 @@ impl Connection {
             .map(|directory| directory.account().as_str().trim_end_matches('/'));
         match (failure, account) {
             (LoginFailure::Issuer(IssuerMismatch::Discovery { found, .. }), None) => Some(format!(
-                "write `issuer = \"{found}\"`, if that is whom you mean"
+                "write `issuer = \"{found}\"`, if that is the intended provider"
             )),
             (LoginFailure::Issuer(IssuerMismatch::Discovery { found, .. }), Some(account)) => {
                 let (named, server) = found.split_once("/oauth2/").unwrap_or((found, ""));
@@ -122,7 +123,7 @@ impl Connection {
                     hints.push(format!("write `okta_account = \"{named}\"`"));
                 }
                 match server {
-                    "" => hints.push("leave `authorization_server_id` out".to_owned()),
+                    "" => hints.push("remove `authorization_server_id`".to_owned()),
                     server => hints.push(format!("write `authorization_server_id = \"{server}\"`")),
                 }
                 Some(hints.join(", and "))
@@ -145,8 +146,8 @@ impl Connection {
                     .ok()?;
                 let there = answer.status == StatusCode::OK
                     && Metadata::read(&answer.body, account).is_ok();
-                let hint = "the org authorization server answers: leave `authorization_server_id` out, or look it up in Okta \
-                            under Security > API > Authorization Servers";
+                let hint = "the org authorization server responds: remove `authorization_server_id`, or look it up \
+                            in Okta under Security > API > Authorization Servers";
                 there.then(|| hint.to_owned())
             }
             _ => None,
@@ -216,14 +217,14 @@ impl Connection {
             report.failed(
                 Step::Request,
                 &found,
-                Some("look at the identity provider's own log and status page".into()),
+                Some("see the identity provider's own log and status page".into()),
             );
         } else if let Some(failure) = self.sent_back(&answer, &begun.url, &state, metadata) {
             report.login_failed(Step::Request, &failure);
         } else {
             report.good(
                 Step::Request,
-                &format!("taken, for `{}`", self.redirect_uri),
+                &format!("accepted, for `{}`", self.redirect_uri),
             );
         }
     }
@@ -249,8 +250,8 @@ impl Connection {
 
     fn register(&self) -> String {
         format!(
-            "most likely the redirect URI or the client id is not registered: register `{}` as a sign-in redirect URI of the \
-             application whose client id is `{}`; in Okta, Applications > (the application) > General",
+            "most likely the redirect URI or the client id is not registered: register `{}` as a sign-in redirect \
+             URI of the application with the client ID `{}`; in Okta, Applications > (the application) > General",
             self.redirect_uri,
             self.settings().client_id
         )
@@ -277,7 +278,7 @@ impl Connection {
             Ok(_) => {
                 return report.warning(
                     Step::Credentials,
-                    "the token endpoint took a code that nobody gave out",
+                    "the token endpoint accepted an invalid code",
                     None,
                 );
             }
@@ -293,13 +294,13 @@ impl Connection {
                 };
                 report.good(
                     Step::Credentials,
-                    &format!("{which} is that of `{}`", self.settings().client_id),
+                    &format!("{which} belongs to `{}`", self.settings().client_id),
                 );
             }
             LoginFailure::TokenEndpoint { status, .. } | LoginFailure::NotJson { status, .. }
                 if *status != StatusCode::UNAUTHORIZED && !is_about_client(&failure) =>
             {
-                let found = format!("cannot be told without a login: {}", told(&failure));
+                let found = format!("inconclusive without a login: {}", told(&failure));
                 report.warning(Step::Credentials, &found, failure.advice());
             }
             _ => report.login_failed(Step::Credentials, &failure),
@@ -311,7 +312,7 @@ impl Connection {
             return;
         };
         let Some(api) = directory.own_api() else {
-            let none = "none: people in 100 groups or more cannot log in, and groups are those of the login \
+            let none = "not configured: users in 100 groups or more cannot log in, and groups are read only at login \
                         (`api_token` changes both)";
             return report.tell(Step::ApiToken, Outcome::Skipped, none, None);
         };
@@ -326,7 +327,7 @@ impl Connection {
                         status: StatusCode::NOT_FOUND,
                         ..
                     } => {
-                        "Okta's API is not at that address: check `okta_account`, which under a custom domain is that domain"
+                        "Okta's API is not at that URL: check `okta_account` (the custom domain, if there is one)"
                     }
                     other => other.advice(),
                 };
@@ -335,15 +336,16 @@ impl Connection {
             }
         };
         let (login, status) = (owner.profile.login, owner.status);
-        let whose = format!("of `{login}`, who is {}", status.to_ascii_lowercase());
+        let whose = format!("owned by `{login}`, who is {}", status.to_ascii_lowercase());
         if status == "ACTIVE" {
             report.good(Step::ApiToken, &whose);
         } else {
-            let advice = "make the token as a user who stays: it ends with its owner";
+            let advice =
+                "create the token as a permanent user: it becomes invalid with its owner's account";
             report.warning(Step::ApiToken, &whose, Some(advice));
         }
         match api.reads(&owner.id, now).await {
-            Ok(()) => report.good(Step::Groups, "the token reads groups"),
+            Ok(()) => report.good(Step::Groups, "the token can read groups"),
             Err(failure) => report.failed(
                 Step::Groups,
                 &groups_told(&failure),

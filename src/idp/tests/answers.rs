@@ -121,7 +121,7 @@ async fn odd_error_answers_keep_their_code() {
         assert_eq!(failure.blame(), Blame::Browser);
         op.reply(par, &[Reply::json(400, &answer)]);
         let failure = begin(&pushing).await.unwrap_err();
-        let said = "the request of the login was not taken, with 400 Bad Request: invalid_grant";
+        let said = "the pushed login request was rejected with 400 Bad Request: invalid_grant";
         assert_eq!(failure.to_string(), said, "{odd}");
     }
     for none in [

@@ -222,7 +222,7 @@ async fn sign_in_that_expired_is_begun_again_once() {
         ("idp_refused", Blame::Browser)
     );
     assert!(
-        failure.sentence().contains("too long") && failure.advice().unwrap().contains("begin anew")
+        failure.sentence().contains("too long") && failure.advice().unwrap().contains("start over")
     );
     let second = again(
         &provider,

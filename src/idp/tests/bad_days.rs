@@ -77,9 +77,9 @@ async fn redirected_document_is_named_with_its_new_address() {
             "{failure:?}"
         );
         assert!(
-            failure
-                .to_string()
-                .contains("301 Moved Permanently, which leads to `https://new.example/realm/doc`")
+            failure.to_string().contains(
+                "301 Moved Permanently and a redirect to `https://new.example/realm/doc`"
+            )
         );
         assert!(
             failure
@@ -106,7 +106,7 @@ async fn nobody_listens() {
     );
     assert_eq!(
         failure.source().unwrap().to_string(),
-        "`127.0.0.1` could not be connected to"
+        "could not connect to `127.0.0.1`"
     );
 }
 
@@ -659,7 +659,7 @@ async fn answer_that_is_not_json_is_named_as_such() {
         assert_eq!(
             said,
             format!(
-                "the identity provider's token endpoint answered with {expected} in place of JSON"
+                "the identity provider's token endpoint answered with {expected} instead of JSON"
             )
         );
         assert!(

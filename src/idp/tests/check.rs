@@ -42,7 +42,7 @@ async fn api_that_does_not_know_its_token_owner_is_at_another_address() {
             "{findings:#?}"
         );
         assert!(
-            advice.contains("not at that address") && advice.contains("`okta_account`"),
+            advice.contains("not at that URL") && advice.contains("`okta_account`"),
             "{advice}"
         );
         assert!(
@@ -59,7 +59,7 @@ async fn advice_about_an_api_token_is_that_of_its_failure() {
     for (reply, words) in [
         (
             Reply::json(401, &json!({"errorCode": "E0000011"})),
-            "make a new one",
+            "create a new one",
         ),
         (
             Reply::json(403, &json!({"errorCode": "E0000006"})),

@@ -284,7 +284,7 @@ fn every_failure_says_what_to_do() {
     for (failure, word) in [
         (GroupsFailure::TooMany, "api_token"),
         (GroupsFailure::Overfull, "api_token"),
-        (refused(401, Some("E0000011")), "make a new one"),
+        (refused(401, Some("E0000011")), "create a new one"),
         (refused(403, Some("E0000006")), "read-only administrator"),
         (refused(403, None), "ThreatInsight"),
         (refused(500, None), "ThreatInsight"),

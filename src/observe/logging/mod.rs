@@ -51,10 +51,10 @@ pub enum LoggingError {
     #[error("`{VARIABLE}` is not UTF-8")]
     NotText,
     /// The writer thread could not be started.
-    #[error("the thread that writes the log could not be started")]
+    #[error("the log writer thread could not be started")]
     Thread(#[source] io::Error),
     /// The process has another logger already.
-    #[error("the process has a log already")]
+    #[error("the process already has a logger")]
     Installed(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 

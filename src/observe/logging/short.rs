@@ -70,7 +70,7 @@ impl Said {
             request_id,
             ..
         } = self;
-        let who = if email.is_empty() { "nobody" } else { email };
+        let who = if email.is_empty() { "anonymous" } else { email };
         write!(writer, "  {who}")?;
         if !application.is_empty() {
             write!(writer, " -> {application}")?;

@@ -179,7 +179,7 @@ fn the_demo_says_one_short_line_for_each_event() {
     });
     let expected = format!(
         "  bob@demo.example -> Vault: login refused, no_policy_applied (request {id})\n  \
-         bob@demo.example: logout allowed\n  nobody: login refused, email_refused (request {id})\n  \
+         bob@demo.example: logout allowed\n  anonymous: login refused, email_refused (request {id})\n  \
          warning: the disk is full\n  error: the store did not answer\n  serving\n"
     );
     assert_eq!(text, expected);

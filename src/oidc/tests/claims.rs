@@ -96,7 +96,7 @@ fn unreadable_groups_are_unknown_and_named_in_the_log() {
         assert_eq!(profile.groups, ClaimedGroups::Unreadable, "{odd}");
         assert_eq!(
             profile.unreadable,
-            [format!("`groups` in the userinfo answer: {shape}")]
+            [format!("`groups` in the userinfo response: {shape}")]
         );
         // Another list beside it does not make the groups known.
         let profile = merged(json!({"groups": odd}), json!({"groups": ["x"]}));
@@ -137,7 +137,7 @@ fn unreadable_groups_are_unknown_and_named_in_the_log() {
     );
     assert_eq!(
         part.unreadable,
-        ["`level` in the userinfo answer: a reference in `_claim_names`"]
+        ["`level` in the userinfo response: a reference in `_claim_names`"]
     );
     assert_eq!(
         merged(json!({"_claim_names": {"x": "y"}}), json!({})).groups,
@@ -152,7 +152,7 @@ fn claim_of_nearly_the_wanted_name_is_unknown() {
         assert_eq!(profile.claims.get("missing"), None, "{near}");
         assert_eq!(
             profile.unreadable,
-            ["`missing` in the userinfo answer: a claim of nearly this name"]
+            ["`missing` in the userinfo response: a claim with a similar name"]
         );
     }
     let reference = merged(json!({"_claim_names": {"Missing": "src1"}}), json!({}));
@@ -398,12 +398,12 @@ fn wanted_claim_may_be_nested() {
         (
             json!({"Realm_Access": {"roles": ["a"]}}),
             &none,
-            "ID token: a claim of nearly this name",
+            "ID token: a claim with a similar name",
         ),
         (
             json!({"realm_access": {"Roles": ["a"]}}),
             &none,
-            "ID token: a claim of nearly this name",
+            "ID token: a claim with a similar name",
         ),
     ] {
         let profile = both(id_token.clone(), userinfo.clone());
@@ -578,7 +578,7 @@ fn claim_that_is_not_the_groups_claim_is_not_read() {
     assert_eq!(profile.groups, ClaimedGroups::Unreadable);
     assert_eq!(
         profile.unreadable,
-        ["`roles` in the userinfo answer: no list of names"]
+        ["`roles` in the userinfo response: no list of names"]
     );
 }
 

@@ -264,7 +264,7 @@ fn discovery_4_3_and_rfc9700_2_1_1() {
 fn discovery_members_that_are_not_used_stop_no_login() {
     for (name, value) in [
         ("op_policy_uri", json!("")),
-        ("op_tos_uri", json!("not an address")),
+        ("op_tos_uri", json!("not a URL")),
         ("service_documentation", json!(7)),
         ("acr_values_supported", json!([1])),
         ("subject_types_supported", Value::Null),

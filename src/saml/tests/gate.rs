@@ -2,11 +2,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
 
-use crate::saml::gate::{MAX_MESSAGE, MAX_WORK, check, open};
+use crate::saml::gate::{MAX_MESSAGE, MAX_WORK, check, decode};
 use crate::saml::tree;
 
 #[test]
-fn m11_bounds_hold_to_the_element() {
+fn m11_size_bounds_are_exact() {
     let deep = |depth: usize| format!("{}{}", "<a>".repeat(depth), "</a>".repeat(depth));
     assert!(check(&deep(32)).is_ok());
     assert_eq!(
@@ -39,7 +39,7 @@ fn m11_bounds_hold_to_the_element() {
 /// For each element that declares a namespace, a parser compares all namespaces in scope with each
 /// other.
 #[test]
-fn namespaces_cost_no_more_than_they_may() {
+fn namespace_work_is_bounded() {
     let declarations = |range: std::ops::Range<usize>| {
         range
             .map(|n| format!(" xmlns:n{n}='u'"))
@@ -96,7 +96,7 @@ fn namespaces_cost_no_more_than_they_may() {
 }
 
 #[test]
-fn a_greater_than_in_a_value_ends_no_tag() {
+fn greater_than_in_a_value_does_not_end_the_tag() {
     let hidden = |quote: char| format!("<a x={quote}>{}{quote}/>", "</a>".repeat(3));
     for quote in ['"', '\''] {
         assert!(check(&hidden(quote)).is_ok());
@@ -106,7 +106,7 @@ fn a_greater_than_in_a_value_ends_no_tag() {
 }
 
 #[test]
-fn only_utf_8_may_be_declared() {
+fn only_utf_8_can_be_declared() {
     for good in [
         r#"<?xml version="1.0"?><a/>"#,
         r#"<?xml version='1.0' encoding='utf-8' standalone='yes'?><a/>"#,
@@ -149,15 +149,15 @@ fn only_utf_8_may_be_declared() {
 }
 
 #[test]
-fn one_byte_order_mark_is_skipped_and_a_second_is_refused() {
+fn second_byte_order_mark_is_rejected() {
     let field = |marks: usize| STANDARD.encode(format!("{}<a/>", "\u{feff}".repeat(marks)));
-    assert_eq!(open(&field(0)).unwrap(), "<a/>");
-    assert_eq!(open(&field(1)).unwrap(), "<a/>");
+    assert_eq!(decode(&field(0)).unwrap(), "<a/>");
+    assert_eq!(decode(&field(1)).unwrap(), "<a/>");
     for marks in [2, 3] {
-        assert!(open(&field(marks)).is_err(), "{marks}");
+        assert!(decode(&field(marks)).is_err(), "{marks}");
     }
     assert!(
-        open(&STANDARD.encode("\u{feff}<?xml version='1.0'?>\u{feff}<a/>"))
+        decode(&STANDARD.encode("\u{feff}<?xml version='1.0'?>\u{feff}<a/>"))
             .map_or(true, |text| tree::parse(&text).is_err())
     );
 }

@@ -219,7 +219,7 @@ pub(super) fn tampered() -> Vec<Row> {
         ),
         (
             "a signature after the subject",
-            Refused("the assertion has a part that is missing, twice there, or not understood"),
+            Refused("a part of the assertion is missing, duplicated or unknown"),
             {
                 // The identity provider signed this, but it stands at a position that the schema
                 // does not allow. The reader of the signed bytes must not see it.
@@ -485,11 +485,11 @@ pub(super) fn wrapped() -> Vec<Row> {
 }
 
 pub(super) fn algorithms() -> Vec<Row> {
-    let kind = "the signature is of a kind that is not taken: `";
+    let kind = "the signature uses an unsupported algorithm: `";
     vec![
         (
             "RSA-SHA1",
-            Refused("not taken: `http://www.w3.org/2000/09/xmldsig#rsa-sha1`"),
+            Refused("unsupported algorithm: `http://www.w3.org/2000/09/xmldsig#rsa-sha1`"),
             Sign {
                 method: "http://www.w3.org/2000/09/xmldsig#rsa-sha1",
                 ..idp()
@@ -498,7 +498,7 @@ pub(super) fn algorithms() -> Vec<Row> {
         ),
         (
             "a SHA-1 digest",
-            Refused("not taken: `http://www.w3.org/2000/09/xmldsig#sha1`"),
+            Refused("unsupported algorithm: `http://www.w3.org/2000/09/xmldsig#sha1`"),
             Sign {
                 digest: "http://www.w3.org/2000/09/xmldsig#sha1",
                 ..idp()
