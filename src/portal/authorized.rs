@@ -5,7 +5,7 @@ use http::{Response, StatusCode, header};
 use serde_json::json;
 
 use super::respond;
-use crate::control::Access;
+use crate::control::{Access, Issuer};
 use crate::cookie::{self, SameSite, SetCookie};
 use crate::engine::Snapshot;
 use crate::login::{
@@ -19,7 +19,7 @@ use crate::pages::{Handover as HandoverPage, LoginLoop, LostCookie, answer};
 /// session.
 pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let (id, now) = (request.id, request.now);
-    let snapshot = access.snapshot();
+    let snapshot = access.running.snapshot();
     let (nonce, state) = (
         request.parameter("nonce").unwrap_or_default(),
         request.parameter("state").unwrap_or_default(),
@@ -35,15 +35,17 @@ pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Resp
         app_session,
         host: &request.host,
     };
-    let redeemed = match (access.services().remote.is_some(), &session) {
+    let redeemed = match (&*access.issuer, &session) {
         // A browser without the cookie gets nothing for it, and neither does anybody after that.
-        (false, _) => redeem(access, &claim, now).await,
+        (Issuer::Local(_), _) => redeem(access, &claim, now).await,
         // What anybody can send costs the team nothing.
-        (true, Some(_)) if claim.is_plausible() => access.redeem_remotely(&claim).await,
-        (true, _) => Err(Refused::Invalid),
+        (Issuer::Remote(team), Some(_)) if claim.is_plausible() => team.redeem(&claim).await,
+        (Issuer::Remote(_), _) => Err(Refused::Invalid),
     };
     let Some(session) = session else {
-        access.login_refused("app_session_missing", Outcome::Invalid, None, request);
+        access
+            .audit
+            .login_refused("app_session_missing", Outcome::Invalid, None, request);
         return cookie_missing(&snapshot, request);
     };
     let granted = match redeemed {
@@ -60,7 +62,9 @@ pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Resp
                 .application(&aud)
                 .filter(|a| a.settings().domain.covers_host(&request.host));
             let Some(application) = application else {
-                access.login_refused("handover_invalid", Outcome::Invalid, None, request);
+                access
+                    .audit
+                    .login_refused("handover_invalid", Outcome::Invalid, None, request);
                 return respond::bad_request(request, "handover_invalid");
             };
             let front = ReturnTo::parse("/");
@@ -81,7 +85,7 @@ pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Resp
                 .router()
                 .find(&request.host, path)
                 .and_then(|i| snapshot.applications().get(i));
-            access.login_refused(
+            access.audit.login_refused(
                 "login_expired",
                 Outcome::Invalid,
                 application.map(AsRef::as_ref),
@@ -90,18 +94,22 @@ pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Resp
             return respond::expired(request, Some(&page(&snapshot, request, &to)));
         }
         Err(Refused::Unavailable) => {
-            access.login_unavailable(None, None, request);
+            access.audit.login_unavailable(None, None, request);
             return respond::unavailable(request);
         }
         Err(Refused::Invalid) => {
-            access.login_refused("handover_invalid", Outcome::Invalid, None, request);
+            access
+                .audit
+                .login_refused("handover_invalid", Outcome::Invalid, None, request);
             return respond::bad_request(request, "handover_invalid");
         }
     };
     let application = snapshot.application(&granted.aud);
     let Some(application) = application.filter(|a| a.settings().domain.covers_host(&request.host))
     else {
-        access.login_refused("handover_invalid", Outcome::Invalid, None, request);
+        access
+            .audit
+            .login_refused("handover_invalid", Outcome::Invalid, None, request);
         return respond::bad_request(request, "handover_invalid");
     };
     let attributes = application.settings().cookie;
@@ -162,7 +170,7 @@ fn conflict(
     (nonce, state): (&str, &str),
     request: &PortalRequest,
 ) -> Response<Bytes> {
-    let handover = Handover::open(access.seal(), nonce, state, request.now).ok();
+    let handover = Handover::open(access.flows.seal(), nonce, state, request.now).ok();
     let to = handover
         .filter(|handover| handover.host == request.host)
         .map(|handover| handover.to);
@@ -177,7 +185,7 @@ fn conflict(
         path: &request.path,
         now: request.now,
     };
-    access.login_refused(
+    access.audit.login_refused(
         Reason::SessionConflict.id(),
         Outcome::Invalid,
         None,
@@ -231,21 +239,22 @@ pub(super) async fn redeemed(access: &Access, request: &PortalRequest) -> Respon
         ),
         Err(Refused::Invalid) => refused(StatusCode::BAD_REQUEST, "invalid", None),
         Err(Refused::Unavailable) => {
-            access.login_unavailable(None, None, request);
+            access.audit.login_unavailable(None, None, request);
             refused(StatusCode::SERVICE_UNAVAILABLE, "unavailable", None)
         }
     }
 }
 
 async fn redeem(access: &Access, claim: &Claim<'_>, now: UnixTime) -> Result<Granted, Refused> {
-    let handover = Handover::open(access.seal(), claim.nonce, claim.state, now)
+    let handover = Handover::open(access.flows.seal(), claim.nonce, claim.state, now)
         .map_err(|_| Refused::Invalid)?;
     // Used up by the first to show it, whoever that is: what another browser shows was overheard.
     let used = access
+        .flows
         .use_up(&format!("hand-over {}", handover.id), handover.expires())
         .await;
     let is_first = used.map_err(|_| Refused::Unavailable)?;
-    let snapshot = access.snapshot();
+    let snapshot = access.running.snapshot();
     let application = snapshot
         .application(&handover.aud)
         .ok_or(Refused::Invalid)?;
@@ -263,6 +272,7 @@ async fn redeem(access: &Access, claim: &Claim<'_>, now: UnixTime) -> Result<Gra
         return Err(Refused::Used(handover.to));
     }
     let token = access
+        .sessions
         .application_token(
             application,
             nonce,
@@ -274,8 +284,8 @@ async fn redeem(access: &Access, claim: &Claim<'_>, now: UnixTime) -> Result<Gra
     let token = token
         .map_err(|_| Refused::Unavailable)?
         .ok_or_else(|| Refused::Over(handover.to.clone()))?;
-    let identity = access.identity(nonce, now).await.ok().flatten();
-    let signed_out = identity.and_then(|identity| access.signed_out(&identity.user));
+    let identity = access.identities.identity(nonce, now).await.ok().flatten();
+    let signed_out = identity.and_then(|identity| access.flows.signed_out(&identity.user));
     Ok(Granted {
         aud: handover.aud,
         to: handover.to,

@@ -18,17 +18,19 @@ use crate::store::StoreError;
 
 /// `callback`: what the provider said, brought back by the browser.
 pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    let snapshot = access.snapshot();
+    let snapshot = access.running.snapshot();
     let sealed = request.parameter("state").unwrap_or_default();
-    let Ok(state) = State::open(access.seal(), &sealed) else {
-        access.login_refused("login_state", Outcome::Invalid, None, request);
+    let Ok(state) = State::open(access.flows.seal(), &sealed) else {
+        access
+            .audit
+            .login_refused("login_state", Outcome::Invalid, None, request);
         return provider_error::without_state("login_state", request);
     };
-    let state = access.begun(&state.flow).unwrap_or(state);
+    let state = access.flows.begun(&state.flow).unwrap_or(state);
     let Some(errand) = Errand::of(&snapshot, &state) else {
         return respond::not_found(request);
     };
-    let flow = Flow::<Pending>::of(&request.headers, access.seal(), &state.flow, &sealed);
+    let flow = Flow::<Pending>::of(&request.headers, access.flows.seal(), &state.flow, &sealed);
     let Ok(used) = UsedFlow::of(access, flow, &state, request.now).await else {
         return errand.unavailable(access, None, request);
     };
@@ -90,9 +92,9 @@ impl<P> UsedFlow<P> {
         }
         Ok(match flow {
             None => Self::Over {
-                lost: !access.is_used_up(&name),
+                lost: !access.flows.is_used_up(&name),
             },
-            Some(flow) if access.use_up(&name, state.ends()).await? => Self::First(flow),
+            Some(flow) if access.flows.use_up(&name, state.ends()).await? => Self::First(flow),
             Some(_) => Self::Over { lost: false },
         })
     }
@@ -107,7 +109,7 @@ async fn again(
     errand: &Errand,
     request: &PortalRequest,
 ) -> Option<Response<Bytes>> {
-    let services = access.services();
+    let services = access.running.services();
     let provider = services
         .providers
         .iter()
@@ -170,16 +172,22 @@ async fn arrived(
         Errand::Refresh => (None, Becomes::Renewal),
     };
     let idp = profile.idp.id.clone();
-    let login = match access.log_in(profile, before, becomes, request).await {
+    let login = match access
+        .logins
+        .log_in(profile, before, becomes, request)
+        .await
+    {
         Ok(login) => login,
         // Who signed out while the provider was asked is signed out.
         Err(NoLogin::Over) => {
-            access.login_refused("no_session", Outcome::Invalid, None, request);
+            access
+                .audit
+                .login_refused("no_session", Outcome::Invalid, None, request);
             return refresh::nobody(request);
         }
         Err(NoLogin::Store) => return errand.unavailable(access, Some(&idp), request),
     };
-    let Some(cookie) = access.organisation_cookie(&login, request.now) else {
+    let Some(cookie) = access.sessions.organisation_cookie(&login, request.now) else {
         return respond::internal(request);
     };
     let mut response = match destination {
@@ -207,7 +215,7 @@ async fn finish(
     pending: &Pending,
     request: &PortalRequest,
 ) -> Result<Profile, LoginFailure> {
-    let services = access.services();
+    let services = access.running.services();
     let provider = services
         .providers
         .iter()
@@ -251,6 +259,7 @@ pub(super) async fn late(
     let again = errand.again(access);
     if let Errand::Application(destination) = errand {
         match access
+            .sessions
             .organisation_session(&request.headers, request.now)
             .await
         {
@@ -263,14 +272,14 @@ pub(super) async fn late(
         // With many tabs the oldest flows lose their cookies to newer ones. Theirs begins once
         // more, by itself, once. With a form from the provider the browser sends no session, so
         // that what it has shows there alone.
-        let many = FlowCookies::of(&request.headers, access.seal()).are_many()
+        let many = FlowCookies::of(&request.headers, access.flows.seal()).are_many()
             || request.method == Method::POST;
         if lost && !state.second && many {
             return once_more(access, destination);
         }
     }
     if !lost {
-        access.login_refused(
+        access.audit.login_refused(
             "login_expired",
             Outcome::Invalid,
             errand.application(),
@@ -289,7 +298,7 @@ pub(super) async fn late(
 
 /// Begins the login again. The new one has `State::second`, so that this happens once.
 pub(super) fn once_more(access: &Access, destination: &Destination) -> Response<Bytes> {
-    let again = login::again(&access.services(), destination);
+    let again = login::again(&access.running.services(), destination);
     answer::redirect(StatusCode::FOUND, &format!("{again}&second=1"))
 }
 
@@ -301,7 +310,7 @@ pub(super) fn lost_cookie(
     again: Option<&str>,
     request: &PortalRequest,
 ) -> Response<Bytes> {
-    access.login_refused(
+    access.audit.login_refused(
         "flow_cookie_missing",
         Outcome::Invalid,
         application,

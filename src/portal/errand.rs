@@ -52,7 +52,9 @@ impl Errand {
     /// Where the browser begins the same anew. A test takes another link.
     pub(super) fn again(&self, access: &Access) -> Option<String> {
         match self {
-            Self::Application(destination) => Some(login::again(&access.services(), destination)),
+            Self::Application(destination) => {
+                Some(login::again(&access.running.services(), destination))
+            }
             Self::Refresh => Some(refresh::url(access)),
             Self::Test => None,
         }
@@ -73,7 +75,9 @@ impl Errand {
         request: &PortalRequest,
     ) -> Response<Bytes> {
         if !matches!(self, Self::Test) {
-            access.login_unavailable(idp, self.application(), request);
+            access
+                .audit
+                .login_unavailable(idp, self.application(), request);
         }
         respond::unavailable_then(request, self.again(access).as_deref())
     }
@@ -88,7 +92,9 @@ impl Errand {
         if matches!(self, Self::Test) {
             return idp_test::failed(access, (failure, idp), request);
         }
-        access.login_failed(failure, Some(idp), self.application(), request);
+        access
+            .audit
+            .login_failed(failure, Some(idp), self.application(), request);
         let again = self.again(access);
         let switch = self
             .application()

@@ -9,8 +9,9 @@ use crate::route::Endpoint;
 
 /// The team domain's own page: what this host is, and as whom the browser is signed in.
 pub(super) async fn home(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    let snapshot = access.snapshot();
+    let snapshot = access.running.snapshot();
     let Ok(login) = access
+        .sessions
         .organisation_session(&request.headers, request.now)
         .await
     else {

@@ -24,12 +24,12 @@ pub(super) async fn test_idp(access: &Access, request: &PortalRequest) -> Respon
         .and_then(|rest| rest.strip_prefix("/test-idp/"));
     let idp = IdpId(idp.unwrap_or_default().into());
     let link = request.parameter("link").unwrap_or_default();
-    let services = access.services();
+    let services = access.running.services();
     let provider = services
         .providers
         .iter()
         .find(|provider| *provider.id() == idp);
-    let good = TestLink::is_good(access.seal(), &link, &idp, request.now);
+    let good = TestLink::is_good(access.flows.seal(), &link, &idp, request.now);
     // The id is that of the address until a provider has it, and so is not shown.
     let command = provider.map_or_else(
         || "Make another one with `portcullis idp test`.".to_owned(),
@@ -52,7 +52,7 @@ pub(super) async fn test_idp(access: &Access, request: &PortalRequest) -> Respon
         return respond::shown(page.with_hint(&command).with_reason("test_link"), request);
     };
     let (aud, to) = (
-        organisation_aud(&access.snapshot()),
+        organisation_aud(&access.running.snapshot()),
         ReturnTo::parse(&request.path),
     );
     let state = State::new(aud, request.host.clone(), to, None, request.now);
@@ -74,8 +74,8 @@ pub(super) fn works(
     profile: &Profile,
     request: &PortalRequest,
 ) -> Response<Bytes> {
-    access.provider_tested(profile, request);
-    let services = access.services();
+    access.audit.provider_tested(profile, request);
+    let services = access.running.services();
     let provider = services
         .providers
         .iter()
@@ -155,8 +155,8 @@ pub(super) fn failed(
     (failure, idp): (&LoginFailure, &IdpId),
     request: &PortalRequest,
 ) -> Response<Bytes> {
-    access.provider_test_failed(failure, idp, request);
-    let services = access.services();
+    access.audit.provider_test_failed(failure, idp, request);
+    let services = access.running.services();
     let provider = services
         .providers
         .iter()

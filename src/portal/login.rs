@@ -36,7 +36,7 @@ pub(super) struct Destination {
 
 /// `login/<host>`: straight on where the team knows the browser already, otherwise to a provider.
 pub(super) async fn login(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    let snapshot = access.snapshot();
+    let snapshot = access.running.snapshot();
     let Some(mut destination) = destination(&snapshot, request) else {
         return respond::not_found(request);
     };
@@ -44,7 +44,7 @@ pub(super) async fn login(access: &Access, request: &PortalRequest) -> Response<
     let page = request.parameter("redirect_url");
     if page.is_some_and(|page| ReturnTo::read(&page) == Err(ReturnToError::TooLong)) {
         let (login, id) = (
-            again(&access.services(), &destination),
+            again(&access.running.services(), &destination),
             request.id.to_string(),
         );
         let page =
@@ -58,7 +58,10 @@ pub(super) async fn login(access: &Access, request: &PortalRequest) -> Response<
     let known = if anew {
         Ok(Organisation::Nobody)
     } else {
-        access.organisation(&request.headers, request.now).await
+        access
+            .sessions
+            .organisation(&request.headers, request.now)
+            .await
     };
     let mut response = match known {
         Ok(Organisation::SignedIn(login))
@@ -66,8 +69,9 @@ pub(super) async fn login(access: &Access, request: &PortalRequest) -> Response<
         {
             // Only the browser that a hand-over was made for learns which page it leads to.
             let handover = request.parameter("handover");
-            let page = handover
-                .and_then(|h| Handover::page(access.seal(), &h, &destination.host, login.nonce));
+            let page = handover.and_then(|h| {
+                Handover::page(access.flows.seal(), &h, &destination.host, login.nonce)
+            });
             destination.to = page.unwrap_or(destination.to);
             arrive(
                 access,
@@ -82,7 +86,9 @@ pub(super) async fn login(access: &Access, request: &PortalRequest) -> Response<
         Ok(Organisation::Conflict) => conflict(access, &destination, request).await,
         Ok(_) => choose(access, &destination, request, switching).await,
         Err(_) => {
-            access.login_unavailable(None, Some(&destination.application), request);
+            access
+                .audit
+                .login_unavailable(None, Some(&destination.application), request);
             respond::unavailable(request)
         }
     };
@@ -105,14 +111,14 @@ async fn conflict(
         now: request.now,
     };
     if conflict.came_back(&request.headers) {
-        access.login_refused(
+        access.audit.login_refused(
             Reason::SessionConflict.id(),
             metrics::Login::Invalid,
             Some(&destination.application),
             request,
         );
         return conflict.page(
-            &again(&access.services(), destination),
+            &again(&access.running.services(), destination),
             request.support.as_deref(),
             request.id,
         );
@@ -130,7 +136,7 @@ async fn choose(
     request: &PortalRequest,
     switching: bool,
 ) -> Response<Bytes> {
-    let services = access.services();
+    let services = access.running.services();
     let settings = destination.application.settings();
     let allowed: Vec<&Provider> = services
         .providers
@@ -164,7 +170,7 @@ async fn choose(
         .iter()
         .map(|(href, label)| Link { href, label })
         .collect();
-    let snapshot = access.snapshot();
+    let snapshot = access.running.snapshot();
     let page = LoginChooser {
         team: &snapshot.team().name,
         application: &settings.name,
@@ -227,7 +233,7 @@ pub(super) async fn send(
         return super::saml::begin(access, saml, state, fresh, errand, request).await;
     }
     let state = without_long_address(access, state);
-    let Ok(sealed) = state.seal(access.seal()) else {
+    let Ok(sealed) = state.seal(access.flows.seal()) else {
         return respond::internal(request);
     };
     let begun = provider.begin(&sealed, hints, request.now).await;
@@ -256,7 +262,7 @@ pub(super) async fn send_again(
         ..State::new(aud, host, to, app_session, request.now)
     };
     let state = without_long_address(access, state);
-    let Ok(sealed) = state.seal(access.seal()) else {
+    let Ok(sealed) = state.seal(access.flows.seal()) else {
         return respond::internal(request);
     };
     let begun = provider.begin_again(&sealed, attempt, request.now).await;
@@ -269,7 +275,7 @@ fn without_long_address(access: &Access, state: State) -> State {
     if !state.to.is_long() {
         return state;
     }
-    access.remember_begun(&state);
+    access.flows.remember_begun(&state);
     state.to_front_page()
 }
 
@@ -286,11 +292,11 @@ fn sent(
         Err(failure) => return errand.failed(access, (&failure, provider.id()), request),
     };
     let flow = Flow::new(&sealed, begun.pending, request.now);
-    let Some(cookie) = flow.to_cookie(access.seal(), &state.flow, request.now) else {
+    let Some(cookie) = flow.to_cookie(access.flows.seal(), &state.flow, request.now) else {
         return respond::internal(request);
     };
     let mut response = answer::redirect(StatusCode::FOUND, begun.url.as_str());
-    for removal in FlowCookies::of(&request.headers, access.seal()).make_room(request.now) {
+    for removal in FlowCookies::of(&request.headers, access.flows.seal()).make_room(request.now) {
         response.headers_mut().append(header::SET_COOKIE, removal);
     }
     response.headers_mut().append(header::SET_COOKIE, cookie);
@@ -314,10 +320,13 @@ pub(super) async fn arrive(
         app_session,
     } = destination;
     let Ok(identity) = &access
+        .evaluator
         .evaluated(application, login, request.id, request.now)
         .await
     else {
-        access.login_unavailable(Some(&login.identity.idp.id), Some(application), request);
+        access
+            .audit
+            .login_unavailable(Some(&login.identity.idp.id), Some(application), request);
         return respond::unavailable(request);
     };
     // Whoever comes from a login opens a page, and is a browser: no program.
@@ -341,10 +350,12 @@ pub(super) async fn arrive(
     // What a service has to say does not.
     let shows_there = verdict.unknown
         && application.asks_for_certificates()
-        && access.all_answered(application, identity);
+        && access.evaluator.all_answered(application, identity);
     if verdict.outcome == Outcome::Deny && !shows_there {
-        access.denied_at_login(&verdict, application, identity, via, request);
-        let again = again(&access.services(), destination);
+        access
+            .audit
+            .denied_at_login(&verdict, application, identity, via, request);
+        let again = again(&access.running.services(), destination);
         return respond::denied(
             request,
             application,
@@ -357,7 +368,9 @@ pub(super) async fn arrive(
     let page = format!("{base}{}", to.as_str());
     // Without that cookie the browser comes back here with one, as somebody who is known by then.
     if app_session.is_some() || via == Via::Provider {
-        access.logged_in(&verdict, application, identity, via, request);
+        access
+            .audit
+            .logged_in(&verdict, application, identity, via, request);
     }
     let Some(app_session) = app_session else {
         return answer::redirect(StatusCode::FOUND, &page);
@@ -382,7 +395,7 @@ pub(super) async fn arrive(
         },
         request.now,
     );
-    match handover.url(access.seal(), &base) {
+    match handover.url(access.flows.seal(), &base) {
         Ok(url) => answer::redirect(StatusCode::FOUND, &url),
         Err(_) => respond::internal(request),
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::respond;
-use crate::control::{Access, Logins, Services, SignedIn};
+use crate::control::{Access, BrowserSessions, Issuer, Services, SignedIn};
 use crate::cookie::{self, SameSite, SetCookie};
 use crate::engine::Snapshot;
 use crate::idp::Provider;
@@ -19,16 +19,17 @@ use crate::route::Endpoint;
 /// names where to go after it, which can only be the team domain or an application.
 pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let wanted = request.parameter("returnTo");
-    let wanted = wanted.and_then(|to| Landing::parse(&to, &request.host, &access.snapshot()));
-    let Ok(Logins {
+    let wanted =
+        wanted.and_then(|to| Landing::parse(&to, &request.host, &access.running.snapshot()));
+    let Ok(BrowserSessions {
         found: logins,
         are_incomplete,
-    }) = access.signed_in(request).await
+    }) = access.sessions.signed_in(request).await
     else {
-        access.logout_unavailable(None, request);
+        access.audit.logout_unavailable(None, request);
         return respond::unavailable(request);
     };
-    let is_remote = access.services().remote.is_some();
+    let is_remote = matches!(*access.issuer, Issuer::Remote(_));
     let Some(&SignedIn { nonce, .. }) = logins.first().filter(|_| !is_remote) else {
         if are_incomplete && !is_remote {
             return match intent(access, request, &logins) {
@@ -47,7 +48,7 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
     match intent(access, request, &logins) {
         Intent::SignOut => {}
         Intent::Ask => {
-            let Ok(csrf) = access.seal().seal(PURPOSE, &nonce.as_str()) else {
+            let Ok(csrf) = access.flows.seal().seal(PURPOSE, &nonce.as_str()) else {
                 return respond::internal(request);
             };
             let action = wanted.map_or_else(
@@ -64,20 +65,28 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
         Intent::Refuse => return answer::empty(StatusCode::FORBIDDEN),
     }
     // Whose session it was is known only as long as it lasts.
-    let identity = access.identity(nonce, request.now).await.ok().flatten();
+    let identity = access
+        .identities
+        .identity(nonce, request.now)
+        .await
+        .ok()
+        .flatten();
     // One of several logins was planted by another host. Which one cannot be known, so none of them
     // stays.
     for login in &logins {
         if access
+            .logins
             .end_sessions(login.nonce, &login.user, request.now)
             .await
             .is_err()
         {
-            access.logout_unavailable(Some(login), request);
+            access.audit.logout_unavailable(Some(login), request);
             return respond::unavailable(request);
         }
-        access.remember_sign_out(&login.user, request.now);
-        access.logged_out(login.email.as_ref(), &login.user, request);
+        access.flows.remember_sign_out(&login.user, request.now);
+        access
+            .audit
+            .logged_out(login.email.as_ref(), &login.user, request);
     }
     if are_incomplete {
         return incomplete(access, request);
@@ -99,7 +108,7 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
             false => to_provider(access, &leave).await,
         };
         if let Some(mut response) = response {
-            forget_cookies(&access.snapshot(), request, response.headers_mut());
+            forget_cookies(&access.running.snapshot(), request, response.headers_mut());
             return response;
         }
     }
@@ -109,7 +118,7 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
 /// The end of a logout that may not have found the browser's own session: an error, with every
 /// cookie of that name expired.
 fn incomplete(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    access.logout_incomplete(request);
+    access.audit.logout_incomplete(request);
     let id = request.id.to_string();
     let page = ErrorPage::logout_incomplete(&id).with_reason(Reason::SessionConflict.id());
     let mut response = answer::page(page.with_support(request.support.as_deref()).page());
@@ -157,9 +166,9 @@ fn way_to_provider(
     leave: &Leave,
     request: &PortalRequest,
 ) -> Option<Response<Bytes>> {
-    let services = access.services();
+    let services = access.running.services();
     let label = format!("Sign out of {} too", leave.provider(&services)?.name());
-    let sealed = access.seal().seal(LEAVE, leave).ok()?;
+    let sealed = access.flows.seal().seal(LEAVE, leave).ok()?;
     let href = format!(
         "{}{}/logged-out?leave={sealed}",
         services.team_url,
@@ -182,13 +191,13 @@ fn way_to_provider(
 
 /// The provider ends its session and sends the browser to [`logged_out`].
 async fn to_provider(access: &Access, leave: &Leave) -> Option<Response<Bytes>> {
-    let services = access.services();
+    let services = access.running.services();
     let provider = leave.provider(&services)?;
     let left = Left {
         provider: provider.name().to_owned(),
         to: leave.to.clone(),
     };
-    let state = access.seal().seal(LEFT, &left).ok()?;
+    let state = access.flows.seal().seal(LEFT, &left).ok()?;
     let back = Url::parse(&format!(
         "{}{}/logged-out",
         services.team_url,
@@ -196,6 +205,7 @@ async fn to_provider(access: &Access, leave: &Leave) -> Option<Response<Bytes>> 
     ))
     .ok()?;
     let url = access
+        .logins
         .leave_provider(leave.nonce, provider, &back, &state)
         .await?;
     Some(answer::redirect(StatusCode::FOUND, url.as_str()))
@@ -207,7 +217,7 @@ async fn to_provider(access: &Access, leave: &Leave) -> Option<Response<Bytes>> 
 pub(super) async fn logged_out(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let leave = request
         .parameter("leave")
-        .and_then(|leave| access.seal().open::<Leave>(LEAVE, &leave).ok());
+        .and_then(|leave| access.flows.seal().open::<Leave>(LEAVE, &leave).ok());
     let leave = leave.filter(|leave| request.now < leave.expires);
     if let Some(leave) = &leave
         && let Some(response) = to_provider(access, leave).await
@@ -215,11 +225,11 @@ pub(super) async fn logged_out(access: &Access, request: &PortalRequest) -> Resp
         return response;
     }
     let state = request.parameter("state").unwrap_or_default();
-    let left = access.seal().open::<Left>(LEFT, &state).ok();
+    let left = access.flows.seal().open::<Left>(LEFT, &state).ok();
     let to = leave
         .and_then(|leave| leave.to)
         .or_else(|| left.as_ref()?.to.clone());
-    let to = to.and_then(|to| Landing::parse(&to, &request.host, &access.snapshot()));
+    let to = to.and_then(|to| Landing::parse(&to, &request.host, &access.running.snapshot()));
     let back = to.as_ref().map(|to| Link {
         href: to.as_str(),
         label: "Continue",
@@ -253,7 +263,7 @@ fn intent(access: &Access, request: &PortalRequest, logins: &[SignedIn]) -> Inte
             .find(|(name, _)| name == "csrf")
             .map(|(_, value)| value.into_owned());
         let ours = csrf
-            .and_then(|csrf| access.seal().open::<String>(PURPOSE, &csrf).ok())
+            .and_then(|csrf| access.flows.seal().open::<String>(PURPOSE, &csrf).ok())
             .is_some_and(|n| logins.iter().any(|login| n == login.nonce.as_str()));
         return if ours && matches!(site, None | Some("same-origin")) {
             Intent::SignOut
@@ -301,8 +311,12 @@ fn to_the_team(
     if !document || !navigates && site != Some("same-origin") {
         return answer::empty(StatusCode::FORBIDDEN);
     }
-    let snapshot = access.snapshot();
-    let logout = format!("{}{}/logout", access.services().team_url, Endpoint::PREFIX);
+    let snapshot = access.running.snapshot();
+    let logout = format!(
+        "{}{}/logout",
+        access.running.services().team_url,
+        Endpoint::PREFIX
+    );
     let then = wanted.or_else(|| Landing::front_page(&request.host, &snapshot));
     let url = then.map_or_else(|| logout.clone(), |to| with_return_to(&logout, &to));
     let mut response = answer::redirect(StatusCode::FOUND, &url);
@@ -326,7 +340,7 @@ fn signed_out(
     request: &PortalRequest,
     wanted: Option<Landing>,
 ) -> Response<Bytes> {
-    let snapshot = access.snapshot();
+    let snapshot = access.running.snapshot();
     let asked = wanted.is_some();
     let landing = wanted.or_else(|| Landing::front_page(&request.host, &snapshot));
     let script = request

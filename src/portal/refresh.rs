@@ -14,10 +14,11 @@ use crate::route::Endpoint;
 pub(super) async fn refresh_identity(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let id = request.id.to_string();
     let Ok(session) = access
+        .sessions
         .organisation_session(&request.headers, request.now)
         .await
     else {
-        access.login_unavailable(None, None, request);
+        access.audit.login_unavailable(None, None, request);
         return respond::unavailable(request);
     };
     let Some(session) = session else {
@@ -35,7 +36,7 @@ pub(super) async fn refresh_identity(access: &Access, request: &PortalRequest) -
             .page(),
         );
     }
-    let services = access.services();
+    let services = access.running.services();
     let provider = services
         .providers
         .iter()
@@ -43,7 +44,7 @@ pub(super) async fn refresh_identity(access: &Access, request: &PortalRequest) -
     let Some(provider) = provider else {
         return respond::bad_request(request, "unknown_identity_provider");
     };
-    let aud = organisation_aud(&access.snapshot());
+    let aud = organisation_aud(&access.running.snapshot());
     let state = State::new(
         aud,
         request.host.clone(),
@@ -79,12 +80,12 @@ pub(super) fn refreshed(
     login: &Login,
     request: &PortalRequest,
 ) -> Response<Bytes> {
-    access.identity_refreshed(&login.identity, request);
+    access.audit.identity_refreshed(&login.identity, request);
     answer::redirect(StatusCode::FOUND, &format!("{}?success=true", url(access)))
 }
 
 pub(super) fn url(access: &Access) -> String {
-    format!("{}{}", access.services().team_url, path())
+    format!("{}{}", access.running.services().team_url, path())
 }
 
 fn path() -> String {

@@ -34,6 +34,7 @@ struct Kept {
 /// Whether any provider is of SAML.
 pub(super) fn is_here(access: &Access) -> bool {
     access
+        .running
         .services()
         .providers
         .iter()
@@ -50,13 +51,14 @@ pub(super) async fn begin(
     request: &PortalRequest,
 ) -> Response<Bytes> {
     let Ok(before) = access
+        .sessions
         .organisation_session(&request.headers, request.now)
         .await
     else {
         return errand.unavailable(access, Some(saml.id()), request);
     };
     let before = before.map(|login| login.nonce);
-    let keys = access.signing();
+    let keys = access.issuer.signing();
     let key = keys.as_deref().map(|keys| keys.signer());
     let (message, pending) = match saml.begin(&state.flow, key, fresh, request.now) {
         Ok(begun) => begun,
@@ -64,7 +66,7 @@ pub(super) async fn begin(
     };
     // RelayState has no room for what the login is for. The browser keeps it, but for a long
     // address: that is here alone.
-    access.remember_begun(&state);
+    access.flows.remember_begun(&state);
     let id = state.flow.clone();
     let flow = Flow::new(
         &id,
@@ -75,7 +77,7 @@ pub(super) async fn begin(
         },
         request.now,
     );
-    let cookie = flow.to_cookie_for_forms(access.seal(), &id, request.now);
+    let cookie = flow.to_cookie_for_forms(access.flows.seal(), &id, request.now);
     let Some(cookie) = cookie else {
         return respond::internal(request);
     };
@@ -105,7 +107,7 @@ pub(super) async fn begin(
             response
         }
     };
-    for removal in FlowCookies::of(&request.headers, access.seal()).make_room(request.now) {
+    for removal in FlowCookies::of(&request.headers, access.flows.seal()).make_room(request.now) {
         response.headers_mut().append(header::SET_COOKIE, removal);
     }
     response.headers_mut().append(header::SET_COOKIE, cookie);
@@ -114,7 +116,7 @@ pub(super) async fn begin(
 
 /// `callback`, by POST: the assertion consumer service (SAML Profiles 4.1.4.3).
 pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    let snapshot = access.snapshot();
+    let snapshot = access.running.snapshot();
     let form = Form::read(&request.body);
     let (saml_response, relay_state) = (
         form.saml_response,
@@ -122,12 +124,14 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
     );
     let (Some(saml_response), Some(relay_state)) = (&saml_response, relay_state) else {
         if let Some(reported) = reported(access, saml_response.as_deref()).await {
-            access.login_refused(NO_STATE, Outcome::Invalid, None, request);
+            access
+                .audit
+                .login_refused(NO_STATE, Outcome::Invalid, None, request);
             reported.log(NO_STATE, request);
             return reported.page(NO_STATE, request);
         }
         // Most of these are logins that began at the provider, by a tile there.
-        access.login_failed(
+        access.audit.login_failed(
             &LoginFailure::Saml(SamlError::Unsolicited),
             None,
             None,
@@ -139,15 +143,16 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
             respond::WaysOn::default(),
         );
     };
-    let flow = Flow::<Kept>::named(&request.headers, access.seal(), &relay_state);
+    let flow = Flow::<Kept>::named(&request.headers, access.flows.seal(), &relay_state);
     let state = access
+        .flows
         .begun(&relay_state)
         .or_else(|| flow.as_ref().map(|flow| flow.pending.state.clone()));
     let Some(state) = state else {
         if let Some(reported) = reported(access, Some(saml_response)).await {
             reported.log("flow_cookie_missing", request);
         }
-        let home = access.services().team_url.clone();
+        let home = access.running.services().team_url.clone();
         return lost_cookie(access, None, &relay_state, Some(&home), request);
     };
     let Some(errand) = Errand::of(&snapshot, &state) else {
@@ -212,12 +217,12 @@ async fn finish(
     request: &PortalRequest,
 ) -> Result<Option<Profile>, LoginFailure> {
     let (services, pending, now, client) = (
-        access.services(),
+        access.running.services(),
         pending.clone(),
         request.now,
         request.client,
     );
-    let verified = access.verify(move || {
+    let verified = access.flows.verify(move || {
         let provider = services
             .providers
             .iter()
@@ -231,7 +236,7 @@ async fn finish(
         return Ok(None);
     };
     let (name, until) = answer.replay_key();
-    let Ok(first) = access.use_up(name, until).await else {
+    let Ok(first) = access.flows.use_up(name, until).await else {
         return Ok(None);
     };
     answer.profile(first).map(Some)
@@ -239,7 +244,7 @@ async fn finish(
 
 /// `saml-metadata`: of the provider that is named, or of the only one.
 pub(super) fn metadata(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    let services = access.services();
+    let services = access.running.services();
     let mut all = services.providers.iter().filter_map(Provider::saml);
     let named = request
         .path
@@ -284,6 +289,7 @@ fn certificates(access: &Access) -> Vec<String> {
         cert: String,
     }
     let document = access
+        .issuer
         .signing()
         .and_then(|keys| serde_json::from_slice::<Document>(&keys.jwks()).ok());
     document
