@@ -27,9 +27,9 @@ use crate::model::{
     json,
 };
 use crate::oidc::{
-    self, Absence, AnsweredScopes, Callback, ClaimedEmail, ClaimedGroups, ClaimsError, Credentials,
-    EmailVerification, ErrorAnswer, Expected, FlowSecrets, Grant, GroupsClaim, Hints, Metadata,
-    Prompt, UserClaims, VerifiedIdToken,
+    self, Absence, Callback, ClaimedEmail, ClaimedGroups, ClaimsError, ContentType, Credentials,
+    EmailVerification, Expected, FlowSecrets, Grant, GrantedScopes, GroupsClaim, Hints, Metadata,
+    OAuthError, Prompt, UserClaims, VerifiedIdToken,
 };
 use crate::policy::is_comparable;
 
@@ -50,7 +50,7 @@ pub(super) struct Connection {
 pub(super) struct Tokens {
     id_token: String,
     access_token: String,
-    scopes: AnsweredScopes,
+    scopes: GrantedScopes,
 }
 
 impl Connection {
@@ -299,7 +299,7 @@ impl Connection {
             });
         }
         if status != StatusCode::CREATED {
-            let error = serde_json::from_slice::<ErrorAnswer>(&answer.body)
+            let error = serde_json::from_slice::<OAuthError>(&answer.body)
                 .ok()
                 .and_then(|answer| answer.told());
             return Err(LoginFailure::PushedRequest { status, error });
@@ -397,7 +397,7 @@ impl Connection {
         };
         // Okta vouches for the addresses of its directory and does not have to send
         // `email_verified`.
-        let shown = || oidc::tame(email, LONGEST_ADDRESS);
+        let shown = || oidc::one_line(email, LONGEST_ADDRESS);
         match (claimed.email_verified, self.settings.email_verified) {
             (None, EmailVerification::Optional) if grant.lacks(EMAIL_SCOPE) => {
                 return Err(LoginFailure::Email(EmailFailure::ScopeNotGranted));
@@ -467,7 +467,10 @@ impl Connection {
             &client,
             credentials,
             metadata,
-            (code, &pending.pkce_verifier),
+            oidc::CodeAndVerifier {
+                code,
+                pkce_verifier: &pending.pkce_verifier,
+            },
             now,
         )?;
         let send = |request: HttpRequest| {
@@ -615,11 +618,12 @@ impl Connection {
                 .await
                 .map(Some);
         }
-        let claims = oidc::userinfo(
-            answer.is_type("application/json"),
-            &answer.body,
-            &id_token.subject,
-        )?;
+        let content_type = if answer.is_type("application/json") {
+            ContentType::Json
+        } else {
+            ContentType::Other
+        };
+        let claims = oidc::userinfo(content_type, &answer.body, &id_token.subject)?;
         Ok(Some(claims))
     }
 
@@ -652,7 +656,7 @@ impl Connection {
         grant: &Grant,
     ) -> (ClaimedGroups, Option<GroupsMissing>) {
         let documents = || [Some(id_token), userinfo].into_iter().flatten();
-        let left_out = documents().any(GroupsClaim::are_left_out_of);
+        let left_out = documents().any(GroupsClaim::are_omitted_from);
         let missing = match groups {
             ClaimedGroups::Claimed(_) => return (groups, None),
             ClaimedGroups::Elsewhere => GroupsMissing::Reference,

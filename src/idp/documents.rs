@@ -11,7 +11,7 @@ use super::ClientSettings;
 use super::failure::{Endpoint, LoginFailure};
 use crate::http_client::{HttpClient, MAX_DOCUMENT, Response};
 use crate::model::FetchBudget;
-use crate::oidc::{self, Endpoints, KeySet, Metadata, MetadataError, Used};
+use crate::oidc::{self, Endpoints, KeySet, Metadata, MetadataError, OptionalEndpoints};
 
 /// The lifetimes of a provider's published documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub(super) struct Documents {
     metadata: Kept<Metadata>,
     keys: Kept<KeySet>,
     /// The optional endpoints that logins or logouts use.
-    used: Used,
+    used: OptionalEndpoints,
     pinned: OnceLock<BTreeSet<String>>,
 }
 
@@ -69,7 +69,7 @@ impl Documents {
             provider_logout,
             ..
         } = *settings;
-        let used = Used {
+        let used = OptionalEndpoints {
             pushed_requests,
             provider_logout,
         };
@@ -125,7 +125,7 @@ impl Documents {
 
     async fn fetch_metadata(&self) -> Result<Metadata, LoginFailure> {
         if let Some(endpoints) = &self.fixed {
-            return Ok(Metadata::fixed(&self.issuer, endpoints.clone())?);
+            return Ok(Metadata::from_endpoints(&self.issuer, endpoints.clone())?);
         }
         let location = Metadata::location(&self.issuer).ok_or_else(|| {
             LoginFailure::Discovery(MetadataError::Malformed(format!(
@@ -194,7 +194,7 @@ pub(super) fn refused(endpoint: Endpoint, answer: &Response) -> LoginFailure {
         Some(to) if status.is_redirection() => LoginFailure::Redirect {
             endpoint,
             status,
-            to: oidc::tame(to, 200),
+            to: oidc::one_line(to, 200),
         },
         _ => LoginFailure::Answer { endpoint, status },
     }

@@ -190,7 +190,7 @@ impl GroupsApi<'_> {
                 let code = serde_json::from_slice::<ApiError>(&answer.body).ok();
                 Err(GroupsFailure::Refused {
                     status,
-                    code: code.map(|e| crate::oidc::tame(&e.code, 32)),
+                    code: code.map(|e| crate::oidc::one_line(&e.code, 32)),
                 })
             }
         }

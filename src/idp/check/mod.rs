@@ -17,7 +17,7 @@ use url::{Host, Url};
 use super::{GroupsFailure, LoginFailure};
 use crate::http_client::{self, HttpClient, HttpError, MAX_BODY, Step as CallStep};
 use crate::model::chain;
-use crate::oidc::tame;
+use crate::oidc::one_line;
 
 /// The checks, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -127,11 +127,11 @@ impl Report<'_> {
         found: &str,
         advice: Option<Cow<'static, str>>,
     ) {
-        let advice = advice.map(|advice| tame(&advice, MAX_TEXT).into());
+        let advice = advice.map(|advice| one_line(&advice, MAX_TEXT).into());
         (self.0)(Finding {
             step,
             outcome,
-            found: tame(found, MAX_TEXT),
+            found: one_line(found, MAX_TEXT),
             advice,
         });
     }
