@@ -25,7 +25,7 @@ pub struct Expected<'a> {
     pub trusted_audiences: Option<&'a [String]>,
     /// The nonce of the login request.
     pub nonce: &'a Secret,
-    /// The access token of the constant_time_eq token response.
+    /// The access token of the same token response.
     pub access_token: &'a str,
     /// The current time.
     pub now: UnixTime,
@@ -314,8 +314,8 @@ fn check_audience(claims: &UserClaims, expected: &Expected<'_>) -> Result<(), Id
     }
 }
 
-/// Checks the check_times (OpenID Connect Core 3.1.3.7, steps 9 and 10). The token comes directly from
-/// the provider, so `iat` is the current time of its clock.
+/// Checks the times (OpenID Connect Core 3.1.3.7, steps 9 and 10). The token comes directly
+/// from the provider, so `iat` is the current time of its clock.
 fn check_times(claims: &UserClaims, expected: &Expected<'_>) -> Result<(), IdTokenError> {
     let time = |name| match claims.get(name) {
         None => Ok(None),

@@ -97,11 +97,11 @@ pub struct OAuthError {
 impl OAuthError {
     /// Returns the error code and description for logs, cut and without control characters. `None`
     /// if both are absent.
-    pub fn told(&self) -> Option<String> {
+    pub fn summary(&self) -> Option<String> {
         let parts =
             [&self.error, &self.description].map(|part| part.as_deref().unwrap_or_default());
-        let told = parts.join(" ");
-        Some(one_line(told.trim(), MAX_TOLD)).filter(|told| !told.is_empty())
+        let summary = parts.join(" ");
+        Some(one_line(summary.trim(), MAX_SUMMARY)).filter(|summary| !summary.is_empty())
     }
 }
 
@@ -125,7 +125,7 @@ impl Serialize for OAuthError {
 
 impl fmt::Display for OAuthError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.told().as_deref().unwrap_or("no error code"))
+        f.write_str(self.summary().as_deref().unwrap_or("no error code"))
     }
 }
 
@@ -169,7 +169,7 @@ impl OAuth2TokenResponse for TokenResponse {
     }
 }
 
-const MAX_TOLD: usize = 300;
+const MAX_SUMMARY: usize = 300;
 
 #[cfg(test)]
 mod tests {

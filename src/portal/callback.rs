@@ -8,7 +8,7 @@ use super::{idp_test, login, provider_error, refresh, respond};
 use crate::control::{Access, Becomes, NoLogin};
 use crate::cookie::FLOW_PREFIX;
 use crate::engine::{Application, Snapshot};
-use crate::idp::{Callback, LoginFailure, Pending, Profile};
+use crate::idp::{Callback, LoginFailure, Pending, Provider, ProviderIdentity};
 use crate::login::{Flow, FlowCookies, PortalRequest, State};
 use crate::model::{IdentityNonce, IdpId, Secret, UnixTime, chain};
 use crate::observe::audit::Via;
@@ -113,7 +113,8 @@ async fn again(
     let provider = services
         .providers
         .iter()
-        .find(|provider| *provider.id() == pending.idp)?;
+        .find(|provider| *provider.id() == pending.idp)?
+        .as_oidc()?;
     let attempt = provider.next_attempt(failure, pending)?;
     let (idp, error, hint) = (&*pending.idp.0, chain(failure), failure.advice());
     tracing::info!(request_id = %request.id, idp, error, hint, "a login is begun once more");
@@ -129,7 +130,7 @@ pub(super) fn remove_flow(flow: &str, response: &mut Response<Bytes>, request: &
 /// A provider's answer.
 pub(super) struct Answer<'a> {
     /// Who it is; `None` where our own store failed.
-    pub(super) outcome: Result<Option<Profile>, LoginFailure>,
+    pub(super) outcome: Result<Option<ProviderIdentity>, LoginFailure>,
     /// Which provider.
     pub(super) idp: &'a IdpId,
     /// The login that the browser had when it left, where it may not show it on its way back.
@@ -163,7 +164,7 @@ async fn arrived(
     access: &Access,
     snapshot: &Snapshot,
     errand: &Errand,
-    (profile, before): (Profile, Option<IdentityNonce>),
+    (profile, before): (ProviderIdentity, Option<IdentityNonce>),
     request: &PortalRequest,
 ) -> Response<Bytes> {
     let (destination, becomes) = match errand {
@@ -214,13 +215,15 @@ async fn finish(
     state: &str,
     pending: &Pending,
     request: &PortalRequest,
-) -> Result<Profile, LoginFailure> {
+) -> Result<ProviderIdentity, LoginFailure> {
     let services = access.running.services();
     let provider = services
         .providers
         .iter()
         .find(|provider| *provider.id() == pending.idp);
-    let provider = provider.ok_or(LoginFailure::Flow)?;
+    let provider = provider
+        .and_then(Provider::as_oidc)
+        .ok_or(LoginFailure::Flow)?;
     let callback = Callback::parse(request.query.as_deref().unwrap_or_default())?;
     let state = Secret::new(state);
     provider

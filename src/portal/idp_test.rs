@@ -6,7 +6,7 @@ use super::errand::Errand;
 use super::{login, respond};
 use crate::control::{Access, organisation_aud};
 use crate::engine::Snapshot;
-use crate::idp::{Hints, LoginFailure, Profile, Provider};
+use crate::idp::{Hints, LoginFailure, Provider, ProviderIdentity};
 use crate::login::{PortalRequest, ReturnTo, State, TestLink};
 use crate::model::{GroupsSource, IdpId, causes};
 use crate::pages::{ErrorPage, IdpTestFailed, IdpTestWorks, answer};
@@ -71,7 +71,7 @@ pub(super) async fn test_idp(access: &Access, request: &PortalRequest) -> Respon
 pub(super) fn works(
     access: &Access,
     snapshot: &Snapshot,
-    profile: &Profile,
+    profile: &ProviderIdentity,
     request: &PortalRequest,
 ) -> Response<Bytes> {
     access.audit.provider_tested(profile, request);
@@ -117,7 +117,7 @@ pub(super) fn works(
         .collect();
     // Unknown ones are not among the claims of the profile.
     let asked = provider
-        .map(Provider::may_be_missing)
+        .map(Provider::configured_claims)
         .unwrap_or_default()
         .into_iter();
     claims.extend(
@@ -128,9 +128,9 @@ pub(super) fn works(
     claims.sort_unstable();
     claims.dedup();
     let mut notes = Vec::new();
-    notes.extend(provider.and_then(|provider| provider.note_on_groups(profile)));
-    notes.extend(provider.and_then(|provider| provider.note_on_claims(profile)));
-    if provider.is_some_and(|provider| !provider.tells_all_groups()) {
+    notes.extend(provider.and_then(|provider| provider.groups_note(profile)));
+    notes.extend(provider.and_then(|provider| provider.claims_note(profile)));
+    if provider.is_some_and(|provider| !provider.can_list_all_groups()) {
         notes.push(
             "There is no `api_token`, so people in 100 groups or more cannot log in.".to_owned(),
         );
@@ -173,8 +173,8 @@ pub(super) fn failed(
     answer::page(page.page())
 }
 
-fn document(profile: &Profile) -> String {
-    let Profile {
+fn document(profile: &ProviderIdentity) -> String {
+    let ProviderIdentity {
         subject,
         email,
         name,

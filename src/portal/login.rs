@@ -11,7 +11,7 @@ use super::respond;
 use crate::control::{Access, Login, Organisation, Services};
 use crate::cookie;
 use crate::engine::{Application, Snapshot};
-use crate::idp::{Attempt, Begun, Hints, LoginFailure, Prompt, Provider};
+use crate::idp::{Attempt, Hints, LoginFailure, Oidc, Prompt, Provider, StartedLogin};
 use crate::login::{
     Conflict, Flow, FlowCookies, Handover, PortalRequest, ReturnTo, ReturnToError, State, Terms,
 };
@@ -228,22 +228,25 @@ pub(super) async fn send(
     if !is_a_page(request) {
         return answer::empty(StatusCode::FORBIDDEN);
     }
-    if let Some(saml) = provider.saml() {
-        let fresh = hints.prompt == Some(Prompt::Login);
-        return super::saml::begin(access, saml, state, fresh, errand, request).await;
-    }
+    let oidc = match provider {
+        Provider::Oidc(oidc) => oidc,
+        Provider::Saml(saml) => {
+            let fresh = hints.prompt == Some(Prompt::Login);
+            return super::saml::begin(access, saml, state, fresh, errand, request).await;
+        }
+    };
     let state = without_long_address(access, state);
     let Ok(sealed) = state.seal(access.flows.seal()) else {
         return respond::internal(request);
     };
-    let begun = provider.begin(&sealed, hints, request.now).await;
-    sent(access, provider, (state, sealed), begun, errand, request)
+    let begun = oidc.begin(&sealed, hints, request.now).await;
+    sent(access, oidc, (state, sealed), begun, errand, request)
 }
 
 /// Sends the browser to the provider once more, for a login that failed there.
 pub(super) async fn send_again(
     access: &Access,
-    provider: &Provider,
+    oidc: &Oidc,
     failed: &State,
     attempt: Attempt,
     errand: &Errand,
@@ -265,8 +268,8 @@ pub(super) async fn send_again(
     let Ok(sealed) = state.seal(access.flows.seal()) else {
         return respond::internal(request);
     };
-    let begun = provider.begin_again(&sealed, attempt, request.now).await;
-    sent(access, provider, (state, sealed), begun, errand, request)
+    let begun = oidc.begin_again(&sealed, attempt, request.now).await;
+    sent(access, oidc, (state, sealed), begun, errand, request)
 }
 
 /// Many providers reject a request line that is as long as some addresses, so such an address is
@@ -281,15 +284,15 @@ fn without_long_address(access: &Access, state: State) -> State {
 
 fn sent(
     access: &Access,
-    provider: &Provider,
+    oidc: &Oidc,
     (state, sealed): (State, String),
-    begun: Result<Begun, LoginFailure>,
+    begun: Result<StartedLogin, LoginFailure>,
     errand: &Errand,
     request: &PortalRequest,
 ) -> Response<Bytes> {
     let begun = match begun {
         Ok(begun) => begun,
-        Err(failure) => return errand.failed(access, (&failure, provider.id()), request),
+        Err(failure) => return errand.failed(access, (&failure, oidc.id()), request),
     };
     let flow = Flow::new(&sealed, begun.pending, request.now);
     let Some(cookie) = flow.to_cookie(access.flows.seal(), &state.flow, request.now) else {

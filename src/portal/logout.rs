@@ -9,7 +9,7 @@ use super::respond;
 use crate::control::{Access, BrowserSessions, Issuer, Services, SignedIn};
 use crate::cookie::{self, SameSite, SetCookie};
 use crate::engine::Snapshot;
-use crate::idp::Provider;
+use crate::idp::{Oidc, Provider};
 use crate::login::{AppSession, Conflict, Landing, PortalRequest, ReturnTo};
 use crate::model::{IdentityNonce, IdpId, Reason, UnixTime};
 use crate::pages::{ErrorPage, Link, LoggedOut, LogoutConfirm, answer};
@@ -149,7 +149,7 @@ impl Leave {
             .providers
             .iter()
             .find(|provider| *provider.id() == self.idp);
-        provider.filter(|provider| provider.ends_sessions())
+        provider.filter(|provider| provider.as_oidc().is_some_and(Oidc::ends_sessions))
     }
 }
 

@@ -93,7 +93,7 @@ pub(super) fn failed(
             );
             page.with_hint(TELL_THE_ADMINISTRATOR)
         }
-        (_, Blame::Person) => {
+        (_, Blame::User) => {
             ErrorPage::new(StatusCode::FORBIDDEN, "Signing in failed.", sentence, &id)
                 .with_hint(TELL_THE_ADMINISTRATOR)
                 .with_switch(ways.switch.filter(|_| failure.may_be_of_the_account()))

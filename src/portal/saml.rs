@@ -10,7 +10,7 @@ use super::errand::Errand;
 use super::provider_error::Reported;
 use super::respond;
 use crate::control::Access;
-use crate::idp::{LoginFailure, Profile, Provider, Saml, SamlPending};
+use crate::idp::{LoginFailure, Provider, ProviderIdentity, Saml, SamlPending};
 use crate::login::{Flow, FlowCookies, PortalRequest, State, is_flow};
 use crate::model::{IdentityNonce, chain};
 use crate::observe::metrics::Login as Outcome;
@@ -38,7 +38,7 @@ pub(super) fn is_here(access: &Access) -> bool {
         .services()
         .providers
         .iter()
-        .any(|provider| provider.saml().is_some())
+        .any(|provider| provider.as_saml().is_some())
 }
 
 /// Sends the browser to the provider. `fresh`: where somebody wants to be somebody else.
@@ -215,7 +215,7 @@ async fn finish(
     pending: &SamlPending,
     response: String,
     request: &PortalRequest,
-) -> Result<Option<Profile>, LoginFailure> {
+) -> Result<Option<ProviderIdentity>, LoginFailure> {
     let (services, pending, now, client) = (
         access.running.services(),
         pending.clone(),
@@ -228,7 +228,7 @@ async fn finish(
             .iter()
             .find(|provider| *provider.id() == pending.idp);
         let saml = provider
-            .and_then(Provider::saml)
+            .and_then(Provider::as_saml)
             .ok_or(LoginFailure::Flow)?;
         saml.finish(&pending, &response, now, services.leeway, client)
     });
@@ -239,13 +239,13 @@ async fn finish(
     let Ok(first) = access.flows.use_up(name, until).await else {
         return Ok(None);
     };
-    answer.profile(first).map(Some)
+    answer.identity(first).map(Some)
 }
 
 /// `saml-metadata`: of the provider that is named, or of the only one.
 pub(super) fn metadata(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let services = access.running.services();
-    let mut all = services.providers.iter().filter_map(Provider::saml);
+    let mut all = services.providers.iter().filter_map(Provider::as_saml);
     let named = request
         .path
         .strip_prefix(Endpoint::PREFIX)
@@ -257,7 +257,7 @@ pub(super) fn metadata(access: &Access, request: &PortalRequest) -> Response<Byt
     let Some(saml) = saml else {
         return respond::not_found(request);
     };
-    let certificates = if saml.signs() {
+    let certificates = if saml.signs_requests() {
         certificates(access)
     } else {
         Vec::new()

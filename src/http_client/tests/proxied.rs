@@ -252,7 +252,7 @@ async fn refusal_of_the_proxy_is_told_without_credentials() {
             matches!(failure, HttpError::Proxy { .. }),
             "{refusal}: {failure:?}"
         );
-        let told = format!("{} {failure:?}", failure.told());
+        let told = format!("{} {failure:?}", failure.with_cause());
         let place = format!("through the proxy `http://127.0.0.1:{}`", proxy.port);
         assert!(
             told.contains("`idp.example.test`") && told.contains(&place) && told.contains(word),

@@ -33,7 +33,7 @@ async fn absent_groups_are_unknown_by_default() {
         (None, Some(GroupsMissing::LeftOut))
     );
     let note = provider
-        .note_on_groups(&op.login(&provider).await.unwrap())
+        .groups_note(&op.login(&provider).await.unwrap())
         .unwrap();
     assert!(
         note.contains("no `groups`") && note.contains("`absent_groups = \"empty\"`"),
@@ -55,7 +55,7 @@ async fn absent_groups_are_none_if_configured() {
         (Some(vec![]), Some(GroupsMissing::TakenAsNone))
     );
     let note = provider
-        .note_on_groups(&op.login(&provider).await.unwrap())
+        .groups_note(&op.login(&provider).await.unwrap())
         .unwrap();
     assert!(
         note.contains("in no group") && !note.contains("unknown"),
@@ -113,7 +113,7 @@ async fn absent_groups_stay_unknown_beside_a_reference() {
         );
     }
     let note = provider
-        .note_on_groups(&op.login(&provider).await.unwrap())
+        .groups_note(&op.login(&provider).await.unwrap())
         .unwrap();
     assert!(
         note.contains("`_claim_names`") && note.contains("unknown"),
@@ -183,7 +183,7 @@ async fn absent_groups_stay_unknown_without_userinfo() {
         (None, Some(GroupsMissing::NoUserinfo))
     );
     let note = provider
-        .note_on_groups(&op.login(&provider).await.unwrap())
+        .groups_note(&op.login(&provider).await.unwrap())
         .unwrap();
     assert!(note.contains("userinfo endpoint"), "{note}");
 }
@@ -207,7 +207,7 @@ async fn unreadable_groups_are_never_none() {
         );
     }
     let note = provider
-        .note_on_groups(&op.login(&provider).await.unwrap())
+        .groups_note(&op.login(&provider).await.unwrap())
         .unwrap();
     assert!(
         note.contains("`realm_access.roles` is not a list"),

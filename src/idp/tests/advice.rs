@@ -79,7 +79,7 @@ fn another_account_helps_if_this_one_was_refused() {
     ] {
         assert_eq!(
             (failure.blame(), failure.may_be_of_the_account()),
-            (Blame::Person, true),
+            (Blame::User, true),
             "{failure:?}"
         );
     }
@@ -91,7 +91,7 @@ fn another_account_helps_if_this_one_was_refused() {
     ] {
         assert_eq!(
             (failure.blame(), failure.may_be_of_the_account()),
-            (Blame::Person, false),
+            (Blame::User, false),
             "{failure:?}"
         );
     }
@@ -154,7 +154,7 @@ fn saml_refusal_without_another_reason_may_be_a_cancelled_login() {
     ] {
         let failure = refused(code, said);
         assert!(
-            failure.may_be_cancelled() && failure.blame() == Blame::Person,
+            failure.may_be_cancelled() && failure.blame() == Blame::User,
             "{code}: {said:?}"
         );
         assert!(failure.sentence().contains("cancelled"), "{code}: {said:?}");

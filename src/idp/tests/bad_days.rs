@@ -484,7 +484,7 @@ async fn r11_addresses() {
             matches!(failure, LoginFailure::Email(EmailFailure::Malformed(_))),
             "{email:?}"
         );
-        assert_eq!(failure.blame(), Blame::Person);
+        assert_eq!(failure.blame(), Blame::User);
     }
     op.state().id_token = json!({"email": "ada@bücher.test"});
     assert_eq!(
@@ -498,7 +498,7 @@ async fn r11_addresses() {
         },
         ..op.settings()
     });
-    let unverified = |login: Result<Profile, LoginFailure>| {
+    let unverified = |login: Result<ProviderIdentity, LoginFailure>| {
         matches!(login, Err(LoginFailure::Email(EmailFailure::Unverified(_))))
     };
     for verified in [
@@ -530,7 +530,7 @@ async fn r11_addresses() {
     ));
     assert_eq!(
         (failure.blame(), failure.id()),
-        (Blame::Person, "email_refused")
+        (Blame::User, "email_refused")
     );
     let upn = provider(OktaSettings {
         client: ClientSettings {
@@ -694,8 +694,8 @@ async fn what_the_provider_says_is_tamed() {
     let begun = begin(&provider).await.unwrap();
     let state = begun.state.expose();
     for (error, blame) in [
-        ("access_denied", Blame::Person),
-        ("login_required", Blame::Person),
+        ("access_denied", Blame::User),
+        ("login_required", Blame::User),
         ("temporarily_unavailable", Blame::Provider),
     ] {
         let query = format!("error={error}&error_description=a%0d%0ab&state={state}");

@@ -251,7 +251,13 @@ async fn what_a_login_asks_of_the_provider() {
         login_hint: Some("ann@corp.example".into()),
         ..Hints::default()
     };
-    let url = okta.begin("state", hints, NOW).await.unwrap().url;
+    let url = okta
+        .as_oidc()
+        .unwrap()
+        .begin("state", hints, NOW)
+        .await
+        .unwrap()
+        .url;
     assert_eq!(
         query(&url, "prompt").as_deref(),
         Some("select_account"),
@@ -300,13 +306,20 @@ async fn another_account_is_prompted_for_as_the_provider_supports() {
             prompt: Some(login.clone()),
             ..Hints::default()
         };
-        let begun = okta.begin("state", hints(), NOW).await.unwrap();
+        let begun = okta
+            .as_oidc()
+            .unwrap()
+            .begin("state", hints(), NOW)
+            .await
+            .unwrap();
         assert_eq!(
             query(&begun.url, "prompt").as_deref(),
             Some(expected),
             "{configured:?} {supported}"
         );
         let again = okta
+            .as_oidc()
+            .unwrap()
             .begin_again("state", begun.pending.attempt, NOW)
             .await
             .unwrap();
@@ -369,7 +382,10 @@ async fn a_token_is_kept_only_where_logouts_need_it() {
     );
     assert_eq!(token.expose().split('.').count(), 3);
     assert_eq!(
-        okta.end_session(&token, &back, "s").await,
+        okta.as_oidc()
+            .unwrap()
+            .end_session(&token, &back, "s")
+            .await,
         None,
         "the provider has no place for it"
     );
@@ -382,7 +398,12 @@ async fn a_token_is_kept_only_where_logouts_need_it() {
         client,
         ..op.settings()
     });
-    let url = okta.end_session(&token, &back, "s/t").await.unwrap();
+    let url = okta
+        .as_oidc()
+        .unwrap()
+        .end_session(&token, &back, "s/t")
+        .await
+        .unwrap();
     assert_eq!(url.path(), "/oauth2/v1/logout");
     for (name, value) in [
         ("id_token_hint", token.expose()),
@@ -393,7 +414,11 @@ async fn a_token_is_kept_only_where_logouts_need_it() {
         assert_eq!(query(&url, name).as_deref(), Some(value));
     }
     assert_eq!(
-        op.provider().end_session(&token, &back, "s").await,
+        op.provider()
+            .as_oidc()
+            .unwrap()
+            .end_session(&token, &back, "s")
+            .await,
         None,
         "nobody asked for it"
     );

@@ -111,7 +111,7 @@ async fn who_is_gone_and_who_is_not() {
         op.state().status = status;
         let standing = okta.look_up("00u1", NOW).await.unwrap();
         assert!(
-            matches!(standing, Standing::Active(groups) if groups.len() == 2),
+            matches!(standing, AccountStatus::Active(groups) if groups.len() == 2),
             "{status}"
         );
     }
@@ -120,7 +120,7 @@ async fn who_is_gone_and_who_is_not() {
         op.state().status = status;
         assert_eq!(
             okta.look_up("00u1", NOW).await.unwrap(),
-            Standing::Gone(how)
+            AccountStatus::Inactive(how)
         );
     }
     op.reply(
@@ -132,7 +132,7 @@ async fn who_is_gone_and_who_is_not() {
     );
     assert_eq!(
         okta.look_up("00u1", NOW).await.unwrap(),
-        Standing::Gone("deleted")
+        AccountStatus::Inactive("deleted")
     );
     assert_eq!(
         op.calls(API),
@@ -244,9 +244,9 @@ async fn okta_s_published_answers_are_understood() {
         op.reply(USER, &[Reply::json(200, &user)]);
         let standing = okta.look_up("00u1", NOW).await.unwrap();
         match (status.as_str().unwrap(), standing) {
-            ("DEPROVISIONED", Standing::Gone("deactivated"))
-            | ("SUSPENDED", Standing::Gone("suspended")) => {}
-            (status, Standing::Active(groups))
+            ("DEPROVISIONED", AccountStatus::Inactive("deactivated"))
+            | ("SUSPENDED", AccountStatus::Inactive("suspended")) => {}
+            (status, AccountStatus::Active(groups))
                 if !matches!(status, "DEPROVISIONED" | "SUSPENDED") =>
             {
                 let names: Vec<_> = groups.iter().map(|group| group.name.as_str()).collect();
@@ -258,7 +258,7 @@ async fn okta_s_published_answers_are_understood() {
     op.reply(USER, &[Reply::json(404, &example("ErrorResourceNotFound"))]);
     assert_eq!(
         okta.look_up("00u1", NOW).await.unwrap(),
-        Standing::Gone("deleted")
+        AccountStatus::Inactive("deleted")
     );
     op.reply(USER, &[Reply::json(403, &example("ErrorAccessDenied"))]);
     let failure = okta.look_up("00u1", NOW).await.unwrap_err();

@@ -17,14 +17,14 @@ async fn person(count: usize, claim: Value) -> StandIn {
     op
 }
 
-fn known(result: Result<Profile, LoginFailure>) -> usize {
+fn known(result: Result<ProviderIdentity, LoginFailure>) -> usize {
     match result.unwrap().groups {
         Groups::Known(groups) => groups.len(),
         Groups::Unknown => panic!("unknown"),
     }
 }
 
-fn failure(result: Result<Profile, LoginFailure>) -> GroupsFailure {
+fn failure(result: Result<ProviderIdentity, LoginFailure>) -> GroupsFailure {
     let failure = result.unwrap_err();
     assert_eq!(
         (failure.id(), failure.blame()),
@@ -204,11 +204,20 @@ async fn userinfo_that_cannot_hold_the_groups_is_read_without_them() {
         let refused = finish(&provider, &begun, &op.authorize(&begun))
             .await
             .unwrap_err();
-        let attempt = provider.next_attempt(&refused, &begun.pending).unwrap();
+        let attempt = provider
+            .as_oidc()
+            .unwrap()
+            .next_attempt(&refused, &begun.pending)
+            .unwrap();
         op.state().replies.clear();
         for (email_verified, ends) in [(json!(false), None), (Value::Null, Some(450))] {
             op.state().userinfo["email_verified"] = email_verified;
-            let Begun { url, pending } = provider.begin_again("again", attempt, NOW).await.unwrap();
+            let StartedLogin { url, pending } = provider
+                .as_oidc()
+                .unwrap()
+                .begin_again("again", attempt, NOW)
+                .await
+                .unwrap();
             let second = Started {
                 url,
                 state: Secret::new("again"),

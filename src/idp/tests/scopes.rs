@@ -27,7 +27,7 @@ fn with(op: &StandIn, change: impl FnOnce(&mut OidcSettings)) -> Provider {
     })
 }
 
-fn names(profile: &Profile) -> Option<usize> {
+fn names(profile: &ProviderIdentity) -> Option<usize> {
     profile.groups.known().map(<[Group]>::len)
 }
 
@@ -49,7 +49,7 @@ async fn scope_that_the_user_takes_out_makes_no_group_absent() {
             Some(GroupsMissing::ScopeNotGranted),
             "{scopes}"
         );
-        let note = provider.note_on_groups(&profile).unwrap();
+        let note = provider.groups_note(&profile).unwrap();
         assert!(
             note.contains("`pushed_requests = true`") && note.contains("`groups`"),
             "{note}"
@@ -129,10 +129,10 @@ async fn pushed_request_proves_the_scopes_unless_the_answer_has_fewer() {
 #[tokio::test]
 async fn claim_of_a_scope_that_is_not_granted_is_unknown() {
     let op = without_groups().await;
-    let claims = |provider: &Provider, profile: Profile| {
-        assert_eq!(provider.may_be_missing(), ["department"]);
+    let claims = |provider: &Provider, profile: ProviderIdentity| {
+        assert_eq!(provider.configured_claims(), ["department"]);
         let found = profile.claims.get("department").cloned();
-        let note = provider.note_on_claims(&profile);
+        let note = provider.claims_note(&profile);
         assert_eq!(
             note.is_some_and(|note| note.contains("Unknown: `department`.")),
             found.is_none()
@@ -180,7 +180,7 @@ async fn claim_that_rules_cannot_compare_is_named_as_unknown() {
         op.state().userinfo["department"] = value.clone();
         let profile = op.login(&provider).await.unwrap();
         assert_eq!(profile.claims.get("department"), Some(&value));
-        let note = provider.note_on_claims(&profile);
+        let note = provider.claims_note(&profile);
         assert!(
             note.is_some_and(|note| note.starts_with("Unknown: `department`.")),
             "{value}"
@@ -207,7 +207,7 @@ async fn address_is_not_verified_without_the_scope_email() {
     );
     assert_eq!(
         (failure.id(), failure.blame()),
-        ("email_refused", Blame::Person)
+        ("email_refused", Blame::User)
     );
     assert!(failure.advice().unwrap().contains("`email`"));
     op.state().userinfo["email_verified"] = json!(true);

@@ -1,3 +1,6 @@
+mod advice;
+mod reason;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -10,6 +13,8 @@ use crate::oidc::{
     CallbackError, ClaimsError, ClientKeyError, IdTokenError, KeysError, MetadataError,
 };
 use crate::saml::SamlError;
+
+pub(in crate::idp) use self::reason::is_expired;
 
 /// The reason why a login failed.
 ///
@@ -264,7 +269,7 @@ pub enum Blame {
     /// succeed. 503.
     Provider,
     /// The user: this user is rejected. 403.
-    Person,
+    User,
     /// The browser: it sent something malformed or outdated. A new login may succeed. 400.
     Browser,
 }

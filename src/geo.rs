@@ -97,8 +97,8 @@ mod tests {
 
     use super::*;
 
-    const COUNTRIES: &[u8] = include_bytes!("../../tests/geo/countries.mmdb");
-    const ASN: &[u8] = include_bytes!("../../tests/geo/asn.mmdb");
+    const COUNTRIES: &[u8] = include_bytes!("../tests/geo/countries.mmdb");
+    const ASN: &[u8] = include_bytes!("../tests/geo/asn.mmdb");
 
     fn ask(database: &Database, ip: &str) -> Option<String> {
         database

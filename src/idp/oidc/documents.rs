@@ -7,9 +7,8 @@ use moka::Expiry;
 use moka::future::Cache;
 use tracing::warn;
 
-use super::ClientSettings;
-use super::failure::{Endpoint, LoginFailure};
 use crate::http_client::{HttpClient, MAX_DOCUMENT, Response};
+use crate::idp::{ClientSettings, Endpoint, LoginFailure};
 use crate::model::FetchBudget;
 use crate::oidc::{self, Endpoints, KeySet, Metadata, MetadataError, OptionalEndpoints};
 
@@ -44,7 +43,7 @@ impl Default for Ages {
 /// document: if a token endpoint moves to another host under the same issuer, no client secret is
 /// sent there. The last good document is kept until it is stale. A configuration reload removes the
 /// pins.
-pub(super) struct Documents {
+pub(in crate::idp) struct Documents {
     http: HttpClient,
     issuer: Box<str>,
     /// Configured endpoints in place of a discovery document.
@@ -85,13 +84,13 @@ impl Documents {
         }
     }
 
-    pub(super) fn issuer(&self) -> &str {
+    pub(in crate::idp) fn issuer(&self) -> &str {
         &self.issuer
     }
 
     /// Returns the URL of the first call: the discovery document, or the keys if the endpoints are
     /// configured.
-    pub(super) fn first(&self) -> Option<url::Url> {
+    pub(in crate::idp) fn first(&self) -> Option<url::Url> {
         match &self.fixed {
             Some(endpoints) => Some(endpoints.jwks.clone()),
             None => Metadata::location(&self.issuer),
@@ -99,15 +98,18 @@ impl Documents {
     }
 
     /// Returns `true` if the endpoints are configured, without a discovery document.
-    pub(super) const fn is_fixed(&self) -> bool {
+    pub(in crate::idp) const fn is_fixed(&self) -> bool {
         self.fixed.is_some()
     }
 
-    pub(super) async fn metadata(&self) -> Result<Arc<Metadata>, LoginFailure> {
+    pub(in crate::idp) async fn metadata(&self) -> Result<Arc<Metadata>, LoginFailure> {
         self.metadata.get(&self.issuer, self.fetch_metadata()).await
     }
 
-    pub(super) async fn keys(&self, metadata: &Metadata) -> Result<Arc<KeySet>, LoginFailure> {
+    pub(in crate::idp) async fn keys(
+        &self,
+        metadata: &Metadata,
+    ) -> Result<Arc<KeySet>, LoginFailure> {
         self.keys.get(&self.issuer, self.fetch_keys(metadata)).await
     }
 

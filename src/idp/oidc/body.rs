@@ -3,8 +3,8 @@
 use http::{HeaderMap, HeaderValue, header};
 use serde::de::IgnoredAny;
 
-use super::failure::{OtherBody, is_too_many_groups};
 use crate::http_client::Response;
+use crate::idp::failure::{OtherBody, is_too_many_groups};
 
 /// Returns the body if it is a signed token in compact form (RFC 7515 3.1), regardless of its
 /// content type.
