@@ -22,7 +22,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 pub use failure::{
-    Blame, EmailFailure, Endpoint, GroupsFailure, IssuerMismatch, LoginFailure, OtherBody, Step,
+    Blame, BodyKind, EmailFailure, Endpoint, GroupsFailure, IssuerMismatch, LoginFailure, Step,
 };
 pub use oidc::{Ages, Oidc};
 pub use okta::AccountStatus;

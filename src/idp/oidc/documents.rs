@@ -48,8 +48,8 @@ pub(in crate::idp) struct Documents {
     issuer: Box<str>,
     /// Configured endpoints in place of a discovery document.
     fixed: Option<Endpoints>,
-    metadata: Kept<Metadata>,
-    keys: Kept<KeySet>,
+    metadata: CachedDocument<Metadata>,
+    keys: CachedDocument<KeySet>,
     /// The optional endpoints that logins or logouts use.
     used: OptionalEndpoints,
     pinned: OnceLock<BTreeSet<String>>,
@@ -72,7 +72,7 @@ impl Documents {
             pushed_requests,
             provider_logout,
         };
-        let (metadata, keys) = (Kept::new(ages), Kept::new(ages));
+        let (metadata, keys) = (CachedDocument::new(ages), CachedDocument::new(ages));
         Self {
             http,
             issuer: issuer.into(),
@@ -203,7 +203,7 @@ pub(super) fn refused(endpoint: Endpoint, answer: &Response) -> LoginFailure {
 }
 
 /// A cached document with its fetches.
-struct Kept<T> {
+struct CachedDocument<T> {
     /// The last good document, until it is stale.
     known: Cache<Box<str>, Dated<T>>,
     /// Fetches in progress, and for a while their failures.
@@ -235,7 +235,7 @@ enum Trigger {
     UnknownKey,
 }
 
-impl<T: Send + Sync + 'static> Kept<T> {
+impl<T: Send + Sync + 'static> CachedDocument<T> {
     fn new(ages: Ages) -> Self {
         Self {
             known: Cache::builder()
@@ -244,7 +244,7 @@ impl<T: Send + Sync + 'static> Kept<T> {
                 .build(),
             attempts: Cache::builder()
                 .max_capacity(2 * MAX_ISSUERS)
-                .expire_after(Memory {
+                .expire_after(AttemptExpiry {
                     failure: ages.failure,
                 })
                 .build(),
@@ -301,7 +301,7 @@ impl<T: Send + Sync + 'static> Kept<T> {
                 .lock()
                 .is_ok_and(|mut budget| budget.take(Instant::now()));
             if allowed {
-                self.fetched(issuer, fetch).await
+                self.fetch_and_store(issuer, fetch).await
             } else {
                 Ok(Arc::clone(failed))
             }
@@ -321,12 +321,12 @@ impl<T: Send + Sync + 'static> Kept<T> {
         self.attempts
             .get_with(
                 (issuer.into(), trigger),
-                Box::pin(self.fetched(issuer, fetch)),
+                Box::pin(self.fetch_and_store(issuer, fetch)),
             )
             .await
     }
 
-    async fn fetched(
+    async fn fetch_and_store(
         &self,
         issuer: &str,
         fetch: impl Future<Output = Result<T, LoginFailure>>,
@@ -348,11 +348,11 @@ impl<T: Send + Sync + 'static> Kept<T> {
 }
 
 /// The lifetime of a fetch's result.
-struct Memory {
+struct AttemptExpiry {
     failure: Duration,
 }
 
-impl<T> Expiry<(Box<str>, Trigger), Result<Arc<T>, LoginFailure>> for Memory {
+impl<T> Expiry<(Box<str>, Trigger), Result<Arc<T>, LoginFailure>> for AttemptExpiry {
     fn expire_after_create(
         &self,
         _: &(Box<str>, Trigger),

@@ -16,7 +16,7 @@ use super::body::{BYTE_ORDER_MARK, JSON, compact_jws, other_than_json, says_too_
 use super::documents::refused;
 use crate::http_client::MAX_BODY;
 use crate::idp::Pending;
-use crate::idp::failure::{Endpoint, GroupsFailure, LoginFailure, OtherBody, is_too_many_groups};
+use crate::idp::failure::{BodyKind, Endpoint, GroupsFailure, LoginFailure, is_too_many_groups};
 use crate::model::{Secret, UnixTime, json};
 use crate::oidc::{
     self, ClaimsError, ContentType, Credentials, Expected, GrantedScopes, Metadata, UserClaims,
@@ -223,7 +223,7 @@ impl Oidc {
 
 /// Repairs the spelling of a JSON response, so that `openidconnect` accepts it. Returns the kind of
 /// any other response.
-fn repair(response: &mut HttpResponse) -> Option<OtherBody> {
+fn repair(response: &mut HttpResponse) -> Option<BodyKind> {
     if let Cow::Owned(mended) = json::mended(response.body()) {
         *response.body_mut() = mended.into_bytes();
     } else if let Some(rest) = response.body().strip_prefix(BYTE_ORDER_MARK) {

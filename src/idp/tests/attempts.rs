@@ -49,7 +49,7 @@ fn overfull(begun: &Started) -> String {
 }
 
 #[tokio::test]
-async fn overfull_claim_leads_to_one_attempt_without_groups() {
+async fn overfull_claim_causes_one_attempt_without_groups() {
     for at_authorize in [true, false] {
         let op = crowded().await;
         let provider = op.provider_with_token();
@@ -99,7 +99,7 @@ async fn overfull_claim_leads_to_one_attempt_without_groups() {
 }
 
 #[tokio::test]
-async fn attempt_without_groups_believes_the_api_alone() {
+async fn attempt_without_groups_uses_only_the_api() {
     let op = crowded().await;
     let provider = op.provider_with_token();
     let begun = begin(&provider).await.unwrap();
@@ -130,7 +130,7 @@ async fn attempt_without_groups_believes_the_api_alone() {
 }
 
 #[tokio::test]
-async fn overfull_userinfo_leads_to_an_attempt_without_groups() {
+async fn overfull_userinfo_causes_an_attempt_without_groups() {
     let op = crowded().await;
     let provider = op.provider_with_token();
     let refusal = Reply::json(
@@ -153,7 +153,7 @@ async fn overfull_userinfo_leads_to_an_attempt_without_groups() {
 }
 
 #[tokio::test]
-async fn attempt_without_groups_needs_an_api_token_and_the_scope() {
+async fn attempt_without_groups_requires_api_token_and_scope() {
     let op = crowded().await;
     let without_token = op.provider();
     let begun = begin(&without_token).await.unwrap();
@@ -190,7 +190,7 @@ async fn attempt_without_groups_needs_an_api_token_and_the_scope() {
 }
 
 #[tokio::test]
-async fn other_failures_are_not_tried_again() {
+async fn other_failures_are_not_retried() {
     let op = crowded().await;
     let provider = op.provider_with_token();
     let begun = begin(&provider).await.unwrap();
@@ -230,7 +230,7 @@ async fn other_failures_are_not_tried_again() {
 }
 
 #[tokio::test]
-async fn sign_in_that_expired_is_begun_again_once() {
+async fn expired_sign_in_is_restarted_once() {
     let op = StandIn::start().await;
     let provider = op.provider();
     let hints = Hints {
@@ -301,7 +301,7 @@ async fn sign_in_that_expired_is_begun_again_once() {
 }
 
 #[test]
-fn first_attempt_takes_no_room_in_the_cookie() {
+fn first_attempt_adds_nothing_to_the_cookie() {
     let pending = Pending {
         nonce: Secret::new("n"),
         pkce_verifier: Secret::new("v"),

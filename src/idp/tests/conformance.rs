@@ -346,7 +346,7 @@ async fn oidcc_client_test_signing_key_rotation() {
 }
 
 #[tokio::test]
-async fn userinfo_that_is_no_json_is_refused() {
+async fn userinfo_that_is_not_json_is_rejected() {
     let op = StandIn::start().await;
     op.reply("/oauth2/v1/userinfo", &[stand_in::Reply::html(200)]);
     assert!(matches!(

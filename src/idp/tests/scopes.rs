@@ -32,7 +32,7 @@ fn names(profile: &ProviderIdentity) -> Option<usize> {
 }
 
 #[tokio::test]
-async fn scope_that_the_user_takes_out_makes_no_group_absent() {
+async fn scope_removed_by_the_user_does_not_empty_the_groups() {
     let op = without_groups().await;
     let provider = with(&op, |_| {});
     assert_eq!(names(&op.login(&provider).await.unwrap()), Some(0));
@@ -58,7 +58,7 @@ async fn scope_that_the_user_takes_out_makes_no_group_absent() {
 }
 
 #[tokio::test]
-async fn token_answer_without_scopes_proves_no_absence() {
+async fn token_response_without_scopes_proves_no_absence() {
     let op = without_groups().await;
     let provider = with(&op, |_| {});
     for scope in [
@@ -94,7 +94,7 @@ async fn token_answer_without_scopes_proves_no_absence() {
 }
 
 #[tokio::test]
-async fn pushed_request_proves_the_scopes_unless_the_answer_has_fewer() {
+async fn pushed_request_proves_scopes_unless_response_has_fewer() {
     let op = without_groups().await;
     let provider = with(&op, |settings| settings.client.pushed_requests = true);
     op.state().scope = Some(Value::Null);
@@ -127,7 +127,7 @@ async fn pushed_request_proves_the_scopes_unless_the_answer_has_fewer() {
 }
 
 #[tokio::test]
-async fn claim_of_a_scope_that_is_not_granted_is_unknown() {
+async fn claim_of_an_ungranted_scope_is_unknown() {
     let op = without_groups().await;
     let claims = |provider: &Provider, profile: ProviderIdentity| {
         assert_eq!(provider.configured_claims(), ["department"]);
@@ -168,7 +168,7 @@ async fn claim_of_a_scope_that_is_not_granted_is_unknown() {
 }
 
 #[tokio::test]
-async fn claim_that_rules_cannot_compare_is_named_as_unknown() {
+async fn incomparable_claim_is_reported_as_unknown() {
     let op = without_groups().await;
     let provider = with(&op, |_| {});
     for value in [
@@ -189,7 +189,7 @@ async fn claim_that_rules_cannot_compare_is_named_as_unknown() {
 }
 
 #[tokio::test]
-async fn address_is_not_verified_without_the_scope_email() {
+async fn email_is_not_verified_without_its_scope() {
     let op = without_groups().await;
     op.state().userinfo["preferred_username"] = json!("ann@corp.example");
     op.state().id_token = json!({});
