@@ -6,7 +6,6 @@
 //! [`StoreError`], absence is `None`. The hot path never comes here.
 
 mod memory;
-mod schema;
 mod sqlite;
 
 use std::error::Error;

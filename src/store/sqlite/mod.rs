@@ -2,6 +2,7 @@ mod file;
 mod open;
 mod reader;
 mod rows;
+pub(super) mod schema;
 mod writer;
 
 use std::path::PathBuf;
