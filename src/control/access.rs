@@ -26,7 +26,7 @@ use crate::observe::audit::{RunningSample, Sample};
 use crate::observe::metrics::metrics;
 use crate::policy::Truth;
 use crate::session::Presented;
-use crate::store::{Revocation, Revoked, Store, StoreError};
+use crate::store::{KeyRepository, Revocation, Store, StoreError, StoredRevocation};
 use crate::token::{Candidate, Candidates, Claims, KeyError, KeySet, Kind};
 
 /// The living whole behind a front: what the engine reads, and everything that waits.
@@ -589,7 +589,7 @@ impl Access {
             .inspect_err(|error| self.store_failed(error))?;
         self.publisher.apply(
             &self.snapshot,
-            [Revoked {
+            [StoredRevocation {
                 revision,
                 revocation,
                 ordered: true,
@@ -601,7 +601,7 @@ impl Access {
 }
 
 /// What seals everything that a browser or an administrator is given and brings back.
-pub(crate) async fn sealing_key(store: &dyn Store) -> Result<SealingKey, StartError> {
+pub(crate) async fn sealing_key(store: &dyn KeyRepository) -> Result<SealingKey, StartError> {
     Ok(SealingKey::new(&*store.secret("seal").await?)?)
 }
 
