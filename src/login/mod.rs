@@ -11,9 +11,9 @@ mod challenge;
 mod conflict;
 mod flow;
 mod handover;
+mod provider_trial;
 mod request;
 mod return_to;
-mod test_link;
 
 pub(crate) use app_session::AppSession;
 pub(crate) use challenge::{login_url, respond};
@@ -21,9 +21,9 @@ pub(crate) use conflict::Conflict;
 pub(crate) use flow::is_flow;
 pub(crate) use flow::{Flow, FlowCookies, State};
 pub(crate) use handover::{Claim, Granted, Handover, Refused, Terms};
+pub(crate) use provider_trial::TrialLink;
 pub(crate) use request::PortalRequest;
 pub(crate) use return_to::{Landing, ReturnTo, ReturnToError};
-pub(crate) use test_link::TestLink;
 
 /// The query of the page that a logout ends on, as Access has it.
 pub(crate) const LOGGED_OUT: &str = "__cf_access_message=logged_out";

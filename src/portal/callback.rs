@@ -4,7 +4,7 @@ use http::{Method, Response, StatusCode, header};
 use super::errand::Errand;
 use super::login::{Destination, arrive};
 use super::provider_error::Reported;
-use super::{idp_test, login, provider_error, refresh, respond};
+use super::{login, provider_error, provider_trial, refresh, respond};
 use crate::control::{Access, Becomes, NoLogin};
 use crate::cookie::FLOW_PREFIX;
 use crate::engine::{Application, Snapshot};
@@ -165,7 +165,7 @@ async fn arrived(
     request: &PortalRequest,
 ) -> Response<Bytes> {
     let (destination, becomes) = match errand {
-        Errand::Test => return idp_test::works(access, snapshot, &profile, request),
+        Errand::Test => return provider_trial::works(access, snapshot, &profile, request),
         Errand::Application(destination) => (Some(destination), Becomes::Session),
         Errand::Refresh => (None, Becomes::Renewal),
     };

@@ -5,7 +5,7 @@ use http::Response;
 
 use super::login::{self, Destination};
 use super::respond::WaysOn;
-use super::{idp_test, refresh, respond};
+use super::{provider_trial, refresh, respond};
 use crate::control::{Access, organisation_aud};
 use crate::engine::{Application, Snapshot};
 use crate::idp::LoginFailure;
@@ -86,7 +86,7 @@ impl Errand {
         request: &PortalRequest,
     ) -> Response<Bytes> {
         if matches!(self, Self::Test) {
-            return idp_test::failed(access, (failure, idp), request);
+            return provider_trial::failed(access, (failure, idp), request);
         }
         access.login_failed(failure, Some(idp), self.application(), request);
         let again = self.again(access);

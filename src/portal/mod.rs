@@ -10,10 +10,10 @@ mod callback;
 mod errand;
 mod home;
 mod identity;
-mod idp_test;
 mod login;
 mod logout;
 mod provider_error;
+mod provider_trial;
 mod refresh;
 mod respond;
 mod saml;
@@ -68,7 +68,7 @@ pub(crate) async fn handle(access: &Access, request: &PortalRequest) -> Response
         Endpoint::Logout => logout::logout(access, request).await,
         Endpoint::Certs => certs(access, request),
         Endpoint::GetIdentity => identity::get_identity(access, request).await,
-        Endpoint::TestIdp => idp_test::test_idp(access, request).await,
+        Endpoint::TestIdp => provider_trial::test_provider(access, request).await,
         Endpoint::RefreshIdentity => refresh::refresh_identity(access, request).await,
         Endpoint::LoggedOut => logout::logged_out(access, request).await,
         Endpoint::ProtectedResource => protected_resource(access, request),

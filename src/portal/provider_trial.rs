@@ -7,7 +7,7 @@ use super::{login, respond};
 use crate::control::{Access, organisation_aud};
 use crate::engine::Snapshot;
 use crate::idp::{Hints, LoginFailure, Profile, Provider};
-use crate::login::{PortalRequest, ReturnTo, State, TestLink};
+use crate::login::{PortalRequest, ReturnTo, State, TrialLink};
 use crate::model::{GroupsSource, IdpId, causes};
 use crate::pages::{ErrorPage, IdpTestFailed, IdpTestWorks, answer};
 use crate::route::Endpoint;
@@ -17,7 +17,7 @@ use crate::route::Endpoint;
 ///
 /// It needs a link that an administrator made, because the page shows the provider's errors and the
 /// user's groups.
-pub(super) async fn test_idp(access: &Access, request: &PortalRequest) -> Response<Bytes> {
+pub(super) async fn test_provider(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let idp = request
         .path
         .strip_prefix(Endpoint::PREFIX)
@@ -29,7 +29,7 @@ pub(super) async fn test_idp(access: &Access, request: &PortalRequest) -> Respon
         .providers
         .iter()
         .find(|provider| *provider.id() == idp);
-    let good = TestLink::is_good(access.seal(), &link, &idp, request.now);
+    let good = TrialLink::is_valid(access.seal(), &link, &idp, request.now);
     // The id is that of the address until a provider has it, and so is not shown.
     let command = provider.map_or_else(
         || "Make another one with `portcullis idp test`.".to_owned(),
