@@ -7,20 +7,19 @@
 //! path.
 
 mod app_session;
-mod challenge;
 mod conflict;
 mod flow;
 mod handover;
+mod login_url;
 mod provider_trial;
 mod request;
 mod return_to;
 
 pub(crate) use app_session::AppSession;
-pub(crate) use challenge::{login_url, respond};
 pub(crate) use conflict::Conflict;
-pub(crate) use flow::is_flow;
-pub(crate) use flow::{Flow, FlowCookies, State};
+pub(crate) use flow::{Flow, FlowCookies, State, is_flow};
 pub(crate) use handover::{Claim, Granted, Handover, Refused, Terms};
+pub(crate) use login_url::{LoginUrl, app_session_hash};
 pub(crate) use provider_trial::TrialLink;
 pub(crate) use request::PortalRequest;
 pub(crate) use return_to::{Landing, ReturnTo, ReturnToError};

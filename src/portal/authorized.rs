@@ -4,12 +4,13 @@ use bytes::Bytes;
 use http::{Response, StatusCode, header};
 use serde_json::json;
 
+use super::conflict_page::conflict_page;
 use super::respond;
 use crate::control::Access;
 use crate::cookie::{self, SameSite, SetCookie};
 use crate::engine::Snapshot;
 use crate::login::{
-    self, AppSession, Claim, Conflict, Granted, Handover, PortalRequest, Refused, ReturnTo,
+    AppSession, Claim, Conflict, Granted, Handover, LoginUrl, PortalRequest, Refused, ReturnTo,
 };
 use crate::model::{Reason, UnixTime};
 use crate::observe::metrics::Login as Outcome;
@@ -64,14 +65,14 @@ pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Resp
                 return respond::bad_request(request, "handover_invalid");
             };
             let front = ReturnTo::parse("/");
-            let login = login::login_url(
-                snapshot.team(),
+            let login = LoginUrl {
+                team: snapshot.team(),
                 application,
-                &request.host,
-                &front,
-                Some(&session),
-                now,
-            );
+                host: &request.host,
+                to: &front,
+                app_session: Some(&session),
+            }
+            .build(now);
             let handover: String = url::form_urlencoded::byte_serialize(state.as_bytes()).collect();
             return answer::redirect(StatusCode::FOUND, &format!("{login}&handover={handover}"));
         }
@@ -184,7 +185,7 @@ fn conflict(
         request,
     );
     if conflict.came_back(&request.headers) {
-        return conflict.page(&page, request.support.as_deref(), request.id);
+        return conflict_page(&conflict, &page, request.support.as_deref(), request.id);
     }
     let mut response = answer::redirect(StatusCode::FOUND, &page);
     conflict.expire(response.headers_mut());

@@ -1,11 +1,9 @@
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
-use serde::Deserialize;
 
+use super::conflict_page::conflict_page;
 use super::errand::Errand;
 use super::respond;
 use crate::control::{Access, Login, Organisation, Services};
@@ -14,6 +12,7 @@ use crate::engine::{Application, Snapshot};
 use crate::idp::{Attempt, Begun, Hints, LoginFailure, Prompt, Provider};
 use crate::login::{
     Conflict, Flow, FlowCookies, Handover, PortalRequest, ReturnTo, ReturnToError, State, Terms,
+    app_session_hash,
 };
 use crate::model::{Aud, Authority, IdpId, Reason};
 use crate::observe::audit::Via;
@@ -111,7 +110,8 @@ async fn conflict(
             Some(&destination.application),
             request,
         );
-        return conflict.page(
+        return conflict_page(
+            &conflict,
             &again(&access.services(), destination),
             request.support.as_deref(),
             request.id,
@@ -445,19 +445,4 @@ fn destination(snapshot: &Snapshot, request: &PortalRequest) -> Option<Destinati
                 .parameter("meta")
                 .and_then(|meta| app_session_hash(&meta)),
         })
-}
-
-/// The hash in a `meta` token. Why its signature would prove nothing is said where it is made, and
-/// so nothing would its `exp`: it would only keep the hand-over from hosts with another clock.
-fn app_session_hash(meta: &str) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Meta {
-        app_session_hash: String,
-    }
-    let payload = URL_SAFE_NO_PAD.decode(meta.split('.').nth(1)?).ok()?;
-    let Meta {
-        app_session_hash: hash,
-    } = serde_json::from_slice(&payload).ok()?;
-    let hex = hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit());
-    hex.then_some(hash)
 }

@@ -7,6 +7,8 @@
 
 mod authorized;
 mod callback;
+mod challenge;
+mod conflict_page;
 mod errand;
 mod home;
 mod identity;
@@ -22,6 +24,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use serde_json::json;
 
+pub(crate) use self::challenge::LoginRequired;
 use crate::control::Access;
 use crate::login::PortalRequest;
 use crate::pages::answer;
