@@ -21,7 +21,7 @@ pub(crate) use flow::{Flow, FlowCookies, State, is_flow};
 pub(crate) use handover::{Claim, Granted, Handover, Refused, Terms};
 pub(crate) use login_url::{LoginUrl, app_session_hash};
 pub(crate) use provider_trial::TrialLink;
-pub(crate) use request::PortalRequest;
+pub(crate) use request::{HostRole, PortalRequest};
 pub(crate) use return_to::{Landing, ReturnTo, ReturnToError};
 
 /// The query of the page that a logout ends on, as Access has it.

@@ -8,11 +8,21 @@ use http::{HeaderMap, Method};
 use crate::model::{RequestId, Support, UnixTime};
 use crate::route::Endpoint;
 
+/// The part that a host plays for the team.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HostRole {
+    /// The team domain, where users log in.
+    Team,
+    /// The host of an application.
+    Application,
+}
+
 /// A request to one of our own endpoints, taken out of the native one.
 #[derive(Debug)]
 pub(crate) struct PortalRequest {
     pub(crate) endpoint: Endpoint,
-    pub(crate) on_team: bool,
+    /// The kind of host that the request was sent to.
+    pub(crate) host_role: HostRole,
     pub(crate) method: Method,
     /// Canonical.
     pub(crate) host: String,

@@ -10,7 +10,7 @@ use crate::control::{Access, Logins, Services, SignedIn};
 use crate::cookie::{self, SameSite, SetCookie};
 use crate::engine::Snapshot;
 use crate::idp::Provider;
-use crate::login::{AppSession, Conflict, Landing, PortalRequest, ReturnTo};
+use crate::login::{AppSession, Conflict, HostRole, Landing, PortalRequest, ReturnTo};
 use crate::model::{IdentityNonce, IdpId, Reason, UnixTime};
 use crate::pages::{ErrorPage, Link, LoggedOut, LogoutConfirm, answer};
 use crate::route::Endpoint;
@@ -38,7 +38,7 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
         }
         // The cookie of an application on a path does not come here, and a team elsewhere ends its
         // own sessions.
-        return if request.on_team {
+        return if request.host_role == HostRole::Team {
             signed_out(access, request, wanted)
         } else {
             to_the_team(access, request, wanted)
@@ -351,7 +351,7 @@ fn signed_out(
                     href: to.as_str(),
                     label: "Continue",
                 }),
-                _ if request.on_team => None,
+                _ if request.host_role == HostRole::Team => None,
                 _ => Some(Link {
                     href: &front,
                     label: "Back to the application",
@@ -373,10 +373,9 @@ fn signed_out(
 }
 
 fn forget_cookies(snapshot: &Snapshot, request: &PortalRequest, headers: &mut HeaderMap) {
-    let paths = snapshot
-        .applications()
-        .iter()
-        .filter(|a| !request.on_team && a.settings().domain.covers_host(&request.host));
+    let paths = snapshot.applications().iter().filter(|a| {
+        request.host_role == HostRole::Application && a.settings().domain.covers_host(&request.host)
+    });
     let mut paths: Vec<&str> = paths.map(|a| a.cookie_path()).chain(["/"]).collect();
     paths.sort_unstable();
     paths.dedup();
@@ -395,7 +394,8 @@ fn forget_cookies(snapshot: &Snapshot, request: &PortalRequest, headers: &mut He
         }
     }
     // The session that is missing from now on is not a lost cookie.
-    let counted = AppSession::of(&request.headers).filter(|_| !request.on_team);
+    let counted =
+        AppSession::of(&request.headers).filter(|_| request.host_role == HostRole::Application);
     if let Some(session) = counted.and_then(|session| session.restarted().to_header(request.now)) {
         headers.append(header::SET_COOKIE, session);
     }

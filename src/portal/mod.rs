@@ -26,7 +26,7 @@ use serde_json::json;
 
 pub(crate) use self::challenge::LoginRequired;
 use crate::control::Access;
-use crate::login::PortalRequest;
+use crate::login::{HostRole, PortalRequest};
 use crate::pages::answer;
 use crate::route::Endpoint;
 
@@ -35,7 +35,10 @@ const MAX_BODY: usize = 24 * 1024;
 
 /// Returns the longest body that the request may have, in bytes.
 pub(crate) fn max_body(access: &Access, request: &PortalRequest) -> usize {
-    if request.endpoint == Endpoint::Callback && request.on_team && saml::is_here(access) {
+    if request.endpoint == Endpoint::Callback
+        && request.host_role == HostRole::Team
+        && saml::is_here(access)
+    {
         return saml::MAX_RESPONSE;
     }
     MAX_BODY
@@ -43,7 +46,7 @@ pub(crate) fn max_body(access: &Access, request: &PortalRequest) -> usize {
 
 /// Answers a request to one of our own endpoints.
 pub(crate) async fn handle(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    let Some(allowed) = methods(request.endpoint, request.on_team) else {
+    let Some(allowed) = methods(request.endpoint, request.host_role) else {
         return respond::not_found(request);
     };
     let allowed = if request.endpoint == Endpoint::Callback && saml::is_here(access) {
@@ -66,8 +69,10 @@ pub(crate) async fn handle(access: &Access, request: &PortalRequest) -> Response
         Endpoint::Callback => callback::callback(access, request).await,
         Endpoint::SamlMetadata => saml::metadata(access, request),
         Endpoint::PublicCert => saml::public_cert(access, request),
-        Endpoint::Authorized if request.on_team => authorized::redeemed(access, request).await,
-        Endpoint::Authorized => authorized::authorized(access, request).await,
+        Endpoint::Authorized => match request.host_role {
+            HostRole::Team => authorized::redeemed(access, request).await,
+            HostRole::Application => authorized::authorized(access, request).await,
+        },
         Endpoint::Logout => logout::logout(access, request).await,
         Endpoint::Certs => certs(access, request),
         Endpoint::GetIdentity => identity::get_identity(access, request).await,
@@ -85,23 +90,24 @@ pub(crate) async fn handle(access: &Access, request: &PortalRequest) -> Response
     response
 }
 
-/// The methods of an endpoint, as `Allow` lists them; `None` where there is no such endpoint.
-const fn methods(endpoint: Endpoint, on_team: bool) -> Option<&'static str> {
-    match (endpoint, on_team) {
+/// Returns the methods of an endpoint, as `Allow` lists them; `None` if hosts of that role do not
+/// have it.
+const fn methods(endpoint: Endpoint, host: HostRole) -> Option<&'static str> {
+    match (endpoint, host) {
         (
             Endpoint::Login | Endpoint::Home | Endpoint::SamlMetadata | Endpoint::PublicCert,
-            true,
+            HostRole::Team,
         )
-        | (Endpoint::Authorized | Endpoint::ProtectedResource, false)
+        | (Endpoint::Authorized | Endpoint::ProtectedResource, HostRole::Application)
         | (Endpoint::Certs | Endpoint::GetIdentity, _) => Some("GET, HEAD"),
         (
             Endpoint::Callback
             | Endpoint::RefreshIdentity
             | Endpoint::TestIdp
             | Endpoint::LoggedOut,
-            true,
+            HostRole::Team,
         ) => Some("GET"),
-        (Endpoint::Authorized, true) => Some("POST"),
+        (Endpoint::Authorized, HostRole::Team) => Some("POST"),
         (Endpoint::Logout, _) => Some("GET, POST"),
         (
             Endpoint::Login
@@ -112,9 +118,9 @@ const fn methods(endpoint: Endpoint, on_team: bool) -> Option<&'static str> {
             | Endpoint::LoggedOut
             | Endpoint::SamlMetadata
             | Endpoint::PublicCert,
-            false,
+            HostRole::Application,
         )
-        | (Endpoint::ProtectedResource, true)
+        | (Endpoint::ProtectedResource, HostRole::Team)
         | (Endpoint::Unknown, _) => None,
     }
 }
