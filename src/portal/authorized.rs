@@ -5,7 +5,7 @@ use http::{Response, StatusCode, header};
 use serde_json::json;
 
 use super::conflict_page::conflict_page;
-use super::respond;
+use super::error_pages;
 use crate::control::Access;
 use crate::cookie::{self, SameSite, SetCookie};
 use crate::engine::Snapshot;
@@ -62,7 +62,7 @@ pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Resp
                 .filter(|a| a.settings().domain.covers_host(&request.host));
             let Some(application) = application else {
                 access.login_refused("handover_invalid", Outcome::Invalid, None, request);
-                return respond::bad_request(request, "handover_invalid");
+                return error_pages::bad_request(request, "handover_invalid");
             };
             let front = ReturnTo::parse("/");
             let login = LoginUrl {
@@ -88,22 +88,22 @@ pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Resp
                 application.map(AsRef::as_ref),
                 request,
             );
-            return respond::expired(request, Some(&page(&snapshot, request, &to)));
+            return error_pages::login_expired(request, Some(&page(&snapshot, request, &to)));
         }
         Err(Refused::Unavailable) => {
             access.login_unavailable(None, None, request);
-            return respond::unavailable(request);
+            return error_pages::unavailable(request);
         }
         Err(Refused::Invalid) => {
             access.login_refused("handover_invalid", Outcome::Invalid, None, request);
-            return respond::bad_request(request, "handover_invalid");
+            return error_pages::bad_request(request, "handover_invalid");
         }
     };
     let application = snapshot.application(&granted.aud);
     let Some(application) = application.filter(|a| a.settings().domain.covers_host(&request.host))
     else {
         access.login_refused("handover_invalid", Outcome::Invalid, None, request);
-        return respond::bad_request(request, "handover_invalid");
+        return error_pages::bad_request(request, "handover_invalid");
     };
     let attributes = application.settings().cookie;
     let cookie = SetCookie {
@@ -148,7 +148,7 @@ pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Resp
         _ => {
             let bytes = granted.token.len();
             tracing::error!(application = %name, request_id = %id, bytes, "the session does not fit into a cookie");
-            return respond::internal(request);
+            return error_pages::internal(request);
         }
     }
     response

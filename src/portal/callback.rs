@@ -4,7 +4,7 @@ use http::{Method, Response, StatusCode, header};
 use super::errand::Errand;
 use super::login::{Destination, arrive};
 use super::provider_error::Reported;
-use super::{login, provider_error, provider_trial, refresh, respond};
+use super::{error_pages, login, provider_error, provider_trial, refresh};
 use crate::control::{Access, Becomes, NoLogin};
 use crate::cookie::FLOW_PREFIX;
 use crate::engine::{Application, Snapshot};
@@ -26,7 +26,7 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
     };
     let state = access.begun(&state.flow).unwrap_or(state);
     let Some(errand) = Errand::of(&snapshot, &state) else {
-        return respond::not_found(request);
+        return error_pages::not_found(request);
     };
     let flow = Flow::<Pending>::of(&request.headers, access.seal(), &state.flow, &sealed);
     let Ok(used) = UsedFlow::of(access, flow, &state, request.now).await else {
@@ -180,7 +180,7 @@ async fn arrived(
         Err(NoLogin::Store) => return errand.unavailable(access, Some(&idp), request),
     };
     let Some(cookie) = access.organisation_cookie(&login, request.now) else {
-        return respond::internal(request);
+        return error_pages::internal(request);
     };
     let mut response = match destination {
         Some(destination) => {
@@ -276,7 +276,7 @@ pub(super) async fn late(
             errand.application(),
             request,
         );
-        return respond::expired(request, again.as_deref());
+        return error_pages::login_expired(request, again.as_deref());
     }
     lost_cookie(
         access,

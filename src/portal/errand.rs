@@ -3,9 +3,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::Response;
 
+use super::error_pages::FailureLinks;
 use super::login::{self, Destination};
-use super::respond::WaysOn;
-use super::{provider_trial, refresh, respond};
+use super::{error_pages, provider_trial, refresh};
 use crate::control::{Access, organisation_aud};
 use crate::engine::{Application, Snapshot};
 use crate::idp::LoginFailure;
@@ -75,7 +75,7 @@ impl Errand {
         if !matches!(self, Self::Test) {
             access.login_unavailable(idp, self.application(), request);
         }
-        respond::unavailable_then(request, self.again(access).as_deref())
+        error_pages::unavailable_with(request, self.again(access).as_deref())
     }
 
     /// Nobody was logged in.
@@ -94,12 +94,12 @@ impl Errand {
             .application()
             .and(again.as_ref())
             .map(|again| format!("{again}&switch=1"));
-        respond::failed(
+        error_pages::login_failed(
             request,
             failure,
-            WaysOn {
-                again: again.as_deref(),
-                switch: switch.as_deref(),
+            FailureLinks {
+                restart: again.as_deref(),
+                switch_account: switch.as_deref(),
             },
         )
     }

@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use http::Response;
 
-use super::respond;
+use super::error_pages;
 use crate::control::Access;
 use crate::login::{LOGGED_OUT, PortalRequest};
 use crate::pages::{Home, LoggedOut, answer};
@@ -14,7 +14,7 @@ pub(super) async fn home(access: &Access, request: &PortalRequest) -> Response<B
         .organisation_session(&request.headers, request.now)
         .await
     else {
-        return respond::unavailable(request);
+        return error_pages::unavailable(request);
     };
     let id = request.id.to_string();
     if login.is_none() && request.query.as_deref() == Some(LOGGED_OUT) {

@@ -5,7 +5,7 @@ use http::{HeaderValue, Method, Response, StatusCode, header};
 
 use super::conflict_page::conflict_page;
 use super::errand::Errand;
-use super::respond;
+use super::error_pages;
 use crate::control::{Access, Login, Organisation, Services};
 use crate::cookie;
 use crate::engine::{Application, Snapshot};
@@ -37,7 +37,7 @@ pub(super) struct Destination {
 pub(super) async fn login(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let snapshot = access.snapshot();
     let Some(mut destination) = destination(&snapshot, request) else {
-        return respond::not_found(request);
+        return error_pages::not_found(request);
     };
     // The browser would end on the front page, and the user would not know why.
     let page = request.parameter("redirect_url");
@@ -48,7 +48,7 @@ pub(super) async fn login(access: &Access, request: &PortalRequest) -> Response<
         );
         let page =
             ErrorPage::login_target_too_long(&login, &id).with_reason(Reason::TargetTooLong.id());
-        return respond::shown(page, request);
+        return error_pages::shown(page, request);
     }
     let switching = request.parameter("switch").is_some();
     // What the last login left open may be known to the provider by now, and the session here would
@@ -82,7 +82,7 @@ pub(super) async fn login(access: &Access, request: &PortalRequest) -> Response<
         Ok(_) => choose(access, &destination, request, switching).await,
         Err(_) => {
             access.login_unavailable(None, Some(&destination.application), request);
-            respond::unavailable(request)
+            error_pages::unavailable(request)
         }
     };
     if let Ok(host) = HeaderValue::try_from(&destination.host) {
@@ -141,7 +141,7 @@ async fn choose(
     let provider = match (chosen, allowed.as_slice()) {
         (Some(chosen), allowed) => match allowed.iter().find(|p| *p.id() == chosen) {
             Some(provider) => Some(*provider),
-            None => return respond::bad_request(request, "unknown_identity_provider"),
+            None => return error_pages::bad_request(request, "unknown_identity_provider"),
         },
         (None, [only]) if settings.auto_redirect_to_identity => Some(*only),
         _ => None,
@@ -228,7 +228,7 @@ pub(super) async fn send(
     }
     let state = without_long_address(access, state);
     let Ok(sealed) = state.seal(access.seal()) else {
-        return respond::internal(request);
+        return error_pages::internal(request);
     };
     let begun = provider.begin(&sealed, hints, request.now).await;
     sent(access, provider, (state, sealed), begun, errand, request)
@@ -257,7 +257,7 @@ pub(super) async fn send_again(
     };
     let state = without_long_address(access, state);
     let Ok(sealed) = state.seal(access.seal()) else {
-        return respond::internal(request);
+        return error_pages::internal(request);
     };
     let begun = provider.begin_again(&sealed, attempt, request.now).await;
     sent(access, provider, (state, sealed), begun, errand, request)
@@ -287,7 +287,7 @@ fn sent(
     };
     let flow = Flow::new(&sealed, begun.pending, request.now);
     let Some(cookie) = flow.to_cookie(access.seal(), &state.flow, request.now) else {
-        return respond::internal(request);
+        return error_pages::internal(request);
     };
     let mut response = answer::redirect(StatusCode::FOUND, begun.url.as_str());
     for removal in FlowCookies::of(&request.headers, access.seal()).make_room(request.now) {
@@ -318,7 +318,7 @@ pub(super) async fn arrive(
         .await
     else {
         access.login_unavailable(Some(&login.identity.idp.id), Some(application), request);
-        return respond::unavailable(request);
+        return error_pages::unavailable(request);
     };
     // Whoever comes from a login opens a page, and is a browser: no program.
     let facts = Facts::new(
@@ -345,7 +345,7 @@ pub(super) async fn arrive(
     if verdict.outcome == Outcome::Deny && !shows_there {
         access.denied_at_login(&verdict, application, identity, via, request);
         let again = again(&access.services(), destination);
-        return respond::denied(
+        return error_pages::denied(
             request,
             application,
             identity,
@@ -384,7 +384,7 @@ pub(super) async fn arrive(
     );
     match handover.url(access.seal(), &base) {
         Ok(url) => answer::redirect(StatusCode::FOUND, &url),
-        Err(_) => respond::internal(request),
+        Err(_) => error_pages::internal(request),
     }
 }
 

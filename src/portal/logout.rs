@@ -5,7 +5,7 @@ use http::{HeaderMap, Method, Response, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::respond;
+use super::error_pages;
 use crate::control::{Access, Logins, Services, SignedIn};
 use crate::cookie::{self, SameSite, SetCookie};
 use crate::engine::Snapshot;
@@ -26,7 +26,7 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
     }) = access.signed_in(request).await
     else {
         access.logout_unavailable(None, request);
-        return respond::unavailable(request);
+        return error_pages::unavailable(request);
     };
     let is_remote = access.services().remote.is_some();
     let Some(&SignedIn { nonce, .. }) = logins.first().filter(|_| !is_remote) else {
@@ -48,7 +48,7 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
         Intent::SignOut => {}
         Intent::Ask => {
             let Ok(csrf) = access.seal().seal(PURPOSE, &nonce.as_str()) else {
-                return respond::internal(request);
+                return error_pages::internal(request);
             };
             let action = wanted.map_or_else(
                 || request.path.clone(),
@@ -74,7 +74,7 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
             .is_err()
         {
             access.logout_unavailable(Some(login), request);
-            return respond::unavailable(request);
+            return error_pages::unavailable(request);
         }
         access.remember_sign_out(&login.user, request.now);
         access.logged_out(login.email.as_ref(), &login.user, request);

@@ -10,6 +10,7 @@ mod callback;
 mod challenge;
 mod conflict_page;
 mod errand;
+mod error_pages;
 mod home;
 mod identity;
 mod login;
@@ -17,7 +18,6 @@ mod logout;
 mod provider_error;
 mod provider_trial;
 mod refresh;
-mod respond;
 mod saml;
 
 use bytes::Bytes;
@@ -47,7 +47,7 @@ pub(crate) fn max_body(access: &Access, request: &PortalRequest) -> usize {
 /// Answers a request to one of our own endpoints.
 pub(crate) async fn handle(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let Some(allowed) = methods(request.endpoint, request.host_role) else {
-        return respond::not_found(request);
+        return error_pages::not_found(request);
     };
     let allowed = if request.endpoint == Endpoint::Callback && saml::is_here(access) {
         "GET, POST"
@@ -81,7 +81,7 @@ pub(crate) async fn handle(access: &Access, request: &PortalRequest) -> Response
         Endpoint::LoggedOut => logout::logged_out(access, request).await,
         Endpoint::ProtectedResource => protected_resource(access, request),
         Endpoint::Home => home::home(access, request).await,
-        Endpoint::Unknown => respond::not_found(request),
+        Endpoint::Unknown => error_pages::not_found(request),
     };
     // A posted body stays here (RFC 9110 15.4.4).
     if request.method == Method::POST && response.status() == StatusCode::FOUND {
@@ -135,7 +135,7 @@ fn protected_resource(access: &Access, request: &PortalRequest) -> Response<Byte
         .filter(|page| !page.is_empty())
         .unwrap_or("/");
     if snapshot.router().find(&request.host, page).is_none() {
-        return respond::not_found(request);
+        return error_pages::not_found(request);
     }
     let team = snapshot.team();
     let document = json!({
@@ -154,7 +154,7 @@ fn protected_resource(access: &Access, request: &PortalRequest) -> Response<Byte
 /// Returns the public keys (`docs/wire.md` 2.5).
 fn certs(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let Some(document) = access.jwks() else {
-        return respond::unavailable(request);
+        return error_pages::unavailable(request);
     };
     let mut response = Response::new(document);
     for (name, value) in [

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use http::{Response, StatusCode};
 
-use super::respond;
+use super::error_pages;
 use crate::control::Access;
 use crate::idp::{Callback, LoginFailure};
 use crate::login::PortalRequest;
@@ -76,7 +76,7 @@ impl Reported {
             &sentence,
             &id,
         );
-        respond::shown(page.with_hint(OPEN_AGAIN).with_reason(reason), request)
+        error_pages::shown(page.with_hint(OPEN_AGAIN).with_reason(reason), request)
     }
 }
 
@@ -86,7 +86,7 @@ pub(super) fn without_state(reason: &'static str, request: &PortalRequest) -> Re
         let id = request.id.to_string();
         let sentence = "No sign-in that began here belongs to this address.";
         let page = ErrorPage::new(StatusCode::BAD_REQUEST, "Signing in failed.", sentence, &id);
-        return respond::shown(page.with_hint(OPEN_AGAIN).with_reason(reason), request);
+        return error_pages::shown(page.with_hint(OPEN_AGAIN).with_reason(reason), request);
     };
     reported.log(reason, request);
     reported.page(reason, request)

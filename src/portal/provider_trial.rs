@@ -3,7 +3,7 @@ use http::{Response, StatusCode};
 use serde_json::json;
 
 use super::errand::Errand;
-use super::{login, respond};
+use super::{error_pages, login};
 use crate::control::{Access, organisation_aud};
 use crate::engine::Snapshot;
 use crate::idp::{Hints, LoginFailure, Profile, Provider};
@@ -49,7 +49,7 @@ pub(super) async fn test_provider(access: &Access, request: &PortalRequest) -> R
             sentence,
             &id,
         );
-        return respond::shown(page.with_hint(&command).with_reason("test_link"), request);
+        return error_pages::shown(page.with_hint(&command).with_reason("test_link"), request);
     };
     let (aud, to) = (
         organisation_aud(&access.snapshot()),

@@ -2,7 +2,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 
 use super::errand::Errand;
-use super::{login, respond};
+use super::{error_pages, login};
 use crate::control::{Access, Login, organisation_aud};
 use crate::idp::Hints;
 use crate::login::{PortalRequest, ReturnTo, State};
@@ -18,7 +18,7 @@ pub(super) async fn refresh_identity(access: &Access, request: &PortalRequest) -
         .await
     else {
         access.login_unavailable(None, None, request);
-        return respond::unavailable(request);
+        return error_pages::unavailable(request);
     };
     let Some(session) = session else {
         return nobody(request);
@@ -41,7 +41,7 @@ pub(super) async fn refresh_identity(access: &Access, request: &PortalRequest) -
         .iter()
         .find(|provider| *provider.id() == session.identity.idp.id);
     let Some(provider) = provider else {
-        return respond::bad_request(request, "unknown_identity_provider");
+        return error_pages::bad_request(request, "unknown_identity_provider");
     };
     let aud = organisation_aud(&access.snapshot());
     let state = State::new(
@@ -62,7 +62,7 @@ pub(super) async fn refresh_identity(access: &Access, request: &PortalRequest) -
 pub(super) fn nobody(request: &PortalRequest) -> Response<Bytes> {
     let sentence = "Open one of your applications and sign in; then this page can bring what is known of you up to date.";
     let id = request.id.to_string();
-    respond::shown(
+    error_pages::shown(
         ErrorPage::new(
             StatusCode::UNAUTHORIZED,
             "You are not signed in.",

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::callback::{Answer, UsedFlow, conclude, late, lost_cookie, once_more, remove_flow};
 use super::errand::Errand;
+use super::error_pages;
 use super::provider_error::Reported;
-use super::respond;
 use crate::control::Access;
 use crate::idp::{LoginFailure, Profile, Provider, Saml, SamlPending};
 use crate::login::{Flow, FlowCookies, PortalRequest, State, is_flow};
@@ -77,7 +77,7 @@ pub(super) async fn begin(
     );
     let cookie = flow.to_cookie_for_forms(access.seal(), &id, request.now);
     let Some(cookie) = cookie else {
-        return respond::internal(request);
+        return error_pages::internal(request);
     };
     let mut response = match message {
         Message::Redirect(url) => answer::redirect(StatusCode::FOUND, url.as_str()),
@@ -133,10 +133,10 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
             None,
             request,
         );
-        return respond::failed(
+        return error_pages::login_failed(
             request,
             &LoginFailure::Saml(SamlError::Unsolicited),
-            respond::WaysOn::default(),
+            error_pages::FailureLinks::default(),
         );
     };
     let flow = Flow::<Kept>::named(&request.headers, access.seal(), &relay_state);
@@ -151,7 +151,7 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
         return lost_cookie(access, None, &relay_state, Some(&home), request);
     };
     let Some(errand) = Errand::of(&snapshot, &state) else {
-        return respond::not_found(request);
+        return error_pages::not_found(request);
     };
     let Ok(used) = UsedFlow::of(access, flow, &state, request.now).await else {
         return errand.unavailable(access, None, request);
@@ -250,7 +250,7 @@ pub(super) fn metadata(access: &Access, request: &PortalRequest) -> Response<Byt
         Some(id) => all.find(|saml| *saml.id().0 == *id),
     };
     let Some(saml) = saml else {
-        return respond::not_found(request);
+        return error_pages::not_found(request);
     };
     let certificates = if saml.signs() {
         certificates(access)
@@ -260,7 +260,7 @@ pub(super) fn metadata(access: &Access, request: &PortalRequest) -> Response<Byt
     let pems: Vec<&str> = certificates.iter().map(String::as_str).collect();
     match saml.provider().metadata(&pems) {
         Ok(document) => text(document, "application/samlmetadata+xml"),
-        Err(_) => respond::internal(request),
+        Err(_) => error_pages::internal(request),
     }
 }
 
@@ -268,7 +268,7 @@ pub(super) fn metadata(access: &Access, request: &PortalRequest) -> Response<Byt
 pub(super) fn public_cert(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let certificates = certificates(access);
     if certificates.is_empty() {
-        return respond::unavailable(request);
+        return error_pages::unavailable(request);
     }
     text(certificates.concat(), "application/x-pem-file")
 }

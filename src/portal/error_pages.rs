@@ -1,3 +1,8 @@
+//! The error pages of our endpoints.
+//!
+//! Decides which status, sentence and links a failed request to an endpoint gets. The page itself is
+//! of [`crate::pages`]; refused requests to applications are answered in `gate`.
+
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 
@@ -32,22 +37,22 @@ pub(super) fn unavailable(request: &PortalRequest) -> Response<Bytes> {
     };
     let again =
         matches!(request.method, Method::GET | Method::HEAD).then(|| ReturnTo::parse(&here));
-    unavailable_then(request, again.as_ref().map(ReturnTo::as_str))
+    unavailable_with(request, again.as_ref().map(ReturnTo::as_str))
 }
 
 /// 503, with the way to begin again.
-pub(super) fn unavailable_then(request: &PortalRequest, again: Option<&str>) -> Response<Bytes> {
+pub(super) fn unavailable_with(request: &PortalRequest, again: Option<&str>) -> Response<Bytes> {
     let retry = again.map(|href| Link {
         href,
         label: TRY_AGAIN,
     });
-    later(shown(
+    retry_later(shown(
         ErrorPage::unavailable(&request.id.to_string()).with_retry(retry),
         request,
     ))
 }
 
-pub(super) fn expired(request: &PortalRequest, again: Option<&str>) -> Response<Bytes> {
+pub(super) fn login_expired(request: &PortalRequest, again: Option<&str>) -> Response<Bytes> {
     shown(
         ErrorPage::login_expired(again, &request.id.to_string()).with_reason("login_expired"),
         request,
@@ -56,23 +61,23 @@ pub(super) fn expired(request: &PortalRequest, again: Option<&str>) -> Response<
 
 /// The links for a user whose login failed.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct WaysOn<'a> {
+pub(super) struct FailureLinks<'a> {
     /// The same login from the beginning.
-    pub(super) again: Option<&'a str>,
+    pub(super) restart: Option<&'a str>,
     /// A login at which the provider asks for the account once more: with its session alive it
     /// would give the same one.
-    pub(super) switch: Option<&'a str>,
+    pub(super) switch_account: Option<&'a str>,
 }
 
 /// The page of a login that failed: what to do about it is in the operator's log, under the same
 /// request id.
-pub(super) fn failed(
+pub(super) fn login_failed(
     request: &PortalRequest,
     failure: &LoginFailure,
-    ways: WaysOn<'_>,
+    links: FailureLinks<'_>,
 ) -> Response<Bytes> {
     let id = request.id.to_string();
-    let again = ways.again.map(|href| Link {
+    let again = links.restart.map(|href| Link {
         href,
         label: TRY_AGAIN,
     });
@@ -96,7 +101,11 @@ pub(super) fn failed(
         (_, Blame::Person) => {
             ErrorPage::new(StatusCode::FORBIDDEN, "Signing in failed.", sentence, &id)
                 .with_hint(TELL_THE_ADMINISTRATOR)
-                .with_switch(ways.switch.filter(|_| failure.may_be_of_the_account()))
+                .with_switch(
+                    links
+                        .switch_account
+                        .filter(|_| failure.may_be_of_the_account()),
+                )
         }
         (_, Blame::Browser) => ErrorPage::new(
             StatusCode::BAD_REQUEST,
@@ -107,7 +116,7 @@ pub(super) fn failed(
     };
     let response = shown(page.with_retry(again).with_reason(failure.id()), request);
     if response.status() == StatusCode::SERVICE_UNAVAILABLE {
-        later(response)
+        retry_later(response)
     } else {
         response
     }
@@ -142,7 +151,7 @@ pub(super) fn shown(page: ErrorPage<'_>, request: &PortalRequest) -> Response<By
     answer::page(page.with_support(request.support.as_deref()).page())
 }
 
-fn later(mut response: Response<Bytes>) -> Response<Bytes> {
+fn retry_later(mut response: Response<Bytes>) -> Response<Bytes> {
     response
         .headers_mut()
         .insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
