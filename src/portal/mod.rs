@@ -17,6 +17,7 @@ mod login;
 mod logout;
 mod provider_error;
 mod provider_trial;
+mod redeem;
 mod refresh;
 mod saml;
 
@@ -70,7 +71,7 @@ pub(crate) async fn handle(access: &Access, request: &PortalRequest) -> Response
         Endpoint::SamlMetadata => saml::metadata(access, request),
         Endpoint::PublicCert => saml::public_cert(access, request),
         Endpoint::Authorized => match request.host_role {
-            HostRole::Team => authorized::redeemed(access, request).await,
+            HostRole::Team => redeem::redeem_for_edge(access, request).await,
             HostRole::Application => authorized::authorized(access, request).await,
         },
         Endpoint::Logout => logout::logout(access, request).await,
