@@ -20,6 +20,7 @@ mod provider_trial;
 mod redeem;
 mod refresh;
 mod saml;
+mod saml_metadata;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
@@ -68,8 +69,8 @@ pub(crate) async fn handle(access: &Access, request: &PortalRequest) -> Response
             saml::callback(access, request).await
         }
         Endpoint::Callback => callback::callback(access, request).await,
-        Endpoint::SamlMetadata => saml::metadata(access, request),
-        Endpoint::PublicCert => saml::public_cert(access, request),
+        Endpoint::SamlMetadata => saml_metadata::metadata(access, request),
+        Endpoint::PublicCert => saml_metadata::public_cert(access, request),
         Endpoint::Authorized => match request.host_role {
             HostRole::Team => redeem::redeem_for_edge(access, request).await,
             HostRole::Application => authorized::authorized(access, request).await,

@@ -1,5 +1,4 @@
-//! Logins over SAML: the request on its way there, the response on its way back, and what providers
-//! need to know of us.
+//! Logins over SAML: the request on its way there, and the response on its way back.
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -15,7 +14,6 @@ use crate::login::{Flow, FlowCookies, PortalRequest, State, is_flow};
 use crate::model::{IdentityNonce, chain};
 use crate::observe::metrics::Login as Outcome;
 use crate::pages::{SENDING_POLICY, SamlRequest, answer};
-use crate::route::Endpoint;
 use crate::saml::{Message, SamlError};
 
 /// What the browser keeps of a login: the protocol's part and ours. `RelayState` has room for the
@@ -235,75 +233,6 @@ async fn finish(
         return Ok(None);
     };
     answer.profile(first).map(Some)
-}
-
-/// `saml-metadata`: of the provider that is named, or of the only one.
-pub(super) fn metadata(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    let services = access.services();
-    let mut all = services.providers.iter().filter_map(Provider::saml);
-    let named = request
-        .path
-        .strip_prefix(Endpoint::PREFIX)
-        .and_then(|rest| rest.strip_suffix("/saml-metadata"));
-    let saml = match named.map(|id| id.trim_start_matches('/')) {
-        None | Some("") => all.next().filter(|_| all.next().is_none()),
-        Some(id) => all.find(|saml| *saml.id().0 == *id),
-    };
-    let Some(saml) = saml else {
-        return error_pages::not_found(request);
-    };
-    let certificates = if saml.signs() {
-        certificates(access)
-    } else {
-        Vec::new()
-    };
-    let pems: Vec<&str> = certificates.iter().map(String::as_str).collect();
-    match saml.provider().metadata(&pems) {
-        Ok(document) => text(document, "application/samlmetadata+xml"),
-        Err(_) => error_pages::internal(request),
-    }
-}
-
-/// `public-cert`: the certificates of the keys that requests may be signed with.
-pub(super) fn public_cert(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    let certificates = certificates(access);
-    if certificates.is_empty() {
-        return error_pages::unavailable(request);
-    }
-    text(certificates.concat(), "application/x-pem-file")
-}
-
-/// Those of the `certs` document.
-fn certificates(access: &Access) -> Vec<String> {
-    #[derive(Deserialize)]
-    struct Document {
-        public_certs: Vec<Published>,
-    }
-    #[derive(Deserialize)]
-    struct Published {
-        cert: String,
-    }
-    let document = access
-        .signing()
-        .and_then(|keys| serde_json::from_slice::<Document>(&keys.jwks()).ok());
-    document
-        .map(|document| {
-            document
-                .public_certs
-                .into_iter()
-                .map(|one| one.cert)
-                .collect()
-        })
-        .unwrap_or_default()
-}
-
-fn text(body: String, kind: &'static str) -> Response<Bytes> {
-    let mut response = answer::empty(StatusCode::OK);
-    *response.body_mut() = body.into();
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    response
 }
 
 /// The fields of a response, each if it is there once.
