@@ -19,6 +19,7 @@ use crate::engine::{IdentityState, IssuerKeys, Known, Need, Snapshot};
 use crate::http_client::HttpClient;
 use crate::idp::Provider;
 use crate::login::PortalRequest;
+pub(super) use crate::login::organisation_aud;
 use crate::model::{
     Aud, Email, FetchBudget, Identity, IdentityNonce, LoginOrder, Secret, UnixTime, UserId,
 };
@@ -603,11 +604,6 @@ impl Access {
 /// What seals everything that a browser or an administrator is given and brings back.
 pub(crate) async fn sealing_key(store: &dyn Store) -> Result<SealingKey, StartError> {
     Ok(SealingKey::new(&*store.secret("seal").await?)?)
-}
-
-/// The audience of organisation sessions: no application has it.
-pub(crate) fn organisation_aud(snapshot: &Snapshot) -> Aud {
-    Aud::derive(&["organisation", snapshot.issuer()])
 }
 
 impl std::fmt::Debug for Access {

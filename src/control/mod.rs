@@ -26,7 +26,7 @@ mod vital;
 #[cfg(feature = "standalone")]
 pub(crate) use access::sealing_key;
 pub use access::{Access, Services, StartError};
-pub(crate) use access::{Login, Logins, Organisation, SignedIn, organisation_aud};
+pub(crate) use access::{Login, Logins, Organisation, SignedIn};
 pub use compile::{CompileError, compile, providers, snapshot};
 pub(crate) use documents::document;
 pub use evaluations::Evaluations;

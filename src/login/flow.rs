@@ -4,8 +4,9 @@ use aws_lc_rs::digest;
 use http::{HeaderMap, HeaderValue, header};
 use serde::{Deserialize, Serialize};
 
-use super::ReturnTo;
+use super::{Destination, ReturnTo, organisation_aud};
 use crate::cookie::{self, FLOW_PREFIX, SameSite, SealError, SealingKey, SetCookie};
+use crate::engine::Snapshot;
 use crate::model::{Aud, UnixTime, fill_random, hex};
 
 /// What a login is for. Sealed into the `state` parameter, so that whoever comes back with it comes
@@ -30,29 +31,44 @@ pub(crate) struct State {
     /// When it began.
     #[serde(rename = "t")]
     pub(crate) began: UnixTime,
-    /// Whether it stands for one whose cookie was given up.
+    /// `true` if this login replaces one that could not be finished. It is not replaced again.
     #[serde(rename = "2", default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) second: bool,
+    pub(crate) is_restart: bool,
 }
 
 impl State {
-    pub(crate) fn new(
-        aud: Aud,
-        host: String,
-        to: ReturnTo,
-        app_session: Option<String>,
-        now: UnixTime,
-    ) -> Self {
-        let mut id = [0; 8];
-        fill_random(&mut id);
+    /// Begins a login to a page of an application.
+    pub(crate) fn to_application(destination: &Destination, now: UnixTime) -> Self {
         Self {
-            flow: hex(&id),
-            aud,
-            host,
-            to,
-            app_session,
+            flow: new_flow(),
+            aud: destination.application.aud().clone(),
+            host: destination.host.clone(),
+            to: destination.to.clone(),
+            app_session: destination.app_session.clone(),
             began: now,
-            second: false,
+            is_restart: false,
+        }
+    }
+
+    /// Begins a login that ends at an endpoint of the team domain, with that path.
+    pub(crate) fn to_team(snapshot: &Snapshot, host: &str, path: &str, now: UnixTime) -> Self {
+        Self {
+            flow: new_flow(),
+            aud: organisation_aud(snapshot),
+            host: host.to_owned(),
+            to: ReturnTo::parse(path),
+            app_session: None,
+            began: now,
+            is_restart: false,
+        }
+    }
+
+    /// Begins the same login once more, under another name.
+    pub(crate) fn begun_again(&self, now: UnixTime) -> Self {
+        Self {
+            flow: new_flow(),
+            began: now,
+            ..self.clone()
         }
     }
 
@@ -243,7 +259,13 @@ fn fingerprint(state: &str) -> String {
     hex(digest.as_ref().get(..16).unwrap_or_default())
 }
 
-/// Returns `true` for an id as [`State::new`] makes them.
+fn new_flow() -> String {
+    let mut id = [0; 8];
+    fill_random(&mut id);
+    hex(&id)
+}
+
+/// Returns `true` for an id as [`State`] makes them.
 pub(crate) fn is_flow(id: &str) -> bool {
     id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
@@ -286,13 +308,15 @@ mod tests {
     }
 
     fn begin(now: UnixTime) -> (State, String, HeaderValue) {
-        let state = State::new(
-            Aud::derive(&["a"]),
-            "a.example.com".into(),
-            ReturnTo::parse("/x"),
-            Some("hash".into()),
-            now,
-        );
+        let state = State {
+            flow: new_flow(),
+            aud: Aud::derive(&["a"]),
+            host: "a.example.com".into(),
+            to: ReturnTo::parse("/x"),
+            app_session: Some("hash".into()),
+            began: now,
+            is_restart: false,
+        };
         let sealed = state.seal(&key()).unwrap();
         let cookie = Flow::new(&sealed, "verifier".to_owned(), now)
             .to_cookie(&key(), &state.flow, now)

@@ -12,6 +12,7 @@ mod flow;
 mod handover;
 mod login_url;
 mod provider_trial;
+mod purpose;
 mod request;
 mod return_to;
 
@@ -21,6 +22,7 @@ pub(crate) use flow::{Flow, FlowCookies, State, is_flow};
 pub(crate) use handover::{Claim, Granted, Handover, Refused, Terms};
 pub(crate) use login_url::{LoginUrl, app_session_hash};
 pub(crate) use provider_trial::TrialLink;
+pub(crate) use purpose::{Destination, LoginPurpose, organisation_aud, refresh_path};
 pub(crate) use request::{HostRole, PortalRequest};
 pub(crate) use return_to::{Landing, ReturnTo, ReturnToError};
 

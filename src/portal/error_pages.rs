@@ -6,10 +6,14 @@
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 
+use crate::cookie::FLOW_PREFIX;
+use crate::engine::Application;
 use crate::idp::{Blame, LoginFailure};
 use crate::login::{PortalRequest, ReturnTo};
 use crate::model::{Identity, Reason};
-use crate::pages::{Denied, ErrorPage, Link, TELL_THE_ADMINISTRATOR, TRY_AGAIN, answer};
+use crate::pages::{
+    Denied, ErrorPage, Link, LoginLoop, LostCookie, TELL_THE_ADMINISTRATOR, TRY_AGAIN, answer,
+};
 
 pub(super) fn not_found(request: &PortalRequest) -> Response<Bytes> {
     shown(
@@ -29,20 +33,20 @@ pub(super) fn internal(request: &PortalRequest) -> Response<Bytes> {
     shown(ErrorPage::internal(&request.id.to_string()), request)
 }
 
-/// 503: the page leads to the same address, if following a link can repeat the request.
+/// 503, with a link to the same URL if a link can repeat the request.
 pub(super) fn unavailable(request: &PortalRequest) -> Response<Bytes> {
     let here = match &request.query {
         Some(query) => format!("{}?{query}", request.path),
         None => request.path.clone(),
     };
-    let again =
+    let retry =
         matches!(request.method, Method::GET | Method::HEAD).then(|| ReturnTo::parse(&here));
-    unavailable_with(request, again.as_ref().map(ReturnTo::as_str))
+    unavailable_with(request, retry.as_ref().map(ReturnTo::as_str))
 }
 
-/// 503, with the way to begin again.
-pub(super) fn unavailable_with(request: &PortalRequest, again: Option<&str>) -> Response<Bytes> {
-    let retry = again.map(|href| Link {
+/// 503, with a link to that URL.
+pub(super) fn unavailable_with(request: &PortalRequest, retry: Option<&str>) -> Response<Bytes> {
+    let retry = retry.map(|href| Link {
         href,
         label: TRY_AGAIN,
     });
@@ -52,37 +56,73 @@ pub(super) fn unavailable_with(request: &PortalRequest, again: Option<&str>) -> 
     ))
 }
 
-pub(super) fn login_expired(request: &PortalRequest, again: Option<&str>) -> Response<Bytes> {
+pub(super) fn login_expired(request: &PortalRequest, restart: Option<&str>) -> Response<Bytes> {
     shown(
-        ErrorPage::login_expired(again, &request.id.to_string()).with_reason("login_expired"),
+        ErrorPage::login_expired(restart, &request.id.to_string()).with_reason("login_expired"),
         request,
     )
 }
 
-/// The links for a user whose login failed.
+/// The page for a browser that returned without the cookie of its flow.
+pub(super) fn flow_cookie_missing(
+    request: &PortalRequest,
+    flow: &str,
+    restart: Option<&str>,
+) -> Response<Bytes> {
+    let page = LoginLoop {
+        cookie: &format!("{FLOW_PREFIX}{flow}"),
+        causes: &[
+            LostCookie::Blocked,
+            LostCookie::TooMany,
+            LostCookie::HostChanged,
+        ],
+        start_again: restart,
+        support: request.support.as_deref(),
+        reason: Some("flow_cookie_missing"),
+        request_id: &request.id.to_string(),
+    };
+    answer::page(page.page())
+}
+
+/// 401 of `refresh-identity`, for a browser without a session.
+pub(super) fn not_signed_in(request: &PortalRequest) -> Response<Bytes> {
+    let sentence = "Open one of your applications and sign in; then this page can bring what is known of you up to date.";
+    let id = request.id.to_string();
+    shown(
+        ErrorPage::new(
+            StatusCode::UNAUTHORIZED,
+            "You are not signed in.",
+            sentence,
+            &id,
+        ),
+        request,
+    )
+}
+
+/// The links on the page of a failed login.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct FailureLinks<'a> {
-    /// The same login from the beginning.
+    /// The same login from its beginning.
     pub(super) restart: Option<&'a str>,
-    /// A login at which the provider asks for the account once more: with its session alive it
-    /// would give the same one.
+    /// A login at which the provider requires credentials. Its session would return the same
+    /// account.
     pub(super) switch_account: Option<&'a str>,
 }
 
-/// The page of a login that failed: what to do about it is in the operator's log, under the same
-/// request id.
+/// The page of a failed login. The operator's log has the cause and a hint, under the same request
+/// id.
 pub(super) fn login_failed(
     request: &PortalRequest,
     failure: &LoginFailure,
     links: FailureLinks<'_>,
 ) -> Response<Bytes> {
     let id = request.id.to_string();
-    let again = links.restart.map(|href| Link {
+    let restart = links.restart.map(|href| Link {
         href,
         label: TRY_AGAIN,
     });
     let unverified = failure.unverified_address().map(|address| {
-        // The user may have several addresses, and has to know which one to verify.
+        // The user may have several addresses, and needs to know which one to verify.
         format!("Your identity provider has not verified your email address {address}.")
     });
     let sentence = unverified.as_deref().unwrap_or_else(|| failure.sentence());
@@ -114,7 +154,7 @@ pub(super) fn login_failed(
             &id,
         ),
     };
-    let response = shown(page.with_retry(again).with_reason(failure.id()), request);
+    let response = shown(page.with_retry(restart).with_reason(failure.id()), request);
     if response.status() == StatusCode::SERVICE_UNAVAILABLE {
         retry_later(response)
     } else {
@@ -122,35 +162,39 @@ pub(super) fn login_failed(
     }
 }
 
-/// Somebody is known, and may not; `login` is the way to the same page by way of the login.
+/// The page for a signed-in user whom the policies deny. `login` is the URL of a login to the same
+/// page.
 pub(super) fn denied(
     request: &PortalRequest,
-    application: &crate::engine::Application,
-    who: &Identity,
+    application: &Application,
+    user: &Identity,
     login: &str,
     reason: Reason,
 ) -> Response<Bytes> {
-    let anew = (reason == Reason::IdentityIncomplete).then(|| format!("{login}&anew=1"));
+    let retry = (reason == Reason::IdentityIncomplete).then(|| format!("{login}&anew=1"));
     let page = Denied {
         application: &application.settings().name,
-        signed_in_as: Some(who.email.as_str()),
+        signed_in_as: Some(user.email.as_str()),
         message: application.settings().custom_deny_message.as_deref(),
-        undecided: anew.as_deref(),
-        groups_unknown: application.misses_groups(who),
+        undecided: retry.as_deref(),
+        groups_unknown: application.misses_groups(user),
         switch_account: Some(&format!("{login}&switch=1")),
         support: request.support.as_deref(),
         reason: Some(reason.id()),
         request_id: &request.id.to_string(),
     };
     let mut response = answer::page(page.page());
+    // The gate counts the request by this reason.
     response.extensions_mut().insert(reason);
     response
 }
 
+/// Sends an error page, with the team's support contact.
 pub(super) fn shown(page: ErrorPage<'_>, request: &PortalRequest) -> Response<Bytes> {
     answer::page(page.with_support(request.support.as_deref()).page())
 }
 
+/// Adds the time after which automatic clients may try again.
 fn retry_later(mut response: Response<Bytes>) -> Response<Bytes> {
     response
         .headers_mut()

@@ -5,22 +5,27 @@
 //! tokens. Never sends a browser anywhere but to a known application, a configured identity
 //! provider or the team domain itself.
 
+mod arrival;
 mod authorized;
 mod callback;
 mod challenge;
 mod conflict_page;
-mod errand;
 mod error_pages;
 mod home;
 mod identity;
 mod login;
 mod logout;
+mod oidc;
+mod outcome;
 mod provider_error;
+mod provider_request;
 mod provider_trial;
 mod redeem;
 mod refresh;
 mod saml;
 mod saml_metadata;
+mod session;
+mod trial_report;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
@@ -32,26 +37,25 @@ use crate::login::{HostRole, PortalRequest};
 use crate::pages::answer;
 use crate::route::Endpoint;
 
-/// The endpoints take forms of a few fields.
+/// In bytes: the endpoints accept forms of a few fields.
 const MAX_BODY: usize = 24 * 1024;
 
 /// Returns the longest body that the request may have, in bytes.
 pub(crate) fn max_body(access: &Access, request: &PortalRequest) -> usize {
-    if request.endpoint == Endpoint::Callback
-        && request.host_role == HostRole::Team
-        && saml::is_here(access)
-    {
-        return saml::MAX_RESPONSE;
+    let is_callback = request.endpoint == Endpoint::Callback && request.host_role == HostRole::Team;
+    if is_callback && saml::is_configured(access) {
+        saml::MAX_RESPONSE
+    } else {
+        MAX_BODY
     }
-    MAX_BODY
 }
 
-/// Answers a request to one of our own endpoints.
+/// Answers a request to one of our endpoints.
 pub(crate) async fn handle(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let Some(allowed) = methods(request.endpoint, request.host_role) else {
         return error_pages::not_found(request);
     };
-    let allowed = if request.endpoint == Endpoint::Callback && saml::is_here(access) {
+    let allowed = if request.endpoint == Endpoint::Callback && saml::is_configured(access) {
         "GET, POST"
     } else {
         allowed
@@ -65,9 +69,6 @@ pub(crate) async fn handle(access: &Access, request: &PortalRequest) -> Response
     }
     let mut response = match request.endpoint {
         Endpoint::Login => login::login(access, request).await,
-        Endpoint::Callback if request.method == Method::POST => {
-            saml::callback(access, request).await
-        }
         Endpoint::Callback => callback::callback(access, request).await,
         Endpoint::SamlMetadata => saml_metadata::metadata(access, request),
         Endpoint::PublicCert => saml_metadata::public_cert(access, request),
@@ -85,7 +86,7 @@ pub(crate) async fn handle(access: &Access, request: &PortalRequest) -> Response
         Endpoint::Home => home::home(access, request).await,
         Endpoint::Unknown => error_pages::not_found(request),
     };
-    // A posted body stays here (RFC 9110 15.4.4).
+    // The browser must not post the body again elsewhere (RFC 9110 15.4.4).
     if request.method == Method::POST && response.status() == StatusCode::FOUND {
         *response.status_mut() = StatusCode::SEE_OTHER;
     }
@@ -127,7 +128,7 @@ const fn methods(endpoint: Endpoint, host: HostRole) -> Option<&'static str> {
     }
 }
 
-/// Returns which team signs users in for a page (`docs/wire.md` 2.10). It is public: the redirect
+/// Returns the team that signs users in for a page (`docs/wire.md` 2.10). It is public: the redirect
 /// to the login reveals the same.
 fn protected_resource(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let snapshot = access.snapshot();
