@@ -10,10 +10,10 @@ use crate::route::Endpoint;
 /// A browser that sent one of our cookies twice, with values of different logins.
 ///
 /// Any host of the same domain can set a cookie for this one, so neither value can be trusted to be
-/// the browser's own. Both are expired and the login begins anew. If they come back within
-/// [`MARKED`], a page explains it instead of another login. Each cookie has a mark of its own, so
-/// that two of them are expired one after the other. So has a cookie that only comes to our
-/// endpoints, because no answer to another path expires it.
+/// the browser's own. Both are expired and a new login begins. If they return within [`MARKED`], a
+/// page explains the conflict instead of another login. Each cookie has its own mark, so that two
+/// of them are expired one after the other. So has a cookie that is sent to our endpoints only,
+/// because no response on another path expires it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Conflict<'a> {
     /// The name of the cookie.
@@ -67,8 +67,8 @@ impl Conflict<'_> {
     }
 }
 
-/// The time that a browser stays marked: as long as a login may take. The next attempt after it may
-/// try once more.
+/// The time for which a browser stays marked: the longest time of a login. A later request may begin
+/// a login once more.
 const MARKED: Duration =
     Duration::from_secs(flow::LIFETIME.as_secs() + handover::LIFETIME.as_secs() + 60);
 
