@@ -18,6 +18,7 @@ mod logout;
 mod oidc;
 mod outcome;
 mod provider_error;
+mod provider_logout;
 mod provider_request;
 mod provider_trial;
 mod redeem;
@@ -81,7 +82,7 @@ pub(crate) async fn handle(access: &Access, request: &PortalRequest) -> Response
         Endpoint::GetIdentity => identity::get_identity(access, request).await,
         Endpoint::TestIdp => provider_trial::test_provider(access, request).await,
         Endpoint::RefreshIdentity => refresh::refresh_identity(access, request).await,
-        Endpoint::LoggedOut => logout::logged_out(access, request).await,
+        Endpoint::LoggedOut => provider_logout::logged_out(access, request).await,
         Endpoint::ProtectedResource => protected_resource(access, request),
         Endpoint::Home => home::home(access, request).await,
         Endpoint::Unknown => error_pages::not_found(request),
