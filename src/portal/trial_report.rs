@@ -27,19 +27,7 @@ pub(super) fn works(
         .providers
         .iter()
         .find(|provider| *provider.id() == profile.idp.id);
-    let named: Vec<&str> = snapshot.policies().group_names(&profile.idp.id);
-    let known = profile
-        .groups
-        .known()
-        .unwrap_or_default()
-        .iter()
-        .map(|group| group.name.as_str());
-    let mut groups: Vec<(&str, bool)> = known.map(|name| (name, named.contains(&name))).collect();
-    groups.sort_unstable_by_key(|(name, named)| (!named, *name));
-    let others: Vec<&str> = named
-        .into_iter()
-        .filter(|name| groups.iter().all(|(group, _)| group != name))
-        .collect();
+    let (groups, others) = groups(profile, &snapshot.policies().group_names(&profile.idp.id));
     let source = profile.groups_seen.as_ref().map(|seen| source(seen.source));
     let count = source.map(|source| format!("{}, from {source}", groups.len()));
     let methods = profile.amr.as_ref().map(|amr| amr.join(", "));
@@ -53,35 +41,12 @@ pub(super) fn works(
         ("Groups", count.as_deref()),
         ("Authentication methods", methods.as_deref()),
     ];
-    let claims: Vec<(&str, Option<String>)> = profile
-        .claims
-        .iter()
-        .map(|(name, value)| (name.as_str(), (!value.is_null()).then(|| value.to_string())))
-        .collect();
-    let mut claims: Vec<_> = claims
+    let claims = claims(profile, provider);
+    let claims: Vec<_> = claims
         .iter()
         .map(|(name, value)| (*name, value.as_deref()))
         .collect();
-    // Unknown ones are not among the claims of the profile.
-    let asked = provider
-        .map(Provider::may_be_missing)
-        .unwrap_or_default()
-        .into_iter();
-    claims.extend(
-        asked
-            .filter(|name| !profile.claims.contains_key(*name))
-            .map(|name| (name, None)),
-    );
-    claims.sort_unstable();
-    claims.dedup();
-    let mut notes = Vec::new();
-    notes.extend(provider.and_then(|provider| provider.note_on_groups(profile)));
-    notes.extend(provider.and_then(|provider| provider.note_on_claims(profile)));
-    if provider.is_some_and(|provider| !provider.tells_all_groups()) {
-        notes.push(
-            "There is no `api_token`, so people in 100 groups or more cannot log in.".to_owned(),
-        );
-    }
+    let notes = notes(profile, provider);
     let notes: Vec<&str> = notes.iter().map(String::as_str).collect();
     let page = IdpTestWorks {
         provider: provider.map_or("", |provider| provider.name()),
@@ -94,6 +59,65 @@ pub(super) fn works(
         request_id: &request.id.to_string(),
     };
     answer::page(page.page())
+}
+
+/// Returns the user's groups, with `true` for each that a rule names, and the groups that rules name
+/// but the user is not in.
+fn groups<'a>(
+    profile: &'a Profile,
+    named_by_rules: &[&'a str],
+) -> (Vec<(&'a str, bool)>, Vec<&'a str>) {
+    let mut groups: Vec<(&str, bool)> = profile
+        .groups
+        .known()
+        .unwrap_or_default()
+        .iter()
+        .map(|group| group.name.as_str())
+        .map(|name| (name, named_by_rules.contains(&name)))
+        .collect();
+    groups.sort_unstable_by_key(|(name, is_named)| (!is_named, *name));
+    let others = named_by_rules
+        .iter()
+        .copied()
+        .filter(|name| groups.iter().all(|(group, _)| group != name))
+        .collect();
+    (groups, others)
+}
+
+/// Returns the configured claims with their values in JSON. One without a value is unknown.
+fn claims<'a>(
+    profile: &'a Profile,
+    provider: Option<&'a Provider>,
+) -> Vec<(&'a str, Option<String>)> {
+    let mut claims: Vec<(&str, Option<String>)> = profile
+        .claims
+        .iter()
+        .map(|(name, value)| (name.as_str(), (!value.is_null()).then(|| value.to_string())))
+        .collect();
+    // The profile does not contain claims that the provider did not return.
+    let configured = provider.map(Provider::may_be_missing).unwrap_or_default();
+    let missing = configured
+        .into_iter()
+        .filter(|name| !profile.claims.contains_key(*name));
+    claims.extend(missing.map(|name| (name, None)));
+    claims.sort_unstable();
+    claims.dedup();
+    claims
+}
+
+fn notes(profile: &Profile, provider: Option<&Provider>) -> Vec<String> {
+    let Some(provider) = provider else {
+        return Vec::new();
+    };
+    let mut notes = Vec::new();
+    notes.extend(provider.note_on_groups(profile));
+    notes.extend(provider.note_on_claims(profile));
+    if !provider.tells_all_groups() {
+        notes.push(
+            "There is no `api_token`, so users in 100 groups or more cannot sign in.".to_owned(),
+        );
+    }
+    notes
 }
 
 /// Answers a failed trial with the causes and a hint.
