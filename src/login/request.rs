@@ -11,7 +11,7 @@ use crate::route::Endpoint;
 /// The part that a host plays for the team.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HostRole {
-    /// The team domain, where users log in.
+    /// The team domain, on which users log in.
     Team,
     /// The host of an application.
     Application,

@@ -135,7 +135,7 @@ impl<P> UsedFlow<P> {
     }
 }
 
-/// Continues a login whose flow cannot be finished. A browser with a session continues with that.
+/// Continues a login after its flow became unusable. A browser with a session continues with that.
 async fn unusable(
     step: &LoginStep<'_>,
     state: &State,

@@ -169,7 +169,7 @@ impl LoginRequired<'_> {
             )
     }
 
-    /// Returns the page for a browser whose cookies conflict again after they were expired.
+    /// Returns the page for cookies that conflict again after they were expired.
     fn repeated_conflict(&self, conflict: &Conflict<'_>) -> Response<Bytes> {
         let support = self.team.support.as_deref();
         let mut response = conflict_page(conflict, &self.page_url(), support, self.id);

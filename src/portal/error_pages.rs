@@ -86,7 +86,8 @@ pub(super) fn flow_cookie_missing(
 
 /// 401 of `refresh-identity`, for a browser without a session.
 pub(super) fn not_signed_in(request: &PortalRequest) -> Response<Bytes> {
-    let sentence = "Open one of your applications and sign in; then this page can bring what is known of you up to date.";
+    let sentence =
+        "Open one of your applications and sign in. This page can then update your details.";
     let id = request.id.to_string();
     shown(
         ErrorPage::new(
@@ -139,7 +140,7 @@ pub(super) fn login_failed(
             page.with_hint(TELL_THE_ADMINISTRATOR)
         }
         (_, Blame::Person) => {
-            ErrorPage::new(StatusCode::FORBIDDEN, "Signing in failed.", sentence, &id)
+            ErrorPage::new(StatusCode::FORBIDDEN, "Sign-in failed.", sentence, &id)
                 .with_hint(TELL_THE_ADMINISTRATOR)
                 .with_switch(
                     links
@@ -149,7 +150,7 @@ pub(super) fn login_failed(
         }
         (_, Blame::Browser) => ErrorPage::new(
             StatusCode::BAD_REQUEST,
-            "Signing in failed.",
+            "Sign-in failed.",
             failure.sentence(),
             &id,
         ),
@@ -162,7 +163,7 @@ pub(super) fn login_failed(
     }
 }
 
-/// The page for a signed-in user whom the policies deny. `login` is the URL of a login to the same
+/// The page for a signed-in user, denied by the policies. `login` is the URL of a login to the same
 /// page.
 pub(super) fn denied(
     request: &PortalRequest,

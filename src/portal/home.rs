@@ -7,7 +7,7 @@ use crate::login::{LOGGED_OUT, PortalRequest};
 use crate::pages::{Home, LoggedOut, answer};
 use crate::route::Endpoint;
 
-/// The team domain's own page: what this host is, and as whom the browser is signed in.
+/// Answers `/` on the team domain, with the signed-in user's email address and a link to sign out.
 pub(super) async fn home(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let snapshot = access.snapshot();
     let Ok(login) = access

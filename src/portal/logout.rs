@@ -53,7 +53,7 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
     // The identity is known only until its session ends.
     let identity = access.identity(nonce, request.now).await.ok().flatten();
     // With several logins, another host of the domain planted all but one of them. The genuine one
-    // cannot be told apart, so all are ended.
+    // is unknown, so all are ended.
     for login in &logins {
         if access
             .end_sessions(login.nonce, &login.user, request.now)

@@ -88,7 +88,7 @@ impl OidcResponse {
     /// Reads the `state` of a callback.
     ///
     /// # Errors
-    /// The response to a callback whose `state` is absent or was not made by this team.
+    /// The response to a callback with a `state` that is absent or not of this team.
     pub(super) fn read(access: &Access, request: &PortalRequest) -> Result<Self, Response<Bytes>> {
         let sealed = request.parameter("state").unwrap_or_default().into_owned();
         let Ok(state) = State::open(access.seal(), &sealed) else {

@@ -40,10 +40,10 @@ pub(super) async fn test_provider(access: &Access, request: &PortalRequest) -> R
     let is_valid = TrialLink::is_valid(access.seal(), &link, &idp, request.now);
     let Some(provider) = provider.filter(|_| is_valid) else {
         let id = request.id.to_string();
-        let sentence = "Links to test an identity provider are good for ten minutes.";
+        let sentence = "Links to test an identity provider are valid for ten minutes.";
         let page = ErrorPage::new(
             StatusCode::FORBIDDEN,
-            "This link is not good, or not any more.",
+            "This link is invalid or has expired.",
             sentence,
             &id,
         );

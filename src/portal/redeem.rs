@@ -66,8 +66,8 @@ pub(super) async fn redeem(
 }
 
 /// Answers `authorized` on the team domain: an edge node without the login side redeems a hand-over
-/// that a browser brought to it. It posts what the browser has: the hand-over, and the cookie that
-/// it is bound to.
+/// that a browser brought to it. It posts the browser's hand-over and the cookie to which it is
+/// bound.
 pub(super) async fn redeem_for_edge(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let fields: HashMap<_, _> = url::form_urlencoded::parse(&request.body).collect();
     let field = |name: &str| fields.get(name).map(AsRef::as_ref).unwrap_or_default();

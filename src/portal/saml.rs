@@ -1,7 +1,7 @@
 //! Logins over SAML: the request to the provider, and the form that answers it (SAML Profiles 4.1).
 //!
 //! Decides which flow a response belongs to. Trusts the flow cookie of the browser and a verified
-//! assertion that was not used before. Never accepts a response that nobody here requested.
+//! assertion that was not used before. Never accepts an unsolicited response.
 
 use bytes::Bytes;
 use http::Response;
