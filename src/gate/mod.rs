@@ -108,7 +108,7 @@ impl Gate {
         now: UnixTime,
         learned: &[Need],
     ) -> Result<Reply, Need> {
-        let snapshot = self.access.running();
+        let snapshot = self.access.running.load();
         Ok(match decide(&snapshot, request, now) {
             Decision::Forward(permit) => self.forward(&snapshot, request, permit),
             Decision::Resolve(need) if learned.len() < MAX_NEEDS && !learned.contains(&need) => {
@@ -150,7 +150,7 @@ impl Gate {
     }
 
     fn forward(&self, snapshot: &Snapshot, request: &RequestView<'_>, permit: Permit) -> Reply {
-        let is_sampled = permit.is_authenticated() && self.access.samples();
+        let is_sampled = permit.is_authenticated() && self.access.running.samples();
         let id = audit::forwarded(snapshot, request, &permit, is_sampled);
         let plain_http = snapshot.team().plain_http;
         match rewritten(request, snapshot.team().port.is_none()) {
@@ -230,7 +230,7 @@ impl Gate {
     /// Refuses a request that could not be read.
     pub(crate) fn reject(&self, reason: Reason, request: &Malformed<'_>) -> Reply {
         let id = RequestId::random();
-        audit::malformed(&self.access.running(), reason, request, id);
+        audit::malformed(&self.access.running.load(), reason, request, id);
         let style = Style::asked(request.method, request.headers);
         Reply::Respond(self.refused(reason, style, id), id)
     }
@@ -249,7 +249,7 @@ impl Gate {
             .and_then(|forwarded| forwarded.id)
             .unwrap_or_else(RequestId::random);
         let permitted = forwarded.map(|forwarded| &forwarded.permit).zip(request);
-        audit::refused_later(&self.access.running(), permitted, reason, id);
+        audit::refused_later(&self.access.running.load(), permitted, reason, id);
         id
     }
 
@@ -284,12 +284,12 @@ impl Gate {
 
     /// Returns the response to a refused request, with the team's support.
     pub(crate) fn refused(&self, reason: Reason, style: Style, id: RequestId) -> Response<Bytes> {
-        responses::refused(reason, style, id, self.access.running().team())
+        responses::refused(reason, style, id, self.access.running.load().team())
     }
 
     /// Returns the response that tells of an error, with the team's support.
     pub(crate) fn told(&self, page: ErrorPage<'_>, style: Style) -> Response<Bytes> {
-        responses::told(page, style, self.access.running().team())
+        responses::told(page, style, self.access.running.load().team())
     }
 }
 

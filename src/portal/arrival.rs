@@ -24,6 +24,7 @@ pub(super) async fn arrive(
     } = *step;
     let (application, via) = (&destination.application, *via);
     let Ok(identity) = access
+        .evaluator
         .evaluated(application, login, request.id, request.now)
         .await
     else {
@@ -38,7 +39,7 @@ pub(super) async fn arrive(
     // can still allow the user. The answers of evaluation services are the same there.
     let may_be_allowed_there = verdict.unknown
         && application.asks_for_certificates()
-        && access.all_answered(application, &identity);
+        && access.evaluator.all_answered(application, &identity);
     if verdict.outcome == Outcome::Deny && !may_be_allowed_there {
         return LoginOutcome::Denied(Box::new(Denial {
             identity,
@@ -50,7 +51,9 @@ pub(super) async fn arrive(
     // Without the application host's cookie the browser returns here with one, and is signed in by
     // then. That visit records the login.
     if destination.app_session.is_some() || via == Via::Provider {
-        access.logged_in(&verdict, application, &identity, via, request);
+        access
+            .audit
+            .logged_in(&verdict, application, &identity, via, request);
     }
     let Some(app_session) = destination.app_session.clone() else {
         return LoginOutcome::ToApplication(format!("{base}{}", destination.to.as_str()));
@@ -66,7 +69,7 @@ pub(super) async fn arrive(
         },
         request.now,
     );
-    match handover.url(access.seal(), &base) {
+    match handover.url(access.flows.seal(), &base) {
         Ok(url) => LoginOutcome::ToApplication(url),
         Err(_) => LoginOutcome::Internal,
     }

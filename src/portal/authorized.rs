@@ -9,7 +9,7 @@ use http::{Response, StatusCode, header};
 use super::conflict_page::conflict_page;
 use super::error_pages;
 use super::redeem::redeem;
-use crate::control::Access;
+use crate::control::{Access, Issuer};
 use crate::cookie::{self, SameSite, SetCookie};
 use crate::engine::{Application, Snapshot};
 use crate::login::{
@@ -21,7 +21,7 @@ use crate::pages::{Handover as HandoverPage, LoginLoop, LostCookie, answer};
 
 /// Redeems the hand-over that a browser brings, and sets the application's session.
 pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    let snapshot = access.snapshot();
+    let snapshot = access.running.snapshot();
     let arrival = Arrival {
         access,
         snapshot: &snapshot,
@@ -35,7 +35,9 @@ pub(super) async fn authorized(access: &Access, request: &PortalRequest) -> Resp
     let session = AppSession::of(&request.headers);
     let redeemed = arrival.redeem(session.as_ref()).await;
     let Some(session) = session else {
-        access.login_refused("app_session_missing", Outcome::Invalid, None, request);
+        access
+            .audit
+            .login_refused("app_session_missing", Outcome::Invalid, None, request);
         return arrival.cookie_missing();
     };
     match redeemed {
@@ -61,12 +63,12 @@ impl Arrival<'_> {
             app_session: session.map_or("", AppSession::id),
             host: &self.request.host,
         };
-        match (self.access.services().remote.is_some(), session) {
+        match (&*self.access.issuer, session) {
             // Also without the cookie, which redeems nothing: the hand-over is used up by that.
-            (false, _) => redeem(self.access, &claim, self.request.now).await,
+            (Issuer::Local(_), _) => redeem(self.access, &claim, self.request.now).await,
             // Requests that cannot succeed are not sent to the team: anyone can cause them.
-            (true, Some(_)) if claim.is_plausible() => self.access.redeem_remotely(&claim).await,
-            (true, _) => Err(Refused::Invalid),
+            (Issuer::Remote(team), Some(_)) if claim.is_plausible() => team.redeem(&claim).await,
+            (Issuer::Remote(_), _) => Err(Refused::Invalid),
         }
     }
 
@@ -103,11 +105,13 @@ impl Arrival<'_> {
                     .find(&request.host, path)
                     .and_then(|index| self.snapshot.applications().get(index))
                     .map(AsRef::as_ref);
-                access.login_refused("login_expired", Outcome::Invalid, application, request);
+                access
+                    .audit
+                    .login_refused("login_expired", Outcome::Invalid, application, request);
                 error_pages::login_expired(request, Some(&self.page_url(&to)))
             }
             Refused::Unavailable => {
-                access.login_unavailable(None, None, request);
+                access.audit.login_unavailable(None, None, request);
                 error_pages::unavailable(request)
             }
             Refused::Invalid => self.invalid(),
@@ -116,7 +120,9 @@ impl Arrival<'_> {
 
     fn invalid(&self) -> Response<Bytes> {
         let (access, request) = (self.access, self.request);
-        access.login_refused("handover_invalid", Outcome::Invalid, None, request);
+        access
+            .audit
+            .login_refused("handover_invalid", Outcome::Invalid, None, request);
         error_pages::bad_request(request, "handover_invalid")
     }
 
@@ -187,7 +193,8 @@ impl Arrival<'_> {
     /// planted together with the cookie.
     fn conflict(&self) -> Response<Bytes> {
         let (access, request) = (self.access, self.request);
-        let handover = Handover::open(access.seal(), self.nonce, self.state, request.now).ok();
+        let handover =
+            Handover::open(access.flows.seal(), self.nonce, self.state, request.now).ok();
         let to = handover
             .filter(|handover| handover.host == request.host)
             .map_or_else(|| ReturnTo::parse("/"), |handover| handover.to);
@@ -199,7 +206,9 @@ impl Arrival<'_> {
             now: request.now,
         };
         let reason = Reason::SessionConflict.id();
-        access.login_refused(reason, Outcome::Invalid, None, request);
+        access
+            .audit
+            .login_refused(reason, Outcome::Invalid, None, request);
         if conflict.came_back(&request.headers) {
             return conflict_page(&conflict, &page, request.support.as_deref(), request.id);
         }

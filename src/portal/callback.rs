@@ -60,7 +60,7 @@ async fn finish<R: ProviderResponse>(
     request: &PortalRequest,
     mut returned: R,
 ) -> Response<Bytes> {
-    let snapshot = access.snapshot();
+    let snapshot = access.running.snapshot();
     let Some(purpose) = LoginPurpose::of(returned.state(), &snapshot) else {
         return error_pages::not_found(request);
     };
@@ -127,9 +127,9 @@ impl<P> UsedFlow<P> {
             return Ok(Self::Unusable(Cause::Expired));
         }
         Ok(match flow {
-            None if access.is_used_up(&name) => Self::Unusable(Cause::Expired),
+            None if access.flows.is_used_up(&name) => Self::Unusable(Cause::Expired),
             None => Self::Unusable(Cause::CookieLost),
-            Some(flow) if access.use_up(&name, state.ends()).await? => Self::First(flow),
+            Some(flow) if access.flows.use_up(&name, state.ends()).await? => Self::First(flow),
             Some(_) => Self::Unusable(Cause::Expired),
         })
     }
@@ -154,6 +154,7 @@ async fn unusable(
     }
     if let LoginPurpose::Application(destination) = step.purpose {
         match access
+            .sessions
             .organisation_session(&request.headers, request.now)
             .await
         {
@@ -175,7 +176,7 @@ async fn unusable(
         // With many tabs the oldest flows lose their cookies to newer ones, and begin once more by
         // themselves. With a form from the provider the browser sends no session, so the new login
         // is the first to see it.
-        let may_be_displaced = FlowCookies::of(&request.headers, access.seal()).are_many()
+        let may_be_displaced = FlowCookies::of(&request.headers, access.flows.seal()).are_many()
             || request.method == Method::POST;
         if cause == Cause::CookieLost && !state.is_restart && may_be_displaced {
             return LoginOutcome::Restart;

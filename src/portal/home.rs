@@ -9,8 +9,9 @@ use crate::route::Endpoint;
 
 /// Answers `/` on the team domain, with the signed-in user's email address and a link to sign out.
 pub(super) async fn home(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    let snapshot = access.snapshot();
+    let snapshot = access.running.snapshot();
     let Ok(login) = access
+        .sessions
         .organisation_session(&request.headers, request.now)
         .await
     else {

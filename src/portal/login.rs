@@ -23,7 +23,7 @@ use crate::route::Endpoint;
 /// Answers `login/<host>`: hands over a browser that has a session, and sends others to an identity
 /// provider.
 pub(super) async fn login(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    let snapshot = access.snapshot();
+    let snapshot = access.running.snapshot();
     let Some(mut destination) = destination(&snapshot, request) else {
         return error_pages::not_found(request);
     };
@@ -34,13 +34,23 @@ pub(super) async fn login(access: &Access, request: &PortalRequest) -> Response<
     }
     let authentication = Authentication::required(request);
     let session = match authentication {
-        Authentication::Session => access.organisation(&request.headers, request.now).await,
+        Authentication::Session => {
+            access
+                .sessions
+                .organisation(&request.headers, request.now)
+                .await
+        }
         Authentication::Provider | Authentication::Credentials => Ok(Organisation::Nobody),
     };
     if let Ok(Organisation::SignedIn(login)) = &session {
         // Only the browser for which a hand-over was made learns the page that it leads to.
         let page = request.parameter("handover").and_then(|handover| {
-            Handover::page(access.seal(), &handover, &destination.host, login.nonce)
+            Handover::page(
+                access.flows.seal(),
+                &handover,
+                &destination.host,
+                login.nonce,
+            )
         });
         if let Some(page) = page
             && destination.application.allows_idp(&login.identity.idp.id)
@@ -110,7 +120,7 @@ fn target_too_long(
     destination: &Destination,
     request: &PortalRequest,
 ) -> Response<Bytes> {
-    let login = destination.login_url(&access.services().team_url);
+    let login = destination.login_url(&access.running.services().team_url);
     let id = request.id.to_string();
     let page =
         ErrorPage::login_target_too_long(&login, &id).with_reason(Reason::TargetTooLong.id());
@@ -127,13 +137,13 @@ async fn conflict(step: &LoginStep<'_>, destination: &Destination) -> Response<B
         now: request.now,
     };
     if conflict.came_back(&request.headers) {
-        access.login_refused(
+        access.audit.login_refused(
             Reason::SessionConflict.id(),
             metrics::Login::Invalid,
             Some(&destination.application),
             request,
         );
-        let login = destination.login_url(&access.services().team_url);
+        let login = destination.login_url(&access.running.services().team_url);
         return conflict_page(&conflict, &login, request.support.as_deref(), request.id);
     }
     let mut response = choose_provider(step, destination, Authentication::Provider).await;
@@ -149,7 +159,7 @@ async fn choose_provider(
     authentication: Authentication,
 ) -> Response<Bytes> {
     let (access, request) = (step.access, step.request);
-    let services = access.services();
+    let services = access.running.services();
     let settings = destination.application.settings();
     let allowed: Vec<&Provider> = services
         .providers

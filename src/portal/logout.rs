@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, Response, StatusCode, header};
 
 use super::error_pages;
 use super::provider_logout::ProviderLogout;
-use crate::control::{Access, Logins, SignedIn};
+use crate::control::{Access, BrowserSessions, Issuer, SignedIn};
 use crate::cookie::{self, SameSite, SetCookie};
 use crate::engine::Snapshot;
 use crate::login::{AppSession, Conflict, HostRole, Landing, PortalRequest, ReturnTo};
@@ -21,16 +21,17 @@ use crate::route::Endpoint;
 /// the page after it, which can only be on the team domain or on an application's host.
 pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let return_to = request.parameter("returnTo");
-    let return_to = return_to.and_then(|to| Landing::parse(&to, &request.host, &access.snapshot()));
-    let Ok(Logins {
+    let return_to =
+        return_to.and_then(|to| Landing::parse(&to, &request.host, &access.running.snapshot()));
+    let Ok(BrowserSessions {
         found: logins,
         are_incomplete,
-    }) = access.signed_in(request).await
+    }) = access.sessions.signed_in(request).await
     else {
-        access.logout_unavailable(None, request);
+        access.audit.logout_unavailable(None, request);
         return error_pages::unavailable(request);
     };
-    let is_remote = access.services().remote.is_some();
+    let is_remote = matches!(*access.issuer, Issuer::Remote(_));
     let Some(&SignedIn { nonce, .. }) = logins.first().filter(|_| !is_remote) else {
         if are_incomplete && !is_remote {
             return match intent(access, request, &logins) {
@@ -51,20 +52,28 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
         Intent::Refuse => return answer::empty(StatusCode::FORBIDDEN),
     }
     // The identity is known only until its session ends.
-    let identity = access.identity(nonce, request.now).await.ok().flatten();
+    let identity = access
+        .identities
+        .identity(nonce, request.now)
+        .await
+        .ok()
+        .flatten();
     // With several logins, another host of the domain planted all but one of them. The genuine one
     // is unknown, so all are ended.
     for login in &logins {
         if access
+            .logins
             .end_sessions(login.nonce, &login.user, request.now)
             .await
             .is_err()
         {
-            access.logout_unavailable(Some(login), request);
+            access.audit.logout_unavailable(Some(login), request);
             return error_pages::unavailable(request);
         }
-        access.remember_sign_out(&login.user, request.now);
-        access.logged_out(login.email.as_ref(), &login.user, request);
+        access.flows.remember_sign_out(&login.user, request.now);
+        access
+            .audit
+            .logged_out(login.email.as_ref(), &login.user, request);
     }
     if are_incomplete {
         return incomplete(access, request);
@@ -73,7 +82,7 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
         let idp = identity.idp.id.clone();
         let there = ProviderLogout::new(nonce, idp, return_to.as_ref(), request.now);
         if let Some(mut response) = there.respond(access, request).await {
-            expire_cookies(&access.snapshot(), request, response.headers_mut());
+            expire_cookies(&access.running.snapshot(), request, response.headers_mut());
             return response;
         }
     }
@@ -87,7 +96,7 @@ fn confirm(
     nonce: IdentityNonce,
     return_to: Option<&Landing>,
 ) -> Response<Bytes> {
-    let Ok(csrf) = access.seal().seal(PURPOSE, &nonce.as_str()) else {
+    let Ok(csrf) = access.flows.seal().seal(PURPOSE, &nonce.as_str()) else {
         return error_pages::internal(request);
     };
     let action = return_to.map_or_else(
@@ -105,7 +114,7 @@ fn confirm(
 /// Ends a logout that may not have found the browser's own session, with an error. Every cookie of
 /// that name is expired.
 fn incomplete(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    access.logout_incomplete(request);
+    access.audit.logout_incomplete(request);
     let id = request.id.to_string();
     let page = ErrorPage::logout_incomplete(&id).with_reason(Reason::SessionConflict.id());
     let mut response = answer::page(page.with_support(request.support.as_deref()).page());
@@ -139,7 +148,7 @@ fn intent(access: &Access, request: &PortalRequest, logins: &[SignedIn]) -> Inte
             .find(|(name, _)| name == "csrf")
             .map(|(_, value)| value.into_owned());
         let is_confirmed = csrf
-            .and_then(|csrf| access.seal().open::<String>(PURPOSE, &csrf).ok())
+            .and_then(|csrf| access.flows.seal().open::<String>(PURPOSE, &csrf).ok())
             .is_some_and(|n| logins.iter().any(|login| n == login.nonce.as_str()));
         return if is_confirmed && matches!(site, None | Some("same-origin")) {
             Intent::SignOut
@@ -187,8 +196,12 @@ fn to_team(
     if !is_document || !navigates && site != Some("same-origin") {
         return answer::empty(StatusCode::FORBIDDEN);
     }
-    let snapshot = access.snapshot();
-    let logout = format!("{}{}/logout", access.services().team_url, Endpoint::PREFIX);
+    let snapshot = access.running.snapshot();
+    let logout = format!(
+        "{}{}/logout",
+        access.running.services().team_url,
+        Endpoint::PREFIX
+    );
     let landing = return_to.or_else(|| Landing::front_page(&request.host, &snapshot));
     let url = landing.map_or_else(|| logout.clone(), |to| with_return_to(&logout, &to));
     let mut response = answer::redirect(StatusCode::FOUND, &url);
@@ -212,7 +225,7 @@ fn signed_out(
     request: &PortalRequest,
     return_to: Option<Landing>,
 ) -> Response<Bytes> {
-    let snapshot = access.snapshot();
+    let snapshot = access.running.snapshot();
     let is_requested = return_to.is_some();
     let landing = return_to.or_else(|| Landing::front_page(&request.host, &snapshot));
     let is_script = request

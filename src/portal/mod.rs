@@ -132,7 +132,7 @@ const fn methods(endpoint: Endpoint, host: HostRole) -> Option<&'static str> {
 /// Returns the team that signs users in for a page (`docs/wire.md` 2.10). It is public: the redirect
 /// to the login reveals the same.
 fn protected_resource(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    let snapshot = access.snapshot();
+    let snapshot = access.running.snapshot();
     let page = request
         .path
         .strip_prefix(Endpoint::PROTECTED_RESOURCE)
@@ -157,7 +157,7 @@ fn protected_resource(access: &Access, request: &PortalRequest) -> Response<Byte
 
 /// Returns the public keys (`docs/wire.md` 2.5).
 fn certs(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    let Some(document) = access.jwks() else {
+    let Some(document) = access.issuer.jwks() else {
         return error_pages::unavailable(request);
     };
     let mut response = Response::new(document);

@@ -27,7 +27,7 @@ pub(super) async fn begin(
     request: &PortalRequest,
 ) -> LoginOutcome {
     let state = without_long_url(access, state);
-    let Ok(sealed) = state.seal(access.seal()) else {
+    let Ok(sealed) = state.seal(access.flows.seal()) else {
         return LoginOutcome::Internal;
     };
     match provider.begin(&sealed, hints, request.now).await {
@@ -48,7 +48,7 @@ fn without_long_url(access: &Access, state: State) -> State {
     if !state.to.is_long() {
         return state;
     }
-    access.remember_begun(&state);
+    access.flows.remember_begun(&state);
     state.to_front_page()
 }
 
@@ -60,7 +60,7 @@ fn to_provider(
     request: &PortalRequest,
 ) -> LoginOutcome {
     let flow = Flow::new(sealed, pending, request.now);
-    match flow.to_cookie(access.seal(), &state.flow, request.now) {
+    match flow.to_cookie(access.flows.seal(), &state.flow, request.now) {
         Some(flow_cookie) => LoginOutcome::ToProvider(Box::new(ProviderRequest {
             provider: provider.name().to_owned(),
             message: Message::Redirect(url),
@@ -91,11 +91,13 @@ impl OidcResponse {
     /// The response to a callback with a `state` that is absent or not of this team.
     pub(super) fn read(access: &Access, request: &PortalRequest) -> Result<Self, Response<Bytes>> {
         let sealed = request.parameter("state").unwrap_or_default().into_owned();
-        let Ok(state) = State::open(access.seal(), &sealed) else {
-            access.login_refused("login_state", Counted::Invalid, None, request);
+        let Ok(state) = State::open(access.flows.seal(), &sealed) else {
+            access
+                .audit
+                .login_refused("login_state", Counted::Invalid, None, request);
             return Err(provider_error::without_state("login_state", request));
         };
-        let state = access.begun(&state.flow).unwrap_or(state);
+        let state = access.flows.begun(&state.flow).unwrap_or(state);
         Ok(Self { state, sealed })
     }
 }
@@ -109,7 +111,7 @@ impl ProviderResponse for OidcResponse {
 
     fn take_flow(&mut self, access: &Access, request: &PortalRequest) -> Option<Flow<Pending>> {
         let (headers, flow) = (&request.headers, &self.state.flow);
-        Flow::of(headers, access.seal(), flow, &self.sealed)
+        Flow::of(headers, access.flows.seal(), flow, &self.sealed)
     }
 
     async fn reported(&self, _: &Access, request: &PortalRequest) -> Option<Reported> {
@@ -140,7 +142,7 @@ async fn authenticate(
     pending: &Pending,
     request: &PortalRequest,
 ) -> Result<Profile, LoginFailure> {
-    let services = access.services();
+    let services = access.running.services();
     let provider = services
         .providers
         .iter()
@@ -162,7 +164,7 @@ async fn try_again(
     failure: &LoginFailure,
 ) -> Option<LoginOutcome> {
     let (access, request) = (step.access, step.request);
-    let services = access.services();
+    let services = access.running.services();
     let provider = services
         .providers
         .iter()
@@ -171,7 +173,7 @@ async fn try_again(
     let (idp, error, hint) = (&*pending.idp.0, chain(failure), failure.advice());
     tracing::info!(request_id = %request.id, idp, error, hint, "a login is begun once more");
     let state = without_long_url(access, failed_state.begun_again(request.now));
-    let Ok(sealed) = state.seal(access.seal()) else {
+    let Ok(sealed) = state.seal(access.flows.seal()) else {
         return Some(LoginOutcome::Internal);
     };
     let begun = provider.begin_again(&sealed, attempt, request.now).await;

@@ -146,13 +146,15 @@ impl LoginStep<'_> {
     }
 
     fn restart_url(&self) -> Option<String> {
-        self.purpose.restart_url(&self.access.services().team_url)
+        self.purpose
+            .restart_url(&self.access.running.services().team_url)
     }
 
     fn identity_refreshed(&self, login: &Login) -> Response<Bytes> {
         self.access
+            .audit
             .identity_refreshed(&login.identity, self.request);
-        let team_url = &self.access.services().team_url;
+        let team_url = &self.access.running.services().team_url;
         let url = format!("{team_url}{}?success=true", refresh_path());
         answer::redirect(StatusCode::FOUND, &url)
     }
@@ -165,14 +167,16 @@ impl LoginStep<'_> {
             via,
         } = denial;
         let application = &destination.application;
-        access.denied_at_login(verdict, application, identity, *via, request);
-        let login = destination.login_url(&access.services().team_url);
+        access
+            .audit
+            .denied_at_login(verdict, application, identity, *via, request);
+        let login = destination.login_url(&access.running.services().team_url);
         let reason = Reason::of_denial(verdict);
         error_pages::denied(request, application, identity, &login, reason)
     }
 
     fn restarted(&self, destination: &Destination) -> Response<Bytes> {
-        let login = destination.login_url(&self.access.services().team_url);
+        let login = destination.login_url(&self.access.running.services().team_url);
         // The new login is marked, so that this happens once.
         answer::redirect(StatusCode::FOUND, &format!("{login}&second=1"))
     }
@@ -183,7 +187,9 @@ impl LoginStep<'_> {
             return trial_report::failed(access, failure, idp, request);
         }
         let application = self.purpose.application();
-        access.login_failed(failure, Some(idp), application, request);
+        access
+            .audit
+            .login_failed(failure, Some(idp), application, request);
         let restart = self.restart_url();
         let switch_account = application
             .and(restart.as_ref())
@@ -198,13 +204,14 @@ impl LoginStep<'_> {
     fn expired(&self) -> Response<Bytes> {
         let (request, application) = (self.request, self.purpose.application());
         self.access
+            .audit
             .login_refused("login_expired", Counted::Invalid, application, request);
         error_pages::login_expired(request, self.restart_url().as_deref())
     }
 
     fn cookie_lost(&self, flow: &str) -> Response<Bytes> {
         let (request, application) = (self.request, self.purpose.application());
-        self.access.login_refused(
+        self.access.audit.login_refused(
             "flow_cookie_missing",
             Counted::Invalid,
             application,
@@ -215,6 +222,7 @@ impl LoginStep<'_> {
 
     fn session_ended(&self) -> Response<Bytes> {
         self.access
+            .audit
             .login_refused("no_session", Counted::Invalid, None, self.request);
         error_pages::not_signed_in(self.request)
     }
@@ -222,7 +230,9 @@ impl LoginStep<'_> {
     fn unavailable(&self, idp: Option<&IdpId>, retry: Retry) -> Response<Bytes> {
         let (request, application) = (self.request, self.purpose.application());
         if !matches!(self.purpose, LoginPurpose::ProviderTrial) {
-            self.access.login_unavailable(idp, application, request);
+            self.access
+                .audit
+                .login_unavailable(idp, application, request);
         }
         match retry {
             Retry::Request => error_pages::unavailable(request),

@@ -36,6 +36,7 @@ impl Reported {
     pub(super) async fn in_response(access: &Access, response: &str) -> Option<Self> {
         let response = response.to_owned();
         let error = access
+            .flows
             .verify(move || crate::saml::reported_error(&response))
             .await??;
         let code = error.registered_status();

@@ -69,9 +69,9 @@ impl ProviderLogout {
 
     /// Returns a page with a link that leads to the provider.
     fn link(&self, access: &Access, request: &PortalRequest) -> Option<Response<Bytes>> {
-        let services = access.services();
+        let services = access.running.services();
         let label = format!("Sign out of {} too", self.provider(&services)?.name());
-        let sealed = access.seal().seal(LEAVE, self).ok()?;
+        let sealed = access.flows.seal().seal(LEAVE, self).ok()?;
         let href = format!("{}?leave={sealed}", logged_out_url(&services));
         let page = LoggedOut {
             also_at: None,
@@ -87,15 +87,16 @@ impl ProviderLogout {
 
     /// Redirects to the provider, which ends its session and returns the browser to [`logged_out`].
     async fn redirect(&self, access: &Access) -> Option<Response<Bytes>> {
-        let services = access.services();
+        let services = access.running.services();
         let provider = self.provider(&services)?;
         let returned = Returned {
             provider: provider.name().to_owned(),
             to: self.to.clone(),
         };
-        let state = access.seal().seal(LEFT, &returned).ok()?;
+        let state = access.flows.seal().seal(LEFT, &returned).ok()?;
         let back = Url::parse(&logged_out_url(&services)).ok()?;
         let url = access
+            .logins
             .leave_provider(self.nonce, provider, &back, &state)
             .await?;
         Some(answer::redirect(StatusCode::FOUND, url.as_str()))
@@ -117,7 +118,13 @@ struct Returned {
 pub(super) async fn logged_out(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let leave = request
         .parameter("leave")
-        .and_then(|leave| access.seal().open::<ProviderLogout>(LEAVE, &leave).ok())
+        .and_then(|leave| {
+            access
+                .flows
+                .seal()
+                .open::<ProviderLogout>(LEAVE, &leave)
+                .ok()
+        })
         .filter(|leave| request.now < leave.expires);
     if let Some(leave) = &leave
         && let Some(response) = leave.redirect(access).await
@@ -125,11 +132,11 @@ pub(super) async fn logged_out(access: &Access, request: &PortalRequest) -> Resp
         return response;
     }
     let state = request.parameter("state").unwrap_or_default();
-    let returned = access.seal().open::<Returned>(LEFT, &state).ok();
+    let returned = access.flows.seal().open::<Returned>(LEFT, &state).ok();
     let to = leave
         .and_then(|leave| leave.to)
         .or_else(|| returned.as_ref()?.to.clone())
-        .and_then(|to| Landing::parse(&to, &request.host, &access.snapshot()));
+        .and_then(|to| Landing::parse(&to, &request.host, &access.running.snapshot()));
     let page = LoggedOut {
         also_at: returned.as_ref().map(|returned| returned.provider.as_str()),
         back: to.as_ref().map(|to| Link {

@@ -74,7 +74,8 @@ impl ProviderRequest {
             }
         };
         let headers = response.headers_mut();
-        for removal in FlowCookies::of(&request.headers, access.seal()).make_room(request.now) {
+        for removal in FlowCookies::of(&request.headers, access.flows.seal()).make_room(request.now)
+        {
             headers.append(header::SET_COOKIE, removal);
         }
         headers.append(header::SET_COOKIE, self.flow_cookie);

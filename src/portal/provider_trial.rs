@@ -22,7 +22,7 @@ pub(super) async fn test_provider(access: &Access, request: &PortalRequest) -> R
         .and_then(|rest| rest.strip_prefix("/test-idp/"));
     let idp = IdpId(idp.unwrap_or_default().into());
     let link = request.parameter("link").unwrap_or_default();
-    let services = access.services();
+    let services = access.running.services();
     let provider = services
         .providers
         .iter()
@@ -37,7 +37,7 @@ pub(super) async fn test_provider(access: &Access, request: &PortalRequest) -> R
             )
         },
     );
-    let is_valid = TrialLink::is_valid(access.seal(), &link, &idp, request.now);
+    let is_valid = TrialLink::is_valid(access.flows.seal(), &link, &idp, request.now);
     let Some(provider) = provider.filter(|_| is_valid) else {
         let id = request.id.to_string();
         let sentence = "Links to test an identity provider are valid for ten minutes.";
@@ -49,7 +49,7 @@ pub(super) async fn test_provider(access: &Access, request: &PortalRequest) -> R
         );
         return error_pages::shown(page.with_hint(&command).with_reason("test_link"), request);
     };
-    let snapshot = access.snapshot();
+    let snapshot = access.running.snapshot();
     let state = State::to_team(&snapshot, &request.host, &request.path, request.now);
     let hints = Hints::default();
     let outcome = provider_request::begin(access, provider, state, hints, request).await;

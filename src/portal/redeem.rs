@@ -23,14 +23,15 @@ pub(super) async fn redeem(
     claim: &Claim<'_>,
     now: UnixTime,
 ) -> Result<Granted, Refused> {
-    let handover = Handover::open(access.seal(), claim.nonce, claim.state, now)
+    let handover = Handover::open(access.flows.seal(), claim.nonce, claim.state, now)
         .map_err(|_| Refused::Invalid)?;
     // The first attempt uses the hand-over up, even one of another browser: that one overheard it.
     let used = access
+        .flows
         .use_up(&format!("hand-over {}", handover.id), handover.expires())
         .await;
     let is_first = used.map_err(|_| Refused::Unavailable)?;
-    let snapshot = access.snapshot();
+    let snapshot = access.running.snapshot();
     let application = snapshot
         .application(&handover.aud)
         .ok_or(Refused::Invalid)?;
@@ -50,12 +51,13 @@ pub(super) async fn redeem(
     }
     let (made, expires) = (handover.made(), handover.session_expires);
     let token = access
+        .sessions
         .application_token(application, nonce, made, expires, now)
         .await
         .map_err(|_| Refused::Unavailable)?
         .ok_or_else(|| Refused::Over(handover.to.clone()))?;
-    let identity = access.identity(nonce, now).await.ok().flatten();
-    let signed_out = identity.and_then(|identity| access.signed_out(&identity.user));
+    let identity = access.identities.identity(nonce, now).await.ok().flatten();
+    let signed_out = identity.and_then(|identity| access.flows.signed_out(&identity.user));
     Ok(Granted {
         aud: handover.aud,
         to: handover.to,
@@ -102,7 +104,7 @@ pub(super) async fn redeem_for_edge(access: &Access, request: &PortalRequest) ->
         ),
         Err(Refused::Invalid) => refused(StatusCode::BAD_REQUEST, "invalid", None),
         Err(Refused::Unavailable) => {
-            access.login_unavailable(None, None, request);
+            access.audit.login_unavailable(None, None, request);
             refused(StatusCode::SERVICE_UNAVAILABLE, "unavailable", None)
         }
     }

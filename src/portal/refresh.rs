@@ -11,7 +11,7 @@ use crate::pages::{IdentityRefreshed, answer};
 /// Answers `refresh-identity` (`docs/wire.md` 2.7): reads the identity of this session from the
 /// provider again. All sessions of the login use the new one from the next request on.
 pub(super) async fn refresh_identity(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    let snapshot = access.snapshot();
+    let snapshot = access.running.snapshot();
     let step = LoginStep {
         access,
         snapshot: &snapshot,
@@ -19,6 +19,7 @@ pub(super) async fn refresh_identity(access: &Access, request: &PortalRequest) -
         purpose: &LoginPurpose::IdentityRefresh,
     };
     let session = access
+        .sessions
         .organisation_session(&request.headers, request.now)
         .await;
     let session = match session {
@@ -34,7 +35,7 @@ pub(super) async fn refresh_identity(access: &Access, request: &PortalRequest) -
     if request.parameter("success").is_some() {
         return refreshed(&session, request);
     }
-    let services = access.services();
+    let services = access.running.services();
     let provider = services
         .providers
         .iter()

@@ -35,6 +35,7 @@ pub(super) struct SamlFlow {
 /// Returns `true` if a configured provider uses SAML.
 pub(super) fn is_configured(access: &Access) -> bool {
     access
+        .running
         .services()
         .providers
         .iter()
@@ -50,6 +51,7 @@ pub(super) async fn begin(
     request: &PortalRequest,
 ) -> LoginOutcome {
     let Ok(session) = access
+        .sessions
         .organisation_session(&request.headers, request.now)
         .await
     else {
@@ -58,7 +60,7 @@ pub(super) async fn begin(
             retry: Retry::Login,
         };
     };
-    let keys = access.signing();
+    let keys = access.issuer.signing();
     let key = keys.as_deref().map(|keys| keys.signer());
     let fresh = hints.prompt == Some(Prompt::Login);
     let (message, pending) = match saml.begin(&state.flow, key, fresh, request.now) {
@@ -71,14 +73,14 @@ pub(super) async fn begin(
         }
     };
     // A long URL does not fit into the cookie, so only this node knows it.
-    access.remember_begun(state);
+    access.flows.remember_begun(state);
     let flow = SamlFlow {
         pending,
         state: state.shortened(),
         previous: session.map(|login| login.nonce),
     };
     let flow = Flow::new(&state.flow, flow, request.now);
-    let cookie = flow.to_cookie_for_forms(access.seal(), &state.flow, request.now);
+    let cookie = flow.to_cookie_for_forms(access.flows.seal(), &state.flow, request.now);
     match cookie {
         Some(flow_cookie) => LoginOutcome::ToProvider(Box::new(ProviderRequest {
             provider: saml.name().to_owned(),
@@ -116,8 +118,9 @@ impl SamlCallback {
         ) else {
             return Err(without_flow(access, saml_response.as_deref(), request).await);
         };
-        let flow = Flow::<SamlFlow>::named(&request.headers, access.seal(), &name);
+        let flow = Flow::<SamlFlow>::named(&request.headers, access.flows.seal(), &name);
         let state = access
+            .flows
             .begun(&name)
             .or_else(|| flow.as_ref().map(|flow| flow.pending.state.clone()));
         let Some(state) = state else {
@@ -125,8 +128,10 @@ impl SamlCallback {
             if let Some(reported) = Reported::in_response(access, response).await {
                 reported.log(reason, request);
             }
-            access.login_refused(reason, Counted::Invalid, None, request);
-            let home = &access.services().team_url;
+            access
+                .audit
+                .login_refused(reason, Counted::Invalid, None, request);
+            let home = &access.running.services().team_url;
             return Err(error_pages::flow_cookie_missing(request, &name, Some(home)));
         };
         Ok(Self {
@@ -146,13 +151,15 @@ async fn without_flow(
     if let Some(response) = response
         && let Some(reported) = Reported::in_response(access, response).await
     {
-        access.login_refused(NO_STATE, Counted::Invalid, None, request);
+        access
+            .audit
+            .login_refused(NO_STATE, Counted::Invalid, None, request);
         reported.log(NO_STATE, request);
         return reported.page(NO_STATE, request);
     }
     // Most of these logins began at the provider, with a tile there.
     let failure = LoginFailure::Saml(SamlError::Unsolicited);
-    access.login_failed(&failure, None, None, request);
+    access.audit.login_failed(&failure, None, None, request);
     error_pages::login_failed(request, &failure, error_pages::FailureLinks::default())
 }
 
@@ -213,12 +220,12 @@ async fn verify(
     request: &PortalRequest,
 ) -> Result<Option<Profile>, LoginFailure> {
     let (services, pending, now, client) = (
-        access.services(),
+        access.running.services(),
         pending.clone(),
         request.now,
         request.client,
     );
-    let verified = access.verify(move || {
+    let verified = access.flows.verify(move || {
         let provider = services
             .providers
             .iter()
@@ -232,7 +239,7 @@ async fn verify(
         return Ok(None);
     };
     let (name, until) = verified.once();
-    let Ok(first) = access.use_up(name, until).await else {
+    let Ok(first) = access.flows.use_up(name, until).await else {
         return Ok(None);
     };
     verified.profile(first).map(Some)

@@ -13,7 +13,7 @@ use crate::route::Endpoint;
 
 /// Answers `saml-metadata`, for the provider in the path or the only one.
 pub(super) fn metadata(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    let services = access.services();
+    let services = access.running.services();
     let mut all = services.providers.iter().filter_map(Provider::saml);
     let named = request
         .path
@@ -58,6 +58,7 @@ fn certificates(access: &Access) -> Vec<String> {
         cert: String,
     }
     let document = access
+        .issuer
         .signing()
         .and_then(|keys| serde_json::from_slice::<Document>(&keys.jwks()).ok());
     document

@@ -11,7 +11,11 @@ pub(super) async fn open(
     request: &PortalRequest,
 ) -> LoginOutcome {
     let idp = profile.idp.id.clone();
-    let login = match access.log_in(profile, previous, becomes, request).await {
+    let login = match access
+        .logins
+        .log_in(profile, previous, becomes, request)
+        .await
+    {
         Ok(login) => login,
         Err(NoLogin::Over) => return LoginOutcome::SessionEnded,
         Err(NoLogin::Store) => {
@@ -21,7 +25,7 @@ pub(super) async fn open(
             };
         }
     };
-    match access.organisation_cookie(&login, request.now) {
+    match access.sessions.organisation_cookie(&login, request.now) {
         Some(cookie) => LoginOutcome::SignedIn(SignedIn {
             login,
             via: Via::Provider,

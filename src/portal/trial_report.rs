@@ -21,8 +21,8 @@ pub(super) fn works(
     profile: &Profile,
     request: &PortalRequest,
 ) -> Response<Bytes> {
-    access.provider_tested(profile, request);
-    let services = access.services();
+    access.audit.provider_tested(profile, request);
+    let services = access.running.services();
     let provider = services
         .providers
         .iter()
@@ -127,8 +127,8 @@ pub(super) fn failed(
     idp: &IdpId,
     request: &PortalRequest,
 ) -> Response<Bytes> {
-    access.provider_test_failed(failure, idp, request);
-    let services = access.services();
+    access.audit.provider_test_failed(failure, idp, request);
+    let services = access.running.services();
     let provider = services
         .providers
         .iter()
