@@ -38,7 +38,7 @@ pub use geo::{CountryFile, CountryFileError};
 pub(crate) use issuer::Issuer;
 pub(crate) use logins::{Becomes, NoLogin};
 pub use remote::RemoteTeam;
-pub(crate) use sessions::{BrowserSessions, Login, Organisation, SignedIn, organisation_aud};
+pub(crate) use sessions::{BrowserSessions, Login, Organisation, SignedIn};
 pub use signing_keys::{SigningKeys, SigningKeysError};
 pub use start::{Control, ControlError, NoOrigins, OriginSource, http_client};
 pub use tasks::{Tasks, watch_configuration};

@@ -190,7 +190,7 @@ impl Provider {
     /// Returns the name on the login page.
     pub fn name(&self) -> &str {
         match self {
-            Self::Oidc(oidc) => &oidc.settings().name,
+            Self::Oidc(oidc) => oidc.name(),
             Self::Saml(saml) => saml.name(),
         }
     }

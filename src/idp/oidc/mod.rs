@@ -85,6 +85,11 @@ impl Oidc {
         &self.settings.id
     }
 
+    /// Returns the name on the login page.
+    pub fn name(&self) -> &str {
+        &self.settings.name
+    }
+
     pub(super) const fn settings(&self) -> &ClientSettings {
         &self.settings
     }
