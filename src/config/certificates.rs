@@ -4,8 +4,9 @@ use rustls::pki_types::CertificateDer;
 
 use super::Domain;
 use super::origins;
-use super::reader::{Item, Place, Reader, Table, Unique};
+use super::reader::{Item, Place, Reader, Table};
 use super::server::Listen;
+use super::unique::Unique;
 use super::values;
 use crate::policy::{Policy, Rule};
 use crate::route;

@@ -2,8 +2,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::errors::{did_you_mean, instead};
-use super::reader::{Item, Place, Reader, Table, Unique};
+use super::reader::{Item, Place, Reader, Table};
 use super::rules::{Clauses, Names, bare, is_about_people};
+use super::unique::Unique;
 use super::values;
 use crate::model::duration;
 use crate::policy::{Advisor, List, Policy, PolicyDecision, Rule};

@@ -4,10 +4,11 @@ use http::HeaderName;
 use url::Url;
 
 use super::provider_urls::{LIKE, endpoint, issuer_address, okta_account};
-use super::reader::{Item, Table, Unique};
+use super::reader::{Item, Table};
 use super::saml::SamlConfig;
 use super::secrets;
 use super::server::Insecure;
+use super::unique::Unique;
 use super::values;
 use crate::model::{AbsentGroups, IdpId, Secret};
 use crate::oidc::{ClientAuth, ClientKey, EmailVerification, Endpoints, Prompt};

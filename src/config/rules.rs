@@ -5,8 +5,9 @@ use serde_json::Value as Json;
 use super::errors::{did_you_mean, instead};
 use super::evaluations::Evaluations;
 use super::node::{Node, Value};
-use super::reader::{Item, Place, Reader, Table, Unique};
+use super::reader::{Item, Place, Reader, Table};
 use super::service_tokens;
+use super::unique::Unique;
 use super::values;
 use crate::model::{Email, EmailDomain};
 use crate::policy::{
@@ -388,6 +389,7 @@ fn rule(item: &Item<'_>, names: &Names<'_>) -> Option<Rule> {
 fn json(node: &Node, depth: usize) -> Option<Json> {
     let depth = depth.checked_sub(1)?;
     Some(match node.value() {
+        Value::Null => Json::Null,
         Value::Text(text) | Value::Date(text) => Json::String(text.clone()),
         Value::Integer(number) => number.get::<i64>()?.into(),
         Value::Float(number) => (*number).into(),

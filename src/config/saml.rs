@@ -3,9 +3,10 @@ use url::Url;
 
 use super::provider_urls::{OKTA_DOMAINS, administered, endpoint};
 use super::providers::absent_groups;
-use super::reader::{Item, Table, Unique};
+use super::reader::{Item, Table};
 use super::secrets;
 use super::server::Insecure;
+use super::unique::Unique;
 use super::values;
 use crate::engine::{is_method_override, is_reserved};
 use crate::model::{AbsentGroups, Secret};

@@ -3,8 +3,9 @@ use std::collections::BTreeSet;
 use super::Domain;
 use super::errors::instead;
 use super::node::{Node, Value};
-use super::reader::{Item, Place, Reader, Table, Unique};
+use super::reader::{Item, Place, Reader, Table};
 use super::rules::Names;
+use super::unique::Unique;
 use super::values;
 use crate::model::{ClientId, SecretDigest, ServiceToken, UnixTime};
 use crate::policy::{Policy, PolicyDecision, Rule};
@@ -131,16 +132,18 @@ fn moment(item: &Item<'_>) -> Option<UnixTime> {
 }
 
 /// The ids of the applications, given or not, however much else is wrong with them.
-pub(super) fn application_ids(document: &Node) -> BTreeSet<String> {
-    let list = document.get("applications").and_then(Node::as_list);
+pub(super) fn application_ids(table: &Table<'_>) -> BTreeSet<String> {
     let id = |item: &Node| {
         let text = |key| item.get(key)?.as_str();
         text("id")
             .map(str::to_owned)
             .or_else(|| Some(Domain::parse(text("domain")?).ok()?.canonical()))
     };
-    list.map(|list| list.iter().filter_map(id).collect())
-        .unwrap_or_default()
+    table
+        .nodes("applications")
+        .into_iter()
+        .filter_map(id)
+        .collect()
 }
 
 /// What to say of a service token that there is not.

@@ -1,6 +1,7 @@
 mod docs;
 mod example;
 mod garbage;
+mod json;
 mod outgoing;
 mod reference;
 mod saml;
@@ -569,31 +570,22 @@ fn whoever_embeds_the_check_needs_no_listener_and_no_origin() {
     let text = "[team]\ndomain = \"access.example.com\"\n[[identity_providers]]\nid = \"okta\"\nname = \"Okta\"\ntype = \"okta\"\n\
                 config = { client_id = \"a\", client_secret = \"env:OKTA_CLIENT_SECRET\", okta_account = \"https://dev-1.okta.com\" }\n\
                 [[applications]]\ndomain = \"wiki.example.com\"\n";
-    let read = |embedded| {
-        parse_for(
-            text,
-            Path::new("conf/portcullis.toml"),
-            &Fake::new(),
-            embedded,
-        )
+    let read = |text: &str, deployment| {
+        let document = Document::toml(text.to_owned(), Path::new("conf/portcullis.toml"))?;
+        check_for(&[document], &Fake::new(), deployment)
     };
-    let config = read(true).unwrap().config;
+    let config = read(text, Deployment::Embedded).unwrap().config;
     assert!(config.listen.is_empty() && config.applications[0].origins.is_empty());
     assert_eq!(config.team.url(), "https://access.example.com");
-    let missing = read(false).unwrap_err().to_string();
+    let missing = read(text, Deployment::Standalone).unwrap_err().to_string();
     assert!(
         missing.contains(" listen: this is missing")
             && missing.contains("applications[0].origin: this is missing"),
         "{missing}"
     );
-    let wrong = parse_for(
-        "[[listen]]\n[team]\n",
-        Path::new("x.toml"),
-        &Fake::new(),
-        true,
-    )
-    .unwrap_err()
-    .to_string();
+    let wrong = read("[[listen]]\n[team]\n", Deployment::Embedded)
+        .unwrap_err()
+        .to_string();
     assert!(
         wrong.contains("team.domain: this is missing")
             && wrong.contains("listen[0].address: this is missing"),

@@ -10,6 +10,7 @@ const LAYERS: [&[&str]; 11] = [
     &["oidc", "saml", "session"],
     &["engine"],
     &[
+        "catalog",
         "config",
         "geo",
         "http_client",
