@@ -9,7 +9,6 @@ mod applications;
 mod certificates;
 mod cors;
 mod document;
-mod domain;
 mod errors;
 mod evaluations;
 mod geo;
@@ -29,33 +28,28 @@ mod team;
 mod unique;
 mod values;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::model::ServiceToken;
-use crate::policy::{AccessGroup, Advisor, List};
+use crate::catalog::Kind;
+use crate::policy::Advisor;
 use rustls::pki_types::CertificateDer;
 
-pub use applications::Application;
-pub use certificates::ClientAuthority;
-pub use cors::{Allowed, Cors};
+pub use crate::catalog::{
+    Allowed, Application, ApplicationPolicy, Catalog, ClientAuthority, ClientConfig,
+    ClientCredentials, Cors, Domain, EncryptionKey, HealthCheck, IdentityProvider, IdpKind,
+    OidcConfig, OktaConfig, Origin, OriginScheme, OriginSettings, SamlConfig, Team,
+};
 pub use document::{Document, DocumentName};
-pub use domain::Domain;
 pub use errors::{Errors, Problem};
 pub use geo::Geo;
 pub(crate) use origins::UNJUDGED_UPGRADES;
-pub use origins::{HealthCheck, Origin, OriginScheme, OriginSettings};
 pub use outgoing::Outgoing;
-pub use providers::{
-    ClientConfig, ClientCredentials, IdentityProvider, IdpKind, OidcConfig, OktaConfig,
-};
-pub use saml::{EncryptionKey, SamlConfig};
 pub use secrets::{Environment, FileContent, Offline, System};
 pub use server::{
     Audit, Hsts, Insecure, Limits, Listen, RedirectListener, ServerSettings, StoreConfig, Tls,
 };
-pub use team::Team;
 
 use evaluations::Evaluations;
 use node::Node;
@@ -69,8 +63,8 @@ use unique::Unique;
 /// to its folder.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// The issuer of tokens.
-    pub team: Team,
+    /// The configured objects.
+    pub catalog: Catalog,
     /// The store of everything that must survive a restart.
     pub store: StoreConfig,
     /// The listeners; at least one, unless the configuration is for an embedding proxy.
@@ -79,21 +73,8 @@ pub struct Config {
     pub redirects: Vec<RedirectListener>,
     /// The address of metrics and health, on plain HTTP and for every client; none by default.
     pub metrics: Option<SocketAddr>,
-    /// The identity providers; none for a remote team.
-    pub identity_providers: Vec<IdentityProvider>,
-    /// The applications.
-    pub applications: Vec<Application>,
-    /// Lists, for use in rules.
-    pub lists: Vec<List>,
-    /// Access groups, for use in policies. None is part of itself, and those that rules name are
-    /// all here.
-    pub groups: Vec<AccessGroup>,
     /// The database of countries; none by default.
     pub geo: Option<Geo>,
-    /// The service tokens; none for a remote team.
-    pub service_tokens: Vec<ServiceToken>,
-    /// The authorities of client certificates, and the hosts that these count for.
-    pub certificates: Vec<ClientAuthority>,
     /// The settings of calls to identity providers and other services.
     pub outgoing: Outgoing,
     /// The limits of requests.
@@ -118,6 +99,17 @@ pub struct Loaded {
     pub certificates: Vec<Option<(usize, usize)>>,
     /// The files of certificate authorities, for messages about them.
     pub authorities: Vec<AuthorityFile>,
+    /// The origin of each object.
+    pub provenance: HashMap<(Kind, String), Provenance>,
+}
+
+/// The origin of an object: it can only be changed there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Provenance {
+    /// The document.
+    pub document: DocumentName,
+    /// The line, from 1; `None` in JSON.
+    pub line: Option<usize>,
 }
 
 /// A file of certificate authorities, and the key that names it.
@@ -195,6 +187,7 @@ fn check_for(
     let read = read(&reader);
     let failed = reader.has_errors();
     let authorities = reader.authorities();
+    let provenance = reader.provenance();
     let (errors, warnings) = reader.outcome();
     match read {
         Some((config, certificates)) if !failed => Ok(Loaded {
@@ -202,6 +195,7 @@ fn check_for(
             warnings,
             certificates,
             authorities,
+            provenance,
         }),
         _ => Err(Errors(errors)),
     }
@@ -272,19 +266,23 @@ fn read<'a>(reader: &'a Reader<'a>) -> Option<(Config, Vec<Option<(usize, usize)
         let server = table.section("server", ServerSettings::read);
         let audit = table.section("audit", Audit::read);
         let certificate_positions = certificate_positions(table);
-        let config = Config {
+        let catalog = Catalog {
             team: team?,
+            identity_providers,
+            applications,
+            policies: reusable.into_policies(),
+            groups,
+            lists,
+            service_tokens,
+            certificates,
+        };
+        let config = Config {
+            catalog,
             store: store?,
             listen,
             redirects,
             metrics,
-            identity_providers,
-            applications,
-            lists,
-            groups,
             geo,
-            service_tokens,
-            certificates,
             outgoing: outgoing?,
             limits: limits?,
             server: server?,

@@ -2,6 +2,7 @@
 //! reports the keys that nobody asked for, so that a key which is read nowhere cannot go unnoticed.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -9,13 +10,14 @@ use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 
-use super::AuthorityFile;
 use super::document::{Content, Document};
 use super::errors::{MOST_PROBLEMS, Problem, did_you_mean, one_line};
 use super::node::{Entries, Node, Value};
 use super::secrets::{self, Environment};
 use super::unique::Unique;
 use super::values;
+use super::{AuthorityFile, Provenance};
+use crate::catalog::Kind;
 use crate::model::duration;
 
 /// Documents that are read as one configuration, and the mistakes found so far.
@@ -26,6 +28,7 @@ pub(super) struct Reader<'a> {
     errors: RefCell<Vec<(Place, Problem)>>,
     warnings: RefCell<Vec<(Place, Problem)>>,
     authorities: RefCell<Vec<AuthorityFile>>,
+    provenance: RefCell<HashMap<(Kind, String), Provenance>>,
     /// Keys that were read, for the test of `docs/configuration.md`.
     #[cfg(test)]
     asked: RefCell<std::collections::BTreeSet<String>>,
@@ -87,6 +90,7 @@ impl<'a> Reader<'a> {
             errors: RefCell::default(),
             warnings: RefCell::default(),
             authorities: RefCell::default(),
+            provenance: RefCell::default(),
             #[cfg(test)]
             asked: RefCell::default(),
         }
@@ -218,6 +222,24 @@ impl<'a> Reader<'a> {
         });
     }
 
+    fn record(&self, kind: Kind, id: &str, place: &Place) {
+        let Some(document) = self.document(place) else {
+            return;
+        };
+        let origin = Provenance {
+            document: document.name().clone(),
+            line: document.position(place.at).map(|(line, _)| line),
+        };
+        self.provenance
+            .borrow_mut()
+            .insert((kind, id.to_owned()), origin);
+    }
+
+    /// Returns the origin of every object that was read.
+    pub(super) fn provenance(&self) -> HashMap<(Kind, String), Provenance> {
+        self.provenance.take()
+    }
+
     /// Returns the files of certificate authorities that were read.
     pub(super) fn authorities(&self) -> Vec<AuthorityFile> {
         self.authorities.take()
@@ -282,6 +304,11 @@ impl<'a> Item<'a> {
 
     pub(super) const fn node(&self) -> &'a Node {
         self.node
+    }
+
+    /// Records this value as the origin of an object.
+    pub(super) fn record(&self, kind: Kind, id: &str) {
+        self.reader.record(kind, id, &self.place);
     }
 
     /// Returns `true` if the value is in an object with the members of Cloudflare Access.
@@ -497,6 +524,23 @@ impl<'a> Table<'a> {
             nodes.extend(self.reader.single_objects(key).map(|item| item.node));
         }
         nodes
+    }
+
+    /// Returns `true` if the table is in an object with the members of Cloudflare Access.
+    pub(super) fn is_access(&self) -> bool {
+        self.reader.is_access(&self.place)
+    }
+
+    /// Accepts keys without reading them.
+    pub(super) fn ignore(&mut self, keys: &[&'static str]) {
+        self.asked.extend(keys);
+    }
+
+    /// Accepts the members that Access adds to its answers, and that clients send back.
+    pub(super) fn ignore_read_only(&mut self) {
+        if self.is_access() {
+            self.ignore(&["uid", "created_at", "updated_at"]);
+        }
     }
 
     /// Returns line and column of a node of this document.

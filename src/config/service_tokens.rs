@@ -1,12 +1,12 @@
 use std::collections::BTreeSet;
 
-use super::Domain;
 use super::errors::instead;
 use super::node::{Node, Value};
 use super::reader::{Item, Place, Reader, Table};
 use super::rules::Names;
 use super::unique::Unique;
 use super::values;
+use crate::catalog::{Domain, Kind};
 use crate::model::{ClientId, SecretDigest, ServiceToken, UnixTime};
 use crate::policy::{Policy, PolicyDecision, Rule};
 
@@ -25,7 +25,11 @@ pub(super) fn read_all(table: &mut Table<'_>, remote: bool) -> Vec<ServiceToken>
     };
     let list = table.list("service_tokens");
     list.iter()
-        .filter_map(|item| item.table(|table| read(table, &mut seen)).flatten())
+        .filter_map(|item| {
+            let token = item.table(|table| read(table, &mut seen)).flatten()?;
+            item.record(Kind::ServiceToken, &token.id);
+            Some(token)
+        })
         .collect()
 }
 
@@ -36,6 +40,7 @@ struct Seen {
 }
 
 fn read(table: &mut Table<'_>, seen: &mut Seen) -> Option<ServiceToken> {
+    table.ignore_read_only();
     table.foreign(&[
         (
             "client_secret",
@@ -161,11 +166,7 @@ pub(super) fn unknown_application(id: &str, names: &Names<'_>) -> Option<String>
 }
 
 /// Reports rules about programs where they can mean nothing.
-pub(super) fn report_misplaced(
-    reader: &Reader<'_>,
-    (policy, place): &(Policy, Place),
-    remote: bool,
-) {
+pub(super) fn report_misplaced(reader: &Reader<'_>, policy: &Policy, place: &Place, remote: bool) {
     let rules = policy
         .include
         .iter()

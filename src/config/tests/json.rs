@@ -172,7 +172,12 @@ fn objects_join_the_configuration_whatever_their_order() {
         let config = with_objects(&objects)
             .unwrap_or_else(|e| panic!("{e}"))
             .config;
-        let ids: Vec<_> = config.applications.iter().map(|a| a.id.as_str()).collect();
+        let ids: Vec<_> = config
+            .catalog
+            .applications
+            .iter()
+            .map(|a| a.id.as_str())
+            .collect();
         assert_eq!(ids, ["other.example.com", "wiki"]);
     }
 }
@@ -209,7 +214,7 @@ fn object_s_secret_is_verbatim_and_no_reference() {
             "config": { "client_id": "x", "client_secret": secret, "okta_account": "https://dev-2.okta.com" },
         });
         let config = with_objects(&[(Kind::IdentityProvider, &body.to_string())])?.config;
-        let IdpKind::Okta(okta) = &config.identity_providers[1].kind else {
+        let IdpKind::Okta(okta) = &config.catalog.identity_providers[1].kind else {
             panic!()
         };
         let ClientCredentials::Secret(secret) = &okta.client.credentials else {
