@@ -24,6 +24,7 @@ mod saml;
 mod secrets;
 mod server;
 mod service_tokens;
+mod source;
 mod team;
 mod unique;
 mod values;
@@ -50,6 +51,7 @@ pub use secrets::{Environment, FileContent, Offline, System};
 pub use server::{
     Audit, Hsts, Insecure, Limits, Listen, RedirectListener, ServerSettings, StoreConfig, Tls,
 };
+pub use source::{File, Source};
 
 use evaluations::Evaluations;
 use node::Node;
@@ -144,15 +146,26 @@ pub fn load_embedded(path: &Path, env: &dyn Environment) -> Result<Loaded, Error
 }
 
 fn load_for(path: &Path, env: &dyn Environment, deployment: Deployment) -> Result<Loaded, Errors> {
-    let of_file = |message: &str| Errors(vec![Problem::of_file(path, message)]);
-    let unreadable =
-        |e: std::io::Error| of_file(&format!("the file cannot be read: {}", secrets::plain(&e)));
-    if std::fs::metadata(path).map_err(unreadable)?.len() > secrets::LARGEST_FILE {
-        return Err(of_file("the file is larger than 4 MiB"));
+    check_for(&File::new(path).documents()?, env, deployment)
+}
+
+/// Loads a configuration from several sources, one of which has the file.
+///
+/// # Errors
+/// Every source that cannot be read; otherwise every mistake, as for [`check`].
+pub fn load_from(sources: &[&dyn Source], env: &dyn Environment) -> Result<Loaded, Errors> {
+    let (mut documents, mut problems) = (Vec::new(), Vec::new());
+    for source in sources {
+        match source.documents() {
+            Ok(read) => documents.extend(read),
+            Err(Errors(errors)) => problems.extend(errors),
+        }
     }
-    let bytes = std::fs::read(path).map_err(unreadable)?;
-    let text = String::from_utf8(bytes).map_err(|_| of_file("the file is not UTF-8"))?;
-    check_for(&[Document::toml(text, path)?], env, deployment)
+    if problems.is_empty() {
+        check(&documents, env)
+    } else {
+        Err(Errors(problems))
+    }
 }
 
 /// Reads a configuration from text. `file` is named in messages, and its folder is what relative

@@ -239,3 +239,39 @@ fn document_does_not_show_its_content() {
     let document = Document::object(&text, Kind::IdentityProvider, None).unwrap();
     assert!(!format!("{document:?} {document:#?}").contains(HIDDEN));
 }
+
+/// A source with the objects of a test.
+struct Objects(Vec<(Kind, &'static str)>);
+
+impl Source for Objects {
+    fn documents(&self) -> Result<Vec<Document>, Errors> {
+        let object = |(kind, body): &(Kind, &str)| Document::object(body, *kind, None);
+        self.0.iter().map(object).collect()
+    }
+}
+
+#[test]
+fn sources_are_loaded_as_one_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("portcullis.toml");
+    let text = complete("").replace("\"tls.crt\"", "\"/etc/portcullis/tls.crt\"");
+    let text = text.replace("\"tls.key\"", "\"/etc/portcullis/tls.key\"");
+    std::fs::write(&path, text).unwrap();
+    let file = File::new(&path);
+    let load = |objects: Vec<_>| load_from(&[&file, &Objects(objects)], &Fake::new());
+    let config = load(vec![(Kind::Application, WIKI), (Kind::Group, STAFF)])
+        .unwrap_or_else(|e| panic!("{e}"))
+        .config;
+    assert_eq!(config.catalog.applications.len(), 2);
+    let error = load(vec![(Kind::Group, "{")]).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "a new group:1:1: this is not JSON: it ends too early"
+    );
+    let missing = File::new(&folder.path().join("missing.toml"));
+    let errors = load_from(
+        &[&missing, &Objects(vec![(Kind::Group, "{")])],
+        &Fake::new(),
+    );
+    assert_eq!(errors.unwrap_err().0.len(), 2, "one of each source");
+}
