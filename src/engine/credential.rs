@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName};
 
-use super::decide::{Missing, judged, remembered, session_of};
+use super::decide::{Missing, current, judged, remembered, session_of, still_verified};
 use super::{Application, Snapshot};
 use crate::cookie;
 use crate::model::{Reason, UnixTime};
@@ -55,28 +55,29 @@ fn of_cookies(
     let mut missing = Missing::Because(Reason::NoSession);
     let mut candidates = Candidates::default();
     for token in cookie::octets(headers, cookie::AUTHORIZATION) {
-        let known = remembered(snapshot, token);
-        let candidate = match known {
-            Some(_) => None,
-            None => Some(unseen(
-                &mut candidates,
-                token,
-                snapshot,
-                |claims| fits(claims, application),
-                now,
-            )),
-        };
-        let session = match candidate {
-            // The browser's own login cannot be told from the others.
-            Some(Candidate::TooMany) => return Err(Missing::Because(Reason::SessionConflict)),
-            Some(Candidate::Hopeless) => Err(Missing::Because(Reason::SessionInvalid)),
-            Some(Candidate::Unverified { .. }) | None => {
-                judged(snapshot, std::iter::once(application), token, known, now)
+        let session = match remembered(snapshot, token) {
+            // The check of the audience comes first, as in the choice of candidates.
+            Some(session) if !session.is_for(application.aud()) => {
+                Err(Missing::Because(Reason::SessionInvalid))
+            }
+            Some(session) => still_verified(snapshot, &session, token, now)
+                .and_then(|()| current(snapshot, application, session, now)),
+            None => {
+                let fits = |claims: &Claims| fits(claims, application);
+                match unseen(&mut candidates, token, snapshot, fits, now) {
+                    // The browser's own login cannot be told from the others.
+                    Candidate::TooMany => return Err(Missing::Because(Reason::SessionConflict)),
+                    Candidate::Hopeless => Err(Missing::Because(Reason::SessionInvalid)),
+                    Candidate::Unverified { .. } => {
+                        judged(snapshot, std::iter::once(application), token, None, now)
+                            .map(|(session, _)| session)
+                    }
+                }
             }
         };
         match (session, found.take()) {
-            (Ok((session, _)), None) => found = Some(session),
-            (Ok((session, _)), Some(other)) if session.is_same_login(&other) => {
+            (Ok(session), None) => found = Some(session),
+            (Ok(session), Some(other)) if session.is_same_login(&other) => {
                 found = Some(Session::longer_of(session, other));
             }
             (Ok(_), Some(_)) => return Err(Missing::Because(Reason::SessionConflict)),

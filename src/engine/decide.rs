@@ -334,7 +334,7 @@ impl Missing {
 /// The session that a token is at one of these applications, and at which.
 pub(super) fn session_of<'a>(
     snapshot: &Snapshot,
-    applications: impl Iterator<Item = &'a Arc<Application>> + Clone,
+    applications: impl Iterator<Item = &'a Arc<Application>>,
     token: &[u8],
     now: UnixTime,
 ) -> Result<(Arc<Session>, &'a Arc<Application>), Missing> {
@@ -358,27 +358,49 @@ pub(super) fn remembered(snapshot: &Snapshot, token: &[u8]) -> Option<Arc<Sessio
 /// The same as [`session_of`], after a look at what is remembered.
 pub(super) fn judged<'a>(
     snapshot: &Snapshot,
-    mut applications: impl Iterator<Item = &'a Arc<Application>> + Clone,
+    mut applications: impl Iterator<Item = &'a Arc<Application>>,
     token: &[u8],
     remembered: Option<Arc<Session>>,
     now: UnixTime,
 ) -> Result<(Arc<Session>, &'a Arc<Application>), Missing> {
-    let known = snapshot.known();
-    // In the order of the first sight, so that what was seen before makes no difference to the
-    // answer.
-    let session = match remembered {
-        Some(_) if !snapshot.keys().is_good(now) => return Err(without_keys(snapshot, now)),
-        Some(session) => session,
-        None => first_sight(snapshot, applications.clone(), token, now)?,
+    let (session, application) = match remembered {
+        None => first_sight(snapshot, applications, token, now)?,
+        Some(session) => {
+            still_verified(snapshot, &session, token, now)?;
+            let application = applications.find(|application| session.is_for(application.aud()));
+            let application = application.ok_or(Missing::Because(Reason::SessionInvalid))?;
+            (session, application)
+        }
     };
+    Ok((current(snapshot, application, session, now)?, application))
+}
+
+/// Repeats what a verification of the token checks and time can change, in the same order, so that
+/// a request is answered alike whether this node has seen its token before or not.
+pub(super) fn still_verified(
+    snapshot: &Snapshot,
+    session: &Session,
+    token: &[u8],
+    now: UnixTime,
+) -> Result<(), Missing> {
+    if !snapshot.keys().is_good(now) {
+        return Err(without_keys(snapshot, now));
+    }
     if session.has_expired(now) {
-        known.forget(token);
+        snapshot.known().forget(token);
         return Err(Missing::Because(Reason::SessionExpired));
     }
-    let Some(application) = applications.find(|application| session.is_for(application.aud()))
-    else {
-        return Err(Missing::Because(Reason::SessionInvalid));
-    };
+    Ok(())
+}
+
+/// Returns the session of a verified token as it is now, unless it was revoked.
+pub(super) fn current(
+    snapshot: &Snapshot,
+    application: &Application,
+    session: Arc<Session>,
+    now: UnixTime,
+) -> Result<Arc<Session>, Missing> {
+    let known = snapshot.known();
     if !known.revocations_are_good(now) {
         return Err(Missing::Unavailable(Reason::RevocationsUnavailable));
     }
@@ -388,7 +410,7 @@ pub(super) fn judged<'a>(
     };
     // After the record: revocations are compared with the order of the login that is in it.
     match session.is_revoked(snapshot.revocations()) {
-        Truth::False => Ok((session, application)),
+        Truth::False => Ok(session),
         Truth::True => Err(Missing::Because(Reason::SessionRevoked)),
         Truth::Unknown => Err(Missing::Unavailable(Reason::IdentityUnavailable)),
     }
@@ -409,7 +431,7 @@ fn first_sight<'a>(
     mut applications: impl Iterator<Item = &'a Arc<Application>>,
     token: &[u8],
     now: UnixTime,
-) -> Result<Arc<Session>, Missing> {
+) -> Result<(Arc<Session>, &'a Arc<Application>), Missing> {
     let invalid = Missing::Because(Reason::SessionInvalid);
     let Ok(text) = std::str::from_utf8(token) else {
         return Err(invalid);
@@ -458,7 +480,7 @@ fn first_sight<'a>(
     let session =
         Arc::new(Session::new(text, verified, learned, context(application)).map_err(|_| invalid)?);
     snapshot.known().remember(token, Arc::clone(&session));
-    Ok(session)
+    Ok((session, application))
 }
 
 /// Brings a session up to date with the snapshot and with what was learned of identities since.

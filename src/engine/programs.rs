@@ -309,18 +309,27 @@ fn linked<'a>(
     let (mut found, mut unknown, mut takes_authorization) = (None, None, false);
     for (token, is_authorization) in ours.into_iter().chain(in_lines) {
         let known = remembered(snapshot, token);
-        if known.is_none() && is_authorization {
-            let fits = |claims: &Claims| {
-                applications().any(|application| credential::fits(claims, application))
-            };
-            match credential::unseen(&mut candidates, token, snapshot, fits, now) {
+        let opens = |claims: &Claims| {
+            applications().any(|application| credential::fits(claims, application))
+        };
+        match &known {
+            _ if !is_authorization => {}
+            // What the choice of candidates passes over of the tokens that are new here.
+            Some(session)
+                if session.has_expired(now)
+                    || !applications().any(|app| session.is_for(app.aud())) =>
+            {
+                continue;
+            }
+            Some(_) => {}
+            None => match credential::unseen(&mut candidates, token, snapshot, opens, now) {
                 Candidate::Unverified { .. } => {}
                 Candidate::Hopeless => continue,
                 Candidate::TooMany => {
                     takes_authorization = true;
                     break;
                 }
-            }
+            },
         }
         let counts = !is_authorization || bearer == Some(token);
         match judged(snapshot, applications(), token, known, now) {

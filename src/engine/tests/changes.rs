@@ -302,6 +302,48 @@ fn stale_keys_decide_before_an_expired_session() {
     }
 }
 
+/// A token is checked for its application before the age of the keys where several may come:
+/// another application's token is none, whatever the keys.
+#[test]
+fn token_of_another_application_is_rejected_alike_when_seen() {
+    let end = UnixTime(
+        MINT.claims(WORLD.person("alice"), "wiki")["exp"]
+            .as_u64()
+            .unwrap(),
+    );
+    let answers = [
+        (
+            "app",
+            "cookie alice wiki",
+            "log in redirect session_invalid",
+        ),
+        ("behind", "bearer alice app", "log in redirect no_session"),
+    ];
+    let expired = ("behind", "bearer alice wiki", "log in redirect no_session");
+    let stale = || IssuerKeys {
+        good_until: NOW,
+        ..good_keys()
+    };
+    let (seen, unseen) = (node(), node());
+    for (app, with) in [("wiki", "cookie alice wiki"), ("app", "cookie alice app")] {
+        let answer = get(app, &[with]).ask(&seen, NOW);
+        assert!(answer.starts_with("forward"), "{answer}");
+    }
+    for node in [&unseen, &seen] {
+        for (app, with, answer) in answers {
+            assert_eq!(get(app, &[with]).ask(node, end), answer, "{with}, expired");
+        }
+    }
+    for node in [&unseen, &seen] {
+        node.known().set_keys(node.issuer(), stale());
+        for (app, with, answer) in answers {
+            assert_eq!(get(app, &[with]).ask(node, NOW), answer, "{with}, stale");
+        }
+        let (app, with, answer) = expired;
+        assert_eq!(get(app, &[with]).ask(node, end), answer, "{with}, both");
+    }
+}
+
 #[test]
 fn what_was_just_learned_is_there_when_asked_again() {
     // No room for anybody, and a record that is asked for over and over.
