@@ -23,7 +23,7 @@ use criterion::{BatchSize, Criterion};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use portcullis::cookie::SameSite;
 use portcullis::engine::{
-    ApplicationSettings, CookieAttributes, Decision, IdentityState, IssuerKeys, Known, Origins,
+    ApplicationSettings, CookieAttributes, Decision, IdentityState, IssuerKeys, NodeCache, Origins,
     Snapshot, Team, decide,
 };
 use portcullis::model::{
@@ -311,7 +311,7 @@ fn median(id: &str) -> Option<f64> {
 /// A team with one application, whose last policy lets the person in.
 struct World {
     snapshot: Snapshot,
-    known: Arc<Known>,
+    known: Arc<NodeCache>,
     aud: Aud,
     identity: Arc<Identity>,
     nonce: IdentityNonce,
@@ -340,7 +340,7 @@ impl World {
         sessions: usize,
         member: bool,
     ) -> Self {
-        let known = Arc::new(Known::new(sessions));
+        let known = Arc::new(NodeCache::new(sessions));
         let team = Team {
             name: "Example".into(),
             domain: Host::parse("access.example.com").unwrap(),

@@ -15,7 +15,7 @@ use super::revocations::Publisher;
 use super::store_watch::StoreWatch;
 use super::{CountryFile, Evaluations, RemoteTeam, SigningKeys, SigningKeysError};
 use crate::cookie::{self, SealError, SealingKey};
-use crate::engine::{IdentityState, IssuerKeys, Known, Need, Snapshot};
+use crate::engine::{IdentityState, IssuerKeys, Need, NodeCache, Snapshot};
 use crate::http_client::HttpClient;
 use crate::idp::Provider;
 use crate::login::PortalRequest;
@@ -34,7 +34,7 @@ pub struct Access {
     pub(super) snapshot: ArcSwap<Snapshot>,
     services: ArcSwap<Services>,
     sample: RunningSample,
-    pub(super) known: Arc<Known>,
+    pub(super) known: Arc<NodeCache>,
     pub(super) store: Arc<dyn Store>,
     pub(super) http: HttpClient,
     pub(super) publisher: Publisher,
@@ -186,7 +186,7 @@ impl Access {
         let access = Self {
             sample,
             generation: AtomicU64::new(snapshot.generation()),
-            known: Arc::clone(snapshot.known()),
+            known: Arc::clone(snapshot.cache()),
             snapshot: ArcSwap::from_pointee(snapshot),
             services: ArcSwap::from_pointee(services),
             store,

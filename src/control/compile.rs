@@ -9,7 +9,7 @@ use crate::config::{
     self, ClientConfig, ClientCredentials, Config, IdpKind, OidcConfig, OktaConfig, StoreConfig,
 };
 use crate::engine::{
-    ApplicationSettings, Authority, CookieAttributes, Cors, Known, Origins, Root, Snapshot,
+    ApplicationSettings, Authority, CookieAttributes, Cors, NodeCache, Origins, Root, Snapshot,
     SnapshotError, Team,
 };
 use crate::http_client::HttpClient;
@@ -54,7 +54,7 @@ pub enum CompileError {
 pub fn compile(
     config: &Config,
     generation: u64,
-    known: Arc<Known>,
+    known: Arc<NodeCache>,
     http: &HttpClient,
     origins: impl Fn(&config::Application) -> Origins,
 ) -> Result<(Snapshot, Services), CompileError> {
@@ -129,7 +129,7 @@ pub fn providers(config: &Config, http: &HttpClient) -> Result<Vec<Provider>, Co
 pub fn snapshot(
     config: &Config,
     generation: u64,
-    known: Arc<Known>,
+    known: Arc<NodeCache>,
     origins: impl Fn(&config::Application) -> Origins,
 ) -> Result<Snapshot, SnapshotError> {
     let team = Team {

@@ -138,7 +138,7 @@ fn service_auth(
         Some(common_name) => {
             let of = (application.aud(), common_name);
             let Some(assertion) = snapshot
-                .known()
+                .cache()
                 .assertion(of, snapshot.keys().key_set(), now)
             else {
                 let policy = verdict.policy.and_then(|place| application.policy(place));
@@ -350,7 +350,7 @@ pub(super) fn session_of<'a>(
 /// Returns the session of a token that this node verified before, with the keys that count now.
 pub(super) fn remembered(snapshot: &Snapshot, token: &[u8]) -> Option<Arc<Session>> {
     snapshot
-        .known()
+        .cache()
         .session(token)
         .filter(|session| session.was_verified_with(snapshot.keys().key_set()))
 }
@@ -387,7 +387,7 @@ pub(super) fn still_verified(
         return Err(without_keys(snapshot, now));
     }
     if session.has_expired(now) {
-        snapshot.known().forget(token);
+        snapshot.cache().forget(token);
         return Err(Missing::Because(Reason::SessionExpired));
     }
     Ok(())
@@ -400,11 +400,11 @@ pub(super) fn current(
     session: Arc<Session>,
     now: UnixTime,
 ) -> Result<Arc<Session>, Missing> {
-    let known = snapshot.known();
-    if !known.revocations_are_good(now) {
+    let cache = snapshot.cache();
+    if !cache.revocations_are_good(now) {
         return Err(Missing::Unavailable(Reason::RevocationsUnavailable));
     }
-    let session = match session.is_current(snapshot.generation(), known.identity_changes(), now) {
+    let session = match session.is_current(snapshot.generation(), cache.identity_changes(), now) {
         true => session,
         false => renewed(snapshot, application, session, now)?,
     };
@@ -473,13 +473,13 @@ fn first_sight<'a>(
     let Ok(nonce) = nonce.transpose() else {
         return Err(invalid);
     };
-    if !snapshot.known().revocations_are_good(now) {
+    if !snapshot.cache().revocations_are_good(now) {
         return Err(Missing::Unavailable(Reason::RevocationsUnavailable));
     }
     let learned = identity(snapshot, nonce, verified.claims().iat, text, now)?;
     let session =
         Arc::new(Session::new(text, verified, learned, context(application)).map_err(|_| invalid)?);
-    snapshot.known().remember(token, Arc::clone(&session));
+    snapshot.cache().remember(token, Arc::clone(&session));
     Ok((session, application))
 }
 
@@ -501,7 +501,7 @@ fn renewed(
     }
     let renewed = Arc::new(session.renewed(learned, context).map_err(|_| invalid)?);
     snapshot
-        .known()
+        .cache()
         .remember(token.as_bytes(), Arc::clone(&renewed));
     Ok(renewed)
 }
@@ -518,7 +518,7 @@ fn identity(
     let Some(nonce) = nonce else {
         return Ok(Learned::default());
     };
-    match snapshot.known().identity(&nonce) {
+    match snapshot.cache().identity(&nonce) {
         Some(IdentityState::Known(identity)) => Ok(Learned {
             identity: Some(identity),
             recheck: None,

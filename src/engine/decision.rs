@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
-use super::known::Assertion;
+use super::node_cache::Assertion;
 use super::{Application, Challenge, Program};
 use crate::model::{Aud, Email, IdentityNonce, Reason, Secret, UnixTime, UserId};
 use crate::policy::{Outcome, Verdict};

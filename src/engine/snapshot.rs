@@ -4,9 +4,9 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::asks::Asks;
-use super::known::Issuer;
+use super::node_cache::Issuer;
 use super::programs::ServiceTokens;
-use super::{Application, ApplicationSettings, Authority, Known};
+use super::{Application, ApplicationSettings, Authority, NodeCache};
 use crate::model::{Aud, Host, ServiceToken, Support};
 use crate::policy::{
     AccessGroup, Countries, Country, Facts, First, List, PolicySet, UnknownName, Verdict, Who,
@@ -57,7 +57,7 @@ impl Team {
 pub struct Snapshot {
     compiled: Arc<Compiled>,
     revocations: Arc<Revocations>,
-    known: Arc<Known>,
+    cache: Arc<NodeCache>,
     countries: Option<Arc<dyn Countries>>,
     service_tokens: Arc<ServiceTokens>,
     authorities: Arc<[Authority]>,
@@ -90,7 +90,7 @@ impl Snapshot {
         team: Team,
         (lists, groups): (&[List], &[AccessGroup]),
         applications: Vec<ApplicationSettings>,
-        known: Arc<Known>,
+        cache: Arc<NodeCache>,
     ) -> Result<Self, SnapshotError> {
         let (set, policies) = PolicySet::compile(
             lists,
@@ -107,7 +107,7 @@ impl Snapshot {
             .map(|(i, ((a, p), asks))| Arc::new(Application::new(i, a, p, asks)))
             .collect();
         let issuer: Box<str> = team.url().into();
-        let keys = known.issuer(&issuer);
+        let keys = cache.issuer(&issuer);
         let compiled = Compiled {
             generation,
             team,
@@ -120,7 +120,7 @@ impl Snapshot {
         Ok(Self {
             compiled: Arc::new(compiled),
             revocations: Arc::default(),
-            known,
+            cache,
             countries: None,
             service_tokens: Arc::default(),
             authorities: Arc::default(),
@@ -217,8 +217,8 @@ impl Snapshot {
     }
 
     /// What this node has seen.
-    pub const fn known(&self) -> &Arc<Known> {
-        &self.known
+    pub const fn cache(&self) -> &Arc<NodeCache> {
+        &self.cache
     }
 
     /// What was ended before its time.
@@ -254,7 +254,7 @@ impl Snapshot {
     /// To be taken before what it counts is read: a change in between then makes the session be
     /// looked at once more.
     pub(super) fn context<'a>(&'a self) -> impl FnOnce(&'a Application) -> Context<'a> {
-        let (key_set, identity_changes) = (self.keys().key_set(), self.known.identity_changes());
+        let (key_set, identity_changes) = (self.keys().key_set(), self.cache.identity_changes());
         move |application| Context {
             policies: &self.compiled.policies,
             generation: self.compiled.generation,

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::config::{self, Config, Errors, Offline, Problem};
 use crate::control;
-use crate::engine::{self, Application, Explanation, Known, Origins, Snapshot};
+use crate::engine::{self, Application, Explanation, NodeCache, Origins, Snapshot};
 use crate::model::{Authority, CleanPath, Identity, Reason, RequestView, UnixTime};
 use crate::policy::{Country, Fact, Facts, Verb, Who};
 
@@ -126,7 +126,7 @@ impl World {
     }
 
     pub(super) fn of(config: Config, file: &Path) -> Result<Self, Errors> {
-        let known = Arc::new(Known::new(1));
+        let known = Arc::new(NodeCache::new(1));
         let snapshot = control::snapshot(&config, 0, known, |_| Origins::new(()))
             .map_err(|e| Errors(vec![Problem::of_file(file, &e.to_string())]))?;
         // Where it is not at hand, the country of an address is not known.

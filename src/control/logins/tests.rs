@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::config::{self, System};
 use crate::control::compile;
-use crate::engine::{Decision, Known, Origins, decide};
+use crate::engine::{Decision, NodeCache, Origins, decide};
 use crate::http_client::{HttpClient, Roots, Timeouts};
 use crate::model::{
     Authority, CleanPath, Email, Group, Groups, IdpId, IdpRef, RequestId, RequestView, UnixTime,
@@ -46,7 +46,7 @@ async fn process(store: Arc<dyn Store>) -> Arc<Access> {
         .unwrap_or_else(|e| panic!("{e}"))
         .config;
     let http = HttpClient::new(&Roots::default(), Timeouts::default()).unwrap();
-    let made = compile(&config, 1, Arc::new(Known::new(100)), &http, |_| {
+    let made = compile(&config, 1, Arc::new(NodeCache::new(100)), &http, |_| {
         Origins::new(())
     })
     .unwrap();

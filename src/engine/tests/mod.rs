@@ -5,7 +5,7 @@ use http::{HeaderMap, Method};
 use serde_json::json;
 
 use super::*;
-use crate::engine::{IssuerKeys, Known, Origins};
+use crate::engine::{IssuerKeys, NodeCache, Origins};
 use crate::model::{Authority, ClientTls};
 use crate::policy::Policy;
 use crate::session::{Revocations, Until};
@@ -42,7 +42,7 @@ fn good_keys() -> IssuerKeys {
     MINT.keys("", after(30)).unwrap()
 }
 
-fn compile(generation: u64, domain: &str, apps: &[App], known: &Arc<Known>) -> Snapshot {
+fn compile(generation: u64, domain: &str, apps: &[App], cache: &Arc<NodeCache>) -> Snapshot {
     let applications = apps
         .iter()
         .map(|app| app.settings(Origins::new(())))
@@ -52,7 +52,7 @@ fn compile(generation: u64, domain: &str, apps: &[App], known: &Arc<Known>) -> S
         team(domain),
         (&[], &WORLD.groups),
         applications,
-        Arc::clone(known),
+        Arc::clone(cache),
     );
     snapshot
         .unwrap()
@@ -65,27 +65,27 @@ static ASSERTIONS: LazyLock<cases::Assertions> = LazyLock::new(|| WORLD.assertio
 fn tell_of_programs(snapshot: &Snapshot) {
     for (aud, name, token) in ASSERTIONS.iter() {
         snapshot
-            .known()
+            .cache()
             .set_assertion(snapshot.issuer(), (aud, name), token.clone(), after(3_600));
     }
 }
 
-fn record(known: &Known, person: &Person) {
+fn record(cache: &NodeCache, person: &Person) {
     if let Some(state) = person.state(after(30)) {
-        known.set_identity(person.nonce(), state);
+        cache.set_identity(person.nonce(), state);
     }
 }
 
 /// A node that knows the keys and the records of the table.
 fn node() -> Snapshot {
-    let known = Arc::new(Known::new(1_000));
-    let snapshot = compile(1, cases::TEAM_DOMAIN, &WORLD.applications, &known);
-    known.set_keys(snapshot.issuer(), good_keys());
+    let cache = Arc::new(NodeCache::new(1_000));
+    let snapshot = compile(1, cases::TEAM_DOMAIN, &WORLD.applications, &cache);
+    cache.set_keys(snapshot.issuer(), good_keys());
     tell_of_programs(&snapshot);
     WORLD
         .people
         .iter()
-        .for_each(|person| record(&known, person));
+        .for_each(|person| record(&cache, person));
     snapshot
 }
 

@@ -13,9 +13,9 @@ const CI: &str = "c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1.access";
 
 #[test]
 fn an_origin_is_told_who_comes_before_anything_is_sent() {
-    let known = Arc::new(Known::new(1_000));
-    let node = compile(1, cases::TEAM_DOMAIN, &WORLD.applications, &known);
-    known.set_keys(node.issuer(), good_keys());
+    let cache = Arc::new(NodeCache::new(1_000));
+    let node = compile(1, cases::TEAM_DOMAIN, &WORLD.applications, &cache);
+    cache.set_keys(node.issuer(), good_keys());
     let request = get("robots", &["service ci"]);
     let Decision::Resolve(Need::Assertion {
         aud: asked,
@@ -49,7 +49,7 @@ fn an_origin_is_told_who_comes_before_anything_is_sent() {
     assert_eq!(expires, NOW.after(cases::LIFETIME));
     // That of another application, or of another program, is none.
     let set = |aud: &crate::model::Aud, name: &str, value: &'static str, renew_from| {
-        known.set_assertion(
+        cache.set_assertion(
             node.issuer(),
             (aud, name),
             http::HeaderValue::from_static(value),
@@ -82,7 +82,7 @@ fn an_origin_is_told_who_comes_before_anything_is_sent() {
         "in time before it expires"
     );
     // One that was signed with keys which are no longer published.
-    known.set_keys(
+    cache.set_keys(
         node.issuer(),
         IssuerKeys {
             keys: Some(key_set(&[("other", &MINT.stranger)])),
@@ -204,7 +204,7 @@ fn another_application_s_token_is_no_business_of_the_origin() {
         .unwrap();
     behind.policies[0].require =
         vec![serde_json::from_value(json!({"ip": {"ip": "10.0.0.0/8"}})).unwrap()];
-    let strict = compile(2, cases::TEAM_DOMAIN, &policies, node.known());
+    let strict = compile(2, cases::TEAM_DOMAIN, &policies, node.cache());
     assert_eq!(
         get("behind", &["bearer alice wiki"]).ask(&strict, NOW),
         "deny no_policy_applied"
@@ -230,7 +230,7 @@ fn another_application_s_token_is_no_business_of_the_origin() {
         let mut policies = WORLD.applications.clone();
         let wiki = policies.iter_mut().find(|app| app.name == "wiki").unwrap();
         wiki.policies[0].exclude = vec![serde_json::from_value(excluded).unwrap()];
-        let changed = compile(3, cases::TEAM_DOMAIN, &policies, node.known());
+        let changed = compile(3, cases::TEAM_DOMAIN, &policies, node.cache());
         assert_eq!(
             get("behind", &["bearer alice wiki"]).ask(&changed, NOW),
             "log in redirect no_session"
@@ -309,7 +309,7 @@ fn open_behind(node: &Snapshot) -> Snapshot {
     behind
         .policies
         .insert(0, serde_json::from_value(policy).unwrap());
-    compile(2, cases::TEAM_DOMAIN, &applications, node.known())
+    compile(2, cases::TEAM_DOMAIN, &applications, node.cache())
 }
 
 /// Returns `true` if the permit for a request with these `Authorization` lines withholds them from
@@ -406,8 +406,8 @@ fn every_fact_of_a_certificate_in_every_clause() {
                 policies,
                 ..wiki.clone()
             };
-            let known = Arc::clone(node().known());
-            let node = compile(7, cases::TEAM_DOMAIN, &[app], &known).with_authorities([
+            let cache = Arc::clone(node().cache());
+            let node = compile(7, cases::TEAM_DOMAIN, &[app], &cache).with_authorities([
                 authority("devices", "wiki.example.com"),
                 authority("partners", "other.example.com"),
             ]);
@@ -487,13 +487,13 @@ fn groups_that_ask_are_found() {
         policies: vec![serde_json::from_value(policy).unwrap()],
         ..wiki.clone()
     };
-    let (settings, known) = (app.settings(Origins::new(())), Arc::new(Known::new(10)));
+    let (settings, cache) = (app.settings(Origins::new(())), Arc::new(NodeCache::new(10)));
     let node = Snapshot::compile(
         1,
         team(cases::TEAM_DOMAIN),
         (&[], &groups),
         vec![settings],
-        known,
+        cache,
     )
     .unwrap();
     let node = node.with_authorities([authority("devices", "wiki.example.com")]);
@@ -503,7 +503,7 @@ fn groups_that_ask_are_found() {
     };
     assert_eq!(request.ask(&node, NOW), "resolve assertion of device-1");
     let told = http::HeaderValue::from_static("told");
-    node.known()
+    node.cache()
         .set_assertion(node.issuer(), (&aud("wiki"), "device-1"), told, after(60));
     assert_eq!(request.ask(&node, NOW), "forward wiki as device-1 by `p`");
     let none = Raw {
@@ -533,14 +533,14 @@ fn groups_are_missed_where_a_rule_asks_for_them() {
         policies: vec![serde_json::from_value(policy).unwrap()],
         ..wiki.clone()
     };
-    let (settings, known) = (app.settings(Origins::new(())), Arc::new(Known::new(10)));
+    let (settings, cache) = (app.settings(Origins::new(())), Arc::new(NodeCache::new(10)));
     let groups = [serde_json::from_value(group).unwrap()];
     let node = Snapshot::compile(
         1,
         team(cases::TEAM_DOMAIN),
         (&[], &groups),
         vec![settings],
-        known,
+        cache,
     )
     .unwrap();
     let alice = WORLD.people[0].identity();
@@ -583,7 +583,7 @@ fn a_certificate_never_passes_for_a_service_token() {
         policies: vec![serde_json::from_value(policy).unwrap()],
         ..wiki.clone()
     };
-    let node = compile(1, cases::TEAM_DOMAIN, &[app], &Arc::new(Known::new(10)));
+    let node = compile(1, cases::TEAM_DOMAIN, &[app], &Arc::new(NodeCache::new(10)));
     let node = node.with_authorities([authority("devices", "wiki.example.com")]);
     for nameless in ["a token's name", "nameless"] {
         let request = Raw {
@@ -612,7 +612,7 @@ fn a_certificate_alone_makes_no_browser_a_program() {
         policies: vec![serde_json::from_value(allow).unwrap()],
         ..wiki.clone()
     };
-    let node = compile(3, cases::TEAM_DOMAIN, &[app], node().known());
+    let node = compile(3, cases::TEAM_DOMAIN, &[app], node().cache());
     let node = node.with_authorities([authority("devices", "wiki.example.com")]);
     let ask = |what: &str, with: &[&str]| {
         Raw {

@@ -178,7 +178,7 @@ impl Truths {
 
     fn publish_keys(&self, node: &Snapshot) {
         let keys = self.keys.as_deref().map(key_set);
-        node.known().set_keys(
+        node.cache().set_keys(
             node.issuer(),
             IssuerKeys {
                 keys,
@@ -190,16 +190,16 @@ impl Truths {
 
     fn publish_record(&self, node: &Snapshot, person: usize) {
         if let Some(state) = &self.records[person] {
-            node.known()
+            node.cache()
                 .set_identity(WORLD.people[person].nonce(), state.clone());
         }
     }
 
     /// A node that was told all this and has never seen a request.
     fn fresh(&self) -> Snapshot {
-        let known = Arc::new(Known::new(1_000));
-        let node = compile(self.generation, cases::TEAM_DOMAIN, &self.apps, &known);
-        known.set_revocations_good_until(self.followed_until);
+        let cache = Arc::new(NodeCache::new(1_000));
+        let node = compile(self.generation, cases::TEAM_DOMAIN, &self.apps, &cache);
+        cache.set_revocations_good_until(self.followed_until);
         self.publish_keys(&node);
         (0..self.records.len()).for_each(|person| self.publish_record(&node, person));
         node.with_revocations(Arc::new(self.ended.clone()))
@@ -268,7 +268,7 @@ impl Truths {
             }
             Event::Follow { good_for } => {
                 self.followed_until = UnixTime(self.now.0 + good_for);
-                node.known().set_revocations_good_until(self.followed_until);
+                node.cache().set_revocations_good_until(self.followed_until);
             }
             Event::Reload { reverse } => {
                 if reverse {
@@ -279,7 +279,7 @@ impl Truths {
                     self.generation,
                     cases::TEAM_DOMAIN,
                     &self.apps,
-                    node.known(),
+                    node.cache(),
                 );
                 return reloaded.with_revocations(Arc::new(self.ended.clone()));
             }

@@ -17,7 +17,7 @@ use crate::token::KeySet;
 /// What this node has seen: keys, identity records and sessions. Shared by all snapshots; the
 /// control path fills the first two, the engine the third, and everything in it can be lost without
 /// harm.
-pub struct Known {
+pub struct NodeCache {
     issuers: moka::sync::Cache<String, Arc<Issuer>>,
     /// Numbers for key sets, never given twice, so that a session of one issuer is never taken for
     /// one of another.
@@ -117,7 +117,7 @@ pub enum IdentityState {
     },
 }
 
-impl Known {
+impl NodeCache {
     /// Room for that many sessions; the least used go first.
     pub fn new(sessions: usize) -> Self {
         let sessions = sessions.max(1);
@@ -311,9 +311,9 @@ impl Known {
     }
 }
 
-impl std::fmt::Debug for Known {
+impl std::fmt::Debug for NodeCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Known")
+        f.debug_struct("NodeCache")
             .field("sessions", &self.sessions.len())
             .finish_non_exhaustive()
     }
