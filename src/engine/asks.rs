@@ -4,7 +4,7 @@ use super::ApplicationSettings;
 use crate::model::{IdpId, is_groups};
 use crate::policy::{AccessGroup, PolicyDecision, Rule};
 
-/// What an application's policies ask of a request that is not learnt of every request.
+/// What an application's policies ask of a request that is not client of every request.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Asks {
     /// Whether any of them asks for a client certificate.

@@ -4,7 +4,7 @@ use http::Method;
 
 use super::challenge::is_preflight;
 use super::other_target;
-use super::programs::Learnt;
+use super::programs::ClientFacts;
 use super::reserved::overrides_method;
 use super::{
     Application, Challenge, Decision, IdentityState, Need, Permit, Program, Refusal, Snapshot,
@@ -13,7 +13,7 @@ use super::{
 use crate::model::{CleanPath, IdentityNonce, PathError, Reason, RequestView, Secret, UnixTime};
 use crate::policy::{Facts, First, Outcome, Truth, Verdict};
 use crate::route::Endpoint;
-use crate::session::{Learned, Session};
+use crate::session::{IdentityLookup, Session};
 use crate::token::{TokenError, UnverifiedToken};
 
 /// Decides what should happen to a request, from what is known right now.
@@ -25,26 +25,26 @@ pub fn decide(snapshot: &Snapshot, request: &RequestView<'_>, now: UnixTime) -> 
         Ok(application) => application,
         Err(decision) => return decision,
     };
-    let learnt = match Learnt::of(snapshot, application, request, now) {
-        Ok(learnt) => learnt,
+    let client = match ClientFacts::of(snapshot, application, request, now) {
+        Ok(client) => client,
         Err(need) => return Decision::Resolve(need),
     };
-    let facts = learnt.facts(snapshot, request, now);
+    let facts = client.facts(snapshot, request, now);
     let First { verdict, shadow } = snapshot.policies().first(&application.policies, &facts);
     match verdict {
         // Whoever shows a service token that is no good has failed, also where no token is asked
         // for.
-        Some(verdict) if verdict.outcome == Outcome::ServiceAuth && learnt.is_bad() => {}
+        Some(verdict) if verdict.outcome == Outcome::ServiceAuth && client.is_bad() => {}
         Some(verdict) if verdict.outcome == Outcome::ServiceAuth => {
-            return service_auth(snapshot, application, &learnt, verdict, now);
+            return service_auth(snapshot, application, &client, verdict, now);
         }
-        Some(_) => return forward(Permit::new(Arc::clone(application), None, verdict), &learnt),
+        Some(_) => return forward(Permit::new(Arc::clone(application), None, verdict), &client),
         None => {}
     }
     if is_preflight(request) {
         return preflight(application, request);
     }
-    if let Some((reason, program)) = learnt.refusal() {
+    if let Some((reason, program)) = client.refusal() {
         return Decision::Deny(Refusal {
             program,
             shadow,
@@ -61,16 +61,16 @@ pub fn decide(snapshot: &Snapshot, request: &RequestView<'_>, now: UnixTime) -> 
             });
         }
         Err(Missing::Because(reason)) => {
-            return no_session(application, (reason, shadow), &learnt, request);
+            return no_session(application, (reason, shadow), &client, request);
         }
     };
     match application.admits(session.identity().map(|identity| &identity.idp.id)) {
-        Truth::True => permit(snapshot, application, session, &facts, shadow, &learnt),
+        Truth::True => permit(snapshot, application, session, &facts, shadow, &client),
         // Nothing is said against the person: another provider may let them in.
         Truth::False => no_session(
             application,
             (Reason::SessionInvalid, shadow),
-            &learnt,
+            &client,
             request,
         ),
         Truth::Unknown => {
@@ -119,8 +119,8 @@ pub(super) fn place<'a>(
     }
 }
 
-fn forward(permit: Permit, learnt: &Learnt<'_>) -> Decision {
-    Decision::Forward(permit.taking_authorization(learnt.takes_authorization()))
+fn forward(permit: Permit, client: &ClientFacts<'_>) -> Decision {
+    Decision::Forward(permit.taking_authorization(client.takes_authorization()))
 }
 
 /// Admits a service client. The token that names it to the origin (`docs/wire.md` 5.3) must exist
@@ -128,11 +128,11 @@ fn forward(permit: Permit, learnt: &Learnt<'_>) -> Decision {
 fn service_auth(
     snapshot: &Snapshot,
     application: &Arc<Application>,
-    learnt: &Learnt<'_>,
+    client: &ClientFacts<'_>,
     verdict: Verdict,
     now: UnixTime,
 ) -> Decision {
-    let program = learnt.program();
+    let program = client.program();
     let assertion = match program.as_ref().and_then(Program::common_name) {
         None => None,
         Some(common_name) => {
@@ -158,7 +158,7 @@ fn service_auth(
         }
     };
     let permit = Permit::new(Arc::clone(application), None, Some(verdict));
-    forward(permit.of_program(program, assertion), learnt)
+    forward(permit.of_program(program, assertion), client)
 }
 
 /// What is left for a request that no policy for programs lets in and that brings no session, with
@@ -166,16 +166,16 @@ fn service_auth(
 fn no_session(
     application: &Arc<Application>,
     (reason, shadow): (Reason, Option<(usize, Outcome)>),
-    learnt: &Learnt<'_>,
+    client: &ClientFacts<'_>,
     request: &RequestView<'_>,
 ) -> Decision {
-    if let Some(reason) = learnt.undecided() {
+    if let Some(reason) = client.undecided() {
         return Decision::Unavailable(Refusal {
             shadow,
             ..Refusal::new(reason, application)
         });
     }
-    match learnt.program() {
+    match client.program() {
         // A login would not help: it is known who that is, and they may not.
         Some(program @ Program::LinkedApp { .. }) => {
             let refusal = Refusal::new(Reason::NoPolicyApplied, application);
@@ -260,7 +260,7 @@ fn permit(
     session: Arc<Session>,
     facts: &Facts<'_>,
     shadow: Option<(usize, Outcome)>,
-    learnt: &Learnt<'_>,
+    client: &ClientFacts<'_>,
 ) -> Decision {
     let (set, policies) = (snapshot.policies(), &application.policies);
     let verdict = match session.standing(application.place) {
@@ -277,7 +277,7 @@ fn permit(
             ..
         } => forward(
             Permit::new(Arc::clone(application), Some(session), Some(verdict)),
-            learnt,
+            client,
         ),
         // Whose record cannot be had is not judged. A record that leaves something open is: asking
         // again would not help.
@@ -476,9 +476,9 @@ fn first_sight<'a>(
     if !snapshot.cache().revocations_are_good(now) {
         return Err(Missing::Unavailable(Reason::RevocationsUnavailable));
     }
-    let learned = identity(snapshot, nonce, verified.claims().iat, text, now)?;
+    let lookup = identity(snapshot, nonce, verified.claims().iat, text, now)?;
     let session =
-        Arc::new(Session::new(text, verified, learned, context(application)).map_err(|_| invalid)?);
+        Arc::new(Session::new(text, verified, lookup, context(application)).map_err(|_| invalid)?);
     snapshot.cache().remember(token, Arc::clone(&session));
     Ok((session, application))
 }
@@ -495,11 +495,11 @@ fn renewed(
     let Ok(token) = session.assertion().to_str() else {
         return Err(invalid);
     };
-    let learned = identity(snapshot, session.nonce(), session.issued(), token, now)?;
-    if session.confirm(&learned, context.generation, context.identity_changes) {
+    let lookup = identity(snapshot, session.nonce(), session.issued(), token, now)?;
+    if session.confirm(&lookup, context.generation, context.identity_changes) {
         return Ok(session);
     }
-    let renewed = Arc::new(session.renewed(learned, context).map_err(|_| invalid)?);
+    let renewed = Arc::new(session.renewed(lookup, context).map_err(|_| invalid)?);
     snapshot
         .cache()
         .remember(token.as_bytes(), Arc::clone(&renewed));
@@ -514,25 +514,27 @@ fn identity(
     issued: UnixTime,
     token: &str,
     now: UnixTime,
-) -> Result<Learned, Missing> {
+) -> Result<IdentityLookup, Missing> {
     let Some(nonce) = nonce else {
-        return Ok(Learned::default());
+        return Ok(IdentityLookup::default());
     };
     match snapshot.cache().identity(&nonce) {
-        Some(IdentityState::Known(identity)) => Ok(Learned {
+        Some(IdentityState::Known(identity)) => Ok(IdentityLookup {
             identity: Some(identity),
             recheck: None,
         }),
-        Some(IdentityState::Borrowed { identity, recheck }) if now < recheck => Ok(Learned {
-            identity: Some(identity),
-            recheck: Some(recheck),
-        }),
+        Some(IdentityState::Borrowed { identity, recheck }) if now < recheck => {
+            Ok(IdentityLookup {
+                identity: Some(identity),
+                recheck: Some(recheck),
+            })
+        }
         Some(IdentityState::Missing) => Err(Missing::Because(Reason::SessionRevoked)),
         Some(IdentityState::Refused {
             issued: refused,
             recheck,
         }) if issued <= refused && now < recheck => Err(Missing::Because(Reason::SessionRevoked)),
-        Some(IdentityState::Unavailable { retry_from }) if now < retry_from => Ok(Learned {
+        Some(IdentityState::Unavailable { retry_from }) if now < retry_from => Ok(IdentityLookup {
             identity: None,
             recheck: Some(retry_from),
         }),

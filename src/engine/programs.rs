@@ -112,8 +112,8 @@ enum Linked<'a> {
     Unknown(Reason),
 }
 
-/// What was learnt of a request besides whose session it brings.
-pub(super) struct Learnt<'a> {
+/// What was client of a request besides whose session it brings.
+pub(super) struct ClientFacts<'a> {
     token: Shown<'a>,
     certificate: Fact<&'a Arc<ClientCertificate>>,
     linked: Linked<'a>,
@@ -121,7 +121,7 @@ pub(super) struct Learnt<'a> {
     of_programs: bool,
 }
 
-impl<'a> Learnt<'a> {
+impl<'a> ClientFacts<'a> {
     /// Learns it.
     ///
     /// # Errors

@@ -40,9 +40,9 @@ pub struct Session {
 /// What is known of the person, in the numbers of one snapshot.
 #[derive(Debug)]
 struct Person {
-    /// The identity record, where there is one; `None` where it could not be learned.
+    /// The identity record, where there is one; `None` where it could not be lookup.
     identity: Option<Arc<Identity>>,
-    /// The order of the login among revocations; `None` if the record could not be learned.
+    /// The order of the login among revocations; `None` if the record could not be lookup.
     login: Option<LoginOrder>,
     answers: policy::Person,
     /// For the application of that place.
@@ -81,8 +81,8 @@ pub struct Context<'a> {
 
 /// An identity record as it was found.
 #[derive(Clone, Debug, Default)]
-pub struct Learned {
-    /// The record; `None` where there is none, or where it could not be learned.
+pub struct IdentityLookup {
+    /// The record; `None` where there is none, or where it could not be lookup.
     pub identity: Option<Arc<Identity>>,
     /// When one that could not be learned is asked for again.
     pub recheck: Option<UnixTime>,
@@ -92,11 +92,11 @@ impl Person {
     /// `without_record`: the order of a login that has no record.
     fn new(
         email: &Email,
-        learned: Learned,
+        lookup: IdentityLookup,
         without_record: Option<LoginOrder>,
         context: Context<'_>,
     ) -> Result<Self, NotASession> {
-        let Learned { identity, recheck } = learned;
+        let IdentityLookup { identity, recheck } = learned;
         if identity.as_ref().is_some_and(|i| i.email != *email) {
             return Err(NotASession);
         }
@@ -165,7 +165,7 @@ impl Session {
     pub fn new(
         token: &str,
         verified: VerifiedToken,
-        learned: Learned,
+        lookup: IdentityLookup,
         context: Context<'_>,
     ) -> Result<Self, NotASession> {
         let Claims {
@@ -196,7 +196,7 @@ impl Session {
         let email_header =
             HeaderValue::from_bytes(email.as_str().as_bytes()).map_err(|_| NotASession)?;
         Ok(Self {
-            person: Person::new(&email, learned, without_record(nonce, iat), context)?,
+            person: Person::new(&email, lookup, without_record(nonce, iat), context)?,
             assertion,
             email_header: Some(email_header),
             email,
@@ -213,7 +213,11 @@ impl Session {
     ///
     /// # Errors
     /// Where the record is somebody else's.
-    pub fn renewed(&self, learned: Learned, context: Context<'_>) -> Result<Self, NotASession> {
+    pub fn renewed(
+        &self,
+        lookup: IdentityLookup,
+        context: Context<'_>,
+    ) -> Result<Self, NotASession> {
         Ok(Self {
             assertion: self.assertion.clone(),
             email_header: self.email_header.clone(),
@@ -226,7 +230,7 @@ impl Session {
             key_set: self.key_set,
             person: Person::new(
                 &self.email,
-                learned,
+                lookup,
                 without_record(self.nonce, self.issued),
                 context,
             )?,
@@ -274,14 +278,14 @@ impl Session {
 
     /// Makes it up to date, where it turns out that nothing changed for this person; answers
     /// whether that is so.
-    pub fn confirm(&self, learned: &Learned, generation: u64, identity_changes: u64) -> bool {
-        let same = match (&self.person.identity, &learned.identity) {
+    pub fn confirm(&self, lookup: &IdentityLookup, generation: u64, identity_changes: u64) -> bool {
+        let same = match (&self.person.identity, &lookup.identity) {
             (Some(ours), Some(found)) => Arc::ptr_eq(ours, found),
             (None, None) => true,
             _ => false,
         };
         let confirmed =
-            same && self.person.recheck == learned.recheck && self.person.generation == generation;
+            same && self.person.recheck == lookup.recheck && self.person.generation == generation;
         if confirmed {
             self.person
                 .identity_changes
@@ -296,7 +300,7 @@ impl Session {
     }
 
     /// Returns [`Truth::True`] if a revocation covers the session, and [`Truth::Unknown`] if that
-    /// depends on a record that could not be learned.
+    /// depends on a record that could not be lookup.
     pub fn is_revoked(&self, revocations: &Revocations) -> Truth {
         revocations.cover(Presented {
             nonce: self.nonce,
@@ -353,7 +357,7 @@ impl Session {
         self.nonce
     }
 
-    /// The identity record, where it could be learned.
+    /// The identity record, where it could be lookup.
     pub const fn identity(&self) -> Option<&Arc<Identity>> {
         self.person.identity.as_ref()
     }
