@@ -9,7 +9,7 @@ use crate::config::{
     self, ClientConfig, ClientCredentials, Config, IdpKind, OidcConfig, OktaConfig, StoreConfig,
 };
 use crate::engine::{
-    ApplicationSettings, Authority, CookieAttributes, Cors, NodeCache, Origins, Root, Snapshot,
+    ApplicationSettings, ClientCa, CookieAttributes, Cors, NodeCache, Origins, Root, Snapshot,
     SnapshotError, Team,
 };
 use crate::http_client::HttpClient;
@@ -153,7 +153,7 @@ pub fn snapshot(
         applications,
         known,
     )?;
-    let authority = |authority: &config::ClientAuthority| Authority {
+    let authority = |authority: &config::ClientAuthority| ClientCa {
         name: authority.name.clone(),
         roots: authority.roots.iter().map(|root| Root::new(root)).collect(),
         hosts: authority.hosts.clone(),
@@ -161,7 +161,7 @@ pub fn snapshot(
     let authorities = config.certificates.iter().map(authority);
     Ok(snapshot
         .with_service_tokens(config.service_tokens.iter().cloned())
-        .with_authorities(authorities))
+        .with_client_cas(authorities))
 }
 
 fn remote(config: &Config, certs_url: Url) -> Result<RemoteTeam, url::ParseError> {

@@ -7,8 +7,8 @@
 
 mod application;
 mod asks;
-mod authorities;
 mod challenge;
+mod client_ca;
 mod credential;
 mod decide;
 mod decision;
@@ -20,8 +20,8 @@ mod reserved;
 mod snapshot;
 
 pub use application::{Application, ApplicationSettings, CookieAttributes, Cors, Origins};
-pub use authorities::{Authority, Root};
 pub use challenge::{Challenge, Style};
+pub use client_ca::{ClientCa, Root};
 pub use decide::decide;
 pub use decision::{Decision, Need, Permit, Refusal};
 pub use explain::{Explanation, explain};

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName};
 
 use super::credential::{self, TOKEN_HEADER};
 use super::decide::{Missing, judged, remembered};
-use super::{Application, Need, Snapshot, authorities};
+use super::{Application, Need, Snapshot, client_ca};
 use crate::model::{
     ClientCertificate, ClientId, Reason, RequestView, SecretDigest, ServiceToken, UnixTime,
 };
@@ -135,8 +135,8 @@ impl<'a> ClientFacts<'a> {
         let asks = &application.asks;
         let token = snapshot.service_tokens().shown(request.headers, now);
         let certificate = if asks.certificate {
-            authorities::certificate(
-                snapshot.authorities(),
+            client_ca::certificate(
+                snapshot.client_cas(),
                 &request.authority.host,
                 request.tls,
                 now,

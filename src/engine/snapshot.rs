@@ -6,7 +6,7 @@ use thiserror::Error;
 use super::asks::Asks;
 use super::node_cache::Issuer;
 use super::programs::ServiceTokens;
-use super::{Application, ApplicationSettings, Authority, NodeCache};
+use super::{Application, ApplicationSettings, ClientCa, NodeCache};
 use crate::model::{Aud, Host, ServiceToken, Support};
 use crate::policy::{
     AccessGroup, Countries, Country, Facts, First, List, PolicySet, UnknownName, Verdict, Who,
@@ -60,7 +60,7 @@ pub struct Snapshot {
     cache: Arc<NodeCache>,
     countries: Option<Arc<dyn Countries>>,
     service_tokens: Arc<ServiceTokens>,
-    authorities: Arc<[Authority]>,
+    client_cas: Arc<[ClientCa]>,
 }
 
 #[derive(Debug)]
@@ -123,7 +123,7 @@ impl Snapshot {
             cache,
             countries: None,
             service_tokens: Arc::default(),
-            authorities: Arc::default(),
+            client_cas: Arc::default(),
         })
     }
 
@@ -144,9 +144,9 @@ impl Snapshot {
 
     /// The same with these authorities for client certificates and no others.
     #[must_use]
-    pub fn with_authorities(self, authorities: impl IntoIterator<Item = Authority>) -> Self {
+    pub fn with_client_cas(self, client_cas: impl IntoIterator<Item = ClientCa>) -> Self {
         Self {
-            authorities: authorities.into_iter().collect(),
+            client_cas: client_cas.into_iter().collect(),
             ..self
         }
     }
@@ -156,13 +156,13 @@ impl Snapshot {
     }
 
     /// The authorities for client certificates.
-    pub const fn authorities(&self) -> &Arc<[Authority]> {
-        &self.authorities
+    pub const fn client_cas(&self) -> &Arc<[ClientCa]> {
+        &self.client_cas
     }
 
     /// Whether clients are asked for a certificate on that host.
     pub fn takes_certificates(&self, host: &str) -> bool {
-        super::authorities::of_host(self.authorities(), host)
+        super::client_ca::for_host(self.client_cas(), host)
             .next()
             .is_some()
     }

@@ -407,7 +407,7 @@ fn every_fact_of_a_certificate_in_every_clause() {
                 ..wiki.clone()
             };
             let cache = Arc::clone(node().cache());
-            let node = compile(7, cases::TEAM_DOMAIN, &[app], &cache).with_authorities([
+            let node = compile(7, cases::TEAM_DOMAIN, &[app], &cache).with_client_cas([
                 authority("devices", "wiki.example.com"),
                 authority("partners", "other.example.com"),
             ]);
@@ -452,8 +452,8 @@ fn every_fact_of_a_certificate_in_every_clause() {
     }
 }
 
-fn authority(der: &str, host: &str) -> engine::Authority {
-    engine::Authority {
+fn authority(der: &str, host: &str) -> engine::ClientCa {
+    engine::ClientCa {
         name: der.into(),
         roots: vec![engine::Root::new(der.as_bytes())],
         hosts: vec![crate::route::Domain::parse(host).unwrap()],
@@ -496,7 +496,7 @@ fn groups_that_ask_are_found() {
         cache,
     )
     .unwrap();
-    let node = node.with_authorities([authority("devices", "wiki.example.com")]);
+    let node = node.with_client_cas([authority("devices", "wiki.example.com")]);
     let request = Raw {
         tls: shown("right"),
         ..get("wiki", &[])
@@ -584,7 +584,7 @@ fn a_certificate_never_passes_for_a_service_token() {
         ..wiki.clone()
     };
     let node = compile(1, cases::TEAM_DOMAIN, &[app], &Arc::new(NodeCache::new(10)));
-    let node = node.with_authorities([authority("devices", "wiki.example.com")]);
+    let node = node.with_client_cas([authority("devices", "wiki.example.com")]);
     for nameless in ["a token's name", "nameless"] {
         let request = Raw {
             tls: shown(nameless),
@@ -613,7 +613,7 @@ fn a_certificate_alone_makes_no_browser_a_program() {
         ..wiki.clone()
     };
     let node = compile(3, cases::TEAM_DOMAIN, &[app], node().cache());
-    let node = node.with_authorities([authority("devices", "wiki.example.com")]);
+    let node = node.with_client_cas([authority("devices", "wiki.example.com")]);
     let ask = |what: &str, with: &[&str]| {
         Raw {
             tls: shown(what),
