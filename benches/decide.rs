@@ -27,7 +27,7 @@ use portcullis::engine::{
     Snapshot, Team, decide,
 };
 use portcullis::model::{
-    Aud, Authority, CleanPath, Email, Group, Groups, Host, Identity, IdentityNonce, IdpId, IdpRef,
+    Aud, CleanPath, Email, Group, Groups, Host, HostPort, Identity, IdentityNonce, IdpId, IdpRef,
     RequestView, UnixTime, UserId,
 };
 use portcullis::policy::{List, Policy, Who};
@@ -498,7 +498,7 @@ fn sign(world: &World, key: &SigningKey, count: usize) -> Vec<(IdentityNonce, St
 struct Request {
     method: Method,
     headers: HeaderMap,
-    authority: Authority<'static>,
+    authority: HostPort<'static>,
     path: CleanPath<'static>,
 }
 
@@ -534,7 +534,7 @@ impl Request {
                 HeaderValue::from_str(value).unwrap(),
             );
         }
-        let authority = Authority::parse(HOST).unwrap();
+        let authority = HostPort::parse(HOST).unwrap();
         Self {
             method: Method::GET,
             headers,
@@ -548,7 +548,7 @@ impl Request {
         let host = self.headers["host"].to_str().unwrap();
         RequestView {
             method: &self.method,
-            authority: Authority::parse(host).unwrap(),
+            authority: HostPort::parse(host).unwrap(),
             path: CleanPath::parse(PATH).unwrap(),
             query: None,
             headers: &self.headers,

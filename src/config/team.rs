@@ -4,7 +4,7 @@ use url::Url;
 
 use super::reader::{Item, Place, Reader, Table};
 use super::server::{Insecure, Listen};
-use crate::model::{Authority, Host, Support};
+use crate::model::{Host, HostPort, Support};
 
 /// The team: the host where people log in, which is also the issuer of every token (`[team]`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,7 +137,7 @@ fn domain(text: &str) -> Result<(Host, Option<u16>), String> {
         Some((host, port)) if !port.ends_with(']') => {
             // The port's own rules are those of an authority on the wire.
             let authority = format!("a:{port}");
-            (host, Authority::parse(&authority).map_err(malformed)?.port)
+            (host, HostPort::parse(&authority).map_err(malformed)?.port)
         }
         _ => (text, None),
     };

@@ -8,7 +8,7 @@ use http::Method;
 use super::decide::{Route, route};
 use super::reserved::is_spelt;
 use super::{Application, Snapshot};
-use crate::model::{Authority, CleanPath, RequestView};
+use crate::model::{CleanPath, HostPort, RequestView};
 
 /// Returns `true` if every resource that the request names in a header belongs to the application,
 /// too.
@@ -38,7 +38,7 @@ pub(super) fn stay_inside(
 
 /// The resource that a header names.
 struct Target<'a> {
-    authority: Option<Authority<'a>>,
+    authority: Option<HostPort<'a>>,
     path: Cow<'a, str>,
 }
 
@@ -75,7 +75,7 @@ impl<'a> Target<'a> {
         let (authority, path) = rest.split_at_checked(rest.find('/').unwrap_or(rest.len()))?;
         let path = if path.is_empty() { "/" } else { path };
         Some(Self {
-            authority: Some(Authority::parse(authority).ok()?),
+            authority: Some(HostPort::parse(authority).ok()?),
             path: Cow::Borrowed(path),
         })
     }

@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 
 use super::LOGGED_OUT;
 use crate::engine::Snapshot;
-use crate::model::{Authority, CleanPath};
+use crate::model::{CleanPath, HostPort};
 
 /// Where to go after a login: a canonical path and its query, on a host that comes from elsewhere.
 /// It cannot name a host.
@@ -106,7 +106,7 @@ impl Landing {
             let (authority, page) =
                 rest.split_at_checked(rest.find(['/', '?', '#']).unwrap_or(rest.len()))?;
             // It knows no user information.
-            let authority = Authority::parse(authority).ok()?;
+            let authority = HostPort::parse(authority).ok()?;
             if !team.is_served_on(
                 authority
                     .port

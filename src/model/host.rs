@@ -30,8 +30,8 @@ impl Host {
         match url::Host::parse(text.strip_suffix('.').unwrap_or(text)) {
             Ok(host) => {
                 let host = host.to_string();
-                match Authority::parse(&host) {
-                    Ok(Authority {
+                match HostPort::parse(&host) {
+                    Ok(HostPort {
                         port: None, host, ..
                     }) => Ok(Self(host.into())),
                     Ok(_) => Err(HostError::Malformed),
@@ -58,7 +58,7 @@ impl fmt::Display for Host {
 /// A `host[:port]` as it came on the wire, with the host brought to canonical form. Borrowed where
 /// it already was.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Authority<'a> {
+pub struct HostPort<'a> {
     /// Canonical host.
     pub host: Cow<'a, str>,
     /// The port where one was written.
@@ -66,7 +66,7 @@ pub struct Authority<'a> {
     canonical: bool,
 }
 
-impl<'a> Authority<'a> {
+impl<'a> HostPort<'a> {
     /// The canonical text, where it is not what was written. A port that goes without saying is not
     /// in it.
     pub fn rewritten(&self, default_port: bool) -> Option<String> {
@@ -169,7 +169,7 @@ mod tests {
             ("[::1]:80", "[::1]", Some(80)),
             ("[::1]", "[::1]", None),
         ] {
-            let parsed = Authority::parse(wire).unwrap();
+            let parsed = HostPort::parse(wire).unwrap();
             assert_eq!((parsed.host.as_ref(), parsed.port), (host, port), "{wire}");
         }
     }
@@ -201,7 +201,7 @@ mod tests {
             "[zz]",
             "app.example.com:80:80",
         ] {
-            assert!(Authority::parse(wire).is_err(), "{wire:?}");
+            assert!(HostPort::parse(wire).is_err(), "{wire:?}");
         }
     }
 

@@ -2,7 +2,7 @@ use std::net::IpAddr;
 
 use http::{HeaderMap, Method};
 
-use super::{Authority, CleanPath, ClientTls};
+use super::{CleanPath, ClientTls, HostPort};
 
 /// A request as it is judged: read once from the native one, and what is forwarded is built from
 /// the same values.
@@ -11,7 +11,7 @@ pub struct RequestView<'a> {
     /// As sent; methods are case-sensitive (RFC 9110 §9.1).
     pub method: &'a Method,
     /// The host and port that the client named.
-    pub authority: Authority<'a>,
+    pub authority: HostPort<'a>,
     /// The canonical path, without the query.
     pub path: CleanPath<'a>,
     /// What stands after `?`. No rule sees it.

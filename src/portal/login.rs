@@ -15,7 +15,7 @@ use crate::idp::{Attempt, Begun, Hints, LoginFailure, Prompt, Provider};
 use crate::login::{
     Conflict, Flow, FlowCookies, Handover, PortalRequest, ReturnTo, ReturnToError, State, Terms,
 };
-use crate::model::{Aud, Authority, IdpId, Reason};
+use crate::model::{Aud, HostPort, IdpId, Reason};
 use crate::observe::audit::Via;
 use crate::observe::metrics;
 use crate::pages::{ErrorPage, Link, LoginChooser, answer};
@@ -426,7 +426,7 @@ fn destination(snapshot: &Snapshot, request: &PortalRequest) -> Option<Destinati
         .find('/')
         .and_then(|at| named.split_at_checked(at))
         .unwrap_or((named, "/"));
-    let host = Authority::parse(host).ok()?.host.into_owned();
+    let host = HostPort::parse(host).ok()?.host.into_owned();
     let application = match request.parameter("kid") {
         Some(kid) => snapshot.application(&Aud::parse(&kid).ok()?)?,
         None => snapshot

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::config::{self, Config, Errors, Offline, Problem};
 use crate::control;
 use crate::engine::{self, Application, Explanation, NodeCache, Origins, Snapshot};
-use crate::model::{Authority, CleanPath, Identity, Reason, RequestView, UnixTime};
+use crate::model::{CleanPath, HostPort, Identity, Reason, RequestView, UnixTime};
 use crate::policy::{Country, Fact, Facts, Verb, Who};
 
 /// A configuration that is looked at, not run.
@@ -162,7 +162,7 @@ impl World {
         let url = self.url(&asked.url)?;
         let authority = url.authority().map_or("", http::uri::Authority::as_str);
         let authority =
-            Authority::parse(authority).map_err(|e| format!("`{authority}` is no host: {e}"))?;
+            HostPort::parse(authority).map_err(|e| format!("`{authority}` is no host: {e}"))?;
         let path = CleanPath::parse(url.path());
         let method = asked
             .method

@@ -12,7 +12,7 @@ use crate::control::compile;
 use crate::engine::{Decision, NodeCache, Origins, decide};
 use crate::http_client::{HttpClient, Roots, Timeouts};
 use crate::model::{
-    Authority, CleanPath, Email, Group, Groups, IdpId, IdpRef, RequestId, RequestView, UnixTime,
+    CleanPath, Email, Group, Groups, HostPort, IdpId, IdpRef, RequestId, RequestView, UnixTime,
 };
 use crate::route::Endpoint;
 use crate::store::{MemoryStore, SqliteStore, Store};
@@ -156,7 +156,7 @@ async fn is_let_in(access: &Arc<Access>, token: &str) -> bool {
     )]
     .into_iter()
     .collect();
-    let authority = Authority::parse("app.localhost:8080").unwrap();
+    let authority = HostPort::parse("app.localhost:8080").unwrap();
     for _ in 0..3 {
         let view = RequestView {
             method: &Method::GET,

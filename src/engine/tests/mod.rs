@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::*;
 use crate::engine::{IssuerKeys, NodeCache, Origins};
-use crate::model::{Authority, ClientTls};
+use crate::model::{ClientTls, HostPort};
 use crate::policy::Policy;
 use crate::session::{Revocations, Until};
 use crate::token::SigningKey;
@@ -111,7 +111,7 @@ impl Raw<'_> {
 
     /// As a front does it: what cannot be read is refused before it is judged.
     fn decide(&self, snapshot: &Snapshot, now: UnixTime) -> Result<Decision, Reason> {
-        let authority = Authority::parse(self.host).map_err(|_| Reason::HostMalformed)?;
+        let authority = HostPort::parse(self.host).map_err(|_| Reason::HostMalformed)?;
         let path = CleanPath::parse(self.path).map_err(|_| Reason::PathAmbiguous)?;
         let (method, query, headers, client) =
             (&self.method, self.query, &self.headers, self.client);

@@ -648,7 +648,7 @@ fn a_repeat_request_allocates_nothing() {
         ("behind", "bearer alice wiki"),
     ] {
         let request = get(app, &[with]);
-        let authority = Authority::parse(request.host).unwrap();
+        let authority = HostPort::parse(request.host).unwrap();
         let path = CleanPath::parse(request.path).unwrap();
         let (method, headers, client) = (&request.method, &request.headers, request.client);
         let view = RequestView {
