@@ -213,7 +213,7 @@ fn curves(criterion: &mut Criterion, key: &SigningKey) {
             identity: Some(&world.identity),
         };
         group.bench_function(policies.to_string(), |b| {
-            b.iter(|| set.standing(application.policies(), &set.person(black_box(who))));
+            b.iter(|| set.partial_verdict(application.policies(), &set.person(black_box(who))));
         });
     }
 }

@@ -167,7 +167,7 @@ async fn everybody_sees_what_the_table_says() {
                     match set
                         .evaluate(
                             &compiled[place],
-                            &set.standing(&compiled[place], &person),
+                            &set.partial_verdict(&compiled[place], &person),
                             &facts,
                         )
                         .outcome

@@ -263,9 +263,13 @@ fn permit(
     client: &ClientFacts<'_>,
 ) -> Decision {
     let (set, policies) = (snapshot.policies(), &application.policies);
-    let verdict = match session.standing(application.place) {
-        Some(standing) => set.evaluate(policies, standing, facts),
-        None => set.evaluate(policies, &set.standing(policies, session.answers()), facts),
+    let verdict = match session.partial_verdict(application.place) {
+        Some(partial) => set.evaluate(policies, partial, facts),
+        None => set.evaluate(
+            policies,
+            &set.partial_verdict(policies, session.answers()),
+            facts,
+        ),
     };
     let verdict = Verdict {
         shadow: shadow.or(verdict.shadow),

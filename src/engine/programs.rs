@@ -267,9 +267,13 @@ fn stands(
     }
     let (set, policies) = (snapshot.policies(), &application.policies);
     let facts = Facts::new(request.client, request.method, now, snapshot.countries());
-    let verdict = match session.standing(application.place) {
-        Some(standing) => set.evaluate(policies, standing, &facts),
-        None => set.evaluate(policies, &set.standing(policies, session.answers()), &facts),
+    let verdict = match session.partial_verdict(application.place) {
+        Some(partial) => set.evaluate(policies, partial, &facts),
+        None => set.evaluate(
+            policies,
+            &set.partial_verdict(policies, session.answers()),
+            &facts,
+        ),
     };
     match verdict {
         Verdict {

@@ -236,7 +236,13 @@ impl Snapshot {
     pub fn judge(&self, application: &Application, who: Who<'_>, facts: &Facts<'_>) -> Verdict {
         let (set, policies) = (self.policies(), &application.policies);
         let First { verdict, shadow } = set.first(policies, facts);
-        let rest = || set.evaluate(policies, &set.standing(policies, &set.person(who)), facts);
+        let rest = || {
+            set.evaluate(
+                policies,
+                &set.partial_verdict(policies, &set.person(who)),
+                facts,
+            )
+        };
         verdict.unwrap_or_else(|| {
             let verdict = rest();
             Verdict {

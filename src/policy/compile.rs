@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::evaluate::Standing;
+use super::evaluate::PartialVerdict;
 use super::names::{Names, Question, Who};
 use super::nets::Nets;
 use super::order::{UnknownName, order};
@@ -124,7 +124,7 @@ pub struct Policies {
     /// The groups that they need, and those that these need, each after what it contains.
     pub(super) groups: Box<[usize]>,
     /// Where somebody stands with the first ones before anything is known of them.
-    pub(super) nobody: Standing,
+    pub(super) nobody: PartialVerdict,
     names: Box<[(Box<str>, Option<Duration>)]>,
 }
 
@@ -172,7 +172,7 @@ impl PolicySet {
         };
         let nobody = set.person(Who::Unknown);
         for policies in &mut applications {
-            policies.nobody = set.first_standing(policies, &nobody);
+            policies.nobody = set.first_partial_verdict(policies, &nobody);
         }
         Ok((set, applications))
     }
@@ -256,7 +256,7 @@ impl Compiler<'_> {
             first: first.into(),
             rest: rest.into(),
             groups,
-            nobody: Standing::default(),
+            nobody: PartialVerdict::default(),
             names,
         })
     }

@@ -95,7 +95,7 @@ impl<'a> Facts<'a> {
 /// for them is not asked again. Good for as long as what is known of the person and the snapshot
 /// are the ones that it was made with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct PartialVerdict {
     /// The policies that could still apply, by their places among the first ones or the rest, with
     /// their settled halves.
     policies: SmallVec<[(usize, Half); 2]>,
@@ -195,11 +195,15 @@ impl PolicySet {
     ///
     /// A policy that is false while a fact is unknown stays false when it is learned, so nothing is
     /// lost by leaving it out.
-    pub fn standing(&self, policies: &Policies, person: &Person) -> Standing {
+    pub fn partial_verdict(&self, policies: &Policies, person: &Person) -> PartialVerdict {
         self.stand(&policies.rest, &policies.groups, person, &mut Untraced)
     }
 
-    pub(super) fn first_standing(&self, policies: &Policies, person: &Person) -> Standing {
+    pub(super) fn first_partial_verdict(
+        &self,
+        policies: &Policies,
+        person: &Person,
+    ) -> PartialVerdict {
         self.stand(&policies.first, &policies.groups, person, &mut Untraced)
     }
 
@@ -225,8 +229,13 @@ impl PolicySet {
     /// (`docs/wire.md` 9).
     ///
     /// An allow applies where its clauses are true; a deny applies unless they are false.
-    pub fn evaluate(&self, policies: &Policies, standing: &Standing, facts: &Facts<'_>) -> Verdict {
-        self.decide(&policies.rest, standing, facts, &mut Untraced)
+    pub fn evaluate(
+        &self,
+        policies: &Policies,
+        partial: &PartialVerdict,
+        facts: &Facts<'_>,
+    ) -> Verdict {
+        self.decide(&policies.rest, partial, facts, &mut Untraced)
     }
 
     /// The whole way to a verdict, with every rule on it: the same evaluation, with somebody
@@ -245,8 +254,8 @@ impl PolicySet {
             matches!(early.outcome, Outcome::Bypass | Outcome::ServiceAuth).then_some(early);
         let (mut rest, mut later) = (Record::default(), None);
         if let Some(person) = person {
-            let standing = self.stand(&policies.rest, &policies.groups, person, &mut rest);
-            let found = self.decide(&policies.rest, &standing, facts, &mut rest);
+            let partial = self.stand(&policies.rest, &policies.groups, person, &mut rest);
+            let found = self.decide(&policies.rest, &partial, facts, &mut rest);
             later = Some(Verdict {
                 shadow: early.shadow.or(found.shadow),
                 ..found
@@ -271,10 +280,10 @@ impl PolicySet {
         groups: &[usize],
         person: &Person,
         trace: &mut T,
-    ) -> Standing {
+    ) -> PartialVerdict {
         // Each group comes after those that it contains.
         let mut settled: SmallVec<[(usize, Truth); 8]> = SmallVec::new();
-        let mut standing = Standing::default();
+        let mut partial = PartialVerdict::default();
         for number in groups {
             let Some(clauses) = self.groups.get(*number) else {
                 continue;
@@ -287,7 +296,7 @@ impl PolicySet {
                 }
                 // Requests look for it among those that they can make a difference to, though this
                 // one is false by now.
-                _ => standing.groups.push((*number, half)),
+                _ => partial.groups.push((*number, half)),
             }
         }
         for (place, policy) in policies.iter().enumerate() {
@@ -301,18 +310,18 @@ impl PolicySet {
             );
             let truth = half.settled(clauses.ask_requests(), !clauses.include.request.is_empty());
             if T::ON || truth != Some(Truth::False) {
-                standing.policies.push((place, half));
+                partial.policies.push((place, half));
             }
         }
         if !T::ON {
-            self.forget_unneeded(policies, &mut standing);
+            self.forget_unneeded(policies, &mut partial);
         }
-        standing
+        partial
     }
 
     /// Groups that no policy can ask for any more.
-    fn forget_unneeded(&self, policies: &[CompiledPolicy], standing: &mut Standing) {
-        if standing.groups.is_empty() {
+    fn forget_unneeded(&self, policies: &[CompiledPolicy], partial: &mut PartialVerdict) {
+        if partial.groups.is_empty() {
             return;
         }
         let mut needed = Bits::new(self.groups.len());
@@ -322,7 +331,7 @@ impl PolicySet {
                 .filter_map(|number| u32::try_from(number).ok())
                 .for_each(|number| needed.insert(number));
         };
-        for policy in standing
+        for policy in partial
             .policies
             .iter()
             .filter_map(|(place, _)| policies.get(*place))
@@ -332,12 +341,12 @@ impl PolicySet {
         let is_needed =
             |needed: &Bits, number: usize| u32::try_from(number).is_ok_and(|n| needed.contains(n));
         // Those that contain a group come after it.
-        for (number, _) in standing.groups.iter().rev() {
+        for (number, _) in partial.groups.iter().rev() {
             if let (true, Some(clauses)) = (is_needed(&needed, *number), self.groups.get(*number)) {
                 need(clauses, &mut needed);
             }
         }
-        standing
+        partial
             .groups
             .retain(|(number, _)| is_needed(&needed, *number));
     }
@@ -345,12 +354,12 @@ impl PolicySet {
     pub(super) fn decide<T: Trace>(
         &self,
         policies: &[CompiledPolicy],
-        standing: &Standing,
+        partial: &PartialVerdict,
         facts: &Facts<'_>,
         trace: &mut T,
     ) -> Verdict {
         let mut groups: Groups = SmallVec::new();
-        for (number, half) in &standing.groups {
+        for (number, half) in &partial.groups {
             let truth = match self.groups.get(*number) {
                 Some(clauses) => whole(
                     clauses,
@@ -365,7 +374,7 @@ impl PolicySet {
             groups.push((*number, truth));
         }
         let (mut unknown, mut shadow, mut verdict) = (false, None, None);
-        for (place, half) in &standing.policies {
+        for (place, half) in &partial.policies {
             let Some(policy) = policies.get(*place) else {
                 continue;
             };

@@ -18,7 +18,7 @@ mod values;
 
 pub use advice::Advisor;
 pub use compile::{Compiled, Policies, PolicySet};
-pub use evaluate::{Countries, Fact, Facts, First, Outcome, Standing, Verdict};
+pub use evaluate::{Countries, Fact, Facts, First, Outcome, PartialVerdict, Verdict};
 pub use names::{Person, Who, is_comparable};
 pub use order::UnknownName;
 pub use reach::{evaluation_key, evaluations};

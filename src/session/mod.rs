@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 pub use revocations::{Presented, Revocations, Until};
 
 use crate::model::{Aud, Email, Identity, IdentityNonce, LoginOrder, SentHeader, UnixTime, UserId};
-use crate::policy::{self, Policies, PolicySet, Standing, Truth, Who};
+use crate::policy::{self, PartialVerdict, Policies, PolicySet, Truth, Who};
 use crate::token::{Claims, Kind, VerifiedToken};
 
 /// A verified application token, ready for the next request: nothing in it has to be parsed, looked
@@ -46,7 +46,7 @@ struct Person {
     login: Option<LoginOrder>,
     answers: policy::Person,
     /// For the application of that place.
-    standing: (usize, Standing),
+    partial: (usize, PartialVerdict),
     /// What origins are sent beside the address.
     headers: Box<[(HeaderName, HeaderValue)]>,
     /// Which snapshot's numbers these are.
@@ -105,7 +105,7 @@ impl Person {
             identity: identity.as_deref(),
         });
         let (place, policies) = context.application;
-        let standing = (place, context.policies.standing(policies, &answers));
+        let partial = (place, context.policies.partial_verdict(policies, &answers));
         let headers = identity
             .as_ref()
             .map(|identity| headers(identity, context.sent_headers))
@@ -117,7 +117,7 @@ impl Person {
                 .or(without_record),
             identity,
             answers,
-            standing,
+            partial,
             headers: headers.unwrap_or_default(),
             generation: context.generation,
             recheck,
@@ -322,9 +322,9 @@ impl Session {
     }
 
     /// Where the person stands, if that is known for the application of that place.
-    pub fn standing(&self, application: usize) -> Option<&Standing> {
-        let (place, standing) = &self.person.standing;
-        (*place == application).then_some(standing)
+    pub fn partial_verdict(&self, application: usize) -> Option<&PartialVerdict> {
+        let (place, partial) = &self.person.partial;
+        (*place == application).then_some(partial)
     }
 
     /// The token, for the origin.

@@ -78,9 +78,11 @@ impl Case {
                 email,
                 identity: identity.as_ref(),
             });
-        let standing = self.set.standing(&self.compiled, &self.set.person(who));
+        let partial = self
+            .set
+            .partial_verdict(&self.compiled, &self.set.person(who));
         let verdict =
-            verdict.unwrap_or_else(|| self.set.evaluate(&self.compiled, &standing, &facts));
+            verdict.unwrap_or_else(|| self.set.evaluate(&self.compiled, &partial, &facts));
         let walk = self
             .set
             .walk(&self.compiled, Some(&self.set.person(who)), &facts);
