@@ -10,7 +10,7 @@ pub(super) struct Asks {
     /// Whether any of them asks for a client certificate.
     pub(super) certificate: bool,
     /// Whether one that lets programs in does.
-    pub(super) certificate_of_programs: bool,
+    pub(super) certificate_of_service_clients: bool,
     /// The applications whose tokens they ask for, by place.
     pub(super) linked: Box<[usize]>,
     /// The providers whose groups they ask for.
@@ -20,7 +20,7 @@ pub(super) struct Asks {
     pub(super) method: bool,
     /// Whether only programs can come in: there is a policy for them, and none for people who log
     /// in.
-    pub(super) only_programs: bool,
+    pub(super) only_service_clients: bool,
 }
 
 impl Asks {
@@ -59,10 +59,10 @@ fn one(
 ) -> Asks {
     let mut asks = Asks::default();
     let mut linked = Vec::new();
-    let (mut programs, mut people) = (false, false);
+    let (mut service_clients, mut people) = (false, false);
     for policy in &application.policies {
-        let of_programs = policy.decision == PolicyDecision::NonIdentity;
-        programs |= of_programs && !policy.shadow;
+        let is_service_auth = policy.decision == PolicyDecision::NonIdentity;
+        service_clients |= is_service_auth && !policy.shadow;
         people |= policy.decision == PolicyDecision::Allow && !policy.shadow;
         let mut seen = HashSet::new();
         let mut pending: Vec<&Rule> = policy
@@ -75,7 +75,7 @@ fn one(
             match rule {
                 Rule::Certificate {} | Rule::CommonName { .. } => {
                     asks.certificate = true;
-                    asks.certificate_of_programs |= of_programs;
+                    asks.certificate_of_service_clients |= is_service_auth;
                 }
                 Rule::Okta {
                     identity_provider_id,
@@ -115,7 +115,7 @@ fn one(
     linked.dedup();
     Asks {
         linked: linked.into(),
-        only_programs: programs && !people,
+        only_service_clients: service_clients && !people,
         ..asks
     }
 }

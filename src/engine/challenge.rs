@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderName, Method, header};
 
 use super::Application;
 use super::credential::TOKEN_HEADER;
-use super::programs::{CLIENT_ID, CLIENT_SECRET};
+use super::service_clients::{CLIENT_ID, CLIENT_SECRET};
 use crate::model::{Reason, RequestView};
 use crate::policy::Outcome;
 

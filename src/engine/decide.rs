@@ -4,11 +4,11 @@ use http::Method;
 
 use super::challenge::is_preflight;
 use super::other_target;
-use super::programs::ClientFacts;
 use super::reserved::overrides_method;
+use super::service_clients::ClientFacts;
 use super::{
-    Application, Challenge, Decision, IdentityState, Need, Permit, Program, Refusal, Snapshot,
-    Style, credential,
+    Application, Challenge, Decision, IdentityState, Need, Permit, Refusal, ServiceClient,
+    Snapshot, Style, credential,
 };
 use crate::model::{CleanPath, IdentityNonce, PathError, Reason, RequestView, Secret, UnixTime};
 use crate::policy::{Facts, First, Outcome, Truth, Verdict};
@@ -44,9 +44,9 @@ pub fn decide(snapshot: &Snapshot, request: &RequestView<'_>, now: UnixTime) -> 
     if is_preflight(request) {
         return preflight(application, request);
     }
-    if let Some((reason, program)) = client.refusal() {
+    if let Some((reason, service_client)) = client.refusal() {
         return Decision::Deny(Refusal {
-            program,
+            service_client,
             shadow,
             ..Refusal::new(reason, application)
         });
@@ -132,8 +132,8 @@ fn service_auth(
     verdict: Verdict,
     now: UnixTime,
 ) -> Decision {
-    let program = client.program();
-    let assertion = match program.as_ref().and_then(Program::common_name) {
+    let service_client = client.service_client();
+    let assertion = match service_client.as_ref().and_then(ServiceClient::common_name) {
         None => None,
         Some(common_name) => {
             let of = (application.aud(), common_name);
@@ -145,7 +145,7 @@ fn service_auth(
                 let lasts = policy
                     .and_then(|(_, lasts)| lasts)
                     .unwrap_or(application.settings().session_duration);
-                let ends = program.as_ref().and_then(Program::expires);
+                let ends = service_client.as_ref().and_then(ServiceClient::expires);
                 let expires = ends.map_or(now.after(lasts), |ends| ends.min(now.after(lasts)));
                 let (aud, common_name) = (application.aud().clone(), common_name.into());
                 return Decision::Resolve(Need::Assertion {
@@ -158,7 +158,10 @@ fn service_auth(
         }
     };
     let permit = Permit::new(Arc::clone(application), None, Some(verdict));
-    forward(permit.of_program(program, assertion), client)
+    forward(
+        permit.with_service_client(service_client, assertion),
+        client,
+    )
 }
 
 /// What is left for a request that no policy for programs lets in and that brings no session, with
@@ -175,20 +178,20 @@ fn no_session(
             ..Refusal::new(reason, application)
         });
     }
-    match client.program() {
+    match client.service_client() {
         // A login would not help: it is known who that is, and they may not.
-        Some(program @ Program::LinkedApp { .. }) => {
+        Some(client @ ServiceClient::LinkedApp { .. }) => {
             let refusal = Refusal::new(Reason::NoPolicyApplied, application);
             Decision::Deny(Refusal {
-                program: Some(program),
+                service_client: Some(client),
                 shadow,
                 ..refusal
             })
         }
-        program if application.asks.only_programs => {
+        service_client if application.asks.only_service_clients => {
             let refusal = Refusal::new(Reason::ServiceAuthRequired, application);
             Decision::Deny(Refusal {
-                program,
+                service_client,
                 shadow,
                 ..refusal
             })

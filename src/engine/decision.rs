@@ -3,7 +3,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 
 use super::node_cache::Assertion;
-use super::{Application, Challenge, Program};
+use super::{Application, Challenge, ServiceClient};
 use crate::model::{Aud, Email, IdentityNonce, Reason, Secret, UnixTime, UserId};
 use crate::policy::{Outcome, Verdict};
 use crate::route::Endpoint;
@@ -40,7 +40,7 @@ pub enum Decision {
 pub struct Permit {
     application: Arc<Application>,
     session: Option<Arc<Session>>,
-    program: Option<Program>,
+    service_client: Option<ServiceClient>,
     /// What says who the program is, signed.
     assertion: Option<Arc<Assertion>>,
     takes_authorization: bool,
@@ -53,11 +53,11 @@ impl Permit {
         session: Option<Arc<Session>>,
         verdict: Option<Verdict>,
     ) -> Self {
-        let (program, assertion, takes_authorization) = (None, None, false);
+        let (service_client, assertion, takes_authorization) = (None, None, false);
         Self {
             application,
             session,
-            program,
+            service_client,
             assertion,
             takes_authorization,
             verdict,
@@ -65,13 +65,13 @@ impl Permit {
     }
 
     /// For whoever came without a login.
-    pub(super) fn of_program(
+    pub(super) fn with_service_client(
         self,
-        program: Option<Program>,
+        service_client: Option<ServiceClient>,
         assertion: Option<Arc<Assertion>>,
     ) -> Self {
         Self {
-            program,
+            service_client,
             assertion,
             ..self
         }
@@ -92,7 +92,7 @@ impl Permit {
         Self {
             application: Arc::clone(&self.application),
             session: self.session.clone(),
-            program: self.program.clone(),
+            service_client: self.service_client.clone(),
             assertion: None,
             takes_authorization: self.takes_authorization,
             verdict: self.verdict,
@@ -110,8 +110,8 @@ impl Permit {
     }
 
     /// As which program, where a Service Auth policy let it through and it said which it is.
-    pub const fn program(&self) -> Option<&Program> {
-        self.program.as_ref()
+    pub const fn service_client(&self) -> Option<&ServiceClient> {
+        self.service_client.as_ref()
     }
 
     /// Whether somebody was recognised: a person or a program, or a place that needs no more.
@@ -137,12 +137,13 @@ impl Permit {
 
     /// The address of the person behind it, where there is one.
     pub fn email(&self) -> Option<&Email> {
-        whose(self.session.as_ref(), self.program.as_ref()).and_then(|session| session.email())
+        whose(self.session.as_ref(), self.service_client.as_ref())
+            .and_then(|session| session.email())
     }
 
     /// The person behind it, where there is one.
     pub fn user(&self) -> Option<&UserId> {
-        whose(self.session.as_ref(), self.program.as_ref()).map(|session| session.user())
+        whose(self.session.as_ref(), self.service_client.as_ref()).map(|session| session.user())
     }
 
     /// The name of the policy that let it through.
@@ -173,7 +174,7 @@ pub struct Refusal {
     pub session: Option<Arc<Session>>,
     /// Or which program it is. Where the reason is that its credential is no good, whose that is:
     /// for the log alone.
-    pub program: Option<Program>,
+    pub service_client: Option<ServiceClient>,
     /// The policy that decided.
     pub policy: Option<usize>,
     /// The shadow policy that would have decided, and how.
@@ -188,7 +189,7 @@ impl Refusal {
             reason,
             application,
             session: None,
-            program: None,
+            service_client: None,
             policy: None,
             shadow: None,
         }
@@ -210,7 +211,7 @@ impl Refusal {
             reason,
             application: Some(application),
             session: Some(session),
-            program: None,
+            service_client: None,
             policy: verdict.policy,
             shadow: verdict.shadow,
         }
@@ -227,7 +228,7 @@ impl Refusal {
 
     /// Whose session it is: at this application, or at another whose token was shown.
     fn whose(&self) -> Option<&Arc<Session>> {
-        whose(self.session.as_ref(), self.program.as_ref())
+        whose(self.session.as_ref(), self.service_client.as_ref())
     }
 
     /// The address of the person, where there is one.
@@ -270,10 +271,10 @@ pub enum Need {
 
 fn whose<'a>(
     session: Option<&'a Arc<Session>>,
-    program: Option<&'a Program>,
+    service_client: Option<&'a ServiceClient>,
 ) -> Option<&'a Arc<Session>> {
-    session.or(match program {
-        Some(Program::LinkedApp { session, .. }) => Some(session),
-        Some(Program::ServiceToken(_) | Program::Certificate(_)) | None => None,
+    session.or(match service_client {
+        Some(ServiceClient::LinkedApp { session, .. }) => Some(session),
+        Some(ServiceClient::ServiceToken(_) | ServiceClient::Certificate(_)) | None => None,
     })
 }

@@ -78,7 +78,7 @@ pub fn explain(
         }) => (outcome.as_str(), None),
         // A login would not help: it is known who that is, and they may not.
         None if is_program || is_linked => (Outcome::Deny.as_str(), Some(Reason::NoPolicyApplied)),
-        None if application.asks.only_programs => {
+        None if application.asks.only_service_clients => {
             (Outcome::Deny.as_str(), Some(Reason::ServiceAuthRequired))
         }
         None => ("log_in", Some(Reason::NoSession)),

@@ -15,8 +15,8 @@ mod decision;
 mod explain;
 mod node_cache;
 mod other_target;
-mod programs;
 mod reserved;
+mod service_clients;
 mod snapshot;
 
 pub use application::{Application, ApplicationSettings, CookieAttributes, Cors, Origins};
@@ -26,6 +26,6 @@ pub use decide::decide;
 pub use decision::{Decision, Need, Permit, Refusal};
 pub use explain::{Explanation, explain};
 pub use node_cache::{IdentityState, IssuerKeys, NodeCache};
-pub use programs::Program;
 pub use reserved::{is_method_override, is_reserved};
+pub use service_clients::ServiceClient;
 pub use snapshot::{Snapshot, SnapshotError, Team};

@@ -5,7 +5,7 @@ use thiserror::Error;
 
 use super::asks::Asks;
 use super::node_cache::Issuer;
-use super::programs::ServiceTokens;
+use super::service_clients::ServiceTokens;
 use super::{Application, ApplicationSettings, ClientCa, NodeCache};
 use crate::model::{Aud, Host, ServiceToken, Support};
 use crate::policy::{

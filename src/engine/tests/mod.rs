@@ -15,8 +15,8 @@ use crate::token::SigningKey;
 mod cases;
 mod changes;
 mod cookies;
-mod programs;
 mod property;
+mod service_clients;
 mod table;
 
 use cases::{App, LEEWAY, Mint, Person, Record, World, aud, key_set, team};
@@ -62,7 +62,7 @@ fn compile(generation: u64, domain: &str, apps: &[App], cache: &Arc<NodeCache>) 
 static ASSERTIONS: LazyLock<cases::Assertions> = LazyLock::new(|| WORLD.assertions(&MINT));
 
 /// As if every program had been there before.
-fn tell_of_programs(snapshot: &Snapshot) {
+fn set_assertions(snapshot: &Snapshot) {
     for (aud, name, token) in ASSERTIONS.iter() {
         snapshot
             .cache()
@@ -81,7 +81,7 @@ fn node() -> Snapshot {
     let cache = Arc::new(NodeCache::new(1_000));
     let snapshot = compile(1, cases::TEAM_DOMAIN, &WORLD.applications, &cache);
     cache.set_keys(snapshot.issuer(), good_keys());
-    tell_of_programs(&snapshot);
+    set_assertions(&snapshot);
     WORLD
         .people
         .iter()
@@ -161,10 +161,10 @@ fn say(decision: &Decision) -> String {
     let name = |application: &Application| application.settings().name.clone();
     match decision {
         Decision::Forward(permit) => {
-            let person = match permit.program() {
-                Some(Program::ServiceToken(token)) => token.client_id.as_str(),
-                Some(Program::Certificate(certificate)) => &certificate.common_name,
-                Some(Program::LinkedApp { .. }) | None => permit
+            let person = match permit.service_client() {
+                Some(ServiceClient::ServiceToken(token)) => token.client_id.as_str(),
+                Some(ServiceClient::Certificate(certificate)) => &certificate.common_name,
+                Some(ServiceClient::LinkedApp { .. }) | None => permit
                     .session()
                     .and_then(|s| s.email())
                     .map_or("nobody", |email| email.as_str()),

@@ -291,8 +291,8 @@ impl Truths {
     /// Whether a forward is right, worked out from the token alone and by another library.
     fn justify(&self, permit: &Permit, request: &Raw<'_>) -> Result<(), String> {
         let app = permit.application().settings();
-        let (app, session) = match permit.program() {
-            Some(Program::LinkedApp {
+        let (app, session) = match permit.service_client() {
+            Some(ServiceClient::LinkedApp {
                 application,
                 session,
             }) => (application.settings(), Some(session)),

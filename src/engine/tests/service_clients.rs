@@ -102,7 +102,9 @@ fn an_origin_is_told_who_comes_before_anything_is_sent() {
         panic!()
     };
     assert!(
-        permit.assertion().is_none() && permit.program().is_none() && permit.is_authenticated()
+        permit.assertion().is_none()
+            && permit.service_client().is_none()
+            && permit.is_authenticated()
     );
 }
 
@@ -158,7 +160,7 @@ fn the_log_learns_whose_client_id_it_was() {
     let node = node();
     let told = |with: &str| match get("robots", &[with]).decide(&node, NOW).unwrap() {
         Decision::Deny(engine::Refusal {
-            program: Some(Program::ServiceToken(token)),
+            service_client: Some(ServiceClient::ServiceToken(token)),
             reason,
             ..
         }) => {
@@ -187,13 +189,13 @@ fn another_application_s_token_is_no_business_of_the_origin() {
         linked.takes_authorization() && linked.assertion().is_none() && linked.session().is_none()
     );
     assert_eq!(linked.email().unwrap().as_str(), "alice@example.com");
-    let Some(Program::LinkedApp { application, .. }) = linked.program() else {
+    let Some(ServiceClient::LinkedApp { application, .. }) = linked.service_client() else {
         panic!()
     };
     assert_eq!(application.settings().id, "wiki");
     // In our own header, which never goes on; `Authorization` is the application's then.
     let linked = permit(&["header alice wiki", "bearer raw the application's own"]);
-    assert!(!linked.takes_authorization() && linked.program().is_some());
+    assert!(!linked.takes_authorization() && linked.service_client().is_some());
     let own = permit(&["cookie alice behind", "bearer raw the application's own"]);
     assert!(!own.takes_authorization() && own.assertion().is_some());
     // It counts for what policies say of it, and for nothing else.
@@ -595,7 +597,7 @@ fn a_certificate_never_passes_for_a_service_token() {
         };
         assert!(
             permit.assertion().is_none()
-                && matches!(permit.program(), Some(Program::Certificate(_)))
+                && matches!(permit.service_client(), Some(ServiceClient::Certificate(_)))
         );
     }
 }

@@ -16,7 +16,7 @@ use crate::token::{Candidate, Candidates, Claims};
 
 /// Who came without a login.
 #[derive(Clone, Debug)]
-pub enum Program {
+pub enum ServiceClient {
     /// Whoever has this service token.
     ServiceToken(Arc<ServiceToken>),
     /// Whoever has the key of this certificate.
@@ -30,7 +30,7 @@ pub enum Program {
     },
 }
 
-impl Program {
+impl ServiceClient {
     /// Returns the `common_name` for the origin (`docs/wire.md` 5.3); `None` for a credential that
     /// has no name.
     pub(super) fn common_name(&self) -> Option<&str> {
@@ -118,7 +118,7 @@ pub(super) struct ClientFacts<'a> {
     certificate: Fact<&'a Arc<ClientCertificate>>,
     linked: Linked<'a>,
     takes_authorization: bool,
-    of_programs: bool,
+    is_service_auth: bool,
 }
 
 impl<'a> ClientFacts<'a> {
@@ -160,7 +160,7 @@ impl<'a> ClientFacts<'a> {
             certificate,
             linked,
             takes_authorization,
-            of_programs: asks.certificate_of_programs,
+            is_service_auth: asks.certificate_of_service_clients,
         })
     }
 
@@ -198,9 +198,9 @@ impl<'a> ClientFacts<'a> {
 
     /// Who came without a login: what was shown on purpose comes before what the connection happens
     /// to have.
-    pub(super) fn program(&self) -> Option<Program> {
+    pub(super) fn service_client(&self) -> Option<ServiceClient> {
         match (&self.token, &self.linked, &self.certificate) {
-            (Shown::Good(token), _, _) => Some(Program::ServiceToken(Arc::clone(token))),
+            (Shown::Good(token), _, _) => Some(ServiceClient::ServiceToken(Arc::clone(token))),
             (
                 _,
                 Linked::Good {
@@ -209,12 +209,12 @@ impl<'a> ClientFacts<'a> {
                     ..
                 },
                 _,
-            ) => Some(Program::LinkedApp {
+            ) => Some(ServiceClient::LinkedApp {
                 application: Arc::clone(application),
                 session: Arc::clone(session),
             }),
-            (_, _, Fact::Present(certificate)) if self.of_programs => {
-                Some(Program::Certificate(Arc::clone(certificate)))
+            (_, _, Fact::Present(certificate)) if self.is_service_auth => {
+                Some(ServiceClient::Certificate(Arc::clone(certificate)))
             }
             _ => None,
         }
@@ -223,12 +223,13 @@ impl<'a> ClientFacts<'a> {
     /// Returns why the service token in the request admits nobody, and which one it is. It is
     /// judged before cookies: the sender is a service client and must learn that its token is
     /// rejected (`docs/wire.md` 8).
-    pub(super) fn refusal(&self) -> Option<(Reason, Option<Program>)> {
-        let program = |token: &Arc<ServiceToken>| Program::ServiceToken(Arc::clone(token));
+    pub(super) fn refusal(&self) -> Option<(Reason, Option<ServiceClient>)> {
+        let service_client =
+            |token: &Arc<ServiceToken>| ServiceClient::ServiceToken(Arc::clone(token));
         match &self.token {
             Shown::Nothing => None,
-            Shown::Good(token) => Some((Reason::NoPolicyApplied, Some(program(token)))),
-            Shown::Bad(reason, token) => Some((*reason, token.map(program))),
+            Shown::Good(token) => Some((Reason::NoPolicyApplied, Some(service_client(token)))),
+            Shown::Bad(reason, token) => Some((*reason, token.map(service_client))),
         }
     }
 
