@@ -8,7 +8,7 @@ use crate::login::PortalRequest;
 use crate::model::{Email, Identity, IdpId, Reason, RequestId, UserId};
 use crate::observe::audit::{Event, Kind, Outcome, Via};
 use crate::observe::metrics::{Login, Logout, metrics};
-use crate::policy::Verdict;
+use crate::policy::{ShadowVerdict, Verdict};
 use crate::store::StoreError;
 
 fn event<'a>(
@@ -70,10 +70,10 @@ fn counted_shadow<'a>(
     verdict: &Verdict,
     application: &'a Application,
 ) -> Option<(&'a str, &'static str)> {
-    let (place, outcome) = verdict
+    let ShadowVerdict { policy, outcome } = verdict
         .shadow
         .filter(|_| !application.asks_for_certificates())?;
-    let (name, _) = application.policy(place)?;
+    let (name, _) = application.policy(policy)?;
     metrics().shadow(&application.settings().name, name, outcome.as_str());
     Some((name, outcome.as_str()))
 }
@@ -200,7 +200,7 @@ impl Access {
             reason: Some(reason),
             policy: verdict
                 .policy
-                .and_then(|place| application.policy(place))
+                .and_then(|index| application.policy(index))
                 .map(|(name, _)| name),
             shadow: counted_shadow(verdict, application),
             via: Some(via),

@@ -9,7 +9,7 @@ use super::asks::Asks;
 use super::reserved::{is_reserved, is_spelt};
 use crate::cookie::SameSite;
 use crate::model::{Aud, Groups, Identity, IdpId, SentHeader};
-use crate::policy::{Policies, Policy, Truth};
+use crate::policy::{Policies, Policy, PolicyIndex, Truth};
 use crate::route::{Domain, PathCase};
 
 /// An application as the configuration describes it.
@@ -177,9 +177,9 @@ impl Application {
             .unwrap_or_default()
     }
 
-    /// The name of the policy at a place of the list, and its session duration.
-    pub fn policy(&self, place: usize) -> Option<(&str, Option<Duration>)> {
-        self.policies.describe(place)
+    /// Returns the name of a policy, and its session duration.
+    pub fn policy(&self, index: PolicyIndex) -> Option<(&str, Option<Duration>)> {
+        self.policies.describe(index)
     }
 
     /// The `Path` of its cookie: its own path up to the first star, where it has one and the cookie

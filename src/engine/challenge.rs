@@ -6,7 +6,7 @@ use super::Application;
 use super::credential::TOKEN_HEADER;
 use super::service_clients::{CLIENT_ID, CLIENT_SECRET};
 use crate::model::{Reason, RequestView};
-use crate::policy::Outcome;
+use crate::policy::{Outcome, ShadowVerdict};
 
 /// The request may be tried again after a login.
 #[derive(Clone, Debug)]
@@ -18,15 +18,15 @@ pub struct Challenge {
     /// In which way this client can be told.
     pub style: Style,
     /// The shadow policy that would have let the request in, and how.
-    pub shadow: Option<(usize, Outcome)>,
+    pub shadow: Option<ShadowVerdict>,
 }
 
 impl Challenge {
     /// The name of the shadow policy that would have decided, and how.
     pub fn shadow(&self) -> Option<(&str, Outcome)> {
-        let (place, outcome) = self.shadow?;
+        let ShadowVerdict { policy, outcome } = self.shadow?;
         self.application
-            .policy(place)
+            .policy(policy)
             .map(|(name, _)| (name, outcome))
     }
 }

@@ -11,7 +11,7 @@ use super::{
     Snapshot, Style, credential,
 };
 use crate::model::{CleanPath, IdentityNonce, PathError, Reason, RequestView, Secret, UnixTime};
-use crate::policy::{Facts, First, Outcome, Truth, Verdict};
+use crate::policy::{Facts, First, Outcome, ShadowVerdict, Truth, Verdict};
 use crate::route::Endpoint;
 use crate::session::{IdentityLookup, Session};
 use crate::token::{TokenError, UnverifiedToken};
@@ -141,7 +141,7 @@ fn service_auth(
                 .cache()
                 .assertion(of, snapshot.keys().key_set(), now)
             else {
-                let policy = verdict.policy.and_then(|place| application.policy(place));
+                let policy = verdict.policy.and_then(|index| application.policy(index));
                 let lasts = policy
                     .and_then(|(_, lasts)| lasts)
                     .unwrap_or(application.settings().session_duration);
@@ -168,7 +168,7 @@ fn service_auth(
 /// what a shadow one would have done.
 fn no_session(
     application: &Arc<Application>,
-    (reason, shadow): (Reason, Option<(usize, Outcome)>),
+    (reason, shadow): (Reason, Option<ShadowVerdict>),
     client: &ClientFacts<'_>,
     request: &RequestView<'_>,
 ) -> Decision {
@@ -262,7 +262,7 @@ fn permit(
     application: &Arc<Application>,
     session: Arc<Session>,
     facts: &Facts<'_>,
-    shadow: Option<(usize, Outcome)>,
+    shadow: Option<ShadowVerdict>,
     client: &ClientFacts<'_>,
 ) -> Decision {
     let (set, policies) = (snapshot.policies(), &application.policies);

@@ -5,7 +5,7 @@ use http::HeaderValue;
 use super::node_cache::Assertion;
 use super::{Application, Challenge, ServiceClient};
 use crate::model::{Aud, Email, IdentityNonce, Reason, Secret, UnixTime, UserId};
-use crate::policy::{Outcome, Verdict};
+use crate::policy::{Outcome, PolicyIndex, ShadowVerdict, Verdict};
 use crate::route::Endpoint;
 use crate::session::Session;
 
@@ -150,15 +150,15 @@ impl Permit {
     pub fn policy(&self) -> Option<&str> {
         self.verdict?
             .policy
-            .and_then(|place| self.application.policy(place))
+            .and_then(|index| self.application.policy(index))
             .map(|(name, _)| name)
     }
 
     /// The shadow policy that would have decided, and how.
     pub fn shadow(&self) -> Option<(&str, Outcome)> {
-        let (place, outcome) = self.verdict?.shadow?;
+        let ShadowVerdict { policy, outcome } = self.verdict?.shadow?;
         self.application
-            .policy(place)
+            .policy(policy)
             .map(|(name, _)| (name, outcome))
     }
 }
@@ -176,9 +176,9 @@ pub struct Refusal {
     /// for the log alone.
     pub service_client: Option<ServiceClient>,
     /// The policy that decided.
-    pub policy: Option<usize>,
+    pub policy: Option<PolicyIndex>,
     /// The shadow policy that would have decided, and how.
-    pub shadow: Option<(usize, Outcome)>,
+    pub shadow: Option<ShadowVerdict>,
 }
 
 impl Refusal {
@@ -219,10 +219,10 @@ impl Refusal {
 
     /// The name of the shadow policy that would have decided, and how.
     pub fn shadow(&self) -> Option<(&str, Outcome)> {
-        let (place, outcome) = self.shadow?;
+        let ShadowVerdict { policy, outcome } = self.shadow?;
         self.application
             .as_ref()?
-            .policy(place)
+            .policy(policy)
             .map(|(name, _)| (name, outcome))
     }
 

@@ -73,7 +73,7 @@ pub(super) fn refused(
         user: refusal.user(),
         policy: application
             .zip(refusal.policy)
-            .and_then(|(a, place)| a.policy(place))
+            .and_then(|(a, index)| a.policy(index))
             .map(|(name, _)| name),
         shadow: refusal
             .shadow()

@@ -97,12 +97,15 @@ impl Clauses {
     }
 }
 
+/// The index of a policy in its application's list, in the order that was configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PolicyIndex(pub usize);
+
 #[derive(Debug)]
 pub(super) struct CompiledPolicy {
     pub(super) decision: PolicyDecision,
     pub(super) shadow: bool,
-    /// In the application's list.
-    pub(super) place: usize,
+    pub(super) index: PolicyIndex,
     pub(super) clauses: Clauses,
 }
 
@@ -197,10 +200,10 @@ impl PolicySet {
 }
 
 impl Policies {
-    /// The name of the policy at a place, and the session duration it sets.
-    pub fn describe(&self, place: usize) -> Option<(&str, Option<Duration>)> {
+    /// Returns a policy's name, and the session duration it sets.
+    pub fn describe(&self, index: PolicyIndex) -> Option<(&str, Option<Duration>)> {
         self.names
-            .get(place)
+            .get(index.0)
             .map(|(name, duration)| (name.as_ref(), *duration))
     }
 }
@@ -217,7 +220,7 @@ struct Compiler<'a> {
 impl Compiler<'_> {
     fn policies(&mut self, policies: &[Policy]) -> Result<Policies, UnknownName> {
         let (mut first, mut rest) = (Vec::new(), Vec::new());
-        for (place, policy) in policies.iter().enumerate() {
+        for (index, policy) in policies.iter().enumerate() {
             let clauses = self.clauses(&policy.include, &policy.require, &policy.exclude)?;
             let early = matches!(
                 policy.decision,
@@ -227,7 +230,7 @@ impl Compiler<'_> {
             list.push(CompiledPolicy {
                 decision: policy.decision,
                 shadow: policy.shadow,
-                place,
+                index: PolicyIndex(index),
                 clauses,
             });
         }

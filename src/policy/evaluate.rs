@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use http::Method;
 use smallvec::SmallVec;
 
-use super::compile::{Ask, Clause, Clauses, CompiledPolicy, Policies, PolicySet, Test};
+use super::compile::{
+    Ask, Clause, Clauses, CompiledPolicy, Policies, PolicyIndex, PolicySet, Test,
+};
 use super::names::{Person, Who};
 use super::rule::PolicyDecision;
 use super::trace::{Clause as Kind, Record, Subject, Trace, Untraced, Walk};
@@ -154,13 +156,22 @@ impl Outcome {
 pub struct Verdict {
     /// What to do.
     pub outcome: Outcome,
-    /// The policy that decided, by its place in the application's list; none where nothing applied.
-    pub policy: Option<usize>,
+    /// The policy that decided; `None` if none applied.
+    pub policy: Option<PolicyIndex>,
     /// Whether something unknown stood in the way of another outcome. Such a refusal is no
     /// judgement of the person.
     pub unknown: bool,
-    /// The shadow policy that would have decided before, and how.
-    pub shadow: Option<(usize, Outcome)>,
+    /// The shadow policy that would have decided before this.
+    pub shadow: Option<ShadowVerdict>,
+}
+
+/// The decision that a shadow policy would have made, had it been enforced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShadowVerdict {
+    /// The shadow policy.
+    pub policy: PolicyIndex,
+    /// The outcome without its `shadow` flag.
+    pub outcome: Outcome,
 }
 
 /// What the first policies, bypass and Service Auth, say of a request.
@@ -169,7 +180,7 @@ pub struct First {
     /// The verdict, where one of them applies.
     pub verdict: Option<Verdict>,
     /// The shadow policy among them that would have decided.
-    pub shadow: Option<(usize, Outcome)>,
+    pub shadow: Option<ShadowVerdict>,
 }
 
 impl Reason {
@@ -299,18 +310,18 @@ impl PolicySet {
                 _ => partial.groups.push((*number, half)),
             }
         }
-        for (place, policy) in policies.iter().enumerate() {
+        for (position, policy) in policies.iter().enumerate() {
             let clauses = &policy.clauses;
             let half = half(
                 clauses,
                 person,
                 &settled,
-                Subject::Policy(policy.place),
+                Subject::Policy(policy.index),
                 trace,
             );
             let truth = half.settled(clauses.ask_requests(), !clauses.include.request.is_empty());
             if T::ON || truth != Some(Truth::False) {
-                partial.policies.push((place, half));
+                partial.policies.push((position, half));
             }
         }
         if !T::ON {
@@ -334,7 +345,7 @@ impl PolicySet {
         for policy in partial
             .policies
             .iter()
-            .filter_map(|(place, _)| policies.get(*place))
+            .filter_map(|(position, _)| policies.get(*position))
         {
             need(&policy.clauses, &mut needed);
         }
@@ -374,8 +385,8 @@ impl PolicySet {
             groups.push((*number, truth));
         }
         let (mut unknown, mut shadow, mut verdict) = (false, None, None);
-        for (place, half) in &partial.policies {
-            let Some(policy) = policies.get(*place) else {
+        for (position, half) in &partial.policies {
+            let Some(policy) = policies.get(*position) else {
                 continue;
             };
             let truth = whole(
@@ -383,7 +394,7 @@ impl PolicySet {
                 *half,
                 facts,
                 &groups,
-                Subject::Policy(policy.place),
+                Subject::Policy(policy.index),
                 trace,
             );
             let outcome = match (policy.decision, truth) {
@@ -398,13 +409,16 @@ impl PolicySet {
                 _ => continue,
             };
             if policy.shadow {
-                shadow = shadow.or(Some((policy.place, outcome)));
+                shadow = shadow.or(Some(ShadowVerdict {
+                    policy: policy.index,
+                    outcome,
+                }));
                 continue;
             }
             let unknown = outcome == Outcome::Deny && (unknown || truth == Truth::Unknown);
             verdict = verdict.or(Some(Verdict {
                 outcome,
-                policy: Some(policy.place),
+                policy: Some(policy.index),
                 unknown,
                 shadow,
             }));

@@ -17,8 +17,10 @@ mod truth;
 mod values;
 
 pub use advice::Advisor;
-pub use compile::{Compiled, Policies, PolicySet};
-pub use evaluate::{Countries, Fact, Facts, First, Outcome, PartialVerdict, Verdict};
+pub use compile::{Compiled, Policies, PolicyIndex, PolicySet};
+pub use evaluate::{
+    Countries, Fact, Facts, First, Outcome, PartialVerdict, ShadowVerdict, Verdict,
+};
 pub use names::{Person, Who, is_comparable};
 pub use order::UnknownName;
 pub use reach::{evaluation_key, evaluations};

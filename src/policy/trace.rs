@@ -1,13 +1,14 @@
 use std::collections::HashMap;
 
+use super::compile::PolicyIndex;
 use super::evaluate::Verdict;
 use super::truth::Truth;
 
 /// What a rule belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Subject {
-    /// The policy at that place of the application's list.
-    Policy(usize),
+    /// A policy of the application.
+    Policy(PolicyIndex),
     /// The Access group of that number.
     Group(usize),
 }
@@ -72,8 +73,8 @@ pub struct Walk {
 /// What rules belong to, as it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part<'a> {
-    /// The policy at that place of the application's list.
-    Policy(usize),
+    /// A policy of the application.
+    Policy(PolicyIndex),
     /// The Access group with that id.
     Group(&'a str),
 }
@@ -87,7 +88,7 @@ impl Walk {
             .copied()
     }
 
-    /// What the rule at that place of a clause came to.
+    /// Returns the result of a rule, given by its index in a clause.
     pub fn rule(&self, part: Part<'_>, clause: Clause, rule: usize) -> Option<Truth> {
         let subject = self.subject(part)?;
         self.records()
@@ -102,7 +103,7 @@ impl Walk {
 
     fn subject(&self, part: Part<'_>) -> Option<Subject> {
         Some(match part {
-            Part::Policy(place) => Subject::Policy(place),
+            Part::Policy(index) => Subject::Policy(index),
             Part::Group(id) => Subject::Group(*self.groups.get(id)?),
         })
     }

@@ -367,7 +367,7 @@ pub(super) async fn arrive(
     } else {
         let policy = verdict
             .policy
-            .and_then(|place| application.policy(place))
+            .and_then(|index| application.policy(index))
             .and_then(|(_, duration)| duration);
         policy.unwrap_or(application.settings().session_duration)
     };

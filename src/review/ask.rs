@@ -101,7 +101,7 @@ pub struct Answer {
 impl Answer {
     /// The name of the policy that decided; none where no policy did.
     pub fn policy(&self) -> Option<&str> {
-        let place = self.explanation.walk.as_ref()?.verdict?.policy?;
+        let index = self.explanation.walk.as_ref()?.verdict?.policy?;
         let decides = matches!(
             self.explanation.outcome,
             "allow" | "non_identity" | "bypass" | "deny"
@@ -109,7 +109,7 @@ impl Answer {
         self.explanation
             .application
             .as_ref()?
-            .policy(place)
+            .policy(index)
             .filter(|_| decides)
             .map(|(name, _)| name)
     }

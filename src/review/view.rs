@@ -7,7 +7,8 @@ use super::ask::{Answer, World};
 use super::compared::compared;
 use crate::model::Identity;
 use crate::policy::{
-    AccessGroup, Clause, Country, Part, Policy, PolicyDecision, Rule, Truth, Verdict, Walk,
+    AccessGroup, Clause, Country, Part, Policy, PolicyDecision, PolicyIndex, Rule, Truth, Verdict,
+    Walk,
 };
 
 /// An answer for people and tools: the decision, and the walk to it.
@@ -167,9 +168,9 @@ impl<'a> View<'a> {
             return view;
         };
         let policies = &application.settings().policies;
-        let name = |place: usize| {
+        let name = |index: PolicyIndex| {
             policies
-                .get(place)
+                .get(index.0)
                 .map_or("", |policy| policy.name.as_str())
         };
         let decides = matches!(view.outcome, "allow" | "non_identity" | "bypass" | "deny");
@@ -178,9 +179,9 @@ impl<'a> View<'a> {
             .filter(|_| decides);
         let shadow = verdict.and_then(|Verdict { shadow, .. }| shadow);
         view.policy = decided.map(name);
-        view.shadow = shadow.map(|(place, outcome)| ShadowView {
-            policy: name(place),
-            outcome: outcome.as_str(),
+        view.shadow = shadow.map(|shadow| ShadowView {
+            policy: name(shadow.policy),
+            outcome: shadow.outcome.as_str(),
         });
         let settings = application.settings();
         view.application = Some(ApplicationView {
@@ -197,16 +198,17 @@ impl<'a> View<'a> {
         };
         let mut order: Vec<_> = policies.iter().enumerate().collect();
         order.sort_by_key(|(_, policy)| !early(policy));
-        for (place, policy) in order {
+        for (index, policy) in order {
+            let index = PolicyIndex(index);
             let rules = [&policy.include, &policy.require, &policy.exclude];
             view.policies.push(PolicyView {
                 id: policy.id.as_deref(),
                 name: &policy.name,
                 decision: policy.decision,
                 shadow: policy.shadow,
-                applies: word(walk.truth(Part::Policy(place))),
-                decides: decided == Some(place),
-                rules: Rules::new(rules, Part::Policy(place), walk, world, answer),
+                applies: word(walk.truth(Part::Policy(index))),
+                decides: decided == Some(index),
+                rules: Rules::new(rules, Part::Policy(index), walk, world, answer),
             });
         }
         view.groups = asked_groups(&world.config.groups, policies)

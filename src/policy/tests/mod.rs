@@ -97,9 +97,11 @@ impl Case {
         );
         (
             verdict.outcome,
-            verdict.policy,
+            verdict.policy.map(|index| index.0),
             verdict.unknown,
-            shadow.or(verdict.shadow),
+            verdict
+                .shadow
+                .map(|shadow| (shadow.policy.0, shadow.outcome)),
         )
     }
 
