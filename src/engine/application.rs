@@ -11,6 +11,7 @@ use crate::cookie::SameSite;
 use crate::model::{Aud, Groups, Identity, IdpId, SentHeader};
 use crate::policy::{Policies, Policy, PolicyIndex, Truth};
 use crate::route::{Domain, PathCase};
+use crate::session::ApplicationIndex;
 
 /// An application as the configuration describes it.
 #[derive(Clone, Debug)]
@@ -88,7 +89,7 @@ pub struct CookieAttributes {
 #[derive(Debug)]
 pub struct Application {
     /// In the snapshot's list.
-    pub(super) place: usize,
+    pub(super) index: ApplicationIndex,
     settings: ApplicationSettings,
     pub(super) policies: Policies,
     pub(super) asks: Asks,
@@ -96,13 +97,13 @@ pub struct Application {
 
 impl Application {
     pub(super) const fn new(
-        place: usize,
+        index: ApplicationIndex,
         settings: ApplicationSettings,
         policies: Policies,
         asks: Asks,
     ) -> Self {
         Self {
-            place,
+            index,
             settings,
             policies,
             asks,

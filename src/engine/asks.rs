@@ -3,6 +3,7 @@ use std::collections::{HashMap, HashSet};
 use super::ApplicationSettings;
 use crate::model::{IdpId, is_groups};
 use crate::policy::{AccessGroup, PolicyDecision, Rule};
+use crate::session::ApplicationIndex;
 
 /// What an application's policies ask of a request that is not client of every request.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -11,8 +12,8 @@ pub(super) struct Asks {
     pub(super) certificate: bool,
     /// Whether one that lets programs in does.
     pub(super) certificate_of_service_clients: bool,
-    /// The applications whose tokens they ask for, by place.
-    pub(super) linked: Box<[usize]>,
+    /// The applications whose tokens they ask for, by index.
+    pub(super) linked: Box<[ApplicationIndex]>,
     /// The providers whose groups they ask for.
     pub(super) groups: HashSet<IdpId>,
     /// `true` if a policy, or one of an application whose tokens they accept, depends on the
@@ -31,14 +32,14 @@ impl Asks {
             .iter()
             .map(|group| (group.id.as_str(), group))
             .collect();
-        let places: HashMap<&str, usize> = applications
+        let indices: HashMap<&str, ApplicationIndex> = applications
             .iter()
             .enumerate()
-            .map(|(place, a)| (a.id.as_str(), place))
+            .map(|(index, a)| (a.id.as_str(), ApplicationIndex(index)))
             .collect();
         let mut asks: Vec<Self> = applications
             .iter()
-            .map(|application| one(application, &groups, &places))
+            .map(|application| one(application, &groups, &indices))
             .collect();
         // The policies of a linked application are evaluated with the method of the request.
         let own: Vec<bool> = asks.iter().map(|asks| asks.method).collect();
@@ -46,7 +47,7 @@ impl Asks {
             asks.method |= asks
                 .linked
                 .iter()
-                .any(|place| own.get(*place) == Some(&true));
+                .any(|index| own.get(index.0) == Some(&true));
         }
         asks
     }
@@ -55,7 +56,7 @@ impl Asks {
 fn one(
     application: &ApplicationSettings,
     groups: &HashMap<&str, &AccessGroup>,
-    places: &HashMap<&str, usize>,
+    indices: &HashMap<&str, ApplicationIndex>,
 ) -> Asks {
     let mut asks = Asks::default();
     let mut linked = Vec::new();
@@ -97,7 +98,7 @@ fn one(
                 }
                 Rule::PortcullisMethod { .. } => asks.method = true,
                 Rule::LinkedAppToken { app_uid } => {
-                    linked.extend(places.get(app_uid.as_str()).copied())
+                    linked.extend(indices.get(app_uid.as_str()).copied())
                 }
                 Rule::Group { id } if seen.insert(id.as_str()) => {
                     let group = groups.get(id.as_str());
@@ -111,7 +112,7 @@ fn one(
             }
         }
     }
-    linked.sort_unstable();
+    linked.sort_unstable_by_key(|index: &ApplicationIndex| index.0);
     linked.dedup();
     Asks {
         linked: linked.into(),

@@ -266,7 +266,7 @@ fn permit(
     client: &ClientFacts<'_>,
 ) -> Decision {
     let (set, policies) = (snapshot.policies(), &application.policies);
-    let verdict = match session.partial_verdict(application.place) {
+    let verdict = match session.partial_verdict(application.index) {
         Some(partial) => set.evaluate(policies, partial, facts),
         None => set.evaluate(
             policies,

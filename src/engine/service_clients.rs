@@ -11,7 +11,7 @@ use crate::model::{
     ClientCertificate, ClientId, Reason, RequestView, SecretDigest, ServiceToken, UnixTime,
 };
 use crate::policy::{Fact, Facts, Outcome, Truth, Verdict};
-use crate::session::Session;
+use crate::session::{ApplicationIndex, Session};
 use crate::token::{Candidate, Candidates, Claims};
 
 /// Who came without a login.
@@ -268,7 +268,7 @@ fn stands(
     }
     let (set, policies) = (snapshot.policies(), &application.policies);
     let facts = Facts::new(request.client, request.method, now, snapshot.countries());
-    let verdict = match session.partial_verdict(application.place) {
+    let verdict = match session.partial_verdict(application.index) {
         Some(partial) => set.evaluate(policies, partial, &facts),
         None => set.evaluate(
             policies,
@@ -293,15 +293,15 @@ fn stands(
 /// application's origin, whether it counts here or not.
 fn linked<'a>(
     snapshot: &'a Snapshot,
-    places: &[usize],
+    indices: &[ApplicationIndex],
     request: &RequestView<'_>,
     now: UnixTime,
 ) -> Result<(Linked<'a>, bool), Need> {
     let headers = request.headers;
     let applications = || {
-        places
+        indices
             .iter()
-            .filter_map(|place| snapshot.applications().get(*place))
+            .filter_map(|index| snapshot.applications().get(index.0))
     };
     let bearer = only(headers, &AUTHORIZATION).and_then(bearer);
     let in_lines = headers

@@ -12,7 +12,7 @@ use crate::policy::{
     AccessGroup, Countries, Country, Facts, First, List, PolicySet, UnknownName, Verdict, Who,
 };
 use crate::route::Router;
-use crate::session::{Context, Revocations};
+use crate::session::{ApplicationIndex, Context, Revocations};
 
 /// The team: whose tokens are good here, and where people log in.
 #[derive(Clone, Debug)]
@@ -104,7 +104,7 @@ impl Snapshot {
             .zip(policies)
             .zip(asks)
             .enumerate()
-            .map(|(i, ((a, p), asks))| Arc::new(Application::new(i, a, p, asks)))
+            .map(|(i, ((a, p), asks))| Arc::new(Application::new(ApplicationIndex(i), a, p, asks)))
             .collect();
         let issuer: Box<str> = team.url().into();
         let keys = cache.issuer(&issuer);
@@ -262,11 +262,12 @@ impl Snapshot {
     pub(super) fn context<'a>(&'a self) -> impl FnOnce(&'a Application) -> Context<'a> {
         let (key_set, identity_changes) = (self.keys().key_set(), self.cache.identity_changes());
         move |application| Context {
-            policies: &self.compiled.policies,
+            policy_set: &self.compiled.policies,
             generation: self.compiled.generation,
             key_set,
             identity_changes,
-            application: (application.place, &application.policies),
+            application: application.index,
+            policies: &application.policies,
             sent_headers: &application.settings().sent_headers,
         }
     }

@@ -45,8 +45,9 @@ struct Person {
     /// The order of the login among revocations; `None` if the record could not be lookup.
     login: Option<LoginOrder>,
     answers: policy::Person,
-    /// For the application of that place.
-    partial: (usize, PartialVerdict),
+    /// The application that `partial` is for.
+    application: ApplicationIndex,
+    partial: PartialVerdict,
     /// What origins are sent beside the address.
     headers: Box<[(HeaderName, HeaderValue)]>,
     /// Which snapshot's numbers these are.
@@ -62,19 +63,25 @@ struct Person {
 #[error("the token is not an application's session")]
 pub struct NotASession;
 
+/// The index of an application in its snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ApplicationIndex(pub usize);
+
 /// What the snapshot contributes to a session.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
-    /// The names of the snapshot.
-    pub policies: &'a PolicySet,
+    /// The snapshot's Access groups and questions.
+    pub policy_set: &'a PolicySet,
     /// Its number.
     pub generation: u64,
     /// The number of the key set.
     pub key_set: u64,
     /// How often identities have changed.
     pub identity_changes: u64,
-    /// The application that is asked for: its place, and its policies.
-    pub application: (usize, &'a Policies),
+    /// The application of the request.
+    pub application: ApplicationIndex,
+    /// Its policies.
+    pub policies: &'a Policies,
     /// Which headers origins are sent of what a provider says.
     pub sent_headers: &'a [SentHeader],
 }
@@ -100,12 +107,13 @@ impl Person {
         if identity.as_ref().is_some_and(|i| i.email != *email) {
             return Err(NotASession);
         }
-        let answers = context.policies.person(Who::Person {
+        let answers = context.policy_set.person(Who::Person {
             email,
             identity: identity.as_deref(),
         });
-        let (place, policies) = context.application;
-        let partial = (place, context.policies.partial_verdict(policies, &answers));
+        let partial = context
+            .policy_set
+            .partial_verdict(context.policies, &answers);
         let headers = identity
             .as_ref()
             .map(|identity| headers(identity, context.sent_headers))
@@ -117,6 +125,7 @@ impl Person {
                 .or(without_record),
             identity,
             answers,
+            application: context.application,
             partial,
             headers: headers.unwrap_or_default(),
             generation: context.generation,
@@ -321,10 +330,9 @@ impl Session {
         &self.person.answers
     }
 
-    /// Where the person stands, if that is known for the application of that place.
-    pub fn partial_verdict(&self, application: usize) -> Option<&PartialVerdict> {
-        let (place, partial) = &self.person.partial;
-        (*place == application).then_some(partial)
+    /// Returns the user's partial verdict, if the session keeps that of this application.
+    pub fn partial_verdict(&self, application: ApplicationIndex) -> Option<&PartialVerdict> {
+        (self.person.application == application).then_some(&self.person.partial)
     }
 
     /// The token, for the origin.
