@@ -21,7 +21,7 @@ use crate::token::{TokenError, UnverifiedToken};
 /// On [`Decision::Resolve`] the caller awaits the control path and calls again, once for each
 /// [`Need`]; a need that comes a second time is treated as [`Decision::Unavailable`].
 pub fn decide(snapshot: &Snapshot, request: &RequestView<'_>, now: UnixTime) -> Decision {
-    let application = match place(snapshot, request) {
+    let application = match route(snapshot, request) {
         Ok(application) => application,
         Err(decision) => return decision,
     };
@@ -84,8 +84,8 @@ pub fn decide(snapshot: &Snapshot, request: &RequestView<'_>, now: UnixTime) -> 
     }
 }
 
-/// The application that a request is for; or the decision, where it is for none.
-pub(super) fn place<'a>(
+/// Routes a request to an application, or decides it without one.
+pub(super) fn route<'a>(
     snapshot: &'a Snapshot,
     request: &RequestView<'_>,
 ) -> Result<&'a Arc<Application>, Decision> {
@@ -99,22 +99,22 @@ pub(super) fn place<'a>(
     {
         return Err(Decision::Refuse(Reason::PortUnknown));
     }
-    match route(snapshot, &request.authority.host, &request.path) {
-        Ok(Route::Endpoint { endpoint, on_team }) => Err(Decision::Handle { endpoint, on_team }),
+    match match_route(snapshot, &request.authority.host, &request.path) {
+        Ok(RouteMatch::Endpoint { endpoint, on_team }) => Err(Decision::Handle { endpoint, on_team }),
         // The policies would judge another method than the origin acts on.
-        Ok(Route::Application(application))
+        Ok(RouteMatch::Application(application))
             if application.asks.method && request.query.is_some_and(overrides_method) =>
         {
             Err(Decision::Refuse(Reason::MethodRefused))
         }
-        Ok(Route::Application(application))
+        Ok(RouteMatch::Application(application))
             if other_target::stay_inside(snapshot, application, request) =>
         {
             Ok(application)
         }
         // The origin would act on what another application protects.
-        Ok(Route::Application(_)) => Err(Decision::Refuse(Reason::PathAmbiguous)),
-        Ok(Route::Nowhere) => Err(Decision::Refuse(Reason::NoApplication)),
+        Ok(RouteMatch::Application(_)) => Err(Decision::Refuse(Reason::PathAmbiguous)),
+        Ok(RouteMatch::Nowhere) => Err(Decision::Refuse(Reason::NoApplication)),
         Err(_) => Err(Decision::Refuse(Reason::PathAmbiguous)),
     }
 }
@@ -208,36 +208,36 @@ fn no_session(
     }
 }
 
-pub(super) enum Route<'a> {
+pub(super) enum RouteMatch<'a> {
     Endpoint { endpoint: Endpoint, on_team: bool },
     Application(&'a Arc<Application>),
     Nowhere,
 }
 
-pub(super) fn route<'a>(
+pub(super) fn match_route<'a>(
     snapshot: &'a Snapshot,
     host: &str,
     path: &CleanPath<'_>,
-) -> Result<Route<'a>, PathError> {
+) -> Result<RouteMatch<'a>, PathError> {
     let on_team = *host == *snapshot.team().domain.as_str();
     match Endpoint::of(path)? {
         Some(endpoint) if on_team || snapshot.router().knows_host(host) => {
-            Ok(Route::Endpoint { endpoint, on_team })
+            Ok(RouteMatch::Endpoint { endpoint, on_team })
         }
-        Some(_) => Ok(Route::Nowhere),
+        Some(_) => Ok(RouteMatch::Nowhere),
         None if on_team => {
             let endpoint = if path.as_str() == "/" {
                 Endpoint::Home
             } else {
                 Endpoint::Unknown
             };
-            Ok(Route::Endpoint { endpoint, on_team })
+            Ok(RouteMatch::Endpoint { endpoint, on_team })
         }
         None => {
             let found = snapshot.router().route(host, path)?;
             Ok(found
                 .and_then(|i| snapshot.applications().get(i))
-                .map_or(Route::Nowhere, Route::Application))
+                .map_or(RouteMatch::Nowhere, RouteMatch::Application))
         }
     }
 }

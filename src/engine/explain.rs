@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::decide::place;
+use super::decide::route;
 use super::{Application, Decision, Snapshot};
 use crate::model::{Reason, RequestView};
 use crate::policy::{Fact, Facts, Outcome, Truth, Verdict, Walk, Who};
@@ -40,7 +40,7 @@ pub fn explain(
     visitor: Option<Who<'_>>,
     facts: &Facts<'_>,
 ) -> Explanation {
-    let application = match place(snapshot, request) {
+    let application = match route(snapshot, request) {
         Ok(application) => Arc::clone(application),
         Err(decision) => {
             let (outcome, reason) = match decision {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::Method;
 
-use super::decide::{Route, route};
+use super::decide::{RouteMatch, match_route};
 use super::reserved::is_spelt;
 use super::{Application, Snapshot};
 use crate::model::{CleanPath, HostPort, RequestView};
@@ -88,12 +88,12 @@ impl<'a> Target<'a> {
         };
         let is_ours = |found: &Arc<Application>| Arc::ptr_eq(found, application);
         let here =
-            matches!(route(snapshot, host, &path), Ok(Route::Application(found)) if is_ours(found));
+            matches!(match_route(snapshot, host, &path), Ok(RouteMatch::Application(found)) if is_ours(found));
         let there = self.authority.as_ref().is_none_or(|authority| {
-            match route(snapshot, &authority.host, &path) {
-                Ok(Route::Application(found)) => is_ours(found),
-                Ok(Route::Nowhere) => true,
-                Ok(Route::Endpoint { .. }) | Err(_) => false,
+            match match_route(snapshot, &authority.host, &path) {
+                Ok(RouteMatch::Application(found)) => is_ours(found),
+                Ok(RouteMatch::Nowhere) => true,
+                Ok(RouteMatch::Endpoint { .. }) | Err(_) => false,
             }
         });
         here && there
