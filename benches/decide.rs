@@ -30,7 +30,7 @@ use portcullis::model::{
     Aud, CleanPath, Email, Group, Groups, Host, HostPort, Identity, IdentityNonce, IdpId, IdpRef,
     RequestView, UnixTime, UserId,
 };
-use portcullis::policy::{List, Policy, Who};
+use portcullis::policy::{List, Policy, Requester};
 use portcullis::route::{Domain, PathCase};
 use portcullis::token::{KeySet, SigningKey};
 use serde_json::{Value, json};
@@ -208,12 +208,12 @@ fn curves(criterion: &mut Criterion, key: &SigningKey) {
     for policies in CURVE {
         let world = World::new(key, 500, policies, 1_000);
         let (set, application) = (world.snapshot.policies(), &world.snapshot.applications()[0]);
-        let who = Who::Person {
+        let who = Requester::User {
             email: &world.identity.email,
             identity: Some(&world.identity),
         };
         group.bench_function(policies.to_string(), |b| {
-            b.iter(|| set.partial_verdict(application.policies(), &set.person(black_box(who))));
+            b.iter(|| set.partial_verdict(application.policies(), &set.user_facts(black_box(who))));
         });
     }
 }

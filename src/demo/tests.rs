@@ -21,7 +21,7 @@ use crate::idp::{
     Provider,
 };
 use crate::model::{Groups, UnixTime, UserId};
-use crate::policy::{Facts, Outcome, PolicySet, Who};
+use crate::policy::{Facts, Outcome, PolicySet, Requester};
 
 const PORTS: Ports = Ports {
     proxy: 8000,
@@ -160,7 +160,7 @@ async fn everybody_sees_what_the_table_says() {
                 Err(failure) => panic!("{}: {failure}", person.name),
                 Ok(profile) => {
                     let identity = profile.clone().into_identity(UserId("u".into()));
-                    let person = set.person(Who::Person {
+                    let person = set.user_facts(Requester::User {
                         email: &identity.email,
                         identity: Some(&identity),
                     });

@@ -100,7 +100,9 @@ pub(super) fn route<'a>(
         return Err(Decision::Refuse(Reason::PortUnknown));
     }
     match match_route(snapshot, &request.authority.host, &request.path) {
-        Ok(RouteMatch::Endpoint { endpoint, on_team }) => Err(Decision::Handle { endpoint, on_team }),
+        Ok(RouteMatch::Endpoint { endpoint, on_team }) => {
+            Err(Decision::Handle { endpoint, on_team })
+        }
         // The policies would judge another method than the origin acts on.
         Ok(RouteMatch::Application(application))
             if application.asks.method && request.query.is_some_and(overrides_method) =>

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::decide::route;
 use super::{Application, Decision, Snapshot};
 use crate::model::{Reason, RequestView};
-use crate::policy::{Fact, Facts, Outcome, Truth, Verdict, Walk, Who};
+use crate::policy::{Fact, Facts, Outcome, Requester, Truth, Verdict, Walk};
 
 /// What would happen to a request, and the walk to it.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl Explanation {
 pub fn explain(
     snapshot: &Snapshot,
     request: &RequestView<'_>,
-    visitor: Option<Who<'_>>,
+    visitor: Option<Requester<'_>>,
     facts: &Facts<'_>,
 ) -> Explanation {
     let application = match route(snapshot, request) {
@@ -62,12 +62,12 @@ pub fn explain(
     let visitor = visitor.filter(|_| !is_program);
     let is_linked =
         matches!(facts.linked_app, Fact::Present(_)) && !application.asks.linked.is_empty();
-    let person = visitor.map(|who| snapshot.policies().person(who));
+    let person = visitor.map(|who| snapshot.policies().user_facts(who));
     let walk = snapshot
         .policies()
         .walk(&application.policies, person.as_ref(), facts);
     let identity = match visitor {
-        Some(Who::Person { identity, .. }) => identity,
+        Some(Requester::User { identity, .. }) => identity,
         _ => None,
     };
     let admits = application.admits(identity.map(|identity| &identity.idp.id));

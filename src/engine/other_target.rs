@@ -87,8 +87,7 @@ impl<'a> Target<'a> {
             return false;
         };
         let is_ours = |found: &Arc<Application>| Arc::ptr_eq(found, application);
-        let here =
-            matches!(match_route(snapshot, host, &path), Ok(RouteMatch::Application(found)) if is_ours(found));
+        let here = matches!(match_route(snapshot, host, &path), Ok(RouteMatch::Application(found)) if is_ours(found));
         let there = self.authority.as_ref().is_none_or(|authority| {
             match match_route(snapshot, &authority.host, &path) {
                 Ok(RouteMatch::Application(found)) => is_ours(found),

@@ -9,7 +9,7 @@ use super::service_clients::ServiceTokens;
 use super::{Application, ApplicationSettings, ClientCa, NodeCache};
 use crate::model::{Aud, Host, ServiceToken, Support};
 use crate::policy::{
-    AccessGroup, Countries, Country, Facts, First, List, PolicySet, UnknownName, Verdict, Who,
+    AccessGroup, Countries, Country, Facts, First, List, PolicySet, Requester, UnknownName, Verdict,
 };
 use crate::route::Router;
 use crate::session::{ApplicationIndex, Context, Revocations};
@@ -233,13 +233,18 @@ impl Snapshot {
 
     /// What an application's policies say of somebody's request: bypass and Service Auth, then the
     /// rest.
-    pub fn judge(&self, application: &Application, who: Who<'_>, facts: &Facts<'_>) -> Verdict {
+    pub fn judge(
+        &self,
+        application: &Application,
+        who: Requester<'_>,
+        facts: &Facts<'_>,
+    ) -> Verdict {
         let (set, policies) = (self.policies(), &application.policies);
         let First { verdict, shadow } = set.first(policies, facts);
         let rest = || {
             set.evaluate(
                 policies,
-                &set.partial_verdict(policies, &set.person(who)),
+                &set.partial_verdict(policies, &set.user_facts(who)),
                 facts,
             )
         };

@@ -5,9 +5,9 @@ use std::time::Duration;
 use http::Method;
 
 use super::evaluate::PartialVerdict;
-use super::names::{Names, Question, Who};
 use super::nets::Nets;
 use super::order::{UnknownName, order};
+use super::questions::{Question, Questions, Requester};
 use super::rule::{AccessGroup, List, ListItems, Policy, PolicyDecision, Rule};
 use super::values::{Country, IpRange, TimeWindow};
 use crate::model::IdpId;
@@ -24,7 +24,7 @@ pub(super) struct Test {
 #[derive(Debug)]
 pub(super) enum Ask {
     Everyone,
-    Person(Question),
+    User(Question),
     /// The number of an Access group. Groups have higher numbers than those that they contain.
     Group(usize),
     Method(Box<[Method]>),
@@ -44,7 +44,7 @@ impl Ask {
     /// The cheap ones decide first. The outcome does not depend on it.
     const fn cost(&self) -> u8 {
         match self {
-            Self::Everyone | Self::Person(_) => 0,
+            Self::Everyone | Self::User(_) => 0,
             Self::Method(_) | Self::Nets(_) => 1,
             Self::Certificate | Self::CommonName(_) | Self::AnyServiceToken => 2,
             Self::ServiceToken(_) | Self::LinkedApp(_) => 2,
@@ -114,7 +114,7 @@ pub(super) struct CompiledPolicy {
 pub struct PolicySet {
     pub(super) groups: Box<[Clauses]>,
     group_ids: Box<[Box<str>]>,
-    pub(super) names: Names,
+    pub(super) questions: Questions,
 }
 
 /// One application's policies. Evaluated together with the [`PolicySet`] that made them.
@@ -153,7 +153,7 @@ impl PolicySet {
                 .map(|(number, group)| (group.id.as_str(), number))
                 .collect(),
             groups: Vec::with_capacity(ordered.len()),
-            names: Names::default(),
+            questions: Questions::default(),
             nets: HashMap::new(),
         };
         for group in &ordered {
@@ -171,9 +171,9 @@ impl PolicySet {
         let set = Self {
             groups: compiler.groups.into(),
             group_ids,
-            names: compiler.names,
+            questions: compiler.questions,
         };
-        let nobody = set.person(Who::Unknown);
+        let nobody = set.user_facts(Requester::Unknown);
         for policies in &mut applications {
             policies.nobody = set.first_partial_verdict(policies, &nobody);
         }
@@ -190,7 +190,7 @@ impl PolicySet {
 
     /// The groups of a provider's that rules name, in their order.
     pub fn group_names(&self, idp: &IdpId) -> Vec<&str> {
-        self.names.groups(idp)
+        self.questions.groups(idp)
     }
 
     /// The id of a group by its number.
@@ -212,7 +212,7 @@ struct Compiler<'a> {
     lists: &'a [List],
     numbers: HashMap<&'a str, usize>,
     groups: Vec<Clauses>,
-    names: Names,
+    questions: Questions,
     /// By the id of the list.
     nets: HashMap<String, Arc<Nets>>,
 }
@@ -282,7 +282,7 @@ impl Compiler<'_> {
         for (rule, written) in rules.iter().enumerate() {
             let ask = self.ask(written)?;
             let of_person = match &ask {
-                Ask::Everyone | Ask::Person(_) | Ask::Never => true,
+                Ask::Everyone | Ask::User(_) | Ask::Never => true,
                 Ask::Group(number) => !self.groups.get(*number).is_some_and(Clauses::ask_requests),
                 _ => false,
             };
@@ -305,8 +305,8 @@ impl Compiler<'_> {
                 .then_some(())
                 .ok_or_else(|| UnknownName::List(id.clone()))?;
         }
-        if let Some(question) = self.names.question(rule, self.lists) {
-            return Ok(Ask::Person(question));
+        if let Some(question) = self.questions.question(rule, self.lists) {
+            return Ok(Ask::User(question));
         }
         Ok(match rule {
             Rule::Everyone {} => Ask::Everyone,

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use super::compile::{
     Ask, Clause, Clauses, CompiledPolicy, Policies, PolicyIndex, PolicySet, Test,
 };
-use super::names::{Person, Who};
+use super::questions::{Requester, UserFacts};
 use super::rule::PolicyDecision;
 use super::trace::{Clause as Kind, Record, Subject, Trace, Untraced, Walk};
 use super::truth::{Bits, Truth};
@@ -198,22 +198,22 @@ impl Reason {
 
 impl PolicySet {
     /// Answers everything that this snapshot's rules ask about somebody.
-    pub fn person(&self, who: Who<'_>) -> Person {
-        self.names.person(who)
+    pub fn user_facts(&self, who: Requester<'_>) -> UserFacts {
+        self.questions.user_facts(who)
     }
 
     /// Where somebody stands with an application's allow and deny policies.
     ///
     /// A policy that is false while a fact is unknown stays false when it is learned, so nothing is
     /// lost by leaving it out.
-    pub fn partial_verdict(&self, policies: &Policies, person: &Person) -> PartialVerdict {
+    pub fn partial_verdict(&self, policies: &Policies, person: &UserFacts) -> PartialVerdict {
         self.stand(&policies.rest, &policies.groups, person, &mut Untraced)
     }
 
     pub(super) fn first_partial_verdict(
         &self,
         policies: &Policies,
-        person: &Person,
+        person: &UserFacts,
     ) -> PartialVerdict {
         self.stand(&policies.first, &policies.groups, person, &mut Untraced)
     }
@@ -252,12 +252,12 @@ impl PolicySet {
     /// The whole way to a verdict, with every rule on it: the same evaluation, with somebody
     /// looking on. Nobody has logged in where `person` is `None`; there is a verdict then only if
     /// it needs no login.
-    pub fn walk(&self, policies: &Policies, person: Option<&Person>, facts: &Facts<'_>) -> Walk {
+    pub fn walk(&self, policies: &Policies, person: Option<&UserFacts>, facts: &Facts<'_>) -> Walk {
         let mut first = Record::default();
         let nobody = self.stand(
             &policies.first,
             &policies.groups,
-            &self.person(Who::Unknown),
+            &self.user_facts(Requester::Unknown),
             &mut first,
         );
         let early = self.decide(&policies.first, &nobody, facts, &mut first);
@@ -289,7 +289,7 @@ impl PolicySet {
         &self,
         policies: &[CompiledPolicy],
         groups: &[usize],
-        person: &Person,
+        person: &UserFacts,
         trace: &mut T,
     ) -> PartialVerdict {
         // Each group comes after those that it contains.
@@ -440,14 +440,14 @@ type Groups = SmallVec<[(usize, Truth); 4]>;
 
 fn half<T: Trace>(
     clauses: &Clauses,
-    person: &Person,
+    person: &UserFacts,
     groups: &[(usize, Truth)],
     subject: Subject,
     trace: &mut T,
 ) -> Half {
     let ask = |test: &Test| match &test.ask {
         Ask::Everyone => Truth::True,
-        Ask::Person(question) => person.answer(*question),
+        Ask::User(question) => person.answer(*question),
         Ask::Group(number) => known(groups, *number),
         _ => Truth::Unknown,
     };
@@ -484,7 +484,7 @@ fn whole<T: Trace>(
         Ask::Group(number) => known(groups, *number),
         Ask::Time(window) => window.holds(facts.now).into(),
         Ask::Country(country) => facts.is_in(*country),
-        Ask::Everyone | Ask::Person(_) | Ask::Never => Truth::Unknown,
+        Ask::Everyone | Ask::User(_) | Ask::Never => Truth::Unknown,
     };
     let include = any(
         &clauses.include.request,

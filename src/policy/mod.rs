@@ -7,9 +7,9 @@
 mod advice;
 mod compile;
 mod evaluate;
-mod names;
 mod nets;
 mod order;
+mod questions;
 mod reach;
 mod rule;
 mod trace;
@@ -21,8 +21,8 @@ pub use compile::{Compiled, Policies, PolicyIndex, PolicySet};
 pub use evaluate::{
     Countries, Fact, Facts, First, Outcome, PartialVerdict, ShadowVerdict, Verdict,
 };
-pub use names::{Person, Who, is_comparable};
 pub use order::UnknownName;
+pub use questions::{Requester, UserFacts, is_comparable};
 pub use reach::{evaluation_key, evaluations};
 pub use rule::{About, AccessGroup, List, ListItems, Policy, PolicyDecision, Rule};
 pub use trace::{Clause, Part, Walk};

@@ -174,7 +174,7 @@ pub enum About {
     /// Nothing.
     Anybody,
     /// The person: known from the login on, the same for every request of a session.
-    Person,
+    User,
     /// The request: known anew each time.
     Request,
     /// Whatever the rules of the group ask about.
@@ -231,7 +231,7 @@ impl Rule {
             | Self::Oidc { .. }
             | Self::LoginMethod { .. }
             | Self::AuthMethod { .. }
-            | Self::ExternalEvaluation { .. } => About::Person,
+            | Self::ExternalEvaluation { .. } => About::User,
             Self::Ip { .. }
             | Self::IpList { .. }
             | Self::Geo { .. }

@@ -19,7 +19,7 @@ use crate::model::{Aud, HostPort, IdpId, Reason};
 use crate::observe::audit::Via;
 use crate::observe::metrics;
 use crate::pages::{ErrorPage, Link, LoginChooser, answer};
-use crate::policy::{Fact, Facts, Outcome, Who};
+use crate::policy::{Fact, Facts, Outcome, Requester};
 use crate::route::Endpoint;
 
 /// Where a login is to end: an application, the host by which the browser calls it, a page, and the
@@ -332,7 +332,7 @@ pub(super) async fn arrive(
         linked_app: Fact::Absent,
         ..facts
     };
-    let who = Who::Person {
+    let who = Requester::User {
         email: &identity.email,
         identity: Some(identity),
     };

@@ -9,7 +9,7 @@ use crate::config::{self, Config, Errors, Offline, Problem};
 use crate::control;
 use crate::engine::{self, Application, Explanation, NodeCache, Origins, Snapshot};
 use crate::model::{CleanPath, HostPort, Identity, Reason, RequestView, UnixTime};
-use crate::policy::{Country, Fact, Facts, Verb, Who};
+use crate::policy::{Country, Fact, Facts, Requester, Verb};
 
 /// A configuration that is looked at, not run.
 #[derive(Debug)]
@@ -197,7 +197,7 @@ impl World {
         if asked.country.is_some() {
             let _ = facts.country.set(asked.country);
         }
-        let visitor = identity.map(|identity| Who::Person {
+        let visitor = identity.map(|identity| Requester::User {
             email: &identity.email,
             identity: Some(identity),
         });

@@ -34,7 +34,7 @@ pub struct Change {
     pub new: String,
     /// Whether they get in who did not, or the other way around.
     pub access: Access,
-    /// Who, or what request, in words, with how often where a log says so.
+    /// Requester, or what request, in words, with how often where a log says so.
     pub who: BTreeMap<String, usize>,
 }
 

@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 pub use revocations::{Presented, Revocations, Until};
 
 use crate::model::{Aud, Email, Identity, IdentityNonce, LoginOrder, SentHeader, UnixTime, UserId};
-use crate::policy::{self, PartialVerdict, Policies, PolicySet, Truth, Who};
+use crate::policy::{self, PartialVerdict, Policies, PolicySet, Requester, Truth};
 use crate::token::{Claims, Kind, VerifiedToken};
 
 /// A verified application token, ready for the next request: nothing in it has to be parsed, looked
@@ -34,17 +34,17 @@ pub struct Session {
     expires: UnixTime,
     /// Which key set it was verified with.
     key_set: u64,
-    person: Person,
+    user_state: UserState,
 }
 
 /// What is known of the person, in the numbers of one snapshot.
 #[derive(Debug)]
-struct Person {
+struct UserState {
     /// The identity record, where there is one; `None` where it could not be lookup.
     identity: Option<Arc<Identity>>,
     /// The order of the login among revocations; `None` if the record could not be lookup.
     login: Option<LoginOrder>,
-    answers: policy::Person,
+    answers: policy::UserFacts,
     /// The application that `partial` is for.
     application: ApplicationIndex,
     partial: PartialVerdict,
@@ -95,7 +95,7 @@ pub struct IdentityLookup {
     pub recheck: Option<UnixTime>,
 }
 
-impl Person {
+impl UserState {
     /// `without_record`: the order of a login that has no record.
     fn new(
         email: &Email,
@@ -107,7 +107,7 @@ impl Person {
         if identity.as_ref().is_some_and(|i| i.email != *email) {
             return Err(NotASession);
         }
-        let answers = context.policy_set.person(Who::Person {
+        let answers = context.policy_set.user_facts(Requester::User {
             email,
             identity: identity.as_deref(),
         });
@@ -205,7 +205,7 @@ impl Session {
         let email_header =
             HeaderValue::from_bytes(email.as_str().as_bytes()).map_err(|_| NotASession)?;
         Ok(Self {
-            person: Person::new(&email, lookup, without_record(nonce, iat), context)?,
+            user_state: UserState::new(&email, lookup, without_record(nonce, iat), context)?,
             assertion,
             email_header: Some(email_header),
             email,
@@ -237,7 +237,7 @@ impl Session {
             issued: self.issued,
             expires: self.expires,
             key_set: self.key_set,
-            person: Person::new(
+            user_state: UserState::new(
                 &self.email,
                 lookup,
                 without_record(self.nonce, self.issued),
@@ -280,23 +280,24 @@ impl Session {
     /// Whether what is known of the person is up to date: the snapshot's numbers, the record, the
     /// time to ask again.
     pub fn is_current(&self, generation: u64, identity_changes: u64, now: UnixTime) -> bool {
-        self.person.generation == generation
-            && self.person.identity_changes.load(Ordering::Relaxed) == identity_changes
-            && self.person.recheck.is_none_or(|at| now < at)
+        self.user_state.generation == generation
+            && self.user_state.identity_changes.load(Ordering::Relaxed) == identity_changes
+            && self.user_state.recheck.is_none_or(|at| now < at)
     }
 
     /// Makes it up to date, where it turns out that nothing changed for this person; answers
     /// whether that is so.
     pub fn confirm(&self, lookup: &IdentityLookup, generation: u64, identity_changes: u64) -> bool {
-        let same = match (&self.person.identity, &lookup.identity) {
+        let same = match (&self.user_state.identity, &lookup.identity) {
             (Some(ours), Some(found)) => Arc::ptr_eq(ours, found),
             (None, None) => true,
             _ => false,
         };
-        let confirmed =
-            same && self.person.recheck == lookup.recheck && self.person.generation == generation;
+        let confirmed = same
+            && self.user_state.recheck == lookup.recheck
+            && self.user_state.generation == generation;
         if confirmed {
-            self.person
+            self.user_state
                 .identity_changes
                 .store(identity_changes, Ordering::Relaxed);
         }
@@ -316,7 +317,7 @@ impl Session {
             user: &self.user,
             aud: &self.aud,
             issued: self.issued,
-            login: self.person.login,
+            login: self.user_state.login,
         })
     }
 
@@ -326,13 +327,13 @@ impl Session {
     }
 
     /// What the policies ask about the person, answered.
-    pub const fn answers(&self) -> &policy::Person {
-        &self.person.answers
+    pub const fn answers(&self) -> &policy::UserFacts {
+        &self.user_state.answers
     }
 
     /// Returns the user's partial verdict, if the session keeps that of this application.
     pub fn partial_verdict(&self, application: ApplicationIndex) -> Option<&PartialVerdict> {
-        (self.person.application == application).then_some(&self.person.partial)
+        (self.user_state.application == application).then_some(&self.user_state.partial)
     }
 
     /// The token, for the origin.
@@ -347,7 +348,7 @@ impl Session {
 
     /// What the provider says of the person, for the origin: the same name once for each value.
     pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {
-        &self.person.headers
+        &self.user_state.headers
     }
 
     /// The address.
@@ -367,7 +368,7 @@ impl Session {
 
     /// The identity record, where it could be lookup.
     pub const fn identity(&self) -> Option<&Arc<Identity>> {
-        self.person.identity.as_ref()
+        self.user_state.identity.as_ref()
     }
 
     /// When its token was issued.

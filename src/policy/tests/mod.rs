@@ -74,18 +74,18 @@ impl Case {
         let First { verdict, shadow } = self.set.first(&self.compiled, &facts);
         let who = person
             .as_ref()
-            .map_or(Who::Unknown, |(email, identity)| Who::Person {
+            .map_or(Requester::Unknown, |(email, identity)| Requester::User {
                 email,
                 identity: identity.as_ref(),
             });
         let partial = self
             .set
-            .partial_verdict(&self.compiled, &self.set.person(who));
+            .partial_verdict(&self.compiled, &self.set.user_facts(who));
         let verdict =
             verdict.unwrap_or_else(|| self.set.evaluate(&self.compiled, &partial, &facts));
         let walk = self
             .set
-            .walk(&self.compiled, Some(&self.set.person(who)), &facts);
+            .walk(&self.compiled, Some(&self.set.user_facts(who)), &facts);
         let verdict = Verdict {
             shadow: shadow.or(verdict.shadow),
             ..verdict

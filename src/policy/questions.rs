@@ -19,7 +19,7 @@ type Values = Map<Box<str>, u32>;
 /// Every distinct question is a number, and every number belongs to a family: what is learned, or
 /// not learned, together.
 #[derive(Debug, Default)]
-pub(super) struct Names {
+pub(super) struct Questions {
     /// The family of each question.
     families: Vec<u32>,
     /// The number of each family.
@@ -48,7 +48,7 @@ enum Family {
 
 /// What of a snapshot's questions holds for one person.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Person {
+pub struct UserFacts {
     holds: Bits,
     /// Families of which nothing is known.
     unknown: Bits,
@@ -61,7 +61,7 @@ pub(super) struct Question {
     family: u32,
 }
 
-impl Person {
+impl UserFacts {
     pub(super) fn answer(&self, question: Question) -> Truth {
         if self.holds.contains(question.number) {
             Truth::True
@@ -75,11 +75,11 @@ impl Person {
 
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
-pub enum Who<'a> {
+pub enum Requester<'a> {
     /// Nothing is known yet.
     Unknown,
     /// Somebody who logged in.
-    Person {
+    User {
         /// The canonical address.
         email: &'a Email,
         /// The identity record; `None` where it could not be learned.
@@ -87,7 +87,7 @@ pub enum Who<'a> {
     },
 }
 
-impl Names {
+impl Questions {
     /// The number of what a rule asks about people; `None` where it asks about something else.
     pub(super) fn question(&mut self, rule: &Rule, lists: &[List]) -> Option<Question> {
         let question = match rule {
@@ -95,17 +95,20 @@ impl Names {
             Rule::Email { email } => {
                 let email =
                     Email::parse(email).map_or(email.as_str().into(), |e| e.as_str().into());
-                self.numbered(Family::Email, |names| &mut names.emails, email)
+                self.numbered(Family::Email, |questions| &mut questions.emails, email)
             }
             Rule::EmailDomain { domain } => {
                 let domain = EmailDomain::parse(domain)
                     .map_or(domain.as_str().into(), |d| d.as_str().into());
-                self.numbered(Family::Email, |names| &mut names.domains, domain)
+                self.numbered(Family::Email, |questions| &mut questions.domains, domain)
             }
             Rule::EmailList { id } => {
                 let fresh = !self.lists.contains_key(id.as_str());
-                let question =
-                    self.numbered(Family::Email, |names| &mut names.lists, id.as_str().into());
+                let question = self.numbered(
+                    Family::Email,
+                    |questions| &mut questions.lists,
+                    id.as_str().into(),
+                );
                 let list = lists.iter().find(|list| list.id == *id);
                 if let (
                     true,
@@ -124,9 +127,11 @@ impl Names {
                 }
                 question
             }
-            Rule::LoginMethod { id } => {
-                self.numbered(Family::Provider, |names| &mut names.providers, id.clone())
-            }
+            Rule::LoginMethod { id } => self.numbered(
+                Family::Provider,
+                |questions| &mut questions.providers,
+                id.clone(),
+            ),
             Rule::Okta {
                 name,
                 identity_provider_id: idp,
@@ -134,7 +139,7 @@ impl Names {
                 let family = Family::Groups(idp.clone());
                 self.numbered(
                     family,
-                    |names| names.groups.entry(idp.clone()).or_default(),
+                    |questions| questions.groups.entry(idp.clone()).or_default(),
                     name.as_str().into(),
                 )
             }
@@ -151,8 +156,8 @@ impl Names {
                 let family = Family::Claims(idp.clone(), name.as_str().into());
                 self.numbered(
                     family,
-                    |names| {
-                        names
+                    |questions| {
+                        questions
                             .claims
                             .entry(idp.clone())
                             .or_default()
@@ -164,7 +169,7 @@ impl Names {
             }
             Rule::AuthMethod { auth_method } => self.numbered(
                 Family::Methods,
-                |names| &mut names.methods,
+                |questions| &mut questions.methods,
                 auth_method.as_str().into(),
             ),
             Rule::ExternalEvaluation {
@@ -174,7 +179,7 @@ impl Names {
                 let key: Box<str> = evaluation_key(evaluate_url, keys_url).into();
                 self.numbered(
                     Family::Evaluation(key.clone()),
-                    |names| &mut names.evaluations,
+                    |questions| &mut questions.evaluations,
                     key,
                 )
             }
@@ -207,7 +212,7 @@ impl Names {
             .groups
             .get(idp)
             .into_iter()
-            .flat_map(|names| names.keys().map(|n| &**n))
+            .flat_map(|questions| questions.keys().map(|n| &**n))
             .collect();
         names.sort_unstable();
         names
@@ -249,14 +254,14 @@ impl Names {
     }
 
     /// Answers everything for somebody. It costs what is known of them, not what could be asked.
-    pub(super) fn person(&self, who: Who<'_>) -> Person {
-        let mut person = Person {
+    pub(super) fn user_facts(&self, who: Requester<'_>) -> UserFacts {
+        let mut person = UserFacts {
             holds: Bits::new(self.families.len()),
             unknown: Bits::new(self.known.len()),
         };
         let (email, identity) = match who {
-            Who::Unknown => (None, None),
-            Who::Person { email, identity } => (Some(email), identity),
+            Requester::Unknown => (None, None),
+            Requester::User { email, identity } => (Some(email), identity),
         };
         for (family, number) in &self.known {
             if !is_known(family, email, identity) {
