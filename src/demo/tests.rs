@@ -155,7 +155,13 @@ async fn everybody_sees_what_the_table_says() {
         }
         for (place, application) in APPLICATIONS.iter().enumerate() {
             let sees = match &profile {
-                _ if set.first(&compiled[place], &facts).verdict.is_some() => Sees::Opens,
+                _ if set
+                    .early_verdict(&compiled[place], &facts)
+                    .verdict
+                    .is_some() =>
+                {
+                    Sees::Opens
+                }
                 Err(LoginFailure::Email(EmailFailure::Unverified(_))) => Sees::NoLogin,
                 Err(failure) => panic!("{}: {failure}", person.name),
                 Ok(profile) => {

@@ -11,7 +11,7 @@ use super::{
     Snapshot, Style, credential,
 };
 use crate::model::{CleanPath, IdentityNonce, PathError, Reason, RequestView, Secret, UnixTime};
-use crate::policy::{Facts, First, Outcome, ShadowVerdict, Truth, Verdict};
+use crate::policy::{EarlyVerdict, Facts, Outcome, ShadowVerdict, Truth, Verdict};
 use crate::route::Endpoint;
 use crate::session::{IdentityLookup, Session};
 use crate::token::{TokenError, UnverifiedToken};
@@ -30,7 +30,9 @@ pub fn decide(snapshot: &Snapshot, request: &RequestView<'_>, now: UnixTime) -> 
         Err(need) => return Decision::Resolve(need),
     };
     let facts = client.facts(snapshot, request, now);
-    let First { verdict, shadow } = snapshot.policies().first(&application.policies, &facts);
+    let EarlyVerdict { verdict, shadow } = snapshot
+        .policies()
+        .early_verdict(&application.policies, &facts);
     match verdict {
         // Whoever shows a service token that is no good has failed, also where no token is asked
         // for.

@@ -9,7 +9,8 @@ use super::service_clients::ServiceTokens;
 use super::{Application, ApplicationSettings, ClientCa, NodeCache};
 use crate::model::{Aud, Host, ServiceToken, Support};
 use crate::policy::{
-    AccessGroup, Countries, Country, Facts, First, List, PolicySet, Requester, UnknownName, Verdict,
+    AccessGroup, Countries, Country, EarlyVerdict, Facts, List, PolicySet, Requester, UnknownName,
+    Verdict,
 };
 use crate::route::Router;
 use crate::session::{ApplicationIndex, Context, Revocations};
@@ -240,7 +241,7 @@ impl Snapshot {
         facts: &Facts<'_>,
     ) -> Verdict {
         let (set, policies) = (self.policies(), &application.policies);
-        let First { verdict, shadow } = set.first(policies, facts);
+        let EarlyVerdict { verdict, shadow } = set.early_verdict(policies, facts);
         let rest = || {
             set.evaluate(
                 policies,

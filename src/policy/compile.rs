@@ -14,15 +14,15 @@ use crate::model::IdpId;
 
 /// One rule, compiled.
 #[derive(Debug)]
-pub(super) struct Test {
-    pub(super) ask: Ask,
+pub(super) struct CompiledRule {
+    pub(super) condition: Condition,
     /// Its place in the clause as it was written.
     pub(super) rule: usize,
 }
 
 /// What a rule asks.
 #[derive(Debug)]
-pub(super) enum Ask {
+pub(super) enum Condition {
     Everyone,
     User(Question),
     /// The number of an Access group. Groups have higher numbers than those that they contain.
@@ -40,7 +40,7 @@ pub(super) enum Ask {
     Never,
 }
 
-impl Ask {
+impl Condition {
     /// The cheap ones decide first. The outcome does not depend on it.
     const fn cost(&self) -> u8 {
         match self {
@@ -60,8 +60,8 @@ impl Ask {
 /// asks anew.
 #[derive(Debug, Default)]
 pub(super) struct Clause {
-    pub(super) person: Box<[Test]>,
-    pub(super) request: Box<[Test]>,
+    pub(super) person: Box<[CompiledRule]>,
+    pub(super) request: Box<[CompiledRule]>,
 }
 
 /// `include`, `require` and `exclude`, compiled.
@@ -80,7 +80,7 @@ impl Clauses {
             .any(|clause| !clause.request.is_empty())
     }
 
-    fn tests(&self) -> impl Iterator<Item = &Test> {
+    fn tests(&self) -> impl Iterator<Item = &CompiledRule> {
         [&self.include, &self.require, &self.exclude]
             .into_iter()
             .flat_map(|clause| clause.person.iter().chain(&clause.request))
@@ -88,7 +88,7 @@ impl Clauses {
 
     pub(super) fn groups(&self) -> impl Iterator<Item = usize> {
         self.tests().filter_map(|test| {
-            if let Ask::Group(number) = test.ask {
+            if let Condition::Group(number) = test.condition {
                 Some(number)
             } else {
                 None
@@ -175,7 +175,7 @@ impl PolicySet {
         };
         let nobody = set.user_facts(Requester::Unknown);
         for policies in &mut applications {
-            policies.nobody = set.first_partial_verdict(policies, &nobody);
+            policies.nobody = set.early_partial_verdict(policies, &nobody);
         }
         Ok((set, applications))
     }
@@ -280,22 +280,25 @@ impl Compiler<'_> {
     fn clause(&mut self, rules: &[Rule]) -> Result<Clause, UnknownName> {
         let (mut person, mut request) = (Vec::new(), Vec::new());
         for (rule, written) in rules.iter().enumerate() {
-            let ask = self.ask(written)?;
-            let of_person = match &ask {
-                Ask::Everyone | Ask::User(_) | Ask::Never => true,
-                Ask::Group(number) => !self.groups.get(*number).is_some_and(Clauses::ask_requests),
+            let condition = self.condition(written)?;
+            let of_person = match &condition {
+                Condition::Everyone | Condition::User(_) | Condition::Never => true,
+                Condition::Group(number) => {
+                    !self.groups.get(*number).is_some_and(Clauses::ask_requests)
+                }
                 _ => false,
             };
-            if of_person { &mut person } else { &mut request }.push(Test { ask, rule });
+            if of_person { &mut person } else { &mut request }
+                .push(CompiledRule { condition, rule });
         }
-        request.sort_by_key(|test| test.ask.cost());
+        request.sort_by_key(|test| test.condition.cost());
         Ok(Clause {
             person: person.into(),
             request: request.into(),
         })
     }
 
-    fn ask(&mut self, rule: &Rule) -> Result<Ask, UnknownName> {
+    fn condition(&mut self, rule: &Rule) -> Result<Condition, UnknownName> {
         if let Rule::EmailList { id } = rule {
             let listed = self
                 .lists
@@ -306,31 +309,31 @@ impl Compiler<'_> {
                 .ok_or_else(|| UnknownName::List(id.clone()))?;
         }
         if let Some(question) = self.questions.question(rule, self.lists) {
-            return Ok(Ask::User(question));
+            return Ok(Condition::User(question));
         }
         Ok(match rule {
-            Rule::Everyone {} => Ask::Everyone,
+            Rule::Everyone {} => Condition::Everyone,
             Rule::Group { id } => {
                 let number = self.numbers.get(id.as_str()).copied();
-                Ask::Group(number.ok_or_else(|| UnknownName::Group(id.clone()))?)
+                Condition::Group(number.ok_or_else(|| UnknownName::Group(id.clone()))?)
             }
-            Rule::Ip { ip } => Ask::Nets(Arc::new(Nets::new([ip.net()]))),
+            Rule::Ip { ip } => Condition::Nets(Arc::new(Nets::new([ip.net()]))),
             Rule::IpList { id } => {
                 let list = self.lists.iter().find(|list| list.id == *id);
                 let Some(List { items: ListItems::Ip(ranges), .. }) = list else {
                     return Err(UnknownName::List(id.clone()));
                 };
                 let nets = self.nets.entry(id.clone());
-                Ask::Nets(Arc::clone(nets.or_insert_with(|| Arc::new(Nets::new(ranges.iter().map(IpRange::net))))))
+                Condition::Nets(Arc::clone(nets.or_insert_with(|| Arc::new(Nets::new(ranges.iter().map(IpRange::net))))))
             }
-            Rule::Geo { country_code } => Ask::Country(*country_code),
-            Rule::Certificate {} => Ask::Certificate,
-            Rule::CommonName { common_name } => Ask::CommonName(common_name.as_str().into()),
-            Rule::ServiceToken { token_id } => Ask::ServiceToken(token_id.as_str().into()),
-            Rule::AnyValidServiceToken {} => Ask::AnyServiceToken,
-            Rule::LinkedAppToken { app_uid } => Ask::LinkedApp(app_uid.as_str().into()),
-            Rule::PortcullisMethod { methods } => Ask::Method(methods.iter().map(|verb| verb.0.clone()).collect()),
-            Rule::PortcullisTime(window) => Ask::Time(Box::new(window.clone())),
+            Rule::Geo { country_code } => Condition::Country(*country_code),
+            Rule::Certificate {} => Condition::Certificate,
+            Rule::CommonName { common_name } => Condition::CommonName(common_name.as_str().into()),
+            Rule::ServiceToken { token_id } => Condition::ServiceToken(token_id.as_str().into()),
+            Rule::AnyValidServiceToken {} => Condition::AnyServiceToken,
+            Rule::LinkedAppToken { app_uid } => Condition::LinkedApp(app_uid.as_str().into()),
+            Rule::PortcullisMethod { methods } => Condition::Method(methods.iter().map(|verb| verb.0.clone()).collect()),
+            Rule::PortcullisTime(window) => Condition::Time(Box::new(window.clone())),
             // Asked of the person above.
             Rule::Email { .. }
             | Rule::EmailDomain { .. }
@@ -348,7 +351,7 @@ impl Compiler<'_> {
             | Rule::AuthContext { .. }
             | Rule::DevicePosture { .. }
             | Rule::UserRiskScore { .. }
-            | Rule::CloudflareAccountMember { .. } => Ask::Never,
+            | Rule::CloudflareAccountMember { .. } => Condition::Never,
         })
     }
 }

@@ -5,7 +5,7 @@ use http::Method;
 use smallvec::SmallVec;
 
 use super::compile::{
-    Ask, Clause, Clauses, CompiledPolicy, Policies, PolicyIndex, PolicySet, Test,
+    Clause, Clauses, CompiledPolicy, CompiledRule, Condition, Policies, PolicyIndex, PolicySet,
 };
 use super::questions::{Requester, UserFacts};
 use super::rule::PolicyDecision;
@@ -100,20 +100,20 @@ impl<'a> Facts<'a> {
 pub struct PartialVerdict {
     /// The policies that could still apply, by their places among the first ones or the rest, with
     /// their settled halves.
-    policies: SmallVec<[(usize, Half); 2]>,
+    policies: SmallVec<[(usize, UserPart); 2]>,
     /// The groups that requests can make a difference to, by number.
-    groups: SmallVec<[(usize, Half); 1]>,
+    groups: SmallVec<[(usize, UserPart); 1]>,
 }
 
 /// What the rules about the person come to, of each clause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Half {
+struct UserPart {
     include: Truth,
     require: Truth,
     exclude: Truth,
 }
 
-impl Half {
+impl UserPart {
     /// What it comes to where requests make no difference any more.
     const fn settled(self, clauses_ask_requests: bool, include_asks: bool) -> Option<Truth> {
         if !clauses_ask_requests {
@@ -176,7 +176,7 @@ pub struct ShadowVerdict {
 
 /// What the first policies, bypass and Service Auth, say of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct First {
+pub struct EarlyVerdict {
     /// The verdict, where one of them applies.
     pub verdict: Option<Verdict>,
     /// The shadow policy among them that would have decided.
@@ -210,7 +210,7 @@ impl PolicySet {
         self.stand(&policies.rest, &policies.groups, person, &mut Untraced)
     }
 
-    pub(super) fn first_partial_verdict(
+    pub(super) fn early_partial_verdict(
         &self,
         policies: &Policies,
         person: &UserFacts,
@@ -220,9 +220,9 @@ impl PolicySet {
 
     /// The first bypass or Service Auth policy that applies. Both may ask nothing about people, so
     /// nobody is known here.
-    pub fn first(&self, policies: &Policies, facts: &Facts<'_>) -> First {
+    pub fn early_verdict(&self, policies: &Policies, facts: &Facts<'_>) -> EarlyVerdict {
         if policies.first.is_empty() {
-            return First {
+            return EarlyVerdict {
                 verdict: None,
                 shadow: None,
             };
@@ -230,7 +230,7 @@ impl PolicySet {
         let found = self.decide(&policies.first, &policies.nobody, facts, &mut Untraced);
         let verdict =
             matches!(found.outcome, Outcome::Bypass | Outcome::ServiceAuth).then_some(found);
-        First {
+        EarlyVerdict {
             verdict,
             shadow: found.shadow,
         }
@@ -444,11 +444,11 @@ fn half<T: Trace>(
     groups: &[(usize, Truth)],
     subject: Subject,
     trace: &mut T,
-) -> Half {
-    let ask = |test: &Test| match &test.ask {
-        Ask::Everyone => Truth::True,
-        Ask::User(question) => person.answer(*question),
-        Ask::Group(number) => known(groups, *number),
+) -> UserPart {
+    let ask = |test: &CompiledRule| match &test.condition {
+        Condition::Everyone => Truth::True,
+        Condition::User(question) => person.answer(*question),
+        Condition::Group(number) => known(groups, *number),
         _ => Truth::Unknown,
     };
     let mut any = |kind, clause: &Clause| match kind {
@@ -457,7 +457,7 @@ fn half<T: Trace>(
             any(&clause.person, Truth::False, ask, (subject, kind), trace)
         }
     };
-    Half {
+    UserPart {
         include: any(Kind::Include, &clauses.include),
         require: any(Kind::Require, &clauses.require),
         exclude: any(Kind::Exclude, &clauses.exclude),
@@ -467,24 +467,24 @@ fn half<T: Trace>(
 /// What a group or policy comes to for one request.
 fn whole<T: Trace>(
     clauses: &Clauses,
-    half: Half,
+    half: UserPart,
     facts: &Facts<'_>,
     groups: &Groups,
     subject: Subject,
     trace: &mut T,
 ) -> Truth {
-    let ask = |test: &Test| match &test.ask {
-        Ask::Method(methods) => methods.contains(facts.method).into(),
-        Ask::Nets(nets) => facts.ip.map(|ip| nets.contain(ip)).into(),
-        Ask::Certificate => facts.certificate.is(|_| true),
-        Ask::CommonName(name) => facts.certificate.is(|found| **found == **name),
-        Ask::AnyServiceToken => facts.service_token.is(|_| true),
-        Ask::ServiceToken(id) => facts.service_token.is(|found| **found == **id),
-        Ask::LinkedApp(id) => facts.linked_app.is(|found| **found == **id),
-        Ask::Group(number) => known(groups, *number),
-        Ask::Time(window) => window.holds(facts.now).into(),
-        Ask::Country(country) => facts.is_in(*country),
-        Ask::Everyone | Ask::User(_) | Ask::Never => Truth::Unknown,
+    let ask = |test: &CompiledRule| match &test.condition {
+        Condition::Method(methods) => methods.contains(facts.method).into(),
+        Condition::Nets(nets) => facts.ip.map(|ip| nets.contain(ip)).into(),
+        Condition::Certificate => facts.certificate.is(|_| true),
+        Condition::CommonName(name) => facts.certificate.is(|found| **found == **name),
+        Condition::AnyServiceToken => facts.service_token.is(|_| true),
+        Condition::ServiceToken(id) => facts.service_token.is(|found| **found == **id),
+        Condition::LinkedApp(id) => facts.linked_app.is(|found| **found == **id),
+        Condition::Group(number) => known(groups, *number),
+        Condition::Time(window) => window.holds(facts.now).into(),
+        Condition::Country(country) => facts.is_in(*country),
+        Condition::Everyone | Condition::User(_) | Condition::Never => Truth::Unknown,
     };
     let include = any(
         &clauses.include.request,
@@ -517,9 +517,9 @@ fn whole<T: Trace>(
 
 /// Whether any of them holds, given what is known of the others; ends with the first that does.
 fn any<T: Trace>(
-    tests: &[Test],
+    tests: &[CompiledRule],
     mut known: Truth,
-    ask: impl Fn(&Test) -> Truth,
+    ask: impl Fn(&CompiledRule) -> Truth,
     at: (Subject, Kind),
     trace: &mut T,
 ) -> Truth {
@@ -536,9 +536,9 @@ fn any<T: Trace>(
 
 /// Whether all of them hold, given what is known of the others; ends with the first that does not.
 fn all<T: Trace>(
-    tests: &[Test],
+    tests: &[CompiledRule],
     mut known: Truth,
-    ask: impl Fn(&Test) -> Truth,
+    ask: impl Fn(&CompiledRule) -> Truth,
     at: (Subject, Kind),
     trace: &mut T,
 ) -> Truth {

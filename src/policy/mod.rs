@@ -19,7 +19,7 @@ mod values;
 pub use advice::Advisor;
 pub use compile::{Compiled, Policies, PolicyIndex, PolicySet};
 pub use evaluate::{
-    Countries, Fact, Facts, First, Outcome, PartialVerdict, ShadowVerdict, Verdict,
+    Countries, EarlyVerdict, Fact, Facts, Outcome, PartialVerdict, ShadowVerdict, Verdict,
 };
 pub use order::UnknownName;
 pub use questions::{Requester, UserFacts, is_comparable};

@@ -103,7 +103,7 @@ impl UserState {
         without_record: Option<LoginOrder>,
         context: Context<'_>,
     ) -> Result<Self, NotASession> {
-        let IdentityLookup { identity, recheck } = learned;
+        let IdentityLookup { identity, recheck } = lookup;
         if identity.as_ref().is_some_and(|i| i.email != *email) {
             return Err(NotASession);
         }

@@ -71,7 +71,7 @@ impl Case {
         if ip.is_none() {
             facts.country.set(*country).unwrap();
         }
-        let First { verdict, shadow } = self.set.first(&self.compiled, &facts);
+        let EarlyVerdict { verdict, shadow } = self.set.early_verdict(&self.compiled, &facts);
         let who = person
             .as_ref()
             .map_or(Requester::Unknown, |(email, identity)| Requester::User {
