@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
-use super::asks::Asks;
+use super::required_facts::RequiredFacts;
 use super::reserved::{is_reserved, is_spelt};
 use crate::cookie::SameSite;
 use crate::model::{Aud, Groups, Identity, IdpId, SentHeader};
@@ -92,7 +92,7 @@ pub struct Application {
     pub(super) index: ApplicationIndex,
     settings: ApplicationSettings,
     pub(super) policies: Policies,
-    pub(super) asks: Asks,
+    pub(super) required: RequiredFacts,
 }
 
 impl Application {
@@ -100,13 +100,13 @@ impl Application {
         index: ApplicationIndex,
         settings: ApplicationSettings,
         policies: Policies,
-        asks: Asks,
+        required: RequiredFacts,
     ) -> Self {
         Self {
             index,
             settings,
             policies,
-            asks,
+            required,
         }
     }
 
@@ -151,18 +151,18 @@ impl Application {
 
     /// Whether its policies ask for a client certificate, which is known of requests to it alone.
     pub const fn asks_for_certificates(&self) -> bool {
-        self.asks.certificate
+        self.required.certificate
     }
 
     /// Returns `true` if its policies ask for the method, so that no request may ask the origin for
     /// another one.
     pub const fn asks_for_method(&self) -> bool {
-        self.asks.method
+        self.required.method
     }
 
     /// Whether its policies ask for groups of this person, and none are known.
     pub fn misses_groups(&self, identity: &Identity) -> bool {
-        identity.groups == Groups::Unknown && self.asks.groups.contains(&identity.idp.id)
+        identity.groups == Groups::Unknown && self.required.groups.contains(&identity.idp.id)
     }
 
     /// The shortest that a session of it may last, where it is not known which policy opens it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName};
 
-use super::decide::{Missing, current, judged, remembered, session_of, still_verified};
+use super::decide::{NoSession, current, judged, remembered, session_of, still_verified};
 use super::{Application, Snapshot};
 use crate::cookie;
 use crate::model::{Reason, UnixTime};
@@ -21,7 +21,7 @@ pub(super) fn session(
     application: &Arc<Application>,
     headers: &HeaderMap,
     now: UnixTime,
-) -> Result<Arc<Session>, Missing> {
+) -> Result<Arc<Session>, NoSession> {
     let Some(token) = header(headers) else {
         return of_cookies(snapshot, application, headers, now);
     };
@@ -50,15 +50,15 @@ fn of_cookies(
     application: &Arc<Application>,
     headers: &HeaderMap,
     now: UnixTime,
-) -> Result<Arc<Session>, Missing> {
+) -> Result<Arc<Session>, NoSession> {
     let mut found: Option<Arc<Session>> = None;
-    let mut missing = Missing::Because(Reason::NoSession);
+    let mut missing = NoSession::Rejected(Reason::NoSession);
     let mut candidates = Candidates::default();
     for token in cookie::octets(headers, cookie::AUTHORIZATION) {
         let session = match remembered(snapshot, token) {
             // The check of the audience comes first, as in the choice of candidates.
             Some(session) if !session.is_for(application.aud()) => {
-                Err(Missing::Because(Reason::SessionInvalid))
+                Err(NoSession::Rejected(Reason::SessionInvalid))
             }
             Some(session) => still_verified(snapshot, &session, token, now)
                 .and_then(|()| current(snapshot, application, session, now)),
@@ -66,8 +66,8 @@ fn of_cookies(
                 let fits = |claims: &Claims| fits(claims, application);
                 match unseen(&mut candidates, token, snapshot, fits, now) {
                     // The browser's own login cannot be told from the others.
-                    Candidate::TooMany => return Err(Missing::Because(Reason::SessionConflict)),
-                    Candidate::Hopeless => Err(Missing::Because(Reason::SessionInvalid)),
+                    Candidate::TooMany => return Err(NoSession::Rejected(Reason::SessionConflict)),
+                    Candidate::Hopeless => Err(NoSession::Rejected(Reason::SessionInvalid)),
                     Candidate::Unverified { .. } => {
                         judged(snapshot, std::iter::once(application), token, None, now)
                             .map(|(session, _)| session)
@@ -80,7 +80,7 @@ fn of_cookies(
             (Ok(session), Some(other)) if session.is_same_login(&other) => {
                 found = Some(Session::longer_of(session, other));
             }
-            (Ok(_), Some(_)) => return Err(Missing::Because(Reason::SessionConflict)),
+            (Ok(_), Some(_)) => return Err(NoSession::Rejected(Reason::SessionConflict)),
             (Err(reason), before) => {
                 found = before;
                 missing = missing.or(reason);

@@ -25,7 +25,7 @@ pub fn decide(snapshot: &Snapshot, request: &RequestView<'_>, now: UnixTime) -> 
         Ok(application) => application,
         Err(decision) => return decision,
     };
-    let client = match ClientFacts::of(snapshot, application, request, now) {
+    let client = match ClientFacts::read(snapshot, application, request, now) {
         Ok(client) => client,
         Err(need) => return Decision::Resolve(need),
     };
@@ -55,14 +55,14 @@ pub fn decide(snapshot: &Snapshot, request: &RequestView<'_>, now: UnixTime) -> 
     }
     let session = match credential::session(snapshot, application, request.headers, now) {
         Ok(session) => session,
-        Err(Missing::Need(need)) => return Decision::Resolve(need),
-        Err(Missing::Unavailable(reason)) => {
+        Err(NoSession::Need(need)) => return Decision::Resolve(need),
+        Err(NoSession::Unavailable(reason)) => {
             return Decision::Unavailable(Refusal {
                 shadow,
                 ..Refusal::new(reason, application)
             });
         }
-        Err(Missing::Because(reason)) => {
+        Err(NoSession::Rejected(reason)) => {
             return no_session(application, (reason, shadow), &client, request);
         }
     };
@@ -107,7 +107,7 @@ pub(super) fn route<'a>(
         }
         // The policies would judge another method than the origin acts on.
         Ok(RouteMatch::Application(application))
-            if application.asks.method && request.query.is_some_and(overrides_method) =>
+            if application.required.method && request.query.is_some_and(overrides_method) =>
         {
             Err(Decision::Refuse(Reason::MethodRefused))
         }
@@ -192,7 +192,7 @@ fn no_session(
                 ..refusal
             })
         }
-        service_client if application.asks.only_service_clients => {
+        service_client if application.required.only_service_clients => {
             let refusal = Refusal::new(Reason::ServiceAuthRequired, application);
             Decision::Deny(Refusal {
                 service_client,
@@ -305,16 +305,16 @@ fn permit(
 
 /// Why a request has no session.
 #[derive(Clone)]
-pub(super) enum Missing {
+pub(super) enum NoSession {
     /// Something must be learned first.
     Need(Need),
     /// The keys, or what was revoked, are not known or too old.
     Unavailable(Reason),
     /// This is wrong with what it presents.
-    Because(Reason),
+    Rejected(Reason),
 }
 
-impl Missing {
+impl NoSession {
     /// Returns the more informative of two reasons.
     pub(super) fn or(self, other: Self) -> Self {
         if other.weight() > self.weight() {
@@ -334,10 +334,10 @@ impl Missing {
         match self {
             Self::Need(_) => 5,
             Self::Unavailable(_) => 4,
-            Self::Because(Reason::SessionExpired) => 3,
-            Self::Because(Reason::SessionRevoked) => 2,
-            Self::Because(Reason::SessionInvalid) => 1,
-            Self::Because(_) => 0,
+            Self::Rejected(Reason::SessionExpired) => 3,
+            Self::Rejected(Reason::SessionRevoked) => 2,
+            Self::Rejected(Reason::SessionInvalid) => 1,
+            Self::Rejected(_) => 0,
         }
     }
 }
@@ -348,7 +348,7 @@ pub(super) fn session_of<'a>(
     applications: impl Iterator<Item = &'a Arc<Application>>,
     token: &[u8],
     now: UnixTime,
-) -> Result<(Arc<Session>, &'a Arc<Application>), Missing> {
+) -> Result<(Arc<Session>, &'a Arc<Application>), NoSession> {
     judged(
         snapshot,
         applications,
@@ -373,13 +373,13 @@ pub(super) fn judged<'a>(
     token: &[u8],
     remembered: Option<Arc<Session>>,
     now: UnixTime,
-) -> Result<(Arc<Session>, &'a Arc<Application>), Missing> {
+) -> Result<(Arc<Session>, &'a Arc<Application>), NoSession> {
     let (session, application) = match remembered {
         None => first_sight(snapshot, applications, token, now)?,
         Some(session) => {
             still_verified(snapshot, &session, token, now)?;
             let application = applications.find(|application| session.is_for(application.aud()));
-            let application = application.ok_or(Missing::Because(Reason::SessionInvalid))?;
+            let application = application.ok_or(NoSession::Rejected(Reason::SessionInvalid))?;
             (session, application)
         }
     };
@@ -393,13 +393,13 @@ pub(super) fn still_verified(
     session: &Session,
     token: &[u8],
     now: UnixTime,
-) -> Result<(), Missing> {
+) -> Result<(), NoSession> {
     if !snapshot.keys().is_good(now) {
         return Err(without_keys(snapshot, now));
     }
     if session.has_expired(now) {
         snapshot.cache().forget(token);
-        return Err(Missing::Because(Reason::SessionExpired));
+        return Err(NoSession::Rejected(Reason::SessionExpired));
     }
     Ok(())
 }
@@ -410,10 +410,10 @@ pub(super) fn current(
     application: &Application,
     session: Arc<Session>,
     now: UnixTime,
-) -> Result<Arc<Session>, Missing> {
+) -> Result<Arc<Session>, NoSession> {
     let cache = snapshot.cache();
     if !cache.revocations_are_good(now) {
-        return Err(Missing::Unavailable(Reason::RevocationsUnavailable));
+        return Err(NoSession::Unavailable(Reason::RevocationsUnavailable));
     }
     let session = match session.is_current(snapshot.generation(), cache.identity_changes(), now) {
         true => session,
@@ -422,17 +422,17 @@ pub(super) fn current(
     // After the record: revocations are compared with the order of the login that is in it.
     match session.is_revoked(snapshot.revocations()) {
         Truth::False => Ok(session),
-        Truth::True => Err(Missing::Because(Reason::SessionRevoked)),
-        Truth::Unknown => Err(Missing::Unavailable(Reason::IdentityUnavailable)),
+        Truth::True => Err(NoSession::Rejected(Reason::SessionRevoked)),
+        Truth::Unknown => Err(NoSession::Unavailable(Reason::IdentityUnavailable)),
     }
 }
 
 /// Fetches keys that are missing or too old, unless a fetch failed a moment ago.
-fn without_keys(snapshot: &Snapshot, now: UnixTime) -> Missing {
+fn without_keys(snapshot: &Snapshot, now: UnixTime) -> NoSession {
     let issuer = snapshot.keys().keys();
     match &*issuer {
-        Some(issuer) if now < issuer.retry_from => Missing::Unavailable(Reason::KeysUnavailable),
-        _ => Missing::Need(Need::Keys),
+        Some(issuer) if now < issuer.retry_from => NoSession::Unavailable(Reason::KeysUnavailable),
+        _ => NoSession::Need(Need::Keys),
     }
 }
 
@@ -442,8 +442,8 @@ fn first_sight<'a>(
     mut applications: impl Iterator<Item = &'a Arc<Application>>,
     token: &[u8],
     now: UnixTime,
-) -> Result<(Arc<Session>, &'a Arc<Application>), Missing> {
-    let invalid = Missing::Because(Reason::SessionInvalid);
+) -> Result<(Arc<Session>, &'a Arc<Application>), NoSession> {
+    let invalid = NoSession::Rejected(Reason::SessionInvalid);
     let Ok(text) = std::str::from_utf8(token) else {
         return Err(invalid);
     };
@@ -453,7 +453,7 @@ fn first_sight<'a>(
     let context = snapshot.context();
     let issuer = snapshot.keys().keys();
     let Some(issuer) = &*issuer else {
-        return Err(Missing::Need(Need::Keys));
+        return Err(NoSession::Need(Need::Keys));
     };
     let may_ask = now >= issuer.retry_from;
     let keys = match &issuer.keys {
@@ -462,8 +462,10 @@ fn first_sight<'a>(
     };
     let verified = match unverified.verify(keys, snapshot.issuer(), now, snapshot.team().leeway) {
         Ok(verified) => verified,
-        Err(error) if may_ask && error.may_be_rotation() => return Err(Missing::Need(Need::Keys)),
-        Err(TokenError::Expired) => return Err(Missing::Because(Reason::SessionExpired)),
+        Err(error) if may_ask && error.may_be_rotation() => {
+            return Err(NoSession::Need(Need::Keys));
+        }
+        Err(TokenError::Expired) => return Err(NoSession::Rejected(Reason::SessionExpired)),
         Err(_) => return Err(invalid),
     };
     let for_it = |application: &&Arc<Application>| {
@@ -485,7 +487,7 @@ fn first_sight<'a>(
         return Err(invalid);
     };
     if !snapshot.cache().revocations_are_good(now) {
-        return Err(Missing::Unavailable(Reason::RevocationsUnavailable));
+        return Err(NoSession::Unavailable(Reason::RevocationsUnavailable));
     }
     let lookup = identity(snapshot, nonce, verified.claims().iat, text, now)?;
     let session =
@@ -500,8 +502,8 @@ fn renewed(
     application: &Application,
     session: Arc<Session>,
     now: UnixTime,
-) -> Result<Arc<Session>, Missing> {
-    let invalid = Missing::Because(Reason::SessionInvalid);
+) -> Result<Arc<Session>, NoSession> {
+    let invalid = NoSession::Rejected(Reason::SessionInvalid);
     let context = snapshot.context()(application);
     let Ok(token) = session.assertion().to_str() else {
         return Err(invalid);
@@ -525,7 +527,7 @@ fn identity(
     issued: UnixTime,
     token: &str,
     now: UnixTime,
-) -> Result<IdentityLookup, Missing> {
+) -> Result<IdentityLookup, NoSession> {
     let Some(nonce) = nonce else {
         return Ok(IdentityLookup::default());
     };
@@ -540,11 +542,13 @@ fn identity(
                 recheck: Some(recheck),
             })
         }
-        Some(IdentityState::Missing) => Err(Missing::Because(Reason::SessionRevoked)),
+        Some(IdentityState::Missing) => Err(NoSession::Rejected(Reason::SessionRevoked)),
         Some(IdentityState::Refused {
             issued: refused,
             recheck,
-        }) if issued <= refused && now < recheck => Err(Missing::Because(Reason::SessionRevoked)),
+        }) if issued <= refused && now < recheck => {
+            Err(NoSession::Rejected(Reason::SessionRevoked))
+        }
         Some(IdentityState::Unavailable { retry_from }) if now < retry_from => Ok(IdentityLookup {
             identity: None,
             recheck: Some(retry_from),
@@ -554,7 +558,7 @@ fn identity(
             | IdentityState::Refused { .. }
             | IdentityState::Unavailable { .. },
         )
-        | None => Err(Missing::Need(Need::Identity {
+        | None => Err(NoSession::Need(Need::Identity {
             nonce,
             issued,
             token: Secret::new(token),

@@ -61,7 +61,7 @@ pub fn explain(
     let is_program = matches!(facts.service_token, Fact::Present(_));
     let visitor = visitor.filter(|_| !is_program);
     let is_linked =
-        matches!(facts.linked_app, Fact::Present(_)) && !application.asks.linked.is_empty();
+        matches!(facts.linked_app, Fact::Present(_)) && !application.required.linked.is_empty();
     let person = visitor.map(|who| snapshot.policies().user_facts(who));
     let walk = snapshot
         .policies()
@@ -78,7 +78,7 @@ pub fn explain(
         }) => (outcome.as_str(), None),
         // A login would not help: it is known who that is, and they may not.
         None if is_program || is_linked => (Outcome::Deny.as_str(), Some(Reason::NoPolicyApplied)),
-        None if application.asks.only_service_clients => {
+        None if application.required.only_service_clients => {
             (Outcome::Deny.as_str(), Some(Reason::ServiceAuthRequired))
         }
         None => ("log_in", Some(Reason::NoSession)),

@@ -6,7 +6,6 @@
 //! to a decision is never a permit.
 
 mod application;
-mod asks;
 mod challenge;
 mod client_ca;
 mod credential;
@@ -15,6 +14,7 @@ mod decision;
 mod explain;
 mod node_cache;
 mod other_target;
+mod required_facts;
 mod reserved;
 mod service_clients;
 mod snapshot;

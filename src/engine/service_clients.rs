@@ -5,7 +5,7 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
 
 use super::credential::{self, TOKEN_HEADER};
-use super::decide::{Missing, judged, remembered};
+use super::decide::{NoSession, judged, remembered};
 use super::{Application, Need, Snapshot, client_ca};
 use crate::model::{
     ClientCertificate, ClientId, Reason, RequestView, SecretDigest, ServiceToken, UnixTime,
@@ -69,9 +69,9 @@ impl ServiceTokens {
 
     /// What a request shows in the two headers of a service token. What is in its address or its
     /// cookies is none.
-    fn shown(&self, headers: &HeaderMap, now: UnixTime) -> Shown<'_> {
+    fn shown(&self, headers: &HeaderMap, now: UnixTime) -> PresentedToken<'_> {
         if !headers.contains_key(&CLIENT_ID) && !headers.contains_key(&CLIENT_SECRET) {
-            return Shown::Nothing;
+            return PresentedToken::Absent;
         }
         let token = only(headers, &CLIENT_ID)
             .and_then(|id| std::str::from_utf8(id).ok())
@@ -82,29 +82,31 @@ impl ServiceTokens {
             .map(SecretDigest::of);
         match (token, secret) {
             (Some(token), Some(secret)) if token.has_secret(&secret) => match () {
-                () if !token.enabled => Shown::Bad(Reason::ServiceTokenDisabled, Some(token)),
-                () if token.has_expired(now) => {
-                    Shown::Bad(Reason::ServiceTokenExpired, Some(token))
+                () if !token.enabled => {
+                    PresentedToken::Rejected(Reason::ServiceTokenDisabled, Some(token))
                 }
-                () => Shown::Good(token),
+                () if token.has_expired(now) => {
+                    PresentedToken::Rejected(Reason::ServiceTokenExpired, Some(token))
+                }
+                () => PresentedToken::Valid(token),
             },
-            _ => Shown::Bad(Reason::ServiceTokenInvalid, token),
+            _ => PresentedToken::Rejected(Reason::ServiceTokenInvalid, token),
         }
     }
 }
 
 /// What a request shows of a service token.
-enum Shown<'a> {
-    Nothing,
-    Good(&'a Arc<ServiceToken>),
+enum PresentedToken<'a> {
+    Absent,
+    Valid(&'a Arc<ServiceToken>),
     /// What is wrong, and with whose, where the client id is somebody's.
-    Bad(Reason, Option<&'a Arc<ServiceToken>>),
+    Rejected(Reason, Option<&'a Arc<ServiceToken>>),
 }
 
 /// What a request shows of another application's token.
-enum Linked<'a> {
-    Nothing,
-    Good {
+enum LinkedToken<'a> {
+    Absent,
+    Valid {
         application: &'a Arc<Application>,
         session: Arc<Session>,
     },
@@ -114,9 +116,9 @@ enum Linked<'a> {
 
 /// What was client of a request besides whose session it brings.
 pub(super) struct ClientFacts<'a> {
-    token: Shown<'a>,
+    token: PresentedToken<'a>,
     certificate: Fact<&'a Arc<ClientCertificate>>,
-    linked: Linked<'a>,
+    linked: LinkedToken<'a>,
     takes_authorization: bool,
     is_service_auth: bool,
 }
@@ -126,13 +128,13 @@ impl<'a> ClientFacts<'a> {
     ///
     /// # Errors
     /// What must be learned first.
-    pub(super) fn of(
+    pub(super) fn read(
         snapshot: &'a Snapshot,
         application: &Application,
         request: &RequestView<'a>,
         now: UnixTime,
     ) -> Result<Self, Need> {
-        let asks = &application.asks;
+        let asks = &application.required;
         let token = snapshot.service_tokens().shown(request.headers, now);
         let certificate = if asks.certificate {
             client_ca::certificate(
@@ -145,13 +147,13 @@ impl<'a> ClientFacts<'a> {
             Fact::Unknown
         };
         let (linked, takes_authorization) = if asks.linked.is_empty() {
-            (Linked::Nothing, false)
+            (LinkedToken::Absent, false)
         } else {
             linked(snapshot, &asks.linked, request, now)?
         };
         // A valid credential does not make up for an invalid one.
-        let linked = if matches!(token, Shown::Bad(..)) {
-            Linked::Nothing
+        let linked = if matches!(token, PresentedToken::Rejected(..)) {
+            LinkedToken::Absent
         } else {
             linked
         };
@@ -172,10 +174,10 @@ impl<'a> ClientFacts<'a> {
         now: UnixTime,
     ) -> Facts<'f> {
         let service_token = match &self.token {
-            Shown::Good(token) => Fact::Present(&*token.id),
+            PresentedToken::Valid(token) => Fact::Present(&*token.id),
             // Whoever shows a bad one is refused where one without any would be let in, and let in
             // nowhere else.
-            Shown::Nothing | Shown::Bad(..) => Fact::Absent,
+            PresentedToken::Absent | PresentedToken::Rejected(..) => Fact::Absent,
         };
         let certificate = match &self.certificate {
             Fact::Unknown => Fact::Unknown,
@@ -183,9 +185,11 @@ impl<'a> ClientFacts<'a> {
             Fact::Present(certificate) => Fact::Present(&*certificate.common_name),
         };
         let linked_app = match &self.linked {
-            Linked::Nothing => Fact::Absent,
-            Linked::Good { application, .. } => Fact::Present(application.settings().id.as_str()),
-            Linked::Unknown(_) => Fact::Unknown,
+            LinkedToken::Absent => Fact::Absent,
+            LinkedToken::Valid { application, .. } => {
+                Fact::Present(application.settings().id.as_str())
+            }
+            LinkedToken::Unknown(_) => Fact::Unknown,
         };
         let facts = Facts::new(request.client, request.method, now, snapshot.countries());
         Facts {
@@ -200,10 +204,12 @@ impl<'a> ClientFacts<'a> {
     /// to have.
     pub(super) fn service_client(&self) -> Option<ServiceClient> {
         match (&self.token, &self.linked, &self.certificate) {
-            (Shown::Good(token), _, _) => Some(ServiceClient::ServiceToken(Arc::clone(token))),
+            (PresentedToken::Valid(token), _, _) => {
+                Some(ServiceClient::ServiceToken(Arc::clone(token)))
+            }
             (
                 _,
-                Linked::Good {
+                LinkedToken::Valid {
                     application,
                     session,
                     ..
@@ -227,22 +233,24 @@ impl<'a> ClientFacts<'a> {
         let service_client =
             |token: &Arc<ServiceToken>| ServiceClient::ServiceToken(Arc::clone(token));
         match &self.token {
-            Shown::Nothing => None,
-            Shown::Good(token) => Some((Reason::NoPolicyApplied, Some(service_client(token)))),
-            Shown::Bad(reason, token) => Some((*reason, token.map(service_client))),
+            PresentedToken::Absent => None,
+            PresentedToken::Valid(token) => {
+                Some((Reason::NoPolicyApplied, Some(service_client(token))))
+            }
+            PresentedToken::Rejected(reason, token) => Some((*reason, token.map(service_client))),
         }
     }
 
     /// Whether the service token that was shown is no good.
     pub(super) const fn is_bad(&self) -> bool {
-        matches!(self.token, Shown::Bad(..))
+        matches!(self.token, PresentedToken::Rejected(..))
     }
 
     /// Why another application's token could not be looked at.
     pub(super) const fn undecided(&self) -> Option<Reason> {
         match self.linked {
-            Linked::Unknown(reason) => Some(reason),
-            Linked::Nothing | Linked::Good { .. } => None,
+            LinkedToken::Unknown(reason) => Some(reason),
+            LinkedToken::Absent | LinkedToken::Valid { .. } => None,
         }
     }
 
@@ -296,7 +304,7 @@ fn linked<'a>(
     indices: &[ApplicationIndex],
     request: &RequestView<'_>,
     now: UnixTime,
-) -> Result<(Linked<'a>, bool), Need> {
+) -> Result<(LinkedToken<'a>, bool), Need> {
     let headers = request.headers;
     let applications = || {
         indices
@@ -349,23 +357,23 @@ fn linked<'a>(
                     Truth::Unknown => unknown = Some(Reason::IdentityUnavailable),
                 }
             }
-            Err(Missing::Need(need)) => return Err(need),
-            Err(Missing::Unavailable(reason)) => {
+            Err(NoSession::Need(need)) => return Err(need),
+            Err(NoSession::Unavailable(reason)) => {
                 takes_authorization |= is_authorization;
                 if counts {
                     unknown = Some(reason);
                 }
             }
-            Err(Missing::Because(_)) => {}
+            Err(NoSession::Rejected(_)) => {}
         }
     }
     let shown = match (found, unknown) {
-        (Some((application, session)), _) => Linked::Good {
+        (Some((application, session)), _) => LinkedToken::Valid {
             application,
             session,
         },
-        (None, Some(reason)) => Linked::Unknown(reason),
-        (None, None) => Linked::Nothing,
+        (None, Some(reason)) => LinkedToken::Unknown(reason),
+        (None, None) => LinkedToken::Absent,
     };
     Ok((shown, takes_authorization))
 }

@@ -3,8 +3,8 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::asks::Asks;
 use super::node_cache::Issuer;
+use super::required_facts::RequiredFacts;
 use super::service_clients::ServiceTokens;
 use super::{Application, ApplicationSettings, ClientCa, NodeCache};
 use crate::model::{Aud, Host, ServiceToken, Support};
@@ -99,7 +99,7 @@ impl Snapshot {
             applications.iter().map(|a| a.policies.as_slice()),
         )?;
         let router = Router::new(applications.iter().map(|a| (&a.domain, a.path_case)));
-        let asks = Asks::of(&applications, groups);
+        let asks = RequiredFacts::for_applications(&applications, groups);
         let applications = applications
             .into_iter()
             .zip(policies)

@@ -7,7 +7,7 @@ use crate::session::ApplicationIndex;
 
 /// What an application's policies ask of a request that is not client of every request.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Asks {
+pub(super) struct RequiredFacts {
     /// Whether any of them asks for a client certificate.
     pub(super) certificate: bool,
     /// Whether one that lets programs in does.
@@ -24,10 +24,13 @@ pub(super) struct Asks {
     pub(super) only_service_clients: bool,
 }
 
-impl Asks {
+impl RequiredFacts {
     /// Of each application, in their order. Every group is looked at once for each application,
     /// however groups are nested.
-    pub(super) fn of(applications: &[ApplicationSettings], groups: &[AccessGroup]) -> Vec<Self> {
+    pub(super) fn for_applications(
+        applications: &[ApplicationSettings],
+        groups: &[AccessGroup],
+    ) -> Vec<Self> {
         let groups: HashMap<&str, &AccessGroup> = groups
             .iter()
             .map(|group| (group.id.as_str(), group))
@@ -57,8 +60,8 @@ fn one(
     application: &ApplicationSettings,
     groups: &HashMap<&str, &AccessGroup>,
     indices: &HashMap<&str, ApplicationIndex>,
-) -> Asks {
-    let mut asks = Asks::default();
+) -> RequiredFacts {
+    let mut asks = RequiredFacts::default();
     let mut linked = Vec::new();
     let (mut service_clients, mut people) = (false, false);
     for policy in &application.policies {
@@ -114,7 +117,7 @@ fn one(
     }
     linked.sort_unstable_by_key(|index: &ApplicationIndex| index.0);
     linked.dedup();
-    Asks {
+    RequiredFacts {
         linked: linked.into(),
         only_service_clients: service_clients && !people,
         ..asks
