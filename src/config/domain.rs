@@ -117,7 +117,7 @@ fn path_pattern(text: &str) -> Result<String, String> {
     if text.chars().any(|c| !c.is_ascii_graphic()) {
         return Err(encoded());
     }
-    if let Some(fault) = PathFault::of(text) {
+    if let Some(fault) = PathFault::find(text) {
         return Err(match fault {
             PathFault::Stars => format!("`{text}` has more than one `*` between two slashes"),
             PathFault::Refused(error) => {

@@ -51,12 +51,12 @@ pub enum Style {
 impl Style {
     /// Classifies a request by method, content type, credentials, Fetch Metadata,
     /// `X-Requested-With` and `Accept`.
-    pub fn of(request: &RequestView<'_>) -> Self {
-        Self::asked(request.method, request.headers)
+    pub fn for_request(request: &RequestView<'_>) -> Self {
+        Self::for_parts(request.method, request.headers)
     }
 
     /// Same for a request that could not be read as a whole.
-    pub fn asked(method: &Method, headers: &HeaderMap) -> Self {
+    pub fn for_parts(method: &Method, headers: &HeaderMap) -> Self {
         let safe = matches!(*method, Method::GET | Method::HEAD);
         let is_grpc = || {
             text(headers, "content-type").is_some_and(|value| value.starts_with("application/grpc"))
@@ -82,9 +82,9 @@ impl Style {
             // cloudflared fetches a new token on 302, and takes a 401 for a valid one.
             (None, true) if headers.contains_key(&TOKEN_HEADER) => Self::Redirect,
             (None, _) if headers.contains_key(&REQUESTED_WITH) => Self::Json,
-            (None, true) if Accepts::of(headers) == Accepts::Data => Self::Json,
+            (None, true) if Accepts::preferred(headers) == Accepts::Data => Self::Json,
             (None, true) => Self::Redirect,
-            (None, false) if Accepts::of(headers) == Accepts::Page => Self::Page,
+            (None, false) if Accepts::preferred(headers) == Accepts::Page => Self::Page,
             (None, false) => Self::Json,
         }
     }
@@ -104,7 +104,7 @@ enum Accepts {
 }
 
 impl Accepts {
-    fn of(headers: &HeaderMap) -> Self {
+    fn preferred(headers: &HeaderMap) -> Self {
         let lines = headers
             .get_all(header::ACCEPT)
             .into_iter()

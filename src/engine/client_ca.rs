@@ -29,7 +29,7 @@ impl Root {
     pub fn new(der: &[u8]) -> Self {
         Self {
             der: der.into(),
-            fingerprint: Fingerprint::of(der),
+            fingerprint: Fingerprint::sha256(der),
         }
     }
 }
@@ -98,7 +98,7 @@ mod tests {
             certificate: Some(Arc::new(ClientCertificate {
                 common_name: "client".into(),
                 expires: UnixTime(100),
-                roots: roots.iter().map(|der| Fingerprint::of(der)).collect(),
+                roots: roots.iter().map(|der| Fingerprint::sha256(der)).collect(),
             })),
         };
         let fact = |tls: Option<&ClientTls>, host: &str, now| {

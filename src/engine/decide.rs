@@ -205,7 +205,7 @@ fn no_session(
             Decision::LogIn(Challenge {
                 application,
                 reason,
-                style: Style::of(request),
+                style: Style::for_request(request),
                 shadow,
             })
         }
@@ -224,7 +224,7 @@ pub(super) fn match_route<'a>(
     path: &CleanPath<'_>,
 ) -> Result<RouteMatch<'a>, PathError> {
     let on_team = *host == *snapshot.team().domain.as_str();
-    match Endpoint::of(path)? {
+    match Endpoint::for_path(path)? {
         Some(endpoint) if on_team || snapshot.router().knows_host(host) => {
             Ok(RouteMatch::Endpoint { endpoint, on_team })
         }

@@ -79,7 +79,7 @@ impl ServiceTokens {
         // Also where there is no such token, so that one that there is not takes as long.
         let secret = only(headers, &CLIENT_SECRET)
             .filter(|secret| secret.len() <= MAX_SECRET)
-            .map(SecretDigest::of);
+            .map(SecretDigest::sha256);
         match (token, secret) {
             (Some(token), Some(secret)) if token.has_secret(&secret) => match () {
                 () if !token.enabled => {

@@ -32,7 +32,7 @@ pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
     /// That of a certificate.
-    pub fn of(der: &[u8]) -> Self {
+    pub fn sha256(der: &[u8]) -> Self {
         let mut bytes = [0; 32];
         bytes.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der).as_ref());
         Self(bytes)

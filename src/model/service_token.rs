@@ -115,7 +115,7 @@ impl SecretDigest {
     }
 
     /// That of a secret.
-    pub fn of(secret: &[u8]) -> Self {
+    pub fn sha256(secret: &[u8]) -> Self {
         let mut bytes = [0; 32];
         bytes.copy_from_slice(digest::digest(&digest::SHA256, secret).as_ref());
         Self(bytes)
@@ -142,13 +142,13 @@ mod tests {
         let (id, secret) = ServiceToken::new_pair().unwrap();
         assert_eq!(ClientId::parse(id.as_str()), Ok(id.clone()));
         assert_eq!(secret.expose().len(), 64);
-        let digest = SecretDigest::of(secret.expose().as_bytes());
+        let digest = SecretDigest::sha256(secret.expose().as_bytes());
         assert_eq!(SecretDigest::parse(&digest.to_hex()), Ok(digest.clone()));
         assert_eq!(
             SecretDigest::parse(&digest.to_hex().to_uppercase()),
             Ok(digest.clone())
         );
-        let other = SecretDigest::of(b"another");
+        let other = SecretDigest::sha256(b"another");
         let token = |secrets: Vec<SecretDigest>| ServiceToken {
             id: "ci".into(),
             name: "CI".into(),
@@ -166,9 +166,9 @@ mod tests {
                 && token(vec![other]).has_expired(UnixTime(10))
         );
         assert!(
-            !format!("{:?}", SecretDigest::of(b"x")).contains("2d71"),
+            !format!("{:?}", SecretDigest::sha256(b"x")).contains("2d71"),
             "{:?}",
-            SecretDigest::of(b"x")
+            SecretDigest::sha256(b"x")
         );
     }
 

@@ -232,7 +232,7 @@ impl Questions {
                 number
             }
         };
-        self.of(number)
+        self.question_at(number)
     }
 
     fn next(&mut self, family: Family) -> u32 {
@@ -242,7 +242,7 @@ impl Questions {
         u32::try_from(self.families.len() - 1).unwrap_or(u32::MAX)
     }
 
-    fn of(&self, number: u32) -> Question {
+    fn question_at(&self, number: u32) -> Question {
         Question {
             number,
             family: self

@@ -29,7 +29,7 @@ impl Errand {
     pub(super) fn of(snapshot: &Snapshot, state: &State) -> Option<Self> {
         if state.aud == organisation_aud(snapshot) {
             let page = CleanPath::parse(state.to.as_str()).ok()?;
-            return match Endpoint::of(&page).ok()?? {
+            return match Endpoint::for_path(&page).ok()?? {
                 Endpoint::RefreshIdentity => Some(Self::Refresh),
                 Endpoint::TestIdp => Some(Self::Test),
                 _ => None,

@@ -122,10 +122,10 @@ impl World {
     /// # Errors
     /// Every mistake in it.
     pub fn load(file: &Path) -> Result<Self, Errors> {
-        Self::of(config::load(file, &Offline)?.config, file)
+        Self::new(config::load(file, &Offline)?.config, file)
     }
 
-    pub(super) fn of(config: Config, file: &Path) -> Result<Self, Errors> {
+    pub(super) fn new(config: Config, file: &Path) -> Result<Self, Errors> {
         let known = Arc::new(NodeCache::new(1));
         let snapshot = control::snapshot(&config, 0, known, |_| Origins::new(()))
             .map_err(|e| Errors(vec![Problem::of_file(file, &e.to_string())]))?;

@@ -20,7 +20,7 @@ pub struct CaseRivals {
 /// a letter that case changes.
 pub fn case_rivals(domains: &[&Domain]) -> Vec<CaseRivals> {
     let patterns = domains.iter().enumerate().map(|(index, domain)| {
-        let pattern = Pattern::of(domain.path());
+        let pattern = Pattern::compile(domain.path());
         Entry {
             index,
             domain,

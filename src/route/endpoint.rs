@@ -50,7 +50,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`PathError::Ambiguous`] if only some readings of the path lead to an endpoint.
-    pub fn of(path: &CleanPath<'_>) -> Result<Option<Self>, PathError> {
+    pub fn for_path(path: &CleanPath<'_>) -> Result<Option<Self>, PathError> {
         if path.is_plain() {
             let text = path.as_str();
             let is_reserved = |prefix: &str| {
@@ -67,7 +67,7 @@ impl Endpoint {
             .filter(|pattern| pattern.may_cover(path, PathCase::Insensitive));
         match reached.next() {
             None => Ok(None),
-            Some(pattern) if CertainPath::of(path).is_covered(pattern) => {
+            Some(pattern) if CertainPath::new(path).is_covered(pattern) => {
                 Ok(Self::named(&path.normalized()))
             }
             Some(_) => Err(PathError::Ambiguous),
@@ -112,7 +112,7 @@ impl Endpoint {
 /// Paths that no application has.
 const RESERVED: [&str; 2] = [Endpoint::PREFIX, Endpoint::PROTECTED_RESOURCE];
 
-static RESERVED_PATTERNS: LazyLock<[Pattern; 2]> = LazyLock::new(|| RESERVED.map(Pattern::of));
+static RESERVED_PATTERNS: LazyLock<[Pattern; 2]> = LazyLock::new(|| RESERVED.map(Pattern::compile));
 
 #[cfg(test)]
 mod tests {
@@ -168,7 +168,7 @@ mod tests {
             ("/x/.well-known/cloudflare-access-protected-resource/", None),
         ] {
             assert_eq!(
-                Endpoint::of(&CleanPath::parse(path).unwrap()),
+                Endpoint::for_path(&CleanPath::parse(path).unwrap()),
                 Ok(endpoint),
                 "{path}"
             );
@@ -193,7 +193,7 @@ mod tests {
             "/.well-known%2Fcloudflare-access-protected-resource",
         ] {
             assert_eq!(
-                Endpoint::of(&CleanPath::parse(path).unwrap()),
+                Endpoint::for_path(&CleanPath::parse(path).unwrap()),
                 Err(PathError::Ambiguous),
                 "{path}"
             );
@@ -206,7 +206,7 @@ mod tests {
             ("/x%2Fcdn-cgi/access", None),
         ] {
             assert_eq!(
-                Endpoint::of(&CleanPath::parse(path).unwrap()),
+                Endpoint::for_path(&CleanPath::parse(path).unwrap()),
                 Ok(endpoint),
                 "{path}"
             );

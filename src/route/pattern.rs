@@ -59,7 +59,7 @@ impl Domain {
                 .to_owned()
         };
         let path = if path == "/*" { "/" } else { path };
-        match PathFault::of(path) {
+        match PathFault::find(path) {
             None => {}
             Some(PathFault::Stars) => return Err(DomainError::Stars),
             Some(_) => return Err(DomainError::Path),

@@ -74,7 +74,7 @@ struct Step {
 
 impl Pattern {
     /// Compiles the path of a domain.
-    pub(super) fn of(path: &str) -> Self {
+    pub(super) fn compile(path: &str) -> Self {
         let (mut steps, mut units) = (Vec::new(), Vec::new());
         let mut after_star = false;
         // A domain was refused whose path is none.
@@ -279,7 +279,7 @@ const EDGE_TRIM: u8 = 1 << 5;
 pub(super) struct CertainPath(SmallVec<[Unit; 128]>);
 
 impl CertainPath {
-    pub(super) fn of(path: &CleanPath<'_>) -> Self {
+    pub(super) fn new(path: &CleanPath<'_>) -> Self {
         let (symbols, lengths): (SmallVec<[Symbol; 128]>, SmallVec<[usize; 128]>) = path
             .symbols()
             .map(|(symbol, written)| (symbol, written.len()))

@@ -54,7 +54,7 @@ impl Router {
         let mut router = Self::default();
         for (rank, (application, (domain, case))) in domains.into_iter().enumerate() {
             let rivals = rivals.remove(&application).unwrap_or_default().into();
-            let pattern = Pattern::of(domain.path());
+            let pattern = Pattern::compile(domain.path());
             let claim = Claim {
                 domain: domain.clone(),
                 pattern,
@@ -113,7 +113,7 @@ impl Router {
                 host,
             );
         }
-        let certain = CertainPath::of(path);
+        let certain = CertainPath::new(path);
         choose(
             |case| self.first(host, |claim| claim.pattern.may_cover(path, case)),
             |claim| certain.is_covered(&claim.pattern),

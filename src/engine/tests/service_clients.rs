@@ -147,7 +147,7 @@ fn engine_token(
 ) -> crate::model::ServiceToken {
     let secrets = secrets
         .iter()
-        .map(|secret| crate::model::SecretDigest::of(secret))
+        .map(|secret| crate::model::SecretDigest::sha256(secret))
         .collect();
     crate::model::ServiceToken {
         secrets,
@@ -332,7 +332,7 @@ fn takes(node: &Snapshot, with: &[&str], lines: &[String]) -> bool {
 /// What a connection shows, in the words of the table below.
 fn shown(what: &str) -> Option<ClientTls> {
     let certificate = |name: &str, root: &[u8], expires| {
-        let (common_name, roots) = (name.into(), vec![Fingerprint::of(root)]);
+        let (common_name, roots) = (name.into(), vec![Fingerprint::sha256(root)]);
         Some(ClientTls {
             certificate: Some(Arc::new(ClientCertificate {
                 common_name,

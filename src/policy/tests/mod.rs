@@ -34,10 +34,10 @@ impl Case {
     fn new(lists: Value, groups: Value, policies: Value) -> Self {
         let lists: Vec<List> = serde_json::from_value(lists).unwrap();
         let groups: Vec<AccessGroup> = serde_json::from_value(groups).unwrap();
-        Self::of(lists, groups, serde_json::from_value(policies).unwrap())
+        Self::compile(lists, groups, serde_json::from_value(policies).unwrap())
     }
 
-    fn of(lists: Vec<List>, groups: Vec<AccessGroup>, policies: Vec<Policy>) -> Self {
+    fn compile(lists: Vec<List>, groups: Vec<AccessGroup>, policies: Vec<Policy>) -> Self {
         let (set, mut all) = PolicySet::compile(&lists, &groups, [policies.as_slice()]).unwrap();
         Self {
             lists,

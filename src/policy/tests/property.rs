@@ -69,7 +69,7 @@ proptest! {
         let mut groups = access_groups();
         groups.as_array_mut().unwrap().insert(0, random);
         let groups = serde_json::from_value(groups).unwrap();
-        let case = Case::of(serde_json::from_value(lists()).unwrap(), groups, policies);
+        let case = Case::compile(serde_json::from_value(lists()).unwrap(), groups, policies);
         for asked in &asked {
             case.answer(asked);
         }
@@ -96,7 +96,7 @@ proptest! {
             }
             *identity = identity.clone().filter(|_| !record);
         }
-        let case = Case::of(
+        let case = Case::compile(
             serde_json::from_value(lists()).unwrap(),
             serde_json::from_value(access_groups()).unwrap(),
             policies.into_iter().filter(|policy| !format!("{policy:?}").contains("random")).collect(),

@@ -55,7 +55,7 @@ policies = [
 
 fn world(text: &str) -> World {
     let file = Path::new("portcullis.toml");
-    World::of(config::parse(text, file, &Offline).unwrap().config, file).unwrap()
+    World::new(config::parse(text, file, &Offline).unwrap().config, file).unwrap()
 }
 
 fn grafana() -> World {
