@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName};
 
-use super::decide::{NoSession, current, judged, remembered, session_of, still_verified};
+use super::verification::{NoSession, current, judged, remembered, session_of, still_verified};
 use super::{Application, Snapshot};
 use crate::cookie;
 use crate::model::{Reason, UnixTime};

@@ -18,6 +18,7 @@ mod required_facts;
 mod reserved;
 mod service_clients;
 mod snapshot;
+mod verification;
 
 pub use application::{Application, ApplicationSettings, CookieAttributes, Cors, Origins};
 pub use challenge::{Challenge, Style};

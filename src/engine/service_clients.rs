@@ -5,7 +5,7 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
 
 use super::credential::{self, TOKEN_HEADER};
-use super::decide::{NoSession, judged, remembered};
+use super::verification::{NoSession, judged, remembered};
 use super::{Application, Need, Snapshot, client_ca};
 use crate::model::{
     ClientCertificate, ClientId, Reason, RequestView, SecretDigest, ServiceToken, UnixTime,

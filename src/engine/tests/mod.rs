@@ -5,8 +5,8 @@ use http::{HeaderMap, Method};
 use serde_json::json;
 
 use super::*;
-use crate::engine::{IssuerKeys, NodeCache, Origins};
-use crate::model::{ClientTls, HostPort};
+use crate::engine::{IdentityState, IssuerKeys, NodeCache, Origins};
+use crate::model::{ClientTls, HostPort, IdentityNonce};
 use crate::policy::Policy;
 use crate::session::{Revocations, Until};
 use crate::token::SigningKey;
