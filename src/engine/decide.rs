@@ -6,13 +6,14 @@ use super::challenge::is_preflight;
 use super::other_target;
 use super::reserved::overrides_method;
 use super::service_clients::ClientFacts;
+use super::steps::{Evidence, Presented, Step, steps};
 use super::verification::NoSession;
 use super::{
     Application, Challenge, Decision, Need, Permit, Refusal, ServiceClient, Snapshot, Style,
     credential,
 };
-use crate::model::{CleanPath, PathError, Reason, RequestView, UnixTime};
-use crate::policy::{EarlyVerdict, Facts, Outcome, ShadowVerdict, Truth, Verdict};
+use crate::model::{CleanPath, Identity, PathError, Reason, RequestView, UnixTime};
+use crate::policy::{EarlyVerdict, Facts, Outcome, Verdict};
 use crate::route::Endpoint;
 use crate::session::Session;
 
@@ -29,60 +30,91 @@ pub fn decide(snapshot: &Snapshot, request: &RequestView<'_>, now: UnixTime) -> 
         Ok(client) => client,
         Err(need) => return Decision::Resolve(need),
     };
-    let facts = client.facts(snapshot, request, now);
-    let EarlyVerdict { verdict, shadow } = snapshot
-        .policies()
-        .early_verdict(&application.policies, &facts);
-    match verdict {
-        // Whoever shows a service token that is no good has failed, also where no token is asked
-        // for.
-        Some(verdict) if verdict.outcome == Outcome::ServiceAuth && client.is_bad() => {}
-        Some(verdict) if verdict.outcome == Outcome::ServiceAuth => {
-            return service_auth(snapshot, application, &client, verdict, now);
-        }
-        Some(_) => return forward(Permit::new(Arc::clone(application), None, verdict), &client),
-        None => {}
-    }
-    if is_preflight(request) {
-        return preflight(application, request);
-    }
-    if let Some((reason, service_client)) = client.refusal() {
-        return Decision::Deny(Refusal {
-            service_client,
-            shadow,
-            ..Refusal::new(reason, application)
-        });
-    }
-    let session = match credential::session(snapshot, application, request.headers, now) {
-        Ok(session) => session,
-        Err(NoSession::Need(need)) => return Decision::Resolve(need),
-        Err(NoSession::Unavailable(reason)) => {
-            return Decision::Unavailable(Refusal {
-                shadow,
-                ..Refusal::new(reason, application)
-            });
-        }
-        Err(NoSession::Rejected(reason)) => {
-            return no_session(application, (reason, shadow), &client, request);
-        }
+    let evidence = Request {
+        facts: client.facts(snapshot, request, now),
+        snapshot,
+        application,
+        request,
+        client: &client,
+        now,
     };
-    match application.admits(session.identity().map(|identity| &identity.idp.id)) {
-        Truth::True => permit(snapshot, application, session, &facts, shadow, &client),
-        // Nothing is said against the person: another provider may let them in.
-        Truth::False => no_session(
-            application,
-            (Reason::SessionInvalid, shadow),
-            &client,
-            request,
-        ),
-        Truth::Unknown => {
-            let refusal = Refusal::new(Reason::IdentityUnavailable, application);
-            Decision::Unavailable(Refusal {
-                session: Some(session),
-                shadow,
-                ..refusal
-            })
+    match steps(application, &evidence) {
+        Step::Early(verdict) if verdict.outcome == Outcome::ServiceAuth => {
+            service_auth(snapshot, application, &client, verdict, now)
         }
+        Step::Early(verdict) => {
+            let permit = Permit::new(Arc::clone(application), None, Some(verdict));
+            forward(permit, &client)
+        }
+        Step::Preflight => preflight(application, request),
+        Step::Allow(session, verdict) => {
+            let permit = Permit::new(Arc::clone(application), Some(session), Some(verdict));
+            forward(permit, &client)
+        }
+        Step::Deny(denial) => Decision::Deny(Refusal {
+            service_client: match denial.session {
+                Some(_) => None,
+                None => client.identified(),
+            },
+            ..Refusal::from_denial(application, denial)
+        }),
+        Step::Unavailable(denial) => {
+            Decision::Unavailable(Refusal::from_denial(application, denial))
+        }
+        Step::LogIn { reason, shadow } => Decision::LogIn(Challenge {
+            application: Arc::clone(application),
+            reason,
+            style: Style::for_request(request),
+            shadow,
+        }),
+        Step::Resolve(need) => Decision::Resolve(need),
+    }
+}
+
+/// What a request presents.
+struct Request<'a> {
+    snapshot: &'a Snapshot,
+    application: &'a Arc<Application>,
+    request: &'a RequestView<'a>,
+    client: &'a ClientFacts<'a>,
+    facts: Facts<'a>,
+    now: UnixTime,
+}
+
+impl Evidence for Request<'_> {
+    type Session = Arc<Session>;
+
+    fn early_verdict(&self) -> EarlyVerdict {
+        let policies = &self.application.policies;
+        self.snapshot
+            .policies()
+            .early_verdict(policies, &self.facts)
+    }
+
+    fn is_preflight(&self) -> bool {
+        is_preflight(self.request)
+    }
+
+    fn service_token(&self) -> Presented {
+        self.client.service_token()
+    }
+
+    fn linked_app(&self) -> Presented {
+        self.client.linked_app()
+    }
+
+    fn session(&self) -> Result<Arc<Session>, NoSession> {
+        let headers = self.request.headers;
+        credential::session(self.snapshot, self.application, headers, self.now)
+    }
+
+    fn identity<'s>(&'s self, session: &'s Arc<Session>) -> Option<&'s Identity> {
+        session.identity().map(Arc::as_ref)
+    }
+
+    fn verdict(&self, session: &Arc<Session>) -> Verdict {
+        self.snapshot
+            .evaluate(self.application, session, &self.facts)
     }
 }
 
@@ -168,50 +200,6 @@ fn service_auth(
     )
 }
 
-/// What is left for a request that no policy for programs lets in and that brings no session, with
-/// what a shadow one would have done.
-fn no_session(
-    application: &Arc<Application>,
-    (reason, shadow): (Reason, Option<ShadowVerdict>),
-    client: &ClientFacts<'_>,
-    request: &RequestView<'_>,
-) -> Decision {
-    if let Some(reason) = client.undecided() {
-        return Decision::Unavailable(Refusal {
-            shadow,
-            ..Refusal::new(reason, application)
-        });
-    }
-    match client.service_client() {
-        // A login would not help: it is known who that is, and they may not.
-        Some(client @ ServiceClient::LinkedApp { .. }) => {
-            let refusal = Refusal::new(Reason::NoPolicyApplied, application);
-            Decision::Deny(Refusal {
-                service_client: Some(client),
-                shadow,
-                ..refusal
-            })
-        }
-        service_client if application.required.only_service_clients => {
-            let refusal = Refusal::new(Reason::ServiceAuthRequired, application);
-            Decision::Deny(Refusal {
-                service_client,
-                shadow,
-                ..refusal
-            })
-        }
-        _ => {
-            let application = Arc::clone(application);
-            Decision::LogIn(Challenge {
-                application,
-                reason,
-                style: Style::for_request(request),
-                shadow,
-            })
-        }
-    }
-}
-
 pub(super) enum RouteMatch<'a> {
     Endpoint { endpoint: Endpoint, on_team: bool },
     Application(&'a Arc<Application>),
@@ -258,48 +246,6 @@ fn preflight(application: &Arc<Application>, request: &RequestView<'_>) -> Decis
         Decision::Forward(Permit::new(Arc::clone(application), None, None))
     } else {
         Decision::Deny(Refusal::new(Reason::PreflightRefused, application))
-    }
-}
-
-fn permit(
-    snapshot: &Snapshot,
-    application: &Arc<Application>,
-    session: Arc<Session>,
-    facts: &Facts<'_>,
-    shadow: Option<ShadowVerdict>,
-    client: &ClientFacts<'_>,
-) -> Decision {
-    let (set, policies) = (snapshot.policies(), &application.policies);
-    let verdict = match session.partial_verdict(application.index) {
-        Some(partial) => set.evaluate(policies, partial, facts),
-        None => set.evaluate(
-            policies,
-            &set.partial_verdict(policies, session.answers()),
-            facts,
-        ),
-    };
-    let verdict = Verdict {
-        shadow: shadow.or(verdict.shadow),
-        ..verdict
-    };
-    match verdict {
-        Verdict {
-            outcome: Outcome::Allow,
-            ..
-        } => forward(
-            Permit::new(Arc::clone(application), Some(session), Some(verdict)),
-            client,
-        ),
-        // Whose record cannot be had is not judged. A record that leaves something open is: asking
-        // again would not help.
-        Verdict { unknown: true, .. } if session.identity().is_none() => Decision::Unavailable(
-            Refusal::from_verdict(Arc::clone(application), session, verdict),
-        ),
-        _ => Decision::Deny(Refusal::from_verdict(
-            Arc::clone(application),
-            session,
-            verdict,
-        )),
     }
 }
 

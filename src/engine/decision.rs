@@ -3,6 +3,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 
 use super::node_cache::Assertion;
+use super::steps::Denial;
 use super::{Application, Challenge, ServiceClient};
 use crate::model::{Aud, Email, IdentityNonce, Reason, Secret, UnixTime, UserId};
 use crate::policy::{Outcome, PolicyIndex, ShadowVerdict, Verdict};
@@ -195,25 +196,15 @@ impl Refusal {
         }
     }
 
-    pub(super) fn from_verdict(
-        application: Arc<Application>,
-        session: Arc<Session>,
-        verdict: Verdict,
+    pub(super) fn from_denial(
+        application: &Arc<Application>,
+        denial: Denial<Arc<Session>>,
     ) -> Self {
-        debug_assert_eq!(verdict.outcome, Outcome::Deny);
-        let reason = match verdict {
-            Verdict { unknown: true, .. } if session.identity().is_none() => {
-                Reason::IdentityUnavailable
-            }
-            verdict => Reason::of_denial(&verdict),
-        };
         Self {
-            reason,
-            application: Some(application),
-            session: Some(session),
-            service_client: None,
-            policy: verdict.policy,
-            shadow: verdict.shadow,
+            session: denial.session,
+            policy: denial.policy,
+            shadow: denial.shadow,
+            ..Self::new(denial.reason, application)
         }
     }
 

@@ -18,6 +18,7 @@ mod required_facts;
 mod reserved;
 mod service_clients;
 mod snapshot;
+mod steps;
 mod verification;
 
 pub use application::{Application, ApplicationSettings, CookieAttributes, Cors, Origins};
@@ -25,7 +26,7 @@ pub use challenge::{Challenge, Style};
 pub use client_ca::{ClientCa, Root};
 pub use decide::decide;
 pub use decision::{Decision, Need, Permit, Refusal};
-pub use explain::{Explanation, explain};
+pub use explain::{Explanation, Outcome, explain};
 pub use node_cache::{IdentityState, IssuerKeys, NodeCache};
 pub use reserved::{is_method_override, is_reserved};
 pub use service_clients::ServiceClient;

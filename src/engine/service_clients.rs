@@ -5,12 +5,13 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
 
 use super::credential::{self, TOKEN_HEADER};
+use super::steps::{Presented, SessionVerdict, judge};
 use super::verification::{NoSession, judged, remembered};
 use super::{Application, Need, Snapshot, client_ca};
 use crate::model::{
     ClientCertificate, ClientId, Reason, RequestView, SecretDigest, ServiceToken, UnixTime,
 };
-use crate::policy::{Fact, Facts, Outcome, Truth, Verdict};
+use crate::policy::{Fact, Facts, Truth};
 use crate::session::{ApplicationIndex, Session};
 use crate::token::{Candidate, Candidates, Claims};
 
@@ -226,31 +227,32 @@ impl<'a> ClientFacts<'a> {
         }
     }
 
-    /// Returns why the service token in the request admits nobody, and which one it is. It is
-    /// judged before cookies: the sender is a service client and must learn that its token is
-    /// rejected (`docs/wire.md` 8).
-    pub(super) fn refusal(&self) -> Option<(Reason, Option<ServiceClient>)> {
-        let service_client =
-            |token: &Arc<ServiceToken>| ServiceClient::ServiceToken(Arc::clone(token));
+    /// Returns the service client that presented a credential, valid or not. For a rejected service
+    /// token it is the owner of its client id, if there is one.
+    pub(super) fn identified(&self) -> Option<ServiceClient> {
         match &self.token {
-            PresentedToken::Absent => None,
-            PresentedToken::Valid(token) => {
-                Some((Reason::NoPolicyApplied, Some(service_client(token))))
+            PresentedToken::Rejected(_, token) => {
+                token.map(|token| ServiceClient::ServiceToken(Arc::clone(token)))
             }
-            PresentedToken::Rejected(reason, token) => Some((*reason, token.map(service_client))),
+            PresentedToken::Absent | PresentedToken::Valid(_) => self.service_client(),
         }
     }
 
-    /// Whether the service token that was shown is no good.
-    pub(super) const fn is_bad(&self) -> bool {
-        matches!(self.token, PresentedToken::Rejected(..))
+    /// Returns the state of the service token.
+    pub(super) const fn service_token(&self) -> Presented {
+        match self.token {
+            PresentedToken::Absent => Presented::Absent,
+            PresentedToken::Valid(_) => Presented::Valid,
+            PresentedToken::Rejected(reason, _) => Presented::Rejected(reason),
+        }
     }
 
-    /// Why another application's token could not be looked at.
-    pub(super) const fn undecided(&self) -> Option<Reason> {
+    /// Returns the state of another application's token.
+    pub(super) const fn linked_app(&self) -> Presented {
         match self.linked {
-            LinkedToken::Unknown(reason) => Some(reason),
-            LinkedToken::Absent | LinkedToken::Valid { .. } => None,
+            LinkedToken::Absent => Presented::Absent,
+            LinkedToken::Valid { .. } => Presented::Valid,
+            LinkedToken::Unknown(reason) => Presented::Unknown(reason),
         }
     }
 
@@ -260,37 +262,24 @@ impl<'a> ClientFacts<'a> {
     }
 }
 
-/// What the policies of another application would say of a request with that session there: its
-/// token counts here for no longer than there. Of the certificate nothing is known, for it would be
-/// shown on that application's host.
-fn stands(
+/// Returns [`Truth::True`] if a session is allowed at its own application, so that its token counts
+/// here for no longer than there.
+///
+/// The client certificate is unknown: it would be requested on that application's host.
+fn is_allowed(
     snapshot: &Snapshot,
     application: &Application,
     session: &Session,
     request: &RequestView<'_>,
     now: UnixTime,
 ) -> Truth {
-    let idp = application.admits(session.identity().map(|identity| &identity.idp.id));
-    if idp != Truth::True {
-        return idp;
-    }
-    let (set, policies) = (snapshot.policies(), &application.policies);
     let facts = Facts::new(request.client, request.method, now, snapshot.countries());
-    let verdict = match session.partial_verdict(application.index) {
-        Some(partial) => set.evaluate(policies, partial, &facts),
-        None => set.evaluate(
-            policies,
-            &set.partial_verdict(policies, session.answers()),
-            &facts,
-        ),
-    };
-    match verdict {
-        Verdict {
-            outcome: Outcome::Allow,
-            ..
-        } => Truth::True,
-        Verdict { unknown: true, .. } if session.identity().is_none() => Truth::Unknown,
-        _ => Truth::False,
+    let identity = session.identity().map(Arc::as_ref);
+    let verdict = || snapshot.evaluate(application, session, &facts);
+    match judge(application, identity, verdict) {
+        SessionVerdict::Allow(_) => Truth::True,
+        SessionVerdict::UnknownProvider | SessionVerdict::UnknownIdentity(_) => Truth::Unknown,
+        SessionVerdict::OtherProvider | SessionVerdict::Deny(_) => Truth::False,
     }
 }
 
@@ -351,7 +340,7 @@ fn linked<'a>(
                 if found.is_some() || !counts {
                     continue;
                 }
-                match stands(snapshot, application, &session, request, now) {
+                match is_allowed(snapshot, application, &session, request, now) {
                     Truth::True => found = Some((application, session)),
                     Truth::False => {}
                     Truth::Unknown => unknown = Some(Reason::IdentityUnavailable),

@@ -9,11 +9,10 @@ use super::service_clients::ServiceTokens;
 use super::{Application, ApplicationSettings, ClientCa, NodeCache};
 use crate::model::{Aud, Host, ServiceToken, Support};
 use crate::policy::{
-    AccessGroup, Countries, Country, EarlyVerdict, Facts, List, PolicySet, Requester, UnknownName,
-    Verdict,
+    AccessGroup, Countries, Country, Facts, List, PolicySet, Requester, UnknownName, Verdict,
 };
 use crate::route::Router;
-use crate::session::{ApplicationIndex, Context, Revocations};
+use crate::session::{ApplicationIndex, Context, Revocations, Session};
 
 /// The team: whose tokens are good here, and where people log in.
 #[derive(Clone, Debug)]
@@ -232,30 +231,36 @@ impl Snapshot {
         &self.compiled.policies
     }
 
-    /// What an application's policies say of somebody's request: bypass and Service Auth, then the
-    /// rest.
+    /// Evaluates an application's policies for a user: bypass and Service Auth, then the rest.
     pub fn judge(
         &self,
         application: &Application,
-        who: Requester<'_>,
+        user: Requester<'_>,
         facts: &Facts<'_>,
     ) -> Verdict {
         let (set, policies) = (self.policies(), &application.policies);
-        let EarlyVerdict { verdict, shadow } = set.early_verdict(policies, facts);
-        let rest = || {
-            set.evaluate(
-                policies,
-                &set.partial_verdict(policies, &set.user_facts(who)),
-                facts,
-            )
-        };
-        verdict.unwrap_or_else(|| {
-            let verdict = rest();
-            Verdict {
-                shadow: shadow.or(verdict.shadow),
-                ..verdict
-            }
+        set.early_verdict(policies, facts).or_else(|| {
+            let partial = set.partial_verdict(policies, &set.user_facts(user));
+            set.evaluate(policies, &partial, facts)
         })
+    }
+
+    /// Evaluates an application's allow and deny policies for a session.
+    pub(super) fn evaluate(
+        &self,
+        application: &Application,
+        session: &Session,
+        facts: &Facts<'_>,
+    ) -> Verdict {
+        let (set, policies) = (self.policies(), &application.policies);
+        match session.partial_verdict(application.index) {
+            Some(partial) => set.evaluate(policies, partial, facts),
+            // The session keeps the partial verdict of the application that it was opened at.
+            None => {
+                let partial = set.partial_verdict(policies, session.answers());
+                set.evaluate(policies, &partial, facts)
+            }
+        }
     }
 
     /// The keys of the team.

@@ -183,6 +183,30 @@ pub struct EarlyVerdict {
     pub shadow: Option<ShadowVerdict>,
 }
 
+impl From<Verdict> for EarlyVerdict {
+    fn from(found: Verdict) -> Self {
+        let decides = matches!(found.outcome, Outcome::Bypass | Outcome::ServiceAuth);
+        Self {
+            verdict: decides.then_some(found),
+            shadow: found.shadow,
+        }
+    }
+}
+
+impl EarlyVerdict {
+    /// Returns the early verdict, or else the verdict of the allow and deny policies.
+    #[must_use]
+    pub fn or_else(self, later: impl FnOnce() -> Verdict) -> Verdict {
+        self.verdict.unwrap_or_else(|| {
+            let later = later();
+            Verdict {
+                shadow: self.shadow.or(later.shadow),
+                ..later
+            }
+        })
+    }
+}
+
 impl Reason {
     /// Why a verdict that denies does so.
     pub const fn of_denial(verdict: &Verdict) -> Self {
@@ -227,13 +251,8 @@ impl PolicySet {
                 shadow: None,
             };
         }
-        let found = self.decide(&policies.first, &policies.nobody, facts, &mut Untraced);
-        let verdict =
-            matches!(found.outcome, Outcome::Bypass | Outcome::ServiceAuth).then_some(found);
-        EarlyVerdict {
-            verdict,
-            shadow: found.shadow,
-        }
+        self.decide(&policies.first, &policies.nobody, facts, &mut Untraced)
+            .into()
     }
 
     /// Returns the verdict of the first allow or deny policy that applies; deny if none does
@@ -260,25 +279,22 @@ impl PolicySet {
             &self.user_facts(Requester::Unknown),
             &mut first,
         );
-        let early = self.decide(&policies.first, &nobody, facts, &mut first);
-        let verdict =
-            matches!(early.outcome, Outcome::Bypass | Outcome::ServiceAuth).then_some(early);
-        let (mut rest, mut later) = (Record::default(), None);
-        if let Some(person) = person {
+        let early = self
+            .decide(&policies.first, &nobody, facts, &mut first)
+            .into();
+        let mut rest = Record::default();
+        let later = person.map(|person| {
             let partial = self.stand(&policies.rest, &policies.groups, person, &mut rest);
-            let found = self.decide(&policies.rest, &partial, facts, &mut rest);
-            later = Some(Verdict {
-                shadow: early.shadow.or(found.shadow),
-                ..found
-            });
-        }
+            self.decide(&policies.rest, &partial, facts, &mut rest)
+        });
         let groups = policies
             .groups
             .iter()
             .map(|number| (self.group_id(*number).into(), *number))
             .collect();
         Walk {
-            verdict: verdict.or(later),
+            early,
+            later,
             first,
             rest,
             groups,

@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 
 use super::compile::PolicyIndex;
-use super::evaluate::Verdict;
+use super::evaluate::{EarlyVerdict, Verdict};
 use super::truth::Truth;
 
 /// What a rule belongs to.
@@ -62,8 +62,10 @@ impl Trace for Record {
 /// The way to a verdict: what every rule, policy and Access group came to.
 #[derive(Debug)]
 pub struct Walk {
-    /// What the policies say; `None` where that depends on who logs in.
-    pub verdict: Option<Verdict>,
+    /// The verdict of the bypass and Service Auth policies.
+    pub early: EarlyVerdict,
+    /// The verdict of the allow and deny policies; `None` if nobody has logged in.
+    pub later: Option<Verdict>,
     pub(super) first: Record,
     pub(super) rest: Record,
     /// By their ids.
@@ -80,6 +82,14 @@ pub enum Part<'a> {
 }
 
 impl Walk {
+    /// Returns the verdict; `None` if it depends on who logs in.
+    pub fn verdict(&self) -> Option<Verdict> {
+        match self.later {
+            Some(later) => Some(self.early.or_else(|| later)),
+            None => self.early.verdict,
+        }
+    }
+
     /// What a policy or group came to; `None` where it was not asked, because nobody has logged in.
     pub fn truth(&self, part: Part<'_>) -> Option<Truth> {
         let subject = self.subject(part)?;

@@ -101,11 +101,8 @@ pub struct Answer {
 impl Answer {
     /// The name of the policy that decided; none where no policy did.
     pub fn policy(&self) -> Option<&str> {
-        let index = self.explanation.walk.as_ref()?.verdict?.policy?;
-        let decides = matches!(
-            self.explanation.outcome,
-            "allow" | "non_identity" | "bypass" | "deny"
-        );
+        let index = self.explanation.walk.as_ref()?.verdict()?.policy?;
+        let decides = self.explanation.outcome.is_of_policies();
         self.explanation
             .application
             .as_ref()?

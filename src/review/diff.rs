@@ -6,8 +6,9 @@ use serde::Serialize;
 use super::ask::{Answer, Asked, World};
 use super::people::Person;
 use super::replay::Log;
-use super::suite::told;
+use super::suite::in_words;
 use super::witness::{Witness, witnesses};
+use crate::engine::Outcome;
 use crate::model::{Identity, UnixTime};
 
 /// What changes from one configuration to another.
@@ -34,7 +35,7 @@ pub struct Change {
     pub new: String,
     /// Whether they get in who did not, or the other way around.
     pub access: Access,
-    /// Requester, or what request, in words, with how often where a log says so.
+    /// Who, or what request, in words, with how often where a log says so.
     pub who: BTreeMap<String, usize>,
 }
 
@@ -251,18 +252,13 @@ impl<'a> Comparison<'a> {
             self.diff.same_outcome += usize::from(was.policy() != is.policy());
             return Ok(());
         }
-        let in_words = |answer: &Answer| match outcome(answer) {
-            (outcome @ ("deny" | "refuse" | "unavailable"), Some(reason)) => {
+        let words = |answer: &Answer| match outcome(answer) {
+            (outcome @ (Outcome::Deny | Outcome::Refuse | Outcome::Unavailable), Some(reason)) => {
                 format!("{outcome} ({reason})")
             }
-            (outcome, _) => told(outcome, answer.policy()),
+            (outcome, _) => in_words(outcome, answer.policy()),
         };
-        let opens = |answer: &Answer| {
-            matches!(
-                answer.explanation.outcome,
-                "allow" | "bypass" | "non_identity"
-            )
-        };
+        let opens = |answer: &Answer| answer.explanation.outcome.is_forwarded();
         let access = match (opens(&was), opens(&is)) {
             (false, true) => Access::Gained,
             (true, false) => Access::Lost,
@@ -277,7 +273,7 @@ impl<'a> Comparison<'a> {
         );
         let who = self
             .found
-            .entry((application, access, in_words(&was), in_words(&is)))
+            .entry((application, access, words(&was), words(&is)))
             .or_default();
         *who.entry(label).or_default() += 1;
         Ok(())

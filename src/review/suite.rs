@@ -9,6 +9,7 @@ use toml::Spanned;
 
 use super::ask::{Answer, Asked, Moment, World};
 use super::people::Person;
+use crate::engine::Outcome;
 use crate::model::{Identity, UnixTime};
 use crate::policy::{Country, Verb};
 
@@ -55,7 +56,7 @@ struct Test {
     #[serde(default)]
     linked_app: Option<String>,
     #[serde(deserialize_with = "outcome")]
-    expect: Expected,
+    expect: Outcome,
     /// The name of the policy that decides.
     #[serde(default)]
     policy: Option<String>,
@@ -81,11 +82,11 @@ impl Several {
 }
 
 /// An outcome that is text: the derived one also takes a table whose key is an outcome.
-fn outcome<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Expected, D::Error> {
+fn outcome<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Outcome, D::Error> {
     struct Text;
 
     impl Visitor<'_> for Text {
-        type Value = Expected;
+        type Value = Outcome;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str(
@@ -93,40 +94,12 @@ fn outcome<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Expected, D::Er
             )
         }
 
-        fn visit_str<E: Error>(self, name: &str) -> Result<Expected, E> {
-            Expected::deserialize(name.into_deserializer())
+        fn visit_str<E: Error>(self, name: &str) -> Result<Outcome, E> {
+            Outcome::deserialize(name.into_deserializer())
         }
     }
 
     deserializer.deserialize_any(Text)
-}
-
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Expected {
-    Allow,
-    NonIdentity,
-    Bypass,
-    Deny,
-    LogIn,
-    Handle,
-    Refuse,
-    Unavailable,
-}
-
-impl Expected {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Allow => "allow",
-            Self::NonIdentity => "non_identity",
-            Self::Bypass => "bypass",
-            Self::Deny => "deny",
-            Self::LogIn => "log_in",
-            Self::Handle => "handle",
-            Self::Refuse => "refuse",
-            Self::Unavailable => "unavailable",
-        }
-    }
 }
 
 /// How one test ended for one person and one URL.
@@ -261,19 +234,19 @@ impl Suite {
                         {
                             decided.insert((application.settings().id.clone(), policy.to_owned()));
                         }
-                        let fits = outcome == test.expect.as_str()
+                        let fits = outcome == test.expect
                             && test
                                 .policy
                                 .as_deref()
                                 .is_none_or(|expected| policy == Some(expected));
-                        let was = told(outcome, policy);
+                        let was = in_words(outcome, policy);
                         (!fits).then(|| Failure::Otherwise(Box::new(answer), was))
                     }
                 };
                 all.push(Ended {
                     name,
                     line,
-                    expected: told(test.expect.as_str(), test.policy.as_deref()),
+                    expected: in_words(test.expect, test.policy.as_deref()),
                     failure,
                 });
             }
@@ -314,9 +287,9 @@ pub fn untested(world: &World, decided: &HashSet<(String, String)>) -> Vec<(Stri
 }
 
 /// An outcome and its policy, in words.
-pub(super) fn told(outcome: &str, policy: Option<&str>) -> String {
+pub(super) fn in_words(outcome: Outcome, policy: Option<&str>) -> String {
     policy.map_or_else(
-        || outcome.to_owned(),
+        || outcome.to_string(),
         |policy| format!("{outcome} by `{policy}`"),
     )
 }

@@ -7,6 +7,7 @@ use super::ask::World;
 use super::diff::{Access, Change, Diff};
 use super::suite::{Ended, Failure, Suite};
 use super::view::{ApplicationView, PersonView, RequestView, RuleView, Rules, View};
+use crate::engine::Outcome;
 use crate::model::UnixTime;
 use crate::policy::{PolicyDecision, Rule};
 
@@ -204,23 +205,27 @@ impl View<'_> {
             None => format!("{style}{what}{style:#}: no policy applies{unknown}"),
         };
         let told = match self.outcome {
-            "allow" => by("ALLOW", GOOD),
-            "bypass" => by("BYPASS", GOOD),
-            "non_identity" => by("SERVICE AUTH", GOOD),
-            "deny" => by("DENY", BAD),
-            "log_in" if self.person.is_some() => {
+            Outcome::Allow => by("ALLOW", GOOD),
+            Outcome::Bypass => by("BYPASS", GOOD),
+            Outcome::NonIdentity => by("SERVICE AUTH", GOOD),
+            Outcome::Deny => by("DENY", BAD),
+            Outcome::LogIn if self.person.is_some() => {
                 format!(
                     "{OPEN}LOG IN{OPEN:#}: the application wants people to come through another identity provider"
                 )
             }
-            "log_in" => format!("{OPEN}LOG IN{OPEN:#}: what happens then depends on who they are"),
-            "handle" => {
+            Outcome::LogIn => {
+                format!("{OPEN}LOG IN{OPEN:#}: what happens then depends on who they are")
+            }
+            Outcome::Handle => {
                 format!("{OPEN}HANDLED{OPEN:#} here: this is one of the proxy's own endpoints")
             }
-            "unavailable" => {
+            Outcome::Unavailable => {
                 format!("{BAD}UNAVAILABLE{BAD:#}: something that the decision needs is not known")
             }
-            _ => format!("{BAD}REFUSED{BAD:#}: {}", self.reason.unwrap_or("internal")),
+            Outcome::Refuse => {
+                format!("{BAD}REFUSED{BAD:#}: {}", self.reason.unwrap_or("internal"))
+            }
         };
         match &self.shadow {
             Some(shadow) => {

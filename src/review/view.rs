@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::ask::{Answer, World};
 use super::compared::compared;
+use crate::engine::Outcome;
 use crate::model::Identity;
 use crate::policy::{
     AccessGroup, Clause, Country, Part, Policy, PolicyDecision, PolicyIndex, Rule, Truth, Verdict,
@@ -20,8 +21,8 @@ pub struct View<'a> {
     pub person: Option<PersonView<'a>>,
     /// The application that the request is for.
     pub application: Option<ApplicationView<'a>>,
-    /// `allow`, `non_identity`, `bypass`, `deny`, `log_in`, `handle`, `refuse` or `unavailable`.
-    pub outcome: &'static str,
+    /// The outcome.
+    pub outcome: Outcome,
     /// The id of the reason, where the request is not forwarded.
     pub reason: Option<&'static str>,
     /// The name of the policy that decided.
@@ -80,8 +81,8 @@ pub struct ApplicationView<'a> {
 pub struct ShadowView<'a> {
     /// Its name.
     pub policy: &'a str,
-    /// What it would have done.
-    pub outcome: &'static str,
+    /// The outcome without its `shadow` flag.
+    pub outcome: Outcome,
 }
 
 /// One policy.
@@ -151,7 +152,7 @@ impl<'a> View<'a> {
             country: answer.country,
             at: answer.at.0,
         };
-        let verdict = explanation.walk.as_ref().and_then(|walk| walk.verdict);
+        let verdict = explanation.walk.as_ref().and_then(Walk::verdict);
         let mut view = View {
             request,
             person: answer.identity.as_ref().map(person),
@@ -173,7 +174,7 @@ impl<'a> View<'a> {
                 .get(index.0)
                 .map_or("", |policy| policy.name.as_str())
         };
-        let decides = matches!(view.outcome, "allow" | "non_identity" | "bypass" | "deny");
+        let decides = view.outcome.is_of_policies();
         let decided = verdict
             .and_then(|verdict| verdict.policy)
             .filter(|_| decides);
@@ -181,7 +182,7 @@ impl<'a> View<'a> {
         view.policy = decided.map(name);
         view.shadow = shadow.map(|shadow| ShadowView {
             policy: name(shadow.policy),
-            outcome: shadow.outcome.as_str(),
+            outcome: shadow.outcome.into(),
         });
         let settings = application.settings();
         view.application = Some(ApplicationView {

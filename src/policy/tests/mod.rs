@@ -71,7 +71,7 @@ impl Case {
         if ip.is_none() {
             facts.country.set(*country).unwrap();
         }
-        let EarlyVerdict { verdict, shadow } = self.set.early_verdict(&self.compiled, &facts);
+        let early = self.set.early_verdict(&self.compiled, &facts);
         let who = person
             .as_ref()
             .map_or(Requester::Unknown, |(email, identity)| Requester::User {
@@ -81,17 +81,12 @@ impl Case {
         let partial = self
             .set
             .partial_verdict(&self.compiled, &self.set.user_facts(who));
-        let verdict =
-            verdict.unwrap_or_else(|| self.set.evaluate(&self.compiled, &partial, &facts));
+        let verdict = early.or_else(|| self.set.evaluate(&self.compiled, &partial, &facts));
         let walk = self
             .set
             .walk(&self.compiled, Some(&self.set.user_facts(who)), &facts);
-        let verdict = Verdict {
-            shadow: shadow.or(verdict.shadow),
-            ..verdict
-        };
         assert_eq!(
-            walk.verdict,
+            walk.verdict(),
             Some(verdict),
             "explained otherwise than decided"
         );

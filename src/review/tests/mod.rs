@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::config::{self, Offline};
+use crate::engine::Outcome;
 use crate::model::UnixTime;
 
 /// Monday the 4th of May 2026, 08:30 in London.
@@ -214,7 +215,7 @@ fn those_who_have_not_logged_in_are_told_what_happens_first() {
     let answer = world.ask(None, &from_office, NOW).unwrap();
     assert_eq!(
         (answer.explanation.outcome, answer.policy()),
-        ("bypass", Some("probes"))
+        (Outcome::Bypass, Some("probes"))
     );
 }
 
