@@ -11,18 +11,18 @@ use crate::policy::{Outcome, ShadowVerdict};
 /// The request may be tried again after a login.
 #[derive(Clone, Debug)]
 pub struct Challenge {
-    /// For which application.
+    /// The application of the request.
     pub application: Arc<Application>,
-    /// What was wrong with what was presented.
+    /// The reason why the request has no valid session.
     pub reason: Reason,
-    /// In which way this client can be told.
+    /// The form of response that this client can read.
     pub style: Style,
-    /// The shadow policy that would have let the request in, and how.
+    /// The shadow policy that would have admitted the request.
     pub shadow: Option<ShadowVerdict>,
 }
 
 impl Challenge {
-    /// The name of the shadow policy that would have decided, and how.
+    /// Returns the name of the shadow policy that would have decided, and its outcome.
     pub fn shadow(&self) -> Option<(&str, Outcome)> {
         let ShadowVerdict { policy, outcome } = self.shadow?;
         self.application
@@ -31,8 +31,8 @@ impl Challenge {
     }
 }
 
-/// The way in which a client can be told to log in. A redirect that cannot be followed is a broken
-/// page.
+/// The form of the response that asks a client to log in. A client that cannot follow a redirect
+/// would get a broken page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
     /// 302 to the login: navigations, cloudflared, and clients that show no preference.
@@ -44,7 +44,7 @@ pub enum Style {
     Json,
     /// `grpc-status: 16` in trailers-only form.
     Grpc,
-    /// 401 with nothing: a handshake cannot follow anything.
+    /// 401, empty body: WebSocket clients do not follow redirects.
     Upgrade,
 }
 
@@ -61,12 +61,12 @@ impl Style {
         let is_grpc = || {
             text(headers, "content-type").is_some_and(|value| value.starts_with("application/grpc"))
         };
-        // gRPC is POST alone, and its answers are 200: that must never be said to another method,
-        // least of all to `CONNECT`.
+        // gRPC uses POST only, and its responses have status 200. No other method may get that
+        // status, least of all `CONNECT`.
         if *method == Method::POST && is_grpc() {
             return Self::Grpc;
         }
-        // A client that sends a service token is a program, even if it imitates a browser.
+        // A client that sends a service token is a service client, even if it imitates a browser.
         if headers.contains_key(&CLIENT_ID) || headers.contains_key(&CLIENT_SECRET) {
             return Self::Json;
         }
@@ -139,8 +139,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// A CORS preflight is an `OPTIONS` that says so (Fetch standard); anything else is a request like
-/// others.
+/// Returns `true` for a CORS preflight: an `OPTIONS` with both headers of the Fetch standard.
 pub(super) fn is_preflight(request: &RequestView<'_>) -> bool {
     *request.method == Method::OPTIONS
         && request.headers.contains_key(header::ORIGIN)

@@ -15,7 +15,8 @@ use crate::token::{Candidate, Candidates, Claims, Kind};
 /// Returns the session that a request's credential opens at an application.
 ///
 /// # Errors
-/// Why there is none.
+///
+/// The reason why there is none.
 pub(super) fn session(
     snapshot: &Snapshot,
     application: &Arc<Application>,
@@ -40,11 +41,11 @@ fn header(headers: &HeaderMap) -> Option<&[u8]> {
     })
 }
 
-/// Returns the session of the one login that the cookies hold a valid token of.
+/// Returns the session of the one login that has a valid token among the cookies.
 ///
-/// Another host of the domain can set a cookie of this name for this host, and browsers send both.
-/// Their order says nothing about which is the browser's own. So every cookie is looked at: invalid
-/// tokens are passed over, and valid tokens of two logins cancel each other out.
+/// Another host of the domain can set a cookie of this name for this host, and browsers send both
+/// in any order. So every cookie is checked: invalid tokens are skipped, and valid tokens of two
+/// logins cancel each other out.
 fn of_cookies(
     snapshot: &Snapshot,
     application: &Arc<Application>,
@@ -65,7 +66,7 @@ fn of_cookies(
             None => {
                 let fits = |claims: &Claims| fits(claims, application);
                 match unseen(&mut candidates, token, snapshot, fits, now) {
-                    // The browser's own login cannot be told from the others.
+                    // The browser's own login cannot be identified among so many.
                     Candidate::TooMany => return Err(NoSession::Rejected(Reason::SessionConflict)),
                     Candidate::Hopeless => Err(NoSession::Rejected(Reason::SessionInvalid)),
                     Candidate::Unverified { .. } => {
@@ -109,7 +110,8 @@ pub(super) fn unseen<'h>(
     now: UnixTime,
 ) -> Candidate<'h> {
     let issuer = snapshot.keys().keys();
-    // Without keys nothing is verified, and the first token says so.
+    // Without keys every token stays a candidate, and the verification of the first one asks for
+    // the keys.
     let keys = issuer.as_ref().and_then(|issuer| issuer.keys.as_ref());
     candidates.judge(token, keys, snapshot.issuer(), fits, now)
 }
@@ -123,7 +125,7 @@ pub(super) fn fits(claims: &Claims, application: &Application) -> bool {
     here && claims.kind == Kind::App && claims.email.is_some()
 }
 
-/// As good as the cookie; used by cloudflared and by service clients.
+/// Equivalent to the cookie; sent by cloudflared and by service clients.
 pub(super) const TOKEN_HEADER: HeaderName = HeaderName::from_static("cf-access-token");
 
 /// Stands for a credential that is present and cannot be read.

@@ -17,10 +17,10 @@ use crate::policy::{EarlyVerdict, Facts, Outcome, Verdict};
 use crate::route::Endpoint;
 use crate::session::Session;
 
-/// Decides what should happen to a request, from what is known right now.
+/// Decides a request with the facts that this node has now.
 ///
 /// On [`Decision::Resolve`] the caller awaits the control path and calls again, once for each
-/// [`Need`]; a need that comes a second time is treated as [`Decision::Unavailable`].
+/// [`Need`]. A need that comes a second time is treated as [`Decision::Unavailable`].
 pub fn decide(snapshot: &Snapshot, request: &RequestView<'_>, now: UnixTime) -> Decision {
     let application = match route(snapshot, request) {
         Ok(application) => application,
@@ -71,7 +71,7 @@ pub fn decide(snapshot: &Snapshot, request: &RequestView<'_>, now: UnixTime) -> 
     }
 }
 
-/// What a request presents.
+/// The evidence of a request as it was received.
 struct Request<'a> {
     snapshot: &'a Snapshot,
     application: &'a Arc<Application>,
@@ -148,7 +148,7 @@ pub(super) fn route<'a>(
         {
             Ok(application)
         }
-        // The origin would act on what another application protects.
+        // The origin would act on a resource that another application protects.
         Ok(RouteMatch::Application(_)) => Err(Decision::Refuse(Reason::PathAmbiguous)),
         Ok(RouteMatch::Nowhere) => Err(Decision::Refuse(Reason::NoApplication)),
         Err(_) => Err(Decision::Refuse(Reason::PathAmbiguous)),

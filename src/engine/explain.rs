@@ -103,7 +103,7 @@ impl Explanation {
 /// Explains the decision on a described request: the steps of [`super::decide`], with a trace of
 /// every rule.
 ///
-/// `user` has a valid session; `None` means that nobody has logged in.
+/// `user` has a valid session. `None` is a request without one.
 pub fn explain(
     snapshot: &Snapshot,
     request: &RequestView<'_>,
@@ -155,7 +155,7 @@ pub fn explain(
     }
 }
 
-/// What a question describes of a request. Its session is the verdict on the user.
+/// The evidence of a described request. Its session is the verdict on the user.
 struct Described<'a> {
     /// `true` if a policy of the application accepts other applications' tokens.
     accepts_linked: bool,

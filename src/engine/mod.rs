@@ -1,9 +1,9 @@
-//! The one question: given what is known right now, what should happen to this request?
+//! The decision on a request, from the facts that this node has.
 //!
 //! [`decide`] is a plain function: no await, no clock, no log, no lock that can wait. It trusts the
-//! [`Snapshot`], which the control path proved before it published it, and nothing in the request.
-//! It never forwards without a [`Permit`], which only this module can make, and an error on the way
-//! to a decision is never a permit.
+//! [`Snapshot`], which the control path checked before it published it, and nothing in the request.
+//! It never forwards without a [`Permit`], which only this module can make. An error on the way to
+//! a decision is never a permit.
 
 mod application;
 mod challenge;

@@ -5,28 +5,28 @@ use crate::model::{IdpId, is_groups};
 use crate::policy::{AccessGroup, PolicyDecision, Rule};
 use crate::session::ApplicationIndex;
 
-/// What an application's policies ask of a request that is not client of every request.
+/// The optional facts that an application's policies depend on. Others are not computed.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct RequiredFacts {
-    /// Whether any of them asks for a client certificate.
+    /// `true` if a policy depends on a client certificate.
     pub(super) certificate: bool,
-    /// Whether one that lets programs in does.
+    /// `true` if a Service Auth policy does.
     pub(super) certificate_of_service_clients: bool,
-    /// The applications whose tokens they ask for, by index.
+    /// The applications whose tokens the policies accept.
     pub(super) linked: Box<[ApplicationIndex]>,
-    /// The providers whose groups they ask for.
+    /// The providers whose groups the policies depend on.
     pub(super) groups: HashSet<IdpId>,
     /// `true` if a policy, or one of an application whose tokens they accept, depends on the
     /// method.
     pub(super) method: bool,
-    /// Whether only programs can come in: there is a policy for them, and none for people who log
-    /// in.
+    /// `true` if only service clients can be admitted: there is a policy for them, and none for
+    /// users.
     pub(super) only_service_clients: bool,
 }
 
 impl RequiredFacts {
-    /// Of each application, in their order. Every group is looked at once for each application,
-    /// however groups are nested.
+    /// Returns the facts of each application, in their order. Each group is read once per
+    /// application, however groups are nested.
     pub(super) fn for_applications(
         applications: &[ApplicationSettings],
         groups: &[AccessGroup],

@@ -15,18 +15,18 @@ use crate::policy::{Fact, Facts, Truth};
 use crate::session::{ApplicationIndex, Session};
 use crate::token::{Candidate, Candidates, Claims};
 
-/// Who came without a login.
+/// A client that needs no login.
 #[derive(Clone, Debug)]
 pub enum ServiceClient {
-    /// Whoever has this service token.
+    /// The holder of a service token.
     ServiceToken(Arc<ServiceToken>),
-    /// Whoever has the key of this certificate.
+    /// The holder of a client certificate's key.
     Certificate(Arc<ClientCertificate>),
-    /// Another application, on behalf of somebody who has a session there.
+    /// Another application, on behalf of a user with a session there.
     LinkedApp {
         /// The other application.
         application: Arc<Application>,
-        /// Whose session it is there.
+        /// The user's session there.
         session: Arc<Session>,
     },
 }
@@ -37,14 +37,15 @@ impl ServiceClient {
     pub(super) fn common_name(&self) -> Option<&str> {
         match self {
             Self::ServiceToken(token) => Some(token.client_id.as_str()),
-            // Nor for a certificate that is called what only a service token may be.
+            // Ignore certificates with a common name in the form of a client id: origins would take
+            // them for a service token.
             Self::Certificate(certificate) => Some(&*certificate.common_name)
                 .filter(|name| !name.is_empty() && ClientId::parse(name).is_err()),
             Self::LinkedApp { .. } => None,
         }
     }
 
-    /// The first second at which what it showed is good no longer; for ever, where there is none.
+    /// Returns the first second at which the credential is expired; `None` if it never expires.
     pub(super) fn expires(&self) -> Option<UnixTime> {
         match self {
             Self::ServiceToken(token) => token.expires_at,
@@ -68,8 +69,7 @@ impl ServiceTokens {
         )
     }
 
-    /// What a request shows in the two headers of a service token. What is in its address or its
-    /// cookies is none.
+    /// Returns the service token in a request's two headers. No other place counts.
     fn shown(&self, headers: &HeaderMap, now: UnixTime) -> PresentedToken<'_> {
         if !headers.contains_key(&CLIENT_ID) && !headers.contains_key(&CLIENT_SECRET) {
             return PresentedToken::Absent;
@@ -77,7 +77,7 @@ impl ServiceTokens {
         let token = only(headers, &CLIENT_ID)
             .and_then(|id| std::str::from_utf8(id).ok())
             .and_then(|id| self.0.get(id));
-        // Also where there is no such token, so that one that there is not takes as long.
+        // Hash the secret of an unknown client id too, so that it takes as long as a known one.
         let secret = only(headers, &CLIENT_SECRET)
             .filter(|secret| secret.len() <= MAX_SECRET)
             .map(SecretDigest::sha256);
@@ -96,26 +96,26 @@ impl ServiceTokens {
     }
 }
 
-/// What a request shows of a service token.
+/// The service token of a request.
 enum PresentedToken<'a> {
     Absent,
     Valid(&'a Arc<ServiceToken>),
-    /// What is wrong, and with whose, where the client id is somebody's.
+    /// The reason, and the token of that client id, if there is one.
     Rejected(Reason, Option<&'a Arc<ServiceToken>>),
 }
 
-/// What a request shows of another application's token.
+/// Another application's token in a request.
 enum LinkedToken<'a> {
     Absent,
     Valid {
         application: &'a Arc<Application>,
         session: Arc<Session>,
     },
-    /// It could not be told whether it is good.
+    /// It could not be verified.
     Unknown(Reason),
 }
 
-/// What was client of a request besides whose session it brings.
+/// Facts about the client of a request, apart from a session.
 pub(super) struct ClientFacts<'a> {
     token: PresentedToken<'a>,
     certificate: Fact<&'a Arc<ClientCertificate>>,
@@ -125,10 +125,11 @@ pub(super) struct ClientFacts<'a> {
 }
 
 impl<'a> ClientFacts<'a> {
-    /// Learns it.
+    /// Reads the facts that the application requires.
     ///
     /// # Errors
-    /// What must be learned first.
+    ///
+    /// The need that must be met first.
     pub(super) fn read(
         snapshot: &'a Snapshot,
         application: &Application,
@@ -167,7 +168,7 @@ impl<'a> ClientFacts<'a> {
         })
     }
 
-    /// The same as policies ask for it.
+    /// Returns the same as facts for policies.
     pub(super) fn facts<'f>(
         &'f self,
         snapshot: &'f Snapshot,
@@ -176,8 +177,8 @@ impl<'a> ClientFacts<'a> {
     ) -> Facts<'f> {
         let service_token = match &self.token {
             PresentedToken::Valid(token) => Fact::Present(&*token.id),
-            // Whoever shows a bad one is refused where one without any would be let in, and let in
-            // nowhere else.
+            // A rejected token counts as absent here. The steps of a decision deny the request
+            // later.
             PresentedToken::Absent | PresentedToken::Rejected(..) => Fact::Absent,
         };
         let certificate = match &self.certificate {
@@ -201,8 +202,8 @@ impl<'a> ClientFacts<'a> {
         }
     }
 
-    /// Who came without a login: what was shown on purpose comes before what the connection happens
-    /// to have.
+    /// Returns the service client. A credential that was sent on purpose has precedence over the
+    /// certificate of the connection.
     pub(super) fn service_client(&self) -> Option<ServiceClient> {
         match (&self.token, &self.linked, &self.certificate) {
             (PresentedToken::Valid(token), _, _) => {
@@ -256,7 +257,8 @@ impl<'a> ClientFacts<'a> {
         }
     }
 
-    /// Whether `Authorization` holds another application's token, which is no origin's business.
+    /// Returns `true` if `Authorization` holds another application's token, which must not reach
+    /// the origin.
     pub(super) const fn takes_authorization(&self) -> bool {
         self.takes_authorization
     }
@@ -283,11 +285,11 @@ fn is_allowed(
     }
 }
 
-/// The token of one of those applications, as `Cf-Access-Token` or as `Authorization: Bearer`. What
-/// is no such token, or a bad one, is none: both headers are for other credentials too.
+/// Reads the token of one of those applications, from `Cf-Access-Token` or `Authorization: Bearer`.
+/// Anything else counts as absent, because both headers carry other credentials too.
 ///
-/// Returns also `true` if `Authorization` holds such a token, in any form. It must not reach this
-/// application's origin, whether it counts here or not.
+/// Returns also `true` if `Authorization` holds such a token in any form. It must not reach this
+/// application's origin, valid here or not.
 fn linked<'a>(
     snapshot: &'a Snapshot,
     indices: &[ApplicationIndex],
@@ -316,7 +318,8 @@ fn linked<'a>(
         };
         match &known {
             _ if !is_authorization => {}
-            // What the choice of candidates passes over of the tokens that are new here.
+            // Skips the tokens that the choice of candidates skips, so that a cached one is treated
+            // alike.
             Some(session)
                 if session.has_expired(now)
                     || !applications().any(|app| session.is_for(app.aud())) =>
@@ -367,7 +370,7 @@ fn linked<'a>(
     Ok((shown, takes_authorization))
 }
 
-/// The value of a header that stands once.
+/// Returns the value of a header that occurs once.
 fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h [u8]> {
     let mut lines = headers.get_all(name).into_iter();
     lines
@@ -384,7 +387,8 @@ fn possible_tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
         .filter(|text| text.contains(&b'.'))
 }
 
-/// RFC 6750 §2.1; the scheme in any case (RFC 9110 §11.1).
+/// Returns the token of a `Bearer` credential (RFC 6750 2.1); the scheme is case-insensitive (RFC
+/// 9110 11.1).
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(BEARER.len())?;
     scheme
@@ -393,9 +397,9 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 }
 
 const BEARER: &[u8] = b"Bearer ";
-/// What a program calls itself.
+/// The header with the client id.
 pub(super) const CLIENT_ID: HeaderName = HeaderName::from_static("cf-access-client-id");
-/// And what proves it.
+/// The header with the client secret.
 pub(super) const CLIENT_SECRET: HeaderName = HeaderName::from_static("cf-access-client-secret");
-/// No secret is longer, and hashing one takes time.
+/// The longest secret that is hashed. Ours are shorter, and hashing takes time.
 const MAX_SECRET: usize = 256;

@@ -1,7 +1,7 @@
 //! The order of a decision, written once.
 //!
-//! [`decide`](super::decide) takes these steps with what a request presents, and
-//! [`explain`](super::explain) with what a question describes.
+//! [`decide`](super::decide) takes these steps with the evidence of a request, and
+//! [`explain`](super::explain) with that of a description.
 
 use super::verification::NoSession;
 use super::{Application, Need};
@@ -28,9 +28,10 @@ pub(super) trait Evidence {
     /// Returns the state of another application's token in the request.
     fn linked_app(&self) -> Presented;
 
-    /// Returns the session that the request brings.
+    /// Returns the session of the request.
     ///
     /// # Errors
+    ///
     /// The reason why there is none.
     fn session(&self) -> Result<Self::Session, NoSession>;
 
@@ -78,7 +79,7 @@ pub(super) enum Step<S> {
     Resolve(Need),
 }
 
-/// A request that is not forwarded, with what is known of it.
+/// A request that is not forwarded, with the facts for the log.
 #[derive(Debug)]
 pub(super) struct Denial<S> {
     /// The reason.

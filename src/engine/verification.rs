@@ -1,7 +1,8 @@
-//! From the text of a token to a session that holds now.
+//! From the text of a token to a valid session.
 //!
-//! A token is verified once and kept in the node's cache. Every later request repeats only what
-//! time, revocations and a new snapshot can change, in the order of the first verification.
+//! A token is verified once and kept in the node's cache. Every later request repeats only the
+//! checks that time, revocations and a new snapshot can change, in the order of the first
+//! verification.
 
 use std::sync::Arc;
 
@@ -11,14 +12,14 @@ use crate::policy::Truth;
 use crate::session::{IdentityLookup, Session};
 use crate::token::{TokenError, UnverifiedToken};
 
-/// Why a request has no session.
+/// The reason why a request has no session.
 #[derive(Clone)]
 pub(super) enum NoSession {
-    /// Something must be learned first.
+    /// Something must be fetched first.
     Need(Need),
-    /// The keys, or what was revoked, are not known or too old.
+    /// The keys or the revocations are unknown or too old.
     Unavailable(Reason),
-    /// This is wrong with what it presents.
+    /// The credential is absent or invalid.
     Rejected(Reason),
 }
 
@@ -37,7 +38,7 @@ impl NoSession {
         matches!(self, Self::Need(_) | Self::Unavailable(_))
     }
 
-    /// Ranks reasons: what may yet turn out valid, then what once was.
+    /// Ranks reasons: credentials that may be valid first, then those that were valid once.
     const fn weight(&self) -> u8 {
         match self {
             Self::Need(_) => 5,
@@ -50,7 +51,7 @@ impl NoSession {
     }
 }
 
-/// The session that a token is at one of these applications, and at which.
+/// Returns the session that a token opens at one of these applications, and that application.
 pub(super) fn session_of<'a>(
     snapshot: &Snapshot,
     applications: impl Iterator<Item = &'a Arc<Application>>,
@@ -74,7 +75,7 @@ pub(super) fn remembered(snapshot: &Snapshot, token: &[u8]) -> Option<Arc<Sessio
         .filter(|session| session.was_verified_with(snapshot.keys().key_set()))
 }
 
-/// The same as [`session_of`], after a look at what is remembered.
+/// Same as [`session_of`], for a token that was looked up in the cache before.
 pub(super) fn judged<'a>(
     snapshot: &Snapshot,
     mut applications: impl Iterator<Item = &'a Arc<Application>>,
@@ -94,8 +95,8 @@ pub(super) fn judged<'a>(
     Ok((current(snapshot, application, session, now)?, application))
 }
 
-/// Repeats what a verification of the token checks and time can change, in the same order, so that
-/// a request is answered alike whether this node has seen its token before or not.
+/// Repeats the checks of a verification that time can change, in the same order. So a cache hit
+/// gives the same answer.
 pub(super) fn still_verified(
     snapshot: &Snapshot,
     session: &Session,
@@ -204,7 +205,7 @@ fn first_sight<'a>(
     Ok((session, application))
 }
 
-/// Brings a session up to date with the snapshot and with what was learned of identities since.
+/// Brings a session up to date with the snapshot and with the latest state of its identity record.
 fn renewed(
     snapshot: &Snapshot,
     application: &Application,
@@ -227,8 +228,8 @@ fn renewed(
     Ok(renewed)
 }
 
-/// The record behind a token. A token without a nonce has none; a record that is gone takes its
-/// sessions with it.
+/// Looks up the identity record of a token. A token without a nonce has none. A record that was
+/// deleted revokes its sessions.
 fn identity(
     snapshot: &Snapshot,
     nonce: Option<IdentityNonce>,
