@@ -16,11 +16,11 @@ use crate::model::IdpId;
 #[derive(Debug)]
 pub(super) struct CompiledRule {
     pub(super) condition: Condition,
-    /// Its place in the clause as it was written.
+    /// Its index in the configured clause.
     pub(super) rule: usize,
 }
 
-/// What a rule asks.
+/// The condition of a rule.
 #[derive(Debug)]
 pub(super) enum Condition {
     Everyone,
@@ -36,12 +36,13 @@ pub(super) enum Condition {
     LinkedApp(Box<str>),
     Time(Box<TimeWindow>),
     Country(Country),
-    /// What nobody here can know.
+    /// Always unknown here.
     Never,
 }
 
 impl Condition {
-    /// The cheap ones decide first. The outcome does not depend on it.
+    /// Ranks conditions, so that cheap ones are evaluated first. The outcome does not depend on the
+    /// order.
     const fn cost(&self) -> u8 {
         match self {
             Self::Everyone | Self::User(_) => 0,
@@ -56,8 +57,8 @@ impl Condition {
     }
 }
 
-/// The rules of one clause: those that are settled once for a person, and those that every request
-/// asks anew.
+/// The rules of one clause: those that are evaluated once per user, and those that are evaluated on
+/// every request.
 #[derive(Debug, Default)]
 pub(super) struct Clause {
     pub(super) person: Box<[CompiledRule]>,
@@ -73,7 +74,7 @@ pub(super) struct Clauses {
 }
 
 impl Clauses {
-    /// Whether any request can make a difference.
+    /// Returns `true` if the clauses depend on the request.
     pub(super) fn ask_requests(&self) -> bool {
         [&self.include, &self.require, &self.exclude]
             .iter()
@@ -109,7 +110,8 @@ pub(super) struct CompiledPolicy {
     pub(super) clauses: Clauses,
 }
 
-/// All policies of a snapshot: the Access groups, which they share, and the names.
+/// The parts that all policies of a snapshot share: the Access groups and the questions about
+/// users.
 #[derive(Debug, Default)]
 pub struct PolicySet {
     pub(super) groups: Box<[Clauses]>,
@@ -124,14 +126,15 @@ pub struct Policies {
     pub(super) first: Box<[CompiledPolicy]>,
     /// Allow and deny.
     pub(super) rest: Box<[CompiledPolicy]>,
-    /// The groups that they need, and those that these need, each after what it contains.
+    /// The groups that the policies refer to, also through others; each comes after those that it
+    /// contains.
     pub(super) groups: Box<[usize]>,
-    /// Where somebody stands with the first ones before anything is known of them.
+    /// The partial verdict of `first` for an unknown user.
     pub(super) nobody: PartialVerdict,
     names: Box<[(Box<str>, Option<Duration>)]>,
 }
 
-/// What [`PolicySet::compile`] makes.
+/// The result of [`PolicySet::compile`].
 pub type Compiled = (PolicySet, Vec<Policies>);
 
 impl PolicySet {
@@ -180,20 +183,21 @@ impl PolicySet {
         Ok((set, applications))
     }
 
-    /// Whether groups can be compiled.
+    /// Checks that groups can be compiled.
     ///
     /// # Errors
+    ///
     /// A rule that names no group, and groups that contain themselves.
     pub fn check(groups: &[AccessGroup]) -> Result<(), UnknownName> {
         order(groups).map(|_| ())
     }
 
-    /// The groups of a provider's that rules name, in their order.
+    /// Returns the groups of a provider that rules name, sorted.
     pub fn group_names(&self, idp: &IdpId) -> Vec<&str> {
         self.questions.groups(idp)
     }
 
-    /// The id of a group by its number.
+    /// Returns the id of a group.
     pub(super) fn group_id(&self, number: usize) -> &str {
         self.group_ids.get(number).map_or("", |id| id)
     }

@@ -14,14 +14,14 @@ use super::truth::{Bits, Truth};
 use super::values::Country;
 use crate::model::{Reason, UnixTime};
 
-/// Something about a request that may be there, or not, or not be known.
+/// A fact about a request that may be present, absent or unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fact<T> {
-    /// Could not be learned.
+    /// It could not be determined.
     Unknown,
-    /// Known not to be there.
+    /// The request has none.
     Absent,
-    /// This.
+    /// The request has this one.
     Present(T),
 }
 
@@ -35,17 +35,17 @@ impl<T> Fact<T> {
     }
 }
 
-/// Which country an address is in.
+/// A database of the countries of IP addresses.
 pub trait Countries: std::fmt::Debug + Send + Sync {
-    /// `None` where it is not known.
+    /// Returns the country of an IP address; `None` if it is unknown.
     fn country(&self, ip: IpAddr) -> Option<Country>;
 }
 
-/// What is known about a request, besides who sent it.
+/// The facts about a request, apart from the user.
 #[derive(Debug)]
 pub struct Facts<'a> {
-    /// Where it came from; canonical, so an IPv4-mapped address is IPv4. A question that names no
-    /// address leaves it open.
+    /// The client's IP address in canonical form, so an IPv4-mapped address is IPv4; `None` if a
+    /// description leaves it open.
     pub ip: Option<IpAddr>,
     /// Its method.
     pub method: &'a Method,
@@ -55,17 +55,17 @@ pub struct Facts<'a> {
     pub service_token: Fact<&'a str>,
     /// The common name of the client certificate that it presents.
     pub certificate: Fact<&'a str>,
-    /// The id of the application whose token it presents.
+    /// The id of the linked application whose token it presents.
     pub linked_app: Fact<&'a str>,
-    /// Where addresses are looked up; nothing is known without.
+    /// The database of countries; all are unknown without it.
     pub countries: Option<&'a dyn Countries>,
-    /// Looked up once, when the first rule asks.
+    /// The country, looked up when the first rule depends on it.
     pub country: OnceCell<Option<Country>>,
 }
 
 impl<'a> Facts<'a> {
-    /// A request of which nothing else is known: whether it presents a service token, a certificate
-    /// or another application's token is for whoever looked to say.
+    /// Creates facts with unknown credentials: the caller fills in the service token, the
+    /// certificate and the linked application if it read them.
     pub const fn new(
         ip: IpAddr,
         method: &'a Method,
@@ -93,9 +93,9 @@ impl<'a> Facts<'a> {
     }
 }
 
-/// Where a person stands with the policies of one application, before any request: what is settled
-/// for them is not asked again. Good for as long as what is known of the person and the snapshot
-/// are the ones that it was made with.
+/// The part of a verdict that depends on the user alone, for one application. Rules about the user
+/// are evaluated once and not on every request. It is valid for the snapshot and the user facts
+/// that it was made from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PartialVerdict {
     /// The policies that could still apply, by their places among the first ones or the rest, with
@@ -105,7 +105,7 @@ pub struct PartialVerdict {
     groups: SmallVec<[(usize, UserPart); 1]>,
 }
 
-/// What the rules about the person come to, of each clause.
+/// The results of the rules about the user, per clause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct UserPart {
     include: Truth,
@@ -114,7 +114,7 @@ struct UserPart {
 }
 
 impl UserPart {
-    /// What it comes to where requests make no difference any more.
+    /// Returns the result if no request can change it any more.
     const fn settled(self, clauses_ask_requests: bool, include_asks: bool) -> Option<Truth> {
         if !clauses_ask_requests {
             return Some(self.include.and(self.require).and(self.exclude.not()));
@@ -126,7 +126,7 @@ impl UserPart {
     }
 }
 
-/// What the policies say.
+/// The outcome of the policies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Forward, with identity.
@@ -140,7 +140,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// As logs and metrics say it.
+    /// Returns the name in logs and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Allow => "allow",
@@ -151,15 +151,15 @@ impl Outcome {
     }
 }
 
-/// What the policies say, and why.
+/// The outcome of the policies, with the policy that decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// What to do.
+    /// The outcome.
     pub outcome: Outcome,
     /// The policy that decided; `None` if none applied.
     pub policy: Option<PolicyIndex>,
-    /// Whether something unknown stood in the way of another outcome. Such a refusal is no
-    /// judgement of the person.
+    /// `true` if an unknown fact prevented another outcome. Such a denial is no judgement of the
+    /// user.
     pub unknown: bool,
     /// The shadow policy that would have decided before this.
     pub shadow: Option<ShadowVerdict>,
@@ -174,10 +174,10 @@ pub struct ShadowVerdict {
     pub outcome: Outcome,
 }
 
-/// What the first policies, bypass and Service Auth, say of a request.
+/// The verdict of the bypass and Service Auth policies, which come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EarlyVerdict {
-    /// The verdict, where one of them applies.
+    /// The verdict, if one of them applies.
     pub verdict: Option<Verdict>,
     /// The shadow policy among them that would have decided.
     pub shadow: Option<ShadowVerdict>,
@@ -208,7 +208,7 @@ impl EarlyVerdict {
 }
 
 impl Reason {
-    /// Why a verdict that denies does so.
+    /// Returns the reason of a verdict that denies.
     pub const fn of_denial(verdict: &Verdict) -> Self {
         match verdict {
             Verdict { unknown: true, .. } => Self::IdentityIncomplete,
@@ -221,15 +221,15 @@ impl Reason {
 }
 
 impl PolicySet {
-    /// Answers everything that this snapshot's rules ask about somebody.
+    /// Returns the answers to all questions of this snapshot's rules about a user.
     pub fn user_facts(&self, who: Requester<'_>) -> UserFacts {
         self.questions.user_facts(who)
     }
 
-    /// Where somebody stands with an application's allow and deny policies.
+    /// Evaluates the rules about the user in an application's allow and deny policies.
     ///
-    /// A policy that is false while a fact is unknown stays false when it is learned, so nothing is
-    /// lost by leaving it out.
+    /// A policy that is false while a fact is unknown stays false when the fact is known, so it can
+    /// be left out.
     pub fn partial_verdict(&self, policies: &Policies, person: &UserFacts) -> PartialVerdict {
         self.stand(&policies.rest, &policies.groups, person, &mut Untraced)
     }
@@ -242,8 +242,8 @@ impl PolicySet {
         self.stand(&policies.first, &policies.groups, person, &mut Untraced)
     }
 
-    /// The first bypass or Service Auth policy that applies. Both may ask nothing about people, so
-    /// nobody is known here.
+    /// Returns the verdict of the first bypass or Service Auth policy that applies. Neither may
+    /// depend on the user, so the user is unknown here.
     pub fn early_verdict(&self, policies: &Policies, facts: &Facts<'_>) -> EarlyVerdict {
         if policies.first.is_empty() {
             return EarlyVerdict {
@@ -258,7 +258,7 @@ impl PolicySet {
     /// Returns the verdict of the first allow or deny policy that applies; deny if none does
     /// (`docs/wire.md` 9).
     ///
-    /// An allow applies where its clauses are true; a deny applies unless they are false.
+    /// An allow applies if its clauses are true. A deny applies unless they are false.
     pub fn evaluate(
         &self,
         policies: &Policies,
@@ -268,9 +268,9 @@ impl PolicySet {
         self.decide(&policies.rest, partial, facts, &mut Untraced)
     }
 
-    /// The whole way to a verdict, with every rule on it: the same evaluation, with somebody
-    /// looking on. Nobody has logged in where `person` is `None`; there is a verdict then only if
-    /// it needs no login.
+    /// Returns the verdict with the result of every rule: the same evaluation, with a trace.
+    /// `person` is `None` for a request without a session. Then there is a verdict only if it needs
+    /// no login.
     pub fn walk(&self, policies: &Policies, person: Option<&UserFacts>, facts: &Facts<'_>) -> Walk {
         let mut first = Record::default();
         let nobody = self.stand(
@@ -321,8 +321,8 @@ impl PolicySet {
                     trace.whole(Subject::Group(*number), truth);
                     settled.push((*number, truth));
                 }
-                // Requests look for it among those that they can make a difference to, though this
-                // one is false by now.
+                // Keep it even if already false: the per-request pass expects every
+                // request-dependent group.
                 _ => partial.groups.push((*number, half)),
             }
         }
@@ -346,7 +346,7 @@ impl PolicySet {
         partial
     }
 
-    /// Groups that no policy can ask for any more.
+    /// Drops groups that no remaining policy depends on.
     fn forget_unneeded(&self, policies: &[CompiledPolicy], partial: &mut PartialVerdict) {
         if partial.groups.is_empty() {
             return;
@@ -480,7 +480,7 @@ fn half<T: Trace>(
     }
 }
 
-/// What a group or policy comes to for one request.
+/// Evaluates a group or policy for one request.
 fn whole<T: Trace>(
     clauses: &Clauses,
     half: UserPart,
@@ -531,7 +531,7 @@ fn whole<T: Trace>(
     truth
 }
 
-/// Whether any of them holds, given what is known of the others; ends with the first that does.
+/// Returns `known` or any of the rules. Stops at the first that holds.
 fn any<T: Trace>(
     tests: &[CompiledRule],
     mut known: Truth,
@@ -550,7 +550,7 @@ fn any<T: Trace>(
     known
 }
 
-/// Whether all of them hold, given what is known of the others; ends with the first that does not.
+/// Returns `known` and all of the rules. Stops at the first that does not hold.
 fn all<T: Trace>(
     tests: &[CompiledRule],
     mut known: Truth,

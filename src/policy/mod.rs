@@ -1,8 +1,9 @@
-//! Policies: rules as Cloudflare Access writes them, compiled once, evaluated on every request.
+//! Policies: rules in the format of Cloudflare Access, compiled once and evaluated on every
+//! request.
 //!
-//! Decides whether what is known about a request satisfies a policy. Trusts the facts it is given.
-//! Never does a fact that could not be learned help the caller: evaluation is three-valued, an
-//! allow needs *true*, a deny applies on *unknown*.
+//! Decides whether the facts about a request satisfy a policy. Trusts the facts that it is given.
+//! Never grants access on an unknown fact: evaluation is three-valued, an allow requires *true*, a
+//! deny applies on *unknown*.
 
 mod advice;
 mod compile;

@@ -13,11 +13,9 @@ type Map<K, V> = HashMap<K, V, RandomState>;
 /// The numbers of a claim's values.
 type Values = Map<Box<str>, u32>;
 
-/// Numbers for everything that the rules of a snapshot ask about people, so that a session can
-/// answer each once.
+/// The questions of a snapshot's rules about users, numbered, so that a session answers each once.
 ///
-/// Every distinct question is a number, and every number belongs to a family: what is learned, or
-/// not learned, together.
+/// Each number belongs to a family of facts that are known or unknown together.
 #[derive(Debug, Default)]
 pub(super) struct Questions {
     /// The family of each question.
@@ -46,15 +44,15 @@ enum Family {
     Evaluation(Box<str>),
 }
 
-/// What of a snapshot's questions holds for one person.
+/// The answers of one user to a snapshot's questions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UserFacts {
     holds: Bits,
-    /// Families of which nothing is known.
+    /// Families of unknown facts.
     unknown: Bits,
 }
 
-/// One question about people: its number, and its family's.
+/// A question about users: its number, and the number of its family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Question {
     number: u32,
@@ -73,25 +71,25 @@ impl UserFacts {
     }
 }
 
-/// Who asks.
+/// The sender of a request.
 #[derive(Clone, Copy, Debug)]
 pub enum Requester<'a> {
-    /// Nothing is known yet.
+    /// Not yet known.
     Unknown,
-    /// Somebody who logged in.
+    /// A user with a session.
     User {
         /// The canonical address.
         email: &'a Email,
-        /// The identity record; `None` where it could not be learned.
+        /// The identity record; `None` if it could not be fetched.
         identity: Option<&'a Identity>,
     },
 }
 
 impl Questions {
-    /// The number of what a rule asks about people; `None` where it asks about something else.
+    /// Returns the question of a rule about users; `None` for other rules.
     pub(super) fn question(&mut self, rule: &Rule, lists: &[List]) -> Option<Question> {
         let question = match rule {
-            // What is no address equals none; configuration reports it.
+            // A malformed email address matches no user. The configuration check reports it.
             Rule::Email { email } => {
                 let email =
                     Email::parse(email).map_or(email.as_str().into(), |e| e.as_str().into());
@@ -206,7 +204,7 @@ impl Questions {
         Some(question)
     }
 
-    /// The groups of a provider's that are asked about, in their order.
+    /// Returns the groups of a provider that rules name, sorted.
     pub(super) fn groups(&self, idp: &IdpId) -> Vec<&str> {
         let mut names: Vec<&str> = self
             .groups
@@ -253,7 +251,8 @@ impl Questions {
         }
     }
 
-    /// Answers everything for somebody. It costs what is known of them, not what could be asked.
+    /// Answers all questions for a user. The cost grows with the user's facts, not with the number
+    /// of questions.
     pub(super) fn user_facts(&self, who: Requester<'_>) -> UserFacts {
         let mut person = UserFacts {
             holds: Bits::new(self.families.len()),
@@ -323,8 +322,8 @@ fn is_known(family: &Family, email: Option<&Email>, identity: Option<&Identity>)
         (Family::Groups(idp), Some(identity)) => {
             identity.idp.id != *idp || identity.groups != Groups::Unknown
         }
-        // Those that were asked for are there, null where the provider says all that it will and
-        // said nothing of them.
+        // Requested claims are present. One is null if the provider's answer is complete and omits
+        // it.
         (Family::Claims(idp, name), Some(identity)) => {
             identity.idp.id != *idp || identity.claims.get(&**name).is_some_and(is_comparable)
         }
@@ -334,7 +333,7 @@ fn is_known(family: &Family, email: Option<&Email>, identity: Option<&Identity>)
 }
 
 /// Returns `true` if rules can compare the value of a claim: null, a scalar, a list of scalars, or
-/// an object whose keys are names. Anything else may hold any value, so rules about it are unknown.
+/// an object of names. Rules about any other value are unknown.
 pub fn is_comparable(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
@@ -351,9 +350,9 @@ fn is_granted(detail: &Value) -> bool {
     detail.as_object().is_some_and(|detail| !detail.is_empty())
 }
 
-/// The values of a claim as rules compare them: texts as they are, numbers and booleans as JSON
-/// writes them, each value of a list, and the keys of an object. What can be compared counts, even
-/// if the rest cannot be.
+/// Yields the values of a claim for comparison: texts unchanged, numbers and booleans as in JSON,
+/// each value of a list, and the keys of an object. Values that can be compared count even if
+/// others cannot.
 fn for_each_text(value: Option<&Value>, mut each: impl FnMut(&str)) {
     let mut one = |value: &Value| match value {
         Value::String(text) => each(text),
