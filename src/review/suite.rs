@@ -13,7 +13,7 @@ use crate::engine::Outcome;
 use crate::model::{Identity, UnixTime};
 use crate::policy::{Country, Verb};
 
-/// Policy tests: people, requests, and what is expected of them. One TOML file.
+/// Policy tests: users, requests and expected outcomes. One TOML file.
 #[derive(Debug)]
 pub struct Suite {
     file: PathBuf,
@@ -32,12 +32,12 @@ struct Document {
     tests: Vec<Spanned<Test>>,
 }
 
-/// One test; it is made for each of its people with each of its URLs.
+/// One test. It runs for each of its users with each of its URLs.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Test {
     name: String,
-    /// Names from `people`; nobody has logged in where there is none.
+    /// Names from `people`; without one there is no session.
     #[serde(default)]
     person: Option<Several>,
     url: Several,
@@ -81,7 +81,8 @@ impl Several {
     }
 }
 
-/// An outcome that is text: the derived one also takes a table whose key is an outcome.
+/// Reads an outcome in quotes. The derived implementation would also accept a table with the
+/// outcome as its key.
 fn outcome<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Outcome, D::Error> {
     struct Text;
 
@@ -102,25 +103,25 @@ fn outcome<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Outcome, D::Err
     deserializer.deserialize_any(Text)
 }
 
-/// How one test ended for one person and one URL.
+/// The result of one test for one user and one URL.
 #[derive(Debug)]
 pub struct Ended {
-    /// The test's name, with the person and the URL where it has several.
+    /// The test's name, with the user and the URL if it has several.
     pub name: String,
     /// The line of the test in its file.
     pub line: usize,
     /// The outcome and the policy that were expected.
     pub expected: String,
-    /// What came instead, or what is wrong with the test; `None` where it passed.
+    /// The failure; `None` if it passed.
     pub failure: Option<Failure>,
 }
 
-/// Why a test did not pass.
+/// The failure of a test.
 #[derive(Debug)]
 pub enum Failure {
     /// Another outcome, or another policy.
     Otherwise(Box<Answer>, String),
-    /// It describes nothing that could be asked.
+    /// Its description is malformed.
     Malformed(String),
 }
 
@@ -128,7 +129,8 @@ impl Suite {
     /// Reads a file of tests.
     ///
     /// # Errors
-    /// What is wrong with it, and in which line.
+    ///
+    /// The mistake in it, with its line.
     pub fn read(file: &Path) -> Result<Self, String> {
         let text = std::fs::read_to_string(file)
             .map_err(|e| format!("`{}` cannot be read: {e}", file.display()))?;
@@ -168,7 +170,7 @@ impl Suite {
         })
     }
 
-    /// The configuration that it names.
+    /// Returns the configuration that it names.
     pub fn config(&self) -> Option<PathBuf> {
         let folder = self.file.parent().unwrap_or(Path::new(""));
         self.document
@@ -182,7 +184,8 @@ impl Suite {
         &self.file
     }
 
-    /// Makes every test, and notes the applications and places of the policies that decided one.
+    /// Runs every test, and adds the policies that decided one, with their applications, to
+    /// `decided`.
     pub fn run(
         &self,
         world: &World,
@@ -270,7 +273,7 @@ impl Test {
     }
 }
 
-/// The policies that no test was decided by: application and policy. Shadow policies decide
+/// Returns the policies that decided no test, each after its application. Shadow policies decide
 /// nothing.
 pub fn untested(world: &World, decided: &HashSet<(String, String)>) -> Vec<(String, String)> {
     let mut untested = Vec::new();

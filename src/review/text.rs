@@ -16,7 +16,7 @@ const BAD: Style = AnsiColor::Red.on_default().bold();
 const OPEN: Style = AnsiColor::Yellow.on_default().bold();
 const QUIET: Style = Style::new().dimmed();
 
-/// The answer, then the way to it, with colours where whoever prints it leaves them in.
+/// Writes the answer, then the rules that lead to it. The printer may strip the colours.
 impl fmt::Display for View<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.headline())?;
@@ -94,14 +94,14 @@ impl fmt::Display for View<'_> {
     }
 }
 
-/// How a test ended: one line, and below it what was otherwise, and why.
+/// The result of a test: one line, with the difference and its explanation below it.
 #[derive(Debug)]
 pub struct Line<'a> {
-    /// Where the test is.
+    /// The file of the test.
     pub suite: &'a Suite,
-    /// What it was made with.
+    /// The configuration.
     pub world: &'a World,
-    /// How it ended.
+    /// The result.
     pub result: &'a Ended,
 }
 
@@ -134,7 +134,7 @@ impl fmt::Display for Line<'_> {
     }
 }
 
-/// Every change, with those whom it touches.
+/// Writes every change, with the users and requests that it affects.
 impl fmt::Display for Diff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const FEW: usize = 20;

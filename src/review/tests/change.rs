@@ -1,4 +1,4 @@
-//! What a change does to whom.
+//! Changes of access between two configurations.
 
 use super::*;
 
@@ -99,7 +99,7 @@ fn a_change_is_told_with_those_whom_it_touches() {
     );
 }
 
-/// What changes, where one application's policies do; whoever it touches, in one text.
+/// Returns the changes after a change of one application's policies, in one text.
 fn touched(around: &str, old: &str, new: &str) -> String {
     let with = |policies: &str| {
         format!(
