@@ -4,8 +4,8 @@ use super::PathCase;
 use super::readings::{CertainPath, Pattern};
 use crate::model::{CleanPath, PathError};
 
-/// What we serve ourselves, under `/cdn-cgi/access/` on the team domain and on every application's
-/// host, and one document under `/.well-known/`.
+/// The endpoints of the proxy itself: under `/cdn-cgi/access/` on the team domain and on every
+/// application's host, and one document under `/.well-known/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// `login/<domain>`: team domain.
@@ -24,7 +24,7 @@ pub enum Endpoint {
     RefreshIdentity,
     /// `test-idp/<provider>`: team domain.
     TestIdp,
-    /// `logged-out`, where a provider sends a browser whose session it has ended: team domain.
+    /// `logged-out`, the return address of a logout at the provider: team domain.
     LoggedOut,
     /// `/.well-known/cloudflare-access-protected-resource/<path>`: application hosts.
     ProtectedResource,
@@ -39,10 +39,10 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    /// Where the endpoints live.
+    /// The path of the endpoints.
     pub const PREFIX: &'static str = "/cdn-cgi/access";
 
-    /// Where the metadata of an application's page is, before the page's own path.
+    /// The path of the metadata of an application's page, without the page's own path.
     pub const PROTECTED_RESOURCE: &'static str =
         "/.well-known/cloudflare-access-protected-resource";
 

@@ -11,7 +11,7 @@ use crate::model::{CleanPath, PathError};
 #[derive(Debug, Default)]
 pub struct Router {
     exact: HashMap<Box<str>, Vec<Claim>, RandomState>,
-    /// By what follows the first dot, for hosts with stars in their first label only.
+    /// By the text after the first dot, for hosts with stars in their first label only.
     first_label: HashMap<Box<str>, Vec<Claim>, RandomState>,
     elsewhere: Vec<Claim>,
 }
@@ -88,13 +88,14 @@ impl Router {
             .and_then(|path| self.route(host, &path).ok().flatten())
     }
 
-    /// The application of a canonical host and a path.
+    /// Returns the application of a canonical host and a path.
     ///
     /// # Errors
+    ///
     /// [`PathError::Ambiguous`] if two readings of the path lead to different applications, or if
-    /// only its case tells which one it leads to and the origin was not declared case-sensitive.
+    /// only its case distinguishes them and the origin was not declared case-sensitive.
     pub fn route(&self, host: &str, path: &CleanPath<'_>) -> Result<Option<usize>, PathError> {
-        // Its path has no say if the most specific application covers all paths.
+        // The path is irrelevant if the most specific application covers all paths.
         if let [only] = self.exact(host)
             && only.domain.path() == "/"
         {
@@ -132,7 +133,7 @@ impl Router {
         exact.or_else(wild)
     }
 
-    /// Whether any application is on this host.
+    /// Returns `true` if any application is on this host.
     pub fn knows_host(&self, host: &str) -> bool {
         let covered = || {
             self.wild(host)
@@ -143,12 +144,12 @@ impl Router {
         !self.exact(host).is_empty() || covered()
     }
 
-    /// What claims exactly this host, in the order of specificity.
+    /// The applications on exactly this host, in the order of specificity.
     fn exact(&self, host: &str) -> &[Claim] {
         self.exact.get(host).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// What may claim this host among others, each list in the order of specificity.
+    /// The applications on this host among others, each list in the order of specificity.
     fn wild(&self, host: &str) -> [&[Claim]; 2] {
         let rest = host.split_once('.').map_or("", |(_, rest)| rest);
         [
@@ -173,7 +174,7 @@ fn choose<'a>(
         Some(claim) if is_certain(claim) && !claim.has_rival_on(host) => {
             Ok(Some(claim.application))
         }
-        // The origin that would get the request may tell the two paths apart.
+        // The origin of the request may distinguish the two paths.
         Some(_) => match first(PathCase::Sensitive) {
             Some(claim) if claim.case == PathCase::Sensitive && is_certain(claim) => {
                 Ok(Some(claim.application))

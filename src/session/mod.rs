@@ -1,8 +1,8 @@
-//! Sessions: what stays of a verified token between requests, and what ends one.
+//! Sessions: verified tokens that are kept between requests, and revocations.
 //!
-//! Decides whether a session that was good is good still. Trusts tokens that were verified and
-//! identity records that the store gave. Never outlives its token: the end of its time, a
-//! revocation and a change of keys are looked at on every use.
+//! Decides whether a session is still valid. Trusts verified tokens and identity records of the
+//! store. Never outlives its token: expiry, revocations and changes of keys are checked on every
+//! use.
 
 mod revocations;
 
@@ -18,13 +18,13 @@ use crate::model::{Aud, Email, Identity, IdentityNonce, LoginOrder, SentHeader, 
 use crate::policy::{self, PartialVerdict, Policies, PolicySet, Requester, Truth};
 use crate::token::{Claims, Kind, VerifiedToken};
 
-/// A verified application token, ready for the next request: nothing in it has to be parsed, looked
-/// up or built again.
+/// A verified application session, ready for the next request: nothing has to be parsed, looked up
+/// or built again.
 #[derive(Debug)]
 pub struct Session {
-    /// The whole token: compared with what a request presents, and sent to the origin.
+    /// The whole token: compared with the one in a request, and sent to the origin.
     assertion: HeaderValue,
-    /// The address as a header value, for the origin.
+    /// The email address as a header value, for the origin.
     email_header: Option<HeaderValue>,
     email: Email,
     user: UserId,
@@ -32,15 +32,15 @@ pub struct Session {
     aud: SmallVec<[Aud; 1]>,
     issued: UnixTime,
     expires: UnixTime,
-    /// Which key set it was verified with.
+    /// The key set that verified it.
     key_set: u64,
     user_state: UserState,
 }
 
-/// What is known of the person, in the numbers of one snapshot.
+/// The state of the user, in the numbers of one snapshot.
 #[derive(Debug)]
 struct UserState {
-    /// The identity record, where there is one; `None` where it could not be lookup.
+    /// The identity record; `None` if the token has none or it could not be fetched.
     identity: Option<Arc<Identity>>,
     /// The order of the login among revocations; `None` if the record could not be lookup.
     login: Option<LoginOrder>,
@@ -48,17 +48,17 @@ struct UserState {
     /// The application that `partial` is for.
     application: ApplicationIndex,
     partial: PartialVerdict,
-    /// What origins are sent beside the address.
+    /// The headers for origins, apart from the email address.
     headers: Box<[(HeaderName, HeaderValue)]>,
-    /// Which snapshot's numbers these are.
+    /// The snapshot of these numbers.
     generation: u64,
-    /// When an identity that could not be learned is asked for again.
+    /// The time from which a missing record is looked up again.
     recheck: Option<UnixTime>,
-    /// How many changes of identities were known when the record was last looked up.
+    /// The cache's count of identity changes at the last look-up of the record.
     identity_changes: AtomicU64,
 }
 
-/// Why a verified token makes no session.
+/// A verified token that opens no session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the token is not an application's session")]
 pub struct NotASession;
@@ -67,7 +67,7 @@ pub struct NotASession;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ApplicationIndex(pub usize);
 
-/// What the snapshot contributes to a session.
+/// The part of a session that comes from the snapshot.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
     /// The snapshot's Access groups and questions.
@@ -76,22 +76,22 @@ pub struct Context<'a> {
     pub generation: u64,
     /// The number of the key set.
     pub key_set: u64,
-    /// How often identities have changed.
+    /// The cache's count of identity changes.
     pub identity_changes: u64,
     /// The application of the request.
     pub application: ApplicationIndex,
     /// Its policies.
     pub policies: &'a Policies,
-    /// Which headers origins are sent of what a provider says.
+    /// The headers with attributes of the user that origins receive.
     pub sent_headers: &'a [SentHeader],
 }
 
-/// An identity record as it was found.
+/// The result of looking up an identity record.
 #[derive(Clone, Debug, Default)]
 pub struct IdentityLookup {
-    /// The record; `None` where there is none, or where it could not be lookup.
+    /// The record; `None` if there is none or it could not be fetched.
     pub identity: Option<Arc<Identity>>,
-    /// When one that could not be learned is asked for again.
+    /// The time from which a missing record is looked up again.
     pub recheck: Option<UnixTime>,
 }
 
@@ -135,8 +135,8 @@ impl UserState {
     }
 }
 
-/// A name that is no longer configured is nobody's, and so is not sent: clients might send it as
-/// well. One that another provider has is not this one's to set.
+/// Drops headers that are not configured, because clients could forge them, and headers that belong
+/// to another provider.
 fn headers(
     identity: &Identity,
     sent: &[SentHeader],
@@ -166,11 +166,11 @@ const fn without_record(nonce: Option<IdentityNonce>, issued: UnixTime) -> Optio
 }
 
 impl Session {
-    /// Makes a session of a verified token and the identity behind it.
+    /// Creates a session from a verified token and its identity record.
     ///
     /// # Errors
-    /// Where the token is not an application token, or names nobody, or somebody else than the
-    /// identity.
+    ///
+    /// The token is not an application token, names no user, or another user than the record.
     pub fn new(
         token: &str,
         verified: VerifiedToken,
@@ -218,10 +218,11 @@ impl Session {
         })
     }
 
-    /// The same session under another snapshot, or with another identity record.
+    /// Returns the session under another snapshot, or with another identity record.
     ///
     /// # Errors
-    /// Where the record is somebody else's.
+    ///
+    /// The record is that of another user.
     pub fn renewed(
         &self,
         lookup: IdentityLookup,
@@ -246,8 +247,7 @@ impl Session {
         })
     }
 
-    /// Returns `true` if both came from one login. Tokens that name no login are told apart by the
-    /// user.
+    /// Returns `true` if both came from one login. Tokens without a login are compared by user.
     pub fn is_same_login(&self, other: &Self) -> bool {
         match (self.nonce, other.nonce) {
             (None, None) => self.user == other.user,
@@ -267,26 +267,27 @@ impl Session {
         }
     }
 
-    /// Whether this is the session of exactly that token.
+    /// Returns `true` if this is the session of exactly that token.
     pub fn is_of(&self, token: &[u8]) -> bool {
         self.assertion.as_bytes() == token
     }
 
-    /// Whether it was verified with that key set. Where it was not, it is as good as never seen.
+    /// Returns `true` if it was verified with that key set. A session of another one counts as
+    /// never seen.
     pub const fn was_verified_with(&self, key_set: u64) -> bool {
         self.key_set == key_set
     }
 
-    /// Whether what is known of the person is up to date: the snapshot's numbers, the record, the
-    /// time to ask again.
+    /// Returns `true` if the state of the user is up to date: the snapshot's numbers, the record,
+    /// the time of the next look-up.
     pub fn is_current(&self, generation: u64, identity_changes: u64, now: UnixTime) -> bool {
         self.user_state.generation == generation
             && self.user_state.identity_changes.load(Ordering::Relaxed) == identity_changes
             && self.user_state.recheck.is_none_or(|at| now < at)
     }
 
-    /// Makes it up to date, where it turns out that nothing changed for this person; answers
-    /// whether that is so.
+    /// Marks the session as up to date if nothing changed for this user. Returns `true` in that
+    /// case.
     pub fn confirm(&self, lookup: &IdentityLookup, generation: u64, identity_changes: u64) -> bool {
         let same = match (&self.user_state.identity, &lookup.identity) {
             (Some(ours), Some(found)) => Arc::ptr_eq(ours, found),
@@ -304,7 +305,7 @@ impl Session {
         confirmed
     }
 
-    /// Whether its time is over.
+    /// Returns `true` if it has expired.
     pub fn has_expired(&self, now: UnixTime) -> bool {
         now >= self.expires
     }
@@ -321,12 +322,12 @@ impl Session {
         })
     }
 
-    /// Whether it is for that application.
+    /// Returns `true` if it is for an application.
     pub fn is_for(&self, aud: &Aud) -> bool {
         self.aud.contains(aud)
     }
 
-    /// What the policies ask about the person, answered.
+    /// Returns the answers to the policies' questions about the user.
     pub const fn answers(&self) -> &policy::UserFacts {
         &self.user_state.answers
     }
@@ -336,47 +337,48 @@ impl Session {
         (self.user_state.application == application).then_some(&self.user_state.partial)
     }
 
-    /// The token, for the origin.
+    /// Returns the token, for the origin.
     pub const fn assertion(&self) -> &HeaderValue {
         &self.assertion
     }
 
-    /// The address, for the origin.
+    /// Returns the email address as a header value, for the origin.
     pub const fn email_header(&self) -> Option<&HeaderValue> {
         self.email_header.as_ref()
     }
 
-    /// What the provider says of the person, for the origin: the same name once for each value.
+    /// Returns the headers with attributes of the user, for the origin: the same name once for each
+    /// value.
     pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {
         &self.user_state.headers
     }
 
-    /// The address.
+    /// Returns the email address.
     pub const fn email(&self) -> Option<&Email> {
         Some(&self.email)
     }
 
-    /// The person.
+    /// Returns the user.
     pub const fn user(&self) -> &UserId {
         &self.user
     }
 
-    /// The login it came from.
+    /// Returns the login that it came from.
     pub const fn nonce(&self) -> Option<IdentityNonce> {
         self.nonce
     }
 
-    /// The identity record, where it could be lookup.
+    /// Returns the identity record, if it could be fetched.
     pub const fn identity(&self) -> Option<&Arc<Identity>> {
         self.user_state.identity.as_ref()
     }
 
-    /// When its token was issued.
+    /// Returns the time at which its token was issued.
     pub const fn issued(&self) -> UnixTime {
         self.issued
     }
 
-    /// The first second at which it is over.
+    /// Returns the first second at which it is expired.
     pub const fn expires(&self) -> UnixTime {
         self.expires
     }

@@ -407,7 +407,7 @@ fn s01_every_flipped_bit_is_refused() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
-    /// What we accept, the crate's own `decode` accepts too.
+    /// Every token that we accept is accepted by the crate's own `decode`, too.
     #[test]
     fn no_laxer_than_jsonwebtoken(exp in 0_u64..4_000_000_000, iat in 0_u64..4_000_000_000, iss in "(https://access.example.com|x)") {
         let claims = json!({"iss": iss, "aud": ["a"], "exp": exp, "iat": iat, "type": "app"});

@@ -235,7 +235,7 @@ fn refuse_hidden(segment: &str) -> Result<(), PathError> {
     if octets.windows(2).any(is_overlong) {
         return Err(PathError::Escape);
     }
-    // Some origins drop what is not UTF-8.
+    // Some origins drop octets that are not UTF-8.
     let text: String = octets.utf8_chunks().map(|chunk| chunk.valid()).collect();
     let is_hidden =
         |piece: &str| piece.contains('.') && piece.chars().all(|c| c == '.' || c.is_whitespace());
