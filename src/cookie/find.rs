@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn ours_are_taken_out_and_nothing_else() {
+    fn only_our_cookies_are_removed() {
         let left = |lines: &[&str]| {
             without(&headers(lines), super::super::is_ours)
                 .map(|line| line.map(|l| l.to_str().unwrap().to_owned()))

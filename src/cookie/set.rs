@@ -95,7 +95,7 @@ mod tests {
     };
 
     #[test]
-    fn what_the_browser_is_told() {
+    fn set_cookie_has_the_configured_attributes() {
         let text = COOKIE.to_header().unwrap();
         let text = text.to_str().unwrap();
         assert_eq!(

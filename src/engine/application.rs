@@ -288,7 +288,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_preflight_is_told_of_no_header_where_none_is_allowed() {
+    fn preflight_lists_no_header_if_none_is_allowed() {
         let request: HeaderMap = [
             (
                 header::ORIGIN,

@@ -206,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_aud_is_64_hex_and_stable() {
+    fn aud_is_64_hex_digits_and_stable() {
         let aud = Aud::derive(&["access.example.com", "wiki.example.com"]);
         assert_eq!(
             aud,
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_nonce_reads_back() {
+    fn nonce_reads_back() {
         let nonce = IdentityNonce::random();
         assert_eq!(IdentityNonce::parse(nonce.as_str()).unwrap(), nonce);
         assert!(

@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_new_pair_is_one_that_is_taken() {
+    fn generated_service_token_is_accepted() {
         let (id, secret) = ServiceToken::new_pair().unwrap();
         assert_eq!(ClientId::parse(id.as_str()), Ok(id.clone()));
         assert_eq!(secret.expose().len(), 64);
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_else_is_a_client_id_or_a_digest() {
+    fn malformed_client_id_or_digest_is_rejected() {
         let digits = "0123456789abcdef0123456789abcdef";
         assert!(ClientId::parse(&format!("{digits}.access")).is_ok());
         for wrong in [

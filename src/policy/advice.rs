@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_never_hold() {
+    fn policy_that_can_never_apply_is_reported() {
         let everyone = json!([{"everyone": {}}]);
         let email = |email: &str| json!({"email": {"email": email}});
         let ip = |ip: &str| json!({"ip": {"ip": ip}});
@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_never_reached() {
+    fn policy_that_is_never_reached_is_reported() {
         let everyone = || json!([{"everyone": {}}]);
         let none = || json!([]);
         let eng = || json!([okta("Eng", "okta")]);
@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn it_ends_in_time() {
+    fn advice_on_many_policies_ends_in_time() {
         let rules: Vec<Value> = (0..20_000)
             .map(|i| json!({"email": {"email": format!("p{i}@example.com")}}))
             .collect();

@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_asked_through_groups_is_asked_once() {
+    fn evaluation_through_groups_is_listed_once() {
         let ask =
             |name: &str| json!({"external_evaluation": {"evaluate_url": name, "keys_url": "keys"}});
         let group = |id: &str, include: serde_json::Value| -> AccessGroup {

@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn the_json_of_access_reads_and_writes_the_same() {
+    fn rule_in_the_json_of_access_round_trips() {
         for json in [
             r#"{"email":{"email":"a@b.c"}}"#,
             r#"{"email_domain":{"domain":"b.c"}}"#,

@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_as_access_matches_them() {
+    fn host_patterns_match_as_at_access() {
         for (pattern, yes, no) in [
             (
                 "a.example.com",
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_as_access_matches_them() {
+    fn path_patterns_match_as_at_access() {
         for (pattern, yes, no) in [
             ("h.x", vec!["/", "/a", "/a/b"], vec![]),
             ("h.x/*", vec!["/", "/a"], vec![]),
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_domain() {
+    fn malformed_domain_is_rejected() {
         for bad in [
             "",
             "/",

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_specific_wins_whatever_the_order() {
+    fn most_specific_domain_wins_in_any_order() {
         let all = [
             "*.x.y",
             "a.x.y",
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_reads_two_ways_must_lead_to_one_place() {
+    fn ambiguous_path_must_lead_to_one_application() {
         let router = router(&["a.x.y", "a.x.y/admin"]);
         let route = |path: &str| router.route("a.x.y", &CleanPath::parse(path).unwrap());
         assert_eq!(route("/admin;x=1"), Err(PathError::Ambiguous));

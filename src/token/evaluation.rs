@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_neither_is_no_answer() {
+    fn answer_other_than_yes_or_no_is_rejected() {
         for success in [
             json!("true"),
             json!(1),
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_good_for_a_minute() {
+    fn answer_expires_after_a_minute() {
         for (iat, exp, expected) in [
             (0, 60, Ok(true)),
             (30, 90, Ok(true)),
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_service_s_key_answers() {
+    fn answer_signed_with_another_key_is_rejected() {
         let token = OTHER.sign(&good()).unwrap();
         assert_eq!(
             read(&token),
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_is_no_session() {
+    fn question_to_a_service_is_no_session() {
         let claims = EvaluationClaims {
             iss: "https://access.example.com",
             aud: ["https://eval.example.com/"],

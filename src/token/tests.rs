@@ -59,7 +59,7 @@ fn with_header(header: &Value) -> String {
 }
 
 #[test]
-fn a_good_token_reads_back() {
+fn signed_token_verifies() {
     let token = signed(&good()).unwrap();
     assert_eq!(token.claims().email.as_deref(), Some("a@b.c"));
     assert_eq!(token.claims().kind, Kind::App);
@@ -182,7 +182,7 @@ fn rfc7519_4_1_times_and_issuer() {
 }
 
 #[test]
-fn a_wrong_type_is_fatal() {
+fn claim_of_a_wrong_type_is_rejected() {
     for (key, value) in [
         ("iss", json!([ISSUER, "x"])),
         ("iss", json!(1)),

@@ -14,7 +14,7 @@ fn with_groups(person: &Person, groups: Option<&[&str]>) -> IdentityState {
 }
 
 #[test]
-fn a_record_that_changed_is_the_one_that_counts() {
+fn changed_identity_record_applies_to_open_sessions() {
     let (node, alice) = (node(), WORLD.person("alice"));
     let request = get("admin", &["cookie alice admin"]);
     let allowed = "forward admin as alice@example.com by `admins`";
@@ -54,7 +54,7 @@ fn a_record_that_changed_is_the_one_that_counts() {
 }
 
 #[test]
-fn what_a_remote_team_did_not_take_is_that_token_and_what_is_older() {
+fn token_refused_by_remote_team_covers_older_tokens() {
     let (node, alice) = (node(), WORLD.person("alice"));
     let request = get("admin", &["cookie alice admin"]);
     let issued = UnixTime(MINT.claims(alice, "admin")["iat"].as_u64().unwrap());
@@ -87,7 +87,7 @@ fn what_a_remote_team_did_not_take_is_that_token_and_what_is_older() {
 }
 
 #[test]
-fn others_logging_in_change_nothing() {
+fn logins_of_other_users_change_no_session() {
     let node = node();
     let request = get("admin", &["cookie alice admin"]);
     let session = || match request.decide(&node, NOW).unwrap() {
@@ -100,7 +100,7 @@ fn others_logging_in_change_nothing() {
 }
 
 #[test]
-fn keys_belong_to_their_issuer() {
+fn keys_of_another_issuer_are_not_used() {
     let node = node();
     let request = get("wiki", &["cookie alice wiki"]);
     let allowed = "forward wiki as alice@example.com by `staff`";
@@ -128,7 +128,7 @@ fn keys_belong_to_their_issuer() {
 }
 
 #[test]
-fn new_key_under_an_old_name_is_worth_a_fetch() {
+fn new_key_under_an_old_name_is_fetched() {
     let node = node();
     let request = get("wiki", &["cookie alice wiki"]);
     let allowed = "forward wiki as alice@example.com by `staff`";
@@ -160,7 +160,7 @@ fn new_key_under_an_old_name_is_worth_a_fetch() {
 }
 
 #[test]
-fn a_team_that_moved_leaves_its_sessions_behind() {
+fn sessions_of_a_former_team_domain_are_rejected() {
     let node = node();
     let request = get("wiki", &["cookie alice wiki"]);
     assert_eq!(
@@ -182,7 +182,7 @@ fn a_team_that_moved_leaves_its_sessions_behind() {
 }
 
 #[test]
-fn a_policy_that_changed_is_the_one_that_counts() {
+fn changed_policy_applies_to_open_sessions() {
     let node = node();
     let request = get("wiki", &["cookie bob wiki"]);
     assert_eq!(
@@ -208,7 +208,7 @@ fn a_policy_that_changed_is_the_one_that_counts() {
 }
 
 #[test]
-fn an_allowed_provider_that_changed_is_the_one_that_counts() {
+fn changed_allowed_provider_applies_to_open_sessions() {
     let node = node();
     let request = get("app", &["cookie alice app"]);
     assert_eq!(
@@ -225,7 +225,7 @@ fn an_allowed_provider_that_changed_is_the_one_that_counts() {
 }
 
 #[test]
-fn a_token_for_two_applications_is_judged_by_each() {
+fn token_for_two_applications_is_evaluated_by_each() {
     let node = node();
     let wiki = get("wiki", &["cookie ivan app both"]);
     let app = get("app", &["cookie ivan app both"]);
@@ -239,7 +239,7 @@ fn a_token_for_two_applications_is_judged_by_each() {
 }
 
 #[test]
-fn a_session_that_is_known_opens_one_application_only() {
+fn cached_session_opens_only_its_application() {
     let node = node();
     for name in ["alice", "bob"] {
         let token = [&*format!("cookie {name} app")];
@@ -259,7 +259,7 @@ fn a_session_that_is_known_opens_one_application_only() {
 }
 
 #[test]
-fn a_session_ends_with_its_token() {
+fn session_ends_with_its_token() {
     let node = node();
     let request = get("wiki", &["cookie alice wiki"]);
     let ends = cases::LIFETIME.as_secs();
@@ -345,7 +345,7 @@ fn token_of_another_application_is_rejected_alike_when_seen() {
 }
 
 #[test]
-fn what_was_just_learned_is_there_when_asked_again() {
+fn fetched_record_is_there_for_the_retry() {
     // No room for anybody, and a record that is asked for over and over.
     let cache = Arc::new(NodeCache::new(1));
     let node = compile(1, cases::TEAM_DOMAIN, &WORLD.applications, &cache);
@@ -365,7 +365,7 @@ fn what_was_just_learned_is_there_when_asked_again() {
 }
 
 #[test]
-fn nothing_refused_is_remembered() {
+fn rejected_token_is_not_cached() {
     let node = node();
     for flaw in [
         "forged",

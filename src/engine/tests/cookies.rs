@@ -60,7 +60,7 @@ fn more_forged_tokens_than_are_checked_are_a_conflict() {
 }
 
 #[test]
-fn junk_without_bound_costs_no_check() {
+fn junk_cookies_cost_no_signature_check() {
     let good = MINT.token(WORLD.person("bob"), "wiki", "");
     let other = |flaw: &str| MINT.token(WORLD.person("alice"), "wiki", flaw);
     let kinds = [
@@ -85,7 +85,7 @@ fn junk_without_bound_costs_no_check() {
 }
 
 #[test]
-fn the_longer_session_of_a_login_is_used_in_any_order() {
+fn longer_session_of_a_login_is_used_in_any_order() {
     let (old, new) = (
         MINT.token(WORLD.person("alice"), "wiki", "ending"),
         MINT.token(WORLD.person("alice"), "wiki", ""),
@@ -99,7 +99,7 @@ fn the_longer_session_of_a_login_is_used_in_any_order() {
 }
 
 #[test]
-fn two_records_that_are_not_known_are_both_learned() {
+fn two_unknown_records_are_both_fetched() {
     let node = node();
     let (alice, bob) = (WORLD.person("alice"), WORLD.person("bob"));
     node.cache().forget_identity(&alice.nonce());
@@ -116,7 +116,7 @@ fn two_records_that_are_not_known_are_both_learned() {
 }
 
 #[test]
-fn a_key_that_may_be_new_is_fetched_before_the_other_login_counts() {
+fn unknown_key_is_fetched_before_another_login_counts() {
     let node = node();
     node.cache()
         .set_keys(node.issuer(), MINT.keys("may fetch", NOW).unwrap());

@@ -402,7 +402,7 @@ proptest! {
     /// Whatever happened to a node, it answers as one that was just told how things are; and what
     /// it forwards is right.
     #[test]
-    fn no_history_changes_an_answer(events in prop::collection::vec(event(), 1..24)) {
+    fn history_of_a_node_changes_no_answer(events in prop::collection::vec(event(), 1..24)) {
         let mut truths = Truths::new();
         let mut node = truths.fresh();
         for event in &events {
@@ -427,7 +427,7 @@ proptest! {
 
     /// Random bytes where the credential stands never open anything.
     #[test]
-    fn garbage_opens_nothing(value in "[!-~]{0,200}", header in any::<bool>()) {
+    fn random_credential_is_rejected(value in "[!-~]{0,200}", header in any::<bool>()) {
         let mut request = get("app", &[]);
         let value = if header { value } else { format!("CF_Authorization={value}") };
         let name = if header { "cf-access-token" } else { "cookie" };

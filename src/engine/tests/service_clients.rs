@@ -12,7 +12,7 @@ use crate::policy::PolicyDecision;
 const CI: &str = "c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1.access";
 
 #[test]
-fn an_origin_is_told_who_comes_before_anything_is_sent() {
+fn service_client_token_exists_before_a_request_is_sent() {
     let cache = Arc::new(NodeCache::new(1_000));
     let node = compile(1, cases::TEAM_DOMAIN, &WORLD.applications, &cache);
     cache.set_keys(node.issuer(), good_keys());
@@ -109,7 +109,7 @@ fn an_origin_is_told_who_comes_before_anything_is_sent() {
 }
 
 #[test]
-fn what_ends_a_service_token_ends_it_at_once() {
+fn revoked_service_token_is_rejected_at_once() {
     let node = node();
     let request = get("robots", &["service ci"]);
     assert!(request.ask(&node, NOW).starts_with("forward"));
@@ -156,7 +156,7 @@ fn engine_token(
 }
 
 #[test]
-fn the_log_learns_whose_client_id_it_was() {
+fn rejected_service_token_is_logged_with_its_owner() {
     let node = node();
     let told = |with: &str| match get("robots", &[with]).decide(&node, NOW).unwrap() {
         Decision::Deny(engine::Refusal {
@@ -178,7 +178,7 @@ fn the_log_learns_whose_client_id_it_was() {
 }
 
 #[test]
-fn another_application_s_token_is_no_business_of_the_origin() {
+fn linked_token_is_removed_from_the_forwarded_request() {
     let node = node();
     let permit = |with: &[&str]| match get("behind", with).decide(&node, NOW).unwrap() {
         Decision::Forward(permit) => permit,
@@ -355,7 +355,7 @@ fn shown(what: &str) -> Option<ClientTls> {
 }
 
 #[test]
-fn every_fact_of_a_certificate_in_every_clause() {
+fn certificate_facts_apply_in_every_clause() {
     let any = json!({"certificate": {}});
     let one = json!({"common_name": {"common_name": "device-1"}});
     let everyone = json!({"everyone": {}});
@@ -464,7 +464,7 @@ fn authority(der: &str, host: &str) -> engine::ClientCa {
 
 /// A policy that names a group which asks for a certificate, however deep.
 #[test]
-fn groups_that_ask_are_found() {
+fn required_facts_are_found_through_nested_groups() {
     let group = |id: &str, rule: serde_json::Value| {
         serde_json::from_value(json!({"id": id, "name": id, "include": [rule]})).unwrap()
     };
@@ -517,7 +517,7 @@ fn groups_that_ask_are_found() {
 
 /// Whose groups an application's policies ask for, by whatever kind of rule and however deep.
 #[test]
-fn groups_are_missed_where_a_rule_asks_for_them() {
+fn unknown_groups_are_reported_if_a_rule_needs_them() {
     let group = json!({"id": "g", "name": "g", "include": [{"okta": {"name": "Eng", "identity_provider_id": "deep"}}]});
     let policy = json!({
         "name": "p", "decision": "allow", "include": [{"everyone": {}}], "require": [{"group": {"id": "g"}}],
@@ -574,7 +574,7 @@ fn groups_are_missed_where_a_rule_asks_for_them() {
 }
 
 #[test]
-fn a_certificate_never_passes_for_a_service_token() {
+fn certificate_never_passes_for_a_service_token() {
     let policy = json!({"name": "p", "decision": "non_identity", "include": [{"certificate": {}}]});
     let wiki = WORLD
         .applications
@@ -603,7 +603,7 @@ fn a_certificate_never_passes_for_a_service_token() {
 }
 
 #[test]
-fn a_certificate_alone_makes_no_browser_a_program() {
+fn browser_with_a_certificate_is_no_service_client() {
     let allow = json!({"name": "p", "decision": "allow", "include": [{"everyone": {}}], "require": [{"certificate": {}}]});
     let wiki = WORLD
         .applications
@@ -642,7 +642,7 @@ fn a_certificate_alone_makes_no_browser_a_program() {
 }
 
 #[test]
-fn a_repeat_request_allocates_nothing() {
+fn repeat_request_allocates_nothing() {
     let node = node();
     for (app, with) in [
         ("mixed", "cookie alice mixed"),

@@ -117,7 +117,7 @@ fn every_case() {
 
 /// People × applications → decision, each with a good token for the place they ask for.
 #[test]
-fn golden_matrix() {
+fn users_and_applications_match_the_golden_matrix() {
     let node = node();
     let mut rows = vec![
         WORLD
