@@ -23,14 +23,14 @@ use criterion::{BatchSize, Criterion};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use portcullis::cookie::SameSite;
 use portcullis::engine::{
-    ApplicationSettings, CookieAttributes, Decision, IdentityState, IssuerKeys, Known, Origins,
+    ApplicationSettings, CookieAttributes, Decision, IdentityState, IssuerKeys, NodeCache, Origins,
     Snapshot, Team, decide,
 };
 use portcullis::model::{
-    Aud, Authority, CleanPath, Email, Group, Groups, Host, Identity, IdentityNonce, IdpId, IdpRef,
+    Aud, CleanPath, Email, Group, Groups, Host, HostPort, Identity, IdentityNonce, IdpId, IdpRef,
     RequestView, UnixTime, UserId,
 };
-use portcullis::policy::{List, Policy, Who};
+use portcullis::policy::{List, Policy, Requester};
 use portcullis::route::{Domain, PathCase};
 use portcullis::token::{KeySet, SigningKey};
 use serde_json::{Value, json};
@@ -208,12 +208,12 @@ fn curves(criterion: &mut Criterion, key: &SigningKey) {
     for policies in CURVE {
         let world = World::new(key, 500, policies, 1_000);
         let (set, application) = (world.snapshot.policies(), &world.snapshot.applications()[0]);
-        let who = Who::Person {
+        let who = Requester::User {
             email: &world.identity.email,
             identity: Some(&world.identity),
         };
         group.bench_function(policies.to_string(), |b| {
-            b.iter(|| set.standing(application.policies(), &set.person(black_box(who))));
+            b.iter(|| set.partial_verdict(application.policies(), &set.user_facts(black_box(who))));
         });
     }
 }
@@ -311,7 +311,7 @@ fn median(id: &str) -> Option<f64> {
 /// A team with one application, whose last policy lets the person in.
 struct World {
     snapshot: Snapshot,
-    known: Arc<Known>,
+    known: Arc<NodeCache>,
     aud: Aud,
     identity: Arc<Identity>,
     nonce: IdentityNonce,
@@ -340,7 +340,7 @@ impl World {
         sessions: usize,
         member: bool,
     ) -> Self {
-        let known = Arc::new(Known::new(sessions));
+        let known = Arc::new(NodeCache::new(sessions));
         let team = Team {
             name: "Example".into(),
             domain: Host::parse("access.example.com").unwrap(),
@@ -498,7 +498,7 @@ fn sign(world: &World, key: &SigningKey, count: usize) -> Vec<(IdentityNonce, St
 struct Request {
     method: Method,
     headers: HeaderMap,
-    authority: Authority<'static>,
+    authority: HostPort<'static>,
     path: CleanPath<'static>,
 }
 
@@ -534,7 +534,7 @@ impl Request {
                 HeaderValue::from_str(value).unwrap(),
             );
         }
-        let authority = Authority::parse(HOST).unwrap();
+        let authority = HostPort::parse(HOST).unwrap();
         Self {
             method: Method::GET,
             headers,
@@ -548,7 +548,7 @@ impl Request {
         let host = self.headers["host"].to_str().unwrap();
         RequestView {
             method: &self.method,
-            authority: Authority::parse(host).unwrap(),
+            authority: HostPort::parse(host).unwrap(),
             path: CleanPath::parse(PATH).unwrap(),
             query: None,
             headers: &self.headers,

@@ -3,11 +3,11 @@ use smallvec::SmallVec;
 use super::{Claims, KeySet, Outlook, UnverifiedToken};
 use crate::model::UnixTime;
 
-/// Chooses those of a request's tokens whose signature is worth a check.
+/// Chooses the tokens of a request whose signature is checked.
 ///
 /// A check costs as much as hundreds of look-ups, and another host of the domain can set as many
-/// cookies as a browser keeps. So what cannot verify is passed over unchecked, and a token is
-/// checked once.
+/// cookies as a browser keeps. So tokens that cannot verify are skipped, and each token is checked
+/// once.
 #[derive(Default)]
 pub struct Candidates<'h> {
     checked: SmallVec<[&'h [u8]; 4]>,
@@ -69,8 +69,8 @@ impl<'h> Candidates<'h> {
         }
     }
 
-    /// The first token whose time is over. Its signature matters only for the reason that a client
-    /// is given.
+    /// Returns the first expired token. Its signature matters only for the reason that a client
+    /// receives.
     pub const fn expired(&self) -> Option<&'h [u8]> {
         self.expired
     }

@@ -5,8 +5,8 @@ use serde_json::{Map, Value};
 
 use crate::model::UnixTime;
 
-/// What a token is for. An organisation token opens no application and an application token no
-/// login.
+/// The purpose of a token. An organisation token opens no application, and an application token is
+/// no login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -25,7 +25,7 @@ pub struct Claims {
     /// Audience tags; one in our own tokens.
     #[serde(deserialize_with = "one_or_more")]
     pub aud: Vec<String>,
-    /// The first second at which the token is no longer good.
+    /// The first second at which the token is expired.
     #[serde(deserialize_with = "date")]
     pub exp: UnixTime,
     /// When it was signed.
@@ -38,7 +38,7 @@ pub struct Claims {
         skip_serializing_if = "Option::is_none"
     )]
     pub nbf: Option<UnixTime>,
-    /// Which of the two tokens it is. Cloudflare's service tokens and ours always say.
+    /// The kind of token. Cloudflare's tokens and ours always have it.
     #[serde(rename = "type")]
     pub kind: Kind,
     /// The person; empty for a service.
@@ -58,16 +58,16 @@ pub struct Claims {
     pub custom: Option<Map<String, Value>>,
 }
 
-/// What an organisation token says beside the claims of every token. Written and never read: who
-/// somebody is, their record says.
+/// The claims of an organisation token beside those of every token. They are written and never
+/// read: the identity record is authoritative.
 #[derive(Clone, Debug, Serialize)]
 pub struct OrganisationClaims<'a> {
     /// Those of every token.
     #[serde(flatten)]
     pub claims: &'a Claims,
-    /// The team, where Access names an account.
+    /// The team, in the claim that names an account at Access.
     pub account_id: &'a str,
-    /// The whole `get-identity` document; absent where it would not fit into a cookie.
+    /// The whole `get-identity` document; absent if it would not fit into a cookie.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<&'a Value>,
 }
@@ -81,7 +81,7 @@ pub struct ServiceClaims<'a> {
     pub iss: &'a str,
     /// The application's audience tag.
     pub aud: [&'a str; 1],
-    /// The first second at which the token is no longer good.
+    /// The first second at which the token is expired.
     pub exp: UnixTime,
     /// When it was signed.
     pub iat: UnixTime,

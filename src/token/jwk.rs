@@ -29,7 +29,7 @@ pub enum UnusableKey {
     /// Not a JSON object.
     #[error("it is not an object")]
     Shape,
-    /// A member is missing, or is not what it must be.
+    /// A member is missing or malformed.
     #[error("`{0}` is missing or cannot be read")]
     Member(&'static str),
     /// The key is for another purpose or algorithm, which is not a fault.

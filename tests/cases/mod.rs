@@ -89,8 +89,8 @@ impl Token {
             name: self.id.as_str().into(),
             client_id: ClientId::parse(&self.client_id).unwrap(),
             secrets: vec![
-                SecretDigest::of(b"the next one"),
-                SecretDigest::of(self.secret.as_bytes()),
+                SecretDigest::sha256(b"the next one"),
+                SecretDigest::sha256(self.secret.as_bytes()),
             ],
             expires_at: self.expires.map(|seconds| UnixTime(now.0 + seconds)),
             enabled: !self.disabled,

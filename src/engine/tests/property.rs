@@ -178,7 +178,7 @@ impl Truths {
 
     fn publish_keys(&self, node: &Snapshot) {
         let keys = self.keys.as_deref().map(key_set);
-        node.known().set_keys(
+        node.cache().set_keys(
             node.issuer(),
             IssuerKeys {
                 keys,
@@ -190,16 +190,16 @@ impl Truths {
 
     fn publish_record(&self, node: &Snapshot, person: usize) {
         if let Some(state) = &self.records[person] {
-            node.known()
+            node.cache()
                 .set_identity(WORLD.people[person].nonce(), state.clone());
         }
     }
 
     /// A node that was told all this and has never seen a request.
     fn fresh(&self) -> Snapshot {
-        let known = Arc::new(Known::new(1_000));
-        let node = compile(self.generation, cases::TEAM_DOMAIN, &self.apps, &known);
-        known.set_revocations_good_until(self.followed_until);
+        let cache = Arc::new(NodeCache::new(1_000));
+        let node = compile(self.generation, cases::TEAM_DOMAIN, &self.apps, &cache);
+        cache.set_revocations_good_until(self.followed_until);
         self.publish_keys(&node);
         (0..self.records.len()).for_each(|person| self.publish_record(&node, person));
         node.with_revocations(Arc::new(self.ended.clone()))
@@ -268,7 +268,7 @@ impl Truths {
             }
             Event::Follow { good_for } => {
                 self.followed_until = UnixTime(self.now.0 + good_for);
-                node.known().set_revocations_good_until(self.followed_until);
+                node.cache().set_revocations_good_until(self.followed_until);
             }
             Event::Reload { reverse } => {
                 if reverse {
@@ -279,7 +279,7 @@ impl Truths {
                     self.generation,
                     cases::TEAM_DOMAIN,
                     &self.apps,
-                    node.known(),
+                    node.cache(),
                 );
                 return reloaded.with_revocations(Arc::new(self.ended.clone()));
             }
@@ -291,8 +291,8 @@ impl Truths {
     /// Whether a forward is right, worked out from the token alone and by another library.
     fn justify(&self, permit: &Permit, request: &Raw<'_>) -> Result<(), String> {
         let app = permit.application().settings();
-        let (app, session) = match permit.program() {
-            Some(Program::LinkedApp {
+        let (app, session) = match permit.service_client() {
+            Some(ServiceClient::LinkedApp {
                 application,
                 session,
             }) => (application.settings(), Some(session)),
@@ -402,7 +402,7 @@ proptest! {
     /// Whatever happened to a node, it answers as one that was just told how things are; and what
     /// it forwards is right.
     #[test]
-    fn no_history_changes_an_answer(events in prop::collection::vec(event(), 1..24)) {
+    fn history_of_a_node_changes_no_answer(events in prop::collection::vec(event(), 1..24)) {
         let mut truths = Truths::new();
         let mut node = truths.fresh();
         for event in &events {
@@ -427,7 +427,7 @@ proptest! {
 
     /// Random bytes where the credential stands never open anything.
     #[test]
-    fn garbage_opens_nothing(value in "[!-~]{0,200}", header in any::<bool>()) {
+    fn random_credential_is_rejected(value in "[!-~]{0,200}", header in any::<bool>()) {
         let mut request = get("app", &[]);
         let value = if header { value } else { format!("CF_Authorization={value}") };
         let name = if header { "cf-access-token" } else { "cookie" };

@@ -34,10 +34,10 @@ impl Case {
     fn new(lists: Value, groups: Value, policies: Value) -> Self {
         let lists: Vec<List> = serde_json::from_value(lists).unwrap();
         let groups: Vec<AccessGroup> = serde_json::from_value(groups).unwrap();
-        Self::of(lists, groups, serde_json::from_value(policies).unwrap())
+        Self::compile(lists, groups, serde_json::from_value(policies).unwrap())
     }
 
-    fn of(lists: Vec<List>, groups: Vec<AccessGroup>, policies: Vec<Policy>) -> Self {
+    fn compile(lists: Vec<List>, groups: Vec<AccessGroup>, policies: Vec<Policy>) -> Self {
         let (set, mut all) = PolicySet::compile(&lists, &groups, [policies.as_slice()]).unwrap();
         Self {
             lists,
@@ -71,33 +71,32 @@ impl Case {
         if ip.is_none() {
             facts.country.set(*country).unwrap();
         }
-        let First { verdict, shadow } = self.set.first(&self.compiled, &facts);
+        let early = self.set.early_verdict(&self.compiled, &facts);
         let who = person
             .as_ref()
-            .map_or(Who::Unknown, |(email, identity)| Who::Person {
+            .map_or(Requester::Unknown, |(email, identity)| Requester::User {
                 email,
                 identity: identity.as_ref(),
             });
-        let standing = self.set.standing(&self.compiled, &self.set.person(who));
-        let verdict =
-            verdict.unwrap_or_else(|| self.set.evaluate(&self.compiled, &standing, &facts));
+        let partial = self
+            .set
+            .partial_verdict(&self.compiled, &self.set.user_facts(who));
+        let verdict = early.or_else(|| self.set.evaluate(&self.compiled, &partial, &facts));
         let walk = self
             .set
-            .walk(&self.compiled, Some(&self.set.person(who)), &facts);
-        let verdict = Verdict {
-            shadow: shadow.or(verdict.shadow),
-            ..verdict
-        };
+            .walk(&self.compiled, Some(&self.set.user_facts(who)), &facts);
         assert_eq!(
-            walk.verdict,
+            walk.verdict(),
             Some(verdict),
             "explained otherwise than decided"
         );
         (
             verdict.outcome,
-            verdict.policy,
+            verdict.policy.map(|index| index.0),
             verdict.unknown,
-            shadow.or(verdict.shadow),
+            verdict
+                .shadow
+                .map(|shadow| (shadow.policy.0, shadow.outcome)),
         )
     }
 
@@ -462,7 +461,7 @@ fn truth_tables() {
 }
 
 #[test]
-fn what_asks_elsewhere_is_never_known() {
+fn rule_about_a_foreign_service_is_unknown() {
     for rule in [
         json!({"azureAD": {"id": "g", "identity_provider_id": "okta"}}),
         json!({"github-organization": {"name": "o", "identity_provider_id": "okta"}}),
@@ -483,7 +482,7 @@ fn what_asks_elsewhere_is_never_known() {
 }
 
 #[test]
-fn bypass_and_service_auth_come_first_and_shadows_only_tell() {
+fn early_policies_come_first_and_shadows_never_decide() {
     let everyone = json!({"everyone": {}});
     let office = json!({"ip": {"ip": "203.0.113.0/24"}});
     let named = |name: &str, decision: &str, rule: &Value| json!({"name": name, "decision": decision, "include": [rule]});
@@ -533,7 +532,7 @@ fn bypass_and_service_auth_come_first_and_shadows_only_tell() {
 }
 
 #[test]
-fn no_include_applies_to_nobody() {
+fn policy_without_include_never_applies() {
     let case = Case::new(
         json!([]),
         json!([]),
@@ -596,7 +595,7 @@ fn names_and_values_are_compared_byte_for_byte() {
 }
 
 #[test]
-fn a_mapped_address_is_the_address() {
+fn mapped_address_equals_the_ipv4_address() {
     let rule = json!({"ip": {"ip": "::ffff:203.0.113.0/120"}});
     let case = Case::new(
         json!([]),
@@ -607,7 +606,7 @@ fn a_mapped_address_is_the_address() {
 }
 
 #[test]
-fn a_window_may_go_past_midnight_and_knows_summer_time() {
+fn time_window_crosses_midnight_and_follows_summer_time() {
     let holds = |from: &str, to: &str, days: Value, now: &str| {
         let window = json!({"from": from, "to": to, "days": days, "time_zone": "Europe/Berlin"});
         let window: TimeWindow = serde_json::from_value(window).unwrap();
@@ -666,7 +665,7 @@ fn a_window_may_go_past_midnight_and_knows_summer_time() {
 }
 
 #[test]
-fn groups_nest_deeply_and_never_loop() {
+fn deeply_nested_groups_compile_and_loops_are_rejected() {
     let group = |id: &str, inner: &str| json!({"id": id, "name": id, "include": [{"group": {"id": inner}}]});
     let check = |groups: Value| {
         PolicySet::check(&serde_json::from_value::<Vec<AccessGroup>>(groups).unwrap())
