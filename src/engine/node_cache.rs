@@ -109,9 +109,7 @@ pub enum IdentityState {
         recheck: UnixTime,
     },
     /// It could not be fetched.
-    Unavailable {
-        retry_from: UnixTime,
-    },
+    Unavailable { retry_from: UnixTime },
 }
 
 impl NodeCache {
