@@ -212,7 +212,7 @@ impl<'a> View<'a> {
                 rules: Rules::new(rules, Part::Policy(index), walk, world, answer),
             });
         }
-        view.groups = asked_groups(&world.config.groups, policies)
+        view.groups = asked_groups(&world.config.catalog.groups, policies)
             .into_iter()
             .map(|group| GroupView {
                 id: &group.id,
