@@ -86,7 +86,7 @@ pub struct IssuerKeys {
     pub retry_from: UnixTime,
 }
 
-/// What is known of an identity record.
+/// The state of an identity record.
 #[derive(Clone, Debug)]
 pub enum IdentityState {
     /// The record.
@@ -98,7 +98,7 @@ pub enum IdentityState {
         identity: Arc<Identity>,
         recheck: UnixTime,
     },
-    /// There is none, so its sessions are revoked.
+    /// The record does not exist, so its sessions are revoked.
     Missing,
     /// A remote team did not take the token that it was shown. That may be the end of the login, or
     /// of this token alone: one that was issued later is shown at once, the others again from then
@@ -166,7 +166,7 @@ impl NodeCache {
         self.issuers.get_with_by_ref(issuer, Arc::default)
     }
 
-    /// What is known of an identity record.
+    /// The state of an identity record.
     pub fn identity(&self, nonce: &IdentityNonce) -> Option<IdentityState> {
         self.identities.get(nonce)
     }

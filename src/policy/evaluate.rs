@@ -55,7 +55,7 @@ pub struct Facts<'a> {
     pub service_token: Fact<&'a str>,
     /// The common name of the client certificate that it presents.
     pub certificate: Fact<&'a str>,
-    /// The id of the linked application whose token it presents.
+    /// The id of the linked application that issued a token in the request.
     pub linked_app: Fact<&'a str>,
     /// The database of countries; all are unknown without it.
     pub countries: Option<&'a dyn Countries>,

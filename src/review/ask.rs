@@ -47,7 +47,7 @@ pub struct Asked {
     /// The common name of a client certificate.
     #[serde(default)]
     pub certificate: Option<String>,
-    /// The id of the linked application whose token is presented.
+    /// The id of the linked application that issued a token in the request.
     #[serde(default)]
     pub linked_app: Option<String>,
 }

@@ -89,7 +89,7 @@ pub struct Context<'a> {
 /// The result of looking up an identity record.
 #[derive(Clone, Debug, Default)]
 pub struct IdentityLookup {
-    /// The record; `None` if there is none or it could not be fetched.
+    /// The record; `None` if the token has none or it could not be fetched.
     pub identity: Option<Arc<Identity>>,
     /// The time from which a missing record is looked up again.
     pub recheck: Option<UnixTime>,

@@ -3,7 +3,7 @@ use smallvec::SmallVec;
 use super::{Claims, KeySet, Outlook, UnverifiedToken};
 use crate::model::UnixTime;
 
-/// Chooses the tokens of a request whose signature is checked.
+/// Chooses the tokens of a request that get a signature check.
 ///
 /// A check costs as much as hundreds of look-ups, and another host of the domain can set as many
 /// cookies as a browser keeps. So tokens that cannot verify are skipped, and each token is checked
