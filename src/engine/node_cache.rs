@@ -96,6 +96,7 @@ pub enum IdentityState {
     Borrowed {
         /// The record.
         identity: Arc<Identity>,
+        /// The time of the next request for it.
         recheck: UnixTime,
     },
     /// The record does not exist, so its sessions are revoked.
@@ -106,10 +107,14 @@ pub enum IdentityState {
     Refused {
         /// When the latest of the tokens that it did not take was issued.
         issued: UnixTime,
+        /// The time of the next request for it.
         recheck: UnixTime,
     },
     /// It could not be fetched.
-    Unavailable { retry_from: UnixTime },
+    Unavailable {
+        /// The time of the next attempt.
+        retry_from: UnixTime,
+    },
 }
 
 impl NodeCache {
