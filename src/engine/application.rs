@@ -20,7 +20,7 @@ pub struct ApplicationSettings {
     pub id: String,
     /// Audience tag.
     pub aud: Aud,
-    /// For people.
+    /// The display name.
     pub name: String,
     /// Its hosts and paths.
     pub domain: Domain,

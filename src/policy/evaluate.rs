@@ -49,7 +49,7 @@ pub struct Facts<'a> {
     pub ip: Option<IpAddr>,
     /// Its method.
     pub method: &'a Method,
-    /// When it came.
+    /// Its time.
     pub now: UnixTime,
     /// The id of the service token that it presents.
     pub service_token: Fact<&'a str>,

@@ -297,7 +297,7 @@ pub struct AccessGroup {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ListItems {
-    /// Addresses of people, for `email_list`.
+    /// Email addresses, for `email_list`.
     Email(Vec<String>),
     /// Addresses and networks, for `ip_list`.
     Ip(Vec<IpRange>),

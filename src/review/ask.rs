@@ -52,7 +52,7 @@ pub struct Asked {
     pub linked_app: Option<String>,
 }
 
-/// A moment, in quotes or not.
+/// A time, in quotes or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Written")]
 pub struct Moment(pub jiff::Timestamp);

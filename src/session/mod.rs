@@ -154,7 +154,7 @@ fn headers(
     identity.headers.iter().filter_map(header).collect()
 }
 
-/// A token without a nonce has no record: it comes before every revocation.
+/// A token without a nonce has no record, so it is older than every revocation.
 const fn without_record(nonce: Option<IdentityNonce>, issued: UnixTime) -> Option<LoginOrder> {
     match nonce {
         Some(_) => None,

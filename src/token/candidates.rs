@@ -14,9 +14,9 @@ pub struct Candidates<'h> {
     expired: Option<&'h [u8]>,
 }
 
-/// The place of one token among the [`Candidates`].
+/// The role of one token among the [`Candidates`].
 pub enum Candidate<'h> {
-    /// Only a verification shows whether the token is valid.
+    /// The token has to be verified.
     Unverified {
         /// The whole token.
         text: &'h str,
@@ -25,7 +25,7 @@ pub enum Candidate<'h> {
     },
     /// A verification would find no valid token, or was due for an earlier one of the same text.
     Hopeless,
-    /// More tokens came than are verified for one request. Any of the others may be valid.
+    /// The request has more tokens than are verified. Any of the others may be valid.
     TooMany,
 }
 

@@ -92,7 +92,7 @@ fn logins_of_other_users_change_no_session() {
     let request = get("admin", &["cookie alice admin"]);
     let session = || match request.decide(&node, NOW).unwrap() {
         Decision::Forward(permit) => Arc::clone(permit.session().unwrap()),
-        other => panic!("{}", say(&other)),
+        other => panic!("{}", describe(&other)),
     };
     let before = session();
     record(node.cache(), WORLD.person("bob"));

@@ -105,7 +105,7 @@ impl Raw<'_> {
     fn ask(&self, snapshot: &Snapshot, now: UnixTime) -> String {
         self.decide(snapshot, now).map_or_else(
             |reason| format!("refuse {reason}"),
-            |decision| say(&decision),
+            |decision| describe(&decision),
         )
     }
 
@@ -157,7 +157,7 @@ fn get(app: &str, with: &[&str]) -> Raw<'static> {
     }
 }
 
-fn say(decision: &Decision) -> String {
+fn describe(decision: &Decision) -> String {
     let name = |application: &Application| application.settings().name.clone();
     match decision {
         Decision::Forward(permit) => {

@@ -417,10 +417,10 @@ proptest! {
                 request.headers.insert("access-control-request-method", "GET".parse().unwrap());
             }
             let answer = request.decide(&node, truths.now).unwrap();
-            prop_assert_eq!(say(&answer), request.ask(&truths.fresh(), truths.now), "with {:?} after {:?}", with, events);
+            prop_assert_eq!(describe(&answer), request.ask(&truths.fresh(), truths.now), "with {:?} after {:?}", with, events);
             if let Decision::Forward(permit) = &answer {
                 let right = truths.justify(permit, &request);
-                prop_assert!(right.is_ok(), "{} with {:?}: {:?}", say(&answer), with, right);
+                prop_assert!(right.is_ok(), "{} with {:?}: {:?}", describe(&answer), with, right);
             }
         }
     }

@@ -167,7 +167,7 @@ fn rejected_service_token_is_logged_with_its_owner() {
             format!("{} {reason}", token.id)
         }
         Decision::Deny(refusal) => format!("nobody {}", refusal.reason),
-        other => say(&other),
+        other => describe(&other),
     };
     assert_eq!(told("service ci wrong"), "ci service_token_invalid");
     assert_eq!(told("service ci id alone"), "ci service_token_invalid");
@@ -182,7 +182,7 @@ fn linked_token_is_removed_from_the_forwarded_request() {
     let node = node();
     let permit = |with: &[&str]| match get("behind", with).decide(&node, NOW).unwrap() {
         Decision::Forward(permit) => permit,
-        other => panic!("{}", say(&other)),
+        other => panic!("{}", describe(&other)),
     };
     let linked = permit(&["bearer alice wiki"]);
     assert!(
@@ -325,7 +325,7 @@ fn takes(node: &Snapshot, with: &[&str], lines: &[String]) -> bool {
     }
     match request.decide(node, NOW).unwrap() {
         Decision::Forward(permit) => permit.takes_authorization(),
-        other => panic!("{}", say(&other)),
+        other => panic!("{}", describe(&other)),
     }
 }
 

@@ -150,7 +150,7 @@ fn users_and_applications_match_the_golden_matrix() {
                 Decision::Deny(_) => "-".to_owned(),
                 Decision::Unavailable(_) => "unknown".to_owned(),
                 Decision::Resolve(_) => "ask".to_owned(),
-                other => say(&other),
+                other => describe(&other),
             }
         };
         rows.push(
