@@ -20,7 +20,7 @@ pub struct ApplicationSettings {
     pub id: String,
     /// Audience tag.
     pub aud: Aud,
-    /// For people.
+    /// The display name.
     pub name: String,
     /// Its hosts and paths.
     pub domain: Domain,
@@ -167,7 +167,7 @@ impl Application {
         identity.groups == Groups::Unknown && self.required.groups.contains(&identity.idp.id)
     }
 
-    /// Returns the shortest session lifetime of all policies, for a session whose policy is not yet
+    /// Returns the shortest session lifetime of all policies, for a session before its policy is
     /// known.
     pub fn shortest_session(&self) -> Duration {
         let policies = self

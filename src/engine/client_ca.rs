@@ -58,7 +58,7 @@ pub(super) fn certificate<'a>(
         .map_or(Fact::Absent, Fact::Present)
 }
 
-/// Yields the authorities whose certificates count on a host.
+/// Yields the authorities for client certificates on a host.
 pub(super) fn for_host<'a>(
     cas: &'a [ClientCa],
     host: &'a str,

@@ -16,7 +16,7 @@ use crate::token::{Candidate, Candidates, Claims, Kind};
 ///
 /// # Errors
 ///
-/// The reason why there is none.
+/// The reason why the credential opens no session.
 pub(super) fn session(
     snapshot: &Snapshot,
     application: &Arc<Application>,

@@ -137,7 +137,7 @@ pub(super) fn route<'a>(
         Ok(RouteMatch::Endpoint { endpoint, on_team }) => {
             Err(Decision::Handle { endpoint, on_team })
         }
-        // The policies would judge another method than the origin acts on.
+        // The policies would evaluate another method than the one that the origin acts on.
         Ok(RouteMatch::Application(application))
             if application.required.method && request.query.is_some_and(overrides_method) =>
         {

@@ -138,13 +138,14 @@ impl Permit {
 
     /// Returns the email address of the user, if there is one.
     pub fn email(&self) -> Option<&Email> {
-        whose(self.session.as_ref(), self.service_client.as_ref())
+        user_session(self.session.as_ref(), self.service_client.as_ref())
             .and_then(|session| session.email())
     }
 
     /// Returns the user, if there is one.
     pub fn user(&self) -> Option<&UserId> {
-        whose(self.session.as_ref(), self.service_client.as_ref()).map(|session| session.user())
+        user_session(self.session.as_ref(), self.service_client.as_ref())
+            .map(|session| session.user())
     }
 
     /// Returns the name of the policy that admitted the request.
@@ -217,18 +218,18 @@ impl Refusal {
     }
 
     /// Returns the user's session, at this application or at the linked one.
-    fn whose(&self) -> Option<&Arc<Session>> {
-        whose(self.session.as_ref(), self.service_client.as_ref())
+    fn user_session(&self) -> Option<&Arc<Session>> {
+        user_session(self.session.as_ref(), self.service_client.as_ref())
     }
 
     /// Returns the email address of the user, if there is one.
     pub fn email(&self) -> Option<&Email> {
-        self.whose().and_then(|session| session.email())
+        self.user_session().and_then(|session| session.email())
     }
 
     /// Returns the user, if there is one.
     pub fn user(&self) -> Option<&UserId> {
-        self.whose().map(|session| session.user())
+        self.user_session().map(|session| session.user())
     }
 }
 
@@ -258,7 +259,7 @@ pub enum Need {
     },
 }
 
-fn whose<'a>(
+fn user_session<'a>(
     session: Option<&'a Arc<Session>>,
     service_client: Option<&'a ServiceClient>,
 ) -> Option<&'a Arc<Session>> {

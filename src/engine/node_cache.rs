@@ -78,38 +78,42 @@ impl Issuer {
 /// The keys of an issuer and their age.
 #[derive(Debug)]
 pub struct IssuerKeys {
-    /// The last good ones.
+    /// The keys of the last successful fetch.
     pub keys: Option<KeySet>,
-    /// The end of the trust in them: the last good fetch and the bound on staleness.
+    /// The time until which they are trusted: the last successful fetch and the bound on staleness.
     pub good_until: UnixTime,
     /// A token that none of these keys signed is worth another attempt from then on.
     pub retry_from: UnixTime,
 }
 
-/// What is known of an identity record.
+/// The state of an identity record.
 #[derive(Clone, Debug)]
 pub enum IdentityState {
     /// The record.
     Known(Arc<Identity>),
-    /// A remote team's record, which that team is asked for again from then on: it may have ended
-    /// the login.
+    /// A remote team's record. It is fetched again from `recheck` on, because the team may have
+    /// revoked the login.
     Borrowed {
         /// The record.
         identity: Arc<Identity>,
+        /// The time of the next request for it.
         recheck: UnixTime,
     },
-    /// There is none, so its sessions are revoked.
+    /// The record does not exist, so its sessions are revoked.
     Missing,
-    /// A remote team did not take the token that it was shown. That may be the end of the login, or
-    /// of this token alone: one that was issued later is shown at once, the others again from then
-    /// on.
+    /// A remote team rejected the token. Either the login was revoked, or this token alone. So a
+    /// token that was issued later is tried at once, and the others again from `recheck` on.
     Refused {
-        /// When the latest of the tokens that it did not take was issued.
+        /// The issue time of the latest rejected token.
         issued: UnixTime,
+        /// The time of the next request for it.
         recheck: UnixTime,
     },
     /// It could not be fetched.
-    Unavailable { retry_from: UnixTime },
+    Unavailable {
+        /// The time of the next attempt.
+        retry_from: UnixTime,
+    },
 }
 
 impl NodeCache {
@@ -166,7 +170,7 @@ impl NodeCache {
         self.issuers.get_with_by_ref(issuer, Arc::default)
     }
 
-    /// What is known of an identity record.
+    /// The state of an identity record.
     pub fn identity(&self, nonce: &IdentityNonce) -> Option<IdentityState> {
         self.identities.get(nonce)
     }
@@ -189,7 +193,7 @@ impl NodeCache {
         self.identity_changes.fetch_add(1, Ordering::Release);
     }
 
-    /// Forgets a record, which the store is then asked for when it is needed.
+    /// Forgets a record. The next request that needs it has it fetched from the store.
     pub fn forget_identity(&self, nonce: &IdentityNonce) {
         self.identities.invalidate(nonce);
         self.identity_changes.fetch_add(1, Ordering::Release);

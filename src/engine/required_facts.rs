@@ -12,12 +12,11 @@ pub(super) struct RequiredFacts {
     pub(super) certificate: bool,
     /// `true` if a Service Auth policy does.
     pub(super) certificate_of_service_clients: bool,
-    /// The applications whose tokens the policies accept.
+    /// The linked applications: the policies accept their tokens.
     pub(super) linked: Box<[ApplicationIndex]>,
-    /// The providers whose groups the policies depend on.
+    /// The providers with groups that the policies depend on.
     pub(super) groups: HashSet<IdpId>,
-    /// `true` if a policy, or one of an application whose tokens they accept, depends on the
-    /// method.
+    /// `true` if a policy, or one of a linked application, depends on the method.
     pub(super) method: bool,
     /// `true` if only service clients can be admitted: there is a policy for them, and none for
     /// users.

@@ -17,7 +17,7 @@ use crate::session::{ApplicationIndex, Context, Revocations, Session};
 /// The team: the issuer of accepted tokens, and the host of logins.
 #[derive(Clone, Debug)]
 pub struct Team {
-    /// For people.
+    /// The display name.
     pub name: String,
     /// The team domain.
     pub domain: Host,

@@ -32,7 +32,7 @@ pub(super) trait Evidence {
     ///
     /// # Errors
     ///
-    /// The reason why there is none.
+    /// The reason why the request has no session.
     fn session(&self) -> Result<Self::Session, NoSession>;
 
     /// Returns the identity record of a session; `None` if it could not be fetched.

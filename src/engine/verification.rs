@@ -136,7 +136,7 @@ pub(super) fn current(
     }
 }
 
-/// Fetches keys that are missing or too old, unless a fetch failed a moment ago.
+/// Asks for a fetch of keys that are missing or too old, unless a fetch failed just before.
 fn without_keys(snapshot: &Snapshot, now: UnixTime) -> NoSession {
     let issuer = snapshot.keys().keys();
     match &*issuer {

@@ -18,7 +18,7 @@ pub struct ClientTls {
 pub struct ClientCertificate {
     /// The only common name of its subject; empty if it has none.
     pub common_name: Box<str>,
-    /// The first second at which it is good no longer.
+    /// The first second at which it is expired.
     pub expires: UnixTime,
     /// The authorities that the chain leads to, each by the SHA-256 of its certificate.
     pub roots: Vec<Fingerprint>,

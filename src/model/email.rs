@@ -64,7 +64,7 @@ impl Email {
         if local.is_empty() || local.chars().any(odd) {
             return Err(EmailError::Malformed);
         }
-        // Origins receive the local part as it is, and show it to people.
+        // Origins receive the local part unchanged, and display it.
         if local.chars().any(is_invisible) {
             return Err(EmailError::Invisible);
         }

@@ -13,7 +13,7 @@ use super::{Email, IdentityNonce, IdpId, UnixTime, UserId};
 pub struct Identity {
     /// Stable per team, provider and subject.
     pub user: UserId,
-    /// The provider's own name for the person.
+    /// The user's id at the provider.
     pub subject: String,
     /// The canonical address.
     pub email: Email,
@@ -21,7 +21,7 @@ pub struct Identity {
     pub name: Option<String>,
     /// The identity provider.
     pub idp: IdpRef,
-    /// Group membership, or that it could not be learned.
+    /// Group membership, if known.
     pub groups: Groups,
     /// The source and time of the groups; `None` if they are unknown, or in a record of an earlier
     /// release.
@@ -41,16 +41,16 @@ pub struct Identity {
     /// The headers for origins beside the email address: names in lower case, each with one value.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<(String, String)>,
-    /// The same person's logins through other providers, in the same browser: all of them end
+    /// The same user's logins through other providers in the same browser. They are revoked
     /// together.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub beside: Vec<IdentityNonce>,
     /// The end of the provider's own session, if it sends one. None of ours lasts longer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_ends: Option<UnixTime>,
-    /// When the provider was asked.
+    /// The time of the login.
     pub at: UnixTime,
-    /// The address the login came from.
+    /// The client's IP address at login.
     pub ip: Option<IpAddr>,
     /// The store's latest revision when the login began, kept by every later change of the record:
     /// each later revocation of the user covers the login. 0 in a record of an earlier release, and
@@ -59,7 +59,7 @@ pub struct Identity {
     pub revision: u64,
 }
 
-/// The place of a login in the order of revocations.
+/// The position of a login in the order of revocations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoginOrder {
     /// [`Identity::revision`].
@@ -69,7 +69,7 @@ pub struct LoginOrder {
 }
 
 impl Identity {
-    /// The place of the login in the order of revocations.
+    /// Returns the position of the login in the order of revocations.
     pub const fn order(&self) -> LoginOrder {
         LoginOrder {
             revision: self.revision,
@@ -90,7 +90,7 @@ impl Identity {
     }
 }
 
-/// The provider an identity came from.
+/// The identity provider of an identity.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdpRef {
     /// Its id in the configuration.
@@ -115,7 +115,7 @@ pub struct SentHeader {
 pub enum Groups {
     /// All of them.
     Known(Vec<Group>),
-    /// They could not be learned; whatever depends on them does not help the person.
+    /// They are unknown. A rule that depends on them never grants access.
     Unknown,
 }
 

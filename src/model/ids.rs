@@ -15,7 +15,7 @@ impl fmt::Display for IdpId {
     }
 }
 
-/// A person, stable per team and provider subject: the `sub` of our tokens.
+/// A user, stable per team and provider subject: the `sub` of our tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct UserId(pub Box<str>);

@@ -1,6 +1,6 @@
 use std::fmt;
 
-/// Why a request was not forwarded. The id stands on pages, in logs and in metrics; it never
+/// The reason why a request was not forwarded. Its id is on pages, in logs and in metrics; it never
 /// changes its meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

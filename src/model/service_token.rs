@@ -15,11 +15,11 @@ use super::{InvalidId, Secret, UnixTime};
 pub struct ServiceToken {
     /// The name in rules, logs and metrics.
     pub id: Box<str>,
-    /// For people.
+    /// The display name.
     pub name: Box<str>,
     /// The client id, which is also the `common_name` for origins.
     pub client_id: ClientId,
-    /// Its secret; two of them while one takes the other's place.
+    /// The digests of its secret; two during a rotation.
     pub secrets: Vec<SecretDigest>,
     /// The first second at which it is expired; `None` if it never expires.
     pub expires_at: Option<UnixTime>,
@@ -82,7 +82,7 @@ impl ClientId {
         }
     }
 
-    /// As it stands in the header.
+    /// Returns the text of the header.
     pub fn as_str(&self) -> &str {
         &self.0
     }

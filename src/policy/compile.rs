@@ -338,7 +338,7 @@ impl Compiler<'_> {
             Rule::LinkedAppToken { app_uid } => Condition::LinkedApp(app_uid.as_str().into()),
             Rule::PortcullisMethod { methods } => Condition::Method(methods.iter().map(|verb| verb.0.clone()).collect()),
             Rule::PortcullisTime(window) => Condition::Time(Box::new(window.clone())),
-            // Asked of the person above.
+            // Conditions on the user, see above.
             Rule::Email { .. }
             | Rule::EmailDomain { .. }
             | Rule::EmailList { .. }

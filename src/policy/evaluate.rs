@@ -49,13 +49,13 @@ pub struct Facts<'a> {
     pub ip: Option<IpAddr>,
     /// Its method.
     pub method: &'a Method,
-    /// When it came.
+    /// Its time.
     pub now: UnixTime,
     /// The id of the service token that it presents.
     pub service_token: Fact<&'a str>,
     /// The common name of the client certificate that it presents.
     pub certificate: Fact<&'a str>,
-    /// The id of the linked application whose token it presents.
+    /// The id of the linked application that issued a token in the request.
     pub linked_app: Fact<&'a str>,
     /// The database of countries; all are unknown without it.
     pub countries: Option<&'a dyn Countries>,

@@ -184,72 +184,48 @@ pub enum About {
 }
 
 impl Rule {
-    /// The selector's name, as it is written.
+    /// Returns the selector's name in the configuration.
     pub const fn selector(&self) -> &'static str {
-        match self {
-            Self::Email { .. } => "email",
-            Self::EmailDomain { .. } => "email_domain",
-            Self::EmailList { .. } => "email_list",
-            Self::Everyone {} => "everyone",
-            Self::Ip { .. } => "ip",
-            Self::IpList { .. } => "ip_list",
-            Self::Geo { .. } => "geo",
-            Self::Group { .. } => "group",
-            Self::Okta { .. } => "okta",
-            Self::Saml { .. } => "saml",
-            Self::Oidc { .. } => "oidc",
-            Self::AzureAd { .. } => "azureAD",
-            Self::GithubOrganization { .. } => "github-organization",
-            Self::Gsuite { .. } => "gsuite",
-            Self::LoginMethod { .. } => "login_method",
-            Self::AuthMethod { .. } => "auth_method",
-            Self::AuthContext { .. } => "auth_context",
-            Self::Certificate {} => "certificate",
-            Self::CommonName { .. } => "common_name",
-            Self::ServiceToken { .. } => "service_token",
-            Self::AnyValidServiceToken {} => "any_valid_service_token",
-            Self::ExternalEvaluation { .. } => "external_evaluation",
-            Self::LinkedAppToken { .. } => "linked_app_token",
-            Self::DevicePosture { .. } => "device_posture",
-            Self::UserRiskScore { .. } => "user_risk_score",
-            Self::CloudflareAccountMember { .. } => "cloudflare_account_member",
-            Self::PortcullisMethod { .. } => "portcullis_method",
-            Self::PortcullisTime(_) => "portcullis_time",
-        }
+        self.selector_and_subject().0
     }
 
     /// Returns the subject of the rule. A bypass is decided before any login, so its rules may not
     /// depend on the user.
     pub const fn about(&self) -> About {
+        self.selector_and_subject().1
+    }
+
+    /// The table of selectors.
+    const fn selector_and_subject(&self) -> (&'static str, About) {
         match self {
-            Self::Everyone {} => About::Anybody,
-            Self::Email { .. }
-            | Self::EmailDomain { .. }
-            | Self::EmailList { .. }
-            | Self::Okta { .. }
-            | Self::Saml { .. }
-            | Self::Oidc { .. }
-            | Self::LoginMethod { .. }
-            | Self::AuthMethod { .. }
-            | Self::ExternalEvaluation { .. } => About::User,
-            Self::Ip { .. }
-            | Self::IpList { .. }
-            | Self::Geo { .. }
-            | Self::Certificate {}
-            | Self::CommonName { .. }
-            | Self::ServiceToken { .. }
-            | Self::AnyValidServiceToken {}
-            | Self::LinkedAppToken { .. }
-            | Self::PortcullisMethod { .. }
-            | Self::PortcullisTime(_) => About::Request,
-            Self::Group { .. } => About::Group,
-            Self::AzureAd { .. }
-            | Self::GithubOrganization { .. }
-            | Self::Gsuite { .. }
-            | Self::AuthContext { .. }
-            | Self::DevicePosture { .. }
-            | Self::UserRiskScore { .. }
-            | Self::CloudflareAccountMember { .. } => About::Elsewhere,
+            Self::Email { .. } => ("email", About::User),
+            Self::EmailDomain { .. } => ("email_domain", About::User),
+            Self::EmailList { .. } => ("email_list", About::User),
+            Self::Everyone {} => ("everyone", About::Anybody),
+            Self::Ip { .. } => ("ip", About::Request),
+            Self::IpList { .. } => ("ip_list", About::Request),
+            Self::Geo { .. } => ("geo", About::Request),
+            Self::Group { .. } => ("group", About::Group),
+            Self::Okta { .. } => ("okta", About::User),
+            Self::Saml { .. } => ("saml", About::User),
+            Self::Oidc { .. } => ("oidc", About::User),
+            Self::AzureAd { .. } => ("azureAD", About::Elsewhere),
+            Self::GithubOrganization { .. } => ("github-organization", About::Elsewhere),
+            Self::Gsuite { .. } => ("gsuite", About::Elsewhere),
+            Self::LoginMethod { .. } => ("login_method", About::User),
+            Self::AuthMethod { .. } => ("auth_method", About::User),
+            Self::AuthContext { .. } => ("auth_context", About::Elsewhere),
+            Self::Certificate {} => ("certificate", About::Request),
+            Self::CommonName { .. } => ("common_name", About::Request),
+            Self::ServiceToken { .. } => ("service_token", About::Request),
+            Self::AnyValidServiceToken {} => ("any_valid_service_token", About::Request),
+            Self::ExternalEvaluation { .. } => ("external_evaluation", About::User),
+            Self::LinkedAppToken { .. } => ("linked_app_token", About::Request),
+            Self::DevicePosture { .. } => ("device_posture", About::Elsewhere),
+            Self::UserRiskScore { .. } => ("user_risk_score", About::Elsewhere),
+            Self::CloudflareAccountMember { .. } => ("cloudflare_account_member", About::Elsewhere),
+            Self::PortcullisMethod { .. } => ("portcullis_method", About::Request),
+            Self::PortcullisTime(_) => ("portcullis_time", About::Request),
         }
     }
 }
@@ -321,7 +297,7 @@ pub struct AccessGroup {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ListItems {
-    /// Addresses of people, for `email_list`.
+    /// Email addresses, for `email_list`.
     Email(Vec<String>),
     /// Addresses and networks, for `ip_list`.
     Ip(Vec<IpRange>),

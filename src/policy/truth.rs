@@ -7,7 +7,7 @@ pub enum Truth {
     True,
     /// False.
     False,
-    /// Could not be learned.
+    /// Unknown.
     Unknown,
 }
 

@@ -47,12 +47,12 @@ pub struct Asked {
     /// The common name of a client certificate.
     #[serde(default)]
     pub certificate: Option<String>,
-    /// The id of the linked application whose token is presented.
+    /// The id of the linked application that issued a token in the request.
     #[serde(default)]
     pub linked_app: Option<String>,
 }
 
-/// A moment, in quotes or not.
+/// A time, in quotes or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Written")]
 pub struct Moment(pub jiff::Timestamp);

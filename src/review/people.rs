@@ -160,7 +160,7 @@ fn names(providers: &[crate::config::IdentityProvider]) -> String {
         .join(", ")
 }
 
-/// The claims that a provider is asked for.
+/// Returns the claims that the configuration of a provider requests.
 fn asked_for(config: &Config, id: &IdpId) -> Vec<String> {
     let provider = config
         .catalog

@@ -249,7 +249,7 @@ pub(super) const fn word(decision: PolicyDecision) -> &'static str {
     }
 }
 
-/// The moment as it is written in UTC.
+/// Returns a time in UTC, as text.
 pub(super) fn moment(at: u64) -> String {
     let moment = i64::try_from(at)
         .ok()

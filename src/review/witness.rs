@@ -321,7 +321,7 @@ impl<'a> Names<'a> {
     }
 }
 
-/// Returns a user with no unknown fact, for whom no rule is true.
+/// Returns a user with no unknown fact, who satisfies no rule.
 struct Neutral {
     person: Person,
     asked: Asked,

@@ -23,7 +23,7 @@ struct Claim {
     /// The way in which the application's origin reads paths.
     case: PathCase,
     application: usize,
-    /// The place in the order of specificity over all domains.
+    /// The position in the order of specificity over all domains.
     rank: usize,
     /// The domains that cover all of its paths if case is ignored, and not otherwise.
     rivals: Box<[Domain]>,

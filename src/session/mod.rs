@@ -89,7 +89,7 @@ pub struct Context<'a> {
 /// The result of looking up an identity record.
 #[derive(Clone, Debug, Default)]
 pub struct IdentityLookup {
-    /// The record; `None` if there is none or it could not be fetched.
+    /// The record; `None` if the token has none or it could not be fetched.
     pub identity: Option<Arc<Identity>>,
     /// The time from which a missing record is looked up again.
     pub recheck: Option<UnixTime>,
@@ -154,7 +154,7 @@ fn headers(
     identity.headers.iter().filter_map(header).collect()
 }
 
-/// A token without a nonce has no record: it comes before every revocation.
+/// A token without a nonce has no record, so it is older than every revocation.
 const fn without_record(nonce: Option<IdentityNonce>, issued: UnixTime) -> Option<LoginOrder> {
     match nonce {
         Some(_) => None,

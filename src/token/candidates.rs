@@ -3,7 +3,7 @@ use smallvec::SmallVec;
 use super::{Claims, KeySet, Outlook, UnverifiedToken};
 use crate::model::UnixTime;
 
-/// Chooses the tokens of a request whose signature is checked.
+/// Chooses the tokens of a request that get a signature check.
 ///
 /// A check costs as much as hundreds of look-ups, and another host of the domain can set as many
 /// cookies as a browser keeps. So tokens that cannot verify are skipped, and each token is checked
@@ -14,9 +14,9 @@ pub struct Candidates<'h> {
     expired: Option<&'h [u8]>,
 }
 
-/// The place of one token among the [`Candidates`].
+/// The role of one token among the [`Candidates`].
 pub enum Candidate<'h> {
-    /// Only a verification shows whether the token is valid.
+    /// The token has to be verified.
     Unverified {
         /// The whole token.
         text: &'h str,
@@ -25,7 +25,7 @@ pub enum Candidate<'h> {
     },
     /// A verification would find no valid token, or was due for an earlier one of the same text.
     Hopeless,
-    /// More tokens came than are verified for one request. Any of the others may be valid.
+    /// The request has more tokens than are verified. Any of the others may be valid.
     TooMany,
 }
 

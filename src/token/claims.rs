@@ -31,7 +31,7 @@ pub struct Claims {
     /// When it was signed.
     #[serde(deserialize_with = "date")]
     pub iat: UnixTime,
-    /// Before this it is not good.
+    /// The first second at which it is valid.
     #[serde(
         default,
         deserialize_with = "optional_date",
@@ -41,10 +41,10 @@ pub struct Claims {
     /// The kind of token. Cloudflare's tokens and ours always have it.
     #[serde(rename = "type")]
     pub kind: Kind,
-    /// The person; empty for a service.
+    /// The user; empty for a service client.
     #[serde(default)]
     pub sub: String,
-    /// The person's address.
+    /// The user's email address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
     /// The key of the identity record.
@@ -90,7 +90,7 @@ pub struct ServiceClaims<'a> {
     pub kind: Kind,
     /// The client id of a service token, or the common name of a certificate.
     pub common_name: &'a str,
-    /// Empty: there is no person.
+    /// Empty: there is no user.
     pub sub: &'a str,
 }
 

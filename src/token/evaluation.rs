@@ -36,13 +36,13 @@ pub enum EvaluationError {
     /// None of the keys signed it.
     #[error("the answer is not signed as it should be: {0}")]
     Token(TokenError),
-    /// `success`, `iat`, `exp` or `nonce` is missing, stands twice or is of another type.
+    /// `success`, `iat`, `exp` or `nonce` is missing, occurs twice or has another type.
     #[error("the answer has no proper `success`, `iat`, `exp` and `nonce`")]
     Claims,
     /// The answer to another question.
     #[error("the answer has another `nonce` than the question")]
     Nonce,
-    /// It is over, has not begun, or is to be good for longer than a minute.
+    /// It has expired, is not valid yet, or has a lifetime of more than a minute.
     #[error("the answer is not good at this time, or for too long")]
     Time,
 }

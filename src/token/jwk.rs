@@ -73,7 +73,7 @@ impl<'a> Jwk<'a> {
         }
         match self.0.get("key_ops") {
             None | Some(Value::Null) => Ok(()),
-            // A list without elements is as good as none.
+            // An empty list is equivalent to none.
             Some(Value::Array(operations))
                 if operations.is_empty() || operations.iter().any(|one| one == "verify") =>
             {

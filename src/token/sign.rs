@@ -76,7 +76,7 @@ impl SigningKey {
         &self.kid
     }
 
-    /// The public half, as it stands in the JWKS.
+    /// Returns the public key in the form of the JWKS.
     pub fn to_jwk(&self) -> serde_json::Value {
         let public = self.pair.public_key();
         let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);

@@ -1,4 +1,4 @@
-//! What changes while sessions are open must reach them on the next request.
+//! Changes reach open sessions on the next request.
 
 use super::*;
 
@@ -92,7 +92,7 @@ fn logins_of_other_users_change_no_session() {
     let request = get("admin", &["cookie alice admin"]);
     let session = || match request.decide(&node, NOW).unwrap() {
         Decision::Forward(permit) => Arc::clone(permit.session().unwrap()),
-        other => panic!("{}", say(&other)),
+        other => panic!("{}", describe(&other)),
     };
     let before = session();
     record(node.cache(), WORLD.person("bob"));
@@ -105,7 +105,7 @@ fn keys_of_another_issuer_are_not_used() {
     let request = get("wiki", &["cookie alice wiki"]);
     let allowed = "forward wiki as alice@example.com by `staff`";
     assert_eq!(request.ask(&node, NOW), allowed);
-    // Keys of one issuer say nothing about another's, nor how long those may be trusted.
+    // Keys of one issuer change neither another's keys nor their age.
     let forever = IssuerKeys {
         good_until: UnixTime(u64::MAX),
         ..good_keys()
@@ -190,8 +190,8 @@ fn changed_policy_applies_to_open_sessions() {
         "forward wiki as bob@example.com by `staff`"
     );
     let mut apps = WORLD.applications.clone();
-    // The applications change places as well: what is remembered of a session must not be taken for
-    // another's.
+    // The indices of the applications change, too. A cached partial verdict must not be used for
+    // another application.
     apps.reverse();
     let wiki = apps.iter_mut().find(|app| app.name == "wiki").unwrap();
     let admins = json!([{ "name": "admins", "decision": "allow", "include": [
@@ -302,8 +302,8 @@ fn stale_keys_decide_before_an_expired_session() {
     }
 }
 
-/// A token is checked for its application before the age of the keys where several may come:
-/// another application's token is none, whatever the keys.
+/// If a request may have several tokens, the audience of each is checked before the age of the
+/// keys.
 #[test]
 fn token_of_another_application_is_rejected_alike_when_seen() {
     let end = UnixTime(
@@ -346,7 +346,7 @@ fn token_of_another_application_is_rejected_alike_when_seen() {
 
 #[test]
 fn fetched_record_is_there_for_the_retry() {
-    // No room for anybody, and a record that is asked for over and over.
+    // A cache without room, and a record that is looked up again and again.
     let cache = Arc::new(NodeCache::new(1));
     let node = compile(1, cases::TEAM_DOMAIN, &WORLD.applications, &cache);
     cache.set_keys(node.issuer(), good_keys());

@@ -15,7 +15,7 @@ fn with_cookies(values: &[String]) -> Raw<'static> {
     request
 }
 
-/// Tokens that only a look at the signature tells from valid ones, each another one.
+/// Returns distinct tokens that differ from valid ones in the signature only.
 fn forgeries(number: usize) -> Vec<String> {
     let token = MINT.token(WORLD.person("alice"), "wiki", "");
     let (message, _) = token.rsplit_once('.').unwrap();

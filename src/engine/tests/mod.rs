@@ -61,7 +61,7 @@ fn compile(generation: u64, domain: &str, apps: &[App], cache: &Arc<NodeCache>) 
 
 static ASSERTIONS: LazyLock<cases::Assertions> = LazyLock::new(|| WORLD.assertions(&MINT));
 
-/// As if every program had been there before.
+/// Fills the cache as if every service client had been here before.
 fn set_assertions(snapshot: &Snapshot) {
     for (aud, name, token) in ASSERTIONS.iter() {
         snapshot
@@ -76,7 +76,7 @@ fn record(cache: &NodeCache, person: &Person) {
     }
 }
 
-/// A node that knows the keys and the records of the table.
+/// Returns a node with the keys and the records of the table.
 fn node() -> Snapshot {
     let cache = Arc::new(NodeCache::new(1_000));
     let snapshot = compile(1, cases::TEAM_DOMAIN, &WORLD.applications, &cache);
@@ -89,7 +89,7 @@ fn node() -> Snapshot {
     snapshot
 }
 
-/// A request as it comes in, before anything of it is judged.
+/// A request as received.
 struct Raw<'a> {
     method: Method,
     host: &'a str,
@@ -101,15 +101,15 @@ struct Raw<'a> {
 }
 
 impl Raw<'_> {
-    /// What the engine says, in the words of the table.
+    /// Returns the decision in the notation of the table.
     fn ask(&self, snapshot: &Snapshot, now: UnixTime) -> String {
         self.decide(snapshot, now).map_or_else(
             |reason| format!("refuse {reason}"),
-            |decision| say(&decision),
+            |decision| describe(&decision),
         )
     }
 
-    /// As a front does it: what cannot be read is refused before it is judged.
+    /// Decides as a front does: a malformed request is refused before the decision.
     fn decide(&self, snapshot: &Snapshot, now: UnixTime) -> Result<Decision, Reason> {
         let authority = HostPort::parse(self.host).map_err(|_| Reason::HostMalformed)?;
         let path = CleanPath::parse(self.path).map_err(|_| Reason::PathAmbiguous)?;
@@ -132,7 +132,7 @@ impl Raw<'_> {
     }
 }
 
-/// `GET` of an application's own place with these credentials.
+/// Returns a `GET` of an application's first page with these credentials.
 fn get(app: &str, with: &[&str]) -> Raw<'static> {
     let app = WORLD.applications.iter().find(|a| a.name == app).unwrap();
     let (host, path) = app.domain.split_once('/').unwrap_or((&app.domain, ""));
@@ -157,7 +157,7 @@ fn get(app: &str, with: &[&str]) -> Raw<'static> {
     }
 }
 
-fn say(decision: &Decision) -> String {
+fn describe(decision: &Decision) -> String {
     let name = |application: &Application| application.settings().name.clone();
     match decision {
         Decision::Forward(permit) => {

@@ -1,4 +1,4 @@
-//! Programs: what lets them in, and what their origins are told.
+//! Service clients: the credentials that admit them, and the tokens that name them to origins.
 
 use std::time::Duration;
 
@@ -93,7 +93,7 @@ fn service_client_token_exists_before_a_request_is_sent() {
         request.ask(&node, NOW),
         format!("resolve assertion of {CI}")
     );
-    // By address alone nobody has a name, and nobody waits for one.
+    // A client that is admitted by IP address has no name, and needs no token.
     let nameless = Raw {
         client: "10.1.2.3".parse().unwrap(),
         ..get("robots", &[])
@@ -167,7 +167,7 @@ fn rejected_service_token_is_logged_with_its_owner() {
             format!("{} {reason}", token.id)
         }
         Decision::Deny(refusal) => format!("nobody {}", refusal.reason),
-        other => say(&other),
+        other => describe(&other),
     };
     assert_eq!(told("service ci wrong"), "ci service_token_invalid");
     assert_eq!(told("service ci id alone"), "ci service_token_invalid");
@@ -182,7 +182,7 @@ fn linked_token_is_removed_from_the_forwarded_request() {
     let node = node();
     let permit = |with: &[&str]| match get("behind", with).decide(&node, NOW).unwrap() {
         Decision::Forward(permit) => permit,
-        other => panic!("{}", say(&other)),
+        other => panic!("{}", describe(&other)),
     };
     let linked = permit(&["bearer alice wiki"]);
     assert!(
@@ -198,7 +198,7 @@ fn linked_token_is_removed_from_the_forwarded_request() {
     assert!(!linked.takes_authorization() && linked.service_client().is_some());
     let own = permit(&["cookie alice behind", "bearer raw the application's own"]);
     assert!(!own.takes_authorization() && own.assertion().is_some());
-    // It counts for what policies say of it, and for nothing else.
+    // It counts for rules about it, and for nothing else.
     let mut policies = WORLD.applications.clone();
     let behind = policies
         .iter_mut()
@@ -215,7 +215,7 @@ fn linked_token_is_removed_from_the_forwarded_request() {
         get("behind", &["bearer alice app"]).ask(&strict, NOW),
         "log in redirect no_session"
     );
-    // It opens nothing for those whom its own application would not let in with the same request.
+    // It admits no user that its own application would deny for the same request.
     assert!(
         get("wiki", &["cookie ivan wiki"])
             .ask(&node, NOW)
@@ -325,11 +325,11 @@ fn takes(node: &Snapshot, with: &[&str], lines: &[String]) -> bool {
     }
     match request.decide(node, NOW).unwrap() {
         Decision::Forward(permit) => permit.takes_authorization(),
-        other => panic!("{}", say(&other)),
+        other => panic!("{}", describe(&other)),
     }
 }
 
-/// What a connection shows, in the words of the table below.
+/// Returns the certificate of a connection, in the notation of the table below.
 fn shown(what: &str) -> Option<ClientTls> {
     let certificate = |name: &str, root: &[u8], expires| {
         let (common_name, roots) = (name.into(), vec![Fingerprint::sha256(root)]);
@@ -359,8 +359,8 @@ fn certificate_facts_apply_in_every_clause() {
     let any = json!({"certificate": {}});
     let one = json!({"common_name": {"common_name": "device-1"}});
     let everyone = json!({"everyone": {}});
-    // Rows: what is shown. Columns: whether `certificate` and `common_name` let in, in include,
-    // require and exclude, and whether a deny with them keeps out.
+    // Rows: the certificate. Columns: `certificate` and `common_name` in include, require and
+    // exclude, each admitting or not, then in a deny policy.
     for (what, expected) in [
         (
             "unasked",
@@ -515,7 +515,8 @@ fn required_facts_are_found_through_nested_groups() {
     assert_eq!(none.ask(&node, NOW), "deny service_auth_required");
 }
 
-/// Whose groups an application's policies ask for, by whatever kind of rule and however deep.
+/// Returns the providers with groups that an application's policies depend on, through any kind of
+/// rule and at any depth.
 #[test]
 fn unknown_groups_are_reported_if_a_rule_needs_them() {
     let group = json!({"id": "g", "name": "g", "include": [{"okta": {"name": "Eng", "identity_provider_id": "deep"}}]});

@@ -4,11 +4,10 @@ use std::fmt::Write as _;
 
 use super::*;
 
-/// The node in the state that a case asks for. `before` are answers to what was asked while all was
-/// well.
+/// Returns the node in the state of a case. `before` are the answers before that state.
 fn in_state(snapshot: &Snapshot, state: &str) -> Snapshot {
     let Some(keys) = MINT.keys(state, after(30)) else {
-        // Nothing was ever known of the team.
+        // The keys of the team were never fetched.
         let cache = Arc::new(NodeCache::new(1_000));
         return compile(1, cases::TEAM_DOMAIN, &WORLD.applications, &cache);
     };
@@ -36,7 +35,7 @@ fn in_state(snapshot: &Snapshot, state: &str) -> Snapshot {
     snapshot.with_revocations(Arc::new(ended))
 }
 
-/// What attempts to learn leave behind when none of them succeeds.
+/// Leaves the node as after fetches that all failed.
 fn learn_nothing(snapshot: &Snapshot) {
     let cache = snapshot.cache();
     let keys = cache.keys(snapshot.issuer());
@@ -102,7 +101,7 @@ fn every_case() {
         );
         if let Some(unlearned) = &case.unlearned {
             learn_nothing(&fresh);
-            // What is still needed after an attempt to learn it, fronts take for this.
+            // Fronts treat a need that remains after one attempt as this.
             let answer = request.ask(&fresh, NOW);
             let unresolved = answer.starts_with("resolve ");
             let answer = if unresolved {
@@ -151,7 +150,7 @@ fn users_and_applications_match_the_golden_matrix() {
                 Decision::Deny(_) => "-".to_owned(),
                 Decision::Unavailable(_) => "unknown".to_owned(),
                 Decision::Resolve(_) => "ask".to_owned(),
-                other => say(&other),
+                other => describe(&other),
             }
         };
         rows.push(

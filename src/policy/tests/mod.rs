@@ -12,7 +12,7 @@ use super::*;
 use crate::model::{Email, Group, Groups, Identity, IdpId, IdpRef, UnixTime, UserId};
 use reference::{Answer, Asked, World};
 
-/// Compiled, and as it was written.
+/// Policies, compiled and as configured.
 struct Case {
     lists: Vec<List>,
     groups: Vec<AccessGroup>,
@@ -67,7 +67,7 @@ impl Case {
             ip: *ip,
             ..Facts::new(IpAddr::from([0; 16]), method, *now, Some(&atlas))
         };
-        // Whoever says the country need not say the address.
+        // A description may give the country without the IP address.
         if ip.is_none() {
             facts.country.set(*country).unwrap();
         }
@@ -100,7 +100,7 @@ impl Case {
         )
     }
 
-    /// Both evaluators, which must agree.
+    /// Returns the answer of both evaluators, which must agree.
     fn answer(&self, asked: &Asked) -> Answer {
         let answer = self.ask(asked);
         let world = World {
@@ -262,7 +262,7 @@ fn nobody() -> Asked {
     }
 }
 
-/// A rule that is true of Alice, who it is false of, and of whom nobody knows.
+/// A rule that is true for Alice, with a user for whom it is false and one for whom it is unknown.
 fn selectors() -> Vec<(Value, Asked, Option<Asked>)> {
     let okta = |name: &str| json!({"okta": {"name": name, "identity_provider_id": "okta"}});
     let other = |asked: fn(&mut Asked)| {
@@ -352,7 +352,7 @@ fn selectors() -> Vec<(Value, Asked, Option<Asked>)> {
         (
             json!({"external_evaluation": {"evaluate_url": "https://a.example/", "keys_url": "https://a.example/keys"}}),
             who(|i| i.evaluations.values_mut().for_each(|holds| *holds = false)),
-            // What was said under other keys, by whoever has them.
+            // An answer under other keys is that of another service.
             Some(who(|i| {
                 i.evaluations =
                     BTreeMap::from([("https://a.example/ https://a.example/old".to_owned(), true)])
@@ -413,7 +413,7 @@ fn lists() -> Value {
     ])
 }
 
-/// `office` is in Eng and in the office; `nested` is whoever is not in `office`.
+/// `office` is in Eng and in the office; `nested` is everyone outside `office`.
 fn access_groups() -> Value {
     let eng = json!({"okta": {"name": "Eng", "identity_provider_id": "okta"}});
     json!([
@@ -693,8 +693,7 @@ fn deeply_nested_groups_compile_and_loops_are_rejected() {
     let policy: Vec<Policy> = serde_json::from_value(policy).unwrap();
     assert!(PolicySet::compile(&[], &[], [policy.as_slice()]).is_err());
 
-    // Each of ten thousand names the next one twice: whoever recursed would be out of stack, or of
-    // time.
+    // Each of ten thousand names the next one twice. Recursion would run out of stack, or of time.
     let twice = |n: usize| json!({"id": n.to_string(), "name": "g", "include": [{"group": {"id": (n + 1).to_string()}}], "require": [{"group": {"id": (n + 1).to_string()}}]});
     let mut groups: Vec<Value> = (0..10_000).map(twice).collect();
     groups.push(json!({"id": "10000", "name": "g", "include": [{"ip": {"ip": "203.0.113.7"}}]}));

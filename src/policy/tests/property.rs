@@ -1,4 +1,4 @@
-//! Any policies and anybody, beside the reference.
+//! Random policies and users, compared with the reference.
 
 use super::*;
 
@@ -59,7 +59,7 @@ fn asked() -> impl Strategy<Value = Asked> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1024))]
 
-    /// What is compiled says what is written.
+    /// Compiled policies agree with the reference.
     #[test]
     fn compiled_policies_agree_with_the_reference(
         policies in policies(), mut random in clauses(false), asked in prop::collection::vec(asked(), 8),
@@ -75,8 +75,8 @@ proptest! {
         }
     }
 
-    /// What is let through while facts are unknown is let through whatever they turn out to be: not
-    /// knowing never helps.
+    /// A request that is admitted with unknown facts is admitted whatever they are: unknown never
+    /// grants access.
     #[test]
     fn unknown_fact_never_grants_access(policies in policies(), known in asked(), hide in prop::array::uniform7(any::<bool>())) {
         let [country, token, certificate, app, groups, amr, record] = hide;

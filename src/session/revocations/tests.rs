@@ -6,7 +6,7 @@ fn nobody() -> UserId {
     UserId("nobody".into())
 }
 
-/// Returns `true` if a token is covered whose login has no revision.
+/// Returns `true` if the token of a login without a revision is covered.
 fn covers(
     all: &Revocations,
     nonce: Option<IdentityNonce>,
