@@ -94,15 +94,17 @@ impl LoginStep<'_> {
         let mut session_cookie = None;
         let mut response = loop {
             next = match (next, purpose) {
-                (LoginOutcome::ToProvider(message), _) => break message.respond(access, request),
+                (LoginOutcome::ToProvider(message), _) => {
+                    break message.respond(access.flows.seal(), request);
+                }
                 (LoginOutcome::Authenticated(user), LoginPurpose::ProviderTrial) => {
-                    break trial_report::works(access, self.snapshot, &user.profile, request);
+                    break self.trial_succeeded(&user.profile);
                 }
                 (LoginOutcome::Authenticated(user), LoginPurpose::Application(_)) => {
-                    session::open(access, *user, Becomes::Session, request).await
+                    self.open_session(*user, Becomes::Session).await
                 }
                 (LoginOutcome::Authenticated(user), LoginPurpose::IdentityRefresh) => {
-                    session::open(access, *user, Becomes::Renewal, request).await
+                    self.open_session(*user, Becomes::Renewal).await
                 }
                 (LoginOutcome::SignedIn(signed_in), LoginPurpose::Application(destination)) => {
                     session_cookie.clone_from(&signed_in.cookie);
@@ -145,6 +147,19 @@ impl LoginStep<'_> {
         response
     }
 
+    async fn open_session(&self, user: Authenticated, becomes: Becomes) -> LoginOutcome {
+        let Access {
+            logins, sessions, ..
+        } = self.access;
+        session::open(logins, sessions, user, becomes, self.request).await
+    }
+
+    fn trial_succeeded(&self, profile: &Profile) -> Response<Bytes> {
+        self.access.audit.provider_tested(profile, self.request);
+        let services = self.access.running.services();
+        trial_report::works(&services, self.snapshot, profile, self.request)
+    }
+
     fn restart_url(&self) -> Option<String> {
         self.purpose
             .restart_url(&self.access.running.services().team_url)
@@ -184,7 +199,8 @@ impl LoginStep<'_> {
     fn failed(&self, idp: &IdpId, failure: &LoginFailure) -> Response<Bytes> {
         let (access, request) = (self.access, self.request);
         if matches!(self.purpose, LoginPurpose::ProviderTrial) {
-            return trial_report::failed(access, failure, idp, request);
+            access.audit.provider_test_failed(failure, idp, request);
+            return trial_report::failed(&access.running.services(), failure, idp, request);
         }
         let application = self.purpose.application();
         access

@@ -12,7 +12,8 @@ use super::error_pages;
 use super::outcome::{Authenticated, LoginOutcome, LoginStep, Retry};
 use super::provider_error::Reported;
 use super::provider_request::ProviderRequest;
-use crate::control::Access;
+use crate::control::{Access, Flows, Services};
+use crate::cookie::SealingKey;
 use crate::idp::{Hints, LoginFailure, Profile, Prompt, Provider, Saml, SamlPending};
 use crate::login::{Flow, LoginPurpose, PortalRequest, State, is_flow};
 use crate::model::{IdentityNonce, chain};
@@ -33,10 +34,8 @@ pub(super) struct SamlFlow {
 }
 
 /// Returns `true` if a configured provider uses SAML.
-pub(super) fn is_configured(access: &Access) -> bool {
-    access
-        .running
-        .services()
+pub(super) fn is_configured(services: &Services) -> bool {
+    services
         .providers
         .iter()
         .any(|provider| provider.saml().is_some())
@@ -125,7 +124,7 @@ impl SamlCallback {
             .or_else(|| flow.as_ref().map(|flow| flow.pending.state.clone()));
         let Some(state) = state else {
             let reason = "flow_cookie_missing";
-            if let Some(reported) = Reported::in_response(access, response).await {
+            if let Some(reported) = Reported::in_response(&access.flows, response).await {
                 reported.log(reason, request);
             }
             access
@@ -149,7 +148,7 @@ async fn without_flow(
     request: &PortalRequest,
 ) -> Response<Bytes> {
     if let Some(response) = response
-        && let Some(reported) = Reported::in_response(access, response).await
+        && let Some(reported) = Reported::in_response(&access.flows, response).await
     {
         access
             .audit
@@ -170,12 +169,12 @@ impl ProviderResponse for SamlCallback {
         &self.state
     }
 
-    fn take_flow(&mut self, _: &Access, _: &PortalRequest) -> Option<Flow<SamlFlow>> {
+    fn take_flow(&mut self, _: &SealingKey, _: &PortalRequest) -> Option<Flow<SamlFlow>> {
         self.flow.take()
     }
 
-    async fn reported(&self, access: &Access, _: &PortalRequest) -> Option<Reported> {
-        Reported::in_response(access, &self.response).await
+    async fn reported(&self, flows: &Flows, _: &PortalRequest) -> Option<Reported> {
+        Reported::in_response(flows, &self.response).await
     }
 
     async fn finish(self, step: &LoginStep<'_>, flow: SamlFlow) -> LoginOutcome {
