@@ -9,36 +9,14 @@ use http::{Method, Response, header};
 use super::error_pages;
 use super::oidc::OidcResponse;
 use super::outcome::{LoginOutcome, LoginStep, Retry, SignedIn};
+use super::protocol::ProviderResponse;
 use super::provider_error::Reported;
 use super::saml::SamlCallback;
 use crate::control::{Access, Flows};
-use crate::cookie::SealingKey;
 use crate::login::{Flow, FlowCookies, LoginPurpose, PortalRequest, State};
 use crate::model::UnixTime;
 use crate::observe::audit::Via;
 use crate::store::StoreError;
-
-/// A response of an identity provider, in the form of its protocol.
-pub(super) trait ProviderResponse: Sized {
-    /// The protocol's data of a flow, kept in the browser's cookie.
-    type Pending;
-
-    /// Returns the state of the login that this answers.
-    fn state(&self) -> &State;
-
-    /// Returns the flow, if this browser began it.
-    fn take_flow(
-        &mut self,
-        seal: &SealingKey,
-        request: &PortalRequest,
-    ) -> Option<Flow<Self::Pending>>;
-
-    /// Returns the error that the response reports, if it does. It is not verified.
-    async fn reported(&self, flows: &Flows, request: &PortalRequest) -> Option<Reported>;
-
-    /// Verifies the response.
-    async fn finish(self, step: &LoginStep<'_>, pending: Self::Pending) -> LoginOutcome;
-}
 
 /// Answers a callback, over OpenID Connect by GET and over SAML by POST.
 pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Response<Bytes> {

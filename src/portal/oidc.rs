@@ -7,10 +7,9 @@
 use bytes::Bytes;
 use http::Response;
 
-use super::callback::ProviderResponse;
-use super::outcome::{Authenticated, LoginOutcome, LoginStep};
+use super::outcome::{Authenticated, LoginOutcome, LoginStep, ProviderRequest};
+use super::protocol::ProviderResponse;
 use super::provider_error::{self, Reported};
-use super::provider_request::ProviderRequest;
 use crate::control::{Access, Flows, Services};
 use crate::cookie::SealingKey;
 use crate::idp::{Begun, Callback, Hints, LoginFailure, Pending, Profile, Provider};

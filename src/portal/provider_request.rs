@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
-use super::outcome::LoginOutcome;
+use super::outcome::{LoginOutcome, ProviderRequest};
 use super::{oidc, saml};
 use crate::control::Access;
 use crate::cookie::SealingKey;
@@ -9,15 +9,6 @@ use crate::idp::{Hints, Provider};
 use crate::login::{FlowCookies, PortalRequest, State};
 use crate::pages::{SENDING_POLICY, SamlRequest, answer};
 use crate::saml::Message;
-
-/// A message to an identity provider, which the browser carries.
-pub(super) struct ProviderRequest {
-    /// The provider's name, for the page that carries a form.
-    pub(super) provider: String,
-    pub(super) message: Message,
-    /// The browser's half of the flow.
-    pub(super) flow_cookie: HeaderValue,
-}
 
 /// Begins a login at an identity provider.
 pub(super) async fn begin(

@@ -7,11 +7,10 @@ use bytes::Bytes;
 use http::Response;
 use serde::{Deserialize, Serialize};
 
-use super::callback::ProviderResponse;
 use super::error_pages;
-use super::outcome::{Authenticated, LoginOutcome, LoginStep, Retry};
+use super::outcome::{Authenticated, LoginOutcome, LoginStep, ProviderRequest, Retry};
+use super::protocol::ProviderResponse;
 use super::provider_error::Reported;
-use super::provider_request::ProviderRequest;
 use crate::control::{Access, Flows, Services};
 use crate::cookie::SealingKey;
 use crate::idp::{Hints, LoginFailure, Profile, Prompt, Provider, Saml, SamlPending};
