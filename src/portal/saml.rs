@@ -236,7 +236,7 @@ async fn verify(
     let Some(verified) = verified.await.transpose()? else {
         return Ok(None);
     };
-    let (name, until) = verified.once();
+    let (name, until) = verified.replay_key();
     let Ok(first) = access.flows.use_up(name, until).await else {
         return Ok(None);
     };
