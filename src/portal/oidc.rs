@@ -177,7 +177,7 @@ async fn try_again(
         .find(|provider| *provider.id() == pending.idp)?;
     let attempt = provider.next_attempt(failure, pending)?;
     let (idp, error, hint) = (&*pending.idp.0, chain(failure), failure.advice());
-    tracing::info!(request_id = %request.id, idp, error, hint, "a login is begun once more");
+    tracing::info!(request_id = %request.id, idp, error, hint, "starting the login again");
     let state = without_long_url(&access.flows, failed_state.begun_again(request.now));
     let Ok(sealed) = state.seal(access.flows.seal()) else {
         return Some(LoginOutcome::Internal);

@@ -195,7 +195,7 @@ impl ProviderResponse for SamlCallback {
                     && matches!(step.purpose, LoginPurpose::Application(_)) =>
             {
                 let (idp, error) = (&*pending.idp.0, chain(&failure));
-                tracing::info!(request_id = %step.request.id, idp, error, "a login is begun once more");
+                tracing::info!(request_id = %step.request.id, idp, error, "starting the login again");
                 LoginOutcome::Restart
             }
             Err(failure) => LoginOutcome::Failed {
