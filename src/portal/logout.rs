@@ -17,8 +17,8 @@ use crate::model::{IdentityNonce, Reason};
 use crate::pages::{ErrorPage, Link, LoggedOut, LogoutConfirm, answer};
 use crate::route::Endpoint;
 
-/// Answers `logout`: ends the login of the browser's session, for every application. `returnTo` names
-/// the page after it, which can only be on the team domain or on an application's host.
+/// Answers `logout`: ends the login of the browser's session, for every application. `returnTo`
+/// names the page after it, which can only be on the team domain or on an application's host.
 pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response<Bytes> {
     let return_to = request.parameter("returnTo");
     let return_to =
@@ -137,8 +137,8 @@ enum Intent {
     Refuse,
 }
 
-/// Decides whether the user intends to sign out: links and images on other sites must not sign users
-/// out. Clients without Fetch Metadata are trusted.
+/// Decides whether the user intends to sign out: links and images on other sites must not sign
+/// users out. Clients without Fetch Metadata are trusted.
 fn intent(seal: &SealingKey, request: &PortalRequest, logins: &[SignedIn]) -> Intent {
     let site = request.header("sec-fetch-site");
     if request.method == Method::POST {

@@ -136,8 +136,8 @@ const fn methods(endpoint: Endpoint, host: HostRole) -> Option<&'static str> {
     }
 }
 
-/// Returns the team that signs users in for a page (`docs/wire.md` 2.10). It is public: the redirect
-/// to the login reveals the same.
+/// Returns the team that signs users in for a page (`docs/wire.md` 2.10). It is public: the
+/// redirect to the login reveals the same.
 fn protected_resource(snapshot: &Snapshot, request: &PortalRequest) -> Response<Bytes> {
     let page = request
         .path

@@ -75,8 +75,8 @@ impl Reported {
     }
 }
 
-/// Answers a callback with an absent or foreign `state`: 400, with the provider's error if it reports
-/// one.
+/// Answers a callback with an absent or foreign `state`: 400, with the provider's error if it
+/// reports one.
 pub(super) fn without_state(reason: &'static str, request: &PortalRequest) -> Response<Bytes> {
     let Some(reported) = Reported::in_query(request) else {
         let id = request.id.to_string();

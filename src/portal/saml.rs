@@ -206,8 +206,8 @@ impl ProviderResponse for SamlCallback {
     }
 }
 
-/// Verifies a response and uses its assertion up; `None` if the store did not answer, or if too many
-/// responses are being verified.
+/// Verifies a response and uses its assertion up; `None` if the store did not answer, or if too
+/// many responses are being verified.
 ///
 /// # Errors
 /// If the response is not valid.

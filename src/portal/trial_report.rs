@@ -59,8 +59,8 @@ pub(super) fn works(
     answer::page(page.page())
 }
 
-/// Returns the user's groups, with `true` for each that a rule names, and the groups that rules name
-/// but the user is not in.
+/// Returns the user's groups, with `true` for each that a rule names, and the groups that rules
+/// name but the user is not in.
 fn groups<'a>(
     profile: &'a Profile,
     named_by_rules: &[&'a str],
