@@ -23,12 +23,12 @@ pub(super) async fn callback(access: &Access, request: &PortalRequest) -> Respon
     if request.method == Method::POST {
         match SamlCallback::read(access, request).await {
             Ok(response) => finish(access, request, response).await,
-            Err(refusal) => refusal,
+            Err(refusal) => *refusal,
         }
     } else {
         match OidcResponse::read(access, request) {
             Ok(response) => finish(access, request, response).await,
-            Err(refusal) => refusal,
+            Err(refusal) => *refusal,
         }
     }
 }

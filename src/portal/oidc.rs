@@ -89,13 +89,17 @@ impl OidcResponse {
     ///
     /// # Errors
     /// The response to a callback with a `state` that is absent or not of this team.
-    pub(super) fn read(access: &Access, request: &PortalRequest) -> Result<Self, Response<Bytes>> {
+    pub(super) fn read(
+        access: &Access,
+        request: &PortalRequest,
+    ) -> Result<Self, Box<Response<Bytes>>> {
         let sealed = request.parameter("state").unwrap_or_default().into_owned();
         let Ok(state) = State::open(access.flows.seal(), &sealed) else {
             access
                 .audit
                 .login_refused("login_state", Counted::Invalid, None, request);
-            return Err(provider_error::without_state("login_state", request));
+            let page = provider_error::without_state("login_state", request);
+            return Err(Box::new(page));
         };
         let state = access.flows.begun(&state.flow).unwrap_or(state);
         Ok(Self { state, sealed })

@@ -105,7 +105,7 @@ impl SamlCallback {
     pub(super) async fn read(
         access: &Access,
         request: &PortalRequest,
-    ) -> Result<Self, Response<Bytes>> {
+    ) -> Result<Self, Box<Response<Bytes>>> {
         let Form {
             saml_response,
             relay_state,
@@ -114,7 +114,8 @@ impl SamlCallback {
             &saml_response,
             relay_state.filter(|relay_state| is_flow(relay_state)),
         ) else {
-            return Err(without_flow(access, saml_response.as_deref(), request).await);
+            let page = without_flow(access, saml_response.as_deref(), request).await;
+            return Err(Box::new(page));
         };
         let flow = Flow::<SamlFlow>::named(&request.headers, access.flows.seal(), &name);
         let state = access
@@ -130,7 +131,8 @@ impl SamlCallback {
                 .audit
                 .login_refused(reason, Counted::Invalid, None, request);
             let home = &access.running.services().team_url;
-            return Err(error_pages::flow_cookie_missing(request, &name, Some(home)));
+            let page = error_pages::flow_cookie_missing(request, &name, Some(home));
+            return Err(Box::new(page));
         };
         Ok(Self {
             response: response.clone(),
