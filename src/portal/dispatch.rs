@@ -9,7 +9,7 @@ use http::{Response, StatusCode, header};
 use super::outcome::{Authenticated, Denial, LoginOutcome, LoginStep, Retry};
 use super::{arrival, error_pages, session, trial_report};
 use crate::control::{Access, Becomes, Login};
-use crate::idp::{LoginFailure, Profile};
+use crate::idp::{LoginFailure, ProviderIdentity};
 use crate::login::{Destination, LoginPurpose, refresh_path};
 use crate::model::{IdpId, Reason};
 use crate::observe::metrics::Login as Counted;
@@ -84,7 +84,7 @@ impl LoginStep<'_> {
         session::open(logins, sessions, user, becomes, self.request).await
     }
 
-    fn trial_succeeded(&self, profile: &Profile) -> Response<Bytes> {
+    fn trial_succeeded(&self, profile: &ProviderIdentity) -> Response<Bytes> {
         self.access.audit.provider_tested(profile, self.request);
         let services = self.access.running.services();
         trial_report::works(&services, self.snapshot, profile, self.request)

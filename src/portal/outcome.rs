@@ -4,7 +4,7 @@ use http::HeaderValue;
 
 use crate::control::{Access, Login};
 use crate::engine::Snapshot;
-use crate::idp::{LoginFailure, Profile};
+use crate::idp::{LoginFailure, ProviderIdentity};
 use crate::login::{LoginPurpose, PortalRequest};
 use crate::model::{Identity, IdentityNonce, IdpId};
 use crate::observe::audit::Via;
@@ -52,7 +52,7 @@ pub(super) struct ProviderRequest {
 
 /// A user, authenticated by the identity provider.
 pub(super) struct Authenticated {
-    pub(super) profile: Profile,
+    pub(super) profile: ProviderIdentity,
     /// The login that the browser had when it left, if it cannot show it when it returns.
     pub(super) previous: Option<IdentityNonce>,
 }
