@@ -130,7 +130,8 @@ impl Landing {
         })
     }
 
-    /// Returns the host's front page, on which a logout ends in Access; `None` if the host has none.
+    /// Returns the host's front page, on which a logout ends in Access; `None` if the host has
+    /// none.
     pub(crate) fn front_page(host: &str, snapshot: &Snapshot) -> Option<Self> {
         let team = snapshot.team();
         let there = *host == *team.domain.as_str() || snapshot.router().find(host, "/").is_some();
@@ -150,8 +151,8 @@ impl Landing {
     }
 }
 
-/// Escaped in the login's URL, it has up to three times as many bytes, which must fit into a request
-/// line that we accept.
+/// Escaped in the login's URL, it has up to three times as many bytes, which must fit into a
+/// request line that we accept.
 const MAX_BYTES: usize = 6 * 1024;
 /// Sealed in the `state` for a provider, it makes a request line of 3 KiB. Many servers accept
 /// 8 KiB.

@@ -1,8 +1,8 @@
 //! The end of a login to an application, on the team domain.
 //!
-//! Decides, by the application's policies, whether the browser of a signed-in user is handed over to
-//! the application's host. Trusts the organisation session. Never hands over to a host that is not
-//! the application's.
+//! Decides, by the application's policies, whether the browser of a signed-in user is handed over
+//! to the application's host. Trusts the organisation session. Never hands over to a host that is
+//! not the application's.
 
 use http::Method;
 
