@@ -8,14 +8,14 @@ use super::audit::Audit;
 use super::evaluations::Evaluator;
 use super::flows::Flows;
 use super::identities::Identities;
-use super::issuer::Issuer;
+use super::issuer::{Issuer, IssuerSettings};
 use super::logins::Logins;
 use super::records::Records;
 use super::revoker::Revoker;
 use super::running::Running;
 use super::sessions::Sessions;
 use super::store_watch::WatchedStore;
-use super::{CountryFile, Evaluations, RemoteTeam, SigningKeysError};
+use super::{CountryFile, Evaluations, SigningKeysError};
 use crate::cookie::{SealError, SealingKey};
 use crate::engine::{Need, Snapshot};
 use crate::http_client::HttpClient;
@@ -44,8 +44,8 @@ pub struct Access {
 pub struct Services {
     /// Where people may come from.
     pub providers: Vec<Provider>,
-    /// Another team, whose tokens are good here and where people log in.
-    pub remote: Option<RemoteTeam>,
+    /// The signer of the team's tokens.
+    pub issuer: IssuerSettings,
     /// `https://<team domain>`.
     pub team_url: String,
     /// How long an organisation session lasts.

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::IssuerSettings;
 use super::running::Running;
 use super::sessions::SignedIn;
 use crate::engine::Application;
@@ -293,7 +294,7 @@ impl Audit {
         application: Option<&Application>,
         request: &PortalRequest,
     ) {
-        let reason = if self.running.services().remote.is_some() {
+        let reason = if matches!(self.running.services().issuer, IssuerSettings::Remote(_)) {
             TEAM_UNAVAILABLE
         } else {
             STORE_UNAVAILABLE

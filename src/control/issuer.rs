@@ -10,15 +10,25 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::HeaderValue;
 use serde::Serialize;
+use url::Url;
 
 use super::remote::RemoteIssuer;
 use super::running::Running;
 use super::store_watch::WatchedStore;
-use super::{Services, SigningKeys, StartError};
+use super::{RemoteTeam, Services, SigningKeys, StartError};
 use crate::engine::{IssuerKeys, Snapshot};
 use crate::http_client::HttpClient;
 use crate::model::{Aud, UnixTime};
 use crate::token::{KeyError, KeySet, Kind, ServiceClaims};
+
+/// The configured signer of the team's tokens. It does not change while the process runs.
+#[derive(Clone, Debug)]
+pub enum IssuerSettings {
+    /// This process.
+    Local,
+    /// Another team. Its tokens are valid here, and users log in there.
+    Remote(RemoteTeam),
+}
 
 /// The signer of the team's tokens: this process, or a team that runs elsewhere.
 pub(crate) enum Issuer {
@@ -36,6 +46,16 @@ pub(crate) struct LocalIssuer {
     asserting: tokio::sync::Mutex<()>,
 }
 
+impl IssuerSettings {
+    /// Returns the address of a remote team's keys.
+    pub(super) const fn certs_url(&self) -> Option<&Url> {
+        match self {
+            Self::Local => None,
+            Self::Remote(team) => Some(&team.certs_url),
+        }
+    }
+}
+
 impl Issuer {
     /// Loads the signing keys, or prepares to fetch those of the remote team.
     pub(super) async fn start(
@@ -44,9 +64,11 @@ impl Issuer {
         http: &HttpClient,
         now: UnixTime,
     ) -> Result<Self, StartError> {
-        Ok(match running.services().remote.clone() {
-            None => Self::Local(LocalIssuer::start(running, store, now).await?),
-            Some(team) => Self::Remote(RemoteIssuer::new(Arc::clone(running), http.clone(), team)),
+        Ok(match running.services().issuer.clone() {
+            IssuerSettings::Local => Self::Local(LocalIssuer::start(running, store, now).await?),
+            IssuerSettings::Remote(team) => {
+                Self::Remote(RemoteIssuer::new(Arc::clone(running), http.clone(), team))
+            }
         })
     }
 
@@ -110,7 +132,7 @@ impl Issuer {
 
     /// Prepares for a configuration that is about to be put in place.
     pub(super) fn reconfigure(&self, snapshot: &Snapshot, services: &Services) {
-        match (self, &services.remote) {
+        match (self, &services.issuer) {
             // Under another team domain the same keys sign for another issuer.
             (Self::Local(local), _) => {
                 let keys = local.signing.load();
@@ -118,8 +140,8 @@ impl Issuer {
                     tracing::error!(%error, "the signing keys could not be published");
                 }
             }
-            (Self::Remote(remote), Some(team)) => remote.replace(team.clone()),
-            (Self::Remote(_), None) => {}
+            (Self::Remote(remote), IssuerSettings::Remote(team)) => remote.replace(team.clone()),
+            (Self::Remote(_), IssuerSettings::Local) => {}
         }
     }
 }

@@ -36,6 +36,7 @@ pub(crate) use documents::document;
 pub use evaluations::Evaluations;
 pub use geo::{CountryFile, CountryFileError};
 pub(crate) use issuer::Issuer;
+pub use issuer::IssuerSettings;
 pub(crate) use logins::{Becomes, NoLogin};
 pub use remote::RemoteTeam;
 pub(crate) use sessions::{BrowserSessions, Login, Organisation, SignedIn, organisation_aud};

@@ -233,14 +233,8 @@ async fn reload(
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    if access
-        .running
-        .services()
-        .remote
-        .as_ref()
-        .map(|remote| &remote.certs_url)
-        != loaded.config.team.certs_url.as_ref()
-    {
+    let certs_url = loaded.config.team.certs_url.as_ref();
+    if access.running.services().issuer.certs_url() != certs_url {
         metrics().reload(Reload::Rejected);
         tracing::error!(
             "the configuration was not reloaded: `team.certs_url` changes at a restart; the running one stays"

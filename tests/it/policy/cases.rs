@@ -17,7 +17,9 @@ use async_trait::async_trait;
 use pingora::proxy::http_proxy_service;
 use pingora::server::configuration::{Opt, ServerConf};
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
-use portcullis::control::{Access, Background, Evaluations, RemoteTeam, Services, Vital};
+use portcullis::control::{
+    Access, Background, Evaluations, IssuerSettings, RemoteTeam, Services, Vital,
+};
 use portcullis::engine::{Known, Origins, Snapshot};
 use portcullis::front::pingora::{
     AccessFilter, AccessProxy, FilterSettings, ListenerSettings, OriginContext, OriginPool,
@@ -478,7 +480,7 @@ async fn node(
     };
     let services = Services {
         providers: Vec::new(),
-        remote: Some(remote),
+        issuer: IssuerSettings::Remote(remote),
         team_url: mint.issuer.clone(),
         team_session: LIFETIME,
         identity_lifetime: LIFETIME,
