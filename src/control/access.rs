@@ -15,12 +15,11 @@ use super::revoker::Revoker;
 use super::running::Running;
 use super::sessions::Sessions;
 use super::store_watch::WatchedStore;
-use super::{CountryFile, Evaluations, SigningKeysError};
+use super::{Clock, CountryFile, Evaluations, SigningKeysError};
 use crate::cookie::{SealError, SealingKey};
 use crate::engine::{Need, Snapshot};
 use crate::http_client::HttpClient;
 use crate::idp::Provider;
-use crate::model::UnixTime;
 use crate::observe::audit::Sample;
 use crate::observe::metrics::metrics;
 use crate::store::{Store, StoreError};
@@ -38,6 +37,18 @@ pub struct Access {
     pub(crate) evaluator: Evaluator,
     pub(crate) audit: Audit,
     runtime: tokio::runtime::Handle,
+}
+
+/// The resources of the control path, beside its configuration.
+pub struct Resources {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// The client of all outgoing calls.
+    pub http: HttpClient,
+    /// The runtime of all background tasks and I/O.
+    pub runtime: tokio::runtime::Handle,
+    /// The clock.
+    pub clock: Clock,
 }
 
 /// What the login side needs of a configuration.
@@ -89,8 +100,7 @@ pub enum StartError {
 }
 
 impl Access {
-    /// Brings up the control path: keys, revocations, secrets. `runtime` is the runtime that
-    /// everything which waits runs on.
+    /// Brings up the control path: keys, revocations, secrets.
     ///
     /// # Errors
     /// Where the store or the keys in it cannot be used. That a provider or a remote team cannot be
@@ -98,14 +108,18 @@ impl Access {
     pub async fn start(
         snapshot: Snapshot,
         services: Services,
-        store: Arc<dyn Store>,
-        http: HttpClient,
-        runtime: tokio::runtime::Handle,
+        resources: Resources,
     ) -> Result<Arc<Self>, StartError> {
-        let now = UnixTime::now();
+        let Resources {
+            store,
+            http,
+            runtime,
+            clock,
+        } = resources;
+        let now = clock.now();
         let seal = sealing_key(&*store).await?;
         let store = Arc::new(WatchedStore::start(store, now).await);
-        let running = Arc::new(Running::new(snapshot, services));
+        let running = Arc::new(Running::new(snapshot, services, clock));
         let issuer = Arc::new(Issuer::start(&running, &store, &http, now).await?);
         let records = Arc::new(Records::new(&running, Arc::clone(&store)));
         let revoker = Arc::new(Revoker::new(&running, &store, &records));
@@ -175,7 +189,11 @@ impl Access {
 
     /// Returns the fact that is unknown or too old, if that keeps requests from being decided.
     pub(crate) fn is_missing(&self) -> Option<&'static str> {
-        let (snapshot, known, now) = (self.running.load(), self.running.known(), UnixTime::now());
+        let (snapshot, known, now) = (
+            self.running.load(),
+            self.running.known(),
+            self.running.now(),
+        );
         let keys = known.keys(snapshot.issuer());
         if !keys.is_some_and(|keys| keys.keys.is_some() && now < keys.good_until) {
             return Some("the team's keys are not known");

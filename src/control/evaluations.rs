@@ -24,12 +24,12 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use url::Url;
 
-use super::SigningKeys;
 use super::documents::document;
 use super::identities::Identities;
 use super::issuer::Issuer;
 use super::running::Running;
 use super::sessions::Login;
+use super::{Clock, SigningKeys};
 use crate::config::Config;
 use crate::engine::Application;
 use crate::http_client::{HttpClient, HttpError, MAX_DOCUMENT};
@@ -203,6 +203,7 @@ impl Evaluator {
         let question = Arc::new(Question {
             signing,
             http: self.http.clone(),
+            clock: self.running.clock().clone(),
             issuer: snapshot.issuer().to_owned(),
             identity: document(&login.identity, &snapshot),
             leeway: services.leeway.as_secs(),
@@ -283,6 +284,7 @@ impl Evaluator {
 struct Question {
     signing: Arc<SigningKeys>,
     http: HttpClient,
+    clock: Clock,
     issuer: String,
     /// The `get-identity` document.
     identity: Value,
@@ -315,7 +317,7 @@ impl Question {
         struct Answer {
             token: String,
         }
-        let (now, nonce) = (UnixTime::now(), nonce());
+        let (now, nonce) = (self.clock.now(), nonce());
         let claims = EvaluationClaims {
             iss: &self.issuer,
             aud: [&service.name],
@@ -341,11 +343,11 @@ impl Question {
         let Answer { token } =
             crate::model::json::object(&answered.body).map_err(|_| NoAnswer::Malformed)?;
         let read =
-            |keys: &KeySet| read_evaluation(&token, keys, &nonce, UnixTime::now(), self.leeway);
-        let keys = service.keys(&self.http, None).await?;
+            |keys: &KeySet| read_evaluation(&token, keys, &nonce, self.clock.now(), self.leeway);
+        let keys = service.keys(self, None).await?;
         match read(&keys) {
             Err(EvaluationError::Token(error)) if error.may_be_rotation() => {
-                read(&*service.keys(&self.http, Some(&keys)).await?)
+                read(&*service.keys(self, Some(&keys)).await?)
             }
             answer => answer,
         }
@@ -374,12 +376,13 @@ impl Service {
     /// The keys; others than `but`, if those are old enough that there may be others.
     async fn keys(
         &self,
-        http: &HttpClient,
+        question: &Question,
         but: Option<&Arc<KeySet>>,
     ) -> Result<Arc<KeySet>, NoAnswer> {
         let mut keys = self.keys.lock().await;
+        let now = question.clock.instant();
         if let Some((known, at)) = &keys.known
-            && at.elapsed() < FRESH
+            && now.duration_since(*at) < FRESH
             && but.is_none_or(|but| !Arc::ptr_eq(but, known))
         {
             return Ok(Arc::clone(known));
@@ -387,10 +390,9 @@ impl Service {
         let last = keys
             .known
             .as_ref()
-            .filter(|(_, at)| at.elapsed() < STALE)
+            .filter(|(_, at)| now.duration_since(*at) < STALE)
             .map(|(known, _)| Arc::clone(known));
         // Before the fetch: a fetch that is given up counts too.
-        let now = Instant::now();
         if !keys
             .budget
             .get_or_insert_with(|| FetchBudget::new(COOLDOWN, now))
@@ -398,10 +400,10 @@ impl Service {
         {
             return last.ok_or(NoAnswer::KeysTried);
         }
-        match (self.fetch(http).await, last) {
+        match (self.fetch(&question.http).await, last) {
             (Ok(fetched), _) => {
                 let fetched = Arc::new(fetched);
-                keys.known = Some((Arc::clone(&fetched), Instant::now()));
+                keys.known = Some((Arc::clone(&fetched), question.clock.instant()));
                 Ok(fetched)
             }
             (Err(error), Some(last)) => {

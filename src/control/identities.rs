@@ -99,7 +99,7 @@ impl Identities {
     /// wants to see the token.
     pub(crate) async fn learn(&self, nonce: IdentityNonce, issued: UnixTime, token: &Secret) {
         let _one = self.records.lock(nonce).await;
-        let now = UnixTime::now();
+        let now = self.running.now();
         let last = self.running.known().identity(&nonce);
         match &last {
             Some(IdentityState::Known(_) | IdentityState::Missing) => return,

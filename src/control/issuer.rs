@@ -165,7 +165,7 @@ impl LocalIssuer {
     }
 
     async fn rotate(&self) {
-        let (now, lifetime) = (UnixTime::now(), self.running.services().token_lifetime);
+        let (now, lifetime) = (self.running.now(), self.running.services().token_lifetime);
         let store = &self.store;
         match SigningKeys::load_or_create(&***store, lifetime, now, store.time()).await {
             Ok(keys) => match publish(&self.running, self.running.load().issuer(), &keys) {
@@ -187,7 +187,11 @@ impl LocalIssuer {
     /// (`docs/wire.md` 5.3). Concurrent requests share one signature.
     async fn assert_service_client(&self, aud: &Aud, common_name: &str, expires: UnixTime) {
         let _one = self.asserting.lock().await;
-        let (snapshot, now, of) = (self.running.snapshot(), UnixTime::now(), (aud, common_name));
+        let (snapshot, now, of) = (
+            self.running.snapshot(),
+            self.running.now(),
+            (aud, common_name),
+        );
         let known = self.running.known();
         if known.has_assertion(snapshot.issuer(), of, now) {
             return;

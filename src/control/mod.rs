@@ -6,6 +6,7 @@
 
 mod access;
 mod audit;
+mod clock;
 mod compile;
 mod documents;
 mod evaluations;
@@ -30,7 +31,8 @@ mod vital;
 
 #[cfg(feature = "standalone")]
 pub(crate) use access::sealing_key;
-pub use access::{Access, Services, StartError};
+pub use access::{Access, Resources, Services, StartError};
+pub use clock::{Clock, ManualClock};
 pub use compile::{CompileError, compile, providers, snapshot};
 pub(crate) use documents::document;
 pub use evaluations::Evaluations;

@@ -28,7 +28,7 @@ impl Identities {
     /// Never ends.
     pub(super) async fn keep_groups_fresh(self: Arc<Self>) {
         loop {
-            Arc::clone(&self).refresh_groups(UnixTime::now()).await;
+            Arc::clone(&self).refresh_groups(self.running.now()).await;
             tokio::time::sleep(self.pause()).await;
         }
     }
@@ -36,7 +36,7 @@ impl Identities {
     /// Never ends. By itself, because the directory may take its time.
     pub(super) async fn keep_groups_no_longer(self: Arc<Self>) {
         loop {
-            self.outdate_groups(UnixTime::now()).await;
+            self.outdate_groups(self.running.now()).await;
             tokio::time::sleep(self.pause()).await;
         }
     }
@@ -137,7 +137,7 @@ impl Identities {
                 else {
                     return;
                 };
-                let now = UnixTime::now();
+                let now = identities.running.now();
                 let Some(terms) = provider.refresh() else {
                     return;
                 };
@@ -164,7 +164,7 @@ impl Identities {
         looked: Option<Result<Standing, GroupsFailure>>,
         asked: UnixTime,
     ) {
-        let now = UnixTime::now();
+        let now = self.running.now();
         if let Some(Err(failure)) = &looked {
             tracing::warn!(
                 idp = &*provider.id().0,

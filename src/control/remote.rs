@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
@@ -48,12 +48,13 @@ pub(crate) struct RemoteIssuer {
 
 impl RemoteIssuer {
     pub(super) fn new(running: Arc<Running>, http: HttpClient, team: RemoteTeam) -> Self {
+        let budget = FetchBudget::new(COOLDOWN, running.clock().instant());
         Self {
             running,
             http,
             team: ArcSwap::from_pointee(team),
             jwks: ArcSwapOption::new(None),
-            fetching: tokio::sync::Mutex::new(FetchBudget::new(COOLDOWN, Instant::now())),
+            fetching: tokio::sync::Mutex::new(budget),
         }
     }
 
@@ -74,22 +75,24 @@ impl RemoteIssuer {
     /// Fetches the team's keys: one fetch at a time, and no more than the budget allows. On failure
     /// the last good ones stay until their bound.
     pub(super) async fn refresh_keys(&self) {
-        let (team, known) = (self.team(), self.running.known());
+        let (team, known, clock) = (self.team(), self.running.known(), self.running.clock());
         let issuer = self.running.snapshot().issuer().to_owned();
         let mut budget = self.fetching.lock().await;
         let last = known.keys(&issuer);
         if last
             .as_ref()
-            .is_some_and(|last| UnixTime::now() < last.retry_from)
+            .is_some_and(|last| clock.now() < last.retry_from)
         {
             return;
         }
         let retry_from = |budget: &mut FetchBudget| {
             // Never within this second: the requests that caused a fetch are decided by its
             // outcome.
-            UnixTime::now().after(budget.wait(Instant::now()) + AFTER_A_FETCH)
+            clock
+                .now()
+                .after(budget.wait(clock.instant()) + AFTER_A_FETCH)
         };
-        if !budget.take(Instant::now()) {
+        if !budget.take(clock.instant()) {
             // The clock was set forward.
             if let Some(last) = last {
                 let (keys, good_until) = (last.keys.clone(), last.good_until);
@@ -105,7 +108,7 @@ impl RemoteIssuer {
             return;
         }
         let fetched = self.fetch_keys(&team.certs_url).await;
-        let now = UnixTime::now();
+        let now = clock.now();
         let outcome = match &fetched {
             Ok(_) => Fetch::Success,
             Err((outcome, _)) => *outcome,

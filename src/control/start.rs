@@ -8,7 +8,8 @@ use thiserror::Error;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use super::{
-    Access, Background, CompileError, Ended, StartError, Tasks, Vital, compile, watch_configuration,
+    Access, Background, Clock, CompileError, Ended, Resources, StartError, Tasks, Vital, compile,
+    watch_configuration,
 };
 use crate::config::{Config, Environment, Errors, Limits, Loaded, StoreConfig, System};
 use crate::engine::{Known, Origins};
@@ -83,6 +84,18 @@ impl Control {
     /// # Errors
     /// See [`ControlError`]. That an identity provider or a remote team cannot be reached is none.
     pub fn start(config: &Config, origins: impl OriginSource) -> Result<Self, ControlError> {
+        Self::start_with_clock(config, origins, Clock::default())
+    }
+
+    /// The same as [`Control::start`] with another clock: tests advance it instead of waiting.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub fn start_with_clock(
+        config: &Config,
+        origins: impl OriginSource,
+        clock: Clock,
+    ) -> Result<Self, ControlError> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("control")
@@ -117,9 +130,12 @@ impl Control {
             let access = Access::start(
                 snapshot,
                 services,
-                store,
-                http.clone(),
-                runtime.handle().clone(),
+                Resources {
+                    store,
+                    http: http.clone(),
+                    runtime: runtime.handle().clone(),
+                    clock,
+                },
             )
             .await?;
             let tasks = Tasks::spawn(&access, &vital);

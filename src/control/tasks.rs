@@ -7,7 +7,6 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::{Access, Vital, signing_keys};
-use crate::model::UnixTime;
 
 /// The refresh tasks; they end when this is dropped.
 #[derive(Debug)]
@@ -19,7 +18,7 @@ impl Tasks {
         let mut tasks = JoinSet::new();
         tasks.spawn(every(TAIL_EVERY, access, |access| async move {
             let revoker = &access.logins.revoker;
-            match revoker.tail_revocations(UnixTime::now()).await {
+            match revoker.tail_revocations(access.running.now()).await {
                 // That logs itself what it could not do.
                 Ok(()) => drop(revoker.persist_revocations().await),
                 Err(error) => access.logins.store.failed(&error),
@@ -32,7 +31,7 @@ impl Tasks {
             check_countries(&access).await
         }));
         tasks.spawn(every(PRUNE_EVERY, access, |access| async move {
-            access.logins.revoker.prune(UnixTime::now()).await
+            access.logins.revoker.prune(access.running.now()).await
         }));
         tasks.spawn(every(WATCH_EVERY, access, |access| async move {
             access.logins.store.check_health().await

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::config::{self, System};
-use crate::control::{Access, compile};
+use crate::control::{Access, Clock, Resources, compile};
 use crate::engine::{Decision, Known, Origins, decide};
 use crate::http_client::{HttpClient, Roots, Timeouts};
 use crate::model::{
@@ -53,9 +53,12 @@ async fn process(store: Arc<dyn Store>) -> Arc<Access> {
     Access::start(
         made.0,
         made.1,
-        store,
-        http,
-        tokio::runtime::Handle::current(),
+        Resources {
+            store,
+            http,
+            runtime: tokio::runtime::Handle::current(),
+            clock: Clock::default(),
+        },
     )
     .await
     .unwrap()

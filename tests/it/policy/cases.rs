@@ -18,7 +18,7 @@ use pingora::proxy::http_proxy_service;
 use pingora::server::configuration::{Opt, ServerConf};
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use portcullis::control::{
-    Access, Background, Evaluations, IssuerSettings, RemoteTeam, Services, Vital,
+    Access, Background, Clock, Evaluations, IssuerSettings, RemoteTeam, Resources, Services, Vital,
 };
 use portcullis::engine::{Known, Origins, Snapshot};
 use portcullis::front::pingora::{
@@ -494,9 +494,13 @@ async fn node(
         watched: Vec::new(),
     };
     let http = HttpClient::new(&Roots::default(), Timeouts::default()).unwrap();
-    let access = Access::start(snapshot, services, Arc::new(store), http, Handle::current())
-        .await
-        .unwrap();
+    let resources = Resources {
+        store: Arc::new(store),
+        http,
+        runtime: Handle::current(),
+        clock: Clock::default(),
+    };
+    let access = Access::start(snapshot, services, resources).await.unwrap();
     if state == "revocations stale" {
         access
             .snapshot()
