@@ -41,7 +41,7 @@ pub(crate) use issuer::Issuer;
 pub use issuer::IssuerSettings;
 pub(crate) use logins::{Becomes, NoLogin};
 pub use remote::RemoteTeam;
-pub(crate) use sessions::{BrowserSessions, Login, Organisation, SignedIn, organisation_aud};
+pub(crate) use sessions::{BrowserSessions, Login, Organisation, SignedIn};
 pub use signing_keys::{SigningKeys, SigningKeysError};
 pub use start::{Control, ControlError, NoOrigins, OriginSource, http_client};
 pub use tasks::{Tasks, watch_configuration};

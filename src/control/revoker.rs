@@ -8,7 +8,7 @@ use super::records::Records;
 use super::running::Running;
 use super::store_watch::WatchedStore;
 use crate::model::{Identity, IdentityNonce, UnixTime, UserId};
-use crate::store::{Revocation, Revoked, StoreError};
+use crate::store::{Revocation, StoreError, StoredRevocation};
 
 /// Revokes logins, and follows the revocations of other processes.
 pub(super) struct Revoker {
@@ -53,7 +53,7 @@ impl Revoker {
             .revoke(&revocation, forget)
             .await
             .inspect_err(|error| self.store.failed(error))?;
-        self.running.apply_revocations([Revoked {
+        self.running.apply_revocations([StoredRevocation {
             revision,
             revocation,
             ordered: true,

@@ -12,7 +12,7 @@ use crate::engine::{Known, Snapshot};
 use crate::model::UnixTime;
 use crate::observe::audit::RunningSample;
 use crate::session::Revocations;
-use crate::store::Revoked;
+use crate::store::StoredRevocation;
 
 /// The running configuration, and the clock by which it decides. A reload replaces the
 /// configuration; sessions and known facts survive.
@@ -92,7 +92,7 @@ impl Running {
     }
 
     /// Publishes the running snapshot with more revocations of the store.
-    pub(super) fn apply_revocations(&self, more: impl IntoIterator<Item = Revoked>) {
+    pub(super) fn apply_revocations(&self, more: impl IntoIterator<Item = StoredRevocation>) {
         self.publisher.apply(&self.snapshot, more);
     }
 

@@ -9,7 +9,7 @@ use super::issuer::Issuer;
 use super::running::Running;
 use crate::cookie;
 use crate::engine::Snapshot;
-use crate::login::PortalRequest;
+use crate::login::{PortalRequest, organisation_aud};
 use crate::model::{Aud, Email, Identity, IdentityNonce, LoginOrder, Secret, UnixTime, UserId};
 use crate::policy::Truth;
 use crate::session::Presented;
@@ -269,9 +269,4 @@ impl Sessions {
         };
         Ok(covered != Truth::False)
     }
-}
-
-/// The audience of organisation sessions: no application has it.
-pub(crate) fn organisation_aud(snapshot: &Snapshot) -> Aud {
-    Aud::derive(&["organisation", snapshot.issuer()])
 }

@@ -64,7 +64,7 @@ pub enum ControlError {
     #[error("the control runtime cannot be made")]
     Runtime(#[source] std::io::Error),
     /// Outgoing connections.
-    #[error("the HTTP client cannot be made")]
+    #[error("the HTTP client could not be created")]
     Http(#[from] RootsError),
     /// What the configuration says cannot be put together.
     #[error("the configuration cannot be run")]

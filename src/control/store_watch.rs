@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::model::{UnixTime, chain};
 use crate::observe::metrics::metrics;
-use crate::store::{Store, StoreError};
+use crate::store::{Maintenance, Store, StoreError};
 
 /// The store's time as it was last read, and how often in a row a probe has failed.
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ pub(super) struct StoreWatch {
 
 impl StoreWatch {
     /// Reads the store's time. If that fails, nothing counts as old until it succeeds.
-    pub(super) async fn start(store: &dyn Store, now: UnixTime) -> Self {
+    pub(super) async fn start(store: &dyn Maintenance, now: UnixTime) -> Self {
         let watch = Self::default();
         if let Err(error) = watch.advance(store, now).await {
             tracing::error!(
@@ -42,7 +42,7 @@ impl StoreWatch {
     /// Advances the store's time towards the clock.
     pub(super) async fn advance(
         &self,
-        store: &dyn Store,
+        store: &dyn Maintenance,
         now: UnixTime,
     ) -> Result<UnixTime, StoreError> {
         let time = store.advance_clock(now).await?;

@@ -4,9 +4,10 @@
 use http::HeaderValue;
 
 use super::documents::{account_id, country, document};
-use super::sessions::{Login, Sessions, organisation_aud};
+use super::sessions::{Login, Sessions};
 use crate::cookie::{self, SameSite, SetCookie};
 use crate::engine::{Application, Snapshot};
+use crate::login::organisation_aud;
 use crate::model::{Aud, Identity, IdentityNonce, UnixTime};
 use crate::policy::Truth;
 use crate::session::Presented;

@@ -21,13 +21,12 @@ pub(crate) use self::responses::retry;
 pub(crate) use self::running::Standing;
 use crate::control::Access;
 use crate::engine::{Decision, Need, Permit, Refusal, Snapshot, Style, decide};
-use crate::login;
-use crate::login::PortalRequest;
+use crate::login::{self, HostRole, LoginUrl, PortalRequest};
 use crate::model::{Reason, RequestId, RequestView, UnixTime};
 use crate::observe::audit::Outcome;
 use crate::observe::metrics::{self, metrics};
 use crate::pages::{ErrorPage, answer};
-use crate::portal;
+use crate::portal::{self, LoginRequired};
 
 /// The Access check.
 #[derive(Clone, Debug)]
@@ -122,7 +121,11 @@ impl Gate {
             }
             Decision::Handle { endpoint, on_team } => Reply::Portal(Box::new(PortalRequest {
                 endpoint,
-                on_team,
+                host_role: if on_team {
+                    HostRole::Team
+                } else {
+                    HostRole::Application
+                },
                 method: request.method.clone(),
                 host: request.authority.host.to_string(),
                 path: request.path.normalized().into_owned(),
@@ -182,7 +185,14 @@ impl Gate {
         match decision {
             Decision::LogIn(challenge) => {
                 audit::challenged(snapshot, &challenge, request, id);
-                login::respond(team, &challenge, request, id, now)
+                LoginRequired {
+                    team,
+                    challenge: &challenge,
+                    request,
+                    id,
+                    now,
+                }
+                .respond()
             }
             Decision::Deny(refusal) => {
                 audit::refused(
@@ -331,14 +341,14 @@ fn login_again(
     let to = login::ReturnTo::parse(request.path.as_str());
     let host = request.authority.host.as_ref();
     let session = login::AppSession::of(request.headers);
-    login::login_url(
-        snapshot.team(),
+    LoginUrl {
+        team: snapshot.team(),
         application,
         host,
-        &to,
-        session.as_ref(),
-        now,
-    )
+        to: &to,
+        app_session: session.as_ref(),
+    }
+    .build(now)
 }
 
 /// Keys, an assertion, and the records of a few logins.

@@ -2,7 +2,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde_json::json;
 
-use super::respond;
+use super::error_pages;
 use crate::control::{Access, BrowserSessions, SignedIn, document};
 use crate::login::PortalRequest;
 use crate::model::Reason;
@@ -28,7 +28,7 @@ pub(super) async fn get_identity(access: &Access, request: &PortalRequest) -> Re
         are_incomplete,
     }) = access.sessions.signed_in(request).await
     else {
-        return respond::unavailable(request);
+        return error_pages::unavailable(request);
     };
     if logins.len() > 1 || are_incomplete {
         return refused(StatusCode::UNAUTHORIZED, Reason::SessionConflict.id());
@@ -51,6 +51,6 @@ pub(super) async fn get_identity(access: &Access, request: &PortalRequest) -> Re
             &document(&identity, &access.running.snapshot()),
         ),
         Ok(None) => refused(StatusCode::UNAUTHORIZED, "no_session"),
-        Err(_) => respond::unavailable(request),
+        Err(_) => error_pages::unavailable(request),
     }
 }

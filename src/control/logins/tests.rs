@@ -11,6 +11,7 @@ use crate::config::{self, System};
 use crate::control::{Access, Clock, Resources, compile};
 use crate::engine::{Decision, Known, Origins, decide};
 use crate::http_client::{HttpClient, Roots, Timeouts};
+use crate::login::HostRole;
 use crate::model::{
     Authority, CleanPath, Email, Group, Groups, IdpId, IdpRef, RequestId, RequestView, UnixTime,
 };
@@ -102,7 +103,7 @@ fn request(session: Option<&str>) -> PortalRequest {
     let cookie = session.map(|session| (header::COOKIE, session.parse().unwrap()));
     PortalRequest {
         endpoint: Endpoint::Home,
-        on_team: true,
+        host_role: HostRole::Team,
         method: Method::GET,
         host: "access.localhost".to_owned(),
         path: "/".to_owned(),

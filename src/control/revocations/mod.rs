@@ -7,7 +7,7 @@ use crate::engine::Snapshot;
 use crate::model::UnixTime;
 use crate::observe::metrics::metrics;
 use crate::session::{Revocations, Until};
-use crate::store::{Revocation, Revoked, StoreError};
+use crate::store::{Revocation, StoreError, StoredRevocation};
 
 /// The only writer of snapshots. Two changes at the same moment come one after the other, and none
 /// is lost.
@@ -48,10 +48,10 @@ impl Publisher {
     pub(super) fn apply(
         &self,
         snapshot: &ArcSwap<Snapshot>,
-        more: impl IntoIterator<Item = Revoked>,
+        more: impl IntoIterator<Item = StoredRevocation>,
     ) {
         self.change(snapshot, |all| {
-            for Revoked {
+            for StoredRevocation {
                 revision,
                 revocation,
                 ordered,

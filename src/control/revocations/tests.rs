@@ -150,8 +150,8 @@ async fn a_revocation_outlives_every_token_that_it_ends_and_is_forgotten_then() 
     let longest = "session_duration = \"720h\"\nclock_leeway = \"5m\"";
     let application = "[[applications]]\ndomain = \"app.localhost\"\norigin = \"http://127.0.0.1:9\"\nsession_duration = \"720h\"";
     let config = config(longest, &format!("{OURS}\n{application}"));
-    let store = Arc::new(MemoryStore::new());
-    let access = start(&config, Arc::clone(&store) as _).await;
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let access = start(&config, Arc::clone(&store)).await;
     let (now, nonce, user) = (UnixTime::now(), IdentityNonce::random(), UserId("u".into()));
     access.logins.end_sessions(nonce, &user, now).await.unwrap();
 
