@@ -39,7 +39,7 @@ pub use evaluations::Evaluations;
 pub use geo::{CountryFile, CountryFileError};
 pub(crate) use issuer::Issuer;
 pub use issuer::IssuerSettings;
-pub(crate) use logins::{Becomes, NoLogin};
+pub(crate) use logins::{LoginError, LoginMode};
 pub use remote::RemoteTeam;
 pub(crate) use sessions::{BrowserSessions, Login, Organisation, SignedIn};
 pub use signing_keys::{SigningKeys, SigningKeysError};

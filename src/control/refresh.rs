@@ -282,7 +282,7 @@ impl Identities {
         now: UnixTime,
     ) {
         self.revoker
-            .end_sessions_whatever(nonce, identity, now)
+            .revoke_even_if_store_fails(nonce, identity, now)
             .await;
         audit::signed_out_by_provider(identity, how);
     }

@@ -5,7 +5,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 
 use super::provider_request::ProviderRequest;
 use super::{arrival, error_pages, session, trial_report};
-use crate::control::{Access, Becomes, Login};
+use crate::control::{Access, Login, LoginMode};
 use crate::engine::Snapshot;
 use crate::idp::{LoginFailure, Profile};
 use crate::login::{Destination, LoginPurpose, PortalRequest, refresh_path};
@@ -99,10 +99,10 @@ impl LoginStep<'_> {
                     break trial_report::works(access, self.snapshot, &user.profile, request);
                 }
                 (LoginOutcome::Authenticated(user), LoginPurpose::Application(_)) => {
-                    session::open(access, *user, Becomes::Session, request).await
+                    session::open(access, *user, LoginMode::Start, request).await
                 }
                 (LoginOutcome::Authenticated(user), LoginPurpose::IdentityRefresh) => {
-                    session::open(access, *user, Becomes::Renewal, request).await
+                    session::open(access, *user, LoginMode::Refresh, request).await
                 }
                 (LoginOutcome::SignedIn(signed_in), LoginPurpose::Application(destination)) => {
                     session_cookie.clone_from(&signed_in.cookie);

@@ -1,5 +1,5 @@
 use super::outcome::{Authenticated, LoginOutcome, Retry, SignedIn};
-use crate::control::{Access, Becomes, NoLogin};
+use crate::control::{Access, LoginError, LoginMode};
 use crate::login::PortalRequest;
 use crate::observe::audit::Via;
 
@@ -7,7 +7,7 @@ use crate::observe::audit::Via;
 pub(super) async fn open(
     access: &Access,
     Authenticated { profile, previous }: Authenticated,
-    becomes: Becomes,
+    becomes: LoginMode,
     request: &PortalRequest,
 ) -> LoginOutcome {
     let idp = profile.idp.id.clone();
@@ -17,8 +17,8 @@ pub(super) async fn open(
         .await
     {
         Ok(login) => login,
-        Err(NoLogin::Over) => return LoginOutcome::SessionEnded,
-        Err(NoLogin::Store) => {
+        Err(LoginError::Revoked) => return LoginOutcome::SessionEnded,
+        Err(LoginError::Store) => {
             return LoginOutcome::Unavailable {
                 idp: Some(idp),
                 retry: Retry::Login,

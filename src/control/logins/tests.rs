@@ -123,7 +123,7 @@ async fn log_in(access: &Access, session: Option<&str>) -> Login {
         .log_in(
             profile("alice@example.com"),
             None,
-            Becomes::Session,
+            LoginMode::Start,
             &request(session),
         )
         .await
@@ -288,11 +288,11 @@ async fn login_over_a_session_revoked_elsewhere_brings_nothing_back() {
         .log_in(
             profile("alice@example.com"),
             None,
-            Becomes::Renewal,
+            LoginMode::Refresh,
             &request(Some(&cookie)),
         )
         .await;
-    assert!(matches!(renewed, Err(NoLogin::Over)), "{renewed:?}");
+    assert!(matches!(renewed, Err(LoginError::Revoked)), "{renewed:?}");
 }
 
 #[tokio::test]
@@ -308,7 +308,7 @@ async fn login_over_a_session_keeps_its_place_in_the_order() {
             .log_in(
                 profile("mallory@example.com"),
                 None,
-                Becomes::Session,
+                LoginMode::Start,
                 &request(None),
             )
             .await
@@ -377,7 +377,7 @@ async fn user_who_is_gone_is_out_before_the_store_knows_and_a_later_login_is_in(
     access
         .logins
         .revoker
-        .end_sessions_whatever(login.nonce, &login.identity, UnixTime::now())
+        .revoke_even_if_store_fails(login.nonce, &login.identity, UnixTime::now())
         .await;
     for token in &tokens {
         assert!(!is_let_in(&access, token).await, "every login of the user");
@@ -387,12 +387,12 @@ async fn user_who_is_gone_is_out_before_the_store_knows_and_a_later_login_is_in(
         .log_in(
             profile("alice@example.com"),
             None,
-            Becomes::Session,
+            LoginMode::Start,
             &request(None),
         )
         .await;
     assert!(
-        matches!(refused, Err(NoLogin::Store)),
+        matches!(refused, Err(LoginError::Store)),
         "the revocation would come after it: {refused:?}"
     );
     sqlx::query("DROP TRIGGER full")
@@ -425,7 +425,7 @@ async fn clock_that_was_ahead_for_one_prune_forgets_nothing() {
         access
             .logins
             .revoker
-            .end_session(ended.nonce, UnixTime::now())
+            .revoke_login(ended.nonce, UnixTime::now())
             .await
             .unwrap();
         let good = token(&access, &login, UnixTime::now()).await.unwrap();
@@ -452,13 +452,13 @@ async fn revocation_by_a_clock_that_is_behind_outlives_the_tokens() {
         access
             .logins
             .revoker
-            .end_session(first.nonce, behind)
+            .revoke_login(first.nonce, behind)
             .await
             .unwrap();
         access
             .logins
             .revoker
-            .end_sessions_whatever(second.nonce, &second.identity, behind)
+            .revoke_even_if_store_fails(second.nonce, &second.identity, behind)
             .await;
         let token = token(&access, &second, UnixTime::now()).await;
         access.logins.revoker.prune(UnixTime::now()).await;
