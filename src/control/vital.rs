@@ -10,7 +10,7 @@ pub type Ended = UnboundedReceiver<&'static str>;
 
 /// A thread or task that is running, for as long as this lives.
 #[derive(Debug)]
-pub struct Running {
+pub struct VitalGuard {
     name: &'static str,
     ended: UnboundedSender<&'static str>,
     finished: bool,
@@ -40,7 +40,7 @@ impl Background {
     }
 }
 
-impl Running {
+impl VitalGuard {
     /// Ends without a report.
     pub fn finish(mut self) {
         self.finished = true;
@@ -55,8 +55,8 @@ impl Vital {
     }
 
     /// Reports `name` when the value is dropped, also by a panic.
-    pub fn watch(&self, name: &'static str) -> Running {
-        Running {
+    pub fn watch(&self, name: &'static str) -> VitalGuard {
+        VitalGuard {
             name,
             ended: self.0.clone(),
             finished: false,
@@ -64,7 +64,7 @@ impl Vital {
     }
 }
 
-impl Drop for Running {
+impl Drop for VitalGuard {
     fn drop(&mut self) {
         if !self.finished {
             // Without a receiver the process is ending anyway.

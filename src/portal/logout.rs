@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, Response, StatusCode, header};
 
 use super::error_pages;
 use super::provider_logout::ProviderLogout;
-use crate::control::{Access, BrowserSessions, Issuer, SignedIn};
+use crate::control::{Access, Audit, BrowserSessions, Flows, Issuer, Running, SignedIn};
 use crate::cookie::{self, SameSite, SetCookie};
 use crate::engine::Snapshot;
 use crate::login::{AppSession, Conflict, HostRole, Landing, PortalRequest, ReturnTo};
@@ -34,21 +34,21 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
     let is_remote = matches!(*access.issuer, Issuer::Remote(_));
     let Some(&SignedIn { nonce, .. }) = logins.first().filter(|_| !is_remote) else {
         if are_incomplete && !is_remote {
-            return match intent(access, request, &logins) {
-                Intent::SignOut | Intent::Confirm => incomplete(access, request),
+            return match intent(&access.flows, request, &logins) {
+                Intent::SignOut | Intent::Confirm => incomplete(&access.audit, request),
                 Intent::Refuse => answer::empty(StatusCode::FORBIDDEN),
             };
         }
         // The cookie of an application on a path is not sent here, and a remote team ends its own
         // sessions.
         return match request.host_role {
-            HostRole::Team => signed_out(access, request, return_to),
-            HostRole::Application => to_team(access, request, return_to),
+            HostRole::Team => signed_out(&access.running, request, return_to),
+            HostRole::Application => to_team(&access.running, request, return_to),
         };
     };
-    match intent(access, request, &logins) {
+    match intent(&access.flows, request, &logins) {
         Intent::SignOut => {}
-        Intent::Confirm => return confirm(access, request, nonce, return_to.as_ref()),
+        Intent::Confirm => return confirm(&access.flows, request, nonce, return_to.as_ref()),
         Intent::Refuse => return answer::empty(StatusCode::FORBIDDEN),
     }
     // The identity is known only until its session ends.
@@ -76,7 +76,7 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
             .logged_out(login.email.as_ref(), &login.user, request);
     }
     if are_incomplete {
-        return incomplete(access, request);
+        return incomplete(&access.audit, request);
     }
     if let Some(identity) = identity {
         let idp = identity.idp.id.clone();
@@ -86,17 +86,17 @@ pub(super) async fn logout(access: &Access, request: &PortalRequest) -> Response
             return response;
         }
     }
-    signed_out(access, request, return_to)
+    signed_out(&access.running, request, return_to)
 }
 
 /// Returns the page that requires a click to sign out.
 fn confirm(
-    access: &Access,
+    flows: &Flows,
     request: &PortalRequest,
     nonce: IdentityNonce,
     return_to: Option<&Landing>,
 ) -> Response<Bytes> {
-    let Ok(csrf) = access.flows.seal().seal(PURPOSE, &nonce.as_str()) else {
+    let Ok(csrf) = flows.seal().seal(PURPOSE, &nonce.as_str()) else {
         return error_pages::internal(request);
     };
     let action = return_to.map_or_else(
@@ -113,8 +113,8 @@ fn confirm(
 
 /// Ends a logout that may not have found the browser's own session, with an error. Every cookie of
 /// that name is expired.
-fn incomplete(access: &Access, request: &PortalRequest) -> Response<Bytes> {
-    access.audit.logout_incomplete(request);
+fn incomplete(audit: &Audit, request: &PortalRequest) -> Response<Bytes> {
+    audit.logout_incomplete(request);
     let id = request.id.to_string();
     let page = ErrorPage::logout_incomplete(&id).with_reason(Reason::SessionConflict.id());
     let mut response = answer::page(page.with_support(request.support.as_deref()).page());
@@ -139,7 +139,7 @@ enum Intent {
 
 /// Decides whether the user intends to sign out: links and images on other sites must not sign users
 /// out. Clients without Fetch Metadata are trusted.
-fn intent(access: &Access, request: &PortalRequest, logins: &[SignedIn]) -> Intent {
+fn intent(flows: &Flows, request: &PortalRequest, logins: &[SignedIn]) -> Intent {
     let site = request.header("sec-fetch-site");
     if request.method == Method::POST {
         let fields = url::form_urlencoded::parse(&request.body);
@@ -148,7 +148,7 @@ fn intent(access: &Access, request: &PortalRequest, logins: &[SignedIn]) -> Inte
             .find(|(name, _)| name == "csrf")
             .map(|(_, value)| value.into_owned());
         let is_confirmed = csrf
-            .and_then(|csrf| access.flows.seal().open::<String>(PURPOSE, &csrf).ok())
+            .and_then(|csrf| flows.seal().open::<String>(PURPOSE, &csrf).ok())
             .is_some_and(|n| logins.iter().any(|login| n == login.nonce.as_str()));
         return if is_confirmed && matches!(site, None | Some("same-origin")) {
             Intent::SignOut
@@ -181,7 +181,7 @@ fn intent(access: &Access, request: &PortalRequest, logins: &[SignedIn]) -> Inte
 /// Expires the cookies of this host and redirects to the logout of the team domain, which has the
 /// session. From there the browser gets to the page on which a logout here would end.
 fn to_team(
-    access: &Access,
+    running: &Running,
     request: &PortalRequest,
     return_to: Option<Landing>,
 ) -> Response<Bytes> {
@@ -196,12 +196,8 @@ fn to_team(
     if !is_document || !navigates && site != Some("same-origin") {
         return answer::empty(StatusCode::FORBIDDEN);
     }
-    let snapshot = access.running.snapshot();
-    let logout = format!(
-        "{}{}/logout",
-        access.running.services().team_url,
-        Endpoint::PREFIX
-    );
+    let snapshot = running.snapshot();
+    let logout = format!("{}{}/logout", running.services().team_url, Endpoint::PREFIX);
     let landing = return_to.or_else(|| Landing::front_page(&request.host, &snapshot));
     let url = landing.map_or_else(|| logout.clone(), |to| with_return_to(&logout, &to));
     let mut response = answer::redirect(StatusCode::FOUND, &url);
@@ -221,11 +217,11 @@ fn with_return_to(logout: &str, to: &Landing) -> String {
 /// Ends a logout with a redirect to the requested page, or to the host's front page as Access does.
 /// A client that cannot follow it gets a page with a link.
 fn signed_out(
-    access: &Access,
+    running: &Running,
     request: &PortalRequest,
     return_to: Option<Landing>,
 ) -> Response<Bytes> {
-    let snapshot = access.running.snapshot();
+    let snapshot = running.snapshot();
     let is_requested = return_to.is_some();
     let landing = return_to.or_else(|| Landing::front_page(&request.host, &snapshot));
     let is_script = request

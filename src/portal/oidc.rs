@@ -11,7 +11,7 @@ use super::callback::ProviderResponse;
 use super::outcome::{Authenticated, LoginOutcome, LoginStep};
 use super::provider_error::{self, Reported};
 use super::provider_request::ProviderRequest;
-use crate::control::Access;
+use crate::control::{Audit, Flows, Running};
 use crate::idp::{Begun, Callback, Hints, LoginFailure, Pending, Profile, Provider};
 use crate::login::{Flow, PortalRequest, State};
 use crate::model::{Secret, chain};
@@ -20,18 +20,18 @@ use crate::saml::Message;
 
 /// Begins a login.
 pub(super) async fn begin(
-    access: &Access,
+    flows: &Flows,
     provider: &Provider,
     state: State,
     hints: Hints,
     request: &PortalRequest,
 ) -> LoginOutcome {
-    let state = without_long_url(access, state);
-    let Ok(sealed) = state.seal(access.flows.seal()) else {
+    let state = without_long_url(flows, state);
+    let Ok(sealed) = state.seal(flows.seal()) else {
         return LoginOutcome::Internal;
     };
     match provider.begin(&sealed, hints, request.now).await {
-        Ok(begun) => to_provider(access, provider, &Sealed { state, sealed }, begun, request),
+        Ok(begun) => to_provider(flows, provider, &Sealed { state, sealed }, begun, request),
         Err(failure) => failed(provider, failure),
     }
 }
@@ -44,23 +44,23 @@ struct Sealed {
 
 /// Removes a long URL from `state` and remembers it on this node: many providers reject request
 /// lines of such a length.
-fn without_long_url(access: &Access, state: State) -> State {
+fn without_long_url(flows: &Flows, state: State) -> State {
     if !state.to.is_long() {
         return state;
     }
-    access.flows.remember_begun(&state);
+    flows.remember_begun(&state);
     state.to_front_page()
 }
 
 fn to_provider(
-    access: &Access,
+    flows: &Flows,
     provider: &Provider,
     Sealed { state, sealed }: &Sealed,
     Begun { url, pending }: Begun,
     request: &PortalRequest,
 ) -> LoginOutcome {
     let flow = Flow::new(sealed, pending, request.now);
-    match flow.to_cookie(access.flows.seal(), &state.flow, request.now) {
+    match flow.to_cookie(flows.seal(), &state.flow, request.now) {
         Some(flow_cookie) => LoginOutcome::ToProvider(Box::new(ProviderRequest {
             provider: provider.name().to_owned(),
             message: Message::Redirect(url),
@@ -89,15 +89,17 @@ impl OidcResponse {
     ///
     /// # Errors
     /// The response to a callback with a `state` that is absent or not of this team.
-    pub(super) fn read(access: &Access, request: &PortalRequest) -> Result<Self, Response<Bytes>> {
+    pub(super) fn read(
+        flows: &Flows,
+        audit: &Audit,
+        request: &PortalRequest,
+    ) -> Result<Self, Response<Bytes>> {
         let sealed = request.parameter("state").unwrap_or_default().into_owned();
-        let Ok(state) = State::open(access.flows.seal(), &sealed) else {
-            access
-                .audit
-                .login_refused("login_state", Counted::Invalid, None, request);
+        let Ok(state) = State::open(flows.seal(), &sealed) else {
+            audit.login_refused("login_state", Counted::Invalid, None, request);
             return Err(provider_error::without_state("login_state", request));
         };
-        let state = access.flows.begun(&state.flow).unwrap_or(state);
+        let state = flows.begun(&state.flow).unwrap_or(state);
         Ok(Self { state, sealed })
     }
 }
@@ -109,17 +111,17 @@ impl ProviderResponse for OidcResponse {
         &self.state
     }
 
-    fn take_flow(&mut self, access: &Access, request: &PortalRequest) -> Option<Flow<Pending>> {
+    fn take_flow(&mut self, flows: &Flows, request: &PortalRequest) -> Option<Flow<Pending>> {
         let (headers, flow) = (&request.headers, &self.state.flow);
-        Flow::of(headers, access.flows.seal(), flow, &self.sealed)
+        Flow::of(headers, flows.seal(), flow, &self.sealed)
     }
 
-    async fn reported(&self, _: &Access, request: &PortalRequest) -> Option<Reported> {
+    async fn reported(&self, _: &Flows, request: &PortalRequest) -> Option<Reported> {
         Reported::in_query(request)
     }
 
     async fn finish(self, step: &LoginStep<'_>, pending: Pending) -> LoginOutcome {
-        match authenticate(step.access, &self.sealed, &pending, step.request).await {
+        match authenticate(&step.access.running, &self.sealed, &pending, step.request).await {
             Ok(profile) => LoginOutcome::Authenticated(Box::new(Authenticated {
                 profile,
                 previous: None,
@@ -137,12 +139,12 @@ impl ProviderResponse for OidcResponse {
 
 /// Exchanges the code and verifies the identity.
 async fn authenticate(
-    access: &Access,
+    running: &Running,
     sealed: &str,
     pending: &Pending,
     request: &PortalRequest,
 ) -> Result<Profile, LoginFailure> {
-    let services = access.running.services();
+    let services = running.services();
     let provider = services
         .providers
         .iter()
@@ -172,13 +174,19 @@ async fn try_again(
     let attempt = provider.next_attempt(failure, pending)?;
     let (idp, error, hint) = (&*pending.idp.0, chain(failure), failure.advice());
     tracing::info!(request_id = %request.id, idp, error, hint, "a login is begun once more");
-    let state = without_long_url(access, failed_state.begun_again(request.now));
+    let state = without_long_url(&access.flows, failed_state.begun_again(request.now));
     let Ok(sealed) = state.seal(access.flows.seal()) else {
         return Some(LoginOutcome::Internal);
     };
     let begun = provider.begin_again(&sealed, attempt, request.now).await;
     Some(match begun {
-        Ok(begun) => to_provider(access, provider, &Sealed { state, sealed }, begun, request),
+        Ok(begun) => to_provider(
+            &access.flows,
+            provider,
+            &Sealed { state, sealed },
+            begun,
+            request,
+        ),
         Err(failure) => failed(provider, failure),
     })
 }

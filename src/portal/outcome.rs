@@ -94,15 +94,37 @@ impl LoginStep<'_> {
         let mut session_cookie = None;
         let mut response = loop {
             next = match (next, purpose) {
-                (LoginOutcome::ToProvider(message), _) => break message.respond(access, request),
+                (LoginOutcome::ToProvider(message), _) => {
+                    break message.respond(&access.flows, request);
+                }
                 (LoginOutcome::Authenticated(user), LoginPurpose::ProviderTrial) => {
-                    break trial_report::works(access, self.snapshot, &user.profile, request);
+                    break trial_report::works(
+                        &access.running,
+                        &access.audit,
+                        self.snapshot,
+                        &user.profile,
+                        request,
+                    );
                 }
                 (LoginOutcome::Authenticated(user), LoginPurpose::Application(_)) => {
-                    session::open(access, *user, LoginMode::Start, request).await
+                    session::open(
+                        &access.logins,
+                        &access.sessions,
+                        *user,
+                        LoginMode::Start,
+                        request,
+                    )
+                    .await
                 }
                 (LoginOutcome::Authenticated(user), LoginPurpose::IdentityRefresh) => {
-                    session::open(access, *user, LoginMode::Refresh, request).await
+                    session::open(
+                        &access.logins,
+                        &access.sessions,
+                        *user,
+                        LoginMode::Refresh,
+                        request,
+                    )
+                    .await
                 }
                 (LoginOutcome::SignedIn(signed_in), LoginPurpose::Application(destination)) => {
                     session_cookie.clone_from(&signed_in.cookie);
@@ -184,7 +206,7 @@ impl LoginStep<'_> {
     fn failed(&self, idp: &IdpId, failure: &LoginFailure) -> Response<Bytes> {
         let (access, request) = (self.access, self.request);
         if matches!(self.purpose, LoginPurpose::ProviderTrial) {
-            return trial_report::failed(access, failure, idp, request);
+            return trial_report::failed(&access.running, &access.audit, failure, idp, request);
         }
         let application = self.purpose.application();
         access

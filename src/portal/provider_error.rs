@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 
 use super::error_pages;
-use crate::control::Access;
+use crate::control::Flows;
 use crate::idp::{Callback, LoginFailure};
 use crate::login::PortalRequest;
 use crate::model::chain;
@@ -33,10 +33,9 @@ impl Reported {
     }
 
     /// Returns the error in a SAML response, if it reports one.
-    pub(super) async fn in_response(access: &Access, response: &str) -> Option<Self> {
+    pub(super) async fn in_response(flows: &Flows, response: &str) -> Option<Self> {
         let response = response.to_owned();
-        let error = access
-            .flows
+        let error = flows
             .verify(move || crate::saml::reported_error(&response))
             .await??;
         let code = error.registered_status();

@@ -10,7 +10,7 @@ use http::{Method, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::control::{Access, Services};
+use crate::control::{Access, Flows, Running, Services};
 use crate::idp::Provider;
 use crate::login::{Landing, PortalRequest};
 use crate::model::{IdentityNonce, IdpId, UnixTime};
@@ -53,7 +53,7 @@ impl ProviderLogout {
             .is_some_and(|mode| mode != "navigate");
         // A form must not lead to another host, not even through redirects (CSP, `form-action`).
         if is_script || request.method == Method::POST {
-            self.link(access, request)
+            self.link(&access.running, &access.flows, request)
         } else {
             self.redirect(access).await
         }
@@ -68,10 +68,15 @@ impl ProviderLogout {
     }
 
     /// Returns a page with a link that leads to the provider.
-    fn link(&self, access: &Access, request: &PortalRequest) -> Option<Response<Bytes>> {
-        let services = access.running.services();
+    fn link(
+        &self,
+        running: &Running,
+        flows: &Flows,
+        request: &PortalRequest,
+    ) -> Option<Response<Bytes>> {
+        let services = running.services();
         let label = format!("Sign out of {} too", self.provider(&services)?.name());
-        let sealed = access.flows.seal().seal(LEAVE, self).ok()?;
+        let sealed = flows.seal().seal(LEAVE, self).ok()?;
         let href = format!("{}?leave={sealed}", logged_out_url(&services));
         let page = LoggedOut {
             also_at: None,

@@ -3,7 +3,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 
 use super::outcome::LoginOutcome;
 use super::{oidc, saml};
-use crate::control::Access;
+use crate::control::{Access, Flows};
 use crate::idp::{Hints, Provider};
 use crate::login::{FlowCookies, PortalRequest, State};
 use crate::pages::{SENDING_POLICY, SamlRequest, answer};
@@ -31,7 +31,7 @@ pub(super) async fn begin(
     }
     match provider.saml() {
         Some(saml) => saml::begin(access, saml, &state, &hints, request).await,
-        None => oidc::begin(access, provider, state, hints, request).await,
+        None => oidc::begin(&access.flows, provider, state, hints, request).await,
     }
 }
 
@@ -46,7 +46,7 @@ fn is_navigation(request: &PortalRequest) -> bool {
 
 impl ProviderRequest {
     /// Returns the response that sends the browser to the provider.
-    pub(super) fn respond(self, access: &Access, request: &PortalRequest) -> Response<Bytes> {
+    pub(super) fn respond(self, flows: &Flows, request: &PortalRequest) -> Response<Bytes> {
         let mut response = match &self.message {
             Message::Redirect(url) => answer::redirect(StatusCode::FOUND, url.as_str()),
             Message::Post {
@@ -74,8 +74,7 @@ impl ProviderRequest {
             }
         };
         let headers = response.headers_mut();
-        for removal in FlowCookies::of(&request.headers, access.flows.seal()).make_room(request.now)
-        {
+        for removal in FlowCookies::of(&request.headers, flows.seal()).make_room(request.now) {
             headers.append(header::SET_COOKIE, removal);
         }
         headers.append(header::SET_COOKIE, self.flow_cookie);

@@ -12,7 +12,7 @@ use super::error_pages;
 use super::outcome::{Authenticated, LoginOutcome, LoginStep, Retry};
 use super::provider_error::Reported;
 use super::provider_request::ProviderRequest;
-use crate::control::Access;
+use crate::control::{Access, Audit, Flows, Running};
 use crate::idp::{Hints, LoginFailure, Profile, Prompt, Provider, Saml, SamlPending};
 use crate::login::{Flow, LoginPurpose, PortalRequest, State, is_flow};
 use crate::model::{IdentityNonce, chain};
@@ -33,9 +33,8 @@ pub(super) struct SamlFlow {
 }
 
 /// Returns `true` if a configured provider uses SAML.
-pub(super) fn is_configured(access: &Access) -> bool {
-    access
-        .running
+pub(super) fn is_configured(running: &Running) -> bool {
+    running
         .services()
         .providers
         .iter()
@@ -116,7 +115,13 @@ impl SamlCallback {
             &saml_response,
             relay_state.filter(|relay_state| is_flow(relay_state)),
         ) else {
-            return Err(without_flow(access, saml_response.as_deref(), request).await);
+            return Err(without_flow(
+                &access.flows,
+                &access.audit,
+                saml_response.as_deref(),
+                request,
+            )
+            .await);
         };
         let flow = Flow::<SamlFlow>::named(&request.headers, access.flows.seal(), &name);
         let state = access
@@ -125,7 +130,7 @@ impl SamlCallback {
             .or_else(|| flow.as_ref().map(|flow| flow.pending.state.clone()));
         let Some(state) = state else {
             let reason = "flow_cookie_missing";
-            if let Some(reported) = Reported::in_response(access, response).await {
+            if let Some(reported) = Reported::in_response(&access.flows, response).await {
                 reported.log(reason, request);
             }
             access
@@ -144,22 +149,21 @@ impl SamlCallback {
 
 /// Rejects a form without a response, or without the name of a flow.
 async fn without_flow(
-    access: &Access,
+    flows: &Flows,
+    audit: &Audit,
     response: Option<&str>,
     request: &PortalRequest,
 ) -> Response<Bytes> {
     if let Some(response) = response
-        && let Some(reported) = Reported::in_response(access, response).await
+        && let Some(reported) = Reported::in_response(flows, response).await
     {
-        access
-            .audit
-            .login_refused(NO_STATE, Counted::Invalid, None, request);
+        audit.login_refused(NO_STATE, Counted::Invalid, None, request);
         reported.log(NO_STATE, request);
         return reported.page(NO_STATE, request);
     }
     // Most of these logins began at the provider, with a tile there.
     let failure = LoginFailure::Saml(SamlError::Unsolicited);
-    access.audit.login_failed(&failure, None, None, request);
+    audit.login_failed(&failure, None, None, request);
     error_pages::login_failed(request, &failure, error_pages::FailureLinks::default())
 }
 
@@ -170,19 +174,26 @@ impl ProviderResponse for SamlCallback {
         &self.state
     }
 
-    fn take_flow(&mut self, _: &Access, _: &PortalRequest) -> Option<Flow<SamlFlow>> {
+    fn take_flow(&mut self, _: &Flows, _: &PortalRequest) -> Option<Flow<SamlFlow>> {
         self.flow.take()
     }
 
-    async fn reported(&self, access: &Access, _: &PortalRequest) -> Option<Reported> {
-        Reported::in_response(access, &self.response).await
+    async fn reported(&self, flows: &Flows, _: &PortalRequest) -> Option<Reported> {
+        Reported::in_response(flows, &self.response).await
     }
 
     async fn finish(self, step: &LoginStep<'_>, flow: SamlFlow) -> LoginOutcome {
         let SamlFlow {
             pending, previous, ..
         } = flow;
-        let verified = verify(step.access, &pending, self.response, step.request).await;
+        let verified = verify(
+            &step.access.running,
+            &step.access.flows,
+            &pending,
+            self.response,
+            step.request,
+        )
+        .await;
         match verified {
             Ok(Some(profile)) => {
                 LoginOutcome::Authenticated(Box::new(Authenticated { profile, previous }))
@@ -214,18 +225,19 @@ impl ProviderResponse for SamlCallback {
 /// # Errors
 /// If the response is not valid.
 async fn verify(
-    access: &Access,
+    running: &Running,
+    flows: &Flows,
     pending: &SamlPending,
     response: String,
     request: &PortalRequest,
 ) -> Result<Option<Profile>, LoginFailure> {
     let (services, pending, now, client) = (
-        access.running.services(),
+        running.services(),
         pending.clone(),
         request.now,
         request.client,
     );
-    let verified = access.flows.verify(move || {
+    let verified = flows.verify(move || {
         let provider = services
             .providers
             .iter()
@@ -239,7 +251,7 @@ async fn verify(
         return Ok(None);
     };
     let (name, until) = verified.replay_key();
-    let Ok(first) = access.flows.use_up(name, until).await else {
+    let Ok(first) = flows.use_up(name, until).await else {
         return Ok(None);
     };
     verified.profile(first).map(Some)

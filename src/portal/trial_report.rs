@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::Response;
 use serde_json::json;
 
-use crate::control::Access;
+use crate::control::{Audit, Running};
 use crate::engine::Snapshot;
 use crate::idp::{LoginFailure, Profile, Provider};
 use crate::login::PortalRequest;
@@ -16,13 +16,14 @@ use crate::pages::{IdpTestFailed, IdpTestWorks, answer};
 
 /// Answers a successful trial with the facts that policies would see.
 pub(super) fn works(
-    access: &Access,
+    running: &Running,
+    audit: &Audit,
     snapshot: &Snapshot,
     profile: &Profile,
     request: &PortalRequest,
 ) -> Response<Bytes> {
-    access.audit.provider_tested(profile, request);
-    let services = access.running.services();
+    audit.provider_tested(profile, request);
+    let services = running.services();
     let provider = services
         .providers
         .iter()
@@ -122,13 +123,14 @@ fn notes(profile: &Profile, provider: Option<&Provider>) -> Vec<String> {
 
 /// Answers a failed trial with the causes and a hint.
 pub(super) fn failed(
-    access: &Access,
+    running: &Running,
+    audit: &Audit,
     failure: &LoginFailure,
     idp: &IdpId,
     request: &PortalRequest,
 ) -> Response<Bytes> {
-    access.audit.provider_test_failed(failure, idp, request);
-    let services = access.running.services();
+    audit.provider_test_failed(failure, idp, request);
+    let services = running.services();
     let provider = services
         .providers
         .iter()
