@@ -183,7 +183,7 @@ impl LocalIssuer {
         }
     }
 
-    /// Signs the assertion that tells an origin which service client a request is from
+    /// Signs the assertion that identifies the service client of a request to the origin
     /// (`docs/wire.md` 5.3). Concurrent requests share one signature.
     async fn assert_service_client(&self, aud: &Aud, common_name: &str, expires: UnixTime) {
         let _one = self.asserting.lock().await;
@@ -211,7 +211,7 @@ impl LocalIssuer {
         else {
             return;
         };
-        // Early enough that an origin which takes its time does not find it too old.
+        // Renewed early, so that a slow origin does not receive an expired one.
         let margin = (expires.since(now) / 4).min(RENEW_BEFORE);
         let renew_from = UnixTime(expires.0.saturating_sub(margin.as_secs()));
         known.set_assertion(snapshot.issuer(), of, token, renew_from);

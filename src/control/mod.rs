@@ -1,8 +1,7 @@
-//! What waits, so that requests need not: the tasks that prepare what the engine reads.
+//! The control path: background tasks and I/O that keep the engine's snapshot up to date.
 //!
-//! Decides nothing about a request. [`Access`] holds the running snapshot and everything behind it;
-//! one file stands for each thing that is refreshed, and only `revocations::Publisher` puts
-//! snapshots in place. Never takes a good state away because a new one could not be had.
+//! Decides nothing about a request. [`Access`] composes its parts. Only `revocations::Publisher`
+//! publishes snapshots. Never discards a valid state because a newer one cannot be loaded.
 
 mod access;
 mod audit;
