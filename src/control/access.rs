@@ -8,19 +8,18 @@ use super::audit::Audit;
 use super::evaluations::Evaluator;
 use super::flows::Flows;
 use super::identities::Identities;
-use super::issuer::Issuer;
+use super::issuer::{Issuer, IssuerSettings};
 use super::logins::Logins;
 use super::records::Records;
 use super::revoker::Revoker;
 use super::running::Running;
 use super::sessions::Sessions;
 use super::store_watch::WatchedStore;
-use super::{CountryFile, Evaluations, RemoteTeam, SigningKeysError};
+use super::{Clock, CountryFile, Evaluations, SigningKeysError};
 use crate::cookie::{SealError, SealingKey};
 use crate::engine::{Need, Snapshot};
 use crate::http_client::HttpClient;
 use crate::idp::Provider;
-use crate::model::UnixTime;
 use crate::observe::audit::Sample;
 use crate::observe::metrics::metrics;
 use crate::store::{Store, StoreError};
@@ -40,38 +39,50 @@ pub struct Access {
     runtime: tokio::runtime::Handle,
 }
 
-/// What the login side needs of a configuration.
+/// The resources of the control path, beside its configuration.
+pub struct Resources {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// The client of all outgoing calls.
+    pub http: HttpClient,
+    /// The runtime of all background tasks and I/O.
+    pub runtime: tokio::runtime::Handle,
+    /// The clock.
+    pub clock: Clock,
+}
+
+/// The part of a configuration that logins and background tasks use.
 pub struct Services {
-    /// Where people may come from.
+    /// The identity providers.
     pub providers: Vec<Provider>,
-    /// Another team, whose tokens are good here and where people log in.
-    pub remote: Option<RemoteTeam>,
+    /// The signer of the team's tokens.
+    pub issuer: IssuerSettings,
     /// `https://<team domain>`.
     pub team_url: String,
-    /// How long an organisation session lasts.
+    /// The duration of an organisation session.
     pub team_session: Duration,
-    /// How long an identity record may be asked for after a login.
+    /// The time for which the identity record of a login is kept.
     pub identity_lifetime: Duration,
-    /// How long a token may be presented after it was signed.
+    /// The longest lifetime of a token.
     pub token_lifetime: Duration,
-    /// How long sessions are good while the store cannot be asked what was revoked; for ever, where
-    /// that is not its to say.
+    /// The time for which sessions stay valid while the store does not answer; `None` if the store
+    /// holds no revocations of other processes.
     pub revocations_max_stale: Option<Duration>,
-    /// How far clocks may differ.
+    /// The accepted difference between clocks.
     pub leeway: Duration,
-    /// Which allowed requests are written down.
+    /// The share of allowed requests that are audited.
     pub sample: Sample,
-    /// Whether the audit events of logins tell groups, authentication methods and claims.
+    /// `true` if the audit events of logins include groups, authentication methods and claims.
     pub audit_identity: bool,
-    /// Whom the applications' policies ask about people at login.
+    /// The evaluation services that the applications' policies name.
     pub evaluations: Evaluations,
-    /// The countries that the snapshot knows, where it knows any.
+    /// The database of countries, if one is configured.
     pub countries: Option<Arc<CountryFile>>,
-    /// Files beside the configuration: it is read again when one of them changes.
+    /// Further files of the configuration: it is reloaded when one of them changes.
     pub watched: Vec<PathBuf>,
 }
 
-/// Why the control path cannot start.
+/// An error at the start of the control path.
 #[derive(Debug, Error)]
 pub enum StartError {
     /// The store.
@@ -80,32 +91,35 @@ pub enum StartError {
     /// Signing keys.
     #[error("the signing keys cannot be used")]
     SigningKeys(#[from] SigningKeysError),
-    /// What the keys say of themselves.
+    /// The public halves of the signing keys.
     #[error("the signing keys cannot be published")]
     Publish(#[from] KeyError),
-    /// The secret behind cookies.
+    /// The key that seals cookies and URLs.
     #[error("the sealing key cannot be used")]
     Seal(#[from] SealError),
 }
 
 impl Access {
-    /// Brings up the control path: keys, revocations, secrets. `runtime` is the runtime that
-    /// everything which waits runs on.
+    /// Starts the control path: loads keys, revocations and secrets.
     ///
     /// # Errors
-    /// Where the store or the keys in it cannot be used. That a provider or a remote team cannot be
-    /// reached is no error.
+    /// If the store, or a key in it, cannot be used. An unreachable identity provider or remote
+    /// team is not an error.
     pub async fn start(
         snapshot: Snapshot,
         services: Services,
-        store: Arc<dyn Store>,
-        http: HttpClient,
-        runtime: tokio::runtime::Handle,
+        resources: Resources,
     ) -> Result<Arc<Self>, StartError> {
-        let now = UnixTime::now();
+        let Resources {
+            store,
+            http,
+            runtime,
+            clock,
+        } = resources;
+        let now = clock.now();
         let seal = sealing_key(&*store).await?;
         let store = Arc::new(WatchedStore::start(store, now).await);
-        let running = Arc::new(Running::new(snapshot, services));
+        let running = Arc::new(Running::new(snapshot, services, clock));
         let issuer = Arc::new(Issuer::start(&running, &store, &http, now).await?);
         let records = Arc::new(Records::new(&running, Arc::clone(&store)));
         let revoker = Arc::new(Revoker::new(&running, &store, &records));
@@ -175,12 +189,16 @@ impl Access {
 
     /// Returns the fact that is unknown or too old, if that keeps requests from being decided.
     pub(crate) fn is_missing(&self) -> Option<&'static str> {
-        let (snapshot, known, now) = (self.running.load(), self.running.known(), UnixTime::now());
+        let (snapshot, known, now) = (
+            self.running.load(),
+            self.running.known(),
+            self.running.now(),
+        );
         let keys = known.keys(snapshot.issuer());
         if !keys.is_some_and(|keys| keys.keys.is_some() && now < keys.good_until) {
-            return Some("the team's keys are not known");
+            return Some("the team's keys are unknown or too old");
         }
-        (!known.revocations_are_good(now)).then_some("what was revoked is not known")
+        (!known.revocations_are_good(now)).then_some("revocations are unknown or too old")
     }
 
     /// Returns the cause if the last write to the store failed. Logins and logouts fail then;
@@ -189,8 +207,8 @@ impl Access {
         self.logins.store.write_failure()
     }
 
-    /// Learns what a decision needs, on the control runtime: a client that goes away stops nothing
-    /// that others wait for.
+    /// Resolves a fact that a decision needs. It runs on the control runtime, so a client that
+    /// disconnects does not cancel it for others.
     pub async fn resolve(self: &Arc<Self>, need: Need) {
         let access = Arc::clone(self);
         let learned = self.runtime.spawn(async move {
@@ -200,7 +218,7 @@ impl Access {
                     nonce,
                     issued,
                     token,
-                } => access.identities.learn(nonce, issued, &token).await,
+                } => access.identities.look_up(nonce, issued, &token).await,
                 Need::Assertion {
                     aud,
                     common_name,
@@ -214,17 +232,17 @@ impl Access {
             }
         });
         if let Err(error) = learned.await {
-            tracing::error!(%error, "learning what a decision needs failed");
+            tracing::error!(%error, "resolving a fact for a decision failed");
         }
     }
 
-    /// The runtime that everything which waits runs on.
+    /// Returns the runtime of all background tasks and I/O.
     pub(crate) const fn runtime(&self) -> &tokio::runtime::Handle {
         &self.runtime
     }
 }
 
-/// What seals everything that a browser or an administrator is given and brings back.
+/// Loads the key that seals the values that a browser or an administrator carries.
 pub(crate) async fn sealing_key(store: &dyn Store) -> Result<SealingKey, StartError> {
     Ok(SealingKey::new(&*store.secret("seal").await?)?)
 }

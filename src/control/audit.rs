@@ -1,8 +1,8 @@
-//! What the login side writes down: audit events and counts, in one place so that the steps stay
-//! readable.
+//! Audit events and counters of logins and logouts.
 
 use std::sync::Arc;
 
+use super::IssuerSettings;
 use super::running::Running;
 use super::sessions::SignedIn;
 use crate::engine::Application;
@@ -33,7 +33,7 @@ fn event<'a>(
     }
 }
 
-fn of<'a>(application: Option<&'a Application>, event: Event<'a>) -> Event<'a> {
+fn with_application<'a>(application: Option<&'a Application>, event: Event<'a>) -> Event<'a> {
     Event {
         application: application.map(|a| a.settings().name.as_str()),
         aud: application.map(|a| a.aud().as_str()),
@@ -41,7 +41,7 @@ fn of<'a>(application: Option<&'a Application>, event: Event<'a>) -> Event<'a> {
     }
 }
 
-fn known<'a>(
+fn user_event<'a>(
     running: &Running,
     kind: Kind,
     outcome: Outcome,
@@ -49,25 +49,25 @@ fn known<'a>(
     identity: &'a Identity,
     request: &'a PortalRequest,
 ) -> Event<'a> {
-    let who = Event {
+    let user = Event {
         email: Some(&identity.email),
         user: Some(&identity.user),
         idp: Some(&identity.idp.id),
         ..event(running, kind, outcome, request)
     };
-    of(Some(application), who)
+    with_application(Some(application), user)
 }
 
-/// Logins that asked nobody are counted by themselves.
-const fn silent(via: Via) -> Option<&'static str> {
+/// Logins without a visit to the provider have a counter of their own.
+const fn counted_without_provider(via: Via) -> Option<&'static str> {
     match via {
         Via::Provider => None,
         Via::Session => Some("session"),
     }
 }
 
-/// The shadow policy that would have decided at login. Where policies ask for a certificate it
-/// shows on the application's host alone what they would have done, and is counted there.
+/// Counts and returns the shadow policy that would have decided this login. If policies require a
+/// certificate, only the application's host knows its verdict, and counts it there.
 fn counted_shadow<'a>(
     verdict: &Verdict,
     application: &'a Application,
@@ -90,7 +90,7 @@ impl Audit {
         Self { running }
     }
 
-    /// A login to an application ended with leave to go there.
+    /// Records a login that an application's policies allow.
     pub(crate) fn logged_in(
         &self,
         verdict: &Verdict,
@@ -99,8 +99,8 @@ impl Audit {
         via: Via,
         request: &PortalRequest,
     ) {
-        metrics().login(Login::Success, silent(via));
-        let login = known(
+        metrics().login(Login::Success, counted_without_provider(via));
+        let login = user_event(
             &self.running,
             Kind::Login,
             Outcome::Allowed,
@@ -111,15 +111,15 @@ impl Audit {
         let shadow = counted_shadow(verdict, application);
         Event {
             via: Some(via),
-            identity: self.told_by(via, identity),
+            identity: self.audited_by(via, identity),
             shadow,
             ..login
         }
         .emit();
     }
 
-    /// A login that the provider or its answers ended. The operator gets the whole chain under the
-    /// request id of the page.
+    /// Records a login that failed at the provider or by its response. The operator finds the whole
+    /// chain of errors under the request id of the page.
     pub(crate) fn login_failed(
         &self,
         failure: &LoginFailure,
@@ -136,7 +136,7 @@ impl Audit {
         self.failed(Kind::Login, failure, idp, application, request);
     }
 
-    /// A provider was tried out, and does not work.
+    /// Records a failed trial of a provider.
     pub(crate) fn provider_test_failed(
         &self,
         failure: &LoginFailure,
@@ -163,21 +163,20 @@ impl Audit {
             idp,
             ..event(&self.running, kind, outcome, request)
         };
-        of(application, failed).emit();
+        with_application(application, failed).emit();
         let chain = crate::model::chain(failure);
         let idp = idp.map(|idp| &*idp.0);
-        // There is nothing to do about a user who cancels.
+        // The operator can do nothing about a user who cancels.
         if failure.may_be_cancelled() {
             let (reason, error) = (failure.id(), chain);
-            tracing::info!(request_id = %request.id, reason, idp, error, "a login was cancelled, or refused without a reason");
+            tracing::info!(request_id = %request.id, reason, idp, error, "a login was cancelled, or rejected by the provider without a reason");
             return;
         }
         let hint = failure.advice();
         tracing::warn!(request_id = %request.id, reason = failure.id(), idp, error = chain, hint, "a login failed");
     }
 
-    /// A login that never got to a provider, or came back from one with something that was not sent
-    /// there.
+    /// Records a login that did not reach a provider, or returned from one with an unknown flow.
     pub(crate) fn login_refused(
         &self,
         reason: &'static str,
@@ -186,7 +185,7 @@ impl Audit {
         request: &PortalRequest,
     ) {
         metrics().login(counted, Some(reason));
-        of(
+        with_application(
             application,
             Event {
                 reason: Some(reason),
@@ -196,7 +195,7 @@ impl Audit {
         .emit();
     }
 
-    /// Logs that the policies do not let a user in at the end of a login.
+    /// Records a login that an application's policies deny.
     pub(crate) fn denied_at_login(
         &self,
         verdict: &Verdict,
@@ -215,8 +214,8 @@ impl Audit {
                 .map(|(name, _)| name),
             shadow: counted_shadow(verdict, application),
             via: Some(via),
-            identity: self.told_by(via, identity),
-            ..known(
+            identity: self.audited_by(via, identity),
+            ..user_event(
                 &self.running,
                 Kind::Login,
                 Outcome::Refused,
@@ -232,13 +231,13 @@ impl Audit {
                 .iter()
                 .find(|provider| *provider.id() == identity.idp.id);
             let (idp, hint) = (&*identity.idp.id.0, provider.map(Provider::groups_advice));
-            let error = "no groups are known of this person, and the policies ask for them";
+            let error = "the user's groups are unknown, and the policies depend on them";
             tracing::warn!(request_id = %request.id, reason, idp, error, hint, "a login could not be decided");
         }
         denied.emit();
     }
 
-    /// Somebody had their provider asked anew who they are.
+    /// Records a refresh of an identity.
     pub(crate) fn identity_refreshed(&self, identity: &Identity, request: &PortalRequest) {
         metrics().login(Login::Success, Some("refresh"));
         let event = Event {
@@ -246,13 +245,13 @@ impl Audit {
             user: Some(&identity.user),
             idp: Some(&identity.idp.id),
             via: Some(Via::Provider),
-            identity: self.told(identity),
+            identity: self.audited(identity),
             ..event(&self.running, Kind::Login, Outcome::Allowed, request)
         };
         event.emit();
     }
 
-    /// Somebody tried a provider out, and it works.
+    /// Records a successful trial of a provider.
     pub(crate) fn provider_tested(&self, profile: &ProviderIdentity, request: &PortalRequest) {
         let (email, idp) = (Some(&profile.email), Some(&profile.idp.id));
         Event {
@@ -263,13 +262,13 @@ impl Audit {
         .emit();
     }
 
-    /// Groups and claims are those of the login. Other applications that the team's session opens
-    /// would only repeat them.
-    fn told_by<'a>(&self, via: Via, identity: &'a Identity) -> Option<&'a Identity> {
-        self.told(identity).filter(|_| via == Via::Provider)
+    /// Returns the identity for the event of a login at the provider. Other applications of the
+    /// same session would repeat it.
+    fn audited_by<'a>(&self, via: Via, identity: &'a Identity) -> Option<&'a Identity> {
+        self.audited(identity).filter(|_| via == Via::Provider)
     }
 
-    fn told<'a>(&self, identity: &'a Identity) -> Option<&'a Identity> {
+    fn audited<'a>(&self, identity: &'a Identity) -> Option<&'a Identity> {
         Some(identity).filter(|_| self.running.services().audit_identity)
     }
 
@@ -283,21 +282,21 @@ impl Audit {
         .emit();
     }
 
-    /// A login that ended because a store, ours or that of the team elsewhere, did not answer.
+    /// Records a login that ended because our store, or a remote team, did not answer.
     pub(crate) fn login_unavailable(
         &self,
         idp: Option<&IdpId>,
         application: Option<&Application>,
         request: &PortalRequest,
     ) {
-        let reason = if self.running.services().remote.is_some() {
+        let reason = if matches!(self.running.services().issuer, IssuerSettings::Remote(_)) {
             TEAM_UNAVAILABLE
         } else {
             STORE_UNAVAILABLE
         };
         metrics().login(Login::Unavailable, Some(reason));
         let failed = event(&self.running, Kind::Login, Outcome::Unavailable, request);
-        of(
+        with_application(
             application,
             Event {
                 reason: Some(reason),
@@ -308,7 +307,7 @@ impl Audit {
         .emit();
     }
 
-    /// A logout that ended nothing, or not everything, because the store did not answer.
+    /// Records a logout that failed, at least in part, because the store did not answer.
     pub(crate) fn logout_unavailable(&self, session: Option<&SignedIn>, request: &PortalRequest) {
         metrics().logout(Logout::Unavailable);
         let failed = Event {
@@ -320,7 +319,8 @@ impl Audit {
         failed.emit();
     }
 
-    /// Logs a logout that may have ended too little: more tokens came than are verified.
+    /// Records a logout that may have missed a session: the browser sent more tokens than are
+    /// verified.
     pub(crate) fn logout_incomplete(&self, request: &PortalRequest) {
         metrics().logout(Logout::Invalid);
         let reason = Some(Reason::SessionConflict.id());
@@ -332,7 +332,7 @@ impl Audit {
     }
 }
 
-/// The provider no longer has somebody, and so all their sessions ended.
+/// Records that a user was signed out because the provider reports the account as gone.
 pub(super) fn signed_out_by_provider(identity: &Identity, how: &'static str) {
     let event = Event {
         reason: Some(how),

@@ -4,7 +4,7 @@ use std::time::Duration;
 use thiserror::Error;
 use url::Url;
 
-use super::{CountryFile, CountryFileError, Evaluations, RemoteTeam, Services};
+use super::{CountryFile, CountryFileError, Evaluations, IssuerSettings, RemoteTeam, Services};
 use crate::catalog::{
     self, Catalog, ClientConfig, ClientCredentials, IdpKind, OidcConfig, OktaConfig, UnknownPolicy,
 };
@@ -78,13 +78,10 @@ pub fn compile(
     };
     let services = Services {
         providers: providers(config, http)?,
-        remote: config
-            .catalog
-            .team
-            .certs_url
-            .clone()
-            .map(|certs_url| remote(config, certs_url))
-            .transpose()?,
+        issuer: match config.catalog.team.certs_url.clone() {
+            None => IssuerSettings::Local,
+            Some(certs_url) => IssuerSettings::Remote(remote(config, certs_url)?),
+        },
         team_url: config.catalog.team.url(),
         team_session: config.catalog.team.session_duration,
         identity_lifetime: config.catalog.team.session_duration + longest + SLACK,

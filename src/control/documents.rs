@@ -1,13 +1,13 @@
-//! The identity as Access's documents have it: in `get-identity`, in the organisation's token and
-//! for evaluations.
+//! The identity document of Access: in `get-identity`, in the organisation token and for
+//! evaluations.
 
 use serde_json::{Value, json};
 
 use crate::engine::Snapshot;
 use crate::model::{Aud, Identity};
 
-/// The document. What nothing here can know (devices) is empty, as Access has it where it does not
-/// know.
+/// Returns the identity document. Members that Portcullis does not know (devices) are empty, as in
+/// Access.
 pub(crate) fn document(identity: &Identity, snapshot: &Snapshot) -> Value {
     let Identity {
         user,
@@ -46,8 +46,8 @@ pub(crate) fn country(snapshot: &Snapshot, identity: &Identity) -> String {
         .unwrap_or_default()
 }
 
-/// Returns a team's account id: 32 hexadecimal digits, the same on all its nodes as long as its
-/// domain is.
+/// Returns a team's account id: 32 hexadecimal digits, derived from the team domain, and so the
+/// same on all its nodes.
 pub(crate) fn account_id(issuer: &str) -> String {
     Aud::derive(&["account", issuer])
         .as_str()

@@ -1,14 +1,14 @@
-//! Answers of evaluation services about users (`external_evaluation`, `docs/wire.md` 10). A service
-//! is asked before an application token is issued, never on a request.
+//! Calls of evaluation services (`external_evaluation`, `docs/wire.md` 10). A service is called
+//! before an application token is issued, never on a request.
 //!
-//! Decides which answers count. Trusts an answer that the service's key signed, for the question
-//! that was asked, within a minute: it is yes or no. Everything else (no connection, no time,
-//! another status, a redirect, a wrong signature, another nonce, no `success`) is no answer, and
-//! the rule is unknown: a no would help where the rule is in an `exclude` or denies.
+//! Decides which answers count. Trusts an answer that the service's key signed within a minute for
+//! the same question: it is yes or no. Any other result leaves the rule unknown: no connection, a
+//! timeout, another status, a redirect, a wrong signature, another nonce, or no `success`. A no
+//! would help the user if the rule excludes or denies.
 //!
-//! An answer counts for that person's sessions for as long as they last, or until there is another,
-//! or until the rule names other keys. It is asked for again when a token is issued and it is older
-//! than [`ANSWERED`]; a token is never issued on an older one.
+//! An answer counts for the sessions of the login until they end, until another answer arrives, or
+//! until the rule names other keys. A token is issued only on an answer that is at most
+//! [`ANSWERED`] old; older ones are requested again.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -24,12 +24,12 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use url::Url;
 
-use super::SigningKeys;
 use super::documents::document;
 use super::identities::Identities;
 use super::issuer::Issuer;
 use super::running::Running;
 use super::sessions::Login;
+use super::{Clock, SigningKeys};
 use crate::config::Config;
 use crate::engine::Application;
 use crate::http_client::{HttpClient, HttpError, MAX_DOCUMENT};
@@ -44,16 +44,16 @@ use crate::token::{
     read_evaluation,
 };
 
-/// The services that each application's policies ask, also through Access groups.
+/// The evaluation services of each application's policies, including those in Access groups.
 #[derive(Debug, Default)]
 pub struct Evaluations(HashMap<Aud, Vec<Arc<Service>>>);
 
-/// One service, and its keys once they were needed.
+/// An evaluation service, with its keys once they were needed.
 #[derive(Debug)]
 struct Service {
-    /// As the rules have it.
+    /// The URL as the rules write it.
     name: String,
-    /// What its answers are kept by.
+    /// The key under which its answers are stored.
     key: String,
     evaluate_url: Url,
     keys_url: Url,
@@ -62,21 +62,21 @@ struct Service {
 
 #[derive(Debug, Default)]
 struct Keys {
-    /// The last good ones.
+    /// The last ones that were fetched.
     known: Option<(Arc<KeySet>, Instant)>,
     /// Unset before the first fetch.
     budget: Option<FetchBudget>,
 }
 
-/// Answers of the last minute, and questions under way: by login, the moment of it, and service.
+/// Answers of the last minute, and calls in progress: by login, its time, and service.
 type Answers = Cache<(IdentityNonce, UnixTime, String), Option<bool>>;
 
-/// Why there is no answer. Names no token, and of addresses no more than the host.
+/// The cause of a missing answer. Contains no token, and only the host of a URL.
 #[derive(Debug, Error)]
 enum NoAnswer {
     #[error("it took longer than {} s", DEADLINE.as_secs())]
     Deadline,
-    #[error("the service cannot be asked")]
+    #[error("the service cannot be reached")]
     Service(#[source] HttpError),
     #[error("the service answered with status {0}")]
     Status(StatusCode),
@@ -86,7 +86,7 @@ enum NoAnswer {
     Answer(EvaluationError),
     #[error("the keys cannot be fetched")]
     Keys(#[source] HttpError),
-    #[error("the address of the keys answered with status {0}")]
+    #[error("the keys URL answered with status {0}")]
     KeysStatus(StatusCode),
     #[error("there are no usable keys")]
     NoKeys(#[source] KeyError),
@@ -97,11 +97,12 @@ enum NoAnswer {
 }
 
 impl Evaluations {
-    /// What a configuration asks.
+    /// Collects the services of a configuration.
     pub(super) fn new(config: &Config) -> Self {
         let mut services: HashMap<(&str, &str), Arc<Service>> = HashMap::new();
-        let mut of = |(evaluate_url, keys_url)| {
-            // Configuration has refused what is no address; a rule with one would stay unknown.
+        let mut service_of = |(evaluate_url, keys_url)| {
+            // The configuration was checked, so both are URLs. A rule without them would stay
+            // unknown.
             let (evaluate, keys) = (Url::parse(evaluate_url).ok()?, Url::parse(keys_url).ok()?);
             let key = evaluation_key(evaluate_url, keys_url);
             let fresh = || Arc::new(Service::new(evaluate_url, key, evaluate, keys));
@@ -122,7 +123,7 @@ impl Evaluations {
                 &config.catalog.groups,
             )
             .into_iter()
-            .filter_map(&mut of)
+            .filter_map(&mut service_of)
             .collect();
             if !asked.is_empty() {
                 all.insert(application.aud.clone(), asked);
@@ -131,19 +132,19 @@ impl Evaluations {
         Self(all)
     }
 
-    fn of(&self, application: &Aud) -> &[Arc<Service>] {
+    fn for_application(&self, application: &Aud) -> &[Arc<Service>] {
         self.0.get(application).map_or(&[], Vec::as_slice)
     }
 
-    fn have(&self, key: &str) -> bool {
+    fn contains(&self, key: &str) -> bool {
         self.0.values().flatten().any(|service| service.key == key)
     }
 }
 
-/// A failure is not repeated at once, and not kept for long.
-struct Memory;
+/// Keeps a failure for a short time only.
+struct AnswerExpiry;
 
-impl Expiry<(IdentityNonce, UnixTime, String), Option<bool>> for Memory {
+impl Expiry<(IdentityNonce, UnixTime, String), Option<bool>> for AnswerExpiry {
     fn expire_after_create(
         &self,
         _: &(IdentityNonce, UnixTime, String),
@@ -177,17 +178,16 @@ impl Evaluator {
             http,
             answers: Cache::builder()
                 .max_capacity(MOST_ANSWERS)
-                .expire_after(Memory)
+                .expire_after(AnswerExpiry)
                 .build(),
         }
     }
 
-    /// The person as they are judged for a token of that application: with what its services say of
-    /// them now, and nothing that they said before. What they say now counts for the sessions that
-    /// there are, too.
+    /// Returns the user's identity with the current answers of the application's services, and no
+    /// older ones. The answers count for existing sessions, too.
     ///
     /// # Errors
-    /// Where the answers cannot be kept.
+    /// If the answers cannot be stored.
     pub(crate) async fn evaluated(
         &self,
         application: &Application,
@@ -196,8 +196,8 @@ impl Evaluator {
         now: UnixTime,
     ) -> Result<Arc<Identity>, StoreError> {
         let services = self.running.services();
-        let asked = services.evaluations.of(application.aud());
-        if asked.is_empty() {
+        let named = services.evaluations.for_application(application.aud());
+        if named.is_empty() {
             return Ok(Arc::clone(&login.identity));
         }
         let Some(signing) = self.issuer.signing() else {
@@ -210,53 +210,65 @@ impl Evaluator {
         let question = Arc::new(Question {
             signing,
             http: self.http.clone(),
+            clock: self.running.clock().clone(),
             issuer: snapshot.issuer().to_owned(),
             identity: document(&login.identity, &snapshot),
             leeway: services.leeway.as_secs(),
             request,
         });
-        let mut asking = JoinSet::new();
-        for service in asked {
-            let (answers, question, service) = (
-                self.answers.clone(),
-                Arc::clone(&question),
-                Arc::clone(service),
-            );
-            let key = (login.nonce, login.identity.at, service.key.clone());
-            asking.spawn(async move {
-                let answer = answers.get_with(key, question.ask(&service)).await;
-                (service.key.clone(), answer)
-            });
-        }
-        let mut answers = BTreeMap::new();
-        while let Some(ended) = asking.join_next().await {
-            match ended {
-                Ok((key, Some(answer))) => drop(answers.insert(key, answer)),
-                Ok((_, None)) => {}
-                Err(error) => {
-                    tracing::error!(%error, request_id = %request, "an external evaluation ended without an answer")
-                }
-            }
-        }
-        self.keep_answers(login.nonce, &answers, now).await?;
+        let answers = self.answers(named, &question, login).await;
+        self.store_answers(login.nonce, &answers, now).await?;
         Ok(Arc::new(Identity {
             evaluations: answers,
             ..(*login.identity).clone()
         }))
     }
 
-    /// Whether every service that the application's policies ask has answered of that person.
+    /// Calls all services concurrently. A service without an answer is absent from the result.
+    async fn answers(
+        &self,
+        services: &[Arc<Service>],
+        question: &Arc<Question>,
+        login: &Login,
+    ) -> BTreeMap<String, bool> {
+        let mut calls = JoinSet::new();
+        for service in services {
+            let (answers, question, service) = (
+                self.answers.clone(),
+                Arc::clone(question),
+                Arc::clone(service),
+            );
+            let key = (login.nonce, login.identity.at, service.key.clone());
+            calls.spawn(async move {
+                let answer = answers.get_with(key, question.ask(&service)).await;
+                (service.key.clone(), answer)
+            });
+        }
+        let mut answers = BTreeMap::new();
+        while let Some(ended) = calls.join_next().await {
+            match ended {
+                Ok((key, Some(answer))) => drop(answers.insert(key, answer)),
+                Ok((_, None)) => {}
+                Err(error) => {
+                    tracing::error!(%error, request_id = %question.request, "a call of an evaluation service failed");
+                }
+            }
+        }
+        answers
+    }
+
+    /// Returns `true` if every service of the application's policies has answered about the user.
     pub(crate) fn all_answered(&self, application: &Application, identity: &Identity) -> bool {
         self.running
             .services()
             .evaluations
-            .of(application.aud())
+            .for_application(application.aud())
             .iter()
             .all(|s| identity.evaluations.contains_key(&s.key))
     }
 
-    /// Writes answers into the record behind a login, where they are others than before.
-    async fn keep_answers(
+    /// Stores answers in the login's record, if they changed.
+    async fn store_answers(
         &self,
         nonce: IdentityNonce,
         answers: &BTreeMap<String, bool>,
@@ -264,13 +276,13 @@ impl Evaluator {
     ) -> Result<(), StoreError> {
         let records = &self.identities.records;
         let _one = records.lock(nonce).await;
-        // The login may have ended meanwhile: then there is nobody to keep them for.
+        // The login may be revoked by now.
         let Some(identity) = self.identities.identity(nonce, now).await? else {
             return Ok(());
         };
         let services = self.running.services();
         let mut evaluations = identity.evaluations.clone();
-        evaluations.retain(|key, _| services.evaluations.have(key));
+        evaluations.retain(|key, _| services.evaluations.contains(key));
         evaluations.extend(answers.iter().map(|(key, answer)| (key.clone(), *answer)));
         if evaluations == identity.evaluations {
             return Ok(());
@@ -286,10 +298,11 @@ impl Evaluator {
     }
 }
 
-/// A question about one person, the same for every service.
+/// A question about one user, the same for every service.
 struct Question {
     signing: Arc<SigningKeys>,
     http: HttpClient,
+    clock: Clock,
     issuer: String,
     /// The `get-identity` document.
     identity: Value,
@@ -308,11 +321,11 @@ impl Question {
             Ok(false) => Evaluation::No,
             Err(_) => Evaluation::Unknown,
         });
-        let (url, request_id) = (service.shown(), self.request);
+        let (url, request_id) = (service.url_for_log(), self.request);
         answer
             .map_err(|error| {
                 let error = crate::model::chain(&error);
-                tracing::warn!(url, %request_id, error, "an external evaluation gave no answer, so the rule is unknown");
+                tracing::warn!(url, %request_id, error, "no answer from an evaluation service; treating the rule as unknown");
             })
             .ok()
     }
@@ -322,7 +335,7 @@ impl Question {
         struct Answer {
             token: String,
         }
-        let (now, nonce) = (UnixTime::now(), nonce());
+        let (now, nonce) = (self.clock.now(), nonce());
         let claims = EvaluationClaims {
             iss: &self.issuer,
             aud: [&service.name],
@@ -348,11 +361,11 @@ impl Question {
         let Answer { token } =
             crate::model::json::object(&answered.body).map_err(|_| NoAnswer::Malformed)?;
         let read =
-            |keys: &KeySet| read_evaluation(&token, keys, &nonce, UnixTime::now(), self.leeway);
-        let keys = service.keys(&self.http, None).await?;
+            |keys: &KeySet| read_evaluation(&token, keys, &nonce, self.clock.now(), self.leeway);
+        let keys = service.keys(self, None).await?;
         match read(&keys) {
             Err(EvaluationError::Token(error)) if error.may_be_rotation() => {
-                read(&*service.keys(&self.http, Some(&keys)).await?)
+                read(&*service.keys(self, Some(&keys)).await?)
             }
             answer => answer,
         }
@@ -371,22 +384,23 @@ impl Service {
         }
     }
 
-    /// For the log: without a query, which may hold what nobody else should know.
-    fn shown(&self) -> String {
+    /// Returns the URL for the log, without its query: that may contain secrets.
+    fn url_for_log(&self) -> String {
         let mut url = self.evaluate_url.clone();
         url.set_query(None);
         url.into()
     }
 
-    /// The keys; others than `but`, if those are old enough that there may be others.
+    /// Returns the service's keys. With `but`, fetches them again unless that was done since.
     async fn keys(
         &self,
-        http: &HttpClient,
+        question: &Question,
         but: Option<&Arc<KeySet>>,
     ) -> Result<Arc<KeySet>, NoAnswer> {
         let mut keys = self.keys.lock().await;
+        let now = question.clock.instant();
         if let Some((known, at)) = &keys.known
-            && at.elapsed() < FRESH
+            && now.duration_since(*at) < FRESH
             && but.is_none_or(|but| !Arc::ptr_eq(but, known))
         {
             return Ok(Arc::clone(known));
@@ -394,10 +408,9 @@ impl Service {
         let last = keys
             .known
             .as_ref()
-            .filter(|(_, at)| at.elapsed() < STALE)
+            .filter(|(_, at)| now.duration_since(*at) < STALE)
             .map(|(known, _)| Arc::clone(known));
-        // Before the fetch: a fetch that is given up counts too.
-        let now = Instant::now();
+        // Counted before the fetch: a fetch that times out counts, too.
         if !keys
             .budget
             .get_or_insert_with(|| FetchBudget::new(COOLDOWN, now))
@@ -405,18 +418,18 @@ impl Service {
         {
             return last.ok_or(NoAnswer::KeysTried);
         }
-        match (self.fetch(http).await, last) {
+        match (self.fetch(&question.http).await, last) {
             (Ok(fetched), _) => {
                 let fetched = Arc::new(fetched);
-                keys.known = Some((Arc::clone(&fetched), Instant::now()));
+                keys.known = Some((Arc::clone(&fetched), question.clock.instant()));
                 Ok(fetched)
             }
             (Err(error), Some(last)) => {
-                let (url, error) = (self.shown(), crate::model::chain(&error));
+                let (url, error) = (self.url_for_log(), crate::model::chain(&error));
                 tracing::warn!(
                     url,
                     error,
-                    "the keys of an external evaluation stay as they were"
+                    "keeping the previous keys of an evaluation service"
                 );
                 Ok(last)
             }
@@ -436,24 +449,24 @@ impl Service {
     }
 }
 
-/// 128 bits, 32 digits.
+/// 128 random bits, as 32 hexadecimal digits.
 fn nonce() -> String {
     let mut bytes = [0_u8; 16];
     fill_random(&mut bytes);
     hex(&bytes)
 }
 
-/// For a question to one service, its keys included. A person waits for this at login.
+/// The time for one service, including the fetch of its keys. A user waits for it at login.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// How long an answer serves for further tokens: as long as it may be good for.
+/// The age up to which an answer is used for further tokens.
 const ANSWERED: Duration = Duration::from_secs(EVALUATION_LIFETIME);
-/// How long nobody asks again after a failure.
+/// The time until a failed call is repeated.
 const FAILED: Duration = Duration::from_secs(3);
-/// How old keys are before they are fetched again.
+/// The age at which keys are fetched again.
 const FRESH: Duration = Duration::from_secs(3600);
-/// How old they may be where that fails.
+/// The age up to which keys are used while they cannot be fetched.
 const STALE: Duration = Duration::from_secs(24 * 3600);
-/// Answers that no known key signed cause two fetches at once, and then one in this time.
+/// An answer with an unknown key causes a fetch: two at once, and then one in this time.
 const COOLDOWN: Duration = Duration::from_secs(10);
 /// An answer is four claims and a signature.
 const MAX_ANSWER: usize = 32 * 1024;

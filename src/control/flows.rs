@@ -1,4 +1,4 @@
-//! What this process remembers of logins under way.
+//! Logins in progress, and names that can be used once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,19 +12,18 @@ use crate::login::State;
 use crate::model::{UnixTime, UserId};
 use crate::store::StoreError;
 
-/// Logins under way, and names that can be used once.
+/// Logins in progress, and names that can be used once.
 pub(crate) struct Flows {
     store: Arc<WatchedStore>,
     seal: SealingKey,
-    /// Names that this process saw used, for as long as they could be used again. The store
-    /// decides.
+    /// Names that this process saw used, for as long as they are valid. The store decides.
     used: Cache<String, ()>,
-    /// When users signed out last, for as long as it may explain a session that is gone.
+    /// The last sign-out of each user, for as long as it may explain a missing session.
     signed_out: Cache<UserId, UnixTime>,
-    /// States of logins with a long address, or whose provider returns only the name of the flow.
-    /// The browser has everything but the long address, too.
+    /// The states of logins with a long URL, and of those at a provider that returns only the
+    /// flow's name. The browser holds everything but the long URL, too.
     begun: Cache<String, State>,
-    /// Turns at the signatures of SAML responses, which anybody may have verified.
+    /// Permits to verify the signatures of SAML responses, which any client can post.
     verifying: tokio::sync::Semaphore,
 }
 
@@ -55,12 +54,12 @@ impl Flows {
         &self.seal
     }
 
-    /// Uses up a name for the whole team, until `until`. Returns `false` if it was used before, at
-    /// any process on the store.
+    /// Uses up a name for the whole team, until `until`. Returns `false` if any process on the
+    /// store used it before.
     ///
     /// # Errors
-    /// If the store does not accept it. Whether it is used is then unknown, so it must not be
-    /// granted anything.
+    /// If the store does not accept it. The name may be used then, so the caller must grant
+    /// nothing.
     pub(crate) async fn use_up(&self, name: &str, until: UnixTime) -> Result<bool, StoreError> {
         if self.is_used_up(name) {
             return Ok(false);
@@ -74,12 +73,13 @@ impl Flows {
         Ok(is_first)
     }
 
-    /// Remembers that a user signed out, so that the next login is not taken for one of a loop.
+    /// Remembers that a user signed out, so that the next login does not count as part of a loop.
     pub(crate) fn remember_sign_out(&self, user: &UserId, now: UnixTime) {
         self.signed_out.insert(user.clone(), now);
     }
 
-    /// Returns when the user signed out last, if it was in the last minute and at this process.
+    /// Returns the time of the user's last sign-out, if it was at this process within the last
+    /// minute.
     pub(crate) fn signed_out(&self, user: &UserId) -> Option<UnixTime> {
         self.signed_out.get(user)
     }
@@ -89,18 +89,18 @@ impl Flows {
         self.used.contains_key(name)
     }
 
-    /// Remembers what a login is for.
+    /// Remembers the state of a login.
     pub(crate) fn remember_begun(&self, state: &State) {
         self.begun.insert(state.flow.clone(), state.clone());
     }
 
-    /// What the login of that name is for, where this node began it and remembers it.
+    /// Returns the state of the login of that name, if it began at this process and is remembered.
     pub(crate) fn begun(&self, flow: &str) -> Option<State> {
         self.begun.get(flow)
     }
 
-    /// Does what takes the processor for long, out of the way of all that waits; `None` where too
-    /// many others do.
+    /// Runs work that is long on the processor, on a thread for blocking work; `None` if too many
+    /// others wait.
     pub(crate) async fn verify<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -113,12 +113,12 @@ impl Flows {
     }
 }
 
-/// The store forgets a name only after a process with a slow clock, too, sees that it has expired.
+/// The store forgets a name only after a process with a slow clock considers it expired, too.
 const CLOCK_DIFFERENCE: Duration = Duration::from_secs(600);
-/// Longer than any flow or hand-over lives.
+/// Longer than the lifetime of any flow or hand-over.
 const USED_FOR: Duration = Duration::from_secs(1800);
 const MAX_USED: u64 = 1_000_000;
-/// Longer than logins count as a loop.
+/// Longer than the time in which logins count as a loop.
 const SIGNED_OUT_FOR: Duration = Duration::from_secs(60);
 const MAX_SIGNED_OUT: u64 = 100_000;
 const MAX_BEGUN_BYTES: u64 = 16 << 20;

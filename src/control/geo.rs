@@ -1,4 +1,4 @@
-//! The database of countries: read at the start, and again whenever its file changes.
+//! The database of countries. It is read at the start, and again when its file changes.
 
 use std::fs::Metadata;
 use std::io;
@@ -15,7 +15,7 @@ use crate::geo::{Database, DatabaseError, LARGEST};
 use crate::observe::metrics::{Reload, metrics};
 use crate::policy::{Countries, Country};
 
-/// The countries that the running configuration's database knows.
+/// The database of countries of the running configuration.
 #[derive(Debug)]
 pub struct CountryFile {
     path: PathBuf,
@@ -23,34 +23,31 @@ pub struct CountryFile {
     seen: Mutex<Option<Stamp>>,
 }
 
-/// Why there are no countries in a file.
+/// An error of a database of countries.
 #[derive(Debug, Error)]
 pub enum CountryFileError {
-    /// It is not there, or cannot be read.
+    /// The file cannot be read.
     #[error("the database of countries `{}` cannot be read", path.display())]
     Read {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// It is something else.
+    /// The file is not a usable database.
     #[error("the database of countries `{}` cannot be used", path.display())]
     Use {
         /// Which file.
         path: PathBuf,
-        /// What it is.
+        /// The error in it.
         source: DatabaseError,
     },
 }
 
 impl CountryFile {
-    /// Reads it.
-    ///
-    /// # Errors
-    /// See [`CountryFileError`].
+    /// Opens a database.
     pub fn open(path: &Path) -> Result<Self, CountryFileError> {
-        // Before it is read: what changes meanwhile is read again.
+        // Taken before the file is read, so that a change during the read causes another.
         let seen = Mutex::new(Stamp::of(path));
         Ok(Self {
             path: path.to_owned(),
@@ -59,9 +56,9 @@ impl CountryFile {
         })
     }
 
-    /// Reads it again where it has changed. One that cannot be used leaves the one before in place,
-    /// and the log says why.
-    pub(super) fn look(&self) {
+    /// Reads the file again if it changed. If the new one cannot be used, the previous one stays
+    /// and the error is logged.
+    pub(super) fn reload_if_changed(&self) {
         let now = Stamp::of(&self.path);
         {
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -72,14 +69,14 @@ impl CountryFile {
         }
         match read(&self.path) {
             Ok(database) => {
-                tracing::info!(database = %self.path.display(), kind = database.kind(), "the database of countries was read again");
+                tracing::info!(database = %self.path.display(), kind = database.kind(), "reloaded the database of countries");
                 self.current.store(Arc::new(database));
                 metrics().country_database(Reload::Applied);
             }
             Err(error) => {
                 tracing::error!(
                     error = crate::model::chain(&error),
-                    "the running database of countries stays"
+                    "keeping the running database of countries"
                 );
                 metrics().country_database(Reload::Rejected);
             }
@@ -106,14 +103,13 @@ fn read(path: &Path) -> Result<Database, CountryFileError> {
     })
 }
 
-/// What tells one content of a file from another without reading it: it is large, and links lead to
-/// it that are turned over (Kubernetes), so that its name and folder say nothing.
+/// Identifies the content of a file without reading it, because the file is large. Kubernetes swaps
+/// symbolic links, so the name and the folder are not enough.
 #[derive(Debug, PartialEq, Eq)]
 struct Stamp {
     length: u64,
     modified: Option<SystemTime>,
-    /// Device, file, and when anything of it changed: a copy can keep the time of what it is a copy
-    /// of.
+    /// Device, inode and change time. A copy can keep the modification time of its original.
     changed: (u64, u64, i64, i64),
 }
 
@@ -159,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_leaves_the_one_before() {
+    fn unusable_file_keeps_the_previous_database() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("countries.mmdb");
         assert!(matches!(
@@ -180,20 +176,20 @@ mod tests {
         assert_eq!(country(&file).as_deref(), Some("DE"));
         for bad in [&MOVED[..MOVED.len() - 1], &MOVED[..20], b"", b"<html>", ASN] {
             std::fs::write(&path, bad).unwrap();
-            file.look();
+            file.reload_if_changed();
             assert_eq!(country(&file).as_deref(), Some("DE"));
         }
         std::fs::remove_file(&path).unwrap();
-        file.look();
+        file.reload_if_changed();
         assert_eq!(country(&file).as_deref(), Some("DE"));
         std::fs::write(&path, MOVED).unwrap();
-        file.look();
+        file.reload_if_changed();
         assert_eq!(country(&file).as_deref(), Some("US"));
     }
 
     #[cfg(unix)]
     #[test]
-    fn a_link_that_is_turned_over_is_a_change() {
+    fn swapped_symlink_is_a_change() {
         let folder = tempfile::tempdir().unwrap();
         let (data, path) = (
             folder.path().join("..data"),
@@ -206,11 +202,11 @@ mod tests {
         std::os::unix::fs::symlink("1", &data).unwrap();
         std::os::unix::fs::symlink("..data/countries.mmdb", &path).unwrap();
         let file = CountryFile::open(&path).unwrap();
-        file.look();
+        file.reload_if_changed();
         assert_eq!(country(&file).as_deref(), Some("DE"));
         std::os::unix::fs::symlink("2", folder.path().join("new")).unwrap();
         std::fs::rename(folder.path().join("new"), &data).unwrap();
-        file.look();
+        file.reload_if_changed();
         assert_eq!(country(&file).as_deref(), Some("US"));
     }
 }

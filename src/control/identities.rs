@@ -1,4 +1,7 @@
-//! The identities behind logins: from the store, or from the team that signed a token.
+//! The identities behind logins: from our store, or from the team that signed the token.
+//!
+//! Decides when an identity is read again. Trusts the store's records and a remote team's answers.
+//! Never replaces a known identity because a look-up failed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,8 +25,8 @@ pub(crate) struct Identities {
     pub(super) issuer: Arc<Issuer>,
     pub(super) records: Arc<Records>,
     pub(super) revoker: Arc<Revoker>,
-    /// Logins that an edge node may have asked about, with the end of the session there.
-    pub(super) asked_about: moka::sync::Cache<IdentityNonce, UnixTime>,
+    /// Logins that an edge node may have queried, with the end of the session there.
+    pub(super) queried: moka::sync::Cache<IdentityNonce, UnixTime>,
 }
 
 impl Identities {
@@ -34,14 +37,14 @@ impl Identities {
         records: Arc<Records>,
         revoker: Arc<Revoker>,
     ) -> Self {
-        let asked_about = moka::sync::Cache::builder().max_capacity(MAX_ASKED_ABOUT);
+        let queried = moka::sync::Cache::builder().max_capacity(MAX_QUERIED);
         Self {
             running,
             store,
             issuer,
             records,
             revoker,
-            asked_about: asked_about.eviction_policy(EvictionPolicy::lru()).build(),
+            queried: queried.eviction_policy(EvictionPolicy::lru()).build(),
         }
     }
 
@@ -50,10 +53,10 @@ impl Identities {
         self.records.known(nonce)
     }
 
-    /// The identity record behind a login.
+    /// Returns the identity record behind a login.
     ///
     /// # Errors
-    /// Where the store does not answer.
+    /// If the store does not answer.
     pub(crate) async fn identity(
         &self,
         nonce: IdentityNonce,
@@ -66,7 +69,7 @@ impl Identities {
             Some(IdentityState::Missing | IdentityState::Refused { .. }) => return Ok(None),
             Some(IdentityState::Unavailable { .. }) | None => {}
         }
-        // A remote team's records are not in our store, and that they are not there says nothing.
+        // A remote team's records are not in our store, so their absence means nothing.
         if matches!(*self.issuer, Issuer::Remote(_)) {
             return Ok(None);
         }
@@ -95,11 +98,11 @@ impl Identities {
         result
     }
 
-    /// Learns the identity behind a token: from the store, or from the team that signed it, which
-    /// wants to see the token.
-    pub(crate) async fn learn(&self, nonce: IdentityNonce, issued: UnixTime, token: &Secret) {
+    /// Looks up the identity behind a token: in our store, or at the remote team that signed it.
+    /// That team requires the token. Concurrent calls share one look-up.
+    pub(crate) async fn look_up(&self, nonce: IdentityNonce, issued: UnixTime, token: &Secret) {
         let _one = self.records.lock(nonce).await;
-        let now = UnixTime::now();
+        let now = self.running.now();
         let last = self.running.known().identity(&nonce);
         match &last {
             Some(IdentityState::Known(_) | IdentityState::Missing) => return,
@@ -115,56 +118,74 @@ impl Identities {
             }) if issued <= *refused && now < *recheck => return,
             _ => {}
         }
-        let Issuer::Remote(remote) = &*self.issuer else {
-            // What went wrong is known to the engine and written down.
-            let _ = self.identity(nonce, now).await;
-            return;
-        };
-        let state = match remote.identity(token, now).await {
-            Ok(Some(identity)) => IdentityState::Borrowed {
-                identity: Arc::new(identity),
-                recheck: now.after(ASK_AGAIN),
-            },
-            Ok(None) => {
-                let issued = match last {
-                    Some(IdentityState::Refused { issued: before, .. }) => issued.max(before),
-                    _ => issued,
-                };
-                IdentityState::Refused {
-                    issued,
-                    recheck: now.after(ASK_AGAIN),
-                }
+        match &*self.issuer {
+            // The look-up logs its errors and publishes them to the engine.
+            Issuer::Local(_) => drop(self.identity(nonce, now).await),
+            Issuer::Remote(remote) => {
+                let fetched = remote.identity(token, now).await;
+                let max_stale = remote.team().max_stale;
+                let state = remote_state(fetched, last, issued, max_stale, now);
+                self.running.known().set_identity(nonce, state);
             }
-            Err(error) => {
-                tracing::warn!(url = %remote.team().identity_url, error, "an identity could not be learned");
-                let recheck = now.after(RETRY_IDENTITY);
-                match last {
-                    // The last answer stays until its bound.
-                    Some(IdentityState::Borrowed { identity, .. })
-                        if now.since(identity.at) < remote.team().max_stale =>
-                    {
-                        IdentityState::Borrowed { identity, recheck }
-                    }
-                    _ => IdentityState::Unavailable {
-                        retry_from: recheck,
-                    },
-                }
-            }
-        };
-        self.running.known().set_identity(nonce, state);
+        }
     }
 
-    /// Somebody asks who is behind a session, as edge nodes do: it lives there until it ends.
-    pub(crate) fn ask_about(&self, nonce: IdentityNonce, until: UnixTime) {
+    /// Notes that an edge node or an application queries the identity of a session. Groups are
+    /// refreshed for it until the session ends.
+    pub(crate) fn keep_fresh_until(&self, nonce: IdentityNonce, until: UnixTime) {
         let later = |before: Option<Entry<_, UnixTime>>| {
             before.map_or(until, |before| until.max(before.into_value()))
         };
-        self.asked_about.entry(nonce).and_upsert_with(later);
+        self.queried.entry(nonce).and_upsert_with(later);
     }
 }
 
-const MAX_ASKED_ABOUT: u64 = 1_000_000;
+/// Returns the state of an identity after its fetch from a remote team. `issued` is the time of the
+/// token that was sent, `max_stale` the age up to which the last answer is used after an error.
+fn remote_state(
+    fetched: Result<Option<Identity>, String>,
+    last: Option<IdentityState>,
+    issued: UnixTime,
+    max_stale: Duration,
+    now: UnixTime,
+) -> IdentityState {
+    match fetched {
+        Ok(Some(identity)) => IdentityState::Borrowed {
+            identity: Arc::new(identity),
+            recheck: now.after(LOOK_UP_EVERY),
+        },
+        Ok(None) => {
+            let issued = match last {
+                Some(IdentityState::Refused { issued: before, .. }) => issued.max(before),
+                _ => issued,
+            };
+            IdentityState::Refused {
+                issued,
+                recheck: now.after(LOOK_UP_EVERY),
+            }
+        }
+        Err(error) => {
+            tracing::warn!(
+                error,
+                "an identity could not be fetched from the remote team"
+            );
+            let recheck = now.after(RETRY_IDENTITY);
+            match last {
+                Some(IdentityState::Borrowed { identity, .. })
+                    if now.since(identity.at) < max_stale =>
+                {
+                    IdentityState::Borrowed { identity, recheck }
+                }
+                _ => IdentityState::Unavailable {
+                    retry_from: recheck,
+                },
+            }
+        }
+    }
+}
+
+const MAX_QUERIED: u64 = 1_000_000;
 const RETRY_IDENTITY: Duration = Duration::from_secs(2);
-/// How late it is noticed here that the team ended a login, and how often the team is shown a token
-/// that it did not take.
-const ASK_AGAIN: Duration = Duration::from_secs(15);
+/// The interval of look-ups at a remote team: for a known identity, and for a token that it
+/// rejected. So long may a logout there take to be noticed here.
+const LOOK_UP_EVERY: Duration = Duration::from_secs(15);

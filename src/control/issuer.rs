@@ -10,15 +10,25 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::HeaderValue;
 use serde::Serialize;
+use url::Url;
 
 use super::remote::RemoteIssuer;
 use super::running::Running;
 use super::store_watch::WatchedStore;
-use super::{Services, SigningKeys, StartError};
+use super::{RemoteTeam, Services, SigningKeys, StartError};
 use crate::engine::{IssuerKeys, Snapshot};
 use crate::http_client::HttpClient;
 use crate::model::{Aud, UnixTime};
 use crate::token::{KeyError, KeySet, Kind, ServiceClaims};
+
+/// The configured signer of the team's tokens. It does not change while the process runs.
+#[derive(Clone, Debug)]
+pub enum IssuerSettings {
+    /// This process.
+    Local,
+    /// Another team. Its tokens are valid here, and users log in there.
+    Remote(RemoteTeam),
+}
 
 /// The signer of the team's tokens: this process, or a team that runs elsewhere.
 pub(crate) enum Issuer {
@@ -36,6 +46,16 @@ pub(crate) struct LocalIssuer {
     asserting: tokio::sync::Mutex<()>,
 }
 
+impl IssuerSettings {
+    /// Returns the address of a remote team's keys.
+    pub(super) const fn certs_url(&self) -> Option<&Url> {
+        match self {
+            Self::Local => None,
+            Self::Remote(team) => Some(&team.certs_url),
+        }
+    }
+}
+
 impl Issuer {
     /// Loads the signing keys, or prepares to fetch those of the remote team.
     pub(super) async fn start(
@@ -44,9 +64,11 @@ impl Issuer {
         http: &HttpClient,
         now: UnixTime,
     ) -> Result<Self, StartError> {
-        Ok(match running.services().remote.clone() {
-            None => Self::Local(LocalIssuer::start(running, store, now).await?),
-            Some(team) => Self::Remote(RemoteIssuer::new(Arc::clone(running), http.clone(), team)),
+        Ok(match running.services().issuer.clone() {
+            IssuerSettings::Local => Self::Local(LocalIssuer::start(running, store, now).await?),
+            IssuerSettings::Remote(team) => {
+                Self::Remote(RemoteIssuer::new(Arc::clone(running), http.clone(), team))
+            }
         })
     }
 
@@ -110,7 +132,7 @@ impl Issuer {
 
     /// Prepares for a configuration that is about to be put in place.
     pub(super) fn reconfigure(&self, snapshot: &Snapshot, services: &Services) {
-        match (self, &services.remote) {
+        match (self, &services.issuer) {
             // Under another team domain the same keys sign for another issuer.
             (Self::Local(local), _) => {
                 let keys = local.signing.load();
@@ -118,8 +140,8 @@ impl Issuer {
                     tracing::error!(%error, "the signing keys could not be published");
                 }
             }
-            (Self::Remote(remote), Some(team)) => remote.replace(team.clone()),
-            (Self::Remote(_), None) => {}
+            (Self::Remote(remote), IssuerSettings::Remote(team)) => remote.replace(team.clone()),
+            (Self::Remote(_), IssuerSettings::Local) => {}
         }
     }
 }
@@ -143,7 +165,7 @@ impl LocalIssuer {
     }
 
     async fn rotate(&self) {
-        let (now, lifetime) = (UnixTime::now(), self.running.services().token_lifetime);
+        let (now, lifetime) = (self.running.now(), self.running.services().token_lifetime);
         let store = &self.store;
         match SigningKeys::load_or_create(&***store, lifetime, now, store.time()).await {
             Ok(keys) => match publish(&self.running, self.running.load().issuer(), &keys) {
@@ -161,11 +183,15 @@ impl LocalIssuer {
         }
     }
 
-    /// Signs the assertion that tells an origin which service client a request is from
+    /// Signs the assertion that identifies the service client of a request to the origin
     /// (`docs/wire.md` 5.3). Concurrent requests share one signature.
     async fn assert_service_client(&self, aud: &Aud, common_name: &str, expires: UnixTime) {
         let _one = self.asserting.lock().await;
-        let (snapshot, now, of) = (self.running.snapshot(), UnixTime::now(), (aud, common_name));
+        let (snapshot, now, of) = (
+            self.running.snapshot(),
+            self.running.now(),
+            (aud, common_name),
+        );
         let known = self.running.known();
         if known.has_assertion(snapshot.issuer(), of, now) {
             return;
@@ -185,7 +211,7 @@ impl LocalIssuer {
         else {
             return;
         };
-        // Early enough that an origin which takes its time does not find it too old.
+        // Renewed early, so that a slow origin does not receive an expired one.
         let margin = (expires.since(now) / 4).min(RENEW_BEFORE);
         let renew_from = UnixTime(expires.0.saturating_sub(margin.as_secs()));
         known.set_assertion(snapshot.issuer(), of, token, renew_from);

@@ -1,11 +1,11 @@
-//! What waits, so that requests need not: the tasks that prepare what the engine reads.
+//! The control path: background tasks and I/O that keep the engine's snapshot up to date.
 //!
-//! Decides nothing about a request. [`Access`] holds the running snapshot and everything behind it;
-//! one file stands for each thing that is refreshed, and only `revocations::Publisher` puts
-//! snapshots in place. Never takes a good state away because a new one could not be had.
+//! Decides nothing about a request. [`Access`] composes its parts. Only `revocations::Publisher`
+//! publishes snapshots. Never discards a valid state because a newer one cannot be loaded.
 
 mod access;
 mod audit;
+mod clock;
 mod compile;
 mod documents;
 mod evaluations;
@@ -30,18 +30,20 @@ mod vital;
 
 #[cfg(feature = "standalone")]
 pub(crate) use access::sealing_key;
-pub use access::{Access, Services, StartError};
+pub use access::{Access, Resources, Services, StartError};
 pub(crate) use audit::Audit;
+pub use clock::{Clock, ManualClock};
 pub use compile::{CompileError, compile, providers, snapshot};
 pub(crate) use documents::document;
 pub use evaluations::Evaluations;
 pub(crate) use flows::Flows;
 pub use geo::{CountryFile, CountryFileError};
 pub(crate) use issuer::Issuer;
-pub(crate) use logins::{Becomes, Logins, NoLogin};
+pub use issuer::IssuerSettings;
+pub(crate) use logins::{LoginError, LoginMode, Logins};
 pub use remote::RemoteTeam;
 pub(crate) use sessions::{BrowserSessions, Login, Organisation, Sessions, SignedIn};
 pub use signing_keys::{SigningKeys, SigningKeysError};
 pub use start::{Control, ControlError, NoOrigins, OriginSource, http_client};
 pub use tasks::{Tasks, watch_configuration};
-pub use vital::{Background, Ended, Running, Vital};
+pub use vital::{Background, Ended, Vital, VitalGuard};

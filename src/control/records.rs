@@ -13,8 +13,8 @@ use crate::store::StoreError;
 pub(super) struct Records {
     known: Arc<NodeCache>,
     store: Arc<WatchedStore>,
-    /// One lock for each login: whoever writes its record holds it, so that no change undoes
-    /// another, and concurrent requests share one look-up.
+    /// One lock for each login. Its holder may write the record, so that no change undoes another,
+    /// and concurrent requests share one look-up.
     locks: moka::sync::Cache<IdentityNonce, Arc<tokio::sync::Mutex<()>>>,
 }
 
@@ -96,5 +96,5 @@ impl Records {
     }
 }
 
-/// In which no request waits for a lock, before it is dropped.
+/// The time after which an unused lock is dropped.
 const LOCK_IDLE: Duration = Duration::from_secs(60);

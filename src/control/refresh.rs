@@ -1,9 +1,9 @@
-//! Group changes that reach people who are logged in.
+//! Groups of users who are signed in.
 //!
-//! Decides when somebody's groups are read again, and how long old ones stand while they cannot be:
-//! `groups_refresh`, and from `groups_max_stale` on they are unknown, which helps nobody. Trusts
-//! the provider's directory as logins do. Never lets a session of somebody go on whom the directory
-//! says it no longer has, and never takes a directory that does not answer for one that says so.
+//! Decides when a user's groups are read again (`groups_refresh`), and how long old ones are used
+//! while that fails: after `groups_max_stale` they are unknown, which never helps the user. Trusts
+//! the provider's directory as logins do. Never keeps a session of a user that the directory
+//! reports as gone, and never treats a directory that does not answer as such a report.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
@@ -21,22 +21,23 @@ use crate::model::{Groups, GroupsSeen, GroupsSource, Identity, IdentityNonce, Id
 use crate::policy::Truth;
 use crate::session::Presented;
 
-/// Everybody who is one person at one provider, by their logins.
-type People = HashMap<(IdpId, String), Vec<(IdentityNonce, Arc<Identity>)>>;
+/// The logins of each user of a provider.
+type LoginsByUser = HashMap<(IdpId, String), Vec<(IdentityNonce, Arc<Identity>)>>;
 
 impl Identities {
-    /// Never ends.
+    /// Reads groups again when they are due. Never returns.
     pub(super) async fn keep_groups_fresh(self: Arc<Self>) {
         loop {
-            Arc::clone(&self).refresh_groups(UnixTime::now()).await;
+            Arc::clone(&self).refresh_groups(self.running.now()).await;
             tokio::time::sleep(self.pause()).await;
         }
     }
 
-    /// Never ends. By itself, because the directory may take its time.
-    pub(super) async fn keep_groups_no_longer(self: Arc<Self>) {
+    /// Marks groups as unknown when they are too old. Never returns. It is a task of its own,
+    /// because calls of the directory may take long.
+    pub(super) async fn expire_groups_at_bound(self: Arc<Self>) {
         loop {
-            self.outdate_groups(UnixTime::now()).await;
+            self.expire_groups(self.running.now()).await;
             tokio::time::sleep(self.pause()).await;
         }
     }
@@ -55,8 +56,8 @@ impl Identities {
         })
     }
 
-    /// Takes away groups that are older than they may be.
-    async fn outdate_groups(&self, now: UnixTime) {
+    /// Marks groups as unknown that are older than they may be.
+    async fn expire_groups(&self, now: UnixTime) {
         let services = self.running.services();
         let mut old = self.running.known().identities();
         old.retain(|(_, identity)| {
@@ -66,27 +67,27 @@ impl Identities {
         if old.is_empty() {
             return;
         }
-        let living = self.watched(now);
+        let living = self.is_in_use(now);
         for (nonce, identity) in old {
             let Some((_, terms)) = refreshed_by(&services, &identity) else {
                 continue;
             };
             if living(&nonce, &identity) {
-                self.outdate(nonce, terms, now).await;
+                self.expire(nonce, terms, now).await;
             } else {
                 let _one = self.records.lock(nonce).await;
-                // Nobody watches over it, so it must be looked at when it is used again.
+                // No task keeps this record up to date, so its next use has to look it up.
                 self.running.known().forget_identity(&nonce);
             }
         }
     }
 
-    /// Whose sessions go on, here or at an edge node that asks about them.
-    fn watched(&self, now: UnixTime) -> impl Fn(&IdentityNonce, &Identity) -> bool {
+    /// Returns a predicate for logins with a session here, or at an edge node that queries them.
+    fn is_in_use(&self, now: UnixTime) -> impl Fn(&IdentityNonce, &Identity) -> bool {
         let snapshot = self.running.snapshot();
         let here = self.running.known().living(snapshot.revocations(), now);
         move |nonce, identity| {
-            let elsewhere = self.asked_about.get(nonce).is_some_and(|until| now < until);
+            let elsewhere = self.queried.get(nonce).is_some_and(|until| now < until);
             let presented = Presented {
                 nonce: Some(*nonce),
                 user: &identity.user,
@@ -99,7 +100,7 @@ impl Identities {
         }
     }
 
-    /// Reads the groups again of everybody who has a living session and whose groups are due.
+    /// Reads the groups again that are due, of all users with a session.
     async fn refresh_groups(self: Arc<Self>, now: UnixTime) {
         let services = self.running.services();
         if services
@@ -109,8 +110,8 @@ impl Identities {
         {
             return;
         }
-        let living = self.watched(now);
-        let mut due = People::new();
+        let living = self.is_in_use(now);
+        let mut due = LoginsByUser::new();
         for (nonce, identity) in self.running.known().identities() {
             let Some((provider, terms)) = refreshed_by(&services, &identity) else {
                 continue;
@@ -123,13 +124,13 @@ impl Identities {
             }
         }
         drop(living);
-        let mut looking = JoinSet::new();
+        let mut lookups = JoinSet::new();
         for ((idp, subject), logins) in due {
-            if looking.len() >= AT_ONCE {
-                looking.join_next().await;
+            if lookups.len() >= MAX_CONCURRENT {
+                lookups.join_next().await;
             }
             let (identities, services) = (Arc::clone(&self), Arc::clone(&services));
-            looking.spawn(async move {
+            lookups.spawn(async move {
                 let Some(provider) = services
                     .providers
                     .iter()
@@ -137,11 +138,11 @@ impl Identities {
                 else {
                     return;
                 };
-                let now = UnixTime::now();
+                let now = identities.running.now();
                 let Some(terms) = provider.refresh() else {
                     return;
                 };
-                // What was found out about the account since the round began goes for everybody.
+                // A result that arrived since the round began counts for all logins of the account.
                 let looked = match logins
                     .iter()
                     .any(|(_, identity)| is_time(provider, terms, identity, now))
@@ -149,28 +150,29 @@ impl Identities {
                     true => Some(provider.look_up(&subject, now).await),
                     false => None,
                 };
-                identities.learned(provider, &logins, looked, now).await;
+                identities
+                    .apply_lookup(provider, &logins, looked, now)
+                    .await;
             });
         }
-        while looking.join_next().await.is_some() {}
+        while lookups.join_next().await.is_some() {}
     }
 
-    /// What the directory said of somebody when it was asked, or `None` where it was not, for all
-    /// their logins.
-    async fn learned(
+    /// Applies the directory's answer to all logins of a user; `None` if it was not called.
+    async fn apply_lookup(
         &self,
         provider: &Provider,
         logins: &[(IdentityNonce, Arc<Identity>)],
         looked: Option<Result<AccountStatus, GroupsFailure>>,
         asked: UnixTime,
     ) {
-        let now = UnixTime::now();
+        let now = self.running.now();
         if let Some(Err(failure)) = &looked {
             tracing::warn!(
                 idp = &*provider.id().0,
                 error = crate::model::chain(failure),
                 hint = failure.advice(),
-                "groups of somebody who is logged in could not be read again"
+                "could not refresh the groups of a signed-in user"
             );
         }
         for (nonce, identity) in logins {
@@ -182,13 +184,14 @@ impl Identities {
                 Some(Ok(AccountStatus::Inactive(how))) => {
                     self.ended_by_provider(*nonce, identity, how, now).await
                 }
-                // They stand for as long as they may.
+                // They are used up to their bound.
                 Some(Err(_)) | None => {}
             }
         }
     }
 
-    /// A record that comes out of the store, as old as it may be: nobody watched over it since.
+    /// Updates the groups of a record from the store, which may be old: no task refreshed it since.
+    /// Returns `None` if the directory reports the user as gone.
     pub(super) async fn freshened(
         &self,
         nonce: IdentityNonce,
@@ -202,7 +205,7 @@ impl Identities {
         if !is_older(&identity, terms.max_stale, now) {
             return Some(identity);
         }
-        // Somebody waits for this one.
+        // A request waits for this record.
         let looked = match provider.is_failing(now) {
             true => None,
             false => tokio::time::timeout(PATIENCE, provider.look_up(&identity.subject, now))
@@ -221,10 +224,9 @@ impl Identities {
         }
     }
 
-    /// Puts these groups into the record, here and in the store, unless a login since `asked` knows
-    /// better.
+    /// Stores these groups in the record, unless a login since `asked` brought newer ones.
     async fn renew(&self, nonce: IdentityNonce, groups: Groups, asked: UnixTime) {
-        // Whoever writes a record holds this, so that no change takes another back.
+        // The holder of the lock may write the record.
         let _one = self.records.lock(nonce).await;
         let Some(IdentityState::Known(identity)) = self.running.known().identity(&nonce) else {
             return;
@@ -236,7 +238,7 @@ impl Identities {
             tracing::info!(
                 user = &*identity.user.0,
                 idp = &*identity.idp.id.0,
-                "groups of somebody who is logged in have changed"
+                "group membership changed for a signed-in user"
             );
         }
         let renewed = with_groups(&identity, groups, asked);
@@ -253,9 +255,8 @@ impl Identities {
         }
     }
 
-    /// Groups that could not be read again stand until they are too old, and are unknown from then
-    /// on.
-    async fn outdate(&self, nonce: IdentityNonce, terms: RefreshTerms, now: UnixTime) {
+    /// Marks groups as unknown that could not be read again within their bound.
+    async fn expire(&self, nonce: IdentityNonce, terms: RefreshTerms, now: UnixTime) {
         let _one = self.records.lock(nonce).await;
         let Some(IdentityState::Known(identity)) = self.running.known().identity(&nonce) else {
             return;
@@ -265,7 +266,7 @@ impl Identities {
             tracing::warn!(
                 user = &*identity.user.0,
                 idp = &*identity.idp.id.0,
-                "the groups of somebody who is logged in are too old and so unknown"
+                "group membership is stale; treating it as unknown"
             );
             self.running.known().set_identity(
                 nonce,
@@ -282,13 +283,13 @@ impl Identities {
         now: UnixTime,
     ) {
         self.revoker
-            .end_sessions_whatever(nonce, identity, now)
+            .revoke_even_if_store_fails(nonce, identity, now)
             .await;
         audit::signed_out_by_provider(identity, how);
     }
 }
 
-/// Who keeps somebody's groups fresh, if anybody does.
+/// Returns the provider that refreshes this identity's groups, if one does.
 fn refreshed_by<'a>(
     services: &'a Services,
     identity: &Identity,
@@ -300,15 +301,15 @@ fn refreshed_by<'a>(
     provider.refresh().map(|terms| (provider, terms))
 }
 
-/// Whether the directory may be asked about somebody whose groups are due. Whoever is half way to
-/// the bound is asked about though others use the rate limit up, or those others could take
-/// everybody's groups away.
+/// Returns `true` if the directory may be called for a user with groups that are due. A user half
+/// way to the bound is looked up even if others use up the rate limit: otherwise they could make
+/// all groups unknown.
 fn is_time(provider: &Provider, terms: RefreshTerms, identity: &Identity, now: UnixTime) -> bool {
     !provider.is_failing(now)
         && (!provider.is_quiet(now) || is_older(identity, terms.max_stale / 2, now))
 }
 
-/// Groups that are unknown are older than anything.
+/// Unknown groups are older than any age.
 fn is_older(identity: &Identity, age: Duration, now: UnixTime) -> bool {
     match (&identity.groups, identity.groups_seen) {
         (Groups::Unknown, _) => true,
@@ -316,7 +317,8 @@ fn is_older(identity: &Identity, age: Duration, now: UnixTime) -> bool {
     }
 }
 
-/// A little less than the period, so that those who came at once are not asked about at once.
+/// Returns a little less than the period, so that users who signed in together are not looked up
+/// together.
 fn jittered(every: Duration, nonce: &IdentityNonce) -> Duration {
     let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(nonce);
     every.mul_f64(1.0 - 0.2 * f64::from(u8::try_from(hash % 256).unwrap_or_default()) / 256.0)
@@ -337,12 +339,12 @@ fn with_groups(identity: &Identity, groups: Groups, now: UnixTime) -> Arc<Identi
     })
 }
 
-/// Between two looks at whose groups are due.
+/// The bounds of the interval between two checks of due groups.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
-/// How many people are asked about at the same time.
-const AT_ONCE: usize = 4;
+/// The most users that are looked up concurrently.
+const MAX_CONCURRENT: usize = 4;
 
-/// How long a request waits for groups that nobody watched over.
+/// The time that a request waits for groups that no task refreshed.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
@@ -23,16 +23,16 @@ use crate::model::{
 use crate::observe::metrics::{Fetch, metrics};
 use crate::token::KeySet;
 
-/// Where another team's keys are, and how long they are trusted.
+/// The endpoints of a remote team, and the time for which its keys are trusted.
 #[derive(Clone, Debug)]
 pub struct RemoteTeam {
     /// The JWKS.
     pub certs_url: Url,
-    /// Who may be asked for identities: `https://<team domain>/cdn-cgi/access/get-identity`.
+    /// The endpoint of identities: `https://<team domain>/cdn-cgi/access/get-identity`.
     pub identity_url: Url,
-    /// Where hand-overs are redeemed: `https://<team domain>/cdn-cgi/access/authorized`.
+    /// The endpoint that redeems hand-overs: `https://<team domain>/cdn-cgi/access/authorized`.
     pub authorized_url: Url,
-    /// How old the keys may be while they cannot be fetched.
+    /// The age up to which keys are used while they cannot be fetched.
     pub max_stale: Duration,
 }
 
@@ -48,12 +48,13 @@ pub(crate) struct RemoteIssuer {
 
 impl RemoteIssuer {
     pub(super) fn new(running: Arc<Running>, http: HttpClient, team: RemoteTeam) -> Self {
+        let budget = FetchBudget::new(COOLDOWN, running.clock().instant());
         Self {
             running,
             http,
             team: ArcSwap::from_pointee(team),
             jwks: ArcSwapOption::new(None),
-            fetching: tokio::sync::Mutex::new(FetchBudget::new(COOLDOWN, Instant::now())),
+            fetching: tokio::sync::Mutex::new(budget),
         }
     }
 
@@ -71,48 +72,51 @@ impl RemoteIssuer {
         self.jwks.load().as_ref().map(|jwks| (**jwks).clone())
     }
 
-    /// Fetches the team's keys: one fetch at a time, and no more than the budget allows. On failure
-    /// the last good ones stay until their bound.
+    /// Fetches the team's keys: one fetch at a time, and no more than the budget allows. If that
+    /// fails, the last ones stay until their bound.
     pub(super) async fn refresh_keys(&self) {
-        let (team, known) = (self.team(), self.running.known());
+        let (known, clock) = (self.running.known(), self.running.clock());
         let issuer = self.running.snapshot().issuer().to_owned();
         let mut budget = self.fetching.lock().await;
         let last = known.keys(&issuer);
         if last
             .as_ref()
-            .is_some_and(|last| UnixTime::now() < last.retry_from)
+            .is_some_and(|last| clock.now() < last.retry_from)
         {
             return;
         }
-        let retry_from = |budget: &mut FetchBudget| {
-            // Never within this second: the requests that caused a fetch are decided by its
-            // outcome.
-            UnixTime::now().after(budget.wait(Instant::now()) + AFTER_A_FETCH)
-        };
-        if !budget.take(Instant::now()) {
+        let keys = if budget.take(clock.instant()) {
+            self.fetch_or_keep(&issuer, last.as_deref(), &mut budget)
+                .await
+        } else if let Some(last) = last {
             // The clock was set forward.
-            if let Some(last) = last {
-                let (keys, good_until) = (last.keys.clone(), last.good_until);
-                known.set_keys(
-                    &issuer,
-                    IssuerKeys {
-                        keys,
-                        good_until,
-                        retry_from: retry_from(&mut budget),
-                    },
-                );
+            IssuerKeys {
+                keys: last.keys.clone(),
+                good_until: last.good_until,
+                retry_from: self.retry_from(&mut budget),
             }
+        } else {
             return;
-        }
+        };
+        known.set_keys(&issuer, keys);
+    }
+
+    async fn fetch_or_keep(
+        &self,
+        issuer: &str,
+        last: Option<&IssuerKeys>,
+        budget: &mut FetchBudget,
+    ) -> IssuerKeys {
+        let team = self.team();
         let fetched = self.fetch_keys(&team.certs_url).await;
-        let now = UnixTime::now();
+        let now = self.running.now();
         let outcome = match &fetched {
             Ok(_) => Fetch::Success,
             Err((outcome, _)) => *outcome,
         };
-        metrics().jwks(&issuer).fetch(outcome, now);
-        let retry_from = retry_from(&mut budget);
-        let keys = match fetched {
+        metrics().jwks(issuer).fetch(outcome, now);
+        let retry_from = self.retry_from(budget);
+        match fetched {
             Ok((keys, document)) => {
                 self.jwks.store(Some(Arc::new(document)));
                 IssuerKeys {
@@ -122,18 +126,23 @@ impl RemoteIssuer {
                 }
             }
             Err((_, error)) => {
-                tracing::warn!(url = %team.certs_url, error, "the team's keys could not be fetched");
-                let (keys, good_until) = last.map_or((None, UnixTime(0)), |last| {
-                    (last.keys.clone(), last.good_until)
-                });
+                tracing::warn!(url = %team.certs_url, error, "could not fetch the team's keys");
                 IssuerKeys {
-                    keys,
-                    good_until,
+                    keys: last.and_then(|last| last.keys.clone()),
+                    good_until: last.map_or(UnixTime(0), |last| last.good_until),
                     retry_from,
                 }
             }
-        };
-        known.set_keys(&issuer, keys);
+        }
+    }
+
+    /// Returns the time of the next fetch. It is never within this second: the outcome of a fetch
+    /// decides the requests that caused it.
+    fn retry_from(&self, budget: &mut FetchBudget) -> UnixTime {
+        let clock = self.running.clock();
+        clock
+            .now()
+            .after(budget.wait(clock.instant()) + AFTER_A_FETCH)
     }
 
     async fn fetch_keys(&self, url: &Url) -> Result<(KeySet, Bytes), (Fetch, String)> {
@@ -152,7 +161,7 @@ impl RemoteIssuer {
         }
     }
 
-    /// Has the team say what a hand-over that a browser brought to this node is worth.
+    /// Redeems a hand-over that a browser brought to this node, at the team.
     pub(crate) async fn redeem(&self, claim: &Claim<'_>) -> Result<Granted, Refused> {
         let team = self.team();
         let form = url::form_urlencoded::Serializer::new(String::new())
@@ -198,14 +207,14 @@ impl RemoteIssuer {
         }
     }
 
-    /// Fetches the identity behind a token, which the team requires; `None` if it rejects it.
+    /// Fetches the identity behind a token; `None` if the team rejects the token.
     pub(super) async fn identity(
         &self,
         token: &Secret,
         now: UnixTime,
     ) -> Result<Option<Identity>, String> {
         let cookie = HeaderValue::try_from(format!("{}={}", cookie::AUTHORIZATION, token.expose()));
-        let mut cookie = cookie.map_err(|_| "the token cannot stand in a header".to_owned())?;
+        let mut cookie = cookie.map_err(|_| "the token is not a valid header value".to_owned())?;
         cookie.set_sensitive(true);
         let headers = [(header::COOKIE, cookie)].into_iter().collect();
         let response = self
@@ -215,40 +224,117 @@ impl RemoteIssuer {
             .map_err(|error| crate::model::chain(&error))?;
         match response.status {
             StatusCode::OK => read_identity(&response.body, now).map(Some),
-            // Any other refusal may be somebody's on the way, and says nothing of the token.
+            // Any other status may come from a server on the way, and means nothing about the
+            // token.
             StatusCode::UNAUTHORIZED => Ok(None),
             status => Err(format!("the answer has status {status}")),
         }
     }
 }
 
-/// Reads a `get-identity` document (`docs/wire.md` 2.6), in which groups are names or objects.
+/// Reads a `get-identity` document (`docs/wire.md` 2.6).
 ///
 /// A member that is absent or cannot be read is unknown, not empty: an empty list would defeat
 /// rules that deny or exclude. The user, the email address and the provider are required.
 fn read_identity(document: &[u8], now: UnixTime) -> Result<Identity, String> {
-    let document: Map<String, Value> = json::document(document)
-        .map_err(|error| format!("the identity cannot be read: {error}"))?;
-    let get = |name: &str| document.get(name).filter(|value| !value.is_null());
-    let needed = |name: &'static str| {
-        let text = get(name)
-            .and_then(Value::as_str)
-            .filter(|text| !text.is_empty());
-        text.ok_or_else(|| format!("the identity has no `{name}`"))
-    };
-    let user = needed("user_uuid")?;
-    let email = Email::parse(needed("email")?)
+    let document = IdentityDocument::parse(document)?;
+    let user = document.required("user_uuid")?;
+    let email = Email::parse(document.required("email")?)
         .map_err(|error| format!("the identity's `email`: {error}"))?;
-    let idp = |name: &str| {
-        get("idp")
-            .and_then(|idp| idp.get(name))
-            .and_then(Value::as_str)
-    };
-    let id = idp("id")
-        .filter(|id| !id.is_empty())
-        .ok_or("the identity names no identity provider")?;
-    let kind = idp("type").ok_or("the identity names no type of identity provider")?;
-    let group = |group: &Value| match group {
+    let idp = document.provider()?;
+    let (groups, amr, claims) = (document.groups(), document.methods(), document.claims());
+    for (name, is_read) in [
+        ("groups", groups.is_some()),
+        ("amr", amr.is_some()),
+        ("oidc_fields", claims.is_some()),
+    ] {
+        if !is_read && document.get(name).is_some() {
+            tracing::warn!(
+                member = name,
+                "ignoring an unreadable member of an identity; its value is unknown"
+            );
+        }
+    }
+    Ok(Identity {
+        subject: document.text("id").unwrap_or(user).to_owned(),
+        user: UserId(user.into()),
+        email,
+        name: document.text("name").map(str::to_owned),
+        idp,
+        groups: groups.map_or(Groups::Unknown, Groups::Known),
+        groups_seen: None,
+        // The document has an empty list if the methods are unknown.
+        amr: amr.filter(|methods| !methods.is_empty()),
+        evaluations: BTreeMap::new(),
+        beside: Vec::new(),
+        session_ends: None,
+        claims: claims.unwrap_or_default(),
+        // The document has no such headers, and this node does not know their names.
+        headers: Vec::new(),
+        at: now,
+        ip: None,
+        revision: 0,
+    })
+}
+
+/// The members of a `get-identity` document.
+struct IdentityDocument(Map<String, Value>);
+
+impl IdentityDocument {
+    fn parse(document: &[u8]) -> Result<Self, String> {
+        json::document(document)
+            .map(Self)
+            .map_err(|error| format!("the identity cannot be read: {error}"))
+    }
+
+    /// Returns a member; `None` if it is absent or null.
+    fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name).filter(|value| !value.is_null())
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        self.get(name).and_then(Value::as_str)
+    }
+
+    fn required(&self, name: &'static str) -> Result<&str, String> {
+        self.text(name)
+            .filter(|text| !text.is_empty())
+            .ok_or_else(|| format!("the identity has no `{name}`"))
+    }
+
+    fn provider(&self) -> Result<IdpRef, String> {
+        let member = |name: &str| self.get("idp")?.get(name)?.as_str();
+        let id = member("id")
+            .filter(|id| !id.is_empty())
+            .ok_or("the identity names no identity provider")?;
+        let kind = member("type").ok_or("the identity names no type of identity provider")?;
+        Ok(IdpRef {
+            id: IdpId(id.into()),
+            kind: kind.to_owned(),
+        })
+    }
+
+    /// Returns the groups; `None` if one of them cannot be read.
+    fn groups(&self) -> Option<Vec<Group>> {
+        self.get("groups")?.as_array()?.iter().map(group).collect()
+    }
+
+    /// Returns the authentication methods; `None` if one of them cannot be read.
+    fn methods(&self) -> Option<Vec<String>> {
+        let methods = self.get("amr")?.as_array()?.iter();
+        methods
+            .map(|method| method.as_str().map(str::to_owned))
+            .collect()
+    }
+
+    fn claims(&self) -> Option<Map<String, Value>> {
+        self.get("oidc_fields")?.as_object().cloned()
+    }
+}
+
+/// Reads a group, which is a name or an object.
+fn group(group: &Value) -> Option<Group> {
+    match group {
         Value::String(name) => Some(Group {
             id: name.clone(),
             name: name.clone(),
@@ -262,66 +348,11 @@ fn read_identity(document: &[u8], now: UnixTime) -> Result<Identity, String> {
             Some(Group { id, name })
         }
         _ => None,
-    };
-    let groups = get("groups").and_then(|groups| {
-        groups
-            .as_array()?
-            .iter()
-            .map(group)
-            .collect::<Option<Vec<_>>>()
-    });
-    let amr = get("amr").and_then(|methods| {
-        methods
-            .as_array()?
-            .iter()
-            .map(|method| method.as_str().map(str::to_owned))
-            .collect::<Option<Vec<_>>>()
-    });
-    for (name, read) in [
-        ("groups", groups.is_some()),
-        ("amr", amr.is_some()),
-        (
-            "oidc_fields",
-            get("oidc_fields").is_some_and(Value::is_object),
-        ),
-    ] {
-        if !read && get(name).is_some() {
-            tracing::warn!(
-                member = name,
-                "ignoring an unreadable member of an identity; its value is unknown"
-            );
-        }
     }
-    Ok(Identity {
-        subject: get("id").and_then(Value::as_str).unwrap_or(user).to_owned(),
-        user: UserId(user.into()),
-        email,
-        name: get("name").and_then(Value::as_str).map(str::to_owned),
-        idp: IdpRef {
-            id: IdpId(id.into()),
-            kind: kind.to_owned(),
-        },
-        groups: groups.map_or(Groups::Unknown, Groups::Known),
-        groups_seen: None,
-        // There it is empty where it is not known.
-        amr: amr.filter(|methods| !methods.is_empty()),
-        evaluations: BTreeMap::new(),
-        beside: Vec::new(),
-        session_ends: None,
-        claims: get("oidc_fields")
-            .and_then(Value::as_object)
-            .cloned()
-            .unwrap_or_default(),
-        // The document has none, and this node knows none of their names.
-        headers: Vec::new(),
-        at: now,
-        ip: None,
-        revision: 0,
-    })
 }
 
 const MAX_DOCUMENT: usize = 256 * 1024;
-/// Tokens that no known key signed cause two fetches at once, and then one in this time.
+/// A token with an unknown key causes a fetch: two at once, and then one in this time.
 const COOLDOWN: Duration = Duration::from_secs(30);
 const AFTER_A_FETCH: Duration = Duration::from_secs(1);
 
@@ -331,7 +362,7 @@ mod tests {
 
     use super::*;
 
-    /// What is read of a document in which this is different.
+    /// Reads a document with these changes.
     fn read(changes: &[(&str, Value)]) -> Result<Identity, String> {
         let mut document = json!({
             "id": "s", "user_uuid": "u", "email": "alice@example.com", "groups": ["Eng"], "amr": ["sms"],

@@ -1,4 +1,8 @@
-//! Revoking logins: in the store first, then here.
+//! Revoking logins.
+//!
+//! Decides which logins are revoked together, and for how long a revocation is kept. Trusts the
+//! store's time for that. Never lets a deactivated user in because the store does not accept a
+//! write.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +19,7 @@ pub(super) struct Revoker {
     running: Arc<Running>,
     store: Arc<WatchedStore>,
     records: Arc<Records>,
-    unpersisted: Unpersisted,
+    unpersisted_revocations: UnpersistedRevocations,
 }
 
 impl Revoker {
@@ -28,7 +32,7 @@ impl Revoker {
             running: Arc::clone(running),
             store: Arc::clone(store),
             records: Arc::clone(records),
-            unpersisted: Unpersisted::default(),
+            unpersisted_revocations: UnpersistedRevocations::default(),
         }
     }
 
@@ -40,33 +44,34 @@ impl Revoker {
         &self.store
     }
 
-    /// The time from which on a revocation that is made now concerns nothing any more. If this
-    /// machine's clock is behind, the store's time counts: deletions go by that.
-    fn forget_from(&self, now: UnixTime) -> UnixTime {
+    /// Returns the time at which a revocation that is made now may be forgotten. If this machine's
+    /// clock is behind the store's time, that one counts, because it decides what is deleted.
+    fn expiry(&self, now: UnixTime) -> UnixTime {
         now.max(self.store.time()).after(LONGEST_LIVED)
     }
 
+    /// Revokes in the store first, so that no restart undoes it, and then here.
     async fn revoke(&self, revocation: Revocation, now: UnixTime) -> Result<(), StoreError> {
-        let forget = self.forget_from(now);
+        let expires = self.expiry(now);
         let revision = self
             .store
-            .revoke(&revocation, forget)
+            .revoke(&revocation, expires)
             .await
             .inspect_err(|error| self.store.failed(error))?;
         self.running.apply_revocations([StoredRevocation {
             revision,
             revocation,
             ordered: true,
-            expires: forget,
+            expires,
         }]);
         Ok(())
     }
 
-    /// Ends a login everywhere: in the store first, so that no restart brings it back, then here.
+    /// Revokes one login.
     ///
     /// # Errors
-    /// Where the store does not answer; then nothing was ended.
-    pub(super) async fn end_session(
+    /// If the store does not answer. The login is not revoked then.
+    pub(super) async fn revoke_login(
         &self,
         nonce: IdentityNonce,
         now: UnixTime,
@@ -74,11 +79,11 @@ impl Revoker {
         self.revoke(Revocation::Session(nonce), now).await
     }
 
-    /// Ends a login, those beside it, and every other login of the same user that the store has.
+    /// Revokes a login, those linked to it, and every other login of the same user in the store.
     ///
     /// # Errors
-    /// If the store does not answer; then not everything was ended.
-    pub(super) async fn end_sessions(
+    /// If the store does not answer. Some of them may be revoked then.
+    pub(super) async fn revoke_user(
         &self,
         nonce: IdentityNonce,
         user: &UserId,
@@ -89,52 +94,49 @@ impl Revoker {
             .identity(&nonce)
             .await
             .inspect_err(|error| self.store.failed(error))?;
-        // What was read of the store while another login came to stand beside this one may be all
-        // that is known here.
+        // Either record may miss a link: another process may have changed the stored one, and the
+        // known one may have been read before a login was linked to it.
         let known = self.records.known(nonce);
-        let beside = stored
+        let linked: HashSet<_> = stored
             .iter()
             .chain(known.as_deref())
-            .flat_map(|identity| identity.beside.iter().copied());
-        for beside in beside.collect::<HashSet<_>>() {
-            match self
-                .records
-                .stored(beside)
-                .await
-                .inspect_err(|error| self.store.failed(error))?
-            {
-                Some(other) => self.revoke_all(ends(beside, &other.user, now), now).await?,
-                None => self.end_session(beside, now).await?,
+            .flat_map(|identity| identity.beside.iter().copied())
+            .collect();
+        for login in linked {
+            let record = self.records.stored(login).await;
+            match record.inspect_err(|error| self.store.failed(error))? {
+                Some(other) => self.revoke_login_and_user(login, &other.user, now).await?,
+                None => self.revoke_login(login, now).await?,
             }
         }
-        // Last, so that whoever is told that it failed can try again.
-        self.revoke_all(ends(nonce, user, now), now).await
+        // The login of the session itself is the last, so that after an error the user is still
+        // signed in and can sign out again.
+        self.revoke_login_and_user(nonce, user, now).await
     }
 
-    /// The same, even if the store takes no writes: here at once, for every login of these users,
-    /// and in the store as soon as it accepts it. Only if this process ends before that, a restart
-    /// brings them back. `identity` is the record as it was found, which need not be known here
-    /// yet.
-    pub(super) async fn end_sessions_whatever(
+    /// Revokes the same logins as [`Revoker::revoke_user`], even if the store accepts no write: here
+    /// at once, and in the store as soon as it does. A restart before that undoes it. `identity` is
+    /// the login's record, which the engine may not know yet.
+    pub(super) async fn revoke_even_if_store_fails(
         &self,
         nonce: IdentityNonce,
         identity: &Identity,
         now: UnixTime,
     ) {
         let known = self.records.known(nonce);
-        let beside = known
+        let linked = known
             .as_deref()
             .into_iter()
             .chain([identity])
             .flat_map(|identity| identity.beside.iter().copied());
-        let sessions: HashSet<_> = beside.chain([nonce]).collect();
+        let sessions: HashSet<_> = linked.chain([nonce]).collect();
         let others = sessions
             .iter()
             .filter_map(|other| Some(self.records.known(*other)?.user.clone()));
         let users = others.chain([identity.user.clone()]).collect();
-        let forget = self.forget_from(now);
+        let expires = self.expiry(now);
         {
-            let mut all = self.unpersisted.lock();
+            let mut all = self.unpersisted_revocations.lock();
             all.entry(nonce).or_insert_with(|| UnpersistedRevocation {
                 user: identity.user.clone(),
                 users,
@@ -142,71 +144,74 @@ impl Revoker {
                 failed: false,
             });
             self.running.change_revocations(|revocations| {
-                sessions
-                    .into_iter()
-                    .for_each(|session| revocations.end_session(session, forget));
-                revocations.set_pending(pending(&all));
+                for session in sessions {
+                    revocations.end_session(session, expires);
+                }
+                revocations.set_pending(pending_users(&all));
             });
         }
-        // If the store does not accept it now, the task that follows revocations tries again.
+        // If the store does not accept it now, the background task tries again.
         let _ = self.persist_revocations().await;
     }
 
-    /// Writes the revocations to the store that it has not accepted before.
+    /// Writes the revocations to the store that it has not accepted yet. Logs its own errors.
+    ///
+    /// # Errors
+    /// If the store does not accept one of them.
     pub(super) async fn persist_revocations(&self) -> Result<(), StoreError> {
-        // One at a time: a second revocation for the same reason would cover a login that began
-        // after the first.
-        let _one = self.unpersisted.writing.lock().await;
-        let unpersisted = self.unpersisted.lock().clone();
+        // One caller at a time: a second revocation for the same cause would cover a login that
+        // started after the first.
+        let _lock = self.unpersisted_revocations.writing.lock().await;
+        let revocations = self.unpersisted_revocations.lock().clone();
         let mut outcome = Ok(());
-        for (
-            nonce,
-            UnpersistedRevocation {
+        for (nonce, revocation) in revocations {
+            let UnpersistedRevocation {
                 user, at, failed, ..
-            },
-        ) in unpersisted
-        {
+            } = revocation;
             // One that cannot be stored must not keep the others out of the store.
-            if let Err(error) = self.end_sessions(nonce, &user, at).await {
-                self.unpersisted
+            if let Err(error) = self.revoke_user(nonce, &user, at).await {
+                self.unpersisted_revocations
                     .lock()
                     .entry(nonce)
                     .and_modify(|one| one.failed = true);
                 outcome = Err(error);
                 continue;
             }
-            let mut all = self.unpersisted.lock();
+            let mut all = self.unpersisted_revocations.lock();
             all.remove(&nonce);
             self.running
-                .change_revocations(|revocations| revocations.set_pending(pending(&all)));
+                .change_revocations(|revocations| revocations.set_pending(pending_users(&all)));
             if failed {
                 tracing::info!(
                     user = &*user.0,
-                    "the store has accepted a revocation that it did not accept before"
+                    "persisted a revocation that the store had rejected earlier"
                 );
             }
         }
         outcome
     }
 
-    async fn revoke_all(
+    async fn revoke_login_and_user(
         &self,
-        revocations: [Revocation; 2],
+        nonce: IdentityNonce,
+        user: &UserId,
         now: UnixTime,
     ) -> Result<(), StoreError> {
-        for revocation in revocations {
-            self.revoke(revocation, now).await?;
-        }
-        Ok(())
+        self.revoke_login(nonce, now).await?;
+        let user = Revocation::User {
+            user: user.clone(),
+            before: now,
+        };
+        self.revoke(user, now).await
     }
 
     /// Returns `true` if the store has not accepted a revocation of that user yet.
     pub(super) fn awaits_store(&self, user: &UserId) -> bool {
-        self.unpersisted.concern(user)
+        self.unpersisted_revocations.concern(user)
     }
 
-    /// Deletes what is over by the store's own time, which one wrong reading of the clock does not
-    /// change much.
+    /// Deletes what has expired by the store's own time: one wrong reading of the clock hardly
+    /// changes that.
     pub(super) async fn prune(&self, now: UnixTime) {
         let time = match self.store.advance(now).await {
             Ok(time) => time,
@@ -223,20 +228,9 @@ impl Revoker {
     }
 }
 
-/// The revocations that a logout makes.
-fn ends(nonce: IdentityNonce, user: &UserId, now: UnixTime) -> [Revocation; 2] {
-    [
-        Revocation::Session(nonce),
-        Revocation::User {
-            user: user.clone(),
-            before: now,
-        },
-    ]
-}
-
-/// Revocations applied here that the store has not accepted yet, by the login that they began with.
+/// Revocations applied here that the store has not accepted yet, by the login that caused them.
 #[derive(Default)]
-struct Unpersisted {
+struct UnpersistedRevocations {
     all: Mutex<HashMap<IdentityNonce, UnpersistedRevocation>>,
     writing: tokio::sync::Mutex<()>,
 }
@@ -247,12 +241,12 @@ struct UnpersistedRevocation {
     /// Every user who is revoked with this login.
     users: HashSet<UserId>,
     at: UnixTime,
-    /// The store has rejected it before.
+    /// `true` if the store has rejected it before.
     failed: bool,
 }
 
-impl Unpersisted {
-    /// Returns `true` if one of them is of that user.
+impl UnpersistedRevocations {
+    /// Returns `true` if one of them covers that user.
     fn concern(&self, user: &UserId) -> bool {
         self.lock()
             .values()
@@ -264,7 +258,9 @@ impl Unpersisted {
     }
 }
 
-fn pending(all: &HashMap<IdentityNonce, UnpersistedRevocation>) -> impl Iterator<Item = UserId> {
+fn pending_users(
+    all: &HashMap<IdentityNonce, UnpersistedRevocation>,
+) -> impl Iterator<Item = UserId> {
     all.values()
         .flat_map(|revoked| revoked.users.iter().cloned())
 }

@@ -6,15 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 
-use super::Services;
 use super::revocations::Publisher;
+use super::{Clock, Services};
 use crate::engine::{NodeCache, Snapshot};
 use crate::model::UnixTime;
 use crate::observe::audit::RunningSample;
 use crate::session::Revocations;
 use crate::store::StoredRevocation;
 
-/// The running configuration. A reload replaces it; sessions and known facts survive.
+/// The running configuration, and the clock by which it decides. A reload replaces the
+/// configuration; sessions and known facts survive.
 pub(crate) struct Running {
     snapshot: ArcSwap<Snapshot>,
     services: ArcSwap<Services>,
@@ -22,10 +23,11 @@ pub(crate) struct Running {
     known: Arc<NodeCache>,
     sample: RunningSample,
     generation: AtomicU64,
+    clock: Clock,
 }
 
 impl Running {
-    pub(super) fn new(snapshot: Snapshot, services: Services) -> Self {
+    pub(super) fn new(snapshot: Snapshot, services: Services, clock: Clock) -> Self {
         let sample = RunningSample::default();
         sample.set(services.sample);
         Self {
@@ -35,6 +37,7 @@ impl Running {
             snapshot: ArcSwap::from_pointee(snapshot),
             services: ArcSwap::from_pointee(services),
             publisher: Publisher::default(),
+            clock,
         }
     }
 
@@ -54,6 +57,15 @@ impl Running {
 
     pub(super) const fn known(&self) -> &Arc<NodeCache> {
         &self.known
+    }
+
+    /// Returns the time by which requests are decided.
+    pub(crate) fn now(&self) -> UnixTime {
+        self.clock.now()
+    }
+
+    pub(super) const fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// Returns `true` if this allowed request is to be audited.

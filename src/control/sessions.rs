@@ -1,4 +1,8 @@
-//! Sessions that a browser shows: on the team domain, and on an application's host.
+//! Sessions that a browser presents: on the team domain, and on an application's host.
+//!
+//! Decides which of the tokens in its cookies are valid. Trusts the team's keys and revocations.
+//! Never uses one of two logins if both are valid: another host of the domain may have set a
+//! cookie.
 
 use std::sync::Arc;
 
@@ -23,7 +27,7 @@ pub(crate) struct Sessions {
     pub(super) identities: Arc<Identities>,
 }
 
-/// A login that is good: an organisation session and who is behind it.
+/// A valid login: an organisation session and its identity.
 #[derive(Clone, Debug)]
 pub(crate) struct Login {
     pub(crate) nonce: IdentityNonce,
@@ -31,15 +35,15 @@ pub(crate) struct Login {
     pub(super) expires: UnixTime,
 }
 
-/// The organisation session that a browser shows on the team domain.
+/// The organisation session of a browser on the team domain.
 #[derive(Debug)]
 pub(crate) enum Organisation {
-    /// None.
+    /// No session.
     Nobody,
-    /// Of one login.
+    /// The session of one login.
     SignedIn(Login),
-    /// Of two logins: another host of the domain may have set one of the cookies, so neither is
-    /// used.
+    /// Sessions of two logins. Another host of the domain may have set one of the cookies, so
+    /// neither is used.
     Conflict,
 }
 
@@ -50,15 +54,15 @@ struct Tokens<'a> {
     too_many: bool,
 }
 
-/// The logins that a browser has a session of on one host.
+/// The sessions of a browser on one host.
 pub(crate) struct BrowserSessions {
-    /// Each once: one, unless another host of the domain set a cookie for this one.
+    /// One for each login: a single one, unless another host of the domain set a cookie.
     pub(crate) found: Vec<SignedIn>,
     /// `true` if more tokens came than are verified, so that there may be other logins.
     pub(crate) are_incomplete: bool,
 }
 
-/// Whose session a browser has.
+/// A session in a browser's cookie.
 pub(crate) struct SignedIn {
     pub(crate) nonce: IdentityNonce,
     pub(crate) email: Option<Email>,
@@ -81,10 +85,11 @@ impl Sessions {
         }
     }
 
-    /// The organisation session of a browser on the team domain, where it has a good one.
+    /// Returns the organisation session of a browser on the team domain, if it has a single valid
+    /// one.
     ///
     /// # Errors
-    /// Where the store does not answer, or has not for too long.
+    /// If the store does not answer, or has not for too long.
     pub(crate) async fn organisation_session(
         &self,
         headers: &HeaderMap,
@@ -96,7 +101,7 @@ impl Sessions {
         })
     }
 
-    /// Returns whose organisation session a browser has on the team domain.
+    /// Returns the organisation session of a browser on the team domain.
     ///
     /// # Errors
     /// If the store does not answer, or has not for too long.
@@ -149,7 +154,7 @@ impl Sessions {
         })
     }
 
-    /// Returns the logins that a browser has a session of on this host.
+    /// Returns the sessions of a browser on this host.
     ///
     /// # Errors
     /// If a revocation can be decided only with the login's record, and the store does not answer.

@@ -8,7 +8,8 @@ use thiserror::Error;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use super::{
-    Access, Background, CompileError, Ended, StartError, Tasks, Vital, compile, watch_configuration,
+    Access, Background, Clock, CompileError, Ended, Resources, StartError, Tasks, Vital, compile,
+    watch_configuration,
 };
 use crate::config::{Config, Environment, Errors, Limits, Loaded, StoreConfig, System};
 use crate::engine::{NodeCache, Origins};
@@ -16,12 +17,11 @@ use crate::http_client::{HttpClient, Roots, RootsError, Timeouts};
 use crate::observe::metrics::{Reload, metrics};
 use crate::store::{MemoryStore, SqliteStore, Store, StoreError};
 
-/// The control path of a configuration, on a runtime of its own: what a front needs is
-/// [`Control::access`].
+/// The control path of a configuration, on a runtime of its own. Fronts use [`Control::access`].
 ///
-/// The runtime's threads do not survive a fork, so it does not go together with Pingora's `daemon`.
-/// Dropping this ends the control path; a front that still holds its [`Access`] then decides from
-/// what is known and can learn nothing more.
+/// The runtime's threads do not survive a fork, so it cannot be combined with Pingora's `daemon`.
+/// Dropping this stops the control path. A front that still holds its [`Access`] then decides from
+/// the known facts and resolves no others.
 #[derive(Debug)]
 pub struct Control {
     access: Arc<Access>,
@@ -34,14 +34,15 @@ pub struct Control {
     runtime: Runtime,
 }
 
-/// Makes a front's origins of what the configuration says of them, at start and at each reload.
+/// Creates a front's origins from the configuration, at start and at each reload.
 #[async_trait]
 pub trait OriginSource: std::fmt::Debug + Send + Sync + 'static {
-    /// Origins by the application's id. `background` is for the tasks that keep them up to date.
+    /// Returns the origins of each application by its id. `background` runs the tasks that keep
+    /// them up to date.
     async fn origins(&self, config: &Config, background: &Background) -> HashMap<String, Origins>;
 }
 
-/// For a proxy that picks its peers itself.
+/// No origins, for a proxy that chooses its peers itself.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoOrigins;
 
@@ -56,16 +57,16 @@ impl OriginSource for NoOrigins {
     }
 }
 
-/// Why there is no control path.
+/// An error at the start of the control path.
 #[derive(Debug, Error)]
 pub enum ControlError {
-    /// Its threads.
+    /// The runtime's threads.
     #[error("the control runtime cannot be made")]
     Runtime(#[source] std::io::Error),
     /// Outgoing connections.
     #[error("the HTTP client could not be created")]
     Http(#[from] RootsError),
-    /// What the configuration says cannot be put together.
+    /// The configuration cannot be compiled.
     #[error("the configuration cannot be run")]
     Compile(#[from] CompileError),
     /// The store file.
@@ -77,12 +78,24 @@ pub enum ControlError {
 }
 
 impl Control {
-    /// Starts it: the store, keys, revocations, and the tasks that keep them fresh. Not to be
+    /// Starts the store, keys, revocations, and the tasks that keep them up to date. Must not be
     /// called within a runtime.
     ///
     /// # Errors
-    /// See [`ControlError`]. That an identity provider or a remote team cannot be reached is none.
+    /// See [`ControlError`]. An unreachable identity provider or remote team is not an error.
     pub fn start(config: &Config, origins: impl OriginSource) -> Result<Self, ControlError> {
+        Self::start_with_clock(config, origins, Clock::default())
+    }
+
+    /// The same as [`Control::start`] with another clock: tests advance it instead of waiting.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub fn start_with_clock(
+        config: &Config,
+        origins: impl OriginSource,
+        clock: Clock,
+    ) -> Result<Self, ControlError> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("control")
@@ -102,24 +115,18 @@ impl Control {
         let (access, tasks) = runtime.block_on(async {
             let made = origins.origins(config, &background).await;
             let (snapshot, services) = compile(config, 1, known, &http, |application| {
-                of(&made, &application.id)
+                origins_of(&made, &application.id)
             })?;
-            let store: Arc<dyn Store> = match &config.store {
-                StoreConfig::Memory => Arc::new(MemoryStore::new()),
-                StoreConfig::Sqlite { path, .. } => {
-                    let store = SqliteStore::open(path).await?;
-                    if store.is_new() {
-                        tracing::warn!("created a new store at {}", path.display());
-                    }
-                    Arc::new(store)
-                }
-            };
+            let store = open_store(&config.store).await?;
             let access = Access::start(
                 snapshot,
                 services,
-                store,
-                http.clone(),
-                runtime.handle().clone(),
+                Resources {
+                    store,
+                    http: http.clone(),
+                    runtime: runtime.handle().clone(),
+                    clock,
+                },
             )
             .await?;
             let tasks = Tasks::spawn(&access, &vital);
@@ -137,35 +144,35 @@ impl Control {
         })
     }
 
-    /// What a front asks.
+    /// Returns the shared state for fronts.
     pub const fn access(&self) -> &Arc<Access> {
         &self.access
     }
 
-    /// The runtime of everything that waits.
+    /// Returns the runtime of all background tasks and I/O.
     pub fn runtime(&self) -> &Handle {
         self.runtime.handle()
     }
 
-    /// Reports threads and tasks that the process cannot do without, the control path's own among
-    /// them.
+    /// Returns the reporter of threads and tasks without which the process cannot work, including
+    /// the control path's own.
     pub const fn vital(&self) -> &Vital {
         &self.vital
     }
 
-    /// For tasks that the process cannot do without.
+    /// Returns a spawner for tasks without which the process cannot work.
     pub fn background(&self) -> Background {
         Background::new(self.runtime().clone(), self.vital.clone())
     }
 
-    /// The receiver of those reports; `None` from the second call on.
+    /// Returns the receiver of those reports; `None` from the second call on.
     pub const fn ended(&mut self) -> Option<Ended> {
         self.ended.take()
     }
 
-    /// From now on puts the file's content in place of the running configuration whenever it
-    /// changes and on SIGHUP, or says in the log why not. What is read only at the start, such as
-    /// the listeners, stays as it is; where it changed the log says so.
+    /// Reloads the configuration when the file changes and on SIGHUP; an error is logged, and the
+    /// running one stays. Sections that are read only at start, such as the listeners, keep their
+    /// values: a change of them is logged.
     pub fn follow(&self, file: &Path, load: fn(&Path, &dyn Environment) -> Result<Loaded, Errors>) {
         let (access, http, origins) = (
             Arc::clone(&self.access),
@@ -196,13 +203,13 @@ impl Control {
         });
     }
 
-    /// Ends it, and waits no longer than that for what is under way.
+    /// Stops the control path, and waits at most that long for tasks in progress.
     pub fn stop(self, most: Duration) {
         self.runtime.shutdown_timeout(most);
     }
 }
 
-/// The client that calls identity providers and other services, as `[outgoing]` says.
+/// Creates the client of identity providers and other services from `[outgoing]`.
 ///
 /// # Errors
 /// See [`RootsError`].
@@ -211,6 +218,19 @@ pub fn http_client(config: &Config) -> Result<HttpClient, RootsError> {
         extra: config.outgoing.ca.clone(),
     };
     HttpClient::with_proxy(&roots, Timeouts::default(), config.outgoing.proxy.clone())
+}
+
+async fn open_store(config: &StoreConfig) -> Result<Arc<dyn Store>, StoreError> {
+    match config {
+        StoreConfig::Memory => Ok(Arc::new(MemoryStore::new())),
+        StoreConfig::Sqlite { path, .. } => {
+            let store = SqliteStore::open(path).await?;
+            if store.is_new() {
+                tracing::warn!("created a new store at {}", path.display());
+            }
+            Ok(Arc::new(store))
+        }
+    }
 }
 
 async fn reload(
@@ -233,14 +253,8 @@ async fn reload(
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    if access
-        .running
-        .services()
-        .remote
-        .as_ref()
-        .map(|remote| &remote.certs_url)
-        != loaded.config.catalog.team.certs_url.as_ref()
-    {
+    let certs_url = loaded.config.catalog.team.certs_url.as_ref();
+    if access.running.services().issuer.certs_url() != certs_url {
         metrics().reload(Reload::Rejected);
         tracing::error!(
             "the configuration was not reloaded: `team.certs_url` changes at a restart; the running one stays"
@@ -254,7 +268,7 @@ async fn reload(
         access.next_generation(),
         known,
         http,
-        |application| of(&made, &application.id),
+        |application| origins_of(&made, &application.id),
     ) {
         Ok((snapshot, services)) => {
             access.replace(snapshot, services);
@@ -263,7 +277,7 @@ async fn reload(
                 applications = loaded.config.catalog.applications.len(),
                 "the configuration was reloaded"
             );
-            let waiting = waiting(started, &loaded.config);
+            let waiting = needs_restart(started, &loaded.config);
             if !waiting.is_empty() {
                 tracing::warn!("changes of {} take effect at a restart", waiting.join(", "));
             }
@@ -275,8 +289,8 @@ async fn reload(
     }
 }
 
-/// The sections that say something else than at the start, and are read only then.
-fn waiting(started: &Config, now: &Config) -> Vec<&'static str> {
+/// Returns the changed sections that take effect only at a restart.
+fn needs_restart(started: &Config, now: &Config) -> Vec<&'static str> {
     let limits = |config: &Config| Limits {
         max_body: None,
         ..config.limits.clone()
@@ -303,8 +317,9 @@ fn waiting(started: &Config, now: &Config) -> Vec<&'static str> {
         .collect()
 }
 
-/// Without any, a front that takes its origins from the permit forwards nothing.
-fn of(made: &HashMap<String, Origins>, application: &str) -> Origins {
+/// Returns an application's origins. Without any, a front that uses the permit's origins forwards
+/// nothing.
+fn origins_of(made: &HashMap<String, Origins>, application: &str) -> Origins {
     made.get(application)
         .cloned()
         .unwrap_or_else(|| Origins::new(()))
@@ -316,7 +331,7 @@ mod tests {
     use crate::config;
 
     #[test]
-    fn what_changes_at_a_restart_is_named_and_nothing_else() {
+    fn only_sections_that_need_a_restart_are_named() {
         let text = r#"
 [insecure]
 plain_http = true
@@ -384,7 +399,7 @@ origin = "http://127.0.0.1:9"
         ] {
             assert!(text.contains(line), "{line}");
             assert_eq!(
-                waiting(&started, &read(&text.replace(line, other))),
+                needs_restart(&started, &read(&text.replace(line, other))),
                 said,
                 "{other}"
             );
@@ -394,9 +409,9 @@ origin = "http://127.0.0.1:9"
             .replace("5s", "7s")
             .replace("[metrics]\naddress = \"127.0.0.1:9090\"", "");
         assert_eq!(
-            waiting(&started, &read(&all)),
+            needs_restart(&started, &read(&all)),
             ["`[metrics]`", "`[limits]`", "`[server]`"]
         );
-        assert_eq!(waiting(&started, &started), [""; 0]);
+        assert_eq!(needs_restart(&started, &started), [""; 0]);
     }
 }

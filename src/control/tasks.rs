@@ -7,20 +7,19 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::{Access, Vital, signing_keys};
-use crate::model::UnixTime;
 
-/// The refresh tasks; they end when this is dropped.
+/// The background tasks of the control path. Dropping this ends them.
 #[derive(Debug)]
 pub struct Tasks(#[expect(dead_code, reason = "dropping it ends the tasks")] JoinSet<()>);
 
 impl Tasks {
-    /// Starts them on the current runtime. If one ends on its own, `vital` reports it.
+    /// Starts the tasks on the current runtime. `vital` reports a task that ends by itself.
     pub fn spawn(access: &Arc<Access>, vital: &Vital) -> Self {
         let mut tasks = JoinSet::new();
         tasks.spawn(every(TAIL_EVERY, access, |access| async move {
             let revoker = &access.logins.revoker;
-            match revoker.tail_revocations(UnixTime::now()).await {
-                // That logs itself what it could not do.
+            match revoker.tail_revocations(access.running.now()).await {
+                // Logs its own errors.
                 Ok(()) => drop(revoker.persist_revocations().await),
                 Err(error) => access.logins.store.failed(&error),
             }
@@ -32,17 +31,17 @@ impl Tasks {
             check_countries(&access).await
         }));
         tasks.spawn(every(PRUNE_EVERY, access, |access| async move {
-            access.logins.revoker.prune(UnixTime::now()).await
+            access.logins.revoker.prune(access.running.now()).await
         }));
         tasks.spawn(every(WATCH_EVERY, access, |access| async move {
             access.logins.store.check_health().await
         }));
         tasks.spawn(Arc::clone(&access.identities).keep_groups_fresh());
-        tasks.spawn(Arc::clone(&access.identities).keep_groups_no_longer());
+        tasks.spawn(Arc::clone(&access.identities).expire_groups_at_bound());
         let mut supervisor = JoinSet::new();
         let running = vital.watch("control");
         supervisor.spawn(async move {
-            // Each is an endless loop, so the first that ends has panicked.
+            // Each task is an endless loop, so the first that ends has panicked.
             let _running = running;
             tasks.join_next().await;
         });
@@ -69,15 +68,15 @@ async fn check_countries(access: &Access) {
     let Some(countries) = access.running.services().countries.clone() else {
         return;
     };
-    let looked = tokio::task::spawn_blocking(move || countries.look());
+    let looked = tokio::task::spawn_blocking(move || countries.reload_if_changed());
     if let Err(error) = looked.await {
-        tracing::error!(%error, "the running database of countries stays");
+        tracing::error!(%error, "keeping the running database of countries");
     }
 }
 
-/// Calls `changed` when the file's content may have changed, or that of the others, and on SIGHUP.
-/// Watches the folder: editors and Kubernetes put a new file in place of the old one. The others
-/// are looked at every ten seconds. Ends never.
+/// Calls `changed` on SIGHUP, and when the file or one of the others may have changed. Watches the
+/// file's folder, because editors and Kubernetes replace the file. Checks the others every ten
+/// seconds. Never returns.
 pub async fn watch_configuration<F: Future<Output = ()>>(
     file: &Path,
     others: impl Fn() -> Vec<PathBuf>,
@@ -98,14 +97,14 @@ pub async fn watch_configuration<F: Future<Output = ()>>(
     let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok();
     let mut seen = std::fs::read(file).ok();
     loop {
-        let asked = async {
+        let reload_requested = async {
             match hangup.as_mut() {
                 Some(hangup) => hangup.recv().await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
-            _ = asked => {
+            _ = reload_requested => {
                 seen = std::fs::read(file).ok();
                 changed().await;
                 seen_others = contents();
@@ -118,7 +117,7 @@ pub async fn watch_configuration<F: Future<Output = ()>>(
                 }
             }
             Some(()) = events.recv() => {
-                // A change comes as a handful of events; the last of them is the one to act on.
+                // A change causes several events. The last one counts.
                 tokio::time::sleep(SETTLE).await;
                 while events.try_recv().is_ok() {}
                 let now = std::fs::read(file).ok();
@@ -149,16 +148,16 @@ fn watch(
     Ok(watcher)
 }
 
-/// How late another process's logout may take effect here.
+/// The time until a logout at another process takes effect here.
 const TAIL_EVERY: Duration = Duration::from_millis(500);
 /// The period of both the rotation of our own keys and the fetch of a remote team's.
 const KEYS_EVERY: Duration = signing_keys::CHECK_EVERY;
-/// How late a new database of countries may be used.
+/// The time until a new database of countries is used.
 const COUNTRIES_EVERY: Duration = Duration::from_secs(10);
-/// How late it is noticed that the store takes writes again; that it takes none is noticed within
+/// The time until it is noticed that the store accepts writes again. A failure is noticed within
 /// half a minute.
 const WATCH_EVERY: Duration = Duration::from_secs(10);
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
-/// How late a change of a file beside the configuration may take effect.
+/// The time until a change of another file takes effect.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 const SETTLE: Duration = Duration::from_millis(200);

@@ -1,5 +1,4 @@
-//! The tokens that this team signs: the organisation's, for the team domain, each application's,
-//! and what origins are told of programs.
+//! The tokens that this team issues to browsers: for the team domain, and for each application.
 
 use http::HeaderValue;
 
@@ -124,5 +123,6 @@ fn claims(
     }
 }
 
-/// Beside five logins under way, what servers on the way take as one header.
+/// In bytes. Together with five flow cookies it fits into the header size that common servers
+/// accept.
 const MAX_ORGANISATION_TOKEN: usize = 3 * 1024;

@@ -1,22 +1,22 @@
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-/// Reports threads and tasks that the process cannot do without, when one of them ends.
+/// Reports the end of threads and tasks without which the process cannot work.
 #[derive(Clone, Debug)]
 pub struct Vital(UnboundedSender<&'static str>);
 
-/// The names of those that ended.
+/// The names of the threads and tasks that ended.
 pub type Ended = UnboundedReceiver<&'static str>;
 
-/// A thread or task that is running, for as long as this lives.
+/// A running thread or task. Dropping it reports the end.
 #[derive(Debug)]
-pub struct Running {
+pub struct VitalGuard {
     name: &'static str,
     ended: UnboundedSender<&'static str>,
     finished: bool,
 }
 
-/// The runtime of background tasks, and the reporter of those that end before their work is done.
+/// Spawns background tasks, and reports those that end before their work is done.
 #[derive(Clone, Debug)]
 pub struct Background {
     runtime: Handle,
@@ -24,13 +24,13 @@ pub struct Background {
 }
 
 impl Background {
-    /// Runs tasks on `runtime`, and reports to `vital`.
+    /// Returns a spawner on `runtime` that reports to `vital`.
     pub const fn new(runtime: Handle, vital: Vital) -> Self {
         Self { runtime, vital }
     }
 
-    /// Starts a task. Its return is the end of its work; a panic is reported under `name`, and so
-    /// is a lost runtime.
+    /// Starts a task. It may return when its work is done; a panic, or the loss of the runtime, is
+    /// reported under `name`.
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let running = self.vital.watch(name);
         self.runtime.spawn(async move {
@@ -40,23 +40,23 @@ impl Background {
     }
 }
 
-impl Running {
-    /// Ends without a report.
+impl VitalGuard {
+    /// Marks the work as done, so that the end is not reported.
     pub fn finish(mut self) {
         self.finished = true;
     }
 }
 
 impl Vital {
-    /// The reporter, and where its reports arrive.
+    /// Returns a reporter, and the receiver of its reports.
     pub fn new() -> (Self, Ended) {
         let (sender, receiver) = unbounded_channel();
         (Self(sender), receiver)
     }
 
-    /// Reports `name` when the value is dropped, also by a panic.
-    pub fn watch(&self, name: &'static str) -> Running {
-        Running {
+    /// Reports `name` when the value is dropped, including by a panic.
+    pub fn watch(&self, name: &'static str) -> VitalGuard {
+        VitalGuard {
             name,
             ended: self.0.clone(),
             finished: false,
@@ -64,7 +64,7 @@ impl Vital {
     }
 }
 
-impl Drop for Running {
+impl Drop for VitalGuard {
     fn drop(&mut self) {
         if !self.finished {
             // Without a receiver the process is ending anyway.

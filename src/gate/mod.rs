@@ -75,6 +75,11 @@ impl Gate {
         Self { access }
     }
 
+    /// Returns the time by which requests are checked.
+    pub(crate) fn now(&self) -> UnixTime {
+        self.access.running.now()
+    }
+
     /// Checks a request without waiting.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use http::{Response, StatusCode, header};
 
 use super::outcome::{Authenticated, Denial, LoginOutcome, LoginStep, Retry};
 use super::{arrival, error_pages, session, trial_report};
-use crate::control::{Access, Becomes, Login};
+use crate::control::{Access, Login, LoginMode};
 use crate::idp::{LoginFailure, ProviderIdentity};
 use crate::login::{Destination, LoginPurpose, refresh_path};
 use crate::model::{IdpId, Reason};
@@ -31,10 +31,10 @@ impl LoginStep<'_> {
                     break self.trial_succeeded(&user.profile);
                 }
                 (LoginOutcome::Authenticated(user), LoginPurpose::Application(_)) => {
-                    self.open_session(*user, Becomes::Session).await
+                    self.open_session(*user, LoginMode::Start).await
                 }
                 (LoginOutcome::Authenticated(user), LoginPurpose::IdentityRefresh) => {
-                    self.open_session(*user, Becomes::Renewal).await
+                    self.open_session(*user, LoginMode::Refresh).await
                 }
                 (LoginOutcome::SignedIn(signed_in), LoginPurpose::Application(destination)) => {
                     session_cookie.clone_from(&signed_in.cookie);
@@ -77,11 +77,11 @@ impl LoginStep<'_> {
         response
     }
 
-    async fn open_session(&self, user: Authenticated, becomes: Becomes) -> LoginOutcome {
+    async fn open_session(&self, user: Authenticated, mode: LoginMode) -> LoginOutcome {
         let Access {
             logins, sessions, ..
         } = self.access;
-        session::open(logins, sessions, user, becomes, self.request).await
+        session::open(logins, sessions, user, mode, self.request).await
     }
 
     fn trial_succeeded(&self, profile: &ProviderIdentity) -> Response<Bytes> {

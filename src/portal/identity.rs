@@ -43,8 +43,8 @@ pub(super) async fn get_identity(access: &Access, request: &PortalRequest) -> Re
     else {
         return refused(StatusCode::UNAUTHORIZED, "no_session");
     };
-    access.identities.ask_about(nonce, expires);
-    access.identities.learn(nonce, issued, &token).await;
+    access.identities.keep_fresh_until(nonce, expires);
+    access.identities.look_up(nonce, issued, &token).await;
     match access.identities.identity(nonce, request.now).await {
         Ok(Some(identity)) => answer::json(
             StatusCode::OK,

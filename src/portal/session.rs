@@ -1,5 +1,5 @@
 use super::outcome::{Authenticated, LoginOutcome, Retry, SignedIn};
-use crate::control::{Becomes, Logins, NoLogin, Sessions};
+use crate::control::{LoginError, LoginMode, Logins, Sessions};
 use crate::login::PortalRequest;
 use crate::observe::audit::Via;
 
@@ -8,14 +8,14 @@ pub(super) async fn open(
     logins: &Logins,
     sessions: &Sessions,
     Authenticated { profile, previous }: Authenticated,
-    becomes: Becomes,
+    mode: LoginMode,
     request: &PortalRequest,
 ) -> LoginOutcome {
     let idp = profile.idp.id.clone();
-    let login = match logins.log_in(profile, previous, becomes, request).await {
+    let login = match logins.log_in(profile, previous, mode, request).await {
         Ok(login) => login,
-        Err(NoLogin::Over) => return LoginOutcome::SessionEnded,
-        Err(NoLogin::Store) => {
+        Err(LoginError::Revoked) => return LoginOutcome::SessionEnded,
+        Err(LoginError::Store) => {
             return LoginOutcome::Unavailable {
                 idp: Some(idp),
                 retry: Retry::Login,

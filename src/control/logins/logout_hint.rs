@@ -1,4 +1,4 @@
-//! The end of the provider's own session, which a logout here can bring about too.
+//! Hints for the end of the identity provider's own session.
 
 use url::Url;
 
@@ -7,14 +7,14 @@ use crate::idp::Provider;
 use crate::model::{IdentityNonce, Secret};
 
 impl Logins {
-    /// What is kept of a login for its end: the ID token, sealed, because the store's file may be
-    /// read by whoever makes backups; `None` where it is too long to stand in an address later.
+    /// Returns the hint to store with a login: the sealed ID token; `None` if it is too long for a
+    /// URL. It is sealed because backups of the store may be readable by others.
     pub(super) fn logout_hint(&self, nonce: IdentityNonce, id_token: &Secret) -> Option<String> {
         if id_token.expose().len() > MAX_HINT {
             let bytes = id_token.expose().len();
             tracing::warn!(
                 bytes,
-                "the ID token is too long to end the provider's session with it"
+                "ignoring an ID token that is too long to end the provider's session"
             );
             return None;
         }
@@ -24,8 +24,8 @@ impl Logins {
             .ok()
     }
 
-    /// Where to send the browser so that the provider's session ends too, once; `None` where that
-    /// cannot be. `back` is where it comes back to, with `state`.
+    /// Returns the URL that ends the provider's session, once; `None` if there is no hint or the
+    /// provider has no such endpoint. The browser returns to `back` with `state`.
     pub(crate) async fn leave_provider(
         &self,
         nonce: IdentityNonce,
@@ -52,5 +52,5 @@ fn purpose(nonce: IdentityNonce) -> String {
     format!("logout hint {}", nonce.as_str())
 }
 
-/// In bytes: browsers and servers on the way take addresses of 8 KB.
+/// In bytes. Browsers and servers accept URLs of 8 KB.
 const MAX_HINT: usize = 6 * 1024;

@@ -1,4 +1,8 @@
 //! Creating and linking logins.
+//!
+//! Decides which logins of a browser a new one continues, replaces or is linked to. Trusts the
+//! identity that the provider authenticated. Never starts a login that a pending revocation would
+//! cover.
 
 mod logout_hint;
 
@@ -17,25 +21,25 @@ use crate::policy::Truth;
 use crate::session::Presented;
 use crate::store::StoreError;
 
-/// Why nobody was logged in.
+/// The cause for which a login did not start.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum NoLogin {
-    /// The login that was to go on is over.
-    Over,
-    /// The store does not answer.
+pub(crate) enum LoginError {
+    /// The session that was to be refreshed is revoked.
+    Revoked,
+    /// The store did not answer.
     Store,
 }
 
-/// What a login is to become.
+/// The effect of an authenticated identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Becomes {
-    /// A session, whether there is one or not.
-    Session,
-    /// What goes on of the browser's session: where that was ended, nothing.
-    Renewal,
+pub(crate) enum LoginMode {
+    /// Starts a session, or continues the user's session in this browser.
+    Start,
+    /// Updates the browser's session. Fails if it is revoked.
+    Refresh,
 }
 
-/// Begins logins, links them, and ends them.
+/// Starts logins, links them, and revokes them.
 pub(crate) struct Logins {
     running: Arc<Running>,
     pub(super) store: Arc<WatchedStore>,
@@ -43,6 +47,17 @@ pub(crate) struct Logins {
     pub(super) revoker: Arc<Revoker>,
     sessions: Arc<Sessions>,
     flows: Arc<Flows>,
+}
+
+/// The logins of a browser, sorted by their relation to a new one.
+struct BrowserLogins {
+    /// The same user's. The new login continues it, so that other tabs and hosts of the browser end
+    /// with it.
+    own: Option<Login>,
+    /// The same person's at other providers: applications may each require a provider of their own.
+    linked: Vec<Login>,
+    /// All others. The new login ends them.
+    replaced: Vec<Login>,
 }
 
 impl Logins {
@@ -64,118 +79,134 @@ impl Logins {
         }
     }
 
-    /// Ends a login, those beside it, and every other login of the same user that the store has.
+    /// Revokes a login, those linked to it, and every other login of the same user.
     ///
     /// # Errors
-    /// If the store does not answer; then not everything was ended.
+    /// If the store does not answer. Some of them may be revoked then.
     pub(crate) async fn end_sessions(
         &self,
         nonce: IdentityNonce,
         user: &UserId,
         now: UnixTime,
     ) -> Result<(), StoreError> {
-        self.revoker.end_sessions(nonce, user, now).await
+        self.revoker.revoke_user(nonce, user, now).await
     }
 
-    /// Writes down who logged in, and makes it known to the engine. `before`: the login that the
-    /// browser had when it left for the provider, for where it does not show it now.
+    /// Stores the login of an authenticated user, and publishes its identity to the engine.
+    /// `before` is the login that the browser had when it left for the provider: it may not present
+    /// that session now.
+    ///
+    /// # Errors
+    /// See [`LoginError`].
     pub(crate) async fn log_in(
         &self,
         profile: ProviderIdentity,
         before: Option<IdentityNonce>,
-        becomes: Becomes,
+        mode: LoginMode,
         request: &PortalRequest,
-    ) -> Result<Login, NoLogin> {
-        let now = request.now;
-        let services = self.running.services();
-        let expires = now.after(services.identity_lifetime);
-        let id_token = profile.id_token.clone();
-        let team_session = now.after(services.team_session);
-        let kept = async {
-            let persisted = self.revoker.persist_revocations().await;
-            let user = self.store.user(&profile.idp.id, &profile.subject).await?;
-            if self.revoker.awaits_store(&user) {
-                // A revocation that the store does not have yet would get a later revision than
-                // this login.
-                return Err(persisted.err().unwrap_or(StoreError::Stale));
-            }
-            let mut identity = profile.into_identity(user);
-            let mut others = self.logins_of_browser(before, request).await?;
-            if becomes == Becomes::Renewal && others.is_empty() {
-                return Ok(None);
-            }
-            // Who logs in over their own session goes on with it, under one name: what is in other
-            // tabs, and on other hosts of this browser, then ends with it.
-            let own = others
-                .iter()
-                .position(|other| other.identity.user == identity.user);
-            let own = own.map(|place| others.swap_remove(place));
-            // Applications may each have a provider of their own: the same person may be logged in
-            // through several.
-            let same_person = |other: &Login| other.identity.email == identity.email;
-            let elsewhere = |other: &Login| other.identity.idp.id != identity.idp.id;
-            let (beside, ended): (Vec<_>, Vec<_>) = others
-                .into_iter()
-                .partition(|o| same_person(o) && elsewhere(o));
-            identity.beside = beside.iter().map(|other| other.nonce).collect();
-            let continued = match &own {
-                Some(own) => self.continue_login(own.nonce, &identity, expires).await?,
-                None => None,
-            };
-            let (nonce, identity) = match (own, continued) {
-                (Some(own), Some(identity)) => (own.nonce, identity),
-                // It was revoked in the meantime, here or at another process.
-                (Some(_), None) if becomes == Becomes::Renewal => return Ok(None),
-                _ => self.records.insert(identity, expires).await?,
-            };
-            if let Some(hint) = id_token.and_then(|token| self.logout_hint(nonce, &token)) {
-                self.store.put_logout_hint(&nonce, &hint, expires).await?;
-            }
-            for other in ended {
-                self.revoker.end_session(other.nonce, now).await?;
-            }
-            let all: Vec<_> = beside
-                .iter()
-                .map(|other| other.nonce)
-                .chain([nonce])
-                .collect();
-            for Login { nonce: one, .. } in beside {
-                let others = all.iter().copied().filter(|other| *other != one).collect();
-                self.stand_beside(one, others, expires).await?;
-            }
-            let expires = identity.ends_by(team_session);
-            Ok::<_, StoreError>(Some(Login {
-                nonce,
-                identity,
-                expires,
-            }))
-        };
-        match kept.await {
-            Ok(login) => login.ok_or(NoLogin::Over),
+    ) -> Result<Login, LoginError> {
+        match self.store_login(profile, before, mode, request).await {
+            Ok(login) => login.ok_or(LoginError::Revoked),
             Err(error) => {
                 self.store.failed(&error);
-                Err(NoLogin::Store)
+                Err(LoginError::Store)
             }
         }
     }
 
+    /// Performs the steps of [`Logins::log_in`]; `None` if the session to refresh is revoked.
+    async fn store_login(
+        &self,
+        profile: ProviderIdentity,
+        before: Option<IdentityNonce>,
+        mode: LoginMode,
+        request: &PortalRequest,
+    ) -> Result<Option<Login>, StoreError> {
+        let (services, now) = (self.running.services(), request.now);
+        let expires = now.after(services.identity_lifetime);
+        let id_token = profile.id_token.clone();
+        let user = self.user(&profile).await?;
+        let mut identity = profile.into_identity(user);
+        let logins = self.logins_of_browser(before, request).await?;
+        if mode == LoginMode::Refresh && logins.is_empty() {
+            return Ok(None);
+        }
+        let BrowserLogins {
+            own,
+            linked,
+            replaced,
+        } = BrowserLogins::sort(logins, &identity);
+        identity.beside = linked.iter().map(|login| login.nonce).collect();
+        let own = own.map(|login| login.nonce);
+        let stored = self.continue_or_start(own, identity, mode, expires).await?;
+        let Some((nonce, identity)) = stored else {
+            return Ok(None);
+        };
+        if let Some(hint) = id_token.and_then(|token| self.logout_hint(nonce, &token)) {
+            self.store.put_logout_hint(&nonce, &hint, expires).await?;
+        }
+        for login in replaced {
+            self.revoker.revoke_login(login.nonce, now).await?;
+        }
+        self.link_to(nonce, &identity.beside, expires).await?;
+        let expires = identity.ends_by(now.after(services.team_session));
+        Ok(Some(Login {
+            nonce,
+            identity,
+            expires,
+        }))
+    }
+
+    /// Returns the user of a profile.
+    ///
+    /// # Errors
+    /// If the store does not answer, or has not accepted a revocation of the user yet: that would
+    /// get a later revision than the login, and so cover it.
+    async fn user(&self, profile: &ProviderIdentity) -> Result<UserId, StoreError> {
+        let persisted = self.revoker.persist_revocations().await;
+        let user = self.store.user(&profile.idp.id, &profile.subject).await?;
+        if self.revoker.awaits_store(&user) {
+            return Err(persisted.err().unwrap_or(StoreError::Stale));
+        }
+        Ok(user)
+    }
+
+    /// Continues the browser's own login, or stores a new one; `None` if the login to refresh was
+    /// revoked in the meantime, here or by another process.
+    async fn continue_or_start(
+        &self,
+        own: Option<IdentityNonce>,
+        identity: Identity,
+        mode: LoginMode,
+        expires: UnixTime,
+    ) -> Result<Option<(IdentityNonce, Arc<Identity>)>, StoreError> {
+        if let Some(nonce) = own {
+            if let Some(identity) = self.continue_login(nonce, &identity, expires).await? {
+                return Ok(Some((nonce, identity)));
+            }
+            if mode == LoginMode::Refresh {
+                return Ok(None);
+            }
+        }
+        self.records.insert(identity, expires).await.map(Some)
+    }
+
     /// Replaces the record of a login by that of the same user's next one; `None` if the login is
-    /// over. It keeps its place in the order of revocations: tokens from before come of it too, and
-    /// a revocation that covers them covers it.
+    /// revoked. The record keeps its revision. Earlier tokens belong to it too, so a revocation that
+    /// covers them has to cover it.
     async fn continue_login(
         &self,
         nonce: IdentityNonce,
         identity: &Identity,
         expires: UnixTime,
     ) -> Result<Option<Arc<Identity>>, StoreError> {
-        // Answers about this person may be on their way into the record.
-        let _one = self.records.lock(nonce).await;
+        // An answer of an evaluation service may be about to change the record.
+        let _lock = self.records.lock(nonce).await;
         let Some(last) = self.records.stored(nonce).await? else {
             return Ok(None);
         };
-        let evaluations = last.evaluations.clone();
         let identity = Identity {
-            evaluations,
+            evaluations: last.evaluations.clone(),
             revision: last.revision,
             ..identity.clone()
         };
@@ -184,35 +215,31 @@ impl Logins {
             .await
     }
 
-    /// The logins of a browser: the team's session, and those beside it.
+    /// Returns the logins of a browser: that of its organisation session, and those linked to it.
     async fn logins_of_browser(
         &self,
         before: Option<IdentityNonce>,
         request: &PortalRequest,
     ) -> Result<Vec<Login>, StoreError> {
-        let now = request.now;
-        let session = match (
-            self.sessions
-                .organisation_session(&request.headers, now)
-                .await?,
-            before,
-        ) {
-            (None, Some(before)) => self.living(before, now).await?,
+        let (headers, now) = (&request.headers, request.now);
+        let session = self.sessions.organisation_session(headers, now).await?;
+        let login = match (session, before) {
+            (None, Some(before)) => self.unrevoked(before, now).await?,
             (session, _) => session,
         };
-        let mut logins: Vec<Login> = session.into_iter().collect();
-        let beside = logins
-            .first()
-            .map(|login| login.identity.beside.clone())
-            .unwrap_or_default();
-        for nonce in beside.into_iter().take(MAX_BESIDE) {
-            logins.extend(self.living(nonce, now).await?);
+        let Some(login) = login else {
+            return Ok(Vec::new());
+        };
+        let linked = login.identity.beside.clone();
+        let mut logins = vec![login];
+        for nonce in linked.into_iter().take(MAX_LINKED) {
+            logins.extend(self.unrevoked(nonce, now).await?);
         }
         Ok(logins)
     }
 
-    /// The login of that name, if it was not ended.
-    async fn living(
+    /// Returns the login of that name, unless it is revoked.
+    async fn unrevoked(
         &self,
         nonce: IdentityNonce,
         now: UnixTime,
@@ -228,50 +255,76 @@ impl Logins {
             issued: identity.at,
             login: Some(identity.order()),
         };
-        let lives = snapshot.revocations().cover(presented) == Truth::False;
-        Ok(lives.then_some(Login {
+        let is_valid = snapshot.revocations().cover(presented) == Truth::False;
+        Ok(is_valid.then_some(Login {
             nonce,
             identity,
             expires: now,
         }))
     }
 
-    /// Has a login end with these others, and with no more: what stood beside it and is over does
-    /// not count.
-    async fn stand_beside(
+    /// Links each of `linked` to the new login and to one another.
+    async fn link_to(
+        &self,
+        new: IdentityNonce,
+        linked: &[IdentityNonce],
+        expires: UnixTime,
+    ) -> Result<(), StoreError> {
+        for one in linked {
+            let others = linked.iter().copied().chain([new]);
+            let others = others.filter(|other| other != one).collect();
+            self.link_logins(*one, others, expires).await?;
+        }
+        Ok(())
+    }
+
+    /// Replaces the set of logins that are revoked together with this one.
+    async fn link_logins(
         &self,
         nonce: IdentityNonce,
         others: Vec<IdentityNonce>,
         expires: UnixTime,
     ) -> Result<(), StoreError> {
-        let _one = self.records.lock(nonce).await;
-        let known = self.records.known(nonce).is_some();
+        let _lock = self.records.lock(nonce).await;
+        let was_known = self.records.known(nonce).is_some();
         let Some(identity) = self.records.stored(nonce).await? else {
             return Ok(());
         };
         if identity.beside == others {
             return Ok(());
         }
-        let identity = Identity {
+        let identity = Arc::new(Identity {
             beside: others,
             ..Identity::clone(&identity)
-        };
-        // What nobody looked at since it was written must be looked at when it is used.
-        if self
-            .records
-            .update(nonce, Arc::new(identity), expires)
-            .await?
-            .is_some()
-            && !known
-        {
+        });
+        let updated = self.records.update(nonce, identity, expires).await?;
+        // No task kept this record's groups up to date, so its next use has to look it up.
+        if updated.is_some() && !was_known {
             self.running.known().forget_identity(&nonce);
         }
         Ok(())
     }
 }
 
-/// More providers than anybody uses at once.
-const MAX_BESIDE: usize = 8;
+impl BrowserLogins {
+    fn sort(mut logins: Vec<Login>, new: &Identity) -> Self {
+        let own = logins
+            .iter()
+            .position(|login| login.identity.user == new.user)
+            .map(|index| logins.swap_remove(index));
+        let (linked, replaced) = logins.into_iter().partition(|login| {
+            login.identity.email == new.email && login.identity.idp.id != new.idp.id
+        });
+        Self {
+            own,
+            linked,
+            replaced,
+        }
+    }
+}
+
+/// The most linked logins that are read. No user needs as many providers.
+const MAX_LINKED: usize = 8;
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! Two processes on one store, of which one has not followed the other's revocations yet.
+//! Two processes on one store, one of which has not followed the other's revocations yet.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::config::{self, System};
-use crate::control::{Access, compile};
+use crate::control::{Access, Clock, ManualClock, Resources, compile};
 use crate::engine::{Decision, NodeCache, Origins, decide};
 use crate::http_client::{HttpClient, Roots, Timeouts};
 use crate::login::HostRole;
@@ -41,8 +41,12 @@ const CONFIG: &str = r#"
     include = [{ everyone = {} }]
 "#;
 
-/// A process: its tasks do not run, so that it follows revocations only when the test does.
+/// A process without background tasks: it follows revocations only when the test does.
 async fn process(store: Arc<dyn Store>) -> Arc<Access> {
+    process_with_clock(store, Clock::default()).await
+}
+
+async fn process_with_clock(store: Arc<dyn Store>, clock: Clock) -> Arc<Access> {
     let config = config::parse(CONFIG, Path::new("portcullis.toml"), &System)
         .unwrap_or_else(|e| panic!("{e}"))
         .config;
@@ -54,9 +58,12 @@ async fn process(store: Arc<dyn Store>) -> Arc<Access> {
     Access::start(
         made.0,
         made.1,
-        store,
-        http,
-        tokio::runtime::Handle::current(),
+        Resources {
+            store,
+            http,
+            runtime: tokio::runtime::Handle::current(),
+            clock,
+        },
     )
     .await
     .unwrap()
@@ -120,7 +127,7 @@ async fn log_in(access: &Access, session: Option<&str>) -> Login {
         .log_in(
             profile("alice@example.com"),
             None,
-            Becomes::Session,
+            LoginMode::Start,
             &request(session),
         )
         .await
@@ -142,10 +149,9 @@ fn session(access: &Access, login: &Login) -> String {
         .to_owned()
 }
 
-/// Redeems a hand-over that was made at that moment.
+/// Redeems a hand-over that was made at that time.
 async fn token(access: &Access, login: &Login, made: UnixTime) -> Option<String> {
-    let snapshot = access.snapshot();
-    let now = UnixTime::now();
+    let (snapshot, now) = (access.snapshot(), access.running.now());
     let expires = now.after(std::time::Duration::from_secs(3600));
     access
         .sessions
@@ -154,8 +160,8 @@ async fn token(access: &Access, login: &Login, made: UnixTime) -> Option<String>
         .unwrap()
 }
 
-/// Returns `true` if a request with that token gets to the application.
-async fn is_let_in(access: &Arc<Access>, token: &str) -> bool {
+/// Returns `true` if a request with that token is forwarded.
+async fn is_allowed(access: &Arc<Access>, token: &str) -> bool {
     let headers: HeaderMap = [(
         header::COOKIE,
         format!("CF_Authorization={token}").parse().unwrap(),
@@ -173,7 +179,7 @@ async fn is_let_in(access: &Arc<Access>, token: &str) -> bool {
             client: [127, 0, 0, 1].into(),
             tls: None,
         };
-        match decide(&access.snapshot(), &view, UnixTime::now()) {
+        match decide(&access.snapshot(), &view, access.running.now()) {
             Decision::Resolve(need) => access.resolve(need).await,
             Decision::Forward(_) => return true,
             _ => return false,
@@ -191,7 +197,21 @@ async fn log_out(access: &Access, login: &Login) {
 }
 
 #[tokio::test]
-async fn token_issued_where_the_logout_is_not_known_ends_once_it_is() {
+async fn session_is_rejected_once_the_clock_reaches_its_end() {
+    let manual = ManualClock::new(UnixTime::now());
+    let clock = Clock::from(Arc::clone(&manual));
+    let access = process_with_clock(Arc::new(MemoryStore::new()), clock).await;
+    let login = log_in(&access, None).await;
+    let token = token(&access, &login, access.running.now()).await.unwrap();
+    assert!(is_allowed(&access, &token).await);
+    manual.advance(std::time::Duration::from_secs(3599));
+    assert!(is_allowed(&access, &token).await, "a second before its end");
+    manual.advance(std::time::Duration::from_secs(1));
+    assert!(!is_allowed(&access, &token).await);
+}
+
+#[tokio::test]
+async fn token_of_an_unfollowed_logout_is_rejected_once_it_is_followed() {
     let dir = tempfile::tempdir().unwrap();
     let (one, two) = (
         process(open(&dir).await).await,
@@ -204,9 +224,9 @@ async fn token_issued_where_the_logout_is_not_known_ends_once_it_is() {
     // difference either.
     let made = UnixTime::now().after(std::time::Duration::from_secs(2));
     let late = token(&two, &telephone, made).await.unwrap();
-    assert!(is_let_in(&two, &late).await);
+    assert!(is_allowed(&two, &late).await);
     assert!(
-        !is_let_in(&one, &late).await,
+        !is_allowed(&one, &late).await,
         "at the process of the logout"
     );
     two.logins
@@ -214,7 +234,7 @@ async fn token_issued_where_the_logout_is_not_known_ends_once_it_is() {
         .tail_revocations(UnixTime::now())
         .await
         .unwrap();
-    assert!(!is_let_in(&two, &late).await);
+    assert!(!is_allowed(&two, &late).await);
     assert_eq!(
         token(&two, &telephone, made).await,
         None,
@@ -237,19 +257,19 @@ async fn token_issued_where_the_logout_is_not_known_ends_once_it_is() {
     );
 
     let third = process(open(&dir).await).await;
-    assert!(!is_let_in(&third, &late).await, "after a restart");
+    assert!(!is_allowed(&third, &late).await, "after a restart");
     let anew = log_in(&two, Some(&cookie)).await;
     let good = token(&two, &anew, UnixTime::now()).await.unwrap();
     for process in [&one, &two, &third] {
         assert!(
-            is_let_in(process, &good).await,
+            is_allowed(process, &good).await,
             "a new login in the same second"
         );
     }
 }
 
 #[tokio::test]
-async fn login_over_a_session_revoked_elsewhere_brings_nothing_back() {
+async fn login_over_a_session_revoked_elsewhere_starts_a_new_one() {
     let dir = tempfile::tempdir().unwrap();
     let (one, two) = (
         process(open(&dir).await).await,
@@ -263,7 +283,7 @@ async fn login_over_a_session_revoked_elsewhere_brings_nothing_back() {
     let anew = log_in(&two, Some(&cookie)).await;
     assert_ne!(anew.nonce, telephone.nonce);
     assert!(
-        !is_let_in(&two, &old).await,
+        !is_allowed(&two, &old).await,
         "out at once, before the revocation is followed"
     );
     let good = token(&two, &anew, UnixTime::now()).await.unwrap();
@@ -273,7 +293,7 @@ async fn login_over_a_session_revoked_elsewhere_brings_nothing_back() {
         .await
         .unwrap();
     for process in [&one, &two] {
-        assert!(is_let_in(process, &good).await && !is_let_in(process, &old).await);
+        assert!(is_allowed(process, &good).await && !is_allowed(process, &old).await);
     }
 
     // A refresh of the identity renews a session and never begins one.
@@ -285,15 +305,15 @@ async fn login_over_a_session_revoked_elsewhere_brings_nothing_back() {
         .log_in(
             profile("alice@example.com"),
             None,
-            Becomes::Renewal,
+            LoginMode::Refresh,
             &request(Some(&cookie)),
         )
         .await;
-    assert!(matches!(renewed, Err(NoLogin::Over)), "{renewed:?}");
+    assert!(matches!(renewed, Err(LoginError::Revoked)), "{renewed:?}");
 }
 
 #[tokio::test]
-async fn login_over_a_session_keeps_its_place_in_the_order() {
+async fn login_over_a_session_keeps_its_revision() {
     let dir = tempfile::tempdir().unwrap();
     let stores: [Arc<dyn Store>; 2] = [Arc::new(MemoryStore::new()), open(&dir).await];
     for store in stores {
@@ -305,7 +325,7 @@ async fn login_over_a_session_keeps_its_place_in_the_order() {
             .log_in(
                 profile("mallory@example.com"),
                 None,
-                Becomes::Session,
+                LoginMode::Start,
                 &request(None),
             )
             .await
@@ -317,16 +337,16 @@ async fn login_over_a_session_keeps_its_place_in_the_order() {
             (first.nonce, first.identity.revision)
         );
         assert!(
-            is_let_in(&access, &early).await,
+            is_allowed(&access, &early).await,
             "another user's logout does not matter"
         );
         let desk = log_in(&access, None).await;
         let late = token(&access, &second, UnixTime::now()).await.unwrap();
         log_out(&access, &desk).await;
-        assert!(!is_let_in(&access, &early).await && !is_let_in(&access, &late).await);
+        assert!(!is_allowed(&access, &early).await && !is_allowed(&access, &late).await);
         let after = log_in(&access, Some(&session(&access, &second))).await;
         let good = token(&access, &after, UnixTime::now()).await.unwrap();
-        assert!(is_let_in(&access, &good).await && !is_let_in(&access, &late).await);
+        assert!(is_allowed(&access, &good).await && !is_allowed(&access, &late).await);
     }
 }
 
@@ -339,7 +359,7 @@ async fn update_of_a_record_ends_a_session_that_another_process_revoked() {
     );
     let (desk, telephone) = (log_in(&one, None).await, log_in(&two, None).await);
     let good = token(&two, &telephone, UnixTime::now()).await.unwrap();
-    assert!(is_let_in(&two, &good).await);
+    assert!(is_allowed(&two, &good).await);
     log_out(&one, &desk).await;
     let groups = Arc::new(Identity {
         groups: Groups::Known(Vec::new()),
@@ -354,11 +374,11 @@ async fn update_of_a_record_ends_a_session_that_another_process_revoked() {
             .unwrap()
             .is_none()
     );
-    assert!(!is_let_in(&two, &good).await);
+    assert!(!is_allowed(&two, &good).await);
 }
 
 #[tokio::test]
-async fn user_who_is_gone_is_out_before_the_store_knows_and_a_later_login_is_in() {
+async fn deactivated_user_is_rejected_while_the_store_is_full() {
     let dir = tempfile::tempdir().unwrap();
     let access = process(open(&dir).await).await;
     let other = log_in(&access, None).await;
@@ -374,22 +394,22 @@ async fn user_who_is_gone_is_out_before_the_store_knows_and_a_later_login_is_in(
     access
         .logins
         .revoker
-        .end_sessions_whatever(login.nonce, &login.identity, UnixTime::now())
+        .revoke_even_if_store_fails(login.nonce, &login.identity, UnixTime::now())
         .await;
     for token in &tokens {
-        assert!(!is_let_in(&access, token).await, "every login of the user");
+        assert!(!is_allowed(&access, token).await, "every login of the user");
     }
     let refused = access
         .logins
         .log_in(
             profile("alice@example.com"),
             None,
-            Becomes::Session,
+            LoginMode::Start,
             &request(None),
         )
         .await;
     assert!(
-        matches!(refused, Err(NoLogin::Store)),
+        matches!(refused, Err(LoginError::Store)),
         "the revocation would come after it: {refused:?}"
     );
     sqlx::query("DROP TRIGGER full")
@@ -405,14 +425,14 @@ async fn user_who_is_gone_is_out_before_the_store_knows_and_a_later_login_is_in(
         .tail_revocations(UnixTime::now())
         .await
         .unwrap();
-    assert!(is_let_in(&access, &good).await);
+    assert!(is_allowed(&access, &good).await);
     for token in &tokens {
-        assert!(!is_let_in(&access, token).await);
+        assert!(!is_allowed(&access, token).await);
     }
 }
 
 #[tokio::test]
-async fn clock_that_was_ahead_for_one_prune_forgets_nothing() {
+async fn prune_with_a_clock_ahead_deletes_nothing_valid() {
     let dir = tempfile::tempdir().unwrap();
     let stores: [Arc<dyn Store>; 2] = [Arc::new(MemoryStore::new()), open(&dir).await];
     for store in stores {
@@ -422,7 +442,7 @@ async fn clock_that_was_ahead_for_one_prune_forgets_nothing() {
         access
             .logins
             .revoker
-            .end_session(ended.nonce, UnixTime::now())
+            .revoke_login(ended.nonce, UnixTime::now())
             .await
             .unwrap();
         let good = token(&access, &login, UnixTime::now()).await.unwrap();
@@ -431,15 +451,15 @@ async fn clock_that_was_ahead_for_one_prune_forgets_nothing() {
         access.running.known().forget_identity(&login.nonce);
         access.logins.revoker.prune(UnixTime::now()).await;
         assert!(
-            !is_let_in(&access, &dead).await,
+            !is_allowed(&access, &dead).await,
             "a revoked session stays revoked"
         );
-        assert!(is_let_in(&access, &good).await, "no identity is lost");
+        assert!(is_allowed(&access, &good).await, "no identity is lost");
     }
 }
 
 #[tokio::test]
-async fn revocation_by_a_clock_that_is_behind_outlives_the_tokens() {
+async fn revocation_by_a_slow_clock_outlives_the_tokens() {
     let dir = tempfile::tempdir().unwrap();
     let stores: [Arc<dyn Store>; 2] = [Arc::new(MemoryStore::new()), open(&dir).await];
     for store in stores {
@@ -449,13 +469,13 @@ async fn revocation_by_a_clock_that_is_behind_outlives_the_tokens() {
         access
             .logins
             .revoker
-            .end_session(first.nonce, behind)
+            .revoke_login(first.nonce, behind)
             .await
             .unwrap();
         access
             .logins
             .revoker
-            .end_sessions_whatever(second.nonce, &second.identity, behind)
+            .revoke_even_if_store_fails(second.nonce, &second.identity, behind)
             .await;
         let token = token(&access, &second, UnixTime::now()).await;
         access.logins.revoker.prune(UnixTime::now()).await;

@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::config::{self, Config, System};
-use crate::control::{Access, compile};
+use crate::control::{Access, Clock, Resources, compile};
 use crate::engine::{NodeCache, Origins};
 use crate::http_client::{HttpClient, Roots, Timeouts};
 use crate::model::{IdentityNonce, LoginOrder, UserId};
@@ -41,9 +41,12 @@ async fn start(config: &Config, store: Arc<dyn Store>) -> Arc<Access> {
     Access::start(
         made.0,
         made.1,
-        store,
-        http,
-        tokio::runtime::Handle::current(),
+        Resources {
+            store,
+            http,
+            runtime: tokio::runtime::Handle::current(),
+            clock: Clock::default(),
+        },
     )
     .await
     .unwrap()

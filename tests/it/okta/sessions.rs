@@ -155,7 +155,7 @@ async fn who_is_deactivated_is_out_though_the_store_takes_nothing() {
     proxy
         .logged(
             0,
-            &["the store has accepted a revocation that it did not accept before"],
+            &["persisted a revocation that the store had rejected earlier"],
         )
         .await;
     proxy.stop().await;
@@ -181,7 +181,7 @@ async fn groups_are_unknown_from_their_bound_on_however_long_the_api_takes() {
     let before = proxy.log().len();
     until(&mut browser, WIKI, 403).await;
     let log = &proxy.log()[before..];
-    assert!(log.contains("are too old and so unknown"), "{log}");
+    assert!(log.contains("group membership is stale"), "{log}");
     assert!(
         !log.contains("did not return the groups"),
         "not only when the API was given up: {log}"

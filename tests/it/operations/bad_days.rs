@@ -415,7 +415,7 @@ async fn while_nobody_can_say_what_was_revoked_sessions_wait() {
     let ready = ready.unwrap();
     assert_eq!(
         (ready.status, ready.text().as_str()),
-        (503, "what was revoked is not known\n")
+        (503, "revocations are unknown or too old\n")
     );
     sqlx::query("ALTER TABLE elsewhere RENAME TO revocations")
         .execute(&database)

@@ -87,6 +87,30 @@ fn within_a_row_knowledge_goes_one_way() {
 }
 
 #[test]
+fn control_portal_and_gate_read_the_clock_they_are_given() {
+    for file in sources() {
+        let module = module_of(&file);
+        let has_clock = matches!(module.as_deref(), Some("control" | "portal" | "gate"));
+        if !has_clock || file.ends_with("control/clock.rs") {
+            continue;
+        }
+        let code = code(&file);
+        for reading in [
+            "UnixTime::now()",
+            "Instant::now()",
+            "SystemTime::now()",
+            ".elapsed()",
+        ] {
+            assert!(
+                !code.contains(reading),
+                "{} calls `{reading}` instead of its `Clock`",
+                file.display()
+            );
+        }
+    }
+}
+
+#[test]
 fn pingora_stays_at_the_front() {
     for file in sources() {
         let name = file.display().to_string();
