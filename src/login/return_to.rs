@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 
 use super::LOGGED_OUT;
 use crate::engine::Snapshot;
-use crate::model::{Authority, CleanPath};
+use crate::model::{CleanPath, HostPort};
 
 /// The page after a login: a canonical path and its query. It cannot name a host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,7 +104,7 @@ impl Landing {
             let (authority, page) =
                 rest.split_at_checked(rest.find(['/', '?', '#']).unwrap_or(rest.len()))?;
             // This rejects user information.
-            let authority = Authority::parse(authority).ok()?;
+            let authority = HostPort::parse(authority).ok()?;
             if !team.is_served_on(
                 authority
                     .port

@@ -14,7 +14,7 @@ use crate::login::{
     Conflict, Destination, Handover, LoginPurpose, PortalRequest, ReturnTo, ReturnToError, State,
     app_session_hash,
 };
-use crate::model::{Aud, Authority, IdpId, Reason};
+use crate::model::{Aud, HostPort, IdpId, Reason};
 use crate::observe::audit::Via;
 use crate::observe::metrics;
 use crate::pages::{ErrorPage, Link, LoginChooser, answer};
@@ -228,7 +228,7 @@ fn destination(snapshot: &Snapshot, request: &PortalRequest) -> Option<Destinati
         .find('/')
         .and_then(|at| target.split_at_checked(at))
         .unwrap_or((target, "/"));
-    let host = Authority::parse(host).ok()?.host.into_owned();
+    let host = HostPort::parse(host).ok()?.host.into_owned();
     let application = match request.parameter("kid") {
         Some(kid) => snapshot.application(&Aud::parse(&kid).ok()?)?,
         None => snapshot
