@@ -178,7 +178,7 @@ fn readme_example_is_valid() {
     );
     let loaded = loaded.unwrap_or_else(|errors| panic!("{text}\n{errors}"));
     assert_eq!(
-        (loaded.warnings, loaded.config.applications.len()),
+        (loaded.warnings, loaded.config.catalog.applications.len()),
         (vec![], 1)
     );
 }
