@@ -1,3 +1,4 @@
+mod changes;
 mod file;
 mod keys;
 mod logins;
@@ -11,7 +12,6 @@ mod uses;
 mod writer;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use sqlx::sqlite::SqlitePool;
 
@@ -32,8 +32,6 @@ pub struct SqliteStore {
     readers: SqlitePool,
     writer: Writer,
     is_new: bool,
-    /// `true` if older content was found in the file.
-    went_back: AtomicBool,
 }
 
 impl SqliteStore {
@@ -62,11 +60,10 @@ impl SqliteStore {
     /// Takes a connection that reads.
     ///
     /// # Errors
-    /// If there is none, if another file is at the path, or if the content was replaced by an older
-    /// one. What other processes revoke is then not in the file that is open here, or has revisions
-    /// that were followed already.
+    /// If there is none, or if another file is at the path: the revocations of other processes are
+    /// then not in the file that is open here.
     async fn reader(&self, operation: &'static str) -> Result<Reader, StoreError> {
-        if self.went_back.load(Ordering::Relaxed) || self.file.may_be_replaced_at(&self.path) {
+        if self.file.may_be_replaced_at(&self.path) {
             return Err(self.lost());
         }
         let connection = self.readers.acquire().await.map_err(failure(operation))?;

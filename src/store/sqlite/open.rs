@@ -1,7 +1,6 @@
 //! Opening and checking of the file.
 
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
@@ -73,7 +72,6 @@ impl SqliteStore {
             readers,
             writer,
             is_new,
-            went_back: AtomicBool::new(false),
         })
     }
 

@@ -323,39 +323,3 @@ async fn deleted_or_replaced_file_takes_no_writes() {
     assert_eq!(store.write_failure(), None);
     assert_eq!(store.revocations_after(0).await.unwrap().len(), 1);
 }
-
-#[tokio::test]
-async fn older_content_in_the_same_file_gives_no_revocations() {
-    let dir = dir();
-    let store = sqlite(&dir).await;
-    for _ in 0..3 {
-        store.revoke(&user_revocation("u"), NOW).await.unwrap();
-    }
-    assert_eq!(store.revocations_after(3).await.unwrap(), []);
-    // A backup of the time before, restored over the file. Its next revocations have revisions that
-    // were followed already.
-    for statement in [
-        "UPDATE revision SET latest = 1",
-        "DELETE FROM revocations WHERE revision > 1",
-    ] {
-        sqlx::query(statement)
-            .execute(store.database())
-            .await
-            .unwrap();
-    }
-    let error = store.revocations_after(3).await.unwrap_err();
-    assert!(matches!(error, StoreError::Lost { .. }), "{error:?}");
-    for _ in 0..3 {
-        store.revoke(&user_revocation("v"), NOW).await.unwrap();
-    }
-    let error = store.revocations_after(3).await.unwrap_err();
-    assert!(
-        matches!(error, StoreError::Lost { .. }),
-        "revocations 2 and 3 were missed: {error:?}"
-    );
-    assert_eq!(
-        sqlite(&dir).await.revocations_after(0).await.unwrap().len(),
-        4,
-        "after a restart"
-    );
-}

@@ -151,6 +151,7 @@ async fn a_schema_that_stopped_half_way_is_finished() {
         "logout_hints",
         "clock",
         "probe",
+        "changes",
     ];
     for table in tables {
         let drop = sqlx::AssertSqlSafe(format!("DROP TABLE {table}"));
@@ -173,7 +174,13 @@ async fn a_schema_that_stopped_half_way_is_finished() {
 /// Takes the schema back to that of the second release.
 async fn take_back(store: &SqliteStore) {
     for statement in [
-        "DROP TRIGGER IF EXISTS identities_revision",
+        "DROP TRIGGER identities_revision",
+        "DROP TRIGGER revocations_logged",
+        "DROP TRIGGER identities_logged",
+        "DROP TRIGGER keys_added",
+        "DROP TRIGGER keys_changed",
+        "DROP TRIGGER keys_deleted",
+        "DROP TABLE changes",
         "DROP TABLE clock",
         "DROP TABLE probe",
         "DROP INDEX revocations_subject",

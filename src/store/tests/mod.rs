@@ -1,3 +1,4 @@
+mod changes;
 mod faults;
 mod file;
 
@@ -426,7 +427,8 @@ async fn pruning_takes_what_is_over_and_no_more() {
             Pruned {
                 identities: 1,
                 revocations: 2,
-                uses: 1
+                uses: 1,
+                changes: 3
             }
         );
         assert!(!gone.is_full());
@@ -539,7 +541,8 @@ async fn a_thousand_calls_at_once() {
             Pruned {
                 identities: 200,
                 revocations: 200,
-                uses: 0
+                uses: 0,
+                changes: 200
             }
         );
     }
