@@ -22,7 +22,7 @@ use pingora::proxy::ProxyServiceBuilder;
 use pingora::server::configuration::{Opt, ServerConf};
 use pingora::server::{RunArgs, Server};
 use portcullis::config::Config;
-use portcullis::control::{Access, Background, Tasks, Vital, compile};
+use portcullis::control::{Access, Background, Clock, Resources, Tasks, Vital, compile};
 use portcullis::engine::{Known, Origins};
 use portcullis::front::pingora::{
     AccessFilter, AccessProxy, FilterSettings, OriginContext, OriginPool, PoolSettings, Protocol,
@@ -193,9 +193,12 @@ fn checked(config: &Config, port: u16) -> Result<(), Box<dyn Error>> {
     let started = Access::start(
         snapshot,
         services,
-        Arc::new(store),
-        http,
-        runtime.handle().clone(),
+        Resources {
+            store: Arc::new(store),
+            http,
+            runtime: runtime.handle().clone(),
+            clock: Clock::default(),
+        },
     );
     let access = runtime.block_on(started)?;
     let _tasks = Tasks::spawn(&access, &Vital::new().0);

@@ -20,7 +20,7 @@ use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 use crate::config::{
     self, AuthorityFile, Config, Environment, Errors, FileContent, Loaded, Problem, Tls,
 };
-use crate::control::Access;
+use crate::control::{Access, Issuer};
 use crate::model::{UnixTime, chain};
 
 /// Why a certificate cannot be served.
@@ -191,11 +191,10 @@ fn hosts_of_config(config: &Config) -> Vec<String> {
 /// The same for the running configuration.
 pub(super) fn hosts_of(access: &Access) -> Vec<String> {
     let snapshot = access.snapshot();
-    let team = access
-        .services()
-        .remote
-        .is_none()
-        .then(|| snapshot.team().domain.as_str());
+    let team = match *access.issuer {
+        Issuer::Local(_) => Some(snapshot.team().domain.as_str()),
+        Issuer::Remote(_) => None,
+    };
     let applications = snapshot
         .applications()
         .iter()

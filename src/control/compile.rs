@@ -4,7 +4,7 @@ use std::time::Duration;
 use thiserror::Error;
 use url::Url;
 
-use super::{CountryFile, CountryFileError, Evaluations, RemoteTeam, Services};
+use super::{CountryFile, CountryFileError, Evaluations, IssuerSettings, RemoteTeam, Services};
 use crate::config::{
     self, ClientConfig, ClientCredentials, Config, IdpKind, OidcConfig, OktaConfig, StoreConfig,
 };
@@ -80,12 +80,10 @@ pub fn compile(
     };
     let services = Services {
         providers: providers(config, http)?,
-        remote: config
-            .team
-            .certs_url
-            .clone()
-            .map(|certs_url| remote(config, certs_url))
-            .transpose()?,
+        issuer: match config.team.certs_url.clone() {
+            None => IssuerSettings::Local,
+            Some(certs_url) => IssuerSettings::Remote(remote(config, certs_url)?),
+        },
         team_url: config.team.url(),
         team_session: config.team.session_duration,
         identity_lifetime: config.team.session_duration + longest + SLACK,

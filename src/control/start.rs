@@ -8,7 +8,8 @@ use thiserror::Error;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use super::{
-    Access, Background, CompileError, Ended, StartError, Tasks, Vital, compile, watch_configuration,
+    Access, Background, Clock, CompileError, Ended, Resources, StartError, Tasks, Vital, compile,
+    watch_configuration,
 };
 use crate::config::{Config, Environment, Errors, Limits, Loaded, StoreConfig, System};
 use crate::engine::{Known, Origins};
@@ -63,7 +64,7 @@ pub enum ControlError {
     #[error("the control runtime cannot be made")]
     Runtime(#[source] std::io::Error),
     /// Outgoing connections.
-    #[error("the HTTP client cannot be made")]
+    #[error("the HTTP client could not be created")]
     Http(#[from] RootsError),
     /// What the configuration says cannot be put together.
     #[error("the configuration cannot be run")]
@@ -83,6 +84,18 @@ impl Control {
     /// # Errors
     /// See [`ControlError`]. That an identity provider or a remote team cannot be reached is none.
     pub fn start(config: &Config, origins: impl OriginSource) -> Result<Self, ControlError> {
+        Self::start_with_clock(config, origins, Clock::default())
+    }
+
+    /// The same as [`Control::start`] with another clock: tests advance it instead of waiting.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub fn start_with_clock(
+        config: &Config,
+        origins: impl OriginSource,
+        clock: Clock,
+    ) -> Result<Self, ControlError> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("control")
@@ -117,9 +130,12 @@ impl Control {
             let access = Access::start(
                 snapshot,
                 services,
-                store,
-                http.clone(),
-                runtime.handle().clone(),
+                Resources {
+                    store,
+                    http: http.clone(),
+                    runtime: runtime.handle().clone(),
+                    clock,
+                },
             )
             .await?;
             let tasks = Tasks::spawn(&access, &vital);
@@ -192,7 +208,7 @@ impl Control {
                 )
                 .await
             };
-            watch_configuration(&file, || access.services().watched.clone(), changed).await;
+            watch_configuration(&file, || access.running.services().watched.clone(), changed).await;
         });
     }
 
@@ -233,13 +249,8 @@ async fn reload(
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    if access
-        .services()
-        .remote
-        .as_ref()
-        .map(|remote| &remote.certs_url)
-        != loaded.config.team.certs_url.as_ref()
-    {
+    let certs_url = loaded.config.team.certs_url.as_ref();
+    if access.running.services().issuer.certs_url() != certs_url {
         metrics().reload(Reload::Rejected);
         tracing::error!(
             "the configuration was not reloaded: `team.certs_url` changes at a restart; the running one stays"
@@ -247,7 +258,7 @@ async fn reload(
         return;
     }
     let made = origins.origins(&loaded.config, background).await;
-    let known = Arc::clone(access.snapshot().known());
+    let known = Arc::clone(access.running.known());
     match compile(
         &loaded.config,
         access.next_generation(),

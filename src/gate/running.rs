@@ -2,7 +2,7 @@
 
 use super::{Gate, MAX_NEEDS, audit};
 use crate::engine::{Decision, Need, Permit, Refusal, decide};
-use crate::model::{Reason, RequestId, RequestView, UnixTime};
+use crate::model::{Reason, RequestId, RequestView};
 
 /// The standing of a running request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl Gate {
         permit: &Permit,
     ) -> Result<Standing, Need> {
         Ok(
-            match decide(&self.access.running(), request, UnixTime::now()) {
+            match decide(&self.access.running.load(), request, self.now()) {
                 Decision::Forward(now) if now.application().aud() == permit.application().aud() => {
                     Standing::Allowed
                 }
@@ -72,7 +72,7 @@ impl Gate {
         id: Option<RequestId>,
     ) -> RequestId {
         let id = id.unwrap_or_else(RequestId::random);
-        audit::cut(&self.access.running(), request, permit, reason, id);
+        audit::cut(&self.access.running.load(), request, permit, reason, id);
         id
     }
 }

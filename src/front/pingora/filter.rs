@@ -154,7 +154,7 @@ impl AccessFilter {
     /// # Errors
     /// Where the answer could not be written.
     pub async fn request_filter(&self, session: &mut Session, ctx: &mut AccessCtx) -> Result<bool> {
-        let now = UnixTime::now();
+        let now = self.gate.now();
         let client = client(session, &self.settings.listeners);
         ctx.client = Some(client);
         let checked = match self.read(session, client) {

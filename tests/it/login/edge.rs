@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use portcullis::control::{Access, compile};
+use portcullis::control::{Access, Clock, Resources, compile};
 use portcullis::engine::{Known, Origins};
 use portcullis::front::pingora::{AccessFilter, AccessProxy, FilterSettings, ListenerSettings};
 use portcullis::http_client::{HttpClient, Roots, Timeouts};
@@ -245,9 +245,12 @@ async fn the_first_request_of_a_cold_node_learns_the_keys_and_then_the_identity(
     let access = Access::start(
         made.0,
         made.1,
-        Arc::new(MemoryStore::new()),
-        http,
-        Handle::current(),
+        Resources {
+            store: Arc::new(MemoryStore::new()),
+            http,
+            runtime: Handle::current(),
+            clock: Clock::default(),
+        },
     )
     .await
     .unwrap();

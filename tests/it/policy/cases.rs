@@ -17,7 +17,9 @@ use async_trait::async_trait;
 use pingora::proxy::http_proxy_service;
 use pingora::server::configuration::{Opt, ServerConf};
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
-use portcullis::control::{Access, Background, Evaluations, RemoteTeam, Services, Vital};
+use portcullis::control::{
+    Access, Background, Clock, Evaluations, IssuerSettings, RemoteTeam, Resources, Services, Vital,
+};
 use portcullis::engine::{Known, Origins, Snapshot};
 use portcullis::front::pingora::{
     AccessFilter, AccessProxy, FilterSettings, ListenerSettings, OriginContext, OriginPool,
@@ -478,7 +480,7 @@ async fn node(
     };
     let services = Services {
         providers: Vec::new(),
-        remote: Some(remote),
+        issuer: IssuerSettings::Remote(remote),
         team_url: mint.issuer.clone(),
         team_session: LIFETIME,
         identity_lifetime: LIFETIME,
@@ -492,9 +494,13 @@ async fn node(
         watched: Vec::new(),
     };
     let http = HttpClient::new(&Roots::default(), Timeouts::default()).unwrap();
-    let access = Access::start(snapshot, services, Arc::new(store), http, Handle::current())
-        .await
-        .unwrap();
+    let resources = Resources {
+        store: Arc::new(store),
+        http,
+        runtime: Handle::current(),
+        clock: Clock::default(),
+    };
+    let access = Access::start(snapshot, services, resources).await.unwrap();
     if state == "revocations stale" {
         access
             .snapshot()
