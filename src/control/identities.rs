@@ -70,6 +70,7 @@ impl Identities {
         if matches!(*self.issuer, Issuer::Remote(_)) {
             return Ok(None);
         }
+        let seen = self.records.seen(&nonce);
         let found = self
             .store
             .identity(&nonce)
@@ -92,7 +93,55 @@ impl Identities {
             ),
         };
         self.running.known().found_identity(nonce, state);
+        if self.records.seen(&nonce) != seen {
+            // The record changed while it was read, and this may be the older one.
+            self.records.forget(nonce);
+        }
         result
+    }
+
+    /// Reads a record that another node changed again, if it is known here.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub(super) async fn reread(
+        &self,
+        nonce: IdentityNonce,
+        now: UnixTime,
+    ) -> Result<(), StoreError> {
+        if self.known(nonce).is_none() {
+            return Ok(());
+        }
+        let _one = self.records.lock(nonce).await;
+        let Some(known) = self.known(nonce) else {
+            return Ok(());
+        };
+        match self.store.identity(&nonce).await? {
+            Some(stored) => {
+                let newest = self.reconciled(&known, stored, now);
+                if newest != *known {
+                    let newest = IdentityState::Known(Arc::new(newest));
+                    self.running.known().set_identity(nonce, newest);
+                }
+            }
+            None => self.records.forget(nonce),
+        }
+        Ok(())
+    }
+
+    /// Counts a change of a record by another node.
+    pub(super) fn note_change(&self, nonce: IdentityNonce) {
+        self.records.note_change(nonce);
+    }
+
+    /// Forgets a record, which is read again when it is needed.
+    pub(super) fn forget(&self, nonce: IdentityNonce) {
+        self.records.forget(nonce);
+    }
+
+    /// Forgets all records, which are read again when they are needed.
+    pub(super) fn forget_all(&self) {
+        self.records.forget_all();
     }
 
     /// Learns the identity behind a token: from the store, or from the team that signed it, which

@@ -6,6 +6,7 @@
 
 mod access;
 mod audit;
+mod changes;
 mod clock;
 mod compile;
 mod documents;

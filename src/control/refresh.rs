@@ -221,6 +221,13 @@ impl Identities {
         }
     }
 
+    /// Returns the record to use, if the store has another one than is known here.
+    pub(super) fn reconciled(&self, known: &Identity, stored: Identity, now: UnixTime) -> Identity {
+        let services = self.running.services();
+        let max_stale = refreshed_by(&services, &stored).map(|(_, terms)| terms.max_stale);
+        reconcile(known, stored, max_stale, now)
+    }
+
     /// Puts these groups into the record, here and in the store, unless a login since `asked` knows
     /// better.
     async fn renew(&self, nonce: IdentityNonce, groups: Groups, asked: UnixTime) {
@@ -313,6 +320,29 @@ fn is_older(identity: &Identity, age: Duration, now: UnixTime) -> bool {
     match (&identity.groups, identity.groups_seen) {
         (Groups::Unknown, _) => true,
         (Groups::Known(_), seen) => now.since(seen.map_or(identity.at, |seen| seen.at)) >= age,
+    }
+}
+
+/// Returns the stored record with the groups that may be used.
+fn reconcile(
+    known: &Identity,
+    mut stored: Identity,
+    max_stale: Option<Duration>,
+    now: UnixTime,
+) -> Identity {
+    let read = |identity: &Identity| identity.groups_seen.map_or(identity.at, |seen| seen.at);
+    if read(known) > read(&stored) {
+        // The store did not accept a later answer of the directory. Group membership that was
+        // withdrawn must not come back.
+        stored.groups = known.groups.clone();
+        stored.groups_seen = known.groups_seen;
+        stored.groups.tell(&mut stored.claims);
+    }
+    match max_stale {
+        Some(most) if matches!(stored.groups, Groups::Known(_)) && is_older(&stored, most, now) => {
+            Arc::unwrap_or_clone(with_groups(&stored, Groups::Unknown, now))
+        }
+        _ => stored,
     }
 }
 

@@ -10,7 +10,7 @@ use super::store_watch::WatchedStore;
 use crate::model::{Identity, IdentityNonce, UnixTime, UserId};
 use crate::store::{Revocation, StoreError, StoredRevocation};
 
-/// Revokes logins, and follows the revocations of other processes.
+/// Revokes logins.
 pub(super) struct Revoker {
     running: Arc<Running>,
     store: Arc<WatchedStore>,
@@ -30,14 +30,6 @@ impl Revoker {
             records: Arc::clone(records),
             unpersisted: Unpersisted::default(),
         }
-    }
-
-    pub(super) fn running(&self) -> &Running {
-        &self.running
-    }
-
-    pub(super) fn store(&self) -> &WatchedStore {
-        &self.store
     }
 
     /// The time from which on a revocation that is made now concerns nothing any more. If this

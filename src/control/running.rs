@@ -100,8 +100,4 @@ impl Running {
     pub(super) fn forget_revocations(&self, now: UnixTime) {
         self.publisher.forget(&self.snapshot, now);
     }
-
-    pub(super) const fn publisher(&self) -> &Publisher {
-        &self.publisher
-    }
 }

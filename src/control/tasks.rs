@@ -16,11 +16,10 @@ impl Tasks {
     /// Starts them on the current runtime. If one ends on its own, `vital` reports it.
     pub fn spawn(access: &Arc<Access>, vital: &Vital) -> Self {
         let mut tasks = JoinSet::new();
-        tasks.spawn(every(TAIL_EVERY, access, |access| async move {
-            let revoker = &access.logins.revoker;
-            match revoker.tail_revocations(access.running.now()).await {
+        tasks.spawn(every(FOLLOW_EVERY, access, |access| async move {
+            match access.follower.follow(access.running.now()).await {
                 // That logs itself what it could not do.
-                Ok(()) => drop(revoker.persist_revocations().await),
+                Ok(()) => drop(access.logins.revoker.persist_revocations().await),
                 Err(error) => access.logins.store.failed(&error),
             }
         }));
@@ -148,8 +147,8 @@ fn watch(
     Ok(watcher)
 }
 
-/// How late another process's logout may take effect here.
-const TAIL_EVERY: Duration = Duration::from_millis(500);
+/// The longest time until another process's logout or change takes effect here.
+const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 /// The period of both the rotation of our own keys and the fetch of a remote team's.
 const KEYS_EVERY: Duration = signing_keys::CHECK_EVERY;
 /// How late a new database of countries may be used.

@@ -212,11 +212,7 @@ async fn token_issued_where_the_logout_is_not_known_ends_once_it_is() {
         !is_let_in(&one, &late).await,
         "at the process of the logout"
     );
-    two.logins
-        .revoker
-        .tail_revocations(UnixTime::now())
-        .await
-        .unwrap();
+    two.follower.follow(UnixTime::now()).await.unwrap();
     assert!(!is_let_in(&two, &late).await);
     assert_eq!(
         token(&two, &telephone, made).await,
@@ -270,11 +266,7 @@ async fn login_over_a_session_revoked_elsewhere_brings_nothing_back() {
         "out at once, before the revocation is followed"
     );
     let good = token(&two, &anew, UnixTime::now()).await.unwrap();
-    two.logins
-        .revoker
-        .tail_revocations(UnixTime::now())
-        .await
-        .unwrap();
+    two.follower.follow(UnixTime::now()).await.unwrap();
     for process in [&one, &two] {
         assert!(is_let_in(process, &good).await && !is_let_in(process, &old).await);
     }
@@ -402,12 +394,7 @@ async fn user_who_is_gone_is_out_before_the_store_knows_and_a_later_login_is_in(
     let anew = log_in(&access, None).await;
     let good = token(&access, &anew, UnixTime::now()).await.unwrap();
     access.logins.revoker.persist_revocations().await.unwrap();
-    access
-        .logins
-        .revoker
-        .tail_revocations(UnixTime::now())
-        .await
-        .unwrap();
+    access.follower.follow(UnixTime::now()).await.unwrap();
     assert!(is_let_in(&access, &good).await);
     for token in &tokens {
         assert!(!is_let_in(&access, token).await);

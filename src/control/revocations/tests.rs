@@ -12,7 +12,7 @@ use crate::http_client::{HttpClient, Roots, Timeouts};
 use crate::model::{IdentityNonce, LoginOrder, UserId};
 use crate::policy::Truth;
 use crate::session::Presented;
-use crate::store::{MemoryStore, SqliteStore, Store};
+use crate::store::{MemoryStore, SqliteStore, Store, StoreError};
 
 const OURS: &str = r#"
     [[identity_providers]]
@@ -74,24 +74,14 @@ async fn sessions_are_good_for_as_long_as_the_store_may_be_out_of_reach_and_agai
     let start = UnixTime::now();
     let at = |seconds| UnixTime(start.0 + seconds);
     let good = |seconds| access.running.known().revocations_are_good(at(seconds));
-    access
-        .logins
-        .revoker
-        .tail_revocations(at(100))
-        .await
-        .unwrap();
+    access.follower.follow(at(100)).await.unwrap();
     assert!(good(129) && !good(130));
 
     sqlx::query("ALTER TABLE revocations RENAME TO elsewhere")
         .execute(&database)
         .await
         .unwrap();
-    access
-        .logins
-        .revoker
-        .tail_revocations(at(110))
-        .await
-        .unwrap_err();
+    access.follower.follow(at(110)).await.unwrap_err();
     assert!(good(129) && !good(130), "a failure makes nothing younger");
     let session = access
         .sessions
@@ -108,12 +98,7 @@ async fn sessions_are_good_for_as_long_as_the_store_may_be_out_of_reach_and_agai
         .execute(&database)
         .await
         .unwrap();
-    access
-        .logins
-        .revoker
-        .tail_revocations(at(140))
-        .await
-        .unwrap();
+    access.follower.follow(at(140)).await.unwrap();
     assert!(good(169) && !good(170));
     assert!(
         access
@@ -198,6 +183,6 @@ async fn a_revocation_outlives_every_token_that_it_ends_and_is_forgotten_then() 
         (ended(), store.revocations_after(0).await.unwrap().len()),
         ((false, false), 0)
     );
-    access.logins.revoker.tail_revocations(over).await.unwrap();
+    access.follower.follow(over).await.unwrap();
     assert_eq!(ended(), (false, false), "nor does it come back");
 }

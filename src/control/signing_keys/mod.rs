@@ -164,6 +164,14 @@ impl SigningKeys {
         Self::prepare(keys, now).await
     }
 
+    /// Reads the keys and prepares what is published, and changes nothing in the store.
+    ///
+    /// # Errors
+    /// If the store does not answer, or a key in it cannot be read. The last keys stay valid.
+    pub async fn load(store: &dyn KeyRepository, now: UnixTime) -> Result<Self, SigningKeysError> {
+        Self::prepare(store.signing_keys().await?, now).await
+    }
+
     async fn prepare(keys: Vec<StoredKey>, now: UnixTime) -> Result<Self, SigningKeysError> {
         blocking(move || {
             let facts = facts(&keys);
