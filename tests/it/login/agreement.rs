@@ -34,10 +34,10 @@ async fn groups_of_a_renewed_login_count_at_every_process() {
     soon(&mut there, 200, "the session is valid at both").await;
 
     // Alice leaves the group, and signs in again over her session at one process.
-    let leaves = |script: &mut crate::support::Script| {
-        script.person.groups.retain(|group| group != "Engineering");
-    };
-    world.idp.script(leaves);
+    world.idp.script(|script| {
+        let groups = &mut script.person.groups;
+        groups.retain(|group| group != "Engineering");
+    });
     assert_eq!(here.open(REFRESH).await.response.status, 200);
     assert_eq!(here.fetch("GET", WIKI, &[], b"").await.status, 403);
     soon(&mut there, 403, "her groups at the other process").await;
