@@ -8,12 +8,22 @@ use moka::policy::EvictionPolicy;
 
 use super::issuer::Issuer;
 use super::records::Records;
+use super::refresh::is_behind;
 use super::revoker::Revoker;
 use super::running::Running;
 use super::store_watch::WatchedStore;
 use crate::engine::IdentityState;
 use crate::model::{Identity, IdentityNonce, Secret, UnixTime};
 use crate::store::StoreError;
+
+/// The state of a record that was read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reread {
+    /// The store and this process agree, or the record is not known here.
+    Current,
+    /// This process knows a later login or later groups than the store.
+    StoreIsBehind,
+}
 
 /// Finds the identities behind logins, and keeps their groups up to date.
 pub(crate) struct Identities {
@@ -108,25 +118,41 @@ impl Identities {
         &self,
         nonce: IdentityNonce,
         now: UnixTime,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Reread, StoreError> {
         if self.known(nonce).is_none() {
-            return Ok(());
+            return Ok(Reread::Current);
         }
         let _one = self.records.lock(nonce).await;
         let Some(known) = self.known(nonce) else {
-            return Ok(());
+            return Ok(Reread::Current);
         };
-        match self.store.identity(&nonce).await? {
-            Some(stored) => {
-                let newest = self.reconciled(&known, stored, now);
-                if newest != *known {
-                    let newest = IdentityState::Known(Arc::new(newest));
-                    self.running.known().set_identity(nonce, newest);
-                }
-            }
-            None => self.records.forget(nonce),
+        let Some(stored) = self.store.identity(&nonce).await? else {
+            self.records.forget(nonce);
+            return Ok(Reread::Current);
+        };
+        let reread = if is_behind(&stored, &known) {
+            Reread::StoreIsBehind
+        } else {
+            Reread::Current
+        };
+        let newest = self.reconciled(&known, stored, now);
+        if newest != *known {
+            let newest = IdentityState::Known(Arc::new(newest));
+            self.running.known().set_identity(nonce, newest);
         }
-        Ok(())
+        Ok(reread)
+    }
+
+    /// Writes a record to the store again: another node wrote an earlier one over it.
+    pub(super) async fn write_back(&self, nonce: IdentityNonce) {
+        let _one = self.records.lock(nonce).await;
+        let Some(known) = self.known(nonce) else {
+            return;
+        };
+        let expires = known.at.after(self.running.services().identity_lifetime);
+        if let Err(error) = self.records.update(nonce, known, expires).await {
+            self.store.failed(&error);
+        }
     }
 
     /// Counts a change of a record by another node.

@@ -323,26 +323,48 @@ fn is_older(identity: &Identity, age: Duration, now: UnixTime) -> bool {
     }
 }
 
-/// Returns the stored record with the groups that may be used.
+/// Returns `true` if the stored record is of an earlier login or has earlier groups. Another node
+/// wrote it without having followed the later one, or the store did not accept that.
+pub(super) fn is_behind(stored: &Identity, known: &Identity) -> bool {
+    known.at > stored.at || groups_read(known) > groups_read(stored)
+}
+
+fn groups_read(identity: &Identity) -> UnixTime {
+    identity.groups_seen.map_or(identity.at, |seen| seen.at)
+}
+
+/// Returns the record with the later login and the later groups of the two, and everything else as
+/// stored. Group membership that was withdrawn must not come back.
 fn reconcile(
     known: &Identity,
-    mut stored: Identity,
+    stored: Identity,
     max_stale: Option<Duration>,
     now: UnixTime,
 ) -> Identity {
-    let read = |identity: &Identity| identity.groups_seen.map_or(identity.at, |seen| seen.at);
-    if read(known) > read(&stored) {
-        // The store did not accept a later answer of the directory. Group membership that was
-        // withdrawn must not come back.
-        stored.groups = known.groups.clone();
-        stored.groups_seen = known.groups_seen;
-        stored.groups.tell(&mut stored.claims);
+    let later_groups = if groups_read(known) > groups_read(&stored) {
+        Some((known.groups.clone(), known.groups_seen))
+    } else {
+        None
+    };
+    let mut newest = if known.at > stored.at {
+        let (evaluations, beside) = (stored.evaluations, stored.beside);
+        Identity {
+            evaluations,
+            beside,
+            ..known.clone()
+        }
+    } else {
+        stored
+    };
+    if let Some((groups, seen)) = later_groups {
+        (newest.groups, newest.groups_seen) = (groups, seen);
+        newest.groups.tell(&mut newest.claims);
     }
     match max_stale {
-        Some(most) if matches!(stored.groups, Groups::Known(_)) && is_older(&stored, most, now) => {
-            Arc::unwrap_or_clone(with_groups(&stored, Groups::Unknown, now))
+        Some(most) if matches!(newest.groups, Groups::Known(_)) && is_older(&newest, most, now) => {
+            Arc::unwrap_or_clone(with_groups(&newest, Groups::Unknown, now))
         }
-        _ => stored,
+        _ => newest,
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::identities::Identities;
+use super::identities::{Identities, Reread};
 use super::issuer::Issuer;
 use super::running::Running;
 use super::store_watch::WatchedStore;
@@ -169,7 +169,13 @@ impl Follower {
             self.identities.note_change(nonce);
             let read = tokio::time::timeout_at(deadline, self.identities.reread(nonce, now));
             match read.await {
-                Ok(Ok(())) => continue,
+                Ok(Ok(Reread::Current)) => continue,
+                Ok(Ok(Reread::StoreIsBehind)) => {
+                    // In a task of its own: a write may wait for other processes.
+                    let identities = Arc::clone(&self.identities);
+                    tokio::spawn(async move { identities.write_back(nonce).await });
+                    continue;
+                }
                 Ok(Err(error)) => {
                     self.store.failed(&error);
                     deadline = Instant::now();

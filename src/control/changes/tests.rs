@@ -389,6 +389,66 @@ async fn later_groups_that_the_store_did_not_accept_stay() {
         "a withdrawn group stays withdrawn"
     );
     assert_eq!(merged.evaluations, changed.evaluations);
+    agree(&one, &two, nonce, &merged).await;
+}
+
+/// Waits until the first process has the record that the second one wrote back.
+async fn agree(one: &Process, two: &Process, nonce: IdentityNonce, wanted: &Identity) {
+    for _ in 0..500 {
+        one.follow().await;
+        if *one.known(nonce).unwrap() == *wanted {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(*one.known(nonce).unwrap(), *wanted);
+    let stored = one.store.identity(&nonce).await.unwrap().unwrap();
+    assert_eq!(stored, *wanted);
+    let position = one.store.newest_position(0).await.unwrap();
+    for process in [two, one, two] {
+        process.follow().await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(
+        one.store.newest_position(0).await.unwrap(),
+        position,
+        "nobody writes any more"
+    );
+}
+
+#[tokio::test]
+async fn login_that_a_stale_write_replaced_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, two, nonce) = two_processes(&dir).await;
+    let before = one.known(nonce).unwrap();
+    // The user signs in again at one process, and the other writes an answer into the record of
+    // before: it has not followed the change yet.
+    let login = Identity {
+        groups: groups(&[]),
+        at: before.at.after(Duration::from_secs(60)),
+        ..Identity::clone(&before)
+    };
+    two.store
+        .update_identity(&nonce, &login, EVER)
+        .await
+        .unwrap();
+    let state = IdentityState::Known(Arc::new(login.clone()));
+    two.access.running.known().set_identity(nonce, state);
+    let stale = Identity {
+        evaluations: [("key".to_owned(), true)].into(),
+        ..Identity::clone(&before)
+    };
+    one.store
+        .update_identity(&nonce, &stale, EVER)
+        .await
+        .unwrap();
+    two.follow().await;
+    let merged = Identity {
+        evaluations: stale.evaluations.clone(),
+        ..login
+    };
+    assert_eq!(*two.known(nonce).unwrap(), merged);
+    agree(&one, &two, nonce, &merged).await;
 }
 
 #[tokio::test]
