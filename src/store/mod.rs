@@ -6,8 +6,8 @@
 //!
 //! A [`Store`] is a set of repositories, one for each kind of object. A caller takes the repository
 //! that it uses. A further kind of object (configured objects, a directory of users and groups) is
-//! a further repository, and a further kind of [`Change`]: one [`ChangeLog`] tells every node of
-//! the changes that another node made.
+//! a further repository, and a further kind of [`Change`]: every node reads the changes of the
+//! others from one [`ChangeLog`].
 
 mod changes;
 mod error;

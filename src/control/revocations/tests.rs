@@ -64,8 +64,7 @@ async fn sqlite(dir: &TempDir) -> (SqlitePool, Arc<dyn Store>) {
 }
 
 #[tokio::test]
-async fn sessions_are_good_for_as_long_as_the_store_may_be_out_of_reach_and_again_once_it_is_back()
-{
+async fn sessions_are_valid_until_max_stale_and_again_once_the_store_is_back() {
     let dir = tempfile::tempdir().unwrap();
     let (database, store) = sqlite(&dir).await;
     let config = config("", &format!("[store]\nmax_stale = \"30s\"\n{OURS}"));
@@ -82,14 +81,14 @@ async fn sessions_are_good_for_as_long_as_the_store_may_be_out_of_reach_and_agai
         .await
         .unwrap();
     access.follower.follow(at(110)).await.unwrap_err();
-    assert!(good(129) && !good(130), "a failure makes nothing younger");
+    assert!(good(129) && !good(130), "a failure extends nothing");
     let session = access
         .sessions
         .organisation_session(&http::HeaderMap::new(), at(130))
         .await;
     assert!(
         matches!(session, Err(StoreError::Stale)),
-        "nor does anybody get to another application"
+        "no session opens another application"
     );
     access.running.known().set_revocations_good_until(start);
     assert!(!access.is_ready());
@@ -111,7 +110,7 @@ async fn sessions_are_good_for_as_long_as_the_store_may_be_out_of_reach_and_agai
 }
 
 #[tokio::test]
-async fn what_no_other_process_can_revoke_is_never_stale() {
+async fn sessions_without_a_shared_store_are_never_stale() {
     let certs = "certs_url = \"https://example.cloudflareaccess.com/cdn-cgi/access/certs\"";
     for config in [
         config("", &format!("[store]\nmemory = true\n{OURS}")),
@@ -130,8 +129,9 @@ async fn what_no_other_process_can_revoke_is_never_stale() {
 }
 
 #[tokio::test]
-async fn a_revocation_outlives_every_token_that_it_ends_and_is_forgotten_then() {
-    // What no configuration exceeds; `tests/golden/config-mistakes.txt` has what is refused.
+async fn revocation_outlives_every_token_that_it_covers() {
+    // The longest that a configuration allows; `tests/golden/config-mistakes.txt` has the rejected
+    // ones.
     let longest = "session_duration = \"720h\"\nclock_leeway = \"5m\"";
     let application = "[[applications]]\ndomain = \"app.localhost\"\norigin = \"http://127.0.0.1:9\"\nsession_duration = \"720h\"";
     let config = config(longest, &format!("{OURS}\n{application}"));
@@ -186,5 +186,5 @@ async fn a_revocation_outlives_every_token_that_it_ends_and_is_forgotten_then() 
         ((false, false), 0)
     );
     access.follower.follow(over).await.unwrap();
-    assert_eq!(ended(), (false, false), "nor does it come back");
+    assert_eq!(ended(), (false, false), "it does not come back");
 }

@@ -89,5 +89,5 @@ impl Maintenance for SqliteStore {
     }
 }
 
-/// In bytes: with its pages it is more than a logout writes.
+/// The size of a probe in bytes: with its pages it is more than a logout writes.
 const PROBE: usize = 8 * 1024;

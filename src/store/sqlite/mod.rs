@@ -20,12 +20,12 @@ use file::{FileId, failure};
 use reader::Reader;
 use writer::Writer;
 
-/// The embedded store: one SQLite file, readable by its owner alone, on a local disk (its
-/// write-ahead log shares memory between processes, which network file systems do not have).
+/// The embedded store: one SQLite file, readable by its owner alone. It needs a local disk: its
+/// write-ahead log shares memory between processes, which network file systems cannot.
 ///
 /// A commit survives the death of the process at once and the loss of power a moment later; a
-/// revocation survives both at once, since one that comes undone would let somebody back in. What
-/// is deleted is overwritten.
+/// revocation survives both at once, because a lost one would restore access. Deleted content is
+/// overwritten.
 pub struct SqliteStore {
     path: PathBuf,
     file: FileId,
@@ -35,12 +35,12 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Returns `true` if there was no store in the file before.
+    /// Returns `true` if the file was created by this start, or was empty.
     pub const fn is_new(&self) -> bool {
         self.is_new
     }
 
-    /// Writes everything out and closes the file. Calls after this fail.
+    /// Flushes and closes the file. Later calls fail.
     pub async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;

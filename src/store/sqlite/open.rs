@@ -23,8 +23,7 @@ impl SqliteStore {
         Self::open_with(path, WAIT).await
     }
 
-    /// The same, with the longest time that a call waits for another process's lock, or for its
-    /// turn.
+    /// Opens the store with another limit on the wait for locks and for other calls.
     pub(in crate::store) async fn open_with(
         path: &Path,
         wait: Duration,
