@@ -5,6 +5,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::audit::Audit;
+use super::changes::Follower;
 use super::evaluations::Evaluator;
 use super::flows::Flows;
 use super::identities::Identities;
@@ -36,6 +37,7 @@ pub struct Access {
     pub(crate) flows: Arc<Flows>,
     pub(crate) evaluator: Evaluator,
     pub(crate) audit: Audit,
+    pub(super) follower: Follower,
     runtime: tokio::runtime::Handle,
 }
 
@@ -144,6 +146,12 @@ impl Access {
                 http,
             ),
             audit: Audit::new(Arc::clone(&running)),
+            follower: Follower::new(
+                Arc::clone(&running),
+                Arc::clone(&store),
+                Arc::clone(&issuer),
+                Arc::clone(&identities),
+            ),
             logins: Arc::new(Logins::new(
                 Arc::clone(&running),
                 store,
@@ -159,7 +167,7 @@ impl Access {
             flows,
             runtime,
         };
-        access.logins.revoker.tail_revocations(now).await?;
+        access.follower.follow(now).await?;
         metrics().generation(access.running.load().generation());
         Ok(Arc::new(access))
     }
@@ -191,7 +199,7 @@ impl Access {
     pub(crate) fn is_missing(&self) -> Option<&'static str> {
         let (snapshot, known, now) = (
             self.running.load(),
-            self.running.known(),
+            self.running.cache(),
             self.running.now(),
         );
         let keys = known.keys(snapshot.issuer());

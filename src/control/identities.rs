@@ -11,12 +11,22 @@ use moka::policy::EvictionPolicy;
 
 use super::issuer::Issuer;
 use super::records::Records;
+use super::refresh::is_behind;
 use super::revoker::Revoker;
 use super::running::Running;
 use super::store_watch::WatchedStore;
 use crate::engine::IdentityState;
 use crate::model::{Identity, IdentityNonce, Secret, UnixTime};
 use crate::store::StoreError;
+
+/// The state of a record that was read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reread {
+    /// The store and this process agree, or the record is not known here.
+    Current,
+    /// This process knows a later login or later groups than the store.
+    StoreIsBehind,
+}
 
 /// Finds the identities behind logins, and keeps their groups up to date.
 pub(crate) struct Identities {
@@ -62,7 +72,7 @@ impl Identities {
         nonce: IdentityNonce,
         now: UnixTime,
     ) -> Result<Option<Arc<Identity>>, StoreError> {
-        match self.running.known().identity(&nonce) {
+        match self.running.cache().identity(&nonce) {
             Some(IdentityState::Known(identity) | IdentityState::Borrowed { identity, .. }) => {
                 return Ok(Some(identity));
             }
@@ -73,6 +83,7 @@ impl Identities {
         if matches!(*self.issuer, Issuer::Remote(_)) {
             return Ok(None);
         }
+        let seen = self.records.seen(&nonce);
         let found = self
             .store
             .identity(&nonce)
@@ -94,8 +105,72 @@ impl Identities {
                 Err(error),
             ),
         };
-        self.running.known().found_identity(nonce, state);
+        self.running.cache().found_identity(nonce, state);
+        if self.records.seen(&nonce) != seen {
+            // The record changed while it was read, and this may be the older one.
+            self.records.forget(nonce);
+        }
         result
+    }
+
+    /// Reads a record that another node changed again, if it is known here.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub(super) async fn reread(
+        &self,
+        nonce: IdentityNonce,
+        now: UnixTime,
+    ) -> Result<Reread, StoreError> {
+        if self.known(nonce).is_none() {
+            return Ok(Reread::Current);
+        }
+        let _one = self.records.lock(nonce).await;
+        let Some(known) = self.known(nonce) else {
+            return Ok(Reread::Current);
+        };
+        let Some(stored) = self.store.identity(&nonce).await? else {
+            self.records.forget(nonce);
+            return Ok(Reread::Current);
+        };
+        let reread = if is_behind(&stored, &known) {
+            Reread::StoreIsBehind
+        } else {
+            Reread::Current
+        };
+        let newest = self.reconciled(&known, stored, now);
+        if newest != *known {
+            let newest = IdentityState::Known(Arc::new(newest));
+            self.running.cache().set_identity(nonce, newest);
+        }
+        Ok(reread)
+    }
+
+    /// Writes a record to the store again: another node wrote an earlier one over it.
+    pub(super) async fn write_back(&self, nonce: IdentityNonce) {
+        let _one = self.records.lock(nonce).await;
+        let Some(known) = self.known(nonce) else {
+            return;
+        };
+        let expires = known.at.after(self.running.services().identity_lifetime);
+        if let Err(error) = self.records.update(nonce, known, expires).await {
+            self.store.failed(&error);
+        }
+    }
+
+    /// Counts a change of a record by another node.
+    pub(super) fn note_change(&self, nonce: IdentityNonce) {
+        self.records.note_change(nonce);
+    }
+
+    /// Forgets a record, which is read again when it is needed.
+    pub(super) fn forget(&self, nonce: IdentityNonce) {
+        self.records.forget(nonce);
+    }
+
+    /// Forgets all records, which are read again when they are needed.
+    pub(super) fn forget_all(&self) {
+        self.records.forget_all();
     }
 
     /// Looks up the identity behind a token: in our store, or at the remote team that signed it.
@@ -103,7 +178,7 @@ impl Identities {
     pub(crate) async fn look_up(&self, nonce: IdentityNonce, issued: UnixTime, token: &Secret) {
         let _one = self.records.lock(nonce).await;
         let now = self.running.now();
-        let last = self.running.known().identity(&nonce);
+        let last = self.running.cache().identity(&nonce);
         match &last {
             Some(IdentityState::Known(_) | IdentityState::Missing) => return,
             Some(
@@ -125,7 +200,7 @@ impl Identities {
                 let fetched = remote.identity(token, now).await;
                 let max_stale = remote.team().max_stale;
                 let state = remote_state(fetched, last, issued, max_stale, now);
-                self.running.known().set_identity(nonce, state);
+                self.running.cache().set_identity(nonce, state);
             }
         }
     }

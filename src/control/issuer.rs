@@ -3,7 +3,7 @@
 //! Decides which keys are published, and signs. Trusts the store's keys. Never signs for a team
 //! that runs elsewhere.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -15,10 +15,11 @@ use url::Url;
 use super::remote::RemoteIssuer;
 use super::running::Running;
 use super::store_watch::WatchedStore;
-use super::{RemoteTeam, Services, SigningKeys, StartError};
+use super::{RemoteTeam, Services, SigningKeys, SigningKeysError, StartError};
 use crate::engine::{IssuerKeys, Snapshot};
 use crate::http_client::HttpClient;
 use crate::model::{Aud, UnixTime};
+use crate::store::StoreError;
 use crate::token::{KeyError, KeySet, Kind, ServiceClaims};
 
 /// The configured signer of the team's tokens. It does not change while the process runs.
@@ -44,6 +45,8 @@ pub(crate) struct LocalIssuer {
     store: Arc<WatchedStore>,
     signing: ArcSwap<SigningKeys>,
     asserting: tokio::sync::Mutex<()>,
+    /// Counts reloads. Keys that were read before one of them are not published after it.
+    reloads: Mutex<u64>,
 }
 
 impl IssuerSettings {
@@ -104,6 +107,17 @@ impl Issuer {
         }
     }
 
+    /// Reads our own keys again, which another node has changed.
+    ///
+    /// # Errors
+    /// If the store cannot be read. If a key in it cannot be used, the last keys stay.
+    pub(super) async fn reload_keys(&self, now: UnixTime) -> Result<(), StoreError> {
+        match self {
+            Self::Local(issuer) => issuer.reload(now).await,
+            Self::Remote(_) => Ok(()),
+        }
+    }
+
     /// Fetches the remote team's keys. Our own are always known.
     pub(super) async fn learn_keys(&self) {
         match self {
@@ -161,19 +175,21 @@ impl LocalIssuer {
             store: Arc::clone(store),
             signing: ArcSwap::from_pointee(keys),
             asserting: tokio::sync::Mutex::new(()),
+            reloads: Mutex::new(0),
         })
     }
 
     async fn rotate(&self) {
         let (now, lifetime) = (self.running.now(), self.running.services().token_lifetime);
         let store = &self.store;
+        let before = *self.reloads();
         match SigningKeys::load_or_create(&***store, lifetime, now, store.time()).await {
-            Ok(keys) => match publish(&self.running, self.running.load().issuer(), &keys) {
-                Ok(()) => self.signing.store(Arc::new(keys)),
-                Err(error) => {
-                    tracing::error!(%error, "the signing keys could not be published");
+            Ok(keys) => {
+                let reloads = self.reloads();
+                if *reloads == before {
+                    self.replace(keys);
                 }
-            },
+            }
             Err(error) => {
                 tracing::error!(
                     error = crate::model::chain(&error),
@@ -181,6 +197,40 @@ impl LocalIssuer {
                 );
             }
         }
+    }
+
+    async fn reload(&self, now: UnixTime) -> Result<(), StoreError> {
+        *self.reloads() += 1;
+        match SigningKeys::load(&**self.store, now).await {
+            Ok(keys) => {
+                let _one = self.reloads();
+                self.replace(keys);
+                Ok(())
+            }
+            Err(SigningKeysError::Store(error))
+                if !matches!(error, StoreError::Malformed { .. }) =>
+            {
+                Err(error)
+            }
+            Err(error) => {
+                tracing::error!(
+                    error = crate::model::chain(&error),
+                    "the signing keys in the store cannot be used; the last ones stay"
+                );
+                Ok(())
+            }
+        }
+    }
+
+    fn replace(&self, keys: SigningKeys) {
+        match publish(&self.running, self.running.load().issuer(), &keys) {
+            Ok(()) => self.signing.store(Arc::new(keys)),
+            Err(error) => tracing::error!(%error, "the signing keys could not be published"),
+        }
+    }
+
+    fn reloads(&self) -> MutexGuard<'_, u64> {
+        self.reloads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Signs the assertion that identifies the service client of a request to the origin
@@ -192,7 +242,7 @@ impl LocalIssuer {
             self.running.now(),
             (aud, common_name),
         );
-        let known = self.running.known();
+        let known = self.running.cache();
         if known.has_assertion(snapshot.issuer(), of, now) {
             return;
         }
@@ -230,7 +280,7 @@ impl LocalIssuer {
 fn publish(running: &Running, issuer: &str, keys: &SigningKeys) -> Result<(), KeyError> {
     let never = UnixTime(u64::MAX);
     let public = KeySet::from_jwks(&keys.jwks())?;
-    running.known().set_keys(
+    running.cache().set_keys(
         issuer,
         IssuerKeys {
             keys: Some(public),

@@ -5,6 +5,7 @@
 
 mod access;
 mod audit;
+mod changes;
 mod clock;
 mod compile;
 mod documents;

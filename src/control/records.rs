@@ -1,6 +1,7 @@
 //! Identity records: in memory for the engine, and in the store.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::running::Running;
@@ -16,20 +17,65 @@ pub(super) struct Records {
     /// One lock for each login. Its holder may write the record, so that no change undoes another,
     /// and concurrent requests share one look-up.
     locks: moka::sync::Cache<IdentityNonce, Arc<tokio::sync::Mutex<()>>>,
+    /// Counts changes that were followed, by login. A record that was read before one of them must
+    /// not stay.
+    changes: moka::sync::Cache<IdentityNonce, u64>,
+    /// Counts the times that all records were forgotten.
+    resets: AtomicU64,
+}
+
+/// The changes of a login's record that this process has followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    changes: u64,
+    resets: u64,
 }
 
 impl Records {
     pub(super) fn new(running: &Running, store: Arc<WatchedStore>) -> Self {
         Self {
-            known: Arc::clone(running.known()),
+            known: Arc::clone(running.cache()),
             store,
             locks: moka::sync::Cache::builder().time_to_idle(LOCK_IDLE).build(),
+            changes: moka::sync::Cache::builder().time_to_idle(LOCK_IDLE).build(),
+            resets: AtomicU64::new(0),
         }
     }
 
     /// Waits for the lock of a login's record.
     pub(super) async fn lock(&self, nonce: IdentityNonce) -> tokio::sync::OwnedMutexGuard<()> {
         self.locks.get_with(nonce, Arc::default).lock_owned().await
+    }
+
+    /// Returns the changes so far. If they differ after a record was read and published, another
+    /// node may have changed it in between.
+    pub(super) fn seen(&self, nonce: &IdentityNonce) -> Seen {
+        Seen {
+            changes: self.changes.get(nonce).unwrap_or_default(),
+            resets: self.resets.load(Ordering::Acquire),
+        }
+    }
+
+    /// Counts a change by another node. Call this before the known record is replaced.
+    pub(super) fn note_change(&self, nonce: IdentityNonce) {
+        self.changes
+            .entry(nonce)
+            .and_upsert_with(|before| before.map_or(1, |before| before.into_value() + 1));
+    }
+
+    /// Forgets a record that came from the store.
+    pub(super) fn forget(&self, nonce: IdentityNonce) {
+        if self.known(nonce).is_some() {
+            self.known.forget_identity(&nonce);
+        }
+    }
+
+    /// Forgets all records that came from the store.
+    pub(super) fn forget_all(&self) {
+        self.resets.fetch_add(1, Ordering::Release);
+        for (nonce, _) in self.known.identities() {
+            self.known.forget_identity(&nonce);
+        }
     }
 
     /// Returns the record that the engine knows, if it is one of our own store.

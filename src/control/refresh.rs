@@ -59,7 +59,7 @@ impl Identities {
     /// Marks groups as unknown that are older than they may be.
     async fn expire_groups(&self, now: UnixTime) {
         let services = self.running.services();
-        let mut old = self.running.known().identities();
+        let mut old = self.running.cache().identities();
         old.retain(|(_, identity)| {
             refreshed_by(&services, identity)
                 .is_some_and(|(_, terms)| is_older(identity, terms.max_stale, now))
@@ -77,7 +77,7 @@ impl Identities {
             } else {
                 let _one = self.records.lock(nonce).await;
                 // No task keeps this record up to date, so its next use has to look it up.
-                self.running.known().forget_identity(&nonce);
+                self.running.cache().forget_identity(&nonce);
             }
         }
     }
@@ -85,7 +85,7 @@ impl Identities {
     /// Returns a predicate for logins with a session here, or at an edge node that queries them.
     fn is_in_use(&self, now: UnixTime) -> impl Fn(&IdentityNonce, &Identity) -> bool {
         let snapshot = self.running.snapshot();
-        let here = self.running.known().living(snapshot.revocations(), now);
+        let here = self.running.cache().living(snapshot.revocations(), now);
         move |nonce, identity| {
             let elsewhere = self.queried.get(nonce).is_some_and(|until| now < until);
             let presented = Presented {
@@ -112,7 +112,7 @@ impl Identities {
         }
         let living = self.is_in_use(now);
         let mut due = LoginsByUser::new();
-        for (nonce, identity) in self.running.known().identities() {
+        for (nonce, identity) in self.running.cache().identities() {
             let Some((provider, terms)) = refreshed_by(&services, &identity) else {
                 continue;
             };
@@ -224,11 +224,18 @@ impl Identities {
         }
     }
 
+    /// Returns the record to use, if the store has another one than is known here.
+    pub(super) fn reconciled(&self, known: &Identity, stored: Identity, now: UnixTime) -> Identity {
+        let services = self.running.services();
+        let max_stale = refreshed_by(&services, &stored).map(|(_, terms)| terms.max_stale);
+        reconcile(known, stored, max_stale, now)
+    }
+
     /// Stores these groups in the record, unless a login since `asked` brought newer ones.
     async fn renew(&self, nonce: IdentityNonce, groups: Groups, asked: UnixTime) {
         // The holder of the lock may write the record.
         let _one = self.records.lock(nonce).await;
-        let Some(IdentityState::Known(identity)) = self.running.known().identity(&nonce) else {
+        let Some(IdentityState::Known(identity)) = self.running.cache().identity(&nonce) else {
             return;
         };
         if identity.groups_seen.is_some_and(|seen| seen.at > asked) {
@@ -250,7 +257,7 @@ impl Identities {
         {
             self.store.failed(&error);
             self.running
-                .known()
+                .cache()
                 .set_identity(nonce, IdentityState::Known(renewed));
         }
     }
@@ -258,7 +265,7 @@ impl Identities {
     /// Marks groups as unknown that could not be read again within their bound.
     async fn expire(&self, nonce: IdentityNonce, terms: RefreshTerms, now: UnixTime) {
         let _one = self.records.lock(nonce).await;
-        let Some(IdentityState::Known(identity)) = self.running.known().identity(&nonce) else {
+        let Some(IdentityState::Known(identity)) = self.running.cache().identity(&nonce) else {
             return;
         };
         if matches!(identity.groups, Groups::Known(_)) && is_older(&identity, terms.max_stale, now)
@@ -268,7 +275,7 @@ impl Identities {
                 idp = &*identity.idp.id.0,
                 "group membership is stale; treating it as unknown"
             );
-            self.running.known().set_identity(
+            self.running.cache().set_identity(
                 nonce,
                 IdentityState::Known(with_groups(&identity, Groups::Unknown, now)),
             );
@@ -314,6 +321,51 @@ fn is_older(identity: &Identity, age: Duration, now: UnixTime) -> bool {
     match (&identity.groups, identity.groups_seen) {
         (Groups::Unknown, _) => true,
         (Groups::Known(_), seen) => now.since(seen.map_or(identity.at, |seen| seen.at)) >= age,
+    }
+}
+
+/// Returns `true` if the stored record is of an earlier login or has earlier groups. Another node
+/// wrote it without having followed the later one, or the store did not accept that.
+pub(super) fn is_behind(stored: &Identity, known: &Identity) -> bool {
+    known.at > stored.at || groups_read(known) > groups_read(stored)
+}
+
+fn groups_read(identity: &Identity) -> UnixTime {
+    identity.groups_seen.map_or(identity.at, |seen| seen.at)
+}
+
+/// Returns the record with the later login and the later groups of the two, and everything else as
+/// stored. Group membership that was withdrawn must not come back.
+fn reconcile(
+    known: &Identity,
+    stored: Identity,
+    max_stale: Option<Duration>,
+    now: UnixTime,
+) -> Identity {
+    let later_groups = if groups_read(known) > groups_read(&stored) {
+        Some((known.groups.clone(), known.groups_seen))
+    } else {
+        None
+    };
+    let mut newest = if known.at > stored.at {
+        let (evaluations, beside) = (stored.evaluations, stored.beside);
+        Identity {
+            evaluations,
+            beside,
+            ..known.clone()
+        }
+    } else {
+        stored
+    };
+    if let Some((groups, seen)) = later_groups {
+        (newest.groups, newest.groups_seen) = (groups, seen);
+        newest.groups.tell(&mut newest.claims);
+    }
+    match max_stale {
+        Some(most) if matches!(newest.groups, Groups::Known(_)) && is_older(&newest, most, now) => {
+            Arc::unwrap_or_clone(with_groups(&newest, Groups::Unknown, now))
+        }
+        _ => newest,
     }
 }
 

@@ -75,7 +75,7 @@ impl RemoteIssuer {
     /// Fetches the team's keys: one fetch at a time, and no more than the budget allows. If that
     /// fails, the last ones stay until their bound.
     pub(super) async fn refresh_keys(&self) {
-        let (known, clock) = (self.running.known(), self.running.clock());
+        let (known, clock) = (self.running.cache(), self.running.clock());
         let issuer = self.running.snapshot().issuer().to_owned();
         let mut budget = self.fetching.lock().await;
         let last = known.keys(&issuer);

@@ -14,7 +14,7 @@ use super::store_watch::WatchedStore;
 use crate::model::{Identity, IdentityNonce, UnixTime, UserId};
 use crate::store::{Revocation, StoreError, StoredRevocation};
 
-/// Revokes logins, and follows the revocations of other processes.
+/// Revokes logins.
 pub(super) struct Revoker {
     running: Arc<Running>,
     store: Arc<WatchedStore>,

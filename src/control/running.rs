@@ -55,7 +55,7 @@ impl Running {
         self.services.load_full()
     }
 
-    pub(super) const fn known(&self) -> &Arc<NodeCache> {
+    pub(super) const fn cache(&self) -> &Arc<NodeCache> {
         &self.known
     }
 
@@ -99,9 +99,5 @@ impl Running {
     /// Publishes the running snapshot without the revocations that cover nothing any more.
     pub(super) fn forget_revocations(&self, now: UnixTime) {
         self.publisher.forget(&self.snapshot, now);
-    }
-
-    pub(super) const fn publisher(&self) -> &Publisher {
-        &self.publisher
     }
 }

@@ -110,7 +110,7 @@ impl Sessions {
         headers: &HeaderMap,
         now: UnixTime,
     ) -> Result<Organisation, StoreError> {
-        if !self.running.known().revocations_are_good(now) {
+        if !self.running.cache().revocations_are_good(now) {
             return Err(StoreError::Stale);
         }
         let snapshot = self.running.snapshot();
@@ -206,7 +206,7 @@ impl Sessions {
         let (mut verified, mut too_many) = (Vec::new(), false);
         let issuer = self
             .running
-            .known()
+            .cache()
             .keys(snapshot.issuer())
             .filter(|keys| now < keys.good_until);
         if let Some(keys) = issuer.as_ref().and_then(|issuer| issuer.keys.as_ref()) {

@@ -262,7 +262,7 @@ async fn reload(
         return;
     }
     let made = origins.origins(&loaded.config, background).await;
-    let known = Arc::clone(access.running.known());
+    let known = Arc::clone(access.running.cache());
     match compile(
         &loaded.config,
         access.next_generation(),

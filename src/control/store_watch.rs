@@ -143,13 +143,13 @@ impl WatchedStore {
     }
 }
 
-/// A machine that was off for a shorter time is no news.
+/// The least difference that is logged: machines may be off for shorter times.
 const LAG: Duration = Duration::from_secs(24 * 3600);
 
-/// In calls: half a minute.
+/// The number of calls between probes: half a minute.
 const PROBE_EVERY: u32 = 3;
 
-/// In failed probes: a minute.
+/// The number of failed probes between log lines: a minute.
 const LOG_EVERY: u32 = 6;
 
 #[cfg(test)]

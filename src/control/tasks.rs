@@ -16,11 +16,10 @@ impl Tasks {
     /// Starts the tasks on the current runtime. `vital` reports a task that ends by itself.
     pub fn spawn(access: &Arc<Access>, vital: &Vital) -> Self {
         let mut tasks = JoinSet::new();
-        tasks.spawn(every(TAIL_EVERY, access, |access| async move {
-            let revoker = &access.logins.revoker;
-            match revoker.tail_revocations(access.running.now()).await {
+        tasks.spawn(every(FOLLOW_EVERY, access, |access| async move {
+            match access.follower.follow(access.running.now()).await {
                 // Logs its own errors.
-                Ok(()) => drop(revoker.persist_revocations().await),
+                Ok(()) => drop(access.logins.revoker.persist_revocations().await),
                 Err(error) => access.logins.store.failed(&error),
             }
         }));
@@ -148,8 +147,8 @@ fn watch(
     Ok(watcher)
 }
 
-/// The time until a logout at another process takes effect here.
-const TAIL_EVERY: Duration = Duration::from_millis(500);
+/// The longest time until another process's logout or change takes effect here.
+const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 /// The period of both the rotation of our own keys and the fetch of a remote team's.
 const KEYS_EVERY: Duration = signing_keys::CHECK_EVERY;
 /// The time until a new database of countries is used.

@@ -41,7 +41,7 @@ pub trait LoginRepository: Send + Sync {
     /// Returns the value of [`LoginRepository::put_logout_hint`] and deletes it.
     async fn take_logout_hint(&self, nonce: &IdentityNonce) -> Result<Option<String>, StoreError>;
 
-    /// Returns the user whom that provider calls `subject`: a random UUID, created at the first
+    /// Returns the user with that subject at the provider: a random UUID, created at the first
     /// call.
     async fn user(&self, idp: &IdpId, subject: &str) -> Result<UserId, StoreError>;
 }

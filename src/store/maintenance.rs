@@ -40,6 +40,8 @@ pub struct Pruned {
     pub revocations: u64,
     /// Names that were used.
     pub uses: u64,
+    /// Entries of the change log.
+    pub changes: u64,
 }
 
 impl Pruned {
@@ -48,5 +50,6 @@ impl Pruned {
         self.identities >= BATCH as u64
             || self.revocations >= BATCH as u64
             || self.uses >= BATCH as u64
+            || self.changes >= BATCH as u64
     }
 }

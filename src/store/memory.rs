@@ -1,19 +1,21 @@
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use zeroize::Zeroizing;
 
+use super::changes::prunable_until;
 use super::keys::new_secret;
 use super::logins::new_user;
 use super::{
-    BATCH, CLOCK_STEP, KeyRepository, LoginRepository, Maintenance, PAGE, Pruned, Revocation,
-    RevocationRepository, StoreError, StoredKey, StoredRevocation, UseRepository,
+    BATCH, CLOCK_STEP, Change, ChangeLog, Changes, KeyRepository, LoginRepository, Maintenance,
+    PAGE, Position, Pruned, Revocation, RevocationRepository, StoreError, StoredKey,
+    StoredRevocation, UseRepository,
 };
 use crate::model::{Identity, IdentityNonce, IdpId, UnixTime, UserId};
 
 /// A store in memory, for the demo and for tests: it ends with the process.
-#[derive(Default)]
 pub struct MemoryStore(Mutex<Tables>);
 
 #[derive(Default)]
@@ -27,9 +29,44 @@ struct Tables {
     revocations: BTreeMap<u64, (Revocation, UnixTime)>,
     uses: HashMap<Box<str>, UnixTime>,
     clock: Option<UnixTime>,
+    /// The change log, with the store's time of each entry. It is never empty.
+    log: BTreeMap<u64, (Entry, UnixTime)>,
+}
+
+#[derive(Clone, Copy)]
+enum Entry {
+    Start,
+    Revocation,
+    Identity(IdentityNonce),
+    Keys,
 }
 
 impl Tables {
+    /// Adds an entry to the change log and returns its revision.
+    fn log(&mut self, entry: Entry) -> u64 {
+        self.revision += 1;
+        let made = self.clock.unwrap_or(UnixTime(0));
+        self.log.insert(self.revision, (entry, made));
+        self.revision
+    }
+
+    fn change(&self, revision: u64, entry: Entry) -> Option<Change> {
+        match entry {
+            Entry::Start => None,
+            Entry::Revocation => {
+                let (revocation, expires) = self.revocations.get(&revision)?;
+                Some(Change::Revocation(StoredRevocation {
+                    revision,
+                    revocation: revocation.clone(),
+                    ordered: true,
+                    expires: *expires,
+                }))
+            }
+            Entry::Identity(nonce) => Some(Change::Identity(nonce)),
+            Entry::Keys => Some(Change::SigningKeys),
+        }
+    }
+
     fn covers(&self, nonce: &IdentityNonce, login: &Identity) -> bool {
         self.revocations
             .iter()
@@ -41,10 +78,18 @@ impl Tables {
     }
 }
 
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl MemoryStore {
     /// Creates an empty store.
     pub fn new() -> Self {
-        Self::default()
+        let mut tables = Tables::default();
+        tables.log.insert(0, (Entry::Start, UnixTime(0)));
+        Self(Mutex::new(tables))
     }
 
     // No call leaves a table half changed, so the tables are sound after a panic, too.
@@ -71,12 +116,17 @@ impl KeyRepository for MemoryStore {
     }
 
     async fn put_signing_key(&self, key: &StoredKey) -> Result<(), StoreError> {
-        self.tables().keys.insert(key.kid.clone(), key.clone());
+        let mut tables = self.tables();
+        tables.keys.insert(key.kid.clone(), key.clone());
+        tables.log(Entry::Keys);
         Ok(())
     }
 
     async fn delete_signing_key(&self, kid: &str) -> Result<(), StoreError> {
-        self.tables().keys.remove(kid);
+        let mut tables = self.tables();
+        if tables.keys.remove(kid).is_some() {
+            tables.log(Entry::Keys);
+        }
         Ok(())
     }
 }
@@ -117,17 +167,15 @@ impl LoginRepository for MemoryStore {
         if tables.covers(nonce, login) {
             return Ok(false);
         }
-        let revision = login.revision;
-        tables.identities.insert(
-            *nonce,
-            (
-                Identity {
-                    revision,
-                    ..identity.clone()
-                },
-                expires,
-            ),
-        );
+        let changed = Identity {
+            revision: login.revision,
+            ..identity.clone()
+        };
+        let differs = *login != changed;
+        tables.identities.insert(*nonce, (changed, expires));
+        if differs {
+            tables.log(Entry::Identity(*nonce));
+        }
         Ok(true)
     }
 
@@ -169,8 +217,7 @@ impl LoginRepository for MemoryStore {
 impl RevocationRepository for MemoryStore {
     async fn revoke(&self, revocation: &Revocation, expires: UnixTime) -> Result<u64, StoreError> {
         let mut tables = self.tables();
-        tables.revision += 1;
-        let revision = tables.revision;
+        let revision = tables.log(Entry::Revocation);
         tables
             .revocations
             .insert(revision, (revocation.clone(), expires));
@@ -204,6 +251,40 @@ impl UseRepository for MemoryStore {
         }
         Ok(first)
     }
+}
+
+#[async_trait]
+impl ChangeLog for MemoryStore {
+    async fn newest_position(&self, followed: u64) -> Result<Position, StoreError> {
+        let mut tables = self.tables();
+        if tables.revision < followed {
+            tables.revision = followed;
+            tables.log(Entry::Start);
+        }
+        Ok(position(tables.revision))
+    }
+
+    async fn changes_after(&self, after: Position) -> Result<Changes, StoreError> {
+        let tables = self.tables();
+        if !tables.log.contains_key(&after.revision) {
+            return Ok(Changes::Gap);
+        }
+        let later = (Bound::Excluded(after.revision), Bound::Unbounded);
+        let (mut changes, mut last) = (Vec::new(), after);
+        for (revision, (entry, _)) in tables.log.range(later).take(PAGE) {
+            last = position(*revision);
+            changes.extend(tables.change(*revision, *entry));
+        }
+        Ok(Changes::Next {
+            changes,
+            position: last,
+        })
+    }
+}
+
+/// Older content cannot be restored here, so marks do not differ.
+const fn position(revision: u64) -> Position {
+    Position { revision, mark: 0 }
 }
 
 #[async_trait]
@@ -251,11 +332,21 @@ impl Maintenance for MemoryStore {
         for name in &uses {
             tables.uses.remove(name);
         }
+        let until = prunable_until(now);
+        let mut changes = 0;
+        while changes < BATCH {
+            match tables.log.values().nth(1) {
+                Some((_, made)) if *made <= until => tables.log.pop_first(),
+                _ => break,
+            };
+            changes += 1;
+        }
         let count = |gone: usize| gone as u64;
         Ok(Pruned {
             identities: count(identities.len()),
             revocations: count(revocations.len()),
             uses: count(uses.len()),
+            changes: count(changes),
         })
     }
 

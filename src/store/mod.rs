@@ -6,8 +6,10 @@
 //!
 //! A [`Store`] is a set of repositories, one for each kind of object. A caller takes the repository
 //! that it uses. A further kind of object (configured objects, a directory of users and groups) is
-//! a further repository.
+//! a further repository, and a further kind of [`Change`]: every node reads the changes of the
+//! others from one [`ChangeLog`].
 
+mod changes;
 mod error;
 mod keys;
 mod logins;
@@ -17,6 +19,7 @@ mod revocations;
 mod sqlite;
 mod uses;
 
+pub use changes::{Change, ChangeLog, Changes, Position};
 pub use error::{Cause, StoreError};
 pub use keys::{KeyRepository, StoredKey};
 pub use logins::LoginRepository;
@@ -37,6 +40,7 @@ pub trait Store:
     + LoginRepository
     + RevocationRepository
     + UseRepository
+    + ChangeLog
     + Maintenance
     + std::fmt::Debug
     + Send
@@ -49,6 +53,7 @@ impl<T> Store for T where
         + LoginRepository
         + RevocationRepository
         + UseRepository
+        + ChangeLog
         + Maintenance
         + std::fmt::Debug
         + Send

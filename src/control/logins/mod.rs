@@ -300,7 +300,7 @@ impl Logins {
         let updated = self.records.update(nonce, identity, expires).await?;
         // No task kept this record's groups up to date, so its next use has to look it up.
         if updated.is_some() && !was_known {
-            self.running.known().forget_identity(&nonce);
+            self.running.cache().forget_identity(&nonce);
         }
         Ok(())
     }

@@ -229,11 +229,7 @@ async fn token_of_an_unfollowed_logout_is_rejected_once_it_is_followed() {
         !is_allowed(&one, &late).await,
         "at the process of the logout"
     );
-    two.logins
-        .revoker
-        .tail_revocations(UnixTime::now())
-        .await
-        .unwrap();
+    two.follower.follow(UnixTime::now()).await.unwrap();
     assert!(!is_allowed(&two, &late).await);
     assert_eq!(
         token(&two, &telephone, made).await,
@@ -287,11 +283,7 @@ async fn login_over_a_session_revoked_elsewhere_starts_a_new_one() {
         "out at once, before the revocation is followed"
     );
     let good = token(&two, &anew, UnixTime::now()).await.unwrap();
-    two.logins
-        .revoker
-        .tail_revocations(UnixTime::now())
-        .await
-        .unwrap();
+    two.follower.follow(UnixTime::now()).await.unwrap();
     for process in [&one, &two] {
         assert!(is_allowed(process, &good).await && !is_allowed(process, &old).await);
     }
@@ -419,12 +411,7 @@ async fn deactivated_user_is_rejected_while_the_store_is_full() {
     let anew = log_in(&access, None).await;
     let good = token(&access, &anew, UnixTime::now()).await.unwrap();
     access.logins.revoker.persist_revocations().await.unwrap();
-    access
-        .logins
-        .revoker
-        .tail_revocations(UnixTime::now())
-        .await
-        .unwrap();
+    access.follower.follow(UnixTime::now()).await.unwrap();
     assert!(is_allowed(&access, &good).await);
     for token in &tokens {
         assert!(!is_allowed(&access, token).await);
@@ -448,7 +435,7 @@ async fn prune_with_a_clock_ahead_deletes_nothing_valid() {
         let good = token(&access, &login, UnixTime::now()).await.unwrap();
         let ahead = UnixTime::now().after(std::time::Duration::from_secs(62 * 24 * 3600));
         access.logins.revoker.prune(ahead).await;
-        access.running.known().forget_identity(&login.nonce);
+        access.running.cache().forget_identity(&login.nonce);
         access.logins.revoker.prune(UnixTime::now()).await;
         assert!(
             !is_allowed(&access, &dead).await,

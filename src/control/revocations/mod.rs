@@ -2,24 +2,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 
-use super::revoker::Revoker;
 use crate::engine::Snapshot;
 use crate::model::UnixTime;
-use crate::observe::metrics::metrics;
 use crate::session::{Revocations, Until};
-use crate::store::{Revocation, StoreError, StoredRevocation};
+use crate::store::{Revocation, StoredRevocation};
 
-/// The only writer of snapshots. Two changes at the same moment come one after the other, and none
-/// is lost.
+/// The only writer of snapshots. Concurrent changes are applied one after the other, and none is
+/// lost.
 #[derive(Debug, Default)]
-pub(super) struct Publisher(Mutex<State>);
-
-#[derive(Debug, Default)]
-struct State {
-    revocations: Arc<Revocations>,
-    /// The last change of the store that was applied.
-    revision: u64,
-}
+pub(super) struct Publisher(Mutex<Arc<Revocations>>);
 
 impl Publisher {
     /// Publishes a snapshot with all revocations in it.
@@ -28,8 +19,8 @@ impl Publisher {
         snapshot: &ArcSwap<Snapshot>,
         make: impl FnOnce(Arc<Revocations>) -> Snapshot,
     ) {
-        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        snapshot.store(Arc::new(make(Arc::clone(&state.revocations))));
+        let revocations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        snapshot.store(Arc::new(make(Arc::clone(&revocations))));
     }
 
     /// Publishes the running snapshot with other revocations.
@@ -38,9 +29,9 @@ impl Publisher {
         snapshot: &ArcSwap<Snapshot>,
         change: impl FnOnce(&mut Revocations),
     ) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        change(Arc::make_mut(&mut state.revocations));
-        let revocations = Arc::clone(&state.revocations);
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        change(Arc::make_mut(&mut all));
+        let revocations = Arc::clone(&all);
         snapshot.store(Arc::new(snapshot.load().with_revocations(revocations)));
     }
 
@@ -76,48 +67,11 @@ impl Publisher {
         });
     }
 
-    /// Publishes the running snapshot without the revocations that concern nothing any more, where
-    /// there are such.
+    /// Publishes the running snapshot without expired revocations, if there are any.
     pub(super) fn forget(&self, snapshot: &ArcSwap<Snapshot>, now: UnixTime) {
         if snapshot.load().revocations().are_any_over(now) {
             self.change(snapshot, |all| all.forget(now));
         }
-    }
-
-    fn revision(&self) -> u64 {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .revision
-    }
-
-    fn set_revision(&self, revision: u64) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .revision = revision;
-    }
-}
-
-impl Revoker {
-    /// Applies what other processes revoked since the last call. Sessions are good from then on for
-    /// as long as revocations may be out of date, and no longer where there is no next time.
-    pub(super) async fn tail_revocations(&self, now: UnixTime) -> Result<(), StoreError> {
-        let publisher = self.running().publisher();
-        loop {
-            let new = self.store().revocations_after(publisher.revision()).await?;
-            let Some(last) = new.last().map(|revoked| revoked.revision) else {
-                break;
-            };
-            self.running().apply_revocations(new);
-            publisher.set_revision(last);
-        }
-        let max_stale = self.running().services().revocations_max_stale;
-        self.running().known().set_revocations_good_until(
-            max_stale.map_or(UnixTime(u64::MAX), |most| now.after(most)),
-        );
-        metrics().revocations_followed(now);
-        Ok(())
     }
 }
 

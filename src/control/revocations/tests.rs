@@ -12,7 +12,7 @@ use crate::http_client::{HttpClient, Roots, Timeouts};
 use crate::model::{IdentityNonce, LoginOrder, UserId};
 use crate::policy::Truth;
 use crate::session::Presented;
-use crate::store::{MemoryStore, SqliteStore, Store};
+use crate::store::{MemoryStore, SqliteStore, Store, StoreError};
 
 const OURS: &str = r#"
     [[identity_providers]]
@@ -64,8 +64,7 @@ async fn sqlite(dir: &TempDir) -> (SqlitePool, Arc<dyn Store>) {
 }
 
 #[tokio::test]
-async fn sessions_are_good_for_as_long_as_the_store_may_be_out_of_reach_and_again_once_it_is_back()
-{
+async fn sessions_are_valid_until_max_stale_and_again_once_the_store_is_back() {
     let dir = tempfile::tempdir().unwrap();
     let (database, store) = sqlite(&dir).await;
     let config = config("", &format!("[store]\nmax_stale = \"30s\"\n{OURS}"));
@@ -73,47 +72,32 @@ async fn sessions_are_good_for_as_long_as_the_store_may_be_out_of_reach_and_agai
     assert!(access.is_ready());
     let start = UnixTime::now();
     let at = |seconds| UnixTime(start.0 + seconds);
-    let good = |seconds| access.running.known().revocations_are_good(at(seconds));
-    access
-        .logins
-        .revoker
-        .tail_revocations(at(100))
-        .await
-        .unwrap();
+    let good = |seconds| access.running.cache().revocations_are_good(at(seconds));
+    access.follower.follow(at(100)).await.unwrap();
     assert!(good(129) && !good(130));
 
     sqlx::query("ALTER TABLE revocations RENAME TO elsewhere")
         .execute(&database)
         .await
         .unwrap();
-    access
-        .logins
-        .revoker
-        .tail_revocations(at(110))
-        .await
-        .unwrap_err();
-    assert!(good(129) && !good(130), "a failure makes nothing younger");
+    access.follower.follow(at(110)).await.unwrap_err();
+    assert!(good(129) && !good(130), "a failure extends nothing");
     let session = access
         .sessions
         .organisation_session(&http::HeaderMap::new(), at(130))
         .await;
     assert!(
         matches!(session, Err(StoreError::Stale)),
-        "nor does anybody get to another application"
+        "no session opens another application"
     );
-    access.running.known().set_revocations_good_until(start);
+    access.running.cache().set_revocations_good_until(start);
     assert!(!access.is_ready());
 
     sqlx::query("ALTER TABLE elsewhere RENAME TO revocations")
         .execute(&database)
         .await
         .unwrap();
-    access
-        .logins
-        .revoker
-        .tail_revocations(at(140))
-        .await
-        .unwrap();
+    access.follower.follow(at(140)).await.unwrap();
     assert!(good(169) && !good(170));
     assert!(
         access
@@ -126,7 +110,7 @@ async fn sessions_are_good_for_as_long_as_the_store_may_be_out_of_reach_and_agai
 }
 
 #[tokio::test]
-async fn what_no_other_process_can_revoke_is_never_stale() {
+async fn sessions_without_a_shared_store_are_never_stale() {
     let certs = "certs_url = \"https://example.cloudflareaccess.com/cdn-cgi/access/certs\"";
     for config in [
         config("", &format!("[store]\nmemory = true\n{OURS}")),
@@ -136,7 +120,7 @@ async fn what_no_other_process_can_revoke_is_never_stale() {
         assert!(
             access
                 .running
-                .known()
+                .cache()
                 .revocations_are_good(UnixTime(u64::MAX - 1)),
             "{:?}",
             config.store
@@ -145,8 +129,9 @@ async fn what_no_other_process_can_revoke_is_never_stale() {
 }
 
 #[tokio::test]
-async fn a_revocation_outlives_every_token_that_it_ends_and_is_forgotten_then() {
-    // What no configuration exceeds; `tests/golden/config-mistakes.txt` has what is refused.
+async fn revocation_outlives_every_token_that_it_covers() {
+    // The longest that a configuration allows; `tests/golden/config-mistakes.txt` has the rejected
+    // ones.
     let longest = "session_duration = \"720h\"\nclock_leeway = \"5m\"";
     let application = "[[applications]]\ndomain = \"app.localhost\"\norigin = \"http://127.0.0.1:9\"\nsession_duration = \"720h\"";
     let config = config(longest, &format!("{OURS}\n{application}"));
@@ -200,6 +185,6 @@ async fn a_revocation_outlives_every_token_that_it_ends_and_is_forgotten_then() 
         (ended(), store.revocations_after(0).await.unwrap().len()),
         ((false, false), 0)
     );
-    access.logins.revoker.tail_revocations(over).await.unwrap();
-    assert_eq!(ended(), (false, false), "nor does it come back");
+    access.follower.follow(over).await.unwrap();
+    assert_eq!(ended(), (false, false), "it does not come back");
 }

@@ -1,13 +1,12 @@
-//! The team's own signing keys: when they are made, which one signs, and what is published about
-//! them.
+//! The team's own signing keys: their creation, rotation and publication.
 //!
-//! Decides the life of a key. Trusts the store and the given moment. Never publishes a private
-//! half, never signs with a key that verifiers may not have seen while there is another, and never
-//! loses the keys it has because it could not make one.
+//! Decides the life of a key. Trusts the store and the given moment. Never publishes a private key.
+//! Never signs with a key that verifiers may not have fetched, while there is another. Never drops
+//! the current keys because a new one could not be created.
 //!
-//! Two keys are always published: the one that signs and one more. After a change that is the
-//! *previous* for as long as anything that it signed can be valid, at least seven days, and then
-//! the *next*. With sessions of a week or less:
+//! Two keys are always published: the one that signs and one more. After a rotation the other one
+//! is the *previous* key for as long as its tokens can be valid, at least seven days. Then it is
+//! the *next* key. With sessions of a week or less:
 //!
 //! ```text
 //!          made      signs            still published
@@ -17,15 +16,14 @@
 //! key D    day 91    …
 //! ```
 //!
-//! With sessions of 30 days, the longest there are, key A stays to day 72 and key C is made then.
-//! So a key has been in the JWKS for twelve days or more before the first token names it, and a
-//! verifier that fetches once a day (cloudflared does) never meets an unknown `kid`. A key that had
-//! to be made out of turn waits [`KNOWN_AFTER`] while any other is published. On the first start
-//! both keys are new and the older of them signs at once: nobody can hold an earlier JWKS of a team
-//! that did not exist.
+//! With sessions of 30 days, the maximum, key A stays to day 72 and key C is created then. So a key
+//! has been in the JWKS for at least twelve days before the first token names it. A verifier that
+//! fetches once a day, as cloudflared does, never meets an unknown `kid`. A key that had to be
+//! created out of turn waits [`KNOWN_AFTER`] while any other is published. On the first start both
+//! keys are new and the older of them signs at once, because no verifier has an earlier JWKS.
 //!
-//! All moments are in the store and the choice is a function of them, so the nodes of a team change
-//! over together; what two nodes make at the same moment is one key too many, which waits its turn.
+//! All moments are in the store and the choice is a function of them, so the nodes of a team rotate
+//! together. If two nodes create a key at the same moment, the surplus key waits its turn.
 
 use std::time::Duration;
 
@@ -44,28 +42,28 @@ use crate::model::{Secret, UnixTime};
 use crate::store::{Cause, KeyRepository, StoreError, StoredKey};
 use crate::token::{SigningKey, SigningKeyError};
 
-/// How long a key signs: six weeks.
+/// The period for which a key signs: six weeks.
 pub const SIGNS_FOR: Duration = Duration::from_secs(42 * DAY);
-/// How much longer it is published at the least, so that what it signed still verifies: a week.
+/// The least time for which it is published after that, so that its tokens still verify: a week.
 pub const PUBLISHED_FOR: Duration = Duration::from_secs(7 * DAY);
-/// After this long in the JWKS a key is taken to be known to verifiers.
+/// The time in the JWKS after which verifiers are assumed to have fetched a key.
 pub const KNOWN_AFTER: Duration = Duration::from_secs(3600);
-/// How often [`SigningKeys::load_or_create`] is to be called again.
+/// The period of [`SigningKeys::load_or_create`].
 pub const CHECK_EVERY: Duration = Duration::from_secs(300);
 
 const DAY: u64 = 24 * 3600;
-/// What the JWKS holds; more only where nodes made some at the same moment.
+/// The number of keys in the JWKS. There are more if nodes created some at the same moment.
 const PUBLISHED: usize = 2;
 
-/// The published keys and the one that signs, as of one moment. Immutable: a later moment makes a
-/// new one.
+/// The published keys and the one that signs, as of one moment. Immutable: a later moment has a new
+/// value.
 pub struct SigningKeys {
     signer: SigningKey,
     jwks: Bytes,
     kids: Vec<Box<str>>,
 }
 
-/// Why there are no signing keys.
+/// The reason why there are no signing keys.
 #[derive(Debug, Error)]
 pub enum SigningKeysError {
     /// The store did not answer.
@@ -79,25 +77,25 @@ pub enum SigningKeysError {
     Make(#[source] Cause),
 }
 
-/// What the planner sees of a key.
+/// The facts about a key that the plan depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyFacts {
-    /// Its name.
+    /// Its id.
     pub kid: Box<str>,
-    /// When it was made, and so published.
+    /// The moment of its creation and publication.
     pub made: UnixTime,
-    /// When it ceases to sign; `None` where it has not begun.
+    /// The moment from which it signs no new token; `None` if it has not signed yet.
     pub retired: Option<UnixTime>,
 }
 
-/// What is to be done, in this order: make, schedule, delete.
+/// The actions that the keys need, in this order: make, schedule, delete.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Actions {
-    /// How many keys to make.
+    /// The number of keys to create.
     pub make: usize,
-    /// A key that signs and has no end yet, and its end.
+    /// A key that signs and has no end yet, with the end to set.
     pub schedule: Option<(Box<str>, UnixTime)>,
-    /// Keys that nothing valid was signed with any more.
+    /// Keys whose tokens have all expired.
     pub delete: Vec<Box<str>>,
 }
 
@@ -111,7 +109,7 @@ pub fn plan(keys: &[KeyFacts], lifetime: Duration, now: UnixTime, seen: UnixTime
     };
     let (over, stay): (Vec<_>, Vec<_>) = keys.iter().cloned().partition(is_over);
     let make = PUBLISHED.saturating_sub(stay.len());
-    // With none left the choice is among keys that have no name yet: the next plan sees them.
+    // If none is left, the choice is among keys that do not exist yet: the next plan makes it.
     let signer = signer(&stay, now).filter(|key| key.retired.is_none());
     Actions {
         make,
@@ -120,8 +118,8 @@ pub fn plan(keys: &[KeyFacts], lifetime: Duration, now: UnixTime, seen: UnixTime
     }
 }
 
-/// The key that signs: the oldest whose time is not over and that verifiers know; else the newest
-/// that they know; else, on a first start, the oldest.
+/// Returns the key that signs: the oldest unretired one that verifiers know. If there is none: the
+/// newest that they know, and on a first start the oldest.
 pub fn signer(keys: &[KeyFacts], now: UnixTime) -> Option<&KeyFacts> {
     let age = |key: &&KeyFacts| (key.made, key.kid.clone());
     let known = |key: &&KeyFacts| key.made.after(KNOWN_AFTER) <= now;
@@ -136,15 +134,15 @@ pub fn signer(keys: &[KeyFacts], now: UnixTime) -> Option<&KeyFacts> {
 }
 
 impl SigningKeys {
-    /// Reads the keys, does what [`plan`] says they need, and prepares what is published. Call it
-    /// at start and every [`CHECK_EVERY`]; put the result in place of the one before. Makes RSA
-    /// keys on a thread for blocking work. `lifetime` is how long a token may be presented after it
-    /// was signed; more than 41 days would make new keys late. `seen` is the store's own time, from
+    /// Reads the keys, executes their [`plan`], and prepares the documents to publish. Call it at
+    /// start and every [`CHECK_EVERY`]; the result replaces the last one. RSA keys are generated on
+    /// a thread for blocking work. `lifetime` is the time for which a token is valid after it was
+    /// signed; with more than 41 days new keys would be late. `seen` is the store's own time, from
     /// [`Maintenance::advance_clock`](crate::store::Maintenance::advance_clock).
     ///
     /// # Errors
-    /// Where the store does not answer, or holds a key that cannot be read. The keys of before stay
-    /// good.
+    /// If the store does not answer, or contains a key that cannot be read. The last keys stay
+    /// valid.
     pub async fn load_or_create(
         store: &dyn KeyRepository,
         lifetime: Duration,
@@ -152,7 +150,7 @@ impl SigningKeys {
         seen: UnixTime,
     ) -> Result<Self, SigningKeysError> {
         let mut keys = store.signing_keys().await?;
-        // The second round schedules what the first one made; a third has nothing to do.
+        // The second round schedules a key of the first; a third has nothing to do.
         for _ in 0..3 {
             let actions = plan(&facts(&keys), lifetime, now, seen);
             if actions == Actions::default() {
@@ -162,6 +160,14 @@ impl SigningKeys {
             keys = store.signing_keys().await?;
         }
         Self::prepare(keys, now).await
+    }
+
+    /// Reads the keys and prepares the documents to publish, without a change in the store.
+    ///
+    /// # Errors
+    /// If the store does not answer, or a key in it cannot be read. The last keys stay valid.
+    pub async fn load(store: &dyn KeyRepository, now: UnixTime) -> Result<Self, SigningKeysError> {
+        Self::prepare(store.signing_keys().await?, now).await
     }
 
     async fn prepare(keys: Vec<StoredKey>, now: UnixTime) -> Result<Self, SigningKeysError> {
@@ -190,17 +196,17 @@ impl SigningKeys {
         .await
     }
 
-    /// The `certs` document: the keys as JWKs and as certificates, the one that signs first.
+    /// Returns the `certs` document: the keys as JWKs and as certificates, the one that signs first.
     pub fn jwks(&self) -> Bytes {
         self.jwks.clone()
     }
 
-    /// The names of the published keys, the one that signs first.
+    /// Returns the ids of the published keys, the one that signs first.
     pub fn kids(&self) -> impl Iterator<Item = &str> {
         self.kids.iter().map(AsRef::as_ref)
     }
 
-    /// The key that signs, for what is no token.
+    /// Returns the key that signs, for documents that are not tokens.
     pub(crate) const fn signer(&self) -> &SigningKey {
         &self.signer
     }
@@ -208,7 +214,7 @@ impl SigningKeys {
     /// Signs claims with the current key. Takes about a millisecond of processor time.
     ///
     /// # Errors
-    /// Where the claims are not JSON or the signature fails; neither happens with a sound key.
+    /// If the claims are not JSON or the signature fails; neither happens with a sound key.
     pub fn sign(&self, claims: &impl Serialize) -> Result<String, SigningKeyError> {
         self.signer.sign(claims)
     }
@@ -265,8 +271,8 @@ fn generate(now: UnixTime) -> Result<StoredKey, SigningKeysError> {
     })
 }
 
-/// An envelope for the public key: verifiers look at nothing else in it, so its dates only must not
-/// stand in the way.
+/// Returns a certificate for the public key. Verifiers read nothing else in it, so its dates only
+/// must not be in the way.
 fn certify(pkcs8: &Secret, kid: &str, now: UnixTime) -> Result<String, Cause> {
     let der = Zeroizing::new(URL_SAFE_NO_PAD.decode(pkcs8.expose())?);
     let pair = KeyPair::from_pkcs8_der_and_sign_algo(&der.as_slice().into(), &PKCS_RSA_SHA256)?;

@@ -22,9 +22,9 @@ fn fact(kid: &str, made: UnixTime, retired: Option<UnixTime>) -> KeyFacts {
     }
 }
 
-/// What the defaults allow.
+/// The longest with default settings.
 const LIFETIME: Duration = Duration::from_secs(DAY + 60);
-/// What no configuration exceeds.
+/// The longest that a configuration allows.
 const LONGEST: Duration = Duration::from_secs(30 * DAY + 300);
 
 /// The store and the executor, without keys.
@@ -46,7 +46,7 @@ impl Default for World {
 }
 
 impl World {
-    /// What `load_or_create` does. Gives who signs.
+    /// Does the same as `load_or_create`, and returns the key that signs.
     fn check(&mut self, now: UnixTime) -> Box<str> {
         for _ in 0..3 {
             let actions = plan(&self.keys, self.lifetime, now, now);

@@ -6,6 +6,7 @@ use sqlx::Connection as _;
 use super::SqliteStore;
 use super::rows::{moment, seconds};
 use crate::model::UnixTime;
+use crate::store::changes::prunable_until;
 use crate::store::{BATCH, CLOCK_STEP, Maintenance, Pruned, StoreError};
 
 #[async_trait]
@@ -34,24 +35,37 @@ impl Maintenance for SqliteStore {
         const HINTS: &str = "DELETE FROM logout_hints WHERE nonce IN \
              (SELECT nonce FROM logout_hints WHERE expires <= $1 ORDER BY expires LIMIT $2)";
         const USES: &str = "DELETE FROM uses WHERE name IN (SELECT name FROM uses WHERE expires <= $1 ORDER BY expires LIMIT $2)";
-        let mut gone = [0; 4];
-        for (statement, gone) in [IDENTITIES, REVOCATIONS, USES, HINTS]
-            .into_iter()
-            .zip(&mut gone)
-        {
+        // From the oldest, without a gap. The newest of the old entries stays: it is the position of
+        // those who followed a quiet log, and they have not read the entries after it yet.
+        const CHANGES: &str = "DELETE FROM changes WHERE revision IN (SELECT revision FROM changes WHERE revision < \
+             (SELECT MAX(revision) FROM changes WHERE revision < COALESCE(\
+             (SELECT revision FROM changes WHERE made > $1 ORDER BY revision LIMIT 1), 9223372036854775807)) \
+             ORDER BY revision LIMIT $2)";
+        let mut gone = [0; 5];
+        let statements = [
+            (IDENTITIES, now),
+            (REVOCATIONS, now),
+            (USES, now),
+            (HINTS, now),
+            (CHANGES, prunable_until(now)),
+        ];
+        for ((statement, until), gone) in statements.into_iter().zip(&mut gone) {
             let mut lease = self.writer.lease("prune").await?;
             let deleted = async {
-                let delete = sqlx::query(statement).bind(seconds(now)).bind(BATCH as i64);
+                let delete = sqlx::query(statement)
+                    .bind(seconds(until))
+                    .bind(BATCH as i64);
                 delete.execute(lease.connection()?).await
             };
             let deleted = deleted.await;
             *gone = lease.finish(deleted).await?.rows_affected();
         }
-        let [identities, revocations, uses, _hints] = gone;
+        let [identities, revocations, uses, _hints, changes] = gone;
         Ok(Pruned {
             identities,
             revocations,
             uses,
+            changes,
         })
     }
 
@@ -75,5 +89,5 @@ impl Maintenance for SqliteStore {
     }
 }
 
-/// In bytes: with its pages it is more than a logout writes.
+/// The size of a probe in bytes: with its pages it is more than a logout writes.
 const PROBE: usize = 8 * 1024;

@@ -1,3 +1,4 @@
+mod changes;
 mod file;
 mod keys;
 mod logins;
@@ -11,7 +12,6 @@ mod uses;
 mod writer;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use sqlx::sqlite::SqlitePool;
 
@@ -20,29 +20,27 @@ use file::{FileId, failure};
 use reader::Reader;
 use writer::Writer;
 
-/// The embedded store: one SQLite file, readable by its owner alone, on a local disk (its
-/// write-ahead log shares memory between processes, which network file systems do not have).
+/// The embedded store: one SQLite file, readable by its owner alone. It needs a local disk: its
+/// write-ahead log shares memory between processes, which network file systems cannot.
 ///
 /// A commit survives the death of the process at once and the loss of power a moment later; a
-/// revocation survives both at once, since one that comes undone would let somebody back in. What
-/// is deleted is overwritten.
+/// revocation survives both at once, because a lost one would restore access. Deleted content is
+/// overwritten.
 pub struct SqliteStore {
     path: PathBuf,
     file: FileId,
     readers: SqlitePool,
     writer: Writer,
     is_new: bool,
-    /// `true` if older content was found in the file.
-    went_back: AtomicBool,
 }
 
 impl SqliteStore {
-    /// Returns `true` if there was no store in the file before.
+    /// Returns `true` if the file was created by this start, or was empty.
     pub const fn is_new(&self) -> bool {
         self.is_new
     }
 
-    /// Writes everything out and closes the file. Calls after this fail.
+    /// Flushes and closes the file. Later calls fail.
     pub async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
@@ -62,11 +60,10 @@ impl SqliteStore {
     /// Takes a connection that reads.
     ///
     /// # Errors
-    /// If there is none, if another file is at the path, or if the content was replaced by an older
-    /// one. What other processes revoke is then not in the file that is open here, or has revisions
-    /// that were followed already.
+    /// If there is none, or if another file is at the path: the revocations of other processes are
+    /// then not in the file that is open here.
     async fn reader(&self, operation: &'static str) -> Result<Reader, StoreError> {
-        if self.went_back.load(Ordering::Relaxed) || self.file.may_be_replaced_at(&self.path) {
+        if self.file.may_be_replaced_at(&self.path) {
             return Err(self.lost());
         }
         let connection = self.readers.acquire().await.map_err(failure(operation))?;

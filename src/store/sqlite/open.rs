@@ -1,7 +1,6 @@
 //! Opening and checking of the file.
 
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
@@ -24,8 +23,7 @@ impl SqliteStore {
         Self::open_with(path, WAIT).await
     }
 
-    /// The same, with the longest time that a call waits for another process's lock, or for its
-    /// turn.
+    /// Opens the store with another limit on the wait for locks and for other calls.
     pub(in crate::store) async fn open_with(
         path: &Path,
         wait: Duration,
@@ -73,7 +71,6 @@ impl SqliteStore {
             readers,
             writer,
             is_new,
-            went_back: AtomicBool::new(false),
         })
     }
 

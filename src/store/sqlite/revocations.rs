@@ -1,5 +1,3 @@
-use std::sync::atomic::Ordering;
-
 use async_trait::async_trait;
 use sqlx::Connection as _;
 
@@ -53,29 +51,15 @@ impl RevocationRepository for SqliteStore {
 
     async fn revocations_after(&self, revision: u64) -> Result<Vec<StoredRevocation>, StoreError> {
         let mut reader = self.reader("read the revocations").await?;
-        let followed = i64::try_from(revision).ok();
-        let read = async {
-            let latest: i64 = sqlx::query_scalar("SELECT latest FROM revision")
-                .fetch_one(&mut *reader.connection)
-                .await?;
-            let rows: Vec<RevocationRow> = sqlx::query_as(
-                "SELECT revision, kind, subject, before, expires, ordered FROM revocations WHERE revision > $1 \
-                 ORDER BY revision LIMIT $2",
-            )
-            .bind(followed.unwrap_or(i64::MAX))
-            .bind(PAGE as i64)
-            .fetch_all(&mut *reader.connection)
-            .await?;
-            Ok((latest, rows))
-        };
-        let read = read.await;
-        let (latest, rows) = reader.finish(read)?;
-        // The counter never goes back, so this is older content. It stays that when the counter is
-        // where it was.
-        if followed.is_some_and(|followed| latest < followed) {
-            self.went_back.store(true, Ordering::Relaxed);
-            return Err(self.lost());
-        }
+        let rows = sqlx::query_as(
+            "SELECT revision, kind, subject, before, expires, ordered FROM revocations WHERE revision > $1 \
+             ORDER BY revision LIMIT $2",
+        )
+        .bind(i64::try_from(revision).unwrap_or(i64::MAX))
+        .bind(PAGE as i64)
+        .fetch_all(&mut *reader.connection)
+        .await;
+        let rows: Vec<RevocationRow> = reader.finish(rows)?;
         rows.into_iter()
             .map(|row| revoked(row).ok_or(StoreError::Malformed { what: "revocation" }))
             .collect()

@@ -1,9 +1,9 @@
 use sqlx::{Connection as _, SqliteConnection};
 
-/// The tables, step by step. A step is never changed once released, and never takes away what the
-/// release before it reads: during an upgrade both run on one file. The types and statements are
-/// ones that PostgreSQL has too, but for the trigger, which serves such upgrades alone; binary
-/// values are base64 text because the two spell theirs differently.
+/// The tables, step by step. A step is never changed once released, and never removes anything that
+/// the release before it reads: during an upgrade both run on one file. PostgreSQL has the same
+/// types, and spells triggers and random numbers differently. Binary values are base64 text because
+/// the two spell theirs differently, too.
 const STEPS: &[&[&str]] = &[
     &[
         "CREATE TABLE secrets (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
@@ -41,17 +41,46 @@ const STEPS: &[&[&str]] = &[
     ],
     &[
         // A login that the release before writes, during an upgrade or after one that failed, is as
-        // late in the order as one of this release. Its updates do not come here: they conflict
-        // with the row that is there.
+        // late in the order as one of this release. Its updates do not fire this: they conflict
+        // with the existing row.
         "CREATE TRIGGER identities_revision AFTER INSERT ON identities WHEN NEW.revision = 0 \
      BEGIN UPDATE identities SET revision = (SELECT latest FROM revision) WHERE nonce = NEW.nonce; END",
+    ],
+    &[
+        // The change log. Triggers write it, so that every write has its entry in its own
+        // transaction: also one of the release before, during an upgrade. `OR REPLACE`: a
+        // revocation never fails because of the log.
+        "CREATE TABLE changes (revision BIGINT PRIMARY KEY, kind TEXT NOT NULL, subject TEXT NOT NULL, \
+     mark BIGINT NOT NULL, made BIGINT NOT NULL)",
+        // It is never empty: every follower has an entry to start from.
+        "INSERT INTO changes (revision, kind, subject, mark, made) \
+     SELECT latest, 'start', '', random(), COALESCE((SELECT seen FROM clock), 0) FROM revision",
+        "CREATE TRIGGER revocations_logged AFTER INSERT ON revocations \
+     BEGIN INSERT OR REPLACE INTO changes (revision, kind, subject, mark, made) \
+     VALUES (NEW.revision, 'revocation', '', random(), COALESCE((SELECT seen FROM clock), 0)); END",
+        "CREATE TRIGGER identities_logged AFTER UPDATE OF identity ON identities WHEN NEW.identity <> OLD.identity \
+     BEGIN UPDATE revision SET latest = latest + 1; \
+     INSERT OR REPLACE INTO changes (revision, kind, subject, mark, made) \
+     SELECT latest, 'identity', NEW.nonce, random(), COALESCE((SELECT seen FROM clock), 0) FROM revision; END",
+        "CREATE TRIGGER keys_added AFTER INSERT ON signing_keys \
+     BEGIN UPDATE revision SET latest = latest + 1; \
+     INSERT OR REPLACE INTO changes (revision, kind, subject, mark, made) \
+     SELECT latest, 'keys', '', random(), COALESCE((SELECT seen FROM clock), 0) FROM revision; END",
+        "CREATE TRIGGER keys_changed AFTER UPDATE ON signing_keys \
+     BEGIN UPDATE revision SET latest = latest + 1; \
+     INSERT OR REPLACE INTO changes (revision, kind, subject, mark, made) \
+     SELECT latest, 'keys', '', random(), COALESCE((SELECT seen FROM clock), 0) FROM revision; END",
+        "CREATE TRIGGER keys_deleted AFTER DELETE ON signing_keys \
+     BEGIN UPDATE revision SET latest = latest + 1; \
+     INSERT OR REPLACE INTO changes (revision, kind, subject, mark, made) \
+     SELECT latest, 'keys', '', random(), COALESCE((SELECT seen FROM clock), 0) FROM revision; END",
     ],
 ];
 
 /// The schema of this release.
 pub(in crate::store) const KNOWN: i64 = STEPS.len() as i64;
 
-/// What stands in the way of using a database.
+/// The reason why a database cannot be used.
 #[derive(Debug)]
 pub(super) enum SchemaError {
     Foreign,

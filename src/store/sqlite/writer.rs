@@ -20,7 +20,7 @@ pub(super) struct Writer {
     file: FileId,
     options: SqliteConnectOptions,
     wait: Duration,
-    // SQLite has one writer at a time, and this lock queues fairly where SQLite's does not.
+    // SQLite has one writer at a time, and unlike SQLite's own lock this one queues fairly.
     slot: Mutex<Slot>,
     failure: StdMutex<Option<Arc<str>>>,
     /// A statement that every lease runs first, to make the writes of tests fail.

@@ -3,8 +3,8 @@
 use super::file::set_mode;
 use super::*;
 
-/// Nothing that writes succeeds, and nothing says that there is nothing.
-pub(super) async fn no_write_is_lost_in_silence(store: &SqliteStore, why: &str) {
+/// Asserts that every write fails, and that no failure looks like a missing row.
+pub(super) async fn assert_writes_fail(store: &SqliteStore, why: &str) {
     let nonce = IdentityNonce::random();
     let results = [
         (
@@ -46,7 +46,7 @@ pub(super) async fn no_write_is_lost_in_silence(store: &SqliteStore, why: &str) 
 }
 
 #[tokio::test]
-async fn a_locked_file_is_an_outage() {
+async fn locked_file_is_an_outage() {
     let dir = dir();
     let store = SqliteStore::open_with(&path(&dir), Duration::from_millis(100))
         .await
@@ -58,7 +58,7 @@ async fn a_locked_file_is_an_outage() {
         .begin_with("BEGIN EXCLUSIVE")
         .await
         .unwrap();
-    no_write_is_lost_in_silence(&store, "locked").await;
+    assert_writes_fail(&store, "locked").await;
     assert_eq!(store.secret("old").await.unwrap(), secret, "readers go on");
     let third = SqliteStore::open_with(&path(&dir), Duration::from_millis(100)).await;
     assert!(matches!(third, Err(StoreError::Open { .. })), "{third:?}");
@@ -79,8 +79,7 @@ const WRITES: [&str; 9] = [
     "probe",
 ];
 
-/// Makes one of them. Each writes more than a page, so that none finds room in a page that the file
-/// has.
+/// Makes one of them. Each writes more than a page, so that it does not fit into an existing page.
 async fn write(store: &SqliteStore, what: &str, nonce: &IdentityNonce) -> Result<(), StoreError> {
     let new = IdentityNonce::random();
     let name = format!("{}{}", new.as_str(), "n".repeat(20_000));
@@ -122,7 +121,7 @@ async fn full_disk_fails_every_write_and_all_recover_after_each() {
             .insert_identity(&nonce, &identity("alice@example.com"), UnixTime(u64::MAX))
             .await
             .unwrap();
-        // The limit is never below what the file has, and free pages are no concern of it.
+        // The limit is never below the size of the file, and does not count free pages.
         sqlx::query("VACUUM")
             .execute(store.database())
             .await
@@ -173,7 +172,7 @@ impl SmallDisk {
             .then_some(Self(dir))
     }
 
-    /// Leaves no byte free.
+    /// Fills it to the last byte.
     fn fill(&self) -> PathBuf {
         let filler = self.0.path().join("filler");
         let mut file = std::fs::File::create(&filler).unwrap();
@@ -191,8 +190,8 @@ impl Drop for SmallDisk {
     }
 }
 
-/// The injected faults of the other tests need no rights; this one shows that they are like the
-/// real ones.
+/// The injected faults of the other tests need no privileges. This test shows that they are like
+/// the real ones.
 #[tokio::test]
 async fn every_write_recovers_from_a_disk_that_was_full() {
     let Some(disk) = SmallDisk::mount() else {
@@ -272,7 +271,7 @@ async fn abandoned_write_keeps_no_lock() {
 }
 
 #[tokio::test]
-async fn deleted_or_replaced_file_takes_no_writes() {
+async fn deleted_or_replaced_file_rejects_writes() {
     let dir = dir();
     let store = sqlite(&dir).await;
     store.revoke(&user_revocation("u"), NOW).await.unwrap();
@@ -309,7 +308,7 @@ async fn deleted_or_replaced_file_takes_no_writes() {
             "{what}: {read:?}"
         );
     };
-    // Whatever else writes from now on writes there.
+    // Every other process writes to that one from now on.
     lost("revocations", store.revocations_after(0).await.map(drop));
     lost(
         "identity",
@@ -322,40 +321,4 @@ async fn deleted_or_replaced_file_takes_no_writes() {
     store.probe().await.unwrap();
     assert_eq!(store.write_failure(), None);
     assert_eq!(store.revocations_after(0).await.unwrap().len(), 1);
-}
-
-#[tokio::test]
-async fn older_content_in_the_same_file_gives_no_revocations() {
-    let dir = dir();
-    let store = sqlite(&dir).await;
-    for _ in 0..3 {
-        store.revoke(&user_revocation("u"), NOW).await.unwrap();
-    }
-    assert_eq!(store.revocations_after(3).await.unwrap(), []);
-    // A backup of the time before, restored over the file. Its next revocations have revisions that
-    // were followed already.
-    for statement in [
-        "UPDATE revision SET latest = 1",
-        "DELETE FROM revocations WHERE revision > 1",
-    ] {
-        sqlx::query(statement)
-            .execute(store.database())
-            .await
-            .unwrap();
-    }
-    let error = store.revocations_after(3).await.unwrap_err();
-    assert!(matches!(error, StoreError::Lost { .. }), "{error:?}");
-    for _ in 0..3 {
-        store.revoke(&user_revocation("v"), NOW).await.unwrap();
-    }
-    let error = store.revocations_after(3).await.unwrap_err();
-    assert!(
-        matches!(error, StoreError::Lost { .. }),
-        "revocations 2 and 3 were missed: {error:?}"
-    );
-    assert_eq!(
-        sqlite(&dir).await.revocations_after(0).await.unwrap().len(),
-        4,
-        "after a restart"
-    );
 }

@@ -1,6 +1,6 @@
-//! The file: who may read it, what it must hold, and what fails in it.
+//! The file: its permissions, its content, and its failures.
 
-use super::faults::no_write_is_lost_in_silence;
+use super::faults::assert_writes_fail;
 use super::*;
 
 fn mode(path: &Path) -> u32 {
@@ -12,7 +12,7 @@ pub(super) fn set_mode(path: &Path, mode: u32) {
 }
 
 #[tokio::test]
-async fn nobody_else_can_read_any_of_its_files() {
+async fn files_are_private_to_their_owner() {
     let dir = dir();
     let store = sqlite(&dir).await;
     store.secret("s").await.unwrap();
@@ -30,7 +30,7 @@ async fn nobody_else_can_read_any_of_its_files() {
 }
 
 #[tokio::test]
-async fn a_file_that_others_can_read_is_refused() {
+async fn file_that_others_can_read_is_rejected() {
     for exposed in [0o640, 0o604, 0o666, 0o620] {
         let dir = dir();
         sqlite(&dir).await.close().await;
@@ -62,7 +62,7 @@ async fn a_file_that_others_can_read_is_refused() {
 }
 
 #[tokio::test]
-async fn what_is_not_a_store_is_refused() {
+async fn foreign_file_is_rejected() {
     let dir = dir();
     let garbage = "to whom it may concern: this is a letter\n".repeat(200);
     std::fs::write(path(&dir), &garbage).unwrap();
@@ -110,7 +110,7 @@ async fn what_is_not_a_store_is_refused() {
 }
 
 #[tokio::test]
-async fn an_empty_file_becomes_a_store_and_a_newer_one_does_not() {
+async fn empty_file_becomes_a_store_and_a_newer_one_is_rejected() {
     let dir = dir();
     std::fs::write(path(&dir), "").unwrap();
     set_mode(&path(&dir), 0o600);
@@ -136,7 +136,7 @@ async fn an_empty_file_becomes_a_store_and_a_newer_one_does_not() {
 }
 
 #[tokio::test]
-async fn a_schema_that_stopped_half_way_is_finished() {
+async fn interrupted_migration_is_finished() {
     let dir = dir();
     let store = sqlite(&dir).await;
     // As it was before the first step.
@@ -151,6 +151,7 @@ async fn a_schema_that_stopped_half_way_is_finished() {
         "logout_hints",
         "clock",
         "probe",
+        "changes",
     ];
     for table in tables {
         let drop = sqlx::AssertSqlSafe(format!("DROP TABLE {table}"));
@@ -170,10 +171,16 @@ async fn a_schema_that_stopped_half_way_is_finished() {
     assert_eq!(version, sqlite::schema::KNOWN);
 }
 
-/// Takes the schema back to that of the second release.
+/// Reverts the schema to that of the second release.
 async fn take_back(store: &SqliteStore) {
     for statement in [
-        "DROP TRIGGER IF EXISTS identities_revision",
+        "DROP TRIGGER identities_revision",
+        "DROP TRIGGER revocations_logged",
+        "DROP TRIGGER identities_logged",
+        "DROP TRIGGER keys_added",
+        "DROP TRIGGER keys_changed",
+        "DROP TRIGGER keys_deleted",
+        "DROP TABLE changes",
         "DROP TABLE clock",
         "DROP TABLE probe",
         "DROP INDEX revocations_subject",
@@ -189,7 +196,7 @@ async fn take_back(store: &SqliteStore) {
 }
 
 #[tokio::test]
-async fn a_store_of_the_first_schema_is_brought_along() {
+async fn store_of_the_first_schema_is_migrated() {
     let dir = dir();
     let store = sqlite(&dir).await;
     let secret = store.secret("s").await.unwrap();
@@ -211,7 +218,7 @@ async fn a_store_of_the_first_schema_is_brought_along() {
 }
 
 #[tokio::test]
-async fn revocations_and_logins_of_the_release_before_keep_their_meaning() {
+async fn rows_of_the_release_before_keep_their_meaning() {
     let dir = dir();
     let store = sqlite(&dir).await;
     let (old, later) = (IdentityNonce::random(), IdentityNonce::random());
@@ -335,7 +342,7 @@ async fn login_of_the_release_before_keeps_its_order() {
 }
 
 #[tokio::test]
-async fn new_store_says_that_it_is_new() {
+async fn new_store_is_reported() {
     let dir = dir();
     assert!(sqlite(&dir).await.is_new());
     assert!(!sqlite(&dir).await.is_new());
@@ -347,7 +354,7 @@ async fn new_store_says_that_it_is_new() {
 }
 
 #[tokio::test]
-async fn check_finds_what_open_would_and_changes_nothing() {
+async fn check_reports_errors_of_open_and_changes_nothing() {
     let dir = dir();
     let check = |path: PathBuf| async move {
         SqliteStore::check(&path)
@@ -396,7 +403,7 @@ async fn check_finds_what_open_would_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn error_of_sqlite_is_told_once_and_names_the_setting() {
+async fn error_names_the_setting_and_repeats_nothing() {
     let dir = dir();
     std::fs::create_dir(path(&dir)).unwrap();
     let error = SqliteStore::open(&path(&dir)).await.unwrap_err();
@@ -414,16 +421,16 @@ async fn error_of_sqlite_is_told_once_and_names_the_setting() {
 }
 
 #[tokio::test]
-async fn a_read_only_file_is_an_outage() {
+async fn read_only_file_is_an_outage() {
     let dir = dir();
     let store = sqlite(&dir).await;
     // The same error as from a disk that was mounted so, and file modes do not bind the superuser.
     store.inject(Some("PRAGMA query_only = ON"));
-    no_write_is_lost_in_silence(&store, "readonly").await;
+    assert_writes_fail(&store, "readonly").await;
 }
 
 #[tokio::test]
-async fn a_lost_table_and_a_closed_store_are_outages() {
+async fn lost_table_and_closed_store_are_outages() {
     let dir = dir();
     let store = sqlite(&dir).await;
     sqlx::query("DROP TABLE identities")
@@ -443,7 +450,7 @@ async fn a_lost_table_and_a_closed_store_are_outages() {
 }
 
 #[tokio::test]
-async fn a_damaged_row_is_not_a_missing_one() {
+async fn damaged_row_is_an_error() {
     let dir = dir();
     let store = sqlite(&dir).await;
     let nonce = IdentityNonce::random();
@@ -470,7 +477,7 @@ async fn a_damaged_row_is_not_a_missing_one() {
 }
 
 #[tokio::test]
-async fn a_deleted_key_leaves_no_trace() {
+async fn deleted_key_is_overwritten() {
     let dir = dir();
     let store = sqlite(&dir).await;
     let secret = "a private key that must not lie about";

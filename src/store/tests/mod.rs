@@ -1,3 +1,4 @@
+mod changes;
 mod faults;
 mod file;
 
@@ -17,7 +18,7 @@ use crate::model::{
 
 const NOW: UnixTime = UnixTime(1_800_000_000);
 
-/// One of each kind. Every promise of the trait is tested on both.
+/// Returns one of each kind. Everything that the traits promise is tested on both.
 async fn stores(dir: &TempDir) -> Vec<Arc<dyn Store>> {
     vec![Arc::new(MemoryStore::new()), Arc::new(sqlite(dir).await)]
 }
@@ -87,7 +88,7 @@ fn user_revocation(id: &str) -> Revocation {
 }
 
 #[tokio::test]
-async fn a_secret_is_made_once_and_by_name() {
+async fn secret_is_created_once_per_name() {
     let dir = dir();
     for store in stores(&dir).await {
         let first = store.secret("cookie").await.unwrap();
@@ -121,7 +122,7 @@ async fn signing_keys_come_newest_first() {
 }
 
 #[tokio::test]
-async fn an_identity_comes_back_whole() {
+async fn identity_is_returned_as_stored() {
     let dir = dir();
     for store in stores(&dir).await {
         let nonce = IdentityNonce::random();
@@ -226,7 +227,7 @@ async fn login_is_ordered_by_the_revision_it_began_at() {
 }
 
 #[tokio::test]
-async fn time_of_the_store_follows_the_clock_in_steps() {
+async fn store_time_follows_the_clock_in_steps() {
     let dir = dir();
     for store in stores(&dir).await {
         let step = CLOCK_STEP.as_secs();
@@ -249,7 +250,7 @@ async fn time_of_the_store_follows_the_clock_in_steps() {
 }
 
 #[tokio::test]
-async fn a_logout_hint_is_given_once() {
+async fn logout_hint_is_returned_once() {
     let dir = dir();
     for store in stores(&dir).await {
         let (one, other) = (IdentityNonce::random(), IdentityNonce::random());
@@ -277,7 +278,7 @@ async fn a_logout_hint_is_given_once() {
 }
 
 #[tokio::test]
-async fn a_user_is_one_per_provider_and_subject() {
+async fn user_is_unique_per_provider_and_subject() {
     let dir = dir();
     for store in stores(&dir).await {
         let alice = store.user(&okta(), "00u1").await.unwrap();
@@ -310,7 +311,7 @@ async fn a_user_is_one_per_provider_and_subject() {
 }
 
 #[tokio::test]
-async fn revocations_are_tailed_in_order() {
+async fn revocations_are_returned_in_order() {
     let dir = dir();
     for store in stores(&dir).await {
         assert_eq!(store.revocations_after(0).await.unwrap(), []);
@@ -352,7 +353,7 @@ async fn revocations_are_tailed_in_order() {
 }
 
 #[tokio::test]
-async fn a_tail_comes_in_bounded_parts() {
+async fn revocations_are_returned_in_pages() {
     let dir = dir();
     for store in stores(&dir).await {
         for at in 0..PAGE + 5 {
@@ -373,7 +374,7 @@ async fn a_tail_comes_in_bounded_parts() {
 }
 
 #[tokio::test]
-async fn a_use_is_the_first_once() {
+async fn one_use_of_a_name_is_the_first() {
     let dir = dir();
     for store in stores(&dir).await {
         let calls: Vec<_> = (0..20)
@@ -398,7 +399,7 @@ async fn a_use_is_the_first_once() {
 }
 
 #[tokio::test]
-async fn pruning_takes_what_is_over_and_no_more() {
+async fn expired_rows_alone_are_pruned() {
     let dir = dir();
     for store in stores(&dir).await {
         let (old, new) = (IdentityNonce::random(), IdentityNonce::random());
@@ -426,7 +427,8 @@ async fn pruning_takes_what_is_over_and_no_more() {
             Pruned {
                 identities: 1,
                 revocations: 2,
-                uses: 1
+                uses: 1,
+                changes: 3
             }
         );
         assert!(!gone.is_full());
@@ -448,7 +450,7 @@ async fn pruning_takes_what_is_over_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_prune_is_bounded() {
+async fn prune_is_bounded() {
     let dir = dir();
     for store in stores(&dir).await {
         for _ in 0..BATCH + 3 {
@@ -487,7 +489,7 @@ async fn concurrent_callers_get_one_value() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn two_processes_agree() {
+async fn two_processes_get_the_same_values() {
     let dir = dir();
     let (one, two) = tokio::join!(sqlite(&dir), sqlite(&dir));
     let okta = okta();
@@ -503,7 +505,7 @@ async fn two_processes_agree() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_thousand_calls_at_once() {
+async fn a_thousand_concurrent_calls_succeed() {
     let dir = dir();
     for store in stores(&dir).await {
         let calls: Vec<_> = (0..1_000)
@@ -539,14 +541,15 @@ async fn a_thousand_calls_at_once() {
             Pruned {
                 identities: 200,
                 revocations: 200,
-                uses: 0
+                uses: 0,
+                changes: 200
             }
         );
     }
 }
 
 #[tokio::test]
-async fn a_restart_keeps_everything() {
+async fn restart_keeps_every_row() {
     let dir = dir();
     let nonce = IdentityNonce::random();
     let store = sqlite(&dir).await;
@@ -581,6 +584,6 @@ async fn a_restart_keeps_everything() {
 }
 
 #[test]
-fn nothing_prints_a_private_key() {
+fn private_key_is_not_printed() {
     assert!(!format!("{:?}", key("a", 1, None)).contains("pkcs8 of a"));
 }

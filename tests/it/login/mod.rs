@@ -1,5 +1,6 @@
 //! Logging in and out in a browser, at one team and through an edge node.
 
+mod agreement;
 mod begin;
 mod dead_ends;
 mod edge;

@@ -9,7 +9,7 @@ const CALLBACK: &str = "http://access.localhost/cdn-cgi/access/callback";
 const AUTHORIZED: &str = "http://wiki.localhost/cdn-cgi/access/authorized";
 
 /// Another process on the store of a world, and a browser there that is sent to sign in as Alice.
-async fn two_processes() -> (World, Portcullis, Browser) {
+pub(super) async fn two_processes() -> (World, Portcullis, Browser) {
     let world = World::start().await;
     let mut config = world.proxy.config.clone();
     config.store_path = Some(world.proxy.path("portcullis.db"));
@@ -20,7 +20,7 @@ async fn two_processes() -> (World, Portcullis, Browser) {
 }
 
 /// A copy of the browser for which the team and the application are at that address.
-fn at(browser: &Browser, address: SocketAddr) -> Browser {
+pub(super) fn at(browser: &Browser, address: SocketAddr) -> Browser {
     let mut copy = browser.clone();
     for host in ["access.localhost", "wiki.localhost"] {
         copy.leads_to(host, address);
