@@ -8,6 +8,7 @@ use super::reader::{Item, Table};
 use super::rules::{self, Names};
 use super::server::{Insecure, Listen};
 use super::service_tokens;
+use super::team::Issuer;
 use super::unique::Unique;
 use super::values;
 use crate::catalog::{
@@ -20,10 +21,10 @@ use crate::policy::{List, PolicyDecision, Rule};
 use crate::route::{CaseRivals, PathCase, case_rivals};
 
 /// What an application's description refers to.
-pub(super) struct Surroundings<'s, 'a> {
+pub(super) struct Context<'s, 'a> {
     /// None where it could not be read.
     pub(super) team: Option<&'s Team>,
-    pub(super) remote: bool,
+    pub(super) issuer: Issuer,
     pub(super) insecure: &'s Insecure,
     pub(super) listen: &'s [Listen],
     pub(super) names: &'s Names<'a>,
@@ -73,10 +74,7 @@ impl Paths<'_> {
     }
 }
 
-pub(super) fn read_all<'a>(
-    table: &mut Table<'a>,
-    around: &Surroundings<'_, '_>,
-) -> Vec<Application> {
+pub(super) fn read_all<'a>(table: &mut Table<'a>, context: &Context<'_, '_>) -> Vec<Application> {
     let mut seen = Seen {
         ids: Unique::new("application has the id"),
         names: Unique::new("application has the name"),
@@ -93,7 +91,7 @@ pub(super) fn read_all<'a>(
     }
     let read = |item: &Item<'a>| {
         let application = item
-            .table(|table| Application::read(table, around, &mut seen))
+            .table(|table| Application::read(table, context, &mut seen))
             .flatten()?;
         item.record(Kind::Application, &application.id);
         Some(application)
@@ -106,7 +104,7 @@ pub(super) fn read_all<'a>(
 impl Application {
     fn read<'a>(
         table: &mut Table<'a>,
-        around: &Surroundings<'_, '_>,
+        context: &Context<'_, '_>,
         seen: &mut Seen<'a>,
     ) -> Option<Self> {
         if table.is_access() {
@@ -130,7 +128,7 @@ impl Application {
         ]);
         let spot = table
             .needed("domain", "\"app.example.com\"")
-            .and_then(|item| Spot::read(item, around, seen));
+            .and_then(|item| Spot::read(item, context, seen));
         let id = identify(
             table,
             "id",
@@ -147,7 +145,7 @@ impl Application {
             spot.as_ref(),
             |domain| domain.text.clone(),
         );
-        let aud = aud(table, around, seen, id.as_deref(), spot.as_ref());
+        let aud = aud(table, context, seen, id.as_deref(), spot.as_ref());
         let path_case = if table.flag("case_sensitive_paths", false) {
             PathCase::Sensitive
         } else {
@@ -158,15 +156,15 @@ impl Application {
                 .0
                 .push((spot.domain.clone(), path_case, spot.item.clone()));
         }
-        let origins = origins::read_all(table, around.listen);
-        let insecure = around.insecure;
+        let origins = origins::read_all(table, context.listen);
+        let insecure = context.insecure;
         let origin_settings = table.section("origin_settings", |table| {
             OriginSettings::read(table, insecure, &origins)
         });
         let session_duration =
             policies::session_duration(table).unwrap_or(Duration::from_secs(86_400));
-        let allowed_idps = allowed_idps(table, around);
-        let auto_redirect_to_identity = auto_redirect(table, &allowed_idps, around);
+        let allowed_idps = allowed_idps(table, context);
+        let auto_redirect_to_identity = auto_redirect(table, &allowed_idps, context);
         let same_site = [
             ("none", SameSite::None),
             ("lax", SameSite::Lax),
@@ -195,7 +193,7 @@ impl Application {
         let pass_cookies = table.flag("pass_cookies", false);
         let max_body = table.size("max_body", 0..=u64::MAX);
         let custom_deny_message = table.label("custom_deny_message");
-        let policies = policies(table, around, &allowed_idps, spot.as_ref());
+        let policies = policies(table, context, &allowed_idps, spot.as_ref());
         Some(Self {
             id: id?,
             aud: aud?,
@@ -229,13 +227,17 @@ struct Spot<'a> {
 }
 
 impl<'a> Spot<'a> {
-    fn read(item: Item<'a>, around: &Surroundings<'_, '_>, seen: &mut Seen<'_>) -> Option<Self> {
+    fn read(item: Item<'a>, context: &Context<'_, '_>, seen: &mut Seen<'_>) -> Option<Self> {
         let domain = item.parse(Domain::parse)?;
         let is_free = seen
             .places
             .claim(item.reader(), &domain.canonical(), item.place());
         let host = domain.pattern.host();
-        if around.team.is_some_and(|team| team.domain.as_str() == host) && !around.remote {
+        if context
+            .team
+            .is_some_and(|team| team.domain.as_str() == host)
+            && context.issuer == Issuer::Local
+        {
             item.error(&format!(
                 "`{host}` is the team domain, where people log in; an application needs a host of its own"
             ));
@@ -280,12 +282,12 @@ fn identify(
 
 fn aud(
     table: &mut Table<'_>,
-    around: &Surroundings<'_, '_>,
+    context: &Context<'_, '_>,
     seen: &mut Seen<'_>,
     id: Option<&str>,
     spot: Option<&Spot<'_>>,
 ) -> Option<Aud> {
-    let item = if around.remote {
+    let item = if context.issuer == Issuer::Remote {
         table.needed("aud", "\"<64 hexadecimal digits>\"")
     } else {
         table.item("aud")
@@ -296,7 +298,7 @@ fn aud(
         })
     };
     // One application of the real Access has one audience for all its domains.
-    if around.remote {
+    if context.issuer == Issuer::Remote {
         return item?.parse(read);
     }
     let (aud, at) = match item {
@@ -304,7 +306,7 @@ fn aud(
         None => {
             let spot = spot.filter(|spot| spot.is_free)?;
             (
-                Aud::derive(&[around.team?.domain.as_str(), id?]),
+                Aud::derive(&[context.team?.domain.as_str(), id?]),
                 spot.item.clone(),
             )
         }
@@ -313,8 +315,8 @@ fn aud(
     Some(aud)
 }
 
-fn allowed_idps(table: &mut Table<'_>, around: &Surroundings<'_, '_>) -> Vec<IdpId> {
-    let read = |text: &str| match rules::unknown_provider(text, around.names) {
+fn allowed_idps(table: &mut Table<'_>, context: &Context<'_, '_>) -> Vec<IdpId> {
+    let read = |text: &str| match rules::unknown_provider(text, context.names) {
         Some(message) => Err(message),
         None => Ok(IdpId(text.into())),
     };
@@ -325,9 +327,9 @@ fn allowed_idps(table: &mut Table<'_>, around: &Surroundings<'_, '_>) -> Vec<Idp
         .collect()
 }
 
-fn auto_redirect(table: &mut Table<'_>, allowed: &[IdpId], around: &Surroundings<'_, '_>) -> bool {
+fn auto_redirect(table: &mut Table<'_>, allowed: &[IdpId], context: &Context<'_, '_>) -> bool {
     let on = table.flag("auto_redirect_to_identity", false);
-    let providers = around.names.providers.as_ref().map_or(1, BTreeSet::len);
+    let providers = context.names.providers.as_ref().map_or(1, BTreeSet::len);
     let choices = if table.list("allowed_idps").is_empty() {
         providers
     } else {
@@ -343,16 +345,16 @@ fn auto_redirect(table: &mut Table<'_>, allowed: &[IdpId], around: &Surroundings
 
 fn policies(
     table: &mut Table<'_>,
-    around: &Surroundings<'_, '_>,
+    context: &Context<'_, '_>,
     allowed: &[IdpId],
     spot: Option<&Spot<'_>>,
 ) -> Vec<ApplicationPolicy> {
     let reader = table.reader();
-    let entries = policies::read_all(table, around.names, around.lists, around.reusable);
+    let entries = policies::read_all(table, context.names, context.lists, context.reusable);
     for Entry { policy, place, .. } in &entries {
-        service_tokens::report_misplaced(reader, policy, place, around.remote);
+        service_tokens::report_misplaced(reader, policy, place, context.issuer);
         if let Some(spot) = spot {
-            certificates::report_unknown(reader, policy, place, &spot.domain, around.certificates);
+            certificates::report_unknown(reader, policy, place, &spot.domain, context.certificates);
         }
     }
     for Entry { policy, place, .. } in &entries {
@@ -360,7 +362,7 @@ fn policies(
             && policy.require.is_empty()
             && !policy.shadow;
         if everybody && policy.decision == PolicyDecision::Allow {
-            let through = around
+            let through = context
                 .providers
                 .iter()
                 .filter(|p| allowed.is_empty() || allowed.contains(&p.id));

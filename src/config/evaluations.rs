@@ -4,23 +4,25 @@ use std::collections::HashMap;
 use url::Url;
 
 use super::reader::Item;
+use super::server::Insecure;
+use super::team::Issuer;
 
 /// The services that rules name, and what may be asked of them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Evaluations {
     /// Whether plain HTTP will do (`[insecure] insecure_identity_providers`).
-    pub(super) plain_http: bool,
+    plain_http: bool,
     /// Whether logins happen at another team, so that nobody is asked from here.
-    pub(super) remote: bool,
+    remote: bool,
     /// Where the keys of each are.
     keys: RefCell<HashMap<String, String>>,
 }
 
 impl Evaluations {
-    pub(super) fn new(plain_http: bool, remote: bool) -> Self {
+    pub(super) fn new(insecure: &Insecure, issuer: Issuer) -> Self {
         Self {
-            plain_http,
-            remote,
+            plain_http: insecure.insecure_identity_providers,
+            remote: issuer == Issuer::Remote,
             keys: RefCell::default(),
         }
     }

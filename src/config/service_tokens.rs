@@ -4,6 +4,7 @@ use super::errors::instead;
 use super::node::{Node, Value};
 use super::reader::{Item, Place, Reader, Table};
 use super::rules::Names;
+use super::team::Issuer;
 use super::unique::Unique;
 use super::values;
 use crate::catalog::{Domain, Kind};
@@ -11,8 +12,8 @@ use crate::model::{ClientId, SecretDigest, ServiceToken, UnixTime};
 use crate::policy::{Policy, PolicyDecision, Rule};
 
 /// Reads `[[service_tokens]]`.
-pub(super) fn read_all(table: &mut Table<'_>, remote: bool) -> Vec<ServiceToken> {
-    if let (true, Some(item)) = (remote, table.item("service_tokens")) {
+pub(super) fn read_all(table: &mut Table<'_>, issuer: Issuer) -> Vec<ServiceToken> {
+    if let (Issuer::Remote, Some(item)) = (issuer, table.item("service_tokens")) {
         item.error(
             "origins are told who a program is by a token of the team, and with `certs_url` none can be signed here; leave \
              this out, and let programs come through a node of the team itself",
@@ -166,7 +167,7 @@ pub(super) fn unknown_application(id: &str, names: &Names<'_>) -> Option<String>
 }
 
 /// Reports rules about programs where they can mean nothing.
-pub(super) fn report_misplaced(reader: &Reader<'_>, policy: &Policy, place: &Place, remote: bool) {
+pub(super) fn report_misplaced(reader: &Reader<'_>, policy: &Policy, place: &Place, issuer: Issuer) {
     let rules = policy
         .include
         .iter()
@@ -193,7 +194,9 @@ pub(super) fn report_misplaced(reader: &Reader<'_>, policy: &Policy, place: &Pla
                 );
                 reader.warn(place, &message);
             }
-            Rule::Certificate {} | Rule::CommonName { .. } if programs && remote => {
+            Rule::Certificate {} | Rule::CommonName { .. }
+                if programs && issuer == Issuer::Remote =>
+            {
                 let message = format!(
                     "origins are told who a program is by a token of the team, and with `certs_url` none can be signed \
                      here; use `{selector}` in an `allow` policy, or let programs come through a node of the team itself"

@@ -7,6 +7,15 @@ use super::server::{Insecure, Listen};
 use crate::catalog::Team;
 use crate::model::{Authority, Host, Support};
 
+/// The team that issues the tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Issuer {
+    /// This team: users sign in here.
+    Local,
+    /// Another team, whose tokens this node verifies (`certs_url`).
+    Remote,
+}
+
 impl Team {
     pub(super) fn read(table: &mut Table<'_>, insecure: &Insecure) -> Option<(Self, Place)> {
         let item = table.needed("domain", "\"access.example.com\"");

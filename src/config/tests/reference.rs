@@ -184,7 +184,7 @@ fn page_has_every_key_and_no_other() {
         let text = toml::to_string(&complete(provider)).unwrap();
         let documents = [Document::toml(text, Path::new("portcullis.toml")).unwrap()];
         let reader = Reader::new(&documents, &Offline, Deployment::Standalone);
-        super::super::read(&reader);
+        super::super::whole::read(&reader);
         assert!(!reader.has_errors(), "{:?}", reader.outcome().0);
         let read = reader.asked();
         let rows = rows(provider);
