@@ -20,9 +20,9 @@ use crate::model::{Aud, IdpId};
 use crate::policy::{List, PolicyDecision, Rule};
 use crate::route::{CaseRivals, PathCase, case_rivals};
 
-/// What an application's description refers to.
+/// The context that an application is checked in.
 pub(super) struct Context<'s, 'a> {
-    /// None where it could not be read.
+    /// `None` if `[team]` has mistakes.
     pub(super) team: Option<&'s Team>,
     pub(super) issuer: Issuer,
     pub(super) insecure: &'s Insecure,
@@ -42,12 +42,12 @@ struct Seen<'a> {
     paths: Paths<'a>,
 }
 
-/// The domains of the applications, to find those that only the case of a path tells apart.
+/// The domains of the applications, to find those that differ only in the case of a path.
 #[derive(Default)]
 struct Paths<'a>(Vec<(Domain, PathCase, Item<'a>)>);
 
 impl Paths<'_> {
-    /// Reports every application all of whose requests are refused.
+    /// Reports every application that would refuse all of its requests.
     fn report(&self) {
         let domains: Vec<_> = self.0.iter().map(|(domain, ..)| &domain.pattern).collect();
         let mut reported = BTreeSet::new();
@@ -218,11 +218,11 @@ impl Application {
     }
 }
 
-/// A domain and where it is written.
+/// A parsed domain and the value that it comes from.
 struct Spot<'a> {
     domain: Domain,
     item: Item<'a>,
-    /// Whether no other application is there.
+    /// `true` if no earlier application claims the same domain.
     is_free: bool,
 }
 
@@ -259,7 +259,7 @@ impl<'a> Spot<'a> {
     }
 }
 
-/// An id or a name, with what serves where there is none.
+/// Reads an id or a name; `otherwise` derives the default from the domain.
 fn identify(
     table: &mut Table<'_>,
     key: &'static str,
@@ -273,7 +273,7 @@ fn identify(
     }
     let spot = spot?;
     let text = otherwise(&spot.domain);
-    // Two in one place were reported there.
+    // A second application with the same domain was reported already.
     if spot.is_free {
         seen.claim(spot.item.reader(), &text, spot.item.place());
     }
@@ -297,7 +297,8 @@ fn aud(
             format!("`{text}` is not an audience; it has 64 digits of `0`-`9` and `a`-`f`")
         })
     };
-    // One application of the real Access has one audience for all its domains.
+    // An application of Cloudflare Access has one audience for all its domains, so it is not unique
+    // here.
     if context.issuer == Issuer::Remote {
         return item?.parse(read);
     }

@@ -54,7 +54,7 @@ fn read(table: &mut Table<'_>, names: &mut Unique) -> Option<ClientAuthority> {
             if list.is_empty() {
                 item.error("its certificates would count nowhere; name at least one host");
             }
-            // Each is looked at, whatever is wrong with the others.
+            // Every host is checked, so that all mistakes are reported.
             let hosts: Vec<_> = list.iter().map(host).collect();
             hosts.into_iter().collect::<Option<Vec<_>>>()
         });
@@ -96,7 +96,7 @@ fn host(item: &Item<'_>) -> Option<route::Domain> {
     Some(domain.pattern)
 }
 
-/// Reports a policy that asks for a client certificate on a host for which there is no authority.
+/// Reports a policy that requires a client certificate on a host without an authority.
 pub(super) fn report_unknown(
     reader: &Reader<'_>,
     policy: &Policy,

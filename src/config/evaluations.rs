@@ -7,14 +7,14 @@ use super::reader::Item;
 use super::server::Insecure;
 use super::team::Issuer;
 
-/// The services that rules name, and what may be asked of them.
+/// The evaluation services that rules name, and the restrictions on them.
 #[derive(Debug)]
 pub(super) struct Evaluations {
-    /// Whether plain HTTP will do (`[insecure] insecure_identity_providers`).
+    /// `true` if plain HTTP is allowed (`[insecure] insecure_identity_providers`).
     plain_http: bool,
-    /// Whether logins happen at another team, so that nobody is asked from here.
+    /// `true` if users sign in at another team, so that no service is called from here.
     remote: bool,
-    /// Where the keys of each are.
+    /// The URL of each service's keys.
     keys: RefCell<HashMap<String, String>>,
 }
 
@@ -27,7 +27,7 @@ impl Evaluations {
         }
     }
 
-    /// Whether a rule that names these two can be asked; reports why not.
+    /// Returns `true` if a rule can name this service; reports the mistake otherwise.
     pub(super) fn meaning(&self, evaluate_url: &str, keys_url: &str, body: &Item<'_>) -> bool {
         let wrong = |field: &str, message: &str| {
             body.get(field)
@@ -95,5 +95,5 @@ impl Evaluations {
     }
 }
 
-/// One login may ask all of them at once.
+/// One login can call all of them at the same time.
 const MOST_SERVICES: usize = 32;

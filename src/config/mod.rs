@@ -1,9 +1,9 @@
-//! Configuration: one TOML file, read into types that need no further checking.
+//! Configuration: documents, read into types that need no further checking.
 //!
-//! Decides what every setting means and what it is where it is left out. Trusts the file and what
-//! it refers to: environment variables, secret files, certificates. Never stops at the first
-//! mistake: all are collected, each with its place and what would be right; never ignores a key;
-//! never shows a secret.
+//! Decides the meaning and the default of every setting. Trusts the file and everything that it
+//! refers to: environment variables, secret files, certificates. Never stops at the first mistake:
+//! reports all, each with its position and correction. Never ignores a key, and never shows a
+//! secret.
 
 mod applications;
 mod certificates;
@@ -57,8 +57,8 @@ pub use source::{File, Source};
 
 use reader::{Deployment, Reader};
 
-/// Everything that a configuration file says, with the defaults filled in and paths made relative
-/// to its folder.
+/// A checked configuration, with its defaults filled in and its paths relative to the folder of the
+/// file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// The configured objects.
@@ -85,14 +85,14 @@ pub struct Config {
     pub insecure: Insecure,
 }
 
-/// A configuration that can be used, and what is worth knowing about it.
+/// A valid configuration, its warnings, and the positions that later messages need.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// In the order of the file.
+    /// The warnings in the order of the documents.
     pub warnings: Vec<Problem>,
-    /// Line and column of each listener's certificate, for messages about it; none for a listener
+    /// Line and column of each listener's certificate, for messages about it; `None` for a listener
     /// without TLS.
     pub certificates: Vec<Option<(usize, usize)>>,
     /// The files of certificate authorities, for messages about them.
@@ -113,27 +113,29 @@ pub struct Provenance {
 /// A file of certificate authorities, and the key that names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuthorityFile {
-    /// The way to the key.
+    /// The key.
     pub key: String,
     /// Line and column of the value.
     pub position: Option<(usize, usize)>,
     /// The file.
     pub path: PathBuf,
-    /// Its certificates, in their order.
+    /// Its certificates, in the order of the file.
     pub certificates: Vec<CertificateDer<'static>>,
 }
 
-/// Reads a configuration file of at most 4 MiB.
+/// Loads a configuration file of at most 4 MiB.
 ///
 /// # Errors
-/// Every mistake that was found, in the order of the file.
+/// Every mistake, in the order of the file.
 pub fn load(path: &Path, env: &dyn Environment) -> Result<Loaded, Errors> {
     load_for(path, env, Deployment::Standalone)
 }
 
-/// The same for a proxy of one's own, which listens and picks its origins itself: `[[listen]]` and
-/// an application's `origin` may be left out. `[team]` then names the scheme and port that browsers
-/// use: HTTPS, unless `[insecure] plain_http` is on.
+/// Loads the configuration of an embedding proxy, which has listeners and origins of its own:
+/// `[[listen]]` and an application's `origin` are optional.
+///
+/// `[team]` names the scheme and port that browsers use: HTTPS, except with `[insecure]
+/// plain_http`.
 ///
 /// # Errors
 /// As for [`load`].
@@ -164,12 +166,11 @@ pub fn load_from(sources: &[&dyn Source], env: &dyn Environment) -> Result<Loade
     }
 }
 
-/// Reads a configuration from text. `file` is named in messages, and its folder is what relative
-/// paths start from.
+/// Parses a configuration in TOML. `file` is its name in messages, and its folder is the start of
+/// relative paths.
 ///
 /// # Errors
-/// Every mistake that was found, in the order of the file. Where the syntax is wrong, only that:
-/// the rest could be misread.
+/// Every mistake, in the order of the file; with a syntax error, the syntax errors alone.
 pub fn parse(text: &str, file: &Path, env: &dyn Environment) -> Result<Loaded, Errors> {
     check(&[Document::toml(text.to_owned(), file)?], env)
 }

@@ -11,12 +11,12 @@ use crate::catalog::{ApplicationPolicy, Kind};
 use crate::model::duration;
 use crate::policy::{Advisor, List, Policy, PolicyDecision, Rule};
 
-/// Policies that applications refer to by their ids (`[[policies]]`).
+/// The policies that applications share (`[[policies]]`).
 pub(super) struct Reusable {
     by_id: HashMap<String, Policy>,
     /// All of them, in the order of the documents.
     all: Vec<Policy>,
-    /// Those that are written, however much else is wrong with them.
+    /// The ids of all of them, also of those with mistakes.
     ids: BTreeSet<String>,
 }
 
@@ -56,7 +56,7 @@ impl Reusable {
         self.all
     }
 
-    /// The policy that an application refers to; reports where there is none.
+    /// Returns the policy that an application refers to; reports an unknown id.
     fn named(&self, id: &Item<'_>) -> Option<Policy> {
         let text = id.text()?;
         if !self.ids.contains(text) {
@@ -168,7 +168,7 @@ fn advise(item: &Item<'_>, policy: &Policy, advisor: &Advisor<'_>) {
     advisor.policy(policy).inspect(|advice| item.warn(advice));
 }
 
-/// Reads one policy.
+/// Reads a policy.
 fn policy(table: &mut Table<'_>, names: &Names<'_>) -> Option<Policy> {
     if table.is_access() {
         table.ignore_read_only();
@@ -242,7 +242,7 @@ fn decision(text: &str) -> Result<PolicyDecision, String> {
     }
 }
 
-/// From one minute to 30 days.
+/// Reads the session duration, from one minute to 30 days.
 pub(super) fn session_duration(table: &mut Table<'_>) -> Option<Duration> {
     let item = table.item("session_duration")?;
     if item
@@ -261,7 +261,8 @@ pub(super) fn session_duration(table: &mut Table<'_>) -> Option<Duration> {
     ))
 }
 
-/// A bypass or a Service Auth policy applies before anybody has logged in.
+/// Reports rules about users in a bypass or Service Auth policy, which is evaluated before the
+/// login.
 fn refuse_identity(reader: &Reader<'_>, clauses: &Clauses, names: &Names<'_>) {
     for (rule, place) in clauses.all() {
         let asks =

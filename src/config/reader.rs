@@ -1,5 +1,5 @@
-//! A cursor over a parsed file. It takes typed values, collects every mistake with its place, and
-//! reports the keys that nobody asked for, so that a key which is read nowhere cannot go unnoticed.
+//! A cursor over parsed documents. It reads typed values, collects every mistake with its position,
+//! and reports unknown keys: no key is ignored.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -51,7 +51,7 @@ pub(super) struct Place {
     key: String,
 }
 
-/// A value with its place.
+/// A value with its position.
 #[derive(Clone)]
 pub(super) struct Item<'a> {
     reader: &'a Reader<'a>,
@@ -59,14 +59,14 @@ pub(super) struct Item<'a> {
     place: Place,
 }
 
-/// A table that is being read.
+/// A table under reading.
 pub(super) struct Table<'a> {
     reader: &'a Reader<'a>,
     entries: &'a Entries,
     place: Place,
     is_root: IsRoot,
     asked: Vec<&'static str>,
-    /// Keys that are not read here although one could expect them, and why.
+    /// Keys with a meaning elsewhere, and the reason why they have none here.
     foreign: &'static [(&'static str, &'static str)],
 }
 
@@ -332,7 +332,7 @@ impl<'a> Item<'a> {
         text
     }
 
-    /// Text that means something; where it does not, the error says why.
+    /// Parses text; reports the parser's message.
     pub(super) fn parse<T, E: Display>(
         &self,
         parse: impl FnOnce(&str) -> Result<T, E>,
@@ -342,7 +342,7 @@ impl<'a> Item<'a> {
             .ok()
     }
 
-    /// Text that nothing else of its kind may have.
+    /// Parses text that must be unique.
     pub(super) fn claim(
         &self,
         rule: fn(&str) -> Result<String, String>,
@@ -375,7 +375,7 @@ impl<'a> Item<'a> {
         Some(Table::read(self.reader, entries, place, IsRoot::No, read))
     }
 
-    /// What stands under a key, where this is a table and has it.
+    /// Returns the member of a table; `None` if it is missing, or this is not a table.
     pub(super) fn get(&self, key: &str) -> Option<Self> {
         let node = self.node.get(key)?;
         Some(Self {
@@ -385,7 +385,7 @@ impl<'a> Item<'a> {
         })
     }
 
-    /// The keys, where this is a table, each with its place.
+    /// Returns the keys of a table, each with its position.
     pub(super) fn keys(&self) -> Vec<(&'a str, Place)> {
         let Some(table) = self.node.as_table() else {
             return Vec::new();
@@ -423,7 +423,7 @@ impl<'a> Table<'a> {
         value
     }
 
-    /// Names keys that mean something elsewhere, with the reason why they mean nothing here.
+    /// Names keys with a meaning elsewhere, and the reason why they have none here.
     pub(super) fn foreign(&mut self, keys: &'static [(&'static str, &'static str)]) {
         self.foreign = keys;
     }
@@ -476,8 +476,7 @@ impl<'a> Table<'a> {
         item
     }
 
-    /// A value that is missed only where the proxy is ours: whoever embeds the check may do
-    /// without.
+    /// Returns a value that only the standalone proxy requires.
     pub(super) fn needed_standalone(
         &mut self,
         key: &'static str,
@@ -490,7 +489,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// A table that may be left out: then every key in it is.
+    /// Reads an optional table: if it is missing, all of its keys have their default.
     pub(super) fn section<T>(
         &mut self,
         key: &'static str,
@@ -548,7 +547,7 @@ impl<'a> Table<'a> {
         self.reader.document(&self.place)?.position(at)
     }
 
-    /// A short text for people: not empty, one line.
+    /// Reads a display text: not empty, one line.
     pub(super) fn label(&mut self, key: &'static str) -> Option<String> {
         self.item(key)?.parse(values::label)
     }
@@ -620,7 +619,7 @@ impl<'a> Table<'a> {
         })
     }
 
-    /// A number of bytes, as a number or as `"64KiB"`.
+    /// Reads a number of bytes, as a number or as `"64KiB"`.
     pub(super) fn size(&mut self, key: &'static str, range: RangeInclusive<u64>) -> Option<u64> {
         let item = self.item(key)?;
         let number = match item.node.value() {
@@ -643,7 +642,7 @@ impl<'a> Table<'a> {
         number
     }
 
-    /// One of a few words.
+    /// Reads one of a few words.
     pub(super) fn choice<T: Copy>(
         &mut self,
         key: &'static str,
@@ -668,8 +667,7 @@ impl<'a> Table<'a> {
         item.parse(read).unwrap_or(default)
     }
 
-    /// A file that must be there, read once to see that it can be, and that it holds what it
-    /// should.
+    /// Reads the path of a PEM file, which must exist and contain `marker`.
     pub(super) fn pem_file(
         &mut self,
         key: &'static str,

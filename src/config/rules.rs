@@ -15,8 +15,7 @@ use crate::policy::{
     About, AccessGroup, Advisor, IpRange, List, ListItems, PolicySet, Rule, UnknownName,
 };
 
-/// The selectors there are, each with its fields; a question mark stands before one that may be
-/// left out.
+/// The selectors, each with its fields; a question mark precedes an optional one.
 pub(super) const SELECTORS: &[(&str, &[&str])] = &[
     ("email", &["email"]),
     ("email_domain", &["domain"]),
@@ -57,20 +56,20 @@ pub(super) const SELECTORS: &[(&str, &[&str])] = &[
     ("portcullis_time", &["from", "to", "?days", "time_zone"]),
 ];
 
-/// Fields of selectors that are lists of texts; all others are texts.
+/// The fields that are lists of texts; all others are texts.
 const LISTS: &[&str] = &["methods", "days", "user_risk_score"];
 
-/// More than this many cycles are one mistake made often.
+/// The most cycles to report: more of them have a common cause.
 const MOST_CYCLES: usize = 20;
 
-/// What rules may refer to.
+/// The names that rules can refer to.
 #[derive(Debug)]
 pub(super) struct Names<'a> {
-    /// Whether there is a database of countries.
+    /// `true` if there is a database of countries.
     pub(super) countries: bool,
-    /// The services that rules ask.
+    /// The evaluation services that rules name.
     pub(super) evaluations: Evaluations,
-    /// The ids of the identity providers; none where they are another team's, and not known here.
+    /// The ids of the identity providers; `None` for a remote team, which has them.
     pub(super) providers: Option<BTreeSet<&'a str>>,
     /// The ids of the Access groups.
     pub(super) groups: BTreeSet<&'a str>,
@@ -78,13 +77,13 @@ pub(super) struct Names<'a> {
     pub(super) service_tokens: BTreeSet<&'a str>,
     /// The ids of the applications.
     pub(super) applications: BTreeSet<String>,
-    /// The claims that each provider is asked for, where that is known here.
+    /// The claims that logins request of each provider.
     pub(super) claims: BTreeMap<String, Vec<String>>,
-    /// The ids of the lists of people's addresses.
+    /// The ids of the lists of email addresses.
     pub(super) email_lists: BTreeSet<String>,
     /// The ids of the lists of networks.
     pub(super) ip_lists: BTreeSet<String>,
-    /// Those of the groups that ask, themselves or through others, who somebody is.
+    /// The groups with rules about users, their own or those of groups in them.
     pub(super) about_identity: HashSet<String>,
 }
 
@@ -133,7 +132,7 @@ pub(super) fn bare(rules: Vec<(Rule, Place)>) -> Vec<Rule> {
     rules.into_iter().map(|(rule, _)| rule).collect()
 }
 
-/// Reads the lists, and notes what each of them holds.
+/// Reads the lists, and adds their ids to the names.
 pub(super) fn read_lists(table: &mut Table<'_>, names: &mut Names<'_>) -> Vec<List> {
     let (mut ids, mut labels) = (
         Unique::new("list has the id"),
@@ -225,7 +224,7 @@ fn list_range(item: &Item<'_>) -> Option<IpRange> {
     item.parse(|text| IpRange::try_from(text.to_owned()))
 }
 
-/// Reads the Access groups, and notes which of them ask about identity.
+/// Reads the Access groups, and adds those with rules about users to the names.
 pub(super) fn read_groups(
     table: &mut Table<'_>,
     names: &mut Names<'_>,
@@ -286,7 +285,7 @@ pub(super) fn read_groups(
     groups
 }
 
-/// Finds each cycle by taking the last step out of the one before.
+/// Reports each cycle of groups: removes the last step of the one found before, and searches again.
 fn report_cycles(reader: &Reader<'_>, groups: &[AccessGroup], places: &HashMap<String, Place>) {
     let mut groups = groups.to_vec();
     for group in &mut groups {
@@ -316,7 +315,7 @@ fn report_cycles(reader: &Reader<'_>, groups: &[AccessGroup], places: &HashMap<S
     }
 }
 
-/// Whether it asks who somebody is, or what only services elsewhere know of them.
+/// Returns `true` if the rule depends on the user, or on a service that exists only at Cloudflare.
 pub(super) fn is_about_people(rule: &Rule) -> bool {
     matches!(rule.about(), About::Person | About::Elsewhere)
 }
@@ -347,7 +346,7 @@ fn about_identity(groups: &[AccessGroup]) -> HashSet<String> {
     found
 }
 
-/// Reads one rule; whatever is wrong with it is one error.
+/// Reads a rule; reports at most one mistake.
 fn rule(item: &Item<'_>, names: &Names<'_>) -> Option<Rule> {
     let Some(table) = item.node().as_table() else {
         item.wrong_type("a rule, such as `{ email = { email = \"alice@example.com\" } }`");
@@ -415,7 +414,7 @@ fn rule(item: &Item<'_>, names: &Names<'_>) -> Option<Rule> {
     match json(item.node(), 8).map(serde_json::from_value::<Rule>) {
         Some(Ok(rule)) => meaning(&rule, &body, names).then_some(rule),
         Some(Err(e)) => {
-            // One field is one place; where there are more, their table is.
+            // A mistake in the only field is reported at the field, otherwise at the table.
             let at = if let [field] = fields.as_slice() {
                 body.get(field)
             } else {
@@ -453,7 +452,7 @@ fn json(node: &Node, depth: usize) -> Option<Json> {
     })
 }
 
-/// Whether a rule that reads well can mean anything; reports why not.
+/// Returns `true` if a well-formed rule can have an effect here; reports the reason otherwise.
 fn meaning(rule: &Rule, body: &Item<'_>, names: &Names<'_>) -> bool {
     let wrong = |field: &str, message: Option<String>| match message {
         Some(message) => {
@@ -581,7 +580,7 @@ fn meaning(rule: &Rule, body: &Item<'_>, names: &Names<'_>) -> bool {
     }
 }
 
-/// Says of a rule that nobody here can ever answer what it does.
+/// Warns about a rule that nothing here can evaluate.
 fn elsewhere(rule: &Rule, body: &Item<'_>) {
     let selector = rule.selector();
     let message = format!(
@@ -606,7 +605,7 @@ fn unknown_list(
     Some(format!("no list of {what} has the id `{id}`{instead}"))
 }
 
-/// What to say of an identity provider that there is not.
+/// Returns a message if no identity provider has the id.
 pub(super) fn unknown_provider(id: &str, names: &Names<'_>) -> Option<String> {
     let known = names.providers.as_ref()?;
     (!known.contains(id)).then(|| {

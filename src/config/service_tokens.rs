@@ -87,7 +87,7 @@ fn read(table: &mut Table<'_>, seen: &mut Seen) -> Option<ServiceToken> {
     })
 }
 
-/// One, or two while one takes the other's place.
+/// Reads the digests: one, or two during a rotation.
 fn secrets(table: &mut Table<'_>) -> Option<Vec<SecretDigest>> {
     let item = table.needed("client_secret_sha256", "\"<64 hexadecimal digits>\"")?;
     let list = if item.node().as_list().is_some() {
@@ -106,7 +106,7 @@ fn secrets(table: &mut Table<'_>) -> Option<Vec<SecretDigest>> {
     digests.into_iter().collect()
 }
 
-/// What is no digest may be the secret itself, and is not shown.
+/// Parses a digest. No message shows the text: it may be the secret itself.
 fn digest(text: &str) -> Result<SecretDigest, &'static str> {
     match SecretDigest::parse(text) {
         Ok(digest) if digest == SecretDigest::of(b"") => {
@@ -119,7 +119,7 @@ fn digest(text: &str) -> Result<SecretDigest, &'static str> {
     }
 }
 
-/// A moment with its offset (RFC 3339), in quotes or as TOML has it.
+/// Reads a time with its offset (RFC 3339), as text or as a TOML date.
 fn moment(item: &Item<'_>) -> Option<UnixTime> {
     let text = match item.node().value() {
         Value::Date(moment) => moment.clone(),
@@ -137,7 +137,8 @@ fn moment(item: &Item<'_>) -> Option<UnixTime> {
     read.map(UnixTime)
 }
 
-/// The ids of the applications, given or not, however much else is wrong with them.
+/// Returns the ids of the applications, also those derived from a domain, however much else is
+/// wrong with them.
 pub(super) fn application_ids(table: &Table<'_>) -> BTreeSet<String> {
     let id = |item: &Node| {
         let text = |key| item.get(key)?.as_str();
@@ -152,22 +153,27 @@ pub(super) fn application_ids(table: &Table<'_>) -> BTreeSet<String> {
         .collect()
 }
 
-/// What to say of a service token that there is not.
+/// Returns a message if no service token has the id.
 pub(super) fn unknown_token(id: &str, names: &Names<'_>) -> Option<String> {
     let instead = || instead(id, names.service_tokens.iter().copied());
     (!names.service_tokens.contains(id))
         .then(|| format!("no service token has the id `{id}`{}", instead()))
 }
 
-/// What to say of an application that there is not.
+/// Returns a message if no application has the id.
 pub(super) fn unknown_application(id: &str, names: &Names<'_>) -> Option<String> {
     let instead = || instead(id, names.applications.iter().map(String::as_str));
     (!names.applications.contains(id))
         .then(|| format!("no application has the id `{id}`{}", instead()))
 }
 
-/// Reports rules about programs where they can mean nothing.
-pub(super) fn report_misplaced(reader: &Reader<'_>, policy: &Policy, place: &Place, issuer: Issuer) {
+/// Reports rules about service clients that have no effect in this policy.
+pub(super) fn report_misplaced(
+    reader: &Reader<'_>,
+    policy: &Policy,
+    place: &Place,
+    issuer: Issuer,
+) {
     let rules = policy
         .include
         .iter()

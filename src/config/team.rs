@@ -12,7 +12,7 @@ use crate::model::{Authority, Host, Support};
 pub(super) enum Issuer {
     /// This team: users sign in here.
     Local,
-    /// Another team, whose tokens this node verifies (`certs_url`).
+    /// Another team; this node verifies its tokens (`certs_url`).
     Remote,
 }
 
@@ -49,8 +49,8 @@ impl Team {
         Some((team, place))
     }
 
-    /// What only the listeners tell: the scheme, and whether browsers will find one where they are
-    /// sent.
+    /// Completes the scheme and port from the listeners, and warns if browsers would be sent to a
+    /// port without a listener.
     pub(super) fn meet(
         &mut self,
         reader: &Reader<'_>,
@@ -70,7 +70,7 @@ impl Team {
             );
         }
         let usual = if self.plain_http { 80 } else { 443 };
-        // One's own port is the default one.
+        // The scheme's own port is the default.
         self.port = self.port.filter(|port| *port != usual);
         let port = self.port.unwrap_or(usual);
         if listen.is_empty() || fronted || listen.iter().any(|l| l.address.port() == port) {
@@ -103,7 +103,7 @@ fn domain(text: &str) -> Result<(Host, Option<u16>), String> {
     let malformed = |e| format!("`{text}` is not a host like `access.example.com`: {e}");
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => {
-            // The port's own rules are those of an authority on the wire.
+            // A port follows the rules of an authority on the wire.
             let authority = format!("a:{port}");
             (host, Authority::parse(&authority).map_err(malformed)?.port)
         }

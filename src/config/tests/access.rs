@@ -176,7 +176,7 @@ fn json_of_an_object_has_access_s_members_and_no_secret() {
             &json!(true)
         )
     );
-    // A default that nobody sent is a change for Terraform.
+    // For Terraform a default that was not sent is a change.
     for absent in [
         "same_site_cookie_attribute",
         "path_cookie_attribute",

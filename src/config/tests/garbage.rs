@@ -1,4 +1,4 @@
-//! What is no configuration.
+//! Arbitrary input.
 
 use proptest::prelude::*;
 

@@ -111,8 +111,7 @@ fn read(text: &str) -> Result<Loaded, Errors> {
     parse(text, Path::new("conf/portcullis.toml"), &Fake::new())
 }
 
-/// What a configuration needs besides the part under test, after it, so that line numbers are the
-/// part's own.
+/// Appends the sections that a part lacks. They come last, so that line numbers are the part's own.
 fn complete(part: &str) -> String {
     let sections = [
         ("[team]", "[team]\ndomain = \"access.example.com\"\n"),
@@ -150,8 +149,8 @@ fn rendered(part: &str) -> String {
     }
 }
 
-/// The golden file has, for each case, what was written and what is said of it. `UPDATE_GOLDEN=1`
-/// writes it anew.
+/// The golden file has, for each case, the part of a configuration and its messages.
+/// `UPDATE_GOLDEN=1` rewrites it.
 #[test]
 fn every_mistake_is_explained() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/config-mistakes.txt");

@@ -63,7 +63,7 @@ fn rows(provider: &str) -> Vec<Row> {
     rows
 }
 
-/// A configuration with every table that can be written, and in it what is required.
+/// Returns a configuration with every table and the required keys of each.
 fn complete(provider: &str) -> Table {
     let certificate = include_str!("../../../tests/saml/keys/idp.crt");
     let config = match provider {
@@ -158,7 +158,7 @@ fn changed(document: &Table, row: &Row, value: Option<&Value>) -> Vec<Table> {
         .collect()
 }
 
-/// Returns what is reported of a key that has this value.
+/// Returns the messages for a key with this value.
 fn messages(document: &Table, row: &Row, value: &Value) -> Vec<String> {
     let errors = changed(document, row, Some(value))
         .into_iter()

@@ -1,4 +1,4 @@
-//! Connections over SAML. What is said of mistakes is in the golden file.
+//! SAML providers. The golden file has the messages.
 
 use std::env::VarError;
 use std::io;

@@ -1,4 +1,4 @@
-//! Files larger than anybody writes by hand.
+//! Very large files.
 
 use std::fmt::Write as _;
 
@@ -17,7 +17,7 @@ fn a_hundred_thousand_rules_are_read_and_compiled() {
         panic!()
     };
     assert_eq!(policy.include.len(), 100_000);
-    // More than the file may hold is said, not tried.
+    // A file over the limit is not read.
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("large.toml");
     std::fs::write(&file, format!("# {}", "x".repeat(4 << 20))).unwrap();
