@@ -126,15 +126,15 @@ impl Application {
             ),
             ("destinations", "write an application for each domain"),
         ]);
-        let spot = table
+        let claimed = table
             .needed("domain", "\"app.example.com\"")
-            .and_then(|item| Spot::read(item, context, seen));
+            .and_then(|item| ClaimedDomain::read(item, context, seen));
         let id = identify(
             table,
             "id",
             values::id,
             &mut seen.ids,
-            spot.as_ref(),
+            claimed.as_ref(),
             Domain::canonical,
         );
         let name = identify(
@@ -142,19 +142,19 @@ impl Application {
             "name",
             values::label,
             &mut seen.names,
-            spot.as_ref(),
+            claimed.as_ref(),
             |domain| domain.text.clone(),
         );
-        let aud = aud(table, context, seen, id.as_deref(), spot.as_ref());
+        let aud = aud(table, context, seen, id.as_deref(), claimed.as_ref());
         let path_case = if table.flag("case_sensitive_paths", false) {
             PathCase::Sensitive
         } else {
             PathCase::Insensitive
         };
-        if let Some(spot) = &spot {
+        if let Some(claimed) = &claimed {
             seen.paths
                 .0
-                .push((spot.domain.clone(), path_case, spot.item.clone()));
+                .push((claimed.domain.clone(), path_case, claimed.item.clone()));
         }
         let origins = origins::read_all(table, context.listen);
         let insecure = context.insecure;
@@ -193,12 +193,12 @@ impl Application {
         let pass_cookies = table.flag("pass_cookies", false);
         let max_body = table.size("max_body", 0..=u64::MAX);
         let custom_deny_message = table.label("custom_deny_message");
-        let policies = policies(table, context, &allowed_idps, spot.as_ref());
+        let policies = policies(table, context, &allowed_idps, claimed.as_ref());
         Some(Self {
             id: id?,
             aud: aud?,
             name: name?,
-            domain: spot?.domain,
+            domain: claimed?.domain,
             path_case,
             origins,
             origin_settings: origin_settings?,
@@ -219,14 +219,14 @@ impl Application {
 }
 
 /// A parsed domain and the value that it comes from.
-struct Spot<'a> {
+struct ClaimedDomain<'a> {
     domain: Domain,
     item: Item<'a>,
     /// `true` if no earlier application claims the same domain.
     is_free: bool,
 }
 
-impl<'a> Spot<'a> {
+impl<'a> ClaimedDomain<'a> {
     fn read(item: Item<'a>, context: &Context<'_, '_>, seen: &mut Seen<'_>) -> Option<Self> {
         let domain = item.parse(Domain::parse)?;
         let is_free = seen
@@ -265,17 +265,17 @@ fn identify(
     key: &'static str,
     rule: fn(&str) -> Result<String, String>,
     seen: &mut Unique,
-    spot: Option<&Spot<'_>>,
+    claimed: Option<&ClaimedDomain<'_>>,
     otherwise: impl FnOnce(&Domain) -> String,
 ) -> Option<String> {
     if let Some(item) = table.item(key) {
         return item.claim(rule, seen);
     }
-    let spot = spot?;
-    let text = otherwise(&spot.domain);
+    let claimed = claimed?;
+    let text = otherwise(&claimed.domain);
     // A second application with the same domain was reported already.
-    if spot.is_free {
-        seen.claim(spot.item.reader(), &text, spot.item.place());
+    if claimed.is_free {
+        seen.claim(claimed.item.reader(), &text, claimed.item.place());
     }
     Some(text)
 }
@@ -285,7 +285,7 @@ fn aud(
     context: &Context<'_, '_>,
     seen: &mut Seen<'_>,
     id: Option<&str>,
-    spot: Option<&Spot<'_>>,
+    claimed: Option<&ClaimedDomain<'_>>,
 ) -> Option<Aud> {
     let item = if context.issuer == Issuer::Remote {
         table.needed("aud", "\"<64 hexadecimal digits>\"")
@@ -305,10 +305,10 @@ fn aud(
     let (aud, at) = match item {
         Some(item) => (item.parse(read)?, item),
         None => {
-            let spot = spot.filter(|spot| spot.is_free)?;
+            let claimed = claimed.filter(|claimed| claimed.is_free)?;
             (
                 Aud::derive(&[context.team?.domain.as_str(), id?]),
-                spot.item.clone(),
+                claimed.item.clone(),
             )
         }
     };
@@ -348,14 +348,20 @@ fn policies(
     table: &mut Table<'_>,
     context: &Context<'_, '_>,
     allowed: &[IdpId],
-    spot: Option<&Spot<'_>>,
+    claimed: Option<&ClaimedDomain<'_>>,
 ) -> Vec<ApplicationPolicy> {
     let reader = table.reader();
     let entries = policies::read_all(table, context.names, context.lists, context.reusable);
     for Entry { policy, place, .. } in &entries {
         service_tokens::report_misplaced(reader, policy, place, context.issuer);
-        if let Some(spot) = spot {
-            certificates::report_unknown(reader, policy, place, &spot.domain, context.certificates);
+        if let Some(claimed) = claimed {
+            certificates::report_unknown(
+                reader,
+                policy,
+                place,
+                &claimed.domain,
+                context.certificates,
+            );
         }
     }
     for Entry { policy, place, .. } in &entries {

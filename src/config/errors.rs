@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_probably_meant() {
+    fn misspelt_word_is_matched_to_its_candidate() {
         let keys = ["domain", "session_duration", "name", "id", "a"];
         for (word, meant) in [
             ("domian", Some("domain")),
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn echoed_input_stays_on_its_line() {
+    fn input_in_a_message_stays_on_one_line() {
         assert_eq!(one_line("a\nb\x1b[2J\tc"), "a\\nb\\u{1b}[2J\\tc");
         assert_eq!(
             one_line(&"ä".repeat(10_000)).chars().count(),
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn name_that_nothing_has_is_answered_with_those_that_exist() {
+    fn unknown_name_gets_the_existing_ones() {
         assert_eq!(
             instead("okat", ["okta", "keycloak"]),
             "; did you mean `okta`?"

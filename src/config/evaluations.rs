@@ -28,7 +28,7 @@ impl Evaluations {
     }
 
     /// Returns `true` if a rule can name this service; reports the mistake otherwise.
-    pub(super) fn meaning(&self, evaluate_url: &str, keys_url: &str, body: &Item<'_>) -> bool {
+    pub(super) fn check(&self, evaluate_url: &str, keys_url: &str, body: &Item<'_>) -> bool {
         let wrong = |field: &str, message: &str| {
             body.get(field)
                 .unwrap_or_else(|| body.clone())

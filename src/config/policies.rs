@@ -4,7 +4,7 @@ use std::time::Duration;
 use super::errors::{did_you_mean, instead};
 use super::node::Integer;
 use super::reader::{Item, Place, Reader, Table};
-use super::rules::{Clauses, Names, bare, is_about_people};
+use super::rules::{Clauses, Names, bare, depends_on_user};
 use super::unique::Unique;
 use super::values;
 use crate::catalog::{ApplicationPolicy, Kind};
@@ -274,7 +274,7 @@ fn refuse_identity(reader: &Reader<'_>, clauses: &Clauses, names: &Names<'_>) {
                     &format!("the group `{id}` asks {asks}, or a group without such rules"),
                 );
             }
-            rule if is_about_people(rule) => {
+            rule if depends_on_user(rule) => {
                 reader.error(
                     place,
                     &format!("`{}` asks {asks}, or a rule such as `ip`", rule.selector()),

@@ -37,7 +37,7 @@ pub(super) fn endpoint(text: &str, like: &str, insecure: &Insecure) -> Result<Ur
 }
 
 /// Returns the host of the account that an administration console belongs to.
-pub(super) fn administered(host: &str) -> Option<String> {
+pub(super) fn account_of_console(host: &str) -> Option<String> {
     let (first, domain) = host.split_once('.')?;
     let organisation = first
         .strip_suffix("-admin")
@@ -71,7 +71,7 @@ pub(super) fn okta_account(text: &str, insecure: &Insecure) -> Result<Url, Strin
     let (first, rest) = host.split_once('.').unwrap_or((host, ""));
     // A custom domain can have any name.
     let is_okta_s = OKTA_DOMAINS.contains(&rest);
-    if let Some(account) = administered(host) {
+    if let Some(account) = account_of_console(host) {
         return Err(format!(
             "`{host}` is Okta's administration console; write `https://{account}{port}`"
         ));

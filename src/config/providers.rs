@@ -16,10 +16,11 @@ use crate::oidc::{ClientAuth, ClientKey, EmailVerification, Endpoints, Prompt};
 const SAML: &str = "saml";
 
 /// The supported types, for messages.
-const THERE: &str = "write `okta`, or `oidc` or `saml` for whatever speaks OpenID Connect or SAML";
+const SUPPORTED: &str =
+    "write `okta`, or `oidc` or `saml` for whatever speaks OpenID Connect or SAML";
 
 /// Types that Cloudflare Access has, and Portcullis has not.
-const ELSEWHERE: &[&str] = &[
+const UNSUPPORTED: &[&str] = &[
     "azureAD",
     "onetimepin",
     "google",
@@ -75,7 +76,7 @@ impl IdentityProvider {
         // be Okta.
         if written
             .and_then(|item| item.node().as_str())
-            .is_some_and(|kind| ELSEWHERE.contains(&kind))
+            .is_some_and(|kind| UNSUPPORTED.contains(&kind))
         {
             return None;
         }
@@ -386,11 +387,11 @@ fn kind(text: &str) -> Result<Type, String> {
         _ if text.eq_ignore_ascii_case("okta") => {
             Err(format!("`{text}` is not a type; write `okta`"))
         }
-        _ if ELSEWHERE.contains(&text) => Err(format!(
-            "identity providers of type `{text}` are not there yet; {THERE}"
+        _ if UNSUPPORTED.contains(&text) => Err(format!(
+            "identity providers of type `{text}` are not there yet; {SUPPORTED}"
         )),
         _ => Err(format!(
-            "`{text}` is not a type of identity provider; {THERE}"
+            "`{text}` is not a type of identity provider; {SUPPORTED}"
         )),
     }
 }

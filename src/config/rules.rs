@@ -316,7 +316,7 @@ fn report_cycles(reader: &Reader<'_>, groups: &[AccessGroup], places: &HashMap<S
 }
 
 /// Returns `true` if the rule depends on the user, or on a service that exists only at Cloudflare.
-pub(super) fn is_about_people(rule: &Rule) -> bool {
+pub(super) fn depends_on_user(rule: &Rule) -> bool {
     matches!(rule.about(), About::Person | About::Elsewhere)
 }
 
@@ -332,7 +332,7 @@ fn about_identity(groups: &[AccessGroup]) -> HashSet<String> {
         {
             match rule {
                 Rule::Group { id } => parents.entry(id).or_default().push(&group.id),
-                rule if is_about_people(rule) => pending.push(group.id.as_str()),
+                rule if depends_on_user(rule) => pending.push(group.id.as_str()),
                 _ => {}
             }
         }
@@ -412,7 +412,7 @@ fn rule(item: &Item<'_>, names: &Names<'_>) -> Option<Rule> {
         }
     }
     match json(item.node(), 8).map(serde_json::from_value::<Rule>) {
-        Some(Ok(rule)) => meaning(&rule, &body, names).then_some(rule),
+        Some(Ok(rule)) => has_effect(&rule, &body, names).then_some(rule),
         Some(Err(e)) => {
             // A mistake in the only field is reported at the field, otherwise at the table.
             let at = if let [field] = fields.as_slice() {
@@ -453,7 +453,7 @@ fn json(node: &Node, depth: usize) -> Option<Json> {
 }
 
 /// Returns `true` if a well-formed rule can have an effect here; reports the reason otherwise.
-fn meaning(rule: &Rule, body: &Item<'_>, names: &Names<'_>) -> bool {
+fn has_effect(rule: &Rule, body: &Item<'_>, names: &Names<'_>) -> bool {
     let wrong = |field: &str, message: Option<String>| match message {
         Some(message) => {
             body.get(field)
@@ -538,13 +538,13 @@ fn meaning(rule: &Rule, body: &Item<'_>, names: &Names<'_>) -> bool {
             identity_provider_id: idp,
             ..
         } => {
-            elsewhere(rule, body);
+            warn_not_evaluated(rule, body);
             wrong("identity_provider_id", unknown_provider(&idp.0, names))
         }
         Rule::DevicePosture { .. }
         | Rule::UserRiskScore { .. }
         | Rule::CloudflareAccountMember { .. } => {
-            elsewhere(rule, body);
+            warn_not_evaluated(rule, body);
             true
         }
         Rule::PortcullisMethod { methods } => {
@@ -558,7 +558,7 @@ fn meaning(rule: &Rule, body: &Item<'_>, names: &Names<'_>) -> bool {
         Rule::ExternalEvaluation {
             evaluate_url,
             keys_url,
-        } => names.evaluations.meaning(evaluate_url, keys_url, body),
+        } => names.evaluations.check(evaluate_url, keys_url, body),
         Rule::ServiceToken { token_id } => {
             wrong("token_id", service_tokens::unknown_token(token_id, names))
         }
@@ -581,7 +581,7 @@ fn meaning(rule: &Rule, body: &Item<'_>, names: &Names<'_>) -> bool {
 }
 
 /// Warns about a rule that nothing here can evaluate.
-fn elsewhere(rule: &Rule, body: &Item<'_>) {
+fn warn_not_evaluated(rule: &Rule, body: &Item<'_>) {
     let selector = rule.selector();
     let message = format!(
         "`{selector}` asks a service that is not here, so its answer is unknown: in `include` and `require` it lets nobody in, in `exclude` it keeps everybody out"

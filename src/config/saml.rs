@@ -1,7 +1,7 @@
 use http::HeaderName;
 use url::Url;
 
-use super::provider_urls::{OKTA_DOMAINS, administered, endpoint};
+use super::provider_urls::{OKTA_DOMAINS, account_of_console, endpoint};
 use super::providers::absent_groups;
 use super::reader::{Item, Table};
 use super::secrets;
@@ -132,7 +132,7 @@ impl EncryptionKey {
 fn address(text: &str, insecure: &Insecure) -> Result<Url, String> {
     let url = endpoint(text, "https://dev-1.okta.com/app/…", insecure)?;
     let host = url.host_str().unwrap_or_default();
-    if let Some(account) = administered(host) {
+    if let Some(account) = account_of_console(host) {
         return Err(format!(
             "`{host}` is Okta's administration console; copy the `Sign on URL`, `https://{account}/app/…`"
         ));

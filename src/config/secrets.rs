@@ -44,12 +44,12 @@ pub struct Offline;
 
 impl Environment for Offline {
     fn variable(&self, _name: &str) -> Result<String, VarError> {
-        Ok(ELSEWHERE.to_owned())
+        Ok(PLACEHOLDER.to_owned())
     }
 
     fn read(&self, _path: &Path) -> io::Result<FileContent> {
         Ok(FileContent {
-            text: Secret::new(ELSEWHERE),
+            text: Secret::new(PLACEHOLDER),
             world_readable: false,
         })
     }
@@ -64,7 +64,7 @@ impl Environment for Offline {
 }
 
 /// The placeholder for every secret.
-const ELSEWHERE: &str = "elsewhere";
+const PLACEHOLDER: &str = "elsewhere";
 
 /// The result of [`Environment::read`].
 #[derive(Debug)]
@@ -268,17 +268,17 @@ fn unmarked(text: &str) -> &str {
 }
 
 /// Removes the line end that editors and `echo` write.
-fn trimmed(item: &Item<'_>, value: &Secret, whence: &str, lines: bool) -> Option<Secret> {
+fn trimmed(item: &Item<'_>, value: &Secret, source: &str, lines: bool) -> Option<Secret> {
     let value = unmarked(value.expose()).trim_end_matches(['\r', '\n']);
     if value.trim().is_empty() {
-        item.error(&format!("{whence} is empty"));
+        item.error(&format!("{source} is empty"));
         return None;
     }
     if value
         .chars()
         .any(|c| c.is_control() && !(lines && matches!(c, '\r' | '\n')))
     {
-        item.error(&format!("{whence} holds more than one line"));
+        item.error(&format!("{source} holds more than one line"));
         return None;
     }
     Some(Secret::new(value))

@@ -51,7 +51,7 @@ impl Team {
 
     /// Completes the scheme and port from the listeners, and warns if browsers would be sent to a
     /// port without a listener.
-    pub(super) fn meet(
+    pub(super) fn follow_listeners(
         &mut self,
         reader: &Reader<'_>,
         place: &Place,

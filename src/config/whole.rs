@@ -85,7 +85,7 @@ fn team(
     };
     let team = item.table(|table| Team::read(table, insecure)).flatten();
     let team = team.map(|(mut team, place)| {
-        team.meet(item.reader(), &place, &listeners.serving, insecure);
+        team.follow_listeners(item.reader(), &place, &listeners.serving, insecure);
         team
     });
     (team, issuer)

@@ -126,7 +126,7 @@ fn check(provider: &str, base: &str, example: &str) {
 
 /// The log messages of failed logins are those of the table.
 #[test]
-fn every_message_of_the_saml_table_is_said() {
+fn saml_table_has_the_logged_messages() {
     let said = [
         include_str!("../../saml/error.rs"),
         include_str!("../../saml/assertion.rs"),

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn the_example_is_right_and_says_the_defaults() {
+fn example_has_the_defaults() {
     let loaded = read(EXAMPLE).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(loaded.warnings, []);
     let Config {
@@ -148,7 +148,7 @@ fn the_example_is_right_and_says_the_defaults() {
 
 /// Every setting in the example's comments exists, and has the default that the comment names.
 #[test]
-fn the_example_s_comments_are_right() {
+fn comments_of_the_example_have_the_defaults() {
     let setting = |line: &str| {
         let line = line.strip_prefix("# ")?;
         let key = line.split(" = ").next()?;

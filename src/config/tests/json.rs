@@ -207,7 +207,7 @@ fn mistake_of_an_object_has_a_pointer_into_it() {
 }
 
 #[test]
-fn object_s_secret_is_verbatim_and_no_reference() {
+fn secret_of_an_object_is_verbatim_and_not_a_reference() {
     let provider = |secret: &str| {
         let body = json!({
             "id": "second", "name": "Second", "type": "okta",

@@ -105,7 +105,7 @@ fn unreadable_entries_of_no_proxy_are_one_warning() {
 }
 
 #[test]
-fn odd_proxy_of_the_environment_is_an_error_that_hides_it() {
+fn invalid_proxy_variable_is_an_error_without_its_value() {
     let said = read_with("", &[("HTTPS_PROXY", "socks5://ann:hunter2@proxy.example")]).unwrap_err();
     assert!(
         said.contains("outgoing") && said.contains("`HTTPS_PROXY`") && said.contains("SOCKS"),
@@ -123,7 +123,7 @@ fn odd_proxy_of_the_environment_is_an_error_that_hides_it() {
 }
 
 #[test]
-fn configuration_read_elsewhere_asks_no_environment() {
+fn offline_configuration_reads_no_environment() {
     let text = complete(
         "[outgoing]\nhttps_proxy = \"http://p.example\"\nhttps_proxy_credentials = \"env:X\"",
     );
