@@ -71,7 +71,7 @@ fn host_pattern(text: &str) -> Result<String, String> {
     }
     if labels.last().is_some_and(|label| label.contains('*')) {
         return Err(format!(
-            "`{text}` covers hosts in domains that anybody can buy; name the domain, as in `*.example.com`"
+            "`{text}` covers domains that anyone can register; name the domain, as in `*.example.com`"
         ));
     }
     // A label with a wildcard must be plain letters otherwise: the text that `*` matches is

@@ -239,7 +239,7 @@ impl<'a> ClaimedDomain<'a> {
             && context.issuer == Issuer::Local
         {
             item.error(&format!(
-                "`{host}` is the team domain, where people log in; an application needs a host of its own"
+                "`{host}` is the team domain, where users sign in; an application needs a host of its own"
             ));
         }
         if let Some((labels, last)) = host.rsplit_once('.')
@@ -248,7 +248,7 @@ impl<'a> ClaimedDomain<'a> {
             && last != "localhost"
         {
             item.warn(&format!(
-                "`{host}` covers every name right under `{last}`; if anybody else can have one, they can take over sessions"
+                "`{host}` covers every name directly under `{last}`; if others can register one, they can take over sessions"
             ));
         }
         Some(Self {
@@ -338,7 +338,7 @@ fn auto_redirect(table: &mut Table<'_>, allowed: &[IdpId], context: &Context<'_,
     };
     if let (true, 2.., Some(item)) = (on, choices, table.item("auto_redirect_to_identity")) {
         item.error(&format!(
-            "there are {choices} identity providers to choose from, so somebody must choose; name exactly one in `allowed_idps`"
+            "there are {choices} identity providers, so the user has to choose; name exactly one in `allowed_idps`"
         ));
     }
     on
@@ -384,7 +384,7 @@ fn policies(
                 &format!("this lets in anyone who can log in through {through}"),
             );
         } else if everybody && policy.decision == PolicyDecision::Bypass {
-            reader.warn(place, "this lets in anyone at all, without a login");
+            reader.warn(place, "this allows every request, without a login");
         }
     }
     entries.into_iter().map(|entry| entry.written).collect()

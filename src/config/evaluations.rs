@@ -45,7 +45,7 @@ impl Evaluations {
         if fresh && keys.len() >= MOST_SERVICES {
             return wrong(
                 "evaluate_url",
-                &format!("more than {MOST_SERVICES} services are asked about people"),
+                &format!("more than {MOST_SERVICES} evaluation services are named"),
             );
         }
         let known = keys
@@ -62,8 +62,8 @@ impl Evaluations {
         if self.remote && fresh {
             body.reader().warn(
                 body.place(),
-                "this is asked at login, which is at another team here, so its answer is unknown: in `include` and `require` it \
-                 lets nobody in, in `exclude` it keeps everybody out; write the rule at the team",
+                "this is evaluated at login, which is at another team here, so its result is unknown: in `include` and `require` it \
+                 never matches, in `exclude` it denies every request; move the rule to that team",
             );
         }
         true
@@ -77,7 +77,8 @@ impl Evaluations {
         };
         if !url.username().is_empty() || url.password().is_some() {
             return Some(
-                "this holds a user name or password; who asks is proved by a signature".to_owned(),
+                "this has a user name or password; calls are authenticated by a signature"
+                    .to_owned(),
             );
         }
         if url.fragment().is_some() {
@@ -87,7 +88,7 @@ impl Evaluations {
         }
         if url.scheme() == "http" && !self.plain_http {
             return Some(format!(
-                "`{text}` is not encrypted, and whoever is between could read who logs in and give other keys; write \
+                "`{text}` is not encrypted, and an attacker on the network could read logins and replace the keys; write \
                  `https://…` (or set `insecure_identity_providers = true` under `[insecure]`)"
             ));
         }

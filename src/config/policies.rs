@@ -88,7 +88,7 @@ pub(super) fn read_all(
     let advisor = Advisor::new(lists);
     let list = table.list("policies");
     if list.is_empty() {
-        let message = "this application has no policies, so nobody may reach it; add `[[applications.policies]]`";
+        let message = "this application has no policies, so every request is denied; add `[[applications.policies]]`";
         reader.warn(table.place(), message);
     }
     report_disorder(&list);
@@ -185,11 +185,11 @@ fn policy(table: &mut Table<'_>, names: &Names<'_>) -> Option<Policy> {
         ),
         (
             "purpose_justification_required",
-            "asking for a reason is not there yet; leave this out",
+            "purpose justification is not supported yet; remove this",
         ),
         (
             "approval_required",
-            "asking for approval is not there yet; leave this out",
+            "approval is not supported yet; remove this",
         ),
     ]);
     let id = table.item("id").map(|item| item.parse(values::id));
@@ -236,7 +236,7 @@ fn decision(text: &str) -> Result<PolicyDecision, String> {
         _ => {
             let meant = did_you_mean(text, ["allow", "deny", "non_identity", "bypass"]);
             Err(format!(
-                "`{text}` is none of `allow`, `deny`, `non_identity`, `bypass`{meant}"
+                "`{text}` is not one of `allow`, `deny`, `non_identity`, `bypass`{meant}"
             ))
         }
     }
@@ -265,19 +265,21 @@ pub(super) fn session_duration(table: &mut Table<'_>) -> Option<Duration> {
 /// login.
 fn refuse_identity(reader: &Reader<'_>, clauses: &Clauses, names: &Names<'_>) {
     for (rule, place) in clauses.all() {
-        let asks =
-            "who somebody is, and this policy is decided before anybody logs in; use `allow`";
+        let remedy = "and this policy is evaluated before the login; use `allow`";
         match rule {
             Rule::Group { id } if names.about_identity.contains(id) => {
                 reader.error(
                     place,
-                    &format!("the group `{id}` asks {asks}, or a group without such rules"),
+                    &format!("the group `{id}` has rules about users, {remedy}, or a group without such rules"),
                 );
             }
             rule if depends_on_user(rule) => {
                 reader.error(
                     place,
-                    &format!("`{}` asks {asks}, or a rule such as `ip`", rule.selector()),
+                    &format!(
+                        "`{}` is a rule about users, {remedy}, or a rule such as `ip`",
+                        rule.selector()
+                    ),
                 );
             }
             _ => {}

@@ -16,7 +16,7 @@ pub(super) fn issuer_address(text: &str, insecure: &Insecure) -> Result<String, 
     let url = endpoint(text, LIKE, insecure)?;
     match url.query().or(url.fragment()) {
         Some(_) => Err(format!(
-            "`{text}` goes on after the path; an issuer does not"
+            "`{text}` has a query or a fragment; an issuer has neither"
         )),
         None => Ok(text.to_owned()),
     }
@@ -99,12 +99,12 @@ pub(super) fn okta_account(text: &str, insecure: &Insecure) -> Result<Url, Strin
             format!(" and `authorization_server_id = \"{server}\"`")
         };
         return Err(format!(
-            "`{text}` goes on after the host; write `https://{host}{port}`{server}"
+            "`{text}` has a path after the host; write `https://{host}{port}`{server}"
         ));
     }
     if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
         return Err(format!(
-            "`{text}` goes on after the host; write `https://{host}{port}`"
+            "`{text}` has a path after the host; write `https://{host}{port}`"
         ));
     }
     if url.scheme() == "http" && !insecure.insecure_identity_providers {

@@ -60,7 +60,7 @@ impl IdentityProvider {
         table.ignore_read_only();
         table.foreign(&[(
             "scim_config",
-            "provisioning over SCIM is not there yet; leave this out",
+            "provisioning over SCIM is not supported yet; remove this",
         )]);
         let id = table
             .needed("id", "\"okta\"")
@@ -388,7 +388,7 @@ fn kind(text: &str) -> Result<Type, String> {
             Err(format!("`{text}` is not a type; write `okta`"))
         }
         _ if UNSUPPORTED.contains(&text) => Err(format!(
-            "identity providers of type `{text}` are not there yet; {SUPPORTED}"
+            "identity providers of type `{text}` are not supported yet; {SUPPORTED}"
         )),
         _ => Err(format!(
             "`{text}` is not a type of identity provider; {SUPPORTED}"
@@ -402,10 +402,10 @@ fn prompt(text: &str) -> Result<Prompt, String> {
         "select_account" => Ok(Prompt::SelectAccount),
         "consent" => Ok(Prompt::Consent),
         "none" => {
-            Err("with `none` nobody could sign in at the provider; leave `prompt` out".to_owned())
+            Err("with `none` the provider never shows its sign-in page; remove `prompt`".to_owned())
         }
         _ => Err(format!(
-            "`{text}` is none of `login`, `select_account`, `consent`"
+            "`{text}` is not one of `login`, `select_account`, `consent`"
         )),
     }
 }

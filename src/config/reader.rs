@@ -661,7 +661,7 @@ impl<'a> Table<'a> {
                     .collect::<Vec<_>>()
                     .join(", ");
                 let meant = did_you_mean(text, words.iter().map(|(word, _)| *word));
-                Err(format!("`{text}` is none of {all}{meant}"))
+                Err(format!("`{text}` is not one of {all}{meant}"))
             }
         };
         item.parse(read).unwrap_or(default)

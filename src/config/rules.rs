@@ -104,7 +104,7 @@ impl Clauses {
             .and_then(|item| item.node().as_list())
             .is_some_and(<[_]>::is_empty)
         {
-            let message = "an empty list includes nobody; name at least one rule, such as `{ everyone = {} }`";
+            let message = "an empty list matches no request; name at least one rule, such as `{ everyone = {} }`";
             item.as_ref().inspect(|item| item.error(message));
         }
         let rules = |list: Vec<Item<'_>>| -> Vec<(Rule, Place)> {
@@ -210,7 +210,7 @@ fn access_list_items(table: &mut Table<'_>) -> Option<ListItems> {
             values.filter_map(|item| list_range(&item)).collect(),
         )),
         other => {
-            kind.error(&format!("`{other}` is none of `EMAIL`, `IP`"));
+            kind.error(&format!("`{other}` is not one of `EMAIL`, `IP`"));
             None
         }
     }
@@ -552,7 +552,7 @@ fn has_effect(rule: &Rule, body: &Item<'_>, names: &Names<'_>) -> bool {
             wrong("methods", methods.is_empty().then(|| none.to_owned()))
         }
         Rule::Geo { .. } => {
-            let none = "nothing here knows which country an address is in; add `[geo]` with `database = \"GeoLite2-Country.mmdb\"`";
+            let none = "there is no database of countries; add `[geo]` with `database = \"GeoLite2-Country.mmdb\"`";
             wrong("country_code", (!names.countries).then(|| none.to_owned()))
         }
         Rule::ExternalEvaluation {
@@ -584,7 +584,7 @@ fn has_effect(rule: &Rule, body: &Item<'_>, names: &Names<'_>) -> bool {
 fn warn_not_evaluated(rule: &Rule, body: &Item<'_>) {
     let selector = rule.selector();
     let message = format!(
-        "`{selector}` asks a service that is not here, so its answer is unknown: in `include` and `require` it lets nobody in, in `exclude` it keeps everybody out"
+        "`{selector}` needs a service that only Cloudflare has, so its result is unknown: in `include` and `require` it never matches, in `exclude` it denies every request"
     );
     body.reader().warn(body.place(), &message);
 }
@@ -620,7 +620,7 @@ fn email_mistake(email: &str) -> Option<String> {
     if let Some(("" | "*", domain)) = email.rsplit_once('@') {
         let instead = format!("{{ email_domain = {{ domain = \"{domain}\" }} }}");
         return Some(format!(
-            "`{email}` is not one address; for everybody there write `{instead}`"
+            "`{email}` is not one address; for the whole domain write `{instead}`"
         ));
     }
     if email.contains('*') {

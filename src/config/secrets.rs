@@ -156,7 +156,7 @@ fn read_as(item: &Item<'_>, inline_allowed: bool, lines: bool) -> Option<Secret>
     }
     if !inline_allowed {
         item.error(
-            "a secret must not stand in this file; write `env:NAME` for an environment variable or `file:PATH` for a \
+            "do not put secrets in this file; write `env:NAME` for an environment variable or `file:PATH` for a \
              file (or set `inline_secrets = true` under `[insecure]`)",
         );
         return None;

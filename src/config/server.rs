@@ -158,15 +158,15 @@ impl Insecure {
             ),
             inline_secrets: switch(
                 "inline_secrets",
-                "whoever can read this file may find secrets in it",
+                "everyone who can read this file may find secrets in it",
             ),
             insecure_identity_providers: switch(
                 "insecure_identity_providers",
-                "whoever is between here and an identity provider or evaluation service on plain HTTP can log in as anybody",
+                "an attacker on the network to an identity provider or evaluation service on plain HTTP can log in as any user",
             ),
             origin_tls_unverified: switch(
                 "origin_tls_unverified",
-                "applications may send requests to an origin without knowing that it is the right one",
+                "applications may send requests to an origin that they have not authenticated",
             ),
             memory_store: switch(
                 "memory_store",
@@ -201,7 +201,7 @@ impl StoreConfig {
             if path.is_some() {
                 item.error("a store is either in memory or at a path; leave one of the two out");
             } else if !insecure.memory_store {
-                item.error("a restart would log everybody out; leave this out, or set `memory_store = true` under `[insecure]`");
+                item.error("a restart would sign every user out; remove this, or set `memory_store = true` under `[insecure]`");
             }
         }
         Self::Memory
@@ -449,7 +449,7 @@ fn proxy(text: &str) -> Result<IpNet, String> {
     let net = IpRange::try_from(text.to_owned())?.net();
     match net.prefix_len() {
         0 => Err(format!(
-            "`{text}` is everybody: any client could say where it comes from; name the proxies in front"
+            "`{text}` contains every address: any client could forge its own; name the proxies in front"
         )),
         _ => Ok(net),
     }

@@ -15,8 +15,8 @@ use crate::policy::{Policy, PolicyDecision, Rule};
 pub(super) fn read_all(table: &mut Table<'_>, issuer: Issuer) -> Vec<ServiceToken> {
     if let (Issuer::Remote, Some(item)) = (issuer, table.item("service_tokens")) {
         item.error(
-            "origins are told who a program is by a token of the team, and with `certs_url` none can be signed here; leave \
-             this out, and let programs come through a node of the team itself",
+            "origins identify a service client by a token of the team, and with `certs_url` none can be signed here; remove \
+             this, and let service clients use a node of the team itself",
         );
     }
     let mut seen = Seen {
@@ -45,7 +45,7 @@ fn read(table: &mut Table<'_>, seen: &mut Seen) -> Option<ServiceToken> {
     table.foreign(&[
         (
             "client_secret",
-            "the secret is for the program alone; write its SHA-256 as `client_secret_sha256`",
+            "only the client keeps the secret; write its SHA-256 as `client_secret_sha256`",
         ),
         (
             "duration",
@@ -110,7 +110,7 @@ fn secrets(table: &mut Table<'_>) -> Option<Vec<SecretDigest>> {
 fn digest(text: &str) -> Result<SecretDigest, &'static str> {
     match SecretDigest::parse(text) {
         Ok(digest) if digest == SecretDigest::of(b"") => {
-            Err("this is the SHA-256 of nothing: whoever knows the client id would be let in")
+            Err("this is the SHA-256 of an empty secret: the client id alone would be enough")
         }
         Ok(digest) => Ok(digest),
         Err(_) => Err(
@@ -179,33 +179,35 @@ pub(super) fn report_misplaced(
         .iter()
         .chain(&policy.require)
         .chain(&policy.exclude);
-    let programs = policy.decision == PolicyDecision::NonIdentity;
-    let people = matches!(
+    let is_service_auth = policy.decision == PolicyDecision::NonIdentity;
+    let needs_login = matches!(
         policy.decision,
         PolicyDecision::Allow | PolicyDecision::Deny
     );
     for rule in rules {
         let selector = rule.selector();
         match rule {
-            Rule::LinkedAppToken { .. } if !programs => {
+            Rule::LinkedAppToken { .. } if !is_service_auth => {
                 reader.error(
                     place,
-                    &format!("`{selector}` lets in programs; the decision must be `non_identity`"),
+                    &format!(
+                        "`{selector}` is for service clients; the decision must be `non_identity`"
+                    ),
                 );
             }
-            Rule::ServiceToken { .. } | Rule::AnyValidServiceToken {} if people => {
+            Rule::ServiceToken { .. } | Rule::AnyValidServiceToken {} if needs_login => {
                 let message = format!(
-                    "only `non_identity` and `bypass` policies are asked about whoever shows a service token, so \
-                     `{selector}` never holds here"
+                    "only `non_identity` and `bypass` policies are evaluated for a service token, so \
+                     `{selector}` never matches here"
                 );
                 reader.warn(place, &message);
             }
             Rule::Certificate {} | Rule::CommonName { .. }
-                if programs && issuer == Issuer::Remote =>
+                if is_service_auth && issuer == Issuer::Remote =>
             {
                 let message = format!(
-                    "origins are told who a program is by a token of the team, and with `certs_url` none can be signed \
-                     here; use `{selector}` in an `allow` policy, or let programs come through a node of the team itself"
+                    "origins identify a service client by a token of the team, and with `certs_url` none can be signed \
+                     here; use `{selector}` in an `allow` policy, or let service clients use a node of the team itself"
                 );
                 reader.error(place, &message);
             }

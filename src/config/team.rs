@@ -65,7 +65,7 @@ impl Team {
         if self.plain_http && host != "localhost" && !host.ends_with(".localhost") {
             reader.warn(
                 place,
-                "browsers keep our cookies only from HTTPS or from `localhost` names, so nobody can log in here over plain \
+                "browsers keep our cookies only from HTTPS or from `localhost` names, so users cannot sign in here over plain \
                  HTTP; give the listener a certificate, or name the proxy in front that has one in `trusted_proxies`",
             );
         }
@@ -121,7 +121,7 @@ fn certs_url(item: &Item<'_>, insecure: &Insecure) -> Option<Url> {
     })?;
     if url.scheme() == "http" && !insecure.insecure_identity_providers {
         item.error(
-            "whoever is between here and there could replace the keys; write `https://…` (or set \
+            "an attacker on the network could replace the keys; write `https://…` (or set \
              `insecure_identity_providers = true` under `[insecure]`)",
         );
     }

@@ -164,7 +164,7 @@ fn identity_providers(
     let item = table.item("identity_providers");
     match item {
         Some(item) if issuer == Issuer::Remote => {
-            item.error("with `certs_url` people log in at the team that it belongs to; leave one of the two out");
+            item.error("with `certs_url` users sign in at the other team; remove one of the two");
         }
         None if issuer == Issuer::Local && table.nodes("identity_providers").is_empty() => {
             let example = "`[[identity_providers]]` with `id = \"okta\"`, `name = \"Okta\"`, `type = \"okta\"` and \

@@ -198,8 +198,9 @@ fn mistake_of_an_object_has_a_pointer_into_it() {
     // A change of one object can invalidate another one.
     let bypass = WIKI.replace("\"allow\"", "\"bypass\"");
     assert!(
-        said(&[(Kind::Group, STAFF), (Kind::Application, &bypass)])
-            .starts_with("a new application: /policies/0/include/0: the group `staff` asks")
+        said(&[(Kind::Group, STAFF), (Kind::Application, &bypass)]).starts_with(
+            "a new application: /policies/0/include/0: the group `staff` has rules about users"
+        )
     );
     assert!(
         said(&[(Kind::Group, "[]")]).contains("a new group: this is a list; it must be a table")
