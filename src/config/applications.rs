@@ -107,25 +107,7 @@ impl Application {
         context: &Context<'_, '_>,
         seen: &mut Seen<'a>,
     ) -> Option<Self> {
-        if table.is_access() {
-            table.ignore_read_only();
-            table.choice("type", (), &[("self_hosted", ())]);
-        }
-        table.foreign(&[
-            (
-                "type",
-                "every application here is `self_hosted`; leave this out",
-            ),
-            (
-                "origins",
-                "this is called `origin`, one address or a list of them",
-            ),
-            (
-                "self_hosted_domains",
-                "write an application for each domain",
-            ),
-            ("destinations", "write an application for each domain"),
-        ]);
+        accept_type(table);
         let claimed = table
             .needed("domain", "\"app.example.com\"")
             .and_then(|item| ClaimedDomain::read(item, context, seen));
@@ -146,11 +128,7 @@ impl Application {
             |domain| domain.text.clone(),
         );
         let aud = aud(table, context, seen, id.as_deref(), claimed.as_ref());
-        let path_case = if table.flag("case_sensitive_paths", false) {
-            PathCase::Sensitive
-        } else {
-            PathCase::Insensitive
-        };
+        let path_case = path_case(table);
         if let Some(claimed) = &claimed {
             seen.paths
                 .0
@@ -165,31 +143,13 @@ impl Application {
             policies::session_duration(table).unwrap_or(Duration::from_secs(86_400));
         let allowed_idps = allowed_idps(table, context);
         let auto_redirect_to_identity = auto_redirect(table, &allowed_idps, context);
-        let same_site = [
-            ("none", SameSite::None),
-            ("lax", SameSite::Lax),
-            ("strict", SameSite::Strict),
-        ];
-        let same_site_cookie_attribute =
-            table.choice("same_site_cookie_attribute", SameSite::None, &same_site);
+        let same_site_cookie_attribute = same_site(table);
         let http_only_cookie_attribute = table.flag("http_only_cookie_attribute", true);
         let path_cookie_attribute = table
             .item("path_cookie_attribute")
             .is_some()
             .then(|| table.flag("path_cookie_attribute", false));
-        let cors_headers = table
-            .item("cors_headers")
-            .and_then(|item| item.table(Cors::read));
-        let options_preflight_bypass = table.flag("options_preflight_bypass", false);
-        if let (true, Some(_), Some(item)) = (
-            options_preflight_bypass,
-            &cors_headers,
-            table.item("options_preflight_bypass"),
-        ) {
-            item.error(
-                "with `cors_headers` preflights are answered here; leave one of the two out",
-            );
-        }
+        let (cors_headers, options_preflight_bypass) = preflights(table);
         let pass_cookies = table.flag("pass_cookies", false);
         let max_body = table.size("max_body", 0..=u64::MAX);
         let custom_deny_message = table.label("custom_deny_message");
@@ -216,6 +176,59 @@ impl Application {
             policies,
         })
     }
+}
+
+/// Accepts the only type, and names keys of Access that an application here has not.
+fn accept_type(table: &mut Table<'_>) {
+    if table.is_access() {
+        table.ignore_read_only();
+        table.choice("type", (), &[("self_hosted", ())]);
+    }
+    table.foreign(&[
+        (
+            "type",
+            "every application here is `self_hosted`; leave this out",
+        ),
+        (
+            "origins",
+            "this is called `origin`, one address or a list of them",
+        ),
+        (
+            "self_hosted_domains",
+            "write an application for each domain",
+        ),
+        ("destinations", "write an application for each domain"),
+    ]);
+}
+
+fn path_case(table: &mut Table<'_>) -> PathCase {
+    if table.flag("case_sensitive_paths", false) {
+        PathCase::Sensitive
+    } else {
+        PathCase::Insensitive
+    }
+}
+
+fn same_site(table: &mut Table<'_>) -> SameSite {
+    let words = [
+        ("none", SameSite::None),
+        ("lax", SameSite::Lax),
+        ("strict", SameSite::Strict),
+    ];
+    table.choice("same_site_cookie_attribute", SameSite::None, &words)
+}
+
+/// Reads `cors_headers` and `options_preflight_bypass`, which exclude each other.
+fn preflights(table: &mut Table<'_>) -> (Option<Cors>, bool) {
+    let cors = table
+        .item("cors_headers")
+        .and_then(|item| item.table(Cors::read));
+    let bypass = table.flag("options_preflight_bypass", false);
+    let item = table.item("options_preflight_bypass");
+    if let (true, Some(_), Some(item)) = (bypass, &cors, item) {
+        item.error("with `cors_headers` preflights are answered here; leave one of the two out");
+    }
+    (cors, bypass)
 }
 
 /// A parsed domain and the value that it comes from.
