@@ -1,19 +1,14 @@
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde_json::Value as Json;
 
 use super::errors::{did_you_mean, instead};
 use super::evaluations::Evaluations;
 use super::node::{Node, Value};
-use super::reader::{Item, Place, Reader, Table};
+use super::reader::{Item, Place, Table};
 use super::service_tokens;
-use super::unique::Unique;
-use super::values;
-use crate::catalog::Kind;
 use crate::model::{Email, EmailDomain};
-use crate::policy::{
-    About, AccessGroup, Advisor, IpRange, List, ListItems, PolicySet, Rule, UnknownName,
-};
+use crate::policy::{About, Rule};
 
 /// The selectors, each with its fields; a question mark precedes an optional one.
 pub(super) const SELECTORS: &[(&str, &[&str])] = &[
@@ -58,9 +53,6 @@ pub(super) const SELECTORS: &[(&str, &[&str])] = &[
 
 /// The fields that are lists of texts; all others are texts.
 const LISTS: &[&str] = &["methods", "days", "user_risk_score"];
-
-/// The most cycles to report: more of them have a common cause.
-const MOST_CYCLES: usize = 20;
 
 /// The names that rules can refer to.
 #[derive(Debug)]
@@ -132,218 +124,9 @@ pub(super) fn bare(rules: Vec<(Rule, Place)>) -> Vec<Rule> {
     rules.into_iter().map(|(rule, _)| rule).collect()
 }
 
-/// Reads the lists, and adds their ids to the names.
-pub(super) fn read_lists(table: &mut Table<'_>, names: &mut Names<'_>) -> Vec<List> {
-    let (mut ids, mut labels) = (
-        Unique::new("list has the id"),
-        Unique::new("list has the name"),
-    );
-    let mut lists = Vec::new();
-    for item in table.list("lists") {
-        let list = item.table(|table| {
-            let id = table
-                .needed("id", "\"contractors\"")
-                .and_then(|item| item.claim(values::id, &mut ids));
-            let label = table
-                .item("name")
-                .map(|item| item.claim(values::label, &mut labels));
-            let items = list_items(table);
-            let id = id?;
-            let name = label.unwrap_or_else(|| Some(id.clone()))?;
-            Some(List {
-                id,
-                name,
-                items: items?,
-            })
-        });
-        if let Some(list) = list.flatten() {
-            item.record(Kind::List, &list.id);
-            lists.push(list);
-        }
-    }
-    for List { id, items, .. } in &lists {
-        match items {
-            ListItems::Email(_) => names.email_lists.insert(id.clone()),
-            ListItems::Ip(_) => names.ip_lists.insert(id.clone()),
-        };
-    }
-    lists
-}
-
-/// Reads the items of a list: `emails` or `ips` in the file, `type` and `items` in Access.
-fn list_items(table: &mut Table<'_>) -> Option<ListItems> {
-    if table.is_access() {
-        return access_list_items(table);
-    }
-    let emails = table.item("emails").is_some().then(|| table.list("emails"));
-    let ips = table.item("ips").is_some().then(|| table.list("ips"));
-    match (emails, ips) {
-        (Some(emails), None) => Some(ListItems::Email(
-            emails.iter().filter_map(list_email).collect(),
-        )),
-        (None, Some(ips)) => Some(ListItems::Ip(ips.iter().filter_map(list_range).collect())),
-        _ => {
-            table
-                .reader()
-                .error(table.place(), "a list has either `emails` or `ips`");
-            None
-        }
-    }
-}
-
-fn access_list_items(table: &mut Table<'_>) -> Option<ListItems> {
-    table.ignore_read_only();
-    table.ignore(&["count"]);
-    let kind = table.needed("type", "\"EMAIL\"")?;
-    let items = table.list("items");
-    let values = items.iter().filter_map(|item| {
-        item.table(|table| {
-            table.ignore(&["created_at"]);
-            table.needed("value", "\"alice@example.com\"")
-        })?
-    });
-    match kind.text()? {
-        "EMAIL" => Some(ListItems::Email(
-            values.filter_map(|item| list_email(&item)).collect(),
-        )),
-        "IP" => Some(ListItems::Ip(
-            values.filter_map(|item| list_range(&item)).collect(),
-        )),
-        other => {
-            kind.error(&format!("`{other}` is not one of `EMAIL`, `IP`"));
-            None
-        }
-    }
-}
-
-fn list_email(item: &Item<'_>) -> Option<String> {
-    item.parse(|text| email_mistake(text).map_or_else(|| Ok(text.to_owned()), Err))
-}
-
-fn list_range(item: &Item<'_>) -> Option<IpRange> {
-    item.parse(|text| IpRange::try_from(text.to_owned()))
-}
-
-/// Reads the Access groups, and adds those with rules about users to the names.
-pub(super) fn read_groups(
-    table: &mut Table<'_>,
-    names: &mut Names<'_>,
-    lists: &[List],
-) -> Vec<AccessGroup> {
-    let reader = table.reader();
-    let (mut ids, mut labels) = (
-        Unique::new("group has the id"),
-        Unique::new("group has the name"),
-    );
-    let mut groups = Vec::new();
-    let mut places = HashMap::new();
-    for item in table.list("groups") {
-        let group = item.table(|table| {
-            let id = table
-                .needed("id", "\"engineers\"")
-                .and_then(|item| item.claim(values::id, &mut ids));
-            let label = table
-                .item("name")
-                .map(|item| item.claim(values::label, &mut labels));
-            table.ignore_read_only();
-            let clauses = Clauses::read(table, names);
-            let id = id?;
-            let name = label.unwrap_or_else(|| Some(id.clone()))?;
-            let Clauses {
-                include,
-                require,
-                exclude,
-            } = clauses;
-            let group = AccessGroup {
-                id,
-                name,
-                include: bare(include),
-                require: bare(require),
-                exclude: bare(exclude),
-            };
-            Some(group)
-        });
-        if let Some(group) = group.flatten() {
-            item.record(Kind::Group, &group.id);
-            places
-                .entry(group.id.clone())
-                .or_insert_with(|| item.place().clone());
-            groups.push(group);
-        }
-    }
-    report_cycles(reader, &groups, &places);
-    let advisor = Advisor::new(lists);
-    for (group, place) in groups
-        .iter()
-        .filter_map(|group| Some((group, places.get(&group.id)?)))
-    {
-        advisor
-            .group(group)
-            .inspect(|advice| reader.warn(place, advice));
-    }
-    names.about_identity = about_identity(&groups);
-    groups
-}
-
-/// Reports each cycle of groups: removes the last step of the one found before, and searches again.
-fn report_cycles(reader: &Reader<'_>, groups: &[AccessGroup], places: &HashMap<String, Place>) {
-    let mut groups = groups.to_vec();
-    for group in &mut groups {
-        let known = |rule: &Rule| !matches!(rule, Rule::Group { id } if !places.contains_key(id));
-        for list in [&mut group.include, &mut group.require, &mut group.exclude] {
-            list.retain(known);
-        }
-    }
-    for _ in 0..MOST_CYCLES {
-        let Err(UnknownName::Cycle(way)) = PolicySet::check(&groups) else {
-            return;
-        };
-        let [.., from, to] = way.as_slice() else {
-            return;
-        };
-        if let Some(place) = places.get(to) {
-            reader.error(
-                place,
-                &format!("this group contains itself: {}", way.join(" → ")),
-            );
-        }
-        for group in groups.iter_mut().filter(|group| group.id == *from) {
-            for list in [&mut group.include, &mut group.require, &mut group.exclude] {
-                list.retain(|rule| !matches!(rule, Rule::Group { id } if id == to));
-            }
-        }
-    }
-}
-
 /// Returns `true` if the rule depends on the user, or on a service that exists only at Cloudflare.
 pub(super) fn depends_on_user(rule: &Rule) -> bool {
     matches!(rule.about(), About::Person | About::Elsewhere)
-}
-
-fn about_identity(groups: &[AccessGroup]) -> HashSet<String> {
-    let mut parents: HashMap<&str, Vec<&str>> = HashMap::new();
-    let mut pending = Vec::new();
-    for group in groups {
-        for rule in group
-            .include
-            .iter()
-            .chain(&group.require)
-            .chain(&group.exclude)
-        {
-            match rule {
-                Rule::Group { id } => parents.entry(id).or_default().push(&group.id),
-                rule if depends_on_user(rule) => pending.push(group.id.as_str()),
-                _ => {}
-            }
-        }
-    }
-    let mut found = HashSet::new();
-    while let Some(id) = pending.pop() {
-        if found.insert(id.to_owned()) {
-            pending.extend(parents.get(id).into_iter().flatten());
-        }
-    }
-    found
 }
 
 /// Reads a rule; reports at most one mistake.
@@ -616,7 +399,8 @@ pub(super) fn unknown_provider(id: &str, names: &Names<'_>) -> Option<String> {
     })
 }
 
-fn email_mistake(email: &str) -> Option<String> {
+/// Returns a message if the text is not an email address.
+pub(super) fn email_mistake(email: &str) -> Option<String> {
     if let Some(("" | "*", domain)) = email.rsplit_once('@') {
         let instead = format!("{{ email_domain = {{ domain = \"{domain}\" }} }}");
         return Some(format!(

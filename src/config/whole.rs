@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use super::applications::{self, Context};
 use super::certificates;
 use super::evaluations::Evaluations;
+use super::groups;
 use super::listeners::{self, Listeners};
+use super::lists;
 use super::node::Node;
 use super::policies::Reusable;
 use super::providers;
 use super::reader::{Reader, Table};
-use super::rules::{self, Names};
+use super::rules::Names;
 use super::server::{self, Audit, Insecure, Limits, ServerSettings, StoreConfig};
 use super::service_tokens;
 use super::team::Issuer;
@@ -121,14 +123,14 @@ fn catalog(table: &mut Table<'_>, around: Surroundings<'_>) -> Option<Catalog> {
         ip_lists: BTreeSet::new(),
         about_identity: HashSet::new(),
     };
-    let lists = rules::read_lists(table, &mut names);
+    let lists = lists::read_all(table, &mut names);
     let identity_providers = identity_providers(table, insecure, issuer);
     for provider in &identity_providers {
         names
             .claims
             .insert(provider.id.0.to_string(), provider.claims().to_vec());
     }
-    let groups = rules::read_groups(table, &mut names, &lists);
+    let groups = groups::read_all(table, &mut names, &lists);
     let reusable = Reusable::read(table, &names, &Advisor::new(&lists));
     let service_tokens = service_tokens::read_all(table, issuer);
     let certificates = certificates::read_all(table, &listeners.serving);
