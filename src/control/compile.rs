@@ -226,7 +226,7 @@ fn provider(
         IdpKind::Saml(saml) => {
             let agreed = ServiceProvider::new(saml.settings(callback, saml.decryption_keys()?))?;
             let connection = Saml::new(idp.id.clone(), idp.name.clone(), agreed, saml.sign_request);
-            Provider::of_saml(connection.with_absent_groups(saml.absent_groups))
+            Provider::Saml(Box::new(connection.with_absent_groups(saml.absent_groups)))
         }
     })
 }

@@ -17,8 +17,8 @@ use super::*;
 use crate::config::{ClientCredentials, Config, IdentityProvider, IdpKind, StoreConfig, System};
 use crate::http_client::{HttpClient, Roots, Timeouts};
 use crate::idp::{
-    Ages, Callback, ClientSettings, EmailFailure, Hints, LoginFailure, OktaSettings, Profile,
-    Provider,
+    Ages, Callback, ClientSettings, EmailFailure, Hints, LoginFailure, OktaSettings, Provider,
+    ProviderIdentity,
 };
 use crate::model::{Groups, UnixTime, UserId};
 use crate::policy::{Facts, Outcome, PolicySet, Who};
@@ -78,8 +78,13 @@ fn okta(config: &Config, ports: Ports) -> Provider {
 
 /// A whole login: the product's side over HTTP, and a browser that only follows the link with the
 /// person's name.
-async fn log_in(demo: &Demo, provider: &Provider, login: &str) -> Result<Profile, LoginFailure> {
+async fn log_in(
+    demo: &Demo,
+    provider: &Provider,
+    login: &str,
+) -> Result<ProviderIdentity, LoginFailure> {
     let now = UnixTime::now();
+    let provider = provider.as_oidc().unwrap();
     let begun = provider
         .begin("state", Hints::default(), now)
         .await

@@ -130,7 +130,7 @@ fn saml_table_has_the_logged_messages() {
     let said = [
         include_str!("../../saml/error.rs"),
         include_str!("../../saml/assertion.rs"),
-        include_str!("../../idp/failure.rs"),
+        include_str!("../../idp/failure/mod.rs"),
     ];
     let (_, table) = OKTA
         .split_once("| in the log | what to change |\n")
