@@ -219,10 +219,10 @@ mod tests {
         );
         assert_eq!(instead("github", []), "; none is defined");
         let many: Vec<String> = (0..12).map(|n| format!("provider-{n}")).collect();
-        let said = instead("x", many.iter().map(String::as_str));
+        let messages = instead("x", many.iter().map(String::as_str));
         assert!(
-            said.ends_with("`provider-9` and 2 more") && !said.contains("provider-10"),
-            "{said}"
+            messages.ends_with("`provider-9` and 2 more") && !messages.contains("provider-10"),
+            "{messages}"
         );
     }
 }

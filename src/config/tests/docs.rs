@@ -127,7 +127,7 @@ fn check(provider: &str, base: &str, example: &str) {
 /// The log messages of failed logins are those of the table.
 #[test]
 fn saml_table_has_the_logged_messages() {
-    let said = [
+    let sources = [
         include_str!("../../saml/error.rs"),
         include_str!("../../saml/assertion.rs"),
         include_str!("../../idp/failure/mod.rs"),
@@ -152,8 +152,8 @@ fn saml_table_has_the_logged_messages() {
             .filter(|part| !part.is_empty())
         {
             assert!(
-                said.iter().any(|source| source.contains(part)),
-                "nobody says `{part}`"
+                sources.iter().any(|source| source.contains(part)),
+                "no message has `{part}`"
             );
             messages += 1;
         }

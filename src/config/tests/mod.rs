@@ -160,9 +160,12 @@ fn every_mistake_has_its_message() {
     for case in cases.split("\n=== ") {
         let (written, _) = case.split_once("\n---\n").unwrap();
         let (_, part) = written.split_once('\n').unwrap();
-        let said = rendered(part);
-        assert!(!said.contains(HIDDEN), "a secret in a message: {said}");
-        fresh.push_str(&format!("\n=== {written}\n---\n{said}"));
+        let messages = rendered(part);
+        assert!(
+            !messages.contains(HIDDEN),
+            "a secret in a message: {messages}"
+        );
+        fresh.push_str(&format!("\n=== {written}\n---\n{messages}"));
     }
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, &fresh).unwrap();

@@ -106,14 +106,17 @@ fn unreadable_entries_of_no_proxy_are_one_warning() {
 
 #[test]
 fn invalid_proxy_variable_is_an_error_without_its_value() {
-    let said = read_with("", &[("HTTPS_PROXY", "socks5://ann:hunter2@proxy.example")]).unwrap_err();
+    let messages =
+        read_with("", &[("HTTPS_PROXY", "socks5://ann:hunter2@proxy.example")]).unwrap_err();
     assert!(
-        said.contains("outgoing") && said.contains("`HTTPS_PROXY`") && said.contains("SOCKS"),
-        "{said}"
+        messages.contains("outgoing")
+            && messages.contains("`HTTPS_PROXY`")
+            && messages.contains("SOCKS"),
+        "{messages}"
     );
     assert!(
-        !said.contains("hunter2") && !said.contains("ann:"),
-        "{said}"
+        !messages.contains("hunter2") && !messages.contains("ann:"),
+        "{messages}"
     );
     let mended = read_with(
         "[outgoing]\nhttps_proxy = \"none\"",

@@ -244,11 +244,11 @@ fn type_of_every_key_is_right() {
                     .unwrap();
                 config.insert("private_key".to_owned(), Value::String("file:x".to_owned()));
             }
-            let said = messages(&document, &row, &Value::Float(1.5));
-            let right = said
+            let found = messages(&document, &row, &Value::Float(1.5));
+            let right = found
                 .iter()
                 .any(|message| phrases.iter().any(|phrase| message.contains(phrase)));
-            assert!(right, "{row:?}: {said:?}");
+            assert!(right, "{row:?}: {found:?}");
         }
     }
 }
@@ -279,15 +279,15 @@ fn range_of_every_number_and_duration_is_right() {
                 (_, Some(number)) => (number.parse::<u64>().unwrap() << 20).to_string(),
                 _ => text.to_owned(),
             };
-            let said = messages(&document, row, &value);
+            let found = messages(&document, row, &value);
             let from = [
                 format!("from {} to {}", bytes(least), bytes(most)),
                 format!("from {least} (none) to {most} (all)"),
             ];
-            let right = said
+            let right = found
                 .iter()
                 .any(|message| from.iter().any(|from| message.contains(from)));
-            assert!(right, "{row:?}: {said:?}");
+            assert!(right, "{row:?}: {found:?}");
             checked += 1;
         }
     }
