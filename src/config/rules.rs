@@ -126,7 +126,7 @@ pub(super) fn bare(rules: Vec<(Rule, Place)>) -> Vec<Rule> {
 
 /// Returns `true` if the rule depends on the user, or on a service that exists only at Cloudflare.
 pub(super) fn depends_on_user(rule: &Rule) -> bool {
-    matches!(rule.about(), About::Person | About::Elsewhere)
+    matches!(rule.about(), About::User | About::Elsewhere)
 }
 
 /// Reads a rule; reports at most one mistake.

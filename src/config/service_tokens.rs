@@ -109,7 +109,7 @@ fn secrets(table: &mut Table<'_>) -> Option<Vec<SecretDigest>> {
 /// Parses a digest. No message shows the text: it may be the secret itself.
 fn digest(text: &str) -> Result<SecretDigest, &'static str> {
     match SecretDigest::parse(text) {
-        Ok(digest) if digest == SecretDigest::of(b"") => {
+        Ok(digest) if digest == SecretDigest::sha256(b"") => {
             Err("this is the SHA-256 of an empty secret: the client id alone would be enough")
         }
         Ok(digest) => Ok(digest),

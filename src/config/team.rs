@@ -5,7 +5,7 @@ use url::Url;
 use super::reader::{Item, Place, Reader, Table};
 use super::server::{Insecure, Listen};
 use crate::catalog::Team;
-use crate::model::{Authority, Host, Support};
+use crate::model::{Host, HostPort, Support};
 
 /// The team that issues the tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +105,7 @@ fn domain(text: &str) -> Result<(Host, Option<u16>), String> {
         Some((host, port)) if !port.ends_with(']') => {
             // A port follows the rules of an authority on the wire.
             let authority = format!("a:{port}");
-            (host, Authority::parse(&authority).map_err(malformed)?.port)
+            (host, HostPort::parse(&authority).map_err(malformed)?.port)
         }
         _ => (text, None),
     };

@@ -226,7 +226,7 @@ fn comments_of_the_example_have_the_defaults() {
     ) else {
         panic!()
     };
-    assert!(token.has_secret(&crate::model::SecretDigest::of(b"hello")) && token.enabled);
+    assert!(token.has_secret(&crate::model::SecretDigest::sha256(b"hello")) && token.enabled);
     assert_eq!(
         (
             authority.name.as_str(),
